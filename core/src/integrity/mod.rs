@@ -1,0 +1,1 @@
+//! Integrity: what bytes a hash is taken over, and which hashes and signatures are right.

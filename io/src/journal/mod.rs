@@ -1,0 +1,1 @@
+//! The journal: what the hub has promised, in order, on disk.

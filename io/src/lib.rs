@@ -1,0 +1,8 @@
+//! The shell around the core: everything that touches a socket, a file, a clock or a thread.
+
+pub mod audit;
+pub mod config;
+pub mod http;
+pub mod journal;
+pub mod logs;
+pub mod platform;

@@ -1,0 +1,2 @@
+//! `sheratan-hub`: the command line.
+fn main() {}
