@@ -1,0 +1,3 @@
+//! Access: who may ask, and who has asked wrongly too often.
+
+pub mod guard;

@@ -1,0 +1,300 @@
+//! Ids: numbers of the hub's own, and the texts that clients see for them.
+//!
+//! Inside, a job is a dense sequence number and a lease is that number with a generation. Outside, each carries a tag
+//! from a keyed hash (SipHash-2-4, Aumasson and Bernstein 2012) under the hub's key: job ids stay ordered, lease ids
+//! cannot be guessed (64 bits of tag), a mistyped id is told from an unknown one without a lookup, and every replay
+//! makes the same texts. Because the texts are functions of the numbers, none is stored.
+
+use serde::{Deserialize, Serialize};
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::fmt;
+use std::hash::Hasher;
+
+/// The hub's own key: 16 random bytes chosen when the data folder is created, kept in the journal's header.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubKey([u8; 16]);
+
+/// A job's place in the order of submission, from 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct JobSeq(u64);
+
+/// A lease: the job, and which of its leases (from 1). A later lease of the same job fences the earlier ones.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct LeaseRef {
+    /// The job under lease.
+    pub job: JobSeq,
+    /// Counts the leases of this job.
+    pub generation: u32,
+}
+
+/// A node's number: given when the hub first hears of it, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct NodeNo(pub(crate) u32);
+
+/// A short ASCII text held in place: ids are rendered a few times per request and need no allocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct IdText<const N: usize>([u8; N]);
+
+/// `job_` + 12 hex of sequence + 8 hex of tag.
+pub type JobIdText = IdText<24>;
+/// `lease_` + 12 hex of job + 8 hex of generation + 16 hex of tag.
+pub type LeaseIdText = IdText<42>;
+/// A UUID in its usual form (RFC 9562, version 8).
+pub type RequestIdText = IdText<36>;
+
+/// What a keyed hash is taken for: no two uses share an input.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Use {
+    Job = 1,
+    Lease = 2,
+    Request = 3,
+    RetryJitter = 4,
+    IdempotencyKey = 5,
+    OutcomeChain = 6,
+}
+
+/// Sequence numbers are written as 12 hex digits: 2^48 jobs, 89 years at 100,000 a second.
+const JOB_SEQ_MAX: u64 = (1 << 48) - 1;
+
+impl JobSeq {
+    /// The first job of a hub.
+    pub const FIRST: JobSeq = JobSeq(1);
+
+    /// The number itself.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The job of that number; 0 is before all jobs.
+    pub const fn new(seq: u64) -> Self {
+        JobSeq(seq)
+    }
+
+    pub(crate) fn next(self) -> JobSeq {
+        assert!(self.0 < JOB_SEQ_MAX, "job sequence numbers are spent");
+        JobSeq(self.0 + 1)
+    }
+}
+
+impl NodeNo {
+    /// The number itself.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl HubKey {
+    /// A key from 16 bytes, which must be random and secret to keep lease ids unguessable.
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        HubKey(bytes)
+    }
+
+    /// The text of a job's id.
+    pub fn job_id(&self, seq: JobSeq) -> JobIdText {
+        let mut text = IdText(*b"job_00000000000000000000");
+        write_hex(&mut text.0[4..16], seq.0);
+        write_hex(&mut text.0[16..24], u64::from(self.job_tag(seq)));
+        text
+    }
+
+    /// The job a text names; `None` if this hub never made that text.
+    pub fn parse_job_id(&self, text: &str) -> Option<JobSeq> {
+        let digits = text.strip_prefix("job_")?.as_bytes();
+        if digits.len() != 20 {
+            return None;
+        }
+        let seq = JobSeq(read_hex(&digits[..12])?);
+        (read_hex(&digits[12..])? == u64::from(self.job_tag(seq))).then_some(seq)
+    }
+
+    /// The text of a lease's id.
+    pub fn lease_id(&self, lease: LeaseRef) -> LeaseIdText {
+        let mut text = IdText(*b"lease_000000000000000000000000000000000000");
+        write_hex(&mut text.0[6..18], lease.job.0);
+        write_hex(&mut text.0[18..26], u64::from(lease.generation));
+        write_hex(&mut text.0[26..42], self.lease_tag(lease));
+        text
+    }
+
+    /// The lease a text names; `None` if this hub never made that text.
+    pub fn parse_lease_id(&self, text: &str) -> Option<LeaseRef> {
+        let digits = text.strip_prefix("lease_")?.as_bytes();
+        if digits.len() != 36 {
+            return None;
+        }
+        let job = JobSeq(read_hex(&digits[..12])?);
+        let generation = u32::try_from(read_hex(&digits[12..20])?).ok()?;
+        let lease = LeaseRef { job, generation };
+        (read_hex(&digits[20..])? == self.lease_tag(lease)).then_some(lease)
+    }
+
+    /// The request id of a job's submission: a UUID version 8 made from the job's number.
+    pub fn request_id(&self, seq: JobSeq) -> RequestIdText {
+        let mut bytes = self.hash(Use::Request, &[&seq.0.to_le_bytes()]).to_be_bytes();
+        bytes[6] = (bytes[6] & 0x0f) | 0x80;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        let mut text = IdText(*b"00000000-0000-0000-0000-000000000000");
+        let mut at = 0;
+        for (index, byte) in bytes.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                at += 1;
+            }
+            write_hex(&mut text.0[at..at + 2], u64::from(*byte));
+            at += 2;
+        }
+        text
+    }
+
+    /// A number below `bound` that spreads the retries of many jobs, the same in every replay.
+    pub(crate) fn retry_jitter(&self, seq: JobSeq, attempt: u32, bound: u64) -> u64 {
+        let hash = self.hash(Use::RetryJitter, &[&seq.0.to_le_bytes(), &attempt.to_le_bytes()]) as u64;
+        // Multiply-shift: the high half of hash * bound is uniform below bound, without a division.
+        ((u128::from(hash) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// The 128 bits that stand for an idempotency key: clients choose keys, so the hash is keyed.
+    pub(crate) fn idempotency_key(&self, key: &str) -> u128 {
+        self.hash(Use::IdempotencyKey, &[key.as_bytes()])
+    }
+
+    /// The next link of the chain over all outcomes.
+    pub(crate) fn outcome_link(&self, chain: u128, words: &[u64]) -> u128 {
+        let mut hasher = self.hasher(Use::OutcomeChain);
+        hasher.write(&chain.to_le_bytes());
+        for word in words {
+            hasher.write(&word.to_le_bytes());
+        }
+        hasher.finish128().as_u128()
+    }
+
+    fn job_tag(&self, seq: JobSeq) -> u32 {
+        self.hash(Use::Job, &[&seq.0.to_le_bytes()]) as u32
+    }
+
+    fn lease_tag(&self, lease: LeaseRef) -> u64 {
+        self.hash(Use::Lease, &[&lease.job.0.to_le_bytes(), &lease.generation.to_le_bytes()]) as u64
+    }
+
+    fn hash(&self, purpose: Use, parts: &[&[u8]]) -> u128 {
+        let mut hasher = self.hasher(purpose);
+        for part in parts {
+            hasher.write(part);
+        }
+        hasher.finish128().as_u128()
+    }
+
+    fn hasher(&self, purpose: Use) -> SipHasher24 {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write(&[purpose as u8]);
+        hasher
+    }
+
+    /// The bytes, for the journal's header.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// The key makes lease ids unguessable, so it is not shown.
+impl fmt::Debug for HubKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HubKey(..)")
+    }
+}
+
+impl<const N: usize> IdText<N> {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("ids are written as ASCII")
+    }
+}
+
+impl<const N: usize> fmt::Display for IdText<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl<const N: usize> fmt::Debug for IdText<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+fn write_hex(digits: &mut [u8], mut value: u64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(value & 0xf) as usize];
+        value >>= 4;
+    }
+    assert!(value == 0, "the number fits its digits");
+}
+
+/// Lower-case hex only: two spellings of one id would be two ids to every cache between here and the client.
+fn read_hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0u64, |value, digit| {
+        let nibble = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some((value << 4) | u64::from(nibble))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: HubKey = HubKey::new(*b"0123456789abcdef");
+
+    #[test]
+    fn job_ids_read_back_and_sort_in_order_of_submission() {
+        let mut last = String::new();
+        for seq in [1, 2, 9, 10, 255, 256, 1 << 20, JOB_SEQ_MAX] {
+            let text = KEY.job_id(JobSeq(seq)).to_string();
+            assert_eq!(KEY.parse_job_id(&text), Some(JobSeq(seq)));
+            assert!(last < text, "{last} < {text}");
+            last = text;
+        }
+    }
+
+    #[test]
+    fn a_changed_digit_is_no_id_of_this_hub() {
+        let lease = KEY.lease_id(LeaseRef { job: JobSeq(7), generation: 2 }).to_string();
+        let job = KEY.job_id(JobSeq(7)).to_string();
+        for (text, prefix) in [(lease, 6), (job, 4)] {
+            for at in prefix..text.len() {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+                let changed = String::from_utf8(bytes).expect("still ASCII");
+                assert_eq!(KEY.parse_lease_id(&changed), None, "{changed}");
+                assert_eq!(KEY.parse_job_id(&changed), None, "{changed}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_that_are_no_ids_are_refused() {
+        for text in ["", "job_", "job_12", "lease_", "JOB_00000000000000000000", "job_0000000000000000000G", "job_é"] {
+            assert_eq!(KEY.parse_job_id(text), None);
+            assert_eq!(KEY.parse_lease_id(text), None);
+        }
+    }
+
+    #[test]
+    fn request_ids_are_uuids_of_version_8_and_differ() {
+        let first = KEY.request_id(JobSeq(1)).to_string();
+        let second = KEY.request_id(JobSeq(2)).to_string();
+        assert_ne!(first, second);
+        assert_eq!(&first[14..15], "8");
+        assert!(matches!(&first[19..20], "8" | "9" | "a" | "b"));
+        assert_eq!(first.len(), 36);
+    }
+
+    #[test]
+    fn another_hub_makes_other_ids() {
+        let other = HubKey::new([7; 16]);
+        assert_eq!(other.parse_job_id(KEY.job_id(JobSeq(1)).as_str()), None);
+    }
+}

@@ -1,0 +1,37 @@
+//! Retry delays: exponential, capped, and spread so that jobs that failed together do not come back together.
+//!
+//! `d = min(cap, base * 2^(attempt - 1))`, then half of it fixed and half from a keyed hash of job and attempt ("equal
+//! jitter": a retry is never early by more than half, and two hubs or two replays with one key agree).
+
+use crate::ids::{HubKey, JobSeq};
+use crate::limits::Limits;
+use crate::time::Millis;
+
+/// How long after the end of attempt `attempt` (from 1) the next one may start.
+pub(super) fn delay(key: &HubKey, limits: &Limits, seq: JobSeq, attempt: u32) -> Millis {
+    let doublings = attempt.saturating_sub(1).min(63);
+    let full = limits.retry_delay_ms_base.get().saturating_mul(1 << doublings).min(limits.retry_delay_ms_cap.get());
+    let half = full / 2;
+    Millis::new(full - half + key.retry_jitter(seq, attempt, half + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_lies_between_half_and_the_whole_of_the_capped_double() {
+        let key = HubKey::new([1; 16]);
+        let limits = Limits::default();
+        let table = [(1, 500), (2, 1_000), (3, 2_000), (5, 8_000), (6, 15_000), (7, 15_000), (u32::MAX, 15_000)];
+        for (attempt, full) in table {
+            let mut seen = std::collections::BTreeSet::new();
+            for seq in 1..200 {
+                let ms = delay(&key, &limits, JobSeq::new(seq), attempt).get();
+                assert!((full / 2..=full).contains(&ms), "attempt {attempt}: {ms} of {full}");
+                seen.insert(ms);
+            }
+            assert!(seen.len() > 100, "the delays are spread");
+        }
+    }
+}
