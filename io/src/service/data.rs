@@ -1,0 +1,514 @@
+//! The data plane: jobs in, jobs out, results in.
+
+use super::body::{self, Fields, Query};
+use super::object::{Object, object};
+use super::parked::{Parked, Waiting};
+use super::problem::Problem;
+use super::render;
+use super::{Answer, Caller, Service};
+use crate::http::{Reply, Request};
+use sha2::{Digest, Sha256};
+use sheratan_core::command::{
+    Command, Complete, Extend, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit,
+};
+use sheratan_core::integrity::checksum::{self, Claimed};
+use sheratan_core::ids::JobSeq;
+use sheratan_core::integrity::json::Value;
+use sheratan_core::limits::{ATTEMPTS_MAX, LEASE_DURATION_MAX, LEASE_DURATION_MIN, PULL_JOBS_MAX, PULL_KINDS_MAX};
+use sheratan_core::name::Name;
+use sheratan_core::outcome::{Completed, Outcome, Pulled, Submitted};
+use sheratan_core::queue::job::Job;
+use sheratan_core::time::{Millis, Timestamp};
+
+/// Entries of a batch: a thousand jobs of a kilobyte fill the default body limit.
+const BATCH_ENTRIES_MAX: usize = 1_000;
+
+/// The longest long poll: below the idle limits of the proxies in common use.
+const WAIT_MS_MAX: u64 = 60_000;
+
+/// Jobs of one page.
+const PAGE_JOBS_MAX: u64 = 1_000;
+
+/// Jobs looked at for one page: a filter that few jobs pass costs a page at most this, about 5 ms.
+const PAGE_SCAN_MAX: usize = 20_000;
+
+/// Delays and times to live: ten years, longer than any queue's life and far from the end of the calendar.
+const FAR_SECS: u64 = 10 * 365 * 86_400;
+
+impl Service {
+    pub(super) fn submit_one(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
+        let fields = Fields::parse(request.body())?;
+        let submit = self.read_submit(&fields, request.header("idempotency-key"))?;
+        let submitted = self.submit(now, submit)?;
+        Ok(reply(|out| render::submitted(out, self.hub.key(), &submitted)))
+    }
+
+    pub(super) fn submit_many(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
+        let fields = Fields::parse(request.body())?;
+        let entries = batch(&fields, "requests")?;
+        let mut answers = Vec::new();
+        for (index, entry) in entries.into_iter().enumerate() {
+            let answer = self.submit_entry(now, entry);
+            self.write_entry(&mut answers, index, answer, |out, service, submitted| {
+                render::submitted(out, service.hub.key(), submitted);
+            });
+        }
+        Ok(batch_reply(&answers))
+    }
+
+    pub(super) fn pull(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        node: Option<&str>,
+    ) -> Result<Answer, Problem> {
+        let (pull, wait_ms) = read_pull(request, node)?;
+        let mut head = Vec::new();
+        head.extend_from_slice(br#""ok":true"#);
+        self.pull_or_park(now, caller, pull, wait_ms, head)
+    }
+
+    pub(super) fn extend_lease(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
+        let fields = Fields::parse(request.body())?;
+        let node = fields.required_name("node_id")?;
+        let lease_duration_ms = read_lease_duration(&fields)?;
+        let texts = fields.array("leases")?.ok_or_else(|| body::missing("leases"))?;
+        if texts.len() > PULL_JOBS_MAX as usize {
+            return Err(Problem::bad_request(format!("leases must have at most {PULL_JOBS_MAX} entries")));
+        }
+        let texts: Vec<_> = texts
+            .iter()
+            .map(|text| text.as_str().ok_or_else(|| Problem::bad_request("leases must be a list of strings")))
+            .collect::<Result<_, _>>()?;
+        // A text that is no lease of this hub is a lost lease; the command carries the others only.
+        let parsed: Vec<_> = texts.iter().map(|text| self.hub.key().parse_lease_id(text)).collect();
+        let leases = parsed.iter().flatten().copied().collect();
+        let outcome = self.execute(now, Command::Extend(Extend { node, leases, lease_duration_ms }))?;
+        let Outcome::Extended(extended) = outcome else { unreachable!("an extension is answered as one") };
+        let mut extended = extended.into_iter();
+        Ok(reply(|out| {
+            out.flag("ok", true).array("leases", texts.iter().zip(&parsed), |out, (text, parsed)| {
+                let outcome = match parsed {
+                    Some(_) => extended.next().expect("one answer for each lease of the command"),
+                    None => sheratan_core::outcome::Extended::LeaseLost,
+                };
+                render::extended(out, text, outcome);
+            });
+        }))
+    }
+
+    pub(super) fn result_one(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
+        let fields = Fields::parse(request.body())?;
+        let then_pull = read_then_pull(&fields)?;
+        let completed = self.complete(now, caller, &fields)?;
+        let mut body = Vec::new();
+        object(&mut body, |out| render::completed(out, self.hub.key(), &completed));
+        self.answer_then_pull(now, caller, body, then_pull)
+    }
+
+    pub(super) fn result_many(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
+        let fields = Fields::parse(request.body())?;
+        let then_pull = read_then_pull(&fields)?;
+        let entries = batch(&fields, "results")?;
+        let mut answers = Vec::new();
+        for (index, entry) in entries.into_iter().enumerate() {
+            let fields = Fields::of(entry).ok_or_else(|| Problem::bad_request("an entry must be an object"));
+            let answer = fields.and_then(|fields| self.complete(now, caller, &fields));
+            self.write_entry(&mut answers, index, answer, |out, service, completed| {
+                render::completed(out, service.hub.key(), completed);
+            });
+        }
+        self.answer_then_pull(now, caller, batch_body(&answers), then_pull)
+    }
+
+    pub(super) fn one_job(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        id: &str,
+    ) -> Result<Answer, Problem> {
+        let wait_ms = Query::new(request.query()).number("wait_ms", 0..=WAIT_MS_MAX)?.unwrap_or(0);
+        let seq = self.hub.key().parse_job_id(id).ok_or_else(Problem::unknown_job)?;
+        let job = self.hub.queue().get(seq).ok_or_else(Problem::unknown_job)?;
+        let is_final = matches!(job.state(), sheratan_core::queue::job::State::Final { .. });
+        if is_final || wait_ms == 0 {
+            return Ok(Answer::Reply(self.job_reply(seq)));
+        }
+        let id = self.parked.next_id();
+        let until = now + Millis::new(wait_ms);
+        self.parked.insert(id, Parked { origin: caller.origin, until, waiting: Waiting::ForEnd(seq) });
+        Ok(Answer::Parked)
+    }
+
+    /// The reply that shows a job as it is now.
+    pub(super) fn job_reply(&self, seq: JobSeq) -> Reply {
+        let Some(job) = self.hub.queue().get(seq) else { return Problem::unknown_job().into_reply() };
+        let mut shown = Vec::new();
+        render::job(&mut shown, self.hub.key(), job, true);
+        reply(|out| _ = out.flag("ok", true).raw("job", &shown))
+    }
+
+    pub(super) fn jobs(&self, request: &Request) -> Result<Reply, Problem> {
+        let query = Query::new(request.query());
+        let limit = query.number("limit", 1..=PAGE_JOBS_MAX)?.unwrap_or(100) as usize;
+        let (status, kind, node) = (query.get("status")?, query.get("kind")?, query.get("node")?);
+        let last = match query.get("cursor")? {
+            None => JobSeq::new(self.hub.queue().next_seq().get() - 1),
+            Some(text) => {
+                let before = self.hub.key().parse_job_id(&text);
+                let before = before.ok_or_else(|| Problem::bad_request("cursor must be the next_cursor of a page"))?;
+                JobSeq::new(before.get() - 1)
+            }
+        };
+        let is_asked_for = |job: &&Job| {
+            let is_of_node = |node: &str| job.attempts().last().is_some_and(|attempt| *attempt.node == *node);
+            status.as_deref().is_none_or(|status| job.status() == status)
+                && kind.as_deref().is_none_or(|kind| &**job.kind() == kind)
+                && node.as_deref().is_none_or(is_of_node)
+        };
+        let mut page = Vec::new();
+        let mut oldest = None;
+        let mut is_cut = false;
+        for (scanned, job) in self.hub.queue().iter_back_from(last).enumerate() {
+            if page.len() == limit || scanned == PAGE_SCAN_MAX {
+                is_cut = true;
+                break;
+            }
+            oldest = Some(job.seq());
+            page.extend(Some(job).filter(is_asked_for));
+        }
+        let key = self.hub.key();
+        Ok(reply(|out| {
+            out.flag("ok", true).array("jobs", page, |out, job| render::job(out, key, job, false));
+            match oldest.filter(|_| is_cut) {
+                Some(oldest) => out.plain("next_cursor", key.job_id(oldest)),
+                None => out.raw("next_cursor", b"null"),
+            };
+        }))
+    }
+
+    /// Repeats a parked pull: `Some` answers it.
+    pub(super) fn repeat_pull(&mut self, now: Timestamp, pull: &Pull) -> Option<Result<Pulled, Problem>> {
+        match self.lease(now, pull.clone()) {
+            Ok(pulled) if pulled.leases.is_empty() && pulled.defer_ms == Millis::ZERO => None,
+            answer => Some(answer),
+        }
+    }
+
+    /// The reply to a pull; `head` is what the reply says before the jobs.
+    pub(super) fn pull_reply(&self, head: Vec<u8>, pulled: &Pulled) -> Reply {
+        let mut rest = Vec::new();
+        object(&mut rest, |out| render::pulled(out, &self.hub, pulled));
+        joined_reply(head, &rest)
+    }
+
+    /// The reply to a pull for which no job came in time.
+    pub(super) fn empty_pull_reply(head: Vec<u8>) -> Reply {
+        let mut rest = Vec::new();
+        object(&mut rest, render::pulled_nothing);
+        joined_reply(head, &rest)
+    }
+
+    fn pull_or_park(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        pull: Pull,
+        wait_ms: u64,
+        head: Vec<u8>,
+    ) -> Result<Answer, Problem> {
+        match self.repeat_pull(now, &pull) {
+            Some(pulled) => Ok(Answer::Reply(self.pull_reply(head, &pulled?))),
+            None if wait_ms == 0 => Ok(Answer::Reply(Self::empty_pull_reply(head))),
+            None => {
+                let id = self.parked.next_id();
+                if !self.hub.park(id, &pull) {
+                    return Ok(Answer::Reply(Self::empty_pull_reply(head)));
+                }
+                let until = now + Millis::new(wait_ms);
+                let waiting = Waiting::ForJobs { pull, head };
+                self.parked.insert(id, Parked { origin: caller.origin, until, waiting });
+                Ok(Answer::Parked)
+            }
+        }
+    }
+
+    /// A result is taken; a pull that came with it is answered in the same reply, whatever becomes of the pull.
+    fn answer_then_pull(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        body: Vec<u8>,
+        then_pull: Option<(Pull, u64)>,
+    ) -> Result<Answer, Problem> {
+        let Some((pull, wait_ms)) = then_pull else { return Ok(Answer::Reply(Reply::json(200, body))) };
+        let head = body[1..body.len() - 1].to_vec();
+        let answer = self.pull_or_park(now, caller, pull, wait_ms, head);
+        answer.or_else(|_| Ok(Answer::Reply(Self::empty_pull_reply(body[1..body.len() - 1].to_vec()))))
+    }
+
+    fn submit_entry(&mut self, now: Timestamp, entry: Value) -> Result<Submitted, Problem> {
+        let fields = Fields::of(entry).ok_or_else(|| Problem::bad_request("an entry must be an object"))?;
+        let submit = self.read_submit(&fields, None)?;
+        self.submit(now, submit)
+    }
+
+    fn submit(&mut self, now: Timestamp, submit: Submit) -> Result<Submitted, Problem> {
+        match self.execute(now, Command::Submit(Box::new(submit)))? {
+            Outcome::Submitted(submitted) => Ok(submitted),
+            outcome => Err(self.problem_of(outcome)),
+        }
+    }
+
+    fn lease(&mut self, now: Timestamp, pull: Pull) -> Result<Pulled, Problem> {
+        match self.execute(now, Command::Pull(pull))? {
+            Outcome::Pulled(pulled) => Ok(pulled),
+            outcome => Err(self.problem_of(outcome)),
+        }
+    }
+
+    fn complete(&mut self, now: Timestamp, caller: &Caller, fields: &Fields) -> Result<Completed, Problem> {
+        let complete = self.read_complete(now, caller, fields)?;
+        match self.execute(now, Command::Complete(complete))? {
+            Outcome::Completed(completed) => Ok(completed),
+            outcome => Err(self.problem_of(outcome)),
+        }
+    }
+
+    fn read_submit(&self, fields: &Fields, header_key: Option<&[u8]>) -> Result<Submit, Problem> {
+        let kind = fields.required_name("kind")?;
+        let params = fields.payload("params");
+        let idempotency = read_idempotency(fields, header_key, &kind)?;
+        Ok(Submit {
+            priority: fields
+                .word("priority", "critical, high, normal or low", Priority::from_word)?
+                .unwrap_or_default(),
+            zone: fields.name("zone")?,
+            requires: fields.capabilities("requires")?,
+            delay_ms: Millis::new(fields.number("delay_ms", 0..=FAR_SECS * 1000)?.unwrap_or(0)),
+            run_at: fields.instant("run_at_utc")?.unwrap_or(Timestamp::ZERO),
+            ttl_ms: fields.seconds("ttl_sec", 1..=FAR_SECS)?,
+            attempts_max: fields.number("max_attempts", 1..=u64::from(ATTEMPTS_MAX))?.map(|n| n as u32),
+            retry_budget_ms: fields.seconds("retry_budget_sec", 0..=FAR_SECS)?,
+            lease_duration_ms: read_lease_duration(fields)?,
+            idempotency,
+            kind,
+            params,
+        })
+    }
+
+    fn read_complete(&mut self, now: Timestamp, caller: &Caller, fields: &Fields) -> Result<Complete, Problem> {
+        let job_id = fields.text("job_id")?.ok_or_else(|| body::missing("job_id"))?;
+        let ok = fields.flag("ok")?.ok_or_else(|| body::missing("ok"))?;
+        let lease_id = fields.text("lease_id")?;
+        let (result, error) = (fields.raw("result"), fields.raw("error"));
+        let claimed = match fields.object("integrity")? {
+            Some(integrity) => {
+                Claimed { sha256: integrity.text("sha256")?, sig: integrity.text("sig")? }
+            }
+            None => Claimed { sha256: None, sig: None },
+        };
+        let mark = self.check_integrity(now, caller, &claimed, error, &job_id, ok, result)?;
+        let job = self.hub.key().parse_job_id(&job_id).ok_or_else(Problem::unknown_job)?;
+        // A text that is no lease of this hub fences as surely as one that ended: generation 0 is never given.
+        let no_lease = sheratan_core::ids::LeaseRef { job, generation: 0 };
+        let lease = lease_id.map(|text| self.hub.key().parse_lease_id(&text).unwrap_or(no_lease));
+        Ok(Complete {
+            job,
+            lease,
+            node: fields.name("node_id")?,
+            ok,
+            result: fields.payload("result"),
+            error: fields.payload("error"),
+            is_retryable: fields.flag("retryable")?.unwrap_or(true),
+            mark,
+        })
+    }
+
+    /// Checks a result's checksum or signature; what tells this result from another.
+    #[expect(clippy::too_many_arguments, reason = "the members that the checksum is over, each once")]
+    fn check_integrity(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        claimed: &Claimed,
+        error: Option<Value>,
+        job_id: &str,
+        ok: bool,
+        result: Option<Value>,
+    ) -> Result<u64, Problem> {
+        if claimed.sha256.is_none() && claimed.sig.is_none() && !self.settings.is_integrity_required {
+            let mut hasher = Sha256::new();
+            hasher.update([u8::from(ok)]);
+            hasher.update(result.map_or(&b"null"[..], |value| value.as_bytes()));
+            hasher.update(error.map_or(&b"null"[..], |value| value.as_bytes()));
+            return Ok(mark_of(&hasher.finalize().into()));
+        }
+        let mode = self.settings.integrity_mode;
+        let key = self.settings.result_hmac_key.as_deref();
+        match checksum::verify_result(mode, key, claimed, error, job_id, ok, result) {
+            Ok(verified) => Ok(mark_of(&verified.sha256)),
+            Err(failure) => {
+                self.audit(now, "RESULT_INTEGRITY_FAIL", |out| {
+                    out.text("job_id", job_id).plain("mode", mode.as_str());
+                    out.plain("reason", failure.as_str()).plain("ip", caller.ip);
+                });
+                Err(Problem::integrity(failure.as_str()))
+            }
+        }
+    }
+
+    fn write_entry<T>(
+        &self,
+        answers: &mut Vec<u8>,
+        index: usize,
+        answer: Result<T, Problem>,
+        render: impl Fn(&mut Object, &Service, &T),
+    ) {
+        if index > 0 {
+            answers.push(b',');
+        }
+        object(answers, |out| match &answer {
+            Ok(answer) => {
+                render(out, self, answer);
+                out.number("status_code", 200);
+            }
+            Err(problem) => render::refused_entry(out, problem),
+        });
+    }
+}
+
+fn read_idempotency(
+    fields: &Fields,
+    header_key: Option<&[u8]>,
+    kind: &Name,
+) -> Result<Option<Idempotency>, Problem> {
+    let member = fields.name("idempotency_key")?;
+    let header = header_key
+        .map(|bytes| {
+            let text = std::str::from_utf8(bytes).map_err(|_| Problem::bad_request("Idempotency-Key must be UTF-8"))?;
+            body::name("Idempotency-Key", text)
+        })
+        .transpose()?;
+    if let (Some(member), Some(header)) = (&member, &header)
+        && member != header
+    {
+        return Err(Problem::bad_request("Idempotency-Key and idempotency_key are both set and differ"));
+    }
+    let on_duplicate = fields.word("on_duplicate", "same_result or latest_wins", |word| match word {
+        "same_result" => Some(OnDuplicate::SameResult),
+        "latest_wins" => Some(OnDuplicate::LatestWins),
+        _ => None,
+    })?;
+    let on_failed = fields.word("on_failed", "same_result or new_job", |word| match word {
+        "same_result" => Some(OnFailed::SameResult),
+        "new_job" => Some(OnFailed::NewJob),
+        _ => None,
+    })?;
+    Ok(member.or(header).map(|key| Idempotency {
+        key,
+        payload_hash: checksum::payload_hash(kind, fields.raw("params")),
+        on_duplicate: on_duplicate.unwrap_or_default(),
+        on_failed: on_failed.unwrap_or_default(),
+    }))
+}
+
+fn read_pull(request: &Request, path_node: Option<&str>) -> Result<(Pull, u64), Problem> {
+    let query = Query::new(request.query());
+    let fields = if request.body().is_empty() { Fields::parse(b"{}")? } else { Fields::parse(request.body())? };
+    let node = match path_node {
+        Some(encoded) => {
+            let text = body::decode(encoded).ok_or_else(|| Problem::bad_request("the path is not well encoded"))?;
+            body::name("node_id", &text)?
+        }
+        None => fields.required_name("node_id")?,
+    };
+    let asked = read_asked(&fields)?;
+    let mut kinds = asked.kinds;
+    if kinds.is_empty() {
+        kinds = query.names("kinds", PULL_KINDS_MAX)?;
+    }
+    let jobs_max = asked.jobs_max.map_or_else(|| query.number("max", 1..=u64::from(PULL_JOBS_MAX)), |max| Ok(Some(max)))?;
+    let wait_ms = asked.wait_ms.map_or_else(|| query.number("wait_ms", 0..=WAIT_MS_MAX), |wait| Ok(Some(wait)))?;
+    let lease_secs = query.number("lease_sec", LEASE_SECS)?;
+    let lease_duration_ms = asked.lease_duration_ms.or(lease_secs.map(Millis::from_secs));
+    Ok((Pull { node, jobs_max: jobs_max.unwrap_or(1) as u32, kinds, lease_duration_ms }, wait_ms.unwrap_or(0)))
+}
+
+/// The pull that may come with a result.
+fn read_then_pull(fields: &Fields) -> Result<Option<(Pull, u64)>, Problem> {
+    let Some(pull) = fields.object("pull")? else { return Ok(None) };
+    let node = match pull.name("node_id")? {
+        Some(node) => node,
+        None => fields.required_name("node_id")?,
+    };
+    let asked = read_asked(&pull)?;
+    let Asked { jobs_max, kinds, lease_duration_ms, wait_ms } = asked;
+    Ok(Some((Pull { node, jobs_max: jobs_max.unwrap_or(1) as u32, kinds, lease_duration_ms }, wait_ms.unwrap_or(0))))
+}
+
+/// What a pull asks for in its body.
+struct Asked {
+    jobs_max: Option<u64>,
+    kinds: Vec<Name>,
+    lease_duration_ms: Option<Millis>,
+    wait_ms: Option<u64>,
+}
+
+fn read_asked(fields: &Fields) -> Result<Asked, Problem> {
+    Ok(Asked {
+        jobs_max: fields.number("max", 1..=u64::from(PULL_JOBS_MAX))?,
+        kinds: fields.names("kinds", PULL_KINDS_MAX)?,
+        lease_duration_ms: read_lease_duration(fields)?,
+        wait_ms: fields.number("wait_ms", 0..=WAIT_MS_MAX)?,
+    })
+}
+
+const LEASE_SECS: std::ops::RangeInclusive<u64> =
+    LEASE_DURATION_MIN.get() / 1000..=LEASE_DURATION_MAX.get() / 1000;
+
+fn read_lease_duration(fields: &Fields) -> Result<Option<Millis>, Problem> {
+    fields.seconds("lease_sec", LEASE_SECS)
+}
+
+fn batch<'a>(fields: &Fields<'a>, key: &str) -> Result<Vec<Value<'a>>, Problem> {
+    let entries = fields.array(key)?.ok_or_else(|| body::missing(key))?;
+    if entries.len() > BATCH_ENTRIES_MAX {
+        return Err(Problem::bad_request(format!("{key} must have at most {BATCH_ENTRIES_MAX} entries")));
+    }
+    Ok(entries)
+}
+
+fn batch_body(answers: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(answers.len() + 32);
+    body.extend_from_slice(br#"{"ok":true,"results":["#);
+    body.extend_from_slice(answers);
+    body.extend_from_slice(b"]}");
+    body
+}
+
+fn batch_reply(answers: &[u8]) -> Reply {
+    Reply::json(200, batch_body(answers))
+}
+
+fn reply(fill: impl FnOnce(&mut Object)) -> Reply {
+    let mut body = Vec::with_capacity(256);
+    object(&mut body, fill);
+    Reply::json(200, body)
+}
+
+/// `{head, rest}` where rest is an object.
+fn joined_reply(head: Vec<u8>, rest: &[u8]) -> Reply {
+    let mut body = Vec::with_capacity(head.len() + rest.len() + 2);
+    body.push(b'{');
+    body.extend_from_slice(&head);
+    body.push(b',');
+    body.extend_from_slice(&rest[1..]);
+    Reply::json(200, body)
+}
+
+fn mark_of(sha256: &[u8; 32]) -> u64 {
+    u64::from_le_bytes(*sha256.first_chunk().expect("a hash has 32 bytes"))
+}

@@ -1,0 +1,196 @@
+//! Problems: every refusal that a client can meet, with its status, code and words in one place (RFC 9457).
+
+use super::route::{Plane, PlaneAddrs};
+use crate::http::{self, Reply};
+use sheratan_core::hub::Hub;
+use sheratan_core::limits::{CLASSES_MAX, NODES_MAX};
+use sheratan_core::outcome::Refusal;
+use sheratan_core::time::Millis;
+use std::fmt::Write;
+
+/// A refusal on its way to a client.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// The code, `error` on the wire.
+    pub code: &'static str,
+    /// What is wrong, and what to do.
+    pub detail: String,
+    /// When to ask again.
+    pub retry_after_ms: Option<Millis>,
+    /// Members beside the usual ones: `,"name":value` for each.
+    extra: String,
+    /// What `Allow` says, for a method that a path does not take.
+    allow: Option<&'static str>,
+}
+
+/// Why a token was not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AuthReason {
+    /// There was none.
+    MissingToken,
+    /// It is not the hub's.
+    BadToken,
+}
+
+impl AuthReason {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AuthReason::MissingToken => "missing_token",
+            AuthReason::BadToken => "bad_token",
+        }
+    }
+}
+
+impl Problem {
+    /// A refusal with a status, a code and words.
+    pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
+        Problem { status, code, detail: detail.into(), retry_after_ms: None, extra: String::new(), allow: None }
+    }
+
+    /// The request's body or query is not what the route takes.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Problem::new(400, "bad_request", detail)
+    }
+
+    /// No such path on either plane.
+    pub fn unknown_path() -> Self {
+        Problem::new(404, "unknown_path", "neither plane has this path")
+    }
+
+    /// A path of this plane that this release does not serve.
+    pub fn unserved_path() -> Self {
+        Problem::new(404, "unknown_path", "this release of the hub does not serve this path")
+    }
+
+    /// No such job (any more).
+    pub fn unknown_job() -> Self {
+        let detail = "the hub knows no job of this id: it was never submitted here, or its retention is over";
+        Problem::new(404, "unknown_job", detail)
+    }
+
+    /// The path takes other methods.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let detail = format!("this path takes {allow}");
+        Problem { allow: Some(allow), ..Problem::new(405, "method_not_allowed", detail) }
+    }
+
+    /// The body is said to be something else than JSON.
+    pub fn unsupported_media_type() -> Self {
+        Problem::new(415, "unsupported_media_type", "the body must be JSON, with Content-Type: application/json")
+    }
+
+    /// The frozen answer to a path of the other plane.
+    pub fn port_mismatch(plane: Plane, addrs: &PlaneAddrs) -> Self {
+        let other = plane.other();
+        let port = addrs.of(other).port();
+        let detail = format!("this path belongs to the {} plane on port {port}", other.as_str());
+        Problem { extra: format!(",\"expected_port\":{port}"), ..Problem::new(410, "port_mismatch", detail) }
+    }
+
+    /// The frozen answer to a missing or wrong token.
+    pub fn auth_failure(reason: AuthReason) -> Self {
+        let detail = match reason {
+            AuthReason::MissingToken => {
+                "send the hub's token as X-Sheratan-Token or Authorization: Bearer; it is in <data-dir>/secrets/hub_token"
+            }
+            AuthReason::BadToken => "the token is not this hub's",
+        };
+        let extra = format!(",\"reason\":\"{}\"", reason.as_str());
+        Problem { extra, ..Problem::new(403, "auth_failure", detail) }
+    }
+
+    /// Too many failures from one address.
+    pub fn auth_blocked(wait: Millis) -> Self {
+        let detail = format!("too many authentication failures from this address; retry in {} s", wait.as_secs_ceil());
+        Problem { retry_after_ms: Some(wait), ..Problem::new(429, "rate_limited", detail) }
+    }
+
+    /// A result's checksum or signature is missing or wrong.
+    pub fn integrity(reason: &'static str) -> Self {
+        let detail = format!(
+            "the result's integrity is not right ({reason}): sha256 must be over the canonical JSON of error, job_id, ok and result"
+        );
+        let extra = format!(",\"reason\":\"{reason}\"");
+        Problem { extra, ..Problem::new(403, "result_integrity_fail", detail) }
+    }
+
+    /// The disk does not take what the hub would promise.
+    pub fn journal_unavailable(reason: &str) -> Self {
+        let detail = format!("the journal cannot be written ({reason}): nothing is acknowledged until it can; retry in 1 s");
+        Problem { retry_after_ms: Some(Millis::new(1_000)), ..Problem::new(503, "journal_unavailable", detail) }
+    }
+
+    /// What the core refused.
+    pub fn of_refusal(refusal: &Refusal, hub: &Hub, backpressure_status: u16) -> Self {
+        let retry_after_ms = refusal.retry_after_ms();
+        let secs = retry_after_ms.map_or(0, Millis::as_secs_ceil);
+        let full = |what: String, depth: u64, max: u64| {
+            let detail = format!("{what}; retry in {secs} s");
+            let extra = format!(",\"queue_depth\":{depth},\"max\":{max}");
+            Problem { retry_after_ms, extra, ..Problem::new(backpressure_status, "backpressure", detail) }
+        };
+        match refusal {
+            Refusal::QueueFull { depth, depth_max } => {
+                full(format!("the queue is full: {depth} of {depth_max} jobs wait (max_queue_depth)"), *depth, *depth_max)
+            }
+            Refusal::QueueBytesFull { bytes, bytes_max, depth } => full(
+                format!("the queue is full: {bytes} of {bytes_max} bytes wait (max_queue_bytes)"),
+                *depth,
+                hub.limits().queue_depth_max,
+            ),
+            Refusal::ClassesFull => full(
+                format!("unfinished jobs have {CLASSES_MAX} distinct pairs of zone and requirements already"),
+                hub.counts().waiting(),
+                hub.limits().queue_depth_max,
+            ),
+            Refusal::NodesFull => {
+                let nodes = NODES_MAX as u64;
+                full(format!("the registry is full: {nodes} of {nodes} nodes"), hub.counts().waiting(), nodes)
+            }
+            Refusal::KeysFull { keys_max } => full(
+                format!("{keys_max} idempotency keys of unfinished jobs are held already (idempotency_store_max_items)"),
+                hub.counts().waiting(),
+                *keys_max,
+            ),
+            Refusal::KeyCollision { old_hash_prefix } => {
+                let mut hash = String::new();
+                for byte in old_hash_prefix {
+                    write!(hash, "{byte:02x}").expect("a string takes all");
+                }
+                let detail = format!(
+                    "the idempotency_key belongs to a job with another payload (hash {hash}…); use another key, or on_duplicate \"latest_wins\""
+                );
+                Problem::new(409, "idempotency_key_collision", detail)
+            }
+            Refusal::UnknownJob => Problem::unknown_job(),
+            Refusal::LeaseLost => {
+                Problem::new(409, "lease_lost", "the job is not under this lease (any more): drop the result and pull again")
+            }
+            Refusal::AlreadyFinal { status } => Problem::new(
+                409,
+                "already_final",
+                format!("the job ended before with another result; its status is {}", status.as_str()),
+            ),
+        }
+    }
+
+    /// The members beside `type`, `title`, `status`, `detail`, `ok` and `error`.
+    pub fn extra(&self) -> &str {
+        &self.extra
+    }
+
+    /// The reply that carries it.
+    pub fn into_reply(self) -> Reply {
+        let mut reply = http::problem(self.status, self.code, &self.detail, &self.extra);
+        if let Some(wait) = self.retry_after_ms {
+            reply = reply.with_header("Retry-After", wait.as_secs_ceil().max(1).to_string());
+        }
+        if let Some(allow) = self.allow {
+            reply = reply.with_header("Allow", allow.to_owned());
+        }
+        reply
+    }
+}
