@@ -1,1 +1,7 @@
-//! Black-box tests of the real binary.
+//! The black-box tests' tools: a hub as a process of its own on free ports and a temporary data folder, and a client.
+
+pub mod client;
+pub mod hub;
+
+pub use client::{Client, Response};
+pub use hub::{Hub, Options, Run, binary, command, run, until};

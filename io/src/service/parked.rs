@@ -114,14 +114,4 @@ impl ParkedRequests {
     pub fn next_end(&self) -> Option<Timestamp> {
         self.ends.first().map(|(until, _)| *until)
     }
-
-    /// How many are parked.
-    pub fn len(&self) -> usize {
-        self.requests.len()
-    }
-
-    /// Whether none is parked.
-    pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
-    }
 }
