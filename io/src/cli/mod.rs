@@ -3,10 +3,12 @@
 //! Exit codes: 0 done, 1 something failed, 2 the command line is not understood.
 
 mod backoff;
+mod demo;
 mod ended;
 mod failure;
 mod interrupt;
 mod lifeline;
+mod smoke;
 mod submit;
 mod target;
 mod terminal;
@@ -36,10 +38,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// See it work: a hub, three workers, a job for each file of a folder
+    Demo(demo::Args),
     /// Run jobs on this machine: each job's params go to a command, its output is the result
     Worker(worker::Args),
     /// Submit one job, or one for each line of standard input
     Submit(submit::Args),
+    /// Check that a running hub keeps its promises
+    Smoke(smoke::Args),
+    /// What the demo's workers run
+    #[command(hide = true)]
+    DemoExec(demo::exec::Args),
 }
 
 /// Runs what the command line says; the process's exit code.
@@ -49,8 +58,11 @@ pub fn run() -> ExitCode {
         lifeline::hold();
     }
     let outcome = match cli.command {
+        Command::Demo(args) => demo::run(args),
         Command::Worker(args) => worker::run(args),
         Command::Submit(args) => submit::run(args),
+        Command::Smoke(args) => smoke::run(args),
+        Command::DemoExec(args) => demo::exec::run(args),
     };
     outcome.unwrap_or_else(|failure| {
         terminal::failure(&failure);
