@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use std::io::BufRead;
+use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -40,9 +40,9 @@ const EXAMPLES: &str = "\
 Examples:
   sheratan-hub submit echo_test '{\"msg\":\"hello\"}' --wait
   sheratan-hub submit resize - --key-from-line < files.jsonl
-  seq 1 1000 | sheratan-hub submit count - --wait --json > results.jsonl
+  seq 1 1000 | sheratan-hub submit count - --wait > results.jsonl
 
-Each line of standard input is the params of one job, as JSON. A job whose line is repeated under
+Each line of standard input is the params of one job, as JSON. A job whose line is repeated under \
 --key-from-line is the same job: run the command again after a failure and nothing is done twice.";
 
 /// The arguments of `submit`.
@@ -108,6 +108,15 @@ struct EndLine<'a> {
 struct Entry {
     line: u64,
     submit: Submit,
+}
+
+/// A line of standard input with its number, or why there is none.
+type Line = (u64, std::io::Result<String>);
+
+/// Lines on their way into requests.
+struct Batches {
+    lines: Receiver<Line>,
+    held: Option<Line>,
 }
 
 /// Jobs on their way to the hub.
@@ -179,36 +188,19 @@ impl Submission {
     }
 
     fn stream(&mut self, args: &Args) -> Result<(), Failure> {
-        let lines = read_lines();
-        let mut held = None;
-        loop {
-            let mut batch = Vec::new();
-            let mut bytes = 0;
-            while batch.len() < BATCH_JOBS_MAX {
-                // Only the first line of a batch is waited for: a slow source's lines go out as they come.
-                let next =
-                    held.take().or_else(|| if batch.is_empty() { lines.recv().ok() } else { lines.try_recv().ok() });
-                let Some((line, text)) = next else { break };
-                let text: String = text.map_err(|error| Failure::local("standard input cannot be read", error))?;
-                if text.trim().is_empty() {
-                    continue;
-                }
-                if !batch.is_empty() && bytes + text.len() + JOB_BYTES > BATCH_BYTES_MAX {
-                    held = Some((line, Ok(text)));
-                    break;
-                }
-                bytes += text.len() + JOB_BYTES;
+        let mut batches = Batches { lines: read_lines(), held: None };
+        while let Some(batch) = batches.next_batch() {
+            let mut entries = Vec::with_capacity(batch.len());
+            for (line, text) in batch {
+                let text = text.map_err(|error| Failure::local("standard input cannot be read", error))?;
                 match parse_params(&text) {
-                    Ok(params) => batch.push(Entry { line, submit: submit_of(args, &text, Some(params)) }),
+                    Ok(params) => entries.push(Entry { line, submit: submit_of(args, &text, Some(params)) }),
                     Err(error) => self.refuse(line, &format!("not JSON: {error}")),
                 }
             }
-            // An empty batch waited for a line and none came.
-            if batch.is_empty() {
-                return Ok(());
-            }
-            self.send(batch)?;
+            self.send(entries)?;
         }
+        Ok(())
     }
 
     /// Sends jobs until the hub has taken or refused each.
@@ -368,12 +360,43 @@ fn end_line(ended: &Ended) -> (String, bool) {
     (serde_json::to_string(&line).expect("a line of texts and JSON is always JSON"), line.ok)
 }
 
-/// Lines of standard input with their numbers, read ahead by a thread.
-fn read_lines() -> Receiver<(u64, std::io::Result<String>)> {
+impl Batches {
+    /// The lines that are there, at least one and at most what fits a request; `None` when there are no more. Only the
+    /// first line is waited for: a slow source's lines go out as they come.
+    fn next_batch(&mut self) -> Option<Vec<Line>> {
+        let first = self.held.take().or_else(|| self.lines.recv().ok())?;
+        let mut bytes = bytes_of(&first);
+        let mut batch = vec![first];
+        while batch.len() < BATCH_JOBS_MAX
+            && let Ok(line) = self.lines.try_recv()
+        {
+            bytes += bytes_of(&line);
+            if bytes > BATCH_BYTES_MAX {
+                self.held = Some(line);
+                break;
+            }
+            batch.push(line);
+        }
+        Some(batch)
+    }
+}
+
+fn bytes_of((_, text): &Line) -> usize {
+    text.as_ref().map_or(0, String::len) + JOB_BYTES
+}
+
+/// Lines of standard input that are not blank, read ahead by a thread.
+fn read_lines() -> Receiver<Line> {
+    if std::io::stdin().is_terminal() {
+        terminal::note("one JSON value a line; ctrl-D ends");
+    }
     let (sender, receiver) = crossbeam_channel::bounded(LINES_MAX);
     std::thread::spawn(move || {
         for (line, text) in (1..).zip(std::io::stdin().lock().lines()) {
             let is_last = text.is_err();
+            if text.as_ref().is_ok_and(|text| text.trim().is_empty()) {
+                continue;
+            }
             if sender.send((line, text)).is_err() || is_last {
                 return;
             }
@@ -431,6 +454,34 @@ mod tests {
         assert_ne!(key, key_of("resize", r#"{"a":2}"#));
         assert_ne!(key, key_of("other", r#"{"a":1}"#));
         assert_eq!(key.len(), "line-".len() + 64);
+    }
+
+    #[test]
+    fn a_batch_takes_the_lines_that_are_there_as_far_as_they_fit_a_request() {
+        let (sender, lines) = crossbeam_channel::unbounded();
+        let mut batches = Batches { lines, held: None };
+        let mut sizes = |lengths: &[usize]| {
+            for (line, length) in (1..).zip(lengths) {
+                sender.send((line, Ok("x".repeat(*length)))).unwrap();
+            }
+            let mut sizes = Vec::new();
+            while !batches.lines.is_empty() || batches.held.is_some() {
+                sizes.push(batches.next_batch().unwrap().len());
+            }
+            sizes
+        };
+        assert_eq!(sizes(&[1, 2, 3]), [3]);
+        assert_eq!(sizes(&vec![1; 2 * BATCH_JOBS_MAX + 1]), [BATCH_JOBS_MAX, BATCH_JOBS_MAX, 1]);
+        let half = BATCH_BYTES_MAX / 2 - JOB_BYTES;
+        assert_eq!(sizes(&[half, half]), [2]);
+        assert_eq!(sizes(&[half, half + 1, 1]), [1, 2]);
+        assert_eq!(
+            sizes(&[BATCH_BYTES_MAX * 2, 1]),
+            [1, 1],
+            "a line that is too large goes alone, to be refused alone"
+        );
+        drop(sender);
+        assert!(batches.next_batch().is_none());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use serde_json::value::to_raw_value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What the demo's jobs are called.
 const KIND: &str = "file_digest";
@@ -71,9 +71,14 @@ pub struct Args {
 /// One file and what became of its job.
 struct Work {
     path: PathBuf,
+    /// What tells whether it was changed since: its size, and when it was written last.
+    stamp: Option<Stamp>,
     job_id: String,
     job: Option<JobView>,
 }
+
+/// A file's size, and when it was written last.
+type Stamp = (u64, SystemTime);
 
 /// The demo while it runs.
 struct Stage {
@@ -173,7 +178,7 @@ impl Stage {
         if found.unnamed > 0 {
             note(format_args!("{} files are left out: their names are no Unicode text", found.unnamed));
         }
-        let works = found.paths.into_iter().map(|path| Work { path, job_id: String::new(), job: None }).collect();
+        let works = found.paths.into_iter().map(Work::of).collect();
         Ok(Stage { home: home.to_owned(), hub, client, workers, works, progress: progress_bar(files), interrupts })
     }
 
@@ -266,6 +271,22 @@ impl Stage {
         }
         self.hub.stop();
     }
+}
+
+impl Work {
+    fn of(path: PathBuf) -> Self {
+        Work { stamp: stamp(&path), path, job_id: String::new(), job: None }
+    }
+
+    /// Whether the file is not the one that the job was made for.
+    fn is_changed(&self) -> bool {
+        stamp(&self.path) != self.stamp
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
 }
 
 fn counts(by_worker: &BTreeMap<String, u64>) -> String {

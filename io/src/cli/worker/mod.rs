@@ -34,9 +34,10 @@ Examples:
   sheratan-hub worker --node GPU_BOX_1 --capabilities gpu:true,cuda:12 --exec ./train.sh
   sheratan-hub worker --exec 'jq .msg' --drain-when-empty
 
-The command gets the job's params as JSON on standard input, and SHERATAN_JOB_ID, SHERATAN_JOB_KIND and
-SHERATAN_ATTEMPT in its environment. What it prints is the result: JSON if it is JSON, else a text. An exit
-code other than 0 means that the job failed; it is tried again, unless --fatal-exit names that code.
+The command gets the job's params as JSON on standard input, and SHERATAN_JOB_ID, SHERATAN_JOB_KIND and \
+SHERATAN_ATTEMPT in its environment. What it prints is the result: JSON if it is JSON, else a text. An exit code \
+other than 0 means that the job failed; it is tried again, unless --fatal-exit names that code.
+
 ctrl-C or SIGTERM: no new jobs, what runs is finished. Once more: what runs is killed and handed back.";
 
 /// The arguments of `worker`.
