@@ -4,17 +4,19 @@
 //! the default; a token from a file that is named, the environment, or the data folder. Each remembers where it came
 //! from, so that an error can say which of them is wrong.
 
+use crate::client::integrity::Signer;
 use crate::client::{Client, Endpoint, NoToken, Plane, Token};
 use serde::Deserialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Where a hub is if nobody says otherwise.
 const CONTROL_DEFAULT: &str = "127.0.0.1:8787";
 const DATA_DEFAULT: &str = "127.0.0.1:8788";
 
-/// The largest token file read; a token has some dozens of bytes, and a wrong path may lead to a disk image.
-const TOKEN_BYTES_MAX: u64 = 4_096;
+/// The largest file of a secret that is read; a secret has some dozens of bytes, and a wrong path may lead to a disk image.
+const SECRET_BYTES_MAX: u64 = 4_096;
 
 /// Which hub, and with which token.
 #[derive(clap::Args, Clone, Debug)]
@@ -46,8 +48,10 @@ pub enum TargetError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A token file that was named and cannot be read.
-    TokenFile {
+    /// A file with a secret that was named and cannot be read.
+    SecretFile {
+        /// What the secret is.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -92,9 +96,9 @@ impl TargetArgs {
     fn token(&self) -> Result<Result<Token, NoToken>, TargetError> {
         if let Some(path) = &self.token_file {
             let origin = format!("{} (--token-file or SHERATAN_HUB_TOKEN_FILE)", path.display());
-            return match read_token(path) {
+            return match read_secret(path) {
                 Ok(text) => Ok(Ok(Token::new(text, origin))),
-                Err(reason) => Err(TargetError::TokenFile { path: path.clone(), reason }),
+                Err(reason) => Err(TargetError::SecretFile { what: "token", path: path.clone(), reason }),
             };
         }
         for variable in ["SHERATAN_HUB_TOKEN", "SHERATAN_HUB_TOKEN_ACTIVE"] {
@@ -103,7 +107,7 @@ impl TargetArgs {
             }
         }
         let path = self.data_dir.join("secrets").join("hub_token");
-        Ok(match read_token(&path) {
+        Ok(match read_secret(&path) {
             Ok(text) => Ok(Token::new(text, path.display().to_string())),
             Err(reason) => Err(NoToken {
                 looked_at: format!(
@@ -115,13 +119,23 @@ impl TargetArgs {
     }
 }
 
+/// What makes the integrity of results, with the key that the environment names, if it does.
+pub fn signer() -> Result<Signer, TargetError> {
+    if let Some(path) = std::env::var_os("SHERATAN_RESULT_HMAC_KEY_FILE").map(PathBuf::from) {
+        let key = read_secret(&path).map_err(|reason| TargetError::SecretFile { what: "key", path, reason })?;
+        return Ok(Signer::new(Some(Zeroizing::new(key))));
+    }
+    let key = std::env::var("SHERATAN_RESULT_HMAC_KEY").ok().filter(|key| !key.is_empty());
+    Ok(Signer::new(key.map(Zeroizing::new)))
+}
+
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TargetError::Address { origin, text, reason } => {
                 write!(f, "the address {text:?} (from {origin}) {reason}: it must be host:port, as in 127.0.0.1:8788")
             }
-            TargetError::TokenFile { path, reason } => write!(f, "the token file {} {reason}", path.display()),
+            TargetError::SecretFile { what, path, reason } => write!(f, "the {what} file {} {reason}", path.display()),
         }
     }
 }
@@ -150,16 +164,16 @@ fn url_of(text: &str) -> Result<String, &'static str> {
     Ok(format!("http://{host}:{port}"))
 }
 
-/// The token in a file, or what is wrong with the file: ends the sentence "the file … ".
-fn read_token(path: &Path) -> Result<String, String> {
+/// The secret in a file, or what is wrong with the file: ends the sentence "the file … ".
+fn read_secret(path: &Path) -> Result<String, String> {
     let length = std::fs::metadata(path).map_err(|error| unreadable(&error))?.len();
-    if length > TOKEN_BYTES_MAX {
-        return Err(format!("has {length} bytes: no token has more than {TOKEN_BYTES_MAX}"));
+    if length > SECRET_BYTES_MAX {
+        return Err(format!("has {length} bytes: no secret has more than {SECRET_BYTES_MAX}"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
     match text.trim() {
         "" => Err("is empty".to_owned()),
-        token => Ok(token.to_owned()),
+        secret => Ok(secret.to_owned()),
     }
 }
 
@@ -228,7 +242,7 @@ mod tests {
         assert!(reason(&args).ends_with("does not exist"), "{}", reason(&args));
         std::fs::write(&file, " \n").unwrap();
         assert!(reason(&args).ends_with("is empty"));
-        std::fs::write(&file, "x".repeat(TOKEN_BYTES_MAX as usize + 1)).unwrap();
-        assert!(reason(&args).contains("no token has more than"));
+        std::fs::write(&file, "x".repeat(SECRET_BYTES_MAX as usize + 1)).unwrap();
+        assert!(reason(&args).contains("no secret has more than"));
     }
 }

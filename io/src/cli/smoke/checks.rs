@@ -1,7 +1,7 @@
 //! Checks: the promises of the baseline, in the order in which they build on each other.
 
 use crate::client::calls::{Heartbeat, JobResult, LeasedJob, Submit};
-use crate::client::integrity::integrity_of;
+use crate::client::integrity::Signer;
 use crate::client::{Answer, Auth, CallError, Client, Plane, Request};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
@@ -63,6 +63,7 @@ pub const ALL: &[(&str, Check)] = &[
 /// A run of the checks.
 pub struct Checks {
     client: Client,
+    signer: Signer,
     ttl_wait: Duration,
     run: String,
     has_tokens: bool,
@@ -73,10 +74,11 @@ pub struct Checks {
 
 impl Checks {
     /// Checks of the hub that the client is for.
-    pub fn new(client: Client, ttl_wait: Duration) -> Self {
+    pub fn new(client: Client, signer: Signer, ttl_wait: Duration) -> Self {
         let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
         Checks {
             client,
+            signer,
             ttl_wait,
             run: format!("sheratan_smoke_{random:016x}"),
             has_tokens: true,
@@ -202,7 +204,7 @@ impl Checks {
 
     fn fencing(&self) -> Result<String, String> {
         let [first, second] = self.leased()?;
-        let mut result = result_of(first, "1");
+        let mut result = self.result_of(first, "1");
         result.lease_id = Some(second.lease_id.clone());
         expect_refusal(self.client.submit_result(&result).map(|_| ()), 409, "lease_lost")?;
         let job = self.client.job(&first.job_id, Duration::ZERO).map_err(said)?;
@@ -211,7 +213,7 @@ impl Checks {
 
     fn integrity(&mut self) -> Verdict {
         let checked = self.leased().and_then(|[first, _]| {
-            let mut result = result_of(first, "1");
+            let mut result = self.result_of(first, "1");
             result.integrity.sha256 = "0".repeat(64);
             let answer = self.client.submit_result(&result).map(|_| ());
             expect_refusal(answer, 403, "result_integrity_fail")?;
@@ -224,7 +226,7 @@ impl Checks {
     fn complete(&self) -> Result<String, String> {
         let jobs = self.leased()?;
         for leased in jobs {
-            let result = result_of(leased, r#"{"echo":[1,"ä"]}"#);
+            let result = self.result_of(leased, r#"{"echo":[1,"ä"]}"#);
             let answer = self.client.submit_result(&result).map_err(said)?;
             let repeated = self.client.submit_result(&result).map_err(said)?;
             if (answer.status.as_str(), answer.duplicate) != ("completed", false) {
@@ -327,7 +329,7 @@ impl Checks {
         };
         for job in self.client.pull(&pull).map(|pulled| pulled.jobs).unwrap_or_default() {
             // If this fails the job expires by itself in a minute; the checks before have said what is wrong.
-            let _ = self.client.submit_result(&result_of(&job, "null"));
+            let _ = self.client.submit_result(&self.result_of(&job, "null"));
         }
     }
 
@@ -357,6 +359,21 @@ impl Checks {
         expect(&answer, 200)?;
         let mut registry: Value = parse(&answer)?;
         Ok(registry["nodes"][NODE].take())
+    }
+
+    fn result_of(&self, job: &LeasedJob, result: &str) -> JobResult {
+        let result = RawValue::from_string(result.to_owned()).expect("the checks' results are JSON");
+        JobResult {
+            job_id: job.job_id.clone(),
+            node_id: NODE.to_owned(),
+            lease_id: Some(job.lease_id.clone()),
+            ok: true,
+            integrity: self.signer.sign(None, &job.job_id, true, Some(&result)),
+            result: Some(result),
+            error: None,
+            retryable: true,
+            pull: None,
+        }
     }
 
     fn leased(&self) -> Result<[&LeasedJob; 2], String> {
@@ -407,21 +424,6 @@ fn said(error: CallError) -> String {
 
 fn is_now(status: &str) -> String {
     format!("the job is {status} now")
-}
-
-fn result_of(job: &LeasedJob, result: &str) -> JobResult {
-    let result = RawValue::from_string(result.to_owned()).expect("the checks' results are JSON");
-    JobResult {
-        job_id: job.job_id.clone(),
-        node_id: NODE.to_owned(),
-        lease_id: Some(job.lease_id.clone()),
-        ok: true,
-        integrity: integrity_of(None, &job.job_id, true, Some(&result)),
-        result: Some(result),
-        error: None,
-        retryable: true,
-        pull: None,
-    }
 }
 
 fn expect(answer: &Answer, status: u16) -> Result<(), String> {

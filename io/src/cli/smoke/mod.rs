@@ -6,7 +6,7 @@
 mod checks;
 
 use super::failure::Failure;
-use super::target::TargetArgs;
+use super::target::{self, TargetArgs};
 use super::terminal::{BAD, DIM, GOOD, WARN, line, styled};
 use checks::{Checks, Verdict};
 use serde::Serialize;
@@ -55,7 +55,7 @@ struct Summary {
 /// Checks a running hub.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let client = args.target.client()?;
-    let mut checks = Checks::new(client, Duration::from_secs(args.ttl_wait_sec));
+    let mut checks = Checks::new(client, target::signer()?, Duration::from_secs(args.ttl_wait_sec));
     // A hub that is not there is one clear error, not twenty failed checks.
     checks.reach()?;
     let mut summary = Summary { passed: 0, failed: 0, skipped: 0 };

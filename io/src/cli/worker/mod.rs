@@ -12,9 +12,9 @@ mod slot;
 
 use super::failure::Failure;
 use super::interrupt;
-use super::target::TargetArgs;
+use super::target::{self, TargetArgs};
 use crate::client::calls::{Attestation, Heartbeat};
-use crate::client::integrity::hex;
+use crate::client::integrity::{Signer, hex};
 use crate::client::{CallError, Client};
 use board::{Board, Wish};
 use event::{Event, Log};
@@ -37,6 +37,8 @@ Examples:
 The command gets the job's params as JSON on standard input, and SHERATAN_JOB_ID, SHERATAN_JOB_KIND and \
 SHERATAN_ATTEMPT in its environment. What it prints is the result: JSON if it is JSON, else a text. An exit code \
 other than 0 means that the job failed; it is tried again, unless --fatal-exit names that code.
+
+Where the hub wants signed results, SHERATAN_RESULT_HMAC_KEY or SHERATAN_RESULT_HMAC_KEY_FILE has its key.
 
 ctrl-C or SIGTERM: no new jobs, what runs is finished. Once more: what runs is killed and handed back.";
 
@@ -88,6 +90,7 @@ pub struct Args {
 /// What a worker is, the same for all of its threads.
 struct Worker {
     client: Client,
+    signer: Signer,
     program: Program,
     heartbeat: Heartbeat,
     kinds: Vec<String>,
@@ -157,6 +160,7 @@ impl Worker {
         };
         Ok(Worker {
             client: args.target.client()?,
+            signer: target::signer()?,
             program,
             heartbeat: Heartbeat {
                 node_id: args.node.unwrap_or_else(node_id_default),

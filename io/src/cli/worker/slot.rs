@@ -196,7 +196,7 @@ fn result_of(worker: &Worker, job: &LeasedJob, outcome: &Outcome) -> JobResult {
         node_id: worker.heartbeat.node_id.clone(),
         lease_id: Some(job.lease_id.clone()),
         ok: *ok,
-        integrity: integrity::integrity_of(error.as_deref(), &job.job_id, *ok, result.as_deref()),
+        integrity: worker.signer.sign(error.as_deref(), &job.job_id, *ok, result.as_deref()),
         result: result.clone(),
         error: error.clone(),
         retryable: *is_retryable,
@@ -262,7 +262,7 @@ fn result_text(bytes: &[u8]) -> Option<Box<RawValue>> {
     }
     let line = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
     let as_text = || to_raw_value(line).expect("a text is always JSON");
-    Some(integrity::canonical(bytes).unwrap_or_else(as_text))
+    Some(integrity::as_json(bytes).unwrap_or_else(as_text))
 }
 
 #[cfg(test)]
@@ -272,7 +272,8 @@ mod tests {
     #[test]
     fn output_that_is_json_is_the_result_and_any_other_is_a_text() {
         for (output, result) in [
-            ("{\"a\": 1}\n", Some(r#"{"a":1}"#)),
+            ("{\"a\": 1}\n", Some(r#"{"a": 1}"#)),
+            ("{\"a\":1,\"a\":2}", Some(r#""{\"a\":1,\"a\":2}""#)),
             ("42", Some("42")),
             ("hello\n", Some(r#""hello""#)),
             ("two\nlines\r\n", Some(r#""two\nlines""#)),
