@@ -291,6 +291,14 @@ impl CallError {
         }
     }
 
+    /// What happened, without what to do about it: for those who try again anyway.
+    pub fn summary(&self) -> String {
+        match self {
+            CallError::Unreachable { endpoint, reason, .. } => format!("no hub answers at {} ({reason})", endpoint.url),
+            CallError::Refused(_) | CallError::Garbled { .. } => self.to_string(),
+        }
+    }
+
     /// The refusal's code; `None` if the hub did not answer.
     pub fn code(&self) -> Option<&str> {
         match self {
@@ -311,10 +319,13 @@ impl CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CallError::Unreachable { endpoint, reason, .. } => {
-                let Endpoint { url, origin } = endpoint;
-                write!(f, "no hub answers at {url} ({reason}; address from {origin}): ")?;
-                f.write_str("start one with `sheratan-hub serve`, or name another with --control and --data")
+            CallError::Unreachable { endpoint, .. } => {
+                let summary = self.summary();
+                write!(
+                    f,
+                    "{summary}: start one with `sheratan-hub serve`, or name another with --control and --data "
+                )?;
+                write!(f, "(this address is from {})", endpoint.origin)
             }
             CallError::Refused(refused) => {
                 let Refused { status, code, detail, .. } = &**refused;

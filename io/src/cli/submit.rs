@@ -231,7 +231,7 @@ impl Submission {
                 },
                 Err(error) => {
                     self.check_repeat(&error, entries.len(), &mut away_since)?;
-                    self.progress.set_message(error.to_string());
+                    self.progress.set_message(error.summary());
                     Some(backoff.next_wait(error.retry_after()))
                 }
             };

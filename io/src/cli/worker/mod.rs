@@ -181,7 +181,7 @@ impl Worker {
     /// Says that the hub does not answer, once for all threads.
     fn say_away(&self, error: &CallError) {
         if self.board.hub_is_away(true) {
-            self.log.say(&Event::HubAway { reason: &error.to_string() });
+            self.log.say(&Event::HubAway { reason: &error.summary() });
         }
     }
 

@@ -166,6 +166,7 @@ fn deliver(worker: &Worker, job: &LeasedJob, mut outcome: Outcome, run_ms: u64) 
                 worker.board.pause(backoff.next_wait(error.retry_after()), Wish::Drain);
             }
             Err(error) if matches!(error.code(), Some("lease_lost" | "already_final" | "unknown_job")) => {
+                worker.say_back();
                 worker.board.count(|tally| tally.lost += 1);
                 worker.log.say(&Event::LeaseLost { job_id: &job.job_id, reason: "its result came too late" });
                 return None;
