@@ -1,1 +1,3 @@
 //! (see the module)
+
+pub mod process;

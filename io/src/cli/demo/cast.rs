@@ -5,6 +5,7 @@
 
 use crate::cli::failure::Failure;
 use crate::client::{Client, Endpoint, Token};
+use crate::platform::process as platform;
 use serde::Deserialize;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -69,8 +70,7 @@ impl Member {
         }
         command.stdin(Stdio::piped()).stdout(output.try_clone().map_err(cannot)?).stderr(output);
         // An interrupt of the terminal is the demo's alone: it ends its children itself.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        platform::in_own_group(&mut command);
         Ok(Member { child: command.spawn().map_err(cannot)?, log })
     }
 
@@ -83,7 +83,7 @@ impl Member {
 
     /// Asks the process to stop, and sees to it.
     pub fn stop(&mut self) {
-        if ask_to_stop(&self.child) {
+        if platform::ask_to_stop(&self.child) {
             let asked = Instant::now();
             while asked.elapsed() < STOP_MAX {
                 if !matches!(self.child.try_wait(), Ok(None)) {
@@ -109,19 +109,6 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-#[cfg(unix)]
-fn ask_to_stop(child: &Child) -> bool {
-    use rustix::process::{Pid, Signal, kill_process};
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok())
-}
-
-/// Windows has no request to stop that a process without a console could get.
-#[cfg(windows)]
-fn ask_to_stop(_: &Child) -> bool {
-    false
 }
 
 impl Hub {

@@ -16,6 +16,7 @@ use super::target::{self, TargetArgs};
 use crate::client::calls::{Attestation, Heartbeat};
 use crate::client::integrity::{Signer, hex};
 use crate::client::{CallError, Client};
+use crate::platform::process::host_name;
 use board::{Board, Wish};
 use event::{Event, Log};
 use process::Program;
@@ -196,18 +197,7 @@ impl Worker {
 /// A name that tells this worker from the others of this machine, and this run from the last.
 fn node_id_default() -> String {
     let number = getrandom::u32().unwrap_or_else(|_| std::process::id());
-    format!("{}-{number:08x}", host_name())
-}
-
-#[cfg(unix)]
-fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() { "worker".to_owned() } else { name }
-}
-
-#[cfg(windows)]
-fn host_name() -> String {
-    std::env::var("COMPUTERNAME").unwrap_or_else(|_| "worker".to_owned())
+    format!("{}-{number:08x}", host_name().unwrap_or_else(|| "worker".to_owned()))
 }
 
 fn attestation(capabilities: &[String]) -> Attestation {

@@ -4,6 +4,7 @@
 //! print much, or close its output early, and nothing waits for something that waits for it. It runs in a process group
 //! of its own: an interrupt of the terminal does not reach it, and killing it kills what it started.
 
+use crate::platform::process as platform;
 use crossbeam_channel::Receiver;
 use shared_child::SharedChild;
 use std::ffi::OsString;
@@ -67,25 +68,9 @@ impl Program {
                 command.args(arguments);
                 command
             }
-            Program::Shell(line) => shell(line),
+            Program::Shell(line) => platform::shell(line),
         }
     }
-}
-
-#[cfg(unix)]
-fn shell(line: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(line);
-    command
-}
-
-/// `cmd` reads its line by rules of its own: it must come as it was written.
-#[cfg(windows)]
-fn shell(line: &str) -> Command {
-    use std::os::windows::process::CommandExt;
-    let mut command = Command::new("cmd");
-    command.raw_arg("/D /S /C \"").raw_arg(line).raw_arg("\"");
-    command
 }
 
 impl Process {
@@ -94,8 +79,7 @@ impl Process {
         let mut command = program.command();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(environment.iter().map(|(name, value)| (name, value)));
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        platform::in_own_group(&mut command);
         let child = Arc::new(SharedChild::spawn(&mut command)?);
         let mut stdin = child.take_stdin().expect("its input was piped");
         // A command may end without reading its input; that is its own affair.
@@ -117,7 +101,7 @@ impl Process {
     /// Kills the command and what it started. The group's number cannot be another's while it has a member; the
     /// instant between its last member's end and this call is too short for a system to use up all of its numbers.
     pub fn kill(&self) {
-        kill_group(self.child.id());
+        platform::kill_group(self.child.id());
         // It may have ended just now, which is what was wanted.
         let _ = self.child.kill();
     }
@@ -125,7 +109,7 @@ impl Process {
     /// What came of the command, with the message that [`Process::ended`] gave.
     pub fn finish(self, status: io::Result<ExitStatus>) -> Finished {
         let output = self.output.recv_timeout(OUTPUT_GRACE).or_else(|_| {
-            kill_group(self.child.id());
+            platform::kill_group(self.child.id());
             self.output.recv_timeout(OUTPUT_GRACE)
         });
         let output = output.unwrap_or(Output { bytes: Vec::new(), is_cut: true });
@@ -160,22 +144,6 @@ fn read_tail(mut from: impl Read, bytes_max: usize) -> Vec<u8> {
         tail.drain(..surplus);
     }
     tail
-}
-
-#[cfg(unix)]
-fn kill_group(id: u32) {
-    use rustix::process::{Pid, Signal, kill_process_group};
-    let group = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process has a number of its own");
-    // A group without members is what was wanted.
-    let _ = kill_process_group(group, Signal::KILL);
-}
-
-#[cfg(windows)]
-fn kill_group(id: u32) {
-    let mut command = Command::new("taskkill");
-    command.args(["/T", "/F", "/PID", &id.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-    // A tree without members is what was wanted.
-    let _ = command.status();
 }
 
 #[cfg(all(test, unix))]

@@ -10,6 +10,7 @@ use super::{Until, Worker};
 use crate::cli::backoff::Backoff;
 use crate::client::calls::{JobResult, LeasedJob, Pull};
 use crate::client::{CallError, integrity};
+use crate::platform::process::signal_of;
 use crossbeam_channel::Receiver;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
@@ -233,20 +234,10 @@ fn outcome_of(finished: Finished, fatal_exits: &[i32]) -> Outcome {
             failure(error, !fatal_exits.contains(&code), &format!("exit code {code}{last_line}"))
         }
         None => {
-            let signal = signal_of(&status);
+            let signal = signal_of(&status).unwrap_or(0);
             failure(json!({ "signal": signal, "stderr": messages }), true, &format!("killed by signal {signal}"))
         }
     }
-}
-
-#[cfg(unix)]
-fn signal_of(status: &std::process::ExitStatus) -> i32 {
-    std::os::unix::process::ExitStatusExt::signal(status).unwrap_or(0)
-}
-
-#[cfg(windows)]
-fn signal_of(_: &std::process::ExitStatus) -> i32 {
-    0
 }
 
 fn failure(error: serde_json::Value, is_retryable: bool, reason: &str) -> Outcome {
