@@ -68,8 +68,7 @@ pub struct Checks {
     run: String,
     has_tokens: bool,
     leases: Vec<LeasedJob>,
-    heartbeat_ms: Option<u64>,
-    heard_at: Instant,
+    heard_at: Option<Instant>,
 }
 
 impl Checks {
@@ -83,8 +82,7 @@ impl Checks {
             run: format!("sheratan_smoke_{random:016x}"),
             has_tokens: true,
             leases: Vec::new(),
-            heartbeat_ms: None,
-            heard_at: Instant::now(),
+            heard_at: None,
         }
     }
 
@@ -165,9 +163,8 @@ impl Checks {
             capabilities: vec![CAPABILITY.to_owned()],
             attestation: None,
         };
-        let heard = self.client.heartbeat(&heartbeat).map_err(said)?;
-        self.heartbeat_ms = Some(heard.next_heartbeat_ms);
-        self.heard_at = Instant::now();
+        self.client.heartbeat(&heartbeat).map_err(said)?;
+        self.heard_at = Some(Instant::now());
         let node = self.node()?;
         let capabilities = &node["capabilities"];
         match (node["status"].as_str(), capabilities.as_array().is_some_and(|all| all.contains(&CAPABILITY.into()))) {
@@ -293,26 +290,27 @@ impl Checks {
         }
     }
 
-    /// The hub asks for three heartbeats within a node's time to live, but at least every 10 s.
     fn stale(&mut self) -> Verdict {
-        let Some(heartbeat_ms) = self.heartbeat_ms else {
+        let Some(heard_at) = self.heard_at else {
             return Verdict::Skipped("no heartbeat was taken".to_owned());
         };
-        let ttl = Duration::from_millis(3 * heartbeat_ms);
-        if ttl > self.ttl_wait || heartbeat_ms >= 10_000 {
-            return Verdict::Skipped(format!(
-                "this hub's nodes stay ONLINE for {} s or more: start it with --node-ttl-sec 2 to see it",
-                ttl.as_secs()
-            ));
-        }
-        let until = self.heard_at + 2 * ttl + Duration::from_secs(5);
+        let ttl = match self.registered() {
+            Ok(registry) => registry["node_ttl_sec"].as_u64().map(Duration::from_secs),
+            Err(reason) => return Verdict::Failed(reason),
+        };
+        let Some(ttl) = ttl.filter(|ttl| *ttl <= self.ttl_wait) else {
+            let is = ttl.map_or("not known".to_owned(), |ttl| format!("{} s", ttl.as_secs()));
+            let next = "start the hub with --node-ttl-sec 2 to see it";
+            return Verdict::Skipped(format!("node TTL is {is}, {next}"));
+        };
+        let until = heard_at + 2 * ttl + Duration::from_secs(5);
         loop {
             match self.node().map(|node| node["status"].as_str().map(str::to_owned)) {
                 Ok(Some(status)) if status == "STALE" => {
-                    return Verdict::Passed(format!("after {:.1} s", self.heard_at.elapsed().as_secs_f64()));
+                    return Verdict::Passed(format!("after {:.1} s", heard_at.elapsed().as_secs_f64()));
                 }
                 Ok(_) if Instant::now() < until => std::thread::sleep(ASK_EVERY),
-                Ok(status) => return Verdict::Failed(format!("it is {status:?} after {:?}", self.heard_at.elapsed())),
+                Ok(status) => return Verdict::Failed(format!("it is {status:?} after {:?}", heard_at.elapsed())),
                 Err(reason) => return Verdict::Failed(reason),
             }
         }
@@ -355,10 +353,13 @@ impl Checks {
     }
 
     fn node(&self) -> Result<Value, String> {
+        Ok(self.registered()?["nodes"][NODE].take())
+    }
+
+    fn registered(&self) -> Result<Value, String> {
         let answer = self.exchange(Plane::Control, None, "/api/registry", Auth::Own)?;
         expect(&answer, 200)?;
-        let mut registry: Value = parse(&answer)?;
-        Ok(registry["nodes"][NODE].take())
+        parse(&answer)
     }
 
     fn result_of(&self, job: &LeasedJob, result: &str) -> JobResult {
