@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod audit;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod http;
 pub mod journal;

@@ -1,5 +1,7 @@
 //! The platform: what differs between Linux, macOS and Windows, every side written.
 
+pub mod process;
+
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;

@@ -26,8 +26,8 @@ pub enum Report {
         up_to: u64,
         /// An empty batch with room.
         spare: Batch,
-        /// A segment was sealed on the way: a snapshot can take its place.
-        is_sealed: bool,
+        /// If a segment was sealed on the way, its last record: a snapshot can take its place.
+        sealed_through: Option<u64>,
     },
     /// The disk does not take the batch; it is tried again.
     Down {
@@ -115,8 +115,9 @@ fn run(
             tracing::info!("the journal is written again");
         }
         batch.clear();
-        let is_sealed = appender.sealed_through() != sealed_before;
-        tell(reports, waker, Report::Durable { up_to, spare: batch, is_sealed });
+        let sealed = appender.sealed_through();
+        let sealed_through = (sealed != sealed_before).then_some(sealed);
+        tell(reports, waker, Report::Durable { up_to, spare: batch, sealed_through });
     }
     appender
 }

@@ -13,6 +13,7 @@ mod committer;
 mod held;
 mod listener;
 pub mod reader;
+pub mod snapshots;
 mod sockets;
 
 use crate::audit::Audit;
@@ -97,8 +98,8 @@ pub struct Parts {
     pub connections_max: usize,
     /// Tells the loop to stop.
     pub stop: Arc<StopFlag>,
-    /// Is told when a segment was sealed.
-    pub sealed: Sender<()>,
+    /// Is told the last record of the segments that are sealed.
+    pub sealed: Sender<u64>,
 }
 
 /// What is left when the loop has ended.
@@ -114,6 +115,11 @@ pub struct Ended {
 /// A poll, and the planes' sockets on it.
 pub fn bind(asked: &PlaneAddrs) -> Result<(Listeners, PlaneAddrs), BindError> {
     Listeners::bind(asked, LISTENERS)
+}
+
+/// Wall time now.
+pub fn wall_time() -> Timestamp {
+    Clock::new().now().0
 }
 
 /// A poll with its waker.
@@ -150,7 +156,7 @@ struct Loop {
     http_limits: http::Limits,
     connections_max: usize,
     stop: Arc<StopFlag>,
-    sealed: Sender<()>,
+    sealed: Sender<u64>,
     clock: Clock,
     now: Timestamp,
     /// Connections to be looked at: they may have bytes to read or requests to answer.
@@ -271,7 +277,7 @@ impl Loop {
 
     fn take_report(&mut self, report: Report) {
         match report {
-            Report::Durable { up_to, spare, is_sealed } => {
+            Report::Durable { up_to, spare, sealed_through } => {
                 self.durable = up_to;
                 self.spare = Some(spare);
                 if std::mem::take(&mut self.is_journal_down) {
@@ -280,9 +286,9 @@ impl Loop {
                 while let Some((origin, reply)) = self.held.release(up_to) {
                     self.deliver(origin, reply);
                 }
-                if is_sealed {
-                    // A full channel means that the one who makes snapshots has been told and not looked yet.
-                    _ = self.sealed.try_send(());
+                if let Some(seq) = sealed_through {
+                    // A full channel: the snapshots' thread is behind; the next segment's end tells it more.
+                    _ = self.sealed.try_send(seq);
                 }
             }
             Report::Down { reason } => {
