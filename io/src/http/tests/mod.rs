@@ -1,0 +1,1 @@
+//! Tests of the connection, by what they are about.
