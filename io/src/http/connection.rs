@@ -284,7 +284,6 @@ impl Connection {
         if let Err(refusal) = self.read_on(now) {
             self.refuse(now, refusal);
         }
-        self.offer_continue(now);
         let is_last = self.has_input_ended || self.is_draining;
         let is_partial = match self.reading {
             Reading::Head(_) => self.has_room() || self.input.is_empty(),
@@ -294,6 +293,7 @@ impl Connection {
         if is_last && is_partial {
             self.end_reading();
         }
+        self.offer_continue(now);
         if self.ending == Ending::Linger && self.is_answered() {
             let until = now + self.limits.linger_ms;
             self.ending = Ending::Lingering { until, bytes_left: self.limits.linger_bytes_max };
@@ -382,9 +382,9 @@ impl Connection {
 
     /// Moves the replies whose turn it is to the output.
     fn emit(&mut self, now: Timestamp) {
-        while let Some(slot) = self.slots.pop_front_if(|slot| slot.reply.is_some()) {
+        while let Some(reply) = self.slots.front_mut().and_then(|slot| slot.reply.take()) {
+            let slot = self.slots.pop_front().expect("its reply was just taken");
             self.first_no += 1;
-            let reply = slot.reply.expect("asked for above");
             self.held_bytes -= reply.bytes();
             let is_last = self.slots.is_empty() && matches!(self.reading, Reading::Ended);
             let persistence = match (is_last, slot.is_http10) {
@@ -409,13 +409,14 @@ impl Connection {
     /// Answers with a refusal in its turn, and reads no more requests.
     fn refuse(&mut self, now: Timestamp, refusal: Refusal) {
         self.refusal = Some(refusal);
+        let is_head = self.input.bytes().starts_with(b"HEAD ");
         self.reading = Reading::Ended;
         self.input.clear();
         // A client that has closed its end sends nothing that would have to be waited for.
         self.ending = if self.has_input_ended { Ending::Close } else { Ending::Linger };
         let reply = refusal.reply();
         self.held_bytes += reply.bytes();
-        self.slots.push_back(Slot { is_head: false, is_http10: false, reply: Some(reply) });
+        self.slots.push_back(Slot { is_head, is_http10: false, reply: Some(reply) });
         self.emit(now);
     }
 
