@@ -504,4 +504,23 @@ impl Connection {
             _ => None,
         }
     }
+
+    /// The heap that it holds.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> Heap {
+        Heap {
+            input_bytes: self.input.capacity(),
+            output_bytes: self.output.capacity() + self.held_bytes,
+            slots: self.slots.capacity(),
+        }
+    }
+}
+
+/// The heap that a connection holds.
+#[cfg(test)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Heap {
+    pub(super) input_bytes: usize,
+    pub(super) output_bytes: usize,
+    pub(super) slots: usize,
 }

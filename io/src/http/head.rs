@@ -129,7 +129,7 @@ impl Head {
         let mut parsed = httparse::Request::new(&mut []);
         let status = parsed
             .parse_with_uninit_headers(bytes, &mut room[..limits.headers_max.min(HEADERS_MAX)])
-            .map_err(|error| refusal_of(error, limits))?;
+            .map_err(|error| refusal_of(error, bytes, limits))?;
         assert_eq!(status, httparse::Status::Complete(bytes.len()), "both find the head's end at the same place");
         let parts = (parsed.method, parsed.path, parsed.version);
         let (Some(method), Some(target), Some(version)) = parts else {
@@ -208,14 +208,21 @@ fn text(ascii: &[u8]) -> &str {
     str::from_utf8(ascii).expect("the target was checked to be ASCII")
 }
 
-fn refusal_of(error: httparse::Error, limits: &Limits) -> Refusal {
+fn refusal_of(error: httparse::Error, bytes: &[u8], limits: &Limits) -> Refusal {
     match error {
         httparse::Error::HeaderName => Fault::HeaderName.into(),
         httparse::Error::HeaderValue => Fault::HeaderValue.into(),
         httparse::Error::TooManyHeaders => Refusal::TooManyHeaders { headers_max: limits.headers_max },
-        httparse::Error::Version => Refusal::UnknownVersion,
-        httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => Fault::RequestLine.into(),
+        httparse::Error::Version if names_version(bytes) => Refusal::UnknownVersion,
+        _ => Fault::RequestLine.into(),
     }
+}
+
+/// Whether the request line's third word is its last, and the name of a version.
+fn names_version(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let words: Vec<_> = line.split(|byte| *byte == b' ').collect();
+    matches!(words[..], [_, _, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']])
 }
 
 /// The path (none: an absolute URI without one) and the query of a target (RFC 9112, section 3.2).
