@@ -118,6 +118,16 @@ fn continue_is_not_said_where_nobody_waits_for_it() {
 }
 
 #[test]
+fn continue_is_not_said_when_the_body_came_while_it_waited() {
+    let mut connection = connection();
+    let seen = receive(&mut connection, START, format!("{}{EXPECT}Content-Length: 3\r\n\r\n", get("/0")));
+    receive(&mut connection, START, "a");
+    reply_ok(&mut connection, START, seen[0].no, "0");
+    assert_eq!(bodies(&send(&mut connection, START)), ["0"]);
+    assert_eq!(receive(&mut connection, START, "bc")[0].body, b"abc");
+}
+
+#[test]
 fn a_body_above_the_limit_is_refused_instead_of_awaited() {
     let mut connection = connection();
     receive(&mut connection, START, format!("{EXPECT}Content-Length: 99999999\r\n\r\n"));
@@ -168,6 +178,26 @@ fn a_half_closed_client_s_requests_behind_a_full_pipeline_are_answered() {
 }
 
 #[test]
+fn a_refusal_behind_a_full_pipeline_waits_for_nothing_when_the_client_has_half_closed() {
+    let mut connection = Connection::new(START, &Limits { pipeline_max: 1, ..Limits::DEFAULT });
+    let seen = receive(&mut connection, START, format!("{}bad\r\n\r\n", get("/0")));
+    connection.received_end(START);
+    reply_ok(&mut connection, START, seen[0].no, "0");
+    let all = responses(&send(&mut connection, START), |_| true);
+    assert_eq!(all.iter().map(|response| response.status).collect::<Vec<_>>(), [200, 400]);
+    assert!(connection.is_done());
+}
+
+#[test]
+fn the_last_reply_says_close_even_if_it_comes_before_the_next_request_is_asked_for() {
+    let mut connection = connection();
+    connection.received(START, b"GET / HTTP/1.0\r\n\r\n");
+    let no = connection.next_request(START).expect("it is whole").no();
+    reply_ok(&mut connection, START, no, "");
+    assert!(response(&mut connection, START).closes());
+}
+
+#[test]
 fn a_client_that_goes_away_leaves_nothing_to_wait_for() {
     for bytes in ["", "GET / HT", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab"] {
         let mut connection = connection();
@@ -212,6 +242,17 @@ fn draining_answers_what_was_received_whole_and_says_close_on_the_last() {
     assert!(connection.wants_shutdown(), "a request may be on its way: it must not reset the reply");
     connection.received_end(START);
     assert!(connection.is_done());
+}
+
+#[test]
+fn draining_a_long_poll_lingers_for_a_request_that_may_be_on_its_way() {
+    let mut connection = connection();
+    let seen = receive(&mut connection, START, get("/0"));
+    connection.begin_drain(START);
+    assert!(!connection.is_done() && !connection.wants_read());
+    reply_ok(&mut connection, START, seen[0].no, "0");
+    assert!(response(&mut connection, START).closes());
+    assert!(connection.wants_shutdown() && connection.wants_read() && !connection.is_done());
 }
 
 #[test]

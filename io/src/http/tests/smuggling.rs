@@ -1,12 +1,14 @@
 //! Requests that could be read in two ways, or are no requests: each is refused, and the connection with it.
 
 use super::*;
+use crate::http::Fault::{self, *};
+use crate::http::Refusal::BadHttp;
 
 const HOST: &str = "Host: h\r\n";
 
 /// Refused whole, and byte by byte, with a request before it, which is answered.
 #[track_caller]
-fn assert_bytes_refused(bytes: &[u8], status: u16, code: &str) {
+fn assert_bytes_refused(bytes: &[u8], refusal: Refusal) {
     for step in [bytes.len(), 1] {
         let mut connection = connection();
         let first = receive(&mut connection, START, "GET /first HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -15,147 +17,159 @@ fn assert_bytes_refused(bytes: &[u8], status: u16, code: &str) {
         for part in bytes.chunks(step) {
             assert_eq!(receive(&mut connection, START, part), [], "{:?}", String::from_utf8_lossy(bytes));
         }
-        assert!(connection.refusal().is_some(), "not refused: {:?}", String::from_utf8_lossy(bytes));
-        assert_refused(&mut connection, START, status, code);
+        assert_eq!(connection.refusal(), Some(refusal), "{:?}", String::from_utf8_lossy(bytes));
+        assert_refused(&mut connection, START, refusal.status(), refusal.code());
     }
 }
 
 #[test]
 fn lengths_that_can_be_read_in_two_ways_are_refused() {
     let table = [
-        ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", 400),
-        ("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", 400),
-        ("Content-Length: 3\r\nContent-Length: 4\r\n", 400),
-        ("Content-Length: 3\r\nContent-Length: 3\r\n", 400),
-        ("Content-Length: 3, 3\r\n", 400),
-        ("Content-Length: 3,4\r\n", 400),
-        ("Content-Length: +3\r\n", 400),
-        ("Content-Length: -3\r\n", 400),
-        ("Content-Length: 0x3\r\n", 400),
-        ("Content-Length: 3 3\r\n", 400),
-        ("Content-Length: 3.0\r\n", 400),
-        ("Content-Length:\r\n", 400),
-        ("Content-Length: 99999999999999999999\r\n", 400),
-        ("Content-Length: 18446744073709551619\r\n", 400),
-        ("Content-Length: \u{b3}\r\n", 400),
-        ("Transfer-Encoding: identity\r\n", 400),
-        ("Transfer-Encoding:\r\n", 400),
-        ("Transfer-Encoding: xchunked\r\n", 400),
-        ("Transfer-Encoding: \"chunked\"\r\n", 400),
-        ("Transfer-Encoding: chunked, identity\r\n", 400),
-        ("Transfer-Encoding: chunked, chunked\r\n", 400),
-        ("Transfer-Encoding: , chunked\r\n", 400),
-        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
-        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", 400),
-        ("Transfer-Encoding: gzip, chunked\r\n", 501),
-        ("Transfer-Encoding : chunked\r\n", 400),
-        ("Transfer-Encoding\t: chunked\r\n", 400),
-        (" Transfer-Encoding: chunked\r\n", 400),
-        ("Transfer-Encoding:\x0bchunked\r\n", 400),
-        ("X: y\rTransfer-Encoding: chunked\r\n", 400),
-        ("X: y\nTransfer-Encoding: chunked\r\n", 400),
-        ("Transfer-Encoding: chunked\r\r\n", 400),
+        ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", BothLengths),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", BothLengths),
+        ("Content-Length: 3\r\nContent-Length: 4\r\n", ContentLength),
+        ("Content-Length: 3\r\nContent-Length: 3\r\n", ContentLength),
+        ("Content-Length: 3, 3\r\n", ContentLength),
+        ("Content-Length: 3,4\r\n", ContentLength),
+        ("Content-Length: +3\r\n", ContentLength),
+        ("Content-Length: -3\r\n", ContentLength),
+        ("Content-Length: 0x3\r\n", ContentLength),
+        ("Content-Length: 3 3\r\n", ContentLength),
+        ("Content-Length: 3.0\r\n", ContentLength),
+        ("Content-Length:\r\n", ContentLength),
+        ("Content-Length: 99999999999999999999\r\n", ContentLength),
+        ("Content-Length: 18446744073709551619\r\n", ContentLength),
+        ("Content-Length: \u{b3}\r\n", ContentLength),
+        ("Transfer-Encoding: identity\r\n", TransferEncoding),
+        ("Transfer-Encoding:\r\n", TransferEncoding),
+        ("Transfer-Encoding: xchunked\r\n", TransferEncoding),
+        ("Transfer-Encoding: \"chunked\"\r\n", TransferEncoding),
+        ("Transfer-Encoding: chunked, identity\r\n", TransferEncoding),
+        ("Transfer-Encoding: chunked, chunked\r\n", TransferEncoding),
+        ("Transfer-Encoding: , chunked\r\n", TransferEncoding),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", TransferEncoding),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", TransferEncoding),
+        ("Transfer-Encoding : chunked\r\n", HeaderName),
+        ("Transfer-Encoding\t: chunked\r\n", HeaderName),
+        (" Transfer-Encoding: chunked\r\n", FoldedHeader),
+        ("Transfer-Encoding:\x0bchunked\r\n", HeaderValue),
+        ("X: y\rTransfer-Encoding: chunked\r\n", BareCarriageReturn),
+        ("X: y\nTransfer-Encoding: chunked\r\n", BareLineFeed),
+        ("Transfer-Encoding: chunked\r\r\n", BareCarriageReturn),
     ];
-    for (headers, status) in table {
-        assert_bytes_refused(format!("POST / HTTP/1.1\r\n{HOST}{headers}\r\n").as_bytes(), status, "bad_http");
+    for (headers, fault) in table {
+        assert_bytes_refused(format!("POST / HTTP/1.1\r\n{HOST}{headers}\r\n").as_bytes(), BadHttp(fault));
     }
-    assert_bytes_refused(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "bad_http");
+    let http10 = b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_bytes_refused(http10, BadHttp(TransferEncodingInHttp10));
 }
 
 #[test]
 fn heads_that_are_not_what_the_standard_says_are_refused() {
-    let table: [(&[u8], u16); 40] = [
-        (b"GET / HTTP/1.1\nHost: h\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\n\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\nX: a\rb\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\r\nHost: h\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n", 400),
-        (b"GET /\0 HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\nX: a\x01b\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\nX: a\x7fb\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\n\tfolded\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\n Host: h\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\n: empty\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\nX(y): z\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\nX\xe9: z\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", 400),
-        (b"GET / HTTP/1.0\r\nHost: h\r\nHost: i\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h i\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: user@h\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: h/path\r\n\r\n", 400),
-        (b"GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET  / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET / HTTP/1.1 \r\nHost: h\r\n\r\n", 400),
-        (b" GET / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET\t/\tHTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET /\x7f HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET /\xc3\xa9 HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET h:80 HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET http:///a HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET http://u@h/a HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET ftp://h/a HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"GET /\r\n\r\n", 400),
-        (b"\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        (b"\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+    let table: [(&[u8], Fault); 40] = [
+        (b"GET / HTTP/1.1\nHost: h\r\n\r\n", BareLineFeed),
+        (b"GET / HTTP/1.1\r\nHost: h\n\r\n", BareLineFeed),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n\n", BareLineFeed),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: a\rb\r\n\r\n", BareCarriageReturn),
+        (b"GET / HTTP/1.1\r\r\nHost: h\r\n\r\n", BareCarriageReturn),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n", Nul),
+        (b"GET /\0 HTTP/1.1\r\nHost: h\r\n\r\n", Nul),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: a\x01b\r\n\r\n", HeaderValue),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: a\x7fb\r\n\r\n", HeaderValue),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n", FoldedHeader),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n\tfolded\r\n\r\n", FoldedHeader),
+        (b"GET / HTTP/1.1\r\n Host: h\r\n\r\n", FoldedHeader),
+        (b"GET / HTTP/1.1\r\nHost : h\r\n\r\n", HeaderName),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n: empty\r\n\r\n", HeaderName),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n", HeaderName),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX(y): z\r\n\r\n", HeaderName),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX\xe9: z\r\n\r\n", HeaderName),
+        (b"GET / HTTP/1.1\r\n\r\n", Host),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", Host),
+        (b"GET / HTTP/1.0\r\nHost: h\r\nHost: i\r\n\r\n", Host),
+        (b"GET / HTTP/1.1\r\nHost: h i\r\n\r\n", Host),
+        (b"GET / HTTP/1.1\r\nHost: user@h\r\n\r\n", Host),
+        (b"GET / HTTP/1.1\r\nHost: h/path\r\n\r\n", Host),
+        (b"GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", RequestLine),
+        (b"GET  / HTTP/1.1\r\nHost: h\r\n\r\n", RequestLine),
+        (b"GET / HTTP/1.1 \r\nHost: h\r\n\r\n", RequestLine),
+        (b" GET / HTTP/1.1\r\nHost: h\r\n\r\n", FoldedHeader),
+        (b"GET\t/\tHTTP/1.1\r\nHost: h\r\n\r\n", RequestLine),
+        (b"GET /\x7f HTTP/1.1\r\nHost: h\r\n\r\n", RequestLine),
+        (b"GET /\xc3\xa9 HTTP/1.1\r\nHost: h\r\n\r\n", TargetBytes),
+        (b"GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n", TargetBytes),
+        (b"GET * HTTP/1.1\r\nHost: h\r\n\r\n", TargetForm),
+        (b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", TargetForm),
+        (b"GET h:80 HTTP/1.1\r\nHost: h\r\n\r\n", TargetForm),
+        (b"GET http:///a HTTP/1.1\r\nHost: h\r\n\r\n", TargetForm),
+        (b"GET http://u@h/a HTTP/1.1\r\nHost: h\r\n\r\n", TargetForm),
+        (b"GET ftp://h/a HTTP/1.1\r\nHost: h\r\n\r\n", TargetForm),
+        (b"GET /\r\n\r\n", RequestLine),
+        (b"\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", EmptyRequestLine),
+        (b"\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", BareLineFeed),
     ];
-    for (bytes, status) in table {
-        assert_bytes_refused(bytes, status, "bad_http");
+    for (bytes, fault) in table {
+        assert_bytes_refused(bytes, BadHttp(fault));
     }
 }
 
 #[test]
 fn versions_methods_and_expectations_that_the_hub_does_not_speak_are_refused() {
-    assert_bytes_refused(b"GET / HTTP/1.2\r\nHost: h\r\n\r\n", 505, "bad_http");
-    assert_bytes_refused(b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505, "bad_http");
-    assert_bytes_refused(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "bad_http");
-    assert_bytes_refused(b"CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n", 405, "method_not_allowed");
-    assert_bytes_refused(b"GET / HTTP/1.1\r\nHost: h\r\nExpect: cookies\r\n\r\n", 417, "bad_http");
-    // A TLS client on a plain port.
-    assert_bytes_refused(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\n", 400, "bad_http");
+    let table: [(&[u8], Refusal, u16, &str); 7] = [
+        (b"GET / HTTP/1.2\r\nHost: h\r\n\r\n", Refusal::UnknownVersion, 505, "bad_http"),
+        (b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", Refusal::UnknownVersion, 505, "bad_http"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refusal::UnknownVersion, 505, "bad_http"),
+        (b"CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n", Refusal::ConnectMethod, 405, "method_not_allowed"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nExpect: cookies\r\n\r\n", Refusal::UnknownExpectation, 417, "bad_http"),
+        (
+            b"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            Refusal::UnknownCoding,
+            501,
+            "bad_http",
+        ),
+        // A TLS client on a plain port.
+        (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\n", BadHttp(BareLineFeed), 400, "bad_http"),
+    ];
+    for (bytes, refusal, status, code) in table {
+        assert_eq!((refusal.status(), refusal.code()), (status, code));
+        assert_bytes_refused(bytes, refusal);
+    }
 }
 
 #[test]
 fn chunks_that_are_not_what_the_standard_says_are_refused() {
-    let table: [(&[u8], u16); 27] = [
-        (b"\r\n", 400),
-        (b"g\r\n", 400),
-        (b"0x3\r\nabc\r\n", 400),
-        (b"+3\r\nabc\r\n", 400),
-        (b"-3\r\nabc\r\n", 400),
-        (b" 3\r\nabc\r\n", 400),
-        (b"3 \r\nabc\r\n", 400),
-        (b"3 ;x\r\nabc\r\n", 400),
-        (b";x\r\nabc\r\n", 400),
-        (b"3\nabc\r\n", 400),
-        (b"3\rabc\r\n", 400),
-        (b"3\r\r\nabc\r\n", 400),
-        (b"3;x\nabc\r\n", 400),
-        (b"3;x\0\r\nabc\r\n", 400),
-        (b"3;x\ry\r\nabc\r\n", 400),
-        (b"3\r\nabcd\r\n", 400),
-        (b"3\r\nabc\n", 400),
-        (b"3\r\nabc\r3", 400),
-        (b"00000000000000003\r\nabc\r\n", 400),
-        (b"10000000000000000\r\n", 400),
-        (b"0\r\nno colon\r\n\r\n", 400),
-        (b"0\r\n: empty\r\n\r\n", 400),
-        (b"0\r\nX : y\r\n\r\n", 400),
-        (b"0\r\nX: y\n\r\n", 400),
-        (b"0\r\n folded: x\r\n\r\n", 400),
-        (b"0\r\nX: y\0\r\n\r\n", 400),
-        (b"0\r\n\rX", 400),
+    let table: [(&[u8], Fault); 27] = [
+        (b"\r\n", ChunkSize),
+        (b"g\r\n", ChunkSize),
+        (b"0x3\r\nabc\r\n", ChunkSize),
+        (b"+3\r\nabc\r\n", ChunkSize),
+        (b"-3\r\nabc\r\n", ChunkSize),
+        (b" 3\r\nabc\r\n", ChunkSize),
+        (b"3 \r\nabc\r\n", ChunkSize),
+        (b"3 ;x\r\nabc\r\n", ChunkSize),
+        (b";x\r\nabc\r\n", ChunkSize),
+        (b"3\nabc\r\n", ChunkSize),
+        (b"3\rabc\r\n", BareCarriageReturn),
+        (b"3\r\r\nabc\r\n", BareCarriageReturn),
+        (b"3;x\nabc\r\n", ChunkExtension),
+        (b"3;x\0\r\nabc\r\n", ChunkExtension),
+        (b"3;x\ry\r\nabc\r\n", BareCarriageReturn),
+        (b"3\r\nabcd\r\n", ChunkEnd),
+        (b"3\r\nabc\n", ChunkEnd),
+        (b"3\r\nabc\r3", ChunkEnd),
+        (b"00000000000000003\r\nabc\r\n", ChunkSize),
+        (b"10000000000000000\r\n", ChunkSize),
+        (b"0\r\nno colon\r\n\r\n", Trailer),
+        (b"0\r\n: empty\r\n\r\n", Trailer),
+        (b"0\r\nX : y\r\n\r\n", Trailer),
+        (b"0\r\nX: y\n\r\n", Trailer),
+        (b"0\r\n folded: x\r\n\r\n", Trailer),
+        (b"0\r\nX: y\0\r\n\r\n", Trailer),
+        (b"0\r\n\rX", BareCarriageReturn),
     ];
-    for (chunks, status) in table {
+    for (chunks, fault) in table {
         let head = format!("POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n");
-        assert_bytes_refused(&[head.as_bytes(), chunks].concat(), status, "bad_http");
+        assert_bytes_refused(&[head.as_bytes(), chunks].concat(), BadHttp(fault));
     }
 }
 
