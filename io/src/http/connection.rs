@@ -114,7 +114,7 @@ impl Connection {
     /// A connection that was just accepted.
     pub fn new(now: Timestamp, limits: &Limits) -> Self {
         Connection {
-            limits: limits.clone(),
+            limits: *limits,
             input: Input::default(),
             reading: Reading::Head(HeadEnd::default()),
             slots: VecDeque::new(),

@@ -10,7 +10,7 @@ pub(super) const METHOD_BYTES_MAX: usize = 32;
 
 /// The limits of one connection. What it holds at most: a head, a body, one read of the loop, the replies that wait
 /// (`output_bytes_max` and one reply more for each request in the pipeline).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Bytes of a head, from the request line to the empty line; one more is `431 headers_too_large`. Browsers send up
     /// to 8 KiB of cookies to localhost; a head of the hub's clients has 200 bytes.
