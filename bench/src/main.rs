@@ -1,8 +1,14 @@
 //! Command line of the benchmarks: which figures there are, and how to ask for them.
 
+mod client;
 mod failure;
+mod hub;
+mod interrupt;
+mod load;
 mod machine;
 mod memory;
+mod platform;
+mod probe;
 mod report;
 mod sample;
 
@@ -27,6 +33,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Figure {
+    /// Whole lifecycles over real sockets, beside the pace of the disk.
+    Load(load::Settings),
     /// The core alone: cost per operation with few and with many queued jobs, replay, snapshot, memory.
     Core(machine::Settings),
 }
@@ -48,6 +56,7 @@ fn main() -> ExitCode {
 
 fn measure(figure: &Figure) -> Result<Report, Failure> {
     match figure {
+        Figure::Load(settings) => load::measure(settings),
         Figure::Core(settings) => Ok(machine::measure(settings)),
     }
 }
