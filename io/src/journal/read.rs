@@ -347,9 +347,10 @@ impl Reader {
         self.identity = Some(header.identity);
         self.epoch_last = header.epoch;
         self.last_batch = None;
-        let mark = Mark { seq: header.first_seq.saturating_sub(1), outcome_hash: header.outcome_hash };
+        let seq = header.first_seq.saturating_sub(1);
+        let mark = header.outcome_hash.map(|outcome_hash| Mark { seq, outcome_hash });
         self.open = Some(Open { seed: header.seed(), header, offset: HEADER_BYTES });
-        Ok(Some(mark))
+        Ok(mark)
     }
 
     /// No whole record follows. In the last segment that is an end, clean or torn, or a damage; before it, a damage.
