@@ -205,13 +205,14 @@ pub(crate) fn entry_at(segment: &[u8], start: usize, seed: &Seed) -> Option<Entr
         return (word == SEAL_WORD).then_some(Entry::Seal { last_seq: seq, outcome_hash, end });
     }
     let index = u32_at(head, 24);
-    let is_dense = u64::from(index) < seq;
-    is_dense.then(|| Entry::Record {
+    let next = padded(end);
+    let is_whole = u64::from(index) < seq && next <= segment.len();
+    is_whole.then(|| Entry::Record {
         seq,
         now: Timestamp::from_millis(u64_at(head, 16)),
         index,
         payload: start + RECORD_HEADER_BYTES..end,
-        end: padded(end).min(segment.len()),
+        end: next,
     })
 }
 

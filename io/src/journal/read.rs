@@ -186,7 +186,7 @@ impl Reader {
         let Some(at) = segments.iter().rposition(|segment| segment.first_seq <= from) else {
             let first = segments.first();
             return Err(ReadError::Bad(BadRecord {
-                file: first.map_or(folder.segment_path(from), |segment| segment.path.clone()),
+                file: folder.segment_path(from),
                 offset: 0,
                 seq: from,
                 reason: Reason::Missing { first_seq: first.map_or(0, |segment| segment.first_seq) },
