@@ -2,6 +2,7 @@
 
 mod appending;
 mod damage;
+mod process;
 mod snapshots;
 
 use super::*;
