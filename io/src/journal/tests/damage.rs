@@ -92,7 +92,7 @@ fn an_acknowledged_batch_with_a_hole_anywhere_stops_the_start_and_says_where() {
 fn a_flipped_bit_anywhere_never_makes_another_record() {
     let (folder, path, ends) = three_batches();
     for at in (0..128).chain(HEADER_BYTES..ends[2] + 64) {
-        for bit in [0, 5, 7] {
+        for bit in [at % 8, (at + 3) % 8] {
             match open_changed(&folder, |bytes| bytes[at] ^= 1 << bit) {
                 Ok((13, notices)) => {
                     let is_behind = at >= ends[2];
