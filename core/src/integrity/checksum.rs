@@ -1,0 +1,206 @@
+//! Checksums and signatures of results, and hashes of payloads.
+//!
+//! A result's checksum is SHA-256 over `canonical({"error":…,"job_id":…,"ok":…,"result":…})`, its signature HMAC-SHA256
+//! (RFC 2104) over the same text; absent members count as `null`. Either canonical form is accepted.
+
+use super::canonical::{self, Rule};
+use super::json::Value;
+use hmac::{Hmac, Mac};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use subtle::ConstantTimeEq;
+
+/// What a result's integrity is checked by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// Its checksum: against accidents on the way.
+    #[default]
+    Sha256,
+    /// Its checksum and its signature: against others who know the token.
+    Hmac,
+}
+
+/// What came with a result.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claimed<'a> {
+    /// The checksum in hex.
+    pub sha256: Option<Cow<'a, str>>,
+    /// The signature in hex.
+    pub sig: Option<Cow<'a, str>>,
+}
+
+/// A result whose integrity is right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verified {
+    /// Its checksum over the text with numbers as sent, whichever form was claimed: a repeat of the same bytes has the
+    /// same.
+    pub sha256: [u8; 32],
+}
+
+/// Why a result's integrity is not right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// There is no checksum, or no signature where one is needed.
+    MissingIntegrity,
+    /// The checksum is another one's.
+    ShaMismatch,
+    /// The signature is not by the key.
+    SigMismatch,
+}
+
+/// SHA-256 over the RFC 8785 form of `{"kind":…,"params":…}`: `1.0` and `1` are the same payload, in whatever language
+/// the client wrote it again. Only whole numbers beyond the doubles keep their digits ([`Rule::Exact`]): the hash is what
+/// tells a repeated submit from another one, and two orders whose ids differ in the last digit are two.
+pub fn payload_hash(kind: &str, params: Option<Value>) -> [u8; 32] {
+    let mut text = br#"{"kind":"#.to_vec();
+    canonical::write_text(kind, &mut text);
+    text.extend_from_slice(br#","params":"#);
+    write_or_null(params, Rule::Exact, &mut text);
+    text.push(b'}');
+    Sha256::digest(&text).into()
+}
+
+/// Checks what was claimed for a result. `key` is needed in mode [`Mode::Hmac`]; without one no signature is right.
+pub fn verify_result(
+    mode: Mode,
+    key: Option<&[u8]>,
+    claimed: &Claimed,
+    error: Option<Value>,
+    job_id: &str,
+    ok: bool,
+    result: Option<Value>,
+) -> Result<Verified, Failure> {
+    let sha256 = claimed.sha256.as_deref().ok_or(Failure::MissingIntegrity)?;
+    let sig = match mode {
+        Mode::Sha256 => None,
+        Mode::Hmac => Some(claimed.sig.as_deref().ok_or(Failure::MissingIntegrity)?),
+    };
+    let sha256 = from_hex(sha256).ok_or(Failure::ShaMismatch)?;
+    let as_sent = result_text(Rule::AsSent, error, job_id, ok, result);
+    let verified = Verified { sha256: Sha256::digest(&as_sent).into() };
+    // The second form is made only when the first is not what was claimed: nearly all texts have one form for both.
+    let jcs = || result_text(Rule::Jcs, error, job_id, ok, result);
+    if !is_equal(&verified.sha256, &sha256) && !is_equal(&Sha256::digest(jcs()).into(), &sha256) {
+        return Err(Failure::ShaMismatch);
+    }
+    if let Some(sig) = sig {
+        let sig = from_hex(sig).ok_or(Failure::SigMismatch)?;
+        let key = key.ok_or(Failure::SigMismatch)?;
+        if !is_equal(&signature(key, &as_sent), &sig) && !is_equal(&signature(key, &jcs()), &sig) {
+            return Err(Failure::SigMismatch);
+        }
+    }
+    Ok(verified)
+}
+
+/// The checksum of a result, numbers as sent: what a worker sends.
+pub fn result_sha256(error: Option<Value>, job_id: &str, ok: bool, result: Option<Value>) -> [u8; 32] {
+    Sha256::digest(result_text(Rule::AsSent, error, job_id, ok, result)).into()
+}
+
+/// The signature of a result, numbers as sent: what a worker that has the key sends.
+pub fn result_signature(key: &[u8], error: Option<Value>, job_id: &str, ok: bool, result: Option<Value>) -> [u8; 32] {
+    signature(key, &result_text(Rule::AsSent, error, job_id, ok, result))
+}
+
+fn result_text(rule: Rule, error: Option<Value>, job_id: &str, ok: bool, result: Option<Value>) -> Vec<u8> {
+    let bytes = |value: Option<Value>| value.map_or(4, |value| value.as_bytes().len());
+    let mut text = Vec::with_capacity(64 + job_id.len() + bytes(error) + bytes(result));
+    text.extend_from_slice(br#"{"error":"#);
+    write_or_null(error, rule, &mut text);
+    text.extend_from_slice(br#","job_id":"#);
+    canonical::write_text(job_id, &mut text);
+    text.extend_from_slice(if ok { br#","ok":true,"result":"# } else { br#","ok":false,"result":"# });
+    write_or_null(result, rule, &mut text);
+    text.push(b'}');
+    text
+}
+
+fn write_or_null(value: Option<Value>, rule: Rule, out: &mut Vec<u8>) {
+    match value {
+        Some(value) => canonical::write(value, rule, out),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn signature(key: &[u8], text: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(text);
+    mac.finalize().into_bytes().into()
+}
+
+/// In constant time: how much of a guess was right must not show.
+fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    a.ct_eq(b).into()
+}
+
+/// Hex in either case.
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let nibble = |digit: u8| (digit as char).to_digit(16);
+        *byte = (nibble(pair[0])? << 4 | nibble(pair[1])?) as u8;
+    }
+    Some(bytes)
+}
+
+impl Mode {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Mode::Sha256 => "sha256",
+            Mode::Hmac => "hmac",
+        }
+    }
+
+    /// The mode that a word names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Mode::Sha256, Mode::Hmac].into_iter().find(|mode| mode.as_str() == word)
+    }
+}
+
+impl Failure {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Failure::MissingIntegrity => "missing_integrity",
+            Failure::ShaMismatch => "sha_mismatch",
+            Failure::SigMismatch => "sig_mismatch",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4231, test cases 1, 2 and 6.
+    #[test]
+    fn signatures_are_hmac_sha256() {
+        let table: [(&[u8], &[u8], &str); 3] = [
+            (&[0x0b; 20], b"Hi There", "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
+            (
+                b"Jefe",
+                b"what do ya want for nothing?",
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                &[0xaa; 131],
+                b"Test Using Larger Than Block-Size Key - Hash Key First",
+                "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+            ),
+        ];
+        for (key, text, expected) in table {
+            assert_eq!(signature(key, text), from_hex(expected).unwrap());
+        }
+    }
+
+    #[test]
+    fn hex_of_another_length_or_with_other_characters_is_none() {
+        assert!(from_hex(&"aB".repeat(32)).is_some());
+        for text in ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
+            assert_eq!(from_hex(text), None);
+        }
+    }
+}
