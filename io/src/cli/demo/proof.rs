@@ -48,7 +48,9 @@ pub fn show(root: &Path, account: &Account) -> bool {
 
 fn table(root: &Path, works: &[Work]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).remove_style(TableComponent::HorizontalLines);
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    // One row a line, without a rule after each.
+    table.remove_style(TableComponent::HorizontalLines).remove_style(TableComponent::MiddleIntersections);
     table.set_header(["File", "Lines", "Bytes", "SHA-256", "Worker"]);
     for work in works.iter().take(ROWS_MAX) {
         let job = work.job.as_ref();
