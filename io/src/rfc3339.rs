@@ -12,8 +12,8 @@ pub struct Rfc3339(Timestamp);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParseError;
 
-/// The last instant with a year of four digits; "never" is shown as it.
-const LAST_MILLIS: u64 = 253_402_300_799_999;
+/// The last instant that the calendar's library knows; "never" is shown as it.
+const LAST_MILLIS: u64 = 253_402_207_200_000;
 
 const PARSER: DateTimeParser = DateTimeParser::new();
 
@@ -27,7 +27,7 @@ impl Rfc3339 {
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis().min(LAST_MILLIS);
-        let at = jiff::Timestamp::from_millisecond(millis.cast_signed()).expect("the calendar goes to the year 9999");
+        let at = jiff::Timestamp::from_millisecond(millis.cast_signed()).expect("it is in the calendar");
         let at = jiff::tz::Offset::UTC.to_datetime(at);
         write!(
             f,
@@ -67,8 +67,8 @@ mod tests {
             (0, "1970-01-01T00:00:00.000Z"),
             (1_768_510_323_348, "2026-01-15T20:52:03.348Z"),
             (951_827_696_789, "2000-02-29T12:34:56.789Z"),
-            (LAST_MILLIS, "9999-12-31T23:59:59.999Z"),
-            (u64::MAX, "9999-12-31T23:59:59.999Z"),
+            (LAST_MILLIS, "9999-12-30T22:00:00.000Z"),
+            (u64::MAX, "9999-12-30T22:00:00.000Z"),
         ];
         for (millis, text) in table {
             assert_eq!(Rfc3339::new(Timestamp::from_millis(millis)).to_string(), text);

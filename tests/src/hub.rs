@@ -196,8 +196,8 @@ pub fn binary() -> &'static Path {
         let output = cargo.output().expect("cargo starts");
         assert!(output.status.success(), "the binary builds");
         let lines = output.stdout.split(|byte| *byte == b'\n');
-        let messages = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-        let path = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+        let mut messages = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+        let path = messages.find_map(|message| message["executable"].as_str().map(PathBuf::from));
         path.expect("cargo says where the binary is")
     })
 }

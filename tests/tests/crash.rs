@@ -1,4 +1,6 @@
 //! kill -9 at any moment loses nothing that was acknowledged.
+// The lists in `clippy.toml` are for the core.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde_json::{Value, json};
 use sheratan_tests::client::result;

@@ -1,4 +1,6 @@
 //! A job's way through the hub, as clients and nodes see it.
+// The lists in `clippy.toml` are for the core.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde_json::{Value, json};
 use sheratan_tests::client::{failure, result};

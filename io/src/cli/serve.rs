@@ -84,7 +84,10 @@ fn serve(
     let files_max = platform::raise_open_files_max();
     let connections_max = config.connections_max.min(files_max.saturating_sub(OWN_FILES) as usize);
     if connections_max < config.connections_max {
-        tracing::warn!(connections_max, "the limit of open files ({files_max}) allows fewer connections than max_connections");
+        tracing::warn!(
+            connections_max,
+            "the limit of open files ({files_max}) allows fewer connections than max_connections"
+        );
     }
     let mut service = Service::new(hub, report.next_seq, settings(config, addrs, token));
     if *service.hub().limits() != config.limits {
@@ -159,8 +162,7 @@ fn token(config: &Config) -> Result<(Option<Token>, Option<PathBuf>), Failure> {
     if let Some(token) = &config.token {
         return Ok((Some(token.clone()), None));
     }
-    let (token, is_new) =
-        Token::load_or_create(&config.data_dir).map_err(|error| Failure::Local(error.to_string()))?;
+    let (token, is_new) = Token::load_or_create(&config.data_dir).map_err(|error| Failure::Local(error.to_string()))?;
     if is_new {
         tracing::info!(token = %token.secret(), "a token was made");
     }

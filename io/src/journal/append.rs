@@ -104,7 +104,7 @@ impl Appender {
         // Only a segment that took the batch is kept: on an error it is abandoned here.
         self.segment = Some(match self.segment.take() {
             Some(segment) => segment.append(batch.records_mut())?,
-            None => self.new_segment(first_seq, hash_before, batch.records_mut())?,
+            None => self.new_segment(first_seq, Some(hash_before), batch.records_mut())?,
         });
         let last_seq = batch.last_seq().expect("it has a first record");
         self.next_seq = last_seq + 1;
@@ -151,7 +151,7 @@ impl Appender {
     pub(crate) fn rewrite(
         &mut self,
         first_seq: u64,
-        hash_before: [u8; 16],
+        hash_before: Option<[u8; 16]>,
         records: &mut [u8],
     ) -> Result<(), AppendError> {
         self.segment = Some(self.new_segment(first_seq, hash_before, records)?);
@@ -163,7 +163,7 @@ impl Appender {
     fn new_segment(
         &mut self,
         first_seq: u64,
-        outcome_hash: [u8; 16],
+        outcome_hash: Option<[u8; 16]>,
         records: &mut [u8],
     ) -> Result<Segment, AppendError> {
         self.sealed_through = first_seq - 1;

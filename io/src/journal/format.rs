@@ -20,6 +20,9 @@ pub(crate) const SEAL_BYTES: usize = RECORD_HEADER_BYTES + 16;
 
 const MAGIC: [u8; 8] = *b"SHERjrnl";
 const FORMAT_VERSION: u32 = 1;
+/// Flags of a header.
+const FLAG_RECYCLED: u8 = 1;
+const FLAG_HASH_UNKNOWN: u8 = 2;
 /// Marks a seal in the field that holds a record's length.
 const SEAL_FLAG: u32 = 1 << 31;
 const SEAL_WORD: u32 = SEAL_FLAG | 16;
@@ -47,8 +50,8 @@ pub(crate) struct Header {
     /// Grows with each segment that is created, never reused: part of every record's checksum.
     pub epoch: u64,
     pub first_seq: u64,
-    /// The hash of all outcomes before the first record.
-    pub outcome_hash: [u8; 16],
+    /// The hash of all outcomes before the first record; `None` after a repair, which knows no outcomes.
+    pub outcome_hash: Option<[u8; 16]>,
     /// The file's size when it was made; it never changes.
     pub segment_bytes: u64,
     /// Whether an older segment's records may lie behind this one's.
@@ -96,9 +99,10 @@ impl Header {
         block[32..48].copy_from_slice(self.identity.key.as_bytes());
         block[48..56].copy_from_slice(&self.epoch.to_le_bytes());
         block[56..64].copy_from_slice(&self.first_seq.to_le_bytes());
-        block[64..80].copy_from_slice(&self.outcome_hash);
+        block[64..80].copy_from_slice(&self.outcome_hash.unwrap_or_default());
         block[80..88].copy_from_slice(&self.segment_bytes.to_le_bytes());
-        block[88] = u8::from(self.is_recycled);
+        block[88] =
+            (u8::from(self.is_recycled) * FLAG_RECYCLED) | (u8::from(self.outcome_hash.is_none()) * FLAG_HASH_UNKNOWN);
         let crc = header_crc(&block);
         block[12..16].copy_from_slice(&crc.to_le_bytes());
         block
@@ -121,9 +125,9 @@ impl Header {
             identity: Identity { hub_id: HubId(bytes_at(block, 16)), key: HubKey::new(bytes_at(block, 32)) },
             epoch: u64_at(block, 48),
             first_seq: u64_at(block, 56),
-            outcome_hash: bytes_at(block, 64),
+            outcome_hash: (block[88] & FLAG_HASH_UNKNOWN == 0).then(|| bytes_at(block, 64)),
             segment_bytes: u64_at(block, 80),
-            is_recycled: block[88] & 1 != 0,
+            is_recycled: block[88] & FLAG_RECYCLED != 0,
         })
     }
 
@@ -201,13 +205,14 @@ pub(crate) fn entry_at(segment: &[u8], start: usize, seed: &Seed) -> Option<Entr
         return (word == SEAL_WORD).then_some(Entry::Seal { last_seq: seq, outcome_hash, end });
     }
     let index = u32_at(head, 24);
-    let is_dense = u64::from(index) < seq;
-    is_dense.then(|| Entry::Record {
+    let next = padded(end);
+    let is_whole = u64::from(index) < seq && next <= segment.len();
+    is_whole.then(|| Entry::Record {
         seq,
         now: Timestamp::from_millis(u64_at(head, 16)),
         index,
         payload: start + RECORD_HEADER_BYTES..end,
-        end: padded(end).min(segment.len()),
+        end: next,
     })
 }
 
@@ -284,7 +289,7 @@ mod tests {
             identity: Identity { hub_id: HubId([3; 16]), key: HubKey::new([4; 16]) },
             epoch,
             first_seq: 9,
-            outcome_hash: [5; 16],
+            outcome_hash: Some([5; 16]),
             segment_bytes: 8192,
             is_recycled: true,
         }

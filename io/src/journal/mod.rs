@@ -22,18 +22,22 @@ mod folder;
 mod format;
 mod read;
 mod recover;
+mod repair;
 mod replay;
 mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use append::{AppendError, Appender};
 pub use batch::{Batch, PAYLOAD_BYTES_MAX};
 pub use folder::{LockError, Options};
 pub use format::{HubId, Identity};
-pub use read::{BadRecord, Item, Mark, ReadError, Reader, Reason, Record, Tail};
+pub use read::{BadRecord, Item, Mark, ReadError, Reader, Reason, Record, Tail, TornTail};
 pub use recover::{Notice, OpenError, Progress, Recovered, Recovery, RecoveryReport, recover};
+pub use repair::{Lost, RepairError, RepairReport, repair};
 pub use replay::ReplayError;
 pub use snapshot::{SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReport, SnapshotWriter};
 pub use store::{Store, Truncated};
+pub use verify::{ReplayCheck, SegmentReport, SegmentStatus, SnapshotCheck, VerifyReport, verify};

@@ -186,7 +186,7 @@ impl Reader {
         let Some(at) = segments.iter().rposition(|segment| segment.first_seq <= from) else {
             let first = segments.first();
             return Err(ReadError::Bad(BadRecord {
-                file: first.map_or(folder.segment_path(from), |segment| segment.path.clone()),
+                file: folder.segment_path(from),
                 offset: 0,
                 seq: from,
                 reason: Reason::Missing { first_seq: first.map_or(0, |segment| segment.first_seq) },
@@ -347,9 +347,10 @@ impl Reader {
         self.identity = Some(header.identity);
         self.epoch_last = header.epoch;
         self.last_batch = None;
-        let mark = Mark { seq: header.first_seq.saturating_sub(1), outcome_hash: header.outcome_hash };
+        let seq = header.first_seq.saturating_sub(1);
+        let mark = header.outcome_hash.map(|outcome_hash| Mark { seq, outcome_hash });
         self.open = Some(Open { seed: header.seed(), header, offset: HEADER_BYTES });
-        Ok(Some(mark))
+        Ok(mark)
     }
 
     /// No whole record follows. In the last segment that is an end, clean or torn, or a damage; before it, a damage.

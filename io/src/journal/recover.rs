@@ -216,9 +216,9 @@ impl Recovered {
                 notices.push(Notice::Torn(torn));
                 let rewritten = match last_batch {
                     Some((first_seq, mut records)) if !is_behind => {
-                        appender.rewrite(first_seq, hash_before_batch, &mut records)
+                        appender.rewrite(first_seq, Some(hash_before_batch), &mut records)
                     }
-                    _ => appender.rewrite(next_seq, hash, &mut []),
+                    _ => appender.rewrite(next_seq, Some(hash), &mut []),
                 };
                 rewritten.map_err(OpenError::Append)?;
             }

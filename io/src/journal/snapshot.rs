@@ -217,6 +217,7 @@ impl SnapshotReader {
     }
 
     /// The next record; `None` when the footer was reached and everything agrees with it.
+    #[allow(clippy::should_implement_trait, reason = "an iterator cannot lend")]
     pub fn next(&mut self) -> Result<Option<&[u8]>, SnapshotError> {
         let len = u32::from_le_bytes(self.read()?);
         if len == FOOTER_MARK {

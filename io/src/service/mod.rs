@@ -247,9 +247,17 @@ impl Service {
         self.journal_down = None;
     }
 
+    /// The client sends no more, and may be gone: what it waits for is answered as if its time were over, since a job that
+    /// is leased to nobody waits for the lease's end.
+    pub fn end_waits(&mut self, connection: u64) {
+        for (id, parked) in self.parked.take_connection(connection) {
+            self.end(id, parked);
+        }
+    }
+
     /// The connection is gone: what it waited for is forgotten.
     pub fn forget(&mut self, connection: u64) {
-        for id in self.parked.take_connection(connection) {
+        for (id, _) in self.parked.take_connection(connection) {
             self.hub.unpark(id);
         }
     }

@@ -28,8 +28,10 @@ impl HeldReplies {
 
     /// Takes out the next reply that may leave when the journal holds all up to `durable`.
     pub fn release(&mut self, durable: u64) -> Option<(Origin, Reply)> {
-        let held = self.replies.pop_front_if(|held| held.seq <= durable)?;
-        Some((held.origin, held.reply))
+        if self.replies.front()?.seq > durable {
+            return None;
+        }
+        self.replies.pop_front().map(|held| (held.origin, held.reply))
     }
 
     /// The journal failed: takes out a reply, and whether it would have acknowledged what is not durable.

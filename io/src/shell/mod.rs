@@ -340,6 +340,10 @@ impl Loop {
             if socket.read(self.now, &mut self.buffer).is_err() {
                 return self.close(id);
             }
+            if socket.http.has_input_ended() {
+                // Whoever hung up must get no job; whoever closed for writing only is answered now.
+                self.service.end_waits(id);
+            }
             // Even what asks for no reply may change the connection: its end, or a request that is none.
             self.dirty.insert(id);
         }

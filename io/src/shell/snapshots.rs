@@ -23,7 +23,8 @@ impl Snapshots {
         let (sealed, receiver) = bounded(1);
         let is_stopping = Arc::new(AtomicBool::new(false));
         let flag = is_stopping.clone();
-        let thread = std::thread::Builder::new().name("snapshots".into()).spawn(move || run(&store, &receiver, &flag))?;
+        let thread =
+            std::thread::Builder::new().name("snapshots".into()).spawn(move || run(&store, &receiver, &flag))?;
         Ok(Snapshots { sealed: Some(sealed), is_stopping, thread: Some(thread) })
     }
 

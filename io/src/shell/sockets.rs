@@ -10,7 +10,7 @@ use mio::net::TcpStream;
 use sheratan_core::time::Timestamp;
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 
 /// One client's connection.
 pub struct Socket {
@@ -23,8 +23,8 @@ pub struct Socket {
     pub http: http::Connection,
     /// The socket may hold bytes that were not read; edge-triggered readiness is told once.
     pub is_readable: bool,
-    /// The peer sent all it will.
-    has_ended: bool,
+    /// The socket was closed for writing.
+    is_shut_down: bool,
     armed_at: Option<Timestamp>,
 }
 
@@ -46,18 +46,13 @@ struct Slot {
 impl Socket {
     /// A connection that was just accepted.
     pub fn new(stream: TcpStream, plane: Plane, ip: IpAddr, http: http::Connection) -> Self {
-        Socket { stream, plane, ip, http, is_readable: false, has_ended: false, armed_at: None }
+        Socket { stream, plane, ip, http, is_readable: false, is_shut_down: false, armed_at: None }
     }
 
-    /// Reads once into `buffer` and hands it to the HTTP connection. `false` when there is nothing to read now.
-    pub fn read(&mut self, now: Timestamp, buffer: &mut [u8]) -> io::Result<bool> {
-        if self.has_ended {
-            self.is_readable = false;
-            return Ok(false);
-        }
+    /// Reads once into `buffer` and hands it to the HTTP connection.
+    pub fn read(&mut self, now: Timestamp, buffer: &mut [u8]) -> io::Result<()> {
         match self.stream.read(buffer) {
             Ok(0) => {
-                self.has_ended = true;
                 self.is_readable = false;
                 self.http.received_end(now);
             }
@@ -68,12 +63,11 @@ impl Socket {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_readable = false;
-                return Ok(false);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Writes what is there to write, as far as the socket takes it.
@@ -86,6 +80,9 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+        if self.http.wants_shutdown() && !std::mem::replace(&mut self.is_shut_down, true) {
+            self.stream.shutdown(Shutdown::Write)?;
         }
         Ok(())
     }

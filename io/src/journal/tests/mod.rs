@@ -1,6 +1,8 @@
 //! Tests of the journal on real files: what is appended is found again, whatever happens in between.
 
 mod appending;
+mod damage;
+mod snapshots;
 
 use super::*;
 use sheratan_core::time::Timestamp;
@@ -59,4 +61,25 @@ fn opened(folder: &TempDir) -> (Store, Appender, u64, Vec<Notice>) {
 fn segments(folder: &TempDir) -> Vec<std::path::PathBuf> {
     let folder = folder::Folder::unlocked(folder.path());
     folder.segments().expect("the folder is there").into_iter().map(|segment| segment.path).collect()
+}
+
+/// Changes bytes of a file in place.
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).expect("the file is there");
+    change(&mut bytes);
+    std::fs::write(path, bytes).expect("the file can be written");
+}
+
+/// A copy of a data folder, to be damaged.
+fn copy(folder: &TempDir) -> TempDir {
+    let copy = tempfile::tempdir().expect("there is room");
+    for name in ["journal", "snapshots"] {
+        std::fs::create_dir(copy.path().join(name)).expect("it is new");
+        for entry in std::fs::read_dir(folder.path().join(name)).expect("the folder is there") {
+            let path = entry.expect("it can be listed").path();
+            let to = copy.path().join(name).join(path.file_name().expect("a file has a name"));
+            std::fs::copy(path, to).expect("there is room");
+        }
+    }
+    copy
 }
