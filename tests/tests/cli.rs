@@ -1,5 +1,7 @@
 //! The command line against a real hub: worker, submit, smoke, demo.
 #![cfg(unix)]
+// The lists in `clippy.toml` are for the core.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde_json::{Value, json};
 use sheratan_tests::hub::{self, Hub, Run, command, until};
