@@ -1,1 +1,7 @@
-//! The simulator.
+//! The simulator of Sheratan Hub: the core under virtual time, from a seed.
+//!
+//! A run is a list of [`step::Step`]s, drawn from a seed by the [`traffic`] of a [`profile`] or read from a
+//! [`scenario`].
+
+pub mod draw;
+pub mod step;
