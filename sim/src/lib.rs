@@ -4,4 +4,10 @@
 //! [`scenario`].
 
 pub mod draw;
+pub mod invariants;
+pub mod ledger;
+pub mod log;
+pub mod model;
 pub mod step;
+pub mod violation;
+pub mod world;

@@ -1,0 +1,372 @@
+//! World: a hub under test, with all that stands beside it to tell whether it is right.
+//!
+//! Each step goes to the hub and to the [`Model`], whose answers must be alike; what changed something goes to the
+//! [`Log`]; the [`Ledger`] follows what clients were told. Long polls are woken as the shell wakes them: the pull is
+//! repeated as a command of its own, and who finds nothing is parked again. A crash rebuilds the hub from log and
+//! snapshot, compares both with the one that was lost, and goes on with one of them.
+
+use crate::invariants::{check_bounds, check_jobs, check_nothing_is_due, check_rows};
+use crate::ledger::Ledger;
+use crate::log::Log;
+use crate::model::Model;
+use crate::step::{Source, Step};
+use crate::violation::Violation;
+use sheratan_core::command::{Command, Pull};
+use sheratan_core::effect::Effect;
+use sheratan_core::hub::Hub;
+use sheratan_core::ids::{HubKey, LeaseRef};
+use sheratan_core::name::Name;
+use sheratan_core::outcome::{Outcome, Pulled};
+use sheratan_core::queue::waiter::WaiterId;
+use sheratan_core::time::{Millis, Timestamp};
+use std::collections::{BTreeMap, VecDeque};
+
+/// After how many steps the whole state is walked through and compared with the model's.
+const FULL_CHECK_EVERY: u64 = 16;
+
+/// The longest that the shell lets a poll wait.
+const WAIT_MAX: Millis = Millis::from_secs(60);
+
+/// A hub, and who watches it.
+#[derive(Debug)]
+pub struct World {
+    key: HubKey,
+    hub: Hub,
+    model: Model,
+    log: Log,
+    ledger: Ledger,
+    parked: BTreeMap<WaiterId, Parked>,
+    granted: Vec<(Name, LeaseRef)>,
+    tally: Tally,
+}
+
+/// A long poll, as the shell knows it.
+#[derive(Debug)]
+struct Parked {
+    pull: Pull,
+    is_patient: bool,
+    until: Timestamp,
+}
+
+/// What happened in a run, in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Steps taken.
+    pub steps: u64,
+    /// Commands applied, repeated pulls of long polls included.
+    pub commands: u64,
+    /// Commands that changed something.
+    pub durable: u64,
+    /// Commands that were refused.
+    pub refused: u64,
+    /// Long polls woken.
+    pub wakes: u64,
+    /// Snapshots made.
+    pub snapshots: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Crashes that lost records.
+    pub torn: u64,
+}
+
+impl World {
+    /// A new hub at the epoch.
+    pub fn new(key: HubKey) -> Self {
+        World {
+            key,
+            hub: Hub::new(key),
+            model: Model::new(key),
+            log: Log::new(key),
+            ledger: Ledger::default(),
+            parked: BTreeMap::new(),
+            granted: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Lets a step happen, and looks whether all is well.
+    pub fn step(&mut self, step: &Step) -> Result<(), Violation> {
+        self.tally.steps += 1;
+        match step {
+            Step::Apply(now, command) => {
+                self.end_waits(*now);
+                self.apply(*now, command)?;
+            }
+            Step::Advance(now) => {
+                self.end_waits(*now);
+                self.advance(*now)?;
+            }
+            Step::Park { id, pull, is_patient } => self.park(*id, pull, *is_patient)?,
+            Step::Unpark(id) => {
+                self.hub.unpark(*id);
+                self.parked.remove(id);
+            }
+            Step::Sync => self.log.sync(),
+            Step::Snapshot(of) => {
+                self.tally.snapshots += 1;
+                self.log.take_snapshot(*of, &self.hub)?;
+            }
+            Step::Crash { kept, from } => self.crash(*kept, *from)?,
+        }
+        self.follow_effects()?;
+        check_bounds(&self.hub)?;
+        if self.tally.steps.is_multiple_of(FULL_CHECK_EVERY) {
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the run: a last look at everything, and one more crash that loses nothing.
+    pub fn finish(&mut self) -> Result<(), Violation> {
+        self.check()?;
+        self.log.sync();
+        self.crash(0, Source::Log)?;
+        self.check()
+    }
+
+    /// Walks through the whole state. O(n).
+    pub fn check(&mut self) -> Result<(), Violation> {
+        self.advance(self.hub.now())?;
+        self.follow_effects()?;
+        check_jobs(&self.hub)?;
+        check_rows(&self.hub, &self.model)?;
+        self.ledger.check(&self.hub)?;
+        for (id, parked) in &self.parked {
+            if self.model.has_job_for(&parked.pull) {
+                let text = format!("long poll {} waits although there is a job for {:?}", id.0, parked.pull);
+                return Err(Violation::Wake(text));
+            }
+        }
+        if self.hub.queue().waiter_count() != self.parked.len() {
+            let text = format!("{} long polls wait, not {}", self.hub.queue().waiter_count(), self.parked.len());
+            return Err(Violation::Wake(text));
+        }
+        Ok(())
+    }
+
+    /// The hub, to look at.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// What happened so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// What clients were told so far.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The leases given since this was last asked, and to whom.
+    pub fn take_granted(&mut self) -> Vec<(Name, LeaseRef)> {
+        std::mem::take(&mut self.granted)
+    }
+
+    /// How many records the log has.
+    pub fn log_len(&self) -> usize {
+        self.log.len()
+    }
+
+    fn apply(&mut self, now: Timestamp, command: &Command) -> Result<Outcome, Violation> {
+        self.tally.commands += 1;
+        let journaled_at = now.max(self.hub.now());
+        let mut bytes = Vec::new();
+        command.encode(&mut bytes);
+        let expected = self.model.apply(now, command);
+        let outcome = self.hub.apply(now, command.clone());
+        if outcome != expected {
+            let text = format!("{command:?} at {}: expected {expected:?}, got {outcome:?}", now.as_millis());
+            return Err(Violation::Answer(text));
+        }
+        if self.hub.now() != self.model.now() || self.hub.now() != journaled_at {
+            let text = format!("the hub's time is {:?} after a command at {journaled_at:?}", self.hub.now());
+            return Err(Violation::Invariant(text));
+        }
+        if outcome.is_durable() {
+            self.tally.durable += 1;
+            self.log.append(journaled_at, bytes, &self.hub);
+        }
+        self.tally.refused += u64::from(matches!(outcome, Outcome::Refused(_)));
+        // Effects first: a job's end is told before the outcome that follows from it.
+        for effect in self.hub.effects().iter() {
+            self.ledger.effect(effect)?;
+        }
+        self.ledger.outcome(command, &outcome, &self.hub)?;
+        if let (Command::Pull(pull), Outcome::Pulled(pulled)) = (command, &outcome) {
+            self.granted.extend(pulled.leases.iter().map(|leased| (pull.node.clone(), leased.lease)));
+        }
+        self.compare_ended()?;
+        Ok(outcome)
+    }
+
+    fn advance(&mut self, now: Timestamp) -> Result<(), Violation> {
+        self.hub.advance(now);
+        self.model.advance(now);
+        check_nothing_is_due(&self.hub)?;
+        let (hub_at, model_at) = (self.hub.next_deadline(), self.model.next_due_at());
+        if model_at.is_some_and(|due| due != Timestamp::NEVER && hub_at.is_none_or(|at| at > due)) {
+            let text = format!("the next deadline is {hub_at:?}, but something falls due at {model_at:?}");
+            return Err(Violation::Invariant(text));
+        }
+        for effect in self.hub.effects().iter() {
+            self.ledger.effect(effect)?;
+        }
+        self.compare_ended()
+    }
+
+    /// The jobs that ended are those that should have, in that order. Leaves wakes in the hub's effects.
+    fn compare_ended(&mut self) -> Result<(), Violation> {
+        let mut ended = Vec::new();
+        self.hub.effects().retain(|effect| match effect {
+            Effect::Final(seq) => {
+                ended.push(*seq);
+                false
+            }
+            Effect::Wake(_) => true,
+            Effect::Audit(..) => false,
+        });
+        let expected = self.model.take_ended();
+        if ended == expected {
+            return Ok(());
+        }
+        Err(Violation::Answer(format!("expected the end of {expected:?}, told was that of {ended:?}")))
+    }
+
+    /// Parks a long poll as the shell does after a pull that found nothing.
+    fn park(&mut self, id: WaiterId, pull: &Pull, is_patient: bool) -> Result<(), Violation> {
+        if self.parked.contains_key(&id) {
+            return Ok(());
+        }
+        let is_parked = self.hub.park(id, pull);
+        if is_parked == self.model.has_job_for(pull) {
+            return Err(Violation::Wake(format!("parking {pull:?} gave {is_parked}")));
+        }
+        if is_parked {
+            let until = self.hub.now() + WAIT_MAX;
+            self.parked.insert(id, Parked { pull: pull.clone(), is_patient, until });
+        }
+        Ok(())
+    }
+
+    /// Long polls whose time is over are answered before anything else happens.
+    fn end_waits(&mut self, now: Timestamp) {
+        let over: Vec<_> = self.parked.iter().filter(|(_, parked)| parked.until <= now).map(|(id, _)| *id).collect();
+        for id in over {
+            self.hub.unpark(id);
+            self.parked.remove(&id);
+        }
+    }
+
+    /// Wakes long polls, one after the other, until none is left to wake.
+    fn follow_effects(&mut self) -> Result<(), Violation> {
+        let mut wakes = VecDeque::new();
+        let mut wakes_left = 2 * self.parked.len() + 1;
+        loop {
+            wakes.extend(self.hub.effects().drain(..).filter_map(|effect| match effect {
+                Effect::Wake(id) => Some(id),
+                _ => None,
+            }));
+            let Some(id) = wakes.pop_front() else { return Ok(()) };
+            if wakes_left == 0 {
+                return Err(Violation::Wake("long polls are woken over and over".to_owned()));
+            }
+            wakes_left -= 1;
+            self.wake(id)?;
+        }
+    }
+
+    fn wake(&mut self, id: WaiterId) -> Result<(), Violation> {
+        self.tally.wakes += 1;
+        let Some(parked) = self.parked.remove(&id) else {
+            return Err(Violation::Wake(format!("long poll {} was woken and is not parked", id.0)));
+        };
+        if !parked.is_patient {
+            self.hub.wake_others();
+            return Ok(());
+        }
+        match self.apply(self.hub.now(), &Command::Pull(parked.pull.clone()))? {
+            Outcome::Pulled(Pulled { leases, defer_ms }) if leases.is_empty() && defer_ms == Millis::ZERO => {
+                if self.hub.park(id, &parked.pull) {
+                    self.parked.insert(id, parked);
+                }
+            }
+            Outcome::Pulled(Pulled { leases, .. }) if !leases.is_empty() => {}
+            _ => self.hub.wake_others(),
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, kept: u64, from: Source) -> Result<(), Violation> {
+        self.tally.crashes += 1;
+        let left = self.log.left_after_crash(kept);
+        let is_torn = left < self.log.len();
+        let mut by_log = self.log.rebuild(left, Source::Log)?;
+        let mut by_snapshot = self.log.rebuild(left, Source::Snapshot)?;
+        if !is_torn {
+            // The hub may have seen later instants than its last record's: commands that changed nothing, and looks.
+            for hub in [&mut self.hub, &mut by_log, &mut by_snapshot] {
+                hub.advance(self.model.now());
+                hub.effects().clear();
+            }
+            self.model.advance(self.model.now());
+            self.model.take_ended();
+            compare(&self.hub, &by_log, "the hub that was lost and the one rebuilt from the log")?;
+        } else {
+            let now = by_log.now().max(by_snapshot.now());
+            by_log.advance(now);
+            by_snapshot.advance(now);
+        }
+        compare(&by_log, &by_snapshot, "the hubs rebuilt from the log and from the snapshot")?;
+        self.hub = if from == Source::Log { by_log } else { by_snapshot };
+        self.hub.effects().clear();
+        self.parked.clear();
+        if is_torn {
+            self.tally.torn += 1;
+            self.log.truncate(left);
+            self.relive()?;
+        }
+        Ok(())
+    }
+
+    /// What was lost never was: model and ledger know only what is still in the log.
+    fn relive(&mut self) -> Result<(), Violation> {
+        let mut hub = Hub::new(self.key);
+        self.model = Model::new(self.key);
+        self.ledger = Ledger::default();
+        for entry in self.log.commands() {
+            let (now, command) = entry?;
+            self.model.apply(now, &command);
+            let outcome = hub.apply(now, command.clone());
+            for effect in hub.effects().drain(..) {
+                self.ledger.effect(&effect)?;
+            }
+            self.ledger.outcome(&command, &outcome, &hub)?;
+        }
+        self.model.advance(self.hub.now());
+        hub.advance(self.hub.now());
+        for effect in hub.effects().drain(..) {
+            self.ledger.effect(&effect)?;
+        }
+        self.model.take_ended();
+        Ok(())
+    }
+}
+
+fn compare(one: &Hub, other: &Hub, which: &str) -> Result<(), Violation> {
+    let differs = |what: &str| Err(Violation::Replay(format!("{which} differ in {what}")));
+    if one.outcome_hash() != other.outcome_hash() {
+        return differs("their outcomes");
+    }
+    if one.digest() != other.digest() {
+        return differs("their state");
+    }
+    if one.counts() != other.counts() {
+        return differs("their counts");
+    }
+    if one.timer_count() != other.timer_count() || one.next_deadline() != other.next_deadline() {
+        return differs("their timers");
+    }
+    Ok(())
+}
