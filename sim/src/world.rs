@@ -306,12 +306,10 @@ impl World {
         let mut by_snapshot = self.log.rebuild(left, Source::Snapshot)?;
         if !is_torn {
             // The hub may have seen later instants than its last record's: commands that changed nothing, and looks.
-            for hub in [&mut self.hub, &mut by_log, &mut by_snapshot] {
-                hub.advance(self.model.now());
-                hub.effects().clear();
+            self.advance(self.hub.now())?;
+            for hub in [&mut by_log, &mut by_snapshot] {
+                hub.advance(self.hub.now());
             }
-            self.model.advance(self.model.now());
-            self.model.take_ended();
             compare(&self.hub, &by_log, "the hub that was lost and the one rebuilt from the log")?;
         } else {
             let now = by_log.now().max(by_snapshot.now());
