@@ -3,6 +3,7 @@
 //! A run is a list of [`step::Step`]s, drawn from a seed by the [`traffic`] of a [`profile`] or read from a
 //! [`scenario`].
 
+pub mod check;
 pub mod draw;
 pub mod invariants;
 pub mod ledger;

@@ -69,6 +69,20 @@ pub struct Tally {
     pub torn: u64,
 }
 
+impl Tally {
+    /// Adds another run's numbers.
+    pub fn add(&mut self, other: &Tally) {
+        self.steps += other.steps;
+        self.commands += other.commands;
+        self.durable += other.durable;
+        self.refused += other.refused;
+        self.wakes += other.wakes;
+        self.snapshots += other.snapshots;
+        self.crashes += other.crashes;
+        self.torn += other.torn;
+    }
+}
+
 impl World {
     /// A new hub at the epoch.
     pub fn new(key: HubKey) -> Self {
