@@ -229,18 +229,15 @@ impl Hub {
             },
             None => Replaced::default(),
         };
-        // A superseded job that waits makes room for the one that takes its place.
-        let is_room_made =
-            known.supersedes.is_some_and(|job| self.queue.get(job).is_some_and(|job| job.leased_to().is_none()));
-        if !is_room_made {
-            self.queue.admit(&self.limits, submit.params.len() as u64).inspect_err(|_| self.report_drop())?;
-        }
+        // A superseded job makes room for the one that takes its place.
+        let leaving = known.supersedes.and_then(|job| self.queue.get(job));
+        self.queue.admit(&self.limits, &submit, leaving).inspect_err(|_| self.report_drop())?;
         let idempotency = submit.idempotency.clone();
         let (mut cx, parts) = self.split();
         if let Some(job) = known.supersedes {
             parts.queue.supersede(&mut cx, parts.registry, parts.dedup, job);
         }
-        let job = parts.queue.submit(&mut cx, submit)?;
+        let job = parts.queue.submit(&mut cx, submit);
         if let Some(idempotency) = idempotency {
             let key = cx.key.idempotency_key(&idempotency.key);
             parts.dedup.bind(&mut cx, key, idempotency.payload_hash, job);

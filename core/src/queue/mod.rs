@@ -137,23 +137,31 @@ impl Queue {
         self.lanes.waiter_count()
     }
 
-    /// Whether one more job of that size may wait.
-    pub(crate) fn admit(&self, limits: &Limits, params_bytes: u64) -> Result<(), Refusal> {
-        let depth = self.counts.waiting();
+    /// Whether one more job may wait, with the one that it supersedes gone. Then nothing refuses it, so what is refused
+    /// has changed nothing.
+    pub(crate) fn admit(&self, limits: &Limits, submit: &Submit, leaving: Option<&Job>) -> Result<(), Refusal> {
+        let waiting = leaving.filter(|job| job.is_waiting());
+        let depth = self.counts.waiting() - u64::from(waiting.is_some());
         if depth >= limits.queue_depth_max {
             return Err(Refusal::QueueFull { depth, depth_max: limits.queue_depth_max });
         }
-        let bytes = self.counts.waiting_bytes;
-        if bytes + params_bytes > limits.queue_bytes_max {
+        let bytes = self.counts.waiting_bytes - waiting.map_or(0, Job::waiting_bytes);
+        if bytes + submit.params.len() as u64 > limits.queue_bytes_max {
             return Err(Refusal::QueueBytesFull { bytes, bytes_max: limits.queue_bytes_max, depth });
         }
-        Ok(())
+        let (zone, requires) = (zone_of(submit.zone.as_ref()), &submit.requires);
+        if self.lanes.has_room_for(zone, requires, leaving.map(|job| job.class_no)) {
+            Ok(())
+        } else {
+            Err(Refusal::ClassesFull)
+        }
     }
 
-    /// A job comes in.
-    pub(crate) fn submit(&mut self, cx: &mut Context, submit: Submit) -> Result<JobSeq, Refusal> {
-        let zone = submit.zone.filter(|zone| **zone != *lane::ZONE_DEFAULT);
-        let (class_no, class) = self.lanes.enter_class(zone, submit.requires).ok_or(Refusal::ClassesFull)?;
+    /// A job comes in that was admitted.
+    pub(crate) fn submit(&mut self, cx: &mut Context, submit: Submit) -> JobSeq {
+        let zone = zone_of(submit.zone.as_ref()).cloned();
+        let entered = self.lanes.enter_class(zone, submit.requires);
+        let (class_no, class) = entered.expect("a job that was admitted finds room for its class");
         let seq = self.next_seq;
         self.next_seq = seq.next();
         let due_at = (cx.now + submit.delay_ms).max(submit.run_at);
@@ -179,7 +187,7 @@ impl Queue {
         } else {
             self.make_ready(cx, seq);
         }
-        Ok(seq)
+        seq
     }
 
     /// A scheduled job's instant has come.
@@ -565,6 +573,11 @@ impl JobRecord {
             attempts: job.attempts.clone(),
         }
     }
+}
+
+/// A job's zone, where it is not the default one: spelled out or left away, that is the same.
+fn zone_of(zone: Option<&Name>) -> Option<&Name> {
+    zone.filter(|zone| ***zone != *lane::ZONE_DEFAULT)
 }
 
 fn lease_duration(asked: Option<Millis>, job: &Job, limits: &Limits) -> Millis {
