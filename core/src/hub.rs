@@ -200,7 +200,7 @@ impl Hub {
     }
 
     fn configure(&mut self, limits: Limits) -> Outcome {
-        self.registry.reconfigure(&mut self.timers, self.now, &limits);
+        self.registry.reconfigure(&mut self.timers, self.now);
         self.limits = limits;
         self.queue.enforce_retention(&self.limits);
         Outcome::Done

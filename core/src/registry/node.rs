@@ -159,9 +159,9 @@ impl Node {
         };
     }
 
-    /// Other limits hold from now on: look again when they say so.
-    pub(crate) fn rearm(&mut self, now: Timestamp, limits: &Limits) {
-        self.check_at = (self.last_seen_at + limits.node_ttl_ms).max(now);
+    /// Other limits hold from now on: look again at once, since a longer time to live may make it online again.
+    pub(crate) fn rearm(&mut self, now: Timestamp) {
+        self.check_at = now;
     }
 
     /// Whether a node that is looked at now is dead for so long that its record may go.
