@@ -92,6 +92,7 @@ impl Hub {
 
     /// Lets everything happen that falls due up to `now`, each thing at its own instant, earliest first.
     pub fn advance(&mut self, now: Timestamp) {
+        let now = now.max(self.now);
         while let Some(at) = self.next_deadline().filter(|at| *at <= now) {
             self.now = self.now.max(at);
             if self.timers.next_at().is_some_and(|timer_at| timer_at <= at) {
@@ -101,7 +102,7 @@ impl Hub {
                 self.queue.drop_oldest_final();
             }
         }
-        self.now = self.now.max(now);
+        self.now = now;
     }
 
     /// When the next thing falls due.

@@ -107,11 +107,12 @@ impl Model {
 
     /// Lets everything happen that falls due up to `now`, each thing at its own instant.
     pub fn advance(&mut self, now: Timestamp) {
+        let now = now.max(self.now);
         while let Some((at, due)) = self.next_due().filter(|(at, _)| *at <= now) {
             self.now = self.now.max(at);
             self.happen(due);
         }
-        self.now = self.now.max(now);
+        self.now = now;
     }
 
     /// The latest instant seen.
