@@ -511,7 +511,8 @@ impl Queue {
         let kind = self.intern(record.kind);
         let JobRecord { params, priority, terms, state, .. } = record;
         let job = Job { seq, kind, params, priority, class, class_no, terms, state, attempts };
-        if !is_final && job.expires_at() > cx.now {
+        // A leased job's timer of this instant may have fired; a waiting job's has not, or the job would be final.
+        if job.is_waiting() || (!is_final && job.expires_at() > cx.now) {
             cx.timers.set(job.expires_at(), Timer::JobExpires(seq));
         }
         match job.state {
