@@ -214,8 +214,7 @@ impl Hub {
             Err(refusal) => Outcome::Refused(refusal),
             Ok((node, is_changed)) => {
                 if is_changed {
-                    let woken = parts.queue.take_waiters_of(&name);
-                    cx.effects.extend(woken.into_iter().map(Effect::Wake));
+                    parts.queue.wake_waiters_of(&mut cx, &name);
                 }
                 Outcome::Heard { node }
             }
@@ -332,7 +331,11 @@ impl Hub {
             Timer::JobExpires(seq) => parts.queue.expire(&mut cx, parts.dedup, seq),
             Timer::LeaseEnds(seq) => parts.queue.lease_ends(&mut cx, parts.registry, parts.dedup, seq),
             Timer::JobDue(seq) => parts.queue.job_due(&mut cx, seq),
-            Timer::NodeLiveness(no) => parts.registry.check_liveness(&mut cx, no),
+            Timer::NodeLiveness(no) => {
+                if let Some(forgotten) = parts.registry.check_liveness(&mut cx, no) {
+                    parts.queue.wake_waiters_of(&mut cx, &forgotten);
+                }
+            }
             Timer::KeyExpires(key) => parts.dedup.expire(cx.now, key),
         }
     }

@@ -325,9 +325,9 @@ impl Queue {
         self.lanes.unpark(id);
     }
 
-    /// The long polls of a node whose zone or capabilities changed.
-    pub(crate) fn take_waiters_of(&mut self, node: &str) -> Vec<WaiterId> {
-        self.lanes.take_waiters_of(node)
+    /// Wakes the long polls of a node whose zone or capabilities changed: it may take other jobs now.
+    pub(crate) fn wake_waiters_of(&mut self, cx: &mut Context, node: &str) {
+        cx.effects.extend(self.lanes.take_waiters_of(node).into_iter().map(Effect::Wake));
     }
 
     /// The long polls that could take jobs which are ready.
