@@ -135,7 +135,7 @@ impl Traffic {
                 let off = *self.draw.pick(&[0, 0, 1, 2]);
                 // One millisecond before it, at it, or after it; a deadline at the end of time is not gone to.
                 let target = (at - Millis::new(1)) + Millis::new(off);
-                if target < Timestamp::NEVER - LAST_STRETCH || self.profile.reaches_end_of_time {
+                if target < Timestamp::NEVER - LAST_STRETCH || self.is_at_the_end_of_time() {
                     self.clock = self.clock.max(target);
                 }
                 return;
@@ -152,10 +152,14 @@ impl Traffic {
     }
 
     fn come_to_the_end_of_time(&mut self) {
-        let is_last_part = self.steps_drawn * 4 >= self.steps_planned * 3;
-        if self.profile.reaches_end_of_time && is_last_part {
+        if self.is_at_the_end_of_time() {
             self.clock = self.clock.max(Timestamp::NEVER - LAST_STRETCH);
         }
+    }
+
+    fn is_at_the_end_of_time(&self) -> bool {
+        let is_last_part = self.steps_drawn * 4 >= self.steps_planned * 3;
+        self.profile.reaches_end_of_time && is_last_part
     }
 
     /// One job of each of more classes than there may be.
