@@ -305,6 +305,7 @@ impl World {
                 if self.hub.park(id, &parked.pull) {
                     self.parked.insert(id, parked);
                 }
+                self.hub.wake_others();
             }
             Outcome::Pulled(Pulled { leases, .. }) if !leases.is_empty() => {}
             _ => self.hub.wake_others(),
