@@ -251,7 +251,7 @@ impl Job {
     /// How a result stands to this job.
     pub(super) fn standing(&self, complete: &Complete) -> Standing {
         match complete.lease {
-            Some(lease) => self.standing_of_lease(lease),
+            Some(lease) => self.standing_of_lease(lease, complete.node.as_ref()),
             None => self.standing_without_lease(complete),
         }
     }
@@ -269,7 +269,7 @@ impl Job {
         }
     }
 
-    fn standing_of_lease(&self, lease: LeaseRef) -> Standing {
+    fn standing_of_lease(&self, lease: LeaseRef, node: Option<&Name>) -> Standing {
         if lease.job != self.seq {
             return Standing::Lost;
         }
@@ -278,6 +278,7 @@ impl Job {
             return Standing::Lost;
         };
         match attempt.end {
+            _ if node.is_some_and(|node| *node != attempt.node) => Standing::Lost,
             AttemptEnd::Running => Standing::Current,
             AttemptEnd::Completed { .. } | AttemptEnd::Failed { .. } => Standing::Repeat,
             AttemptEnd::Expired { .. } | AttemptEnd::Revoked { .. } => Standing::Lost,
