@@ -44,10 +44,9 @@ fn a_lease_fences_the_ones_before_it() {
 
 #[test]
 fn a_lease_ends_at_its_instant_and_not_a_millisecond_before() {
-    for (ms_before, expected) in [
-        (1, Ok(Completed { job: JobSeq::FIRST, status: DONE, is_duplicate: false })),
-        (0, Err(Refusal::LeaseLost)),
-    ] {
+    for (ms_before, expected) in
+        [(1, Ok(Completed { job: JobSeq::FIRST, status: DONE, is_duplicate: false })), (0, Err(Refusal::LeaseLost))]
+    {
         let mut scene = Scene::new();
         scene.at(1_000).submit(job("k"));
         let leased = scene.lease("a");

@@ -73,7 +73,10 @@ fn without_a_lease_a_result_is_taken_from_the_node_that_holds_the_job() {
 #[test]
 fn without_a_lease_another_result_for_a_final_job_is_refused() {
     let mut scene = Scene::new();
-    let lease = { scene.submit(job("k")); scene.lease("a").lease };
+    let lease = {
+        scene.submit(job("k"));
+        scene.lease("a").lease
+    };
     scene.succeed(lease);
     let completed = FinalStatus::Completed;
     for other in [

@@ -39,7 +39,8 @@ fn an_expiry_counts_as_an_attempt() {
     scene.at(second.until.as_millis());
     assert_eq!(scene.status(seq), "dead");
     assert!(scene.audits().contains(&Audit::RetryExhausted { job: seq, attempts: 2 }));
-    let ends: Vec<_> = scene.hub.queue().get(seq).unwrap().attempts().iter().map(|attempt| attempt.end.clone()).collect();
+    let ends: Vec<_> =
+        scene.hub.queue().get(seq).unwrap().attempts().iter().map(|attempt| attempt.end.clone()).collect();
     assert_eq!(ends, [AttemptEnd::Expired { at: first.until }, AttemptEnd::Expired { at: second.until }]);
     let State::Final { error, .. } = scene.hub.queue().get(seq).unwrap().state() else { panic!("it is dead") };
     assert_eq!(error.as_bytes(), br#""lease expired""#);
@@ -136,7 +137,10 @@ fn a_job_past_its_time_to_live_may_still_be_finished_but_is_not_tried_again() {
     let leases = scene.pull("a", 2);
     scene.at(1_000);
     assert_eq!((scene.status(done), scene.status(failed)), ("leased", "leased"));
-    assert_eq!(scene.complete(success(leases[0].lease)).unwrap().status, CompletedStatus::Final(FinalStatus::Completed));
+    assert_eq!(
+        scene.complete(success(leases[0].lease)).unwrap().status,
+        CompletedStatus::Final(FinalStatus::Completed)
+    );
     assert_eq!(scene.fail(leases[1].lease), CompletedStatus::Final(FinalStatus::Expired));
     assert_eq!((scene.status(done), scene.status(failed)), ("completed", "expired"));
 }
