@@ -2,102 +2,156 @@
 //!
 //! Two number rules are in use and both are accepted (see the wire contract). They differ in numbers and in the order of
 //! keys beyond the Basic Multilingual Plane; most texts have neither, and one form for both.
+//!
+//! The form is written in one pass over the text, members in the order they came. Only where that was not the canonical
+//! order are an object's members put in order afterwards, as pieces of what was written: no byte is parsed twice,
+//! however deep it lies.
 
+use super::cursor::Cursor;
 use super::json::Value;
+use super::text::{by_utf16, unescape, write_ascii, write_utf8};
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::ops::Range;
 
-/// How numbers are written and keys are sorted.
+/// How numbers and strings are written and keys are sorted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rule {
     /// RFC 8785 (JCS): numbers as ECMAScript prints the double, keys by UTF-16 code units.
     Jcs,
+    /// As [`Rule::Jcs`], but a whole number that a double cannot hold keeps its digits: 9007199254740993 is another
+    /// payload than 9007199254740992.
+    Exact,
     /// Numbers as they were sent, keys by code point: Python's `json.dumps` with `sort_keys=True`, `ensure_ascii=False`
     /// and separators without spaces.
     AsSent,
+    /// As [`Rule::AsSent`], but all that is not printable ASCII as `\uXXXX`: the same with Python's default for
+    /// `ensure_ascii`.
+    AsSentAscii,
 }
 
-/// Appends the canonical text of a value. O(n log n) in the members of its largest object; nothing is sorted that came
-/// sorted.
+/// Whole numbers of so many digits are doubles, and ECMAScript prints them as they are.
+const PLAIN_DIGITS_MAX: usize = 15;
+
+/// Appends the canonical text of a value. O(n) in the text, O(k log k) more for an object whose k keys came in another
+/// order, and a copy of that object.
 pub fn write(value: Value, rule: Rule, out: &mut Vec<u8>) {
-    if let Some(members) = value.members() {
-        write_object(members.collect(), rule, out);
-    } else if let Some(elements) = value.as_array() {
-        out.push(b'[');
-        for (index, element) in elements.enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            write(element, rule, out);
-        }
-        out.push(b']');
-    } else if let Some(text) = value.as_str() {
-        write_text(&text, out);
-    } else if value.is_number() {
-        write_number(value, rule, out);
-    } else {
-        out.extend_from_slice(value.as_bytes());
-    }
+    let mut writer = Writer { rule, out, members: Vec::new() };
+    writer.value(&mut value.cursor());
 }
 
 /// Appends a text as a string with the shortest escapes.
 pub fn write_text(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let mut plain_from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let short = match byte {
-            b'"' => b'"',
-            b'\\' => b'\\',
-            0x08 => b'b',
-            0x0c => b'f',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0..0x20 => b'u',
-            _ => continue,
-        };
-        out.extend_from_slice(&text.as_bytes()[plain_from..at]);
-        out.extend_from_slice(&[b'\\', short]);
-        if short == b'u' {
-            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-            out.extend_from_slice(&[b'0', b'0', digit(byte >> 4), digit(byte & 0xf)]);
-        }
-        plain_from = at + 1;
-    }
-    out.extend_from_slice(&text.as_bytes()[plain_from..]);
-    out.push(b'"');
+    write_utf8(text, out);
 }
 
-fn write_object(mut members: Vec<(Cow<str>, Value)>, rule: Rule, out: &mut Vec<u8>) {
-    let order = |a: &str, b: &str| match rule {
-        Rule::AsSent => a.cmp(b),
-        Rule::Jcs => by_utf16(a, b),
-    };
-    if !members.is_sorted_by(|(a, _), (b, _)| order(a, b) == Ordering::Less) {
-        members.sort_unstable_by(|(a, _), (b, _)| order(a, b));
-    }
-    out.push(b'{');
-    for (index, (key, value)) in members.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        write_text(key, out);
-        out.push(b':');
-        write(*value, rule, out);
-    }
-    out.push(b'}');
+struct Writer<'a, 'o> {
+    rule: Rule,
+    out: &'o mut Vec<u8>,
+    /// The members of the objects that are open, the outermost first: one buffer for all.
+    members: Vec<Written<'a>>,
 }
 
-fn write_number(value: Value, rule: Rule, out: &mut Vec<u8>) {
-    let number = value.as_f64().filter(|number| rule == Rule::Jcs && number.is_finite());
-    match number {
-        Some(number) => out.extend_from_slice(ryu_js::Buffer::new().format_finite(number).as_bytes()),
+/// A member, and where it stands in what was written.
+struct Written<'a> {
+    key: Cow<'a, str>,
+    place: Range<usize>,
+}
+
+impl<'a> Writer<'a, '_> {
+    /// Recursion is bounded: checked texts are at most [`super::json::DEPTH_MAX`] deep.
+    fn value(&mut self, cursor: &mut Cursor<'a>) {
+        match cursor.peek() {
+            b'{' => self.object(cursor),
+            b'[' => self.array(cursor),
+            b'"' => self.string(&unescape(cursor.string())),
+            b'-' | b'0'..=b'9' => self.number(cursor.scalar()),
+            _ => self.out.extend_from_slice(cursor.scalar().as_bytes()),
+        }
+    }
+
+    fn array(&mut self, cursor: &mut Cursor<'a>) {
+        cursor.open();
+        self.out.push(b'[');
+        let start = self.out.len();
+        while cursor.next_item() {
+            if self.out.len() > start {
+                self.out.push(b',');
+            }
+            self.value(cursor);
+        }
+        self.out.push(b']');
+    }
+
+    fn object(&mut self, cursor: &mut Cursor<'a>) {
+        cursor.open();
+        self.out.push(b'{');
+        let (first, start) = (self.members.len(), self.out.len());
+        let mut is_sorted = true;
+        while cursor.next_item() {
+            if self.out.len() > start {
+                self.out.push(b',');
+            }
+            let key = unescape(cursor.key());
+            is_sorted &= self.members[first..].last().is_none_or(|last| self.order(&last.key, &key).is_lt());
+            let from = self.out.len();
+            self.string(&key);
+            self.out.push(b':');
+            self.value(cursor);
+            self.members.push(Written { key, place: from..self.out.len() });
+        }
+        if !is_sorted {
+            self.put_in_order(first, start);
+        }
+        self.members.truncate(first);
+        self.out.push(b'}');
+    }
+
+    /// Puts the members from `first` on in order; they were written from `start` on.
+    fn put_in_order(&mut self, first: usize, start: usize) {
+        let mut members = self.members.split_off(first);
+        members.sort_unstable_by(|a, b| self.order(&a.key, &b.key));
+        let written = self.out.split_off(start);
+        for (index, member) in members.iter().enumerate() {
+            if index > 0 {
+                self.out.push(b',');
+            }
+            self.out.extend_from_slice(&written[member.place.start - start..member.place.end - start]);
+        }
+    }
+
+    fn string(&mut self, text: &str) {
+        match self.rule {
+            Rule::AsSentAscii => write_ascii(text, self.out),
+            Rule::Jcs | Rule::Exact | Rule::AsSent => write_utf8(text, self.out),
+        }
+    }
+
+    fn number(&mut self, lexeme: &str) {
+        if matches!(self.rule, Rule::AsSent | Rule::AsSentAscii) || is_plain(lexeme) {
+            return self.out.extend_from_slice(lexeme.as_bytes());
+        }
+        let number: f64 = lexeme.parse().expect("the text was checked: it is a number");
+        let mut buffer = ryu_js::Buffer::new();
         // Beyond the doubles RFC 8785 has no form: what was sent is as good as any.
-        None => out.extend_from_slice(value.as_bytes()),
+        let printed = if number.is_finite() { buffer.format_finite(number) } else { lexeme };
+        let keeps_digits = self.rule == Rule::Exact && lexeme.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        let is_negative_zero = number == 0.0;
+        let text = if keeps_digits && !is_negative_zero { lexeme } else { printed };
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    fn order(&self, a: &str, b: &str) -> Ordering {
+        match self.rule {
+            Rule::Jcs | Rule::Exact => by_utf16(a, b),
+            Rule::AsSent | Rule::AsSentAscii => a.cmp(b),
+        }
     }
 }
 
-/// UTF-16 order differs from UTF-8 order only where a surrogate meets U+E000 to U+FFFF.
-fn by_utf16(a: &str, b: &str) -> Ordering {
-    a.encode_utf16().cmp(b.encode_utf16())
+/// Whether a number is whole, short and not -0: ECMAScript prints such as they are.
+fn is_plain(lexeme: &str) -> bool {
+    lexeme.len() <= PLAIN_DIGITS_MAX
+        && lexeme != "-0"
+        && lexeme.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }

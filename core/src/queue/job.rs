@@ -251,7 +251,7 @@ impl Job {
     /// How a result stands to this job.
     pub(super) fn standing(&self, complete: &Complete) -> Standing {
         match complete.lease {
-            Some(lease) => self.standing_of_lease(lease),
+            Some(lease) => self.standing_of_lease(lease, complete.mark),
             None => self.standing_without_lease(complete),
         }
     }
@@ -269,7 +269,7 @@ impl Job {
         }
     }
 
-    fn standing_of_lease(&self, lease: LeaseRef) -> Standing {
+    fn standing_of_lease(&self, lease: LeaseRef, of: u64) -> Standing {
         if lease.job != self.seq {
             return Standing::Lost;
         }
@@ -279,8 +279,12 @@ impl Job {
         };
         match attempt.end {
             AttemptEnd::Running => Standing::Current,
-            AttemptEnd::Completed { .. } | AttemptEnd::Failed { .. } => Standing::Repeat,
-            AttemptEnd::Expired { .. } | AttemptEnd::Revoked { .. } => Standing::Lost,
+            AttemptEnd::Completed { mark, .. } | AttemptEnd::Failed { mark, .. } if mark == of => Standing::Repeat,
+            _ => match self.state {
+                // Another result than the one that was taken.
+                State::Final { status, .. } if lease == self.lease() => Standing::Final(status),
+                _ => Standing::Lost,
+            },
         }
     }
 

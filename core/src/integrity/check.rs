@@ -1,0 +1,219 @@
+//! The check of a JSON text: one walk over it, after which no reading of it can fail.
+
+use super::json::{DEPTH_MAX, JsonError, Member, Reason, Value};
+use super::text::{escape, plain_end, unescape};
+
+/// Objects of so few keys are checked for duplicates pair by pair, which is faster than sorting.
+const FEW_KEYS: usize = 8;
+
+/// Members expected of an object at the root: a request has about a dozen.
+const ROOT_MEMBERS: usize = 16;
+
+/// Walks a text once.
+pub(super) struct Checker<'a> {
+    text: &'a str,
+    at: usize,
+    /// The members of the objects that are open, the outermost first: one buffer for all.
+    members: Vec<Member<'a>>,
+}
+
+impl<'a> Checker<'a> {
+    /// The value that the text is, and its members if it is an object, in any order.
+    pub(super) fn check(bytes: &'a [u8]) -> Result<(Value<'a>, Vec<Member<'a>>), JsonError> {
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| JsonError { reason: Reason::Encoding, offset: error.valid_up_to() })?;
+        let mut checker = Checker { text, at: 0, members: Vec::with_capacity(ROOT_MEMBERS) };
+        checker.white_space();
+        let value = checker.value(DEPTH_MAX)?;
+        checker.white_space();
+        if checker.at < text.len() {
+            return checker.fail(Reason::Trailing);
+        }
+        Ok((value, checker.members))
+    }
+
+    /// Walks a value; an object leaves its members behind.
+    fn value(&mut self, depth: usize) -> Result<Value<'a>, JsonError> {
+        let start = self.at;
+        match self.peek() {
+            Some(b'"') => _ = self.string()?,
+            Some(b'{') => self.object(depth)?,
+            Some(b'[') => self.array(depth)?,
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(b't') => self.word("true")?,
+            Some(b'f') => self.word("false")?,
+            Some(b'n') => self.word("null")?,
+            Some(_) => return self.fail(Reason::Value),
+            None => return self.fail(Reason::End),
+        }
+        Ok(Value::checked(&self.text[start..self.at]))
+    }
+
+    fn array(&mut self, depth: usize) -> Result<(), JsonError> {
+        let outer_count = self.members.len();
+        self.open(depth)?;
+        if self.take(b']') {
+            return Ok(());
+        }
+        loop {
+            self.value(depth - 1)?;
+            self.members.truncate(outer_count);
+            self.white_space();
+            if self.take(b']') {
+                return Ok(());
+            }
+            self.separator()?;
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<(), JsonError> {
+        let start = self.at;
+        let outer_count = self.members.len();
+        self.open(depth)?;
+        if self.take(b'}') {
+            return Ok(());
+        }
+        loop {
+            let key = self.key()?;
+            let inner_count = self.members.len();
+            let value = self.value(depth - 1)?;
+            self.members.truncate(inner_count);
+            self.members.push((unescape(key), value));
+            self.white_space();
+            if self.take(b'}') {
+                break;
+            }
+            self.separator()?;
+        }
+        if has_duplicate(&mut self.members[outer_count..]) {
+            return Err(JsonError { reason: Reason::Duplicate, offset: start });
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, depth: usize) -> Result<(), JsonError> {
+        if depth == 0 {
+            return self.fail(Reason::Depth);
+        }
+        self.at += 1;
+        self.white_space();
+        Ok(())
+    }
+
+    fn separator(&mut self) -> Result<(), JsonError> {
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                self.white_space();
+                Ok(())
+            }
+            Some(_) => self.fail(Reason::Separator),
+            None => self.fail(Reason::End),
+        }
+    }
+
+    fn key(&mut self) -> Result<&'a str, JsonError> {
+        match self.peek() {
+            Some(b'"') => {}
+            Some(_) => return self.fail(Reason::Key),
+            None => return self.fail(Reason::End),
+        }
+        let key = self.string()?;
+        self.white_space();
+        if !self.take(b':') {
+            return self.fail(Reason::Key);
+        }
+        self.white_space();
+        Ok(key)
+    }
+
+    /// Walks a string; gives its inside.
+    fn string(&mut self) -> Result<&'a str, JsonError> {
+        self.at += 1;
+        let start = self.at;
+        loop {
+            self.at = plain_end(self.text.as_bytes(), self.at);
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(&self.text[start..self.at - 1]);
+                }
+                Some(b'\\') => match escape(&self.text[self.at..]) {
+                    Ok((_, length)) => self.at += length,
+                    Err(reason) => return self.fail(reason),
+                },
+                Some(_) => return self.fail(Reason::Text),
+                None => return self.fail(Reason::End),
+            }
+        }
+    }
+
+    fn number(&mut self) -> Result<(), JsonError> {
+        self.take(b'-');
+        if self.take(b'0') {
+            if matches!(self.peek(), Some(b'0'..=b'9')) {
+                return self.fail(Reason::Number);
+            }
+        } else {
+            self.digits()?;
+        }
+        if self.take(b'.') {
+            self.digits()?;
+        }
+        if self.take(b'e') || self.take(b'E') {
+            if !self.take(b'+') {
+                self.take(b'-');
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { self.fail(Reason::Number) } else { Ok(()) }
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), JsonError> {
+        if !self.text[self.at..].starts_with(word) {
+            return self.fail(Reason::Value);
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    fn white_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let is_next = self.peek() == Some(byte);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn fail<T>(&self, reason: Reason) -> Result<T, JsonError> {
+        Err(JsonError { reason, offset: self.at })
+    }
+}
+
+/// O(k log k) for k keys: keys are the clients' own, and pairs of 100,000 would hold the hub for seconds.
+fn has_duplicate(members: &mut [Member]) -> bool {
+    if members.len() <= FEW_KEYS {
+        return (1..members.len()).any(|at| members[..at].iter().any(|(key, _)| *key == members[at].0));
+    }
+    if members.is_sorted_by(|(a, _), (b, _)| a < b) {
+        return false;
+    }
+    members.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    members.windows(2).any(|pair| pair[0].0 == pair[1].0)
+}
