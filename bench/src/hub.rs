@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 /// Where the hub under test is, or how to start it.
 #[derive(clap::Args, Debug)]
+#[group(id = "hub_under_test")]
 pub struct Settings {
     /// The program of the hub to start [default: sheratan-hub beside this program].
     #[arg(long, value_name = "PATH", conflicts_with = "addr")]
