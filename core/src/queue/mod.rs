@@ -146,8 +146,9 @@ impl Queue {
             return Err(Refusal::QueueFull { depth, depth_max: limits.queue_depth_max });
         }
         let freed_bytes = older.map_or(0, Job::waiting_bytes);
+        let is_no_larger = older.is_some() && params_bytes <= freed_bytes;
         let bytes = self.counts.waiting_bytes;
-        if params_bytes > freed_bytes && bytes - freed_bytes + params_bytes > limits.queue_bytes_max {
+        if !is_no_larger && bytes - freed_bytes + params_bytes > limits.queue_bytes_max {
             return Err(Refusal::QueueBytesFull { bytes, bytes_max: limits.queue_bytes_max, depth });
         }
         Ok(())
