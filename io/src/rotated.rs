@@ -1,8 +1,10 @@
-//! Rotated files: `name`, then `name.1` (the latest of the older ones), `name.2`, and so on.
+//! Rotated files: `name`, which is written, and the older `name.1`, `name.2` and so on, of which the highest number is the
+//! latest.
 //!
-//! Lines are appended whole. What could go wrong meanwhile must not end the log: a disk that is full takes the rest of a
-//! line back out, a rotation that fails half-way is finished by the next, and a file that somebody moved or removed is
-//! made again.
+//! An older file keeps its name until it is removed: a rotation is one renaming however many files are kept, readers need
+//! no lock, and what was archived under a name is what that name says. Lines are appended whole, and what goes wrong must
+//! not end the log: a disk that is full takes the rest of a line back out, a rotation that fails half-way is finished by
+//! the next, and a file that somebody moved or removed is made again.
 
 use crate::platform;
 use std::fs::{self, File};
@@ -69,23 +71,17 @@ impl RotatedFile {
         Ok(())
     }
 
-    /// Renames `.1` to `.2` and so on, the file to `.1`, and begins a new one. If the last step failed before, or somebody
-    /// took the file away, there is nothing to rename.
+    /// Gives the file the next number and begins a new one. If the last step failed before, or somebody took the file away,
+    /// there is nothing to rename.
     fn rotate(&mut self) -> io::Result<()> {
         if self.path.try_exists()? {
-            let older = older_numbers(&self.path)?;
-            // Behind a number that is missing nothing needs to move, and nothing can be in the way.
-            let moving = (1..).zip(&older).take_while(|(place, number)| place == *number).count();
-            for number in older.iter().filter(|number| **number >= self.kept) {
-                fs::remove_file(numbered(&self.path, *number))?;
-            }
-            for number in (1..=moving as u32).rev().filter(|number| *number < self.kept) {
-                fs::rename(numbered(&self.path, number), numbered(&self.path, number + 1))?;
-            }
-            if self.kept > 0 {
-                fs::rename(&self.path, numbered(&self.path, 1))?;
-            } else {
-                fs::remove_file(&self.path)?;
+            let mut older = older_numbers(&self.path)?;
+            let next = older.last().map_or(1, |last| last + 1);
+            fs::rename(&self.path, numbered(&self.path, next))?;
+            older.push(next);
+            for number in &older[..older.len().saturating_sub(self.kept as usize)] {
+                // A file that cannot be removed now stays until the next rotation; the log has to go on.
+                _ = fs::remove_file(numbered(&self.path, *number));
             }
         }
         self.file = append_to(&self.path)?;
@@ -94,11 +90,36 @@ impl RotatedFile {
     }
 }
 
-/// All files of a rotated one that exist, the newest first. O(files in the folder).
-pub fn newest_first(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let newest = path.try_exists()?.then(|| path.to_owned());
-    let older = older_numbers(path)?.into_iter().map(|number| numbered(path, number));
-    Ok(newest.into_iter().chain(older).collect())
+/// One file of a rotated one.
+#[derive(Debug)]
+pub struct Part {
+    /// Its path when it was found.
+    pub path: PathBuf,
+    /// The newest is opened when it is found: its path will be another file's.
+    file: Option<File>,
+}
+
+impl Part {
+    /// The file, at its start; none if it is one of the oldest and was removed meanwhile.
+    pub fn open(&self) -> io::Result<Option<File>> {
+        let opened = match &self.file {
+            Some(file) => file.try_clone().and_then(|mut file| file.rewind().map(|()| file)),
+            None => File::open(&self.path),
+        };
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            file => file.map(Some),
+        }
+    }
+}
+
+/// All files of a rotated one that exist, the newest first. If it is rotated meanwhile, files may come twice or in another
+/// order, but none between two is left out. O(files in the folder).
+pub fn newest_first(path: &Path) -> io::Result<Vec<Part>> {
+    let newest = Part { path: path.to_owned(), file: None }.open()?;
+    let newest = newest.map(|file| Part { path: path.to_owned(), file: Some(file) });
+    let older = older_numbers(path)?.into_iter().rev();
+    Ok(newest.into_iter().chain(older.map(|number| Part { path: numbered(path, number), file: None })).collect())
 }
 
 /// What stands behind the last line end of a file: a line that was not written whole. O(the file's last line).
@@ -131,15 +152,16 @@ fn last_byte(path: &Path) -> io::Result<u8> {
 }
 
 /// The numbers of the older files, ascending.
-fn older_numbers(path: &Path) -> io::Result<Vec<u32>> {
+fn older_numbers(path: &Path) -> io::Result<Vec<u64>> {
     let name = path.file_name().expect("a rotated file has a name");
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder(path))? {
         let entry = entry?.file_name();
         let ending = entry.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
         let digits = ending.and_then(|ending| std::str::from_utf8(ending.strip_prefix(b".")?).ok());
-        let Some(number) = digits.and_then(|digits| digits.parse::<u32>().ok()) else { continue };
-        if number > 0 && digits == Some(&number.to_string()) {
+        let Some(number) = digits.and_then(|digits| digits.parse::<u64>().ok()) else { continue };
+        // A number of ours, as we write it: no file is counted twice, and the next number is one as well.
+        if (1..u64::MAX).contains(&number) && digits == Some(&number.to_string()) {
             numbers.push(number);
         }
     }
@@ -147,7 +169,7 @@ fn older_numbers(path: &Path) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
-fn numbered(path: &Path, number: u32) -> PathBuf {
+fn numbered(path: &Path, number: u64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     PathBuf::from(name)
@@ -167,11 +189,12 @@ mod tests {
     use super::*;
 
     fn contents(path: &Path) -> Vec<String> {
-        newest_first(path).unwrap().iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+        let read = |part: Part| io::read_to_string(part.open().unwrap().unwrap()).unwrap();
+        newest_first(path).unwrap().into_iter().map(read).collect()
     }
 
     fn names(path: &Path) -> Vec<String> {
-        let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let name = |part: &Part| part.path.file_name().unwrap().to_str().unwrap().to_owned();
         newest_first(path).unwrap().iter().map(name).collect()
     }
 
@@ -184,7 +207,7 @@ mod tests {
             file.write(line.as_bytes()).unwrap();
         }
         assert_eq!(contents(&path), ["ggggg\n", "ee\nff\n", "dddddddddddddddd\n"]);
-        assert_eq!(names(&path), ["x.jsonl", "x.jsonl.1", "x.jsonl.2"]);
+        assert_eq!(names(&path), ["x.jsonl", "x.jsonl.4", "x.jsonl.3"]);
     }
 
     #[test]
@@ -229,17 +252,16 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_number_is_filled_and_no_file_overwrites_another() {
+    fn only_its_own_older_files_are_counted_and_none_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        for (name, text) in
-            [("x", "5\n"), ("x.1", "4\n"), ("x.3", "2\n"), ("x.4", "1\n"), ("x.a", ""), ("x.01", ""), ("y.1", "")]
-        {
-            fs::write(folder.path().join(name), text).unwrap();
+        for name in ["x", "x.1", "x.9", "x.10", "x.a", "x.011", "x.+12", "x.13.gz", "x.18446744073709551615", "y.14"] {
+            fs::write(folder.path().join(name), format!("{name}\n")).unwrap();
         }
-        RotatedFile::open(&path, 2, 9).unwrap().write(b"6\n").unwrap();
-        assert_eq!(contents(&path), ["6\n", "5\n", "4\n", "2\n", "1\n"]);
-        assert_eq!(names(&path), ["x", "x.1", "x.2", "x.3", "x.4"]);
+        RotatedFile::open(&path, 2, 3).unwrap().write(b"new\n").unwrap();
+        assert_eq!(names(&path), ["x", "x.11", "x.10", "x.9"]);
+        assert_eq!(contents(&path), ["new\n", "x\n", "x.10\n", "x.9\n"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4 + 6);
     }
 
     #[test]

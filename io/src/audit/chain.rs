@@ -6,13 +6,12 @@
 //! A power cut may leave a line that is not whole. It stays, the next line is a [`TORN`] that says so, and the chain goes
 //! over both: `prev` is the hash of what is there, and the details have the hash of the last whole line.
 
-use crate::rotated::{newest_first, torn_line};
+use crate::rotated::{Part, newest_first, torn_line};
 use crate::service::{Event, object};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sheratan_core::time::Timestamp;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -71,9 +70,9 @@ impl Default for Link {
 impl Link {
     /// Where the chain in a log's files stands after the last whole line. O(the newest file).
     pub fn find(path: &Path) -> io::Result<Self> {
-        for file in newest_first(path)? {
+        for part in newest_first(path)? {
             let mut last = None;
-            each_line(&file, |line| {
+            each_line(&part, |line| {
                 if let Some(seq) = seq_of(line) {
                     last = Some(Link { seq: seq + 1, prev: Sha256::digest(line).into() });
                 }
@@ -114,22 +113,21 @@ impl Link {
 
 /// Checks the whole chain. O(lines).
 pub fn verify(path: &Path) -> Result<ChainReport, ChainError> {
-    let mut files = newest_first(path).map_err(|error| ChainError::Io(path.to_owned(), error))?;
-    files.reverse();
+    let parts = newest_first(path).map_err(|error| ChainError::Io(path.to_owned(), error))?;
     let mut check = Check::default();
-    for file in files {
+    for part in parts.into_iter().rev() {
         let mut number = 0;
         let mut reason = None;
-        each_line(&file, |line| {
+        each_line(&part, |line| {
             number += 1;
             reason = check.line(line).err();
             reason.is_none()
         })
-        .map_err(|error| ChainError::Io(file.clone(), error))?;
+        .map_err(|error| ChainError::Io(part.path.clone(), error))?;
         if let Some(reason) = reason {
-            return Err(ChainError::Broken { path: file, line: number, reason });
+            return Err(ChainError::Broken { path: part.path, line: number, reason });
         }
-        check.place = (file, number);
+        check.place = (part.path, number);
     }
     check.end(path)
 }
@@ -207,16 +205,15 @@ impl Check {
     }
 }
 
-/// Hands over each line of a file, without its end, until `take` has enough.
-pub fn each_line(path: &Path, take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    lines_of(&mut BufReader::with_capacity(READ_BYTES, File::open(path)?), take)
-}
-
-/// Hands over each line that is still to be read, without its end, until `take` has enough.
-pub fn lines_of(reader: &mut BufReader<File>, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+/// Hands over each line of a file, without its end, until `take` has enough. A file that has gone has no lines. A line
+/// without an end is the last: if it is being written, its rest is no line.
+pub fn each_line(part: &Part, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let Some(file) = part.open()? else { return Ok(()) };
+    let mut reader = BufReader::with_capacity(READ_BYTES, file);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
-        if !take(line.strip_suffix(b"\n").unwrap_or(&line)) {
+        let whole = line.strip_suffix(b"\n");
+        if !take(whole.unwrap_or(&line)) || whole.is_none() {
             return Ok(());
         }
         line.clear();
