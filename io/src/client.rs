@@ -266,16 +266,21 @@ impl Client {
             error: String,
             #[serde(default)]
             detail: String,
+            reason: Option<String>,
         }
         let Ok(problem) = serde_json::from_slice::<Problem>(&answer.body) else {
             let reason = format!("it answered {} without a code", answer.status);
             return CallError::Garbled { endpoint: endpoint.clone(), reason };
         };
-        let detail = match (problem.error.as_str(), &self.token) {
-            ("auth_failure", Ok(token)) => format!("{} (it was read from {})", problem.detail, token.origin),
-            ("auth_failure", Err(none)) => format!("{} (no token was found: {})", problem.detail, none.looked_at),
-            _ => problem.detail,
+        let hint = match (problem.error.as_str(), problem.reason.as_deref(), &self.token) {
+            ("auth_failure", _, Ok(token)) => format!(" (it was read from {})", token.origin),
+            ("auth_failure", _, Err(none)) => format!(" (no token was found: {})", none.looked_at),
+            ("result_integrity_fail", Some("missing_integrity" | "sig_mismatch"), _) => {
+                " (the hub wants signed results: SHERATAN_RESULT_HMAC_KEY must be its key here, too)".to_owned()
+            }
+            _ => String::new(),
         };
+        let detail = problem.detail + &hint;
         let (status, retry_after) = (answer.status, answer.retry_after);
         CallError::Refused(Box::new(Refused { status, code: problem.error, detail, retry_after }))
     }

@@ -72,6 +72,12 @@ impl Client {
 
     /// A request whose connection may break, as in a test that kills the hub.
     pub fn try_request(&mut self, method: &str, path: &str, body: Option<&Value>) -> io::Result<Response> {
+        self.send_request(method, path, body)?;
+        self.receive_to(method)
+    }
+
+    /// Sends a request whose reply is received later.
+    pub fn send_request(&mut self, method: &str, path: &str, body: Option<&Value>) -> io::Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.addr);
         if let Some(token) = &self.token {
             head += &format!("X-Sheratan-Token: {token}\r\n");
@@ -80,8 +86,7 @@ impl Client {
         if !body.is_empty() {
             head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
         }
-        self.send(format!("{head}\r\n{body}").as_bytes())?;
-        self.receive_to(method)
+        self.send(format!("{head}\r\n{body}").as_bytes())
     }
 
     /// Sends bytes as they are.

@@ -7,6 +7,7 @@ mod demo;
 mod ended;
 mod failure;
 mod interrupt;
+mod journal;
 mod lifeline;
 mod serve;
 mod settings;
@@ -51,6 +52,8 @@ enum Command {
     Submit(submit::Args),
     /// Check that a running hub keeps its promises
     Smoke(smoke::Args),
+    /// Check the journal, or repair it
+    Journal(journal::Args),
     /// Show the settings that hold, and where each comes from
     Config(settings::Args),
     /// What the demo's workers run
@@ -70,6 +73,7 @@ pub fn run() -> ExitCode {
         Command::Worker(args) => worker::run(args),
         Command::Submit(args) => submit::run(args),
         Command::Smoke(args) => smoke::run(args),
+        Command::Journal(args) => journal::run(&args),
         Command::Config(args) => settings::run(&args),
         Command::DemoExec(args) => demo::exec::run(args),
     };

@@ -1,8 +1,8 @@
 //! `sheratan-hub config`: what settings hold, and where each comes from.
 
 use super::failure::Failure;
+use super::terminal;
 use crate::config::{Config, Flags};
-use anstream::println;
 use anstyle::Style;
 use std::process::ExitCode;
 
@@ -31,13 +31,16 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         let member = |setting: &crate::config::Described| {
             (setting.name.to_owned(), serde_json::json!({"value": setting.value, "source": setting.source}))
         };
-        println!("{}", serde_json::Value::Object(described.iter().map(member).collect()));
+        terminal::line(serde_json::Value::Object(described.iter().map(member).collect()));
         return Ok(ExitCode::SUCCESS);
     }
     let width = described.iter().map(|setting| setting.value.len()).max().unwrap_or(0);
     for setting in &described {
         let style = if setting.source == "default" { Style::new().dimmed() } else { Style::new().bold() };
-        println!("{style}{:28} {:width$}  {}{style:#}", setting.name, setting.value, setting.source);
+        terminal::line(format_args!(
+            "{style}{:28} {:width$}  {}{style:#}",
+            setting.name, setting.value, setting.source
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -101,6 +101,17 @@ fn a_refused_token_says_where_it_came_from_and_never_what_it_is() {
 }
 
 #[test]
+fn a_result_without_the_signature_that_the_hub_wants_says_which_key_is_missing() {
+    let (url, served) = stub(
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: LENGTH\r\n\r\n\
+         {\"ok\":false,\"error\":\"result_integrity_fail\",\"reason\":\"missing_integrity\",\"detail\":\"no\"}",
+    );
+    let error = get(&client(&url, token())).unwrap_err();
+    served.join().unwrap();
+    assert!(error.to_string().contains("SHERATAN_RESULT_HMAC_KEY"), "{error}");
+}
+
+#[test]
 fn an_answer_that_is_not_the_hubs_is_told_from_a_refusal() {
     for answer in [
         "HTTP/1.1 404 Not Found\r\nContent-Length: LENGTH\r\n\r\nnot found",

@@ -18,6 +18,7 @@ use std::{fmt, mem};
 const MAGIC: [u8; 8] = *b"SHERsnap";
 const FORMAT_VERSION: u32 = 1;
 const HEADER_BYTES: usize = 80;
+const FOOTER_BYTES: usize = 4 + 8 + 32;
 /// Stands where a record's length would: the footer follows.
 const FOOTER_MARK: u32 = u32::MAX;
 /// Records are read and written through a buffer of this size.
@@ -119,14 +120,12 @@ impl SnapshotWriter {
         header[56..72].copy_from_slice(&outcome_hash);
         let crc = header_crc(&header);
         header[12..16].copy_from_slice(&crc.to_le_bytes());
-        let created = file::create(&temporary).and_then(|mut file| {
-            file::write(&mut file, &header)?;
-            Ok(file)
-        });
-        let file = created.map_err(|source| SnapshotError::Io { file: temporary.clone(), source })?;
+        let file = file::create(&temporary).map_err(|source| SnapshotError::Io { file: temporary.clone(), source })?;
         let out = Some(BufWriter::with_capacity(BUFFER_BYTES, file));
-        let (hasher, bytes) = (Sha256::new(), HEADER_BYTES as u64);
-        Ok(SnapshotWriter { out, temporary, path, hasher, records: 0, bytes, failed: None })
+        let hasher = Sha256::new();
+        let mut writer = SnapshotWriter { out, temporary, path, hasher, records: 0, bytes: 0, failed: None };
+        writer.write(&[&header]);
+        Ok(writer)
     }
 
     /// Takes the next record. A failure is kept until [`finish`](SnapshotWriter::finish).
@@ -143,14 +142,17 @@ impl SnapshotWriter {
     /// Makes the snapshot durable under its name. Returns its size, its records and its digest.
     pub(crate) fn finish(mut self) -> Result<(PathBuf, u64, u64, [u8; 32]), SnapshotError> {
         let digest: [u8; 32] = mem::take(&mut self.hasher).finalize().into();
-        let records = self.records.to_le_bytes();
-        self.write(&[&FOOTER_MARK.to_le_bytes(), &records, &digest]);
+        let mut footer = [0; FOOTER_BYTES];
+        footer[0..4].copy_from_slice(&FOOTER_MARK.to_le_bytes());
+        footer[4..12].copy_from_slice(&self.records.to_le_bytes());
+        footer[12..].copy_from_slice(&digest);
+        self.bytes += FOOTER_BYTES as u64;
         let out = self.out.take().expect("it is taken here only");
         let result = match self.failed.take() {
             Some(error) => Err(error),
-            None => out.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| {
+            None => out.into_inner().map_err(io::IntoInnerError::into_error).and_then(|mut file| {
+                file::write(&mut file, &footer)?;
                 file::sync(&file)?;
-                file.sync_all()?;
                 file::rename(&self.temporary, &self.path)
             }),
         };

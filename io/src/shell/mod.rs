@@ -257,6 +257,7 @@ impl Loop {
             let socket = self.sockets.get(id).expect("its number was just asked for");
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 socket.is_readable = true;
+                socket.is_ending |= event.is_read_closed();
                 self.ready.push_back(id);
             }
             if event.is_writable() {

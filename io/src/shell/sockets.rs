@@ -23,6 +23,8 @@ pub struct Socket {
     pub http: http::Connection,
     /// The socket may hold bytes that were not read; edge-triggered readiness is told once.
     pub is_readable: bool,
+    /// The peer closed its side: what is in the socket is all there will be, and its end raises no event of its own.
+    pub is_ending: bool,
     /// The socket was closed for writing.
     is_shut_down: bool,
     armed_at: Option<Timestamp>,
@@ -46,7 +48,7 @@ struct Slot {
 impl Socket {
     /// A connection that was just accepted.
     pub fn new(stream: TcpStream, plane: Plane, ip: IpAddr, http: http::Connection) -> Self {
-        Socket { stream, plane, ip, http, is_readable: false, is_shut_down: false, armed_at: None }
+        Socket { stream, plane, ip, http, is_readable: false, is_ending: false, is_shut_down: false, armed_at: None }
     }
 
     /// Reads once into `buffer` and hands it to the HTTP connection.
@@ -58,7 +60,7 @@ impl Socket {
             }
             Ok(count) => {
                 // A read that does not fill the buffer emptied the socket: the next bytes raise a new event.
-                self.is_readable = count == buffer.len();
+                self.is_readable = count == buffer.len() || self.is_ending;
                 self.http.received(now, &buffer[..count]);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

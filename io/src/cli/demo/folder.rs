@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Folders that hold what machines made.
+/// What machines made. In a worktree of Git `.git` is a file.
 const SKIPPED: [&str; 4] = [".git", "target", "node_modules", ".sheratan"];
 
 /// Files of a folder.
@@ -20,7 +20,7 @@ pub struct Files {
 pub fn files(folder: &Path, files_max: usize) -> Result<Files, walkdir::Error> {
     let mut files = Files { paths: Vec::new(), is_cut: false, unnamed: 0 };
     let walk = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().filter_entry(|entry| {
-        let is_skipped = entry.file_type().is_dir() && SKIPPED.iter().any(|name| entry.file_name() == *name);
+        let is_skipped = SKIPPED.iter().any(|name| entry.file_name() == *name);
         entry.depth() == 0 || !is_skipped
     });
     for entry in walk {
@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn files_are_found_in_order_without_what_machines_made() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["b/two", "a", "c", "target/made", ".git/made", "b/node_modules/made"] {
+        for name in ["b/two", "a", "c", "target/made", ".git/made", "b/node_modules/made", "b/.git"] {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();

@@ -4,7 +4,7 @@ use super::exec::{self, Digested};
 use super::{Account, Work};
 use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, line, styled};
 use crate::client::calls::JobView;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -49,6 +49,8 @@ pub fn show(root: &Path, account: &Account) -> bool {
 fn table(root: &Path, works: &[Work]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    // One row a line, without a rule after each.
+    table.remove_style(TableComponent::HorizontalLines).remove_style(TableComponent::MiddleIntersections);
     table.set_header(["File", "Lines", "Bytes", "SHA-256", "Worker"]);
     for work in works.iter().take(ROWS_MAX) {
         let job = work.job.as_ref();

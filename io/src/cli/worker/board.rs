@@ -34,6 +34,8 @@ pub struct Tally {
     pub failed: u64,
     /// Under another lease by the time they ended.
     pub lost: u64,
+    /// Ended with a result that the hub did not take.
+    pub refused: u64,
 }
 
 /// The board.

@@ -83,6 +83,8 @@ pub enum Event<'a> {
         failed: u64,
         /// Jobs whose lease ended first.
         lost: u64,
+        /// Jobs whose result the hub did not take.
+        refused: u64,
     },
 }
 
@@ -143,9 +145,10 @@ fn sentence(event: &Event) -> String {
         Event::Stopping { running, .. } => {
             format!("stopping when {running} job(s) are finished; once more kills them and hands them back")
         }
-        Event::Stopped { done, failed, lost } => {
+        Event::Stopped { done, failed, lost, refused } => {
             let lost = if *lost > 0 { format!(", {lost} with their lease lost") } else { String::new() };
-            format!("stopped: {done} done, {failed} failed{lost}")
+            let refused = if *refused > 0 { format!(", {refused} with their result refused") } else { String::new() };
+            format!("stopped: {done} done, {failed} failed{lost}{refused}")
         }
     }
 }

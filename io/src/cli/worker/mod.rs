@@ -17,7 +17,7 @@ use crate::client::calls::{Attestation, Heartbeat};
 use crate::client::integrity::{Signer, hex};
 use crate::client::{CallError, Client};
 use crate::platform::process::host_name;
-use board::{Board, Wish};
+use board::{Board, Tally, Wish};
 use event::{Event, Log};
 use process::Program;
 use sha2::{Digest, Sha256};
@@ -139,9 +139,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     // Slots that only wait for a job are left behind: they end with the process, and with them their long polls.
     worker.board.wait_until_quiet();
-    let tally = worker.board.tally();
-    worker.log.say(&Event::Stopped { done: tally.done, failed: tally.failed, lost: tally.lost });
-    let is_good = worker.until != Until::OneJob || tally.failed + tally.lost == 0;
+    let Tally { done, failed, lost, refused } = worker.board.tally();
+    worker.log.say(&Event::Stopped { done, failed, lost, refused });
+    let is_good = worker.until != Until::OneJob || failed + lost + refused == 0;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -185,7 +185,7 @@ fn deliver(worker: &Worker, job: &LeasedJob, mut outcome: Outcome, run_ms: u64) 
 
 /// The job comes back to the queue when its lease ends.
 fn give_up(worker: &Worker, job: &LeasedJob, error: &CallError) -> Option<LeasedJob> {
-    worker.board.count(|tally| tally.lost += 1);
+    worker.board.count(|tally| tally.refused += 1);
     worker.log.say(&Event::ResultRefused { job_id: &job.job_id, reason: &error.to_string() });
     None
 }

@@ -2,6 +2,7 @@
 
 mod appending;
 mod damage;
+mod process;
 mod snapshots;
 
 use super::*;
@@ -72,7 +73,7 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 
 /// A copy of a data folder, to be damaged.
 fn copy(folder: &TempDir) -> TempDir {
-    let copy = tempfile::tempdir().expect("there is room");
+    let copy = scratch();
     for name in ["journal", "snapshots"] {
         std::fs::create_dir(copy.path().join(name)).expect("it is new");
         for entry in std::fs::read_dir(folder.path().join(name)).expect("the folder is there") {
@@ -82,4 +83,11 @@ fn copy(folder: &TempDir) -> TempDir {
         }
     }
     copy
+}
+
+/// A folder in memory where there is one: tests that open thousands of journals are not about the disk.
+fn scratch() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.expect("there is room")
 }
