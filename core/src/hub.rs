@@ -2,8 +2,9 @@
 //!
 //! How to drive it:
 //! - [`Hub::apply`] with the instant and a command changes durable state and says what came of it. First whatever fell
-//!   due up to that instant happens, each thing at its own instant, so the state is a function of the commands that
-//!   changed something (the journal) and of nothing else: it does not matter whether anybody looked in between.
+//!   due up to that instant happens, each thing at its own instant, and last what the command itself made due at once:
+//!   so the state is a function of the commands that changed something (the journal) and of nothing else, and it does
+//!   not matter whether anybody looked in between.
 //! - [`Hub::advance`] lets due things happen without a command: call it at [`Hub::next_deadline`], or long polls wake late.
 //! - [`Hub::park`], [`Hub::unpark`], [`Hub::observe`] change ephemeral state, which no journal holds.
 //! - After any of these, drain [`Hub::effects`]. A replay throws them away.
@@ -84,6 +85,7 @@ impl Hub {
             Command::Extend(extend) => self.extend(&extend),
             Command::Complete(complete) => self.complete(complete),
         };
+        self.advance(self.now);
         if outcome.is_durable() {
             self.chain(&outcome);
         }
@@ -200,7 +202,7 @@ impl Hub {
     }
 
     fn configure(&mut self, limits: Limits) -> Outcome {
-        self.registry.reconfigure(&mut self.timers, self.now, &limits);
+        self.registry.reconfigure(&mut self.timers, self.now);
         self.limits = limits;
         self.queue.enforce_retention(&self.limits);
         Outcome::Done
@@ -229,18 +231,15 @@ impl Hub {
             },
             None => Replaced::default(),
         };
-        // A superseded job that waits makes room for the one that takes its place.
-        let is_room_made =
-            known.supersedes.is_some_and(|job| self.queue.get(job).is_some_and(|job| job.leased_to().is_none()));
-        if !is_room_made {
-            self.queue.admit(&self.limits, submit.params.len() as u64).inspect_err(|_| self.report_drop())?;
-        }
+        let admitted = self.queue.admit(&self.limits, submit.params.len() as u64, known.supersedes);
+        admitted.inspect_err(|_| self.report_drop())?;
         let idempotency = submit.idempotency.clone();
         let (mut cx, parts) = self.split();
-        if let Some(job) = known.supersedes {
-            parts.queue.supersede(&mut cx, parts.registry, parts.dedup, job);
-        }
+        // First the new job, which may be refused: what is refused supersedes nothing.
         let job = parts.queue.submit(&mut cx, submit)?;
+        if let Some(older) = known.supersedes {
+            parts.queue.supersede(&mut cx, parts.registry, parts.dedup, older);
+        }
         if let Some(idempotency) = idempotency {
             let key = cx.key.idempotency_key(&idempotency.key);
             parts.dedup.bind(&mut cx, key, idempotency.payload_hash, job);

@@ -40,7 +40,7 @@ pub struct Logs {
 
 /// Starts to log.
 pub fn start(settings: &Settings) -> io::Result<Logs> {
-    let file = RotatedFile::open(&settings.path, settings.bytes_max, Some(settings.kept))?;
+    let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
     let (lines, receiver) = bounded(LINES_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
     let writer = LineWriter { lines: lines.clone(), dropped: dropped.clone() };

@@ -137,14 +137,18 @@ impl Queue {
         self.lanes.waiter_count()
     }
 
-    /// Whether one more job of that size may wait.
-    pub(crate) fn admit(&self, limits: &Limits, params_bytes: u64) -> Result<(), Refusal> {
+    /// Whether one more job of that size may wait. One that it supersedes, if that waits, makes room for it: what does
+    /// not grow the queue is never too much.
+    pub(crate) fn admit(&self, limits: &Limits, params_bytes: u64, supersedes: Option<JobSeq>) -> Result<(), Refusal> {
+        let older = supersedes.and_then(|seq| self.get(seq)).filter(|job| job.leased_to().is_none());
         let depth = self.counts.waiting();
-        if depth >= limits.queue_depth_max {
+        if depth >= limits.queue_depth_max && older.is_none() {
             return Err(Refusal::QueueFull { depth, depth_max: limits.queue_depth_max });
         }
+        let freed_bytes = older.map_or(0, Job::waiting_bytes);
+        let is_no_larger = older.is_some() && params_bytes <= freed_bytes;
         let bytes = self.counts.waiting_bytes;
-        if bytes + params_bytes > limits.queue_bytes_max {
+        if !is_no_larger && bytes - freed_bytes + params_bytes > limits.queue_bytes_max {
             return Err(Refusal::QueueBytesFull { bytes, bytes_max: limits.queue_bytes_max, depth });
         }
         Ok(())
@@ -479,19 +483,25 @@ impl Queue {
         (self.next_seq, self.next_final_no) = (next_seq, next_final_no);
     }
 
-    /// Puts back a job of a snapshot: its place in lanes, timers and counts follows from its state.
+    /// Puts back a job of a snapshot: its place in lanes, timers and counts follows from its state. The error says what
+    /// contradicts the records before it.
     pub(crate) fn restore(
         &mut self,
         cx: &mut Context,
         registry: &mut Registry,
         record: JobRecord,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), &'static str> {
+        if matches!(record.state, State::Leased { node, .. } if registry.get(node).is_none()) {
+            return Err("a job is leased to a node that is not there");
+        }
         let seq = record.seq;
         let is_final = matches!(record.state, State::Final { .. });
         let entered = if is_final {
             self.lanes.recall_class(record.zone, record.requires)
         } else {
-            self.lanes.enter_class(record.zone, record.requires).ok_or(Refusal::ClassesFull)?
+            self.lanes
+                .enter_class(record.zone, record.requires)
+                .ok_or("more classes of jobs than the hub has room for")?
         };
         let (class_no, class) = entered;
         let mut attempts = record.attempts;

@@ -11,7 +11,7 @@ use crate::command::Heartbeat;
 use crate::context::Context;
 use crate::effect::Audit;
 use crate::ids::NodeNo;
-use crate::limits::{Limits, NODES_MAX};
+use crate::limits::NODES_MAX;
 use crate::name::Name;
 use crate::outcome::Refusal;
 use crate::time::Timestamp;
@@ -115,7 +115,12 @@ impl Registry {
         cx.timers.set(node.check_at(), Timer::NodeLiveness(no));
         if after != before {
             let node = node.name().clone();
-            cx.audit(if after == Liveness::Dead { Audit::NodeDead { node } } else { Audit::NodeStale { node } });
+            cx.audit(match after {
+                // Under limits that were raised.
+                Liveness::Online => Audit::NodeOnline { node },
+                Liveness::Stale => Audit::NodeStale { node },
+                Liveness::Dead => Audit::NodeDead { node },
+            });
             self.recount(before, after);
         }
     }
@@ -130,11 +135,11 @@ impl Registry {
         self.nodes.get_mut(&no).expect("a node with leases is not forgotten").lease_ended();
     }
 
-    /// The limits change: each node's timer moves to where it belongs under the new ones. O(n log n), rare.
-    pub(crate) fn reconfigure(&mut self, timers: &mut Timers, now: Timestamp, limits: &Limits) {
+    /// The limits change: each node is looked at again. O(n log n), rare.
+    pub(crate) fn reconfigure(&mut self, timers: &mut Timers, now: Timestamp) {
         for (no, node) in &mut self.nodes {
             timers.cancel(node.check_at(), Timer::NodeLiveness(*no));
-            node.rearm(now, limits);
+            node.rearm(now);
             timers.set(node.check_at(), Timer::NodeLiveness(*no));
         }
     }
