@@ -1,2 +1,5 @@
 //! `sheratan-hub`: the command line.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    sheratan_io::cli::run()
+}

@@ -1,1 +1,126 @@
-//! (see the module)
+//! The platform: what differs between Linux, macOS and Windows, every side written.
+
+pub mod process;
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::Path;
+
+/// What the machine's owner asks of a running hub.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// Stop: SIGTERM, ctrl-C.
+    Stop,
+    /// Read what can be read again: SIGHUP.
+    Reload,
+}
+
+/// Makes a folder, and those above it, that only its owner can look into.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Options that make a file which only its owner can read.
+pub fn private_file_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Takes everybody's rights to a file but its owner's. `true` if there were any.
+#[cfg(unix)]
+pub fn make_private(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(false);
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))?;
+    Ok(true)
+}
+
+/// On Windows a file has the rights of its folder, which is the user's own.
+#[cfg(not(unix))]
+pub fn make_private(_path: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Has the names in a folder durable: a new file is there after a power cut only when its folder says so.
+#[cfg(unix)]
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+/// Windows has folders durable with their files.
+#[cfg(not(unix))]
+pub fn sync_dir(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Raises the limit of open files as far as the system lets; gives the limit.
+#[cfg(unix)]
+pub fn raise_open_files_max() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.current;
+    limit.current = limit.maximum;
+    let raised = setrlimit(Resource::Nofile, limit).map_or(before, |()| limit.maximum);
+    raised.unwrap_or(u64::MAX)
+}
+
+/// Windows has no such limit for sockets.
+#[cfg(not(unix))]
+pub fn raise_open_files_max() -> u64 {
+    u64::MAX
+}
+
+/// Calls `handle` in a thread of its own for each signal from now on.
+#[cfg(unix)]
+pub fn on_signals(mut handle: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            handle(if signal == SIGHUP { Signal::Reload } else { Signal::Stop });
+        }
+    })?;
+    Ok(())
+}
+
+/// Calls `handle` for each ctrl-C, ctrl-Break and console that closes.
+#[cfg(windows)]
+pub fn on_signals(mut handle: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
+    ctrlc::set_handler(move || handle(Signal::Stop)).map_err(io::Error::other)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn private_files_and_folders_are_their_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+        create_private_dir(&inner).unwrap();
+        assert_eq!(mode(&inner), 0o700);
+        let file = inner.join("f");
+        private_file_options().create_new(true).open(&file).unwrap();
+        assert_eq!(mode(&file), 0o600);
+        assert!(!make_private(&file).unwrap());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(make_private(&file).unwrap());
+        assert_eq!(mode(&file), 0o600);
+        sync_dir(&inner).unwrap();
+    }
+}

@@ -1,1 +1,9 @@
-//! Black-box tests of the real binary.
+//! The black-box tests' tools: a hub as a process of its own on free ports and a temporary data folder, and a client.
+// The lists in `clippy.toml` are for the core.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod client;
+pub mod hub;
+
+pub use client::{Client, Response};
+pub use hub::{Hub, Options, Run, binary, command, run, until};

@@ -251,7 +251,7 @@ impl Job {
     /// How a result stands to this job.
     pub(super) fn standing(&self, complete: &Complete) -> Standing {
         match complete.lease {
-            Some(lease) => self.standing_of_lease(lease, complete.node.as_ref()),
+            Some(lease) => self.standing_of_lease(lease, complete),
             None => self.standing_without_lease(complete),
         }
     }
@@ -269,7 +269,7 @@ impl Job {
         }
     }
 
-    fn standing_of_lease(&self, lease: LeaseRef, node: Option<&Name>) -> Standing {
+    fn standing_of_lease(&self, lease: LeaseRef, complete: &Complete) -> Standing {
         if lease.job != self.seq {
             return Standing::Lost;
         }
@@ -278,10 +278,17 @@ impl Job {
             return Standing::Lost;
         };
         match attempt.end {
-            _ if node.is_some_and(|node| *node != attempt.node) => Standing::Lost,
+            _ if complete.node.as_ref().is_some_and(|node| *node != attempt.node) => Standing::Lost,
             AttemptEnd::Running => Standing::Current,
-            AttemptEnd::Completed { .. } | AttemptEnd::Failed { .. } => Standing::Repeat,
+            AttemptEnd::Completed { mark, .. } | AttemptEnd::Failed { mark, .. } if mark == complete.mark => {
+                Standing::Repeat
+            }
             AttemptEnd::Expired { .. } | AttemptEnd::Revoked { .. } => Standing::Lost,
+            // Another result than the one that was taken.
+            AttemptEnd::Completed { .. } | AttemptEnd::Failed { .. } => match self.state {
+                State::Final { status, .. } if lease == self.lease() => Standing::Final(status),
+                _ => Standing::Lost,
+            },
         }
     }
 

@@ -200,10 +200,15 @@ impl Model {
         let is_same_node = |node: &Name| complete.node.as_ref().is_none_or(|named| named == node);
         let is_repeat = match attempt.filter(|(node, ..)| is_same_node(node)) {
             Some((_, _, End::Running)) if is_leased => false,
-            Some((_, _, End::WithResult(mark))) if complete.lease.is_some() || *mark == complete.mark => true,
-            _ => {
+            Some((_, _, End::WithResult(mark))) if *mark == complete.mark => true,
+            other => {
+                // Another result than the one that ended the job is told so; without a lease any is.
+                let is_the_last = matches!(other, Some((_, _, End::WithResult(_))))
+                    && complete.lease.is_some_and(|lease| lease.generation as usize == job.attempts.len());
                 return Err(match job.state {
-                    ModelState::Final(status) if complete.lease.is_none() && !job.attempts.is_empty() => {
+                    ModelState::Final(status)
+                        if is_the_last || complete.lease.is_none() && !job.attempts.is_empty() =>
+                    {
                         Refusal::AlreadyFinal { status }
                     }
                     _ => Refusal::LeaseLost,

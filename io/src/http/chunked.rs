@@ -1,114 +1,153 @@
-//! Chunked bodies (RFC 9112, section 7.1), decoded where they lie: the data moves over the sizes between it.
+//! Chunked bodies, decoded in place (RFC 9112, section 7.1).
+//!
+//! A state for each byte that is no data, so that a split anywhere is no special case and nothing but the decoded body is
+//! kept: what was read behind it is cut off after each call. Extensions and trailers are checked, bounded and dropped.
 
-use super::head::{Refused, bad, body_too_large};
-use super::limits::Limits;
+use super::Limits;
+use super::grammar::is_token;
+use super::refusal::{Fault, Refusal};
 
-/// Bytes of a chunk's size line. Extensions are ignored, and nobody sends long ones.
-const SIZE_LINE_MAX: usize = 256;
+/// Digits of a chunk's size: 16 fill 64 bits.
+const SIZE_DIGITS_MAX: u32 = 16;
 
-/// Bytes of all trailers, which are dropped.
-const TRAILERS_MAX: usize = 8 * 1024;
-
-/// Where the decoder stands. Offsets are from the start of the body.
-#[derive(Debug, Default)]
+/// A body that is being decoded.
+#[derive(Debug)]
 pub struct Chunked {
-    /// Bytes of data, which lie at the start.
-    pub decoded: usize,
-    /// Bytes that were looked at.
-    pub raw: usize,
-    phase: Phase,
-    trailer_bytes: usize,
+    state: State,
+    /// Where the next byte is read.
+    read_at: usize,
+    /// Where the next byte of data goes.
+    write_at: usize,
+    /// Bytes of data that may still come.
+    room: usize,
+    /// Bytes of extensions and trailers that may still come: as many as a head, in the whole body.
+    overhead_room: usize,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-enum Phase {
-    #[default]
-    Size,
-    Data(usize),
-    DataEnd,
-    Trailers,
+/// What was expected next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Size { value: u64, digits: u32 },
+    Extension { size: u64 },
+    SizeEnd { size: u64 },
+    Data { left: u64 },
+    DataCr,
+    DataLf,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    LastLf,
+    Done,
 }
 
 impl Chunked {
-    /// Goes on as far as `body` does; `true` when the body is whole.
-    pub fn decode(&mut self, body: &mut [u8], limits: &Limits) -> Result<bool, Refused> {
-        loop {
-            match self.phase {
-                Phase::Size => {
-                    let Some(line) = line(&body[self.raw..], SIZE_LINE_MAX)? else { return Ok(false) };
-                    let size = size(line)?;
-                    if size > limits.body_bytes_max - self.decoded {
-                        return Err(body_too_large(limits));
-                    }
-                    self.raw += line.len() + 2;
-                    self.phase = if size == 0 { Phase::Trailers } else { Phase::Data(size) };
-                }
-                Phase::Data(left) => {
-                    let count = left.min(body.len() - self.raw);
-                    body.copy_within(self.raw..self.raw + count, self.decoded);
-                    self.raw += count;
-                    self.decoded += count;
-                    if count < left {
-                        self.phase = Phase::Data(left - count);
-                        return Ok(false);
-                    }
-                    self.phase = Phase::DataEnd;
-                }
-                Phase::DataEnd => {
-                    let end = &body[self.raw..body.len().min(self.raw + 2)];
-                    if !b"\r\n".starts_with(end) {
-                        return Err(bad("a chunk is longer than it says"));
-                    }
-                    if end.len() < 2 {
-                        return Ok(false);
-                    }
-                    self.raw += 2;
-                    self.phase = Phase::Size;
-                }
-                Phase::Trailers => {
-                    let Some(line) = line(&body[self.raw..], TRAILERS_MAX)? else { return Ok(false) };
-                    self.raw += line.len() + 2;
-                    self.trailer_bytes += line.len() + 2;
-                    if line.is_empty() {
-                        return Ok(true);
-                    }
-                    if self.trailer_bytes > TRAILERS_MAX {
-                        return Err(bad("the trailers are too long"));
-                    }
-                }
-            }
+    /// A body that begins at `body_at` of the bytes that [`Chunked::decode`] will be given.
+    pub fn new(body_at: usize, limits: &Limits) -> Self {
+        Chunked {
+            state: State::Size { value: 0, digits: 0 },
+            read_at: body_at,
+            write_at: body_at,
+            room: limits.body_bytes_max,
+            overhead_room: limits.head_bytes_max,
         }
+    }
+
+    /// Decodes what has arrived; whether the body is whole. O(bytes that are new).
+    ///
+    /// If it is not, the caller cuts the bytes off at [`Chunked::body_end`] and adds the next ones there.
+    pub fn decode(&mut self, bytes: &mut [u8], limits: &Limits) -> Result<bool, Refusal> {
+        while self.read_at < bytes.len() && self.state != State::Done {
+            self.state = match self.state {
+                State::Data { left } => self.take_data(bytes, left),
+                state => {
+                    let byte = bytes[self.read_at];
+                    self.read_at += 1;
+                    self.step(state, byte, limits)?
+                }
+            };
+        }
+        let is_done = self.state == State::Done;
+        if !is_done {
+            self.read_at = self.write_at;
+        }
+        Ok(is_done)
+    }
+
+    /// Where the decoded body ends.
+    pub fn body_end(&self) -> usize {
+        self.write_at
+    }
+
+    /// Where the next request begins, when the body is whole.
+    pub fn message_end(&self) -> usize {
+        self.read_at
+    }
+
+    fn take_data(&mut self, bytes: &mut [u8], left: u64) -> State {
+        let there = bytes.len() - self.read_at;
+        let count = usize::try_from(left).map_or(there, |left| left.min(there));
+        bytes.copy_within(self.read_at..self.read_at + count, self.write_at);
+        self.read_at += count;
+        self.write_at += count;
+        match left - count as u64 {
+            0 => State::DataCr,
+            left => State::Data { left },
+        }
+    }
+
+    fn step(&mut self, state: State, byte: u8, limits: &Limits) -> Result<State, Refusal> {
+        Ok(match (state, byte) {
+            (State::Size { value, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < SIZE_DIGITS_MAX => {
+                let digit = char::from(byte).to_digit(16).expect("matched above");
+                State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
+            }
+            (State::Size { value: size, digits: 1.. }, b'\r') => State::SizeEnd { size },
+            (State::Size { value: size, digits: 1.. }, b';') => State::Extension { size },
+            (State::Size { .. }, _) => return Err(Fault::ChunkSize.into()),
+            (State::Extension { size }, b'\r') => State::SizeEnd { size },
+            (State::Extension { .. }, _) if is_text(byte) && self.overhead_room > 0 => self.spend(state),
+            (State::Extension { .. }, _) => return Err(Fault::ChunkExtension.into()),
+            (State::SizeEnd { size }, b'\n') => self.begin_data(size, limits)?,
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size { value: 0, digits: 0 },
+            (State::DataCr | State::DataLf, _) => return Err(Fault::ChunkEnd.into()),
+            (State::TrailerStart, b'\r') => State::LastLf,
+            (State::TrailerName, b':') => State::TrailerValue,
+            (State::TrailerValue, b'\r') => State::TrailerLf,
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::LastLf, b'\n') => State::Done,
+            (State::TrailerStart | State::TrailerName | State::TrailerValue, _) if self.overhead_room == 0 => {
+                return Err(Refusal::head_too_large(limits));
+            }
+            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => self.spend(State::TrailerName),
+            (State::TrailerValue, _) if is_text(byte) => self.spend(State::TrailerValue),
+            (State::TrailerStart | State::TrailerName | State::TrailerValue, _) => return Err(Fault::Trailer.into()),
+            (State::SizeEnd { .. } | State::TrailerLf | State::LastLf, _) => {
+                return Err(Fault::BareCarriageReturn.into());
+            }
+            (State::Data { .. } | State::Done, _) => {
+                unreachable!("data is taken as a whole, and nothing follows the end")
+            }
+        })
+    }
+
+    fn spend(&mut self, next: State) -> State {
+        self.overhead_room -= 1;
+        next
+    }
+
+    fn begin_data(&mut self, size: u64, limits: &Limits) -> Result<State, Refusal> {
+        if size == 0 {
+            return Ok(State::TrailerStart);
+        }
+        let left = usize::try_from(size).ok().and_then(|size| self.room.checked_sub(size));
+        self.room = left.ok_or(Refusal::payload_too_large(limits))?;
+        Ok(State::Data { left: size })
     }
 }
 
-/// The line that `bytes` start with, without its end; `None` if it is not whole.
-fn line(bytes: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, Refused> {
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'\r' => {
-                return match bytes.get(at + 1) {
-                    Some(b'\n') => Ok(Some(&bytes[..at])),
-                    Some(_) => Err(bad("a chunked body has a CR that ends no line")),
-                    None => Ok(None),
-                };
-            }
-            byte if byte.is_ascii_control() && *byte != b'\t' => {
-                return Err(bad("a chunked body has a control character in a line"));
-            }
-            _ if at >= bytes_max => return Err(bad("a chunked body has a line that is too long")),
-            _ => {}
-        }
-    }
-    Ok(None)
-}
-
-fn size(line: &[u8]) -> Result<usize, Refused> {
-    let digits = line.split(|byte| *byte == b';').next().unwrap_or(line);
-    // White space before an extension is what old clients send; anything else could be read in two ways.
-    let digits = digits.trim_ascii_end();
-    if digits.is_empty() || digits.len() > 15 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err(bad("a chunk's size must be a hexadecimal number"));
-    }
-    let nibble = |digit: &u8| (*digit as char).to_digit(16).expect("all are hexadecimal") as usize;
-    Ok(digits.iter().fold(0, |size, digit| size << 4 | nibble(digit)))
+/// A byte of a header's value or an extension: visible, a blank or a tab, or above ASCII (RFC 9110, section 5.5).
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || byte >= b' ' && byte != 0x7f
 }

@@ -1,502 +1,393 @@
-//! A connection: one client's bytes in, its requests out, replies in, bytes out, all without a socket.
-//!
-//! How to drive it:
-//! - [`Connection::received`] with the bytes that came, while [`Connection::wants_read`]; [`Connection::received_end`]
-//!   when the client sends no more.
-//! - [`Connection::next_request`] until it gives none; [`Connection::reply`] to each request, in any order: replies leave
-//!   in the order of their requests.
-//! - [`Connection::output`] is to be written, [`Connection::wrote`] says how far; then [`Connection::is_done`] says
-//!   whether to close, and [`Connection::wants_shutdown`] whether to close for writing only.
-//! - [`Connection::handle_timeout`] at [`Connection::next_timeout`].
-//!
-//! A request is handed out when it is whole, and borrows from the connection: nothing is copied. An idle connection holds
-//! no buffer. A request that cannot be understood is refused in its turn; then what the client still sends is thrown away
-//! for a moment, so that it reads the refusal and not a reset.
+//! Connections: one client's bytes to requests, and its replies to bytes, in the requests' order.
 
-use super::chunked::Chunked;
-use super::head::{self, BodyLength, Head, Method, Refused};
-use super::limits::{BODY_BYTES_PER_SEC, Limits};
-use super::reply::{Reply, problem};
-use sheratan_core::time::{Millis, Timestamp};
+use super::output::Output;
+use super::reader::Reader;
+use super::reply::Persistence;
+use super::{Limits, Method, Refusal, Reply, Request, RequestNo};
+use sheratan_core::time::Timestamp;
 use std::collections::VecDeque;
 
-/// The number of a request on its connection.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct RequestNo(u64);
-
-/// A whole request.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    no: RequestNo,
-    head: &'a Head,
-    head_bytes: &'a [u8],
-    body: &'a [u8],
-}
-
-/// One client's connection.
+/// One client's connection, without its socket.
+///
+/// How to drive it:
+/// - While [`Connection::wants_read`], read the socket into any buffer and hand the bytes to [`Connection::received`]; at
+///   the end of the stream call [`Connection::received_end`]. When it does not want to read, leave the bytes in the
+///   socket: that is the backpressure.
+/// - Then call [`Connection::next_request`] until there is none. A request borrows from the connection; keep its
+///   [`RequestNo`] and answer by it with [`Connection::reply`], at once or later, in any order.
+/// - Write [`Connection::output`] to the socket and say with [`Connection::wrote`] how far that went, until it is empty.
+/// - Call [`Connection::handle_timeout`] at [`Connection::next_timeout`].
+/// - After each of these: if [`Connection::has_request`], ask for it (a reply or a write may have made room for it); if
+///   [`Connection::wants_shutdown`], shut the socket down for writing, so that the client sees the end at once; if
+///   [`Connection::is_done`], close the socket.
+///
+/// It takes about 490 bytes, and no heap while it is idle: 10,000 idle connections take 5 MB. A long poll adds one slot of
+/// the pipeline, 320 bytes. A request of 350 bytes and its reply take about 0.6 µs.
+///
+/// No bytes from a client make it panic. `now` should not go back; if it does, timeouts are late by as much.
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,
-    /// What came and was not handed out; the request under way starts at `start`.
-    input: Vec<u8>,
-    start: usize,
-    reading: Reading,
-    /// The head of the request that was handed out last, which it borrows.
-    head: Option<Head>,
-    exchanges: VecDeque<Exchange>,
-    next_no: u64,
-    output: Vec<u8>,
-    written: usize,
-    phase: Phase,
-    has_ended: bool,
-    /// When the connection began to do what it does: to be idle, to receive a head, or a body.
-    since: Timestamp,
-    wrote_at: Timestamp,
+    reader: Reader,
+    /// The requests that were handed out and whose replies have not left, in order.
+    slots: VecDeque<Slot>,
+    /// The number of the first of them.
+    first_no: u64,
+    /// Bytes of replies that wait for an earlier one.
+    held_bytes: usize,
+    output: Output,
+    /// The connection was opened, output began to wait, or some of it was taken: what idleness and a stuck client are
+    /// measured from.
+    active_at: Timestamp,
+    ending: Ending,
+    refusal: Option<Refusal>,
+    has_input_ended: bool,
+    is_draining: bool,
 }
 
-/// How far the request under way is.
+/// A request that waits for its reply to leave.
 #[derive(Debug)]
-enum Reading {
-    /// Its head is not whole; so many bytes were looked at.
-    Head { scanned: usize },
-    /// Its body is not whole.
-    Body { head: Head, chunked: Option<Chunked>, continues: bool },
-    /// It is whole: the body's bytes, and those of the request in all.
-    Ready { head: Head, body_bytes: usize, total_bytes: usize },
-    /// Nothing more is read.
-    Over,
-}
-
-/// Where the connection is in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Open,
-    /// No new requests; what is there is answered.
-    Draining,
-    /// The last reply is being written.
-    Closing,
-    /// All is written; what still comes is thrown away until then.
-    Lingering(Timestamp),
-    Done,
-}
-
-/// A request that was handed out or refused, and its reply.
-#[derive(Debug)]
-struct Exchange {
+struct Slot {
     is_head: bool,
-    is_http_10: bool,
-    is_last: bool,
-    /// The connection itself answers it.
-    is_refused: bool,
+    is_http10: bool,
     reply: Option<Reply>,
 }
 
-impl<'a> Request<'a> {
-    /// Its number, by which it is answered.
-    pub fn no(&self) -> RequestNo {
-        self.no
-    }
-
-    /// The method.
-    pub fn method(&self) -> Method {
-        self.head.method
-    }
-
-    /// The path as it was sent, without the query.
-    pub fn path(&self) -> &'a str {
-        text(&self.head_bytes[self.head.path.clone()])
-    }
-
-    /// What stands behind the path's `?`.
-    pub fn query(&self) -> Option<&'a str> {
-        self.head.query.clone().map(|range| text(&self.head_bytes[range]))
-    }
-
-    /// The first header of that name.
-    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        let is_it = |key: &[u8]| key.eq_ignore_ascii_case(name.as_bytes());
-        let found = self.head.headers.iter().find(|(key, _)| is_it(&self.head_bytes[key.clone()]));
-        found.map(|(_, value)| self.head_bytes[value.clone()].trim_ascii())
-    }
-
-    /// The body; empty if there is none.
-    pub fn body(&self) -> &'a [u8] {
-        self.body
-    }
-}
-
-fn text(target: &[u8]) -> &str {
-    std::str::from_utf8(target).expect("targets were checked to be ASCII")
+/// How a connection ends once there are no more requests and all output was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    /// At once.
+    Close,
+    /// Its input is thrown away for a while: closing a socket whose input was not read resets the connection, and the
+    /// client may lose the last reply by it (RFC 9112, section 9.6).
+    Linger,
+    /// That while has begun.
+    Lingering { until: Timestamp, bytes_left: usize },
+    /// Without another byte: the client does not take any.
+    Abort,
 }
 
 impl Connection {
-    /// A connection that was just made.
+    /// A connection that was just accepted.
     pub fn new(now: Timestamp, limits: &Limits) -> Self {
         Connection {
             limits: *limits,
-            input: Vec::new(),
-            start: 0,
-            reading: Reading::Head { scanned: 0 },
-            head: None,
-            exchanges: VecDeque::new(),
-            next_no: 0,
-            output: Vec::new(),
-            written: 0,
-            phase: Phase::Open,
-            has_ended: false,
-            since: now,
-            wrote_at: now,
+            reader: Reader::new(),
+            slots: VecDeque::new(),
+            first_no: 0,
+            held_bytes: 0,
+            output: Output::default(),
+            active_at: now,
+            ending: Ending::Close,
+            refusal: None,
+            has_input_ended: false,
+            is_draining: false,
         }
     }
 
-    /// Whether it takes more bytes now. If not, the socket is left alone: that is the client's backpressure.
+    /// Whether bytes of the socket are wanted now: not while a request waits to be handed out, the pipeline is full or
+    /// too much output waits.
     pub fn wants_read(&self) -> bool {
-        match self.phase {
-            Phase::Done | Phase::Draining => false,
-            Phase::Closing | Phase::Lingering(_) => !self.has_ended,
-            Phase::Open => {
-                let is_waiting = matches!(self.reading, Reading::Ready { .. } | Reading::Over);
-                !is_waiting && !self.has_ended && !self.is_pipeline_full()
-            }
-        }
+        let has_use = match self.ending {
+            Ending::Lingering { .. } => true,
+            _ => self.reader.wants_bytes() && self.has_room(),
+        };
+        has_use && !self.has_input_ended
     }
 
-    /// Takes the bytes that came. O(bytes).
+    /// The client sent these bytes. They are copied; the loop can read all sockets into one buffer.
     pub fn received(&mut self, now: Timestamp, bytes: &[u8]) {
-        if self.has_ended || matches!(self.reading, Reading::Over) {
-            return;
+        self.release();
+        match self.reader.is_ended() {
+            true => self.discard(bytes.len()),
+            false => self.reader.append(bytes),
         }
-        if self.input.len() == self.start && matches!(self.reading, Reading::Head { .. }) {
-            self.since = now;
-        }
-        self.drop_consumed();
-        self.input.extend_from_slice(bytes);
-        self.read_on(now);
+        self.advance(now);
     }
 
-    /// The client sends no more; it may still read.
+    /// The client will send no more: what it asked before is answered, then the connection is done.
     pub fn received_end(&mut self, now: Timestamp) {
-        self.has_ended = true;
-        match self.phase {
-            Phase::Lingering(_) => self.finish(),
-            _ => self.give_up_partial_request(now),
+        self.has_input_ended = true;
+        if matches!(self.ending, Ending::Linger | Ending::Lingering { .. }) {
+            self.ending = Ending::Close;
         }
+        self.advance(now);
     }
 
-    /// The next whole request. It borrows from the connection: keep its number, and drop it before the reply.
+    /// Whether [`Connection::next_request`] would give a request.
+    pub fn has_request(&self) -> bool {
+        self.reader.is_whole() && self.has_room()
+    }
+
+    /// The next request, whole and checked.
     pub fn next_request(&mut self, now: Timestamp) -> Option<Request<'_>> {
+        self.advance(now);
         if !self.has_request() {
             return None;
         }
-        let ready = std::mem::replace(&mut self.reading, Reading::Head { scanned: 0 });
-        let Reading::Ready { head, body_bytes, total_bytes } = ready else { unreachable!("it was just asked for") };
-        let is_last = !head.is_keep_alive;
-        self.exchanges.push_back(Exchange {
-            is_head: head.method == Method::Head,
-            is_http_10: head.is_http_10,
-            is_last,
-            is_refused: false,
-            reply: None,
-        });
-        let no = RequestNo(self.next_no);
-        self.next_no += 1;
-        let request_start = self.start;
-        self.start += total_bytes;
-        self.since = now;
-        if is_last {
-            self.reading = Reading::Over;
-        } else {
-            // What follows is looked at now, since the request borrows the connection from here on.
-            self.read_on(now);
-            if (self.has_ended || self.phase == Phase::Draining) && !matches!(self.reading, Reading::Ready { .. }) {
-                self.reading = Reading::Over;
-            }
-        }
-        let head = self.head.insert(head);
-        let body_start = request_start + head.length;
-        Some(Request {
-            no,
-            head,
-            head_bytes: &self.input[request_start..body_start],
-            body: &self.input[body_start..body_start + body_bytes],
-        })
+        let no = RequestNo(self.first_no + self.slots.len() as u64);
+        let (head, head_bytes, body) = self.reader.take()?;
+        let is_head = *head.method() == Method::Head;
+        self.slots.push_back(Slot { is_head, is_http10: head.is_http10, reply: None });
+        Some(Request::new(no, head, head_bytes, body))
     }
 
-    /// Whether [`Connection::next_request`] has one.
-    pub fn has_request(&self) -> bool {
-        matches!(self.reading, Reading::Ready { .. }) && !self.is_pipeline_full() && self.phase != Phase::Done
-    }
-
-    /// Answers a request; each is answered once.
+    /// Answers a request. The reply leaves when those to all earlier requests have.
+    ///
+    /// After a timeout closed the connection, replies are dropped.
+    ///
+    /// # Panics
+    /// If the request was never handed out, or is answered a second time.
     pub fn reply(&mut self, now: Timestamp, no: RequestNo, reply: Reply) {
-        let first = self.next_no - self.exchanges.len() as u64;
-        let Some(exchange) = no.0.checked_sub(first).and_then(|at| self.exchanges.get_mut(at as usize)) else {
-            // The connection gave up meanwhile.
-            assert!(self.phase == Phase::Done, "a request is answered once");
+        if self.ending == Ending::Abort {
             return;
-        };
-        assert!(exchange.reply.is_none() && !exchange.is_refused, "a request is answered once");
-        exchange.reply = Some(reply);
-        self.flush(now);
+        }
+        // What follows in the input decides whether this is the last reply, and says so.
+        self.advance(now);
+        let index = no.0.checked_sub(self.first_no).expect("a request is answered once");
+        let slot = self.slots.get_mut(index as usize).expect("a request is answered after it was handed out");
+        assert!(slot.reply.is_none(), "a request is answered once");
+        self.held_bytes += reply.bytes();
+        slot.reply = Some(reply);
+        self.emit(now);
+        self.advance(now);
     }
 
-    /// What is to be written.
+    /// The bytes to send next; empty when there are none.
     pub fn output(&self) -> &[u8] {
-        &self.output[self.written..]
+        self.output.front()
     }
 
-    /// So many bytes of the output were written.
+    /// The socket took the first `count` bytes of the output.
     pub fn wrote(&mut self, now: Timestamp, count: usize) {
-        assert!(count <= self.output().len(), "only what is there can be written");
-        self.written += count;
-        self.wrote_at = now;
-        if self.written == self.output.len() {
-            self.written = 0;
-            self.output = Vec::new();
-            if self.phase == Phase::Closing { self.end(now) } else { self.flush(now) }
+        if count == 0 {
+            return;
         }
+        let was_stopped = !self.has_output_room();
+        self.output.consume(count);
+        self.active_at = now;
+        if was_stopped && self.has_output_room() {
+            self.reader.restart_clock(now);
+        }
+        self.advance(now);
     }
 
-    /// Whether the socket is to be closed.
-    pub fn is_done(&self) -> bool {
-        self.phase == Phase::Done
-    }
-
-    /// Whether all is written and the socket is to be closed for writing, while what still comes is thrown away.
-    pub fn wants_shutdown(&self) -> bool {
-        matches!(self.phase, Phase::Lingering(_))
-    }
-
-    /// No new requests: those that came whole are answered, then the connection is done.
+    /// The hub stops: what was received whole is answered, the last reply says `Connection: close`, and an idle
+    /// connection is done at once.
     pub fn begin_drain(&mut self, now: Timestamp) {
-        if self.phase == Phase::Open {
-            self.phase = Phase::Draining;
-            self.give_up_partial_request(now);
-        }
+        self.is_draining = true;
+        self.advance(now);
     }
 
-    /// When time will have run out for what the client does, or does not do.
+    /// When [`Connection::handle_timeout`] is to be called; it changes with every other call.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        let limits = &self.limits;
-        let write_at = (!self.output.is_empty()).then(|| self.wrote_at + limits.write_timeout_ms);
-        let read_at = match (self.phase, &self.reading) {
-            (Phase::Done, _) => return None,
-            (Phase::Lingering(until), _) => Some(until),
-            (_, Reading::Head { .. }) if self.input.len() > self.start => Some(self.since + limits.head_timeout_ms),
-            (_, Reading::Head { .. }) if self.exchanges.is_empty() && self.output.is_empty() => {
-                Some(self.since + limits.idle_timeout_ms)
-            }
-            (_, Reading::Body { .. }) => {
-                let bonus = (self.input.len() - self.start) as u64 / BODY_BYTES_PER_SEC;
-                Some(self.since + limits.body_timeout_ms + Millis::from_secs(bonus))
-            }
-            _ => None,
-        };
-        read_at.into_iter().chain(write_at).min()
+        let timeouts = [self.write_timeout(), self.read_timeout(), self.idle_timeout(), self.linger_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
-    /// Time has run out, if [`Connection::next_timeout`] is not later than `now`.
+    /// Closes, or refuses what did not arrive, if its time is over at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        if self.next_timeout().is_none_or(|at| at > now) {
-            return;
-        }
-        let is_idle = self.input.len() == self.start && matches!(self.reading, Reading::Head { .. });
-        let is_writing_late = !self.output.is_empty() && self.wrote_at + self.limits.write_timeout_ms <= now;
-        match (self.phase, &self.reading) {
-            (Phase::Open, Reading::Head { .. } | Reading::Body { .. }) if !is_idle && !is_writing_late => {
-                let detail = "the request did not come whole in time".to_owned();
-                self.refuse(now, Refused { status: 408, code: "request_timeout", detail });
-            }
-            _ => self.finish(),
-        }
-    }
-
-    /// A request that is not whole never will be.
-    fn give_up_partial_request(&mut self, now: Timestamp) {
-        if !matches!(self.reading, Reading::Ready { .. }) {
-            self.reading = Reading::Over;
-        }
-        self.flush(now);
-    }
-
-    fn is_pipeline_full(&self) -> bool {
-        self.exchanges.len() >= self.limits.pipeline_max || self.output().len() >= self.limits.output_bytes_max
-    }
-
-    /// Looks at what came, up to the end of the next request.
-    fn read_on(&mut self, now: Timestamp) {
-        if let Err(refused) = self.try_read_on(now) {
-            self.refuse(now, refused);
+        let is_over = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        if is_over(self.write_timeout()) {
+            self.abort();
+        } else if is_over(self.read_timeout()) {
+            let awaited = self.reader.awaited();
+            self.refuse(now, Refusal::RequestTimeout { awaited });
+        } else if is_over(self.idle_timeout()) {
+            self.reader.end();
+        } else if is_over(self.linger_timeout()) {
+            self.ending = Ending::Close;
         }
     }
 
-    fn try_read_on(&mut self, now: Timestamp) -> Result<(), Refused> {
-        loop {
-            match std::mem::replace(&mut self.reading, Reading::Over) {
-                Reading::Head { scanned } => {
-                    if scanned == 0 {
-                        self.skip_empty_lines();
-                    }
-                    let bytes = &self.input[self.start..];
-                    let Some(length) = head::find_end(bytes, scanned, &self.limits)? else {
-                        self.reading = Reading::Head { scanned: bytes.len() };
-                        return Ok(());
-                    };
-                    let head = head::parse(&bytes[..length], &self.limits)?;
-                    let chunked = (head.body == BodyLength::Chunked).then(Chunked::default);
-                    let continues = head.expects_continue;
-                    self.since = now;
-                    self.reading = Reading::Body { head, chunked, continues };
-                }
-                Reading::Body { head, mut chunked, continues } => {
-                    let whole = self.read_body(&head, chunked.as_mut())?;
-                    let Some((body_bytes, total_bytes)) = whole else {
-                        self.reading = Reading::Body { head, chunked, continues };
-                        self.flush(now);
-                        return Ok(());
-                    };
-                    self.reading = Reading::Ready { head, body_bytes, total_bytes };
-                    return Ok(());
-                }
-                other => {
-                    self.reading = other;
-                    return Ok(());
-                }
-            }
+    /// Whether the socket is to be closed now.
+    pub fn is_done(&self) -> bool {
+        match self.ending {
+            Ending::Abort => true,
+            Ending::Close => self.is_answered() && self.reader.is_ended(),
+            Ending::Linger | Ending::Lingering { .. } => false,
         }
     }
 
-    /// Empty lines before a request are from clients that end a body with one (RFC 9112, section 2.2).
-    fn skip_empty_lines(&mut self) {
-        while self.input[self.start..].starts_with(b"\r\n") {
-            self.start += 2;
+    /// Whether the socket is to be shut down for writing: the last byte was sent, and the client may still be sending. It
+    /// stays so until the connection is done; once is enough.
+    pub fn wants_shutdown(&self) -> bool {
+        matches!(self.ending, Ending::Lingering { .. })
+    }
+
+    /// How many requests were handed out and not answered.
+    pub fn pending(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.reply.is_none()).count()
+    }
+
+    /// Whether nothing is in flight in either direction, and requests may come.
+    pub fn is_idle(&self) -> bool {
+        self.reader.is_between() && self.is_answered()
+    }
+
+    /// Whether the client has closed its end. It may have closed both: a reply may reach nobody.
+    pub fn has_input_ended(&self) -> bool {
+        self.has_input_ended
+    }
+
+    /// What the connection refused on its own; after it there are no more requests.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal
+    }
+
+    /// Brings the input as far as it goes: uses up what was handed out, and reads on to the next whole request.
+    fn advance(&mut self, now: Timestamp) {
+        self.release();
+        let has_room = self.has_room();
+        if let Err(refusal) = self.reader.advance(now, &self.limits, has_room) {
+            self.refuse(now, refusal);
+        }
+        let is_last = self.has_input_ended || self.is_draining;
+        // Without room a whole request may lie there unread.
+        let is_partial = self.reader.is_in_body() || self.reader.is_between() || self.reader.wants_bytes() && has_room;
+        if is_last && is_partial {
+            self.end_reading();
+        }
+        self.offer_continue(now);
+        if self.ending == Ending::Linger && self.is_answered() {
+            let until = now + self.limits.linger_ms;
+            self.ending = Ending::Lingering { until, bytes_left: self.limits.linger_bytes_max };
         }
     }
 
-    /// The bytes of the body and of the whole request, if it is whole.
-    fn read_body(&mut self, head: &Head, chunked: Option<&mut Chunked>) -> Result<Option<(usize, usize)>, Refused> {
-        let body_start = self.start + head.length;
-        let (Some(chunked), BodyLength::Chunked) = (chunked, head.body) else {
-            let BodyLength::Known(bytes) = head.body else { unreachable!("a chunked body has a decoder") };
-            let is_whole = self.input.len() - body_start >= bytes;
-            return Ok(is_whole.then_some((bytes, head.length + bytes)));
-        };
-        if chunked.decode(&mut self.input[body_start..], &self.limits)? {
-            return Ok(Some((chunked.decoded, head.length + chunked.raw)));
+    /// Uses up the request that was handed out.
+    fn release(&mut self) {
+        if self.reader.release() {
+            self.end_reading();
         }
-        // Sizes between the data take room too: many small chunks must not hold many times their data.
-        self.input.drain(body_start + chunked.decoded..body_start + chunked.raw);
-        chunked.raw = chunked.decoded;
-        Ok(None)
     }
 
-    fn drop_consumed(&mut self) {
-        if self.start == self.input.len() {
-            self.input.clear();
-        } else {
-            self.input.drain(..self.start);
+    /// Says `100 Continue` to a client that waits for it, once nothing else could be taken for the answer to it.
+    fn offer_continue(&mut self, now: Timestamp) {
+        if self.reader.awaits_continue() && self.slots.is_empty() {
+            self.reader.continued(now);
+            self.begin_output(now);
+            self.output.write(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
         }
-        self.start = 0;
     }
 
-    /// Answers what cannot be understood, in its turn, and reads no more.
-    fn refuse(&mut self, now: Timestamp, refused: Refused) {
-        self.reading = Reading::Over;
-        let reply = problem(refused.status, refused.code, &refused.detail, "");
-        self.exchanges.push_back(Exchange {
-            is_head: false,
-            is_http_10: false,
-            is_last: true,
-            is_refused: true,
-            reply: Some(reply),
-        });
-        self.next_no += 1;
-        self.flush(now);
-    }
-
-    /// Writes the replies whose turn it is, and ends what has come to its end.
-    fn flush(&mut self, now: Timestamp) {
-        if !matches!(self.phase, Phase::Open | Phase::Draining) {
-            return;
-        }
-        while let Some(Exchange { reply: Some(_), .. }) = self.exchanges.front() {
-            let Exchange { is_head, is_http_10, is_last, reply, .. } =
-                self.exchanges.pop_front().expect("it has a front");
-            let is_end = self.exchanges.is_empty() && self.is_at_end();
-            let connection = if is_last || is_end {
-                Some("close")
-            } else if is_http_10 {
-                Some("keep-alive")
-            } else {
-                None
+    /// Moves the replies whose turn it is to the output.
+    fn emit(&mut self, now: Timestamp) {
+        while let Some(reply) = self.slots.front_mut().and_then(|slot| slot.reply.take()) {
+            let slot = self.slots.pop_front().expect("its reply was just taken");
+            self.first_no += 1;
+            self.held_bytes -= reply.bytes();
+            let is_last = self.slots.is_empty() && self.reader.is_ended();
+            let persistence = match (is_last, slot.is_http10) {
+                (true, _) => Persistence::Close,
+                (false, true) => Persistence::KeepAliveHttp10,
+                (false, false) => Persistence::KeepAlive,
             };
-            if self.output.is_empty() {
-                self.wrote_at = now;
-            }
-            reply.expect("its reply is there").write(now, is_head, connection, &mut self.output);
-            if is_last || is_end {
-                return self.end(now);
-            }
+            self.begin_output(now);
+            reply.write(now, &mut self.output, persistence, slot.is_head);
         }
-        if self.exchanges.is_empty() {
-            self.invite_body(now);
-            if self.is_at_end() && self.output.is_empty() {
-                self.end(now);
-            } else if self.output.is_empty() && self.start == self.input.len() {
-                // Idle: nothing is held for a client that does nothing.
-                self.input = Vec::new();
-                self.start = 0;
-                self.head = None;
-                if matches!(self.reading, Reading::Head { .. }) {
-                    self.since = now;
-                }
-            }
+        if self.slots.is_empty() {
+            self.slots = VecDeque::new();
         }
     }
 
-    /// Nothing comes after what was answered.
-    fn is_at_end(&self) -> bool {
-        match self.phase {
-            Phase::Draining => !matches!(self.reading, Reading::Ready { .. }),
-            Phase::Open => matches!(self.reading, Reading::Over),
-            Phase::Closing | Phase::Lingering(_) | Phase::Done => true,
+    fn begin_output(&mut self, now: Timestamp) {
+        if self.output.is_empty() {
+            self.active_at = now;
         }
     }
 
-    /// Tells a client that waits before it sends its body to send it, once all before it is answered.
-    fn invite_body(&mut self, now: Timestamp) {
-        if let (Phase::Open, Reading::Body { continues, .. }) = (self.phase, &mut self.reading)
-            && std::mem::take(continues)
-        {
-            if self.output.is_empty() {
-                self.wrote_at = now;
+    /// Answers with a refusal in its turn, and reads no more requests.
+    fn refuse(&mut self, now: Timestamp, refusal: Refusal) {
+        self.refusal = Some(refusal);
+        let is_head = self.reader.is_at_head_request();
+        self.reader.end();
+        // A client that has closed its end sends nothing that would have to be waited for.
+        self.ending = if self.has_input_ended { Ending::Close } else { Ending::Linger };
+        let reply = refusal.reply();
+        self.held_bytes += reply.bytes();
+        self.slots.push_back(Slot { is_head, is_http10: false, reply: Some(reply) });
+        self.emit(now);
+    }
+
+    /// No more requests: what is left of the input is thrown away. If a reply is on its way, and the client was sending or
+    /// may be, the connection lingers.
+    fn end_reading(&mut self) {
+        let is_sending = self.reader.has_bytes() || self.is_draining;
+        if is_sending && !self.has_input_ended && !self.is_answered() {
+            self.ending = Ending::Linger;
+        }
+        self.reader.end();
+    }
+
+    fn discard(&mut self, count: usize) {
+        self.ending = match self.ending {
+            Ending::Lingering { until, bytes_left } if count <= bytes_left => {
+                Ending::Lingering { until, bytes_left: bytes_left - count }
             }
-            self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            Ending::Lingering { .. } => Ending::Close,
+            Ending::Close if !self.is_answered() => Ending::Linger,
+            other => other,
+        };
+    }
+
+    fn abort(&mut self) {
+        self.reader.end();
+        self.ending = Ending::Abort;
+        self.output.clear();
+        self.slots = VecDeque::new();
+        self.held_bytes = 0;
+    }
+
+    /// Nobody waits for a reply, and all replies were sent.
+    fn is_answered(&self) -> bool {
+        self.slots.is_empty() && self.output.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.slots.len() < self.limits.pipeline_max && self.has_output_room()
+    }
+
+    fn has_output_room(&self) -> bool {
+        self.output.len() + self.held_bytes <= self.limits.output_bytes_max
+    }
+
+    fn write_timeout(&self) -> Option<Timestamp> {
+        (!self.output.is_empty()).then(|| self.active_at + self.limits.write_timeout_ms)
+    }
+
+    /// When the rest of a head or a body must have arrived.
+    fn read_timeout(&self) -> Option<Timestamp> {
+        if self.has_room() { self.reader.timeout(&self.limits) } else { None }
+    }
+
+    fn idle_timeout(&self) -> Option<Timestamp> {
+        self.is_idle().then(|| self.active_at + self.limits.idle_timeout_ms)
+    }
+
+    fn linger_timeout(&self) -> Option<Timestamp> {
+        match self.ending {
+            Ending::Lingering { until, .. } => Some(until),
+            _ => None,
         }
     }
 
-    /// The last reply is in the output, or written.
-    fn end(&mut self, now: Timestamp) {
-        let is_new = matches!(self.phase, Phase::Open | Phase::Draining) && self.output.is_empty();
-        self.reading = Reading::Over;
-        self.exchanges.clear();
-        self.input = Vec::new();
-        self.start = 0;
-        if !self.output.is_empty() {
-            self.phase = Phase::Closing;
-        } else if is_new || self.has_ended {
-            self.finish();
-        } else {
-            self.phase = Phase::Lingering(now + self.limits.linger_ms);
+    /// The heap that it holds.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> Heap {
+        Heap {
+            input_bytes: self.reader.capacity(),
+            output_bytes: self.output.capacity() + self.held_bytes,
+            slots: self.slots.capacity(),
         }
     }
+}
 
-    fn finish(&mut self) {
-        self.phase = Phase::Done;
-        self.reading = Reading::Over;
-        self.exchanges.clear();
-        self.input = Vec::new();
-        self.output = Vec::new();
-        (self.start, self.written) = (0, 0);
-    }
+/// The heap that a connection holds.
+#[cfg(test)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Heap {
+    pub(super) input_bytes: usize,
+    pub(super) output_bytes: usize,
+    pub(super) slots: usize,
 }

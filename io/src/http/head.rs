@@ -1,277 +1,357 @@
-//! Heads: the request line and the headers, checked so that no two readers understand them differently (RFC 9112, 11.2).
+//! Heads: where a request's head ends, what it says, and whether it can be read in one way only.
 //!
-//! httparse splits the head; what it takes leniently is refused here: bare CR and LF, folded lines, lengths that
-//! contradict each other.
+//! [`HeadEnd`] looks at each byte once as it arrives and checks the lines (CR LF and nothing else, no NUL, no folding, the
+//! limits); what it refuses does not depend on how the bytes were split. httparse then parses the whole head once.
+//! It is lenient where these checks are not (LF alone, several empty lines), so they come first. What the head
+//! means (RFC 9112, sections 3, 6 and 9) is decided here.
 
-use super::limits::{HEADERS_MAX, Limits};
+use super::limits::{HEADERS_MAX, METHOD_BYTES_MAX};
+use super::refusal::{Fault, Refusal};
+use super::{Limits, Method};
+use sheratan_core::time::Timestamp;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// A request's method.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Method {
-    /// `GET`.
-    Get,
-    /// `HEAD`.
-    Head,
-    /// `POST`.
-    Post,
-    /// `PUT`.
-    Put,
-    /// `DELETE`.
-    Delete,
-    /// `PATCH`.
-    Patch,
-    /// `OPTIONS`.
-    Options,
-    /// Any other.
-    Other,
+/// The search for a head's end.
+#[derive(Default, Debug)]
+pub struct HeadEnd {
+    /// When the head's first byte was there.
+    pub since: Option<Timestamp>,
+    /// An empty line before the head was skipped: some clients send one behind a body (RFC 9112, section 2.2).
+    pub is_line_skipped: bool,
+    /// Where the line begins whose end is looked for.
+    line_at: usize,
+    /// Up to here there is no end of that line.
+    scanned: usize,
 }
 
-/// A head that was understood. Ranges are of the head's own bytes.
+/// What a request's head says.
 #[derive(Debug)]
 pub struct Head {
-    pub method: Method,
-    pub path: Range<usize>,
-    pub query: Option<Range<usize>>,
-    pub headers: Vec<(Range<usize>, Range<usize>)>,
-    pub length: usize,
-    pub body: BodyLength,
-    pub is_http_10: bool,
+    /// Bytes of the head, its empty line included.
+    pub len: usize,
+    /// How the body's end is found.
+    pub framing: Framing,
+    /// HTTP/1.0, whose connections close unless asked not to.
+    pub is_http10: bool,
+    /// Whether the client wants to keep the connection.
     pub is_keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    method: Method,
+    path: Option<Range<usize>>,
+    query: Option<Range<usize>>,
+    headers: Vec<HeaderAt>,
 }
 
 /// How a body's end is found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BodyLength {
-    /// So many bytes.
-    Known(usize),
-    /// It is chunked.
+pub enum Framing {
+    /// So many bytes; none where the head does not say.
+    Length(usize),
+    /// Chunks, the last of which is empty.
     Chunked,
 }
 
-/// A request that is not answered but refused, and ends its connection.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Refused {
-    pub status: u16,
-    pub code: &'static str,
-    pub detail: String,
+/// Where a header lies in the head.
+#[derive(Debug)]
+struct HeaderAt {
+    name_at: u32,
+    name_len: u32,
+    value_at: u32,
+    value_len: u32,
 }
 
-impl Method {
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-            Method::Post => "POST",
-            Method::Put => "PUT",
-            Method::Delete => "DELETE",
-            Method::Patch => "PATCH",
-            Method::Options => "OPTIONS",
-            Method::Other => "other",
-        }
+impl HeadEnd {
+    /// A search that begins behind an empty line: a second one is refused.
+    pub fn behind_empty_line() -> Self {
+        HeadEnd { is_line_skipped: true, ..HeadEnd::default() }
     }
 
-    fn from_word(word: &str) -> Method {
-        use Method::{Delete, Get, Options, Other, Patch, Post, Put};
-        let all = [Get, Method::Head, Post, Put, Delete, Patch, Options];
-        all.into_iter().find(|method| method.as_str() == word).unwrap_or(Other)
+    /// Bytes of the head in `bytes`, if its end is there. Call it with the same bytes and what came behind them.
+    pub fn find(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
+        loop {
+            let line_end = bytes[self.scanned..].iter().position(|byte| *byte == b'\n').map(|at| self.scanned + at + 1);
+            let end = line_end.unwrap_or(bytes.len());
+            if self.line_at == 0 && end > limits.request_line_bytes_max() {
+                return Err(Refusal::uri_too_long(limits));
+            }
+            if end > limits.head_bytes_max {
+                return Err(Refusal::head_too_large(limits));
+            }
+            self.scanned = end;
+            if line_end.is_none() {
+                return Ok(None);
+            }
+            let line = bytes[self.line_at..end - 1].strip_suffix(b"\r").ok_or(Fault::BareLineFeed)?;
+            let is_first = self.line_at == 0;
+            self.line_at = end;
+            match (is_first, line.is_empty()) {
+                (true, true) => return Err(Fault::EmptyRequestLine.into()),
+                (true, false) => check_request_line(line, limits)?,
+                (false, true) => return Ok(Some(end)),
+                (false, false) => check_line(line)?,
+            }
+        }
     }
 }
 
-/// Looks for the end of the head in `bytes`, of which `scanned` were looked at before; gives the head's length. Refuses as
-/// soon as it shows that there will be none.
-pub fn find_end(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<usize>, Refused> {
-    for at in scanned..bytes.len() {
-        let byte = bytes[at];
-        let before = at.checked_sub(1).map(|at| bytes[at]);
-        let is_broken = if byte == b'\n' { before != Some(b'\r') } else { before == Some(b'\r') };
-        if is_broken {
-            return Err(bad("a line must end with CR LF, and neither may stand alone"));
-        }
-        if byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t') {
-            return Err(bad("the head has a control character"));
-        }
-        if byte == b'\n' && at >= 3 && bytes[at - 3..at] == *b"\r\n\r" {
-            return Ok(Some(at + 1));
-        }
-        if at + 1 >= limits.head_bytes_max {
-            break;
-        }
+fn check_request_line(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    check_line(line)?;
+    let mut words = line.split(|byte| *byte == b' ');
+    if words.next().unwrap_or_default().len() > METHOD_BYTES_MAX {
+        return Err(Fault::MethodTooLong.into());
     }
-    check_size(bytes, limits)?;
-    Ok(None)
-}
-
-/// An unfinished head that is larger than any may be.
-fn check_size(bytes: &[u8], limits: &Limits) -> Result<(), Refused> {
-    let line_bytes = bytes.iter().position(|byte| *byte == b'\r').unwrap_or(bytes.len());
-    // The longest method and version that are known take 18 bytes of the line.
-    if line_bytes > limits.target_bytes_max + 18 {
-        return Err(target_too_long(limits));
-    }
-    if bytes.len() >= limits.head_bytes_max {
-        let detail = format!("the request's head has more than {} bytes", limits.head_bytes_max);
-        return Err(Refused { status: 431, code: "headers_too_large", detail });
+    if words.next().unwrap_or_default().len() > limits.target_bytes_max {
+        return Err(Refusal::uri_too_long(limits));
     }
     Ok(())
 }
 
-/// Understands a whole head.
-pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Refused> {
-    if bytes.windows(3).any(|window| window[0] == b'\n' && matches!(window[1], b' ' | b'\t')) {
-        return Err(bad("a header line must not start with white space"));
+fn check_line(line: &[u8]) -> Result<(), Fault> {
+    if line[0] == b' ' || line[0] == b'\t' {
+        return Err(Fault::FoldedHeader);
     }
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-        Err(httparse::Error::TooManyHeaders) => {
-            let detail = format!("the request has more than {HEADERS_MAX} headers");
-            return Err(Refused { status: 431, code: "headers_too_large", detail });
-        }
-        Err(httparse::Error::Version) => {
-            return Err(Refused {
-                status: 505,
-                code: "bad_http",
-                detail: "the hub speaks HTTP/1.1 and HTTP/1.0".into(),
-            });
-        }
-        Err(error) => return Err(bad(format!("the request's head cannot be read: {error}"))),
-        Ok(_) => return Err(bad("the request's head cannot be read")),
+    // Without an early return the compiler compares many bytes at once.
+    let (has_cr, has_nul) =
+        line.iter().fold((false, false), |(has_cr, has_nul), byte| (has_cr | (*byte == b'\r'), has_nul | (*byte == 0)));
+    match (has_cr, has_nul) {
+        (true, _) => Err(Fault::BareCarriageReturn),
+        (_, true) => Err(Fault::Nul),
+        (false, false) => Ok(()),
     }
-    let (method, target) = (request.method.unwrap_or(""), request.path.unwrap_or(""));
-    let is_http_10 = request.version == Some(0);
-    let (path, query) = split_target(bytes, target, limits)?;
-    let fields = Fields::read(request.headers, is_http_10)?;
-    let range = |part: &[u8]| {
-        // httparse hands out pieces of what it was given.
-        let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
-        start..start + part.len()
-    };
-    Ok(Head {
-        method: Method::from_word(method),
-        path,
-        query,
-        headers: request.headers.iter().map(|header| (range(header.name.as_bytes()), range(header.value))).collect(),
-        length: bytes.len(),
-        body: fields.body(limits)?,
-        is_http_10,
-        is_keep_alive: if is_http_10 { fields.says_keep_alive && !fields.says_close } else { !fields.says_close },
-        expects_continue: fields.expects_continue && !is_http_10,
-    })
 }
 
-type Target = (Range<usize>, Option<Range<usize>>);
-
-fn split_target(bytes: &[u8], target: &str, limits: &Limits) -> Result<Target, Refused> {
-    if target.len() > limits.target_bytes_max {
-        return Err(target_too_long(limits));
+impl Head {
+    /// Reads a head whose end [`HeadEnd`] found: `bytes` are the head and nothing else. O(bytes).
+    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, Refusal> {
+        let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut parsed = httparse::Request::new(&mut []);
+        let status = parsed
+            .parse_with_uninit_headers(bytes, &mut room[..limits.headers_max.min(HEADERS_MAX)])
+            .map_err(|error| refusal_of(error, bytes, limits))?;
+        assert_eq!(status, httparse::Status::Complete(bytes.len()), "both find the head's end at the same place");
+        let parts = (parsed.method, parsed.path, parsed.version);
+        let (Some(method), Some(target), Some(version)) = parts else {
+            unreachable!("a complete request line has all its parts");
+        };
+        if method == "CONNECT" {
+            return Err(Refusal::ConnectMethod);
+        }
+        let (path, query) = split_target(target)?;
+        let is_http10 = version == 0;
+        let said = Said::of(parsed.headers, is_http10)?;
+        Ok(Head {
+            len: bytes.len(),
+            framing: said.framing(is_http10, limits)?,
+            is_http10,
+            is_keep_alive: !said.has_close && (!is_http10 || said.has_keep_alive),
+            expects_continue: said.expects_continue && !is_http10,
+            method: Method::parse(method),
+            path: path.map(|path| place(bytes, path.as_bytes())),
+            query: query.map(|query| place(bytes, query.as_bytes())),
+            headers: parsed.headers.iter().map(|header| HeaderAt::of(bytes, header)).collect(),
+        })
     }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The path in the head's bytes; `/` where an absolute URI has none.
+    pub fn path<'a>(&self, bytes: &'a [u8]) -> &'a str {
+        self.path.as_ref().map_or("/", |at| text(&bytes[at.clone()]))
+    }
+
+    /// The query in the head's bytes.
+    pub fn query<'a>(&self, bytes: &'a [u8]) -> Option<&'a str> {
+        self.query.as_ref().map(|at| text(&bytes[at.clone()]))
+    }
+
+    /// The value of the first header of that name in the head's bytes.
+    pub fn header<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
+        let is_named = |at: &&HeaderAt| bytes[at.name()].eq_ignore_ascii_case(name.as_bytes());
+        self.headers.iter().find(is_named).map(|at| &bytes[at.value()])
+    }
+}
+
+impl HeaderAt {
+    fn of(bytes: &[u8], header: &httparse::Header) -> Self {
+        let small = |value: usize| u32::try_from(value).expect("a head is shorter than 4 GiB");
+        let (name, value) = (place(bytes, header.name.as_bytes()), place(bytes, header.value));
+        HeaderAt {
+            name_at: small(name.start),
+            name_len: small(name.len()),
+            value_at: small(value.start),
+            value_len: small(value.len()),
+        }
+    }
+
+    fn name(&self) -> Range<usize> {
+        self.name_at as usize..(self.name_at + self.name_len) as usize
+    }
+
+    fn value(&self) -> Range<usize> {
+        self.value_at as usize..(self.value_at + self.value_len) as usize
+    }
+}
+
+/// Where `part`, a slice of `whole`, lies in it.
+fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    assert!(start + part.len() <= whole.len(), "a part lies within its whole");
+    start..start + part.len()
+}
+
+fn text(ascii: &[u8]) -> &str {
+    str::from_utf8(ascii).expect("the target was checked to be ASCII")
+}
+
+fn refusal_of(error: httparse::Error, bytes: &[u8], limits: &Limits) -> Refusal {
+    match error {
+        httparse::Error::HeaderName => Fault::HeaderName.into(),
+        httparse::Error::HeaderValue => Fault::HeaderValue.into(),
+        httparse::Error::TooManyHeaders => Refusal::TooManyHeaders { headers_max: limits.headers_max },
+        httparse::Error::Version if names_version(bytes) => Refusal::UnknownVersion,
+        _ => Fault::RequestLine.into(),
+    }
+}
+
+/// Whether the request line's third word is its last, and the name of a version.
+fn names_version(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let words: Vec<_> = line.split(|byte| *byte == b' ').collect();
+    matches!(words[..], [_, _, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']])
+}
+
+/// The path (none: an absolute URI without one) and the query of a target (RFC 9112, section 3.2).
+fn split_target(target: &str) -> Result<(Option<&str>, Option<&str>), Fault> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        return Err(bad("the target has a character that must be percent-encoded"));
+        return Err(Fault::TargetBytes);
     }
-    let origin = match target.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
-            let path_at = rest.find('/').ok_or_else(|| bad("the target has no path"))?;
-            &rest[path_at..]
+    let path_and_query = match absolute(target) {
+        None => target,
+        Some(rest) => {
+            let authority_len = rest.find(['/', '?']).unwrap_or(rest.len());
+            let (authority, path_and_query) = rest.split_at(authority_len);
+            if !is_host(authority.as_bytes()) || authority.is_empty() {
+                return Err(Fault::TargetForm);
+            }
+            path_and_query
         }
-        _ => target,
     };
-    if !origin.starts_with('/') {
-        return Err(bad("the target must be a path"));
+    let is_absolute = path_and_query.len() < target.len();
+    let (path, query) = match path_and_query.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path_and_query, None),
+    };
+    match path.starts_with('/') {
+        true => Ok((Some(path), query)),
+        false if is_absolute && path.is_empty() => Ok((None, query)),
+        false => Err(Fault::TargetForm),
     }
-    let start = origin.as_ptr() as usize - bytes.as_ptr() as usize;
-    let end = start + origin.len();
-    Ok(match origin.find('?') {
-        Some(at) => (start..start + at, Some(start + at + 1..end)),
-        None => (start..end, None),
+}
+
+/// What follows the scheme of an absolute URI.
+fn absolute(target: &str) -> Option<&str> {
+    ["http://", "https://"].iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
     })
 }
 
-/// The headers that the connection itself must understand.
+/// Whether the bytes can name a host and a port (RFC 3986, section 3.2.2). An empty Host is allowed.
+fn is_host(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
+}
+
+/// What the headers say about the connection and the body.
 #[derive(Default)]
-struct Fields<'a> {
-    length: Option<&'a [u8]>,
-    is_chunked: bool,
-    says_close: bool,
-    says_keep_alive: bool,
-    expects_continue: bool,
+struct Said {
     hosts: usize,
+    content_length: Option<u64>,
+    is_chunked: bool,
+    has_close: bool,
+    has_keep_alive: bool,
+    expects_continue: bool,
 }
 
-impl<'a> Fields<'a> {
-    fn read(headers: &[httparse::Header<'a>], is_http_10: bool) -> Result<Self, Refused> {
-        let mut fields = Fields::default();
+impl Said {
+    fn of(headers: &[httparse::Header], is_http10: bool) -> Result<Self, Refusal> {
+        let mut said = Said::default();
         for header in headers {
-            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-            let value = header.value.trim_ascii();
-            if is("content-length") {
-                if fields.length.replace(value).is_some() {
-                    return Err(bad("there is more than one Content-Length"));
+            said.hear(header, is_http10)?;
+        }
+        let is_host_right = said.hosts == 1 || said.hosts == 0 && is_http10;
+        if is_host_right { Ok(said) } else { Err(Fault::Host.into()) }
+    }
+
+    fn hear(&mut self, header: &httparse::Header, is_http10: bool) -> Result<(), Refusal> {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        // The length tells most headers apart before a byte is compared.
+        match header.name.len() {
+            4 if is("host") => {
+                self.hosts += 1;
+                if !is_host(header.value) {
+                    return Err(Fault::Host.into());
                 }
-            } else if is("transfer-encoding") {
-                if fields.is_chunked || is_http_10 {
-                    return Err(bad("Transfer-Encoding may come once, in HTTP/1.1"));
-                }
-                if !value.eq_ignore_ascii_case(b"chunked") {
-                    let detail = "the only Transfer-Encoding that the hub takes is chunked".into();
-                    return Err(Refused { status: 501, code: "bad_http", detail });
-                }
-                fields.is_chunked = true;
-            } else if is("connection") {
-                for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                    fields.says_close |= token.eq_ignore_ascii_case(b"close");
-                    fields.says_keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
-                }
-            } else if is("expect") {
-                if !value.eq_ignore_ascii_case(b"100-continue") {
-                    let detail = "the only expectation that the hub meets is 100-continue".into();
-                    return Err(Refused { status: 417, code: "bad_http", detail });
-                }
-                fields.expects_continue = true;
-            } else if is("host") {
-                fields.hosts += 1;
             }
+            6 if is("expect") => {
+                self.expects_continue = header.value.eq_ignore_ascii_case(b"100-continue");
+                if !self.expects_continue && !is_http10 {
+                    return Err(Refusal::UnknownExpectation);
+                }
+            }
+            10 if is("connection") => {
+                for option in header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    self.has_close |= option.eq_ignore_ascii_case(b"close");
+                    self.has_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            14 if is("content-length") => {
+                let length = content_length(header.value).filter(|_| self.content_length.is_none());
+                self.content_length = Some(length.ok_or(Fault::ContentLength)?);
+            }
+            17 if is("transfer-encoding") => {
+                if self.is_chunked {
+                    return Err(Fault::TransferEncoding.into());
+                }
+                self.is_chunked = true;
+                check_coding(header.value)?;
+            }
+            _ => {}
         }
-        if fields.hosts > 1 || fields.hosts == 0 && !is_http_10 {
-            return Err(bad("a request must have one Host header"));
-        }
-        if fields.is_chunked && fields.length.is_some() {
-            return Err(bad("a request must not have both Content-Length and Transfer-Encoding"));
-        }
-        Ok(fields)
+        Ok(())
     }
 
-    fn body(&self, limits: &Limits) -> Result<BodyLength, Refused> {
-        if self.is_chunked {
-            return Ok(BodyLength::Chunked);
-        }
-        let Some(text) = self.length else { return Ok(BodyLength::Known(0)) };
-        if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-            return Err(bad("Content-Length must be a whole number"));
-        }
-        let length = std::str::from_utf8(text).ok().and_then(|text| text.parse::<usize>().ok());
-        match length {
-            Some(length) if length <= limits.body_bytes_max => Ok(BodyLength::Known(length)),
-            _ => Err(body_too_large(limits)),
+    fn framing(&self, is_http10: bool, limits: &Limits) -> Result<Framing, Refusal> {
+        match (self.content_length, self.is_chunked) {
+            (Some(_), true) => Err(Fault::BothLengths.into()),
+            (None, true) if is_http10 => Err(Fault::TransferEncodingInHttp10.into()),
+            (None, true) => Ok(Framing::Chunked),
+            (length, false) => usize::try_from(length.unwrap_or(0))
+                .ok()
+                .filter(|length| *length <= limits.body_bytes_max)
+                .map(Framing::Length)
+                .ok_or(Refusal::payload_too_large(limits)),
         }
     }
 }
 
-/// What cannot be understood, or could be understood in two ways.
-pub fn bad(detail: impl Into<String>) -> Refused {
-    Refused { status: 400, code: "bad_http", detail: detail.into() }
+fn content_length(value: &[u8]) -> Option<u64> {
+    let is_number = (1..=19).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    is_number.then(|| value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
-/// The body is larger than one may be.
-pub fn body_too_large(limits: &Limits) -> Refused {
-    let detail = format!("the body has more than {} bytes (max_body_bytes)", limits.body_bytes_max);
-    Refused { status: 413, code: "payload_too_large", detail }
-}
-
-fn target_too_long(limits: &Limits) -> Refused {
-    let detail = format!("the request's target has more than {} bytes", limits.target_bytes_max);
-    Refused { status: 414, code: "uri_too_long", detail }
+/// Only `chunked` is taken. A list that ends with it is well formed, so its other codings are what is unknown.
+fn check_coding(value: &[u8]) -> Result<(), Refusal> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let codings: Vec<_> = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).collect();
+    let chunked_count = codings.iter().filter(|coding| coding.eq_ignore_ascii_case(b"chunked")).count();
+    let is_last = codings.last().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+    let is_known_form = chunked_count == 1 && is_last && codings.iter().all(|coding| !coding.is_empty());
+    Err(if is_known_form { Refusal::UnknownCoding } else { Fault::TransferEncoding.into() })
 }

@@ -1,51 +1,86 @@
-//! What a client may hold open, and for how long.
+//! Limits of one connection: what a client can make the hub hold, and how long it can hold it open.
 
 use sheratan_core::time::Millis;
 
-/// Bounds of one connection.
+/// Headers that a head can have whatever the settings say: their places are found in an array of this length on the stack.
+pub const HEADERS_MAX: usize = 128;
+
+/// Bytes of a method; the longest registered one (`UPDATEREDIRECTREF`) has 17.
+pub(super) const METHOD_BYTES_MAX: usize = 32;
+
+/// The limits of one connection. What it holds at most: a head, a body, one read of the loop, the replies that wait
+/// (`output_bytes_max` and one reply more for each request in the pipeline).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Bytes of a request's head; beyond it `431`. Twice what browsers with many cookies send.
+    /// Bytes of a head, from the request line to the empty line; one more is `431 headers_too_large`. Browsers send up
+    /// to 8 KiB of cookies to localhost; a head of the hub's clients has 200 bytes.
     pub head_bytes_max: usize,
-    /// Bytes of a request's target; beyond it `414`.
+    /// Bytes of a request's target; one more is `414 uri_too_long`. RFC 9112 asks for at least 8,000.
     pub target_bytes_max: usize,
-    /// Bytes of a request's body; beyond it `413`.
+    /// Headers of a request, up to [`HEADERS_MAX`]; one more is `431 headers_too_large`. As Apache's default.
+    pub headers_max: usize,
+    /// Bytes of a body, decoded; one more is `413 payload_too_large`. The operator's setting.
     pub body_bytes_max: usize,
-    /// Requests that are handed out and not answered; beyond it nothing is read.
+    /// Requests that are handed out and not answered; at it nothing more is read. A client that pipelines 32 deep fills
+    /// a round trip of 30 ms at 1,000 requests a second.
     pub pipeline_max: usize,
-    /// Bytes that wait to be written; beyond it nothing is read.
+    /// Bytes of replies that wait to be sent; above it no request is read: a client that sends and never reads must not
+    /// fill the memory. Four socket buffers.
     pub output_bytes_max: usize,
-    /// How long a head may take from its first byte: one that trickles does not get longer. Then `408`.
+    /// From a head's first byte to its last; then `408 request_timeout`. Measured from the first byte and not from the
+    /// last one received, so that a byte every nine seconds (slow-loris) does not hold a connection.
     pub head_timeout_ms: Millis,
-    /// How long a body may take, besides a second for each 16 KiB that came. Then `408`.
+    /// A body has so long, and
     pub body_timeout_ms: Millis,
-    /// How long a connection may be idle; then it is closed without a word. Above the 60 s of common clients' pools.
+    /// so long again for each
+    pub body_step_ms: Millis,
+    /// so many bytes that arrived; then `408 request_timeout`. 16 KiB/s is a phone at the edge of its network.
+    pub body_step_bytes: usize,
+    /// Silence after which a connection with nothing in flight is closed. Longer than the 60 s that proxies in common
+    /// use keep one, so that it is they who close, and no request crosses a close.
     pub idle_timeout_ms: Millis,
-    /// How long the client may take none of the bytes that wait for it.
+    /// A client that takes nothing of its replies for so long is gone.
     pub write_timeout_ms: Millis,
-    /// How long the rest of what a refused client sends is thrown away, so that it reads the refusal and no reset.
+    /// How long input is thrown away after a refusal, so that the client reads the reply instead of a reset.
     pub linger_ms: Millis,
+    /// Bytes thrown away then. A client that overshoots the body limit tenfold still reads why.
+    pub linger_bytes_max: usize,
 }
 
-/// Headers of a request; beyond it `431`.
-pub const HEADERS_MAX: usize = 100;
+impl Limits {
+    /// The defaults.
+    pub const DEFAULT: Limits = Limits {
+        head_bytes_max: 16 << 10,
+        target_bytes_max: 8 << 10,
+        headers_max: 100,
+        body_bytes_max: 1 << 20,
+        pipeline_max: 32,
+        output_bytes_max: 1 << 20,
+        head_timeout_ms: Millis::from_secs(10),
+        body_timeout_ms: Millis::from_secs(30),
+        body_step_ms: Millis::from_secs(1),
+        body_step_bytes: 16 << 10,
+        idle_timeout_ms: Millis::from_secs(75),
+        write_timeout_ms: Millis::from_secs(30),
+        linger_ms: Millis::from_secs(1),
+        linger_bytes_max: 16 << 20,
+    };
 
-/// Bytes of a body that buy it one more second.
-pub const BODY_BYTES_PER_SEC: u64 = 16 * 1024;
+    /// Bytes of a request line with the longest method and target, its end included: `M SP target SP HTTP/1.1 CR LF`.
+    pub(super) const fn request_line_bytes_max(&self) -> usize {
+        METHOD_BYTES_MAX + 1 + self.target_bytes_max + " HTTP/1.1\r\n".len()
+    }
+}
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            head_bytes_max: 16 * 1024,
-            target_bytes_max: 8 * 1024,
-            body_bytes_max: 1 << 20,
-            pipeline_max: 32,
-            output_bytes_max: 1 << 20,
-            head_timeout_ms: Millis::from_secs(10),
-            body_timeout_ms: Millis::from_secs(30),
-            idle_timeout_ms: Millis::from_secs(75),
-            write_timeout_ms: Millis::from_secs(30),
-            linger_ms: Millis::from_secs(1),
-        }
+        Limits::DEFAULT
     }
 }
+
+const _: () = assert!(Limits::DEFAULT.headers_max <= HEADERS_MAX);
+const _: () = assert!(
+    Limits::DEFAULT.request_line_bytes_max() + 512 <= Limits::DEFAULT.head_bytes_max,
+    "the longest request line leaves room for headers"
+);
+const _: () = assert!(Limits::DEFAULT.pipeline_max > 0 && Limits::DEFAULT.body_step_bytes > 0);

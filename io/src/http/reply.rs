@@ -1,11 +1,15 @@
-//! Replies: a status, a few headers, a body.
+//! Replies: a status, headers and a body, and how they are written (RFC 9112, section 4; problems: RFC 9457).
 
-use super::date::HttpDate;
-use serde_json::Value;
+use super::grammar::is_token;
+use super::output::Output;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use sheratan_core::time::Timestamp;
 use std::io::Write;
 
-/// What a request is answered with.
+/// Headers that the connection writes itself: a second one would make a reply readable in two ways.
+const OWN_HEADERS: [&str; 5] = ["connection", "content-length", "content-type", "date", "transfer-encoding"];
+
+/// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reply {
     status: u16,
@@ -14,21 +18,39 @@ pub struct Reply {
     body: Vec<u8>,
 }
 
+/// What becomes of the connection after a reply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Persistence {
+    /// It stays open, as HTTP/1.1 has it.
+    KeepAlive,
+    /// It stays open, which a client of HTTP/1.0 must be told.
+    KeepAliveHttp10,
+    /// It closes.
+    Close,
+}
+
 impl Reply {
-    /// A JSON body.
+    /// A reply with a JSON body.
     pub fn json(status: u16, body: Vec<u8>) -> Self {
-        Reply { status, content_type: "application/json", headers: Vec::new(), body }
+        Reply::text(status, "application/json", body)
     }
 
-    /// A body of another type.
-    pub fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
+    /// A reply with a body of another type. The status is a final one, 200 to 599.
+    pub fn text(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
+        assert!((200..600).contains(&status), "a reply's status is final, not {status}");
+        assert!(content_type.bytes().all(is_header_text), "a content type is written in the program: {content_type:?}");
         Reply { status, content_type, headers: Vec::new(), body }
     }
 
-    /// One more header. What would end the header's line is taken out of the value, so that no text of a client ever
-    /// becomes a header of its own.
-    pub fn with_header(mut self, name: &'static str, mut value: String) -> Self {
-        value.retain(|character| !character.is_control());
+    /// With one more header. Bytes that would end the header (CR, LF, NUL) or are none of a header's, become blanks: what
+    /// a client sent may stand in a value, and can never begin another header. The name is the program's own.
+    pub fn with_header(mut self, name: &'static str, value: String) -> Self {
+        let is_own = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
+        assert!(!name.is_empty() && name.bytes().all(is_token) && !is_own, "not a header of a reply: {name:?}");
+        let value = match value.bytes().all(is_header_text) {
+            true => value,
+            false => value.chars().map(|c| if c.is_ascii() && is_header_text(c as u8) { c } else { ' ' }).collect(),
+        };
         self.headers.push((name, value));
         self
     }
@@ -43,56 +65,108 @@ impl Reply {
         &self.body
     }
 
-    /// Appends the reply as bytes; `is_head` leaves out the body, not its length.
-    pub(super) fn write(&self, now: Timestamp, is_head: bool, connection: Option<&str>, out: &mut Vec<u8>) {
-        out.reserve(256 + self.body.len());
-        let mut line = |arguments: std::fmt::Arguments| out.write_fmt(arguments).expect("a buffer takes all");
-        line(format_args!("HTTP/1.1 {} {}\r\nDate: {}\r\n", self.status, reason(self.status), HttpDate(now)));
-        line(format_args!("Content-Type: {}\r\nContent-Length: {}\r\n", self.content_type, self.body.len()));
-        for (name, value) in &self.headers {
-            line(format_args!("{name}: {value}\r\n"));
-        }
-        if let Some(connection) = connection {
-            line(format_args!("Connection: {connection}\r\n"));
-        }
-        out.extend_from_slice(b"\r\n");
-        if !is_head {
-            out.extend_from_slice(&self.body);
+    /// Bytes of memory that it holds while it waits, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.body.len() + self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    }
+
+    /// Writes it. To a HEAD goes the same head without the body.
+    pub(super) fn write(self, now: Timestamp, output: &mut Output, persistence: Persistence, is_to_head: bool) {
+        // RFC 9110, sections 15.3.5 and 15.4.5: these have no body, and 204 no length either.
+        let is_bodiless = self.status == 204 || self.status == 304;
+        output.write(|out| {
+            out.reserve(256);
+            write!(out, "HTTP/1.1 {} {}\r\nDate: ", self.status, reason_phrase(self.status)).expect(TAKES_ALL);
+            write_date(out, now);
+            if !is_bodiless {
+                write!(out, "\r\nContent-Type: {}\r\nContent-Length: {}", self.content_type, self.body.len())
+                    .expect(TAKES_ALL);
+            }
+            for (name, value) in &self.headers {
+                write!(out, "\r\n{name}: {value}").expect(TAKES_ALL);
+            }
+            out.extend_from_slice(match persistence {
+                Persistence::KeepAlive => b"\r\n\r\n".as_slice(),
+                Persistence::KeepAliveHttp10 => b"\r\nConnection: keep-alive\r\n\r\n",
+                Persistence::Close => b"\r\nConnection: close\r\n\r\n",
+            });
+        });
+        if !is_to_head && !is_bodiless {
+            output.push(self.body);
         }
     }
 }
 
-/// A problem (RFC 9457) with the frozen members `ok` and `error`; `extra` is written as it is, `,"name":value` for each.
-pub fn problem(status: u16, code: &'static str, detail: &str, extra: &str) -> Reply {
-    let detail = Value::from(detail);
-    let title = reason(status);
+/// A refusal as `application/problem+json`: the members of RFC 9457, `ok`, `error`, then `extra_members` as they are
+/// (`,"name":value` for each).
+pub fn problem(status: u16, code: &'static str, detail: &str, extra_members: &str) -> Reply {
+    let detail = serde_json::to_string(detail).expect("any string is JSON");
     let body = format!(
-        r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":{detail},"ok":false,"error":"{code}"{extra}}}"#
+        r#"{{"type":"about:blank","title":"{}","status":{status},"detail":{detail},"ok":false,"error":"{code}"{extra_members}}}"#,
+        reason_phrase(status)
     );
-    Reply::new(status, "application/problem+json", body.into_bytes())
+    Reply::text(status, "application/problem+json", body.into_bytes())
 }
 
-/// The status' usual words.
-fn reason(status: u16) -> &'static str {
+const TAKES_ALL: &str = "a vector takes all bytes";
+
+fn is_header_text(byte: u8) -> bool {
+    byte == b'\t' || byte == b' ' || byte.is_ascii_graphic()
+}
+
+/// The instant as an IMF-fixdate (RFC 9110, section 5.6.7); about 30 ns, so that nothing needs to be cached.
+fn write_date(out: &mut Vec<u8>, now: Timestamp) {
+    let latest = jiff::Timestamp::MAX;
+    let millis = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    let instant = jiff::Timestamp::from_millisecond(millis).unwrap_or(latest);
+    DateTimePrinter::new().print_timestamp_rfc9110(&instant, out).expect("the years 1970 to 9999 have a date");
+}
+
+/// The words for a status (RFC 9110, section 15; RFC 6585).
+fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        406 => "Not Acceptable",
         408 => "Request Timeout",
         409 => "Conflict",
         410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
         415 => "Unsupported Media Type",
         417 => "Expectation Failed",
+        422 => "Unprocessable Content",
+        428 => "Precondition Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
-        _ => "Unknown",
+        // RFC 9112, section 4: the words may be absent; the class is better than nothing.
+        _ => match status / 100 {
+            2 => "Success",
+            3 => "Redirection",
+            4 => "Client Error",
+            _ => "Server Error",
+        },
     }
 }

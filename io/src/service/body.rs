@@ -140,7 +140,9 @@ impl<'a> Query<'a> {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (name == key).then_some(value)
         });
-        found.map(|value| decode(value).ok_or_else(|| Problem::bad_request(format!("{key} is not well encoded")))).transpose()
+        found
+            .map(|value| decode(value).ok_or_else(|| Problem::bad_request(format!("{key} is not well encoded"))))
+            .transpose()
     }
 
     /// A parameter that is a whole number in a range.

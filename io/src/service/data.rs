@@ -7,12 +7,11 @@ use super::problem::Problem;
 use super::render;
 use super::{Answer, Caller, Service};
 use crate::http::{Reply, Request};
+use crate::secret::Secret;
 use sha2::{Digest, Sha256};
-use sheratan_core::command::{
-    Command, Complete, Extend, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit,
-};
-use sheratan_core::integrity::checksum::{self, Claimed};
+use sheratan_core::command::{Command, Complete, Extend, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit};
 use sheratan_core::ids::JobSeq;
+use sheratan_core::integrity::checksum::{self, Claimed};
 use sheratan_core::integrity::json::Value;
 use sheratan_core::limits::{ATTEMPTS_MAX, LEASE_DURATION_MAX, LEASE_DURATION_MIN, PULL_JOBS_MAX, PULL_KINDS_MAX};
 use sheratan_core::name::Name;
@@ -107,7 +106,12 @@ impl Service {
         self.answer_then_pull(now, caller, body, then_pull)
     }
 
-    pub(super) fn result_many(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
+    pub(super) fn result_many(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Answer, Problem> {
         let fields = Fields::parse(request.body())?;
         let then_pull = read_then_pull(&fields)?;
         let entries = batch(&fields, "results")?;
@@ -133,7 +137,7 @@ impl Service {
         let seq = self.hub.key().parse_job_id(id).ok_or_else(Problem::unknown_job)?;
         let job = self.hub.queue().get(seq).ok_or_else(Problem::unknown_job)?;
         let is_final = matches!(job.state(), sheratan_core::queue::job::State::Final { .. });
-        if is_final || wait_ms == 0 {
+        if is_final || wait_ms == 0 || self.is_draining {
             return Ok(Answer::Reply(self.job_reply(seq)));
         }
         let id = self.parked.next_id();
@@ -224,7 +228,7 @@ impl Service {
             None if wait_ms == 0 => Ok(Answer::Reply(Self::empty_pull_reply(head))),
             None => {
                 let id = self.parked.next_id();
-                if !self.hub.park(id, &pull) {
+                if self.is_draining || !self.hub.park(id, &pull) {
                     return Ok(Answer::Reply(Self::empty_pull_reply(head)));
                 }
                 let until = now + Millis::new(wait_ms);
@@ -305,9 +309,7 @@ impl Service {
         let lease_id = fields.text("lease_id")?;
         let (result, error) = (fields.raw("result"), fields.raw("error"));
         let claimed = match fields.object("integrity")? {
-            Some(integrity) => {
-                Claimed { sha256: integrity.text("sha256")?, sig: integrity.text("sig")? }
-            }
+            Some(integrity) => Claimed { sha256: integrity.text("sha256")?, sig: integrity.text("sig")? },
             None => Claimed { sha256: None, sig: None },
         };
         let mark = self.check_integrity(now, caller, &claimed, error, &job_id, ok, result)?;
@@ -347,7 +349,7 @@ impl Service {
             return Ok(mark_of(&hasher.finalize().into()));
         }
         let mode = self.settings.integrity_mode;
-        let key = self.settings.result_hmac_key.as_deref();
+        let key = self.settings.result_hmac_key.as_ref().map(Secret::expose);
         match checksum::verify_result(mode, key, claimed, error, job_id, ok, result) {
             Ok(verified) => Ok(mark_of(&verified.sha256)),
             Err(failure) => {
@@ -380,11 +382,7 @@ impl Service {
     }
 }
 
-fn read_idempotency(
-    fields: &Fields,
-    header_key: Option<&[u8]>,
-    kind: &Name,
-) -> Result<Option<Idempotency>, Problem> {
+fn read_idempotency(fields: &Fields, header_key: Option<&[u8]>, kind: &Name) -> Result<Option<Idempotency>, Problem> {
     let member = fields.name("idempotency_key")?;
     let header = header_key
         .map(|bytes| {
@@ -430,7 +428,8 @@ fn read_pull(request: &Request, path_node: Option<&str>) -> Result<(Pull, u64), 
     if kinds.is_empty() {
         kinds = query.names("kinds", PULL_KINDS_MAX)?;
     }
-    let jobs_max = asked.jobs_max.map_or_else(|| query.number("max", 1..=u64::from(PULL_JOBS_MAX)), |max| Ok(Some(max)))?;
+    let jobs_max =
+        asked.jobs_max.map_or_else(|| query.number("max", 1..=u64::from(PULL_JOBS_MAX)), |max| Ok(Some(max)))?;
     let wait_ms = asked.wait_ms.map_or_else(|| query.number("wait_ms", 0..=WAIT_MS_MAX), |wait| Ok(Some(wait)))?;
     let lease_secs = query.number("lease_sec", LEASE_SECS)?;
     let lease_duration_ms = asked.lease_duration_ms.or(lease_secs.map(Millis::from_secs));
@@ -466,8 +465,7 @@ fn read_asked(fields: &Fields) -> Result<Asked, Problem> {
     })
 }
 
-const LEASE_SECS: std::ops::RangeInclusive<u64> =
-    LEASE_DURATION_MIN.get() / 1000..=LEASE_DURATION_MAX.get() / 1000;
+const LEASE_SECS: std::ops::RangeInclusive<u64> = LEASE_DURATION_MIN.get() / 1000..=LEASE_DURATION_MAX.get() / 1000;
 
 fn read_lease_duration(fields: &Fields) -> Result<Option<Millis>, Problem> {
     fields.seconds("lease_sec", LEASE_SECS)

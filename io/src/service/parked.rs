@@ -95,13 +95,10 @@ impl ParkedRequests {
     }
 
     /// Takes out all requests of a connection.
-    pub fn take_connection(&mut self, connection: u64) -> Vec<WaiterId> {
+    pub fn take_connection(&mut self, connection: u64) -> Vec<(WaiterId, Parked)> {
         let range = (connection, WaiterId(0))..=(connection, WaiterId(u64::MAX));
         let ids: Vec<_> = self.by_connection.range(range).map(|(_, id)| *id).collect();
-        for id in &ids {
-            self.take(*id);
-        }
-        ids
+        ids.into_iter().filter_map(|id| Some((id, self.take(id)?))).collect()
     }
 
     /// Takes out all requests.
@@ -113,15 +110,5 @@ impl ParkedRequests {
     /// When the next request's time is over.
     pub fn next_end(&self) -> Option<Timestamp> {
         self.ends.first().map(|(until, _)| *until)
-    }
-
-    /// How many are parked.
-    pub fn len(&self) -> usize {
-        self.requests.len()
-    }
-
-    /// Whether none is parked.
-    pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
     }
 }

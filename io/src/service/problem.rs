@@ -119,7 +119,8 @@ impl Problem {
 
     /// The disk does not take what the hub would promise.
     pub fn journal_unavailable(reason: &str) -> Self {
-        let detail = format!("the journal cannot be written ({reason}): nothing is acknowledged until it can; retry in 1 s");
+        let detail =
+            format!("the journal cannot be written ({reason}): nothing is acknowledged until it can; retry in 1 s");
         Problem { retry_after_ms: Some(Millis::new(1_000)), ..Problem::new(503, "journal_unavailable", detail) }
     }
 
@@ -133,9 +134,11 @@ impl Problem {
             Problem { retry_after_ms, extra, ..Problem::new(backpressure_status, "backpressure", detail) }
         };
         match refusal {
-            Refusal::QueueFull { depth, depth_max } => {
-                full(format!("the queue is full: {depth} of {depth_max} jobs wait (max_queue_depth)"), *depth, *depth_max)
-            }
+            Refusal::QueueFull { depth, depth_max } => full(
+                format!("the queue is full: {depth} of {depth_max} jobs wait (max_queue_depth)"),
+                *depth,
+                *depth_max,
+            ),
             Refusal::QueueBytesFull { bytes, bytes_max, depth } => full(
                 format!("the queue is full: {bytes} of {bytes_max} bytes wait (max_queue_bytes)"),
                 *depth,
@@ -151,7 +154,9 @@ impl Problem {
                 full(format!("the registry is full: {nodes} of {nodes} nodes"), hub.counts().waiting(), nodes)
             }
             Refusal::KeysFull { keys_max } => full(
-                format!("{keys_max} idempotency keys of unfinished jobs are held already (idempotency_store_max_items)"),
+                format!(
+                    "{keys_max} idempotency keys of unfinished jobs are held already (idempotency_store_max_items)"
+                ),
                 hub.counts().waiting(),
                 *keys_max,
             ),
@@ -166,9 +171,11 @@ impl Problem {
                 Problem::new(409, "idempotency_key_collision", detail)
             }
             Refusal::UnknownJob => Problem::unknown_job(),
-            Refusal::LeaseLost => {
-                Problem::new(409, "lease_lost", "the job is not under this lease (any more): drop the result and pull again")
-            }
+            Refusal::LeaseLost => Problem::new(
+                409,
+                "lease_lost",
+                "the job is not under this lease (any more): drop the result and pull again",
+            ),
             Refusal::AlreadyFinal { status } => Problem::new(
                 409,
                 "already_final",

@@ -2,6 +2,7 @@
 
 use super::object::{Object, object, write_text};
 use super::problem::Problem;
+use sheratan_core::effect::Audit;
 use sheratan_core::hub::Hub;
 use sheratan_core::ids::{HubKey, JobSeq};
 use sheratan_core::name::Name;
@@ -186,4 +187,50 @@ pub fn node(out: &mut Object, node: &Node, seen_at: Timestamp) {
 /// How often a node should send a heartbeat: three times within its time to live, at most every 10 s.
 pub fn next_heartbeat(node_ttl: Millis) -> Millis {
     Millis::new((node_ttl.get() / 3).clamp(100, 10_000))
+}
+
+/// The details of an audit event; gives its name.
+pub fn audit(out: &mut Object, key: &HubKey, audit: &Audit) -> &'static str {
+    let hex = |bytes: &[u8; 4]| format!("{:08x}", u32::from_be_bytes(*bytes));
+    match audit {
+        Audit::BackpressureDrop { queue_depth, queue_depth_max } => {
+            out.number("queue_depth", *queue_depth).number("max", *queue_depth_max);
+            "BACKPRESSURE_DROP"
+        }
+        Audit::InflightSaturated { node, inflight } => {
+            out.text("node_id", node).number("inflight", *inflight);
+            "INFLIGHT_SATURATED"
+        }
+        Audit::LeaseReap { job, node, attempt } => {
+            out.plain("job_id", key.job_id(*job)).text("node_id", node).number("attempt", u64::from(*attempt));
+            "LEASE_REAP"
+        }
+        Audit::RetryScheduled { job, attempt, delay_ms } => {
+            out.plain("job_id", key.job_id(*job)).number("attempt", u64::from(*attempt));
+            out.number("delay_ms", delay_ms.get());
+            "RETRY_SCHEDULED"
+        }
+        Audit::RetryExhausted { job, attempts } => {
+            out.plain("job_id", key.job_id(*job)).number("attempts", u64::from(*attempts));
+            "RETRY_EXHAUSTED"
+        }
+        Audit::IdempotencyHit { job } => {
+            out.plain("job_id", key.job_id(*job));
+            "IDEMPOTENCY_HIT"
+        }
+        Audit::IdempotencyKeyCollision { key_prefix, old_hash_prefix, new_hash_prefix } => {
+            out.text("key_prefix", key_prefix).plain("old_hash_prefix", hex(old_hash_prefix));
+            out.plain("new_hash_prefix", hex(new_hash_prefix));
+            "IDEMPOTENCY_KEY_COLLISION"
+        }
+        Audit::NodeRegistered { node } => about(out, node, "NODE_REGISTERED"),
+        Audit::NodeOnline { node } => about(out, node, "NODE_ONLINE"),
+        Audit::NodeStale { node } => about(out, node, "NODE_STALE"),
+        Audit::NodeDead { node } => about(out, node, "NODE_DEAD"),
+    }
+}
+
+fn about(out: &mut Object, node: &Name, event: &'static str) -> &'static str {
+    out.text("node_id", node);
+    event
 }

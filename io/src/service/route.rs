@@ -157,9 +157,9 @@ fn with_parameter(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
 
 fn matches(pattern: &str, path: &str) -> bool {
     match pattern.strip_suffix('*') {
-        Some(prefix) => {
-            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/'))
-        }
+        Some(prefix) => path
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/')),
         None => pattern == path,
     }
 }
@@ -196,7 +196,8 @@ mod tests {
     fn some_paths_are_of_both_planes_and_some_of_none() {
         for plane in [Plane::Control, Plane::Data] {
             assert_eq!(find(plane, "/health"), Way::Here(Route::Health));
-            for path in ["/mesh", "/mesh/pull_requests/", "/mesh/pull_requests/a/b", "/api", "/healthz", "/api/nodesx"] {
+            for path in ["/mesh", "/mesh/pull_requests/", "/mesh/pull_requests/a/b", "/api", "/healthz", "/api/nodesx"]
+            {
                 assert_eq!(find(plane, path), Way::Unknown, "{path}");
             }
         }

@@ -1,0 +1,105 @@
+//! What an operation costs with few and with many queued jobs.
+//!
+//! The target is for jobs as such. With idempotency keys the figures are shown without one: keys are looked up by a
+//! keyed hash, so each lookup is a walk to a random leaf. In a small table that leaf is in the processor's cache; in
+//! one of two million keys (300 MB) the last three or four steps wait for memory, whatever the tree's nodes hold: with
+//! entries in boxes of their own, and so leaves a quarter as large, a submit took as long (measured).
+
+use super::backlog::{Backlog, Shape};
+use crate::report::{Bound, Report};
+use crate::sample::Samples;
+use serde_json::json;
+use std::time::Duration;
+
+/// How the two hubs are compared.
+#[derive(Clone, Copy)]
+pub struct Comparison {
+    /// Jobs queued in the small hub.
+    pub few: u64,
+    /// Jobs queued in the large hub.
+    pub many: u64,
+    /// How often the hubs take turns.
+    pub rounds: u32,
+}
+
+/// Operations of one kind that are timed together: reading the clock costs 1/100 of 50 ns each.
+const BATCH: u64 = 100;
+/// Timed cycles of a turn.
+const CYCLES: u32 = 30;
+/// Cycles before them that are not counted, in which the hub's own memory comes back into the cache.
+const WARM_CYCLES: u32 = 10;
+/// The cost in the large hub may be so many times that in the small one.
+const RATIO_MAX: f64 = 1.5;
+
+const OPERATIONS: [&str; 5] = ["submit", "pull", "result", "lease expiry", "retry falls due"];
+
+/// Nanoseconds an operation, a sample a round, in the order of [`OPERATIONS`].
+type Costs = [Samples; OPERATIONS.len()];
+
+/// Compares the hubs, which take turns, so that what slows the machine slows both.
+pub fn measure(report: &mut Report, shape: Shape, comparison: Comparison) {
+    let mut few = Backlog::new(shape, comparison.few);
+    let mut many = Backlog::new(shape, comparison.many);
+    let mut costs: [Costs; 2] = Default::default();
+    for _ in 0..comparison.rounds {
+        turn(&mut few, &mut costs[0]);
+        turn(&mut many, &mut costs[1]);
+    }
+    describe(report, shape, comparison, &costs);
+}
+
+fn turn(backlog: &mut Backlog, costs: &mut Costs) {
+    let mut sums = [Duration::ZERO; OPERATIONS.len()];
+    for cycle in 0..WARM_CYCLES + CYCLES {
+        let times = cycle_times(backlog);
+        if cycle >= WARM_CYCLES {
+            sums.iter_mut().zip(times).for_each(|(sum, time)| *sum += time);
+        }
+    }
+    for (samples, sum) in costs.iter_mut().zip(sums) {
+        samples.push(sum.as_secs_f64() * 1e9 / (f64::from(CYCLES) * BATCH as f64));
+    }
+}
+
+/// Two batches come in and go out: one straight on, one by way of an expired lease and a retry.
+fn cycle_times(backlog: &mut Backlog) -> [Duration; OPERATIONS.len()] {
+    let submit = backlog.submit(BATCH);
+    let pull = backlog.pull(BATCH);
+    let complete = backlog.complete();
+    backlog.submit(BATCH);
+    backlog.pull(BATCH);
+    let expire = backlog.expire();
+    let retry = backlog.retry();
+    backlog.pull(BATCH);
+    backlog.complete();
+    [submit, pull, complete, expire, retry]
+}
+
+fn describe(report: &mut Report, shape: Shape, comparison: Comparison, [few, many]: &[Costs; 2]) {
+    let Comparison { few: few_jobs, many: many_jobs, rounds } = comparison;
+    let (word, title) = match shape {
+        Shape::Plain => ("plain", "Cost per operation"),
+        Shape::Keyed => {
+            ("keyed", "Cost per operation, each job with an idempotency key and a time to live, the table of keys full")
+        }
+    };
+    let mut rows = Vec::new();
+    let mut figures = serde_json::Map::new();
+    for ((operation, few), many) in OPERATIONS.iter().zip(few).zip(many) {
+        let (few_ns, many_ns, ratio) = (few.median(), many.median(), many.paired_ratio(few));
+        rows.push(vec![
+            (*operation).to_owned(),
+            format!("{few_ns:.0} ns"),
+            format!("{many_ns:.0} ns"),
+            format!("{ratio:.2}"),
+        ]);
+        figures.insert((*operation).to_owned(), json!({"few_ns": few_ns, "many_ns": many_ns, "ratio": ratio}));
+    }
+    let heads = ["operation", &format!("{few_jobs} queued"), &format!("{many_jobs} queued"), "ratio"];
+    report.table(format!("{title} (medians of {rounds} rounds)"), &heads, rows);
+    report.figure(&format!("cost_{word}"), figures);
+    if shape == Shape::Plain {
+        let worst = many.iter().zip(few).map(|(many, few)| many.paired_ratio(few)).fold(0.0, f64::max);
+        report.target("worst ratio of an operation's cost, many to few", worst, Bound::AtMost(RATIO_MAX));
+    }
+}

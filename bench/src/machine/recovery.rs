@@ -1,0 +1,134 @@
+//! What a restart costs: commands replayed, snapshots written and read; and what a queued job weighs.
+
+use super::backlog::{Backlog, Shape};
+use crate::memory::resident_bytes;
+use crate::report::{Report, grouped};
+use serde_json::json;
+use sheratan_core::command::Command;
+use sheratan_core::hub::Hub;
+use sheratan_core::ids::HubKey;
+use sheratan_core::snapshot::Restore;
+use sheratan_core::time::Timestamp;
+use std::time::{Duration, Instant};
+
+/// Jobs at work at a time while lifecycles are recorded.
+const WINDOW: u64 = 100;
+
+/// Memory of a queued job: what a hub's jobs add to the process. Has to be measured first, while freed memory cannot
+/// be taken for new.
+pub fn measure_memory(report: &mut Report, jobs: u64) {
+    let resident = || resident_bytes(std::process::id());
+    let mut backlog = Backlog::empty(Shape::Plain, jobs);
+    let before = resident();
+    // In small batches, so that the commands' own memory does not count.
+    (0..jobs / WINDOW).for_each(|_| _ = backlog.submit(WINDOW));
+    let (Some(before), Some(after)) = (before, resident()) else { return };
+    let bytes = (after - before) as f64 / backlog.hub().counts().queued as f64;
+    let title = format!("Memory of {} queued jobs with 200 bytes of params", grouped(jobs as f64));
+    report.table(title, &["", "bytes a job"], vec![vec!["resident".into(), format!("{bytes:.0}")]]);
+    report.figure("bytes_per_queued_job", bytes);
+}
+
+/// Replay of the commands that made a backlog, and of as many whole lifecycles; snapshot of the backlog, and back.
+pub fn measure(report: &mut Report, jobs: u64) {
+    let mut rows = Vec::new();
+    let mut line = |what: &str, count: u64, bytes: usize, time: Duration| {
+        let rate = count as f64 / time.as_secs_f64();
+        rows.push(vec![
+            what.to_owned(),
+            grouped(count as f64),
+            format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)),
+            format!("{:.2} s", time.as_secs_f64()),
+            grouped(rate),
+        ]);
+        json!({"count": count, "bytes": bytes, "seconds": time.as_secs_f64(), "per_second": rate})
+    };
+
+    let mut backlog = Backlog::empty(Shape::Plain, jobs);
+    backlog.start_record();
+    (0..jobs / WINDOW).for_each(|_| _ = backlog.submit(WINDOW));
+    let commands = backlog.take_record();
+    let (hub, time) = replay(&backlog, &commands);
+    assert_eq!(hub.digest(), backlog.hub().digest(), "a replay ends in the state that was recorded");
+    report.figure("replay_submits", line("replay of submits (commands)", commands.len() as u64, size(&commands), time));
+    drop((hub, commands));
+
+    let (records, time) = timed(|| snapshot(backlog.hub()));
+    report.figure("snapshot", line("snapshot written (jobs)", jobs, records.iter().map(Vec::len).sum(), time));
+    let (restored, time) = timed(|| restore(*backlog.hub().key(), &records));
+    report.figure("restore", line("snapshot read (jobs)", jobs, records.iter().map(Vec::len).sum(), time));
+    let (digest, time) = timed(|| restored.digest());
+    assert_eq!(digest, backlog.hub().digest(), "a restored state is the one that was written");
+    report.figure("digest", line("digest (jobs)", jobs, records.iter().map(Vec::len).sum(), time));
+    drop((restored, records));
+
+    let mut backlog = Backlog::empty(Shape::Plain, jobs);
+    backlog.start_record();
+    for _ in 0..jobs / WINDOW {
+        backlog.submit(WINDOW);
+        backlog.pull(WINDOW);
+        backlog.complete();
+    }
+    let commands = backlog.take_record();
+    let (hub, time) = replay(&backlog, &commands);
+    assert_eq!(hub.digest(), backlog.hub().digest(), "a replay ends in the state that was recorded");
+    let figure = line("replay of whole lifecycles (commands)", commands.len() as u64, size(&commands), time);
+    report.figure("replay_lifecycles", figure);
+
+    report.table("Recovery, in memory", &["", "count", "encoded", "time", "per s"], rows);
+}
+
+/// Decodes and applies commands as a start of the hub does, but from memory.
+fn replay(original: &Backlog, commands: &[(Timestamp, Vec<u8>)]) -> (Hub, Duration) {
+    // The record starts after the limits were set.
+    let limits = original.hub().limits().clone();
+    let mut hub = Hub::new(*original.hub().key());
+    let started_at = Backlog::started_at();
+    hub.apply(started_at, Command::Configure(Box::new(limits)));
+    let start = Instant::now();
+    for (now, bytes) in commands {
+        let command = Command::decode(bytes).expect("what was encoded decodes");
+        hub.apply(*now, command);
+        hub.effects().clear();
+    }
+    (hub, start.elapsed())
+}
+
+fn snapshot(hub: &Hub) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    hub.snapshot(|record| records.push(record.to_vec()));
+    records
+}
+
+fn restore(key: HubKey, records: &[Vec<u8>]) -> Hub {
+    let mut restore = Restore::new(key);
+    for record in records {
+        restore.record(record).expect("what a hub wrote is read back");
+    }
+    restore.finish().expect("the snapshot is whole")
+}
+
+fn size(commands: &[(Timestamp, Vec<u8>)]) -> usize {
+    commands.iter().map(|(_, bytes)| bytes.len()).sum()
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let result = work();
+    (result, start.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_recovery_is_measured_and_ends_in_the_same_state() {
+        let mut report = Report::default();
+        measure(&mut report, 1_000);
+        let value: serde_json::Value = serde_json::from_str(&report.to_json()).expect("it is JSON");
+        assert_eq!(value["replay_submits"]["count"], 1_000);
+        assert_eq!(value["replay_lifecycles"]["count"], 3_000);
+        assert_eq!(value["restore"]["count"], 1_000);
+    }
+}

@@ -1,0 +1,20 @@
+//! The audit log: what happened that somebody may ask about later. One JSON object a line, `{"ts","event","details",
+//! "seq","prev"}`; `prev` is the SHA-256 of the line before, so that a line that was changed or taken out shows.
+//!
+//! The loop hands events over and waits for no file. What repeats is told once and then counted ([`coalescer`]).
+
+mod chain;
+mod coalescer;
+mod page;
+mod writer;
+
+pub use chain::{ChainError, ChainReport, verify};
+pub use page::page;
+pub use writer::{Audit, Settings};
+
+use std::path::{Path, PathBuf};
+
+/// Where the audit log of a data folder is.
+pub fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("logs").join("hub_security_audit.jsonl")
+}

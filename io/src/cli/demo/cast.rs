@@ -1,0 +1,185 @@
+//! Cast: the demo's hub and workers, as child processes that cannot outlive it.
+//!
+//! Each child runs this very binary with a [lifeline](crate::cli::lifeline) on its standard input, and what it says goes
+//! to a file. Dropping one kills it.
+
+use crate::cli::failure::Failure;
+use crate::client::{Client, Endpoint, Token};
+use crate::platform::process as platform;
+use serde::Deserialize;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a hub may take until it listens: longer than any recovery of a demo.
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// How long a child may take to stop when it is asked to.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// How often a child is looked at: nobody sees less than a fiftieth of a second.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A child process.
+pub struct Member {
+    child: Child,
+    log: PathBuf,
+}
+
+/// A hub that listens.
+pub struct Hub {
+    member: Member,
+    addrs: HubAddr,
+    data_dir: PathBuf,
+}
+
+/// What a running hub says about itself.
+#[derive(Clone, Deserialize, Debug)]
+struct HubAddr {
+    pid: u32,
+    control: String,
+    data: String,
+}
+
+/// What a worker of the demo runs, and how.
+pub struct WorkerPlan<'a> {
+    /// Its name.
+    pub node: &'a str,
+    /// What it takes.
+    pub kind: &'a str,
+    /// How long its leases last.
+    pub lease_sec: u64,
+    /// What it runs, without a shell.
+    pub program: &'a [OsString],
+}
+
+impl Member {
+    fn start(arguments: &[&OsStr], log: PathBuf) -> Result<Self, Failure> {
+        let cannot = |error| Failure::local(format_args!("{} cannot be started", arguments[0].display()), error);
+        let binary = std::env::current_exe().map_err(cannot)?;
+        let output = File::create(&log).map_err(cannot)?;
+        let mut command = Command::new(binary);
+        command.arg("--lifeline").args(arguments);
+        // The operator's own hub is not this demo's.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SHERATAN_") {
+                command.env_remove(name);
+            }
+        }
+        command.stdin(Stdio::piped()).stdout(output.try_clone().map_err(cannot)?).stderr(output);
+        // An interrupt of the terminal is the demo's alone: it ends its children itself.
+        platform::in_own_group(&mut command);
+        Ok(Member { child: command.spawn().map_err(cannot)?, log })
+    }
+
+    /// Ends the process as a power cut would.
+    pub fn kill(&mut self) {
+        // It may have ended by itself, which is what was wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks the process to stop, and sees to it.
+    pub fn stop(&mut self) {
+        if platform::ask_to_stop(&self.child) {
+            let asked = Instant::now();
+            while asked.elapsed() < STOP_MAX {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    return;
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+        self.kill();
+    }
+
+    /// What the process said last, if it has ended by itself.
+    fn last_words(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = said.lines().rev().take(5).collect();
+        let lines: Vec<_> = lines.into_iter().rev().collect();
+        Some(format!("it ended with {status}: {}", lines.join("\n")))
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Hub {
+    /// Starts a hub on free ports and waits until it listens.
+    pub fn start(folder: &Path) -> Result<Self, Failure> {
+        Self::start_at(folder, "127.0.0.1:0", "127.0.0.1:0")
+    }
+
+    /// Kills the hub as a power cut would.
+    pub fn kill(&mut self) {
+        self.member.kill();
+    }
+
+    /// Starts a hub that was killed again, on the same data folder and addresses.
+    pub fn start_again(&mut self, folder: &Path) -> Result<(), Failure> {
+        *self = Self::start_at(folder, &self.addrs.control.clone(), &self.addrs.data.clone())?;
+        Ok(())
+    }
+
+    /// Asks the hub to stop, and sees to it.
+    pub fn stop(&mut self) {
+        self.member.stop();
+    }
+
+    /// A client of this hub.
+    pub fn client(&self) -> Result<Client, Failure> {
+        let endpoint = |addr: &str| Endpoint { url: format!("http://{addr}"), origin: "the demo".to_owned() };
+        let path = self.data_dir.join("secrets").join("hub_token");
+        let token = std::fs::read_to_string(&path).map_err(|error| Failure::local(path.display(), error))?;
+        let token = Token::new(token.trim(), path.display().to_string());
+        Ok(Client::new(endpoint(&self.addrs.control), endpoint(&self.addrs.data), Ok(token)))
+    }
+
+    /// Starts a worker of this hub.
+    pub fn worker(&self, folder: &Path, plan: &WorkerPlan) -> Result<Member, Failure> {
+        let lease_sec = plan.lease_sec.to_string();
+        let exit = super::exec::EXIT_NO_INPUT.to_string();
+        let words = [
+            ("--node", plan.node),
+            ("--kinds", plan.kind),
+            ("--control", &self.addrs.control),
+            ("--data", &self.addrs.data),
+            ("--lease-sec", &lease_sec),
+            ("--fatal-exit", &exit),
+        ];
+        let mut arguments = vec![OsStr::new("worker"), OsStr::new("--json")];
+        arguments.extend(words.iter().flat_map(|(flag, value)| [OsStr::new(flag), OsStr::new(value)]));
+        arguments.extend([OsStr::new("--data-dir"), self.data_dir.as_os_str(), OsStr::new("--")]);
+        arguments.extend(plan.program.iter().map(OsString::as_os_str));
+        Member::start(&arguments, folder.join(format!("{}.log", plan.node)))
+    }
+
+    fn start_at(folder: &Path, control: &str, data: &str) -> Result<Self, Failure> {
+        let data_dir = folder.join("data");
+        let arguments = ["serve", "--control-addr", control, "--data-addr", data, "--data-dir"].map(OsStr::new);
+        let arguments = [&arguments[..], &[data_dir.as_os_str()]].concat();
+        let mut member = Member::start(&arguments, folder.join("hub.log"))?;
+        let pid = member.child.id();
+        let started = Instant::now();
+        while started.elapsed() < START_MAX {
+            // The file of a hub that was killed is still there: only the new one's counts.
+            let said = std::fs::read(data_dir.join("hub.addr")).ok();
+            let addrs: Option<HubAddr> = said.and_then(|said| serde_json::from_slice(&said).ok());
+            if let Some(addrs) = addrs.filter(|addrs| addrs.pid == pid) {
+                return Ok(Hub { member, addrs, data_dir });
+            }
+            if let Some(words) = member.last_words() {
+                return Err(Failure::local("the demo's hub does not start", words));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Err(Failure::Local(format!("the demo's hub did not listen within {} s", START_MAX.as_secs())))
+    }
+}

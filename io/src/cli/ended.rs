@@ -1,0 +1,77 @@
+//! Ended: jobs that were submitted, handed on as they end.
+//!
+//! A few threads each hold one long poll. They take jobs in the order of submission, so that a thousand jobs cost a
+//! thousand requests and no polling; a job that takes long holds up one thread, not the others.
+
+use super::backoff::Backoff;
+use crate::client::calls::{JobView, WAIT_MAX};
+use crate::client::{CallError, Client};
+use crossbeam_channel::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+/// Jobs that are waited for at once; as many as the hub lets wait by default.
+const JOBS_MAX: usize = 100_000;
+
+/// Ends that nobody looked at yet.
+const ENDS_MAX: usize = 1_000;
+
+/// How long a hub may be away before its jobs are given up: longer than a restart with a million jobs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A job that is waited for.
+#[derive(Clone, Debug)]
+pub struct Awaited {
+    /// The caller's own number for it.
+    pub number: u64,
+    /// The job.
+    pub job_id: String,
+}
+
+/// A job that is not waited for any more.
+#[derive(Debug)]
+pub struct Ended {
+    /// Which one.
+    pub awaited: Awaited,
+    /// The final job, or why nothing can be known of it.
+    pub outcome: Result<JobView, CallError>,
+}
+
+/// Jobs sent in come out when they are final. The output ends when the input has ended and all of it came out.
+pub fn watch(client: &Client, threads: usize) -> (Sender<Awaited>, Receiver<Ended>) {
+    let (awaited_sender, awaited) = crossbeam_channel::bounded(JOBS_MAX);
+    let (ended_sender, ended) = crossbeam_channel::bounded(ENDS_MAX);
+    for _ in 0..threads {
+        let (client, awaited, ended): (_, Receiver<Awaited>, _) =
+            (client.clone(), awaited.clone(), ended_sender.clone());
+        std::thread::spawn(move || {
+            for awaited in awaited {
+                let outcome = end_of(&client, &awaited.job_id);
+                if ended.send(Ended { awaited, outcome }).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    (awaited_sender, ended)
+}
+
+fn end_of(client: &Client, job_id: &str) -> Result<JobView, CallError> {
+    let mut backoff = Backoff::new();
+    let mut away_since = None;
+    loop {
+        match client.job(job_id, WAIT_MAX / 2) {
+            Ok(job) if job.is_final() => return Ok(job),
+            Ok(_) => {
+                away_since = None;
+                backoff.reset();
+            }
+            Err(error) if error.is_transient() => {
+                if away_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                    return Err(error);
+                }
+                std::thread::sleep(backoff.next_wait(error.retry_after()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `sheratan-hub journal verify|repair`: is everything there, and what to do if not.
+
+use super::failure::Failure;
+use super::terminal;
+use crate::journal::{self, Options};
+use crate::shell;
+use clap::Subcommand;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  sheratan-hub journal verify                           reads everything, changes nothing, works beside a running hub
+  sheratan-hub journal verify --replay                  also applies every command and compares what the hub decided
+  sheratan-hub journal repair --data-dir /var/lib/hub   cuts at the first bad record; what is cut is kept aside";
+
+/// The arguments.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Read every record and snapshot and say what is whole; exit code 1 if something is not
+    #[command(after_help = EXAMPLES)]
+    Verify {
+        /// Apply the commands too, and compare with what the hub decided
+        #[arg(long)]
+        replay: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Cut the journal at its first bad record, so that the hub starts again; nothing is deleted
+    #[command(after_help = EXAMPLES)]
+    Repair {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+struct Common {
+    /// Folder of the journal
+    #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", default_value = ".sheratan")]
+    data_dir: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Verifies or repairs.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    match &args.what {
+        What::Verify { replay, common } => verify(common, *replay),
+        What::Repair { common } => repair(common),
+    }
+}
+
+fn verify(common: &Common, is_replayed: bool) -> Result<ExitCode, Failure> {
+    let report = journal::verify(&common.data_dir, is_replayed)
+        .map_err(|error| Failure::local(format!("{} cannot be read", common.data_dir.display()), error))?;
+    let is_ok = report.is_ok();
+    show(common, &report)?;
+    Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn repair(common: &Common) -> Result<ExitCode, Failure> {
+    let report = journal::repair(&common.data_dir, Options::default(), shell::wall_time())
+        .map_err(|error| Failure::Local(error.to_string()))?;
+    show(common, &report)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(common: &Common, report: &(impl serde::Serialize + std::fmt::Display)) -> Result<(), Failure> {
+    if common.json {
+        let text = serde_json::to_string(report).map_err(|error| Failure::local("the report", error))?;
+        terminal::line(text);
+    } else {
+        terminal::line(report);
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Command line: the words that `sheratan-hub` takes, one module a subcommand.
+//!
+//! Exit codes: 0 done, 1 something failed, 2 the command line is not understood.
+
+mod backoff;
+mod demo;
+mod ended;
+mod failure;
+mod interrupt;
+mod journal;
+mod lifeline;
+mod serve;
+mod settings;
+mod smoke;
+mod submit;
+mod target;
+mod terminal;
+mod worker;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// What `sheratan-hub --help` says at its end.
+const EXAMPLES: &str = "\
+Examples:
+  sheratan-hub serve                                     run the hub
+  sheratan-hub demo .                                    see it work on the files of this folder
+  sheratan-hub worker --exec 'python3 work.py'           run jobs on this machine
+  sheratan-hub submit resize '{\"file\":\"a.png\"}' --wait   submit a job and see its result
+  sheratan-hub smoke                                     check that a running hub keeps its promises";
+
+#[derive(Parser)]
+#[command(name = "sheratan-hub", version, after_help = EXAMPLES, subcommand_required = true)]
+#[command(about = "One binary that a mesh of workers meets at: durable jobs, leases, results")]
+struct Cli {
+    /// Ends this process when its standard input ends: a parent that dies takes it along.
+    #[arg(long, hide = true)]
+    lifeline: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the hub
+    Serve(serve::Args),
+    /// See it work: a hub, three workers, a job for each file of a folder
+    Demo(demo::Args),
+    /// Run jobs on this machine: each job's params go to a command, its output is the result
+    Worker(worker::Args),
+    /// Submit one job, or one for each line of standard input
+    Submit(submit::Args),
+    /// Check that a running hub keeps its promises
+    Smoke(smoke::Args),
+    /// Check the journal, or repair it
+    Journal(journal::Args),
+    /// Show the settings that hold, and where each comes from
+    Config(settings::Args),
+    /// What the demo's workers run
+    #[command(hide = true)]
+    DemoExec(demo::exec::Args),
+}
+
+/// Runs what the command line says; the process's exit code.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    if cli.lifeline {
+        lifeline::hold();
+    }
+    let outcome = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(args),
+        Command::Worker(args) => worker::run(args),
+        Command::Submit(args) => submit::run(args),
+        Command::Smoke(args) => smoke::run(args),
+        Command::Journal(args) => journal::run(&args),
+        Command::Config(args) => settings::run(&args),
+        Command::DemoExec(args) => demo::exec::run(args),
+    };
+    outcome.unwrap_or_else(|failure| {
+        terminal::failure(&failure);
+        failure.exit_code()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_subcommand_that_is_shown_has_examples() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("sheratan-hub"), "{} has no examples", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! `sheratan-hub serve`: brings the parts together, from the configuration to the last snapshot.
+
+use super::failure::Failure;
+use crate::audit::Audit;
+use crate::config::{Config, Flags};
+use crate::journal::{self, Progress, Recovery};
+use crate::logs;
+use crate::platform::{self, Signal};
+use crate::service::{PlaneAddrs, Service, Settings};
+use crate::shell::reader::AuditReader;
+use crate::shell::snapshots::Snapshots;
+use crate::shell::{self, Parts, StopFlag};
+use crate::token::Token;
+use anstream::eprintln;
+use anstyle::{AnsiColor, Style};
+use sheratan_core::command::Command;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const EXAMPLES: &str = "\
+Examples:
+  sheratan-hub serve                                    on this machine, data in .sheratan
+  sheratan-hub serve --data-dir /var/lib/sheratan       with another data folder
+  sheratan-hub serve --data-addr 0.0.0.0:8788 --hub-token-file /etc/sheratan/token
+                                                        for other machines too, with a token
+  SHERATAN_MAX_QUEUE_DEPTH=500 sheratan-hub serve       each setting is a flag, a variable, and a key of hub.toml
+  sheratan-hub config                                   what would hold, and where it comes from";
+
+/// Descriptors for files, logs and the poll, besides one for each connection.
+const OWN_FILES: u64 = 64;
+
+/// A recovery that takes longer says how far it is.
+const SILENT_RECOVERY: Duration = Duration::from_secs(1);
+
+/// The arguments.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Serves until told to stop.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let config = Config::load(&args.flags).map_err(|error| Failure::Usage(error.to_string()))?;
+    platform::create_private_dir(&config.data_dir)
+        .map_err(|error| Failure::local(format!("the data folder {}", config.data_dir.display()), error))?;
+    // First the ports, then the folder: a second hub finds out before it has waited for anything.
+    let (listeners, addrs) = shell::bind(&config.addrs).map_err(|error| Failure::Local(error.to_string()))?;
+    let recovery = recover(&config)?;
+    let logs = logs::start(&config.logs).map_err(|error| Failure::local("the logs", error))?;
+    let ended = serve(&config, listeners, addrs, recovery);
+    drop(logs);
+    ended
+}
+
+fn serve(
+    config: &Config,
+    listeners: shell::Listeners,
+    addrs: PlaneAddrs,
+    recovery: Recovery,
+) -> Result<ExitCode, Failure> {
+    let local = |what: &'static str| move |error: io::Error| Failure::local(what, error);
+    let Recovery { hub, appender, store, report } = recovery;
+    report.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+    tracing::info!(
+        records = report.records,
+        jobs = hub.queue().len(),
+        nodes = hub.registry().iter().count(),
+        took_ms = report.took_ms,
+        "recovered"
+    );
+    let (token, token_path) = token(config)?;
+    let (poll, waker) = shell::poll().map_err(local("the event loop"))?;
+    let stop = Arc::new(StopFlag::default());
+    stop_on_signals(stop.clone(), waker.clone())?;
+    let audit = Audit::start(&config.audit).map_err(local("the audit log"))?;
+    let audit_reader = AuditReader::start(config.audit.path.clone(), waker.clone()).map_err(local("a thread"))?;
+    let snapshots = Snapshots::start(store.clone()).map_err(local("a thread"))?;
+    let files_max = platform::raise_open_files_max();
+    let connections_max = config.connections_max.min(files_max.saturating_sub(OWN_FILES) as usize);
+    if connections_max < config.connections_max {
+        tracing::warn!(
+            connections_max,
+            "the limit of open files ({files_max}) allows fewer connections than max_connections"
+        );
+    }
+    let mut service = Service::new(hub, report.next_seq, settings(config, addrs, token));
+    if *service.hub().limits() != config.limits {
+        // A hub without a journal yet takes it as well; what the clock says is in the command's record.
+        let configure = Command::Configure(Box::new(config.limits.clone()));
+        let now = shell::wall_time();
+        service.command(now, configure).expect("the journal has not failed yet");
+    }
+    let addr_file = write_addr_file(&config.data_dir, addrs).map_err(local("hub.addr"))?;
+    announce(config, addrs, token_path.as_deref());
+    let ended = shell::run(Parts {
+        poll,
+        waker,
+        listeners,
+        service,
+        appender,
+        audit,
+        audit_reader,
+        http_limits: config.http,
+        connections_max,
+        stop,
+        sealed: snapshots.sealed(),
+    });
+    // What was written about addresses that nobody listens on any more; a next start writes its own.
+    _ = fs::remove_file(addr_file);
+    let ended = ended.map_err(local("the event loop"))?;
+    snapshots.finish();
+    last_snapshot(ended, &store)
+}
+
+/// Seals the journal and keeps the state, so that the next start replays nothing.
+fn last_snapshot(ended: shell::Ended, store: &journal::Store) -> Result<ExitCode, Failure> {
+    let shell::Ended { service, mut appender, is_durable } = ended;
+    if !is_durable {
+        let message = "the journal could not be written at the end: what was not acknowledged since is lost";
+        tracing::error!("{message}");
+        return Err(Failure::Local(message.into()));
+    }
+    appender.seal(service.hub().outcome_hash());
+    match store.write_snapshot(service.last_seq(), service.hub()) {
+        Ok(report) => {
+            if let Err(error) = store.truncate(&report) {
+                tracing::warn!(%error, "the journal cannot be truncated");
+            }
+            tracing::info!(covered_seq = report.covered_seq, bytes = report.bytes, "stopped");
+        }
+        // The journal has everything: the next start takes longer, and loses nothing.
+        Err(error) => tracing::warn!("stopped without a snapshot: {error}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn recover(config: &Config) -> Result<Recovery, Failure> {
+    let options = journal::Options { segment_bytes: config.segment_bytes, ..journal::Options::default() };
+    let (started, is_terminal) = (Instant::now(), io::stderr().is_terminal());
+    let mut told = started;
+    let mut progress = |progress: Progress| {
+        if started.elapsed() > SILENT_RECOVERY && told.elapsed() > SILENT_RECOVERY && is_terminal {
+            told = Instant::now();
+            eprintln!("recovering: {} records replayed, {} segments left", progress.records, progress.segments_left);
+        }
+    };
+    journal::recover(&config.data_dir, options, &mut progress).map_err(|error| Failure::Local(error.to_string()))
+}
+
+/// The token, and the file that holds it if that is the hub's own.
+fn token(config: &Config) -> Result<(Option<Token>, Option<PathBuf>), Failure> {
+    if !config.is_token_required {
+        tracing::warn!("anybody on this machine may use the hub: hub_token_required is 0");
+        return Ok((None, None));
+    }
+    if let Some(token) = &config.token {
+        return Ok((Some(token.clone()), None));
+    }
+    let (token, is_new) = Token::load_or_create(&config.data_dir).map_err(|error| Failure::Local(error.to_string()))?;
+    if is_new {
+        tracing::info!(token = %token.secret(), "a token was made");
+    }
+    Ok((Some(token), Some(Token::path(&config.data_dir))))
+}
+
+fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>) -> Settings {
+    Settings {
+        addrs,
+        token,
+        auth_failures_max: config.auth_failures_max,
+        integrity_mode: config.integrity_mode,
+        is_integrity_required: config.is_integrity_required,
+        result_hmac_key: config.result_hmac_key.clone(),
+        backpressure_status: config.backpressure_status,
+    }
+}
+
+fn stop_on_signals(stop: Arc<StopFlag>, waker: Arc<mio::Waker>) -> Result<(), Failure> {
+    platform::on_signals(move |signal| match signal {
+        Signal::Stop => {
+            stop.stop();
+            if let Err(error) = waker.wake() {
+                tracing::error!(%error, "the event loop cannot be woken");
+            }
+        }
+        Signal::Reload => tracing::info!("SIGHUP: this release has nothing to read again; restart to change settings"),
+    })
+    .map_err(|error| Failure::local("signals cannot be received", error))
+}
+
+/// Tells scripts and the command line where the hub listens. Written beside its place, so that nobody reads half of it.
+fn write_addr_file(data_dir: &Path, addrs: PlaneAddrs) -> io::Result<PathBuf> {
+    let (path, temporary) = (data_dir.join("hub.addr"), data_dir.join("hub.addr.new"));
+    let pid = std::process::id();
+    let text = format!("{{\"pid\":{pid},\"control\":\"{}\",\"data\":\"{}\"}}\n", addrs.control, addrs.data);
+    let mut file = platform::private_file_options().create(true).truncate(true).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(temporary, &path)?;
+    Ok(path)
+}
+
+/// What the operator sees.
+fn announce(config: &Config, addrs: PlaneAddrs, token_path: Option<&Path>) {
+    let (bold, dim) = (Style::new().bold(), AnsiColor::BrightBlack.on_default());
+    let (data_dir, version) = (config.data_dir.display(), env!("CARGO_PKG_VERSION"));
+    let token = match (token_path, config.is_token_required) {
+        (Some(path), _) => path.display().to_string(),
+        (None, true) => "as configured".into(),
+        (None, false) => "not needed".into(),
+    };
+    eprintln!("{bold}sheratan-hub {version}{bold:#}");
+    eprintln!("  control plane  http://{}", addrs.control);
+    eprintln!("  data plane     http://{}", addrs.data);
+    eprintln!("  data folder    {data_dir}");
+    eprintln!("  token          {token}");
+    let default = config.data_dir == Path::new(".sheratan");
+    let folder = if default { String::new() } else { format!(" --data-dir {data_dir}") };
+    eprintln!("  {dim}try next{dim:#}       sheratan-hub smoke{folder}");
+    tracing::info!(control = %addrs.control, data = %addrs.data, %data_dir, version, "listening");
+}

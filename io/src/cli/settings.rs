@@ -1,0 +1,46 @@
+//! `sheratan-hub config`: what settings hold, and where each comes from.
+
+use super::failure::Failure;
+use super::terminal;
+use crate::config::{Config, Flags};
+use anstyle::Style;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  sheratan-hub config                          all settings as they would hold for `sheratan-hub serve` here
+  sheratan-hub config --config /etc/hub.toml   with another file
+  sheratan-hub config --json                   for programs; secrets are shown as the start of their digest";
+
+/// The arguments.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Shows the settings.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let config = Config::load(&args.flags).map_err(|error| Failure::Usage(error.to_string()))?;
+    let described = config.describe();
+    if args.json {
+        let member = |setting: &crate::config::Described| {
+            (setting.name.to_owned(), serde_json::json!({"value": setting.value, "source": setting.source}))
+        };
+        terminal::line(serde_json::Value::Object(described.iter().map(member).collect()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = described.iter().map(|setting| setting.value.len()).max().unwrap_or(0);
+    for setting in &described {
+        let style = if setting.source == "default" { Style::new().dimmed() } else { Style::new().bold() };
+        terminal::line(format_args!(
+            "{style}{:28} {:width$}  {}{style:#}",
+            setting.name, setting.value, setting.source
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}

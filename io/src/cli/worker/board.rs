@@ -1,0 +1,244 @@
+//! Board: what the operator wishes, and what each slot does.
+//!
+//! A slot says [`Board::idle`] before it asks for a job, [`Board::busy`] when it has one, [`Board::end`] when it is
+//! done for good. The main thread sleeps in [`Board::wait_until_quiet`].
+
+use crossbeam_channel::{Receiver, Sender};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How long an open pull is waited for when the worker stops. A hub that has a job answers at once; a pull that is
+/// older is parked there, and the hub forgets it when the connection closes.
+const PULL_GRACE: Duration = Duration::from_millis(250);
+
+/// How long killed jobs may take to be handed back.
+const ABORT_MAX: Duration = Duration::from_secs(5);
+
+/// What the operator wishes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Wish {
+    /// Run jobs.
+    Run,
+    /// Finish what runs.
+    Drain,
+    /// Kill what runs and hand it back.
+    Abort,
+}
+
+/// What came of the jobs so far.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Tally {
+    /// Completed.
+    pub done: u64,
+    /// Not completed.
+    pub failed: u64,
+    /// Under another lease by the time they ended.
+    pub lost: u64,
+    /// Ended with a result that the hub did not take.
+    pub refused: u64,
+}
+
+/// The board.
+pub struct Board {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    wish: Wish,
+    aborted_at: Option<Instant>,
+    slots: Vec<Slot>,
+    tally: Tally,
+    is_hub_away: bool,
+}
+
+/// What a slot does.
+enum Slot {
+    /// It waits for a job, since then.
+    Idle(Instant),
+    /// It has a job; a message to it kills the job.
+    Busy(Sender<()>),
+    /// It is done for good.
+    Ended,
+}
+
+impl Board {
+    /// A board for so many slots.
+    pub fn new(slots: usize) -> Self {
+        let slots = (0..slots).map(|_| Slot::Idle(Instant::now())).collect();
+        let state = State { wish: Wish::Run, aborted_at: None, slots, tally: Tally::default(), is_hub_away: false };
+        Board { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// How many slots there are.
+    pub fn slots(&self) -> usize {
+        self.lock().slots.len()
+    }
+
+    /// How many slots have a job.
+    pub fn running(&self) -> usize {
+        self.lock().slots.iter().filter(|slot| matches!(slot, Slot::Busy(_))).count()
+    }
+
+    /// What came of the jobs so far.
+    pub fn tally(&self) -> Tally {
+        self.lock().tally
+    }
+
+    /// Counts a job's end.
+    pub fn count(&self, count: impl FnOnce(&mut Tally)) {
+        count(&mut self.lock().tally);
+    }
+
+    /// What the operator wishes.
+    pub fn wish(&self) -> Wish {
+        self.lock().wish
+    }
+
+    /// The operator pressed ctrl-C: the first time drains, the second aborts.
+    pub fn interrupt(&self) -> Wish {
+        let mut state = self.lock();
+        if state.wish == Wish::Run {
+            state.wish = Wish::Drain;
+        } else {
+            state.wish = Wish::Abort;
+            state.aborted_at.get_or_insert_with(Instant::now);
+            for slot in &state.slots {
+                if let Slot::Busy(kill) = slot {
+                    // The channel holds one message, and one is enough.
+                    let _ = kill.try_send(());
+                }
+            }
+        }
+        self.changed.notify_all();
+        state.wish
+    }
+
+    /// The worker stops by itself when what runs is finished.
+    pub fn drain(&self) {
+        let mut state = self.lock();
+        state.wish = state.wish.max(Wish::Drain);
+        self.changed.notify_all();
+    }
+
+    /// A slot is about to ask for a job; whether it may.
+    pub fn idle(&self, slot: usize) -> bool {
+        let mut state = self.lock();
+        state.slots[slot] = Slot::Idle(Instant::now());
+        self.changed.notify_all();
+        state.wish == Wish::Run
+    }
+
+    /// A slot has a job; a message on the receiver kills it.
+    pub fn busy(&self, slot: usize) -> Receiver<()> {
+        let (kill, killed) = crossbeam_channel::bounded(1);
+        let mut state = self.lock();
+        if state.wish == Wish::Abort {
+            // The channel is new and holds one message.
+            let _ = kill.try_send(());
+        }
+        state.slots[slot] = Slot::Busy(kill);
+        self.changed.notify_all();
+        killed
+    }
+
+    /// A slot is done for good.
+    pub fn end(&self, slot: usize) {
+        self.lock().slots[slot] = Slot::Ended;
+        self.changed.notify_all();
+    }
+
+    /// Sleeps, less long if the operator's wish changes to one that is beyond `wish`.
+    pub fn pause(&self, duration: Duration, wish: Wish) {
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, duration, |state| state.wish <= wish);
+        drop(waited.expect("no thread panics while it holds the board"));
+    }
+
+    /// The hub is away, or is not; whether that is news.
+    pub fn hub_is_away(&self, is_away: bool) -> bool {
+        std::mem::replace(&mut self.lock().is_hub_away, is_away) != is_away
+    }
+
+    /// Sleeps until nothing runs and nothing more will.
+    pub fn wait_until_quiet(&self) {
+        let mut state = self.lock();
+        loop {
+            let Some(timeout) = state.until_quiet(Instant::now()) else { return };
+            state = self.changed.wait_timeout(state, timeout).expect("no thread panics while it holds the board").0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds the board")
+    }
+}
+
+impl State {
+    /// How long until it is worth looking again whether all is quiet; `None` if it is.
+    fn until_quiet(&self, now: Instant) -> Option<Duration> {
+        const FOREVER: Duration = Duration::from_secs(3_600);
+        let abort_left = self.aborted_at.map(|at| ABORT_MAX.saturating_sub(now - at));
+        if abort_left == Some(Duration::ZERO) {
+            return None;
+        }
+        let left = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Ended => None,
+            Slot::Busy(_) => Some(FOREVER),
+            Slot::Idle(_) if self.wish == Wish::Run => Some(FOREVER),
+            Slot::Idle(since) => Some(PULL_GRACE.saturating_sub(now - *since)).filter(|left| !left.is_zero()),
+        });
+        left.min().map(|left| abort_left.map_or(left, |abort| abort.min(left)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn until_quiet(board: &Board, later: Duration) -> Option<Duration> {
+        board.lock().until_quiet(Instant::now() + later)
+    }
+
+    #[test]
+    fn a_worker_that_was_told_nothing_is_never_quiet() {
+        let board = Board::new(2);
+        assert!(until_quiet(&board, Duration::from_secs(60)).is_some());
+        board.end(0);
+        assert!(until_quiet(&board, Duration::from_secs(60)).is_some());
+        board.end(1);
+        assert_eq!(until_quiet(&board, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn draining_waits_for_what_runs_and_for_pulls_that_were_just_sent() {
+        let board = Board::new(2);
+        let killed = board.busy(0);
+        assert_eq!(board.interrupt(), Wish::Drain);
+        assert!(killed.try_recv().is_err(), "draining kills nothing");
+        assert!(!board.idle(1), "no slot may ask for another job");
+        assert!(until_quiet(&board, Duration::from_secs(60)).is_some(), "one job runs");
+        board.end(0);
+        assert!(until_quiet(&board, Duration::ZERO).is_some(), "the other slot's pull is young");
+        assert_eq!(until_quiet(&board, PULL_GRACE), None);
+    }
+
+    #[test]
+    fn a_second_interrupt_kills_what_runs_and_waits_for_it_only_so_long() {
+        let board = Board::new(1);
+        let killed = board.busy(0);
+        board.interrupt();
+        assert_eq!(board.interrupt(), Wish::Abort);
+        assert_eq!(killed.try_recv(), Ok(()));
+        assert!(until_quiet(&board, Duration::ZERO).is_some());
+        assert_eq!(until_quiet(&board, ABORT_MAX), None);
+        assert_eq!(board.busy(0).try_recv(), Ok(()), "a job that came too late is killed too");
+    }
+
+    #[test]
+    fn only_a_change_of_the_hubs_presence_is_news() {
+        let board = Board::new(1);
+        let news = [false, true, true, false].map(|is_away| board.hub_is_away(is_away));
+        assert_eq!(news, [false, true, false, true]);
+    }
+}

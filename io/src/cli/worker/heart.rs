@@ -1,0 +1,57 @@
+//! Heart: the node's record in the registry, made and kept alive.
+
+use super::Worker;
+use super::board::Wish;
+use super::event::Event;
+use crate::cli::backoff::Backoff;
+use crate::cli::failure::Failure;
+use std::time::Duration;
+
+/// Makes the node known; how often to say that it is alive. `None` if the operator stopped the worker before.
+///
+/// A hub that is away is waited for: workers are often started before their hub.
+pub fn register(worker: &Worker) -> Result<Option<Duration>, Failure> {
+    let mut backoff = Backoff::new();
+    while worker.board.wish() == Wish::Run {
+        match worker.client.heartbeat(&worker.heartbeat) {
+            Ok(heard) => {
+                worker.say_back();
+                worker.log.say(&Event::Registered {
+                    node_id: &worker.heartbeat.node_id,
+                    kinds: &worker.kinds,
+                    slots: worker.board.slots(),
+                    hub: &worker.client.endpoint(crate::client::Plane::Data).url,
+                });
+                return Ok(Some(Duration::from_millis(heard.next_heartbeat_ms)));
+            }
+            Err(error) if error.is_transient() => {
+                worker.say_away(&error);
+                worker.board.pause(backoff.next_wait(error.retry_after()), Wish::Run);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+/// Says that the node is alive, for as long as the process is.
+pub fn beat(worker: &Worker, mut interval: Duration) {
+    let mut backoff = Backoff::new();
+    let mut is_refused = false;
+    loop {
+        std::thread::sleep(interval);
+        match worker.client.heartbeat(&worker.heartbeat) {
+            Ok(heard) => {
+                interval = Duration::from_millis(heard.next_heartbeat_ms);
+                backoff.reset();
+                is_refused = false;
+            }
+            Err(error) => {
+                if !error.is_transient() && !std::mem::replace(&mut is_refused, true) {
+                    worker.log.say(&Event::HeartbeatRefused { reason: &error.to_string() });
+                }
+                interval = backoff.next_wait(error.retry_after());
+            }
+        }
+    }
+}

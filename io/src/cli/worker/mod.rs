@@ -1,0 +1,211 @@
+//! `worker`: runs jobs on this machine.
+//!
+//! A worker is one thread that says it is alive ([`heart`]) and one thread a slot ([`slot`]), each with its own long poll
+//! and at most one job. The slots share a [`board`] on which the operator's wish stands: run, drain, abort. What happens
+//! is said in [`event`]s. A job's process is in [`process`].
+
+mod board;
+mod event;
+mod heart;
+mod process;
+mod slot;
+
+use super::failure::Failure;
+use super::interrupt;
+use super::target::{self, TargetArgs};
+use crate::client::calls::{Attestation, Heartbeat};
+use crate::client::integrity::{Signer, hex};
+use crate::client::{CallError, Client};
+use crate::platform::process::host_name;
+use board::{Board, Tally, Wish};
+use event::{Event, Log};
+use process::Program;
+use sha2::{Digest, Sha256};
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Jobs at once: each is a thread, a connection and a process; beyond it start a second worker.
+const CONCURRENCY_MAX: u64 = 256;
+
+const EXAMPLES: &str = "\
+Examples:
+  sheratan-hub worker --exec 'python3 work.py'
+  sheratan-hub worker --kinds resize,thumbnail --concurrency 4 -- ./convert --fast
+  sheratan-hub worker --node GPU_BOX_1 --capabilities gpu:true,cuda:12 --exec ./train.sh
+  sheratan-hub worker --exec 'jq .msg' --drain-when-empty
+
+The command gets the job's params as JSON on standard input, and SHERATAN_JOB_ID, SHERATAN_JOB_KIND and \
+SHERATAN_ATTEMPT in its environment. What it prints is the result: JSON if it is JSON, else a text. An exit code \
+other than 0 means that the job failed; it is tried again, unless --fatal-exit names that code.
+
+Where the hub wants signed results, SHERATAN_RESULT_HMAC_KEY or SHERATAN_RESULT_HMAC_KEY_FILE has its key.
+
+ctrl-C or SIGTERM: no new jobs, what runs is finished. Once more: what runs is killed and handed back.";
+
+/// The arguments of `worker`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The command that does a job, run by the shell
+    #[arg(long, value_name = "CMD", required_unless_present = "program")]
+    exec: Option<String>,
+    /// The program that does a job, and its arguments, run without a shell
+    #[arg(last = true, value_name = "PROGRAM", conflicts_with = "exec")]
+    program: Vec<OsString>,
+    /// This worker's name in the registry [default: <host>-<random>]
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
+    /// The kinds of jobs it takes [default: all]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    kinds: Vec<String>,
+    /// How many jobs it runs at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=CONCURRENCY_MAX))]
+    concurrency: u64,
+    /// What it can do, for jobs that require it
+    #[arg(long, value_name = "X,Y", value_delimiter = ',')]
+    capabilities: Vec<String>,
+    /// Where it is, for jobs that name a zone
+    #[arg(long)]
+    zone: Option<String>,
+    /// How long the hub waits for a worker that went silent before it gives a job to another; leases of jobs that
+    /// run longer are extended at a third of it
+    #[arg(long, value_name = "SEC", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    lease_sec: u64,
+    /// Exit codes that say that another attempt is of no use
+    #[arg(long, value_name = "CODE,…", value_delimiter = ',')]
+    fatal_exit: Vec<i32>,
+    /// Run one job and stop; exit code 1 if it failed
+    #[arg(long, conflicts_with_all = ["drain_when_empty", "concurrency"])]
+    once: bool,
+    /// Stop when there is no job to run
+    #[arg(long)]
+    drain_when_empty: bool,
+    /// Say what happens as lines of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+/// What a worker is, the same for all of its threads.
+struct Worker {
+    client: Client,
+    signer: Signer,
+    program: Program,
+    heartbeat: Heartbeat,
+    kinds: Vec<String>,
+    lease_sec: u64,
+    fatal_exits: Vec<i32>,
+    until: Until,
+    log: Log,
+    board: Board,
+}
+
+/// When a worker stops by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Until {
+    /// Not.
+    Told,
+    /// After one job.
+    OneJob,
+    /// When a pull finds nothing.
+    Empty,
+}
+
+/// Runs a worker until it is told to stop.
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    let interrupts = interrupt::listen()?;
+    let worker = Arc::new(Worker::new(args)?);
+    let slots = worker.board.slots();
+    std::thread::spawn({
+        let worker = Arc::clone(&worker);
+        move || {
+            for () in interrupts {
+                let wish = worker.board.interrupt();
+                worker.log.say(&Event::Stopping { is_abort: wish == Wish::Abort, running: worker.board.running() });
+            }
+        }
+    });
+    let interval = match heart::register(&worker)? {
+        Some(interval) => interval,
+        None => return Ok(ExitCode::SUCCESS),
+    };
+    let heart = Arc::clone(&worker);
+    std::thread::spawn(move || heart::beat(&heart, interval));
+    for slot in 0..slots {
+        let worker = Arc::clone(&worker);
+        std::thread::spawn(move || slot::run(&worker, slot));
+    }
+    // Slots that only wait for a job are left behind: they end with the process, and with them their long polls.
+    worker.board.wait_until_quiet();
+    let Tally { done, failed, lost, refused } = worker.board.tally();
+    worker.log.say(&Event::Stopped { done, failed, lost, refused });
+    let is_good = worker.until != Until::OneJob || failed + lost + refused == 0;
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Worker {
+    fn new(args: Args) -> Result<Self, Failure> {
+        let program = match args.exec {
+            Some(line) => Program::Shell(line),
+            None => Program::Direct(args.program),
+        };
+        let mut capabilities = args.capabilities;
+        capabilities.sort();
+        capabilities.dedup();
+        let until = match (args.once, args.drain_when_empty) {
+            (true, _) => Until::OneJob,
+            (false, true) => Until::Empty,
+            (false, false) => Until::Told,
+        };
+        Ok(Worker {
+            client: args.target.client()?,
+            signer: target::signer()?,
+            program,
+            heartbeat: Heartbeat {
+                node_id: args.node.unwrap_or_else(node_id_default),
+                health: "GREEN",
+                zone: args.zone,
+                attestation: Some(attestation(&capabilities)),
+                capabilities,
+            },
+            kinds: args.kinds,
+            lease_sec: args.lease_sec,
+            fatal_exits: args.fatal_exit,
+            until,
+            log: Log { is_json: args.json },
+            board: Board::new(args.concurrency as usize),
+        })
+    }
+
+    /// Says that the hub does not answer, once for all threads.
+    fn say_away(&self, error: &CallError) {
+        if self.board.hub_is_away(true) {
+            self.log.say(&Event::HubAway { reason: &error.summary() });
+        }
+    }
+
+    /// Says that the hub answers again, once for all threads.
+    fn say_back(&self) {
+        if self.board.hub_is_away(false) {
+            self.log.say(&Event::HubBack);
+        }
+    }
+}
+
+/// A name that tells this worker from the others of this machine, and this run from the last.
+fn node_id_default() -> String {
+    let number = getrandom::u32().unwrap_or_else(|_| std::process::id());
+    format!("{}-{number:08x}", host_name().unwrap_or_else(|| "worker".to_owned()))
+}
+
+fn attestation(capabilities: &[String]) -> Attestation {
+    let listed = serde_json::to_vec(capabilities).expect("a list of texts is always JSON");
+    Attestation {
+        schema: "attestation_v1",
+        build_id: concat!("sheratan-hub-worker/", env!("CARGO_PKG_VERSION")).to_owned(),
+        capability_hash: hex(&Sha256::digest(listed)),
+        runtime: serde_json::json!({ "os": std::env::consts::OS, "arch": std::env::consts::ARCH }),
+    }
+}

@@ -1,0 +1,298 @@
+//! Configuration: built-in defaults, then `hub.toml`, then the environment, then flags; the later wins.
+//!
+//! Everything is read before anything is done, and what is not understood is an error: a hub that starts with a setting
+//! misread is worse than one that does not start.
+
+pub mod table;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use crate::audit;
+use crate::http;
+use crate::logs;
+use crate::secret::Secret;
+use crate::service::PlaneAddrs;
+use crate::token::{TOKEN_BYTES_MIN, Token};
+use sheratan_core::integrity::checksum::Mode;
+use sheratan_core::limits::Limits;
+use sheratan_core::time::Millis;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use table::SETTINGS;
+use values::{Source, Values};
+
+/// What `hub.toml` is called where `--config` does not say.
+const FILE: &str = "hub.toml";
+
+/// The flags of `serve`: `--config`, and one for each setting that is no secret.
+#[derive(Clone, Default, Debug)]
+pub struct Flags {
+    /// The file to read instead of `hub.toml`.
+    pub config: Option<PathBuf>,
+    /// What the flags say.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+/// Everything a hub is told at its start.
+pub struct Config {
+    /// The planes' addresses.
+    pub addrs: PlaneAddrs,
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// The token that the operator gave.
+    pub token: Option<Token>,
+    /// Whether a token is needed at all.
+    pub is_token_required: bool,
+    /// The hub's limits.
+    pub limits: Limits,
+    /// The status of `backpressure`.
+    pub backpressure_status: u16,
+    /// What a result's integrity is checked by.
+    pub integrity_mode: Mode,
+    /// Whether a result without integrity is refused.
+    pub is_integrity_required: bool,
+    /// The key of results' signatures.
+    pub result_hmac_key: Option<Secret>,
+    /// Authentication failures a minute from one address.
+    pub auth_failures_max: u32,
+    /// Bounds of a connection.
+    pub http: http::Limits,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Size of the journal's segments.
+    pub segment_bytes: u64,
+    /// How the logs are kept.
+    pub logs: logs::Settings,
+    /// How the audit log is kept.
+    pub audit: audit::Settings,
+    values: Values,
+}
+
+/// A configuration that cannot be used: one line that says where, what, and what would do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigError(String);
+
+/// One setting as it holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Described {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value; of a secret the start of its digest.
+    pub value: String,
+    /// Where the value came from.
+    pub source: String,
+}
+
+impl Config {
+    /// Reads the configuration of this process.
+    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        Config::load_from(flags, std::env::vars_os(), Path::new(FILE))
+    }
+
+    fn load_from(
+        flags: &Flags,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+        file: &Path,
+    ) -> Result<Self, ConfigError> {
+        let mut values = Values::defaults();
+        let path = flags.config.as_deref().unwrap_or(file);
+        match std::fs::read_to_string(path) {
+            Ok(text) => values.read_toml(path.to_owned(), &text)?,
+            Err(error) if flags.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(ConfigError::new(format!("{} cannot be read: {error}", path.display()))),
+        }
+        values.read_environment(variables)?;
+        for (name, text) in &flags.settings {
+            let setting = SETTINGS.iter().find(|setting| setting.name == *name).expect("flags are made from the table");
+            values.set(setting, text.clone(), Source::Flag)?;
+        }
+        Config::from_values(values)
+    }
+
+    /// All settings as they hold.
+    pub fn describe(&self) -> Vec<Described> {
+        let describe = |setting: &table::Setting| {
+            let (text, source) = self.values.get(setting.name);
+            let value = if setting.is_secret() && !text.is_empty() {
+                Secret::new(text.as_bytes()).to_string()
+            } else {
+                text.to_owned()
+            };
+            Described { name: setting.name, value, source: source.to_string() }
+        };
+        SETTINGS.iter().map(describe).collect()
+    }
+
+    fn from_values(values: Values) -> Result<Self, ConfigError> {
+        let addrs = PlaneAddrs { control: values.addr("control_addr"), data: values.addr("data_addr") };
+        let token = secret(&values, "hub_token", "hub_token_file")?
+            .map(|secret| Token::new(secret).map_err(|error| ConfigError::new(error.to_string())))
+            .transpose()?;
+        let is_token_required = values.flag("hub_token_required");
+        check_exposure(&addrs, token.as_ref(), is_token_required)?;
+        let integrity_mode = Mode::from_word(values.get("result_integrity_mode").0).expect("the word was checked");
+        let result_hmac_key = secret(&values, "result_hmac_key", "result_hmac_key_file")?;
+        if integrity_mode == Mode::Hmac && result_hmac_key.is_none() {
+            return Err(ConfigError::new(
+                "result_integrity_mode is hmac, but there is no key: set SHERATAN_RESULT_HMAC_KEY or result_hmac_key_file".into(),
+            ));
+        }
+        let data_dir = PathBuf::from(values.get("data_dir").0);
+        Ok(Config {
+            addrs,
+            token,
+            is_token_required,
+            limits: limits(&values)?,
+            backpressure_status: if values.get("backpressure_mode").0 == "503" { 503 } else { 429 },
+            integrity_mode,
+            is_integrity_required: values.flag("result_integrity_required"),
+            result_hmac_key,
+            auth_failures_max: values.number("auth_fail_limit") as u32,
+            http: http::Limits {
+                body_bytes_max: values.number("max_body_bytes") as usize,
+                idle_timeout_ms: Millis::from_secs(values.number("idle_timeout_sec")),
+                ..http::Limits::default()
+            },
+            connections_max: values.number("max_connections") as usize,
+            segment_bytes: values.number("journal_segment_bytes"),
+            logs: logs::Settings {
+                path: data_dir.join("logs").join("hub.jsonl"),
+                bytes_max: values.number("log_file_bytes"),
+                kept: values.number("log_files_kept") as u32,
+                level: values.get("log_level").0.to_owned(),
+            },
+            audit: audit::Settings {
+                path: audit::path(&data_dir),
+                bytes_max: values.number("audit_file_bytes"),
+                kept: values.number("audit_files_kept") as u32,
+            },
+            data_dir,
+            values,
+        })
+    }
+}
+
+impl ConfigError {
+    fn new(message: String) -> Self {
+        ConfigError(message)
+    }
+}
+
+/// A secret that stands in a setting, or in the file that another names.
+fn secret(values: &Values, name: &str, file_name: &str) -> Result<Option<Secret>, ConfigError> {
+    if let Some(text) = values.text(name) {
+        return Ok(Some(Secret::new(text.as_bytes())));
+    }
+    let Some(path) = values.text(file_name) else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map(zeroize::Zeroizing::new)
+        .map_err(|error| ConfigError::new(format!("{file_name}: {path} cannot be read: {error}")))?;
+    if text.trim().is_empty() {
+        return Err(ConfigError::new(format!("{file_name}: {path} is empty")));
+    }
+    Ok(Some(Secret::new(text.trim().as_bytes())))
+}
+
+/// Who can reach the hub from elsewhere must need a token that cannot be guessed.
+fn check_exposure(addrs: &PlaneAddrs, token: Option<&Token>, is_token_required: bool) -> Result<(), ConfigError> {
+    let exposed = [addrs.control, addrs.data].into_iter().find(|addr| !addr.ip().is_loopback());
+    if let Some(addr) = exposed {
+        if !is_token_required {
+            return Err(ConfigError::new(format!(
+                "hub_token_required is 0, but {addr} is not a loopback address: others could reach the hub without a token"
+            )));
+        }
+        if token.is_none_or(|token| token.secret().len() < TOKEN_BYTES_MIN) {
+            return Err(ConfigError::new(format!(
+                "{addr} is not a loopback address: set a token of at least {TOKEN_BYTES_MIN} bytes with SHERATAN_HUB_TOKEN or --hub-token-file"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn limits(values: &Values) -> Result<Limits, ConfigError> {
+    let secs = |name| Millis::from_secs(values.number(name));
+    let limits = Limits {
+        queue_depth_max: values.number("max_queue_depth"),
+        queue_bytes_max: values.number("max_queue_bytes"),
+        inflight_max: values.number("max_inflight"),
+        leases_per_node_max: values.number("max_leases_per_node"),
+        lease_duration_ms: secs("lease_timeout_sec"),
+        attempts_max: values.number("retry_max_attempts") as u32,
+        retry_delay_ms_base: Millis::new(values.number("retry_backoff_base_ms")),
+        retry_delay_ms_cap: Millis::new(values.number("retry_backoff_cap_ms")),
+        node_ttl_ms: secs("node_ttl_sec"),
+        node_dead_ms: secs("node_dead_sec"),
+        job_retention_ms: secs("job_retention_sec"),
+        retained_jobs_max: values.number("retained_jobs_max"),
+        retained_bytes_max: values.number("retained_bytes_max"),
+        idempotency_ttl_ms: secs("idempotency_ttl_sec"),
+        idempotency_cached_bytes_max: values.number("idempotency_max_cached_bytes"),
+        idempotency_keys_max: values.number("idempotency_store_max_items"),
+    };
+    let pairs = [
+        ("node_ttl_sec", limits.node_ttl_ms, "node_dead_sec", limits.node_dead_ms),
+        ("retry_backoff_base_ms", limits.retry_delay_ms_base, "retry_backoff_cap_ms", limits.retry_delay_ms_cap),
+    ];
+    for (small, small_value, large, large_value) in pairs {
+        if small_value > large_value {
+            return Err(ConfigError::new(format!(
+                "{small} ({}) must not be above {large} ({})",
+                values.get(small).0,
+                values.get(large).0
+            )));
+        }
+    }
+    Ok(limits)
+}
+
+impl clap::FromArgMatches for Flags {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Flags::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        self.config = matches.get_one::<PathBuf>("config").cloned();
+        for setting in SETTINGS.iter().filter(|setting| setting.flag().is_some()) {
+            if let Some(text) = matches.get_one::<String>(setting.name) {
+                self.settings.push((setting.name, text.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl clap::Args for Flags {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let config = clap::Arg::new("config").long("config").value_name("FILE");
+        let config =
+            config.help("File of settings; hub.toml here, if there is one").value_parser(clap::value_parser!(PathBuf));
+        SETTINGS.iter().fold(command.arg(config), |command, setting| {
+            let Some(flag) = setting.flag() else { return command };
+            let mut help = setting.help.to_owned();
+            if !setting.default.is_empty() {
+                help += &format!(" [default: {}]", setting.default);
+            }
+            help += &format!(" [env: {}]", setting.variable());
+            command.arg(clap::Arg::new(setting.name).long(flag).value_name(setting.takes.placeholder()).help(help))
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Flags::augment_args(command)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}

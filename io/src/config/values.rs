@@ -1,0 +1,223 @@
+//! Values: the text of each setting and where it came from; the later source wins.
+
+use super::ConfigError;
+use super::table::{ALIASES, LATER, SETTINGS, Setting, Takes};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where a value came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// Nobody said.
+    Default,
+    /// `hub.toml`, or what `--config` names.
+    File(PathBuf),
+    /// The environment.
+    Environment,
+    /// A flag.
+    Flag,
+}
+
+/// The values of all settings.
+#[derive(Debug)]
+pub struct Values {
+    values: BTreeMap<&'static str, (String, Source)>,
+}
+
+impl Values {
+    /// The built-in values.
+    pub fn defaults() -> Self {
+        let values = SETTINGS.iter().map(|setting| (setting.name, (setting.default.to_owned(), Source::Default)));
+        Values { values: values.collect() }
+    }
+
+    /// Takes over what a `hub.toml` says.
+    pub fn read_toml(&mut self, path: PathBuf, text: &str) -> Result<(), ConfigError> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            // The message of the parser shows the line, which may hold a secret.
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            ConfigError::new(format!("{}: line {line} is no TOML: {}", path.display(), error.message()))
+        })?;
+        for (key, value) in table {
+            let source = Source::File(path.clone());
+            let setting = find(&key).map_err(|error| error.at(&source, &key))?;
+            let text = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(flag) => flag.to_string(),
+                _ => return Err(invalid(setting, &source)),
+            };
+            self.set(setting, text, source)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what the environment says.
+    pub fn read_environment(
+        &mut self,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<(), ConfigError> {
+        let mut found: Vec<_> = variables
+            .filter_map(|(name, value)| Some((name.to_str()?.strip_prefix("SHERATAN_")?.to_lowercase(), value)))
+            // What a worker's command and a client's command line are told is none of the hub's settings.
+            .filter(|(key, _)| !key.starts_with("job_") || SETTINGS.iter().any(|setting| setting.name == key))
+            .filter(|(key, _)| !matches!(key.as_str(), "attempt" | "config" | "node_id"))
+            .collect();
+        found.sort();
+        for (key, value) in found {
+            let source = Source::Environment;
+            let setting = find(&key).map_err(|error| error.at(&source, &key))?;
+            let text = value.into_string().map_err(|_| invalid(setting, &source))?;
+            self.set(setting, text, source)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over one value. A secret and its file displace each other; both from one source contradict.
+    pub fn set(&mut self, setting: &'static Setting, text: String, source: Source) -> Result<(), ConfigError> {
+        if !is_well_formed(setting.takes, &text) {
+            return Err(invalid(setting, &source));
+        }
+        let other = match setting.takes {
+            Takes::Secret => SETTINGS.iter().find(|other| other.name == format!("{}_file", setting.name)),
+            Takes::SecretFile => SETTINGS.iter().find(|other| setting.name == format!("{}_file", other.name)),
+            _ => None,
+        };
+        if let Some(other) = other {
+            let (value, other_source) = &self.values[other.name];
+            if !value.is_empty() && *other_source == source {
+                let (a, b) = (source.name_of(setting), source.name_of(other));
+                return Err(ConfigError::new(format!("{source}: {a} and {b} are both set; keep one of them")));
+            }
+            self.values.insert(other.name, (String::new(), Source::Default));
+        }
+        self.values.insert(setting.name, (text, source));
+        Ok(())
+    }
+
+    /// The text of a setting; `None` if it is empty.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        Some(self.get(name).0).filter(|text| !text.is_empty())
+    }
+
+    /// An address.
+    pub fn addr(&self, name: &str) -> SocketAddr {
+        self.get(name).0.parse().expect("values are well formed")
+    }
+
+    /// A number, or a size in bytes.
+    pub fn number(&self, name: &str) -> u64 {
+        number(self.get(name).0).expect("values are well formed")
+    }
+
+    /// A truth value.
+    pub fn flag(&self, name: &str) -> bool {
+        flag(self.get(name).0).expect("values are well formed")
+    }
+
+    /// The text of a setting, and where it came from.
+    pub fn get(&self, name: &str) -> (&str, &Source) {
+        let (text, source) = self.values.get(name).unwrap_or_else(|| panic!("{name} is in the table"));
+        (text, source)
+    }
+}
+
+/// The setting of a key.
+fn find(key: &str) -> Result<&'static Setting, ConfigError> {
+    if LATER.contains(&key) {
+        return Err(ConfigError::new("this release of the hub does not support it; take it out".into()));
+    }
+    let key = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
+    SETTINGS.iter().find(|setting| setting.name == key).ok_or_else(|| {
+        let near = SETTINGS.iter().map(|setting| (distance(key, setting.name), setting.name)).min();
+        let hint = near.filter(|(distance, _)| *distance <= 3).map(|(_, name)| format!(" (did you mean {name}?)"));
+        ConfigError::new(format!("there is no such setting{}", hint.unwrap_or_default()))
+    })
+}
+
+fn invalid(setting: &Setting, source: &Source) -> ConfigError {
+    ConfigError::new(format!("{source}: {} must be {}", source.name_of(setting), setting.takes.words()))
+}
+
+fn is_well_formed(takes: Takes, text: &str) -> bool {
+    match takes {
+        Takes::Addr => text.parse::<SocketAddr>().is_ok(),
+        Takes::Path => !text.is_empty(),
+        Takes::Number(min, max) => text.parse::<u64>().is_ok_and(|number| (min..=max).contains(&number)),
+        Takes::Bytes(min, max) => number(text).is_some_and(|bytes| (min..=max).contains(&bytes)),
+        Takes::Flag => flag(text).is_some(),
+        Takes::Word(words) => words.contains(&text),
+        Takes::LogLevel => crate::logs::filter(text).is_ok() && !text.is_empty(),
+        Takes::Secret => text.bytes().all(|byte| byte.is_ascii_graphic()),
+        Takes::SecretFile => true,
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[digits..].trim_start() {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    text[..digits].parse::<u64>().ok()?.checked_mul(unit)
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text {
+        "1" | "true" => Some(true),
+        "0" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// How many characters must be changed, put in or taken out (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Source {
+    /// What a setting is called there.
+    fn name_of(&self, setting: &Setting) -> String {
+        match self {
+            Source::Environment => setting.variable(),
+            Source::Flag => format!("--{}", setting.name.replace('_', "-")),
+            Source::Default | Source::File(_) => setting.name.to_owned(),
+        }
+    }
+}
+
+impl ConfigError {
+    fn at(self, source: &Source, key: &str) -> ConfigError {
+        let name = match source {
+            Source::Environment => format!("SHERATAN_{}", key.to_uppercase()),
+            _ => key.to_owned(),
+        };
+        ConfigError::new(format!("{source}: {name}: {self}"))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Default => f.write_str("default"),
+            Source::File(path) => write!(f, "{}", path.display()),
+            Source::Environment => f.write_str("environment"),
+            Source::Flag => f.write_str("flag"),
+        }
+    }
+}

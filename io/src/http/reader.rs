@@ -1,0 +1,238 @@
+//! Reader: the input side of a connection, from bytes to whole requests, one after the other.
+//!
+//! A head's bytes are searched as they come and parsed once; a body is left where it lies, decoded in place if it is
+//! chunked. The reader has no say in when a request may begin, and no part in replies.
+
+use super::chunked::Chunked;
+use super::head::{Framing, Head, HeadEnd};
+use super::input::Input;
+use super::refusal::Awaited;
+use super::{Limits, Refusal};
+use sheratan_core::time::{Millis, Timestamp};
+
+/// What was received and not used up, and what it is so far.
+#[derive(Debug)]
+pub struct Reader {
+    input: Input,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Between requests, or in a head.
+    Head(HeadEnd),
+    /// In a body.
+    Body(Body),
+    /// A whole request lies at the front of the input.
+    Whole(Message),
+    /// It was taken, and is used up next.
+    Taken(Message),
+    /// There are no more requests.
+    Ended,
+}
+
+/// A body that is arriving, behind its head.
+#[derive(Debug)]
+struct Body {
+    head: Head,
+    framing: BodyFraming,
+    since: Timestamp,
+    /// The client waits for `100 Continue`.
+    is_awaited: bool,
+}
+
+#[derive(Debug)]
+enum BodyFraming {
+    Length(usize),
+    Chunked(Chunked),
+}
+
+/// A whole request's place in the input.
+#[derive(Debug)]
+struct Message {
+    head: Head,
+    body_end: usize,
+    end: usize,
+}
+
+impl Reader {
+    /// A reader before its first request.
+    pub fn new() -> Self {
+        Reader { input: Input::default(), stage: Stage::Head(HeadEnd::default()) }
+    }
+
+    /// Adds bytes behind what there is.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.input.append(bytes);
+    }
+
+    /// Reads on to the next whole request, if a head may begin (`may_begin`), or the last one has.
+    pub fn advance(&mut self, now: Timestamp, limits: &Limits, may_begin: bool) -> Result<(), Refusal> {
+        if may_begin && matches!(self.stage, Stage::Head(_)) {
+            self.read_head(now, limits)?;
+        }
+        if matches!(self.stage, Stage::Body(_)) {
+            self.read_body(limits)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a request is whole and was not taken.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.stage, Stage::Whole(_))
+    }
+
+    /// Takes the whole request: its head, the head's bytes, its body.
+    pub fn take(&mut self) -> Option<(&Head, &[u8], &[u8])> {
+        if !self.is_whole() {
+            return None;
+        }
+        let Stage::Whole(message) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            unreachable!("asked for above");
+        };
+        self.stage = Stage::Taken(message);
+        let Stage::Taken(Message { head, body_end, .. }) = &self.stage else { unreachable!("set above") };
+        let (head_bytes, body) = self.input.bytes()[..*body_end].split_at(head.len);
+        Some((head, head_bytes, body))
+    }
+
+    /// Uses up the request that was taken; whether it was the client's last.
+    pub fn release(&mut self) -> bool {
+        let Stage::Taken(message) = &self.stage else { return false };
+        let is_last = !message.head.is_keep_alive;
+        self.input.consume(message.end);
+        self.stage = Stage::Head(HeadEnd::default());
+        is_last
+    }
+
+    /// There are no more requests: what is left of the input is thrown away.
+    pub fn end(&mut self) {
+        self.input.clear();
+        self.stage = Stage::Ended;
+    }
+
+    /// Whether there are no more requests.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.stage, Stage::Ended)
+    }
+
+    /// Whether more bytes are needed for the next request.
+    pub fn wants_bytes(&self) -> bool {
+        matches!(self.stage, Stage::Head(_) | Stage::Body(_))
+    }
+
+    /// Whether no part of a next request has arrived, and one may.
+    pub fn is_between(&self) -> bool {
+        matches!(self.stage, Stage::Head(_)) && self.input.is_empty()
+    }
+
+    /// Whether bytes are there that were not used up.
+    pub fn has_bytes(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    /// Whether a body is arriving.
+    pub fn is_in_body(&self) -> bool {
+        matches!(self.stage, Stage::Body(_))
+    }
+
+    /// Whether the request that is arriving is a HEAD, as far as can be seen.
+    pub fn is_at_head_request(&self) -> bool {
+        self.input.bytes().starts_with(b"HEAD ")
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub fn awaits_continue(&self) -> bool {
+        matches!(&self.stage, Stage::Body(body) if body.is_awaited)
+    }
+
+    /// The client was told to continue: the body's time begins.
+    pub fn continued(&mut self, now: Timestamp) {
+        if let Stage::Body(body) = &mut self.stage {
+            body.is_awaited = false;
+            body.since = now;
+        }
+    }
+
+    /// When the rest of what has begun must have arrived.
+    pub fn timeout(&self, limits: &Limits) -> Option<Timestamp> {
+        match &self.stage {
+            Stage::Head(search) => Some(search.since? + limits.head_timeout_ms),
+            Stage::Body(body) if !body.is_awaited => {
+                let received = self.input.bytes().len() - body.head.len;
+                let steps = (received / limits.body_step_bytes) as u64;
+                let more = Millis::new(limits.body_step_ms.get().saturating_mul(steps));
+                Some(body.since + limits.body_timeout_ms + more)
+            }
+            _ => None,
+        }
+    }
+
+    /// What is late when that instant is there.
+    pub fn awaited(&self) -> Awaited {
+        if self.is_in_body() { Awaited::Body } else { Awaited::Head }
+    }
+
+    /// The client could not be heard for a while: its time begins anew.
+    pub fn restart_clock(&mut self, now: Timestamp) {
+        match &mut self.stage {
+            Stage::Head(search) => search.since = search.since.map(|_| now),
+            Stage::Body(body) => body.since = now,
+            _ => {}
+        }
+    }
+
+    fn read_head(&mut self, now: Timestamp, limits: &Limits) -> Result<(), Refusal> {
+        let Stage::Head(search) = &mut self.stage else { unreachable!("asked for in a head") };
+        if !search.is_line_skipped && self.input.bytes().starts_with(b"\r\n") {
+            self.input.consume(2);
+            *search = HeadEnd::behind_empty_line();
+        }
+        let bytes = self.input.bytes();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        search.since.get_or_insert(now);
+        let Some(len) = search.find(bytes, limits)? else { return Ok(()) };
+        let head = Head::parse(&bytes[..len], limits)?;
+        let has_body_begun = bytes.len() > len;
+        let framing = match head.framing {
+            Framing::Length(length) => BodyFraming::Length(length),
+            Framing::Chunked => BodyFraming::Chunked(Chunked::new(len, limits)),
+        };
+        let is_awaited = head.expects_continue && !has_body_begun;
+        self.stage = Stage::Body(Body { head, framing, since: now, is_awaited });
+        Ok(())
+    }
+
+    fn read_body(&mut self, limits: &Limits) -> Result<(), Refusal> {
+        let Stage::Body(body) = &mut self.stage else { unreachable!("asked for in a body") };
+        let head_len = body.head.len;
+        let there = self.input.bytes().len();
+        // Bytes that chunked decoding takes away were there all the same.
+        body.is_awaited &= there == head_len;
+        let ends = match &mut body.framing {
+            BodyFraming::Length(length) => {
+                let end = head_len + *length;
+                (there >= end).then_some((end, end))
+            }
+            BodyFraming::Chunked(chunked) => {
+                let is_whole = chunked.decode(self.input.bytes_mut(), limits)?;
+                if !is_whole {
+                    self.input.truncate(chunked.body_end());
+                }
+                is_whole.then(|| (chunked.body_end(), chunked.message_end()))
+            }
+        };
+        let Some((body_end, end)) = ends else { return Ok(()) };
+        let Stage::Body(body) = std::mem::replace(&mut self.stage, Stage::Ended) else { unreachable!("as above") };
+        self.stage = Stage::Whole(Message { head: body.head, body_end, end });
+        Ok(())
+    }
+
+    /// The bytes of memory held.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.input.capacity()
+    }
+}

@@ -1,0 +1,115 @@
+//! Requests: what a client asked, as a view into its connection's buffer.
+
+use super::head::Head;
+use std::fmt;
+
+/// A request's number on its connection: the order in which they came, and in which their replies leave.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestNo(pub(super) u64);
+
+/// What a request does to its path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// PUT
+    Put,
+    /// DELETE
+    Delete,
+    /// PATCH
+    Patch,
+    /// OPTIONS
+    Options,
+    /// Any other token, up to 32 bytes.
+    Other(String),
+}
+
+/// A whole request: head and body have arrived and were checked.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    no: RequestNo,
+    head: &'a Head,
+    head_bytes: &'a [u8],
+    body: &'a [u8],
+}
+
+impl Method {
+    pub(super) fn parse(token: &str) -> Self {
+        match token {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
+            "DELETE" => Method::Delete,
+            "PATCH" => Method::Patch,
+            "OPTIONS" => Method::Options,
+            other => Method::Other(other.to_owned()),
+        }
+    }
+
+    /// The method as it was sent.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Patch => "PATCH",
+            Method::Options => "OPTIONS",
+            Method::Other(token) => token,
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(no: RequestNo, head: &'a Head, head_bytes: &'a [u8], body: &'a [u8]) -> Self {
+        Request { no, head, head_bytes, body }
+    }
+
+    /// Its number, by which it is answered.
+    pub fn no(&self) -> RequestNo {
+        self.no
+    }
+
+    /// Its method.
+    pub fn method(&self) -> &'a Method {
+        self.head.method()
+    }
+
+    /// The target's path as it was sent, percent-encoded: visible ASCII that begins with `/`.
+    pub fn path(&self) -> &'a str {
+        self.head.path(self.head_bytes)
+    }
+
+    /// What follows the target's `?`, as it was sent.
+    pub fn query(&self) -> Option<&'a str> {
+        self.head.query(self.head_bytes)
+    }
+
+    /// The value of the first header of that name, in any case; O(headers).
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.head.header(self.head_bytes, name)
+    }
+
+    /// The body, decoded.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+}
+
+/// Header values and bodies stay out: they hold tokens and payloads.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Request")
+            .field("no", &self.no)
+            .field("method", self.method())
+            .field("path", &self.path())
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,462 @@
+//! Reading: records in order over the segments, and what the end of the last one means.
+//!
+//! A segment is read whole (64 MiB, one buffer used again), so records are handed out as slices of it without a copy, and
+//! what lies behind a bad record can be searched. Two rules decide what counts:
+//! - Where two segments hold the same sequence numbers, the newer one's count: a batch whose write or sync failed was
+//!   written again in a new segment, and its first copy may be torn or whole.
+//! - A batch is written only when the one before it is on the disk. So if the last segment has a bad record and a proven
+//!   one of a *later* batch behind it, the bad one had been acknowledged: the journal is damaged. If nothing or only
+//!   records of the *same* batch follow, that batch was never acknowledged: its tail is torn, and is cut.
+
+use super::file;
+use super::folder::{Folder, SegmentFile};
+use super::format::{self, Entry, HEADER_BYTES, Header, Identity, RECORD_HEADER_BYTES, Seed};
+use sheratan_core::time::Timestamp;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+/// Reads records in order. [`Reader::next`] until it gives `None`; then [`Reader::tail`] says how the journal ends.
+#[derive(Debug)]
+pub struct Reader {
+    segments: Vec<SegmentFile>,
+    /// The segment that is open, or the next to open.
+    at: usize,
+    open: Option<Open>,
+    buffer: Vec<u8>,
+    identity: Option<Identity>,
+    epoch_last: u64,
+    /// The first record to hand out.
+    from: u64,
+    /// The last record to hand out.
+    to: u64,
+    next_seq: u64,
+    last_batch: Option<LastBatch>,
+    tail: Option<Tail>,
+}
+
+/// What a reader comes across.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Item<'a> {
+    /// A record.
+    Record(Record<'a>),
+    /// A place where the hub that wrote the journal noted its outcome hash: a segment's start, or its seal.
+    Mark(Mark),
+}
+
+/// A record as it was appended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record<'a> {
+    /// Its number.
+    pub seq: u64,
+    /// The instant it was applied at.
+    pub now: Timestamp,
+    /// Whether a batch starts with it.
+    pub is_batch_start: bool,
+    /// The encoded command.
+    pub payload: &'a [u8],
+}
+
+/// The outcome hash after a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark {
+    /// The record; 0 before the first.
+    pub seq: u64,
+    /// The hash of all outcomes up to it.
+    pub outcome_hash: [u8; 16],
+}
+
+/// How the journal ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Tail {
+    /// With a seal: the next record begins a new segment.
+    Sealed,
+    /// With its last record.
+    Clean,
+    /// With a batch that was not written to its end, and so never acknowledged.
+    Torn(TornTail),
+    /// Where the reader was told to stop.
+    Unread,
+}
+
+/// A batch's remains behind the last whole record.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct TornTail {
+    /// The segment.
+    pub file: PathBuf,
+    /// Where the remains start.
+    pub offset: u64,
+    /// How many bytes they have, as far as can be told.
+    pub bytes: u64,
+    /// The sequence number of the first record that is lost.
+    pub seq: u64,
+    /// Whether the file is shorter than it was made, which no crash does: somebody cut it.
+    pub is_file_cut: bool,
+}
+
+/// A place in the journal that does not hold what it must.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct BadRecord {
+    /// The segment.
+    pub file: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// The record that should be there.
+    pub seq: u64,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+/// Why a record is bad.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The segment's header cannot be read.
+    Header(String),
+    /// The segment is not what its name or its neighbours say.
+    Foreign(&'static str),
+    /// No whole record is there, but one of a later batch follows.
+    Damaged {
+        /// The later record.
+        next_seq: u64,
+        /// Where it is.
+        next_offset: u64,
+    },
+    /// No whole record is there, and the next segment begins only later.
+    Hole {
+        /// The next segment's first record.
+        next_seq: u64,
+    },
+    /// No segment holds the record.
+    Missing {
+        /// The first record that there is; 0 if there is none.
+        first_seq: u64,
+    },
+}
+
+/// The journal cannot be read on.
+#[derive(Debug)]
+pub enum ReadError {
+    /// A record is bad before the journal's end.
+    Bad(BadRecord),
+    /// The disk does not give the bytes.
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+#[derive(Debug)]
+struct Open {
+    header: Header,
+    seed: Seed,
+    offset: usize,
+}
+
+/// The last batch that was read of the open segment.
+#[derive(Clone, Copy, Debug)]
+struct LastBatch {
+    first_seq: u64,
+    offset: usize,
+}
+
+/// Where a journal ends, for the appender to go on from.
+pub(crate) struct End {
+    pub next_seq: u64,
+    pub tail: Tail,
+    /// The last segment, if any was read.
+    pub segment: Option<(SegmentFile, Header)>,
+    pub offset: usize,
+    /// The first record of the last batch of that segment (as far as it was handed out), and its bytes up to `offset`.
+    pub last_batch: Option<(u64, Vec<u8>)>,
+}
+
+enum Step {
+    Record { seq: u64, now: Timestamp, index: u32, payload: Range<usize> },
+    Mark(Mark),
+    End,
+}
+
+impl Reader {
+    /// A reader of the records `from..=to` of a folder.
+    pub(crate) fn new(folder: &Folder, identity: Option<Identity>, from: u64, to: u64) -> Result<Reader, ReadError> {
+        let segments = folder.segments().map_err(|source| ReadError::Io { file: folder.journal(), source })?;
+        let Some(at) = segments.iter().rposition(|segment| segment.first_seq <= from) else {
+            let first = segments.first();
+            return Err(ReadError::Bad(BadRecord {
+                file: folder.segment_path(from),
+                offset: 0,
+                seq: from,
+                reason: Reason::Missing { first_seq: first.map_or(0, |segment| segment.first_seq) },
+            }));
+        };
+        Ok(Reader::over(segments, at, identity, from, to))
+    }
+
+    /// A reader of segments that were listed before, from the one at `at` on.
+    pub(crate) fn over(
+        segments: Vec<SegmentFile>,
+        at: usize,
+        identity: Option<Identity>,
+        from: u64,
+        to: u64,
+    ) -> Reader {
+        let next_seq = segments[at].first_seq;
+        Reader {
+            segments,
+            at,
+            open: None,
+            buffer: Vec::new(),
+            identity,
+            epoch_last: 0,
+            from,
+            to,
+            next_seq,
+            last_batch: None,
+            tail: None,
+        }
+    }
+
+    /// The next item; `None` at the end. No allocation but for a segment's buffer, once.
+    #[allow(clippy::should_implement_trait, reason = "an iterator cannot lend")]
+    pub fn next(&mut self) -> Result<Option<Item<'_>>, ReadError> {
+        Ok(match self.step()? {
+            Step::Record { seq, now, index, payload } => {
+                let payload = &self.buffer[payload];
+                Some(Item::Record(Record { seq, now, is_batch_start: index == 0, payload }))
+            }
+            Step::Mark(mark) => Some(Item::Mark(mark)),
+            Step::End => None,
+        })
+    }
+
+    /// How the journal ends; `None` before the reader is there.
+    pub fn tail(&self) -> Option<&Tail> {
+        self.tail.as_ref()
+    }
+
+    /// The number of the record behind the last one read.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// The segment that is read.
+    pub fn file(&self) -> &Path {
+        &self.segments[self.at.min(self.segments.len() - 1)].path
+    }
+
+    /// Where in that segment the next record is.
+    pub fn offset(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.offset as u64)
+    }
+
+    /// Bytes of segments that are still to be read, the open one included.
+    pub(crate) fn segments_left(&self) -> usize {
+        self.segments.len() - self.at
+    }
+
+    pub(crate) fn into_end(self) -> End {
+        let Reader { mut segments, at, open, buffer, next_seq, last_batch, tail, .. } = self;
+        let offset = open.as_ref().map_or(0, |open| open.offset);
+        let last_batch = last_batch.map(|batch| (batch.first_seq, buffer[batch.offset..offset].to_vec()));
+        let segment = open.map(|open| (segments.swap_remove(at), open.header));
+        let tail = tail.expect("the end is asked for when the reader is there");
+        End { next_seq, tail, segment, offset, last_batch }
+    }
+
+    fn step(&mut self) -> Result<Step, ReadError> {
+        while self.tail.is_none() {
+            let Some(open) = &mut self.open else {
+                match self.open_next()? {
+                    Some(mark) if mark.seq + 1 >= self.from => return Ok(Step::Mark(mark)),
+                    _ => continue,
+                }
+            };
+            let limit = self.segments.get(self.at + 1).map(|next| next.first_seq);
+            let next_seq = self.next_seq;
+            match format::entry_at(&self.buffer, open.offset, &open.seed) {
+                Some(Entry::Seal { last_seq, outcome_hash, .. }) if last_seq + 1 == next_seq => {
+                    self.close(Tail::Sealed);
+                    if next_seq >= self.from {
+                        return Ok(Step::Mark(Mark { seq: last_seq, outcome_hash }));
+                    }
+                }
+                _ if limit == Some(next_seq) => self.close(Tail::Sealed),
+                _ if next_seq > self.to => self.tail = Some(Tail::Unread),
+                Some(Entry::Record { seq, now, index, payload, end }) if seq == next_seq => {
+                    let offset = std::mem::replace(&mut open.offset, end);
+                    self.next_seq += 1;
+                    if seq < self.from {
+                        continue;
+                    }
+                    if index == 0 || self.last_batch.is_none() {
+                        self.last_batch = Some(LastBatch { first_seq: seq, offset });
+                    }
+                    return Ok(Step::Record { seq, now, index, payload });
+                }
+                _ => self.tail = Some(self.examine_tail(limit)?),
+            }
+        }
+        Ok(Step::End)
+    }
+
+    /// Leaves the open segment; `tail` is the journal's if there is no other.
+    fn close(&mut self, tail: Tail) {
+        if self.at + 1 == self.segments.len() {
+            self.tail = Some(tail);
+        } else {
+            self.open = None;
+            self.at += 1;
+        }
+    }
+
+    fn open_next(&mut self) -> Result<Option<Mark>, ReadError> {
+        if self.next_seq > self.to {
+            self.tail = Some(Tail::Unread);
+            return Ok(None);
+        }
+        let segment = &self.segments[self.at];
+        if segment.first_seq != self.next_seq {
+            let before = &self.segments[self.at - 1];
+            let reason = Reason::Hole { next_seq: segment.first_seq };
+            let file = before.path.clone();
+            return Err(ReadError::Bad(BadRecord {
+                file,
+                offset: self.buffer.len() as u64,
+                seq: self.next_seq,
+                reason,
+            }));
+        }
+        file::read_into(&segment.path, &mut self.buffer)
+            .map_err(|source| ReadError::Io { file: segment.path.clone(), source })?;
+        let bad = |reason| {
+            ReadError::Bad(BadRecord { file: segment.path.clone(), offset: 0, seq: segment.first_seq, reason })
+        };
+        let header = Header::decode(&self.buffer).map_err(|error| bad(Reason::Header(error.to_string())))?;
+        if self.identity.is_some_and(|identity| identity != header.identity) {
+            return Err(bad(Reason::Foreign("it belongs to another hub")));
+        }
+        if header.first_seq != segment.first_seq {
+            return Err(bad(Reason::Foreign("its header begins at another record than its name")));
+        }
+        if header.epoch <= self.epoch_last {
+            return Err(bad(Reason::Foreign("it was made before the segment in front of it")));
+        }
+        self.identity = Some(header.identity);
+        self.epoch_last = header.epoch;
+        self.last_batch = None;
+        let seq = header.first_seq.saturating_sub(1);
+        let mark = header.outcome_hash.map(|outcome_hash| Mark { seq, outcome_hash });
+        self.open = Some(Open { seed: header.seed(), header, offset: HEADER_BYTES });
+        Ok(mark)
+    }
+
+    /// No whole record follows. In the last segment that is an end, clean or torn, or a damage; before it, a damage.
+    fn examine_tail(&self, limit: Option<u64>) -> Result<Tail, ReadError> {
+        let open = self.open.as_ref().expect("a segment is open where a record was looked for");
+        let file = self.file().to_path_buf();
+        let (offset, seq) = (open.offset as u64, self.next_seq);
+        if let Some(next_seq) = limit {
+            let reason = Reason::Hole { next_seq };
+            return Err(ReadError::Bad(BadRecord { file, offset, seq, reason }));
+        }
+        let records_max = ((self.buffer.len() - open.offset) / RECORD_HEADER_BYTES) as u64 + 1;
+        let content_end = format::end_of_content(&self.buffer, open.offset);
+        let mut end = open.offset;
+        while let Some((at, entry)) =
+            format::search(&self.buffer, end..content_end, &open.seed, seq..seq.saturating_add(records_max))
+        {
+            let (found_seq, batch_first_seq, found_end) = match entry {
+                Entry::Record { seq, index, end, .. } => (seq, seq - u64::from(index), end),
+                // A seal is written when all batches before it are on the disk.
+                Entry::Seal { last_seq, end, .. } => (last_seq, u64::MAX, end),
+            };
+            if batch_first_seq > seq {
+                let reason = Reason::Damaged { next_seq: found_seq, next_offset: at as u64 };
+                return Err(ReadError::Bad(BadRecord { file, offset, seq, reason }));
+            }
+            end = found_end;
+        }
+        let is_file_cut = (self.buffer.len() as u64) < open.header.segment_bytes;
+        let end = end.max(self.end_of_remains(open, content_end));
+        if end == open.offset && !is_file_cut {
+            return Ok(Tail::Clean);
+        }
+        Ok(Tail::Torn(TornTail { file, offset, bytes: end as u64 - offset, seq, is_file_cut }))
+    }
+
+    /// Where the remains of a record that is not whole end. In a segment that was new, everything that was not written
+    /// is zero; in a recycled one only a header that claims the very next sequence number gives it away.
+    fn end_of_remains(&self, open: &Open, content_end: usize) -> usize {
+        let (bytes, offset) = (&self.buffer, open.offset);
+        if !open.header.is_recycled {
+            content_end
+        } else if format::claimed_seq(bytes, offset) == Some(self.next_seq) {
+            (offset + RECORD_HEADER_BYTES + format::u32_at(bytes, offset) as usize).min(bytes.len())
+        } else {
+            offset
+        }
+    }
+}
+
+impl fmt::Display for TornTail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TornTail { file, offset, bytes, seq, is_file_cut } = self;
+        write!(f, "{} ends torn at offset {offset}: {bytes} bytes from record {seq} on", file.display())?;
+        if *is_file_cut {
+            return f.write_str(
+                "; the file is shorter than it was made, which no crash does: acknowledged records may be gone",
+            );
+        }
+        f.write_str(" were never acknowledged")
+    }
+}
+
+impl fmt::Display for BadRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BadRecord { file, offset, seq, reason } = self;
+        write!(f, "bad record {seq} at offset {offset} of {}: {reason}", file.display())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Header(detail) => f.write_str(detail),
+            Reason::Foreign(detail) => write!(f, "the segment is not this journal's: {detail}"),
+            Reason::Damaged { next_seq, next_offset } => write!(
+                f,
+                "it is not whole, yet record {next_seq} at offset {next_offset} was written after it had been acknowledged"
+            ),
+            Reason::Hole { next_seq } => write!(f, "it is not whole, and the next segment begins at record {next_seq}"),
+            Reason::Missing { first_seq: 0 } => f.write_str("there is no segment"),
+            Reason::Missing { first_seq } => write!(f, "the oldest segment begins at record {first_seq}"),
+        }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Bad(bad) => bad.fmt(f),
+            ReadError::Io { file, source } => write!(f, "{} cannot be read: {source}", file.display()),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ReadError::Bad(_) => None,
+            ReadError::Io { source, .. } => Some(source),
+        }
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed(..)")
+    }
+}

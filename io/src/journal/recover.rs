@@ -1,0 +1,302 @@
+//! Recovery: from a data folder to a hub that goes on where the last one stopped.
+
+use super::append::{AppendError, Appender, Start};
+use super::folder::{LockError, Options, SnapshotFile};
+use super::read::{BadRecord, End, Item, ReadError, Reader, Tail, TornTail};
+use super::replay::{self, Replica};
+use super::store::Store;
+use serde::Serialize;
+use sheratan_core::command::DecodeError;
+use sheratan_core::hub::Hub;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use std::{fmt, fs, io};
+
+/// Restores the newest readable snapshot, replays the records behind it, and makes the journal ready for more.
+///
+/// `progress` is called every few thousand records. Takes about a microsecond a job of the snapshot and what
+/// [`Hub::apply`] takes for each record.
+pub fn recover(
+    data_folder: &Path,
+    options: Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Recovery, OpenError> {
+    let started_at = Instant::now();
+    let (store, mut recovered) = Store::open(data_folder, options)?;
+    let hub = recovered.restore()?;
+    let snapshot_seq = hub.is_some().then_some(recovered.covered_seq);
+    let mut replica = Replica::new(hub.unwrap_or_else(|| Hub::new(store.identity().key)));
+    let mut diverged = None;
+    while let Some(item) = recovered.next()? {
+        match item {
+            Item::Mark(mark) if diverged.is_none() && !replica.agrees_with(mark) => diverged = Some(mark.seq),
+            Item::Mark(_) => {}
+            Item::Record(record) => {
+                let seq = record.seq;
+                replica.apply(&record).map_err(|source| OpenError::Undecodable { seq, source })?;
+                if replica.is_report_due() {
+                    progress(Progress::of(recovered.reader()?, replica.records));
+                }
+            }
+        }
+    }
+    let (records, hash) = (replica.records, replica.hub.outcome_hash());
+    let (appender, mut notices) = recovered.finish(replica.hash_before_batch, hash)?;
+    notices.extend(diverged.map(|seq| Notice::Diverged { seq }));
+    let took_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let report = RecoveryReport { snapshot_seq, records, next_seq: appender.next_seq(), notices, took_ms };
+    Ok(Recovery { hub: replica.hub, appender, store, report })
+}
+
+/// A hub and its journal.
+#[derive(Debug)]
+pub struct Recovery {
+    /// The state after the last record.
+    pub hub: Hub,
+    /// Goes on behind it.
+    pub appender: Appender,
+    /// For the background.
+    pub store: Store,
+    /// What was found.
+    pub report: RecoveryReport,
+}
+
+/// What a start found.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecoveryReport {
+    /// The last record of the snapshot that was restored; `None` without one.
+    pub snapshot_seq: Option<u64>,
+    /// Records replayed behind it.
+    pub records: u64,
+    /// The number of the next record.
+    pub next_seq: u64,
+    /// What an operator should hear of.
+    pub notices: Vec<Notice>,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// Something that did not stop the start, but should be known.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "notice")]
+pub enum Notice {
+    /// A batch was cut that was never acknowledged.
+    Torn(TornTail),
+    /// A snapshot could not be read; an older one, or the journal from its start, took its place.
+    SnapshotBad {
+        /// Where it is now.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The snapshot is newer than the journal's end, which somebody must have cut. Nothing is lost.
+    JournalBehind {
+        /// The last record in the snapshot.
+        snapshot_seq: u64,
+        /// The last record in the journal.
+        journal_seq: u64,
+    },
+    /// The replay decided otherwise than the hub had.
+    Diverged {
+        /// The record after which they differ, at the latest.
+        seq: u64,
+    },
+}
+
+/// How far a replay is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// The next record's number.
+    pub next_seq: u64,
+    /// Records replayed.
+    pub records: u64,
+    /// Segments that are not finished.
+    pub segments_left: usize,
+}
+
+/// The hub cannot start on this data folder.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The folder cannot be had.
+    Lock(LockError),
+    /// The journal is damaged before its end.
+    BadRecord(BadRecord),
+    /// A file cannot be read or written.
+    Io {
+        /// The file or folder.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A record is no command of this version.
+    Undecodable {
+        /// The record.
+        seq: u64,
+        /// Why.
+        source: DecodeError,
+    },
+    /// The journal cannot be written.
+    Append(AppendError),
+    /// The system gives no randomness for the hub's key.
+    Randomness(getrandom::Error),
+}
+
+/// A journal that is being read: [`restore`](Recovered::restore), then [`next`](Recovered::next) until it gives `None`,
+/// then [`finish`](Recovered::finish).
+#[derive(Debug)]
+pub struct Recovered {
+    store: Store,
+    epoch_last: u64,
+    covered_seq: u64,
+    reader: Option<Reader>,
+    notices: Vec<Notice>,
+}
+
+impl Recovered {
+    pub(crate) fn new(store: Store, epoch_last: u64) -> Recovered {
+        Recovered { store, epoch_last, covered_seq: 0, reader: None, notices: Vec::new() }
+    }
+
+    /// The hub of the newest snapshot that can be read; records are then given from the one behind it on. Without this
+    /// call they are given from the first on.
+    pub fn restore(&mut self) -> Result<Option<Hub>, OpenError> {
+        let folder = &self.store.folder;
+        let snapshots = folder.snapshot_files().map_err(|source| OpenError::Io { file: folder.snapshots(), source })?;
+        for SnapshotFile { path, .. } in snapshots {
+            match replay::load(&path, self.store.identity()) {
+                Ok((hub, covered_seq)) => {
+                    self.covered_seq = covered_seq;
+                    return Ok(Some(hub));
+                }
+                Err(error) => {
+                    // Out of the way, or it would count as one of the two that are kept.
+                    let aside = path.with_extension("bad");
+                    fs::rename(&path, &aside).map_err(|source| OpenError::Io { file: path, source })?;
+                    self.notices.push(Notice::SnapshotBad { file: aside, reason: error.to_string() });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next record or mark.
+    #[allow(clippy::should_implement_trait, reason = "an iterator cannot lend")]
+    pub fn next(&mut self) -> Result<Option<Item<'_>>, OpenError> {
+        Ok(self.reader()?.next()?)
+    }
+
+    /// Makes the journal ready for more. The two outcome hashes, before the last batch that was read and after it, go
+    /// into the header of a new segment, if one is needed.
+    ///
+    /// Whether the last batch had reached the disk is not known (it may have been read from the system's memory), so it
+    /// is written once more: in its place, or, if a torn one followed or it is torn itself, at the start of a new segment.
+    pub fn finish(mut self, hash_before_batch: [u8; 16], hash: [u8; 16]) -> Result<(Appender, Vec<Notice>), OpenError> {
+        while self.next()?.is_some() {}
+        let Recovered { store, epoch_last, covered_seq, reader, mut notices } = self;
+        let End { next_seq, tail, segment, offset, last_batch } = reader.expect("it was read to its end").into_end();
+        let is_behind = next_seq <= covered_seq;
+        if is_behind {
+            notices.push(Notice::JournalBehind { snapshot_seq: covered_seq, journal_seq: next_seq - 1 });
+        }
+        let next_seq = next_seq.max(covered_seq + 1);
+        let sealed_through = match &segment {
+            Some((_, header)) if tail != Tail::Sealed => header.first_seq - 1,
+            _ => next_seq - 1,
+        };
+        let start = Start { epoch_last, next_seq, sealed_through };
+        let mut appender = Appender::new(store.folder, store.options, store.identity, start);
+        match (tail, segment) {
+            (Tail::Clean, Some((file, header))) if !is_behind => {
+                let last_batch = last_batch.map_or_else(Vec::new, |(_, bytes)| bytes);
+                appender
+                    .resume(&file.path, &header, offset as u64, &last_batch)
+                    .map_err(|source| OpenError::Io { file: file.path, source })?;
+            }
+            (Tail::Torn(torn), _) => {
+                notices.push(Notice::Torn(torn));
+                let rewritten = match last_batch {
+                    Some((first_seq, mut records)) if !is_behind => {
+                        appender.rewrite(first_seq, Some(hash_before_batch), &mut records)
+                    }
+                    _ => appender.rewrite(next_seq, Some(hash), &mut []),
+                };
+                rewritten.map_err(OpenError::Append)?;
+            }
+            // The first append makes a new segment.
+            _ => {}
+        }
+        Ok((appender, notices))
+    }
+
+    fn reader(&mut self) -> Result<&mut Reader, OpenError> {
+        if self.reader.is_none() {
+            let identity = Some(*self.store.identity());
+            self.reader = Some(Reader::new(&self.store.folder, identity, self.covered_seq + 1, u64::MAX)?);
+        }
+        Ok(self.reader.as_mut().expect("it was made above"))
+    }
+}
+
+impl Progress {
+    pub(crate) fn of(reader: &Reader, records: u64) -> Progress {
+        Progress { next_seq: reader.next_seq(), records, segments_left: reader.segments_left() }
+    }
+}
+
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Bad(bad) => OpenError::BadRecord(bad),
+            ReadError::Io { file, source } => OpenError::Io { file, source },
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::Torn(torn) => write!(f, "the journal's end was cut: {torn}"),
+            Notice::SnapshotBad { file, reason } => {
+                write!(f, "{reason}; it was set aside as {} and the start went on without it", file.display())
+            }
+            Notice::JournalBehind { snapshot_seq, journal_seq } => write!(
+                f,
+                "the journal ends at record {journal_seq}, before the snapshot's {snapshot_seq}: the start went on from the snapshot"
+            ),
+            Notice::Diverged { seq } => write!(
+                f,
+                "up to record {seq} the replay decided otherwise than the hub that wrote it: run `sheratan-hub journal verify --replay` and report it"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Lock(error) => error.fmt(f),
+            OpenError::BadRecord(bad) => write!(
+                f,
+                "{bad}: `sheratan-hub journal verify` shows what is left, `sheratan-hub journal repair` cuts the journal there and keeps the rest aside"
+            ),
+            OpenError::Io { file, source } => write!(f, "{}: {source}", file.display()),
+            OpenError::Undecodable { seq, source } => {
+                write!(f, "record {seq} of the journal cannot be applied: {source}")
+            }
+            OpenError::Append(error) => error.fmt(f),
+            OpenError::Randomness(error) => write!(f, "the system gives no randomness for the hub's key: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            OpenError::Lock(error) => Some(error),
+            OpenError::BadRecord(_) | OpenError::Randomness(_) => None,
+            OpenError::Io { source, .. } => Some(source),
+            OpenError::Undecodable { source, .. } => Some(source),
+            OpenError::Append(error) => Some(error),
+        }
+    }
+}

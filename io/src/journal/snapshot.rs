@@ -1,0 +1,308 @@
+//! Snapshots on disk: a hub's durable state as checksummed records, whole or not there at all.
+//!
+//! Written to a temporary file, synced, renamed, the folder synced. Each record has a CRC-32, so that damage is placed; the
+//! footer has the count and the SHA-256 over all, which is the hub's own digest. The layout is in `docs/journal-format.md`.
+
+use super::append;
+use super::file;
+use super::folder::Folder;
+use super::format::{self, HubId, Identity};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sheratan_core::ids::HubKey;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::{fmt, mem};
+
+const MAGIC: [u8; 8] = *b"SHERsnap";
+const FORMAT_VERSION: u32 = 1;
+const HEADER_BYTES: usize = 80;
+const FOOTER_BYTES: usize = 4 + 8 + 32;
+/// Stands where a record's length would: the footer follows.
+const FOOTER_MARK: u32 = u32::MAX;
+/// Records are read and written through a buffer of this size.
+const BUFFER_BYTES: usize = 1 << 20;
+/// The largest record: two payloads of the largest body, and what the job has besides.
+const RECORD_BYTES_MAX: usize = 3 * super::PAYLOAD_BYTES_MAX;
+
+/// What a snapshot's header says.
+#[derive(Clone, Debug)]
+pub struct SnapshotInfo {
+    /// The file.
+    pub file: PathBuf,
+    /// Whose state it is.
+    pub identity: Identity,
+    /// The last record that is in it.
+    pub covered_seq: u64,
+    /// The outcome hash after that record.
+    pub outcome_hash: [u8; 16],
+}
+
+/// What came of writing a snapshot that was read back afterwards.
+#[derive(Clone, Debug, Serialize)]
+pub struct SnapshotReport {
+    /// The file.
+    pub file: PathBuf,
+    /// The last record that is in it.
+    pub covered_seq: u64,
+    /// Its records: nodes, jobs, idempotency keys.
+    pub records: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// How many journal records were applied to make it.
+    pub replayed: u64,
+    /// The digest of the hub that it holds, in hex.
+    pub digest: String,
+}
+
+/// A snapshot cannot be written or read.
+#[derive(Debug)]
+pub enum SnapshotError {
+    /// The disk fails.
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not a whole snapshot of this hub.
+    Bad {
+        /// The file.
+        file: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Writes a snapshot: [`put`](SnapshotWriter::put) each record, then [`finish`](SnapshotWriter::finish). Dropped before
+/// that, it leaves nothing.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    out: Option<BufWriter<File>>,
+    temporary: PathBuf,
+    path: PathBuf,
+    hasher: Sha256,
+    records: u64,
+    bytes: u64,
+    failed: Option<io::Error>,
+}
+
+/// Reads a snapshot record by record.
+#[derive(Debug)]
+pub struct SnapshotReader {
+    input: BufReader<File>,
+    info: SnapshotInfo,
+    record: Vec<u8>,
+    hasher: Sha256,
+    records: u64,
+    offset: u64,
+}
+
+impl SnapshotWriter {
+    /// Begins the snapshot of a state after the record `covered_seq`.
+    pub(crate) fn create(
+        folder: &Folder,
+        identity: &Identity,
+        covered_seq: u64,
+        outcome_hash: [u8; 16],
+    ) -> Result<SnapshotWriter, SnapshotError> {
+        let path = folder.snapshot_path(covered_seq);
+        let temporary = path.with_extension("tmp");
+        let mut header = [0; HEADER_BYTES];
+        header[0..8].copy_from_slice(&MAGIC);
+        header[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        header[16..32].copy_from_slice(&identity.hub_id.0);
+        header[32..48].copy_from_slice(identity.key.as_bytes());
+        header[48..56].copy_from_slice(&covered_seq.to_le_bytes());
+        header[56..72].copy_from_slice(&outcome_hash);
+        let crc = header_crc(&header);
+        header[12..16].copy_from_slice(&crc.to_le_bytes());
+        let file = file::create(&temporary).map_err(|source| SnapshotError::Io { file: temporary.clone(), source })?;
+        let out = Some(BufWriter::with_capacity(BUFFER_BYTES, file));
+        let hasher = Sha256::new();
+        let mut writer = SnapshotWriter { out, temporary, path, hasher, records: 0, bytes: 0, failed: None };
+        writer.write(&[&header]);
+        Ok(writer)
+    }
+
+    /// Takes the next record. A failure is kept until [`finish`](SnapshotWriter::finish).
+    pub fn put(&mut self, record: &[u8]) {
+        assert!(record.len() <= RECORD_BYTES_MAX, "a snapshot's record has at most {RECORD_BYTES_MAX} bytes");
+        let len = (record.len() as u32).to_le_bytes();
+        let crc = crc32fast::hash(record).to_le_bytes();
+        self.hasher.update((record.len() as u64).to_le_bytes());
+        self.hasher.update(record);
+        self.records += 1;
+        self.write(&[&len, &crc, record]);
+    }
+
+    /// Makes the snapshot durable under its name. Returns its size, its records and its digest.
+    pub(crate) fn finish(mut self) -> Result<(PathBuf, u64, u64, [u8; 32]), SnapshotError> {
+        let digest: [u8; 32] = mem::take(&mut self.hasher).finalize().into();
+        let mut footer = [0; FOOTER_BYTES];
+        footer[0..4].copy_from_slice(&FOOTER_MARK.to_le_bytes());
+        footer[4..12].copy_from_slice(&self.records.to_le_bytes());
+        footer[12..].copy_from_slice(&digest);
+        self.bytes += FOOTER_BYTES as u64;
+        let out = self.out.take().expect("it is taken here only");
+        let result = match self.failed.take() {
+            Some(error) => Err(error),
+            None => out.into_inner().map_err(io::IntoInnerError::into_error).and_then(|mut file| {
+                file::write(&mut file, &footer)?;
+                file::sync(&file)?;
+                file::rename(&self.temporary, &self.path)
+            }),
+        };
+        result.map_err(|source| SnapshotError::Io { file: self.path.clone(), source })?;
+        Ok((self.path.clone(), self.bytes, self.records, digest))
+    }
+
+    fn write(&mut self, parts: &[&[u8]]) {
+        let out = self.out.as_mut().expect("it is there until the snapshot is finished");
+        for part in parts {
+            self.bytes += part.len() as u64;
+            if self.failed.is_none() {
+                self.failed = out.write_all(part).err();
+            }
+        }
+    }
+}
+
+impl Drop for SnapshotWriter {
+    fn drop(&mut self) {
+        // After a successful finish there is no file of that name any more.
+        if let Some(out) = self.out.take() {
+            // What is buffered belongs to a snapshot that nobody wants: not written.
+            drop(out.into_parts());
+        }
+        append::remove(&self.temporary);
+    }
+}
+
+impl SnapshotReader {
+    /// Opens a snapshot and checks its header.
+    pub fn open(path: &Path) -> Result<SnapshotReader, SnapshotError> {
+        let io = |source| SnapshotError::Io { file: path.to_path_buf(), source };
+        let bad = |reason: &str| SnapshotError::Bad { file: path.to_path_buf(), offset: 0, reason: reason.to_owned() };
+        let mut input = BufReader::with_capacity(BUFFER_BYTES, File::open(path).map_err(io)?);
+        let mut header = [0; HEADER_BYTES];
+        input.read_exact(&mut header).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => bad("the file ends before its header"),
+            _ => io(error),
+        })?;
+        if header[0..8] != MAGIC || format::u32_at(&header, 12) != header_crc(&header) {
+            return Err(bad("the header's checksum does not match"));
+        }
+        let version = format::u32_at(&header, 8);
+        if version != FORMAT_VERSION {
+            return Err(bad(&format!("it has format version {version}, this hub reads version {FORMAT_VERSION}")));
+        }
+        let info = SnapshotInfo {
+            file: path.to_path_buf(),
+            identity: Identity {
+                hub_id: HubId(format::bytes_at(&header, 16)),
+                key: HubKey::new(format::bytes_at(&header, 32)),
+            },
+            covered_seq: format::u64_at(&header, 48),
+            outcome_hash: format::bytes_at(&header, 56),
+        };
+        let offset = HEADER_BYTES as u64;
+        Ok(SnapshotReader { input, info, record: Vec::new(), hasher: Sha256::new(), records: 0, offset })
+    }
+
+    /// What the header says.
+    pub fn info(&self) -> &SnapshotInfo {
+        &self.info
+    }
+
+    /// The next record; `None` when the footer was reached and everything agrees with it.
+    #[allow(clippy::should_implement_trait, reason = "an iterator cannot lend")]
+    pub fn next(&mut self) -> Result<Option<&[u8]>, SnapshotError> {
+        let len = u32::from_le_bytes(self.read()?);
+        if len == FOOTER_MARK {
+            let records = u64::from_le_bytes(self.read()?);
+            let digest: [u8; 32] = self.read()?;
+            let found: [u8; 32] = self.hasher.clone().finalize().into();
+            return match records == self.records && digest == found {
+                true => Ok(None),
+                false => Err(self.bad("the footer does not match the records")),
+            };
+        }
+        if len as usize > RECORD_BYTES_MAX {
+            return Err(self.bad("a record's length is out of bounds"));
+        }
+        let crc = u32::from_le_bytes(self.read()?);
+        let mut record = mem::take(&mut self.record);
+        record.clear();
+        // Read in steps, so that a damaged length costs no more memory than the file has bytes.
+        let read = (&mut self.input).take(u64::from(len)).read_to_end(&mut record);
+        let read = read.map_err(|source| SnapshotError::Io { file: self.info.file.clone(), source })?;
+        if read != len as usize || crc32fast::hash(&record) != crc {
+            return Err(self.bad("a record's checksum does not match"));
+        }
+        self.offset += u64::from(len);
+        self.records += 1;
+        self.hasher.update(u64::from(len).to_le_bytes());
+        self.hasher.update(&record);
+        self.record = record;
+        Ok(Some(&self.record))
+    }
+
+    /// Records read so far.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    pub(crate) fn bad(&self, reason: &str) -> SnapshotError {
+        SnapshotError::Bad { file: self.info.file.clone(), offset: self.offset, reason: reason.to_owned() }
+    }
+
+    fn read<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
+        let mut bytes = [0; N];
+        match self.input.read_exact(&mut bytes) {
+            Ok(()) => {
+                self.offset += N as u64;
+                Ok(bytes)
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(self.bad("the file ends before its footer"))
+            }
+            Err(source) => Err(SnapshotError::Io { file: self.info.file.clone(), source }),
+        }
+    }
+}
+
+fn header_crc(header: &[u8; HEADER_BYTES]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&header[0..12]);
+    hasher.update(&header[16..]);
+    hasher.finalize()
+}
+
+/// Bytes as lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SnapshotError::Io { file, source } => write!(f, "the snapshot {}: {source}", file.display()),
+            SnapshotError::Bad { file, offset, reason } => {
+                write!(f, "the snapshot {} is bad at offset {offset}: {reason}", file.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for SnapshotError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SnapshotError::Io { source, .. } => Some(source),
+            SnapshotError::Bad { .. } => None,
+        }
+    }
+}

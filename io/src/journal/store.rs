@@ -1,0 +1,171 @@
+//! Store: the data folder as the background sees it: spares, snapshots, truncation.
+
+use super::append::{self, Appender, Start};
+use super::file;
+use super::folder::{Folder, LockError, Options};
+use super::format::{HubId, Identity};
+use super::read::{BadRecord, ReadError, Reader, Reason};
+use super::recover::{OpenError, Progress, Recovered};
+use super::replay::{self, ReplayError};
+use super::snapshot::{SnapshotError, SnapshotReport};
+use serde::Serialize;
+use sheratan_core::hub::Hub;
+use sheratan_core::ids::HubKey;
+use std::path::Path;
+use std::sync::Arc;
+use std::{fs, io};
+
+/// A locked data folder. Cheap to clone; the lock is held until the last clone and the appender are gone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) folder: Arc<Folder>,
+    pub(crate) options: Options,
+    pub(crate) identity: Identity,
+}
+
+/// What a truncation did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Truncated {
+    /// Segments kept as spares.
+    pub recycled: usize,
+    /// Segments deleted.
+    pub deleted: usize,
+    /// Snapshots deleted.
+    pub snapshots_deleted: usize,
+}
+
+impl Store {
+    /// Locks a data folder and opens its journal, which is created on the first start: with an id and a key of its own,
+    /// durable before the first record can be.
+    pub fn open(data_folder: &Path, options: Options) -> Result<(Store, Recovered), OpenError> {
+        let folder = Arc::new(Folder::lock(data_folder).map_err(OpenError::Lock)?);
+        let journal = folder.journal();
+        let failed = |source| OpenError::Io { file: journal.clone(), source };
+        folder.leftovers().map_err(failed)?.iter().for_each(|path| append::remove(path));
+        let Some(newest) = folder.segments().map_err(failed)?.pop() else {
+            return Store::create(folder, options);
+        };
+        let header = newest.header().map_err(|source| OpenError::Io { file: newest.path.clone(), source })?;
+        let header = header.map_err(|error| {
+            let (file, seq) = (newest.path.clone(), newest.first_seq);
+            OpenError::BadRecord(BadRecord { file, offset: 0, seq, reason: Reason::Header(error.to_string()) })
+        })?;
+        let store = Store { folder, options, identity: header.identity };
+        let recovered = Recovered::new(store.clone(), header.epoch);
+        Ok((store, recovered))
+    }
+
+    fn create(folder: Arc<Folder>, options: Options) -> Result<(Store, Recovered), OpenError> {
+        let snapshots = folder.snapshot_files().map_err(|source| OpenError::Io { file: folder.snapshots(), source })?;
+        if let Some(newest) = snapshots.first() {
+            let seq = newest.covered_seq + 1;
+            let reason = Reason::Missing { first_seq: 0 };
+            let file = folder.segment_path(seq);
+            return Err(OpenError::BadRecord(BadRecord { file, offset: 0, seq, reason }));
+        }
+        let (mut hub_id, mut key) = ([0; 16], [0; 16]);
+        getrandom::fill(&mut hub_id).and_then(|()| getrandom::fill(&mut key)).map_err(OpenError::Randomness)?;
+        let identity = Identity { hub_id: HubId(hub_id), key: HubKey::new(key) };
+        // Durable now: ids made with the key must never outlive it.
+        let start = Start { epoch_last: 0, next_seq: 1, sealed_through: 0 };
+        let mut appender = Appender::new(folder.clone(), options.clone(), identity, start);
+        appender.rewrite(1, Some([0; 16]), &mut []).map_err(OpenError::Append)?;
+        let store = Store { folder, options, identity };
+        let recovered = Recovered::new(store.clone(), 1);
+        Ok((store, recovered))
+    }
+
+    /// Whose data folder it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The folder.
+    pub fn data_folder(&self) -> &Path {
+        self.folder.root()
+    }
+
+    /// Makes sure that the next segment is ready when it is needed. `true` if one was made, which takes about 50 ms of
+    /// disk: once after the start and after each roll.
+    pub fn prepare_spare(&self) -> io::Result<bool> {
+        if !self.folder.spares()?.is_empty() || self.options.spares_max == 0 {
+            return Ok(false);
+        }
+        let temporary = self.folder.journal().join("spare.tmp");
+        append::make_spare(&temporary, &self.free_spare_path()?, self.options.segment_bytes)?;
+        Ok(true)
+    }
+
+    /// A reader of the records from `from` on, up to `to`.
+    pub fn reader(&self, from: u64, to: u64) -> Result<Reader, ReadError> {
+        Reader::new(&self.folder, Some(self.identity), from, to)
+    }
+
+    /// Writes the snapshot of a hub after the record `covered_seq`, which must be durable: at a clean stop. It is read
+    /// back byte by byte, but not restored, since a second hub may not fit into memory.
+    pub fn write_snapshot(&self, covered_seq: u64, hub: &Hub) -> Result<SnapshotReport, SnapshotError> {
+        let report = replay::write(&self.folder, &self.identity, covered_seq, hub)?;
+        let mut reader = super::SnapshotReader::open(&report.file)?;
+        while reader.next()?.is_some() {}
+        Ok(report)
+    }
+
+    /// Makes a snapshot without the hub: replays the journal from the last snapshot to the record `through`
+    /// ([`Appender::sealed_through`]) and compares the outcome hash at each segment. `progress` returns `false` to stop.
+    /// The snapshot is then restored from the disk, and its digest compared.
+    pub fn snapshot_by_replay(
+        &self,
+        through: u64,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<SnapshotReport, ReplayError> {
+        replay::snapshot_by_replay(&self.folder, &self.identity, through, progress)
+    }
+
+    /// Lets go of what nobody needs: snapshots but the newest ones, and segments that the *oldest* kept snapshot covers
+    /// in full, so that it still has its records on the day when the newest cannot be read. With one snapshot only,
+    /// the fallback is the first record, and all segments stay.
+    ///
+    /// Takes the report of a snapshot that was just proven to be readable; nothing else may truncate a journal.
+    pub fn truncate(&self, proven: &SnapshotReport) -> io::Result<Truncated> {
+        let mut truncated = Truncated::default();
+        let snapshots = self.folder.snapshot_files()?;
+        let Some(newest) = snapshots.first().filter(|newest| newest.covered_seq == proven.covered_seq) else {
+            return Ok(truncated);
+        };
+        let kept = self.options.snapshots_max.max(1);
+        for snapshot in snapshots.iter().skip(kept) {
+            fs::remove_file(&snapshot.path)?;
+            truncated.snapshots_deleted += 1;
+        }
+        let oldest = if kept == 1 { Some(newest) } else { snapshots.get(kept - 1) };
+        let Some(oldest) = oldest else { return Ok(truncated) };
+        let segments = self.folder.segments()?;
+        for pair in segments.windows(2).take_while(|pair| pair[1].first_seq <= oldest.covered_seq + 1) {
+            let segment = &pair[0];
+            let is_whole = fs::metadata(&segment.path)?.len() == self.options.segment_bytes;
+            if is_whole && self.folder.spares()?.len() < self.options.spares_max {
+                fs::rename(&segment.path, self.free_spare_path()?)?;
+                truncated.recycled += 1;
+            } else {
+                fs::remove_file(&segment.path)?;
+                truncated.deleted += 1;
+            }
+        }
+        file::sync_folder(&self.folder.journal())?;
+        file::sync_folder(&self.folder.snapshots())?;
+        Ok(truncated)
+    }
+
+    /// A spare's name that no file has: only the background makes spares, so nobody else takes it meanwhile.
+    fn free_spare_path(&self) -> io::Result<std::path::PathBuf> {
+        let spares = self.folder.spares()?;
+        let free = (0..=spares.len()).map(|number| self.folder.spare_path(number)).find(|path| !spares.contains(path));
+        Ok(free.expect("one more name than there are spares"))
+    }
+}
+
+impl From<LockError> for OpenError {
+    fn from(error: LockError) -> Self {
+        OpenError::Lock(error)
+    }
+}

@@ -1,0 +1,133 @@
+//! Access: which requests go through. First the leak guard, then the token, then the route, its methods, its media type.
+
+use super::problem::{AuthReason, Problem};
+use super::route::{self, Plane, Route, Way};
+use super::{Answer, Caller, Service};
+use crate::http::Request;
+use sheratan_core::hub::Observation;
+use sheratan_core::time::Timestamp;
+
+/// Bytes of a path that the audit log is told: longer ones are cut, so that a line has a bound.
+const AUDITED_PATH_BYTES_MAX: usize = 256;
+
+impl Service {
+    pub(super) fn route(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
+        let way = route::find(caller.plane, request.path());
+        if way == Way::OtherPlane {
+            return Err(self.refuse_plane(now, caller, request));
+        }
+        if !is_public(caller, &way) {
+            self.authenticate(now, caller, request)?;
+        }
+        let route = match way {
+            Way::Here(Route::Unserved) => return Err(Problem::unserved_path()),
+            Way::Here(route) => route,
+            Way::OtherPlane | Way::Unknown => return Err(Problem::unknown_path()),
+        };
+        check_method(&route, request)?;
+        check_media_type(request)?;
+        self.dispatch(now, caller, request, route)
+    }
+
+    fn dispatch(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        route: Route,
+    ) -> Result<Answer, Problem> {
+        match route {
+            Route::Health => Ok(Answer::Now(self.health(caller.plane))),
+            Route::Livez => Ok(Answer::Now(self.livez())),
+            Route::Readyz => self.readyz().map(Answer::Now),
+            Route::Heartbeat => self.heartbeat(now, request).map(Answer::Now),
+            Route::Registry => Ok(Answer::Reply(self.registry())),
+            Route::Audit => self.audit_page(request),
+            Route::SubmitOne => self.submit_one(now, request).map(Answer::Reply),
+            Route::SubmitMany => self.submit_many(now, request).map(Answer::Reply),
+            Route::Pull(node) => self.pull(now, caller, request, node),
+            Route::ExtendLease => self.extend_lease(now, request).map(Answer::Reply),
+            Route::ResultOne => self.result_one(now, caller, request),
+            Route::ResultMany => self.result_many(now, caller, request),
+            Route::Jobs => self.jobs(request).map(Answer::Reply),
+            Route::Job(id) => self.one_job(now, caller, request, id),
+            Route::Unserved => Err(Problem::unserved_path()),
+        }
+    }
+
+    /// The path belongs to the other plane: said before anything is asked of the caller.
+    fn refuse_plane(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Problem {
+        let port = self.settings.addrs.of(caller.plane).port();
+        let expected = self.settings.addrs.of(caller.plane.other()).port();
+        self.audit(now, "PORT_MISMATCH", |out| {
+            out.plain("ip", caller.ip).text("path", audited_path(request));
+            out.number("port", u64::from(port)).number("expected", u64::from(expected));
+        });
+        Problem::port_mismatch(caller.plane, &self.settings.addrs)
+    }
+
+    fn authenticate(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {
+        let Some(token) = &self.settings.token else { return Ok(()) };
+        if let Some(wait) = self.hub.auth_blocked_for(now, caller.ip) {
+            return Err(Problem::auth_blocked(wait));
+        }
+        let presented = presented_token(request);
+        let reason = match presented {
+            Some(bytes) if token.is(bytes) => return Ok(()),
+            Some(_) => AuthReason::BadToken,
+            None => AuthReason::MissingToken,
+        };
+        self.hub.observe(now, Observation::AuthFailure(caller.ip));
+        self.audit(now, "AUTH_FAILURE", |out| {
+            out.text("path", audited_path(request)).plain("ip", caller.ip).plain("reason", reason.as_str());
+            out.text("method", request.method().as_str()).flag("token_present", presented.is_some());
+        });
+        Err(Problem::auth_failure(reason))
+    }
+}
+
+/// What anybody may ask: whether the hub is there. On the data plane `/health` is for this machine, or with the token.
+fn is_public(caller: &Caller, way: &Way) -> bool {
+    match way {
+        Way::Here(Route::Livez | Route::Readyz) => true,
+        Way::Here(Route::Health) => caller.plane == Plane::Control || caller.ip.is_loopback(),
+        _ => false,
+    }
+}
+
+/// `X-Sheratan-Token: T`, else `Authorization: Bearer T`.
+fn presented_token<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
+    if let Some(token) = request.header("x-sheratan-token") {
+        return Some(token);
+    }
+    let value = request.header("authorization")?;
+    let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii_start())
+}
+
+fn check_method(route: &Route, request: &Request) -> Result<(), Problem> {
+    let allow = match route {
+        Route::Health | Route::Livez | Route::Readyz | Route::Registry | Route::Audit | Route::Jobs | Route::Job(_) => {
+            "GET, HEAD"
+        }
+        // HEAD would lease jobs and drop them.
+        Route::Pull(Some(_)) => "GET, POST",
+        _ => "POST",
+    };
+    let method = request.method().as_str();
+    if allow.split(", ").any(|allowed| allowed == method) { Ok(()) } else { Err(Problem::method_not_allowed(allow)) }
+}
+
+/// A body without a type is taken for JSON, as scripts of v1.5 send it.
+fn check_media_type(request: &Request) -> Result<(), Problem> {
+    let Some(value) = request.header("content-type") else { return Ok(()) };
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
+    let is_json = essence.eq_ignore_ascii_case(b"application/json")
+        || essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json");
+    if is_json || request.body().is_empty() { Ok(()) } else { Err(Problem::unsupported_media_type()) }
+}
+
+fn audited_path<'a>(request: &Request<'a>) -> &'a str {
+    let path = request.path();
+    path.get(..AUDITED_PATH_BYTES_MAX).unwrap_or(path)
+}

@@ -1,0 +1,379 @@
+//! The service: requests in, commands to the hub, replies out. It holds the hub and everything that waits for it, and
+//! knows no socket, file or clock, so that tests and the simulator drive the very code that production runs.
+//!
+//! How to drive it:
+//! - [`Service::handle`] for each request: the answer is a reply, or comes later.
+//! - [`Service::handle_timeout`] at [`Service::next_timeout`]: ends of long polls, due jobs, quiet heartbeats.
+//! - [`Service::settle`] after a round of either: long polls that can be answered are, in [`Service::late_replies`].
+//! - [`Service::take_batch`] then gives what the journal must hold before any of these replies may leave: a reply made
+//!   now may leave when the journal holds [`Service::last_seq`].
+//! - [`Service::events`] is what the audit log is to be told.
+
+mod access;
+mod body;
+mod control;
+mod data;
+mod object;
+mod parked;
+mod problem;
+mod render;
+mod route;
+
+pub use object::{Object, object, write_text};
+pub use parked::Origin;
+pub use problem::Problem;
+pub use route::{Plane, PlaneAddrs};
+
+use crate::http::{Reply, Request};
+use crate::journal::Batch;
+use crate::secret::Secret;
+use crate::token::Token;
+use parked::{Parked, ParkedRequests, Waiting};
+use sheratan_core::command::Command;
+use sheratan_core::effect::{Audit, Effect};
+use sheratan_core::hub::Hub;
+use sheratan_core::ids::{JobSeq, NodeNo};
+use sheratan_core::integrity::checksum::Mode;
+use sheratan_core::outcome::Outcome;
+use sheratan_core::queue::waiter::WaiterId;
+use sheratan_core::time::{Millis, Timestamp};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// How long heartbeats that change nothing are collected before they are journaled together.
+const QUIET_HEARTBEATS_MS: Millis = Millis::from_secs(1);
+
+/// What the operator set that is none of the hub's limits.
+pub struct Settings {
+    /// The addresses that the planes listen on.
+    pub addrs: PlaneAddrs,
+    /// The token; none where the operator asked for none on loopback.
+    pub token: Option<Token>,
+    /// Authentication failures a minute from one address.
+    pub auth_failures_max: u32,
+    /// What a result's integrity is checked by.
+    pub integrity_mode: Mode,
+    /// Whether a result without integrity is refused.
+    pub is_integrity_required: bool,
+    /// The key of results' signatures.
+    pub result_hmac_key: Option<Secret>,
+    /// The status of `backpressure`: 429 or 503.
+    pub backpressure_status: u16,
+}
+
+/// Who asks, and where the reply goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// The plane that the request came to.
+    pub plane: Plane,
+    /// The peer's address.
+    pub ip: IpAddr,
+    /// The connection and the request on it.
+    pub origin: Origin,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// This reply, when the journal holds what it may speak of.
+    Reply(Reply),
+    /// This reply, at once: it speaks of nothing that the journal must hold.
+    Now(Reply),
+    /// A reply comes with [`Service::late_replies`].
+    Parked,
+    /// A page of the audit log, which the shell reads.
+    AuditPage {
+        /// Lines after this sequence number.
+        after: u64,
+        /// At most so many.
+        limit: usize,
+    },
+}
+
+/// One event for the audit log.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Event {
+    /// When it happened.
+    pub ts: Timestamp,
+    /// Its name.
+    pub event: &'static str,
+    /// Its details, a JSON object.
+    pub details: Vec<u8>,
+}
+
+/// Commands that were applied and that the journal is to hold.
+#[derive(Debug)]
+pub struct Handover {
+    /// The commands.
+    pub batch: Batch,
+    /// The number of the first: the journal takes it only if that follows what it has.
+    pub first_seq: u64,
+    /// The outcome hash before the first.
+    pub hash_before: [u8; 16],
+}
+
+/// The hub with everything that waits for it.
+pub struct Service {
+    hub: Hub,
+    settings: Settings,
+    parked: ParkedRequests,
+    late: Vec<(Origin, Reply)>,
+    events: Vec<Event>,
+    /// Commands that were applied and are not handed to the journal yet.
+    batch: Batch,
+    /// The number of the first command of `batch`, and the outcome hash before it.
+    batch_first_seq: u64,
+    batch_hash: [u8; 16],
+    next_seq: u64,
+    /// Why the journal takes nothing, while it does not.
+    journal_down: Option<String>,
+    /// Nodes that said nothing new since `quiet_since`.
+    quiet: BTreeMap<NodeNo, Timestamp>,
+    quiet_since: Timestamp,
+    is_draining: bool,
+}
+
+impl Service {
+    /// A service for a recovered hub; `next_seq` is the number of the journal's next record.
+    pub fn new(mut hub: Hub, next_seq: u64, settings: Settings) -> Self {
+        hub.set_guard(settings.auth_failures_max, true);
+        let batch_hash = hub.outcome_hash();
+        Service {
+            hub,
+            settings,
+            parked: ParkedRequests::default(),
+            late: Vec::new(),
+            events: Vec::new(),
+            batch: Batch::new(),
+            batch_first_seq: next_seq,
+            batch_hash,
+            next_seq,
+            journal_down: None,
+            quiet: BTreeMap::new(),
+            quiet_since: Timestamp::ZERO,
+            is_draining: false,
+        }
+    }
+
+    /// Answers a request.
+    pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
+        self.route(now, caller, request).unwrap_or_else(|problem| Answer::Reply(problem.into_reply()))
+    }
+
+    /// Carries out a command of the hub's own, such as its limits at the start.
+    pub fn command(&mut self, now: Timestamp, command: Command) -> Result<Outcome, Problem> {
+        self.execute(now, command)
+    }
+
+    /// Lets happen what falls due up to `now`: call it at [`Service::next_timeout`], then [`Service::settle`].
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.hub.advance(now);
+        if self.is_quiet_due(now) {
+            let nodes = self.quiet.keys().copied().collect();
+            if self.execute(now, Command::NodesSeen(nodes)).is_ok() {
+                self.quiet.clear();
+            } else {
+                self.quiet_since = now;
+            }
+        }
+        while let Some((id, parked)) = self.parked.take_ended(now) {
+            self.end(id, parked);
+        }
+    }
+
+    /// When something falls due next.
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        let quiet_at = (!self.quiet.is_empty()).then(|| self.quiet_since + QUIET_HEARTBEATS_MS);
+        self.hub.next_deadline().into_iter().chain(self.parked.next_end()).chain(quiet_at).min()
+    }
+
+    /// Answers the long polls that can be answered after what was done since the last call, and notes the audit events.
+    pub fn settle(&mut self, now: Timestamp) {
+        while !self.hub.effects().is_empty() {
+            for effect in std::mem::take(self.hub.effects()) {
+                match effect {
+                    Effect::Audit(ts, audit) => self.note(ts, &audit),
+                    Effect::Wake(id) => self.wake(now, id),
+                    Effect::Final(job) => self.answer_end(job),
+                }
+            }
+        }
+    }
+
+    /// Replies to requests that were parked; the caller drains them.
+    pub fn late_replies(&mut self) -> &mut Vec<(Origin, Reply)> {
+        &mut self.late
+    }
+
+    /// What the audit log is to be told; the caller drains it.
+    pub fn events(&mut self) -> &mut Vec<Event> {
+        &mut self.events
+    }
+
+    /// What was done since the last call and is not in the journal. `spare` is an empty batch whose room is used again.
+    pub fn take_batch(&mut self, spare: Batch) -> Option<Handover> {
+        if self.batch.is_empty() {
+            return None;
+        }
+        Some(Handover {
+            batch: std::mem::replace(&mut self.batch, spare),
+            first_seq: std::mem::replace(&mut self.batch_first_seq, self.next_seq),
+            hash_before: std::mem::replace(&mut self.batch_hash, self.hub.outcome_hash()),
+        })
+    }
+
+    /// Whether something was done that is not handed to the journal.
+    pub fn has_batch(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
+    /// Bytes that wait to be handed to the journal.
+    pub fn batch_bytes(&self) -> usize {
+        self.batch.bytes()
+    }
+
+    /// The number of the last record: a reply made now may leave when the journal holds it.
+    pub fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
+    /// The journal takes nothing: commands are refused until it does, reads are answered.
+    pub fn journal_failed(&mut self, reason: String) {
+        self.journal_down = Some(reason);
+    }
+
+    /// The journal takes records again.
+    pub fn journal_recovered(&mut self) {
+        self.journal_down = None;
+    }
+
+    /// The client sends no more, and may be gone: what it waits for is answered as if its time were over, since a job that
+    /// is leased to nobody waits for the lease's end.
+    pub fn end_waits(&mut self, connection: u64) {
+        for (id, parked) in self.parked.take_connection(connection) {
+            self.end(id, parked);
+        }
+    }
+
+    /// The connection is gone: what it waited for is forgotten.
+    pub fn forget(&mut self, connection: u64) {
+        for (id, _) in self.parked.take_connection(connection) {
+            self.hub.unpark(id);
+        }
+    }
+
+    /// The hub stops: long polls are answered as if their time were over, and no new ones are parked.
+    pub fn begin_drain(&mut self) {
+        self.is_draining = true;
+        for (id, parked) in self.parked.take_all() {
+            self.end(id, parked);
+        }
+    }
+
+    /// Journals what is collected; the last thing before the last batch is taken.
+    pub fn flush(&mut self, now: Timestamp) {
+        if !self.quiet.is_empty() {
+            let nodes = self.quiet.keys().copied().collect();
+            // A journal that is down has said so; the nodes will be heard of again.
+            if self.execute(now, Command::NodesSeen(nodes)).is_ok() {
+                self.quiet.clear();
+            }
+        }
+    }
+
+    /// The hub, to look at.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Applies a command and puts it into the batch if it changed something.
+    fn execute(&mut self, now: Timestamp, command: Command) -> Result<Outcome, Problem> {
+        if let Some(reason) = &self.journal_down {
+            return Err(Problem::journal_unavailable(reason));
+        }
+        // What the hub refuses costs the encoding in vain; the usual command is journaled, and must not be copied for it.
+        let now = now.max(self.hub.now());
+        command.encode(self.batch.begin(self.next_seq, now));
+        let outcome = self.hub.apply(now, command);
+        if outcome.is_durable() {
+            self.batch.commit();
+            self.next_seq += 1;
+        } else {
+            self.batch.abort();
+        }
+        Ok(outcome)
+    }
+
+    fn problem_of(&self, outcome: Outcome) -> Problem {
+        match outcome {
+            Outcome::Refused(refusal) => Problem::of_refusal(&refusal, &self.hub, self.settings.backpressure_status),
+            other => unreachable!("a command is answered in kind or refused, not with {other:?}"),
+        }
+    }
+
+    fn is_quiet_due(&self, now: Timestamp) -> bool {
+        !self.quiet.is_empty() && self.quiet_since + QUIET_HEARTBEATS_MS <= now
+    }
+
+    /// There is a job for a parked pull: repeats it.
+    fn wake(&mut self, now: Timestamp, id: WaiterId) {
+        let Some(parked) = self.parked.take(id) else {
+            return self.hub.wake_others();
+        };
+        let Parked { origin, until, waiting: Waiting::ForJobs { pull, head } } = parked else {
+            unreachable!("only pulls are parked with the hub");
+        };
+        match self.repeat_pull(now, &pull) {
+            Some(Ok(pulled)) => {
+                let is_taken = !pulled.leases.is_empty();
+                let reply = self.pull_reply(head, &pulled);
+                self.late.push((origin, reply));
+                if !is_taken {
+                    self.hub.wake_others();
+                }
+            }
+            Some(Err(problem)) => {
+                self.late.push((origin, problem.into_reply()));
+                self.hub.wake_others();
+            }
+            None if self.hub.park(id, &pull) => {
+                self.parked.insert(id, Parked { origin, until, waiting: Waiting::ForJobs { pull, head } });
+            }
+            None => self.late.push((origin, Self::empty_pull_reply(head))),
+        }
+    }
+
+    /// A job is final: answers who waited for that.
+    fn answer_end(&mut self, job: JobSeq) {
+        for parked in self.parked.take_for_end(job) {
+            let reply = self.job_reply(job);
+            self.late.push((parked.origin, reply));
+        }
+    }
+
+    /// A parked request's time is over.
+    fn end(&mut self, id: WaiterId, parked: Parked) {
+        let reply = match parked.waiting {
+            Waiting::ForJobs { head, .. } => {
+                self.hub.unpark(id);
+                Self::empty_pull_reply(head)
+            }
+            Waiting::ForEnd(job) => self.job_reply(job),
+        };
+        self.late.push((parked.origin, reply));
+    }
+
+    fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {
+        let mut details = Vec::new();
+        object(&mut details, fill);
+        self.events.push(Event { ts, event, details });
+    }
+
+    /// Notes what the hub says for the audit log.
+    fn note(&mut self, ts: Timestamp, audit: &Audit) {
+        let mut details = Vec::new();
+        let mut event = "";
+        object(&mut details, |out| event = render::audit(out, self.hub.key(), audit));
+        self.events.push(Event { ts, event, details });
+    }
+}

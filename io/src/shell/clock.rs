@@ -1,0 +1,123 @@
+//! The clock: monotonic time anchored to wall time at start.
+//!
+//! Leases and timers must not jump when somebody sets the machine's clock or opens a laptop: the clock follows wall time
+//! by running at twice or half its speed until the two agree. Twice is the most that is safe: workers extend their
+//! leases at a third of the duration, so no lease ends under a worker's hands while the clock catches up.
+
+use sheratan_core::time::{Millis, Timestamp};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A difference that is worth a line in the log: more than what a busy machine or a leap second makes.
+const JUMP_MS: u64 = 2_000;
+
+/// Reads the machine's clocks.
+pub struct Clock {
+    started: Instant,
+    slew: Slew,
+}
+
+/// What was noticed when the clock was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Jump {
+    /// Wall time went ahead by that much.
+    Ahead(Millis),
+    /// Wall time went back by that much.
+    Back(Millis),
+}
+
+impl Clock {
+    /// A clock that shows wall time now.
+    pub fn new() -> Self {
+        Clock { started: Instant::now(), slew: Slew::new(wall_micros()) }
+    }
+
+    /// The instant, never earlier than the one before; and a jump of wall time, once for each.
+    pub fn now(&mut self) -> (Timestamp, Option<Jump>) {
+        self.slew.read(micros(self.started.elapsed()), wall_micros())
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock::new()
+    }
+}
+
+/// The arithmetic of it, in microseconds: the loop reads the clock more often than once a millisecond.
+struct Slew {
+    now: u64,
+    monotonic: u64,
+    is_jumping: bool,
+}
+
+impl Slew {
+    fn new(wall: u64) -> Self {
+        Slew { now: wall, monotonic: 0, is_jumping: false }
+    }
+
+    fn read(&mut self, monotonic: u64, wall: u64) -> (Timestamp, Option<Jump>) {
+        let elapsed = monotonic.saturating_sub(self.monotonic);
+        self.monotonic = monotonic;
+        let straight = self.now + elapsed;
+        let (ahead, back) = (wall.saturating_sub(straight), straight.saturating_sub(wall));
+        self.now = straight + ahead.min(elapsed) - back.min(elapsed / 2);
+        let off = Millis::new(ahead.max(back) / 1_000);
+        let was_jumping = std::mem::replace(&mut self.is_jumping, off.get() >= JUMP_MS);
+        let jump = if ahead > 0 { Jump::Ahead(off) } else { Jump::Back(off) };
+        (Timestamp::from_millis(self.now / 1_000), (self.is_jumping && !was_jumping).then_some(jump))
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).expect("a process runs less than 584,000 years")
+}
+
+fn wall_micros() -> u64 {
+    // A machine whose clock stands before 1970 counts from there.
+    micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_000_000_000_000;
+    const HOUR: u64 = 3_600_000_000;
+
+    #[test]
+    fn it_follows_wall_time_while_the_two_agree() {
+        let mut slew = Slew::new(START);
+        for elapsed in [0, 1, 999, 1_000, 5_000_000] {
+            let (now, jump) = slew.read(elapsed, START + elapsed);
+            assert_eq!(now.as_millis(), (START + elapsed) / 1_000);
+            assert_eq!(jump, None);
+        }
+    }
+
+    #[test]
+    fn wall_time_that_jumps_ahead_is_caught_up_with_at_twice_the_speed() {
+        let mut slew = Slew::new(START);
+        let (now, jump) = slew.read(1_000_000, START + HOUR);
+        assert_eq!(now.as_millis(), (START + 2_000_000) / 1_000);
+        assert_eq!(jump, Some(Jump::Ahead(Millis::new((HOUR - 1_000_000) / 1_000))));
+        let (_, jump) = slew.read(2_000_000, START + HOUR + 1_000_000);
+        assert_eq!(jump, None, "a jump is told once");
+        let (now, _) = slew.read(HOUR, START + 2 * HOUR - 1_000_000);
+        assert_eq!(now.as_millis(), (START + 2 * HOUR - 1_000_000) / 1_000, "caught up, and not beyond");
+    }
+
+    #[test]
+    fn wall_time_that_jumps_back_is_waited_for_at_half_the_speed_and_time_never_goes_back() {
+        let mut slew = Slew::new(START);
+        let (now, jump) = slew.read(1_000_000, START - HOUR);
+        assert_eq!(now.as_millis(), (START + 500_000) / 1_000);
+        assert!(matches!(jump, Some(Jump::Back(_))));
+        let mut last = now;
+        for second in 2..10_000 {
+            let (now, _) = slew.read(second * 1_000_000, START - HOUR + second * 1_000_000);
+            assert!(now >= last);
+            last = now;
+        }
+        assert_eq!(last.as_millis(), (START - HOUR) / 1_000 + 9_999_000);
+    }
+}

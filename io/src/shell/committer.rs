@@ -1,0 +1,132 @@
+//! The journal's thread: takes a batch, has it durable, says so. Group commit comes of itself: while the disk works on
+//! one batch, the loop fills the next.
+//!
+//! When the disk takes nothing, the thread says why once and tries the same batch again until it is taken or the hub
+//! stops: nothing that was applied is ever dropped from the journal's order.
+
+use crate::journal::{AppendError, Appender, Batch};
+use crate::service::Handover;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use mio::Waker;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The first and the longest pause before a batch is tried again: room may come back at any moment, and a try costs one
+/// failed system call.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(1);
+
+/// What the journal's thread says.
+#[derive(Debug)]
+pub enum Report {
+    /// All up to this record is durable. The batch comes back empty, to be filled again.
+    Durable {
+        /// The last durable record.
+        up_to: u64,
+        /// An empty batch with room.
+        spare: Batch,
+        /// If a segment was sealed on the way, its last record: a snapshot can take its place.
+        sealed_through: Option<u64>,
+    },
+    /// The disk does not take the batch; it is tried again.
+    Down {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The loop's end of the journal's thread.
+pub struct Committer {
+    work: Option<Sender<Handover>>,
+    reports: Receiver<Report>,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<Appender>>,
+}
+
+impl Committer {
+    /// Starts the thread. `waker` tells the loop that there is a report.
+    pub fn start(appender: Appender, waker: Arc<Waker>) -> std::io::Result<Self> {
+        // One batch is on the disk's way at a time, so neither channel is ever full.
+        let (work, work_receiver) = bounded(1);
+        let (report_sender, reports) = bounded(4);
+        let (stop, stop_receiver) = bounded(0);
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || run(appender, &work_receiver, &report_sender, &stop_receiver, &waker))?;
+        Ok(Committer { work: Some(work), reports, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Hands over a batch. The one before must have been reported durable.
+    pub fn append(&self, handover: Handover) {
+        let work = self.work.as_ref().expect("nothing is appended after the end");
+        work.try_send(handover).expect("one batch is under way at a time");
+    }
+
+    /// What the thread said, if anything.
+    pub fn report(&self) -> Option<Report> {
+        self.reports.try_recv().ok()
+    }
+
+    /// Waits for what the thread says next.
+    pub fn wait(&self, timeout: Duration) -> Option<Report> {
+        self.reports.recv_timeout(timeout).ok()
+    }
+
+    /// Ends the thread; a batch that the disk does not take is given up.
+    pub fn finish(mut self) -> Appender {
+        self.work = None;
+        self.stop = None;
+        let thread = self.thread.take().expect("it runs until the end");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+fn run(
+    mut appender: Appender,
+    work: &Receiver<Handover>,
+    reports: &Sender<Report>,
+    stop: &Receiver<()>,
+    waker: &Waker,
+) -> Appender {
+    for Handover { mut batch, first_seq, hash_before } in work {
+        let mut pause = RETRY_FIRST;
+        let mut is_told = false;
+        let sealed_before = appender.sealed_through();
+        let up_to = loop {
+            match appender.append(first_seq, &mut batch, hash_before) {
+                Ok(up_to) => break up_to,
+                Err(error @ AppendError::Fenced { .. }) => panic!("{error}"),
+                Err(error) => {
+                    if !is_told {
+                        tracing::error!(%error, "the journal cannot be written; nothing is acknowledged until it can");
+                        tell(reports, waker, Report::Down { reason: error.to_string() });
+                        is_told = true;
+                    }
+                    // The loop drops its end when the hub stops, which ends the wait.
+                    if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+                        return appender;
+                    }
+                    pause = (pause * 2).min(RETRY_LONGEST);
+                }
+            }
+        };
+        if is_told {
+            tracing::info!("the journal is written again");
+        }
+        batch.clear();
+        let sealed = appender.sealed_through();
+        let sealed_through = (sealed != sealed_before).then_some(sealed);
+        tell(reports, waker, Report::Durable { up_to, spare: batch, sealed_through });
+    }
+    appender
+}
+
+/// The loop may have ended; then nobody needs the report.
+fn tell(reports: &Sender<Report>, waker: &Waker, report: Report) {
+    if reports.send(report).is_ok()
+        && let Err(error) = waker.wake()
+    {
+        tracing::error!(%error, "the event loop cannot be woken");
+    }
+}

@@ -1,0 +1,120 @@
+//! The shell: one loop that reads what is ready, lets the service answer, hands what changed to the journal's thread,
+//! and writes the replies that the journal allows.
+//!
+//! ```text
+//!  sockets ─read─► http::Connection ─► Service ─► batch ─► journal's thread ─► disk
+//!     ▲                                  │ reply, with the number of the last record
+//!     └────────write──── HeldReplies ◄───┘ … until the disk has that record
+//! ```
+//! A round costs one `poll`, one read and one write for each connection that is ready, and one hand-over of a batch.
+
+mod clock;
+mod committer;
+mod event_loop;
+mod held;
+mod listener;
+pub mod reader;
+pub mod snapshots;
+mod sockets;
+
+use crate::audit::Audit;
+use crate::http;
+use crate::journal::Appender;
+use crate::service::{Plane, PlaneAddrs, Service};
+use clock::Clock;
+use crossbeam_channel::Sender;
+use event_loop::EventLoop;
+pub use listener::{BindError, Listeners};
+use mio::{Events, Poll, Token, Waker};
+use reader::AuditReader;
+use sheratan_core::time::Timestamp;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Events that one `poll` may bring.
+const EVENTS_MAX: usize = 1_024;
+
+const WAKER: Token = Token(0);
+const LISTENERS: [(Token, Plane); 2] = [(Token(1), Plane::Control), (Token(2), Plane::Data)];
+
+/// What the first connection's slot is called; the slots count from there.
+const FIRST_SOCKET: usize = 3;
+
+/// Tells the loop to stop, from any thread.
+#[derive(Default)]
+pub struct StopFlag(AtomicUsize);
+
+impl StopFlag {
+    /// The hub is to stop: at the first call when all is answered, at the second at once.
+    pub fn stop(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn stops(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// What the loop is started with.
+pub struct Parts {
+    /// The poll that everything is registered with.
+    pub poll: Poll,
+    /// Wakes the poll.
+    pub waker: Arc<Waker>,
+    /// The planes' sockets.
+    pub listeners: Listeners,
+    /// The hub behind them.
+    pub service: Service,
+    /// The journal's end.
+    pub appender: Appender,
+    /// The audit log.
+    pub audit: Audit,
+    /// Who reads pages of the audit log.
+    pub audit_reader: AuditReader,
+    /// Limits of a connection.
+    pub http_limits: http::Limits,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Tells the loop to stop.
+    pub stop: Arc<StopFlag>,
+    /// Is told the last record of the segments that are sealed.
+    pub sealed: Sender<u64>,
+}
+
+/// What is left when the loop has ended.
+pub struct Ended {
+    /// The hub's last state.
+    pub service: Service,
+    /// The journal's end.
+    pub appender: Appender,
+    /// Whether all that was done is durable.
+    pub is_durable: bool,
+}
+
+/// A poll, and the planes' sockets on it.
+pub fn bind(asked: &PlaneAddrs) -> Result<(Listeners, PlaneAddrs), BindError> {
+    Listeners::bind(asked, LISTENERS)
+}
+
+/// Wall time now.
+pub fn wall_time() -> Timestamp {
+    Clock::new().now().0
+}
+
+/// A poll with its waker.
+pub fn poll() -> io::Result<(Poll, Arc<Waker>)> {
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+    Ok((poll, waker))
+}
+
+/// Serves until told to stop, then answers what is in flight.
+pub fn run(parts: Parts) -> io::Result<Ended> {
+    let mut event_loop = EventLoop::new(parts)?;
+    let mut events = Events::with_capacity(EVENTS_MAX);
+    while !event_loop.is_over() {
+        event_loop.round(&mut events)?;
+    }
+    Ok(event_loop.end())
+}

@@ -1,0 +1,82 @@
+//! Snapshots: made in a thread of their own by replaying the sealed segments, so that the loop never stops for one.
+//!
+//! Each replay compares the outcome hash with the one that the live hub wrote at each segment's end: production proves
+//! its own determinism all day. Segments go only after the snapshot was restored from the disk.
+
+use crate::journal::{ReplayError, Store};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// The hub's end of the snapshots' thread.
+pub struct Snapshots {
+    sealed: Option<Sender<u64>>,
+    is_stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Snapshots {
+    /// Starts the thread; it prepares a spare segment first.
+    pub fn start(store: Store) -> io::Result<Self> {
+        let (sealed, receiver) = bounded(1);
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let flag = is_stopping.clone();
+        let thread =
+            std::thread::Builder::new().name("snapshots".into()).spawn(move || run(&store, &receiver, &flag))?;
+        Ok(Snapshots { sealed: Some(sealed), is_stopping, thread: Some(thread) })
+    }
+
+    /// Where the loop tells the last record of the segments that are sealed.
+    pub fn sealed(&self) -> Sender<u64> {
+        self.sealed.clone().expect("it is there until the end")
+    }
+
+    /// Ends the thread; a snapshot under way is given up.
+    pub fn finish(mut self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.sealed = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the snapshots' thread has panicked");
+        }
+    }
+}
+
+fn run(store: &Store, sealed: &Receiver<u64>, is_stopping: &AtomicBool) {
+    prepare_spare(store);
+    for through in sealed {
+        prepare_spare(store);
+        if is_stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let made = store.snapshot_by_replay(through, &mut |_| !is_stopping.load(Ordering::SeqCst));
+        match made {
+            Ok(report) => {
+                tracing::info!(
+                    covered_seq = report.covered_seq,
+                    records = report.records,
+                    bytes = report.bytes,
+                    replayed = report.replayed,
+                    "a snapshot was made, and the replay agreed with the hub"
+                );
+                match store.truncate(&report) {
+                    Ok(truncated) => tracing::debug!(?truncated, "the journal was truncated"),
+                    Err(error) => tracing::error!(%error, "the journal cannot be truncated"),
+                }
+            }
+            Err(ReplayError::Cancelled) => return,
+            Err(error @ ReplayError::Diverged { .. }) => {
+                tracing::error!(alert = "REPLAY_DIVERGED", "{error}");
+            }
+            Err(error) => tracing::error!("no snapshot could be made: {error}"),
+        }
+    }
+}
+
+/// The next segment is ready before it is needed; if not, the journal makes one, which takes a moment longer.
+fn prepare_spare(store: &Store) {
+    if let Err(error) = store.prepare_spare() {
+        tracing::warn!(%error, "no spare segment can be prepared");
+    }
+}

@@ -1,0 +1,147 @@
+//! The token: what a caller must present. The hub makes one at its first start unless the operator gave it one.
+
+use crate::platform;
+use crate::secret::Secret;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Bytes that a token needs where others can reach the hub.
+pub const TOKEN_BYTES_MIN: usize = 16;
+
+/// Random bytes of a token that the hub makes; written as hex, twice as many characters.
+const RANDOM_BYTES: usize = 32;
+
+/// The hub's token.
+#[derive(Clone, Debug)]
+pub struct Token(Secret);
+
+/// A token cannot be read or made.
+#[derive(Debug)]
+pub enum TokenError {
+    /// The file cannot be read.
+    Read(PathBuf, io::Error),
+    /// The file cannot be written.
+    Write(PathBuf, io::Error),
+    /// The file has no token.
+    Empty(PathBuf),
+    /// The token has a character that no header can carry.
+    Characters,
+    /// The system has no randomness to give.
+    Randomness(getrandom::Error),
+}
+
+impl Token {
+    /// A token that the operator gave.
+    pub fn new(secret: Secret) -> Result<Self, TokenError> {
+        let is_visible = secret.expose().iter().all(u8::is_ascii_graphic);
+        if is_visible { Ok(Token(secret)) } else { Err(TokenError::Characters) }
+    }
+
+    /// Where the hub keeps the token that it makes.
+    pub fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("secrets").join("hub_token")
+    }
+
+    /// The token in a file, without the white space around it.
+    pub fn read(path: &Path) -> Result<Self, TokenError> {
+        let text = fs::read_to_string(path).map_err(|error| TokenError::Read(path.to_owned(), error))?;
+        let text = zeroize::Zeroizing::new(text);
+        if text.trim().is_empty() {
+            return Err(TokenError::Empty(path.to_owned()));
+        }
+        Token::new(Secret::new(text.trim().as_bytes()))
+    }
+
+    /// The hub's own token; made if there is none. Whether it was made now comes with it.
+    pub fn load_or_create(data_dir: &Path) -> Result<(Self, bool), TokenError> {
+        let path = Token::path(data_dir);
+        match Token::read(&path) {
+            Err(TokenError::Read(_, error)) if error.kind() == io::ErrorKind::NotFound => {}
+            token => {
+                let token = token?;
+                if platform::make_private(&path).map_err(|error| TokenError::Write(path.clone(), error))? {
+                    tracing::warn!(path = %path.display(), "others could read the token's file; now they cannot, but change the token");
+                }
+                return Ok((token, false));
+            }
+        }
+        let mut bytes = zeroize::Zeroizing::new([0; RANDOM_BYTES]);
+        getrandom::fill(&mut *bytes).map_err(TokenError::Randomness)?;
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = zeroize::Zeroizing::new(text);
+        write(&path, &text).map_err(|error| TokenError::Write(path, error))?;
+        Ok((Token(Secret::new(text.as_bytes())), true))
+    }
+
+    /// Whether `presented` is the token, in constant time.
+    pub fn is(&self, presented: &[u8]) -> bool {
+        self.0.is(presented)
+    }
+
+    /// The token itself, for a client to send.
+    pub fn secret(&self) -> &Secret {
+        &self.0
+    }
+}
+
+/// Writes the token beside its place first: a half-written token would lock everybody out.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().expect("the token lies in a folder");
+    platform::create_private_dir(folder)?;
+    let temporary = path.with_extension("new");
+    let mut file = platform::private_file_options().create(true).truncate(true).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    platform::sync_dir(folder)
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TokenError::Read(path, error) => write!(f, "the token in {} cannot be read: {error}", path.display()),
+            TokenError::Write(path, error) => write!(f, "the token cannot be kept in {}: {error}", path.display()),
+            TokenError::Empty(path) => {
+                write!(f, "{} has no token: remove it, and the hub makes a new one", path.display())
+            }
+            TokenError::Characters => f.write_str("a token must be of visible ASCII characters, without spaces"),
+            TokenError::Randomness(error) => write!(f, "the system gives no random bytes for a token: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for TokenError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_start_makes_a_token_and_the_second_finds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (token, is_new) = Token::load_or_create(folder.path()).unwrap();
+        assert!(is_new);
+        let text = fs::read_to_string(Token::path(folder.path())).unwrap();
+        assert_eq!(text.trim().len(), 2 * RANDOM_BYTES);
+        assert!(token.is(text.trim().as_bytes()));
+        let (again, is_new) = Token::load_or_create(folder.path()).unwrap();
+        assert!(!is_new && again.is(text.trim().as_bytes()));
+        let other = tempfile::tempdir().unwrap();
+        let (other, _) = Token::load_or_create(other.path()).unwrap();
+        assert!(!other.is(text.trim().as_bytes()));
+    }
+
+    #[test]
+    fn a_file_without_a_token_is_said_to_be_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t");
+        fs::write(&path, " \n").unwrap();
+        assert!(matches!(Token::read(&path), Err(TokenError::Empty(_))));
+        fs::write(&path, "a b").unwrap();
+        assert!(matches!(Token::read(&path), Err(TokenError::Characters)));
+        assert!(matches!(Token::read(&folder.path().join("none")), Err(TokenError::Read(..))));
+    }
+}

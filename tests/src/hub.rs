@@ -1,0 +1,269 @@
+//! A hub as a process: started on free ports, asked where it listens, killed or stopped by its id.
+
+use crate::client::Client;
+use serde_json::Value;
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a start or a stop may take before the test has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often something that cannot wake the test is asked for.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A running hub with its data folder.
+#[derive(Debug)]
+pub struct Hub {
+    child: Child,
+    options: Options,
+    folder: TempDir,
+    /// The control plane's address.
+    pub control: SocketAddr,
+    /// The data plane's address.
+    pub data: SocketAddr,
+}
+
+/// How a hub is started.
+#[derive(Clone, Default, Debug)]
+pub struct Options {
+    /// Flags after `serve`.
+    pub args: Vec<String>,
+    /// Environment variables.
+    pub env: Vec<(String, String)>,
+}
+
+/// What a command that ran to its end left.
+#[derive(Debug)]
+pub struct Run {
+    /// The exit code.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Hub {
+    /// A hub with its defaults.
+    pub fn start() -> Hub {
+        Hub::start_with(&[])
+    }
+
+    /// A hub with these flags.
+    pub fn start_with(args: &[&str]) -> Hub {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Hub::start_in(TempDir::new().expect("a temporary folder"), Options { args, env: Vec::new() })
+    }
+
+    /// A hub on an existing folder.
+    pub fn start_in(folder: TempDir, options: Options) -> Hub {
+        let mut child = spawn(folder.path(), &options);
+        let (control, data) = await_addrs(folder.path(), &mut child);
+        Hub { child, options, folder, control, data }
+    }
+
+    /// Kills the hub as a power cut would, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was started here");
+    }
+
+    /// Starts a hub that was killed or stopped again, on the same folder.
+    pub fn restart(&mut self) {
+        self.child = spawn(self.folder.path(), &self.options);
+        (self.control, self.data) = await_addrs(self.folder.path(), &mut self.child);
+    }
+
+    /// Other flags from the next start on.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.options.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
+    /// Asks the hub to stop (SIGTERM) and waits for it.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.terminate();
+        wait(&mut self.child)
+    }
+
+    /// Asks the hub to stop (SIGTERM).
+    #[cfg(unix)]
+    pub fn terminate(&self) {
+        let pid = rustix::process::Pid::from_raw(self.pid() as i32).expect("a process has a number");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    }
+
+    /// The process' number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the process has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it was started here")
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The token that the hub made at its first start.
+    pub fn token(&self) -> String {
+        let text = fs::read_to_string(self.folder().join("secrets/hub_token")).expect("the first start makes a token");
+        text.trim().to_owned()
+    }
+
+    /// A client of the control plane, with the token.
+    pub fn control(&self) -> Client {
+        Client::new(self.control, Some(self.token()))
+    }
+
+    /// A client of the data plane, with the token.
+    pub fn data(&self) -> Client {
+        Client::new(self.data, Some(self.token()))
+    }
+
+    /// Runs the binary's subcommand against this hub.
+    pub fn run(&self, args: &[&str]) -> Run {
+        let folder = self.folder().to_str().expect("a temporary folder's path is text");
+        run(&[args, &["--data-dir", folder]].concat())
+    }
+
+    /// The lines of the audit log whose event is this one.
+    pub fn audit(&self, event: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.folder().join("logs/hub_security_audit.jsonl")).unwrap_or_default();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a whole line is JSON"));
+        lines.filter(|line| line["event"] == event).collect()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        // It may have ended before; what matters is that it is not left behind.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Waits until `ask` says yes.
+#[track_caller]
+pub fn until(what: &str, mut ask: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !ask() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        thread::sleep(POLL);
+    }
+}
+
+/// Runs the binary to its end, without a hub's environment.
+pub fn run(args: &[&str]) -> Run {
+    let output = command(args).output().expect("the binary starts");
+    Run::from(output)
+}
+
+/// The binary with these arguments, in a temporary folder's peace: no variable of the tests' own reaches it.
+pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(args).stdin(Stdio::null()).current_dir(env::temp_dir());
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SHERATAN_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The binary under test: `SHERATAN_TEST_BINARY`, or the one that cargo builds in the tests' own profile.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = env::var_os("SHERATAN_TEST_BINARY") {
+            return PathBuf::from(path);
+        }
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "-p", "sheratan-io", "--bin", "sheratan-hub", "--message-format=json"]);
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit());
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        let output = cargo.output().expect("cargo starts");
+        assert!(output.status.success(), "the binary builds");
+        let lines = output.stdout.split(|byte| *byte == b'\n');
+        let mut messages = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+        let path = messages.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+        path.expect("cargo says where the binary is")
+    })
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Run {
+        Run {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+fn spawn(folder: &Path, options: &Options) -> Child {
+    // Left behind by a hub that was killed: it would tell the old ports.
+    _ = fs::remove_file(folder.join("hub.addr"));
+    let mut command = command(&["serve", "--control-addr", "127.0.0.1:0", "--data-addr", "127.0.0.1:0", "--data-dir"]);
+    command.arg(folder).args(&options.args).envs(options.env.iter().map(|(name, value)| (name, value)));
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts")
+}
+
+/// Waits until the hub says where it listens.
+fn await_addrs(folder: &Path, child: &mut Child) -> (SocketAddr, SocketAddr) {
+    let stderr = child.stderr.take().expect("it is a pipe");
+    let reader = thread::spawn(move || drain(stderr));
+    let start = Instant::now();
+    loop {
+        if let Some(addrs) = read_addrs(folder) {
+            return addrs;
+        }
+        if let Some(status) = child.try_wait().expect("it was started here") {
+            let said = reader.join().expect("reading does not fail");
+            panic!("the hub ended at its start ({status}): {said}");
+        }
+        assert!(start.elapsed() < PATIENCE, "the hub does not start");
+        thread::sleep(POLL);
+    }
+}
+
+/// Reads a pipe to its end, so that the hub never waits for a reader; the last lines of it.
+fn drain(pipe: impl std::io::Read) -> String {
+    let mut last = std::collections::VecDeque::new();
+    for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+        if last.len() == 20 {
+            last.pop_front();
+        }
+        last.push_back(line);
+    }
+    Vec::from(last).join("\n")
+}
+
+fn read_addrs(folder: &Path) -> Option<(SocketAddr, SocketAddr)> {
+    let text = fs::read_to_string(folder.join("hub.addr")).ok()?;
+    let addrs: Value = serde_json::from_str(&text).ok()?;
+    let addr = |plane: &str| addrs[plane].as_str()?.parse().ok();
+    Some((addr("control")?, addr("data")?))
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("it was started here") {
+            return status;
+        }
+        assert!(start.elapsed() < PATIENCE, "the hub does not stop");
+        thread::sleep(POLL);
+    }
+}

@@ -1,0 +1,298 @@
+//! The command line against a real hub: worker, submit, smoke, demo.
+#![cfg(unix)]
+// The lists in `clippy.toml` are for the core.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use serde_json::{Value, json};
+use sheratan_tests::hub::{self, Hub, Run, command, until};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use tempfile::TempDir;
+
+/// A worker as a process; what it says goes to a file in the hub's folder.
+struct Worker {
+    child: Child,
+    log: std::path::PathBuf,
+}
+
+impl Worker {
+    fn start(hub: &Hub, args: &[&str]) -> Worker {
+        let log =
+            hub.folder().join(format!("worker-{}.log", args.join("-").replace(|c: char| !c.is_alphanumeric(), "_")));
+        let folder = hub.folder().to_str().expect("a temporary folder's path is text");
+        let mut command = command(&[&["worker", "--json", "--data-dir", folder], args].concat());
+        let child = command.stdout(fs::File::create(&log).unwrap()).spawn().expect("the binary starts");
+        let worker = Worker { child, log };
+        until("the worker is registered", || !worker.events("registered").is_empty());
+        worker
+    }
+
+    fn events(&self, event: &str) -> Vec<Value> {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["event"] == event).collect()
+    }
+
+    fn interrupt(&self) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process has a number");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    }
+
+    fn wait(&mut self) -> Option<i32> {
+        until("the worker ends", || self.child.try_wait().expect("it was started here").is_some());
+        self.child.wait().expect("it was started here").code()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may have ended before; what matters is that it is not left behind.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Runs `submit` with lines on its standard input.
+fn submit_lines(hub: &Hub, args: &[&str], lines: &str) -> Run {
+    let folder = hub.folder().to_str().expect("a temporary folder's path is text");
+    let mut command = command(&[&["submit", "--data-dir", folder], args].concat());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
+    child.stdin.take().expect("it is a pipe").write_all(lines.as_bytes()).expect("it reads its input");
+    Run::from(child.wait_with_output().expect("it was started here"))
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+fn job(hub: &Hub, job_id: &str) -> Value {
+    hub.data().get(&format!("/mesh/jobs/{job_id}")).ok()["job"].clone()
+}
+
+#[test]
+fn a_worker_runs_what_is_submitted_and_its_output_is_the_result() {
+    let hub = Hub::start();
+    let _worker = Worker::start(&hub, &["--concurrency", "3", "--exec", "read x; echo $((x * 2))"]);
+    let lines: String = (1..=50).map(|n| format!("{n}\n")).collect();
+    let run = submit_lines(&hub, &["double", "-", "--wait"], &lines);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let results: BTreeSet<_> = json_lines(&run.stdout)
+        .iter()
+        .map(|line| {
+            (line["line"].as_u64().unwrap(), line["result"].as_u64().unwrap(), line["attempts"].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!(results, (1..=50).map(|n| (n, 2 * n, 1)).collect());
+}
+
+#[test]
+fn a_job_that_fails_is_tried_again_unless_its_exit_code_is_fatal() {
+    let hub = Hub::start();
+    let program = "read x; echo no >&2; test \"$SHERATAN_ATTEMPT\" = 1 || { echo '\"late\"'; exit 0; }; exit \"$x\"";
+    let _worker = Worker::start(&hub, &["--fatal-exit", "65", "--exec", program]);
+    let run = submit_lines(&hub, &["k", "-", "--wait"], "3\n65\n");
+    assert_eq!(run.code, Some(1), "one job did not complete");
+    let mut ends = json_lines(&run.stdout);
+    ends.sort_by_key(|end| end["line"].as_u64());
+    assert_eq!(
+        (&ends[0]["status"], &ends[0]["result"], &ends[0]["attempts"]),
+        (&json!("completed"), &json!("late"), &json!(2))
+    );
+    assert_eq!(ends[1]["ok"], false);
+    assert_eq!((&ends[1]["error"], &ends[1]["attempts"]), (&json!({"exit_code": 65, "stderr": "no"}), &json!(1)));
+}
+
+#[test]
+fn a_job_that_runs_longer_than_its_lease_keeps_it() {
+    let hub = Hub::start();
+    let _worker = Worker::start(&hub, &["--lease-sec", "1", "--exec", "sleep 3; cat"]);
+    let run = hub.run(&["submit", "long", "7", "--wait"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(json_lines(&run.stdout)[0]["attempts"], 1);
+}
+
+#[test]
+fn a_worker_that_is_asked_to_stop_finishes_its_job_first() {
+    let hub = Hub::start();
+    let gate = TempDir::new().unwrap();
+    let exec = format!("until test -e {}; do sleep 0.05; done; cat", gate.path().join("go").display());
+    let mut worker = Worker::start(&hub, &["--exec", &exec]);
+    let submitted = hub.run(&["submit", "k", "1"]);
+    until("the job runs", || !worker.events("started").is_empty());
+    worker.interrupt();
+    until("the worker stops", || !worker.events("stopping").is_empty());
+    hub.run(&["submit", "k", "2"]);
+    fs::write(gate.path().join("go"), "").unwrap();
+    assert_eq!(worker.wait(), Some(0));
+    let job_id = submitted.stdout.split(' ').next().unwrap();
+    assert_eq!((&job(&hub, job_id)["status"], &job(&hub, job_id)["result"]), (&json!("completed"), &json!(1)));
+    assert_eq!(worker.events("started").len(), 1, "it took no other job");
+}
+
+#[test]
+fn a_worker_that_is_asked_twice_kills_its_job_and_hands_it_back() {
+    let hub = Hub::start();
+    let mut worker = Worker::start(&hub, &["--exec", "sleep 600"]);
+    let submitted = hub.run(&["submit", "k", "1"]);
+    until("the job runs", || !worker.events("started").is_empty());
+    worker.interrupt();
+    until("the worker stops", || !worker.events("stopping").is_empty());
+    worker.interrupt();
+    assert_eq!(worker.wait(), Some(0));
+    let job = job(&hub, submitted.stdout.split(' ').next().unwrap());
+    assert_eq!(job["attempts"][0]["outcome"], "failed");
+    assert_eq!(job["attempts"][0]["error"], json!({"error": "worker_stopped"}));
+    assert!(["queued", "scheduled"].contains(&job["status"].as_str().unwrap()), "it waits for another attempt: {job}");
+}
+
+#[test]
+fn an_idle_worker_stops_at_once() {
+    let hub = Hub::start();
+    let mut worker = Worker::start(&hub, &["--concurrency", "4", "--exec", "cat"]);
+    let asked = std::time::Instant::now();
+    worker.interrupt();
+    assert_eq!(worker.wait(), Some(0));
+    assert!(asked.elapsed().as_secs() < 5, "its long polls of 30 s are left behind");
+}
+
+#[test]
+fn submit_waits_for_room_in_a_full_queue() {
+    let hub = Hub::start_with(&["--max-queue-depth", "5"]);
+    let _worker = Worker::start(&hub, &["--exec", "cat"]);
+    let lines: String = (1..=12).map(|n| format!("{n}\n")).collect();
+    let run = submit_lines(&hub, &["k", "-", "--wait"], &lines);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let results: BTreeSet<_> = json_lines(&run.stdout).iter().map(|line| line["result"].as_u64().unwrap()).collect();
+    assert_eq!(results.len(), 12);
+    until("the full queue is in the audit log", || !hub.audit("BACKPRESSURE_DROP").is_empty());
+}
+
+#[test]
+fn submitting_the_same_lines_twice_under_their_own_keys_does_nothing_twice() {
+    let hub = Hub::start();
+    let first = submit_lines(&hub, &["k", "-", "--key-from-line", "--json"], "1\n2\n");
+    let second = submit_lines(&hub, &["k", "-", "--key-from-line", "--json"], "2\n1\n3\n");
+    let ids = |run: &Run| json_lines(&run.stdout).iter().map(|line| line["job_id"].clone()).collect::<Vec<_>>();
+    let (first, second) = (ids(&first), ids(&second));
+    assert_eq!(&second[..2], &[first[1].clone(), first[0].clone()]);
+    assert_eq!(hub.data().get("/mesh/jobs").ok()["jobs"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_line_that_is_not_json_is_refused_alone_and_by_its_number() {
+    let hub = Hub::start();
+    let run = submit_lines(&hub, &["k", "-"], "1\n\nhello\n3\n");
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("line 3: not JSON"), "{}", run.stderr);
+    assert!(run.stderr.contains("2 submitted, 1 refused"), "{}", run.stderr);
+}
+
+#[test]
+fn smoke_passes_on_a_fresh_hub_and_fails_without_one() {
+    let mut hub = Hub::start_with(&["--node-ttl-sec", "2"]);
+    let run = hub.run(&["smoke", "--json"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    let lines = json_lines(&run.stdout);
+    let summary = lines.last().unwrap();
+    assert_eq!((&summary["failed"], &summary["skipped"]), (&json!(0), &json!(0)), "{}", run.stdout);
+    let depth = hub.data().get("/mesh/jobs?status=queued").ok()["jobs"].as_array().unwrap().len();
+    assert_eq!(depth, 0, "it leaves nothing in the queue");
+    hub.kill();
+    let run = hub.run(&["smoke"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("no hub answers") && run.stderr.contains("sheratan-hub serve"), "{}", run.stderr);
+}
+
+#[test]
+fn smoke_says_what_it_cannot_see_on_a_hub_with_a_long_node_ttl() {
+    let hub = Hub::start();
+    let run = hub.run(&["smoke"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    assert!(run.stdout.contains("node TTL is 120 s, start the hub with --node-ttl-sec 2 to see it"), "{}", run.stdout);
+}
+
+/// A folder of small files.
+fn folder(files: usize) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for number in 0..files {
+        fs::write(folder.path().join(format!("file-{number:03}")), format!("{number}\n").repeat(number)).unwrap();
+    }
+    folder
+}
+
+/// Starts `demo` with a folder of its own for temporary files.
+fn demo(folder: &Path, temp: &Path, args: &[&str]) -> std::process::Command {
+    let mut command = command(&[&["demo", folder.to_str().unwrap()], args].concat());
+    command.env("TMPDIR", temp).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn the_demo_makes_a_result_of_each_file_and_leaves_nothing_behind() {
+    let (folder, temp) = (folder(30), TempDir::new().unwrap());
+    let run = Run::from(demo(folder.path(), temp.path(), &[]).output().unwrap());
+    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("… and 10 more"), "{}", run.stdout);
+    assert!(run.stdout.contains("✓ 30 jobs are completed"), "{}", run.stdout);
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_demo_whose_hub_is_killed_in_the_middle_gets_every_result_once() {
+    let (folder, temp) = (folder(60), TempDir::new().unwrap());
+    let run = Run::from(demo(folder.path(), temp.path(), &["--crash"]).output().unwrap());
+    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("the hub was killed after 20 of 60 results"), "{}", run.stdout);
+    assert!(run.stdout.contains("✓ 60 jobs are completed"), "{}", run.stdout);
+}
+
+#[test]
+fn an_interrupted_demo_stops_its_children_and_removes_its_folder() {
+    let (folder, temp) = (folder(60), TempDir::new().unwrap());
+    let mut child = demo(folder.path(), temp.path(), &["--crash"]).spawn().unwrap();
+    until("the demo's workers are there", || children_of(child.id()).len() == 4);
+    let children = children_of(child.id());
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(children.iter().all(|child| !is_running(*child)));
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_children_of_a_demo_that_is_killed_end_with_it() {
+    let (folder, temp) = (folder(60), TempDir::new().unwrap());
+    let mut child = demo(folder.path(), temp.path(), &["--crash"]).spawn().unwrap();
+    until("the demo's workers are there", || children_of(child.id()).len() == 4);
+    let children = children_of(child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("the children end", || children.iter().all(|child| !is_running(*child)));
+}
+
+/// The processes whose parent is this one.
+fn children_of(parent: u32) -> Vec<u32> {
+    let stats = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect();
+        (fields[1].parse() == Ok(parent) && fields[0] != "Z").then_some(pid)
+    });
+    stats.collect()
+}
+
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+#[test]
+fn a_command_line_that_is_not_understood_has_exit_code_2() {
+    for args in [&["worker"][..], &["submit"], &["submit", "k", "hello"], &["nonsense"], &["smoke", "--nonsense"]] {
+        assert_eq!(hub::run(args).code, Some(2), "{args:?}");
+    }
+}

@@ -1,0 +1,237 @@
+//! The journal's files, torn, flipped and full, under the real binary.
+// The lists in `clippy.toml` are for the core.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use serde_json::{Value, json};
+use sheratan_tests::{Client, Hub, Options, Run, command, run, until};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+fn submit(data: &mut Client, n: u64) -> String {
+    let answer = data.post("/mesh/submit_request", &json!({"kind": "k", "params": {"n": n}})).ok();
+    answer["job_id"].as_str().unwrap().to_owned()
+}
+
+/// The newest segment.
+fn segment(folder: &Path) -> PathBuf {
+    let files = fs::read_dir(folder.join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| {
+            path.extension().is_some_and(|name| name == "seg") && path.to_str().unwrap().contains("journal-")
+        })
+        .max()
+        .unwrap()
+}
+
+/// Where each command's bytes lie: found by the jobs' own numbers in the file.
+fn position(bytes: &[u8], n: u64) -> usize {
+    let needle = format!("{{\"n\":{n}}}").into_bytes();
+    bytes.windows(needle.len()).position(|window| window == needle).unwrap()
+}
+
+fn serve(folder: &Path) -> Run {
+    let folder = folder.to_str().unwrap();
+    run(&["serve", "--control-addr", "127.0.0.1:0", "--data-addr", "127.0.0.1:0", "--data-dir", folder])
+}
+
+#[test]
+fn a_torn_tail_is_cut_with_a_notice_and_everything_before_it_is_there() {
+    let mut hub = Hub::start();
+    let mut data = hub.data();
+    let ids: Vec<_> = (100..110).map(|n| submit(&mut data, n)).collect();
+    hub.kill();
+    // As if the machine had lost power while the last batch was being written.
+    let path = segment(hub.folder());
+    let mut bytes = fs::read(&path).unwrap();
+    let at = position(&bytes, 109);
+    bytes[at + 3..at + 40].fill(0);
+    fs::write(&path, bytes).unwrap();
+    hub.restart();
+    let mut data = hub.data();
+    for id in &ids[..9] {
+        assert_eq!(data.get(&format!("/mesh/jobs/{id}")).status, 200);
+    }
+    assert_eq!(data.get(&format!("/mesh/jobs/{}", ids[9])).status, 404);
+    let log = fs::read_to_string(hub.folder().join("logs/hub.jsonl")).unwrap();
+    assert!(log.contains("the journal's end was cut"), "{log}");
+    submit(&mut data, 200);
+}
+
+#[test]
+fn a_flipped_byte_before_the_tail_stops_the_start_and_repair_keeps_what_it_cuts() {
+    let mut hub = Hub::start();
+    let mut data = hub.data();
+    let ids: Vec<_> = (100..120).map(|n| submit(&mut data, n)).collect();
+    hub.kill();
+    let path = segment(hub.folder());
+    let mut bytes = fs::read(&path).unwrap();
+    let at = position(&bytes, 110);
+    bytes[at + 2] ^= 1;
+    fs::write(&path, bytes).unwrap();
+
+    let refused = serve(hub.folder());
+    assert_eq!(refused.code, Some(1));
+    let name = path.file_name().unwrap().to_str().unwrap();
+    for word in [name, "offset", "journal verify", "journal repair"] {
+        assert!(refused.stderr.contains(word), "{word}: {}", refused.stderr);
+    }
+    let folder = hub.folder().to_str().unwrap().to_owned();
+    let verified = run(&["journal", "verify", "--data-dir", &folder, "--json"]);
+    assert_eq!(verified.code, Some(1));
+    let report: Value = serde_json::from_str(&verified.stdout).unwrap();
+    assert!(!report["problem"].is_null(), "{report}");
+
+    let repaired = run(&["journal", "repair", "--data-dir", &folder]);
+    assert_eq!(repaired.code, Some(0), "{repaired:?}");
+    assert!(hub.folder().join("quarantine").exists(), "{repaired:?}");
+    assert_eq!(run(&["journal", "verify", "--data-dir", &folder]).code, Some(0));
+    hub.restart();
+    let mut data = hub.data();
+    let status = |data: &mut Client, id: &String| data.get(&format!("/mesh/jobs/{id}")).status;
+    assert!(ids[..10].iter().all(|id| status(&mut data, id) == 200));
+    assert!(ids[10..].iter().all(|id| status(&mut data, id) == 404));
+}
+
+#[test]
+fn verify_reads_beside_a_running_hub_and_a_replay_agrees_with_it() {
+    let hub = Hub::start();
+    let mut data = hub.data();
+    (0..50).for_each(|n| _ = submit(&mut data, n));
+    let run = hub.run(&["journal", "verify", "--replay"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.stdout.contains("agrees with what the hub decided"), "{run:?}");
+    assert!(run.stdout.contains("in use by a running hub"), "{run:?}");
+}
+
+/// Segments of 1 MiB fill quickly: the hub rolls, makes snapshots by replay, recycles, and recovers from all of that.
+#[test]
+fn segments_roll_snapshots_are_made_by_replay_and_old_segments_go() {
+    let mut hub = Hub::start_with(&["--journal-segment-bytes", "1MiB"]);
+    let mut data = hub.data();
+    let filler = "x".repeat(1_000);
+    let mut last = String::new();
+    for _ in 0..80 {
+        let requests: Vec<_> = (0..100).map(|n| json!({"kind": "k", "params": {"n": n, "filler": filler}})).collect();
+        let answer = data.post("/mesh/submit_requests", &json!({"requests": requests})).ok();
+        last = answer["results"][99]["job_id"].as_str().unwrap().to_owned();
+    }
+    let log = hub.folder().join("logs/hub.jsonl");
+    until("a snapshot was made by replay", || {
+        fs::read_to_string(&log).unwrap().contains("a snapshot was made, and the replay agreed with the hub")
+    });
+    hub.kill();
+    hub.restart();
+    let mut data = hub.data();
+    assert_eq!(data.get(&format!("/mesh/jobs/{last}")).ok()["job"]["params"]["n"], 99);
+    assert_eq!(hub.run(&["journal", "verify", "--replay"]).code, Some(0));
+    let first = hub.folder().join("journal/journal-00000000000000000001.seg");
+    let mut n = 0;
+    until("two snapshots cover the first segment, and it is gone", || {
+        n += 1;
+        submit(&mut data, n);
+        let requests: Vec<_> = (0..100).map(|n| json!({"kind": "k", "params": {"n": n, "filler": filler}})).collect();
+        data.post("/mesh/submit_requests", &json!({"requests": requests})).ok();
+        !first.exists()
+    });
+}
+
+/// A disk of 12 MiB: segments of 1 MiB fill it up.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_refuses_reads_on_and_recovers_without_a_restart() {
+    let disk = SmallDisk::mount(12);
+    let Some(disk) = disk else {
+        eprintln!(
+            "SKIPPED: a small file system cannot be mounted here (it needs root); the journal's own tests inject the error"
+        );
+        return;
+    };
+    let options = Options {
+        args: ["--journal-segment-bytes", "1MiB", "--max-queue-bytes", "1GiB"].map(str::to_owned).to_vec(),
+        env: Vec::new(),
+    };
+    let folder = TempDir::new_in(disk.path()).unwrap();
+    let mut hub = Hub::start_in(folder, options);
+    let mut data = hub.data();
+    let first = submit(&mut data, 1);
+    // What other programs write takes most of the room.
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![1; 7 << 20]).unwrap();
+    let filler = "x".repeat(60_000);
+    let mut acknowledged = vec![first];
+    let refused = loop {
+        let response = data.post("/mesh/submit_request", &json!({"kind": "k", "params": filler}));
+        if response.status != 200 {
+            break response;
+        }
+        acknowledged.push(response.json()["job_id"].as_str().unwrap().to_owned());
+        assert!(acknowledged.len() < 1_000, "the disk is never full");
+    };
+    assert_eq!((refused.status, refused.error().as_str()), (503, "journal_unavailable"));
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(data.get("/readyz").status, 503);
+    assert_eq!(data.get("/livez").status, 200);
+    for id in &acknowledged {
+        assert_eq!(data.get(&format!("/mesh/jobs/{id}")).status, 200, "reads are served");
+    }
+    fs::remove_file(ballast).unwrap();
+    until("it takes submits again", || data.get("/readyz").status == 200);
+    acknowledged.push(submit(&mut data, 2));
+    hub.kill();
+    hub.restart();
+    let mut data = hub.data();
+    for id in &acknowledged {
+        assert_eq!(data.get(&format!("/mesh/jobs/{id}")).status, 200, "{id} was acknowledged");
+    }
+}
+
+/// A file system in memory, of so many MiB.
+#[cfg(target_os = "linux")]
+struct SmallDisk(TempDir);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn mount(mib: u32) -> Option<SmallDisk> {
+        let folder = TempDir::new().unwrap();
+        let size = format!("size={mib}m");
+        let mut mount = std::process::Command::new("mount");
+        let status = mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).status();
+        status.is_ok_and(|status| status.success()).then_some(SmallDisk(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a hub that a failing test left behind dies a moment later.
+        _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_journal_of_another_version_is_refused_with_what_to_do() {
+    let mut hub = Hub::start();
+    submit(&mut hub.data(), 1);
+    hub.kill();
+    let path = segment(hub.folder());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8] = bytes[8].wrapping_add(40);
+    fs::write(&path, bytes).unwrap();
+    let refused = serve(hub.folder());
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+}
+
+#[test]
+fn verify_of_a_folder_that_is_none_says_so() {
+    let folder = TempDir::new().unwrap();
+    let nowhere = folder.path().join("nowhere");
+    let run = Run::from(command(&["journal", "verify", "--data-dir", nowhere.to_str().unwrap()]).output().unwrap());
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("nowhere"), "{run:?}");
+}

@@ -1,0 +1,206 @@
+//! Starting, being refused to start, and stopping.
+// The lists in `clippy.toml` are for the core.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use serde_json::{Value, json};
+use sheratan_tests::client::result;
+use sheratan_tests::{Hub, Run, command, run, until};
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::Stdio;
+use tempfile::TempDir;
+
+/// A start that must fail: one line on standard error, nothing left running.
+#[track_caller]
+fn refused(args: &[&str], variables: &[(&str, &str)]) -> String {
+    let folder = TempDir::new().unwrap();
+    let data_dir = folder.path().join("data");
+    let mut hub = command(&["serve", "--control-addr", "127.0.0.1:0", "--data-addr", "127.0.0.1:0", "--data-dir"]);
+    hub.arg(&data_dir).args(args).current_dir(folder.path()).envs(variables.iter().copied());
+    let run = Run::from(hub.output().unwrap());
+    assert!(matches!(run.code, Some(1 | 2)), "{run:?}");
+    assert_eq!(run.stderr.trim_end().lines().count(), 1, "{}", run.stderr);
+    assert_eq!(run.stdout, "");
+    run.stderr
+}
+
+/// The same flag twice: the later one wins where the tool sets a first.
+fn with(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
+#[test]
+fn the_first_start_says_where_everything_is_and_what_to_do_next() {
+    let folder = TempDir::new().unwrap();
+    let data_dir = folder.path().join("data");
+    let mut hub = command(&["serve", "--control-addr", "127.0.0.1:0", "--data-addr", "127.0.0.1:0", "--data-dir"]);
+    let mut child = hub.arg(&data_dir).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = Vec::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        lines.push(line.unwrap());
+        if lines.last().unwrap().contains("try next") {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = lines.join("\n");
+    for word in ["control plane  http://127.0.0.1:", "data plane     http://127.0.0.1:", "sheratan-hub smoke"] {
+        assert!(said.contains(word), "{said}");
+    }
+    assert!(said.contains(data_dir.join("secrets/hub_token").to_str().unwrap()), "{said}");
+    assert!(!said.contains('\u{1b}'), "no colours in a pipe");
+}
+
+#[test]
+fn a_taken_port_is_named_with_the_flag_that_chooses_another() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let folder = TempDir::new().unwrap();
+    let run = run(&["serve", "--control-addr", &addr, "--data-dir", folder.path().to_str().unwrap()]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains(&format!("the control plane cannot listen on {addr}: the port is taken")), "{run:?}");
+    assert!(run.stderr.contains("--control-addr"));
+}
+
+#[test]
+fn a_second_hub_on_the_same_folder_is_refused_with_the_first_ones_process() {
+    let hub = Hub::start();
+    let folder = hub.folder().to_str().unwrap();
+    let run = run(&["serve", "--control-addr", "127.0.0.1:0", "--data-addr", "127.0.0.1:0", "--data-dir", folder]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains(&hub.pid().to_string()) && run.stderr.contains(folder), "{run:?}");
+    assert_eq!(hub.data().get("/readyz").status, 200, "the first goes on");
+}
+
+#[test]
+fn settings_that_are_not_understood_are_refused_in_one_line() {
+    let message = refused(&[], &[("SHERATAN_MAX_QUEUE_DEPT", "5")]);
+    assert!(
+        message.contains("SHERATAN_MAX_QUEUE_DEPT") && message.contains("did you mean max_queue_depth?"),
+        "{message}"
+    );
+    let message = refused(&["--node-ttl-sec", "soon"], &[]);
+    assert!(message.contains("--node-ttl-sec must be a whole number from 1 to"), "{message}");
+    let message = refused(&["--config", "nowhere.toml"], &[]);
+    assert!(message.contains("nowhere.toml cannot be read"), "{message}");
+    let message = refused(&[], &[("SHERATAN_HUB_TOKEN_NEXT", "0123456789abcdef0123")]);
+    assert!(message.contains("does not support it") && !message.contains("0123456789"), "{message}");
+}
+
+#[test]
+fn an_address_that_others_reach_needs_a_token() {
+    let folder = TempDir::new().unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let args = with(&["serve", "--control-addr", "127.0.0.1:0", "--data-addr", "0.0.0.0:0", "--data-dir", data_dir]);
+    let run = Run::from(command(&args).output().unwrap());
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.stderr.contains("is not a loopback address: set a token of at least 16 bytes"), "{run:?}");
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_made_is_named() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let run = run(&[
+        "serve",
+        "--control-addr",
+        "127.0.0.1:0",
+        "--data-addr",
+        "127.0.0.1:0",
+        "--data-dir",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains(file.to_str().unwrap()), "{run:?}");
+}
+
+#[test]
+fn hub_toml_in_the_working_folder_is_read() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("hub.toml"), "max_queue_depth = 7\n").unwrap();
+    let run = Run::from(command(&["config", "--json"]).current_dir(folder.path()).output().unwrap());
+    let settings: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(settings["max_queue_depth"], json!({"value": "7", "source": "hub.toml"}));
+    assert_eq!(settings["node_ttl_sec"], json!({"value": "120", "source": "default"}));
+}
+
+#[test]
+fn a_stop_answers_what_is_in_flight_and_leaves_a_snapshot() {
+    let mut hub = Hub::start();
+    let mut data = hub.data();
+    data.post("/mesh/submit_request", &json!({"kind": "k"})).ok();
+    let mut node = hub.data();
+    node.send_request(
+        "POST",
+        "/mesh/pull_requests",
+        Some(&json!({"node_id": "n", "wait_ms": 60_000, "kinds": ["other"]})),
+    )
+    .unwrap();
+    // Whoever asked later is answered: so the long poll is there.
+    data.post("/mesh/submit_request", &json!({"kind": "k"})).ok();
+    hub.terminate();
+    let answer = node.receive().unwrap();
+    assert!(answer.status == 200 && answer.json()["jobs"] == json!([]), "{answer:?}");
+    assert_eq!(hub.stop().code(), Some(0));
+    assert!(!hub.folder().join("hub.addr").exists());
+    let snapshots = std::fs::read_dir(hub.folder().join("snapshots")).unwrap().count();
+    assert_eq!(snapshots, 1);
+    hub.restart();
+    let log = std::fs::read_to_string(hub.folder().join("logs/hub.jsonl")).unwrap();
+    let recovered = log.lines().rev().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let recovered = recovered.into_iter().find(|line| line["message"] == "recovered").unwrap();
+    assert_eq!((&recovered["records"], &recovered["jobs"]), (&json!(0), &json!(2)), "from the snapshot alone");
+}
+
+#[test]
+fn logs_are_json_lines_and_rotate_by_size() {
+    let mut hub = Hub::start_with(&["--log-file-bytes", "4096", "--log-files-kept", "2"]);
+    let logs = hub.folder().join("logs");
+    for _ in 0..30 {
+        hub.stop();
+        hub.restart();
+    }
+    // The last lines are written when it has ended.
+    hub.stop();
+    for name in ["hub.jsonl", "hub.jsonl.1", "hub.jsonl.2"] {
+        let text = std::fs::read_to_string(logs.join(name)).unwrap();
+        assert!(text.len() <= 4096, "{name}");
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert!(line["level"].is_string() && line["timestamp"].is_string() && line["message"].is_string());
+        }
+    }
+    assert!(!logs.join("hub.jsonl.3").exists());
+}
+
+#[test]
+fn the_audit_log_is_paged_over_the_api_and_its_chain_goes_on_over_a_restart() {
+    let mut hub = Hub::start();
+    let wrong = |hub: &Hub| sheratan_tests::Client::new(hub.control, Some("wrong".into())).get("/api/registry").status;
+    assert_eq!(wrong(&hub), 403);
+    hub.stop();
+    hub.restart();
+    assert_eq!(wrong(&hub), 403);
+    until("both are in the audit log", || hub.audit("AUTH_FAILURE").len() == 2);
+    let lines = hub.audit("AUTH_FAILURE");
+    assert_eq!((&lines[0]["seq"], &lines[1]["seq"]), (&json!(1), &json!(2)));
+    assert_eq!(lines[0]["prev"], "0".repeat(64));
+    assert_ne!(lines[1]["prev"], lines[0]["prev"]);
+    let page = hub.control().get("/api/audit?after=1&limit=5").ok();
+    assert_eq!(page["events"], json!([lines[1]]));
+}
+
+#[test]
+fn a_client_that_hangs_up_during_a_long_poll_gets_no_job() {
+    let hub = Hub::start();
+    let mut gone = hub.data();
+    gone.send_request("POST", "/mesh/pull_requests", Some(&json!({"node_id": "gone", "wait_ms": 60_000}))).unwrap();
+    gone.stream().shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(gone.receive().unwrap().ok()["jobs"], json!([]), "who closed for writing only is answered");
+    let mut data = hub.data();
+    data.post("/mesh/submit_request", &json!({"kind": "k"})).ok();
+    let jobs = data.post("/mesh/pull_requests", &json!({"node_id": "here"})).ok();
+    data.post("/mesh/submit_result", &result(&jobs["jobs"][0], "here", &json!(1))).ok();
+}
