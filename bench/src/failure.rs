@@ -42,6 +42,15 @@ pub enum Failure {
     Unreadable(String),
     /// The hub closed a connection that was at work.
     Closed,
+    /// The hub closed a connection that was idle.
+    IdleClosed,
+    /// The system does not grant as many open files as there are connections.
+    OpenFiles {
+        /// What it grants.
+        granted: u64,
+        /// What is needed.
+        needed: u64,
+    },
     /// No answer came.
     Silence(Duration),
     /// The run was interrupted by a signal.
@@ -76,6 +85,11 @@ impl fmt::Display for Failure {
             }
             Failure::Unreadable(what) => write!(f, "an answer of the hub cannot be read: {what}"),
             Failure::Closed => f.write_str("the hub closed a connection that waited for an answer"),
+            Failure::IdleClosed => f.write_str("the hub closed an idle connection before the end of the slice"),
+            Failure::OpenFiles { granted, needed } => write!(
+                f,
+                "{needed} open files are needed and {granted} are granted: raise the hard limit (ulimit -Hn) or ask for fewer connections"
+            ),
             Failure::Silence(time) => write!(f, "the hub did not answer within {} s", time.as_secs()),
             Failure::Interrupted => f.write_str("interrupted"),
         }

@@ -14,13 +14,14 @@ use tempfile::TempDir;
 
 /// Where the hub under test is, or how to start it.
 #[derive(clap::Args, Debug)]
+#[group(id = "hub_under_test")]
 pub struct Settings {
     /// The program of the hub to start [default: sheratan-hub beside this program].
     #[arg(long, value_name = "PATH", conflicts_with = "addr")]
     hub: Option<PathBuf>,
     /// A hub that runs already: its control and its data address.
-    #[arg(long, value_name = "CONTROL,DATA", value_delimiter = ',', num_args = 2, requires_all = ["token_file", "dir"])]
-    addr: Option<Vec<SocketAddr>>,
+    #[arg(long, value_name = "CONTROL,DATA", value_parser = parse_planes, requires_all = ["token_file", "dir"])]
+    addr: Option<Planes>,
     /// The file with that hub's token.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -28,6 +29,12 @@ pub struct Settings {
     /// [default: the folder of this program].
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
+}
+
+/// The addresses of a hub.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Planes {
+    data: SocketAddr,
 }
 
 /// A hub that listens.
@@ -60,10 +67,10 @@ impl Hub {
     /// The hub that the settings say; a process of our own is up when this returns.
     pub fn find_or_start(settings: &Settings, interrupt: &Interrupt) -> Result<Hub, Failure> {
         match (&settings.addr, &settings.token_file, &settings.dir) {
-            (Some(addresses), Some(token_file), Some(folder)) => {
+            (Some(planes), Some(token_file), Some(folder)) => {
                 refuse_memory(folder)?;
                 let token = read_token(token_file)?;
-                Ok(Hub { data: addresses[1], token, folder: folder.clone(), own: None })
+                Ok(Hub { data: planes.data, token, folder: folder.clone(), own: None })
             }
             _ => start(settings, interrupt),
         }
@@ -171,6 +178,15 @@ impl Drop for Own {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Reads `control,data`. The load goes to the data plane; the control plane's address is only looked at.
+fn parse_planes(text: &str) -> Result<Planes, String> {
+    let (control, data) = text.split_once(',').ok_or("give both addresses: CONTROL,DATA")?;
+    let parse =
+        |text: &str| text.parse::<SocketAddr>().map_err(|_| format!("{text} is no address such as 127.0.0.1:8788"));
+    parse(control)?;
+    Ok(Planes { data: parse(data)? })
 }
 
 /// Reads `{"pid":…,"control":"…","data":"…"}`; the data plane's address.

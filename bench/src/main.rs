@@ -1,8 +1,10 @@
 //! Command line of the benchmarks: which figures there are, and how to ask for them.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "those lists are the core's")]
 
 mod client;
 mod failure;
 mod hub;
+mod idle;
 mod interrupt;
 mod load;
 mod machine;
@@ -35,6 +37,8 @@ struct Arguments {
 enum Figure {
     /// Whole lifecycles over real sockets, beside the pace of the disk.
     Load(load::Settings),
+    /// The same while many connections idle.
+    Idle(idle::Settings),
     /// The core alone: cost per operation with few and with many queued jobs, replay, snapshot, memory.
     Core(machine::Settings),
 }
@@ -57,6 +61,41 @@ fn main() -> ExitCode {
 fn measure(figure: &Figure) -> Result<Report, Failure> {
     match figure {
         Figure::Load(settings) => load::measure(settings),
+        Figure::Idle(settings) => idle::measure(settings),
         Figure::Core(settings) => Ok(machine::measure(settings)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn is_accepted(line: &str) -> bool {
+        Arguments::try_parse_from(line.split(' ')).is_ok()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_hub_that_runs_already_needs_both_addresses_its_token_and_its_folder() {
+        let hub = "bench load --addr 127.0.0.1:8787,127.0.0.1:8788";
+        assert!(is_accepted(&format!("{hub} --token-file t --dir d --check")));
+        assert!(!is_accepted(&format!("{hub} --dir d")));
+        assert!(!is_accepted(&format!("{hub} --token-file t")));
+        assert!(!is_accepted(&format!("{hub} --token-file t --dir d --hub h")));
+        assert!(!is_accepted("bench load --addr 127.0.0.1:8787 --token-file t --dir d"));
+    }
+
+    #[test]
+    fn each_figure_has_defaults() {
+        for line in ["bench load", "bench idle --json", "bench core --check", "bench load --connections 1 --duration 5"]
+        {
+            assert!(is_accepted(line), "{line}");
+        }
+        assert!(!is_accepted("bench load --connections 0"));
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! How to drive it:
 //! - [`Hub::apply`] with the instant and a command changes durable state and says what came of it. First whatever fell
-//!   due up to that instant happens, each thing at its own instant, so the state is a function of the commands that
-//!   changed something (the journal) and of nothing else: it does not matter whether anybody looked in between.
+//!   due up to that instant happens, each thing at its own instant, and last what the command itself made due at once:
+//!   so the state is a function of the commands that changed something (the journal) and of nothing else, and it does
+//!   not matter whether anybody looked in between.
 //! - [`Hub::advance`] lets due things happen without a command: call it at [`Hub::next_deadline`], or long polls wake late.
 //! - [`Hub::park`], [`Hub::unpark`], [`Hub::observe`] change ephemeral state, which no journal holds.
 //! - After any of these, drain [`Hub::effects`]. A replay throws them away.
@@ -84,6 +85,7 @@ impl Hub {
             Command::Extend(extend) => self.extend(&extend),
             Command::Complete(complete) => self.complete(complete),
         };
+        self.advance(self.now);
         if outcome.is_durable() {
             self.chain(&outcome);
         }
@@ -92,7 +94,6 @@ impl Hub {
 
     /// Lets everything happen that falls due up to `now`, each thing at its own instant, earliest first.
     pub fn advance(&mut self, now: Timestamp) {
-        let now = now.max(self.now);
         while let Some(at) = self.next_deadline().filter(|at| *at <= now) {
             self.now = self.now.max(at);
             if self.timers.next_at().is_some_and(|timer_at| timer_at <= at) {
@@ -102,7 +103,7 @@ impl Hub {
                 self.queue.drop_oldest_final();
             }
         }
-        self.now = now;
+        self.now = self.now.max(now);
     }
 
     /// When the next thing falls due.
@@ -229,15 +230,15 @@ impl Hub {
             },
             None => Replaced::default(),
         };
-        // A superseded job makes room for the one that takes its place.
-        let leaving = known.supersedes.and_then(|job| self.queue.get(job));
-        self.queue.admit(&self.limits, &submit, leaving).inspect_err(|_| self.report_drop())?;
+        let admitted = self.queue.admit(&self.limits, submit.params.len() as u64, known.supersedes);
+        admitted.inspect_err(|_| self.report_drop())?;
         let idempotency = submit.idempotency.clone();
         let (mut cx, parts) = self.split();
-        if let Some(job) = known.supersedes {
-            parts.queue.supersede(&mut cx, parts.registry, parts.dedup, job);
+        // First the new job, which may be refused: what is refused supersedes nothing.
+        let job = parts.queue.submit(&mut cx, submit)?;
+        if let Some(older) = known.supersedes {
+            parts.queue.supersede(&mut cx, parts.registry, parts.dedup, older);
         }
-        let job = parts.queue.submit(&mut cx, submit);
         if let Some(idempotency) = idempotency {
             let key = cx.key.idempotency_key(&idempotency.key);
             parts.dedup.bind(&mut cx, key, idempotency.payload_hash, job);

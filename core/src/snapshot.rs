@@ -138,10 +138,9 @@ impl Restore {
         let (mut cx, parts) = self.hub.split();
         match record {
             Record::Node(node) => parts.registry.restore(&mut cx, *node),
-            Record::Job(job) => parts
-                .queue
-                .restore(&mut cx, parts.registry, *job)
-                .map_err(|_| RestoreError::Contradiction("more classes of jobs than the hub has room for"))?,
+            Record::Job(job) => {
+                parts.queue.restore(&mut cx, parts.registry, *job).map_err(RestoreError::Contradiction)?;
+            }
             Record::Key(key, entry) => parts.dedup.restore(&mut cx, key, *entry),
             Record::End => {}
             Record::Head(head) => {

@@ -1,22 +1,30 @@
 //! Logs: for a person on the terminal, as JSON lines in `<data-dir>/logs/hub.jsonl`.
 //!
-//! A thread of its own writes the file. The loop never waits for it: what does not fit into the channel, or what the disk
-//! does not take, is counted, and the count is told as soon as there is room. (The audit log is the one that loses nothing.)
+//! Each of the two has a thread that writes, so that the loop waits for neither: a terminal that somebody stopped with
+//! ctrl-S must not stop the hub, nor a disk that hangs. What does not fit into a thread's channel, or what the disk does
+//! not take, is counted, and the count is told as soon as there is room. (The audit log is the one that loses nothing.)
 
+mod sink;
+
+use crate::rfc3339::Rfc3339;
 use crate::rotated::RotatedFile;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use sheratan_core::time::Timestamp;
+use sink::{LineWriter, Sink};
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tracing::Subscriber;
 use tracing_subscriber::filter::{EnvFilter, ParseError};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Lines that may wait for the thread.
-const LINES_MAX: usize = 8_192;
+/// How long the end of the process waits for lines that are not written yet: a slow disk gets them all, and a terminal
+/// that takes nothing does not keep the hub.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// How the logs are kept.
 #[derive(Clone, Debug)]
@@ -31,26 +39,26 @@ pub struct Settings {
     pub level: String,
 }
 
-/// Keeps the log's file open; its end waits until all is written.
+/// Keeps the logs going; its end waits until all is written, for a while.
 #[derive(Debug)]
 pub struct Logs {
-    lines: Option<Sender<Vec<u8>>>,
-    thread: Option<JoinHandle<()>>,
+    terminal: Sink,
+    file: Sink,
 }
 
 /// Starts to log.
+///
+/// # Errors
+/// The file cannot be opened, or the process logs already.
 pub fn start(settings: &Settings) -> io::Result<Logs> {
-    let file = RotatedFile::open(&settings.path, settings.bytes_max, Some(settings.kept))?;
-    let (lines, receiver) = bounded(LINES_MAX);
-    let dropped = Arc::new(AtomicU64::new(0));
-    let writer = LineWriter { lines: lines.clone(), dropped: dropped.clone() };
-    let thread = std::thread::Builder::new().name("logs".into()).spawn(move || write(file, &receiver, &dropped))?;
+    let rotated = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
     let filter = filter(&settings.level).map_err(io::Error::other)?;
+    let file = Sink::start("logs", lost_as_json, telling_failures(rotated))?;
+    let terminal = Sink::start("terminal", lost_as_text, |line| io::stderr().write_all(line))?;
     let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let terminal = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(is_coloured).with_target(false);
-    let json = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer);
-    tracing_subscriber::registry().with(filter).with(terminal).with(json).try_init().map_err(io::Error::other)?;
-    Ok(Logs { lines: Some(lines), thread: Some(thread) })
+    let subscriber = subscriber(filter, terminal.writer(), is_coloured, file.writer());
+    subscriber.try_init().map_err(io::Error::other)?;
+    Ok(Logs { terminal, file })
 }
 
 /// What a level says.
@@ -58,68 +66,126 @@ pub fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(level)
 }
 
+/// Writes into the file; the terminal is told when that begins to fail. Logging it would come back here.
+fn telling_failures(mut file: RotatedFile) -> impl FnMut(&[u8]) -> io::Result<()> {
+    let mut is_failing = false;
+    move |line| {
+        let written = file.write(line);
+        if let Err(error) = &written
+            && !is_failing
+        {
+            eprintln!("{}  WARN the log file cannot be written: {error}", now());
+        }
+        is_failing = written.is_err();
+        written
+    }
+}
+
+fn subscriber(
+    filter: EnvFilter,
+    terminal: LineWriter,
+    is_coloured: bool,
+    file: LineWriter,
+) -> impl Subscriber + Send + Sync {
+    let terminal = layer().with_timer(Clock).with_ansi(is_coloured).with_target(false).with_writer(terminal);
+    let json = layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+    tracing_subscriber::registry().with(filter).with(terminal).with(json.with_timer(Clock).with_writer(file))
+}
+
 impl Drop for Logs {
     fn drop(&mut self) {
-        // The subscriber lives as long as the process and holds a sender too: an empty line says that it is the last.
-        if let Some(lines) = self.lines.take() {
-            // If the thread has ended there is nobody to wait for.
-            _ = lines.send(Vec::new());
-        }
-        if let Some(thread) = self.thread.take() {
-            // Its panic was reported when it happened; here is nobody left to tell.
-            _ = thread.join();
-        }
+        self.terminal.finish(FLUSH_MAX);
+        self.file.finish(FLUSH_MAX);
     }
 }
 
-/// Makes a writer for each line.
-#[derive(Clone, Debug)]
-struct LineWriter {
-    lines: Sender<Vec<u8>>,
-    dropped: Arc<AtomicU64>,
-}
+/// The time of a line, as everywhere else.
+struct Clock;
 
-impl<'a> MakeWriter<'a> for LineWriter {
-    type Writer = LineWriter;
-    fn make_writer(&'a self) -> LineWriter {
-        self.clone()
+impl FormatTime for Clock {
+    fn format_time(&self, out: &mut Writer<'_>) -> fmt::Result {
+        write!(out, "{}", now())
     }
 }
 
-impl Write for LineWriter {
-    /// The formatter writes each event's line in one call.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if !line.is_empty() && self.lines.try_send(line.to_vec()).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+fn now() -> Rfc3339 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Rfc3339::new(Timestamp::from_millis(since_epoch.as_millis() as u64))
 }
 
-fn write(mut file: RotatedFile, lines: &Receiver<Vec<u8>>, dropped: &AtomicU64) {
-    let mut is_failing = false;
-    for line in lines {
-        if line.is_empty() {
-            return;
-        }
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        let result = if lost > 0 {
-            let notice = format!("{{\"level\":\"WARN\",\"message\":\"log lines were lost\",\"count\":{lost}}}\n");
-            file.write(&[notice.as_bytes(), &line].concat())
-        } else {
-            file.write(&line)
+fn lost_as_json(count: u64) -> String {
+    format!(
+        "{{\"timestamp\":\"{}\",\"level\":\"WARN\",\"message\":\"log lines were lost\",\"count\":{count}}}\n",
+        now()
+    )
+}
+
+fn lost_as_text(count: u64) -> String {
+    format!("{}  WARN {count} log lines were lost\n", now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::sync::{Arc, Mutex};
+
+    /// What the terminal and the file get of the events of `log`.
+    fn logged(level: &str, is_coloured: bool, log: impl FnOnce()) -> (String, String) {
+        let (terminal, file) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let sink = |lines: &Arc<Mutex<Vec<u8>>>| {
+            let lines = lines.clone();
+            Sink::start("test", lost_as_json, move |line| lines.lock().unwrap().write_all(line)).unwrap()
         };
-        if let Err(error) = &result {
-            dropped.fetch_add(lost + 1, Ordering::Relaxed);
-            if !is_failing {
-                // Logging it would come back here.
-                eprintln!("the log file cannot be written: {error}");
-            }
+        let mut sinks = [sink(&terminal), sink(&file)];
+        let [to_terminal, to_file] = sinks.each_ref().map(Sink::writer);
+        tracing::subscriber::with_default(subscriber(filter(level).unwrap(), to_terminal, is_coloured, to_file), log);
+        sinks.iter_mut().for_each(|sink| sink.finish(Duration::from_secs(60)));
+        let text = |lines: Arc<Mutex<Vec<u8>>>| String::from_utf8(lines.lock().unwrap().clone()).unwrap();
+        (text(terminal), text(file))
+    }
+
+    #[test]
+    fn an_event_is_a_line_for_a_person_and_a_json_line() {
+        let (terminal, file) = logged("info", false, || tracing::warn!(jobs = 3, path = %"/a\nb", "look here"));
+        assert!(terminal.contains(" WARN look here jobs=3 path=/a"), "{terminal}");
+        assert_eq!(file.lines().count(), 1);
+        let line: Value = serde_json::from_str(&file).unwrap();
+        assert_eq!((&line["level"], &line["message"], &line["jobs"]), (&"WARN".into(), &"look here".into(), &3.into()));
+        assert_eq!(line["path"], "/a\nb");
+        let timestamp = line["timestamp"].as_str().unwrap();
+        assert_eq!(timestamp.len(), "2026-01-15T20:52:03.348Z".len());
+        assert!(crate::rfc3339::parse(timestamp).is_ok());
+    }
+
+    #[test]
+    fn colours_are_for_a_terminal_only() {
+        for is_coloured in [false, true] {
+            let (terminal, file) = logged("info", is_coloured, || tracing::info!("x"));
+            assert_eq!((terminal.contains('\u{1b}'), file.contains('\u{1b}')), (is_coloured, false));
         }
-        is_failing = result.is_err();
+    }
+
+    #[test]
+    fn a_level_says_what_is_logged_also_for_one_target() {
+        let log = || {
+            tracing::debug!(target: "sheratan_io::journal", "a");
+            tracing::debug!(target: "sheratan_io::shell", "b");
+            tracing::info!(target: "sheratan_io::shell", "c");
+        };
+        let table = [("error", 0), ("info", 1), ("debug", 3), ("info,sheratan_io::journal=debug", 2)];
+        for (level, lines) in table {
+            assert_eq!(logged(level, false, log).1.lines().count(), lines, "{level}");
+        }
+        assert!(filter("info,=").is_err());
+    }
+
+    #[test]
+    fn no_secret_is_in_a_line_that_shows_one() {
+        let secret = crate::secret::Secret::new(*b"correct horse battery");
+        let (terminal, file) = logged("info", false, || tracing::info!(%secret, again = ?secret, "shown"));
+        for text in [terminal, file] {
+            assert!(text.contains("sha256:") && !text.contains("horse"), "{text}");
+        }
     }
 }

@@ -1,5 +1,9 @@
-//! Instants as the wire contract writes them: RFC 3339, UTC, milliseconds.
+//! Instants: as the wire contract writes them, RFC 3339, UTC, milliseconds.
+//!
+//! Each reply has several, so writing one is plain arithmetic into a fixed buffer: no allocation, no formatting machinery.
+//! Reading is rarer and has the many spellings of the standard: a library does it.
 
+use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimeParser;
 use sheratan_core::time::Timestamp;
 use std::fmt;
@@ -12,8 +16,10 @@ pub struct Rfc3339(Timestamp);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParseError;
 
-/// The last instant that the calendar's library knows; "never" is shown as it.
-const LAST_MILLIS: u64 = 253_402_207_200_000;
+/// The last instant that has a year of four digits; "never" is shown as it.
+const LAST_MILLIS: u64 = 253_402_300_799_999;
+
+const DAY_MILLIS: u64 = 86_400_000;
 
 const PARSER: DateTimeParser = DateTimeParser::new();
 
@@ -27,26 +33,57 @@ impl Rfc3339 {
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis().min(LAST_MILLIS);
-        let at = jiff::Timestamp::from_millisecond(millis.cast_signed()).expect("it is in the calendar");
-        let at = jiff::tz::Offset::UTC.to_datetime(at);
-        write!(
-            f,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-            at.year(),
-            at.month(),
-            at.day(),
-            at.hour(),
-            at.minute(),
-            at.second(),
-            at.millisecond()
-        )
+        let (year, month, day) = civil_date(millis / DAY_MILLIS);
+        let of_day = millis % DAY_MILLIS;
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let fields = [
+            (0..4, year),
+            (5..7, month),
+            (8..10, day),
+            (11..13, of_day / 3_600_000),
+            (14..16, of_day / 60_000 % 60),
+            (17..19, of_day / 1_000 % 60),
+            (20..23, of_day % 1_000),
+        ];
+        for (place, mut number) in fields {
+            for digit in text[place].iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        f.write_str(std::str::from_utf8(&text).expect("it is of digits"))
     }
 }
 
+/// Year, month and day of a day counted from 1970-01-01, by the Gregorian calendar. The year is taken to begin in March:
+/// then the leap day is its last, and the months' lengths follow one line (Howard Hinnant, `chrono`-Compatible Low-Level
+/// Date Algorithms, `civil_from_days`).
+const fn civil_date(day: u64) -> (u64, u64, u64) {
+    const DAYS_TO_1970_FROM_MARCH_0000: u64 = 719_468;
+    const DAYS_OF_400_YEARS: u64 = 146_097;
+    let day = day + DAYS_TO_1970_FROM_MARCH_0000;
+    let (era, day_of_era) = (day / DAYS_OF_400_YEARS, day % DAYS_OF_400_YEARS);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + (month <= 2) as u64;
+    (year, month, day_of_month)
+}
+
 /// The instant that a text names, with any offset; what is below a millisecond is cut.
+///
+/// # Errors
+/// The text is no instant with an offset, or one before 1970 or after 9999.
 pub fn parse(text: &str) -> Result<Timestamp, ParseError> {
-    let at = PARSER.parse_timestamp(text).map_err(|_| ParseError)?;
-    u64::try_from(at.as_millisecond()).map(Timestamp::from_millis).map_err(|_| ParseError)
+    // In pieces, since the library's instants end a day before the calendar does, and "never" must read back.
+    let pieces = PARSER.parse_pieces(text).map_err(|_| ParseError)?;
+    let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset()) else { return Err(ParseError) };
+    let civil = DateTime::from_parts(pieces.date(), time);
+    let local = civil.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_millis();
+    let millis = local - i128::from(offset.seconds()) * 1_000;
+    u64::try_from(millis).ok().filter(|millis| *millis <= LAST_MILLIS).map(Timestamp::from_millis).ok_or(ParseError)
 }
 
 impl fmt::Display for ParseError {
@@ -67,8 +104,11 @@ mod tests {
             (0, "1970-01-01T00:00:00.000Z"),
             (1_768_510_323_348, "2026-01-15T20:52:03.348Z"),
             (951_827_696_789, "2000-02-29T12:34:56.789Z"),
-            (LAST_MILLIS, "9999-12-30T22:00:00.000Z"),
-            (u64::MAX, "9999-12-30T22:00:00.000Z"),
+            (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (LAST_MILLIS, "9999-12-31T23:59:59.999Z"),
+            (LAST_MILLIS + 1, "9999-12-31T23:59:59.999Z"),
+            (u64::MAX, "9999-12-31T23:59:59.999Z"),
         ];
         for (millis, text) in table {
             assert_eq!(Rfc3339::new(Timestamp::from_millis(millis)).to_string(), text);
@@ -78,11 +118,46 @@ mod tests {
     #[test]
     fn an_instant_is_read_with_any_offset_and_any_precision() {
         let expected = Timestamp::from_millis(1_768_510_323_348);
-        for text in ["2026-01-15T20:52:03.348Z", "2026-01-15T22:52:03.348+02:00", "2026-01-15t20:52:03.348999z"] {
+        let same = [
+            "2026-01-15T20:52:03.348Z",
+            "2026-01-15T22:52:03.348+02:00",
+            "2026-01-15T12:22:03.348-08:30",
+            "2026-01-15t20:52:03.348999z",
+        ];
+        for text in same {
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
-        for text in ["", "soon", "2026-01-15", "2026-01-15T20:52:03", "2026-13-15T20:52:03Z", "1969-12-31T23:59:59Z"] {
+        assert_eq!(parse("1970-01-01T01:00:00+01:00"), Ok(Timestamp::ZERO));
+    }
+
+    #[test]
+    fn what_is_no_instant_of_the_calendar_is_refused() {
+        let table = [
+            "",
+            "soon",
+            "2026-01-15",
+            "2026-01-15T20:52:03",
+            "2026-13-15T20:52:03Z",
+            "2026-02-29T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:59:59+01:00",
+            "9999-12-31T23:59:59.999-00:01",
+            "2026-01-15T20:52:03Z and more",
+            "2026-01-15T20:52:03[Europe/Berlin]",
+        ];
+        for text in table {
             assert_eq!(parse(text), Err(ParseError), "{text}");
+        }
+        assert!(ParseError.to_string().starts_with("expected an RFC 3339 instant"));
+    }
+
+    #[test]
+    fn every_day_of_the_calendar_is_the_one_that_another_implementation_says() {
+        let mut date = jiff::civil::date(1970, 1, 1);
+        for day in 0..=LAST_MILLIS / DAY_MILLIS {
+            let (year, month, day_of_month) = civil_date(day);
+            assert_eq!((year as i16, month as i8, day_of_month as i8), (date.year(), date.month(), date.day()));
+            date = date.tomorrow().unwrap_or(date);
         }
     }
 

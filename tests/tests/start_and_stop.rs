@@ -162,6 +162,8 @@ fn logs_are_json_lines_and_rotate_by_size() {
         hub.stop();
         hub.restart();
     }
+    // The last lines are written when it has ended.
+    hub.stop();
     for name in ["hub.jsonl", "hub.jsonl.1", "hub.jsonl.2"] {
         let text = std::fs::read_to_string(logs.join(name)).unwrap();
         assert!(text.len() <= 4096, "{name}");

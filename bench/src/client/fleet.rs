@@ -100,3 +100,108 @@ impl Stretch {
         self.lifecycles as f64 / self.time.as_secs_f64()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::request::{JOB_ID_BYTES, LEASE_ID_BYTES};
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    /// Answers as the wire contract says, one thread a connection, without any queue behind it. After `refuse_after`
+    /// calls of a connection it refuses.
+    fn fake_hub(refuse_after: usize) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        std::thread::spawn(move || {
+            for (no, stream) in listener.incoming().enumerate() {
+                let stream = stream.expect("a connection");
+                std::thread::spawn(move || answer_all(stream, no, refuse_after));
+            }
+        });
+        address
+    }
+
+    fn answer_all(mut stream: TcpStream, no: usize, refuse_after: usize) {
+        let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+        for call in 0.. {
+            let Some(path) = read_request(&mut reader) else { return };
+            let job = format!("job_{:0width$}", no * 1_000_000 + call / 3, width = JOB_ID_BYTES - 4);
+            let lease = format!("lease_{:0width$}", call, width = LEASE_ID_BYTES - 6);
+            let (status, body) = if call >= refuse_after {
+                ("429 Too Many Requests", r#"{"ok":false,"error":"backpressure"}"#.to_owned())
+            } else {
+                let body = match path.as_str() {
+                    "/mesh/submit_request" => format!(r#"{{"ok":true,"job_id":"{job}","status":"accepted"}}"#),
+                    "/mesh/pull_requests" => {
+                        format!(r#"{{"ok":true,"jobs":[{{"job_id":"{job}","lease_id":"{lease}"}}],"defer_ms":0}}"#)
+                    }
+                    "/mesh/submit_result" => format!(r#"{{"ok":true,"job_id":"{job}","status":"completed"}}"#),
+                    other => panic!("no such path: {other}"),
+                };
+                ("200 OK", body)
+            };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            // In two pieces, so that a client has to put them together.
+            let (first, second) = answer.split_at(answer.len() / 2);
+            if stream.write_all(first.as_bytes()).and_then(|()| stream.write_all(second.as_bytes())).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Reads a whole request; its path.
+    fn read_request(reader: &mut BufReader<TcpStream>) -> Option<String> {
+        let mut path = None;
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            let line = line.trim_end();
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.parse().ok()?;
+            } else if line.is_empty() {
+                reader.read_exact(&mut vec![0; length]).ok()?;
+                return path;
+            }
+            path = path.or_else(|| line.split(' ').nth(1).map(str::to_owned));
+        }
+    }
+
+    fn fleet(address: SocketAddr, connections: usize) -> Fleet {
+        let target = Target { host: address.to_string(), token: "t".into(), payload_bytes: 200 };
+        Fleet::connect(address, &target, connections, Interrupt::default()).expect("it listens")
+    }
+
+    #[test]
+    fn every_connection_runs_whole_lifecycles_until_the_time_is_over_and_again_after_a_pause() {
+        let mut fleet = fleet(fake_hub(usize::MAX), 5);
+        let mut latencies = Latencies::default();
+        for _ in 0..2 {
+            let stretch = fleet.run(Duration::from_millis(50), &mut latencies).expect("all is answered");
+            assert!(stretch.lifecycles >= 5, "{stretch:?}");
+            assert!(stretch.time >= Duration::from_millis(50), "{stretch:?}");
+        }
+        let p50 = latencies.to_json()["pull"]["p50_ms"].as_f64();
+        assert!(p50.is_some_and(|ms| ms > 0.0), "{p50:?}");
+    }
+
+    #[test]
+    fn a_refusal_ends_the_run_with_its_call_and_body() {
+        let mut fleet = fleet(fake_hub(4), 1);
+        let failure = fleet.run(Duration::from_secs(10), &mut Latencies::default()).expect_err("a call is refused");
+        assert_eq!(failure.to_string(), r#"the hub answered 429 to pull: {"ok":false,"error":"backpressure"}"#);
+    }
+
+    #[test]
+    fn a_connection_that_the_hub_closes_ends_the_run() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let mut fleet = fleet(address, 1);
+        drop(listener.accept());
+        let failure = fleet.run(Duration::from_secs(10), &mut Latencies::default()).expect_err("nobody answers");
+        assert!(matches!(failure, Failure::Closed | Failure::System { .. }), "{failure}");
+    }
+}

@@ -85,11 +85,6 @@ impl Worker {
         self.stage = next;
         Ok(if matches!(next, Stage::Idle) { Progress::Finished } else { Progress::Waiting })
     }
-
-    /// The connection, to be registered with a poll.
-    pub fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
 }
 
 /// The id of a job that was accepted.

@@ -209,11 +209,6 @@ impl Job {
         }
     }
 
-    /// Whether it waits for an instant or a node.
-    pub(super) fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Scheduled { .. } | State::Queued { .. })
-    }
-
     pub(super) fn rank(&self) -> Rank {
         (self.priority, self.seq)
     }
@@ -256,7 +251,7 @@ impl Job {
     /// How a result stands to this job.
     pub(super) fn standing(&self, complete: &Complete) -> Standing {
         match complete.lease {
-            Some(lease) => self.standing_of_lease(lease, complete.mark),
+            Some(lease) => self.standing_of_lease(lease, complete),
             None => self.standing_without_lease(complete),
         }
     }
@@ -274,7 +269,7 @@ impl Job {
         }
     }
 
-    fn standing_of_lease(&self, lease: LeaseRef, of: u64) -> Standing {
+    fn standing_of_lease(&self, lease: LeaseRef, complete: &Complete) -> Standing {
         if lease.job != self.seq {
             return Standing::Lost;
         }
@@ -283,10 +278,14 @@ impl Job {
             return Standing::Lost;
         };
         match attempt.end {
+            _ if complete.node.as_ref().is_some_and(|node| *node != attempt.node) => Standing::Lost,
             AttemptEnd::Running => Standing::Current,
-            AttemptEnd::Completed { mark, .. } | AttemptEnd::Failed { mark, .. } if mark == of => Standing::Repeat,
-            _ => match self.state {
-                // Another result than the one that was taken.
+            AttemptEnd::Completed { mark, .. } | AttemptEnd::Failed { mark, .. } if mark == complete.mark => {
+                Standing::Repeat
+            }
+            AttemptEnd::Expired { .. } | AttemptEnd::Revoked { .. } => Standing::Lost,
+            // Another result than the one that was taken.
+            AttemptEnd::Completed { .. } | AttemptEnd::Failed { .. } => match self.state {
                 State::Final { status, .. } if lease == self.lease() => Standing::Final(status),
                 _ => Standing::Lost,
             },

@@ -137,31 +137,27 @@ impl Queue {
         self.lanes.waiter_count()
     }
 
-    /// Whether one more job may wait, with the one that it supersedes gone. Then nothing refuses it, so what is refused
-    /// has changed nothing.
-    pub(crate) fn admit(&self, limits: &Limits, submit: &Submit, leaving: Option<&Job>) -> Result<(), Refusal> {
-        let waiting = leaving.filter(|job| job.is_waiting());
-        let depth = self.counts.waiting() - u64::from(waiting.is_some());
-        if depth >= limits.queue_depth_max {
+    /// Whether one more job of that size may wait. One that it supersedes, if that waits, makes room for it: what does
+    /// not grow the queue is never too much.
+    pub(crate) fn admit(&self, limits: &Limits, params_bytes: u64, supersedes: Option<JobSeq>) -> Result<(), Refusal> {
+        let older = supersedes.and_then(|seq| self.get(seq)).filter(|job| job.leased_to().is_none());
+        let depth = self.counts.waiting();
+        if depth >= limits.queue_depth_max && older.is_none() {
             return Err(Refusal::QueueFull { depth, depth_max: limits.queue_depth_max });
         }
-        let bytes = self.counts.waiting_bytes - waiting.map_or(0, Job::waiting_bytes);
-        if bytes + submit.params.len() as u64 > limits.queue_bytes_max {
+        let freed_bytes = older.map_or(0, Job::waiting_bytes);
+        let is_no_larger = older.is_some() && params_bytes <= freed_bytes;
+        let bytes = self.counts.waiting_bytes;
+        if !is_no_larger && bytes - freed_bytes + params_bytes > limits.queue_bytes_max {
             return Err(Refusal::QueueBytesFull { bytes, bytes_max: limits.queue_bytes_max, depth });
         }
-        let (zone, requires) = (zone_of(submit.zone.as_ref()), &submit.requires);
-        if self.lanes.has_room_for(zone, requires, leaving.map(|job| job.class_no)) {
-            Ok(())
-        } else {
-            Err(Refusal::ClassesFull)
-        }
+        Ok(())
     }
 
-    /// A job comes in that was admitted.
-    pub(crate) fn submit(&mut self, cx: &mut Context, submit: Submit) -> JobSeq {
-        let zone = zone_of(submit.zone.as_ref()).cloned();
-        let entered = self.lanes.enter_class(zone, submit.requires);
-        let (class_no, class) = entered.expect("a job that was admitted finds room for its class");
+    /// A job comes in.
+    pub(crate) fn submit(&mut self, cx: &mut Context, submit: Submit) -> Result<JobSeq, Refusal> {
+        let zone = submit.zone.filter(|zone| **zone != *lane::ZONE_DEFAULT);
+        let (class_no, class) = self.lanes.enter_class(zone, submit.requires).ok_or(Refusal::ClassesFull)?;
         let seq = self.next_seq;
         self.next_seq = seq.next();
         let due_at = (cx.now + submit.delay_ms).max(submit.run_at);
@@ -187,7 +183,7 @@ impl Queue {
         } else {
             self.make_ready(cx, seq);
         }
-        seq
+        Ok(seq)
     }
 
     /// A scheduled job's instant has come.
@@ -487,19 +483,25 @@ impl Queue {
         (self.next_seq, self.next_final_no) = (next_seq, next_final_no);
     }
 
-    /// Puts back a job of a snapshot: its place in lanes, timers and counts follows from its state.
+    /// Puts back a job of a snapshot: its place in lanes, timers and counts follows from its state. The error says what
+    /// contradicts the records before it.
     pub(crate) fn restore(
         &mut self,
         cx: &mut Context,
         registry: &mut Registry,
         record: JobRecord,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), &'static str> {
+        if matches!(record.state, State::Leased { node, .. } if registry.get(node).is_none()) {
+            return Err("a job is leased to a node that is not there");
+        }
         let seq = record.seq;
         let is_final = matches!(record.state, State::Final { .. });
         let entered = if is_final {
             self.lanes.recall_class(record.zone, record.requires)
         } else {
-            self.lanes.enter_class(record.zone, record.requires).ok_or(Refusal::ClassesFull)?
+            self.lanes
+                .enter_class(record.zone, record.requires)
+                .ok_or("more classes of jobs than the hub has room for")?
         };
         let (class_no, class) = entered;
         let mut attempts = record.attempts;
@@ -511,8 +513,7 @@ impl Queue {
         let kind = self.intern(record.kind);
         let JobRecord { params, priority, terms, state, .. } = record;
         let job = Job { seq, kind, params, priority, class, class_no, terms, state, attempts };
-        // A leased job's timer of this instant may have fired; a waiting job's has not, or the job would be final.
-        if job.is_waiting() || (!is_final && job.expires_at() > cx.now) {
+        if !is_final && job.expires_at() > cx.now {
             cx.timers.set(job.expires_at(), Timer::JobExpires(seq));
         }
         match job.state {
@@ -574,11 +575,6 @@ impl JobRecord {
             attempts: job.attempts.clone(),
         }
     }
-}
-
-/// A job's zone, where it is not the default one: spelled out or left away, that is the same.
-fn zone_of(zone: Option<&Name>) -> Option<&Name> {
-    zone.filter(|zone| ***zone != *lane::ZONE_DEFAULT)
 }
 
 fn lease_duration(asked: Option<Millis>, job: &Job, limits: &Limits) -> Millis {

@@ -116,6 +116,7 @@ impl Registry {
         if after != before {
             let node = node.name().clone();
             cx.audit(match after {
+                // Under limits that were raised.
                 Liveness::Online => Audit::NodeOnline { node },
                 Liveness::Stale => Audit::NodeStale { node },
                 Liveness::Dead => Audit::NodeDead { node },
@@ -135,7 +136,7 @@ impl Registry {
         self.nodes.get_mut(&no).expect("a node with leases is not forgotten").lease_ended();
     }
 
-    /// The limits change: each node is looked at under the new ones. O(n log n), rare.
+    /// The limits change: each node is looked at again. O(n log n), rare.
     pub(crate) fn reconfigure(&mut self, timers: &mut Timers, now: Timestamp) {
         for (no, node) in &mut self.nodes {
             timers.cancel(node.check_at(), Timer::NodeLiveness(*no));

@@ -149,26 +149,30 @@ impl Node {
     /// The timer fired: what is it now, and when to look again.
     pub(crate) fn check(&mut self, now: Timestamp, limits: &Limits) {
         let stale_at = self.last_seen_at + limits.node_ttl_ms;
-        let dead_at = self.last_seen_at + limits.node_dead_ms.max(limits.node_ttl_ms);
+        let dead_at = self.dead_at(limits);
         (self.liveness, self.check_at) = if now < stale_at {
             (Liveness::Online, stale_at)
         } else if now < dead_at {
             (Liveness::Stale, dead_at)
         } else {
-            (Liveness::Dead, now + NODE_FORGET_MS)
+            let forget_at = dead_at + NODE_FORGET_MS;
+            // One that still holds leases is looked at again after as long.
+            (Liveness::Dead, if now < forget_at { forget_at } else { now + NODE_FORGET_MS })
         };
     }
 
-    /// Other limits hold from now on: look again at once, since a longer time to live may make it online again.
+    /// Other limits hold from now on: look at once what they make of it.
     pub(crate) fn rearm(&mut self, now: Timestamp) {
         self.check_at = now;
     }
 
     /// Whether a node that is looked at now is dead for so long that its record may go.
     pub(crate) fn is_forgettable(&self, now: Timestamp, limits: &Limits) -> bool {
-        self.liveness == Liveness::Dead
-            && self.leases == 0
-            && now >= self.last_seen_at + limits.node_dead_ms + NODE_FORGET_MS
+        self.liveness == Liveness::Dead && self.leases == 0 && now >= self.dead_at(limits) + NODE_FORGET_MS
+    }
+
+    fn dead_at(&self, limits: &Limits) -> Timestamp {
+        self.last_seen_at + limits.node_dead_ms.max(limits.node_ttl_ms)
     }
 
     pub(crate) fn lease_given(&mut self) {

@@ -1,14 +1,25 @@
 //! The chain: each line of the audit log carries its number and the hash of the line before.
+//!
+//! The chain shows what was changed, taken out or put in; that the newest lines were cut off it cannot show, nor that
+//! somebody wrote the whole log anew: for that the last `prev` must be kept elsewhere.
+//!
+//! A power cut may leave a line that is not whole. It stays, the next line is a [`TORN`] that says so, and the chain goes
+//! over both: `prev` is the hash of what is there, and the details have the hash of the last whole line.
 
-use crate::rotated::rotated_paths;
+use crate::rotated::{Part, newest_first, torn_line};
 use crate::service::{Event, object};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::VecDeque;
+use sheratan_core::time::Timestamp;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
+
+/// Bytes of one read of a file: a log is read from its start to its end.
+const READ_BYTES: usize = 64 << 10;
+
+/// The event that says that the line before it is not whole.
+pub const TORN: &str = "AUDIT_LINE_TORN";
 
 /// Where the chain stands: what the next line needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,12 +33,16 @@ pub struct Link {
 /// What a whole chain holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChainReport {
-    /// Lines in all files.
+    /// Whole lines in all files.
     pub lines: u64,
     /// The first line's number: above 1 when older files were taken away.
     pub first_seq: u64,
     /// The last line's number.
     pub last_seq: u64,
+    /// Lines that a power cut tore, each with a line after it that says so.
+    pub torn: u64,
+    /// Whether the last line is not whole: it was being written, or the next start will say so.
+    pub is_tail_torn: bool,
 }
 
 /// A chain that does not hold.
@@ -53,16 +68,16 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Where the chain in a log's files stands. O(the newest file).
+    /// Where the chain in a log's files stands after the last whole line. O(the newest file).
     pub fn find(path: &Path) -> io::Result<Self> {
-        for file in rotated_paths(path).iter().rev() {
+        for part in newest_first(path)? {
             let mut last = None;
-            for line in BufReader::new(File::open(file)?).split(b'\n') {
-                let line = line?;
-                if let Some(seq) = seq_of(&line) {
-                    last = Some(Link { seq: seq + 1, prev: Sha256::digest(&line).into() });
+            each_line(&part, |line| {
+                if let Some(seq) = seq_of(line) {
+                    last = Some(Link { seq: seq + 1, prev: Sha256::digest(line).into() });
                 }
-            }
+                true
+            })?;
             if let Some(link) = last {
                 return Ok(link);
             }
@@ -70,69 +85,151 @@ impl Link {
         Ok(Link::default())
     }
 
-    /// Appends the event's line to `out`, and moves on.
-    pub fn write(&mut self, event: &Event, out: &mut Vec<u8>) {
+    /// Appends the event's line to `out`, with its line end; the link after it.
+    pub fn write(&self, event: &Event, out: &mut Vec<u8>) -> Link {
         let start = out.len();
         object(out, |line| {
             line.time("ts", event.ts).plain("event", event.event).raw("details", &event.details);
             line.number("seq", self.seq).plain("prev", hex(&self.prev));
         });
-        *self = Link { seq: self.seq + 1, prev: Sha256::digest(&out[start..]).into() };
+        let next = Link { seq: self.seq + 1, prev: Sha256::digest(&out[start..]).into() };
         out.push(b'\n');
+        next
     }
-}
 
-/// The lines after the one of that number, at most `limit`, the oldest first; with `after` 0 the latest ones.
-pub fn page(path: &Path, after: u64, limit: usize) -> io::Result<Vec<String>> {
-    let mut lines = VecDeque::new();
-    for file in rotated_paths(path) {
-        for line in BufReader::new(File::open(file)?).split(b'\n') {
-            let line = line?;
-            // A line that was torn by a power cut has no number, and is no JSON to hand out.
-            let (Some(seq), Ok(line)) = (seq_of(&line), String::from_utf8(line)) else { continue };
-            if seq <= after {
-                continue;
-            }
-            lines.push_back(line);
-            if after > 0 && lines.len() == limit {
-                return Ok(lines.into());
-            }
-            if lines.len() > limit {
-                lines.pop_front();
-            }
+    /// Goes over a line of the file at `path` that is not whole, if there is one: the event to write next.
+    pub fn pass_torn_line(&mut self, now: Timestamp, path: &Path) -> io::Result<Option<Event>> {
+        let torn = torn_line(path)?;
+        if torn.is_empty() || seq_of(&torn).is_some() {
+            // Only the line end is missing, which the file knows.
+            return Ok(None);
         }
+        let mut details = Vec::new();
+        object(&mut details, |out| _ = out.number("bytes", torn.len() as u64).plain("before", hex(&self.prev)));
+        self.prev = Sha256::digest(&torn).into();
+        Ok(Some(Event { ts: now, event: TORN, details }))
     }
-    Ok(lines.into())
 }
 
 /// Checks the whole chain. O(lines).
 pub fn verify(path: &Path) -> Result<ChainReport, ChainError> {
-    let mut report: Option<ChainReport> = None;
-    let mut prev: Option<String> = None;
-    for file in rotated_paths(path) {
-        let fail = |error| ChainError::Io(file.clone(), error);
-        for (index, line) in BufReader::new(File::open(&file).map_err(fail)?).split(b'\n').enumerate() {
-            let line = line.map_err(fail)?;
-            let broken = |reason| ChainError::Broken { path: file.clone(), line: index as u64 + 1, reason };
-            let value: Value = serde_json::from_slice(&line).map_err(|_| broken("it is no JSON"))?;
-            let seq = value["seq"].as_u64().ok_or_else(|| broken("it has no number"))?;
-            if prev.as_ref().is_some_and(|prev| value["prev"] != prev.as_str()) {
-                return Err(broken("the line before it is not the one that was there when it was written"));
-            }
-            if report.as_ref().is_some_and(|report| report.last_seq + 1 != seq) {
-                return Err(broken("its number does not follow the one before"));
-            }
-            let (lines, first_seq) = report.as_ref().map_or((0, seq), |report| (report.lines, report.first_seq));
-            report = Some(ChainReport { lines: lines + 1, first_seq, last_seq: seq });
-            prev = Some(hex(&Sha256::digest(&line).into()));
+    let parts = newest_first(path).map_err(|error| ChainError::Io(path.to_owned(), error))?;
+    let mut check = Check::default();
+    for part in parts.into_iter().rev() {
+        let mut number = 0;
+        let mut reason = None;
+        each_line(&part, |line| {
+            number += 1;
+            reason = check.line(line).err();
+            reason.is_none()
+        })
+        .map_err(|error| ChainError::Io(part.path.clone(), error))?;
+        if let Some(reason) = reason {
+            return Err(ChainError::Broken { path: part.path, line: number, reason });
         }
+        check.place = (part.path, number);
     }
-    Ok(report.unwrap_or(ChainReport { lines: 0, first_seq: 1, last_seq: 0 }))
+    check.end(path)
 }
 
-/// The number of a whole line.
-fn seq_of(line: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<Value>(line).ok()?["seq"].as_u64()
+/// The state of a check from line to line.
+#[derive(Default)]
+struct Check {
+    /// The next line's number; unknown before the first.
+    next_seq: Option<u64>,
+    /// The hash of the last line, whole or not; unknown before the first.
+    prev: Option<[u8; 32]>,
+    /// Whether the last line was not whole, until the next one has said so.
+    is_torn: bool,
+    /// The hash of the line before that.
+    before_torn: Option<[u8; 32]>,
+    report: Counts,
+    /// The last file, and how many lines it has.
+    place: (PathBuf, u64),
+}
+
+#[derive(Default)]
+struct Counts {
+    lines: u64,
+    first_seq: u64,
+    torn: u64,
+}
+
+const NO_LINE: &str = "it is no line of the audit log";
+const UNTOLD: &str = "the line before it is no line of the audit log, and this one does not say why";
+
+impl Check {
+    fn line(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        let hash: [u8; 32] = Sha256::digest(line).into();
+        let value = serde_json::from_slice::<Value>(line).ok();
+        let Some((value, seq)) = value.and_then(|value| value["seq"].as_u64().map(|seq| (value, seq))) else {
+            if std::mem::replace(&mut self.is_torn, true) {
+                return Err(UNTOLD);
+            }
+            self.before_torn = self.prev.replace(hash);
+            return Ok(());
+        };
+        if self.next_seq.is_some_and(|next| next != seq) {
+            return Err("its number does not follow the one before");
+        }
+        let start = (seq == 1).then_some([0; 32]);
+        if self.prev.or(start).is_some_and(|prev| value["prev"] != hex(&prev)) {
+            return Err("the line before it is not the one that was there when it was written");
+        }
+        if std::mem::take(&mut self.is_torn) {
+            let before = self.before_torn.take().or(start);
+            if value["event"] != TORN || before.is_some_and(|before| value["details"]["before"] != hex(&before)) {
+                return Err(UNTOLD);
+            }
+            self.report.torn += 1;
+        }
+        if self.report.lines == 0 {
+            self.report.first_seq = seq;
+        }
+        self.report.lines += 1;
+        (self.next_seq, self.prev) = (Some(seq + 1), Some(hash));
+        Ok(())
+    }
+
+    fn end(self, path: &Path) -> Result<ChainReport, ChainError> {
+        let (file, line) = self.place;
+        if self.is_torn {
+            let torn = torn_line(&file).map_err(|error| ChainError::Io(file.clone(), error))?;
+            if file != path || torn.is_empty() {
+                return Err(ChainError::Broken { path: file, line, reason: NO_LINE });
+            }
+        }
+        let Counts { lines, first_seq, torn } = self.report;
+        let last_seq = self.next_seq.map_or(0, |next| next - 1);
+        Ok(ChainReport { lines, first_seq: first_seq.max(1), last_seq, torn, is_tail_torn: self.is_torn })
+    }
+}
+
+/// Hands over each line of a file, without its end, until `take` has enough. A file that has gone has no lines. A line
+/// without an end is the last: if it is being written, its rest is no line.
+pub fn each_line(part: &Part, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let Some(file) = part.open()? else { return Ok(()) };
+    let mut reader = BufReader::with_capacity(READ_BYTES, file);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        let whole = line.strip_suffix(b"\n");
+        if !take(whole.unwrap_or(&line)) || whole.is_none() {
+            return Ok(());
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+/// The number of a whole line, which [`Link::write`] puts at its end: nothing else of it needs to be read.
+pub fn seq_of(line: &[u8]) -> Option<u64> {
+    let (rest, hash) = line.strip_suffix(b"\"}")?.split_last_chunk::<64>()?;
+    let rest = rest.strip_suffix(b",\"prev\":\"")?;
+    let digits_start = rest.iter().rposition(|byte| !byte.is_ascii_digit())? + 1;
+    let (rest, digits) = rest.split_at(digits_start);
+    let is_whole =
+        rest.starts_with(b"{\"ts\":\"") && rest.ends_with(b",\"seq\":") && hash.iter().all(u8::is_ascii_hexdigit);
+    is_whole.then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
 }
 
 fn hex(hash: &[u8; 32]) -> String {

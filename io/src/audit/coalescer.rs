@@ -4,7 +4,7 @@
 //! Some kinds repeat by nature: of those each window's first is written as it is, the rest as one line at its end. Of the
 //! others, which are evidence one by one, each window's first hundred are.
 
-use crate::service::Event;
+use crate::service::{Event, object};
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 
@@ -35,8 +35,15 @@ struct Window {
 }
 
 impl Coalescer {
-    /// Takes an event: gives it back if it is to be written now.
-    pub fn take(&mut self, event: Event) -> Option<Event> {
+    /// Takes an event, and puts into `out` what is to be written now: the end of its kind's last window, if that is over,
+    /// and the event itself, if it is not one to be counted.
+    pub fn take(&mut self, event: Event, out: &mut impl Extend<Event>) {
+        if let Some(window) = self.windows.get(event.event)
+            && window.is_over(event.ts)
+        {
+            out.extend(window.summary(event.ts, event.event));
+            self.windows.remove(event.event);
+        }
         let window = self.windows.entry(event.event).or_insert_with(|| Window {
             started_at: event.ts,
             written: 0,
@@ -47,86 +54,141 @@ impl Coalescer {
         let written_max = if REPEATING.contains(&event.event) { 1 } else { SINGLE_LINES_MAX };
         if window.written < written_max {
             window.written += 1;
-            return Some(event);
+            out.extend([event]);
+            return;
         }
         if window.held == 0 {
             window.first_held_at = event.ts;
         }
         window.held += 1;
         window.last_details = event.details;
-        None
     }
 
-    /// The lines of the windows that are over: the last event's details, with how many there were and since when.
-    pub fn take_due(&mut self, now: Timestamp) -> Vec<Event> {
-        let mut due = Vec::new();
+    /// Puts into `out` the lines of the windows that are over.
+    pub fn take_due(&mut self, now: Timestamp, out: &mut impl Extend<Event>) {
         self.windows.retain(|event, window| {
-            let is_over = window.started_at + WINDOW <= now;
-            if is_over && window.held > 0 {
-                due.push(summary(now, event, window));
+            let is_over = window.is_over(now);
+            if is_over {
+                out.extend(window.summary(now, event));
             }
             !is_over
         });
-        due
     }
 
-    /// Everything that is held, at the end.
-    pub fn take_all(&mut self, now: Timestamp) -> Vec<Event> {
-        let windows = std::mem::take(&mut self.windows);
-        windows
-            .iter()
-            .filter(|(_, window)| window.held > 0)
-            .map(|(event, window)| summary(now, event, window))
-            .collect()
+    /// Puts into `out` the lines of all windows, at the end.
+    pub fn take_all(&mut self, now: Timestamp, out: &mut impl Extend<Event>) {
+        for (event, window) in std::mem::take(&mut self.windows) {
+            out.extend(window.summary(now, event));
+        }
     }
 }
 
-fn summary(now: Timestamp, event: &'static str, window: &Window) -> Event {
-    let since = crate::rfc3339::Rfc3339::new(window.first_held_at);
-    let rest = window.last_details.get(1..).filter(|rest| rest.len() > 1);
-    let mut details = format!(r#"{{"count":{},"since":"{since}""#, window.held).into_bytes();
-    match rest {
-        Some(rest) => {
-            details.push(b',');
-            details.extend_from_slice(rest);
-        }
-        None => details.push(b'}'),
+impl Window {
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.started_at + WINDOW <= now
     }
-    Event { ts: now, event, details }
+
+    /// The last counted event's details, with how many there were and since when.
+    fn summary(&self, now: Timestamp, event: &'static str) -> Option<Event> {
+        if self.held == 0 {
+            return None;
+        }
+        let mut details = Vec::new();
+        object(&mut details, |out| _ = out.number("count", self.held).time("first_ts", self.first_held_at));
+        if let Some(members) = self.last_details.strip_prefix(b"{").filter(|members| members.len() > 1) {
+            details.pop();
+            details.push(b',');
+            details.extend_from_slice(members);
+        }
+        Some(Event { ts: now, event, details })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const REAP: &str = "LEASE_REAP";
+    const FAILURE: &str = "AUTH_FAILURE";
+
     fn event(ms: u64, event: &'static str, details: &str) -> Event {
-        Event { ts: Timestamp::from_millis(ms), event, details: details.as_bytes().to_vec() }
+        Event { ts: at(ms), event, details: details.as_bytes().to_vec() }
     }
 
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_millis(ms)
     }
 
+    fn taken(coalescer: &mut Coalescer, event: Event) -> Vec<Event> {
+        let mut out = Vec::new();
+        coalescer.take(event, &mut out);
+        out
+    }
+
+    fn due(coalescer: &mut Coalescer, ms: u64) -> Vec<Event> {
+        let mut out = Vec::new();
+        coalescer.take_due(at(ms), &mut out);
+        out
+    }
+
     #[test]
     fn of_a_repeating_kind_the_first_is_written_and_the_rest_counted() {
         let mut coalescer = Coalescer::default();
-        assert!(coalescer.take(event(1_000, "LEASE_REAP", "{}")).is_some());
-        assert!(coalescer.take(event(2_000, "LEASE_REAP", r#"{"n":1}"#)).is_none());
-        assert!(coalescer.take(event(3_000, "LEASE_REAP", r#"{"n":2}"#)).is_none());
-        assert!(coalescer.take(event(3_000, "BACKPRESSURE_DROP", "{}")).is_some(), "kinds do not mix");
-        assert_eq!(coalescer.take_due(at(10_999)), []);
-        let details = r#"{"count":2,"since":"1970-01-01T00:00:02.000Z","n":2}"#;
-        assert_eq!(coalescer.take_due(at(11_000)), [event(11_000, "LEASE_REAP", details)]);
-        assert!(coalescer.take(event(11_000, "LEASE_REAP", "{}")).is_some(), "a new window");
+        assert_eq!(taken(&mut coalescer, event(1_000, REAP, "{}")), [event(1_000, REAP, "{}")]);
+        assert_eq!(taken(&mut coalescer, event(2_000, REAP, r#"{"n":1}"#)), []);
+        assert_eq!(taken(&mut coalescer, event(3_000, REAP, r#"{"n":2}"#)), []);
+        assert_eq!(taken(&mut coalescer, event(3_000, "BACKPRESSURE_DROP", "{}")).len(), 1, "kinds do not mix");
+        assert_eq!(due(&mut coalescer, 10_999), []);
+        let details = r#"{"count":2,"first_ts":"1970-01-01T00:00:02.000Z","n":2}"#;
+        assert_eq!(due(&mut coalescer, 11_000), [event(11_000, REAP, details)]);
+        assert_eq!(due(&mut coalescer, 11_000), []);
+        assert_eq!(taken(&mut coalescer, event(11_000, REAP, "{}")).len(), 1, "a new window");
     }
 
     #[test]
     fn of_other_kinds_the_first_hundred_of_a_window_are_written() {
         let mut coalescer = Coalescer::default();
-        let written = (0..150).filter(|ms| coalescer.take(event(*ms, "AUTH_FAILURE", "{}")).is_some()).count();
+        let written: usize = (0..150).map(|ms| taken(&mut coalescer, event(ms, FAILURE, "{}")).len()).sum();
         assert_eq!(written, 100);
-        let details = r#"{"count":50,"since":"1970-01-01T00:00:00.100Z"}"#;
-        assert_eq!(coalescer.take_all(at(200)), [event(200, "AUTH_FAILURE", details)]);
-        assert_eq!(coalescer.take_all(at(200)), []);
+        let details = r#"{"count":50,"first_ts":"1970-01-01T00:00:00.100Z"}"#;
+        let mut out = Vec::new();
+        coalescer.take_all(at(200), &mut out);
+        coalescer.take_all(at(200), &mut out);
+        assert_eq!(out, [event(200, FAILURE, details)]);
+    }
+
+    #[test]
+    fn an_event_after_its_kinds_window_ends_that_window_and_begins_one() {
+        let mut coalescer = Coalescer::default();
+        taken(&mut coalescer, event(0, REAP, "{}"));
+        taken(&mut coalescer, event(9_999, REAP, r#"{"n":1}"#));
+        let summary = event(10_000, REAP, r#"{"count":1,"first_ts":"1970-01-01T00:00:09.999Z","n":1}"#);
+        assert_eq!(
+            taken(&mut coalescer, event(10_000, REAP, r#"{"n":2}"#)),
+            [summary, event(10_000, REAP, r#"{"n":2}"#)]
+        );
+        assert_eq!(due(&mut coalescer, 20_000), [], "nothing was counted in the second");
+    }
+
+    proptest::proptest! {
+        /// Whatever comes when, each event is told once: by a line of its own, or in a count.
+        #[test]
+        fn no_event_is_lost_or_told_twice(steps in proptest::collection::vec((0..8_000u64, 0..3usize), 1..500)) {
+            let (mut coalescer, mut out, mut now) = (Coalescer::default(), Vec::new(), 0);
+            for (step, kind) in &steps {
+                now += step;
+                if step % 2 == 0 {
+                    coalescer.take_due(at(now), &mut out);
+                }
+                coalescer.take(event(now, [REAP, FAILURE, "RETRY_SCHEDULED"][*kind], "{}"), &mut out);
+            }
+            coalescer.take_all(at(now), &mut out);
+            let told: u64 = out.iter().map(|event| {
+                let details: serde_json::Value = serde_json::from_slice(&event.details).unwrap();
+                details["count"].as_u64().unwrap_or(1)
+            }).sum();
+            proptest::prop_assert_eq!(told, steps.len() as u64);
+            proptest::prop_assert!(out.is_sorted_by_key(|event| event.ts));
+        }
     }
 }

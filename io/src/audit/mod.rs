@@ -5,9 +5,11 @@
 
 mod chain;
 mod coalescer;
+mod page;
 mod writer;
 
-pub use chain::{ChainError, ChainReport, page, verify};
+pub use chain::{ChainError, ChainReport, verify};
+pub use page::page;
 pub use writer::{Audit, Settings};
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,8 @@ use super::coalescer::Coalescer;
 use crate::rotated::RotatedFile;
 use crate::service::Event;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use sheratan_core::time::Timestamp;
+use sheratan_core::time::{Millis, Timestamp};
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -45,16 +46,9 @@ pub struct Audit {
 impl Audit {
     /// Opens the log and goes on with its chain.
     pub fn start(settings: &Settings) -> io::Result<Self> {
-        let mut file = RotatedFile::open(&settings.path, settings.bytes_max, Some(settings.kept))?;
-        end_torn_line(settings, &mut file)?;
-        let writer = Writer {
-            link: Link::find(&settings.path)?,
-            file,
-            coalescer: Coalescer::default(),
-            pending: Vec::new(),
-            pending_events: 0,
-            is_failing: false,
-        };
+        let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
+        let link = Link::find(&settings.path)?;
+        let writer = Writer::new(settings.path.clone(), file, link);
         let (sender, receiver) = bounded(EVENTS_MAX);
         let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?;
         Ok(Audit { events: Some(sender), thread: Some(thread) })
@@ -85,109 +79,102 @@ impl Drop for Audit {
 }
 
 struct Writer {
+    path: PathBuf,
     file: RotatedFile,
     link: Link,
     coalescer: Coalescer,
-    /// Lines that are to be written.
-    pending: Vec<u8>,
-    pending_events: usize,
+    /// Events that are to be written.
+    pending: VecDeque<Event>,
+    /// A line under construction.
+    line: Vec<u8>,
     is_failing: bool,
 }
 
 impl Writer {
+    fn new(path: PathBuf, file: RotatedFile, link: Link) -> Self {
+        let (coalescer, pending, line) = (Coalescer::default(), VecDeque::new(), Vec::new());
+        Writer { path, file, link, coalescer, pending, line, is_failing: false }
+    }
+
     fn run(mut self, events: &Receiver<Event>) {
         let mut now = Timestamp::ZERO;
         loop {
             match self.next(events) {
                 Ok(event) => {
                     now = now.max(event.ts);
-                    self.take(event);
-                    while self.pending_events < HELD_MAX
+                    self.coalescer.take(event, &mut self.pending);
+                    while !self.is_laden()
                         && let Ok(event) = events.try_recv()
                     {
                         now = now.max(event.ts);
-                        self.take(event);
+                        self.coalescer.take(event, &mut self.pending);
                     }
                 }
                 // The hub is quiet: its clock is not told, but passes.
-                Err(RecvTimeoutError::Timeout) => {
-                    now = now + sheratan_core::time::Millis::new(TICK.as_millis() as u64);
-                }
+                Err(RecvTimeoutError::Timeout) => now = now + Millis::new(TICK.as_millis() as u64),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            let due = self.coalescer.take_due(now);
-            due.into_iter().for_each(|event| self.line(&event));
+            self.coalescer.take_due(now, &mut self.pending);
             self.flush();
         }
-        let held = self.coalescer.take_all(now);
-        held.into_iter().for_each(|event| self.line(&event));
+        self.coalescer.take_all(now, &mut self.pending);
         self.flush();
+        if !self.pending.is_empty() {
+            tracing::error!(
+                events = self.pending.len(),
+                "the audit log could not be written at the end: events are lost"
+            );
+        }
     }
 
     /// The next event; none while the disk is so far behind that all hands are full.
     fn next(&self, events: &Receiver<Event>) -> Result<Event, RecvTimeoutError> {
-        if self.pending_events >= HELD_MAX {
+        if self.is_laden() {
             std::thread::sleep(TICK);
             return Err(RecvTimeoutError::Timeout);
         }
         events.recv_timeout(TICK)
     }
 
-    fn take(&mut self, event: Event) {
-        if let Some(event) = self.coalescer.take(event) {
-            self.line(&event);
-        }
+    fn is_laden(&self) -> bool {
+        self.pending.len() >= HELD_MAX
     }
 
-    fn line(&mut self, event: &Event) {
-        self.link.write(event, &mut self.pending);
-        self.pending_events += 1;
-    }
-
-    /// Writes what waits. A part of it may be on the disk already after a failure; the rest follows it.
+    /// Writes what waits, until the disk takes no more.
     fn flush(&mut self) {
-        let mut start = 0;
-        while start < self.pending.len() {
-            // Line by line into the file, so that each rotates where it must; a line is the most that can be torn.
-            let length = self.pending[start..].iter().position(|byte| *byte == b'\n').expect("each line ends") + 1;
-            let before = self.file.bytes();
-            match self.file.write(&self.pending[start..start + length]) {
-                Ok(()) => {
-                    start += length;
-                    self.pending_events -= 1;
+        while let Some(event) = self.pending.pop_front() {
+            if let Err(error) = self.write(&event) {
+                self.pending.push_front(event);
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::error!(%error, "the audit log cannot be written; its events are kept until it can");
                 }
-                Err(error) => {
-                    if !std::mem::replace(&mut self.is_failing, true) {
-                        tracing::error!(%error, "the audit log cannot be written; its events are kept until it can");
-                    }
-                    let torn = self.file.bytes().saturating_sub(before) as usize;
-                    self.pending.drain(..start + torn.min(length - 1));
-                    return;
-                }
+                return;
             }
         }
-        self.pending.clear();
         if std::mem::take(&mut self.is_failing) {
             tracing::info!("the audit log is written again");
         }
     }
-}
 
-/// Ends a line that a power cut tore, so that the next one starts a line of its own.
-fn end_torn_line(settings: &Settings, file: &mut RotatedFile) -> io::Result<()> {
-    use std::io::{Read, Seek, SeekFrom};
-    if file.bytes() == 0 {
-        return Ok(());
+    /// Writes one event's line, after one about a torn line that is in the way.
+    fn write(&mut self, event: &Event) -> io::Result<()> {
+        if self.file.is_torn() {
+            let mut link = self.link.clone();
+            if let Some(torn) = link.pass_torn_line(event.ts, &self.path)? {
+                self.write_line(&link, &torn)?;
+                tracing::warn!(path = %self.path.display(), "a line of the audit log is torn; the next one says so");
+            }
+        }
+        self.write_line(&self.link.clone(), event)
     }
-    let mut reader = std::fs::File::open(&settings.path)?;
-    reader.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    reader.read_exact(&mut last)?;
-    if last != *b"\n" {
-        tracing::warn!(path = %settings.path.display(), "the last line of the audit log is torn");
-        file.write(b"\n")?;
+
+    fn write_line(&mut self, link: &Link, event: &Event) -> io::Result<()> {
+        self.line.clear();
+        let next = link.write(event, &mut self.line);
+        self.file.write(&self.line)?;
+        self.link = next;
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -198,6 +185,11 @@ mod tests {
 
     fn settings(folder: &tempfile::TempDir) -> Settings {
         Settings { path: folder.path().join("logs/audit.jsonl"), bytes_max: 2_000, kept: 100 }
+    }
+
+    fn tear(path: &PathBuf, bytes: u64) {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
     }
 
     fn record(settings: &Settings, events: std::ops::Range<u64>) {
@@ -216,7 +208,7 @@ mod tests {
         record(&settings, 50..80);
         let report = verify(&settings.path).unwrap();
         assert_eq!((report.lines, report.first_seq, report.last_seq), (80, 1, 80));
-        assert!(crate::rotated::rotated_paths(&settings.path).len() > 3);
+        assert!(crate::rotated::newest_first(&settings.path).unwrap().len() > 3);
         let text = fs::read_to_string(&settings.path).unwrap();
         let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         assert_eq!((&line["event"], &line["details"]["n"]), (&"AUTH_FAILURE".into(), &79.into()));
@@ -237,31 +229,90 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_line_is_ended_and_the_log_goes_on() {
+    fn a_torn_line_is_told_and_the_chain_goes_over_it() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = Settings { bytes_max: 1 << 20, ..settings(&folder) };
-        record(&settings, 0..3);
-        let text = fs::read_to_string(&settings.path).unwrap();
-        fs::write(&settings.path, &text[..text.len() - 20]).unwrap();
-        record(&settings, 3..5);
-        let lines = page(&settings.path, 0, 10).unwrap();
-        assert_eq!(lines.len(), 4, "two from before, two after");
-        assert!(lines[3].contains(r#""seq":4"#));
+        for bytes_max in [1 << 20, 700] {
+            for whole in [0, 3] {
+                let settings =
+                    Settings { bytes_max, path: folder.path().join(format!("{bytes_max}-{whole}")), kept: 9 };
+                record(&settings, 0..whole + 1);
+                tear(&settings.path, 20);
+                let report = verify(&settings.path).unwrap();
+                assert_eq!((report.lines, report.is_tail_torn), (whole, true));
+                record(&settings, 4..6);
+                let report = verify(&settings.path).unwrap();
+                assert_eq!((report.lines, report.torn, report.is_tail_torn), (whole + 3, 1, false));
+                let lines = page(&settings.path, 0, 3).unwrap();
+                assert!(lines[0].contains(r#""event":"AUDIT_LINE_TORN""#), "{}", lines[0]);
+                assert!(lines[2].contains(r#""n":5"#));
+            }
+        }
     }
 
     #[test]
-    fn a_page_begins_after_a_number_or_ends_with_the_latest() {
+    fn a_line_that_only_lacks_its_end_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder);
-        record(&settings, 0..40);
-        let seqs = |after, limit| -> Vec<u64> {
-            let lines = page(&settings.path, after, limit).unwrap();
-            let seq = |line: &String| serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_u64().unwrap();
-            lines.iter().map(seq).collect()
+        record(&settings, 0..3);
+        tear(&settings.path, 1);
+        record(&settings, 3..4);
+        let report = verify(&settings.path).unwrap();
+        assert_eq!((report.lines, report.torn), (4, 0));
+    }
+
+    #[test]
+    fn a_torn_line_that_was_put_in_or_taken_out_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { bytes_max: 1 << 20, ..settings(&folder) };
+        record(&settings, 0..3);
+        tear(&settings.path, 20);
+        record(&settings, 3..4);
+        let text = fs::read_to_string(&settings.path).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        let changed = [
+            [lines[0], lines[1], lines[3], lines[4]].to_vec(),
+            [lines[0], "", lines[1], lines[2], lines[3], lines[4]].to_vec(),
+            [lines[0], lines[2], lines[3], lines[4]].to_vec(),
+            [lines[0], lines[1], lines[2], lines[4]].to_vec(),
+        ];
+        for lines in changed {
+            fs::write(&settings.path, lines.join("\n") + "\n").unwrap();
+            assert!(matches!(verify(&settings.path), Err(super::super::ChainError::Broken { .. })), "{lines:?}");
+        }
+    }
+
+    /// For a disk that fills up and is given room again stands a folder that is away: nothing can be rotated in it.
+    #[test]
+    fn events_are_kept_while_the_disk_takes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { bytes_max: 1_000, ..settings(&folder) };
+        let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept).unwrap();
+        let mut writer = Writer::new(settings.path.clone(), file, Link::default());
+        let (logs, away) = (folder.path().join("logs"), folder.path().join("away"));
+        fs::rename(&logs, &away).unwrap();
+        fs::write(&logs, "").unwrap();
+        let add = |writer: &mut Writer, n: u64| {
+            let details = format!(r#"{{"n":{n}}}"#).into_bytes();
+            writer.pending.push_back(Event { ts: Timestamp::from_millis(n), event: "AUTH_FAILURE", details });
+            writer.flush();
         };
-        assert_eq!(seqs(0, 3), [38, 39, 40]);
-        assert_eq!(seqs(5, 3), [6, 7, 8]);
-        assert_eq!(seqs(39, 3), [40]);
-        assert_eq!(seqs(40, 3), [0; 0]);
+        (0..20).for_each(|n| add(&mut writer, n));
+        assert!(writer.is_failing && writer.pending.len() > 10);
+        fs::remove_file(&logs).unwrap();
+        fs::rename(&away, &logs).unwrap();
+        add(&mut writer, 20);
+        assert!(!writer.is_failing && writer.pending.is_empty());
+        assert_eq!(verify(&settings.path).unwrap().lines, 21);
+    }
+
+    #[test]
+    fn the_chain_begins_with_zeros() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder);
+        record(&settings, 0..1);
+        let text = fs::read_to_string(&settings.path).unwrap();
+        assert!(text.contains(&format!(r#""seq":1,"prev":"{}""#, "0".repeat(64))), "{text}");
+        fs::write(&settings.path, text.replace("0000\"}", "0001\"}")).unwrap();
+        assert!(verify(&settings.path).is_err());
     }
 }

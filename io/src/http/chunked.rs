@@ -4,6 +4,7 @@
 //! kept: what was read behind it is cut off after each call. Extensions and trailers are checked, bounded and dropped.
 
 use super::Limits;
+use super::grammar::is_token;
 use super::refusal::{Fault, Refusal};
 
 /// Digits of a chunk's size: 16 fill 64 bits.
@@ -149,9 +150,4 @@ impl Chunked {
 /// A byte of a header's value or an extension: visible, a blank or a tab, or above ASCII (RFC 9110, section 5.5).
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || byte >= b' ' && byte != 0x7f
-}
-
-/// A byte of a header's name (RFC 9110, section 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

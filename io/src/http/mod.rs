@@ -10,6 +10,7 @@
 
 mod chunked;
 mod connection;
+mod grammar;
 mod head;
 mod input;
 mod limits;

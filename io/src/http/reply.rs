@@ -1,6 +1,6 @@
 //! Replies: a status, headers and a body, and how they are written (RFC 9112, section 4; problems: RFC 9457).
 
-use super::chunked::is_token;
+use super::grammar::is_token;
 use super::output::Output;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use sheratan_core::time::Timestamp;

@@ -221,14 +221,25 @@ pub(crate) fn claimed_seq(segment: &[u8], start: usize) -> Option<u64> {
     segment.get(start..start + RECORD_HEADER_BYTES).map(|head| u64_at(head, 8))
 }
 
-/// The first proven entry at or behind `start` with a sequence number of `seqs`, and where it is. O(segment), since
-/// only places whose number is in range have their checksum computed.
-pub(crate) fn search(segment: &[u8], start: usize, seed: &Seed, seqs: Range<u64>) -> Option<(usize, Entry)> {
-    let last = segment.len().checked_sub(RECORD_HEADER_BYTES)?;
-    (start.next_multiple_of(ALIGNMENT)..=last)
+/// The first proven entry that starts at a place of `starts` (up to [`end_of_content`] is enough) and has a sequence number
+/// of `seqs`. O(places), since only those whose number is in range have their checksum computed.
+pub(crate) fn search(segment: &[u8], starts: Range<usize>, seed: &Seed, seqs: Range<u64>) -> Option<(usize, Entry)> {
+    let end = starts.end.min((segment.len() + 1).saturating_sub(RECORD_HEADER_BYTES));
+    (starts.start.next_multiple_of(ALIGNMENT)..end)
         .step_by(ALIGNMENT)
         .filter(|at| seqs.contains(&u64_at(segment, at + 8)))
         .find_map(|at| entry_at(segment, at, seed).map(|entry| (at, entry)))
+}
+
+/// Where the zeros at a segment's end begin, but not before `start`. Compared by the block, which costs no more than
+/// reading the memory: most of a segment is zeros at most starts.
+pub(crate) fn end_of_content(segment: &[u8], start: usize) -> usize {
+    const BLOCK: usize = 4096;
+    let mut end = segment.len();
+    while end >= start + BLOCK && segment[end - BLOCK..end] == [0; BLOCK] {
+        end -= BLOCK;
+    }
+    segment[start..end].iter().rposition(|byte| *byte != 0).map_or(start, |last| start + last + 1)
 }
 
 fn header_crc(block: &[u8; HEADER_BYTES]) -> u32 {
@@ -330,7 +341,7 @@ mod tests {
             end_record(&mut bytes, start);
         }
         seal_records(&mut bytes[8..], &seed);
-        let found = |seqs| search(&bytes, 0, &seed, seqs).map(|(at, _)| at);
+        let found = |seqs| search(&bytes, 0..bytes.len(), &seed, seqs).map(|(at, _)| at);
         assert_eq!(found(5..100), Some(8));
         assert_eq!(found(6..100), Some(8 + 32));
         assert_eq!(found(8..100), None);

@@ -13,7 +13,7 @@
 //! What is on disk, and why a torn tail is told from a damaged one, is in `docs/journal-format.md`.
 //!
 //! Cost: 28 bytes a record besides its command, one system call to write and one to sync a batch; reading checks about
-//! two million records a second.
+//! eight million records a second; applying them to a hub takes about six times as long.
 
 mod append;
 mod batch;

@@ -363,9 +363,10 @@ impl Reader {
             return Err(ReadError::Bad(BadRecord { file, offset, seq, reason }));
         }
         let records_max = ((self.buffer.len() - open.offset) / RECORD_HEADER_BYTES) as u64 + 1;
+        let content_end = format::end_of_content(&self.buffer, open.offset);
         let mut end = open.offset;
         while let Some((at, entry)) =
-            format::search(&self.buffer, end, &open.seed, seq..seq.saturating_add(records_max))
+            format::search(&self.buffer, end..content_end, &open.seed, seq..seq.saturating_add(records_max))
         {
             let (found_seq, batch_first_seq, found_end) = match entry {
                 Entry::Record { seq, index, end, .. } => (seq, seq - u64::from(index), end),
@@ -379,7 +380,7 @@ impl Reader {
             end = found_end;
         }
         let is_file_cut = (self.buffer.len() as u64) < open.header.segment_bytes;
-        let end = end.max(self.end_of_remains(open));
+        let end = end.max(self.end_of_remains(open, content_end));
         if end == open.offset && !is_file_cut {
             return Ok(Tail::Clean);
         }
@@ -388,16 +389,15 @@ impl Reader {
 
     /// Where the remains of a record that is not whole end. In a segment that was new, everything that was not written
     /// is zero; in a recycled one only a header that claims the very next sequence number gives it away.
-    fn end_of_remains(&self, open: &Open) -> usize {
-        let rest = &self.buffer[open.offset..];
-        let bytes = if !open.header.is_recycled {
-            rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
-        } else if format::claimed_seq(&self.buffer, open.offset) == Some(self.next_seq) {
-            (RECORD_HEADER_BYTES + format::u32_at(rest, 0) as usize).min(rest.len())
+    fn end_of_remains(&self, open: &Open, content_end: usize) -> usize {
+        let (bytes, offset) = (&self.buffer, open.offset);
+        if !open.header.is_recycled {
+            content_end
+        } else if format::claimed_seq(bytes, offset) == Some(self.next_seq) {
+            (offset + RECORD_HEADER_BYTES + format::u32_at(bytes, offset) as usize).min(bytes.len())
         } else {
-            0
-        };
-        open.offset + bytes
+            offset
+        }
     }
 }
 

@@ -265,7 +265,7 @@ fn damaged_rest(cut: &[SegmentFile], damage: &BadRecord, needed_seq: u64) -> Opt
         (HEADER_BYTES, header.first_seq, header.outcome_hash)
     } else {
         let wanted = needed_seq..needed_seq + 1;
-        (format::search(&bytes, damage.offset as usize, &header.seed(), wanted)?.0, needed_seq, None)
+        (format::search(&bytes, damage.offset as usize..bytes.len(), &header.seed(), wanted)?.0, needed_seq, None)
     };
     let (mut offset, mut end_seq) = (start, first_seq);
     while let Some(format::Entry::Record { seq, end, .. }) = format::entry_at(&bytes, offset, &header.seed())
@@ -282,7 +282,8 @@ fn last_known_seq(segment: &SegmentFile, from: u64) -> Option<u64> {
     file::read_into(&segment.path, &mut bytes).ok()?;
     let seed = Header::decode(&bytes).ok()?.seed();
     let (mut offset, mut last_seq) = (HEADER_BYTES, None);
-    while let Some((_, entry)) = format::search(&bytes, offset, &seed, from..from.saturating_add(LOST_SEARCHED)) {
+    let (end, seqs) = (format::end_of_content(&bytes, offset), from..from.saturating_add(LOST_SEARCHED));
+    while let Some((_, entry)) = format::search(&bytes, offset..end, &seed, seqs.clone()) {
         let (seq, end) = match entry {
             format::Entry::Record { seq, end, .. } => (seq, end),
             format::Entry::Seal { last_seq, end, .. } => (last_seq, end),

@@ -103,10 +103,13 @@ impl ModelJob {
                 return Err(Refusal::LeaseLost);
             }
             let attempt = &self.attempts[lease.generation as usize - 1];
+            if complete.node.as_ref().is_some_and(|node| *node != attempt.node) {
+                return Err(Refusal::LeaseLost);
+            }
             return match (&attempt.end, taken(attempt)) {
                 (AttemptEnd::Running, _) => Ok(false),
                 (_, Some(mark)) if mark == complete.mark => Ok(true),
-                _ if lease == self.last_lease() => Err(other),
+                (_, Some(_)) if lease == self.last_lease() => Err(other),
                 _ => Err(Refusal::LeaseLost),
             };
         }

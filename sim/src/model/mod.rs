@@ -77,6 +77,12 @@ impl Model {
     /// What the hub should answer.
     pub fn apply(&mut self, now: Timestamp, command: &Command) -> Outcome {
         self.advance(now);
+        let outcome = self.carry_out(command);
+        self.advance(self.now);
+        outcome
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Outcome {
         match command {
             Command::Configure(limits) => {
                 self.limits = (**limits).clone();
@@ -260,19 +266,22 @@ impl Model {
         Ok(Known::Repeat(Submitted::Final { job: row.job, status, result, error }))
     }
 
-    /// Whether the job would find room, were the one that it supersedes gone.
+    /// Whether the job finds room. What takes the place of a waiting job and is no larger always does.
     fn check_room(&self, submit: &Submit, supersedes: Option<JobSeq>) -> Result<(), Refusal> {
-        let others = || self.jobs.iter().filter(|job| Some(job.seq) != supersedes);
-        let waiting = || others().filter(|job| job.is_waiting());
-        let depth = waiting().count() as u64;
-        let bytes: u64 = waiting().map(|job| job.asked.params.len() as u64).sum();
-        if depth >= self.limits.queue_depth_max {
-            return Err(Refusal::QueueFull { depth, depth_max: self.limits.queue_depth_max });
+        let counts = self.counts();
+        let older = supersedes.map(|seq| self.job(seq)).filter(|job| job.is_waiting());
+        let older_bytes = older.map(|job| job.asked.params.len() as u64);
+        let own_bytes = submit.params.len() as u64;
+        let (depth, depth_max) = (counts.waiting(), self.limits.queue_depth_max);
+        if older.is_none() && depth >= depth_max {
+            return Err(Refusal::QueueFull { depth, depth_max });
         }
-        if bytes + submit.params.len() as u64 > self.limits.queue_bytes_max {
-            return Err(Refusal::QueueBytesFull { bytes, bytes_max: self.limits.queue_bytes_max, depth });
+        let (bytes, bytes_max) = (counts.waiting_bytes, self.limits.queue_bytes_max);
+        let bytes_then = bytes - older_bytes.unwrap_or(0) + own_bytes;
+        if older_bytes.is_none_or(|older| own_bytes > older) && bytes_then > bytes_max {
+            return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth });
         }
-        let mut classes: Vec<_> = others().filter(|job| !job.is_final()).map(ModelJob::class).collect();
+        let mut classes: Vec<_> = self.jobs.iter().filter(|job| !job.is_final()).map(ModelJob::class).collect();
         classes.sort();
         classes.dedup();
         let is_known = classes.contains(&job::class_of(submit));

@@ -159,6 +159,8 @@ fn a_snapshot_by_replay_is_the_live_hub_digest_for_digest() {
         assert_eq!(report.digest, hex(live.digest()));
         assert!(report.replayed >= 200 && report.replayed < 300, "only what is new: {}", report.replayed);
     }
+    let again = live.snapshot();
+    assert_eq!((again.replayed, again.digest), (0, hex(live.digest())), "with nothing new it is the same");
     live.work(50);
     let (digest, store) = (live.digest(), live.store.identity().hub_id);
     drop(live);

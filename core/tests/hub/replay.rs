@@ -1,0 +1,280 @@
+//! Replay: the state is a function of the commands that changed something, and of nothing else.
+
+use crate::scene::{KEY, at, failure, heartbeat, job, keyed, name, names, pull, replay, restore, success};
+use proptest::prelude::*;
+use sheratan_core::command::{Command, Complete, Extend, Heartbeat, OnDuplicate, OnFailed, Priority, Pull, Submit};
+use sheratan_core::hub::Hub;
+use sheratan_core::ids::{HubKey, JobSeq, LeaseRef};
+use sheratan_core::limits::Limits;
+use sheratan_core::outcome::Outcome;
+use sheratan_core::payload::Payload;
+use sheratan_core::queue::waiter::WaiterId;
+use sheratan_core::snapshot::{Restore, RestoreError};
+use sheratan_core::time::{Millis, Timestamp};
+
+/// Limits so narrow that short histories meet all of them.
+fn narrow() -> Limits {
+    Limits {
+        queue_depth_max: 6,
+        queue_bytes_max: 40,
+        inflight_max: 4,
+        leases_per_node_max: 3,
+        lease_duration_ms: Millis::new(4_000),
+        attempts_max: 2,
+        node_ttl_ms: Millis::new(2_000),
+        node_dead_ms: Millis::new(5_000),
+        job_retention_ms: Millis::new(10_000),
+        retained_jobs_max: 5,
+        retained_bytes_max: 4_000,
+        idempotency_ttl_ms: Millis::new(7_000),
+        idempotency_cached_bytes_max: 5,
+        idempotency_keys_max: 3,
+        ..Limits::default()
+    }
+}
+
+fn node_names() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a", "b", "c"])
+}
+
+fn submits() -> impl Strategy<Value = Submit> {
+    let key = (prop::sample::select(vec!["one", "two", "three", "four"]), 0..3_u8, any::<bool>(), any::<bool>());
+    let key = prop::option::of(key).prop_map(|key| {
+        key.map_or(job("k"), |(key, payload, is_latest, is_new)| {
+            let on_duplicate = if is_latest { OnDuplicate::LatestWins } else { OnDuplicate::SameResult };
+            keyed(key, payload, on_duplicate, if is_new { OnFailed::NewJob } else { OnFailed::SameResult })
+        })
+    });
+    let times =
+        (prop::sample::select(vec![0, 0, 500, 3_000]), prop::option::of(0..6_000_u64), prop::option::of(0..9_000_u64));
+    let priority = prop::sample::select(vec![Priority::High, Priority::Normal, Priority::Low]);
+    (key, times, priority, prop::sample::select(vec!["x", "y"]), any::<bool>(), 0..15_usize).prop_map(
+        |(keyed, (delay_ms, ttl_ms, budget_ms), priority, kind, is_special, bytes)| Submit {
+            kind: name(kind),
+            params: Payload::new(&vec![b'1'; bytes]),
+            priority,
+            requires: if is_special { names(&["gpu"]) } else { Vec::new() },
+            delay_ms: Millis::new(delay_ms),
+            ttl_ms: ttl_ms.map(Millis::new),
+            retry_budget_ms: budget_ms.map(Millis::new),
+            ..keyed
+        },
+    )
+}
+
+fn lease_refs() -> impl Strategy<Value = LeaseRef> {
+    (1..15_u64, 1..3_u32).prop_map(|(job, generation)| LeaseRef { job: JobSeq::new(job), generation })
+}
+
+fn completes() -> impl Strategy<Value = Complete> {
+    (lease_refs(), any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(node_names()), 0..8_usize).prop_map(
+        |(lease, ok, has_lease, is_retryable, node, bytes)| {
+            let complete = if ok { success(lease) } else { failure(lease) };
+            let result = Payload::new(&vec![b'1'; bytes]);
+            let lease = has_lease.then_some(lease);
+            Complete { lease, node: node.map(name), result, is_retryable, ..complete }
+        },
+    )
+}
+
+fn commands() -> impl Strategy<Value = Command> {
+    let configure = (1..8_u64, 1..6_u64, 500..6_000_u64).prop_map(|(depth, retained, ttl_ms)| {
+        let (queue_depth_max, retained_jobs_max, node_ttl_ms) = (depth, retained, Millis::new(ttl_ms));
+        Command::Configure(Box::new(Limits { queue_depth_max, retained_jobs_max, node_ttl_ms, ..narrow() }))
+    });
+    let heartbeats = (node_names(), any::<bool>()).prop_map(|(node, is_special)| {
+        let capabilities = if is_special { names(&["gpu"]) } else { Vec::new() };
+        Command::Heartbeat(Heartbeat { capabilities, ..heartbeat(node) })
+    });
+    let pulls = (node_names(), 1..4_u32, any::<bool>()).prop_map(|(node, jobs_max, is_picky)| {
+        Command::Pull(Pull { kinds: if is_picky { names(&["x"]) } else { Vec::new() }, ..pull(node, jobs_max) })
+    });
+    let extends =
+        (node_names(), prop::collection::vec(lease_refs(), 0..3), 1_000..9_000_u64).prop_map(|(node, leases, ms)| {
+            Command::Extend(Extend { node: name(node), leases, lease_duration_ms: Some(Millis::new(ms)) })
+        });
+    prop_oneof![
+        1 => configure,
+        2 => heartbeats,
+        6 => submits().prop_map(|submit| Command::Submit(Box::new(submit))),
+        5 => pulls,
+        2 => extends,
+        5 => completes().prop_map(Command::Complete),
+    ]
+}
+
+/// Steps of time, most of them short, and what is asked then.
+fn histories() -> impl Strategy<Value = Vec<(u64, Command)>> {
+    let step = prop_oneof![4 => Just(0), 4 => 0..300_u64, 2 => 0..3_000_u64, 1 => 0..20_000_u64];
+    prop::collection::vec((step, commands()), 0..120)
+}
+
+fn start() -> Hub {
+    let mut hub = Hub::new(KEY);
+    hub.apply(Timestamp::ZERO, Command::Configure(Box::new(narrow())));
+    hub
+}
+
+/// Drives a hub through a history; gives all outcomes, and the journal that a shell would have kept.
+fn drive(hub: &mut Hub, from_ms: u64, history: &[(u64, Command)]) -> (Vec<Outcome>, Vec<(Timestamp, Command)>) {
+    let (mut ms, mut outcomes, mut journal) = (from_ms, Vec::new(), Vec::new());
+    for (step, command) in history {
+        ms += step;
+        let outcome = hub.apply(at(ms), command.clone());
+        if outcome.is_durable() {
+            journal.push((at(ms), command.clone()));
+        }
+        outcomes.push(outcome);
+    }
+    (outcomes, journal)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_replay_of_what_changed_something_ends_in_the_same_state(history in histories()) {
+        let mut hub = start();
+        let (_, mut journal) = drive(&mut hub, 0, &history);
+        journal.insert(0, (Timestamp::ZERO, Command::Configure(Box::new(narrow()))));
+        let mut replayed = replay(&journal);
+        replayed.advance(hub.now());
+        prop_assert_eq!(replayed.digest(), hub.digest());
+        prop_assert_eq!(replayed.outcome_hash(), hub.outcome_hash());
+    }
+
+    #[test]
+    fn what_changes_nothing_durable_leaves_the_digest_as_it_is(history in histories()) {
+        let mut hub = start();
+        let mut ms = 0;
+        for (step, command) in history {
+            ms += step;
+            hub.advance(at(ms));
+            let before = hub.digest();
+            let outcome = hub.apply(at(ms), command);
+            prop_assert!(outcome.is_durable() || hub.digest() == before, "{:?}", outcome);
+        }
+    }
+
+    #[test]
+    fn looking_in_between_changes_nothing(history in histories(), steps in prop::collection::vec(0..700_u64, 1..20)) {
+        let (mut quiet, mut busy) = (start(), start());
+        let (outcomes, _) = drive(&mut quiet, 0, &history);
+        let mut ms = 0;
+        for ((step, command), expected) in history.into_iter().zip(outcomes) {
+            let mut looked_at = ms;
+            ms += step;
+            for step in steps.iter().cycle() {
+                if looked_at == ms {
+                    break;
+                }
+                looked_at = (looked_at + step + 1).min(ms);
+                busy.advance(at(looked_at));
+                let id = WaiterId(looked_at);
+                if busy.park(id, &pull("a", 1)) {
+                    busy.unpark(id);
+                }
+            }
+            while let Some(deadline) = busy.next_deadline().filter(|deadline| *deadline <= at(ms)) {
+                busy.advance(deadline);
+            }
+            prop_assert_eq!(busy.apply(at(ms), command), expected);
+        }
+        prop_assert_eq!(busy.digest(), quiet.digest());
+        prop_assert_eq!(busy.outcome_hash(), quiet.outcome_hash());
+    }
+
+    #[test]
+    fn a_snapshot_read_back_goes_on_as_its_hub_does(before in histories(), after in histories()) {
+        let mut hub = start();
+        drive(&mut hub, 0, &before);
+        let mut restored = restore(&hub);
+        prop_assert_eq!(restored.digest(), hub.digest());
+        prop_assert_eq!(restored.counts(), hub.counts());
+        let from_ms = hub.now().as_millis();
+        let (expected, _) = drive(&mut hub, from_ms, &after);
+        let (outcomes, _) = drive(&mut restored, from_ms, &after);
+        prop_assert_eq!(outcomes, expected);
+        prop_assert_eq!(restored.digest(), hub.digest());
+        prop_assert_eq!(restored.outcome_hash(), hub.outcome_hash());
+    }
+
+    #[test]
+    fn the_counts_are_those_of_the_jobs(history in histories()) {
+        let mut hub = start();
+        let mut ms = 0;
+        for (step, command) in history {
+            ms += step;
+            hub.apply(at(ms), command);
+            let count = |word: &str| hub.queue().iter_from(JobSeq::FIRST).filter(|job| job.status() == word).count() as u64;
+            let counts = hub.counts();
+            prop_assert_eq!([counts.scheduled, counts.queued, counts.leased], ["scheduled", "queued", "leased"].map(count));
+            prop_assert_eq!(counts.waiting() + counts.leased + counts.retained, hub.queue().len() as u64);
+            let held: u64 = hub.registry().iter().map(|node| node.leases()).sum();
+            prop_assert_eq!(held, counts.leased);
+            prop_assert!(counts.leased <= narrow().inflight_max);
+            prop_assert!(counts.retained <= narrow().retained_jobs_max + 1);
+            prop_assert!(hub.dedup().len() as u64 <= narrow().idempotency_keys_max);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_is_the_same_bytes_for_the_same_state() {
+    let records = |hub: &Hub| {
+        let mut records = Vec::new();
+        hub.snapshot(|record| records.push(record.to_vec()));
+        records
+    };
+    let mut hub = start();
+    for kind in ["x", "y", "x"] {
+        hub.apply(at(5), Command::Submit(Box::new(job(kind))));
+    }
+    hub.apply(at(6), Command::Pull(pull("a", 2)));
+    assert_eq!(records(&restore(&hub)), records(&hub));
+    assert_eq!(records(&hub).len(), 1 + 1 + 3 + 1, "head, node, jobs, end");
+}
+
+#[test]
+fn a_snapshot_that_is_cut_or_shuffled_is_refused() {
+    let mut hub = start();
+    hub.apply(at(5), Command::Submit(Box::new(job("k"))));
+    hub.apply(at(6), Command::Pull(pull("a", 1)));
+    let mut records = Vec::new();
+    hub.snapshot(|record| records.push(record.to_vec()));
+    let read = |records: &[Vec<u8>]| {
+        let mut reader = Restore::new(KEY);
+        records.iter().try_for_each(|record| reader.record(record))?;
+        reader.finish().map(|hub| hub.digest())
+    };
+    assert_eq!(read(&records), Ok(hub.digest()));
+    for cut in 0..records.len() {
+        assert_eq!(read(&records[..cut]), Err(RestoreError::Incomplete), "{cut} of {} records", records.len());
+    }
+    let mut swapped = records.clone();
+    swapped.swap(1, 2);
+    assert!(matches!(read(&swapped), Err(RestoreError::Contradiction(_))), "a job before its node");
+    let mut swapped = records.clone();
+    swapped.swap(0, 1);
+    assert_eq!(read(&swapped), Err(RestoreError::OutOfOrder));
+    let twice = [&records[..], &records[..1]].concat();
+    assert_eq!(read(&twice), Err(RestoreError::OutOfOrder));
+    let mut broken = records.clone();
+    broken[2].truncate(3);
+    assert!(matches!(read(&broken), Err(RestoreError::Malformed(_))));
+}
+
+#[test]
+fn another_hubs_key_makes_other_retries_and_chains() {
+    let run = |key: HubKey| {
+        let mut hub = Hub::new(key);
+        hub.apply(at(0), Command::Submit(Box::new(job("k"))));
+        hub.apply(at(0), Command::Pull(pull("a", 1)));
+        hub.apply(at(0), Command::Complete(failure(LeaseRef { job: JobSeq::FIRST, generation: 1 })));
+        (hub.next_deadline(), hub.outcome_hash())
+    };
+    assert_eq!(run(KEY), run(KEY));
+    let (one, other) = (run(KEY), run(HubKey::new([7; 16])));
+    assert_ne!(one.0, other.0);
+    assert_ne!(one.1, other.1);
+}

@@ -1,0 +1,252 @@
+//! A hub under test: the instant is set once, then commands follow each other.
+//!
+//! Every scene keeps the journal that a shell would keep. When it ends well, a replay of that journal and a snapshot read
+//! back must both give the same state: so each test is one of those as well.
+
+use sheratan_core::command::{
+    Command, Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit,
+};
+use sheratan_core::effect::{Audit, Effect};
+use sheratan_core::hub::Hub;
+use sheratan_core::ids::{HubKey, JobSeq, LeaseRef};
+use sheratan_core::limits::Limits;
+use sheratan_core::name::Name;
+use sheratan_core::outcome::{Completed, CompletedStatus, Extended, Leased, Outcome, Pulled, Refusal, Submitted};
+use sheratan_core::payload::Payload;
+use sheratan_core::queue::waiter::WaiterId;
+use sheratan_core::snapshot::Restore;
+use sheratan_core::time::{Millis, Timestamp};
+
+pub const KEY: HubKey = HubKey::new(*b"the scenes' key.");
+
+pub struct Scene {
+    pub hub: Hub,
+    pub journal: Vec<(Timestamp, Command)>,
+    now: Timestamp,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        Scene { hub: Hub::new(KEY), journal: Vec::new(), now: Timestamp::ZERO }
+    }
+
+    /// A hub whose first command set these limits.
+    pub fn with(set: impl FnOnce(&mut Limits)) -> Self {
+        let mut scene = Scene::new();
+        scene.limit(set);
+        scene
+    }
+
+    pub fn limit(&mut self, set: impl FnOnce(&mut Limits)) {
+        let mut limits = self.hub.limits().clone();
+        set(&mut limits);
+        assert_eq!(self.apply(Command::Configure(Box::new(limits))), Outcome::Done);
+    }
+
+    /// The instant of all that follows; what falls due until then happens.
+    pub fn at(&mut self, ms: u64) -> &mut Self {
+        self.now = at(ms);
+        self.hub.advance(self.now);
+        self
+    }
+
+    pub fn apply(&mut self, command: Command) -> Outcome {
+        let journaled = (self.now.max(self.hub.now()), command.clone());
+        let outcome = self.hub.apply(self.now, command);
+        if outcome.is_durable() {
+            self.journal.push(journaled);
+        }
+        outcome
+    }
+
+    pub fn try_submit(&mut self, submit: Submit) -> Result<Submitted, Refusal> {
+        match self.apply(Command::Submit(Box::new(submit))) {
+            Outcome::Submitted(submitted) => Ok(submitted),
+            Outcome::Refused(refusal) => Err(refusal),
+            other => panic!("a submit is not answered by {other:?}"),
+        }
+    }
+
+    pub fn submit(&mut self, submit: Submit) -> JobSeq {
+        match self.try_submit(submit) {
+            Ok(Submitted::Accepted { job, .. }) => job,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    pub fn pull_as(&mut self, pull: Pull) -> Pulled {
+        match self.apply(Command::Pull(pull)) {
+            Outcome::Pulled(pulled) => pulled,
+            other => panic!("a pull is not answered by {other:?}"),
+        }
+    }
+
+    /// The leases of a pull for up to `jobs_max` jobs of any kind.
+    pub fn pull(&mut self, node: &str, jobs_max: u32) -> Vec<Leased> {
+        self.pull_as(pull(node, jobs_max)).leases
+    }
+
+    /// The jobs of a pull.
+    pub fn pull_jobs(&mut self, node: &str, jobs_max: u32) -> Vec<JobSeq> {
+        self.pull(node, jobs_max).into_iter().map(|leased| leased.lease.job).collect()
+    }
+
+    /// The one lease of a pull for one job.
+    pub fn lease(&mut self, node: &str) -> Leased {
+        match self.pull(node, 1)[..] {
+            [leased] => leased,
+            ref other => panic!("one lease was expected: {other:?}"),
+        }
+    }
+
+    pub fn extend(&mut self, node: &str, leases: &[LeaseRef], duration_ms: Option<u64>) -> Vec<Extended> {
+        let lease_duration_ms = duration_ms.map(Millis::new);
+        let extend = Extend { node: name(node), leases: leases.to_vec(), lease_duration_ms };
+        match self.apply(Command::Extend(extend)) {
+            Outcome::Extended(extended) => extended,
+            other => panic!("an extension is not answered by {other:?}"),
+        }
+    }
+
+    pub fn complete(&mut self, complete: Complete) -> Result<Completed, Refusal> {
+        match self.apply(Command::Complete(complete)) {
+            Outcome::Completed(completed) => Ok(completed),
+            Outcome::Refused(refusal) => Err(refusal),
+            other => panic!("a result is not answered by {other:?}"),
+        }
+    }
+
+    /// The job of a lease was done.
+    pub fn succeed(&mut self, lease: LeaseRef) -> CompletedStatus {
+        self.complete(success(lease)).expect("the lease is the job's").status
+    }
+
+    /// The job of a lease was not done, and may be tried again.
+    pub fn fail(&mut self, lease: LeaseRef) -> CompletedStatus {
+        self.complete(failure(lease)).expect("the lease is the job's").status
+    }
+
+    pub fn heartbeat(&mut self, heartbeat: Heartbeat) {
+        assert!(matches!(self.apply(Command::Heartbeat(heartbeat)), Outcome::Heard { .. }));
+    }
+
+    /// The word for a job's state; `gone` if the hub does not know it any more.
+    pub fn status(&self, job: JobSeq) -> &'static str {
+        self.hub.queue().get(job).map_or("gone", |job| job.status())
+    }
+
+    /// What was put into the audit log since it was last asked for.
+    pub fn audits(&mut self) -> Vec<Audit> {
+        let effects = self.hub.effects().drain(..);
+        effects.filter_map(|effect| if let Effect::Audit(_, audit) = effect { Some(audit) } else { None }).collect()
+    }
+
+    /// The long polls woken since it was last asked for.
+    pub fn woken(&mut self) -> Vec<u64> {
+        let effects = self.hub.effects().drain(..);
+        effects.filter_map(|effect| if let Effect::Wake(WaiterId(id)) = effect { Some(id) } else { None }).collect()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let digest = self.hub.digest();
+        let mut replayed = replay(&self.journal);
+        replayed.advance(self.hub.now());
+        assert_eq!(replayed.digest(), digest, "a replay of the journal ends in another state");
+        assert_eq!(replayed.outcome_hash(), self.hub.outcome_hash(), "a replay decided otherwise");
+        let restored = restore(&self.hub);
+        assert_eq!(restored.digest(), digest, "a snapshot is read back as another state");
+        assert_eq!(restored.counts(), self.hub.counts(), "a snapshot is read back with other counts");
+        assert_eq!(restored.next_deadline(), self.hub.next_deadline(), "a snapshot is read back with other timers");
+    }
+}
+
+pub fn replay(journal: &[(Timestamp, Command)]) -> Hub {
+    let mut hub = Hub::new(KEY);
+    for (now, command) in journal {
+        let mut bytes = Vec::new();
+        command.encode(&mut bytes);
+        let outcome = hub.apply(*now, Command::decode(&bytes).expect("it was just encoded"));
+        assert!(outcome.is_durable(), "what changed something once changes nothing in a replay: {outcome:?}");
+    }
+    hub
+}
+
+pub fn restore(hub: &Hub) -> Hub {
+    let mut reader = Restore::new(*hub.key());
+    hub.snapshot(|record| reader.record(record).expect("a record that was just written can be read"));
+    reader.finish().expect("the snapshot is whole")
+}
+
+pub fn at(ms: u64) -> Timestamp {
+    Timestamp::from_millis(ms)
+}
+
+pub fn name(text: &str) -> Name {
+    Name::new(text).expect("a test's name is valid")
+}
+
+pub fn names(texts: &[&str]) -> Vec<Name> {
+    texts.iter().map(|text| name(text)).collect()
+}
+
+/// A job that asks for nothing special.
+pub fn job(kind: &str) -> Submit {
+    Submit {
+        kind: name(kind),
+        params: Payload::ABSENT,
+        priority: Priority::Normal,
+        zone: None,
+        requires: Vec::new(),
+        delay_ms: Millis::ZERO,
+        run_at: Timestamp::ZERO,
+        ttl_ms: None,
+        attempts_max: None,
+        retry_budget_ms: None,
+        lease_duration_ms: None,
+        idempotency: None,
+    }
+}
+
+/// A job under an idempotency key; `payload` stands for its payload's hash.
+pub fn keyed(key: &str, payload: u8, on_duplicate: OnDuplicate, on_failed: OnFailed) -> Submit {
+    let idempotency = Idempotency { key: name(key), payload_hash: [payload; 32], on_duplicate, on_failed };
+    Submit { idempotency: Some(idempotency), ..job("k") }
+}
+
+pub fn pull(node: &str, jobs_max: u32) -> Pull {
+    Pull { node: name(node), jobs_max, kinds: Vec::new(), lease_duration_ms: None }
+}
+
+pub fn success(lease: LeaseRef) -> Complete {
+    Complete {
+        job: lease.job,
+        lease: Some(lease),
+        node: None,
+        ok: true,
+        result: Payload::new(b"\"done\""),
+        error: Payload::ABSENT,
+        is_retryable: true,
+        mark: 1,
+    }
+}
+
+pub fn failure(lease: LeaseRef) -> Complete {
+    let (result, error) = (Payload::ABSENT, Payload::new(b"\"broken\""));
+    Complete { ok: false, result, error, mark: 2, ..success(lease) }
+}
+
+pub fn heartbeat(node: &str) -> Heartbeat {
+    Heartbeat {
+        node: name(node),
+        zone: None,
+        capabilities: Vec::new(),
+        health: Health::Green,
+        endpoint: None,
+        labels: Payload::ABSENT,
+    }
+}

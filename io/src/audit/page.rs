@@ -1,0 +1,213 @@
+//! Pages of the audit log, read from its end: of a gigabyte of older files none is touched that the page does not need.
+
+use super::chain::{each_line, seq_of};
+use crate::rotated::{Part, newest_first};
+use serde::de::IgnoredAny;
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+
+/// The lines after the one of that number, at most `limit`, the oldest first; with `after` 0 the latest ones.
+/// O(one file, and the start of each that is newer).
+///
+/// The log is written and rotated meanwhile. A page never leaves out a line between two that it has: rather it ends, and
+/// the next one goes on.
+pub fn page(path: &Path, after: u64, limit: usize) -> io::Result<Vec<String>> {
+    let lines = if after == 0 { latest(path, limit)? } else { following(path, after, limit)? };
+    // The number was read from the line's end; what is handed out must be JSON as a whole.
+    let text = |(_, line): (u64, Vec<u8>)| String::from_utf8(line).ok();
+    Ok(lines.into_iter().filter_map(text).filter(|line| serde_json::from_str::<IgnoredAny>(line).is_ok()).collect())
+}
+
+type Lines = VecDeque<(u64, Vec<u8>)>;
+
+/// From the newest file back. A rotation meanwhile shows a file twice, under its new name; its lines are known by then.
+fn latest(path: &Path, limit: usize) -> io::Result<Lines> {
+    let mut found = Lines::new();
+    for part in newest_first(path)? {
+        let missing = limit - found.len();
+        if missing == 0 {
+            break;
+        }
+        let before = found.front().map_or(u64::MAX, |(seq, _)| *seq);
+        let mut older = Lines::new();
+        each_line(&part, |line| {
+            if let Some(seq) = seq_of(line).filter(|seq| *seq < before) {
+                if older.len() == missing {
+                    older.pop_front();
+                }
+                older.push_back((seq, line.to_vec()));
+            }
+            true
+        })?;
+        older.append(&mut found);
+        found = older;
+    }
+    Ok(found)
+}
+
+/// The lines after a number, while they are found.
+struct Following {
+    lines: Lines,
+    last_seq: u64,
+    limit: usize,
+    is_complete: bool,
+}
+
+impl Following {
+    /// Takes a line; whether there may be more.
+    fn take(&mut self, line: &[u8]) -> bool {
+        let Some(seq) = seq_of(line).filter(|seq| *seq > self.last_seq) else { return true };
+        let is_gap = !self.lines.is_empty() && seq != self.last_seq + 1;
+        if !is_gap {
+            self.lines.push_back((seq, line.to_vec()));
+            self.last_seq = seq;
+        }
+        self.is_complete = is_gap || self.lines.len() == self.limit;
+        !self.is_complete
+    }
+}
+
+fn following(path: &Path, after: u64, limit: usize) -> io::Result<Lines> {
+    let mut parts = Vec::new();
+    for part in newest_first(path)? {
+        let Some(first_seq) = first_seq(&part)? else { continue };
+        parts.push(part);
+        if first_seq <= after.saturating_add(1) {
+            break;
+        }
+    }
+    let mut following = Following { lines: Lines::new(), last_seq: after, limit, is_complete: limit == 0 };
+    for part in parts.iter().rev() {
+        if following.is_complete {
+            break;
+        }
+        each_line(part, |line| following.take(line))?;
+    }
+    Ok(following.lines)
+}
+
+/// The number of a file's first line; none if it has no line, or has gone.
+fn first_seq(part: &Part) -> io::Result<Option<u64>> {
+    let mut first_seq = None;
+    each_line(part, |line| {
+        first_seq = seq_of(line);
+        first_seq.is_none()
+    })?;
+    Ok(first_seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Audit, Settings, verify};
+    use super::*;
+    use crate::rotated::newest_first;
+    use crate::service::Event;
+    use sheratan_core::time::Timestamp;
+
+    fn settings(folder: &tempfile::TempDir, bytes_max: u64, kept: u32) -> Settings {
+        Settings { path: folder.path().join("logs/audit.jsonl"), bytes_max, kept }
+    }
+
+    /// A second between two, so that all get a line of their own.
+    fn record(settings: &Settings, count: u64) {
+        let audit = Audit::start(settings).unwrap();
+        for n in 0..count {
+            audit.record(Event {
+                ts: Timestamp::from_millis(n * 1_000),
+                event: "AUTH_FAILURE",
+                details: b"{}".to_vec(),
+            });
+        }
+    }
+
+    fn seqs(settings: &Settings, after: u64, limit: usize) -> Vec<u64> {
+        let lines = page(&settings.path, after, limit).unwrap();
+        lines.iter().map(|line| seq_of(line.as_bytes()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_page_begins_after_a_number_or_ends_with_the_latest() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder, 1_000, 100);
+        record(&settings, 40);
+        assert!(newest_first(&settings.path).unwrap().len() > 5);
+        for after in 0..=41 {
+            for limit in [1_u64, 3, 40, 100] {
+                let expected = match after {
+                    0 => (41 - limit.min(40)..41).collect::<Vec<u64>>(),
+                    _ => (after + 1..41).take(limit as usize).collect(),
+                };
+                assert_eq!(seqs(&settings, after, limit as usize), expected, "after {after}, at most {limit}");
+            }
+        }
+        assert_eq!(seqs(&settings, u64::MAX, 3), [0; 0]);
+    }
+
+    #[test]
+    fn a_log_that_is_not_there_or_empty_has_no_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder, 1_000, 100);
+        assert!(page(&settings.path, 0, 3).is_err(), "not even its folder is there");
+        record(&settings, 0);
+        assert_eq!(seqs(&settings, 0, 3).len() + seqs(&settings, 1, 3).len(), 0);
+    }
+
+    #[test]
+    fn pages_go_on_over_files_that_were_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder, 1_000, 100);
+        record(&settings, 40);
+        let (mut missing, mut all) = (Vec::new(), Vec::new());
+        for (index, part) in newest_first(&settings.path).unwrap().into_iter().enumerate() {
+            if index % 2 == 1 {
+                std::fs::remove_file(&part.path).unwrap();
+                missing.push(part.path.extension().unwrap().to_owned());
+            }
+        }
+        assert!(missing.len() > 2, "{missing:?}");
+        let expected = seqs(&settings, 0, 100);
+        let mut after = 1;
+        loop {
+            let page = seqs(&settings, after, 5);
+            let Some(last) = page.last() else { break };
+            assert!(page.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{page:?}");
+            after = *last;
+            all.extend(page);
+        }
+        assert!(expected.len() < 40);
+        assert_eq!(all, expected[1..]);
+    }
+
+    #[test]
+    fn a_line_that_is_no_json_is_not_handed_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder, 1 << 20, 100);
+        record(&settings, 3);
+        let text = std::fs::read_to_string(&settings.path).unwrap();
+        std::fs::write(&settings.path, text.replacen("\"details\":{}", "\"details\":{]", 1)).unwrap();
+        assert_eq!(seqs(&settings, 0, 10), [2, 3]);
+        assert!(verify(&settings.path).is_err());
+    }
+
+    #[test]
+    fn a_reader_misses_no_line_while_the_log_is_written_and_rotated() {
+        const LINES: u64 = 3_000;
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder, 2_000, 10_000);
+        record(&settings, 1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| record(&settings, LINES));
+            let mut last = 1;
+            while last < LINES + 1 {
+                for seq in seqs(&settings, last, 50) {
+                    assert_eq!(seq, last + 1);
+                    last = seq;
+                }
+                let latest = seqs(&settings, 0, 50);
+                assert!(latest.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{latest:?}");
+            }
+        });
+        assert_eq!(verify(&settings.path).unwrap().lines, LINES + 1);
+    }
+}

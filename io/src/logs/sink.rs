@@ -1,0 +1,193 @@
+//! The sink: a thread that writes the lines that others hand it, and counts those that it could not.
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that may wait for the thread: a second of a hub that logs each request. They take about 200 bytes each.
+const LINES_MAX: usize = 8_192;
+
+/// How long a count of lost lines waits for a next line before it is told by itself.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The thread's owner.
+#[derive(Debug)]
+pub struct Sink {
+    writer: LineWriter,
+    /// Ends when the thread does.
+    running: Receiver<()>,
+}
+
+/// Where the lines of one logger go.
+#[derive(Clone, Debug)]
+pub struct LineWriter {
+    /// An empty line is the last.
+    lines: Sender<Vec<u8>>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Sink {
+    /// Starts a thread that hands each line to `write`; `notice` is the line that tells how many were lost.
+    pub fn start(
+        name: &str,
+        notice: fn(u64) -> String,
+        write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (sender, lines) = bounded(LINES_MAX);
+        let (end, running) = bounded(0);
+        let lost = Arc::new(AtomicU64::new(0));
+        let mut drain = Drain { lines, lost: lost.clone(), notice, write };
+        std::thread::Builder::new().name(name.into()).spawn(move || {
+            drain.run();
+            drop(end);
+        })?;
+        Ok(Sink { writer: LineWriter { lines: sender, lost }, running })
+    }
+
+    /// A writer for a logger.
+    pub fn writer(&self) -> LineWriter {
+        self.writer.clone()
+    }
+
+    /// Waits until all is written, at most twice so long as `wait`. Lines that come later are lost.
+    pub fn finish(&mut self, wait: Duration) {
+        // If nobody takes it, the thread is stuck, and what it has not written will not be.
+        if self.writer.lines.send_timeout(Vec::new(), wait).is_ok() {
+            // Nothing is ever sent: the channel's end is the news.
+            _ = self.running.recv_timeout(wait);
+        }
+    }
+}
+
+struct Drain<W> {
+    lines: Receiver<Vec<u8>>,
+    lost: Arc<AtomicU64>,
+    notice: fn(u64) -> String,
+    write: W,
+}
+
+impl<W: FnMut(&[u8]) -> io::Result<()>> Drain<W> {
+    fn run(&mut self) {
+        loop {
+            let is_owing = self.lost.load(Ordering::Relaxed) > 0;
+            let wait = if is_owing { RETRY } else { Duration::MAX };
+            match self.lines.recv_timeout(wait) {
+                Ok(line) if line.is_empty() => break,
+                Ok(line) => {
+                    if !self.tell_lost() || (self.write)(&line).is_err() {
+                        self.lost.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => _ = self.tell_lost(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.tell_lost();
+    }
+
+    /// Tells how many lines were lost, if any; whether there is room for more.
+    fn tell_lost(&mut self) -> bool {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        let is_told = lost == 0 || (self.write)((self.notice)(lost).as_bytes()).is_ok();
+        if !is_told {
+            self.lost.fetch_add(lost, Ordering::Relaxed);
+        }
+        is_told
+    }
+}
+
+impl<'a> MakeWriter<'a> for LineWriter {
+    type Writer = &'a LineWriter;
+    fn make_writer(&'a self) -> &'a LineWriter {
+        self
+    }
+}
+
+impl Write for &LineWriter {
+    /// The formatter writes each event's line in one call.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !line.is_empty() && self.lines.try_send(line.to_vec()).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn notice(count: u64) -> String {
+        format!("{count} lost\n")
+    }
+
+    fn log(sink: &Sink, n: u64) {
+        (&sink.writer()).write_all(format!("{n}\n").as_bytes()).unwrap();
+    }
+
+    /// A sink whose every write waits for leave, and says what came.
+    fn guarded() -> (Sink, Sender<io::Result<()>>, Receiver<String>) {
+        let (allow, leave) = bounded(100_000);
+        let (tell, written) = bounded(100_000);
+        let sink = Sink::start("test", notice, move |line| {
+            let result: io::Result<()> = leave.recv().unwrap_or(Ok(()));
+            if result.is_ok() {
+                tell.send(String::from_utf8(line.to_vec()).unwrap()).unwrap();
+            }
+            result
+        });
+        (sink.unwrap(), allow, written)
+    }
+
+    #[test]
+    fn whoever_logs_never_waits_and_what_was_lost_is_counted() {
+        let (mut sink, allow, written) = guarded();
+        let lines = LINES_MAX as u64 + 1_000;
+        for n in 0..lines {
+            log(&sink, n);
+        }
+        drop(allow);
+        sink.finish(LONG);
+        let written: Vec<_> = written.try_iter().collect();
+        let lost: u64 = written.iter().filter_map(|line| line.strip_suffix(" lost\n")?.parse::<u64>().ok()).sum();
+        let kept = written.iter().filter(|line| !line.contains("lost")).count() as u64;
+        // One line may be in the thread's hands besides those in the channel.
+        assert!((999..=1_000).contains(&lost), "{lost}");
+        assert_eq!(kept + lost, lines);
+    }
+
+    #[test]
+    fn what_a_full_disk_did_not_take_is_told_when_there_is_room_without_a_next_line() {
+        let (mut sink, allow, written) = guarded();
+        let full = || Err(io::Error::from(io::ErrorKind::StorageFull));
+        (0..3).for_each(|n| log(&sink, n));
+        // The first line fails; then each line is lost with the notice that would have gone before it.
+        (0..3).for_each(|_| allow.send(full()).unwrap());
+        // The thread comes by itself, and finds room now.
+        allow.send(Ok(())).unwrap();
+        assert_eq!(written.recv_timeout(LONG).unwrap(), "3 lost\n");
+        drop(allow);
+        log(&sink, 3);
+        sink.finish(LONG);
+        assert_eq!(written.try_iter().collect::<Vec<_>>(), ["3\n"]);
+    }
+
+    #[test]
+    fn a_writer_that_is_stuck_does_not_keep_the_process() {
+        let (mut sink, allow, written) = guarded();
+        log(&sink, 1);
+        sink.finish(Duration::from_millis(1));
+        assert!(written.is_empty());
+        drop(allow);
+        assert_eq!(written.recv_timeout(LONG).unwrap(), "1\n");
+    }
+}
