@@ -33,6 +33,19 @@ pub fn private_file_options() -> OpenOptions {
     options
 }
 
+/// Whether others than a file's owner can read it.
+#[cfg(unix)]
+pub fn is_open_to_others(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(fs::metadata(path)?.permissions().mode() & 0o044 != 0)
+}
+
+/// On Windows a file has the rights of its folder, which its owner chose.
+#[cfg(not(unix))]
+pub fn is_open_to_others(_path: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// Takes everybody's rights to a file but its owner's. `true` if there were any.
 #[cfg(unix)]
 pub fn make_private(path: &Path) -> io::Result<bool> {
@@ -117,8 +130,9 @@ mod tests {
         let file = inner.join("f");
         private_file_options().create_new(true).open(&file).unwrap();
         assert_eq!(mode(&file), 0o600);
-        assert!(!make_private(&file).unwrap());
+        assert!(!make_private(&file).unwrap() && !is_open_to_others(&file).unwrap());
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(is_open_to_others(&file).unwrap());
         assert!(make_private(&file).unwrap());
         assert_eq!(mode(&file), 0o600);
         sync_dir(&inner).unwrap();

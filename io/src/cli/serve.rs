@@ -65,6 +65,7 @@ fn serve(
     recovery: Recovery,
 ) -> Result<ExitCode, Failure> {
     let local = |what: &'static str| move |error: io::Error| Failure::local(what, error);
+    config.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     let Recovery { hub, appender, store, report } = recovery;
     report.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     tracing::info!(
