@@ -52,6 +52,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     // First the ports, then the folder: a second hub finds out before it has waited for anything.
     let (listeners, addrs) = shell::bind(&config.addrs).map_err(|error| Failure::Local(error.to_string()))?;
     let recovery = recover(&config)?;
+    platform::survive_file_size_limit().map_err(|error| Failure::local("signals cannot be received", error))?;
     let logs = logs::start(&config.logs).map_err(|error| Failure::local("the logs", error))?;
     let ended = serve(&config, listeners, addrs, recovery);
     drop(logs);

@@ -124,15 +124,16 @@ fn what_is_not_understood_is_said_in_one_line_with_what_would_do() {
         ),
         (
             Given { variables: &[("SHERATAN_NODE_TTL", "1")], ..NOTHING },
-            "environment: SHERATAN_NODE_TTL: there is no such setting (did you mean node_ttl_sec?)".into(),
+            "environment: SHERATAN_NODE_TTL: there is no such setting (did you mean SHERATAN_NODE_TTL_SEC?)".into(),
         ),
         (
             Given { variables: &[("SHERATAN_TOKEN", "x")], ..NOTHING },
-            "environment: SHERATAN_TOKEN: there is no such setting (did you mean hub_token?)".into(),
+            "environment: SHERATAN_TOKEN: there is no such setting (did you mean SHERATAN_HUB_TOKEN?)".into(),
         ),
         (
             Given { variables: &[("SHERATAN_JOB_RETENTION", "1")], ..NOTHING },
-            "environment: SHERATAN_JOB_RETENTION: there is no such setting (did you mean job_retention_sec?)".into(),
+            "environment: SHERATAN_JOB_RETENTION: there is no such setting (did you mean SHERATAN_JOB_RETENTION_SEC?)"
+                .into(),
         ),
         (
             Given { variables: &[("SHERATAN_CONFIG", "x")], ..NOTHING },

@@ -49,7 +49,7 @@ impl Values {
         })?;
         for (key, value) in table {
             let source = Source::File(path.clone());
-            let setting = find(&key).map_err(|error| error.at(&source, &key))?;
+            let setting = find(&key, &source)?;
             let text = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
@@ -73,7 +73,7 @@ impl Values {
         found.sort();
         for (key, value) in found {
             let source = Source::Environment;
-            let setting = find(&key).map_err(|error| error.at(&source, &key))?;
+            let setting = find(&key, &source)?;
             let text = value.into_string().map_err(|_| invalid(setting, &source))?;
             self.set(setting, text, source)?;
         }
@@ -89,7 +89,7 @@ impl Values {
         let (known, known_source) = &self.values[setting.name];
         if *known_source == source && *known != text {
             // By its own name and by an alias.
-            let name = source.name_of(setting);
+            let name = source.spells(setting.name);
             return Err(ConfigError::new(format!(
                 "{source}: {name} is set twice, to different values; keep one of them"
             )));
@@ -97,7 +97,7 @@ impl Values {
         if let Some(other) = counterpart(setting) {
             let (value, other_source) = &self.values[other.name];
             if !value.is_empty() && *other_source == source {
-                let (a, b) = (source.name_of(setting), source.name_of(other));
+                let (a, b) = (source.spells(setting.name), source.spells(other.name));
                 return Err(ConfigError::new(format!("{source}: {a} and {b} are both set; keep one of them")));
             }
             self.values.insert(other.name, (Zeroizing::default(), Source::Default));
@@ -155,15 +155,15 @@ pub fn variable(key: &str) -> String {
 }
 
 /// The setting of a key.
-fn find(key: &str) -> Result<&'static Setting, ConfigError> {
+fn find(key: &str, source: &Source) -> Result<&'static Setting, ConfigError> {
+    let refused = |why: String| ConfigError::new(format!("{source}: {}: {why}", source.spells(key)));
     if LATER.contains(&key) {
-        return Err(ConfigError::new("this release of the hub does not support it; take it out".into()));
+        return Err(refused("this release of the hub does not support it; take it out".into()));
     }
-    let key = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
-    let known = SETTINGS.iter().find(|setting| setting.name == key);
-    known.ok_or_else(|| {
-        let hint = nearest(key).map(|name| format!(" (did you mean {name}?)"));
-        ConfigError::new(format!("there is no such setting{}", hint.unwrap_or_default()))
+    let name = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
+    SETTINGS.iter().find(|setting| setting.name == name).ok_or_else(|| {
+        let hint = nearest(key).map(|name| format!(" (did you mean {}?)", source.spells(name)));
+        refused(format!("there is no such setting{}", hint.unwrap_or_default()))
     })
 }
 
@@ -179,7 +179,7 @@ fn nearest(key: &str) -> Option<&'static str> {
 }
 
 fn invalid(setting: &Setting, source: &Source) -> ConfigError {
-    ConfigError::new(format!("{source}: {} must be {}", source.name_of(setting), setting.takes.words()))
+    ConfigError::new(format!("{source}: {} must be {}", source.spells(setting.name), setting.takes.words()))
 }
 
 fn is_well_formed(takes: Takes, text: &str) -> bool {
@@ -240,23 +240,13 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 impl Source {
-    /// What a setting is called there.
-    fn name_of(&self, setting: &Setting) -> String {
+    /// How a key is written there.
+    fn spells(&self, key: &str) -> String {
         match self {
-            Source::Environment => variable(setting.name),
-            Source::Flag => format!("--{}", setting.name.replace('_', "-")),
-            Source::Default | Source::File(_) => setting.name.to_owned(),
-        }
-    }
-}
-
-impl ConfigError {
-    fn at(self, source: &Source, key: &str) -> ConfigError {
-        let name = match source {
             Source::Environment => variable(key),
-            _ => key.to_owned(),
-        };
-        ConfigError::new(format!("{source}: {name}: {self}"))
+            Source::Flag => format!("--{}", key.replace('_', "-")),
+            Source::Default | Source::File(_) => key.to_owned(),
+        }
     }
 }
 
