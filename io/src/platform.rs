@@ -162,19 +162,6 @@ mod tests {
     }
 
     #[test]
-    fn signals_are_handed_over_by_what_they_ask_for() {
-        use rustix::process::{Signal as Raised, getpid, kill_process};
-        let (sender, receiver) = crossbeam_channel::bounded(8);
-        on_signals(move |signal| sender.send(signal).unwrap()).unwrap();
-        for (raised, expected) in
-            [(Raised::TERM, Signal::Stop), (Raised::HUP, Signal::Reload), (Raised::INT, Signal::Stop)]
-        {
-            kill_process(getpid(), raised).unwrap();
-            assert_eq!(receiver.recv_timeout(std::time::Duration::from_secs(60)), Ok(expected));
-        }
-    }
-
-    #[test]
     #[cfg(target_os = "linux")]
     fn the_limit_of_open_files_is_raised_to_the_hard_one_and_stays() {
         use rustix::process::{Resource, getrlimit};

@@ -77,7 +77,7 @@ fn a_second_hub_on_the_same_folder_is_refused_with_the_first_ones_process() {
 fn settings_that_are_not_understood_are_refused_in_one_line() {
     let message = refused(&[], &[("SHERATAN_MAX_QUEUE_DEPT", "5")]);
     assert!(
-        message.contains("SHERATAN_MAX_QUEUE_DEPT") && message.contains("did you mean max_queue_depth?"),
+        message.contains("SHERATAN_MAX_QUEUE_DEPT") && message.contains("did you mean SHERATAN_MAX_QUEUE_DEPTH?"),
         "{message}"
     );
     let message = refused(&["--node-ttl-sec", "soon"], &[]);
