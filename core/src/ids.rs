@@ -78,6 +78,11 @@ impl JobSeq {
 }
 
 impl NodeNo {
+    /// The node of that number.
+    pub const fn new(no: u32) -> Self {
+        NodeNo(no)
+    }
+
     /// The number itself.
     pub const fn get(self) -> u32 {
         self.0

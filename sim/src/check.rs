@@ -1,53 +1,118 @@
-//! Checks of many seeds, side by side.
+//! Check: many seeds on all cores, until one fails.
 
-use crate::world::{self, Broken, Report};
+use crate::run::{Failure, Report, run_seed};
+use crate::world::Tally;
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
-const NO_PANIC: &str = "no thread panics while it holds a lock";
+/// Seeds from the first to before the last.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeedRange(Range<u64>);
 
-/// Runs each seed for so many steps on so many threads; `progress` is told after each. The first that breaks ends it.
-pub fn check(seeds: Range<u64>, steps: u64, threads: usize, progress: impl Fn(u64) + Sync) -> Result<Report, Broken> {
-    let next = AtomicU64::new(seeds.start);
-    let broken: Mutex<Option<Broken>> = Mutex::new(None);
-    let total = Mutex::new(Report::default());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    match world::run(seed, steps) {
-                        Ok(report) => add(&mut total.lock().expect(NO_PANIC), &report),
-                        Err(found) => {
-                            let mut broken = broken.lock().expect(NO_PANIC);
-                            // Of several the smallest, so that the same seeds always say the same.
-                            if broken.as_ref().is_none_or(|known| found.seed < known.seed) {
-                                *broken = Some(found);
-                            }
-                            next.store(seeds.end, Ordering::Relaxed);
-                            return;
-                        }
-                    }
-                    progress(seed);
-                }
-            });
-        }
-    });
-    match broken.into_inner().expect("all threads have ended") {
-        Some(broken) => Err(broken),
-        None => Ok(total.into_inner().expect("all threads have ended")),
+/// What went on in all runs together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// How many seeds ran.
+    pub seeds: u64,
+    /// What happened, in numbers.
+    pub tally: Tally,
+    /// Jobs that were accepted.
+    pub accepted: u64,
+    /// Jobs that were completed.
+    pub completed: u64,
+}
+
+impl SeedRange {
+    /// The seeds from `first` to before `end`.
+    pub fn new(first: u64, end: u64) -> Self {
+        SeedRange(first..end)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.end.saturating_sub(self.0.start)
     }
 }
 
-fn add(total: &mut Report, report: &Report) {
-    total.commands += report.commands;
-    total.records += report.records;
-    total.crashes += report.crashes;
-    total.submitted += report.submitted;
-    total.leased += report.leased;
-    total.ended += report.ended;
+impl FromStr for SeedRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no range of seeds; write it as 0..1000, the last one excluded");
+        let (first, end) = text.split_once("..").ok_or_else(wrong)?;
+        let (first, end) = (first.parse().map_err(|_| wrong())?, end.parse().map_err(|_| wrong())?);
+        if first < end { Ok(SeedRange::new(first, end)) } else { Err(wrong()) }
+    }
+}
+
+/// Runs the seeds on `jobs` threads: the totals, or the lowest seed that was seen to fail. `observe` is told of each
+/// seed's steps by number, `done` of each seed.
+pub fn check(
+    seeds: SeedRange,
+    steps: u64,
+    jobs: usize,
+    observe: impl Fn(u64, u64) + Sync,
+    done: impl Fn() + Sync,
+) -> Result<Totals, (u64, Box<Failure>)> {
+    let next = AtomicU64::new(seeds.0.start);
+    let totals = Mutex::new(Totals::default());
+    let failed: Mutex<Option<(u64, Box<Failure>)>> = Mutex::new(None);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.0.end {
+                return;
+            }
+            match run_seed(seed, steps, |no, _| observe(seed, no)) {
+                Ok(report) => totals.lock().expect("no thread panics with it").add(&report),
+                Err(failure) => {
+                    let mut failed = failed.lock().expect("no thread panics with it");
+                    if failed.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
+                        *failed = Some((seed, Box::new(failure)));
+                    }
+                    next.store(seeds.0.end, Ordering::Relaxed);
+                    return;
+                }
+            }
+            done();
+        }
+    };
+    thread::scope(|scope| (0..jobs.max(1)).for_each(|_| _ = scope.spawn(work)));
+    match failed.into_inner().expect("no thread panics with it") {
+        Some(failure) => Err(failure),
+        None => Ok(totals.into_inner().expect("no thread panics with it")),
+    }
+}
+
+impl Totals {
+    fn add(&mut self, report: &Report) {
+        self.seeds += 1;
+        self.accepted += report.accepted;
+        self.completed += report.completed;
+        self.tally.add(&report.tally);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_seeds_is_two_numbers_that_grow() {
+        assert_eq!("3..7".parse::<SeedRange>().map(|range| range.count()), Ok(4));
+        for text in ["", "3", "3..", "..3", "7..3", "3..3", "a..b", "0..=5"] {
+            assert!(text.parse::<SeedRange>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn threads_share_the_seeds_and_their_number_changes_nothing() {
+        let seeds = SeedRange::new(20, 26);
+        let one = check(seeds.clone(), 60, 1, |_, _| (), || ()).expect("these seeds are well");
+        let four = check(seeds, 60, 4, |_, _| (), || ()).expect("these seeds are well");
+        assert_eq!((one.seeds, one), (6, four));
+    }
 }

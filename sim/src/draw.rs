@@ -1,223 +1,127 @@
-//! Draws: what a run is like, and the commands in it. Most are what honest clients send; some are late, foreign, absurd.
+//! Draw: all chance of a run, from its seed.
+//!
+//! A seed is a bug report, so it must mean the same run for years: the numbers are ChaCha with 8 rounds (RFC 8439's
+//! function, whose stream is fixed), and every choice is made from them here, not by a library's distributions, which
+//! may change with its versions. Independent streams of one seed keep the parts of a run apart: one more draw in one
+//! part does not change the others.
 
-use crate::dice::Dice;
-use sheratan_core::command::{
-    Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit,
-};
-use sheratan_core::ids::{JobSeq, LeaseRef};
-use sheratan_core::limits::Limits;
-use sheratan_core::name::Name;
-use sheratan_core::payload::Payload;
-use sheratan_core::time::{Millis, Timestamp};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// What a run is like.
-#[derive(Clone, Debug)]
-pub struct Profile {
-    /// Nodes, by number.
-    pub nodes: u64,
-    kinds: u64,
-    zones: u64,
-    capabilities: u64,
-    keys: u64,
-    /// One step in so many crashes the hub.
-    pub crash_every: u64,
-    /// One step in so many lets days pass.
-    pub leap_every: u64,
-    /// One step in so many sets other limits.
-    pub configure_every: u64,
-    is_tight: bool,
+/// What a stream of numbers is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Stream {
+    /// The run's character.
+    Profile = 1,
+    /// What happens step by step.
+    Traffic = 2,
 }
 
-/// A lease that some node was given, and may have lost since.
+/// A stream of choices.
 #[derive(Clone, Debug)]
-pub struct Held {
-    /// The lease.
-    pub lease: LeaseRef,
-    /// The node.
-    pub node: Name,
-}
+pub struct Draw(ChaCha8Rng);
 
-impl Profile {
-    /// A run's own mix.
-    pub fn draw(dice: &mut Dice) -> Self {
-        Profile {
-            nodes: 1 + dice.below(12),
-            kinds: 1 + dice.below(4),
-            zones: 1 + dice.below(3),
-            capabilities: dice.below(4),
-            keys: 1 + dice.below(20),
-            crash_every: *dice.pick(&[20, 100, 1_000]),
-            leap_every: *dice.pick(&[30, 300]),
-            configure_every: *dice.pick(&[100, 1_000]),
-            is_tight: dice.once_in(2),
+impl Draw {
+    /// The choices that a seed means for one part of a run.
+    pub fn new(seed: u64, stream: Stream) -> Self {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut numbers = ChaCha8Rng::from_seed(key);
+        numbers.set_stream(stream as u64);
+        Draw(numbers)
+    }
+
+    /// Any number.
+    pub fn number(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// A number below `bound`; 0 if that is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // Multiply-shift: the bias is below bound / 2^64, which no run is long enough to notice.
+        ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// A number from `first` to `last`, both included.
+    pub fn between(&mut self, first: u64, last: u64) -> u64 {
+        match (last - first).checked_add(1) {
+            Some(width) => first + self.below(width),
+            None => self.number(),
         }
     }
 
-    /// Limits: tight ones are met often.
-    pub fn limits(&self, dice: &mut Dice) -> Limits {
-        let default = Limits::default();
-        if !self.is_tight {
-            return default;
-        }
-        Limits {
-            queue_depth_max: 1 + dice.below(40),
-            queue_bytes_max: 2_000 + dice.below(20_000),
-            inflight_max: 1 + dice.below(20),
-            leases_per_node_max: 1 + dice.below(6),
-            lease_duration_ms: Millis::from_secs(1 + dice.below(60)),
-            attempts_max: 1 + dice.below(4) as u32,
-            retry_delay_ms_base: Millis::new(1 + dice.below(1_000)),
-            retry_delay_ms_cap: Millis::new(1_000 + dice.below(10_000)),
-            node_ttl_ms: Millis::from_secs(1 + dice.below(60)),
-            node_dead_ms: Millis::from_secs(60 + dice.below(60)),
-            job_retention_ms: Millis::from_secs(1 + dice.below(600)),
-            retained_jobs_max: dice.below(40),
-            retained_bytes_max: dice.below(40_000),
-            idempotency_ttl_ms: Millis::from_secs(1 + dice.below(600)),
-            idempotency_cached_bytes_max: dice.below(60),
-            idempotency_keys_max: 1 + dice.below(20),
-        }
+    /// True in `permille` of a thousand cases.
+    pub fn chance(&mut self, permille: u64) -> bool {
+        self.below(1_000) < permille
     }
 
-    /// A node's name.
-    pub fn node(&self, dice: &mut Dice) -> Name {
-        name("node", dice.below(self.nodes))
+    /// A number from 0 to about `max`, each order of magnitude as likely as any other.
+    pub fn magnitude(&mut self, max: u64) -> u64 {
+        let bits = self.below(u64::from(u64::BITS - max.leading_zeros()) + 1);
+        let limit = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
+        self.between(0, limit.min(max))
     }
 
-    /// A node that says what it is.
-    pub fn heartbeat(&self, dice: &mut Dice) -> Heartbeat {
-        Heartbeat {
-            node: self.node(dice),
-            zone: self.zone(dice),
-            capabilities: self.capabilities(dice),
-            health: *dice.pick(&[Health::Green, Health::Yellow, Health::Red]),
-            endpoint: None,
-            labels: Payload::ABSENT,
-        }
+    /// One of `choices`, which must not be empty.
+    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.below(choices.len() as u64) as usize]
     }
 
-    /// A job.
-    pub fn submit(&self, dice: &mut Dice, now: Timestamp) -> Submit {
-        let params = payload(dice);
-        let idempotency = dice.maybe(|dice| Idempotency {
-            key: name("key", dice.below(self.keys)),
-            payload_hash: [dice.below(3) as u8; 32],
-            on_duplicate: *dice.pick(&[OnDuplicate::SameResult, OnDuplicate::LatestWins]),
-            on_failed: *dice.pick(&[OnFailed::SameResult, OnFailed::NewJob]),
-        });
-        Submit {
-            kind: name("kind", dice.below(self.kinds)),
-            params,
-            priority: *dice.pick(&[Priority::Critical, Priority::High, Priority::Normal, Priority::Low]),
-            zone: self.zone(dice),
-            requires: self.capabilities(dice),
-            delay_ms: if dice.once_in(4) { span(dice) } else { Millis::ZERO },
-            run_at: if dice.once_in(8) { now + span(dice) } else { Timestamp::ZERO },
-            ttl_ms: if dice.once_in(4) { Some(span(dice)) } else { None },
-            attempts_max: dice.maybe(|dice| 1 + dice.below(5) as u32),
-            retry_budget_ms: if dice.once_in(4) { Some(span(dice)) } else { None },
-            lease_duration_ms: dice.maybe(|dice| Millis::from_secs(1 + dice.below(100))),
-            idempotency,
-        }
-    }
-
-    /// A node that asks for jobs.
-    pub fn pull(&self, dice: &mut Dice) -> Pull {
-        let mut kinds: Vec<_> = (0..dice.below(3)).map(|_| name("kind", dice.below(self.kinds))).collect();
-        kinds.sort();
-        kinds.dedup();
-        Pull {
-            node: self.node(dice),
-            jobs_max: *dice.pick(&[0, 1, 1, 1, 3, 10, u32::MAX]),
-            kinds,
-            lease_duration_ms: dice.maybe(|dice| Millis::from_secs(1 + dice.below(100))),
-        }
-    }
-
-    /// A node that keeps leases; some are not its own, or long over.
-    pub fn extend(&self, dice: &mut Dice, held: &[Held]) -> Extend {
-        let leases: Vec<_> = (0..dice.below(4)).filter_map(|_| pick_held(dice, held)).collect();
-        let node = leases.first().map_or_else(|| self.node(dice), |held| held.node.clone());
-        let leases = leases.iter().map(|held| held.lease).collect();
-        Extend { node, leases, lease_duration_ms: dice.maybe(span) }
-    }
-
-    /// A result: mostly of a lease that was given, sometimes without one, repeated, foreign or invented.
-    pub fn complete(&self, dice: &mut Dice, held: &[Held], last: JobSeq) -> Complete {
-        let given = pick_held(dice, held);
-        let invented = LeaseRef { job: JobSeq::new(dice.below(last.get() + 2)), generation: dice.below(4) as u32 };
-        let (lease, node) = match given {
-            Some(held) if !dice.once_in(10) => (held.lease, held.node),
-            _ => (invented, self.node(dice)),
-        };
-        let ok = !dice.once_in(3);
-        Complete {
-            job: if dice.once_in(30) { JobSeq::new(dice.below(last.get() + 2)) } else { lease.job },
-            lease: if dice.once_in(8) { None } else { Some(lease) },
-            node: dice.maybe(|_| node),
-            ok,
-            result: if ok { payload(dice) } else { Payload::ABSENT },
-            error: if ok { Payload::ABSENT } else { payload(dice) },
-            is_retryable: !dice.once_in(5),
-            mark: dice.below(3),
-        }
-    }
-
-    /// How much time passes, with the deadlines that matter and their neighbours.
-    pub fn pass(&self, dice: &mut Dice, now: Timestamp, next: Option<Timestamp>) -> Timestamp {
-        if dice.once_in(self.leap_every) {
-            return now + Millis::from_secs(dice.below(3 * 86_400));
-        }
-        match (dice.below(10), next) {
-            (0..3, _) => now,
-            (3..6, _) => now + Millis::new(dice.below(50)),
-            (6, _) => now + Millis::new(dice.below(20_000)),
-            (7, _) => now - Millis::new(dice.below(5_000)),
-            // A deadline that is far off is left to the leaps.
-            (_, Some(next)) if next.since(now) < Millis::from_secs(3_600) => {
-                *dice.pick(&[next - Millis::new(1), next, next, next + Millis::new(1)])
+    /// The index of one of the weights, each as likely as it weighs; not all may be zero.
+    pub fn weighted(&mut self, weights: &[u32]) -> usize {
+        let mut at = self.below(weights.iter().map(|weight| u64::from(*weight)).sum());
+        for (index, weight) in weights.iter().enumerate() {
+            match at.checked_sub(u64::from(*weight)) {
+                Some(rest) => at = rest,
+                None => return index,
             }
-            _ => now + Millis::new(1),
+        }
+        unreachable!("a draw lies below the sum of the weights")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_a_seed_stay_the_same_for_ever() {
+        let first = |seed, stream| {
+            let mut draw = Draw::new(seed, stream);
+            [draw.number(), draw.number()]
+        };
+        assert_eq!(first(0, Stream::Profile), first(0, Stream::Profile));
+        assert_ne!(first(0, Stream::Profile), first(0, Stream::Traffic));
+        assert_ne!(first(0, Stream::Profile), first(1, Stream::Profile));
+        assert_eq!(
+            first(7, Stream::Traffic),
+            [201489438803661659, 3585899453659036969],
+            "a change here gives every known seed another meaning"
+        );
+    }
+
+    #[test]
+    fn draws_stay_within_their_bounds() {
+        let mut draw = Draw::new(1, Stream::Traffic);
+        for _ in 0..10_000 {
+            assert_eq!(draw.below(0), 0);
+            assert!(draw.below(3) < 3);
+            assert!((5..=9).contains(&draw.between(5, 9)));
+            assert!(draw.magnitude(1_000) <= 1_000);
+            assert_eq!(draw.weighted(&[0, 4, 0]), 1);
+            draw.between(0, u64::MAX);
+            draw.magnitude(u64::MAX);
         }
     }
 
-    fn zone(&self, dice: &mut Dice) -> Option<Name> {
-        let zone = dice.below(self.zones + 2);
-        (zone < self.zones).then(|| name("zone", zone))
+    #[test]
+    fn weights_are_followed() {
+        let mut draw = Draw::new(2, Stream::Traffic);
+        let mut seen = [0u32; 3];
+        for _ in 0..10_000 {
+            seen[draw.weighted(&[1, 2, 7])] += 1;
+        }
+        assert!((800..1_200).contains(&seen[0]) && (1_700..2_300).contains(&seen[1]), "{seen:?}");
     }
-
-    fn capabilities(&self, dice: &mut Dice) -> Vec<Name> {
-        (0..self.capabilities).filter(|_| dice.once_in(2)).map(|n| name("can", n)).collect()
-    }
-}
-
-fn pick_held(dice: &mut Dice, held: &[Held]) -> Option<Held> {
-    if held.is_empty() {
-        return None;
-    }
-    // The latest ones are more likely to be alive.
-    let recent = &held[held.len().saturating_sub(20)..];
-    let from = if dice.once_in(4) { held } else { recent };
-    Some(dice.pick(from).clone())
-}
-
-fn span(dice: &mut Dice) -> Millis {
-    match dice.below(12) {
-        0 => Millis::ZERO,
-        1 => Millis::MAX,
-        2..5 => Millis::new(dice.below(100)),
-        _ => Millis::new(dice.below(60_000)),
-    }
-}
-
-fn payload(dice: &mut Dice) -> Payload {
-    match dice.below(6) {
-        0 => Payload::ABSENT,
-        1 => Payload::new(&vec![b'1'; 1 + dice.below(300) as usize]),
-        n => Payload::new(format!("[{n}]").as_bytes()),
-    }
-}
-
-fn name(of: &str, n: u64) -> Name {
-    Name::new(&format!("{of}-{n}")).expect("it is short and plain")
 }

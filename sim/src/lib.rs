@@ -1,13 +1,19 @@
-//! The simulator: the hub's core under virtual time, driven from a seed.
+//! The simulator of Sheratan Hub: the core under virtual time, from a seed.
 //!
-//! A [`world::World`] draws a profile and then commands from its seed, applies them, keeps a journal of those that changed
-//! something, crashes, recovers, and compares. The same seed does the same on every machine, so a seed is a bug report.
-// The lists in `clippy.toml` are for the core.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+//! A run is a list of [`step::Step`]s, drawn from a seed by the [`traffic`] of a [`profile`] or read from a
+//! [`scenario`].
 
 pub mod check;
-pub mod dice;
 pub mod draw;
-pub mod invariant;
-pub mod tape;
+pub mod invariants;
+pub mod ledger;
+pub mod log;
+pub mod model;
+pub mod profile;
+pub mod run;
+pub mod scenario;
+pub mod shrink;
+pub mod step;
+pub mod traffic;
+pub mod violation;
 pub mod world;

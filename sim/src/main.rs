@@ -1,98 +1,289 @@
-//! `sheratan-sim`: runs the hub's core under virtual time, from seeds.
-// The lists in `clippy.toml` are for the core.
+//! Command line of the simulator: run one seed, check many, replay what was found.
+
+// The clock tells only how long a check took.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use sheratan_sim::check::check;
-use sheratan_sim::world::{self, Broken, Report};
+use serde_json::json;
+use sheratan_sim::check::{SeedRange, Totals, check};
+use sheratan_sim::profile::Profile;
+use sheratan_sim::run::{Failure, Report, STEPS_DEFAULT, run_seed, run_steps};
+use sheratan_sim::scenario::Scenario;
+use sheratan_sim::shrink::shrink;
+use std::cell::Cell;
+use std::io::{self, Write};
+use std::num::NonZero;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
 
-const EXAMPLES: &str = "\
-Examples:
-  sheratan-sim check                       1,000 seeds: random commands, crashes, recoveries
-  sheratan-sim check --seeds 5000..9000    others
-  sheratan-sim run --seed 42               one seed, and the digest of its last state";
-
-/// Runs the hub's core under virtual time: random commands from a seed, crashes, recovery from journal and snapshot
+/// Sheratan Hub's state machine under virtual time: random commands, crashes and replays, all from a seed.
 #[derive(Parser)]
-#[command(name = "sheratan-sim", version, after_help = EXAMPLES)]
-struct Cli {
+#[command(version, about)]
+struct Arguments {
     #[command(subcommand)]
-    what: What,
-    /// One JSON object instead of words
-    #[arg(long, global = true)]
-    json: bool,
-    /// Steps of each run
-    #[arg(long, global = true, default_value_t = 1_000)]
-    steps: u64,
+    task: Task,
 }
 
 #[derive(Subcommand)]
-enum What {
-    /// One seed
+enum Task {
+    /// Run one seed and say how it went.
     Run {
-        /// The seed
+        #[command(flatten)]
+        which: Which,
+        /// Print one JSON object.
         #[arg(long)]
-        seed: u64,
+        json: bool,
+        /// Print the run's profile, and each step before it happens.
+        #[arg(long)]
+        verbose: bool,
     },
-    /// Many seeds; stops at the first that breaks, and says how to run it again
+    /// Run many seeds; stop at one that fails and print the command that replays it.
     Check {
-        /// From the first to before the last
-        #[arg(long, default_value = "0..1000", value_parser = range)]
-        seeds: std::ops::Range<u64>,
-        /// Threads; as many as the machine has cores if absent
+        /// The seeds, the last one excluded: `0..1000`.
+        #[arg(long, value_name = "A..B")]
+        seeds: SeedRange,
+        /// Steps of each run.
+        #[arg(long, default_value_t = STEPS_DEFAULT)]
+        steps: u64,
+        /// Threads; as many as there are cores if absent.
         #[arg(long)]
-        jobs: Option<usize>,
+        jobs: Option<NonZero<usize>>,
+    },
+    /// Run a seed that fails and print the shortest scenario that fails alike.
+    Shrink {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Run scenarios.
+    Replay {
+        /// Their files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
     },
 }
 
+#[derive(Args, Clone, Copy)]
+struct Which {
+    /// The seed.
+    #[arg(long)]
+    seed: u64,
+    /// Steps of the run.
+    #[arg(long, default_value_t = STEPS_DEFAULT)]
+    steps: u64,
+}
+
+thread_local! {
+    /// What this thread runs: the panic hook's only way to know.
+    static CURRENT: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match cli.what {
-        What::Run { seed } => world::run(seed, cli.steps),
-        What::Check { seeds, jobs } => {
-            let threads = jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
-            let bar = ProgressBar::new(seeds.end.saturating_sub(seeds.start));
-            bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {eta} left").expect("it is one"));
-            let result = check(seeds, cli.steps, threads, |_| bar.inc(1));
-            bar.finish_and_clear();
-            result
-        }
+    name_the_seed_of_an_abort();
+    let mut out = io::stdout().lock();
+    let done = match Arguments::parse().task {
+        Task::Run { which, json, verbose } => run_one(&mut out, which, json, verbose),
+        Task::Check { seeds, steps, jobs } => check_many(&mut out, seeds, steps, jobs),
+        Task::Shrink { which } => shrink_one(&mut out, which),
+        Task::Replay { files } => replay(&mut out, &files),
     };
-    match result {
-        Ok(report) => {
-            println!("{}", if cli.json { json(&report) } else { words(&report) });
-            ExitCode::SUCCESS
-        }
-        Err(Broken { seed, step, what }) => {
-            if cli.json {
-                println!("{}", serde_json::json!({"ok": false, "seed": seed, "step": step, "what": what}));
-            }
-            eprintln!("seed {seed} broke at step {step}: {what}");
-            eprintln!("run it again: sheratan-sim run --seed {seed} --steps {step}");
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Who reads the output has gone: `sheratan-sim run --verbose | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot write the output: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn range(text: &str) -> Result<std::ops::Range<u64>, String> {
-    let parsed = text.split_once("..").and_then(|(start, end)| Some(start.parse().ok()?..end.parse().ok()?));
-    parsed.filter(|range| !range.is_empty()).ok_or_else(|| "expected two numbers such as 0..1000".into())
+fn run_one(out: &mut impl Write, which: Which, json: bool, verbose: bool) -> io::Result<bool> {
+    let Which { seed, steps } = which;
+    let mut written = Ok(());
+    if verbose {
+        writeln!(out, "{:#?}", Profile::of(seed))?;
+    }
+    let result = run_seed(seed, steps, |no, step| {
+        CURRENT.set(Some((seed, no)));
+        if verbose && written.is_ok() {
+            written = writeln!(out, "{no}: {step}");
+        }
+    });
+    written?;
+    match (&result, json) {
+        (Ok(report), true) => writeln!(out, "{}", report_json(which, report))?,
+        (Ok(report), false) => writeln!(out, "{}", report_text(which, report))?,
+        (Err(failure), true) => writeln!(out, "{}", failure_json(which, failure))?,
+        (Err(failure), false) => writeln!(out, "{}", failure_text(seed, steps, failure))?,
+    }
+    Ok(result.is_ok())
 }
 
-fn words(report: &Report) -> String {
-    let Report { commands, records, crashes, submitted, leased, ended, digest } = report;
-    let digest = if digest.is_empty() { String::new() } else { format!("\ndigest {digest}") };
+fn check_many(out: &mut impl Write, seeds: SeedRange, steps: u64, jobs: Option<NonZero<usize>>) -> io::Result<bool> {
+    let jobs = jobs.or(thread::available_parallelism().ok()).map_or(1, NonZero::get);
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left");
+    let bar = ProgressBar::new(seeds.count()).with_style(style.expect("the template is one"));
+    let started = Instant::now();
+    let result = check(seeds, steps, jobs, |seed, no| CURRENT.set(Some((seed, no))), || bar.inc(1));
+    bar.finish_and_clear();
+    let seconds = started.elapsed().as_secs_f64();
+    match &result {
+        Ok(totals) => writeln!(out, "{}", totals_text(totals, seconds))?,
+        Err((seed, failure)) => writeln!(out, "{}", failure_text(*seed, steps, failure))?,
+    }
+    Ok(result.is_ok())
+}
+
+fn shrink_one(out: &mut impl Write, Which { seed, steps }: Which) -> io::Result<bool> {
+    match run_seed(seed, steps, |no, _| CURRENT.set(Some((seed, no)))) {
+        Ok(_) => {
+            writeln!(out, "# seed {seed} does not fail within {steps} steps")?;
+            Ok(false)
+        }
+        Err(failure) => {
+            let scenario = shrink(seed, &failure);
+            let found = run_steps(scenario.key_seed, &scenario.steps).expect_err("a shrunk run fails");
+            writeln!(out, "# {}\n{scenario}", found.violation)?;
+            Ok(true)
+        }
+    }
+}
+
+fn replay(out: &mut impl Write, files: &[PathBuf]) -> io::Result<bool> {
+    let mut are_all_well = true;
+    for file in files {
+        let name = file.display();
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) => {
+                writeln!(out, "{name}: cannot be read: {error}")?;
+                are_all_well = false;
+                continue;
+            }
+        };
+        let scenario = match Scenario::parse(&text) {
+            Ok(scenario) => scenario,
+            Err(error) => {
+                writeln!(out, "{name}: {error}")?;
+                are_all_well = false;
+                continue;
+            }
+        };
+        match run_steps(scenario.key_seed, &scenario.steps) {
+            Ok(_) => writeln!(out, "{name}: well")?,
+            Err(failure) => {
+                writeln!(out, "{name}: {failure}")?;
+                are_all_well = false;
+            }
+        }
+    }
+    Ok(are_all_well)
+}
+
+fn report_text(which: Which, report: &Report) -> String {
+    let tally = &report.tally;
     format!(
-        "ok: {commands} commands, {records} of them journaled, {crashes} crashes recovered; {submitted} jobs, {leased} leases, {ended} ends{digest}"
+        "seed {}: well after {} steps\n\
+         commands   {} ({} changed something, {} were refused)\n\
+         jobs       {} accepted, {} completed\n\
+         crashes    {} ({} lost records), {} snapshots, {} long polls woken\n\
+         digest     {}\n\
+         outcomes   {}",
+        which.seed,
+        tally.steps,
+        tally.commands,
+        tally.durable,
+        tally.refused,
+        report.accepted,
+        report.completed,
+        tally.crashes,
+        tally.torn,
+        tally.snapshots,
+        tally.wakes,
+        hex(&report.digest),
+        hex(&report.outcome_hash),
     )
 }
 
-fn json(report: &Report) -> String {
-    serde_json::json!({
-        "ok": true, "commands": report.commands, "records": report.records, "crashes": report.crashes,
-        "submitted": report.submitted, "leased": report.leased, "ended": report.ended, "digest": report.digest,
+fn report_json(which: Which, report: &Report) -> serde_json::Value {
+    let tally = &report.tally;
+    json!({
+        "ok": true,
+        "seed": which.seed,
+        "steps": tally.steps,
+        "commands": tally.commands,
+        "durable": tally.durable,
+        "refused": tally.refused,
+        "accepted": report.accepted,
+        "completed": report.completed,
+        "crashes": tally.crashes,
+        "torn": tally.torn,
+        "snapshots": tally.snapshots,
+        "wakes": tally.wakes,
+        "digest": hex(&report.digest),
+        "outcome_hash": hex(&report.outcome_hash),
     })
-    .to_string()
+}
+
+fn failure_text(seed: u64, steps: u64, failure: &Failure) -> String {
+    format!(
+        "seed {seed} failed at {failure}\n\
+         replay it:  sheratan-sim run --seed {seed} --steps {steps} --verbose\n\
+         shorten it: sheratan-sim shrink --seed {seed} --steps {steps}"
+    )
+}
+
+fn failure_json(which: Which, failure: &Failure) -> serde_json::Value {
+    json!({
+        "ok": false,
+        "seed": which.seed,
+        "step": failure.steps.len(),
+        "kind": failure.violation.kind(),
+        "reason": failure.violation.to_string(),
+    })
+}
+
+fn totals_text(totals: &Totals, seconds: f64) -> String {
+    let tally = &totals.tally;
+    format!(
+        "{} seeds well in {seconds:.1} s: {} steps, {} commands ({} changed something, {} were refused), \
+         {} jobs accepted, {} completed, {} crashes ({} lost records), {} snapshots, {} long polls woken",
+        totals.seeds,
+        tally.steps,
+        tally.commands,
+        tally.durable,
+        tally.refused,
+        totals.accepted,
+        totals.completed,
+        tally.crashes,
+        tally.torn,
+        tally.snapshots,
+        tally.wakes,
+    )
+}
+
+/// Where a panic aborts there is no failure to report afterwards: the hook says which run it was, and ends the program
+/// as a failure does.
+fn name_the_seed_of_an_abort() {
+    if !cfg!(panic = "abort") {
+        return;
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        match CURRENT.get() {
+            Some((seed, step)) => eprintln!(
+                "seed {seed} failed at step {step}: {panic}\n\
+                 replay it:  sheratan-sim run --seed {seed} --steps {step} --verbose"
+            ),
+            None => eprintln!("{panic}"),
+        }
+        std::process::exit(1);
+    }));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

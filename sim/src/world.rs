@@ -1,319 +1,384 @@
-//! The world: one run of a hub, from a seed to its last step.
+//! World: a hub under test, with all that stands beside it to tell whether it is right.
+//!
+//! Each step goes to the hub and to the [`Model`], whose answers must be alike; what changed something goes to the
+//! [`Log`]; the [`Ledger`] follows what clients were told. Long polls are woken as the shell wakes them: the pull is
+//! repeated as a command of its own, and who finds nothing is parked again. A crash rebuilds the hub from log and
+//! snapshot, compares both with the one that was lost, and goes on with one of them.
 
-use crate::dice::Dice;
-use crate::draw::{Held, Profile};
-use crate::invariant;
-use crate::tape::Tape;
+use crate::invariants::{check_bounds, check_jobs, check_nothing_is_due, check_rows};
+use crate::ledger::Ledger;
+use crate::log::Log;
+use crate::model::Model;
+use crate::step::{Source, Step};
+use crate::violation::Violation;
 use sheratan_core::command::{Command, Pull};
 use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;
-use sheratan_core::ids::{HubKey, JobSeq, NodeNo};
-use sheratan_core::outcome::{Outcome, Pulled, Submitted};
+use sheratan_core::ids::{HubKey, LeaseRef};
+use sheratan_core::name::Name;
+use sheratan_core::outcome::{Outcome, Pulled};
 use sheratan_core::queue::waiter::WaiterId;
-use sheratan_core::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use sheratan_core::time::{Millis, Timestamp};
+use std::collections::{BTreeMap, VecDeque};
 
-/// Steps between two looks at every job: most of a run's time would go into them otherwise.
-const FULL_CHECK_EVERY: u64 = 64;
+/// After how many steps the whole state is walked through and compared with the model's.
+const FULL_CHECK_EVERY: u64 = 16;
 
-/// Leases that are remembered, to be used when they are long over.
-const HELD_MAX: usize = 500;
+/// The longest that the shell lets a poll wait.
+const WAIT_MAX: Millis = Millis::from_secs(60);
 
-/// Records behind a snapshot that a crash may lose.
-const LOST_MAX: u64 = 5;
-
-/// When every run begins: a day in 2026.
-const START: Timestamp = Timestamp::from_millis(1_768_510_323_348);
-
-/// One run.
+/// A hub, and who watches it.
+#[derive(Debug)]
 pub struct World {
-    dice: Dice,
-    profile: Profile,
+    key: HubKey,
     hub: Hub,
-    tape: Tape,
-    now: Timestamp,
-    held: Vec<Held>,
-    nodes: Vec<NodeNo>,
-    waiters: BTreeMap<WaiterId, Pull>,
-    next_waiter: u64,
-    /// Jobs whose submit was acknowledged, and that did not end yet.
-    open: BTreeSet<JobSeq>,
-    steps: u64,
-    report: Report,
+    model: Model,
+    log: Log,
+    ledger: Ledger,
+    parked: BTreeMap<WaiterId, Parked>,
+    granted: Vec<(Name, LeaseRef)>,
+    tally: Tally,
 }
 
-/// What a run did.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Report {
-    /// Commands that were applied.
+/// A long poll, as the shell knows it.
+#[derive(Debug)]
+struct Parked {
+    pull: Pull,
+    is_patient: bool,
+    until: Timestamp,
+}
+
+/// What happened in a run, in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Steps taken.
+    pub steps: u64,
+    /// Commands applied, repeated pulls of long polls included.
     pub commands: u64,
-    /// Those that changed something.
-    pub records: u64,
-    /// Crashes, each with a recovery in two ways.
+    /// Commands that changed something.
+    pub durable: u64,
+    /// Commands that were refused.
+    pub refused: u64,
+    /// Long polls woken.
+    pub wakes: u64,
+    /// Snapshots made.
+    pub snapshots: u64,
+    /// Crashes.
     pub crashes: u64,
-    /// Jobs that were submitted.
-    pub submitted: u64,
-    /// Leases that were given.
-    pub leased: u64,
-    /// Jobs that came to an end.
-    pub ended: u64,
-    /// The last state's digest, in hex.
-    pub digest: String,
+    /// Crashes that lost records.
+    pub torn: u64,
 }
 
-/// A run that went wrong.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Broken {
-    /// The seed.
-    pub seed: u64,
-    /// The step.
-    pub step: u64,
-    /// What did not hold.
-    pub what: String,
-}
-
-/// Runs a seed.
-pub fn run(seed: u64, steps: u64) -> Result<Report, Broken> {
-    let mut world = World::new(seed);
-    for _ in 0..steps {
-        world.step().map_err(|what| Broken { seed, step: world.steps, what })?;
+impl Tally {
+    /// Adds another run's numbers.
+    pub fn add(&mut self, other: &Tally) {
+        self.steps += other.steps;
+        self.commands += other.commands;
+        self.durable += other.durable;
+        self.refused += other.refused;
+        self.wakes += other.wakes;
+        self.snapshots += other.snapshots;
+        self.crashes += other.crashes;
+        self.torn += other.torn;
     }
-    world.finish().map_err(|what| Broken { seed, step: steps, what })
 }
 
 impl World {
-    /// A hub that was just started.
-    pub fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
-        let key = HubKey::new(*b"a simulated hub!");
+    /// A new hub at the epoch.
+    pub fn new(key: HubKey) -> Self {
         World {
-            profile: Profile::draw(&mut dice),
-            dice,
+            key,
             hub: Hub::new(key),
-            tape: Tape::new(key),
-            now: START,
-            held: Vec::new(),
-            nodes: Vec::new(),
-            waiters: BTreeMap::new(),
-            next_waiter: 0,
-            open: BTreeSet::new(),
-            steps: 0,
-            report: Report::default(),
+            model: Model::new(key),
+            log: Log::new(key),
+            ledger: Ledger::default(),
+            parked: BTreeMap::new(),
+            granted: Vec::new(),
+            tally: Tally::default(),
         }
     }
 
-    /// Lets one thing happen.
-    pub fn step(&mut self) -> Result<(), String> {
-        self.steps += 1;
-        self.now = self.profile.pass(&mut self.dice, self.now, self.hub.next_deadline());
-        if self.steps == 1 || self.dice.once_in(self.profile.configure_every) {
-            let limits = self.profile.limits(&mut self.dice);
-            self.apply(Command::Configure(Box::new(limits)))?;
-        } else if self.dice.once_in(self.profile.crash_every) {
-            self.crash()?;
-        } else {
-            self.act()?;
+    /// Lets a step happen, and looks whether all is well.
+    pub fn step(&mut self, step: &Step) -> Result<(), Violation> {
+        self.tally.steps += 1;
+        match step {
+            Step::Apply(now, command) => {
+                self.end_waits(*now);
+                self.apply(*now, command)?;
+            }
+            Step::Advance(now) => {
+                self.end_waits(*now);
+                self.advance(*now)?;
+            }
+            Step::Park { id, pull, is_patient } => self.park(*id, pull, *is_patient)?,
+            Step::Unpark(id) => {
+                self.hub.unpark(*id);
+                self.parked.remove(id);
+            }
+            Step::Sync => self.log.sync(),
+            Step::Snapshot(of) => {
+                self.tally.snapshots += 1;
+                self.log.take_snapshot(*of, &self.hub)?;
+            }
+            Step::Crash { kept, from } => self.crash(*kept, *from)?,
         }
-        self.settle()?;
-        if self.steps.is_multiple_of(FULL_CHECK_EVERY) {
-            self.hub.advance(self.hub.now());
-            self.settle()?;
-            invariant::check(&self.hub)?;
-            self.check_open()?;
+        self.follow_effects()?;
+        check_bounds(&self.hub)?;
+        if self.tally.steps.is_multiple_of(FULL_CHECK_EVERY) {
+            self.check()?;
         }
         Ok(())
     }
 
-    /// The last looks, and what the run did.
-    pub fn finish(mut self) -> Result<Report, String> {
-        self.hub.advance(self.now);
-        self.settle()?;
-        invariant::check(&self.hub)?;
-        self.check_open()?;
-        self.report.digest = self.hub.digest().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(self.report)
+    /// Ends the run: a last look at everything, and one more crash that loses nothing.
+    pub fn finish(&mut self) -> Result<(), Violation> {
+        self.check()?;
+        self.log.sync();
+        self.crash(0, Source::Log)?;
+        self.check()
     }
 
-    fn act(&mut self) -> Result<(), String> {
-        let World { dice, profile, held, hub, now, .. } = self;
-        let command = match dice.below(20) {
-            0..7 => Command::Submit(Box::new(profile.submit(dice, *now))),
-            7..11 => Command::Pull(profile.pull(dice)),
-            11..15 => Command::Complete(profile.complete(dice, held, hub.queue().next_seq())),
-            15 => Command::Extend(profile.extend(dice, held)),
-            16 => Command::Heartbeat(profile.heartbeat(dice)),
-            17 if !self.nodes.is_empty() => Command::NodesSeen(vec![*dice.pick(&self.nodes)]),
-            18 => return self.poll(),
-            _ => {
-                hub.advance(*now);
-                return Ok(());
+    /// Walks through the whole state. O(n).
+    pub fn check(&mut self) -> Result<(), Violation> {
+        self.advance(self.hub.now())?;
+        self.follow_effects()?;
+        check_jobs(&self.hub)?;
+        check_rows(&self.hub, &self.model)?;
+        self.ledger.check(&self.hub)?;
+        for (id, parked) in &self.parked {
+            if self.model.has_job_for(&parked.pull) {
+                let text = format!("long poll {} waits although there is a job for {:?}", id.0, parked.pull);
+                return Err(Violation::Wake(text));
             }
-        };
-        self.apply(command).map(drop)
+        }
+        if self.hub.queue().waiter_count() != self.parked.len() {
+            let text = format!("{} long polls wait, not {}", self.hub.queue().waiter_count(), self.parked.len());
+            return Err(Violation::Wake(text));
+        }
+        Ok(())
     }
 
-    fn apply(&mut self, command: Command) -> Result<Outcome, String> {
-        let encoded = Tape::begin(&command);
-        if Command::decode(&encoded).as_ref() != Ok(&command) {
-            return Err(format!("it does not read back: {command:?}"));
+    /// The hub, to look at.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// What happened so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// What clients were told so far.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The leases given since this was last asked, and to whom.
+    pub fn take_granted(&mut self) -> Vec<(Name, LeaseRef)> {
+        std::mem::take(&mut self.granted)
+    }
+
+    /// How many records the log has.
+    pub fn log_len(&self) -> usize {
+        self.log.len()
+    }
+
+    fn apply(&mut self, now: Timestamp, command: &Command) -> Result<Outcome, Violation> {
+        self.tally.commands += 1;
+        let journaled_at = now.max(self.hub.now());
+        let mut bytes = Vec::new();
+        command.encode(&mut bytes);
+        let expected = self.model.apply(now, command);
+        let outcome = self.hub.apply(now, command.clone());
+        if outcome != expected {
+            let text = format!("{command:?} at {}: expected {expected:?}, got {outcome:?}", now.as_millis());
+            return Err(Violation::Answer(text));
         }
-        let now = self.now.max(self.hub.now());
-        let node = if let Command::Pull(pull) = &command { Some(pull.node.clone()) } else { None };
-        let outcome = self.hub.apply(now, command);
-        self.report.commands += 1;
+        if self.hub.now() != self.model.now() || self.hub.now() != journaled_at {
+            let text = format!("the hub's time is {:?} after a command at {journaled_at:?}", self.hub.now());
+            return Err(Violation::Invariant(text));
+        }
         if outcome.is_durable() {
-            self.tape.push(now, encoded, self.hub.outcome_hash());
-            self.report.records += 1;
+            self.tally.durable += 1;
+            self.log.append(journaled_at, bytes, &self.hub);
         }
-        match &outcome {
-            Outcome::Submitted(Submitted::Accepted { job, supersedes, .. }) => {
-                self.report.submitted += 1;
-                self.open.insert(*job);
-                // One that supersedes another takes its place, even where limits were lowered meanwhile.
-                let is_full = self.hub.counts().waiting() > self.hub.limits().queue_depth_max;
-                if is_full && supersedes.is_none() {
-                    return Err(format!("{} jobs wait after a submit that was accepted", self.hub.counts().waiting()));
-                }
-            }
-            Outcome::Heard { node } if !self.nodes.contains(node) => self.nodes.push(*node),
-            Outcome::Pulled(pulled) => self.take_leases(node.expect("it was a pull"), pulled)?,
-            _ => {}
+        self.tally.refused += u64::from(matches!(outcome, Outcome::Refused(_)));
+        // Effects first: a job's end is told before the outcome that follows from it.
+        for effect in self.hub.effects().iter() {
+            self.ledger.effect(effect)?;
         }
+        self.ledger.outcome(command, &outcome, &self.hub)?;
+        if let (Command::Pull(pull), Outcome::Pulled(pulled)) = (command, &outcome) {
+            self.granted.extend(pulled.leases.iter().map(|leased| (pull.node.clone(), leased.lease)));
+        }
+        self.compare_ended()?;
         Ok(outcome)
     }
 
-    /// Notes leases, which must come in order and within the limits.
-    fn take_leases(&mut self, node: sheratan_core::name::Name, pulled: &Pulled) -> Result<(), String> {
-        let mut last = None;
-        for leased in &pulled.leases {
-            let job = self.hub.queue().get(leased.lease.job).ok_or("a leased job is unknown")?;
-            let rank = (job.priority(), job.seq());
-            if last.is_some_and(|last| last >= rank) {
-                return Err(format!("job {} was leased out of order", job.seq().get()));
-            }
-            last = Some(rank);
-            self.held.push(Held { lease: leased.lease, node: node.clone() });
-            self.report.leased += 1;
+    fn advance(&mut self, now: Timestamp) -> Result<(), Violation> {
+        self.hub.advance(now);
+        self.model.advance(now);
+        check_nothing_is_due(&self.hub)?;
+        let (hub_at, model_at) = (self.hub.next_deadline(), self.model.next_due_at());
+        if model_at.is_some_and(|due| due != Timestamp::NEVER && hub_at.is_none_or(|at| at > due)) {
+            let text = format!("the next deadline is {hub_at:?}, but something falls due at {model_at:?}");
+            return Err(Violation::Invariant(text));
         }
-        let excess = self.held.len().saturating_sub(HELD_MAX);
-        self.held.drain(..excess);
-        let (leased, max) = (self.hub.counts().leased, self.hub.limits().inflight_max);
-        if !pulled.leases.is_empty() && leased > max {
-            return Err(format!("{leased} jobs are leased of {max}"));
+        for effect in self.hub.effects().iter() {
+            self.ledger.effect(effect)?;
+        }
+        self.compare_ended()
+    }
+
+    /// The jobs that ended are those that should have, in that order. Leaves wakes in the hub's effects.
+    fn compare_ended(&mut self) -> Result<(), Violation> {
+        let mut ended = Vec::new();
+        self.hub.effects().retain(|effect| match effect {
+            Effect::Final(seq) => {
+                ended.push(*seq);
+                false
+            }
+            Effect::Wake(_) => true,
+            Effect::Audit(..) => false,
+        });
+        let expected = self.model.take_ended();
+        if ended == expected {
+            return Ok(());
+        }
+        Err(Violation::Answer(format!("expected the end of {expected:?}, told was that of {ended:?}")))
+    }
+
+    /// Parks a long poll as the shell does after a pull that found nothing.
+    fn park(&mut self, id: WaiterId, pull: &Pull, is_patient: bool) -> Result<(), Violation> {
+        if self.parked.contains_key(&id) {
+            return Ok(());
+        }
+        let is_parked = self.hub.park(id, pull);
+        if is_parked == self.model.has_job_for(pull) {
+            return Err(Violation::Wake(format!("parking {pull:?} gave {is_parked}")));
+        }
+        if is_parked {
+            let until = self.hub.now() + WAIT_MAX;
+            self.parked.insert(id, Parked { pull: pull.clone(), is_patient, until });
         }
         Ok(())
     }
 
-    /// A long poll: pulls, and parks if there is nothing.
-    fn poll(&mut self) -> Result<(), String> {
-        let pull = self.profile.pull(&mut self.dice);
-        let Outcome::Pulled(pulled) = self.apply(Command::Pull(pull.clone()))? else { return Ok(()) };
-        if pulled.leases.is_empty() && pulled.defer_ms.get() == 0 {
-            self.next_waiter += 1;
-            let id = WaiterId(self.next_waiter);
-            if self.hub.park(id, &pull) {
-                self.waiters.insert(id, pull);
-            }
-        }
-        if self.dice.once_in(4)
-            && let Some(id) = self.waiters.keys().next().copied()
-        {
-            self.waiters.remove(&id);
+    /// Long polls whose time is over are answered before anything else happens.
+    fn end_waits(&mut self, now: Timestamp) {
+        let over: Vec<_> = self.parked.iter().filter(|(_, parked)| parked.until <= now).map(|(id, _)| *id).collect();
+        for id in over {
             self.hub.unpark(id);
+            self.parked.remove(&id);
         }
-        Ok(())
     }
 
-    /// Carries out what follows, as the shell does.
-    fn settle(&mut self) -> Result<(), String> {
-        while !self.hub.effects().is_empty() {
-            for effect in std::mem::take(self.hub.effects()) {
-                match effect {
-                    Effect::Audit(..) => {}
-                    Effect::Wake(id) => self.wake(id)?,
-                    Effect::Final(job) => {
-                        self.report.ended += 1;
-                        if !self.open.remove(&job) {
-                            return Err(format!("job {} ended twice, or was never acknowledged", job.get()));
-                        }
-                    }
-                }
+    /// Wakes long polls, one after the other, until none is left to wake.
+    fn follow_effects(&mut self) -> Result<(), Violation> {
+        let mut wakes = VecDeque::new();
+        let mut wakes_left = 2 * self.parked.len() + 1;
+        loop {
+            wakes.extend(self.hub.effects().drain(..).filter_map(|effect| match effect {
+                Effect::Wake(id) => Some(id),
+                _ => None,
+            }));
+            let Some(id) = wakes.pop_front() else { return Ok(()) };
+            if wakes_left == 0 {
+                return Err(Violation::Wake("long polls are woken over and over".to_owned()));
             }
+            wakes_left -= 1;
+            self.wake(id)?;
         }
-        Ok(())
     }
 
-    fn wake(&mut self, id: WaiterId) -> Result<(), String> {
-        let Some(pull) = self.waiters.remove(&id) else {
-            // Its client went away between the job and its waking.
+    fn wake(&mut self, id: WaiterId) -> Result<(), Violation> {
+        self.tally.wakes += 1;
+        let Some(parked) = self.parked.remove(&id) else {
+            return Err(Violation::Wake(format!("long poll {} was woken and is not parked", id.0)));
+        };
+        if !parked.is_patient {
             self.hub.wake_others();
             return Ok(());
-        };
-        let outcome = self.apply(Command::Pull(pull.clone()))?;
-        match outcome {
-            Outcome::Pulled(pulled) if pulled.leases.is_empty() && pulled.defer_ms.get() == 0 => {
-                if self.hub.park(id, &pull) {
-                    self.waiters.insert(id, pull);
-                } else {
-                    self.hub.wake_others();
+        }
+        match self.apply(self.hub.now(), &Command::Pull(parked.pull.clone()))? {
+            Outcome::Pulled(Pulled { leases, defer_ms }) if leases.is_empty() && defer_ms == Millis::ZERO => {
+                if self.hub.park(id, &parked.pull) {
+                    self.parked.insert(id, parked);
                 }
             }
-            Outcome::Pulled(pulled) if !pulled.leases.is_empty() => {}
+            Outcome::Pulled(Pulled { leases, .. }) if !leases.is_empty() => {}
             _ => self.hub.wake_others(),
         }
         Ok(())
     }
 
-    /// The hub dies: what the journal holds must make the same hub, in two ways; what it lost never was.
-    fn crash(&mut self) -> Result<(), String> {
-        self.report.crashes += 1;
-        // What a command set for this very instant has not happened yet.
-        let live = self.hub.now();
-        self.hub.advance(live);
-        self.settle()?;
-        let mut replayed = self.tape.replay()?;
-        replayed.advance(live);
-        same(&replayed, &self.hub).map_err(|what| format!("the whole journal makes another state: {what}"))?;
-        let mut recovered = self.tape.recover()?;
-        recovered.advance(live);
-        same(&recovered, &self.hub).map_err(|what| format!("snapshot and journal make another state: {what}"))?;
-        if self.dice.once_in(2) {
-            self.tape.snapshot(&self.hub);
+    fn crash(&mut self, kept: u64, from: Source) -> Result<(), Violation> {
+        self.tally.crashes += 1;
+        let left = self.log.left_after_crash(kept);
+        let is_torn = left < self.log.len();
+        let mut by_log = self.log.rebuild(left, Source::Log)?;
+        let mut by_snapshot = self.log.rebuild(left, Source::Snapshot)?;
+        if !is_torn {
+            // The hub may have seen later instants than its last record's: commands that changed nothing, and looks.
+            self.advance(self.hub.now())?;
+            for hub in [&mut by_log, &mut by_snapshot] {
+                hub.advance(self.hub.now());
+            }
+            compare(&self.hub, &by_log, "the hub that was lost and the one rebuilt from the log")?;
+        } else {
+            let now = by_log.now().max(by_snapshot.now());
+            by_log.advance(now);
+            by_snapshot.advance(now);
         }
-        let lost = if self.dice.once_in(3) { self.dice.below(LOST_MAX) as usize } else { 0 };
-        self.tape.lose(lost);
-        self.hub = self.tape.recover()?;
+        compare(&by_log, &by_snapshot, "the hubs rebuilt from the log and from the snapshot")?;
+        self.hub = if from == Source::Log { by_log } else { by_snapshot };
         self.hub.effects().clear();
-        self.waiters.clear();
-        // What was lost was never acknowledged; what ended in it has not ended.
-        self.open =
-            self.hub.queue().iter_from(JobSeq::new(0)).filter(|job| !is_final(job)).map(|job| job.seq()).collect();
+        self.parked.clear();
+        if is_torn {
+            self.tally.torn += 1;
+            self.log.truncate(left);
+            self.relive()?;
+        }
         Ok(())
     }
 
-    /// Each acknowledged job that did not end is there.
-    fn check_open(&self) -> Result<(), String> {
-        let missing = self.open.iter().find(|seq| self.hub.queue().get(**seq).is_none_or(is_final));
-        missing.map_or(Ok(()), |seq| Err(format!("job {} was acknowledged and is lost", seq.get())))
+    /// What was lost never was: model and ledger know only what is still in the log.
+    fn relive(&mut self) -> Result<(), Violation> {
+        let mut hub = Hub::new(self.key);
+        self.model = Model::new(self.key);
+        self.ledger = Ledger::default();
+        for entry in self.log.commands() {
+            let (now, command) = entry?;
+            self.model.apply(now, &command);
+            let outcome = hub.apply(now, command.clone());
+            for effect in hub.effects().drain(..) {
+                self.ledger.effect(&effect)?;
+            }
+            self.ledger.outcome(&command, &outcome, &hub)?;
+        }
+        self.model.advance(self.hub.now());
+        hub.advance(self.hub.now());
+        for effect in hub.effects().drain(..) {
+            self.ledger.effect(&effect)?;
+        }
+        self.model.take_ended();
+        Ok(())
     }
 }
 
-/// Whether two hubs are in the same state; where they first differ if not.
-fn same(found: &Hub, expected: &Hub) -> Result<(), String> {
-    if found.digest() == expected.digest() && found.outcome_hash() == expected.outcome_hash() {
-        return Ok(());
+fn compare(one: &Hub, other: &Hub, which: &str) -> Result<(), Violation> {
+    let differs = |what: &str| Err(Violation::Replay(format!("{which} differ in {what}")));
+    if one.outcome_hash() != other.outcome_hash() {
+        return differs("their outcomes");
     }
-    let records = |hub: &Hub| {
-        let mut records = Vec::new();
-        hub.snapshot(|record| records.push(record.to_vec()));
-        records
-    };
-    let (found, expected) = (records(found), records(expected));
-    let at = found.iter().zip(&expected).position(|(found, expected)| found != expected);
-    let at = at.unwrap_or(found.len().min(expected.len()));
-    Err(format!("snapshot record {at} is {:02x?} and not {:02x?}", found.get(at), expected.get(at)))
-}
-
-fn is_final(job: &sheratan_core::queue::job::Job) -> bool {
-    matches!(job.state(), sheratan_core::queue::job::State::Final { .. })
+    if one.digest() != other.digest() {
+        return differs("their state");
+    }
+    if one.counts() != other.counts() {
+        return differs("their counts");
+    }
+    if one.timer_count() != other.timer_count() || one.next_deadline() != other.next_deadline() {
+        return differs("their timers");
+    }
+    Ok(())
 }

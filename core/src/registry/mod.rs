@@ -99,8 +99,8 @@ impl Registry {
         }
     }
 
-    /// A node's timer fired.
-    pub(crate) fn check_liveness(&mut self, cx: &mut Context, no: NodeNo) {
+    /// A node's timer fired; the node's name if it is forgotten.
+    pub(crate) fn check_liveness(&mut self, cx: &mut Context, no: NodeNo) -> Option<Name> {
         let node = self.nodes.get_mut(&no).expect("a node with a timer is known");
         let before = node.liveness();
         if node.is_forgettable(cx.now, cx.limits) {
@@ -108,7 +108,7 @@ impl Registry {
             self.nodes.remove(&no);
             self.numbers.remove(&name);
             self.liveness_counts[before as usize] -= 1;
-            return;
+            return Some(name);
         }
         node.check(cx.now, cx.limits);
         let after = node.liveness();
@@ -123,6 +123,7 @@ impl Registry {
             });
             self.recount(before, after);
         }
+        None
     }
 
     /// The node got a lease.

@@ -25,6 +25,17 @@ fn a_job_wakes_the_poll_that_waits_longest_and_no_other() {
 }
 
 #[test]
+fn polls_for_a_kind_and_for_any_kind_stand_in_one_line() {
+    let mut scene = Scene::new();
+    for id in 1..=4 {
+        let kinds = if id % 2 == 0 { names(&["x"]) } else { Vec::new() };
+        assert!(scene.hub.park(WaiterId(id), &Pull { kinds, ..pull("a", 1) }));
+    }
+    (0..4).for_each(|_| _ = scene.submit(job("x")));
+    assert_eq!(scene.woken(), [1, 2, 3, 4]);
+}
+
+#[test]
 fn a_job_wakes_only_who_could_take_it() {
     let mut scene = Scene::new();
     scene.heartbeat(Heartbeat { zone: Some(name("west")), ..heartbeat("west") });

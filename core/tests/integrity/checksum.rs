@@ -99,6 +99,13 @@ fn without_the_key_and_with_another_one_no_signature_is_right() {
         let verified = verify_result(Mode::Hmac, key, &claimed, None, JOB, true, Some(value(RESULT)));
         assert_eq!(verified, Err(Failure::SigMismatch));
     }
+    // Anybody can sign with an empty key.
+    let sig = hex(&result_signature(b"", None, JOB, true, Some(value(RESULT))));
+    for key in [None, Some(&b""[..])] {
+        let claimed = Claimed { sig: Some(sig.as_str().into()), ..claimed.clone() };
+        let verified = verify_result(Mode::Hmac, key, &claimed, None, JOB, true, Some(value(RESULT)));
+        assert_eq!(verified, Err(Failure::SigMismatch));
+    }
 }
 
 #[test]

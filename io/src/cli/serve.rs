@@ -86,7 +86,7 @@ fn serve(
     let files_max = platform::raise_open_files_max();
     let connections_max = config.connections_max.min(files_max.saturating_sub(OWN_FILES) as usize);
     if connections_max < config.connections_max {
-        tracing::warn!(
+        tracing::info!(
             connections_max,
             "the limit of open files ({files_max}) allows fewer connections than max_connections"
         );

@@ -1,0 +1,135 @@
+//! Invariants: what must hold of every state, and that the hub's rows are the model's.
+
+use crate::model::{Model, liveness_at};
+use crate::violation::{Violation, holds};
+use sheratan_core::hub::Hub;
+use sheratan_core::ids::JobSeq;
+use sheratan_core::queue::Counts;
+use sheratan_core::queue::job::{AttemptEnd, State};
+use sheratan_core::registry::node::Liveness;
+use sheratan_core::time::Timestamp;
+use std::collections::BTreeMap;
+
+/// What costs next to nothing to ask, after each step.
+pub fn check_bounds(hub: &Hub) -> Result<(), Violation> {
+    let (counts, limits) = (hub.counts(), hub.limits());
+    holds(counts.retained <= limits.retained_jobs_max, || {
+        format!("{} final jobs are kept of {}", counts.retained, limits.retained_jobs_max)
+    })?;
+    holds(counts.retained_bytes <= limits.retained_bytes_max, || {
+        format!("{} bytes of final jobs are kept of {}", counts.retained_bytes, limits.retained_bytes_max)
+    })?;
+    let unfinished = counts.waiting() + counts.leased;
+    holds(hub.queue().len() as u64 == unfinished + counts.retained, || {
+        format!("{} jobs are known, {unfinished} unfinished and {} final", hub.queue().len(), counts.retained)
+    })?;
+    let nodes: u64 =
+        [Liveness::Online, Liveness::Stale, Liveness::Dead].map(|one| hub.registry().count(one)).iter().sum();
+    // A job has a timer for its expiry and one for its next instant; a node and a spent key have one each.
+    let timers_max = 2 * unfinished + nodes + hub.dedup().len() as u64;
+    holds(hub.timer_count() as u64 <= timers_max, || {
+        format!("{} timers are set for {unfinished} jobs, {nodes} nodes, {} keys", hub.timer_count(), hub.dedup().len())
+    })
+}
+
+/// After time has passed up to `now`: nothing that was due is left.
+pub fn check_nothing_is_due(hub: &Hub) -> Result<(), Violation> {
+    let next = hub.next_deadline().filter(|_| hub.now() != Timestamp::NEVER);
+    holds(next.is_none_or(|at| at > hub.now()), || {
+        format!("{:?} is due at {:?} although time was let pass", next, hub.now())
+    })
+}
+
+/// A walk over all jobs: counts are sums, states fit attempts. O(n).
+pub fn check_jobs(hub: &Hub) -> Result<(), Violation> {
+    let mut counts = Counts::default();
+    let mut held = BTreeMap::new();
+    let mut last = JobSeq::new(0);
+    for job in hub.queue().iter_from(JobSeq::FIRST) {
+        let seq = job.seq().get();
+        holds(last < job.seq() && job.seq() < hub.queue().next_seq(), || format!("job {seq} stands at a wrong place"))?;
+        last = job.seq();
+        let running = job.attempts().iter().filter(|attempt| attempt.end == AttemptEnd::Running).count();
+        let is_last_running = job.attempts().last().is_some_and(|attempt| attempt.end == AttemptEnd::Running);
+        let is_leased = matches!(job.state(), State::Leased { .. });
+        holds(running == usize::from(is_leased) && is_last_running == is_leased, || {
+            format!("job {seq} is {} and {running} of its attempts run", job.status())
+        })?;
+        holds(job.attempts().len() <= job.attempts_max() as usize, || format!("job {seq} had too many attempts"))?;
+        match job.state() {
+            State::Scheduled { .. } => counts.scheduled += 1,
+            State::Queued { .. } => counts.queued += 1,
+            State::Leased { node, .. } => {
+                counts.leased += 1;
+                *held.entry(node.get()).or_insert(0u64) += 1;
+            }
+            State::Final { .. } => counts.retained += 1,
+        }
+        if matches!(job.state(), State::Scheduled { .. } | State::Queued { .. }) {
+            counts.waiting_bytes += job.params().len() as u64;
+        }
+    }
+    counts.retained_bytes = hub.counts().retained_bytes;
+    holds(counts == hub.counts(), || format!("a walk counts {counts:?}, the hub {:?}", hub.counts()))?;
+    for node in hub.registry().iter() {
+        let leases = held.remove(&node.no().get()).unwrap_or(0);
+        holds(node.leases() == leases, || format!("{} holds {leases} leases, not {}", node.name(), node.leases()))?;
+        let liveness = liveness_at(hub.now(), hub.limits(), node.last_seen_at());
+        // At the end of time every node was last seen long ago and now, and no timer is left to say so.
+        holds(node.liveness() == liveness || hub.now() == Timestamp::NEVER, || {
+            format!(
+                "{} is {} at {}, last seen at {}; it should be {}",
+                node.name(),
+                node.liveness().as_str(),
+                hub.now().as_millis(),
+                node.last_seen_at().as_millis(),
+                liveness.as_str()
+            )
+        })?;
+    }
+    holds(held.is_empty(), || format!("nodes hold leases and are unknown: {held:?}"))
+}
+
+/// The hub's rows are the model's. O(n).
+pub fn check_rows(hub: &Hub, model: &Model) -> Result<(), Violation> {
+    let differs = |what: String| Err(Violation::Rows(what));
+    let mut jobs = hub.queue().iter_from(JobSeq::FIRST);
+    for expected in model.jobs() {
+        let Some(job) = jobs.next() else { return differs(format!("job {} is missing", expected.seq.get())) };
+        let is_same = job.seq() == expected.seq
+            && *job.state() == expected.state
+            && job.attempts() == expected.attempts
+            && job.expires_at() == expected.expires_at
+            && job.attempts_max() == expected.attempts_max
+            && *job.params() == expected.asked.params
+            && *job.kind() == expected.asked.kind
+            && job.priority() == expected.asked.priority;
+        if !is_same {
+            return differs(format!("expected {expected:?}, there is {job:?}"));
+        }
+    }
+    if let Some(job) = jobs.next() {
+        return differs(format!("job {} should be gone", job.seq().get()));
+    }
+    if hub.counts() != model.counts() {
+        return differs(format!("expected {:?}, there are {:?}", model.counts(), hub.counts()));
+    }
+    for expected in model.nodes() {
+        let Some(node) = hub.registry().get(expected.no) else {
+            return differs(format!("node {} is missing", expected.name));
+        };
+        let is_same = *node.name() == expected.name
+            && node.zone() == expected.zone.as_ref()
+            && node.capabilities() == expected.capabilities
+            && node.last_seen_at() == expected.last_seen_at
+            && node.liveness() == expected.liveness;
+        if !is_same {
+            return differs(format!("expected {expected:?}, there is {node:?}"));
+        }
+    }
+    let sizes = (hub.registry().iter().count(), hub.dedup().len());
+    if sizes != (model.nodes().len(), model.key_count()) {
+        return differs(format!("nodes and keys: {sizes:?}, not {:?}", (model.nodes().len(), model.key_count())));
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Ledger: promises followed through a run with nothing but what clients were told.
+//!
+//! It knows no queue, no time and no model: an accepted job has the next number, a lease is newer than all before it, a
+//! job is completed once and final once, and what is final stays as it is until it goes for good. A mistake that hub and
+//! model shared would show here.
+
+use crate::violation::{Violation, holds};
+use sheratan_core::command::Command;
+use sheratan_core::effect::Effect;
+use sheratan_core::hub::Hub;
+use sheratan_core::ids::JobSeq;
+use sheratan_core::limits::PULL_JOBS_MAX;
+use sheratan_core::outcome::{CompletedStatus, FinalStatus, Leased, Outcome, Submitted};
+use sheratan_core::queue::job::State;
+use std::collections::BTreeMap;
+
+/// What clients were told.
+#[derive(Default, Debug)]
+pub struct Ledger {
+    accepted: u64,
+    /// Jobs that were leased, by the generation of their last lease.
+    generations: BTreeMap<JobSeq, u32>,
+    /// Jobs whose end was told; how, where it was seen.
+    ended: BTreeMap<JobSeq, Option<FinalStatus>>,
+    completed: u64,
+}
+
+impl Ledger {
+    /// How many jobs were accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// How many jobs were completed.
+    pub fn completed(&self) -> u64 {
+        self.completed
+    }
+
+    /// Takes in what followed from a step, before its outcome.
+    pub fn effect(&mut self, effect: &Effect) -> Result<(), Violation> {
+        if let Effect::Final(seq) = effect {
+            let was_told = self.ended.insert(*seq, None).is_some();
+            holds(!was_told, || format!("job {} ended twice", seq.get()))?;
+        }
+        Ok(())
+    }
+
+    /// Takes in a command's outcome; `hub` has just given it.
+    pub fn outcome(&mut self, command: &Command, outcome: &Outcome, hub: &Hub) -> Result<(), Violation> {
+        match (command, outcome) {
+            (Command::Submit(_), Outcome::Submitted(Submitted::Accepted { job, .. })) => self.accept(*job, hub),
+            (Command::Pull(pull), Outcome::Pulled(pulled)) => {
+                let jobs_max = pull.jobs_max.clamp(1, PULL_JOBS_MAX) as usize;
+                holds(pulled.leases.len() <= jobs_max, || "a pull gave more jobs than were asked for".to_owned())?;
+                pulled.leases.iter().try_for_each(|leased| self.lease(leased, hub))
+            }
+            (Command::Complete(_), Outcome::Completed(completed)) if !completed.is_duplicate => {
+                let seq = completed.job;
+                if completed.status == CompletedStatus::Final(FinalStatus::Completed) {
+                    self.completed += 1;
+                    let status = self.ended.insert(seq, Some(FinalStatus::Completed));
+                    holds(status == Some(None), || format!("job {} was completed without ending then", seq.get()))?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Every job that was accepted is there, or ended and went; what ended stays as it ended. O(n).
+    pub fn check(&mut self, hub: &Hub) -> Result<(), Violation> {
+        for seq in (1..=self.accepted).map(JobSeq::new) {
+            let told = self.ended.get(&seq).copied();
+            match (hub.queue().get(seq).map(|job| job.state()), told) {
+                (None, told) => holds(told.is_some(), || format!("job {} is gone and never ended", seq.get()))?,
+                (Some(State::Final { status, .. }), Some(known)) => {
+                    let is_same = known.is_none_or(|known| known == *status);
+                    holds(is_same, || format!("job {} was {known:?} and is now {status:?}", seq.get()))?;
+                    self.ended.insert(seq, Some(*status));
+                }
+                (Some(State::Final { .. }), None) => {
+                    holds(false, || format!("job {} is final and nobody was told", seq.get()))?;
+                }
+                (Some(state), told) => {
+                    holds(told.is_none(), || format!("job {} ended and is now {}", seq.get(), state.as_str()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, seq: JobSeq, hub: &Hub) -> Result<(), Violation> {
+        self.accepted += 1;
+        holds(seq.get() == self.accepted, || format!("job {} came after job {}", seq.get(), self.accepted - 1))?;
+        let (counts, limits) = (hub.counts(), hub.limits());
+        holds(counts.waiting() <= limits.queue_depth_max, || {
+            format!("a submit was accepted with {} jobs waiting of {}", counts.waiting(), limits.queue_depth_max)
+        })?;
+        holds(counts.waiting_bytes <= limits.queue_bytes_max, || {
+            format!("a submit was accepted with {} bytes waiting of {}", counts.waiting_bytes, limits.queue_bytes_max)
+        })?;
+        let text = hub.key().job_id(seq);
+        let reads_back = hub.key().parse_job_id(text.as_str()) == Some(seq);
+        holds(reads_back, || format!("{text} does not read back as job {}", seq.get()))
+    }
+
+    fn lease(&mut self, leased: &Leased, hub: &Hub) -> Result<(), Violation> {
+        let lease = leased.lease;
+        let seq = lease.job.get();
+        let before = self.generations.insert(lease.job, lease.generation).unwrap_or(0);
+        holds(lease.generation == before + 1, || format!("job {seq}: lease {} after {before}", lease.generation))?;
+        let Some(job) = hub.queue().get(lease.job) else {
+            return holds(false, || format!("job {seq} was leased and is unknown"));
+        };
+        holds(job.lease() == lease, || format!("job {seq} was given as {lease:?} and is under {:?}", job.lease()))?;
+        holds(lease.generation <= job.attempts_max(), || {
+            format!("job {seq} has attempt {} of {}", lease.generation, job.attempts_max())
+        })?;
+        holds(leased.until >= hub.now(), || format!("job {seq}: its lease ended before it was given"))?;
+        let text = hub.key().lease_id(lease);
+        holds(hub.key().parse_lease_id(text.as_str()) == Some(lease), || format!("{text} does not read back"))
+    }
+}

@@ -1,0 +1,447 @@
+//! Model: what a hub should do, written so that it is obviously right and never mind how slow.
+//!
+//! Everything is a `Vec` and every question a loop over it: no lanes, timers, counts or indexes that could be out of
+//! step. It gives the same [`Outcome`]s as the hub, so a run compares them one by one, and the rows of both once in a
+//! while. Two things it shares with the hub on purpose, computed again here from their description: the keyed hash that
+//! spreads retries, and the one that orders idempotency keys which go at the same instant.
+
+mod job;
+mod key;
+mod node;
+
+use job::ModelJob;
+use key::ModelKeys;
+use node::ModelNodes;
+use sheratan_core::command::{Command, Complete, Extend, Idempotency, OnDuplicate, OnFailed, Pull, Submit};
+use sheratan_core::ids::{HubKey, JobSeq, LeaseRef, NodeNo};
+use sheratan_core::limits::{
+    ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, DEFER_MS, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, PULL_JOBS_MAX,
+};
+use sheratan_core::name::Name;
+use sheratan_core::outcome::{
+    Completed, CompletedStatus, Extended, FinalStatus, Leased, Outcome, Pulled, Refusal, Submitted,
+};
+use sheratan_core::payload::Payload;
+use sheratan_core::queue::Counts;
+use sheratan_core::queue::job::{Attempt, AttemptEnd, State};
+use sheratan_core::time::{Millis, Timestamp};
+
+pub use job::ModelJob as Job;
+pub use node::{ModelNode as Node, liveness_at};
+
+/// The naive hub.
+#[derive(Debug)]
+pub struct Model {
+    key: HubKey,
+    now: Timestamp,
+    limits: Limits,
+    nodes: ModelNodes,
+    jobs: Vec<ModelJob>,
+    keys: ModelKeys,
+    next_seq: JobSeq,
+    /// Final jobs that are still readable, in the order in which they ended.
+    ended: Vec<(Timestamp, JobSeq)>,
+    next_final_no: u64,
+    /// Jobs that ended since it was last asked.
+    ended_lately: Vec<JobSeq>,
+}
+
+/// What can fall due. Of two at one instant the one that is first here comes first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Due {
+    JobExpires(JobSeq),
+    LeaseEnds(JobSeq),
+    JobRuns(JobSeq),
+    NodeLookedAt(NodeNo),
+    KeyForgotten(u128),
+    OldestFinalGoes,
+}
+
+impl Model {
+    /// A hub without jobs or nodes, under the default limits.
+    pub fn new(key: HubKey) -> Self {
+        Model {
+            key,
+            now: Timestamp::ZERO,
+            limits: Limits::default(),
+            nodes: ModelNodes::default(),
+            jobs: Vec::new(),
+            keys: ModelKeys::new(key),
+            next_seq: JobSeq::FIRST,
+            ended: Vec::new(),
+            next_final_no: 0,
+            ended_lately: Vec::new(),
+        }
+    }
+
+    /// What the hub should answer. What a command makes due at once happens before its end.
+    pub fn apply(&mut self, now: Timestamp, command: &Command) -> Outcome {
+        self.advance(now);
+        let outcome = self.carry_out(command);
+        self.advance(self.now);
+        outcome
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::Configure(limits) => {
+                self.limits = (**limits).clone();
+                self.nodes.look_at_all(self.now);
+                self.drop_beyond_retention();
+                Outcome::Done
+            }
+            Command::Heartbeat(heartbeat) => match self.nodes.heard_of(self.now, &self.limits, &heartbeat.node) {
+                Err(refusal) => Outcome::Refused(refusal),
+                Ok(node) => {
+                    node.zone = heartbeat.zone.clone();
+                    node.capabilities = heartbeat.capabilities.clone();
+                    Outcome::Heard { node: node.no }
+                }
+            },
+            Command::NodesSeen(nodes) => {
+                nodes.iter().for_each(|no| self.nodes.seen(self.now, &self.limits, *no));
+                Outcome::Done
+            }
+            Command::Submit(submit) => self.submit(submit).map_or_else(Outcome::Refused, Outcome::Submitted),
+            Command::Pull(pull) => self.pull(pull).map_or_else(Outcome::Refused, Outcome::Pulled),
+            Command::Extend(extend) => {
+                Outcome::Extended(extend.leases.iter().map(|lease| self.extend(extend, *lease)).collect())
+            }
+            Command::Complete(complete) => self.complete(complete).map_or_else(Outcome::Refused, Outcome::Completed),
+        }
+    }
+
+    /// Lets everything happen that falls due up to `now`, each thing at its own instant.
+    pub fn advance(&mut self, now: Timestamp) {
+        let now = now.max(self.now);
+        while let Some((at, due)) = self.next_due().filter(|(at, _)| *at <= now) {
+            self.now = self.now.max(at);
+            self.happen(due);
+        }
+        self.now = now;
+    }
+
+    /// The latest instant seen.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The instant of the next thing that changes something.
+    pub fn next_due_at(&self) -> Option<Timestamp> {
+        self.next_due().map(|(at, _)| at)
+    }
+
+    /// The jobs in order of submission.
+    pub fn jobs(&self) -> &[ModelJob] {
+        &self.jobs
+    }
+
+    /// The nodes in order of their numbers.
+    pub fn nodes(&self) -> &[node::ModelNode] {
+        self.nodes.rows()
+    }
+
+    /// How many idempotency keys are remembered.
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The jobs that ended since this was last asked, in that order.
+    pub fn take_ended(&mut self) -> Vec<JobSeq> {
+        std::mem::take(&mut self.ended_lately)
+    }
+
+    /// How many jobs are where, counted one by one.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for job in &self.jobs {
+            match job.state {
+                State::Scheduled { .. } => counts.scheduled += 1,
+                State::Queued { .. } => counts.queued += 1,
+                State::Leased { .. } => counts.leased += 1,
+                State::Final { .. } => {
+                    counts.retained += 1;
+                    counts.retained_bytes += job.retained_bytes();
+                }
+            }
+            if job.is_waiting() {
+                counts.waiting_bytes += job.asked.params.len() as u64;
+            }
+        }
+        counts
+    }
+
+    /// Whether a job is ready that this pull could take.
+    pub fn has_job_for(&self, pull: &Pull) -> bool {
+        !self.ready_for(pull).is_empty()
+    }
+
+    fn next_due(&self) -> Option<(Timestamp, Due)> {
+        let jobs = self.jobs.iter().flat_map(|job| {
+            let expiry = job.is_waiting().then_some((job.expires_at, Due::JobExpires(job.seq)));
+            let next = match job.state {
+                State::Scheduled { due_at } => Some((due_at, Due::JobRuns(job.seq))),
+                State::Leased { until, .. } => Some((until, Due::LeaseEnds(job.seq))),
+                _ => None,
+            };
+            expiry.into_iter().chain(next)
+        });
+        let nodes = self.nodes.rows().iter().map(|node| (node.looked_at_next, Due::NodeLookedAt(node.no)));
+        let keys = self.keys.forgotten_at().map(|(at, hash)| (at, Due::KeyForgotten(hash)));
+        let timed = jobs.chain(nodes).chain(keys).filter(|(at, _)| *at != Timestamp::NEVER);
+        let oldest = self.ended.first().map(|(at, _)| (*at + self.limits.job_retention_ms, Due::OldestFinalGoes));
+        timed.chain(oldest).min()
+    }
+
+    fn happen(&mut self, due: Due) {
+        match due {
+            Due::JobExpires(seq) => self.finish(seq, FinalStatus::Expired, Payload::ABSENT, Payload::ABSENT),
+            Due::LeaseEnds(seq) => {
+                self.end_attempt(seq, AttemptEnd::Expired { at: self.now });
+                self.retry_or_finish(seq, true, Payload::ABSENT, Payload::new(b"\"lease expired\""));
+            }
+            Due::JobRuns(seq) => self.job_mut(seq).state = State::Queued { since: self.now },
+            Due::NodeLookedAt(no) => {
+                let is_idle = self.leases_of(no) == 0;
+                self.nodes.look_at(self.now, &self.limits, no, is_idle);
+            }
+            Due::KeyForgotten(hash) => self.keys.forget(hash),
+            Due::OldestFinalGoes => self.drop_oldest_final(),
+        }
+    }
+
+    fn submit(&mut self, submit: &Submit) -> Result<Submitted, Refusal> {
+        let mut supersedes = None;
+        let mut replaces = None;
+        if let Some(idempotency) = &submit.idempotency {
+            match self.recognise(idempotency)? {
+                Known::No => {}
+                Known::Repeat(submitted) => return Ok(submitted),
+                Known::Supersedes(job) => supersedes = Some(job),
+                Known::Replaces(job) => replaces = Some(job),
+            }
+        }
+        self.check_room(submit, supersedes)?;
+        if let Some(old) = supersedes {
+            if matches!(self.job(old).state, State::Leased { .. }) {
+                self.end_attempt(old, AttemptEnd::Revoked { at: self.now });
+            }
+            self.finish(old, FinalStatus::Superseded, Payload::ABSENT, Payload::ABSENT);
+        }
+        let seq = self.next_seq;
+        self.next_seq = JobSeq::new(seq.get() + 1);
+        self.jobs.push(ModelJob::new(seq, self.now, &self.limits, submit));
+        if let Some(idempotency) = &submit.idempotency {
+            self.keys.bind(idempotency, seq, self.limits.idempotency_keys_max);
+        }
+        Ok(Submitted::Accepted { job: seq, supersedes, replaces })
+    }
+
+    fn recognise(&self, idempotency: &Idempotency) -> Result<Known, Refusal> {
+        let Some(row) = self.keys.get(&idempotency.key) else {
+            return if self.keys.has_room(self.limits.idempotency_keys_max) {
+                Ok(Known::No)
+            } else {
+                Err(Refusal::KeysFull { keys_max: self.limits.idempotency_keys_max })
+            };
+        };
+        let is_same = row.payload_hash == idempotency.payload_hash;
+        if !is_same {
+            return match (idempotency.on_duplicate, &row.answer) {
+                (OnDuplicate::SameResult, _) => {
+                    let old_hash_prefix = *row.payload_hash.first_chunk().expect("a hash has 32 bytes");
+                    Err(Refusal::KeyCollision { old_hash_prefix })
+                }
+                (OnDuplicate::LatestWins, None) => Ok(Known::Supersedes(row.job)),
+                (OnDuplicate::LatestWins, Some(_)) => Ok(Known::Replaces(row.job)),
+            };
+        }
+        let Some(answer) = &row.answer else {
+            return Ok(Known::Repeat(Submitted::InProgress { job: row.job }));
+        };
+        if answer.status != FinalStatus::Completed && idempotency.on_failed == OnFailed::NewJob {
+            return Ok(Known::Replaces(row.job));
+        }
+        let (status, result, error) = (answer.status, answer.result.clone(), answer.error.clone());
+        Ok(Known::Repeat(Submitted::Final { job: row.job, status, result, error }))
+    }
+
+    /// Whether the job would find room, were the one that it supersedes gone.
+    fn check_room(&self, submit: &Submit, supersedes: Option<JobSeq>) -> Result<(), Refusal> {
+        let others = || self.jobs.iter().filter(|job| Some(job.seq) != supersedes);
+        let waiting = || others().filter(|job| job.is_waiting());
+        let depth_without = waiting().count() as u64;
+        let bytes_without: u64 = waiting().map(|job| job.asked.params.len() as u64).sum();
+        // The client is told what waits now.
+        let counts = self.counts();
+        let (depth, bytes) = (counts.scheduled + counts.queued, counts.waiting_bytes);
+        if depth_without >= self.limits.queue_depth_max {
+            return Err(Refusal::QueueFull { depth, depth_max: self.limits.queue_depth_max });
+        }
+        if bytes_without + submit.params.len() as u64 > self.limits.queue_bytes_max {
+            return Err(Refusal::QueueBytesFull { bytes, bytes_max: self.limits.queue_bytes_max, depth });
+        }
+        let mut classes: Vec<_> = others().filter(|job| !job.is_final()).map(ModelJob::class).collect();
+        classes.sort();
+        classes.dedup();
+        let is_known = classes.contains(&job::class_of(submit));
+        if classes.len() >= CLASSES_MAX && !is_known { Err(Refusal::ClassesFull) } else { Ok(()) }
+    }
+
+    fn pull(&mut self, pull: &Pull) -> Result<Pulled, Refusal> {
+        let inflight = self.jobs.iter().filter(|job| matches!(job.state, State::Leased { .. })).count() as u64;
+        let held = self.nodes.get(&pull.node).map_or(0, |node| self.leases_of(node.no));
+        if inflight >= self.limits.inflight_max || held >= self.limits.leases_per_node_max {
+            return Ok(Pulled { leases: Vec::new(), defer_ms: DEFER_MS });
+        }
+        let ready = self.ready_for(pull);
+        if ready.is_empty() {
+            return Ok(Pulled { leases: Vec::new(), defer_ms: Millis::ZERO });
+        }
+        let no = self.nodes.heard_of(self.now, &self.limits, &pull.node)?.no;
+        let room = (self.limits.inflight_max - inflight).min(self.limits.leases_per_node_max - held);
+        let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX)));
+        let mut leases = Vec::new();
+        for seq in ready.into_iter().take(jobs_max as usize) {
+            let until = self.now + self.lease_duration(pull.lease_duration_ms, seq);
+            let started_at = self.now;
+            let job = self.job_mut(seq);
+            job.attempts.push(Attempt { node: pull.node.clone(), started_at, end: AttemptEnd::Running });
+            job.state = State::Leased { node: no, until };
+            leases.push(Leased { lease: job.last_lease(), until });
+        }
+        Ok(Pulled { leases, defer_ms: Millis::ZERO })
+    }
+
+    fn extend(&mut self, extend: &Extend, lease: LeaseRef) -> Extended {
+        let Some(job) = self.jobs.iter().find(|job| job.seq == lease.job) else { return Extended::LeaseLost };
+        let State::Leased { node, until } = job.state else { return Extended::LeaseLost };
+        let holder = &job.attempts.last().expect("a leased job has an attempt").node;
+        if job.last_lease() != lease || *holder != extend.node {
+            return Extended::LeaseLost;
+        }
+        let until = until.max(self.now + self.lease_duration(extend.lease_duration_ms, lease.job));
+        self.job_mut(lease.job).state = State::Leased { node, until };
+        Extended::Until(until)
+    }
+
+    fn complete(&mut self, complete: &Complete) -> Result<Completed, Refusal> {
+        let seq = complete.job;
+        let job = self.jobs.iter().find(|job| job.seq == seq).ok_or(Refusal::UnknownJob)?;
+        let is_repeat = job.judge(complete)?;
+        if is_repeat {
+            return Ok(Completed { job: seq, status: job.status_for_repeat(), is_duplicate: true });
+        }
+        let (at, mark) = (self.now, complete.mark);
+        let status = if complete.ok {
+            self.end_attempt(seq, AttemptEnd::Completed { at, mark });
+            self.finish(seq, FinalStatus::Completed, complete.result.clone(), Payload::ABSENT);
+            CompletedStatus::Final(FinalStatus::Completed)
+        } else {
+            let is_short = complete.error.len() <= ATTEMPT_ERROR_BYTES_MAX;
+            let error = if is_short { complete.error.clone() } else { Payload::ABSENT };
+            self.end_attempt(seq, AttemptEnd::Failed { at, mark, error });
+            self.retry_or_finish(seq, complete.is_retryable, complete.result.clone(), complete.error.clone())
+        };
+        Ok(Completed { job: seq, status, is_duplicate: false })
+    }
+
+    fn retry_or_finish(&mut self, seq: JobSeq, is_retryable: bool, result: Payload, error: Payload) -> CompletedStatus {
+        let job = self.job(seq);
+        let attempt = job.attempts.len() as u32;
+        let due_at = self.now + job::retry_delay(&self.key, &self.limits, seq, attempt);
+        let may_retry = is_retryable && attempt < job.attempts_max && due_at <= job.retry_until;
+        let status = match job.expires_at <= self.now {
+            true => FinalStatus::Expired,
+            false if may_retry => {
+                self.job_mut(seq).state = State::Scheduled { due_at };
+                return CompletedStatus::RetryScheduled(due_at);
+            }
+            false => FinalStatus::Dead,
+        };
+        self.finish(seq, status, result, error);
+        CompletedStatus::Final(status)
+    }
+
+    fn finish(&mut self, seq: JobSeq, status: FinalStatus, result: Payload, error: Payload) {
+        self.keys.settle(self.now, &self.limits, seq, status, &result, &error);
+        let (at, final_no) = (self.now, self.next_final_no);
+        self.next_final_no += 1;
+        self.job_mut(seq).state = State::Final { status, at, result, error, final_no };
+        self.ended.push((at, seq));
+        self.ended_lately.push(seq);
+        self.drop_beyond_retention();
+    }
+
+    fn drop_beyond_retention(&mut self) {
+        loop {
+            let counts = self.counts();
+            let is_within = counts.retained <= self.limits.retained_jobs_max
+                && counts.retained_bytes <= self.limits.retained_bytes_max;
+            if is_within {
+                return;
+            }
+            self.drop_oldest_final();
+        }
+    }
+
+    fn drop_oldest_final(&mut self) {
+        let (_, seq) = self.ended.remove(0);
+        self.jobs.retain(|job| job.seq != seq);
+    }
+
+    fn end_attempt(&mut self, seq: JobSeq, end: AttemptEnd) {
+        self.job_mut(seq).attempts.last_mut().expect("a leased job has an attempt").end = end;
+    }
+
+    /// The jobs that this pull could take, the first to take in front.
+    fn ready_for(&self, pull: &Pull) -> Vec<JobSeq> {
+        let node = self.nodes.get(&pull.node);
+        let mut ready: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|job| matches!(job.state, State::Queued { .. }))
+            .filter(|job| pull.kinds.is_empty() || pull.kinds.contains(&job.asked.kind))
+            .filter(|job| job.may_run_on(node))
+            .map(|job| (job.asked.priority, job.seq))
+            .collect();
+        ready.sort();
+        ready.into_iter().map(|(_, seq)| seq).collect()
+    }
+
+    fn lease_duration(&self, asked: Option<Millis>, seq: JobSeq) -> Millis {
+        let own = self.job(seq).asked.lease_duration_ms;
+        asked.or(own).unwrap_or(self.limits.lease_duration_ms).clamp(LEASE_DURATION_MIN, LEASE_DURATION_MAX)
+    }
+
+    fn leases_of(&self, no: NodeNo) -> u64 {
+        let is_its = |job: &&ModelJob| matches!(job.state, State::Leased { node, .. } if node == no);
+        self.jobs.iter().filter(is_its).count() as u64
+    }
+
+    fn job(&self, seq: JobSeq) -> &ModelJob {
+        self.jobs.iter().find(|job| job.seq == seq).expect("the model asks for jobs that it has")
+    }
+
+    fn job_mut(&mut self, seq: JobSeq) -> &mut ModelJob {
+        self.jobs.iter_mut().find(|job| job.seq == seq).expect("the model asks for jobs that it has")
+    }
+
+    /// How many leases a node holds.
+    pub fn lease_count(&self, node: &Name) -> u64 {
+        self.nodes.get(node).map_or(0, |node| self.leases_of(node.no))
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// What a submit's key says of it.
+enum Known {
+    No,
+    Repeat(Submitted),
+    Supersedes(JobSeq),
+    Replaces(JobSeq),
+}

@@ -1,0 +1,182 @@
+//! Profile: the character of a run, drawn once.
+//!
+//! Runs that draw everything alike meet the same middle of the space again and again. So each seed first draws what its
+//! run is like: which commands are common and which never come, how small the limits are, how time moves, how often
+//! it crashes ("swarm testing", Groce et al. 2012). Most limits and vocabularies are tiny, since what is worth seeing
+//! happens at their edges.
+
+use crate::draw::{Draw, Stream};
+use sheratan_core::limits::Limits;
+use sheratan_core::time::Millis;
+
+/// What can be drawn as the next step, besides the journal's affairs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Act {
+    /// A job is submitted.
+    Submit,
+    /// A node pulls.
+    Pull,
+    /// A node hands in a result.
+    Complete,
+    /// A node extends leases.
+    Extend,
+    /// A node says what it is.
+    Heartbeat,
+    /// Quiet heartbeats, put together.
+    NodesSeen,
+    /// The limits change.
+    Configure,
+    /// Time passes and nothing else.
+    Advance,
+    /// A long poll is parked.
+    Park,
+    /// A long poll's client goes away.
+    Unpark,
+}
+
+impl Act {
+    /// All of them, in the order of their weights.
+    pub const ALL: [Act; 10] = [
+        Act::Submit,
+        Act::Pull,
+        Act::Complete,
+        Act::Extend,
+        Act::Heartbeat,
+        Act::NodesSeen,
+        Act::Configure,
+        Act::Advance,
+        Act::Park,
+        Act::Unpark,
+    ];
+    /// How common each is on average.
+    const COMMON: [u32; 10] = [30, 25, 25, 8, 6, 3, 1, 6, 5, 2];
+}
+
+/// How far time moves before a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// Not at all.
+    Still,
+    /// A few milliseconds.
+    Milliseconds,
+    /// Up to some seconds.
+    Seconds,
+    /// Up to an hour.
+    Minutes,
+    /// Up to ten days.
+    Days,
+    /// To the hub's next deadline, or one millisecond before or after it.
+    Deadline,
+}
+
+impl Pace {
+    /// All of them, in the order of their weights.
+    pub const ALL: [Pace; 6] =
+        [Pace::Still, Pace::Milliseconds, Pace::Seconds, Pace::Minutes, Pace::Days, Pace::Deadline];
+    const COMMON: [u32; 6] = [20, 30, 15, 4, 1, 30];
+}
+
+/// What a run is like.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Profile {
+    /// The weight of each [`Act`].
+    pub acts: [u32; 10],
+    /// The weight of each [`Pace`].
+    pub paces: [u32; 6],
+    /// The limits at the start.
+    pub limits: Limits,
+    /// Nodes that take part.
+    pub nodes: u64,
+    /// Kinds of jobs.
+    pub kinds: u64,
+    /// Zones besides the default one.
+    pub zones: u64,
+    /// Capabilities that nodes may have and jobs may require.
+    pub capabilities: u64,
+    /// Idempotency keys in use.
+    pub keys: u64,
+    /// Submits with a key, out of a thousand.
+    pub keyed_permille: u64,
+    /// Members of a command that ask for something extreme, out of a thousand.
+    pub extreme_permille: u64,
+    /// Commands whose instant is earlier than the last one's, out of a thousand.
+    pub backwards_permille: u64,
+    /// The disk has synced, out of a thousand steps.
+    pub sync_permille: u64,
+    /// A snapshot is made, out of a thousand steps.
+    pub snapshot_permille: u64,
+    /// The hub dies, out of a thousand steps.
+    pub crash_permille: u64,
+    /// More classes of jobs than the hub has room for are submitted at some time.
+    pub has_flood: bool,
+    /// Time comes to its end in the run's last part.
+    pub reaches_end_of_time: bool,
+}
+
+impl Profile {
+    /// The character of the run of that seed.
+    pub fn of(seed: u64) -> Self {
+        let draw = &mut Draw::new(seed, Stream::Profile);
+        Profile {
+            acts: vary(draw, Act::COMMON),
+            paces: vary(draw, Pace::COMMON),
+            limits: limits(draw),
+            nodes: draw.between(1, 6),
+            kinds: draw.between(1, 4),
+            zones: draw.between(0, 2),
+            capabilities: draw.between(0, 3),
+            keys: 1 + draw.magnitude(31),
+            keyed_permille: *draw.pick(&[0, 200, 600, 1_000]),
+            extreme_permille: *draw.pick(&[0, 10, 50, 300]),
+            backwards_permille: *draw.pick(&[0, 0, 50, 300]),
+            sync_permille: *draw.pick(&[20, 200, 800]),
+            snapshot_permille: *draw.pick(&[0, 10, 40]),
+            crash_permille: *draw.pick(&[0, 5, 15, 40]),
+            has_flood: draw.chance(15),
+            reaches_end_of_time: draw.chance(40),
+        }
+    }
+}
+
+/// The usual weights, some of them many times as large, some gone. The first two acts and all paces stay possible:
+/// a run without submits or time shows nothing.
+fn vary<const N: usize>(draw: &mut Draw, common: [u32; N]) -> [u32; N] {
+    let mut weights = common;
+    for (index, weight) in weights.iter_mut().enumerate() {
+        *weight *= *draw.pick(&[0, 1, 1, 1, 2, 5]);
+        if index < 2 {
+            *weight = (*weight).max(common[index]);
+        }
+    }
+    weights
+}
+
+/// Limits for a hub: the usual ones, tiny ones, none at all, or boundless ones, each drawn on its own.
+pub fn limits(draw: &mut Draw) -> Limits {
+    let usual = Limits::default();
+    let is_tame = draw.chance(150);
+    let mut one = |usual: u64, tiny_max: u64| match if is_tame { 0 } else { draw.below(10) } {
+        0..=3 => usual,
+        4..=7 => draw.between(1, tiny_max),
+        8 => draw.magnitude(usual.saturating_mul(4)),
+        _ => *draw.pick(&[0, 1, u64::MAX]),
+    };
+    Limits {
+        queue_depth_max: one(usual.queue_depth_max, 12),
+        queue_bytes_max: one(usual.queue_bytes_max, 400),
+        inflight_max: one(usual.inflight_max, 8),
+        leases_per_node_max: one(usual.leases_per_node_max, 4),
+        lease_duration_ms: Millis::new(one(usual.lease_duration_ms.get(), 3_000)),
+        attempts_max: u32::try_from(one(u64::from(usual.attempts_max), 4)).unwrap_or(u32::MAX),
+        retry_delay_ms_base: Millis::new(one(usual.retry_delay_ms_base.get(), 10)),
+        retry_delay_ms_cap: Millis::new(one(usual.retry_delay_ms_cap.get(), 50)),
+        node_ttl_ms: Millis::new(one(usual.node_ttl_ms.get(), 2_000)),
+        node_dead_ms: Millis::new(one(usual.node_dead_ms.get(), 5_000)),
+        job_retention_ms: Millis::new(one(usual.job_retention_ms.get(), 3_000)),
+        retained_jobs_max: one(usual.retained_jobs_max, 10),
+        retained_bytes_max: one(usual.retained_bytes_max, 8_000),
+        idempotency_ttl_ms: Millis::new(one(usual.idempotency_ttl_ms.get(), 3_000)),
+        idempotency_cached_bytes_max: one(usual.idempotency_cached_bytes_max, 20),
+        idempotency_keys_max: one(usual.idempotency_keys_max, 6),
+    }
+}

@@ -1,0 +1,103 @@
+//! Run: steps, one after the other, until they are over or something is wrong.
+
+use crate::step::Step;
+use crate::traffic::Traffic;
+use crate::violation::Violation;
+use crate::world::{Tally, World};
+use sheratan_core::ids::HubKey;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Steps of a run that does not say.
+pub const STEPS_DEFAULT: u64 = 400;
+
+/// How a run without a violation ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// What happened, in numbers.
+    pub tally: Tally,
+    /// Jobs that were accepted.
+    pub accepted: u64,
+    /// Jobs that were completed.
+    pub completed: u64,
+    /// The state at the end.
+    pub digest: [u8; 32],
+    /// All outcomes up to the end.
+    pub outcome_hash: [u8; 16],
+}
+
+/// How a run with a violation ended.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Failure {
+    /// The steps up to the one that showed it.
+    pub steps: Vec<Step>,
+    /// What was wrong; after the last step if the last look at everything showed it.
+    pub violation: Violation,
+}
+
+/// Runs a seed. `observe` is told of each step before it happens.
+pub fn run_seed(seed: u64, steps_max: u64, mut observe: impl FnMut(u64, &Step)) -> Result<Report, Failure> {
+    let mut traffic = Traffic::new(seed, steps_max);
+    let mut world = World::new(hub_key(seed));
+    let mut steps = Vec::new();
+    for no in 1..=steps_max {
+        let step = traffic.next(world.hub());
+        observe(no, &step);
+        steps.push(step);
+        let step = steps.last().expect("it was just put there");
+        if let Err(violation) = guarded(|| world.step(step)) {
+            return Err(Failure { steps, violation });
+        }
+        traffic.granted(world.take_granted());
+    }
+    end(world, steps)
+}
+
+/// Runs given steps, with the key that a hub has in that seed's run.
+pub fn run_steps(key_seed: u64, steps: &[Step]) -> Result<Report, Failure> {
+    let mut world = World::new(hub_key(key_seed));
+    for (index, step) in steps.iter().enumerate() {
+        if let Err(violation) = guarded(|| world.step(step)) {
+            return Err(Failure { steps: steps[..=index].to_vec(), violation });
+        }
+    }
+    end(world, steps.to_vec())
+}
+
+fn end(mut world: World, steps: Vec<Step>) -> Result<Report, Failure> {
+    if let Err(violation) = guarded(|| world.finish()) {
+        return Err(Failure { steps, violation });
+    }
+    Ok(Report {
+        tally: world.tally(),
+        accepted: world.ledger().accepted(),
+        completed: world.ledger().completed(),
+        digest: world.hub().digest(),
+        outcome_hash: world.hub().outcome_hash(),
+    })
+}
+
+/// A panic of the hub is a violation like any other. (Where a panic aborts, as in the release profile, the caller's
+/// panic hook has to say which run it was.)
+fn guarded(act: impl FnOnce() -> Result<(), Violation>) -> Result<(), Violation> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|cause| {
+        let text = cause.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Violation::Panic(text.unwrap_or_else(|| "without a message".to_owned())))
+    })
+}
+
+/// The hub's key in a seed's run.
+fn hub_key(seed: u64) -> HubKey {
+    let mut bytes = *b"sheratan-sim-key";
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    HubKey::new(bytes)
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {}: {}", self.steps.len(), self.violation)
+    }
+}
+
+impl std::error::Error for Failure {}

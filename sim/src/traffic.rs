@@ -1,0 +1,354 @@
+//! Traffic: what clients, nodes, clock and disk do next.
+//!
+//! It looks at the hub as clients can (leases they were given, jobs they know of) and at its next deadline, because the
+//! instants at, just before and just after a deadline are where a state machine with timers goes wrong.
+
+use crate::draw::{Draw, Stream};
+use crate::profile::{self, Act, Pace, Profile};
+use crate::step::{SnapshotOf, Source, Step};
+use sheratan_core::command::{
+    Command, Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit,
+};
+use sheratan_core::hub::Hub;
+use sheratan_core::ids::{JobSeq, LeaseRef, NodeNo};
+use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX};
+use sheratan_core::name::Name;
+use sheratan_core::payload::Payload;
+use sheratan_core::queue::waiter::WaiterId;
+use sheratan_core::time::{Millis, Timestamp};
+use std::collections::VecDeque;
+
+/// Leases and results that are remembered, to be used again after their time.
+const MEMORY_MAX: usize = 48;
+
+/// When runs begin: 2026-01-15, so that instants look like instants.
+const BEGIN: Timestamp = Timestamp::from_millis(1_768_500_000_000);
+
+/// How long before the end of time a run that reaches it arrives.
+const LAST_STRETCH: Millis = Millis::from_secs(20 * 86_400);
+
+/// The source of a run's steps.
+#[derive(Debug)]
+pub struct Traffic {
+    profile: Profile,
+    draw: Draw,
+    clock: Timestamp,
+    steps_drawn: u64,
+    steps_planned: u64,
+    leases: VecDeque<(Name, LeaseRef)>,
+    results: VecDeque<Complete>,
+    next_waiter: u64,
+    /// Drawn already, still to come.
+    ahead: VecDeque<Step>,
+}
+
+impl Traffic {
+    /// The traffic of a seed's run, which is planned to be that long.
+    pub fn new(seed: u64, steps_planned: u64) -> Self {
+        let profile = Profile::of(seed);
+        let start = Step::Apply(BEGIN, Command::Configure(Box::new(profile.limits.clone())));
+        Traffic {
+            profile,
+            draw: Draw::new(seed, Stream::Traffic),
+            clock: BEGIN,
+            steps_drawn: 0,
+            steps_planned,
+            leases: VecDeque::new(),
+            results: VecDeque::new(),
+            next_waiter: 1,
+            ahead: VecDeque::from([start]),
+        }
+    }
+
+    /// The run's character.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Nodes were given leases.
+    pub fn granted(&mut self, leases: Vec<(Name, LeaseRef)>) {
+        self.leases.extend(leases);
+        while self.leases.len() > MEMORY_MAX {
+            self.leases.pop_front();
+        }
+    }
+
+    /// What happens next.
+    pub fn next(&mut self, hub: &Hub) -> Step {
+        self.steps_drawn += 1;
+        if let Some(step) = self.ahead.pop_front() {
+            return step;
+        }
+        self.come_to_the_end_of_time();
+        if let Some(step) = self.disk() {
+            return step;
+        }
+        let act = Act::ALL[self.draw.weighted(&self.profile.acts)];
+        self.pass_time(hub);
+        let at = self.instant();
+        let command = match act {
+            Act::Submit if self.profile.has_flood && self.draw.chance(30) => return self.flood(),
+            Act::Submit => Command::Submit(Box::new(self.submit())),
+            Act::Pull => Command::Pull(self.pull()),
+            Act::Complete => Command::Complete(self.complete(hub)),
+            Act::Extend => Command::Extend(self.extend()),
+            Act::Heartbeat => Command::Heartbeat(self.heartbeat()),
+            Act::NodesSeen => Command::NodesSeen(self.nodes_seen()),
+            Act::Configure => Command::Configure(Box::new(profile::limits(&mut self.draw))),
+            Act::Advance => return Step::Advance(at),
+            Act::Park => {
+                let id = WaiterId(self.next_waiter);
+                self.next_waiter += 1;
+                return Step::Park { id, pull: self.pull(), is_patient: self.draw.chance(800) };
+            }
+            Act::Unpark => return Step::Unpark(WaiterId(self.draw.below(self.next_waiter) + 1)),
+        };
+        Step::Apply(at, command)
+    }
+
+    /// What the disk does, if it does something.
+    fn disk(&mut self) -> Option<Step> {
+        let Profile { sync_permille, snapshot_permille, crash_permille, .. } = self.profile;
+        if self.draw.chance(crash_permille) {
+            // Most often all that was written but not synced is lost, or nothing; else a part of it.
+            let kept = *self.draw.pick(&[0, u64::MAX, 1, 2, 5, 20]);
+            let from = *self.draw.pick(&[Source::Log, Source::Snapshot]);
+            return Some(Step::Crash { kept, from });
+        }
+        if self.draw.chance(snapshot_permille) {
+            return Some(Step::Snapshot(*self.draw.pick(&[SnapshotOf::Live, SnapshotOf::Replay])));
+        }
+        // A sync ends most batches, so it must not take the place of a step too often.
+        (self.draw.chance(sync_permille) && self.draw.chance(250)).then_some(Step::Sync)
+    }
+
+    fn pass_time(&mut self, hub: &Hub) {
+        let pace = Pace::ALL[self.draw.weighted(&self.profile.paces)];
+        let passed = match pace {
+            Pace::Still => 0,
+            Pace::Milliseconds => self.draw.magnitude(200),
+            Pace::Seconds => self.draw.magnitude(20_000),
+            Pace::Minutes => self.draw.magnitude(3_600_000),
+            Pace::Days => self.draw.magnitude(10 * 86_400_000),
+            Pace::Deadline => {
+                let Some(at) = hub.next_deadline() else { return };
+                let off = *self.draw.pick(&[0, 0, 1, 2]);
+                // One millisecond before it, at it, or after it; a deadline at the end of time is not gone to.
+                let target = (at - Millis::new(1)) + Millis::new(off);
+                if target < Timestamp::NEVER - LAST_STRETCH || self.is_at_the_end_of_time() {
+                    self.clock = self.clock.max(target);
+                }
+                return;
+            }
+        };
+        self.clock = self.clock + Millis::new(passed);
+    }
+
+    /// The instant of the next command: now, or an earlier one from a clock that was set back.
+    fn instant(&mut self) -> Timestamp {
+        let is_back = self.draw.chance(self.profile.backwards_permille);
+        let back = self.draw.magnitude(self.clock.as_millis());
+        if is_back { self.clock - Millis::new(back) } else { self.clock }
+    }
+
+    fn come_to_the_end_of_time(&mut self) {
+        if self.is_at_the_end_of_time() {
+            self.clock = self.clock.max(Timestamp::NEVER - LAST_STRETCH);
+        }
+    }
+
+    fn is_at_the_end_of_time(&self) -> bool {
+        let is_last_part = self.steps_drawn * 4 >= self.steps_planned * 3;
+        self.profile.reaches_end_of_time && is_last_part
+    }
+
+    /// One job of each of more classes than there may be.
+    fn flood(&mut self) -> Step {
+        self.profile.has_flood = false;
+        for index in 0..CLASSES_MAX as u64 + 8 {
+            let mut submit = self.submit();
+            submit.zone = Some(name("flood", index));
+            self.ahead.push_back(Step::Apply(self.clock, Command::Submit(Box::new(submit))));
+        }
+        self.ahead.pop_front().expect("a flood has many steps")
+    }
+
+    fn submit(&mut self) -> Submit {
+        let variant = self.draw.below(3);
+        let params = self.payload(variant);
+        let idempotency = self.draw.chance(self.profile.keyed_permille).then(|| Idempotency {
+            key: name("key", self.draw.below(self.profile.keys)),
+            payload_hash: [variant as u8; 32],
+            on_duplicate: *self.draw.pick(&[OnDuplicate::SameResult, OnDuplicate::LatestWins]),
+            on_failed: *self.draw.pick(&[OnFailed::SameResult, OnFailed::NewJob]),
+        });
+        let run_at = match self.draw.below(10) {
+            0 => self.clock + Millis::new(self.draw.magnitude(10_000)),
+            1 => self.clock - Millis::new(self.draw.magnitude(10_000)),
+            _ => Timestamp::ZERO,
+        };
+        Submit {
+            kind: name("kind", self.draw.below(self.profile.kinds)),
+            params,
+            priority: *self.draw.pick(&[Priority::Critical, Priority::High, Priority::Normal, Priority::Low]),
+            zone: self.zone(),
+            requires: self.capabilities(200),
+            delay_ms: self.sometimes(200, 5_000).unwrap_or(Millis::ZERO),
+            run_at: if self.is_extreme() { Timestamp::NEVER } else { run_at },
+            ttl_ms: self.sometimes(250, 20_000),
+            attempts_max: self.sometimes(400, 4).map(|attempts| u32::try_from(attempts.get()).unwrap_or(u32::MAX)),
+            retry_budget_ms: self.sometimes(200, 20_000),
+            lease_duration_ms: self.sometimes(300, 4_000),
+            idempotency,
+        }
+    }
+
+    fn pull(&mut self) -> Pull {
+        let kinds_max = if self.draw.chance(400) { self.profile.kinds } else { 0 };
+        Pull {
+            node: self.node(),
+            jobs_max: if self.is_extreme() {
+                *self.draw.pick(&[0, u32::MAX])
+            } else {
+                1 + self.draw.magnitude(7) as u32
+            },
+            kinds: (0..kinds_max).filter(|_| self.draw.chance(500)).map(|kind| name("kind", kind)).collect(),
+            lease_duration_ms: self.sometimes(300, 4_000),
+        }
+    }
+
+    fn heartbeat(&mut self) -> Heartbeat {
+        Heartbeat {
+            node: self.node(),
+            zone: self.zone(),
+            capabilities: self.capabilities(600),
+            health: *self.draw.pick(&[Health::Green, Health::Yellow, Health::Red]),
+            endpoint: self.draw.chance(200).then(|| name("http://node", self.draw.below(3))),
+            labels: if self.draw.chance(200) { Payload::new(b"{\"rack\":1}") } else { Payload::ABSENT },
+        }
+    }
+
+    /// Numbers of nodes, some of which may be forgotten or never given.
+    fn nodes_seen(&mut self) -> Vec<NodeNo> {
+        let no_max = self.profile.nodes * 2;
+        (0..self.draw.below(4)).map(|_| NodeNo::new(self.draw.below(no_max) as u32)).collect()
+    }
+
+    fn extend(&mut self) -> Extend {
+        let (node, first) = self.lease();
+        let mut leases = vec![first];
+        for _ in 0..self.draw.magnitude(3) {
+            leases.push(self.lease().1);
+        }
+        let node = if self.draw.chance(100) { self.node() } else { node };
+        Extend { node, leases, lease_duration_ms: self.sometimes(500, 8_000) }
+    }
+
+    fn complete(&mut self, hub: &Hub) -> Complete {
+        if !self.results.is_empty() && self.draw.chance(120) {
+            let at = self.draw.below(self.results.len() as u64) as usize;
+            return self.results[at].clone();
+        }
+        let (node, lease) = self.lease();
+        let job = match self.draw.below(20) {
+            0 => JobSeq::new(self.draw.below(hub.queue().next_seq().get() + 2)),
+            1 => JobSeq::new(self.draw.number()),
+            _ => lease.job,
+        };
+        let ok = self.draw.chance(600);
+        let variant = self.draw.below(3);
+        let complete = Complete {
+            job,
+            lease: self.draw.chance(850).then_some(lease),
+            node: match self.draw.below(10) {
+                0 => None,
+                1 => Some(self.node()),
+                _ => Some(node),
+            },
+            ok,
+            result: self.payload(variant),
+            error: if ok { Payload::ABSENT } else { self.error() },
+            is_retryable: self.draw.chance(850),
+            mark: self.draw.below(3),
+        };
+        self.results.push_back(complete.clone());
+        if self.results.len() > MEMORY_MAX {
+            self.results.pop_front();
+        }
+        complete
+    }
+
+    /// A lease and its holder: most often one of the latest that were given, sometimes one that never was.
+    fn lease(&mut self) -> (Name, LeaseRef) {
+        let back = self.draw.magnitude(self.leases.len().saturating_sub(1) as u64) as usize;
+        let known = self.leases.iter().rev().nth(back).cloned();
+        let (node, mut lease) = known.unwrap_or_else(|| (self.node(), LeaseRef { job: JobSeq::FIRST, generation: 1 }));
+        match self.draw.below(40) {
+            0 => lease.generation = lease.generation.wrapping_add(1),
+            1 => lease.generation = lease.generation.wrapping_sub(1),
+            2 => lease.job = JobSeq::new(lease.job.get().wrapping_add(1)),
+            3 => lease = LeaseRef { job: JobSeq::new(self.draw.number()), generation: u32::MAX },
+            _ => {}
+        }
+        (node, lease)
+    }
+
+    fn node(&mut self) -> Name {
+        name("node", self.draw.below(self.profile.nodes))
+    }
+
+    fn zone(&mut self) -> Option<Name> {
+        match self.draw.below(self.profile.zones * 2 + 3) {
+            0 | 1 => None,
+            2 => Some(Name::new("default").expect("a name")),
+            zone => Some(name("zone", zone / 2)),
+        }
+    }
+
+    fn capabilities(&mut self, permille: u64) -> Vec<Name> {
+        let all = 0..self.profile.capabilities;
+        all.filter(|_| self.draw.chance(permille)).map(|capability| name("can", capability)).collect()
+    }
+
+    /// One of a few texts, of sizes around the small limits, and rarely a long one.
+    fn payload(&mut self, variant: u64) -> Payload {
+        let length = match variant {
+            0 => 0,
+            1 => self.draw.between(1, 24),
+            _ => self.draw.magnitude(600),
+        };
+        Payload::new(&vec![b'0' + variant as u8; length as usize])
+    }
+
+    /// What a node says went wrong, sometimes just as long as is kept with the attempt, or longer.
+    fn error(&mut self) -> Payload {
+        let kept_max = ATTEMPT_ERROR_BYTES_MAX as u64;
+        let length = match self.draw.below(30) {
+            0 => kept_max,
+            1 => kept_max + 1,
+            _ => self.draw.below(30),
+        };
+        Payload::new(&vec![b'e'; length as usize])
+    }
+
+    /// A duration up to `max`, in `permille` of a thousand cases.
+    fn sometimes(&mut self, permille: u64, max: u64) -> Option<Millis> {
+        if !self.draw.chance(permille) {
+            return None;
+        }
+        let is_extreme = self.is_extreme();
+        Some(Millis::new(if is_extreme {
+            *self.draw.pick(&[0, u64::MAX, u64::MAX - 1])
+        } else {
+            self.draw.magnitude(max)
+        }))
+    }
+
+    fn is_extreme(&mut self) -> bool {
+        self.draw.chance(self.profile.extreme_permille)
+    }
+}
+
+fn name(stem: &str, number: u64) -> Name {
+    Name::new(&format!("{stem}{number}")).expect("a stem and a number make a name")
+}

@@ -1,0 +1,64 @@
+//! Classes of jobs at their limit, where a scenario as text would have a thousand lines.
+
+use sheratan_core::command::{Command, Idempotency, OnDuplicate, OnFailed, Priority, Submit};
+use sheratan_core::limits::CLASSES_MAX;
+use sheratan_core::name::Name;
+use sheratan_core::payload::Payload;
+use sheratan_core::time::{Millis, Timestamp};
+use sheratan_sim::run::{Report, run_steps};
+use sheratan_sim::step::{Source, Step};
+
+/// One job in each class that the hub has room for, two of them in the first; the second of these has a key.
+fn classes_taken() -> Vec<Step> {
+    let mut steps: Vec<_> = (0..CLASSES_MAX).map(|class| submit(class, None)).collect();
+    steps.push(submit(0, Some(1)));
+    steps
+}
+
+/// A submit of that class, with the key and this hash of its payload.
+fn submit(class: usize, keyed_hash: Option<u8>) -> Step {
+    let idempotency = keyed_hash.map(|hash| Idempotency {
+        key: Name::new("key").expect("a name"),
+        payload_hash: [hash; 32],
+        on_duplicate: OnDuplicate::LatestWins,
+        on_failed: OnFailed::SameResult,
+    });
+    let submit = Submit {
+        kind: Name::new("kind").expect("a name"),
+        params: Payload::ABSENT,
+        priority: Priority::Normal,
+        zone: Some(Name::new(&format!("zone{class}")).expect("a name")),
+        requires: Vec::new(),
+        delay_ms: Millis::ZERO,
+        run_at: Timestamp::ZERO,
+        ttl_ms: None,
+        attempts_max: None,
+        retry_budget_ms: None,
+        lease_duration_ms: None,
+        idempotency,
+    };
+    Step::Apply(Timestamp::from_millis(1), Command::Submit(Box::new(submit)))
+}
+
+fn run(steps: &[Step]) -> Report {
+    run_steps(0, steps).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+#[test]
+fn a_submit_that_is_refused_for_its_class_supersedes_nothing() {
+    let mut steps = classes_taken();
+    steps.push(submit(CLASSES_MAX, Some(2)));
+    steps.push(Step::Crash { kept: u64::MAX, from: Source::Log });
+    let report = run(&steps);
+    assert_eq!((report.accepted, report.tally.refused), (CLASSES_MAX as u64 + 1, 1));
+}
+
+#[test]
+fn a_superseded_job_that_was_the_last_of_its_class_makes_room_for_another_class() {
+    let mut steps = classes_taken();
+    steps.remove(0);
+    steps.push(submit(CLASSES_MAX, Some(2)));
+    steps.push(Step::Crash { kept: u64::MAX, from: Source::Snapshot });
+    let report = run(&steps);
+    assert_eq!((report.accepted, report.tally.refused), (CLASSES_MAX as u64 + 1, 0));
+}
