@@ -94,6 +94,7 @@ impl Hub {
 
     /// Lets everything happen that falls due up to `now`, each thing at its own instant, earliest first.
     pub fn advance(&mut self, now: Timestamp) {
+        let now = now.max(self.now);
         while let Some(at) = self.next_deadline().filter(|at| *at <= now) {
             self.now = self.now.max(at);
             if self.timers.next_at().is_some_and(|timer_at| timer_at <= at) {
@@ -103,7 +104,7 @@ impl Hub {
                 self.queue.drop_oldest_final();
             }
         }
-        self.now = self.now.max(now);
+        self.now = now;
     }
 
     /// When the next thing falls due.
@@ -230,15 +231,15 @@ impl Hub {
             },
             None => Replaced::default(),
         };
-        let admitted = self.queue.admit(&self.limits, submit.params.len() as u64, known.supersedes);
-        admitted.inspect_err(|_| self.report_drop())?;
+        // A superseded job makes room for the one that takes its place.
+        let leaving = known.supersedes.and_then(|job| self.queue.get(job));
+        self.queue.admit(&self.limits, &submit, leaving).inspect_err(|_| self.report_drop())?;
         let idempotency = submit.idempotency.clone();
         let (mut cx, parts) = self.split();
-        // First the new job, which may be refused: what is refused supersedes nothing.
-        let job = parts.queue.submit(&mut cx, submit)?;
-        if let Some(older) = known.supersedes {
-            parts.queue.supersede(&mut cx, parts.registry, parts.dedup, older);
+        if let Some(job) = known.supersedes {
+            parts.queue.supersede(&mut cx, parts.registry, parts.dedup, job);
         }
+        let job = parts.queue.submit(&mut cx, submit);
         if let Some(idempotency) = idempotency {
             let key = cx.key.idempotency_key(&idempotency.key);
             parts.dedup.bind(&mut cx, key, idempotency.payload_hash, job);

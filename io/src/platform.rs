@@ -33,6 +33,19 @@ pub fn private_file_options() -> OpenOptions {
     options
 }
 
+/// Whether others than a file's owner can read it.
+#[cfg(unix)]
+pub fn is_open_to_others(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(fs::metadata(path)?.permissions().mode() & 0o044 != 0)
+}
+
+/// On Windows a file has the rights of its folder, which its owner chose.
+#[cfg(not(unix))]
+pub fn is_open_to_others(_path: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// Takes everybody's rights to a file but its owner's. `true` if there were any.
 #[cfg(unix)]
 pub fn make_private(path: &Path) -> io::Result<bool> {
@@ -67,17 +80,40 @@ pub fn sync_dir(_path: &Path) -> io::Result<()> {
 #[cfg(unix)]
 pub fn raise_open_files_max() -> u64 {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    let before = limit.current;
-    limit.current = limit.maximum;
-    let raised = setrlimit(Resource::Nofile, limit).map_or(before, |()| limit.maximum);
-    raised.unwrap_or(u64::MAX)
+    // macOS says that there is no hard limit and refuses to take none: there the kernel's own is between these.
+    let counts = [None, Some(1 << 20), Some(245_760), Some(122_880), Some(61_440), Some(24_576), Some(10_240)];
+    let limit = getrlimit(Resource::Nofile);
+    let wanted =
+        counts.map(|count| count.map_or(limit.maximum, |count| Some(limit.maximum.unwrap_or(count).min(count))));
+    let is_more =
+        |wanted: &Option<u64>| limit.current.is_some_and(|current| wanted.is_none_or(|wanted| wanted > current));
+    let raised = wanted.into_iter().filter(is_more).find(|wanted| {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = *wanted;
+        setrlimit(Resource::Nofile, limit).is_ok()
+    });
+    raised.unwrap_or(limit.current).unwrap_or(u64::MAX)
 }
 
 /// Windows has no such limit for sockets.
 #[cfg(not(unix))]
 pub fn raise_open_files_max() -> u64 {
     u64::MAX
+}
+
+/// Has a write beyond the limit of a file's size (`ulimit -f`) fail as one to a full disk does, instead of ending the
+/// process: SIGXFSZ ends those that do not handle it.
+#[cfg(unix)]
+pub fn survive_file_size_limit() -> io::Result<()> {
+    use signal_hook::consts::SIGXFSZ;
+    // That the signal came is of no interest: the write has failed too.
+    signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default()).map(drop)
+}
+
+/// Windows has no such limit.
+#[cfg(not(unix))]
+pub fn survive_file_size_limit() -> io::Result<()> {
+    Ok(())
 }
 
 /// Calls `handle` in a thread of its own for each signal from now on.
@@ -117,10 +153,21 @@ mod tests {
         let file = inner.join("f");
         private_file_options().create_new(true).open(&file).unwrap();
         assert_eq!(mode(&file), 0o600);
-        assert!(!make_private(&file).unwrap());
+        assert!(!make_private(&file).unwrap() && !is_open_to_others(&file).unwrap());
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(is_open_to_others(&file).unwrap());
         assert!(make_private(&file).unwrap());
         assert_eq!(mode(&file), 0o600);
         sync_dir(&inner).unwrap();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_limit_of_open_files_is_raised_to_the_hard_one_and_stays() {
+        use rustix::process::{Resource, getrlimit};
+        let raised = raise_open_files_max();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!((limit.current.unwrap_or(u64::MAX), raised), (raised, limit.maximum.unwrap_or(u64::MAX)));
+        assert_eq!(raise_open_files_max(), raised);
     }
 }

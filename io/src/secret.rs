@@ -2,6 +2,9 @@
 
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -12,7 +15,36 @@ pub struct Secret {
     digest: [u8; 32],
 }
 
+/// Bytes of a file that holds a secret: a page, of which the longest tokens in use take half. A path that was mistaken for
+/// it, or a device, must not be read to its end.
+const FILE_BYTES_MAX: u64 = 4_096;
+
+/// A file has no secret to give. The message goes on where the path ends.
+#[derive(Debug)]
+pub enum SecretFileError {
+    /// It cannot be read.
+    Read(io::Error),
+    /// It has nothing but white space.
+    Empty,
+    /// It is too large to be one.
+    Size,
+}
+
 impl Secret {
+    /// The secret in a file, without the white space around it.
+    pub fn read(path: &Path) -> Result<Self, SecretFileError> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX as usize + 1));
+        let file = File::open(path).map_err(SecretFileError::Read)?;
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(SecretFileError::Read)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(SecretFileError::Size);
+        }
+        match bytes.trim_ascii() {
+            [] => Err(SecretFileError::Empty),
+            secret => Ok(Secret::new(secret)),
+        }
+    }
+
     /// The secret of these bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = Zeroizing::new(bytes.into());
@@ -43,6 +75,18 @@ impl Secret {
     }
 }
 
+impl fmt::Display for SecretFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretFileError::Read(error) => write!(f, "cannot be read: {error}"),
+            SecretFileError::Empty => f.write_str("is empty"),
+            SecretFileError::Size => write!(f, "has more than {FILE_BYTES_MAX} bytes: is it the right file?"),
+        }
+    }
+}
+
+impl std::error::Error for SecretFileError {}
+
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("sha256:")?;
@@ -70,5 +114,23 @@ mod tests {
         let shown = format!("{secret} {secret:?}");
         assert_eq!(shown.len(), "sha256:00000000 Secret(sha256:00000000)".len());
         assert!(!shown.contains("horse"));
+    }
+
+    #[test]
+    fn a_file_gives_its_secret_without_the_white_space_around_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let said = || Secret::read(&path).unwrap_err().to_string();
+        assert!(said().starts_with("cannot be read: "));
+        for (text, secret) in [("abc", "abc"), ("abc\n", "abc"), ("\t abc d \r\n", "abc d")] {
+            std::fs::write(&path, text).unwrap();
+            assert!(Secret::read(&path).unwrap().is(secret.as_bytes()), "{text:?}");
+        }
+        std::fs::write(&path, " \n").unwrap();
+        assert_eq!(said(), "is empty");
+        std::fs::write(&path, "x".repeat(4_096)).unwrap();
+        assert_eq!(Secret::read(&path).unwrap().len(), 4_096);
+        std::fs::write(&path, "x".repeat(4_097)).unwrap();
+        assert_eq!(said(), "has more than 4096 bytes: is it the right file?");
     }
 }

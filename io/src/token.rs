@@ -1,7 +1,7 @@
 //! The token: what a caller must present. The hub makes one at its first start unless the operator gave it one.
 
 use crate::platform;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretFileError};
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
@@ -20,12 +20,10 @@ pub struct Token(Secret);
 /// A token cannot be read or made.
 #[derive(Debug)]
 pub enum TokenError {
-    /// The file cannot be read.
-    Read(PathBuf, io::Error),
+    /// The file has no token to give.
+    Read(PathBuf, SecretFileError),
     /// The file cannot be written.
     Write(PathBuf, io::Error),
-    /// The file has no token.
-    Empty(PathBuf),
     /// The token has a character that no header can carry.
     Characters,
     /// The system has no randomness to give.
@@ -46,19 +44,14 @@ impl Token {
 
     /// The token in a file, without the white space around it.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
-        let text = fs::read_to_string(path).map_err(|error| TokenError::Read(path.to_owned(), error))?;
-        let text = zeroize::Zeroizing::new(text);
-        if text.trim().is_empty() {
-            return Err(TokenError::Empty(path.to_owned()));
-        }
-        Token::new(Secret::new(text.trim().as_bytes()))
+        Token::new(Secret::read(path).map_err(|error| TokenError::Read(path.to_owned(), error))?)
     }
 
     /// The hub's own token; made if there is none. Whether it was made now comes with it.
     pub fn load_or_create(data_dir: &Path) -> Result<(Self, bool), TokenError> {
         let path = Token::path(data_dir);
         match Token::read(&path) {
-            Err(TokenError::Read(_, error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(TokenError::Read(_, SecretFileError::Read(error))) if error.kind() == io::ErrorKind::NotFound => {}
             token => {
                 let token = token?;
                 if platform::make_private(&path).map_err(|error| TokenError::Write(path.clone(), error))? {
@@ -102,11 +95,11 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TokenError::Read(path, error) => write!(f, "the token in {} cannot be read: {error}", path.display()),
-            TokenError::Write(path, error) => write!(f, "the token cannot be kept in {}: {error}", path.display()),
-            TokenError::Empty(path) => {
-                write!(f, "{} has no token: remove it, and the hub makes a new one", path.display())
+            TokenError::Read(path, SecretFileError::Empty) => {
+                write!(f, "{} is empty: remove it, and the hub makes a new token", path.display())
             }
+            TokenError::Read(path, error) => write!(f, "the token's file {} {error}", path.display()),
+            TokenError::Write(path, error) => write!(f, "the token cannot be kept in {}: {error}", path.display()),
             TokenError::Characters => f.write_str("a token must be of visible ASCII characters, without spaces"),
             TokenError::Randomness(error) => write!(f, "the system gives no random bytes for a token: {error}"),
         }
@@ -139,7 +132,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t");
         fs::write(&path, " \n").unwrap();
-        assert!(matches!(Token::read(&path), Err(TokenError::Empty(_))));
+        assert!(
+            Token::read(&path).unwrap_err().to_string().ends_with("is empty: remove it, and the hub makes a new token")
+        );
         fs::write(&path, "a b").unwrap();
         assert!(matches!(Token::read(&path), Err(TokenError::Characters)));
         assert!(matches!(Token::read(&folder.path().join("none")), Err(TokenError::Read(..))));

@@ -48,11 +48,7 @@ impl Ledger {
     /// Takes in a command's outcome; `hub` has just given it.
     pub fn outcome(&mut self, command: &Command, outcome: &Outcome, hub: &Hub) -> Result<(), Violation> {
         match (command, outcome) {
-            (Command::Submit(_), Outcome::Submitted(Submitted::Accepted { job, supersedes, .. })) => {
-                self.accept(*job, hub)?;
-                // What takes the place of a waiting job and is no larger comes in however low the limits are by now.
-                if supersedes.is_some() { Ok(()) } else { within_limits(hub) }
-            }
+            (Command::Submit(_), Outcome::Submitted(Submitted::Accepted { job, .. })) => self.accept(*job, hub),
             (Command::Pull(pull), Outcome::Pulled(pulled)) => {
                 let jobs_max = pull.jobs_max.clamp(1, PULL_JOBS_MAX) as usize;
                 holds(pulled.leases.len() <= jobs_max, || "a pull gave more jobs than were asked for".to_owned())?;
@@ -96,6 +92,13 @@ impl Ledger {
     fn accept(&mut self, seq: JobSeq, hub: &Hub) -> Result<(), Violation> {
         self.accepted += 1;
         holds(seq.get() == self.accepted, || format!("job {} came after job {}", seq.get(), self.accepted - 1))?;
+        let (counts, limits) = (hub.counts(), hub.limits());
+        holds(counts.waiting() <= limits.queue_depth_max, || {
+            format!("a submit was accepted with {} jobs waiting of {}", counts.waiting(), limits.queue_depth_max)
+        })?;
+        holds(counts.waiting_bytes <= limits.queue_bytes_max, || {
+            format!("a submit was accepted with {} bytes waiting of {}", counts.waiting_bytes, limits.queue_bytes_max)
+        })?;
         let text = hub.key().job_id(seq);
         let reads_back = hub.key().parse_job_id(text.as_str()) == Some(seq);
         holds(reads_back, || format!("{text} does not read back as job {}", seq.get()))
@@ -117,14 +120,4 @@ impl Ledger {
         let text = hub.key().lease_id(lease);
         holds(hub.key().parse_lease_id(text.as_str()) == Some(lease), || format!("{text} does not read back"))
     }
-}
-
-fn within_limits(hub: &Hub) -> Result<(), Violation> {
-    let (counts, limits) = (hub.counts(), hub.limits());
-    holds(counts.waiting() <= limits.queue_depth_max, || {
-        format!("a submit was accepted with {} jobs waiting of {}", counts.waiting(), limits.queue_depth_max)
-    })?;
-    holds(counts.waiting_bytes <= limits.queue_bytes_max, || {
-        format!("a submit was accepted with {} bytes waiting of {}", counts.waiting_bytes, limits.queue_bytes_max)
-    })
 }

@@ -209,6 +209,11 @@ impl Job {
         }
     }
 
+    /// Whether it waits for an instant or a node.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Scheduled { .. } | State::Queued { .. })
+    }
+
     pub(super) fn rank(&self) -> Rank {
         (self.priority, self.seq)
     }

@@ -79,6 +79,16 @@ impl ClassKey {
 }
 
 impl Lanes {
+    /// Whether a job finds or makes its class, once a job of the class `leaving` is gone. O(1) unless all classes are taken.
+    pub fn has_room_for(&self, zone: Option<&Name>, requires: &[Name], leaving: Option<ClassNo>) -> bool {
+        if self.classes.len() < CLASSES_MAX {
+            return true;
+        }
+        let is_free = |no, class: &Class| class.jobs == u64::from(leaving == Some(no));
+        let key = ClassKey { zone: zone.cloned(), requires: requires.to_vec() };
+        self.numbers.contains_key(&key) || self.numbered().any(|(no, class)| is_free(no, class))
+    }
+
     /// Counts a job into its class, which is made if there is none; `None` if all classes are in use.
     pub fn enter_class(&mut self, zone: Option<Name>, requires: Vec<Name>) -> Option<(ClassNo, Arc<ClassKey>)> {
         let key = ClassKey { zone, requires };

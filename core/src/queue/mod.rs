@@ -137,27 +137,31 @@ impl Queue {
         self.lanes.waiter_count()
     }
 
-    /// Whether one more job of that size may wait. One that it supersedes, if that waits, makes room for it: what does
-    /// not grow the queue is never too much.
-    pub(crate) fn admit(&self, limits: &Limits, params_bytes: u64, supersedes: Option<JobSeq>) -> Result<(), Refusal> {
-        let older = supersedes.and_then(|seq| self.get(seq)).filter(|job| job.leased_to().is_none());
-        let depth = self.counts.waiting();
-        if depth >= limits.queue_depth_max && older.is_none() {
+    /// Whether one more job may wait, with the one that it supersedes gone. Then nothing refuses it, so what is refused
+    /// has changed nothing.
+    pub(crate) fn admit(&self, limits: &Limits, submit: &Submit, leaving: Option<&Job>) -> Result<(), Refusal> {
+        let waiting = leaving.filter(|job| job.is_waiting());
+        // The client is told what waits now, the one that would leave included.
+        let (depth, bytes) = (self.counts.waiting(), self.counts.waiting_bytes);
+        if depth - u64::from(waiting.is_some()) >= limits.queue_depth_max {
             return Err(Refusal::QueueFull { depth, depth_max: limits.queue_depth_max });
         }
-        let freed_bytes = older.map_or(0, Job::waiting_bytes);
-        let is_no_larger = older.is_some() && params_bytes <= freed_bytes;
-        let bytes = self.counts.waiting_bytes;
-        if !is_no_larger && bytes - freed_bytes + params_bytes > limits.queue_bytes_max {
+        if bytes - waiting.map_or(0, Job::waiting_bytes) + submit.params.len() as u64 > limits.queue_bytes_max {
             return Err(Refusal::QueueBytesFull { bytes, bytes_max: limits.queue_bytes_max, depth });
         }
-        Ok(())
+        let (zone, requires) = (zone_of(submit.zone.as_ref()), &submit.requires);
+        if self.lanes.has_room_for(zone, requires, leaving.map(|job| job.class_no)) {
+            Ok(())
+        } else {
+            Err(Refusal::ClassesFull)
+        }
     }
 
-    /// A job comes in.
-    pub(crate) fn submit(&mut self, cx: &mut Context, submit: Submit) -> Result<JobSeq, Refusal> {
-        let zone = submit.zone.filter(|zone| **zone != *lane::ZONE_DEFAULT);
-        let (class_no, class) = self.lanes.enter_class(zone, submit.requires).ok_or(Refusal::ClassesFull)?;
+    /// A job comes in that was admitted.
+    pub(crate) fn submit(&mut self, cx: &mut Context, submit: Submit) -> JobSeq {
+        let zone = zone_of(submit.zone.as_ref()).cloned();
+        let entered = self.lanes.enter_class(zone, submit.requires);
+        let (class_no, class) = entered.expect("a job that was admitted finds room for its class");
         let seq = self.next_seq;
         self.next_seq = seq.next();
         let due_at = (cx.now + submit.delay_ms).max(submit.run_at);
@@ -183,7 +187,7 @@ impl Queue {
         } else {
             self.make_ready(cx, seq);
         }
-        Ok(seq)
+        seq
     }
 
     /// A scheduled job's instant has come.
@@ -513,7 +517,8 @@ impl Queue {
         let kind = self.intern(record.kind);
         let JobRecord { params, priority, terms, state, .. } = record;
         let job = Job { seq, kind, params, priority, class, class_no, terms, state, attempts };
-        if !is_final && job.expires_at() > cx.now {
+        // A leased job's timer of this instant may have fired; a waiting job's has not, or the job would be final.
+        if job.is_waiting() || (!is_final && job.expires_at() > cx.now) {
             cx.timers.set(job.expires_at(), Timer::JobExpires(seq));
         }
         match job.state {
@@ -575,6 +580,11 @@ impl JobRecord {
             attempts: job.attempts.clone(),
         }
     }
+}
+
+/// A job's zone, where it is not the default one: spelled out or left away, that is the same.
+fn zone_of(zone: Option<&Name>) -> Option<&Name> {
+    zone.filter(|zone| ***zone != *lane::ZONE_DEFAULT)
 }
 
 fn lease_duration(asked: Option<Millis>, job: &Job, limits: &Limits) -> Millis {

@@ -52,6 +52,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     // First the ports, then the folder: a second hub finds out before it has waited for anything.
     let (listeners, addrs) = shell::bind(&config.addrs).map_err(|error| Failure::Local(error.to_string()))?;
     let recovery = recover(&config)?;
+    platform::survive_file_size_limit().map_err(|error| Failure::local("signals cannot be received", error))?;
     let logs = logs::start(&config.logs).map_err(|error| Failure::local("the logs", error))?;
     let ended = serve(&config, listeners, addrs, recovery);
     drop(logs);
@@ -65,6 +66,7 @@ fn serve(
     recovery: Recovery,
 ) -> Result<ExitCode, Failure> {
     let local = |what: &'static str| move |error: io::Error| Failure::local(what, error);
+    config.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     let Recovery { hub, appender, store, report } = recovery;
     report.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     tracing::info!(

@@ -12,6 +12,7 @@ mod tests;
 use crate::audit;
 use crate::http;
 use crate::logs;
+use crate::platform;
 use crate::secret::Secret;
 use crate::service::PlaneAddrs;
 use crate::token::{TOKEN_BYTES_MIN, Token};
@@ -21,8 +22,9 @@ use sheratan_core::time::Millis;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use table::SETTINGS;
+use table::{SETTINGS, Takes};
 use values::{Source, Values};
+use zeroize::Zeroizing;
 
 /// What `hub.toml` is called where `--config` does not say.
 const FILE: &str = "hub.toml";
@@ -68,6 +70,8 @@ pub struct Config {
     pub logs: logs::Settings,
     /// How the audit log is kept.
     pub audit: audit::Settings,
+    /// What the operator should know and the hub can live with, a line each.
+    pub notices: Vec<String>,
     values: Values,
 }
 
@@ -88,19 +92,22 @@ pub struct Described {
 
 impl Config {
     /// Reads the configuration of this process.
+    ///
+    /// # Errors
+    /// One line that names the source, the setting and what it takes; never a value.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        Config::load_from(flags, std::env::vars_os(), Path::new(FILE))
+        Config::from_values(Config::read(flags, std::env::vars_os(), Path::new(FILE))?)
     }
 
-    fn load_from(
+    fn read(
         flags: &Flags,
         variables: impl Iterator<Item = (OsString, OsString)>,
         file: &Path,
-    ) -> Result<Self, ConfigError> {
+    ) -> Result<Values, ConfigError> {
         let mut values = Values::defaults();
         let path = flags.config.as_deref().unwrap_or(file);
         match std::fs::read_to_string(path) {
-            Ok(text) => values.read_toml(path.to_owned(), &text)?,
+            Ok(text) => values.read_toml(path.to_owned(), &Zeroizing::new(text))?,
             Err(error) if flags.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(ConfigError::new(format!("{} cannot be read: {error}", path.display()))),
         }
@@ -109,19 +116,14 @@ impl Config {
             let setting = SETTINGS.iter().find(|setting| setting.name == *name).expect("flags are made from the table");
             values.set(setting, text.clone(), Source::Flag)?;
         }
-        Config::from_values(values)
+        Ok(values)
     }
 
     /// All settings as they hold.
     pub fn describe(&self) -> Vec<Described> {
         let describe = |setting: &table::Setting| {
-            let (text, source) = self.values.get(setting.name);
-            let value = if setting.is_secret() && !text.is_empty() {
-                Secret::new(text.as_bytes()).to_string()
-            } else {
-                text.to_owned()
-            };
-            Described { name: setting.name, value, source: source.to_string() }
+            let (_, source) = self.values.get(setting.name);
+            Described { name: setting.name, value: self.values.shown(setting), source: source.to_string() }
         };
         SETTINGS.iter().map(describe).collect()
     }
@@ -132,6 +134,7 @@ impl Config {
             .map(|secret| Token::new(secret).map_err(|error| ConfigError::new(error.to_string())))
             .transpose()?;
         let is_token_required = values.flag("hub_token_required");
+        check_addrs(&addrs)?;
         check_exposure(&addrs, token.as_ref(), is_token_required)?;
         let integrity_mode = Mode::from_word(values.get("result_integrity_mode").0).expect("the word was checked");
         let result_hmac_key = secret(&values, "result_hmac_key", "result_hmac_key_file")?;
@@ -170,6 +173,7 @@ impl Config {
                 kept: values.number("audit_files_kept") as u32,
             },
             data_dir,
+            notices: notices(&values),
             values,
         })
     }
@@ -187,13 +191,30 @@ fn secret(values: &Values, name: &str, file_name: &str) -> Result<Option<Secret>
         return Ok(Some(Secret::new(text.as_bytes())));
     }
     let Some(path) = values.text(file_name) else { return Ok(None) };
-    let text = std::fs::read_to_string(path)
-        .map(zeroize::Zeroizing::new)
-        .map_err(|error| ConfigError::new(format!("{file_name}: {path} cannot be read: {error}")))?;
-    if text.trim().is_empty() {
-        return Err(ConfigError::new(format!("{file_name}: {path} is empty")));
+    let secret = Secret::read(Path::new(path));
+    secret.map(Some).map_err(|error| ConfigError::new(format!("{file_name}: {path} {error}")))
+}
+
+/// Files with secrets that others can read.
+fn notices(values: &Values) -> Vec<String> {
+    let secrets = SETTINGS.iter().filter_map(|setting| match (setting.takes, values.get(setting.name)) {
+        (Takes::Secret, (_, Source::File(path))) => Some((path.as_path(), setting.name)),
+        (Takes::SecretFile, (path, _)) if !path.is_empty() => Some((Path::new(path), setting.name)),
+        _ => None,
+    });
+    // A file that has gone meanwhile was read.
+    let open = secrets.filter(|(path, _)| platform::is_open_to_others(path).unwrap_or(false));
+    open.map(|(path, name)| format!("others can read {}, which holds a secret ({name}): chmod 600 it", path.display()))
+        .collect()
+}
+
+/// One plane each: on one address the second could not listen.
+fn check_addrs(addrs: &PlaneAddrs) -> Result<(), ConfigError> {
+    if addrs.control == addrs.data && addrs.control.port() != 0 {
+        let message = format!("control_addr and data_addr are both {}: give each a port of its own", addrs.control);
+        return Err(ConfigError::new(message));
     }
-    Ok(Some(Secret::new(text.trim().as_bytes())))
+    Ok(())
 }
 
 /// Who can reach the hub from elsewhere must need a token that cannot be guessed.

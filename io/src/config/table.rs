@@ -148,6 +148,10 @@ pub const LATER: &[&str] = &[
     "metrics_public",
 ];
 
+/// Variables with the hub's prefix that are none of its settings: what a worker tells the command of a job, which may
+/// start a hub.
+pub const NOT_SETTINGS: &[&str] = &["SHERATAN_JOB_ID", "SHERATAN_JOB_KIND", "SHERATAN_ATTEMPT"];
+
 impl Setting {
     /// The flag, without its dashes in front.
     pub fn flag(&self) -> Option<String> {
@@ -156,7 +160,7 @@ impl Setting {
 
     /// The environment variable.
     pub fn variable(&self) -> String {
-        format!("SHERATAN_{}", self.name.to_uppercase())
+        super::values::variable(self.name)
     }
 
     /// Whether what it holds is never shown.
@@ -170,7 +174,7 @@ impl Takes {
     pub fn words(self) -> String {
         match self {
             Takes::Addr => "an address with a port, such as 127.0.0.1:8787".into(),
-            Takes::Path | Takes::SecretFile => "a path".into(),
+            Takes::Path | Takes::SecretFile => "a path, not empty".into(),
             Takes::Number(min, max) => format!("a whole number from {min} to {max}"),
             Takes::Bytes(min, max) => format!("a size from {min} to {max} bytes, such as 65536, 64KiB, 16MiB or 1GiB"),
             Takes::Flag => "0 or 1".into(),
@@ -178,7 +182,7 @@ impl Takes {
             Takes::LogLevel => {
                 "error, warn, info, debug or trace, or a list such as info,sheratan_io::journal=debug".into()
             }
-            Takes::Secret => "visible ASCII characters".into(),
+            Takes::Secret => "of visible ASCII characters, at least one".into(),
         }
     }
 

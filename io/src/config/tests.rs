@@ -10,14 +10,18 @@ struct Given<'a> {
 
 const NOTHING: Given = Given { toml: "", variables: &[], flags: &[] };
 
-fn load(given: &Given) -> Result<Config, ConfigError> {
+fn values(given: &Given) -> Result<Values, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hub.toml");
     std::fs::write(&path, given.toml).unwrap();
     let variables = given.variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
     let settings = given.flags.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    Config::load_from(&Flags { config: None, settings }, variables, &path)
-        .map_err(|error| ConfigError(error.0.replace(path.to_str().unwrap(), "hub.toml")))
+    let values = Config::read(&Flags { config: None, settings }, variables, &path);
+    values.map_err(|error| ConfigError(error.0.replace(path.to_str().unwrap(), "hub.toml")))
+}
+
+fn load(given: &Given) -> Result<Config, ConfigError> {
+    Config::from_values(values(given)?)
 }
 
 fn refusal(given: &Given) -> String {
@@ -36,20 +40,59 @@ fn without_anything_said_the_defaults_are_those_of_the_wire_contract() {
     assert_eq!(config.http, http::Limits::default());
 }
 
+/// Three values that a setting takes besides its default; it may only take two.
+fn three_values(setting: &table::Setting) -> [&'static str; 3] {
+    match setting.takes {
+        Takes::Addr => ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"],
+        Takes::Path | Takes::SecretFile => ["/a", "/b", "/c"],
+        Takes::Number(..) => ["11", "12", "13"],
+        Takes::Bytes(..) => ["1048577", "2MiB", "3 MiB"],
+        Takes::Flag => ["0", "1", "0"],
+        Takes::Word([a, b]) => [b, a, b],
+        Takes::Word(_) => unreachable!("each has two words"),
+        Takes::LogLevel => ["warn", "error", "debug"],
+        Takes::Secret => ["a-secret-of-the-file", "a-secret-of-the-environment", "never a flag"],
+    }
+}
+
 #[test]
-fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
-    let depth = |given: &Given| {
-        let config = load(given).unwrap();
-        let described = config.describe().into_iter().find(|setting| setting.name == "max_queue_depth").unwrap();
-        (config.limits.queue_depth_max, described.source.replace(char::is_numeric, ""))
-    };
-    let file = Given { toml: "max_queue_depth = 1", ..NOTHING };
-    let environment = Given { variables: &[("SHERATAN_MAX_QUEUE_DEPTH", "2")], ..file };
-    let flag = Given { flags: &[("max_queue_depth", "3")], ..environment };
-    assert_eq!(depth(&NOTHING).0, 100_000);
-    assert_eq!(depth(&file).0, 1);
-    assert_eq!(depth(&environment), (2, "environment".into()));
-    assert_eq!(depth(&flag), (3, "flag".into()));
+fn a_flag_wins_over_the_environment_over_the_file_over_the_default_for_each_setting() {
+    for setting in SETTINGS {
+        let [in_file, in_environment, in_flag] = three_values(setting);
+        let variables = [(&*setting.variable(), in_environment)];
+        let flags = [(setting.name, in_flag)];
+        let toml = format!("{} = \"{in_file}\"", setting.name);
+        let file = Given { toml: &toml, ..NOTHING };
+        let environment = Given { variables: &variables, ..file };
+        let mut table = vec![(&NOTHING, setting.default, "default"), (&file, in_file, "hub.toml")];
+        table.push((&environment, in_environment, "environment"));
+        let flag = Given { flags: &flags, ..environment };
+        if setting.flag().is_some() {
+            table.push((&flag, in_flag, "flag"));
+        }
+        for (given, text, source) in table {
+            let values = values(given).unwrap();
+            let (held, held_source) = values.get(setting.name);
+            assert_eq!(held, text, "{}", setting.name);
+            assert!(held_source.to_string().ends_with(source), "{}: {held_source}", setting.name);
+        }
+    }
+}
+
+#[test]
+fn each_setting_that_is_no_secret_is_a_flag_of_serve() {
+    for setting in SETTINGS {
+        let [value, ..] = three_values(setting);
+        let flag = format!("--{}", setting.name.replace('_', "-"));
+        let command = <Flags as clap::Args>::augment_args(clap::Command::new("serve"));
+        let matches = command.try_get_matches_from(["serve", &flag, value]);
+        if setting.is_secret() {
+            assert!(matches.is_err(), "{flag}");
+        } else {
+            let flags = <Flags as clap::FromArgMatches>::from_arg_matches(&matches.unwrap()).unwrap();
+            assert_eq!(flags.settings, [(setting.name, value.to_owned())]);
+        }
+    }
 }
 
 #[test]
@@ -81,7 +124,36 @@ fn what_is_not_understood_is_said_in_one_line_with_what_would_do() {
         ),
         (
             Given { variables: &[("SHERATAN_NODE_TTL", "1")], ..NOTHING },
-            "environment: SHERATAN_NODE_TTL: there is no such setting".into(),
+            "environment: SHERATAN_NODE_TTL: there is no such setting (did you mean SHERATAN_NODE_TTL_SEC?)".into(),
+        ),
+        (
+            Given { variables: &[("SHERATAN_TOKEN", "x")], ..NOTHING },
+            "environment: SHERATAN_TOKEN: there is no such setting (did you mean SHERATAN_HUB_TOKEN?)".into(),
+        ),
+        (
+            Given { variables: &[("SHERATAN_JOB_RETENTION", "1")], ..NOTHING },
+            "environment: SHERATAN_JOB_RETENTION: there is no such setting (did you mean SHERATAN_JOB_RETENTION_SEC?)"
+                .into(),
+        ),
+        (
+            Given { variables: &[("SHERATAN_CONFIG", "x")], ..NOTHING },
+            "environment: SHERATAN_CONFIG: there is no such setting".into(),
+        ),
+        (
+            Given { variables: &[("SHERATAN_HUB_TOKEN", "")], ..NOTHING },
+            "environment: SHERATAN_HUB_TOKEN must be of visible ASCII characters, at least one".into(),
+        ),
+        (
+            Given { variables: &[("SHERATAN_HUB_TOKEN", "a"), ("SHERATAN_HUB_TOKEN_ACTIVE", "b")], ..NOTHING },
+            "environment: SHERATAN_HUB_TOKEN is set twice, to different values; keep one of them".into(),
+        ),
+        (
+            Given { flags: &[("log_level", "verbose")], ..NOTHING },
+            "flag: --log-level must be error, warn, info, debug or trace, or a list such as".into(),
+        ),
+        (
+            Given { flags: &[("control_addr", "127.0.0.1:8788")], ..NOTHING },
+            "control_addr and data_addr are both 127.0.0.1:8788: give each a port of its own".into(),
         ),
         (
             Given { flags: &[("control_addr", "8787")], ..NOTHING },
@@ -129,13 +201,107 @@ fn an_address_that_others_reach_needs_a_token_that_cannot_be_guessed() {
     let open = with(&[("SHERATAN_HUB_TOKEN", "1234567890123456"), ("SHERATAN_HUB_TOKEN_REQUIRED", "0")]);
     assert!(refusal(&open).starts_with("hub_token_required is 0, but 0.0.0.0:8788 is not a loopback address"));
     assert!(load(&Given { variables: &[("SHERATAN_HUB_TOKEN_REQUIRED", "0")], ..NOTHING }).is_ok());
+    for (addr, is_taken) in [("127.9.9.9:1", true), ("[::1]:1", true), ("[::]:1", false), ("192.0.2.1:1", false)] {
+        assert_eq!(load(&Given { flags: &[("control_addr", addr)], ..NOTHING }).is_ok(), is_taken, "{addr}");
+    }
 }
 
 #[test]
-fn a_secret_is_described_by_its_digest() {
-    let config = load(&Given { variables: &[("SHERATAN_HUB_TOKEN", "hunter2hunter2hunter2")], ..NOTHING }).unwrap();
-    let all: String = config.describe().iter().map(|setting| format!("{setting:?}")).collect();
-    assert!(all.contains("sha256:") && !all.contains("hunter2"));
+fn a_secret_is_shown_by_its_digest_wherever_something_is_shown() {
+    let given = Given {
+        toml: "result_hmac_key = \"hunter2-key\"",
+        variables: &[("SHERATAN_HUB_TOKEN", "hunter2hunter2hunter2")],
+        ..NOTHING
+    };
+    let config = load(&given).unwrap();
+    let described: String = config.describe().iter().map(|setting| format!("{setting:?}")).collect();
+    let debugged = format!("{:?} {:?} {:?}", config.values, config.token, config.result_hmac_key);
+    for shown in [described, debugged] {
+        assert!(shown.matches("sha256:").count() >= 2 && !shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
+fn a_refusal_never_shows_the_value_it_refuses() {
+    let table: &[Given] = &[
+        Given { variables: &[("SHERATAN_HUB_TOKEN", "hunter2 with a space")], ..NOTHING },
+        Given { toml: "hub_token = \"hunter2 \\u0000\"", ..NOTHING },
+        Given { toml: "hub_token = [\"hunter2\"]", ..NOTHING },
+        Given { toml: "hub_token = \"hunter2\" hunter2", ..NOTHING },
+        Given { toml: "hub_token = hunter2", ..NOTHING },
+        Given { toml: "hub_token = \"hunter2\"\nhub_token = \"hunter2\"", ..NOTHING },
+        Given { variables: &[("SHERATAN_HUB_TOKEN", "hunter2")], flags: &[("data_addr", "0.0.0.0:1")], ..NOTHING },
+        Given { variables: &[("SHERATAN_HUB_TOKEN", "a"), ("SHERATAN_HUB_TOKEN_ACTIVE", "hunter2")], ..NOTHING },
+        Given { variables: &[("SHERATAN_HUB_TOKEN_NEXT", "hunter2")], ..NOTHING },
+    ];
+    for given in table {
+        assert!(!refusal(given).contains("hunter2"), "{}", refusal(given));
+    }
+}
+
+#[test]
+fn what_a_worker_tells_a_jobs_command_is_no_setting() {
+    let variables =
+        [("SHERATAN_JOB_ID", "job_1"), ("SHERATAN_JOB_KIND", "k"), ("SHERATAN_ATTEMPT", "1"), ("PATH", "/")];
+    assert!(load(&Given { variables: &variables, ..NOTHING }).is_ok());
+}
+
+#[test]
+fn a_level_is_a_word_or_a_list_of_targets() {
+    for (level, is_taken) in [
+        ("info", true),
+        ("WARN", true),
+        ("off", true),
+        ("info,sheratan_io::journal=debug", true),
+        ("sheratan_io=trace, warn", true),
+        ("", false),
+        ("warning", false),
+        ("info,sheratan_io", false),
+        ("sheratan_io=loud", false),
+    ] {
+        assert_eq!(load(&Given { flags: &[("log_level", level)], ..NOTHING }).is_ok(), is_taken, "{level}");
+    }
+}
+
+#[test]
+fn the_same_token_under_both_of_its_names_is_one_token() {
+    let variables = [("SHERATAN_HUB_TOKEN", "1234567890123456"), ("SHERATAN_HUB_TOKEN_ACTIVE", "1234567890123456")];
+    assert!(load(&Given { variables: &variables, ..NOTHING }).unwrap().token.unwrap().is(b"1234567890123456"));
+}
+
+#[test]
+fn a_secret_of_a_later_source_displaces_the_file_of_an_earlier_one() {
+    let given = Given { toml: "hub_token_file = \"/none\"", variables: &[("SHERATAN_HUB_TOKEN", "abc")], flags: &[] };
+    assert!(load(&given).unwrap().token.unwrap().is(b"abc"));
+    let toml = "hub_token = \"abc\"";
+    assert!(refusal(&Given { toml, flags: &[("hub_token_file", "/none")], ..NOTHING }).starts_with("hub_token_file: "));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_with_a_secret_that_others_can_read_is_noticed() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (token, toml) = (folder.path().join("token"), folder.path().join("hub.toml"));
+    std::fs::write(&token, "1234567890123456").unwrap();
+    std::fs::write(&toml, format!("hub_token_file = {token:?}\nresult_hmac_key = \"k\"")).unwrap();
+    for (mode, notices) in [(0o644, 2), (0o640, 2), (0o600, 0)] {
+        for path in [&token, &toml] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let values = Config::read(&Flags::default(), [].into_iter(), &toml).unwrap();
+        assert_eq!(Config::from_values(values).unwrap().notices.len(), notices, "{mode:o}");
+    }
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there_and_the_usual_one_need_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = folder.path().join("none.toml");
+    assert!(Config::read(&Flags::default(), [].into_iter(), &none).is_ok());
+    let flags = Flags { config: Some(none.clone()), settings: Vec::new() };
+    let error = Config::read(&flags, [].into_iter(), &none).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{} cannot be read: ", none.display())), "{error}");
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! Values: the text of each setting and where it came from; the later source wins.
 
 use super::ConfigError;
-use super::table::{ALIASES, LATER, SETTINGS, Setting, Takes};
+use super::table::{ALIASES, LATER, NOT_SETTINGS, SETTINGS, Setting, Takes};
+use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+/// What the hub's variables begin with.
+const PREFIX: &str = "SHERATAN_";
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,15 +27,16 @@ pub enum Source {
 }
 
 /// The values of all settings.
-#[derive(Debug)]
 pub struct Values {
-    values: BTreeMap<&'static str, (String, Source)>,
+    /// Some are secrets, so all are wiped.
+    values: BTreeMap<&'static str, (Zeroizing<String>, Source)>,
 }
 
 impl Values {
     /// The built-in values.
     pub fn defaults() -> Self {
-        let values = SETTINGS.iter().map(|setting| (setting.name, (setting.default.to_owned(), Source::Default)));
+        let values =
+            SETTINGS.iter().map(|setting| (setting.name, (setting.default.to_owned().into(), Source::Default)));
         Values { values: values.collect() }
     }
 
@@ -43,7 +49,7 @@ impl Values {
         })?;
         for (key, value) in table {
             let source = Source::File(path.clone());
-            let setting = find(&key).map_err(|error| error.at(&source, &key))?;
+            let setting = find(&key, &source)?;
             let text = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
@@ -61,15 +67,13 @@ impl Values {
         variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<(), ConfigError> {
         let mut found: Vec<_> = variables
-            .filter_map(|(name, value)| Some((name.to_str()?.strip_prefix("SHERATAN_")?.to_lowercase(), value)))
-            // What a worker's command and a client's command line are told is none of the hub's settings.
-            .filter(|(key, _)| !key.starts_with("job_") || SETTINGS.iter().any(|setting| setting.name == key))
-            .filter(|(key, _)| !matches!(key.as_str(), "attempt" | "config" | "node_id"))
+            .filter_map(|(name, value)| Some((name.to_string_lossy().strip_prefix(PREFIX)?.to_lowercase(), value)))
+            .filter(|(key, _)| !NOT_SETTINGS.contains(&&*variable(key)))
             .collect();
         found.sort();
         for (key, value) in found {
             let source = Source::Environment;
-            let setting = find(&key).map_err(|error| error.at(&source, &key))?;
+            let setting = find(&key, &source)?;
             let text = value.into_string().map_err(|_| invalid(setting, &source))?;
             self.set(setting, text, source)?;
         }
@@ -78,24 +82,35 @@ impl Values {
 
     /// Takes over one value. A secret and its file displace each other; both from one source contradict.
     pub fn set(&mut self, setting: &'static Setting, text: String, source: Source) -> Result<(), ConfigError> {
+        let text = Zeroizing::new(text);
         if !is_well_formed(setting.takes, &text) {
             return Err(invalid(setting, &source));
         }
-        let other = match setting.takes {
-            Takes::Secret => SETTINGS.iter().find(|other| other.name == format!("{}_file", setting.name)),
-            Takes::SecretFile => SETTINGS.iter().find(|other| setting.name == format!("{}_file", other.name)),
-            _ => None,
-        };
-        if let Some(other) = other {
+        let (known, known_source) = &self.values[setting.name];
+        if *known_source == source && *known != text {
+            // By its own name and by an alias.
+            let name = source.spells(setting.name);
+            return Err(ConfigError::new(format!(
+                "{source}: {name} is set twice, to different values; keep one of them"
+            )));
+        }
+        if let Some(other) = counterpart(setting) {
             let (value, other_source) = &self.values[other.name];
             if !value.is_empty() && *other_source == source {
-                let (a, b) = (source.name_of(setting), source.name_of(other));
+                let (a, b) = (source.spells(setting.name), source.spells(other.name));
                 return Err(ConfigError::new(format!("{source}: {a} and {b} are both set; keep one of them")));
             }
-            self.values.insert(other.name, (String::new(), Source::Default));
+            self.values.insert(other.name, (Zeroizing::default(), Source::Default));
         }
         self.values.insert(setting.name, (text, source));
         Ok(())
+    }
+
+    /// A setting's text to be shown: of a secret the start of its digest.
+    pub fn shown(&self, setting: &Setting) -> String {
+        let (text, _) = self.get(setting.name);
+        let is_hidden = setting.is_secret() && !text.is_empty();
+        if is_hidden { Secret::new(text.as_bytes()).to_string() } else { text.to_owned() }
     }
 
     /// The text of a setting; `None` if it is empty.
@@ -125,21 +140,46 @@ impl Values {
     }
 }
 
-/// The setting of a key.
-fn find(key: &str) -> Result<&'static Setting, ConfigError> {
-    if LATER.contains(&key) {
-        return Err(ConfigError::new("this release of the hub does not support it; take it out".into()));
+/// The setting that holds a secret for the one that names its file, and the other way round.
+fn counterpart(setting: &Setting) -> Option<&'static Setting> {
+    match setting.takes {
+        Takes::Secret => SETTINGS.iter().find(|other| other.name == format!("{}_file", setting.name)),
+        Takes::SecretFile => SETTINGS.iter().find(|other| setting.name == format!("{}_file", other.name)),
+        _ => None,
     }
-    let key = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
-    SETTINGS.iter().find(|setting| setting.name == key).ok_or_else(|| {
-        let near = SETTINGS.iter().map(|setting| (distance(key, setting.name), setting.name)).min();
-        let hint = near.filter(|(distance, _)| *distance <= 3).map(|(_, name)| format!(" (did you mean {name}?)"));
-        ConfigError::new(format!("there is no such setting{}", hint.unwrap_or_default()))
+}
+
+/// What the environment calls a key.
+pub fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase())
+}
+
+/// The setting of a key.
+fn find(key: &str, source: &Source) -> Result<&'static Setting, ConfigError> {
+    let refused = |why: String| ConfigError::new(format!("{source}: {}: {why}", source.spells(key)));
+    if LATER.contains(&key) {
+        return Err(refused("this release of the hub does not support it; take it out".into()));
+    }
+    let name = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
+    SETTINGS.iter().find(|setting| setting.name == name).ok_or_else(|| {
+        let hint = nearest(key).map(|name| format!(" (did you mean {}?)", source.spells(name)));
+        refused(format!("there is no such setting{}", hint.unwrap_or_default()))
     })
 }
 
+/// The setting that somebody who wrote `key` may have meant: one with few other letters, or with more words.
+fn nearest(key: &str) -> Option<&'static str> {
+    let names = SETTINGS.iter().map(|setting| setting.name);
+    let (distance, name) = names.clone().map(|name| (distance(key, name), name)).min()?;
+    let with_more_words = |name: &&str| {
+        let mut words = name.split('_');
+        key.split('_').all(|word| words.any(|other| other == word))
+    };
+    if distance <= 3 { Some(name) } else { names.clone().find(with_more_words) }
+}
+
 fn invalid(setting: &Setting, source: &Source) -> ConfigError {
-    ConfigError::new(format!("{source}: {} must be {}", source.name_of(setting), setting.takes.words()))
+    ConfigError::new(format!("{source}: {} must be {}", source.spells(setting.name), setting.takes.words()))
 }
 
 fn is_well_formed(takes: Takes, text: &str) -> bool {
@@ -150,10 +190,19 @@ fn is_well_formed(takes: Takes, text: &str) -> bool {
         Takes::Bytes(min, max) => number(text).is_some_and(|bytes| (min..=max).contains(&bytes)),
         Takes::Flag => flag(text).is_some(),
         Takes::Word(words) => words.contains(&text),
-        Takes::LogLevel => crate::logs::filter(text).is_ok() && !text.is_empty(),
-        Takes::Secret => text.bytes().all(|byte| byte.is_ascii_graphic()),
-        Takes::SecretFile => true,
+        Takes::LogLevel => is_log_level(text),
+        // An empty one is a variable that somebody forgot to fill: they think that the hub has their token.
+        Takes::Secret => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
+        Takes::SecretFile => !text.is_empty(),
     }
+}
+
+/// A lone word must be a level: the logs' library takes any other for a target, and would log nothing else.
+fn is_log_level(text: &str) -> bool {
+    let is_lone_level = |part: &str| {
+        part.contains('=') || part.parse::<tracing_subscriber::filter::LevelFilter>().is_ok_and(|_| !part.is_empty())
+    };
+    text.split(',').all(|part| is_lone_level(part.trim())) && crate::logs::filter(text).is_ok()
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -191,23 +240,13 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 impl Source {
-    /// What a setting is called there.
-    fn name_of(&self, setting: &Setting) -> String {
+    /// How a key is written there.
+    fn spells(&self, key: &str) -> String {
         match self {
-            Source::Environment => setting.variable(),
-            Source::Flag => format!("--{}", setting.name.replace('_', "-")),
-            Source::Default | Source::File(_) => setting.name.to_owned(),
+            Source::Environment => variable(key),
+            Source::Flag => format!("--{}", key.replace('_', "-")),
+            Source::Default | Source::File(_) => key.to_owned(),
         }
-    }
-}
-
-impl ConfigError {
-    fn at(self, source: &Source, key: &str) -> ConfigError {
-        let name = match source {
-            Source::Environment => format!("SHERATAN_{}", key.to_uppercase()),
-            _ => key.to_owned(),
-        };
-        ConfigError::new(format!("{source}: {name}: {self}"))
     }
 }
 
@@ -219,5 +258,11 @@ impl fmt::Display for Source {
             Source::Environment => f.write_str("environment"),
             Source::Flag => f.write_str("flag"),
         }
+    }
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(SETTINGS.iter().map(|setting| (setting.name, self.shown(setting)))).finish()
     }
 }

@@ -109,6 +109,7 @@ impl ModelJob {
             return match (&attempt.end, taken(attempt)) {
                 (AttemptEnd::Running, _) => Ok(false),
                 (_, Some(mark)) if mark == complete.mark => Ok(true),
+                // Another result than the one that was taken.
                 (_, Some(_)) if lease == self.last_lease() => Err(other),
                 _ => Err(Refusal::LeaseLost),
             };

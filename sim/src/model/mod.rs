@@ -74,7 +74,7 @@ impl Model {
         }
     }
 
-    /// What the hub should answer.
+    /// What the hub should answer. What a command makes due at once happens before its end.
     pub fn apply(&mut self, now: Timestamp, command: &Command) -> Outcome {
         self.advance(now);
         let outcome = self.carry_out(command);
@@ -266,22 +266,22 @@ impl Model {
         Ok(Known::Repeat(Submitted::Final { job: row.job, status, result, error }))
     }
 
-    /// Whether the job finds room. What takes the place of a waiting job and is no larger always does.
+    /// Whether the job would find room, were the one that it supersedes gone.
     fn check_room(&self, submit: &Submit, supersedes: Option<JobSeq>) -> Result<(), Refusal> {
+        let others = || self.jobs.iter().filter(|job| Some(job.seq) != supersedes);
+        let waiting = || others().filter(|job| job.is_waiting());
+        let depth_without = waiting().count() as u64;
+        let bytes_without: u64 = waiting().map(|job| job.asked.params.len() as u64).sum();
+        // The client is told what waits now.
         let counts = self.counts();
-        let older = supersedes.map(|seq| self.job(seq)).filter(|job| job.is_waiting());
-        let older_bytes = older.map(|job| job.asked.params.len() as u64);
-        let own_bytes = submit.params.len() as u64;
-        let (depth, depth_max) = (counts.waiting(), self.limits.queue_depth_max);
-        if older.is_none() && depth >= depth_max {
-            return Err(Refusal::QueueFull { depth, depth_max });
+        let (depth, bytes) = (counts.scheduled + counts.queued, counts.waiting_bytes);
+        if depth_without >= self.limits.queue_depth_max {
+            return Err(Refusal::QueueFull { depth, depth_max: self.limits.queue_depth_max });
         }
-        let (bytes, bytes_max) = (counts.waiting_bytes, self.limits.queue_bytes_max);
-        let bytes_then = bytes - older_bytes.unwrap_or(0) + own_bytes;
-        if older_bytes.is_none_or(|older| own_bytes > older) && bytes_then > bytes_max {
-            return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth });
+        if bytes_without + submit.params.len() as u64 > self.limits.queue_bytes_max {
+            return Err(Refusal::QueueBytesFull { bytes, bytes_max: self.limits.queue_bytes_max, depth });
         }
-        let mut classes: Vec<_> = self.jobs.iter().filter(|job| !job.is_final()).map(ModelJob::class).collect();
+        let mut classes: Vec<_> = others().filter(|job| !job.is_final()).map(ModelJob::class).collect();
         classes.sort();
         classes.dedup();
         let is_known = classes.contains(&job::class_of(submit));

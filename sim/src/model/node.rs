@@ -81,19 +81,20 @@ impl ModelNodes {
         self.rows.iter_mut().for_each(|node| node.looked_at_next = now);
     }
 
-    /// It may have become stale or dead, or be forgotten: a dead one without leases, after a week.
+    /// It may have become stale or dead, or be forgotten: a dead one without leases, a week later.
     pub fn look_at(&mut self, now: Timestamp, limits: &Limits, no: NodeNo, is_idle: bool) {
         let at = self.rows.iter().position(|node| node.no == no).expect("a node that is looked at is known");
         let node = &mut self.rows[at];
-        let (stale_at, dead_at) = turns(limits, node.last_seen_at);
+        let dead_at = node.last_seen_at + limits.node_dead_ms.max(limits.node_ttl_ms);
         let forget_at = dead_at + NODE_FORGET_MS;
-        if node.liveness == Liveness::Dead && is_idle && now >= forget_at {
+        let is_long_dead = now >= forget_at;
+        if node.liveness == Liveness::Dead && is_idle && is_long_dead {
             self.rows.remove(at);
             return;
         }
         node.liveness = liveness_at(now, limits, node.last_seen_at);
         node.looked_at_next = match node.liveness {
-            Liveness::Online => stale_at,
+            Liveness::Online => node.last_seen_at + limits.node_ttl_ms,
             Liveness::Stale => dead_at,
             Liveness::Dead if now < forget_at => forget_at,
             Liveness::Dead => now + NODE_FORGET_MS,
@@ -103,14 +104,11 @@ impl ModelNodes {
 
 /// What a node is that was last heard of then: the wire contract's sentence.
 pub fn liveness_at(now: Timestamp, limits: &Limits, last_seen_at: Timestamp) -> Liveness {
-    match turns(limits, last_seen_at) {
-        (stale_at, _) if now < stale_at => Liveness::Online,
-        (_, dead_at) if now < dead_at => Liveness::Stale,
-        _ => Liveness::Dead,
+    let stale_at = last_seen_at + limits.node_ttl_ms;
+    let dead_at = last_seen_at + limits.node_dead_ms.max(limits.node_ttl_ms);
+    match () {
+        () if now < stale_at => Liveness::Online,
+        () if now < dead_at => Liveness::Stale,
+        () => Liveness::Dead,
     }
-}
-
-/// When such a node becomes stale, and when dead.
-fn turns(limits: &Limits, last_seen_at: Timestamp) -> (Timestamp, Timestamp) {
-    (last_seen_at + limits.node_ttl_ms, last_seen_at + limits.node_dead_ms.max(limits.node_ttl_ms))
 }

@@ -1,0 +1,128 @@
+//! What the hub writes besides its journal: the audit log and the logs, when their files may not grow and when the hub is
+//! killed.
+#![cfg(target_os = "linux")]
+// The lists in `clippy.toml` are for the core.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use sheratan_tests::{Client, Hub, until};
+use std::fs;
+use std::path::Path;
+
+fn pid(hub: &Hub) -> Pid {
+    Pid::from_raw(hub.pid() as i32).unwrap()
+}
+
+/// Limits the size of the files that a running hub may write.
+fn limit_files(hub: &Hub, bytes: Option<u64>) {
+    prlimit(Some(pid(hub)), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+}
+
+/// Asks the control plane for a path of the data plane: each time a line of the audit log.
+fn mismatch(hub: &Hub, times: u64) {
+    let mut control = Client::new(hub.control, None);
+    for _ in 0..times {
+        assert_eq!(control.get("/mesh/jobs").status, 410);
+    }
+}
+
+/// All lines of the audit log, whole or not, the oldest first.
+fn audit_lines(folder: &Path) -> Vec<String> {
+    let name = "hub_security_audit.jsonl";
+    let names =
+        fs::read_dir(folder.join("logs")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let number = |file: &String| file.strip_prefix(name)?.strip_prefix('.')?.parse::<u64>().ok();
+    let mut older: Vec<_> = names.filter_map(|file| Some((number(&file)?, file))).collect();
+    older.sort();
+    let files = older.into_iter().map(|(_, file)| file).chain([name.to_owned()]);
+    let text: String = files.map(|file| fs::read_to_string(folder.join("logs").join(file)).unwrap()).collect();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The events of a log whose chain holds; panics if it does not.
+fn checked_events(folder: &Path) -> Vec<Value> {
+    let mut prev = "0".repeat(64);
+    let mut seq = 1;
+    let mut events = Vec::new();
+    for line in audit_lines(folder) {
+        if let Ok(value) = serde_json::from_str::<Value>(&line) {
+            assert_eq!((value["seq"].as_u64(), value["prev"].as_str()), (Some(seq), Some(&*prev)), "{line}");
+            seq += 1;
+            events.push(value);
+        }
+        prev = Sha256::digest(line.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    }
+    events
+}
+
+fn count(events: &[Value]) -> u64 {
+    let mismatches = events.iter().filter(|event| event["event"] == "PORT_MISMATCH");
+    mismatches.map(|event| event["details"]["count"].as_u64().unwrap_or(1)).sum()
+}
+
+#[test]
+fn a_hub_whose_files_may_not_grow_lives_refuses_and_goes_on() {
+    let mut hub = Hub::start();
+    let mut data = hub.data();
+    let submit = json!({"kind": "k", "params": 1});
+    assert_eq!(data.post("/mesh/submit_request", &submit).status, 200);
+    mismatch(&hub, 3);
+    limit_files(&hub, Some(0));
+    mismatch(&hub, 20);
+    let refused = data.post("/mesh/submit_request", &submit);
+    assert_eq!((refused.status, &*refused.error()), (503, "journal_unavailable"));
+    assert_eq!(data.get("/livez").status, 200);
+    limit_files(&hub, None);
+    until("it takes submits again", || data.post("/mesh/submit_request", &submit).status == 200);
+    until("the audit log has what happened meanwhile", || count(&hub.audit("PORT_MISMATCH")) == 23);
+    assert!(hub.stop().success());
+    assert_eq!(count(&checked_events(hub.folder())), 23);
+}
+
+#[test]
+fn the_audit_log_is_one_chain_over_kills_rotations_and_a_line_that_is_not_whole() {
+    let mut hub = Hub::start_with(&["--audit-file-bytes", "4KiB"]);
+    let mut told = 0;
+    for round in 0..3 {
+        mismatch(&hub, 30);
+        told += 30;
+        until("all are in the log", || count(&checked_events(hub.folder())) == told);
+        hub.kill();
+        let path = hub.folder().join("logs/hub_security_audit.jsonl");
+        let text = fs::read_to_string(&path).unwrap();
+        // What a power cut leaves: half of a line that was on its way.
+        fs::write(&path, format!("{text}{}", &text.lines().next().unwrap()[..40 + round])).unwrap();
+        hub.restart();
+    }
+    mismatch(&hub, 1);
+    until("the last one is in the log", || count(&checked_events(hub.folder())) == told + 1);
+    let events = checked_events(hub.folder());
+    assert_eq!(events.iter().filter(|event| event["event"] == "AUDIT_LINE_TORN").count(), 3);
+    let page = hub.control().get("/api/audit?after=1&limit=1000").ok();
+    assert_eq!(page["events"].as_array().unwrap()[..], events[1..]);
+}
+
+#[test]
+fn a_hub_goes_on_when_somebody_takes_its_log_files_away() {
+    let hub = Hub::start_with(&["--audit-file-bytes", "4KiB"]);
+    mismatch(&hub, 1);
+    until("there is a log", || count(&hub.audit("PORT_MISMATCH")) == 1);
+    fs::remove_dir_all(hub.folder().join("logs")).unwrap();
+    // Until the file that is gone would have been full, lines go where it went.
+    mismatch(&hub, 60);
+    until("there is a log again", || !hub.audit("PORT_MISMATCH").is_empty());
+    assert_eq!(hub.control().get("/api/audit?limit=1").status, 200);
+}
+
+#[test]
+fn a_request_to_reread_does_not_stop_a_hub() {
+    let mut hub = Hub::start();
+    kill_process(pid(&hub), Signal::HUP).unwrap();
+    until("the log tells of it", || {
+        fs::read_to_string(hub.folder().join("logs/hub.jsonl")).unwrap().contains("SIGHUP")
+    });
+    assert_eq!(hub.data().get("/readyz").status, 200);
+    assert!(hub.stop().success());
+}
