@@ -9,6 +9,7 @@ use crate::invariants::{check_bounds, check_jobs, check_nothing_is_due, check_ro
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::model::Model;
+use crate::sightings::Sightings;
 use crate::step::{Source, Step};
 use crate::violation::Violation;
 use sheratan_core::command::{Command, Pull};
@@ -36,8 +37,11 @@ pub struct World {
     log: Log,
     ledger: Ledger,
     parked: BTreeMap<WaiterId, Parked>,
+    /// Long polls that the hub woke and that did not repeat their pull yet.
+    woken: VecDeque<WaiterId>,
     granted: Vec<(Name, LeaseRef)>,
     tally: Tally,
+    sightings: Sightings,
 }
 
 /// A long poll, as the shell knows it.
@@ -93,8 +97,10 @@ impl World {
             log: Log::new(key),
             ledger: Ledger::default(),
             parked: BTreeMap::new(),
+            woken: VecDeque::new(),
             granted: Vec::new(),
             tally: Tally::default(),
+            sightings: Sightings::default(),
         }
     }
 
@@ -122,7 +128,7 @@ impl World {
             }
             Step::Crash { kept, from } => self.crash(*kept, *from)?,
         }
-        self.follow_effects()?;
+        self.wake_all()?;
         check_bounds(&self.hub)?;
         if self.tally.steps.is_multiple_of(FULL_CHECK_EVERY) {
             self.check()?;
@@ -141,7 +147,7 @@ impl World {
     /// Walks through the whole state. O(n).
     pub fn check(&mut self) -> Result<(), Violation> {
         self.advance(self.hub.now())?;
-        self.follow_effects()?;
+        self.wake_all()?;
         check_jobs(&self.hub)?;
         check_rows(&self.hub, &self.model)?;
         self.ledger.check(&self.hub)?;
@@ -171,6 +177,11 @@ impl World {
     /// What clients were told so far.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What was seen so far.
+    pub fn sightings(&self) -> &Sightings {
+        &self.sightings
     }
 
     /// The leases given since this was last asked, and to whom.
@@ -203,15 +214,14 @@ impl World {
             self.log.append(journaled_at, bytes, &self.hub);
         }
         self.tally.refused += u64::from(matches!(outcome, Outcome::Refused(_)));
+        check_nothing_is_due(&self.hub)?;
         // Effects first: a job's end is told before the outcome that follows from it.
-        for effect in self.hub.effects().iter() {
-            self.ledger.effect(effect)?;
-        }
+        self.take_effects()?;
+        self.sightings.outcome(&outcome);
         self.ledger.outcome(command, &outcome, &self.hub)?;
         if let (Command::Pull(pull), Outcome::Pulled(pulled)) = (command, &outcome) {
             self.granted.extend(pulled.leases.iter().map(|leased| (pull.node.clone(), leased.lease)));
         }
-        self.compare_ended()?;
         Ok(outcome)
     }
 
@@ -224,23 +234,22 @@ impl World {
             let text = format!("the next deadline is {hub_at:?}, but something falls due at {model_at:?}");
             return Err(Violation::Invariant(text));
         }
-        for effect in self.hub.effects().iter() {
-            self.ledger.effect(effect)?;
-        }
-        self.compare_ended()
+        self.take_effects()
     }
 
-    /// The jobs that ended are those that should have, in that order. Leaves wakes in the hub's effects.
-    fn compare_ended(&mut self) -> Result<(), Violation> {
+    /// Takes in what followed from a command or from time passing: the jobs that ended are those that should have, in
+    /// that order.
+    fn take_effects(&mut self) -> Result<(), Violation> {
         let mut ended = Vec::new();
-        self.hub.effects().retain(|effect| match effect {
-            Effect::Final(seq) => {
-                ended.push(*seq);
-                false
+        for effect in self.hub.effects().drain(..) {
+            self.sightings.effect(&effect);
+            self.ledger.effect(&effect)?;
+            match effect {
+                Effect::Final(seq) => ended.push(seq),
+                Effect::Wake(id) => self.woken.push_back(id),
+                Effect::Audit(..) => {}
             }
-            Effect::Wake(_) => true,
-            Effect::Audit(..) => false,
-        });
+        }
         let expected = self.model.take_ended();
         if ended == expected {
             return Ok(());
@@ -274,15 +283,11 @@ impl World {
     }
 
     /// Wakes long polls, one after the other, until none is left to wake.
-    fn follow_effects(&mut self) -> Result<(), Violation> {
-        let mut wakes = VecDeque::new();
+    fn wake_all(&mut self) -> Result<(), Violation> {
         let mut wakes_left = 2 * self.parked.len() + 1;
         loop {
-            wakes.extend(self.hub.effects().drain(..).filter_map(|effect| match effect {
-                Effect::Wake(id) => Some(id),
-                _ => None,
-            }));
-            let Some(id) = wakes.pop_front() else { return Ok(()) };
+            self.take_effects()?;
+            let Some(id) = self.woken.pop_front() else { return Ok(()) };
             if wakes_left == 0 {
                 return Err(Violation::Wake("long polls are woken over and over".to_owned()));
             }
@@ -335,6 +340,7 @@ impl World {
         self.hub = if from == Source::Log { by_log } else { by_snapshot };
         self.hub.effects().clear();
         self.parked.clear();
+        self.woken.clear();
         if is_torn {
             self.tally.torn += 1;
             self.log.truncate(left);
