@@ -109,7 +109,7 @@ fn run_one(out: &mut impl Write, which: Which, json: bool, verbose: bool) -> io:
     let Which { seed, steps } = which;
     let mut written = Ok(());
     if verbose {
-        writeln!(out, "{:#?}", Profile::of(seed))?;
+        writeln!(out, "{:?}", Profile::of(seed))?;
     }
     let result = run_seed(seed, steps, |no, step| {
         CURRENT.set(Some((seed, no)));

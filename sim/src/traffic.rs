@@ -217,16 +217,14 @@ impl Traffic {
 
     fn pull(&mut self) -> Pull {
         let kinds_max = if self.draw.chance(400) { self.profile.kinds } else { 0 };
-        Pull {
-            node: self.node(),
-            jobs_max: if self.is_extreme() {
-                *self.draw.pick(&[0, u32::MAX])
-            } else {
-                1 + self.draw.magnitude(7) as u32
-            },
-            kinds: (0..kinds_max).filter(|_| self.draw.chance(500)).map(|kind| name("kind", kind)).collect(),
-            lease_duration_ms: self.sometimes(300, 4_000),
+        let mut kinds: Vec<_> = (0..kinds_max).filter(|_| self.draw.chance(500)).map(|no| name("kind", no)).collect();
+        if self.is_extreme() {
+            // The shell sorts what clients name; the hub must stand it if it is not.
+            kinds.extend(kinds.clone());
         }
+        let jobs_max =
+            if self.is_extreme() { *self.draw.pick(&[0, u32::MAX]) } else { 1 + self.draw.magnitude(7) as u32 };
+        Pull { node: self.node(), jobs_max, kinds, lease_duration_ms: self.sometimes(300, 4_000) }
     }
 
     fn heartbeat(&mut self) -> Heartbeat {
