@@ -13,6 +13,7 @@ pub mod profile;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+pub mod sightings;
 pub mod step;
 pub mod traffic;
 pub mod violation;

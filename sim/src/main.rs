@@ -12,6 +12,7 @@ use sheratan_sim::run::{Failure, Report, STEPS_DEFAULT, run_seed, run_steps};
 use sheratan_sim::scenario::Scenario;
 use sheratan_sim::shrink::shrink;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -51,6 +52,9 @@ enum Task {
         /// Threads; as many as there are cores if absent.
         #[arg(long)]
         jobs: Option<NonZero<usize>>,
+        /// Print how often each kind of outcome and effect was seen.
+        #[arg(long)]
+        verbose: bool,
     },
     /// Run a seed that fails and print the shortest scenario that fails alike.
     Shrink {
@@ -85,7 +89,7 @@ fn main() -> ExitCode {
     let mut out = io::stdout().lock();
     let done = match Arguments::parse().task {
         Task::Run { which, json, verbose } => run_one(&mut out, which, json, verbose),
-        Task::Check { seeds, steps, jobs } => check_many(&mut out, seeds, steps, jobs),
+        Task::Check { seeds, steps, jobs, verbose } => check_many(&mut out, seeds, steps, jobs, verbose),
         Task::Shrink { which } => shrink_one(&mut out, which),
         Task::Replay { files } => replay(&mut out, &files),
     };
@@ -105,7 +109,7 @@ fn run_one(out: &mut impl Write, which: Which, json: bool, verbose: bool) -> io:
     let Which { seed, steps } = which;
     let mut written = Ok(());
     if verbose {
-        writeln!(out, "{:#?}", Profile::of(seed))?;
+        writeln!(out, "{:?}", Profile::of(seed))?;
     }
     let result = run_seed(seed, steps, |no, step| {
         CURRENT.set(Some((seed, no)));
@@ -123,7 +127,13 @@ fn run_one(out: &mut impl Write, which: Which, json: bool, verbose: bool) -> io:
     Ok(result.is_ok())
 }
 
-fn check_many(out: &mut impl Write, seeds: SeedRange, steps: u64, jobs: Option<NonZero<usize>>) -> io::Result<bool> {
+fn check_many(
+    out: &mut impl Write,
+    seeds: SeedRange,
+    steps: u64,
+    jobs: Option<NonZero<usize>>,
+    verbose: bool,
+) -> io::Result<bool> {
     let jobs = jobs.or(thread::available_parallelism().ok()).map_or(1, NonZero::get);
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left");
     let bar = ProgressBar::new(seeds.count()).with_style(style.expect("the template is one"));
@@ -132,7 +142,12 @@ fn check_many(out: &mut impl Write, seeds: SeedRange, steps: u64, jobs: Option<N
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
     match &result {
-        Ok(totals) => writeln!(out, "{}", totals_text(totals, seconds))?,
+        Ok(totals) => {
+            writeln!(out, "{}", totals_text(totals, seconds))?;
+            if verbose {
+                totals.sightings.iter().try_for_each(|(what, count)| writeln!(out, "{count:>10}  {what}"))?;
+            }
+        }
         Err((seed, failure)) => writeln!(out, "{}", failure_text(*seed, steps, failure))?,
     }
     Ok(result.is_ok())
@@ -224,6 +239,7 @@ fn report_json(which: Which, report: &Report) -> serde_json::Value {
         "torn": tally.torn,
         "snapshots": tally.snapshots,
         "wakes": tally.wakes,
+        "seen": report.sightings.iter().collect::<BTreeMap<_, _>>(),
         "digest": hex(&report.digest),
         "outcome_hash": hex(&report.outcome_hash),
     })

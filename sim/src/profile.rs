@@ -132,7 +132,7 @@ impl Profile {
             sync_permille: *draw.pick(&[20, 200, 800]),
             snapshot_permille: *draw.pick(&[0, 10, 40]),
             crash_permille: *draw.pick(&[0, 5, 15, 40]),
-            has_flood: draw.chance(15),
+            has_flood: draw.chance(20),
             reaches_end_of_time: draw.chance(40),
         }
     }

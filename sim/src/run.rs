@@ -1,5 +1,6 @@
 //! Run: steps, one after the other, until they are over or something is wrong.
 
+use crate::sightings::Sightings;
 use crate::step::Step;
 use crate::traffic::Traffic;
 use crate::violation::Violation;
@@ -9,13 +10,15 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Steps of a run that does not say.
-pub const STEPS_DEFAULT: u64 = 400;
+pub const STEPS_DEFAULT: u64 = 1_000;
 
 /// How a run without a violation ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
     /// What happened, in numbers.
     pub tally: Tally,
+    /// What was seen, and how often.
+    pub sightings: Sightings,
     /// Jobs that were accepted.
     pub accepted: u64,
     /// Jobs that were completed.
@@ -36,14 +39,14 @@ pub struct Failure {
 }
 
 /// Runs a seed. `observe` is told of each step before it happens.
-pub fn run_seed(seed: u64, steps_max: u64, mut observe: impl FnMut(u64, &Step)) -> Result<Report, Failure> {
-    let mut traffic = Traffic::new(seed, steps_max);
+pub fn run_seed(seed: u64, steps_planned: u64, mut observe: impl FnMut(u64, &Step)) -> Result<Report, Failure> {
+    let mut traffic = Traffic::new(seed, steps_planned);
     let mut world = World::new(hub_key(seed));
     let mut steps = Vec::new();
-    for no in 1..=steps_max {
+    while !traffic.is_over() {
         let step = traffic.next(world.hub());
-        observe(no, &step);
         steps.push(step);
+        observe(steps.len() as u64, steps.last().expect("it was just put there"));
         let step = steps.last().expect("it was just put there");
         if let Err(violation) = guarded(|| world.step(step)) {
             return Err(Failure { steps, violation });
@@ -70,6 +73,7 @@ fn end(mut world: World, steps: Vec<Step>) -> Result<Report, Failure> {
     }
     Ok(Report {
         tally: world.tally(),
+        sightings: world.sightings().clone(),
         accepted: world.ledger().accepted(),
         completed: world.ledger().completed(),
         digest: world.hub().digest(),

@@ -6,11 +6,23 @@
 
 use crate::run::{Failure, run_steps};
 use crate::scenario::Scenario;
+use crate::step::Step;
 
-/// The scenario with all steps left out that its violation does not need. Runs it O(n log n) times and more; a run with a
-/// panic can only be shrunk where a panic unwinds.
+/// The scenario with all steps left out that its violation does not need. A run with a panic can only be shrunk where a
+/// panic unwinds.
 pub fn shrink(key_seed: u64, failure: &Failure) -> Scenario {
-    let mut steps = failure.steps.clone();
+    let kind = failure.violation.kind();
+    let steps = shortest(&failure.steps, |steps| {
+        let found = run_steps(key_seed, steps).err().filter(|found| found.violation.kind() == kind);
+        found.map(|found| found.steps.len())
+    });
+    Scenario { key_seed, steps }
+}
+
+/// The steps without those that can be left out one part after the other. `fails` says how many of the steps it is given
+/// are enough to fail, if they do. It is asked O(n log n) times and more.
+fn shortest(steps: &[Step], mut fails: impl FnMut(&[Step]) -> Option<usize>) -> Vec<Step> {
+    let mut steps = steps.to_vec();
     let mut part = steps.len().div_ceil(2).max(1);
     loop {
         let mut is_shorter = false;
@@ -18,17 +30,45 @@ pub fn shrink(key_seed: u64, failure: &Failure) -> Scenario {
         while first < steps.len() {
             let mut fewer = steps.clone();
             fewer.drain(first..(first + part).min(fewer.len()));
-            match run_steps(key_seed, &fewer) {
-                Err(found) if found.violation.kind() == failure.violation.kind() => {
-                    steps = found.steps;
+            match fails(&fewer) {
+                Some(enough) => {
+                    fewer.truncate(enough);
+                    steps = fewer;
                     is_shorter = true;
                 }
-                _ => first += part,
+                None => first += part,
             }
         }
         if part == 1 && !is_shorter {
-            return Scenario { key_seed, steps };
+            return steps;
         }
         part = if is_shorter { part } else { part / 2 }.max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheratan_core::queue::waiter::WaiterId;
+
+    fn unpark(id: u64) -> Step {
+        Step::Unpark(WaiterId(id))
+    }
+
+    #[test]
+    fn only_the_steps_that_a_failure_needs_are_left() {
+        let steps: Vec<_> = (0..100).map(unpark).collect();
+        let needed = [unpark(3), unpark(50), unpark(51)];
+        let fails = |steps: &[Step]| {
+            let last = needed.iter().map(|step| steps.iter().position(|one| one == step)).max()?;
+            let has_all = needed.iter().all(|step| steps.contains(step));
+            last.filter(|_| has_all).map(|last| last + 1)
+        };
+        assert_eq!(shortest(&steps, fails), needed);
+    }
+
+    #[test]
+    fn a_failure_that_needs_no_step_leaves_none() {
+        assert_eq!(shortest(&[unpark(1), unpark(2)], |steps| Some(steps.len())), []);
     }
 }

@@ -11,7 +11,7 @@ use sheratan_core::command::{
 };
 use sheratan_core::hub::Hub;
 use sheratan_core::ids::{JobSeq, LeaseRef, NodeNo};
-use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX};
+use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, Limits};
 use sheratan_core::name::Name;
 use sheratan_core::payload::Payload;
 use sheratan_core::queue::waiter::WaiterId;
@@ -73,12 +73,17 @@ impl Traffic {
         }
     }
 
+    /// Whether the run is over. What comes in a flood is not counted among the steps planned.
+    pub fn is_over(&self) -> bool {
+        self.ahead.is_empty() && self.steps_drawn >= self.steps_planned
+    }
+
     /// What happens next.
     pub fn next(&mut self, hub: &Hub) -> Step {
-        self.steps_drawn += 1;
         if let Some(step) = self.ahead.pop_front() {
             return step;
         }
+        self.steps_drawn += 1;
         self.come_to_the_end_of_time();
         if let Some(step) = self.disk() {
             return step;
@@ -87,11 +92,15 @@ impl Traffic {
         self.pass_time(hub);
         let at = self.instant();
         let command = match act {
-            Act::Submit if self.profile.has_flood && self.draw.chance(30) => return self.flood(),
+            Act::Submit if self.profile.has_flood && self.draw.chance(10) => return self.flood(),
             Act::Submit => Command::Submit(Box::new(self.submit())),
             Act::Pull => Command::Pull(self.pull()),
+            // Without a lease there is little to complete, and the answer is known.
+            Act::Complete | Act::Extend if self.leases.is_empty() && self.draw.chance(900) => {
+                Command::Pull(self.pull())
+            }
             Act::Complete => Command::Complete(self.complete(hub)),
-            Act::Extend => Command::Extend(self.extend()),
+            Act::Extend => Command::Extend(self.extend(hub)),
             Act::Heartbeat => Command::Heartbeat(self.heartbeat()),
             Act::NodesSeen => Command::NodesSeen(self.nodes_seen()),
             Act::Configure => Command::Configure(Box::new(profile::limits(&mut self.draw))),
@@ -162,12 +171,15 @@ impl Traffic {
         self.profile.reaches_end_of_time && is_last_part
     }
 
-    /// One job of each of more classes than there may be.
+    /// One job of each of more classes than there may be, under limits that let them in.
     fn flood(&mut self) -> Step {
         self.profile.has_flood = false;
+        let Limits { queue_depth_max, queue_bytes_max, .. } = Limits::default();
+        let limits = Limits { queue_depth_max, queue_bytes_max, ..self.profile.limits.clone() };
+        self.ahead.push_back(Step::Apply(self.clock, Command::Configure(Box::new(limits))));
         for index in 0..CLASSES_MAX as u64 + 8 {
-            let mut submit = self.submit();
-            submit.zone = Some(name("flood", index));
+            let zone = Some(name("flood", index));
+            let submit = Submit { zone, params: Payload::ABSENT, ttl_ms: None, idempotency: None, ..self.submit() };
             self.ahead.push_back(Step::Apply(self.clock, Command::Submit(Box::new(submit))));
         }
         self.ahead.pop_front().expect("a flood has many steps")
@@ -205,16 +217,14 @@ impl Traffic {
 
     fn pull(&mut self) -> Pull {
         let kinds_max = if self.draw.chance(400) { self.profile.kinds } else { 0 };
-        Pull {
-            node: self.node(),
-            jobs_max: if self.is_extreme() {
-                *self.draw.pick(&[0, u32::MAX])
-            } else {
-                1 + self.draw.magnitude(7) as u32
-            },
-            kinds: (0..kinds_max).filter(|_| self.draw.chance(500)).map(|kind| name("kind", kind)).collect(),
-            lease_duration_ms: self.sometimes(300, 4_000),
+        let mut kinds: Vec<_> = (0..kinds_max).filter(|_| self.draw.chance(500)).map(|no| name("kind", no)).collect();
+        if self.is_extreme() {
+            // The shell sorts what clients name; the hub must stand it if it is not.
+            kinds.extend(kinds.clone());
         }
+        let jobs_max =
+            if self.is_extreme() { *self.draw.pick(&[0, u32::MAX]) } else { 1 + self.draw.magnitude(7) as u32 };
+        Pull { node: self.node(), jobs_max, kinds, lease_duration_ms: self.sometimes(300, 4_000) }
     }
 
     fn heartbeat(&mut self) -> Heartbeat {
@@ -234,11 +244,11 @@ impl Traffic {
         (0..self.draw.below(4)).map(|_| NodeNo::new(self.draw.below(no_max) as u32)).collect()
     }
 
-    fn extend(&mut self) -> Extend {
-        let (node, first) = self.lease();
+    fn extend(&mut self, hub: &Hub) -> Extend {
+        let (node, first) = self.lease(hub);
         let mut leases = vec![first];
         for _ in 0..self.draw.magnitude(3) {
-            leases.push(self.lease().1);
+            leases.push(self.lease(hub).1);
         }
         let node = if self.draw.chance(100) { self.node() } else { node };
         Extend { node, leases, lease_duration_ms: self.sometimes(500, 8_000) }
@@ -249,7 +259,7 @@ impl Traffic {
             let at = self.draw.below(self.results.len() as u64) as usize;
             return self.results[at].clone();
         }
-        let (node, lease) = self.lease();
+        let (node, lease) = self.lease(hub);
         let job = match self.draw.below(20) {
             0 => JobSeq::new(self.draw.below(hub.queue().next_seq().get() + 2)),
             1 => JobSeq::new(self.draw.number()),
@@ -278,8 +288,17 @@ impl Traffic {
         complete
     }
 
-    /// A lease and its holder: most often one of the latest that were given, sometimes one that never was.
-    fn lease(&mut self) -> (Name, LeaseRef) {
+    /// A lease and its holder: most often one that is held, else one that was given, sometimes one that never was.
+    fn lease(&mut self, hub: &Hub) -> (Name, LeaseRef) {
+        let is_held = |lease: &LeaseRef| {
+            hub.queue().get(lease.job).is_some_and(|job| job.lease() == *lease && job.leased_to().is_some())
+        };
+        if self.draw.chance(700) {
+            let held: Vec<_> = self.leases.iter().filter(|(_, lease)| is_held(lease)).collect();
+            if !held.is_empty() {
+                return (*self.draw.pick(&held)).clone();
+            }
+        }
         let back = self.draw.magnitude(self.leases.len().saturating_sub(1) as u64) as usize;
         let known = self.leases.iter().rev().nth(back).cloned();
         let (node, mut lease) = known.unwrap_or_else(|| (self.node(), LeaseRef { job: JobSeq::FIRST, generation: 1 }));

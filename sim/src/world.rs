@@ -9,6 +9,7 @@ use crate::invariants::{check_bounds, check_jobs, check_nothing_is_due, check_ro
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::model::Model;
+use crate::sightings::Sightings;
 use crate::step::{Source, Step};
 use crate::violation::Violation;
 use sheratan_core::command::{Command, Pull};
@@ -36,8 +37,11 @@ pub struct World {
     log: Log,
     ledger: Ledger,
     parked: BTreeMap<WaiterId, Parked>,
+    /// Long polls that the hub woke and that did not repeat their pull yet.
+    woken: VecDeque<WaiterId>,
     granted: Vec<(Name, LeaseRef)>,
     tally: Tally,
+    sightings: Sightings,
 }
 
 /// A long poll, as the shell knows it.
@@ -93,8 +97,10 @@ impl World {
             log: Log::new(key),
             ledger: Ledger::default(),
             parked: BTreeMap::new(),
+            woken: VecDeque::new(),
             granted: Vec::new(),
             tally: Tally::default(),
+            sightings: Sightings::default(),
         }
     }
 
@@ -122,7 +128,7 @@ impl World {
             }
             Step::Crash { kept, from } => self.crash(*kept, *from)?,
         }
-        self.follow_effects()?;
+        self.wake_all()?;
         check_bounds(&self.hub)?;
         if self.tally.steps.is_multiple_of(FULL_CHECK_EVERY) {
             self.check()?;
@@ -141,7 +147,7 @@ impl World {
     /// Walks through the whole state. O(n).
     pub fn check(&mut self) -> Result<(), Violation> {
         self.advance(self.hub.now())?;
-        self.follow_effects()?;
+        self.wake_all()?;
         check_jobs(&self.hub)?;
         check_rows(&self.hub, &self.model)?;
         self.ledger.check(&self.hub)?;
@@ -171,6 +177,11 @@ impl World {
     /// What clients were told so far.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What was seen so far.
+    pub fn sightings(&self) -> &Sightings {
+        &self.sightings
     }
 
     /// The leases given since this was last asked, and to whom.
@@ -203,15 +214,14 @@ impl World {
             self.log.append(journaled_at, bytes, &self.hub);
         }
         self.tally.refused += u64::from(matches!(outcome, Outcome::Refused(_)));
+        check_nothing_is_due(&self.hub)?;
         // Effects first: a job's end is told before the outcome that follows from it.
-        for effect in self.hub.effects().iter() {
-            self.ledger.effect(effect)?;
-        }
+        self.take_effects()?;
+        self.sightings.outcome(&outcome);
         self.ledger.outcome(command, &outcome, &self.hub)?;
         if let (Command::Pull(pull), Outcome::Pulled(pulled)) = (command, &outcome) {
             self.granted.extend(pulled.leases.iter().map(|leased| (pull.node.clone(), leased.lease)));
         }
-        self.compare_ended()?;
         Ok(outcome)
     }
 
@@ -224,23 +234,22 @@ impl World {
             let text = format!("the next deadline is {hub_at:?}, but something falls due at {model_at:?}");
             return Err(Violation::Invariant(text));
         }
-        for effect in self.hub.effects().iter() {
-            self.ledger.effect(effect)?;
-        }
-        self.compare_ended()
+        self.take_effects()
     }
 
-    /// The jobs that ended are those that should have, in that order. Leaves wakes in the hub's effects.
-    fn compare_ended(&mut self) -> Result<(), Violation> {
+    /// Takes in what followed from a command or from time passing: the jobs that ended are those that should have, in
+    /// that order.
+    fn take_effects(&mut self) -> Result<(), Violation> {
         let mut ended = Vec::new();
-        self.hub.effects().retain(|effect| match effect {
-            Effect::Final(seq) => {
-                ended.push(*seq);
-                false
+        for effect in self.hub.effects().drain(..) {
+            self.sightings.effect(&effect);
+            self.ledger.effect(&effect)?;
+            match effect {
+                Effect::Final(seq) => ended.push(seq),
+                Effect::Wake(id) => self.woken.push_back(id),
+                Effect::Audit(..) => {}
             }
-            Effect::Wake(_) => true,
-            Effect::Audit(..) => false,
-        });
+        }
         let expected = self.model.take_ended();
         if ended == expected {
             return Ok(());
@@ -274,15 +283,11 @@ impl World {
     }
 
     /// Wakes long polls, one after the other, until none is left to wake.
-    fn follow_effects(&mut self) -> Result<(), Violation> {
-        let mut wakes = VecDeque::new();
+    fn wake_all(&mut self) -> Result<(), Violation> {
         let mut wakes_left = 2 * self.parked.len() + 1;
         loop {
-            wakes.extend(self.hub.effects().drain(..).filter_map(|effect| match effect {
-                Effect::Wake(id) => Some(id),
-                _ => None,
-            }));
-            let Some(id) = wakes.pop_front() else { return Ok(()) };
+            self.take_effects()?;
+            let Some(id) = self.woken.pop_front() else { return Ok(()) };
             if wakes_left == 0 {
                 return Err(Violation::Wake("long polls are woken over and over".to_owned()));
             }
@@ -305,6 +310,7 @@ impl World {
                 if self.hub.park(id, &parked.pull) {
                     self.parked.insert(id, parked);
                 }
+                self.hub.wake_others();
             }
             Outcome::Pulled(Pulled { leases, .. }) if !leases.is_empty() => {}
             _ => self.hub.wake_others(),
@@ -334,6 +340,7 @@ impl World {
         self.hub = if from == Source::Log { by_log } else { by_snapshot };
         self.hub.effects().clear();
         self.parked.clear();
+        self.woken.clear();
         if is_torn {
             self.tally.torn += 1;
             self.log.truncate(left);
@@ -381,4 +388,154 @@ fn compare(one: &Hub, other: &Hub, which: &str) -> Result<(), Violation> {
         return differs("their timers");
     }
     Ok(())
+}
+
+/// That each watcher barks: a world that is tampered with is not well.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheratan_core::command::{Complete, Heartbeat, Priority, Submit};
+    use sheratan_core::ids::JobSeq;
+    use sheratan_core::payload::Payload;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a name")
+    }
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_millis(ms)
+    }
+
+    fn submit() -> Command {
+        Command::Submit(Box::new(Submit {
+            kind: name("kind"),
+            params: Payload::new(b"1"),
+            priority: Priority::Normal,
+            zone: None,
+            requires: Vec::new(),
+            delay_ms: Millis::ZERO,
+            run_at: Timestamp::ZERO,
+            ttl_ms: None,
+            attempts_max: None,
+            retry_budget_ms: None,
+            lease_duration_ms: None,
+            idempotency: None,
+        }))
+    }
+
+    fn pull() -> Pull {
+        Pull { node: name("node"), jobs_max: 1, kinds: Vec::new(), lease_duration_ms: None }
+    }
+
+    fn complete(mark: u64) -> Command {
+        let job = JobSeq::FIRST;
+        Command::Complete(Complete {
+            job,
+            lease: Some(LeaseRef { job, generation: 1 }),
+            node: Some(name("node")),
+            ok: true,
+            result: Payload::ABSENT,
+            error: Payload::ABSENT,
+            is_retryable: true,
+            mark,
+        })
+    }
+
+    /// A world in which one job was submitted and another one completed.
+    fn world() -> World {
+        let mut world = World::new(HubKey::new([7; 16]));
+        for command in [submit(), submit(), Command::Pull(pull()), complete(1)] {
+            world.step(&Step::Apply(at(1_000), command)).expect("the hub is well");
+        }
+        world.step(&Step::Sync).expect("the hub is well");
+        world
+    }
+
+    fn kind_of(result: Result<(), Violation>) -> &'static str {
+        result.expect_err("this is not well").kind()
+    }
+
+    #[test]
+    fn a_world_that_is_left_alone_is_well() {
+        let mut world = world();
+        world.finish().expect("the hub is well");
+        assert_eq!((world.ledger().accepted(), world.ledger().completed()), (2, 1));
+    }
+
+    #[test]
+    fn a_record_that_was_acknowledged_and_lost_shows_at_the_crash() {
+        let mut world = world();
+        world.log.truncate(3);
+        assert_eq!(kind_of(world.step(&Step::Crash { kept: 0, from: Source::Log })), "replay");
+    }
+
+    #[test]
+    fn a_command_that_was_not_journaled_shows_at_the_crash() {
+        let mut world = world();
+        world.model.apply(at(2_000), &submit());
+        world.hub.apply(at(2_000), submit());
+        world.hub.effects().clear();
+        assert_eq!(kind_of(world.step(&Step::Crash { kept: 0, from: Source::Log })), "replay");
+    }
+
+    #[test]
+    fn a_snapshot_of_another_state_shows_at_the_crash() {
+        let mut world = world();
+        let mut other = Hub::new(world.key);
+        other.apply(at(1_000), submit());
+        world.log.take_snapshot(crate::step::SnapshotOf::Live, &other).expect("it can be written");
+        assert_eq!(kind_of(world.step(&Step::Crash { kept: 0, from: Source::Snapshot })), "replay");
+    }
+
+    #[test]
+    fn another_answer_than_the_models_shows_at_once() {
+        let mut world = world();
+        world.hub.apply(at(1_000), Command::Pull(pull()));
+        assert_eq!(kind_of(world.step(&Step::Apply(at(1_000), Command::Pull(pull())))), "answer");
+    }
+
+    #[test]
+    fn a_row_that_the_model_does_not_have_shows_at_the_next_look() {
+        let mut world = world();
+        let heartbeat = Heartbeat {
+            node: name("stranger"),
+            zone: None,
+            capabilities: Vec::new(),
+            health: Default::default(),
+            endpoint: None,
+            labels: Payload::ABSENT,
+        };
+        world.hub.apply(at(1_000), Command::Heartbeat(heartbeat));
+        assert_eq!(kind_of(world.check()), "rows");
+    }
+
+    #[test]
+    fn a_job_that_ends_twice_shows_in_the_ledger() {
+        let mut world = world();
+        world.hub.effects().push(Effect::Final(JobSeq::FIRST));
+        assert_eq!(kind_of(world.check()), "invariant");
+    }
+
+    #[test]
+    fn a_job_that_vanishes_shows_in_the_ledger() {
+        let mut world = world();
+        let other = World::new(world.key);
+        (world.hub, world.model) = (other.hub, other.model);
+        assert_eq!(kind_of(world.check()), "invariant");
+    }
+
+    #[test]
+    fn a_long_poll_that_is_not_woken_shows_at_the_next_look() {
+        let mut world = world();
+        let parked = Parked { pull: pull(), is_patient: true, until: at(9_000) };
+        world.parked.insert(WaiterId(1), parked);
+        assert_eq!(kind_of(world.check()), "wake");
+    }
+
+    #[test]
+    fn a_long_poll_that_is_woken_without_waiting_shows_at_once() {
+        let mut world = world();
+        world.hub.effects().push(Effect::Wake(WaiterId(1)));
+        assert_eq!(kind_of(world.step(&Step::Sync)), "wake");
+    }
 }

@@ -11,8 +11,7 @@ use crate::ids::JobSeq;
 use crate::limits::CLASSES_MAX;
 use crate::name::Name;
 use crate::queue::waiter::{Waiter, WaiterId, Waiters};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Where a job stands: first by priority, then by order of submission.
@@ -132,13 +131,13 @@ impl Lanes {
         let mut first = self.sources(profile);
         let mut taken = Vec::new();
         while taken.len() < jobs_max
-            && let Some(Reverse((rank, no, kind))) = first.pop()
+            && let Some((rank, no, kind)) = first.pop_first()
         {
             let class = self.class_mut(no);
             class.remove(&kind, rank);
             taken.push(rank.1);
             let next = if profile.kinds.is_empty() { class.head() } else { class.head_of(&kind) };
-            first.extend(next.map(|(rank, kind)| Reverse((rank, no, kind))));
+            first.extend(next.map(|(rank, kind)| (rank, no, kind)));
         }
         taken
     }
@@ -176,17 +175,18 @@ impl Lanes {
     }
 
     /// The first job of each class (or of each kind asked for in it) that the node may serve.
-    fn sources(&self, profile: &Profile) -> BinaryHeap<Reverse<(Rank, ClassNo, Name)>> {
-        let mut first = BinaryHeap::new();
+    fn sources(&self, profile: &Profile) -> BTreeSet<(Rank, ClassNo, Name)> {
+        // A set: a pull that names a kind twice has one source for it.
+        let mut first = BTreeSet::new();
         for (no, class) in self.numbered() {
             if class.heads.is_empty() || !class.key.admits(profile.zone, profile.capabilities) {
                 continue;
             }
             if profile.kinds.is_empty() {
-                first.extend(class.head().map(|(rank, kind)| Reverse((rank, no, kind))));
+                first.extend(class.head().map(|(rank, kind)| (rank, no, kind)));
             } else {
                 let heads = profile.kinds.iter().filter_map(|kind| class.head_of(kind));
-                first.extend(heads.map(|(rank, kind)| Reverse((rank, no, kind))));
+                first.extend(heads.map(|(rank, kind)| (rank, no, kind)));
             }
         }
         first

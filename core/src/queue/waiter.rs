@@ -117,7 +117,8 @@ impl Line {
     fn leave(&mut self, id: WaiterId, kinds: &[Name]) {
         self.any_kind.remove(&id);
         for kind in kinds {
-            let line = self.by_kind.get_mut(kind).expect("a waiter stands under each of its kinds");
+            // A kind that is named twice has been left at its first mention.
+            let Some(line) = self.by_kind.get_mut(kind) else { continue };
             line.remove(&id);
             if line.is_empty() {
                 self.by_kind.remove(kind);

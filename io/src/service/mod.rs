@@ -190,12 +190,17 @@ impl Service {
     /// Answers the long polls that can be answered after what was done since the last call, and notes the audit events.
     pub fn settle(&mut self, now: Timestamp) {
         while !self.hub.effects().is_empty() {
+            let mut is_job_left = false;
             for effect in std::mem::take(self.hub.effects()) {
                 match effect {
                     Effect::Audit(ts, audit) => self.note(ts, &audit),
-                    Effect::Wake(id) => self.wake(now, id),
+                    Effect::Wake(id) => is_job_left |= !self.wake(now, id),
                     Effect::Final(job) => self.answer_end(job),
                 }
+            }
+            // Once for all of them: it looks at every lane.
+            if is_job_left {
+                self.hub.wake_others();
             }
         }
     }
@@ -315,31 +320,31 @@ impl Service {
         !self.quiet.is_empty() && self.quiet_since + QUIET_HEARTBEATS_MS <= now
     }
 
-    /// There is a job for a parked pull: repeats it.
-    fn wake(&mut self, now: Timestamp, id: WaiterId) {
-        let Some(parked) = self.parked.take(id) else {
-            return self.hub.wake_others();
-        };
+    /// There is a job for a parked pull: repeats it. `false` if it took none, so that the job may be another's.
+    fn wake(&mut self, now: Timestamp, id: WaiterId) -> bool {
+        let Some(parked) = self.parked.take(id) else { return false };
         let Parked { origin, until, waiting: Waiting::ForJobs { pull, head } } = parked else {
             unreachable!("only pulls are parked with the hub");
         };
         match self.repeat_pull(now, &pull) {
             Some(Ok(pulled)) => {
-                let is_taken = !pulled.leases.is_empty();
                 let reply = self.pull_reply(head, &pulled);
                 self.late.push((origin, reply));
-                if !is_taken {
-                    self.hub.wake_others();
-                }
+                !pulled.leases.is_empty()
             }
             Some(Err(problem)) => {
                 self.late.push((origin, problem.into_reply()));
-                self.hub.wake_others();
+                false
             }
+            // The job went to another, or the node changed since and may not take it.
             None if self.hub.park(id, &pull) => {
                 self.parked.insert(id, Parked { origin, until, waiting: Waiting::ForJobs { pull, head } });
+                false
             }
-            None => self.late.push((origin, Self::empty_pull_reply(head))),
+            None => {
+                self.late.push((origin, Self::empty_pull_reply(head)));
+                false
+            }
         }
     }
 

@@ -1,0 +1,149 @@
+//! Sightings: what was seen in runs, so that a simulator that sees nothing does not pass for one that finds nothing.
+
+use sheratan_core::effect::{Audit, Effect};
+use sheratan_core::outcome::{CompletedStatus, Extended, FinalStatus, Outcome, Refusal, Submitted};
+use std::collections::BTreeMap;
+
+/// How often each kind of outcome and effect was seen.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sightings(BTreeMap<&'static str, u64>);
+
+impl Sightings {
+    /// What many runs together must have seen. (A full registry takes 100,000 nodes, more than a run has steps.)
+    pub const EXPECTED: [&'static str; 37] = [
+        "attempt retried",
+        "attempts exhausted",
+        "backpressure",
+        "completed: completed",
+        "completed: dead",
+        "completed: expired",
+        "completed: repeated",
+        "completed: retry scheduled",
+        "configured",
+        "heard of",
+        "idempotency hit",
+        "inflight saturated",
+        "job ended",
+        "key collision",
+        "lease extended",
+        "lease not extended",
+        "lease reaped",
+        "long poll woken",
+        "node dead",
+        "node online again",
+        "node registered",
+        "node stale",
+        "pulled: deferred",
+        "pulled: jobs",
+        "pulled: nothing",
+        "refused: already final",
+        "refused: classes full",
+        "refused: keys full",
+        "refused: lease lost",
+        "refused: queue bytes full",
+        "refused: queue full",
+        "refused: unknown job",
+        "submitted: accepted",
+        "submitted: final",
+        "submitted: in progress",
+        "submitted: replacing",
+        "submitted: superseding",
+    ];
+
+    /// How often that was seen.
+    pub fn of(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or(0)
+    }
+
+    /// Everything that was seen, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.iter().map(|(what, count)| (*what, *count))
+    }
+
+    /// Adds another run's sightings.
+    pub fn add(&mut self, other: &Sightings) {
+        other.iter().for_each(|(what, count)| *self.0.entry(what).or_default() += count);
+    }
+
+    /// An outcome was seen.
+    pub fn outcome(&mut self, outcome: &Outcome) {
+        if let Outcome::Extended(leases) = outcome {
+            leases.iter().for_each(|lease| {
+                self.see(match lease {
+                    Extended::Until(_) => "lease extended",
+                    Extended::LeaseLost => "lease not extended",
+                });
+            });
+            return;
+        }
+        self.see(match outcome {
+            Outcome::Done => "configured",
+            Outcome::Heard { .. } => "heard of",
+            Outcome::Submitted(submitted) => word_of_submitted(submitted),
+            Outcome::Pulled(pulled) if !pulled.leases.is_empty() => "pulled: jobs",
+            Outcome::Pulled(pulled) if pulled.defer_ms.get() > 0 => "pulled: deferred",
+            Outcome::Pulled(_) => "pulled: nothing",
+            Outcome::Completed(completed) if completed.is_duplicate => "completed: repeated",
+            Outcome::Completed(completed) => word_of_completed(completed.status),
+            Outcome::Refused(refusal) => word_of_refusal(refusal),
+            Outcome::Extended(_) => unreachable!("counted above, lease by lease"),
+        });
+    }
+
+    /// An effect was seen.
+    pub fn effect(&mut self, effect: &Effect) {
+        self.see(match effect {
+            Effect::Wake(_) => "long poll woken",
+            Effect::Final(_) => "job ended",
+            Effect::Audit(_, Audit::BackpressureDrop { .. }) => "backpressure",
+            Effect::Audit(_, Audit::InflightSaturated { .. }) => "inflight saturated",
+            Effect::Audit(_, Audit::LeaseReap { .. }) => "lease reaped",
+            Effect::Audit(_, Audit::RetryScheduled { .. }) => "attempt retried",
+            Effect::Audit(_, Audit::RetryExhausted { .. }) => "attempts exhausted",
+            Effect::Audit(_, Audit::IdempotencyHit { .. }) => "idempotency hit",
+            Effect::Audit(_, Audit::IdempotencyKeyCollision { .. }) => "key collision",
+            Effect::Audit(_, Audit::NodeRegistered { .. }) => "node registered",
+            Effect::Audit(_, Audit::NodeOnline { .. }) => "node online again",
+            Effect::Audit(_, Audit::NodeStale { .. }) => "node stale",
+            Effect::Audit(_, Audit::NodeDead { .. }) => "node dead",
+        });
+    }
+
+    fn see(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+}
+
+fn word_of_submitted(submitted: &Submitted) -> &'static str {
+    match submitted {
+        Submitted::Accepted { supersedes: Some(_), .. } => "submitted: superseding",
+        Submitted::Accepted { replaces: Some(_), .. } => "submitted: replacing",
+        Submitted::Accepted { .. } => "submitted: accepted",
+        Submitted::InProgress { .. } => "submitted: in progress",
+        Submitted::Final { .. } => "submitted: final",
+    }
+}
+
+fn word_of_completed(status: CompletedStatus) -> &'static str {
+    match status {
+        CompletedStatus::RetryScheduled(_) => "completed: retry scheduled",
+        CompletedStatus::Final(FinalStatus::Completed) => "completed: completed",
+        CompletedStatus::Final(FinalStatus::Dead) => "completed: dead",
+        CompletedStatus::Final(FinalStatus::Expired) => "completed: expired",
+        CompletedStatus::Final(_) => "completed: otherwise",
+    }
+}
+
+fn word_of_refusal(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::QueueFull { .. } => "refused: queue full",
+        Refusal::QueueBytesFull { .. } => "refused: queue bytes full",
+        Refusal::ClassesFull => "refused: classes full",
+        Refusal::NodesFull => "refused: nodes full",
+        Refusal::KeysFull { .. } => "refused: keys full",
+        Refusal::KeyCollision { .. } => "refused: key collision",
+        Refusal::UnknownJob => "refused: unknown job",
+        Refusal::LeaseLost => "refused: lease lost",
+        Refusal::AlreadyFinal { .. } => "refused: already final",
+    }
+}

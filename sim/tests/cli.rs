@@ -1,0 +1,71 @@
+//! The simulator's command line: what it prints and how it exits.
+
+// The real program is run.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn sim(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sheratan-sim")).args(arguments).output().expect("the simulator runs")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("its output is text")
+}
+
+#[test]
+fn a_run_as_json_is_one_object_with_the_digest_that_the_text_has() {
+    let json = sim(&["run", "--seed", "3", "--steps", "100", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
+    assert_eq!((json.status.code(), &report["ok"], &report["seed"]), (Some(0), &true.into(), &3.into()));
+    let digest = report["digest"].as_str().expect("a digest in hex");
+    assert_eq!(digest.len(), 64);
+    let plain = text(&sim(&["run", "--seed", "3", "--steps", "100"]));
+    assert!(plain.contains(digest), "{plain}");
+}
+
+#[test]
+fn the_steps_of_a_verbose_run_are_a_scenario() {
+    let verbose = text(&sim(&["run", "--seed", "3", "--steps", "50", "--verbose"]));
+    let steps = verbose.lines().filter_map(|line| {
+        let (number, step) = line.split_once(": ")?;
+        number.parse::<u64>().ok().map(|_| step)
+    });
+    let scenario = format!("# Seed 3.\nkey 3\n{}\n", steps.collect::<Vec<_>>().join("\n"));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = folder.join("seed-3.txt");
+    std::fs::write(&file, &scenario).expect("the target's folder can be written");
+    let replayed = sim(&["replay", &file.display().to_string()]);
+    assert_eq!((replayed.status.code(), scenario.lines().count()), (Some(0), 53), "{}", text(&replayed));
+}
+
+#[test]
+fn a_check_sums_up_its_seeds() {
+    let checked = sim(&["check", "--seeds", "10..15", "--steps", "50", "--jobs", "2", "--verbose"]);
+    let said = text(&checked);
+    assert_eq!(checked.status.code(), Some(0), "{said}");
+    assert!(said.starts_with("5 seeds well"), "{said}");
+    assert!(said.contains("submitted: accepted"), "{said}");
+}
+
+#[test]
+fn arguments_that_mean_nothing_are_refused_by_name() {
+    let wrong = sim(&["check", "--seeds", "9..3"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("`9..3` is no range of seeds"));
+}
+
+#[test]
+fn a_scenario_that_cannot_be_read_fails_and_is_named() {
+    let missing = sim(&["replay", "/nowhere/at-all.txt"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing).contains("/nowhere/at-all.txt: cannot be read"), "{}", text(&missing));
+}
+
+#[test]
+fn a_seed_that_is_well_cannot_be_shrunk() {
+    let shrunk = sim(&["shrink", "--seed", "3", "--steps", "20"]);
+    assert_eq!(shrunk.status.code(), Some(1));
+    assert!(text(&shrunk).contains("does not fail"), "{}", text(&shrunk));
+}
