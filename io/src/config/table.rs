@@ -126,9 +126,19 @@ pub const SETTINGS: &[Setting] = &[
     setting("journal_segment_bytes", "64MiB", Takes::Bytes(1 << 20, GIB), "Size of one file of the journal"),
     setting("log_level", "info", Takes::LogLevel, "error, warn, info, debug, trace, or a list of targets with levels"),
     setting("log_file_bytes", "16MiB", Takes::Bytes(4_096, GIB), "Size at which <data-dir>/logs/hub.jsonl is rotated"),
-    setting("log_files_kept", "8", Takes::Number(0, 1_000), "Older log files that are kept"),
+    setting(
+        "log_files_kept",
+        "8",
+        Takes::Number(0, 1_000),
+        "Older log files that are kept: hub.jsonl.1 and so on, the highest number is the latest",
+    ),
     setting("audit_file_bytes", "16MiB", Takes::Bytes(4_096, GIB), "Size at which the audit log is rotated"),
-    setting("audit_files_kept", "64", Takes::Number(0, 10_000), "Older files of the audit log that are kept"),
+    setting(
+        "audit_files_kept",
+        "64",
+        Takes::Number(0, 10_000),
+        "Older files of the audit log that are kept; the highest number is the latest",
+    ),
 ];
 
 /// Other names for the same, which the wire contract gives.
