@@ -109,8 +109,8 @@ pub struct Profile {
     pub snapshot_permille: u64,
     /// The hub dies, out of a thousand steps.
     pub crash_permille: u64,
-    /// More classes of jobs than the hub has room for are submitted at some time.
-    pub has_flood: bool,
+    /// How often more classes of jobs than the hub has room for are submitted.
+    pub floods: u64,
     /// Time comes to its end in the run's last part.
     pub reaches_end_of_time: bool,
 }
@@ -135,7 +135,7 @@ impl Profile {
             sync_permille: *draw.pick(&[20, 200, 800]),
             snapshot_permille: *draw.pick(&[0, 10, 40]),
             crash_permille: *draw.pick(&[0, 5, 15, 40]),
-            has_flood: draw.chance(20),
+            floods: if draw.chance(20) { 2 } else { 0 },
             reaches_end_of_time: draw.chance(40),
         }
     }

@@ -21,6 +21,9 @@ use std::collections::VecDeque;
 /// Leases and results that are remembered, to be used again after their time.
 const MEMORY_MAX: usize = 48;
 
+/// Classes of jobs in a flood.
+const FLOOD_CLASSES: u64 = CLASSES_MAX as u64 + 8;
+
 /// When runs begin: 2026-01-15, so that instants look like instants.
 const BEGIN: Timestamp = Timestamp::from_millis(1_768_500_000_000);
 
@@ -35,6 +38,7 @@ pub struct Traffic {
     clock: Timestamp,
     steps_drawn: u64,
     steps_planned: u64,
+    floods_left: u64,
     leases: VecDeque<(Name, LeaseRef)>,
     results: VecDeque<Complete>,
     next_waiter: u64,
@@ -47,12 +51,14 @@ impl Traffic {
     pub fn new(seed: u64, steps_planned: u64) -> Self {
         let profile = Profile::of(seed);
         let start = Step::Apply(BEGIN, Command::Configure(Box::new(profile.limits.clone())));
+        let floods_left = profile.floods;
         Traffic {
             profile,
             draw: Draw::new(seed, Stream::Traffic),
             clock: BEGIN,
             steps_drawn: 0,
             steps_planned,
+            floods_left,
             leases: VecDeque::new(),
             results: VecDeque::new(),
             next_waiter: 1,
@@ -95,7 +101,7 @@ impl Traffic {
         }
         let at = self.instant();
         let command = match act {
-            Act::Submit if self.profile.has_flood && self.draw.chance(10) => return self.flood(),
+            Act::Submit if self.floods_left > 0 && self.draw.chance(10) => return self.flood(),
             Act::Submit => Command::Submit(Box::new(self.submit())),
             Act::Pull => Command::Pull(self.pull()),
             // Without a lease there is little to complete, and the answer is known.
@@ -174,16 +180,19 @@ impl Traffic {
         self.profile.reaches_end_of_time && is_last_part
     }
 
-    /// One job of each of more classes than there may be, under limits that let them in.
+    /// One job of each of more classes than there may be, under limits that let them in. They expire soon, so that a
+    /// second flood finds the first one's classes empty and in its way.
     fn flood(&mut self) -> Step {
-        self.profile.has_flood = false;
+        self.floods_left -= 1;
         let Limits { queue_depth_max, queue_bytes_max, .. } = Limits::default();
         let limits = Limits { queue_depth_max, queue_bytes_max, ..self.profile.limits.clone() };
         self.ahead.clear();
         self.ahead.push_back(Step::Apply(self.clock, Command::Configure(Box::new(limits))));
-        for index in 0..CLASSES_MAX as u64 + 8 {
-            let zone = Some(name("flood", index));
-            let submit = Submit { zone, params: Payload::ABSENT, ttl_ms: None, idempotency: None, ..self.submit() };
+        let ttl_ms = Some(Millis::new(1 + self.draw.magnitude(20_000)));
+        let first = self.floods_left * FLOOD_CLASSES;
+        for class in first..first + FLOOD_CLASSES {
+            let zone = Some(name("flood", class));
+            let submit = Submit { zone, params: Payload::ABSENT, ttl_ms, idempotency: None, ..self.submit() };
             self.ahead.push_back(Step::Apply(self.clock, Command::Submit(Box::new(submit))));
         }
         self.ahead.pop_front().expect("a flood has many steps")
@@ -321,6 +330,9 @@ impl Traffic {
     }
 
     fn zone(&mut self) -> Option<Name> {
+        if self.profile.floods > 0 && self.draw.chance(300) {
+            return Some(name("flood", self.draw.below(2) * FLOOD_CLASSES + self.draw.below(3)));
+        }
         match self.draw.below(self.profile.zones * 2 + 3) {
             0 | 1 => None,
             2 => Some(Name::new("default").expect("a name")),

@@ -1,0 +1,51 @@
+//! Leases kept for longer than a random run goes on.
+
+use sheratan_core::command::{Command, Extend, Priority, Pull, Submit};
+use sheratan_core::ids::{JobSeq, LeaseRef};
+use sheratan_core::limits::{LEASE_DURATION_MAX, NODE_FORGET_MS};
+use sheratan_core::name::Name;
+use sheratan_core::payload::Payload;
+use sheratan_core::time::{Millis, Timestamp};
+use sheratan_sim::run::run_steps;
+use sheratan_sim::step::Step;
+
+fn submit() -> Command {
+    Command::Submit(Box::new(Submit {
+        kind: Name::new("kind").expect("a name"),
+        params: Payload::ABSENT,
+        priority: Priority::Normal,
+        zone: None,
+        requires: Vec::new(),
+        delay_ms: Millis::ZERO,
+        run_at: Timestamp::ZERO,
+        ttl_ms: None,
+        attempts_max: Some(1),
+        retry_budget_ms: None,
+        lease_duration_ms: Some(LEASE_DURATION_MAX),
+        idempotency: None,
+    }))
+}
+
+#[test]
+fn a_node_that_is_not_heard_of_but_keeps_its_lease_is_forgotten_after_the_lease() {
+    let node = Name::new("keeper").expect("a name");
+    let begin = Timestamp::from_millis(1_768_500_000_000);
+    let pull = Pull { node: node.clone(), jobs_max: 1, kinds: Vec::new(), lease_duration_ms: None };
+    let mut steps = vec![Step::Apply(begin, submit()), Step::Apply(begin, Command::Pull(pull.clone()))];
+    let leases = vec![LeaseRef { job: JobSeq::FIRST, generation: 1 }];
+    let mut now = begin;
+    while now < begin + NODE_FORGET_MS + NODE_FORGET_MS {
+        now = now + Millis::new(LEASE_DURATION_MAX.get() - 1);
+        let extend = Extend { node: node.clone(), leases: leases.clone(), lease_duration_ms: None };
+        steps.push(Step::Apply(now, Command::Extend(extend)));
+    }
+    steps.push(Step::Advance(now + LEASE_DURATION_MAX));
+    // Its record gone, the node gets another number with its next job.
+    let later = now + NODE_FORGET_MS + NODE_FORGET_MS;
+    steps.push(Step::Apply(later, submit()));
+    steps.push(Step::Apply(later, Command::Pull(pull)));
+    let report = run_steps(0, &steps).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(report.sightings.of("lease reaped"), 1);
+    assert_eq!(report.sightings.of("lease extended"), steps.len() as u64 - 5);
+    assert_eq!(report.sightings.of("node registered"), 2);
+}
