@@ -58,7 +58,7 @@ pub fn check(
     steps: u64,
     jobs: usize,
     observe: impl Fn(u64, u64) + Sync,
-    done: impl Fn() + Sync,
+    done: impl Fn(u64) + Sync,
 ) -> Result<Totals, (u64, Box<Failure>)> {
     let next = AtomicU64::new(seeds.0.start);
     let totals = Mutex::new(Totals::default());
@@ -80,7 +80,7 @@ pub fn check(
                     return;
                 }
             }
-            done();
+            done(seed);
         }
     };
     thread::scope(|scope| (0..jobs.max(1)).for_each(|_| _ = scope.spawn(work)));
@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn threads_share_the_seeds_and_their_number_changes_nothing() {
         let seeds = SeedRange::new(20, 26);
-        let one = check(seeds.clone(), 60, 1, |_, _| (), || ()).expect("these seeds are well");
-        let four = check(seeds, 60, 4, |_, _| (), || ()).expect("these seeds are well");
+        let one = check(seeds.clone(), 60, 1, |_, _| (), |_| ()).expect("these seeds are well");
+        let four = check(seeds, 60, 4, |_, _| (), |_| ()).expect("these seeds are well");
         assert_eq!(one.seeds, 6);
         assert_eq!(one, four);
     }

@@ -1,7 +1,9 @@
 //! Command line of the simulator: run one seed, check many, replay what was found.
 
-// The clock tells only how long a check took.
+// The clock tells how long a check took and whether a step never ends.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod watch;
 
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,7 +13,6 @@ use sheratan_sim::profile::Profile;
 use sheratan_sim::run::{Failure, Report, STEPS_DEFAULT, run_seed, run_steps};
 use sheratan_sim::scenario::Scenario;
 use sheratan_sim::shrink::shrink;
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::num::NonZero;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
+use watch::Watch;
 
 /// Sheratan Hub's state machine under virtual time: random commands, crashes and replays, all from a seed.
 #[derive(Parser)]
@@ -79,18 +81,25 @@ struct Which {
     steps: u64,
 }
 
-thread_local! {
-    /// What this thread runs: the panic hook's only way to know.
-    static CURRENT: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+impl Task {
+    /// The steps of its runs.
+    fn steps(&self) -> u64 {
+        match self {
+            Task::Run { which, .. } | Task::Shrink { which } => which.steps,
+            Task::Check { steps, .. } => *steps,
+            Task::Replay { .. } => STEPS_DEFAULT,
+        }
+    }
 }
 
 fn main() -> ExitCode {
-    name_the_seed_of_an_abort();
+    let task = Arguments::parse().task;
+    let watch = Watch::start(task.steps());
     let mut out = io::stdout().lock();
-    let done = match Arguments::parse().task {
-        Task::Run { which, json, verbose } => run_one(&mut out, which, json, verbose),
-        Task::Check { seeds, steps, jobs, verbose } => check_many(&mut out, seeds, steps, jobs, verbose),
-        Task::Shrink { which } => shrink_one(&mut out, which),
+    let done = match task {
+        Task::Run { which, json, verbose } => run_one(&mut out, &watch, which, json, verbose),
+        Task::Check { seeds, steps, jobs, verbose } => check_many(&mut out, &watch, (seeds, steps), jobs, verbose),
+        Task::Shrink { which } => shrink_one(&mut out, &watch, which),
         Task::Replay { files } => replay(&mut out, &files),
     };
     match done {
@@ -105,17 +114,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_one(out: &mut impl Write, which: Which, json: bool, verbose: bool) -> io::Result<bool> {
+fn run_one(out: &mut impl Write, watch: &Watch, which: Which, json: bool, verbose: bool) -> io::Result<bool> {
     let Which { seed, steps } = which;
     let mut written = Ok(());
     if verbose {
         writeln!(out, "{:?}", Profile::of(seed))?;
     }
     let result = run_seed(seed, steps, |no, step| {
-        CURRENT.set(Some((seed, no)));
+        // Who reads the steps may take a pause.
+        watch.done(seed);
         if verbose && written.is_ok() {
             written = writeln!(out, "{no}: {step}");
         }
+        watch.step(seed, no);
     });
     written?;
     match (&result, json) {
@@ -129,8 +140,8 @@ fn run_one(out: &mut impl Write, which: Which, json: bool, verbose: bool) -> io:
 
 fn check_many(
     out: &mut impl Write,
-    seeds: SeedRange,
-    steps: u64,
+    watch: &Watch,
+    (seeds, steps): (SeedRange, u64),
     jobs: Option<NonZero<usize>>,
     verbose: bool,
 ) -> io::Result<bool> {
@@ -138,7 +149,11 @@ fn check_many(
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left");
     let bar = ProgressBar::new(seeds.count()).with_style(style.expect("the template is one"));
     let started = Instant::now();
-    let result = check(seeds, steps, jobs, |seed, no| CURRENT.set(Some((seed, no))), || bar.inc(1));
+    let done = |seed| {
+        watch.done(seed);
+        bar.inc(1);
+    };
+    let result = check(seeds, steps, jobs, |seed, no| watch.step(seed, no), done);
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
     match &result {
@@ -153,8 +168,8 @@ fn check_many(
     Ok(result.is_ok())
 }
 
-fn shrink_one(out: &mut impl Write, Which { seed, steps }: Which) -> io::Result<bool> {
-    match run_seed(seed, steps, |no, _| CURRENT.set(Some((seed, no)))) {
+fn shrink_one(out: &mut impl Write, watch: &Watch, Which { seed, steps }: Which) -> io::Result<bool> {
+    match run_seed(seed, steps, |no, _| watch.step(seed, no)) {
         Ok(_) => {
             writeln!(out, "# seed {seed} does not fail within {steps} steps")?;
             Ok(false)
@@ -280,24 +295,6 @@ fn totals_text(totals: &Totals, seconds: f64) -> String {
         tally.snapshots,
         tally.wakes,
     )
-}
-
-/// Where a panic aborts there is no failure to report afterwards: the hook says which run it was, and ends the program
-/// as a failure does.
-fn name_the_seed_of_an_abort() {
-    if !cfg!(panic = "abort") {
-        return;
-    }
-    std::panic::set_hook(Box::new(|panic| {
-        match CURRENT.get() {
-            Some((seed, step)) => eprintln!(
-                "seed {seed} failed at step {step}: {panic}\n\
-                 replay it:  sheratan-sim run --seed {seed} --steps {step} --verbose"
-            ),
-            None => eprintln!("{panic}"),
-        }
-        std::process::exit(1);
-    }));
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -9,7 +9,7 @@ use std::thread;
 #[test]
 fn a_thousand_seeds_are_well_and_saw_everything_that_there_is_to_see() {
     let jobs = thread::available_parallelism().map_or(1, NonZero::get);
-    let totals = check(SeedRange::new(0, 1_000), STEPS_DEFAULT, jobs, |_, _| (), || ())
+    let totals = check(SeedRange::new(0, 1_000), STEPS_DEFAULT, jobs, |_, _| (), |_| ())
         .unwrap_or_else(|(seed, failure)| panic!("seed {seed}: {failure}"));
     assert_eq!(totals.seeds, 1_000);
     assert!(totals.tally.torn > 1_000 && totals.tally.snapshots > 1_000, "{:?}", totals.tally);

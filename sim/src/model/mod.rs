@@ -12,7 +12,7 @@ mod node;
 use job::ModelJob;
 use key::ModelKeys;
 use node::ModelNodes;
-use sheratan_core::command::{Command, Complete, Extend, Idempotency, OnDuplicate, OnFailed, Pull, Submit};
+use sheratan_core::command::{Command, Complete, Extend, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit};
 use sheratan_core::ids::{HubKey, JobSeq, LeaseRef, NodeNo};
 use sheratan_core::limits::{
     ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, DEFER_MS, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, PULL_JOBS_MAX,
@@ -403,7 +403,7 @@ impl Model {
             .filter(|job| matches!(job.state, State::Queued { .. }))
             .filter(|job| pull.kinds.is_empty() || pull.kinds.contains(&job.asked.kind))
             .filter(|job| job.may_run_on(node))
-            .map(|job| (job.asked.priority, job.seq))
+            .map(|job| (urgency(job.asked.priority), job.seq))
             .collect();
         ready.sort();
         ready.into_iter().map(|(_, seq)| seq).collect()
@@ -435,6 +435,16 @@ impl Model {
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+}
+
+/// The smaller goes first.
+fn urgency(priority: Priority) -> u8 {
+    match priority {
+        Priority::Critical => 0,
+        Priority::High => 1,
+        Priority::Normal => 2,
+        Priority::Low => 3,
     }
 }
 

@@ -1,0 +1,78 @@
+//! Watch: which step of which seed each thread is at, for the two ways in which a hub can fail without saying so: a
+//! panic that aborts, and a step that never ends.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::process;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A step takes microseconds, the slowest some milliseconds: after this long it has no end.
+const STEP_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How often the steps under way are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+thread_local! {
+    /// What this thread runs: the panic hook's only way to know.
+    static CURRENT: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
+/// The steps under way.
+pub struct Watch(Arc<Mutex<UnderWay>>);
+
+/// The step that each seed is at, and since when.
+type UnderWay = BTreeMap<u64, (u64, Instant)>;
+
+impl Watch {
+    /// Watches from now on, until the program ends. Where a panic aborts it ends the program as a failure does, with the
+    /// seed; and so does a step without an end. Runs are planned to have that many steps.
+    pub fn start(steps_planned: u64) -> Self {
+        if cfg!(panic = "abort") {
+            std::panic::set_hook(Box::new(move |panic| {
+                match CURRENT.get() {
+                    Some((seed, step)) => give_up(seed, steps_planned, step, &panic.to_string()),
+                    None => eprintln!("{panic}"),
+                }
+                process::exit(1);
+            }));
+        }
+        let under_way = Arc::new(Mutex::new(UnderWay::new()));
+        let watched = Arc::clone(&under_way);
+        thread::spawn(move || {
+            loop {
+                thread::sleep(LOOK_EVERY);
+                look(&watched.lock().expect("no thread panics with it"), steps_planned);
+            }
+        });
+        Watch(under_way)
+    }
+
+    /// This thread comes to a step.
+    pub fn step(&self, seed: u64, step: u64) {
+        CURRENT.set(Some((seed, step)));
+        self.0.lock().expect("no thread panics with it").insert(seed, (step, Instant::now()));
+    }
+
+    /// A seed's run is over.
+    pub fn done(&self, seed: u64) {
+        CURRENT.set(None);
+        self.0.lock().expect("no thread panics with it").remove(&seed);
+    }
+}
+
+fn look(under_way: &UnderWay, steps_planned: u64) {
+    for (seed, (step, since)) in under_way {
+        if since.elapsed() > STEP_TIME_MAX {
+            let reason = format!("the step did not end within {} s", STEP_TIME_MAX.as_secs());
+            give_up(*seed, steps_planned, *step, &reason);
+        }
+    }
+}
+
+fn give_up(seed: u64, steps_planned: u64, step: u64, reason: &str) -> ! {
+    eprintln!("seed {seed} failed at step {step}: {reason}");
+    eprintln!("replay it:  sheratan-sim run --seed {seed} --steps {steps_planned} --verbose");
+    process::exit(1);
+}
