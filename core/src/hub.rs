@@ -128,7 +128,9 @@ impl Hub {
         self.queue.unpark(id);
     }
 
-    /// A woken long poll did not take the job that it was woken for: wakes others that could.
+    /// Wakes others that could take what woken long polls left: call it once their pulls were repeated, and again until it
+    /// wakes nobody. A woken one may be gone by then, have become saturated, or have found a more urgent job than the one
+    /// that it was woken for.
     pub fn wake_others(&mut self) {
         let woken = self.queue.take_waiters_with_jobs();
         self.effects.extend(woken.into_iter().map(Effect::Wake));

@@ -101,6 +101,8 @@ pub struct Profile {
     pub extreme_permille: u64,
     /// Commands whose instant is earlier than the last one's, out of a thousand.
     pub backwards_permille: u64,
+    /// The shell settles after a command, out of a thousand: else more commands come first.
+    pub settle_permille: u64,
     /// The disk has synced, out of a thousand steps.
     pub sync_permille: u64,
     /// A snapshot is made, out of a thousand steps.
@@ -129,6 +131,7 @@ impl Profile {
             keyed_permille: *draw.pick(&[0, 200, 600, 1_000]),
             extreme_permille: *draw.pick(&[0, 10, 50, 300]),
             backwards_permille: *draw.pick(&[0, 0, 50, 300]),
+            settle_permille: *draw.pick(&[150, 600, 1_000]),
             sync_permille: *draw.pick(&[20, 200, 800]),
             snapshot_permille: *draw.pick(&[0, 10, 40]),
             crash_permille: *draw.pick(&[0, 5, 15, 40]),

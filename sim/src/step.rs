@@ -27,6 +27,8 @@ pub enum Step {
     },
     /// A long poll's client went away, or its time is over.
     Unpark(WaiterId),
+    /// The shell repeats the pulls of the long polls that were woken.
+    Settle,
     /// The disk has all that was written: it is acknowledged.
     Sync,
     /// A snapshot is made.
@@ -95,6 +97,7 @@ impl Step {
                 Step::Park { id, pull, is_patient }
             }
             "unpark" => Step::Unpark(WaiterId(number("waiter", word("waiter")?)?)),
+            "settle" => Step::Settle,
             "sync" => Step::Sync,
             "snapshot" => Step::Snapshot(match word("what it is of")? {
                 "live" => SnapshotOf::Live,
@@ -133,6 +136,7 @@ impl fmt::Display for Step {
                 write!(f, "park {} {patience} {}  # {pull:?}", id.0, Hex(&Command::Pull(pull.clone())))
             }
             Step::Unpark(id) => write!(f, "unpark {}", id.0),
+            Step::Settle => f.write_str("settle"),
             Step::Sync => f.write_str("sync"),
             Step::Snapshot(SnapshotOf::Live) => f.write_str("snapshot live"),
             Step::Snapshot(SnapshotOf::Replay) => f.write_str("snapshot replay"),
@@ -146,7 +150,7 @@ impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StepError::UnknownWord(word) => {
-                write!(f, "`{word}` is no step: expected apply, advance, park, unpark, sync, snapshot or crash")
+                write!(f, "`{word}` is no step: expected apply, advance, park, unpark, settle, sync, snapshot or crash")
             }
             StepError::Missing(what) => write!(f, "the {what} is missing at the end of the line"),
             StepError::Malformed(what, text) => write!(f, "`{text}` is no {what}"),
@@ -204,6 +208,7 @@ mod tests {
             Step::Park { id: WaiterId(3), pull: pull(), is_patient: true },
             Step::Park { id: WaiterId(4), pull: pull(), is_patient: false },
             Step::Unpark(WaiterId(3)),
+            Step::Settle,
             Step::Sync,
             Step::Snapshot(SnapshotOf::Live),
             Step::Snapshot(SnapshotOf::Replay),

@@ -90,6 +90,9 @@ impl Traffic {
         }
         let act = Act::ALL[self.draw.weighted(&self.profile.acts)];
         self.pass_time(hub);
+        if self.draw.chance(self.profile.settle_permille) {
+            self.ahead.push_back(Step::Settle);
+        }
         let at = self.instant();
         let command = match act {
             Act::Submit if self.profile.has_flood && self.draw.chance(10) => return self.flood(),
@@ -176,6 +179,7 @@ impl Traffic {
         self.profile.has_flood = false;
         let Limits { queue_depth_max, queue_bytes_max, .. } = Limits::default();
         let limits = Limits { queue_depth_max, queue_bytes_max, ..self.profile.limits.clone() };
+        self.ahead.clear();
         self.ahead.push_back(Step::Apply(self.clock, Command::Configure(Box::new(limits))));
         for index in 0..CLASSES_MAX as u64 + 8 {
             let zone = Some(name("flood", index));

@@ -20,7 +20,7 @@ use sheratan_core::name::Name;
 use sheratan_core::outcome::{Outcome, Pulled};
 use sheratan_core::queue::waiter::WaiterId;
 use sheratan_core::time::{Millis, Timestamp};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// After how many steps the whole state is walked through and compared with the model's.
 const FULL_CHECK_EVERY: u64 = 16;
@@ -38,7 +38,7 @@ pub struct World {
     ledger: Ledger,
     parked: BTreeMap<WaiterId, Parked>,
     /// Long polls that the hub woke and that did not repeat their pull yet.
-    woken: VecDeque<WaiterId>,
+    woken: Vec<WaiterId>,
     granted: Vec<(Name, LeaseRef)>,
     tally: Tally,
     sightings: Sightings,
@@ -97,7 +97,7 @@ impl World {
             log: Log::new(key),
             ledger: Ledger::default(),
             parked: BTreeMap::new(),
-            woken: VecDeque::new(),
+            woken: Vec::new(),
             granted: Vec::new(),
             tally: Tally::default(),
             sightings: Sightings::default(),
@@ -121,6 +121,7 @@ impl World {
                 self.hub.unpark(*id);
                 self.parked.remove(id);
             }
+            Step::Settle => self.settle()?,
             Step::Sync => self.log.sync(),
             Step::Snapshot(of) => {
                 self.tally.snapshots += 1;
@@ -128,7 +129,7 @@ impl World {
             }
             Step::Crash { kept, from } => self.crash(*kept, *from)?,
         }
-        self.wake_all()?;
+        self.take_effects()?;
         check_bounds(&self.hub)?;
         if self.tally.steps.is_multiple_of(FULL_CHECK_EVERY) {
             self.check()?;
@@ -138,6 +139,7 @@ impl World {
 
     /// Ends the run: a last look at everything, and one more crash that loses nothing.
     pub fn finish(&mut self) -> Result<(), Violation> {
+        self.settle()?;
         self.check()?;
         self.log.sync();
         self.crash(0, Source::Log)?;
@@ -147,10 +149,12 @@ impl World {
     /// Walks through the whole state. O(n).
     pub fn check(&mut self) -> Result<(), Violation> {
         self.advance(self.hub.now())?;
-        self.wake_all()?;
         check_jobs(&self.hub)?;
         check_rows(&self.hub, &self.model)?;
         self.ledger.check(&self.hub)?;
+        if !self.woken.is_empty() {
+            return Ok(());
+        }
         for (id, parked) in &self.parked {
             if self.model.has_job_for(&parked.pull) {
                 let text = format!("long poll {} waits although there is a job for {:?}", id.0, parked.pull);
@@ -246,7 +250,12 @@ impl World {
             self.ledger.effect(&effect)?;
             match effect {
                 Effect::Final(seq) => ended.push(seq),
-                Effect::Wake(id) => self.woken.push_back(id),
+                Effect::Wake(id) if self.parked.contains_key(&id) && !self.woken.contains(&id) => {
+                    self.woken.push(id);
+                }
+                Effect::Wake(id) => {
+                    return Err(Violation::Wake(format!("long poll {} was woken and is not parked", id.0)));
+                }
                 Effect::Audit(..) => {}
             }
         }
@@ -282,38 +291,32 @@ impl World {
         }
     }
 
-    /// Wakes long polls, one after the other, until none is left to wake.
-    fn wake_all(&mut self) -> Result<(), Violation> {
-        let mut wakes_left = 2 * self.parked.len() + 1;
-        loop {
-            self.take_effects()?;
-            let Some(id) = self.woken.pop_front() else { return Ok(()) };
-            if wakes_left == 0 {
+    /// Repeats the pulls of woken long polls, as the shell does when it has applied a batch of commands, until nobody is
+    /// woken any more.
+    fn settle(&mut self) -> Result<(), Violation> {
+        let mut rounds_left = 2 * self.parked.len() + 2;
+        while !self.woken.is_empty() {
+            if rounds_left == 0 {
                 return Err(Violation::Wake("long polls are woken over and over".to_owned()));
             }
-            wakes_left -= 1;
-            self.wake(id)?;
+            rounds_left -= 1;
+            for id in std::mem::take(&mut self.woken) {
+                self.wake(id)?;
+            }
+            self.hub.wake_others();
+            self.take_effects()?;
         }
+        Ok(())
     }
 
     fn wake(&mut self, id: WaiterId) -> Result<(), Violation> {
         self.tally.wakes += 1;
-        let Some(parked) = self.parked.remove(&id) else {
-            return Err(Violation::Wake(format!("long poll {} was woken and is not parked", id.0)));
-        };
-        if !parked.is_patient {
-            self.hub.wake_others();
-            return Ok(());
-        }
-        match self.apply(self.hub.now(), &Command::Pull(parked.pull.clone()))? {
-            Outcome::Pulled(Pulled { leases, defer_ms }) if leases.is_empty() && defer_ms == Millis::ZERO => {
-                if self.hub.park(id, &parked.pull) {
-                    self.parked.insert(id, parked);
-                }
-                self.hub.wake_others();
-            }
-            Outcome::Pulled(Pulled { leases, .. }) if !leases.is_empty() => {}
-            _ => self.hub.wake_others(),
+        let Some(parked) = self.parked.remove(&id).filter(|parked| parked.is_patient) else { return Ok(()) };
+        let outcome = self.apply(self.hub.now(), &Command::Pull(parked.pull.clone()))?;
+        let has_found_nothing = matches!(outcome, Outcome::Pulled(Pulled { leases, defer_ms })
+            if leases.is_empty() && defer_ms == Millis::ZERO);
+        if has_found_nothing && self.hub.park(id, &parked.pull) {
+            self.parked.insert(id, parked);
         }
         Ok(())
     }

@@ -37,7 +37,8 @@ fn the_steps_of_a_verbose_run_are_a_scenario() {
     let file = folder.join("seed-3.txt");
     std::fs::write(&file, &scenario).expect("the target's folder can be written");
     let replayed = sim(&["replay", &file.display().to_string()]);
-    assert_eq!((replayed.status.code(), scenario.lines().count()), (Some(0), 53), "{}", text(&replayed));
+    assert!(scenario.lines().count() > 52, "{scenario}");
+    assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed));
 }
 
 #[test]

@@ -163,10 +163,16 @@ impl Lanes {
         self.waiters.take_of_node(node)
     }
 
-    /// For each class with a ready job, the long poll that could take it: for when a woken one did not.
+    /// The long polls that stand first for ready jobs, taken out: for when a woken one may have left its job. There may be
+    /// more of them; ask again until there is none. O(lines of waiters), however many jobs are ready.
     pub fn take_waiters_with_jobs(&mut self) -> Vec<WaiterId> {
-        let ready: Vec<_> = self.numbered().flat_map(|(no, class)| class.kinds().map(move |kind| (no, kind))).collect();
-        ready.into_iter().filter_map(|(no, kind)| self.waiters.take_for(no, &kind)).collect()
+        let lines = self.waiters.lines();
+        let has_job = |(no, kind): &(ClassNo, Option<Name>)| {
+            let class = &self.classes[usize::from(no.0)];
+            kind.as_ref().map_or(!class.heads.is_empty(), |kind| class.lanes.contains_key(kind))
+        };
+        let ready: Vec<_> = lines.into_iter().filter(has_job).collect();
+        ready.into_iter().filter_map(|(no, kind)| self.waiters.take_first(no, kind.as_ref())).collect()
     }
 
     /// How many long polls are parked.
@@ -252,9 +258,5 @@ impl Class {
 
     fn head_of(&self, kind: &Name) -> Option<(Rank, Name)> {
         self.lanes.get(kind)?.first().map(|rank| (*rank, kind.clone()))
-    }
-
-    fn kinds(&self) -> impl Iterator<Item = Name> {
-        self.lanes.keys().cloned()
     }
 }

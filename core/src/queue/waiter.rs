@@ -71,6 +71,25 @@ impl Waiters {
         Some(id)
     }
 
+    /// The lines in which somebody stands: a class, and the kind that is waited for if it is not any.
+    pub fn lines(&self) -> Vec<(ClassNo, Option<Name>)> {
+        let of_line = |(no, line): (&ClassNo, &Line)| {
+            let any = (!line.any_kind.is_empty()).then_some((*no, None));
+            let named: Vec<_> = line.by_kind.keys().map(|kind| (*no, Some(kind.clone()))).collect();
+            any.into_iter().chain(named)
+        };
+        self.lines.iter().flat_map(of_line).collect()
+    }
+
+    /// Takes out the waiter that stands first in one of those lines, if somebody still does.
+    pub fn take_first(&mut self, no: ClassNo, kind: Option<&Name>) -> Option<WaiterId> {
+        let line = self.lines.get(&no)?;
+        let waiters = kind.map_or(Some(&line.any_kind), |kind| line.by_kind.get(kind));
+        let id = waiters.and_then(BTreeSet::first).copied()?;
+        self.unpark(id);
+        Some(id)
+    }
+
     /// Takes out the waiters of a node. O(waiters), on a rare change.
     pub fn take_of_node(&mut self, node: &str) -> Vec<WaiterId> {
         let ids: Vec<_> =

@@ -190,16 +190,19 @@ impl Service {
     /// Answers the long polls that can be answered after what was done since the last call, and notes the audit events.
     pub fn settle(&mut self, now: Timestamp) {
         while !self.hub.effects().is_empty() {
-            let mut is_job_left = false;
+            let mut is_woken = false;
             for effect in std::mem::take(self.hub.effects()) {
                 match effect {
                     Effect::Audit(ts, audit) => self.note(ts, &audit),
-                    Effect::Wake(id) => is_job_left |= !self.wake(now, id),
+                    Effect::Wake(id) => {
+                        self.wake(now, id);
+                        is_woken = true;
+                    }
                     Effect::Final(job) => self.answer_end(job),
                 }
             }
-            // Once for all of them: it looks at every lane.
-            if is_job_left {
+            // Whoever was woken may have left its job: its client is gone, or there was a more urgent one.
+            if is_woken {
                 self.hub.wake_others();
             }
         }
@@ -320,9 +323,9 @@ impl Service {
         !self.quiet.is_empty() && self.quiet_since + QUIET_HEARTBEATS_MS <= now
     }
 
-    /// There is a job for a parked pull: repeats it. `false` if it took none, so that the job may be another's.
-    fn wake(&mut self, now: Timestamp, id: WaiterId) -> bool {
-        let Some(parked) = self.parked.take(id) else { return false };
+    /// There is a job for a parked pull: repeats it.
+    fn wake(&mut self, now: Timestamp, id: WaiterId) {
+        let Some(parked) = self.parked.take(id) else { return };
         let Parked { origin, until, waiting: Waiting::ForJobs { pull, head } } = parked else {
             unreachable!("only pulls are parked with the hub");
         };
@@ -330,21 +333,13 @@ impl Service {
             Some(Ok(pulled)) => {
                 let reply = self.pull_reply(head, &pulled);
                 self.late.push((origin, reply));
-                !pulled.leases.is_empty()
             }
-            Some(Err(problem)) => {
-                self.late.push((origin, problem.into_reply()));
-                false
-            }
+            Some(Err(problem)) => self.late.push((origin, problem.into_reply())),
             // The job went to another, or the node changed since and may not take it.
             None if self.hub.park(id, &pull) => {
                 self.parked.insert(id, Parked { origin, until, waiting: Waiting::ForJobs { pull, head } });
-                false
             }
-            None => {
-                self.late.push((origin, Self::empty_pull_reply(head)));
-                false
-            }
+            None => self.late.push((origin, Self::empty_pull_reply(head))),
         }
     }
 

@@ -1,0 +1,80 @@
+//! Long polls through the real connection and service, without a socket: every interleaving can be written down.
+
+use sheratan_core::hub::Hub;
+use sheratan_core::ids::HubKey;
+use sheratan_core::integrity::checksum::Mode;
+use sheratan_core::time::Timestamp;
+use sheratan_io::http::{Connection, Limits};
+use sheratan_io::service::{Answer, Caller, Origin, Plane, PlaneAddrs, Service, Settings};
+use std::net::{IpAddr, Ipv4Addr};
+
+const NOW: Timestamp = Timestamp::from_millis(1_768_500_000_000);
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn service() -> Service {
+    let addrs = PlaneAddrs { control: (LOCAL, 8787).into(), data: (LOCAL, 8788).into() };
+    let settings = Settings {
+        addrs,
+        token: None,
+        auth_failures_max: 60,
+        integrity_mode: Mode::Sha256,
+        is_integrity_required: false,
+        result_hmac_key: None,
+        backpressure_status: 429,
+    };
+    Service::new(Hub::new(HubKey::new([7; 16])), 1, settings)
+}
+
+/// Hands in a request on a connection of its own; `true` if its reply comes later.
+fn post(service: &mut Service, connection: u64, path: &str, body: &str) -> bool {
+    let mut wire = Connection::new(NOW, &Limits::default());
+    let head = format!("POST {path} HTTP/1.1\r\nHost: hub\r\nContent-Length: {}\r\n\r\n", body.len());
+    wire.received(NOW, head.as_bytes());
+    wire.received(NOW, body.as_bytes());
+    let request = wire.next_request(NOW).expect("a whole request came");
+    let plane = if path == "/mesh/heartbeat" { Plane::Control } else { Plane::Data };
+    let caller = Caller { plane, ip: LOCAL, origin: Origin { connection, request: request.no() } };
+    match service.handle(NOW, &caller, &request) {
+        Answer::Parked => true,
+        Answer::Reply(reply) | Answer::Now(reply) => {
+            assert_eq!(reply.status(), 200, "{path}: {}", String::from_utf8_lossy(reply.body()));
+            false
+        }
+        Answer::AuditPage { .. } => unreachable!("nobody asked for the audit log"),
+    }
+}
+
+fn park(service: &mut Service, connection: u64, node: &str, kinds: &str) {
+    let body = format!(r#"{{"node_id":"{node}","wait_ms":30000,"kinds":{kinds}}}"#);
+    assert!(post(service, connection, "/mesh/pull_requests", &body), "nothing is there for {node}, so it waits");
+}
+
+/// Settles, and says which connections were answered.
+fn answered(service: &mut Service) -> Vec<u64> {
+    service.settle(NOW);
+    let mut connections: Vec<_> = service.late_replies().drain(..).map(|(origin, _)| origin.connection).collect();
+    connections.sort();
+    connections
+}
+
+#[test]
+fn a_long_poll_that_takes_a_more_urgent_job_leaves_its_own_to_another() {
+    let mut service = service();
+    park(&mut service, 1, "both", r#"["a","b"]"#);
+    park(&mut service, 2, "only-a", r#"["a"]"#);
+    let jobs = r#"{"requests":[{"kind":"a","priority":"low"},{"kind":"b","priority":"high"}]}"#;
+    post(&mut service, 3, "/mesh/submit_requests", jobs);
+    assert_eq!(answered(&mut service), [1, 2]);
+    assert_eq!((service.hub().counts().leased, service.hub().counts().queued), (2, 0));
+}
+
+#[test]
+fn a_long_poll_of_a_node_that_moved_leaves_its_job_to_another() {
+    let mut service = service();
+    park(&mut service, 1, "moving", "[]");
+    park(&mut service, 2, "staying", "[]");
+    post(&mut service, 3, "/mesh/submit_request", r#"{"kind":"a"}"#);
+    post(&mut service, 4, "/mesh/heartbeat", r#"{"node_id":"moving","zone":"elsewhere"}"#);
+    assert_eq!(answered(&mut service), [2]);
+    assert_eq!(service.hub().queue().waiter_count(), 1, "the one that moved waits for jobs of its new zone");
+}
