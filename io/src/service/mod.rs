@@ -83,8 +83,8 @@ pub enum Answer {
     Parked,
     /// A page of the audit log, which the shell reads.
     AuditPage {
-        /// Lines after this sequence number.
-        after: u64,
+        /// Lines after this sequence number; the latest ones if absent.
+        after: Option<u64>,
         /// At most so many.
         limit: usize,
     },
