@@ -10,6 +10,7 @@
 //! - [`Service::events`] is what the audit log is to be told.
 
 mod access;
+mod asked;
 mod body;
 mod control;
 mod data;
