@@ -116,6 +116,20 @@ pub fn survive_file_size_limit() -> io::Result<()> {
     Ok(())
 }
 
+/// Has the calling thread yield to all others: for work that may take its time.
+#[cfg(target_os = "linux")]
+pub fn lower_thread_priority() -> io::Result<()> {
+    // On Linux a thread has a niceness of its own.
+    rustix::process::nice(10)?;
+    Ok(())
+}
+
+/// Elsewhere niceness is the whole process', and the hub's other threads must not yield.
+#[cfg(not(target_os = "linux"))]
+pub fn lower_thread_priority() -> io::Result<()> {
+    Ok(())
+}
+
 /// Calls `handle` in a thread of its own for each signal from now on.
 #[cfg(unix)]
 pub fn on_signals(mut handle: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {

@@ -7,13 +7,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
-/// The lines after the one of that number, at most `limit`, the oldest first; with `after` 0 the latest ones.
+/// The lines after the one of that number, at most `limit`, the oldest first; without a number the latest ones.
 /// O(one file, and the start of each that is newer).
 ///
 /// The log is written and rotated meanwhile. A page never leaves out a line between two that it has: rather it ends, and
 /// the next one goes on.
-pub fn page(path: &Path, after: u64, limit: usize) -> io::Result<Vec<String>> {
-    let lines = if after == 0 { latest(path, limit)? } else { following(path, after, limit)? };
+pub fn page(path: &Path, after: Option<u64>, limit: usize) -> io::Result<Vec<String>> {
+    let lines = match after {
+        None => latest(path, limit)?,
+        Some(after) => following(path, after, limit)?,
+    };
     // The number was read from the line's end; what is handed out must be JSON as a whole.
     let text = |(_, line): (u64, Vec<u8>)| String::from_utf8(line).ok();
     Ok(lines.into_iter().filter_map(text).filter(|line| serde_json::from_str::<IgnoredAny>(line).is_ok()).collect())
@@ -121,7 +124,7 @@ mod tests {
         }
     }
 
-    fn seqs(settings: &Settings, after: u64, limit: usize) -> Vec<u64> {
+    fn seqs(settings: &Settings, after: Option<u64>, limit: usize) -> Vec<u64> {
         let lines = page(&settings.path, after, limit).unwrap();
         lines.iter().map(|line| seq_of(line.as_bytes()).unwrap()).collect()
     }
@@ -132,25 +135,25 @@ mod tests {
         let settings = settings(&folder, 1_000, 100);
         record(&settings, 40);
         assert!(newest_first(&settings.path).unwrap().len() > 5);
-        for after in 0..=41 {
+        for after in [None].into_iter().chain((0..=41).map(Some)) {
             for limit in [1_u64, 3, 40, 100] {
                 let expected = match after {
-                    0 => (41 - limit.min(40)..41).collect::<Vec<u64>>(),
-                    _ => (after + 1..41).take(limit as usize).collect(),
+                    None => (41 - limit.min(40)..41).collect::<Vec<u64>>(),
+                    Some(after) => (after + 1..41).take(limit as usize).collect(),
                 };
-                assert_eq!(seqs(&settings, after, limit as usize), expected, "after {after}, at most {limit}");
+                assert_eq!(seqs(&settings, after, limit as usize), expected, "after {after:?}, at most {limit}");
             }
         }
-        assert_eq!(seqs(&settings, u64::MAX, 3), [0; 0]);
+        assert_eq!(seqs(&settings, Some(u64::MAX), 3), [0; 0]);
     }
 
     #[test]
     fn a_log_that_is_not_there_or_empty_has_no_lines() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder, 1_000, 100);
-        assert!(page(&settings.path, 0, 3).is_err(), "not even its folder is there");
+        assert!(page(&settings.path, None, 3).is_err(), "not even its folder is there");
         record(&settings, 0);
-        assert_eq!(seqs(&settings, 0, 3).len() + seqs(&settings, 1, 3).len(), 0);
+        assert_eq!(seqs(&settings, None, 3).len() + seqs(&settings, Some(1), 3).len(), 0);
     }
 
     #[test]
@@ -166,10 +169,10 @@ mod tests {
             }
         }
         assert!(missing.len() > 2, "{missing:?}");
-        let expected = seqs(&settings, 0, 100);
+        let expected = seqs(&settings, None, 100);
         let mut after = 1;
         loop {
-            let page = seqs(&settings, after, 5);
+            let page = seqs(&settings, Some(after), 5);
             let Some(last) = page.last() else { break };
             assert!(page.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{page:?}");
             after = *last;
@@ -186,7 +189,7 @@ mod tests {
         record(&settings, 3);
         let text = std::fs::read_to_string(&settings.path).unwrap();
         std::fs::write(&settings.path, text.replacen("\"details\":{}", "\"details\":{]", 1)).unwrap();
-        assert_eq!(seqs(&settings, 0, 10), [2, 3]);
+        assert_eq!(seqs(&settings, None, 10), [2, 3]);
         assert!(verify(&settings.path).is_err());
     }
 
@@ -200,11 +203,11 @@ mod tests {
             scope.spawn(|| record(&settings, LINES));
             let mut last = 1;
             while last < LINES + 1 {
-                for seq in seqs(&settings, last, 50) {
+                for seq in seqs(&settings, Some(last), 50) {
                     assert_eq!(seq, last + 1);
                     last = seq;
                 }
-                let latest = seqs(&settings, 0, 50);
+                let latest = seqs(&settings, None, 50);
                 assert!(latest.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{latest:?}");
             }
         });

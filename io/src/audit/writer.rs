@@ -242,7 +242,7 @@ mod tests {
                 record(&settings, 4..6);
                 let report = verify(&settings.path).unwrap();
                 assert_eq!((report.lines, report.torn, report.is_tail_torn), (whole + 3, 1, false));
-                let lines = page(&settings.path, 0, 3).unwrap();
+                let lines = page(&settings.path, None, 3).unwrap();
                 assert!(lines[0].contains(r#""event":"AUDIT_LINE_TORN""#), "{}", lines[0]);
                 assert!(lines[2].contains(r#""n":5"#));
             }

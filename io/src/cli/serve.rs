@@ -82,7 +82,7 @@ fn serve(
     stop_on_signals(stop.clone(), waker.clone())?;
     let audit = Audit::start(&config.audit).map_err(local("the audit log"))?;
     let audit_reader = AuditReader::start(config.audit.path.clone(), waker.clone()).map_err(local("a thread"))?;
-    let snapshots = Snapshots::start(store.clone()).map_err(local("a thread"))?;
+    let snapshots = Snapshots::start(store.clone(), config.segment_bytes).map_err(local("a thread"))?;
     let files_max = platform::raise_open_files_max();
     let connections_max = config.connections_max.min(files_max.saturating_sub(OWN_FILES) as usize);
     if connections_max < config.connections_max {

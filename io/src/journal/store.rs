@@ -110,6 +110,21 @@ impl Store {
         Ok(report)
     }
 
+    /// How much a start would have to replay up to the record `through`, and how large the newest snapshot is: both in
+    /// bytes on disk.
+    pub fn growth(&self, through: u64) -> io::Result<(u64, u64)> {
+        let newest = self.folder.snapshot_files()?.into_iter().find(|snapshot| snapshot.covered_seq <= through);
+        let covered_seq = newest.as_ref().map_or(0, |snapshot| snapshot.covered_seq);
+        let snapshot_bytes = newest.map_or(Ok(0), |snapshot| fs::metadata(snapshot.path).map(|file| file.len()))?;
+        let mut journal_bytes = 0;
+        for segment in self.folder.segments()? {
+            if segment.first_seq > covered_seq && segment.first_seq <= through {
+                journal_bytes += fs::metadata(segment.path)?.len();
+            }
+        }
+        Ok((journal_bytes, snapshot_bytes))
+    }
+
     /// Makes a snapshot without the hub: replays the journal from the last snapshot to the record `through`
     /// ([`Appender::sealed_through`]) and compares the outcome hash at each segment. `progress` returns `false` to stop.
     /// The snapshot is then restored from the disk, and its digest compared.

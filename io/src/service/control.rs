@@ -83,7 +83,7 @@ impl Service {
 
     pub(super) fn audit_page(&self, request: &Request) -> Result<Answer, Problem> {
         let query = Query::new(request.query());
-        let after = query.number("after", 0..=u64::MAX)?.unwrap_or(0);
+        let after = query.number("after", 0..=u64::MAX)?;
         let limit = query.number("limit", 1..=AUDIT_LINES_MAX)?.unwrap_or(100) as usize;
         Ok(Answer::AuditPage { after, limit })
     }

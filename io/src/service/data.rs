@@ -1,5 +1,6 @@
 //! The data plane: jobs in, jobs out, results in.
 
+use super::asked;
 use super::body::{self, Fields, Query};
 use super::object::{Object, object};
 use super::parked::{Parked, Waiting};
@@ -9,21 +10,14 @@ use super::{Answer, Caller, Service};
 use crate::http::{Reply, Request};
 use crate::secret::Secret;
 use sha2::{Digest, Sha256};
-use sheratan_core::command::{Command, Complete, Extend, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit};
+use sheratan_core::command::{Command, Complete, Extend, Pull, Submit};
 use sheratan_core::ids::JobSeq;
 use sheratan_core::integrity::checksum::{self, Claimed};
 use sheratan_core::integrity::json::Value;
-use sheratan_core::limits::{ATTEMPTS_MAX, LEASE_DURATION_MAX, LEASE_DURATION_MIN, PULL_JOBS_MAX, PULL_KINDS_MAX};
-use sheratan_core::name::Name;
+use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::outcome::{Completed, Outcome, Pulled, Submitted};
 use sheratan_core::queue::job::Job;
 use sheratan_core::time::{Millis, Timestamp};
-
-/// Entries of a batch: a thousand jobs of a kilobyte fill the default body limit.
-const BATCH_ENTRIES_MAX: usize = 1_000;
-
-/// The longest long poll: below the idle limits of the proxies in common use.
-const WAIT_MS_MAX: u64 = 60_000;
 
 /// Jobs of one page.
 const PAGE_JOBS_MAX: u64 = 1_000;
@@ -31,20 +25,17 @@ const PAGE_JOBS_MAX: u64 = 1_000;
 /// Jobs looked at for one page: a filter that few jobs pass costs a page at most this, about 5 ms.
 const PAGE_SCAN_MAX: usize = 20_000;
 
-/// Delays and times to live: ten years, longer than any queue's life and far from the end of the calendar.
-const FAR_SECS: u64 = 10 * 365 * 86_400;
-
 impl Service {
     pub(super) fn submit_one(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
         let fields = Fields::parse(request.body())?;
-        let submit = self.read_submit(&fields, request.header("idempotency-key"))?;
+        let submit = asked::read_submit(&fields, request.header("idempotency-key"))?;
         let submitted = self.submit(now, submit)?;
         Ok(reply(|out| render::submitted(out, self.hub.key(), &submitted)))
     }
 
     pub(super) fn submit_many(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
         let fields = Fields::parse(request.body())?;
-        let entries = batch(&fields, "requests")?;
+        let entries = asked::batch(&fields, "requests")?;
         let mut answers = Vec::new();
         for (index, entry) in entries.into_iter().enumerate() {
             let answer = self.submit_entry(now, entry);
@@ -62,7 +53,7 @@ impl Service {
         request: &Request,
         node: Option<&str>,
     ) -> Result<Answer, Problem> {
-        let (pull, wait_ms) = read_pull(request, node)?;
+        let (pull, wait_ms) = asked::read_pull(request, node)?;
         let mut head = Vec::new();
         head.extend_from_slice(br#""ok":true"#);
         self.pull_or_park(now, caller, pull, wait_ms, head)
@@ -71,7 +62,7 @@ impl Service {
     pub(super) fn extend_lease(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
         let fields = Fields::parse(request.body())?;
         let node = fields.required_name("node_id")?;
-        let lease_duration_ms = read_lease_duration(&fields)?;
+        let lease_duration_ms = asked::read_lease_duration(&fields)?;
         let texts = fields.array("leases")?.ok_or_else(|| body::missing("leases"))?;
         if texts.len() > PULL_JOBS_MAX as usize {
             return Err(Problem::bad_request(format!("leases must have at most {PULL_JOBS_MAX} entries")));
@@ -99,7 +90,7 @@ impl Service {
 
     pub(super) fn result_one(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
         let fields = Fields::parse(request.body())?;
-        let then_pull = read_then_pull(&fields)?;
+        let then_pull = asked::read_then_pull(&fields)?;
         let completed = self.complete(now, caller, &fields)?;
         let mut body = Vec::new();
         object(&mut body, |out| render::completed(out, self.hub.key(), &completed));
@@ -113,8 +104,8 @@ impl Service {
         request: &Request,
     ) -> Result<Answer, Problem> {
         let fields = Fields::parse(request.body())?;
-        let then_pull = read_then_pull(&fields)?;
-        let entries = batch(&fields, "results")?;
+        let then_pull = asked::read_then_pull(&fields)?;
+        let entries = asked::batch(&fields, "results")?;
         let mut answers = Vec::new();
         for (index, entry) in entries.into_iter().enumerate() {
             let fields = Fields::of(entry).ok_or_else(|| Problem::bad_request("an entry must be an object"));
@@ -133,7 +124,7 @@ impl Service {
         request: &Request,
         id: &str,
     ) -> Result<Answer, Problem> {
-        let wait_ms = Query::new(request.query()).number("wait_ms", 0..=WAIT_MS_MAX)?.unwrap_or(0);
+        let wait_ms = Query::new(request.query()).number("wait_ms", 0..=asked::WAIT_MS_MAX)?.unwrap_or(0);
         let seq = self.hub.key().parse_job_id(id).ok_or_else(Problem::unknown_job)?;
         let job = self.hub.queue().get(seq).ok_or_else(Problem::unknown_job)?;
         let is_final = matches!(job.state(), sheratan_core::queue::job::State::Final { .. });
@@ -255,7 +246,7 @@ impl Service {
 
     fn submit_entry(&mut self, now: Timestamp, entry: Value) -> Result<Submitted, Problem> {
         let fields = Fields::of(entry).ok_or_else(|| Problem::bad_request("an entry must be an object"))?;
-        let submit = self.read_submit(&fields, None)?;
+        let submit = asked::read_submit(&fields, None)?;
         self.submit(now, submit)
     }
 
@@ -279,28 +270,6 @@ impl Service {
             Outcome::Completed(completed) => Ok(completed),
             outcome => Err(self.problem_of(outcome)),
         }
-    }
-
-    fn read_submit(&self, fields: &Fields, header_key: Option<&[u8]>) -> Result<Submit, Problem> {
-        let kind = fields.required_name("kind")?;
-        let params = fields.payload("params");
-        let idempotency = read_idempotency(fields, header_key, &kind)?;
-        Ok(Submit {
-            priority: fields
-                .word("priority", "critical, high, normal or low", Priority::from_word)?
-                .unwrap_or_default(),
-            zone: fields.name("zone")?,
-            requires: fields.capabilities("requires")?,
-            delay_ms: Millis::new(fields.number("delay_ms", 0..=FAR_SECS * 1000)?.unwrap_or(0)),
-            run_at: fields.instant("run_at_utc")?.unwrap_or(Timestamp::ZERO),
-            ttl_ms: fields.seconds("ttl_sec", 1..=FAR_SECS)?,
-            attempts_max: fields.number("max_attempts", 1..=u64::from(ATTEMPTS_MAX))?.map(|n| n as u32),
-            retry_budget_ms: fields.seconds("retry_budget_sec", 0..=FAR_SECS)?,
-            lease_duration_ms: read_lease_duration(fields)?,
-            idempotency,
-            kind,
-            params,
-        })
     }
 
     fn read_complete(&mut self, now: Timestamp, caller: &Caller, fields: &Fields) -> Result<Complete, Problem> {
@@ -380,103 +349,6 @@ impl Service {
             Err(problem) => render::refused_entry(out, problem),
         });
     }
-}
-
-fn read_idempotency(fields: &Fields, header_key: Option<&[u8]>, kind: &Name) -> Result<Option<Idempotency>, Problem> {
-    let member = fields.name("idempotency_key")?;
-    let header = header_key
-        .map(|bytes| {
-            let text = std::str::from_utf8(bytes).map_err(|_| Problem::bad_request("Idempotency-Key must be UTF-8"))?;
-            body::name("Idempotency-Key", text)
-        })
-        .transpose()?;
-    if let (Some(member), Some(header)) = (&member, &header)
-        && member != header
-    {
-        return Err(Problem::bad_request("Idempotency-Key and idempotency_key are both set and differ"));
-    }
-    let on_duplicate = fields.word("on_duplicate", "same_result or latest_wins", |word| match word {
-        "same_result" => Some(OnDuplicate::SameResult),
-        "latest_wins" => Some(OnDuplicate::LatestWins),
-        _ => None,
-    })?;
-    let on_failed = fields.word("on_failed", "same_result or new_job", |word| match word {
-        "same_result" => Some(OnFailed::SameResult),
-        "new_job" => Some(OnFailed::NewJob),
-        _ => None,
-    })?;
-    Ok(member.or(header).map(|key| Idempotency {
-        key,
-        payload_hash: checksum::payload_hash(kind, fields.raw("params")),
-        on_duplicate: on_duplicate.unwrap_or_default(),
-        on_failed: on_failed.unwrap_or_default(),
-    }))
-}
-
-fn read_pull(request: &Request, path_node: Option<&str>) -> Result<(Pull, u64), Problem> {
-    let query = Query::new(request.query());
-    let fields = if request.body().is_empty() { Fields::parse(b"{}")? } else { Fields::parse(request.body())? };
-    let node = match path_node {
-        Some(encoded) => {
-            let text = body::decode(encoded).ok_or_else(|| Problem::bad_request("the path is not well encoded"))?;
-            body::name("node_id", &text)?
-        }
-        None => fields.required_name("node_id")?,
-    };
-    let asked = read_asked(&fields)?;
-    let mut kinds = asked.kinds;
-    if kinds.is_empty() {
-        kinds = query.names("kinds", PULL_KINDS_MAX)?;
-    }
-    let jobs_max =
-        asked.jobs_max.map_or_else(|| query.number("max", 1..=u64::from(PULL_JOBS_MAX)), |max| Ok(Some(max)))?;
-    let wait_ms = asked.wait_ms.map_or_else(|| query.number("wait_ms", 0..=WAIT_MS_MAX), |wait| Ok(Some(wait)))?;
-    let lease_secs = query.number("lease_sec", LEASE_SECS)?;
-    let lease_duration_ms = asked.lease_duration_ms.or(lease_secs.map(Millis::from_secs));
-    Ok((Pull { node, jobs_max: jobs_max.unwrap_or(1) as u32, kinds, lease_duration_ms }, wait_ms.unwrap_or(0)))
-}
-
-/// The pull that may come with a result.
-fn read_then_pull(fields: &Fields) -> Result<Option<(Pull, u64)>, Problem> {
-    let Some(pull) = fields.object("pull")? else { return Ok(None) };
-    let node = match pull.name("node_id")? {
-        Some(node) => node,
-        None => fields.required_name("node_id")?,
-    };
-    let asked = read_asked(&pull)?;
-    let Asked { jobs_max, kinds, lease_duration_ms, wait_ms } = asked;
-    Ok(Some((Pull { node, jobs_max: jobs_max.unwrap_or(1) as u32, kinds, lease_duration_ms }, wait_ms.unwrap_or(0))))
-}
-
-/// What a pull asks for in its body.
-struct Asked {
-    jobs_max: Option<u64>,
-    kinds: Vec<Name>,
-    lease_duration_ms: Option<Millis>,
-    wait_ms: Option<u64>,
-}
-
-fn read_asked(fields: &Fields) -> Result<Asked, Problem> {
-    Ok(Asked {
-        jobs_max: fields.number("max", 1..=u64::from(PULL_JOBS_MAX))?,
-        kinds: fields.names("kinds", PULL_KINDS_MAX)?,
-        lease_duration_ms: read_lease_duration(fields)?,
-        wait_ms: fields.number("wait_ms", 0..=WAIT_MS_MAX)?,
-    })
-}
-
-const LEASE_SECS: std::ops::RangeInclusive<u64> = LEASE_DURATION_MIN.get() / 1000..=LEASE_DURATION_MAX.get() / 1000;
-
-fn read_lease_duration(fields: &Fields) -> Result<Option<Millis>, Problem> {
-    fields.seconds("lease_sec", LEASE_SECS)
-}
-
-fn batch<'a>(fields: &Fields<'a>, key: &str) -> Result<Vec<Value<'a>>, Problem> {
-    let entries = fields.array(key)?.ok_or_else(|| body::missing(key))?;
-    if entries.len() > BATCH_ENTRIES_MAX {
-        return Err(Problem::bad_request(format!("{key} must have at most {BATCH_ENTRIES_MAX} entries")));
-    }
-    Ok(entries)
 }
 
 fn batch_body(answers: &[u8]) -> Vec<u8> {

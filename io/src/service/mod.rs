@@ -10,6 +10,7 @@
 //! - [`Service::events`] is what the audit log is to be told.
 
 mod access;
+mod asked;
 mod body;
 mod control;
 mod data;
@@ -83,8 +84,8 @@ pub enum Answer {
     Parked,
     /// A page of the audit log, which the shell reads.
     AuditPage {
-        /// Lines after this sequence number.
-        after: u64,
+        /// Lines after this sequence number; the latest ones if absent.
+        after: Option<u64>,
         /// At most so many.
         limit: usize,
     },

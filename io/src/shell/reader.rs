@@ -16,8 +16,8 @@ const PAGES_MAX: usize = 64;
 pub struct PageRequest {
     /// Where the reply goes.
     pub origin: Origin,
-    /// Lines after this sequence number.
-    pub after: u64,
+    /// Lines after this sequence number; the latest ones if absent.
+    pub after: Option<u64>,
     /// At most so many.
     pub limit: usize,
 }
@@ -59,7 +59,7 @@ impl AuditReader {
     }
 }
 
-fn page(path: &std::path::Path, after: u64, limit: usize) -> Reply {
+fn page(path: &std::path::Path, after: Option<u64>, limit: usize) -> Reply {
     match audit::page(path, after, limit) {
         Ok(lines) => {
             let mut body = br#"{"ok":true,"events":["#.to_vec();

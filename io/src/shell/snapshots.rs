@@ -1,14 +1,26 @@
 //! Snapshots: made in a thread of their own by replaying the sealed segments, so that the loop never stops for one.
 //!
+//! A snapshot costs as much as the state is large, whatever has changed: about 4 µs a job, three times over (restored,
+//! written, proven). So the next one waits until the journal behind the last has grown as large as that is, and to
+//! [`JOURNAL_BYTES_MIN`]: then all snapshots together cost about as much as writing the journal, and a start replays at
+//! most twice what it restores.
+//!
 //! Each replay compares the outcome hash with the one that the live hub wrote at each segment's end: production proves
 //! its own determinism all day. Segments go only after the snapshot was restored from the disk.
 
 use crate::journal::{ReplayError, Store};
+use crate::platform;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+
+/// A start replays so much in a second or two: no reason to make a snapshot.
+const JOURNAL_BYTES_MIN: u64 = 256 << 20;
+
+/// With small segments, which tests use, so many of them are enough.
+const SEGMENTS_MIN: u64 = 4;
 
 /// The hub's end of the snapshots' thread.
 pub struct Snapshots {
@@ -19,12 +31,16 @@ pub struct Snapshots {
 
 impl Snapshots {
     /// Starts the thread; it prepares a spare segment first.
-    pub fn start(store: Store) -> io::Result<Self> {
+    pub fn start(store: Store, segment_bytes: u64) -> io::Result<Self> {
         let (sealed, receiver) = bounded(1);
         let is_stopping = Arc::new(AtomicBool::new(false));
         let flag = is_stopping.clone();
-        let thread =
-            std::thread::Builder::new().name("snapshots".into()).spawn(move || run(&store, &receiver, &flag))?;
+        let thread = std::thread::Builder::new().name("snapshots".into()).spawn(move || {
+            if let Err(error) = platform::lower_thread_priority() {
+                tracing::debug!(%error, "the snapshots' thread keeps its priority");
+            }
+            run(&store, segment_bytes, &receiver, &flag);
+        })?;
         Ok(Snapshots { sealed: Some(sealed), is_stopping, thread: Some(thread) })
     }
 
@@ -43,12 +59,15 @@ impl Snapshots {
     }
 }
 
-fn run(store: &Store, sealed: &Receiver<u64>, is_stopping: &AtomicBool) {
+fn run(store: &Store, segment_bytes: u64, sealed: &Receiver<u64>, is_stopping: &AtomicBool) {
     prepare_spare(store);
     for through in sealed {
         prepare_spare(store);
         if is_stopping.load(Ordering::SeqCst) {
             return;
+        }
+        if !is_due(store, through, segment_bytes) {
+            continue;
         }
         let made = store.snapshot_by_replay(through, &mut |_| !is_stopping.load(Ordering::SeqCst));
         match made {
@@ -70,6 +89,19 @@ fn run(store: &Store, sealed: &Receiver<u64>, is_stopping: &AtomicBool) {
                 tracing::error!(alert = "REPLAY_DIVERGED", "{error}");
             }
             Err(error) => tracing::error!("no snapshot could be made: {error}"),
+        }
+    }
+}
+
+/// Whether the journal has grown so much that a snapshot is worth its cost.
+fn is_due(store: &Store, through: u64, segment_bytes: u64) -> bool {
+    match store.growth(through) {
+        Ok((journal_bytes, snapshot_bytes)) => {
+            journal_bytes >= snapshot_bytes.max(JOURNAL_BYTES_MIN.min(SEGMENTS_MIN * segment_bytes))
+        }
+        Err(error) => {
+            tracing::error!(%error, "the journal's folder cannot be read");
+            false
         }
     }
 }

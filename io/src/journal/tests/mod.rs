@@ -58,9 +58,7 @@ fn open(folder: &Path) -> Result<(Store, Appender, u64, Vec<Notice>), OpenError>
 /// Another test may be starting a process: between its fork and its exec the child holds this process' locks too, so a
 /// lock that was just given up may be held for some milliseconds more.
 fn open_store(folder: &Path) -> Result<(Store, Recovered), OpenError> {
-    let is_own = |error: &OpenError| {
-        matches!(error, OpenError::Lock(LockError::Held { pid: Some(pid), .. }) if *pid == std::process::id())
-    };
+    let is_own = |error: &OpenError| matches!(error, OpenError::Lock(LockError::Held { pid: Some(pid), .. }) if *pid == std::process::id());
     for _ in 0..100 {
         match Store::open(folder, small()) {
             Err(error) if is_own(&error) => std::thread::sleep(std::time::Duration::from_millis(2)),
