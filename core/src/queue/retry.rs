@@ -9,8 +9,8 @@ use crate::time::Millis;
 
 /// How long after the end of attempt `attempt` (from 1) the next one may start.
 pub(super) fn delay(key: &HubKey, limits: &Limits, seq: JobSeq, attempt: u32) -> Millis {
-    let doublings = attempt.saturating_sub(1).min(63);
-    let full = limits.retry_delay_ms_base.get().saturating_mul(1 << doublings).min(limits.retry_delay_ms_cap.get());
+    let factor = 1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
+    let full = limits.retry_delay_ms_base.get().saturating_mul(factor).min(limits.retry_delay_ms_cap.get());
     let half = full / 2;
     Millis::new(full - half + key.retry_jitter(seq, attempt, half + 1))
 }
@@ -33,5 +33,14 @@ mod tests {
             }
             assert!(seen.len() > 100, "the delays are spread");
         }
+    }
+
+    #[test]
+    fn a_boundless_cap_is_reached_from_the_smallest_base() {
+        let one = Millis::new(1);
+        let limits = Limits { retry_delay_ms_base: one, retry_delay_ms_cap: Millis::MAX, ..Limits::default() };
+        let delay_of = |attempt| delay(&HubKey::new([1; 16]), &limits, JobSeq::new(1), attempt);
+        assert!((1 << 62..=1 << 63).contains(&delay_of(64).get()));
+        assert!(delay_of(65).get() >= 1 << 63 && delay_of(100).get() >= 1 << 63);
     }
 }
