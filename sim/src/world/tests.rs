@@ -1,0 +1,147 @@
+//! That each watcher barks: a world that is tampered with is not well.
+
+use super::*;
+use sheratan_core::command::{Complete, Heartbeat, Priority, Submit};
+use sheratan_core::ids::JobSeq;
+use sheratan_core::payload::Payload;
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::from_millis(ms)
+}
+
+fn submit() -> Command {
+    Command::Submit(Box::new(Submit {
+        kind: name("kind"),
+        params: Payload::new(b"1"),
+        priority: Priority::Normal,
+        zone: None,
+        requires: Vec::new(),
+        delay_ms: Millis::ZERO,
+        run_at: Timestamp::ZERO,
+        ttl_ms: None,
+        attempts_max: None,
+        retry_budget_ms: None,
+        lease_duration_ms: None,
+        idempotency: None,
+    }))
+}
+
+fn pull() -> Pull {
+    Pull { node: name("node"), jobs_max: 1, kinds: Vec::new(), lease_duration_ms: None }
+}
+
+fn complete(mark: u64) -> Command {
+    let job = JobSeq::FIRST;
+    Command::Complete(Complete {
+        job,
+        lease: Some(LeaseRef { job, generation: 1 }),
+        node: Some(name("node")),
+        ok: true,
+        result: Payload::ABSENT,
+        error: Payload::ABSENT,
+        is_retryable: true,
+        mark,
+    })
+}
+
+/// A world in which one job was submitted and another one completed.
+fn world() -> World {
+    let mut world = World::new(HubKey::new([7; 16]));
+    for command in [submit(), submit(), Command::Pull(pull()), complete(1)] {
+        world.step(&Step::Apply(at(1_000), command)).expect("the hub is well");
+    }
+    world.step(&Step::Sync).expect("the hub is well");
+    world
+}
+
+fn kind_of(result: Result<(), Violation>) -> &'static str {
+    result.expect_err("this is not well").kind()
+}
+
+#[test]
+fn a_world_that_is_left_alone_is_well() {
+    let mut world = world();
+    world.finish().expect("the hub is well");
+    assert_eq!((world.ledger().accepted(), world.ledger().completed()), (2, 1));
+}
+
+#[test]
+fn a_record_that_was_acknowledged_and_lost_shows_at_the_crash() {
+    let mut world = world();
+    world.log.truncate(3);
+    assert_eq!(kind_of(world.step(&Step::Crash { kept: 0, from: Source::Log })), "replay");
+}
+
+#[test]
+fn a_command_that_was_not_journaled_shows_at_the_crash() {
+    let mut world = world();
+    world.model.apply(at(2_000), &submit());
+    world.hub.apply(at(2_000), submit());
+    world.hub.effects().clear();
+    assert_eq!(kind_of(world.step(&Step::Crash { kept: 0, from: Source::Log })), "replay");
+}
+
+#[test]
+fn a_snapshot_of_another_state_shows_at_the_crash() {
+    let mut world = world();
+    let mut other = Hub::new(world.key);
+    other.apply(at(1_000), submit());
+    world.log.take_snapshot(crate::step::SnapshotOf::Live, &other).expect("it can be written");
+    assert_eq!(kind_of(world.step(&Step::Crash { kept: 0, from: Source::Snapshot })), "replay");
+}
+
+#[test]
+fn another_answer_than_the_models_shows_at_once() {
+    let mut world = world();
+    world.hub.apply(at(1_000), Command::Pull(pull()));
+    assert_eq!(kind_of(world.step(&Step::Apply(at(1_000), Command::Pull(pull())))), "answer");
+}
+
+#[test]
+fn a_row_that_the_model_does_not_have_shows_at_the_next_look() {
+    let mut world = world();
+    let heartbeat = Heartbeat {
+        node: name("stranger"),
+        zone: None,
+        capabilities: Vec::new(),
+        health: Default::default(),
+        endpoint: None,
+        labels: Payload::ABSENT,
+    };
+    world.hub.apply(at(1_000), Command::Heartbeat(heartbeat));
+    assert_eq!(kind_of(world.check()), "rows");
+}
+
+#[test]
+fn a_job_that_ends_twice_shows_in_the_ledger() {
+    let mut world = world();
+    world.hub.effects().push(Effect::Final(JobSeq::FIRST));
+    assert_eq!(kind_of(world.check()), "invariant");
+}
+
+#[test]
+fn a_job_that_vanishes_shows_in_the_ledger() {
+    let mut world = world();
+    let other = World::new(world.key);
+    (world.hub, world.model) = (other.hub, other.model);
+    assert_eq!(kind_of(world.check()), "invariant");
+}
+
+#[test]
+fn a_long_poll_that_is_not_woken_shows_at_the_next_look() {
+    let mut world = world();
+    let parked = Parked { pull: pull(), is_patient: true, until: at(9_000) };
+    world.parked.insert(WaiterId(1), parked);
+    assert_eq!(kind_of(world.check()), "wake");
+}
+
+#[test]
+fn a_long_poll_that_is_woken_without_waiting_shows_at_once() {
+    let mut world = world();
+    world.hub.effects().push(Effect::Wake(WaiterId(1)));
+    assert_eq!(kind_of(world.step(&Step::Sync)), "wake");
+}
