@@ -10,12 +10,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::Waker;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The first and the longest pause before a batch is tried again: room may come back at any moment, and a try costs one
 /// failed system call.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
+
+/// How long the thread looks for the next batch before it sleeps: a client that waits for each answer sends its next
+/// request within this time, and to wake a thread on an idle core takes as long as a quarter of a fast disk's sync.
+const LOOK_OUT: Duration = Duration::from_micros(50);
 
 /// What the journal's thread says.
 #[derive(Debug)]
@@ -68,6 +72,11 @@ impl Committer {
         self.reports.try_recv().ok()
     }
 
+    /// Whether the thread said something.
+    pub fn has_report(&self) -> bool {
+        !self.reports.is_empty()
+    }
+
     /// Waits for what the thread says next.
     pub fn wait(&self, timeout: Duration) -> Option<Report> {
         self.reports.recv_timeout(timeout).ok()
@@ -89,7 +98,7 @@ fn run(
     stop: &Receiver<()>,
     waker: &Waker,
 ) -> Appender {
-    for Handover { mut batch, first_seq, hash_before } in work {
+    while let Some(Handover { mut batch, first_seq, hash_before }) = next(work) {
         let mut pause = RETRY_FIRST;
         let mut is_told = false;
         let sealed_before = appender.sealed_through();
@@ -120,6 +129,15 @@ fn run(
         tell(reports, waker, Report::Durable { up_to, spare: batch, sealed_through });
     }
     appender
+}
+
+/// The next batch; `None` when there will be none.
+fn next(work: &Receiver<Handover>) -> Option<Handover> {
+    let until = Instant::now() + LOOK_OUT;
+    while work.is_empty() && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    work.recv().ok()
 }
 
 /// The loop may have ended; then nobody needs the report.
