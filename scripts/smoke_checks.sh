@@ -1,3 +1,5 @@
 #!/bin/sh
-# Checks a running hub; takes the arguments of `sheratan-hub smoke`. SHERATAN_HUB names the binary if it is not on PATH.
-exec "${SHERATAN_HUB:-sheratan-hub}" smoke "$@"
+# Checks a running hub; takes the arguments of `sheratan-hub smoke`. SHERATAN_HUB names the binary; else it is looked for
+# on PATH, then where cargo builds it.
+hub=${SHERATAN_HUB:-$(command -v sheratan-hub || echo "$(dirname "$0")/../target/release/sheratan-hub")}
+exec "$hub" smoke "$@"
