@@ -9,7 +9,7 @@
 
 use super::cursor::Cursor;
 use super::json::Value;
-use super::text::{by_utf16, unescape, write_ascii, write_utf8};
+use super::text::{by_utf16, unescape, write_utf8};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -25,9 +25,6 @@ pub enum Rule {
     /// Numbers as they were sent, keys by code point: Python's `json.dumps` with `sort_keys=True`, `ensure_ascii=False`
     /// and separators without spaces.
     AsSent,
-    /// As [`Rule::AsSent`], but all that is not printable ASCII as `\uXXXX`: the same with Python's default for
-    /// `ensure_ascii`.
-    AsSentAscii,
 }
 
 /// Whole numbers of so many digits are doubles, and ECMAScript prints them as they are.
@@ -64,7 +61,7 @@ impl<'a> Writer<'a, '_> {
         match cursor.peek() {
             b'{' => self.object(cursor),
             b'[' => self.array(cursor),
-            b'"' => self.string(&unescape(cursor.string())),
+            b'"' => write_utf8(&unescape(cursor.string()), self.out),
             b'-' | b'0'..=b'9' => self.number(cursor.scalar()),
             _ => self.out.extend_from_slice(cursor.scalar().as_bytes()),
         }
@@ -95,7 +92,7 @@ impl<'a> Writer<'a, '_> {
             let key = unescape(cursor.key());
             is_sorted &= self.members[first..].last().is_none_or(|last| self.order(&last.key, &key).is_lt());
             let from = self.out.len();
-            self.string(&key);
+            write_utf8(&key, self.out);
             self.out.push(b':');
             self.value(cursor);
             self.members.push(Written { key, place: from..self.out.len() });
@@ -120,15 +117,8 @@ impl<'a> Writer<'a, '_> {
         }
     }
 
-    fn string(&mut self, text: &str) {
-        match self.rule {
-            Rule::AsSentAscii => write_ascii(text, self.out),
-            Rule::Jcs | Rule::Exact | Rule::AsSent => write_utf8(text, self.out),
-        }
-    }
-
     fn number(&mut self, lexeme: &str) {
-        if matches!(self.rule, Rule::AsSent | Rule::AsSentAscii) || is_plain(lexeme) {
+        if self.rule == Rule::AsSent || is_plain(lexeme) {
             return self.out.extend_from_slice(lexeme.as_bytes());
         }
         let number: f64 = lexeme.parse().expect("the text was checked: it is a number");
@@ -144,7 +134,7 @@ impl<'a> Writer<'a, '_> {
     fn order(&self, a: &str, b: &str) -> Ordering {
         match self.rule {
             Rule::Jcs | Rule::Exact => by_utf16(a, b),
-            Rule::AsSent | Rule::AsSentAscii => a.cmp(b),
+            Rule::AsSent => a.cmp(b),
         }
     }
 }

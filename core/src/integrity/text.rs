@@ -98,19 +98,6 @@ pub(super) fn write_utf8(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends a text as a string in printable ASCII: all else as `\uXXXX`, beyond the Basic Multilingual Plane as a pair.
-pub(super) fn write_ascii(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    for character in text.chars() {
-        match character {
-            '\0'..' ' | '"' | '\\' => write_escape(character as u8, out),
-            ' '..='~' => out.push(character as u8),
-            _ => character.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write_unit(*unit, out)),
-        }
-    }
-    out.push(b'"');
-}
-
 fn write_escape(byte: u8, out: &mut Vec<u8>) {
     let short = match byte {
         b'"' => b'"',

@@ -2,9 +2,9 @@
 
 Run it in this folder with Python 3.8 or later: python3 make_vectors.py. The same seed gives the same file.
 
-Each line has `text` (members in any order, any white space and escapes), `as_sent` and `ascii` (json.dumps with sorted keys
-and without spaces, with ensure_ascii off and on), and for the result {error, job_id, ok, result: text} its `sha256`
-and `sig`, both over the first of the two forms, as a client would make them.
+Each line has `text` (members in any order, any white space and escapes), `as_sent` (json.dumps with sorted keys, without
+spaces, with ensure_ascii off), and for the result {error, job_id, ok, result: text} its `sha256` and `sig`, both over
+that form, as a client would make them.
 """
 
 import hashlib
@@ -69,8 +69,8 @@ def spelled(node):
     return json.dumps(node)
 
 
-def canonical(node, ensure_ascii):
-    return json.dumps(node, sort_keys=True, separators=(",", ":"), ensure_ascii=ensure_ascii)
+def canonical(node):
+    return json.dumps(node, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def main():
@@ -80,11 +80,10 @@ def main():
             result = {"job_id": "job_%020d" % number, "ok": number % 3 != 0, "result": node, "error": None}
             if not result["ok"]:
                 result["error"] = text_of_characters()
-            form = canonical(result, False).encode()
+            form = canonical(result).encode()
             vector = {
                 "text": spelled(node),
-                "as_sent": canonical(node, False),
-                "ascii": canonical(node, True),
+                "as_sent": canonical(node),
                 "job_id": result["job_id"],
                 "ok": result["ok"],
                 "error": spelled(result["error"]),
