@@ -209,6 +209,26 @@ impl Command {
     }
 }
 
+impl Submit {
+    /// A job that asks for nothing special: any node of the default zone, at once, under the hub's own limits.
+    pub fn new(kind: Name, params: Payload) -> Self {
+        Submit {
+            kind,
+            params,
+            priority: Priority::Normal,
+            zone: None,
+            requires: Vec::new(),
+            delay_ms: Millis::ZERO,
+            run_at: Timestamp::ZERO,
+            ttl_ms: None,
+            attempts_max: None,
+            retry_budget_ms: None,
+            lease_duration_ms: None,
+            idempotency: None,
+        }
+    }
+}
+
 impl Priority {
     /// The word for it.
     pub const fn as_str(self) -> &'static str {

@@ -1,10 +1,10 @@
 //! Classes of jobs at their limit, where a scenario as text would have a thousand lines.
 
-use sheratan_core::command::{Command, Idempotency, OnDuplicate, OnFailed, Priority, Submit};
+use sheratan_core::command::{Command, Idempotency, OnDuplicate, OnFailed, Submit};
 use sheratan_core::limits::CLASSES_MAX;
 use sheratan_core::name::Name;
 use sheratan_core::payload::Payload;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::time::Timestamp;
 use sheratan_sim::run::{Report, run_steps};
 use sheratan_sim::step::{Source, Step};
 
@@ -24,18 +24,9 @@ fn submit(class: usize, keyed_hash: Option<u8>) -> Step {
         on_failed: OnFailed::SameResult,
     });
     let submit = Submit {
-        kind: Name::new("kind").expect("a name"),
-        params: Payload::ABSENT,
-        priority: Priority::Normal,
         zone: Some(Name::new(&format!("zone{class}")).expect("a name")),
-        requires: Vec::new(),
-        delay_ms: Millis::ZERO,
-        run_at: Timestamp::ZERO,
-        ttl_ms: None,
-        attempts_max: None,
-        retry_budget_ms: None,
-        lease_duration_ms: None,
         idempotency,
+        ..Submit::new(Name::new("kind").expect("a name"), Payload::ABSENT)
     };
     Step::Apply(Timestamp::from_millis(1), Command::Submit(Box::new(submit)))
 }

@@ -1,6 +1,6 @@
 //! Leases kept for longer than a random run goes on.
 
-use sheratan_core::command::{Command, Extend, Priority, Pull, Submit};
+use sheratan_core::command::{Command, Extend, Pull, Submit};
 use sheratan_core::ids::{JobSeq, LeaseRef};
 use sheratan_core::limits::{LEASE_DURATION_MAX, NODE_FORGET_MS};
 use sheratan_core::name::Name;
@@ -11,18 +11,9 @@ use sheratan_sim::step::Step;
 
 fn submit() -> Command {
     Command::Submit(Box::new(Submit {
-        kind: Name::new("kind").expect("a name"),
-        params: Payload::ABSENT,
-        priority: Priority::Normal,
-        zone: None,
-        requires: Vec::new(),
-        delay_ms: Millis::ZERO,
-        run_at: Timestamp::ZERO,
-        ttl_ms: None,
         attempts_max: Some(1),
-        retry_budget_ms: None,
         lease_duration_ms: Some(LEASE_DURATION_MAX),
-        idempotency: None,
+        ..Submit::new(Name::new("kind").expect("a name"), Payload::ABSENT)
     }))
 }
 

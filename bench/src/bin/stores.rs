@@ -13,11 +13,11 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use protobuf::well_known_types::Any;
 use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
-use sheratan_core::command::{Command, Priority, Submit};
+use sheratan_core::command::{Command, Submit};
 use sheratan_core::limits::Limits;
 use sheratan_core::name::Name;
 use sheratan_core::payload::Payload;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::time::Timestamp;
 use sheratan_io::journal::{Appender, Batch, Item, Options, Recovery, Store, recover};
 use std::error::Error;
 use std::fs::{self, File};
@@ -238,20 +238,7 @@ fn hub_recovery(settings: &Settings, folder: &Path) -> Result<(), Failure> {
 }
 
 fn submit(params: &str) -> Submit {
-    Submit {
-        kind: Name::new("echo").expect("it is a name"),
-        params: Payload::new(params.as_bytes()),
-        priority: Priority::Normal,
-        zone: None,
-        requires: Vec::new(),
-        delay_ms: Millis::ZERO,
-        run_at: Timestamp::ZERO,
-        ttl_ms: None,
-        attempts_max: None,
-        retry_budget_ms: None,
-        lease_duration_ms: None,
-        idempotency: None,
-    }
+    Submit::new(Name::new("echo").expect("it is a name"), Payload::new(params.as_bytes()))
 }
 
 /// Records that no store can make smaller, and whose number can be checked.

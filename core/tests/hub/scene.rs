@@ -4,7 +4,7 @@
 //! back must both give the same state: so each test is one of those as well.
 
 use sheratan_core::command::{
-    Command, Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit,
+    Command, Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Pull, Submit,
 };
 use sheratan_core::effect::{Audit, Effect};
 use sheratan_core::hub::Hub;
@@ -196,20 +196,7 @@ pub fn names(texts: &[&str]) -> Vec<Name> {
 
 /// A job that asks for nothing special.
 pub fn job(kind: &str) -> Submit {
-    Submit {
-        kind: name(kind),
-        params: Payload::ABSENT,
-        priority: Priority::Normal,
-        zone: None,
-        requires: Vec::new(),
-        delay_ms: Millis::ZERO,
-        run_at: Timestamp::ZERO,
-        ttl_ms: None,
-        attempts_max: None,
-        retry_budget_ms: None,
-        lease_duration_ms: None,
-        idempotency: None,
-    }
+    Submit::new(name(kind), Payload::ABSENT)
 }
 
 /// A job under an idempotency key; `payload` stands for its payload's hash.

@@ -1,7 +1,7 @@
 //! That each watcher barks: a world that is tampered with is not well.
 
 use super::*;
-use sheratan_core::command::{Complete, Heartbeat, Priority, Submit};
+use sheratan_core::command::{Complete, Heartbeat, Submit};
 use sheratan_core::ids::JobSeq;
 use sheratan_core::payload::Payload;
 
@@ -14,20 +14,7 @@ fn at(ms: u64) -> Timestamp {
 }
 
 fn submit() -> Command {
-    Command::Submit(Box::new(Submit {
-        kind: name("kind"),
-        params: Payload::new(b"1"),
-        priority: Priority::Normal,
-        zone: None,
-        requires: Vec::new(),
-        delay_ms: Millis::ZERO,
-        run_at: Timestamp::ZERO,
-        ttl_ms: None,
-        attempts_max: None,
-        retry_budget_ms: None,
-        lease_duration_ms: None,
-        idempotency: None,
-    }))
+    Command::Submit(Box::new(Submit::new(name("kind"), Payload::new(b"1"))))
 }
 
 fn pull() -> Pull {

@@ -3,12 +3,11 @@
 use super::super::file::faults::{self, Operation};
 use super::super::format::HEADER_BYTES;
 use super::*;
-use sheratan_core::command::{Command, Complete, Priority, Pull, Submit};
+use sheratan_core::command::{Command, Complete, Pull, Submit};
 use sheratan_core::hub::Hub;
 use sheratan_core::name::Name;
 use sheratan_core::outcome::Outcome;
 use sheratan_core::payload::Payload;
-use sheratan_core::time::Millis;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use tempfile::tempdir;
@@ -95,20 +94,7 @@ impl Live {
 }
 
 fn submit(number: u64) -> Submit {
-    Submit {
-        kind: Name::new("echo").unwrap(),
-        params: Payload::new(format!("{{\"number\":{number}}}").as_bytes()),
-        priority: Priority::Normal,
-        zone: None,
-        requires: vec![],
-        delay_ms: Millis::ZERO,
-        run_at: Timestamp::ZERO,
-        ttl_ms: None,
-        attempts_max: None,
-        retry_budget_ms: None,
-        lease_duration_ms: None,
-        idempotency: None,
-    }
+    Submit::new(Name::new("echo").unwrap(), Payload::new(format!("{{\"number\":{number}}}").as_bytes()))
 }
 
 fn hex(digest: [u8; 32]) -> String {
