@@ -78,3 +78,19 @@ fn a_long_poll_of_a_node_that_moved_leaves_its_job_to_another() {
     assert_eq!(answered(&mut service), [2]);
     assert_eq!(service.hub().queue().waiter_count(), 1, "the one that moved waits for jobs of its new zone");
 }
+
+/// The result that a long poll came with is in a batch that the disk does not take.
+#[test]
+fn a_long_poll_acknowledges_no_result_that_the_journal_does_not_hold() {
+    let mut service = service();
+    post(&mut service, 1, "/mesh/submit_request", r#"{"kind":"a"}"#);
+    post(&mut service, 2, "/mesh/pull_requests", r#"{"node_id":"n"}"#);
+    let job = service.hub().key().job_id(sheratan_core::ids::JobSeq::new(1));
+    park(&mut service, 3, "other", "[]");
+    let result = format!(r#"{{"job_id":"{job}","node_id":"n","ok":true,"pull":{{"wait_ms":30000}}}}"#);
+    assert!(post(&mut service, 4, "/mesh/submit_result", &result), "there is no other job, so it waits");
+    service.journal_failed("the disk is full".into());
+    service.settle(NOW);
+    let late: Vec<_> = service.late_replies().drain(..).map(|(to, reply)| (to.connection, reply.status())).collect();
+    assert_eq!(late, [(4, 503)], "the one that only asks for jobs goes on waiting");
+}

@@ -3,7 +3,7 @@
 use super::asked;
 use super::body::{self, Fields, Query};
 use super::object::{Object, object};
-use super::parked::{Parked, Waiting};
+use super::parked::{PULL_HEAD, Parked, Waiting};
 use super::problem::Problem;
 use super::render;
 use super::{Answer, Caller, Service};
@@ -54,9 +54,7 @@ impl Service {
         node: Option<&str>,
     ) -> Result<Answer, Problem> {
         let (pull, wait_ms) = asked::read_pull(request, node)?;
-        let mut head = Vec::new();
-        head.extend_from_slice(br#""ok":true"#);
-        self.pull_or_park(now, caller, pull, wait_ms, head)
+        self.pull_or_park(now, caller, pull, wait_ms, PULL_HEAD.to_vec())
     }
 
     pub(super) fn extend_lease(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {

@@ -246,8 +246,13 @@ impl Service {
         self.next_seq - 1
     }
 
-    /// The journal takes nothing: commands are refused until it does, reads are answered.
+    /// The journal takes nothing: commands are refused until it does, reads are answered. Long polls that came with a
+    /// result are refused too: their replies would acknowledge it.
     pub fn journal_failed(&mut self, reason: String) {
+        for (id, parked) in self.parked.take_acknowledging() {
+            self.hub.unpark(id);
+            self.late.push((parked.origin, Problem::journal_unavailable(&reason).into_reply()));
+        }
         self.journal_down = Some(reason);
     }
 

@@ -9,6 +9,9 @@ use sheratan_core::queue::waiter::WaiterId;
 use sheratan_core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What the reply to a pull says before its jobs. A longer head acknowledges a result that the pull came with.
+pub const PULL_HEAD: &[u8] = br#""ok":true"#;
+
 /// Where a request came from and its reply goes to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Origin {
@@ -92,6 +95,16 @@ impl ParkedRequests {
     pub fn take_ended(&mut self, now: Timestamp) -> Option<(WaiterId, Parked)> {
         let (until, id) = self.ends.first().copied()?;
         (until <= now).then(|| (id, self.take(id).expect("what has an end is parked")))
+    }
+
+    /// Takes out the requests whose replies acknowledge a result. O(n), for the day when the disk fails.
+    pub fn take_acknowledging(&mut self) -> Vec<(WaiterId, Parked)> {
+        let acknowledges = |parked: &Parked| match &parked.waiting {
+            Waiting::ForJobs { head, .. } => head != PULL_HEAD,
+            Waiting::ForEnd(_) => false,
+        };
+        let ids: Vec<_> = self.requests.iter().filter(|(_, parked)| acknowledges(parked)).map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| Some((id, self.take(id)?))).collect()
     }
 
     /// Takes out all requests of a connection.
