@@ -141,7 +141,9 @@ impl Hub {
     /// The lines of the audit log whose event is this one.
     pub fn audit(&self, event: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.folder().join("logs/hub_security_audit.jsonl")).unwrap_or_default();
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a whole line is JSON"));
+        // The hub may be writing the last line.
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).expect("a whole line is JSON"));
         lines.filter(|line| line["event"] == event).collect()
     }
 }

@@ -28,17 +28,29 @@ fn mismatch(hub: &Hub, times: u64) {
     }
 }
 
-/// All lines of the audit log, whole or not, the oldest first.
+/// All lines of the audit log, whole or not, the oldest first. The hub may be rotating it: a look during which files
+/// came is no look.
 fn audit_lines(folder: &Path) -> Vec<String> {
     let name = "hub_security_audit.jsonl";
-    let names =
-        fs::read_dir(folder.join("logs")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let number = |file: &String| file.strip_prefix(name)?.strip_prefix('.')?.parse::<u64>().ok();
-    let mut older: Vec<_> = names.filter_map(|file| Some((number(&file)?, file))).collect();
-    older.sort();
-    let files = older.into_iter().map(|(_, file)| file).chain([name.to_owned()]);
-    let text: String = files.map(|file| fs::read_to_string(folder.join("logs").join(file)).unwrap()).collect();
-    text.lines().map(str::to_owned).collect()
+    let logs = folder.join("logs");
+    let older = || {
+        let names = fs::read_dir(&logs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let number = |file: &String| file.strip_prefix(name)?.strip_prefix('.')?.parse::<u64>().ok();
+        let mut older: Vec<_> = names.filter_map(|file| Some((number(&file)?, file))).collect();
+        older.sort();
+        older
+    };
+    loop {
+        let before = older();
+        let files = before.iter().map(|(_, file)| file.as_str()).chain([name]);
+        let texts: Result<String, _> = files.map(|file| fs::read_to_string(logs.join(file))).collect();
+        match texts {
+            Ok(text) if older() == before => return text.lines().map(str::to_owned).collect(),
+            // Between a rotation's rename and the new file.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
+    }
 }
 
 /// The events of a log whose chain holds; panics if it does not.
