@@ -1,8 +1,9 @@
 //! What the rooms of the state machine share while one command or timer is handled.
 
-use crate::effect::{Audit, Effect};
+use crate::effect::{Audit, Effect, Stage};
 use crate::ids::HubKey;
 use crate::limits::Limits;
+use crate::name::Name;
 use crate::time::Timestamp;
 use crate::timers::Timers;
 
@@ -18,5 +19,9 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     pub fn audit(&mut self, event: Audit) {
         self.effects.push(Effect::Audit(self.now, event));
+    }
+
+    pub fn stage(&mut self, kind: &Name, stage: Stage) {
+        self.effects.push(Effect::Stage(self.now, kind.clone(), stage));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::ids::JobSeq;
 use crate::name::Name;
+use crate::outcome::FinalStatus;
 use crate::queue::waiter::WaiterId;
 use crate::time::{Millis, Timestamp};
 
@@ -14,13 +15,68 @@ pub enum Effect {
     Wake(WaiterId),
     /// A job became final: answer who waits for it.
     Final(JobSeq),
+    /// A job of this kind got one stage further: count it.
+    Stage(Timestamp, Name, Stage),
+}
+
+/// How far a job got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// It came in.
+    Submitted,
+    /// It was leased.
+    Leased {
+        /// How long it had been ready.
+        waited: Millis,
+    },
+    /// An attempt ended, however.
+    AttemptEnded {
+        /// How long it had been under lease.
+        ran: Millis,
+    },
+    /// It is final.
+    Ended(FinalStatus),
+}
+
+/// What was full when something was refused with `backpressure`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum DropReason {
+    /// Jobs that wait.
+    QueueDepth,
+    /// Bytes that wait.
+    QueueBytes,
+    /// Distinct pairs of zone and requirements.
+    Classes,
+    /// Idempotency keys.
+    Keys,
+    /// Nodes.
+    Nodes,
+}
+
+impl DropReason {
+    /// All of them.
+    pub const ALL: [DropReason; 5] =
+        [DropReason::QueueDepth, DropReason::QueueBytes, DropReason::Classes, DropReason::Keys, DropReason::Nodes];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DropReason::QueueDepth => "queue_depth",
+            DropReason::QueueBytes => "queue_bytes",
+            DropReason::Classes => "classes",
+            DropReason::Keys => "idempotency_keys",
+            DropReason::Nodes => "nodes",
+        }
+    }
 }
 
 /// What the audit log is told.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Audit {
-    /// A submit was refused because too much waits.
+    /// Something was refused because too much is there already.
     BackpressureDrop {
+        /// Of what.
+        reason: DropReason,
         /// Jobs that wait.
         queue_depth: u64,
         /// Jobs that may.
@@ -62,6 +118,8 @@ pub enum Audit {
     IdempotencyHit {
         /// The job it is one with.
         job: JobSeq,
+        /// Whether that job has ended.
+        is_final: bool,
     },
     /// A key came with another payload.
     IdempotencyKeyCollision {

@@ -6,7 +6,7 @@
 //!   so the state is a function of the commands that changed something (the journal) and of nothing else, and it does
 //!   not matter whether anybody looked in between.
 //! - [`Hub::advance`] lets due things happen without a command: call it at [`Hub::next_deadline`], or long polls wake late.
-//! - [`Hub::park`], [`Hub::unpark`], [`Hub::observe`] change ephemeral state, which no journal holds.
+//! - [`Hub::park`], [`Hub::unpark`], [`Hub::observe`], [`Hub::count`] change ephemeral state, which no journal holds.
 //! - After any of these, drain [`Hub::effects`]. A replay throws them away.
 //! - The rest only looks.
 //!
@@ -26,6 +26,7 @@ use crate::queue::waiter::WaiterId;
 use crate::queue::{Counts, Queue};
 use crate::registry::Registry;
 use crate::registry::node::Node;
+use crate::telemetry::{Observation, Telemetry};
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
 use std::net::IpAddr;
@@ -42,14 +43,8 @@ pub struct Hub {
     pub(crate) timers: Timers,
     pub(crate) outcome_chain: u128,
     guard: AuthGuard,
+    telemetry: Telemetry,
     effects: Vec<Effect>,
-}
-
-/// What the shell saw that is no command: it may come from anybody, so no journal holds it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Observation {
-    /// An address failed to authenticate.
-    AuthFailure(IpAddr),
 }
 
 impl Hub {
@@ -65,6 +60,7 @@ impl Hub {
             timers: Timers::default(),
             outcome_chain: 0,
             guard: AuthGuard::new(60, true),
+            telemetry: Telemetry::default(),
             effects: Vec::new(),
         }
     }
@@ -86,6 +82,9 @@ impl Hub {
             Command::Complete(complete) => self.complete(complete),
         };
         self.advance(self.now);
+        if let Outcome::Refused(refusal) = &outcome {
+            self.report_drop(refusal);
+        }
         if outcome.is_durable() {
             self.chain(&outcome);
         }
@@ -138,9 +137,20 @@ impl Hub {
 
     /// Counts what the shell saw.
     pub fn observe(&mut self, now: Timestamp, observation: Observation) {
-        match observation {
-            Observation::AuthFailure(address) => self.guard.failed(now, address),
+        if let Observation::AuthFailure { address, .. } = observation {
+            self.guard.failed(now, address);
         }
+        self.telemetry.observe(now, observation);
+    }
+
+    /// Counts an effect that was drained. A replay does not, so it starts with no counts.
+    pub fn count(&mut self, effect: &Effect) {
+        self.telemetry.effect(effect);
+    }
+
+    /// What was counted.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// Sets how many authentication failures an address has a minute.
@@ -235,7 +245,7 @@ impl Hub {
         };
         // A superseded job makes room for the one that takes its place.
         let leaving = known.supersedes.and_then(|job| self.queue.get(job));
-        self.queue.admit(&self.limits, &submit, leaving).inspect_err(|_| self.report_drop())?;
+        self.queue.admit(&self.limits, &submit, leaving)?;
         let idempotency = submit.idempotency.clone();
         let (mut cx, parts) = self.split();
         if let Some(job) = known.supersedes {
@@ -282,11 +292,11 @@ impl Hub {
             }
             (Some(answer), true, _) => {
                 let (status, result, error) = (answer.status, answer.result.clone(), answer.error.clone());
-                self.effects.push(Effect::Audit(self.now, Audit::IdempotencyHit { job }));
+                self.effects.push(Effect::Audit(self.now, Audit::IdempotencyHit { job, is_final: true }));
                 Ok(Known::Repeat(Submitted::Final { job, status, result, error }))
             }
             (None, true, _) => {
-                self.effects.push(Effect::Audit(self.now, Audit::IdempotencyHit { job }));
+                self.effects.push(Effect::Audit(self.now, Audit::IdempotencyHit { job, is_final: false }));
                 Ok(Known::Repeat(Submitted::InProgress { job }))
             }
         }
@@ -344,8 +354,11 @@ impl Hub {
         }
     }
 
-    fn report_drop(&mut self) {
+    /// Notes a refusal that says that something is full.
+    fn report_drop(&mut self, refusal: &Refusal) {
+        let Some(reason) = refusal.drop_reason() else { return };
         let event = Audit::BackpressureDrop {
+            reason,
             queue_depth: self.queue.counts().waiting(),
             queue_depth_max: self.limits.queue_depth_max,
         };

@@ -18,5 +18,6 @@ pub mod payload;
 pub mod queue;
 pub mod registry;
 pub mod snapshot;
+pub mod telemetry;
 pub mod time;
 mod timers;

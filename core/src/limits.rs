@@ -112,6 +112,9 @@ pub const BACKPRESSURE_RETRY_MS: Millis = Millis::new(1_000);
 /// Addresses whose authentication failures are counted; the one that failed longest ago makes room.
 pub const GUARDED_ADDRESSES_MAX: usize = 10_000;
 
+/// Kinds of jobs that are counted one by one in the metrics: each is a dozen lines of every scrape.
+pub const METRIC_KINDS_MAX: usize = 200;
+
 /// What a job costs in memory besides its payloads: the record, its rank in a lane, a timer, its place in the table.
 pub const JOB_OVERHEAD_BYTES: u64 = 512;
 

@@ -36,11 +36,6 @@ impl Name {
         }
         Ok(Name(Arc::from(text)))
     }
-
-    /// How many holders this very text has; used to drop interned names that nobody else holds.
-    pub(crate) fn holders(&self) -> usize {
-        Arc::strong_count(&self.0)
-    }
 }
 
 impl Deref for Name {

@@ -1,5 +1,6 @@
 //! Outcomes: what the state machine answers to a command, refusals included.
 
+use crate::effect::DropReason;
 use crate::ids::{JobSeq, LeaseRef, NodeNo};
 use crate::payload::Payload;
 use crate::time::{Millis, Timestamp};
@@ -164,6 +165,22 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// What is full, if that is why.
+    pub fn drop_reason(&self) -> Option<DropReason> {
+        match self {
+            Refusal::QueueFull { .. } => Some(DropReason::QueueDepth),
+            Refusal::QueueBytesFull { .. } => Some(DropReason::QueueBytes),
+            Refusal::ClassesFull => Some(DropReason::Classes),
+            Refusal::KeysFull { .. } => Some(DropReason::Keys),
+            Refusal::NodesFull => Some(DropReason::Nodes),
+            Refusal::KeyCollision { .. } | Refusal::UnknownJob | Refusal::LeaseLost | Refusal::AlreadyFinal { .. } => {
+                None
+            }
+        }
+    }
+}
+
 impl Outcome {
     /// Whether durable state changed, so that the command belongs into the journal.
     pub fn is_durable(&self) -> bool {
@@ -205,6 +222,16 @@ impl Outcome {
 }
 
 impl FinalStatus {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [FinalStatus; 6] = [
+        FinalStatus::Completed,
+        FinalStatus::Failed,
+        FinalStatus::Dead,
+        FinalStatus::Cancelled,
+        FinalStatus::Expired,
+        FinalStatus::Superseded,
+    ];
+
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! Sightings: what was seen in runs, so that a simulator that sees nothing does not pass for one that finds nothing.
 
-use sheratan_core::effect::{Audit, Effect};
+use sheratan_core::effect::{Audit, Effect, Stage};
 use sheratan_core::outcome::{CompletedStatus, Extended, FinalStatus, Outcome, Refusal, Submitted};
 use std::collections::BTreeMap;
 
@@ -95,6 +95,10 @@ impl Sightings {
         self.see(match effect {
             Effect::Wake(_) => "long poll woken",
             Effect::Final(_) => "job ended",
+            Effect::Stage(_, _, Stage::Submitted) => "stage: submitted",
+            Effect::Stage(_, _, Stage::Leased { .. }) => "stage: leased",
+            Effect::Stage(_, _, Stage::AttemptEnded { .. }) => "stage: attempt ended",
+            Effect::Stage(_, _, Stage::Ended(_)) => "stage: ended",
             Effect::Audit(_, Audit::BackpressureDrop { .. }) => "backpressure",
             Effect::Audit(_, Audit::InflightSaturated { .. }) => "inflight saturated",
             Effect::Audit(_, Audit::LeaseReap { .. }) => "lease reaped",

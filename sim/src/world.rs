@@ -256,7 +256,7 @@ impl World {
                 Effect::Wake(id) => {
                     return Err(Violation::Wake(format!("long poll {} was woken and is not parked", id.0)));
                 }
-                Effect::Audit(..) => {}
+                Effect::Audit(..) | Effect::Stage(..) => {}
             }
         }
         let expected = self.model.take_ended();

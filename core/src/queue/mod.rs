@@ -14,7 +14,7 @@ pub mod waiter;
 use crate::command::{Complete, Extend, Submit};
 use crate::context::Context;
 use crate::dedup::Dedup;
-use crate::effect::{Audit, Effect};
+use crate::effect::{Audit, Effect, Stage};
 use crate::ids::{JobSeq, LeaseRef, NodeNo};
 use crate::limits::{ATTEMPT_ERROR_BYTES_MAX, ATTEMPTS_MAX, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits};
 use crate::name::Name;
@@ -27,7 +27,8 @@ use crate::timers::Timer;
 use job::{AttemptEnd, Job, Standing, State, Terms};
 use lane::{Lanes, Profile};
 pub(crate) use record::JobRecord;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use table::JobTable;
 use waiter::{Waiter, WaiterId};
 
@@ -36,8 +37,8 @@ use waiter::{Waiter, WaiterId};
 pub struct Queue {
     table: JobTable,
     lanes: Lanes,
-    /// Kinds, node names and the like: one text for all jobs that have it.
-    kinds: BTreeSet<Name>,
+    /// Kinds, one text for all jobs that have it, and how many those are.
+    kinds: BTreeMap<Name, u64>,
     /// Final jobs, the first to go in front.
     finals: VecDeque<(Timestamp, JobSeq)>,
     next_seq: JobSeq,
@@ -74,7 +75,7 @@ impl Default for Queue {
         Queue {
             table: JobTable::default(),
             lanes: Lanes::default(),
-            kinds: BTreeSet::new(),
+            kinds: BTreeMap::new(),
             finals: VecDeque::new(),
             next_seq: JobSeq::FIRST,
             next_final_no: 0,
@@ -162,6 +163,7 @@ impl Queue {
         };
         cx.timers.set(terms.expires_at, Timer::JobExpires(seq));
         let kind = self.intern(submit.kind);
+        cx.stage(&kind, Stage::Submitted);
         let params = submit.params;
         self.counts.waiting_bytes += params.len() as u64;
         self.counts.scheduled += 1;
@@ -245,6 +247,7 @@ impl Queue {
         job.end_attempt(AttemptEnd::Expired { at: cx.now });
         let attempt = job.attempts().last().expect("it has just ended");
         let event = Audit::LeaseReap { job: seq, node: attempt.node.clone(), attempt: job.lease().generation };
+        cx.stage(&job.kind, Stage::AttemptEnded { ran: cx.now.since(attempt.started_at) });
         cx.audit(event);
         self.leave_leased(registry, seq);
         self.retry_or_finish(cx, dedup, seq, true, Payload::ABSENT, Payload::new(br#""lease expired""#));
@@ -286,8 +289,9 @@ impl Queue {
         let job = self.table.remove(seq).expect("a retained job is known");
         self.counts.retained -= 1;
         self.counts.retained_bytes -= job.retained_bytes();
-        // The interned text and this job's: nobody else has it.
-        if job.kind.holders() == 2 {
+        let jobs = self.kinds.get_mut(&job.kind).expect("the kind of a known job is held");
+        *jobs -= 1;
+        if *jobs == 0 {
             self.kinds.remove(&job.kind);
         }
     }
@@ -330,6 +334,8 @@ impl Queue {
         lease_duration_ms: Option<Millis>,
     ) -> Leased {
         let job = self.table.get_mut(seq).expect("a ready job is known");
+        let State::Queued { since } = job.state else { unreachable!("only a queued job is ready") };
+        cx.stage(&job.kind, Stage::Leased { waited: cx.now.since(since) });
         let duration = lease_duration(lease_duration_ms, job, cx.limits);
         let until = cx.now + duration;
         let lease = job.lease_to(cx.now, node, name.clone(), until);
@@ -401,6 +407,9 @@ impl Queue {
 
     /// The lease ends before its timer.
     fn end_lease(&mut self, cx: &mut Context, registry: &mut Registry, seq: JobSeq) {
+        let job = self.table.get(seq).expect("a leased job is known");
+        let attempt = job.attempts().last().expect("a leased job has an attempt");
+        cx.stage(&job.kind, Stage::AttemptEnded { ran: cx.now.since(attempt.started_at) });
         let until = self.leave_leased(registry, seq);
         cx.timers.cancel(until, Timer::LeaseEnds(seq));
     }
@@ -448,6 +457,7 @@ impl Queue {
         if let Some(key) = job.terms.idempotency_key {
             dedup.settle(cx, key, seq, status, &result, &error);
         }
+        cx.stage(&job.kind, Stage::Ended(status));
         let final_no = self.next_final_no;
         self.next_final_no += 1;
         job.state = State::Final { status, at: cx.now, result, error, final_no };
@@ -460,11 +470,17 @@ impl Queue {
     }
 
     fn intern(&mut self, kind: Name) -> Name {
-        if let Some(known) = self.kinds.get(&kind) {
-            return known.clone();
+        match self.kinds.entry(kind) {
+            Entry::Occupied(mut known) => {
+                *known.get_mut() += 1;
+                known.key().clone()
+            }
+            Entry::Vacant(new) => {
+                let kind = new.key().clone();
+                new.insert(1);
+                kind
+            }
         }
-        self.kinds.insert(kind.clone());
-        kind
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::scene::{Scene, failure, heartbeat, job, keyed, pull, success};
 use sheratan_core::command::{Complete, OnDuplicate, OnFailed, Submit};
-use sheratan_core::effect::Audit;
+use sheratan_core::effect::{Audit, DropReason};
 use sheratan_core::ids::JobSeq;
 use sheratan_core::limits::{DEFER_MS, JOB_OVERHEAD_BYTES};
 use sheratan_core::outcome::{Pulled, Refusal, Submitted};
@@ -23,7 +23,10 @@ fn the_queue_takes_jobs_up_to_its_limit_and_refuses_one_more() {
     let digest = scene.hub.digest();
     scene.audits();
     assert_eq!(scene.try_submit(job("k")), Err(Refusal::QueueFull { depth: 3, depth_max: 3 }));
-    assert_eq!(scene.audits(), [Audit::BackpressureDrop { queue_depth: 3, queue_depth_max: 3 }]);
+    assert_eq!(
+        scene.audits(),
+        [Audit::BackpressureDrop { reason: DropReason::QueueDepth, queue_depth: 3, queue_depth_max: 3 }]
+    );
     assert_eq!(scene.hub.digest(), digest, "a refusal changes nothing");
     // A leased job does not wait.
     let lease = scene.lease("a").lease;

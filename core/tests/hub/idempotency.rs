@@ -56,7 +56,7 @@ fn ten_identical_submits_are_one_job_however_far_it_got() {
         }
     }
     assert_eq!(scene.hub.digest(), digest, "nothing was enqueued");
-    assert_eq!(scene.audits(), vec![Audit::IdempotencyHit { job: seq }; 9]);
+    assert_eq!(scene.audits(), vec![Audit::IdempotencyHit { job: seq, is_final: false }; 9]);
     let lease = scene.lease("a").lease;
     assert_eq!(scene.try_submit(same("key", 1)), in_progress, "leased");
     scene.fail(lease);

@@ -9,4 +9,5 @@ mod replay;
 mod results;
 mod retries;
 mod scene;
+mod telemetry;
 mod waiters;

@@ -4,7 +4,7 @@ use super::problem::{AuthReason, Problem};
 use super::route::{self, Plane, Route, Way};
 use super::{Answer, Caller, Service};
 use crate::http::Request;
-use sheratan_core::hub::Observation;
+use sheratan_core::telemetry::Observation;
 use sheratan_core::time::Timestamp;
 
 /// Bytes of a path that the audit log is told: longer ones are cut, so that a line has a bound.
@@ -59,6 +59,7 @@ impl Service {
     fn refuse_plane(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Problem {
         let port = self.settings.addrs.of(caller.plane).port();
         let expected = self.settings.addrs.of(caller.plane.other()).port();
+        self.hub.observe(now, Observation::PortMismatch);
         self.audit(now, "PORT_MISMATCH", |out| {
             out.plain("ip", caller.ip).text("path", audited_path(request));
             out.number("port", u64::from(port)).number("expected", u64::from(expected));
@@ -69,18 +70,23 @@ impl Service {
     fn authenticate(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {
         let Some(token) = &self.settings.token else { return Ok(()) };
         if let Some(wait) = self.hub.auth_blocked_for(now, caller.ip) {
+            self.hub.observe(now, Observation::AuthBlocked);
             return Err(Problem::auth_blocked(wait));
         }
         let presented = presented_token(request);
         let reason = match presented {
-            Some(bytes) if token.is(bytes) => return Ok(()),
+            Some(bytes) if token.is(bytes) => {
+                self.hub.observe(now, Observation::AuthSuccess);
+                return Ok(());
+            }
             Some(_) => AuthReason::BadToken,
             None => AuthReason::MissingToken,
         };
-        self.hub.observe(now, Observation::AuthFailure(caller.ip));
+        let is_token_present = presented.is_some();
+        self.hub.observe(now, Observation::AuthFailure { address: caller.ip, is_token_present });
         self.audit(now, "AUTH_FAILURE", |out| {
             out.text("path", audited_path(request)).plain("ip", caller.ip).plain("reason", reason.as_str());
-            out.text("method", request.method().as_str()).flag("token_present", presented.is_some());
+            out.text("method", request.method().as_str()).flag("token_present", is_token_present);
         });
         Err(Problem::auth_failure(reason))
     }

@@ -17,6 +17,7 @@ use sheratan_core::integrity::json::Value;
 use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::outcome::{Completed, Outcome, Pulled, Submitted};
 use sheratan_core::queue::job::Job;
+use sheratan_core::telemetry::Observation;
 use sheratan_core::time::{Millis, Timestamp};
 
 /// Jobs of one page.
@@ -318,8 +319,14 @@ impl Service {
         let mode = self.settings.integrity_mode;
         let key = self.settings.result_hmac_key.as_ref().map(Secret::expose);
         match checksum::verify_result(mode, key, claimed, error, job_id, ok, result) {
-            Ok(verified) => Ok(mark_of(&verified.sha256)),
+            Ok(verified) => {
+                self.hub.observe(now, Observation::IntegrityVerified);
+                Ok(mark_of(&verified.sha256))
+            }
             Err(failure) => {
+                let is_missing = failure == checksum::Failure::MissingIntegrity;
+                let observation = if is_missing { Observation::IntegrityMissing } else { Observation::IntegrityFailed };
+                self.hub.observe(now, observation);
                 self.audit(now, "RESULT_INTEGRITY_FAIL", |out| {
                     out.text("job_id", job_id).plain("mode", mode.as_str());
                     out.plain("reason", failure.as_str()).plain("ip", caller.ip);

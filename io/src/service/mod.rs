@@ -193,6 +193,7 @@ impl Service {
         while !self.hub.effects().is_empty() {
             let mut is_woken = false;
             for effect in std::mem::take(self.hub.effects()) {
+                self.hub.count(&effect);
                 match effect {
                     Effect::Audit(ts, audit) => self.note(ts, &audit),
                     Effect::Wake(id) => {
@@ -200,6 +201,7 @@ impl Service {
                         is_woken = true;
                     }
                     Effect::Final(job) => self.answer_end(job),
+                    Effect::Stage(..) => {}
                 }
             }
             // Whoever was woken may have left its job: its client is gone, or there was a more urgent one.

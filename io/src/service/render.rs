@@ -193,8 +193,8 @@ pub fn next_heartbeat(node_ttl: Millis) -> Millis {
 pub fn audit(out: &mut Object, key: &HubKey, audit: &Audit) -> &'static str {
     let hex = |bytes: &[u8; 4]| format!("{:08x}", u32::from_be_bytes(*bytes));
     match audit {
-        Audit::BackpressureDrop { queue_depth, queue_depth_max } => {
-            out.number("queue_depth", *queue_depth).number("max", *queue_depth_max);
+        Audit::BackpressureDrop { reason, queue_depth, queue_depth_max } => {
+            out.number("queue_depth", *queue_depth).number("max", *queue_depth_max).plain("reason", reason.as_str());
             "BACKPRESSURE_DROP"
         }
         Audit::InflightSaturated { node, inflight } => {
@@ -214,8 +214,8 @@ pub fn audit(out: &mut Object, key: &HubKey, audit: &Audit) -> &'static str {
             out.plain("job_id", key.job_id(*job)).number("attempts", u64::from(*attempts));
             "RETRY_EXHAUSTED"
         }
-        Audit::IdempotencyHit { job } => {
-            out.plain("job_id", key.job_id(*job));
+        Audit::IdempotencyHit { job, is_final } => {
+            out.plain("job_id", key.job_id(*job)).flag("is_final", *is_final);
             "IDEMPOTENCY_HIT"
         }
         Audit::IdempotencyKeyCollision { key_prefix, old_hash_prefix, new_hash_prefix } => {
