@@ -21,6 +21,8 @@ fn service() -> Service {
         is_integrity_required: false,
         result_hmac_key: None,
         backpressure_status: 429,
+        is_metrics_public: false,
+        started_at: NOW,
     };
     Service::new(Hub::new(HubKey::new([7; 16])), 1, settings)
 }

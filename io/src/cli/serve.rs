@@ -180,6 +180,8 @@ fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>) -> Setting
         is_integrity_required: config.is_integrity_required,
         result_hmac_key: config.result_hmac_key.clone(),
         backpressure_status: config.backpressure_status,
+        is_metrics_public: config.is_metrics_public,
+        started_at: shell::wall_time(),
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Config {
     pub result_hmac_key: Option<Secret>,
     /// Authentication failures a minute from one address.
     pub auth_failures_max: u32,
+    /// Whether other machines may read the metrics without the token.
+    pub is_metrics_public: bool,
     /// Bounds of a connection.
     pub http: http::Limits,
     /// Connections at once.
@@ -154,6 +156,7 @@ impl Config {
             is_integrity_required: values.flag("result_integrity_required"),
             result_hmac_key,
             auth_failures_max: values.number("auth_fail_limit") as u32,
+            is_metrics_public: values.flag("metrics_public"),
             http: http::Limits {
                 body_bytes_max: values.number("max_body_bytes") as usize,
                 idle_timeout_ms: Millis::from_secs(values.number("idle_timeout_sec")),

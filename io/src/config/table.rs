@@ -121,6 +121,7 @@ pub const SETTINGS: &[Setting] = &[
         Takes::Number(1, 1_000_000),
         "Failures to authenticate a minute from one address, but loopback",
     ),
+    setting("metrics_public", "0", Takes::Flag, "1 lets other machines read the metrics without the token"),
     setting("max_connections", "65536", Takes::Number(1, 1_000_000), "Connections at once"),
     setting("idle_timeout_sec", "75", Takes::Number(1, 86_400), "How long a connection may be idle"),
     setting("journal_segment_bytes", "64MiB", Takes::Bytes(1 << 20, GIB), "Size of one file of the journal"),
@@ -155,7 +156,6 @@ pub const LATER: &[&str] = &[
     "dlq_max_items",
     "attestation_flip_window_sec",
     "attestation_flip_threshold",
-    "metrics_public",
 ];
 
 /// Variables with the hub's prefix that are none of its settings: what a worker tells the command of a job, which may

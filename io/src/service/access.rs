@@ -1,7 +1,7 @@
 //! Access: which requests go through. First the leak guard, then the token, then the route, its methods, its media type.
 
 use super::problem::{AuthReason, Problem};
-use super::route::{self, Plane, Route, Way};
+use super::route::{Plane, Route, Way};
 use super::{Answer, Caller, Service};
 use crate::http::Request;
 use sheratan_core::telemetry::Observation;
@@ -11,12 +11,17 @@ use sheratan_core::time::Timestamp;
 const AUDITED_PATH_BYTES_MAX: usize = 256;
 
 impl Service {
-    pub(super) fn route(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
-        let way = route::find(caller.plane, request.path());
+    pub(super) fn route<'a>(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request<'a>,
+        way: Way<'a>,
+    ) -> Result<Answer, Problem> {
         if way == Way::OtherPlane {
             return Err(self.refuse_plane(now, caller, request));
         }
-        if !is_public(caller, &way) {
+        if !self.is_public(caller, &way) {
             self.authenticate(now, caller, request)?;
         }
         let route = match way {
@@ -40,6 +45,7 @@ impl Service {
             Route::Health => Ok(Answer::Now(self.health(caller.plane))),
             Route::Livez => Ok(Answer::Now(self.livez())),
             Route::Readyz => self.readyz().map(Answer::Now),
+            Route::Metrics => Ok(Answer::Now(self.metrics(now, caller, request))),
             Route::Heartbeat => self.heartbeat(now, request).map(Answer::Now),
             Route::Registry => Ok(Answer::Reply(self.registry())),
             Route::Audit => self.audit_page(request),
@@ -67,6 +73,17 @@ impl Service {
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
     }
 
+    /// What anybody may ask: whether the hub is there. On the data plane `/health` is for this machine, or with the token;
+    /// so are the metrics, unless the operator lets everybody read them.
+    fn is_public(&self, caller: &Caller, way: &Way) -> bool {
+        match way {
+            Way::Here(Route::Livez | Route::Readyz) => true,
+            Way::Here(Route::Health) => caller.plane == Plane::Control || caller.ip.is_loopback(),
+            Way::Here(Route::Metrics) => caller.ip.is_loopback() || self.settings.is_metrics_public,
+            _ => false,
+        }
+    }
+
     fn authenticate(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {
         let Some(token) = &self.settings.token else { return Ok(()) };
         if let Some(wait) = self.hub.auth_blocked_for(now, caller.ip) {
@@ -92,15 +109,6 @@ impl Service {
     }
 }
 
-/// What anybody may ask: whether the hub is there. On the data plane `/health` is for this machine, or with the token.
-fn is_public(caller: &Caller, way: &Way) -> bool {
-    match way {
-        Way::Here(Route::Livez | Route::Readyz) => true,
-        Way::Here(Route::Health) => caller.plane == Plane::Control || caller.ip.is_loopback(),
-        _ => false,
-    }
-}
-
 /// `X-Sheratan-Token: T`, else `Authorization: Bearer T`.
 fn presented_token<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     if let Some(token) = request.header("x-sheratan-token") {
@@ -113,9 +121,14 @@ fn presented_token<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
 
 fn check_method(route: &Route, request: &Request) -> Result<(), Problem> {
     let allow = match route {
-        Route::Health | Route::Livez | Route::Readyz | Route::Registry | Route::Audit | Route::Jobs | Route::Job(_) => {
-            "GET, HEAD"
-        }
+        Route::Health
+        | Route::Livez
+        | Route::Readyz
+        | Route::Metrics
+        | Route::Registry
+        | Route::Audit
+        | Route::Jobs
+        | Route::Job(_) => "GET, HEAD",
         // HEAD would lease jobs and drop them.
         Route::Pull(Some(_)) => "GET, POST",
         _ => "POST",

@@ -14,11 +14,13 @@ mod asked;
 mod body;
 mod control;
 mod data;
+mod metrics;
 mod object;
 mod parked;
 mod problem;
 mod render;
 mod route;
+mod traffic;
 
 pub use object::{Object, object, write_text};
 pub use parked::Origin;
@@ -37,9 +39,11 @@ use sheratan_core::ids::{JobSeq, NodeNo};
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::outcome::Outcome;
 use sheratan_core::queue::waiter::WaiterId;
+use sheratan_core::telemetry::Observation;
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use traffic::Traffic;
 
 /// How long heartbeats that change nothing are collected before they are journaled together.
 const QUIET_HEARTBEATS_MS: Millis = Millis::from_secs(1);
@@ -60,6 +64,10 @@ pub struct Settings {
     pub result_hmac_key: Option<Secret>,
     /// The status of `backpressure`: 429 or 503.
     pub backpressure_status: u16,
+    /// Whether other machines may read the metrics without the token.
+    pub is_metrics_public: bool,
+    /// When the hub's process started.
+    pub started_at: Timestamp,
 }
 
 /// Who asks, and where the reply goes.
@@ -132,6 +140,8 @@ pub struct Service {
     quiet: BTreeMap<NodeNo, Timestamp>,
     quiet_since: Timestamp,
     is_draining: bool,
+    traffic: Traffic,
+    connections: u64,
 }
 
 impl Service {
@@ -153,12 +163,35 @@ impl Service {
             quiet: BTreeMap::new(),
             quiet_since: Timestamp::ZERO,
             is_draining: false,
+            traffic: Traffic::default(),
+            connections: 0,
         }
     }
 
     /// Answers a request.
     pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
-        self.route(now, caller, request).unwrap_or_else(|problem| Answer::Reply(problem.into_reply()))
+        let way = route::find(caller.plane, request.path());
+        let answer = self.route(now, caller, request, way);
+        let answer = answer.unwrap_or_else(|problem| Answer::Reply(problem.into_reply()));
+        if let Answer::Reply(reply) | Answer::Now(reply) = &answer {
+            self.traffic.answered(caller.plane, way.name(), reply.status());
+        }
+        answer
+    }
+
+    /// How many connections the shell holds.
+    pub fn set_connections(&mut self, connections: u64) {
+        self.connections = connections;
+    }
+
+    /// The shell saw something.
+    pub fn observe(&mut self, now: Timestamp, observation: Observation) {
+        self.hub.observe(now, observation);
+    }
+
+    /// A request that was not parked may be answered so long after it came.
+    pub fn answered(&mut self, now: Timestamp, plane: Plane, took_us: u64) {
+        self.traffic.took(now, plane, took_us);
     }
 
     /// Carries out a command of the hub's own, such as its limits at the start.
@@ -253,9 +286,10 @@ impl Service {
     pub fn journal_failed(&mut self, reason: String) {
         for (id, parked) in self.parked.take_acknowledging() {
             self.hub.unpark(id);
-            self.late.push((parked.origin, Problem::journal_unavailable(&reason).into_reply()));
+            self.answer_late(parked.origin, Problem::journal_unavailable(&reason).into_reply());
         }
         self.journal_down = Some(reason);
+        self.hub.observe(self.hub.now(), Observation::JournalFailure);
     }
 
     /// The journal takes records again.
@@ -340,14 +374,14 @@ impl Service {
         match self.repeat_pull(now, &pull) {
             Some(Ok(pulled)) => {
                 let reply = self.pull_reply(head, &pulled);
-                self.late.push((origin, reply));
+                self.answer_late(origin, reply);
             }
-            Some(Err(problem)) => self.late.push((origin, problem.into_reply())),
+            Some(Err(problem)) => self.answer_late(origin, problem.into_reply()),
             // The job went to another, or the node changed since and may not take it.
             None if self.hub.park(id, &pull) => {
                 self.parked.insert(id, Parked { origin, until, waiting: Waiting::ForJobs { pull, head } });
             }
-            None => self.late.push((origin, Self::empty_pull_reply(head))),
+            None => self.answer_late(origin, Self::empty_pull_reply(head)),
         }
     }
 
@@ -355,7 +389,7 @@ impl Service {
     fn answer_end(&mut self, job: JobSeq) {
         for parked in self.parked.take_for_end(job) {
             let reply = self.job_reply(job);
-            self.late.push((parked.origin, reply));
+            self.answer_late(parked.origin, reply);
         }
     }
 
@@ -368,7 +402,17 @@ impl Service {
             }
             Waiting::ForEnd(job) => self.job_reply(job),
         };
-        self.late.push((parked.origin, reply));
+        self.answer_late(parked.origin, reply);
+    }
+
+    /// A parked request is answered. Only the data plane parks.
+    fn answer_late(&mut self, origin: Origin, reply: Reply) {
+        self.traffic.answered(Plane::Data, "long_poll", reply.status());
+        self.late.push((origin, reply));
+    }
+
+    fn is_ready(&self) -> bool {
+        self.journal_down.is_none() && !self.is_draining
     }
 
     fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {

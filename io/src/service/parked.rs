@@ -120,6 +120,11 @@ impl ParkedRequests {
         ids.into_iter().filter_map(|id| Some((id, self.take(id)?))).collect()
     }
 
+    /// How many are parked.
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
     /// When the next request's time is over.
     pub fn next_end(&self) -> Option<Timestamp> {
         self.ends.first().map(|(until, _)| *until)

@@ -23,6 +23,8 @@ pub enum Route<'a> {
     Livez,
     /// Whether it takes work.
     Readyz,
+    /// What the hub counts.
+    Metrics,
     /// A node says what it is.
     Heartbeat,
     /// All nodes.
@@ -74,6 +76,40 @@ const RESERVED: &[(Plane, &str)] = &[
     (Plane::Data, "/mesh/dlq*"),
     (Plane::Data, "/mesh/jobs/*"),
 ];
+
+impl Way<'_> {
+    /// A word for it, for the metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Way::Here(route) => route.name(),
+            Way::OtherPlane => "other_plane",
+            Way::Unknown => "unknown",
+        }
+    }
+}
+
+impl Route<'_> {
+    const fn name(&self) -> &'static str {
+        match self {
+            Route::Health => "health",
+            Route::Livez => "livez",
+            Route::Readyz => "readyz",
+            Route::Metrics => "metrics",
+            Route::Heartbeat => "heartbeat",
+            Route::Registry => "registry",
+            Route::Audit => "audit",
+            Route::SubmitOne => "submit_request",
+            Route::SubmitMany => "submit_requests",
+            Route::Pull(_) => "pull_requests",
+            Route::ExtendLease => "extend_lease",
+            Route::ResultOne => "submit_result",
+            Route::ResultMany => "submit_results",
+            Route::Jobs => "jobs",
+            Route::Job(_) => "job",
+            Route::Unserved => "unserved",
+        }
+    }
+}
 
 impl Plane {
     /// The other one.
@@ -130,7 +166,7 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
         "/health" => Some((None, Route::Health)),
         "/livez" => Some((None, Route::Livez)),
         "/readyz" => Some((None, Route::Readyz)),
-        "/metrics" | "/api/metrics" => Some((None, Route::Unserved)),
+        "/metrics" | "/api/metrics" => Some((None, Route::Metrics)),
         "/mesh/heartbeat" | "/api/hosts/heartbeat" => control(Route::Heartbeat),
         "/api/registry" | "/registry" => control(Route::Registry),
         "/api/audit" => control(Route::Audit),

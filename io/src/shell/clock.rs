@@ -68,7 +68,8 @@ impl Slew {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+/// A duration in whole microseconds.
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).expect("a process runs less than 584,000 years")
 }
 

@@ -30,6 +30,8 @@ pub enum Report {
         up_to: u64,
         /// An empty batch with room.
         spare: Batch,
+        /// How long the disk took, failed tries included.
+        took: Duration,
         /// If a segment was sealed on the way, its last record: a snapshot can take its place.
         sealed_through: Option<u64>,
     },
@@ -99,6 +101,7 @@ fn run(
     waker: &Waker,
 ) -> Appender {
     while let Some(Handover { mut batch, first_seq, hash_before }) = next(work) {
+        let started = Instant::now();
         let mut pause = RETRY_FIRST;
         let mut is_told = false;
         let sealed_before = appender.sealed_through();
@@ -126,7 +129,8 @@ fn run(
         batch.clear();
         let sealed = appender.sealed_through();
         let sealed_through = (sealed != sealed_before).then_some(sealed);
-        tell(reports, waker, Report::Durable { up_to, spare: batch, sealed_through });
+        let took = started.elapsed();
+        tell(reports, waker, Report::Durable { up_to, spare: batch, took, sealed_through });
     }
     appender
 }

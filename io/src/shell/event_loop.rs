@@ -1,8 +1,8 @@
 //! The event loop: one round after another, each from what is ready to what is written.
 
-use super::clock::{Clock, Jump};
+use super::clock::{Clock, Jump, micros};
 use super::committer::{Committer, Report};
-use super::held::HeldReplies;
+use super::held::{HeldReplies, Released};
 use super::listener::Listeners;
 use super::reader::{AuditReader, PageRequest};
 use super::sockets::{Socket, Sockets};
@@ -13,6 +13,7 @@ use crate::journal::Batch;
 use crate::service::{Answer, Caller, Origin, Problem, Service};
 use crossbeam_channel::Sender;
 use mio::{Events, Interest, Poll, Token};
+use sheratan_core::telemetry::Observation;
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -117,6 +118,7 @@ impl EventLoop {
         self.begin_drain_if_told();
         self.accept();
         self.read();
+        self.service.set_connections(self.sockets.len() as u64);
         self.let_time_pass();
         self.settle();
         self.hand_over();
@@ -203,14 +205,17 @@ impl EventLoop {
 
     fn take_report(&mut self, report: Report) {
         match report {
-            Report::Durable { up_to, spare, sealed_through } => {
+            Report::Durable { up_to, spare, took, sealed_through } => {
+                self.service.observe(self.now, Observation::JournalCommit { took_us: micros(took) });
                 self.durable = up_to;
                 self.spare = Some(spare);
                 if std::mem::take(&mut self.is_journal_down) {
                     self.service.journal_recovered();
                 }
-                while let Some((origin, reply)) = self.held.release(up_to) {
-                    self.deliver(origin, reply);
+                let released_at = Instant::now();
+                while let Some(released) = self.held.release(up_to) {
+                    let took = released.came_at.map(|came_at| released_at - came_at);
+                    self.deliver_after(released.origin, released.reply, took);
                 }
                 if let Some(seq) = sealed_through {
                     // A full channel: the snapshots' thread is behind; the next segment's end tells it more.
@@ -219,7 +224,7 @@ impl EventLoop {
             }
             Report::Down { reason } => {
                 self.is_journal_down = true;
-                while let Some((origin, reply, is_acknowledgement)) = self.held.give_up() {
+                while let Some(Released { origin, reply, is_acknowledgement, .. }) = self.held.give_up() {
                     let refusal = || Problem::journal_unavailable(&reason).into_reply();
                     self.deliver(origin, if is_acknowledgement { refusal() } else { reply });
                 }
@@ -288,6 +293,7 @@ impl EventLoop {
         let Some(socket) = sockets.get(id) else { return };
         while let Some(request) = socket.http.next_request(*now) {
             let origin = Origin { connection: id, request: request.no() };
+            let came_at = Instant::now();
             let before = service.last_seq();
             let answer = service.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request);
             let seq = service.last_seq();
@@ -295,7 +301,7 @@ impl EventLoop {
                 // While the journal is down nothing is done, so a reply speaks of what was known before.
                 Answer::Reply(reply) if seq <= *durable || *is_journal_down => reply,
                 Answer::Reply(reply) => {
-                    held.hold(seq, origin, reply, seq > before);
+                    held.hold(seq, origin, reply, seq > before, Some(came_at));
                     continue;
                 }
                 Answer::Now(reply) => reply,
@@ -305,6 +311,7 @@ impl EventLoop {
                     Err(reply) => reply,
                 },
             };
+            service.answered(*now, socket.plane, micros(came_at.elapsed()));
             socket.http.reply(*now, origin.request, reply);
             dirty.insert(id);
         }
@@ -332,7 +339,7 @@ impl EventLoop {
             if seq <= self.durable || self.is_journal_down {
                 self.deliver(origin, reply);
             } else {
-                self.held.hold(seq, origin, reply, true);
+                self.held.hold(seq, origin, reply, true, None);
             }
         }
         for event in self.service.events().drain(..) {
@@ -350,8 +357,16 @@ impl EventLoop {
     }
 
     fn deliver(&mut self, origin: Origin, reply: Reply) {
+        self.deliver_after(origin, reply, None);
+    }
+
+    /// Hands a reply to its connection; `took` is counted, if it is there.
+    fn deliver_after(&mut self, origin: Origin, reply: Reply, took: Option<Duration>) {
         // The client may be gone.
         let Some(socket) = self.sockets.get(origin.connection) else { return };
+        if let Some(took) = took {
+            self.service.answered(self.now, socket.plane, micros(took));
+        }
         socket.http.reply(self.now, origin.request, reply);
         self.dirty.insert(origin.connection);
     }

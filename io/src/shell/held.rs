@@ -3,6 +3,7 @@
 use crate::http::Reply;
 use crate::service::Origin;
 use std::collections::VecDeque;
+use std::time::Instant;
 
 /// One reply that waits.
 #[derive(Debug)]
@@ -11,6 +12,21 @@ struct Held {
     origin: Origin,
     reply: Reply,
     is_acknowledgement: bool,
+    /// When its request came; none for a long poll, whose wait is its client's wish.
+    came_at: Option<Instant>,
+}
+
+/// A reply that may leave.
+#[derive(Debug)]
+pub struct Released {
+    /// Where it goes.
+    pub origin: Origin,
+    /// The reply.
+    pub reply: Reply,
+    /// Whether its request changed something.
+    pub is_acknowledgement: bool,
+    /// When its request came, unless that was a long poll.
+    pub came_at: Option<Instant>,
 }
 
 /// All replies that wait, in the order they were made; so their records' numbers never fall.
@@ -21,21 +37,22 @@ pub struct HeldReplies {
 
 impl HeldReplies {
     /// Holds a reply until the journal holds record `seq`. `is_acknowledgement` if its request changed something.
-    pub fn hold(&mut self, seq: u64, origin: Origin, reply: Reply, is_acknowledgement: bool) {
+    pub fn hold(&mut self, seq: u64, origin: Origin, reply: Reply, is_acknowledgement: bool, came_at: Option<Instant>) {
         assert!(self.replies.back().is_none_or(|last| last.seq <= seq), "replies are made in the journal's order");
-        self.replies.push_back(Held { seq, origin, reply, is_acknowledgement });
+        self.replies.push_back(Held { seq, origin, reply, is_acknowledgement, came_at });
     }
 
     /// Takes out the next reply that may leave when the journal holds all up to `durable`.
-    pub fn release(&mut self, durable: u64) -> Option<(Origin, Reply)> {
+    pub fn release(&mut self, durable: u64) -> Option<Released> {
         if self.replies.front()?.seq > durable {
             return None;
         }
-        self.replies.pop_front().map(|held| (held.origin, held.reply))
+        self.give_up()
     }
 
-    /// The journal failed: takes out a reply, and whether it would have acknowledged what is not durable.
-    pub fn give_up(&mut self) -> Option<(Origin, Reply, bool)> {
-        self.replies.pop_front().map(|held| (held.origin, held.reply, held.is_acknowledgement))
+    /// The journal failed: takes out a reply, which would have acknowledged what is not durable if it says so.
+    pub fn give_up(&mut self) -> Option<Released> {
+        let Held { origin, reply, is_acknowledgement, came_at, .. } = self.replies.pop_front()?;
+        Some(Released { origin, reply, is_acknowledgement, came_at })
     }
 }

@@ -1,0 +1,254 @@
+//! Families: the metrics as Prometheus names them, `sheratan_hub_*` in base units.
+
+use crate::service::{Plane, Service};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+use sheratan_core::effect::DropReason;
+use sheratan_core::outcome::FinalStatus;
+use sheratan_core::registry::node::Liveness;
+use sheratan_core::telemetry::Counter;
+use sheratan_core::telemetry::kinds::KindCounts;
+use sheratan_core::telemetry::timing::{Timing, Totals};
+use sheratan_core::time::Timestamp;
+
+/// One metric with all its series. The name is without prefix, unit and the `_total` of counters.
+#[derive(Debug)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// What it counts, without a full stop at the end.
+    pub help: &'static str,
+    /// The base unit, which ends the name.
+    pub unit: Option<Unit>,
+    /// What Prometheus takes it for.
+    pub kind: MetricType,
+    /// The series.
+    pub series: Vec<Series>,
+}
+
+/// One series: its labels and its value.
+#[derive(Debug)]
+pub struct Series {
+    /// Label and value.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value.
+    pub value: Value,
+}
+
+/// A series' value.
+#[derive(Debug)]
+pub enum Value {
+    /// Of a counter or a gauge.
+    Number(u64),
+    /// An instant in seconds.
+    Seconds(f64),
+    /// Of a histogram.
+    Totals(Totals),
+}
+
+/// Families under construction.
+struct Families(Vec<Family>);
+
+impl Families {
+    fn add(
+        &mut self,
+        kind: MetricType,
+        name: &'static str,
+        unit: Option<Unit>,
+        help: &'static str,
+        series: Vec<Series>,
+    ) {
+        // A family without series says nothing.
+        if !series.is_empty() {
+            self.0.push(Family { name, help, unit, kind, series });
+        }
+    }
+
+    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
+        self.add(MetricType::Counter, name, None, help, vec![one(value)]);
+    }
+
+    /// A counter with one series for each value of a label.
+    fn counters<const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: [(&'static str, u64); N],
+    ) {
+        self.add(MetricType::Counter, name, None, help, values.map(|value| labelled(label, value)).into());
+    }
+
+    fn gauge(&mut self, name: &'static str, help: &'static str, value: u64) {
+        self.add(MetricType::Gauge, name, None, help, vec![one(value)]);
+    }
+
+    fn gauges<const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: [(&'static str, u64); N],
+    ) {
+        self.add(MetricType::Gauge, name, None, help, values.map(|value| labelled(label, value)).into());
+    }
+
+    fn bytes(&mut self, name: &'static str, help: &'static str, value: u64) {
+        self.add(MetricType::Gauge, name, Some(Unit::Bytes), help, vec![one(value)]);
+    }
+
+    fn timing(&mut self, name: &'static str, help: &'static str, timing: &Timing) {
+        let series = Series { labels: Vec::new(), value: Value::Totals(timing.totals()) };
+        self.add(MetricType::Histogram, name, Some(Unit::Seconds), help, vec![series]);
+    }
+}
+
+fn one(value: u64) -> Series {
+    Series { labels: Vec::new(), value: Value::Number(value) }
+}
+
+fn labelled(label: &'static str, (word, value): (&'static str, u64)) -> Series {
+    Series { labels: vec![(label, word.to_owned())], value: Value::Number(value) }
+}
+
+impl Service {
+    /// The metrics of a plane.
+    pub(super) fn families(&self, now: Timestamp, plane: Plane) -> Vec<Family> {
+        let mut families = Families(Vec::new());
+        self.common(&mut families, plane);
+        match plane {
+            Plane::Control => self.control(&mut families),
+            Plane::Data => {
+                self.waiting(&mut families, now);
+                self.lifecycle(&mut families);
+                self.journal(&mut families);
+            }
+        }
+        families.0
+    }
+
+    /// What both planes say.
+    fn common(&self, out: &mut Families, plane: Plane) {
+        let version = ("version", env!("CARGO_PKG_VERSION").to_owned());
+        let build = Series { labels: vec![version], value: Value::Number(1) };
+        out.add(MetricType::Info, "build", None, "The hub's version", vec![build]);
+        let started = self.settings.started_at.as_millis() as f64 / 1_000.0;
+        let started = Series { labels: Vec::new(), value: Value::Seconds(started) };
+        let help = "When the hub started, in seconds since the Unix epoch";
+        out.add(MetricType::Gauge, "start_time", Some(Unit::Seconds), help, vec![started]);
+        out.gauge(
+            "ready",
+            "1 while the hub takes work: it is not stopping, and its journal is written",
+            self.is_ready().into(),
+        );
+        out.gauge("connections", "Connections of both planes", self.connections);
+        let answered = self.traffic.of(plane).map(|(route, status, count)| Series {
+            labels: vec![("route", route.to_owned()), ("status", status.to_string())],
+            value: Value::Number(count),
+        });
+        let help = "Requests of this plane that were answered";
+        out.add(MetricType::Counter, "requests", None, help, answered.collect());
+        let help = "Time from a request's arrival to the moment when its reply may leave, but for long polls";
+        out.timing("request", help, self.traffic.timing(plane));
+    }
+
+    fn control(&self, out: &mut Families) {
+        let (registry, telemetry) = (self.hub.registry(), self.hub.telemetry());
+        let nodes = [("online", Liveness::Online), ("stale", Liveness::Stale), ("dead", Liveness::Dead)];
+        let nodes = nodes.map(|(word, liveness)| (word, registry.count(liveness)));
+        out.gauges("nodes", "Nodes by when they were last heard of", "status", nodes);
+        let failures = [("missing_token", Counter::AuthFailureMissing), ("bad_token", Counter::AuthFailureBad)];
+        let failures = failures.map(|(word, counter)| (word, telemetry.total(counter)));
+        out.counters("auth_failures", "Requests of both planes that failed to authenticate", "reason", failures);
+        let successes = [("active", telemetry.total(Counter::AuthSuccess))];
+        out.counters("auth_successes", "Requests of both planes with the right token", "token", successes);
+        let help = "Requests of both planes that were turned away for their address' failures";
+        out.counter("auth_blocked", help, telemetry.total(Counter::AuthBlocked));
+        let help = "Requests for a path of the other plane, on either";
+        out.counter("port_mismatches", help, telemetry.total(Counter::PortMismatch));
+    }
+
+    /// What waits, and against which limits.
+    fn waiting(&self, out: &mut Families, now: Timestamp) {
+        let (counts, limits) = (self.hub.counts(), self.hub.limits());
+        let jobs = [("queued", counts.queued), ("scheduled", counts.scheduled)];
+        out.gauges("queue_jobs", "Jobs that wait: for a node, or for an instant", "state", jobs);
+        out.gauge("queue_jobs_max", "Jobs that may wait (max_queue_depth)", limits.queue_depth_max);
+        out.bytes("queue", "Bytes of params that wait", counts.waiting_bytes);
+        out.bytes("queue_max", "Bytes of params that may wait (max_queue_bytes)", limits.queue_bytes_max);
+        out.gauge("inflight_jobs", "Jobs under lease", counts.leased);
+        out.gauge("inflight_jobs_max", "Jobs that may be under lease (max_inflight)", limits.inflight_max);
+        out.gauge("retained_jobs", "Jobs that ended and are still readable", counts.retained);
+        out.gauge("retained_jobs_max", "Jobs that ended and may stay readable", limits.retained_jobs_max);
+        out.bytes("retained", "Bytes of jobs that ended and are still readable", counts.retained_bytes);
+        out.bytes("retained_max", "Bytes of jobs that ended and may stay readable", limits.retained_bytes_max);
+        out.gauge("idempotency_keys", "Idempotency keys that are held", self.hub.dedup().len() as u64);
+        out.gauge("idempotency_keys_max", "Idempotency keys that may be held", limits.idempotency_keys_max);
+        out.gauge("long_polls", "Requests that wait for a job, or for a job's end", self.parked.len() as u64);
+        let help = "1 while the queue is full: at a limit, or it refused something in the last two seconds";
+        out.gauge("backpressure_active", help, self.is_backpressure_active(now).into());
+        let dropped =
+            DropReason::ALL.map(|reason| (reason.as_str(), self.hub.telemetry().total(Counter::Dropped(reason))));
+        out.counters("backpressure_drops", "Requests refused with backpressure, by what is full", "reason", dropped);
+    }
+
+    /// What became of jobs.
+    fn lifecycle(&self, out: &mut Families) {
+        let telemetry = self.hub.telemetry();
+        let total = |counter| telemetry.total(counter);
+        let kinds = || telemetry.kinds().iter().chain(telemetry.kinds().other().map(|counts| ("other", counts)));
+        let submitted = kinds().map(|(kind, counts)| Series {
+            labels: vec![("kind", kind.to_owned())],
+            value: Value::Number(counts.submitted),
+        });
+        let help = "Jobs that came in; beyond 200 kinds the rest is counted as other";
+        out.add(MetricType::Counter, "jobs_submitted", None, help, submitted.collect());
+        let help = "Jobs that ended, by how; beyond 200 kinds the rest is counted as other";
+        let ended = kinds().flat_map(|(kind, counts)| ended_series(kind, counts)).collect();
+        out.add(MetricType::Counter, "jobs_ended", None, help, ended);
+        out.counter("leases_given", "Leases given", total(Counter::Leased));
+        out.counter("leases_reaped", "Leases that ended without a result", total(Counter::LeaseReaped));
+        out.counter("attempts_ended", "Attempts that ended, however", total(Counter::AttemptEnded));
+        out.counter("retries_scheduled", "Attempts after which the job is tried again", total(Counter::RetryScheduled));
+        let help = "Jobs whose attempts or time for retries are spent";
+        out.counter("retries_exhausted", help, total(Counter::RetryExhausted));
+        let help = "Pulls that got nothing because too much is under lease";
+        out.counter("inflight_saturated", help, total(Counter::InflightSaturated));
+        let repeats = [
+            ("in_progress", Counter::IdempotentInProgress),
+            ("completed", Counter::IdempotentCompleted),
+            ("collision", Counter::IdempotentCollision),
+        ];
+        let repeats = repeats.map(|(word, counter)| (word, total(counter)));
+        out.counters("idempotent_submits", "Submits whose key was known, by what came of it", "outcome", repeats);
+        let results = [
+            ("verified", Counter::IntegrityVerified),
+            ("missing", Counter::IntegrityMissing),
+            ("failed", Counter::IntegrityFailed),
+        ];
+        let results = results.map(|(word, counter)| (word, total(counter)));
+        out.counters("result_integrity_checks", "Results by their checksum or signature", "outcome", results);
+        out.timing("queue_wait", "Time that jobs wait for a node, from ready to leased", telemetry.queue_wait());
+        out.timing("run", "Time that attempts take, from the lease to its end", telemetry.run());
+    }
+
+    fn journal(&self, out: &mut Families) {
+        let telemetry = self.hub.telemetry();
+        out.gauge("journal_up", "1 while the journal is written", self.journal_down.is_none().into());
+        out.counter("journal_records", "Records in the journal since it began", self.last_seq());
+        out.counter("journal_commits", "Batches that the journal holds", telemetry.total(Counter::JournalCommit));
+        let help = "Times that the journal's disk began to take nothing";
+        out.counter("journal_failures", help, telemetry.total(Counter::JournalFailure));
+        let help = "Time that the disk takes for a batch of records";
+        out.timing("journal_commit", help, telemetry.journal_commit());
+    }
+}
+
+/// Only ways of ending that happened: most kinds end in one way.
+fn ended_series<'a>(kind: &'a str, counts: &'a KindCounts) -> impl Iterator<Item = Series> {
+    let happened = FinalStatus::ALL.into_iter().filter(|status| counts.ended[*status as usize] > 0);
+    happened.map(move |status| Series {
+        labels: vec![("kind", kind.to_owned()), ("status", status.as_str().to_owned())],
+        value: Value::Number(counts.ended[status as usize]),
+    })
+}

@@ -1,0 +1,75 @@
+//! JSON: the keys of the wire contract. `*_1m` is the last 60 seconds.
+
+use super::super::object::Object;
+use crate::service::Service;
+use sheratan_core::registry::node::Liveness;
+use sheratan_core::telemetry::Counter;
+use sheratan_core::telemetry::timing::{Timing, Unit};
+use sheratan_core::time::Timestamp;
+
+/// The control plane's.
+pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
+    let (registry, telemetry) = (service.hub.registry(), service.hub.telemetry());
+    let minute = |counter| telemetry.last_minute(now, counter);
+    out.number("nodes_online", registry.count(Liveness::Online)).number("nodes_stale", registry.count(Liveness::Stale));
+    out.number("nodes_dead", registry.count(Liveness::Dead));
+    let (missing, bad) = (minute(Counter::AuthFailureMissing), minute(Counter::AuthFailureBad));
+    out.number("auth_fail_rate_1m", missing + bad);
+    out.object("auth_failure", |out| _ = out.number("invalid_1m", bad).number("missing_1m", missing));
+    out.number("auth_success_active_1m", minute(Counter::AuthSuccess));
+    out.number("port_mismatch_rate_1m", minute(Counter::PortMismatch));
+}
+
+/// The data plane's.
+pub fn data(out: &mut Object, service: &Service, now: Timestamp) {
+    let (counts, telemetry) = (service.hub.counts(), service.hub.telemetry());
+    let minute = |counter| telemetry.last_minute(now, counter);
+    out.number("queue_depth", counts.waiting()).number("queue_bytes", counts.waiting_bytes);
+    out.number("scheduled", counts.scheduled).number("inflight", counts.leased).number("inflight_jobs", counts.leased);
+    out.flag("backpressure_active", service.is_backpressure_active(now));
+    out.number("queue_drop_1m", telemetry.dropped_last_minute(now));
+    out.number("inflight_saturated_1m", minute(Counter::InflightSaturated));
+    out.number("submitted_1m", minute(Counter::Submitted)).number("completed_1m", minute(Counter::Completed));
+    out.number("failed_1m", minute(Counter::Failed));
+    let (retried, ended) = (minute(Counter::RetryScheduled), minute(Counter::AttemptEnded));
+    out.number("retry_scheduled_1m", retried).raw("retry_rate_1m", ratio(retried, ended).as_bytes());
+    out.number("reaped_leases_1m", minute(Counter::LeaseReaped));
+    let (in_progress, completed) = (minute(Counter::IdempotentInProgress), minute(Counter::IdempotentCompleted));
+    out.number("idempotent_hits_1m", in_progress + completed).number("idempotent_in_progress_1m", in_progress);
+    out.number("idempotent_completed_1m", completed);
+    out.number("idempotent_collisions_1m", minute(Counter::IdempotentCollision));
+    out.number("idempotency_store_size", service.hub.dedup().len() as u64);
+    let integrity = [
+        ("fail", minute(Counter::IntegrityFailed)),
+        ("missing", minute(Counter::IntegrityMissing)),
+        ("verified", minute(Counter::IntegrityVerified)),
+    ];
+    for (word, count) in integrity {
+        out.number(&format!("integrity_{word}_1m"), count);
+    }
+    out.object("integrity", |out| {
+        integrity.iter().for_each(|(word, count)| _ = out.number(&format!("{word}_1m"), *count));
+    });
+    quantiles(out, "queue_wait_ms", telemetry.queue_wait(), now);
+    quantiles(out, "run_ms", telemetry.run(), now);
+    quantiles(out, "journal_commit_ms", telemetry.journal_commit(), now);
+}
+
+/// `{p50,p90,p99,max}` in milliseconds.
+fn quantiles(out: &mut Object, key: &str, timing: &Timing, now: Timestamp) {
+    let quantiles = timing.quantiles(now);
+    let millis = |value: u64| match timing.unit() {
+        Unit::Millis => value.to_string(),
+        Unit::Micros => format!("{}.{:03}", value / 1_000, value % 1_000),
+    };
+    out.object(key, |out| {
+        let all = [("p50", quantiles.p50), ("p90", quantiles.p90), ("p99", quantiles.p99), ("max", quantiles.max)];
+        all.into_iter().for_each(|(key, value)| _ = out.raw(key, millis(value).as_bytes()));
+    });
+}
+
+/// A share of 0 to 1 with four digits; 0 of nothing.
+fn ratio(part: u64, whole: u64) -> String {
+    let share = if whole == 0 { 0.0 } else { (part as f64 / whole as f64).min(1.0) };
+    format!("{share:.4}")
+}
