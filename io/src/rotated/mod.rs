@@ -6,7 +6,14 @@
 //! not end the log: a disk that is full takes the rest of a line back out, a rotation that fails half-way is finished by
 //! the next, and a file that somebody moved or removed is made again.
 
+mod end;
+mod follower;
+
+pub use end::{last_lines, torn_line};
+pub use follower::{Follower, Start};
+
 use crate::platform;
+use same_file::Handle;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -90,57 +97,66 @@ impl RotatedFile {
     }
 }
 
+/// Looks at the folder until none was disturbed by a rotation. A rotation takes a look of its own, and a file full of lines
+/// is written between two: a second look is rare.
+const LOOKS_MAX: usize = 100;
+
 /// One file of a rotated one.
 #[derive(Debug)]
 pub struct Part {
     /// Its path when it was found.
     pub path: PathBuf,
+    /// Its number; the newest has none.
+    number: Option<u64>,
     /// The newest is opened when it is found: its path will be another file's.
     file: Option<File>,
 }
 
 impl Part {
+    fn older(path: &Path, number: u64) -> Self {
+        Part { path: numbered(path, number), number: Some(number), file: None }
+    }
+
     /// The file, at its start; none if it is one of the oldest and was removed meanwhile.
     pub fn open(&self) -> io::Result<Option<File>> {
         let opened = match &self.file {
             Some(file) => file.try_clone().and_then(|mut file| file.rewind().map(|()| file)),
             None => File::open(&self.path),
         };
-        match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            file => file.map(Some),
-        }
+        found(opened)
     }
 }
 
-/// All files of a rotated one that exist, the newest first. If it is rotated meanwhile, files may come twice or in another
-/// order, but none between two is left out. O(files in the folder).
+/// All files of a rotated one that exist, the newest first, as they were at one instant. O(files in the folder).
 pub fn newest_first(path: &Path) -> io::Result<Vec<Part>> {
-    let newest = Part { path: path.to_owned(), file: None }.open()?;
-    let newest = newest.map(|file| Part { path: path.to_owned(), file: Some(file) });
-    let older = older_numbers(path)?.into_iter().rev();
-    Ok(newest.into_iter().chain(older.map(|number| Part { path: numbered(path, number), file: None })).collect())
-}
-
-/// What stands behind the last line end of a file: a line that was not written whole. O(the file's last line).
-pub fn torn_line(path: &Path) -> io::Result<Vec<u8>> {
-    const STEP: u64 = 4_096;
-    let mut file = File::open(path)?;
-    let mut start = file.seek(SeekFrom::End(0))?;
-    let mut tail = Vec::new();
-    while start > 0 {
-        let length = start.min(STEP);
-        start -= length;
-        let mut step = vec![0; length as usize];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(&mut step)?;
-        let line_start = step.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1);
-        tail.splice(..0, step.drain(line_start.unwrap_or(0)..));
-        if line_start.is_some() {
-            break;
+    for _ in 0..LOOKS_MAX {
+        let newest = found(File::open(path))?;
+        let older = older_numbers(path)?;
+        // A file that was given a number comes back under no other name: it was there all the time, or it is not now.
+        if is_at(newest.as_ref(), path)? {
+            let newest = newest.map(|file| Part { path: path.to_owned(), number: None, file: Some(file) });
+            return Ok(newest
+                .into_iter()
+                .chain(older.into_iter().rev().map(|number| Part::older(path, number)))
+                .collect());
         }
     }
-    Ok(tail)
+    Err(io::Error::new(io::ErrorKind::TimedOut, "it is rotated faster than it can be looked at"))
+}
+
+/// Whether that file is at a path; none is there if none is given.
+fn is_at(file: Option<&File>, path: &Path) -> io::Result<bool> {
+    let there = found(Handle::from_path(path))?;
+    let expected = file.map(|file| file.try_clone().and_then(Handle::from_file)).transpose()?;
+    Ok(there == expected)
+}
+
+/// What was opened; none if nothing is there.
+fn found<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 fn last_byte(path: &Path) -> io::Result<u8> {
