@@ -40,26 +40,28 @@ impl RotatedFile {
         Ok(RotatedFile { path: path.to_owned(), file, bytes, bytes_max, kept, is_torn })
     }
 
-    /// Appends whole lines; begins a new file first if they would make this one too large.
+    /// Bytes that fit into the newest file; what is more begins a new one.
+    pub fn room(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.bytes)
+    }
+
+    /// Appends whole lines, by one write; begins a new file first if they would make this one too large.
     ///
     /// # Errors
-    /// Nothing of the lines is in the file, unless [`RotatedFile::is_torn`] says that a part of them could not be taken
-    /// out again.
-    pub fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    /// Nothing of the lines is in the file, or as much as the error says.
+    pub fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
         if self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
             self.rotate()?;
         }
         let before = self.bytes;
-        match self.append(lines) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                // A disk that is full can always be given back what it took.
-                let was_cut = self.file.set_len(before).is_ok();
-                self.bytes = if was_cut { before } else { self.file.metadata()?.len() };
-                self.is_torn |= self.bytes > before;
-                Err(error)
-            }
-        }
+        let lines_start = before + u64::from(self.is_torn);
+        let Err(error) = self.append(lines) else { return Ok(()) };
+        // A disk that is full can always be given back what it took.
+        let was_cut = self.file.set_len(before).is_ok();
+        self.bytes = if was_cut { before } else { self.file.metadata()?.len() };
+        let left = self.bytes.saturating_sub(lines_start) as usize;
+        self.is_torn |= left > 0 && lines.get(left - 1) != Some(&b'\n');
+        Err(WriteError { error, left })
     }
 
     /// Whether the file ends within a line; [`RotatedFile::write`] ends it before its own.
@@ -94,6 +96,27 @@ impl RotatedFile {
         self.file = append_to(&self.path)?;
         (self.bytes, self.is_torn) = (0, false);
         Ok(())
+    }
+}
+
+/// Lines that were not written, or not all.
+#[derive(Debug)]
+pub struct WriteError {
+    /// Why.
+    pub error: io::Error,
+    /// So many of their bytes are in the file, because they could not be taken out again.
+    pub left: usize,
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        WriteError { error, left: 0 }
+    }
+}
+
+impl From<WriteError> for io::Error {
+    fn from(failed: WriteError) -> Self {
+        failed.error
     }
 }
 
@@ -309,7 +332,7 @@ mod tests {
             is_torn: false,
         };
         for _ in 0..2 {
-            assert_eq!(file.write(b"a\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+            assert_eq!(file.write(b"a\n").unwrap_err().error.kind(), io::ErrorKind::StorageFull);
         }
     }
 }
