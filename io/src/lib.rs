@@ -11,7 +11,7 @@ pub mod journal;
 pub mod logs;
 pub mod platform;
 pub mod rfc3339;
-mod rotated;
+pub mod rotated;
 pub mod secret;
 pub mod service;
 pub mod shell;

@@ -70,7 +70,7 @@ pub fn filter(level: &str) -> Result<EnvFilter, ParseError> {
 fn telling_failures(mut file: RotatedFile) -> impl FnMut(&[u8]) -> io::Result<()> {
     let mut is_failing = false;
     move |line| {
-        let written = file.write(line);
+        let written = file.write(line).map_err(io::Error::from);
         if let Err(error) = &written
             && !is_failing
         {

@@ -73,9 +73,7 @@ impl Link {
         for part in newest_first(path)? {
             let mut last = None;
             each_line(&part, |line| {
-                if let Some(seq) = seq_of(line) {
-                    last = Some(Link { seq: seq + 1, prev: Sha256::digest(line).into() });
-                }
+                last = Link::after(line).or(last.take());
                 true
             })?;
             if let Some(link) = last {
@@ -83,6 +81,11 @@ impl Link {
             }
         }
         Ok(Link::default())
+    }
+
+    /// Where the chain stands after a line; none if it is not a whole one.
+    pub fn after(line: &[u8]) -> Option<Self> {
+        seq_of(line).map(|seq| Link { seq: seq + 1, prev: Sha256::digest(line).into() })
     }
 
     /// Appends the event's line to `out`, with its line end; the link after it.

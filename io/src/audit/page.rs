@@ -24,7 +24,7 @@ pub fn page(path: &Path, after: Option<u64>, limit: usize) -> io::Result<Vec<Str
 
 type Lines = VecDeque<(u64, Vec<u8>)>;
 
-/// From the newest file back. A rotation meanwhile shows a file twice, under its new name; its lines are known by then.
+/// From the newest file back.
 fn latest(path: &Path, limit: usize) -> io::Result<Lines> {
     let mut found = Lines::new();
     for part in newest_first(path)? {

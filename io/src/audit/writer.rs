@@ -1,5 +1,8 @@
 //! The audit log's thread: takes events, writes lines. When the disk takes nothing it keeps them and says so; when too
 //! many wait, the hub reads no more requests until they are written: an event is never dropped.
+//!
+//! Events that are there together are written together, a chunk of lines by one write. Nothing is held back for that: when
+//! the channel is empty, all is written.
 
 use super::chain::Link;
 use super::coalescer::Coalescer;
@@ -21,6 +24,9 @@ const ROOM_MIN: usize = 4_096;
 
 /// Events that may wait for the disk in the thread's own hands: they take about 300 bytes each.
 const HELD_MAX: usize = 65_536;
+
+/// Bytes of one write: some 200 lines. Beyond that the system's call costs nothing beside the lines' hashes.
+const CHUNK_BYTES: u64 = 64 << 10;
 
 /// How long the thread waits for events before it looks at its windows, and at a disk that took nothing.
 const TICK: Duration = Duration::from_millis(500);
@@ -85,15 +91,15 @@ struct Writer {
     coalescer: Coalescer,
     /// Events that are to be written.
     pending: VecDeque<Event>,
-    /// A line under construction.
-    line: Vec<u8>,
+    /// Lines under construction.
+    lines: Vec<u8>,
     is_failing: bool,
 }
 
 impl Writer {
     fn new(path: PathBuf, file: RotatedFile, link: Link) -> Self {
-        let (coalescer, pending, line) = (Coalescer::default(), VecDeque::new(), Vec::new());
-        Writer { path, file, link, coalescer, pending, line, is_failing: false }
+        let (coalescer, pending, lines) = (Coalescer::default(), VecDeque::new(), Vec::new());
+        Writer { path, file, link, coalescer, pending, lines, is_failing: false }
     }
 
     fn run(mut self, events: &Receiver<Event>) {
@@ -103,9 +109,8 @@ impl Writer {
                 Ok(event) => {
                     now = now.max(event.ts);
                     self.coalescer.take(event, &mut self.pending);
-                    while !self.is_laden()
-                        && let Ok(event) = events.try_recv()
-                    {
+                    // At most as many as fit into the channel, so that one who fills it all the time delays no line.
+                    for event in events.try_iter().take(EVENTS_MAX.min(self.room())) {
                         now = now.max(event.ts);
                         self.coalescer.take(event, &mut self.pending);
                     }
@@ -129,22 +134,22 @@ impl Writer {
 
     /// The next event; none while the disk is so far behind that all hands are full.
     fn next(&self, events: &Receiver<Event>) -> Result<Event, RecvTimeoutError> {
-        if self.is_laden() {
+        if self.room() == 0 {
             std::thread::sleep(TICK);
             return Err(RecvTimeoutError::Timeout);
         }
         events.recv_timeout(TICK)
     }
 
-    fn is_laden(&self) -> bool {
-        self.pending.len() >= HELD_MAX
+    /// Events that may be taken before some are written; each makes at most two of those that are pending.
+    fn room(&self) -> usize {
+        HELD_MAX.saturating_sub(self.pending.len()) / 2
     }
 
     /// Writes what waits, until the disk takes no more.
     fn flush(&mut self) {
-        while let Some(event) = self.pending.pop_front() {
-            if let Err(error) = self.write(&event) {
-                self.pending.push_front(event);
+        while !self.pending.is_empty() {
+            if let Err(error) = self.write_chunk() {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::error!(%error, "the audit log cannot be written; its events are kept until it can");
                 }
@@ -156,24 +161,62 @@ impl Writer {
         }
     }
 
-    /// Writes one event's line, after one about a torn line that is in the way.
-    fn write(&mut self, event: &Event) -> io::Result<()> {
+    /// Writes the first events' lines: as many as fit into a chunk and into the newest file, at least one. Before them one
+    /// about a torn line that is in the way.
+    fn write_chunk(&mut self) -> io::Result<()> {
         if self.file.is_torn() {
-            let mut link = self.link.clone();
-            if let Some(torn) = link.pass_torn_line(event.ts, &self.path)? {
-                self.write_line(&link, &torn)?;
-                tracing::warn!(path = %self.path.display(), "a line of the audit log is torn; the next one says so");
+            self.tell_torn_line()?;
+        }
+        let (mut link, mut count) = (self.link.clone(), 0);
+        let lines_max = self.file.room().min(CHUNK_BYTES) as usize;
+        self.lines.clear();
+        for event in &self.pending {
+            let start = self.lines.len();
+            let next = link.write(event, &mut self.lines);
+            if start > 0 && self.lines.len() > lines_max {
+                self.lines.truncate(start);
+                break;
+            }
+            (link, count) = (next, count + 1);
+        }
+        match self.file.write(&self.lines) {
+            Ok(()) => {
+                self.link = link;
+                self.pending.drain(..count);
+                Ok(())
+            }
+            Err(failed) => {
+                self.keep_left(failed.left);
+                Err(failed.error)
             }
         }
-        self.write_line(&self.link.clone(), event)
     }
 
-    fn write_line(&mut self, link: &Link, event: &Event) -> io::Result<()> {
-        self.line.clear();
-        let next = link.write(event, &mut self.line);
-        self.file.write(&self.line)?;
-        self.link = next;
+    fn tell_torn_line(&mut self) -> io::Result<()> {
+        let Some(event) = self.pending.front() else { return Ok(()) };
+        let mut link = self.link.clone();
+        if let Some(torn) = link.pass_torn_line(event.ts, &self.path)? {
+            self.lines.clear();
+            let next = link.write(&torn, &mut self.lines);
+            if let Err(failed) = self.file.write(&self.lines) {
+                self.link = Link::after(&self.lines[..failed.left]).unwrap_or(self.link.clone());
+                return Err(failed.error);
+            }
+            self.link = next;
+            tracing::warn!(path = %self.path.display(), "a line of the audit log is torn; the next one says so");
+        }
         Ok(())
+    }
+
+    /// Those of the lines that are whole in the file though their write failed are written: so many bytes of them could not
+    /// be taken out again.
+    fn keep_left(&mut self, left: usize) {
+        for line in self.lines[..left].split(|byte| *byte == b'\n') {
+            // Of the last one perhaps only the end is missing, which the file knows.
+            let Some(next) = Link::after(line) else { return };
+            self.link = next;
+            self.pending.pop_front();
+        }
     }
 }
 
@@ -192,12 +235,24 @@ mod tests {
         file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
     }
 
+    fn event(n: u64) -> Event {
+        let details = format!(r#"{{"n":{n}}}"#).into_bytes();
+        Event { ts: Timestamp::from_millis(n), event: "AUTH_FAILURE", details }
+    }
+
     fn record(settings: &Settings, events: std::ops::Range<u64>) {
         let audit = Audit::start(settings).unwrap();
-        for n in events {
-            let details = format!(r#"{{"n":{n}}}"#).into_bytes();
-            audit.record(Event { ts: Timestamp::from_millis(n), event: "AUTH_FAILURE", details });
-        }
+        events.for_each(|n| audit.record(event(n)));
+    }
+
+    fn writer(settings: &Settings) -> Writer {
+        let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept).unwrap();
+        Writer::new(settings.path.clone(), file, Link::find(&settings.path).unwrap())
+    }
+
+    fn files(path: &std::path::Path) -> Vec<String> {
+        let text = |part: crate::rotated::Part| io::read_to_string(part.open().unwrap().unwrap()).unwrap();
+        crate::rotated::newest_first(path).unwrap().into_iter().map(text).collect()
     }
 
     #[test]
@@ -286,23 +341,71 @@ mod tests {
     fn events_are_kept_while_the_disk_takes_none() {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { bytes_max: 1_000, ..settings(&folder) };
-        let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept).unwrap();
-        let mut writer = Writer::new(settings.path.clone(), file, Link::default());
+        let mut writer = writer(&settings);
         let (logs, away) = (folder.path().join("logs"), folder.path().join("away"));
         fs::rename(&logs, &away).unwrap();
         fs::write(&logs, "").unwrap();
-        let add = |writer: &mut Writer, n: u64| {
-            let details = format!(r#"{{"n":{n}}}"#).into_bytes();
-            writer.pending.push_back(Event { ts: Timestamp::from_millis(n), event: "AUTH_FAILURE", details });
-            writer.flush();
-        };
-        (0..20).for_each(|n| add(&mut writer, n));
+        for n in 0..20 {
+            writer.pending.push_back(event(n));
+            if n % 3 == 0 {
+                writer.flush();
+            }
+        }
         assert!(writer.is_failing && writer.pending.len() > 10);
         fs::remove_file(&logs).unwrap();
         fs::rename(&away, &logs).unwrap();
-        add(&mut writer, 20);
+        writer.pending.push_back(event(20));
+        writer.flush();
         assert!(!writer.is_failing && writer.pending.is_empty());
         assert_eq!(verify(&settings.path).unwrap().lines, 21);
+    }
+
+    #[test]
+    fn events_that_are_written_together_make_the_files_that_they_make_one_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for (bytes_max, events) in [(100, 50), (1_000, 200), (3 * CHUNK_BYTES / 2, 1_500)] {
+            let settings = ["together", "one-by-one"].map(|name| Settings {
+                bytes_max,
+                path: folder.path().join(format!("{name}-{bytes_max}")),
+                kept: 9_999,
+            });
+            let [mut together, mut one_by_one] = settings.each_ref().map(writer);
+            for n in 0..events {
+                together.pending.push_back(event(n));
+                one_by_one.pending.push_back(event(n));
+                one_by_one.flush();
+            }
+            together.flush();
+            assert!(files(&settings[0].path).len() > 2 && together.link == one_by_one.link);
+            assert_eq!(files(&settings[0].path), files(&settings[1].path));
+            assert_eq!(verify(&settings[0].path).unwrap().lines, events);
+        }
+    }
+
+    /// A write that failed and whose part could not be taken out again is played by one of just that part.
+    #[test]
+    fn the_lines_that_a_failed_write_left_in_the_file_are_not_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { bytes_max: 1 << 20, ..settings(&folder) };
+        let mut all = writer(&settings);
+        all.pending.extend((0..5).map(event));
+        all.flush();
+        let text = fs::read_to_string(&settings.path).unwrap();
+        let second_end = text.match_indices('\n').nth(1).unwrap().0;
+        for (left, torn) in
+            [(0, 0), (40, 1), (second_end - 1, 1), (second_end, 0), (second_end + 1, 0), (second_end + 9, 1)]
+        {
+            fs::remove_file(&settings.path).unwrap();
+            let mut writer = writer(&settings);
+            writer.pending.extend((0..5).map(event));
+            writer.lines = text.as_bytes().to_vec();
+            writer.file.write(&text.as_bytes()[..left]).unwrap();
+            writer.keep_left(left);
+            writer.file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept).unwrap();
+            writer.flush();
+            let report = verify(&settings.path).unwrap();
+            assert_eq!((report.lines, report.torn), (5 + torn, torn), "{left} bytes left");
+        }
     }
 
     #[test]

@@ -6,7 +6,14 @@
 //! not end the log: a disk that is full takes the rest of a line back out, a rotation that fails half-way is finished by
 //! the next, and a file that somebody moved or removed is made again.
 
+mod end;
+mod follower;
+
+pub use end::{last_lines, torn_line};
+pub use follower::{Follower, Start};
+
 use crate::platform;
+use same_file::Handle;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -33,26 +40,28 @@ impl RotatedFile {
         Ok(RotatedFile { path: path.to_owned(), file, bytes, bytes_max, kept, is_torn })
     }
 
-    /// Appends whole lines; begins a new file first if they would make this one too large.
+    /// Bytes that fit into the newest file; what is more begins a new one.
+    pub fn room(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.bytes)
+    }
+
+    /// Appends whole lines, by one write; begins a new file first if they would make this one too large.
     ///
     /// # Errors
-    /// Nothing of the lines is in the file, unless [`RotatedFile::is_torn`] says that a part of them could not be taken
-    /// out again.
-    pub fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    /// Nothing of the lines is in the file, or as much as the error says.
+    pub fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
         if self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
             self.rotate()?;
         }
         let before = self.bytes;
-        match self.append(lines) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                // A disk that is full can always be given back what it took.
-                let was_cut = self.file.set_len(before).is_ok();
-                self.bytes = if was_cut { before } else { self.file.metadata()?.len() };
-                self.is_torn |= self.bytes > before;
-                Err(error)
-            }
-        }
+        let lines_start = before + u64::from(self.is_torn);
+        let Err(error) = self.append(lines) else { return Ok(()) };
+        // A disk that is full can always be given back what it took.
+        let was_cut = self.file.set_len(before).is_ok();
+        self.bytes = if was_cut { before } else { self.file.metadata()?.len() };
+        let left = self.bytes.saturating_sub(lines_start) as usize;
+        self.is_torn |= left > 0 && lines.get(left - 1) != Some(&b'\n');
+        Err(WriteError { error, left })
     }
 
     /// Whether the file ends within a line; [`RotatedFile::write`] ends it before its own.
@@ -90,57 +99,87 @@ impl RotatedFile {
     }
 }
 
+/// Lines that were not written, or not all.
+#[derive(Debug)]
+pub struct WriteError {
+    /// Why.
+    pub error: io::Error,
+    /// So many of their bytes are in the file, because they could not be taken out again.
+    pub left: usize,
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        WriteError { error, left: 0 }
+    }
+}
+
+impl From<WriteError> for io::Error {
+    fn from(failed: WriteError) -> Self {
+        failed.error
+    }
+}
+
+/// Looks at the folder until none was disturbed by a rotation. A rotation takes a look of its own, and a file full of lines
+/// is written between two: a second look is rare.
+const LOOKS_MAX: usize = 100;
+
 /// One file of a rotated one.
 #[derive(Debug)]
 pub struct Part {
     /// Its path when it was found.
     pub path: PathBuf,
+    /// Its number; the newest has none.
+    number: Option<u64>,
     /// The newest is opened when it is found: its path will be another file's.
     file: Option<File>,
 }
 
 impl Part {
+    fn older(path: &Path, number: u64) -> Self {
+        Part { path: numbered(path, number), number: Some(number), file: None }
+    }
+
     /// The file, at its start; none if it is one of the oldest and was removed meanwhile.
     pub fn open(&self) -> io::Result<Option<File>> {
         let opened = match &self.file {
             Some(file) => file.try_clone().and_then(|mut file| file.rewind().map(|()| file)),
             None => File::open(&self.path),
         };
-        match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            file => file.map(Some),
-        }
+        found(opened)
     }
 }
 
-/// All files of a rotated one that exist, the newest first. If it is rotated meanwhile, files may come twice or in another
-/// order, but none between two is left out. O(files in the folder).
+/// All files of a rotated one that exist, the newest first, as they were at one instant. O(files in the folder).
 pub fn newest_first(path: &Path) -> io::Result<Vec<Part>> {
-    let newest = Part { path: path.to_owned(), file: None }.open()?;
-    let newest = newest.map(|file| Part { path: path.to_owned(), file: Some(file) });
-    let older = older_numbers(path)?.into_iter().rev();
-    Ok(newest.into_iter().chain(older.map(|number| Part { path: numbered(path, number), file: None })).collect())
-}
-
-/// What stands behind the last line end of a file: a line that was not written whole. O(the file's last line).
-pub fn torn_line(path: &Path) -> io::Result<Vec<u8>> {
-    const STEP: u64 = 4_096;
-    let mut file = File::open(path)?;
-    let mut start = file.seek(SeekFrom::End(0))?;
-    let mut tail = Vec::new();
-    while start > 0 {
-        let length = start.min(STEP);
-        start -= length;
-        let mut step = vec![0; length as usize];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(&mut step)?;
-        let line_start = step.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1);
-        tail.splice(..0, step.drain(line_start.unwrap_or(0)..));
-        if line_start.is_some() {
-            break;
+    for _ in 0..LOOKS_MAX {
+        let newest = found(File::open(path))?;
+        let older = older_numbers(path)?;
+        // A file that was given a number comes back under no other name: it was there all the time, or it is not now.
+        if is_at(newest.as_ref(), path)? {
+            let newest = newest.map(|file| Part { path: path.to_owned(), number: None, file: Some(file) });
+            return Ok(newest
+                .into_iter()
+                .chain(older.into_iter().rev().map(|number| Part::older(path, number)))
+                .collect());
         }
     }
-    Ok(tail)
+    Err(io::Error::new(io::ErrorKind::TimedOut, "it is rotated faster than it can be looked at"))
+}
+
+/// Whether that file is at a path; none is there if none is given.
+fn is_at(file: Option<&File>, path: &Path) -> io::Result<bool> {
+    let there = found(Handle::from_path(path))?;
+    let expected = file.map(|file| file.try_clone().and_then(Handle::from_file)).transpose()?;
+    Ok(there == expected)
+}
+
+/// What was opened; none if nothing is there.
+fn found<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 fn last_byte(path: &Path) -> io::Result<u8> {
@@ -293,7 +332,7 @@ mod tests {
             is_torn: false,
         };
         for _ in 0..2 {
-            assert_eq!(file.write(b"a\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+            assert_eq!(file.write(b"a\n").unwrap_err().error.kind(), io::ErrorKind::StorageFull);
         }
     }
 }

@@ -1,0 +1,386 @@
+//! The follower: reads a rotated file line by line, from file to file, and goes on as lines are appended.
+//!
+//! Call [`Follower::next_line`] until it has none, then again after a while. While a file is open its identity is no
+//! other's, so it can be told whether the path still leads to it, and which number it was given if not. What was appended
+//! before it was renamed is read first; then those that became older meanwhile, in the order of their numbers.
+//!
+//! Others than the hub may rotate too. A file that was renamed elsewhere or replaced is read to its end and the new one from
+//! its start; a file that is missing is waited for; one that was emptied is read from its start. What the writer puts into
+//! a file after another took its path is not seen.
+
+use super::end::LastLines;
+use super::{LOOKS_MAX, Part, found, is_at, newest_first, numbered, older_numbers};
+use same_file::Handle;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// Bytes of one read of a file.
+const READ_BYTES: usize = 64 << 10;
+
+/// The longest line: a file that has no line end for so long is no file of lines.
+const LINE_BYTES_MAX: u64 = 16 << 20;
+
+/// By so many bytes of its start a file that was emptied and written anew is told from one whose end was cut. The start
+/// of a log has the time in it.
+const HEAD_BYTES: usize = 64;
+
+/// Where to begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// With the oldest line that is there.
+    Oldest,
+    /// With so many of the last whole lines.
+    Last(usize),
+    /// With the line that is written next.
+    End,
+}
+
+/// A reader of a rotated file that goes on.
+#[derive(Debug)]
+pub struct Follower {
+    path: PathBuf,
+    current: Option<Current>,
+    /// The highest number among the files older than the current one; the next file's number is above it.
+    passed: u64,
+}
+
+/// The file that is read.
+#[derive(Debug)]
+struct Current {
+    reader: BufReader<File>,
+    /// Bytes that were read.
+    position: u64,
+    /// The bytes of a line whose end was not read yet.
+    line: Vec<u8>,
+    /// The file's first bytes.
+    head: Vec<u8>,
+    /// Its number. A file that has one is not appended to any more.
+    number: Option<u64>,
+    /// Whether it is the newest no more.
+    is_finished: bool,
+}
+
+impl Follower {
+    /// A follower of the file at `path`, which need not be there yet.
+    pub fn open(path: &Path, start: Start) -> io::Result<Self> {
+        let mut follower = Follower { path: path.to_owned(), current: None, passed: 0 };
+        let mut missing = match start {
+            Start::Oldest => return Ok(follower),
+            Start::Last(count) => count,
+            Start::End => 0,
+        };
+        let parts = newest_first(path)?;
+        let highest = parts.iter().find_map(|part| part.number).unwrap_or(0);
+        follower.passed = highest;
+        for part in parts {
+            if part.number.is_some() && missing == 0 {
+                break;
+            }
+            // The oldest may go meanwhile.
+            let Some(mut file) = part.open()? else { break };
+            let last = LastLines::find(&mut file, missing, part.number.is_some())?;
+            missing -= last.count;
+            follower.passed = part.number.map_or(highest, |number| number - 1);
+            follower.current = Some(Current::open(file, last.start, part.number)?);
+        }
+        Ok(follower)
+    }
+
+    /// The next line, without its end; none if nothing more is there now. A line that has no end comes when it has one, or
+    /// when its file is the newest no more.
+    pub fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let Some(current) = &mut self.current else {
+                self.current = self.open_next()?;
+                if self.current.is_none() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            if let Some(line) = current.read_line()? {
+                return Ok(Some(line));
+            }
+            if !current.is_finished {
+                if self.may_have_more()? {
+                    continue;
+                }
+                return Ok(None);
+            }
+            let rest = std::mem::take(&mut current.line);
+            if let Some(number) = current.number {
+                self.passed = number;
+            }
+            self.current = None;
+            if !rest.is_empty() {
+                return Ok(Some(rest));
+            }
+        }
+    }
+
+    /// Looks what became of the current file, which was read to its end: if it is the newest no more, what was appended
+    /// before it was renamed is to be read yet; if it was cut, it is to be read from there.
+    fn may_have_more(&mut self) -> io::Result<bool> {
+        let Some(current) = &mut self.current else { return Ok(true) };
+        let Some(there) = found(Handle::from_path(&self.path))? else {
+            // Between a rotation's steps, or somebody took it away: the writer may still have it open.
+            return Ok(false);
+        };
+        let own = Handle::from_file(current.reader.get_ref().try_clone()?)?;
+        if there == own {
+            return current.was_cut();
+        }
+        for number in older_numbers(&self.path)?.into_iter().rev() {
+            if found(Handle::from_path(numbered(&self.path, number)))?.is_some_and(|older| older == own) {
+                current.number = Some(number);
+                break;
+            }
+        }
+        current.is_finished = true;
+        Ok(true)
+    }
+
+    /// The file after those that were passed: the one with the next number, else the newest; none if it is not there.
+    fn open_next(&self) -> io::Result<Option<Current>> {
+        let next_number =
+            || Ok::<_, io::Error>(older_numbers(&self.path)?.into_iter().find(|number| *number > self.passed));
+        for _ in 0..LOOKS_MAX {
+            if let Some(number) = next_number()? {
+                if let Some(file) = Part::older(&self.path, number).open()? {
+                    return Current::open(file, 0, Some(number)).map(Some);
+                }
+                // It was removed: the next look finds those that were not.
+                continue;
+            }
+            let Some(file) = found(File::open(&self.path))? else { return Ok(None) };
+            // If others were rotated meanwhile, they come before it.
+            if next_number()?.is_none() && is_at(Some(&file), &self.path)? {
+                return Current::open(file, 0, None).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Current {
+    fn open(mut file: File, position: u64, number: Option<u64>) -> io::Result<Self> {
+        let head = head(&file)?;
+        file.seek(SeekFrom::Start(position))?;
+        let reader = BufReader::with_capacity(READ_BYTES, file);
+        Ok(Current { reader, position, line: Vec::new(), head, number, is_finished: number.is_some() })
+    }
+
+    /// The next line that has an end.
+    fn read_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let room = LINE_BYTES_MAX - self.line.len() as u64;
+        self.position += self.reader.by_ref().take(room).read_until(b'\n', &mut self.line)? as u64;
+        if self.line.last() == Some(&b'\n') {
+            self.line.pop();
+            return Ok(Some(std::mem::take(&mut self.line)));
+        }
+        if self.line.len() as u64 == LINE_BYTES_MAX {
+            let text = format!("it has no line end within {} MiB: it is no file of lines", LINE_BYTES_MAX >> 20);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(None)
+    }
+
+    /// If the file is shorter than what was read, goes back: to its end if a writer whose disk was full took back what it had
+    /// written, to its start if it begins otherwise than before. Nothing of it is in the buffer.
+    fn was_cut(&mut self) -> io::Result<bool> {
+        let length = self.reader.get_ref().metadata()?.len();
+        let was_cut = length < self.position;
+        if was_cut {
+            let head = head(self.reader.get_ref())?;
+            let common = head.len().min(self.head.len());
+            let is_same = common > 0 && head[..common] == self.head[..common];
+            self.position = if is_same { length.min(self.position - self.line.len() as u64) } else { 0 };
+            self.line.clear();
+            self.head = head;
+        } else if self.head.len() < HEAD_BYTES && length > self.head.len() as u64 {
+            self.head = head(self.reader.get_ref())?;
+        }
+        self.reader.seek(SeekFrom::Start(self.position))?;
+        Ok(was_cut)
+    }
+}
+
+/// A file's first bytes. It is left behind them.
+fn head(mut file: &File) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    file.rewind()?;
+    file.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::RotatedFile;
+    use super::*;
+    use std::fs;
+
+    /// A rotated file, and all lines that were written into it.
+    struct Written {
+        folder: tempfile::TempDir,
+        file: RotatedFile,
+        lines: Vec<String>,
+    }
+
+    impl Written {
+        fn new(bytes_max: u64, kept: u32) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let file = RotatedFile::open(&folder.path().join("x"), bytes_max, kept).unwrap();
+            Written { folder, file, lines: Vec::new() }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.folder.path().join("x")
+        }
+
+        fn add(&mut self, count: usize) {
+            for _ in 0..count {
+                let line = format!("line {}", self.lines.len());
+                self.file.write(format!("{line}\n").as_bytes()).unwrap();
+                self.lines.push(line);
+            }
+        }
+
+        fn follow(&self, start: Start) -> Follower {
+            Follower::open(&self.path(), start).unwrap()
+        }
+    }
+
+    fn read(follower: &mut Follower) -> Vec<String> {
+        std::iter::from_fn(|| follower.next_line().unwrap()).map(|line| String::from_utf8(line).unwrap()).collect()
+    }
+
+    fn append(path: &Path, text: &str) {
+        use std::io::Write;
+        fs::OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        /// Whatever is written and rotated between two looks, all that was written is read, in order, once.
+        #[test]
+        fn all_lines_that_were_written_are_read(bursts in proptest::collection::vec(0..30usize, 1..30), start in 0..9usize) {
+            let mut written = Written::new(40, 10_000);
+            written.add(start * 3);
+            let mut all = written.follow(Start::Oldest);
+            let mut last = written.follow(Start::Last(start));
+            let mut new = written.follow(Start::End);
+            let (mut from_all, mut from_last, mut from_new) = (Vec::new(), Vec::new(), Vec::new());
+            for burst in bursts {
+                written.add(burst);
+                from_all.extend(read(&mut all));
+                if burst % 2 == 0 {
+                    from_last.extend(read(&mut last));
+                }
+                if burst % 3 == 0 {
+                    from_new.extend(read(&mut new));
+                }
+            }
+            from_last.extend(read(&mut last));
+            from_new.extend(read(&mut new));
+            proptest::prop_assert_eq!(&from_all, &written.lines);
+            proptest::prop_assert_eq!(&from_last[..], &written.lines[start * 2..]);
+            proptest::prop_assert_eq!(&from_new[..], &written.lines[start * 3..]);
+        }
+    }
+
+    #[test]
+    fn all_lines_are_read_while_a_thread_writes_and_rotates() {
+        const LINES: usize = 3_000;
+        let mut written = Written::new(200, 10_000);
+        let mut follower = written.follow(Start::End);
+        let lines = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| written.add(LINES));
+            let mut lines = Vec::new();
+            while lines.len() < LINES && !writer.is_finished() {
+                lines.extend(read(&mut follower));
+            }
+            lines
+        });
+        let lines: Vec<_> = lines.into_iter().chain(read(&mut follower)).collect();
+        assert_eq!(lines, written.lines);
+    }
+
+    #[test]
+    fn a_line_without_an_end_comes_when_it_has_one_or_its_file_is_the_newest_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let mut follower = Follower::open(&path, Start::Oldest).unwrap();
+        assert_eq!(read(&mut follower), [""; 0], "the file is not there yet");
+        append(&path, "a\nb");
+        assert_eq!(read(&mut follower), ["a"]);
+        append(&path, "c\nd");
+        assert_eq!(read(&mut follower), ["bc"]);
+        fs::rename(&path, folder.path().join("x.1")).unwrap();
+        assert_eq!(read(&mut follower), [""; 0], "between a rotation's steps");
+        append(&path, "e\n");
+        assert_eq!(read(&mut follower), ["d", "e"]);
+    }
+
+    #[test]
+    fn files_that_are_removed_before_they_were_read_are_passed_over() {
+        let mut written = Written::new(40, 2);
+        written.add(1);
+        let mut follower = written.follow(Start::Oldest);
+        assert_eq!(read(&mut follower), ["line 0"]);
+        written.add(99);
+        let lines = read(&mut follower);
+        let (own, latest) = lines.split_at(4);
+        assert_eq!(own, &written.lines[1..5], "the file that is open is read to its end though it has gone");
+        assert!(latest.len() > 8 && latest == &written.lines[100 - latest.len()..], "{latest:?}");
+    }
+
+    #[test]
+    fn a_file_that_others_replaced_took_away_or_emptied_is_read_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        append(&path, "a 1\na 2\n");
+        let mut follower = Follower::open(&path, Start::End).unwrap();
+        append(&path, "a 3\n");
+        fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+        append(&folder.path().join("elsewhere"), "a 4\n");
+        append(&path, "b 1\n");
+        assert_eq!(read(&mut follower), ["a 3", "a 4", "b 1"], "replaced");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(read(&mut follower), [""; 0]);
+        append(&path, "c 1\nc 2\n");
+        assert_eq!(read(&mut follower), ["c 1", "c 2"], "taken away for a while");
+        fs::write(&path, "d 1\n").unwrap();
+        assert_eq!(read(&mut follower), ["d 1"], "emptied and written anew");
+        fs::write(&path, "").unwrap();
+        assert_eq!(read(&mut follower), [""; 0]);
+        append(&path, "e 1\n");
+        assert_eq!(read(&mut follower), ["e 1"], "emptied");
+    }
+
+    #[test]
+    fn what_a_writer_took_back_is_not_read_from_the_start_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        append(&path, "a 1\na 2\nha");
+        let mut follower = Follower::open(&path, Start::Oldest).unwrap();
+        assert_eq!(read(&mut follower), ["a 1", "a 2"]);
+        // First only what had no end, then a line that was handed out as well.
+        for more in ["a 3\n", "a 4\n"] {
+            append(&path, "lf of it");
+            assert_eq!(read(&mut follower), [""; 0]);
+            fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(8).unwrap();
+            assert_eq!(read(&mut follower), [""; 0]);
+            append(&path, more);
+            assert_eq!(read(&mut follower), [more.trim_end()]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_of_lines_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        File::create(&path).unwrap().set_len(LINE_BYTES_MAX + 1).unwrap();
+        let error = Follower::open(&path, Start::Oldest).unwrap().next_line().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}
