@@ -2,7 +2,9 @@
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod alerts;
 pub mod audit;
+mod backoff;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -3,7 +3,7 @@
 //! A few threads each hold one long poll. They take jobs in the order of submission, so that a thousand jobs cost a
 //! thousand requests and no polling; a job that takes long holds up one thread, not the others.
 
-use super::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::client::calls::{JobView, WAIT_MAX};
 use crate::client::{CallError, Client};
 use crossbeam_channel::{Receiver, Sender};

@@ -2,7 +2,6 @@
 //!
 //! Exit codes: 0 done, 1 something failed, 2 the command line is not understood.
 
-mod backoff;
 mod demo;
 mod ended;
 mod failure;

@@ -1,19 +1,22 @@
 //! `sheratan-hub serve`: brings the parts together, from the configuration to the last snapshot.
 
 use super::failure::Failure;
+use crate::alerts::{self, AlertLog};
 use crate::audit::Audit;
 use crate::config::{Config, Flags};
 use crate::journal::{self, Progress, Recovery};
 use crate::logs;
 use crate::platform::{self, Signal};
 use crate::service::{PlaneAddrs, Service, Settings};
-use crate::shell::reader::AuditReader;
+use crate::shell::reader::{LogPaths, LogReader};
 use crate::shell::snapshots::Snapshots;
 use crate::shell::{self, Parts, StopFlag};
 use crate::token::Token;
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
+use crossbeam_channel::Sender;
 use sheratan_core::command::Command;
+use sheratan_core::telemetry::alerts::Alerts;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -33,6 +36,9 @@ Examples:
 /// Descriptors for files, logs and the poll, besides one for each connection.
 const OWN_FILES: u64 = 64;
 
+/// Rules that were read again and that the loop has not taken over.
+const RELOADS_MAX: usize = 4;
+
 /// A recovery that takes longer says how far it is.
 const SILENT_RECOVERY: Duration = Duration::from_secs(1);
 
@@ -47,6 +53,8 @@ pub struct Args {
 /// Serves until told to stop.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = Config::load(&args.flags).map_err(|error| Failure::Usage(error.to_string()))?;
+    // Rules that cannot be followed stop the start before anything is waited for.
+    let alert_rules = RulesSource::of(&config).read().map_err(|error| Failure::Usage(error.to_string()))?;
     platform::create_private_dir(&config.data_dir)
         .map_err(|error| Failure::local(format!("the data folder {}", config.data_dir.display()), error))?;
     // First the ports, then the folder: a second hub finds out before it has waited for anything.
@@ -54,7 +62,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let recovery = recover(&config)?;
     platform::survive_file_size_limit().map_err(|error| Failure::local("signals cannot be received", error))?;
     let logs = logs::start(&config.logs).map_err(|error| Failure::local("the logs", error))?;
-    let ended = serve(&config, listeners, addrs, recovery);
+    let ended = serve(&config, listeners, addrs, recovery, alert_rules);
     drop(logs);
     ended
 }
@@ -64,6 +72,7 @@ fn serve(
     listeners: shell::Listeners,
     addrs: PlaneAddrs,
     recovery: Recovery,
+    alert_rules: Alerts,
 ) -> Result<ExitCode, Failure> {
     let local = |what: &'static str| move |error: io::Error| Failure::local(what, error);
     config.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
@@ -79,9 +88,13 @@ fn serve(
     let (token, token_path) = token(config)?;
     let (poll, waker) = shell::poll().map_err(local("the event loop"))?;
     let stop = Arc::new(StopFlag::default());
-    stop_on_signals(stop.clone(), waker.clone())?;
+    let (reload, reloaded) = crossbeam_channel::bounded(RELOADS_MAX);
+    handle_signals(stop.clone(), waker.clone(), RulesSource::of(config), reload)?;
     let audit = Audit::start(&config.audit).map_err(local("the audit log"))?;
-    let audit_reader = AuditReader::start(config.audit.path.clone(), waker.clone()).map_err(local("a thread"))?;
+    let source = format!("http://{}", addrs.control);
+    let alerts = AlertLog::start(&config.alerts, &source).map_err(local("the alerts' file"))?;
+    let paths = LogPaths { audit: config.audit.path.clone(), alerts: config.alerts.path.clone() };
+    let log_reader = LogReader::start(paths, waker.clone()).map_err(local("a thread"))?;
     let snapshots = Snapshots::start(store.clone(), config.segment_bytes).map_err(local("a thread"))?;
     let files_max = platform::raise_open_files_max();
     let connections_max = config.connections_max.min(files_max.saturating_sub(OWN_FILES) as usize);
@@ -98,6 +111,7 @@ fn serve(
         let now = shell::wall_time();
         service.command(now, configure).expect("the journal has not failed yet");
     }
+    service.set_alerts(shell::wall_time(), alert_rules);
     let addr_file = write_addr_file(&config.data_dir, addrs).map_err(local("hub.addr"))?;
     announce(config, addrs, token_path.as_deref());
     let ended = shell::run(Parts {
@@ -107,10 +121,12 @@ fn serve(
         service,
         appender,
         audit,
-        audit_reader,
+        alerts,
+        log_reader,
         http_limits: config.http,
         connections_max,
         stop,
+        alert_rules: reloaded,
         sealed: snapshots.sealed(),
     });
     // What was written about addresses that nobody listens on any more; a next start writes its own.
@@ -118,6 +134,26 @@ fn serve(
     let ended = ended.map_err(local("the event loop"))?;
     snapshots.finish();
     last_snapshot(ended, &store)
+}
+
+/// Where the alert rules are read from, at the start and at SIGHUP.
+struct RulesSource {
+    path: PathBuf,
+    /// A file that was named must be there; the data folder's need not.
+    is_named: bool,
+}
+
+impl RulesSource {
+    fn of(config: &Config) -> Self {
+        match &config.alert_rules_file {
+            Some(path) => RulesSource { path: path.clone(), is_named: true },
+            None => RulesSource { path: alerts::rules_path(&config.data_dir), is_named: false },
+        }
+    }
+
+    fn read(&self) -> Result<Alerts, alerts::rules::RulesError> {
+        if self.is_named { alerts::rules::read(&self.path) } else { alerts::rules::read_if_there(&self.path) }
+    }
 }
 
 /// Seals the journal and keeps the state, so that the next start replays nothing.
@@ -185,15 +221,27 @@ fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>) -> Setting
     }
 }
 
-fn stop_on_signals(stop: Arc<StopFlag>, waker: Arc<mio::Waker>) -> Result<(), Failure> {
-    platform::on_signals(move |signal| match signal {
-        Signal::Stop => {
-            stop.stop();
-            if let Err(error) = waker.wake() {
-                tracing::error!(%error, "the event loop cannot be woken");
-            }
+fn handle_signals(
+    stop: Arc<StopFlag>,
+    waker: Arc<mio::Waker>,
+    rules: RulesSource,
+    reload: Sender<Alerts>,
+) -> Result<(), Failure> {
+    platform::on_signals(move |signal| {
+        match signal {
+            Signal::Stop => stop.stop(),
+            Signal::Reload => match rules.read() {
+                Ok(alerts) => {
+                    tracing::info!(rules = alerts.rules().count(), "SIGHUP: the alert rules were read again");
+                    // A full channel: rules that were read a moment ago wait already.
+                    _ = reload.try_send(alerts);
+                }
+                Err(error) => tracing::error!("SIGHUP: the rules before stay: {error}"),
+            },
         }
-        Signal::Reload => tracing::info!("SIGHUP: this release has nothing to read again; restart to change settings"),
+        if let Err(error) = waker.wake() {
+            tracing::error!(%error, "the event loop cannot be woken");
+        }
     })
     .map_err(|error| Failure::local("signals cannot be received", error))
 }

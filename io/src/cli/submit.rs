@@ -3,11 +3,11 @@
 //! Lines go out in batches: as many as are there, up to [`BATCH_JOBS_MAX`]. A queue that is full is waited for. What may
 //! have arrived is never sent twice unless it carries a key: then the hub itself tells a repeat from a new job.
 
-use super::backoff::Backoff;
 use super::ended::{self, Awaited, Ended, PATIENCE};
 use super::failure::Failure;
 use super::target::TargetArgs;
 use super::terminal;
+use crate::backoff::Backoff;
 use crate::client::calls::{Submit, SubmitAnswer};
 use crate::client::integrity::hex;
 use crate::client::{CallError, Client};

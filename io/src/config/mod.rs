@@ -9,6 +9,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+use crate::alerts::{self, WebhookUrl};
 use crate::audit;
 use crate::http;
 use crate::logs;
@@ -72,6 +73,10 @@ pub struct Config {
     pub logs: logs::Settings,
     /// How the audit log is kept.
     pub audit: audit::Settings,
+    /// How the alerts are kept, and where they are posted to.
+    pub alerts: alerts::Settings,
+    /// The alert rules, where the operator named a file.
+    pub alert_rules_file: Option<PathBuf>,
     /// What the operator should know and the hub can live with, a line each.
     pub notices: Vec<String>,
     values: Values,
@@ -175,6 +180,13 @@ impl Config {
                 bytes_max: values.number("audit_file_bytes"),
                 kept: values.number("audit_files_kept") as u32,
             },
+            alerts: alerts::Settings {
+                path: alerts::path(&data_dir),
+                bytes_max: values.number("alert_file_bytes"),
+                kept: values.number("alert_files_kept") as u32,
+                webhook: webhook(&values)?,
+            },
+            alert_rules_file: values.text("alert_rules_file").map(PathBuf::from),
             data_dir,
             notices: notices(&values),
             values,
@@ -196,6 +208,13 @@ fn secret(values: &Values, name: &str, file_name: &str) -> Result<Option<Secret>
     let Some(path) = values.text(file_name) else { return Ok(None) };
     let secret = Secret::read(Path::new(path));
     secret.map(Some).map_err(|error| ConfigError::new(format!("{file_name}: {path} {error}")))
+}
+
+/// Where alerts are posted to.
+fn webhook(values: &Values) -> Result<Option<WebhookUrl>, ConfigError> {
+    let Some(url) = secret(values, "alert_webhook_url", "alert_webhook_url_file")? else { return Ok(None) };
+    let named = |error| ConfigError::new(format!("alert_webhook_url (SHERATAN_ALERT_WEBHOOK_URL) {error}"));
+    WebhookUrl::new(url).map(Some).map_err(named)
 }
 
 /// Files with secrets that others can read.

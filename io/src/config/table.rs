@@ -8,6 +8,8 @@ pub enum Takes {
     Addr,
     /// A path.
     Path,
+    /// A path, or nothing.
+    OptionalPath,
     /// A whole number in a range.
     Number(u64, u64),
     /// A size in bytes, with an optional KiB, MiB or GiB, in a range.
@@ -140,6 +142,26 @@ pub const SETTINGS: &[Setting] = &[
         Takes::Number(0, 10_000),
         "Older files of the audit log that are kept; the highest number is the latest",
     ),
+    setting(
+        "alert_rules_file",
+        "",
+        Takes::OptionalPath,
+        "File of alert rules; without one <data-dir>/alert_rules.json, if it is there",
+    ),
+    setting(
+        "alert_file_bytes",
+        "4MiB",
+        Takes::Bytes(4_096, GIB),
+        "Size at which <data-dir>/logs/alerts.jsonl is rotated",
+    ),
+    setting("alert_files_kept", "16", Takes::Number(0, 10_000), "Older files of alerts that are kept"),
+    setting(
+        "alert_webhook_url",
+        "",
+        Takes::Secret,
+        "URL that alerts are posted to, as an Alertmanager posts or takes them",
+    ),
+    setting("alert_webhook_url_file", "", Takes::SecretFile, "File that holds the webhook's URL"),
 ];
 
 /// Other names for the same, which the wire contract gives.
@@ -184,7 +206,7 @@ impl Takes {
     pub fn words(self) -> String {
         match self {
             Takes::Addr => "an address with a port, such as 127.0.0.1:8787".into(),
-            Takes::Path | Takes::SecretFile => "a path, not empty".into(),
+            Takes::Path | Takes::SecretFile | Takes::OptionalPath => "a path, not empty".into(),
             Takes::Number(min, max) => format!("a whole number from {min} to {max}"),
             Takes::Bytes(min, max) => format!("a size from {min} to {max} bytes, such as 65536, 64KiB, 16MiB or 1GiB"),
             Takes::Flag => "0 or 1".into(),
@@ -201,6 +223,7 @@ impl Takes {
         match self {
             Takes::Addr => "ADDR",
             Takes::Path => "FOLDER",
+            Takes::OptionalPath => "FILE",
             Takes::Number(..) => "N",
             Takes::Bytes(..) => "BYTES",
             Takes::Flag => "0|1",

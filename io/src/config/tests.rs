@@ -44,7 +44,7 @@ fn without_anything_said_the_defaults_are_those_of_the_wire_contract() {
 fn three_values(setting: &table::Setting) -> [&'static str; 3] {
     match setting.takes {
         Takes::Addr => ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"],
-        Takes::Path | Takes::SecretFile => ["/a", "/b", "/c"],
+        Takes::Path | Takes::OptionalPath | Takes::SecretFile => ["/a", "/b", "/c"],
         Takes::Number(..) => ["11", "12", "13"],
         Takes::Bytes(..) => ["1048577", "2MiB", "3 MiB"],
         Takes::Flag => ["0", "1", "0"],

@@ -185,7 +185,7 @@ fn invalid(setting: &Setting, source: &Source) -> ConfigError {
 fn is_well_formed(takes: Takes, text: &str) -> bool {
     match takes {
         Takes::Addr => text.parse::<SocketAddr>().is_ok(),
-        Takes::Path => !text.is_empty(),
+        Takes::Path | Takes::OptionalPath => !text.is_empty(),
         Takes::Number(min, max) => text.parse::<u64>().is_ok_and(|number| (min..=max).contains(&number)),
         Takes::Bytes(min, max) => number(text).is_some_and(|bytes| (min..=max).contains(&bytes)),
         Takes::Flag => flag(text).is_some(),

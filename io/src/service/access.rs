@@ -49,6 +49,7 @@ impl Service {
             Route::Heartbeat => self.heartbeat(now, request).map(Answer::Now),
             Route::Registry => Ok(Answer::Reply(self.registry())),
             Route::Audit => self.audit_page(request),
+            Route::Alerts => self.alert_page(now, request),
             Route::SubmitOne => self.submit_one(now, request).map(Answer::Reply),
             Route::SubmitMany => self.submit_many(now, request).map(Answer::Reply),
             Route::Pull(node) => self.pull(now, caller, request, node),
@@ -127,6 +128,7 @@ fn check_method(route: &Route, request: &Request) -> Result<(), Problem> {
         | Route::Metrics
         | Route::Registry
         | Route::Audit
+        | Route::Alerts
         | Route::Jobs
         | Route::Job(_) => "GET, HEAD",
         // HEAD would lease jobs and drop them.

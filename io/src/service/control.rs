@@ -5,7 +5,8 @@ use super::object::object;
 use super::problem::Problem;
 use super::render;
 use super::route::Plane;
-use super::{Answer, Service};
+use super::{Answer, Page, Service};
+use crate::alerts;
 use crate::http::{Reply, Request};
 use sheratan_core::command::{Command, Health, Heartbeat};
 use sheratan_core::outcome::Outcome;
@@ -17,6 +18,9 @@ const LABELS_BYTES_MAX: usize = 4_096;
 
 /// Lines of one page of the audit log.
 const AUDIT_LINES_MAX: u64 = 1_000;
+
+/// Lines of the alerts' file in one answer.
+const ALERT_LINES_MAX: u64 = 1_000;
 
 /// A heartbeat this near to its node's going stale is not collected with others first.
 const QUIET_MARGIN_MS: Millis = Millis::from_secs(2);
@@ -85,7 +89,20 @@ impl Service {
         let query = Query::new(request.query());
         let after = query.number("after", 0..=u64::MAX)?;
         let limit = query.number("limit", 1..=AUDIT_LINES_MAX)?.unwrap_or(100) as usize;
-        Ok(Answer::AuditPage { after, limit })
+        Ok(Answer::Page(Page::Audit { after, limit }))
+    }
+
+    pub(super) fn alert_page(&self, now: Timestamp, request: &Request) -> Result<Answer, Problem> {
+        let limit = Query::new(request.query()).number("limit", 1..=ALERT_LINES_MAX)?.unwrap_or(100) as usize;
+        let mut open = vec![b'['];
+        for (index, alert) in self.alerts.open().enumerate() {
+            if index > 0 {
+                open.push(b',');
+            }
+            alerts::line::write_open(&mut open, now, &alert);
+        }
+        open.push(b']');
+        Ok(Answer::Page(Page::Alerts { open, limit }))
     }
 
     /// The node's number if its heartbeat can wait to be journaled with others.

@@ -7,7 +7,7 @@
 //! - [`Service::settle`] after a round of either: long polls that can be answered are, in [`Service::late_replies`].
 //! - [`Service::take_batch`] then gives what the journal must hold before any of these replies may leave: a reply made
 //!   now may leave when the journal holds [`Service::last_seq`].
-//! - [`Service::events`] is what the audit log is to be told.
+//! - [`Service::events`] is what the audit log is to be told, [`Service::alert_lines`] what the alerts' file is.
 
 mod access;
 mod asked;
@@ -27,6 +27,7 @@ pub use parked::Origin;
 pub use problem::Problem;
 pub use route::{Plane, PlaneAddrs};
 
+use crate::alerts;
 use crate::http::{Reply, Request};
 use crate::journal::Batch;
 use crate::secret::Secret;
@@ -40,6 +41,7 @@ use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::outcome::Outcome;
 use sheratan_core::queue::waiter::WaiterId;
 use sheratan_core::telemetry::Observation;
+use sheratan_core::telemetry::alerts::{Alerts, Change};
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -90,10 +92,24 @@ pub enum Answer {
     Now(Reply),
     /// A reply comes with [`Service::late_replies`].
     Parked,
-    /// A page of the audit log, which the shell reads.
-    AuditPage {
+    /// A page of a log, which the shell reads.
+    Page(Page),
+}
+
+/// A page of a log.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Page {
+    /// Of the audit log.
+    Audit {
         /// Lines after this sequence number; the latest ones if absent.
         after: Option<u64>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// The latest lines of the alerts' file.
+    Alerts {
+        /// The alerts that are open, a JSON array, to go before them.
+        open: Vec<u8>,
         /// At most so many.
         limit: usize,
     },
@@ -108,6 +124,15 @@ pub struct Event {
     pub event: &'static str,
     /// Its details, a JSON object.
     pub details: Vec<u8>,
+}
+
+/// A change of an alert, for the alerts' file and the webhook.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AlertLine {
+    /// What changed.
+    pub change: Change,
+    /// Its line, without the end.
+    pub line: Vec<u8>,
 }
 
 /// Commands that were applied and that the journal is to hold.
@@ -128,6 +153,8 @@ pub struct Service {
     parked: ParkedRequests,
     late: Vec<(Origin, Reply)>,
     events: Vec<Event>,
+    alerts: Alerts,
+    alert_lines: Vec<AlertLine>,
     /// Commands that were applied and are not handed to the journal yet.
     batch: Batch,
     /// The number of the first command of `batch`, and the outcome hash before it.
@@ -155,6 +182,8 @@ impl Service {
             parked: ParkedRequests::default(),
             late: Vec::new(),
             events: Vec::new(),
+            alerts: Alerts::default(),
+            alert_lines: Vec::new(),
             batch: Batch::new(),
             batch_first_seq: next_seq,
             batch_hash,
@@ -202,6 +231,9 @@ impl Service {
     /// Lets happen what falls due up to `now`: call it at [`Service::next_timeout`], then [`Service::settle`].
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.hub.advance(now);
+        let mut changes = Vec::new();
+        self.alerts.advance(now, &mut changes);
+        self.tell_alerts(changes);
         if self.is_quiet_due(now) {
             let nodes = self.quiet.keys().copied().collect();
             if self.execute(now, Command::NodesSeen(nodes)).is_ok() {
@@ -218,7 +250,8 @@ impl Service {
     /// When something falls due next.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let quiet_at = (!self.quiet.is_empty()).then(|| self.quiet_since + QUIET_HEARTBEATS_MS);
-        self.hub.next_deadline().into_iter().chain(self.parked.next_end()).chain(quiet_at).min()
+        let alert_at = self.alerts.next_deadline();
+        self.hub.next_deadline().into_iter().chain(self.parked.next_end()).chain(quiet_at).chain(alert_at).min()
     }
 
     /// Answers the long polls that can be answered after what was done since the last call, and notes the audit events.
@@ -252,6 +285,19 @@ impl Service {
     /// What the audit log is to be told; the caller drains it.
     pub fn events(&mut self) -> &mut Vec<Event> {
         &mut self.events
+    }
+
+    /// Follows these alert rules from now on; rules that stay go on with what they have counted.
+    pub fn set_alerts(&mut self, now: Timestamp, alerts: Alerts) {
+        let before = std::mem::replace(&mut self.alerts, alerts);
+        let mut changes = Vec::new();
+        self.alerts.take_over(now, before, &mut changes);
+        self.tell_alerts(changes);
+    }
+
+    /// Alerts that opened, go on or are over; the caller drains them.
+    pub fn alert_lines(&mut self) -> &mut Vec<AlertLine> {
+        &mut self.alert_lines
     }
 
     /// What was done since the last call and is not in the journal. `spare` is an empty batch whose room is used again.
@@ -418,7 +464,7 @@ impl Service {
     fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {
         let mut details = Vec::new();
         object(&mut details, fill);
-        self.events.push(Event { ts, event, details });
+        self.push_event(Event { ts, event, details });
     }
 
     /// Notes what the hub says for the audit log.
@@ -426,6 +472,22 @@ impl Service {
         let mut details = Vec::new();
         let mut event = "";
         object(&mut details, |out| event = render::audit(out, self.hub.key(), audit));
-        self.events.push(Event { ts, event, details });
+        self.push_event(Event { ts, event, details });
+    }
+
+    /// An event goes to the alert rules, one by one, and to the audit log, which puts together what repeats.
+    fn push_event(&mut self, event: Event) {
+        let mut changes = Vec::new();
+        self.alerts.event(event.ts, event.event, &event.details, &mut changes);
+        self.tell_alerts(changes);
+        self.events.push(event);
+    }
+
+    fn tell_alerts(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            let mut line = Vec::new();
+            alerts::line::write(&mut line, &change);
+            self.alert_lines.push(AlertLine { change, line });
+        }
     }
 }

@@ -31,6 +31,8 @@ pub enum Route<'a> {
     Registry,
     /// The latest audit events.
     Audit,
+    /// The alerts.
+    Alerts,
     /// One job in.
     SubmitOne,
     /// Many jobs in.
@@ -71,7 +73,6 @@ const RESERVED: &[(Plane, &str)] = &[
     (Plane::Control, "/api/hosts*"),
     (Plane::Control, "/api/policies*"),
     (Plane::Control, "/api/tokens*"),
-    (Plane::Control, "/api/alerts"),
     (Plane::Control, "/api/events"),
     (Plane::Data, "/mesh/dlq*"),
     (Plane::Data, "/mesh/jobs/*"),
@@ -98,6 +99,7 @@ impl Route<'_> {
             Route::Heartbeat => "heartbeat",
             Route::Registry => "registry",
             Route::Audit => "audit",
+            Route::Alerts => "alerts",
             Route::SubmitOne => "submit_request",
             Route::SubmitMany => "submit_requests",
             Route::Pull(_) => "pull_requests",
@@ -170,6 +172,7 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
         "/mesh/heartbeat" | "/api/hosts/heartbeat" => control(Route::Heartbeat),
         "/api/registry" | "/registry" => control(Route::Registry),
         "/api/audit" => control(Route::Audit),
+        "/api/alerts" => control(Route::Alerts),
         "/mesh/submit_request" => data(Route::SubmitOne),
         "/mesh/submit_requests" => data(Route::SubmitMany),
         "/mesh/pull_requests" => data(Route::Pull(None)),

@@ -4,16 +4,18 @@ use super::clock::{Clock, Jump, micros};
 use super::committer::{Committer, Report};
 use super::held::{HeldReplies, Released};
 use super::listener::Listeners;
-use super::reader::{AuditReader, PageRequest};
+use super::reader::{LogReader, PageRequest};
 use super::sockets::{Socket, Sockets};
 use super::{Ended, FIRST_SOCKET, Parts, StopFlag};
+use crate::alerts::AlertLog;
 use crate::audit::Audit;
 use crate::http::{self, Reply};
 use crate::journal::Batch;
 use crate::service::{Answer, Caller, Origin, Problem, Service};
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Interest, Poll, Token};
 use sheratan_core::telemetry::Observation;
+use sheratan_core::telemetry::alerts::Alerts;
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -59,7 +61,9 @@ pub(super) struct EventLoop {
     spare: Option<Batch>,
     is_journal_down: bool,
     audit: Audit,
-    audit_reader: AuditReader,
+    alerts: AlertLog,
+    alert_rules: Receiver<Alerts>,
+    log_reader: LogReader,
     http_limits: http::Limits,
     connections_max: usize,
     stop: Arc<StopFlag>,
@@ -77,7 +81,7 @@ pub(super) struct EventLoop {
 impl EventLoop {
     /// Registers the planes' sockets and starts the journal's thread.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { poll, waker, mut listeners, service, appender, audit, audit_reader, .. } = parts;
+        let Parts { poll, waker, mut listeners, service, appender, audit, alerts, log_reader, .. } = parts;
         listeners.register(poll.registry())?;
         let mut clock = Clock::new();
         let (now, _) = clock.now();
@@ -92,7 +96,9 @@ impl EventLoop {
             spare: Some(Batch::new()),
             is_journal_down: false,
             audit,
-            audit_reader,
+            alerts,
+            alert_rules: parts.alert_rules,
+            log_reader,
             http_limits: parts.http_limits,
             connections_max: parts.connections_max,
             stop: parts.stop,
@@ -198,8 +204,11 @@ impl EventLoop {
         while let Some(report) = self.committer.report() {
             self.take_report(report);
         }
-        while let Some((origin, reply)) = self.audit_reader.reply() {
+        while let Some((origin, reply)) = self.log_reader.reply() {
             self.deliver(origin, reply);
+        }
+        while let Ok(rules) = self.alert_rules.try_recv() {
+            self.service.set_alerts(self.now, rules);
         }
     }
 
@@ -289,7 +298,7 @@ impl EventLoop {
 
     /// Answers the requests that a connection has received.
     fn answer(&mut self, id: u64) {
-        let EventLoop { sockets, service, held, durable, now, dirty, audit_reader, is_journal_down, .. } = self;
+        let EventLoop { sockets, service, held, durable, now, dirty, log_reader, is_journal_down, .. } = self;
         let Some(socket) = sockets.get(id) else { return };
         while let Some(request) = socket.http.next_request(*now) {
             let origin = Origin { connection: id, request: request.no() };
@@ -306,7 +315,7 @@ impl EventLoop {
                 }
                 Answer::Now(reply) => reply,
                 Answer::Parked => continue,
-                Answer::AuditPage { after, limit } => match audit_reader.ask(PageRequest { origin, after, limit }) {
+                Answer::Page(page) => match log_reader.ask(PageRequest { origin, page }) {
                     Ok(()) => continue,
                     Err(reply) => reply,
                 },
@@ -344,6 +353,9 @@ impl EventLoop {
         }
         for event in self.service.events().drain(..) {
             self.audit.record(event);
+        }
+        for line in self.service.alert_lines().drain(..) {
+            self.alerts.record(line);
         }
     }
 

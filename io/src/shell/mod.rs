@@ -17,16 +17,18 @@ pub mod reader;
 pub mod snapshots;
 mod sockets;
 
+use crate::alerts::AlertLog;
 use crate::audit::Audit;
 use crate::http;
 use crate::journal::Appender;
 use crate::service::{Plane, PlaneAddrs, Service};
 use clock::Clock;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use event_loop::EventLoop;
 pub use listener::{BindError, Listeners};
 use mio::{Events, Poll, Token, Waker};
-use reader::AuditReader;
+use reader::LogReader;
+use sheratan_core::telemetry::alerts::Alerts;
 use sheratan_core::time::Timestamp;
 use std::io;
 use std::sync::Arc;
@@ -70,14 +72,18 @@ pub struct Parts {
     pub appender: Appender,
     /// The audit log.
     pub audit: Audit,
-    /// Who reads pages of the audit log.
-    pub audit_reader: AuditReader,
+    /// The alerts' file and webhook.
+    pub alerts: AlertLog,
+    /// Who reads pages of the logs.
+    pub log_reader: LogReader,
     /// Limits of a connection.
     pub http_limits: http::Limits,
     /// Connections at once.
     pub connections_max: usize,
     /// Tells the loop to stop.
     pub stop: Arc<StopFlag>,
+    /// Alert rules to follow from now on.
+    pub alert_rules: Receiver<Alerts>,
     /// Is told the last record of the segments that are sealed.
     pub sealed: Sender<u64>,
 }

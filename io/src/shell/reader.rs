@@ -1,8 +1,10 @@
-//! The audit log's reader: pages are read in a thread of their own, since the loop waits for no file.
+//! The logs' reader: pages of the audit log and of the alerts are read in a thread of their own, since the loop waits for
+//! no file.
 
 use crate::audit;
 use crate::http::Reply;
-use crate::service::{Origin, Problem};
+use crate::rotated::last_lines;
+use crate::service::{Origin, Page, Problem};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 use std::io;
@@ -16,39 +18,45 @@ const PAGES_MAX: usize = 64;
 pub struct PageRequest {
     /// Where the reply goes.
     pub origin: Origin,
-    /// Lines after this sequence number; the latest ones if absent.
-    pub after: Option<u64>,
-    /// At most so many.
-    pub limit: usize,
+    /// Which.
+    pub page: Page,
+}
+
+/// Where the logs are.
+pub struct LogPaths {
+    /// The audit log.
+    pub audit: PathBuf,
+    /// The alerts.
+    pub alerts: PathBuf,
 }
 
 /// The loop's end of the reader's thread.
-pub struct AuditReader {
+pub struct LogReader {
     requests: Sender<PageRequest>,
     replies: Receiver<(Origin, Reply)>,
 }
 
-impl AuditReader {
+impl LogReader {
     /// Starts the thread, which ends with its requests. `waker` tells the loop that there is a reply.
-    pub fn start(path: PathBuf, waker: Arc<Waker>) -> io::Result<Self> {
+    pub fn start(paths: LogPaths, waker: Arc<Waker>) -> io::Result<Self> {
         let (requests, request_receiver) = bounded::<PageRequest>(PAGES_MAX);
         // As many replies as requests, and one in the making: a reply never waits for the loop.
         let (reply_sender, replies) = bounded(PAGES_MAX + 1);
-        std::thread::Builder::new().name("audit-reader".into()).spawn(move || {
-            for PageRequest { origin, after, limit } in request_receiver {
-                let reply = page(&path, after, limit);
+        std::thread::Builder::new().name("log-reader".into()).spawn(move || {
+            for PageRequest { origin, page } in request_receiver {
+                let reply = read(&paths, page);
                 if reply_sender.send((origin, reply)).is_err() || waker.wake().is_err() {
                     return;
                 }
             }
         })?;
-        Ok(AuditReader { requests, replies })
+        Ok(LogReader { requests, replies })
     }
 
     /// Asks for a page; the reply, if there are too many such requests.
     pub fn ask(&self, request: PageRequest) -> Result<(), Reply> {
         self.requests.try_send(request).map_err(|_| {
-            Problem::new(503, "not_ready", format!("{PAGES_MAX} pages of the audit log are being read; ask again"))
+            Problem::new(503, "not_ready", format!("{PAGES_MAX} pages of the logs are being read; ask again"))
                 .into_reply()
         })
     }
@@ -59,22 +67,46 @@ impl AuditReader {
     }
 }
 
-fn page(path: &std::path::Path, after: Option<u64>, limit: usize) -> Reply {
-    match audit::page(path, after, limit) {
-        Ok(lines) => {
+fn read(paths: &LogPaths, page: Page) -> Reply {
+    match page {
+        Page::Audit { after, limit } => {
             let mut body = br#"{"ok":true,"events":["#.to_vec();
-            for (index, line) in lines.iter().enumerate() {
-                if index > 0 {
-                    body.push(b',');
-                }
-                body.extend_from_slice(line.as_bytes());
+            match audit::page(&paths.audit, after, limit) {
+                Ok(lines) => push_all(&mut body, lines.iter().map(String::as_bytes)),
+                Err(error) => return unreadable("the audit log", &error),
             }
-            body.extend_from_slice(b"]}");
             Reply::json(200, body)
         }
-        Err(error) => {
-            tracing::error!(%error, "the audit log cannot be read");
-            Problem::new(503, "not_ready", format!("the audit log cannot be read: {error}")).into_reply()
+        Page::Alerts { open, limit } => {
+            let mut body = br#"{"ok":true,"open":"#.to_vec();
+            body.extend_from_slice(&open);
+            body.extend_from_slice(br#","alerts":["#);
+            match last_lines(&paths.alerts, limit) {
+                // A line that a power cut tore is none.
+                Ok(lines) => push_all(&mut body, lines.iter().map(Vec::as_slice).filter(|line| is_json(line))),
+                Err(error) => return unreadable("the alerts' file", &error),
+            }
+            Reply::json(200, body)
         }
     }
+}
+
+/// The rest of an array and of the object that it is in.
+fn push_all<'a>(body: &mut Vec<u8>, lines: impl Iterator<Item = &'a [u8]>) {
+    for (index, line) in lines.enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(line);
+    }
+    body.extend_from_slice(b"]}");
+}
+
+fn is_json(line: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
+}
+
+fn unreadable(what: &str, error: &io::Error) -> Reply {
+    tracing::error!(%error, "{what} cannot be read");
+    Problem::new(503, "not_ready", format!("{what} cannot be read: {error}")).into_reply()
 }

@@ -107,6 +107,19 @@ impl Alerts {
         Ok(Alerts { watches: rules.into_iter().map(Watch::new).collect(), latest_at: Timestamp::ZERO })
     }
 
+    /// Goes on with what an engine has counted by the rules that both have. Its other alerts are told to be over: nobody
+    /// would hear of them again.
+    pub fn take_over(&mut self, now: Timestamp, before: Alerts, changes: &mut Vec<Change>) {
+        let now = now.max(before.latest_at);
+        self.latest_at = self.latest_at.max(now);
+        for old in before.watches {
+            match self.watches.iter_mut().find(|new| new.rule == old.rule) {
+                Some(new) => *new = old,
+                None => changes.extend(old.open().map(|alert| Change { at: now, state: State::Resolved, alert })),
+            }
+        }
+    }
+
     /// An event happened. `details` is its JSON object: `ip` is its address, and a `count` says for how many it stands.
     pub fn event(&mut self, at: Timestamp, event: &str, details: &[u8], changes: &mut Vec<Change>) {
         let at = at.max(self.latest_at);

@@ -192,6 +192,23 @@ fn the_same_events_give_the_same_ids() {
     assert_ne!(first[0], first[1]);
 }
 
+#[test]
+fn other_rules_go_on_with_what_the_same_rules_have_counted() {
+    let (kept, dropped) = (rule(1, 10_000, 0), Rule { name: "dropped".into(), ..rule(1, 10_000, 0) });
+    let mut run = Run::new(&[kept.clone(), dropped]);
+    run.from(0, FAR).from(1, FAR);
+    assert_eq!(run.told(), [(1, "opened", 2, 2), (1, "opened", 2, 2)]);
+    let more = Rule { name: "more".into(), ..rule(1, 10_000, 0) };
+    let before = std::mem::replace(&mut run.alerts, Alerts::new(vec![more, kept]).unwrap());
+    run.alerts.take_over(at(2), before, &mut run.changes);
+    assert_eq!(run.changes.iter().map(|change| &*change.alert.rule).collect::<Vec<_>>(), ["dropped"]);
+    assert_eq!(run.told(), [(2, "resolved", 2, 2)]);
+    run.from(3, FAR);
+    assert_eq!(run.told(), [], "the rule that stayed has its alert open, the new one starts to count");
+    run.pass(20_000);
+    assert_eq!(run.told(), [(10_001, "resolved", 1, 3)]);
+}
+
 /// Every second looked at, all events kept: obviously right. `rule` and `events` are in seconds here.
 fn naive(rule: &Rule, events: &[u64], end: u64) -> Vec<(u64, &'static str)> {
     let (window, cooldown) = (rule.window.get(), rule.cooldown.get());

@@ -3,7 +3,7 @@
 use super::Worker;
 use super::board::Wish;
 use super::event::Event;
-use crate::cli::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::cli::failure::Failure;
 use std::time::Duration;
 

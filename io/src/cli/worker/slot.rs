@@ -7,7 +7,7 @@ use super::board::Wish;
 use super::event::Event;
 use super::process::{Finished, Process};
 use super::{Until, Worker};
-use crate::cli::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::client::calls::{JobResult, LeasedJob, Pull};
 use crate::client::{CallError, integrity};
 use crate::platform::process::signal_of;

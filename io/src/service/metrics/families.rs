@@ -166,6 +166,12 @@ impl Service {
         out.counter("auth_blocked", help, telemetry.total(Counter::AuthBlocked));
         let help = "Requests for a path of the other plane, on either";
         out.counter("port_mismatches", help, telemetry.total(Counter::PortMismatch));
+        // The rules' names are the operator's, and there are at most 32.
+        let rule = |name: &str, value| Series { labels: vec![("rule", name.to_owned())], value: Value::Number(value) };
+        let open = self.alerts.rules().map(|(of, open, _)| rule(&of.name, open as u64)).collect();
+        out.add(MetricType::Gauge, "alerts_open", None, "Bursts of audit events that go on, by alert rule", open);
+        let opened = self.alerts.rules().map(|(of, _, opened)| rule(&of.name, opened)).collect();
+        out.add(MetricType::Counter, "alerts_opened", None, "Bursts of audit events that began", opened);
     }
 
     /// What waits, and against which limits.

@@ -1,0 +1,76 @@
+//! Lines: a change of an alert as `alerts.jsonl` has it.
+//!
+//! `ts`, `event` and the details' `count`, `window_sec`, `threshold` and `top_ips` are frozen; the rest may grow.
+
+use crate::service::{Object, object};
+use sheratan_core::telemetry::alerts::{Alert, Change};
+use sheratan_core::time::Timestamp;
+
+/// The change's line, without its end.
+pub fn write(out: &mut Vec<u8>, change: &Change) {
+    let alert = &change.alert;
+    object(out, |line| {
+        line.time("ts", change.at).plain("event", format_args!("BURST_{}", alert.event));
+        line.object("details", |out| {
+            numbers(out, alert);
+            out.plain("state", change.state.as_str());
+            out.number("duration_ms", change.at.since(alert.opened_at).get());
+        });
+    });
+}
+
+/// An open alert, as `GET /api/alerts` shows it.
+pub fn write_open(out: &mut Vec<u8>, now: Timestamp, alert: &Alert) {
+    object(out, |out| {
+        out.plain("event", format_args!("BURST_{}", alert.event));
+        numbers(out, alert);
+        out.number("duration_ms", now.since(alert.opened_at).get());
+    });
+}
+
+fn numbers(out: &mut Object, alert: &Alert) {
+    out.number("count", alert.count).number("window_sec", alert.window.as_secs_ceil());
+    out.number("threshold", alert.threshold);
+    out.array("top_ips", &alert.top, |out, (ip, count)| {
+        object(out, |out| _ = out.plain("ip", ip).number("count", *count));
+    });
+    out.plain("alert_id", format_args!("alert_{:016x}", alert.id)).plain("rule", &alert.rule);
+    if let Some((member, value)) = &alert.group {
+        out.object("group", |out| _ = out.text(member, value));
+    }
+    out.time("opened_ts", alert.opened_at).number("total", alert.total);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sheratan_core::telemetry::alerts::State;
+    use sheratan_core::time::Millis;
+
+    #[test]
+    fn a_line_has_the_frozen_members_and_what_tells_one_alert_from_another() {
+        let alert = Alert {
+            id: 0xab,
+            rule: "auth_failure_burst".into(),
+            event: "AUTH_FAILURE".into(),
+            threshold: 20,
+            window: Millis::from_secs(60),
+            group: Some(("ip".into(), "a\"b".into())),
+            opened_at: Timestamp::from_millis(1_000),
+            count: 21,
+            total: 22,
+            top: vec![("192.0.2.1".parse().unwrap(), 21)],
+        };
+        let mut line = Vec::new();
+        write(&mut line, &Change { at: Timestamp::from_millis(1_500), state: State::Updated, alert });
+        let expected = serde_json::json!({
+            "ts": "1970-01-01T00:00:01.500Z", "event": "BURST_AUTH_FAILURE",
+            "details": {
+                "count": 21, "window_sec": 60, "threshold": 20, "top_ips": [{"ip": "192.0.2.1", "count": 21}],
+                "alert_id": "alert_00000000000000ab", "rule": "auth_failure_burst", "group": {"ip": "a\"b"},
+                "opened_ts": "1970-01-01T00:00:01.000Z", "total": 22, "state": "updated", "duration_ms": 500
+            }
+        });
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&line).unwrap(), expected);
+    }
+}

@@ -1,0 +1,298 @@
+//! The webhook: alerts are posted as JSON in the shapes of Prometheus' Alertmanager, so that what understands one
+//! understands the other.
+//!
+//! A URL whose path ends with `/api/v2/alerts` is an Alertmanager itself and gets a list of alerts
+//! (<https://prometheus.io/docs/alerting/latest/clients/>); any other gets what an Alertmanager would post to a webhook,
+//! version 4 (<https://prometheus.io/docs/alerting/latest/configuration/#webhook_config>). One thread posts, in order; what
+//! is not taken is tried again with backoff for some minutes, what does not fit into the queue is dropped and counted.
+
+use crate::backoff::Backoff;
+use crate::rfc3339::Rfc3339;
+use crate::secret::Secret;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde_json::{Value, json};
+use sheratan_core::telemetry::alerts::{Change, State};
+use sheratan_core::time::Millis;
+use std::fmt;
+use std::io;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use ureq::http;
+
+/// Changes that wait to be posted: an hour of a burst in each of some twenty groups.
+const QUEUE_MAX: usize = 256;
+
+/// How long one change is tried; then it is dropped, since a later one says more.
+const TRY_FOR: Duration = Duration::from_secs(300);
+
+/// How long a receiver may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// How long the end of the process waits for changes that are not posted yet.
+const FINISH_MAX: Duration = Duration::from_secs(2);
+
+/// An Alertmanager takes an alert for over when it was not told again; the hub tells it when it is over, and a hub that
+/// died must not leave one for ever.
+const FIRING_FOR: Millis = Millis::from_secs(86_400);
+
+/// Where alerts are posted to. The URL often is a secret itself: it is never shown.
+#[derive(Clone)]
+pub struct WebhookUrl(Secret);
+
+/// A text is no URL that can be posted to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WebhookUrlError {
+    /// It is not of the form `http://host:port/path`.
+    Form,
+    /// It names TLS.
+    Tls,
+}
+
+impl WebhookUrl {
+    /// The URL that the secret holds.
+    pub fn new(url: Secret) -> Result<Self, WebhookUrlError> {
+        let text = std::str::from_utf8(url.expose()).map_err(|_| WebhookUrlError::Form)?;
+        let uri: http::Uri = text.parse().map_err(|_| WebhookUrlError::Form)?;
+        match (uri.scheme_str(), uri.host()) {
+            (Some("https"), _) => Err(WebhookUrlError::Tls),
+            (Some("http"), Some(host)) if !host.is_empty() => Ok(WebhookUrl(url)),
+            _ => Err(WebhookUrlError::Form),
+        }
+    }
+
+    /// The secret, to be looked for.
+    pub fn secret(&self) -> &Secret {
+        &self.0
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(self.0.expose()).expect("it was read as text when it was made")
+    }
+
+    fn is_alertmanager(&self) -> bool {
+        self.text().split('?').next().is_some_and(|url| url.trim_end_matches('/').ends_with("/api/v2/alerts"))
+    }
+}
+
+impl fmt::Debug for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WebhookUrl({})", self.0)
+    }
+}
+
+impl fmt::Display for WebhookUrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WebhookUrlError::Form => "must be a URL such as http://127.0.0.1:9093/api/v2/alerts",
+            WebhookUrlError::Tls => {
+                "names TLS, which this release does not speak: post to an Alertmanager or a proxy on this machine"
+            }
+        })
+    }
+}
+
+impl std::error::Error for WebhookUrlError {}
+
+/// The posting thread's other end.
+#[derive(Debug)]
+pub struct Webhook {
+    source: String,
+    is_alertmanager: bool,
+    bodies: Sender<Vec<u8>>,
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Webhook {
+    /// Starts the thread. `source` is a URL by which a receiver finds the hub.
+    pub fn start(url: WebhookUrl, source: &str) -> io::Result<Self> {
+        let (bodies, receiver) = bounded(QUEUE_MAX);
+        let (stop, stopped) = bounded(1);
+        let is_alertmanager = url.is_alertmanager();
+        let poster = Poster { agent: agent(), url, stopped, is_failing: false };
+        let thread = std::thread::Builder::new().name("webhook".into()).spawn(move || poster.run(&receiver))?;
+        Ok(Webhook { source: source.to_owned(), is_alertmanager, bodies, stop, thread })
+    }
+
+    /// Posts a change, some time; never waits.
+    pub fn post(&self, change: &Change) {
+        let body = match self.is_alertmanager {
+            true => json!([alert(change, &self.source)]),
+            false => notification(change, &self.source),
+        };
+        if self.bodies.try_send(body.to_string().into_bytes()).is_err() {
+            tracing::error!("an alert is not posted: {QUEUE_MAX} wait for the webhook already");
+        }
+    }
+
+    /// Ends the thread, after a moment for what is not posted yet.
+    pub fn finish(self) {
+        let Webhook { bodies, stop, thread, .. } = self;
+        drop(bodies);
+        let until = Instant::now() + FINISH_MAX;
+        while !thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // A thread that waits between two tries ends at once; one within a try ends with its process.
+        _ = stop.try_send(());
+        if thread.is_finished() && thread.join().is_err() {
+            tracing::error!("the webhook's thread has panicked");
+        }
+    }
+}
+
+struct Poster {
+    agent: ureq::Agent,
+    url: WebhookUrl,
+    stopped: Receiver<()>,
+    is_failing: bool,
+}
+
+/// What came of one try.
+enum Try {
+    Taken,
+    Refused(String),
+    Failed(String),
+}
+
+impl Poster {
+    fn run(mut self, bodies: &Receiver<Vec<u8>>) {
+        for body in bodies {
+            if !self.deliver(&body) {
+                return;
+            }
+        }
+    }
+
+    /// Tries until the body is taken, refused, or too old; `false` if the hub stops.
+    fn deliver(&mut self, body: &[u8]) -> bool {
+        let (started, mut backoff) = (Instant::now(), Backoff::new());
+        loop {
+            match self.post(body) {
+                Try::Taken => {
+                    if std::mem::take(&mut self.is_failing) {
+                        tracing::info!("the webhook takes alerts again");
+                    }
+                    return true;
+                }
+                Try::Refused(reason) => {
+                    tracing::error!(reason, "the webhook refused an alert");
+                    return true;
+                }
+                Try::Failed(reason) if started.elapsed() > TRY_FOR => {
+                    tracing::error!(reason, "an alert was not posted: the webhook took none for {TRY_FOR:?}");
+                    return true;
+                }
+                Try::Failed(reason) => {
+                    if !std::mem::replace(&mut self.is_failing, true) {
+                        tracing::warn!(reason, "the webhook does not take an alert; it is tried again");
+                    }
+                }
+            }
+            match self.stopped.recv_timeout(backoff.next_wait(None)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// One try. Reasons never name the URL.
+    fn post(&self, body: &[u8]) -> Try {
+        let sent = self.agent.post(self.url.text()).header("Content-Type", "application/json").send(body);
+        match sent.map(|response| response.status()) {
+            Ok(status) if status.is_success() => Try::Taken,
+            Ok(status) if status.is_server_error() || matches!(status.as_u16(), 408 | 429) => {
+                Try::Failed(format!("status {status}"))
+            }
+            Ok(status) => Try::Refused(format!("status {status}")),
+            Err(ureq::Error::Io(error)) => Try::Failed(error.kind().to_string()),
+            Err(ureq::Error::Timeout(_)) => Try::Failed("no answer in time".into()),
+            Err(_) => Try::Failed("no connection".into()),
+        }
+    }
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .user_agent(concat!("sheratan-hub/", env!("CARGO_PKG_VERSION")))
+        .timeout_global(Some(ANSWER_MAX));
+    config.build().new_agent()
+}
+
+/// One alert, as an Alertmanager takes it.
+fn alert(change: &Change, source: &str) -> Value {
+    let Change { at, state, alert } = change;
+    let ends_at = if *state == State::Resolved { *at } else { *at + FIRING_FOR };
+    let mut labels = json!({
+        "alertname": format!("BURST_{}", alert.event), "rule": alert.rule, "severity": "warning", "service": "sheratan-hub",
+    });
+    if let Some((member, value)) = &alert.group {
+        // A label of a name of its own: a group member may be called like one of the others.
+        labels[format!("group_{}", member.replace(['-', '.'], "_"))] = json!(value);
+    }
+    let window_sec = alert.window.as_secs_ceil();
+    let top: Vec<_> = alert.top.iter().map(|(ip, count)| format!("{ip} ({count})")).collect();
+    json!({
+        "labels": labels,
+        "annotations": {
+            "summary": format!("{} {} events in {window_sec} s (threshold {})", alert.count, alert.event, alert.threshold),
+            "description": format!("{} events since it opened; most from {}", alert.total, match top.is_empty() {
+                true => "no known address".to_owned(),
+                false => top.join(", "),
+            }),
+            "count": alert.count.to_string(), "total": alert.total.to_string(),
+        },
+        "startsAt": Rfc3339::new(alert.opened_at).to_string(),
+        "endsAt": Rfc3339::new(ends_at).to_string(),
+        "generatorURL": format!("{source}/api/alerts"),
+    })
+}
+
+/// A change, as an Alertmanager would tell it to a webhook.
+fn notification(change: &Change, source: &str) -> Value {
+    let status = if change.state == State::Resolved { "resolved" } else { "firing" };
+    let mut alert = alert(change, source);
+    let fingerprint = format!("{:016x}", change.alert.id);
+    alert["status"] = json!(status);
+    alert["fingerprint"] = json!(fingerprint);
+    if status == "firing" {
+        // So does an Alertmanager: the end of an alert that goes on is not known.
+        alert["endsAt"] = json!("0001-01-01T00:00:00Z");
+    }
+    json!({
+        "version": "4", "groupKey": format!("{{}}:{{alert_id=\"alert_{fingerprint}\"}}"), "truncatedAlerts": 0,
+        "status": status, "receiver": "sheratan-hub", "groupLabels": {"alertname": alert["labels"]["alertname"]},
+        "commonLabels": alert["labels"], "commonAnnotations": alert["annotations"], "externalURL": source,
+        "alerts": [alert],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Result<WebhookUrl, WebhookUrlError> {
+        WebhookUrl::new(Secret::new(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_url_is_looked_at_before_anything_is_posted_and_never_shown() {
+        for (text, is_alertmanager) in [
+            ("http://127.0.0.1:9093/api/v2/alerts", true),
+            ("http://am/prefix/api/v2/alerts/?x=1", true),
+            ("http://127.0.0.1:5001/", false),
+            ("http://hooks.lan/services/T0/B0/secret", false),
+        ] {
+            let url = url(text).unwrap();
+            assert_eq!(url.is_alertmanager(), is_alertmanager, "{text}");
+            assert!(!format!("{url:?}").contains("http"), "{url:?}");
+        }
+        assert_eq!(url("https://a/").err(), Some(WebhookUrlError::Tls));
+        for text in ["", "a", "/x", "ftp://a/", "http://"] {
+            assert_eq!(url(text).err(), Some(WebhookUrlError::Form), "{text}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The alerts' thread: appends lines to `alerts.jsonl` and hands them to the webhook.
+//!
+//! Alerts are few (one a rule and group while it is open, one line a cool-down), so a line is a write. What the disk does
+//! not take is kept and tried again; what does not fit into the channel is counted and told in the log.
+
+use super::webhook::{Webhook, WebhookUrl};
+use crate::rotated::RotatedFile;
+use crate::service::AlertLine;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use sheratan_core::telemetry::alerts::{Change, State};
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Lines that may wait for the thread.
+const LINES_MAX: usize = 1_024;
+
+/// Lines that wait for a disk that takes none; the oldest goes, since the newest says how things stand.
+const HELD_MAX: usize = 4_096;
+
+/// How long until a disk that took nothing is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Where alerts go.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The newest file.
+    pub path: PathBuf,
+    /// Bytes of one file.
+    pub bytes_max: u64,
+    /// Older files that are kept.
+    pub kept: u32,
+    /// Where they are posted to as well.
+    pub webhook: Option<WebhookUrl>,
+}
+
+/// The hub's end of the alerts' thread.
+#[derive(Debug)]
+pub struct AlertLog {
+    lines: Option<Sender<AlertLine>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AlertLog {
+    /// Opens the file and starts the threads. `source` is what the webhook's receiver is told of where alerts come from.
+    pub fn start(settings: &Settings, source: &str) -> io::Result<Self> {
+        let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
+        let webhook = settings.webhook.clone().map(|url| Webhook::start(url, source)).transpose()?;
+        let (sender, lines) = bounded(LINES_MAX);
+        let writer = Writer { file, webhook, held: VecDeque::new(), is_failing: false };
+        let thread = std::thread::Builder::new().name("alerts".into()).spawn(move || writer.run(&lines))?;
+        Ok(AlertLog { lines: Some(sender), thread: Some(thread) })
+    }
+
+    /// Hands a line over; never waits.
+    pub fn record(&self, line: AlertLine) {
+        let lines = self.lines.as_ref().expect("it is open until it is dropped");
+        if lines.try_send(line).is_err() {
+            tracing::error!("an alert is not written: {LINES_MAX} wait for the disk already");
+        }
+    }
+}
+
+impl Drop for AlertLog {
+    /// Waits until all is written, and a moment for the webhook.
+    fn drop(&mut self) {
+        self.lines = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the alerts' thread has panicked");
+        }
+    }
+}
+
+struct Writer {
+    file: RotatedFile,
+    webhook: Option<Webhook>,
+    held: VecDeque<Vec<u8>>,
+    is_failing: bool,
+}
+
+impl Writer {
+    fn run(mut self, lines: &Receiver<AlertLine>) {
+        loop {
+            let wait = if self.held.is_empty() { Duration::MAX } else { RETRY };
+            match lines.recv_timeout(wait) {
+                Ok(AlertLine { change, line }) => {
+                    tell(&change);
+                    if let Some(webhook) = &self.webhook {
+                        webhook.post(&change);
+                    }
+                    self.hold(line);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.flush();
+        }
+        self.flush();
+        if !self.held.is_empty() {
+            tracing::error!(alerts = self.held.len(), "the alerts could not be written at the end: they are lost");
+        }
+        if let Some(webhook) = self.webhook {
+            webhook.finish();
+        }
+    }
+
+    fn hold(&mut self, mut line: Vec<u8>) {
+        line.push(b'\n');
+        if self.held.len() == HELD_MAX {
+            self.held.pop_front();
+            tracing::error!("an alert is lost: {HELD_MAX} wait for the disk");
+        }
+        self.held.push_back(line);
+    }
+
+    fn flush(&mut self) {
+        while let Some(line) = self.held.front() {
+            if let Err(error) = self.file.write(line).map_err(io::Error::from) {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::error!(%error, "alerts cannot be written; they are kept until they can");
+                }
+                return;
+            }
+            self.held.pop_front();
+        }
+        if std::mem::take(&mut self.is_failing) {
+            tracing::info!("alerts are written again");
+        }
+    }
+}
+
+/// A line of the log for whoever reads that.
+fn tell(change: &Change) {
+    let alert = &change.alert;
+    let (rule, total) = (&alert.rule, alert.total);
+    let top = alert.top.first().map_or_else(|| "-".to_owned(), |(ip, _)| ip.to_string());
+    let text = format!("{} events of {} s", alert.event, alert.window.as_secs_ceil());
+    match change.state {
+        State::Opened => tracing::warn!(rule, count = alert.count, threshold = alert.threshold, top, "a burst: {text}"),
+        State::Updated => tracing::warn!(rule, count = alert.count, total, top, "a burst goes on: {text}"),
+        State::Resolved => tracing::info!(rule, total, "a burst is over: {text}"),
+    }
+}
