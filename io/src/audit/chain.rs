@@ -33,6 +33,8 @@ pub struct Link {
 /// What a whole chain holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChainReport {
+    /// Files.
+    pub files: u64,
     /// Whole lines in all files.
     pub lines: u64,
     /// The first line's number: above 1 when older files were taken away.
@@ -117,11 +119,11 @@ impl Link {
 /// Checks the whole chain. O(lines).
 pub fn verify(path: &Path) -> Result<ChainReport, ChainError> {
     let parts = newest_first(path).map_err(|error| ChainError::Io(path.to_owned(), error))?;
-    let mut check = Check::default();
+    let mut check = ChainCheck::default();
+    let mut is_cut = false;
     for part in parts.into_iter().rev() {
-        let mut number = 0;
-        let mut reason = None;
-        each_line(&part, |line| {
+        let (mut number, mut reason) = (0, None);
+        is_cut = each_line(&part, |line| {
             number += 1;
             reason = check.line(line).err();
             reason.is_none()
@@ -130,14 +132,22 @@ pub fn verify(path: &Path) -> Result<ChainReport, ChainError> {
         if let Some(reason) = reason {
             return Err(ChainError::Broken { path: part.path, line: number, reason });
         }
+        check.files += 1;
         check.place = (part.path, number);
     }
-    check.end(path)
+    // Only the very last line may be one that is not whole and that none speaks of yet.
+    if check.is_torn && !(is_cut && check.place.0 == path) {
+        let (path, line) = check.place;
+        return Err(ChainError::Broken { path, line, reason: NO_LINE });
+    }
+    Ok(check.report())
 }
 
-/// The state of a check from line to line.
+/// A check of the chain, line by line, the oldest first.
 #[derive(Default)]
-struct Check {
+pub struct ChainCheck {
+    /// Whether torn lines are not among the lines.
+    is_page: bool,
     /// The next line's number; unknown before the first.
     next_seq: Option<u64>,
     /// The hash of the last line, whole or not; unknown before the first.
@@ -146,26 +156,34 @@ struct Check {
     is_torn: bool,
     /// The hash of the line before that.
     before_torn: Option<[u8; 32]>,
-    report: Counts,
-    /// The last file, and how many lines it has.
-    place: (PathBuf, u64),
-}
-
-#[derive(Default)]
-struct Counts {
     lines: u64,
     first_seq: u64,
     torn: u64,
+    files: u64,
+    /// The last file, and how many lines it has.
+    place: (PathBuf, u64),
 }
 
 const NO_LINE: &str = "it is no line of the audit log";
 const UNTOLD: &str = "the line before it is no line of the audit log, and this one does not say why";
 
-impl Check {
-    fn line(&mut self, line: &[u8]) -> Result<(), &'static str> {
+impl ChainCheck {
+    /// A check of a page, which has whole lines only: the lines that speak of torn ones must fit to what is before those.
+    pub fn of_page() -> Self {
+        ChainCheck { is_page: true, ..ChainCheck::default() }
+    }
+
+    /// Checks the next line, without its end.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn line(&mut self, line: &[u8]) -> Result<(), &'static str> {
         let hash: [u8; 32] = Sha256::digest(line).into();
         let value = serde_json::from_slice::<Value>(line).ok();
         let Some((value, seq)) = value.and_then(|value| value["seq"].as_u64().map(|seq| (value, seq))) else {
+            if self.is_page {
+                return Err(NO_LINE);
+            }
             if std::mem::replace(&mut self.is_torn, true) {
                 return Err(UNTOLD);
             }
@@ -175,53 +193,57 @@ impl Check {
         if self.next_seq.is_some_and(|next| next != seq) {
             return Err("its number does not follow the one before");
         }
-        let start = (seq == 1).then_some([0; 32]);
+        if self.is_page && value["event"] == TORN {
+            // Its `prev` is the torn line's, which is not here.
+            self.before_torn = self.prev.take();
+            self.is_torn = true;
+        }
+        let start = (seq == 1).then_some([0; 32]).filter(|_| !self.is_torn);
         if self.prev.or(start).is_some_and(|prev| value["prev"] != hex(&prev)) {
             return Err("the line before it is not the one that was there when it was written");
         }
         if std::mem::take(&mut self.is_torn) {
-            let before = self.before_torn.take().or(start);
+            let before = self.before_torn.take().or((seq == 1).then_some([0; 32]));
             if value["event"] != TORN || before.is_some_and(|before| value["details"]["before"] != hex(&before)) {
                 return Err(UNTOLD);
             }
-            self.report.torn += 1;
+            self.torn += 1;
         }
-        if self.report.lines == 0 {
-            self.report.first_seq = seq;
+        if self.lines == 0 {
+            self.first_seq = seq;
         }
-        self.report.lines += 1;
+        self.lines += 1;
         (self.next_seq, self.prev) = (Some(seq + 1), Some(hash));
         Ok(())
     }
 
-    fn end(self, path: &Path) -> Result<ChainReport, ChainError> {
-        let (file, line) = self.place;
-        if self.is_torn {
-            let torn = torn_line(&file).map_err(|error| ChainError::Io(file.clone(), error))?;
-            if file != path || torn.is_empty() {
-                return Err(ChainError::Broken { path: file, line, reason: NO_LINE });
-            }
+    /// What was seen so far.
+    pub fn report(&self) -> ChainReport {
+        ChainReport {
+            files: self.files,
+            lines: self.lines,
+            first_seq: self.first_seq.max(1),
+            last_seq: self.next_seq.map_or(0, |next| next - 1),
+            torn: self.torn,
+            is_tail_torn: self.is_torn,
         }
-        let Counts { lines, first_seq, torn } = self.report;
-        let last_seq = self.next_seq.map_or(0, |next| next - 1);
-        Ok(ChainReport { lines, first_seq: first_seq.max(1), last_seq, torn, is_tail_torn: self.is_torn })
     }
 }
 
 /// Hands over each line of a file, without its end, until `take` has enough. A file that has gone has no lines. A line
-/// without an end is the last: if it is being written, its rest is no line.
-pub fn each_line(part: &Part, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    let Some(file) = part.open()? else { return Ok(()) };
+/// without an end is the last: if it is being written, its rest is no line. Gives whether there was one.
+pub fn each_line(part: &Part, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
+    let Some(file) = part.open()? else { return Ok(false) };
     let mut reader = BufReader::with_capacity(READ_BYTES, file);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         let whole = line.strip_suffix(b"\n");
         if !take(whole.unwrap_or(&line)) || whole.is_none() {
-            return Ok(());
+            return Ok(whole.is_none());
         }
         line.clear();
     }
-    Ok(())
+    Ok(false)
 }
 
 /// The number of a whole line, which [`Link::write`] puts at its end: nothing else of it needs to be read.

@@ -8,7 +8,7 @@ mod coalescer;
 mod page;
 mod writer;
 
-pub use chain::{ChainError, ChainReport, verify};
+pub use chain::{ChainCheck, ChainError, ChainReport, verify};
 pub use page::page;
 pub use writer::{Audit, Settings};
 

@@ -222,7 +222,7 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{page, verify};
+    use super::super::{ChainCheck, page, verify};
     use super::*;
     use std::fs;
 
@@ -301,6 +301,30 @@ mod tests {
                 assert!(lines[0].contains(r#""event":"AUDIT_LINE_TORN""#), "{}", lines[0]);
                 assert!(lines[2].contains(r#""n":5"#));
             }
+        }
+    }
+
+    #[test]
+    fn a_page_is_checked_over_a_torn_line_that_it_does_not_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder);
+        record(&settings, 0..4);
+        tear(&settings.path, 20);
+        record(&settings, 4..7);
+        let check = |lines: &[String]| {
+            let mut check = ChainCheck::of_page();
+            lines.iter().try_for_each(|line| check.line(line.as_bytes())).map(|()| check.report().lines)
+        };
+        let lines = page(&settings.path, None, 100).unwrap();
+        for start in 0..lines.len() {
+            assert_eq!(check(&lines[start..]), Ok((lines.len() - start) as u64));
+        }
+        for at in 1..lines.len() - 1 {
+            let (mut missing, mut changed, mut torn) = (lines.clone(), lines.clone(), lines.clone());
+            missing.remove(at);
+            changed[at] = changed[at].replacen("1970", "1971", 1);
+            torn[at].pop();
+            assert!([missing, changed, torn].iter().all(|lines| check(lines).is_err()), "line {at}");
         }
     }
 

@@ -2,9 +2,11 @@
 //!
 //! Exit codes: 0 done, 1 something failed, 2 the command line is not understood.
 
+mod audit;
 mod demo;
 mod ended;
 mod failure;
+mod instant;
 mod interrupt;
 mod journal;
 mod lifeline;
@@ -26,7 +28,8 @@ Examples:
   sheratan-hub demo .                                    see it work on the files of this folder
   sheratan-hub worker --exec 'python3 work.py'           run jobs on this machine
   sheratan-hub submit resize '{\"file\":\"a.png\"}' --wait   submit a job and see its result
-  sheratan-hub smoke                                     check that a running hub keeps its promises";
+  sheratan-hub smoke                                     check that a running hub keeps its promises
+  sheratan-hub audit query --event 'NODE_*' --since 2h   what happened, from the audit log";
 
 #[derive(Parser)]
 #[command(name = "sheratan-hub", version, after_help = EXAMPLES, subcommand_required = true)]
@@ -53,6 +56,8 @@ enum Command {
     Smoke(smoke::Args),
     /// Check the journal, or repair it
     Journal(journal::Args),
+    /// Check the audit log, follow it, search it
+    Audit(audit::Args),
     /// Show the settings that hold, and where each comes from
     Config(settings::Args),
     /// What the demo's workers run
@@ -73,6 +78,7 @@ pub fn run() -> ExitCode {
         Command::Submit(args) => submit::run(args),
         Command::Smoke(args) => smoke::run(args),
         Command::Journal(args) => journal::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Config(args) => settings::run(&args),
         Command::DemoExec(args) => demo::exec::run(args),
     };

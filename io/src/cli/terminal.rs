@@ -25,7 +25,17 @@ pub fn styled(style: Style, text: impl Display) -> String {
 
 /// A line on standard output. A reader that has gone away (`| head`) ends the process quietly, as it ends `cat`.
 pub fn line(text: impl Display) {
-    if let Err(error) = writeln!(anstream::stdout(), "{text}") {
+    end_if_gone(writeln!(anstream::stdout(), "{text}"));
+}
+
+/// A line on standard output, as it is: what is in it is not touched.
+pub fn bytes(line: &[u8]) {
+    let mut out = io::stdout().lock();
+    end_if_gone(out.write_all(line).and_then(|()| out.write_all(b"\n")));
+}
+
+fn end_if_gone(written: io::Result<()>) {
+    if let Err(error) = written {
         let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
         std::process::exit(if is_gone { 0 } else { 1 });
     }

@@ -45,12 +45,13 @@ impl RotatedFile {
         self.bytes_max.saturating_sub(self.bytes)
     }
 
-    /// Appends whole lines, by one write; begins a new file first if they would make this one too large.
+    /// Appends whole lines, by one write; begins a new file first if they would make this one too large. A torn line is ended
+    /// where it is: what is written next tells of it.
     ///
     /// # Errors
     /// Nothing of the lines is in the file, or as much as the error says.
     pub fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
-        if self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
+        if !self.is_torn && self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
             self.rotate()?;
         }
         let before = self.bytes;

@@ -1,5 +1,6 @@
 //! Checks: the promises of the baseline, in the order in which they build on each other.
 
+use crate::audit::ChainCheck;
 use crate::client::calls::{Heartbeat, JobResult, LeasedJob, Submit};
 use crate::client::integrity::Signer;
 use crate::client::{Answer, Auth, CallError, Client, Plane, Request};
@@ -19,6 +20,9 @@ const JOB_TTL_SEC: u64 = 60;
 
 /// How long an audit line may take to be there: it is written by another thread.
 const AUDIT_MAX: Duration = Duration::from_secs(3);
+
+/// Lines of the audit log whose chain is looked at: one page.
+const CHAIN_LINES: u64 = 1_000;
 
 /// How often to ask for what takes a moment.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -57,6 +61,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("a repeated idempotency key gives the same job", |checks| verdict(checks.idempotency())),
     ("AUTH_FAILURE is in the audit log, without the token", Checks::audit_auth_failure),
     ("PORT_MISMATCH is in the audit log, without the query", |checks| verdict(checks.audit_port_mismatch())),
+    ("the lines of the audit log are one chain", |checks| verdict(checks.audit_chain())),
     ("a node that fell silent becomes STALE", Checks::stale),
 ];
 
@@ -288,6 +293,33 @@ impl Checks {
         } else {
             Ok(format!("expected {expected}"))
         }
+    }
+
+    /// The latest lines: each has the number after the one before, and that one's hash.
+    fn audit_chain(&self) -> Result<String, String> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            events: Vec<Box<RawValue>>,
+        }
+        let page = |query: &str| {
+            let answer = self.exchange(Plane::Control, None, &format!("/api/audit?{query}"), Auth::Own)?;
+            expect(&answer, 200)?;
+            parse::<Page>(&answer).map(|page| page.events)
+        };
+        let latest = page("limit=1")?;
+        let latest: Value = latest.first().and_then(|line| serde_json::from_str(line.get()).ok()).unwrap_or_default();
+        let Some(last_seq) = latest["seq"].as_u64() else { return Err(format!("the latest line is {latest}")) };
+        let after = last_seq.saturating_sub(CHAIN_LINES);
+        let mut chain = ChainCheck::of_page();
+        for line in page(&format!("after={after}&limit={CHAIN_LINES}"))? {
+            let checked = chain.line(line.get().as_bytes());
+            checked.map_err(|reason| format!("{reason}: {line}"))?;
+        }
+        let report = chain.report();
+        if report.lines < 2 {
+            return Err(format!("{} lines after seq {after}, though the latest is {last_seq}", report.lines));
+        }
+        Ok(format!("{} lines, seq {} to {}", report.lines, report.first_seq, report.last_seq))
     }
 
     fn stale(&mut self) -> Verdict {

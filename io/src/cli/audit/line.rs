@@ -1,0 +1,151 @@
+//! A line of the audit log, read, and as a person reads it: time, event, `key=value`.
+
+use super::super::terminal::{BAD, BOLD, DIM, WARN, styled};
+use anstyle::Style;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+/// Events that an attacker, or a broken promise, leaves behind; a `*` stands for any end.
+const ALARMING: [&str; 6] =
+    ["AUTH_FAILURE", "RESULT_INTEGRITY_FAIL", "ATTESTATION_SPOOF*", "IDENTITY_*", "AUDIT_LINE_TORN", "NODE_DEAD"];
+
+/// Events that need a look.
+const NOTABLE: [&str; 12] = [
+    "PORT_MISMATCH",
+    "BACKPRESSURE_DROP",
+    "INFLIGHT_SATURATED",
+    "IDEMPOTENCY_KEY_COLLISION",
+    "RETRY_EXHAUSTED",
+    "RESULT_ORPHANED",
+    "NODE_STALE",
+    "ATTESTATION_DRIFT",
+    "ATTESTATION_MISSING",
+    "DLQ_ENQUEUE",
+    "TOKEN_*",
+    "ADMIN_*",
+];
+
+/// A whole line.
+#[derive(Deserialize)]
+pub struct Line<'a> {
+    /// When, as the line says it.
+    #[serde(borrow)]
+    pub ts: Cow<'a, str>,
+    /// What.
+    #[serde(borrow)]
+    pub event: Cow<'a, str>,
+    /// Particulars.
+    #[serde(default)]
+    pub details: Map<String, Value>,
+}
+
+impl<'a> Line<'a> {
+    /// Reads a line; none if it is not one of an audit log.
+    pub fn parse(line: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+
+    /// How many events the line stands for: what repeated was counted.
+    pub fn count(&self) -> u64 {
+        self.details.get("count").and_then(Value::as_u64).unwrap_or(1)
+    }
+}
+
+/// A line as a person reads it. What is none is shown as it is.
+pub fn shown(line: &[u8]) -> String {
+    let Some(parsed) = Line::parse(line) else {
+        return styled(DIM, printable(&String::from_utf8_lossy(line)));
+    };
+    let event = styled(style(&parsed.event), printable(&parsed.event));
+    let mut text = format!("{}  {event}", styled(DIM, printable(&parsed.ts)));
+    for (key, value) in &parsed.details {
+        text += &format!(" {}{}", styled(DIM, format_args!("{}=", printable(key))), detail(value));
+    }
+    text
+}
+
+/// The colour of an event.
+pub fn style(event: &str) -> Style {
+    let is_of = |names: &[&str]| names.iter().any(|name| fits(name, event));
+    match () {
+        () if is_of(&ALARMING) => BAD,
+        () if is_of(&NOTABLE) => WARN,
+        () => BOLD,
+    }
+}
+
+/// Whether an event has that name, or begins as it does if a `*` is at its end.
+pub fn fits(name: &str, event: &str) -> bool {
+    name.strip_suffix('*').map_or(name == event, |start| event.starts_with(start))
+}
+
+/// A text that does nothing to a terminal: paths and names come from whoever talked to the hub.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_plain = |letter: char| letter == ' ' || letter.is_ascii_graphic() || letter.is_alphanumeric();
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |letter: char| if is_plain(letter) { letter.to_string() } else { letter.escape_default().to_string() };
+    Cow::Owned(text.chars().map(escape).collect())
+}
+
+fn detail(value: &Value) -> String {
+    match value {
+        // So that it is seen where the value ends.
+        Value::String(text) if text.is_empty() || text.contains([' ', '"']) => {
+            printable(&Value::to_string(value)).into()
+        }
+        Value::String(text) => printable(text).into(),
+        other => printable(&other.to_string()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(line: &str) -> String {
+        anstream::adapter::strip_str(&shown(line.as_bytes())).to_string()
+    }
+
+    #[test]
+    fn a_line_is_shown_as_time_event_and_details() {
+        let line = r#"{"ts":"2026-01-15T20:52:03.348Z","event":"X","details":{"ip":"::1","n":3,"none":null,"text":"a b",
+            "empty":"","list":[1,"x"]},"seq":1,"prev":"00"}"#;
+        let expected = r#"2026-01-15T20:52:03.348Z  X empty="" ip=::1 list=[1,"x"] n=3 none=null text="a b""#;
+        assert_eq!(plain(line), expected);
+        assert_eq!(plain(r#"{"ts":"t","event":"X"}"#), "t  X");
+    }
+
+    #[test]
+    fn nothing_in_a_line_reaches_the_terminal_as_a_command() {
+        let line =
+            "{\"ts\":\"t\",\"event\":\"X\\u001b[2J\",\"details\":{\"path\":\"/\\u001b]0;x\\u0007\\u009b\\u202e\"}}";
+        assert_eq!(plain(line), r"t  X\u{1b}[2J path=/\u{1b}]0;x\u{7}\u{9b}\u{202e}");
+        assert_eq!(plain("half of\x1b[1m a line é"), r"half of\u{1b}[1m a line é");
+    }
+
+    #[test]
+    fn events_have_the_colour_of_what_they_mean() {
+        let table = [
+            ("AUTH_FAILURE", BAD),
+            ("ATTESTATION_SPOOF_SUSPECT", BAD),
+            ("PORT_MISMATCH", WARN),
+            ("TOKEN_RETIRED", WARN),
+            ("NODE_ONLINE", BOLD),
+            ("AUTH_FAILURES", BOLD),
+        ];
+        for (event, expected) in table {
+            assert_eq!(style(event), expected, "{event}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_counted_stands_for_so_many() {
+        for (details, count) in [("{}", 1), (r#"{"count":7}"#, 7), (r#"{"count":"7"}"#, 1)] {
+            let line = format!(r#"{{"ts":"t","event":"X","details":{details}}}"#);
+            assert_eq!(Line::parse(line.as_bytes()).unwrap().count(), count);
+        }
+    }
+}

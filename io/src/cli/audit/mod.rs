@@ -1,0 +1,289 @@
+//! `sheratan-hub audit verify|tail|query`: what happened, and whether the log still says so.
+//!
+//! The files are read, not the hub asked: it works beside a running hub, without a token, and on a log that was carried
+//! elsewhere.
+
+mod filter;
+mod line;
+
+use super::failure::Failure;
+use super::interrupt;
+use super::terminal::{self, BAD, DIM, GOOD, WARN, styled};
+use crate::audit::{self, ChainError, ChainReport};
+use crate::rotated::{self, Follower, Start};
+use crate::shell;
+use clap::Subcommand;
+use crossbeam_channel::RecvTimeoutError;
+use filter::{Filter, FilterArgs};
+use line::Line;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  sheratan-hub audit verify                          is a line changed, missing or put in?
+  sheratan-hub audit tail -n 50 -f                   the last 50 lines, and those that come
+  sheratan-hub audit query --event 'AUTH_*,PORT_MISMATCH' --since 2h
+  sheratan-hub audit query --node gpu-1 --json | jq .details
+  sheratan-hub audit query --since 7d --count        how many of each event
+  sheratan-hub audit verify --file /mnt/copy/hub_security_audit.jsonl
+
+Without a running hub, and beside one.";
+
+/// How often a followed log is looked at: what is written shows up while it is read.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The arguments.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Check the chain over all files; exit code 1 and the first broken line if it does not hold
+    #[command(after_help = EXAMPLES)]
+    Verify {
+        #[command(flatten)]
+        log: Log,
+    },
+    /// Show the last lines, and go on with -f
+    #[command(after_help = EXAMPLES)]
+    Tail {
+        /// How many of the last lines
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        lines: usize,
+        /// Go on with the lines that are written, over rotations, until ctrl-C
+        #[arg(short, long)]
+        follow: bool,
+        #[command(flatten)]
+        log: Log,
+    },
+    /// Show the lines that fit, or count them; the oldest first, from all files
+    #[command(after_help = EXAMPLES)]
+    Query {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Stop after so many lines
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Print how often each event happened instead of the lines; a line that stands for many counts as many
+        #[arg(long, conflicts_with = "limit")]
+        count: bool,
+        #[command(flatten)]
+        log: Log,
+    },
+}
+
+/// Which log.
+#[derive(clap::Args, Debug)]
+struct Log {
+    /// The hub's data folder
+    #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", default_value = ".sheratan")]
+    data_dir: PathBuf,
+    /// An audit log elsewhere; its older files are FILE.1, FILE.2 and so on beside it
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print JSON: lines as they are in the log, else one object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Verifies, shows or searches.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    match &args.what {
+        What::Verify { log } => verify(log),
+        What::Tail { lines, follow, log } => tail(log, *lines, *follow),
+        What::Query { filter, limit, count, log } => {
+            let filter = filter.resolve(shell::wall_time());
+            if *count { count_events(log, &filter) } else { query(log, &filter, limit.unwrap_or(u64::MAX)) }
+        }
+    }
+}
+
+fn verify(log: &Log) -> Result<ExitCode, Failure> {
+    let path = log.path()?;
+    let outcome = audit::verify(&path);
+    let is_ok = outcome.is_ok();
+    if log.json {
+        terminal::line(verified_as_json(&outcome));
+    } else {
+        match outcome {
+            Ok(report) => show_report(&report),
+            Err(error) => {
+                terminal::line(format_args!("{} {error}", styled(BAD, "✗")));
+                if matches!(error, ChainError::Broken { .. }) {
+                    terminal::line("keep a copy of the files; the lines before that one are as they were written");
+                }
+            }
+        }
+    }
+    Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_report(report: &ChainReport) {
+    let ChainReport { files, lines, first_seq, last_seq, torn, is_tail_torn } = report;
+    terminal::line(format_args!(
+        "{} the chain holds: seq {first_seq} to {last_seq}; lines {lines}, torn lines {torn}, files {files}",
+        styled(GOOD, "✓")
+    ));
+    if *first_seq > 1 {
+        terminal::line(styled(
+            DIM,
+            format_args!("the lines before seq {first_seq} are in files that are not here any more"),
+        ));
+    }
+    if *is_tail_torn {
+        let text = "the last line is not whole: it is being written, or the hub's next start will say so";
+        terminal::line(styled(WARN, text));
+    }
+}
+
+fn verified_as_json(outcome: &Result<ChainReport, ChainError>) -> serde_json::Value {
+    match outcome {
+        Ok(report) => serde_json::json!({
+            "ok": true, "files": report.files, "lines": report.lines, "first_seq": report.first_seq,
+            "last_seq": report.last_seq, "torn_lines": report.torn, "is_tail_torn": report.is_tail_torn,
+        }),
+        Err(ChainError::Broken { path, line, reason }) => {
+            serde_json::json!({"ok": false, "file": path.display().to_string(), "line": line, "reason": reason})
+        }
+        Err(ChainError::Io(path, error)) => {
+            serde_json::json!({"ok": false, "file": path.display().to_string(), "reason": error.to_string()})
+        }
+    }
+}
+
+fn tail(log: &Log, lines: usize, is_followed: bool) -> Result<ExitCode, Failure> {
+    let mut reader = log.read(Start::Last(lines))?;
+    if !is_followed {
+        for _ in 0..lines {
+            let Some(line) = reader.next()? else { break };
+            log.show(&line);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let interrupts = interrupt::listen()?;
+    loop {
+        let wait = match reader.next()? {
+            Some(line) => {
+                log.show(&line);
+                Duration::ZERO
+            }
+            None => LOOK_EVERY,
+        };
+        // The listener lives as long as the process.
+        if interrupts.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+fn query(log: &Log, filter: &Filter, limit: u64) -> Result<ExitCode, Failure> {
+    let mut reader = log.read(Start::Oldest)?;
+    let (mut shown, mut unread) = (0, 0);
+    while shown < limit
+        && let Some(line) = reader.next()?
+    {
+        match Line::parse(&line) {
+            Some(parsed) if filter.fits(&parsed) => {
+                log.show(&line);
+                shown += 1;
+            }
+            Some(_) => {}
+            None => unread += 1,
+        }
+    }
+    tell_unread(unread);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn count_events(log: &Log, filter: &Filter) -> Result<ExitCode, Failure> {
+    let mut reader = log.read(Start::Oldest)?;
+    let (mut counts, mut unread) = (BTreeMap::<String, u64>::new(), 0);
+    while let Some(line) = reader.next()? {
+        match Line::parse(&line) {
+            Some(parsed) if filter.fits(&parsed) => {
+                let count = counts.entry(parsed.event.to_string()).or_default();
+                *count = count.saturating_add(parsed.count());
+            }
+            Some(_) => {}
+            None => unread += 1,
+        }
+    }
+    if log.json {
+        terminal::line(serde_json::json!(counts));
+    } else {
+        let width = counts.keys().map(String::len).max().unwrap_or(0);
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        for (event, count) in counts {
+            let name = format!("{:width$}", line::printable(&event));
+            terminal::line(format_args!("{} {count:>9}", styled(line::style(&event), name)));
+        }
+    }
+    tell_unread(unread);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell_unread(count: u64) {
+    if count > 0 {
+        terminal::note(format_args!(
+            "{}: {count} lines are no lines of the audit log; `sheratan-hub audit verify` says more",
+            styled(WARN, "warning")
+        ));
+    }
+}
+
+impl Log {
+    /// The newest file's path.
+    fn path(&self) -> Result<PathBuf, Failure> {
+        let path = self.file.clone().unwrap_or_else(|| audit::path(&self.data_dir));
+        let is_there = match rotated::newest_first(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            parts => {
+                !parts.map_err(|error| Failure::local(format!("{} cannot be read", path.display()), error))?.is_empty()
+            }
+        };
+        if is_there {
+            return Ok(path);
+        }
+        Err(Failure::Local(format!(
+            "there is no audit log at {}: a hub's first start makes it; name its data folder with --data-dir or \
+             SHERATAN_DATA_DIR, or a log elsewhere with --file",
+            path.display()
+        )))
+    }
+
+    fn read(&self, start: Start) -> Result<Reader, Failure> {
+        let path = self.path()?;
+        let follower = Follower::open(&path, start);
+        let follower = follower.map_err(|error| Failure::local(format!("{} cannot be read", path.display()), error))?;
+        Ok(Reader { path, follower })
+    }
+
+    fn show(&self, line: &[u8]) {
+        if self.json {
+            terminal::bytes(line);
+        } else {
+            terminal::line(line::shown(line));
+        }
+    }
+}
+
+/// The lines of a log, with errors that name it.
+struct Reader {
+    path: PathBuf,
+    follower: Follower,
+}
+
+impl Reader {
+    fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let line = self.follower.next_line();
+        line.map_err(|error| Failure::local(format!("{} cannot be read", self.path.display()), error))
+    }
+}
