@@ -104,7 +104,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Starts the thread. `source` is a URL by which a receiver finds the hub.
+    /// Starts the thread. `source` is a URL that says where the alerts come from.
     pub fn start(url: WebhookUrl, source: &str) -> io::Result<Self> {
         let (bodies, receiver) = bounded(QUEUE_MAX);
         let (stop, stopped) = bounded(1);
@@ -247,7 +247,7 @@ fn alert(change: &Change, source: &str) -> Value {
         },
         "startsAt": Rfc3339::new(alert.opened_at).to_string(),
         "endsAt": Rfc3339::new(ends_at).to_string(),
-        "generatorURL": format!("{source}/api/alerts"),
+        "generatorURL": source,
     })
 }
 

@@ -44,7 +44,7 @@ pub struct AlertLog {
 }
 
 impl AlertLog {
-    /// Opens the file and starts the threads. `source` is what the webhook's receiver is told of where alerts come from.
+    /// Opens the file and starts the threads. `source` is a URL that says where alerts come from.
     pub fn start(settings: &Settings, source: &str) -> io::Result<Self> {
         let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
         let webhook = settings.webhook.clone().map(|url| Webhook::start(url, source)).transpose()?;

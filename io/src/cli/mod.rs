@@ -16,6 +16,7 @@ mod smoke;
 mod submit;
 mod target;
 mod terminal;
+mod watch;
 mod worker;
 
 use clap::{Parser, Subcommand};
@@ -58,6 +59,8 @@ enum Command {
     Journal(journal::Args),
     /// Check the audit log, follow it, search it
     Audit(audit::Args),
+    /// Follow alert rules over an audit log, from outside the hub
+    Watch(watch::Args),
     /// Show the settings that hold, and where each comes from
     Config(settings::Args),
     /// What the demo's workers run
@@ -79,6 +82,7 @@ pub fn run() -> ExitCode {
         Command::Smoke(args) => smoke::run(args),
         Command::Journal(args) => journal::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Config(args) => settings::run(&args),
         Command::DemoExec(args) => demo::exec::run(args),
     };

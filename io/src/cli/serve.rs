@@ -91,7 +91,7 @@ fn serve(
     let (reload, reloaded) = crossbeam_channel::bounded(RELOADS_MAX);
     handle_signals(stop.clone(), waker.clone(), RulesSource::of(config), reload)?;
     let audit = Audit::start(&config.audit).map_err(local("the audit log"))?;
-    let source = format!("http://{}", addrs.control);
+    let source = format!("http://{}/api/alerts", addrs.control);
     let alerts = AlertLog::start(&config.alerts, &source).map_err(local("the alerts' file"))?;
     let paths = LogPaths { audit: config.audit.path.clone(), alerts: config.alerts.path.clone() };
     let log_reader = LogReader::start(paths, waker.clone()).map_err(local("a thread"))?;

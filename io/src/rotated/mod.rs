@@ -151,6 +151,14 @@ impl Part {
     }
 }
 
+/// Whether there is any file of a rotated one.
+pub fn exists(path: &Path) -> io::Result<bool> {
+    match newest_first(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        parts => Ok(!parts?.is_empty()),
+    }
+}
+
 /// All files of a rotated one that exist, the newest first, as they were at one instant. O(files in the folder).
 pub fn newest_first(path: &Path) -> io::Result<Vec<Part>> {
     for _ in 0..LOOKS_MAX {

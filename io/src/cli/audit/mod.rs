@@ -243,13 +243,8 @@ impl Log {
     /// The newest file's path.
     fn path(&self) -> Result<PathBuf, Failure> {
         let path = self.file.clone().unwrap_or_else(|| audit::path(&self.data_dir));
-        let is_there = match rotated::newest_first(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-            parts => {
-                !parts.map_err(|error| Failure::local(format!("{} cannot be read", path.display()), error))?.is_empty()
-            }
-        };
-        if is_there {
+        let unreadable = |error| Failure::local(format!("{} cannot be read", path.display()), error);
+        if rotated::exists(&path).map_err(unreadable)? {
             return Ok(path);
         }
         Err(Failure::Local(format!(

@@ -1,0 +1,250 @@
+//! `sheratan-hub watch`: the hub's alert rules over an audit log, from outside the hub.
+//!
+//! The same engine as in the hub, with the same ids, but time comes from the lines: an old log gives the alerts that it
+//! would have given then. Nothing of the hub is touched; a watch may start and stop at any time.
+
+mod report;
+
+use super::failure::Failure;
+use super::instant::Instant;
+use super::interrupt;
+use super::terminal;
+use crate::alerts::{self, Webhook, WebhookUrl};
+use crate::audit;
+use crate::rfc3339;
+use crate::rotated::{self, Follower, RotatedFile, Start};
+use crate::secret::Secret;
+use crate::shell;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use report::Report;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sheratan_core::telemetry::alerts::{Alerts, Change};
+use sheratan_core::time::{Millis, Timestamp};
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{self, Duration};
+
+const EXAMPLES: &str = "\
+Examples:
+  sheratan-hub watch                                  follow the log of the hub in .sheratan, until ctrl-C
+  sheratan-hub watch --once                           what would have been told of all that is in the log
+  sheratan-hub watch --once --since 7d --rules new_rules.json
+                                                      try other rules on the last week
+  sheratan-hub watch --file /mnt/copy/hub_security_audit.jsonl --once --json
+  sheratan-hub watch --alerts /var/log/alerts.jsonl --webhook-url-file /etc/sheratan/webhook
+
+The hub itself follows its rules too, and writes <data-dir>/logs/alerts.jsonl: this is for other rules, other places,
+and old logs.";
+
+/// How often a followed log is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The hub writes a line within a second of its event, so a quiet log says so much later that nothing happened.
+const QUIET_MARGIN: Millis = Millis::from_secs(2);
+
+/// Bytes and number of the files of `--alerts`, as the hub's own.
+const ALERT_FILE_BYTES: u64 = 4 << 20;
+const ALERT_FILES_KEPT: u32 = 16;
+
+/// The arguments.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The hub's data folder
+    #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", default_value = ".sheratan")]
+    data_dir: PathBuf,
+    /// An audit log elsewhere; its older files are FILE.1, FILE.2 and so on beside it
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// File of alert rules [default: <data-dir>/alert_rules.json if it is there, else the built-in ones]
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// File that each change of an alert is appended to, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    alerts: Option<PathBuf>,
+    /// File with a URL that alerts are posted to; what was in the log before the start is not posted
+    #[arg(long, value_name = "FILE")]
+    webhook_url_file: Option<PathBuf>,
+    /// Only lines from then on: an instant, or how long ago (15m, 2h, 7d)
+    #[arg(long, value_name = "TIME")]
+    since: Option<Instant>,
+    /// To the end of the log, then stop
+    #[arg(long)]
+    once: bool,
+    /// Print each change as the JSON line that the alerts' file has
+    #[arg(long)]
+    json: bool,
+}
+
+/// Watches.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let rules = read_rules(args)?;
+    let path = args.file.clone().unwrap_or_else(|| audit::path(&args.data_dir));
+    let local = |error| Failure::local(path.display(), error);
+    if !rotated::exists(&path).map_err(local)? {
+        if args.once {
+            return Err(Failure::Local(format!(
+                "there is no audit log at {}: name a hub's data folder with --data-dir, or a log with --file",
+                path.display()
+            )));
+        }
+        terminal::note(format_args!("waiting for {}", path.display()));
+    }
+    let follower = Follower::open(&path, Start::Oldest).map_err(local)?;
+    let mut watch = Watch {
+        follower,
+        since: args.since.map_or(Timestamp::ZERO, |since| since.resolve(shell::wall_time())),
+        alerts: rules,
+        output: Output::open(args, &path)?,
+        path,
+        latest_at: Timestamp::ZERO,
+        read_at: time::Instant::now(),
+    };
+    if args.once {
+        watch.read_all()?;
+    } else {
+        watch.follow(&interrupt::listen()?)?;
+    }
+    if let Some(webhook) = watch.output.webhook {
+        webhook.finish();
+    }
+    watch.output.report.end(&watch.alerts);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The engine between a log and where alerts go.
+struct Watch {
+    path: PathBuf,
+    follower: Follower,
+    since: Timestamp,
+    alerts: Alerts,
+    output: Output,
+    /// The instant of the latest line, and when it was read.
+    latest_at: Timestamp,
+    read_at: time::Instant,
+}
+
+/// What the engine needs of a line.
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    ts: Cow<'a, str>,
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow)]
+    details: Option<&'a RawValue>,
+}
+
+impl Watch {
+    /// Reads what is there.
+    fn read_all(&mut self) -> Result<(), Failure> {
+        while let Some(line) = self.follower.next_line().map_err(|error| Failure::local(self.path.display(), error))? {
+            self.line(&line)?;
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, interrupts: &Receiver<()>) -> Result<(), Failure> {
+        loop {
+            self.read_all()?;
+            self.output.is_live = true;
+            self.pass()?;
+            // The listener lives as long as the process.
+            if interrupts.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn line(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let parsed = serde_json::from_slice::<Line>(bytes).ok();
+        let Some((line, ts)) = parsed.and_then(|line| rfc3339::parse(&line.ts).ok().map(|ts| (line, ts))) else {
+            self.output.report.unread += 1;
+            return Ok(());
+        };
+        if ts < self.since {
+            return Ok(());
+        }
+        self.output.report.lines += 1;
+        (self.latest_at, self.read_at) = (self.latest_at.max(ts), time::Instant::now());
+        let mut changes = Vec::new();
+        let details = line.details.map_or("{}", RawValue::get);
+        self.alerts.event(ts, &line.event, details.as_bytes(), &mut changes);
+        // Time passes by every line, whatever its event.
+        self.alerts.advance(ts, &mut changes);
+        changes.iter().try_for_each(|change| self.output.change(change))
+    }
+
+    /// The log is quiet: the time since its latest line has passed there as well, whatever clock the lines are by.
+    fn pass(&mut self) -> Result<(), Failure> {
+        if self.latest_at == Timestamp::ZERO {
+            return Ok(());
+        }
+        let quiet = Millis::new(u64::try_from(self.read_at.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let mut changes = Vec::new();
+        self.alerts.advance((self.latest_at + quiet) - QUIET_MARGIN, &mut changes);
+        changes.iter().try_for_each(|change| self.output.change(change))
+    }
+}
+
+/// Where alerts go.
+struct Output {
+    report: Report,
+    is_json: bool,
+    file: Option<(PathBuf, RotatedFile)>,
+    webhook: Option<Webhook>,
+    /// Whether all that was in the log at the start has been read.
+    is_live: bool,
+}
+
+impl Output {
+    /// Opens what the arguments name; `log` is where the alerts come from.
+    fn open(args: &Args, log: &Path) -> Result<Self, Failure> {
+        let open = |path: &PathBuf| {
+            let file = RotatedFile::open(path, ALERT_FILE_BYTES, ALERT_FILES_KEPT);
+            file.map(|file| (path.clone(), file)).map_err(|error| Failure::local(path.display(), error))
+        };
+        let webhook = |path: &PathBuf| {
+            let named = |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
+            let url = Secret::read(path).map_err(|error| named(&error))?;
+            let url = WebhookUrl::new(url).map_err(|error| named(&format!("the URL in it {error}")))?;
+            Webhook::start(url, &format!("file://{}", log.display())).map_err(|error| Failure::local("a thread", error))
+        };
+        Ok(Output {
+            report: Report::default(),
+            is_json: args.json,
+            file: args.alerts.as_ref().map(open).transpose()?,
+            webhook: args.webhook_url_file.as_ref().map(webhook).transpose()?,
+            is_live: false,
+        })
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), Failure> {
+        self.report.change(change);
+        let mut line = Vec::new();
+        alerts::line::write(&mut line, change);
+        match self.is_json {
+            true => terminal::line(String::from_utf8_lossy(&line)),
+            false => terminal::line(report::shown(change)),
+        }
+        if let Some((path, file)) = &mut self.file {
+            line.push(b'\n');
+            let written = file.write(&line).map_err(std::io::Error::from);
+            written.map_err(|error| Failure::local(format!("{} cannot be written", path.display()), error))?;
+        }
+        if let Some(webhook) = self.webhook.as_ref().filter(|_| self.is_live) {
+            webhook.post(change);
+        }
+        Ok(())
+    }
+}
+
+fn read_rules(args: &Args) -> Result<Alerts, Failure> {
+    let rules = match &args.rules {
+        Some(path) => alerts::rules::read(path),
+        None => alerts::rules::read_if_there(&alerts::rules_path(&args.data_dir)),
+    };
+    rules.map_err(|error| Failure::Usage(error.to_string()))
+}
