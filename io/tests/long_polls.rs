@@ -40,7 +40,7 @@ fn post(service: &mut Service, connection: u64, path: &str, body: &str) -> bool 
             assert_eq!(reply.status(), 200, "{path}: {}", String::from_utf8_lossy(reply.body()));
             false
         }
-        Answer::AuditPage { .. } => unreachable!("nobody asked for the audit log"),
+        Answer::Stream(_) | Answer::AuditPage { .. } => unreachable!("nobody asked for the audit log"),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::chain::Link;
 use super::coalescer::Coalescer;
+use super::feed::Tap;
 use crate::rotated::RotatedFile;
 use crate::service::Event;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -44,11 +45,11 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Opens the log and goes on with its chain.
-    pub fn start(settings: &Settings) -> io::Result<Self> {
+    /// Opens the log and goes on with its chain. `tap` is told what was written.
+    pub fn start(settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
         let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
         let link = Link::find(&settings.path)?;
-        let writer = Writer::new(settings.path.clone(), file, link);
+        let writer = Writer { tap, ..Writer::new(settings.path.clone(), file, link) };
         let (sender, receiver) = bounded(EVENTS_MAX);
         let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?;
         Ok(Audit { events: Some(sender), thread: Some(thread) })
@@ -88,12 +89,13 @@ struct Writer {
     /// A line under construction.
     line: Vec<u8>,
     is_failing: bool,
+    tap: Option<Tap>,
 }
 
 impl Writer {
     fn new(path: PathBuf, file: RotatedFile, link: Link) -> Self {
         let (coalescer, pending, line) = (Coalescer::default(), VecDeque::new(), Vec::new());
-        Writer { path, file, link, coalescer, pending, line, is_failing: false }
+        Writer { path, file, link, coalescer, pending, line, is_failing: false, tap: None }
     }
 
     fn run(mut self, events: &Receiver<Event>) {
@@ -173,6 +175,9 @@ impl Writer {
         let next = link.write(event, &mut self.line);
         self.file.write(&self.line)?;
         self.link = next;
+        if let Some(tap) = &self.tap {
+            tap.written(&self.line);
+        }
         Ok(())
     }
 }
@@ -193,7 +198,7 @@ mod tests {
     }
 
     fn record(settings: &Settings, events: std::ops::Range<u64>) {
-        let audit = Audit::start(settings).unwrap();
+        let audit = Audit::start(settings, None).unwrap();
         for n in events {
             let details = format!(r#"{{"n":{n}}}"#).into_bytes();
             audit.record(Event { ts: Timestamp::from_millis(n), event: "AUTH_FAILURE", details });

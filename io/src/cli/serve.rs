@@ -1,7 +1,7 @@
 //! `sheratan-hub serve`: brings the parts together, from the configuration to the last snapshot.
 
 use super::failure::Failure;
-use crate::audit::Audit;
+use crate::audit::{Audit, Feed};
 use crate::config::{Config, Flags};
 use crate::journal::{self, Progress, Recovery};
 use crate::logs;
@@ -80,7 +80,10 @@ fn serve(
     let (poll, waker) = shell::poll().map_err(local("the event loop"))?;
     let stop = Arc::new(StopFlag::default());
     stop_on_signals(stop.clone(), waker.clone())?;
-    let audit = Audit::start(&config.audit).map_err(local("the audit log"))?;
+    let feed_waker = waker.clone();
+    // The poll lives as long as the loop, which is as long as anybody listens.
+    let (audit_tap, audit_feed) = Feed::new(move || _ = feed_waker.wake());
+    let audit = Audit::start(&config.audit, Some(audit_tap)).map_err(local("the audit log"))?;
     let audit_reader = AuditReader::start(config.audit.path.clone(), waker.clone()).map_err(local("a thread"))?;
     let snapshots = Snapshots::start(store.clone(), config.segment_bytes).map_err(local("a thread"))?;
     let files_max = platform::raise_open_files_max();
@@ -107,6 +110,7 @@ fn serve(
         service,
         appender,
         audit,
+        audit_feed,
         audit_reader,
         http_limits: config.http,
         connections_max,

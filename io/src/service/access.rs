@@ -43,6 +43,7 @@ impl Service {
             Route::Heartbeat => self.heartbeat(now, request).map(Answer::Now),
             Route::Registry => Ok(Answer::Reply(self.registry())),
             Route::Audit => self.audit_page(request),
+            Route::Events => self.event_stream(now, caller, request),
             Route::SubmitOne => self.submit_one(now, request).map(Answer::Reply),
             Route::SubmitMany => self.submit_many(now, request).map(Answer::Reply),
             Route::Pull(node) => self.pull(now, caller, request, node),
@@ -107,9 +108,14 @@ fn presented_token<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
 
 fn check_method(route: &Route, request: &Request) -> Result<(), Problem> {
     let allow = match route {
-        Route::Health | Route::Livez | Route::Readyz | Route::Registry | Route::Audit | Route::Jobs | Route::Job(_) => {
-            "GET, HEAD"
-        }
+        Route::Health
+        | Route::Livez
+        | Route::Readyz
+        | Route::Registry
+        | Route::Audit
+        | Route::Events
+        | Route::Jobs
+        | Route::Job(_) => "GET, HEAD",
         // HEAD would lease jobs and drop them.
         Route::Pull(Some(_)) => "GET, POST",
         _ => "POST",

@@ -5,11 +5,12 @@ use super::object::object;
 use super::problem::Problem;
 use super::render;
 use super::route::Plane;
-use super::{Answer, Service};
-use crate::http::{Reply, Request};
+use super::streams::{self, Topic, Topics};
+use super::{Answer, Caller, Service};
+use crate::http::{Method, Reply, Request};
 use sheratan_core::command::{Command, Health, Heartbeat};
 use sheratan_core::outcome::Outcome;
-use sheratan_core::registry::node::Node;
+use sheratan_core::registry::node::{Liveness, Node};
 use sheratan_core::time::{Millis, Timestamp};
 
 /// Bytes of a node's labels: shown in the registry, of which there may be 100,000.
@@ -38,7 +39,7 @@ impl Service {
             return Err(Problem::journal_unavailable(reason));
         }
         if self.is_draining {
-            return Err(Problem::new(503, "not_ready", "the hub is stopping"));
+            return Err(Problem::stopping());
         }
         Ok(reply(|out| _ = out.flag("ok", true).plain("status", "ready")))
     }
@@ -86,6 +87,44 @@ impl Service {
         let after = query.number("after", 0..=u64::MAX)?;
         let limit = query.number("limit", 1..=AUDIT_LINES_MAX)?.unwrap_or(100) as usize;
         Ok(Answer::AuditPage { after, limit })
+    }
+
+    pub(super) fn event_stream(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Answer, Problem> {
+        let words = Query::new(request.query()).get("events")?;
+        let topics = words.map_or(Ok(Topics::ALL), |words| Topics::parse(&words))?;
+        if self.is_draining {
+            return Err(Problem::stopping());
+        }
+        self.streams.admit()?;
+        if *request.method() != Method::Head {
+            self.streams.open(now, caller.origin.connection, topics);
+        }
+        let counters = topics.has(Topic::Counters).then(|| self.counters(now));
+        let beginning = Reply::text(200, "text/event-stream", streams::beginning(counters.as_deref()));
+        // A proxy that keeps events back until it has enough of them would make them late; nginx asks for the second.
+        let beginning = beginning.with_header("Cache-Control", "no-store".into());
+        Ok(Answer::Stream(beginning.with_header("X-Accel-Buffering", "no".into())))
+    }
+
+    /// What the hub counts, as a JSON object in one line.
+    pub fn counters(&self, now: Timestamp) -> Vec<u8> {
+        let (counts, registry) = (self.hub.counts(), self.hub.registry());
+        let mut out = Vec::with_capacity(256);
+        object(&mut out, |out| {
+            out.time("ts", now);
+            out.number("queue_depth", counts.waiting()).number("queue_bytes", counts.waiting_bytes);
+            out.number("inflight", counts.leased).number("scheduled", counts.scheduled);
+            out.number("nodes_online", registry.count(Liveness::Online));
+            out.number("nodes_stale", registry.count(Liveness::Stale));
+            out.number("nodes_dead", registry.count(Liveness::Dead));
+            out.number("idempotency_store_size", self.hub.dedup().len() as u64);
+        });
+        out
     }
 
     /// The node's number if its heartbeat can wait to be journaled with others.

@@ -8,6 +8,7 @@
 //! - [`Service::take_batch`] then gives what the journal must hold before any of these replies may leave: a reply made
 //!   now may leave when the journal holds [`Service::last_seq`].
 //! - [`Service::events`] is what the audit log is to be told.
+//! - [`Service::streams`] is told what was written to the audit log, and has what those who listen are to be sent.
 
 mod access;
 mod asked;
@@ -19,6 +20,7 @@ mod parked;
 mod problem;
 mod render;
 mod route;
+pub mod streams;
 
 pub use object::{Object, object, write_text};
 pub use parked::Origin;
@@ -40,6 +42,7 @@ use sheratan_core::queue::waiter::WaiterId;
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use streams::{Streams, Topic};
 
 /// How long heartbeats that change nothing are collected before they are journaled together.
 const QUIET_HEARTBEATS_MS: Millis = Millis::from_secs(1);
@@ -82,6 +85,8 @@ pub enum Answer {
     Now(Reply),
     /// A reply comes with [`Service::late_replies`].
     Parked,
+    /// This is how a reply begins whose body goes on with [`Service::streams`]. At once; to a HEAD the head alone.
+    Stream(Reply),
     /// A page of the audit log, which the shell reads.
     AuditPage {
         /// Lines after this sequence number; the latest ones if absent.
@@ -120,6 +125,7 @@ pub struct Service {
     parked: ParkedRequests,
     late: Vec<(Origin, Reply)>,
     events: Vec<Event>,
+    streams: Streams,
     /// Commands that were applied and are not handed to the journal yet.
     batch: Batch,
     /// The number of the first command of `batch`, and the outcome hash before it.
@@ -145,6 +151,7 @@ impl Service {
             parked: ParkedRequests::default(),
             late: Vec::new(),
             events: Vec::new(),
+            streams: Streams::default(),
             batch: Batch::new(),
             batch_first_seq: next_seq,
             batch_hash,
@@ -180,12 +187,18 @@ impl Service {
         while let Some((id, parked)) = self.parked.take_ended(now) {
             self.end(id, parked);
         }
+        if self.streams.are_counters_due(now) {
+            let counters = self.counters(now);
+            self.streams.counters(now, &counters);
+        }
+        self.streams.handle_timeout(now);
     }
 
     /// When something falls due next.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let quiet_at = (!self.quiet.is_empty()).then(|| self.quiet_since + QUIET_HEARTBEATS_MS);
-        self.hub.next_deadline().into_iter().chain(self.parked.next_end()).chain(quiet_at).min()
+        let next = self.hub.next_deadline().into_iter().chain(self.parked.next_end()).chain(quiet_at);
+        next.chain(self.streams.next_timeout()).min()
     }
 
     /// Answers the long polls that can be answered after what was done since the last call, and notes the audit events.
@@ -217,6 +230,16 @@ impl Service {
     /// What the audit log is to be told; the caller drains it.
     pub fn events(&mut self) -> &mut Vec<Event> {
         &mut self.events
+    }
+
+    /// Who listens to what happens; the caller tells them what the audit log has, and pushes what they are sent.
+    pub fn streams(&mut self) -> &mut Streams {
+        &mut self.streams
+    }
+
+    /// Whether somebody listens to the audit log.
+    pub fn is_audit_wanted(&self) -> bool {
+        self.streams.is_wanted(Topic::Audit)
     }
 
     /// What was done since the last call and is not in the journal. `spare` is an empty batch whose room is used again.
@@ -262,8 +285,9 @@ impl Service {
     }
 
     /// The client sends no more, and may be gone: what it waits for is answered as if its time were over, since a job that
-    /// is leased to nobody waits for the lease's end.
+    /// is leased to nobody waits for the lease's end. It listens no more.
     pub fn end_waits(&mut self, connection: u64) {
+        self.streams.close(connection);
         for (id, parked) in self.parked.take_connection(connection) {
             self.end(id, parked);
         }
@@ -271,14 +295,17 @@ impl Service {
 
     /// The connection is gone: what it waited for is forgotten.
     pub fn forget(&mut self, connection: u64) {
+        self.streams.close(connection);
         for (id, _) in self.parked.take_connection(connection) {
             self.hub.unpark(id);
         }
     }
 
-    /// The hub stops: long polls are answered as if their time were over, and no new ones are parked.
+    /// The hub stops: long polls are answered as if their time were over, and no new ones are parked; nobody listens any
+    /// more.
     pub fn begin_drain(&mut self) {
         self.is_draining = true;
+        self.streams.close_all();
         for (id, parked) in self.parked.take_all() {
             self.end(id, parked);
         }

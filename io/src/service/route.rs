@@ -29,6 +29,8 @@ pub enum Route<'a> {
     Registry,
     /// The latest audit events.
     Audit,
+    /// What happens, as it happens.
+    Events,
     /// One job in.
     SubmitOne,
     /// Many jobs in.
@@ -70,7 +72,6 @@ const RESERVED: &[(Plane, &str)] = &[
     (Plane::Control, "/api/policies*"),
     (Plane::Control, "/api/tokens*"),
     (Plane::Control, "/api/alerts"),
-    (Plane::Control, "/api/events"),
     (Plane::Data, "/mesh/dlq*"),
     (Plane::Data, "/mesh/jobs/*"),
 ];
@@ -134,6 +135,7 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
         "/mesh/heartbeat" | "/api/hosts/heartbeat" => control(Route::Heartbeat),
         "/api/registry" | "/registry" => control(Route::Registry),
         "/api/audit" => control(Route::Audit),
+        "/api/events" => control(Route::Events),
         "/mesh/submit_request" => data(Route::SubmitOne),
         "/mesh/submit_requests" => data(Route::SubmitMany),
         "/mesh/pull_requests" => data(Route::Pull(None)),
@@ -175,6 +177,7 @@ mod tests {
             (Plane::Control, "/api/hosts/heartbeat", Route::Heartbeat),
             (Plane::Control, "/registry", Route::Registry),
             (Plane::Control, "/api/registry", Route::Registry),
+            (Plane::Control, "/api/events", Route::Events),
             (Plane::Control, "/api/nodes/x/drain", Route::Unserved),
             (Plane::Control, "/api/policies", Route::Unserved),
             (Plane::Control, "/", Route::Unserved),

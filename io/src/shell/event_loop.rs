@@ -7,9 +7,10 @@ use super::listener::Listeners;
 use super::reader::{AuditReader, PageRequest};
 use super::sockets::{Socket, Sockets};
 use super::{Ended, FIRST_SOCKET, Parts, StopFlag};
-use crate::audit::Audit;
+use crate::audit::{Audit, Feed};
 use crate::http::{self, Reply};
 use crate::journal::Batch;
+use crate::service::streams::Sendout;
 use crate::service::{Answer, Caller, Origin, Problem, Service};
 use crossbeam_channel::Sender;
 use mio::{Events, Interest, Poll, Token};
@@ -58,6 +59,7 @@ pub(super) struct EventLoop {
     spare: Option<Batch>,
     is_journal_down: bool,
     audit: Audit,
+    audit_feed: Feed,
     audit_reader: AuditReader,
     http_limits: http::Limits,
     connections_max: usize,
@@ -91,6 +93,7 @@ impl EventLoop {
             spare: Some(Batch::new()),
             is_journal_down: false,
             audit,
+            audit_feed: parts.audit_feed,
             audit_reader,
             http_limits: parts.http_limits,
             connections_max: parts.connections_max,
@@ -199,6 +202,13 @@ impl EventLoop {
         while let Some((origin, reply)) = self.audit_reader.reply() {
             self.deliver(origin, reply);
         }
+        while let Some(lines) = self.audit_feed.take() {
+            self.service.streams().audit(&lines);
+        }
+        match self.audit_feed.take_lost() {
+            0 => {}
+            count => self.service.streams().lost(count),
+        }
     }
 
     fn take_report(&mut self, report: Report) {
@@ -299,6 +309,11 @@ impl EventLoop {
                     continue;
                 }
                 Answer::Now(reply) => reply,
+                Answer::Stream(beginning) => {
+                    socket.begin_stream(*now, origin.request, beginning);
+                    dirty.insert(id);
+                    continue;
+                }
                 Answer::Parked => continue,
                 Answer::AuditPage { after, limit } => match audit_reader.ask(PageRequest { origin, after, limit }) {
                     Ok(()) => continue,
@@ -338,6 +353,19 @@ impl EventLoop {
         for event in self.service.events().drain(..) {
             self.audit.record(event);
         }
+        self.push_events();
+    }
+
+    /// Sends those who listen what happened. Whoever has too much of it waiting is closed with the next write.
+    fn push_events(&mut self) {
+        self.audit_feed.want(self.service.is_audit_wanted());
+        for Sendout { to, bytes } in self.service.streams().take(self.now) {
+            for id in to {
+                let Some(socket) = self.sockets.get(id) else { continue };
+                socket.http.push(self.now, &bytes);
+                self.dirty.insert(id);
+            }
+        }
     }
 
     /// Gives the journal's thread what was done, if it has nothing to do.
@@ -372,11 +400,14 @@ impl EventLoop {
     }
 
     fn close(&mut self, id: u64) {
-        self.service.forget(id);
         if let Some(mut socket) = self.sockets.remove(id) {
+            if socket.http.is_aborted() && self.service.streams().drop_slow(id) {
+                tracing::info!(ip = %socket.ip, "an event stream was dropped: its client reads too slowly");
+            }
             // The descriptor is closed next, which takes it out of the poll as well.
             _ = self.poll.registry().deregister(socket.stream());
         }
+        self.service.forget(id);
     }
 
     /// Whether a thread that the loop feeds is behind: then nothing is read until it has caught up.

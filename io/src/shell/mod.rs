@@ -17,7 +17,7 @@ pub mod reader;
 pub mod snapshots;
 mod sockets;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Feed};
 use crate::http;
 use crate::journal::Appender;
 use crate::service::{Plane, PlaneAddrs, Service};
@@ -70,6 +70,8 @@ pub struct Parts {
     pub appender: Appender,
     /// The audit log.
     pub audit: Audit,
+    /// What is written to it.
+    pub audit_feed: Feed,
     /// Who reads pages of the audit log.
     pub audit_reader: AuditReader,
     /// Limits of a connection.
