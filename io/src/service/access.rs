@@ -1,8 +1,9 @@
 //! Access: which requests go through. First the leak guard, then the token, then the route, its methods, its media type.
 
+use super::control;
 use super::problem::{AuthReason, Problem};
-use super::route::{self, Plane, Route, Way};
-use super::{Answer, Caller, Service};
+use super::route::{self, Plane, PlaneAddrs, Route, Way};
+use super::{Answer, Caller, Event, Service};
 use crate::http::Request;
 use sheratan_core::hub::Observation;
 use sheratan_core::time::Timestamp;
@@ -37,8 +38,8 @@ impl Service {
         route: Route,
     ) -> Result<Answer, Problem> {
         match route {
-            Route::Health => Ok(Answer::Now(self.health(caller.plane))),
-            Route::Livez => Ok(Answer::Now(self.livez())),
+            Route::Health => Ok(Answer::Now(control::health(caller.plane))),
+            Route::Livez => Ok(Answer::Now(control::livez())),
             Route::Readyz => self.readyz().map(Answer::Now),
             Route::Heartbeat => self.heartbeat(now, request).map(Answer::Now),
             Route::Registry => Ok(Answer::Reply(self.registry())),
@@ -58,12 +59,7 @@ impl Service {
 
     /// The path belongs to the other plane: said before anything is asked of the caller.
     fn refuse_plane(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Problem {
-        let port = self.settings.addrs.of(caller.plane).port();
-        let expected = self.settings.addrs.of(caller.plane.other()).port();
-        self.audit(now, "PORT_MISMATCH", |out| {
-            out.plain("ip", caller.ip).text("path", audited_path(request));
-            out.number("port", u64::from(port)).number("expected", u64::from(expected));
-        });
+        self.events.push(port_mismatch(now, caller, request, &self.settings.addrs));
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
     }
 
@@ -87,8 +83,17 @@ impl Service {
     }
 }
 
+/// What the audit log is told of a path of the other plane.
+pub fn port_mismatch(now: Timestamp, caller: &Caller, request: &Request, addrs: &PlaneAddrs) -> Event {
+    let (port, expected) = (addrs.of(caller.plane).port(), addrs.of(caller.plane.other()).port());
+    Event::new(now, "PORT_MISMATCH", |out| {
+        out.plain("ip", caller.ip).text("path", audited_path(request));
+        out.number("port", u64::from(port)).number("expected", u64::from(expected));
+    })
+}
+
 /// What anybody may ask: whether the hub is there. On the data plane `/health` is for this machine, or with the token.
-fn is_public(caller: &Caller, way: &Way) -> bool {
+pub fn is_public(caller: &Caller, way: &Way) -> bool {
     match way {
         Way::Here(Route::Livez | Route::Readyz) => true,
         Way::Here(Route::Health) => caller.plane == Plane::Control || caller.ip.is_loopback(),
@@ -106,7 +111,7 @@ fn presented_token<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii_start())
 }
 
-fn check_method(route: &Route, request: &Request) -> Result<(), Problem> {
+pub fn check_method(route: &Route, request: &Request) -> Result<(), Problem> {
     let allow = match route {
         Route::Health
         | Route::Livez

@@ -23,17 +23,6 @@ const AUDIT_LINES_MAX: u64 = 1_000;
 const QUIET_MARGIN_MS: Millis = Millis::from_secs(2);
 
 impl Service {
-    pub(super) fn health(&self, plane: Plane) -> Reply {
-        reply(|out| {
-            out.flag("ok", true).plain("status", "ok").plain("service", "sheratan-hub");
-            out.plain("plane", plane.as_str()).plain("version", env!("CARGO_PKG_VERSION"));
-        })
-    }
-
-    pub(super) fn livez(&self) -> Reply {
-        reply(|out| _ = out.flag("ok", true).plain("status", "alive"))
-    }
-
     pub(super) fn readyz(&self) -> Result<Reply, Problem> {
         if let Some(reason) = &self.journal_down {
             return Err(Problem::journal_unavailable(reason));
@@ -137,6 +126,17 @@ impl Service {
     fn seen_at(&self, node: &Node) -> Timestamp {
         self.quiet.get(&node.no()).copied().unwrap_or(node.last_seen_at())
     }
+}
+
+pub fn health(plane: Plane) -> Reply {
+    reply(|out| {
+        out.flag("ok", true).plain("status", "ok").plain("service", "sheratan-hub");
+        out.plain("plane", plane.as_str()).plain("version", env!("CARGO_PKG_VERSION"));
+    })
+}
+
+pub fn livez() -> Reply {
+    reply(|out| _ = out.flag("ok", true).plain("status", "alive"))
 }
 
 fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {

@@ -18,6 +18,7 @@ mod data;
 mod object;
 mod parked;
 mod problem;
+mod recovering;
 mod render;
 mod route;
 pub mod streams;
@@ -25,6 +26,7 @@ pub mod streams;
 pub use object::{Object, object, write_text};
 pub use parked::Origin;
 pub use problem::Problem;
+pub use recovering::{Recovering, Replayed};
 pub use route::{Plane, PlaneAddrs};
 
 use crate::http::{Reply, Request};
@@ -105,6 +107,25 @@ pub struct Event {
     pub event: &'static str,
     /// Its details, a JSON object.
     pub details: Vec<u8>,
+}
+
+impl Event {
+    fn new(ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) -> Event {
+        let mut details = Vec::new();
+        object(&mut details, fill);
+        Event { ts, event, details }
+    }
+
+    /// One event for several alike, of which this was the last: its details, with how many there were and since when.
+    pub fn counted(ts: Timestamp, event: &'static str, count: u64, first_ts: Timestamp, last_details: &[u8]) -> Event {
+        let mut counted = Event::new(ts, event, |out| _ = out.number("count", count).time("first_ts", first_ts));
+        if let Some(members) = last_details.strip_prefix(b"{").filter(|members| members.len() > 1) {
+            counted.details.pop();
+            counted.details.push(b',');
+            counted.details.extend_from_slice(members);
+        }
+        counted
+    }
 }
 
 /// Commands that were applied and that the journal is to hold.
@@ -397,9 +418,7 @@ impl Service {
     }
 
     fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {
-        let mut details = Vec::new();
-        object(&mut details, fill);
-        self.events.push(Event { ts, event, details });
+        self.events.push(Event::new(ts, event, fill));
     }
 
     /// Notes what the hub says for the audit log.

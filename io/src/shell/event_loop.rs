@@ -4,6 +4,7 @@ use super::clock::{Clock, Jump};
 use super::committer::{Committer, Report};
 use super::held::HeldReplies;
 use super::listener::Listeners;
+use super::lobby::Arrivals;
 use super::reader::{AuditReader, PageRequest};
 use super::sockets::{Socket, Sockets};
 use super::{Ended, FIRST_SOCKET, Parts, StopFlag};
@@ -76,13 +77,15 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    /// Registers the planes' sockets and starts the journal's thread.
+    /// Registers the planes' sockets and starts the journal's thread. Who came before the hub was ready is served next.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { poll, waker, mut listeners, service, appender, audit, audit_reader, .. } = parts;
+        let Parts { poll, waker, arrivals, service, appender, audit, audit_reader, .. } = parts;
+        let Arrivals { mut listeners, sockets, events } = arrivals;
         listeners.register(poll.registry())?;
+        events.into_iter().for_each(|event| audit.record(event));
         let mut clock = Clock::new();
         let (now, _) = clock.now();
-        Ok(EventLoop {
+        let mut event_loop = EventLoop {
             poll,
             listeners,
             sockets: Sockets::default(),
@@ -105,7 +108,15 @@ impl EventLoop {
             dirty: BTreeSet::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             drain_until: None,
-        })
+        };
+        for mut socket in sockets {
+            socket.is_readable = true;
+            if let Some(id) = event_loop.take_in(socket) {
+                event_loop.ready.push_back(id);
+                event_loop.dirty.insert(id);
+            }
+        }
+        Ok(event_loop)
     }
 
     /// One round.
@@ -183,9 +194,7 @@ impl EventLoop {
             };
             let Some(id) = self.sockets.id_at(slot) else { continue };
             let socket = self.sockets.get(id).expect("its number was just asked for");
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
-                socket.is_readable = true;
-                socket.is_ending |= event.is_read_closed();
+            if socket.note(event) {
                 self.ready.push_back(id);
             }
             if event.is_writable() {
@@ -244,19 +253,23 @@ impl EventLoop {
                 return;
             }
             let Some((stream, peer, plane)) = self.listeners.accept(self.now) else { return };
-            // A reply is one write: waiting for more of it would only delay it. A socket that refuses is closed already.
-            _ = stream.set_nodelay(true);
             let http = http::Connection::new(self.now, &self.http_limits);
-            let id = self.sockets.insert(Socket::new(stream, plane, peer.ip(), http));
-            let token = Token(FIRST_SOCKET + Sockets::slot(id));
-            let stream = self.sockets.get(id).expect("inserted above").stream();
-            if let Err(error) = self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE) {
-                tracing::warn!(%error, "a connection cannot be registered");
-                self.sockets.remove(id);
-                continue;
-            }
-            self.sockets.arm(id);
+            self.take_in(Socket::new(stream, plane, peer.ip(), http));
         }
+    }
+
+    /// Takes a connection in; gives its number, if it can be watched.
+    fn take_in(&mut self, socket: Socket) -> Option<u64> {
+        let id = self.sockets.insert(socket);
+        let token = Token(FIRST_SOCKET + Sockets::slot(id));
+        let stream = self.sockets.get(id).expect("inserted above").stream();
+        if let Err(error) = self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE) {
+            tracing::warn!(%error, "a connection cannot be registered");
+            self.sockets.remove(id);
+            return None;
+        }
+        self.sockets.arm(id);
+        Some(id)
     }
 
     /// Reads once from each connection that is ready, so that none keeps the others waiting, and answers its requests.

@@ -6,6 +6,8 @@
 //!     ▲                                  │ reply, with the number of the last record
 //!     └────────write──── HeldReplies ◄───┘ … until the disk has that record
 //! ```
+//! While the hub recovers, [`lobby`] has the sockets.
+//!
 //! A round costs one `poll`, one read and one write for each connection that is ready, and one hand-over of a batch.
 
 mod clock;
@@ -13,6 +15,7 @@ mod committer;
 mod event_loop;
 mod held;
 mod listener;
+pub mod lobby;
 pub mod reader;
 pub mod snapshots;
 mod sockets;
@@ -25,6 +28,7 @@ use clock::Clock;
 use crossbeam_channel::Sender;
 use event_loop::EventLoop;
 pub use listener::{BindError, Listeners};
+use lobby::Arrivals;
 use mio::{Events, Poll, Token, Waker};
 use reader::AuditReader;
 use sheratan_core::time::Timestamp;
@@ -62,8 +66,8 @@ pub struct Parts {
     pub poll: Poll,
     /// Wakes the poll.
     pub waker: Arc<Waker>,
-    /// The planes' sockets.
-    pub listeners: Listeners,
+    /// The planes' sockets, and who came by them before the hub was ready.
+    pub arrivals: Arrivals,
     /// The hub behind them.
     pub service: Service,
     /// The journal's end.

@@ -6,6 +6,7 @@
 
 use crate::http::{self, Reply, RequestNo};
 use crate::service::Plane;
+use mio::event::Event;
 use mio::net::TcpStream;
 use sheratan_core::time::Timestamp;
 use socket2::SockRef;
@@ -52,7 +53,17 @@ struct Slot {
 impl Socket {
     /// A connection that was just accepted.
     pub fn new(stream: TcpStream, plane: Plane, ip: IpAddr, http: http::Connection) -> Self {
+        // A reply is one write: waiting for more of it would only delay it. A socket that refuses is closed already.
+        _ = stream.set_nodelay(true);
         Socket { stream, plane, ip, http, is_readable: false, is_ending: false, is_shut_down: false, armed_at: None }
+    }
+
+    /// The poll says that it is ready to be read, or written; whether it may be read.
+    pub fn note(&mut self, event: &Event) -> bool {
+        let may_read = event.is_readable() || event.is_read_closed() || event.is_error();
+        self.is_readable |= may_read;
+        self.is_ending |= event.is_read_closed();
+        may_read
     }
 
     /// Reads once into `buffer` and hands it to the HTTP connection.
@@ -136,11 +147,11 @@ impl Sockets {
     /// Takes a connection out.
     pub fn remove(&mut self, id: u64) -> Option<Box<Socket>> {
         let entry = self.slots.get_mut(slot_of(id) as usize).filter(|entry| entry.uses == uses_of(id))?;
-        let socket = entry.socket.take()?;
+        let mut socket = entry.socket.take()?;
         entry.uses = entry.uses.wrapping_add(1);
         self.free.push(slot_of(id));
         self.count -= 1;
-        if let Some(at) = socket.armed_at {
+        if let Some(at) = socket.armed_at.take() {
             self.timers.remove(&(at, id));
         }
         Some(socket)
