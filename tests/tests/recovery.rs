@@ -10,6 +10,7 @@ use serde_json::json;
 use sheratan_tests::{Client, Hub, until};
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
+use std::thread;
 
 /// A hub that was killed with some jobs in its journal and recovers without end, and the pipe it reads.
 fn recovering(args: &[&str]) -> (Hub, PathBuf) {
@@ -66,8 +67,10 @@ fn a_hub_that_recovers_says_so_and_then_goes_on() {
     );
     assert!(pipe.with_extension("bad").exists(), "the snapshot that cannot be read is set aside");
     until("who asked the wrong plane is in the audit log", || hub.audit("PORT_MISMATCH").len() == 1);
-    let log = fs::read_to_string(hub.folder().join("logs/hub.jsonl")).unwrap();
-    assert!(log.contains("the file ends before its header"), "{log}");
+    until("the log says why", || {
+        let log = fs::read_to_string(hub.folder().join("logs/hub.jsonl")).unwrap();
+        log.contains("the file ends before its header")
+    });
 }
 
 #[test]
@@ -84,6 +87,27 @@ fn who_has_not_asked_yet_when_the_hub_is_ready_is_answered_by_it_on_the_same_con
     assert_eq!(halfway.receive().unwrap().ok()["jobs"].as_array().unwrap().len(), 3);
     assert_eq!(silent.get("/mesh/jobs").status, 200);
     assert_eq!(silent.get("/mesh/jobs").status, 200, "it stays open");
+}
+
+#[test]
+fn whoever_asks_while_the_hub_takes_over_is_answered() {
+    let (hub, pipe) = recovering(&[]);
+    let ask = |addr| {
+        let mut statuses = Vec::new();
+        while statuses.last() != Some(&200) {
+            let reply = Client::new(addr, None).try_request("GET", "/readyz", None);
+            statuses.push(reply.expect("an answer, and no reset").status);
+        }
+        statuses
+    };
+    let askers: Vec<_> = (0..8).map(|n| if n % 2 == 0 { hub.control } else { hub.data }).collect();
+    let askers: Vec<_> = askers.into_iter().map(|addr| thread::spawn(move || ask(addr))).collect();
+    assert_eq!(hub.data().get("/readyz").status, 503);
+    let_go_on(&hub, &pipe);
+    for asker in askers {
+        let statuses = asker.join().unwrap();
+        assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+    }
 }
 
 #[test]
