@@ -131,7 +131,7 @@ fn spawn(program: &Path, data_dir: &Path, output: &Path) -> Result<Child, Failur
 }
 
 impl Own {
-    /// Waits for the file that the hub writes when it listens; the data plane's address.
+    /// Waits for the file in which the hub says that it is ready; the data plane's address.
     fn wait_until_up(&mut self, data_dir: &Path, interrupt: &Interrupt) -> Result<SocketAddr, Failure> {
         let path = data_dir.join("hub.addr");
         let start = Instant::now();
@@ -142,7 +142,7 @@ impl Own {
             }
             // A file that is not there yet, or not whole yet, is asked for again.
             let whole = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-            if let Some(value) = whole {
+            if let Some(value) = whole.filter(|value| value["ready"] == true) {
                 return read_address(&value, self.child.id()).map_err(Failure::HubAddress);
             }
             sleep(ASK_EVERY);

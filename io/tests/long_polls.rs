@@ -42,7 +42,7 @@ fn post(service: &mut Service, connection: u64, path: &str, body: &str) -> bool 
             assert_eq!(reply.status(), 200, "{path}: {}", String::from_utf8_lossy(reply.body()));
             false
         }
-        Answer::Page(_) => unreachable!("nobody asked for a log"),
+        Answer::Stream(_) | Answer::Page(_) => unreachable!("nobody asked for a log"),
     }
 }
 

@@ -105,6 +105,20 @@ impl Client {
         sent
     }
 
+    /// Opens an event stream; the reply, if it is none.
+    pub fn events(mut self, path: &str) -> Result<Events, Response> {
+        self.send_request("GET", path, None).expect("the hub takes it");
+        let head = self.read_head().expect("the hub answers");
+        if head.header("content-type") == Some("text/event-stream") {
+            return Ok(Events { head, client: self });
+        }
+        let length = head.header("content-length").expect("a reply that ends has a length").parse().expect("a number");
+        while self.buffer.len() < length {
+            self.read_more().expect("the whole reply");
+        }
+        Err(Response { body: self.buffer[..length].to_vec(), ..head })
+    }
+
     /// Reads the next reply.
     pub fn receive(&mut self) -> io::Result<Response> {
         self.receive_to("GET")
@@ -131,6 +145,18 @@ impl Client {
     }
 
     fn read_response(&mut self, method: &str) -> io::Result<Response> {
+        let mut response = self.read_head()?;
+        let length: usize = response.header("content-length").unwrap_or("0").parse().map_err(io::Error::other)?;
+        let body_bytes = if method == "HEAD" { 0 } else { length };
+        while self.buffer.len() < body_bytes {
+            self.read_more()?;
+        }
+        response.body = self.buffer.drain(..body_bytes).collect();
+        Ok(response)
+    }
+
+    /// Reads the next response's head; what follows it stays in the buffer.
+    fn read_head(&mut self) -> io::Result<Response> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; 64];
             let mut head = httparse::Response::new(&mut headers);
@@ -145,19 +171,10 @@ impl Client {
                 .iter()
                 .map(|header| (header.name.to_lowercase(), String::from_utf8_lossy(header.value).into_owned()))
                 .collect();
-            if status == 100 {
-                self.buffer.drain(..head_bytes);
-                continue;
+            self.buffer.drain(..head_bytes);
+            if status != 100 {
+                return Ok(Response { status, headers, body: Vec::new() });
             }
-            let length = headers.iter().find(|(name, _)| name == "content-length").map_or("0", |(_, value)| value);
-            let length: usize = length.parse().map_err(io::Error::other)?;
-            let body_bytes = if method == "HEAD" { 0 } else { length };
-            while self.buffer.len() < head_bytes + body_bytes {
-                self.read_more()?;
-            }
-            let body = self.buffer[head_bytes..head_bytes + body_bytes].to_vec();
-            self.buffer.drain(..head_bytes + body_bytes);
-            return Ok(Response { status, headers, body });
         }
     }
 
@@ -169,6 +186,63 @@ impl Client {
             count => {
                 self.buffer.extend_from_slice(&chunk[..count]);
                 Ok(())
+            }
+        }
+    }
+}
+
+/// An event stream that is open.
+#[derive(Debug)]
+pub struct Events {
+    /// How the reply began.
+    pub head: Response,
+    client: Client,
+}
+
+/// One event of a stream.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Event {
+    /// Its name.
+    pub event: String,
+    /// Its id, if it has one.
+    pub id: Option<String>,
+    /// Its data.
+    pub data: String,
+}
+
+impl Event {
+    /// The data as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.data))
+    }
+}
+
+impl Events {
+    /// The next event; none when the stream has ended. Comments are skipped.
+    pub fn receive(&mut self) -> io::Result<Option<Event>> {
+        let mut event = Event::default();
+        loop {
+            let Some(line) = self.line()? else { return Ok(None) };
+            match line.split_once(": ") {
+                Some(("event", value)) => value.clone_into(&mut event.event),
+                Some(("id", value)) => event.id = Some(value.to_owned()),
+                Some(("data", value)) => event.data += value,
+                // What has no data is no event.
+                None if line.is_empty() && !event.data.is_empty() => return Ok(Some(event)),
+                _ => {}
+            }
+        }
+    }
+
+    fn line(&mut self) -> io::Result<Option<String>> {
+        loop {
+            if let Some(end) = self.client.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = String::from_utf8(self.client.buffer.drain(..=end).collect()).map_err(io::Error::other)?;
+                return Ok(Some(line.trim_end_matches('\n').to_owned()));
+            }
+            match self.client.read_more() {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                result => result?,
             }
         }
     }

@@ -83,6 +83,19 @@ impl Hub {
         (self.control, self.data) = await_addrs(self.folder.path(), &mut self.child);
     }
 
+    /// Starts a hub again as [`Hub::restart`] does, but waits only until it says where it listens: it may be recovering.
+    pub fn begin_restart(&mut self) {
+        self.child = spawn(self.folder.path(), &self.options);
+        let stderr = self.child.stderr.take().expect("it is a pipe");
+        thread::spawn(move || drain(stderr));
+        let mut addrs = None;
+        until("the hub says where it listens", || {
+            addrs = read_addrs(self.folder.path(), false);
+            addrs.is_some()
+        });
+        (self.control, self.data) = addrs.expect("it was waited for");
+    }
+
     /// Other flags from the next start on.
     pub fn set_args(&mut self, args: &[&str]) {
         self.options.args = args.iter().map(|arg| (*arg).to_owned()).collect();
@@ -222,13 +235,13 @@ fn spawn(folder: &Path, options: &Options) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts")
 }
 
-/// Waits until the hub says where it listens.
+/// Waits until the hub is ready and says where it listens.
 fn await_addrs(folder: &Path, child: &mut Child) -> (SocketAddr, SocketAddr) {
     let stderr = child.stderr.take().expect("it is a pipe");
     let reader = thread::spawn(move || drain(stderr));
     let start = Instant::now();
     loop {
-        if let Some(addrs) = read_addrs(folder) {
+        if let Some(addrs) = read_addrs(folder, true) {
             return addrs;
         }
         if let Some(status) = child.try_wait().expect("it was started here") {
@@ -252,11 +265,12 @@ fn drain(pipe: impl std::io::Read) -> String {
     Vec::from(last).join("\n")
 }
 
-fn read_addrs(folder: &Path) -> Option<(SocketAddr, SocketAddr)> {
+/// Where the hub says that it listens; with `needs_ready` once it has recovered.
+fn read_addrs(folder: &Path, needs_ready: bool) -> Option<(SocketAddr, SocketAddr)> {
     let text = fs::read_to_string(folder.join("hub.addr")).ok()?;
     let addrs: Value = serde_json::from_str(&text).ok()?;
     let addr = |plane: &str| addrs[plane].as_str()?.parse().ok();
-    Some((addr("control")?, addr("data")?))
+    (!needs_ready || addrs["ready"] == true).then(|| Some((addr("control")?, addr("data")?)))?
 }
 
 fn wait(child: &mut Child) -> ExitStatus {

@@ -5,5 +5,5 @@
 pub mod client;
 pub mod hub;
 
-pub use client::{Client, Response};
+pub use client::{Client, Event, Events, Response};
 pub use hub::{Hub, Options, Run, binary, command, run, until};

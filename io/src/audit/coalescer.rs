@@ -4,7 +4,7 @@
 //! Some kinds repeat by nature: of those each window's first is written as it is, the rest as one line at its end. Of the
 //! others, which are evidence one by one, each window's first hundred are.
 
-use crate::service::{Event, object};
+use crate::service::Event;
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 
@@ -93,14 +93,7 @@ impl Window {
         if self.held == 0 {
             return None;
         }
-        let mut details = Vec::new();
-        object(&mut details, |out| _ = out.number("count", self.held).time("first_ts", self.first_held_at));
-        if let Some(members) = self.last_details.strip_prefix(b"{").filter(|members| members.len() > 1) {
-            details.pop();
-            details.push(b',');
-            details.extend_from_slice(members);
-        }
-        Some(Event { ts: now, event, details })
+        Some(Event::counted(now, event, self.held, self.first_held_at, &self.last_details))
     }
 }
 

@@ -5,10 +5,12 @@
 
 mod chain;
 mod coalescer;
+mod feed;
 mod page;
 mod writer;
 
-pub use chain::{ChainCheck, ChainError, ChainReport, verify};
+pub use chain::{ChainCheck, ChainError, ChainReport, seq_of, verify};
+pub use feed::{Feed, Tap};
 pub use page::page;
 pub use writer::{Audit, Settings};
 

@@ -114,7 +114,7 @@ mod tests {
 
     /// A second between two, so that all get a line of their own.
     fn record(settings: &Settings, count: u64) {
-        let audit = Audit::start(settings).unwrap();
+        let audit = Audit::start(settings, None).unwrap();
         for n in 0..count {
             audit.record(Event {
                 ts: Timestamp::from_millis(n * 1_000),

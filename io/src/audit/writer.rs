@@ -6,6 +6,7 @@
 
 use super::chain::Link;
 use super::coalescer::Coalescer;
+use super::feed::Tap;
 use crate::rotated::RotatedFile;
 use crate::service::Event;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -50,11 +51,11 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Opens the log and goes on with its chain.
-    pub fn start(settings: &Settings) -> io::Result<Self> {
+    /// Opens the log and goes on with its chain. `tap` is told what was written.
+    pub fn start(settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
         let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
         let link = Link::find(&settings.path)?;
-        let writer = Writer::new(settings.path.clone(), file, link);
+        let writer = Writer { tap, ..Writer::new(settings.path.clone(), file, link) };
         let (sender, receiver) = bounded(EVENTS_MAX);
         let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?;
         Ok(Audit { events: Some(sender), thread: Some(thread) })
@@ -94,12 +95,13 @@ struct Writer {
     /// Lines under construction.
     lines: Vec<u8>,
     is_failing: bool,
+    tap: Option<Tap>,
 }
 
 impl Writer {
     fn new(path: PathBuf, file: RotatedFile, link: Link) -> Self {
         let (coalescer, pending, lines) = (Coalescer::default(), VecDeque::new(), Vec::new());
-        Writer { path, file, link, coalescer, pending, lines, is_failing: false }
+        Writer { path, file, link, coalescer, pending, lines, is_failing: false, tap: None }
     }
 
     fn run(mut self, events: &Receiver<Event>) {
@@ -183,12 +185,20 @@ impl Writer {
             Ok(()) => {
                 self.link = link;
                 self.pending.drain(..count);
+                self.tell_written();
                 Ok(())
             }
             Err(failed) => {
                 self.keep_left(failed.left);
                 Err(failed.error)
             }
+        }
+    }
+
+    /// Tells who listens what is in the file now.
+    fn tell_written(&self) {
+        if let Some(tap) = &self.tap {
+            tap.written(&self.lines);
         }
     }
 
@@ -203,6 +213,7 @@ impl Writer {
                 return Err(failed.error);
             }
             self.link = next;
+            self.tell_written();
             tracing::warn!(path = %self.path.display(), "a line of the audit log is torn; the next one says so");
         }
         Ok(())
@@ -241,7 +252,7 @@ mod tests {
     }
 
     fn record(settings: &Settings, events: std::ops::Range<u64>) {
-        let audit = Audit::start(settings).unwrap();
+        let audit = Audit::start(settings, None).unwrap();
         events.for_each(|n| audit.record(event(n)));
     }
 

@@ -2,12 +2,13 @@
 
 use super::failure::Failure;
 use crate::alerts::{self, AlertLog};
-use crate::audit::Audit;
+use crate::audit::{Audit, Feed};
 use crate::config::{Config, Flags};
-use crate::journal::{self, Progress, Recovery};
+use crate::journal::{self, Progress, Recovered, Recovery, Store};
 use crate::logs;
 use crate::platform::{self, Signal};
 use crate::service::{PlaneAddrs, Service, Settings};
+use crate::shell::lobby::Lobby;
 use crate::shell::reader::{LogPaths, LogReader};
 use crate::shell::snapshots::Snapshots;
 use crate::shell::{self, Parts, StopFlag};
@@ -59,18 +60,22 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::local(format!("the data folder {}", config.data_dir.display()), error))?;
     // First the ports, then the folder: a second hub finds out before it has waited for anything.
     let (listeners, addrs) = shell::bind(&config.addrs).map_err(|error| Failure::Local(error.to_string()))?;
-    let recovery = recover(&config)?;
+    let recovered = open_journal(&config)?;
+    let addr_file = AddrFile::write(&config.data_dir, addrs).map_err(|error| Failure::local("hub.addr", error))?;
+    let lobby = Lobby::open(listeners, addrs, config.http, connections_max(&config))
+        .map_err(|error| Failure::local("the planes' sockets", error))?;
+    let recovery = recover(recovered, &lobby)?;
     platform::survive_file_size_limit().map_err(|error| Failure::local("signals cannot be received", error))?;
     let logs = logs::start(&config.logs).map_err(|error| Failure::local("the logs", error))?;
-    let ended = serve(&config, listeners, addrs, recovery, alert_rules);
+    let ended = serve(&config, lobby, addr_file, recovery, alert_rules);
     drop(logs);
     ended
 }
 
 fn serve(
     config: &Config,
-    listeners: shell::Listeners,
-    addrs: PlaneAddrs,
+    lobby: Lobby,
+    mut addr_file: AddrFile,
     recovery: Recovery,
     alert_rules: Alerts,
 ) -> Result<ExitCode, Failure> {
@@ -90,20 +95,20 @@ fn serve(
     let stop = Arc::new(StopFlag::default());
     let (reload, reloaded) = crossbeam_channel::bounded(RELOADS_MAX);
     handle_signals(stop.clone(), waker.clone(), RulesSource::of(config), reload)?;
-    let audit = Audit::start(&config.audit).map_err(local("the audit log"))?;
-    let source = format!("http://{}/api/alerts", addrs.control);
+    let feed_waker = waker.clone();
+    // The poll lives as long as the loop, which is as long as anybody listens.
+    let (audit_tap, audit_feed) = Feed::new(move || _ = feed_waker.wake());
+    let audit = Audit::start(&config.audit, Some(audit_tap)).map_err(local("the audit log"))?;
+    let source = format!("http://{}/api/alerts", addr_file.addrs.control);
     let alerts = AlertLog::start(&config.alerts, &source).map_err(local("the alerts' file"))?;
     let paths = LogPaths { audit: config.audit.path.clone(), alerts: config.alerts.path.clone() };
     let log_reader = LogReader::start(paths, waker.clone()).map_err(local("a thread"))?;
     let snapshots = Snapshots::start(store.clone(), config.segment_bytes).map_err(local("a thread"))?;
-    let files_max = platform::raise_open_files_max();
-    let connections_max = config.connections_max.min(files_max.saturating_sub(OWN_FILES) as usize);
+    let connections_max = connections_max(config);
     if connections_max < config.connections_max {
-        tracing::info!(
-            connections_max,
-            "the limit of open files ({files_max}) allows fewer connections than max_connections"
-        );
+        tracing::info!(connections_max, "the limit of open files allows fewer connections than max_connections");
     }
+    let addrs = addr_file.addrs;
     let mut service = Service::new(hub, report.next_seq, settings(config, addrs, token));
     if *service.hub().limits() != config.limits {
         // A hub without a journal yet takes it as well; what the clock says is in the command's record.
@@ -112,15 +117,17 @@ fn serve(
         service.command(now, configure).expect("the journal has not failed yet");
     }
     service.set_alerts(shell::wall_time(), alert_rules);
-    let addr_file = write_addr_file(&config.data_dir, addrs).map_err(local("hub.addr"))?;
+    let arrivals = lobby.close().map_err(local("the planes' sockets"))?;
+    addr_file.set_ready().map_err(local("hub.addr"))?;
     announce(config, addrs, token_path.as_deref());
     let ended = shell::run(Parts {
         poll,
         waker,
-        listeners,
+        arrivals,
         service,
         appender,
         audit,
+        audit_feed,
         alerts,
         log_reader,
         http_limits: config.http,
@@ -129,8 +136,7 @@ fn serve(
         alert_rules: reloaded,
         sealed: snapshots.sealed(),
     });
-    // What was written about addresses that nobody listens on any more; a next start writes its own.
-    _ = fs::remove_file(addr_file);
+    drop(addr_file);
     let ended = ended.map_err(local("the event loop"))?;
     snapshots.finish();
     last_snapshot(ended, &store)
@@ -178,17 +184,30 @@ fn last_snapshot(ended: shell::Ended, store: &journal::Store) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn recover(config: &Config) -> Result<Recovery, Failure> {
+/// Connections that the settings and the system allow.
+fn connections_max(config: &Config) -> usize {
+    let files_max = platform::raise_open_files_max();
+    config.connections_max.min(files_max.saturating_sub(OWN_FILES) as usize)
+}
+
+/// Locks the data folder, which is this hub's from then on.
+fn open_journal(config: &Config) -> Result<Recovered, Failure> {
     let options = journal::Options { segment_bytes: config.segment_bytes, ..journal::Options::default() };
+    let opened = Store::open(&config.data_dir, options);
+    opened.map(|(_, recovered)| recovered).map_err(|error| Failure::Local(error.to_string()))
+}
+
+fn recover(recovered: Recovered, lobby: &Lobby) -> Result<Recovery, Failure> {
     let (started, is_terminal) = (Instant::now(), io::stderr().is_terminal());
     let mut told = started;
     let mut progress = |progress: Progress| {
+        lobby.tell(progress);
         if started.elapsed() > SILENT_RECOVERY && told.elapsed() > SILENT_RECOVERY && is_terminal {
             told = Instant::now();
             eprintln!("recovering: {} records replayed, {} segments left", progress.records, progress.segments_left);
         }
     };
-    journal::recover(&config.data_dir, options, &mut progress).map_err(|error| Failure::Local(error.to_string()))
+    recovered.replay(&mut progress).map_err(|error| Failure::Local(error.to_string()))
 }
 
 /// The token, and the file that holds it if that is the hub's own.
@@ -246,15 +265,41 @@ fn handle_signals(
     .map_err(|error| Failure::local("signals cannot be received", error))
 }
 
-/// Tells scripts and the command line where the hub listens. Written beside its place, so that nobody reads half of it.
-fn write_addr_file(data_dir: &Path, addrs: PlaneAddrs) -> io::Result<PathBuf> {
-    let (path, temporary) = (data_dir.join("hub.addr"), data_dir.join("hub.addr.new"));
-    let pid = std::process::id();
-    let text = format!("{{\"pid\":{pid},\"control\":\"{}\",\"data\":\"{}\"}}\n", addrs.control, addrs.data);
-    let mut file = platform::private_file_options().create(true).truncate(true).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(temporary, &path)?;
-    Ok(path)
+/// `hub.addr`: tells scripts and the command line where the hub listens, and whether it is ready; before that it answers
+/// there that it recovers. Gone with the hub: what nobody listens on any more is nowhere written.
+struct AddrFile {
+    path: PathBuf,
+    addrs: PlaneAddrs,
+}
+
+impl AddrFile {
+    /// Only who has the folder's lock may write it.
+    fn write(data_dir: &Path, addrs: PlaneAddrs) -> io::Result<AddrFile> {
+        let mut file = AddrFile { path: data_dir.join("hub.addr"), addrs };
+        file.put(false)?;
+        Ok(file)
+    }
+
+    fn set_ready(&mut self) -> io::Result<()> {
+        self.put(true)
+    }
+
+    /// Written beside its place, so that nobody reads half of it.
+    fn put(&mut self, is_ready: bool) -> io::Result<()> {
+        let temporary = self.path.with_extension("addr.new");
+        let (pid, PlaneAddrs { control, data }) = (std::process::id(), self.addrs);
+        let text = format!("{{\"pid\":{pid},\"control\":\"{control}\",\"data\":\"{data}\",\"ready\":{is_ready}}}\n");
+        let mut file = platform::private_file_options().create(true).truncate(true).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(temporary, &self.path)
+    }
+}
+
+impl Drop for AddrFile {
+    fn drop(&mut self) {
+        // One that stays misleads until the next start, which writes its own.
+        _ = fs::remove_file(&self.path);
+    }
 }
 
 /// What the operator sees.

@@ -165,6 +165,7 @@ impl Config {
             http: http::Limits {
                 body_bytes_max: values.number("max_body_bytes") as usize,
                 idle_timeout_ms: Millis::from_secs(values.number("idle_timeout_sec")),
+                stream_bytes_max: values.number("event_stream_bytes") as usize,
                 ..http::Limits::default()
             },
             connections_max: values.number("max_connections") as usize,

@@ -126,6 +126,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("metrics_public", "0", Takes::Flag, "1 lets other machines read the metrics without the token"),
     setting("max_connections", "65536", Takes::Number(1, 1_000_000), "Connections at once"),
     setting("idle_timeout_sec", "75", Takes::Number(1, 86_400), "How long a connection may be idle"),
+    setting(
+        "event_stream_bytes",
+        "256KiB",
+        Takes::Bytes(4_096, 64 << 20),
+        "Events that may wait for a client of /api/events that reads too slowly; beyond it is dropped",
+    ),
     setting("journal_segment_bytes", "64MiB", Takes::Bytes(1 << 20, GIB), "Size of one file of the journal"),
     setting("log_level", "info", Takes::LogLevel, "error, warn, info, debug, trace, or a list of targets with levels"),
     setting("log_file_bytes", "16MiB", Takes::Bytes(4_096, GIB), "Size at which <data-dir>/logs/hub.jsonl is rotated"),

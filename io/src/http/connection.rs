@@ -16,12 +16,14 @@ use std::collections::VecDeque;
 /// - Then call [`Connection::next_request`] until there is none. A request borrows from the connection; keep its
 ///   [`RequestNo`] and answer by it with [`Connection::reply`], at once or later, in any order.
 /// - Write [`Connection::output`] to the socket and say with [`Connection::wrote`] how far that went, until it is empty.
+/// - A reply whose body has no end yet begins with [`Connection::begin_stream`] and grows with [`Connection::push`], until
+///   [`Connection::end_stream`]. It is the connection's last: its body ends where the connection does.
 /// - Call [`Connection::handle_timeout`] at [`Connection::next_timeout`].
 /// - After each of these: if [`Connection::has_request`], ask for it (a reply or a write may have made room for it); if
 ///   [`Connection::wants_shutdown`], shut the socket down for writing, so that the client sees the end at once; if
 ///   [`Connection::is_done`], close the socket.
 ///
-/// It takes about 490 bytes, and no heap while it is idle: 10,000 idle connections take 5 MB. A long poll adds one slot of
+/// It takes 512 bytes, and no heap while it is idle: 10,000 idle connections take 5 MB. A long poll adds one slot of
 /// the pipeline, 320 bytes. A request of 350 bytes and its reply take about 0.6 µs.
 ///
 /// No bytes from a client make it panic. `now` should not go back; if it does, timeouts are late by as much.
@@ -40,9 +42,21 @@ pub struct Connection {
     /// measured from.
     active_at: Timestamp,
     ending: Ending,
+    stream: Stream,
     refusal: Option<Refusal>,
     has_input_ended: bool,
     is_draining: bool,
+}
+
+/// The last reply, if its body has no end yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stream {
+    /// It has one, or there is none.
+    None,
+    /// Replies before it have not left: what is pushed is kept with it, in the last slot.
+    Waiting,
+    /// It is in the output, behind so many bytes of earlier replies: what is pushed follows.
+    Open { bytes_ahead: usize },
 }
 
 /// A request that waits for its reply to leave.
@@ -79,6 +93,7 @@ impl Connection {
             output: Output::default(),
             active_at: now,
             ending: Ending::Close,
+            stream: Stream::None,
             refusal: None,
             has_input_ended: false,
             is_draining: false,
@@ -86,10 +101,11 @@ impl Connection {
     }
 
     /// Whether bytes of the socket are wanted now: not while a request waits to be handed out, the pipeline is full or
-    /// too much output waits.
+    /// too much output waits. During a stream they are thrown away: what is waited for is the client's end.
     pub fn wants_read(&self) -> bool {
         let has_use = match self.ending {
             Ending::Lingering { .. } => true,
+            _ if self.stream != Stream::None => true,
             _ => self.reader.wants_bytes() && self.has_room(),
         };
         has_use && !self.has_input_ended
@@ -105,9 +121,11 @@ impl Connection {
         self.advance(now);
     }
 
-    /// The client will send no more: what it asked before is answered, then the connection is done.
+    /// The client will send no more: what it asked before is answered, then the connection is done. A stream ends: its
+    /// client has left.
     pub fn received_end(&mut self, now: Timestamp) {
         self.has_input_ended = true;
+        self.stream = Stream::None;
         if matches!(self.ending, Ending::Linger | Ending::Lingering { .. }) {
             self.ending = Ending::Close;
         }
@@ -153,6 +171,68 @@ impl Connection {
         self.advance(now);
     }
 
+    /// Answers a request with a reply whose body goes on: `reply` has its beginning, [`Connection::push`] adds to it. The
+    /// head has no length and says `Connection: close`: the body ends with the connection (RFC 9112, section 6.3), so what
+    /// the client pipelined behind the request is thrown away. To a HEAD goes the head alone.
+    ///
+    /// Its turn comes when the replies to all earlier requests have left, as any reply's; what is pushed before is kept.
+    ///
+    /// # Panics
+    /// As [`Connection::reply`]; and if a later request was handed out.
+    pub fn begin_stream(&mut self, now: Timestamp, no: RequestNo, reply: Reply) {
+        if self.ending == Ending::Abort {
+            return;
+        }
+        self.reader.release();
+        let index = no.0.checked_sub(self.first_no).expect("a request is answered once") as usize;
+        if self.slots.len() > index + 1 && self.refusal.is_some() {
+            // What is refused came behind the request: nobody will read that far.
+            let refused = self.slots.pop_back().expect("there is one more than the request's");
+            self.held_bytes -= refused.reply.map_or(0, |reply| reply.bytes());
+            self.refusal = None;
+        }
+        assert!(self.slots.len() <= index + 1, "a stream begins before a later request is handed out");
+        let slot = self.slots.get_mut(index).expect("a request is answered after it was handed out");
+        assert!(slot.reply.is_none(), "a request is answered once");
+        if !self.has_input_ended && !self.is_draining {
+            self.stream = Stream::Waiting;
+        }
+        self.held_bytes += reply.bytes();
+        slot.reply = Some(reply);
+        self.end_reading();
+        self.emit(now);
+        self.advance(now);
+    }
+
+    /// Adds to the stream's body. `false` if there is no stream any more: it was ended, its client has left or takes
+    /// nothing, or more than `stream_bytes_max` bytes of it would wait; then the connection is done without another byte,
+    /// since a client that reads too slowly is not waited for.
+    pub fn push(&mut self, now: Timestamp, bytes: &[u8]) -> bool {
+        let waiting = match self.stream {
+            Stream::None => return false,
+            Stream::Waiting => self.stream_slot().bytes(),
+            Stream::Open { bytes_ahead } => self.output.len() - bytes_ahead,
+        };
+        if waiting + bytes.len() > self.limits.stream_bytes_max {
+            self.abort();
+            return false;
+        }
+        if self.stream == Stream::Waiting {
+            self.stream_slot().extend(bytes);
+            self.held_bytes += bytes.len();
+        } else {
+            self.begin_output(now);
+            self.output.write(|out| out.extend_from_slice(bytes));
+        }
+        true
+    }
+
+    /// The stream has its end: what was pushed is sent, then the connection is done.
+    pub fn end_stream(&mut self, now: Timestamp) {
+        self.stream = Stream::None;
+        self.advance(now);
+    }
+
     /// The bytes to send next; empty when there are none.
     pub fn output(&self) -> &[u8] {
         self.output.front()
@@ -165,6 +245,9 @@ impl Connection {
         }
         let was_stopped = !self.has_output_room();
         self.output.consume(count);
+        if let Stream::Open { bytes_ahead } = &mut self.stream {
+            *bytes_ahead = bytes_ahead.saturating_sub(count);
+        }
         self.active_at = now;
         if was_stopped && self.has_output_room() {
             self.reader.restart_clock(now);
@@ -173,9 +256,10 @@ impl Connection {
     }
 
     /// The hub stops: what was received whole is answered, the last reply says `Connection: close`, and an idle
-    /// connection is done at once.
+    /// connection is done at once. A stream ends with what was pushed.
     pub fn begin_drain(&mut self, now: Timestamp) {
         self.is_draining = true;
+        self.stream = Stream::None;
         self.advance(now);
     }
 
@@ -213,6 +297,11 @@ impl Connection {
     /// stays so until the connection is done; once is enough.
     pub fn wants_shutdown(&self) -> bool {
         matches!(self.ending, Ending::Lingering { .. })
+    }
+
+    /// Whether the client was cut off because it did not take what was sent to it.
+    pub fn is_aborted(&self) -> bool {
+        self.ending == Ending::Abort
     }
 
     /// How many requests were handed out and not answered.
@@ -284,7 +373,13 @@ impl Connection {
                 (false, false) => Persistence::KeepAlive,
             };
             self.begin_output(now);
-            reply.write(now, &mut self.output, persistence, slot.is_head);
+            if is_last && self.stream == Stream::Waiting {
+                let bytes_ahead = self.output.len();
+                self.stream = if slot.is_head { Stream::None } else { Stream::Open { bytes_ahead } };
+                reply.write_unended(now, &mut self.output, slot.is_head);
+            } else {
+                reply.write(now, &mut self.output, persistence, slot.is_head);
+            }
         }
         if self.slots.is_empty() {
             self.slots = VecDeque::new();
@@ -334,14 +429,21 @@ impl Connection {
     fn abort(&mut self) {
         self.reader.end();
         self.ending = Ending::Abort;
+        self.stream = Stream::None;
         self.output.clear();
         self.slots = VecDeque::new();
         self.held_bytes = 0;
     }
 
-    /// Nobody waits for a reply, and all replies were sent.
+    /// Nobody waits for a reply, and all replies were sent to their end.
     fn is_answered(&self) -> bool {
-        self.slots.is_empty() && self.output.is_empty()
+        self.slots.is_empty() && self.output.is_empty() && self.stream == Stream::None
+    }
+
+    /// The stream's reply while it waits for its turn.
+    fn stream_slot(&mut self) -> &mut Reply {
+        let slot = self.slots.back_mut().expect("a stream that waits has the last slot");
+        slot.reply.as_mut().expect("it was put there when the stream began")
     }
 
     fn has_room(&self) -> bool {

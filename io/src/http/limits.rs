@@ -9,7 +9,7 @@ pub const HEADERS_MAX: usize = 128;
 pub(super) const METHOD_BYTES_MAX: usize = 32;
 
 /// The limits of one connection. What it holds at most: a head, a body, one read of the loop, the replies that wait
-/// (`output_bytes_max` and one reply more for each request in the pipeline).
+/// (`output_bytes_max` and one reply more for each request in the pipeline), and a stream's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Bytes of a head, from the request line to the empty line; one more is `431 headers_too_large`. Browsers send up
@@ -27,6 +27,10 @@ pub struct Limits {
     /// Bytes of replies that wait to be sent; above it no request is read: a client that sends and never reads must not
     /// fill the memory. Four socket buffers.
     pub output_bytes_max: usize,
+    /// Bytes of a stream that wait to be sent; one more, and the client is cut off: what it holds up is its own, but the
+    /// memory is the hub's. 500 lines of the audit log, which is what a client misses that sleeps for ten seconds while
+    /// several kinds of events flood; 64 streams hold 16 MiB.
+    pub stream_bytes_max: usize,
     /// From a head's first byte to its last; then `408 request_timeout`. Measured from the first byte and not from the
     /// last one received, so that a byte every nine seconds (slow-loris) does not hold a connection.
     pub head_timeout_ms: Millis,
@@ -56,6 +60,7 @@ impl Limits {
         body_bytes_max: 1 << 20,
         pipeline_max: 32,
         output_bytes_max: 1 << 20,
+        stream_bytes_max: 256 << 10,
         head_timeout_ms: Millis::from_secs(10),
         body_timeout_ms: Millis::from_secs(30),
         body_step_ms: Millis::from_secs(1),

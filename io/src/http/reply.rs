@@ -70,17 +70,43 @@ impl Reply {
         self.body.len() + self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
     }
 
+    /// Adds to the body.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        self.body.extend_from_slice(bytes);
+    }
+
     /// Writes it. To a HEAD goes the same head without the body.
     pub(super) fn write(self, now: Timestamp, output: &mut Output, persistence: Persistence, is_to_head: bool) {
-        // RFC 9110, sections 15.3.5 and 15.4.5: these have no body, and 204 no length either.
-        let is_bodiless = self.status == 204 || self.status == 304;
+        let length = self.has_body().then_some(self.body.len());
+        self.write_head(now, output, persistence, length);
+        if !is_to_head && self.has_body() {
+            output.push(self.body);
+        }
+    }
+
+    /// Writes its head, and of its body what there is so far: it ends with the connection.
+    pub(super) fn write_unended(self, now: Timestamp, output: &mut Output, is_to_head: bool) {
+        self.write_head(now, output, Persistence::Close, None);
+        if !is_to_head {
+            output.push(self.body);
+        }
+    }
+
+    /// RFC 9110, sections 15.3.5 and 15.4.5: these have no body, and 204 no length either.
+    fn has_body(&self) -> bool {
+        self.status != 204 && self.status != 304
+    }
+
+    fn write_head(&self, now: Timestamp, output: &mut Output, persistence: Persistence, length: Option<usize>) {
         output.write(|out| {
             out.reserve(256);
             write!(out, "HTTP/1.1 {} {}\r\nDate: ", self.status, reason_phrase(self.status)).expect(TAKES_ALL);
             write_date(out, now);
-            if !is_bodiless {
-                write!(out, "\r\nContent-Type: {}\r\nContent-Length: {}", self.content_type, self.body.len())
-                    .expect(TAKES_ALL);
+            if self.has_body() {
+                write!(out, "\r\nContent-Type: {}", self.content_type).expect(TAKES_ALL);
+            }
+            if let Some(length) = length {
+                write!(out, "\r\nContent-Length: {length}").expect(TAKES_ALL);
             }
             for (name, value) in &self.headers {
                 write!(out, "\r\n{name}: {value}").expect(TAKES_ALL);
@@ -91,9 +117,6 @@ impl Reply {
                 Persistence::Close => b"\r\nConnection: close\r\n\r\n",
             });
         });
-        if !is_to_head && !is_bodiless {
-            output.push(self.body);
-        }
     }
 }
 

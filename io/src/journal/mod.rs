@@ -2,7 +2,8 @@
 //!
 //! How to use it, from start to stop:
 //! 1. [`recover`] locks the data folder, restores the newest readable snapshot, replays the records behind it and gives a
-//!    [`Hub`](sheratan_core::hub::Hub), an [`Appender`] and a [`Store`]. ([`Store::open`] gives the records without a hub.)
+//!    [`Hub`](sheratan_core::hub::Hub), an [`Appender`] and a [`Store`]. ([`Store::open`] is its first step, the lock; it
+//!    also gives the records without a hub.)
 //! 2. The loop fills a [`Batch`] with the commands that changed something; the journal's thread hands it to
 //!    [`Appender::append`]: one write, one fdatasync. What was appended is durable; replies may leave.
 //! 3. A failed append may be repeated with the same batch for as long as it takes: it goes to a new segment.

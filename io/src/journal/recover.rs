@@ -12,40 +12,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{fmt, fs, io};
 
-/// Restores the newest readable snapshot, replays the records behind it, and makes the journal ready for more.
-///
-/// `progress` is called every few thousand records. Takes about a microsecond a job of the snapshot and what
-/// [`Hub::apply`] takes for each record.
+/// Locks the data folder, restores the newest readable snapshot, replays the records behind it, and makes the journal
+/// ready for more: [`Store::open`], then [`Recovered::replay`].
 pub fn recover(
     data_folder: &Path,
     options: Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Recovery, OpenError> {
-    let started_at = Instant::now();
-    let (store, mut recovered) = Store::open(data_folder, options)?;
-    let hub = recovered.restore()?;
-    let snapshot_seq = hub.is_some().then_some(recovered.covered_seq);
-    let mut replica = Replica::new(hub.unwrap_or_else(|| Hub::new(store.identity().key)));
-    let mut diverged = None;
-    while let Some(item) = recovered.next()? {
-        match item {
-            Item::Mark(mark) if diverged.is_none() && !replica.agrees_with(mark) => diverged = Some(mark.seq),
-            Item::Mark(_) => {}
-            Item::Record(record) => {
-                let seq = record.seq;
-                replica.apply(&record).map_err(|source| OpenError::Undecodable { seq, source })?;
-                if replica.is_report_due() {
-                    progress(Progress::of(recovered.reader()?, replica.records));
-                }
-            }
-        }
-    }
-    let (records, hash) = (replica.records, replica.hub.outcome_hash());
-    let (appender, mut notices) = recovered.finish(replica.hash_before_batch, hash)?;
-    notices.extend(diverged.map(|seq| Notice::Diverged { seq }));
-    let took_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let report = RecoveryReport { snapshot_seq, records, next_seq: appender.next_seq(), notices, took_ms };
-    Ok(Recovery { hub: replica.hub, appender, store, report })
+    Store::open(data_folder, options)?.1.replay(progress)
 }
 
 /// A hub and its journal.
@@ -141,8 +115,8 @@ pub enum OpenError {
     Randomness(getrandom::Error),
 }
 
-/// A journal that is being read: [`restore`](Recovered::restore), then [`next`](Recovered::next) until it gives `None`,
-/// then [`finish`](Recovered::finish).
+/// A journal that is being read: [`replay`](Recovered::replay) does it all. By hand: [`restore`](Recovered::restore), then
+/// [`next`](Recovered::next) until it gives `None`, then [`finish`](Recovered::finish).
 #[derive(Debug)]
 pub struct Recovered {
     store: Store,
@@ -155,6 +129,38 @@ pub struct Recovered {
 impl Recovered {
     pub(crate) fn new(store: Store, epoch_last: u64) -> Recovered {
         Recovered { store, epoch_last, covered_seq: 0, reader: None, notices: Vec::new() }
+    }
+
+    /// Restores the newest readable snapshot, replays the records behind it, and makes the journal ready for more.
+    ///
+    /// `progress` is called every few thousand records. Takes about a microsecond a job of the snapshot and what
+    /// [`Hub::apply`] takes for each record.
+    pub fn replay(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Recovery, OpenError> {
+        let started_at = Instant::now();
+        let store = self.store.clone();
+        let hub = self.restore()?;
+        let snapshot_seq = hub.is_some().then_some(self.covered_seq);
+        let mut replica = Replica::new(hub.unwrap_or_else(|| Hub::new(store.identity().key)));
+        let mut diverged = None;
+        while let Some(item) = self.next()? {
+            match item {
+                Item::Mark(mark) if diverged.is_none() && !replica.agrees_with(mark) => diverged = Some(mark.seq),
+                Item::Mark(_) => {}
+                Item::Record(record) => {
+                    let seq = record.seq;
+                    replica.apply(&record).map_err(|source| OpenError::Undecodable { seq, source })?;
+                    if replica.is_report_due() {
+                        progress(Progress::of(self.reader()?, replica.records));
+                    }
+                }
+            }
+        }
+        let (records, hash) = (replica.records, replica.hub.outcome_hash());
+        let (appender, mut notices) = self.finish(replica.hash_before_batch, hash)?;
+        notices.extend(diverged.map(|seq| Notice::Diverged { seq }));
+        let took_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let report = RecoveryReport { snapshot_seq, records, next_seq: appender.next_seq(), notices, took_ms };
+        Ok(Recovery { hub: replica.hub, appender, store, report })
     }
 
     /// The hub of the newest snapshot that can be read; records are then given from the one behind it on. Without this

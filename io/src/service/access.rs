@@ -1,8 +1,9 @@
 //! Access: which requests go through. First the leak guard, then the token, then the route, its methods, its media type.
 
+use super::control;
 use super::problem::{AuthReason, Problem};
-use super::route::{Plane, Route, Way};
-use super::{Answer, Caller, Service};
+use super::route::{Plane, PlaneAddrs, Route, Way};
+use super::{Answer, Caller, Event, Service};
 use crate::http::Request;
 use sheratan_core::telemetry::Observation;
 use sheratan_core::time::Timestamp;
@@ -42,14 +43,15 @@ impl Service {
         route: Route,
     ) -> Result<Answer, Problem> {
         match route {
-            Route::Health => Ok(Answer::Now(self.health(caller.plane))),
-            Route::Livez => Ok(Answer::Now(self.livez())),
+            Route::Health => Ok(Answer::Now(control::health(caller.plane))),
+            Route::Livez => Ok(Answer::Now(control::livez())),
             Route::Readyz => self.readyz().map(Answer::Now),
             Route::Metrics => Ok(Answer::Now(self.metrics(now, caller, request))),
             Route::Heartbeat => self.heartbeat(now, request).map(Answer::Now),
             Route::Registry => Ok(Answer::Reply(self.registry())),
             Route::Audit => self.audit_page(request),
             Route::Alerts => self.alert_page(now, request),
+            Route::Events => self.event_stream(now, caller, request),
             Route::SubmitOne => self.submit_one(now, request).map(Answer::Reply),
             Route::SubmitMany => self.submit_many(now, request).map(Answer::Reply),
             Route::Pull(node) => self.pull(now, caller, request, node),
@@ -64,24 +66,16 @@ impl Service {
 
     /// The path belongs to the other plane: said before anything is asked of the caller.
     fn refuse_plane(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Problem {
-        let port = self.settings.addrs.of(caller.plane).port();
-        let expected = self.settings.addrs.of(caller.plane.other()).port();
         self.hub.observe(now, Observation::PortMismatch);
-        self.audit(now, "PORT_MISMATCH", |out| {
-            out.plain("ip", caller.ip).text("path", audited_path(request));
-            out.number("port", u64::from(port)).number("expected", u64::from(expected));
-        });
+        self.push_event(port_mismatch(now, caller, request, &self.settings.addrs));
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
     }
 
-    /// What anybody may ask: whether the hub is there. On the data plane `/health` is for this machine, or with the token;
-    /// so are the metrics, unless the operator lets everybody read them.
+    /// What needs no token. The metrics are for this machine, unless the operator lets everybody read them.
     fn is_public(&self, caller: &Caller, way: &Way) -> bool {
         match way {
-            Way::Here(Route::Livez | Route::Readyz) => true,
-            Way::Here(Route::Health) => caller.plane == Plane::Control || caller.ip.is_loopback(),
             Way::Here(Route::Metrics) => caller.ip.is_loopback() || self.settings.is_metrics_public,
-            _ => false,
+            _ => is_public(caller, way),
         }
     }
 
@@ -110,6 +104,24 @@ impl Service {
     }
 }
 
+/// What the audit log is told of a path of the other plane.
+pub fn port_mismatch(now: Timestamp, caller: &Caller, request: &Request, addrs: &PlaneAddrs) -> Event {
+    let (port, expected) = (addrs.of(caller.plane).port(), addrs.of(caller.plane.other()).port());
+    Event::new(now, "PORT_MISMATCH", |out| {
+        out.plain("ip", caller.ip).text("path", audited_path(request));
+        out.number("port", u64::from(port)).number("expected", u64::from(expected));
+    })
+}
+
+/// What anybody may ask: whether the hub is there. On the data plane `/health` is for this machine, or with the token.
+pub fn is_public(caller: &Caller, way: &Way) -> bool {
+    match way {
+        Way::Here(Route::Livez | Route::Readyz) => true,
+        Way::Here(Route::Health) => caller.plane == Plane::Control || caller.ip.is_loopback(),
+        _ => false,
+    }
+}
+
 /// `X-Sheratan-Token: T`, else `Authorization: Bearer T`.
 fn presented_token<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     if let Some(token) = request.header("x-sheratan-token") {
@@ -120,7 +132,7 @@ fn presented_token<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii_start())
 }
 
-fn check_method(route: &Route, request: &Request) -> Result<(), Problem> {
+pub fn check_method(route: &Route, request: &Request) -> Result<(), Problem> {
     let allow = match route {
         Route::Health
         | Route::Livez
@@ -129,6 +141,7 @@ fn check_method(route: &Route, request: &Request) -> Result<(), Problem> {
         | Route::Registry
         | Route::Audit
         | Route::Alerts
+        | Route::Events
         | Route::Jobs
         | Route::Job(_) => "GET, HEAD",
         // HEAD would lease jobs and drop them.

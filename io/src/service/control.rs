@@ -5,9 +5,10 @@ use super::object::object;
 use super::problem::Problem;
 use super::render;
 use super::route::Plane;
-use super::{Answer, Page, Service};
+use super::streams::{self, Topic, Topics};
+use super::{Answer, Caller, Page, Service};
 use crate::alerts;
-use crate::http::{Reply, Request};
+use crate::http::{Method, Reply, Request};
 use sheratan_core::command::{Command, Health, Heartbeat};
 use sheratan_core::outcome::Outcome;
 use sheratan_core::registry::node::Node;
@@ -26,23 +27,12 @@ const ALERT_LINES_MAX: u64 = 1_000;
 const QUIET_MARGIN_MS: Millis = Millis::from_secs(2);
 
 impl Service {
-    pub(super) fn health(&self, plane: Plane) -> Reply {
-        reply(|out| {
-            out.flag("ok", true).plain("status", "ok").plain("service", "sheratan-hub");
-            out.plain("plane", plane.as_str()).plain("version", env!("CARGO_PKG_VERSION"));
-        })
-    }
-
-    pub(super) fn livez(&self) -> Reply {
-        reply(|out| _ = out.flag("ok", true).plain("status", "alive"))
-    }
-
     pub(super) fn readyz(&self) -> Result<Reply, Problem> {
         if let Some(reason) = &self.journal_down {
             return Err(Problem::journal_unavailable(reason));
         }
         if self.is_draining {
-            return Err(Problem::new(503, "not_ready", "the hub is stopping"));
+            return Err(Problem::stopping());
         }
         Ok(reply(|out| _ = out.flag("ok", true).plain("status", "ready")))
     }
@@ -105,6 +95,39 @@ impl Service {
         Ok(Answer::Page(Page::Alerts { open, limit }))
     }
 
+    pub(super) fn event_stream(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Answer, Problem> {
+        let words = Query::new(request.query()).get("events")?;
+        let topics = words.map_or(Ok(Topics::ALL), |words| Topics::parse(&words))?;
+        if self.is_draining {
+            return Err(Problem::stopping());
+        }
+        self.streams.admit()?;
+        if *request.method() != Method::Head {
+            self.streams.open(now, caller.origin.connection, topics);
+        }
+        let counters = topics.has(Topic::Counters).then(|| self.counters(now));
+        let beginning = Reply::text(200, "text/event-stream", streams::beginning(counters.as_deref()));
+        // A proxy that keeps events back until it has enough of them would make them late; nginx asks for the second.
+        let beginning = beginning.with_header("Cache-Control", "no-store".into());
+        Ok(Answer::Stream(beginning.with_header("X-Accel-Buffering", "no".into())))
+    }
+
+    /// What the hub counts, as a JSON object in one line.
+    pub fn counters(&self, now: Timestamp) -> Vec<u8> {
+        let mut out = Vec::with_capacity(2_048);
+        object(&mut out, |out| {
+            out.time("ts", now);
+            self.write_metrics(out, now, Plane::Control);
+            self.write_metrics(out, now, Plane::Data);
+        });
+        out
+    }
+
     /// The node's number if its heartbeat can wait to be journaled with others.
     fn quiet_no(&self, now: Timestamp, heartbeat: &Heartbeat) -> Option<sheratan_core::ids::NodeNo> {
         let no = self.hub.registry().is_quiet(heartbeat)?;
@@ -115,6 +138,17 @@ impl Service {
     fn seen_at(&self, node: &Node) -> Timestamp {
         self.quiet.get(&node.no()).copied().unwrap_or(node.last_seen_at())
     }
+}
+
+pub fn health(plane: Plane) -> Reply {
+    reply(|out| {
+        out.flag("ok", true).plain("status", "ok").plain("service", "sheratan-hub");
+        out.plain("plane", plane.as_str()).plain("version", env!("CARGO_PKG_VERSION"));
+    })
+}
+
+pub fn livez() -> Reply {
+    reply(|out| _ = out.flag("ok", true).plain("status", "alive"))
 }
 
 fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {

@@ -8,6 +8,7 @@
 //! - [`Service::take_batch`] then gives what the journal must hold before any of these replies may leave: a reply made
 //!   now may leave when the journal holds [`Service::last_seq`].
 //! - [`Service::events`] is what the audit log is to be told, [`Service::alert_lines`] what the alerts' file is.
+//! - [`Service::streams`] is told what was written to the audit log, and has what those who listen are to be sent.
 
 mod access;
 mod asked;
@@ -18,13 +19,16 @@ mod metrics;
 mod object;
 mod parked;
 mod problem;
+mod recovering;
 mod render;
 mod route;
+pub mod streams;
 mod traffic;
 
 pub use object::{Object, object, write_text};
 pub use parked::Origin;
 pub use problem::Problem;
+pub use recovering::{Recovering, Replayed};
 pub use route::{Plane, PlaneAddrs};
 
 use crate::alerts;
@@ -45,6 +49,7 @@ use sheratan_core::telemetry::alerts::{Alerts, Change};
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use streams::{Streams, Topic};
 use traffic::Traffic;
 
 /// How long heartbeats that change nothing are collected before they are journaled together.
@@ -92,6 +97,8 @@ pub enum Answer {
     Now(Reply),
     /// A reply comes with [`Service::late_replies`].
     Parked,
+    /// This is how a reply begins whose body goes on with [`Service::streams`]. At once; to a HEAD the head alone.
+    Stream(Reply),
     /// A page of a log, which the shell reads.
     Page(Page),
 }
@@ -126,6 +133,25 @@ pub struct Event {
     pub details: Vec<u8>,
 }
 
+impl Event {
+    fn new(ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) -> Event {
+        let mut details = Vec::new();
+        object(&mut details, fill);
+        Event { ts, event, details }
+    }
+
+    /// One event for several alike, of which this was the last: its details, with how many there were and since when.
+    pub fn counted(ts: Timestamp, event: &'static str, count: u64, first_ts: Timestamp, last_details: &[u8]) -> Event {
+        let mut counted = Event::new(ts, event, |out| _ = out.number("count", count).time("first_ts", first_ts));
+        if let Some(members) = last_details.strip_prefix(b"{").filter(|members| members.len() > 1) {
+            counted.details.pop();
+            counted.details.push(b',');
+            counted.details.extend_from_slice(members);
+        }
+        counted
+    }
+}
+
 /// A change of an alert, for the alerts' file and the webhook.
 #[derive(Clone, PartialEq, Debug)]
 pub struct AlertLine {
@@ -155,6 +181,7 @@ pub struct Service {
     events: Vec<Event>,
     alerts: Alerts,
     alert_lines: Vec<AlertLine>,
+    streams: Streams,
     /// Commands that were applied and are not handed to the journal yet.
     batch: Batch,
     /// The number of the first command of `batch`, and the outcome hash before it.
@@ -184,6 +211,7 @@ impl Service {
             events: Vec::new(),
             alerts: Alerts::default(),
             alert_lines: Vec::new(),
+            streams: Streams::default(),
             batch: Batch::new(),
             batch_first_seq: next_seq,
             batch_hash,
@@ -202,7 +230,7 @@ impl Service {
         let way = route::find(caller.plane, request.path());
         let answer = self.route(now, caller, request, way);
         let answer = answer.unwrap_or_else(|problem| Answer::Reply(problem.into_reply()));
-        if let Answer::Reply(reply) | Answer::Now(reply) = &answer {
+        if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
             self.traffic.answered(caller.plane, way.name(), reply.status());
         }
         answer
@@ -245,13 +273,18 @@ impl Service {
         while let Some((id, parked)) = self.parked.take_ended(now) {
             self.end(id, parked);
         }
+        if self.streams.are_counters_due(now) {
+            let counters = self.counters(now);
+            self.streams.counters(now, &counters);
+        }
+        self.streams.handle_timeout(now);
     }
 
     /// When something falls due next.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let quiet_at = (!self.quiet.is_empty()).then(|| self.quiet_since + QUIET_HEARTBEATS_MS);
-        let alert_at = self.alerts.next_deadline();
-        self.hub.next_deadline().into_iter().chain(self.parked.next_end()).chain(quiet_at).chain(alert_at).min()
+        let next = self.hub.next_deadline().into_iter().chain(self.parked.next_end()).chain(quiet_at);
+        next.chain(self.alerts.next_deadline()).chain(self.streams.next_timeout()).min()
     }
 
     /// Answers the long polls that can be answered after what was done since the last call, and notes the audit events.
@@ -300,6 +333,16 @@ impl Service {
         &mut self.alert_lines
     }
 
+    /// Who listens to what happens; the caller tells them what the audit log has, and pushes what they are sent.
+    pub fn streams(&mut self) -> &mut Streams {
+        &mut self.streams
+    }
+
+    /// Whether somebody listens to the audit log.
+    pub fn is_audit_wanted(&self) -> bool {
+        self.streams.is_wanted(Topic::Audit)
+    }
+
     /// What was done since the last call and is not in the journal. `spare` is an empty batch whose room is used again.
     pub fn take_batch(&mut self, spare: Batch) -> Option<Handover> {
         if self.batch.is_empty() {
@@ -344,8 +387,9 @@ impl Service {
     }
 
     /// The client sends no more, and may be gone: what it waits for is answered as if its time were over, since a job that
-    /// is leased to nobody waits for the lease's end.
+    /// is leased to nobody waits for the lease's end. It listens no more.
     pub fn end_waits(&mut self, connection: u64) {
+        self.streams.close(connection);
         for (id, parked) in self.parked.take_connection(connection) {
             self.end(id, parked);
         }
@@ -353,14 +397,17 @@ impl Service {
 
     /// The connection is gone: what it waited for is forgotten.
     pub fn forget(&mut self, connection: u64) {
+        self.streams.close(connection);
         for (id, _) in self.parked.take_connection(connection) {
             self.hub.unpark(id);
         }
     }
 
-    /// The hub stops: long polls are answered as if their time were over, and no new ones are parked.
+    /// The hub stops: long polls are answered as if their time were over, and no new ones are parked; nobody listens any
+    /// more.
     pub fn begin_drain(&mut self) {
         self.is_draining = true;
+        self.streams.close_all();
         for (id, parked) in self.parked.take_all() {
             self.end(id, parked);
         }
@@ -462,9 +509,7 @@ impl Service {
     }
 
     fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {
-        let mut details = Vec::new();
-        object(&mut details, fill);
-        self.push_event(Event { ts, event, details });
+        self.push_event(Event::new(ts, event, fill));
     }
 
     /// Notes what the hub says for the audit log.
@@ -473,6 +518,14 @@ impl Service {
         let mut event = "";
         object(&mut details, |out| event = render::audit(out, self.hub.key(), audit));
         self.push_event(Event { ts, event, details });
+    }
+
+    /// Something happened before there was a hub.
+    pub fn record_earlier(&mut self, event: Event) {
+        if event.event == "PORT_MISMATCH" {
+            self.hub.observe(event.ts, Observation::PortMismatch);
+        }
+        self.push_event(event);
     }
 
     /// An event goes to the alert rules, one by one, and to the audit log, which puts together what repeats.
@@ -487,6 +540,7 @@ impl Service {
         for change in changes {
             let mut line = Vec::new();
             alerts::line::write(&mut line, &change);
+            self.streams.alert(&line);
             self.alert_lines.push(AlertLine { change, line });
         }
     }

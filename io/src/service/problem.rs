@@ -117,6 +117,16 @@ impl Problem {
         Problem { extra, ..Problem::new(403, "result_integrity_fail", detail) }
     }
 
+    /// What is asked for cannot be had yet.
+    pub fn not_ready(detail: impl Into<String>, wait: Millis) -> Self {
+        Problem { retry_after_ms: Some(wait), ..Problem::new(503, "not_ready", detail) }
+    }
+
+    /// The hub was told to stop.
+    pub fn stopping() -> Self {
+        Problem::new(503, "not_ready", "the hub is stopping")
+    }
+
     /// The disk does not take what the hub would promise.
     pub fn journal_unavailable(reason: &str) -> Self {
         let detail =

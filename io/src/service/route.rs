@@ -33,6 +33,8 @@ pub enum Route<'a> {
     Audit,
     /// The alerts.
     Alerts,
+    /// What happens, as it happens.
+    Events,
     /// One job in.
     SubmitOne,
     /// Many jobs in.
@@ -73,7 +75,6 @@ const RESERVED: &[(Plane, &str)] = &[
     (Plane::Control, "/api/hosts*"),
     (Plane::Control, "/api/policies*"),
     (Plane::Control, "/api/tokens*"),
-    (Plane::Control, "/api/events"),
     (Plane::Data, "/mesh/dlq*"),
     (Plane::Data, "/mesh/jobs/*"),
 ];
@@ -100,6 +101,7 @@ impl Route<'_> {
             Route::Registry => "registry",
             Route::Audit => "audit",
             Route::Alerts => "alerts",
+            Route::Events => "events",
             Route::SubmitOne => "submit_request",
             Route::SubmitMany => "submit_requests",
             Route::Pull(_) => "pull_requests",
@@ -173,6 +175,7 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
         "/api/registry" | "/registry" => control(Route::Registry),
         "/api/audit" => control(Route::Audit),
         "/api/alerts" => control(Route::Alerts),
+        "/api/events" => control(Route::Events),
         "/mesh/submit_request" => data(Route::SubmitOne),
         "/mesh/submit_requests" => data(Route::SubmitMany),
         "/mesh/pull_requests" => data(Route::Pull(None)),
@@ -214,6 +217,7 @@ mod tests {
             (Plane::Control, "/api/hosts/heartbeat", Route::Heartbeat),
             (Plane::Control, "/registry", Route::Registry),
             (Plane::Control, "/api/registry", Route::Registry),
+            (Plane::Control, "/api/events", Route::Events),
             (Plane::Control, "/api/nodes/x/drain", Route::Unserved),
             (Plane::Control, "/api/policies", Route::Unserved),
             (Plane::Control, "/", Route::Unserved),

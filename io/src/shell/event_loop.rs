@@ -4,13 +4,15 @@ use super::clock::{Clock, Jump, micros};
 use super::committer::{Committer, Report};
 use super::held::{HeldReplies, Released};
 use super::listener::Listeners;
+use super::lobby::Arrivals;
 use super::reader::{LogReader, PageRequest};
 use super::sockets::{Socket, Sockets};
 use super::{Ended, FIRST_SOCKET, Parts, StopFlag};
 use crate::alerts::AlertLog;
-use crate::audit::Audit;
+use crate::audit::{Audit, Feed};
 use crate::http::{self, Reply};
 use crate::journal::Batch;
+use crate::service::streams::Sendout;
 use crate::service::{Answer, Caller, Origin, Problem, Service};
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Interest, Poll, Token};
@@ -61,6 +63,7 @@ pub(super) struct EventLoop {
     spare: Option<Batch>,
     is_journal_down: bool,
     audit: Audit,
+    audit_feed: Feed,
     alerts: AlertLog,
     alert_rules: Receiver<Alerts>,
     log_reader: LogReader,
@@ -79,13 +82,15 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    /// Registers the planes' sockets and starts the journal's thread.
+    /// Registers the planes' sockets and starts the journal's thread. Who came before the hub was ready is served next.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { poll, waker, mut listeners, service, appender, audit, alerts, log_reader, .. } = parts;
+        let Parts { poll, waker, arrivals, mut service, appender, audit, alerts, log_reader, .. } = parts;
+        let Arrivals { mut listeners, sockets, events } = arrivals;
         listeners.register(poll.registry())?;
+        events.into_iter().for_each(|event| service.record_earlier(event));
         let mut clock = Clock::new();
         let (now, _) = clock.now();
-        Ok(EventLoop {
+        let mut event_loop = EventLoop {
             poll,
             listeners,
             sockets: Sockets::default(),
@@ -96,6 +101,7 @@ impl EventLoop {
             spare: Some(Batch::new()),
             is_journal_down: false,
             audit,
+            audit_feed: parts.audit_feed,
             alerts,
             alert_rules: parts.alert_rules,
             log_reader,
@@ -109,7 +115,15 @@ impl EventLoop {
             dirty: BTreeSet::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             drain_until: None,
-        })
+        };
+        for mut socket in sockets {
+            socket.is_readable = true;
+            if let Some(id) = event_loop.take_in(socket) {
+                event_loop.ready.push_back(id);
+                event_loop.dirty.insert(id);
+            }
+        }
+        Ok(event_loop)
     }
 
     /// One round.
@@ -188,9 +202,7 @@ impl EventLoop {
             };
             let Some(id) = self.sockets.id_at(slot) else { continue };
             let socket = self.sockets.get(id).expect("its number was just asked for");
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
-                socket.is_readable = true;
-                socket.is_ending |= event.is_read_closed();
+            if socket.note(event) {
                 self.ready.push_back(id);
             }
             if event.is_writable() {
@@ -209,6 +221,13 @@ impl EventLoop {
         }
         while let Ok(rules) = self.alert_rules.try_recv() {
             self.service.set_alerts(self.now, rules);
+        }
+        while let Some(lines) = self.audit_feed.take() {
+            self.service.streams().audit(&lines);
+        }
+        match self.audit_feed.take_lost() {
+            0 => {}
+            count => self.service.streams().lost(count),
         }
     }
 
@@ -248,19 +267,23 @@ impl EventLoop {
                 return;
             }
             let Some((stream, peer, plane)) = self.listeners.accept(self.now) else { return };
-            // A reply is one write: waiting for more of it would only delay it. A socket that refuses is closed already.
-            _ = stream.set_nodelay(true);
             let http = http::Connection::new(self.now, &self.http_limits);
-            let id = self.sockets.insert(Socket::new(stream, plane, peer.ip(), http));
-            let token = Token(FIRST_SOCKET + Sockets::slot(id));
-            let stream = self.sockets.get(id).expect("inserted above").stream();
-            if let Err(error) = self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE) {
-                tracing::warn!(%error, "a connection cannot be registered");
-                self.sockets.remove(id);
-                continue;
-            }
-            self.sockets.arm(id);
+            self.take_in(Socket::new(stream, plane, peer.ip(), http));
         }
+    }
+
+    /// Takes a connection in; gives its number, if it can be watched.
+    fn take_in(&mut self, socket: Socket) -> Option<u64> {
+        let id = self.sockets.insert(socket);
+        let token = Token(FIRST_SOCKET + Sockets::slot(id));
+        let stream = self.sockets.get(id).expect("inserted above").stream();
+        if let Err(error) = self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE) {
+            tracing::warn!(%error, "a connection cannot be registered");
+            self.sockets.remove(id);
+            return None;
+        }
+        self.sockets.arm(id);
+        Some(id)
     }
 
     /// Reads once from each connection that is ready, so that none keeps the others waiting, and answers its requests.
@@ -314,6 +337,11 @@ impl EventLoop {
                     continue;
                 }
                 Answer::Now(reply) => reply,
+                Answer::Stream(beginning) => {
+                    socket.begin_stream(*now, origin.request, beginning);
+                    dirty.insert(id);
+                    continue;
+                }
                 Answer::Parked => continue,
                 Answer::Page(page) => match log_reader.ask(PageRequest { origin, page }) {
                     Ok(()) => continue,
@@ -357,6 +385,19 @@ impl EventLoop {
         for line in self.service.alert_lines().drain(..) {
             self.alerts.record(line);
         }
+        self.push_events();
+    }
+
+    /// Sends those who listen what happened. Whoever has too much of it waiting is closed with the next write.
+    fn push_events(&mut self) {
+        self.audit_feed.want(self.service.is_audit_wanted());
+        for Sendout { to, bytes } in self.service.streams().take(self.now) {
+            for id in to {
+                let Some(socket) = self.sockets.get(id) else { continue };
+                socket.http.push(self.now, &bytes);
+                self.dirty.insert(id);
+            }
+        }
     }
 
     /// Gives the journal's thread what was done, if it has nothing to do.
@@ -399,11 +440,14 @@ impl EventLoop {
     }
 
     fn close(&mut self, id: u64) {
-        self.service.forget(id);
         if let Some(mut socket) = self.sockets.remove(id) {
+            if socket.http.is_aborted() && self.service.streams().drop_slow(id) {
+                tracing::info!(ip = %socket.ip, "an event stream was dropped: its client reads too slowly");
+            }
             // The descriptor is closed next, which takes it out of the poll as well.
             _ = self.poll.registry().deregister(socket.stream());
         }
+        self.service.forget(id);
     }
 
     /// Whether a thread that the loop feeds is behind: then nothing is read until it has caught up.

@@ -63,6 +63,15 @@ impl Listeners {
         Ok(())
     }
 
+    /// Takes the sockets out of a poll, for another one: there they are looked at once, whatever they have told this one.
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        for listener in &mut self.listeners {
+            listener.socket.deregister(registry)?;
+            listener.is_ready = true;
+        }
+        Ok(())
+    }
+
     /// The poll says that this socket is ready.
     pub fn ready(&mut self, token: Token) {
         for listener in self.listeners.iter_mut().filter(|listener| listener.token == token) {

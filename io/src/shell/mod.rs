@@ -6,6 +6,8 @@
 //!     ▲                                  │ reply, with the number of the last record
 //!     └────────write──── HeldReplies ◄───┘ … until the disk has that record
 //! ```
+//! While the hub recovers, [`lobby`] has the sockets.
+//!
 //! A round costs one `poll`, one read and one write for each connection that is ready, and one hand-over of a batch.
 
 mod clock;
@@ -13,12 +15,13 @@ mod committer;
 mod event_loop;
 mod held;
 mod listener;
+pub mod lobby;
 pub mod reader;
 pub mod snapshots;
 mod sockets;
 
 use crate::alerts::AlertLog;
-use crate::audit::Audit;
+use crate::audit::{Audit, Feed};
 use crate::http;
 use crate::journal::Appender;
 use crate::service::{Plane, PlaneAddrs, Service};
@@ -26,6 +29,7 @@ use clock::Clock;
 use crossbeam_channel::{Receiver, Sender};
 use event_loop::EventLoop;
 pub use listener::{BindError, Listeners};
+use lobby::Arrivals;
 use mio::{Events, Poll, Token, Waker};
 use reader::LogReader;
 use sheratan_core::telemetry::alerts::Alerts;
@@ -64,14 +68,16 @@ pub struct Parts {
     pub poll: Poll,
     /// Wakes the poll.
     pub waker: Arc<Waker>,
-    /// The planes' sockets.
-    pub listeners: Listeners,
+    /// The planes' sockets, and who came by them before the hub was ready.
+    pub arrivals: Arrivals,
     /// The hub behind them.
     pub service: Service,
     /// The journal's end.
     pub appender: Appender,
     /// The audit log.
     pub audit: Audit,
+    /// What is written to it.
+    pub audit_feed: Feed,
     /// The alerts' file and webhook.
     pub alerts: AlertLog,
     /// Who reads pages of the logs.

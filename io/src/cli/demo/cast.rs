@@ -41,6 +41,7 @@ struct HubAddr {
     pid: u32,
     control: String,
     data: String,
+    ready: bool,
 }
 
 /// What a worker of the demo runs, and how.
@@ -169,10 +170,10 @@ impl Hub {
         let pid = member.child.id();
         let started = Instant::now();
         while started.elapsed() < START_MAX {
-            // The file of a hub that was killed is still there: only the new one's counts.
+            // The file of a hub that was killed is still there: only the new one's counts, once it has recovered.
             let said = std::fs::read(data_dir.join("hub.addr")).ok();
             let addrs: Option<HubAddr> = said.and_then(|said| serde_json::from_slice(&said).ok());
-            if let Some(addrs) = addrs.filter(|addrs| addrs.pid == pid) {
+            if let Some(addrs) = addrs.filter(|addrs| addrs.pid == pid && addrs.ready) {
                 return Ok(Hub { member, addrs, data_dir });
             }
             if let Some(words) = member.last_words() {

@@ -8,6 +8,7 @@ mod replies;
 mod requests;
 mod smuggling;
 mod splits;
+mod streams;
 mod timeouts;
 
 use super::{Connection, Limits, Refusal, Reply, Request, RequestNo};

@@ -166,6 +166,10 @@ impl Service {
         out.counter("auth_blocked", help, telemetry.total(Counter::AuthBlocked));
         let help = "Requests for a path of the other plane, on either";
         out.counter("port_mismatches", help, telemetry.total(Counter::PortMismatch));
+        let help = "Clients that listen to GET /api/events";
+        out.gauge("event_streams", help, self.streams.open_count() as u64);
+        let help = "Clients of GET /api/events that read too slowly and were dropped";
+        out.counter("event_streams_dropped", help, self.streams.dropped_total());
         // The rules' names are the operator's, and there are at most 32.
         let rule = |name: &str, value| Series { labels: vec![("rule", name.to_owned())], value: Value::Number(value) };
         let open = self.alerts.rules().map(|(of, open, _)| rule(&of.name, open as u64)).collect();

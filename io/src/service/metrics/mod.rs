@@ -9,7 +9,7 @@ mod families;
 mod json;
 
 use super::route::Plane;
-use super::{Caller, Service};
+use super::{Caller, Object, Service};
 use crate::http::{Reply, Request};
 use accept::Form;
 use sheratan_core::time::Timestamp;
@@ -32,12 +32,17 @@ impl Service {
         let mut body = Vec::with_capacity(2_048);
         super::object(&mut body, |out| {
             out.flag("ok", true).plain("plane", plane.as_str());
-            match plane {
-                Plane::Control => json::control(out, self, now),
-                Plane::Data => json::data(out, self, now),
-            }
+            self.write_metrics(out, now, plane);
         });
         body
+    }
+
+    /// The members of a plane's metrics; no key is on both.
+    pub(super) fn write_metrics(&self, out: &mut Object, now: Timestamp, plane: Plane) {
+        match plane {
+            Plane::Control => json::control(out, self, now),
+            Plane::Data => json::data(out, self, now),
+        }
     }
 
     /// Whether the queue is full: at one of its limits, or it refused something just now.

@@ -1,0 +1,176 @@
+//! Recovering: what is answered before there is a hub. Whether the process lives is said as ever, a path of the other plane
+//! is gone as ever, and everything else comes later.
+
+use super::access;
+use super::control;
+use super::problem::Problem;
+use super::route::{self, PlaneAddrs, Route, Way};
+use super::{Caller, Event};
+use crate::http::{Reply, Request};
+use sheratan_core::time::{Millis, Timestamp};
+
+/// When to ask again: most recoveries take less.
+const RETRY_AFTER_MS: Millis = Millis::from_secs(1);
+
+/// Events that are kept one by one until there is an audit log; the rest are counted. With them the log writes no more
+/// lines of their kind in ten seconds than it would of its own, so the count is not folded into another one.
+const EVENTS_MAX: usize = 64;
+
+/// The answers of a hub that recovers.
+#[derive(Debug)]
+pub struct Recovering {
+    addrs: PlaneAddrs,
+    /// How far it is; nothing while the snapshot is read.
+    progress: Option<Replayed>,
+    events: Vec<Event>,
+    counted: Option<Counted>,
+}
+
+/// How far a recovery is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Replayed {
+    /// Records replayed.
+    pub records: u64,
+    /// Segments that are not finished.
+    pub segments_left: u64,
+}
+
+/// Events that are only counted.
+#[derive(Debug)]
+struct Counted {
+    count: u64,
+    first_ts: Timestamp,
+    last: Event,
+}
+
+impl Recovering {
+    /// The hub begins to recover.
+    pub fn new(addrs: PlaneAddrs) -> Self {
+        Recovering { addrs, progress: None, events: Vec::new(), counted: None }
+    }
+
+    /// How far it is.
+    pub fn set_progress(&mut self, progress: Option<Replayed>) {
+        self.progress = progress;
+    }
+
+    /// Answers a request.
+    pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Reply {
+        self.route(now, caller, request).unwrap_or_else(Problem::into_reply)
+    }
+
+    /// What the audit log is to be told once there is one.
+    pub fn into_events(self) -> Vec<Event> {
+        let counted = self.counted.map(|Counted { count, first_ts, last }| {
+            Event::counted(last.ts, last.event, count, first_ts, &last.details)
+        });
+        self.events.into_iter().chain(counted).collect()
+    }
+
+    fn route(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
+        let way = route::find(caller.plane, request.path());
+        match way {
+            Way::OtherPlane => {
+                self.note(access::port_mismatch(now, caller, request, &self.addrs));
+                Err(Problem::port_mismatch(caller.plane, &self.addrs))
+            }
+            Way::Here(route @ (Route::Health | Route::Livez)) if access::is_public(caller, &way) => {
+                access::check_method(&route, request)?;
+                Ok(if route == Route::Health { control::health(caller.plane) } else { control::livez() })
+            }
+            _ => Err(Problem::not_ready(self.detail(), RETRY_AFTER_MS)),
+        }
+    }
+
+    fn detail(&self) -> String {
+        let seconds = RETRY_AFTER_MS.as_secs_ceil();
+        match self.progress {
+            None => format!("the hub is recovering: it reads its last snapshot; retry in {seconds} s"),
+            Some(Replayed { records, segments_left }) => format!(
+                "the hub is recovering: {records} records of the journal replayed, {segments_left} segments left; retry in {seconds} s"
+            ),
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        if self.events.len() < EVENTS_MAX {
+            return self.events.push(event);
+        }
+        self.counted = Some(match self.counted.take() {
+            None => Counted { count: 1, first_ts: event.ts, last: event },
+            Some(counted) => Counted { count: counted.count + 1, last: event, ..counted },
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Connection, Limits};
+    use crate::service::{Origin, Plane};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    fn recovering() -> Recovering {
+        Recovering::new(PlaneAddrs { control: (LOCAL, 8787).into(), data: (LOCAL, 8788).into() })
+    }
+
+    fn ask(recovering: &mut Recovering, plane: Plane, ip: IpAddr, target: &str) -> (u16, String) {
+        let mut wire = Connection::new(NOW, &Limits::default());
+        wire.received(NOW, format!("{target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+        let request = wire.next_request(NOW).expect("a whole request came");
+        let caller = Caller { plane, ip, origin: Origin { connection: 1, request: request.no() } };
+        let reply = recovering.handle(NOW, &caller, &request);
+        (reply.status(), String::from_utf8(reply.body().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn each_path_is_answered_as_far_as_it_can_be() {
+        use Plane::{Control, Data};
+        let table = [
+            (Control, FAR, "GET /livez", 200),
+            (Control, FAR, "GET /health", 200),
+            (Data, FAR, "HEAD /livez", 200),
+            (Data, LOCAL, "GET /health", 200),
+            (Data, FAR, "GET /health", 503),
+            (Data, LOCAL, "POST /livez", 405),
+            (Control, LOCAL, "GET /readyz", 503),
+            (Control, LOCAL, "GET /api/registry", 503),
+            (Data, LOCAL, "POST /mesh/submit_request", 503),
+            (Data, LOCAL, "GET /nowhere", 503),
+            (Control, FAR, "POST /mesh/submit_request", 410),
+            (Data, FAR, "GET /api/audit", 410),
+        ];
+        for (plane, ip, target, status) in table {
+            assert_eq!(ask(&mut recovering(), plane, ip, target).0, status, "{target}");
+        }
+    }
+
+    #[test]
+    fn it_says_how_far_it_is() {
+        let mut recovering = recovering();
+        let (_, body) = ask(&mut recovering, Plane::Data, LOCAL, "GET /readyz");
+        assert!(body.contains("not_ready") && body.contains("reads its last snapshot"), "{body}");
+        recovering.set_progress(Some(Replayed { records: 8_192, segments_left: 3 }));
+        let (_, body) = ask(&mut recovering, Plane::Data, LOCAL, "GET /readyz");
+        assert!(body.contains("8192 records of the journal replayed, 3 segments left; retry in 1 s"), "{body}");
+    }
+
+    #[test]
+    fn the_first_paths_of_the_other_plane_are_told_the_audit_log_one_by_one_and_the_rest_as_a_count() {
+        let mut recovering = recovering();
+        for n in 0..EVENTS_MAX + 3 {
+            ask(&mut recovering, Plane::Data, LOCAL, &format!("GET /api/policies/{n}"));
+        }
+        let events = recovering.into_events();
+        let details = |event: &Event| serde_json::from_slice::<serde_json::Value>(&event.details).unwrap();
+        assert_eq!(events.len(), EVENTS_MAX + 1);
+        assert!(events.iter().all(|event| event.event == "PORT_MISMATCH" && event.ts == NOW));
+        assert_eq!(details(&events[0])["path"], "/api/policies/0");
+        let last = details(&events[EVENTS_MAX]);
+        assert_eq!((&last["count"], &last["path"]), (&3.into(), &"/api/policies/66".into()));
+    }
+}

@@ -1,0 +1,247 @@
+//! The lobby: who comes while the hub recovers is answered here, by a thread of its own, so that the recovery is not held
+//! up and nobody waits for it without a word.
+//!
+//! It has the planes' sockets and a poll, and speaks the same HTTP as the loop. Each reply closes its connection: what it
+//! says will soon not be so. When the hub is ready, it hands on the sockets and all connections as they are: who has not
+//! asked yet is answered by the hub, who was answered reads to the end.
+
+use super::clock::Clock;
+use super::listener::Listeners;
+use super::sockets::{Socket, Sockets};
+use super::{EVENTS_MAX, FIRST_SOCKET, WAKER};
+use crate::http;
+use crate::journal::Progress;
+use crate::service::{Caller, Event, Origin, PlaneAddrs, Recovering, Replayed};
+use mio::{Events, Interest, Poll, Token, Waker};
+use sheratan_core::time::Timestamp;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Connections at once; more wait in the kernel's queue. Each is there for one answer.
+pub const LOBBY_CONNECTIONS_MAX: usize = 1_024;
+
+/// Bytes read at once; what a client sends beyond its request is thrown away.
+const READ_BYTES: usize = 16 * 1024;
+
+/// The longest wait in one poll.
+const POLL_MS_MAX: u64 = 1_000;
+
+/// Stands for a progress that was not told yet.
+const UNTOLD: u64 = u64::MAX;
+
+/// The recovery's end of the lobby.
+pub struct Lobby {
+    shared: Arc<Shared>,
+    waker: Waker,
+    thread: Option<JoinHandle<io::Result<Arrivals>>>,
+}
+
+/// What the lobby hands on.
+pub struct Arrivals {
+    /// The planes' sockets.
+    pub listeners: Listeners,
+    /// Connections that are open.
+    pub sockets: Vec<Socket>,
+    /// What the audit log is to be told.
+    pub events: Vec<Event>,
+}
+
+struct Shared {
+    records: AtomicU64,
+    segments_left: AtomicU64,
+    is_closing: AtomicBool,
+}
+
+impl Shared {
+    fn progress(&self) -> Option<Replayed> {
+        let segments_left = self.segments_left.load(Ordering::Relaxed);
+        let records = self.records.load(Ordering::Relaxed);
+        (segments_left != UNTOLD).then_some(Replayed { records, segments_left })
+    }
+}
+
+/// What the thread has.
+struct Doorkeeper {
+    shared: Arc<Shared>,
+    poll: Poll,
+    listeners: Listeners,
+    sockets: Sockets,
+    recovering: Recovering,
+    http_limits: http::Limits,
+    connections_max: usize,
+    clock: Clock,
+    now: Timestamp,
+    buffer: Box<[u8]>,
+}
+
+impl Lobby {
+    /// Starts to answer on the planes' sockets, with up to `connections_max` connections at once.
+    pub fn open(
+        mut listeners: Listeners,
+        addrs: PlaneAddrs,
+        http_limits: http::Limits,
+        connections_max: usize,
+    ) -> io::Result<Lobby> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        listeners.register(poll.registry())?;
+        let shared = Arc::new(Shared {
+            records: AtomicU64::new(0),
+            segments_left: AtomicU64::new(UNTOLD),
+            is_closing: AtomicBool::new(false),
+        });
+        let mut clock = Clock::new();
+        let (now, _) = clock.now();
+        let doorkeeper = Doorkeeper {
+            shared: shared.clone(),
+            poll,
+            listeners,
+            sockets: Sockets::default(),
+            recovering: Recovering::new(addrs),
+            http_limits,
+            connections_max: connections_max.min(LOBBY_CONNECTIONS_MAX),
+            clock,
+            now,
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+        };
+        let thread = std::thread::Builder::new().name("lobby".into()).spawn(move || doorkeeper.run())?;
+        Ok(Lobby { shared, waker, thread: Some(thread) })
+    }
+
+    /// The recovery is so far. Two stores.
+    pub fn tell(&self, progress: Progress) {
+        self.shared.records.store(progress.records, Ordering::Relaxed);
+        self.shared.segments_left.store(progress.segments_left as u64, Ordering::Relaxed);
+    }
+
+    /// The hub is ready: what is there is handed on.
+    pub fn close(mut self) -> io::Result<Arrivals> {
+        self.end().expect("it is closed once")
+    }
+
+    fn end(&mut self) -> Option<io::Result<Arrivals>> {
+        let thread = self.thread.take()?;
+        self.shared.is_closing.store(true, Ordering::SeqCst);
+        if let Err(error) = self.waker.wake() {
+            return Some(Err(error));
+        }
+        Some(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+}
+
+impl Drop for Lobby {
+    /// The hub does not start: its connections are closed with what they were answered.
+    fn drop(&mut self) {
+        // Why it does not is said by whoever drops the lobby.
+        _ = self.end();
+    }
+}
+
+impl Doorkeeper {
+    fn run(mut self) -> io::Result<Arrivals> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        while !self.shared.is_closing.load(Ordering::SeqCst) {
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            self.now = self.clock.now().0.max(self.now);
+            self.recovering.set_progress(self.shared.progress());
+            self.note_events(&events);
+            self.accept();
+            self.let_time_pass();
+        }
+        self.hand_on()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let at = self.sockets.next_timeout().into_iter().chain(self.listeners.next_timeout(self.now)).min()?;
+        Some(Duration::from_millis((at.since(self.now).get() + 1).min(POLL_MS_MAX)))
+    }
+
+    fn note_events(&mut self, events: &Events) {
+        for event in events {
+            let Some(slot) = event.token().0.checked_sub(FIRST_SOCKET) else {
+                self.listeners.ready(event.token());
+                continue;
+            };
+            let Some(id) = self.sockets.id_at(slot) else { continue };
+            let socket = self.sockets.get(id).expect("its number was just asked for");
+            socket.note(event);
+            self.serve(id);
+        }
+    }
+
+    fn accept(&mut self) {
+        while self.sockets.len() < self.connections_max {
+            let Some((stream, peer, plane)) = self.listeners.accept(self.now) else { return };
+            let http = http::Connection::new(self.now, &self.http_limits);
+            let id = self.sockets.insert(Socket::new(stream, plane, peer.ip(), http));
+            let token = Token(FIRST_SOCKET + Sockets::slot(id));
+            let stream = self.sockets.get(id).expect("inserted above").stream();
+            if self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE).is_err() {
+                self.sockets.remove(id);
+                continue;
+            }
+            self.sockets.arm(id);
+        }
+    }
+
+    /// Reads what a connection has, answers, and writes what it takes.
+    fn serve(&mut self, id: u64) {
+        let Doorkeeper { sockets, recovering, now, buffer, .. } = self;
+        let Some(socket) = sockets.get(id) else { return };
+        loop {
+            if socket.is_readable && socket.http.wants_read() && socket.read(*now, buffer).is_err() {
+                return self.close(id);
+            }
+            while let Some(request) = socket.http.next_request(*now) {
+                let origin = Origin { connection: id, request: request.no() };
+                let reply = recovering.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request);
+                socket.http.begin_drain(*now);
+                socket.http.reply(*now, origin.request, reply);
+            }
+            if socket.write(*now).is_err() || socket.http.is_done() {
+                return self.close(id);
+            }
+            let has_more = socket.is_readable && socket.http.wants_read() || socket.http.has_request();
+            if !has_more {
+                return sockets.arm(id);
+            }
+        }
+    }
+
+    fn let_time_pass(&mut self) {
+        while let Some(id) = self.sockets.take_due(self.now) {
+            let socket = self.sockets.get(id).expect("timers go with their connection");
+            if socket.http.next_timeout().is_some_and(|at| at <= self.now) {
+                socket.http.handle_timeout(self.now);
+            }
+            self.serve(id);
+        }
+    }
+
+    fn close(&mut self, id: u64) {
+        if let Some(mut socket) = self.sockets.remove(id) {
+            // The descriptor is closed next, which takes it out of the poll as well.
+            _ = self.poll.registry().deregister(socket.stream());
+        }
+    }
+
+    fn hand_on(mut self) -> io::Result<Arrivals> {
+        let registry = self.poll.registry();
+        self.listeners.deregister(registry)?;
+        let mut sockets = Vec::with_capacity(self.sockets.len());
+        for id in self.sockets.ids() {
+            let mut socket = self.sockets.remove(id).expect("its number was just asked for");
+            // One that cannot be taken out of this poll cannot be put into another.
+            if registry.deregister(socket.stream()).is_ok() {
+                sockets.push(*socket);
+            }
+        }
+        Ok(Arrivals { listeners: self.listeners, sockets, events: self.recovering.into_events() })
+    }
+}
