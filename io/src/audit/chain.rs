@@ -12,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sheratan_core::time::Timestamp;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -122,13 +123,19 @@ pub fn verify(path: &Path) -> Result<ChainReport, ChainError> {
     let mut check = ChainCheck::default();
     let mut is_cut = false;
     for part in parts.into_iter().rev() {
+        let unreadable = |error| ChainError::Io(part.path.clone(), error);
+        let Some(file) = part.open().map_err(unreadable)? else {
+            // It was removed meanwhile, and so were those before it: the chain begins after them.
+            check = ChainCheck::default();
+            continue;
+        };
         let (mut number, mut reason) = (0, None);
-        is_cut = each_line(&part, |line| {
+        is_cut = each_line_of(file, |line| {
             number += 1;
             reason = check.line(line).err();
             reason.is_none()
         })
-        .map_err(|error| ChainError::Io(part.path.clone(), error))?;
+        .map_err(unreadable)?;
         if let Some(reason) = reason {
             return Err(ChainError::Broken { path: part.path, line: number, reason });
         }
@@ -231,9 +238,14 @@ impl ChainCheck {
 }
 
 /// Hands over each line of a file, without its end, until `take` has enough. A file that has gone has no lines. A line
-/// without an end is the last: if it is being written, its rest is no line. Gives whether there was one.
-pub fn each_line(part: &Part, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
-    let Some(file) = part.open()? else { return Ok(false) };
+/// without an end is the last: if it is being written, its rest is no line.
+pub fn each_line(part: &Part, take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let Some(file) = part.open()? else { return Ok(()) };
+    each_line_of(file, take).map(drop)
+}
+
+/// The same of an open file. Gives whether the last line had no end.
+fn each_line_of(file: File, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
     let mut reader = BufReader::with_capacity(READ_BYTES, file);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {

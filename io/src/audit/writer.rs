@@ -295,6 +295,28 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_is_rotated_and_shortened_while_it_is_read_is_one_chain() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { bytes_max: 500, kept: 3, ..settings(&folder) };
+        record(&settings, 0..1);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut writer = writer(&settings);
+                for n in 1..2_000 {
+                    writer.pending.push_back(event(n));
+                    writer.flush();
+                }
+            });
+            while !writer.is_finished() {
+                if let Err(error) = verify(&settings.path) {
+                    panic!("{error}");
+                }
+            }
+        });
+        assert_eq!(verify(&settings.path).unwrap().last_seq, 2_000);
+    }
+
+    #[test]
     fn a_torn_line_is_told_and_the_chain_goes_over_it() {
         let folder = tempfile::tempdir().unwrap();
         for bytes_max in [1 << 20, 700] {
