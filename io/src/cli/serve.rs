@@ -6,11 +6,12 @@ use crate::config::{Config, Flags};
 use crate::journal::{self, Progress, Recovery};
 use crate::logs;
 use crate::platform::{self, Signal};
+use crate::redact::{Redactor, SECRET_BYTES_MIN};
 use crate::service::{PlaneAddrs, Service, Settings};
 use crate::shell::reader::AuditReader;
 use crate::shell::snapshots::Snapshots;
 use crate::shell::{self, Parts, StopFlag};
-use crate::token::Token;
+use crate::token::{Origin, Token};
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use sheratan_core::command::Command;
@@ -53,8 +54,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (listeners, addrs) = shell::bind(&config.addrs).map_err(|error| Failure::Local(error.to_string()))?;
     let recovery = recover(&config)?;
     platform::survive_file_size_limit().map_err(|error| Failure::local("signals cannot be received", error))?;
-    let logs = logs::start(&config.logs).map_err(|error| Failure::local("the logs", error))?;
-    let ended = serve(&config, listeners, addrs, recovery);
+    // The secrets first: from its first line on, no log shows one.
+    let access = Access::find(&config)?;
+    let redactor = Arc::new(redactor(&config, &access));
+    let logs = logs::start(&config.logs, &redactor).map_err(|error| Failure::local("the logs", error))?;
+    let ended = serve(&config, listeners, addrs, recovery, access, redactor);
     drop(logs);
     ended
 }
@@ -64,6 +68,8 @@ fn serve(
     listeners: shell::Listeners,
     addrs: PlaneAddrs,
     recovery: Recovery,
+    access: Access,
+    redactor: Arc<Redactor>,
 ) -> Result<ExitCode, Failure> {
     let local = |what: &'static str| move |error: io::Error| Failure::local(what, error);
     config.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
@@ -76,7 +82,8 @@ fn serve(
         took_ms = report.took_ms,
         "recovered"
     );
-    let (token, token_path) = token(config)?;
+    access.tell();
+    tell_short_secrets(&redactor);
     let (poll, waker) = shell::poll().map_err(local("the event loop"))?;
     let stop = Arc::new(StopFlag::default());
     stop_on_signals(stop.clone(), waker.clone())?;
@@ -91,7 +98,8 @@ fn serve(
             "the limit of open files ({files_max}) allows fewer connections than max_connections"
         );
     }
-    let mut service = Service::new(hub, report.next_seq, settings(config, addrs, token));
+    let token_path = access.origin.map(|_| Token::path(&config.data_dir));
+    let mut service = Service::new(hub, report.next_seq, settings(config, addrs, access.token, redactor));
     if *service.hub().limits() != config.limits {
         // A hub without a journal yet takes it as well; what the clock says is in the command's record.
         let configure = Command::Configure(Box::new(config.limits.clone()));
@@ -155,23 +163,55 @@ fn recover(config: &Config) -> Result<Recovery, Failure> {
     journal::recover(&config.data_dir, options, &mut progress).map_err(|error| Failure::Local(error.to_string()))
 }
 
-/// The token, and the file that holds it if that is the hub's own.
-fn token(config: &Config) -> Result<(Option<Token>, Option<PathBuf>), Failure> {
-    if !config.is_token_required {
-        tracing::warn!("anybody on this machine may use the hub: hub_token_required is 0");
-        return Ok((None, None));
-    }
-    if let Some(token) = &config.token {
-        return Ok((Some(token.clone()), None));
-    }
-    let (token, is_new) = Token::load_or_create(&config.data_dir).map_err(|error| Failure::Local(error.to_string()))?;
-    if is_new {
-        tracing::info!(token = %token.secret(), "a token was made");
-    }
-    Ok((Some(token), Some(Token::path(&config.data_dir))))
+/// Who is let in.
+struct Access {
+    /// Whoever presents this; anybody where there is none.
+    token: Option<Token>,
+    /// How the hub came by it, if it is the hub's own.
+    origin: Option<Origin>,
 }
 
-fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>) -> Settings {
+impl Access {
+    fn find(config: &Config) -> Result<Self, Failure> {
+        match &config.token {
+            _ if !config.is_token_required => Ok(Access { token: None, origin: None }),
+            Some(token) => Ok(Access { token: Some(token.clone()), origin: None }),
+            None => {
+                let found = Token::load_or_create(&config.data_dir);
+                let (token, origin) = found.map_err(|error| Failure::Local(error.to_string()))?;
+                Ok(Access { token: Some(token), origin: Some(origin) })
+            }
+        }
+    }
+
+    fn tell(&self) {
+        match (&self.token, self.origin) {
+            (None, _) => tracing::warn!("anybody on this machine may use the hub: hub_token_required is 0"),
+            (Some(token), Some(Origin::Made)) => tracing::info!(token = %token.secret(), "a token was made"),
+            (_, Some(Origin::FoundOpen)) => {
+                tracing::warn!("others could read the token's file; now they cannot, but change the token");
+            }
+            (_, Some(Origin::Found) | None) => {}
+        }
+    }
+}
+
+/// Knows all secrets of the process.
+fn redactor(config: &Config, access: &Access) -> Redactor {
+    let tokens = [&config.token, &access.token].into_iter().flatten().map(Token::secret);
+    Redactor::new(&tokens.chain(&config.result_hmac_key).collect::<Vec<_>>())
+}
+
+fn tell_short_secrets(redactor: &Redactor) {
+    if redactor.too_short() > 0 {
+        tracing::warn!(
+            count = redactor.too_short(),
+            "a secret with fewer than {SECRET_BYTES_MIN} bytes cannot be told from ordinary text: a log line that a client puts it into shows it"
+        );
+    }
+}
+
+fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>, redactor: Arc<Redactor>) -> Settings {
     Settings {
         addrs,
         token,
@@ -180,6 +220,7 @@ fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>) -> Setting
         is_integrity_required: config.is_integrity_required,
         result_hmac_key: config.result_hmac_key.clone(),
         backpressure_status: config.backpressure_status,
+        redactor,
     }
 }
 

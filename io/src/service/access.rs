@@ -4,8 +4,11 @@ use super::problem::{AuthReason, Problem};
 use super::route::{self, Plane, Route, Way};
 use super::{Answer, Caller, Service};
 use crate::http::Request;
+use crate::redact::redact_one;
+use crate::secret::Secret;
 use sheratan_core::hub::Observation;
 use sheratan_core::time::Timestamp;
+use std::borrow::Cow;
 
 /// Bytes of a path that the audit log is told: longer ones are cut, so that a line has a bound.
 const AUDITED_PATH_BYTES_MAX: usize = 256;
@@ -59,8 +62,9 @@ impl Service {
     fn refuse_plane(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Problem {
         let port = self.settings.addrs.of(caller.plane).port();
         let expected = self.settings.addrs.of(caller.plane.other()).port();
+        let path = self.audited_path(request);
         self.audit(now, "PORT_MISMATCH", |out| {
-            out.plain("ip", caller.ip).text("path", audited_path(request));
+            out.plain("ip", caller.ip).text("path", &path);
             out.number("port", u64::from(port)).number("expected", u64::from(expected));
         });
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
@@ -78,11 +82,22 @@ impl Service {
             None => AuthReason::MissingToken,
         };
         self.hub.observe(now, Observation::AuthFailure(caller.ip));
+        let (path, method) = (self.audited_path(request), without_credentials(request, request.method().as_str()));
         self.audit(now, "AUTH_FAILURE", |out| {
-            out.text("path", audited_path(request)).plain("ip", caller.ip).plain("reason", reason.as_str());
-            out.text("method", request.method().as_str()).flag("token_present", presented.is_some());
+            out.text("path", &path).plain("ip", caller.ip).plain("reason", reason.as_str());
+            out.text("method", &method).flag("token_present", presented.is_some());
         });
         Err(Problem::auth_failure(reason))
+    }
+
+    /// What the audit log is told of a path. Secrets are taken out of the whole path before it is cut: what a cut leaves of
+    /// one could not be told from other text.
+    fn audited_path(&self, request: &Request) -> String {
+        let path = without_credentials(request, request.path());
+        let mut path = self.settings.redactor.redact_text(&path).into_owned();
+        // It is visible ASCII, so each byte is a character.
+        path.truncate(AUDITED_PATH_BYTES_MAX);
+        path
     }
 }
 
@@ -127,7 +142,23 @@ fn check_media_type(request: &Request) -> Result<(), Problem> {
     if is_json || request.body().is_empty() { Ok(()) } else { Err(Problem::unsupported_media_type()) }
 }
 
-fn audited_path<'a>(request: &Request<'a>) -> &'a str {
-    let path = request.path();
-    path.get(..AUDITED_PATH_BYTES_MAX).unwrap_or(path)
+/// A text of the request without the credentials that came with it: a token that is not the hub's is somebody else's.
+fn without_credentials<'a>(request: &Request, text: &'a str) -> Cow<'a, str> {
+    let mut text = Cow::Borrowed(text);
+    for credentials in credentials(request) {
+        if let Cow::Owned(redacted) = redact_one(&Secret::new(credentials), &text) {
+            text = Cow::Owned(redacted);
+        }
+    }
+    text
+}
+
+/// The token's header, and what follows the scheme in `Authorization`.
+fn credentials<'a>(request: &Request<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let behind_scheme = |value: &'a [u8]| {
+        let scheme_end = value.iter().position(|byte| *byte == b' ').unwrap_or(0);
+        value[scheme_end..].trim_ascii()
+    };
+    let authorization = request.header("authorization").map(behind_scheme);
+    request.header("x-sheratan-token").into_iter().chain(authorization)
 }

@@ -27,6 +27,7 @@ pub use route::{Plane, PlaneAddrs};
 
 use crate::http::{Reply, Request};
 use crate::journal::Batch;
+use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::token::Token;
 use parked::{Parked, ParkedRequests, Waiting};
@@ -38,8 +39,10 @@ use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::outcome::Outcome;
 use sheratan_core::queue::waiter::WaiterId;
 use sheratan_core::time::{Millis, Timestamp};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// How long heartbeats that change nothing are collected before they are journaled together.
 const QUIET_HEARTBEATS_MS: Millis = Millis::from_secs(1);
@@ -60,6 +63,8 @@ pub struct Settings {
     pub result_hmac_key: Option<Secret>,
     /// The status of `backpressure`: 429 or 503.
     pub backpressure_status: u16,
+    /// Keeps the process' secrets out of what the audit log is told.
+    pub redactor: Arc<Redactor>,
 }
 
 /// Who asks, and where the reply goes.
@@ -369,17 +374,27 @@ impl Service {
         self.late.push((parked.origin, reply));
     }
 
+    /// Tells the audit log of something that the hub does not see.
     fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {
         let mut details = Vec::new();
         object(&mut details, fill);
-        self.events.push(Event { ts, event, details });
+        self.tell(ts, event, details);
     }
 
     /// Notes what the hub says for the audit log.
     fn note(&mut self, ts: Timestamp, audit: &Audit) {
         let mut details = Vec::new();
         let mut event = "";
-        object(&mut details, |out| event = render::audit(out, self.hub.key(), audit));
+        let redactor = &self.settings.redactor;
+        object(&mut details, |out| event = render::audit(out, self.hub.key(), redactor, audit));
+        self.tell(ts, event, details);
+    }
+
+    /// Every event goes through here: a node's name or a path may hold a secret.
+    fn tell(&mut self, ts: Timestamp, event: &'static str, mut details: Vec<u8>) {
+        if let Cow::Owned(redacted) = self.settings.redactor.redact_json(&details) {
+            details = redacted;
+        }
         self.events.push(Event { ts, event, details });
     }
 }
