@@ -7,8 +7,9 @@
 //! the next, and a file that somebody moved or removed is made again.
 
 use crate::platform;
+use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// A file that lines are appended to.
@@ -120,6 +121,28 @@ pub fn newest_first(path: &Path) -> io::Result<Vec<Part>> {
     let newest = newest.map(|file| Part { path: path.to_owned(), file: Some(file) });
     let older = older_numbers(path)?.into_iter().rev();
     Ok(newest.into_iter().chain(older.map(|number| Part { path: numbered(path, number), file: None })).collect())
+}
+
+/// The last lines of a rotated file, at most `count`, the oldest first, without their ends. O(the files that hold them).
+pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
+    let mut found: VecDeque<Vec<u8>> = VecDeque::new();
+    for part in newest_first(path)? {
+        let missing = count - found.len();
+        if missing == 0 {
+            break;
+        }
+        let Some(file) = part.open()? else { continue };
+        let mut lines = VecDeque::new();
+        for line in BufReader::new(file).split(b'\n') {
+            if lines.len() == missing {
+                lines.pop_front();
+            }
+            lines.push_back(line?);
+        }
+        lines.append(&mut found);
+        found = lines;
+    }
+    Ok(found.into())
 }
 
 /// What stands behind the last line end of a file: a line that was not written whole. O(the file's last line).
@@ -278,6 +301,21 @@ mod tests {
             assert!(!file.is_torn());
             let end = if torn.is_empty() { "" } else { "\n" };
             assert_eq!(contents(&path), [format!("{text}{end}c\n")]);
+        }
+    }
+
+    #[test]
+    fn the_last_lines_are_found_over_several_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        assert_eq!(last_lines(&path, 3).unwrap(), [[0_u8; 0]; 0]);
+        let mut file = RotatedFile::open(&path, 6, 9).unwrap();
+        for n in 0..10 {
+            file.write(format!("{n}\n").as_bytes()).unwrap();
+        }
+        for count in [0, 1, 3, 4, 10, 11] {
+            let expected: Vec<_> = (10_usize.saturating_sub(count)..10).map(|n| n.to_string().into_bytes()).collect();
+            assert_eq!(last_lines(&path, count).unwrap(), expected, "{count}");
         }
     }
 

@@ -20,6 +20,7 @@ mod problem;
 mod render;
 mod route;
 
+pub use control::registry_of;
 pub use object::{Object, object, write_text};
 pub use parked::Origin;
 pub use problem::Problem;

@@ -170,8 +170,21 @@ fn attempts(out: &mut Object, job: &Job) {
     });
 }
 
+/// The members of the registry's answer; `seen_at` says when a node was heard of.
+pub fn registry(out: &mut Object, hub: &Hub, seen_at: impl Fn(&Node) -> Timestamp) {
+    let limits = hub.limits();
+    out.flag("ok", true);
+    out.number("node_ttl_sec", limits.node_ttl_ms.as_secs_ceil());
+    out.number("node_dead_sec", limits.node_dead_ms.as_secs_ceil());
+    out.object("nodes", |out| {
+        for record in hub.registry().iter() {
+            node(out, record, seen_at(record));
+        }
+    });
+}
+
 /// A node's record in the registry; `seen_at` is later than the record's own where a heartbeat is not journaled yet.
-pub fn node(out: &mut Object, node: &Node, seen_at: Timestamp) {
+fn node(out: &mut Object, node: &Node, seen_at: Timestamp) {
     out.object(node.name(), |out| {
         out.plain("status", node.liveness().as_str()).plain("health", node.health().as_str());
         out.plain("policy_state", "NORMAL").raw("policy_reason", b"null").raw("policy_until_utc", b"null");
