@@ -4,6 +4,7 @@
 
 mod backoff;
 mod demo;
+mod diagnose;
 mod ended;
 mod failure;
 mod interrupt;
@@ -27,7 +28,8 @@ Examples:
   sheratan-hub demo .                                    see it work on the files of this folder
   sheratan-hub worker --exec 'python3 work.py'           run jobs on this machine
   sheratan-hub submit resize '{\"file\":\"a.png\"}' --wait   submit a job and see its result
-  sheratan-hub smoke                                     check that a running hub keeps its promises";
+  sheratan-hub smoke                                     check that a running hub keeps its promises
+  sheratan-hub diagnose                                  an archive for a support person, without secrets";
 
 #[derive(Parser)]
 #[command(name = "sheratan-hub", version, after_help = EXAMPLES, subcommand_required = true)]
@@ -52,6 +54,8 @@ enum Command {
     Submit(submit::Args),
     /// Check that a running hub keeps its promises
     Smoke(smoke::Args),
+    /// Write an archive for a support person: all that helps, and no secret
+    Diagnose(diagnose::Args),
     /// Check the journal, or repair it
     Journal(journal::Args),
     /// Show the settings that hold, and where each comes from
@@ -73,6 +77,7 @@ pub fn run() -> ExitCode {
         Command::Worker(args) => worker::run(args),
         Command::Submit(args) => submit::run(args),
         Command::Smoke(args) => smoke::run(args),
+        Command::Diagnose(args) => diagnose::run(&args),
         Command::Journal(args) => journal::run(&args),
         Command::Config(args) => settings::run(&args),
         Command::DemoExec(args) => demo::exec::run(args),
