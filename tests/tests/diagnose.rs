@@ -134,7 +134,8 @@ fn the_log_is_shown_line_by_line_with_all_its_fields() {
 
 #[test]
 fn only_the_last_200_lines_of_a_log_are_shown() {
-    let (hub, place) = (Hub::start(), TempDir::new().unwrap());
+    let (mut hub, place) = (Hub::start(), TempDir::new().unwrap());
+    assert!(hub.stop().success());
     let log = hub.folder().join("logs/hub.jsonl");
     let line =
         |n| json!({"timestamp": "t", "level": "INFO", "message": format!("line {n}"), "field": "of somebody else"});
