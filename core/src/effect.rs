@@ -123,8 +123,8 @@ pub enum Audit {
     },
     /// A key came with another payload.
     IdempotencyKeyCollision {
-        /// The first characters of the key.
-        key_prefix: String,
+        /// The key: whether its beginning may be shown, only the shell can tell.
+        key: Name,
         /// The first bytes of the known payload's hash.
         old_hash_prefix: [u8; 4],
         /// The first bytes of the refused payload's hash.

@@ -272,7 +272,7 @@ impl Hub {
             (_, false, OnDuplicate::SameResult) => {
                 let old_hash_prefix = prefix(&entry.payload_hash);
                 let event = Audit::IdempotencyKeyCollision {
-                    key_prefix: idempotency.key.chars().take(8).collect(),
+                    key: idempotency.key.clone(),
                     old_hash_prefix,
                     new_hash_prefix: prefix(&idempotency.payload_hash),
                 };

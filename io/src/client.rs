@@ -10,6 +10,7 @@
 pub mod calls;
 pub mod integrity;
 
+use crate::secret::Secret;
 use serde::Deserialize;
 use std::fmt;
 use std::time::Duration;
@@ -188,11 +189,23 @@ impl Client {
         self.token.is_ok()
     }
 
+    /// The token, for what must keep it out of a text.
+    pub fn secret(&self) -> Option<Secret> {
+        self.token.as_ref().ok().map(|token| Secret::new(token.text.as_bytes()))
+    }
+
     /// Sends a request; an answer of any status is `Ok`.
     pub fn exchange(&self, request: &Request) -> Result<Answer, CallError> {
         let endpoint = self.endpoint(request.plane);
-        let answer = self.send(endpoint, request);
+        let answer = self.send(endpoint, request, None);
         answer.map_err(|error| unreachable_hub(endpoint, &error))
+    }
+
+    /// A GET of what may be had in several forms: `accept` says in which. An answer of any status is `Ok`.
+    pub fn fetch(&self, plane: Plane, path: &str, accept: &str) -> Result<Answer, CallError> {
+        let endpoint = self.endpoint(plane);
+        let request = Request { plane, body: None, path, auth: Auth::Own, wait: Duration::ZERO };
+        self.send(endpoint, &request, Some(accept)).map_err(|error| unreachable_hub(endpoint, &error))
     }
 
     /// A GET that answers with a `T`.
@@ -224,8 +237,11 @@ impl Client {
         })
     }
 
-    fn send(&self, endpoint: &Endpoint, request: &Request) -> Result<Answer, ureq::Error> {
+    fn send(&self, endpoint: &Endpoint, request: &Request, accept: Option<&str>) -> Result<Answer, ureq::Error> {
         let mut builder = http::Request::builder().uri(format!("{}{}", endpoint.url, request.path));
+        if let Some(accept) = accept {
+            builder = builder.header(http::header::ACCEPT, accept);
+        }
         if let Some((name, value)) = self.token_header(request.auth) {
             let mut value = http::HeaderValue::try_from(value.as_str()).map_err(http::Error::from)?;
             value.set_sensitive(true);

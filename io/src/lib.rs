@@ -12,6 +12,7 @@ pub mod http;
 pub mod journal;
 pub mod logs;
 pub mod platform;
+pub mod redact;
 pub mod rfc3339;
 pub mod rotated;
 pub mod secret;

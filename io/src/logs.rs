@@ -6,6 +6,7 @@
 
 mod sink;
 
+use crate::redact::Redactor;
 use crate::rfc3339::Rfc3339;
 use crate::rotated::RotatedFile;
 use sheratan_core::time::Timestamp;
@@ -13,6 +14,7 @@ use sink::{LineWriter, Sink};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::Subscriber;
 use tracing_subscriber::filter::{EnvFilter, ParseError};
@@ -50,11 +52,11 @@ pub struct Logs {
 ///
 /// # Errors
 /// The file cannot be opened, or the process logs already.
-pub fn start(settings: &Settings) -> io::Result<Logs> {
+pub fn start(settings: &Settings, redactor: &Arc<Redactor>) -> io::Result<Logs> {
     let rotated = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
     let filter = filter(&settings.level).map_err(io::Error::other)?;
-    let file = Sink::start("logs", lost_as_json, telling_failures(rotated))?;
-    let terminal = Sink::start("terminal", lost_as_text, |line| io::stderr().write_all(line))?;
+    let file = Sink::start("logs", lost_as_json, telling_failures(rotated, redactor.clone()))?;
+    let terminal = Sink::start("terminal", lost_as_text, redacting(redactor.clone(), io::stderr()))?;
     let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let subscriber = subscriber(filter, terminal.writer(), is_coloured, file.writer());
     subscriber.try_init().map_err(io::Error::other)?;
@@ -66,11 +68,16 @@ pub fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(level)
 }
 
-/// Writes into the file; the terminal is told when that begins to fail. Logging it would come back here.
-fn telling_failures(mut file: RotatedFile) -> impl FnMut(&[u8]) -> io::Result<()> {
+/// Writes lines without the secrets in them.
+fn redacting(redactor: Arc<Redactor>, mut out: impl Write) -> impl FnMut(&[u8]) -> io::Result<()> {
+    move |line| out.write_all(&redactor.redact(line))
+}
+
+/// Writes into the file, without secrets; the terminal is told when that begins to fail. Logging it would come back here.
+fn telling_failures(mut file: RotatedFile, redactor: Arc<Redactor>) -> impl FnMut(&[u8]) -> io::Result<()> {
     let mut is_failing = false;
     move |line| {
-        let written = file.write(line).map_err(io::Error::from);
+        let written = file.write(&redactor.redact_json(line)).map_err(io::Error::from);
         if let Err(error) = &written
             && !is_failing
         {
@@ -127,8 +134,9 @@ fn lost_as_text(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
     use serde_json::Value;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     /// What the terminal and the file get of the events of `log`.
     fn logged(level: &str, is_coloured: bool, log: impl FnOnce()) -> (String, String) {
@@ -181,8 +189,29 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_a_line_holds_by_accident_is_written_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = "s3\"cret\\token";
+        let secret = Secret::new(token.as_bytes());
+        let redactor = Arc::new(Redactor::new(&[&secret]));
+        let node = format!("node {token:?}");
+        let (to_terminal, to_file) = logged("info", false, || tracing::warn!(%node, path = "/s3%22cret%5Ctoken", "x"));
+        let path = folder.path().join("x.jsonl");
+        let file = RotatedFile::open(&path, 1 << 20, 1).unwrap();
+        telling_failures(file, redactor.clone())(to_file.as_bytes()).unwrap();
+        let line: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(line["node"], format!("node \"{secret}\""));
+        assert_eq!(line["path"], format!("/{secret}"));
+        assert_eq!((&line["message"], &line["level"]), (&"x".into(), &"WARN".into()));
+        let mut terminal = Vec::new();
+        redacting(redactor.clone(), &mut terminal)(to_terminal.as_bytes()).unwrap();
+        assert!(terminal.ends_with(b"\n") && !redactor.contains(&terminal));
+        assert!(redactor.contains(to_terminal.as_bytes()) && redactor.contains(to_file.as_bytes()));
+    }
+
+    #[test]
     fn no_secret_is_in_a_line_that_shows_one() {
-        let secret = crate::secret::Secret::new(*b"correct horse battery");
+        let secret = Secret::new(*b"correct horse battery");
         let (terminal, file) = logged("info", false, || tracing::info!(%secret, again = ?secret, "shown"));
         for text in [terminal, file] {
             assert!(text.contains("sha256:") && !text.contains("horse"), "{text}");

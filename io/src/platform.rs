@@ -130,6 +130,54 @@ pub fn lower_thread_priority() -> io::Result<()> {
     Ok(())
 }
 
+/// The space of a file system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DiskSpace {
+    /// All of it.
+    pub bytes: u64,
+    /// What this user may still fill.
+    pub bytes_available: u64,
+}
+
+/// The space of the file system that a path is on.
+#[cfg(unix)]
+pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(DiskSpace { bytes: stat.f_blocks * stat.f_frsize, bytes_available: stat.f_bavail * stat.f_frsize })
+}
+
+/// The space of the file system that a path is on.
+#[cfg(windows)]
+pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    Ok(DiskSpace { bytes: fs4::total_space(path)?, bytes_available: fs4::available_space(path)? })
+}
+
+/// The system's kernel and its release.
+#[cfg(unix)]
+pub fn kernel() -> Option<String> {
+    let name = rustix::system::uname();
+    Some(format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy()))
+}
+
+/// On Windows `ver` says it, which is a program.
+#[cfg(not(unix))]
+pub fn kernel() -> Option<String> {
+    None
+}
+
+/// Bytes of the machine's memory.
+#[cfg(target_os = "linux")]
+pub fn memory_bytes() -> Option<u64> {
+    let info = rustix::system::sysinfo();
+    Some(u64::from(info.mem_unit) * info.totalram as u64)
+}
+
+/// Elsewhere it takes a call that no library in use has.
+#[cfg(not(target_os = "linux"))]
+pub fn memory_bytes() -> Option<u64> {
+    None
+}
+
 /// Calls `handle` in a thread of its own for each signal from now on.
 #[cfg(unix)]
 pub fn on_signals(mut handle: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
@@ -173,6 +221,14 @@ mod tests {
         assert!(make_private(&file).unwrap());
         assert_eq!(mode(&file), 0o600);
         sync_dir(&inner).unwrap();
+    }
+
+    #[test]
+    fn a_disk_has_more_space_than_is_available() {
+        let folder = tempfile::tempdir().unwrap();
+        let space = disk_space(folder.path()).unwrap();
+        assert!(space.bytes >= space.bytes_available && space.bytes > 0, "{space:?}");
+        assert!(disk_space(&folder.path().join("none")).is_err());
     }
 
     #[test]

@@ -17,6 +17,17 @@ const RANDOM_BYTES: usize = 32;
 #[derive(Clone, Debug)]
 pub struct Token(Secret);
 
+/// How the hub came by its own token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// There was none: it was made.
+    Made,
+    /// It was there.
+    Found,
+    /// It was there, and others could read it until now.
+    FoundOpen,
+}
+
 /// A token cannot be read or made.
 #[derive(Debug)]
 pub enum TokenError {
@@ -47,17 +58,15 @@ impl Token {
         Token::new(Secret::read(path).map_err(|error| TokenError::Read(path.to_owned(), error))?)
     }
 
-    /// The hub's own token; made if there is none. Whether it was made now comes with it.
-    pub fn load_or_create(data_dir: &Path) -> Result<(Self, bool), TokenError> {
+    /// The hub's own token; made if there is none.
+    pub fn load_or_create(data_dir: &Path) -> Result<(Self, Origin), TokenError> {
         let path = Token::path(data_dir);
         match Token::read(&path) {
             Err(TokenError::Read(_, SecretFileError::Read(error))) if error.kind() == io::ErrorKind::NotFound => {}
             token => {
                 let token = token?;
-                if platform::make_private(&path).map_err(|error| TokenError::Write(path.clone(), error))? {
-                    tracing::warn!(path = %path.display(), "others could read the token's file; now they cannot, but change the token");
-                }
-                return Ok((token, false));
+                let was_open = platform::make_private(&path).map_err(|error| TokenError::Write(path, error))?;
+                return Ok((token, if was_open { Origin::FoundOpen } else { Origin::Found }));
             }
         }
         let mut bytes = zeroize::Zeroizing::new([0; RANDOM_BYTES]);
@@ -65,7 +74,7 @@ impl Token {
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let text = zeroize::Zeroizing::new(text);
         write(&path, &text).map_err(|error| TokenError::Write(path, error))?;
-        Ok((Token(Secret::new(text.as_bytes())), true))
+        Ok((Token(Secret::new(text.as_bytes())), Origin::Made))
     }
 
     /// Whether `presented` is the token, in constant time.
@@ -115,13 +124,13 @@ mod tests {
     #[test]
     fn the_first_start_makes_a_token_and_the_second_finds_it() {
         let folder = tempfile::tempdir().unwrap();
-        let (token, is_new) = Token::load_or_create(folder.path()).unwrap();
-        assert!(is_new);
+        let (token, origin) = Token::load_or_create(folder.path()).unwrap();
+        assert_eq!(origin, Origin::Made);
         let text = fs::read_to_string(Token::path(folder.path())).unwrap();
         assert_eq!(text.trim().len(), 2 * RANDOM_BYTES);
         assert!(token.is(text.trim().as_bytes()));
-        let (again, is_new) = Token::load_or_create(folder.path()).unwrap();
-        assert!(!is_new && again.is(text.trim().as_bytes()));
+        let (again, origin) = Token::load_or_create(folder.path()).unwrap();
+        assert!(origin == Origin::Found && again.is(text.trim().as_bytes()));
         let other = tempfile::tempdir().unwrap();
         let (other, _) = Token::load_or_create(other.path()).unwrap();
         assert!(!other.is(text.trim().as_bytes()));

@@ -5,9 +5,11 @@ use sheratan_core::ids::HubKey;
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::time::{Millis, Timestamp};
 use sheratan_io::http::{Connection, Limits};
+use sheratan_io::redact::Redactor;
 use sheratan_io::service::streams::{COUNTERS_EVERY_MS, KEEP_ALIVE_MS};
 use sheratan_io::service::{Answer, Caller, Origin, Plane, PlaneAddrs, Service, Settings};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 const START: Timestamp = Timestamp::from_millis(1_768_500_000_000);
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -30,6 +32,7 @@ impl Scene {
             backpressure_status: 429,
             is_metrics_public: false,
             started_at: START,
+            redactor: Arc::new(Redactor::new(&[])),
         };
         let service = Service::new(Hub::new(HubKey::new([7; 16])), 1, settings);
         Scene { service, wire: Connection::new(START, &Limits::default()) }

@@ -5,8 +5,10 @@ use sheratan_core::ids::HubKey;
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::time::Timestamp;
 use sheratan_io::http::{Connection, Limits};
+use sheratan_io::redact::Redactor;
 use sheratan_io::service::{Answer, Caller, Origin, Plane, PlaneAddrs, Service, Settings};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 const NOW: Timestamp = Timestamp::from_millis(1_768_500_000_000);
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -23,6 +25,7 @@ fn service() -> Service {
         backpressure_status: 429,
         is_metrics_public: false,
         started_at: NOW,
+        redactor: Arc::new(Redactor::new(&[])),
     };
     Service::new(Hub::new(HubKey::new([7; 16])), 1, settings)
 }

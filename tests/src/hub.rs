@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -26,6 +26,7 @@ pub struct Hub {
     child: Child,
     options: Options,
     folder: TempDir,
+    said: Said,
     /// The control plane's address.
     pub control: SocketAddr,
     /// The data plane's address.
@@ -40,6 +41,9 @@ pub struct Options {
     /// Environment variables.
     pub env: Vec<(String, String)>,
 }
+
+/// What a hub wrote on standard error so far.
+type Said = Arc<Mutex<String>>;
 
 /// What a command that ran to its end left.
 #[derive(Debug)]
@@ -67,8 +71,9 @@ impl Hub {
     /// A hub on an existing folder.
     pub fn start_in(folder: TempDir, options: Options) -> Hub {
         let mut child = spawn(folder.path(), &options);
-        let (control, data) = await_addrs(folder.path(), &mut child);
-        Hub { child, options, folder, control, data }
+        let said = Said::default();
+        let (control, data) = await_addrs(folder.path(), &mut child, &said);
+        Hub { child, options, folder, said, control, data }
     }
 
     /// Kills the hub as a power cut would, and waits until it is gone.
@@ -80,14 +85,15 @@ impl Hub {
     /// Starts a hub that was killed or stopped again, on the same folder.
     pub fn restart(&mut self) {
         self.child = spawn(self.folder.path(), &self.options);
-        (self.control, self.data) = await_addrs(self.folder.path(), &mut self.child);
+        (self.control, self.data) = await_addrs(self.folder.path(), &mut self.child, &self.said);
     }
 
     /// Starts a hub again as [`Hub::restart`] does, but waits only until it says where it listens: it may be recovering.
     pub fn begin_restart(&mut self) {
         self.child = spawn(self.folder.path(), &self.options);
         let stderr = self.child.stderr.take().expect("it is a pipe");
-        thread::spawn(move || drain(stderr));
+        let said = self.said.clone();
+        thread::spawn(move || drain(stderr, &said));
         let mut addrs = None;
         until("the hub says where it listens", || {
             addrs = read_addrs(self.folder.path(), false);
@@ -122,6 +128,11 @@ impl Hub {
     /// Whether the process has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("it was started here")
+    }
+
+    /// What it wrote on standard error, from its first start on.
+    pub fn said(&self) -> String {
+        self.said.lock().expect("reading does not fail").clone()
     }
 
     /// The data folder.
@@ -236,33 +247,33 @@ fn spawn(folder: &Path, options: &Options) -> Child {
 }
 
 /// Waits until the hub is ready and says where it listens.
-fn await_addrs(folder: &Path, child: &mut Child) -> (SocketAddr, SocketAddr) {
+fn await_addrs(folder: &Path, child: &mut Child, said: &Said) -> (SocketAddr, SocketAddr) {
     let stderr = child.stderr.take().expect("it is a pipe");
-    let reader = thread::spawn(move || drain(stderr));
+    let reader = thread::spawn({
+        let said = said.clone();
+        move || drain(stderr, &said)
+    });
     let start = Instant::now();
     loop {
         if let Some(addrs) = read_addrs(folder, true) {
             return addrs;
         }
         if let Some(status) = child.try_wait().expect("it was started here") {
-            let said = reader.join().expect("reading does not fail");
-            panic!("the hub ended at its start ({status}): {said}");
+            reader.join().expect("reading does not fail");
+            panic!("the hub ended at its start ({status}): {}", said.lock().expect("reading does not fail"));
         }
         assert!(start.elapsed() < PATIENCE, "the hub does not start");
         thread::sleep(POLL);
     }
 }
 
-/// Reads a pipe to its end, so that the hub never waits for a reader; the last lines of it.
-fn drain(pipe: impl std::io::Read) -> String {
-    let mut last = std::collections::VecDeque::new();
-    for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-        if last.len() == 20 {
-            last.pop_front();
-        }
-        last.push_back(line);
+/// Reads a pipe to its end, so that the hub never waits for a reader.
+fn drain(pipe: impl std::io::Read, said: &Said) {
+    for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+        let mut said = said.lock().expect("reading does not fail");
+        said.push_str(&String::from_utf8_lossy(&line));
+        said.push('\n');
     }
-    Vec::from(last).join("\n")
 }
 
 /// Where the hub says that it listens; with `needs_ready` once it has recovered.

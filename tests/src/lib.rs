@@ -2,8 +2,11 @@
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod bundle;
 pub mod client;
 pub mod hub;
+pub mod leak;
 
+pub use bundle::Bundle;
 pub use client::{Client, Event, Events, Response};
 pub use hub::{Hub, Options, Run, binary, command, run, until};

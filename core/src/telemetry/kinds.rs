@@ -23,6 +23,14 @@ pub struct KindCounts {
     pub ended: [u64; FinalStatus::ALL.len()],
 }
 
+impl KindCounts {
+    /// Adds another kind's counts.
+    pub fn add(&mut self, other: &KindCounts) {
+        self.submitted += other.submitted;
+        self.ended.iter_mut().zip(other.ended).for_each(|(count, more)| *count += more);
+    }
+}
+
 impl Kinds {
     /// The counts of a kind, to add to.
     pub(super) fn of(&mut self, kind: &str) -> &mut KindCounts {

@@ -97,8 +97,8 @@ fn another_payload_under_a_key_is_a_collision_that_changes_nothing() {
     scene.audits();
     for submit in [same("a long key", 2), or_new("a long key", 2)] {
         assert_eq!(scene.try_submit(submit), collision);
-        let (key_prefix, old_hash_prefix, new_hash_prefix) = ("a long k".to_string(), [1; 4], [2; 4]);
-        let event = Audit::IdempotencyKeyCollision { key_prefix, old_hash_prefix, new_hash_prefix };
+        let (key, old_hash_prefix, new_hash_prefix) = (name("a long key"), [1; 4], [2; 4]);
+        let event = Audit::IdempotencyKeyCollision { key, old_hash_prefix, new_hash_prefix };
         assert_eq!(scene.audits(), [event]);
     }
     assert_eq!((scene.status(seq), scene.hub.queue().len()), ("queued", 1));

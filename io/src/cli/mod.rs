@@ -4,6 +4,7 @@
 
 mod audit;
 mod demo;
+mod diagnose;
 mod ended;
 mod failure;
 mod instant;
@@ -30,7 +31,8 @@ Examples:
   sheratan-hub worker --exec 'python3 work.py'           run jobs on this machine
   sheratan-hub submit resize '{\"file\":\"a.png\"}' --wait   submit a job and see its result
   sheratan-hub smoke                                     check that a running hub keeps its promises
-  sheratan-hub audit query --event 'NODE_*' --since 2h   what happened, from the audit log";
+  sheratan-hub audit query --event 'NODE_*' --since 2h   what happened, from the audit log
+  sheratan-hub diagnose                                  an archive for a support person, without secrets";
 
 #[derive(Parser)]
 #[command(name = "sheratan-hub", version, after_help = EXAMPLES, subcommand_required = true)]
@@ -55,6 +57,8 @@ enum Command {
     Submit(submit::Args),
     /// Check that a running hub keeps its promises
     Smoke(smoke::Args),
+    /// Write an archive for a support person: all that helps, and no secret
+    Diagnose(diagnose::Args),
     /// Check the journal, or repair it
     Journal(journal::Args),
     /// Check the audit log, follow it, search it
@@ -80,6 +84,7 @@ pub fn run() -> ExitCode {
         Command::Worker(args) => worker::run(args),
         Command::Submit(args) => submit::run(args),
         Command::Smoke(args) => smoke::run(args),
+        Command::Diagnose(args) => diagnose::run(&args),
         Command::Journal(args) => journal::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Watch(args) => watch::run(&args),

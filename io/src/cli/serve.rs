@@ -1,18 +1,19 @@
 //! `sheratan-hub serve`: brings the parts together, from the configuration to the last snapshot.
 
 use super::failure::Failure;
-use crate::alerts::{self, AlertLog};
+use crate::alerts::{self, AlertLog, WebhookUrl};
 use crate::audit::{Audit, Feed};
 use crate::config::{Config, Flags};
 use crate::journal::{self, Progress, Recovered, Recovery, Store};
 use crate::logs;
 use crate::platform::{self, Signal};
-use crate::service::{PlaneAddrs, Service, Settings};
+use crate::redact::{Redactor, SECRET_BYTES_MIN};
+use crate::service::{PlaneAddrs, Recovering, Service, Settings};
 use crate::shell::lobby::Lobby;
 use crate::shell::reader::{LogPaths, LogReader};
 use crate::shell::snapshots::Snapshots;
 use crate::shell::{self, Parts, StopFlag};
-use crate::token::Token;
+use crate::token::{Origin, Token};
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use crossbeam_channel::Sender;
@@ -62,12 +63,16 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (listeners, addrs) = shell::bind(&config.addrs).map_err(|error| Failure::Local(error.to_string()))?;
     let recovered = open_journal(&config)?;
     let addr_file = AddrFile::write(&config.data_dir, addrs).map_err(|error| Failure::local("hub.addr", error))?;
-    let lobby = Lobby::open(listeners, addrs, config.http, connections_max(&config))
+    // The secrets first: from its first line on, no log shows one.
+    let access = Access::find(&config)?;
+    let redactor = Arc::new(redactor(&config, &access));
+    let recovering = Recovering::new(addrs, redactor.clone());
+    let lobby = Lobby::open(listeners, recovering, config.http, connections_max(&config))
         .map_err(|error| Failure::local("the planes' sockets", error))?;
     let recovery = recover(recovered, &lobby)?;
     platform::survive_file_size_limit().map_err(|error| Failure::local("signals cannot be received", error))?;
-    let logs = logs::start(&config.logs).map_err(|error| Failure::local("the logs", error))?;
-    let ended = serve(&config, lobby, addr_file, recovery, alert_rules);
+    let logs = logs::start(&config.logs, &redactor).map_err(|error| Failure::local("the logs", error))?;
+    let ended = serve(&config, lobby, addr_file, recovery, alert_rules, access, redactor);
     drop(logs);
     ended
 }
@@ -78,6 +83,8 @@ fn serve(
     mut addr_file: AddrFile,
     recovery: Recovery,
     alert_rules: Alerts,
+    access: Access,
+    redactor: Arc<Redactor>,
 ) -> Result<ExitCode, Failure> {
     let local = |what: &'static str| move |error: io::Error| Failure::local(what, error);
     config.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
@@ -90,7 +97,8 @@ fn serve(
         took_ms = report.took_ms,
         "recovered"
     );
-    let (token, token_path) = token(config)?;
+    access.tell();
+    tell_short_secrets(&redactor);
     let (poll, waker) = shell::poll().map_err(local("the event loop"))?;
     let stop = Arc::new(StopFlag::default());
     let (reload, reloaded) = crossbeam_channel::bounded(RELOADS_MAX);
@@ -109,7 +117,8 @@ fn serve(
         tracing::info!(connections_max, "the limit of open files allows fewer connections than max_connections");
     }
     let addrs = addr_file.addrs;
-    let mut service = Service::new(hub, report.next_seq, settings(config, addrs, token));
+    let token_path = access.origin.map(|_| Token::path(&config.data_dir));
+    let mut service = Service::new(hub, report.next_seq, settings(config, addrs, access.token, redactor));
     if *service.hub().limits() != config.limits {
         // A hub without a journal yet takes it as well; what the clock says is in the command's record.
         let configure = Command::Configure(Box::new(config.limits.clone()));
@@ -210,23 +219,56 @@ fn recover(recovered: Recovered, lobby: &Lobby) -> Result<Recovery, Failure> {
     recovered.replay(&mut progress).map_err(|error| Failure::Local(error.to_string()))
 }
 
-/// The token, and the file that holds it if that is the hub's own.
-fn token(config: &Config) -> Result<(Option<Token>, Option<PathBuf>), Failure> {
-    if !config.is_token_required {
-        tracing::warn!("anybody on this machine may use the hub: hub_token_required is 0");
-        return Ok((None, None));
-    }
-    if let Some(token) = &config.token {
-        return Ok((Some(token.clone()), None));
-    }
-    let (token, is_new) = Token::load_or_create(&config.data_dir).map_err(|error| Failure::Local(error.to_string()))?;
-    if is_new {
-        tracing::info!(token = %token.secret(), "a token was made");
-    }
-    Ok((Some(token), Some(Token::path(&config.data_dir))))
+/// Who is let in.
+struct Access {
+    /// Whoever presents this; anybody where there is none.
+    token: Option<Token>,
+    /// How the hub came by it, if it is the hub's own.
+    origin: Option<Origin>,
 }
 
-fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>) -> Settings {
+impl Access {
+    fn find(config: &Config) -> Result<Self, Failure> {
+        match &config.token {
+            _ if !config.is_token_required => Ok(Access { token: None, origin: None }),
+            Some(token) => Ok(Access { token: Some(token.clone()), origin: None }),
+            None => {
+                let found = Token::load_or_create(&config.data_dir);
+                let (token, origin) = found.map_err(|error| Failure::Local(error.to_string()))?;
+                Ok(Access { token: Some(token), origin: Some(origin) })
+            }
+        }
+    }
+
+    fn tell(&self) {
+        match (&self.token, self.origin) {
+            (None, _) => tracing::warn!("anybody on this machine may use the hub: hub_token_required is 0"),
+            (Some(token), Some(Origin::Made)) => tracing::info!(token = %token.secret(), "a token was made"),
+            (_, Some(Origin::FoundOpen)) => {
+                tracing::warn!("others could read the token's file; now they cannot, but change the token");
+            }
+            (_, Some(Origin::Found) | None) => {}
+        }
+    }
+}
+
+/// Knows all secrets of the process.
+fn redactor(config: &Config, access: &Access) -> Redactor {
+    let tokens = [&config.token, &access.token].into_iter().flatten().map(Token::secret);
+    let webhook = config.alerts.webhook.as_ref().map(WebhookUrl::secret);
+    Redactor::new(&tokens.chain(&config.result_hmac_key).chain(webhook).collect::<Vec<_>>())
+}
+
+fn tell_short_secrets(redactor: &Redactor) {
+    if redactor.too_short() > 0 {
+        tracing::warn!(
+            count = redactor.too_short(),
+            "a secret with fewer than {SECRET_BYTES_MIN} bytes cannot be told from ordinary text: a log line that a client puts it into shows it"
+        );
+    }
+}
+
+fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>, redactor: Arc<Redactor>) -> Settings {
     Settings {
         addrs,
         token,
@@ -237,6 +279,7 @@ fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>) -> Setting
         backpressure_status: config.backpressure_status,
         is_metrics_public: config.is_metrics_public,
         started_at: shell::wall_time(),
+        redactor,
     }
 }
 

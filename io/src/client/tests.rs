@@ -145,6 +145,16 @@ fn the_token_travels_in_the_header_that_is_asked_for() {
 }
 
 #[test]
+fn what_comes_in_several_forms_is_asked_for_in_one() {
+    let (url, served) = stub("HTTP/1.1 406 Not Acceptable\r\nContent-Length: LENGTH\r\n\r\n");
+    let answer = client(&url, token()).fetch(Plane::Data, "/metrics", "text/plain; version=0.0.4").unwrap();
+    assert_eq!(answer.status, 406);
+    let head = served.join().unwrap();
+    let accepts: Vec<_> = head.lines().filter(|line| line.starts_with("accept:")).collect();
+    assert_eq!(accepts, ["accept: text/plain; version=0.0.4"], "{head}");
+}
+
+#[test]
 fn neither_client_nor_token_shows_the_secret_when_debugged() {
     let shown = format!("{:?}", token().unwrap());
     assert_eq!(shown, "Token(from the token file)");

@@ -3,11 +3,14 @@
 //! Everything is read before anything is done, and what is not understood is an error: a hub that starts with a setting
 //! misread is worse than one that does not start.
 
+mod known;
 pub mod table;
 mod values;
 
 #[cfg(test)]
 mod tests;
+
+pub use known::known_secrets;
 
 use crate::alerts::{self, WebhookUrl};
 use crate::audit;

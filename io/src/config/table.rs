@@ -186,9 +186,13 @@ pub const LATER: &[&str] = &[
     "attestation_flip_threshold",
 ];
 
+/// Those of [`LATER`] that hold a secret, or name a file of one: somebody may have set them, so they must not be shown.
+pub const LATER_SECRETS: &[(&str, Takes)] =
+    &[("hub_token_next", Takes::Secret), ("hub_token_next_file", Takes::SecretFile)];
+
 /// Variables with the hub's prefix that are none of its settings: what a worker tells the command of a job, which may
-/// start a hub.
-pub const NOT_SETTINGS: &[&str] = &["SHERATAN_JOB_ID", "SHERATAN_JOB_KIND", "SHERATAN_ATTEMPT"];
+/// start a hub, and what the scripts find the binary by.
+pub const NOT_SETTINGS: &[&str] = &["SHERATAN_JOB_ID", "SHERATAN_JOB_KIND", "SHERATAN_ATTEMPT", "SHERATAN_HUB"];
 
 impl Setting {
     /// The flag, without its dashes in front.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// What the hub's variables begin with.
-const PREFIX: &str = "SHERATAN_";
+pub const PREFIX: &str = "SHERATAN_";
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]

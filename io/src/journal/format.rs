@@ -19,7 +19,8 @@ const ALIGNMENT: usize = 4;
 pub(crate) const SEAL_BYTES: usize = RECORD_HEADER_BYTES + 16;
 
 const MAGIC: [u8; 8] = *b"SHERjrnl";
-const FORMAT_VERSION: u32 = 1;
+/// The version of the format that is written.
+pub const FORMAT_VERSION: u32 = 1;
 /// Flags of a header.
 const FLAG_RECYCLED: u8 = 1;
 const FLAG_HASH_UNKNOWN: u8 = 2;

@@ -99,6 +99,20 @@ pub struct ReplayCheck {
 /// Reads all segments and snapshots; with `is_replayed` also replays them from the oldest state that there is, and
 /// compares each outcome hash. Fails only if the folder itself cannot be read.
 pub fn verify(data_folder: &Path, is_replayed: bool) -> io::Result<VerifyReport> {
+    read_all(data_folder, is_replayed).map(|(report, _)| report)
+}
+
+/// As [`verify`] with a replay; the hub that it ended with comes along, if all went well.
+pub fn inspect(data_folder: &Path) -> io::Result<(VerifyReport, Option<Hub>)> {
+    read_all(data_folder, true)
+}
+
+/// Whether a hub runs on a data folder at the moment.
+pub fn is_in_use(data_folder: &Path) -> bool {
+    Folder::unlocked(data_folder).is_locked()
+}
+
+fn read_all(data_folder: &Path, is_replayed: bool) -> io::Result<(VerifyReport, Option<Hub>)> {
     let folder = Folder::unlocked(data_folder);
     if !folder.journal().is_dir() {
         let detail = format!("{} is no data folder: there is no folder journal in it", data_folder.display());
@@ -120,10 +134,12 @@ pub fn verify(data_folder: &Path, is_replayed: bool) -> io::Result<VerifyReport>
         problem,
         replay: None,
     };
+    let mut hub = None;
     if let (true, true, Some(identity)) = (is_replayed, report.is_ok(), identity) {
-        report.replay = Some(replay_all(&folder, &identity, &report));
+        let (check, replayed) = replay_all(&folder, &identity, &report);
+        (report.replay, hub) = (Some(check), replayed);
     }
-    Ok(report)
+    Ok((report, hub))
 }
 
 impl VerifyReport {
@@ -233,10 +249,10 @@ fn problem(folder: &Folder, segments: &[SegmentReport], snapshots: &[SnapshotChe
     Some(BadRecord { file: folder.segment_path(covered_seq + 1), offset: 0, seq: covered_seq + 1, reason })
 }
 
-fn replay_all(folder: &Folder, identity: &Identity, report: &VerifyReport) -> ReplayCheck {
+fn replay_all(folder: &Folder, identity: &Identity, report: &VerifyReport) -> (ReplayCheck, Option<Hub>) {
     let from_start = report.segments.first().is_some_and(|segment| segment.first_seq == 1);
     let oldest = report.snapshots.last().filter(|_| !from_start);
-    let run = || -> Result<ReplayCheck, (u64, String)> {
+    let run = || -> Result<Replica, (u64, String)> {
         let (hub, covered_seq) = match oldest {
             Some(snapshot) => replay::load(&snapshot.file, identity).map_err(|error| (0, error.to_string()))?,
             None => (Hub::new(identity.key), 0),
@@ -246,10 +262,15 @@ fn replay_all(folder: &Folder, identity: &Identity, report: &VerifyReport) -> Re
             .map_err(|error| (0, error.to_string()))?;
         replay::follow(&mut replica, &mut reader, &mut |_| true)
             .map_err(|error| (replica.records, error.to_string()))?;
-        let digest = snapshot::hex(&replica.hub.digest());
-        Ok(ReplayCheck { records: replica.records, digest, problem: None })
+        Ok(replica)
     };
-    run().unwrap_or_else(|(records, problem)| ReplayCheck { records, digest: String::new(), problem: Some(problem) })
+    match run() {
+        Ok(Replica { hub, records, .. }) => {
+            let digest = snapshot::hex(&hub.digest());
+            (ReplayCheck { records, digest, problem: None }, Some(hub))
+        }
+        Err((records, problem)) => (ReplayCheck { records, digest: String::new(), problem: Some(problem) }, None),
+    }
 }
 
 /// A segment's header, if it can be read.

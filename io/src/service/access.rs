@@ -5,8 +5,11 @@ use super::problem::{AuthReason, Problem};
 use super::route::{Plane, PlaneAddrs, Route, Way};
 use super::{Answer, Caller, Event, Service};
 use crate::http::Request;
+use crate::redact::{Redactor, redact_one};
+use crate::secret::Secret;
 use sheratan_core::telemetry::Observation;
 use sheratan_core::time::Timestamp;
+use std::borrow::Cow;
 
 /// Bytes of a path that the audit log is told: longer ones are cut, so that a line has a bound.
 const AUDITED_PATH_BYTES_MAX: usize = 256;
@@ -67,7 +70,8 @@ impl Service {
     /// The path belongs to the other plane: said before anything is asked of the caller.
     fn refuse_plane(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Problem {
         self.hub.observe(now, Observation::PortMismatch);
-        self.push_event(port_mismatch(now, caller, request, &self.settings.addrs));
+        let event = port_mismatch(now, caller, request, &self.settings.addrs, &self.settings.redactor);
+        self.tell(event);
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
     }
 
@@ -96,19 +100,37 @@ impl Service {
         };
         let is_token_present = presented.is_some();
         self.hub.observe(now, Observation::AuthFailure { address: caller.ip, is_token_present });
+        let path = audited_path(&self.settings.redactor, request);
+        let method = without_credentials(request, request.method().as_str());
         self.audit(now, "AUTH_FAILURE", |out| {
-            out.text("path", audited_path(request)).plain("ip", caller.ip).plain("reason", reason.as_str());
-            out.text("method", request.method().as_str()).flag("token_present", is_token_present);
+            out.text("path", &path).plain("ip", caller.ip).plain("reason", reason.as_str());
+            out.text("method", &method).flag("token_present", is_token_present);
         });
         Err(Problem::auth_failure(reason))
     }
 }
 
+/// What the audit log is told of a path. Secrets are taken out of the whole path before it is cut: what a cut leaves of
+/// one could not be told from other text.
+fn audited_path(redactor: &Redactor, request: &Request) -> String {
+    let path = without_credentials(request, request.path());
+    let mut path = redactor.redact_text(&path).into_owned();
+    // It is visible ASCII, so each byte is a character.
+    path.truncate(AUDITED_PATH_BYTES_MAX);
+    path
+}
+
 /// What the audit log is told of a path of the other plane.
-pub fn port_mismatch(now: Timestamp, caller: &Caller, request: &Request, addrs: &PlaneAddrs) -> Event {
+pub fn port_mismatch(
+    now: Timestamp,
+    caller: &Caller,
+    request: &Request,
+    addrs: &PlaneAddrs,
+    redactor: &Redactor,
+) -> Event {
     let (port, expected) = (addrs.of(caller.plane).port(), addrs.of(caller.plane.other()).port());
     Event::new(now, "PORT_MISMATCH", |out| {
-        out.plain("ip", caller.ip).text("path", audited_path(request));
+        out.plain("ip", caller.ip).text("path", &audited_path(redactor, request));
         out.number("port", u64::from(port)).number("expected", u64::from(expected));
     })
 }
@@ -161,7 +183,23 @@ fn check_media_type(request: &Request) -> Result<(), Problem> {
     if is_json || request.body().is_empty() { Ok(()) } else { Err(Problem::unsupported_media_type()) }
 }
 
-fn audited_path<'a>(request: &Request<'a>) -> &'a str {
-    let path = request.path();
-    path.get(..AUDITED_PATH_BYTES_MAX).unwrap_or(path)
+/// A text of the request without the credentials that came with it: a token that is not the hub's is somebody else's.
+fn without_credentials<'a>(request: &Request, text: &'a str) -> Cow<'a, str> {
+    let mut text = Cow::Borrowed(text);
+    for credentials in credentials(request) {
+        if let Cow::Owned(redacted) = redact_one(&Secret::new(credentials), &text) {
+            text = Cow::Owned(redacted);
+        }
+    }
+    text
+}
+
+/// The token's header, and what follows the scheme in `Authorization`.
+fn credentials<'a>(request: &Request<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let behind_scheme = |value: &'a [u8]| {
+        let scheme_end = value.iter().position(|byte| *byte == b' ').unwrap_or(0);
+        value[scheme_end..].trim_ascii()
+    };
+    let authorization = request.header("authorization").map(behind_scheme);
+    request.header("x-sheratan-token").into_iter().chain(authorization)
 }

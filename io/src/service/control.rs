@@ -10,6 +10,7 @@ use super::{Answer, Caller, Page, Service};
 use crate::alerts;
 use crate::http::{Method, Reply, Request};
 use sheratan_core::command::{Command, Health, Heartbeat};
+use sheratan_core::hub::Hub;
 use sheratan_core::outcome::Outcome;
 use sheratan_core::registry::node::Node;
 use sheratan_core::time::{Millis, Timestamp};
@@ -62,17 +63,7 @@ impl Service {
     }
 
     pub(super) fn registry(&self) -> Reply {
-        let limits = self.hub.limits();
-        reply(|out| {
-            out.flag("ok", true);
-            out.number("node_ttl_sec", limits.node_ttl_ms.as_secs_ceil());
-            out.number("node_dead_sec", limits.node_dead_ms.as_secs_ceil());
-            out.object("nodes", |out| {
-                for node in self.hub.registry().iter() {
-                    render::node(out, node, self.seen_at(node));
-                }
-            });
-        })
+        reply(|out| render::registry(out, &self.hub, |node| self.seen_at(node)))
     }
 
     pub(super) fn audit_page(&self, request: &Request) -> Result<Answer, Problem> {
@@ -149,6 +140,13 @@ pub fn health(plane: Plane) -> Reply {
 
 pub fn livez() -> Reply {
     reply(|out| _ = out.flag("ok", true).plain("status", "alive"))
+}
+
+/// The registry's body, for a hub that no service holds.
+pub fn registry_of(hub: &Hub) -> Vec<u8> {
+    let mut body = Vec::new();
+    object(&mut body, |out| render::registry(out, hub, Node::last_seen_at));
+    body
 }
 
 fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {

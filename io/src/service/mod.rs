@@ -25,6 +25,7 @@ mod route;
 pub mod streams;
 mod traffic;
 
+pub use control::registry_of;
 pub use object::{Object, object, write_text};
 pub use parked::Origin;
 pub use problem::Problem;
@@ -34,6 +35,7 @@ pub use route::{Plane, PlaneAddrs};
 use crate::alerts;
 use crate::http::{Reply, Request};
 use crate::journal::Batch;
+use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::token::Token;
 use parked::{Parked, ParkedRequests, Waiting};
@@ -47,8 +49,10 @@ use sheratan_core::queue::waiter::WaiterId;
 use sheratan_core::telemetry::Observation;
 use sheratan_core::telemetry::alerts::{Alerts, Change};
 use sheratan_core::time::{Millis, Timestamp};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use streams::{Streams, Topic};
 use traffic::Traffic;
 
@@ -75,6 +79,8 @@ pub struct Settings {
     pub is_metrics_public: bool,
     /// When the hub's process started.
     pub started_at: Timestamp,
+    /// Keeps the process' secrets out of what the audit log is told.
+    pub redactor: Arc<Redactor>,
 }
 
 /// Who asks, and where the reply goes.
@@ -508,16 +514,18 @@ impl Service {
         self.journal_down.is_none() && !self.is_draining
     }
 
+    /// Tells the audit log of something that the hub does not see.
     fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {
-        self.push_event(Event::new(ts, event, fill));
+        self.tell(Event::new(ts, event, fill));
     }
 
     /// Notes what the hub says for the audit log.
     fn note(&mut self, ts: Timestamp, audit: &Audit) {
         let mut details = Vec::new();
         let mut event = "";
-        object(&mut details, |out| event = render::audit(out, self.hub.key(), audit));
-        self.push_event(Event { ts, event, details });
+        let redactor = &self.settings.redactor;
+        object(&mut details, |out| event = render::audit(out, self.hub.key(), redactor, audit));
+        self.tell(Event { ts, event, details });
     }
 
     /// Something happened before there was a hub.
@@ -525,11 +533,15 @@ impl Service {
         if event.event == "PORT_MISMATCH" {
             self.hub.observe(event.ts, Observation::PortMismatch);
         }
-        self.push_event(event);
+        self.tell(event);
     }
 
-    /// An event goes to the alert rules, one by one, and to the audit log, which puts together what repeats.
-    fn push_event(&mut self, event: Event) {
+    /// Every event goes through here: without the secrets that a node's name or a path may hold it goes to the alert rules,
+    /// one by one, and to the audit log, which puts together what repeats.
+    fn tell(&mut self, mut event: Event) {
+        if let Cow::Owned(redacted) = self.settings.redactor.redact_json(&event.details) {
+            event.details = redacted;
+        }
         let mut changes = Vec::new();
         self.alerts.event(event.ts, event.event, &event.details, &mut changes);
         self.tell_alerts(changes);

@@ -7,7 +7,9 @@ use super::problem::Problem;
 use super::route::{self, PlaneAddrs, Route, Way};
 use super::{Caller, Event};
 use crate::http::{Reply, Request};
+use crate::redact::Redactor;
 use sheratan_core::time::{Millis, Timestamp};
+use std::sync::Arc;
 
 /// When to ask again: most recoveries take less.
 const RETRY_AFTER_MS: Millis = Millis::from_secs(1);
@@ -20,6 +22,7 @@ const EVENTS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Recovering {
     addrs: PlaneAddrs,
+    redactor: Arc<Redactor>,
     /// How far it is; nothing while the snapshot is read.
     progress: Option<Replayed>,
     events: Vec<Event>,
@@ -45,8 +48,8 @@ struct Counted {
 
 impl Recovering {
     /// The hub begins to recover.
-    pub fn new(addrs: PlaneAddrs) -> Self {
-        Recovering { addrs, progress: None, events: Vec::new(), counted: None }
+    pub fn new(addrs: PlaneAddrs, redactor: Arc<Redactor>) -> Self {
+        Recovering { addrs, redactor, progress: None, events: Vec::new(), counted: None }
     }
 
     /// How far it is.
@@ -71,7 +74,7 @@ impl Recovering {
         let way = route::find(caller.plane, request.path());
         match way {
             Way::OtherPlane => {
-                self.note(access::port_mismatch(now, caller, request, &self.addrs));
+                self.note(access::port_mismatch(now, caller, request, &self.addrs, &self.redactor));
                 Err(Problem::port_mismatch(caller.plane, &self.addrs))
             }
             Way::Here(route @ (Route::Health | Route::Livez)) if access::is_public(caller, &way) => {
@@ -115,7 +118,10 @@ mod tests {
     const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     fn recovering() -> Recovering {
-        Recovering::new(PlaneAddrs { control: (LOCAL, 8787).into(), data: (LOCAL, 8788).into() })
+        Recovering::new(
+            PlaneAddrs { control: (LOCAL, 8787).into(), data: (LOCAL, 8788).into() },
+            Arc::new(Redactor::new(&[])),
+        )
     }
 
     fn ask(recovering: &mut Recovering, plane: Plane, ip: IpAddr, target: &str) -> (u16, String) {

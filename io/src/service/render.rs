@@ -2,6 +2,7 @@
 
 use super::object::{Object, object, write_text};
 use super::problem::Problem;
+use crate::redact::Redactor;
 use sheratan_core::effect::Audit;
 use sheratan_core::hub::Hub;
 use sheratan_core::ids::{HubKey, JobSeq};
@@ -12,6 +13,9 @@ use sheratan_core::queue::job::{AttemptEnd, Job, State};
 use sheratan_core::queue::lane::ZONE_DEFAULT;
 use sheratan_core::registry::node::Node;
 use sheratan_core::time::{Millis, Timestamp};
+
+/// Characters of an idempotency key that the audit log is told.
+const KEY_PREFIX_CHARS: usize = 8;
 
 /// The members of a submit's answer.
 pub fn submitted(out: &mut Object, key: &HubKey, submitted: &Submitted) {
@@ -166,8 +170,21 @@ fn attempts(out: &mut Object, job: &Job) {
     });
 }
 
+/// The members of the registry's answer; `seen_at` says when a node was heard of.
+pub fn registry(out: &mut Object, hub: &Hub, seen_at: impl Fn(&Node) -> Timestamp) {
+    let limits = hub.limits();
+    out.flag("ok", true);
+    out.number("node_ttl_sec", limits.node_ttl_ms.as_secs_ceil());
+    out.number("node_dead_sec", limits.node_dead_ms.as_secs_ceil());
+    out.object("nodes", |out| {
+        for record in hub.registry().iter() {
+            node(out, record, seen_at(record));
+        }
+    });
+}
+
 /// A node's record in the registry; `seen_at` is later than the record's own where a heartbeat is not journaled yet.
-pub fn node(out: &mut Object, node: &Node, seen_at: Timestamp) {
+fn node(out: &mut Object, node: &Node, seen_at: Timestamp) {
     out.object(node.name(), |out| {
         out.plain("status", node.liveness().as_str()).plain("health", node.health().as_str());
         out.plain("policy_state", "NORMAL").raw("policy_reason", b"null").raw("policy_until_utc", b"null");
@@ -190,7 +207,7 @@ pub fn next_heartbeat(node_ttl: Millis) -> Millis {
 }
 
 /// The details of an audit event; gives its name.
-pub fn audit(out: &mut Object, key: &HubKey, audit: &Audit) -> &'static str {
+pub fn audit(out: &mut Object, key: &HubKey, redactor: &Redactor, audit: &Audit) -> &'static str {
     let hex = |bytes: &[u8; 4]| format!("{:08x}", u32::from_be_bytes(*bytes));
     match audit {
         Audit::BackpressureDrop { reason, queue_depth, queue_depth_max } => {
@@ -218,8 +235,8 @@ pub fn audit(out: &mut Object, key: &HubKey, audit: &Audit) -> &'static str {
             out.plain("job_id", key.job_id(*job)).flag("is_final", *is_final);
             "IDEMPOTENCY_HIT"
         }
-        Audit::IdempotencyKeyCollision { key_prefix, old_hash_prefix, new_hash_prefix } => {
-            out.text("key_prefix", key_prefix).plain("old_hash_prefix", hex(old_hash_prefix));
+        Audit::IdempotencyKeyCollision { key, old_hash_prefix, new_hash_prefix } => {
+            out.text("key_prefix", key_prefix(redactor, key)).plain("old_hash_prefix", hex(old_hash_prefix));
             out.plain("new_hash_prefix", hex(new_hash_prefix));
             "IDEMPOTENCY_KEY_COLLISION"
         }
@@ -230,7 +247,39 @@ pub fn audit(out: &mut Object, key: &HubKey, audit: &Audit) -> &'static str {
     }
 }
 
+/// The beginning of an idempotency key; of one that holds a secret, or begins as one does, a word as long.
+fn key_prefix<'a>(redactor: &Redactor, key: &'a str) -> &'a str {
+    let end = key.char_indices().nth(KEY_PREFIX_CHARS).map_or(key.len(), |(at, _)| at);
+    let prefix = &key[..end];
+    let is_secret = redactor.contains(key.as_bytes()) || redactor.is_part(prefix.as_bytes());
+    if is_secret { "redacted" } else { prefix }
+}
+
 fn about(out: &mut Object, node: &Name, event: &'static str) -> &'static str {
     out.text("node_id", node);
     event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    #[test]
+    fn the_beginning_of_a_key_is_shown_unless_it_is_a_secrets() {
+        let redactor = Redactor::new(&[&Secret::new(*b"correct-horse")]);
+        for (key, prefix) in [
+            ("", ""),
+            ("order-1", "order-1"),
+            ("order-12345", "order-12"),
+            ("äöüßäöüßä", "äöüßäöüß"),
+            ("correct", "correct"),
+            ("correct-", "redacted"),
+            ("correct-house", "redacted"),
+            ("order of correct-horse", "redacted"),
+            ("order of correct%2Dhorse", "redacted"),
+        ] {
+            assert_eq!(key_prefix(&redactor, key), prefix, "{key}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::sockets::{Socket, Sockets};
 use super::{EVENTS_MAX, FIRST_SOCKET, WAKER};
 use crate::http;
 use crate::journal::Progress;
-use crate::service::{Caller, Event, Origin, PlaneAddrs, Recovering, Replayed};
+use crate::service::{Caller, Event, Origin, Recovering, Replayed};
 use mio::{Events, Interest, Poll, Token, Waker};
 use sheratan_core::time::Timestamp;
 use std::io;
@@ -81,7 +81,7 @@ impl Lobby {
     /// Starts to answer on the planes' sockets, with up to `connections_max` connections at once.
     pub fn open(
         mut listeners: Listeners,
-        addrs: PlaneAddrs,
+        recovering: Recovering,
         http_limits: http::Limits,
         connections_max: usize,
     ) -> io::Result<Lobby> {
@@ -100,7 +100,7 @@ impl Lobby {
             poll,
             listeners,
             sockets: Sockets::default(),
-            recovering: Recovering::new(addrs),
+            recovering,
             http_limits,
             connections_max: connections_max.min(LOBBY_CONNECTIONS_MAX),
             clock,

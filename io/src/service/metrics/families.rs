@@ -10,6 +10,7 @@ use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::kinds::KindCounts;
 use sheratan_core::telemetry::timing::{Timing, Totals};
 use sheratan_core::time::Timestamp;
+use std::collections::BTreeMap;
 
 /// One metric with all its series. The name is without prefix, unit and the `_total` of counters.
 #[derive(Debug)]
@@ -206,15 +207,15 @@ impl Service {
     fn lifecycle(&self, out: &mut Families) {
         let telemetry = self.hub.telemetry();
         let total = |counter| telemetry.total(counter);
-        let kinds = || telemetry.kinds().iter().chain(telemetry.kinds().other().map(|counts| ("other", counts)));
-        let submitted = kinds().map(|(kind, counts)| Series {
-            labels: vec![("kind", kind.to_owned())],
+        let kinds = self.kinds();
+        let submitted = kinds.iter().map(|(kind, counts)| Series {
+            labels: vec![("kind", kind.clone())],
             value: Value::Number(counts.submitted),
         });
         let help = "Jobs that came in; beyond 200 kinds the rest is counted as other";
         out.add(MetricType::Counter, "jobs_submitted", None, help, submitted.collect());
         let help = "Jobs that ended, by how; beyond 200 kinds the rest is counted as other";
-        let ended = kinds().flat_map(|(kind, counts)| ended_series(kind, counts)).collect();
+        let ended = kinds.iter().flat_map(|(kind, counts)| ended_series(kind, counts)).collect();
         out.add(MetricType::Counter, "jobs_ended", None, help, ended);
         out.counter("leases_given", "Leases given", total(Counter::Leased));
         out.counter("leases_reaped", "Leases that ended without a result", total(Counter::LeaseReaped));
@@ -240,6 +241,17 @@ impl Service {
         out.counters("result_integrity_checks", "Results by their checksum or signature", "outcome", results);
         out.timing("queue_wait", "Time that jobs wait for a node, from ready to leased", telemetry.queue_wait());
         out.timing("run", "Time that attempts take, from the lease to its end", telemetry.run());
+    }
+
+    /// The counts by the label that a kind has. Two kinds may have one: one is called like the rest, or holds a secret.
+    fn kinds(&self) -> BTreeMap<String, KindCounts> {
+        let kinds = self.hub.telemetry().kinds();
+        let mut by_label: BTreeMap<String, KindCounts> = BTreeMap::new();
+        for (kind, counts) in kinds.iter().chain(kinds.other().map(|counts| ("other", counts))) {
+            let label = self.settings.redactor.redact_text(kind).into_owned();
+            by_label.entry(label).or_default().add(counts);
+        }
+        by_label
     }
 
     fn journal(&self, out: &mut Families) {

@@ -1,0 +1,197 @@
+//! `diagnose`: one archive with all that a support person needs and no secret, whether the hub is up, down or was never
+//! there. Nothing leaves this machine: the archive is for a person to look at and to send.
+//!
+//! Secrets are kept out three times. What goes into a file is on a list ([`allowed`]); what is free text in it passes the
+//! [`Redactor`](crate::redact::Redactor); and the finished archive is searched for every secret that this process knows
+//! before anything of it is written ([`bundle`]).
+
+mod allowed;
+mod asked;
+mod bundle;
+mod folder;
+mod machine;
+mod output;
+mod progress;
+mod secrets;
+mod subject;
+
+use super::failure::Failure;
+use super::target::TargetArgs;
+use super::terminal::{BOLD, line, note, styled};
+use crate::redact::SECRET_BYTES_MIN;
+use crate::shell;
+use bundle::{Bundle, Entry};
+use output::Output;
+use progress::Progress;
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use subject::Subject;
+
+const EXAMPLES: &str = "\
+Examples:
+  sheratan-hub diagnose                                  of the hub whose data folder is .sheratan here, up or down
+  sheratan-hub diagnose --data-dir /var/lib/sheratan --config /etc/hub.toml --output /tmp/hub.zip
+  sheratan-hub diagnose --control hub.lan:8787 --data hub.lan:8788 --token-file token
+                                                         of a hub on another machine: what it says of itself
+  sheratan-hub diagnose --json | jq .missing             what could not be had, and why
+
+Exit code 0 if the archive was written, whatever is missing in it; 1 if a secret was found in it: then it was not.";
+
+/// The arguments of `diagnose`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The archive [default: diag_bundle_<UTC time>.zip in this folder]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Overwrite the archive if it is there
+    #[arg(long)]
+    force: bool,
+    /// Print a JSON object: the archive's path, its files, what is missing
+    #[arg(long)]
+    json: bool,
+    /// File of settings; hub.toml here, if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+/// One file of the archive.
+struct Piece {
+    name: &'static str,
+    /// What the archive's README says of it.
+    about: &'static str,
+    gather: fn(&Subject) -> Gathered,
+}
+
+/// What goes into a file, or why there is nothing: ends the sentence "it is missing: ".
+type Gathered = Result<Content, String>;
+
+/// What goes into a file.
+struct Content {
+    bytes: Vec<u8>,
+    /// Who said it.
+    source: String,
+}
+
+/// All files, in the archive's order.
+const PIECES: [Piece; 17] = [
+    Piece {
+        name: "health.json",
+        about: "What both planes say of their health, liveness and readiness.",
+        gather: asked::health,
+    },
+    Piece {
+        name: "registry.json",
+        about: "The nodes: status, zone, capabilities, leases. Of a hub that is down, as of its journal's last record.",
+        gather: asked::registry,
+    },
+    Piece {
+        name: "metrics_control.json",
+        about: "The control plane's metrics, as JSON.",
+        gather: |subject| asked::metrics_json(subject, crate::client::Plane::Control),
+    },
+    Piece {
+        name: "metrics_data.json",
+        about: "The data plane's metrics, as JSON.",
+        gather: |subject| asked::metrics_json(subject, crate::client::Plane::Data),
+    },
+    Piece {
+        name: "metrics_control.txt",
+        about: "The control plane's metrics, as Prometheus reads them.",
+        gather: |subject| asked::metrics_text(subject, crate::client::Plane::Control),
+    },
+    Piece {
+        name: "metrics_data.txt",
+        about: "The data plane's metrics, as Prometheus reads them.",
+        gather: |subject| asked::metrics_text(subject, crate::client::Plane::Data),
+    },
+    Piece {
+        name: "audit_tail.jsonl",
+        about: "The last 200 lines of the audit log, the oldest first.",
+        gather: folder::audit_tail,
+    },
+    Piece { name: "alerts_tail.jsonl", about: "The last 200 alerts, the oldest first.", gather: folder::alerts_tail },
+    Piece {
+        name: "hub_log_tail.jsonl",
+        about: "The last 200 lines of the hub's log, the oldest first.",
+        gather: folder::log_tail,
+    },
+    Piece {
+        name: "config.json",
+        about: "The settings that hold for a hub that is started here, and where each comes from. Of a secret, whether it is set.",
+        gather: machine::config,
+    },
+    Piece {
+        name: "environment.txt",
+        about: "The names of this process' environment variables. No values.",
+        gather: machine::environment,
+    },
+    Piece {
+        name: "versions.json",
+        about: "Version, target and toolchain of this program, the journal format that it writes, its file's SHA-256.",
+        gather: machine::versions,
+    },
+    Piece { name: "os.json", about: "The system: kernel, architecture, processors, memory.", gather: machine::os },
+    Piece {
+        name: "disk.json",
+        about: "Space of the file system that the data folder is on, and what the folder's parts take.",
+        gather: folder::disk,
+    },
+    Piece {
+        name: "journal.json",
+        about: "Whether the journal is whole. Of a hub that is down, also whether a replay decides as the hub did.",
+        gather: folder::journal,
+    },
+    Piece {
+        name: "audit_chain.json",
+        about: "Whether a line of the audit log was changed or taken out.",
+        gather: folder::audit_chain,
+    },
+    Piece { name: "policy.json", about: "The active policy's version.", gather: asked::policy },
+];
+
+/// Gathers, searches, writes.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let created = shell::wall_time();
+    let output = Output::choose(args.output.as_deref(), args.force, created)?;
+    let progress = Progress::start();
+    let subject = progress.look("what there is to look at", || Subject::find(args));
+    let entries = PIECES.iter().map(|piece| {
+        let content = progress.step(piece.name, &subject.redactor, || (piece.gather)(&subject));
+        Entry { name: piece.name, about: piece.about, content }
+    });
+    let bundle = Bundle { created, hub: subject.hub_state(), entries: entries.collect() };
+    let archive = progress.look("packing", || bundle.pack(&subject.redactor))?;
+    progress.look("searching for secrets", || bundle::search(&archive, &subject.redactor))?;
+    output.write(&archive)?;
+    progress.end();
+    tell(args, &output, &bundle, &subject);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was done, and what was not.
+fn tell(args: &Args, output: &Output, bundle: &Bundle, subject: &Subject) {
+    let redactor = &subject.redactor;
+    let (searched, forms, too_short) = (redactor.secrets(), redactor.forms(), redactor.too_short());
+    if args.json {
+        let missing =
+            bundle.missing().map(|(name, reason)| json!({"name": name, "reason": redactor.redact_text(reason)}));
+        line(json!({
+            "path": output.path().display().to_string(),
+            "files": bundle.names(),
+            "missing": missing.collect::<Vec<_>>(),
+            "secrets_searched": searched, "forms_searched": forms, "secrets_too_short": too_short,
+        }));
+    } else {
+        line(styled(BOLD, output.path().display()));
+    }
+    note(format_args!("nothing secret: {searched} secrets in {forms} forms were searched for"));
+    if too_short > 0 {
+        note(format_args!(
+            "{too_short} secrets have fewer than {SECRET_BYTES_MIN} bytes: they cannot be told from ordinary text, look yourself"
+        ));
+    }
+}

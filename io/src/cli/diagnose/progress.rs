@@ -1,0 +1,59 @@
+//! Progress: on a terminal a spinner with what is done at the moment, and everywhere a line for each file.
+
+use super::Gathered;
+use crate::cli::terminal::{DIM, GOOD, WARN, note, styled};
+use crate::redact::Redactor;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
+
+/// How often the spinner turns.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Shows what is done.
+pub struct Progress {
+    /// Draws nothing where standard error is no terminal.
+    spinner: ProgressBar,
+}
+
+impl Progress {
+    /// Begins to show.
+    pub fn start() -> Self {
+        let spinner = ProgressBar::new_spinner();
+        spinner.set_style(ProgressStyle::with_template("{spinner:.green} {msg}").expect("the template is well formed"));
+        spinner.enable_steady_tick(TICK);
+        Progress { spinner }
+    }
+
+    /// Shows what is done while it is.
+    pub fn look<T>(&self, what: &'static str, work: impl FnOnce() -> T) -> T {
+        self.spinner.set_message(what);
+        work()
+    }
+
+    /// Gathers a file and tells what came of it.
+    pub fn step(&self, name: &'static str, redactor: &Redactor, gather: impl FnOnce() -> Gathered) -> Gathered {
+        let content = self.look(name, gather);
+        self.spinner.suspend(|| match &content {
+            Ok(content) => {
+                let bytes = styled(DIM, format_args!("{} bytes", content.bytes.len()));
+                note(format_args!("{} {name}  {bytes}", styled(GOOD, "✓")));
+            }
+            Err(reason) => {
+                note(format_args!("{} {name}  missing: {}", styled(WARN, "–"), redactor.redact_text(reason)));
+            }
+        });
+        content
+    }
+
+    /// Takes the spinner away.
+    pub fn end(&self) {
+        self.spinner.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    /// A failure's message must not stand beside a spinner.
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,106 @@
+//! Known secrets: all that the settings of this process hold, or name a file of, whether or not a hub could start with them.
+//!
+//! [`Config::load`](super::Config::load) stops at the first thing that it does not understand, and of a secret and its file
+//! it takes one. Who must keep secrets out of a text needs them all.
+
+use super::table::{ALIASES, LATER_SECRETS, SETTINGS, Takes};
+use super::values::PREFIX;
+use super::{FILE, Flags};
+use crate::secret::Secret;
+use std::ffi::OsString;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// Every secret of the flags, the environment and `hub.toml`.
+pub fn known_secrets(flags: &Flags) -> Vec<Secret> {
+    read(flags, std::env::vars_os(), Path::new(FILE))
+}
+
+fn read(flags: &Flags, variables: impl Iterator<Item = (OsString, OsString)>, file: &Path) -> Vec<Secret> {
+    let mut secrets = Vec::new();
+    let mut take = |key: &str, value: &[u8]| match takes(key) {
+        Some(Takes::Secret) => secrets.push(Secret::new(value)),
+        // A file that cannot be read holds nothing that is known here.
+        Some(Takes::SecretFile) => {
+            let path = std::str::from_utf8(value).map(Path::new);
+            secrets.extend(path.ok().and_then(|path| Secret::read(path).ok()));
+        }
+        _ => {}
+    };
+    for (name, value) in &flags.settings {
+        take(name, value.as_bytes());
+    }
+    for (name, value) in variables {
+        if let Some(key) = name.to_string_lossy().strip_prefix(PREFIX) {
+            take(&key.to_lowercase(), value.as_encoded_bytes());
+        }
+    }
+    let path = flags.config.as_deref().unwrap_or(file);
+    let text = Zeroizing::new(std::fs::read_to_string(path).unwrap_or_default());
+    match text.parse::<toml::Table>() {
+        Ok(table) => table.iter().for_each(|(key, value)| {
+            if let Some(text) = value.as_str() {
+                take(key, text.as_bytes());
+            }
+        }),
+        // Whoever wrote it meant its lines to be settings.
+        Err(_) => text.lines().filter_map(|line| line.split_once('=')).for_each(|(key, value)| {
+            let is_around = |character: char| character.is_whitespace() || character == '"' || character == '\'';
+            take(key.trim(), value.trim_matches(is_around).as_bytes());
+        }),
+    }
+    secrets
+}
+
+/// What the setting of a key takes, by all names that it ever had.
+fn takes(key: &str) -> Option<Takes> {
+    let name = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
+    let setting = SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.takes);
+    setting.or_else(|| LATER_SECRETS.iter().find(|(later, _)| *later == name).map(|(_, takes)| *takes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is known of these variables and this `hub.toml`, as far as it is one of these.
+    fn known(variables: &[(&str, &str)], toml: &str, of: &[&str]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("hub.toml");
+        std::fs::write(&file, toml).unwrap();
+        let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let secrets = read(&Flags::default(), variables, &file);
+        let is_known = |text: &&&str| secrets.iter().any(|secret| secret.is(text.as_bytes()));
+        of.iter().filter(is_known).map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn all_secrets_are_known_even_of_settings_that_contradict_or_are_not_understood() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "from-a-file\n").unwrap();
+        let variables = [
+            ("SHERATAN_HUB_TOKEN", "active"),
+            ("SHERATAN_HUB_TOKEN_ACTIVE", "by-its-alias"),
+            ("SHERATAN_HUB_TOKEN_FILE", path.to_str().unwrap()),
+            ("SHERATAN_HUB_TOKEN_NEXT", "of-a-later-release"),
+            ("SHERATAN_RESULT_HMAC_KEY_FILE", "/nowhere"),
+            ("SHERATAN_HUB_TOKEN_REQUIRED", "no-secret"),
+            ("HUB_TOKEN", "not-ours"),
+        ];
+        let secrets = ["active", "by-its-alias", "from-a-file", "of-a-later-release"];
+        let others = ["no-secret", "not-ours"];
+        assert_eq!(known(&variables, "", &[&secrets[..], &others].concat()), secrets);
+    }
+
+    #[test]
+    fn the_secrets_of_a_file_are_known_even_if_it_is_no_toml() {
+        let toml = "log_level = \"info\"\nhub_token = \"in-the-file\"\nresult_hmac_key='the-key'\n";
+        for end in ["", "this = is = no toml", "nonsense = \"x\""] {
+            assert_eq!(
+                known(&[], &format!("{toml}{end}"), &["in-the-file", "the-key", "info"]),
+                ["in-the-file", "the-key"]
+            );
+        }
+    }
+}
