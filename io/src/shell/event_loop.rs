@@ -208,6 +208,7 @@ impl EventLoop {
             Report::Durable { up_to, spare, took, sealed_through } => {
                 self.service.observe(self.now, Observation::JournalCommit { took_us: micros(took) });
                 self.durable = up_to;
+                self.service.set_durable(up_to);
                 self.spare = Some(spare);
                 if std::mem::take(&mut self.is_journal_down) {
                     self.service.journal_recovered();
