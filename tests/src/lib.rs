@@ -4,6 +4,8 @@
 
 pub mod client;
 pub mod hub;
+pub mod prometheus;
+pub mod tools;
 
 pub use client::{Client, Response};
 pub use hub::{Hub, Options, Run, binary, command, run, until};

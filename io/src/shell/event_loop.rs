@@ -395,9 +395,10 @@ impl EventLoop {
         }
     }
 
-    /// Whether a thread that the loop feeds is behind: then nothing is read until it has caught up.
+    /// Whether a thread that the loop feeds is behind: then nothing is read until it has caught up. While the journal is
+    /// down commands are refused, so its batch grows no more, and reads and scrapes are answered beside it.
     fn is_full(&self) -> bool {
-        self.service.batch_bytes() > BATCH_BYTES_MAX || self.audit.is_full()
+        !self.is_journal_down && self.service.batch_bytes() > BATCH_BYTES_MAX || self.audit.is_full()
     }
 
     fn begin_drain_if_told(&mut self) {
