@@ -65,6 +65,16 @@ impl Client {
         self.try_request("GET", path, None).expect("the hub answers")
     }
 
+    /// A request without a body and with these headers besides.
+    pub fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.addr);
+        if let Some(token) = &self.token {
+            head += &format!("X-Sheratan-Token: {token}\r\n");
+        }
+        headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
+        self.send(format!("{head}\r\n").as_bytes()).and_then(|()| self.receive_to(method)).expect("the hub answers")
+    }
+
     /// `POST path` with a JSON body.
     pub fn post(&mut self, path: &str, body: &Value) -> Response {
         self.try_request("POST", path, Some(body)).expect("the hub answers")

@@ -241,8 +241,14 @@ impl From<Output> for Run {
 fn spawn(folder: &Path, options: &Options) -> Child {
     // Left behind by a hub that was killed: it would tell the old ports.
     _ = fs::remove_file(folder.join("hub.addr"));
-    let mut command = command(&["serve", "--control-addr", "127.0.0.1:0", "--data-addr", "127.0.0.1:0", "--data-dir"]);
-    command.arg(folder).args(&options.args).envs(options.env.iter().map(|(name, value)| (name, value)));
+    let mut command = command(&["serve", "--data-dir"]);
+    command.arg(folder).args(&options.args);
+    for flag in ["--control-addr", "--data-addr"] {
+        if options.args.iter().all(|arg| arg != flag) {
+            command.args([flag, "127.0.0.1:0"]);
+        }
+    }
+    command.envs(options.env.iter().map(|(name, value)| (name, value)));
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts")
 }
 

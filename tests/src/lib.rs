@@ -6,6 +6,8 @@ pub mod bundle;
 pub mod client;
 pub mod hub;
 pub mod leak;
+pub mod prometheus;
+pub mod tools;
 
 pub use bundle::Bundle;
 pub use client::{Client, Event, Events, Response};

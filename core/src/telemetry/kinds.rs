@@ -1,11 +1,15 @@
 //! Kinds: what became of the jobs of each kind, for as many kinds as there is room.
 //!
 //! A kind is a client's word, so their number must have a bound: the first [`METRIC_KINDS_MAX`](crate::limits::METRIC_KINDS_MAX)
-//! that the hub meets have counts of their own, all others share one. O(log kinds) an event.
+//! that the hub meets have counts of their own, all others share one. So does a kind that is called like these others: two
+//! series of one name are no metric. O(log kinds) an event.
 
 use crate::limits::METRIC_KINDS_MAX;
 use crate::outcome::FinalStatus;
 use std::collections::BTreeMap;
+
+/// What the kinds without counts of their own are called together.
+pub const OTHER: &str = "other";
 
 /// Counts by kind.
 #[derive(Clone, Default, Debug)]
@@ -37,7 +41,7 @@ impl Kinds {
         if self.counts.contains_key(kind) {
             return self.counts.get_mut(kind).expect("it was just found");
         }
-        if self.counts.len() >= METRIC_KINDS_MAX {
+        if kind == OTHER || self.counts.len() >= METRIC_KINDS_MAX {
             return &mut self.other;
         }
         self.counts.entry(kind.into()).or_default()
@@ -72,5 +76,13 @@ mod tests {
         assert_eq!(kinds.iter().count(), METRIC_KINDS_MAX);
         assert_eq!(kinds.other().map(|counts| counts.submitted), Some(1_000));
         assert_eq!(kinds.iter().next().map(|(kind, counts)| (kind, counts.submitted)), Some(("k0", 3)));
+    }
+
+    #[test]
+    fn a_kind_that_is_called_like_the_others_is_counted_with_them() {
+        let mut kinds = Kinds::default();
+        kinds.of(OTHER).submitted += 1;
+        assert_eq!(kinds.iter().count(), 0);
+        assert_eq!(kinds.other().map(|counts| counts.submitted), Some(1));
     }
 }

@@ -202,6 +202,8 @@ pub struct Service {
     is_draining: bool,
     traffic: Traffic,
     connections: u64,
+    /// The last record that the journal holds, as far as the shell said.
+    durable: u64,
 }
 
 impl Service {
@@ -228,6 +230,7 @@ impl Service {
             is_draining: false,
             traffic: Traffic::default(),
             connections: 0,
+            durable: next_seq - 1,
         }
     }
 
@@ -245,6 +248,11 @@ impl Service {
     /// How many connections the shell holds.
     pub fn set_connections(&mut self, connections: u64) {
         self.connections = connections;
+    }
+
+    /// The journal holds all up to this record.
+    pub fn set_durable(&mut self, up_to: u64) {
+        self.durable = up_to;
     }
 
     /// The shell saw something.

@@ -236,6 +236,7 @@ impl EventLoop {
             Report::Durable { up_to, spare, took, sealed_through } => {
                 self.service.observe(self.now, Observation::JournalCommit { took_us: micros(took) });
                 self.durable = up_to;
+                self.service.set_durable(up_to);
                 self.spare = Some(spare);
                 if std::mem::take(&mut self.is_journal_down) {
                     self.service.journal_recovered();
@@ -450,9 +451,10 @@ impl EventLoop {
         self.service.forget(id);
     }
 
-    /// Whether a thread that the loop feeds is behind: then nothing is read until it has caught up.
+    /// Whether a thread that the loop feeds is behind: then nothing is read until it has caught up. While the journal is
+    /// down commands are refused, so its batch grows no more, and reads and scrapes are answered beside it.
     fn is_full(&self) -> bool {
-        self.service.batch_bytes() > BATCH_BYTES_MAX || self.audit.is_full()
+        !self.is_journal_down && self.service.batch_bytes() > BATCH_BYTES_MAX || self.audit.is_full()
     }
 
     fn begin_drain_if_told(&mut self) {

@@ -7,7 +7,7 @@ use sheratan_core::effect::DropReason;
 use sheratan_core::outcome::FinalStatus;
 use sheratan_core::registry::node::Liveness;
 use sheratan_core::telemetry::Counter;
-use sheratan_core::telemetry::kinds::KindCounts;
+use sheratan_core::telemetry::kinds::{KindCounts, OTHER};
 use sheratan_core::telemetry::timing::{Timing, Totals};
 use sheratan_core::time::Timestamp;
 use std::collections::BTreeMap;
@@ -247,7 +247,7 @@ impl Service {
     fn kinds(&self) -> BTreeMap<String, KindCounts> {
         let kinds = self.hub.telemetry().kinds();
         let mut by_label: BTreeMap<String, KindCounts> = BTreeMap::new();
-        for (kind, counts) in kinds.iter().chain(kinds.other().map(|counts| ("other", counts))) {
+        for (kind, counts) in kinds.iter().chain(kinds.other().map(|counts| (OTHER, counts))) {
             let label = self.settings.redactor.redact_text(kind).into_owned();
             by_label.entry(label).or_default().add(counts);
         }
@@ -257,7 +257,13 @@ impl Service {
     fn journal(&self, out: &mut Families) {
         let telemetry = self.hub.telemetry();
         out.gauge("journal_up", "1 while the journal is written", self.journal_down.is_none().into());
-        out.counter("journal_records", "Records in the journal since it began", self.last_seq());
+        out.counter(
+            "journal_records",
+            "Records since the journal began, with those that the disk does not hold yet",
+            self.last_seq(),
+        );
+        let help = "Records that the disk does not hold yet: their replies wait for it";
+        out.gauge("journal_pending_records", help, self.last_seq() - self.durable);
         out.counter("journal_commits", "Batches that the journal holds", telemetry.total(Counter::JournalCommit));
         let help = "Times that the journal's disk began to take nothing";
         out.counter("journal_failures", help, telemetry.total(Counter::JournalFailure));

@@ -1,33 +1,11 @@
 //! Long polls through the real connection and service, without a socket: every interleaving can be written down.
 
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::HubKey;
-use sheratan_core::integrity::checksum::Mode;
-use sheratan_core::time::Timestamp;
+use crate::scene::{self, LOCAL, NOW};
 use sheratan_io::http::{Connection, Limits};
-use sheratan_io::redact::Redactor;
-use sheratan_io::service::{Answer, Caller, Origin, Plane, PlaneAddrs, Service, Settings};
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-
-const NOW: Timestamp = Timestamp::from_millis(1_768_500_000_000);
-const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+use sheratan_io::service::{Answer, Caller, Origin, Plane, Service};
 
 fn service() -> Service {
-    let addrs = PlaneAddrs { control: (LOCAL, 8787).into(), data: (LOCAL, 8788).into() };
-    let settings = Settings {
-        addrs,
-        token: None,
-        auth_failures_max: 60,
-        integrity_mode: Mode::Sha256,
-        is_integrity_required: false,
-        result_hmac_key: None,
-        backpressure_status: 429,
-        is_metrics_public: false,
-        started_at: NOW,
-        redactor: Arc::new(Redactor::new(&[])),
-    };
-    Service::new(Hub::new(HubKey::new([7; 16])), 1, settings)
+    scene::service(scene::settings())
 }
 
 /// Hands in a request on a connection of its own; `true` if its reply comes later.

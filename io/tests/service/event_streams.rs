@@ -1,18 +1,12 @@
 //! Event streams through the real connection and service, without a socket, under a time of the test's own.
 
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::HubKey;
-use sheratan_core::integrity::checksum::Mode;
+use crate::scene::{self, LOCAL};
 use sheratan_core::time::{Millis, Timestamp};
 use sheratan_io::http::{Connection, Limits};
-use sheratan_io::redact::Redactor;
 use sheratan_io::service::streams::{COUNTERS_EVERY_MS, KEEP_ALIVE_MS};
-use sheratan_io::service::{Answer, Caller, Origin, Plane, PlaneAddrs, Service, Settings};
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use sheratan_io::service::{Answer, Caller, Origin, Plane, Service};
 
-const START: Timestamp = Timestamp::from_millis(1_768_500_000_000);
-const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const START: Timestamp = scene::NOW;
 
 /// A hub with one client's connection, which the socket takes all of.
 struct Scene {
@@ -22,19 +16,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let settings = Settings {
-            addrs: PlaneAddrs { control: (LOCAL, 8787).into(), data: (LOCAL, 8788).into() },
-            token: None,
-            auth_failures_max: 60,
-            integrity_mode: Mode::Sha256,
-            is_integrity_required: false,
-            result_hmac_key: None,
-            backpressure_status: 429,
-            is_metrics_public: false,
-            started_at: START,
-            redactor: Arc::new(Redactor::new(&[])),
-        };
-        let service = Service::new(Hub::new(HubKey::new([7; 16])), 1, settings);
+        let service = scene::service(scene::settings());
         Scene { service, wire: Connection::new(START, &Limits::default()) }
     }
 
