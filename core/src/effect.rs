@@ -2,7 +2,7 @@
 
 use crate::ids::JobSeq;
 use crate::name::Name;
-use crate::outcome::FinalStatus;
+use crate::outcome::{DropReason, FinalStatus};
 use crate::queue::waiter::WaiterId;
 use crate::time::{Millis, Timestamp};
 
@@ -36,38 +36,6 @@ pub enum Stage {
     },
     /// It is final.
     Ended(FinalStatus),
-}
-
-/// What was full when something was refused with `backpressure`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum DropReason {
-    /// Jobs that wait.
-    QueueDepth,
-    /// Bytes that wait.
-    QueueBytes,
-    /// Distinct pairs of zone and requirements.
-    Classes,
-    /// Idempotency keys.
-    Keys,
-    /// Nodes.
-    Nodes,
-}
-
-impl DropReason {
-    /// All of them.
-    pub const ALL: [DropReason; 5] =
-        [DropReason::QueueDepth, DropReason::QueueBytes, DropReason::Classes, DropReason::Keys, DropReason::Nodes];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            DropReason::QueueDepth => "queue_depth",
-            DropReason::QueueBytes => "queue_bytes",
-            DropReason::Classes => "classes",
-            DropReason::Keys => "idempotency_keys",
-            DropReason::Nodes => "nodes",
-        }
-    }
 }
 
 /// What the audit log is told.

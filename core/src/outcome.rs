@@ -1,6 +1,5 @@
 //! Outcomes: what the state machine answers to a command, refusals included.
 
-use crate::effect::DropReason;
 use crate::ids::{JobSeq, LeaseRef, NodeNo};
 use crate::payload::Payload;
 use crate::time::{Millis, Timestamp};
@@ -163,6 +162,38 @@ pub enum Refusal {
         /// How.
         status: FinalStatus,
     },
+}
+
+/// What was full when something was refused with `backpressure`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum DropReason {
+    /// Jobs that wait.
+    QueueDepth,
+    /// Bytes that wait.
+    QueueBytes,
+    /// Distinct pairs of zone and requirements.
+    Classes,
+    /// Idempotency keys.
+    Keys,
+    /// Nodes.
+    Nodes,
+}
+
+impl DropReason {
+    /// All of them.
+    pub const ALL: [DropReason; 5] =
+        [DropReason::QueueDepth, DropReason::QueueBytes, DropReason::Classes, DropReason::Keys, DropReason::Nodes];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DropReason::QueueDepth => "queue_depth",
+            DropReason::QueueBytes => "queue_bytes",
+            DropReason::Classes => "classes",
+            DropReason::Keys => "idempotency_keys",
+            DropReason::Nodes => "nodes",
+        }
+    }
 }
 
 impl Refusal {

@@ -11,6 +11,7 @@ pub mod config;
 pub mod http;
 pub mod journal;
 pub mod logs;
+mod object;
 pub mod platform;
 pub mod redact;
 pub mod rfc3339;

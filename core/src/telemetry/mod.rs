@@ -9,8 +9,8 @@ pub mod kinds;
 pub mod timing;
 pub mod window;
 
-use crate::effect::{Audit, DropReason, Effect, Stage};
-use crate::outcome::FinalStatus;
+use crate::effect::{Audit, Effect, Stage};
+use crate::outcome::{DropReason, FinalStatus};
 use crate::time::{Millis, Timestamp};
 use kinds::Kinds;
 use std::net::IpAddr;

@@ -2,10 +2,10 @@
 
 use crate::scene::{Scene, failure, heartbeat, job, keyed, pull, success};
 use sheratan_core::command::{Complete, OnDuplicate, OnFailed, Submit};
-use sheratan_core::effect::{Audit, DropReason};
+use sheratan_core::effect::Audit;
 use sheratan_core::ids::JobSeq;
 use sheratan_core::limits::{DEFER_MS, JOB_OVERHEAD_BYTES};
-use sheratan_core::outcome::{Pulled, Refusal, Submitted};
+use sheratan_core::outcome::{DropReason, Pulled, Refusal, Submitted};
 use sheratan_core::payload::Payload;
 use sheratan_core::time::Millis;
 

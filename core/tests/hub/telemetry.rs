@@ -2,9 +2,9 @@
 
 use crate::scene::{KEY, Scene, at, job, keyed, pull};
 use sheratan_core::command::{OnDuplicate, OnFailed, Submit};
-use sheratan_core::effect::{DropReason, Effect};
+use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;
-use sheratan_core::outcome::FinalStatus;
+use sheratan_core::outcome::{DropReason, FinalStatus};
 use sheratan_core::telemetry::timing::Quantiles;
 use sheratan_core::telemetry::{Counter, Observation};
 use sheratan_core::time::Millis;

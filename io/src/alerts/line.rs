@@ -2,7 +2,7 @@
 //!
 //! `ts`, `event` and the details' `count`, `window_sec`, `threshold` and `top_ips` are frozen; the rest may grow.
 
-use crate::service::{Object, object};
+use crate::object::{Object, object};
 use sheratan_core::telemetry::alerts::{Alert, Change};
 use sheratan_core::time::Timestamp;
 

@@ -6,8 +6,9 @@
 //! A power cut may leave a line that is not whole. It stays, the next line is a [`TORN`] that says so, and the chain goes
 //! over both: `prev` is the hash of what is there, and the details have the hash of the last whole line.
 
+use crate::object::object;
 use crate::rotated::{Part, newest_first, torn_line};
-use crate::service::{Event, object};
+use crate::service::Event;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sheratan_core::time::Timestamp;

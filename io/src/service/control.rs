@@ -1,7 +1,6 @@
 //! The control plane: who is there, and what happened.
 
 use super::body::{self, Fields, Query};
-use super::object::object;
 use super::problem::Problem;
 use super::render;
 use super::route::Plane;
@@ -9,6 +8,7 @@ use super::streams::{self, Topic, Topics};
 use super::{Answer, Caller, Page, Service};
 use crate::alerts;
 use crate::http::{Method, Reply, Request};
+use crate::object::{Object, object};
 use sheratan_core::command::{Command, Health, Heartbeat};
 use sheratan_core::hub::Hub;
 use sheratan_core::outcome::Outcome;
@@ -173,7 +173,7 @@ fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {
     })
 }
 
-fn reply(fill: impl FnOnce(&mut super::Object)) -> Reply {
+fn reply(fill: impl FnOnce(&mut Object)) -> Reply {
     let mut body = Vec::with_capacity(256);
     object(&mut body, fill);
     Reply::json(200, body)

@@ -2,12 +2,12 @@
 
 use super::asked;
 use super::body::{self, Fields, Query};
-use super::object::{Object, object};
 use super::parked::{PULL_HEAD, Parked, Waiting};
 use super::problem::Problem;
 use super::render;
 use super::{Answer, Caller, Service};
 use crate::http::{Reply, Request};
+use crate::object::{Object, object};
 use crate::secret::Secret;
 use sha2::{Digest, Sha256};
 use sheratan_core::command::{Command, Complete, Extend, Pull, Submit};

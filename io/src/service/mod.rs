@@ -15,8 +15,8 @@ mod asked;
 mod body;
 mod control;
 mod data;
+mod event;
 mod metrics;
-mod object;
 mod parked;
 mod problem;
 mod recovering;
@@ -26,13 +26,12 @@ pub mod streams;
 mod traffic;
 
 pub use control::registry_of;
-pub use object::{Object, object, write_text};
+pub use event::{AlertLine, Event};
 pub use parked::Origin;
 pub use problem::Problem;
 pub use recovering::{Recovering, Replayed};
 pub use route::{Plane, PlaneAddrs};
 
-use crate::alerts;
 use crate::http::{Reply, Request};
 use crate::journal::Batch;
 use crate::redact::Redactor;
@@ -40,16 +39,15 @@ use crate::secret::Secret;
 use crate::token::Token;
 use parked::{Parked, ParkedRequests, Waiting};
 use sheratan_core::command::Command;
-use sheratan_core::effect::{Audit, Effect};
+use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;
 use sheratan_core::ids::{JobSeq, NodeNo};
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::outcome::Outcome;
 use sheratan_core::queue::waiter::WaiterId;
 use sheratan_core::telemetry::Observation;
-use sheratan_core::telemetry::alerts::{Alerts, Change};
+use sheratan_core::telemetry::alerts::Alerts;
 use sheratan_core::time::{Millis, Timestamp};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -126,45 +124,6 @@ pub enum Page {
         /// At most so many.
         limit: usize,
     },
-}
-
-/// One event for the audit log.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Event {
-    /// When it happened.
-    pub ts: Timestamp,
-    /// Its name.
-    pub event: &'static str,
-    /// Its details, a JSON object.
-    pub details: Vec<u8>,
-}
-
-impl Event {
-    fn new(ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) -> Event {
-        let mut details = Vec::new();
-        object(&mut details, fill);
-        Event { ts, event, details }
-    }
-
-    /// One event for several alike, of which this was the last: its details, with how many there were and since when.
-    pub fn counted(ts: Timestamp, event: &'static str, count: u64, first_ts: Timestamp, last_details: &[u8]) -> Event {
-        let mut counted = Event::new(ts, event, |out| _ = out.number("count", count).time("first_ts", first_ts));
-        if let Some(members) = last_details.strip_prefix(b"{").filter(|members| members.len() > 1) {
-            counted.details.pop();
-            counted.details.push(b',');
-            counted.details.extend_from_slice(members);
-        }
-        counted
-    }
-}
-
-/// A change of an alert, for the alerts' file and the webhook.
-#[derive(Clone, PartialEq, Debug)]
-pub struct AlertLine {
-    /// What changed.
-    pub change: Change,
-    /// Its line, without the end.
-    pub line: Vec<u8>,
 }
 
 /// Commands that were applied and that the journal is to hold.
@@ -332,19 +291,6 @@ impl Service {
     /// What the audit log is to be told; the caller drains it.
     pub fn events(&mut self) -> &mut Vec<Event> {
         &mut self.events
-    }
-
-    /// Follows these alert rules from now on; rules that stay go on with what they have counted.
-    pub fn set_alerts(&mut self, now: Timestamp, alerts: Alerts) {
-        let before = std::mem::replace(&mut self.alerts, alerts);
-        let mut changes = Vec::new();
-        self.alerts.take_over(now, before, &mut changes);
-        self.tell_alerts(changes);
-    }
-
-    /// Alerts that opened, go on or are over; the caller drains them.
-    pub fn alert_lines(&mut self) -> &mut Vec<AlertLine> {
-        &mut self.alert_lines
     }
 
     /// Who listens to what happens; the caller tells them what the audit log has, and pushes what they are sent.
@@ -520,48 +466,5 @@ impl Service {
 
     fn is_ready(&self) -> bool {
         self.journal_down.is_none() && !self.is_draining
-    }
-
-    /// Tells the audit log of something that the hub does not see.
-    fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {
-        self.tell(Event::new(ts, event, fill));
-    }
-
-    /// Notes what the hub says for the audit log.
-    fn note(&mut self, ts: Timestamp, audit: &Audit) {
-        let mut details = Vec::new();
-        let mut event = "";
-        let redactor = &self.settings.redactor;
-        object(&mut details, |out| event = render::audit(out, self.hub.key(), redactor, audit));
-        self.tell(Event { ts, event, details });
-    }
-
-    /// Something happened before there was a hub.
-    pub fn record_earlier(&mut self, event: Event) {
-        if event.event == "PORT_MISMATCH" {
-            self.hub.observe(event.ts, Observation::PortMismatch);
-        }
-        self.tell(event);
-    }
-
-    /// Every event goes through here: without the secrets that a node's name or a path may hold it goes to the alert rules,
-    /// one by one, and to the audit log, which puts together what repeats.
-    fn tell(&mut self, mut event: Event) {
-        if let Cow::Owned(redacted) = self.settings.redactor.redact_json(&event.details) {
-            event.details = redacted;
-        }
-        let mut changes = Vec::new();
-        self.alerts.event(event.ts, event.event, &event.details, &mut changes);
-        self.tell_alerts(changes);
-        self.events.push(event);
-    }
-
-    fn tell_alerts(&mut self, changes: Vec<Change>) {
-        for change in changes {
-            let mut line = Vec::new();
-            alerts::line::write(&mut line, &change);
-            self.streams.alert(&line);
-            self.alert_lines.push(AlertLine { change, line });
-        }
     }
 }

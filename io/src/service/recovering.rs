@@ -62,12 +62,12 @@ impl Recovering {
         self.route(now, caller, request).unwrap_or_else(Problem::into_reply)
     }
 
-    /// What the audit log is to be told once there is one.
-    pub fn into_events(self) -> Vec<Event> {
+    /// What the audit log is to be told once there is one: paths of the other plane, and for how many each event stands.
+    pub fn into_events(self) -> Vec<(Event, u64)> {
         let counted = self.counted.map(|Counted { count, first_ts, last }| {
-            Event::counted(last.ts, last.event, count, first_ts, &last.details)
+            (Event::counted(last.ts, last.event, count, first_ts, &last.details), count)
         });
-        self.events.into_iter().chain(counted).collect()
+        self.events.into_iter().map(|event| (event, 1)).chain(counted).collect()
     }
 
     fn route(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
@@ -174,9 +174,10 @@ mod tests {
         let events = recovering.into_events();
         let details = |event: &Event| serde_json::from_slice::<serde_json::Value>(&event.details).unwrap();
         assert_eq!(events.len(), EVENTS_MAX + 1);
-        assert!(events.iter().all(|event| event.event == "PORT_MISMATCH" && event.ts == NOW));
-        assert_eq!(details(&events[0])["path"], "/api/policies/0");
-        let last = details(&events[EVENTS_MAX]);
+        assert!(events.iter().all(|(event, _)| event.event == "PORT_MISMATCH" && event.ts == NOW));
+        assert_eq!(details(&events[0].0)["path"], "/api/policies/0");
+        let last = details(&events[EVENTS_MAX].0);
+        assert_eq!((events[0].1, events[EVENTS_MAX].1), (1, 3));
         assert_eq!((&last["count"], &last["path"]), (&3.into(), &"/api/policies/66".into()));
     }
 }

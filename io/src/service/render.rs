@@ -1,7 +1,7 @@
 //! What the hub says: outcomes and records as the wire contract spells them.
 
-use super::object::{Object, object, write_text};
 use super::problem::Problem;
+use crate::object::{Object, object, write_text};
 use crate::redact::Redactor;
 use sheratan_core::effect::Audit;
 use sheratan_core::hub::Hub;

@@ -87,7 +87,7 @@ impl EventLoop {
         let Parts { poll, waker, arrivals, mut service, appender, audit, alerts, log_reader, .. } = parts;
         let Arrivals { mut listeners, sockets, events } = arrivals;
         listeners.register(poll.registry())?;
-        events.into_iter().for_each(|event| service.record_earlier(event));
+        events.into_iter().for_each(|(event, count)| service.record_earlier(event, count));
         let mut clock = Clock::new();
         let (now, _) = clock.now();
         let mut event_loop = EventLoop {

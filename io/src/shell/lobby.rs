@@ -45,8 +45,8 @@ pub struct Arrivals {
     pub listeners: Listeners,
     /// Connections that are open.
     pub sockets: Vec<Socket>,
-    /// What the audit log is to be told.
-    pub events: Vec<Event>,
+    /// What the audit log is to be told, and for how many each event stands.
+    pub events: Vec<(Event, u64)>,
 }
 
 struct Shared {

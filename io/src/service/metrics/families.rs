@@ -3,8 +3,7 @@
 use crate::service::{Plane, Service};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
-use sheratan_core::effect::DropReason;
-use sheratan_core::outcome::FinalStatus;
+use sheratan_core::outcome::{DropReason, FinalStatus};
 use sheratan_core::registry::node::Liveness;
 use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::kinds::{KindCounts, OTHER};

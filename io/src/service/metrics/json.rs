@@ -1,6 +1,6 @@
 //! JSON: the keys of the wire contract. `*_1m` is the last 60 seconds.
 
-use super::super::object::Object;
+use crate::object::Object;
 use crate::service::Service;
 use sheratan_core::registry::node::Liveness;
 use sheratan_core::telemetry::Counter;

@@ -9,8 +9,9 @@ mod families;
 mod json;
 
 use super::route::Plane;
-use super::{Caller, Object, Service};
+use super::{Caller, Service};
 use crate::http::{Reply, Request};
+use crate::object::{Object, object};
 use accept::Form;
 use sheratan_core::time::Timestamp;
 
@@ -30,7 +31,7 @@ impl Service {
     /// The plane's metrics under the contract's keys.
     pub(super) fn metrics_json(&self, now: Timestamp, plane: Plane) -> Vec<u8> {
         let mut body = Vec::with_capacity(2_048);
-        super::object(&mut body, |out| {
+        object(&mut body, |out| {
             out.flag("ok", true).plain("plane", plane.as_str());
             self.write_metrics(out, now, plane);
         });

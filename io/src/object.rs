@@ -1,4 +1,5 @@
-//! Replies' JSON: written straight into the body, member by member, without a tree.
+//! Objects: the hub's own JSON, of replies and of log lines, written straight into a buffer, member by member, without a
+//! tree.
 
 use crate::rfc3339::Rfc3339;
 use sheratan_core::time::Timestamp;
@@ -22,14 +23,6 @@ impl<'a> Object<'a> {
     pub fn text(&mut self, key: &str, value: &str) -> &mut Self {
         write_text(self.key(key), value);
         self
-    }
-
-    /// A member whose value is a text, or `null`.
-    pub fn maybe_text(&mut self, key: &str, value: Option<&str>) -> &mut Self {
-        match value {
-            Some(value) => self.text(key, value),
-            None => self.raw(key, b"null"),
-        }
     }
 
     /// A member whose value is a text that needs no escapes: an id or a word of ours.
@@ -130,7 +123,7 @@ mod tests {
     fn an_object_reads_back_as_what_was_put_in() {
         let mut out = Vec::new();
         object(&mut out, |members| {
-            members.flag("ok", true).text("text", "a\"b\\c\nd é").number("n", u64::MAX).maybe_text("none", None);
+            members.flag("ok", true).text("text", "a\"b\\c\nd é").number("n", u64::MAX);
             members.time("at_utc", Timestamp::ZERO).raw("raw", b"[1,{}]").plain("id", 5);
             members.array("list", [1, 2], |out, n| write!(out, "{n}").unwrap());
             members.array("empty", [0; 0], |_, _| {});
@@ -138,7 +131,7 @@ mod tests {
         });
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         let expected = serde_json::json!({
-            "ok": true, "text": "a\"b\\c\nd é", "n": u64::MAX, "none": null, "at_utc": "1970-01-01T00:00:00.000Z",
+            "ok": true, "text": "a\"b\\c\nd é", "n": u64::MAX, "at_utc": "1970-01-01T00:00:00.000Z",
             "raw": [1, {}], "id": "5", "list": [1, 2], "empty": [], "inner": {"no": false}
         });
         assert_eq!(value, expected);
