@@ -133,19 +133,19 @@ fn the_log_is_shown_line_by_line_with_all_its_fields() {
 }
 
 #[test]
-fn only_the_last_200_lines_of_a_log_are_shown() {
+fn only_the_last_200_whole_lines_of_a_log_are_shown() {
     let (mut hub, place) = (Hub::start(), TempDir::new().unwrap());
     assert!(hub.stop().success());
     let log = hub.folder().join("logs/hub.jsonl");
     let line =
         |n| json!({"timestamp": "t", "level": "INFO", "message": format!("line {n}"), "field": "of somebody else"});
     let lines: Vec<String> = (0..500).map(|n| line(n).to_string()).collect();
-    fs::write(&log, lines.join("\n") + "\n{\"torn").unwrap();
+    fs::write(&log, lines.join("\n") + "\nno line\n{\"torn").unwrap();
     let bundle = bundle_of(&hub, &place, "x.zip");
     let shown = bundle.lines("hub_log_tail.jsonl");
     assert_eq!(shown.len(), 200);
     assert_eq!(shown[0], json!({"timestamp": "t", "level": "INFO", "message": "line 301"}));
-    assert_eq!(shown[199], json!({"unreadable_bytes": 6}));
+    assert_eq!(shown[199], json!({"unreadable_bytes": 7}));
 }
 
 #[test]
