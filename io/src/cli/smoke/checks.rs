@@ -62,6 +62,8 @@ pub const ALL: &[(&str, Check)] = &[
     ("AUTH_FAILURE is in the audit log, without the token", Checks::audit_auth_failure),
     ("PORT_MISMATCH is in the audit log, without the query", |checks| verdict(checks.audit_port_mismatch())),
     ("the lines of the audit log are one chain", |checks| verdict(checks.audit_chain())),
+    ("the control plane's metrics are reachable", |checks| verdict(checks.metrics(Plane::Control))),
+    ("the data plane's metrics are reachable", |checks| verdict(checks.metrics(Plane::Data))),
     ("a node that fell silent becomes STALE", Checks::stale),
 ];
 
@@ -296,6 +298,26 @@ impl Checks {
     }
 
     /// The latest lines: each has the number after the one before, and that one's hash.
+    /// As JSON with the smoke's own doings in it, and as text.
+    fn metrics(&self, plane: Plane) -> Result<String, String> {
+        let (key, series) = match plane {
+            Plane::Control => ("nodes_online", "sheratan_hub_nodes{status=\"online\"}"),
+            Plane::Data => ("submitted_1m", "sheratan_hub_jobs_submitted_total{kind="),
+        };
+        let json = self.exchange(plane, None, "/api/metrics", Auth::Own)?;
+        expect(&json, 200)?;
+        let count = parse::<Value>(&json)?[key].as_u64().ok_or_else(|| format!("the JSON has no {key}"))?;
+        if count == 0 {
+            return Err(format!("{key} is 0 after what this smoke did"));
+        }
+        let text = self.client.fetch(plane, "/metrics", "text/plain").map_err(said)?;
+        expect(&text, 200)?;
+        if !String::from_utf8_lossy(&text.body).contains(series) {
+            return Err(format!("the text has no {series}"));
+        }
+        Ok(format!("{key} {count}, and as text for Prometheus"))
+    }
+
     fn audit_chain(&self) -> Result<String, String> {
         #[derive(serde::Deserialize)]
         struct Page {
