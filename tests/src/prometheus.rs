@@ -1,4 +1,5 @@
-//! A Prometheus as a process: on a free port and a temporary data folder, asked by its HTTP API, ended by its id.
+//! A Prometheus and an Alertmanager as processes: on free ports and temporary data folders, asked by their HTTP APIs, ended
+//! by their ids.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,7 +11,15 @@ use tempfile::TempDir;
 
 /// A running Prometheus.
 #[derive(Debug)]
-pub struct Prometheus {
+pub struct Prometheus(Served);
+
+/// A running Alertmanager.
+#[derive(Debug)]
+pub struct Alertmanager(Served);
+
+/// A program of the Prometheus project that serves HTTP.
+#[derive(Debug)]
+struct Served {
     child: Child,
     addr: SocketAddr,
     _data: TempDir,
@@ -19,24 +28,7 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts the program with this configuration; waits until it listens.
     pub fn start(program: &Path, config: &Path) -> Prometheus {
-        let data = TempDir::new().expect("a temporary folder");
-        let mut command = Command::new(program);
-        command.arg(format!("--config.file={}", config.display()));
-        command.arg(format!("--storage.tsdb.path={}", data.path().display()));
-        // The port is what it says that it is.
-        command.arg("--web.listen-address=127.0.0.1:0");
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("it is a pipe")).lines().map_while(Result::ok);
-        let mut said = Vec::new();
-        let addr = lines.by_ref().find_map(|line| {
-            let addr = line.split_once("\"Listening on\" address=").and_then(|(_, addr)| addr.trim().parse().ok());
-            said.push(line);
-            addr
-        });
-        // Read on, so that it never waits for a reader.
-        thread::spawn(move || lines.for_each(drop));
-        let addr = addr.unwrap_or_else(|| panic!("it does not listen:\n{}", said.join("\n")));
-        Prometheus { child, addr, _data: data }
+        Prometheus(Served::start(program, config, "--storage.tsdb.path", &[]))
     }
 
     /// The samples that an expression has now: labels and value; none while Prometheus is not ready.
@@ -50,9 +42,58 @@ impl Prometheus {
 
     /// What the API answers to a GET; nothing while Prometheus is not ready.
     pub fn api(&self, path: &str) -> Option<Value> {
+        self.0.get(&format!("/api/v1/{path}"))
+    }
+}
+
+impl Alertmanager {
+    /// Starts the program, alone and with nobody to tell; waits until it listens.
+    pub fn start(program: &Path) -> Alertmanager {
+        let folder = TempDir::new().expect("a temporary folder");
+        let config = folder.path().join("alertmanager.yml");
+        std::fs::write(&config, "route:\n  receiver: nobody\nreceivers:\n  - name: nobody\n").expect("it is written");
+        Alertmanager(Served::start(program, &config, "--storage.path", &["--cluster.listen-address="]))
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.0.addr
+    }
+
+    /// The alerts that go on.
+    pub fn firing(&self) -> Vec<Value> {
+        let alerts = self.0.get("/api/v2/alerts?active=true");
+        alerts.and_then(|alerts| alerts.as_array().cloned()).unwrap_or_default()
+    }
+}
+
+impl Served {
+    fn start(program: &Path, config: &Path, data_flag: &str, more: &[&str]) -> Served {
+        let data = TempDir::new().expect("a temporary folder");
+        let mut command = Command::new(program);
+        command.arg(format!("--config.file={}", config.display()));
+        command.arg(format!("{data_flag}={}", data.path().display())).args(more);
+        // The port is what it says that it is.
+        command.arg("--web.listen-address=127.0.0.1:0");
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("it is a pipe")).lines().map_while(Result::ok);
+        let mut said = Vec::new();
+        let addr = lines.by_ref().find_map(|line| {
+            let addr = line.split_once("\"Listening on\" address=").and_then(|(_, addr)| addr.trim().parse().ok());
+            said.push(line);
+            addr
+        });
+        // Read on, so that it never waits for a reader.
+        thread::spawn(move || lines.for_each(drop));
+        let addr = addr.unwrap_or_else(|| panic!("it does not listen:\n{}", said.join("\n")));
+        Served { child, addr, _data: data }
+    }
+
+    /// What it answers to a GET; nothing while it is not ready.
+    fn get(&self, target: &str) -> Option<Value> {
         // As HTTP/1.0, to which Go answers in one piece.
         let mut stream = TcpStream::connect(self.addr).expect("it listens");
-        write!(stream, "GET /api/v1/{path} HTTP/1.0\r\n\r\n").expect("it reads");
+        write!(stream, "GET {target} HTTP/1.0\r\n\r\n").expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
@@ -61,7 +102,7 @@ impl Prometheus {
     }
 }
 
-impl Drop for Prometheus {
+impl Drop for Served {
     fn drop(&mut self) {
         // It may have ended before; what matters is that it is not left behind.
         _ = self.child.kill();

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde_json::{Value, json};
+use sheratan_tests::prometheus::Alertmanager;
+use sheratan_tests::tools::tool;
 use sheratan_tests::{Client, Hub, Options, command, run, until};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -223,6 +225,24 @@ fn an_alertmanagers_own_address_gets_a_list_of_alerts() {
     assert_eq!(posted[0]["labels"]["alertname"], "BURST_PORT_MISMATCH");
     assert!(posted[0]["endsAt"].as_str() > posted[0]["startsAt"].as_str());
     assert!(posted[0].get("status").is_none());
+}
+
+#[test]
+fn an_alertmanager_shows_an_alert_while_it_is_open_and_then_no_more() {
+    let Some(program) = tool("prometheus-alertmanager", "prometheus-alertmanager") else { return };
+    let alertmanager = Alertmanager::start(&program);
+    let mut rule = fast_rule();
+    // Open until the test has seen it.
+    rule["window_sec"] = json!(3);
+    let hub = hub_with_rules(&json!([rule]), posting_to(alertmanager.addr(), "/api/v2/alerts"));
+    mismatch(&hub, 3);
+    until("it shows the alert", || !alertmanager.firing().is_empty());
+    let firing = alertmanager.firing();
+    assert_eq!(firing.len(), 1);
+    assert_eq!(firing[0]["labels"]["alertname"], "BURST_PORT_MISMATCH");
+    assert_eq!(firing[0]["status"]["state"], "active");
+    until("it is over", || alertmanager.firing().is_empty());
+    assert_eq!(states(&told(&hub)), ["opened", "resolved"]);
 }
 
 #[test]

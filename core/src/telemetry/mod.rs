@@ -2,7 +2,7 @@
 //! nothing of it is asked when a command is decided.
 //!
 //! Fed by [`Telemetry::effect`] with what the state machine says and by [`Telemetry::observe`] with what the shell saw.
-//! Each costs O(1), or O(log kinds) for a job's stages; memory is bounded (some 2 MB) whatever happens.
+//! Each costs O(1), or O(log kinds) for a job's stages; memory is bounded (some 3 MB) whatever happens.
 
 pub mod alerts;
 pub mod kinds;

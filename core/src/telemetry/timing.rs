@@ -3,7 +3,7 @@
 //! Since the start there are counts below fixed bounds, as Prometheus' histograms want them: they add up over hubs and
 //! over time. Of the last 60 seconds there are quantiles, from a ring of one HDR histogram a second (two significant
 //! digits: what is shown is at most 1 % above what was; <https://hdrhistogram.org>). A sample costs O(1), a look at the
-//! quantiles adds up the ring. A timing takes 60 to 600 kB, the more the wider its samples are spread.
+//! quantiles adds up the ring. A timing takes 60 to 900 kB, the more the longer its longest sample.
 
 use super::window::{WINDOW_SECS, place, second, seconds};
 use crate::time::Timestamp;
