@@ -137,6 +137,11 @@ impl Connection {
         self.reader.is_whole() && self.has_room()
     }
 
+    /// The path of the request that [`Connection::next_request`] would give: some can wait, and some cannot.
+    pub fn next_path(&self) -> Option<&str> {
+        if self.has_request() { self.reader.whole_path() } else { None }
+    }
+
     /// The next request, whole and checked.
     pub fn next_request(&mut self, now: Timestamp) -> Option<Request<'_>> {
         self.advance(now);

@@ -82,6 +82,12 @@ impl Reader {
         matches!(self.stage, Stage::Whole(_))
     }
 
+    /// The path of a request that is whole and was not taken.
+    pub fn whole_path(&self) -> Option<&str> {
+        let Stage::Whole(message) = &self.stage else { return None };
+        Some(message.head.path(&self.input.bytes()[..message.head.len]))
+    }
+
     /// Takes the whole request: its head, the head's bytes, its body.
     pub fn take(&mut self) -> Option<(&Head, &[u8], &[u8])> {
         if !self.is_whole() {

@@ -38,6 +38,7 @@ use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::token::Token;
 use parked::{Parked, ParkedRequests, Waiting};
+use route::{Route, Way};
 use sheratan_core::command::Command;
 use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;
@@ -202,6 +203,13 @@ impl Service {
             self.traffic.answered(caller.plane, way.name(), reply.status());
         }
         answer
+    }
+
+    /// Whether a request for the path is answered from memory and changes nothing: health and metrics, which are asked for
+    /// most when the journal is behind.
+    pub fn is_only_looked_at(plane: Plane, path: &str) -> bool {
+        let way = route::find(plane, path);
+        matches!(way, Way::Here(Route::Health | Route::Livez | Route::Readyz | Route::Metrics))
     }
 
     /// How many connections the shell holds.

@@ -290,7 +290,7 @@ impl EventLoop {
     /// Reads once from each connection that is ready, so that none keeps the others waiting, and answers its requests.
     fn read(&mut self) {
         for _ in 0..self.ready.len() {
-            if self.is_full() {
+            if self.audit.is_full() {
                 return;
             }
             let Some(id) = self.ready.pop_front() else { return };
@@ -313,18 +313,24 @@ impl EventLoop {
         }
         self.answer(id);
         if let Some(socket) = self.sockets.get(id)
-            && socket.is_readable
-            && socket.http.wants_read()
+            && (socket.http.has_request() || socket.is_readable && socket.http.wants_read())
         {
             self.ready.push_back(id);
         }
     }
 
-    /// Answers the requests that a connection has received.
+    /// Answers the requests that a connection has received. While the journal is behind only what looks is answered; the
+    /// rest waits, one request a connection.
     fn answer(&mut self, id: u64) {
         let EventLoop { sockets, service, held, durable, now, dirty, log_reader, is_journal_down, .. } = self;
         let Some(socket) = sockets.get(id) else { return };
-        while let Some(request) = socket.http.next_request(*now) {
+        loop {
+            let is_behind = !*is_journal_down && service.batch_bytes() > BATCH_BYTES_MAX;
+            if is_behind && !socket.http.next_path().is_some_and(|path| Service::is_only_looked_at(socket.plane, path))
+            {
+                break;
+            }
+            let Some(request) = socket.http.next_request(*now) else { break };
             let origin = Origin { connection: id, request: request.no() };
             let came_at = Instant::now();
             let before = service.last_seq();
@@ -451,8 +457,8 @@ impl EventLoop {
         self.service.forget(id);
     }
 
-    /// Whether a thread that the loop feeds is behind: then nothing is read until it has caught up. While the journal is
-    /// down commands are refused, so its batch grows no more, and reads and scrapes are answered beside it.
+    /// Whether a thread that the loop feeds is behind. Until the audit log has caught up nothing is read; until the journal
+    /// has, only what looks is answered. While the journal is down commands are refused, so its batch grows no more.
     fn is_full(&self) -> bool {
         !self.is_journal_down && self.service.batch_bytes() > BATCH_BYTES_MAX || self.audit.is_full()
     }
