@@ -86,6 +86,7 @@ pub const AUDIT_LINE: Shape = Members(&[
             ("attempt", Plain),
             ("attempts", Plain),
             ("delay_ms", Plain),
+            ("is_final", Plain),
             ("old_hash_prefix", Plain),
             ("new_hash_prefix", Plain),
             ("mode", Plain),
@@ -110,9 +111,9 @@ pub const ALERT_LINE: Shape = Members(&[
             ("state", Plain),
             ("alert_id", Plain),
             ("opened_ts", Plain),
-            ("resolved_ts", Plain),
+            ("duration_ms", Plain),
             ("total", Plain),
-            ("group", Plain),
+            ("group", Named(&Plain)),
         ]),
     ),
 ]);
@@ -124,6 +125,7 @@ pub const LOG_LINE: Shape = Members(&[
     ("target", Plain),
     ("message", Plain),
     ("alert", Plain),
+    ("alerts", Plain),
     ("by_ms", Plain),
     ("bytes", Plain),
     ("connections", Plain),
@@ -139,19 +141,25 @@ pub const LOG_LINE: Shape = Members(&[
     ("jobs", Plain),
     ("nodes", Plain),
     ("path", Plain),
+    ("reason", Plain),
     ("records", Plain),
     ("replayed", Plain),
+    ("rule", Plain),
+    ("rules", Plain),
+    ("threshold", Plain),
     // A digest's beginning.
     ("token", Plain),
     ("took_ms", Plain),
+    ("top", Plain),
+    ("total", Plain),
     ("truncated", Plain),
     ("version", Plain),
 ]);
 
 /// Labels of the metrics' text form. The kind of a job is as free as a node's id, and as needed.
-const LABELS: [&str; 15] = [
-    "code", "event", "kind", "le", "method", "outcome", "plane", "priority", "quantile", "reason", "route", "state",
-    "status", "token", "version",
+const LABELS: [&str; 16] = [
+    "code", "event", "kind", "le", "method", "outcome", "plane", "priority", "quantile", "reason", "route", "rule",
+    "state", "status", "token", "version",
 ];
 
 /// Characters of a metric's name.
@@ -233,7 +241,10 @@ fn labels(line: &str) -> Option<Vec<&str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alerts;
     use serde_json::json;
+    use sheratan_core::telemetry::alerts::{Alert, Change, State};
+    use sheratan_core::time::{Millis, Timestamp};
 
     #[test]
     fn what_is_not_on_a_list_stays_out() {
@@ -257,6 +268,26 @@ mod tests {
             let line = json!({"event": "BURST_AUTH_FAILURE", "details": {"top_ips": top, "count": 3}});
             assert_eq!(ALERT_LINE.keep(line.clone()), Some(line));
         }
+    }
+
+    #[test]
+    fn a_line_of_the_hubs_own_alerts_is_kept_whole() {
+        let alert = Alert {
+            id: 1,
+            rule: "r".into(),
+            event: "E".into(),
+            threshold: 1,
+            window: Millis::from_secs(1),
+            group: Some(("node_id".into(), "n".into())),
+            opened_at: Timestamp::ZERO,
+            count: 2,
+            total: 2,
+            top: vec![(std::net::Ipv4Addr::LOCALHOST.into(), 2)],
+        };
+        let mut line = Vec::new();
+        alerts::line::write(&mut line, &Change { at: Timestamp::ZERO, state: State::Opened, alert });
+        let line: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(ALERT_LINE.keep(line.clone()), Some(line));
     }
 
     #[test]
