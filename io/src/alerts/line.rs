@@ -55,6 +55,7 @@ mod tests {
             event: "AUTH_FAILURE".into(),
             threshold: 20,
             window: Millis::from_secs(60),
+            cooldown: Millis::from_secs(300),
             group: Some(("ip".into(), "a\"b".into())),
             opened_at: Timestamp::from_millis(1_000),
             count: 21,

@@ -31,9 +31,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long the end of the process waits for changes that are not posted yet.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 
-/// An Alertmanager takes an alert for over when it was not told again; the hub tells it when it is over, and a hub that
-/// died must not leave one for ever.
-const FIRING_FOR: Millis = Millis::from_secs(86_400);
+/// An Alertmanager is told until when an alert goes on if it hears no more. That is as long as the hub may be silent about an
+/// open one (its window and its cool-down, at least 10 s) and so much longer, for a receiver that takes it late: a hub that
+/// died leaves no alert for ever.
+const FIRING_MARGIN: Millis = Millis::from_secs(60 + 10);
 
 /// Where alerts are posted to. The URL often is a secret itself: it is never shown.
 #[derive(Clone)]
@@ -225,7 +226,10 @@ fn agent() -> ureq::Agent {
 /// One alert, as an Alertmanager takes it.
 fn alert(change: &Change, source: &str) -> Value {
     let Change { at, state, alert } = change;
-    let ends_at = if *state == State::Resolved { *at } else { *at + FIRING_FOR };
+    let ends_at = match state {
+        State::Resolved => *at,
+        State::Opened | State::Updated => *at + alert.window + alert.cooldown + FIRING_MARGIN,
+    };
     let mut labels = json!({
         "alertname": format!("BURST_{}", alert.event), "rule": alert.rule, "severity": "warning", "service": "sheratan-hub",
     });

@@ -67,6 +67,8 @@ pub struct Alert {
     pub threshold: u64,
     /// The time in which they are counted.
     pub window: Millis,
+    /// How long it stays open after the burst.
+    pub cooldown: Millis,
     /// The member that they are grouped by, and its value.
     pub group: Option<(String, String)>,
     /// When it opened.
@@ -238,7 +240,7 @@ impl Watch {
     }
 
     fn alert(&self, group: &str, sight: Sight) -> Alert {
-        let Rule { name, event, threshold, window, group_by, .. } = &self.rule;
+        let Rule { name, event, threshold, window, group_by, cooldown, .. } = &self.rule;
         let Sight { opened_at, count, total, top } = sight;
         Alert {
             id: id(name, group, opened_at),
@@ -246,6 +248,7 @@ impl Watch {
             event: event.clone(),
             threshold: *threshold,
             window: *window,
+            cooldown: *cooldown,
             group: group_by.as_ref().map(|member| (member.clone(), group.to_owned())),
             opened_at,
             count,

@@ -278,6 +278,7 @@ mod tests {
             event: "E".into(),
             threshold: 1,
             window: Millis::from_secs(1),
+            cooldown: Millis::ZERO,
             group: Some(("node_id".into(), "n".into())),
             opened_at: Timestamp::ZERO,
             count: 2,
