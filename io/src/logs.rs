@@ -23,6 +23,7 @@ use tracing_subscriber::fmt::layer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 /// How long the end of the process waits for lines that are not written yet: a slow disk gets them all, and a terminal
 /// that takes nothing does not keep the hub.
@@ -46,6 +47,28 @@ pub struct Settings {
 pub struct Logs {
     terminal: Sink,
     file: Sink,
+    level: Level,
+}
+
+/// What is logged, which may be changed while the process runs.
+#[derive(Clone, Debug)]
+pub struct Level(reload::Handle<EnvFilter, Registry>);
+
+impl Level {
+    /// Logs what the level says from now on.
+    ///
+    /// # Errors
+    /// The level is none; then nothing changes.
+    pub fn set(&self, level: &str) -> io::Result<()> {
+        self.0.reload(filter(level).map_err(io::Error::other)?).map_err(io::Error::other)
+    }
+}
+
+impl Logs {
+    /// What is logged, to be changed.
+    pub fn level(&self) -> Level {
+        self.level.clone()
+    }
 }
 
 /// Starts to log.
@@ -58,9 +81,9 @@ pub fn start(settings: &Settings, redactor: &Arc<Redactor>) -> io::Result<Logs> 
     let file = Sink::start("logs", lost_as_json, telling_failures(rotated, redactor.clone()))?;
     let terminal = Sink::start("terminal", lost_as_text, redacting(redactor.clone(), io::stderr()))?;
     let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber = subscriber(filter, terminal.writer(), is_coloured, file.writer());
+    let (subscriber, level) = subscriber(filter, terminal.writer(), is_coloured, file.writer());
     subscriber.try_init().map_err(io::Error::other)?;
-    Ok(Logs { terminal, file })
+    Ok(Logs { terminal, file, level })
 }
 
 /// What a level says.
@@ -93,10 +116,12 @@ fn subscriber(
     terminal: LineWriter,
     is_coloured: bool,
     file: LineWriter,
-) -> impl Subscriber + Send + Sync {
+) -> (impl Subscriber + Send + Sync, Level) {
+    let (filter, level) = reload::Layer::new(filter);
     let terminal = layer().with_timer(Clock).with_ansi(is_coloured).with_target(false).with_writer(terminal);
     let json = layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
-    tracing_subscriber::registry().with(filter).with(terminal).with(json.with_timer(Clock).with_writer(file))
+    let json = json.with_timer(Clock).with_writer(file);
+    (tracing_subscriber::registry().with(filter).with(terminal).with(json), Level(level))
 }
 
 impl Drop for Logs {
@@ -147,7 +172,7 @@ mod tests {
         };
         let mut sinks = [sink(&terminal), sink(&file)];
         let [to_terminal, to_file] = sinks.each_ref().map(Sink::writer);
-        tracing::subscriber::with_default(subscriber(filter(level).unwrap(), to_terminal, is_coloured, to_file), log);
+        tracing::subscriber::with_default(subscriber(filter(level).unwrap(), to_terminal, is_coloured, to_file).0, log);
         sinks.iter_mut().for_each(|sink| sink.finish(Duration::from_secs(60)));
         let text = |lines: Arc<Mutex<Vec<u8>>>| String::from_utf8(lines.lock().unwrap().clone()).unwrap();
         (text(terminal), text(file))

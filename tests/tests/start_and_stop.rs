@@ -208,3 +208,25 @@ fn a_client_that_hangs_up_during_a_long_poll_gets_no_job() {
     let jobs = data.post("/mesh/pull_requests", &json!({"node_id": "here"})).ok();
     data.post("/mesh/submit_result", &result(&jobs["jobs"][0], "here", &json!(1))).ok();
 }
+
+#[test]
+#[cfg(unix)]
+fn the_logs_level_is_read_again_when_the_hub_is_told_and_a_wrong_one_changes_nothing() {
+    let place = TempDir::new().unwrap();
+    let settings = place.path().join("hub.toml");
+    let set = |text: &str| std::fs::write(&settings, text).unwrap();
+    set("log_level = \"warn\"");
+    let hub = Hub::start_with(&["--config", settings.to_str().unwrap()]);
+    let hang_up = |expected: &str| {
+        let pid = rustix::process::Pid::from_raw(hub.pid() as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+        until("the log says so", || hub.said().contains(expected));
+    };
+    assert!(!hub.said().contains("listening"), "{}", hub.said());
+    set("log_level = \"info\"");
+    hang_up("the log's level was read again log_level=\"info\"");
+    set("log_level = \"loud\"");
+    hang_up("everything stays as it was");
+    set("log_level = \"info\"\nmax_queue_depth = 1");
+    hang_up("the alert rules were read again rules=2");
+}

@@ -11,6 +11,7 @@ mod instant;
 mod interrupt;
 mod journal;
 mod lifeline;
+mod reload;
 mod serve;
 mod settings;
 mod smoke;

@@ -1,7 +1,8 @@
 //! `sheratan-hub serve`: brings the parts together, from the configuration to the last snapshot.
 
 use super::failure::Failure;
-use crate::alerts::{self, AlertLog, WebhookUrl};
+use super::reload::{Reload, read_rules};
+use crate::alerts::{AlertLog, WebhookUrl};
 use crate::audit::{Audit, Feed};
 use crate::config::{Config, Flags};
 use crate::journal::{self, Progress, Recovered, Recovery, Store};
@@ -16,7 +17,7 @@ use crate::shell::{self, Parts, StopFlag};
 use crate::token::{Origin, Token};
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
-use crossbeam_channel::Sender;
+use crossbeam_channel::Receiver;
 use sheratan_core::command::Command;
 use sheratan_core::telemetry::alerts::Alerts;
 use std::fs;
@@ -56,7 +57,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = Config::load(&args.flags).map_err(|error| Failure::Usage(error.to_string()))?;
     // Rules that cannot be followed stop the start before anything is waited for.
-    let alert_rules = RulesSource::of(&config).read().map_err(|error| Failure::Usage(error.to_string()))?;
+    let alert_rules = read_rules(&config, &config.data_dir).map_err(|error| Failure::Usage(error.to_string()))?;
     platform::create_private_dir(&config.data_dir)
         .map_err(|error| Failure::local(format!("the data folder {}", config.data_dir.display()), error))?;
     // First the ports, then the folder: a second hub finds out before it has waited for anything.
@@ -66,13 +67,17 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     // The secrets first: from its first line on, no log shows one.
     let access = Access::find(&config)?;
     let redactor = Arc::new(redactor(&config, &access));
+    let secrets = Secrets { access, redactor: redactor.clone() };
     let recovering = Recovering::new(addrs, redactor.clone());
     let lobby = Lobby::open(listeners, recovering, config.http, connections_max(&config))
         .map_err(|error| Failure::local("the planes' sockets", error))?;
     let recovery = recover(recovered, &lobby)?;
     platform::survive_file_size_limit().map_err(|error| Failure::local("signals cannot be received", error))?;
     let logs = logs::start(&config.logs, &redactor).map_err(|error| Failure::local("the logs", error))?;
-    let ended = serve(&config, lobby, addr_file, recovery, alert_rules, access, redactor);
+    let (rules_sender, rules) = crossbeam_channel::bounded(RELOADS_MAX);
+    let (flags, data_dir) = (args.flags.clone(), config.data_dir.clone());
+    let reload = Reload { flags, data_dir, level: logs.level(), rules: rules_sender };
+    let ended = serve(&config, lobby, addr_file, recovery, secrets, Rules { first: alert_rules, later: rules }, reload);
     drop(logs);
     ended
 }
@@ -82,9 +87,9 @@ fn serve(
     lobby: Lobby,
     mut addr_file: AddrFile,
     recovery: Recovery,
-    alert_rules: Alerts,
-    access: Access,
-    redactor: Arc<Redactor>,
+    secrets: Secrets,
+    rules: Rules,
+    reload: Reload,
 ) -> Result<ExitCode, Failure> {
     let local = |what: &'static str| move |error: io::Error| Failure::local(what, error);
     config.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
@@ -97,12 +102,12 @@ fn serve(
         took_ms = report.took_ms,
         "recovered"
     );
+    let Secrets { access, redactor } = secrets;
     access.tell();
     tell_short_secrets(&redactor);
     let (poll, waker) = shell::poll().map_err(local("the event loop"))?;
     let stop = Arc::new(StopFlag::default());
-    let (reload, reloaded) = crossbeam_channel::bounded(RELOADS_MAX);
-    handle_signals(stop.clone(), waker.clone(), RulesSource::of(config), reload)?;
+    handle_signals(stop.clone(), waker.clone(), reload)?;
     let feed_waker = waker.clone();
     // The poll lives as long as the loop, which is as long as anybody listens.
     let (audit_tap, audit_feed) = Feed::new(move || _ = feed_waker.wake());
@@ -125,7 +130,7 @@ fn serve(
         let now = shell::wall_time();
         service.command(now, configure).expect("the journal has not failed yet");
     }
-    service.set_alerts(shell::wall_time(), alert_rules);
+    service.set_alerts(shell::wall_time(), rules.first);
     let arrivals = lobby.close().map_err(local("the planes' sockets"))?;
     addr_file.set_ready().map_err(local("hub.addr"))?;
     announce(config, addrs, token_path.as_deref());
@@ -142,33 +147,13 @@ fn serve(
         http_limits: config.http,
         connections_max,
         stop,
-        alert_rules: reloaded,
+        alert_rules: rules.later,
         sealed: snapshots.sealed(),
     });
     drop(addr_file);
     let ended = ended.map_err(local("the event loop"))?;
     snapshots.finish();
     last_snapshot(ended, &store)
-}
-
-/// Where the alert rules are read from, at the start and at SIGHUP.
-struct RulesSource {
-    path: PathBuf,
-    /// A file that was named must be there; the data folder's need not.
-    is_named: bool,
-}
-
-impl RulesSource {
-    fn of(config: &Config) -> Self {
-        match &config.alert_rules_file {
-            Some(path) => RulesSource { path: path.clone(), is_named: true },
-            None => RulesSource { path: alerts::rules_path(&config.data_dir), is_named: false },
-        }
-    }
-
-    fn read(&self) -> Result<Alerts, alerts::rules::RulesError> {
-        if self.is_named { alerts::rules::read(&self.path) } else { alerts::rules::read_if_there(&self.path) }
-    }
 }
 
 /// Seals the journal and keeps the state, so that the next start replays nothing.
@@ -217,6 +202,18 @@ fn recover(recovered: Recovered, lobby: &Lobby) -> Result<Recovery, Failure> {
         }
     };
     recovered.replay(&mut progress).map_err(|error| Failure::Local(error.to_string()))
+}
+
+/// The alert rules of the start, and where those come from that are read again.
+struct Rules {
+    first: Alerts,
+    later: Receiver<Alerts>,
+}
+
+/// Who is let in, and what keeps their secrets out of everything that is written.
+struct Secrets {
+    access: Access,
+    redactor: Arc<Redactor>,
 }
 
 /// Who is let in.
@@ -283,23 +280,11 @@ fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>, redactor: 
     }
 }
 
-fn handle_signals(
-    stop: Arc<StopFlag>,
-    waker: Arc<mio::Waker>,
-    rules: RulesSource,
-    reload: Sender<Alerts>,
-) -> Result<(), Failure> {
+fn handle_signals(stop: Arc<StopFlag>, waker: Arc<mio::Waker>, reload: Reload) -> Result<(), Failure> {
     platform::on_signals(move |signal| {
         match signal {
             Signal::Stop => stop.stop(),
-            Signal::Reload => match rules.read() {
-                Ok(alerts) => {
-                    tracing::info!(rules = alerts.rules().count(), "SIGHUP: the alert rules were read again");
-                    // A full channel: rules that were read a moment ago wait already.
-                    _ = reload.try_send(alerts);
-                }
-                Err(error) => tracing::error!("SIGHUP: the rules before stay: {error}"),
-            },
+            Signal::Reload => reload.run(),
         }
         if let Err(error) = waker.wake() {
             tracing::error!(%error, "the event loop cannot be woken");

@@ -139,6 +139,7 @@ pub const LOG_LINE: Shape = Members(&[
     ("events", Plain),
     ("file", Plain),
     ("jobs", Plain),
+    ("log_level", Plain),
     ("nodes", Plain),
     ("path", Plain),
     ("reason", Plain),
