@@ -233,6 +233,17 @@ fn an_alertmanagers_own_address_gets_a_list_of_alerts() {
 }
 
 #[test]
+fn what_a_webhook_refuses_is_counted_and_not_tried_again() {
+    let (addr, bodies) = receiver(&[404]);
+    let hub = hub_with_rules(&json!([fast_rule()]), posting_to(addr, "/"));
+    mismatch(&hub, 3);
+    let statuses: Vec<_> = (0..2).map(|_| bodies.recv_timeout(LONG).unwrap().1["status"].clone()).collect();
+    assert_eq!(statuses, ["firing", "resolved"], "the next change follows at once");
+    let text = Client::new(hub.control, None).ask("GET", "/metrics", &[("Accept", "text/plain")]);
+    assert!(String::from_utf8(text.body).unwrap().contains("\nsheratan_hub_alerts_lost_total 1\n"));
+}
+
+#[test]
 fn an_alertmanager_shows_an_alert_while_it_is_open_and_then_no_more() {
     let Some(program) = tool("prometheus-alertmanager", "prometheus-alertmanager") else { return };
     let alertmanager = Alertmanager::start(&program);

@@ -15,6 +15,8 @@ use sheratan_core::telemetry::alerts::{Change, State};
 use sheratan_core::time::Millis;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use ureq::http;
@@ -100,19 +102,20 @@ pub struct Webhook {
     source: String,
     is_alertmanager: bool,
     bodies: Sender<Vec<u8>>,
+    lost: Arc<AtomicU64>,
     stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Webhook {
-    /// Starts the thread. `source` is a URL that says where the alerts come from.
-    pub fn start(url: WebhookUrl, source: &str) -> io::Result<Self> {
+    /// Starts the thread. `source` is a URL that says where the alerts come from; in `lost` is counted what is not posted.
+    pub fn start(url: WebhookUrl, source: &str, lost: Arc<AtomicU64>) -> io::Result<Self> {
         let (bodies, receiver) = bounded(QUEUE_MAX);
         let (stop, stopped) = bounded(1);
         let is_alertmanager = url.is_alertmanager();
-        let poster = Poster { agent: agent(), url, stopped, is_failing: false };
+        let poster = Poster { agent: agent(), url, lost: lost.clone(), stopped, is_failing: false };
         let thread = std::thread::Builder::new().name("webhook".into()).spawn(move || poster.run(&receiver))?;
-        Ok(Webhook { source: source.to_owned(), is_alertmanager, bodies, stop, thread })
+        Ok(Webhook { source: source.to_owned(), is_alertmanager, bodies, lost, stop, thread })
     }
 
     /// Posts a change, some time; never waits.
@@ -122,6 +125,7 @@ impl Webhook {
             false => notification(change, &self.source),
         };
         if self.bodies.try_send(body.to_string().into_bytes()).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
             tracing::error!("an alert is not posted: {QUEUE_MAX} wait for the webhook already");
         }
     }
@@ -145,6 +149,7 @@ impl Webhook {
 struct Poster {
     agent: ureq::Agent,
     url: WebhookUrl,
+    lost: Arc<AtomicU64>,
     stopped: Receiver<()>,
     is_failing: bool,
 }
@@ -177,10 +182,12 @@ impl Poster {
                     return true;
                 }
                 Try::Refused(reason) => {
+                    self.lost.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(reason, "the webhook refused an alert");
                     return true;
                 }
                 Try::Failed(reason) if started.elapsed() > TRY_FOR => {
+                    self.lost.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(reason, "an alert was not posted: the webhook took none for {TRY_FOR:?}");
                     return true;
                 }
@@ -280,6 +287,32 @@ mod tests {
 
     fn url(text: &str) -> Result<WebhookUrl, WebhookUrlError> {
         WebhookUrl::new(Secret::new(text.as_bytes()))
+    }
+
+    #[test]
+    fn what_has_no_place_in_the_queue_is_counted_and_nobody_waits_for_it() {
+        // Connections are made and never answered.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = url(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let lost = Arc::new(AtomicU64::new(0));
+        let webhook = Webhook::start(url, "http://hub/", lost.clone()).unwrap();
+        let alert = sheratan_core::telemetry::alerts::Alert {
+            id: 1,
+            rule: "r".into(),
+            event: "E".into(),
+            threshold: 1,
+            window: Millis::from_secs(1),
+            cooldown: Millis::ZERO,
+            group: None,
+            opened_at: sheratan_core::time::Timestamp::ZERO,
+            count: 2,
+            total: 2,
+            top: Vec::new(),
+        };
+        let change = Change { at: alert.opened_at, state: State::Opened, alert };
+        (0..QUEUE_MAX + 10).for_each(|_| webhook.post(&change));
+        // One may be in the thread's hands besides those in the queue.
+        assert!((9..=10).contains(&lost.load(Ordering::Relaxed)), "{lost:?}");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use sheratan_core::telemetry::alerts::{Change, State};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct AlertLog {
     lines: Option<Sender<AlertLine>>,
+    /// Lines that are in no file, and posts that nobody took.
+    lost: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -47,19 +51,26 @@ impl AlertLog {
     /// Opens the file and starts the threads. `source` is a URL that says where alerts come from.
     pub fn start(settings: &Settings, source: &str) -> io::Result<Self> {
         let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
-        let webhook = settings.webhook.clone().map(|url| Webhook::start(url, source)).transpose()?;
+        let lost = Arc::new(AtomicU64::new(0));
+        let webhook = settings.webhook.clone().map(|url| Webhook::start(url, source, lost.clone())).transpose()?;
         let (sender, lines) = bounded(LINES_MAX);
-        let writer = Writer { file, webhook, held: VecDeque::new(), is_failing: false };
+        let writer = Writer { file, webhook, held: VecDeque::new(), lost: lost.clone(), is_failing: false };
         let thread = std::thread::Builder::new().name("alerts".into()).spawn(move || writer.run(&lines))?;
-        Ok(AlertLog { lines: Some(sender), thread: Some(thread) })
+        Ok(AlertLog { lines: Some(sender), lost, thread: Some(thread) })
     }
 
     /// Hands a line over; never waits.
     pub fn record(&self, line: AlertLine) {
         let lines = self.lines.as_ref().expect("it is open until it is dropped");
         if lines.try_send(line).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
             tracing::error!("an alert is not written: {LINES_MAX} wait for the disk already");
         }
+    }
+
+    /// How many changes of alerts did not get where they were to go.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -77,6 +88,7 @@ struct Writer {
     file: RotatedFile,
     webhook: Option<Webhook>,
     held: VecDeque<Vec<u8>>,
+    lost: Arc<AtomicU64>,
     is_failing: bool,
 }
 
@@ -110,6 +122,7 @@ impl Writer {
         line.push(b'\n');
         if self.held.len() == HELD_MAX {
             self.held.pop_front();
+            self.lost.fetch_add(1, Ordering::Relaxed);
             tracing::error!("an alert is lost: {HELD_MAX} wait for the disk");
         }
         self.held.push_back(line);

@@ -162,6 +162,7 @@ pub struct Service {
     is_draining: bool,
     traffic: Traffic,
     connections: u64,
+    alerts_lost: u64,
     /// The last record that the journal holds, as far as the shell said.
     durable: u64,
 }
@@ -190,6 +191,7 @@ impl Service {
             is_draining: false,
             traffic: Traffic::default(),
             connections: 0,
+            alerts_lost: 0,
             durable: next_seq - 1,
         }
     }
@@ -210,6 +212,11 @@ impl Service {
     pub fn is_only_looked_at(plane: Plane, path: &str) -> bool {
         let way = route::find(plane, path);
         matches!(way, Way::Here(Route::Health | Route::Livez | Route::Readyz | Route::Metrics))
+    }
+
+    /// How many changes of alerts the shell could not deliver.
+    pub fn set_alerts_lost(&mut self, alerts_lost: u64) {
+        self.alerts_lost = alerts_lost;
     }
 
     /// How many connections the shell holds.

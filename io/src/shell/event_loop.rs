@@ -139,6 +139,7 @@ impl EventLoop {
         self.accept();
         self.read();
         self.service.set_connections(self.sockets.len() as u64);
+        self.service.set_alerts_lost(self.alerts.lost());
         self.let_time_pass();
         self.settle();
         self.hand_over();

@@ -24,6 +24,7 @@ use sheratan_core::time::{Millis, Timestamp};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{self, Duration};
 
 const EXAMPLES: &str = "\
@@ -210,7 +211,8 @@ impl Output {
             let named = |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
             let url = Secret::read(path).map_err(|error| named(&error))?;
             let url = WebhookUrl::new(url).map_err(|error| named(&format!("the URL in it {error}")))?;
-            Webhook::start(url, &format!("file://{}", log.display())).map_err(|error| Failure::local("a thread", error))
+            Webhook::start(url, &format!("file://{}", log.display()), Arc::default())
+                .map_err(|error| Failure::local("a thread", error))
         };
         Ok(Output {
             report: Report::default(),

@@ -174,6 +174,8 @@ impl Service {
         let rule = |name: &str, value| Series { labels: vec![("rule", name.to_owned())], value: Value::Number(value) };
         let open = self.alerts.rules().map(|(of, open, _)| rule(&of.name, open as u64)).collect();
         out.add(MetricType::Gauge, "alerts_open", None, "Bursts of audit events that go on, by alert rule", open);
+        let help = "Changes of alerts that did not reach their file or the webhook";
+        out.counter("alerts_lost", help, self.alerts_lost);
         let opened = self.alerts.rules().map(|(of, _, opened)| rule(&of.name, opened)).collect();
         out.add(MetricType::Counter, "alerts_opened", None, "Bursts of audit events that began", opened);
     }
