@@ -137,9 +137,9 @@ impl EventLoop {
         self.take_reports();
         self.begin_drain_if_told();
         self.accept();
-        self.read();
         self.service.set_connections(self.sockets.len() as u64);
         self.service.set_alerts_lost(self.alerts.lost());
+        self.read();
         self.let_time_pass();
         self.settle();
         self.hand_over();
