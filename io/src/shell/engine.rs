@@ -329,14 +329,16 @@ impl<W: Wire> Engine<W> {
         self.dirty.insert(origin.connection);
     }
 
-    /// Writes what there is to write; a connection whose replies went out may have more requests in its buffer.
-    pub fn write(&mut self) {
+    /// Writes what there is to write; a connection whose replies went out may have more requests in its buffer. `wrote` is
+    /// told of each that was written to and goes on.
+    pub fn write(&mut self, mut wrote: impl FnMut(u64, &mut W)) {
         for id in mem::take(&mut self.dirty) {
             let Some(socket) = self.sockets.get(id) else { continue };
             if socket.write(self.now).is_err() || socket.http.is_done() {
                 self.close(id);
                 continue;
             }
+            wrote(id, socket.wire());
             if socket.http.has_request() || socket.is_readable && socket.http.wants_read() {
                 self.ready.push_back(id);
             }

@@ -112,7 +112,7 @@ impl EventLoop {
         if let Some(handover) = self.engine.hand_over() {
             self.committer.append(handover);
         }
-        self.engine.write();
+        self.engine.write(|_, _| {});
         self.let_go();
         Ok(())
     }
