@@ -16,6 +16,20 @@ pub enum Stream {
     Profile = 1,
     /// What happens step by step.
     Traffic = 2,
+    /// What a run of the mesh is like.
+    Plan = 3,
+    /// What nodes and clients do.
+    Actors = 4,
+    /// When submits come.
+    Arrivals = 5,
+    /// What becomes of messages.
+    Network = 6,
+    /// What the disk does.
+    Disk = 7,
+    /// What happens to the hub's processes.
+    Hub = 8,
+    /// What goes wrong when.
+    Faults = 9,
 }
 
 /// A stream of choices.

@@ -4,10 +4,12 @@
 //! [`scenario`].
 
 pub mod check;
+pub mod disk;
 pub mod draw;
 pub mod invariants;
 pub mod ledger;
 pub mod log;
+pub mod mesh;
 pub mod model;
 pub mod profile;
 pub mod run;

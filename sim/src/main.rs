@@ -3,6 +3,9 @@
 // The clock tells how long a check took and whether a step never ends.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod cli {
+    pub mod run;
+}
 mod watch;
 
 use clap::{Args, Parser, Subcommand};
@@ -32,6 +35,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run the mesh in virtual time: nodes, clients, network, disk and hub, with everything that can go wrong.
+    #[command(after_help = cli::run::EXAMPLES)]
+    Mesh(cli::run::RunArgs),
     /// Run one seed and say how it went.
     Run {
         #[command(flatten)]
@@ -85,9 +91,9 @@ impl Task {
     /// The steps of its runs.
     fn steps(&self) -> u64 {
         match self {
-            Task::Run { which, .. } | Task::Shrink { which } => which.steps,
+        Task::Run { which, .. } | Task::Shrink { which } => which.steps,
             Task::Check { steps, .. } => *steps,
-            Task::Replay { .. } => STEPS_DEFAULT,
+            Task::Replay { .. } | Task::Mesh(_) => STEPS_DEFAULT,
         }
     }
 }
@@ -97,6 +103,7 @@ fn main() -> ExitCode {
     let watch = Watch::start(task.steps());
     let mut out = io::stdout().lock();
     let done = match task {
+        Task::Mesh(args) => cli::run::execute(&mut out, &watch, &args),
         Task::Run { which, json, verbose } => run_one(&mut out, &watch, which, json, verbose),
         Task::Check { seeds, steps, jobs, verbose } => check_many(&mut out, &watch, (seeds, steps), jobs, verbose),
         Task::Shrink { which } => shrink_one(&mut out, &watch, which),

@@ -88,6 +88,7 @@ impl Folder {
         [root.to_path_buf(), root.join("journal"), root.join("snapshots")]
             .iter()
             .try_for_each(|folder| disk.create_folder(folder))
+            .and_then(|()| sync_names(&*disk, root))
             .map_err(error)?;
         let lock = disk.lock(&path).map_err(|failure| match failure {
             LockFailure::Held(pid) => LockError::Held { folder: root.to_path_buf(), pid },
@@ -184,6 +185,20 @@ impl Folder {
         let number_of = |path: &PathBuf| path.file_name()?.to_str().and_then(number);
         Ok(paths.into_iter().filter_map(|path| Some((number_of(&path)?, path))).collect())
     }
+}
+
+/// Makes the folders' own names durable: a power cut would take a journal with all its synced files if it takes the name
+/// of a folder above them.
+fn sync_names(disk: &dyn Disk, root: &Path) -> io::Result<()> {
+    for folder in root.ancestors() {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        match disk.sync_folder(folder) {
+            // A folder that may not be read was there before.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 impl SegmentFile {

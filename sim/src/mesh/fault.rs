@@ -1,0 +1,120 @@
+//! Faults: what can go wrong in a run, and how often.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+macro_rules! faults {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal per $per:ident,)+) => {
+        /// Something that can go wrong.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Fault {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Fault] = &[$(Fault::$name,)+];
+
+            /// Its name in reports and scenario files.
+            pub const fn name(self) -> &'static str {
+                match self { $(Fault::$name => $text,)+ }
+            }
+
+            /// What its rate counts.
+            pub const fn per(self) -> Per {
+                match self { $(Fault::$name => Per::$per,)+ }
+            }
+        }
+    };
+}
+
+/// What a rate counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Per {
+    /// Out of ten thousand messages, jobs, heartbeats or submits.
+    TenThousand,
+    /// So many an hour.
+    Hour,
+}
+
+faults! {
+    /// A request vanishes on its way; its client waits in vain.
+    LoseRequest = "lose_request" per TenThousand,
+    /// A reply vanishes on its way.
+    LoseReply = "lose_reply" per TenThousand,
+    /// A request arrives long after it was sent, and after what was sent later on other connections.
+    DelayRequest = "delay_request" per TenThousand,
+    /// A reply arrives long after it was sent.
+    DelayReply = "delay_reply" per TenThousand,
+    /// A request arrives twice, as a proxy repeats it.
+    DuplicateRequest = "duplicate_request" per TenThousand,
+    /// The connection ends within a request.
+    CutRequest = "cut_request" per TenThousand,
+    /// The connection ends within a reply.
+    CutReply = "cut_reply" per TenThousand,
+    /// The connection is reset when a request was sent.
+    Reset = "reset" per TenThousand,
+    /// A request arrives byte group by byte group.
+    Dribble = "dribble" per TenThousand,
+    /// A client reads its replies slowly.
+    SlowReader = "slow_reader" per TenThousand,
+    /// What an actor sends is lost for a while; what it is sent arrives.
+    PartitionToHub = "partition_to_hub" per Hour,
+    /// What an actor is sent is lost for a while; what it sends arrives.
+    PartitionFromHub = "partition_from_hub" per Hour,
+    /// A node dies with its work and comes back under the same id.
+    NodeCrash = "node_crash" per Hour,
+    /// A node does nothing for a while and then goes on as if nothing was.
+    NodeHang = "node_hang" per Hour,
+    /// A node works beyond its lease's end without extending it.
+    OverrunLease = "overrun_lease" per TenThousand,
+    /// A node answers twice.
+    AnswerTwice = "answer_twice" per TenThousand,
+    /// A node's result does not match its checksum.
+    WrongChecksum = "wrong_checksum" per TenThousand,
+    /// A node answers for a job with another's lease.
+    ForeignLease = "foreign_lease" per TenThousand,
+    /// A node takes a job and never answers.
+    DropJob = "drop_job" per TenThousand,
+    /// An attempt fails.
+    FailAttempt = "fail_attempt" per TenThousand,
+    /// A node says it is another build than before.
+    FlipAttestation = "flip_attestation" per TenThousand,
+    /// A client submits again what was acknowledged.
+    Resubmit = "resubmit" per TenThousand,
+    /// A client submits another payload under a key that is taken.
+    ChangedPayload = "changed_payload" per TenThousand,
+    /// A client comes with a wrong token or to the wrong plane.
+    Intruder = "intruder" per TenThousand,
+    /// The hub's process dies; what it wrote is there.
+    HubKill = "hub_kill" per Hour,
+    /// The hub's machine loses power; what was not synced may be lost, in part or whole.
+    PowerCut = "power_cut" per Hour,
+    /// The hub dies at some instruction of the disk's work.
+    CrashInCommit = "crash_in_commit" per Hour,
+    /// The hub is stopped in an orderly way and started again.
+    HubRestart = "hub_restart" per Hour,
+    /// The disk fails to write, or writes less.
+    WriteError = "write_error" per TenThousand,
+    /// The disk fails to sync.
+    SyncError = "sync_error" per TenThousand,
+    /// The disk is full for a while.
+    DiskFull = "disk_full" per Hour,
+    /// The disk takes long for a while.
+    SlowDisk = "slow_disk" per Hour,
+    /// A bit flips at rest.
+    BitFlip = "bit_flip" per Hour,
+    /// Wall time jumps, back or ahead.
+    ClockJump = "clock_jump" per Hour,
+    /// The hub's machine stands still for a while, and then time leaps.
+    Stall = "stall" per Hour,
+    /// Ten times the usual submits for a while.
+    Burst = "burst" per Hour,
+}
+
+/// How often each fault comes; one that is not there does not.
+pub type Rates = BTreeMap<Fault, u32>;
+
+/// Faults that came, by name.
+pub type Injected = BTreeMap<&'static str, u64>;

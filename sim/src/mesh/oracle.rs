@@ -1,0 +1,363 @@
+//! Oracle: what must be true whatever goes wrong, asked with nothing but what became durable and what actors were told.
+//!
+//! It follows the journal with a core of its own, the shadow: what the journal took goes in, what the core says comes out.
+//! So it knows what a hub that loses nothing would know, before and after any crash.
+
+use super::http::find;
+use crate::invariants::{check_bounds, check_jobs};
+use crate::sightings::Sightings;
+use sheratan_core::command::Command;
+use sheratan_core::effect::Effect;
+use sheratan_core::hub::Hub;
+use sheratan_core::ids::{HubKey, JobSeq};
+use sheratan_core::outcome::{FinalStatus, Outcome, Submitted};
+use sheratan_core::queue::job::State;
+use sheratan_core::telemetry::{Counter, Telemetry};
+use sheratan_core::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// After how many records all jobs are walked through.
+const WALK_EVERY: u64 = 128;
+
+/// What a run found wrong: the invariant's name, and what was seen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// The invariant.
+    pub invariant: &'static str,
+    /// What was expected and what was there.
+    pub detail: String,
+}
+
+/// Goes on if `is_so`; else that invariant is violated.
+pub fn holds(is_so: bool, invariant: &'static str, detail: impl FnOnce() -> String) -> Result<(), Violation> {
+    if is_so { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }
+}
+
+/// What an actor was told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Told {
+    /// A submit was answered with 200.
+    Submitted {
+        /// Its key.
+        key: Option<u64>,
+        /// Which of its key's payloads it had.
+        variant: u64,
+        /// The job.
+        job_id: String,
+    },
+    /// A node was given a job.
+    Leased {
+        /// The node.
+        node: u64,
+        /// The job.
+        job_id: String,
+        /// The lease.
+        lease_id: String,
+    },
+    /// A result was taken.
+    Completed {
+        /// The job.
+        job_id: String,
+        /// The lease that it was sent with.
+        lease_id: String,
+        /// What the hub says that the job is now.
+        status: String,
+        /// Whether it was a repeat.
+        is_duplicate: bool,
+    },
+}
+
+/// All that is known of what must be true.
+#[derive(Debug)]
+pub struct Oracle {
+    shadow: Hub,
+    /// The last record that the shadow has.
+    seq: u64,
+    last_at: Timestamp,
+    finals: BTreeMap<u64, Option<FinalStatus>>,
+    /// Leases that were given of each job that is not final.
+    leases: BTreeMap<u64, u32>,
+    /// Jobs for which a node said that another attempt does not help.
+    hopeless: BTreeSet<u64>,
+    /// The job of each key and payload, as clients were told last.
+    keys: BTreeMap<(u64, u64), u64>,
+    /// Who was told of each lease.
+    holders: BTreeMap<(u64, u32), u64>,
+    /// Who completed each job that was told to be completed.
+    completions: BTreeMap<u64, String>,
+    recount: Telemetry,
+    sightings: Sightings,
+    /// Jobs that clients were told of.
+    acknowledged: u64,
+}
+
+/// Counters that follow from durable commands alone.
+const RECOUNTED: [(Counter, &str); 8] = [
+    (Counter::Submitted, "submitted"),
+    (Counter::Completed, "completed"),
+    (Counter::Failed, "failed"),
+    (Counter::Leased, "leased"),
+    (Counter::AttemptEnded, "attempts ended"),
+    (Counter::RetryScheduled, "retries scheduled"),
+    (Counter::RetryExhausted, "retries exhausted"),
+    (Counter::LeaseReaped, "leases reaped"),
+];
+
+impl Oracle {
+    /// Before the first record.
+    pub fn new(key: HubKey) -> Self {
+        Oracle {
+            shadow: Hub::new(key),
+            seq: 0,
+            last_at: Timestamp::ZERO,
+            finals: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            hopeless: BTreeSet::new(),
+            keys: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            completions: BTreeMap::new(),
+            recount: Telemetry::default(),
+            sightings: Sightings::default(),
+            acknowledged: 0,
+        }
+    }
+
+    /// The state that is durable.
+    pub fn shadow(&self) -> &Hub {
+        &self.shadow
+    }
+
+    /// The last record that is durable.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// What was seen.
+    pub fn sightings(&self) -> &Sightings {
+        &self.sightings
+    }
+
+    /// Jobs that clients were told of, and jobs that ended.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.acknowledged, self.finals.len() as u64)
+    }
+
+    /// The journal took a record.
+    pub fn durable(&mut self, seq: u64, now: Timestamp, payload: &[u8]) -> Result<(), Violation> {
+        holds(seq == self.seq + 1, "dense journal", || format!("record {seq} follows record {}", self.seq))?;
+        holds(now >= self.last_at, "time never goes back", || {
+            format!("record {seq} is of {}, the one before of {}", now.as_millis(), self.last_at.as_millis())
+        })?;
+        (self.seq, self.last_at) = (seq, now);
+        let command = Command::decode(payload).map_err(|error| Violation {
+            invariant: "readable journal",
+            detail: format!("record {seq}: {error}"),
+        })?;
+        // As the command's own step would, so that what is full is full when it comes.
+        self.shadow.advance(now);
+        self.take_effects()?;
+        let before = self.shadow.counts();
+        if let Command::Complete(complete) = &command
+            && !complete.ok
+            && !complete.is_retryable
+        {
+            self.hopeless.insert(complete.job.get());
+        }
+        let node = match &command {
+            Command::Pull(pull) => Some(pull.node.clone()),
+            _ => None,
+        };
+        let outcome = self.shadow.apply(now, command);
+        self.take_effects()?;
+        self.sightings.outcome(&outcome);
+        let (counts, limits) = (self.shadow.counts(), self.shadow.limits());
+        match &outcome {
+            Outcome::Submitted(Submitted::Accepted { supersedes: None, .. }) => {
+                holds(before.waiting() < limits.queue_depth_max, "queue limit", || {
+                    format!("a job was accepted with {} of {} waiting", before.waiting(), limits.queue_depth_max)
+                })?;
+            }
+            Outcome::Pulled(pulled) => {
+                holds(pulled.leases.is_empty() || counts.leased <= limits.inflight_max, "inflight limit", || {
+                    format!("{} of {} jobs are under lease", counts.leased, limits.inflight_max)
+                })?;
+                let held = node.and_then(|node| self.shadow.registry().by_name(&node)).map_or(0, |node| node.leases());
+                holds(pulled.leases.is_empty() || held <= limits.leases_per_node_max, "node limit", || {
+                    format!("a node holds {held} of {} leases", limits.leases_per_node_max)
+                })?;
+                for leased in &pulled.leases {
+                    let given = self.leases.entry(leased.lease.job.get()).or_default();
+                    *given += 1;
+                    holds(*given == leased.lease.generation, "a lease is new", || {
+                        format!(
+                            "job {} has lease {} when it is given the {given}. time",
+                            leased.lease.job.get(),
+                            leased.lease.generation
+                        )
+                    })?;
+                }
+            }
+            _ => {}
+        }
+        holds(outcome.is_durable(), "what is journaled changes something", || format!("record {seq}: {outcome:?}"))?;
+        check_bounds(&self.shadow).map_err(|found| Violation { invariant: "bounds", detail: found.to_string() })?;
+        if seq.is_multiple_of(WALK_EVERY) { self.walk() } else { Ok(()) }
+    }
+
+    fn take_effects(&mut self) -> Result<(), Violation> {
+        for effect in std::mem::take(self.shadow.effects()) {
+            self.sightings.effect(&effect);
+            self.recount.effect(&effect);
+            let Effect::Final(job) = effect else { continue };
+            let state = self.shadow.queue().get(job).map(|job| (job.state().clone(), job.attempts_max()));
+            let status = match &state {
+                Some((State::Final { status, .. }, _)) => Some(*status),
+                _ => None,
+            };
+            let before = self.finals.insert(job.get(), status);
+            holds(before.is_none(), "a job ends once", || format!("job {} ended twice", job.get()))?;
+            let given = self.leases.remove(&job.get()).unwrap_or(0);
+            if let (Some(FinalStatus::Dead), Some((_, attempts_max))) = (status, state) {
+                let is_hopeless = self.hopeless.remove(&job.get());
+                holds(is_hopeless || given >= attempts_max, "all attempts are made", || {
+                    format!("job {} is dead after {given} of {attempts_max} attempts", job.get())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks through all jobs. O(n).
+    pub fn walk(&self) -> Result<(), Violation> {
+        check_jobs(&self.shadow).map_err(|found| Violation { invariant: "jobs", detail: found.to_string() })?;
+        let now = self.shadow.now();
+        for job in self.shadow.queue().iter_from(JobSeq::FIRST) {
+            let is_over = match job.state() {
+                State::Final { .. } => false,
+                // Who has it in hand may end it: its time to live is for its wait.
+                State::Leased { until, .. } => *until <= now,
+                State::Scheduled { .. } | State::Queued { .. } => job.expires_at() <= now,
+            };
+            holds(!is_over, "nothing outlives its time", || format!("job {} is {}", job.seq().get(), job.status()))?;
+        }
+        let counts = self.shadow.counts();
+        let (known, ended) = (self.shadow.queue().next_seq().get() - 1, self.finals.len() as u64);
+        let held = counts.waiting() + counts.leased;
+        holds(known == ended + held, "conservation", || {
+            format!("{known} jobs were accepted, {ended} ended, {held} are held")
+        })
+    }
+
+    /// Bytes left the hub: what they speak of must be durable.
+    pub fn left(&self, bytes: &[u8]) -> Result<(), Violation> {
+        const MARK: &[u8] = b"\"job_id\":\"";
+        let mut rest = bytes;
+        while let Some(at) = find(rest, MARK) {
+            rest = &rest[at + MARK.len()..];
+            let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len());
+            let text = String::from_utf8_lossy(&rest[..end]);
+            // A reply that is cut by the window ends within an id.
+            let Some(job) = self.shadow.key().parse_job_id(&text) else { continue };
+            holds(job < self.shadow.queue().next_seq(), "nothing is told before it is durable", || {
+                format!("job {} was told of, the journal knows {}", job.get(), self.shadow.queue().next_seq().get() - 1)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// An actor was told something.
+    pub fn told(&mut self, told: Told) -> Result<(), Violation> {
+        let key = *self.shadow.key();
+        let job_of = |text: &str| {
+            key.parse_job_id(text).ok_or(Violation { invariant: "ids", detail: format!("`{text}` is no job") })
+        };
+        match told {
+            Told::Submitted { key, variant, job_id } => {
+                let job = job_of(&job_id)?.get();
+                holds(job < self.shadow.queue().next_seq().get(), "an acknowledged job is there", || {
+                    format!("job {job} was acknowledged, the journal does not know it")
+                })?;
+                self.acknowledged += 1;
+                let Some(key) = key else { return Ok(()) };
+                let before = self.keys.insert((key, variant), job);
+                // A later job under the key is right only if the earlier one had ended: its key was spent or given away.
+                let is_two = before.is_some_and(|before| before != job && !self.finals.contains_key(&before.min(job)));
+                holds(!is_two, "one job a key", || {
+                    format!("key {key} has the jobs {} and {job} at once", before.unwrap_or(0))
+                })
+            }
+            Told::Leased { node, job_id, lease_id } => {
+                let job = job_of(&job_id)?;
+                let lease = key.parse_lease_id(&lease_id).filter(|lease| lease.job == job);
+                let lease = lease.ok_or(Violation { invariant: "ids", detail: format!("`{lease_id}` is no lease") })?;
+                let known = self.shadow.queue().get(job).map(|job| job.attempts().len() as u32);
+                holds(known.is_none_or(|known| known >= lease.generation), "an acknowledged lease is there", || {
+                    format!("job {} was given under lease {}, the journal knows {known:?}", job.get(), lease.generation)
+                })?;
+                let holder = *self.holders.entry((job.get(), lease.generation)).or_insert(node);
+                holds(holder == node, "a lease has one holder", || {
+                    format!("lease {} of job {} is with nodes {holder} and {node}", lease.generation, job.get())
+                })
+            }
+            Told::Completed { job_id, lease_id, status, is_duplicate } => {
+                let job = job_of(&job_id)?.get();
+                if status == "completed" {
+                    let found = self.finals.get(&job).copied();
+                    holds(
+                        matches!(found, Some(Some(FinalStatus::Completed) | None)),
+                        "an acknowledged result is there",
+                        || format!("job {job} was told to be completed, the journal says {found:?}"),
+                    )?;
+                    let first = self.completions.entry(job).or_insert_with(|| lease_id.clone());
+                    holds(is_duplicate || *first == lease_id, "a job is completed once", || {
+                        format!("job {job} was completed under {first} and {lease_id}")
+                    })?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A hub was recovered: it is the one that is durable.
+    pub fn recovered(&self, hub: &Hub, next_seq: u64, what: &str) -> Result<(), Violation> {
+        holds(next_seq == self.seq + 1, "nothing acknowledged is lost", || {
+            format!("{what} goes on at record {next_seq}, {} are durable", self.seq)
+        })?;
+        holds(hub.outcome_hash() == self.shadow.outcome_hash(), "replay gives the same outcomes", || {
+            format!("{what} differs after record {}", self.seq)
+        })?;
+        holds(hub.digest() == self.shadow.digest(), "replay gives the same state", || {
+            format!("{what} differs after record {}", self.seq)
+        })
+    }
+
+    /// A new process begins to count.
+    pub fn begin_recount(&mut self) {
+        self.recount = Telemetry::default();
+    }
+
+    /// At the end, when all that was done is durable: the live hub's state and numbers are those of what is durable.
+    pub fn compare(&mut self, live: &Hub) -> Result<(), Violation> {
+        self.shadow.advance(live.now());
+        self.take_effects()?;
+        self.walk()?;
+        for (counter, name) in RECOUNTED {
+            let (counted, recounted) = (live.telemetry().total(counter), self.recount.total(counter));
+            holds(counted == recounted, "telemetry equals a recount", || {
+                format!("the hub counts {counted} {name}, a recount gives {recounted}")
+            })?;
+        }
+        holds(live.digest() == self.shadow.digest(), "replay gives the same state", || {
+            format!("the live hub differs from the journal after record {}", self.seq)
+        })
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.detail)
+    }
+}
+
+impl std::error::Error for Violation {}

@@ -1,0 +1,210 @@
+//! Plan: what a run is like: who takes part, under which limits, and what goes wrong how often.
+//!
+//! Each seed draws a plan of its own ("swarm testing", Groce et al. 2012): some faults are gone, some are common, most
+//! limits are small, since what is worth seeing happens at their edges. A plan is also a scenario file: what the shrinker
+//! writes is the plan of a seed with as little in it as still fails.
+
+use super::agenda::{MINUTE, Micros};
+use super::fault::{Fault, Per, Rates};
+use crate::draw::{Draw, Stream};
+use serde::{Deserialize, Serialize};
+use sheratan_core::limits::Limits;
+use sheratan_core::time::Millis;
+use std::fmt;
+
+/// Minutes of chaos of a run that does not say.
+pub const MINUTES_DEFAULT: u64 = 5;
+
+/// What a run is like.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The seed of all chance in the run.
+    pub seed: u64,
+    /// Minutes of chaos.
+    pub minutes: u64,
+    /// Nodes that take part.
+    pub nodes: u64,
+    /// Connections that submit.
+    pub clients: u64,
+    /// Zones; each has a node that can do everything.
+    pub zones: u64,
+    /// Submits a minute.
+    pub submits_per_min: u64,
+    /// Submits with an idempotency key, out of a hundred.
+    pub keyed_percent: u64,
+    /// Submits with a time to live, out of a hundred.
+    pub ttl_percent: u64,
+    /// Milliseconds between two heartbeats of a node.
+    pub heartbeat_ms: u64,
+    /// Jobs that a node takes at once.
+    pub slots: u64,
+    /// How long a pull waits for jobs.
+    pub pull_wait_ms: u64,
+    /// Milliseconds that most jobs take, at most.
+    pub work_ms: u64,
+    /// Milliseconds that a message takes at least, and how much more it may take.
+    pub latency_ms: [u64; 2],
+    /// Microseconds that the disk takes for a batch.
+    pub commit_us: u64,
+    /// Bytes of a journal's segment.
+    pub segment_bytes: u64,
+    /// Whether results need a checksum.
+    pub is_integrity_required: bool,
+    /// The hub's limits.
+    pub limits: PlanLimits,
+    /// How often each fault comes: out of ten thousand, or an hour.
+    pub faults: Rates,
+}
+
+/// The hub's limits, by the names of its configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanLimits {
+    /// Jobs that wait.
+    pub max_queue_depth: u64,
+    /// Jobs under lease.
+    pub max_inflight: u64,
+    /// Jobs under lease at one node.
+    pub max_leases_per_node: u64,
+    /// How long a lease lasts.
+    pub lease_ms: u64,
+    /// Attempts of a job.
+    pub max_attempts: u32,
+    /// The first retry's delay.
+    pub backoff_base_ms: u64,
+    /// A node is stale after so long.
+    pub node_ttl_ms: u64,
+    /// A node is dead after so long.
+    pub node_dead_ms: u64,
+    /// How long final jobs stay readable.
+    pub job_retention_ms: u64,
+    /// How many final jobs stay readable.
+    pub retained_jobs_max: u64,
+    /// How long a key lives after its job's end.
+    pub idempotency_ttl_ms: u64,
+    /// Keys held.
+    pub idempotency_keys_max: u64,
+}
+
+impl PlanLimits {
+    /// The core's limits.
+    pub fn to_core(&self) -> Limits {
+        Limits {
+            queue_depth_max: self.max_queue_depth,
+            inflight_max: self.max_inflight,
+            leases_per_node_max: self.max_leases_per_node,
+            lease_duration_ms: Millis::new(self.lease_ms),
+            attempts_max: self.max_attempts,
+            retry_delay_ms_base: Millis::new(self.backoff_base_ms),
+            node_ttl_ms: Millis::new(self.node_ttl_ms),
+            node_dead_ms: Millis::new(self.node_dead_ms),
+            job_retention_ms: Millis::new(self.job_retention_ms),
+            retained_jobs_max: self.retained_jobs_max,
+            idempotency_ttl_ms: Millis::new(self.idempotency_ttl_ms),
+            idempotency_keys_max: self.idempotency_keys_max,
+            ..Limits::default()
+        }
+    }
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64, minutes: u64) -> Self {
+        let draw = &mut Draw::new(seed, Stream::Plan);
+        let lease_ms = *draw.pick(&[2_000, 5_000, 20_000, 60_000]);
+        let heartbeat_ms = *draw.pick(&[2_000, 5_000, 10_000]);
+        let limits = PlanLimits {
+            max_queue_depth: *draw.pick(&[5, 20, 100, 100_000]),
+            max_inflight: *draw.pick(&[3, 20, 10_000]),
+            max_leases_per_node: *draw.pick(&[1, 3, 1_000]),
+            lease_ms,
+            max_attempts: *draw.pick(&[1, 3, 5, 20]),
+            backoff_base_ms: *draw.pick(&[1, 500, 5_000]),
+            node_ttl_ms: heartbeat_ms * draw.between(2, 12),
+            node_dead_ms: heartbeat_ms * draw.between(13, 60),
+            job_retention_ms: *draw.pick(&[10_000, 120_000, 86_400_000]),
+            retained_jobs_max: *draw.pick(&[3, 50, 1_000_000]),
+            idempotency_ttl_ms: *draw.pick(&[20_000, 86_400_000]),
+            idempotency_keys_max: *draw.pick(&[20, 1_000_000]),
+        };
+        let nodes = *draw.pick(&[1, 2, 3, 5, 10, 25, 50]);
+        let slots = *draw.pick(&[1, 1, 3, 8]);
+        Plan {
+            seed,
+            minutes,
+            nodes,
+            clients: draw.between(1, 6),
+            zones: draw.between(1, 2).min(nodes),
+            submits_per_min: *draw.pick(&[6, 30, 60, 120]),
+            keyed_percent: *draw.pick(&[0, 50, 100]),
+            ttl_percent: *draw.pick(&[0, 0, 20, 60]),
+            heartbeat_ms,
+            slots,
+            pull_wait_ms: *draw.pick(&[0, 1_000, 20_000, 30_000]),
+            work_ms: *draw.pick(&[5, 500, 3_000, 10_000]),
+            latency_ms: *draw.pick(&[[0, 1], [0, 20], [1, 5], [20, 200]]),
+            commit_us: *draw.pick(&[50, 1_000, 10_000]),
+            segment_bytes: *draw.pick(&[4 << 10, 16 << 10, 64 << 10]),
+            is_integrity_required: draw.chance(500),
+            limits,
+            faults: faults(draw),
+        }
+    }
+
+    /// How long the chaos lasts.
+    pub fn chaos_us(&self) -> Micros {
+        self.minutes * MINUTE
+    }
+
+    /// How often a fault comes.
+    pub fn rate(&self, fault: Fault) -> u64 {
+        u64::from(self.faults.get(&fault).copied().unwrap_or(0))
+    }
+}
+
+/// A third of the faults is gone in a run, the rest has rates of different orders.
+fn faults(draw: &mut Draw) -> Rates {
+    let mut rates = Rates::new();
+    if draw.chance(30) {
+        // Without any fault nothing must go wrong either.
+        return rates;
+    }
+    for fault in Fault::ALL {
+        let rate = match fault.per() {
+            Per::TenThousand => *draw.pick(&[0, 0, 0, 10, 50, 200, 1_000]),
+            Per::Hour => *draw.pick(&[0, 0, 0, 6, 12, 30, 60]),
+        };
+        if rate > 0 {
+            rates.insert(*fault, rate);
+        }
+    }
+    rates
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&toml::to_string(self).expect("a plan is plain data"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_reads_back_as_it_was_written() {
+        for seed in 0..20 {
+            let plan = Plan::of(seed, 3);
+            assert_eq!(toml::from_str::<Plan>(&plan.to_string()), Ok(plan));
+        }
+    }
+
+    #[test]
+    fn faults_are_called_alike_in_files_and_reports() {
+        for fault in Fault::ALL {
+            let text = serde_json::to_string(fault).expect("a name");
+            assert_eq!(text, format!("\"{}\"", fault.name()));
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! Process: one life of the hub, from its start on a data folder to its end, however that comes.
+//!
+//! What in production are threads are steps here: the loop's [`Process::round`], the journal's [`Process::commit`], the
+//! background's [`Process::snapshot`]. Between any two of them, and within the disk's work of each, the process may die.
+
+use super::agenda::Micros;
+use super::oracle::{Oracle, Violation, holds};
+use super::plan::Plan;
+use super::wire::VirtualWire;
+use crate::disk::VirtualDisk;
+use sheratan_core::command::Command;
+use sheratan_core::hub::Hub;
+use sheratan_core::integrity::checksum::Mode;
+use sheratan_core::time::Timestamp;
+use sheratan_io::audit::{ChainCheck, Coalescer, Link};
+use sheratan_io::http;
+use sheratan_io::journal::{self, AppendError, Appender, Identity, OpenError, Options, RecoveryReport, Store};
+use sheratan_io::redact::Redactor;
+use sheratan_io::secret::Secret;
+use sheratan_io::service::{Event, Handover, Plane, PlaneAddrs, Problem, Service, Settings};
+use sheratan_io::shell::Report;
+use sheratan_io::shell::clock::Slew;
+use sheratan_io::shell::engine::Engine;
+use sheratan_io::shell::sockets::Socket;
+use sheratan_io::token::Token;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The mesh's token.
+pub const TOKEN: &str = "a-token-of-the-simulated-mesh";
+
+/// Where the data folder is on the virtual disk.
+pub const DATA: &str = "/data";
+
+/// The first and the longest pause before a batch is tried again, as in production.
+const RETRY_US: [Micros; 2] = [50_000, 1_000_000];
+
+/// One life of the hub.
+pub struct Process {
+    engine: Engine<VirtualWire>,
+    appender: Appender,
+    store: Store,
+    slew: Slew,
+    started_at: Micros,
+    /// The batch that the disk works on.
+    in_flight: Option<Handover>,
+    is_down_told: bool,
+    retry_us: Micros,
+    coalescer: Coalescer,
+    sealed_before: u64,
+    /// Up to where a snapshot may be made.
+    sealed: Option<u64>,
+    /// The earliest round that is planned.
+    pub round_at: Micros,
+}
+
+/// The audit log's chain, over all lives.
+#[derive(Default)]
+pub struct AuditLog {
+    link: Link,
+    check: ChainCheck,
+    lines: u64,
+}
+
+/// What came of a step of the journal's thread.
+#[derive(Debug)]
+pub enum Committed {
+    /// The batch is durable.
+    Done,
+    /// It is to be tried again after a pause.
+    Again(Micros),
+    /// The process died at it.
+    Dead,
+}
+
+/// How the journal is kept in a run.
+pub fn options(plan: &Plan, disk: &VirtualDisk, identity: Identity) -> Options {
+    Options {
+        segment_bytes: plan.segment_bytes,
+        disk: Arc::new(disk.clone()),
+        new_identity: Some(identity),
+        ..Options::default()
+    }
+}
+
+impl Process {
+    /// Starts on what the disk holds. The oracle is told what is there beyond what it knew, and compares.
+    pub fn start(
+        plan: &Plan,
+        disk: &VirtualDisk,
+        identity: Identity,
+        (now, wall): (Micros, Micros),
+        oracle: &mut Oracle,
+    ) -> Result<Result<(Process, RecoveryReport), OpenError>, Violation> {
+        let recovery = match journal::recover(Path::new(DATA), options(plan, disk, identity), &mut |_| {}) {
+            Ok(recovery) => recovery,
+            Err(error) => return Ok(Err(error)),
+        };
+        let journal::Recovery { hub, appender, store, report } = recovery;
+        holds(!report.notices.iter().any(|notice| matches!(notice, journal::Notice::Diverged { .. })), "replay agrees", || {
+            format!("{:?}", report.notices)
+        })?;
+        // A batch that was on its way when the hub died may be there, in part or whole, though nobody was told.
+        if report.next_seq > oracle.seq() + 1 {
+            let mut reader = match store.reader(oracle.seq() + 1, report.next_seq - 1) {
+                Ok(reader) => reader,
+                Err(error) => return Err(Violation { invariant: "readable journal", detail: error.to_string() }),
+            };
+            loop {
+                match reader.next() {
+                    Ok(Some(journal::Item::Record(record))) => oracle.durable(record.seq, record.now, record.payload)?,
+                    Ok(Some(journal::Item::Mark(_))) => {}
+                    Ok(None) => break,
+                    Err(error) => return Err(Violation { invariant: "readable journal", detail: error.to_string() }),
+                }
+            }
+        }
+        oracle.recovered(&hub, report.next_seq, "the recovered hub")?;
+        oracle.begin_recount();
+        let mut slew = Slew::new(wall);
+        let (at, _) = slew.read(0, wall);
+        let mut service = Service::new(hub, report.next_seq, settings(plan, at));
+        let limits = plan.limits.to_core();
+        if *service.hub().limits() != limits {
+            let done = service.command(at, Command::Configure(Box::new(limits)));
+            done.expect("the journal has not failed yet");
+        }
+        let sealed_before = appender.sealed_through();
+        let process = Process {
+            engine: Engine::new(at, service, || 0),
+            appender,
+            store,
+            slew,
+            started_at: now,
+            in_flight: None,
+            is_down_told: false,
+            retry_us: RETRY_US[0],
+            coalescer: Coalescer::default(),
+            sealed_before,
+            sealed: None,
+            round_at: Micros::MAX,
+        };
+        Ok(Ok((process, report)))
+    }
+
+    /// A connection comes.
+    pub fn accept(&mut self, conn: u64, plane: Plane, ip: IpAddr, window_bytes: usize) -> u64 {
+        let http = http::Connection::new(self.engine.now(), &http::Limits::DEFAULT);
+        self.engine.take_in(Socket::new(VirtualWire::new(conn, window_bytes), plane, ip, http))
+    }
+
+    /// Something happens at a connection; it is looked at in the next round.
+    pub fn touch(&mut self, id: u64, is_ending: bool, act: impl FnOnce(&mut VirtualWire)) {
+        if let Some(socket) = self.engine.socket(id) {
+            act(socket.wire());
+            self.engine.note(id, true, is_ending, false);
+        }
+    }
+
+    /// A connection's client took what was written: there is room for more. Gives up to `bytes_max` of it.
+    pub fn take_out(&mut self, id: u64, bytes_max: usize) -> Option<(Vec<u8>, bool)> {
+        let wire = self.engine.socket(id)?.wire();
+        let bytes = wire.take_out(bytes_max);
+        let has_more = wire.has_output();
+        self.engine.note(id, false, false, true);
+        Some((bytes, has_more))
+    }
+
+    /// One round of the loop. `wrote` is told of each connection that has something to send, `closed` of each that is over
+    /// with what it still sends. True if a batch was handed to the journal.
+    pub fn round(
+        &mut self,
+        (now, wall): (Micros, Micros),
+        audit: &mut AuditLog,
+        mut wrote: impl FnMut(u64, &mut VirtualWire),
+        mut closed: impl FnMut(&mut VirtualWire),
+    ) -> Result<bool, Violation> {
+        let before = self.engine.now();
+        let (at, _) = self.slew.read(now - self.started_at, wall);
+        holds(at >= before, "time never goes back", || {
+            format!("the clock shows {} after {}", at.as_millis(), before.as_millis())
+        })?;
+        let engine = &mut self.engine;
+        engine.set_now(at);
+        let connections = engine.connections() as u64;
+        engine.service().set_connections(connections);
+        engine.read(|| false);
+        for page in engine.take_pages() {
+            let refusal = Problem::new(503, "not_ready", "no files of logs can be read here".to_owned());
+            engine.deliver(page.origin, refusal.into_reply());
+        }
+        engine.let_time_pass();
+        engine.settle();
+        let mut events = Vec::new();
+        for event in engine.service().events().drain(..) {
+            self.coalescer.take(event, &mut events);
+        }
+        self.coalescer.take_due(at, &mut events);
+        audit.write(&events)?;
+        engine.service().alert_lines().clear();
+        engine.push_events();
+        let handover = engine.hand_over();
+        let has_handover = handover.is_some();
+        if has_handover {
+            self.in_flight = handover;
+        }
+        engine.write(&mut wrote);
+        for (_, mut socket) in engine.take_closed() {
+            closed(socket.wire());
+        }
+        Ok(has_handover)
+    }
+
+    /// The disk works on the batch that was handed over.
+    pub fn commit(&mut self, disk: &VirtualDisk, oracle: &mut Oracle) -> Result<Committed, Violation> {
+        let Some(mut handover) = self.in_flight.take() else { return Ok(Committed::Done) };
+        if self.retry_us == RETRY_US[0] && !self.is_down_told {
+            holds(handover.hash_before == oracle.shadow().outcome_hash(), "the live hub is deterministic", || {
+                format!("the live hub differs from the journal before record {}", handover.first_seq)
+            })?;
+        }
+        let appended = self.appender.append(handover.first_seq, &mut handover.batch, handover.hash_before);
+        if disk.is_dead() {
+            return Ok(Committed::Dead);
+        }
+        match appended {
+            Ok(up_to) => {
+                for (seq, now, payload) in handover.batch.iter() {
+                    oracle.durable(seq, now, payload)?;
+                }
+                handover.batch.clear();
+                let sealed = self.appender.sealed_through();
+                let sealed_through = (sealed != self.sealed_before).then_some(sealed);
+                self.sealed_before = sealed;
+                (self.is_down_told, self.retry_us) = (false, RETRY_US[0]);
+                let took = Duration::ZERO;
+                let report = Report::Durable { up_to, spare: handover.batch, took, sealed_through };
+                self.sealed = self.engine.take_report(report).or(self.sealed);
+                Ok(Committed::Done)
+            }
+            Err(error @ AppendError::Fenced { .. }) => {
+                Err(Violation { invariant: "one writer", detail: error.to_string() })
+            }
+            Err(error) => {
+                self.in_flight = Some(handover);
+                if !std::mem::replace(&mut self.is_down_told, true) {
+                    self.engine.take_report(Report::Down { reason: error.to_string() });
+                }
+                let pause = self.retry_us;
+                self.retry_us = (pause * 2).min(RETRY_US[1]);
+                Ok(Committed::Again(pause))
+            }
+        }
+    }
+
+    /// The background makes a snapshot of what is sealed and lets go of what it covers. True if one was made.
+    pub fn snapshot(&mut self) -> Result<bool, Violation> {
+        let Some(through) = self.sealed.take() else { return Ok(false) };
+        // Without a spare the journal makes a segment itself; without a snapshot the next one covers more.
+        _ = self.store.prepare_spare();
+        match self.store.snapshot_by_replay(through, &mut |_| true) {
+            Ok(report) => {
+                _ = self.store.truncate(&report);
+                Ok(true)
+            }
+            Err(error @ journal::ReplayError::Diverged { .. }) => {
+                Err(Violation { invariant: "replay gives the same outcomes", detail: error.to_string() })
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// An orderly end: what is in flight is answered, the last batch is made durable.
+    pub fn begin_drain(&mut self) {
+        self.engine.begin_drain();
+    }
+
+    /// Whether all that was done is durable.
+    pub fn is_durable(&self) -> bool {
+        self.in_flight.is_none() && self.engine.is_durable()
+    }
+
+    /// Journals what is collected, at an orderly end.
+    pub fn flush(&mut self) {
+        let now = self.engine.now();
+        self.engine.service().flush(now);
+        self.engine.settle();
+    }
+
+    /// The hub.
+    pub fn hub(&self) -> &Hub {
+        self.engine.look().hub()
+    }
+
+    /// Connections that the hub holds.
+    pub fn connections(&self) -> usize {
+        self.engine.connections()
+    }
+
+    /// When the loop would wake by itself, if nothing comes before: at the latest in a second, as its clock may run at
+    /// another speed.
+    pub fn wakes_at(&self, now: Micros) -> Micros {
+        if self.engine.has_ready() {
+            return now + 10;
+        }
+        let second = now + 1_000_000;
+        let Some(at) = self.engine.next_timeout() else { return second };
+        (now + (at.since(self.engine.now()).get() + 1) * 1_000).min(second)
+    }
+}
+
+impl AuditLog {
+    fn write(&mut self, events: &[Event]) -> Result<(), Violation> {
+        let mut line = Vec::new();
+        for event in events {
+            line.clear();
+            self.link = self.link.write(event, &mut line);
+            self.lines += 1;
+            let checked = self.check.line(line.strip_suffix(b"\n").unwrap_or(&line));
+            checked.map_err(|reason| Violation {
+                invariant: "the audit chain holds",
+                detail: format!("line {}: {reason}: {}", self.lines, String::from_utf8_lossy(&line)),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Lines written.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Process({} connections, {:?})", self.engine.connections(), self.appender)
+    }
+}
+
+impl std::fmt::Debug for AuditLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AuditLog({} lines)", self.lines)
+    }
+}
+
+fn settings(plan: &Plan, started_at: Timestamp) -> Settings {
+    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let secret = Secret::new(TOKEN.as_bytes());
+    Settings {
+        addrs: PlaneAddrs { control: (local, 8787).into(), data: (local, 8788).into() },
+        redactor: Arc::new(Redactor::new(&[&secret])),
+        token: Some(Token::new(secret).expect("it is long enough")),
+        auth_failures_max: 60,
+        integrity_mode: Mode::Sha256,
+        is_integrity_required: plan.is_integrity_required,
+        result_hmac_key: None,
+        backpressure_status: 429,
+        is_metrics_public: false,
+        started_at,
+    }
+}

@@ -1,0 +1,127 @@
+//! Run: a plan, from its beginning until all work has ended or something is wrong.
+
+use super::fault::Injected;
+use super::oracle::Violation;
+use super::plan::Plan;
+use super::trail::Note;
+use super::world::{Tally, World};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// How a run without a violation ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// What it was like.
+    pub plan: Plan,
+    /// In numbers.
+    pub tally: Tally,
+    /// The hash of everything that happened.
+    pub trail_hash: u128,
+    /// The durable state at the end.
+    pub digest: [u8; 32],
+}
+
+/// How a run with a violation ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// What it was like.
+    pub plan: Plan,
+    /// In numbers.
+    pub tally: Tally,
+    /// What is wrong.
+    pub violation: Violation,
+    /// The last that happened.
+    pub last: Vec<Note>,
+}
+
+/// Runs a plan. `progress` is told the virtual time now and then, in microseconds.
+pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report, Box<Failure>> {
+    let mut world = World::new(plan.clone());
+    let mut steps = 0u64;
+    let ended = loop {
+        match catch_unwind(AssertUnwindSafe(|| world.step())) {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => break Ok(()),
+            Ok(Err(violation)) => break Err(violation),
+            Err(panic) => break Err(Violation { invariant: "no panic", detail: words_of(panic.as_ref()) }),
+        }
+        steps += 1;
+        if steps.is_multiple_of(4_096) {
+            progress(world.now());
+        }
+    };
+    match ended {
+        Ok(()) => Ok(Report {
+            plan: plan.clone(),
+            tally: world.tally(),
+            trail_hash: world.trail().hash(),
+            digest: world.digest(),
+        }),
+        Err(violation) => Err(Box::new(Failure {
+            plan: plan.clone(),
+            tally: world.tally(),
+            violation,
+            last: world.trail().last().copied().collect(),
+        })),
+    }
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message").to_owned()
+}
+
+/// Many runs' numbers together.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Runs.
+    pub runs: u64,
+    /// Events.
+    pub events: u64,
+    /// Requests.
+    pub requests: u64,
+    /// Virtual time in microseconds.
+    pub virtual_us: u64,
+    /// Starts of the hub.
+    pub lives: u64,
+    /// Jobs that ended.
+    pub ended: u64,
+    /// Faults that came.
+    pub injected: Injected,
+    /// What was seen.
+    pub marks: BTreeMap<&'static str, u64>,
+    /// All runs' trails, in the order of their seeds.
+    pub trail_hash: u128,
+}
+
+impl Totals {
+    /// Adds a run.
+    pub fn add(&mut self, report: &Report) {
+        let Tally { events, requests, virtual_us, lives, ended, injected, marks, .. } = &report.tally;
+        self.runs += 1;
+        self.events += events;
+        self.requests += requests;
+        self.virtual_us += virtual_us;
+        self.lives += lives;
+        self.ended += ended;
+        for (name, count) in injected {
+            *self.injected.entry(name).or_default() += count;
+        }
+        for (name, count) in marks {
+            *self.marks.entry(name).or_default() += count;
+        }
+        // Whatever order threads finish in.
+        self.trail_hash = self.trail_hash.wrapping_add(report.trail_hash);
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.tally.virtual_us as f64 / 1e6;
+        write!(f, "seed {} failed at {at:.6} s: {}", self.plan.seed, self.violation)
+    }
+}
+
+impl std::error::Error for Failure {}

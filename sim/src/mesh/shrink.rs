@@ -1,0 +1,62 @@
+//! Shrink: the smallest plan that still fails alike.
+//!
+//! Chance comes in streams of its own for each part of a run, so a plan with less in it is another run that is alike: the
+//! same nodes do the same, as far as what is gone does not matter. Each step leaves something out (a fault, half of the
+//! nodes, of the clients, of the time, of the traffic) and is kept if the same invariant is violated. As less may fail only
+//! by another chance, each try is given a few seeds.
+
+use super::plan::Plan;
+use super::run::{Failure, run};
+
+/// Seeds that a smaller plan is tried with, its own first.
+const SEEDS: u64 = 8;
+
+/// Makes a failing plan smaller. `progress` is told of each plan that still fails.
+pub fn shrink(failure: Failure, mut progress: impl FnMut(&Plan)) -> Failure {
+    let mut best = failure;
+    loop {
+        let found = smaller(&best.plan).into_iter().find_map(|plan| fails_alike(&plan, best.violation.invariant));
+        match found {
+            Some(failure) => best = failure,
+            None => return best,
+        }
+        progress(&best.plan);
+    }
+}
+
+fn fails_alike(plan: &Plan, invariant: &str) -> Option<Failure> {
+    (0..SEEDS).find_map(|offset| {
+        let plan = Plan { seed: plan.seed.wrapping_add(offset), ..plan.clone() };
+        run(&plan, |_| {}).err().map(|failure| *failure).filter(|failure| failure.violation.invariant == invariant)
+    })
+}
+
+/// Plans with less in them, the largest steps first.
+fn smaller(plan: &Plan) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    if plan.faults.len() > 1 {
+        let faults: Vec<_> = plan.faults.iter().map(|(fault, rate)| (*fault, *rate)).collect();
+        let (first, second) = faults.split_at(faults.len() / 2);
+        for half in [first, second] {
+            plans.push(Plan { faults: half.iter().copied().collect(), ..plan.clone() });
+        }
+    }
+    for fault in plan.faults.keys() {
+        let mut faults = plan.faults.clone();
+        faults.remove(fault);
+        plans.push(Plan { faults, ..plan.clone() });
+    }
+    let half = |number: u64| (number > 1).then(|| number / 2);
+    plans.extend(half(plan.minutes).map(|minutes| Plan { minutes, ..plan.clone() }));
+    plans.extend(half(plan.nodes).map(|nodes| Plan { nodes, zones: plan.zones.min(nodes), ..plan.clone() }));
+    plans.extend(half(plan.clients).map(|clients| Plan { clients, ..plan.clone() }));
+    plans.extend(half(plan.submits_per_min).map(|submits_per_min| Plan { submits_per_min, ..plan.clone() }));
+    plans.extend(half(plan.slots).map(|slots| Plan { slots, ..plan.clone() }));
+    if plan.ttl_percent > 0 {
+        plans.push(Plan { ttl_percent: 0, ..plan.clone() });
+    }
+    if plan.keyed_percent > 0 {
+        plans.push(Plan { keyed_percent: 0, ..plan.clone() });
+    }
+    plans
+}

@@ -1,0 +1,108 @@
+//! Wire: the hub's end of a virtual connection.
+
+use sheratan_io::shell::wire::Wire;
+use std::io;
+
+/// Bytes that a usual reader leaves unread before the hub's writes wait.
+pub const WINDOW_BYTES: usize = 64 << 10;
+
+/// The hub's end: what has arrived and was not read, what was written and has not left.
+#[derive(Debug)]
+pub struct VirtualWire {
+    /// The connection.
+    pub conn: u64,
+    inbox: Vec<u8>,
+    at: usize,
+    is_ended: bool,
+    is_reset: bool,
+    outbox: Vec<u8>,
+    window_bytes: usize,
+    /// The hub writes no more.
+    pub is_shut_down: bool,
+}
+
+impl VirtualWire {
+    /// A connection that was just accepted, whose client leaves at most so much unread.
+    pub fn new(conn: u64, window_bytes: usize) -> Self {
+        VirtualWire {
+            conn,
+            inbox: Vec::new(),
+            at: 0,
+            is_ended: false,
+            is_reset: false,
+            outbox: Vec::new(),
+            window_bytes,
+            is_shut_down: false,
+        }
+    }
+
+    /// Bytes arrive.
+    pub fn arrive(&mut self, bytes: &[u8]) {
+        self.inbox.extend_from_slice(bytes);
+    }
+
+    /// The client sends no more.
+    pub fn end(&mut self) {
+        self.is_ended = true;
+    }
+
+    /// The client is gone: reads and writes fail.
+    pub fn reset(&mut self) {
+        self.is_reset = true;
+    }
+
+    /// Up to `bytes_max` of what was written leave.
+    pub fn take_out(&mut self, bytes_max: usize) -> Vec<u8> {
+        if self.outbox.len() <= bytes_max {
+            return std::mem::take(&mut self.outbox);
+        }
+        let rest = self.outbox.split_off(bytes_max);
+        std::mem::replace(&mut self.outbox, rest)
+    }
+
+    /// Whether something that was written has not left.
+    pub fn has_output(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+}
+
+impl Wire for VirtualWire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let rest = &self.inbox[self.at..];
+        if rest.is_empty() {
+            return if self.is_ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.at += count;
+        if self.at == self.inbox.len() {
+            self.inbox.clear();
+            self.at = 0;
+        }
+        Ok(count)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_reset {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let count = bytes.len().min(self.window_bytes.saturating_sub(self.outbox.len()));
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.outbox.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.is_shut_down = true;
+        Ok(())
+    }
+
+    fn limit_send_buffer(&mut self) {
+        self.window_bytes = self.window_bytes.min(32 << 10);
+    }
+}
