@@ -29,7 +29,14 @@ pub enum Jump {
 impl Clock {
     /// A clock that shows wall time now.
     pub fn new() -> Self {
-        Clock { started: Instant::now(), slew: Slew::new(wall_micros()) }
+        Clock::not_before(Timestamp::ZERO)
+    }
+
+    /// A clock that shows wall time now, but nothing before `earliest`: the hub's time at its last record. If wall time was
+    /// set back while the hub was down, time goes on from there at half its speed; it does not stand still until wall time
+    /// has come back, with every lease and retry standing still with it.
+    pub fn not_before(earliest: Timestamp) -> Self {
+        Clock { started: Instant::now(), slew: Slew::not_before(wall_micros(), earliest) }
     }
 
     /// The instant, never earlier than the one before; and a jump of wall time, once for each.
@@ -53,9 +60,9 @@ pub struct Slew {
 }
 
 impl Slew {
-    /// A clock that shows that wall time, started now.
-    pub fn new(wall: u64) -> Self {
-        Slew { now: wall, monotonic: 0, is_jumping: false }
+    /// A clock that shows that wall time, but nothing before `earliest`, started now.
+    pub fn not_before(wall: u64, earliest: Timestamp) -> Self {
+        Slew { now: wall.max(earliest.as_millis().saturating_mul(1_000)), monotonic: 0, is_jumping: false }
     }
 
     /// The instant, `monotonic` after the start and with wall time at `wall`; and a jump of wall time, once for each.
@@ -86,7 +93,7 @@ mod tests {
 
     #[test]
     fn it_follows_wall_time_while_the_two_agree() {
-        let mut slew = Slew::new(START);
+        let mut slew = Slew::not_before(START, Timestamp::ZERO);
         for elapsed in [0, 1, 999, 1_000, 5_000_000] {
             let (now, jump) = slew.read(elapsed, START + elapsed);
             assert_eq!(now.as_millis(), (START + elapsed) / 1_000);
@@ -95,8 +102,19 @@ mod tests {
     }
 
     #[test]
+    fn a_hub_whose_clock_was_set_back_while_it_was_down_goes_on_from_its_last_record_at_half_the_speed() {
+        let last = Timestamp::from_millis((START + HOUR) / 1_000);
+        let mut slew = Slew::not_before(START, last);
+        let (now, jump) = slew.read(2_000_000, START + 2_000_000);
+        assert_eq!(now, last + Millis::from_secs(1));
+        assert!(matches!(jump, Some(Jump::Back(_))));
+        let (now, _) = slew.read(3 * HOUR, START + 3 * HOUR);
+        assert_eq!(now.as_millis(), (START + 3 * HOUR) / 1_000, "caught up");
+    }
+
+    #[test]
     fn wall_time_that_jumps_ahead_is_caught_up_with_at_twice_the_speed() {
-        let mut slew = Slew::new(START);
+        let mut slew = Slew::not_before(START, Timestamp::ZERO);
         let (now, jump) = slew.read(1_000_000, START + HOUR);
         assert_eq!(now.as_millis(), (START + 2_000_000) / 1_000);
         assert_eq!(jump, Some(Jump::Ahead(Millis::new((HOUR - 1_000_000) / 1_000))));
@@ -108,7 +126,7 @@ mod tests {
 
     #[test]
     fn wall_time_that_jumps_back_is_waited_for_at_half_the_speed_and_time_never_goes_back() {
-        let mut slew = Slew::new(START);
+        let mut slew = Slew::not_before(START, Timestamp::ZERO);
         let (now, jump) = slew.read(1_000_000, START - HOUR);
         assert_eq!(now.as_millis(), (START + 500_000) / 1_000);
         assert!(matches!(jump, Some(Jump::Back(_))));

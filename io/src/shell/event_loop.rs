@@ -64,7 +64,7 @@ impl EventLoop {
         let Arrivals { mut listeners, sockets, events } = arrivals;
         listeners.register(poll.registry())?;
         events.into_iter().for_each(|(event, count)| service.record_earlier(event, count));
-        let mut clock = Clock::new();
+        let mut clock = Clock::not_before(service.hub().now());
         let (now, _) = clock.now();
         let mut event_loop = EventLoop {
             poll,

@@ -119,7 +119,7 @@ impl Process {
         }
         oracle.recovered(&hub, report.next_seq, "the recovered hub")?;
         oracle.begin_recount();
-        let mut slew = Slew::new(wall);
+        let mut slew = Slew::not_before(wall, hub.now());
         let (at, _) = slew.read(0, wall);
         let mut service = Service::new(hub, report.next_seq, settings(plan, at));
         let limits = plan.limits.to_core();

@@ -556,12 +556,16 @@ impl World {
     }
 
     fn round(&mut self, life: u64) -> Result<(), Violation> {
-        if life != self.life || self.now < self.stalled_until {
+        if life != self.life {
             return Ok(());
         }
         let clocks = (self.now, self.wall());
         let Some(process) = &mut self.process else { return Ok(()) };
         process.round_at = Micros::MAX;
+        if self.now < self.stalled_until {
+            self.round_at(self.stalled_until);
+            return Ok(());
+        }
         let mut out: Vec<(u64, u64, Vec<u8>, bool)> = Vec::new();
         let mut slow = Vec::new();
         let network = &mut self.network;
