@@ -73,6 +73,6 @@ fn look(under_way: &UnderWay, steps_planned: u64) {
 
 fn give_up(seed: u64, steps_planned: u64, step: u64, reason: &str) -> ! {
     eprintln!("seed {seed} failed at step {step}: {reason}");
-    eprintln!("replay it:  sheratan-sim run --seed {seed} --steps {steps_planned} --verbose");
+    eprintln!("replay it:  sheratan-sim model run --seed {seed} --steps {steps_planned} --verbose");
     process::exit(1);
 }
