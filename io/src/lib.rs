@@ -8,6 +8,7 @@ mod backoff;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod disk;
 pub mod http;
 pub mod journal;
 pub mod logs;

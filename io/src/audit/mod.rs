@@ -9,7 +9,8 @@ mod feed;
 mod page;
 mod writer;
 
-pub use chain::{ChainCheck, ChainError, ChainReport, seq_of, verify};
+pub use chain::{ChainCheck, ChainError, ChainReport, Link, seq_of, verify};
+pub use coalescer::Coalescer;
 pub use feed::{Feed, Tap};
 pub use page::page;
 pub use writer::{Audit, Settings};

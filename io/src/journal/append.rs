@@ -7,12 +7,11 @@
 //! where nothing is half done.
 
 use super::batch::Batch;
-use super::file;
 use super::folder::{Folder, Options};
 use super::format::{self, HEADER_BYTES, Header, Identity, SEAL_BYTES, Seed};
+use crate::disk::{self, Disk, DiskFile};
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,7 +32,7 @@ pub struct Appender {
 /// The segment that is written to.
 #[derive(Debug)]
 struct Segment {
-    file: File,
+    file: Box<dyn DiskFile>,
     path: PathBuf,
     seed: Seed,
     /// Where the next record goes, which is also the file's position.
@@ -118,7 +117,7 @@ impl Appender {
     pub fn seal(&mut self, hash: [u8; 16]) {
         let Some(mut segment) = self.segment.take() else { return };
         let seal = format::seal(&segment.seed, self.next_seq - 1, hash);
-        if let Err(error) = file::write(&mut segment.file, &seal).and_then(|()| file::sync(&segment.file)) {
+        if let Err(error) = disk::write(&mut *segment.file, &seal).and_then(|()| segment.file.sync()) {
             tracing::warn!(file = %segment.path.display(), %error, "a segment of the journal could not be sealed");
         }
         self.sealed_through = self.next_seq - 1;
@@ -136,12 +135,12 @@ impl Appender {
 
     /// Goes on in a segment behind its last record, whose batch may not have reached the disk: it is written once more.
     pub(crate) fn resume(&mut self, path: &Path, header: &Header, offset: u64, last_batch: &[u8]) -> io::Result<()> {
-        let mut file = file::open_to_write(path)?;
-        let capacity_bytes = file.metadata()?.len();
-        file.seek(SeekFrom::Start(offset - last_batch.len() as u64))?;
+        let mut file = self.folder.disk().open_to_write(path)?;
+        let capacity_bytes = file.len()?;
+        file.seek_to(offset - last_batch.len() as u64)?;
         if !last_batch.is_empty() {
-            file::write(&mut file, last_batch)?;
-            file::sync(&file)?;
+            disk::write(&mut *file, last_batch)?;
+            file.sync()?;
         }
         self.segment = Some(Segment { file, path: path.to_path_buf(), seed: header.seed(), offset, capacity_bytes });
         Ok(())
@@ -183,12 +182,12 @@ impl Appender {
         let (seed, capacity_bytes) = (header.seed(), blank.bytes);
         format::seal_records(records, &seed);
         let mut file = blank.file;
-        let named = file::write(&mut file, &header.encode())
-            .and_then(|()| file::write(&mut file, records))
-            .and_then(|()| file::sync(&file))
-            .and_then(|()| file::rename(&blank.path, &path));
+        let named = disk::write(&mut *file, &header.encode())
+            .and_then(|()| disk::write(&mut *file, records))
+            .and_then(|()| file.sync())
+            .and_then(|()| disk::rename_durably(self.folder.disk(), &blank.path, &path));
         if let Err(source) = named {
-            remove(&blank.path);
+            remove(self.folder.disk(), &blank.path);
             return Err(AppendError::new(&path, source));
         }
         let offset = (HEADER_BYTES + records.len()) as u64;
@@ -197,30 +196,34 @@ impl Appender {
 
     /// A file of at least `bytes` bytes: a spare, or a new one full of zeros.
     fn take_blank(&self, bytes: u64) -> Result<Blank, AppendError> {
+        let disk = self.folder.disk();
         let spares = self.folder.spares().map_err(|source| AppendError::new(&self.folder.journal(), source))?;
         for path in spares {
-            match Blank::spare(&path, bytes) {
+            match Blank::spare(disk, &path, bytes) {
                 Ok(Some(blank)) => {
                     // A spare may have been a segment a moment ago: it must not come back under that name.
-                    file::sync_folder(&self.folder.journal()).map_err(|source| AppendError::new(&path, source))?;
+                    disk.sync_folder(&self.folder.journal()).map_err(|source| AppendError::new(&path, source))?;
                     return Ok(blank);
                 }
                 Ok(None) => {}
                 // Not fatal, since a new file may do; but a spare that cannot be read is none.
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "a spare segment of the journal is dropped");
-                    remove(&path);
+                    remove(disk, &path);
                 }
             }
         }
         let path = self.folder.journal().join("segment.tmp");
-        blank_file(&path, bytes).map_err(|source| AppendError::new(&path, source))
+        blank_file(disk, &path, bytes).map_err(|source| AppendError::new(&path, source))
     }
 }
 
+/// So much of a spare tells whether it was a segment before: a new one is full of zeros.
+const BEGINNING_BYTES: usize = 8;
+
 /// A file that is ready to become a segment.
 struct Blank {
-    file: File,
+    file: Box<dyn DiskFile>,
     path: PathBuf,
     bytes: u64,
     is_recycled: bool,
@@ -228,35 +231,37 @@ struct Blank {
 
 impl Blank {
     /// The spare of that name, if it is large enough.
-    fn spare(path: &Path, bytes_min: u64) -> io::Result<Option<Blank>> {
-        let mut beginning = [0; 8];
-        File::open(path)?.read_exact(&mut beginning)?;
-        let file = file::open_to_write(path)?;
-        let bytes = file.metadata()?.len();
-        let is_recycled = beginning != [0; 8];
+    fn spare(disk: &dyn Disk, path: &Path, bytes_min: u64) -> io::Result<Option<Blank>> {
+        let beginning = disk.read_start(path, BEGINNING_BYTES)?;
+        if beginning.len() < BEGINNING_BYTES {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let file = disk.open_to_write(path)?;
+        let bytes = file.len()?;
+        let is_recycled = beginning != [0; BEGINNING_BYTES];
         Ok((bytes >= bytes_min).then(|| Blank { file, path: path.to_path_buf(), bytes, is_recycled }))
     }
 }
 
 /// A new file full of zeros. If it cannot be had, nothing is left of it: on a full disk every block counts.
-fn blank_file(path: &Path, bytes: u64) -> io::Result<Blank> {
-    let filled = file::create(path).and_then(|mut file| {
-        file::fill_with_zeros(&mut file, bytes)?;
-        file.rewind()?;
+fn blank_file(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Blank> {
+    let filled = disk.create(path).and_then(|mut file| {
+        file.fill_with_zeros(bytes)?;
+        file.seek_to(0)?;
         Ok(Blank { file, path: path.to_path_buf(), bytes, is_recycled: false })
     });
-    filled.inspect_err(|_| remove(path))
+    filled.inspect_err(|_| remove(disk, path))
 }
 
 /// Makes a file full of zeros for later.
-pub(crate) fn make_spare(temporary: &Path, spare: &Path, bytes: u64) -> io::Result<()> {
-    drop(blank_file(temporary, bytes)?);
-    file::rename(temporary, spare).inspect_err(|_| remove(temporary))
+pub(crate) fn make_spare(disk: &dyn Disk, temporary: &Path, spare: &Path, bytes: u64) -> io::Result<()> {
+    drop(blank_file(disk, temporary, bytes)?);
+    disk::rename_durably(disk, temporary, spare).inspect_err(|_| remove(disk, temporary))
 }
 
 /// Removes a file that is of no use any more.
-pub(crate) fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
+pub(crate) fn remove(disk: &dyn Disk, path: &Path) {
+    if let Err(error) = disk.remove(path)
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(file = %path.display(), %error, "a file could not be removed");
@@ -271,8 +276,8 @@ impl Segment {
     /// Writes records and syncs them. The segment comes back only if both succeeded.
     fn append(mut self, records: &mut [u8]) -> Result<Segment, AppendError> {
         format::seal_records(records, &self.seed);
-        file::write(&mut self.file, records)
-            .and_then(|()| file::sync(&self.file))
+        disk::write(&mut *self.file, records)
+            .and_then(|()| self.file.sync())
             .map_err(|source| AppendError::new(&self.path, source))?;
         self.offset += records.len() as u64;
         Ok(self)
@@ -282,7 +287,7 @@ impl Segment {
 impl AppendError {
     fn new(file: &Path, source: io::Error) -> AppendError {
         let file = file.to_path_buf();
-        if file::is_no_space(&source) {
+        if disk::is_no_space(&source) {
             AppendError::NoSpace { file, source }
         } else {
             AppendError::Io { file, source }

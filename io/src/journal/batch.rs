@@ -85,6 +85,20 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// The records, in order: number, instant and payload.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Timestamp, &[u8])> {
+        assert!(self.begun_at.is_none(), "a batch is looked at when its last record was committed");
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let (seq, now, payload) = format::record_of_batch(rest);
+            rest = &rest[format::padded(RECORD_HEADER_BYTES + payload.len())..];
+            Some((seq, now, payload))
+        })
+    }
+
     /// Forgets the records.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -119,6 +133,16 @@ mod tests {
         assert_eq!((batch.bytes(), batch.records(), batch.last_seq()), (bytes, 1, Some(4)));
         put(&mut batch, 5, b"two");
         assert_eq!((batch.first_seq(), batch.last_seq()), (Some(4), Some(5)));
+    }
+
+    #[test]
+    fn a_batch_gives_its_records_back() {
+        let mut batch = Batch::new();
+        for (seq, payload) in [(7, &b"one"[..]), (8, b""), (9, b"three and more")] {
+            put(&mut batch, seq, payload);
+        }
+        let records: Vec<_> = batch.iter().map(|(seq, now, payload)| (seq, now.as_millis(), payload)).collect();
+        assert_eq!(records, [(7, 7, &b"one"[..]), (8, 8, b""), (9, 9, b"three and more")]);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! Folder: the journal's files by their names, and the lock that keeps a second hub out.
 
-use super::file;
-use super::format::{HEADER_BYTES, Header, HeaderError};
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use super::format::{HEADER_BYTES, Header, HeaderError, Identity};
+use crate::disk::{Disk, Lock, LockFailure, RealDisk};
 use std::path::{Path, PathBuf};
-use std::{fmt, process};
+use std::sync::Arc;
+use std::{fmt, io};
 
-/// How the journal uses the disk.
+/// How the journal uses the disk, and which.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The size of a segment's file. A batch that is larger than that gets a segment of its own.
@@ -16,26 +15,38 @@ pub struct Options {
     pub spares_max: usize,
     /// Snapshots kept; the older ones are for the day when the newest cannot be read.
     pub snapshots_max: usize,
+    /// Where the data folder is.
+    pub disk: Arc<dyn Disk>,
+    /// Whose journal it is, if there is none yet; `None` for a random id and key.
+    pub new_identity: Option<Identity>,
 }
 
 impl Default for Options {
     /// 64 MiB: about 200,000 jobs; two spares, so that a roll finds one while the background fills the next.
     fn default() -> Self {
-        Options { segment_bytes: 64 << 20, spares_max: 2, snapshots_max: 2 }
+        Options {
+            segment_bytes: 64 << 20,
+            spares_max: 2,
+            snapshots_max: 2,
+            disk: Arc::new(RealDisk),
+            new_identity: None,
+        }
     }
 }
 
 /// A data folder, whose journal is in `journal/` and whose snapshots are in `snapshots/`.
 #[derive(Debug)]
 pub(crate) struct Folder {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
     /// Held as long as the hub runs; the system releases it however the process ends.
-    _lock: Option<File>,
+    _lock: Option<Box<dyn Lock>>,
 }
 
 /// A segment's file, and what its name says.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFile {
+    pub disk: Arc<dyn Disk>,
     pub path: PathBuf,
     pub first_seq: u64,
 }
@@ -71,38 +82,37 @@ const DIGITS: usize = 20;
 
 impl Folder {
     /// Makes the folder if there is none and takes its lock.
-    pub fn lock(root: &Path) -> Result<Folder, LockError> {
+    pub fn lock(disk: Arc<dyn Disk>, root: &Path) -> Result<Folder, LockError> {
         let path = root.join("lock");
         let error = |source| LockError::Io { file: path.clone(), source };
         [root.to_path_buf(), root.join("journal"), root.join("snapshots")]
             .iter()
-            .try_for_each(|folder| file::create_folder(folder))
+            .try_for_each(|folder| disk.create_folder(folder))
             .map_err(error)?;
-        let mut lock = file::open_lock(&path).map_err(error)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                // Windows does not let others read a locked file: then the process stays unnamed.
-                let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(LockError::Held { folder: root.to_path_buf(), pid });
-            }
-            Err(fs::TryLockError::Error(source)) => return Err(error(source)),
-        }
-        lock.set_len(0).and_then(|()| lock.rewind()).map_err(error)?;
-        writeln!(lock, "{}", process::id()).map_err(error)?;
-        Ok(Folder { root: root.to_path_buf(), _lock: Some(lock) })
+        let lock = disk.lock(&path).map_err(|failure| match failure {
+            LockFailure::Held(pid) => LockError::Held { folder: root.to_path_buf(), pid },
+            LockFailure::Io(source) => error(source),
+        })?;
+        Ok(Folder { disk, root: root.to_path_buf(), _lock: Some(lock) })
+    }
+
+    /// The folder of this machine without its lock, to look only.
+    pub fn unlocked(root: &Path) -> Folder {
+        Folder::unlocked_on(Arc::new(RealDisk), root)
     }
 
     /// The folder without its lock, to look only.
-    pub fn unlocked(root: &Path) -> Folder {
-        Folder { root: root.to_path_buf(), _lock: None }
+    pub fn unlocked_on(disk: Arc<dyn Disk>, root: &Path) -> Folder {
+        Folder { disk, root: root.to_path_buf(), _lock: None }
     }
 
     /// Whether a hub has the lock at the moment.
     pub fn is_locked(&self) -> bool {
-        File::open(self.root.join("lock"))
-            .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+        self.disk.is_locked(&self.root.join("lock"))
+    }
+
+    pub fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     pub fn root(&self) -> &Path {
@@ -131,64 +141,66 @@ impl Folder {
 
     /// The segments, oldest first.
     pub fn segments(&self) -> io::Result<Vec<SegmentFile>> {
-        let numbered = numbered(&self.journal(), "journal-", ".seg")?;
-        Ok(numbered.into_iter().map(|(first_seq, path)| SegmentFile { path, first_seq }).collect())
+        let numbered = self.numbered(&self.journal(), "journal-", ".seg")?.into_iter();
+        Ok(numbered.map(|(first_seq, path)| SegmentFile { disk: self.disk.clone(), path, first_seq }).collect())
     }
 
     /// The snapshots, newest first.
     pub fn snapshot_files(&self) -> io::Result<Vec<SnapshotFile>> {
-        let numbered = numbered(&self.snapshots(), "snapshot-", ".snap")?;
+        let numbered = self.numbered(&self.snapshots(), "snapshot-", ".snap")?;
         Ok(numbered.into_iter().rev().map(|(covered_seq, path)| SnapshotFile { path, covered_seq }).collect())
     }
 
     /// Segments that wait to be used.
     pub fn spares(&self) -> io::Result<Vec<PathBuf>> {
-        names(&self.journal(), |name| name.starts_with("spare-") && name.ends_with(".seg"))
+        self.names(&self.journal(), |name| name.starts_with("spare-") && name.ends_with(".seg"))
     }
 
     /// Files that were being made when a hub stopped.
     pub fn leftovers(&self) -> io::Result<Vec<PathBuf>> {
-        let mut paths = names(&self.journal(), |name| name.ends_with(".tmp"))?;
-        paths.extend(names(&self.snapshots(), |name| name.ends_with(".tmp"))?);
+        let mut paths = self.names(&self.journal(), |name| name.ends_with(".tmp"))?;
+        paths.extend(self.names(&self.snapshots(), |name| name.ends_with(".tmp"))?);
         Ok(paths)
+    }
+
+    /// The files of a folder that match, in order of their names; none if there is no folder.
+    fn names(&self, folder: &Path, matches: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
+        let mut names = match self.disk.names(folder) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        names.retain(|name| matches(name));
+        names.sort();
+        Ok(names.iter().map(|name| folder.join(name)).collect())
+    }
+
+    fn numbered(&self, folder: &Path, prefix: &str, suffix: &str) -> io::Result<Vec<(u64, PathBuf)>> {
+        let number = |name: &str| {
+            let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+            (digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+        };
+        let paths = self.names(folder, |name| number(name).is_some())?;
+        let number_of = |path: &PathBuf| path.file_name()?.to_str().and_then(number);
+        Ok(paths.into_iter().filter_map(|path| Some((number_of(&path)?, path))).collect())
     }
 }
 
 impl SegmentFile {
     /// The segment's header alone.
     pub fn header(&self) -> io::Result<Result<Header, HeaderError>> {
-        let mut block = Vec::with_capacity(HEADER_BYTES);
-        File::open(&self.path)?.take(HEADER_BYTES as u64).read_to_end(&mut block)?;
-        Ok(Header::decode(&block))
+        Ok(Header::decode(&self.disk.read_start(&self.path, HEADER_BYTES)?))
     }
-}
 
-/// The files of a folder that match, in order of their names; none if there is no folder.
-fn names(folder: &Path, matches: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name().to_str().is_some_and(&matches) {
-            paths.push(entry.path());
-        }
+    /// All of it, into `buffer`, whose memory is used again.
+    pub fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.disk.read_into(&self.path, buffer)
     }
-    paths.sort();
-    Ok(paths)
-}
 
-fn numbered(folder: &Path, prefix: &str, suffix: &str) -> io::Result<Vec<(u64, PathBuf)>> {
-    let number = |name: &str| {
-        let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
-        (digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
-    };
-    let paths = names(folder, |name| number(name).is_some())?;
-    let number_of = |path: &PathBuf| path.file_name()?.to_str().and_then(number);
-    Ok(paths.into_iter().filter_map(|path| Some((number_of(&path)?, path))).collect())
+    /// The file's size.
+    pub fn bytes(&self) -> io::Result<u64> {
+        self.disk.len(&self.path)
+    }
 }
 
 impl fmt::Display for LockError {

@@ -169,6 +169,12 @@ pub(crate) fn end_record(buffer: &mut Vec<u8>, start: usize) {
     buffer.resize(start + padded(buffer.len() - start), 0);
 }
 
+/// The first record of a batch that is still in memory: number, instant and payload.
+pub(crate) fn record_of_batch(bytes: &[u8]) -> (u64, Timestamp, &[u8]) {
+    let end = RECORD_HEADER_BYTES + u32_at(bytes, 0) as usize;
+    (u64_at(bytes, 8), Timestamp::from_millis(u64_at(bytes, 16)), &bytes[RECORD_HEADER_BYTES..end])
+}
+
 /// Gives every record of a batch its checksum under a segment's seed.
 pub(crate) fn seal_records(records: &mut [u8], seed: &Seed) {
     let mut start = 0;
@@ -250,7 +256,7 @@ fn header_crc(block: &[u8; HEADER_BYTES]) -> u32 {
     hasher.finalize()
 }
 
-fn padded(bytes: usize) -> usize {
+pub(crate) fn padded(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGNMENT)
 }
 

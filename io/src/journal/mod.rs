@@ -18,7 +18,6 @@
 
 mod append;
 mod batch;
-mod file;
 mod folder;
 mod format;
 mod read;
@@ -41,4 +40,6 @@ pub use repair::{Lost, RepairError, RepairReport, repair};
 pub use replay::ReplayError;
 pub use snapshot::{SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReport, SnapshotWriter};
 pub use store::{Store, Truncated};
-pub use verify::{ReplayCheck, SegmentReport, SegmentStatus, SnapshotCheck, VerifyReport, inspect, is_in_use, verify};
+pub use verify::{
+    ReplayCheck, SegmentReport, SegmentStatus, SnapshotCheck, VerifyReport, inspect, is_in_use, verify, verify_on,
+};

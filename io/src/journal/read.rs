@@ -8,7 +8,6 @@
 //!   one of a *later* batch behind it, the bad one had been acknowledged: the journal is damaged. If nothing or only
 //!   records of the *same* batch follow, that batch was never acknowledged: its tail is torn, and is cut.
 
-use super::file;
 use super::folder::{Folder, SegmentFile};
 use super::format::{self, Entry, HEADER_BYTES, Header, Identity, RECORD_HEADER_BYTES, Seed};
 use sheratan_core::time::Timestamp;
@@ -329,8 +328,7 @@ impl Reader {
                 reason,
             }));
         }
-        file::read_into(&segment.path, &mut self.buffer)
-            .map_err(|source| ReadError::Io { file: segment.path.clone(), source })?;
+        segment.read_into(&mut self.buffer).map_err(|source| ReadError::Io { file: segment.path.clone(), source })?;
         let bad = |reason| {
             ReadError::Bad(BadRecord { file: segment.path.clone(), offset: 0, seq: segment.first_seq, reason })
         };

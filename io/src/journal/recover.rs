@@ -10,7 +10,7 @@ use sheratan_core::command::DecodeError;
 use sheratan_core::hub::Hub;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 /// Locks the data folder, restores the newest readable snapshot, replays the records behind it, and makes the journal
 /// ready for more: [`Store::open`], then [`Recovered::replay`].
@@ -169,7 +169,7 @@ impl Recovered {
         let folder = &self.store.folder;
         let snapshots = folder.snapshot_files().map_err(|source| OpenError::Io { file: folder.snapshots(), source })?;
         for SnapshotFile { path, .. } in snapshots {
-            match replay::load(&path, self.store.identity()) {
+            match replay::load(folder.disk(), &path, self.store.identity()) {
                 Ok((hub, covered_seq)) => {
                     self.covered_seq = covered_seq;
                     return Ok(Some(hub));
@@ -177,7 +177,7 @@ impl Recovered {
                 Err(error) => {
                     // Out of the way, or it would count as one of the two that are kept.
                     let aside = path.with_extension("bad");
-                    fs::rename(&path, &aside).map_err(|source| OpenError::Io { file: path, source })?;
+                    folder.disk().rename(&path, &aside).map_err(|source| OpenError::Io { file: path, source })?;
                     self.notices.push(Notice::SnapshotBad { file: aside, reason: error.to_string() });
                 }
             }

@@ -5,17 +5,17 @@
 //! since a command can only be replayed on the state before it.
 
 use super::append::{AppendError, Appender, Start};
-use super::file;
 use super::folder::{Folder, LockError, Options, SegmentFile};
 use super::format::{self, HEADER_BYTES, Header, Identity};
 use super::read::{BadRecord, ReadError, Reader, Reason};
 use super::snapshot::SnapshotReader;
 use super::verify::{self, SegmentStatus};
+use crate::disk::Disk;
 use serde::Serialize;
 use sheratan_core::time::Timestamp;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 /// Lost records are looked for up to so many behind the first bad one.
 const LOST_SEARCHED: u64 = 1 << 32;
@@ -64,7 +64,7 @@ pub enum RepairError {
 
 /// Cuts the journal at its first bad record and moves what is cut to the quarantine, which is named after `now`.
 pub fn repair(data_folder: &Path, options: Options, now: Timestamp) -> Result<RepairReport, RepairError> {
-    let folder = Arc::new(Folder::lock(data_folder).map_err(RepairError::Lock)?);
+    let folder = Arc::new(Folder::lock(options.disk.clone(), data_folder).map_err(RepairError::Lock)?);
     let mut repair = Repair::new(folder, now)?;
     repair.set_bad_snapshots_aside()?;
     repair.drop_damage_before_snapshot()?;
@@ -96,7 +96,7 @@ impl Repair {
         let (mut covered_seq, mut covered_hash) = (0, [0; 16]);
         let snapshots =
             folder.snapshot_files().map_err(|source| RepairError::Io { file: folder.snapshots(), source })?;
-        if let Some(info) = snapshots.iter().find_map(|file| readable(&file.path)) {
+        if let Some(info) = snapshots.iter().find_map(|file| readable(folder.disk(), &file.path)) {
             identity = identity.or(Some(info.identity));
             (covered_seq, covered_hash) = (info.covered_seq, info.outcome_hash);
         }
@@ -109,7 +109,9 @@ impl Repair {
     fn set_bad_snapshots_aside(&mut self) -> Result<(), RepairError> {
         let snapshots = self.folder.snapshot_files();
         let snapshots = snapshots.map_err(|source| RepairError::Io { file: self.folder.snapshots(), source })?;
-        snapshots.iter().filter(|file| readable(&file.path).is_none()).try_for_each(|file| self.set_aside(&file.path))
+        let folder = self.folder.clone();
+        let is_bad = |path: &Path| readable(folder.disk(), path).is_none();
+        snapshots.iter().filter(|file| is_bad(&file.path)).try_for_each(|file| self.set_aside(&file.path))
     }
 
     /// Damage in segments that the newest snapshot covers in full: they go, with the older ones and with the snapshots
@@ -221,9 +223,10 @@ impl Repair {
     /// Keeps a file that is about to be replaced.
     fn copy_aside(&mut self, path: &Path) -> Result<(), RepairError> {
         let target = self.quarantine.join(path.file_name().expect("a file of the data folder has a name"));
-        file::create_folder(&self.quarantine)
-            .and_then(|()| fs::hard_link(path, &target).or_else(|_| fs::copy(path, &target).map(drop)))
-            .and_then(|()| file::sync_folder(&self.quarantine))
+        let disk = self.folder.disk();
+        disk.create_folder(&self.quarantine)
+            .and_then(|()| disk.copy(path, &target))
+            .and_then(|()| disk.sync_folder(&self.quarantine))
             .map_err(|source| RepairError::Io { file: path.to_path_buf(), source })?;
         self.report.quarantine = Some(self.quarantine.clone());
         self.report.moved.push(target);
@@ -234,10 +237,11 @@ impl Repair {
         let name = path.file_name().expect("a file of the data folder has a name");
         let target = self.quarantine.join(name);
         let folder = path.parent().expect("and a folder");
-        file::create_folder(&self.quarantine)
-            .and_then(|()| fs::rename(path, &target))
-            .and_then(|()| file::sync_folder(&self.quarantine))
-            .and_then(|()| file::sync_folder(folder))
+        let disk = self.folder.disk();
+        disk.create_folder(&self.quarantine)
+            .and_then(|()| disk.rename(path, &target))
+            .and_then(|()| disk.sync_folder(&self.quarantine))
+            .and_then(|()| disk.sync_folder(folder))
             .map_err(|source| RepairError::Io { file: path.to_path_buf(), source })?;
         self.report.quarantine = Some(self.quarantine.clone());
         self.report.moved.push(target);
@@ -259,7 +263,7 @@ struct Kept {
 fn damaged_rest(cut: &[SegmentFile], damage: &BadRecord, needed_seq: u64) -> Option<Kept> {
     let segment = cut.first().filter(|segment| segment.path == damage.file)?;
     let mut bytes = Vec::new();
-    file::read_into(&segment.path, &mut bytes).ok()?;
+    segment.read_into(&mut bytes).ok()?;
     let header = Header::decode(&bytes).ok().filter(|header| header.first_seq == segment.first_seq)?;
     let (start, first_seq, outcome_hash) = if damage.seq >= needed_seq {
         (HEADER_BYTES, header.first_seq, header.outcome_hash)
@@ -279,7 +283,7 @@ fn damaged_rest(cut: &[SegmentFile], damage: &BadRecord, needed_seq: u64) -> Opt
 /// The last record of a segment from `from` on, whatever lies between.
 fn last_known_seq(segment: &SegmentFile, from: u64) -> Option<u64> {
     let mut bytes = Vec::new();
-    file::read_into(&segment.path, &mut bytes).ok()?;
+    segment.read_into(&mut bytes).ok()?;
     let seed = Header::decode(&bytes).ok()?.seed();
     let (mut offset, mut last_seq) = (HEADER_BYTES, None);
     let (end, seqs) = (format::end_of_content(&bytes, offset), from..from.saturating_add(LOST_SEARCHED));
@@ -295,8 +299,8 @@ fn last_known_seq(segment: &SegmentFile, from: u64) -> Option<u64> {
 }
 
 /// A snapshot's header, if all of it can be read.
-fn readable(path: &Path) -> Option<super::SnapshotInfo> {
-    let mut reader = SnapshotReader::open(path).ok()?;
+fn readable(disk: &dyn Disk, path: &Path) -> Option<super::SnapshotInfo> {
+    let mut reader = SnapshotReader::open(disk, path).ok()?;
     while reader.next().ok()?.is_some() {}
     Some(reader.info().clone())
 }

@@ -8,6 +8,7 @@ use super::format::Identity;
 use super::read::{Item, Mark, ReadError, Reader, Record};
 use super::recover::Progress;
 use super::snapshot::{self, SnapshotError, SnapshotReader, SnapshotReport, SnapshotWriter};
+use crate::disk::Disk;
 use sheratan_core::command::{Command, DecodeError};
 use sheratan_core::hub::Hub;
 use sheratan_core::snapshot::Restore;
@@ -83,8 +84,8 @@ impl Replica {
 }
 
 /// The hub that a snapshot holds, and the last record in it.
-pub(crate) fn load(path: &Path, identity: &Identity) -> Result<(Hub, u64), SnapshotError> {
-    let mut reader = SnapshotReader::open(path)?;
+pub(crate) fn load(disk: &dyn Disk, path: &Path, identity: &Identity) -> Result<(Hub, u64), SnapshotError> {
+    let mut reader = SnapshotReader::open(disk, path)?;
     if reader.info().identity != *identity {
         return Err(reader.bad("it belongs to another hub"));
     }
@@ -123,7 +124,9 @@ pub(crate) fn snapshot_by_replay(
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<SnapshotReport, ReplayError> {
     let newest = folder.snapshot_files().map_err(|source| io(folder.snapshots(), source))?.into_iter();
-    let newest = newest.filter(|snapshot| snapshot.covered_seq <= through).find_map(|s| load(&s.path, identity).ok());
+    let newest = newest
+        .filter(|snapshot| snapshot.covered_seq <= through)
+        .find_map(|s| load(folder.disk(), &s.path, identity).ok());
     let (hub, covered_seq) = newest.unwrap_or_else(|| (Hub::new(identity.key), 0));
     let mut replica = Replica::new(hub);
     let mut reader = Reader::new(folder, Some(*identity), covered_seq + 1, through).map_err(ReplayError::Read)?;
@@ -141,7 +144,7 @@ pub(crate) fn snapshot_by_replay(
     let report = write(folder, identity, through, &replica.hub).map_err(ReplayError::Snapshot)?;
     let replayed = replica.records;
     drop(replica);
-    prove(&report, identity).map_err(ReplayError::Snapshot)?;
+    prove(folder.disk(), &report, identity).map_err(ReplayError::Snapshot)?;
     Ok(SnapshotReport { replayed, ..report })
 }
 
@@ -176,8 +179,8 @@ pub(crate) fn follow(
 }
 
 /// Restores a snapshot from the disk: what cannot be restored must not let the journal be truncated.
-fn prove(report: &SnapshotReport, identity: &Identity) -> Result<(), SnapshotError> {
-    let (hub, _) = load(&report.file, identity)?;
+fn prove(disk: &dyn Disk, report: &SnapshotReport, identity: &Identity) -> Result<(), SnapshotError> {
+    let (hub, _) = load(disk, &report.file, identity)?;
     let digest = snapshot::hex(&hub.digest());
     if digest == report.digest {
         return Ok(());

@@ -4,13 +4,12 @@
 //! footer has the count and the SHA-256 over all, which is the hub's own digest. The layout is in `docs/journal-format.md`.
 
 use super::append;
-use super::file;
 use super::folder::Folder;
 use super::format::{self, HubId, Identity};
+use crate::disk::{self, Disk, DiskFile, DiskReader};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sheratan_core::ids::HubKey;
-use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::{fmt, mem};
@@ -80,8 +79,9 @@ pub enum SnapshotError {
 /// Writes a snapshot: [`put`](SnapshotWriter::put) each record, then [`finish`](SnapshotWriter::finish). Dropped before
 /// that, it leaves nothing.
 #[derive(Debug)]
-pub struct SnapshotWriter {
-    out: Option<BufWriter<File>>,
+pub struct SnapshotWriter<'a> {
+    disk: &'a dyn Disk,
+    out: Option<BufWriter<Box<dyn DiskFile>>>,
     temporary: PathBuf,
     path: PathBuf,
     hasher: Sha256,
@@ -93,7 +93,7 @@ pub struct SnapshotWriter {
 /// Reads a snapshot record by record.
 #[derive(Debug)]
 pub struct SnapshotReader {
-    input: BufReader<File>,
+    input: BufReader<Box<dyn DiskReader>>,
     info: SnapshotInfo,
     record: Vec<u8>,
     hasher: Sha256,
@@ -101,14 +101,15 @@ pub struct SnapshotReader {
     offset: u64,
 }
 
-impl SnapshotWriter {
+impl<'a> SnapshotWriter<'a> {
     /// Begins the snapshot of a state after the record `covered_seq`.
     pub(crate) fn create(
-        folder: &Folder,
+        folder: &'a Folder,
         identity: &Identity,
         covered_seq: u64,
         outcome_hash: [u8; 16],
-    ) -> Result<SnapshotWriter, SnapshotError> {
+    ) -> Result<SnapshotWriter<'a>, SnapshotError> {
+        let disk = folder.disk();
         let path = folder.snapshot_path(covered_seq);
         let temporary = path.with_extension("tmp");
         let mut header = [0; HEADER_BYTES];
@@ -120,10 +121,10 @@ impl SnapshotWriter {
         header[56..72].copy_from_slice(&outcome_hash);
         let crc = header_crc(&header);
         header[12..16].copy_from_slice(&crc.to_le_bytes());
-        let file = file::create(&temporary).map_err(|source| SnapshotError::Io { file: temporary.clone(), source })?;
+        let file = disk.create(&temporary).map_err(|source| SnapshotError::Io { file: temporary.clone(), source })?;
         let out = Some(BufWriter::with_capacity(BUFFER_BYTES, file));
         let hasher = Sha256::new();
-        let mut writer = SnapshotWriter { out, temporary, path, hasher, records: 0, bytes: 0, failed: None };
+        let mut writer = SnapshotWriter { disk, out, temporary, path, hasher, records: 0, bytes: 0, failed: None };
         writer.write(&[&header]);
         Ok(writer)
     }
@@ -151,9 +152,9 @@ impl SnapshotWriter {
         let result = match self.failed.take() {
             Some(error) => Err(error),
             None => out.into_inner().map_err(io::IntoInnerError::into_error).and_then(|mut file| {
-                file::write(&mut file, &footer)?;
-                file::sync(&file)?;
-                file::rename(&self.temporary, &self.path)
+                disk::write(&mut *file, &footer)?;
+                file.sync()?;
+                disk::rename_durably(self.disk, &self.temporary, &self.path)
             }),
         };
         result.map_err(|source| SnapshotError::Io { file: self.path.clone(), source })?;
@@ -171,23 +172,23 @@ impl SnapshotWriter {
     }
 }
 
-impl Drop for SnapshotWriter {
+impl Drop for SnapshotWriter<'_> {
     fn drop(&mut self) {
         // After a successful finish there is no file of that name any more.
         if let Some(out) = self.out.take() {
             // What is buffered belongs to a snapshot that nobody wants: not written.
             drop(out.into_parts());
         }
-        append::remove(&self.temporary);
+        append::remove(self.disk, &self.temporary);
     }
 }
 
 impl SnapshotReader {
     /// Opens a snapshot and checks its header.
-    pub fn open(path: &Path) -> Result<SnapshotReader, SnapshotError> {
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<SnapshotReader, SnapshotError> {
         let io = |source| SnapshotError::Io { file: path.to_path_buf(), source };
         let bad = |reason: &str| SnapshotError::Bad { file: path.to_path_buf(), offset: 0, reason: reason.to_owned() };
-        let mut input = BufReader::with_capacity(BUFFER_BYTES, File::open(path).map_err(io)?);
+        let mut input = BufReader::with_capacity(BUFFER_BYTES, disk.open_to_read(path).map_err(io)?);
         let mut header = [0; HEADER_BYTES];
         input.read_exact(&mut header).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => bad("the file ends before its header"),

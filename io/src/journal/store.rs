@@ -1,7 +1,6 @@
 //! Store: the data folder as the background sees it: spares, snapshots, truncation.
 
 use super::append::{self, Appender, Start};
-use super::file;
 use super::folder::{Folder, LockError, Options};
 use super::format::{HubId, Identity};
 use super::read::{BadRecord, ReadError, Reader, Reason};
@@ -11,9 +10,9 @@ use super::snapshot::{SnapshotError, SnapshotReport};
 use serde::Serialize;
 use sheratan_core::hub::Hub;
 use sheratan_core::ids::HubKey;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::{fs, io};
 
 /// A locked data folder. Cheap to clone; the lock is held until the last clone and the appender are gone.
 #[derive(Clone, Debug)]
@@ -38,10 +37,10 @@ impl Store {
     /// Locks a data folder and opens its journal, which is created on the first start: with an id and a key of its own,
     /// durable before the first record can be.
     pub fn open(data_folder: &Path, options: Options) -> Result<(Store, Recovered), OpenError> {
-        let folder = Arc::new(Folder::lock(data_folder).map_err(OpenError::Lock)?);
+        let folder = Arc::new(Folder::lock(options.disk.clone(), data_folder).map_err(OpenError::Lock)?);
         let journal = folder.journal();
         let failed = |source| OpenError::Io { file: journal.clone(), source };
-        folder.leftovers().map_err(failed)?.iter().for_each(|path| append::remove(path));
+        folder.leftovers().map_err(failed)?.iter().for_each(|path| append::remove(folder.disk(), path));
         let Some(newest) = folder.segments().map_err(failed)?.pop() else {
             return Store::create(folder, options);
         };
@@ -63,9 +62,10 @@ impl Store {
             let file = folder.segment_path(seq);
             return Err(OpenError::BadRecord(BadRecord { file, offset: 0, seq, reason }));
         }
-        let (mut hub_id, mut key) = ([0; 16], [0; 16]);
-        getrandom::fill(&mut hub_id).and_then(|()| getrandom::fill(&mut key)).map_err(OpenError::Randomness)?;
-        let identity = Identity { hub_id: HubId(hub_id), key: HubKey::new(key) };
+        let identity = match options.new_identity {
+            Some(identity) => identity,
+            None => random_identity().map_err(OpenError::Randomness)?,
+        };
         // Durable now: ids made with the key must never outlive it.
         let start = Start { epoch_last: 0, next_seq: 1, sealed_through: 0 };
         let mut appender = Appender::new(folder.clone(), options.clone(), identity, start);
@@ -92,7 +92,7 @@ impl Store {
             return Ok(false);
         }
         let temporary = self.folder.journal().join("spare.tmp");
-        append::make_spare(&temporary, &self.free_spare_path()?, self.options.segment_bytes)?;
+        append::make_spare(self.folder.disk(), &temporary, &self.free_spare_path()?, self.options.segment_bytes)?;
         Ok(true)
     }
 
@@ -105,7 +105,7 @@ impl Store {
     /// back byte by byte, but not restored, since a second hub may not fit into memory.
     pub fn write_snapshot(&self, covered_seq: u64, hub: &Hub) -> Result<SnapshotReport, SnapshotError> {
         let report = replay::write(&self.folder, &self.identity, covered_seq, hub)?;
-        let mut reader = super::SnapshotReader::open(&report.file)?;
+        let mut reader = super::SnapshotReader::open(self.folder.disk(), &report.file)?;
         while reader.next()?.is_some() {}
         Ok(report)
     }
@@ -115,11 +115,11 @@ impl Store {
     pub fn growth(&self, through: u64) -> io::Result<(u64, u64)> {
         let newest = self.folder.snapshot_files()?.into_iter().find(|snapshot| snapshot.covered_seq <= through);
         let covered_seq = newest.as_ref().map_or(0, |snapshot| snapshot.covered_seq);
-        let snapshot_bytes = newest.map_or(Ok(0), |snapshot| fs::metadata(snapshot.path).map(|file| file.len()))?;
+        let snapshot_bytes = newest.map_or(Ok(0), |snapshot| self.folder.disk().len(&snapshot.path))?;
         let mut journal_bytes = 0;
         for segment in self.folder.segments()? {
             if segment.first_seq > covered_seq && segment.first_seq <= through {
-                journal_bytes += fs::metadata(segment.path)?.len();
+                journal_bytes += segment.bytes()?;
             }
         }
         Ok((journal_bytes, snapshot_bytes))
@@ -142,6 +142,7 @@ impl Store {
     ///
     /// Takes the report of a snapshot that was just proven to be readable; nothing else may truncate a journal.
     pub fn truncate(&self, proven: &SnapshotReport) -> io::Result<Truncated> {
+        let disk = self.folder.disk();
         let mut truncated = Truncated::default();
         let snapshots = self.folder.snapshot_files()?;
         let Some(newest) = snapshots.first().filter(|newest| newest.covered_seq == proven.covered_seq) else {
@@ -149,7 +150,7 @@ impl Store {
         };
         let kept = self.options.snapshots_max.max(1);
         for snapshot in snapshots.iter().skip(kept) {
-            fs::remove_file(&snapshot.path)?;
+            disk.remove(&snapshot.path)?;
             truncated.snapshots_deleted += 1;
         }
         let oldest = if kept == 1 { Some(newest) } else { snapshots.get(kept - 1) };
@@ -157,17 +158,17 @@ impl Store {
         let segments = self.folder.segments()?;
         for pair in segments.windows(2).take_while(|pair| pair[1].first_seq <= oldest.covered_seq + 1) {
             let segment = &pair[0];
-            let is_whole = fs::metadata(&segment.path)?.len() == self.options.segment_bytes;
+            let is_whole = segment.bytes()? == self.options.segment_bytes;
             if is_whole && self.folder.spares()?.len() < self.options.spares_max {
-                fs::rename(&segment.path, self.free_spare_path()?)?;
+                disk.rename(&segment.path, &self.free_spare_path()?)?;
                 truncated.recycled += 1;
             } else {
-                fs::remove_file(&segment.path)?;
+                disk.remove(&segment.path)?;
                 truncated.deleted += 1;
             }
         }
-        file::sync_folder(&self.folder.journal())?;
-        file::sync_folder(&self.folder.snapshots())?;
+        disk.sync_folder(&self.folder.journal())?;
+        disk.sync_folder(&self.folder.snapshots())?;
         Ok(truncated)
     }
 
@@ -177,6 +178,14 @@ impl Store {
         let free = (0..=spares.len()).map(|number| self.folder.spare_path(number)).find(|path| !spares.contains(path));
         Ok(free.expect("one more name than there are spares"))
     }
+}
+
+/// An id and a key that no other hub has.
+fn random_identity() -> Result<Identity, getrandom::Error> {
+    let (mut hub_id, mut key) = ([0; 16], [0; 16]);
+    getrandom::fill(&mut hub_id)?;
+    getrandom::fill(&mut key)?;
+    Ok(Identity { hub_id: HubId(hub_id), key: HubKey::new(key) })
 }
 
 impl From<LockError> for OpenError {

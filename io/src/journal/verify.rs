@@ -7,10 +7,12 @@ use super::format::{Header, Identity};
 use super::read::{BadRecord, Item, ReadError, Reader, Reason, Tail, TornTail};
 use super::replay::{self, Replica};
 use super::snapshot::{self, SnapshotReader};
+use crate::disk::Disk;
 use serde::Serialize;
 use sheratan_core::hub::Hub;
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::sync::Arc;
+use std::{fmt, io};
 
 /// How often the newest segment of a running hub is read again when it seems damaged: reading takes longer than several
 /// appends, so its later blocks may be newer than its earlier ones.
@@ -99,12 +101,17 @@ pub struct ReplayCheck {
 /// Reads all segments and snapshots; with `is_replayed` also replays them from the oldest state that there is, and
 /// compares each outcome hash. Fails only if the folder itself cannot be read.
 pub fn verify(data_folder: &Path, is_replayed: bool) -> io::Result<VerifyReport> {
-    read_all(data_folder, is_replayed).map(|(report, _)| report)
+    read_all(&Folder::unlocked(data_folder), is_replayed).map(|(report, _)| report)
+}
+
+/// As [`verify`], of a folder on any disk.
+pub fn verify_on(disk: Arc<dyn Disk>, data_folder: &Path, is_replayed: bool) -> io::Result<VerifyReport> {
+    read_all(&Folder::unlocked_on(disk, data_folder), is_replayed).map(|(report, _)| report)
 }
 
 /// As [`verify`] with a replay; the hub that it ended with comes along, if all went well.
 pub fn inspect(data_folder: &Path) -> io::Result<(VerifyReport, Option<Hub>)> {
-    read_all(data_folder, true)
+    read_all(&Folder::unlocked(data_folder), true)
 }
 
 /// Whether a hub runs on a data folder at the moment.
@@ -112,21 +119,23 @@ pub fn is_in_use(data_folder: &Path) -> bool {
     Folder::unlocked(data_folder).is_locked()
 }
 
-fn read_all(data_folder: &Path, is_replayed: bool) -> io::Result<(VerifyReport, Option<Hub>)> {
-    let folder = Folder::unlocked(data_folder);
-    if !folder.journal().is_dir() {
-        let detail = format!("{} is no data folder: there is no folder journal in it", data_folder.display());
+fn read_all(folder: &Folder, is_replayed: bool) -> io::Result<(VerifyReport, Option<Hub>)> {
+    if folder.disk().names(&folder.journal()).is_err_and(|error| is_no_folder(&error)) {
+        let detail = format!("{} is no data folder: there is no folder journal in it", folder.root().display());
         return Err(io::Error::new(io::ErrorKind::NotFound, detail));
     }
     let is_in_use = folder.is_locked();
     let files = folder.segments()?;
     let identity = files.iter().rev().find_map(header).map(|header| header.identity);
     let segments: Vec<_> = (0..files.len()).filter_map(|at| check_segment(&files, at, identity, is_in_use)).collect();
-    let snapshots: Vec<_> =
-        folder.snapshot_files()?.into_iter().map(|file| check_snapshot(&file.path, file.covered_seq)).collect();
-    let problem = problem(&folder, &segments, &snapshots);
+    let snapshots: Vec<_> = folder
+        .snapshot_files()?
+        .into_iter()
+        .map(|file| check_snapshot(folder.disk(), &file.path, file.covered_seq))
+        .collect();
+    let problem = problem(folder, &segments, &snapshots);
     let mut report = VerifyReport {
-        data_folder: data_folder.to_path_buf(),
+        data_folder: folder.root().to_path_buf(),
         hub_id: identity.map(|identity| identity.hub_id.to_string()),
         is_in_use,
         segments,
@@ -136,7 +145,7 @@ fn read_all(data_folder: &Path, is_replayed: bool) -> io::Result<(VerifyReport, 
     };
     let mut hub = None;
     if let (true, true, Some(identity)) = (is_replayed, report.is_ok(), identity) {
-        let (check, replayed) = replay_all(&folder, &identity, &report);
+        let (check, replayed) = replay_all(folder, &identity, &report);
         (report.replay, hub) = (Some(check), replayed);
     }
     Ok((report, hub))
@@ -159,6 +168,10 @@ impl VerifyReport {
     }
 }
 
+fn is_no_folder(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// Reads one segment up to where the next one begins. `None` if a running hub let go of it.
 pub(crate) fn check_segment(
     files: &[SegmentFile],
@@ -179,8 +192,8 @@ pub(crate) fn check_segment(
             status => break (records, status),
         }
     };
-    let bytes = match fs::metadata(&file.path) {
-        Ok(metadata) => metadata.len(),
+    let bytes = match file.bytes() {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_in_use => return None,
         Err(_) => 0,
     };
@@ -216,11 +229,11 @@ fn read_segment(files: &[SegmentFile], at: usize, identity: Option<Identity>) ->
     (records, status)
 }
 
-fn check_snapshot(path: &Path, covered_seq: u64) -> SnapshotCheck {
-    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+fn check_snapshot(disk: &dyn Disk, path: &Path, covered_seq: u64) -> SnapshotCheck {
+    let bytes = disk.len(path).unwrap_or(0);
     let mut records = 0;
     let read = || -> Result<(), snapshot::SnapshotError> {
-        let mut reader = SnapshotReader::open(path)?;
+        let mut reader = SnapshotReader::open(disk, path)?;
         if reader.info().covered_seq != covered_seq {
             return Err(reader.bad("its header covers another record than its name says"));
         }
@@ -254,7 +267,9 @@ fn replay_all(folder: &Folder, identity: &Identity, report: &VerifyReport) -> (R
     let oldest = report.snapshots.last().filter(|_| !from_start);
     let run = || -> Result<Replica, (u64, String)> {
         let (hub, covered_seq) = match oldest {
-            Some(snapshot) => replay::load(&snapshot.file, identity).map_err(|error| (0, error.to_string()))?,
+            Some(snapshot) => {
+                replay::load(folder.disk(), &snapshot.file, identity).map_err(|error| (0, error.to_string()))?
+            }
             None => (Hub::new(identity.key), 0),
         };
         let mut replica = Replica::new(hub);

@@ -4,8 +4,9 @@
 //! by running at twice or half its speed until the two agree. Twice is the most that is safe: workers extend their
 //! leases at a third of the duration, so no lease ends under a worker's hands while the clock catches up.
 
+use super::engine::micros;
 use sheratan_core::time::{Millis, Timestamp};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A difference that is worth a line in the log: more than what a busy machine or a leap second makes.
 const JUMP_MS: u64 = 2_000;
@@ -44,18 +45,21 @@ impl Default for Clock {
 }
 
 /// The arithmetic of it, in microseconds: the loop reads the clock more often than once a millisecond.
-struct Slew {
+#[derive(Debug)]
+pub struct Slew {
     now: u64,
     monotonic: u64,
     is_jumping: bool,
 }
 
 impl Slew {
-    fn new(wall: u64) -> Self {
+    /// A clock that shows that wall time, started now.
+    pub fn new(wall: u64) -> Self {
         Slew { now: wall, monotonic: 0, is_jumping: false }
     }
 
-    fn read(&mut self, monotonic: u64, wall: u64) -> (Timestamp, Option<Jump>) {
+    /// The instant, `monotonic` after the start and with wall time at `wall`; and a jump of wall time, once for each.
+    pub fn read(&mut self, monotonic: u64, wall: u64) -> (Timestamp, Option<Jump>) {
         let elapsed = monotonic.saturating_sub(self.monotonic);
         self.monotonic = monotonic;
         let straight = self.now + elapsed;
@@ -66,11 +70,6 @@ impl Slew {
         let jump = if ahead > 0 { Jump::Ahead(off) } else { Jump::Back(off) };
         (Timestamp::from_millis(self.now / 1_000), (self.is_jumping && !was_jumping).then_some(jump))
     }
-}
-
-/// A duration in whole microseconds.
-pub(super) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).expect("a process runs less than 584,000 years")
 }
 
 fn wall_micros() -> u64 {

@@ -3,7 +3,6 @@
 use crate::http::Reply;
 use crate::service::Origin;
 use std::collections::VecDeque;
-use std::time::Instant;
 
 /// One reply that waits.
 #[derive(Debug)]
@@ -12,8 +11,9 @@ struct Held {
     origin: Origin,
     reply: Reply,
     is_acknowledgement: bool,
-    /// When its request came; none for a long poll, whose wait is its client's wish.
-    came_at: Option<Instant>,
+    /// When its request came, in microseconds of the shell's stopwatch; none for a long poll, whose wait is its client's
+    /// wish.
+    came_at: Option<u64>,
 }
 
 /// A reply that may leave.
@@ -25,8 +25,8 @@ pub struct Released {
     pub reply: Reply,
     /// Whether its request changed something.
     pub is_acknowledgement: bool,
-    /// When its request came, unless that was a long poll.
-    pub came_at: Option<Instant>,
+    /// When its request came, in microseconds of the shell's stopwatch, unless that was a long poll.
+    pub came_at: Option<u64>,
 }
 
 /// All replies that wait, in the order they were made; so their records' numbers never fall.
@@ -37,7 +37,7 @@ pub struct HeldReplies {
 
 impl HeldReplies {
     /// Holds a reply until the journal holds record `seq`. `is_acknowledgement` if its request changed something.
-    pub fn hold(&mut self, seq: u64, origin: Origin, reply: Reply, is_acknowledgement: bool, came_at: Option<Instant>) {
+    pub fn hold(&mut self, seq: u64, origin: Origin, reply: Reply, is_acknowledgement: bool, came_at: Option<u64>) {
         assert!(self.replies.back().is_none_or(|last| last.seq <= seq), "replies are made in the journal's order");
         self.replies.push_back(Held { seq, origin, reply, is_acknowledgement, came_at });
     }

@@ -87,7 +87,12 @@ impl Listeners {
         for listener in self.listeners.iter_mut().filter(|listener| listener.is_ready) {
             loop {
                 match listener.socket.accept() {
-                    Ok((stream, peer)) => return Some((stream, peer, listener.plane)),
+                    Ok((stream, peer)) => {
+                        // A reply is one write: waiting for more of it would only delay it. A socket that refuses is
+                        // closed already.
+                        _ = stream.set_nodelay(true);
+                        return Some((stream, peer, listener.plane));
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         listener.is_ready = false;
                         break;

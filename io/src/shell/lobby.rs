@@ -12,6 +12,7 @@ use super::{EVENTS_MAX, FIRST_SOCKET, WAKER};
 use crate::http;
 use crate::journal::Progress;
 use crate::service::{Caller, Event, Origin, Recovering, Replayed};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use sheratan_core::time::Timestamp;
 use std::io;
@@ -44,7 +45,7 @@ pub struct Arrivals {
     /// The planes' sockets.
     pub listeners: Listeners,
     /// Connections that are open.
-    pub sockets: Vec<Socket>,
+    pub sockets: Vec<Socket<TcpStream>>,
     /// What the audit log is to be told, and for how many each event stands.
     pub events: Vec<(Event, u64)>,
 }
@@ -68,7 +69,7 @@ struct Doorkeeper {
     shared: Arc<Shared>,
     poll: Poll,
     listeners: Listeners,
-    sockets: Sockets,
+    sockets: Sockets<TcpStream>,
     recovering: Recovering,
     http_limits: http::Limits,
     connections_max: usize,
@@ -170,18 +171,19 @@ impl Doorkeeper {
             };
             let Some(id) = self.sockets.id_at(slot) else { continue };
             let socket = self.sockets.get(id).expect("its number was just asked for");
-            socket.note(event);
+            socket.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+            socket.is_ending |= event.is_read_closed();
             self.serve(id);
         }
     }
 
     fn accept(&mut self) {
-        while self.sockets.len() < self.connections_max {
+        while self.sockets.count() < self.connections_max {
             let Some((stream, peer, plane)) = self.listeners.accept(self.now) else { return };
             let http = http::Connection::new(self.now, &self.http_limits);
             let id = self.sockets.insert(Socket::new(stream, plane, peer.ip(), http));
-            let token = Token(FIRST_SOCKET + Sockets::slot(id));
-            let stream = self.sockets.get(id).expect("inserted above").stream();
+            let token = Token(FIRST_SOCKET + super::sockets::slot(id));
+            let stream = self.sockets.get(id).expect("inserted above").wire();
             if self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE).is_err() {
                 self.sockets.remove(id);
                 continue;
@@ -227,18 +229,18 @@ impl Doorkeeper {
     fn close(&mut self, id: u64) {
         if let Some(mut socket) = self.sockets.remove(id) {
             // The descriptor is closed next, which takes it out of the poll as well.
-            _ = self.poll.registry().deregister(socket.stream());
+            _ = self.poll.registry().deregister(socket.wire());
         }
     }
 
     fn hand_on(mut self) -> io::Result<Arrivals> {
         let registry = self.poll.registry();
         self.listeners.deregister(registry)?;
-        let mut sockets = Vec::with_capacity(self.sockets.len());
+        let mut sockets = Vec::with_capacity(self.sockets.count());
         for id in self.sockets.ids() {
             let mut socket = self.sockets.remove(id).expect("its number was just asked for");
             // One that cannot be taken out of this poll cannot be put into another.
-            if registry.deregister(socket.stream()).is_ok() {
+            if registry.deregister(socket.wire()).is_ok() {
                 sockets.push(*socket);
             }
         }

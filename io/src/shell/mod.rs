@@ -6,19 +6,22 @@
 //!     ▲                                  │ reply, with the number of the last record
 //!     └────────write──── HeldReplies ◄───┘ … until the disk has that record
 //! ```
-//! While the hub recovers, [`lobby`] has the sockets.
+//! [`engine`] is all of that but the sockets themselves, the clock and the threads, which [`run`] adds and the simulator
+//! replaces. While the hub recovers, [`lobby`] has the sockets.
 //!
 //! A round costs one `poll`, one read and one write for each connection that is ready, and one hand-over of a batch.
 
-mod clock;
+pub mod clock;
 mod committer;
+pub mod engine;
 mod event_loop;
 mod held;
 mod listener;
 pub mod lobby;
 pub mod reader;
 pub mod snapshots;
-mod sockets;
+pub mod sockets;
+pub mod wire;
 
 use crate::alerts::AlertLog;
 use crate::audit::{Audit, Feed};
@@ -26,6 +29,7 @@ use crate::http;
 use crate::journal::Appender;
 use crate::service::{Plane, PlaneAddrs, Service};
 use clock::Clock;
+pub use committer::Report;
 use crossbeam_channel::{Receiver, Sender};
 use event_loop::EventLoop;
 pub use listener::{BindError, Listeners};

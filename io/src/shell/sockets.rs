@@ -4,22 +4,17 @@
 //! next client in the slot. Timers are lazy: each connection has at most one, set for the earliest instant it was ever
 //! asked for; when it fires too early it is set again. 10,000 idle connections cost one firing each per idle limit.
 
+use super::wire::Wire;
 use crate::http::{self, Reply, RequestNo};
 use crate::service::Plane;
-use mio::event::Event;
-use mio::net::TcpStream;
 use sheratan_core::time::Timestamp;
-use socket2::SockRef;
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown};
-
-/// What the system may hold of a stream besides the stream's own limit. At 100 ms of round trip it lets 300 kB/s through.
-const STREAM_SEND_BUFFER_BYTES: usize = 32 << 10;
+use std::io;
+use std::net::IpAddr;
 
 /// One client's connection.
-pub struct Socket {
-    stream: TcpStream,
+pub struct Socket<W> {
+    wire: W,
     /// The plane that it came to.
     pub plane: Plane,
     /// The peer's address.
@@ -36,39 +31,33 @@ pub struct Socket {
 }
 
 /// All connections.
-#[derive(Default)]
-pub struct Sockets {
-    slots: Vec<Slot>,
+pub struct Sockets<W> {
+    slots: Vec<Slot<W>>,
     free: Vec<u32>,
     timers: BTreeSet<(Timestamp, u64)>,
     count: usize,
 }
 
-#[derive(Default)]
-struct Slot {
+struct Slot<W> {
     uses: u32,
-    socket: Option<Box<Socket>>,
+    socket: Option<Box<Socket<W>>>,
 }
 
-impl Socket {
-    /// A connection that was just accepted.
-    pub fn new(stream: TcpStream, plane: Plane, ip: IpAddr, http: http::Connection) -> Self {
-        // A reply is one write: waiting for more of it would only delay it. A socket that refuses is closed already.
-        _ = stream.set_nodelay(true);
-        Socket { stream, plane, ip, http, is_readable: false, is_ending: false, is_shut_down: false, armed_at: None }
+impl<W> Default for Sockets<W> {
+    fn default() -> Self {
+        Sockets { slots: Vec::new(), free: Vec::new(), timers: BTreeSet::new(), count: 0 }
     }
+}
 
-    /// The poll says that it is ready to be read, or written; whether it may be read.
-    pub fn note(&mut self, event: &Event) -> bool {
-        let may_read = event.is_readable() || event.is_read_closed() || event.is_error();
-        self.is_readable |= may_read;
-        self.is_ending |= event.is_read_closed();
-        may_read
+impl<W: Wire> Socket<W> {
+    /// A connection that was just accepted.
+    pub fn new(wire: W, plane: Plane, ip: IpAddr, http: http::Connection) -> Self {
+        Socket { wire, plane, ip, http, is_readable: false, is_ending: false, is_shut_down: false, armed_at: None }
     }
 
     /// Reads once into `buffer` and hands it to the HTTP connection.
     pub fn read(&mut self, now: Timestamp, buffer: &mut [u8]) -> io::Result<()> {
-        match self.stream.read(buffer) {
+        match self.wire.read(buffer) {
             Ok(0) => {
                 self.is_readable = false;
                 self.http.received_end(now);
@@ -90,7 +79,7 @@ impl Socket {
     /// Writes what is there to write, as far as the socket takes it.
     pub fn write(&mut self, now: Timestamp) -> io::Result<()> {
         while !self.http.output().is_empty() {
-            match self.stream.write(self.http.output()) {
+            match self.wire.write(self.http.output()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => self.http.wrote(now, count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -99,31 +88,28 @@ impl Socket {
             }
         }
         if self.http.wants_shutdown() && !std::mem::replace(&mut self.is_shut_down, true) {
-            self.stream.shutdown(Shutdown::Write)?;
+            self.wire.shutdown_write()?;
         }
         Ok(())
     }
 
-    /// Answers a request with a reply that goes on. The system keeps little of it for a client that does not read: what it
-    /// would take by itself, 2.5 MiB on Linux, is neither seen here nor bounded by the stream's limit.
+    /// Answers a request with a reply that goes on.
     pub fn begin_stream(&mut self, now: Timestamp, no: RequestNo, beginning: Reply) {
-        if let Err(error) = SockRef::from(&self.stream).set_send_buffer_size(STREAM_SEND_BUFFER_BYTES) {
-            tracing::debug!(%error, "a stream's send buffer keeps its size");
-        }
+        self.wire.limit_send_buffer();
         self.http.begin_stream(now, no, beginning);
     }
 
-    /// The socket, to register it.
-    pub fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+    /// What carries its bytes.
+    pub fn wire(&mut self) -> &mut W {
+        &mut self.wire
     }
 }
 
-impl Sockets {
+impl<W: Wire> Sockets<W> {
     /// Takes a connection in; gives its number.
-    pub fn insert(&mut self, socket: Socket) -> u64 {
+    pub fn insert(&mut self, socket: Socket<W>) -> u64 {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
+            self.slots.push(Slot { uses: 0, socket: None });
             u32::try_from(self.slots.len() - 1).expect("there are fewer descriptors than that")
         });
         self.count += 1;
@@ -133,7 +119,7 @@ impl Sockets {
     }
 
     /// The connection of that number, if it is still there.
-    pub fn get(&mut self, id: u64) -> Option<&mut Socket> {
+    pub fn get(&mut self, id: u64) -> Option<&mut Socket<W>> {
         let entry = self.slots.get_mut(slot_of(id) as usize)?;
         if entry.uses == uses_of(id) { entry.socket.as_deref_mut() } else { None }
     }
@@ -145,7 +131,7 @@ impl Sockets {
     }
 
     /// Takes a connection out.
-    pub fn remove(&mut self, id: u64) -> Option<Box<Socket>> {
+    pub fn remove(&mut self, id: u64) -> Option<Box<Socket<W>>> {
         let entry = self.slots.get_mut(slot_of(id) as usize).filter(|entry| entry.uses == uses_of(id))?;
         let mut socket = entry.socket.take()?;
         entry.uses = entry.uses.wrapping_add(1);
@@ -187,19 +173,19 @@ impl Sockets {
     }
 
     /// How many connections there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.count
-    }
-
-    /// The slot of a connection.
-    pub fn slot(id: u64) -> usize {
-        slot_of(id) as usize
     }
 
     /// The numbers of all connections.
     pub fn ids(&self) -> Vec<u64> {
         (0..self.slots.len()).filter_map(|slot| self.id_at(slot)).collect()
     }
+}
+
+/// The slot of a connection.
+pub fn slot(id: u64) -> usize {
+    slot_of(id) as usize
 }
 
 fn number(slot: u32, uses: u32) -> u64 {

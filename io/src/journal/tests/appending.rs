@@ -1,7 +1,7 @@
 //! What is appended is found again: over restarts, full segments, and disks that fail or are full.
 
-use super::super::file::faults::{self, Operation};
 use super::*;
+use crate::disk::faults::{self, Operation};
 use std::io::ErrorKind;
 use tempfile::tempdir;
 

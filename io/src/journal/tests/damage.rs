@@ -158,14 +158,15 @@ fn records_of_a_recycled_segment_are_never_read_again() {
         let (_, _, found, notices) = opened(&folder);
         assert_eq!((found, notices), (last, vec![]));
         let path = segments(&folder).pop().unwrap();
-        let header = folder::SegmentFile { path, first_seq: 101 }.header().unwrap().unwrap();
+        let header =
+            folder::SegmentFile { disk: Options::default().disk, path, first_seq: 101 }.header().unwrap().unwrap();
         assert!(header.is_recycled && header.epoch == 2);
     }
 }
 
 #[test]
 fn the_first_copy_of_a_batch_that_was_written_twice_is_not_read() {
-    use super::super::file::faults::{self, Operation};
+    use crate::disk::faults::{self, Operation};
     let folder = tempdir().unwrap();
     let (_, mut appender, ..) = opened(&folder);
     append(&mut appender, 1..=5);

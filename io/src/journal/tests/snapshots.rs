@@ -1,8 +1,8 @@
 //! Snapshots: made by replay beside a live hub, proven, and what happens when one cannot be read.
 
-use super::super::file::faults::{self, Operation};
 use super::super::format::HEADER_BYTES;
 use super::*;
+use crate::disk::faults::{self, Operation};
 use sheratan_core::command::{Command, Complete, Pull, Submit};
 use sheratan_core::hub::Hub;
 use sheratan_core::name::Name;
@@ -245,10 +245,10 @@ fn a_flipped_bit_anywhere_in_a_snapshot_is_noticed() {
     let whole = std::fs::read(&path).unwrap();
     for at in (0..whole.len()).step_by(whole.len() / 300 + 1).chain(0..100).chain(whole.len() - 60..whole.len()) {
         change(&path, |bytes| bytes[at] ^= 4);
-        assert!(replay::load(&path, &identity).is_err(), "byte {at}");
+        assert!(replay::load(&crate::disk::RealDisk, &path, &identity).is_err(), "byte {at}");
         std::fs::write(&path, &whole).unwrap();
     }
-    assert!(replay::load(&path, &identity).is_ok());
+    assert!(replay::load(&crate::disk::RealDisk, &path, &identity).is_ok());
 }
 
 #[test]

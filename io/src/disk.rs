@@ -1,0 +1,319 @@
+//! Disk: what the hub's files ask of a file system, and nothing more.
+//!
+//! A trait, since there are two: the machine's, and the simulator's, which loses what was not synced when its power
+//! fails. Only calls that make a system call go through it, so it costs nothing that could be measured.
+//!
+//! Everything is created private (files 0600, folders 0700 on Unix; elsewhere the folder's own rights decide), and a new
+//! name counts only after its folder was synced. In tests every operation of the machine's disk can be made to fail.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::process;
+
+/// Zeros are written in pieces of this size: large enough that system calls do not count.
+const FILL_BYTES: usize = 1 << 20;
+
+/// A file system.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// Creates a folder, and those above it, for its owner only.
+    fn create_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes the lock that a file stands for, and creates the file if there is none. It is held until the guard is
+    /// dropped or the process ends.
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure>;
+
+    /// Whether somebody has the lock at the moment.
+    fn is_locked(&self, path: &Path) -> bool;
+
+    /// Creates a file for its owner only, empty even if there was one.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a file that exists to write into it where its bytes are.
+    fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a file to read it from its start, piece by piece.
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskReader>>;
+
+    /// Reads a whole file into `buffer`, whose memory is used again.
+    fn read_into(&self, path: &Path, buffer: &mut Vec<u8>) -> io::Result<()>;
+
+    /// The first `bytes_max` bytes of a file, or all that it has.
+    fn read_start(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>>;
+
+    /// The size of a file.
+    fn len(&self, path: &Path) -> io::Result<u64>;
+
+    /// What a folder has in it, by name, in no order; names that are no text are left out.
+    fn names(&self, folder: &Path) -> io::Result<Vec<String>>;
+
+    /// Gives a file another name, in the place of a file of that name. Durable when the folders are synced.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name, or makes a copy where that cannot be.
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file. Durable when its folder is synced.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+}
+
+/// A file that is written.
+#[allow(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
+pub trait DiskFile: Write + fmt::Debug + Send {
+    /// Returns when what was written is on the disk: fdatasync, on macOS F_FULLFSYNC, on Windows FlushFileBuffers.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Fills a new file with zeros up to `bytes` and syncs it: overwriting such blocks later needs no allocation, so
+    /// neither a full disk nor the file system's own journal stands in the way of an append.
+    fn fill_with_zeros(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// The next write goes there.
+    fn seek_to(&mut self, offset: u64) -> io::Result<()>;
+
+    /// The file's size.
+    fn len(&self) -> io::Result<u64>;
+}
+
+/// A file that is read.
+pub trait DiskReader: Read + fmt::Debug + Send {}
+
+impl<R: Read + fmt::Debug + Send> DiskReader for R {}
+
+/// A lock that is held; dropped, it is released.
+pub trait Lock: fmt::Debug + Send + Sync {}
+
+/// A lock cannot be had.
+#[derive(Debug)]
+pub enum LockFailure {
+    /// Another process has it; which, if it says so.
+    Held(Option<u32>),
+    /// The file cannot be made or read.
+    Io(io::Error),
+}
+
+/// Writes all of `bytes` at the file's position.
+pub(crate) fn write(file: &mut dyn DiskFile, bytes: &[u8]) -> io::Result<()> {
+    if let Err(error) = faults::check(faults::Operation::Write) {
+        // What a failing disk does: some of it arrives.
+        file.write_all(&bytes[..bytes.len() / 2])?;
+        return Err(error);
+    }
+    file.write_all(bytes)
+}
+
+/// Gives a synced file its name, in the place of a file of that name, and syncs the folder.
+pub(crate) fn rename_durably(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
+    faults::check(faults::Operation::Rename)?;
+    disk.rename(from, to)?;
+    disk.sync_folder(to.parent().expect("a file that is renamed is in a folder"))
+}
+
+/// Whether an error says that there is no room: the disk, the user's quota, or the process' limit on file sizes.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// The machine's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure> {
+        let mut lock = private().read(true).write(true).truncate(false).open(path).map_err(LockFailure::Io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                // Windows does not let others read a locked file: then the process stays unnamed.
+                let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                return Err(LockFailure::Held(pid));
+            }
+            Err(fs::TryLockError::Error(source)) => return Err(LockFailure::Io(source)),
+        }
+        lock.set_len(0).and_then(|()| lock.rewind()).map_err(LockFailure::Io)?;
+        writeln!(lock, "{}", process::id()).map_err(LockFailure::Io)?;
+        Ok(Box::new(FileLock(lock)))
+    }
+
+    fn is_locked(&self, path: &Path) -> bool {
+        File::open(path).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        faults::check(faults::Operation::Create)?;
+        Ok(Box::new(private().write(true).truncate(true).open(path)?))
+    }
+
+    fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(OpenOptions::new().write(true).open(path)?))
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskReader>> {
+        Ok(Box::new(File::open(path)?))
+    }
+
+    fn read_into(&self, path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.clear();
+        let mut file = File::open(path)?;
+        buffer.reserve(file.metadata().map_or(0, |metadata| metadata.len() as usize));
+        file.read_to_end(buffer).map(drop)
+    }
+
+    fn read_start(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(bytes_max);
+        File::open(path)?.take(bytes_max as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        fs::metadata(path).map(|metadata| metadata.len())
+    }
+
+    fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    #[cfg(unix)]
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    /// Windows has no such call: NTFS journals names itself.
+    #[cfg(not(unix))]
+    fn sync_folder(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl DiskFile for File {
+    fn sync(&mut self) -> io::Result<()> {
+        faults::check(faults::Operation::Sync)?;
+        self.sync_data()
+    }
+
+    fn fill_with_zeros(&mut self, bytes: u64) -> io::Result<()> {
+        faults::check(faults::Operation::Fill)?;
+        reserve(self, bytes)?;
+        let zeros = vec![0; FILL_BYTES];
+        let mut left = bytes;
+        while left > 0 {
+            let piece = left.min(FILL_BYTES as u64);
+            self.write_all(&zeros[..piece as usize])?;
+            left -= piece;
+        }
+        self.sync_all()
+    }
+
+    fn seek_to(&mut self, offset: u64) -> io::Result<()> {
+        self.seek(SeekFrom::Start(offset)).map(drop)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.metadata().map(|metadata| metadata.len())
+    }
+}
+
+/// The system releases it however the process ends.
+#[derive(Debug)]
+struct FileLock(#[allow(dead_code, reason = "it is held, not looked at")] File);
+
+impl Lock for FileLock {}
+
+/// Asks for the blocks at once: a full disk shows before a byte is written, and they lie together.
+#[cfg(target_os = "linux")]
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    use rustix::io::Errno;
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        // The zeros that follow allocate them one by one on file systems that cannot.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Elsewhere the zeros themselves allocate the blocks.
+#[cfg(not(target_os = "linux"))]
+fn reserve(_file: &File, _bytes: u64) -> io::Result<()> {
+    Ok(())
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Failures that a test arms for its own thread.
+pub(crate) mod faults {
+    use std::io;
+
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) enum Operation {
+        Create,
+        Write,
+        Sync,
+        Fill,
+        Rename,
+    }
+
+    #[cfg(not(test))]
+    #[inline]
+    pub(crate) fn check(_operation: Operation) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    thread_local! {
+        static ARMED: std::cell::RefCell<Vec<(Operation, io::ErrorKind)>> = const { std::cell::RefCell::new(Vec::new()) };
+    }
+
+    /// The next operation of that kind on this thread fails.
+    #[cfg(test)]
+    pub(crate) fn arm(operation: Operation, kind: io::ErrorKind) {
+        ARMED.with_borrow_mut(|armed| armed.push((operation, kind)));
+    }
+
+    /// Nothing fails any more on this thread.
+    #[cfg(test)]
+    pub(crate) fn disarm() {
+        ARMED.with_borrow_mut(Vec::clear);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn check(operation: Operation) -> io::Result<()> {
+        ARMED.with_borrow_mut(|armed| match armed.iter().position(|(armed, _)| *armed == operation) {
+            Some(at) => Err(armed.remove(at).1.into()),
+            None => Ok(()),
+        })
+    }
+}

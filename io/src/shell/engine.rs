@@ -1,0 +1,399 @@
+//! The engine: what a round of the loop does with connections, service and journal, over any [`Wire`]. The order in which
+//! things are read, done, made durable and told is decided here; sockets, clocks and threads are the caller's, so that the
+//! simulator drives the very code that production runs.
+//!
+//! A round, after the caller has set the time:
+//! 1. [`Engine::note`] what is ready, [`Engine::take_report`] what the journal said, [`Engine::take_in`] who came.
+//! 2. [`Engine::read`], [`Engine::let_time_pass`], [`Engine::settle`]; then drain what the service has for the logs.
+//! 3. [`Engine::hand_over`] to the journal, [`Engine::write`]; then let go of [`Engine::take_closed`].
+
+use super::committer::Report;
+use super::held::{HeldReplies, Released};
+use super::reader::PageRequest;
+use super::sockets::{Socket, Sockets};
+use super::wire::Wire;
+use crate::http::Reply;
+use crate::journal::Batch;
+use crate::service::streams::Sendout;
+use crate::service::{Answer, Caller, Handover, Origin, Problem, Service};
+use sheratan_core::telemetry::Observation;
+use sheratan_core::time::Timestamp;
+use std::collections::{BTreeSet, VecDeque};
+use std::mem;
+use std::time::Duration;
+
+/// Bytes read at once, from one connection, into the buffer that all share: a batch of results fits.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes that may wait for the journal before the loop stops reading: a disk that is slow for a second at 1 GiB/s of
+/// network must not fill the memory.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// A stopwatch: microseconds since any instant.
+pub type Stopwatch = fn() -> u64;
+
+/// Connections, the service, and the replies that wait for the journal.
+pub struct Engine<W> {
+    service: Service,
+    sockets: Sockets<W>,
+    held: HeldReplies,
+    /// The journal holds all records up to this one.
+    durable: u64,
+    /// The empty batch to fill next; `None` while the journal has it.
+    spare: Option<Batch>,
+    is_journal_down: bool,
+    now: Timestamp,
+    stopwatch: Stopwatch,
+    /// Connections to be looked at: they may have bytes to read or requests to answer.
+    ready: VecDeque<u64>,
+    /// Connections with something to write, or done.
+    dirty: BTreeSet<u64>,
+    /// Connections that are over.
+    closed: Vec<(u64, Box<Socket<W>>)>,
+    /// Pages of logs that were asked for.
+    pages: Vec<PageRequest>,
+    buffer: Box<[u8]>,
+}
+
+impl<W: Wire> Engine<W> {
+    /// An engine without connections, whose journal holds all that the service has done.
+    pub fn new(now: Timestamp, service: Service, stopwatch: Stopwatch) -> Self {
+        Engine {
+            durable: service.last_seq(),
+            service,
+            sockets: Sockets::default(),
+            held: HeldReplies::default(),
+            spare: Some(Batch::new()),
+            is_journal_down: false,
+            now,
+            stopwatch,
+            ready: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            closed: Vec::new(),
+            pages: Vec::new(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// It is that late now, or later if it was said to be before.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.now = now.max(self.now);
+    }
+
+    /// The instant that was set last.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The service, to drain what it has for the logs, or to tell it something.
+    pub fn service(&mut self) -> &mut Service {
+        &mut self.service
+    }
+
+    /// The service, to look at.
+    pub fn look(&self) -> &Service {
+        &self.service
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.sockets.count()
+    }
+
+    /// The connection of that number, if it is still there.
+    pub fn socket(&mut self, id: u64) -> Option<&mut Socket<W>> {
+        self.sockets.get(id)
+    }
+
+    /// The number of the connection in a slot.
+    pub fn id_at(&self, slot: usize) -> Option<u64> {
+        self.sockets.id_at(slot)
+    }
+
+    /// Takes a connection in, to be looked at in this round if bytes may be there already; gives its number.
+    pub fn take_in(&mut self, socket: Socket<W>) -> u64 {
+        let may_read = socket.is_readable;
+        let id = self.sockets.insert(socket);
+        self.sockets.arm(id);
+        if may_read {
+            self.ready.push_back(id);
+            self.dirty.insert(id);
+        }
+        id
+    }
+
+    /// Takes a connection out that cannot be watched.
+    pub fn remove(&mut self, id: u64) {
+        self.sockets.remove(id);
+    }
+
+    /// A connection may be read, is ending, may be written.
+    pub fn note(&mut self, id: u64, may_read: bool, is_ending: bool, may_write: bool) {
+        let Some(socket) = self.sockets.get(id) else { return };
+        socket.is_readable |= may_read;
+        socket.is_ending |= is_ending;
+        if may_read {
+            self.ready.push_back(id);
+        }
+        if may_write {
+            self.dirty.insert(id);
+        }
+    }
+
+    /// What the journal said. Gives the last record of a segment that was sealed on the way.
+    pub fn take_report(&mut self, report: Report) -> Option<u64> {
+        match report {
+            Report::Durable { up_to, spare, took, sealed_through } => {
+                self.service.observe(self.now, Observation::JournalCommit { took_us: micros(took) });
+                self.durable = up_to;
+                self.service.set_durable(up_to);
+                self.spare = Some(spare);
+                if mem::take(&mut self.is_journal_down) {
+                    self.service.journal_recovered();
+                }
+                let released_at = (self.stopwatch)();
+                while let Some(released) = self.held.release(up_to) {
+                    let took = released.came_at.map(|came_at| released_at.saturating_sub(came_at));
+                    self.deliver_after(released.origin, released.reply, took);
+                }
+                sealed_through
+            }
+            Report::Down { reason } => {
+                self.is_journal_down = true;
+                while let Some(Released { origin, reply, is_acknowledgement, .. }) = self.held.give_up() {
+                    let refusal = || Problem::journal_unavailable(&reason).into_reply();
+                    self.deliver(origin, if is_acknowledgement { refusal() } else { reply });
+                }
+                self.service.journal_failed(reason);
+                None
+            }
+        }
+    }
+
+    /// Reads once from each connection that is ready, so that none keeps the others waiting, and answers its requests.
+    /// `is_full` says whether reading has to stop.
+    pub fn read(&mut self, is_full: impl Fn() -> bool) {
+        for _ in 0..self.ready.len() {
+            if is_full() {
+                return;
+            }
+            let Some(id) = self.ready.pop_front() else { return };
+            self.read_one(id);
+        }
+    }
+
+    fn read_one(&mut self, id: u64) {
+        let Some(socket) = self.sockets.get(id) else { return };
+        if socket.is_readable && socket.http.wants_read() {
+            if socket.read(self.now, &mut self.buffer).is_err() {
+                return self.close(id);
+            }
+            if socket.http.has_input_ended() {
+                // Whoever hung up must get no job; whoever closed for writing only is answered now.
+                self.service.end_waits(id);
+            }
+            // Even what asks for no reply may change the connection: its end, or a request that is none.
+            self.dirty.insert(id);
+        }
+        self.answer(id);
+        if let Some(socket) = self.sockets.get(id)
+            && (socket.http.has_request() || socket.is_readable && socket.http.wants_read())
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Answers the requests that a connection has received. While the journal is behind only what looks is answered; the
+    /// rest waits, one request a connection.
+    fn answer(&mut self, id: u64) {
+        let Engine { sockets, service, held, durable, now, dirty, pages, is_journal_down, stopwatch, .. } = self;
+        let Some(socket) = sockets.get(id) else { return };
+        loop {
+            let is_behind = !*is_journal_down && service.batch_bytes() > BATCH_BYTES_MAX;
+            if is_behind && !socket.http.next_path().is_some_and(|path| Service::is_only_looked_at(socket.plane, path))
+            {
+                break;
+            }
+            let Some(request) = socket.http.next_request(*now) else { break };
+            let origin = Origin { connection: id, request: request.no() };
+            let came_at = stopwatch();
+            let before = service.last_seq();
+            let answer = service.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request);
+            let seq = service.last_seq();
+            let reply = match answer {
+                // While the journal is down nothing is done, so a reply speaks of what was known before.
+                Answer::Reply(reply) if seq <= *durable || *is_journal_down => reply,
+                Answer::Reply(reply) => {
+                    held.hold(seq, origin, reply, seq > before, Some(came_at));
+                    continue;
+                }
+                Answer::Now(reply) => reply,
+                Answer::Stream(beginning) => {
+                    socket.begin_stream(*now, origin.request, beginning);
+                    dirty.insert(id);
+                    continue;
+                }
+                Answer::Parked => continue,
+                Answer::Page(page) => {
+                    pages.push(PageRequest { origin, page });
+                    continue;
+                }
+            };
+            service.answered(*now, socket.plane, stopwatch().saturating_sub(came_at));
+            socket.http.reply(*now, origin.request, reply);
+            dirty.insert(id);
+        }
+    }
+
+    /// Lets happen what falls due: ends of requests that take too long, and the service's own affairs.
+    pub fn let_time_pass(&mut self) {
+        while let Some(id) = self.sockets.take_due(self.now) {
+            let socket = self.sockets.get(id).expect("timers go with their connection");
+            if socket.http.next_timeout().is_some_and(|at| at <= self.now) {
+                socket.http.handle_timeout(self.now);
+                self.dirty.insert(id);
+            }
+            self.sockets.arm(id);
+        }
+        if self.service.next_timeout().is_some_and(|at| at <= self.now) {
+            self.service.handle_timeout(self.now);
+        }
+    }
+
+    /// Answers the long polls that can be answered.
+    pub fn settle(&mut self) {
+        self.service.settle(self.now);
+        let seq = self.service.last_seq();
+        for (origin, reply) in mem::take(self.service.late_replies()) {
+            if seq <= self.durable || self.is_journal_down {
+                self.deliver(origin, reply);
+            } else {
+                self.held.hold(seq, origin, reply, true, None);
+            }
+        }
+    }
+
+    /// Sends those who listen what happened. Whoever has too much of it waiting is closed with the next write.
+    pub fn push_events(&mut self) {
+        for Sendout { to, bytes } in self.service.streams().take(self.now) {
+            for id in to {
+                let Some(socket) = self.sockets.get(id) else { continue };
+                socket.http.push(self.now, &bytes);
+                self.dirty.insert(id);
+            }
+        }
+    }
+
+    /// What was done and the journal has nothing to do: it is to append this, and to report.
+    pub fn hand_over(&mut self) -> Option<Handover> {
+        if !self.service.has_batch() {
+            return None;
+        }
+        let spare = self.spare.take()?;
+        Some(self.service.take_batch(spare).expect("there is one"))
+    }
+
+    /// Whether the journal has been handed a batch and has not reported it durable.
+    pub fn is_committing(&self) -> bool {
+        self.spare.is_none()
+    }
+
+    /// Whether all that was done is durable.
+    pub fn is_durable(&self) -> bool {
+        self.spare.is_some() && !self.service.has_batch()
+    }
+
+    /// Whether the journal takes nothing.
+    pub fn is_journal_down(&self) -> bool {
+        self.is_journal_down
+    }
+
+    /// Pages of logs that were asked for: each is answered with [`Engine::deliver`].
+    pub fn take_pages(&mut self) -> Vec<PageRequest> {
+        mem::take(&mut self.pages)
+    }
+
+    /// Hands a reply to its connection.
+    pub fn deliver(&mut self, origin: Origin, reply: Reply) {
+        self.deliver_after(origin, reply, None);
+    }
+
+    /// Hands a reply to its connection; `took_us` is counted, if it is there.
+    fn deliver_after(&mut self, origin: Origin, reply: Reply, took_us: Option<u64>) {
+        // The client may be gone.
+        let Some(socket) = self.sockets.get(origin.connection) else { return };
+        if let Some(took_us) = took_us {
+            self.service.answered(self.now, socket.plane, took_us);
+        }
+        socket.http.reply(self.now, origin.request, reply);
+        self.dirty.insert(origin.connection);
+    }
+
+    /// Writes what there is to write; a connection whose replies went out may have more requests in its buffer. `wrote` is
+    /// told of each that was written to and goes on.
+    pub fn write(&mut self, mut wrote: impl FnMut(u64, &mut W)) {
+        for id in mem::take(&mut self.dirty) {
+            let Some(socket) = self.sockets.get(id) else { continue };
+            if socket.write(self.now).is_err() || socket.http.is_done() {
+                self.close(id);
+                continue;
+            }
+            wrote(id, socket.wire());
+            if socket.http.has_request() || socket.is_readable && socket.http.wants_read() {
+                self.ready.push_back(id);
+            }
+            self.sockets.arm(id);
+        }
+    }
+
+    fn close(&mut self, id: u64) {
+        if let Some(socket) = self.sockets.remove(id) {
+            if socket.http.is_aborted() && self.service.streams().drop_slow(id) {
+                tracing::info!(ip = %socket.ip, "an event stream was dropped: its client reads too slowly");
+            }
+            self.closed.push((id, socket));
+        }
+        self.service.forget(id);
+    }
+
+    /// Connections that were closed since this was last asked.
+    pub fn take_closed(&mut self) -> Vec<(u64, Box<Socket<W>>)> {
+        mem::take(&mut self.closed)
+    }
+
+    /// Whether a connection waits to be looked at.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether the journal is behind: until it has caught up only what looks is answered. While it is down commands are
+    /// refused, so its batch grows no more.
+    pub fn is_full(&self) -> bool {
+        !self.is_journal_down && self.service.batch_bytes() > BATCH_BYTES_MAX
+    }
+
+    /// When something falls due next.
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        self.sockets.next_timeout().into_iter().chain(self.service.next_timeout()).min()
+    }
+
+    /// The hub stops: what is in flight is answered, and connections end.
+    pub fn begin_drain(&mut self) {
+        self.service.begin_drain();
+        for id in self.sockets.ids() {
+            let socket = self.sockets.get(id).expect("its number was just asked for");
+            socket.http.begin_drain(self.now);
+            self.dirty.insert(id);
+        }
+    }
+
+    /// The service, when all is over.
+    pub fn into_service(self) -> Service {
+        self.service
+    }
+}
+
+/// A duration in whole microseconds.
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).expect("a process runs less than 584,000 years")
+}
