@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn sim(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sheratan-sim")).args(arguments).output().expect("the simulator runs")
+/// `sheratan-sim model` with these arguments.
+fn model(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sheratan-sim")).arg("model").args(arguments).output().expect("the simulator runs")
 }
 
 fn text(output: &Output) -> String {
@@ -16,18 +17,18 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn a_run_as_json_is_one_object_with_the_digest_that_the_text_has() {
-    let json = sim(&["run", "--seed", "3", "--steps", "100", "--json"]);
+    let json = model(&["run", "--seed", "3", "--steps", "100", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
     assert_eq!((json.status.code(), &report["ok"], &report["seed"]), (Some(0), &true.into(), &3.into()));
     let digest = report["digest"].as_str().expect("a digest in hex");
     assert_eq!(digest.len(), 64);
-    let plain = text(&sim(&["run", "--seed", "3", "--steps", "100"]));
+    let plain = text(&model(&["run", "--seed", "3", "--steps", "100"]));
     assert!(plain.contains(digest), "{plain}");
 }
 
 #[test]
 fn the_steps_of_a_verbose_run_are_a_scenario() {
-    let verbose = text(&sim(&["run", "--seed", "3", "--steps", "50", "--verbose"]));
+    let verbose = text(&model(&["run", "--seed", "3", "--steps", "50", "--verbose"]));
     let steps = verbose.lines().filter_map(|line| {
         let (number, step) = line.split_once(": ")?;
         number.parse::<u64>().ok().map(|_| step)
@@ -36,14 +37,14 @@ fn the_steps_of_a_verbose_run_are_a_scenario() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = folder.join("seed-3.txt");
     std::fs::write(&file, &scenario).expect("the target's folder can be written");
-    let replayed = sim(&["replay", &file.display().to_string()]);
+    let replayed = model(&["replay", &file.display().to_string()]);
     assert!(scenario.lines().count() > 52, "{scenario}");
     assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed));
 }
 
 #[test]
 fn a_check_sums_up_its_seeds() {
-    let checked = sim(&["check", "--seeds", "10..15", "--steps", "50", "--jobs", "2", "--verbose"]);
+    let checked = model(&["check", "--seeds", "10..15", "--steps", "50", "--jobs", "2", "--verbose"]);
     let said = text(&checked);
     assert_eq!(checked.status.code(), Some(0), "{said}");
     assert!(said.starts_with("5 seeds well"), "{said}");
@@ -52,21 +53,21 @@ fn a_check_sums_up_its_seeds() {
 
 #[test]
 fn arguments_that_mean_nothing_are_refused_by_name() {
-    let wrong = sim(&["check", "--seeds", "9..3"]);
+    let wrong = model(&["check", "--seeds", "9..3"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("`9..3` is no range of seeds"));
 }
 
 #[test]
 fn a_scenario_that_cannot_be_read_fails_and_is_named() {
-    let missing = sim(&["replay", "/nowhere/at-all.txt"]);
+    let missing = model(&["replay", "/nowhere/at-all.txt"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing).contains("/nowhere/at-all.txt: cannot be read"), "{}", text(&missing));
 }
 
 #[test]
 fn a_seed_that_is_well_cannot_be_shrunk() {
-    let shrunk = sim(&["shrink", "--seed", "3", "--steps", "20"]);
+    let shrunk = model(&["shrink", "--seed", "3", "--steps", "20"]);
     assert_eq!(shrunk.status.code(), Some(1));
     assert!(text(&shrunk).contains("does not fail"), "{}", text(&shrunk));
 }

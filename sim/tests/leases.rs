@@ -6,8 +6,8 @@ use sheratan_core::limits::{LEASE_DURATION_MAX, NODE_FORGET_MS};
 use sheratan_core::name::Name;
 use sheratan_core::payload::Payload;
 use sheratan_core::time::{Millis, Timestamp};
-use sheratan_sim::run::run_steps;
-use sheratan_sim::step::Step;
+use sheratan_sim::model_check::run::run_steps;
+use sheratan_sim::model_check::step::Step;
 
 fn submit() -> Command {
     Command::Submit(Box::new(Submit {

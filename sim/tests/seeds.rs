@@ -1,8 +1,8 @@
 //! Seeds: a thousand of them, and three whose ends are known.
 
-use sheratan_sim::check::{SeedRange, check};
-use sheratan_sim::run::{STEPS_DEFAULT, run_seed};
-use sheratan_sim::sightings::Sightings;
+use sheratan_sim::model_check::check::{SeedRange, check};
+use sheratan_sim::model_check::run::{STEPS_DEFAULT, run_seed};
+use sheratan_sim::model_check::sightings::Sightings;
 use std::num::NonZero;
 use std::thread;
 
@@ -22,7 +22,7 @@ fn a_thousand_seeds_are_well_and_saw_everything_that_there_is_to_see() {
 /// The state and the outcomes at the end of three runs: the same on every machine, in every build and in every release.
 ///
 /// Where this fails, the hub decides otherwise than it did, or the simulator asks otherwise. If that is meant, take the
-/// new values from `sheratan-sim run --seed N` and say in the commit what changed; journals of the older hub then
+/// new values from `sheratan-sim model run --seed N` and say in the commit what changed; journals of the older hub then
 /// replay to another state, which needs a new encoding version. If it is not meant, or fails on one machine only, the
 /// hub is not deterministic.
 #[test]

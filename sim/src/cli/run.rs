@@ -1,14 +1,13 @@
 //! `sheratan-sim run`: seeds of a scenario, in virtual time.
 
-use crate::watch::Watch;
-use clap::Args;
+use super::watch::Watch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use sheratan_sim::mesh::agenda::MINUTE;
 use sheratan_sim::mesh::plan::{MINUTES_DEFAULT, Plan};
-use sheratan_sim::mesh::run::{Failure, Report, Totals, run};
+use sheratan_sim::mesh::run::{self as mesh, Failure, Report, Totals};
 use sheratan_sim::mesh::shrink::shrink;
-use sheratan_sim::check::SeedRange;
+use sheratan_sim::model_check::check::SeedRange;
 use std::io::{self, Write};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -17,8 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use std::{fs, thread};
 
-/// Examples for `--help`.
-pub const EXAMPLES: &str = "\
+/// What `sheratan-sim run --help` says at its end.
+const EXAMPLES: &str = "\
 Examples:
   sheratan-sim run --seed 7                        one run, with what it was like
   sheratan-sim run --seeds 0..2000                 many; stops at the first that fails
@@ -27,8 +26,9 @@ Examples:
   sheratan-sim run --seed 7 --shrink               the smallest scenario that fails as seed 7 does";
 
 /// Which runs.
-#[derive(Args, Clone, Debug)]
-pub struct RunArgs {
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
     /// `default`, the scenario with everything in it, or scenario files.
     #[arg(long, value_name = "NAME|FILE", num_args = 1.., default_value = "default")]
     scenario: Vec<String>,
@@ -56,7 +56,10 @@ pub struct RunArgs {
 }
 
 /// Runs; whether all went well.
-pub fn execute(out: &mut impl Write, watch: &Watch, args: &RunArgs) -> io::Result<bool> {
+pub fn run(args: &Args) -> io::Result<bool> {
+    let minutes = args.minutes;
+    let watch = &Watch::start(move |seed| format!("sheratan-sim run --seed {seed} --minutes {minutes}"));
+    let out = &mut io::stdout().lock();
     let is_default = args.scenario == ["default"];
     match &args.seeds {
         Some(seeds) if is_default => many(out, watch, args, seeds),
@@ -65,7 +68,7 @@ pub fn execute(out: &mut impl Write, watch: &Watch, args: &RunArgs) -> io::Resul
     }
 }
 
-fn files(out: &mut impl Write, watch: &Watch, args: &RunArgs) -> io::Result<bool> {
+fn files(out: &mut impl Write, watch: &Watch, args: &Args) -> io::Result<bool> {
     let mut are_all_well = true;
     for name in &args.scenario {
         let plan = fs::read_to_string(PathBuf::from(name)).map_err(|error| error.to_string());
@@ -78,7 +81,7 @@ fn files(out: &mut impl Write, watch: &Watch, args: &RunArgs) -> io::Result<bool
                 continue;
             }
         };
-        match run(&plan, |_| watch.step(plan.seed, 0)) {
+        match mesh::run(&plan, |_| watch.step(plan.seed, 0)) {
             Ok(_) => writeln!(out, "{name}: well")?,
             Err(failure) => {
                 writeln!(out, "{name}: {failure}\n{}", last(&failure))?;
@@ -89,9 +92,10 @@ fn files(out: &mut impl Write, watch: &Watch, args: &RunArgs) -> io::Result<bool
     Ok(are_all_well)
 }
 
-fn one(out: &mut impl Write, watch: &Watch, args: &RunArgs, plan: &Plan) -> io::Result<bool> {
+fn one(out: &mut impl Write, watch: &Watch, args: &Args, plan: &Plan) -> io::Result<bool> {
     let started = Instant::now();
-    let result = run(plan, |_| watch.step(plan.seed, 0));
+    watch.step(plan.seed, 0);
+    let result = mesh::run(plan, |_| watch.step(plan.seed, 0));
     watch.done(plan.seed);
     let seconds = started.elapsed().as_secs_f64();
     match result {
@@ -124,7 +128,7 @@ fn one(out: &mut impl Write, watch: &Watch, args: &RunArgs, plan: &Plan) -> io::
     }
 }
 
-fn many(out: &mut impl Write, watch: &Watch, args: &RunArgs, seeds: &SeedRange) -> io::Result<bool> {
+fn many(out: &mut impl Write, watch: &Watch, args: &Args, seeds: &SeedRange) -> io::Result<bool> {
     let jobs = args.jobs.or(thread::available_parallelism().ok()).map_or(1, NonZero::get);
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left");
     let bar = ProgressBar::with_draw_target(Some(seeds.count()), ProgressDrawTarget::stderr())
@@ -143,7 +147,8 @@ fn many(out: &mut impl Write, watch: &Watch, args: &RunArgs, seeds: &SeedRange) 
                         return;
                     }
                     let plan = Plan::of(seed, args.minutes);
-                    let result = run(&plan, |_| watch.step(seed, 0)).and_then(|report| {
+                    watch.step(seed, 0);
+                    let result = mesh::run(&plan, |_| watch.step(seed, 0)).and_then(|report| {
                         if args.twice { again(&plan, report) } else { Ok(report) }
                     });
                     watch.done(seed);
@@ -181,7 +186,7 @@ fn many(out: &mut impl Write, watch: &Watch, args: &RunArgs, seeds: &SeedRange) 
 
 /// The same plan once more: everything must happen again.
 fn again(plan: &Plan, report: Report) -> Result<Report, Box<Failure>> {
-    let other = run(plan, |_| {})?;
+    let other = mesh::run(plan, |_| {})?;
     if other == report {
         return Ok(report);
     }
@@ -244,7 +249,7 @@ fn report_json(report: &Report, seconds: f64) -> serde_json::Value {
     })
 }
 
-fn failure_text(args: &RunArgs, failure: &Failure) -> String {
+fn failure_text(args: &Args, failure: &Failure) -> String {
     let Plan { seed, .. } = failure.plan;
     let minutes = args.minutes;
     format!(

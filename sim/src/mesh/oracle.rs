@@ -4,8 +4,8 @@
 //! So it knows what a hub that loses nothing would know, before and after any crash.
 
 use super::http::find;
-use crate::invariants::{check_bounds, check_jobs};
-use crate::sightings::Sightings;
+use crate::model_check::invariants::{check_bounds, check_jobs};
+use crate::model_check::sightings::Sightings;
 use sheratan_core::command::Command;
 use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;

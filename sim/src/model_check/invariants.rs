@@ -1,7 +1,7 @@
 //! Invariants: what must hold of every state, and that the hub's rows are the model's.
 
-use crate::model::{self, Model, liveness_at};
-use crate::violation::{Violation, holds};
+use crate::model_check::model::{self, Model, liveness_at};
+use crate::model_check::violation::{Violation, holds};
 use sheratan_core::hub::Hub;
 use sheratan_core::ids::JobSeq;
 use sheratan_core::queue::Counts;

@@ -4,8 +4,8 @@
 //! instants at, just before and just after a deadline are where a state machine with timers goes wrong.
 
 use crate::draw::{Draw, Stream};
-use crate::profile::{self, Act, Pace, Profile};
-use crate::step::{SnapshotOf, Source, Step};
+use crate::model_check::profile::{self, Act, Pace, Profile};
+use crate::model_check::step::{SnapshotOf, Source, Step};
 use sheratan_core::command::{
     Command, Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit,
 };

@@ -5,8 +5,8 @@
 //! stands what the live hub was right after it, so that a rebuilt hub is compared at every record and not only at the
 //! last.
 
-use crate::step::{SnapshotOf, Source};
-use crate::violation::Violation;
+use crate::model_check::step::{SnapshotOf, Source};
+use crate::model_check::violation::Violation;
 use sheratan_core::command::Command;
 use sheratan_core::hub::Hub;
 use sheratan_core::ids::HubKey;

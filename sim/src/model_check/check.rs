@@ -1,8 +1,8 @@
 //! Check: many seeds on all cores, until one fails.
 
-use crate::run::{Failure, Report, run_seed};
-use crate::sightings::Sightings;
-use crate::world::Tally;
+use crate::model_check::run::{Failure, Report, run_seed};
+use crate::model_check::sightings::Sightings;
+use crate::model_check::world::Tally;
 use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Mutex;

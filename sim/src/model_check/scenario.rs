@@ -8,7 +8,7 @@
 //! `key` names the seed from which the hub's key is made: it decides how retries are spread. All after `#` is a remark;
 //! the first line says what the scenario shows.
 
-use crate::step::{Step, StepError};
+use crate::model_check::step::{Step, StepError};
 use std::fmt;
 
 /// A run written down.

@@ -4,9 +4,9 @@
 //! same kind of violation shows. Steps hold instants and numbers, not references to each other, so any part of a run is
 //! a run.
 
-use crate::run::{Failure, run_steps};
-use crate::scenario::Scenario;
-use crate::step::Step;
+use crate::model_check::run::{Failure, run_steps};
+use crate::model_check::scenario::Scenario;
+use crate::model_check::step::Step;
 
 /// The scenario with all steps left out that its violation does not need. A run with a panic can only be shrunk where a
 /// panic unwinds.

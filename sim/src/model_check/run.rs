@@ -1,10 +1,10 @@
 //! Run: steps, one after the other, until they are over or something is wrong.
 
-use crate::sightings::Sightings;
-use crate::step::Step;
-use crate::traffic::Traffic;
-use crate::violation::Violation;
-use crate::world::{Tally, World};
+use crate::model_check::sightings::Sightings;
+use crate::model_check::step::Step;
+use crate::model_check::traffic::Traffic;
+use crate::model_check::violation::Violation;
+use crate::model_check::world::{Tally, World};
 use sheratan_core::ids::HubKey;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

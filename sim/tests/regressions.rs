@@ -1,17 +1,17 @@
-//! Scenarios: what was once found stays found.
+//! Regressions: what was once found stays found.
 
-use sheratan_sim::run::run_steps;
-use sheratan_sim::scenario::Scenario;
+use sheratan_sim::model_check::run::run_steps;
+use sheratan_sim::model_check::scenario::Scenario;
 use std::path::Path;
 
 #[test]
-fn every_scenario_in_the_folder_runs_without_a_violation() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+fn every_regression_in_the_folder_runs_without_a_violation() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
     let mut wrong = Vec::new();
     let mut count = 0;
-    for entry in std::fs::read_dir(&folder).expect("the folder of scenarios is there") {
+    for entry in std::fs::read_dir(&folder).expect("the folder of regressions is there") {
         let path = entry.expect("its entries can be read").path();
-        let text = std::fs::read_to_string(&path).expect("a scenario can be read");
+        let text = std::fs::read_to_string(&path).expect("a regression can be read");
         let name = path.file_name().expect("an entry has a name").to_string_lossy().into_owned();
         assert!(text.starts_with("# "), "{name}: the first line says what it shows");
         let scenario = Scenario::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -20,6 +20,6 @@ fn every_scenario_in_the_folder_runs_without_a_violation() {
         }
         count += 1;
     }
-    assert!(count > 0, "there are scenarios in {}", folder.display());
+    assert!(count > 0, "there are regressions in {}", folder.display());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

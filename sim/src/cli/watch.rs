@@ -27,12 +27,14 @@ type UnderWay = BTreeMap<u64, (u64, Instant)>;
 
 impl Watch {
     /// Watches from now on, until the program ends. Where a panic aborts it ends the program as a failure does, with the
-    /// seed; and so does a step without an end. Runs are planned to have that many steps.
-    pub fn start(steps_planned: u64) -> Self {
+    /// seed; and so does a step without an end. `again` is the command that runs a seed again.
+    pub fn start(again: impl Fn(u64) -> String + Send + Sync + 'static) -> Self {
+        let again = Arc::new(again);
         if cfg!(panic = "abort") {
+            let again = Arc::clone(&again);
             std::panic::set_hook(Box::new(move |panic| {
                 match CURRENT.get() {
-                    Some((seed, step)) => give_up(seed, steps_planned, step, &panic.to_string()),
+                    Some((seed, step)) => give_up(seed, step, &panic.to_string(), &again(seed)),
                     None => eprintln!("{panic}"),
                 }
                 process::exit(1);
@@ -43,7 +45,7 @@ impl Watch {
         thread::spawn(move || {
             loop {
                 thread::sleep(LOOK_EVERY);
-                look(&watched.lock().expect("no thread panics with it"), steps_planned);
+                look(&watched.lock().expect("no thread panics with it"), &*again);
             }
         });
         Watch(under_way)
@@ -62,17 +64,17 @@ impl Watch {
     }
 }
 
-fn look(under_way: &UnderWay, steps_planned: u64) {
+fn look(under_way: &UnderWay, again: &impl Fn(u64) -> String) {
     for (seed, (step, since)) in under_way {
         if since.elapsed() > STEP_TIME_MAX {
             let reason = format!("the step did not end within {} s", STEP_TIME_MAX.as_secs());
-            give_up(*seed, steps_planned, *step, &reason);
+            give_up(*seed, *step, &reason, &again(*seed));
         }
     }
 }
 
-fn give_up(seed: u64, steps_planned: u64, step: u64, reason: &str) -> ! {
+fn give_up(seed: u64, step: u64, reason: &str, again: &str) -> ! {
     eprintln!("seed {seed} failed at step {step}: {reason}");
-    eprintln!("replay it:  sheratan-sim run --seed {seed} --steps {steps_planned} --verbose");
+    eprintln!("replay it:  {again}");
     process::exit(1);
 }

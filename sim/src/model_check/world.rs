@@ -5,13 +5,13 @@
 //! repeated as a command of its own, and who finds nothing is parked again. A crash rebuilds the hub from log and
 //! snapshot, compares both with the one that was lost, and goes on with one of them.
 
-use crate::invariants::{check_bounds, check_jobs, check_nothing_is_due, check_rows};
-use crate::ledger::Ledger;
-use crate::log::Log;
-use crate::model::Model;
-use crate::sightings::Sightings;
-use crate::step::{Source, Step};
-use crate::violation::Violation;
+use crate::model_check::invariants::{check_bounds, check_jobs, check_nothing_is_due, check_rows};
+use crate::model_check::ledger::Ledger;
+use crate::model_check::log::Log;
+use crate::model_check::model::Model;
+use crate::model_check::sightings::Sightings;
+use crate::model_check::step::{Source, Step};
+use crate::model_check::violation::Violation;
 use sheratan_core::command::{Command, Pull};
 use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;

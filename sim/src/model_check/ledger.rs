@@ -4,7 +4,7 @@
 //! job is completed once and final once, and what is final stays as it is until it goes for good. A mistake that hub and
 //! model shared would show here.
 
-use crate::violation::{Violation, holds};
+use crate::model_check::violation::{Violation, holds};
 use sheratan_core::command::Command;
 use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;

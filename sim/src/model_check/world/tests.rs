@@ -77,7 +77,7 @@ fn a_snapshot_of_another_state_shows_at_the_crash() {
     let mut world = world();
     let mut other = Hub::new(world.key);
     other.apply(at(1_000), submit());
-    world.log.take_snapshot(crate::step::SnapshotOf::Live, &other).expect("it can be written");
+    world.log.take_snapshot(crate::model_check::step::SnapshotOf::Live, &other).expect("it can be written");
     assert_eq!(kind_of(world.step(&Step::Crash { kept: 0, from: Source::Snapshot })), "replay");
 }
 

@@ -1,0 +1,73 @@
+//! Command line: the words that `sheratan-sim` takes, one module a subcommand.
+//!
+//! Exit codes: 0 all is well, 1 something was found or failed, 2 the command line is not understood.
+
+mod model_check;
+mod run;
+mod watch;
+
+use clap::{Parser, Subcommand};
+use std::io;
+use std::process::ExitCode;
+
+/// What `sheratan-sim --help` says at its end.
+const EXAMPLES: &str = "\
+Examples:
+  sheratan-sim run --seeds 0..2000              the mesh, with all that can go wrong, two thousand seeds
+  sheratan-sim run --seed 7                     one of these runs, with what it was like
+  sheratan-sim model check --seeds 0..1000      the core beside a naive model, a thousand seeds
+  sheratan-sim model run --seed 7 --verbose     one of these runs, step by step
+  sheratan-sim model replay sim/regressions/*   what was found before";
+
+/// Sheratan Hub under virtual time, from a seed.
+#[derive(Parser)]
+#[command(name = "sheratan-sim", version, about, after_help = EXAMPLES, subcommand_required = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The mesh: nodes, clients, network, disk and hub, with everything that can go wrong
+    Run(run::Args),
+    /// The state machine alone, beside a naive model: random commands, crashes and replays
+    Model(model_check::Args),
+}
+
+/// Runs what the command line says; the process's exit code.
+pub fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Model(args) => model_check::run(args),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Who reads the output has gone: `sheratan-sim model run --verbose | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot write the output: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_subcommand_has_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("sheratan-sim"), "{} has no examples", command.get_name());
+        }
+    }
+}
