@@ -4,6 +4,7 @@
 //! [`scenario`].
 
 pub mod check;
+pub mod disk;
 pub mod draw;
 pub mod invariants;
 pub mod ledger;

@@ -1,0 +1,688 @@
+//! Virtual disk: files in memory that lose what real ones lose when the power fails.
+//!
+//! What a program sees and what would survive are two things. A file is its visible bytes and a log of how to take back
+//! each write that was not synced; a folder is its visible names and a list of changes to them that were not synced. A
+//! sync forgets how to take back; [`VirtualDisk::crash`] takes back, sector by sector and name by name, what its draw
+//! says was still on the way. [`VirtualDisk::kill`] ends the process only: all that was written stays.
+//!
+//! The strictest reading of POSIX holds: a file's sync says nothing about its name, nor a folder's about the folder's own.
+//!
+//! Every operation that changes something has a number, so that a run can be repeated up to any of them and die there:
+//! [`VirtualDisk::crash_at`]. From then on all operations fail until the disk is crashed or killed, and files that were
+//! open stay dead, as their process is.
+
+mod content;
+
+use crate::draw::Draw;
+use content::Content;
+use sheratan_io::disk::{Disk, DiskFile, DiskReader, Lock, LockFailure};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// What goes wrong, in permille of the operations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Faults {
+    /// Writes that fail after some of their bytes.
+    pub write_permille: u64,
+    /// Syncs of a file that fail. What was to be synced may stay on its way, be gone at once, or stay visible and never
+    /// reach the disk although the next sync succeeds.
+    pub sync_permille: u64,
+}
+
+/// A file system in memory. Cheap to clone; all clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct VirtualDisk(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    draw: Draw,
+    nodes: BTreeMap<u64, Node>,
+    next_node: u64,
+    /// What the names mean at the moment; the root folder is always there and has none.
+    names: BTreeMap<PathBuf, u64>,
+    /// What the names mean after a power cut, if none of `renames` survives.
+    synced_names: BTreeMap<PathBuf, u64>,
+    /// Changes to names that were not synced, oldest first.
+    changes: Vec<NameChange>,
+    locks: BTreeSet<PathBuf>,
+    /// Counts the processes: what an earlier one has opened is dead.
+    generation: u64,
+    ops: u64,
+    crash_at: Option<u64>,
+    is_dead: bool,
+    is_full: bool,
+    faults: Faults,
+    tally: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug)]
+enum Node {
+    Folder,
+    File(Content),
+}
+
+/// One change of names: each path, and what it means from then on.
+#[derive(Clone, Debug)]
+struct NameChange(Vec<(PathBuf, Option<u64>)>);
+
+/// What becomes of an operation.
+enum Fate {
+    Done,
+    /// It is not done, and the disk is dead.
+    Before,
+    /// It is done in part, where that can be, and the disk is dead.
+    Midway,
+    /// It is done, nobody hears of it, and the disk is dead.
+    After,
+}
+
+impl VirtualDisk {
+    /// An empty disk. `draw` says what goes wrong, and how an operation ends at which the disk dies.
+    pub fn new(draw: Draw) -> Self {
+        VirtualDisk(Arc::new(Mutex::new(State {
+            draw,
+            nodes: BTreeMap::new(),
+            next_node: 1,
+            names: BTreeMap::new(),
+            synced_names: BTreeMap::new(),
+            changes: Vec::new(),
+            locks: BTreeSet::new(),
+            generation: 0,
+            ops: 0,
+            crash_at: None,
+            is_dead: false,
+            is_full: false,
+            faults: Faults::default(),
+            tally: BTreeMap::new(),
+        })))
+    }
+
+    /// How many operations there were that change something. What only reads is not counted: to die there is to die at
+    /// the next change.
+    pub fn ops(&self) -> u64 {
+        self.state().ops
+    }
+
+    /// The disk dies at the operation of that number (the first is 1): before it, after it, or in the midst of it.
+    pub fn crash_at(&self, op: u64) {
+        self.state().crash_at = Some(op);
+    }
+
+    /// Whether it died; [`crash`](Self::crash) or [`kill`](Self::kill) is next.
+    pub fn is_dead(&self) -> bool {
+        self.state().is_dead
+    }
+
+    /// The power fails and comes back: what was synced is there, of the rest what `draw` says.
+    pub fn crash(&self, draw: &mut Draw) {
+        let mut state = self.state();
+        state.count("power cut");
+        state.lose_names(draw);
+        for node in state.nodes.values_mut() {
+            if let Node::File(content) = node {
+                content.lose(draw);
+            }
+        }
+        state.restart();
+    }
+
+    /// The process ends at once (kill -9): what was written is in the system's memory and stays.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.count("process kill");
+        state.restart();
+    }
+
+    /// What goes wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.state().faults = faults;
+    }
+
+    /// Whether there is no room: nothing can be created, and no file grows.
+    pub fn set_full(&self, is_full: bool) {
+        self.state().is_full = is_full;
+    }
+
+    /// Turns one bit at rest in a segment or a snapshot all of which is synced, within what was written of it. Gives the
+    /// file and the byte's place; `None` if there is no such file.
+    pub fn flip_bit(&self, draw: &mut Draw) -> Option<(PathBuf, u64)> {
+        let mut state = self.state();
+        let candidates: Vec<_> = state.names.iter().filter(|(path, node)| state.is_at_rest(path, **node)).collect();
+        if candidates.is_empty() {
+            return None;
+        }
+        let (path, node) = draw.pick(&candidates);
+        let (path, node) = (path.to_path_buf(), **node);
+        let bytes = &mut state.content_mut(node).bytes;
+        // Behind it are the zeros of a segment that waits for its records.
+        let content_end = bytes.iter().rposition(|byte| *byte != 0)? + 1;
+        let at = draw.below(content_end as u64);
+        bytes[at as usize] ^= 1 << draw.below(8);
+        state.count("bit flip");
+        Some((path, at))
+    }
+
+    /// All bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        let sizes = |node: &Node| if let Node::File(content) = node { content.bytes.len() as u64 } else { 0 };
+        self.state().nodes.values().map(sizes).sum()
+    }
+
+    /// The files that can be seen, with their sizes.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        let state = self.state();
+        let size = |node: &u64| match &state.nodes[node] {
+            Node::Folder => None,
+            Node::File(content) => Some(content.bytes.len() as u64),
+        };
+        state.names.iter().filter_map(|(path, node)| Some((path.clone(), size(node)?))).collect()
+    }
+
+    /// How often what went wrong, by name.
+    pub fn tally(&self) -> BTreeMap<&'static str, u64> {
+        self.state().tally.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no operation panics while it has the disk")
+    }
+
+    fn handle(&self, state: &mut State, node: u64) -> Handle {
+        state.content_mut(node).open_count += 1;
+        Handle { disk: self.clone(), node, generation: state.generation, at: 0 }
+    }
+}
+
+impl State {
+    fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
+    }
+
+    fn content(&self, node: u64) -> &Content {
+        match &self.nodes[&node] {
+            Node::File(content) => content,
+            Node::Folder => unreachable!("a folder is never taken for a file"),
+        }
+    }
+
+    fn content_mut(&mut self, node: u64) -> &mut Content {
+        match self.nodes.get_mut(&node).expect("what is named or open is there") {
+            Node::File(content) => content,
+            Node::Folder => unreachable!("a folder is never taken for a file"),
+        }
+    }
+
+    fn is_at_rest(&self, path: &Path, node: u64) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_kept = name.starts_with("journal-") && name.ends_with(".seg") || name.ends_with(".snap");
+        is_kept && matches!(&self.nodes[&node], Node::File(content) if content.is_synced())
+    }
+
+    fn check_alive(&self) -> io::Result<()> {
+        if self.is_dead { Err(io::Error::other("the disk is dead")) } else { Ok(()) }
+    }
+
+    /// Counts an operation and says how it ends. If it is [`Fate::Before`], it must not be done.
+    fn begin(&mut self) -> io::Result<Fate> {
+        self.check_alive()?;
+        self.ops += 1;
+        if self.crash_at.is_none_or(|op| self.ops < op) {
+            return Ok(Fate::Done);
+        }
+        self.is_dead = true;
+        self.count("crash point");
+        Ok(match self.draw.below(3) {
+            0 => Fate::Before,
+            1 => Fate::Midway,
+            _ => Fate::After,
+        })
+    }
+
+    /// An operation that is done or not.
+    fn whole<T>(&mut self, act: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        match self.begin()? {
+            Fate::Done => act(self),
+            Fate::Before => self.died(),
+            Fate::Midway | Fate::After => {
+                act(self)?;
+                self.died()
+            }
+        }
+    }
+
+    fn died<T>(&self) -> io::Result<T> {
+        Err(io::Error::other("the disk died at this operation"))
+    }
+
+    fn no_space<T>(&mut self) -> io::Result<T> {
+        self.count("no space");
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn find(&self, path: &Path) -> io::Result<u64> {
+        self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn find_file(&self, path: &Path) -> io::Result<u64> {
+        let node = self.find(path)?;
+        match self.nodes[&node] {
+            Node::File(_) => Ok(node),
+            Node::Folder => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    fn check_folder(&self, path: &Path) -> io::Result<()> {
+        if is_root(path) {
+            return Ok(());
+        }
+        match self.nodes[&self.find(path)?] {
+            Node::Folder => Ok(()),
+            Node::File(_) => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    fn add(&mut self, path: &Path, node: Node) -> u64 {
+        let id = self.next_node;
+        self.next_node += 1;
+        self.nodes.insert(id, node);
+        self.change(vec![(path.to_path_buf(), Some(id))]);
+        id
+    }
+
+    fn change(&mut self, names: Vec<(PathBuf, Option<u64>)>) {
+        let change = NameChange(names);
+        change.apply(&mut self.names);
+        self.changes.push(change);
+        self.sweep();
+    }
+
+    /// Makes durable what concerns a folder, and what that builds on.
+    fn sync_names(&mut self, folder: &Path) {
+        let mut needed = BTreeSet::new();
+        let mut synced: Vec<_> = (0..self.changes.len())
+            .rev()
+            .filter(|at| {
+                let change = &self.changes[*at];
+                let is_synced = change.paths().any(|path| folder_of(path) == folder || needed.contains(path));
+                if is_synced {
+                    needed.extend(change.paths().map(Path::to_path_buf));
+                }
+                is_synced
+            })
+            .collect();
+        synced.reverse();
+        for at in &synced {
+            self.changes[*at].apply(&mut self.synced_names);
+        }
+        let mut at = 0;
+        self.changes.retain(|_| {
+            at += 1;
+            synced.binary_search(&(at - 1)).is_err()
+        });
+        self.sweep();
+    }
+
+    /// Of the changes that were not synced, those up to some point are on the disk: one point for all, or one a folder.
+    fn lose_names(&mut self, draw: &mut Draw) {
+        let changes = std::mem::take(&mut self.changes);
+        let is_one_point = draw.chance(500);
+        let one_point = draw.between(0, changes.len() as u64);
+        let mut points: BTreeMap<PathBuf, u64> = BTreeMap::new();
+        let mut lost: BTreeSet<PathBuf> = BTreeSet::new();
+        for (at, change) in changes.iter().enumerate() {
+            let survives = change.paths().all(|path| {
+                let point = points.entry(folder_of(path).to_path_buf());
+                let point = *point.or_insert_with(|| draw.between(0, changes.len() as u64));
+                let point = if is_one_point { one_point } else { point };
+                (at as u64) < point && !lost.contains(path)
+            });
+            if survives {
+                change.apply(&mut self.synced_names);
+            } else {
+                lost.extend(change.paths().map(Path::to_path_buf));
+            }
+        }
+        // What lies in a folder that is gone is gone.
+        let mut names = std::mem::take(&mut self.synced_names);
+        let all = names.clone();
+        names.retain(|path, _| path.ancestors().all(|above| is_root(above) || all.contains_key(above)));
+        (self.names, self.synced_names) = (names.clone(), names);
+    }
+
+    fn restart(&mut self) {
+        self.generation += 1;
+        self.locks.clear();
+        self.crash_at = None;
+        self.is_dead = false;
+        for node in self.nodes.values_mut() {
+            if let Node::File(content) = node {
+                content.open_count = 0;
+            }
+        }
+        self.sweep();
+    }
+
+    /// Forgets the files that no name and no process knows.
+    fn sweep(&mut self) {
+        let mut known: BTreeSet<u64> = self.names.values().chain(self.synced_names.values()).copied().collect();
+        known.extend(self.changes.iter().flat_map(|change| change.0.iter().filter_map(|(_, node)| *node)));
+        self.nodes
+            .retain(|id, node| known.contains(id) || matches!(node, Node::File(content) if content.open_count > 0));
+    }
+
+    fn write(&mut self, node: u64, at: usize, bytes: &[u8]) -> io::Result<()> {
+        let fate = self.begin()?;
+        if self.is_full && at + bytes.len() > self.content(node).bytes.len() {
+            return self.no_space();
+        }
+        let part = self.draw.below(bytes.len() as u64) as usize;
+        match fate {
+            Fate::Done if self.draw.chance(self.faults.write_permille) => {
+                self.count("write error");
+                self.content_mut(node).write(at, &bytes[..part]);
+                Err(io::Error::other("the disk failed to write"))
+            }
+            Fate::Done => {
+                self.content_mut(node).write(at, bytes);
+                Ok(())
+            }
+            Fate::Before => self.died(),
+            Fate::Midway => {
+                self.content_mut(node).write(at, &bytes[..part]);
+                self.died()
+            }
+            Fate::After => {
+                self.content_mut(node).write(at, bytes);
+                self.died()
+            }
+        }
+    }
+
+    fn sync(&mut self, node: u64) -> io::Result<()> {
+        match self.begin()? {
+            Fate::Done if self.draw.chance(self.faults.sync_permille) => {
+                self.count("sync error");
+                let fate = self.draw.below(3);
+                let content = self.content_mut(node);
+                match fate {
+                    0 => {}
+                    1 => content.revert(),
+                    _ => content.go_stale(),
+                }
+                Err(io::Error::other("the disk failed to sync"))
+            }
+            Fate::Done => {
+                self.content_mut(node).settle();
+                Ok(())
+            }
+            // Midway, what is not synced yet is as it was: a power cut decides.
+            Fate::Before | Fate::Midway => self.died(),
+            Fate::After => {
+                self.content_mut(node).settle();
+                self.died()
+            }
+        }
+    }
+
+    fn fill(&mut self, node: u64, at: usize, bytes: usize) -> io::Result<()> {
+        let fate = self.begin()?;
+        if self.is_full {
+            return self.no_space();
+        }
+        let part = self.draw.below(bytes as u64) as usize;
+        let content = self.content_mut(node);
+        match fate {
+            Fate::Done | Fate::After => {
+                content.write(at, &vec![0; bytes]);
+                content.settle();
+            }
+            Fate::Midway => content.write(at, &vec![0; part]),
+            Fate::Before => {}
+        }
+        if matches!(fate, Fate::Done) { Ok(()) } else { self.died() }
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
+        for (path, node) in &self.0 {
+            match node {
+                Some(node) => names.insert(path.clone(), *node),
+                None => names.remove(path),
+            };
+        }
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|(path, _)| path.as_path())
+    }
+}
+
+impl Disk for VirtualDisk {
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        self.state().whole(|state| {
+            let missing: Vec<_> = path.ancestors().take_while(|above| state.check_folder(above).is_err()).collect();
+            for folder in missing.into_iter().rev() {
+                if state.names.contains_key(folder) {
+                    return Err(io::ErrorKind::NotADirectory.into());
+                }
+                state.add(folder, Node::Folder);
+            }
+            Ok(())
+        })
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure> {
+        let mut state = self.state();
+        state.check_alive().and_then(|()| state.check_folder(folder_of(path))).map_err(LockFailure::Io)?;
+        if !state.locks.insert(path.to_path_buf()) {
+            return Err(LockFailure::Held(None));
+        }
+        Ok(Box::new(VirtualLock { disk: self.clone(), path: path.to_path_buf(), generation: state.generation }))
+    }
+
+    fn is_locked(&self, path: &Path) -> bool {
+        self.state().locks.contains(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.state();
+        let node = state.whole(|state| {
+            if state.is_full {
+                return state.no_space();
+            }
+            state.check_folder(folder_of(path))?;
+            if state.names.contains_key(path) {
+                let node = state.find_file(path)?;
+                state.content_mut(node).truncate();
+                return Ok(node);
+            }
+            Ok(state.add(path, Node::File(Content::default())))
+        })?;
+        Ok(Box::new(self.handle(&mut state, node)))
+    }
+
+    fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.state();
+        state.check_alive()?;
+        let node = state.find_file(path)?;
+        Ok(Box::new(self.handle(&mut state, node)))
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskReader>> {
+        let mut state = self.state();
+        state.check_alive()?;
+        let node = state.find_file(path)?;
+        Ok(Box::new(self.handle(&mut state, node)))
+    }
+
+    fn read_into(&self, path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.clear();
+        let state = self.state();
+        state.check_alive()?;
+        buffer.extend_from_slice(&state.content(state.find_file(path)?).bytes);
+        Ok(())
+    }
+
+    fn read_start(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let state = self.state();
+        state.check_alive()?;
+        let bytes = &state.content(state.find_file(path)?).bytes;
+        Ok(bytes[..bytes_max.min(bytes.len())].to_vec())
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        let state = self.state();
+        state.check_alive()?;
+        Ok(state.content(state.find_file(path)?).bytes.len() as u64)
+    }
+
+    fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let state = self.state();
+        state.check_alive()?;
+        state.check_folder(folder)?;
+        let inside = state.names.keys().filter(|path| folder_of(path) == folder);
+        Ok(inside.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.state().whole(|state| {
+            state.check_folder(folder_of(to))?;
+            let node = state.find_file(from)?;
+            state.change(vec![(from.to_path_buf(), None), (to.to_path_buf(), Some(node))]);
+            Ok(())
+        })
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.state().whole(|state| {
+            state.check_folder(folder_of(to))?;
+            let node = state.find_file(from)?;
+            if state.names.contains_key(to) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            state.change(vec![(to.to_path_buf(), Some(node))]);
+            Ok(())
+        })
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.state().whole(|state| {
+            state.find_file(path)?;
+            state.change(vec![(path.to_path_buf(), None)]);
+            Ok(())
+        })
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.state().whole(|state| {
+            state.check_folder(path)?;
+            state.sync_names(path);
+            Ok(())
+        })
+    }
+}
+
+/// A file that a process has open.
+#[derive(Debug)]
+struct Handle {
+    disk: VirtualDisk,
+    node: u64,
+    generation: u64,
+    at: usize,
+}
+
+impl Handle {
+    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.disk.state();
+        if state.generation != self.generation {
+            return Err(io::Error::other("the process that opened this file is gone"));
+        }
+        Ok(state)
+    }
+}
+
+impl Write for Handle {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.state()?.write(self.node, self.at, bytes)?;
+        self.at += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Handle {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let state = self.state()?;
+        state.check_alive()?;
+        let read = state.content(self.node).bytes.get(self.at..).unwrap_or_default().read(buffer)?;
+        drop(state);
+        self.at += read;
+        Ok(read)
+    }
+}
+
+impl DiskFile for Handle {
+    fn sync(&mut self) -> io::Result<()> {
+        self.state()?.sync(self.node)
+    }
+
+    fn fill_with_zeros(&mut self, bytes: u64) -> io::Result<()> {
+        self.state()?.fill(self.node, self.at, bytes as usize)?;
+        self.at += bytes as usize;
+        Ok(())
+    }
+
+    fn seek_to(&mut self, offset: u64) -> io::Result<()> {
+        self.at = offset as usize;
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state()?.content(self.node).bytes.len() as u64)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.state() {
+            state.content_mut(self.node).open_count -= 1;
+            state.sweep();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct VirtualLock {
+    disk: VirtualDisk,
+    path: PathBuf,
+    generation: u64,
+}
+
+impl Lock for VirtualLock {}
+
+impl Drop for VirtualLock {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        // A restart has released it, and somebody else may have it by now.
+        if state.generation == self.generation {
+            state.locks.remove(&self.path);
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+fn is_root(path: &Path) -> bool {
+    path == Path::new("/") || path == Path::new("")
+}
+
+#[cfg(test)]
+mod tests;
