@@ -85,9 +85,11 @@ impl Folder {
     pub fn lock(disk: Arc<dyn Disk>, root: &Path) -> Result<Folder, LockError> {
         let path = root.join("lock");
         let error = |source| LockError::Io { file: path.clone(), source };
-        [root.to_path_buf(), root.join("journal"), root.join("snapshots")]
+        create_durably(&*disk, root).map_err(error)?;
+        [root.join("journal"), root.join("snapshots")]
             .iter()
             .try_for_each(|folder| disk.create_folder(folder))
+            .and_then(|()| disk.sync_folder(root))
             .map_err(error)?;
         let lock = disk.lock(&path).map_err(|failure| match failure {
             LockFailure::Held(pid) => LockError::Held { folder: root.to_path_buf(), pid },
@@ -184,6 +186,24 @@ impl Folder {
         let number_of = |path: &PathBuf| path.file_name()?.to_str().and_then(number);
         Ok(paths.into_iter().filter_map(|path| Some((number_of(&path)?, path))).collect())
     }
+}
+
+/// Creates a folder so that it stays: a synced file is lost all the same if the name of a folder above it is.
+///
+/// Level by level, each durable before the next is made; so only the deepest that was there may not be durable yet, made
+/// by a start that was stopped.
+fn create_durably(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    let is_missing = |path: &Path| disk.len(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let levels: Vec<_> = folder.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    let missing = levels.iter().take_while(|path| is_missing(path)).count();
+    for level in levels.iter().take(missing + 1).rev() {
+        disk.create_folder(level)?;
+        // The folder above may be another's, or on a file system that is only read: then the name is not ours to sync.
+        if let Some(Err(error)) = level.parent().map(|above| disk.sync_folder(above)) {
+            tracing::debug!(folder = %level.display(), %error, "the name of a folder could not be synced");
+        }
+    }
+    Ok(())
 }
 
 impl SegmentFile {
