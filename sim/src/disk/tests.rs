@@ -65,7 +65,7 @@ fn a_write_that_was_not_synced_is_seen_and_each_sector_of_it_may_be_lost() {
             .collect::<Vec<_>>()
     });
     for expected in [[1, 1, 1, 1], [2, 2, 2, 2], [2, 2, 1, 1], [1, 2, 1, 2], [1, 1, 2, 2]] {
-        assert!(found.contains(&expected.to_vec()), "{expected:?} of {found:?}");
+        assert!(found.contains(expected.as_slice()), "{expected:?} of {found:?}");
     }
 }
 
