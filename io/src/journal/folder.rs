@@ -81,7 +81,7 @@ pub enum LockError {
 const DIGITS: usize = 20;
 
 impl Folder {
-    /// Makes the folder if there is none and takes its lock.
+    /// Makes the folder if there is none, takes its lock, and makes the names that are found durable.
     pub fn lock(disk: Arc<dyn Disk>, root: &Path) -> Result<Folder, LockError> {
         let path = root.join("lock");
         let error = |source| LockError::Io { file: path.clone(), source };
@@ -95,7 +95,13 @@ impl Folder {
             LockFailure::Held(pid) => LockError::Held { folder: root.to_path_buf(), pid },
             LockFailure::Io(source) => error(source),
         })?;
-        Ok(Folder { disk, root: root.to_path_buf(), _lock: Some(lock) })
+        let folder = Folder { disk, root: root.to_path_buf(), _lock: Some(lock) };
+        // A hub that was killed may have named a file and not synced the name: what is found is built on from here.
+        [folder.journal(), folder.snapshots()]
+            .iter()
+            .try_for_each(|folder_of_files| folder.disk.sync_folder(folder_of_files))
+            .map_err(error)?;
+        Ok(folder)
     }
 
     /// The folder of this machine without its lock, to look only.
