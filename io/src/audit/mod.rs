@@ -12,7 +12,7 @@ mod writer;
 pub use chain::{ChainCheck, ChainError, ChainReport, seq_of, verify};
 pub use feed::{Feed, Tap};
 pub use page::page;
-pub use writer::{Audit, Settings};
+pub use writer::{Audit, Settings, Writer};
 
 use std::path::{Path, PathBuf};
 
