@@ -204,6 +204,8 @@ impl Disk for RealDisk {
 
     #[cfg(unix)]
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        // The folder above a relative path of one name is the current one.
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         File::open(path)?.sync_all()
     }
 

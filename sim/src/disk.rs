@@ -11,15 +11,15 @@
 //! [`VirtualDisk::crash_at`]. From then on all operations fail until the disk is crashed or killed, and files that were
 //! open stay dead, as their process is.
 
+mod content;
+
 use crate::draw::Draw;
+use content::Content;
 use sheratan_io::disk::{Disk, DiskFile, DiskReader, Lock, LockFailure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-
-/// What a disk writes whole or not at all.
-const SECTOR_BYTES: usize = 512;
 
 /// What goes wrong, in permille of the operations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -65,30 +65,6 @@ enum Node {
     File(Content),
 }
 
-/// A file's bytes, and what a power cut would make of them.
-#[derive(Debug, Default)]
-struct Content {
-    bytes: Vec<u8>,
-    /// How to take back what was not synced, oldest first.
-    undo: Vec<Undo>,
-    /// Sectors that the system takes for synced but the disk does not have, by their number: what the disk has there.
-    stale: BTreeMap<usize, Vec<u8>>,
-    /// Handles; a file without a name and without one is gone.
-    open_count: u32,
-}
-
-/// Takes back one write.
-#[derive(Debug)]
-struct Undo {
-    offset: usize,
-    /// What was there, as far as there was something.
-    old: Vec<u8>,
-    /// How many bytes were written.
-    len: usize,
-    /// The file's size before.
-    old_len: usize,
-}
-
 /// One change of names: each path, and what it means from then on.
 #[derive(Clone, Debug)]
 struct NameChange(Vec<(PathBuf, Option<u64>)>);
@@ -102,17 +78,6 @@ enum Fate {
     Midway,
     /// It is done, nobody hears of it, and the disk is dead.
     After,
-}
-
-/// How much of what was on its way a power cut lets through.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Survival {
-    Nothing,
-    Everything,
-    /// Some writes in order, then a part of the next one from its beginning.
-    Prefix,
-    /// Some writes in order, then sectors of the others here and there.
-    Sectors,
 }
 
 impl VirtualDisk {
@@ -269,7 +234,7 @@ impl State {
     fn is_at_rest(&self, path: &Path, node: u64) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let is_kept = name.starts_with("journal-") && name.ends_with(".seg") || name.ends_with(".snap");
-        is_kept && matches!(&self.nodes[&node], Node::File(content) if content.undo.is_empty())
+        is_kept && matches!(&self.nodes[&node], Node::File(content) if content.is_synced())
     }
 
     fn check_alive(&self) -> io::Result<()> {
@@ -512,122 +477,6 @@ impl NameChange {
     }
 }
 
-impl Content {
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let old_len = self.bytes.len();
-        // A gap reads as zeros; to take the write back is to take the gap back too.
-        let (offset, gap) = if offset > old_len { (old_len, offset - old_len) } else { (offset, 0) };
-        let end = offset + gap + bytes.len();
-        let old = self.bytes[offset..end.min(old_len)].to_vec();
-        self.bytes.resize(old_len.max(end), 0);
-        self.bytes[offset + gap..end].copy_from_slice(bytes);
-        self.undo.push(Undo { offset, old, len: end - offset, old_len });
-    }
-
-    fn truncate(&mut self) {
-        let old = std::mem::take(&mut self.bytes);
-        self.undo.push(Undo { offset: 0, len: old.len(), old_len: old.len(), old });
-    }
-
-    /// All that was written is on the disk, but for what the system forgot before.
-    fn settle(&mut self) {
-        let dirty = self.dirty_sectors(0);
-        self.stale.retain(|sector, _| !dirty.contains(sector));
-        self.undo.clear();
-    }
-
-    /// What was not synced is gone.
-    fn revert(&mut self) {
-        while self.take_back() {}
-    }
-
-    /// What was not synced stays visible, and will never be synced.
-    fn go_stale(&mut self) {
-        let dirty = self.dirty_sectors(0);
-        let visible = self.bytes.clone();
-        self.revert();
-        for sector in dirty {
-            let there = self.sector(sector);
-            self.stale.entry(sector).or_insert(there);
-        }
-        self.bytes = visible;
-    }
-
-    /// What a power cut leaves.
-    fn lose(&mut self, draw: &mut Draw) {
-        let survival =
-            [Survival::Nothing, Survival::Everything, Survival::Prefix, Survival::Sectors][draw.below(4) as usize];
-        let visible_len = self.bytes.len();
-        let whole = match survival {
-            _ if self.undo.is_empty() => 0,
-            Survival::Nothing => 0,
-            Survival::Everything => self.undo.len(),
-            Survival::Prefix | Survival::Sectors => draw.between(0, self.undo.len() as u64 - 1) as usize,
-        };
-        let next = self.undo.get(whole).map_or(0..0, |undo| undo.offset..undo.offset + undo.len);
-        let part_end = next.start + draw.below(next.len() as u64 + 1) as usize;
-        let mut dirty = self.dirty_sectors(whole);
-        let settled = self.dirty_sectors(0);
-        let mut visible = std::mem::take(&mut self.bytes);
-        self.bytes = visible.clone();
-        while self.undo.len() > whole {
-            self.take_back();
-        }
-        let first_sectors = next.start / SECTOR_BYTES..part_end / SECTOR_BYTES;
-        dirty.retain(|sector| match survival {
-            Survival::Nothing | Survival::Everything => false,
-            Survival::Prefix => first_sectors.contains(sector),
-            Survival::Sectors => draw.chance(500),
-        });
-        // A file whose new size did not arrive ends where it ended.
-        if !dirty.is_empty() && self.bytes.len() < visible_len && draw.chance(500) {
-            self.bytes.resize(visible_len, 0);
-        }
-        visible.resize(visible_len.max(self.bytes.len()), 0);
-        for sector in &dirty {
-            let range = sector * SECTOR_BYTES..((sector + 1) * SECTOR_BYTES).min(self.bytes.len());
-            if !range.is_empty() {
-                self.bytes[range.clone()].copy_from_slice(&visible[range]);
-            }
-        }
-        self.undo.clear();
-        // A forgotten sector came to the disk after all if it was written once more and that survived.
-        for (sector, there) in std::mem::take(&mut self.stale) {
-            let was_written = settled.contains(&sector) && survival == Survival::Everything;
-            let range = sector * SECTOR_BYTES..((sector + 1) * SECTOR_BYTES).min(self.bytes.len());
-            if !was_written && !range.is_empty() {
-                let len = range.len();
-                self.bytes[range].copy_from_slice(&there[..len]);
-            }
-        }
-    }
-
-    /// Takes back the newest write that was not synced.
-    fn take_back(&mut self) -> bool {
-        let Some(Undo { offset, old, old_len, .. }) = self.undo.pop() else { return false };
-        self.bytes.resize(old_len, 0);
-        self.bytes[offset..offset + old.len()].copy_from_slice(&old);
-        true
-    }
-
-    /// The sectors that were written since the first `settled` writes that were not synced.
-    fn dirty_sectors(&self, settled: usize) -> BTreeSet<usize> {
-        let sectors = |undo: &Undo| undo.offset / SECTOR_BYTES..(undo.offset + undo.len).div_ceil(SECTOR_BYTES);
-        self.undo[settled..].iter().flat_map(sectors).collect()
-    }
-
-    /// A sector's bytes, with zeros behind the file's end.
-    fn sector(&self, sector: usize) -> Vec<u8> {
-        let start = (sector * SECTOR_BYTES).min(self.bytes.len());
-        let mut bytes = self.bytes[start..(start + SECTOR_BYTES).min(self.bytes.len())].to_vec();
-        bytes.resize(SECTOR_BYTES, 0);
-        bytes
-    }
-}
-
 impl Disk for VirtualDisk {
     fn create_folder(&self, path: &Path) -> io::Result<()> {
         self.state().whole(|state| {
@@ -851,3 +700,6 @@ fn folder_of(path: &Path) -> &Path {
 fn is_root(path: &Path) -> bool {
     path == Path::new("/") || path == Path::new("")
 }
+
+#[cfg(test)]
+mod tests;

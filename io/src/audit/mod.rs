@@ -13,7 +13,7 @@ pub use chain::{ChainCheck, ChainError, ChainReport, Link, seq_of, verify};
 pub use coalescer::Coalescer;
 pub use feed::{Feed, Tap};
 pub use page::page;
-pub use writer::{Audit, Settings};
+pub use writer::{Audit, Settings, Writer};
 
 use std::path::{Path, PathBuf};
 

@@ -53,9 +53,7 @@ pub struct Audit {
 impl Audit {
     /// Opens the log and goes on with its chain. `tap` is told what was written.
     pub fn start(settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
-        let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
-        let link = Link::find(&settings.path)?;
-        let writer = Writer { tap, ..Writer::new(settings.path.clone(), file, link) };
+        let writer = Writer::open(settings, tap)?;
         let (sender, receiver) = bounded(EVENTS_MAX);
         let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?;
         Ok(Audit { events: Some(sender), thread: Some(thread) })
@@ -85,11 +83,16 @@ impl Drop for Audit {
     }
 }
 
-struct Writer {
+/// The audit log without its thread: [`take`](Writer::take) events, [`advance`](Writer::advance) the time,
+/// [`flush`](Writer::flush); at the end [`finish`](Writer::finish).
+#[derive(Debug)]
+pub struct Writer {
     path: PathBuf,
     file: RotatedFile,
     link: Link,
     coalescer: Coalescer,
+    /// The latest instant that was told of.
+    now: Timestamp,
     /// Events that are to be written.
     pending: VecDeque<Event>,
     /// Lines under construction.
@@ -99,38 +102,59 @@ struct Writer {
 }
 
 impl Writer {
+    /// Opens the log and goes on with its chain. `tap` is told what was written.
+    pub fn open(settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
+        let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
+        let link = Link::find(&settings.path)?;
+        Ok(Writer { tap, ..Writer::new(settings.path.clone(), file, link) })
+    }
+
     fn new(path: PathBuf, file: RotatedFile, link: Link) -> Self {
         let (coalescer, pending, lines) = (Coalescer::default(), VecDeque::new(), Vec::new());
-        Writer { path, file, link, coalescer, pending, lines, is_failing: false, tap: None }
+        let now = Timestamp::ZERO;
+        Writer { path, file, link, coalescer, now, pending, lines, is_failing: false, tap: None }
+    }
+
+    /// Takes an event; it is written by the next [`flush`](Writer::flush), or with those that repeat it.
+    pub fn take(&mut self, event: Event) {
+        self.now = self.now.max(event.ts);
+        self.coalescer.take(event, &mut self.pending);
+    }
+
+    /// Tells the time: what was held back up to then is to be written.
+    pub fn advance(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.coalescer.take_due(self.now, &mut self.pending);
+    }
+
+    /// Writes all that is left, what is held back included. Gives how many events the disk did not take.
+    pub fn finish(mut self) -> usize {
+        self.coalescer.take_all(self.now, &mut self.pending);
+        self.flush();
+        self.pending.len()
     }
 
     fn run(mut self, events: &Receiver<Event>) {
-        let mut now = Timestamp::ZERO;
         loop {
+            let mut now = self.now;
             match self.next(events) {
                 Ok(event) => {
-                    now = now.max(event.ts);
-                    self.coalescer.take(event, &mut self.pending);
+                    self.take(event);
                     // At most as many as fit into the channel, so that one who fills it all the time delays no line.
                     for event in events.try_iter().take(EVENTS_MAX.min(self.room())) {
-                        now = now.max(event.ts);
-                        self.coalescer.take(event, &mut self.pending);
+                        self.take(event);
                     }
                 }
                 // The hub is quiet: its clock is not told, but passes.
                 Err(RecvTimeoutError::Timeout) => now = now + Millis::new(TICK.as_millis() as u64),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.coalescer.take_due(now, &mut self.pending);
+            self.advance(now);
             self.flush();
         }
-        self.coalescer.take_all(now, &mut self.pending);
-        self.flush();
-        if !self.pending.is_empty() {
-            tracing::error!(
-                events = self.pending.len(),
-                "the audit log could not be written at the end: events are lost"
-            );
+        let lost = self.finish();
+        if lost > 0 {
+            tracing::error!(events = lost, "the audit log could not be written at the end: events are lost");
         }
     }
 
@@ -149,7 +173,7 @@ impl Writer {
     }
 
     /// Writes what waits, until the disk takes no more.
-    fn flush(&mut self) {
+    pub fn flush(&mut self) {
         while !self.pending.is_empty() {
             if let Err(error) = self.write_chunk() {
                 if !std::mem::replace(&mut self.is_failing, true) {
@@ -279,6 +303,21 @@ mod tests {
         let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         assert_eq!((&line["event"], &line["details"]["n"]), (&"AUTH_FAILURE".into(), &79.into()));
         assert_eq!(line["ts"], "1970-01-01T00:00:00.079Z");
+    }
+
+    #[test]
+    fn without_its_thread_the_log_is_written_when_it_is_told_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder);
+        let mut writer = Writer::open(&settings, None).unwrap();
+        (0..3).for_each(|n| writer.take(event(n)));
+        assert_eq!(fs::read_to_string(&settings.path).unwrap(), "");
+        writer.advance(Timestamp::from_millis(1_000));
+        writer.flush();
+        assert_eq!(verify(&settings.path).unwrap().lines, 3);
+        writer.take(event(2_000));
+        assert_eq!(writer.finish(), 0);
+        assert_eq!(verify(&settings.path).unwrap().lines, 4);
     }
 
     #[test]

@@ -197,13 +197,18 @@ impl Appender {
     /// A file of at least `bytes` bytes: a spare, or a new one full of zeros.
     fn take_blank(&self, bytes: u64) -> Result<Blank, AppendError> {
         let disk = self.folder.disk();
+        let temporary = self.folder.journal().join("segment.tmp");
         let spares = self.folder.spares().map_err(|source| AppendError::new(&self.folder.journal(), source))?;
         for path in spares {
             match Blank::spare(disk, &path, bytes) {
                 Ok(Some(blank)) => {
-                    // A spare may have been a segment a moment ago: it must not come back under that name.
-                    disk.sync_folder(&self.folder.journal()).map_err(|source| AppendError::new(&path, source))?;
-                    return Ok(blank);
+                    // A spare may have been a segment a moment ago: it must not come back under that name. And what
+                    // is written into it must not be found in a spare by a later start, which, if this segment does not
+                    // come about, spends the same epoch again; a start removes what is temporary.
+                    disk.rename(&path, &temporary)
+                        .and_then(|()| disk.sync_folder(&self.folder.journal()))
+                        .map_err(|source| AppendError::new(&path, source))?;
+                    return Ok(Blank { path: temporary, ..blank });
                 }
                 Ok(None) => {}
                 // Not fatal, since a new file may do; but a spare that cannot be read is none.
@@ -213,8 +218,7 @@ impl Appender {
                 }
             }
         }
-        let path = self.folder.journal().join("segment.tmp");
-        blank_file(disk, &path, bytes).map_err(|source| AppendError::new(&path, source))
+        blank_file(disk, &temporary, bytes).map_err(|source| AppendError::new(&temporary, source))
     }
 }
 

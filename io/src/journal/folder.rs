@@ -81,20 +81,27 @@ pub enum LockError {
 const DIGITS: usize = 20;
 
 impl Folder {
-    /// Makes the folder if there is none and takes its lock.
+    /// Makes the folder if there is none, takes its lock, and makes the names that are found durable.
     pub fn lock(disk: Arc<dyn Disk>, root: &Path) -> Result<Folder, LockError> {
         let path = root.join("lock");
         let error = |source| LockError::Io { file: path.clone(), source };
-        [root.to_path_buf(), root.join("journal"), root.join("snapshots")]
+        create_durably(&*disk, root).map_err(error)?;
+        [root.join("journal"), root.join("snapshots")]
             .iter()
             .try_for_each(|folder| disk.create_folder(folder))
-            .and_then(|()| sync_names(&*disk, root))
+            .and_then(|()| disk.sync_folder(root))
             .map_err(error)?;
         let lock = disk.lock(&path).map_err(|failure| match failure {
             LockFailure::Held(pid) => LockError::Held { folder: root.to_path_buf(), pid },
             LockFailure::Io(source) => error(source),
         })?;
-        Ok(Folder { disk, root: root.to_path_buf(), _lock: Some(lock) })
+        let folder = Folder { disk, root: root.to_path_buf(), _lock: Some(lock) };
+        // A hub that was killed may have named a file and not synced the name: what is found is built on from here.
+        [folder.journal(), folder.snapshots()]
+            .iter()
+            .try_for_each(|folder_of_files| folder.disk.sync_folder(folder_of_files))
+            .map_err(error)?;
+        Ok(folder)
     }
 
     /// The folder of this machine without its lock, to look only.
@@ -187,15 +194,19 @@ impl Folder {
     }
 }
 
-/// Makes the folders' own names durable: a power cut would take a journal with all its synced files if it takes the name
-/// of a folder above them.
-fn sync_names(disk: &dyn Disk, root: &Path) -> io::Result<()> {
-    for folder in root.ancestors() {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        match disk.sync_folder(folder) {
-            // A folder that may not be read was there before.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            synced => synced?,
+/// Creates a folder so that it stays: a synced file is lost all the same if the name of a folder above it is.
+///
+/// Level by level, each durable before the next is made; so only the deepest that was there may not be durable yet, made
+/// by a start that was stopped.
+fn create_durably(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    let is_missing = |path: &Path| disk.len(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let levels: Vec<_> = folder.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    let missing = levels.iter().take_while(|path| is_missing(path)).count();
+    for level in levels.iter().take(missing + 1).rev() {
+        disk.create_folder(level)?;
+        // The folder above may be another's, or on a file system that is only read: then the name is not ours to sync.
+        if let Some(Err(error)) = level.parent().map(|above| disk.sync_folder(above)) {
+            tracing::debug!(folder = %level.display(), %error, "the name of a folder could not be synced");
         }
     }
     Ok(())

@@ -153,6 +153,8 @@ impl Store {
             disk.remove(&snapshot.path)?;
             truncated.snapshots_deleted += 1;
         }
+        // Before the segments go: a snapshot that came back without its records would look like damage.
+        disk.sync_folder(&self.folder.snapshots())?;
         let oldest = if kept == 1 { Some(newest) } else { snapshots.get(kept - 1) };
         let Some(oldest) = oldest else { return Ok(truncated) };
         let segments = self.folder.segments()?;
@@ -168,7 +170,6 @@ impl Store {
             }
         }
         disk.sync_folder(&self.folder.journal())?;
-        disk.sync_folder(&self.folder.snapshots())?;
         Ok(truncated)
     }
 
