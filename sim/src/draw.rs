@@ -16,6 +16,12 @@ pub enum Stream {
     Profile = 1,
     /// What happens step by step.
     Traffic = 2,
+    /// When the jobs of a load scenario come.
+    LoadArrivals = 100,
+    /// What these jobs are like, and what becomes of their attempts.
+    LoadJobs = 101,
+    /// What its nodes are like.
+    LoadNodes = 102,
 }
 
 /// A stream of choices.

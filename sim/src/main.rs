@@ -3,6 +3,9 @@
 // The clock tells how long a check took and whether a step never ends.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod cli {
+    pub mod load;
+}
 mod watch;
 
 use clap::{Args, Parser, Subcommand};
@@ -69,6 +72,8 @@ enum Task {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Run a load scenario in virtual time and report goodput, waits, drops and memory.
+    Load(cli::load::LoadArgs),
 }
 
 #[derive(Args, Clone, Copy)]
@@ -87,13 +92,16 @@ impl Task {
         match self {
             Task::Run { which, .. } | Task::Shrink { which } => which.steps,
             Task::Check { steps, .. } => *steps,
-            Task::Replay { .. } => STEPS_DEFAULT,
+            Task::Replay { .. } | Task::Load(_) => STEPS_DEFAULT,
         }
     }
 }
 
 fn main() -> ExitCode {
-    let task = Arguments::parse().task;
+    let task = match Arguments::parse().task {
+        Task::Load(args) => return cli::load::run(args),
+        task => task,
+    };
     let watch = Watch::start(task.steps());
     let mut out = io::stdout().lock();
     let done = match task {
@@ -101,6 +109,7 @@ fn main() -> ExitCode {
         Task::Check { seeds, steps, jobs, verbose } => check_many(&mut out, &watch, (seeds, steps), jobs, verbose),
         Task::Shrink { which } => shrink_one(&mut out, &watch, which),
         Task::Replay { files } => replay(&mut out, &files),
+        Task::Load(_) => unreachable!("it was run above"),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
