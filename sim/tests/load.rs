@@ -138,7 +138,7 @@ fn a_hub_does_not_recover_while_impatient_clients_go_on() {
 
 #[test]
 fn nodes_that_only_send_heartbeats_are_all_known() {
-    let report = run("million-nodes", 0.01);
+    let report = run("million-nodes", 0.001);
     assert_eq!(report.hub.nodes, 1_000);
     assert!(report.requests >= 4_000 && report.tally.nodes_refused.is_empty(), "{report}");
 }

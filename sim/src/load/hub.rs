@@ -97,6 +97,10 @@ impl Hub {
         let mut service = Service::new(Core::new(HubKey::new([7; 16])), 1, settings);
         let configured = service.command(timestamp(0), Command::Configure(Box::new(scenario.limits())));
         assert!(configured.is_ok(), "a journal that is not down takes the limits");
+        if let Some(nodes_max) = scenario.limits.max_nodes {
+            let limited = service.command(timestamp(0), Command::LimitNodes(nodes_max));
+            assert!(limited.is_ok(), "a journal that is not down takes the limits");
+        }
         Hub {
             service,
             costs: scenario.hub.clone(),

@@ -89,7 +89,8 @@ impl Report {
             retries: total(Counter::RetryScheduled),
             reaped: total(Counter::LeaseReaped),
             retained: counts.retained,
-            payload_bytes: counts.waiting_bytes + counts.retained_bytes,
+            // The overhead of final jobs is in their bytes already.
+            payload_bytes: counts.waiting_bytes + counts.retained_bytes - counts.retained * JOB_OVERHEAD_BYTES,
             nodes: core.registry().iter().count() as u64,
         };
         let (shows, seconds) = (scenario.shows.clone(), scenario.seconds);

@@ -69,6 +69,8 @@ pub struct LimitsAsked {
     pub max_queue_bytes: Option<u64>,
     /// Jobs under lease.
     pub max_inflight: Option<u64>,
+    /// Nodes that may be known.
+    pub max_nodes: Option<u64>,
     /// Jobs under lease at one node.
     pub max_leases_per_node: Option<u64>,
     /// How long a lease lasts.
