@@ -124,7 +124,7 @@ impl Report {
             (tally.completed <= hub.completed, "no result is acknowledged that the hub does not have"),
         ];
         match books.iter().find(|(is_so, _)| !is_so) {
-            Some((_, law)) => Err(format!("it does not hold that {law}: {self:?}")),
+            Some((_, law)) => Err(format!("the books do not balance: it does not hold that {law}")),
             None => Ok(()),
         }
     }
