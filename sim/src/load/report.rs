@@ -281,7 +281,7 @@ impl Report {
             self.line("waiting", |sample| Some(sample.depth as f64)),
             self.line("under lease", |sample| Some(sample.leased as f64)),
         ];
-        chart("Jobs in the hub", "jobs", series)
+        self.chart("Jobs in the hub", "jobs", series)
     }
 
     fn rate_chart(&self) -> Chart {
@@ -291,16 +291,29 @@ impl Report {
             self.line("completed", |sample| Some(sample.completed as f64 / every)),
             self.line("refused", |sample| Some(sample.refused as f64 / every)),
         ];
-        chart("Rates", "jobs/s", series)
+        self.chart("Rates", "jobs/s", series)
     }
 
     fn wait_chart(&self) -> Chart {
-        let p99 = self.line("p99", |sample| sample.queue_wait_p99_us.map(|wait_us| wait_us as f64 / 1e3));
-        chart("Wait until the first lease", "ms", vec![p99])
+        let longest = self.tally.samples.iter().filter_map(|sample| sample.queue_wait_p99_us).max();
+        let (unit, unit_us) = if longest > Some(10_000_000) { ("s", 1e6) } else { ("ms", 1e3) };
+        let p99 = self.line("p99", |sample| sample.queue_wait_p99_us.map(|wait_us| wait_us as f64 / unit_us));
+        self.chart("Wait until the first lease", unit, vec![p99])
+    }
+
+    fn chart(&self, title: &str, unit: &str, series: Vec<Series>) -> Chart {
+        let x_label = format!("virtual time ({})", self.time_unit().0);
+        Chart { title: title.to_owned(), x_label, y_label: unit.to_owned(), series }
+    }
+
+    /// The unit of the charts' horizontal axes, and its microseconds.
+    fn time_unit(&self) -> (&'static str, f64) {
+        if self.seconds > 3 * 3_600 { ("h", 3.6e9) } else { ("s", 1e6) }
     }
 
     fn line(&self, name: &str, value: impl Fn(&Sample) -> Option<f64>) -> Series {
-        let points = self.tally.samples.iter().map(|sample| (sample.at as f64 / 1e6, value(sample)));
+        let (_, unit_us) = self.time_unit();
+        let points = self.tally.samples.iter().map(|sample| (sample.at as f64 / unit_us, value(sample)));
         Series { name: name.to_owned(), points: points.collect() }
     }
 }
@@ -344,10 +357,6 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
-}
-
-fn chart(title: &str, unit: &str, series: Vec<Series>) -> Chart {
-    Chart { title: title.to_owned(), x_label: "virtual time (s)".to_owned(), y_label: unit.to_owned(), series }
 }
 
 /// A time in the unit in which it has few digits.
