@@ -28,6 +28,8 @@ pub enum Command {
     Extend(Extend),
     /// A node hands in how a job ended.
     Complete(Complete),
+    /// Sets how many nodes may be known: one of the operator's limits, which the older `Configure` does not carry.
+    LimitNodes(u64),
 }
 
 /// What a node says of itself.
@@ -295,6 +297,16 @@ mod tests {
     fn a_newer_encoding_is_refused_by_its_version() {
         assert_eq!(Command::decode(&[2, 0]), Err(DecodeError::Version(2)));
         assert!(Command::decode(&[]).is_err());
+    }
+
+    #[test]
+    fn the_commands_of_older_journals_keep_their_numbers() {
+        let mut bytes = Vec::new();
+        Command::LimitNodes(300).encode(&mut bytes);
+        assert_eq!(bytes, [1, 7, 0xac, 2], "a new command comes after the ones that journals have");
+        let mut bytes = Vec::new();
+        Command::NodesSeen(Vec::new()).encode(&mut bytes);
+        assert_eq!(bytes, [1, 2, 0]);
     }
 
     /// The bytes of version 1, so that a change of a struct's members fails here and not at a user's restart.

@@ -80,6 +80,10 @@ impl Hub {
             Command::Pull(pull) => self.pull(pull).map_or_else(Outcome::Refused, Outcome::Pulled),
             Command::Extend(extend) => self.extend(&extend),
             Command::Complete(complete) => self.complete(complete),
+            Command::LimitNodes(nodes_max) => {
+                self.registry.limit(nodes_max);
+                Outcome::Done
+            }
         };
         self.advance(self.now);
         if let Outcome::Refused(refusal) = &outcome {

@@ -67,8 +67,8 @@ impl Default for Limits {
     }
 }
 
-/// Nodes known at once. A record is about 500 bytes: 50 MB.
-pub const NODES_MAX: usize = 100_000;
+/// Nodes known at once, unless the operator says otherwise. A record is about 500 bytes: 50 MB.
+pub const NODES_MAX: u64 = 100_000;
 
 /// A dead node without leases is forgotten after a week: longer than any holiday of a laptop that comes back.
 pub const NODE_FORGET_MS: Millis = Millis::from_secs(7 * 86_400);

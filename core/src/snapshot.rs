@@ -7,7 +7,7 @@
 use crate::dedup::Entry;
 use crate::hub::Hub;
 use crate::ids::{HubKey, JobSeq};
-use crate::limits::Limits;
+use crate::limits::{Limits, NODES_MAX};
 use crate::queue::JobRecord;
 use crate::registry::node::Node;
 use crate::time::Timestamp;
@@ -24,6 +24,9 @@ enum Record {
     Key(u128, Box<Entry>),
     /// Ends the snapshot, so that a shorter one is never taken for whole.
     End,
+    /// How many nodes may be known, behind the head; absent while it is the default, so that the digests and snapshots of
+    /// hubs that never set it stay as they were.
+    NodesMax(u64),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,6 +83,9 @@ impl Hub {
             next_node: self.registry.next_no(),
             next_numbers: self.queue.next_numbers(),
         })));
+        if self.registry.nodes_max() != NODES_MAX {
+            put(Record::NodesMax(self.registry.nodes_max()));
+        }
         self.registry.in_order().for_each(|node| put(Record::Node(Box::new(node.clone()))));
         self.queue.records().for_each(|job| put(Record::Job(Box::new(job))));
         self.dedup.iter().for_each(|(key, entry)| put(Record::Key(key, Box::new(entry.clone()))));
@@ -108,7 +114,7 @@ impl Restore {
         let record = postcard::from_bytes(bytes).map_err(RestoreError::Malformed)?;
         let stage = match &record {
             Record::Head(_) => Stage::Head,
-            Record::Node(_) => Stage::Nodes,
+            Record::NodesMax(_) | Record::Node(_) => Stage::Nodes,
             Record::Job(_) => Stage::Jobs,
             Record::Key(..) => Stage::Keys,
             Record::End => Stage::Ended,
@@ -143,6 +149,7 @@ impl Restore {
             }
             Record::Key(key, entry) => parts.dedup.restore(&mut cx, key, *entry),
             Record::End => {}
+            Record::NodesMax(nodes_max) => parts.registry.limit(nodes_max),
             Record::Head(head) => {
                 parts.registry.restore_next_no(head.next_node);
                 parts.queue.restore_next_numbers(head.next_numbers);

@@ -30,6 +30,12 @@ pub enum Stream {
     Hub = 8,
     /// What goes wrong when.
     Faults = 9,
+    /// When the jobs of a load scenario come.
+    LoadArrivals = 100,
+    /// What these jobs are like, and what becomes of their attempts.
+    LoadJobs = 101,
+    /// What its nodes are like.
+    LoadNodes = 102,
 }
 
 /// A stream of choices.

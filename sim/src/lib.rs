@@ -2,5 +2,7 @@
 
 pub mod disk;
 pub mod draw;
+pub mod load;
 pub mod mesh;
 pub mod model_check;
+pub mod report;

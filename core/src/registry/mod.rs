@@ -20,13 +20,26 @@ use node::{Liveness, Node};
 use std::collections::BTreeMap;
 
 /// All nodes.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub struct Registry {
     nodes: BTreeMap<NodeNo, Node>,
     /// O(log n) by name; a tree, so that no choice of names makes it slow.
     numbers: BTreeMap<Name, NodeNo>,
     next_no: u32,
     liveness_counts: [u64; 3],
+    nodes_max: u64,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry {
+            nodes: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            next_no: 0,
+            liveness_counts: [0; 3],
+            nodes_max: NODES_MAX,
+        }
+    }
 }
 
 impl Registry {
@@ -50,6 +63,16 @@ impl Registry {
         self.liveness_counts[liveness as usize]
     }
 
+    /// How many nodes may be known. The operator may set it below what is: then nobody new is until others are forgotten.
+    pub fn nodes_max(&self) -> u64 {
+        self.nodes_max
+    }
+
+    /// Sets how many nodes may be known.
+    pub(crate) fn limit(&mut self, nodes_max: u64) {
+        self.nodes_max = nodes_max;
+    }
+
     /// Whether a heartbeat says nothing new of an online node: then only its last-seen time changes, and the shell may
     /// put it with others into one [`Command::NodesSeen`](crate::command::Command::NodesSeen).
     pub fn is_quiet(&self, heartbeat: &Heartbeat) -> Option<NodeNo> {
@@ -71,7 +94,7 @@ impl Registry {
         if let Some(no) = self.numbers.get(name) {
             return Ok(*no);
         }
-        if self.nodes.len() >= NODES_MAX {
+        if self.nodes.len() as u64 >= self.nodes_max {
             return Err(Refusal::NodesFull);
         }
         let no = NodeNo(self.next_no);

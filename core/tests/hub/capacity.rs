@@ -1,11 +1,11 @@
 //! Limits: backpressure, leases at a time, and how much of the past is kept.
 
 use crate::scene::{Scene, failure, heartbeat, job, keyed, pull, success};
-use sheratan_core::command::{Complete, OnDuplicate, OnFailed, Submit};
+use sheratan_core::command::{Command, Complete, OnDuplicate, OnFailed, Submit};
 use sheratan_core::effect::Audit;
 use sheratan_core::ids::JobSeq;
 use sheratan_core::limits::{DEFER_MS, JOB_OVERHEAD_BYTES};
-use sheratan_core::outcome::{DropReason, Pulled, Refusal, Submitted};
+use sheratan_core::outcome::{DropReason, Outcome, Pulled, Refusal, Submitted};
 use sheratan_core::payload::Payload;
 use sheratan_core::time::Millis;
 
@@ -182,6 +182,34 @@ fn the_errors_of_all_attempts_count_among_a_final_jobs_bytes() {
     }
     // The last error is the job's own as well.
     assert_eq!(scene.hub.counts().retained_bytes, JOB_OVERHEAD_BYTES + 100 + 2 * 20 + 20);
+}
+
+/// Whether a snapshot says how many nodes may be known: its fifth kind of record.
+fn has_nodes_record(scene: &Scene) -> bool {
+    let mut has = false;
+    scene.hub.snapshot(|record| has |= record[0] == 5);
+    has
+}
+
+#[test]
+fn no_more_nodes_are_known_than_the_operator_says() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.hub.registry().nodes_max(), 100_000);
+    assert_eq!(scene.apply(Command::LimitNodes(2)), Outcome::Done);
+    scene.heartbeat(heartbeat("a"));
+    scene.heartbeat(heartbeat("b"));
+    let third = || Command::Heartbeat(heartbeat("c"));
+    assert_eq!(scene.apply(third()), Outcome::Refused(Refusal::NodesFull));
+    scene.heartbeat(heartbeat("a"));
+    scene.limit(|limits| limits.inflight_max = 7);
+    assert_eq!(scene.hub.registry().nodes_max(), 2, "the other limits leave it as it is");
+    assert_eq!(scene.apply(Command::LimitNodes(3)), Outcome::Done);
+    assert!(matches!(scene.apply(third()), Outcome::Heard { .. }));
+    // A hub that is under the default limit again writes the snapshots of one that always was.
+    assert_eq!(scene.apply(Command::LimitNodes(100_000)), Outcome::Done);
+    assert!(!has_nodes_record(&scene));
+    assert_eq!(scene.apply(Command::LimitNodes(5)), Outcome::Done);
+    assert!(has_nodes_record(&scene));
 }
 
 #[test]

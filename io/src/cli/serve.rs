@@ -130,6 +130,10 @@ fn serve(
         let now = shell::wall_time();
         service.command(now, configure).expect("the journal has not failed yet");
     }
+    if service.hub().registry().nodes_max() != config.nodes_max {
+        let limit = Command::LimitNodes(config.nodes_max);
+        service.command(shell::wall_time(), limit).expect("the journal has not failed yet");
+    }
     service.set_alerts(shell::wall_time(), rules.first);
     let arrivals = lobby.close().map_err(local("the planes' sockets"))?;
     addr_file.set_ready().map_err(local("hub.addr"))?;

@@ -54,6 +54,8 @@ pub struct Config {
     pub is_token_required: bool,
     /// The hub's limits.
     pub limits: Limits,
+    /// Nodes that may be known.
+    pub nodes_max: u64,
     /// The status of `backpressure`.
     pub backpressure_status: u16,
     /// What a result's integrity is checked by.
@@ -158,6 +160,7 @@ impl Config {
             addrs,
             token,
             is_token_required,
+            nodes_max: values.number("max_nodes"),
             limits: limits(&values)?,
             backpressure_status: if values.get("backpressure_mode").0 == "503" { 503 } else { 429 },
             integrity_mode,

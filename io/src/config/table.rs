@@ -44,6 +44,10 @@ const fn setting(name: &'static str, default: &'static str, takes: Takes, help: 
 }
 
 const YEAR_SEC: u64 = 366 * 86_400;
+
+/// Nodes: 5 GB of records.
+const NODES_MANY: u64 = 10_000_000;
+
 const MANY: u64 = 1 << 40;
 const GIB: u64 = 1 << 30;
 
@@ -70,6 +74,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("max_queue_bytes", "1GiB", Takes::Bytes(1_024, MANY), "Bytes of params that may wait"),
     setting("max_inflight", "10000", Takes::Number(1, MANY), "Jobs that may be under lease"),
+    setting("max_nodes", "100000", Takes::Number(1, NODES_MANY), "Nodes that may be known, 500 bytes each"),
     setting("max_leases_per_node", "1000", Takes::Number(1, MANY), "Jobs that may be under lease at one node"),
     setting(
         "backpressure_mode",

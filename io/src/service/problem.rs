@@ -3,7 +3,7 @@
 use super::route::{Plane, PlaneAddrs};
 use crate::http::{self, Reply};
 use sheratan_core::hub::Hub;
-use sheratan_core::limits::{CLASSES_MAX, NODES_MAX};
+use sheratan_core::limits::CLASSES_MAX;
 use sheratan_core::outcome::Refusal;
 use sheratan_core::time::Millis;
 use std::fmt::Write;
@@ -160,8 +160,9 @@ impl Problem {
                 hub.limits().queue_depth_max,
             ),
             Refusal::NodesFull => {
-                let nodes = NODES_MAX as u64;
-                full(format!("the registry is full: {nodes} of {nodes} nodes"), hub.counts().waiting(), nodes)
+                let nodes_max = hub.registry().nodes_max();
+                let what = format!("the registry is full: {nodes_max} of {nodes_max} nodes (max_nodes)");
+                full(what, hub.counts().waiting(), nodes_max)
             }
             Refusal::KeysFull { keys_max } => full(
                 format!(

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 all is well, 1 something was found or failed, 2 the command line is not understood.
 
+mod load;
 mod model_check;
 mod run;
 mod watch;
@@ -15,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   sheratan-sim run --seeds 0..2000              the mesh, with all that can go wrong, two thousand seeds
   sheratan-sim run --seed 7                     one of these runs, with what it was like
+  sheratan-sim load spike --html spike.html     a load scenario, with its timeline
   sheratan-sim model check --seeds 0..1000      the core beside a naive model, a thousand seeds
   sheratan-sim model run --seed 7 --verbose     one of these runs, step by step
   sheratan-sim model replay sim/regressions/*   what was found before";
@@ -31,6 +33,8 @@ struct Cli {
 enum Command {
     /// The mesh: nodes, clients, network, disk and hub, with everything that can go wrong
     Run(run::Args),
+    /// A load scenario: how a hub does under it, with a report
+    Load(load::LoadArgs),
     /// The state machine alone, beside a naive model: random commands, crashes and replays
     Model(model_check::Args),
 }
@@ -39,6 +43,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Load(args) => return load::run(args),
         Command::Model(args) => model_check::run(args),
     };
     match done {

@@ -108,6 +108,10 @@ impl Model {
                 Outcome::Extended(extend.leases.iter().map(|lease| self.extend(extend, *lease)).collect())
             }
             Command::Complete(complete) => self.complete(complete).map_or_else(Outcome::Refused, Outcome::Completed),
+            Command::LimitNodes(nodes_max) => {
+                self.nodes.limit(*nodes_max);
+                Outcome::Done
+            }
         }
     }
 

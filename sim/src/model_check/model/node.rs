@@ -30,9 +30,15 @@ pub struct ModelNode {
 pub(super) struct ModelNodes {
     rows: Vec<ModelNode>,
     next_no: u32,
+    /// How many may be known; the default if it was never set.
+    nodes_max: Option<u64>,
 }
 
 impl ModelNodes {
+    pub fn limit(&mut self, nodes_max: u64) {
+        self.nodes_max = Some(nodes_max);
+    }
+
     pub fn rows(&self) -> &[ModelNode] {
         &self.rows
     }
@@ -46,7 +52,7 @@ impl ModelNodes {
         let known = self.rows.iter().position(|node| node.name == *name);
         let at = match known {
             Some(at) => at,
-            None if self.rows.len() >= NODES_MAX => return Err(Refusal::NodesFull),
+            None if self.rows.len() as u64 >= self.nodes_max.unwrap_or(NODES_MAX) => return Err(Refusal::NodesFull),
             None => {
                 self.rows.push(ModelNode {
                     no: NodeNo::new(self.next_no),

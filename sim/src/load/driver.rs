@@ -1,0 +1,269 @@
+//! The driver: takes the next event and lets it happen, until the scenario's time is over.
+
+use super::agenda::{Agenda, Event, LineNo, Micros};
+use super::clients::Clients;
+use super::fleet::{Fleet, LINES};
+use super::hub::{Hub, Sent};
+use super::report::Report;
+use super::scenario::Scenario;
+use super::tally::Tally;
+use super::wire::{self, Said};
+use sheratan_core::telemetry::Counter;
+use sheratan_io::service::Plane;
+
+/// Points of a timeline: one for each pixel or two of a chart.
+const SAMPLES: u64 = 400;
+
+/// One client's or node's place for a request under way.
+#[derive(Default)]
+struct Line {
+    /// The number of its connection; 0 if it has none.
+    connection: u64,
+    is_busy: bool,
+    /// What the reply on its way says.
+    said: Option<Box<Said>>,
+}
+
+/// What lies between the hub and everybody else.
+pub struct Network {
+    /// What happens next.
+    pub agenda: Agenda,
+    hub: Hub,
+    lines: Vec<Line>,
+    node_lines: u32,
+    network_us: Micros,
+    is_out: bool,
+    opened: u64,
+}
+
+/// A run under way.
+pub struct Driver {
+    net: Network,
+    fleet: Fleet,
+    clients: Option<Clients>,
+    tally: Tally,
+    scenario: Scenario,
+    seed: u64,
+    until: Micros,
+    sample_every: Micros,
+    now: Micros,
+    request: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Network {
+    /// Sends the request of a line, which is written when it reaches the hub; the connection's number. `None` if the line
+    /// waits for a reply, or there is no network.
+    pub fn send(&mut self, now: Micros, line: LineNo) -> Option<u64> {
+        if !self.can_send(line) {
+            return None;
+        }
+        self.lines[line as usize].is_busy = true;
+        let mut connection = self.lines[line as usize].connection;
+        if connection == 0 {
+            connection = self.open(now, line);
+        }
+        self.agenda.plan(now + self.network_us, Event::Arrive(line, connection));
+        Some(connection)
+    }
+
+    /// Whether the line has no request under way, and there is a network.
+    pub fn can_send(&self, line: LineNo) -> bool {
+        !self.is_out && !self.lines[line as usize].is_busy
+    }
+
+    /// Closes the connection of a line; a reply that is on its way is lost.
+    pub fn cut(&mut self, now: Micros, line: LineNo) {
+        let line = std::mem::take(&mut self.lines[line as usize]);
+        if line.connection != 0 {
+            self.hub.cut(&mut self.agenda, now, line.connection);
+        }
+    }
+
+    /// Whether there is no network.
+    pub fn is_out(&self) -> bool {
+        self.is_out
+    }
+
+    fn open(&mut self, now: Micros, line: LineNo) -> u64 {
+        let is_control = line < self.node_lines && line.is_multiple_of(LINES);
+        let plane = if is_control { Plane::Control } else { Plane::Data };
+        self.opened += 1;
+        let connection = self.hub.open(now, plane, line);
+        self.lines[line as usize].connection = connection;
+        connection
+    }
+}
+
+impl Driver {
+    /// A run before its first event.
+    pub fn new(scenario: &Scenario, seed: u64) -> Self {
+        let node_lines = scenario.nodes.count as u32 * LINES;
+        let lines = node_lines + scenario.arrivals.as_ref().map_or(0, |arrivals| arrivals.clients as u32);
+        let mut net = Network {
+            agenda: Agenda::default(),
+            hub: Hub::new(scenario),
+            lines: (0..lines).map(|_| Line::default()).collect(),
+            node_lines,
+            network_us: scenario.hub.network_us,
+            is_out: false,
+            opened: 0,
+        };
+        let fleet = Fleet::new(&mut net, seed, &scenario.nodes, &scenario.jobs);
+        let clients = scenario
+            .arrivals
+            .as_ref()
+            .map(|arrivals| Clients::new(&mut net, seed, arrivals, &scenario.jobs, scenario.seconds, node_lines));
+        if let Some(outage) = scenario.outage {
+            net.agenda.plan(outage.from_sec * 1_000_000, Event::OutageBegins);
+            net.agenda.plan((outage.from_sec + outage.for_sec) * 1_000_000, Event::OutageEnds);
+        }
+        let until = scenario.seconds * 1_000_000;
+        // Whole seconds, so that counts are rates a reader can check.
+        let sample_every = scenario.seconds.div_ceil(SAMPLES) * 1_000_000;
+        net.agenda.plan(sample_every, Event::Sample);
+        Driver {
+            net,
+            fleet,
+            clients,
+            tally: Tally::default(),
+            scenario: scenario.clone(),
+            seed,
+            until,
+            sample_every,
+            now: 0,
+            request: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// The instant that the run has come to.
+    pub fn now(&self) -> Micros {
+        self.now
+    }
+
+    /// Lets the next event happen; `false` if the time is over.
+    pub fn step(&mut self) -> bool {
+        let Some((now, event)) = self.net.agenda.next(self.until) else { return false };
+        self.now = now;
+        self.happen(now, event);
+        for sent in self.net.hub.take_sent() {
+            self.travel_back(sent);
+        }
+        true
+    }
+
+    /// Runs to the end; `tell` is told the instant now and then.
+    pub fn run(mut self, mut tell: impl FnMut(Micros)) -> Report {
+        let mut steps = 0u32;
+        while self.step() {
+            steps = steps.wrapping_add(1);
+            if steps.is_multiple_of(1 << 14) {
+                tell(self.now);
+            }
+        }
+        self.end()
+    }
+
+    fn end(mut self) -> Report {
+        self.tally.reconnects =
+            self.net.opened - self.net.lines.iter().filter(|line| line.connection != 0).count() as u64;
+        let pending = self.clients.as_ref().map_or(0, Clients::pending);
+        let under_way = self.fleet.under_way();
+        Report::new(&self.scenario, self.seed, self.tally, &self.net.hub, pending, under_way)
+    }
+
+    fn happen(&mut self, now: Micros, event: Event) {
+        let Driver { net, fleet, clients, tally, .. } = self;
+        match event {
+            Event::Arrive(line, connection) => self.arrive(now, line, connection),
+            Event::Turn => net.hub.turn(&mut net.agenda, now),
+            Event::Commit => net.hub.committed(&mut net.agenda, now),
+            Event::HubTimer => net.hub.handle_timer(&mut net.agenda, now),
+            Event::Reply(line, connection) => {
+                let place = &mut net.lines[line as usize];
+                if place.connection != connection {
+                    return;
+                }
+                let Some(said) = place.said.take() else { return };
+                place.is_busy = false;
+                match clients {
+                    Some(clients) if !fleet.has(line) => clients.reply(net, tally, now, line, *said),
+                    _ => fleet.reply(net, tally, now, line, *said),
+                }
+            }
+            Event::GiveUp(line, connection) => {
+                // The answer to a later request of the same connection is not this one's.
+                let place = &net.lines[line as usize];
+                if place.connection == connection
+                    && place.is_busy
+                    && let Some(clients) = clients
+                    && clients.is_over(line, now)
+                {
+                    clients.give_up(net, tally, now, line);
+                }
+            }
+            Event::Offer => self.clients.as_mut().expect("clients planned it").offer(net, tally, now),
+            Event::Resend(no) => self.clients.as_mut().expect("clients planned it").resend(net, tally, now, no),
+            Event::Beat(no) => fleet.beat(net, now, no),
+            Event::Pull(no) => fleet.pull(net, now, no),
+            Event::Done(no, life, slot) => fleet.done(net, tally, now, (no, life, slot)),
+            Event::Restart(no) => fleet.restart(net, now, no),
+            Event::OutageBegins => {
+                (0..net.lines.len() as u32).for_each(|line| net.cut(now, line));
+                net.is_out = true;
+                fleet.lose_network();
+                if let Some(clients) = clients {
+                    clients.lose_network(tally);
+                }
+            }
+            Event::OutageEnds => {
+                net.is_out = false;
+                fleet.find_network(net, now);
+                if let Some(clients) = clients {
+                    clients.find_network(net, tally, now);
+                }
+            }
+            Event::Sample => {
+                let core = net.hub.core();
+                let counts = core.counts();
+                let totals = [Counter::Submitted, Counter::Completed].map(|counter| core.telemetry().total(counter));
+                tally.sample(now, (counts.waiting(), counts.leased), (totals[0], totals[1]));
+                net.agenda.plan(now + self.sample_every, Event::Sample);
+            }
+        }
+    }
+
+    /// A request reaches the hub.
+    fn arrive(&mut self, now: Micros, line: LineNo, connection: u64) {
+        let Driver { net, fleet, clients, request, body, .. } = self;
+        if net.lines[line as usize].connection != connection {
+            return;
+        }
+        let entries = match clients {
+            Some(clients) if !fleet.has(line) => clients.write(line, request, body),
+            _ => fleet.write(line, request, body),
+        };
+        if !net.hub.receive(&mut net.agenda, now, connection, request, entries) {
+            // The hub closed it for its silence: the client opens another.
+            let connection = net.open(now, line);
+            let is_taken = net.hub.receive(&mut net.agenda, now, connection, request, entries);
+            assert!(is_taken, "a new connection is open");
+        }
+    }
+
+    /// A reply left the hub. It is read at once, and heard of when it has travelled.
+    fn travel_back(&mut self, sent: Sent) {
+        let Sent { at, line, connection, bytes } = sent;
+        let place = &mut self.net.lines[line as usize];
+        if place.connection != connection {
+            return;
+        }
+        let asked = match &self.clients {
+            Some(clients) if !self.fleet.has(line) => clients.asked(line),
+            _ => self.fleet.asked(line),
+        };
+        place.said = Some(Box::new(wire::read(asked, &bytes)));
+        self.net.agenda.plan(at + self.net.network_us, Event::Reply(line, connection));
+    }
+}

@@ -1,0 +1,298 @@
+//! The fleet: nodes that send heartbeats, take jobs, do them, and say how that went.
+//!
+//! A node has a line for each of the three, since a long poll holds up what comes behind it.
+
+use super::agenda::{Event, LineNo, Micros};
+use super::driver::Network;
+use super::scenario::{Jobs, Nodes, PullStyle};
+use super::tally::Tally;
+use super::wire::{self, Asked, Entry, Said, Status, Taken};
+use crate::draw::{Draw, Stream};
+use std::io::Write;
+
+/// Lines of a node.
+pub const LINES: u32 = 3;
+
+const BEAT: u32 = 0;
+const PULL: u32 = 1;
+const RESULTS: u32 = 2;
+
+/// Results of one request.
+const RESULTS_MAX: usize = 1_000;
+
+/// How long a node waits after a pull that was answered with nothing, or refused.
+const PAUSE_US: Micros = 100_000;
+
+/// One node.
+#[derive(Debug)]
+struct Node {
+    /// Raised when it dies: what it began before is forgotten.
+    life: u32,
+    is_up: bool,
+    is_slow: bool,
+    /// Its jobs under way.
+    slots: Vec<Option<Taken>>,
+    /// How jobs ended that the hub was not told of.
+    finished: Vec<(Taken, bool)>,
+    /// And of those that it is being told of.
+    reporting: Vec<(Taken, bool)>,
+    is_pull_planned: bool,
+}
+
+/// All nodes.
+#[derive(Debug)]
+pub struct Fleet {
+    nodes: Vec<Node>,
+    about: Nodes,
+    fail_permille: u64,
+    draw: Draw,
+}
+
+impl Fleet {
+    /// Nodes that begin one after another, spread over a heartbeat's interval.
+    pub fn new(net: &mut Network, seed: u64, about: &Nodes, jobs: &Jobs) -> Self {
+        let mut draw = Draw::new(seed, Stream::LoadNodes);
+        let pulls_from = about.from_sec * 1_000_000;
+        let nodes = (0..about.count as u32).map(|no| {
+            let begins_at = draw.below(about.heartbeat_ms * 1_000);
+            net.agenda.plan(begins_at, Event::Beat(no));
+            if about.slots > 0 {
+                let spread = match about.pull {
+                    PullStyle::Wait { .. } => 1_000_000,
+                    PullStyle::Every { ms } => ms * 1_000,
+                };
+                net.agenda.plan(pulls_from + draw.below(spread), Event::Pull(no));
+            }
+            Node {
+                life: 0,
+                is_up: true,
+                // An exact share, evenly spread, however few the nodes are.
+                is_slow: u64::from(no + 1) * about.slow_permille / 1_000 > u64::from(no) * about.slow_permille / 1_000,
+                slots: vec![None; about.slots as usize],
+                finished: Vec::new(),
+                reporting: Vec::new(),
+                is_pull_planned: about.slots > 0,
+            }
+        });
+        let nodes = nodes.collect();
+        Fleet { nodes, about: about.clone(), fail_permille: jobs.fail_permille, draw }
+    }
+
+    /// Whether a line is a node's.
+    pub fn has(&self, line: LineNo) -> bool {
+        (line / LINES) < self.nodes.len() as u32
+    }
+
+    /// Writes the request that waits on a line; how many results are in it.
+    pub fn write(&self, line: LineNo, out: &mut Vec<u8>, body: &mut Vec<u8>) -> u64 {
+        let (no, node) = (line / LINES, &self.nodes[(line / LINES) as usize]);
+        match line % LINES {
+            BEAT => {
+                wire::post(out, body, "/mesh/heartbeat", |body| {
+                    write!(body, "{{\"node_id\":\"n{no}\",\"health\":\"GREEN\"}}").expect("a buffer takes all");
+                });
+                0
+            }
+            PULL => {
+                let wait_ms = match self.about.pull {
+                    PullStyle::Wait { ms } => ms,
+                    PullStyle::Every { .. } => 0,
+                };
+                let max = node.free();
+                wire::post(out, body, "/mesh/pull_requests", |body| {
+                    write!(body, "{{\"node_id\":\"n{no}\",\"max\":{max},\"wait_ms\":{wait_ms}}}")
+                        .expect("a buffer takes all");
+                });
+                0
+            }
+            _ => {
+                let result = |body: &mut Vec<u8>, (taken, is_ok): &(Taken, bool)| {
+                    let Taken { job_id, lease_id, .. } = taken;
+                    write!(
+                        body,
+                        "{{\"job_id\":\"{job_id}\",\"lease_id\":\"{lease_id}\",\"node_id\":\"n{no}\",\"ok\":{is_ok}}}"
+                    )
+                    .expect("a buffer takes all");
+                };
+                match &node.reporting[..] {
+                    [one] => wire::post(out, body, "/mesh/submit_result", |body| result(body, one)),
+                    many => wire::post(out, body, "/mesh/submit_results", |body| {
+                        body.extend_from_slice(b"{\"results\":");
+                        wire::list(body, many, result);
+                        body.push(b'}');
+                    }),
+                }
+                node.reporting.len() as u64
+            }
+        }
+    }
+
+    /// What the reply on a line is to be read as.
+    pub fn asked(&self, line: LineNo) -> Asked {
+        match line % LINES {
+            BEAT => Asked::Done,
+            PULL => Asked::Jobs,
+            _ if self.nodes[(line / LINES) as usize].reporting.len() == 1 => Asked::One,
+            _ => Asked::Many,
+        }
+    }
+
+    /// A node's time to send its heartbeat has come.
+    pub fn beat(&mut self, net: &mut Network, now: Micros, no: u32) {
+        net.agenda.plan(now + self.about.heartbeat_ms * 1_000, Event::Beat(no));
+        if self.nodes[no as usize].is_up {
+            net.send(now, no * LINES + BEAT);
+        }
+    }
+
+    /// A node's time to ask for jobs has come.
+    pub fn pull(&mut self, net: &mut Network, now: Micros, no: u32) {
+        self.nodes[no as usize].is_pull_planned = false;
+        if let PullStyle::Every { ms } = self.about.pull {
+            self.plan_pull(net, now + ms * 1_000, no);
+        }
+        self.try_pull(net, now, no);
+    }
+
+    /// A reply reached a node.
+    pub fn reply(&mut self, net: &mut Network, tally: &mut Tally, now: Micros, line: LineNo, said: Said) {
+        let no = line / LINES;
+        if let Said::Refused(code) = &said {
+            *tally.nodes_refused.entry(code.clone()).or_default() += 1;
+        }
+        match (line % LINES, said) {
+            (PULL, Said::Jobs(jobs, defer_ms)) => {
+                let is_empty = jobs.is_empty();
+                jobs.into_iter().for_each(|taken| self.begin(net, tally, now, no, taken));
+                if matches!(self.about.pull, PullStyle::Wait { .. }) {
+                    match is_empty {
+                        true => self.plan_pull(net, now + PAUSE_US.max(defer_ms * 1_000), no),
+                        false => self.try_pull(net, now, no),
+                    }
+                }
+            }
+            (RESULTS, Said::Entries(entries)) => {
+                let reported = std::mem::take(&mut self.nodes[no as usize].reporting);
+                for ((taken, _), entry) in reported.iter().zip(entries) {
+                    match entry {
+                        Entry::Ok(Status::Completed) => {
+                            tally.completed += 1;
+                            tally.until_done.record(now - taken.at);
+                        }
+                        Entry::Ok(_) => {}
+                        Entry::Refused(_) => tally.late_results += 1,
+                    }
+                }
+                self.report(net, now, no);
+            }
+            (PULL, _) if matches!(self.about.pull, PullStyle::Wait { .. }) => self.plan_pull(net, now + PAUSE_US, no),
+            _ => {}
+        }
+    }
+
+    /// A node has done a job, or was killed by it.
+    pub fn done(&mut self, net: &mut Network, tally: &mut Tally, now: Micros, (no, life, slot): (u32, u32, u16)) {
+        let node = &mut self.nodes[no as usize];
+        if node.life != life {
+            return;
+        }
+        let taken = node.slots[slot as usize].take().expect("a job that ends was begun");
+        if taken.is_poison {
+            tally.killed += 1;
+            return self.die(net, now, no);
+        }
+        let is_ok = !self.draw.chance(self.fail_permille);
+        node.finished.push((taken, is_ok));
+        self.report(net, now, no);
+        if matches!(self.about.pull, PullStyle::Wait { .. }) {
+            self.try_pull(net, now, no);
+        }
+    }
+
+    /// A node that died is there again.
+    pub fn restart(&mut self, net: &mut Network, now: Micros, no: u32) {
+        self.nodes[no as usize].is_up = true;
+        net.send(now, no * LINES + BEAT);
+        if matches!(self.about.pull, PullStyle::Wait { .. }) {
+            self.try_pull(net, now, no);
+        }
+    }
+
+    /// The network is gone: what was under way is to be said again.
+    pub fn lose_network(&mut self) {
+        for node in &mut self.nodes {
+            let reporting = std::mem::take(&mut node.reporting);
+            node.finished.extend(reporting);
+        }
+    }
+
+    /// The network is back: all nodes come at once.
+    pub fn find_network(&mut self, net: &mut Network, now: Micros) {
+        for no in 0..self.nodes.len() as u32 {
+            if self.nodes[no as usize].is_up {
+                net.send(now, no * LINES + BEAT);
+                self.report(net, now, no);
+                self.try_pull(net, now, no);
+            }
+        }
+    }
+
+    /// Jobs that a node has done and the hub has not taken the result of, or that are under way at one.
+    pub fn under_way(&self) -> u64 {
+        let of = |node: &Node| node.slots.len() - node.free() + node.finished.len() + node.reporting.len();
+        self.nodes.iter().map(|node| of(node) as u64).sum()
+    }
+
+    fn plan_pull(&mut self, net: &mut Network, at: Micros, no: u32) {
+        let node = &mut self.nodes[no as usize];
+        if !node.is_pull_planned {
+            node.is_pull_planned = true;
+            net.agenda.plan(at, Event::Pull(no));
+        }
+    }
+
+    fn try_pull(&mut self, net: &mut Network, now: Micros, no: u32) {
+        let node = &self.nodes[no as usize];
+        if node.is_up && node.free() > 0 && now >= self.about.from_sec * 1_000_000 {
+            net.send(now, no * LINES + PULL);
+        }
+    }
+
+    fn begin(&mut self, net: &mut Network, tally: &mut Tally, now: Micros, no: u32, taken: Taken) {
+        if taken.attempt == 1 {
+            tally.waited(now - taken.at);
+        }
+        let node = &mut self.nodes[no as usize];
+        let factor = if node.is_slow { self.about.slow_factor } else { 1 };
+        let slot = node.slots.iter().position(Option::is_none).expect("a node asks for as many as it has slots for");
+        net.agenda.plan(now + taken.work_us * factor, Event::Done(no, node.life, slot as u16));
+        node.slots[slot] = Some(taken);
+    }
+
+    fn report(&mut self, net: &mut Network, now: Micros, no: u32) {
+        let node = &mut self.nodes[no as usize];
+        if node.finished.is_empty() || !net.can_send(no * LINES + RESULTS) {
+            return;
+        }
+        let count = node.finished.len().min(RESULTS_MAX);
+        node.reporting = node.finished.drain(..count).collect();
+        net.send(now, no * LINES + RESULTS);
+    }
+
+    fn die(&mut self, net: &mut Network, now: Micros, no: u32) {
+        let node = &mut self.nodes[no as usize];
+        node.life += 1;
+        node.is_up = false;
+        node.slots.fill(None);
+        node.finished.clear();
+        node.reporting.clear();
+        (0..LINES).for_each(|line| net.cut(now, no * LINES + line));
+        net.agenda.plan(now + self.about.restart_ms * 1_000, Event::Restart(no));
+    }
+}
+
+impl Node {
+    fn free(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_none()).count()
+    }
+}

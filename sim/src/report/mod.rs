@@ -1,0 +1,4 @@
+//! Reports: figures and timelines as one HTML page that needs nothing else.
+
+pub mod html;
+pub mod svg;

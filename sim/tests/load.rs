@@ -1,0 +1,195 @@
+//! Load scenarios: each, at a small scale, shows what its first line says.
+
+// The clock is asked by nobody here; the files are the test's own.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use sheratan_sim::load::driver::Driver;
+use sheratan_sim::load::library;
+use sheratan_sim::load::report::Report;
+use sheratan_sim::load::scenario::Scenario;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SEED: u64 = 3;
+
+/// Runs a scenario of the program; its books balance.
+fn run(name: &str, scale: f64) -> Report {
+    let text = library::find(name).expect("there is such a scenario");
+    let scenario = Scenario::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let report = Driver::new(&scenario.scaled(scale), SEED).run(|_| ());
+    report.check().unwrap_or_else(|reason| panic!("{name}: {reason}"));
+    report
+}
+
+fn refused(report: &Report) -> u64 {
+    report.tally.refused.values().sum()
+}
+
+/// All jobs that the hub took ended with a result, and nothing is left.
+fn assert_all_done(report: &Report) {
+    assert_eq!((report.pending, report.hub.waiting, report.hub.leased), (0, 0, 0), "{report}");
+    assert_eq!(report.hub.completed, report.hub.submitted, "{report}");
+}
+
+#[test]
+fn every_file_is_a_scenario_of_the_program_and_says_what_it_shows() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files = std::fs::read_dir(folder).expect("the folder of scenarios is there");
+    let mut names: Vec<_> = files
+        .map(|file| file.expect("its entries can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .map(|path| path.file_stem().expect("a file has a name").to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let mut built: Vec<_> = library::ALL.iter().map(|(name, _)| (*name).to_owned()).collect();
+    built.sort();
+    assert_eq!(names, built);
+    for (name, text) in library::ALL {
+        let scenario = Scenario::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(scenario.shows.len() > 40, "{name}: {}", scenario.shows);
+    }
+}
+
+#[test]
+fn under_steady_load_nothing_is_refused_and_waits_are_short() {
+    let report = run("steady", 0.05);
+    assert_all_done(&report);
+    assert_eq!(refused(&report), 0);
+    let p99 = report.tally.queue_wait.quantile(0.99).expect("jobs were done");
+    assert!(p99 < 10_000, "p99 of the wait is {p99} us");
+}
+
+#[test]
+fn on_a_ramp_goodput_stays_at_the_nodes_most_while_jobs_are_refused() {
+    let report = run("ramp", 0.1);
+    assert_all_done(&report);
+    assert!(refused(&report) > 0, "{report}");
+    // 40 slots do jobs of a second each; second 200 to 300 have more than that.
+    let busy = report.tally.samples.iter().filter(|sample| (220_000_000..300_000_000).contains(&sample.at));
+    let (count, completed) = busy.fold((0, 0), |(count, sum), sample| (count + 1, sum + sample.completed));
+    assert!((37..=41).contains(&(completed / count)), "{} jobs/s", completed / count);
+}
+
+#[test]
+fn a_spike_is_refused_beyond_the_queue_which_is_empty_again_after() {
+    let report = run("spike", 0.1);
+    assert_all_done(&report);
+    assert!(refused(&report) > 0, "{report}");
+    let deepest = report.tally.samples.iter().map(|sample| sample.depth).max().expect("there is a timeline");
+    assert_eq!(deepest, 1_000, "the queue is full and never above its limit");
+    let late = report.tally.samples.iter().filter(|sample| sample.at > 150_000_000);
+    assert!(late.map(|sample| sample.depth + sample.refused).sum::<u64>() == 0, "{report}");
+}
+
+#[test]
+fn each_noon_leaves_a_queue_and_each_night_ends_it() {
+    let report = run("diurnal", 0.05);
+    assert_all_done(&report);
+    assert_eq!(refused(&report), 0);
+    let depth_at = |hour: u64| {
+        let sample = report.tally.samples.iter().find(|sample| sample.at >= hour * 3_600_000_000);
+        sample.expect("the timeline is two days long").depth
+    };
+    // The rate is highest at hour 6 and lowest at hour 18 of a day.
+    assert!([9, 33].map(depth_at).iter().all(|depth| *depth > 50), "{:?}", [9, 33].map(depth_at));
+    assert_eq!([20, 44].map(depth_at), [0, 0]);
+}
+
+#[test]
+fn after_an_outage_all_come_back_at_once_and_no_job_is_lost_or_done_twice() {
+    let report = run("thundering-herd", 0.1);
+    assert_all_done(&report);
+    assert_eq!(report.hub.submitted, report.tally.offered, "a key makes one job of all its sends");
+    assert!(report.tally.reconnects >= 600, "{report}");
+}
+
+#[test]
+fn leases_end_under_slow_nodes_and_their_late_results_are_refused() {
+    let report = run("slow-nodes", 0.2);
+    assert_all_done(&report);
+    assert!(report.tally.late_results > 0 && report.hub.reaped > 0 && report.hub.retries > 0, "{report}");
+}
+
+#[test]
+fn poison_jobs_die_after_their_attempts_and_all_others_are_done() {
+    let report = run("poison-jobs", 0.2);
+    let hub = &report.hub;
+    assert!(hub.dead > 20, "{report}");
+    assert_eq!(report.tally.killed, 3 * hub.dead, "each of three attempts kills a worker");
+    assert_eq!((hub.completed + hub.dead, hub.waiting, hub.leased, hub.expired), (hub.submitted, 0, 0, 0), "{report}");
+}
+
+#[test]
+fn in_a_retry_storm_most_is_refused_and_each_job_is_done_once() {
+    let report = run("retry-storm", 0.1);
+    assert_all_done(&report);
+    assert_eq!(report.hub.submitted, report.tally.offered, "{report}");
+    assert!(refused(&report) > 2 * report.tally.offered, "{report}");
+}
+
+#[test]
+fn a_hub_does_not_recover_while_impatient_clients_go_on() {
+    let report = run("impatient-clients", 0.1);
+    assert!(report.tally.unanswered > report.tally.offered, "{report}");
+    assert!(report.pending > 0, "{report}");
+    // Keys hold even then.
+    assert!(report.hub.submitted <= report.tally.offered, "{report}");
+}
+
+#[test]
+fn nodes_that_only_send_heartbeats_are_all_known() {
+    let report = run("million-nodes", 0.001);
+    assert_eq!(report.hub.nodes, 1_000);
+    assert!(report.requests >= 4_000 && report.tally.nodes_refused.is_empty(), "{report}");
+}
+
+#[test]
+fn a_deep_queue_is_filled_and_drained_in_part() {
+    let report = run("ten-million-queued", 0.005);
+    let deepest = report.tally.samples.iter().map(|sample| sample.depth).max().expect("there is a timeline");
+    assert_eq!((deepest, refused(&report)), (50_000, 0));
+    assert!(report.hub.completed > 1_000 && report.hub.waiting > 10_000, "{report}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_report_and_another_seed_another() {
+    let scenario = Scenario::parse(library::find("thundering-herd").expect("it is there")).expect("it is one");
+    let report = |seed| Driver::new(&scenario.scaled(0.05), seed).run(|_| ()).to_json().to_string();
+    let first = report(1);
+    assert_eq!(first, report(1));
+    assert_ne!(first, report(2));
+}
+
+fn sim(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sheratan-sim")).args(arguments).output().expect("the simulator runs")
+}
+
+#[test]
+fn the_command_prints_a_report_and_writes_a_page() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("slow-nodes.html");
+    let page = file.display().to_string();
+    let json = sim(&["load", "slow-nodes", "--scale", "0.05", "--json", "--html", &page]);
+    assert_eq!(json.status.code(), Some(0), "{}", String::from_utf8_lossy(&json.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
+    assert!(report["goodput_per_sec"].as_f64().is_some_and(|goodput| goodput > 1.0), "{report}");
+    assert!(report["speed"]["wall_sec"].as_f64().is_some_and(|wall| wall > 0.0), "{report}");
+    assert!(json.stderr.is_empty(), "a progress bar is for terminals");
+    let html = std::fs::read_to_string(&file).expect("the page was written");
+    assert_eq!(html.matches("<svg").count(), 3);
+    assert!(html.ends_with("</html>\n") && !html.contains("<script") && !html.contains("NaN"));
+    let list = sim(&["load", "--list"]);
+    assert_eq!(String::from_utf8_lossy(&list.stdout).lines().count(), library::ALL.len());
+}
+
+#[test]
+fn what_is_no_scenario_is_refused_by_name_and_line() {
+    let unknown = sim(&["load", "calm"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("`calm` is no scenario of the program (see --list)"));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong.toml");
+    std::fs::write(&file, "# It.\nseconds = 1\n\n[nodes]\ncount = 1\nslot = 2\n").expect("the folder can be written");
+    let wrong = sim(&["load", &file.display().to_string()]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(said.contains("line 6: unknown field `slot`"), "{said}");
+}
