@@ -20,6 +20,7 @@ use crate::platform;
 use crate::secret::Secret;
 use crate::service::PlaneAddrs;
 use crate::token::{TOKEN_BYTES_MIN, Token};
+use crate::trace;
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::limits::Limits;
 use sheratan_core::time::Millis;
@@ -72,6 +73,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Size of the journal's segments.
     pub segment_bytes: u64,
+    /// How the trace is kept, if it is.
+    pub trace: Option<trace::Settings>,
     /// How the logs are kept.
     pub logs: logs::Settings,
     /// How the audit log is kept.
@@ -173,6 +176,9 @@ impl Config {
             },
             connections_max: values.number("max_connections") as usize,
             segment_bytes: values.number("journal_segment_bytes"),
+            trace: Some(values.number("trace_max_bytes"))
+                .filter(|bytes_max| *bytes_max > 0)
+                .map(|bytes_max| trace::Settings { folder: trace::path(&data_dir), bytes_max }),
             logs: logs::Settings {
                 path: data_dir.join("logs").join("hub.jsonl"),
                 bytes_max: values.number("log_file_bytes"),

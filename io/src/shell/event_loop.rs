@@ -14,6 +14,7 @@ use crate::http::{self, Reply};
 use crate::journal::Batch;
 use crate::service::streams::Sendout;
 use crate::service::{Answer, Caller, Origin, Problem, Service};
+use crate::trace::Trace;
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Interest, Poll, Token};
 use sheratan_core::telemetry::Observation;
@@ -65,6 +66,7 @@ pub(super) struct EventLoop {
     audit: Audit,
     audit_feed: Feed,
     alerts: AlertLog,
+    trace: Option<Trace>,
     alert_rules: Receiver<Alerts>,
     log_reader: LogReader,
     http_limits: http::Limits,
@@ -103,6 +105,7 @@ impl EventLoop {
             audit,
             audit_feed: parts.audit_feed,
             alerts,
+            trace: parts.trace,
             alert_rules: parts.alert_rules,
             log_reader,
             http_limits: parts.http_limits,
@@ -393,6 +396,9 @@ impl EventLoop {
         for line in self.service.alert_lines().drain(..) {
             self.alerts.record(line);
         }
+        if let (Some(trace), Some(pending)) = (&mut self.trace, self.service.take_trace()) {
+            trace.record(pending);
+        }
         self.push_events();
     }
 
@@ -490,6 +496,9 @@ impl EventLoop {
     pub fn end(mut self) -> Ended {
         self.service.flush(self.now);
         self.settle();
+        if let Some(trace) = self.trace.take() {
+            trace.end(self.service.last_seq(), self.now);
+        }
         let until = Instant::now() + LAST_BATCH_WAIT;
         while self.service.has_batch() || self.spare.is_none() {
             self.hand_over();
