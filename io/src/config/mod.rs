@@ -4,6 +4,7 @@
 //! misread is worse than one that does not start.
 
 mod known;
+mod limit;
 pub mod table;
 mod values;
 
@@ -11,6 +12,7 @@ mod values;
 mod tests;
 
 pub use known::known_secrets;
+pub use limit::Changes;
 
 use crate::alerts::{self, WebhookUrl};
 use crate::audit;
@@ -161,7 +163,7 @@ impl Config {
             addrs,
             token,
             is_token_required,
-            limits: limits(&values)?,
+            limits: limit::limits(|name| values.number(name))?,
             backpressure_status: if values.get("backpressure_mode").0 == "503" { 503 } else { 429 },
             integrity_mode,
             is_integrity_required: values.flag("result_integrity_required"),
@@ -265,42 +267,6 @@ fn check_exposure(addrs: &PlaneAddrs, token: Option<&Token>, is_token_required: 
         }
     }
     Ok(())
-}
-
-fn limits(values: &Values) -> Result<Limits, ConfigError> {
-    let secs = |name| Millis::from_secs(values.number(name));
-    let limits = Limits {
-        queue_depth_max: values.number("max_queue_depth"),
-        queue_bytes_max: values.number("max_queue_bytes"),
-        inflight_max: values.number("max_inflight"),
-        leases_per_node_max: values.number("max_leases_per_node"),
-        lease_duration_ms: secs("lease_timeout_sec"),
-        attempts_max: values.number("retry_max_attempts") as u32,
-        retry_delay_ms_base: Millis::new(values.number("retry_backoff_base_ms")),
-        retry_delay_ms_cap: Millis::new(values.number("retry_backoff_cap_ms")),
-        node_ttl_ms: secs("node_ttl_sec"),
-        node_dead_ms: secs("node_dead_sec"),
-        job_retention_ms: secs("job_retention_sec"),
-        retained_jobs_max: values.number("retained_jobs_max"),
-        retained_bytes_max: values.number("retained_bytes_max"),
-        idempotency_ttl_ms: secs("idempotency_ttl_sec"),
-        idempotency_cached_bytes_max: values.number("idempotency_max_cached_bytes"),
-        idempotency_keys_max: values.number("idempotency_store_max_items"),
-    };
-    let pairs = [
-        ("node_ttl_sec", limits.node_ttl_ms, "node_dead_sec", limits.node_dead_ms),
-        ("retry_backoff_base_ms", limits.retry_delay_ms_base, "retry_backoff_cap_ms", limits.retry_delay_ms_cap),
-    ];
-    for (small, small_value, large, large_value) in pairs {
-        if small_value > large_value {
-            return Err(ConfigError::new(format!(
-                "{small} ({}) must not be above {large} ({})",
-                values.get(small).0,
-                values.get(large).0
-            )));
-        }
-    }
-    Ok(limits)
 }
 
 impl clap::FromArgMatches for Flags {
