@@ -3,7 +3,7 @@
 //! Two passes over the files, one of them in memory at a time: what a crash took from the journal's end is known only from
 //! the life that follows, and what was traced after such a record belongs to no history.
 
-use super::format::{self, HEADER_BYTES, Header, What};
+use super::format::{self, HEADER_BYTES, Header, Place, What};
 use super::pending::Gap;
 use super::{Segment, path};
 use crate::journal::HubId;
@@ -33,6 +33,9 @@ pub struct Coverage {
     pub gaps: Vec<Gap>,
     /// Records left out, because the journal lost in a crash what went before them.
     pub orphans: u64,
+    /// Records left out, because they follow the journal's end: the hub has gone on since that was read, or a crash took
+    /// the journal's last records.
+    pub ahead: u64,
     /// Lives before the last one that ended without saying so: what came in their last moments may be missing.
     pub crashes: u64,
 }
@@ -81,7 +84,7 @@ impl Reader {
             file.last_seq = limit;
         }
         let mut reader = Reader { files, at: 0, offset: HEADER_BYTES, buffer, coverage: Coverage::default() };
-        reader.cover()?;
+        reader.cover(last_seq)?;
         Ok(reader)
     }
 
@@ -116,46 +119,40 @@ impl Reader {
     }
 
     /// The first pass.
-    fn cover(&mut self) -> io::Result<()> {
+    fn cover(&mut self, journal_last_seq: u64) -> io::Result<()> {
         let mut coverage = Coverage::default();
-        // Where the life before this one ended, if it said so.
-        let mut ended = None;
-        let mut last = None;
-        for at in 0..self.files.len() {
-            let is_there = read(&self.files[at].segment, &mut self.buffer)?;
-            let before = at.checked_sub(1).map(|before| self.files[before].header.life);
-            let file = &mut self.files[at];
-            let begins = file.header.begins;
-            coverage.begins.get_or_insert((begins.after_seq, begins.now));
-            match before {
-                Some(life) if life != file.header.life => match ended.take() {
-                    // A hub ran between them that did not trace.
-                    Some(format::Place { after_seq, now }) if after_seq < begins.after_seq => {
-                        coverage.gaps.push(Gap { from: now, to: begins.now, records: 0 });
-                    }
-                    Some(_) => {}
-                    None => coverage.crashes += 1,
-                },
-                _ => {}
+        // Where the file before this one ends, and whether its life ended there in good order.
+        let mut before = None::<(u64, Place, bool)>;
+        for file in &mut self.files {
+            // One that a running hub has let go of has nothing any more.
+            if !read(&file.segment, &mut self.buffer)? {
+                self.buffer.clear();
             }
-            let mut offset = HEADER_BYTES;
-            while is_there && let Some((record, len)) = self.buffer.get(offset..).and_then(format::decode) {
+            let Header { life, begins, .. } = file.header;
+            coverage.begins.get_or_insert((begins.after_seq, begins.now));
+            if let Some((life_before, last, has_ended)) = before {
+                let is_new_life = life_before != life;
+                coverage.crashes += u64::from(is_new_life && !has_ended);
+                // Between two lives a hub ran that did not trace; within one, a file is damaged or gone.
+                let is_behind = last.after_seq < begins.after_seq || !is_new_life && last.now < begins.now;
+                if is_behind && (has_ended || !is_new_life) {
+                    coverage.gaps.push(Gap { from: last.now, to: begins.now.max(last.now), records: 0 });
+                }
+            }
+            let (mut offset, mut last, mut has_ended) = (HEADER_BYTES, begins, false);
+            while let Some((record, len)) = self.buffer.get(offset..).and_then(format::decode) {
                 offset += len;
-                last = Some(record.at);
+                last = record.at;
                 match record.what {
-                    What::Command(_) if record.at.after_seq > file.last_seq => coverage.orphans += 1,
-                    What::Command(_) => coverage.records += 1,
+                    What::Command(_) if last.after_seq <= file.last_seq => coverage.records += 1,
+                    What::Command(_) if file.last_seq == journal_last_seq => coverage.ahead += 1,
+                    What::Command(_) => coverage.orphans += 1,
                     What::Gap(gap) => coverage.gaps.push(gap),
-                    What::End => ended = Some(record.at),
+                    What::End => has_ended = true,
                 }
             }
             file.end = offset;
-            let torn = self.buffer.len() > offset;
-            let next = self.files.get(at + 1).map(|next| next.header);
-            if let (true, Some(next)) = (torn, next) {
-                let from = last.map_or(begins.now, |last| last.now.max(begins.now));
-                coverage.gaps.push(Gap { from, to: next.begins.now.max(from), records: 0 });
-            }
+            before = Some((life, last, has_ended));
         }
         self.coverage = coverage;
         Ok(())

@@ -96,7 +96,7 @@ fn what_followed_records_that_a_crash_took_is_left_out() {
     drop(trace);
     let (found, coverage) = read(&folder, 6);
     assert_eq!(found.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
-    assert_eq!((coverage.orphans, coverage.crashes), (4 + 1, 1));
+    assert_eq!((coverage.orphans, coverage.ahead, coverage.crashes), (4, 1, 1));
 }
 
 #[test]
@@ -115,6 +115,21 @@ fn a_torn_or_changed_record_ends_its_file_and_another_hubs_trace_is_none() {
     assert_eq!(read(&folder, 9).0.len(), 2);
     let other = Reader::open(folder.path(), HubId([8; 16]), 9).unwrap();
     assert_eq!(other.coverage().begins, None);
+}
+
+#[test]
+fn a_file_that_is_gone_from_the_middle_is_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
+    trace.record(pending(1..40, 300));
+    drop(trace);
+    let files = Segment::list(&path(folder.path())).unwrap();
+    assert!(files.len() > 3);
+    fs::remove_file(&files[1].path).unwrap();
+    let (found, coverage) = read(&folder, 100);
+    let missing_from = found.windows(2).find(|pair| pair[1].0 > pair[0].0 + 1).unwrap();
+    let gap = Gap { from: at(missing_from[0].0), to: at(missing_from[1].0 - 1), records: 0 };
+    assert_eq!(coverage.gaps, [gap]);
 }
 
 #[cfg(unix)]

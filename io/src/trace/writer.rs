@@ -8,7 +8,7 @@ use crate::platform;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use sheratan_core::time::Timestamp;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -180,13 +180,21 @@ impl Writer {
         let gap = match &result {
             Ok(too_large) => *too_large,
             Err(_) => {
-                // What the failed write left is torn: the next one begins a new file.
-                self.open = None;
+                self.take_back();
                 pending.into_gap()
             }
         };
         self.tell(result.err());
         gap
+    }
+
+    /// Takes out what a failed write left. Where even that fails the next write begins a new file.
+    fn take_back(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        let result = open.file.set_len(open.bytes).and_then(|()| open.file.seek(SeekFrom::Start(open.bytes)));
+        if result.is_err() {
+            self.open = None;
+        }
     }
 
     /// Tells of a failure once.
@@ -240,9 +248,13 @@ impl Writer {
         let life = *self.life.get_or_insert(number);
         self.make_room(&segments)?;
         let path = Segment::new(&self.settings.folder, number).path;
-        let mut file = platform::private_file_options().create_new(true).open(path)?;
+        let mut file = platform::private_file_options().create_new(true).open(&path)?;
         let (hub_id, life_begins, begins) = (self.hub_id, self.life_begins, self.last);
-        file.write_all(&Header { hub_id, life, life_begins, begins }.encode())?;
+        if let Err(error) = file.write_all(&Header { hub_id, life, life_begins, begins }.encode()) {
+            // A full disk must not fill the folder with files that count as history.
+            _ = std::fs::remove_file(path);
+            return Err(error);
+        }
         self.open = Some(Open { file, bytes: HEADER_BYTES as u64 });
         Ok(())
     }
