@@ -9,6 +9,7 @@ pub mod invariants;
 pub mod ledger;
 pub mod log;
 pub mod model;
+pub mod production;
 pub mod profile;
 pub mod run;
 pub mod scenario;

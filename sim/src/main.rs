@@ -3,6 +3,7 @@
 // The clock tells how long a check took and whether a step never ends.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod cli;
 mod watch;
 
 use clap::{Args, Parser, Subcommand};
@@ -63,8 +64,10 @@ enum Task {
         #[command(flatten)]
         which: Which,
     },
+    /// Replay what a hub recorded in its data folder, and what would have come of it under other limits.
+    Replay(cli::replay::Args),
     /// Run scenarios.
-    Replay {
+    Scenarios {
         /// Their files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
@@ -87,20 +90,24 @@ impl Task {
         match self {
             Task::Run { which, .. } | Task::Shrink { which } => which.steps,
             Task::Check { steps, .. } => *steps,
-            Task::Replay { .. } => STEPS_DEFAULT,
+            Task::Scenarios { .. } | Task::Replay(_) => STEPS_DEFAULT,
         }
     }
 }
 
 fn main() -> ExitCode {
     let task = Arguments::parse().task;
+    if let Task::Replay(args) = &task {
+        return cli::replay::run(args);
+    }
     let watch = Watch::start(task.steps());
     let mut out = io::stdout().lock();
     let done = match task {
         Task::Run { which, json, verbose } => run_one(&mut out, &watch, which, json, verbose),
         Task::Check { seeds, steps, jobs, verbose } => check_many(&mut out, &watch, (seeds, steps), jobs, verbose),
         Task::Shrink { which } => shrink_one(&mut out, &watch, which),
-        Task::Replay { files } => replay(&mut out, &files),
+        Task::Scenarios { files } => replay(&mut out, &files),
+        Task::Replay(_) => unreachable!("it has no steps to be watched, and was done before"),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -36,7 +36,7 @@ fn the_steps_of_a_verbose_run_are_a_scenario() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = folder.join("seed-3.txt");
     std::fs::write(&file, &scenario).expect("the target's folder can be written");
-    let replayed = sim(&["replay", &file.display().to_string()]);
+    let replayed = sim(&["scenarios", &file.display().to_string()]);
     assert!(scenario.lines().count() > 52, "{scenario}");
     assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed));
 }
@@ -59,7 +59,7 @@ fn arguments_that_mean_nothing_are_refused_by_name() {
 
 #[test]
 fn a_scenario_that_cannot_be_read_fails_and_is_named() {
-    let missing = sim(&["replay", "/nowhere/at-all.txt"]);
+    let missing = sim(&["scenarios", "/nowhere/at-all.txt"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing).contains("/nowhere/at-all.txt: cannot be read"), "{}", text(&missing));
 }

@@ -1,0 +1,3 @@
+//! The command line's commands, a file each.
+
+pub mod replay;
