@@ -21,3 +21,4 @@ pub mod secret;
 pub mod service;
 pub mod shell;
 pub mod token;
+pub mod trace;

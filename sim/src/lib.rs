@@ -5,4 +5,5 @@ pub mod draw;
 pub mod load;
 pub mod mesh;
 pub mod model_check;
+pub mod production;
 pub mod report;

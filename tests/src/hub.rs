@@ -209,23 +209,31 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
 /// The binary under test: `SHERATAN_TEST_BINARY`, or the one that cargo builds in the tests' own profile.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        if let Some(path) = env::var_os("SHERATAN_TEST_BINARY") {
-            return PathBuf::from(path);
-        }
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "-p", "sheratan-io", "--bin", "sheratan-hub", "--message-format=json"]);
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit());
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        let output = cargo.output().expect("cargo starts");
-        assert!(output.status.success(), "the binary builds");
-        let lines = output.stdout.split(|byte| *byte == b'\n');
-        let mut messages = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-        let path = messages.find_map(|message| message["executable"].as_str().map(PathBuf::from));
-        path.expect("cargo says where the binary is")
-    })
+    BINARY.get_or_init(|| find("SHERATAN_TEST_BINARY", "sheratan-io", "sheratan-hub"))
+}
+
+/// The simulator: `SHERATAN_TEST_SIM`, or the one that cargo builds in the tests' own profile.
+pub fn sim() -> &'static Path {
+    static SIM: OnceLock<PathBuf> = OnceLock::new();
+    SIM.get_or_init(|| find("SHERATAN_TEST_SIM", "sheratan-sim", "sheratan-sim"))
+}
+
+fn find(variable: &str, package: &str, name: &str) -> PathBuf {
+    if let Some(path) = env::var_os(variable) {
+        return PathBuf::from(path);
+    }
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "-p", package, "--bin", name, "--message-format=json"]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit());
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo.output().expect("cargo starts");
+    assert!(output.status.success(), "the binary builds");
+    let lines = output.stdout.split(|byte| *byte == b'\n');
+    let mut messages = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    let path = messages.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    path.expect("cargo says where the binary is")
 }
 
 impl From<Output> for Run {

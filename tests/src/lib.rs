@@ -11,4 +11,4 @@ pub mod tools;
 
 pub use bundle::Bundle;
 pub use client::{Client, Event, Events, Response};
-pub use hub::{Hub, Options, Run, binary, command, run, until};
+pub use hub::{Hub, Options, Run, binary, command, run, sim, until};

@@ -15,6 +15,7 @@ use crate::shell::reader::{LogPaths, LogReader};
 use crate::shell::snapshots::Snapshots;
 use crate::shell::{self, Parts, StopFlag};
 use crate::token::{Origin, Token};
+use crate::trace::Trace;
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use crossbeam_channel::Receiver;
@@ -124,6 +125,12 @@ fn serve(
     let addrs = addr_file.addrs;
     let token_path = access.origin.map(|_| Token::path(&config.data_dir));
     let mut service = Service::new(hub, report.next_seq, settings(config, addrs, access.token, redactor));
+    let (hub_id, traced_from) = (store.identity().hub_id, service.last_seq());
+    let start_trace = |settings| Trace::start(settings, hub_id, traced_from, shell::wall_time());
+    let trace = config.trace.clone().map(start_trace).transpose().map_err(local("a thread"))?;
+    if trace.is_some() {
+        service.begin_trace();
+    }
     if *service.hub().limits() != config.limits {
         // A hub without a journal yet takes it as well; what the clock says is in the command's record.
         let configure = Command::Configure(Box::new(config.limits.clone()));
@@ -147,6 +154,7 @@ fn serve(
         audit,
         audit_feed,
         alerts,
+        trace,
         log_reader,
         http_limits: config.http,
         connections_max,

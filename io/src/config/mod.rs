@@ -4,6 +4,7 @@
 //! misread is worse than one that does not start.
 
 mod known;
+mod limit;
 pub mod table;
 mod values;
 
@@ -11,6 +12,7 @@ mod values;
 mod tests;
 
 pub use known::known_secrets;
+pub use limit::Changes;
 
 use crate::alerts::{self, WebhookUrl};
 use crate::audit;
@@ -20,6 +22,7 @@ use crate::platform;
 use crate::secret::Secret;
 use crate::service::PlaneAddrs;
 use crate::token::{TOKEN_BYTES_MIN, Token};
+use crate::trace;
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::limits::Limits;
 use sheratan_core::time::Millis;
@@ -74,6 +77,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Size of the journal's segments.
     pub segment_bytes: u64,
+    /// How the trace is kept, if it is.
+    pub trace: Option<trace::Settings>,
     /// How the logs are kept.
     pub logs: logs::Settings,
     /// How the audit log is kept.
@@ -161,7 +166,7 @@ impl Config {
             token,
             is_token_required,
             nodes_max: values.number("max_nodes"),
-            limits: limits(&values)?,
+            limits: limit::limits(|name| values.number(name))?,
             backpressure_status: if values.get("backpressure_mode").0 == "503" { 503 } else { 429 },
             integrity_mode,
             is_integrity_required: values.flag("result_integrity_required"),
@@ -176,6 +181,9 @@ impl Config {
             },
             connections_max: values.number("max_connections") as usize,
             segment_bytes: values.number("journal_segment_bytes"),
+            trace: Some(values.number("trace_max_bytes"))
+                .filter(|bytes_max| *bytes_max > 0)
+                .map(|bytes_max| trace::Settings { folder: trace::path(&data_dir), bytes_max }),
             logs: logs::Settings {
                 path: data_dir.join("logs").join("hub.jsonl"),
                 bytes_max: values.number("log_file_bytes"),
@@ -262,42 +270,6 @@ fn check_exposure(addrs: &PlaneAddrs, token: Option<&Token>, is_token_required: 
         }
     }
     Ok(())
-}
-
-fn limits(values: &Values) -> Result<Limits, ConfigError> {
-    let secs = |name| Millis::from_secs(values.number(name));
-    let limits = Limits {
-        queue_depth_max: values.number("max_queue_depth"),
-        queue_bytes_max: values.number("max_queue_bytes"),
-        inflight_max: values.number("max_inflight"),
-        leases_per_node_max: values.number("max_leases_per_node"),
-        lease_duration_ms: secs("lease_timeout_sec"),
-        attempts_max: values.number("retry_max_attempts") as u32,
-        retry_delay_ms_base: Millis::new(values.number("retry_backoff_base_ms")),
-        retry_delay_ms_cap: Millis::new(values.number("retry_backoff_cap_ms")),
-        node_ttl_ms: secs("node_ttl_sec"),
-        node_dead_ms: secs("node_dead_sec"),
-        job_retention_ms: secs("job_retention_sec"),
-        retained_jobs_max: values.number("retained_jobs_max"),
-        retained_bytes_max: values.number("retained_bytes_max"),
-        idempotency_ttl_ms: secs("idempotency_ttl_sec"),
-        idempotency_cached_bytes_max: values.number("idempotency_max_cached_bytes"),
-        idempotency_keys_max: values.number("idempotency_store_max_items"),
-    };
-    let pairs = [
-        ("node_ttl_sec", limits.node_ttl_ms, "node_dead_sec", limits.node_dead_ms),
-        ("retry_backoff_base_ms", limits.retry_delay_ms_base, "retry_backoff_cap_ms", limits.retry_delay_ms_cap),
-    ];
-    for (small, small_value, large, large_value) in pairs {
-        if small_value > large_value {
-            return Err(ConfigError::new(format!(
-                "{small} ({}) must not be above {large} ({})",
-                values.get(small).0,
-                values.get(large).0
-            )));
-        }
-    }
-    Ok(limits)
 }
 
 impl clap::FromArgMatches for Flags {

@@ -138,6 +138,12 @@ pub const SETTINGS: &[Setting] = &[
         "Events that may wait for a client of /api/events that reads too slowly; beyond it is dropped",
     ),
     setting("journal_segment_bytes", "64MiB", Takes::Bytes(1 << 20, GIB), "Size of one file of the journal"),
+    setting(
+        "trace_max_bytes",
+        "256MiB",
+        Takes::Bytes(0, MANY),
+        "Size of <data-dir>/trace: what was refused or found nothing, for `what if`; 0 keeps none",
+    ),
     setting("log_level", "info", Takes::LogLevel, "error, warn, info, debug, trace, or a list of targets with levels"),
     setting("log_file_bytes", "16MiB", Takes::Bytes(4_096, GIB), "Size at which <data-dir>/logs/hub.jsonl is rotated"),
     setting(

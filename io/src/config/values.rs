@@ -205,7 +205,8 @@ fn is_log_level(text: &str) -> bool {
     text.split(',').all(|part| is_lone_level(part.trim())) && crate::logs::filter(text).is_ok()
 }
 
-fn number(text: &str) -> Option<u64> {
+/// A number, perhaps with a unit.
+pub(super) fn number(text: &str) -> Option<u64> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let unit = match text[digits..].trim_start() {
         "" => 1,

@@ -54,6 +54,12 @@ impl Batch {
         self.count += 1;
     }
 
+    /// The payload of the record that was begun, as far as it was appended.
+    pub fn begun(&self) -> &[u8] {
+        let start = self.begun_at.expect("a record was begun");
+        &self.bytes[start + RECORD_HEADER_BYTES..]
+    }
+
     /// Takes back the record that was begun.
     pub fn abort(&mut self) {
         let start = self.begun_at.take().expect("a record was begun");

@@ -9,7 +9,8 @@
 //! 3. A failed append may be repeated with the same batch for as long as it takes: it goes to a new segment.
 //! 4. A background thread calls [`Store::prepare_spare`], and when [`Appender::sealed_through`] has grown,
 //!    [`Store::snapshot_by_replay`] and then [`Store::truncate`].
-//! 5. [`verify`] reads everything and reports; [`repair`] cuts at the first bad record and moves what it cuts aside.
+//! 5. [`verify`] reads everything and reports; [`repair`] cuts at the first bad record and moves what it cuts aside;
+//!    [`History`] gives what was recorded to who wants to go through it.
 //!
 //! What is on disk, and why a torn tail is told from a damaged one, is in `docs/journal-format.md`.
 //!
@@ -20,6 +21,7 @@ mod append;
 mod batch;
 mod folder;
 mod format;
+mod look;
 mod read;
 mod recover;
 mod repair;
@@ -34,6 +36,7 @@ pub use append::{AppendError, Appender};
 pub use batch::{Batch, PAYLOAD_BYTES_MAX};
 pub use folder::{LockError, Options};
 pub use format::{FORMAT_VERSION, HubId, Identity};
+pub use look::{History, LookError};
 pub use read::{BadRecord, Item, Mark, ReadError, Reader, Reason, Record, Tail, TornTail};
 pub use recover::{Notice, OpenError, Progress, Recovered, Recovery, RecoveryReport, recover};
 pub use repair::{Lost, RepairError, RepairReport, repair};

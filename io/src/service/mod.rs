@@ -8,6 +8,7 @@
 //! - [`Service::take_batch`] then gives what the journal must hold before any of these replies may leave: a reply made
 //!   now may leave when the journal holds [`Service::last_seq`].
 //! - [`Service::events`] is what the audit log is to be told, [`Service::alert_lines`] what the alerts' file is.
+//! - [`Service::take_trace`] is what the trace is to have, if somebody keeps one.
 //! - [`Service::streams`] is told what was written to the audit log, and has what those who listen are to be sent.
 
 mod access;
@@ -37,6 +38,7 @@ use crate::journal::Batch;
 use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::token::Token;
+use crate::trace::Pending;
 use parked::{Parked, ParkedRequests, Waiting};
 use route::{Route, Way};
 use sheratan_core::command::Command;
@@ -154,6 +156,8 @@ pub struct Service {
     batch_first_seq: u64,
     batch_hash: [u8; 16],
     next_seq: u64,
+    /// What the hub refused and what found nothing; `None` where nobody keeps it.
+    trace: Option<Pending>,
     /// Why the journal takes nothing, while it does not.
     journal_down: Option<String>,
     /// Nodes that said nothing new since `quiet_since`.
@@ -185,6 +189,7 @@ impl Service {
             batch_first_seq: next_seq,
             batch_hash,
             next_seq,
+            trace: None,
             journal_down: None,
             quiet: BTreeMap::new(),
             quiet_since: Timestamp::ZERO,
@@ -330,6 +335,16 @@ impl Service {
         })
     }
 
+    /// Keeps what changes nothing for [`Service::take_trace`] from now on.
+    pub fn begin_trace(&mut self) {
+        self.trace.get_or_insert_default();
+    }
+
+    /// What changed nothing since the last call.
+    pub fn take_trace(&mut self) -> Option<Pending> {
+        self.trace.as_mut().filter(|trace| !trace.is_empty()).map(std::mem::take)
+    }
+
     /// Whether something was done that is not handed to the journal.
     pub fn has_batch(&self) -> bool {
         !self.batch.is_empty()
@@ -409,7 +424,7 @@ impl Service {
         if let Some(reason) = &self.journal_down {
             return Err(Problem::journal_unavailable(reason));
         }
-        // What the hub refuses costs the encoding in vain; the usual command is journaled, and must not be copied for it.
+        // The usual command is journaled, and must not be copied for it; what changes nothing is copied for the trace.
         let now = now.max(self.hub.now());
         command.encode(self.batch.begin(self.next_seq, now));
         let outcome = self.hub.apply(now, command);
@@ -417,6 +432,9 @@ impl Service {
             self.batch.commit();
             self.next_seq += 1;
         } else {
+            if let Some(trace) = &mut self.trace {
+                trace.push(self.next_seq - 1, now, self.batch.begun());
+            }
             self.batch.abort();
         }
         Ok(outcome)

@@ -11,6 +11,7 @@ use super::{Ended, FIRST_SOCKET, Parts, StopFlag};
 use crate::alerts::AlertLog;
 use crate::audit::{Audit, Feed};
 use crate::http;
+use crate::trace::Trace;
 use crossbeam_channel::{Receiver, Sender};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -47,6 +48,7 @@ pub(super) struct EventLoop {
     audit: Audit,
     audit_feed: Feed,
     alerts: AlertLog,
+    trace: Option<Trace>,
     alert_rules: Receiver<Alerts>,
     log_reader: LogReader,
     http_limits: http::Limits,
@@ -74,6 +76,7 @@ impl EventLoop {
             audit,
             audit_feed: parts.audit_feed,
             alerts,
+            trace: parts.trace,
             alert_rules: parts.alert_rules,
             log_reader,
             http_limits: parts.http_limits,
@@ -246,6 +249,9 @@ impl EventLoop {
         for line in service.alert_lines().drain(..) {
             self.alerts.record(line);
         }
+        if let (Some(trace), Some(pending)) = (&mut self.trace, service.take_trace()) {
+            trace.record(pending);
+        }
         self.audit_feed.want(service.is_audit_wanted());
         self.engine.push_events();
     }
@@ -281,6 +287,9 @@ impl EventLoop {
         self.engine.service().flush(now);
         self.engine.settle();
         self.record();
+        if let Some(trace) = self.trace.take() {
+            trace.end(self.engine.look().last_seq(), now);
+        }
         let until = Instant::now() + LAST_BATCH_WAIT;
         while !self.engine.is_durable() {
             if let Some(handover) = self.engine.hand_over() {

@@ -28,6 +28,7 @@ use crate::audit::{Audit, Feed};
 use crate::http;
 use crate::journal::Appender;
 use crate::service::{Plane, PlaneAddrs, Service};
+use crate::trace::Trace;
 use clock::Clock;
 pub use committer::Report;
 use crossbeam_channel::{Receiver, Sender};
@@ -84,6 +85,8 @@ pub struct Parts {
     pub audit_feed: Feed,
     /// The alerts' file and webhook.
     pub alerts: AlertLog,
+    /// What the hub refuses and what finds nothing goes there, if anywhere.
+    pub trace: Option<Trace>,
     /// Who reads pages of the logs.
     pub log_reader: LogReader,
     /// Limits of a connection.

@@ -4,6 +4,7 @@
 
 mod load;
 mod model_check;
+mod replay;
 mod run;
 mod watch;
 
@@ -17,6 +18,7 @@ Examples:
   sheratan-sim run --seeds 0..2000              the mesh, with all that can go wrong, two thousand seeds
   sheratan-sim run --seed 7                     one of these runs, with what it was like
   sheratan-sim load spike --html spike.html     a load scenario, with its timeline
+  sheratan-sim replay --journal .sheratan       what a hub recorded, minute by minute
   sheratan-sim model check --seeds 0..1000      the core beside a naive model, a thousand seeds
   sheratan-sim model run --seed 7 --verbose     one of these runs, step by step
   sheratan-sim model replay sim/regressions/*   what was found before";
@@ -35,6 +37,8 @@ enum Command {
     Run(run::Args),
     /// A load scenario: how a hub does under it, with a report
     Load(load::LoadArgs),
+    /// What a hub recorded in its data folder, and what would have come of it under other limits
+    Replay(replay::Args),
     /// The state machine alone, beside a naive model: random commands, crashes and replays
     Model(model_check::Args),
 }
@@ -44,6 +48,7 @@ pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Load(args) => return load::run(args),
+        Command::Replay(args) => return replay::run(&args),
         Command::Model(args) => model_check::run(args),
     };
     match done {

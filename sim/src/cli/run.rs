@@ -148,9 +148,8 @@ fn many(out: &mut impl Write, watch: &Watch, args: &Args, seeds: &SeedRange) -> 
                     }
                     let plan = Plan::of(seed, args.minutes);
                     watch.step(seed, 0);
-                    let result = mesh::run(&plan, |_| watch.step(seed, 0)).and_then(|report| {
-                        if args.twice { again(&plan, report) } else { Ok(report) }
-                    });
+                    let result = mesh::run(&plan, |_| watch.step(seed, 0))
+                        .and_then(|report| if args.twice { again(&plan, report) } else { Ok(report) });
                     watch.done(seed);
                     match result {
                         Ok(report) => totals.lock().expect("no thread panics with it").add(&report),
@@ -190,7 +189,8 @@ fn again(plan: &Plan, report: Report) -> Result<Report, Box<Failure>> {
     if other == report {
         return Ok(report);
     }
-    let detail = format!("everything that happened has the hash {:032x}, and then {:032x}", report.trail_hash, other.trail_hash);
+    let detail =
+        format!("everything that happened has the hash {:032x}, and then {:032x}", report.trail_hash, other.trail_hash);
     let violation = sheratan_sim::mesh::oracle::Violation { invariant: "a seed means one run", detail };
     Err(Box::new(Failure { plan: plan.clone(), tally: other.tally, violation, last: Vec::new() }))
 }

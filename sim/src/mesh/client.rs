@@ -110,9 +110,8 @@ impl Client {
         if let Some(key) = key {
             let on_duplicate = if key.is_multiple_of(5) { "latest_wins" } else { "same_result" };
             let on_failed = if key.is_multiple_of(7) { "new_job" } else { "same_result" };
-            body += &format!(
-                r#","idempotency_key":"key{key}","on_duplicate":"{on_duplicate}","on_failed":"{on_failed}""#
-            );
+            body +=
+                &format!(r#","idempotency_key":"key{key}","on_duplicate":"{on_duplicate}","on_failed":"{on_failed}""#);
         }
         let priority = ["critical", "high", "normal", "low"][draw.below(4) as usize];
         body += &format!(r#","priority":"{priority}","zone":"{}""#, zone_name(draw.below(scene.plan.zones)));

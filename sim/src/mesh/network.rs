@@ -61,14 +61,7 @@ impl Network {
     /// A network without connections.
     pub fn new(plan: &Plan, draw: Draw) -> Self {
         let latency_us = plan.latency_ms.map(|ms| ms * 1_000);
-        Network {
-            conns: BTreeMap::new(),
-            next: 1,
-            draw,
-            latency_us,
-            injected: Injected::new(),
-            is_chaos: false,
-        }
+        Network { conns: BTreeMap::new(), next: 1, draw, latency_us, injected: Injected::new(), is_chaos: false }
     }
 
     /// Opens a connection to the process `life`.

@@ -150,10 +150,8 @@ impl Oracle {
             format!("record {seq} is of {}, the one before of {}", now.as_millis(), self.last_at.as_millis())
         })?;
         (self.seq, self.last_at) = (seq, now);
-        let command = Command::decode(payload).map_err(|error| Violation {
-            invariant: "readable journal",
-            detail: format!("record {seq}: {error}"),
-        })?;
+        let command = Command::decode(payload)
+            .map_err(|error| Violation { invariant: "readable journal", detail: format!("record {seq}: {error}") })?;
         // As the command's own step would, so that what is full is full when it comes.
         self.shadow.advance(now);
         self.take_effects()?;

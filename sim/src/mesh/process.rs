@@ -99,9 +99,11 @@ impl Process {
             Err(error) => return Ok(Err(error)),
         };
         let journal::Recovery { hub, appender, store, report } = recovery;
-        holds(!report.notices.iter().any(|notice| matches!(notice, journal::Notice::Diverged { .. })), "replay agrees", || {
-            format!("{:?}", report.notices)
-        })?;
+        holds(
+            !report.notices.iter().any(|notice| matches!(notice, journal::Notice::Diverged { .. })),
+            "replay agrees",
+            || format!("{:?}", report.notices),
+        )?;
         // A batch that was on its way when the hub died may be there, in part or whole, though nobody was told.
         if report.next_seq > oracle.seq() + 1 {
             let mut reader = match store.reader(oracle.seq() + 1, report.next_seq - 1) {
@@ -110,7 +112,9 @@ impl Process {
             };
             loop {
                 match reader.next() {
-                    Ok(Some(journal::Item::Record(record))) => oracle.durable(record.seq, record.now, record.payload)?,
+                    Ok(Some(journal::Item::Record(record))) => {
+                        oracle.durable(record.seq, record.now, record.payload)?
+                    }
                     Ok(Some(journal::Item::Mark(_))) => {}
                     Ok(None) => break,
                     Err(error) => return Err(Violation { invariant: "readable journal", detail: error.to_string() }),

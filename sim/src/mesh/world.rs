@@ -395,12 +395,10 @@ impl World {
             Event::Chaos => {
                 self.is_chaos = true;
                 self.network.is_chaos = true;
-                let [write_error, sync_error] = [Fault::WriteError, Fault::SyncError].map(|fault| self.plan.rate(fault));
+                let [write_error, sync_error] =
+                    [Fault::WriteError, Fault::SyncError].map(|fault| self.plan.rate(fault));
                 // Out of a thousand operations, which are far fewer than messages.
-                self.disk.set_faults(Faults {
-                    write_permille: write_error / 10,
-                    sync_permille: sync_error / 10,
-                });
+                self.disk.set_faults(Faults { write_permille: write_error / 10, sync_permille: sync_error / 10 });
                 self.agenda.put(self.now + FAULT_TICK_US, Event::FaultTick);
                 ("the chaos begins", [0, 0])
             }
@@ -987,10 +985,8 @@ impl World {
             super::process::options(&self.plan, &self.disk, self.identity),
             &mut |_| {},
         );
-        let recovery = from_start.map_err(|error| Violation {
-            invariant: "an undamaged journal opens",
-            detail: error.to_string(),
-        })?;
+        let recovery = from_start
+            .map_err(|error| Violation { invariant: "an undamaged journal opens", detail: error.to_string() })?;
         let mut hub = recovery.hub;
         holds(hub.digest() == digest, "replay gives the same state", || "after the last start".to_owned())?;
         let at = hub.now();

@@ -1,0 +1,87 @@
+//! Looking: a journal's records from the oldest state that there is, for who wants to go through its history. Needs no
+//! lock and changes nothing, so a copy, or a running hub's folder, will do.
+
+use super::folder::Folder;
+use super::format::Identity;
+use super::read::{Item, ReadError, Reader};
+use super::replay;
+use super::verify::{self, VerifyReport};
+use crate::disk::RealDisk;
+use sheratan_core::hub::Hub;
+use std::path::Path;
+use std::{fmt, io};
+
+/// A journal's history.
+#[derive(Debug)]
+pub struct History {
+    /// Whose it is.
+    pub identity: Identity,
+    /// Whether a hub runs on the folder: the history goes on, and ends here with what was there.
+    pub is_in_use: bool,
+    /// The last record of the snapshot that it begins with; `None` if it begins with the hub's first record.
+    pub snapshot_seq: Option<u64>,
+    /// The state that it begins with.
+    pub hub: Hub,
+    /// The last record.
+    pub last_seq: u64,
+    reader: Reader,
+}
+
+/// A journal cannot be looked at.
+#[derive(Debug)]
+pub enum LookError {
+    /// The folder cannot be read.
+    Io(io::Error),
+    /// It is damaged, or has nothing in it.
+    Damaged(Box<VerifyReport>),
+}
+
+impl History {
+    /// Checks a data folder and gives its history.
+    pub fn open(data_folder: &Path) -> Result<History, LookError> {
+        let report = verify::verify(data_folder, false).map_err(LookError::Io)?;
+        let folder = Folder::unlocked(data_folder);
+        let segments = folder.segments().map_err(LookError::Io)?;
+        let identity = segments.iter().rev().find_map(verify::header).map(|header| header.identity);
+        let (true, Some(identity)) = (report.is_ok(), identity) else {
+            return Err(LookError::Damaged(Box::new(report)));
+        };
+        let from_start = report.segments.first().is_some_and(|segment| segment.first_seq == 1);
+        let (hub, snapshot_seq) = match report.snapshots.last().filter(|_| !from_start) {
+            Some(snapshot) => {
+                let loaded = replay::load(&RealDisk, &snapshot.file, &identity);
+                let (hub, seq) = loaded.map_err(|error| LookError::Io(io::Error::other(error.to_string())))?;
+                (hub, Some(seq))
+            }
+            None => (Hub::new(identity.key), None),
+        };
+        let last_seq = report.last_seq();
+        let reader = Reader::new(&folder, Some(identity), snapshot_seq.unwrap_or(0) + 1, last_seq);
+        let reader = reader.map_err(|error| LookError::Io(io::Error::other(error.to_string())))?;
+        Ok(History { identity, is_in_use: report.is_in_use, snapshot_seq, hub, last_seq, reader })
+    }
+
+    /// The next record or mark; `None` at the end.
+    #[allow(clippy::should_implement_trait, reason = "an iterator cannot lend")]
+    pub fn next(&mut self) -> Result<Option<Item<'_>>, ReadError> {
+        self.reader.next()
+    }
+}
+
+impl fmt::Display for LookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LookError::Io(error) => error.fmt(f),
+            LookError::Damaged(report) => report.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LookError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            LookError::Io(error) => Some(error),
+            LookError::Damaged(_) => None,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Reading a trace: its records in order, and how much of the hub's history it covers.
+//!
+//! Two passes over the files, one of them in memory at a time: what a crash took from the journal's end is known only from
+//! the life that follows, and what was traced after such a record belongs to no history.
+
+use super::format::{self, HEADER_BYTES, Header, Place, What};
+use super::pending::Gap;
+use super::{Segment, path};
+use crate::journal::HubId;
+use sheratan_core::time::Timestamp;
+use std::path::Path;
+use std::{fs, io};
+
+/// What the hub was told without changing anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry<'a> {
+    /// The journal's last record then.
+    pub after_seq: u64,
+    /// The instant.
+    pub now: Timestamp,
+    /// The encoded command.
+    pub command: &'a [u8],
+}
+
+/// How much of a hub's history a trace has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Coverage {
+    /// Where it begins: the journal's last record then, and the instant. `None` without any trace.
+    pub begins: Option<(u64, Timestamp)>,
+    /// Records.
+    pub records: u64,
+    /// What is missing, as far as the trace knows: what was dropped, and times between two lives without a trace.
+    pub gaps: Vec<Gap>,
+    /// Records left out, because the journal lost in a crash what went before them.
+    pub orphans: u64,
+    /// Records left out, because they follow the journal's end: the hub has gone on since that was read, or a crash took
+    /// the journal's last records.
+    pub ahead: u64,
+    /// Lives before the last one that ended without saying so: what came in their last moments may be missing.
+    pub crashes: u64,
+}
+
+/// Reads a trace. No lock is taken: a running hub's can be read too.
+#[derive(Debug)]
+pub struct Reader {
+    files: Vec<Listed>,
+    /// The file that is read, and where in it.
+    at: usize,
+    offset: usize,
+    buffer: Vec<u8>,
+    coverage: Coverage,
+}
+
+#[derive(Debug)]
+struct Listed {
+    segment: Segment,
+    header: Header,
+    /// Where its whole records end.
+    end: usize,
+    /// The last record of the journal that outlived this file's life.
+    last_seq: u64,
+}
+
+impl Reader {
+    /// Reads through the trace of a data folder whose journal ends with `last_seq`.
+    pub fn open(data_dir: &Path, hub_id: HubId, last_seq: u64) -> io::Result<Reader> {
+        let mut files: Vec<Listed> = Vec::new();
+        let mut buffer = Vec::new();
+        for segment in Segment::list(&path(data_dir))? {
+            // The ring of a running hub goes on: the oldest file may be gone by now.
+            if !read(&segment, &mut buffer)? {
+                continue;
+            }
+            let Some(header) = Header::decode(&buffer).filter(|header| header.hub_id == hub_id) else { continue };
+            files.push(Listed { segment, header, end: buffer.len(), last_seq });
+        }
+        // From the back: a life's records count up to where the next one begins, in all of its files.
+        let (mut limit, mut next_limit, mut life) = (last_seq, last_seq, None);
+        for file in files.iter_mut().rev() {
+            if life != Some(file.header.life) {
+                (life, limit) = (Some(file.header.life), next_limit);
+                next_limit = limit.min(file.header.life_begins.after_seq);
+            }
+            file.last_seq = limit;
+        }
+        let mut reader = Reader { files, at: 0, offset: HEADER_BYTES, buffer, coverage: Coverage::default() };
+        reader.cover(last_seq)?;
+        Ok(reader)
+    }
+
+    /// How much it has.
+    pub fn coverage(&self) -> &Coverage {
+        &self.coverage
+    }
+
+    /// The next record; `None` at the end.
+    #[allow(clippy::should_implement_trait, reason = "an iterator cannot lend")]
+    pub fn next(&mut self) -> io::Result<Option<Entry<'_>>> {
+        let found = loop {
+            let Some(file) = self.files.get(self.at) else { return Ok(None) };
+            if self.offset == HEADER_BYTES && !read(&file.segment, &mut self.buffer)? {
+                self.buffer.clear();
+            }
+            let bytes = self.buffer.get(self.offset..file.end).unwrap_or_default();
+            let Some((record, len)) = format::decode(bytes) else {
+                (self.at, self.offset) = (self.at + 1, HEADER_BYTES);
+                continue;
+            };
+            let start = self.offset;
+            self.offset += len;
+            if matches!(record.what, What::Command(_)) && record.at.after_seq <= file.last_seq {
+                break start;
+            }
+        };
+        Ok(format::decode(&self.buffer[found..]).and_then(|(record, _)| match record.what {
+            What::Command(command) => Some(Entry { after_seq: record.at.after_seq, now: record.at.now, command }),
+            What::Gap(_) | What::End => None,
+        }))
+    }
+
+    /// The first pass.
+    fn cover(&mut self, journal_last_seq: u64) -> io::Result<()> {
+        let mut coverage = Coverage::default();
+        // Where the file before this one ends, and whether its life ended there in good order.
+        let mut before = None::<(u64, Place, bool)>;
+        for file in &mut self.files {
+            // One that a running hub has let go of has nothing any more.
+            if !read(&file.segment, &mut self.buffer)? {
+                self.buffer.clear();
+            }
+            let Header { life, begins, .. } = file.header;
+            coverage.begins.get_or_insert((begins.after_seq, begins.now));
+            if let Some((life_before, last, has_ended)) = before {
+                let is_new_life = life_before != life;
+                coverage.crashes += u64::from(is_new_life && !has_ended);
+                // Between two lives a hub ran that did not trace; within one, a file is damaged or gone.
+                let is_behind = last.after_seq < begins.after_seq || !is_new_life && last.now < begins.now;
+                if is_behind && (has_ended || !is_new_life) {
+                    coverage.gaps.push(Gap { from: last.now, to: begins.now.max(last.now), records: 0 });
+                }
+            }
+            let (mut offset, mut last, mut has_ended) = (HEADER_BYTES, begins, false);
+            while let Some((record, len)) = self.buffer.get(offset..).and_then(format::decode) {
+                offset += len;
+                last = record.at;
+                match record.what {
+                    What::Command(_) if last.after_seq <= file.last_seq => coverage.records += 1,
+                    What::Command(_) if file.last_seq == journal_last_seq => coverage.ahead += 1,
+                    What::Command(_) => coverage.orphans += 1,
+                    What::Gap(gap) => coverage.gaps.push(gap),
+                    What::End => has_ended = true,
+                }
+            }
+            file.end = offset;
+            before = Some((life, last, has_ended));
+        }
+        self.coverage = coverage;
+        Ok(())
+    }
+}
+
+/// Reads a file whole; whether it is there.
+fn read(segment: &Segment, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    match fs::read(&segment.path) {
+        Ok(bytes) => {
+            *buffer = bytes;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

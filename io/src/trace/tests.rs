@@ -1,0 +1,161 @@
+//! The trace's tests: what comes back, what makes room, and what a reader is told is missing.
+
+use super::*;
+use crate::journal::HubId;
+use sheratan_core::time::Timestamp;
+
+const HUB: HubId = HubId([7; 16]);
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::from_millis(ms)
+}
+
+fn pending(records: std::ops::Range<u64>, bytes: usize) -> Pending {
+    let mut pending = Pending::default();
+    records.for_each(|n| pending.push(n, at(n), &vec![n as u8; bytes]));
+    pending
+}
+
+fn settings(folder: &tempfile::TempDir, bytes_max: u64) -> Settings {
+    Settings { folder: path(folder.path()), bytes_max }
+}
+
+fn read(folder: &tempfile::TempDir, last_seq: u64) -> (Vec<(u64, u64, usize)>, Coverage) {
+    let mut reader = Reader::open(folder.path(), HUB, last_seq).unwrap();
+    let mut found = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        assert!(entry.command.iter().all(|byte| *byte == entry.after_seq as u8));
+        found.push((entry.after_seq, entry.now.as_millis(), entry.command.len()));
+    }
+    (found, reader.coverage().clone())
+}
+
+#[test]
+fn what_was_traced_reads_back_in_order_over_files_and_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    for life in [10..40, 50..60] {
+        let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, life.start, at(life.start)).unwrap();
+        life.clone().for_each(|n| trace.record(pending(n..n + 1, 300)));
+        trace.end(life.end, at(life.end));
+    }
+    let (found, coverage) = read(&folder, 100);
+    let expected: Vec<_> = (10..40).chain(50..60).map(|n| (n, n, 300)).collect();
+    assert_eq!(found, expected);
+    assert!(Segment::list(&path(folder.path())).unwrap().len() > 3);
+    assert_eq!((coverage.begins, coverage.records, coverage.crashes), (Some((10, at(10))), 40, 0));
+    // Between the lives the journal went on without a trace.
+    assert_eq!(coverage.gaps, [Gap { from: at(40), to: at(50), records: 0 }]);
+}
+
+#[test]
+fn a_full_ring_lets_the_oldest_file_go_and_says_where_it_begins_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trace = Trace::start(settings(&folder, 16 << 10), HUB, 0, at(0)).unwrap();
+    trace.record(pending(0..200, 200));
+    drop(trace);
+    let bytes: u64 =
+        Segment::list(&path(folder.path())).unwrap().iter().map(|s| s.path.metadata().unwrap().len()).sum();
+    assert!(bytes <= 16 << 10, "{bytes}");
+    let (found, coverage) = read(&folder, 1_000);
+    let (first, last) = (found[0].0, found[found.len() - 1].0);
+    assert_eq!((last, found.len() as u64), (199, 200 - first));
+    assert!(first > 100 && coverage.begins == Some((first - 1, at(first - 1))), "{first} {coverage:?}");
+    assert!(coverage.gaps.is_empty());
+}
+
+#[test]
+fn what_no_file_has_room_for_is_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trace = Trace::start(settings(&folder, 16 << 10), HUB, 0, at(0)).unwrap();
+    trace.record(pending(1..3, 2_000));
+    trace.record(pending(3..4, 10));
+    drop(trace);
+    let (found, coverage) = read(&folder, 100);
+    assert_eq!(found, [(3, 3, 10)]);
+    assert_eq!(coverage.gaps, [Gap { from: at(1), to: at(2), records: 2 }]);
+}
+
+#[test]
+fn a_flood_in_one_round_is_bounded_and_counted() {
+    let pending = pending(0..20, 1 << 20);
+    assert!(pending.bytes.len() <= 8 << 20);
+    let gap = pending.gap.unwrap();
+    assert_eq!(pending.records + gap.records, 20);
+    assert_eq!((gap.from, gap.to), (at(pending.records), at(19)));
+    assert_eq!(pending.into_gap(), Some(Gap { from: at(0), to: at(19), records: 20 }));
+}
+
+#[test]
+fn what_followed_records_that_a_crash_took_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
+    trace.record(pending(1..10, 10));
+    drop(trace);
+    let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 5, at(20)).unwrap();
+    trace.record(pending(6..8, 10));
+    drop(trace);
+    let (found, coverage) = read(&folder, 6);
+    assert_eq!(found.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!((coverage.orphans, coverage.ahead, coverage.crashes), (4, 1, 1));
+}
+
+#[test]
+fn a_torn_or_changed_record_ends_its_file_and_another_hubs_trace_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
+    trace.record(pending(1..4, 10));
+    drop(trace);
+    let file = Segment::list(&path(folder.path())).unwrap().remove(0).path;
+    let mut bytes = fs::read(&file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    assert_eq!(read(&folder, 9).0.len(), 2);
+    fs::write(&file, &bytes[..last - 30]).unwrap();
+    assert_eq!(read(&folder, 9).0.len(), 2);
+    let other = Reader::open(folder.path(), HubId([8; 16]), 9).unwrap();
+    assert_eq!(other.coverage().begins, None);
+}
+
+#[test]
+fn a_file_that_is_gone_from_the_middle_is_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
+    trace.record(pending(1..40, 300));
+    drop(trace);
+    let files = Segment::list(&path(folder.path())).unwrap();
+    assert!(files.len() > 3);
+    fs::remove_file(&files[1].path).unwrap();
+    let (found, coverage) = read(&folder, 100);
+    let missing_from = found.windows(2).find(|pair| pair[1].0 > pair[0].0 + 1).unwrap();
+    let gap = Gap { from: at(missing_from[0].0), to: at(missing_from[1].0 - 1), records: 0 };
+    assert_eq!(coverage.gaps, [gap]);
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_owner_can_read_a_trace() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    drop(Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap());
+    let file = Segment::list(&path(folder.path())).unwrap().remove(0).path;
+    assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// For a disk that takes nothing stands a file where the folder should be.
+#[test]
+fn a_disk_that_takes_nothing_stops_nobody_and_leaves_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(path(folder.path()), "").unwrap();
+    let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
+    trace.record(pending(1..4, 10));
+    while trace.waiting_bytes() > 0 {
+        std::thread::yield_now();
+    }
+    fs::remove_file(path(folder.path())).unwrap();
+    trace.record(pending(5..6, 10));
+    trace.end(6, at(6));
+    let (found, coverage) = read(&folder, 9);
+    assert_eq!(found, [(5, 5, 10)]);
+    assert_eq!(coverage.gaps, [Gap { from: at(1), to: at(3), records: 3 }]);
+}

@@ -1,0 +1,275 @@
+//! The trace's thread: takes what the loop traced and appends it to the newest file; the oldest ones make room.
+
+use super::Segment;
+use super::format::{self, GAP_BYTES, HEADER_BYTES, Header, Place};
+use super::pending::{Gap, Pending};
+use crate::journal::HubId;
+use crate::platform;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use sheratan_core::time::Timestamp;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+/// Rounds that may wait for the thread.
+const ROUNDS_MAX: usize = 1_024;
+
+/// Bytes that may wait for the thread: a disk that is slow for a moment loses nothing, one that hangs costs no more memory.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+
+/// The ring's files: with each that goes a sixteenth of the history goes.
+const FILES: u64 = 16;
+
+/// Files kept, however small they are: each start makes one.
+const FILES_MAX: usize = 1_024;
+
+/// Where the trace lies, and how large it may become.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Bytes of all files.
+    pub bytes_max: u64,
+}
+
+/// The loop's end of the trace.
+#[derive(Debug)]
+pub struct Trace {
+    sender: Option<Sender<Message>>,
+    waiting_bytes: Arc<AtomicUsize>,
+    /// What is in no file and no file says so yet.
+    gap: Option<Gap>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Pending(Pending),
+    End(Place),
+}
+
+impl Trace {
+    /// Starts the thread for a hub whose journal's last record is `after_seq`. The files are the thread's own business: a
+    /// trace that cannot be written is told in the log and stops nothing.
+    pub fn start(settings: Settings, hub_id: HubId, after_seq: u64, now: Timestamp) -> io::Result<Self> {
+        let (sender, messages) = bounded(ROUNDS_MAX);
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let begins = Place { after_seq, now };
+        let mut writer = Writer {
+            // Room for the record of a gap, however small the ring is.
+            file_bytes: (settings.bytes_max / FILES).max((HEADER_BYTES + GAP_BYTES) as u64),
+            settings,
+            hub_id,
+            life: None,
+            life_begins: begins,
+            last: begins,
+            open: None,
+            is_failing: false,
+        };
+        let waiting = waiting_bytes.clone();
+        let run = move || writer.run(&messages, &waiting);
+        let thread = std::thread::Builder::new().name("trace".into()).spawn(run)?;
+        Ok(Trace { sender: Some(sender), waiting_bytes, gap: None, thread: Some(thread) })
+    }
+
+    /// Hands over what a round traced; never waits.
+    pub fn record(&mut self, mut pending: Pending) {
+        if let Some(gap) = self.gap.take() {
+            pending.miss(gap);
+        }
+        let bytes = pending.bytes.len();
+        if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
+            self.gap = pending.into_gap();
+            return;
+        }
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let sender = self.sender.as_ref().expect("it is open until it is dropped");
+        if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) =
+            sender.try_send(Message::Pending(pending))
+        {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            if let Message::Pending(pending) = message {
+                self.gap = pending.into_gap();
+            }
+        }
+    }
+
+    /// Bytes that the thread has yet to write.
+    #[cfg(test)]
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The hub ends in good order, with that last record in its journal.
+    pub fn end(mut self, after_seq: u64, now: Timestamp) {
+        if self.gap.is_some() {
+            self.record(Pending {
+                span: Some((Place { after_seq, now }, Place { after_seq, now })),
+                ..Pending::default()
+            });
+        }
+        let sender = self.sender.as_ref().expect("it is open until it is dropped");
+        // Where the thread has so much to do, the file ends as after a crash: some of the last records may be missing.
+        _ = sender.try_send(Message::End(Place { after_seq, now }));
+    }
+}
+
+impl Drop for Trace {
+    /// Waits until all is written.
+    fn drop(&mut self) {
+        self.sender = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the trace's thread has panicked");
+        }
+    }
+}
+
+struct Writer {
+    settings: Settings,
+    file_bytes: u64,
+    hub_id: HubId,
+    /// The number of this life's first file.
+    life: Option<u64>,
+    life_begins: Place,
+    /// Where what was traced ends.
+    last: Place,
+    open: Option<Open>,
+    is_failing: bool,
+}
+
+struct Open {
+    file: File,
+    bytes: u64,
+}
+
+impl Writer {
+    fn run(&mut self, messages: &Receiver<Message>, waiting_bytes: &AtomicUsize) {
+        // A reader is to know that nothing was refused, and not only that nothing is there.
+        let opened = self.open_next();
+        self.tell(opened.err());
+        let mut gap = None;
+        for message in messages {
+            let (mut pending, end) = match message {
+                Message::Pending(pending) => (pending, None),
+                Message::End(at) => (Pending::default(), Some(at)),
+            };
+            let bytes = pending.bytes.len();
+            if let Some(gap) = gap.take() {
+                pending.miss(gap);
+            }
+            gap = self.write(pending, end);
+            waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes what a round traced. Gives what is missing and no file says so.
+    fn write(&mut self, mut pending: Pending, end: Option<Place>) -> Option<Gap> {
+        let after_seq = pending.span.map_or(self.last.after_seq, |(_, last)| last.after_seq);
+        let mut bytes = std::mem::take(&mut pending.bytes);
+        if let Some(gap) = pending.gap {
+            format::put_gap(&mut bytes, after_seq, &gap);
+        }
+        if let Some(at) = end {
+            format::put_end(&mut bytes, at);
+        }
+        format::seal(&mut bytes);
+        let result = self.append(&bytes);
+        let gap = match &result {
+            Ok(too_large) => *too_large,
+            Err(_) => {
+                self.take_back();
+                pending.into_gap()
+            }
+        };
+        self.tell(result.err());
+        gap
+    }
+
+    /// Takes out what a failed write left. Where even that fails the next write begins a new file.
+    fn take_back(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        let result = open.file.set_len(open.bytes).and_then(|()| open.file.seek(SeekFrom::Start(open.bytes)));
+        if result.is_err() {
+            self.open = None;
+        }
+    }
+
+    /// Tells of a failure once.
+    fn tell(&mut self, failure: Option<io::Error>) {
+        let was_failing = std::mem::replace(&mut self.is_failing, failure.is_some());
+        match failure {
+            Some(error) if !was_failing => {
+                tracing::warn!(%error, "the trace cannot be written: what is refused meanwhile is missing in it");
+            }
+            None if was_failing => tracing::info!("the trace is written again"),
+            _ => {}
+        }
+    }
+
+    /// Appends records to the newest file, over as many as it takes. Gives what no file has room for.
+    fn append(&mut self, mut records: &[u8]) -> io::Result<Option<Gap>> {
+        let mut too_large = None::<Gap>;
+        while let Some(first) = format::first_record(records) {
+            let room = self.open.as_ref().map_or(0, |open| self.file_bytes.saturating_sub(open.bytes));
+            let mut chunk = 0;
+            let mut last = self.last;
+            while let Some(record) = format::first_record(&records[chunk..])
+                && (chunk + record.len()) as u64 <= room
+            {
+                chunk += record.len();
+                last = format::place_of(record);
+            }
+            if chunk > 0 {
+                let open = self.open.as_mut().expect("there is room in it");
+                open.file.write_all(&records[..chunk])?;
+                open.bytes += chunk as u64;
+                self.last = last;
+                records = &records[chunk..];
+            } else if (HEADER_BYTES + first.len()) as u64 > self.file_bytes {
+                let now = format::place_of(first).now;
+                let gap = Gap { from: now, to: now, records: 1 };
+                too_large = Some(too_large.map_or(gap, |known| known.and(gap)));
+                records = &records[first.len()..];
+            } else {
+                self.open_next()?;
+            }
+        }
+        Ok(too_large)
+    }
+
+    /// Begins the next file, and lets go of the oldest ones.
+    fn open_next(&mut self) -> io::Result<()> {
+        platform::create_private_dir(&self.settings.folder)?;
+        let segments = Segment::list(&self.settings.folder)?;
+        let number = segments.last().map_or(1, |segment| segment.number + 1);
+        let life = *self.life.get_or_insert(number);
+        self.make_room(&segments)?;
+        let path = Segment::new(&self.settings.folder, number).path;
+        let mut file = platform::private_file_options().create_new(true).open(&path)?;
+        let (hub_id, life_begins, begins) = (self.hub_id, self.life_begins, self.last);
+        if let Err(error) = file.write_all(&Header { hub_id, life, life_begins, begins }.encode()) {
+            // A full disk must not fill the folder with files that count as history.
+            _ = std::fs::remove_file(path);
+            return Err(error);
+        }
+        self.open = Some(Open { file, bytes: HEADER_BYTES as u64 });
+        Ok(())
+    }
+
+    fn make_room(&self, segments: &[Segment]) -> io::Result<()> {
+        let sizes = segments.iter().map(|segment| Ok(segment.path.metadata()?.len()));
+        let sizes = sizes.collect::<io::Result<Vec<_>>>()?;
+        let mut bytes: u64 = sizes.iter().sum();
+        for (at, (segment, size)) in segments.iter().zip(sizes).enumerate() {
+            if bytes + self.file_bytes <= self.settings.bytes_max && segments.len() - at < FILES_MAX {
+                return Ok(());
+            }
+            std::fs::remove_file(&segment.path)?;
+            bytes -= size;
+        }
+        Ok(())
+    }
+}

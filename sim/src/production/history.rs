@@ -1,0 +1,124 @@
+//! What a hub was told, in order: the journal has what changed something, the trace what did not.
+
+use super::ReplayError;
+use sheratan_core::command::Command;
+use sheratan_core::hub::Hub;
+use sheratan_core::time::Timestamp;
+use sheratan_io::journal::{History, Item, Mark};
+use sheratan_io::trace::{Coverage, Reader};
+use std::path::Path;
+
+/// A data folder's journal and trace, merged.
+#[derive(Debug)]
+pub struct Recording {
+    history: History,
+    trace: Reader,
+    /// The next of the trace, read ahead.
+    traced: Option<(u64, Timestamp, Command)>,
+    /// The journal's last record that was given.
+    seq: u64,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Input {
+    /// The hub was told this.
+    Told(Told),
+    /// The hub that wrote the journal had this outcome hash.
+    Mark(Mark),
+}
+
+/// A command as the hub was told.
+#[derive(Debug)]
+pub struct Told {
+    /// Its record in the journal; of what is in the trace the last one before it.
+    pub seq: u64,
+    /// The instant.
+    pub now: Timestamp,
+    /// The command.
+    pub command: Command,
+    /// Whether it changed nothing, so that only the trace has it.
+    pub is_traced: bool,
+}
+
+impl Recording {
+    /// Opens a data folder: reads all of it once, to know how far it is whole.
+    pub fn open(data_dir: &Path) -> Result<Recording, ReplayError> {
+        let history = History::open(data_dir).map_err(ReplayError::Look)?;
+        let trace = Reader::open(data_dir, history.identity.hub_id, history.last_seq).map_err(ReplayError::Trace)?;
+        let seq = history.snapshot_seq.unwrap_or(0);
+        let mut recording = Recording { history, trace, traced: None, seq };
+        // What was traced before the journal's oldest record has no state to be applied to.
+        recording.read_ahead()?;
+        while recording.traced.as_ref().is_some_and(|(after_seq, ..)| *after_seq < seq) {
+            recording.read_ahead()?;
+        }
+        Ok(recording)
+    }
+
+    /// The state that it begins with; an empty hub takes its place.
+    pub fn take_hub(&mut self) -> Hub {
+        let empty = Hub::new(self.history.identity.key);
+        std::mem::replace(&mut self.history.hub, empty)
+    }
+
+    /// The last record of the snapshot that it begins with.
+    pub fn snapshot_seq(&self) -> Option<u64> {
+        self.history.snapshot_seq
+    }
+
+    /// The journal's last record.
+    pub fn last_seq(&self) -> u64 {
+        self.history.last_seq
+    }
+
+    /// Whether a hub runs on the folder, whose history goes on.
+    pub fn is_in_use(&self) -> bool {
+        self.history.is_in_use
+    }
+
+    /// The hub, in hex.
+    pub fn hub_id(&self) -> String {
+        self.history.identity.hub_id.to_string()
+    }
+
+    /// How much the trace has of what changed nothing.
+    pub fn coverage(&self) -> &Coverage {
+        self.trace.coverage()
+    }
+
+    /// The next input; `None` at the end.
+    #[allow(clippy::should_implement_trait, reason = "an iterator gives no errors of its own")]
+    pub fn next(&mut self) -> Result<Option<Input>, ReplayError> {
+        if let Some((after_seq, ..)) = &self.traced
+            && *after_seq <= self.seq
+        {
+            let (seq, now, command) = self.traced.take().expect("it was looked at");
+            self.read_ahead()?;
+            return Ok(Some(Input::Told(Told { seq, now, command, is_traced: true })));
+        }
+        Ok(match self.history.next().map_err(ReplayError::Read)? {
+            None => None,
+            Some(Item::Mark(mark)) => Some(Input::Mark(mark)),
+            Some(Item::Record(record)) => {
+                self.seq = record.seq;
+                let command = Command::decode(record.payload);
+                let command = command.map_err(|source| ReplayError::Undecodable { seq: record.seq, source })?;
+                Some(Input::Told(Told { seq: record.seq, now: record.now, command, is_traced: false }))
+            }
+        })
+    }
+
+    fn read_ahead(&mut self) -> Result<(), ReplayError> {
+        self.traced = match self.trace.next().map_err(ReplayError::Trace)? {
+            None => None,
+            Some(entry) => {
+                let seq = entry.after_seq;
+                let command =
+                    Command::decode(entry.command).map_err(|source| ReplayError::Undecodable { seq, source })?;
+                Some((seq, entry.now, command))
+            }
+        };
+        Ok(())
+    }
+}
