@@ -4,7 +4,8 @@
 
 use serde_json::{Value, json};
 use sheratan_tests::client::{failure, result};
-use sheratan_tests::{Client, Hub, Options, Run, sim, until};
+use sheratan_tests::{Bundle, Client, Hub, Options, Run, sim, until};
+use std::fs;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -177,4 +178,22 @@ fn what_cannot_be_replayed_is_said_with_what_would_do() {
     let nothing = Run::from(nothing);
     assert_eq!(nothing.code, Some(1));
     assert!(nothing.stderr.contains("/nowhere is no data folder"), "{}", nothing.stderr);
+}
+
+#[test]
+fn the_trace_holds_what_was_refused_and_the_diagnose_bundle_nothing_of_it() {
+    let mut hub = start();
+    let mut data = hub.data();
+    for _ in 0..6 {
+        data.post("/mesh/submit_request", &json!({"kind": "k", "params": {"text": "only in a payload"}}));
+    }
+    assert!(hub.stop().success());
+    let has = |bytes: &[u8]| bytes.windows(17).any(|window| window == b"only in a payload");
+    let files = fs::read_dir(hub.folder().join("trace")).unwrap().map(|entry| entry.unwrap().path());
+    assert!(files.map(|path| fs::read(path).unwrap()).any(|bytes| has(&bytes)));
+    let archive = hub.folder().join("bundle.zip");
+    assert_eq!(hub.run(&["diagnose", "--output", archive.to_str().unwrap()]).code, Some(0));
+    let bundle = Bundle::open(&archive);
+    assert!(bundle.json("disk.json")["bytes_of_parts"]["trace"].as_u64().unwrap() > 0);
+    assert!(bundle.files.values().all(|bytes| !has(bytes)));
 }

@@ -126,10 +126,16 @@ fn show_replay(folder: &Path, replay: &Replay, took: Duration) {
     ));
     for row in &replay.rows {
         let Row { minute, tally, depth, waits } = row;
-        line(format_args!("{}{}{depth:>10}{}", minute_text(*minute), tally_text(tally), waits_text(*waits)));
+        line(format_args!(
+            "{}{}{depth:>10}{}",
+            minute_text(*minute),
+            tally_text(tally, replay.covered.has_all_of(row)),
+            waits_text(*waits)
+        ));
     }
     let depth = replay.state.counts.waiting();
-    let (tally, waits) = (tally_text(&replay.total), waits_text(replay.waits));
+    let is_all_known = replay.rows.iter().all(|row| replay.covered.has_all_of(row));
+    let (tally, waits) = (tally_text(&replay.total, is_all_known), waits_text(replay.waits));
     line(format_args!("{BOLD}{:<17}{tally}{depth:>10}{waits}{BOLD:#}", "in all"));
     show_refusals("refused", &replay.refusals);
     line(format_args!("{} pulls found nothing", replay.empty_pulls));
@@ -189,12 +195,15 @@ fn show_what_if(folder: &Path, replay: &Replay, other: &WhatIf, changes: &Change
         "{BOLD}{:<17}{:>19}{:>19}{:>19}{:>19}{:>23}{BOLD:#}",
         "minute", "accepted", "refused", "completed", "depth", "wait p99"
     ));
+    let mut is_all_known = true;
     for (minute, pair) in side_by_side(recorded, changed) {
+        let is_known = replay.covered.has_all_of(&pair[0]);
+        is_all_known &= is_known;
         let [a, b] = pair.map(|row| (row.tally, row.depth, row.waits));
-        line(format_args!("{}{}", minute_text(minute), pair_text(a, b)));
+        line(format_args!("{}{}", minute_text(minute), pair_text(a, b, is_known)));
     }
     let of = |side: &Side| (side.total, side.state.counts.waiting(), side.waits);
-    line(format_args!("{BOLD}{:<17}{}{BOLD:#}", "in all", pair_text(of(recorded), of(changed))));
+    line(format_args!("{BOLD}{:<17}{}{BOLD:#}", "in all", pair_text(of(recorded), of(changed), is_all_known)));
     line("");
     let state = &changed.state;
     let counts = state.counts;
@@ -225,15 +234,15 @@ fn show_refusals(what: &str, refusals: &BTreeMap<&'static str, u64>) {
 }
 
 fn show_covered(covered: &Covered) {
-    let Covered { coverage, span, percent } = covered;
+    let Covered { coverage, span, percent, .. } = covered;
     let Some((from, to)) = span else {
         return line(format_args!(
             "{WARN}trace       none for this window{WARN:#}: what was refused is not known (trace_max_bytes)"
         ));
     };
-    let style = if *percent < 100.0 { WARN } else { GOOD };
+    let (style, plus) = if *percent < 100.0 { (WARN, "; a + is for those it does not have") } else { (GOOD, "") };
     let (from, to) = (Rfc3339::new(*from), Rfc3339::new(*to));
-    line(format_args!("trace       covers {style}{percent:.1} %{style:#} of the window, from {from} to {to}"));
+    line(format_args!("trace       covers {style}{percent:.1} %{style:#} of the window, from {from} to {to}{plus}"));
     for gap in &coverage.gaps {
         let (from, to) = (Rfc3339::new(gap.from), Rfc3339::new(gap.to));
         let records = if gap.records == 0 { "an unknown number of".to_owned() } else { gap.records.to_string() };
@@ -261,8 +270,14 @@ fn minute_text(minute: Timestamp) -> String {
     format!("{:<17}", &Rfc3339::new(minute).to_string()[..16])
 }
 
-fn tally_text(tally: &Tally) -> String {
+/// How many were refused: at least so many, where the trace does not have all.
+fn refused_text(refused: u64, is_all_known: bool) -> String {
+    format!("{refused}{}", if is_all_known { "" } else { "+" })
+}
+
+fn tally_text(tally: &Tally, is_all_known: bool) -> String {
     let Tally { accepted, refused, leased, completed, failed, retried } = tally;
+    let refused = refused_text(*refused, is_all_known);
     format!("{accepted:>10}{refused:>10}{leased:>10}{completed:>10}{failed:>10}{retried:>10}")
 }
 
@@ -273,15 +288,16 @@ fn waits_text(waits: Option<Waits>) -> String {
 
 type Seen = (Tally, u64, Option<Waits>);
 
-fn pair_text((a, a_depth, a_waits): Seen, (b, b_depth, b_waits): Seen) -> String {
-    let pair = |a: u64, b: u64| format!("{a:>10} |{b:>7}");
+fn pair_text((a, a_depth, a_waits): Seen, (b, b_depth, b_waits): Seen, is_all_known: bool) -> String {
+    let pair = |a: &dyn Display, b: &dyn Display| format!("{a:>10} |{b:>7}");
+    let refused = [a.refused, b.refused].map(|refused| refused_text(refused, is_all_known));
     let waits = [a_waits, b_waits].map(|waits| seconds(waits.map(|waits| waits.p99_ms)));
     format!(
         "{}{}{}{}{:>12} |{:>9}",
-        pair(a.accepted, b.accepted),
-        pair(a.refused, b.refused),
-        pair(a.completed, b.completed),
-        pair(a_depth, b_depth),
+        pair(&a.accepted, &b.accepted),
+        pair(&refused[0], &refused[1]),
+        pair(&a.completed, &b.completed),
+        pair(&a_depth, &b_depth),
         waits[0],
         waits[1]
     )
@@ -314,7 +330,7 @@ fn side_by_side(recorded: &Side, changed: &Side) -> BTreeMap<Timestamp, [Row; 2]
 
 fn replay_json(replay: &Replay, took: Duration) -> Value {
     let mut value = head_json(replay, took);
-    value["minutes"] = replay.rows.iter().map(row_json).collect();
+    value["minutes"] = replay.rows.iter().map(|row| row_json(row, &replay.covered)).collect();
     value["total"] = total_json(&replay.total, replay.waits, &replay.refusals, replay.empty_pulls);
     value
 }
@@ -322,7 +338,7 @@ fn replay_json(replay: &Replay, took: Duration) -> Value {
 fn what_if_json(replay: &Replay, other: &WhatIf, changes: &Changes, took: Duration) -> Value {
     let side = |side: &Side| {
         json!({
-            "minutes": side.rows.iter().map(row_json).collect::<Vec<_>>(),
+            "minutes": side.rows.iter().map(|row| row_json(row, &replay.covered)).collect::<Vec<_>>(),
             "total": total_json(&side.total, side.waits, &side.refusals, side.empty_pulls),
             "state": state_json(&side.state),
         })
@@ -391,8 +407,9 @@ fn state_json(state: &State) -> Value {
     })
 }
 
-fn row_json(row: &Row) -> Value {
+fn row_json(row: &Row, covered: &Covered) -> Value {
     let mut value = tally_json(&row.tally, row.waits);
+    value["is_covered"] = covered.has_all_of(row).into();
     value["minute"] = Rfc3339::new(row.minute).to_string().into();
     value["depth"] = row.depth.into();
     value

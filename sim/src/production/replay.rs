@@ -11,7 +11,7 @@ use sheratan_core::outcome::{Leased, Outcome};
 use sheratan_core::queue::Counts;
 use sheratan_core::registry::node::Node;
 use sheratan_core::time::{Millis, Timestamp};
-use sheratan_io::trace::Coverage;
+use sheratan_io::trace::{Coverage, Gap};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -94,6 +94,7 @@ pub struct Covered {
     pub span: Option<(Timestamp, Timestamp)>,
     /// The part of the window's time, gaps taken off.
     pub percent: f64,
+    window: Option<(Timestamp, Timestamp)>,
 }
 
 /// What the recorded history tells of nodes and jobs.
@@ -238,7 +239,15 @@ impl Covered {
             (Some(_), Some(_)) => 100.0,
             _ => 0.0,
         };
-        Covered { coverage: coverage.clone(), span, percent }
+        Covered { coverage: coverage.clone(), span, percent, window }
+    }
+
+    /// Whether all that was refused in a minute is known, as far as the trace can tell.
+    pub fn has_all_of(&self, row: &Row) -> bool {
+        let (Some((first, last)), Some((from, to))) = (self.window, self.span) else { return false };
+        let (start, end) = (row.minute.max(first), row.end().min(last));
+        let is_clear = |gap: &Gap| gap.to < start || gap.from > end;
+        from <= start && end <= to && self.coverage.gaps.iter().all(is_clear)
     }
 }
 
@@ -265,7 +274,6 @@ pub(super) fn leases(outcome: &Outcome) -> &[Leased] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sheratan_io::trace::Gap;
 
     #[test]
     fn overlapping_gaps_count_once_and_what_is_outside_the_window_not_at_all() {
@@ -276,8 +284,11 @@ mod tests {
         let covered = Covered::of(&coverage, Some((at(0), at(200))), 1);
         assert_eq!(covered.span, Some((at(100), at(200))));
         assert_eq!(covered.percent, 25.0);
+        let row = |minute| Row { minute: at(minute), tally: Tally::default(), depth: 0, waits: None };
+        assert!(!covered.has_all_of(&row(0)), "it begins in that minute");
         let from_start = Covered::of(&Coverage { gaps: Vec::new(), ..coverage }, Some((at(50), at(200))), 5);
         assert_eq!((from_start.span, from_start.percent), (Some((at(50), at(200))), 100.0));
+        assert!(from_start.has_all_of(&row(0)));
         assert_eq!(Covered::of(&Coverage::default(), Some((at(0), at(200))), 0).percent, 0.0);
     }
 }

@@ -5,7 +5,7 @@ use sheratan_core::command::Command;
 use sheratan_core::effect::{Audit, Effect, Stage};
 use sheratan_core::hub::Hub;
 use sheratan_core::outcome::{FinalStatus, Outcome, Refusal};
-use sheratan_core::time::Timestamp;
+use sheratan_core::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 
 const MINUTE_MS: u64 = 60_000;
@@ -182,6 +182,13 @@ impl Watched {
                 _ => {}
             }
         }
+    }
+}
+
+impl Row {
+    /// The instant after its last one.
+    pub fn end(&self) -> Timestamp {
+        self.minute + Millis::new(MINUTE_MS)
     }
 }
 
