@@ -97,15 +97,15 @@ fn each_noon_leaves_a_queue_and_each_night_ends_it() {
 
 #[test]
 fn after_an_outage_all_come_back_at_once_and_no_job_is_lost_or_done_twice() {
-    let report = run("thundering-herd", 0.1);
+    let report = run("thundering-herd", 0.05);
     assert_all_done(&report);
     assert_eq!(report.hub.submitted, report.tally.offered, "a key makes one job of all its sends");
-    assert!(report.tally.reconnects >= 600, "{report}");
+    assert!(report.tally.reconnects >= 300, "{report}");
 }
 
 #[test]
 fn leases_end_under_slow_nodes_and_their_late_results_are_refused() {
-    let report = run("slow-nodes", 0.2);
+    let report = run("slow-nodes", 0.1);
     assert_all_done(&report);
     assert!(report.tally.late_results > 0 && report.hub.reaped > 0 && report.hub.retries > 0, "{report}");
 }
@@ -129,7 +129,7 @@ fn in_a_retry_storm_most_is_refused_and_each_job_is_done_once() {
 
 #[test]
 fn a_hub_does_not_recover_while_impatient_clients_go_on() {
-    let report = run("impatient-clients", 0.1);
+    let report = run("impatient-clients", 0.05);
     assert!(report.tally.unanswered > report.tally.offered, "{report}");
     assert!(report.pending > 0, "{report}");
     // Keys hold even then.
@@ -140,7 +140,9 @@ fn a_hub_does_not_recover_while_impatient_clients_go_on() {
 fn nodes_that_only_send_heartbeats_are_all_known() {
     let report = run("million-nodes", 0.001);
     assert_eq!(report.hub.nodes, 1_000);
-    assert!(report.requests >= 4_000 && report.tally.nodes_refused.is_empty(), "{report}");
+    assert!(report.tally.heartbeat.count() >= 3_990 && report.tally.nodes_refused.is_empty(), "{report}");
+    let slowest = report.tally.heartbeat.max().expect("heartbeats were answered");
+    assert!(slowest < 200_000, "a heartbeat was answered after {slowest} us");
 }
 
 #[test]

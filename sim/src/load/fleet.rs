@@ -37,6 +37,8 @@ struct Node {
     /// And of those that it is being told of.
     reporting: Vec<(Taken, bool)>,
     is_pull_planned: bool,
+    /// When it sent its last heartbeat.
+    beat_at: Micros,
 }
 
 /// All nodes.
@@ -72,6 +74,7 @@ impl Fleet {
                 finished: Vec::new(),
                 reporting: Vec::new(),
                 is_pull_planned: about.slots > 0,
+                beat_at: 0,
             }
         });
         let nodes = nodes.collect();
@@ -141,7 +144,7 @@ impl Fleet {
     pub fn beat(&mut self, net: &mut Network, now: Micros, no: u32) {
         net.agenda.plan(now + self.about.heartbeat_ms * 1_000, Event::Beat(no));
         if self.nodes[no as usize].is_up {
-            net.send(now, no * LINES + BEAT);
+            self.send_beat(net, now, no);
         }
     }
 
@@ -161,6 +164,7 @@ impl Fleet {
             *tally.nodes_refused.entry(code.clone()).or_default() += 1;
         }
         match (line % LINES, said) {
+            (BEAT, _) => tally.heartbeat.record(now - self.nodes[no as usize].beat_at),
             (PULL, Said::Jobs(jobs, defer_ms)) => {
                 let is_empty = jobs.is_empty();
                 jobs.into_iter().for_each(|taken| self.begin(net, tally, now, no, taken));
@@ -212,7 +216,7 @@ impl Fleet {
     /// A node that died is there again.
     pub fn restart(&mut self, net: &mut Network, now: Micros, no: u32) {
         self.nodes[no as usize].is_up = true;
-        net.send(now, no * LINES + BEAT);
+        self.send_beat(net, now, no);
         if matches!(self.about.pull, PullStyle::Wait { .. }) {
             self.try_pull(net, now, no);
         }
@@ -230,7 +234,7 @@ impl Fleet {
     pub fn find_network(&mut self, net: &mut Network, now: Micros) {
         for no in 0..self.nodes.len() as u32 {
             if self.nodes[no as usize].is_up {
-                net.send(now, no * LINES + BEAT);
+                self.send_beat(net, now, no);
                 self.report(net, now, no);
                 self.try_pull(net, now, no);
             }
@@ -241,6 +245,12 @@ impl Fleet {
     pub fn under_way(&self) -> u64 {
         let of = |node: &Node| node.slots.len() - node.free() + node.finished.len() + node.reporting.len();
         self.nodes.iter().map(|node| of(node) as u64).sum()
+    }
+
+    fn send_beat(&mut self, net: &mut Network, now: Micros, no: u32) {
+        if net.send(now, no * LINES + BEAT).is_some() {
+            self.nodes[no as usize].beat_at = now;
+        }
     }
 
     fn plan_pull(&mut self, net: &mut Network, at: Micros, no: u32) {

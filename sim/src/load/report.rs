@@ -12,6 +12,9 @@ use sheratan_core::limits::JOB_OVERHEAD_BYTES;
 use sheratan_core::telemetry::Counter;
 use std::fmt;
 
+/// A node's record, by the estimate in the core's limits.
+const NODE_BYTES: u64 = 500;
+
 /// What the hub says that it did and holds.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Held {
@@ -134,10 +137,10 @@ impl Report {
         self.hub.completed as f64 / self.seconds as f64
     }
 
-    /// What the state takes, by the core's own estimate of a job.
+    /// What the state takes, by the core's own estimates of a job and a node.
     pub fn state_bytes(&self) -> u64 {
         let jobs = self.hub.waiting + self.hub.leased + self.hub.retained;
-        jobs * JOB_OVERHEAD_BYTES + self.hub.payload_bytes
+        jobs * JOB_OVERHEAD_BYTES + self.hub.payload_bytes + self.hub.nodes * NODE_BYTES
     }
 
     /// The report as one JSON object.
@@ -205,6 +208,7 @@ impl Report {
                 "queue": waits(&tally.queue_wait),
                 "until_done": waits(&tally.until_done),
                 "answer": waits(&tally.answer),
+                "heartbeat": waits(&tally.heartbeat),
             },
             "memory": { "state_bytes": self.state_bytes(), "payload_bytes": hub.payload_bytes },
             "timeline": tally.samples.iter().map(sample).collect::<Vec<_>>(),
@@ -238,12 +242,13 @@ impl Report {
         }
     }
 
-    fn waits(&self) -> [(&'static str, &Waits); 3] {
+    fn waits(&self) -> [(&'static str, &Waits); 4] {
         let tally = &self.tally;
         [
             ("until the first lease", &tally.queue_wait),
             ("until done", &tally.until_done),
             ("until a submit is answered", &tally.answer),
+            ("until a heartbeat is", &tally.heartbeat),
         ]
     }
 

@@ -100,6 +100,8 @@ pub struct Tally {
     pub until_done: Waits,
     /// From a submit's first byte to its answer.
     pub answer: Waits,
+    /// From a heartbeat's first byte to its answer.
+    pub heartbeat: Waits,
     /// The timeline.
     pub samples: Vec<Sample>,
     lately: Waits,
