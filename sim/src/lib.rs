@@ -2,3 +2,5 @@
 
 pub mod draw;
 pub mod model_check;
+#[cfg(feature = "sim-mutants")]
+pub mod mutation;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 all is well, 1 something was found or failed, 2 the command line is not understood.
 
 mod model_check;
+mod mutants;
 mod watch;
 
 use clap::{Parser, Subcommand};
@@ -14,7 +15,8 @@ const EXAMPLES: &str = "\
 Examples:
   sheratan-sim model check --seeds 0..1000      the core beside a naive model, a thousand seeds
   sheratan-sim model run --seed 7 --verbose     one of these runs, step by step
-  sheratan-sim model replay sim/regressions/*   what was found before";
+  sheratan-sim model replay sim/regressions/*   what was found before
+  sheratan-sim mutants                          whether mistakes that are put in are found";
 
 /// Sheratan Hub under virtual time, from a seed.
 #[derive(Parser)]
@@ -28,12 +30,15 @@ struct Cli {
 enum Command {
     /// The state machine alone, beside a naive model: random commands, crashes and replays
     Model(model_check::Args),
+    /// Whether mistakes that are put in are found
+    Mutants(mutants::Args),
 }
 
 /// Runs what the command line says; the process's exit code.
 pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Model(args) => model_check::run(args),
+        Command::Mutants(args) => mutants::run(args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -34,6 +34,16 @@ impl SeedRange {
         SeedRange(first..end)
     }
 
+    /// The first one.
+    pub fn first(&self) -> u64 {
+        self.0.start
+    }
+
+    /// The one behind the last.
+    pub fn end(&self) -> u64 {
+        self.0.end
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.0.end.saturating_sub(self.0.start)
