@@ -6,9 +6,10 @@
 
 use crate::context::Context;
 use crate::ids::JobSeq;
+use crate::mutants::{self, Mutant};
 use crate::outcome::{FinalStatus, Refusal};
 use crate::payload::Payload;
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 use crate::timers::Timer;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,7 +64,7 @@ impl Dedup {
     pub(crate) fn bind(&mut self, cx: &mut Context, key: u128, payload_hash: [u8; 32], job: JobSeq) {
         self.forget(cx, key);
         while self.entries.len() as u64 >= cx.limits.idempotency_keys_max
-            && let Some((_, oldest)) = self.spent.first().copied()
+            && let Some((_, oldest)) = self.first_to_go()
         {
             self.forget(cx, oldest);
         }
@@ -82,7 +83,10 @@ impl Dedup {
     ) {
         // A superseded job's key belongs to the job that took its place.
         let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.job == job) else { return };
-        let expires_at = cx.now + cx.limits.idempotency_ttl_ms;
+        let mut expires_at = cx.now + cx.limits.idempotency_ttl_ms;
+        if mutants::is_active(Mutant::KeyExpiresEarly) {
+            expires_at = (expires_at - Millis::new(1)).max(cx.now);
+        }
         let fits = |payload: &Payload| payload.len() as u64 <= cx.limits.idempotency_cached_bytes_max;
         let kept = |payload: &Payload| if fits(payload) { payload.clone() } else { Payload::ABSENT };
         entry.answer = Some(Answer { status, result: kept(result), error: kept(error), expires_at });
@@ -108,6 +112,14 @@ impl Dedup {
             cx.timers.set(answer.expires_at, Timer::KeyExpires(key));
         }
         self.entries.insert(key, entry);
+    }
+
+    /// The spent key that makes room for a new one.
+    fn first_to_go(&self) -> Option<(Timestamp, u128)> {
+        if mutants::is_active(Mutant::NewestKeyEvicted) {
+            return self.spent.last().copied();
+        }
+        self.spent.first().copied()
     }
 
     fn forget(&mut self, cx: &mut Context, key: u128) {

@@ -19,6 +19,7 @@ use crate::dedup::Dedup;
 use crate::effect::{Audit, Effect};
 use crate::ids::{HubKey, JobSeq};
 use crate::limits::{BACKPRESSURE_RETRY_MS, DEFER_MS, Limits, PULL_JOBS_MAX};
+use crate::mutants::{self, Mutant};
 use crate::name::Name;
 use crate::outcome::{FinalStatus, Outcome, Pulled, Refusal, Submitted};
 use crate::queue::lane::Profile;
@@ -97,7 +98,7 @@ impl Hub {
 
     /// Lets everything happen that falls due up to `now`, each thing at its own instant, earliest first.
     pub fn advance(&mut self, now: Timestamp) {
-        let now = now.max(self.now);
+        let now = if mutants::is_active(Mutant::TimeGoesBack) { now } else { now.max(self.now) };
         while let Some(at) = self.next_deadline().filter(|at| *at <= now) {
             self.now = self.now.max(at);
             if self.timers.next_at().is_some_and(|timer_at| timer_at <= at) {
@@ -135,6 +136,9 @@ impl Hub {
     /// wakes nobody. A woken one may be gone by then, have become saturated, or have found a more urgent job than the one
     /// that it was woken for.
     pub fn wake_others(&mut self) {
+        if mutants::is_active(Mutant::SecondWakeForgotten) {
+            return;
+        }
         let woken = self.queue.take_waiters_with_jobs();
         self.effects.extend(woken.into_iter().map(Effect::Wake));
     }
@@ -252,7 +256,9 @@ impl Hub {
         self.queue.admit(&self.limits, &submit, leaving)?;
         let idempotency = submit.idempotency.clone();
         let (mut cx, parts) = self.split();
-        if let Some(job) = known.supersedes {
+        if let Some(job) = known.supersedes
+            && !mutants::is_active(Mutant::SupersedeForgotten)
+        {
             parts.queue.supersede(&mut cx, parts.registry, parts.dedup, job);
         }
         let job = parts.queue.submit(&mut cx, submit);
@@ -271,7 +277,7 @@ impl Hub {
             return Ok(Known::New(Replaced::default()));
         };
         let job = entry.job;
-        let is_same = entry.payload_hash == idempotency.payload_hash;
+        let is_same = entry.payload_hash == idempotency.payload_hash || mutants::is_active(Mutant::KeyHashIgnored);
         match (&entry.answer, is_same, idempotency.on_duplicate) {
             (_, false, OnDuplicate::SameResult) => {
                 let old_hash_prefix = prefix(&entry.payload_hash);
@@ -310,8 +316,15 @@ impl Hub {
         let Pull { node: name, jobs_max, kinds, lease_duration_ms } = pull;
         let inflight = self.queue.counts().leased;
         let held = self.registry.by_name(&name).map_or(0, Node::leases);
-        let room = (self.limits.inflight_max.saturating_sub(inflight))
-            .min(self.limits.leases_per_node_max.saturating_sub(held));
+        let mut room = self.limits.inflight_max.saturating_sub(inflight);
+        if mutants::is_active(Mutant::InflightLimitOffByOne) {
+            room = room.saturating_add(1);
+        }
+        let mut room_at_node = self.limits.leases_per_node_max.saturating_sub(held);
+        if mutants::is_active(Mutant::NodeLeasesOffByOne) {
+            room_at_node = room_at_node.saturating_add(1);
+        }
+        let room = room.min(room_at_node);
         if room == 0 {
             self.effects.push(Effect::Audit(self.now, Audit::InflightSaturated { node: name, inflight }));
             return Ok(Pulled { leases: Vec::new(), defer_ms: DEFER_MS });

@@ -12,6 +12,7 @@ pub mod hub;
 pub mod ids;
 pub mod integrity;
 pub mod limits;
+pub mod mutants;
 pub mod name;
 pub mod outcome;
 pub mod payload;

@@ -6,6 +6,7 @@
 //! Everything is created private (files 0600, folders 0700 on Unix; elsewhere the folder's own rights decide), and a new
 //! name counts only after its folder was synced. In tests every operation of the machine's disk can be made to fail.
 
+use sheratan_core::mutants::{self, Mutant};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -109,7 +110,8 @@ pub(crate) fn write(file: &mut dyn DiskFile, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn rename_durably(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
     faults::check(faults::Operation::Rename)?;
     disk.rename(from, to)?;
-    disk.sync_folder(to.parent().expect("a file that is renamed is in a folder"))
+    let folder = to.parent().expect("a file that is renamed is in a folder");
+    mutants::unless(Mutant::FolderNotSynced, || disk.sync_folder(folder))
 }
 
 /// Whether an error says that there is no room: the disk, the user's quota, or the process' limit on file sizes.

@@ -5,5 +5,7 @@ pub mod draw;
 pub mod load;
 pub mod mesh;
 pub mod model_check;
+#[cfg(feature = "sim-mutants")]
+pub mod mutation;
 pub mod production;
 pub mod report;

@@ -71,3 +71,27 @@ fn a_seed_that_is_well_cannot_be_shrunk() {
     assert_eq!(shrunk.status.code(), Some(1));
     assert!(text(&shrunk).contains("does not fail"), "{}", text(&shrunk));
 }
+
+#[cfg(not(feature = "sim-mutants"))]
+#[test]
+fn without_mutants_the_command_says_how_to_build_them_in() {
+    let hunted = Command::new(env!("CARGO_BIN_EXE_sheratan-sim")).arg("mutants").output().expect("the simulator runs");
+    assert_eq!(hunted.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&hunted.stderr).contains("--features sim-mutants"));
+}
+
+#[cfg(feature = "sim-mutants")]
+#[test]
+fn a_hunted_mutant_is_told_with_its_seed_and_with_what_was_seen() {
+    let hunt = |more: &[&str]| {
+        let arguments = [&["mutants", "--only", "retry-delay-ignored", "--jobs", "1"], more].concat();
+        Command::new(env!("CARGO_BIN_EXE_sheratan-sim")).args(arguments).output().expect("the simulator runs")
+    };
+    let json = hunt(&["--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
+    let row = &report["mutants"][0];
+    assert_eq!((json.status.code(), &report["ok"], &row["by"]), (Some(0), &true.into(), &"model".into()));
+    assert!(row["what"].as_str().is_some_and(|what| what.starts_with("step ")), "{row}");
+    let plain = text(&hunt(&[]));
+    assert!(plain.contains("retry-delay-ignored") && plain.contains("1 found, 0 missed"), "{plain}");
+}

@@ -12,6 +12,7 @@
 use crate::command::{Complete, Priority};
 use crate::ids::{JobSeq, LeaseRef, NodeNo};
 use crate::limits::JOB_OVERHEAD_BYTES;
+use crate::mutants::{self, Mutant};
 use crate::name::Name;
 use crate::outcome::{CompletedStatus, FinalStatus};
 use crate::payload::Payload;
@@ -198,7 +199,11 @@ impl Job {
 
     /// Its latest lease.
     pub fn lease(&self) -> LeaseRef {
-        LeaseRef { job: self.seq, generation: self.attempts.len() as u32 }
+        let generation = self.attempts.len() as u32;
+        if mutants::is_active(Mutant::LeaseGenerationReused) {
+            return LeaseRef { job: self.seq, generation: generation.min(1) };
+        }
+        LeaseRef { job: self.seq, generation }
     }
 
     /// The node that works on it.
@@ -250,7 +255,8 @@ impl Job {
 
     /// Whether the job may be tried again at `due_at`.
     pub(super) fn may_retry_at(&self, due_at: Timestamp) -> bool {
-        (self.attempts.len() as u32) < self.terms.attempts_max && due_at <= self.terms.retry_until
+        let attempts = self.attempts.len() as u32 + u32::from(mutants::is_active(Mutant::AttemptCountedTwice));
+        attempts < self.terms.attempts_max && due_at <= self.terms.retry_until
     }
 
     /// How a result stands to this job.

@@ -9,6 +9,7 @@
 use crate::command::Priority;
 use crate::ids::JobSeq;
 use crate::limits::CLASSES_MAX;
+use crate::mutants::{self, Mutant};
 use crate::name::Name;
 use crate::queue::waiter::{Waiter, WaiterId, Waiters};
 use std::collections::{BTreeMap, BTreeSet};
@@ -253,6 +254,9 @@ impl Class {
     }
 
     fn head(&self) -> Option<(Rank, Name)> {
+        if mutants::is_active(Mutant::LaneOrderReversed) {
+            return self.heads.last_key_value().map(|(rank, kind)| (*rank, kind.clone()));
+        }
         self.heads.first_key_value().map(|(rank, kind)| (*rank, kind.clone()))
     }
 

@@ -17,6 +17,7 @@ use crate::dedup::Dedup;
 use crate::effect::{Audit, Effect, Stage};
 use crate::ids::{JobSeq, LeaseRef, NodeNo};
 use crate::limits::{ATTEMPT_ERROR_BYTES_MAX, ATTEMPTS_MAX, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits};
+use crate::mutants::{self, Mutant};
 use crate::name::Name;
 use crate::outcome::{Completed, CompletedStatus, Extended, FinalStatus, Leased, Refusal};
 use crate::payload::Payload;
@@ -66,6 +67,9 @@ pub struct Counts {
 impl Counts {
     /// Jobs that wait, for an instant or for a node: what the queue's limit is about.
     pub fn waiting(&self) -> u64 {
+        if mutants::is_active(Mutant::ScheduledNotCounted) {
+            return self.queued;
+        }
         self.scheduled + self.queued
     }
 }
@@ -131,10 +135,14 @@ impl Queue {
         let waiting = leaving.filter(|job| job.is_waiting());
         // The client is told what waits now, the one that would leave included.
         let (depth, bytes) = (self.counts.waiting(), self.counts.waiting_bytes);
-        if depth - u64::from(waiting.is_some()) >= limits.queue_depth_max {
+        let depth_max = limits.queue_depth_max;
+        let depth_max = depth_max.saturating_add(u64::from(mutants::is_active(Mutant::QueueLimitOffByOne)));
+        if depth - u64::from(waiting.is_some()) >= depth_max {
             return Err(Refusal::QueueFull { depth, depth_max: limits.queue_depth_max });
         }
-        if bytes - waiting.map_or(0, Job::waiting_bytes) + submit.params.len() as u64 > limits.queue_bytes_max {
+        let leaving_bytes = waiting.map_or(0, Job::waiting_bytes);
+        let leaving_bytes = if mutants::is_active(Mutant::LeavingBytesCounted) { 0 } else { leaving_bytes };
+        if bytes - leaving_bytes + submit.params.len() as u64 > limits.queue_bytes_max {
             return Err(Refusal::QueueBytesFull { bytes, bytes_max: limits.queue_bytes_max, depth });
         }
         let (zone, requires) = (zone_of(submit.zone.as_ref()), &submit.requires);
@@ -243,6 +251,9 @@ impl Queue {
 
     /// A lease's time is over: that counts as an attempt, so that a job that kills its nodes comes to an end.
     pub(crate) fn lease_ends(&mut self, cx: &mut Context, registry: &mut Registry, dedup: &mut Dedup, seq: JobSeq) {
+        if mutants::is_active(Mutant::LeaseExpirySkipped) {
+            return;
+        }
         let job = self.table.get_mut(seq).expect("a job with a lease timer is known");
         job.end_attempt(AttemptEnd::Expired { at: cx.now });
         let attempt = job.attempts().last().expect("it has just ended");
@@ -255,6 +266,9 @@ impl Queue {
 
     /// A job's time to live is over. A leased one may still be finished; it will not be tried again.
     pub(crate) fn expire(&mut self, cx: &mut Context, dedup: &mut Dedup, seq: JobSeq) {
+        if mutants::is_active(Mutant::JobTtlSkipped) {
+            return;
+        }
         let job = self.table.get(seq).expect("a job with a timer is known");
         match job.state() {
             State::Scheduled { .. } | State::Queued { .. } => {
@@ -298,8 +312,9 @@ impl Queue {
 
     /// Drops final jobs until count and bytes are within their limits.
     pub(crate) fn enforce_retention(&mut self, limits: &Limits) {
-        while self.counts.retained > limits.retained_jobs_max || self.counts.retained_bytes > limits.retained_bytes_max
-        {
+        let jobs_max = limits.retained_jobs_max;
+        let jobs_max = jobs_max.saturating_add(u64::from(mutants::is_active(Mutant::RetainedJobsOffByOne)));
+        while self.counts.retained > jobs_max || self.counts.retained_bytes > limits.retained_bytes_max {
             self.drop_oldest_final();
         }
     }
@@ -348,13 +363,17 @@ impl Queue {
 
     fn extend_one(&mut self, cx: &mut Context, extend: &Extend, lease: LeaseRef) -> Extended {
         let Some(job) = self.table.get_mut(lease.job) else { return Extended::LeaseLost };
-        let is_current = job.lease() == lease && job.leased_to() == Some(&extend.node);
+        let is_current = job.lease() == lease
+            && (job.leased_to() == Some(&extend.node) || mutants::is_active(Mutant::ExtensionByAnotherNode));
         let duration = lease_duration(extend.lease_duration_ms, job, cx.limits);
         match &mut job.state {
             State::Leased { until, .. } if is_current => {
                 cx.timers.cancel(*until, Timer::LeaseEnds(lease.job));
                 // An extension never shortens a lease: the node may rely on what it was promised.
-                *until = (*until).max(cx.now + duration);
+                *until = match mutants::is_active(Mutant::ExtensionShortensLease) {
+                    true => cx.now + duration,
+                    false => (*until).max(cx.now + duration),
+                };
                 cx.timers.set(*until, Timer::LeaseEnds(lease.job));
                 Extended::Until(*until)
             }
@@ -374,9 +393,12 @@ impl Queue {
     ) -> CompletedStatus {
         let job = self.table.get_mut(seq).expect("its attempt has just ended");
         let attempt = job.lease().generation;
-        let delay_ms = retry::delay(cx.key, cx.limits, seq, attempt);
+        let mut delay_ms = retry::delay(cx.key, cx.limits, seq, attempt);
+        if mutants::is_active(Mutant::RetryDelayIgnored) {
+            delay_ms = Millis::ZERO;
+        }
         let due_at = cx.now + delay_ms;
-        if job.expires_at() <= cx.now {
+        if job.expires_at() <= cx.now && !mutants::is_active(Mutant::ExpiredJobRetried) {
             self.finish(cx, dedup, seq, FinalStatus::Expired, result, error);
             return CompletedStatus::Final(FinalStatus::Expired);
         }
@@ -400,7 +422,9 @@ impl Queue {
         job.state = State::Queued { since: cx.now };
         self.counts.scheduled -= 1;
         self.counts.queued += 1;
-        if let Some(waiter) = self.lanes.push(job.class_no, &job.kind, job.rank()) {
+        if let Some(waiter) = self.lanes.push(job.class_no, &job.kind, job.rank())
+            && !mutants::is_active(Mutant::WakeForgotten)
+        {
             cx.effects.push(Effect::Wake(waiter));
         }
     }

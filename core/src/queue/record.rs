@@ -6,6 +6,7 @@ use super::job::{Attempt, Job, State, Terms};
 use crate::command::Priority;
 use crate::context::Context;
 use crate::ids::JobSeq;
+use crate::mutants::{self, Mutant};
 use crate::name::Name;
 use crate::payload::Payload;
 use crate::registry::Registry;
@@ -105,6 +106,9 @@ impl Queue {
 
     /// All jobs of a snapshot are back: final ones go in the order in which they ended. O(n log n).
     pub(crate) fn restored(&mut self) {
+        if mutants::is_active(Mutant::FinalOrderLost) {
+            return;
+        }
         let table = &self.table;
         self.finals.make_contiguous().sort_by_key(|(_, seq)| match table.get(*seq).map(Job::state) {
             Some(State::Final { final_no, .. }) => *final_no,

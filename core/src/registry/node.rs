@@ -3,6 +3,7 @@
 use crate::command::{Health, Heartbeat};
 use crate::ids::NodeNo;
 use crate::limits::{Limits, NODE_FORGET_MS};
+use crate::mutants::{self, Mutant};
 use crate::name::Name;
 use crate::payload::Payload;
 use crate::time::Timestamp;
@@ -148,6 +149,10 @@ impl Node {
 
     /// The timer fired: what is it now, and when to look again.
     pub(crate) fn check(&mut self, now: Timestamp, limits: &Limits) {
+        if mutants::is_active(Mutant::NodeNeverStale) {
+            self.check_at = now + NODE_FORGET_MS;
+            return;
+        }
         let stale_at = self.last_seen_at + limits.node_ttl_ms;
         let dead_at = self.dead_at(limits);
         (self.liveness, self.check_at) = if now < stale_at {
@@ -168,7 +173,8 @@ impl Node {
 
     /// Whether a node that is looked at now is dead for so long that its record may go.
     pub(crate) fn is_forgettable(&self, now: Timestamp, limits: &Limits) -> bool {
-        self.liveness == Liveness::Dead && self.leases == 0 && now >= self.dead_at(limits) + NODE_FORGET_MS
+        let is_idle = self.leases == 0 || mutants::is_active(Mutant::NodeForgottenWithLeases);
+        self.liveness == Liveness::Dead && is_idle && now >= self.dead_at(limits) + NODE_FORGET_MS
     }
 
     fn dead_at(&self, limits: &Limits) -> Timestamp {

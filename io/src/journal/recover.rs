@@ -8,6 +8,7 @@ use super::store::Store;
 use serde::Serialize;
 use sheratan_core::command::DecodeError;
 use sheratan_core::hub::Hub;
+use sheratan_core::mutants::{self, Mutant};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{fmt, io};
@@ -200,6 +201,8 @@ impl Recovered {
         while self.next()?.is_some() {}
         let Recovered { store, epoch_last, covered_seq, reader, mut notices } = self;
         let End { next_seq, tail, segment, offset, last_batch } = reader.expect("it was read to its end").into_end();
+        let is_torn = matches!(tail, Tail::Torn(_));
+        let tail = if is_torn && mutants::is_active(Mutant::TornTailIgnored) { Tail::Clean } else { tail };
         let is_behind = next_seq <= covered_seq;
         if is_behind {
             notices.push(Notice::JournalBehind { snapshot_seq: covered_seq, journal_seq: next_seq - 1 });

@@ -11,6 +11,7 @@ use super::snapshot::{self, SnapshotError, SnapshotReader, SnapshotReport, Snaps
 use crate::disk::Disk;
 use sheratan_core::command::{Command, DecodeError};
 use sheratan_core::hub::Hub;
+use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::snapshot::Restore;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -109,6 +110,8 @@ pub(crate) fn write(
     covered_seq: u64,
     hub: &Hub,
 ) -> Result<SnapshotReport, SnapshotError> {
+    let covered_seq = covered_seq + u64::from(mutants::is_active(Mutant::SnapshotCoversTooMuch));
+    let covered_seq = covered_seq - u64::from(mutants::is_active(Mutant::SnapshotCoversTooLittle) && covered_seq > 0);
     let mut writer = SnapshotWriter::create(folder, identity, covered_seq, hub.outcome_hash())?;
     hub.snapshot(|record| writer.put(record));
     let (file, bytes, records, digest) = writer.finish()?;

@@ -46,6 +46,7 @@ use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;
 use sheratan_core::ids::{JobSeq, NodeNo};
 use sheratan_core::integrity::checksum::Mode;
+use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::outcome::Outcome;
 use sheratan_core::queue::waiter::WaiterId;
 use sheratan_core::telemetry::Observation;
@@ -285,7 +286,9 @@ impl Service {
         while !self.hub.effects().is_empty() {
             let mut is_woken = false;
             for effect in std::mem::take(self.hub.effects()) {
-                self.hub.count(&effect);
+                if !mutants::is_active(Mutant::EffectNotCounted) {
+                    self.hub.count(&effect);
+                }
                 match effect {
                     Effect::Audit(ts, audit) => self.note(ts, &audit),
                     Effect::Wake(id) => {
@@ -428,7 +431,8 @@ impl Service {
         let now = now.max(self.hub.now());
         command.encode(self.batch.begin(self.next_seq, now));
         let outcome = self.hub.apply(now, command);
-        if outcome.is_durable() {
+        let is_kept = self.batch.is_empty() || !mutants::is_active(Mutant::RecordNotJournaled);
+        if outcome.is_durable() && is_kept {
             self.batch.commit();
             self.next_seq += 1;
         } else {

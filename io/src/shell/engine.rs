@@ -12,7 +12,7 @@ use super::held::{HeldReplies, Released};
 use super::reader::PageRequest;
 use super::sockets::{Socket, Sockets};
 use super::wire::Wire;
-use crate::http::Reply;
+use crate::http::{Method, Reply};
 use crate::journal::Batch;
 use crate::service::streams::Sendout;
 use crate::service::{Answer, Caller, Handover, Origin, Problem, Service};
@@ -216,6 +216,8 @@ impl<W: Wire> Engine<W> {
             }
             let Some(request) = socket.http.next_request(*now) else { break };
             let origin = Origin { connection: id, request: request.no() };
+            // A repeat changes nothing, and still acknowledges what its first may not have made durable yet.
+            let is_reading = matches!(request.method(), Method::Get | Method::Head);
             let came_at = stopwatch();
             let before = service.last_seq();
             let answer = service.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request);
@@ -224,7 +226,7 @@ impl<W: Wire> Engine<W> {
                 // While the journal is down nothing is done, so a reply speaks of what was known before.
                 Answer::Reply(reply) if seq <= *durable || *is_journal_down => reply,
                 Answer::Reply(reply) => {
-                    held.hold(seq, origin, reply, seq > before, Some(came_at));
+                    held.hold(seq, origin, reply, seq > before || !is_reading, Some(came_at));
                     continue;
                 }
                 Answer::Now(reply) => reply,

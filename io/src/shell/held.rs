@@ -2,6 +2,7 @@
 
 use crate::http::Reply;
 use crate::service::Origin;
+use sheratan_core::mutants::{self, Mutant};
 use std::collections::VecDeque;
 
 /// One reply that waits.
@@ -23,7 +24,7 @@ pub struct Released {
     pub origin: Origin,
     /// The reply.
     pub reply: Reply,
-    /// Whether its request changed something.
+    /// Whether its client may take it for a promise: its request changed something, or repeats one that did.
     pub is_acknowledgement: bool,
     /// When its request came, in microseconds of the shell's stopwatch, unless that was a long poll.
     pub came_at: Option<u64>,
@@ -36,7 +37,8 @@ pub struct HeldReplies {
 }
 
 impl HeldReplies {
-    /// Holds a reply until the journal holds record `seq`. `is_acknowledgement` if its request changed something.
+    /// Holds a reply until the journal holds record `seq`. `is_acknowledgement` if its client may take it for
+    /// a promise.
     pub fn hold(&mut self, seq: u64, origin: Origin, reply: Reply, is_acknowledgement: bool, came_at: Option<u64>) {
         assert!(self.replies.back().is_none_or(|last| last.seq <= seq), "replies are made in the journal's order");
         self.replies.push_back(Held { seq, origin, reply, is_acknowledgement, came_at });
@@ -44,7 +46,7 @@ impl HeldReplies {
 
     /// Takes out the next reply that may leave when the journal holds all up to `durable`.
     pub fn release(&mut self, durable: u64) -> Option<Released> {
-        if self.replies.front()?.seq > durable {
+        if self.replies.front()?.seq > durable && !mutants::is_active(Mutant::ReplyNotHeld) {
             return None;
         }
         self.give_up()
@@ -53,6 +55,7 @@ impl HeldReplies {
     /// The journal failed: takes out a reply, which would have acknowledged what is not durable if it says so.
     pub fn give_up(&mut self) -> Option<Released> {
         let Held { origin, reply, is_acknowledgement, came_at, .. } = self.replies.pop_front()?;
+        let is_acknowledgement = is_acknowledgement && !mutants::is_active(Mutant::FailureAcknowledged);
         Some(Released { origin, reply, is_acknowledgement, came_at })
     }
 }

@@ -4,6 +4,7 @@
 
 mod load;
 mod model_check;
+mod mutants;
 mod replay;
 mod run;
 mod watch;
@@ -21,7 +22,8 @@ Examples:
   sheratan-sim replay --journal .sheratan       what a hub recorded, minute by minute
   sheratan-sim model check --seeds 0..1000      the core beside a naive model, a thousand seeds
   sheratan-sim model run --seed 7 --verbose     one of these runs, step by step
-  sheratan-sim model replay sim/regressions/*   what was found before";
+  sheratan-sim model replay sim/regressions/*   what was found before
+  sheratan-sim mutants                          whether mistakes that are put in are found";
 
 /// Sheratan Hub under virtual time, from a seed.
 #[derive(Parser)]
@@ -41,6 +43,8 @@ enum Command {
     Replay(replay::Args),
     /// The state machine alone, beside a naive model: random commands, crashes and replays
     Model(model_check::Args),
+    /// Whether mistakes that are put in are found
+    Mutants(mutants::Args),
 }
 
 /// Runs what the command line says; the process's exit code.
@@ -50,6 +54,7 @@ pub fn run() -> ExitCode {
         Command::Load(args) => return load::run(args),
         Command::Replay(args) => return replay::run(&args),
         Command::Model(args) => model_check::run(args),
+        Command::Mutants(args) => mutants::run(args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -113,6 +113,8 @@ pub struct Profile {
     pub floods: u64,
     /// Time comes to its end in the run's last part.
     pub reaches_end_of_time: bool,
+    /// How often a silent node keeps its lease for longer than the hub remembers who is silent.
+    pub vigils: u64,
 }
 
 impl Profile {
@@ -137,6 +139,7 @@ impl Profile {
             crash_permille: *draw.pick(&[0, 5, 15, 40]),
             floods: if draw.chance(20) { 2 } else { 0 },
             reaches_end_of_time: draw.chance(40),
+            vigils: if draw.chance(50) { 2 } else { 0 },
         }
     }
 }

@@ -11,7 +11,7 @@ use sheratan_core::command::{
 };
 use sheratan_core::hub::Hub;
 use sheratan_core::ids::{JobSeq, LeaseRef, NodeNo};
-use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, Limits};
+use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, LEASE_DURATION_MAX, Limits, NODE_FORGET_MS};
 use sheratan_core::name::Name;
 use sheratan_core::payload::Payload;
 use sheratan_core::queue::waiter::WaiterId;
@@ -39,6 +39,7 @@ pub struct Traffic {
     steps_drawn: u64,
     steps_planned: u64,
     floods_left: u64,
+    vigils_left: u64,
     leases: VecDeque<(Name, LeaseRef)>,
     results: VecDeque<Complete>,
     next_waiter: u64,
@@ -51,7 +52,7 @@ impl Traffic {
     pub fn new(seed: u64, steps_planned: u64) -> Self {
         let profile = Profile::of(seed);
         let start = Step::Apply(BEGIN, Command::Configure(Box::new(profile.limits.clone())));
-        let floods_left = profile.floods;
+        let (floods_left, vigils_left) = (profile.floods, profile.vigils);
         Traffic {
             profile,
             draw: Draw::new(seed, Stream::Traffic),
@@ -59,6 +60,7 @@ impl Traffic {
             steps_drawn: 0,
             steps_planned,
             floods_left,
+            vigils_left,
             leases: VecDeque::new(),
             results: VecDeque::new(),
             next_waiter: 1,
@@ -79,7 +81,7 @@ impl Traffic {
         }
     }
 
-    /// Whether the run is over. What comes in a flood is not counted among the steps planned.
+    /// Whether the run is over. What comes in a flood or a vigil is not counted among the steps planned.
     pub fn is_over(&self) -> bool {
         self.ahead.is_empty() && self.steps_drawn >= self.steps_planned
     }
@@ -108,6 +110,7 @@ impl Traffic {
             Act::Complete | Act::Extend if self.leases.is_empty() && self.draw.chance(900) => {
                 Command::Pull(self.pull())
             }
+            Act::Extend if self.vigils_left > 0 && self.draw.chance(100) => return self.vigil(hub),
             Act::Complete => Command::Complete(self.complete(hub)),
             Act::Extend => Command::Extend(self.extend(hub)),
             Act::Heartbeat => Command::Heartbeat(self.heartbeat()),
@@ -196,6 +199,19 @@ impl Traffic {
             self.ahead.push_back(Step::Apply(self.clock, Command::Submit(Box::new(submit))));
         }
         self.ahead.pop_front().expect("a flood has many steps")
+    }
+
+    /// A node that says nothing but that it still works, day after day, until the hub would have forgotten it twice.
+    fn vigil(&mut self, hub: &Hub) -> Step {
+        self.vigils_left -= 1;
+        let (node, lease) = self.lease(hub);
+        let extend = Extend { node, leases: vec![lease], lease_duration_ms: Some(LEASE_DURATION_MAX) };
+        self.ahead.clear();
+        for _ in 0..=2 * NODE_FORGET_MS.get() / LEASE_DURATION_MAX.get() {
+            self.ahead.push_back(Step::Apply(self.clock, Command::Extend(extend.clone())));
+            self.clock = self.clock + Millis::new(LEASE_DURATION_MAX.get() - 1);
+        }
+        self.ahead.pop_front().expect("a vigil has many steps")
     }
 
     fn submit(&mut self) -> Submit {

@@ -1,0 +1,108 @@
+//! Mutation: does the simulator find mistakes? Each [`Mutant`] is switched on in turn, and hunted over seeds until one
+//! fails.
+//!
+//! The switch is one for the whole process, so mutants go one after the other, and the seeds of one on all threads. A panic
+//! of a mutated hub is a find like any other, where it does not abort: in the dev profile.
+
+use crate::mesh::{self, plan::Plan};
+use crate::model_check::check::SeedRange;
+use crate::model_check::run::{STEPS_DEFAULT, run_seed};
+use sheratan_core::mutants::{Mutant, activate};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+/// Within how many seeds each mutant has to be found.
+pub const SEEDS_MAX: u64 = 2_000;
+
+/// A simulator that mutants are hunted with.
+pub struct Hunter {
+    /// What it is called.
+    pub name: &'static str,
+    /// Whether it runs the code that this mutant is in.
+    pub sees: fn(Mutant) -> bool,
+    /// Runs a seed: what it found.
+    pub run: fn(u64) -> Result<(), String>,
+}
+
+/// All of them, the fastest first.
+pub const HUNTERS: &[Hunter] = &[
+    Hunter { name: "model", sees: Mutant::is_in_core, run: check_model },
+    Hunter { name: "mesh", sees: |_| true, run: run_mesh },
+];
+
+/// Minutes of chaos of a hunt's run.
+const MESH_MINUTES: u64 = 2;
+
+/// What came of a hunt.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// A seed failed.
+    Found {
+        /// The hunter that found it.
+        by: &'static str,
+        /// The first seed that failed.
+        seed: u64,
+        /// How many seeds it took that hunter.
+        seeds: u64,
+        /// What was wrong.
+        what: String,
+    },
+    /// No seed failed.
+    Missed,
+    /// No hunter runs the code that it is in.
+    Unhunted,
+}
+
+/// Hunts a mutant on `jobs` threads: each hunter that sees it runs the seeds until one fails.
+pub fn hunt(hunters: &[Hunter], mutant: Mutant, seeds: &SeedRange, jobs: usize) -> Verdict {
+    let mut verdict = Verdict::Unhunted;
+    activate(Some(mutant));
+    for hunter in hunters.iter().filter(|hunter| (hunter.sees)(mutant)) {
+        verdict = Verdict::Missed;
+        if let Some((seed, what)) = first_failure(hunter, seeds, jobs) {
+            verdict = Verdict::Found { by: hunter.name, seed, seeds: seed - seeds.first() + 1, what };
+            break;
+        }
+    }
+    activate(None);
+    verdict
+}
+
+/// The lowest seed that fails. Threads take seeds in their order and end those that they took, so their number changes
+/// nothing.
+fn first_failure(hunter: &Hunter, seeds: &SeedRange, jobs: usize) -> Option<(u64, String)> {
+    let next = AtomicU64::new(seeds.first());
+    let failed: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end() {
+                return;
+            }
+            let Err(what) = guarded(|| (hunter.run)(seed)) else { continue };
+            let mut failed = failed.lock().expect("no thread panics with it");
+            if failed.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
+                *failed = Some((seed, what));
+            }
+            next.store(seeds.end(), Ordering::Relaxed);
+            return;
+        }
+    };
+    thread::scope(|scope| (0..jobs.max(1)).for_each(|_| _ = scope.spawn(work)));
+    failed.into_inner().expect("no thread panics with it")
+}
+
+/// A mutated hub may panic where no run looks for it.
+fn guarded(run: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("panic: outside of the run's own guard".to_owned()))
+}
+
+fn check_model(seed: u64) -> Result<(), String> {
+    run_seed(seed, STEPS_DEFAULT, |_, _| ()).map(drop).map_err(|failure| failure.to_string())
+}
+
+fn run_mesh(seed: u64) -> Result<(), String> {
+    mesh::run::run(&Plan::of(seed, MESH_MINUTES), |_| {}).map(drop).map_err(|failure| failure.to_string())
+}
