@@ -1,0 +1,54 @@
+//! The mesh: seeds of it go well, show what they should, and mean one run each.
+
+use sheratan_sim::mesh::plan::Plan;
+use sheratan_sim::mesh::run::{Totals, run};
+
+/// Minutes of chaos: enough for each fault of a plan to come.
+const MINUTES: u64 = 2;
+
+#[test]
+fn seeds_of_the_mesh_go_well_and_see_what_can_go_wrong() {
+    let mut totals = Totals::default();
+    for seed in 0..150 {
+        match run(&Plan::of(seed, MINUTES), |_| {}) {
+            Ok(report) => totals.add(&report),
+            Err(failure) => panic!("{failure}\nreproduce it: sheratan-sim run --seed {seed} --minutes {MINUTES}"),
+        }
+    }
+    let expected = [
+        "attempt retried",
+        "attempts exhausted",
+        "hub died in a commit",
+        "hub died in a snapshot",
+        "idempotency hit",
+        "journal down",
+        "lease extended",
+        "lease reaped",
+        "long poll woken",
+        "node dead",
+        "recovered from a snapshot",
+        "recovered: torn tail cut",
+        "reply lost",
+        "snapshot made",
+        "status 403",
+        "status 409",
+        "status 410",
+        "status 429",
+        "status 503",
+        "submitted: superseding",
+    ];
+    let missing: Vec<_> = expected.iter().filter(|mark| !totals.marks.contains_key(**mark)).collect();
+    assert!(missing.is_empty(), "never seen: {missing:?}; seen: {:?}", totals.marks);
+}
+
+#[test]
+fn a_seed_means_one_run() {
+    for seed in [3, 17, 40] {
+        let plan = Plan::of(seed, MINUTES);
+        let [one, other] = [(), ()].map(|()| run(&plan, |_| {}));
+        assert_eq!(one, other);
+    }
+    let plan = Plan::of(3, MINUTES);
+    let [one, other] = [3, 4].map(|seed| run(&Plan { seed, ..plan.clone() }, |_| {}).expect("it goes well"));
+    assert_ne!(one.trail_hash, other.trail_hash, "another seed is another run");
+}
