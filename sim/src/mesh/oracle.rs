@@ -307,10 +307,12 @@ impl Oracle {
                         "an acknowledged result is there",
                         || format!("job {job} was told to be completed, the journal says {found:?}"),
                     )?;
-                    let first = self.completions.entry(job).or_insert_with(|| lease_id.clone());
-                    holds(is_duplicate || *first == lease_id, "a job is completed once", || {
-                        format!("job {job} was completed under {first} and {lease_id}")
-                    })?;
+                    // The same result once more is a repeat, from whoever it comes.
+                    if !is_duplicate && let Some(first) = self.completions.insert(job, lease_id.clone()) {
+                        holds(first == lease_id, "a job is completed once", || {
+                            format!("job {job} was completed under {first} and {lease_id}")
+                        })?;
+                    }
                 }
                 Ok(())
             }

@@ -13,7 +13,7 @@ use sheratan_core::time::Millis;
 use std::fmt;
 
 /// Minutes of chaos of a run that does not say.
-pub const MINUTES_DEFAULT: u64 = 5;
+pub const MINUTES_DEFAULT: u64 = 2;
 
 /// What a run is like.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
