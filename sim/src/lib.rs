@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod draw;
+pub mod journal_check;
 pub mod load;
 pub mod mesh;
 pub mod model_check;

@@ -4,6 +4,7 @@
 //! The switch is one for the whole process, so mutants go one after the other, and the seeds of one on all threads. A panic
 //! of a mutated hub is a find like any other, where it does not abort: in the dev profile.
 
+use crate::journal_check;
 use crate::mesh::{self, plan::Plan};
 use crate::model_check::check::SeedRange;
 use crate::model_check::run::{STEPS_DEFAULT, run_seed};
@@ -29,6 +30,7 @@ pub struct Hunter {
 /// All of them, the fastest first.
 pub const HUNTERS: &[Hunter] = &[
     Hunter { name: "model", sees: Mutant::is_in_core, run: check_model },
+    Hunter { name: "journal", sees: is_in_journal, run: check_journal },
     Hunter { name: "mesh", sees: |_| true, run: run_mesh },
 ];
 
@@ -49,6 +51,15 @@ pub enum Verdict {
         /// What was wrong.
         what: String,
     },
+    /// A seed failed, but does so without the mutant too: nothing is known of the mutant until that is mended.
+    Unclear {
+        /// The hunter whose run fails.
+        by: &'static str,
+        /// The seed.
+        seed: u64,
+        /// What is wrong without the mutant.
+        what: String,
+    },
     /// No seed failed.
     Missed,
     /// No hunter runs the code that it is in.
@@ -58,15 +69,19 @@ pub enum Verdict {
 /// Hunts a mutant on `jobs` threads: each hunter that sees it runs the seeds until one fails.
 pub fn hunt(hunters: &[Hunter], mutant: Mutant, seeds: &SeedRange, jobs: usize) -> Verdict {
     let mut verdict = Verdict::Unhunted;
-    activate(Some(mutant));
     for hunter in hunters.iter().filter(|hunter| (hunter.sees)(mutant)) {
-        verdict = Verdict::Missed;
-        if let Some((seed, what)) = first_failure(hunter, seeds, jobs) {
-            verdict = Verdict::Found { by: hunter.name, seed, seeds: seed - seeds.first() + 1, what };
-            break;
-        }
+        let by = hunter.name;
+        activate(Some(mutant));
+        let failure = first_failure(hunter, seeds, jobs);
+        activate(None);
+        verdict = match failure {
+            None => Verdict::Missed,
+            Some((seed, what)) => match guarded(|| (hunter.run)(seed)) {
+                Ok(()) => return Verdict::Found { by, seed, seeds: seed - seeds.first() + 1, what },
+                Err(what) => return Verdict::Unclear { by, seed, what },
+            },
+        };
     }
-    activate(None);
     verdict
 }
 
@@ -96,7 +111,30 @@ fn first_failure(hunter: &Hunter, seeds: &SeedRange, jobs: usize) -> Option<(u64
 
 /// A mutated hub may panic where no run looks for it.
 fn guarded(run: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("panic: outside of the run's own guard".to_owned()))
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("panic: {}", text.unwrap_or("without a message")))
+    })
+}
+
+fn check_journal(seed: u64) -> Result<(), String> {
+    journal_check::run_seed(seed);
+    Ok(())
+}
+
+/// Whether the mistake is in files: the journal's, its snapshots', their folders'.
+fn is_in_journal(mutant: Mutant) -> bool {
+    matches!(
+        mutant,
+        Mutant::AppendNotSynced
+            | Mutant::SegmentNotSynced
+            | Mutant::FolderNotSynced
+            | Mutant::TornTailIgnored
+            | Mutant::LastBatchNotRewritten
+            | Mutant::SnapshotCoversTooMuch
+            | Mutant::SnapshotCoversTooLittle
+    )
 }
 
 fn check_model(seed: u64) -> Result<(), String> {

@@ -1,225 +1,22 @@
 //! The real journal on a virtual disk: what was acknowledged is there after every end, whatever the disk did.
 
-use sheratan_core::command::{Command, Submit};
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::HubKey;
-use sheratan_core::name::Name;
-use sheratan_core::payload::Payload;
-use sheratan_core::time::Timestamp;
-use sheratan_io::journal::{
-    Appender, Batch, HubId, Identity, Item, Notice, OpenError, Options, ReadError, Reason, Recovery, ReplayError,
-    Store, recover, verify_on,
-};
-use sheratan_sim::disk::{Faults, VirtualDisk};
-use sheratan_sim::draw::{Draw, Stream};
+use sheratan_sim::journal_check::run_seed;
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 
 const SEEDS: u64 = 300;
 /// Seeds beyond those that found something once.
 const KNOWN_SEEDS: [u64; 2] = [615, 972];
-/// A hub's starts in one run.
-const LIVES: u64 = 6;
-/// A header and about as much of records: a roll every few batches.
-const SEGMENT_BYTES: u64 = 8 << 10;
-const FOLDER: &str = "/data/hub";
-const IDENTITY: Identity = Identity { hub_id: HubId([1; 16]), key: HubKey::new([2; 16]) };
-
-/// A record as it was appended, and the outcome hash after it.
-#[derive(Clone, PartialEq, Debug)]
-struct Expected {
-    now: Timestamp,
-    payload: Vec<u8>,
-    hash: [u8; 16],
-}
-
-/// A hub that lives, dies and is started again, and what it has promised.
-struct Run {
-    seed: u64,
-    disk: VirtualDisk,
-    draw: Draw,
-    /// The records that were acknowledged, from the first on.
-    promised: Vec<Expected>,
-    /// The records of the batch that was under way when the hub died.
-    pending: Vec<Expected>,
-    now: u64,
-    recoveries: u64,
-}
-
-/// The disk is dead, and with it the hub.
-struct Died;
-
-impl Run {
-    fn new(seed: u64) -> Run {
-        let disk = VirtualDisk::new(Draw::new(seed, Stream::Traffic));
-        let draw = Draw::new(seed, Stream::Profile);
-        Run { seed, disk, draw, promised: Vec::new(), pending: Vec::new(), now: 1_000, recoveries: 0 }
-    }
-
-    fn go(mut self) -> (BTreeMap<&'static str, u64>, u64, usize) {
-        for _ in 0..LIVES {
-            let crash_in = 1 + self.draw.magnitude(400);
-            self.disk.crash_at(self.disk.ops() + crash_in);
-            let died = self.live().is_err();
-            assert!(died || !self.disk.is_dead(), "seed {}: a dead disk was not noticed", self.seed);
-            if self.draw.chance(750) {
-                self.disk.crash(&mut self.draw);
-            } else {
-                self.disk.kill();
-            }
-        }
-        self.disk.set_faults(Faults::default());
-        let Ok(recovery) = self.start() else { panic!("seed {}: a disk without faults works", self.seed) };
-        drop(recovery);
-        let report = verify_on(Arc::new(self.disk.clone()), Path::new(FOLDER), true).expect("the folder is there");
-        assert!(report.is_ok(), "seed {}: {report}", self.seed);
-        (self.disk.tally(), self.recoveries, self.promised.len())
-    }
-
-    fn live(&mut self) -> Result<(), Died> {
-        self.set_faults();
-        let Recovery { mut hub, mut appender, store, .. } = self.start()?;
-        let mut covered_seq = appender.sealed_through();
-        for _ in 0..self.draw.between(1, 60) {
-            self.append(&mut hub, &mut appender)?;
-            if self.draw.chance(200) {
-                self.allow_failure(store.prepare_spare())?;
-            }
-            if appender.sealed_through() > covered_seq && self.draw.chance(300) {
-                covered_seq = appender.sealed_through();
-                self.snapshot(&store, covered_seq)?;
-            }
-        }
-        if self.draw.chance(500) {
-            appender.seal(hub.outcome_hash());
-        }
-        if self.disk.is_dead() { Err(Died) } else { Ok(()) }
-    }
-
-    fn set_faults(&mut self) {
-        let rates = [0, 0, 10, 100];
-        let faults = Faults { write_permille: *self.draw.pick(&rates), sync_permille: *self.draw.pick(&rates) };
-        self.disk.set_faults(faults);
-    }
-
-    /// Starts until it succeeds, and checks what is found.
-    fn start(&mut self) -> Result<Recovery, Died> {
-        let recovery = loop {
-            let options = Options {
-                segment_bytes: SEGMENT_BYTES,
-                disk: Arc::new(self.disk.clone()),
-                new_identity: Some(IDENTITY),
-                ..Options::default()
-            };
-            match recover(Path::new(FOLDER), options, &mut |_| {}) {
-                Ok(recovery) => break recovery,
-                Err(_) if self.disk.is_dead() => return Err(Died),
-                Err(OpenError::Io { .. } | OpenError::Append(_)) => self.set_faults(),
-                Err(error) => panic!("seed {}: {error}", self.seed),
-            }
-        };
-        self.recoveries += 1;
-        self.check(&recovery);
-        Ok(recovery)
-    }
-
-    fn check(&mut self, recovery: &Recovery) {
-        let seed = self.seed;
-        for notice in &recovery.report.notices {
-            assert!(matches!(notice, Notice::Torn(torn) if !torn.is_file_cut), "seed {seed}: {notice}");
-        }
-        let found = recovery.report.next_seq as usize - 1;
-        let (promised, possible) = (self.promised.len(), self.promised.len() + self.pending.len());
-        assert!(found >= promised, "seed {seed}: {found} records are there, {promised} were promised");
-        assert!(found <= possible, "seed {seed}: {found} records are there, {possible} were ever written");
-        self.promised.extend(self.pending.drain(..).take(found - promised));
-        let hash = self.promised.last().map_or([0; 16], |last| last.hash);
-        assert_eq!(recovery.hub.outcome_hash(), hash, "seed {seed}: another hub");
-        self.now = self.now.max(recovery.hub.now().as_millis());
-        let mut reader = match recovery.store.reader(1, u64::MAX) {
-            Err(ReadError::Bad(bad)) => match bad.reason {
-                // A truncation took what two snapshots cover.
-                Reason::Missing { first_seq } if first_seq > 0 => recovery.store.reader(first_seq, u64::MAX),
-                _ => panic!("seed {seed}: {bad}"),
-            },
-            reader => reader,
-        }
-        .expect("the segments can be listed");
-        let mut last_seq = reader.next_seq() - 1;
-        while let Some(item) = reader.next().unwrap_or_else(|error| panic!("seed {seed}: {error}")) {
-            if let Item::Record(record) = item {
-                last_seq += 1;
-                let expected = self.promised.get(record.seq as usize - 1);
-                let expected = expected.unwrap_or_else(|| panic!("seed {seed}: record {} came back", record.seq));
-                let found = (record.seq, record.now, record.payload);
-                assert_eq!(found, (last_seq, expected.now, expected.payload.as_slice()), "seed {seed}");
-            }
-        }
-        assert_eq!(last_seq, self.promised.len() as u64, "seed {seed}");
-    }
-
-    /// Appends one batch, again and again until it is durable.
-    fn append(&mut self, hub: &mut Hub, appender: &mut Appender) -> Result<(), Died> {
-        let first_seq = appender.next_seq();
-        assert_eq!(first_seq, self.promised.len() as u64 + 1, "seed {}", self.seed);
-        let hash_before = hub.outcome_hash();
-        let mut batch = Batch::new();
-        for seq in first_seq..=first_seq + self.draw.below(6) {
-            self.now += 1 + self.draw.below(1_000);
-            let now = Timestamp::from_millis(self.now);
-            let filler = "x".repeat(self.draw.magnitude(3_000) as usize);
-            let payload = Payload::new(format!("{{\"number\":{seq},\"filler\":\"{filler}\"}}").as_bytes());
-            let command = Command::Submit(Box::new(Submit::new(Name::new("echo").expect("it is short"), payload)));
-            assert!(hub.apply(now, command.clone()).is_durable(), "seed {}: a submit is refused", self.seed);
-            command.encode(batch.begin(seq, now));
-            batch.commit();
-            let mut payload = Vec::new();
-            command.encode(&mut payload);
-            self.pending.push(Expected { now, payload, hash: hub.outcome_hash() });
-        }
-        hub.effects().clear();
-        while appender.append(first_seq, &mut batch, hash_before).is_err() {
-            if self.disk.is_dead() {
-                return Err(Died);
-            }
-        }
-        self.promised.append(&mut self.pending);
-        Ok(())
-    }
-
-    fn snapshot(&mut self, store: &Store, through: u64) -> Result<(), Died> {
-        let report = match store.snapshot_by_replay(through, &mut |_| true) {
-            Err(error @ (ReplayError::Diverged { .. } | ReplayError::Read(ReadError::Bad(_)))) => {
-                panic!("seed {}: {error}", self.seed)
-            }
-            result => self.allow_failure(result)?,
-        };
-        match report {
-            Some(report) => self.allow_failure(store.truncate(&report)).map(drop),
-            None => Ok(()),
-        }
-    }
-
-    fn allow_failure<T, E>(&self, result: Result<T, E>) -> Result<Option<T>, Died> {
-        match result {
-            Ok(value) => Ok(Some(value)),
-            Err(_) if self.disk.is_dead() => Err(Died),
-            Err(_) => Ok(None),
-        }
-    }
-}
 
 #[test]
 fn what_was_acknowledged_survives_every_power_cut_at_every_operation() {
     let (mut tally, mut recoveries, mut records) = (BTreeMap::new(), 0, 0);
     for seed in (0..SEEDS).chain(KNOWN_SEEDS) {
-        let (of_run, started, promised) = Run::new(seed).go();
-        for (what, count) in of_run {
+        let survived = run_seed(seed);
+        for (what, count) in survived.disk {
             *tally.entry(what).or_insert(0) += count;
         }
-        recoveries += started;
-        records += promised;
+        recoveries += survived.recoveries;
+        records += survived.records;
     }
     println!("{recoveries} recoveries, {records} records, {tally:?}");
     for what in ["crash point", "power cut", "process kill", "sync error", "write error"] {
@@ -229,5 +26,5 @@ fn what_was_acknowledged_survives_every_power_cut_at_every_operation() {
 
 #[test]
 fn a_run_is_the_same_run_every_time() {
-    assert_eq!(Run::new(7).go(), Run::new(7).go());
+    assert_eq!(run_seed(7), run_seed(7));
 }

@@ -81,7 +81,7 @@ mod hunting {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let is_all_found = rows.iter().all(|row| row.verdict != Verdict::Missed);
+        let is_all_found = rows.iter().all(|row| matches!(row.verdict, Verdict::Found { .. } | Verdict::Unhunted));
         let mut out = io::stdout().lock();
         if json {
             let rows: Vec<_> = rows.iter().map(Row::json).collect();
@@ -119,24 +119,26 @@ mod hunting {
     }
 
     fn write_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
-        writeln!(out, "{:<28} {:<8} {:<6} {:>6} {:>6} {:>7}", "mutant", "", "by", "seed", "seeds", "seconds")?;
+        writeln!(out, "{:<28} {:<8} {:<8} {:>6} {:>6} {:>7}", "mutant", "", "by", "seed", "seeds", "seconds")?;
         for Row { mutant, verdict, seconds } in rows {
             let (by, seed, needed) = match verdict {
                 Verdict::Found { by, seed, seeds, .. } => (*by, seed.to_string(), seeds.to_string()),
+                Verdict::Unclear { by, seed, .. } => (*by, seed.to_string(), String::new()),
                 Verdict::Missed | Verdict::Unhunted => ("", String::new(), String::new()),
             };
             let (name, word) = (mutant.name(), word(verdict));
-            writeln!(out, "{name:<28} {word:<8} {by:<6} {seed:>6} {needed:>6} {seconds:>7.1}")?;
-            if let Verdict::Found { what, .. } = verdict {
+            writeln!(out, "{name:<28} {word:<8} {by:<8} {seed:>6} {needed:>6} {seconds:>7.1}")?;
+            if let Verdict::Found { what, .. } | Verdict::Unclear { what, .. } = verdict {
                 writeln!(out, "    {}", start_of(what))?;
             }
         }
         let count = |is: fn(&Verdict) -> bool| rows.iter().filter(|row| is(&row.verdict)).count();
         writeln!(
             out,
-            "{} found, {} missed, {} pending (no simulator here runs the code that they are in)",
+            "{} found, {} missed, {} unclear (the seed fails without the mutant too), {} pending (no simulator sees them)",
             count(|verdict| matches!(verdict, Verdict::Found { .. })),
             count(|verdict| *verdict == Verdict::Missed),
+            count(|verdict| matches!(verdict, Verdict::Unclear { .. })),
             count(|verdict| *verdict == Verdict::Unhunted),
         )
     }
@@ -144,6 +146,7 @@ mod hunting {
     const fn word(verdict: &Verdict) -> &'static str {
         match verdict {
             Verdict::Found { .. } => "found",
+            Verdict::Unclear { .. } => "UNCLEAR",
             Verdict::Missed => "MISSED",
             Verdict::Unhunted => "pending",
         }
