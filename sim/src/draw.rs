@@ -36,6 +36,8 @@ pub enum Stream {
     LoadJobs = 101,
     /// What its nodes are like.
     LoadNodes = 102,
+    /// Which lives of a hub end before it did anything.
+    Lives = 103,
 }
 
 /// A stream of choices.

@@ -60,6 +60,9 @@ struct Run {
     pending: Vec<Expected>,
     now: u64,
     recoveries: u64,
+    /// Which lives end right after their start, out of a thousand: what a start trusts and did not write shows then only.
+    idle_permille: u64,
+    lives: Draw,
 }
 
 /// The disk is dead, and with it the hub.
@@ -69,7 +72,19 @@ impl Run {
     fn new(seed: u64) -> Run {
         let disk = VirtualDisk::new(Draw::new(seed, Stream::Traffic));
         let draw = Draw::new(seed, Stream::Profile);
-        Run { seed, disk, draw, promised: Vec::new(), pending: Vec::new(), now: 1_000, recoveries: 0 }
+        let mut lives = Draw::new(seed, Stream::Lives);
+        let idle_permille = *lives.pick(&[0, 0, 500]);
+        Run {
+            seed,
+            disk,
+            draw,
+            promised: Vec::new(),
+            pending: Vec::new(),
+            now: 1_000,
+            recoveries: 0,
+            idle_permille,
+            lives,
+        }
     }
 
     fn go(mut self) -> Survived {
@@ -95,6 +110,9 @@ impl Run {
     fn live(&mut self) -> Result<(), Died> {
         self.set_faults();
         let Recovery { mut hub, mut appender, store, .. } = self.start()?;
+        if self.lives.chance(self.idle_permille) {
+            return if self.disk.is_dead() { Err(Died) } else { Ok(()) };
+        }
         let mut covered_seq = appender.sealed_through();
         for _ in 0..self.draw.between(1, 60) {
             self.append(&mut hub, &mut appender)?;
