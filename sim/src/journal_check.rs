@@ -21,6 +21,10 @@ use std::sync::Arc;
 const LIVES: u64 = 6;
 /// A header and about as much of records: a roll every few batches.
 const SEGMENT_BYTES: u64 = 8 << 10;
+/// As many where they are short.
+const EARLY_LIVES: u64 = 24;
+/// Operations of a start and of a few batches.
+const EARLY_OPERATIONS: u64 = 32;
 const FOLDER: &str = "/data/hub";
 const IDENTITY: Identity = Identity { hub_id: HubId([1; 16]), key: HubKey::new([2; 16]) };
 
@@ -60,9 +64,12 @@ struct Run {
     pending: Vec<Expected>,
     now: u64,
     recoveries: u64,
-    /// Which lives end right after their start, out of a thousand: what a start trusts and did not write shows then only.
-    idle_permille: u64,
+    /// Which lives end with their first batches or before, out of a thousand: what a start trusts and did not write shows
+    /// then only.
+    short_permille: u64,
     lives: Draw,
+    /// How long all records are, where they are alike: then the remains of a torn batch begin where a new record ends.
+    filler_bytes: Option<u64>,
 }
 
 /// The disk is dead, and with it the hub.
@@ -73,7 +80,7 @@ impl Run {
         let disk = VirtualDisk::new(Draw::new(seed, Stream::Traffic));
         let draw = Draw::new(seed, Stream::Profile);
         let mut lives = Draw::new(seed, Stream::Lives);
-        let idle_permille = *lives.pick(&[0, 0, 500]);
+        let (short_permille, filler_bytes) = *lives.pick(&[(0, None), (0, None), (300, Some(300)), (400, Some(200))]);
         Run {
             seed,
             disk,
@@ -82,14 +89,18 @@ impl Run {
             pending: Vec::new(),
             now: 1_000,
             recoveries: 0,
-            idle_permille,
+            short_permille,
             lives,
+            filler_bytes,
         }
     }
 
     fn go(mut self) -> Survived {
-        for _ in 0..LIVES {
-            let crash_in = 1 + self.draw.magnitude(400);
+        let lives = if self.filler_bytes.is_some() { EARLY_LIVES } else { LIVES };
+        for _ in 0..lives {
+            let drawn = self.draw.magnitude(400);
+            // Where records are alike, most lives end within their first batches, so that these are torn.
+            let crash_in = 1 + if self.filler_bytes.is_some() { drawn % EARLY_OPERATIONS } else { drawn };
             self.disk.crash_at(self.disk.ops() + crash_in);
             let died = self.live().is_err();
             assert!(died || !self.disk.is_dead(), "seed {}: a dead disk was not noticed", self.seed);
@@ -110,7 +121,10 @@ impl Run {
     fn live(&mut self) -> Result<(), Died> {
         self.set_faults();
         let Recovery { mut hub, mut appender, store, .. } = self.start()?;
-        if self.lives.chance(self.idle_permille) {
+        if self.lives.chance(self.short_permille) {
+            for _ in 0..self.lives.below(3) {
+                self.append(&mut hub, &mut appender)?;
+            }
             return if self.disk.is_dead() { Err(Died) } else { Ok(()) };
         }
         let mut covered_seq = appender.sealed_through();
@@ -201,7 +215,8 @@ impl Run {
         for seq in first_seq..=first_seq + self.draw.below(6) {
             self.now += 1 + self.draw.below(1_000);
             let now = Timestamp::from_millis(self.now);
-            let filler = "x".repeat(self.draw.magnitude(3_000) as usize);
+            let drawn = self.draw.magnitude(3_000);
+            let filler = "x".repeat(self.filler_bytes.unwrap_or(drawn) as usize);
             let payload = Payload::new(format!("{{\"number\":{seq},\"filler\":\"{filler}\"}}").as_bytes());
             let command = Command::Submit(Box::new(Submit::new(Name::new("echo").expect("it is short"), payload)));
             assert!(hub.apply(now, command.clone()).is_durable(), "seed {}: a submit is refused", self.seed);
