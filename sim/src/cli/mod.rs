@@ -22,7 +22,7 @@ Examples:
   sheratan-sim replay --journal .sheratan       what a hub recorded, minute by minute
   sheratan-sim model check --seeds 0..1000      the core beside a naive model, a thousand seeds
   sheratan-sim model run --seed 7 --verbose     one of these runs, step by step
-  sheratan-sim model replay sim/regressions/*   what was found before
+  sheratan-sim model replay sim/regressions/*.txt   what was found before
   sheratan-sim mutants                          whether mistakes that are put in are found";
 
 /// Sheratan Hub under virtual time, from a seed.

@@ -93,7 +93,7 @@ impl Client {
 
     fn again(&mut self, mut submit: Submit, scene: &mut Scene) {
         submit.tries += 1;
-        let pause: Micros = SECOND / 4 << submit.tries.min(5);
+        let pause: Micros = (SECOND / 4) << submit.tries.min(5);
         self.waiting.push_front(submit);
         self.is_pausing = true;
         scene.timers.push((scene.now + pause, Timer::Retry));

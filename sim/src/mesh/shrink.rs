@@ -46,7 +46,7 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
         faults.remove(fault);
         plans.push(Plan { faults, ..plan.clone() });
     }
-    let half = |number: u64| (number > 1).then(|| number / 2);
+    let half = |number: u64| (number > 1).then_some(number / 2);
     plans.extend(half(plan.minutes).map(|minutes| Plan { minutes, ..plan.clone() }));
     plans.extend(half(plan.nodes).map(|nodes| Plan { nodes, zones: plan.zones.min(nodes), ..plan.clone() }));
     plans.extend(half(plan.clients).map(|clients| Plan { clients, ..plan.clone() }));

@@ -921,12 +921,8 @@ impl World {
                 self.full_until = self.now + lasts / 2;
             }
             Fault::SlowDisk => self.slow_until = self.now + lasts / 2,
-            Fault::BitFlip => {
-                // At rest: nobody has the file's bytes in hand.
-                if self.process.is_none() {
-                    self.flip();
-                }
-            }
+            // At rest: nobody has the file's bytes in hand.
+            Fault::BitFlip if self.process.is_none() => self.flip(),
             Fault::ClockJump => {
                 let by = self.draws.faults.magnitude(2 * 3_600 * SECOND) as i64;
                 self.wall_off += if self.draws.faults.chance(500) { by } else { -by };
