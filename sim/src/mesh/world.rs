@@ -889,7 +889,10 @@ impl World {
     fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
         let node = self.draws.faults.below(self.nodes.len() as u64) as usize;
         let lasts = self.draws.faults.between(SECOND, 60 * SECOND);
-        self.inject(fault.name());
+        // A bit flips only where there is a file at rest.
+        if fault != Fault::BitFlip {
+            self.inject(fault.name());
+        }
         match fault {
             Fault::PartitionToHub => _ = self.cut_to_hub.insert(node, self.now + lasts),
             Fault::PartitionFromHub => _ = self.cut_from_hub.insert(node, self.now + lasts),
