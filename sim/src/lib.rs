@@ -1,5 +1,6 @@
 //! The simulator of Sheratan Hub: virtual time, from a seed.
 
+pub mod agenda;
 pub mod disk;
 pub mod draw;
 pub mod journal_check;

@@ -4,6 +4,7 @@ use super::watch::Watch;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use sheratan_io::client::integrity::hex;
 use sheratan_sim::model_check::check::{SeedRange, Totals, check};
 use sheratan_sim::model_check::profile::Profile;
 use sheratan_sim::model_check::run::{Failure, Report, STEPS_DEFAULT, run_seed, run_steps};
@@ -287,8 +288,4 @@ fn totals_text(totals: &Totals, seconds: f64) -> String {
         tally.snapshots,
         tally.wakes,
     )
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

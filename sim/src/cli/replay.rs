@@ -6,6 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use sheratan_core::time::Timestamp;
+use sheratan_io::client::integrity::hex;
 use sheratan_io::config::Changes;
 use sheratan_io::rfc3339::{self, Rfc3339};
 use sheratan_sim::production::ReplayError;
@@ -441,8 +442,4 @@ fn line(text: impl Display) {
         let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
         std::process::exit(if is_gone { 0 } else { 1 });
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,7 +3,8 @@
 use super::watch::Watch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use sheratan_sim::mesh::agenda::MINUTE;
+use sheratan_io::client::integrity::hex;
+use sheratan_sim::agenda::MINUTE;
 use sheratan_sim::mesh::plan::{MINUTES_DEFAULT, Plan};
 use sheratan_sim::mesh::run::{self as mesh, Failure, Report, Totals};
 use sheratan_sim::mesh::shrink::shrink;
@@ -321,8 +322,4 @@ fn last(failure: &Failure) -> String {
 fn listed<'a>(counts: impl Iterator<Item = (&'a &'static str, &'a u64)>) -> String {
     let words: Vec<_> = counts.map(|(name, count)| format!("{name} {count}")).collect();
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

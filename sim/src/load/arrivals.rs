@@ -4,7 +4,7 @@
 //! rate, and each is kept as likely as the rate of its instant is high. Only additions, multiplications, divisions and
 //! comparisons are used, which every machine rounds alike, so a seed means the same run everywhere.
 
-use super::agenda::Micros;
+use super::event::Micros;
 use crate::draw::Draw;
 use serde::Deserialize;
 

@@ -1,9 +1,9 @@
 //! Clients: jobs come whether the hub keeps up or not, wait for a client's connection, and are sent; what is refused or not
 //! answered is sent again, as often as the scenario says.
 
-use super::agenda::{Event, LineNo, Micros};
 use super::arrivals::exponential;
 use super::driver::Network;
+use super::event::{Event, LineNo, Micros};
 use super::scenario::{Arrivals, Duration, Jobs};
 use super::tally::Tally;
 use super::wire::{self, Asked, Entry, Plan, Said, Status};

@@ -1,7 +1,7 @@
 //! The driver: takes the next event and lets it happen, until the scenario's time is over.
 
-use super::agenda::{Agenda, Event, LineNo, Micros};
 use super::clients::Clients;
+use super::event::{Agenda, Event, LineNo, Micros};
 use super::fleet::{Fleet, LINES};
 use super::hub::{Hub, Sent};
 use super::report::Report;

@@ -2,8 +2,8 @@
 //!
 //! A node has a line for each of the three, since a long poll holds up what comes behind it.
 
-use super::agenda::{Event, LineNo, Micros};
 use super::driver::Network;
+use super::event::{Event, LineNo, Micros};
 use super::scenario::{Jobs, Nodes, PullStyle};
 use super::tally::Tally;
 use super::wire::{self, Asked, Entry, Said, Status, Taken};

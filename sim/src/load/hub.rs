@@ -4,7 +4,7 @@
 //! polls are settled, a batch goes to the journal when that has nothing to do, and a reply that speaks of what the journal
 //! does not hold is held until it does.
 
-use super::agenda::{Agenda, Event, LineNo, Micros};
+use super::event::{Agenda, Event, LineNo, Micros};
 use super::scenario::{HubCosts, Scenario};
 use sheratan_core::command::Command;
 use sheratan_core::hub::Hub as Core;

@@ -5,10 +5,10 @@
 //! must be durable waits for a group commit, so queues form where they form in production. A run is a function of the
 //! scenario and the seed: its [`report::Report`] is the same each time and holds no wall time.
 
-pub mod agenda;
 pub mod arrivals;
 pub mod clients;
 pub mod driver;
+pub mod event;
 pub mod fleet;
 pub mod hub;
 pub mod library;

@@ -1,7 +1,7 @@
 //! Report: what a run under load came to, as text, JSON and a page. It has no wall time in it, so two runs of a seed agree
 //! on every byte; how fast a run was is added by whoever watched it.
 
-use super::agenda::Micros;
+use super::event::Micros;
 use super::hub::Hub;
 use super::scenario::Scenario;
 use super::tally::{Sample, Tally, Waits};

@@ -1,6 +1,6 @@
 //! Tally: what is counted and measured while a scenario runs.
 
-use super::agenda::Micros;
+use super::event::Micros;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 

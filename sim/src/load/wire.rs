@@ -1,6 +1,6 @@
 //! The wire: requests as clients and nodes write them, and what they read in the replies.
 
-use super::agenda::Micros;
+use super::event::Micros;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::io::Write;

@@ -1,11 +1,11 @@
 //! Client: who submits, repeats what it is not sure of, and sometimes changes its mind.
 
-use super::agenda::{Micros, SECOND};
 use super::fault::Fault;
 use super::http::{Reply, post};
 use super::node::{Answer, Scene, Timer, zone_name};
 use super::oracle::Told;
 use super::process::TOKEN;
+use crate::agenda::{Micros, SECOND};
 use serde::Deserialize;
 use std::collections::VecDeque;
 

@@ -4,9 +4,9 @@
 //! So a message that is lost leaves its stream stuck until somebody gives the connection up, and messages overtake each
 //! other on different connections only.
 
-use super::agenda::Micros;
 use super::fault::{Fault, Injected};
 use super::plan::Plan;
+use crate::agenda::Micros;
 use crate::draw::Draw;
 use sheratan_io::service::Plane;
 use std::collections::BTreeMap;

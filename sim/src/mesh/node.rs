@@ -1,11 +1,11 @@
 //! Node: a worker of the mesh, with everything that can be wrong with one.
 
-use super::agenda::{Micros, SECOND};
 use super::fault::{Fault, Injected};
 use super::http::{Reply, get, post};
 use super::oracle::Told;
 use super::plan::Plan;
 use super::process::TOKEN;
+use crate::agenda::{Micros, SECOND};
 use crate::draw::Draw;
 use serde::Deserialize;
 use serde_json::value::RawValue;

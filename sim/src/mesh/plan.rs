@@ -4,8 +4,8 @@
 //! limits are small, since what is worth seeing happens at their edges. A plan is also a scenario file: what the shrinker
 //! writes is the plan of a seed with as little in it as still fails.
 
-use super::agenda::{MINUTE, Micros};
 use super::fault::{Fault, Per, Rates};
+use crate::agenda::{MINUTE, Micros};
 use crate::draw::{Draw, Stream};
 use serde::{Deserialize, Serialize};
 use sheratan_core::limits::Limits;

@@ -3,10 +3,10 @@
 //! What in production are threads are steps here: the loop's [`Process::round`], the journal's [`Process::commit`], the
 //! background's [`Process::snapshot`]. Between any two of them, and within the disk's work of each, the process may die.
 
-use super::agenda::Micros;
 use super::oracle::{Oracle, Violation, holds};
 use super::plan::Plan;
 use super::wire::VirtualWire;
+use crate::agenda::Micros;
 use crate::disk::VirtualDisk;
 use sheratan_core::command::Command;
 use sheratan_core::hub::Hub;
@@ -23,6 +23,7 @@ use sheratan_io::shell::clock::Slew;
 use sheratan_io::shell::engine::Engine;
 use sheratan_io::shell::sockets::Socket;
 use sheratan_io::token::Token;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
@@ -64,6 +65,9 @@ pub struct AuditLog {
     lines: u64,
 }
 
+/// Records by their numbers, as they were handed to the journal.
+pub type Handed = BTreeMap<u64, Vec<u8>>;
+
 /// What came of a step of the journal's thread.
 #[derive(Debug)]
 pub enum Committed {
@@ -92,6 +96,7 @@ impl Process {
         disk: &VirtualDisk,
         identity: Identity,
         (now, wall): (Micros, Micros),
+        handed: &Handed,
         oracle: &mut Oracle,
     ) -> Result<Result<(Process, RecoveryReport), OpenError>, Violation> {
         let recovery = match journal::recover(Path::new(DATA), options(plan, disk, identity), &mut |_| {}) {
@@ -113,8 +118,13 @@ impl Process {
             loop {
                 match reader.next() {
                     Ok(Some(journal::Item::Record(record))) => {
-                        oracle.durable(record.seq, record.now, record.payload)?
+                        let was_handed = handed.get(&record.seq).is_some_and(|payload| payload == record.payload);
+                        holds(was_handed, "what was cut stays cut", || {
+                            format!("record {} was never handed over, or was another", record.seq)
+                        })?;
+                        oracle.durable(record.seq, record.now, record.payload)?;
                     }
+
                     Ok(Some(journal::Item::Mark(_))) => {}
                     Ok(None) => break,
                     Err(error) => return Err(Violation { invariant: "readable journal", detail: error.to_string() }),
@@ -220,13 +230,12 @@ impl Process {
     /// The disk works on the batch that was handed over.
     pub fn commit(&mut self, disk: &VirtualDisk, oracle: &mut Oracle) -> Result<Committed, Violation> {
         let Some(mut handover) = self.in_flight.take() else { return Ok(Committed::Done) };
-        if self.retry_us == RETRY_US[0] && !self.is_down_told {
-            holds(handover.hash_before == oracle.shadow().outcome_hash(), "the live hub is deterministic", || {
-                format!("the live hub differs from the journal before record {}", handover.first_seq)
-            })?;
-        }
+        holds(handover.hash_before == oracle.shadow().outcome_hash(), "the live hub is deterministic", || {
+            format!("the live hub differs from the journal before record {}", handover.first_seq)
+        })?;
         let appended = self.appender.append(handover.first_seq, &mut handover.batch, handover.hash_before);
         if disk.is_dead() {
+            self.in_flight = Some(handover);
             return Ok(Committed::Dead);
         }
         match appended {
@@ -274,6 +283,12 @@ impl Process {
             }
             Err(_) => Ok(false),
         }
+    }
+
+    /// It is gone: what the journal had been handed and had not reported.
+    pub fn into_handed(self) -> Handed {
+        let batch = self.in_flight.iter().flat_map(|handover| handover.batch.iter());
+        batch.map(|(seq, _, payload)| (seq, payload.to_vec())).collect()
     }
 
     /// An orderly end: what is in flight is answered, the last batch is made durable.

@@ -1,6 +1,5 @@
 //! World: everything that takes part in a run, and what happens when.
 
-use super::agenda::{Agenda, MINUTE, Micros, SECOND};
 use super::client::Client;
 use super::fault::{Fault, Injected};
 use super::http::{get, take_reply};
@@ -8,9 +7,10 @@ use super::network::{Fate, Network};
 use super::node::{Answer, LANES, Node, Scene, Timer};
 use super::oracle::{Oracle, Told, Violation, holds};
 use super::plan::Plan;
-use super::process::{AuditLog, Committed, Process, TOKEN};
+use super::process::{AuditLog, Committed, Handed, Process, TOKEN};
 use super::trail::Trail;
 use super::wire::WINDOW_BYTES;
+use crate::agenda::{Agenda, MINUTE, Micros, SECOND};
 use crate::disk::{Faults, VirtualDisk};
 use crate::draw::{Draw, Stream};
 use sheratan_core::ids::HubKey;
@@ -137,6 +137,8 @@ pub struct World {
     network: Network,
     disk: VirtualDisk,
     process: Option<Process>,
+    /// What the last process had handed to the journal when it died: all that may be there without having been told.
+    handed: Handed,
     life: u64,
     identity: Identity,
     /// How far wall time is off.
@@ -196,20 +198,21 @@ impl World {
         channels.extend((0..clients.len()).map(|index| channel(Actor::Client(index), 0, Plane::Data)));
         channels.push(channel(Actor::Operator, 0, Plane::Data));
         let mut agenda = Agenda::default();
-        agenda.put(0, Event::Start);
+        agenda.plan(0, Event::Start);
         for index in 0..nodes.len() {
-            agenda.put(actors.below(5 * SECOND), Event::StartNode(index));
+            agenda.plan(actors.below(5 * SECOND), Event::StartNode(index));
         }
-        agenda.put(SECOND, Event::Arrival);
-        agenda.put(SCRAPE_US, Event::Scrape);
-        agenda.put(WARM_UP_US, Event::Chaos);
-        agenda.put(WARM_UP_US + plan.chaos_us(), Event::Cool);
+        agenda.plan(SECOND, Event::Arrival);
+        agenda.plan(SCRAPE_US, Event::Scrape);
+        agenda.plan(WARM_UP_US, Event::Chaos);
+        agenda.plan(WARM_UP_US + plan.chaos_us(), Event::Cool);
         World {
             now: 0,
             agenda,
             network: Network::new(&plan, Draw::new(seed, Stream::Network)),
             disk: VirtualDisk::new(Draw::new(seed, Stream::Disk)),
             process: None,
+            handed: Handed::default(),
             life: 0,
             identity,
             wall_off: 0,
@@ -244,7 +247,7 @@ impl World {
 
     /// The next event happens. False when the run is over.
     pub fn step(&mut self) -> Result<bool, Violation> {
-        let Some((at, event)) = self.agenda.take() else { return Ok(false) };
+        let Some((at, event)) = self.agenda.next(Micros::MAX) else { return Ok(false) };
         self.now = at.max(self.now);
         let what = self.happen(event)?;
         let (name, which) = what;
@@ -252,8 +255,7 @@ impl World {
         if !self.is_cool {
             return Ok(true);
         }
-        if self.is_quiet() {
-            self.finish()?;
+        if self.is_quiet() && self.finish()? {
             return Ok(false);
         }
         holds(self.now < self.cool_until, "no job starves", || {
@@ -339,7 +341,7 @@ impl World {
                 if self.channels[channel].call == Some(call) {
                     self.mark("call timed out");
                     if let Some(conn) = self.channels[channel].conn {
-                        self.agenda.put(self.now + 1, Event::GoneToHub { conn });
+                        self.agenda.plan(self.now + 1, Event::GoneToHub { conn });
                     }
                     self.lose(channel)?;
                 }
@@ -388,7 +390,7 @@ impl World {
                     self.call(channel, get("/api/metrics", TOKEN), 5 * SECOND);
                 }
                 if !self.is_cool {
-                    self.agenda.put(self.now + SCRAPE_US, Event::Scrape);
+                    self.agenda.plan(self.now + SCRAPE_US, Event::Scrape);
                 }
                 ("a scrape", [0, 0])
             }
@@ -399,7 +401,7 @@ impl World {
                     [Fault::WriteError, Fault::SyncError].map(|fault| self.plan.rate(fault));
                 // Out of a thousand operations, which are far fewer than messages.
                 self.disk.set_faults(Faults { write_permille: write_error / 10, sync_permille: sync_error / 10 });
-                self.agenda.put(self.now + FAULT_TICK_US, Event::FaultTick);
+                self.agenda.plan(self.now + FAULT_TICK_US, Event::FaultTick);
                 ("the chaos begins", [0, 0])
             }
             Event::Cool => {
@@ -429,7 +431,7 @@ impl World {
             self.crash_later("crash_in_recovery");
         }
         let clocks = (self.now, self.wall());
-        let started = Process::start(&self.plan, &self.disk, self.identity, clocks, &mut self.oracle)?;
+        let started = Process::start(&self.plan, &self.disk, self.identity, clocks, &self.handed, &mut self.oracle)?;
         if self.disk.is_dead() {
             drop(started);
             self.mark("hub died in recovery");
@@ -451,7 +453,8 @@ impl World {
                     self.mark("recovered from a snapshot");
                 }
                 self.process = Some(process);
-                self.agenda.put(self.now + SECOND, Event::Background { life: self.life });
+                self.handed.clear();
+                self.agenda.plan(self.now + SECOND, Event::Background { life: self.life });
                 self.round_soon();
             }
             Err(error) => {
@@ -466,7 +469,7 @@ impl World {
                     self.mark("start failed for now");
                 }
                 self.disk.kill();
-                self.agenda.put(self.now + START_AGAIN_US, Event::Start);
+                self.agenda.plan(self.now + START_AGAIN_US, Event::Start);
             }
         }
         Ok(())
@@ -474,14 +477,17 @@ impl World {
 
     /// The process is gone, and its connections with it.
     fn die(&mut self, down_us: Micros) {
-        self.process = None;
+        // Who dies before it was ready had handed over nothing.
+        if let Some(process) = self.process.take() {
+            self.handed = process.into_handed();
+        }
         for (id, conn) in self.network.close_all() {
             self.channels[conn.channel].inbox.clear();
             if self.channels[conn.channel].conn == Some(id) {
-                self.agenda.put(self.now + 1_000, Event::GoneToActor { conn: id });
+                self.agenda.plan(self.now + 1_000, Event::GoneToActor { conn: id });
             }
         }
-        self.agenda.put(self.now + down_us, Event::Start);
+        self.agenda.plan(self.now + down_us, Event::Start);
     }
 
     fn kill(&mut self) {
@@ -491,7 +497,6 @@ impl World {
     }
 
     fn power_off(&mut self) {
-        self.process = None;
         self.disk.crash(&mut self.draws.hub);
         if self.is_chaos && self.draws.hub.below(3_600) < self.plan.rate(Fault::BitFlip) * 20 {
             self.flip();
@@ -549,7 +554,7 @@ impl World {
         let Some(process) = &mut self.process else { return };
         if at < process.round_at {
             process.round_at = at;
-            self.agenda.put(at, Event::Round { life: self.life });
+            self.agenda.plan(at, Event::Round { life: self.life });
         }
     }
 
@@ -584,7 +589,7 @@ impl World {
         if has_handover {
             let slow = if self.now < self.slow_until { 200 * self.draws.hub.between(1, 10) } else { 1 };
             let takes = 1 + self.plan.commit_us * slow;
-            self.agenda.put(self.now + takes, Event::Commit { life });
+            self.agenda.plan(self.now + takes, Event::Commit { life });
         }
         for (_, conn, bytes, is_shut_down) in out {
             self.send_to_actor(conn, bytes, is_shut_down)?;
@@ -593,7 +598,7 @@ impl World {
             if let Some(entry) = self.network.get(conn)
                 && !std::mem::replace(&mut entry.is_draining, true)
             {
-                self.agenda.put(self.now + SLOW_BITE_US, Event::Bite { conn });
+                self.agenda.plan(self.now + SLOW_BITE_US, Event::Bite { conn });
             }
         }
         for (conn, bytes) in over {
@@ -624,7 +629,7 @@ impl World {
             }
             Committed::Again(pause) => {
                 self.mark("journal down");
-                self.agenda.put(self.now + pause, Event::Commit { life });
+                self.agenda.plan(self.now + pause, Event::Commit { life });
                 self.round_soon();
             }
             Committed::Dead => {
@@ -649,7 +654,7 @@ impl World {
         if is_made? {
             self.mark("snapshot made");
         }
-        self.agenda.put(self.now + SECOND, Event::Background { life });
+        self.agenda.plan(self.now + SECOND, Event::Background { life });
         Ok(())
     }
 
@@ -687,7 +692,7 @@ impl World {
         if is_end {
             let at = self.now + self.network.latency() + 20 * SECOND * u64::from(is_cut_off);
             // After the last bytes.
-            self.agenda.put(at + 21 * SECOND * u64::from(self.is_chaos), Event::GoneToActor { conn: id });
+            self.agenda.plan(at + 21 * SECOND * u64::from(self.is_chaos), Event::GoneToActor { conn: id });
         }
         Ok(())
     }
@@ -695,11 +700,11 @@ impl World {
     fn follow(&mut self, conn: u64, fate: Fate, is_to_hub: bool) {
         for (at, bytes) in fate.arrivals {
             let event = if is_to_hub { Event::ToHub { conn, bytes } } else { Event::ToActor { conn, bytes } };
-            self.agenda.put(at, event);
+            self.agenda.plan(at, event);
         }
         if let Some(at) = fate.reset_at {
-            self.agenda.put(at, Event::GoneToHub { conn });
-            self.agenda.put(at, Event::GoneToActor { conn });
+            self.agenda.plan(at, Event::GoneToHub { conn });
+            self.agenda.plan(at, Event::GoneToActor { conn });
         }
     }
 
@@ -710,7 +715,7 @@ impl World {
         let Some((bytes, has_more)) = process.take_out(hub, SLOW_BITE_BYTES) else { return Ok(()) };
         if has_more {
             self.network.get(id).expect("it is there").is_draining = true;
-            self.agenda.put(self.now + SLOW_BITE_US, Event::Bite { conn: id });
+            self.agenda.plan(self.now + SLOW_BITE_US, Event::Bite { conn: id });
         }
         self.round_soon();
         self.send_to_actor(id, bytes, false)
@@ -723,10 +728,10 @@ impl World {
         let entry = &mut self.channels[channel];
         entry.call = Some(call);
         entry.inbox.clear();
-        self.agenda.put(self.now + patience, Event::Patience { channel, call });
+        self.agenda.plan(self.now + patience, Event::Patience { channel, call });
         if self.process.is_none() {
             // Nobody listens: the call is refused at once.
-            self.agenda.put(self.now + 1_000, Event::Patience { channel, call });
+            self.agenda.plan(self.now + 1_000, Event::Patience { channel, call });
             return;
         }
         let conn = match entry.conn {
@@ -745,8 +750,8 @@ impl World {
             let plane = self.channels[channel].plane;
             let other = self.network.open(&self.plan, channel, plane, self.life);
             let at = self.now + self.network.latency() + self.draws.faults.below(3 * SECOND);
-            self.agenda.put(at, Event::ToHub { conn: other, bytes: repeat });
-            self.agenda.put(at + 30 * SECOND, Event::GoneToHub { conn: other });
+            self.agenda.plan(at, Event::ToHub { conn: other, bytes: repeat });
+            self.agenda.plan(at + 30 * SECOND, Event::GoneToHub { conn: other });
         }
         self.follow(conn, fate, true);
     }
@@ -762,7 +767,7 @@ impl World {
             && (self.now < self.nodes[node].hung_until)
         {
             let at = self.nodes[node].hung_until;
-            self.agenda.put(at, Event::ToActor { conn, bytes: bytes.to_vec() });
+            self.agenda.plan(at, Event::ToActor { conn, bytes: bytes.to_vec() });
             return Ok(());
         }
         channel.inbox.extend_from_slice(bytes);
@@ -774,7 +779,7 @@ impl World {
         self.mark(status_mark(reply.status));
         if reply.is_last {
             self.channels[index].conn = None;
-            self.agenda.put(self.now + 1, Event::GoneToHub { conn });
+            self.agenda.plan(self.now + 1, Event::GoneToHub { conn });
         }
         self.answered(index, Answer::Reply(reply))
     }
@@ -783,7 +788,7 @@ impl World {
     fn lose(&mut self, index: usize) -> Result<(), Violation> {
         let channel = &mut self.channels[index];
         if let Some(conn) = channel.conn.take() {
-            self.agenda.put(self.now + 1, Event::GoneToHub { conn });
+            self.agenda.plan(self.now + 1, Event::GoneToHub { conn });
         }
         channel.inbox.clear();
         if channel.call.take().is_some() {
@@ -811,7 +816,7 @@ impl World {
             }
             let hung_until = self.nodes[index].hung_until;
             if self.now < hung_until {
-                self.agenda.put(hung_until, Event::Wake { actor, incarnation, timer });
+                self.agenda.plan(hung_until, Event::Wake { actor, incarnation, timer });
                 return Ok(());
             }
         }
@@ -829,7 +834,7 @@ impl World {
         let factor = if self.now < self.burst_until { 10 } else { 1 };
         let mean = MINUTE / (self.plan.submits_per_min * factor).max(1);
         let wait = 1 + self.draws.arrivals.below(2 * mean);
-        self.agenda.put(self.now + wait, Event::Arrival);
+        self.agenda.plan(self.now + wait, Event::Arrival);
         let index = self.draws.arrivals.below(self.clients.len() as u64) as usize;
         self.play(Actor::Client(index), |_, clients, scene| clients[index].submit(scene))
     }
@@ -859,7 +864,7 @@ impl World {
             Actor::Operator => (self.channels.len() - 1, 0),
         };
         for (at, timer) in timers {
-            self.agenda.put(at, Event::Wake { actor, incarnation, timer });
+            self.agenda.plan(at, Event::Wake { actor, incarnation, timer });
         }
         for (lane, bytes, patience) in calls {
             self.call(first + lane, bytes, patience);
@@ -873,7 +878,7 @@ impl World {
         if !self.is_chaos {
             return Ok(());
         }
-        self.agenda.put(self.now + FAULT_TICK_US, Event::FaultTick);
+        self.agenda.plan(self.now + FAULT_TICK_US, Event::FaultTick);
         for fault in Fault::ALL {
             if fault.per() == super::fault::Per::Hour && self.draws.faults.below(3_600) < self.plan.rate(*fault) {
                 self.strike(*fault)?;
@@ -903,10 +908,10 @@ impl World {
                     channel.call = None;
                     channel.inbox.clear();
                     if let Some(conn) = channel.conn.take() {
-                        self.agenda.put(self.now + 1, Event::GoneToHub { conn });
+                        self.agenda.plan(self.now + 1, Event::GoneToHub { conn });
                     }
                 }
-                self.agenda.put(self.now + lasts / 2, Event::StartNode(node));
+                self.agenda.plan(self.now + lasts / 2, Event::StartNode(node));
             }
             Fault::NodeHang => self.nodes[node].hung_until = self.now + lasts,
             Fault::HubKill if self.process.is_some() => self.kill(),
@@ -915,7 +920,7 @@ impl World {
             Fault::HubRestart => {
                 if let Some(process) = &mut self.process {
                     process.begin_drain();
-                    self.agenda.put(self.now + SECOND, Event::Stopped { life: self.life });
+                    self.agenda.plan(self.now + SECOND, Event::Stopped { life: self.life });
                     self.round_soon();
                 }
             }
@@ -952,7 +957,7 @@ impl World {
         for index in 0..self.nodes.len() {
             self.nodes[index].hung_until = self.now;
             if !self.nodes[index].is_up() {
-                self.agenda.put(self.now, Event::StartNode(index));
+                self.agenda.plan(self.now, Event::StartNode(index));
             }
         }
         let held = self.oracle.shadow().counts().waiting() + self.oracle.shadow().counts().leased;
@@ -970,10 +975,11 @@ impl World {
             && live.is_some_and(|live| live.waiting() + live.leased == 0)
     }
 
-    /// The last looks: the live hub against the journal, and one more start.
-    fn finish(&mut self) -> Result<(), Violation> {
+    /// The last looks: the live hub against the journal, and one more start. False if the hub died before: a crash that was
+    /// planned in the chaos may come now.
+    fn finish(&mut self) -> Result<bool, Violation> {
         self.run_dry()?;
-        let Some(process) = &mut self.process else { return Ok(()) };
+        let Some(process) = &mut self.process else { return Ok(false) };
         holds(process.is_durable(), "the journal recovers", || "all faults are over and it takes nothing".to_owned())?;
         let digest = self.oracle.shadow().digest();
         self.oracle.compare(process.hub())?;
@@ -994,7 +1000,8 @@ impl World {
         hub.effects().clear();
         holds(hub.digest() == self.oracle.shadow().digest(), "replay gives the same state", || {
             format!("at the last instant, {} ms after the last record", hub.now().since(at).get())
-        })
+        })?;
+        Ok(true)
     }
 
     fn inject(&mut self, name: &'static str) {

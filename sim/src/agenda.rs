@@ -33,20 +33,18 @@ impl<E> Default for Agenda<E> {
 }
 
 impl<E> Agenda<E> {
-    /// The event is to happen at that instant.
-    pub fn put(&mut self, at: Micros, event: E) {
+    /// Plans an event.
+    pub fn plan(&mut self, at: Micros, event: E) {
         self.count += 1;
         self.heap.push(Reverse(Entry { at, no: self.count, event }));
     }
 
-    /// The next event.
-    pub fn take(&mut self) -> Option<(Micros, E)> {
+    /// Takes the next event, if it is not later than `until`.
+    pub fn next(&mut self, until: Micros) -> Option<(Micros, E)> {
+        if self.heap.peek()?.0.at > until {
+            return None;
+        }
         self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
-    }
-
-    /// How many events were ever put there.
-    pub fn count(&self) -> u64 {
-        self.count
     }
 }
 
@@ -75,12 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_come_by_instant_and_then_in_the_order_they_were_put_there() {
+    fn events_come_by_instant_and_then_in_the_order_of_planning() {
         let mut agenda = Agenda::default();
         for (at, event) in [(5, 'c'), (1, 'a'), (5, 'd'), (1, 'b')] {
-            agenda.put(at, event);
+            agenda.plan(at, event);
         }
-        let order: String = std::iter::from_fn(|| agenda.take()).map(|(_, event)| event).collect();
-        assert_eq!(order, "abcd");
+        assert_eq!(agenda.next(0), None);
+        assert_eq!(agenda.next(1), Some((1, 'a')));
+        let order: String = std::iter::from_fn(|| agenda.next(9)).map(|(_, event)| event).collect();
+        assert_eq!(order, "bcd");
     }
 }
