@@ -1,0 +1,140 @@
+//! Chaos: what strikes whom, how it ends, and the last looks after it.
+
+use super::{COOL_DOWN_PER_JOB_US, COOL_DOWN_US, Event, FAULT_TICK_US, World};
+use crate::agenda::SECOND;
+use crate::disk::Faults;
+use crate::mesh::client::Client;
+use crate::mesh::fault::{Fault, Per};
+use crate::mesh::node::LANES;
+use crate::mesh::oracle::{Violation, holds};
+use crate::mesh::process::{DATA, options};
+use sheratan_io::journal;
+use std::path::Path;
+
+impl World {
+    pub(super) fn fault_tick(&mut self) -> Result<(), Violation> {
+        if !self.is_chaos {
+            return Ok(());
+        }
+        self.agenda.plan(self.now + FAULT_TICK_US, Event::FaultTick);
+        for fault in Fault::ALL {
+            if fault.per() == Per::Hour && self.draws.faults.below(3_600) < self.plan.rate(*fault) {
+                self.strike(*fault)?;
+            }
+        }
+        if self.full_until > 0 && self.now >= self.full_until {
+            self.full_until = 0;
+            self.disk.set_full(false);
+        }
+        Ok(())
+    }
+
+    pub(super) fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
+        let node = self.draws.faults.below(self.nodes.len() as u64) as usize;
+        let lasts = self.draws.faults.between(SECOND, 60 * SECOND);
+        // A bit flips only where there is a file at rest.
+        if fault != Fault::BitFlip {
+            self.inject(fault.name());
+        }
+        match fault {
+            Fault::PartitionToHub => _ = self.cut_to_hub.insert(node, self.now + lasts),
+            Fault::PartitionFromHub => _ = self.cut_from_hub.insert(node, self.now + lasts),
+            Fault::NodeCrash => {
+                self.nodes[node].crash();
+                for lane in 0..LANES {
+                    let channel = &mut self.channels[node * LANES + lane];
+                    channel.call = None;
+                    channel.inbox.clear();
+                    if let Some(conn) = channel.conn.take() {
+                        self.agenda.plan(self.now + 1, Event::GoneToHub { conn });
+                    }
+                }
+                self.agenda.plan(self.now + lasts / 2, Event::StartNode(node));
+            }
+            Fault::NodeHang => self.nodes[node].hung_until = self.now + lasts,
+            Fault::HubKill if self.process.is_some() => self.kill(),
+            Fault::PowerCut if self.process.is_some() => self.power_off(),
+            Fault::CrashInCommit => self.crash_later("crash_in_disk_operation"),
+            Fault::HubRestart => {
+                if let Some(process) = &mut self.process {
+                    process.begin_drain();
+                    self.agenda.plan(self.now + SECOND, Event::Stopped { life: self.life });
+                    self.round_soon();
+                }
+            }
+            Fault::DiskFull => {
+                self.disk.set_full(true);
+                self.full_until = self.now + lasts / 2;
+            }
+            Fault::SlowDisk => self.slow_until = self.now + lasts / 2,
+            // At rest: nobody has the file's bytes in hand.
+            Fault::BitFlip if self.process.is_none() => self.flip(),
+            Fault::ClockJump => {
+                let by = self.draws.faults.magnitude(2 * 3_600 * SECOND) as i64;
+                self.wall_off += if self.draws.faults.chance(500) { by } else { -by };
+            }
+            Fault::Stall => {
+                self.stalled_until = self.now + lasts;
+                self.round_at(self.stalled_until);
+            }
+            Fault::Burst => self.burst_until = self.now + lasts / 2,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// No more faults; everybody works as well as they can.
+    pub(super) fn cool(&mut self) {
+        (self.is_chaos, self.is_cool) = (false, true);
+        self.network.is_chaos = false;
+        self.disk.set_faults(Faults::default());
+        self.disk.set_full(false);
+        (self.slow_until, self.burst_until, self.stalled_until) = (0, 0, self.now);
+        self.cut_to_hub.clear();
+        self.cut_from_hub.clear();
+        for index in 0..self.nodes.len() {
+            self.nodes[index].hung_until = self.now;
+            if !self.nodes[index].is_up() {
+                self.agenda.plan(self.now, Event::StartNode(index));
+            }
+        }
+        let held = self.oracle.shadow().counts().waiting() + self.oracle.shadow().counts().leased;
+        let submits: u64 = 200 * self.clients.len() as u64;
+        self.cool_until = self.now + COOL_DOWN_US + (held + submits) * COOL_DOWN_PER_JOB_US;
+        self.round_soon();
+    }
+
+    /// Whether all work has ended.
+    pub(super) fn is_quiet(&self) -> bool {
+        let counts = self.oracle.shadow().counts();
+        let live = self.process.as_ref().map(|process| process.hub().counts());
+        self.clients.iter().all(Client::is_idle)
+            && counts.waiting() + counts.leased == 0
+            && live.is_some_and(|live| live.waiting() + live.leased == 0)
+    }
+
+    /// The last looks: the live hub against the journal, and one more start. False if the hub died before: a crash that was
+    /// planned in the chaos may come now.
+    pub(super) fn finish(&mut self) -> Result<bool, Violation> {
+        self.run_dry()?;
+        let Some(process) = &mut self.process else { return Ok(false) };
+        holds(process.is_durable(), "the journal recovers", || "all faults are over and it takes nothing".to_owned())?;
+        let digest = self.oracle.shadow().digest();
+        self.oracle.compare(process.hub())?;
+        self.process = None;
+        self.disk.crash(&mut self.draws.hub);
+        let from_start = journal::recover(Path::new(DATA), options(&self.plan, &self.disk, self.identity), &mut |_| {});
+        let recovery = from_start
+            .map_err(|error| Violation { invariant: "an undamaged journal opens", detail: error.to_string() })?;
+        let mut hub = recovery.hub;
+        holds(hub.digest() == digest, "replay gives the same state", || "after the last start".to_owned())?;
+        let at = hub.now();
+        // What happened since the last record is in no record: the same time passes for both.
+        hub.advance(self.oracle.shadow().now());
+        hub.effects().clear();
+        holds(hub.digest() == self.oracle.shadow().digest(), "replay gives the same state", || {
+            format!("at the last instant, {} ms after the last record", hub.now().since(at).get())
+        })?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,250 @@
+//! The hub in the world: its processes start, work, and die in one way or another.
+
+use super::{Event, SLOW_BITE_US, START_AGAIN_US, WALL_START_US, World};
+use crate::agenda::{Micros, SECOND};
+use crate::mesh::fault::Fault;
+use crate::mesh::oracle::{Violation, holds};
+use crate::mesh::process::{Committed, Process};
+use crate::mesh::wire::VirtualWire;
+use sheratan_io::journal::{Notice, OpenError};
+
+impl World {
+    pub(super) fn wall(&self) -> Micros {
+        (WALL_START_US + self.now).saturating_add_signed(self.wall_off)
+    }
+
+    pub(super) fn start(&mut self) -> Result<(), Violation> {
+        if self.process.is_some() {
+            return Ok(());
+        }
+        if self.is_chaos && self.draws.hub.below(3_600) < self.plan.rate(Fault::CrashInCommit) * 4 {
+            self.crash_later("crash_in_recovery");
+        }
+        let clocks = (self.now, self.wall());
+        let started = Process::start(&self.plan, &self.disk, self.identity, clocks, &self.handed, &mut self.oracle)?;
+        if self.disk.is_dead() {
+            drop(started);
+            self.mark("hub died in recovery");
+            self.power_off();
+            return Ok(());
+        }
+        match started {
+            Ok((process, report)) => {
+                self.life += 1;
+                for notice in &report.notices {
+                    self.mark(match notice {
+                        Notice::Torn(_) => "recovered: torn tail cut",
+                        Notice::SnapshotBad { .. } => "recovered: bad snapshot set aside",
+                        Notice::JournalBehind { .. } => "recovered: journal behind snapshot",
+                        Notice::Diverged { .. } => "recovered: diverged",
+                    });
+                }
+                if report.snapshot_seq.is_some() {
+                    self.mark("recovered from a snapshot");
+                }
+                self.process = Some(process);
+                self.handed.clear();
+                self.agenda.plan(self.now + SECOND, Event::Background { life: self.life });
+                self.round_soon();
+            }
+            Err(error) => {
+                // Damage must be refused; everything else passes.
+                let is_refused = matches!(error, OpenError::BadRecord(_));
+                holds(!is_refused || self.flips > 0, "an undamaged journal opens", || error.to_string())?;
+                if is_refused {
+                    self.mark("damage refused at the start");
+                    self.disk.unflip();
+                    self.flips = 0;
+                } else {
+                    self.mark("start failed for now");
+                }
+                self.disk.kill();
+                self.agenda.plan(self.now + START_AGAIN_US, Event::Start);
+            }
+        }
+        Ok(())
+    }
+
+    /// The process is gone, and its connections with it.
+    pub(super) fn die(&mut self, down_us: Micros) {
+        // Who dies before it was ready had handed over nothing.
+        if let Some(process) = self.process.take() {
+            self.handed = process.into_handed();
+        }
+        for (id, conn) in self.network.close_all() {
+            self.channels[conn.channel].inbox.clear();
+            if self.channels[conn.channel].conn == Some(id) {
+                self.agenda.plan(self.now + 1_000, Event::GoneToActor { conn: id });
+            }
+        }
+        self.agenda.plan(self.now + down_us, Event::Start);
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.disk.kill();
+        let down = 10_000 + self.draws.hub.below(3 * SECOND);
+        self.die(down);
+    }
+
+    pub(super) fn power_off(&mut self) {
+        self.disk.crash(&mut self.draws.hub);
+        if self.is_chaos && self.draws.hub.below(3_600) < self.plan.rate(Fault::BitFlip) * 20 {
+            self.flip();
+        }
+        let down = 10_000 + self.draws.hub.below(5 * SECOND);
+        self.die(down);
+    }
+
+    pub(super) fn flip(&mut self) {
+        // One at a time: the journal's checksums promise to find one.
+        if self.flips == 0 && self.disk.flip_bit(&mut self.draws.hub).is_some() {
+            self.flips = 1;
+            self.inject(Fault::BitFlip.name());
+        }
+    }
+
+    /// The hub dies at one of the disk's next operations.
+    pub(super) fn crash_later(&mut self, what: &'static str) {
+        let at = self.disk.ops() + 1 + self.draws.hub.below(40);
+        self.disk.crash_at(at);
+        self.inject(what);
+    }
+
+    /// An orderly end.
+    pub(super) fn stop(&mut self) -> Result<(), Violation> {
+        if let Some(process) = &mut self.process {
+            process.flush();
+        }
+        self.run_dry()?;
+        if self.process.is_some() {
+            self.kill();
+        }
+        Ok(())
+    }
+
+    /// Rounds and commits at once, until all that was done is durable or the disk does not take it.
+    pub(super) fn run_dry(&mut self) -> Result<(), Violation> {
+        for _ in 0..8 {
+            let life = self.life;
+            self.round(life)?;
+            self.commit(life)?;
+            if self.process.as_ref().is_none_or(Process::is_durable) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn round_soon(&mut self) {
+        let at = (self.now + 20).max(self.stalled_until);
+        self.round_at(at);
+    }
+
+    pub(super) fn round_at(&mut self, at: Micros) {
+        let Some(process) = &mut self.process else { return };
+        if at < process.round_at {
+            process.round_at = at;
+            self.agenda.plan(at, Event::Round { life: self.life });
+        }
+    }
+
+    pub(super) fn round(&mut self, life: u64) -> Result<(), Violation> {
+        if life != self.life {
+            return Ok(());
+        }
+        let clocks = (self.now, self.wall());
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.round_at = Micros::MAX;
+        if self.now < self.stalled_until {
+            self.round_at(self.stalled_until);
+            return Ok(());
+        }
+        let mut out: Vec<(u64, u64, Vec<u8>, bool)> = Vec::new();
+        let mut slow = Vec::new();
+        let network = &mut self.network;
+        let mut wrote = |id: u64, wire: &mut VirtualWire| {
+            if !wire.has_output() && !wire.is_shut_down {
+                return;
+            }
+            if network.get(wire.conn).is_some_and(|conn| conn.is_slow) && wire.has_output() {
+                slow.push(wire.conn);
+            } else {
+                out.push((id, wire.conn, wire.take_out(usize::MAX), wire.is_shut_down));
+            }
+        };
+        let mut over = Vec::new();
+        let closed = |wire: &mut VirtualWire| over.push((wire.conn, wire.take_out(usize::MAX)));
+        let has_handover = process.round(clocks, &mut self.audit, &mut wrote, closed)?;
+        let wakes_at = process.wakes_at(self.now);
+        if has_handover {
+            let slow = if self.now < self.slow_until { 200 * self.draws.hub.between(1, 10) } else { 1 };
+            let takes = 1 + self.plan.commit_us * slow;
+            self.agenda.plan(self.now + takes, Event::Commit { life });
+        }
+        for (_, conn, bytes, is_shut_down) in out {
+            self.send_to_actor(conn, bytes, is_shut_down)?;
+        }
+        for conn in slow {
+            if let Some(entry) = self.network.get(conn)
+                && !std::mem::replace(&mut entry.is_draining, true)
+            {
+                self.agenda.plan(self.now + SLOW_BITE_US, Event::Bite { conn });
+            }
+        }
+        for (conn, bytes) in over {
+            self.send_to_actor(conn, bytes, true)?;
+        }
+        self.round_at(wakes_at);
+        let Some(process) = &self.process else { return Ok(()) };
+        let sockets_max = self.channels.len() * 40;
+        holds(process.connections() <= sockets_max, "connections are let go", || {
+            format!("the hub holds {} connections of {} channels", process.connections(), self.channels.len())
+        })
+    }
+
+    pub(super) fn commit(&mut self, life: u64) -> Result<(), Violation> {
+        if life != self.life {
+            return Ok(());
+        }
+        let Some(process) = &mut self.process else { return Ok(()) };
+        match process.commit(&self.disk, &mut self.oracle)? {
+            Committed::Done => {
+                // Between the disk's answer and the replies.
+                if self.is_chaos && self.draws.hub.below(36_000) < self.plan.rate(Fault::CrashInCommit) {
+                    self.inject("crash_after_sync");
+                    self.power_off();
+                } else {
+                    self.round_soon();
+                }
+            }
+            Committed::Again(pause) => {
+                self.mark("journal down");
+                self.agenda.plan(self.now + pause, Event::Commit { life });
+                self.round_soon();
+            }
+            Committed::Dead => {
+                self.mark("hub died in a commit");
+                self.power_off();
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn background(&mut self, life: u64) -> Result<(), Violation> {
+        if life != self.life {
+            return Ok(());
+        }
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let is_made = process.snapshot();
+        if self.disk.is_dead() {
+            self.mark("hub died in a snapshot");
+            self.power_off();
+            return Ok(());
+        }
+        if is_made? {
+            self.mark("snapshot made");
+        }
+        self.agenda.plan(self.now + SECOND, Event::Background { life });
+        Ok(())
+    }
+}

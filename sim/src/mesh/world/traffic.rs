@@ -1,0 +1,178 @@
+//! Traffic: calls and replies between actors and the hub, over the network.
+
+use super::{Actor, Channel, Event, SLOW_BITE_BYTES, SLOW_BITE_US, World};
+use crate::agenda::{Micros, SECOND};
+use crate::mesh::http::take_reply;
+use crate::mesh::network::Fate;
+use crate::mesh::node::Answer;
+use crate::mesh::oracle::Violation;
+use crate::mesh::wire::WINDOW_BYTES;
+use std::net::{IpAddr, Ipv4Addr};
+
+impl World {
+    pub(super) fn arrive(&mut self, id: u64, bytes: &[u8]) {
+        let Some(process) = &mut self.process else { return };
+        let Some(conn) = self.network.get(id) else { return };
+        if conn.life != self.life {
+            return;
+        }
+        let hub = match conn.hub {
+            Some(hub) => hub,
+            None => {
+                let is_slow = conn.is_slow;
+                let window = if is_slow { 2 * SLOW_BITE_BYTES } else { WINDOW_BYTES };
+                let hub = process.accept(id, conn.plane, address(conn.channel), window);
+                conn.hub = Some(hub);
+                hub
+            }
+        };
+        process.touch(hub, false, |wire| wire.arrive(bytes));
+        self.round_soon();
+    }
+
+    pub(super) fn send_to_actor(&mut self, id: u64, bytes: Vec<u8>, is_end: bool) -> Result<(), Violation> {
+        self.oracle.left(&bytes)?;
+        let Some(conn) = self.network.get(id) else { return Ok(()) };
+        let channel = conn.channel;
+        let is_cut_off = self.cut_from_hub.get(&owner(&self.channels[channel])).is_some_and(|until| self.now < *until);
+        if !bytes.is_empty() {
+            let fate = self.network.to_actor(&self.plan, self.now, id, bytes, is_cut_off);
+            self.follow(id, fate, false);
+        }
+        if is_end {
+            let at = self.now + self.network.latency() + 20 * SECOND * u64::from(is_cut_off);
+            // After the last bytes.
+            self.agenda.plan(at + 21 * SECOND * u64::from(self.is_chaos), Event::GoneToActor { conn: id });
+        }
+        Ok(())
+    }
+
+    pub(super) fn follow(&mut self, conn: u64, fate: Fate, is_to_hub: bool) {
+        for (at, bytes) in fate.arrivals {
+            let event = if is_to_hub { Event::ToHub { conn, bytes } } else { Event::ToActor { conn, bytes } };
+            self.agenda.plan(at, event);
+        }
+        if let Some(at) = fate.reset_at {
+            self.agenda.plan(at, Event::GoneToHub { conn });
+            self.agenda.plan(at, Event::GoneToActor { conn });
+        }
+    }
+
+    pub(super) fn bite(&mut self, id: u64) -> Result<(), Violation> {
+        let Some(conn) = self.network.get(id) else { return Ok(()) };
+        conn.is_draining = false;
+        let (Some(hub), Some(process)) = (conn.hub, &mut self.process) else { return Ok(()) };
+        let Some((bytes, has_more)) = process.take_out(hub, SLOW_BITE_BYTES) else { return Ok(()) };
+        if has_more {
+            self.network.get(id).expect("it is there").is_draining = true;
+            self.agenda.plan(self.now + SLOW_BITE_US, Event::Bite { conn: id });
+        }
+        self.round_soon();
+        self.send_to_actor(id, bytes, false)
+    }
+
+    /// An actor's call: on its connection, or on a new one.
+    pub(super) fn call(&mut self, channel: usize, bytes: Vec<u8>, patience: Micros) {
+        self.calls += 1;
+        let call = self.calls;
+        let entry = &mut self.channels[channel];
+        entry.call = Some(call);
+        entry.inbox.clear();
+        self.agenda.plan(self.now + patience, Event::Patience { channel, call });
+        if self.process.is_none() {
+            // Nobody listens: the call is refused at once.
+            self.agenda.plan(self.now + 1_000, Event::Patience { channel, call });
+            return;
+        }
+        let conn = match entry.conn {
+            Some(conn) => conn,
+            None => {
+                let conn = self.network.open(&self.plan, channel, entry.plane, self.life);
+                self.channels[channel].conn = Some(conn);
+                conn
+            }
+        };
+        let is_cut_off = self.cut_to_hub.get(&owner(&self.channels[channel])).is_some_and(|until| self.now < *until);
+        let repeat = bytes.clone();
+        let fate = self.network.to_hub(&self.plan, self.now, conn, bytes, is_cut_off);
+        if fate.is_repeated {
+            // Somebody on the way sends it again; whoever that is reads no reply.
+            let plane = self.channels[channel].plane;
+            let other = self.network.open(&self.plan, channel, plane, self.life);
+            let at = self.now + self.network.latency() + self.draws.faults.below(3 * SECOND);
+            self.agenda.plan(at, Event::ToHub { conn: other, bytes: repeat });
+            self.agenda.plan(at + 30 * SECOND, Event::GoneToHub { conn: other });
+        }
+        self.follow(conn, fate, true);
+    }
+
+    pub(super) fn receive(&mut self, conn: u64, bytes: &[u8]) -> Result<(), Violation> {
+        let Some(entry) = self.network.get(conn) else { return Ok(()) };
+        let index = entry.channel;
+        let channel = &mut self.channels[index];
+        if channel.conn != Some(conn) {
+            return Ok(());
+        }
+        if let Actor::Node(node) = channel.actor
+            && (self.now < self.nodes[node].hung_until)
+        {
+            let at = self.nodes[node].hung_until;
+            self.agenda.plan(at, Event::ToActor { conn, bytes: bytes.to_vec() });
+            return Ok(());
+        }
+        channel.inbox.extend_from_slice(bytes);
+        let Some(reply) = take_reply(&mut channel.inbox) else { return Ok(()) };
+        if channel.call.take().is_none() {
+            return Ok(());
+        }
+        self.trail.bytes(&reply.status.to_le_bytes());
+        self.mark(status_mark(reply.status));
+        if reply.is_last {
+            self.channels[index].conn = None;
+            self.agenda.plan(self.now + 1, Event::GoneToHub { conn });
+        }
+        self.answered(index, Answer::Reply(reply))
+    }
+
+    /// A channel's connection is over, and with it the call.
+    pub(super) fn lose(&mut self, index: usize) -> Result<(), Violation> {
+        let channel = &mut self.channels[index];
+        if let Some(conn) = channel.conn.take() {
+            self.agenda.plan(self.now + 1, Event::GoneToHub { conn });
+        }
+        channel.inbox.clear();
+        if channel.call.take().is_some() {
+            self.mark("reply lost");
+            self.answered(index, Answer::Lost)?;
+        }
+        Ok(())
+    }
+}
+
+/// The actor that a channel belongs to, for cuts: nodes by their number, the others beyond.
+fn owner(channel: &Channel) -> usize {
+    match channel.actor {
+        Actor::Node(index) => index,
+        Actor::Client(_) | Actor::Operator => usize::MAX,
+    }
+}
+
+/// A channel's address.
+fn address(channel: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, (channel / 250) as u8, (channel % 250) as u8 + 1))
+}
+
+fn status_mark(status: u16) -> &'static str {
+    match status {
+        200 => "status 200",
+        400 => "status 400",
+        403 => "status 403",
+        404 => "status 404",
+        408 => "status 408",
+        409 => "status 409",
+        410 => "status 410",
+        429 => "status 429",
+        503 => "status 503",
+        _ => "another status",
+    }
+}
