@@ -25,6 +25,7 @@ mod render;
 mod route;
 pub mod streams;
 mod traffic;
+mod undurable;
 
 pub use control::registry_of;
 pub use event::{AlertLine, Event};
@@ -57,6 +58,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use streams::{Streams, Topic};
 use traffic::Traffic;
+use undurable::Undurable;
 
 /// How long heartbeats that change nothing are collected before they are journaled together.
 const QUIET_HEARTBEATS_MS: Millis = Millis::from_secs(1);
@@ -170,6 +172,8 @@ pub struct Service {
     alerts_lost: u64,
     /// The last record that the journal holds, as far as the shell said.
     durable: u64,
+    /// Jobs that later records changed.
+    undurable: Undurable,
 }
 
 impl Service {
@@ -199,6 +203,7 @@ impl Service {
             connections: 0,
             alerts_lost: 0,
             durable: next_seq - 1,
+            undurable: Undurable::default(),
         }
     }
 
@@ -220,6 +225,11 @@ impl Service {
         matches!(way, Way::Here(Route::Health | Route::Livez | Route::Readyz | Route::Metrics))
     }
 
+    /// Whether a reply to the path shows jobs, which must be durable as they are shown.
+    pub fn shows_jobs(plane: Plane, path: &str) -> bool {
+        matches!(route::find(plane, path), Way::Here(Route::Job(_) | Route::Jobs))
+    }
+
     /// How many changes of alerts the shell could not deliver.
     pub fn set_alerts_lost(&mut self, alerts_lost: u64) {
         self.alerts_lost = alerts_lost;
@@ -233,6 +243,7 @@ impl Service {
     /// The journal holds all up to this record.
     pub fn set_durable(&mut self, up_to: u64) {
         self.durable = up_to;
+        self.undurable.forget(up_to);
     }
 
     /// The shell saw something.
@@ -363,8 +374,8 @@ impl Service {
         self.next_seq - 1
     }
 
-    /// The journal takes nothing: commands are refused until it does, reads are answered. Long polls that came with a
-    /// result are refused too: their replies would acknowledge it.
+    /// The journal takes nothing: commands are refused until it does, reads are answered unless they would show what it
+    /// does not hold. Long polls that came with a result are refused too: their replies would acknowledge it.
     pub fn journal_failed(&mut self, reason: String) {
         for (id, parked) in self.parked.take_acknowledging() {
             self.hub.unpark(id);
@@ -430,10 +441,15 @@ impl Service {
         // The usual command is journaled, and must not be copied for it; what changes nothing is copied for the trace.
         let now = now.max(self.hub.now());
         command.encode(self.batch.begin(self.next_seq, now));
+        let extended = match &command {
+            Command::Extend(extend) => extend.leases.iter().map(|lease| lease.job).collect(),
+            _ => Vec::new(),
+        };
         let outcome = self.hub.apply(now, command);
         let is_kept = self.batch.is_empty() || !mutants::is_active(Mutant::RecordNotJournaled);
         if outcome.is_durable() && is_kept {
             self.batch.commit();
+            self.undurable.note(self.next_seq, &outcome, extended);
             self.next_seq += 1;
         } else {
             if let Some(trace) = &mut self.trace {
