@@ -22,6 +22,7 @@ pub mod node;
 pub mod oracle;
 pub mod plan;
 pub mod process;
+pub mod reader;
 pub mod run;
 pub mod shrink;
 pub mod trail;

@@ -53,8 +53,37 @@ pub struct Plan {
     pub is_integrity_required: bool,
     /// The hub's limits.
     pub limits: PlanLimits,
+    /// Traffic beyond one submit, one pull and one result at a time.
+    #[serde(default)]
+    pub traffic: PlanTraffic,
     /// How often each fault comes: out of ten thousand, or an hour.
     pub faults: Rates,
+}
+
+/// Traffic beyond one submit, one pull and one result at a time. What is zero is absent.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanTraffic {
+    /// Who reads jobs.
+    pub readers: u64,
+    /// Reads a minute of each.
+    pub reads_per_min: u64,
+    /// How long a reader waits for a job's end, at most.
+    pub read_wait_ms: u64,
+    /// Submits and results of one request, at most.
+    pub batch_max: u64,
+    /// Members of a batch that are none, out of a hundred.
+    pub faulty_percent: u64,
+    /// Results that come with a pull, out of a hundred.
+    pub then_pull_percent: u64,
+    /// Requests that an actor sends on one connection before the first reply, at most.
+    pub pipeline_max: u64,
+    /// Who listens to what happens.
+    pub listeners: u64,
+    /// Listeners that do not read, out of a hundred.
+    pub deaf_percent: u64,
+    /// Bytes of a stream that may wait; the default if zero.
+    pub stream_bytes_max: u64,
 }
 
 /// The hub's limits, by the names of its configuration.
@@ -130,7 +159,7 @@ impl Plan {
         };
         let nodes = *draw.pick(&[1, 2, 3, 5, 10, 25, 50]);
         let slots = *draw.pick(&[1, 1, 3, 8]);
-        Plan {
+        let mut plan = Plan {
             seed,
             minutes,
             nodes,
@@ -148,8 +177,11 @@ impl Plan {
             segment_bytes: *draw.pick(&[4 << 10, 16 << 10, 64 << 10]),
             is_integrity_required: draw.chance(500),
             limits,
+            traffic: PlanTraffic::default(),
             faults: faults(draw),
-        }
+        };
+        plan.traffic = traffic(draw);
+        plan
     }
 
     /// How long the chaos lasts.
@@ -161,6 +193,32 @@ impl Plan {
     pub fn rate(&self, fault: Fault) -> u64 {
         u64::from(self.faults.get(&fault).copied().unwrap_or(0))
     }
+}
+
+/// Each kind of traffic is gone in half of the runs.
+fn traffic(draw: &mut Draw) -> PlanTraffic {
+    let mut traffic = PlanTraffic::default();
+    if draw.chance(500) {
+        traffic.readers = draw.between(1, 3);
+        traffic.reads_per_min = *draw.pick(&[6, 30, 120]);
+        traffic.read_wait_ms = *draw.pick(&[0, 2_000, 20_000, 60_000]);
+    }
+    if draw.chance(500) {
+        traffic.batch_max = *draw.pick(&[2, 5, 30]);
+        traffic.faulty_percent = *draw.pick(&[0, 0, 10]);
+    }
+    if draw.chance(400) {
+        traffic.then_pull_percent = *draw.pick(&[20, 100]);
+    }
+    if draw.chance(500) {
+        traffic.pipeline_max = *draw.pick(&[2, 4, 40]);
+    }
+    if draw.chance(400) {
+        traffic.listeners = draw.between(1, 3);
+        traffic.deaf_percent = *draw.pick(&[0, 0, 50]);
+        traffic.stream_bytes_max = *draw.pick(&[0, 4 << 10]);
+    }
+    traffic
 }
 
 /// A third of the faults is gone in a run, the rest has rates of different orders.

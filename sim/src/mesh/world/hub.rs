@@ -31,6 +31,7 @@ impl World {
         match started {
             Ok((process, report)) => {
                 self.life += 1;
+                self.unwell(0);
                 for notice in &report.notices {
                     self.mark(match notice {
                         Notice::Torn(_) => "recovered: torn tail cut",
@@ -135,6 +136,11 @@ impl World {
         Ok(())
     }
 
+    /// The hub is hindered for so long: what it does may be late.
+    pub(super) fn unwell(&mut self, lasts: Micros) {
+        self.unwell_until = self.unwell_until.max(self.now + lasts);
+    }
+
     pub(super) fn round_soon(&mut self) {
         let at = (self.now + 20).max(self.stalled_until);
         self.round_at(at);
@@ -176,9 +182,13 @@ impl World {
         let closed = |wire: &mut VirtualWire| over.push((wire.conn, wire.take_out(usize::MAX)));
         let has_handover = process.round(clocks, &mut self.audit, &mut wrote, closed)?;
         let wakes_at = process.wakes_at(self.now);
+        self.oracle.hub_clock(process.hub().now());
         if has_handover {
             let slow = if self.now < self.slow_until { 200 * self.draws.hub.between(1, 10) } else { 1 };
             let takes = 1 + self.plan.commit_us * slow;
+            if slow > 1 {
+                self.unwell(takes);
+            }
             self.agenda.plan(self.now + takes, Event::Commit { life });
         }
         for (_, conn, bytes, is_shut_down) in out {
@@ -219,6 +229,7 @@ impl World {
             }
             Committed::Again(pause) => {
                 self.mark("journal down");
+                self.unwell(pause);
                 self.agenda.plan(self.now + pause, Event::Commit { life });
                 self.round_soon();
             }
