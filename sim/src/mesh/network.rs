@@ -34,6 +34,8 @@ pub struct Conn {
     pub left_at: Micros,
     /// The actor takes little at a time.
     pub is_slow: bool,
+    /// The actor has taken nothing since then.
+    pub deaf_since: Option<Micros>,
     /// A slow actor's next bite is on its way.
     pub is_draining: bool,
 }
@@ -85,6 +87,7 @@ impl Network {
             is_sound: !is_slow,
             left_at: 0,
             is_slow,
+            deaf_since: None,
             is_draining: false,
         };
         self.conns.insert(id, conn);

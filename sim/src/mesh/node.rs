@@ -48,6 +48,10 @@ pub struct Scene<'a> {
     pub injected: &'a mut Injected,
     /// What was seen.
     pub marks: Vec<&'static str>,
+    /// The actor ends its connection.
+    pub hangs_up: bool,
+    /// The actor reads no more.
+    pub is_deafened: bool,
 }
 
 /// A request to make.

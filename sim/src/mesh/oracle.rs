@@ -4,10 +4,12 @@
 //! So it knows what a hub that loses nothing would know, before and after any crash.
 
 mod reads;
+mod streams;
 
 pub use reads::{Page, Row, Wait};
 
 use super::http::find;
+use super::listener::Heard;
 use crate::agenda::Micros;
 use crate::model_check::invariants::{check_bounds, check_jobs};
 use crate::model_check::sightings::Sightings;
@@ -22,6 +24,7 @@ use sheratan_core::telemetry::{Counter, Telemetry};
 use sheratan_core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use streams::Streams;
 
 /// After how many records all jobs are walked through.
 const WALK_EVERY: u64 = 128;
@@ -99,6 +102,8 @@ pub enum Told {
     },
     /// A reader waited for a job's end.
     Waited(Wait),
+    /// A listener heard something.
+    Heard(Heard),
     /// An actor was answered what it had not asked.
     Astray {
         /// What it had asked.
@@ -131,6 +136,7 @@ pub struct Oracle {
     /// Jobs that clients were told of.
     acknowledged: u64,
     reads: Reads,
+    streams: Streams,
 }
 
 /// Counters that follow from durable commands alone.
@@ -162,6 +168,7 @@ impl Oracle {
             sightings: Sightings::default(),
             acknowledged: 0,
             reads: Reads::default(),
+            streams: Streams::default(),
         }
     }
 
@@ -366,6 +373,7 @@ impl Oracle {
             Told::Missed { job_id } => self.told_missing(job_of(&job_id)?),
             Told::Paged { asked_at, page } => self.told_page(now, asked_at, &page),
             Told::Waited(wait) => self.told_waited(job_of(&wait.job_id)?.get(), &wait),
+            Told::Heard(heard) => self.told_heard(&heard),
             Told::Astray { asked, answered } => {
                 let detail = format!("to {asked} came {answered}");
                 Err(Violation { invariant: "an answer is to its own request", detail })

@@ -7,6 +7,7 @@ mod traffic;
 use super::client::Client;
 use super::fault::{Fault, Injected};
 use super::http::get;
+use super::listener::Listener;
 use super::network::Network;
 use super::node::{Answer, Call, LANES, Node, Scene, Timer};
 use super::oracle::{Oracle, Told, Violation, holds};
@@ -162,6 +163,7 @@ pub struct World {
     nodes: Vec<Node>,
     clients: Vec<Client>,
     readers: Vec<Reader>,
+    listeners: Vec<Listener>,
     /// Actors are cut off from the hub, or the hub from them, until then.
     cut_to_hub: BTreeMap<usize, Micros>,
     cut_from_hub: BTreeMap<usize, Micros>,
@@ -193,6 +195,7 @@ struct Cast<'a> {
     nodes: &'a mut [Node],
     clients: &'a mut [Client],
     readers: &'a mut [Reader],
+    listeners: &'a mut [Listener],
 }
 
 /// Chance, by what it is for: less of one fault leaves the others as they were.
@@ -215,6 +218,7 @@ impl World {
         let nodes: Vec<_> = (0..plan.nodes).map(|no| Node::new(&plan, no, &mut actors)).collect();
         let clients: Vec<_> = (0..plan.clients).map(Client::new).collect();
         let readers: Vec<_> = (0..plan.traffic.readers).map(Reader::new).collect();
+        let listeners: Vec<_> = (0..plan.traffic.listeners).map(Listener::new).collect();
         let mut channels = Vec::new();
         let channel = |actor, lane, plane| {
             let (calls, inbox) = (VecDeque::new(), Vec::new());
@@ -230,6 +234,7 @@ impl World {
         for index in 0..readers.len() {
             channels.extend((0..READER_LANES).map(|lane| channel(Actor::Reader(index), lane, Plane::Data)));
         }
+        channels.extend((0..listeners.len()).map(|index| channel(Actor::Listener(index), 0, Plane::Control)));
         channels.push(channel(Actor::Operator, 0, Plane::Data));
         let mut agenda = Agenda::default();
         agenda.plan(0, Event::Start);
@@ -239,6 +244,10 @@ impl World {
         for index in 0..readers.len() {
             let wake = Event::Wake { actor: Actor::Reader(index), incarnation: 0, timer: Timer::Read };
             agenda.plan(SECOND, wake);
+        }
+        for index in 0..listeners.len() {
+            let wake = Event::Wake { actor: Actor::Listener(index), incarnation: 0, timer: Timer::Listen };
+            agenda.plan(2 * SECOND, wake);
         }
         agenda.plan(SECOND, Event::Arrival);
         agenda.plan(SCRAPE_US, Event::Scrape);
@@ -258,6 +267,7 @@ impl World {
             nodes,
             clients,
             readers,
+            listeners,
             cut_to_hub: BTreeMap::new(),
             cut_from_hub: BTreeMap::new(),
             burst_until: 0,
@@ -429,6 +439,7 @@ impl World {
                 if !self.is_cool {
                     self.agenda.plan(self.now + SCRAPE_US, Event::Scrape);
                 }
+                self.check_listeners()?;
                 ("a scrape", [0, 0])
             }
             Event::Chaos => {
@@ -460,7 +471,8 @@ impl World {
             Actor::Node(index) => self.play(actor, |all, scene| all.nodes[index].answered(lane, answer, scene)),
             Actor::Client(index) => self.play(actor, |all, scene| all.clients[index].answered(answer, scene)),
             Actor::Reader(index) => self.play(actor, |all, scene| all.readers[index].answered(lane, answer, scene)),
-            Actor::Listener(_) | Actor::Operator => Ok(()),
+            Actor::Listener(index) => self.play(actor, |all, scene| all.listeners[index].answered(answer, scene)),
+            Actor::Operator => Ok(()),
         }
     }
 
@@ -479,7 +491,8 @@ impl World {
             Actor::Node(index) => all.nodes[index].wake(timer, scene),
             Actor::Client(index) => all.clients[index].wake(timer, scene),
             Actor::Reader(index) => all.readers[index].wake(scene),
-            Actor::Listener(_) | Actor::Operator => {}
+            Actor::Listener(index) => all.listeners[index].wake(scene),
+            Actor::Operator => {}
         })
     }
 
@@ -508,16 +521,18 @@ impl World {
             told: Vec::new(),
             injected: &mut self.injected,
             marks: Vec::new(),
+            hangs_up: false,
+            is_deafened: false,
         };
-        let mut cast = Cast { nodes: &mut self.nodes, clients: &mut self.clients, readers: &mut self.readers };
-        act(&mut cast, &mut scene);
-        let Scene { calls, timers, told, marks, .. } = scene;
+        let World { nodes, clients, readers, listeners, .. } = self;
+        act(&mut Cast { nodes, clients, readers, listeners }, &mut scene);
+        let Scene { calls, timers, told, marks, hangs_up, is_deafened, .. } = scene;
         marks.into_iter().for_each(|mark| self.mark(mark));
         let (first, incarnation) = match actor {
             Actor::Node(index) => (index * LANES, self.nodes[index].incarnation),
             Actor::Client(index) => (self.nodes.len() * LANES + index, 0),
             Actor::Reader(index) => (self.nodes.len() * LANES + self.clients.len() + index * READER_LANES, 0),
-            Actor::Listener(_) => unreachable!(),
+            Actor::Listener(index) => (self.channels.len() - 1 - self.listeners.len() + index, 0),
             Actor::Operator => (self.channels.len() - 1, 0),
         };
         for (at, timer) in timers {
@@ -533,7 +548,11 @@ impl World {
                 self.readers[index].know(job_id);
             }
         }
-        told.into_iter().try_for_each(|told: Told| self.oracle.told(self.now, told))
+        told.into_iter().try_for_each(|told: Told| self.oracle.told(self.now, told))?;
+        if is_deafened && let Some(conn) = self.channels[first].conn.and_then(|conn| self.network.get(conn)) {
+            (conn.is_slow, conn.deaf_since) = (true, Some(self.now));
+        }
+        if hangs_up { self.hang_up(first) } else { Ok(()) }
     }
 
     fn inject(&mut self, name: &'static str) {

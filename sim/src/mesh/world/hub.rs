@@ -168,6 +168,7 @@ impl World {
         let mut out: Vec<(u64, u64, Vec<u8>, bool)> = Vec::new();
         let mut slow = Vec::new();
         let network = &mut self.network;
+        let mut full = Vec::new();
         let mut wrote = |id: u64, wire: &mut VirtualWire| {
             if !wire.has_output() && !wire.is_shut_down {
                 return;
@@ -175,12 +176,23 @@ impl World {
             if network.get(wire.conn).is_some_and(|conn| conn.is_slow) && wire.has_output() {
                 slow.push(wire.conn);
             } else {
+                if wire.is_full() {
+                    full.push(id);
+                }
                 out.push((id, wire.conn, wire.take_out(usize::MAX), wire.is_shut_down));
+            }
+        };
+        let (oracle, is_heard) = (&mut self.oracle, !self.listeners.is_empty());
+        let written = |no, line: &[u8]| {
+            if is_heard {
+                oracle.written(no, line);
             }
         };
         let mut over = Vec::new();
         let closed = |wire: &mut VirtualWire| over.push((wire.conn, wire.take_out(usize::MAX)));
-        let has_handover = process.round(clocks, &mut self.audit, &mut wrote, closed)?;
+        let has_handover = process.round(clocks, &mut self.audit, written, &mut wrote, closed)?;
+        let has_room = !full.is_empty();
+        full.into_iter().for_each(|id| process.note_room(id));
         let wakes_at = process.wakes_at(self.now);
         self.oracle.hub_clock(process.hub().now());
         if has_handover {
@@ -196,6 +208,7 @@ impl World {
         }
         for conn in slow {
             if let Some(entry) = self.network.get(conn)
+                && entry.deaf_since.is_none()
                 && !std::mem::replace(&mut entry.is_draining, true)
             {
                 self.agenda.plan(self.now + SLOW_BITE_US, Event::Bite { conn });
@@ -205,6 +218,9 @@ impl World {
             self.send_to_actor(conn, bytes, true)?;
         }
         self.round_at(wakes_at);
+        if has_room {
+            self.round_soon();
+        }
         let Some(process) = &self.process else { return Ok(()) };
         let sockets_max = self.channels.len() * 40;
         holds(process.connections() <= sockets_max, "connections are let go", || {

@@ -15,6 +15,16 @@ use std::net::{IpAddr, Ipv4Addr};
 /// speed.
 const ANSWER_US: Micros = 5 * SECOND;
 
+/// Bytes that a listener leaves unread before the hub's writes wait.
+const LISTENER_BYTES: usize = 4 << 10;
+
+/// A stream is silent for 15 s at most, which are 30 s where the hub's clock runs at half speed.
+const SILENCE_US: Micros = 35 * SECOND;
+
+/// Who reads nothing is dropped 30 s after that much waits for it, by the hub's clock. Of counters, some 2 KiB come every
+/// two seconds.
+const DEAF_US: Micros = 120 * SECOND;
+
 impl World {
     pub(super) fn arrive(&mut self, id: u64, bytes: &[u8]) {
         let Some(process) = &mut self.process else { return };
@@ -26,7 +36,14 @@ impl World {
             Some(hub) => hub,
             None => {
                 let is_slow = conn.is_slow;
-                let window = if is_slow { 2 * SLOW_BITE_BYTES } else { WINDOW_BYTES };
+                let is_listener = matches!(self.channels[conn.channel].actor, Actor::Listener(_));
+                let window = if is_slow {
+                    2 * SLOW_BITE_BYTES
+                } else if is_listener {
+                    LISTENER_BYTES
+                } else {
+                    WINDOW_BYTES
+                };
                 let hub = process.accept(id, conn.plane, address(conn.channel), window);
                 conn.hub = Some(hub);
                 hub
@@ -37,10 +54,16 @@ impl World {
     }
 
     pub(super) fn send_to_actor(&mut self, id: u64, bytes: Vec<u8>, is_end: bool) -> Result<(), Violation> {
-        self.oracle.left(&bytes)?;
         let Some(conn) = self.network.get(id) else { return Ok(()) };
         let channel = conn.channel;
+        // The audit log is told what happens when it happens, and so is who listens.
+        if !matches!(self.channels[channel].actor, Actor::Listener(_)) {
+            self.oracle.left(&bytes)?;
+        }
         conn.left_at = self.now;
+        if is_end && conn.deaf_since.is_some() {
+            *self.marks.entry("event stream dropped: its listener does not read").or_default() += 1;
+        }
         conn.is_sound &= !is_end;
         let is_cut_off = self.cut_from_hub.get(&owner(&self.channels[channel])).is_some_and(|until| self.now < *until);
         if !bytes.is_empty() {
@@ -69,6 +92,9 @@ impl World {
     pub(super) fn bite(&mut self, id: u64) -> Result<(), Violation> {
         let Some(conn) = self.network.get(id) else { return Ok(()) };
         conn.is_draining = false;
+        if conn.deaf_since.is_some() {
+            return Ok(());
+        }
         let (Some(hub), Some(process)) = (conn.hub, &mut self.process) else { return Ok(()) };
         let Some((bytes, has_more)) = process.take_out(hub, SLOW_BITE_BYTES) else { return Ok(()) };
         if has_more {
@@ -133,6 +159,9 @@ impl World {
             self.agenda.plan(at, Event::ToActor { conn, bytes: bytes.to_vec() });
             return Ok(());
         }
+        if let Actor::Listener(listener) = channel.actor {
+            return self.hear(index, listener, bytes);
+        }
         channel.inbox.extend_from_slice(bytes);
         while self.channels[index].conn == Some(conn) {
             let channel = &mut self.channels[index];
@@ -165,12 +194,48 @@ impl World {
             let conn = self.network.get(id).filter(|conn| conn.is_sound && conn.life == life && !is_hung);
             let is_due = waited >= ANSWER_US + 2 * call.waits && self.unwell_until < call.asked_at;
             holds(conn.is_none() || !is_due || self.process.is_none(), "every request is answered", || {
-                format!("a request of {:?} was not, {} ms after it was sent", self.channels[index], waited / 1_000)
+                let Channel { actor, lane, .. } = &self.channels[index];
+                format!("a request of {actor:?} on its lane {lane} was not, {} ms after it was sent", waited / 1_000)
             })?;
-            self.agenda.plan(self.now + 1, Event::GoneToHub { conn: id });
         }
         self.mark("call timed out");
         self.lose(index)
+    }
+
+    /// An actor ends its connection.
+    pub(super) fn hang_up(&mut self, index: usize) -> Result<(), Violation> {
+        self.lose(index)
+    }
+
+    /// What happens reaches who listens.
+    fn hear(&mut self, index: usize, listener: usize, bytes: &[u8]) -> Result<(), Violation> {
+        let (actor, life) = (self.channels[index].actor, self.life);
+        let mut is_begun = false;
+        self.play(actor, |all, scene| is_begun = all.listeners[listener].hear(bytes, life, scene))?;
+        if is_begun {
+            self.channels[index].calls.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether each stream goes on, and who does not read is let go.
+    pub(super) fn check_listeners(&mut self) -> Result<(), Violation> {
+        for index in 0..self.channels.len() {
+            let Actor::Listener(listener) = self.channels[index].actor else { continue };
+            let silent_since = self.listeners[listener].silent_since();
+            let Some(conn) = self.channels[index].conn.and_then(|conn| self.network.get(conn)) else { continue };
+            let is_sound = conn.is_sound && conn.life == self.life && self.process.is_some();
+            let is_late = |since: Option<Micros>, us: Micros| {
+                is_sound && since.is_some_and(|since| self.now > since + us && self.unwell_until < since)
+            };
+            holds(!is_late(silent_since, SILENCE_US), "a stream is never silent for long", || {
+                format!("listener {listener} has heard nothing since {silent_since:?} µs")
+            })?;
+            holds(!is_late(conn.deaf_since, DEAF_US), "who does not read is let go", || {
+                format!("listener {listener} has read nothing since {:?} µs", conn.deaf_since)
+            })?;
+        }
+        Ok(())
     }
 
     /// A channel's connection is over, and with it the calls.
@@ -181,6 +246,9 @@ impl World {
         }
         channel.inbox.clear();
         let calls = mem::take(&mut channel.calls);
+        if matches!(channel.actor, Actor::Listener(_)) && calls.is_empty() {
+            return self.answered(index, Answer::Lost);
+        }
         self.give_up(index, calls)
     }
 
