@@ -493,6 +493,9 @@ impl Service {
 
     /// A job is final: answers who waited for that.
     fn answer_end(&mut self, job: JobSeq) {
+        if mutants::is_active(Mutant::EndNotTold) {
+            return;
+        }
         for parked in self.parked.take_for_end(job) {
             let reply = self.job_reply(job);
             self.answer_late(parked.origin, reply);

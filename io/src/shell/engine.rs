@@ -16,6 +16,7 @@ use crate::http::{Method, Reply};
 use crate::journal::Batch;
 use crate::service::streams::Sendout;
 use crate::service::{Answer, Caller, Handover, Origin, Problem, Service};
+use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::telemetry::Observation;
 use sheratan_core::time::Timestamp;
 use std::collections::{BTreeSet, VecDeque};
@@ -219,7 +220,7 @@ impl<W: Wire> Engine<W> {
             // A repeat changes nothing, and still acknowledges what its first may not have made durable yet; so does
             // a look at a job that a crash may take back.
             let is_reading = matches!(request.method(), Method::Get | Method::Head)
-                && !Service::shows_jobs(socket.plane, request.path());
+                && (!Service::shows_jobs(socket.plane, request.path()) || mutants::is_active(Mutant::HeldReadShown));
             let came_at = stopwatch();
             let before = service.last_seq();
             let answer = service.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request);

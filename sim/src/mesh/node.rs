@@ -447,8 +447,10 @@ impl Node {
             let mut messages = vec![first];
             let batch_max = scene.plan.traffic.batch_max as usize;
             while messages.len() < batch_max && messages[0].is_result {
-                let Some(next) = self.outbox.pop_front_if(|next| next.is_result) else { break };
-                messages.push(next);
+                if !self.outbox.front().is_some_and(|next| next.is_result) {
+                    break;
+                }
+                messages.extend(self.outbox.pop_front());
             }
             self.send_now(messages, scene);
         }
