@@ -72,6 +72,7 @@ mutants! {
     Shell ReplyNotHeld: "reply-not-held", "a reply leaves while its record is on the way to the disk";
     Shell FailureAcknowledged: "failure-acknowledged", "a reply acknowledges what the journal failed to take";
     Shell UndurableShown: "undurable-shown", "a read shows what the journal failed to take";
+    Shell TimeNotRecorded: "time-not-recorded", "what time alone ended is told although no record holds it";
     Shell HeldReadShown: "held-read-shown", "a read that waits for the journal is answered when that fails";
     Shell EndNotTold: "end-not-told", "who waits for a job's end is not answered when it comes";
     Shell BatchReversed: "batch-reversed", "the last entry of a batch is answered first";

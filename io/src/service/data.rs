@@ -141,7 +141,7 @@ impl Service {
     pub(super) fn job_reply(&self, seq: JobSeq) -> Reply {
         let Some(job) = self.hub.queue().get(seq) else { return self.unknown_job().into_reply() };
         if let Some(reason) = self.undurable_because()
-            && self.undurable.has(seq)
+            && self.undurable.has(job)
         {
             return Problem::not_durable(reason).into_reply();
         }
@@ -158,7 +158,8 @@ impl Service {
 
     /// Why the journal does not hold what was done, if it takes nothing.
     fn undurable_because(&self) -> Option<&str> {
-        let is_shown = self.durable == self.last_seq() || mutants::is_active(Mutant::UndurableShown);
+        let is_durable = self.durable == self.last_seq() && !self.undurable.is_time_ahead();
+        let is_shown = is_durable || mutants::is_active(Mutant::UndurableShown);
         self.journal_down.as_deref().filter(|_| !is_shown)
     }
 

@@ -172,7 +172,7 @@ pub struct Service {
     alerts_lost: u64,
     /// The last record that the journal holds, as far as the shell said.
     durable: u64,
-    /// Jobs that later records changed.
+    /// What was done after it.
     undurable: Undurable,
 }
 
@@ -182,6 +182,7 @@ impl Service {
         hub.set_guard(settings.auth_failures_max, true);
         let batch_hash = hub.outcome_hash();
         Service {
+            undurable: Undurable::new(hub.now()),
             hub,
             settings,
             parked: ParkedRequests::default(),
@@ -203,17 +204,20 @@ impl Service {
             connections: 0,
             alerts_lost: 0,
             durable: next_seq - 1,
-            undurable: Undurable::default(),
         }
     }
 
     /// Answers a request.
     pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
         let way = route::find(caller.plane, request.path());
+        self.undurable.look(self.hub.effects());
         let answer = self.route(now, caller, request, way);
         let answer = answer.unwrap_or_else(|problem| Answer::Reply(problem.into_reply()));
         if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
             self.traffic.answered(caller.plane, way.name(), reply.status());
+        }
+        if caller.plane == Plane::Data && matches!(answer, Answer::Reply(_)) {
+            self.record_time(now);
         }
         answer
     }
@@ -294,7 +298,17 @@ impl Service {
 
     /// Answers the long polls that can be answered after what was done since the last call, and notes the audit events.
     pub fn settle(&mut self, now: Timestamp) {
+        self.settle_effects(now);
+        if !self.late.is_empty() {
+            self.record_time(now);
+            self.settle_effects(now);
+        }
+    }
+
+    fn settle_effects(&mut self, now: Timestamp) {
         while !self.hub.effects().is_empty() {
+            self.undurable.look(self.hub.effects());
+            self.undurable.settled();
             let mut is_woken = false;
             for effect in std::mem::take(self.hub.effects()) {
                 if !mutants::is_active(Mutant::EffectNotCounted) {
@@ -449,7 +463,7 @@ impl Service {
         let is_kept = self.batch.is_empty() || !mutants::is_active(Mutant::RecordNotJournaled);
         if outcome.is_durable() && is_kept {
             self.batch.commit();
-            self.undurable.note(self.next_seq, &outcome, extended);
+            self.undurable.note(self.next_seq, now, &outcome, extended);
             self.next_seq += 1;
         } else {
             if let Some(trace) = &mut self.trace {
@@ -458,6 +472,15 @@ impl Service {
             self.batch.abort();
         }
         Ok(outcome)
+    }
+
+    /// What time alone ended becomes a record, so that a reply that tells of it waits for that.
+    fn record_time(&mut self, now: Timestamp) {
+        self.undurable.look(self.hub.effects());
+        if self.undurable.is_time_ahead() && !mutants::is_active(Mutant::TimeNotRecorded) {
+            // While the journal takes nothing, nothing of it is shown.
+            _ = self.execute(now, Command::NodesSeen(Vec::new()));
+        }
     }
 
     fn problem_of(&self, outcome: Outcome) -> Problem {
