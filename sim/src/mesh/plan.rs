@@ -142,7 +142,7 @@ impl Plan {
     pub fn of(seed: u64, minutes: u64) -> Self {
         let draw = &mut Draw::new(seed, Stream::Plan);
         let lease_ms = *draw.pick(&[2_000, 5_000, 20_000, 60_000]);
-        let heartbeat_ms = *draw.pick(&[2_000, 5_000, 10_000]);
+        let heartbeat_ms = *draw.pick(&[2_000, 5_000, 10_000, 30_000]);
         let limits = PlanLimits {
             max_queue_depth: *draw.pick(&[5, 20, 100, 100_000]),
             max_inflight: *draw.pick(&[3, 20, 10_000]),
