@@ -2,9 +2,10 @@
 
 use super::fault::Fault;
 use super::http::{Reply, post};
-use super::node::{Answer, Scene, Timer, zone_name};
+use super::node::zone_name;
 use super::oracle::Told;
 use super::process::TOKEN;
+use super::scene::{Answer, Scene, Timer};
 use crate::agenda::{Micros, SECOND};
 use serde::Deserialize;
 use std::collections::VecDeque;

@@ -1,9 +1,9 @@
 //! Listener: an operator's page that is open, to which the hub tells what happens as it happens.
 
 use super::http::{find, get};
-use super::node::{Answer, Scene, Timer};
 use super::oracle::Told;
 use super::process::TOKEN;
+use super::scene::{Answer, Scene, Timer};
 use crate::agenda::{Micros, SECOND};
 
 /// How often a listener looks whether its stream goes on.

@@ -25,6 +25,7 @@ pub mod plan;
 pub mod process;
 pub mod reader;
 pub mod run;
+pub mod scene;
 pub mod shrink;
 pub mod trail;
 pub mod wire;

@@ -1,9 +1,9 @@
 //! Reader: who looks at jobs that clients were told of, waits for their ends, and leafs through all of them.
 
 use super::http::{Reply, get};
-use super::node::{Answer, Call, Passage, Scene, Timer};
 use super::oracle::{Page, Row, Told, Wait};
 use super::process::TOKEN;
+use super::scene::{Answer, Call, Passage, Scene, Timer};
 use crate::agenda::{MINUTE, Micros, SECOND};
 use serde::Deserialize;
 use serde_json::value::RawValue;

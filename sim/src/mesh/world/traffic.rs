@@ -4,8 +4,8 @@ use super::{Actor, Channel, Event, SLOW_BITE_BYTES, SLOW_BITE_US, UnderWay, Worl
 use crate::agenda::{Micros, SECOND};
 use crate::mesh::http::take_reply;
 use crate::mesh::network::Fate;
-use crate::mesh::node::{Answer, Call, Passage};
 use crate::mesh::oracle::{Violation, holds};
+use crate::mesh::scene::{Answer, Call, Passage};
 use crate::mesh::wire::WINDOW_BYTES;
 use std::collections::VecDeque;
 use std::mem;
