@@ -1,0 +1,261 @@
+//! Page: a run of the mesh as one HTML page: how it went, what happened when, what it was like.
+
+use super::fault::{Fault, Per, Place};
+use super::plan::Plan;
+use super::run::{Failure, Report};
+use super::timeline::{Sample, State, Timeline};
+use super::world::{Tally, WARM_UP_US};
+use crate::agenda::{MINUTE, Micros, SECOND};
+use crate::report::html::{Page, Part};
+use crate::report::lanes::{Bar, Lane, Lanes, Look};
+use crate::report::svg::{Chart, Series};
+use std::collections::BTreeMap;
+
+/// An hour.
+const HOUR: Micros = 60 * MINUTE;
+
+/// Points of a rate: a run of some minutes has a second or less between two samples, in which little happens.
+const RATE_POINTS: usize = 120;
+
+/// What a page is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// How it ended.
+    pub result: Result<&'a Report, &'a Failure>,
+    /// What it was like over time.
+    pub timeline: &'a Timeline,
+    /// The command that runs it again.
+    pub again: &'a str,
+}
+
+impl Run<'_> {
+    /// The page.
+    pub fn to_page(&self) -> Page {
+        let plan = self.plan();
+        let mut parts = Vec::new();
+        let verdict = match self.result {
+            Ok(_) => "All is well: no invariant was violated.".to_owned(),
+            Err(failure) => {
+                let text = failure.violation.detail.clone();
+                parts.push(Part::Text { title: format!("Violated: {}", failure.violation.invariant), text });
+                let last: Vec<_> = failure.last.iter().map(ToString::to_string).collect();
+                parts.push(Part::Text { title: "The last events before it".to_owned(), text: last.join("\n") });
+                format!("It failed: {failure}")
+            }
+        };
+        parts.push(self.lives());
+        parts.push(self.depth_chart());
+        parts.push(self.goodput_chart());
+        parts.push(self.reply_chart());
+        parts.push(self.figures());
+        parts.push(self.faults());
+        parts.push(self.marks());
+        parts.push(Part::Text { title: "Plan".to_owned(), text: plan.to_string() });
+        let left_out = self.timeline.bands_left_out();
+        let mut lead = vec![verdict, self.again.to_owned()];
+        if left_out > 0 {
+            lead.push(format!("The first lives of the hub are shown; {left_out} later changes are left out."));
+        }
+        Page { title: format!("Mesh: seed {}, {} minutes of chaos", plan.seed, plan.minutes), lead, parts }
+    }
+
+    fn plan(&self) -> &Plan {
+        self.result.map_or_else(|failure| &failure.plan, |report| &report.plan)
+    }
+
+    fn tally(&self) -> &Tally {
+        self.result.map_or_else(|failure| &failure.tally, |report| &report.tally)
+    }
+
+    /// The run's parts, the hub's lives, and what struck when, by place.
+    fn lives(&self) -> Part {
+        let mut rows = vec![self.row("run", self.phases())];
+        let is_journal = |state| state == State::JournalDown;
+        let bars = |is_wanted: &dyn Fn(State) -> bool| {
+            let bands = self.timeline.bands().iter().filter(|band| is_wanted(band.state));
+            bands.map(|band| (band.from, band.to, of_state(band.state))).collect()
+        };
+        rows.push(self.row("hub", bars(&|state| !is_journal(state))));
+        rows.push(self.row("journal", bars(&is_journal)));
+        rows.extend(Place::ALL.map(|place| self.row(place.name(), self.strikes(place))));
+        let title = "The hub, and what went wrong where".to_owned();
+        let x_max = self.tally().virtual_us as f64 / self.unit().1;
+        Part::Lanes(Lanes { title, x_label: self.x_label(), x_max, rows })
+    }
+
+    fn phases(&self) -> Vec<Spell> {
+        let (chaos_from, end) = (WARM_UP_US, self.tally().virtual_us);
+        let chaos_to = chaos_from + self.plan().chaos_us();
+        let phase = |from: Micros, to: Micros, look, label: &str| {
+            (from.min(end), to.min(end), Shown { look, label: label.to_owned(), title: label.to_owned() })
+        };
+        let phases = [
+            phase(0, chaos_from, Look::Plain, "warm-up"),
+            phase(chaos_from, chaos_to, Look::Bad, "chaos"),
+            phase(chaos_to, end, Look::Plain, "cool-down"),
+        ];
+        phases.into_iter().filter(|(from, to, _)| from < to).collect()
+    }
+
+    /// When faults of a place came, between two samples.
+    fn strikes(&self, place: Place) -> Vec<Spell> {
+        let pairs = self.timeline.samples().windows(2);
+        let strikes = pairs.filter_map(|pair| {
+            let came = came(&pair[0], &pair[1], place);
+            let title: Vec<_> = came.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            let shown = Shown { look: Look::Bad, label: String::new(), title: title.join(", ") };
+            // Within this time; drawn as a tick at its beginning.
+            (!came.is_empty()).then_some((pair[0].at, pair[0].at, shown))
+        });
+        strikes.collect()
+    }
+
+    fn row(&self, name: &str, spells: Vec<Spell>) -> Lane {
+        let unit_us = self.unit().1;
+        let bars = spells.into_iter().map(|(from, to, Shown { look, label, title })| {
+            let title = match from == to {
+                true => format!("{title} ({:.0} s)", from as f64 / SECOND as f64),
+                false => format!("{title} ({:.3} s to {:.3} s)", from as f64 / 1e6, to as f64 / 1e6),
+            };
+            Bar { from: from as f64 / unit_us, to: to as f64 / unit_us, look, label, title }
+        });
+        Lane { name: name.to_owned(), bars: bars.collect() }
+    }
+
+    fn depth_chart(&self) -> Part {
+        let (_, unit_us) = self.unit();
+        let samples = self.timeline.samples();
+        let line = |name: &str, value: fn(&Sample) -> u64| Series {
+            name: name.to_owned(),
+            points: samples.iter().map(|sample| (sample.at as f64 / unit_us, Some(value(sample) as f64))).collect(),
+        };
+        let series = vec![line("waiting", |sample| sample.waiting), line("under lease", |sample| sample.leased)];
+        self.chart("Jobs in the hub", "jobs", series)
+    }
+
+    fn goodput_chart(&self) -> Part {
+        let series =
+            vec![self.rate("acknowledged", |sample| sample.acknowledged), self.rate("ended", |sample| sample.ended)];
+        self.chart("Goodput", "jobs/s", series)
+    }
+
+    fn reply_chart(&self) -> Part {
+        let series = vec![
+            self.rate("2xx", |sample| sample.replies[0]),
+            self.rate("4xx", |sample| sample.replies[1]),
+            self.rate("5xx", |sample| sample.replies[2]),
+            self.rate("no reply", |sample| sample.lost),
+        ];
+        self.chart("Requests by what came of them", "requests/s", series)
+    }
+
+    /// How often a second a count goes up.
+    fn rate(&self, name: &str, count: fn(&Sample) -> u64) -> Series {
+        let (_, unit_us) = self.unit();
+        let samples = self.timeline.samples();
+        let every = samples.len().div_ceil(RATE_POINTS).max(1);
+        // The last sample ends the last interval, however short that is.
+        let mut ends: Vec<_> = samples.iter().step_by(every).collect();
+        ends.extend(samples.last().filter(|_| !(samples.len().max(1) - 1).is_multiple_of(every)));
+        let points = ends.windows(2).filter(|pair| pair[0].at < pair[1].at).map(|pair| {
+            let seconds = (pair[1].at - pair[0].at) as f64 / SECOND as f64;
+            let rate = (count(pair[1]) - count(pair[0])) as f64 / seconds;
+            (pair[1].at as f64 / unit_us, Some(rate))
+        });
+        Series { name: name.to_owned(), points: points.collect() }
+    }
+
+    fn chart(&self, title: &str, y_label: &str, series: Vec<Series>) -> Part {
+        Part::Chart(Chart { title: title.to_owned(), x_label: self.x_label(), y_label: y_label.to_owned(), series })
+    }
+
+    /// The unit of the horizontal axes, and its microseconds.
+    fn unit(&self) -> (&'static str, f64) {
+        match self.tally().virtual_us {
+            to if to > 10 * HOUR => ("h", HOUR as f64),
+            to if to > 30 * MINUTE => ("min", MINUTE as f64),
+            _ => ("s", SECOND as f64),
+        }
+    }
+
+    fn x_label(&self) -> String {
+        format!("virtual time ({})", self.unit().0)
+    }
+
+    fn figures(&self) -> Part {
+        let tally = self.tally();
+        let mut rows = vec![
+            ("virtual time", format!("{:.1} s", tally.virtual_us as f64 / 1e6)),
+            ("events", tally.events.to_string()),
+            ("requests", tally.requests.to_string()),
+            ("records in the journal", tally.records.to_string()),
+            ("lines of the audit log", tally.audit_lines.to_string()),
+            ("lives of the hub", tally.lives.to_string()),
+            ("jobs acknowledged", tally.acknowledged.to_string()),
+            ("jobs ended", tally.ended.to_string()),
+        ];
+        if let Ok(report) = self.result {
+            rows.push(("trail", format!("{:032x}", report.trail_hash)));
+        }
+        let rows = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+        table("Figures", &["", ""], rows)
+    }
+
+    /// What the plan has and what came, by place.
+    fn faults(&self) -> Part {
+        let injected = &self.tally().injected;
+        let planned = self.plan().faults.iter().map(|(fault, rate)| (fault.name(), Some((*fault, *rate))));
+        let mut all: BTreeMap<(Place, &str), Option<(Fault, u32)>> =
+            injected.keys().map(|name| ((Place::of(name), *name), None)).collect();
+        all.extend(planned.map(|(name, rate)| ((Place::of(name), name), rate)));
+        let rows = all.into_iter().map(|((place, name), rate)| {
+            let rate = match rate {
+                Some((fault, rate)) if fault.per() == Per::Hour => format!("{rate} an hour"),
+                Some((_, rate)) => format!("{:.1} %", f64::from(rate) / 100.0),
+                None => "-".to_owned(),
+            };
+            let came = injected.get(name).copied().unwrap_or(0).to_string();
+            vec![format!("{}: {}", place.name(), name.replace('_', " ")), rate, came]
+        });
+        table("Faults", &["", "planned", "came"], rows.collect())
+    }
+
+    fn marks(&self) -> Part {
+        let marks = &self.tally().marks;
+        let rows = marks.iter().map(|(name, count)| vec![(*name).to_owned(), count.to_string()]);
+        table("What was seen", &["", "times"], rows.collect())
+    }
+}
+
+/// From when to when, and how that is shown.
+type Spell = (Micros, Micros, Shown);
+
+struct Shown {
+    look: Look,
+    label: String,
+    title: String,
+}
+
+fn of_state(state: State) -> Shown {
+    let (look, label, title) = match state {
+        State::Up(life) => {
+            let look = if life % 2 == 1 { Look::Well } else { Look::WellToo };
+            (look, life.to_string(), format!("life {life}"))
+        }
+        State::Down => (Look::Bad, String::new(), "down".to_owned()),
+        State::JournalDown => (Look::Bad, "down".to_owned(), "the journal takes nothing".to_owned()),
+    };
+    Shown { look, label, title }
+}
+
+/// The faults of a place that came between two samples.
+fn came<'a>(before: &Sample, after: &'a Sample, place: Place) -> Vec<(&'a str, u64)> {
+    let of_place = after.injected.iter().filter(|(name, _)| Place::of(name) == place);
+    let grown = of_place.map(|(name, count)| (*name, count - before.injected.get(name).copied().unwrap_or(0)));
+    grown.filter(|(_, count)| *count > 0).collect()
+}
+
+fn table(title: &str, columns: &[&str], rows: Vec<Vec<String>>) -> Part {
+    let columns = columns.iter().map(|column| (*column).to_owned()).collect();
+    Part::Table { title: title.to_owned(), columns, rows }
+}
