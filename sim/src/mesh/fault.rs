@@ -71,18 +71,19 @@ impl Place {
         }
     }
 
-    /// Where that went wrong, by the name that it is counted under: a fault's, or what the disk and the hub count of
-    /// themselves.
+    /// Where that went wrong, by the name that it is counted under: a fault's, or what the hub and the disk count besides.
     pub fn of(injected: &str) -> Self {
-        match Fault::ALL.iter().find(|fault| fault.name() == injected) {
-            Some(fault) => fault.place(),
-            None if ["write error", "sync error", "no space", "bit flip"].contains(&injected) => Place::Disk,
-            None => Place::Hub,
-        }
+        let fault = Fault::ALL.iter().find(|fault| fault.is_called(injected));
+        fault.map_or(if injected == "no space" { Place::Disk } else { Place::Hub }, |fault| fault.place())
     }
 }
 
 impl Fault {
+    /// Whether that is its name: the disk counts in words what is planned under a name of one piece.
+    pub fn is_called(self, name: &str) -> bool {
+        self.name().split('_').eq(name.split(['_', ' ']))
+    }
+
     /// Where it strikes.
     pub const fn place(self) -> Place {
         match self {

@@ -1,6 +1,6 @@
 //! Page: a run of the mesh as one HTML page: how it went, what happened when, what it was like.
 
-use super::fault::{Fault, Per, Place};
+use super::fault::{Injected, Per, Place};
 use super::plan::Plan;
 use super::run::{Failure, Report};
 use super::timeline::{Sample, State, Timeline};
@@ -52,7 +52,7 @@ impl Run<'_> {
         parts.push(self.marks());
         parts.push(Part::Text { title: "Plan".to_owned(), text: plan.to_string() });
         let left_out = self.timeline.bands_left_out();
-        let mut lead = vec![verdict, self.again.to_owned()];
+        let mut lead = vec![verdict, format!("Run it again: {}", self.again)];
         if left_out > 0 {
             lead.push(format!("The first lives of the hub are shown; {left_out} later changes are left out."));
         }
@@ -91,7 +91,7 @@ impl Run<'_> {
         };
         let phases = [
             phase(0, chaos_from, Look::Plain, "warm-up"),
-            phase(chaos_from, chaos_to, Look::Bad, "chaos"),
+            phase(chaos_from, chaos_to, Look::Harsh, "chaos"),
             phase(chaos_to, end, Look::Plain, "cool-down"),
         ];
         phases.into_iter().filter(|(from, to, _)| from < to).collect()
@@ -203,19 +203,18 @@ impl Run<'_> {
 
     /// What the plan has and what came, by place.
     fn faults(&self) -> Part {
-        let injected = &self.tally().injected;
-        let planned = self.plan().faults.iter().map(|(fault, rate)| (fault.name(), Some((*fault, *rate))));
-        let mut all: BTreeMap<(Place, &str), Option<(Fault, u32)>> =
-            injected.keys().map(|name| ((Place::of(name), *name), None)).collect();
-        all.extend(planned.map(|(name, rate)| ((Place::of(name), name), rate)));
-        let rows = all.into_iter().map(|((place, name), rate)| {
-            let rate = match rate {
+        let mut all = counted(&self.tally().injected);
+        for fault in self.plan().faults.keys() {
+            all.entry((fault.place(), in_words(fault.name()))).or_default();
+        }
+        let rows = all.into_iter().map(|((place, name), count)| {
+            let planned = self.plan().faults.iter().find(|(fault, _)| fault.is_called(&name));
+            let planned = match planned {
                 Some((fault, rate)) if fault.per() == Per::Hour => format!("{rate} an hour"),
-                Some((_, rate)) => format!("{:.1} %", f64::from(rate) / 100.0),
+                Some((_, rate)) => format!("{:.1} %", f64::from(*rate) / 100.0),
                 None => "-".to_owned(),
             };
-            let came = injected.get(name).copied().unwrap_or(0).to_string();
-            vec![format!("{}: {}", place.name(), name.replace('_', " ")), rate, came]
+            vec![format!("{}: {name}", place.name()), planned, count.to_string()]
         });
         table("Faults", &["", "planned", "came"], rows.collect())
     }
@@ -249,13 +248,109 @@ fn of_state(state: State) -> Shown {
 }
 
 /// The faults of a place that came between two samples.
-fn came<'a>(before: &Sample, after: &'a Sample, place: Place) -> Vec<(&'a str, u64)> {
-    let of_place = after.injected.iter().filter(|(name, _)| Place::of(name) == place);
-    let grown = of_place.map(|(name, count)| (*name, count - before.injected.get(name).copied().unwrap_or(0)));
-    grown.filter(|(_, count)| *count > 0).collect()
+fn came(before: &Sample, after: &Sample, place: Place) -> Vec<(String, u64)> {
+    let before = counted(&before.injected);
+    let of_place = counted(&after.injected).into_iter().filter(|((at, _), _)| *at == place);
+    let grown = of_place.map(|(key, count)| {
+        let more = count - before.get(&key).copied().unwrap_or(0);
+        (key.1, more)
+    });
+    grown.filter(|(_, more)| *more > 0).collect()
+}
+
+/// Faults by where they came and what they are called. The same may be counted where it is drawn and where it strikes: the
+/// higher count has all of it.
+fn counted(injected: &Injected) -> BTreeMap<(Place, String), u64> {
+    let mut counts = BTreeMap::new();
+    for (name, count) in injected {
+        let entry = counts.entry((Place::of(name), in_words(name))).or_insert(0);
+        *entry = (*entry).max(*count);
+    }
+    counts
+}
+
+fn in_words(name: &str) -> String {
+    name.replace('_', " ")
 }
 
 fn table(title: &str, columns: &[&str], rows: Vec<Vec<String>>) -> Part {
     let columns = columns.iter().map(|column| (*column).to_owned()).collect();
     Part::Table { title: title.to_owned(), columns, rows }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::fault::Fault;
+    use crate::mesh::oracle::Violation;
+    use crate::mesh::run::run_while;
+    use crate::mesh::trail::Note;
+    use crate::report::html::tests::unclosed;
+
+    /// A run with faults at each place, looked at.
+    fn seen() -> (Report, Timeline) {
+        let mut plan = Plan::of(6, 10);
+        plan.faults.insert(Fault::NodeCrash, 60);
+        let mut timeline = Timeline::default();
+        let looked = run_while(&plan, |world| {
+            timeline.look(world);
+            true
+        });
+        let report = looked.expect("nobody stops it").unwrap_or_else(|failure| panic!("{failure}"));
+        timeline.end(&report.tally);
+        (report, timeline)
+    }
+
+    #[test]
+    fn a_page_shows_the_lives_the_faults_by_place_and_the_numbers() {
+        let (report, timeline) = seen();
+        let html = Run { result: Ok(&report), timeline: &timeline, again: "sheratan-sim run" }.to_page().to_html();
+        assert_eq!(unclosed(&html), Vec::<String>::new());
+        assert!(!html.contains("NaN"), "{html}");
+        assert_eq!(html.matches("<svg").count(), 4);
+        for row in ["run", "hub", "journal", "network", "nodes", "clients", "disk", "clock"] {
+            assert!(html.contains(&format!(">{row}</text>")), "there is no row {row}");
+        }
+        let lives = html.matches("<title>life ").count() as u64;
+        assert_eq!(lives, report.tally.lives, "each life of the hub has its bar");
+        assert!(html.contains("node crash 1 (") || html.contains("node crash 1, "), "a tick says what came");
+        let crashes = report.tally.injected["node_crash"];
+        assert!(html.contains(&format!(
+            "<td>nodes: node crash</td><td class=\"n\">60 an hour</td><td class=\"n\">{crashes}</td>"
+        )));
+        assert_eq!(html.matches("disk: write error").count(), 1, "planned and counted are one row");
+        assert!(html.contains("[faults]\n"), "the plan is there as a scenario file");
+    }
+
+    #[test]
+    fn a_page_of_a_failure_shows_the_invariant_and_the_last_events() {
+        let (report, timeline) = seen();
+        let violation = Violation { invariant: "nothing is lost", detail: "job <7> is gone".to_owned() };
+        let last = vec![Note { at: 2_500_000, what: "a round", which: [3, 4] }];
+        let failure = Failure { plan: report.plan, tally: report.tally, violation, last };
+        let html = Run { result: Err(&failure), timeline: &timeline, again: "sheratan-sim run" }.to_page().to_html();
+        assert_eq!(unclosed(&html), Vec::<String>::new());
+        for text in ["<h2>Violated: nothing is lost</h2>", "job &lt;7&gt; is gone", "2.500000 s  a round 3 4"] {
+            assert!(html.contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_add_up_to_the_counts() {
+        let (report, timeline) = seen();
+        let run = Run { result: Ok(&report), timeline: &timeline, again: "" };
+        let series = run.rate("ended", |sample| sample.ended);
+        let mut before = 0.0;
+        let sum: f64 = series
+            .points
+            .iter()
+            .map(|(at, rate)| {
+                let jobs = rate.expect("it has no gap") * (at - before);
+                before = *at;
+                jobs
+            })
+            .sum();
+        assert!((sum - report.tally.ended as f64).abs() < 1.0, "{sum} jobs of {}", report.tally.ended);
+        assert_eq!(before, report.tally.virtual_us as f64 / 1e6, "the last point is the end");
+    }
 }

@@ -18,7 +18,7 @@ svg{width:100%;height:auto}svg text{fill:var(--dim);font:11px system-ui,sans-ser
 text.y{text-anchor:end}text.x{text-anchor:middle}.grid{stroke:var(--grid)}
 .line{fill:none;stroke-width:1.6;stroke-linejoin:round}
 .s0{stroke:var(--s0)}.s1{stroke:var(--s1)}.s2{stroke:var(--s2)}.s3{stroke:var(--s3)}
-.b0{fill:var(--s2);fill-opacity:.75}.b1{fill:var(--s2);fill-opacity:.5}.b2{fill:var(--s1)}.b3{fill:var(--grid)}svg text.in{fill:var(--ink)}
+.b0{fill:var(--s2);fill-opacity:.75}.b1{fill:var(--s2);fill-opacity:.5}.b2{fill:var(--s1)}.b3{fill:var(--s1);fill-opacity:.3}.b4{fill:var(--grid)}svg text.in{fill:var(--ink)}
 .legend span{margin-right:1.2rem}.legend i{display:inline-block;width:1.2rem;height:.2rem;vertical-align:middle;margin-right:.4rem}
 i.k0{background:var(--s0)}i.k1{background:var(--s1)}i.k2{background:var(--s2)}i.k3{background:var(--s3)}
 ";
@@ -114,7 +114,7 @@ fn class(column: usize) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::report::svg::Series;
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     /// The elements that are open at the end, or the first that is closed out of turn.
-    fn unclosed(html: &str) -> Vec<String> {
+    pub(crate) fn unclosed(html: &str) -> Vec<String> {
         let mut open: Vec<String> = Vec::new();
         for tag in html.split('<').skip(1).map(|rest| rest.split('>').next().unwrap_or_default()) {
             let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap_or_default().to_owned();

@@ -60,7 +60,9 @@ pub enum Look {
     WellToo,
     /// Not as it should be.
     Bad,
-    /// Neither.
+    /// Meant to be bad.
+    Harsh,
+    /// None of these.
     Plain,
 }
 
@@ -70,7 +72,8 @@ impl Look {
             Look::Well => "b0",
             Look::WellToo => "b1",
             Look::Bad => "b2",
-            Look::Plain => "b3",
+            Look::Harsh => "b3",
+            Look::Plain => "b4",
         }
     }
 }
