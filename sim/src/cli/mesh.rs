@@ -326,7 +326,9 @@ impl Runner {
 
 /// How much there is in a plan.
 fn size(plan: &Plan) -> String {
-    format!("{} faults, {} nodes, {} minutes", plan.faults.len(), plan.nodes, plan.minutes)
+    let Plan { nodes, clients, submits_per_min, minutes, .. } = plan;
+    let faults = plan.faults.len();
+    format!("{faults} faults, {nodes} nodes, {clients} clients, {submits_per_min} submits/min, {minutes} min")
 }
 
 #[cfg(test)]

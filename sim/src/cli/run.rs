@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_parser = scale)]
     scale: Option<f64>,
     /// Threads for many seeds; as many as there are cores if absent
-    #[arg(long, requires = "seeds")]
+    #[arg(long)]
     jobs: Option<NonZero<usize>>,
     /// Run each seed twice and compare everything that happened
     #[arg(long)]
@@ -100,6 +100,7 @@ impl Args {
             ("--seeds", self.seeds.is_some(), is_alone, "one scenario"),
             ("--shrink", self.shrink, is_alone, "one scenario"),
             ("--html", self.html.is_some(), is_alone, "one scenario"),
+            ("--jobs", self.jobs.is_some(), self.seeds.is_some(), "many seeds (--seeds)"),
         ];
         let is_load = matches!(named, Named::Load(_));
         let of_mesh = "runs of the mesh, and this is a load scenario";

@@ -16,8 +16,8 @@ pub const DEFAULT: &str = "default";
 const DEFAULT_SHOWS: &str = "The mesh with all that can go wrong; each seed draws what takes part, under which limits, and how \
                              often each fault comes.";
 
-/// How far a word may be from a name for this name to be meant: two letters changed places, or one too many and one wrong.
-const MEANT_DISTANCE_MAX: usize = 3;
+/// A name is meant by a word that has one wrong letter, one too many or two in each other's place, for each three of it.
+const LETTERS_PER_MISTAKE: usize = 3;
 
 /// What a word names.
 pub enum Named {
@@ -87,7 +87,7 @@ fn is_steps(text: &str) -> bool {
 
 fn unknown(word: &str) -> String {
     let nearest = names().map(|name| (strsim::damerau_levenshtein(word, name), name)).min();
-    let meant = nearest.filter(|(distance, _)| *distance <= MEANT_DISTANCE_MAX);
+    let meant = nearest.filter(|(distance, _)| distance * LETTERS_PER_MISTAKE <= word.chars().count());
     let begins = names().find(|name| !word.is_empty() && name.starts_with(word));
     let hint = meant.map(|(_, name)| name).or(begins);
     let hint = hint.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();

@@ -38,15 +38,17 @@ impl Run<'_> {
             Err(failure) => {
                 let text = failure.violation.detail.clone();
                 parts.push(Part::Text { title: format!("Violated: {}", failure.violation.invariant), text });
-                let last: Vec<_> = failure.last.iter().map(ToString::to_string).collect();
-                parts.push(Part::Text { title: "The last events before it".to_owned(), text: last.join("\n") });
-                format!("It failed: {failure}")
+                format!("It failed after {:.6} s.", failure.tally.virtual_us as f64 / 1e6)
             }
         };
         parts.push(self.lives());
         parts.push(self.depth_chart());
         parts.push(self.goodput_chart());
         parts.push(self.reply_chart());
+        if let Err(failure) = self.result {
+            let last: Vec<_> = failure.last.iter().map(ToString::to_string).collect();
+            parts.push(Part::Text { title: "The last events".to_owned(), text: last.join("\n") });
+        }
         parts.push(self.figures());
         parts.push(self.faults());
         parts.push(self.marks());
@@ -94,7 +96,11 @@ impl Run<'_> {
             phase(chaos_from, chaos_to, Look::Harsh, "chaos"),
             phase(chaos_to, end, Look::Plain, "cool-down"),
         ];
-        phases.into_iter().filter(|(from, to, _)| from < to).collect()
+        let failed = self.result.err().map(|failure| {
+            let title = format!("failed: {}", failure.violation.invariant);
+            (end, end, Shown { look: Look::Bad, label: String::new(), title })
+        });
+        phases.into_iter().filter(|(from, to, _)| from < to).chain(failed).collect()
     }
 
     /// When faults of a place came, between two samples.

@@ -52,14 +52,17 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report, Box<Fai
     run_while(plan, told).expect("nobody stops it")
 }
 
-/// Runs a plan for as long as `goes_on`, which looks at the world after each step; `None` if it was stopped.
+/// Runs a plan for as long as `goes_on`, which looks at the world after each step that went well; `None` if it was stopped.
 pub fn run_while(plan: &Plan, mut goes_on: impl FnMut(&World) -> bool) -> Option<Result<Report, Box<Failure>>> {
     let mut world = World::new(plan.clone());
     let ended = loop {
         match catch_unwind(AssertUnwindSafe(|| world.step())) {
             Ok(Ok(true)) if goes_on(&world) => {}
             Ok(Ok(true)) => return None,
-            Ok(Ok(false)) => break Ok(()),
+            Ok(Ok(false)) => {
+                goes_on(&world);
+                break Ok(());
+            }
             Ok(Err(violation)) => break Err(violation),
             Err(panic) => break Err(Violation { invariant: "no panic", detail: words_of(panic.as_ref()) }),
         }

@@ -62,6 +62,7 @@ pub struct Timeline {
     samples: Vec<Sample>,
     bands: Vec<Band>,
     left_out: u64,
+    held: (u64, u64),
     hub: (State, Micros),
     journal_down_from: Option<Micros>,
 }
@@ -74,6 +75,7 @@ impl Default for Timeline {
             samples: Vec::new(),
             bands: Vec::new(),
             left_out: 0,
+            held: (0, 0),
             hub: (State::Down, 0),
             journal_down_from: None,
         }
@@ -84,21 +86,21 @@ impl Timeline {
     /// Notes what has changed, and each second (or longer, in a long run) how much there is of everything.
     pub fn look(&mut self, world: &World) {
         let now = world.now();
+        self.held = world.held();
         self.hub_is(now, world.life().map_or(State::Down, State::Up));
         self.journal_is(now, world.is_journal_down());
         if now >= self.next_at {
             self.next_at = (now / self.every + 1) * self.every;
-            self.sample(now, world.held(), world.tally());
+            self.sample(now, world.tally());
         }
     }
 
     /// The run is over.
     pub fn end(&mut self, tally: &Tally) {
         let now = tally.virtual_us;
-        let held = self.samples.last().map_or((0, 0), |last| (last.waiting, last.leased));
         self.journal_is(now, false);
         self.band(self.hub.0, self.hub.1, now);
-        self.sample(now, held, tally.clone());
+        self.sample(now, tally.clone());
     }
 
     /// The points, in order.
@@ -143,7 +145,8 @@ impl Timeline {
         }
     }
 
-    fn sample(&mut self, at: Micros, (waiting, leased): (u64, u64), tally: Tally) {
+    fn sample(&mut self, at: Micros, tally: Tally) {
+        let (waiting, leased) = self.held;
         let replies = |first: &str| {
             let is_of = |mark: &str| mark.strip_prefix("status ").is_some_and(|status| status.starts_with(first));
             tally.marks.iter().filter(|(mark, _)| is_of(mark)).map(|(_, count)| count).sum()
@@ -204,7 +207,7 @@ mod tests {
     fn a_long_run_has_as_many_points_as_a_short_one_further_apart() {
         let mut timeline = Timeline::default();
         for second in 0..10 * SAMPLES_MAX as u64 {
-            timeline.sample(second * SECOND, (0, 0), tally(second, second));
+            timeline.sample(second * SECOND, tally(second, second));
         }
         let samples = timeline.samples();
         assert!(samples.len() <= SAMPLES_MAX, "{}", samples.len());

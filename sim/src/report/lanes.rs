@@ -12,7 +12,7 @@ const BOTTOM: f64 = 40.0;
 const MARK_WIDTH: f64 = 1.5;
 
 /// The width of a letter, to see whether a label has room in its bar.
-const LETTER_WIDTH: f64 = 6.5;
+const LETTER_WIDTH: f64 = 7.0;
 
 /// Rows over time.
 #[derive(Clone, PartialEq, Debug)]
