@@ -22,7 +22,7 @@ Examples:
   sheratan-sim run --seeds 0..2000 --twice         each twice, to see that a seed means one run
   sheratan-sim run --seed 7 --shrink               the smallest scenario that fails as seed 7 does
   sheratan-sim run --scenario sim/regressions/*.toml     what was found before
-  sheratan-sim run --scenario a.toml --shrink      a file's scenario, as small as it still fails alike
+  sheratan-sim run --scenario a.toml --shrink      the same of a file
   sheratan-sim run --scenario spike --seed 3       a load scenario, with its report
   sheratan-sim run --list                          the names of all scenarios
 
