@@ -6,7 +6,7 @@
 use super::oracle::{Oracle, Violation, holds};
 use super::plan::Plan;
 use super::wire::VirtualWire;
-use crate::agenda::Micros;
+use crate::agenda::{Alarm, Micros};
 use crate::disk::VirtualDisk;
 use sheratan_core::command::Command;
 use sheratan_core::hub::Hub;
@@ -21,6 +21,7 @@ use sheratan_io::service::{Event, Handover, Plane, PlaneAddrs, Problem, Service,
 use sheratan_io::shell::Report;
 use sheratan_io::shell::clock::Slew;
 use sheratan_io::shell::engine::Engine;
+use sheratan_io::shell::snapshots;
 use sheratan_io::shell::sockets::Socket;
 use sheratan_io::token::Token;
 use std::collections::BTreeMap;
@@ -50,11 +51,12 @@ pub struct Process {
     is_down_told: bool,
     retry_us: Micros,
     coalescer: Coalescer,
+    segment_bytes: u64,
     sealed_before: u64,
     /// Up to where a snapshot may be made.
     sealed: Option<u64>,
-    /// The earliest round that is planned.
-    pub round_at: Micros,
+    /// The next round.
+    pub round: Alarm,
 }
 
 /// The audit log's chain, over all lives.
@@ -152,9 +154,10 @@ impl Process {
             is_down_told: false,
             retry_us: RETRY_US[0],
             coalescer: Coalescer::default(),
+            segment_bytes: plan.segment_bytes,
             sealed_before,
             sealed: None,
-            round_at: Micros::MAX,
+            round: Alarm::default(),
         };
         Ok(Ok((process, report)))
     }
@@ -271,16 +274,12 @@ impl Process {
     /// The background makes a snapshot of what is sealed and lets go of what it covers. True if one was made.
     pub fn snapshot(&mut self) -> Result<bool, Violation> {
         let Some(through) = self.sealed.take() else { return Ok(false) };
-        // Without a spare the journal makes a segment itself; without a snapshot the next one covers more.
-        _ = self.store.prepare_spare();
-        match self.store.snapshot_by_replay(through, &mut |_| true) {
-            Ok(report) => {
-                _ = self.store.truncate(&report);
-                Ok(true)
-            }
+        match snapshots::follow(&self.store, through, self.segment_bytes, &mut |_| true) {
+            Ok(report) => Ok(report.is_some()),
             Err(error @ journal::ReplayError::Diverged { .. }) => {
                 Err(Violation { invariant: "replay gives the same outcomes", detail: error.to_string() })
             }
+            // The next one covers more.
             Err(_) => Ok(false),
         }
     }

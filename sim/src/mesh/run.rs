@@ -39,17 +39,12 @@ pub struct Failure {
 /// Runs a plan. `progress` is told the virtual time now and then, in microseconds.
 pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report, Box<Failure>> {
     let mut world = World::new(plan.clone());
-    let mut steps = 0u64;
     let ended = loop {
-        match catch_unwind(AssertUnwindSafe(|| world.step())) {
-            Ok(Ok(true)) => {}
+        match catch_unwind(AssertUnwindSafe(|| steps(&mut world))) {
+            Ok(Ok(true)) => progress(world.now()),
             Ok(Ok(false)) => break Ok(()),
             Ok(Err(violation)) => break Err(violation),
             Err(panic) => break Err(Violation { invariant: "no panic", detail: words_of(panic.as_ref()) }),
-        }
-        steps += 1;
-        if steps.is_multiple_of(4_096) {
-            progress(world.now());
         }
     };
     match ended {
@@ -66,6 +61,16 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report, Box<Fai
             last: world.trail().last().copied().collect(),
         })),
     }
+}
+
+/// Some of a run's steps; false when it is over.
+fn steps(world: &mut World) -> Result<bool, Violation> {
+    for _ in 0..4_096 {
+        if !world.step()? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn words_of(panic: &(dyn Any + Send)) -> String {
