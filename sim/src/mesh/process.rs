@@ -14,12 +14,12 @@ use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::time::Timestamp;
 use sheratan_io::audit::{ChainCheck, Coalescer, Link};
 use sheratan_io::http;
-use sheratan_io::journal::{self, AppendError, Appender, Identity, OpenError, Options, RecoveryReport, Store};
+use sheratan_io::journal::{self, Appender, Identity, OpenError, Options, RecoveryReport, Store};
 use sheratan_io::redact::Redactor;
 use sheratan_io::secret::Secret;
 use sheratan_io::service::{Event, Handover, Plane, PlaneAddrs, Problem, Service, Settings};
-use sheratan_io::shell::Report;
 use sheratan_io::shell::clock::Slew;
+use sheratan_io::shell::committer::{Attempt, Commit, Report};
 use sheratan_io::shell::engine::Engine;
 use sheratan_io::shell::snapshots;
 use sheratan_io::shell::sockets::Socket;
@@ -36,9 +36,6 @@ pub const TOKEN: &str = "a-token-of-the-simulated-mesh";
 /// Where the data folder is on the virtual disk.
 pub const DATA: &str = "/data";
 
-/// The first and the longest pause before a batch is tried again, as in production.
-const RETRY_US: [Micros; 2] = [50_000, 1_000_000];
-
 /// One life of the hub.
 pub struct Process {
     engine: Engine<VirtualWire>,
@@ -47,12 +44,9 @@ pub struct Process {
     slew: Slew,
     started_at: Micros,
     /// The batch that the disk works on.
-    in_flight: Option<Handover>,
-    is_down_told: bool,
-    retry_us: Micros,
+    in_flight: Option<Commit>,
     coalescer: Coalescer,
     segment_bytes: u64,
-    sealed_before: u64,
     /// Up to where a snapshot may be made.
     sealed: Option<u64>,
     /// The next round.
@@ -143,7 +137,6 @@ impl Process {
             let done = service.command(at, Command::Configure(Box::new(limits)));
             done.expect("the journal has not failed yet");
         }
-        let sealed_before = appender.sealed_through();
         let process = Process {
             engine: Engine::new(at, service, || 0),
             appender,
@@ -151,11 +144,8 @@ impl Process {
             slew,
             started_at: now,
             in_flight: None,
-            is_down_told: false,
-            retry_us: RETRY_US[0],
             coalescer: Coalescer::default(),
             segment_bytes: plan.segment_bytes,
-            sealed_before,
             sealed: None,
             round: Alarm::default(),
         };
@@ -221,7 +211,7 @@ impl Process {
         let handover = engine.hand_over();
         let has_handover = handover.is_some();
         if has_handover {
-            self.in_flight = handover;
+            self.in_flight = handover.map(|handover| Commit::new(handover, &self.appender));
         }
         engine.write(&mut wrote);
         for (_, mut socket) in engine.take_closed() {
@@ -232,41 +222,33 @@ impl Process {
 
     /// The disk works on the batch that was handed over.
     pub fn commit(&mut self, disk: &VirtualDisk, oracle: &mut Oracle) -> Result<Committed, Violation> {
-        let Some(mut handover) = self.in_flight.take() else { return Ok(Committed::Done) };
-        holds(handover.hash_before == oracle.shadow().outcome_hash(), "the live hub is deterministic", || {
-            format!("the live hub differs from the journal before record {}", handover.first_seq)
+        let Some(mut commit) = self.in_flight.take() else { return Ok(Committed::Done) };
+        let Handover { first_seq, hash_before, .. } = commit.handover();
+        holds(*hash_before == oracle.shadow().outcome_hash(), "the live hub is deterministic", || {
+            format!("the live hub differs from the journal before record {first_seq}")
         })?;
-        let appended = self.appender.append(handover.first_seq, &mut handover.batch, handover.hash_before);
+        let attempt = commit.attempt(&mut self.appender);
         if disk.is_dead() {
-            self.in_flight = Some(handover);
+            self.in_flight = Some(commit);
             return Ok(Committed::Dead);
         }
-        match appended {
-            Ok(up_to) => {
-                for (seq, now, payload) in handover.batch.iter() {
+        let attempt = attempt.map_err(|error| Violation { invariant: "one writer", detail: error.to_string() })?;
+        match attempt {
+            Attempt::Done { up_to, sealed_through } => {
+                for (seq, now, payload) in commit.handover().batch.iter() {
                     oracle.durable(seq, now, payload)?;
                 }
-                handover.batch.clear();
-                let sealed = self.appender.sealed_through();
-                let sealed_through = (sealed != self.sealed_before).then_some(sealed);
-                self.sealed_before = sealed;
-                (self.is_down_told, self.retry_us) = (false, RETRY_US[0]);
-                let took = Duration::ZERO;
-                let report = Report::Durable { up_to, spare: handover.batch, took, sealed_through };
+                let spare = commit.into_spare();
+                let report = Report::Durable { up_to, spare, took: Duration::ZERO, sealed_through };
                 self.sealed = self.engine.take_report(report).or(self.sealed);
                 Ok(Committed::Done)
             }
-            Err(error @ AppendError::Fenced { .. }) => {
-                Err(Violation { invariant: "one writer", detail: error.to_string() })
-            }
-            Err(error) => {
-                self.in_flight = Some(handover);
-                if !std::mem::replace(&mut self.is_down_told, true) {
-                    self.engine.take_report(Report::Down { reason: error.to_string() });
+            Attempt::Again { pause, down } => {
+                if let Some(reason) = down {
+                    self.engine.take_report(Report::Down { reason });
                 }
-                let pause = self.retry_us;
-                self.retry_us = (pause * 2).min(RETRY_US[1]);
-                Ok(Committed::Again(pause))
+                self.in_flight = Some(commit);
+                Ok(Committed::Again(pause.as_micros() as Micros))
             }
         }
     }
@@ -286,7 +268,7 @@ impl Process {
 
     /// It is gone: what the journal had been handed and had not reported.
     pub fn into_handed(self) -> Handed {
-        let batch = self.in_flight.iter().flat_map(|handover| handover.batch.iter());
+        let batch = self.in_flight.iter().flat_map(|commit| commit.handover().batch.iter());
         batch.map(|(seq, _, payload)| (seq, payload.to_vec())).collect()
     }
 
