@@ -185,9 +185,14 @@ fn the_command_prints_a_report_and_writes_a_page() {
 
 #[test]
 fn what_is_no_scenario_is_refused_by_name_and_line() {
+    let mesh = sim(&["load", "default"]);
+    assert_eq!(mesh.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&mesh.stderr).contains("not a load: sheratan-sim run --scenario default"));
     let unknown = sim(&["load", "calm"]);
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("`calm` is no scenario of the program (see --list)"));
+    assert!(
+        String::from_utf8_lossy(&unknown.stderr).contains("there is no scenario `calm`; there are default, steady")
+    );
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong.toml");
     std::fs::write(&file, "# It.\nseconds = 1\n\n[nodes]\ncount = 1\nslot = 2\n").expect("the folder can be written");
     let wrong = sim(&["load", &file.display().to_string()]);

@@ -154,15 +154,24 @@ impl Driver {
     }
 
     /// Runs to the end; `tell` is told the instant now and then.
-    pub fn run(mut self, mut tell: impl FnMut(Micros)) -> Report {
+    pub fn run(self, mut tell: impl FnMut(Micros)) -> Report {
+        let told = |now| {
+            tell(now);
+            true
+        };
+        self.run_while(told).expect("nobody stops it")
+    }
+
+    /// Runs to the end, or until `goes_on`, which is asked now and then, says no: then there is no report.
+    pub fn run_while(mut self, mut goes_on: impl FnMut(Micros) -> bool) -> Option<Report> {
         let mut steps = 0u32;
         while self.step() {
             steps = steps.wrapping_add(1);
-            if steps.is_multiple_of(1 << 14) {
-                tell(self.now);
+            if steps.is_multiple_of(1 << 14) && !goes_on(self.now) {
+                return None;
             }
         }
-        self.end()
+        Some(self.end())
     }
 
     fn end(mut self) -> Report {

@@ -7,6 +7,7 @@
 use super::fault::{Fault, Per, Rates};
 use crate::agenda::{MINUTE, Micros};
 use crate::draw::{Draw, Stream};
+use crate::scenario::{ScenarioError, between, parsed, wrong};
 use serde::{Deserialize, Serialize};
 use sheratan_core::limits::Limits;
 use sheratan_core::time::Millis;
@@ -14,6 +15,12 @@ use std::fmt;
 
 /// Minutes of chaos of a run that does not say.
 pub const MINUTES_DEFAULT: u64 = 2;
+
+/// Minutes of chaos at most: a year.
+pub const MINUTES_MAX: u64 = 366 * 24 * 60;
+
+/// Nodes or clients at most: each has connections, and an address of its own.
+const ACTORS_MAX: u64 = 10_000;
 
 /// What a run is like.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -151,6 +158,32 @@ impl Plan {
             limits,
             faults: faults(draw),
         }
+    }
+
+    /// The plan that a file describes.
+    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
+        let plan: Plan = parsed(text)?;
+        plan.check().map_err(|(member, reason)| wrong(text, member, reason))?;
+        Ok(plan)
+    }
+
+    /// The first member that no run can be made of, and why.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        between("minutes", self.minutes, 0, MINUTES_MAX)?;
+        between("nodes", self.nodes, 1, ACTORS_MAX)?;
+        between("clients", self.clients, 1, ACTORS_MAX)?;
+        between("zones", self.zones, 1, self.nodes)?;
+        between("keyed_percent", self.keyed_percent, 0, 100)?;
+        between("ttl_percent", self.ttl_percent, 0, 100)?;
+        between("heartbeat_ms", self.heartbeat_ms, 1, 3_600_000)?;
+        for (fault, rate) in &self.faults {
+            let (last, of) = match fault.per() {
+                Per::TenThousand => (10_000, "out of ten thousand"),
+                Per::Hour => (3_600, "an hour"),
+            };
+            between(fault.name(), u64::from(*rate), 0, last).map_err(|(name, why)| (name, format!("{why} {of}")))?;
+        }
+        Ok(())
     }
 
     /// How long the chaos lasts.

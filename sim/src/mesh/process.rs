@@ -277,6 +277,11 @@ impl Process {
         self.engine.begin_drain();
     }
 
+    /// Whether it knows that its journal takes nothing.
+    pub fn is_journal_down(&self) -> bool {
+        self.engine.is_journal_down()
+    }
+
     /// Whether all that was done is durable.
     pub fn is_durable(&self) -> bool {
         self.in_flight.is_none() && self.engine.is_durable()

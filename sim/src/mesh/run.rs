@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// Steps from one look at a run under way to the next: some milliseconds of the machine's time.
+pub const STEPS_OF_A_LOOK: u64 = 4_096;
+
 /// How a run without a violation ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
@@ -38,16 +41,33 @@ pub struct Failure {
 
 /// Runs a plan. `progress` is told the virtual time now and then, in microseconds.
 pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report, Box<Failure>> {
+    let mut steps = 0u64;
+    let told = |world: &World| {
+        steps += 1;
+        if steps.is_multiple_of(STEPS_OF_A_LOOK) {
+            progress(world.now());
+        }
+        true
+    };
+    run_while(plan, told).expect("nobody stops it")
+}
+
+/// Runs a plan for as long as `goes_on`, which looks at the world after each step that went well; `None` if it was stopped.
+pub fn run_while(plan: &Plan, mut goes_on: impl FnMut(&World) -> bool) -> Option<Result<Report, Box<Failure>>> {
     let mut world = World::new(plan.clone());
     let ended = loop {
-        match catch_unwind(AssertUnwindSafe(|| steps(&mut world))) {
-            Ok(Ok(true)) => progress(world.now()),
-            Ok(Ok(false)) => break Ok(()),
+        match catch_unwind(AssertUnwindSafe(|| world.step())) {
+            Ok(Ok(true)) if goes_on(&world) => {}
+            Ok(Ok(true)) => return None,
+            Ok(Ok(false)) => {
+                goes_on(&world);
+                break Ok(());
+            }
             Ok(Err(violation)) => break Err(violation),
             Err(panic) => break Err(Violation { invariant: "no panic", detail: words_of(panic.as_ref()) }),
         }
     };
-    match ended {
+    Some(match ended {
         Ok(()) => Ok(Report {
             plan: plan.clone(),
             tally: world.tally(),
@@ -60,17 +80,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report, Box<Fai
             violation,
             last: world.trail().last().copied().collect(),
         })),
-    }
-}
-
-/// Some of a run's steps; false when it is over.
-fn steps(world: &mut World) -> Result<bool, Violation> {
-    for _ in 0..4_096 {
-        if !world.step()? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    })
 }
 
 fn words_of(panic: &(dyn Any + Send)) -> String {

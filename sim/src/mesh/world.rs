@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 const WALL_START_US: Micros = 1_768_500_000_000_000;
 
 /// The mesh comes up before anything goes wrong.
-const WARM_UP_US: Micros = 20 * SECOND;
+pub const WARM_UP_US: Micros = 20 * SECOND;
 
 /// How often the faults that come by the hour are drawn.
 const FAULT_TICK_US: Micros = SECOND;
@@ -270,6 +270,22 @@ impl World {
     /// How late it is.
     pub fn now(&self) -> Micros {
         self.now
+    }
+
+    /// The number of the hub's process that is up.
+    pub fn life(&self) -> Option<u64> {
+        self.process.is_some().then_some(self.life)
+    }
+
+    /// Whether the hub knows that its journal takes nothing.
+    pub fn is_journal_down(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::is_journal_down)
+    }
+
+    /// Jobs that wait, and jobs under lease, as the journal has it.
+    pub fn held(&self) -> (u64, u64) {
+        let counts = self.oracle.shadow().counts();
+        (counts.waiting(), counts.leased)
     }
 
     /// What happened.
