@@ -15,7 +15,7 @@ use sheratan_core::time::Timestamp;
 use sheratan_io::http::{Connection, Limits};
 use sheratan_io::redact::Redactor;
 use sheratan_io::service::{Plane, PlaneAddrs, Service, Settings};
-use sheratan_io::shell::Report;
+use sheratan_io::shell::committer::Report;
 use sheratan_io::shell::engine::Engine;
 use sheratan_io::shell::sockets::Socket;
 use sheratan_io::shell::wire::Wire;

@@ -3,9 +3,9 @@
 //! It follows the journal with a core of its own, the shadow: what the journal took goes in, what the core says comes out.
 //! So it knows what a hub that loses nothing would know, before and after any crash.
 
-use super::http::find;
 use crate::model_check::invariants::{check_bounds, check_jobs};
 use crate::model_check::sightings::Sightings;
+use memchr::memmem;
 use sheratan_core::command::Command;
 use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;
@@ -251,7 +251,7 @@ impl Oracle {
     pub fn left(&self, bytes: &[u8]) -> Result<(), Violation> {
         const MARK: &[u8] = b"\"job_id\":\"";
         let mut rest = bytes;
-        while let Some(at) = find(rest, MARK) {
+        while let Some(at) = memmem::find(rest, MARK) {
             rest = &rest[at + MARK.len()..];
             let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len());
             let text = String::from_utf8_lossy(&rest[..end]);

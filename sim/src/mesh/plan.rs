@@ -152,7 +152,8 @@ impl Plan {
             work_ms: *draw.pick(&[5, 500, 3_000, 10_000]),
             latency_ms: *draw.pick(&[[0, 1], [0, 20], [1, 5], [20, 200]]),
             commit_us: *draw.pick(&[50, 1_000, 10_000]),
-            segment_bytes: *draw.pick(&[4 << 10, 16 << 10, 64 << 10]),
+            // The header takes 4 KiB: some ten records to more than a hundred.
+            segment_bytes: *draw.pick(&[5 << 10, 8 << 10, 16 << 10, 64 << 10]),
             is_integrity_required: draw.chance(500),
             limits,
             faults: faults(draw),

@@ -366,9 +366,10 @@ impl World {
                 ("a call's time is over", [channel as u64, call])
             }
             Event::Round { life } => {
-                // An earlier round may have taken this one's place.
-                if self.process.as_ref().is_some_and(|process| process.round_at <= self.now) {
-                    self.round(life)?;
+                match self.process.as_mut().filter(|_| life == self.life).map(|process| process.round.ring(self.now)) {
+                    Some(Ok(())) => self.round(life)?,
+                    Some(Err(Some(at))) => self.agenda.plan(at, Event::Round { life }),
+                    Some(Err(None)) | None => {}
                 }
                 ("round", [life, 0])
             }
