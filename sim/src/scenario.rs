@@ -78,6 +78,7 @@ impl std::error::Error for ScenarioError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::fault::Fault;
 
     #[test]
     fn what_a_file_is_its_members_tell() {
@@ -89,11 +90,19 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_file_is_said_as_of_the_kind_that_it_is() {
-        let plan = Plan::of(3, 2).to_string();
+        let plan = Plan { faults: [(Fault::HubKill, 12)].into(), ..Plan::of(3, 2) }.to_string();
+        let kills = plan.lines().position(|line| line == "hub_kill = 12").expect("it has a line of its own") + 1;
         let table = [
             (plan.replace("minutes = 2", "minutes = \"two\""), 2, "expected u64"),
             (plan.replace("minutes = 2", "minutes = 2\nhours = 1"), 3, "unknown field `hours`"),
             (plan.replace("minutes = 2\n", ""), 1, "missing field `minutes`"),
+            (plan.replace("minutes = 2", "minutes = 9999999"), 2, "minutes must be from 0 to 527040, not 9999999"),
+            (
+                plan.replace("hub_kill = 12", "hub_kill = 9999"),
+                kills,
+                "hub_kill must be from 0 to 3600, not 9999 an hour",
+            ),
+            (plan.replace("hub_kill", "hub_kiss"), kills, "unknown variant `hub_kiss`"),
             ("seconds = 1\n".to_owned(), 1, "the first line must be a comment"),
             ("# It.\nseconds = 1\nslots = 2\n".to_owned(), 3, "unknown field `slots`"),
             ("colour = \"red\"\n".to_owned(), 1, "neither a load scenario"),

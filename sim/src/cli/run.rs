@@ -5,7 +5,7 @@ use super::load::{self, scale};
 use super::mesh::{How, Runner, Source, Told};
 use super::scenario::{self, DEFAULT, Named};
 use super::terminal::{BAD, GOOD, MISUSED, ended, failed, line};
-use serde_json::{Value, json};
+use serde_json::json;
 use sheratan_sim::mesh::plan::MINUTES_MAX;
 use sheratan_sim::model_check::check::SeedRange;
 use std::num::NonZero;
@@ -148,6 +148,9 @@ fn several<'a>(runner: &Runner, args: &Args, scenarios: impl Iterator<Item = (&'
     let mut runs = Vec::new();
     for (word, named) in scenarios {
         let Some(told) = told(runner, args, word, named) else {
+            if args.json {
+                line(json!({ "ok": false, "interrupted": true, "scenarios": runs }));
+            }
             return ended_by(format_args!("{word} and what follows it did not run to their end"));
         };
         is_well &= told.is_well;
@@ -160,7 +163,7 @@ fn several<'a>(runner: &Runner, args: &Args, scenarios: impl Iterator<Item = (&'
         }
     }
     if args.json {
-        line(json!({ "ok": is_well, "scenarios": Value::from(runs) }));
+        line(json!({ "ok": is_well, "scenarios": runs }));
     }
     ended(is_well)
 }
