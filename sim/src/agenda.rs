@@ -1,4 +1,5 @@
-//! Agenda: what is to happen, by instant, and in the order it was put there where instants are equal.
+//! Agenda: what is to happen, by instant, and in the order it was put there where instants are equal. An [`Alarm`] is for
+//! what is put off or moved up again and again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -48,6 +49,52 @@ impl<E> Agenda<E> {
     }
 }
 
+/// An instant that moves often, and needs few events for it: an event that comes too early is planned again, and one that
+/// is early enough already is not planned at all.
+#[derive(Debug, Default)]
+pub struct Alarm {
+    at: Option<Micros>,
+    /// Events that were planned and have not come, the earliest last.
+    planned: Vec<Micros>,
+}
+
+impl Alarm {
+    /// It is to go off then, whatever was said before. True if an event has to be planned for that instant.
+    #[must_use]
+    pub fn set(&mut self, at: Micros) -> bool {
+        self.at = Some(at);
+        let is_missing = self.planned.last().is_none_or(|planned| at < *planned);
+        if is_missing {
+            self.planned.push(at);
+        }
+        is_missing
+    }
+
+    /// When it is to go off.
+    pub fn at(&self) -> Option<Micros> {
+        self.at
+    }
+
+    /// It is not to go off.
+    pub fn clear(&mut self) {
+        self.at = None;
+    }
+
+    /// One of its events has come. `Ok` if it goes off, which ends it; otherwise `Err` with the instant for which an event
+    /// has to be planned, if any.
+    pub fn ring(&mut self, now: Micros) -> Result<(), Option<Micros>> {
+        self.planned.pop();
+        match self.at {
+            Some(at) if at <= now => {
+                self.at = None;
+                Ok(())
+            }
+            Some(at) => Err(self.set(at).then_some(at)),
+            None => Err(None),
+        }
+    }
+}
+
 impl<E> PartialEq for Entry<E> {
     fn eq(&self, other: &Self) -> bool {
         (self.at, self.no) == (other.at, other.no)
@@ -82,5 +129,33 @@ mod tests {
         assert_eq!(agenda.next(1), Some((1, 'a')));
         let order: String = std::iter::from_fn(|| agenda.next(9)).map(|(_, event)| event).collect();
         assert_eq!(order, "bcd");
+    }
+
+    #[test]
+    fn an_alarm_that_is_put_off_again_and_again_needs_an_event_now_and_then() {
+        let (mut agenda, mut alarm) = (Agenda::default(), Alarm::default());
+        let (mut planned, mut rang) = (0, Vec::new());
+        let mut plan = |agenda: &mut Agenda<()>, at: Micros| {
+            planned += 1;
+            agenda.plan(at, ());
+        };
+        for now in 0..1_000 {
+            while let Some((at, ())) = agenda.next(now) {
+                match alarm.ring(at) {
+                    Ok(()) => rang.push(at),
+                    Err(Some(at)) => plan(&mut agenda, at),
+                    Err(None) => {}
+                }
+            }
+            // Until 900 it is put off before it goes off; once it is moved up.
+            let at = if now == 500 { 503 } else { now + 100 };
+            if now < 900 && alarm.set(at) {
+                plan(&mut agenda, at);
+            }
+        }
+        assert_eq!(rang, [999]);
+        assert!((10..=12).contains(&planned), "{planned} events");
+        alarm.clear();
+        assert_eq!((alarm.at(), alarm.ring(2_000)), (None, Err(None)));
     }
 }

@@ -11,3 +11,4 @@ pub mod model_check;
 pub mod mutation;
 pub mod production;
 pub mod report;
+pub mod scenario;

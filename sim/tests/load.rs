@@ -154,6 +154,20 @@ fn a_deep_queue_is_filled_and_drained_in_part() {
 }
 
 #[test]
+fn a_journal_that_is_behind_keeps_requests_waiting_and_loses_none() {
+    // 200 jobs of 100 kB are more than may wait for the journal, which takes a second for what it is given.
+    let text = "# It.\nseconds = 20\n[hub]\ncommit_us = 1000000\n[arrivals]\nclients = 200\nuntil_sec = 2\n\
+                rate = { shape = \"constant\", per_sec = 500 }\n[jobs]\nparams_bytes = 100000\n\
+                [nodes]\ncount = 1\nslots = 1\n";
+    let scenario = Scenario::parse(text).unwrap_or_else(|error| panic!("{error}"));
+    let report = Driver::new(&scenario, SEED).run(|_| ());
+    report.check().unwrap_or_else(|reason| panic!("{reason}: {report}"));
+    assert_eq!((report.tally.accepted, report.pending), (report.tally.offered, 0), "{report}");
+    let slowest = report.tally.answer.max().expect("submits were answered");
+    assert!((2_000_000..4_000_000).contains(&slowest), "a submit waits for two commits: {slowest} us");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_report_and_another_seed_another() {
     let scenario = Scenario::parse(library::find("thundering-herd").expect("it is there")).expect("it is one");
     let report = |seed| Driver::new(&scenario.scaled(0.05), seed).run(|_| ()).to_json().to_string();
@@ -185,9 +199,14 @@ fn the_command_prints_a_report_and_writes_a_page() {
 
 #[test]
 fn what_is_no_scenario_is_refused_by_name_and_line() {
+    let mesh = sim(&["load", "default"]);
+    assert_eq!(mesh.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&mesh.stderr).contains("not a load: sheratan-sim run --scenario default"));
     let unknown = sim(&["load", "calm"]);
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("`calm` is no scenario of the program (see --list)"));
+    assert!(
+        String::from_utf8_lossy(&unknown.stderr).contains("there is no scenario `calm`; there are default, steady")
+    );
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong.toml");
     std::fs::write(&file, "# It.\nseconds = 1\n\n[nodes]\ncount = 1\nslot = 2\n").expect("the folder can be written");
     let wrong = sim(&["load", &file.display().to_string()]);

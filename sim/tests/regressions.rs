@@ -22,7 +22,7 @@ fn every_regression_in_the_folder_runs_without_a_violation() {
                 run_steps(scenario.key_seed, &scenario.steps).map(drop).map_err(|failure| failure.to_string())
             }
             Some("toml") => {
-                let plan: Plan = toml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+                let plan = Plan::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
                 mesh::run::run(&plan, |_| {}).map(drop).map_err(|failure| failure.to_string())
             }
             _ => panic!("{name}: a regression is a list of steps (.txt) or a plan of the mesh (.toml)"),

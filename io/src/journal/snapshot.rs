@@ -188,7 +188,9 @@ impl SnapshotReader {
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<SnapshotReader, SnapshotError> {
         let io = |source| SnapshotError::Io { file: path.to_path_buf(), source };
         let bad = |reason: &str| SnapshotError::Bad { file: path.to_path_buf(), offset: 0, reason: reason.to_owned() };
-        let mut input = BufReader::with_capacity(BUFFER_BYTES, disk.open_to_read(path).map_err(io)?);
+        // No more than there is: a new buffer is filled with zeros.
+        let buffer_bytes = disk.len(path).map_err(io)?.min(BUFFER_BYTES as u64) as usize;
+        let mut input = BufReader::with_capacity(buffer_bytes, disk.open_to_read(path).map_err(io)?);
         let mut header = [0; HEADER_BYTES];
         input.read_exact(&mut header).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => bad("the file ends before its header"),

@@ -100,39 +100,97 @@ fn run(
     stop: &Receiver<()>,
     waker: &Waker,
 ) -> Appender {
-    while let Some(Handover { mut batch, first_seq, hash_before }) = next(work) {
+    while let Some(handover) = next(work) {
         let started = Instant::now();
-        let mut pause = RETRY_FIRST;
-        let mut is_told = false;
-        let sealed_before = appender.sealed_through();
-        let up_to = loop {
-            match appender.append(first_seq, &mut batch, hash_before) {
-                Ok(up_to) => break up_to,
-                Err(error @ AppendError::Fenced { .. }) => panic!("{error}"),
-                Err(error) => {
-                    if !is_told {
-                        tracing::error!(%error, "the journal cannot be written; nothing is acknowledged until it can");
-                        tell(reports, waker, Report::Down { reason: error.to_string() });
-                        is_told = true;
+        let mut commit = Commit::new(handover, &appender);
+        let (up_to, sealed_through) = loop {
+            match commit.attempt(&mut appender) {
+                Ok(Attempt::Done { up_to, sealed_through }) => break (up_to, sealed_through),
+                Ok(Attempt::Again { pause, down }) => {
+                    if let Some(reason) = down {
+                        tracing::error!(error = %reason, "the journal cannot be written; nothing is acknowledged until it can");
+                        tell(reports, waker, Report::Down { reason });
                     }
                     // The loop drops its end when the hub stops, which ends the wait.
                     if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
                         return appender;
                     }
-                    pause = (pause * 2).min(RETRY_LONGEST);
                 }
+                Err(error) => panic!("{error}"),
             }
         };
-        if is_told {
+        if commit.is_told {
             tracing::info!("the journal is written again");
         }
-        batch.clear();
-        let sealed = appender.sealed_through();
-        let sealed_through = (sealed != sealed_before).then_some(sealed);
-        let took = started.elapsed();
-        tell(reports, waker, Report::Durable { up_to, spare: batch, took, sealed_through });
+        let report = Report::Durable { up_to, spare: commit.into_spare(), took: started.elapsed(), sealed_through };
+        tell(reports, waker, report);
     }
     appender
+}
+
+/// A batch on its way to the disk: tried again until it is taken.
+#[derive(Debug)]
+pub struct Commit {
+    handover: Handover,
+    sealed_before: u64,
+    pause: Duration,
+    is_told: bool,
+}
+
+/// What came of a try.
+#[derive(Debug)]
+pub enum Attempt {
+    /// The batch is durable.
+    Done {
+        /// The last durable record.
+        up_to: u64,
+        /// If a segment was sealed on the way, its last record.
+        sealed_through: Option<u64>,
+    },
+    /// The disk did not take it.
+    Again {
+        /// How long to wait before the next try.
+        pause: Duration,
+        /// Why, if this is the first try that failed: it is to be told.
+        down: Option<String>,
+    },
+}
+
+impl Commit {
+    /// A batch that was just handed over.
+    pub fn new(handover: Handover, appender: &Appender) -> Self {
+        Commit { handover, sealed_before: appender.sealed_through(), pause: RETRY_FIRST, is_told: false }
+    }
+
+    /// Tries. An error, [`AppendError::Fenced`], means that the journal is another's: nothing must be done any more.
+    pub fn attempt(&mut self, appender: &mut Appender) -> Result<Attempt, AppendError> {
+        let Handover { batch, first_seq, hash_before } = &mut self.handover;
+        match appender.append(*first_seq, batch, *hash_before) {
+            Ok(up_to) => {
+                let sealed = appender.sealed_through();
+                Ok(Attempt::Done { up_to, sealed_through: (sealed != self.sealed_before).then_some(sealed) })
+            }
+            Err(error @ AppendError::Fenced { .. }) => Err(error),
+            Err(error) => {
+                let pause = self.pause;
+                self.pause = (pause * 2).min(RETRY_LONGEST);
+                let is_first = !std::mem::replace(&mut self.is_told, true);
+                Ok(Attempt::Again { pause, down: is_first.then(|| error.to_string()) })
+            }
+        }
+    }
+
+    /// What was handed over.
+    pub fn handover(&self) -> &Handover {
+        &self.handover
+    }
+
+    /// The batch, empty, to be filled again.
+    pub fn into_spare(self) -> Batch {
+        let mut batch = self.handover.batch;
+        batch.clear();
+        batch
+    }
 }
 
 /// The next batch; `None` when there will be none.

@@ -12,7 +12,7 @@
 //! A round costs one `poll`, one read and one write for each connection that is ready, and one hand-over of a batch.
 
 pub mod clock;
-mod committer;
+pub mod committer;
 pub mod engine;
 mod event_loop;
 mod held;
@@ -30,7 +30,6 @@ use crate::journal::Appender;
 use crate::service::{Plane, PlaneAddrs, Service};
 use crate::trace::Trace;
 use clock::Clock;
-pub use committer::Report;
 use crossbeam_channel::{Receiver, Sender};
 use event_loop::EventLoop;
 pub use listener::{BindError, Listeners};

@@ -8,7 +8,7 @@
 //! Each replay compares the outcome hash with the one that the live hub wrote at each segment's end: production proves
 //! its own determinism all day. Segments go only after the snapshot was restored from the disk.
 
-use crate::journal::{ReplayError, Store};
+use crate::journal::{Progress, ReplayError, SnapshotReport, Store};
 use crate::platform;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
@@ -62,28 +62,18 @@ impl Snapshots {
 fn run(store: &Store, segment_bytes: u64, sealed: &Receiver<u64>, is_stopping: &AtomicBool) {
     prepare_spare(store);
     for through in sealed {
-        prepare_spare(store);
         if is_stopping.load(Ordering::SeqCst) {
             return;
         }
-        if !is_due(store, through, segment_bytes) {
-            continue;
-        }
-        let made = store.snapshot_by_replay(through, &mut |_| !is_stopping.load(Ordering::SeqCst));
-        match made {
-            Ok(report) => {
-                tracing::info!(
-                    covered_seq = report.covered_seq,
-                    records = report.records,
-                    bytes = report.bytes,
-                    replayed = report.replayed,
-                    "a snapshot was made, and the replay agreed with the hub"
-                );
-                match store.truncate(&report) {
-                    Ok(truncated) => tracing::debug!(?truncated, "the journal was truncated"),
-                    Err(error) => tracing::error!(%error, "the journal cannot be truncated"),
-                }
-            }
+        match follow(store, through, segment_bytes, &mut |_| !is_stopping.load(Ordering::SeqCst)) {
+            Ok(Some(report)) => tracing::info!(
+                covered_seq = report.covered_seq,
+                records = report.records,
+                bytes = report.bytes,
+                replayed = report.replayed,
+                "a snapshot was made, and the replay agreed with the hub"
+            ),
+            Ok(None) => {}
             Err(ReplayError::Cancelled) => return,
             Err(error @ ReplayError::Diverged { .. }) => {
                 tracing::error!(alert = "REPLAY_DIVERGED", "{error}");
@@ -91,6 +81,26 @@ fn run(store: &Store, segment_bytes: u64, sealed: &Receiver<u64>, is_stopping: &
             Err(error) => tracing::error!("no snapshot could be made: {error}"),
         }
     }
+}
+
+/// What there is to do once all segments up to the record `through` are sealed: prepares the next segment, and if it is
+/// worth its cost makes a snapshot and lets go of what that covers. `progress` returns `false` to stop.
+pub fn follow(
+    store: &Store,
+    through: u64,
+    segment_bytes: u64,
+    progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Option<SnapshotReport>, ReplayError> {
+    prepare_spare(store);
+    if !is_due(store, through, segment_bytes) {
+        return Ok(None);
+    }
+    let report = store.snapshot_by_replay(through, progress)?;
+    match store.truncate(&report) {
+        Ok(truncated) => tracing::debug!(?truncated, "the journal was truncated"),
+        Err(error) => tracing::error!(%error, "the journal cannot be truncated"),
+    }
+    Ok(Some(report))
 }
 
 /// Whether the journal has grown so much that a snapshot is worth its cost.

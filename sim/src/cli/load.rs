@@ -1,16 +1,18 @@
-//! `load`: runs a load scenario and reports what came of it.
+//! `sheratan-sim load`: runs a load scenario and reports what came of it.
 
-use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use super::interrupt::{Interrupt, ended_by};
+use super::scenario::{self, Named};
+use super::terminal::{MISUSED, bar, ended, failed, line};
+use serde_json::Value;
 use sheratan_sim::load::driver::Driver;
-use sheratan_sim::load::library;
 use sheratan_sim::load::report::{Report, Speed};
 use sheratan_sim::load::scenario::Scenario;
-use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// What `sheratan-sim load --help` says at its end.
 const EXAMPLES: &str = "\
 Examples:
   sheratan-sim load --list
@@ -21,10 +23,13 @@ Examples:
 A scenario is a TOML file; begin with a copy of one in sim/scenarios. Exit code 1 if the books of a run do not balance, \
 2 if there is no such scenario.";
 
+/// The seed of a run that does not say.
+const SEED_DEFAULT: u64 = 1;
+
 /// The arguments of `load`.
-#[derive(Args)]
+#[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct LoadArgs {
+pub struct Args {
     /// The scenario: a name from --list, or a TOML file
     #[arg(required_unless_present = "list", value_name = "NAME|FILE")]
     scenario: Option<String>,
@@ -32,7 +37,7 @@ pub struct LoadArgs {
     #[arg(long, conflicts_with = "scenario")]
     list: bool,
     /// The seed of all chance in the run
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = SEED_DEFAULT)]
     seed: u64,
     /// So many times the nodes, clients and jobs, on a hub so many times as fast
     #[arg(long, default_value_t = 1.0, value_parser = scale)]
@@ -45,100 +50,112 @@ pub struct LoadArgs {
     json: bool,
 }
 
-/// Runs it.
-pub fn run(args: LoadArgs) -> ExitCode {
-    match try_run(&args) {
-        Ok(code) => code,
-        Err(reason) => {
-            eprintln!("{reason}");
-            ExitCode::from(2)
-        }
-    }
+/// A run of a load scenario.
+pub struct Run<'a> {
+    name: &'a str,
+    scenario: Scenario,
+    seed: u64,
+    report: Report,
+    speed: Speed,
 }
 
-fn try_run(args: &LoadArgs) -> Result<ExitCode, String> {
-    let Some(name) = &args.scenario else { return list(args.json) };
-    let scenario = read(name)?.scaled(args.scale);
-    let (report, speed) = watched(&scenario, args.seed);
-    if let Some(file) = &args.html {
-        let page = report.to_page(name, Some(speed)).to_html();
-        std::fs::write(file, page).map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
-    }
-    let said = match args.json {
-        true => {
-            let mut json = report.to_json();
-            json["speed"] = speed.to_json(&report);
-            format!("{json}\n")
-        }
-        false => {
-            let figures = speed.figures(&report);
-            let figures: String = figures.iter().map(|(name, value)| format!("{name:<28}{value}\n")).collect();
-            format!("{report}\n{figures}")
-        }
+/// Does what the command line says.
+pub fn run(args: &Args) -> ExitCode {
+    let Some(word) = &args.scenario else {
+        scenario::list(scenario::loads(), args.json);
+        return ExitCode::SUCCESS;
     };
-    print(&said)?;
-    match report.check() {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(reason) => {
-            eprintln!("{reason}");
-            Ok(ExitCode::FAILURE)
+    let load = match scenario::read(word) {
+        Ok(Named::Load(load)) => load,
+        Ok(Named::Default | Named::Plan(_)) => {
+            let reason = format!("{word} is a run of the mesh, not a load: sheratan-sim run --scenario {word}");
+            return failed(reason, MISUSED);
+        }
+        Err(reason) => return failed(reason, MISUSED),
+    };
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(reason) => return failed(reason, 1),
+    };
+    match Run::of(word, load.scaled(args.scale), Some(args.seed), &interrupt) {
+        Some(run) => run.tell(args.html.as_deref(), args.json),
+        None => ended_by(format_args!("{word} did not run to its end")),
+    }
+}
+
+impl<'a> Run<'a> {
+    /// Runs a scenario, under a progress bar; `None` if it was interrupted.
+    pub fn of(name: &'a str, scenario: Scenario, seed: Option<u64>, interrupt: &Interrupt) -> Option<Self> {
+        let seed = seed.unwrap_or(SEED_DEFAULT);
+        let bar = bar(scenario.seconds, "{wide_bar} {pos}/{len} virtual seconds, {eta} left");
+        let started = Instant::now();
+        let report = Driver::new(&scenario, seed).run_while(|now| {
+            bar.set_position(now / 1_000_000);
+            !interrupt.is_asked()
+        });
+        let wall_secs = started.elapsed().as_secs_f64();
+        bar.finish_and_clear();
+        let speed = Speed { wall_secs, peak_rss_bytes: peak_rss_bytes() };
+        report.map(|report| Run { name, scenario, seed, report, speed })
+    }
+
+    /// What is wrong with what came of it.
+    pub fn check(&self) -> Result<(), String> {
+        self.report.check()
+    }
+
+    /// Runs it once more: everything must happen again.
+    pub fn check_again(&self) -> Result<(), String> {
+        let other = Driver::new(&self.scenario, self.seed).run(|_| ());
+        match other.to_json() == self.report.to_json() {
+            true => Ok(()),
+            false => Err("a seed means one run, and this one had another report when it was run again".to_owned()),
         }
     }
-}
 
-fn list(is_json: bool) -> Result<ExitCode, String> {
-    let mut said = String::new();
-    let mut entries = Vec::new();
-    for (name, text) in library::ALL {
-        let shows = text.lines().next().unwrap_or_default().trim_start_matches(['#', ' ']);
-        said.push_str(&format!("{name:<20}{shows}\n"));
-        entries.push(serde_json::json!({ "name": name, "shows": shows }));
+    /// The report as one JSON object.
+    pub fn to_json(&self) -> Value {
+        let mut json = self.report.to_json();
+        json["speed"] = self.speed.to_json(&self.report);
+        json
     }
-    print(&if is_json { format!("{}\n", serde_json::Value::from(entries)) } else { said })?;
-    Ok(ExitCode::SUCCESS)
-}
 
-fn read(name: &str) -> Result<Scenario, String> {
-    let text = match library::find(name) {
-        Some(text) => text.to_owned(),
-        None => std::fs::read_to_string(name).map_err(|error| {
-            format!("`{name}` is no scenario of the program (see --list) and cannot be read as a file: {error}")
-        })?,
-    };
-    Scenario::parse(&text).map_err(|error| format!("{name}: {error}"))
-}
+    /// In some words.
+    pub fn summary(&self) -> String {
+        format!("{:.1} jobs/s", self.report.goodput())
+    }
 
-/// Runs a scenario under a progress bar, if somebody looks.
-fn watched(scenario: &Scenario, seed: u64) -> (Report, Speed) {
-    let bar = match io::stderr().is_terminal() {
-        true => ProgressBar::new(scenario.seconds),
-        false => ProgressBar::hidden(),
-    };
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} virtual seconds, {eta} left");
-    bar.set_style(style.expect("the template is one"));
-    let started = Instant::now();
-    let report = Driver::new(scenario, seed).run(|now| bar.set_position(now / 1_000_000));
-    let wall_secs = started.elapsed().as_secs_f64();
-    bar.finish_and_clear();
-    (report, Speed { wall_secs, peak_rss_bytes: peak_rss_bytes() })
+    /// Prints the report, and writes its page if one is asked for.
+    pub fn tell(&self, html: Option<&Path>, is_json: bool) -> ExitCode {
+        if let Some(file) = html {
+            let page = self.report.to_page(self.name, Some(self.speed)).to_html();
+            if let Err(error) = fs::write(file, page) {
+                return failed(format_args!("{} cannot be written: {error}", file.display()), 1);
+            }
+        }
+        if is_json {
+            line(self.to_json());
+        } else {
+            let figures = self.speed.figures(&self.report);
+            let figures: Vec<_> = figures.iter().map(|(name, value)| format!("{name:<28}{value}")).collect();
+            line(format_args!("{}\n{}", self.report, figures.join("\n")));
+        }
+        match self.check() {
+            Ok(()) => ended(true),
+            Err(reason) => failed(reason, 1),
+        }
+    }
 }
 
 /// The most memory that the process had, where Linux says so.
 fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// Prints to a reader that may have gone: `sheratan-sim load spike | head`.
-fn print(said: &str) -> Result<(), String> {
-    match io::stdout().write_all(said.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot write the output: {error}")),
-        _ => Ok(()),
-    }
-}
-
-fn scale(text: &str) -> Result<f64, String> {
+/// A scale from the command line.
+pub fn scale(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(scale) if (0.000_1..=100.0).contains(&scale) => Ok(scale),
         _ => Err("it must be a number from 0.0001 to 100".to_owned()),

@@ -1,12 +1,16 @@
 //! Command line: the words that `sheratan-sim` takes, one module a subcommand.
 //!
-//! Exit codes: 0 all is well, 1 something was found or failed, 2 the command line is not understood.
+//! Exit codes: 0 all is well, 1 something was found or failed, 2 the command line is not understood, 130 interrupted.
 
+mod interrupt;
 mod load;
+mod mesh;
 mod model_check;
 mod mutants;
 mod replay;
 mod run;
+mod scenario;
+mod terminal;
 mod watch;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +22,8 @@ const EXAMPLES: &str = "\
 Examples:
   sheratan-sim run --seeds 0..2000              the mesh, with all that can go wrong, two thousand seeds
   sheratan-sim run --seed 7                     one of these runs, with what it was like
+  sheratan-sim run --seed 7 --html seed-7.html  the same as a page, with what happened when
+  sheratan-sim run --list                       the names of all scenarios
   sheratan-sim load spike --html spike.html     a load scenario, with its timeline
   sheratan-sim replay --journal .sheratan       what a hub recorded, minute by minute
   sheratan-sim model check --seeds 0..1000      the core beside a naive model, a thousand seeds
@@ -35,10 +41,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The mesh: nodes, clients, network, disk and hub, with everything that can go wrong
+    /// A scenario: the mesh (nodes, clients, network, disk and hub) with everything that can go wrong, or a load
     Run(run::Args),
     /// A load scenario: how a hub does under it, with a report
-    Load(load::LoadArgs),
+    Load(load::Args),
     /// What a hub recorded in its data folder, and what would have come of it under other limits
     Replay(replay::Args),
     /// The state machine alone, beside a naive model: random commands, crashes and replays
@@ -50,15 +56,14 @@ enum Command {
 /// Runs what the command line says; the process's exit code.
 pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run(args) => run::run(&args),
-        Command::Load(args) => return load::run(args),
+        Command::Run(args) => return run::run(&args),
+        Command::Load(args) => return load::run(&args),
         Command::Replay(args) => return replay::run(&args),
         Command::Model(args) => model_check::run(args),
         Command::Mutants(args) => mutants::run(args),
     };
     match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(is_well) => terminal::ended(is_well),
         // Who reads the output has gone: `sheratan-sim model run --verbose | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {

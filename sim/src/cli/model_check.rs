@@ -1,8 +1,8 @@
 //! `sheratan-sim model`: run one seed of the model check, check many, replay what was found.
 
+use super::terminal::bar;
 use super::watch::Watch;
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use sheratan_io::client::integrity::hex;
 use sheratan_sim::model_check::check::{SeedRange, Totals, check};
@@ -139,8 +139,7 @@ fn check_many(
     verbose: bool,
 ) -> io::Result<bool> {
     let jobs = jobs.or(thread::available_parallelism().ok()).map_or(1, NonZero::get);
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left");
-    let bar = ProgressBar::new(seeds.count()).with_style(style.expect("the template is one"));
+    let bar = bar(seeds.count(), "{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left");
     let started = Instant::now();
     let done = |seed| {
         watch.done(seed);

@@ -51,7 +51,7 @@ pub use hunting::run;
 #[cfg(feature = "sim-mutants")]
 mod hunting {
     use super::Args;
-    use indicatif::{ProgressBar, ProgressStyle};
+    use crate::cli::terminal::bar;
     use serde_json::{Value, json};
     use sheratan_core::mutants::Mutant;
     use sheratan_sim::mutation::{HUNTERS, Verdict, hunt};
@@ -70,8 +70,7 @@ mod hunting {
         std::panic::set_hook(Box::new(|_| ()));
         let jobs = jobs.or(thread::available_parallelism().ok()).map_or(1, NonZero::get);
         let mutants = only.map_or(Mutant::ALL.to_vec(), |mutant| vec![mutant]);
-        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} mutants, {msg}");
-        let bar = ProgressBar::new(mutants.len() as u64).with_style(style.expect("the template is one"));
+        let bar = bar(mutants.len() as u64, "{wide_bar} {pos}/{len} mutants, {msg}");
         let mut rows = Vec::new();
         for mutant in mutants {
             bar.set_message(mutant.name());

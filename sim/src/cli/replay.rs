@@ -1,9 +1,7 @@
 //! `sheratan-sim replay`: what a hub recorded, and what would have come of it under other limits.
 
-use anstream::eprintln;
-use anstyle::{AnsiColor, Style};
+use super::terminal::{BAD, BOLD, DIM, GOOD, MISUSED, WARN, bar, ended, failed, line};
 use clap::builder::NonEmptyStringValueParser;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use sheratan_core::time::Timestamp;
 use sheratan_io::client::integrity::hex;
@@ -15,7 +13,6 @@ use sheratan_sim::production::timeline::{Row, Tally, Waits};
 use sheratan_sim::production::what_if::{RUN_MS_UNKNOWN, Side, WhatIf, what_if};
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -30,12 +27,6 @@ Examples:
 
 The folder is only read: a copy will do, and so will the one of a running hub, up to what it has written.
 Exit code 1: the folder cannot be read, or the replay is not what the hub decided.";
-
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const GOOD: Style = AnsiColor::Green.on_default();
-const BAD: Style = AnsiColor::Red.on_default();
-const WARN: Style = AnsiColor::Yellow.on_default();
 
 /// Nodes that are listed one by one for a person; `--json` has all.
 const NODES_SHOWN: usize = 20;
@@ -62,13 +53,13 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     let changes = match Changes::parse(&args.sets) {
         Ok(changes) => changes,
-        Err(error) => return failed(&format!("--set: {error}"), 2),
+        Err(error) => return failed(format_args!("--set: {error}"), MISUSED),
     };
-    let (found, took) = match bar(|bar| replay(&args.journal, args.until, bar)) {
+    let (found, took) = match under_bar(|bar| replay(&args.journal, args.until, bar)) {
         Ok(found) => found,
-        Err(error) => return failed(&named(&args.journal, &error), 1),
+        Err(error) => return failed(named(&args.journal, &error), 1),
     };
-    let exit_code = if found.diverged.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let exit_code = ended(found.diverged.is_none());
     if changes.is_empty() {
         if args.json {
             line(format_args!("{}", replay_json(&found, took)));
@@ -77,11 +68,11 @@ pub fn run(args: &Args) -> ExitCode {
         }
         return exit_code;
     }
-    let (other, took_more) = match bar(|bar| what_if(&args.journal, args.until, &changes, &found, bar)) {
+    let (other, took_more) = match under_bar(|bar| what_if(&args.journal, args.until, &changes, &found, bar)) {
         Ok(other) => other,
         // Other values of the settings are to be chosen.
-        Err(error @ ReplayError::Limits(_)) => return failed(&format!("--set: {error}"), 2),
-        Err(error) => return failed(&named(&args.journal, &error), 1),
+        Err(error @ ReplayError::Limits(_)) => return failed(format_args!("--set: {error}"), MISUSED),
+        Err(error) => return failed(named(&args.journal, &error), 1),
     };
     if args.json {
         line(format_args!("{}", what_if_json(&found, &other, &changes, took + took_more)));
@@ -91,10 +82,11 @@ pub fn run(args: &Args) -> ExitCode {
     exit_code
 }
 
-/// Does it under a progress bar, which shows on a terminal only.
-fn bar<T>(run: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<T, ReplayError>) -> Result<(T, Duration), ReplayError> {
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} records, {per_sec}, {eta} left");
-    let bar = ProgressBar::new(0).with_style(style.expect("the template is one"));
+/// Does it under a progress bar.
+fn under_bar<T>(
+    run: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<T, ReplayError>,
+) -> Result<(T, Duration), ReplayError> {
+    let bar = bar(0, "{wide_bar} {pos}/{len} records, {per_sec}, {eta} left");
     let started = Instant::now();
     let result = run(&mut |done, of| {
         bar.set_length(of);
@@ -106,12 +98,6 @@ fn bar<T>(run: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<T, ReplayError>) 
 
 fn named(folder: &Path, error: &ReplayError) -> String {
     format!("{} cannot be replayed: {error}", folder.display())
-}
-
-fn failed(reason: &str, exit_code: u8) -> ExitCode {
-    let bad = BAD.bold();
-    eprintln!("{bad}error{bad:#}: {reason}");
-    ExitCode::from(exit_code)
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {
@@ -434,12 +420,4 @@ fn tally_json(tally: &Tally, waits: Option<Waits>) -> Value {
         "wait_ms_p50": waits.map(|waits| waits.p50_ms),
         "wait_ms_p99": waits.map(|waits| waits.p99_ms),
     })
-}
-
-/// A line on standard output. A reader that has gone away (`| head`) ends the process quietly, as it ends `cat`.
-fn line(text: impl Display) {
-    if let Err(error) = writeln!(anstream::stdout(), "{text}") {
-        let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
-        std::process::exit(if is_gone { 0 } else { 1 });
-    }
 }

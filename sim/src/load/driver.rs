@@ -14,14 +14,22 @@ use sheratan_io::service::Plane;
 /// Points of a timeline: one for each pixel or two of a chart.
 const SAMPLES: u64 = 400;
 
+/// What no connection has for its number. (Eight bytes less than an option has, for millions of lines.)
+const NO_CONNECTION: u64 = u64::MAX;
+
 /// One client's or node's place for a request under way.
-#[derive(Default)]
 struct Line {
-    /// The number of its connection; 0 if it has none.
+    /// The number of its connection, or [`NO_CONNECTION`].
     connection: u64,
     is_busy: bool,
     /// What the reply on its way says.
     said: Option<Box<Said>>,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Line { connection: NO_CONNECTION, is_busy: false, said: None }
+    }
 }
 
 /// What lies between the hub and everybody else.
@@ -60,7 +68,7 @@ impl Network {
         }
         self.lines[line as usize].is_busy = true;
         let mut connection = self.lines[line as usize].connection;
-        if connection == 0 {
+        if connection == NO_CONNECTION {
             connection = self.open(now, line);
         }
         self.agenda.plan(now + self.network_us, Event::Arrive(line, connection));
@@ -75,7 +83,7 @@ impl Network {
     /// Closes the connection of a line; a reply that is on its way is lost.
     pub fn cut(&mut self, now: Micros, line: LineNo) {
         let line = std::mem::take(&mut self.lines[line as usize]);
-        if line.connection != 0 {
+        if line.connection != NO_CONNECTION {
             self.hub.cut(&mut self.agenda, now, line.connection);
         }
     }
@@ -154,20 +162,29 @@ impl Driver {
     }
 
     /// Runs to the end; `tell` is told the instant now and then.
-    pub fn run(mut self, mut tell: impl FnMut(Micros)) -> Report {
+    pub fn run(self, mut tell: impl FnMut(Micros)) -> Report {
+        let told = |now| {
+            tell(now);
+            true
+        };
+        self.run_while(told).expect("nobody stops it")
+    }
+
+    /// Runs to the end, or until `goes_on`, which is asked now and then, says no: then there is no report.
+    pub fn run_while(mut self, mut goes_on: impl FnMut(Micros) -> bool) -> Option<Report> {
         let mut steps = 0u32;
         while self.step() {
             steps = steps.wrapping_add(1);
-            if steps.is_multiple_of(1 << 14) {
-                tell(self.now);
+            if steps.is_multiple_of(1 << 14) && !goes_on(self.now) {
+                return None;
             }
         }
-        self.end()
+        Some(self.end())
     }
 
     fn end(mut self) -> Report {
         self.tally.reconnects =
-            self.net.opened - self.net.lines.iter().filter(|line| line.connection != 0).count() as u64;
+            self.net.opened - self.net.lines.iter().filter(|line| line.connection != NO_CONNECTION).count() as u64;
         let pending = self.clients.as_ref().map_or(0, Clients::pending);
         let under_way = self.fleet.under_way();
         Report::new(&self.scenario, self.seed, self.tally, &self.net.hub, pending, under_way)

@@ -1,8 +1,9 @@
-//! The hub's process: connections, one thread that serves requests one after another, and a journal that commits in groups.
+//! The hub's process: the engine that production runs, on one thread whose work takes time, and a journal that commits in
+//! groups.
 //!
-//! It does what the event loop of the shell does with sockets and files, and in the same order: a request is answered, long
-//! polls are settled, a batch goes to the journal when that has nothing to do, and a reply that speaks of what the journal
-//! does not hold is held until it does.
+//! What is here is the loop around the engine: a round takes in what has come while the thread was busy, costs what the
+//! scenario says for the requests in it, and lets its replies leave at its end, as the event loop of the shell does with
+//! sockets. In which order things are read, done, made durable and told is the engine's affair.
 
 use super::event::{Agenda, Event, LineNo, Micros};
 use super::scenario::{HubCosts, Scenario};
@@ -11,19 +12,27 @@ use sheratan_core::hub::Hub as Core;
 use sheratan_core::ids::HubKey;
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::time::Timestamp;
-use sheratan_io::http::{Connection, Limits, Reply};
-use sheratan_io::journal::Batch;
+use sheratan_io::http::{Connection, Limits};
 use sheratan_io::redact::Redactor;
-use sheratan_io::service::{Answer, Caller, Origin, Plane, PlaneAddrs, Service, Settings};
+use sheratan_io::service::{Plane, PlaneAddrs, Service, Settings};
+use sheratan_io::shell::committer::Report;
+use sheratan_io::shell::engine::Engine;
+use sheratan_io::shell::sockets::Socket;
+use sheratan_io::shell::wire::Wire;
 use std::collections::VecDeque;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// When runs begin.
 const START_MS: u64 = 1_768_500_000_000;
 
 /// Everybody's address.
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Connections that one round looks at: as many events as the loop of the shell asks of the system at once.
+const EVENTS_MAX: usize = 1_024;
 
 /// Bytes of a reply that left the hub.
 #[derive(Debug)]
@@ -38,41 +47,56 @@ pub struct Sent {
     pub bytes: Vec<u8>,
 }
 
-/// A place for a connection. Its number and the count of connections that had it before name one for ever.
+/// The hub's end of a connection. What is in it was sent and not read, or written and not sent: nothing, most of the time.
 #[derive(Debug)]
-struct Place {
-    generation: u32,
+struct LineWire {
     line: LineNo,
-    plane: Plane,
-    wire: Option<Box<Connection>>,
-    /// Its request waits for the hub's thread.
-    is_in_inbox: bool,
-    /// The client is gone, and the hub has not looked yet.
-    is_cut: bool,
+    /// The client sends no more.
+    is_ended: bool,
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
 }
 
-/// A reply that waits for the journal.
-struct Held {
-    seq: u64,
-    origin: Origin,
-    reply: Reply,
+impl Wire for LineWire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.inbox.is_empty() {
+            return if self.is_ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        let count = self.inbox.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.inbox[..count]);
+        if count == self.inbox.len() {
+            self.inbox = Vec::new();
+        } else {
+            self.inbox.drain(..count);
+        }
+        Ok(count)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.outbox.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn limit_send_buffer(&mut self) {}
 }
 
 /// The hub's process.
 pub struct Hub {
-    service: Service,
+    engine: Engine<LineWire>,
     costs: HubCosts,
     http_limits: Limits,
-    places: Vec<Place>,
-    free: Vec<u32>,
+    /// Connections with something that has come and was not taken in, in its order, and what that costs.
     inbox: VecDeque<(u64, Micros)>,
     busy_until: Micros,
-    is_turn_planned: bool,
-    held: VecDeque<Held>,
-    durable: u64,
-    /// The last record of the batch that the journal is writing.
-    committing: Option<u64>,
-    spare: Batch,
+    is_round_planned: bool,
+    /// What the journal said and was not heard.
+    report: Option<Report>,
+    /// The same, while the journal writes.
+    committing: Option<Report>,
     timer_at: Option<Timestamp>,
     sent: Vec<Sent>,
     requests: u64,
@@ -102,18 +126,14 @@ impl Hub {
             assert!(limited.is_ok(), "a journal that is not down takes the limits");
         }
         Hub {
-            service,
+            engine: Engine::new(timestamp(0), service, || 0),
             costs: scenario.hub.clone(),
             http_limits: Limits::default(),
-            places: Vec::new(),
-            free: Vec::new(),
             inbox: VecDeque::new(),
             busy_until: 0,
-            is_turn_planned: false,
-            held: VecDeque::new(),
-            durable: 0,
+            is_round_planned: false,
+            report: None,
             committing: None,
-            spare: Batch::new(),
             timer_at: None,
             sent: Vec::new(),
             requests: 0,
@@ -123,90 +143,90 @@ impl Hub {
 
     /// A new connection of a line.
     pub fn open(&mut self, now: Micros, plane: Plane, line: LineNo) -> u64 {
-        let wire = Some(Box::new(Connection::new(timestamp(now), &self.http_limits)));
-        let place = Place { generation: 1, line, plane, wire, is_in_inbox: false, is_cut: false };
-        match self.free.pop() {
-            Some(no) => {
-                let generation = self.places[no as usize].generation + 1;
-                self.places[no as usize] = Place { generation, ..place };
-                number(generation, no)
-            }
-            None => {
-                self.places.push(place);
-                number(1, (self.places.len() - 1) as u32)
-            }
-        }
+        let wire = LineWire { line, is_ended: false, inbox: Vec::new(), outbox: Vec::new() };
+        let http = Connection::new(timestamp(now), &self.http_limits);
+        self.engine.take_in(Socket::new(wire, plane, LOCAL, http))
     }
 
     /// A request reached a connection; `false` if the hub has closed that for its silence. `entries` are the jobs or results
     /// in it.
     pub fn receive(&mut self, agenda: &mut Agenda, now: Micros, connection: u64, bytes: &[u8], entries: u64) -> bool {
-        let at = timestamp(now);
-        let place = self.place(connection).expect("a client knows when it has cut its connection");
-        let wire = place.wire.as_mut().expect("a place with this generation has one");
-        if wire.next_timeout().is_some_and(|timeout| timeout <= at) {
-            wire.handle_timeout(at);
-        }
-        if wire.is_done() {
-            self.close(connection);
-            return false;
-        }
-        wire.received(at, bytes);
-        place.is_in_inbox = true;
-        let cost = self.costs.request_us + entries * self.costs.entry_us;
-        self.inbox.push_back((connection, cost));
-        if !self.is_turn_planned {
-            self.turn(agenda, now);
-        }
+        let Some(socket) = self.engine.socket(connection) else { return false };
+        socket.wire().inbox.extend_from_slice(bytes);
+        self.inbox.push_back((connection, self.costs.request_us + entries * self.costs.entry_us));
+        self.round_soon(agenda, now);
         true
     }
 
-    /// Serves the requests for which the thread has time.
+    /// A round of the loop: what has come is done, what was done is handed to the journal, what may be told leaves.
     pub fn turn(&mut self, agenda: &mut Agenda, now: Micros) {
-        self.is_turn_planned = false;
-        while self.busy_until <= now {
-            let Some((connection, cost)) = self.inbox.pop_front() else { break };
-            self.busy_until = now + cost;
-            self.answer(now, connection);
-            self.end_round(agenda, now);
+        self.is_round_planned = false;
+        let at = timestamp(now);
+        let Hub { engine, inbox, .. } = self;
+        engine.set_now(at);
+        let mut cost = 0;
+        for (connection, cost_us) in inbox.drain(..inbox.len().min(EVENTS_MAX)) {
+            let Some(socket) = engine.socket(connection) else { continue };
+            let wire = socket.wire();
+            self.requests += u64::from(!wire.inbox.is_empty());
+            let is_ending = wire.is_ended;
+            engine.note(connection, true, is_ending, false);
+            cost += cost_us;
         }
-        if !self.inbox.is_empty() {
-            self.is_turn_planned = true;
-            agenda.plan(self.busy_until, Event::Turn);
+        self.busy_until = now + cost;
+        if let Some(report) = self.report.take() {
+            engine.take_report(report);
+        }
+        let connections = engine.connections() as u64;
+        engine.service().set_connections(connections);
+        engine.read(|| false);
+        engine.let_time_pass();
+        engine.settle();
+        engine.service().events().clear();
+        engine.service().alert_lines().clear();
+        if let Some(mut handover) = engine.hand_over() {
+            let up_to = handover.batch.last_seq().expect("a batch that is handed over has records");
+            handover.batch.clear();
+            let took = Duration::from_micros(self.costs.commit_us);
+            self.committing = Some(Report::Durable { up_to, spare: handover.batch, took, sealed_through: None });
+            agenda.plan(self.busy_until + self.costs.commit_us, Event::Commit);
+        }
+        self.tell();
+        // What waits for the journal to catch up goes on with its report.
+        if !self.inbox.is_empty() || self.engine.has_ready() && !self.engine.is_full() {
+            self.round_soon(agenda, now);
+        }
+        if let Some(at) = self.engine.next_timeout()
+            && self.timer_at.is_none_or(|timer_at| at < timer_at)
+        {
+            self.timer_at = Some(at);
+            agenda.plan(micros(at).max(now), Event::HubTimer);
         }
     }
 
     /// The journal holds what it was given.
     pub fn committed(&mut self, agenda: &mut Agenda, now: Micros) {
-        self.durable = self.committing.take().expect("a commit was planned when it began");
+        self.report = self.committing.take();
+        assert!(self.report.is_some(), "a commit was planned when it began");
         self.commits += 1;
-        self.service.set_durable(self.durable);
-        while self.held.front().is_some_and(|held| held.seq <= self.durable) {
-            let Held { origin, reply, .. } = self.held.pop_front().expect("there is a first one");
-            self.deliver(now, now, origin, reply);
-        }
-        self.end_round(agenda, now);
+        self.round_soon(agenda, now);
     }
 
-    /// Something falls due in the service.
+    /// Something falls due in the service, or at a connection.
     pub fn handle_timer(&mut self, agenda: &mut Agenda, now: Micros) {
-        let at = timestamp(now);
-        self.timer_at = self.timer_at.filter(|timer_at| *timer_at > at);
-        if self.service.next_timeout().is_some_and(|timeout| timeout <= at) {
-            self.service.handle_timeout(at);
-        }
-        self.end_round(agenda, now);
+        self.timer_at = self.timer_at.filter(|timer_at| *timer_at > timestamp(now));
+        self.round_soon(agenda, now);
     }
 
-    /// The client closes a connection, or the network does. A request that has come is carried out all the same.
+    /// The client closes a connection. A request that has come is carried out all the same.
     pub fn cut(&mut self, agenda: &mut Agenda, now: Micros, connection: u64) {
-        let Some(place) = self.place(connection) else { return };
-        if place.is_in_inbox {
-            place.is_cut = true;
-        } else {
-            self.service.end_waits(connection);
-            self.close(connection);
-            self.end_round(agenda, now);
+        let Some(socket) = self.engine.socket(connection) else { return };
+        let wire = socket.wire();
+        wire.is_ended = true;
+        // Its end is seen with what came before it.
+        if wire.inbox.is_empty() {
+            self.inbox.push_back((connection, 0));
+            self.round_soon(agenda, now);
         }
     }
 
@@ -217,96 +237,34 @@ impl Hub {
 
     /// The state machine, to look at.
     pub fn core(&self) -> &Core {
-        self.service.hub()
+        self.engine.look().hub()
     }
 
-    /// Requests answered, and group commits.
+    /// Requests taken in, and group commits.
     pub fn served(&self) -> (u64, u64) {
         (self.requests, self.commits)
     }
 
-    fn answer(&mut self, now: Micros, connection: u64) {
-        let at = timestamp(now);
-        let (generation, no) = parts(connection);
-        let place = &mut self.places[no as usize];
-        assert_eq!(place.generation, generation, "a connection with a request in the inbox keeps its place");
-        place.is_in_inbox = false;
-        let wire = place.wire.as_mut().expect("a connection with a request in the inbox is open");
-        let request = wire.next_request(at).expect("a whole request came");
-        self.requests += 1;
-        let origin = Origin { connection, request: request.no() };
-        let caller = Caller { plane: place.plane, ip: LOCAL, origin };
-        let answer = self.service.handle(at, &caller, &request);
-        let seq = self.service.last_seq();
-        match answer {
-            Answer::Reply(reply) if seq > self.durable => self.held.push_back(Held { seq, origin, reply }),
-            Answer::Reply(reply) | Answer::Now(reply) => self.deliver(now, self.busy_until, origin, reply),
-            Answer::Parked => {}
-            Answer::Stream(_) | Answer::Page(_) => unreachable!("nobody asks for a log"),
-        }
-        if self.places[no as usize].is_cut {
-            self.service.end_waits(connection);
-            self.close(connection);
-        }
-    }
-
-    /// What the loop does at the end of each round.
-    fn end_round(&mut self, agenda: &mut Agenda, now: Micros) {
-        self.service.settle(timestamp(now));
-        let seq = self.service.last_seq();
-        for (origin, reply) in std::mem::take(self.service.late_replies()) {
-            match seq <= self.durable {
-                true => self.deliver(now, now.max(self.busy_until), origin, reply),
-                false => self.held.push_back(Held { seq, origin, reply }),
+    /// Replies leave when the round's work is done.
+    fn tell(&mut self) {
+        let Hub { engine, sent, busy_until, .. } = self;
+        let mut leave = |connection, wire: &mut LineWire| {
+            if !wire.outbox.is_empty() {
+                let bytes = std::mem::take(&mut wire.outbox);
+                sent.push(Sent { at: *busy_until, line: wire.line, connection, bytes });
             }
-        }
-        self.service.events().clear();
-        self.service.alert_lines().clear();
-        if self.committing.is_none()
-            && let Some(mut handover) = self.service.take_batch(std::mem::take(&mut self.spare))
-        {
-            self.committing = handover.batch.last_seq();
-            handover.batch.clear();
-            self.spare = handover.batch;
-            agenda.plan(now.max(self.busy_until) + self.costs.commit_us, Event::Commit);
-        }
-        if let Some(at) = self.service.next_timeout()
-            && self.timer_at.is_none_or(|timer_at| at < timer_at)
-        {
-            self.timer_at = Some(at);
-            agenda.plan(micros(at).max(now), Event::HubTimer);
+        };
+        engine.write(&mut leave);
+        for (connection, mut socket) in engine.take_closed() {
+            leave(connection, socket.wire());
         }
     }
 
-    /// Hands a reply to its connection, if that is there, and takes the bytes off it.
-    fn deliver(&mut self, now: Micros, leaves_at: Micros, origin: Origin, reply: Reply) {
-        let connection = origin.connection;
-        let Some(place) = self.place(connection) else { return };
-        let line = place.line;
-        let wire = place.wire.as_mut().expect("a place with this generation has one");
-        wire.reply(timestamp(now), origin.request, reply);
-        let mut bytes = Vec::new();
-        while !wire.output().is_empty() {
-            let count = wire.output().len();
-            bytes.extend_from_slice(wire.output());
-            wire.wrote(timestamp(now), count);
+    /// The loop is woken: now, or when its thread has done what it is at.
+    fn round_soon(&mut self, agenda: &mut Agenda, now: Micros) {
+        if !std::mem::replace(&mut self.is_round_planned, true) {
+            agenda.plan(now.max(self.busy_until), Event::Turn);
         }
-        self.sent.push(Sent { at: leaves_at, line, connection, bytes });
-    }
-
-    fn close(&mut self, connection: u64) {
-        let (_, no) = parts(connection);
-        let place = &mut self.places[no as usize];
-        place.wire = None;
-        // No connection has this number any more: the next to take the place has a higher generation.
-        place.generation += 1;
-        self.free.push(no);
-        self.service.forget(connection);
-    }
-
-    fn place(&mut self, connection: u64) -> Option<&mut Place> {
-        let (generation, no) = parts(connection);
-        self.places.get_mut(no as usize).filter(|place| place.generation == generation)
     }
 }
 
@@ -317,12 +275,4 @@ pub fn timestamp(at: Micros) -> Timestamp {
 
 fn micros(at: Timestamp) -> Micros {
     (at.as_millis() - START_MS) * 1_000
-}
-
-fn number(generation: u32, no: u32) -> u64 {
-    u64::from(generation) << 32 | u64::from(no)
-}
-
-fn parts(connection: u64) -> (u32, u32) {
-    ((connection >> 32) as u32, connection as u32)
 }

@@ -1,4 +1,4 @@
-//! Load: a scenario's clients and nodes against the production connection, routes and core, in virtual time.
+//! Load: a scenario's clients and nodes against the production engine, with its connections, routes and core, in virtual time.
 //!
 //! No sockets, threads or clocks: the [`driver`] takes the next event from its agenda, hands requests to the [`hub`] as
 //! bytes, and lets replies travel back. A request costs the hub's one thread the time that the scenario says, and what

@@ -4,10 +4,10 @@
 //! Unknown members are refused, and every error names its line.
 
 use super::arrivals::Rate;
+use crate::scenario::{ScenarioError, between, parsed, wrong};
 use serde::Deserialize;
 use sheratan_core::limits::{Limits, PULL_JOBS_MAX};
 use sheratan_core::time::Millis;
-use std::fmt;
 
 /// Entries of one submit that the hub takes.
 const BATCH_MAX: u64 = 1_000;
@@ -242,15 +242,6 @@ const fn ten_thousand() -> u64 {
     10_000
 }
 
-/// A text is no scenario.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ScenarioError {
-    /// The line, from 1.
-    pub line: usize,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
 impl Scenario {
     /// The scenario that a text describes.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
@@ -259,12 +250,9 @@ impl Scenario {
             let reason = "the first line must be a comment that says what the scenario shows".to_owned();
             return Err(ScenarioError { line: 1, reason });
         }
-        let mut scenario: Scenario = toml::from_str(text).map_err(|error| ScenarioError {
-            line: error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count()),
-            reason: error.message().to_owned(),
-        })?;
+        let mut scenario: Scenario = parsed(text)?;
         scenario.shows = first.to_owned();
-        scenario.check().map_err(|(member, reason)| ScenarioError { line: line_of(text, member), reason })?;
+        scenario.check().map_err(|(member, reason)| wrong(text, member, reason))?;
         Ok(scenario)
     }
 
@@ -319,10 +307,6 @@ impl Scenario {
 
     /// The first member that cannot be so, and why.
     fn check(&self) -> Result<(), (&'static str, String)> {
-        let between = |member: &'static str, value: u64, first: u64, last: u64| match (first..=last).contains(&value) {
-            true => Ok(()),
-            false => Err((member, format!("{member} must be from {first} to {last}, not {value}"))),
-        };
         between("seconds", self.seconds, 1, 7 * 86_400)?;
         between("count", self.nodes.count, 0, 10_000_000)?;
         between("slots", self.nodes.slots, 0, u64::from(PULL_JOBS_MAX))?;
@@ -357,23 +341,6 @@ impl Scenario {
         Ok(())
     }
 }
-
-/// The line that sets a member or begins a table; the first if there is none.
-fn line_of(text: &str, member: &str) -> usize {
-    let is_it = |line: &str| {
-        let line = line.trim_start().trim_start_matches('[');
-        line.strip_prefix(member).is_some_and(|rest| rest.trim_start().starts_with(['=', ']']))
-    };
-    text.lines().position(is_it).map_or(1, |index| index + 1)
-}
-
-impl fmt::Display for ScenarioError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.reason)
-    }
-}
-
-impl std::error::Error for ScenarioError {}
 
 #[cfg(test)]
 mod tests {

@@ -197,19 +197,21 @@ pub fn list<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8
 /// Writes a job to be handed in.
 pub fn job(out: &mut Vec<u8>, plan: &Plan, is_keyed: bool, params_bytes: u64) {
     let Plan { no, at, work_us, is_poison } = *plan;
-    let mut put = |text: std::fmt::Arguments| out.write_fmt(text).expect("a buffer takes all");
-    put(format_args!("{{\"kind\":\"work\",\"params\":{{\"at\":{at},\"work_us\":{work_us}"));
+    let put = |out: &mut Vec<u8>, text: std::fmt::Arguments| out.write_fmt(text).expect("a buffer takes all");
+    put(out, format_args!("{{\"kind\":\"work\",\"params\":{{\"at\":{at},\"work_us\":{work_us}"));
     if is_poison {
-        put(format_args!(",\"poison\":true"));
+        put(out, format_args!(",\"poison\":true"));
     }
     if params_bytes > 0 {
-        put(format_args!(",\"pad\":\"{:x<1$}\"", "", params_bytes as usize));
+        put(out, format_args!(",\"pad\":\""));
+        out.resize(out.len() + params_bytes as usize, b'x');
+        out.push(b'"');
     }
-    put(format_args!("}}"));
+    out.push(b'}');
     if is_keyed {
-        put(format_args!(",\"idempotency_key\":\"job-{no}\""));
+        put(out, format_args!(",\"idempotency_key\":\"job-{no}\""));
     }
-    put(format_args!("}}"));
+    out.push(b'}');
 }
 
 #[cfg(test)]
@@ -231,5 +233,15 @@ mod tests {
         let many = format!(r#"{{"ok":true,"results":[{accepted},{refused}]}}"#);
         let entries = vec![Entry::Ok(Status::Accepted), Entry::Refused(code)];
         assert_eq!(read(Asked::Many, &reply("200 OK", &many)), Said::Entries(entries));
+    }
+
+    #[test]
+    fn a_job_has_as_many_bytes_of_params_as_a_scenario_may_ask_for() {
+        let plan = Plan { no: 3, at: 5, work_us: 7, is_poison: false };
+        let mut body = Vec::new();
+        job(&mut body, &plan, true, 100_000);
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("it is JSON");
+        assert_eq!(body["params"]["pad"].as_str().map(str::len), Some(100_000));
+        assert_eq!(body["idempotency_key"], "job-3");
     }
 }

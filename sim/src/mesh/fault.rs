@@ -38,6 +38,84 @@ pub enum Per {
     Hour,
 }
 
+/// Where something goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Place {
+    /// Between actors and hub.
+    Network,
+    /// Who does jobs.
+    Nodes,
+    /// Who hands them in.
+    Clients,
+    /// The hub's process, and its machine's power.
+    Hub,
+    /// What it writes on.
+    Disk,
+    /// Its time.
+    Clock,
+}
+
+impl Place {
+    /// All of them.
+    pub const ALL: [Place; 6] = [Place::Network, Place::Nodes, Place::Clients, Place::Hub, Place::Disk, Place::Clock];
+
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Place::Network => "network",
+            Place::Nodes => "nodes",
+            Place::Clients => "clients",
+            Place::Hub => "hub",
+            Place::Disk => "disk",
+            Place::Clock => "clock",
+        }
+    }
+
+    /// Where that went wrong, by the name that it is counted under: a fault's, or what the hub and the disk count besides.
+    pub fn of(injected: &str) -> Self {
+        let fault = Fault::ALL.iter().find(|fault| fault.is_called(injected));
+        fault.map_or(if injected == "no space" { Place::Disk } else { Place::Hub }, |fault| fault.place())
+    }
+}
+
+impl Fault {
+    /// Whether that is its name: the disk counts in words what is planned under a name of one piece.
+    pub fn is_called(self, name: &str) -> bool {
+        self.name().split('_').eq(name.split(['_', ' ']))
+    }
+
+    /// Where it strikes.
+    pub const fn place(self) -> Place {
+        match self {
+            Fault::LoseRequest
+            | Fault::LoseReply
+            | Fault::DelayRequest
+            | Fault::DelayReply
+            | Fault::DuplicateRequest
+            | Fault::CutRequest
+            | Fault::CutReply
+            | Fault::Reset
+            | Fault::Dribble
+            | Fault::SlowReader
+            | Fault::PartitionToHub
+            | Fault::PartitionFromHub => Place::Network,
+            Fault::NodeCrash
+            | Fault::NodeHang
+            | Fault::OverrunLease
+            | Fault::AnswerTwice
+            | Fault::WrongChecksum
+            | Fault::ForeignLease
+            | Fault::DropJob
+            | Fault::FailAttempt
+            | Fault::FlipAttestation => Place::Nodes,
+            Fault::Resubmit | Fault::ChangedPayload | Fault::Intruder | Fault::Burst => Place::Clients,
+            Fault::HubKill | Fault::PowerCut | Fault::CrashInCommit | Fault::HubRestart => Place::Hub,
+            Fault::WriteError | Fault::SyncError | Fault::DiskFull | Fault::SlowDisk | Fault::BitFlip => Place::Disk,
+            Fault::ClockJump | Fault::Stall => Place::Clock,
+        }
+    }
+}
+
 faults! {
     /// A request vanishes on its way; its client waits in vain.
     LoseRequest = "lose_request" per TenThousand,

@@ -1,6 +1,7 @@
 //! HTTP as the actors speak it: requests as text, replies read by their length. Only the hub's side is under test, so this
 //! side is as plain as can be.
 
+use memchr::memmem;
 use std::fmt::Write;
 
 /// A reply that has arrived in full.
@@ -33,7 +34,7 @@ pub fn get(path: &str, token: &str) -> Vec<u8> {
 
 /// Takes the first whole reply out of what has arrived.
 pub fn take_reply(inbox: &mut Vec<u8>) -> Option<Reply> {
-    let head_end = find(inbox, b"\r\n\r\n")? + 4;
+    let head_end = memmem::find(inbox, b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&inbox[..head_end]).expect("the hub's heads are ASCII");
     let status = head[9..12].parse().expect("a reply begins with its status");
     let mut body_bytes = 0;
@@ -52,11 +53,6 @@ pub fn take_reply(inbox: &mut Vec<u8>) -> Option<Reply> {
     let rest = inbox.split_off(head_end + body_bytes);
     let body = std::mem::replace(inbox, rest).split_off(head_end);
     Some(Reply { status, body, is_last })
-}
-
-/// Where `needle` first stands in `bytes`.
-pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes.windows(needle.len()).position(|window| window == needle)
 }
 
 #[cfg(test)]

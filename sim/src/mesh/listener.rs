@@ -1,10 +1,11 @@
 //! Listener: an operator's page that is open, to which the hub tells what happens as it happens.
 
-use super::http::{find, get};
+use super::http::get;
 use super::oracle::Told;
 use super::process::TOKEN;
 use super::scene::{Answer, Scene, Timer};
 use crate::agenda::{Micros, SECOND};
+use memchr::memmem;
 
 /// How often a listener looks whether its stream goes on.
 const LOOK_US: Micros = 5 * SECOND;
@@ -92,7 +93,7 @@ impl Listener {
         self.heard_at = scene.now;
         self.rest.extend_from_slice(bytes);
         if self.state == State::Asking {
-            let Some(end) = find(&self.rest, b"\r\n\r\n") else { return false };
+            let Some(end) = memmem::find(&self.rest, b"\r\n\r\n") else { return false };
             if !self.rest.starts_with(b"HTTP/1.1 200") {
                 // It is told to come later: the connection ends or is given up.
                 scene.marks.push("event stream refused");
@@ -107,7 +108,7 @@ impl Listener {
                 scene.is_deafened = true;
             }
         }
-        while let Some(end) = find(&self.rest, b"\n\n") {
+        while let Some(end) = memmem::find(&self.rest, b"\n\n") {
             let event: Vec<u8> = self.rest.drain(..end + 2).collect();
             self.tell(&event, life, scene);
         }

@@ -8,11 +8,11 @@ mod streams;
 
 pub use reads::{Page, Row, Wait};
 
-use super::http::find;
 use super::listener::Heard;
 use crate::agenda::Micros;
 use crate::model_check::invariants::{check_bounds, check_jobs};
 use crate::model_check::sightings::Sightings;
+use memchr::memmem;
 use reads::Reads;
 use sheratan_core::command::Command;
 use sheratan_core::effect::Effect;
@@ -301,7 +301,7 @@ impl Oracle {
     pub fn left(&self, bytes: &[u8]) -> Result<(), Violation> {
         const MARK: &[u8] = b"\"job_id\":\"";
         let mut rest = bytes;
-        while let Some(at) = find(rest, MARK) {
+        while let Some(at) = memmem::find(rest, MARK) {
             rest = &rest[at + MARK.len()..];
             let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len());
             let text = String::from_utf8_lossy(&rest[..end]);

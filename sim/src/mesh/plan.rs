@@ -7,6 +7,7 @@
 use super::fault::{Fault, Per, Rates};
 use crate::agenda::{MINUTE, Micros};
 use crate::draw::{Draw, Stream};
+use crate::scenario::{ScenarioError, between, parsed, wrong};
 use serde::{Deserialize, Serialize};
 use sheratan_core::limits::Limits;
 use sheratan_core::time::Millis;
@@ -14,6 +15,12 @@ use std::fmt;
 
 /// Minutes of chaos of a run that does not say.
 pub const MINUTES_DEFAULT: u64 = 2;
+
+/// Minutes of chaos at most: a year.
+pub const MINUTES_MAX: u64 = 366 * 24 * 60;
+
+/// Nodes or clients at most: each has connections, and an address of its own.
+const ACTORS_MAX: u64 = 10_000;
 
 /// What a run is like.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -84,6 +91,22 @@ pub struct PlanTraffic {
     pub deaf_percent: u64,
     /// Bytes of a stream that may wait; the default if zero.
     pub stream_bytes_max: u64,
+}
+
+impl PlanTraffic {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        between("readers", self.readers, 0, ACTORS_MAX)?;
+        between("reads_per_min", self.reads_per_min, 0, 60_000)?;
+        // The hub's limits of a wait, of a batch and of listeners.
+        between("read_wait_ms", self.read_wait_ms, 0, 60_000)?;
+        between("batch_max", self.batch_max, 0, 1_000)?;
+        between("faulty_percent", self.faulty_percent, 0, 99)?;
+        between("then_pull_percent", self.then_pull_percent, 0, 100)?;
+        between("pipeline_max", self.pipeline_max, 0, 1_000)?;
+        between("listeners", self.listeners, 0, 64)?;
+        between("deaf_percent", self.deaf_percent, 0, 100)?;
+        between("stream_bytes_max", self.stream_bytes_max, 0, 1 << 30)
+    }
 }
 
 /// The hub's limits, by the names of its configuration.
@@ -174,7 +197,8 @@ impl Plan {
             work_ms: *draw.pick(&[5, 500, 3_000, 10_000]),
             latency_ms: *draw.pick(&[[0, 1], [0, 20], [1, 5], [20, 200]]),
             commit_us: *draw.pick(&[50, 1_000, 10_000]),
-            segment_bytes: *draw.pick(&[4 << 10, 16 << 10, 64 << 10]),
+            // The header takes 4 KiB: some ten records to more than a hundred.
+            segment_bytes: *draw.pick(&[5 << 10, 8 << 10, 16 << 10, 64 << 10]),
             is_integrity_required: draw.chance(500),
             limits,
             traffic: PlanTraffic::default(),
@@ -182,6 +206,33 @@ impl Plan {
         };
         plan.traffic = traffic(draw);
         plan
+    }
+
+    /// The plan that a file describes.
+    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
+        let plan: Plan = parsed(text)?;
+        plan.check().map_err(|(member, reason)| wrong(text, member, reason))?;
+        Ok(plan)
+    }
+
+    /// The first member that no run can be made of, and why.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        between("minutes", self.minutes, 0, MINUTES_MAX)?;
+        between("nodes", self.nodes, 1, ACTORS_MAX)?;
+        between("clients", self.clients, 1, ACTORS_MAX)?;
+        between("zones", self.zones, 1, self.nodes)?;
+        between("keyed_percent", self.keyed_percent, 0, 100)?;
+        between("ttl_percent", self.ttl_percent, 0, 100)?;
+        between("heartbeat_ms", self.heartbeat_ms, 1, 3_600_000)?;
+        self.traffic.check()?;
+        for (fault, rate) in &self.faults {
+            let (last, of) = match fault.per() {
+                Per::TenThousand => (10_000, "out of ten thousand"),
+                Per::Hour => (3_600, "an hour"),
+            };
+            between(fault.name(), u64::from(*rate), 0, last).map_err(|(name, why)| (name, format!("{why} {of}")))?;
+        }
+        Ok(())
     }
 
     /// How long the chaos lasts.

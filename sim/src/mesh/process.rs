@@ -6,7 +6,7 @@
 use super::oracle::{Oracle, Violation, holds};
 use super::plan::Plan;
 use super::wire::VirtualWire;
-use crate::agenda::Micros;
+use crate::agenda::{Alarm, Micros};
 use crate::disk::VirtualDisk;
 use sheratan_core::command::Command;
 use sheratan_core::hub::Hub;
@@ -14,13 +14,14 @@ use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::time::Timestamp;
 use sheratan_io::audit::{ChainCheck, Coalescer, Link};
 use sheratan_io::http;
-use sheratan_io::journal::{self, AppendError, Appender, Identity, OpenError, Options, RecoveryReport, Store};
+use sheratan_io::journal::{self, Appender, Identity, OpenError, Options, RecoveryReport, Store};
 use sheratan_io::redact::Redactor;
 use sheratan_io::secret::Secret;
 use sheratan_io::service::{Event, Handover, Plane, PlaneAddrs, Problem, Service, Settings};
-use sheratan_io::shell::Report;
 use sheratan_io::shell::clock::Slew;
+use sheratan_io::shell::committer::{Attempt, Commit, Report};
 use sheratan_io::shell::engine::Engine;
+use sheratan_io::shell::snapshots;
 use sheratan_io::shell::sockets::Socket;
 use sheratan_io::token::Token;
 use std::collections::BTreeMap;
@@ -35,9 +36,6 @@ pub const TOKEN: &str = "a-token-of-the-simulated-mesh";
 /// Where the data folder is on the virtual disk.
 pub const DATA: &str = "/data";
 
-/// The first and the longest pause before a batch is tried again, as in production.
-const RETRY_US: [Micros; 2] = [50_000, 1_000_000];
-
 /// One life of the hub.
 pub struct Process {
     engine: Engine<VirtualWire>,
@@ -47,15 +45,13 @@ pub struct Process {
     started_at: Micros,
     http_limits: http::Limits,
     /// The batch that the disk works on.
-    in_flight: Option<Handover>,
-    is_down_told: bool,
-    retry_us: Micros,
+    in_flight: Option<Commit>,
     coalescer: Coalescer,
-    sealed_before: u64,
+    segment_bytes: u64,
     /// Up to where a snapshot may be made.
     sealed: Option<u64>,
-    /// The earliest round that is planned.
-    pub round_at: Micros,
+    /// The next round.
+    pub round: Alarm,
 }
 
 /// The audit log's chain, over all lives.
@@ -142,7 +138,6 @@ impl Process {
             let done = service.command(at, Command::Configure(Box::new(limits)));
             done.expect("the journal has not failed yet");
         }
-        let sealed_before = appender.sealed_through();
         let process = Process {
             engine: Engine::new(at, service, || 0),
             appender,
@@ -151,12 +146,10 @@ impl Process {
             started_at: now,
             http_limits: http_limits(plan),
             in_flight: None,
-            is_down_told: false,
-            retry_us: RETRY_US[0],
             coalescer: Coalescer::default(),
-            sealed_before,
+            segment_bytes: plan.segment_bytes,
             sealed: None,
-            round_at: Micros::MAX,
+            round: Alarm::default(),
         };
         Ok(Ok((process, report)))
     }
@@ -229,7 +222,7 @@ impl Process {
         let handover = engine.hand_over();
         let has_handover = handover.is_some();
         if has_handover {
-            self.in_flight = handover;
+            self.in_flight = handover.map(|handover| Commit::new(handover, &self.appender));
         }
         engine.write(&mut wrote);
         for (_, mut socket) in engine.take_closed() {
@@ -240,41 +233,33 @@ impl Process {
 
     /// The disk works on the batch that was handed over.
     pub fn commit(&mut self, disk: &VirtualDisk, oracle: &mut Oracle) -> Result<Committed, Violation> {
-        let Some(mut handover) = self.in_flight.take() else { return Ok(Committed::Done) };
-        holds(handover.hash_before == oracle.shadow().outcome_hash(), "the live hub is deterministic", || {
-            format!("the live hub differs from the journal before record {}", handover.first_seq)
+        let Some(mut commit) = self.in_flight.take() else { return Ok(Committed::Done) };
+        let Handover { first_seq, hash_before, .. } = commit.handover();
+        holds(*hash_before == oracle.shadow().outcome_hash(), "the live hub is deterministic", || {
+            format!("the live hub differs from the journal before record {first_seq}")
         })?;
-        let appended = self.appender.append(handover.first_seq, &mut handover.batch, handover.hash_before);
+        let attempt = commit.attempt(&mut self.appender);
         if disk.is_dead() {
-            self.in_flight = Some(handover);
+            self.in_flight = Some(commit);
             return Ok(Committed::Dead);
         }
-        match appended {
-            Ok(up_to) => {
-                for (seq, now, payload) in handover.batch.iter() {
+        let attempt = attempt.map_err(|error| Violation { invariant: "one writer", detail: error.to_string() })?;
+        match attempt {
+            Attempt::Done { up_to, sealed_through } => {
+                for (seq, now, payload) in commit.handover().batch.iter() {
                     oracle.durable(seq, now, payload)?;
                 }
-                handover.batch.clear();
-                let sealed = self.appender.sealed_through();
-                let sealed_through = (sealed != self.sealed_before).then_some(sealed);
-                self.sealed_before = sealed;
-                (self.is_down_told, self.retry_us) = (false, RETRY_US[0]);
-                let took = Duration::ZERO;
-                let report = Report::Durable { up_to, spare: handover.batch, took, sealed_through };
+                let spare = commit.into_spare();
+                let report = Report::Durable { up_to, spare, took: Duration::ZERO, sealed_through };
                 self.sealed = self.engine.take_report(report).or(self.sealed);
                 Ok(Committed::Done)
             }
-            Err(error @ AppendError::Fenced { .. }) => {
-                Err(Violation { invariant: "one writer", detail: error.to_string() })
-            }
-            Err(error) => {
-                self.in_flight = Some(handover);
-                if !std::mem::replace(&mut self.is_down_told, true) {
-                    self.engine.take_report(Report::Down { reason: error.to_string() });
+            Attempt::Again { pause, down } => {
+                if let Some(reason) = down {
+                    self.engine.take_report(Report::Down { reason });
                 }
-                let pause = self.retry_us;
-                self.retry_us = (pause * 2).min(RETRY_US[1]);
-                Ok(Committed::Again(pause))
+                self.in_flight = Some(commit);
+                Ok(Committed::Again(pause.as_micros() as Micros))
             }
         }
     }
@@ -282,29 +267,30 @@ impl Process {
     /// The background makes a snapshot of what is sealed and lets go of what it covers. True if one was made.
     pub fn snapshot(&mut self) -> Result<bool, Violation> {
         let Some(through) = self.sealed.take() else { return Ok(false) };
-        // Without a spare the journal makes a segment itself; without a snapshot the next one covers more.
-        _ = self.store.prepare_spare();
-        match self.store.snapshot_by_replay(through, &mut |_| true) {
-            Ok(report) => {
-                _ = self.store.truncate(&report);
-                Ok(true)
-            }
+        match snapshots::follow(&self.store, through, self.segment_bytes, &mut |_| true) {
+            Ok(report) => Ok(report.is_some()),
             Err(error @ journal::ReplayError::Diverged { .. }) => {
                 Err(Violation { invariant: "replay gives the same outcomes", detail: error.to_string() })
             }
+            // The next one covers more.
             Err(_) => Ok(false),
         }
     }
 
     /// It is gone: what the journal had been handed and had not reported.
     pub fn into_handed(self) -> Handed {
-        let batch = self.in_flight.iter().flat_map(|handover| handover.batch.iter());
+        let batch = self.in_flight.iter().flat_map(|commit| commit.handover().batch.iter());
         batch.map(|(seq, _, payload)| (seq, payload.to_vec())).collect()
     }
 
     /// An orderly end: what is in flight is answered, the last batch is made durable.
     pub fn begin_drain(&mut self) {
         self.engine.begin_drain();
+    }
+
+    /// Whether it knows that its journal takes nothing.
+    pub fn is_journal_down(&self) -> bool {
+        self.engine.is_journal_down()
     }
 
     /// Whether all that was done is durable.

@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// Steps from one look at a run under way to the next: some milliseconds of the machine's time.
+pub const STEPS_OF_A_LOOK: u64 = 4_096;
+
 /// How a run without a violation ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
@@ -38,21 +41,33 @@ pub struct Failure {
 
 /// Runs a plan. `progress` is told the virtual time now and then, in microseconds.
 pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report, Box<Failure>> {
-    let mut world = World::new(plan.clone());
     let mut steps = 0u64;
+    let told = |world: &World| {
+        steps += 1;
+        if steps.is_multiple_of(STEPS_OF_A_LOOK) {
+            progress(world.now());
+        }
+        true
+    };
+    run_while(plan, told).expect("nobody stops it")
+}
+
+/// Runs a plan for as long as `goes_on`, which looks at the world after each step that went well; `None` if it was stopped.
+pub fn run_while(plan: &Plan, mut goes_on: impl FnMut(&World) -> bool) -> Option<Result<Report, Box<Failure>>> {
+    let mut world = World::new(plan.clone());
     let ended = loop {
         match catch_unwind(AssertUnwindSafe(|| world.step())) {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => break Ok(()),
+            Ok(Ok(true)) if goes_on(&world) => {}
+            Ok(Ok(true)) => return None,
+            Ok(Ok(false)) => {
+                goes_on(&world);
+                break Ok(());
+            }
             Ok(Err(violation)) => break Err(violation),
             Err(panic) => break Err(Violation { invariant: "no panic", detail: words_of(panic.as_ref()) }),
         }
-        steps += 1;
-        if steps.is_multiple_of(4_096) {
-            progress(world.now());
-        }
     };
-    match ended {
+    Some(match ended {
         Ok(()) => Ok(Report {
             plan: plan.clone(),
             tally: world.tally(),
@@ -65,7 +80,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report, Box<Fai
             violation,
             last: world.trail().last().copied().collect(),
         })),
-    }
+    })
 }
 
 fn words_of(panic: &(dyn Any + Send)) -> String {

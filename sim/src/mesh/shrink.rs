@@ -6,29 +6,38 @@
 //! by another chance, each try is given a few seeds.
 
 use super::plan::{Plan, PlanTraffic};
-use super::run::{Failure, run};
+use super::run::{Failure, Report};
 
 /// Seeds that a smaller plan is tried with, its own first.
 const SEEDS: u64 = 8;
 
-/// Makes a failing plan smaller. `progress` is told of each plan that still fails.
-pub fn shrink(failure: Failure, mut progress: impl FnMut(&Plan)) -> Failure {
+/// A run's end; `None` if it was stopped.
+type Ended = Option<Result<Report, Box<Failure>>>;
+
+/// Makes a failing plan smaller. `run` runs one, and ends the search by not running it to its end; `progress` is told of
+/// each that still fails.
+pub fn shrink(failure: Failure, run: impl Fn(&Plan) -> Ended, mut progress: impl FnMut(&Plan)) -> Failure {
     let mut best = failure;
-    loop {
-        let found = smaller(&best.plan).into_iter().find_map(|plan| fails_alike(&plan, best.violation.invariant));
-        match found {
-            Some(failure) => best = failure,
-            None => return best,
-        }
+    while let Some(found) = next(&best, &run) {
+        best = found;
         progress(&best.plan);
     }
+    best
 }
 
-fn fails_alike(plan: &Plan, invariant: &str) -> Option<Failure> {
-    (0..SEEDS).find_map(|offset| {
-        let plan = Plan { seed: plan.seed.wrapping_add(offset), ..plan.clone() };
-        run(&plan, |_| {}).err().map(|failure| *failure).filter(|failure| failure.violation.invariant == invariant)
-    })
+/// A smaller plan that fails as `best` does; `None` if there is none, or the search was stopped.
+fn next(best: &Failure, run: &impl Fn(&Plan) -> Ended) -> Option<Failure> {
+    for plan in smaller(&best.plan) {
+        for offset in 0..SEEDS {
+            let plan = Plan { seed: plan.seed.wrapping_add(offset), ..plan.clone() };
+            if let Err(failure) = run(&plan)?
+                && failure.violation.invariant == best.violation.invariant
+            {
+                return Some(*failure);
+            }
+        }
+    }
+    None
 }
 
 /// Plans with less in them, the largest steps first.

@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, VecDeque};
 const WALL_START_US: Micros = 1_768_500_000_000_000;
 
 /// The mesh comes up before anything goes wrong.
-const WARM_UP_US: Micros = 20 * SECOND;
+pub const WARM_UP_US: Micros = 20 * SECOND;
 
 /// How often the faults that come by the hour are drawn.
 const FAULT_TICK_US: Micros = SECOND;
@@ -323,6 +323,22 @@ impl World {
         self.now
     }
 
+    /// The number of the hub's process that is up.
+    pub fn life(&self) -> Option<u64> {
+        self.process.is_some().then_some(self.life)
+    }
+
+    /// Whether the hub knows that its journal takes nothing.
+    pub fn is_journal_down(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::is_journal_down)
+    }
+
+    /// Jobs that wait, and jobs under lease, as the journal has it.
+    pub fn held(&self) -> (u64, u64) {
+        let counts = self.oracle.shadow().counts();
+        (counts.waiting(), counts.leased)
+    }
+
     /// What happened.
     pub fn trail(&self) -> &Trail {
         &self.trail
@@ -395,9 +411,10 @@ impl World {
                 ("a call's time is over", [channel as u64, call])
             }
             Event::Round { life } => {
-                // An earlier round may have taken this one's place.
-                if self.process.as_ref().is_some_and(|process| process.round_at <= self.now) {
-                    self.round(life)?;
+                match self.process.as_mut().filter(|_| life == self.life).map(|process| process.round.ring(self.now)) {
+                    Some(Ok(())) => self.round(life)?,
+                    Some(Err(Some(at))) => self.agenda.plan(at, Event::Round { life }),
+                    Some(Err(None)) | None => {}
                 }
                 ("round", [life, 0])
             }

@@ -1,5 +1,6 @@
 //! Pages: tables and charts as one HTML file, without scripts or anything from elsewhere, for light and dark screens.
 
+use super::lanes::Lanes;
 use super::svg::{Chart, escaped};
 use std::fmt::Write;
 
@@ -11,11 +12,13 @@ body{margin:2rem auto;max-width:60rem;padding:0 1rem;background:var(--paper);col
 h1{font-size:1.5rem;margin-bottom:.3rem}h2{font-size:1.1rem;margin:2rem 0 .4rem}
 p{color:var(--dim);margin:.2rem 0}
 table{border-collapse:collapse}th,td{text-align:left;padding:.2rem 1.5rem .2rem 0;border-bottom:1px solid var(--grid);vertical-align:top}
-th{font-weight:500;color:var(--dim)}td.n{text-align:right;font-variant-numeric:tabular-nums}
+th{font-weight:500;color:var(--dim)}.n{text-align:right;font-variant-numeric:tabular-nums}
+pre{font:13px/1.5 ui-monospace,monospace;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}
 svg{width:100%;height:auto}svg text{fill:var(--dim);font:11px system-ui,sans-serif}
 text.y{text-anchor:end}text.x{text-anchor:middle}.grid{stroke:var(--grid)}
 .line{fill:none;stroke-width:1.6;stroke-linejoin:round}
 .s0{stroke:var(--s0)}.s1{stroke:var(--s1)}.s2{stroke:var(--s2)}.s3{stroke:var(--s3)}
+.b0{fill:var(--s2);fill-opacity:.75}.b1{fill:var(--s2);fill-opacity:.5}.b2{fill:var(--s1)}.b3{fill:var(--s1);fill-opacity:.3}.b4{fill:var(--grid)}svg text.in{fill:var(--ink)}
 .legend span{margin-right:1.2rem}.legend i{display:inline-block;width:1.2rem;height:.2rem;vertical-align:middle;margin-right:.4rem}
 i.k0{background:var(--s0)}i.k1{background:var(--s1)}i.k2{background:var(--s2)}i.k3{background:var(--s3)}
 ";
@@ -45,6 +48,15 @@ pub enum Part {
     },
     /// Lines over time, with their legend.
     Chart(Chart),
+    /// Rows over time.
+    Lanes(Lanes),
+    /// Lines of text, as they are.
+    Text {
+        /// Its heading.
+        title: String,
+        /// The lines.
+        text: String,
+    },
 }
 
 impl Page {
@@ -63,13 +75,14 @@ impl Page {
             match part {
                 Part::Table { title, columns, rows } => {
                     put(format_args!("<h2>{}</h2>\n<table>\n<tr>", escaped(title)));
-                    columns.iter().for_each(|column| put(format_args!("<th>{}</th>", escaped(column))));
+                    for (no, column) in columns.iter().enumerate() {
+                        put(format_args!("<th{}>{}</th>", class(no), escaped(column)));
+                    }
                     put(format_args!("</tr>\n"));
                     for row in rows {
                         put(format_args!("<tr>"));
                         for (no, cell) in row.iter().enumerate() {
-                            let class = if no > 0 { " class=\"n\"" } else { "" };
-                            put(format_args!("<td{class}>{}</td>", escaped(cell)));
+                            put(format_args!("<td{}>{}</td>", class(no), escaped(cell)));
                         }
                         put(format_args!("</tr>\n"));
                     }
@@ -82,6 +95,12 @@ impl Page {
                     }
                     put(format_args!("</p>\n{}", chart.to_svg()));
                 }
+                Part::Lanes(lanes) => {
+                    put(format_args!("<h2>{}</h2>\n{}", escaped(&lanes.title), lanes.to_svg()));
+                }
+                Part::Text { title, text } => {
+                    put(format_args!("<h2>{}</h2>\n<pre>{}</pre>\n", escaped(title), escaped(text)));
+                }
             }
         }
         put(format_args!("</body>\n</html>\n"));
@@ -89,8 +108,13 @@ impl Page {
     }
 }
 
+/// Values stand to the right, where their digits align; names, which come first, to the left.
+fn class(column: usize) -> &'static str {
+    if column > 0 { " class=\"n\"" } else { "" }
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::report::svg::Series;
 
@@ -108,7 +132,7 @@ mod tests {
     }
 
     /// The elements that are open at the end, or the first that is closed out of turn.
-    fn unclosed(html: &str) -> Vec<String> {
+    pub(crate) fn unclosed(html: &str) -> Vec<String> {
         let mut open: Vec<String> = Vec::new();
         for tag in html.split('<').skip(1).map(|rest| rest.split('>').next().unwrap_or_default()) {
             let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap_or_default().to_owned();

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 /// The size of a chart, in the units of its view box: a page scales it to its own width.
-const WIDTH: f64 = 900.0;
+pub(super) const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 240.0;
 
 /// Around the plot, for the labels of the axes.
-const LEFT: f64 = 70.0;
-const RIGHT: f64 = 12.0;
+pub(super) const LEFT: f64 = 70.0;
+pub(super) const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
 
@@ -46,7 +46,6 @@ impl Chart {
         let y_step = step(if y_max > 0.0 { y_max } else { 1.0 });
         // The axis ends at a tick, above the highest point.
         let y_max = (y_max / y_step).ceil().max(1.0) * y_step;
-        let x_step = step(x_max);
         let x = |value: f64| LEFT + value / x_max * (WIDTH - LEFT - RIGHT);
         let y = |value: f64| HEIGHT - BOTTOM - value / y_max * (HEIGHT - TOP - BOTTOM);
         let mut out = String::new();
@@ -63,25 +62,13 @@ impl Chart {
             ));
             put(format_args!("<text class=\"y\" x=\"{}\" y=\"{:.1}\">{}</text>\n", LEFT - 6.0, at + 4.0, number(tick)));
         }
-        for tick in ticks(x_max, x_step) {
-            let (at, bottom) = (x(tick), HEIGHT - BOTTOM);
-            put(format_args!(
-                "<line class=\"grid\" x1=\"{at:.1}\" y1=\"{bottom}\" x2=\"{at:.1}\" y2=\"{}\"/>",
-                bottom + 4.0
-            ));
-            put(format_args!("<text class=\"x\" x=\"{at:.1}\" y=\"{}\">{}</text>\n", bottom + 16.0, number(tick)));
-        }
         let middle = (TOP + HEIGHT - BOTTOM) / 2.0;
         put(format_args!(
             "<text class=\"x\" x=\"14\" y=\"{middle}\" transform=\"rotate(-90 14 {middle})\">{}</text>\n",
             escaped(&self.y_label)
         ));
-        put(format_args!(
-            "<text class=\"x\" x=\"{:.1}\" y=\"{}\">{}</text>\n",
-            (LEFT + WIDTH - RIGHT) / 2.0,
-            HEIGHT - 6.0,
-            escaped(&self.x_label)
-        ));
+        put_time_axis(&mut out, x_max, HEIGHT - BOTTOM, &self.x_label);
+        let mut put = |text: std::fmt::Arguments| out.write_fmt(text).expect("a string takes all");
         for (no, series) in self.series.iter().enumerate() {
             put(format_args!("<path class=\"line s{no}\" d=\""));
             let mut pen = 'M';
@@ -99,6 +86,21 @@ impl Chart {
         put(format_args!("</svg>\n"));
         out
     }
+}
+
+/// The horizontal axis below a plot that ends at `bottom`: its ticks up to `x_max`, and what it counts.
+pub(super) fn put_time_axis(out: &mut String, x_max: f64, bottom: f64, label: &str) {
+    let mut put = |text: std::fmt::Arguments| out.write_fmt(text).expect("a string takes all");
+    for tick in ticks(x_max, step(x_max)) {
+        let at = LEFT + tick / x_max * (WIDTH - LEFT - RIGHT);
+        put(format_args!(
+            "<line class=\"grid\" x1=\"{at:.1}\" y1=\"{bottom}\" x2=\"{at:.1}\" y2=\"{}\"/>",
+            bottom + 4.0
+        ));
+        put(format_args!("<text class=\"x\" x=\"{at:.1}\" y=\"{}\">{}</text>\n", bottom + 16.0, number(tick)));
+    }
+    let middle = (LEFT + WIDTH - RIGHT) / 2.0;
+    put(format_args!("<text class=\"x\" x=\"{middle:.1}\" y=\"{}\">{}</text>\n", bottom + 34.0, escaped(label)));
 }
 
 /// The distance of ticks that gives about [`TICKS`] of them: 1, 2 or 5 times a power of ten.

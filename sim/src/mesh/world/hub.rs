@@ -148,8 +148,7 @@ impl World {
 
     pub(super) fn round_at(&mut self, at: Micros) {
         let Some(process) = &mut self.process else { return };
-        if at < process.round_at {
-            process.round_at = at;
+        if process.round.at().is_none_or(|before| at < before) && process.round.set(at) {
             self.agenda.plan(at, Event::Round { life: self.life });
         }
     }
@@ -160,7 +159,7 @@ impl World {
         }
         let clocks = (self.now, self.wall());
         let Some(process) = &mut self.process else { return Ok(()) };
-        process.round_at = Micros::MAX;
+        process.round.clear();
         if self.now < self.stalled_until {
             self.round_at(self.stalled_until);
             return Ok(());

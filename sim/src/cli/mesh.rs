@@ -1,0 +1,362 @@
+//! The mesh on the command line: one run or many, told as text, as JSON or as a page, and made smaller when it fails.
+
+mod words;
+
+use super::interrupt::{Interrupt, ended_by};
+use super::scenario::DEFAULT;
+use super::terminal::{bar, ended, failed, line};
+use super::watch::Watch;
+use anstream::eprintln;
+use serde_json::{Value, json};
+use sheratan_sim::agenda::{Micros, SECOND};
+use sheratan_sim::mesh::oracle::Violation;
+use sheratan_sim::mesh::page::Run;
+use sheratan_sim::mesh::plan::{MINUTES_DEFAULT, Plan};
+use sheratan_sim::mesh::run::{Failure, Report, STEPS_OF_A_LOOK, Totals, run_while};
+use sheratan_sim::mesh::shrink::shrink;
+use sheratan_sim::mesh::timeline::Timeline;
+use sheratan_sim::mesh::world::WARM_UP_US;
+use sheratan_sim::model_check::check::SeedRange;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use std::{fs, thread};
+
+/// The seed of a usual run that does not say.
+const SEED_DEFAULT: u64 = 0;
+
+/// Where the plans of runs come from: each seed has one of its own, or a file has one for all.
+#[derive(Clone)]
+pub struct Source {
+    word: String,
+    plan: Option<Plan>,
+    minutes: Option<u64>,
+}
+
+impl Source {
+    /// The plans of what that word names: the mesh's usual run, or a file with a plan. `minutes` of chaos, if they are to be
+    /// others than it says.
+    pub fn new(word: &str, plan: Option<Plan>, minutes: Option<u64>) -> Self {
+        Source { word: word.to_owned(), plan, minutes }
+    }
+
+    /// The plan of a seed; of its own one if there is none.
+    pub fn plan(&self, seed: Option<u64>) -> Plan {
+        let Some(plan) = &self.plan else {
+            return Plan::of(seed.unwrap_or(SEED_DEFAULT), self.minutes.unwrap_or(MINUTES_DEFAULT));
+        };
+        Plan { seed: seed.unwrap_or(plan.seed), minutes: self.minutes.unwrap_or(plan.minutes), ..plan.clone() }
+    }
+
+    /// The command that runs a seed again.
+    fn again(&self, seed: u64) -> String {
+        let minutes = match (&self.plan, self.minutes) {
+            (Some(_), None) => String::new(),
+            (_, minutes) => format!(" --minutes {}", minutes.unwrap_or(MINUTES_DEFAULT)),
+        };
+        format!("{} --seed {seed}{minutes}", self.command())
+    }
+
+    /// The command that goes on with other seeds.
+    fn onward(&self, seeds: &SeedRange) -> String {
+        let minutes = self.minutes.map(|minutes| format!(" --minutes {minutes}")).unwrap_or_default();
+        format!("{} --seeds {}..{}{minutes}", self.command(), seeds.first(), seeds.end())
+    }
+
+    fn command(&self) -> String {
+        // What a shell would split or expand is quoted; the rest is easier to read as it is.
+        let is_plain = |character: char| character.is_alphanumeric() || "./_-+:@".contains(character);
+        let word = match self.word.chars().all(is_plain) {
+            true => self.word.clone(),
+            false => format!("'{}'", self.word.replace('\'', r"'\''")),
+        };
+        format!("sheratan-sim run --scenario {word}")
+    }
+}
+
+/// How runs are made and told.
+#[derive(Clone, Copy)]
+pub struct How {
+    /// Each twice, to see that everything happens again.
+    pub is_twice: bool,
+    /// As JSON.
+    pub is_json: bool,
+}
+
+/// Runs of the mesh, one after the other or side by side, for as long as nobody interrupts them.
+pub struct Runner {
+    how: How,
+    watch: Watch,
+    interrupt: Interrupt,
+    /// What runs now, for who is told of a panic or of a step without an end.
+    current: Arc<Mutex<Source>>,
+}
+
+/// How a run ended; `None` if it was interrupted.
+type Ended = Option<Result<Report, Box<Failure>>>;
+
+/// A run that ended by itself, in words.
+pub struct Told {
+    /// Whether it went well.
+    pub is_well: bool,
+    /// In a line, or in full if it failed.
+    pub text: String,
+    /// As an object.
+    pub json: Value,
+}
+
+impl Runner {
+    /// Before its first run.
+    pub fn new(how: How, interrupt: Interrupt) -> Self {
+        let current = Arc::new(Mutex::new(Source::new(DEFAULT, None, None)));
+        let source = Arc::clone(&current);
+        let again = move |seed| source.lock().expect("no thread panics with it").again(seed);
+        Runner { how, watch: Watch::start(again), interrupt, current }
+    }
+
+    /// Whether somebody wishes that it ends.
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
+    }
+
+    /// One run, told in full; its page goes to a file if one is named.
+    pub fn one(&self, source: &Source, seed: Option<u64>, html: Option<&Path>) -> ExitCode {
+        self.begin(source);
+        let plan = source.plan(seed);
+        let again = source.again(plan.seed);
+        let mut timeline = html.map(|_| Timeline::default());
+        let (result, reached, seconds) = self.under_bar(&plan, timeline.as_mut());
+        let Some(result) = result else { return self.interrupted_at(&plan, reached) };
+        let text = match (&result, self.how.is_json) {
+            (Ok(report), false) => words::report_text(report, seconds),
+            (Ok(report), true) => words::report_json(report, seconds).to_string(),
+            (Err(failure), false) => words::failure_text(failure, &again),
+            (Err(failure), true) => words::failure_json(failure, &again).to_string(),
+        };
+        line(text);
+        if let (Some(file), Some(timeline)) = (html, &mut timeline) {
+            timeline.end(result.as_ref().map_or_else(|failure| &failure.tally, |report| &report.tally));
+            let page = Run { result: result.as_ref().map_err(AsRef::as_ref), timeline, again: &again }.to_page();
+            if let Err(error) = fs::write(file, page.to_html()) {
+                return failed(format_args!("{} cannot be written: {error}", file.display()), 1);
+            }
+        }
+        ended(result.is_ok())
+    }
+
+    /// One run of several; `None` if it was interrupted.
+    pub fn one_of_several(&self, source: &Source, seed: Option<u64>) -> Option<Told> {
+        self.begin(source);
+        let plan = source.plan(seed);
+        let again = source.again(plan.seed);
+        let (result, _, seconds) = self.under_bar(&plan, None);
+        Some(match result? {
+            Ok(report) => Told {
+                is_well: true,
+                text: format!("{} events", report.tally.events),
+                json: words::report_json(&report, seconds),
+            },
+            Err(failure) => Told {
+                is_well: false,
+                text: words::failure_text(&failure, &again),
+                json: words::failure_json(&failure, &again),
+            },
+        })
+    }
+
+    /// The smallest scenario that fails as this one does.
+    pub fn shrink(&self, source: &Source, seed: Option<u64>) -> ExitCode {
+        self.begin(source);
+        let plan = source.plan(seed);
+        let (result, reached, _) = self.under_bar(&plan, None);
+        let failure = match result {
+            None => return self.interrupted_at(&plan, reached),
+            Some(Ok(report)) => {
+                line(format_args!("# seed {} does not fail: {} events", plan.seed, report.tally.events));
+                return ended(false);
+            }
+            Some(Err(failure)) => *failure,
+        };
+        let tries = bar(0, "{spinner} {pos} tries, {elapsed}; fails with {msg}");
+        tries.set_message(size(&failure.plan));
+        let run = |plan: &Plan| {
+            tries.inc(1);
+            self.run(plan, |_| {}, None)
+        };
+        let smallest = shrink(failure, run, |plan| {
+            tries.suspend(|| eprintln!("still fails: {}", size(plan)));
+            tries.set_message(size(plan));
+        });
+        tries.finish_and_clear();
+        line(format_args!("# {}\n{}", smallest.violation, smallest.plan));
+        if self.interrupt.is_asked() {
+            return ended_by("it may go smaller");
+        }
+        ended(true)
+    }
+
+    /// Many runs on so many threads: the failure of the lowest seed, or all together.
+    pub fn many(&self, source: &Source, seeds: &SeedRange, jobs: usize) -> ExitCode {
+        self.begin(source);
+        let bar = bar(seeds.count(), "{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left");
+        let started = Instant::now();
+        let next = AtomicU64::new(seeds.first());
+        // The first seed that was begun and interrupted.
+        let interrupted = AtomicU64::new(u64::MAX);
+        let is_over = AtomicBool::new(false);
+        let totals = Mutex::new(Totals::default());
+        let failed = Mutex::new(None::<Box<Failure>>);
+        thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) && !self.interrupt.is_asked() {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= seeds.end() {
+                            return;
+                        }
+                        match self.run(&source.plan(Some(seed)), |_| {}, None) {
+                            None => _ = interrupted.fetch_min(seed, Ordering::Relaxed),
+                            Some(Ok(report)) => totals.lock().expect("no thread panics with it").add(&report),
+                            Some(Err(failure)) => {
+                                is_over.store(true, Ordering::Relaxed);
+                                let mut failed = failed.lock().expect("no thread panics with it");
+                                if failed.as_ref().is_none_or(|other| other.plan.seed > seed) {
+                                    *failed = Some(failure);
+                                }
+                            }
+                        }
+                        bar.inc(1);
+                    }
+                });
+            }
+        });
+        bar.finish_and_clear();
+        let seconds = started.elapsed().as_secs_f64();
+        if let Some(failure) = failed.into_inner().expect("no thread panics with it") {
+            let again = source.again(failure.plan.seed);
+            match self.how.is_json {
+                true => line(words::failure_json(&failure, &again)),
+                false => line(words::failure_text(&failure, &again)),
+            }
+            return ended(false);
+        }
+        let totals = totals.into_inner().expect("no thread panics with it");
+        let onward = interrupted.into_inner().min(next.into_inner());
+        let left = (onward < seeds.end()).then(|| SeedRange::new(onward, seeds.end()));
+        match self.how.is_json {
+            true => line(words::totals_json(&totals, seconds, left.as_ref().map(SeedRange::first))),
+            false => line(words::totals_text(&totals, seconds, jobs)),
+        }
+        match left {
+            None => ended(true),
+            Some(left) => ended_by(format_args!("go on with: {}", source.onward(&left))),
+        }
+    }
+
+    fn begin(&self, source: &Source) {
+        *self.current.lock().expect("no thread panics with it") = source.clone();
+    }
+
+    /// Runs a plan under a bar of virtual time: how it ended, how far it came, and how many seconds it took.
+    fn under_bar(&self, plan: &Plan, timeline: Option<&mut Timeline>) -> (Ended, Micros, f64) {
+        let chaos_end = WARM_UP_US + plan.chaos_us();
+        let bar = bar(chaos_end / SECOND, "{wide_bar} {pos}/{len} virtual seconds{msg}, {eta} left");
+        let started = Instant::now();
+        let mut reached = 0;
+        let told = |now: Micros| {
+            reached = now;
+            bar.set_position(now.min(chaos_end) / SECOND);
+            if now > chaos_end {
+                bar.set_message(format!(" and {} of the cool-down", (now - chaos_end) / SECOND));
+            }
+        };
+        let result = self.run(plan, told, timeline);
+        bar.finish_and_clear();
+        (result, reached, started.elapsed().as_secs_f64())
+    }
+
+    /// Runs a plan, twice if that is asked for. `told` is told of the virtual time now and then.
+    fn run(&self, plan: &Plan, told: impl FnMut(Micros), timeline: Option<&mut Timeline>) -> Ended {
+        let report = match self.run_once(plan, told, timeline)? {
+            Ok(report) if self.how.is_twice => report,
+            result => return Some(result),
+        };
+        let other = match self.run_once(plan, |_| {}, None)? {
+            Ok(other) => other,
+            failure => return Some(failure),
+        };
+        if other == report {
+            return Some(Ok(report));
+        }
+        let (one, two) = (report.trail_hash, other.trail_hash);
+        let detail = format!("everything that happened has the hash {one:032x}, and then {two:032x}");
+        let violation = Violation { invariant: "a seed means one run", detail };
+        Some(Err(Box::new(Failure { plan: plan.clone(), tally: other.tally, violation, last: Vec::new() })))
+    }
+
+    fn run_once(&self, plan: &Plan, mut told: impl FnMut(Micros), mut timeline: Option<&mut Timeline>) -> Ended {
+        let mut steps = 0u64;
+        self.watch.step(plan.seed, 0);
+        let result = run_while(plan, |world| {
+            if let Some(timeline) = &mut timeline {
+                timeline.look(world);
+            }
+            steps += 1;
+            if !steps.is_multiple_of(STEPS_OF_A_LOOK) {
+                return true;
+            }
+            self.watch.step(plan.seed, steps);
+            told(world.now());
+            !self.interrupt.is_asked()
+        });
+        self.watch.done(plan.seed);
+        result
+    }
+
+    fn interrupted_at(&self, plan: &Plan, reached: Micros) -> ExitCode {
+        let seconds = reached as f64 / 1e6;
+        if self.how.is_json {
+            line(json!({ "ok": false, "interrupted": true, "seed": plan.seed, "virtual_sec": seconds }));
+        }
+        ended_by(format_args!("seed {} was well for {seconds:.0} virtual seconds", plan.seed))
+    }
+}
+
+/// How much there is in a plan.
+fn size(plan: &Plan) -> String {
+    let Plan { nodes, clients, submits_per_min, minutes, .. } = plan;
+    let faults = plan.faults.len();
+    format!("{faults} faults, {nodes} nodes, {clients} clients, {submits_per_min} submits/min, {minutes} min")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_of_a_run_names_all_that_its_plan_comes_from() {
+        let plan = Some(Plan::of(6, 5));
+        let table = [
+            (Source::new(DEFAULT, None, None), "--scenario default --seed 3 --minutes 2"),
+            (Source::new(DEFAULT, None, Some(5)), "--scenario default --seed 3 --minutes 5"),
+            (Source::new("a/b-1.toml", plan.clone(), None), "--scenario a/b-1.toml --seed 3"),
+            (Source::new("a/b.toml", plan.clone(), Some(9)), "--scenario a/b.toml --seed 3 --minutes 9"),
+            (Source::new("it's $1.toml", plan, None), r"--scenario 'it'\''s $1.toml' --seed 3"),
+        ];
+        for (source, arguments) in table {
+            assert_eq!(source.again(3), format!("sheratan-sim run {arguments}"));
+        }
+    }
+
+    #[test]
+    fn a_file_is_one_plan_for_all_seeds_and_the_usual_run_one_for_each() {
+        let plan = Plan::of(6, 5);
+        let file = Source::new("a.toml", Some(plan.clone()), None);
+        assert_eq!(file.plan(None), plan);
+        assert_eq!(file.plan(Some(7)), Plan { seed: 7, ..plan.clone() });
+        let usual = Source::new(DEFAULT, None, Some(5));
+        assert_eq!((usual.plan(Some(6)), usual.plan(None)), (plan, Plan::of(0, 5)));
+    }
+}

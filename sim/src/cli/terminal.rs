@@ -1,0 +1,49 @@
+//! Terminal: lines, colours and progress bars. Colours are left out where the stream is no terminal or `NO_COLOR` is set,
+//! bars where standard error is none.
+
+use anstream::eprintln;
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// What matters.
+pub const BOLD: Style = Style::new().bold();
+/// What may be passed over.
+pub const DIM: Style = Style::new().dimmed();
+/// What went well.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// What went wrong.
+pub const BAD: Style = AnsiColor::Red.on_default();
+/// What needs a look.
+pub const WARN: Style = AnsiColor::Yellow.on_default();
+
+/// The exit code of a command line that cannot be meant.
+pub const MISUSED: u8 = 2;
+
+/// A line on standard output. A reader that has gone away (`| head`) ends the process quietly, as it ends `cat`.
+pub fn line(text: impl Display) {
+    if let Err(error) = writeln!(anstream::stdout(), "{text}") {
+        let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
+        std::process::exit(if is_gone { 0 } else { 1 });
+    }
+}
+
+/// Says why the command ends.
+pub fn failed(reason: impl Display, exit_code: u8) -> ExitCode {
+    let bad = BAD.bold();
+    eprintln!("{bad}error{bad:#}: {reason}");
+    ExitCode::from(exit_code)
+}
+
+/// Whether all was well, as an exit code.
+pub fn ended(is_well: bool) -> ExitCode {
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A bar of so many of something, shown on a terminal only.
+pub fn bar(length: u64, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::new(length).with_style(style.expect("the template is one"))
+}
