@@ -18,7 +18,8 @@ pub enum Command {
     Configure(Box<Limits>),
     /// A node says what it is; needed when it is new, changed, or was not online.
     Heartbeat(Heartbeat),
-    /// These nodes were heard from, and nothing about them changed.
+    /// These nodes were heard from, and nothing about them changed. Without nodes it says how late it is: somebody was told
+    /// what time did.
     NodesSeen(Vec<NodeNo>),
     /// A client hands in a job.
     Submit(Box<Submit>),

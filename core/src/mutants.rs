@@ -71,6 +71,12 @@ mutants! {
     Shell FolderNotSynced: "folder-not-synced", "a new name is used before its folder was synced";
     Shell ReplyNotHeld: "reply-not-held", "a reply leaves while its record is on the way to the disk";
     Shell FailureAcknowledged: "failure-acknowledged", "a reply acknowledges what the journal failed to take";
+    Shell UndurableShown: "undurable-shown", "a read shows what the journal failed to take";
+    Shell TimeNotRecorded: "time-not-recorded", "what time alone ended is told although no record holds it";
+    Shell HeldReadShown: "held-read-shown", "a read that waits for the journal is answered when that fails";
+    Shell EndNotTold: "end-not-told", "who waits for a job's end is not answered when it comes";
+    Shell BatchReversed: "batch-reversed", "the last entry of a batch is answered first";
+    Shell LineNotTold: "line-not-told", "who listens is not told some lines of the audit log";
     Shell RecordNotJournaled: "record-not-journaled", "a command that changed something is not handed to the journal";
     Shell TornTailIgnored: "torn-tail-ignored", "a torn batch passes for the journal's clean end";
     Shell LastBatchNotRewritten: "last-batch-not-rewritten", "a start trusts a last batch that may never have reached the disk";

@@ -149,19 +149,26 @@ impl VirtualDisk {
     }
 
     /// Turns one bit at rest in a segment or a snapshot all of which is synced, within what was written of it. Gives the
-    /// file and the byte's place; `None` if there is no such file.
+    /// file and the byte's place; `None` if there is no such file. The journal cannot tell damage in its very last batch
+    /// from a torn tail, so that batch is spared, and one more that may have come behind it and was not acknowledged.
     pub fn flip_bit(&self, draw: &mut Draw) -> Option<(PathBuf, u64)> {
         let mut state = self.state();
-        let candidates: Vec<_> = state.names.iter().filter(|(path, node)| state.is_at_rest(path, **node)).collect();
+        let newest = state.names.keys().rfind(|path| is_segment(path)).map(PathBuf::as_path);
+        let spared_from = |path: &Path, node: u64| match &state.nodes[&node] {
+            Node::File(content) if newest == Some(path) => content.latest_at(),
+            _ => usize::MAX,
+        };
+        let at_rest = state.names.iter().filter(|(path, node)| state.is_at_rest(path, **node));
+        let candidates: Vec<_> = at_rest.filter(|(path, node)| spared_from(path, **node) > 0).collect();
         if candidates.is_empty() {
             return None;
         }
         let (path, node) = draw.pick(&candidates);
-        let (path, node) = (path.to_path_buf(), **node);
+        let (path, node, spared_from) = (path.to_path_buf(), **node, spared_from(path, **node));
         let bytes = &mut state.content_mut(node).bytes;
         // Behind it are the zeros of a segment that waits for its records.
         let content_end = bytes.iter().rposition(|byte| *byte != 0)? + 1;
-        let at = draw.below(content_end as u64);
+        let at = draw.below(content_end.min(spared_from) as u64);
         let mask = 1 << draw.below(8);
         bytes[at as usize] ^= mask;
         state.flipped.push((node, at, mask));
@@ -232,8 +239,7 @@ impl State {
     }
 
     fn is_at_rest(&self, path: &Path, node: u64) -> bool {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_kept = name.starts_with("journal-") && name.ends_with(".seg") || name.ends_with(".snap");
+        let is_kept = is_segment(path) || path.extension().is_some_and(|extension| extension == "snap");
         is_kept && matches!(&self.nodes[&node], Node::File(content) if content.is_synced())
     }
 
@@ -699,6 +705,11 @@ fn folder_of(path: &Path) -> &Path {
 
 fn is_root(path: &Path) -> bool {
     path == Path::new("/") || path == Path::new("")
+}
+
+fn is_segment(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("journal-") && name.ends_with(".seg")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use sheratan_core::command::{Idempotency, OnDuplicate, OnFailed, Priority, Pull,
 use sheratan_core::integrity::checksum;
 use sheratan_core::integrity::json::Value;
 use sheratan_core::limits::{ATTEMPTS_MAX, LEASE_DURATION_MAX, LEASE_DURATION_MIN, PULL_JOBS_MAX, PULL_KINDS_MAX};
+use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::name::Name;
 use sheratan_core::time::{Millis, Timestamp};
 
@@ -133,7 +134,10 @@ pub fn read_lease_duration(fields: &Fields) -> Result<Option<Millis>, Problem> {
 
 /// The entries of a batch.
 pub fn batch<'a>(fields: &Fields<'a>, key: &str) -> Result<Vec<Value<'a>>, Problem> {
-    let entries = fields.array(key)?.ok_or_else(|| body::missing(key))?;
+    let mut entries = fields.array(key)?.ok_or_else(|| body::missing(key))?;
+    if mutants::is_active(Mutant::BatchReversed) {
+        entries.reverse();
+    }
     if entries.len() > BATCH_ENTRIES_MAX {
         return Err(Problem::bad_request(format!("{key} must have at most {BATCH_ENTRIES_MAX} entries")));
     }

@@ -15,6 +15,7 @@ use sheratan_core::ids::JobSeq;
 use sheratan_core::integrity::checksum::{self, Claimed};
 use sheratan_core::integrity::json::Value;
 use sheratan_core::limits::PULL_JOBS_MAX;
+use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::outcome::{Completed, Outcome, Pulled, Submitted};
 use sheratan_core::queue::job::Job;
 use sheratan_core::telemetry::Observation;
@@ -125,7 +126,7 @@ impl Service {
     ) -> Result<Answer, Problem> {
         let wait_ms = Query::new(request.query()).number("wait_ms", 0..=asked::WAIT_MS_MAX)?.unwrap_or(0);
         let seq = self.hub.key().parse_job_id(id).ok_or_else(Problem::unknown_job)?;
-        let job = self.hub.queue().get(seq).ok_or_else(Problem::unknown_job)?;
+        let job = self.hub.queue().get(seq).ok_or_else(|| self.unknown_job())?;
         let is_final = matches!(job.state(), sheratan_core::queue::job::State::Final { .. });
         if is_final || wait_ms == 0 || self.is_draining {
             return Ok(Answer::Reply(self.job_reply(seq)));
@@ -138,13 +139,34 @@ impl Service {
 
     /// The reply that shows a job as it is now.
     pub(super) fn job_reply(&self, seq: JobSeq) -> Reply {
-        let Some(job) = self.hub.queue().get(seq) else { return Problem::unknown_job().into_reply() };
+        let Some(job) = self.hub.queue().get(seq) else { return self.unknown_job().into_reply() };
+        if let Some(reason) = self.undurable_because()
+            && self.undurable.has(job)
+        {
+            return Problem::not_durable(reason).into_reply();
+        }
         let mut shown = Vec::new();
         render::job(&mut shown, self.hub.key(), job, true);
         reply(|out| _ = out.flag("ok", true).raw("job", &shown))
     }
 
+    /// A job is not there. While something that is not durable was done that may be why: a job that ended pushes out
+    /// another.
+    fn unknown_job(&self) -> Problem {
+        self.undurable_because().map_or_else(Problem::unknown_job, Problem::not_durable)
+    }
+
+    /// Why the journal does not hold what was done, if it takes nothing.
+    fn undurable_because(&self) -> Option<&str> {
+        let is_durable = self.durable == self.last_seq() && !self.undurable.is_time_ahead();
+        let is_shown = is_durable || mutants::is_active(Mutant::UndurableShown);
+        self.journal_down.as_deref().filter(|_| !is_shown)
+    }
+
     pub(super) fn jobs(&self, request: &Request) -> Result<Reply, Problem> {
+        if let Some(reason) = self.undurable_because() {
+            return Err(Problem::not_durable(reason));
+        }
         let query = Query::new(request.query());
         let limit = query.number("limit", 1..=PAGE_JOBS_MAX)?.unwrap_or(100) as usize;
         let (status, kind, node) = (query.get("status")?, query.get("kind")?, query.get("node")?);

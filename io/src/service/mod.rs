@@ -25,6 +25,7 @@ mod render;
 mod route;
 pub mod streams;
 mod traffic;
+mod undurable;
 
 pub use control::registry_of;
 pub use event::{AlertLine, Event};
@@ -57,6 +58,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use streams::{Streams, Topic};
 use traffic::Traffic;
+use undurable::Undurable;
 
 /// How long heartbeats that change nothing are collected before they are journaled together.
 const QUIET_HEARTBEATS_MS: Millis = Millis::from_secs(1);
@@ -170,6 +172,8 @@ pub struct Service {
     alerts_lost: u64,
     /// The last record that the journal holds, as far as the shell said.
     durable: u64,
+    /// What was done after it.
+    undurable: Undurable,
 }
 
 impl Service {
@@ -178,6 +182,7 @@ impl Service {
         hub.set_guard(settings.auth_failures_max, true);
         let batch_hash = hub.outcome_hash();
         Service {
+            undurable: Undurable::new(hub.now()),
             hub,
             settings,
             parked: ParkedRequests::default(),
@@ -205,10 +210,14 @@ impl Service {
     /// Answers a request.
     pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
         let way = route::find(caller.plane, request.path());
+        self.undurable.look(self.hub.effects());
         let answer = self.route(now, caller, request, way);
         let answer = answer.unwrap_or_else(|problem| Answer::Reply(problem.into_reply()));
         if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
             self.traffic.answered(caller.plane, way.name(), reply.status());
+        }
+        if caller.plane == Plane::Data && matches!(answer, Answer::Reply(_)) {
+            self.record_time(now);
         }
         answer
     }
@@ -218,6 +227,11 @@ impl Service {
     pub fn is_only_looked_at(plane: Plane, path: &str) -> bool {
         let way = route::find(plane, path);
         matches!(way, Way::Here(Route::Health | Route::Livez | Route::Readyz | Route::Metrics))
+    }
+
+    /// Whether a reply to the path shows jobs, which must be durable as they are shown.
+    pub fn shows_jobs(plane: Plane, path: &str) -> bool {
+        matches!(route::find(plane, path), Way::Here(Route::Job(_) | Route::Jobs))
     }
 
     /// How many changes of alerts the shell could not deliver.
@@ -233,6 +247,7 @@ impl Service {
     /// The journal holds all up to this record.
     pub fn set_durable(&mut self, up_to: u64) {
         self.durable = up_to;
+        self.undurable.forget(up_to);
     }
 
     /// The shell saw something.
@@ -283,7 +298,17 @@ impl Service {
 
     /// Answers the long polls that can be answered after what was done since the last call, and notes the audit events.
     pub fn settle(&mut self, now: Timestamp) {
+        self.settle_effects(now);
+        if !self.late.is_empty() {
+            self.record_time(now);
+            self.settle_effects(now);
+        }
+    }
+
+    fn settle_effects(&mut self, now: Timestamp) {
         while !self.hub.effects().is_empty() {
+            self.undurable.look(self.hub.effects());
+            self.undurable.settled();
             let mut is_woken = false;
             for effect in std::mem::take(self.hub.effects()) {
                 if !mutants::is_active(Mutant::EffectNotCounted) {
@@ -363,8 +388,8 @@ impl Service {
         self.next_seq - 1
     }
 
-    /// The journal takes nothing: commands are refused until it does, reads are answered. Long polls that came with a
-    /// result are refused too: their replies would acknowledge it.
+    /// The journal takes nothing: commands are refused until it does, reads are answered unless they would show what it
+    /// does not hold. Long polls that came with a result are refused too: their replies would acknowledge it.
     pub fn journal_failed(&mut self, reason: String) {
         for (id, parked) in self.parked.take_acknowledging() {
             self.hub.unpark(id);
@@ -430,10 +455,15 @@ impl Service {
         // The usual command is journaled, and must not be copied for it; what changes nothing is copied for the trace.
         let now = now.max(self.hub.now());
         command.encode(self.batch.begin(self.next_seq, now));
+        let extended = match &command {
+            Command::Extend(extend) => extend.leases.iter().map(|lease| lease.job).collect(),
+            _ => Vec::new(),
+        };
         let outcome = self.hub.apply(now, command);
         let is_kept = self.batch.is_empty() || !mutants::is_active(Mutant::RecordNotJournaled);
         if outcome.is_durable() && is_kept {
             self.batch.commit();
+            self.undurable.note(self.next_seq, now, &outcome, extended);
             self.next_seq += 1;
         } else {
             if let Some(trace) = &mut self.trace {
@@ -442,6 +472,15 @@ impl Service {
             self.batch.abort();
         }
         Ok(outcome)
+    }
+
+    /// What time alone ended becomes a record, so that a reply that tells of it waits for that.
+    fn record_time(&mut self, now: Timestamp) {
+        self.undurable.look(self.hub.effects());
+        if self.undurable.is_time_ahead() && !mutants::is_active(Mutant::TimeNotRecorded) {
+            // While the journal takes nothing, nothing of it is shown.
+            _ = self.execute(now, Command::NodesSeen(Vec::new()));
+        }
     }
 
     fn problem_of(&self, outcome: Outcome) -> Problem {
@@ -477,6 +516,9 @@ impl Service {
 
     /// A job is final: answers who waited for that.
     fn answer_end(&mut self, job: JobSeq) {
+        if mutants::is_active(Mutant::EndNotTold) {
+            return;
+        }
         for parked in self.parked.take_for_end(job) {
             let reply = self.job_reply(job);
             self.answer_late(parked.origin, reply);

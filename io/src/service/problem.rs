@@ -134,6 +134,13 @@ impl Problem {
         Problem { retry_after_ms: Some(Millis::new(1_000)), ..Problem::new(503, "journal_unavailable", detail) }
     }
 
+    /// What is asked for would show what the disk does not take, and a crash may take back.
+    pub fn not_durable(reason: &str) -> Self {
+        let detail =
+            format!("the journal cannot be written ({reason}), and does not hold what this would show; retry in 1 s");
+        Problem { retry_after_ms: Some(Millis::new(1_000)), ..Problem::new(503, "journal_unavailable", detail) }
+    }
+
     /// What the core refused.
     pub fn of_refusal(refusal: &Refusal, hub: &Hub, backpressure_status: u16) -> Self {
         let retry_after_ms = refusal.retry_after_ms();

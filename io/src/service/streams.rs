@@ -10,6 +10,7 @@
 
 use super::problem::Problem;
 use crate::audit;
+use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -165,7 +166,11 @@ impl Streams {
     pub fn audit(&mut self, lines: &[u8]) {
         self.send(Topic::Audit, |out| {
             for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                write_event(out, Topic::Audit.as_str(), audit::seq_of(line), line);
+                let seq = audit::seq_of(line);
+                if seq.is_some_and(|seq| seq % 4 == 0) && mutants::is_active(Mutant::LineNotTold) {
+                    continue;
+                }
+                write_event(out, Topic::Audit.as_str(), seq, line);
             }
         });
     }

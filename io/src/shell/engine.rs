@@ -16,6 +16,7 @@ use crate::http::{Method, Reply};
 use crate::journal::Batch;
 use crate::service::streams::Sendout;
 use crate::service::{Answer, Caller, Handover, Origin, Problem, Service};
+use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::telemetry::Observation;
 use sheratan_core::time::Timestamp;
 use std::collections::{BTreeSet, VecDeque};
@@ -216,14 +217,16 @@ impl<W: Wire> Engine<W> {
             }
             let Some(request) = socket.http.next_request(*now) else { break };
             let origin = Origin { connection: id, request: request.no() };
-            // A repeat changes nothing, and still acknowledges what its first may not have made durable yet.
-            let is_reading = matches!(request.method(), Method::Get | Method::Head);
+            // A repeat changes nothing, and still acknowledges what its first may not have made durable yet; so does
+            // a look at a job that a crash may take back.
+            let is_reading = matches!(request.method(), Method::Get | Method::Head)
+                && (!Service::shows_jobs(socket.plane, request.path()) || mutants::is_active(Mutant::HeldReadShown));
             let came_at = stopwatch();
             let before = service.last_seq();
             let answer = service.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request);
             let seq = service.last_seq();
             let reply = match answer {
-                // While the journal is down nothing is done, so a reply speaks of what was known before.
+                // While the journal is down nothing is done, and the service shows nothing that is not durable.
                 Answer::Reply(reply) if seq <= *durable || *is_journal_down => reply,
                 Answer::Reply(reply) => {
                     held.hold(seq, origin, reply, seq > before || !is_reading, Some(came_at));

@@ -24,7 +24,8 @@ pub struct Released {
     pub origin: Origin,
     /// The reply.
     pub reply: Reply,
-    /// Whether its client may take it for a promise: its request changed something, or repeats one that did.
+    /// Whether its client may take it for a promise: its request changed something, repeats one that did, or shows what
+    /// one did.
     pub is_acknowledgement: bool,
     /// When its request came, in microseconds of the shell's stopwatch, unless that was a long poll.
     pub came_at: Option<u64>,

@@ -4,4 +4,5 @@
 mod event_streams;
 mod long_polls;
 mod metrics;
+mod reads;
 mod scene;

@@ -15,6 +15,8 @@ pub(super) struct Content {
     undo: Vec<Undo>,
     /// Sectors that the system takes for synced but the disk does not have, by their number: what the disk has there.
     stale: BTreeMap<usize, Vec<u8>>,
+    /// Where the last two writes began, the last one first.
+    written_at: [usize; 2],
     /// Handles; a file without a name and without one is gone.
     pub open_count: u32,
 }
@@ -50,11 +52,17 @@ impl Content {
         let old_len = self.bytes.len();
         // A gap reads as zeros; to take the write back is to take the gap back too.
         let (offset, gap) = if offset > old_len { (old_len, offset - old_len) } else { (offset, 0) };
+        self.written_at = [offset + gap, self.written_at[0]];
         let end = offset + gap + bytes.len();
         let old = self.bytes[offset..end.min(old_len)].to_vec();
         self.bytes.resize(old_len.max(end), 0);
         self.bytes[offset + gap..end].copy_from_slice(bytes);
         self.undo.push(Undo { offset, old, len: end - offset, old_len });
+    }
+
+    /// Where the last two writes begin.
+    pub fn latest_at(&self) -> usize {
+        self.written_at[0].min(self.written_at[1])
     }
 
     pub fn truncate(&mut self) {

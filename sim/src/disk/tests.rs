@@ -260,7 +260,7 @@ fn a_full_disk_takes_what_needs_no_room() {
 }
 
 #[test]
-fn a_bit_flips_in_what_was_written_to_a_synced_segment_and_nowhere_else() {
+fn a_bit_flips_in_what_was_written_to_a_synced_segment_before_its_last_batches_and_nowhere_else() {
     let (disk, _file) = disk_with(1, &[1; 8]);
     assert_eq!(disk.flip_bit(&mut draw(1)), None);
     let path = Path::new("/data/journal-00000000000000000001.seg");
@@ -268,9 +268,14 @@ fn a_bit_flips_in_what_was_written_to_a_synced_segment_and_nowhere_else() {
     file.write_all(&[1, 1, 1, 0, 0, 0]).unwrap();
     assert_eq!(disk.flip_bit(&mut draw(1)), None, "it is not synced");
     file.sync().unwrap();
+    assert_eq!(disk.flip_bit(&mut draw(1)), None, "it has one batch");
+    for _ in 0..2 {
+        file.write_all(&[2]).unwrap();
+    }
+    file.sync().unwrap();
     let (found, at) = disk.flip_bit(&mut draw(1)).unwrap();
-    assert!(found == path && at < 3);
-    assert_ne!(read(&disk, "/data/journal-00000000000000000001.seg").unwrap(), [1, 1, 1, 0, 0, 0]);
+    assert!(found == path && at < 6);
+    assert_ne!(read(&disk, "/data/journal-00000000000000000001.seg").unwrap(), [1, 1, 1, 0, 0, 0, 2, 2]);
 }
 
 #[test]

@@ -17,13 +17,16 @@
 pub mod client;
 pub mod fault;
 pub mod http;
+pub mod listener;
 pub mod network;
 pub mod node;
 pub mod oracle;
 pub mod page;
 pub mod plan;
 pub mod process;
+pub mod reader;
 pub mod run;
+pub mod scene;
 pub mod shrink;
 pub mod timeline;
 pub mod trail;

@@ -28,8 +28,14 @@ pub struct Conn {
     /// Nothing arrives at the hub any more.
     is_stuck_to_hub: bool,
     is_stuck_to_actor: bool,
+    /// Nothing went wrong on it, and it is not over: what is asked is answered.
+    pub is_sound: bool,
+    /// When the hub last sent something.
+    pub left_at: Micros,
     /// The actor takes little at a time.
     pub is_slow: bool,
+    /// The actor has taken nothing since then.
+    pub deaf_since: Option<Micros>,
     /// A slow actor's next bite is on its way.
     pub is_draining: bool,
 }
@@ -78,7 +84,10 @@ impl Network {
             to_actor_at: 0,
             is_stuck_to_hub: false,
             is_stuck_to_actor: false,
+            is_sound: !is_slow,
+            left_at: 0,
             is_slow,
+            deaf_since: None,
             is_draining: false,
         };
         self.conns.insert(id, conn);
@@ -119,6 +128,7 @@ impl Network {
             if is_cut_off || self.comes(plan, Fault::LoseRequest) {
                 self.stick(id, true);
             } else if self.comes(plan, Fault::DelayRequest) {
+                self.spoil(id);
                 at += self.draw.between(100_000, 20_000_000);
             }
         }
@@ -134,6 +144,9 @@ impl Network {
             && let Some(conn) = self.conns.get_mut(&id)
         {
             conn.to_hub_at = *last;
+            conn.is_sound &= fate.reset_at.is_none() && fate.arrivals.len() == 1;
+            // Nothing follows what was cut.
+            conn.is_stuck_to_hub |= fate.reset_at.is_some();
         }
         fate
     }
@@ -146,6 +159,7 @@ impl Network {
             if is_cut_off || self.comes(plan, Fault::LoseReply) {
                 self.stick(id, false);
             } else if self.comes(plan, Fault::DelayReply) {
+                self.spoil(id);
                 at += self.draw.between(100_000, 20_000_000);
             }
         }
@@ -159,6 +173,7 @@ impl Network {
             let kept = self.draw.below(bytes.len() as u64) as usize;
             fate.arrivals.push((at, bytes[..kept].to_vec()));
             fate.reset_at = Some(at);
+            self.stick(id, false);
             return fate;
         }
         fate.arrivals.push((at, bytes));
@@ -187,6 +202,13 @@ impl Network {
     fn stick(&mut self, id: u64, to_hub: bool) {
         if let Some(conn) = self.conns.get_mut(&id) {
             *(if to_hub { &mut conn.is_stuck_to_hub } else { &mut conn.is_stuck_to_actor }) = true;
+            conn.is_sound = false;
+        }
+    }
+
+    fn spoil(&mut self, id: u64) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.is_sound = false;
         }
     }
 

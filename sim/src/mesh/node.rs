@@ -1,10 +1,11 @@
 //! Node: a worker of the mesh, with everything that can be wrong with one.
 
-use super::fault::{Fault, Injected};
+use super::fault::Fault;
 use super::http::{Reply, get, post};
 use super::oracle::Told;
 use super::plan::Plan;
 use super::process::TOKEN;
+use super::scene::{Answer, Call, Scene, Timer};
 use crate::agenda::{Micros, SECOND};
 use crate::draw::Draw;
 use serde::Deserialize;
@@ -16,69 +17,14 @@ use std::fmt::Write;
 /// Pause before a call that failed is repeated.
 const RETRY_US: Micros = 500_000;
 
+/// How long a node collects results for a batch.
+const COLLECT_US: Micros = 500_000;
+
+/// How long a pull that comes with a result waits at most: what is told behind it waits too.
+const THEN_PULL_MS: u64 = 1_000;
+
 /// How often a result is sent until the node gives up; in the cool-down it never does.
 const TRIES_MAX: u32 = 8;
-
-/// What an actor can ask of the world, and what it is given.
-#[derive(Debug)]
-pub struct Scene<'a> {
-    /// Now.
-    pub now: Micros,
-    /// What the run is like.
-    pub plan: &'a Plan,
-    /// Chance.
-    pub draw: &'a mut Draw,
-    /// Faults come.
-    pub is_chaos: bool,
-    /// Work must come to an end.
-    pub is_cool: bool,
-    /// Calls to make: lane, request, how long to wait for the reply.
-    pub calls: Vec<(usize, Vec<u8>, Micros)>,
-    /// When to be woken, and what for.
-    pub timers: Vec<(Micros, Timer)>,
-    /// For the oracle.
-    pub told: Vec<Told>,
-    /// Faults that came.
-    pub injected: &'a mut Injected,
-}
-
-impl Scene<'_> {
-    /// Whether a fault comes now.
-    pub fn comes(&mut self, fault: Fault) -> bool {
-        let rate = self.plan.rate(fault);
-        let is_so = self.is_chaos && rate > 0 && self.draw.below(10_000) < rate;
-        if is_so {
-            *self.injected.entry(fault.name()).or_default() += 1;
-        }
-        is_so
-    }
-}
-
-/// What an actor wants to be woken for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Timer {
-    /// The next heartbeat.
-    Heartbeat,
-    /// The next pull.
-    Pull,
-    /// A job is done.
-    Done(u64),
-    /// A lease is to be extended.
-    Extend(u64),
-    /// Results wait to be sent.
-    Send,
-    /// A client's submit is tried again.
-    Retry,
-}
-
-/// What came of a call.
-#[derive(Debug)]
-pub enum Answer {
-    /// A reply.
-    Reply(Reply),
-    /// The connection or the patience ended first.
-    Lost,
-}
 
 /// A node's connections.
 const CONTROL: usize = 0;
@@ -102,10 +48,13 @@ pub struct Node {
     is_up: bool,
     is_beating: bool,
     is_pulling: bool,
+    /// What failed is not sent again yet.
+    is_pausing: bool,
     work: BTreeMap<u64, Work>,
     next_work: u64,
     outbox: VecDeque<Message>,
-    sending: Option<Message>,
+    /// Requests that were sent, in their order.
+    sending: VecDeque<Sent>,
     last_lease: Option<String>,
 }
 
@@ -122,11 +71,21 @@ struct Work {
 /// Something to tell the hub.
 #[derive(Clone, Debug)]
 struct Message {
-    path: &'static str,
+    /// A result; else an extension.
+    is_result: bool,
     body: String,
     job_id: String,
     lease_id: String,
     tries: u32,
+}
+
+/// What a request told the hub: more than one result only in a batch.
+#[derive(Debug)]
+struct Sent {
+    messages: Vec<Message>,
+    is_batch: bool,
+    /// It asked for jobs too.
+    is_pulling: bool,
 }
 
 #[derive(Deserialize)]
@@ -145,9 +104,31 @@ struct PulledJob<'a> {
 
 #[derive(Deserialize)]
 struct Completed<'a> {
+    #[serde(default)]
+    status_code: u16,
+    #[serde(default)]
+    job_id: &'a str,
+    #[serde(default)]
     status: &'a str,
     #[serde(default)]
     duplicate: bool,
+}
+
+#[derive(Deserialize)]
+struct CompletedBatch<'a> {
+    #[serde(borrow)]
+    results: Vec<Completed<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Extended<'a> {
+    #[serde(borrow)]
+    leases: Vec<ExtendedLease<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ExtendedLease<'a> {
+    lease_id: &'a str,
 }
 
 impl Node {
@@ -164,10 +145,11 @@ impl Node {
             is_up: false,
             is_beating: false,
             is_pulling: false,
+            is_pausing: false,
             work: BTreeMap::new(),
             next_work: 1,
             outbox: VecDeque::new(),
-            sending: None,
+            sending: VecDeque::new(),
             last_lease: None,
         }
     }
@@ -184,10 +166,10 @@ impl Node {
     pub fn crash(&mut self) {
         self.is_up = false;
         self.incarnation += 1;
-        (self.is_beating, self.is_pulling) = (false, false);
+        (self.is_beating, self.is_pulling, self.is_pausing) = (false, false, false);
         self.work.clear();
         self.outbox.clear();
-        self.sending = None;
+        self.sending.clear();
     }
 
     /// Whether it runs.
@@ -202,7 +184,11 @@ impl Node {
             Timer::Pull => self.pull(scene),
             Timer::Done(no) => self.done(no, scene),
             Timer::Extend(no) => self.extend(no, scene),
-            Timer::Send | Timer::Retry => self.send(scene),
+            Timer::Send => {
+                self.is_pausing = false;
+                self.send(scene);
+            }
+            Timer::Retry | Timer::Read | Timer::Listen => {}
         }
     }
 
@@ -226,7 +212,7 @@ impl Node {
             self.build += 1;
         }
         if scene.comes(Fault::Intruder) {
-            scene.calls.push((CONTROL, post("/mesh/heartbeat", "not-the-token-of-this-mesh", "{}"), 5 * SECOND));
+            scene.call(CONTROL, post("/mesh/heartbeat", "not-the-token-of-this-mesh", "{}"), 5 * SECOND);
             return;
         }
         let mut capabilities = String::new();
@@ -240,7 +226,7 @@ impl Node {
             zone_name(self.zone),
             self.build,
         );
-        scene.calls.push((CONTROL, post("/mesh/heartbeat", TOKEN, &body), 10 * SECOND));
+        scene.call(CONTROL, post("/mesh/heartbeat", TOKEN, &body), 10 * SECOND);
     }
 
     fn pull(&mut self, scene: &mut Scene) {
@@ -256,15 +242,21 @@ impl Node {
         let wait_ms = if scene.is_cool { scene.plan.pull_wait_ms.min(2_000) } else { scene.plan.pull_wait_ms };
         let kinds = if scene.is_chaos && scene.draw.chance(100) { "&kinds=k0,k1" } else { "" };
         let path = format!("/mesh/pull_requests/node{}?max={slots}&wait_ms={wait_ms}{kinds}", self.no);
-        scene.calls.push((PULLS, get(&path, TOKEN), wait_ms * 1_000 + 10 * SECOND));
+        let waits = wait_ms * 1_000;
+        scene.calls.push(Call { lane: PULLS, bytes: get(&path, TOKEN), patience: waits + 10 * SECOND, waits });
     }
 
     fn pulled(&mut self, answer: Answer, scene: &mut Scene) {
+        match answer {
+            Answer::Reply(Reply { status: 200, body, .. }, _) => self.pulled_with(Some(&body), scene),
+            Answer::Reply(..) | Answer::Lost => self.pulled_with(None, scene),
+        }
+    }
+
+    fn pulled_with(&mut self, body: Option<&[u8]>, scene: &mut Scene) {
         self.is_pulling = false;
         let mut pause = RETRY_US;
-        if let Answer::Reply(Reply { status: 200, body, .. }) = &answer
-            && let Ok(pulled) = serde_json::from_slice::<Pulled>(body)
-        {
+        if let Some(Ok(pulled)) = body.map(serde_json::from_slice::<Pulled>) {
             pause = pulled.defer_ms * 1_000 + if pulled.jobs.is_empty() { 10_000 } else { 0 };
             for job in &pulled.jobs {
                 self.take(job, scene);
@@ -310,8 +302,8 @@ impl Node {
         let Some(work) = self.work.get(&no) else { return };
         scene.timers.push((scene.now + work.lease_us / 3, Timer::Extend(no)));
         let body = format!(r#"{{"node_id":"node{}","leases":["{}"]}}"#, self.no, work.lease_id);
-        let (job_id, lease_id) = (String::new(), String::new());
-        self.outbox.push_back(Message { path: "/mesh/extend_lease", body, job_id, lease_id, tries: TRIES_MAX });
+        let (job_id, lease_id) = (work.job_id.clone(), work.lease_id.clone());
+        self.outbox.push_back(Message { is_result: false, body, job_id, lease_id, tries: TRIES_MAX });
         self.send(scene);
     }
 
@@ -335,48 +327,139 @@ impl Node {
             result.map_or("null", RawValue::get),
             error.map_or("null", RawValue::get),
         );
-        let message = Message { path: "/mesh/submit_result", body, job_id: work.job_id, lease_id, tries: 0 };
+        let message = Message { is_result: true, body, job_id: work.job_id, lease_id, tries: 0 };
         if scene.comes(Fault::AnswerTwice) {
             self.outbox.push_back(message.clone());
         }
         self.outbox.push_back(message);
-        self.send(scene);
+        if scene.plan.traffic.batch_max > 1 && !self.work.is_empty() && scene.draw.chance(500) {
+            // There may be more to tell in a moment.
+            scene.timers.push((scene.now + scene.draw.below(COLLECT_US), Timer::Send));
+        } else {
+            self.send(scene);
+        }
         self.pull(scene);
     }
 
     fn send(&mut self, scene: &mut Scene) {
-        if !self.is_up || self.sending.is_some() {
-            return;
+        let depth = scene.plan.traffic.pipeline_max.max(1) as usize;
+        while self.is_up && !self.is_pausing && self.sending.len() < depth {
+            let Some(first) = self.outbox.pop_front() else { return };
+            let mut messages = vec![first];
+            let batch_max = scene.plan.traffic.batch_max as usize;
+            while messages.len() < batch_max && messages[0].is_result {
+                if !self.outbox.front().is_some_and(|next| next.is_result) {
+                    break;
+                }
+                messages.extend(self.outbox.pop_front());
+            }
+            self.send_now(messages, scene);
         }
-        let Some(message) = self.outbox.pop_front() else { return };
-        scene.calls.push((WORK, post(message.path, TOKEN, &message.body), 10 * SECOND));
-        self.sending = Some(message);
+    }
+
+    fn send_now(&mut self, messages: Vec<Message>, scene: &mut Scene) {
+        let is_batch = messages.len() > 1;
+        let path = match (messages[0].is_result, is_batch) {
+            (false, _) => "/mesh/extend_lease",
+            (true, false) => "/mesh/submit_result",
+            (true, true) => "/mesh/submit_results",
+        };
+        let bodies: Vec<_> = messages.iter().map(|message| message.body.as_str()).collect();
+        let mut body = bodies.join(",");
+        if is_batch {
+            body = format!(r#"{{"node_id":"node{}","results":[{body}]}}"#, self.no);
+        }
+        let slots = scene.plan.slots.saturating_sub(self.work.len() as u64);
+        let is_pulling = messages[0].is_result
+            && slots > 0
+            && !self.is_pulling
+            && scene.draw.chance(scene.plan.traffic.then_pull_percent * 10);
+        let wait_ms = if is_pulling { scene.draw.below(scene.plan.pull_wait_ms.min(THEN_PULL_MS) + 1) } else { 0 };
+        if is_pulling {
+            self.is_pulling = true;
+            body.pop();
+            write!(body, r#","pull":{{"max":{slots},"wait_ms":{wait_ms}}}}}"#).expect("a string takes all");
+        }
+        let waits = wait_ms * 1_000;
+        let bytes = post(path, TOKEN, &body);
+        scene.calls.push(Call { lane: WORK, bytes, patience: waits + 10 * SECOND, waits: THEN_PULL_MS * 1_000 });
+        self.sending.push_back(Sent { messages, is_batch, is_pulling });
     }
 
     fn sent(&mut self, answer: Answer, scene: &mut Scene) {
-        let Some(mut message) = self.sending.take() else { return };
-        match answer {
-            Answer::Reply(Reply { status: 200, body, .. }) if !message.job_id.is_empty() => {
-                if let Ok(completed) = serde_json::from_slice::<Completed>(&body) {
-                    scene.told.push(Told::Completed {
-                        job_id: message.job_id,
-                        lease_id: message.lease_id,
-                        status: completed.status.to_owned(),
-                        is_duplicate: completed.duplicate,
-                    });
+        let Some(Sent { messages, is_batch, is_pulling }) = self.sending.pop_front() else { return };
+        let (status, body) = match answer {
+            Answer::Reply(Reply { status, body, .. }, _) => (Some(status), body),
+            Answer::Lost => (None, Vec::new()),
+        };
+        if is_pulling {
+            scene.marks.push("pull with a result answered");
+            self.pulled_with((status == Some(200)).then_some(&*body), scene);
+        }
+        match status {
+            Some(200) if !messages[0].is_result => check_extended(&messages[0], &body, scene),
+            Some(200) if is_batch => self.batch_sent(messages, &body, scene),
+            Some(200) => {
+                for message in messages {
+                    if let Ok(completed) = serde_json::from_slice::<Completed>(&body) {
+                        tell_completed(message, &completed, scene);
+                    }
                 }
             }
-            Answer::Lost | Answer::Reply(Reply { status: 429 | 503, .. }) if message.tries < TRIES_MAX => {
-                message.tries += 1;
-                self.outbox.push_front(message);
-                scene.timers.push((scene.now + RETRY_US, Timer::Send));
-                return;
-            }
+            None | Some(429 | 503) => messages.into_iter().rev().for_each(|message| self.again(message, scene)),
             // Refused: the job went to another, or nobody can know.
-            Answer::Lost | Answer::Reply(_) => {}
+            Some(_) => {}
         }
         self.send(scene);
     }
+
+    fn batch_sent(&mut self, messages: Vec<Message>, body: &[u8], scene: &mut Scene) {
+        let results = serde_json::from_slice::<CompletedBatch>(body).map(|batch| batch.results).unwrap_or_default();
+        if results.len() != messages.len() {
+            let (asked, answered) = (format!("{} results", messages.len()), format!("{} members", results.len()));
+            return scene.told.push(Told::Astray { asked, answered });
+        }
+        scene.marks.push("batch of results answered");
+        for (message, completed) in messages.into_iter().zip(results).rev() {
+            match completed.status_code {
+                200 => tell_completed(message, &completed, scene),
+                429 | 503 => self.again(message, scene),
+                _ => {}
+            }
+        }
+    }
+
+    fn again(&mut self, mut message: Message, scene: &mut Scene) {
+        if message.tries < TRIES_MAX {
+            message.tries += 1;
+            self.outbox.push_front(message);
+            if !std::mem::replace(&mut self.is_pausing, true) {
+                scene.timers.push((scene.now + RETRY_US, Timer::Send));
+            }
+        }
+    }
+}
+
+fn check_extended(message: &Message, body: &[u8], scene: &mut Scene) {
+    let extended = serde_json::from_slice::<Extended>(body).map(|extended| extended.leases).unwrap_or_default();
+    let is_own = matches!(&*extended, [lease] if lease.lease_id == message.lease_id);
+    if !is_own {
+        let answered = String::from_utf8_lossy(body).into_owned();
+        scene.told.push(Told::Astray { asked: format!("an extension of {}", message.lease_id), answered });
+    }
+}
+
+fn tell_completed(message: Message, completed: &Completed, scene: &mut Scene) {
+    if completed.job_id != message.job_id {
+        let answered = format!("{} is {}", completed.job_id, completed.status);
+        return scene.told.push(Told::Astray { asked: format!("a result of {}", message.job_id), answered });
+    }
+    scene.told.push(Told::Completed {
+        job_id: message.job_id,
+        lease_id: message.lease_id,
+        status: completed.status.to_owned(),
+        is_duplicate: completed.duplicate,
+    });
 }
 
 /// A zone's name.

@@ -3,9 +3,17 @@
 //! It follows the journal with a core of its own, the shadow: what the journal took goes in, what the core says comes out.
 //! So it knows what a hub that loses nothing would know, before and after any crash.
 
+mod reads;
+mod streams;
+
+pub use reads::{Page, Row, Wait};
+
+use super::listener::Heard;
+use crate::agenda::Micros;
 use crate::model_check::invariants::{check_bounds, check_jobs};
 use crate::model_check::sightings::Sightings;
 use memchr::memmem;
+use reads::Reads;
 use sheratan_core::command::Command;
 use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;
@@ -16,6 +24,7 @@ use sheratan_core::telemetry::{Counter, Telemetry};
 use sheratan_core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use streams::Streams;
 
 /// After how many records all jobs are walked through.
 const WALK_EVERY: u64 = 128;
@@ -43,8 +52,14 @@ pub enum Told {
         key: Option<u64>,
         /// Which of its key's payloads it had.
         variant: u64,
+        /// Its kind.
+        kind: u64,
+        /// Its payload.
+        params: String,
         /// The job.
         job_id: String,
+        /// What the hub says of the job.
+        status: String,
     },
     /// A node was given a job.
     Leased {
@@ -65,6 +80,36 @@ pub enum Told {
         status: String,
         /// Whether it was a repeat.
         is_duplicate: bool,
+    },
+    /// A reader was shown a job.
+    Saw {
+        /// When it asked.
+        asked_at: Micros,
+        /// What it was shown.
+        row: Row,
+    },
+    /// A reader was told that there is no such job.
+    Missed {
+        /// The job.
+        job_id: String,
+    },
+    /// A reader was given a page of jobs.
+    Paged {
+        /// When it asked.
+        asked_at: Micros,
+        /// The page.
+        page: Page,
+    },
+    /// A reader waited for a job's end.
+    Waited(Wait),
+    /// A listener heard something.
+    Heard(Heard),
+    /// An actor was answered what it had not asked.
+    Astray {
+        /// What it had asked.
+        asked: String,
+        /// What it was answered.
+        answered: String,
     },
 }
 
@@ -90,6 +135,8 @@ pub struct Oracle {
     sightings: Sightings,
     /// Jobs that clients were told of.
     acknowledged: u64,
+    reads: Reads,
+    streams: Streams,
 }
 
 /// Counters that follow from durable commands alone.
@@ -120,6 +167,8 @@ impl Oracle {
             recount: Telemetry::default(),
             sightings: Sightings::default(),
             acknowledged: 0,
+            reads: Reads::default(),
+            streams: Streams::default(),
         }
     }
 
@@ -214,6 +263,7 @@ impl Oracle {
                 _ => None,
             };
             let before = self.finals.insert(job.get(), status);
+            self.reads.ended(job.get());
             holds(before.is_none(), "a job ends once", || format!("job {} ended twice", job.get()))?;
             let given = self.leases.remove(&job.get()).unwrap_or(0);
             if let (Some(FinalStatus::Dead), Some((_, attempts_max))) = (status, state) {
@@ -265,14 +315,15 @@ impl Oracle {
     }
 
     /// An actor was told something.
-    pub fn told(&mut self, told: Told) -> Result<(), Violation> {
+    pub fn told(&mut self, now: Micros, told: Told) -> Result<(), Violation> {
         let key = *self.shadow.key();
         let job_of = |text: &str| {
             key.parse_job_id(text).ok_or(Violation { invariant: "ids", detail: format!("`{text}` is no job") })
         };
         match told {
-            Told::Submitted { key, variant, job_id } => {
+            Told::Submitted { key, variant, kind, params, job_id, status } => {
                 let job = job_of(&job_id)?.get();
+                self.told_submitted(now, job, kind, &params, &status)?;
                 holds(job < self.shadow.queue().next_seq().get(), "an acknowledged job is there", || {
                     format!("job {job} was acknowledged, the journal does not know it")
                 })?;
@@ -293,6 +344,7 @@ impl Oracle {
                 holds(known.is_none_or(|known| known >= lease.generation), "an acknowledged lease is there", || {
                     format!("job {} was given under lease {}, the journal knows {known:?}", job.get(), lease.generation)
                 })?;
+                self.told_leased(now, job.get(), lease.generation)?;
                 let holder = *self.holders.entry((job.get(), lease.generation)).or_insert(node);
                 holds(holder == node, "a lease has one holder", || {
                     format!("lease {} of job {} is with nodes {holder} and {node}", lease.generation, job.get())
@@ -300,6 +352,7 @@ impl Oracle {
             }
             Told::Completed { job_id, lease_id, status, is_duplicate } => {
                 let job = job_of(&job_id)?.get();
+                self.told_completed(now, job, &status)?;
                 if status == "completed" {
                     let found = self.finals.get(&job).copied();
                     holds(
@@ -315,6 +368,15 @@ impl Oracle {
                     }
                 }
                 Ok(())
+            }
+            Told::Saw { asked_at, row } => self.told_row(now, asked_at, job_of(&row.job_id)?, &row),
+            Told::Missed { job_id } => self.told_missing(job_of(&job_id)?),
+            Told::Paged { asked_at, page } => self.told_page(now, asked_at, &page),
+            Told::Waited(wait) => self.told_waited(job_of(&wait.job_id)?.get(), &wait),
+            Told::Heard(heard) => self.told_heard(&heard),
+            Told::Astray { asked, answered } => {
+                let detail = format!("to {asked} came {answered}");
+                Err(Violation { invariant: "an answer is to its own request", detail })
             }
         }
     }

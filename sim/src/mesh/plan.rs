@@ -60,8 +60,53 @@ pub struct Plan {
     pub is_integrity_required: bool,
     /// The hub's limits.
     pub limits: PlanLimits,
+    /// Traffic beyond one submit, one pull and one result at a time.
+    #[serde(default)]
+    pub traffic: PlanTraffic,
     /// How often each fault comes: out of ten thousand, or an hour.
     pub faults: Rates,
+}
+
+/// Traffic beyond one submit, one pull and one result at a time. What is zero is absent.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanTraffic {
+    /// Who reads jobs.
+    pub readers: u64,
+    /// Reads a minute of each.
+    pub reads_per_min: u64,
+    /// How long a reader waits for a job's end, at most.
+    pub read_wait_ms: u64,
+    /// Submits and results of one request, at most.
+    pub batch_max: u64,
+    /// Members of a batch that are none, out of a hundred.
+    pub faulty_percent: u64,
+    /// Results that come with a pull, out of a hundred.
+    pub then_pull_percent: u64,
+    /// Requests that an actor sends on one connection before the first reply, at most.
+    pub pipeline_max: u64,
+    /// Who listens to what happens.
+    pub listeners: u64,
+    /// Listeners that do not read, out of a hundred.
+    pub deaf_percent: u64,
+    /// Bytes of a stream that may wait; the default if zero.
+    pub stream_bytes_max: u64,
+}
+
+impl PlanTraffic {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        between("readers", self.readers, 0, ACTORS_MAX)?;
+        between("reads_per_min", self.reads_per_min, 0, 60_000)?;
+        // The hub's limits of a wait, of a batch and of listeners.
+        between("read_wait_ms", self.read_wait_ms, 0, 60_000)?;
+        between("batch_max", self.batch_max, 0, 1_000)?;
+        between("faulty_percent", self.faulty_percent, 0, 99)?;
+        between("then_pull_percent", self.then_pull_percent, 0, 100)?;
+        between("pipeline_max", self.pipeline_max, 0, 1_000)?;
+        between("listeners", self.listeners, 0, 64)?;
+        between("deaf_percent", self.deaf_percent, 0, 100)?;
+        between("stream_bytes_max", self.stream_bytes_max, 0, 1 << 30)
+    }
 }
 
 /// The hub's limits, by the names of its configuration.
@@ -120,7 +165,7 @@ impl Plan {
     pub fn of(seed: u64, minutes: u64) -> Self {
         let draw = &mut Draw::new(seed, Stream::Plan);
         let lease_ms = *draw.pick(&[2_000, 5_000, 20_000, 60_000]);
-        let heartbeat_ms = *draw.pick(&[2_000, 5_000, 10_000]);
+        let heartbeat_ms = *draw.pick(&[2_000, 5_000, 10_000, 30_000]);
         let limits = PlanLimits {
             max_queue_depth: *draw.pick(&[5, 20, 100, 100_000]),
             max_inflight: *draw.pick(&[3, 20, 10_000]),
@@ -137,7 +182,7 @@ impl Plan {
         };
         let nodes = *draw.pick(&[1, 2, 3, 5, 10, 25, 50]);
         let slots = *draw.pick(&[1, 1, 3, 8]);
-        Plan {
+        let mut plan = Plan {
             seed,
             minutes,
             nodes,
@@ -156,8 +201,11 @@ impl Plan {
             segment_bytes: *draw.pick(&[5 << 10, 8 << 10, 16 << 10, 64 << 10]),
             is_integrity_required: draw.chance(500),
             limits,
+            traffic: PlanTraffic::default(),
             faults: faults(draw),
-        }
+        };
+        plan.traffic = traffic(draw);
+        plan
     }
 
     /// The plan that a file describes.
@@ -176,6 +224,7 @@ impl Plan {
         between("keyed_percent", self.keyed_percent, 0, 100)?;
         between("ttl_percent", self.ttl_percent, 0, 100)?;
         between("heartbeat_ms", self.heartbeat_ms, 1, 3_600_000)?;
+        self.traffic.check()?;
         for (fault, rate) in &self.faults {
             let (last, of) = match fault.per() {
                 Per::TenThousand => (10_000, "out of ten thousand"),
@@ -195,6 +244,32 @@ impl Plan {
     pub fn rate(&self, fault: Fault) -> u64 {
         u64::from(self.faults.get(&fault).copied().unwrap_or(0))
     }
+}
+
+/// Each kind of traffic is gone in half of the runs.
+fn traffic(draw: &mut Draw) -> PlanTraffic {
+    let mut traffic = PlanTraffic::default();
+    if draw.chance(500) {
+        traffic.readers = draw.between(1, 3);
+        traffic.reads_per_min = *draw.pick(&[6, 30, 120]);
+        traffic.read_wait_ms = *draw.pick(&[0, 2_000, 20_000, 60_000]);
+    }
+    if draw.chance(500) {
+        traffic.batch_max = *draw.pick(&[2, 5, 30]);
+        traffic.faulty_percent = *draw.pick(&[0, 0, 10]);
+    }
+    if draw.chance(400) {
+        traffic.then_pull_percent = *draw.pick(&[20, 100]);
+    }
+    if draw.chance(500) {
+        traffic.pipeline_max = *draw.pick(&[2, 4, 40]);
+    }
+    if draw.chance(400) {
+        traffic.listeners = draw.between(1, 3);
+        traffic.deaf_percent = *draw.pick(&[0, 0, 50]);
+        traffic.stream_bytes_max = *draw.pick(&[0, 4 << 10]);
+    }
+    traffic
 }
 
 /// A third of the faults is gone in a run, the rest has rates of different orders.

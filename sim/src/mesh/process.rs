@@ -43,6 +43,7 @@ pub struct Process {
     store: Store,
     slew: Slew,
     started_at: Micros,
+    http_limits: http::Limits,
     /// The batch that the disk works on.
     in_flight: Option<Commit>,
     coalescer: Coalescer,
@@ -143,6 +144,7 @@ impl Process {
             store,
             slew,
             started_at: now,
+            http_limits: http_limits(plan),
             in_flight: None,
             coalescer: Coalescer::default(),
             segment_bytes: plan.segment_bytes,
@@ -154,7 +156,7 @@ impl Process {
 
     /// A connection comes.
     pub fn accept(&mut self, conn: u64, plane: Plane, ip: IpAddr, window_bytes: usize) -> u64 {
-        let http = http::Connection::new(self.engine.now(), &http::Limits::DEFAULT);
+        let http = http::Connection::new(self.engine.now(), &self.http_limits);
         self.engine.take_in(Socket::new(VirtualWire::new(conn, window_bytes), plane, ip, http))
     }
 
@@ -164,6 +166,11 @@ impl Process {
             act(socket.wire());
             self.engine.note(id, true, is_ending, false);
         }
+    }
+
+    /// A connection's client took all that was written, which was as much as there is room for.
+    pub fn note_room(&mut self, id: u64) {
+        self.engine.note(id, false, false, true);
     }
 
     /// A connection's client took what was written: there is room for more. Gives up to `bytes_max` of it.
@@ -176,11 +183,12 @@ impl Process {
     }
 
     /// One round of the loop. `wrote` is told of each connection that has something to send, `closed` of each that is over
-    /// with what it still sends. True if a batch was handed to the journal.
+    /// with what it still sends, `written` of each line of the audit log. True if a batch was handed to the journal.
     pub fn round(
         &mut self,
         (now, wall): (Micros, Micros),
         audit: &mut AuditLog,
+        mut written: impl FnMut(u64, &[u8]),
         mut wrote: impl FnMut(u64, &mut VirtualWire),
         mut closed: impl FnMut(&mut VirtualWire),
     ) -> Result<bool, Violation> {
@@ -205,7 +213,10 @@ impl Process {
             self.coalescer.take(event, &mut events);
         }
         self.coalescer.take_due(at, &mut events);
-        audit.write(&events)?;
+        audit.write(&events, |no, line| {
+            engine.service().streams().audit(line);
+            written(no, line);
+        })?;
         engine.service().alert_lines().clear();
         engine.push_events();
         let handover = engine.hand_over();
@@ -317,7 +328,7 @@ impl Process {
 }
 
 impl AuditLog {
-    fn write(&mut self, events: &[Event]) -> Result<(), Violation> {
+    fn write(&mut self, events: &[Event], mut written: impl FnMut(u64, &[u8])) -> Result<(), Violation> {
         let mut line = Vec::new();
         for event in events {
             line.clear();
@@ -328,6 +339,7 @@ impl AuditLog {
                 invariant: "the audit chain holds",
                 detail: format!("line {}: {reason}: {}", self.lines, String::from_utf8_lossy(&line)),
             })?;
+            written(self.lines, &line);
         }
         Ok(())
     }
@@ -347,6 +359,13 @@ impl std::fmt::Debug for Process {
 impl std::fmt::Debug for AuditLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "AuditLog({} lines)", self.lines)
+    }
+}
+
+fn http_limits(plan: &Plan) -> http::Limits {
+    match plan.traffic.stream_bytes_max {
+        0 => http::Limits::DEFAULT,
+        bytes => http::Limits { stream_bytes_max: bytes as usize, ..http::Limits::DEFAULT },
     }
 }
 

@@ -5,7 +5,7 @@
 //! nodes, of the clients, of the time, of the traffic) and is kept if the same invariant is violated. As less may fail only
 //! by another chance, each try is given a few seeds.
 
-use super::plan::Plan;
+use super::plan::{Plan, PlanTraffic};
 use super::run::{Failure, Report};
 
 /// Seeds that a smaller plan is tried with, its own first.
@@ -61,6 +61,7 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     plans.extend(half(plan.clients).map(|clients| Plan { clients, ..plan.clone() }));
     plans.extend(half(plan.submits_per_min).map(|submits_per_min| Plan { submits_per_min, ..plan.clone() }));
     plans.extend(half(plan.slots).map(|slots| Plan { slots, ..plan.clone() }));
+    plans.extend(less_traffic(&plan.traffic).into_iter().map(|traffic| Plan { traffic, ..plan.clone() }));
     if plan.ttl_percent > 0 {
         plans.push(Plan { ttl_percent: 0, ..plan.clone() });
     }
@@ -68,4 +69,22 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
         plans.push(Plan { keyed_percent: 0, ..plan.clone() });
     }
     plans
+}
+
+/// Traffic with one kind less in it.
+fn less_traffic(traffic: &PlanTraffic) -> Vec<PlanTraffic> {
+    let less: [fn(&mut PlanTraffic); 6] = [
+        |traffic| traffic.readers = traffic.readers.saturating_sub(1),
+        |traffic| traffic.read_wait_ms = 0,
+        |traffic| (traffic.batch_max, traffic.faulty_percent) = (0, 0),
+        |traffic| traffic.then_pull_percent = 0,
+        |traffic| traffic.pipeline_max = 0,
+        |traffic| traffic.listeners = traffic.listeners.saturating_sub(1),
+    ];
+    let plans = less.iter().map(|less| {
+        let mut smaller = traffic.clone();
+        less(&mut smaller);
+        smaller
+    });
+    plans.filter(|smaller| smaller != traffic).collect()
 }

@@ -60,6 +60,11 @@ impl VirtualWire {
         std::mem::replace(&mut self.outbox, rest)
     }
 
+    /// Whether no more can be written until something leaves.
+    pub fn is_full(&self) -> bool {
+        self.outbox.len() >= self.window_bytes
+    }
+
     /// Whether something that was written has not left.
     pub fn has_output(&self) -> bool {
         !self.outbox.is_empty()

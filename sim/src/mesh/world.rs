@@ -7,11 +7,14 @@ mod traffic;
 use super::client::Client;
 use super::fault::{Fault, Injected};
 use super::http::get;
+use super::listener::Listener;
 use super::network::Network;
-use super::node::{Answer, LANES, Node, Scene, Timer};
+use super::node::{LANES, Node};
 use super::oracle::{Oracle, Told, Violation, holds};
 use super::plan::Plan;
 use super::process::{AuditLog, Handed, Process, TOKEN};
+use super::reader::{READER_LANES, Reader};
+use super::scene::{Answer, Call, Scene, Timer};
 use super::trail::Trail;
 use crate::agenda::{Agenda, MINUTE, Micros, SECOND};
 use crate::disk::{Faults, VirtualDisk};
@@ -19,7 +22,7 @@ use crate::draw::{Draw, Stream};
 use sheratan_core::ids::HubKey;
 use sheratan_io::journal::{HubId, Identity};
 use sheratan_io::service::Plane;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Wall time at the start: 2026-01-15.
 const WALL_START_US: Micros = 1_768_500_000_000_000;
@@ -50,19 +53,31 @@ const START_AGAIN_US: Micros = 2 * SECOND;
 enum Actor {
     Node(usize),
     Client(usize),
+    Reader(usize),
+    Listener(usize),
     Operator,
 }
 
-/// A connection that an actor keeps, and the call on it.
+/// A connection that an actor keeps, and the calls on it.
 #[derive(Debug)]
 struct Channel {
     actor: Actor,
     lane: usize,
     plane: Plane,
     conn: Option<u64>,
-    /// The call under way; its number tells a late timeout from its own.
-    call: Option<u64>,
+    /// The calls under way, as they were sent and will be answered.
+    calls: VecDeque<UnderWay>,
     inbox: Vec<u8>,
+}
+
+/// A call that was not answered yet.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    /// Tells a late timeout from its own.
+    no: u64,
+    asked_at: Micros,
+    /// For so long the hub may wait with it.
+    waits: Micros,
 }
 
 #[derive(Debug)]
@@ -148,6 +163,8 @@ pub struct World {
     channels: Vec<Channel>,
     nodes: Vec<Node>,
     clients: Vec<Client>,
+    readers: Vec<Reader>,
+    listeners: Vec<Listener>,
     /// Actors are cut off from the hub, or the hub from them, until then.
     cut_to_hub: BTreeMap<usize, Micros>,
     cut_from_hub: BTreeMap<usize, Micros>,
@@ -156,6 +173,8 @@ pub struct World {
     full_until: Micros,
     /// The loop stands still until then.
     stalled_until: Micros,
+    /// Something hindered the hub until then: a stall, a slow disk, a start.
+    unwell_until: Micros,
     /// Bits that flipped at rest and were not found yet.
     flips: u64,
     is_chaos: bool,
@@ -163,11 +182,21 @@ pub struct World {
     cool_until: Micros,
     draws: Draws,
     calls: u64,
+    /// Jobs that readers were told of.
+    acquainted: usize,
     oracle: Oracle,
     audit: AuditLog,
     trail: Trail,
     injected: Injected,
     marks: BTreeMap<&'static str, u64>,
+}
+
+/// Those who act.
+struct Cast<'a> {
+    nodes: &'a mut [Node],
+    clients: &'a mut [Client],
+    readers: &'a mut [Reader],
+    listeners: &'a mut [Listener],
 }
 
 /// Chance, by what it is for: less of one fault leaves the others as they were.
@@ -189,8 +218,13 @@ impl World {
         let mut actors = Draw::new(seed, Stream::Actors);
         let nodes: Vec<_> = (0..plan.nodes).map(|no| Node::new(&plan, no, &mut actors)).collect();
         let clients: Vec<_> = (0..plan.clients).map(Client::new).collect();
+        let readers: Vec<_> = (0..plan.traffic.readers).map(Reader::new).collect();
+        let listeners: Vec<_> = (0..plan.traffic.listeners).map(Listener::new).collect();
         let mut channels = Vec::new();
-        let channel = |actor, lane, plane| Channel { actor, lane, plane, conn: None, call: None, inbox: Vec::new() };
+        let channel = |actor, lane, plane| {
+            let (calls, inbox) = (VecDeque::new(), Vec::new());
+            Channel { actor, lane, plane, conn: None, calls, inbox }
+        };
         for index in 0..nodes.len() {
             for lane in 0..LANES {
                 let plane = if lane == 0 { Plane::Control } else { Plane::Data };
@@ -198,11 +232,23 @@ impl World {
             }
         }
         channels.extend((0..clients.len()).map(|index| channel(Actor::Client(index), 0, Plane::Data)));
+        for index in 0..readers.len() {
+            channels.extend((0..READER_LANES).map(|lane| channel(Actor::Reader(index), lane, Plane::Data)));
+        }
+        channels.extend((0..listeners.len()).map(|index| channel(Actor::Listener(index), 0, Plane::Control)));
         channels.push(channel(Actor::Operator, 0, Plane::Data));
         let mut agenda = Agenda::default();
         agenda.plan(0, Event::Start);
         for index in 0..nodes.len() {
             agenda.plan(actors.below(5 * SECOND), Event::StartNode(index));
+        }
+        for index in 0..readers.len() {
+            let wake = Event::Wake { actor: Actor::Reader(index), incarnation: 0, timer: Timer::Read };
+            agenda.plan(SECOND, wake);
+        }
+        for index in 0..listeners.len() {
+            let wake = Event::Wake { actor: Actor::Listener(index), incarnation: 0, timer: Timer::Listen };
+            agenda.plan(2 * SECOND, wake);
         }
         agenda.plan(SECOND, Event::Arrival);
         agenda.plan(SCRAPE_US, Event::Scrape);
@@ -221,12 +267,15 @@ impl World {
             channels,
             nodes,
             clients,
+            readers,
+            listeners,
             cut_to_hub: BTreeMap::new(),
             cut_from_hub: BTreeMap::new(),
             burst_until: 0,
             slow_until: 0,
             full_until: 0,
             stalled_until: 0,
+            unwell_until: 0,
             flips: 0,
             is_chaos: false,
             is_cool: false,
@@ -238,6 +287,7 @@ impl World {
                 hub: Draw::new(seed, Stream::Hub),
             },
             calls: 0,
+            acquainted: 0,
             oracle: Oracle::new(identity.key),
             audit: AuditLog::default(),
             trail: Trail::default(),
@@ -251,6 +301,7 @@ impl World {
     pub fn step(&mut self) -> Result<bool, Violation> {
         let Some((at, event)) = self.agenda.next(Micros::MAX) else { return Ok(false) };
         self.now = at.max(self.now);
+        self.oracle.set_now(self.now);
         let what = self.happen(event)?;
         let (name, which) = what;
         self.trail.note(self.now, name, which);
@@ -356,13 +407,7 @@ impl World {
                 ("a slow reader reads", [conn, 0])
             }
             Event::Patience { channel, call } => {
-                if self.channels[channel].call == Some(call) {
-                    self.mark("call timed out");
-                    if let Some(conn) = self.channels[channel].conn {
-                        self.agenda.plan(self.now + 1, Event::GoneToHub { conn });
-                    }
-                    self.lose(channel)?;
-                }
+                self.run_out(channel, call)?;
                 ("a call's time is over", [channel as u64, call])
             }
             Event::Round { life } => {
@@ -391,7 +436,7 @@ impl World {
             }
             Event::StartNode(index) => {
                 if !self.nodes[index].is_up() {
-                    self.play(Actor::Node(index), |nodes, _, scene| nodes[index].start(scene))?;
+                    self.play(Actor::Node(index), |all, scene| all.nodes[index].start(scene))?;
                 }
                 ("a node starts", [index as u64, 0])
             }
@@ -405,12 +450,14 @@ impl World {
             }
             Event::Scrape => {
                 let channel = self.channels.len() - 1;
-                if self.channels[channel].call.is_none() {
-                    self.call(channel, get("/api/metrics", TOKEN), 5 * SECOND);
+                if self.channels[channel].calls.is_empty() {
+                    let bytes = get("/api/metrics", TOKEN);
+                    self.call(channel, Call { lane: 0, bytes, patience: 5 * SECOND, waits: 0 });
                 }
                 if !self.is_cool {
                     self.agenda.plan(self.now + SCRAPE_US, Event::Scrape);
                 }
+                self.check_listeners()?;
                 ("a scrape", [0, 0])
             }
             Event::Chaos => {
@@ -439,8 +486,10 @@ impl World {
     fn answered(&mut self, index: usize, answer: Answer) -> Result<(), Violation> {
         let (actor, lane) = (self.channels[index].actor, self.channels[index].lane);
         match actor {
-            Actor::Node(index) => self.play(actor, |nodes, _, scene| nodes[index].answered(lane, answer, scene)),
-            Actor::Client(index) => self.play(actor, |_, clients, scene| clients[index].answered(answer, scene)),
+            Actor::Node(index) => self.play(actor, |all, scene| all.nodes[index].answered(lane, answer, scene)),
+            Actor::Client(index) => self.play(actor, |all, scene| all.clients[index].answered(answer, scene)),
+            Actor::Reader(index) => self.play(actor, |all, scene| all.readers[index].answered(lane, answer, scene)),
+            Actor::Listener(index) => self.play(actor, |all, scene| all.listeners[index].answered(answer, scene)),
             Actor::Operator => Ok(()),
         }
     }
@@ -456,9 +505,11 @@ impl World {
                 return Ok(());
             }
         }
-        self.play(actor, |nodes, clients, scene| match actor {
-            Actor::Node(index) => nodes[index].wake(timer, scene),
-            Actor::Client(index) => clients[index].wake(timer, scene),
+        self.play(actor, |all, scene| match actor {
+            Actor::Node(index) => all.nodes[index].wake(timer, scene),
+            Actor::Client(index) => all.clients[index].wake(timer, scene),
+            Actor::Reader(index) => all.readers[index].wake(scene),
+            Actor::Listener(index) => all.listeners[index].wake(scene),
             Actor::Operator => {}
         })
     }
@@ -472,15 +523,11 @@ impl World {
         let wait = 1 + self.draws.arrivals.below(2 * mean);
         self.agenda.plan(self.now + wait, Event::Arrival);
         let index = self.draws.arrivals.below(self.clients.len() as u64) as usize;
-        self.play(Actor::Client(index), |_, clients, scene| clients[index].submit(scene))
+        self.play(Actor::Client(index), |all, scene| all.clients[index].submit(scene))
     }
 
     /// An actor acts; what it wants of the world is done.
-    fn play(
-        &mut self,
-        actor: Actor,
-        act: impl FnOnce(&mut [Node], &mut [Client], &mut Scene),
-    ) -> Result<(), Violation> {
+    fn play(&mut self, actor: Actor, act: impl FnOnce(&mut Cast, &mut Scene)) -> Result<(), Violation> {
         let mut scene = Scene {
             now: self.now,
             plan: &self.plan,
@@ -491,21 +538,39 @@ impl World {
             timers: Vec::new(),
             told: Vec::new(),
             injected: &mut self.injected,
+            marks: Vec::new(),
+            hangs_up: false,
+            is_deafened: false,
         };
-        act(&mut self.nodes, &mut self.clients, &mut scene);
-        let Scene { calls, timers, told, .. } = scene;
+        let World { nodes, clients, readers, listeners, .. } = self;
+        act(&mut Cast { nodes, clients, readers, listeners }, &mut scene);
+        let Scene { calls, timers, told, marks, hangs_up, is_deafened, .. } = scene;
+        marks.into_iter().for_each(|mark| self.mark(mark));
         let (first, incarnation) = match actor {
             Actor::Node(index) => (index * LANES, self.nodes[index].incarnation),
             Actor::Client(index) => (self.nodes.len() * LANES + index, 0),
+            Actor::Reader(index) => (self.nodes.len() * LANES + self.clients.len() + index * READER_LANES, 0),
+            Actor::Listener(index) => (self.channels.len() - 1 - self.listeners.len() + index, 0),
             Actor::Operator => (self.channels.len() - 1, 0),
         };
         for (at, timer) in timers {
             self.agenda.plan(at, Event::Wake { actor, incarnation, timer });
         }
-        for (lane, bytes, patience) in calls {
-            self.call(first + lane, bytes, patience);
+        for call in calls {
+            self.call(first + call.lane, call);
         }
-        told.into_iter().try_for_each(|told: Told| self.oracle.told(told))
+        for told in &told {
+            if let (Told::Submitted { job_id, .. }, false) = (told, self.readers.is_empty()) {
+                self.acquainted += 1;
+                let index = self.acquainted % self.readers.len();
+                self.readers[index].know(job_id);
+            }
+        }
+        told.into_iter().try_for_each(|told: Told| self.oracle.told(self.now, told))?;
+        if is_deafened && let Some(conn) = self.channels[first].conn.and_then(|conn| self.network.get(conn)) {
+            (conn.is_slow, conn.deaf_since) = (true, Some(self.now));
+        }
+        if hangs_up { self.hang_up(first) } else { Ok(()) }
     }
 
     fn inject(&mut self, name: &'static str) {

@@ -43,7 +43,7 @@ impl World {
                 self.nodes[node].crash();
                 for lane in 0..LANES {
                     let channel = &mut self.channels[node * LANES + lane];
-                    channel.call = None;
+                    channel.calls.clear();
                     channel.inbox.clear();
                     if let Some(conn) = channel.conn.take() {
                         self.agenda.plan(self.now + 1, Event::GoneToHub { conn });
@@ -59,6 +59,7 @@ impl World {
                 if let Some(process) = &mut self.process {
                     process.begin_drain();
                     self.agenda.plan(self.now + SECOND, Event::Stopped { life: self.life });
+                    self.unwell(SECOND);
                     self.round_soon();
                 }
             }
@@ -75,6 +76,7 @@ impl World {
             }
             Fault::Stall => {
                 self.stalled_until = self.now + lasts;
+                self.unwell(lasts);
                 self.round_at(self.stalled_until);
             }
             Fault::Burst => self.burst_until = self.now + lasts / 2,

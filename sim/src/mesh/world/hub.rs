@@ -31,6 +31,7 @@ impl World {
         match started {
             Ok((process, report)) => {
                 self.life += 1;
+                self.unwell(0);
                 for notice in &report.notices {
                     self.mark(match notice {
                         Notice::Torn(_) => "recovered: torn tail cut",
@@ -135,6 +136,11 @@ impl World {
         Ok(())
     }
 
+    /// The hub is hindered for so long: what it does may be late.
+    pub(super) fn unwell(&mut self, lasts: Micros) {
+        self.unwell_until = self.unwell_until.max(self.now + lasts);
+    }
+
     pub(super) fn round_soon(&mut self) {
         let at = (self.now + 20).max(self.stalled_until);
         self.round_at(at);
@@ -161,6 +167,7 @@ impl World {
         let mut out: Vec<(u64, u64, Vec<u8>, bool)> = Vec::new();
         let mut slow = Vec::new();
         let network = &mut self.network;
+        let mut full = Vec::new();
         let mut wrote = |id: u64, wire: &mut VirtualWire| {
             if !wire.has_output() && !wire.is_shut_down {
                 return;
@@ -168,16 +175,31 @@ impl World {
             if network.get(wire.conn).is_some_and(|conn| conn.is_slow) && wire.has_output() {
                 slow.push(wire.conn);
             } else {
+                if wire.is_full() {
+                    full.push(id);
+                }
                 out.push((id, wire.conn, wire.take_out(usize::MAX), wire.is_shut_down));
+            }
+        };
+        let (oracle, is_heard) = (&mut self.oracle, !self.listeners.is_empty());
+        let written = |no, line: &[u8]| {
+            if is_heard {
+                oracle.written(no, line);
             }
         };
         let mut over = Vec::new();
         let closed = |wire: &mut VirtualWire| over.push((wire.conn, wire.take_out(usize::MAX)));
-        let has_handover = process.round(clocks, &mut self.audit, &mut wrote, closed)?;
+        let has_handover = process.round(clocks, &mut self.audit, written, &mut wrote, closed)?;
+        let has_room = !full.is_empty();
+        full.into_iter().for_each(|id| process.note_room(id));
         let wakes_at = process.wakes_at(self.now);
+        self.oracle.hub_clock(process.hub().now());
         if has_handover {
             let slow = if self.now < self.slow_until { 200 * self.draws.hub.between(1, 10) } else { 1 };
             let takes = 1 + self.plan.commit_us * slow;
+            if slow > 1 {
+                self.unwell(takes);
+            }
             self.agenda.plan(self.now + takes, Event::Commit { life });
         }
         for (_, conn, bytes, is_shut_down) in out {
@@ -185,6 +207,7 @@ impl World {
         }
         for conn in slow {
             if let Some(entry) = self.network.get(conn)
+                && entry.deaf_since.is_none()
                 && !std::mem::replace(&mut entry.is_draining, true)
             {
                 self.agenda.plan(self.now + SLOW_BITE_US, Event::Bite { conn });
@@ -194,6 +217,9 @@ impl World {
             self.send_to_actor(conn, bytes, true)?;
         }
         self.round_at(wakes_at);
+        if has_room {
+            self.round_soon();
+        }
         let Some(process) = &self.process else { return Ok(()) };
         let sockets_max = self.channels.len() * 40;
         holds(process.connections() <= sockets_max, "connections are let go", || {
@@ -218,6 +244,7 @@ impl World {
             }
             Committed::Again(pause) => {
                 self.mark("journal down");
+                self.unwell(pause);
                 self.agenda.plan(self.now + pause, Event::Commit { life });
                 self.round_soon();
             }

@@ -1,0 +1,139 @@
+//! Reads of jobs: what a crash may take back is not shown, also while the journal takes nothing; all else is.
+
+use crate::scene::{self, LOCAL, NOW};
+use sheratan_core::ids::JobSeq;
+use sheratan_core::time::{Millis, Timestamp};
+use sheratan_io::http::{Connection, Limits, Reply};
+use sheratan_io::service::{Answer, Caller, Origin, Plane, Service};
+
+/// Asks on a connection of its own; the reply, or nothing if it comes later.
+fn ask(service: &mut Service, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    ask_at(NOW, service, method, path, body)
+}
+
+fn ask_at(now: Timestamp, service: &mut Service, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    let mut wire = Connection::new(now, &Limits::default());
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: hub\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    wire.received(now, head.as_bytes());
+    let request = wire.next_request(now).expect("a whole request came");
+    let caller = Caller { plane: Plane::Data, ip: LOCAL, origin: Origin { connection: 1, request: request.no() } };
+    match service.handle(now, &caller, &request) {
+        Answer::Parked => None,
+        Answer::Reply(reply) | Answer::Now(reply) => Some(text_of(&reply)),
+        Answer::Stream(_) | Answer::Page(_) => unreachable!("nobody asked for a log"),
+    }
+}
+
+fn text_of(reply: &Reply) -> (u16, String) {
+    (reply.status(), String::from_utf8(reply.body().to_vec()).expect("replies are JSON"))
+}
+
+fn get(service: &mut Service, path: &str) -> (u16, String) {
+    ask(service, "GET", path, "").expect("it is answered at once")
+}
+
+/// A hub whose jobs 1 and 2 are durable, that then leased job 2 and took job 3, and whose disk is full.
+fn failed() -> (Service, [String; 4]) {
+    let mut service = scene::service(scene::settings());
+    let submit = |service: &mut Service, kind: &str| {
+        let body = format!(r#"{{"kind":"{kind}"}}"#);
+        let (status, text) = ask(service, "POST", "/mesh/submit_request", &body).expect("it is answered at once");
+        assert_eq!(status, 200, "{text}");
+    };
+    submit(&mut service, "first");
+    submit(&mut service, "second");
+    service.set_durable(service.last_seq());
+    let pull = r#"{"node_id":"n","kinds":["second"]}"#;
+    let (status, text) = ask(&mut service, "POST", "/mesh/pull_requests", pull).expect("there is a job");
+    assert!(status == 200 && text.contains("lease_id"), "{text}");
+    submit(&mut service, "third");
+    service.journal_failed("the disk is full".into());
+    let path = |seq| format!("/mesh/jobs/{}", service.hub().key().job_id(JobSeq::new(seq)));
+    let paths = [1, 2, 3, 4].map(path);
+    (service, paths)
+}
+
+#[test]
+fn a_job_is_shown_while_the_journal_fails_only_if_it_holds_all_that_was_done_to_it() {
+    let (mut service, [untouched, leased, new, unknown]) = failed();
+    let (status, text) = get(&mut service, &untouched);
+    assert!(status == 200 && text.contains(r#""status":"queued""#), "{text}");
+    for path in [&leased, &new, &unknown] {
+        let (status, text) = get(&mut service, path);
+        assert!(status == 503 && text.contains("journal_unavailable"), "{path}: {text}");
+    }
+    assert_eq!(get(&mut service, "/mesh/jobs").0, 503, "a page shows all of them");
+    assert_eq!(get(&mut service, "/mesh/jobs/job_1").0, 404, "what is no id of this hub stays none");
+}
+
+#[test]
+fn all_is_shown_again_as_soon_as_the_journal_holds_it() {
+    let (mut service, [_, leased, new, unknown]) = failed();
+    service.set_durable(service.last_seq());
+    let statuses = [&*leased, &*new, &*unknown, "/mesh/jobs"].map(|path| get(&mut service, path).0);
+    assert_eq!(statuses, [200, 200, 404, 200], "even if it takes nothing more");
+    service.journal_recovered();
+    assert_eq!(get(&mut service, &leased).0, 200);
+}
+
+#[test]
+fn a_wait_that_is_over_while_the_journal_fails_shows_nothing_that_a_crash_may_take_back() {
+    let (mut service, [untouched, leased, ..]) = failed();
+    for path in [untouched, leased] {
+        assert_eq!(ask(&mut service, "GET", &format!("{path}?wait_ms=1000"), ""), None, "it has not ended");
+    }
+    service.handle_timeout(NOW + Millis::new(1_000));
+    let late: Vec<_> = service.late_replies().drain(..).map(|(_, reply)| reply.status()).collect();
+    assert_eq!(late, [200, 503]);
+}
+
+const LATER: Timestamp = Timestamp::from_millis(NOW.as_millis() + 1_000);
+
+/// A hub with one durable job that lives for a second.
+fn short_lived() -> (Service, String) {
+    let mut service = scene::service(scene::settings());
+    let (status, text) = ask(&mut service, "POST", "/mesh/submit_request", r#"{"kind":"k","ttl_sec":1}"#).unwrap();
+    assert_eq!(status, 200, "{text}");
+    service.settle(NOW);
+    service.set_durable(service.last_seq());
+    let path = format!("/mesh/jobs/{}", service.hub().key().job_id(JobSeq::new(1)));
+    (service, path)
+}
+
+/// Without a record of it, a hub whose clock is set back and that crashes would let the job run that its client was told to
+/// have expired.
+#[test]
+fn what_time_alone_did_is_a_record_before_it_is_shown() {
+    let (mut service, path) = short_lived();
+    service.handle_timeout(LATER);
+    service.settle(LATER);
+    assert_eq!(service.last_seq(), 1, "nobody asks");
+    for _ in 0..2 {
+        let (status, text) = ask_at(LATER, &mut service, "GET", &path, "").unwrap();
+        assert!(status == 200 && text.contains(r#""status":"expired""#), "{text}");
+        assert_eq!(service.last_seq(), 2, "the reply waits for one record");
+    }
+}
+
+#[test]
+fn a_wait_that_time_ends_is_answered_when_there_is_a_record_of_it() {
+    let (mut service, path) = short_lived();
+    assert_eq!(ask(&mut service, "GET", &format!("{path}?wait_ms=5000"), ""), None, "it has not ended");
+    service.handle_timeout(LATER);
+    service.settle(LATER);
+    assert_eq!((service.late_replies().len(), service.last_seq()), (1, 2));
+}
+
+#[test]
+fn what_time_alone_did_is_not_shown_while_the_journal_takes_no_record_of_it() {
+    let (mut service, path) = short_lived();
+    service.journal_failed("the disk is full".into());
+    assert_eq!(get(&mut service, &path).0, 200, "it has not ended");
+    service.handle_timeout(LATER);
+    service.settle(LATER);
+    for path in [&*path, "/mesh/jobs"] {
+        assert_eq!(ask_at(LATER, &mut service, "GET", path, "").unwrap().0, 503, "{path}");
+    }
+    service.journal_recovered();
+    assert_eq!(ask_at(LATER, &mut service, "GET", &path, "").unwrap().0, 200);
+}

@@ -1,0 +1,199 @@
+//! Reader: who looks at jobs that clients were told of, waits for their ends, and leafs through all of them.
+
+use super::http::{Reply, get};
+use super::oracle::{Page, Row, Told, Wait};
+use super::process::TOKEN;
+use super::scene::{Answer, Call, Passage, Scene, Timer};
+use crate::agenda::{MINUTE, Micros, SECOND};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::collections::VecDeque;
+
+/// A reader's connections: looks, of which several may be under way, and waits.
+const LOOKS: usize = 0;
+const WAITS: usize = 1;
+
+/// How many connections a reader has.
+pub const READER_LANES: usize = 2;
+
+/// Jobs that a reader remembers.
+const KNOWN_MAX: usize = 64;
+
+/// Jobs of a page, at most.
+const PAGE_JOBS: [u64; 3] = [3, 20, 1_000];
+
+/// Who reads.
+#[derive(Debug)]
+pub struct Reader {
+    /// Jobs that it looks at, the latest last.
+    known: VecDeque<String>,
+    /// Looks under way, in their order.
+    looks: VecDeque<Look>,
+    waiting: Option<(String, Micros)>,
+    /// Where the next page begins.
+    cursor: Option<String>,
+}
+
+#[derive(Debug)]
+enum Look {
+    Job(String),
+    Page { cursor: Option<String>, status: Option<&'static str> },
+}
+
+#[derive(Deserialize)]
+struct Shown<'a> {
+    #[serde(borrow)]
+    job: ShownJob<'a>,
+}
+
+#[derive(Deserialize)]
+struct ShownPage<'a> {
+    #[serde(borrow)]
+    jobs: Vec<ShownJob<'a>>,
+    next_cursor: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct ShownJob<'a> {
+    job_id: &'a str,
+    status: &'a str,
+    attempt: u64,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    attempts: Option<Vec<&'a RawValue>>,
+}
+
+impl Reader {
+    /// One that knows of no job.
+    pub fn new(_no: u64) -> Self {
+        Reader { known: VecDeque::new(), looks: VecDeque::new(), waiting: None, cursor: None }
+    }
+
+    /// It is told of a job.
+    pub fn know(&mut self, job_id: &str) {
+        if self.known.len() == KNOWN_MAX {
+            self.known.pop_front();
+        }
+        self.known.push_back(job_id.to_owned());
+    }
+
+    /// It is time to read.
+    pub fn wake(&mut self, scene: &mut Scene) {
+        let mean = MINUTE / scene.plan.traffic.reads_per_min.max(1);
+        scene.timers.push((scene.now + 1 + scene.draw.below(2 * mean), Timer::Read));
+        if self.waiting.is_none() && scene.plan.traffic.read_wait_ms > 0 && scene.draw.chance(500) {
+            self.wait(scene);
+        }
+        let room = (scene.plan.traffic.pipeline_max.max(1) as usize).saturating_sub(self.looks.len());
+        for _ in 0..room.min(1 + scene.draw.below(4) as usize) {
+            if scene.draw.chance(200) { self.leaf(scene) } else { self.look(scene) }
+        }
+    }
+
+    /// A call was answered.
+    pub fn answered(&mut self, lane: usize, answer: Answer, scene: &mut Scene) {
+        if lane == WAITS {
+            return self.waited(answer, scene);
+        }
+        let Some(look) = self.looks.pop_front() else { return };
+        let Answer::Reply(Reply { status, body, .. }, Passage { asked_at, .. }) = answer else { return };
+        match look {
+            Look::Job(job_id) => _ = see(job_id, status, &body, asked_at, scene),
+            Look::Page { cursor, status: filter } if status == 200 => {
+                let page: ShownPage = serde_json::from_slice(&body).expect("a page is what the contract says");
+                let next_cursor = page.next_cursor.map(str::to_owned);
+                self.cursor.clone_from(&next_cursor);
+                let rows = page.jobs.iter().map(row_of).collect();
+                scene.marks.push("page read");
+                scene.told.push(Told::Paged { asked_at, page: Page { rows, cursor, status: filter, next_cursor } });
+            }
+            Look::Page { .. } => {}
+        }
+    }
+
+    fn look(&mut self, scene: &mut Scene) {
+        let Some(job_id) = self.pick(scene) else { return };
+        scene.call(LOOKS, get(&format!("/mesh/jobs/{job_id}"), TOKEN), 10 * SECOND);
+        self.looks.push_back(Look::Job(job_id));
+    }
+
+    fn leaf(&mut self, scene: &mut Scene) {
+        let cursor = self.cursor.take();
+        let limit = *scene.draw.pick(&PAGE_JOBS);
+        let mut path = format!("/mesh/jobs?limit={limit}");
+        if let Some(cursor) = &cursor {
+            path += &format!("&cursor={cursor}");
+        }
+        let status = scene.draw.chance(300).then(|| *scene.draw.pick(&["queued", "leased", "completed", "dead"]));
+        if let Some(status) = status {
+            path += &format!("&status={status}");
+        }
+        scene.call(LOOKS, get(&path, TOKEN), 10 * SECOND);
+        self.looks.push_back(Look::Page { cursor, status });
+    }
+
+    fn wait(&mut self, scene: &mut Scene) {
+        let Some(job_id) = self.pick(scene) else { return };
+        let wait_ms = scene.draw.between(1, scene.plan.traffic.read_wait_ms);
+        let waits = wait_ms * 1_000;
+        let bytes = get(&format!("/mesh/jobs/{job_id}?wait_ms={wait_ms}"), TOKEN);
+        scene.calls.push(Call { lane: WAITS, bytes, patience: 2 * waits + 10 * SECOND, waits });
+        self.waiting = Some((job_id, waits));
+    }
+
+    fn waited(&mut self, answer: Answer, scene: &mut Scene) {
+        let Some((job_id, wait_us)) = self.waiting.take() else { return };
+        let Answer::Reply(Reply { status, body, .. }, Passage { asked_at, left_at, is_smooth }) = answer else {
+            return;
+        };
+        let Some(is_final) = see(job_id.clone(), status, &body, asked_at, scene) else { return };
+        scene.marks.push(if is_final { "wait for an end: it came" } else { "wait for an end: its time was over" });
+        if is_smooth {
+            scene.told.push(Told::Waited(Wait { job_id, asked_at, wait_us, left_at, is_final }));
+        }
+    }
+
+    /// One of the jobs that it knows of; the latest are the ones of which something is to be seen.
+    fn pick(&self, scene: &mut Scene) -> Option<String> {
+        let latest = if scene.draw.chance(500) { 4 } else { KNOWN_MAX as u64 };
+        let back = scene.draw.below(latest.min(self.known.len() as u64)) as usize;
+        self.known.iter().nth_back(back).cloned()
+    }
+}
+
+/// Tells what a reply says of a job; whether that has ended, if it shows it.
+fn see(job_id: String, status: u16, body: &[u8], asked_at: Micros, scene: &mut Scene) -> Option<bool> {
+    match status {
+        200 => {
+            let Shown { job } = serde_json::from_slice(body).expect("a job is what the contract says");
+            let (row, attempts) = (row_of(&job), job.attempts.as_ref().map_or(0, Vec::len) as u64);
+            if row.job_id != job_id || attempts != row.attempt {
+                let answered = format!("{} with {attempts} of {} attempts", row.job_id, row.attempt);
+                scene.told.push(Told::Astray { asked: format!("a look at {job_id}"), answered });
+                return None;
+            }
+            let is_final = !matches!(&*row.status, "scheduled" | "queued" | "leased");
+            scene.told.push(Told::Saw { asked_at, row });
+            scene.marks.push(if is_final { "read: a job that has ended" } else { "read: a job that has not ended" });
+            Some(is_final)
+        }
+        404 => {
+            scene.marks.push("read: no such job");
+            scene.told.push(Told::Missed { job_id });
+            None
+        }
+        503 => {
+            scene.marks.push("read: refused while the journal fails");
+            None
+        }
+        _ => None,
+    }
+}
+
+fn row_of(job: &ShownJob) -> Row {
+    let payloads = job.result.zip(job.error).map(|(result, error)| format!("{} {}", result.get(), error.get()));
+    Row { job_id: job.job_id.to_owned(), status: job.status.to_owned(), attempt: job.attempt, payloads }
+}
