@@ -17,7 +17,8 @@ use crate::draw::Draw;
 use content::Content;
 use sheratan_io::disk::{Disk, DiskFile, DiskReader, Lock, LockFailure};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write};
+use std::ffi::OsString;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -208,7 +209,7 @@ impl VirtualDisk {
 
     fn handle(&self, state: &mut State, node: u64) -> Handle {
         state.content_mut(node).open_count += 1;
-        Handle { disk: self.clone(), node, generation: state.generation, at: 0 }
+        Handle { disk: self.clone(), node, generation: state.generation, at: 0, is_at_end: false }
     }
 }
 
@@ -417,6 +418,18 @@ impl State {
         }
     }
 
+    fn cut(&mut self, node: u64, bytes: usize) -> io::Result<()> {
+        let fate = self.begin()?;
+        if matches!(fate, Fate::Done) && self.draw.chance(self.faults.write_permille) {
+            self.count("write error");
+            return Err(io::Error::other("the disk failed to cut a file"));
+        }
+        if !matches!(fate, Fate::Before) {
+            self.content_mut(node).cut(bytes);
+        }
+        if matches!(fate, Fate::Done) { Ok(()) } else { self.died() }
+    }
+
     fn sync(&mut self, node: u64) -> io::Result<()> {
         match self.begin()? {
             Fate::Done if self.draw.chance(self.faults.sync_permille) => {
@@ -513,7 +526,7 @@ impl Disk for VirtualDisk {
             state.check_folder(folder_of(path))?;
             if state.names.contains_key(path) {
                 let node = state.find_file(path)?;
-                state.content_mut(node).truncate();
+                state.content_mut(node).cut(0);
                 return Ok(node);
             }
             Ok(state.add(path, Node::File(Content::default())))
@@ -526,6 +539,24 @@ impl Disk for VirtualDisk {
         state.check_alive()?;
         let node = state.find_file(path)?;
         Ok(Box::new(self.handle(&mut state, node)))
+    }
+
+    fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.state();
+        state.check_alive()?;
+        let node = match state.find_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => state.whole(|state| {
+                if state.is_full {
+                    return state.no_space();
+                }
+                state.check_folder(folder_of(path))?;
+                Ok(state.add(path, Node::File(Content::default())))
+            })?,
+            found => found?,
+        };
+        let mut file = self.handle(&mut state, node);
+        file.is_at_end = true;
+        Ok(Box::new(file))
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskReader>> {
@@ -556,12 +587,12 @@ impl Disk for VirtualDisk {
         Ok(state.content(state.find_file(path)?).bytes.len() as u64)
     }
 
-    fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+    fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
         let state = self.state();
         state.check_alive()?;
         state.check_folder(folder)?;
         let inside = state.names.keys().filter(|path| folder_of(path) == folder);
-        Ok(inside.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect())
+        Ok(inside.filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -609,6 +640,8 @@ struct Handle {
     node: u64,
     generation: u64,
     at: usize,
+    /// Whether it writes at the file's end, wherever that is.
+    is_at_end: bool,
 }
 
 impl Handle {
@@ -623,8 +656,11 @@ impl Handle {
 
 impl Write for Handle {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.state()?.write(self.node, self.at, bytes)?;
-        self.at += bytes.len();
+        let mut state = self.state()?;
+        let at = if self.is_at_end { state.content(self.node).bytes.len() } else { self.at };
+        state.write(self.node, at, bytes)?;
+        drop(state);
+        self.at = at + bytes.len();
         Ok(bytes.len())
     }
 
@@ -644,6 +680,33 @@ impl Read for Handle {
     }
 }
 
+impl Seek for Handle {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let (from, by) = match to {
+            SeekFrom::Start(at) => (at, 0),
+            SeekFrom::Current(by) => (self.at as u64, by),
+            SeekFrom::End(by) => (DiskFile::len(self)?, by),
+        };
+        let at = from.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?;
+        self.at = at as usize;
+        Ok(at)
+    }
+}
+
+impl DiskReader for Handle {
+    fn again(&self) -> io::Result<Box<dyn DiskReader>> {
+        let mut state = self.state()?;
+        state.check_alive()?;
+        Ok(Box::new(self.disk.handle(&mut state, self.node)))
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let state = self.state()?;
+        state.check_alive()?;
+        Ok(state.find(path)? == self.node)
+    }
+}
+
 impl DiskFile for Handle {
     fn sync(&mut self) -> io::Result<()> {
         self.state()?.sync(self.node)
@@ -658,6 +721,10 @@ impl DiskFile for Handle {
     fn seek_to(&mut self, offset: u64) -> io::Result<()> {
         self.at = offset as usize;
         Ok(())
+    }
+
+    fn set_len(&mut self, bytes: u64) -> io::Result<()> {
+        self.state()?.cut(self.node, bytes as usize)
     }
 
     fn len(&self) -> io::Result<u64> {

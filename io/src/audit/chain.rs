@@ -6,6 +6,7 @@
 //! A power cut may leave a line that is not whole. It stays, the next line is a [`TORN`] that says so, and the chain goes
 //! over both: `prev` is the hash of what is there, and the details have the hash of the last whole line.
 
+use crate::disk::{Disk, DiskReader};
 use crate::object::object;
 use crate::rotated::{Part, newest_first, torn_line};
 use crate::service::Event;
@@ -14,7 +15,6 @@ use sha2::{Digest, Sha256};
 use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::time::Timestamp;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -74,8 +74,8 @@ impl Default for Link {
 
 impl Link {
     /// Where the chain in a log's files stands after the last whole line. O(the newest file).
-    pub fn find(path: &Path) -> io::Result<Self> {
-        for part in newest_first(path)? {
+    pub fn find(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        for part in newest_first(disk, path)? {
             let mut last = None;
             each_line(&part, |line| {
                 last = Link::after(line).or(last.take());
@@ -109,8 +109,8 @@ impl Link {
     }
 
     /// Goes over a line of the file at `path` that is not whole, if there is one: the event to write next.
-    pub fn pass_torn_line(&mut self, now: Timestamp, path: &Path) -> io::Result<Option<Event>> {
-        let torn = torn_line(path)?;
+    pub fn pass_torn_line(&mut self, now: Timestamp, disk: &dyn Disk, path: &Path) -> io::Result<Option<Event>> {
+        let torn = torn_line(disk, path)?;
         if torn.is_empty() || seq_of(&torn).is_some() {
             // Only the line end is missing, which the file knows.
             return Ok(None);
@@ -123,8 +123,8 @@ impl Link {
 }
 
 /// Checks the whole chain. O(lines).
-pub fn verify(path: &Path) -> Result<ChainReport, ChainError> {
-    let parts = newest_first(path).map_err(|error| ChainError::Io(path.to_owned(), error))?;
+pub fn verify(disk: &dyn Disk, path: &Path) -> Result<ChainReport, ChainError> {
+    let parts = newest_first(disk, path).map_err(|error| ChainError::Io(path.to_owned(), error))?;
     let mut check = ChainCheck::default();
     let mut is_cut = false;
     for part in parts.into_iter().rev() {
@@ -250,7 +250,7 @@ pub fn each_line(part: &Part, take: impl FnMut(&[u8]) -> bool) -> io::Result<()>
 }
 
 /// The same of an open file. Gives whether the last line had no end.
-fn each_line_of(file: File, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
+fn each_line_of(file: Box<dyn DiskReader>, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
     let mut reader = BufReader::with_capacity(READ_BYTES, file);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {

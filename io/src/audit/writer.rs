@@ -7,6 +7,7 @@
 use super::chain::Link;
 use super::coalescer::Coalescer;
 use super::feed::Tap;
+use crate::disk::{Disk, RealDisk};
 use crate::rotated::RotatedFile;
 use crate::service::Event;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -14,6 +15,7 @@ use sheratan_core::time::{Millis, Timestamp};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -53,7 +55,7 @@ pub struct Audit {
 impl Audit {
     /// Opens the log and goes on with its chain. `tap` is told what was written.
     pub fn start(settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
-        let writer = Writer::open(settings, tap)?;
+        let writer = Writer::open(Arc::new(RealDisk), settings, tap)?;
         let (sender, receiver) = bounded(EVENTS_MAX);
         let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?;
         Ok(Audit { events: Some(sender), thread: Some(thread) })
@@ -87,6 +89,7 @@ impl Drop for Audit {
 /// [`flush`](Writer::flush); at the end [`finish`](Writer::finish).
 #[derive(Debug)]
 pub struct Writer {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     file: RotatedFile,
     link: Link,
@@ -103,16 +106,13 @@ pub struct Writer {
 
 impl Writer {
     /// Opens the log and goes on with its chain. `tap` is told what was written.
-    pub fn open(settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
-        let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
-        let link = Link::find(&settings.path)?;
-        Ok(Writer { tap, ..Writer::new(settings.path.clone(), file, link) })
-    }
-
-    fn new(path: PathBuf, file: RotatedFile, link: Link) -> Self {
+    pub fn open(disk: Arc<dyn Disk>, settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
+        let path = settings.path.clone();
+        let file = RotatedFile::open_on(disk.clone(), &path, settings.bytes_max, settings.kept)?;
+        let link = Link::find(&*disk, &path)?;
         let (coalescer, pending, lines) = (Coalescer::default(), VecDeque::new(), Vec::new());
         let now = Timestamp::ZERO;
-        Writer { path, file, link, coalescer, now, pending, lines, is_failing: false, tap: None }
+        Ok(Writer { disk, path, file, link, coalescer, now, pending, lines, is_failing: false, tap })
     }
 
     /// Takes an event; it is written by the next [`flush`](Writer::flush), or with those that repeat it.
@@ -229,7 +229,7 @@ impl Writer {
     fn tell_torn_line(&mut self) -> io::Result<()> {
         let Some(event) = self.pending.front() else { return Ok(()) };
         let mut link = self.link.clone();
-        if let Some(torn) = link.pass_torn_line(event.ts, &self.path)? {
+        if let Some(torn) = link.pass_torn_line(event.ts, &*self.disk, &self.path)? {
             self.lines.clear();
             let next = link.write(&torn, &mut self.lines);
             if let Err(failed) = self.file.write(&self.lines) {
@@ -281,13 +281,12 @@ mod tests {
     }
 
     fn writer(settings: &Settings) -> Writer {
-        let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept).unwrap();
-        Writer::new(settings.path.clone(), file, Link::find(&settings.path).unwrap())
+        Writer::open(Arc::new(RealDisk), settings, None).unwrap()
     }
 
     fn files(path: &std::path::Path) -> Vec<String> {
         let text = |part: crate::rotated::Part| io::read_to_string(part.open().unwrap().unwrap()).unwrap();
-        crate::rotated::newest_first(path).unwrap().into_iter().map(text).collect()
+        crate::rotated::newest_first(&RealDisk, path).unwrap().into_iter().map(text).collect()
     }
 
     #[test]
@@ -296,9 +295,9 @@ mod tests {
         let settings = settings(&folder);
         record(&settings, 0..50);
         record(&settings, 50..80);
-        let report = verify(&settings.path).unwrap();
+        let report = verify(&RealDisk, &settings.path).unwrap();
         assert_eq!((report.lines, report.first_seq, report.last_seq), (80, 1, 80));
-        assert!(crate::rotated::newest_first(&settings.path).unwrap().len() > 3);
+        assert!(crate::rotated::newest_first(&RealDisk, &settings.path).unwrap().len() > 3);
         let text = fs::read_to_string(&settings.path).unwrap();
         let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         assert_eq!((&line["event"], &line["details"]["n"]), (&"AUTH_FAILURE".into(), &79.into()));
@@ -309,15 +308,15 @@ mod tests {
     fn without_its_thread_the_log_is_written_when_it_is_told_to() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder);
-        let mut writer = Writer::open(&settings, None).unwrap();
+        let mut writer = writer(&settings);
         (0..3).for_each(|n| writer.take(event(n)));
         assert_eq!(fs::read_to_string(&settings.path).unwrap(), "");
         writer.advance(Timestamp::from_millis(1_000));
         writer.flush();
-        assert_eq!(verify(&settings.path).unwrap().lines, 3);
+        assert_eq!(verify(&RealDisk, &settings.path).unwrap().lines, 3);
         writer.take(event(2_000));
         assert_eq!(writer.finish(), 0);
-        assert_eq!(verify(&settings.path).unwrap().lines, 4);
+        assert_eq!(verify(&RealDisk, &settings.path).unwrap().lines, 4);
     }
 
     #[test]
@@ -329,7 +328,7 @@ mod tests {
         let without_third: Vec<_> = text.lines().enumerate().filter(|(at, _)| *at != 2).map(|(_, line)| line).collect();
         for changed in [text.replace(r#""n":2"#, r#""n":7"#), without_third.join("\n") + "\n"] {
             fs::write(&settings.path, changed).unwrap();
-            assert!(verify(&settings.path).is_err());
+            assert!(verify(&RealDisk, &settings.path).is_err());
         }
     }
 
@@ -347,12 +346,12 @@ mod tests {
                 }
             });
             while !writer.is_finished() {
-                if let Err(error) = verify(&settings.path) {
+                if let Err(error) = verify(&RealDisk, &settings.path) {
                     panic!("{error}");
                 }
             }
         });
-        assert_eq!(verify(&settings.path).unwrap().last_seq, 2_000);
+        assert_eq!(verify(&RealDisk, &settings.path).unwrap().last_seq, 2_000);
     }
 
     #[test]
@@ -364,10 +363,10 @@ mod tests {
                     Settings { bytes_max, path: folder.path().join(format!("{bytes_max}-{whole}")), kept: 9 };
                 record(&settings, 0..whole + 1);
                 tear(&settings.path, 20);
-                let report = verify(&settings.path).unwrap();
+                let report = verify(&RealDisk, &settings.path).unwrap();
                 assert_eq!((report.lines, report.is_tail_torn), (whole, true));
                 record(&settings, 4..6);
-                let report = verify(&settings.path).unwrap();
+                let report = verify(&RealDisk, &settings.path).unwrap();
                 assert_eq!((report.lines, report.torn, report.is_tail_torn), (whole + 3, 1, false));
                 let lines = page(&settings.path, None, 3).unwrap();
                 assert!(lines[0].contains(r#""event":"AUDIT_LINE_TORN""#), "{}", lines[0]);
@@ -407,7 +406,7 @@ mod tests {
         record(&settings, 0..3);
         tear(&settings.path, 1);
         record(&settings, 3..4);
-        let report = verify(&settings.path).unwrap();
+        let report = verify(&RealDisk, &settings.path).unwrap();
         assert_eq!((report.lines, report.torn), (4, 0));
     }
 
@@ -428,7 +427,10 @@ mod tests {
         ];
         for lines in changed {
             fs::write(&settings.path, lines.join("\n") + "\n").unwrap();
-            assert!(matches!(verify(&settings.path), Err(super::super::ChainError::Broken { .. })), "{lines:?}");
+            assert!(
+                matches!(verify(&RealDisk, &settings.path), Err(super::super::ChainError::Broken { .. })),
+                "{lines:?}"
+            );
         }
     }
 
@@ -453,7 +455,7 @@ mod tests {
         writer.pending.push_back(event(20));
         writer.flush();
         assert!(!writer.is_failing && writer.pending.is_empty());
-        assert_eq!(verify(&settings.path).unwrap().lines, 21);
+        assert_eq!(verify(&RealDisk, &settings.path).unwrap().lines, 21);
     }
 
     #[test]
@@ -474,7 +476,7 @@ mod tests {
             together.flush();
             assert!(files(&settings[0].path).len() > 2 && together.link == one_by_one.link);
             assert_eq!(files(&settings[0].path), files(&settings[1].path));
-            assert_eq!(verify(&settings[0].path).unwrap().lines, events);
+            assert_eq!(verify(&RealDisk, &settings[0].path).unwrap().lines, events);
         }
     }
 
@@ -499,7 +501,7 @@ mod tests {
             writer.keep_left(left);
             writer.file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept).unwrap();
             writer.flush();
-            let report = verify(&settings.path).unwrap();
+            let report = verify(&RealDisk, &settings.path).unwrap();
             assert_eq!((report.lines, report.torn), (5 + torn, torn), "{left} bytes left");
         }
     }
@@ -512,6 +514,6 @@ mod tests {
         let text = fs::read_to_string(&settings.path).unwrap();
         assert!(text.contains(&format!(r#""seq":1,"prev":"{}""#, "0".repeat(64))), "{text}");
         fs::write(&settings.path, text.replace("0000\"}", "0001\"}")).unwrap();
-        assert!(verify(&settings.path).is_err());
+        assert!(verify(&RealDisk, &settings.path).is_err());
     }
 }

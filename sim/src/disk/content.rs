@@ -57,9 +57,11 @@ impl Content {
         self.undo.push(Undo { offset, old, len: end - offset, old_len });
     }
 
-    pub fn truncate(&mut self) {
-        let old = std::mem::take(&mut self.bytes);
-        self.undo.push(Undo { offset: 0, len: old.len(), old_len: old.len(), old });
+    /// Cuts the file; it never becomes longer by that.
+    pub fn cut(&mut self, len: usize) {
+        let old_len = self.bytes.len();
+        let old = self.bytes.split_off(len.min(old_len));
+        self.undo.push(Undo { offset: old_len - old.len(), len: old.len(), old_len, old });
     }
 
     /// All that was written is on the disk, but for what the system forgot before.
