@@ -14,10 +14,11 @@ mod writer;
 
 pub use pending::{Gap, Pending};
 pub use read::{Coverage, Entry, Reader};
-pub use writer::{Settings, Trace};
+pub use writer::{Settings, Trace, Writer};
 
+use crate::disk::Disk;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 /// Where the trace of a data folder is.
 pub fn path(data_dir: &Path) -> PathBuf {
@@ -37,19 +38,17 @@ impl Segment {
     }
 
     /// The files of a folder, oldest first; none if there is no folder.
-    fn list(folder: &Path) -> io::Result<Vec<Segment>> {
-        let entries = match fs::read_dir(folder) {
+    fn list(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<Segment>> {
+        let names = match disk.names(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
+            names => names?,
         };
         let mut segments = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            let digits = name.and_then(|name| name.strip_prefix("trace-")?.strip_suffix(".seg"));
+        for name in names {
+            let digits = name.to_str().and_then(|name| name.strip_prefix("trace-")?.strip_suffix(".seg"));
             let digits = digits.filter(|digits| digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()));
             if let Some(number) = digits.and_then(|digits| digits.parse().ok()) {
-                segments.push(Segment { number, path });
+                segments.push(Segment { number, path: folder.join(name) });
             }
         }
         segments.sort();

@@ -6,10 +6,12 @@
 use super::format::{self, HEADER_BYTES, Header, Place, What};
 use super::pending::Gap;
 use super::{Segment, path};
+use crate::disk::{Disk, RealDisk};
 use crate::journal::HubId;
 use sheratan_core::time::Timestamp;
+use std::io;
 use std::path::Path;
-use std::{fs, io};
+use std::sync::Arc;
 
 /// What the hub was told without changing anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +45,7 @@ pub struct Coverage {
 /// Reads a trace. No lock is taken: a running hub's can be read too.
 #[derive(Debug)]
 pub struct Reader {
+    disk: Arc<dyn Disk>,
     files: Vec<Listed>,
     /// The file that is read, and where in it.
     at: usize,
@@ -64,11 +67,16 @@ struct Listed {
 impl Reader {
     /// Reads through the trace of a data folder whose journal ends with `last_seq`.
     pub fn open(data_dir: &Path, hub_id: HubId, last_seq: u64) -> io::Result<Reader> {
+        Reader::open_on(Arc::new(RealDisk), data_dir, hub_id, last_seq)
+    }
+
+    /// The same on any disk.
+    pub fn open_on(disk: Arc<dyn Disk>, data_dir: &Path, hub_id: HubId, last_seq: u64) -> io::Result<Reader> {
         let mut files: Vec<Listed> = Vec::new();
         let mut buffer = Vec::new();
-        for segment in Segment::list(&path(data_dir))? {
+        for segment in Segment::list(&*disk, &path(data_dir))? {
             // The ring of a running hub goes on: the oldest file may be gone by now.
-            if !read(&segment, &mut buffer)? {
+            if !read(&*disk, &segment, &mut buffer)? {
                 continue;
             }
             let Some(header) = Header::decode(&buffer).filter(|header| header.hub_id == hub_id) else { continue };
@@ -83,7 +91,7 @@ impl Reader {
             }
             file.last_seq = limit;
         }
-        let mut reader = Reader { files, at: 0, offset: HEADER_BYTES, buffer, coverage: Coverage::default() };
+        let mut reader = Reader { disk, files, at: 0, offset: HEADER_BYTES, buffer, coverage: Coverage::default() };
         reader.cover(last_seq)?;
         Ok(reader)
     }
@@ -98,7 +106,7 @@ impl Reader {
     pub fn next(&mut self) -> io::Result<Option<Entry<'_>>> {
         let found = loop {
             let Some(file) = self.files.get(self.at) else { return Ok(None) };
-            if self.offset == HEADER_BYTES && !read(&file.segment, &mut self.buffer)? {
+            if self.offset == HEADER_BYTES && !read(&*self.disk, &file.segment, &mut self.buffer)? {
                 self.buffer.clear();
             }
             let bytes = self.buffer.get(self.offset..file.end).unwrap_or_default();
@@ -125,7 +133,7 @@ impl Reader {
         let mut before = None::<(u64, Place, bool)>;
         for file in &mut self.files {
             // One that a running hub has let go of has nothing any more.
-            if !read(&file.segment, &mut self.buffer)? {
+            if !read(&*self.disk, &file.segment, &mut self.buffer)? {
                 self.buffer.clear();
             }
             let Header { life, begins, .. } = file.header;
@@ -160,12 +168,9 @@ impl Reader {
 }
 
 /// Reads a file whole; whether it is there.
-fn read(segment: &Segment, buffer: &mut Vec<u8>) -> io::Result<bool> {
-    match fs::read(&segment.path) {
-        Ok(bytes) => {
-            *buffer = bytes;
-            Ok(true)
-        }
+fn read(disk: &dyn Disk, segment: &Segment, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    match disk.read_into(&segment.path, buffer) {
+        Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }

@@ -1,8 +1,10 @@
 //! The trace's tests: what comes back, what makes room, and what a reader is told is missing.
 
 use super::*;
+use crate::disk::RealDisk;
 use crate::journal::HubId;
 use sheratan_core::time::Timestamp;
+use std::fs;
 
 const HUB: HubId = HubId([7; 16]);
 
@@ -41,7 +43,7 @@ fn what_was_traced_reads_back_in_order_over_files_and_lives() {
     let (found, coverage) = read(&folder, 100);
     let expected: Vec<_> = (10..40).chain(50..60).map(|n| (n, n, 300)).collect();
     assert_eq!(found, expected);
-    assert!(Segment::list(&path(folder.path())).unwrap().len() > 3);
+    assert!(Segment::list(&RealDisk, &path(folder.path())).unwrap().len() > 3);
     assert_eq!((coverage.begins, coverage.records, coverage.crashes), (Some((10, at(10))), 40, 0));
     // Between the lives the journal went on without a trace.
     assert_eq!(coverage.gaps, [Gap { from: at(40), to: at(50), records: 0 }]);
@@ -54,7 +56,7 @@ fn a_full_ring_lets_the_oldest_file_go_and_says_where_it_begins_now() {
     trace.record(pending(0..200, 200));
     drop(trace);
     let bytes: u64 =
-        Segment::list(&path(folder.path())).unwrap().iter().map(|s| s.path.metadata().unwrap().len()).sum();
+        Segment::list(&RealDisk, &path(folder.path())).unwrap().iter().map(|s| s.path.metadata().unwrap().len()).sum();
     assert!(bytes <= 16 << 10, "{bytes}");
     let (found, coverage) = read(&folder, 1_000);
     let (first, last) = (found[0].0, found[found.len() - 1].0);
@@ -105,7 +107,7 @@ fn a_torn_or_changed_record_ends_its_file_and_another_hubs_trace_is_none() {
     let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
     trace.record(pending(1..4, 10));
     drop(trace);
-    let file = Segment::list(&path(folder.path())).unwrap().remove(0).path;
+    let file = Segment::list(&RealDisk, &path(folder.path())).unwrap().remove(0).path;
     let mut bytes = fs::read(&file).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
@@ -123,7 +125,7 @@ fn a_file_that_is_gone_from_the_middle_is_a_gap() {
     let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
     trace.record(pending(1..40, 300));
     drop(trace);
-    let files = Segment::list(&path(folder.path())).unwrap();
+    let files = Segment::list(&RealDisk, &path(folder.path())).unwrap();
     assert!(files.len() > 3);
     fs::remove_file(&files[1].path).unwrap();
     let (found, coverage) = read(&folder, 100);
@@ -138,7 +140,7 @@ fn only_the_owner_can_read_a_trace() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     drop(Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap());
-    let file = Segment::list(&path(folder.path())).unwrap().remove(0).path;
+    let file = Segment::list(&RealDisk, &path(folder.path())).unwrap().remove(0).path;
     assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
 }
 

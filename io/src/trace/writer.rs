@@ -3,12 +3,11 @@
 use super::Segment;
 use super::format::{self, GAP_BYTES, HEADER_BYTES, Header, Place};
 use super::pending::{Gap, Pending};
+use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::journal::HubId;
-use crate::platform;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use sheratan_core::time::Timestamp;
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,20 +56,11 @@ impl Trace {
     pub fn start(settings: Settings, hub_id: HubId, after_seq: u64, now: Timestamp) -> io::Result<Self> {
         let (sender, messages) = bounded(ROUNDS_MAX);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let begins = Place { after_seq, now };
-        let mut writer = Writer {
-            // Room for the record of a gap, however small the ring is.
-            file_bytes: (settings.bytes_max / FILES).max((HEADER_BYTES + GAP_BYTES) as u64),
-            settings,
-            hub_id,
-            life: None,
-            life_begins: begins,
-            last: begins,
-            open: None,
-            is_failing: false,
-        };
         let waiting = waiting_bytes.clone();
-        let run = move || writer.run(&messages, &waiting);
+        let run = move || {
+            let writer = Writer::open(Arc::new(RealDisk), settings, hub_id, after_seq, now);
+            writer.run(&messages, &waiting);
+        };
         let thread = std::thread::Builder::new().name("trace".into()).spawn(run)?;
         Ok(Trace { sender: Some(sender), waiting_bytes, gap: None, thread: Some(thread) })
     }
@@ -127,7 +117,10 @@ impl Drop for Trace {
     }
 }
 
-struct Writer {
+/// The trace without its thread: [`take`](Writer::take) what was traced; at the end [`finish`](Writer::finish).
+#[derive(Debug)]
+pub struct Writer {
+    disk: Arc<dyn Disk>,
     settings: Settings,
     file_bytes: u64,
     hub_id: HubId,
@@ -137,36 +130,67 @@ struct Writer {
     /// Where what was traced ends.
     last: Place,
     open: Option<Open>,
+    /// What is missing and no file says so yet.
+    gap: Option<Gap>,
     is_failing: bool,
 }
 
+#[derive(Debug)]
 struct Open {
-    file: File,
+    file: Box<dyn DiskFile>,
     bytes: u64,
 }
 
 impl Writer {
-    fn run(&mut self, messages: &Receiver<Message>, waiting_bytes: &AtomicUsize) {
+    /// Begins the trace of a life, as [`Trace::start`] does. A disk that takes nothing is tried again with each write.
+    pub fn open(disk: Arc<dyn Disk>, settings: Settings, hub_id: HubId, after_seq: u64, now: Timestamp) -> Self {
+        let begins = Place { after_seq, now };
+        let mut writer = Writer {
+            disk,
+            // Room for the record of a gap, however small the ring is.
+            file_bytes: (settings.bytes_max / FILES).max((HEADER_BYTES + GAP_BYTES) as u64),
+            settings,
+            hub_id,
+            life: None,
+            life_begins: begins,
+            last: begins,
+            open: None,
+            gap: None,
+            is_failing: false,
+        };
         // A reader is to know that nothing was refused, and not only that nothing is there.
-        let opened = self.open_next();
-        self.tell(opened.err());
-        let mut gap = None;
+        let opened = writer.open_next();
+        writer.tell(opened.err());
+        writer
+    }
+
+    fn run(mut self, messages: &Receiver<Message>, waiting_bytes: &AtomicUsize) {
         for message in messages {
-            let (mut pending, end) = match message {
-                Message::Pending(pending) => (pending, None),
-                Message::End(at) => (Pending::default(), Some(at)),
-            };
-            let bytes = pending.bytes.len();
-            if let Some(gap) = gap.take() {
-                pending.miss(gap);
+            match message {
+                Message::Pending(pending) => {
+                    let bytes = pending.bytes.len();
+                    self.take(pending);
+                    waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                }
+                Message::End(at) => self.write(Pending::default(), Some(at)),
             }
-            gap = self.write(pending, end);
-            waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Writes what a round traced. Gives what is missing and no file says so.
-    fn write(&mut self, mut pending: Pending, end: Option<Place>) -> Option<Gap> {
+    /// Writes what a round traced.
+    pub fn take(&mut self, pending: Pending) {
+        self.write(pending, None);
+    }
+
+    /// The hub ends in good order, with that last record in its journal.
+    pub fn finish(mut self, after_seq: u64, now: Timestamp) {
+        self.write(Pending::default(), Some(Place { after_seq, now }));
+    }
+
+    fn write(&mut self, mut pending: Pending, end: Option<Place>) {
+        if let Some(gap) = self.gap.take() {
+            pending.miss(gap);
+        }
         let after_seq = pending.span.map_or(self.last.after_seq, |(_, last)| last.after_seq);
         let mut bytes = std::mem::take(&mut pending.bytes);
         if let Some(gap) = pending.gap {
@@ -177,7 +201,7 @@ impl Writer {
         }
         format::seal(&mut bytes);
         let result = self.append(&bytes);
-        let gap = match &result {
+        self.gap = match &result {
             Ok(too_large) => *too_large,
             Err(_) => {
                 self.take_back();
@@ -185,13 +209,12 @@ impl Writer {
             }
         };
         self.tell(result.err());
-        gap
     }
 
     /// Takes out what a failed write left. Where even that fails the next write begins a new file.
     fn take_back(&mut self) {
         let Some(open) = &mut self.open else { return };
-        let result = open.file.set_len(open.bytes).and_then(|()| open.file.seek(SeekFrom::Start(open.bytes)));
+        let result = open.file.set_len(open.bytes).and_then(|()| open.file.seek_to(open.bytes));
         if result.is_err() {
             self.open = None;
         }
@@ -242,17 +265,17 @@ impl Writer {
 
     /// Begins the next file, and lets go of the oldest ones.
     fn open_next(&mut self) -> io::Result<()> {
-        platform::create_private_dir(&self.settings.folder)?;
-        let segments = Segment::list(&self.settings.folder)?;
+        self.disk.create_folder(&self.settings.folder)?;
+        let segments = Segment::list(&*self.disk, &self.settings.folder)?;
         let number = segments.last().map_or(1, |segment| segment.number + 1);
         let life = *self.life.get_or_insert(number);
         self.make_room(&segments)?;
         let path = Segment::new(&self.settings.folder, number).path;
-        let mut file = platform::private_file_options().create_new(true).open(&path)?;
+        let mut file = self.disk.create(&path)?;
         let (hub_id, life_begins, begins) = (self.hub_id, self.life_begins, self.last);
         if let Err(error) = file.write_all(&Header { hub_id, life, life_begins, begins }.encode()) {
             // A full disk must not fill the folder with files that count as history.
-            _ = std::fs::remove_file(path);
+            _ = self.disk.remove(&path);
             return Err(error);
         }
         self.open = Some(Open { file, bytes: HEADER_BYTES as u64 });
@@ -260,14 +283,14 @@ impl Writer {
     }
 
     fn make_room(&self, segments: &[Segment]) -> io::Result<()> {
-        let sizes = segments.iter().map(|segment| Ok(segment.path.metadata()?.len()));
+        let sizes = segments.iter().map(|segment| self.disk.len(&segment.path));
         let sizes = sizes.collect::<io::Result<Vec<_>>>()?;
         let mut bytes: u64 = sizes.iter().sum();
         for (at, (segment, size)) in segments.iter().zip(sizes).enumerate() {
             if bytes + self.file_bytes <= self.settings.bytes_max && segments.len() - at < FILES_MAX {
                 return Ok(());
             }
-            std::fs::remove_file(&segment.path)?;
+            self.disk.remove(&segment.path)?;
             bytes -= size;
         }
         Ok(())
