@@ -4,7 +4,7 @@
 //! Events that are there together are written together, a chunk of lines by one write. Nothing is held back for that: when
 //! the channel is empty, all is written.
 
-use super::chain::Link;
+use super::chain::{Link, torn_tail};
 use super::coalescer::Coalescer;
 use super::feed::Tap;
 use crate::disk::{Disk, RealDisk};
@@ -101,6 +101,8 @@ pub struct Writer {
     /// Lines under construction.
     lines: Vec<u8>,
     is_failing: bool,
+    /// Whether something torn may follow the last line: the next one must speak of it, in the same file.
+    is_tail_untold: bool,
     tap: Option<Tap>,
 }
 
@@ -112,7 +114,9 @@ impl Writer {
         let link = Link::find(&*disk, &path)?;
         let (coalescer, pending, lines) = (Coalescer::default(), VecDeque::new(), Vec::new());
         let now = Timestamp::ZERO;
-        Ok(Writer { disk, path, file, link, coalescer, now, pending, lines, is_failing: false, tap })
+        let is_tail_untold = torn_tail(&*disk, &path)?.is_some();
+        let is_failing = false;
+        Ok(Writer { disk, path, file, link, coalescer, now, pending, lines, is_failing, is_tail_untold, tap })
     }
 
     /// Takes an event; it is written by the next [`flush`](Writer::flush), or with those that repeat it.
@@ -190,8 +194,8 @@ impl Writer {
     /// Writes the first events' lines: as many as fit into a chunk and into the newest file, at least one. Before them one
     /// about a torn line that is in the way.
     fn write_chunk(&mut self) -> io::Result<()> {
-        if self.file.is_torn() {
-            self.tell_torn_line()?;
+        if self.is_tail_untold {
+            self.tell_torn_tail()?;
         }
         let (mut link, mut count) = (self.link.clone(), 0);
         let lines_max = self.file.room().min(CHUNK_BYTES) as usize;
@@ -209,49 +213,60 @@ impl Writer {
             Ok(()) => {
                 self.link = link;
                 self.pending.drain(..count);
-                self.tell_written();
+                self.tell_written(self.lines.len());
                 Ok(())
             }
             Err(failed) => {
-                self.keep_left(failed.left);
+                let count = self.keep_left(failed.left);
+                self.pending.drain(..count);
                 Err(failed.error)
             }
         }
     }
 
-    /// Tells who listens what is in the file now.
-    fn tell_written(&self) {
-        if let Some(tap) = &self.tap {
-            tap.written(&self.lines);
+    /// Tells who listens that so many bytes of the lines are in the file now.
+    fn tell_written(&self, bytes: usize) {
+        if let Some(tap) = &self.tap
+            && bytes > 0
+        {
+            tap.written(&self.lines[..bytes]);
         }
     }
 
-    fn tell_torn_line(&mut self) -> io::Result<()> {
+    fn tell_torn_tail(&mut self) -> io::Result<()> {
         let Some(event) = self.pending.front() else { return Ok(()) };
-        let mut link = self.link.clone();
-        if let Some(torn) = link.pass_torn_line(event.ts, &*self.disk, &self.path)? {
+        if let Some(torn) = torn_tail(&*self.disk, &self.path)? {
             self.lines.clear();
-            let next = link.write(&torn, &mut self.lines);
-            if let Err(failed) = self.file.write(&self.lines) {
-                self.link = Link::after(&self.lines[..failed.left]).unwrap_or(self.link.clone());
+            let mut link = self.link.clone();
+            let event = link.pass(&torn, event.ts);
+            let next = link.write(&event, &mut self.lines);
+            if let Err(failed) = self.file.write_here(&self.lines) {
+                // If nothing of it is there, what was torn before is as untold as it was.
+                self.is_tail_untold = self.keep_left(failed.left) == 0;
                 return Err(failed.error);
             }
             self.link = next;
-            self.tell_written();
+            self.tell_written(self.lines.len());
             tracing::warn!(path = %self.path.display(), "a line of the audit log is torn; the next one says so");
         }
+        self.is_tail_untold = false;
         Ok(())
     }
 
     /// Those of the lines that are whole in the file though their write failed are written: so many bytes of them could not
-    /// be taken out again.
-    fn keep_left(&mut self, left: usize) {
+    /// be taken out again. Gives how many lines.
+    fn keep_left(&mut self, left: usize) -> usize {
+        let (mut count, mut end) = (0, 0);
         for line in self.lines[..left].split(|byte| *byte == b'\n') {
             // Of the last one perhaps only the end is missing, which the file knows.
-            let Some(next) = Link::after(line) else { return };
-            self.link = next;
-            self.pending.pop_front();
+            let Some(next) = Link::after(line) else {
+                self.is_tail_untold |= !line.is_empty();
+                break;
+            };
+            (self.link, count, end) = (next, count + 1, end + line.len() + 1);
         }
+        self.tell_written(end);
+        count
     }
 }
 
@@ -372,6 +387,29 @@ mod tests {
                 assert!(lines[0].contains(r#""event":"AUDIT_LINE_TORN""#), "{}", lines[0]);
                 assert!(lines[2].contains(r#""n":5"#));
             }
+        }
+    }
+
+    #[test]
+    fn a_line_about_a_torn_one_may_be_torn_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, again) in [("end", "\n"), ("part", "\n{\"ts\":\"2026"), ("zeros", "\0\0"), ("blank", "\n\n")] {
+            let settings = Settings { bytes_max: 700, path: folder.path().join(name), kept: 9 };
+            record(&settings, 0..4);
+            tear(&settings.path, 20);
+            let torn = fs::read_to_string(&settings.path).unwrap() + again;
+            fs::write(&settings.path, torn).unwrap();
+            let report = verify(&RealDisk, &settings.path).unwrap();
+            assert_eq!((report.lines, report.is_tail_torn), (3, true), "{name}");
+            record(&settings, 4..6);
+            let report = verify(&RealDisk, &settings.path).unwrap();
+            assert_eq!((report.lines, report.torn, report.is_tail_torn), (6, 1, false), "{name}");
+            let changed = |part: crate::rotated::Part| {
+                let text = fs::read_to_string(&part.path).unwrap();
+                fs::write(&part.path, text.replacen(r#""n":3"#, r#""n":7"#, 1)).unwrap();
+            };
+            crate::rotated::newest_first(&RealDisk, &settings.path).unwrap().into_iter().for_each(changed);
+            assert!(verify(&RealDisk, &settings.path).is_err(), "{name}: what is torn is in the chain too");
         }
     }
 
@@ -498,7 +536,8 @@ mod tests {
             writer.pending.extend((0..5).map(event));
             writer.lines = text.as_bytes().to_vec();
             writer.file.write(&text.as_bytes()[..left]).unwrap();
-            writer.keep_left(left);
+            let count = writer.keep_left(left);
+            writer.pending.drain(..count);
             writer.file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept).unwrap();
             writer.flush();
             let report = verify(&RealDisk, &settings.path).unwrap();

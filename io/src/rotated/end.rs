@@ -1,8 +1,8 @@
 //! The end of a file, read backwards: what a few lines cost is their own length, not the file's.
 
 use super::{Follower, Start};
-use crate::disk::{Disk, DiskReader};
-use std::io::{self, Read, Seek, SeekFrom};
+use crate::disk::DiskReader;
+use std::io::{self, Read, SeekFrom};
 use std::path::Path;
 
 /// Bytes of one read: some hundred lines.
@@ -19,16 +19,6 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
         lines.push(line);
     }
     Ok(lines)
-}
-
-/// What stands behind the last line end of a file: a line that was not written whole. O(the file's last line).
-pub fn torn_line(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = disk.open_to_read(path)?;
-    let LastLines { start, .. } = LastLines::find(&mut *file, 0, false)?;
-    file.seek(SeekFrom::Start(start))?;
-    let mut line = Vec::new();
-    file.read_to_end(&mut line)?;
-    Ok(line)
 }
 
 /// Where a file's last lines are.

@@ -9,7 +9,7 @@
 mod end;
 mod follower;
 
-pub use end::{last_lines, torn_line};
+pub use end::last_lines;
 pub use follower::{Follower, Start};
 
 use crate::disk::{Disk, DiskFile, DiskReader, RealDisk};
@@ -59,31 +59,28 @@ impl RotatedFile {
         if !self.is_torn && self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
             self.rotate()?;
         }
-        let before = self.bytes;
-        let lines_start = before + u64::from(self.is_torn);
-        let Err(error) = self.append(lines) else { return Ok(()) };
+        self.write_here(lines)
+    }
+
+    /// The same, but into this very file, however large it becomes.
+    pub fn write_here(&mut self, lines: &[u8]) -> Result<(), WriteError> {
+        // One write: who dies between two would leave a torn line that looks like a whole one.
+        let ended = if self.is_torn { [b"\n", lines].concat() } else { Vec::new() };
+        let bytes = if self.is_torn { &ended } else { lines };
+        let Err(error) = self.file.write_all(bytes) else {
+            self.bytes += bytes.len() as u64;
+            self.is_torn = false;
+            return Ok(());
+        };
         // A disk that is full can always be given back what it took.
-        let was_cut = self.file.set_len(before).is_ok();
-        self.bytes = if was_cut { before } else { self.file.len()? };
-        let left = self.bytes.saturating_sub(lines_start) as usize;
-        self.is_torn |= left > 0 && lines.get(left - 1) != Some(&b'\n');
-        Err(WriteError { error, left })
-    }
-
-    /// Whether the file ends within a line; [`RotatedFile::write`] ends it before its own.
-    pub fn is_torn(&self) -> bool {
-        self.is_torn
-    }
-
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.is_torn {
-            self.file.write_all(b"\n")?;
-            self.bytes += 1;
+        let was_cut = self.file.set_len(self.bytes).is_ok();
+        let taken = if was_cut { 0 } else { self.file.len()?.saturating_sub(self.bytes) as usize };
+        let left = taken.saturating_sub(bytes.len() - lines.len());
+        self.bytes += taken as u64;
+        if taken > 0 {
+            self.is_torn = bytes.get(taken - 1) != Some(&b'\n');
         }
-        self.file.write_all(lines)?;
-        self.bytes += lines.len() as u64;
-        self.is_torn = false;
-        Ok(())
+        Err(WriteError { error, left })
     }
 
     /// Gives the file the next number and begins a new one. If the last step failed before, or somebody took the file away,
@@ -319,11 +316,10 @@ mod tests {
         let long = "o".repeat(10_000);
         for (text, torn) in [("", ""), ("a\n", ""), ("a\nb", "b"), ("b", "b"), (&*format!("a\n{long}"), &*long)] {
             fs::write(&path, text).unwrap();
-            assert_eq!(torn_line(&RealDisk, &path).unwrap(), torn.as_bytes());
             let mut file = RotatedFile::open(&path, 100_000, 9).unwrap();
-            assert_eq!(file.is_torn(), !torn.is_empty());
+            assert_eq!(file.is_torn, !torn.is_empty());
             file.write(b"c\n").unwrap();
-            assert!(!file.is_torn());
+            assert!(!file.is_torn);
             let end = if torn.is_empty() { "" } else { "\n" };
             assert_eq!(contents(&path), [format!("{text}{end}c\n")]);
         }
