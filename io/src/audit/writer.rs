@@ -110,7 +110,7 @@ impl Writer {
     /// Opens the log and goes on with its chain. `tap` is told what was written.
     pub fn open(disk: Arc<dyn Disk>, settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
         let path = settings.path.clone();
-        let file = RotatedFile::open_on(disk.clone(), &path, settings.bytes_max, settings.kept)?;
+        let file = RotatedFile::open_on(disk.clone(), &path, settings.bytes_max, settings.kept)?.synced_when_full();
         let link = Link::find(&*disk, &path)?;
         let (coalescer, pending, lines) = (Coalescer::default(), VecDeque::new(), Vec::new());
         let now = Timestamp::ZERO;

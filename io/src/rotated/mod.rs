@@ -29,6 +29,8 @@ pub struct RotatedFile {
     kept: u32,
     /// Whether the file ends within a line: the next one must first end it.
     is_torn: bool,
+    /// Whether a file that is full is on the disk before the next one begins.
+    is_synced_when_full: bool,
 }
 
 impl RotatedFile {
@@ -42,7 +44,22 @@ impl RotatedFile {
         let file = append_to(&*disk, path)?;
         let bytes = file.len()?;
         let is_torn = bytes > 0 && last_byte(&*disk, path)? != b'\n';
-        Ok(RotatedFile { disk, path: path.to_owned(), file, bytes, bytes_max, kept, is_torn })
+        Ok(RotatedFile {
+            disk,
+            path: path.to_owned(),
+            file,
+            bytes,
+            bytes_max,
+            kept,
+            is_torn,
+            is_synced_when_full: false,
+        })
+    }
+
+    /// Has a file that is full on the disk before the next one begins: a power cut then takes lines from the end of all
+    /// files together, never from within.
+    pub fn synced_when_full(self) -> Self {
+        RotatedFile { is_synced_when_full: true, ..self }
     }
 
     /// Bytes that fit into the newest file; what is more begins a new one.
@@ -87,13 +104,19 @@ impl RotatedFile {
     /// there is nothing to rename.
     fn rotate(&mut self) -> io::Result<()> {
         if found(self.disk.len(&self.path))?.is_some() {
+            if self.is_synced_when_full {
+                self.file.sync()?;
+            }
             let mut older = older_numbers(&*self.disk, &self.path)?;
             let next = older.last().map_or(1, |last| last + 1);
             self.disk.rename(&self.path, &numbered(&self.path, next))?;
             older.push(next);
             for number in &older[..older.len().saturating_sub(self.kept as usize)] {
-                // A file that cannot be removed now stays until the next rotation; the log has to go on.
-                _ = self.disk.remove(&numbered(&self.path, *number));
+                // A file that cannot be removed now stays until the next rotation, with those after it, so that none is
+                // missing between two; the log has to go on.
+                if self.disk.remove(&numbered(&self.path, *number)).is_err() {
+                    break;
+                }
             }
         }
         self.file = append_to(&*self.disk, &self.path)?;
@@ -231,6 +254,7 @@ fn append_to(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::faults;
     use std::fs;
 
     fn contents(path: &Path) -> Vec<String> {
@@ -297,6 +321,33 @@ mod tests {
     }
 
     #[test]
+    fn a_full_file_is_on_the_disk_before_the_next_one_begins_where_that_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let mut file = RotatedFile::open(&path, 2, 9).unwrap().synced_when_full();
+        file.write(b"1\n").unwrap();
+        faults::arm(faults::Operation::Sync, io::ErrorKind::Other);
+        assert!(file.write(b"2\n").is_err());
+        assert_eq!(contents(&path), ["1\n"]);
+        file.write(b"2\n").unwrap();
+        assert_eq!(contents(&path), ["2\n", "1\n"]);
+    }
+
+    /// For a file that somebody has open on Windows stands a folder.
+    #[test]
+    fn of_the_oldest_files_none_goes_before_one_that_cannot_be_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        fs::create_dir(folder.path().join("x.1")).unwrap();
+        let mut file = RotatedFile::open(&path, 2, 1).unwrap();
+        ["2\n", "3\n", "4\n"].iter().for_each(|line| file.write(line.as_bytes()).unwrap());
+        assert_eq!(names(&path), ["x", "x.3", "x.2", "x.1"]);
+        fs::remove_dir(folder.path().join("x.1")).unwrap();
+        file.write(b"5\n").unwrap();
+        assert_eq!(contents(&path), ["5\n", "4\n"]);
+    }
+
+    #[test]
     fn only_its_own_older_files_are_counted_and_none_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
@@ -336,6 +387,7 @@ mod tests {
             bytes_max: 100,
             kept: 1,
             is_torn: false,
+            is_synced_when_full: false,
         };
         for _ in 0..2 {
             assert_eq!(file.write(b"a\n").unwrap_err().error.kind(), io::ErrorKind::StorageFull);
