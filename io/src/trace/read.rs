@@ -136,15 +136,22 @@ impl Reader {
             if !read(&*self.disk, &file.segment, &mut self.buffer)? {
                 self.buffer.clear();
             }
-            let Header { life, begins, .. } = file.header;
+            let Header { life, life_begins, begins, .. } = file.header;
             coverage.begins.get_or_insert((begins.after_seq, begins.now));
             if let Some((life_before, last, has_ended)) = before {
                 let is_new_life = life_before != life;
                 coverage.crashes += u64::from(is_new_life && !has_ended);
-                // Between two lives a hub ran that did not trace; within one, a file is damaged or gone.
-                let is_behind = last.after_seq < begins.after_seq || !is_new_life && last.now < begins.now;
-                if is_behind && (has_ended || !is_new_life) {
-                    coverage.gaps.push(Gap { from: last.now, to: begins.now.max(last.now), records: 0 });
+                let mut miss = |from: Place, to: Place| {
+                    coverage.gaps.push(Gap { from: from.now, to: to.now.max(from.now), records: 0 });
+                };
+                // Between two lives a hub ran that did not trace.
+                if is_new_life && has_ended && last.after_seq < life_begins.after_seq {
+                    miss(last, life_begins);
+                }
+                // Within one, a file is damaged or gone.
+                let before = if is_new_life { life_begins } else { last };
+                if before.after_seq < begins.after_seq || before.now < begins.now {
+                    miss(before, begins);
                 }
             }
             let (mut offset, mut last, mut has_ended) = (HEADER_BYTES, begins, false);

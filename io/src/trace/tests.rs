@@ -134,6 +134,27 @@ fn a_file_that_is_gone_from_the_middle_is_a_gap() {
     assert_eq!(coverage.gaps, [gap]);
 }
 
+#[test]
+fn the_first_file_of_a_life_that_is_gone_is_a_gap_whatever_the_life_before_says() {
+    for has_ended in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
+        trace.record(pending(1..2, 10));
+        if has_ended {
+            trace.end(1, at(1))
+        } else {
+            drop(trace)
+        }
+        let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 1, at(5)).unwrap();
+        trace.record(pending(5..40, 300));
+        drop(trace);
+        let files = Segment::list(&RealDisk, &path(folder.path())).unwrap();
+        fs::remove_file(&files[1].path).unwrap();
+        let (found, coverage) = read(&folder, 100);
+        assert_eq!(coverage.gaps, [Gap { from: at(5), to: at(found[1].0 - 1), records: 0 }]);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn only_the_owner_can_read_a_trace() {
