@@ -41,6 +41,13 @@ pub struct Place {
     pub now: Timestamp,
 }
 
+impl Place {
+    /// The later of both: a gap's record may come after records that were made later.
+    pub fn max(self, other: Place) -> Place {
+        Place { after_seq: self.after_seq.max(other.after_seq), now: self.now.max(other.now) }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     pub hub_id: HubId,

@@ -157,7 +157,7 @@ impl Reader {
             let (mut offset, mut last, mut has_ended) = (HEADER_BYTES, begins, false);
             while let Some((record, len)) = self.buffer.get(offset..).and_then(format::decode) {
                 offset += len;
-                last = record.at;
+                last = last.max(record.at);
                 match record.what {
                     What::Command(_) if last.after_seq <= file.last_seq => coverage.records += 1,
                     What::Command(_) if file.last_seq == journal_last_seq => coverage.ahead += 1,

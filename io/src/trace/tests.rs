@@ -1,10 +1,11 @@
 //! The trace's tests: what comes back, what makes room, and what a reader is told is missing.
 
 use super::*;
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, faults};
 use crate::journal::HubId;
 use sheratan_core::time::Timestamp;
 use std::fs;
+use std::sync::Arc;
 
 const HUB: HubId = HubId([7; 16]);
 
@@ -181,4 +182,45 @@ fn a_disk_that_takes_nothing_stops_nobody_and_leaves_a_gap() {
     let (found, coverage) = read(&folder, 9);
     assert_eq!(found, [(5, 5, 10)]);
     assert_eq!(coverage.gaps, [Gap { from: at(1), to: at(3), records: 3 }]);
+}
+
+#[test]
+fn of_what_is_written_over_two_files_only_the_part_that_failed_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(Arc::new(RealDisk), settings(&folder, 16 << 10), HUB, 0, at(0));
+    faults::arm(faults::Operation::Create, io::ErrorKind::Other);
+    writer.take(pending(1..5, 400));
+    assert_eq!(writer.gap(), Some(Gap { from: at(3), to: at(4), records: 2 }));
+    writer.take(pending(6..7, 10));
+    assert_eq!(writer.gap(), None);
+    let (found, coverage) = read(&folder, 100);
+    assert_eq!(found.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [1, 2, 6]);
+    assert_eq!(coverage.gaps, [Gap { from: at(3), to: at(4), records: 2 }]);
+}
+
+#[test]
+fn a_file_begins_where_the_latest_record_before_it_was_made_though_a_gaps_record_follows_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(Arc::new(RealDisk), settings(&folder, 16 << 10), HUB, 0, at(0));
+    writer.take(pending(1..2, 900));
+    faults::arm(faults::Operation::Create, io::ErrorKind::Other);
+    (2..4).for_each(|n| writer.take(pending(n..n + 1, 400)));
+    writer.take(pending(5..6, 900));
+    let files = Segment::list(&RealDisk, &path(folder.path())).unwrap();
+    // The second one lost what it had.
+    fs::write(&files[1].path, &fs::read(&files[1].path).unwrap()[..format::HEADER_BYTES]).unwrap();
+    let (found, coverage) = read(&folder, 100);
+    assert_eq!(found.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [1, 5]);
+    assert_eq!(coverage.gaps, [Gap { from: at(1), to: at(3), records: 0 }]);
+}
+
+#[test]
+fn a_life_that_cannot_have_its_beginning_on_the_disk_begins_later() {
+    let folder = tempfile::tempdir().unwrap();
+    faults::arm(faults::Operation::Sync, io::ErrorKind::Other);
+    let mut writer = Writer::open(Arc::new(RealDisk), settings(&folder, 64 << 10), HUB, 3, at(3));
+    assert!(!writer.has_begun() && Segment::list(&RealDisk, &path(folder.path())).unwrap().is_empty());
+    writer.take(pending(4..5, 10));
+    assert!(writer.has_begun());
+    assert_eq!(read(&folder, 9).1.begins, Some((3, at(3))));
 }

@@ -1,7 +1,7 @@
 //! The trace's thread: takes what the loop traced and appends it to the newest file; the oldest ones make room.
 
 use super::Segment;
-use super::format::{self, GAP_BYTES, HEADER_BYTES, Header, Place};
+use super::format::{self, GAP_BYTES, HEADER_BYTES, Header, Place, What};
 use super::pending::{Gap, Pending};
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::journal::HubId;
@@ -182,6 +182,16 @@ impl Writer {
         self.write(pending, None);
     }
 
+    /// Whether there is a file that says where this life begins.
+    pub fn has_begun(&self) -> bool {
+        self.life.is_some()
+    }
+
+    /// What is missing and no file says so yet.
+    pub fn gap(&self) -> Option<Gap> {
+        self.gap
+    }
+
     /// The hub ends in good order, with that last record in its journal.
     pub fn finish(mut self, after_seq: u64, now: Timestamp) {
         self.write(Pending::default(), Some(Place { after_seq, now }));
@@ -200,15 +210,27 @@ impl Writer {
             format::put_end(&mut bytes, at);
         }
         format::seal(&mut bytes);
-        let result = self.append(&bytes);
-        self.gap = match &result {
-            Ok(too_large) => *too_large,
-            Err(_) => {
-                self.take_back();
-                pending.into_gap()
-            }
-        };
+        let mut rest = bytes.as_slice();
+        let result = self.append(&mut rest);
+        if result.is_err() {
+            self.take_back();
+            self.miss(rest);
+        }
         self.tell(result.err());
+    }
+
+    /// Notes that these records are in no file.
+    fn miss(&mut self, records: &[u8]) {
+        let mut rest = records;
+        while let Some((record, len)) = format::decode(rest) {
+            rest = &rest[len..];
+            let gap = match record.what {
+                What::Command(_) => Gap { from: record.at.now, to: record.at.now, records: 1 },
+                What::Gap(gap) => gap,
+                What::End => continue,
+            };
+            self.gap = Some(self.gap.map_or(gap, |known| known.and(gap)));
+        }
     }
 
     /// Takes out what a failed write left. Where even that fails the next write begins a new file.
@@ -232,9 +254,9 @@ impl Writer {
         }
     }
 
-    /// Appends records to the newest file, over as many as it takes. Gives what no file has room for.
-    fn append(&mut self, mut records: &[u8]) -> io::Result<Option<Gap>> {
-        let mut too_large = None::<Gap>;
+    /// Appends records to the newest file, over as many as it takes; what no file has room for is missing. `records` are
+    /// those that were not looked at yet.
+    fn append(&mut self, records: &mut &[u8]) -> io::Result<()> {
         while let Some(first) = format::first_record(records) {
             let room = self.open.as_ref().map_or(0, |open| self.file_bytes.saturating_sub(open.bytes));
             let mut chunk = 0;
@@ -243,24 +265,22 @@ impl Writer {
                 && (chunk + record.len()) as u64 <= room
             {
                 chunk += record.len();
-                last = format::place_of(record);
+                last = last.max(format::place_of(record));
             }
             if chunk > 0 {
                 let open = self.open.as_mut().expect("there is room in it");
                 open.file.write_all(&records[..chunk])?;
                 open.bytes += chunk as u64;
                 self.last = last;
-                records = &records[chunk..];
+                *records = &records[chunk..];
             } else if (HEADER_BYTES + first.len()) as u64 > self.file_bytes {
-                let now = format::place_of(first).now;
-                let gap = Gap { from: now, to: now, records: 1 };
-                too_large = Some(too_large.map_or(gap, |known| known.and(gap)));
-                records = &records[first.len()..];
+                self.miss(first);
+                *records = &records[first.len()..];
             } else {
                 self.open_next()?;
             }
         }
-        Ok(too_large)
+        Ok(())
     }
 
     /// Begins the next file, and lets go of the oldest ones.
@@ -268,16 +288,23 @@ impl Writer {
         self.disk.create_folder(&self.settings.folder)?;
         let segments = Segment::list(&*self.disk, &self.settings.folder)?;
         let number = segments.last().map_or(1, |segment| segment.number + 1);
-        let life = *self.life.get_or_insert(number);
+        let life = self.life.unwrap_or(number);
         self.make_room(&segments)?;
         let path = Segment::new(&self.settings.folder, number).path;
         let mut file = self.disk.create(&path)?;
         let (hub_id, life_begins, begins) = (self.hub_id, self.life_begins, self.last);
-        if let Err(error) = file.write_all(&Header { hub_id, life, life_begins, begins }.encode()) {
+        let header = Header { hub_id, life, life_begins, begins }.encode();
+        let written = file.write_all(&header).and_then(|()| match self.life {
+            // What an earlier life traced beyond the journal that it left is known by where this one begins.
+            None => file.sync().and_then(|()| self.disk.sync_folder(&self.settings.folder)),
+            Some(_) => Ok(()),
+        });
+        if let Err(error) = written {
             // A full disk must not fill the folder with files that count as history.
             _ = self.disk.remove(&path);
             return Err(error);
         }
+        self.life = Some(life);
         self.open = Some(Open { file, bytes: HEADER_BYTES as u64 });
         Ok(())
     }
