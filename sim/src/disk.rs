@@ -139,6 +139,22 @@ impl VirtualDisk {
         state.restart();
     }
 
+    /// All that was written is on the disk by now, names too, though nobody synced it: the system had the time.
+    pub fn write_back(&self) {
+        let mut state = self.state();
+        if state.is_dead {
+            return;
+        }
+        for node in state.nodes.values_mut() {
+            if let Node::File(content) = node {
+                content.settle();
+            }
+        }
+        state.changes.clear();
+        state.synced_names = state.names.clone();
+        state.sweep();
+    }
+
     /// What goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
@@ -152,8 +168,21 @@ impl VirtualDisk {
     /// Turns one bit at rest in a segment or a snapshot all of which is synced, within what was written of it. Gives the
     /// file and the byte's place; `None` if there is no such file.
     pub fn flip_bit(&self, draw: &mut Draw) -> Option<(PathBuf, u64)> {
+        self.flip(draw, |state, path, node| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_kept = name.starts_with("journal-") && name.ends_with(".seg") || name.ends_with(".snap");
+            is_kept && matches!(&state.nodes[&node], Node::File(content) if content.is_synced())
+        })
+    }
+
+    /// Turns one bit in one of the files that are asked for, synced or not.
+    pub fn flip_bit_of(&self, draw: &mut Draw, is_wanted: impl Fn(&Path) -> bool) -> Option<(PathBuf, u64)> {
+        self.flip(draw, |state, path, node| is_wanted(path) && matches!(state.nodes[&node], Node::File(_)))
+    }
+
+    fn flip(&self, draw: &mut Draw, is_wanted: impl Fn(&State, &Path, u64) -> bool) -> Option<(PathBuf, u64)> {
         let mut state = self.state();
-        let candidates: Vec<_> = state.names.iter().filter(|(path, node)| state.is_at_rest(path, **node)).collect();
+        let candidates: Vec<_> = state.names.iter().filter(|(path, node)| is_wanted(&state, path, **node)).collect();
         if candidates.is_empty() {
             return None;
         }
@@ -230,12 +259,6 @@ impl State {
             Node::File(content) => content,
             Node::Folder => unreachable!("a folder is never taken for a file"),
         }
-    }
-
-    fn is_at_rest(&self, path: &Path, node: u64) -> bool {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_kept = name.starts_with("journal-") && name.ends_with(".seg") || name.ends_with(".snap");
-        is_kept && matches!(&self.nodes[&node], Node::File(content) if content.is_synced())
     }
 
     fn check_alive(&self) -> io::Result<()> {
@@ -554,6 +577,7 @@ impl Disk for VirtualDisk {
             })?,
             found => found?,
         };
+        state.content_mut(node).is_appended = true;
         let mut file = self.handle(&mut state, node);
         file.is_at_end = true;
         Ok(Box::new(file))

@@ -15,6 +15,9 @@ pub(super) struct Content {
     undo: Vec<Undo>,
     /// Sectors that the system takes for synced but the disk does not have, by their number: what the disk has there.
     stale: BTreeMap<usize, Vec<u8>>,
+    /// Whether it is written at its end only. File systems let such a file grow over what is on the disk: of what was not
+    /// synced its beginning is left, perhaps with zeros behind it, and no sectors here and there.
+    pub is_appended: bool,
     /// Handles; a file without a name and without one is gone.
     pub open_count: u32,
 }
@@ -106,6 +109,10 @@ impl Content {
         while self.undo.len() > whole {
             self.take_back();
         }
+        if self.is_appended && matches!(survival, Survival::Prefix | Survival::Sectors) {
+            self.grow(&visible, next.start..part_end, draw);
+            dirty.clear();
+        }
         let first_sectors = next.start / SECTOR_BYTES..part_end / SECTOR_BYTES;
         dirty.retain(|sector| match survival {
             Survival::Nothing | Survival::Everything => false,
@@ -129,6 +136,17 @@ impl Content {
                 let len = range.len();
                 self.bytes[range].copy_from_slice(&there[..len]);
             }
+        }
+    }
+
+    /// A part of what was appended next has arrived, and perhaps the file's size before the rest.
+    fn grow(&mut self, visible: &[u8], part: Range<usize>, draw: &mut Draw) {
+        if self.bytes.len() == part.start && part.end <= visible.len() {
+            self.bytes.extend_from_slice(&visible[part]);
+        }
+        if self.bytes.len() < visible.len() && draw.chance(300) {
+            let len = draw.between(self.bytes.len() as u64, visible.len() as u64);
+            self.bytes.resize(len as usize, 0);
         }
     }
 
