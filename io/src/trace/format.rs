@@ -42,7 +42,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The later of both: a gap's record may come after records that were made later.
+    /// The later of both: a gap may end later than the records that follow its own.
     pub fn max(self, other: Place) -> Place {
         Place { after_seq: self.after_seq.max(other.after_seq), now: self.now.max(other.now) }
     }

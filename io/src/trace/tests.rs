@@ -199,19 +199,23 @@ fn of_what_is_written_over_two_files_only_the_part_that_failed_is_missing() {
 }
 
 #[test]
-fn a_file_begins_where_the_latest_record_before_it_was_made_though_a_gaps_record_follows_that() {
+fn a_gap_is_told_before_what_follows_it_so_that_a_crash_does_not_leave_only_that() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(Arc::new(RealDisk), settings(&folder, 16 << 10), HUB, 0, at(0));
     writer.take(pending(1..2, 900));
     faults::arm(faults::Operation::Create, io::ErrorKind::Other);
     (2..4).for_each(|n| writer.take(pending(n..n + 1, 400)));
     writer.take(pending(5..6, 900));
-    let files = Segment::list(&RealDisk, &path(folder.path())).unwrap();
-    // The second one lost what it had.
-    fs::write(&files[1].path, &fs::read(&files[1].path).unwrap()[..format::HEADER_BYTES]).unwrap();
+    let file = Segment::list(&RealDisk, &path(folder.path())).unwrap().remove(1).path;
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
     let (found, coverage) = read(&folder, 100);
     assert_eq!(found.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [1, 5]);
-    assert_eq!(coverage.gaps, [Gap { from: at(1), to: at(3), records: 0 }]);
+    let told = Gap { from: at(2), to: at(2), records: 1 };
+    assert_eq!(coverage.gaps, [told, Gap { from: at(2), to: at(3), records: 0 }]);
+    // Without it the file before says how far it came, and the one after how far it should have come.
+    fs::write(&file, &bytes[..format::HEADER_BYTES]).unwrap();
+    assert_eq!(read(&folder, 100).1.gaps, [Gap { from: at(1), to: at(3), records: 0 }]);
 }
 
 #[test]

@@ -201,10 +201,14 @@ impl Writer {
         if let Some(gap) = self.gap.take() {
             pending.miss(gap);
         }
-        let after_seq = pending.span.map_or(self.last.after_seq, |(_, last)| last.after_seq);
         let mut bytes = std::mem::take(&mut pending.bytes);
         if let Some(gap) = pending.gap {
-            format::put_gap(&mut bytes, after_seq, &gap);
+            // Before what follows it: a crash that leaves a part leaves the beginning.
+            let mut with_gap = Vec::with_capacity(GAP_BYTES + bytes.len());
+            let after_seq = pending.span.map_or(self.last.after_seq, |(first, _)| first.after_seq);
+            format::put_gap(&mut with_gap, after_seq, &gap);
+            with_gap.append(&mut bytes);
+            bytes = with_gap;
         }
         if let Some(at) = end {
             format::put_end(&mut bytes, at);
