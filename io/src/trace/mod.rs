@@ -7,11 +7,13 @@
 //!
 //! Cost: 28 bytes a record besides its command, one copy of it in the loop, one write a round.
 
+mod counts;
 mod format;
 mod pending;
 mod read;
 mod writer;
 
+pub use counts::Counts;
 pub use pending::{Gap, Pending};
 pub use read::{Coverage, Entry, Reader};
 pub use writer::{Settings, Trace, Writer};

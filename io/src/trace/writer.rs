@@ -1,6 +1,7 @@
 //! The trace's thread: takes what the loop traced and appends it to the newest file; the oldest ones make room.
 
 use super::Segment;
+use super::counts::{Counts, Tally};
 use super::format::{self, GAP_BYTES, HEADER_BYTES, Header, Place, What};
 use super::pending::{Gap, Pending};
 use crate::disk::{Disk, DiskFile, RealDisk};
@@ -41,6 +42,7 @@ pub struct Trace {
     waiting_bytes: Arc<AtomicUsize>,
     /// What is in no file and no file says so yet.
     gap: Option<Gap>,
+    tally: Tally,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -56,24 +58,26 @@ impl Trace {
     pub fn start(settings: Settings, hub_id: HubId, after_seq: u64, now: Timestamp) -> io::Result<Self> {
         let (sender, messages) = bounded(ROUNDS_MAX);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let waiting = waiting_bytes.clone();
+        let (tally, waiting) = (Tally::default(), waiting_bytes.clone());
+        let of_thread = tally.clone();
         let run = move || {
-            let writer = Writer::open(Arc::new(RealDisk), settings, hub_id, after_seq, now);
+            let begins = Place { after_seq, now };
+            let writer = Writer::begin(Arc::new(RealDisk), settings, hub_id, begins, of_thread);
             writer.run(&messages, &waiting);
         };
         let thread = std::thread::Builder::new().name("trace".into()).spawn(run)?;
-        Ok(Trace { sender: Some(sender), waiting_bytes, gap: None, thread: Some(thread) })
+        Ok(Trace { sender: Some(sender), waiting_bytes, gap: None, tally, thread: Some(thread) })
     }
 
     /// Hands over what a round traced; never waits.
     pub fn record(&mut self, mut pending: Pending) {
+        self.tally.dropped(pending.gap.map_or(0, |gap| gap.records));
         if let Some(gap) = self.gap.take() {
             pending.miss(gap);
         }
         let bytes = pending.bytes.len();
         if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
-            self.gap = pending.into_gap();
-            return;
+            return self.drop_all(pending);
         }
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let sender = self.sender.as_ref().expect("it is open until it is dropped");
@@ -82,9 +86,19 @@ impl Trace {
         {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             if let Message::Pending(pending) = message {
-                self.gap = pending.into_gap();
+                self.drop_all(pending);
             }
         }
+    }
+
+    fn drop_all(&mut self, pending: Pending) {
+        self.tally.dropped(pending.records);
+        self.gap = pending.into_gap();
+    }
+
+    /// What became of what was traced.
+    pub fn counts(&self) -> Counts {
+        self.tally.get()
     }
 
     /// Bytes that the thread has yet to write.
@@ -133,6 +147,7 @@ pub struct Writer {
     /// What is missing and no file says so yet.
     gap: Option<Gap>,
     is_failing: bool,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -144,7 +159,10 @@ struct Open {
 impl Writer {
     /// Begins the trace of a life, as [`Trace::start`] does. A disk that takes nothing is tried again with each write.
     pub fn open(disk: Arc<dyn Disk>, settings: Settings, hub_id: HubId, after_seq: u64, now: Timestamp) -> Self {
-        let begins = Place { after_seq, now };
+        Writer::begin(disk, settings, hub_id, Place { after_seq, now }, Tally::default())
+    }
+
+    fn begin(disk: Arc<dyn Disk>, settings: Settings, hub_id: HubId, begins: Place, tally: Tally) -> Self {
         let mut writer = Writer {
             disk,
             // Room for the record of a gap, however small the ring is.
@@ -157,6 +175,7 @@ impl Writer {
             open: None,
             gap: None,
             is_failing: false,
+            tally,
         };
         // A reader is to know that nothing was refused, and not only that nothing is there.
         let opened = writer.open_next();
@@ -229,7 +248,10 @@ impl Writer {
         while let Some((record, len)) = format::decode(rest) {
             rest = &rest[len..];
             let gap = match record.what {
-                What::Command(_) => Gap { from: record.at.now, to: record.at.now, records: 1 },
+                What::Command(_) => {
+                    self.tally.dropped(1);
+                    Gap { from: record.at.now, to: record.at.now, records: 1 }
+                }
                 What::Gap(gap) => gap,
                 What::End => continue,
             };
@@ -263,18 +285,19 @@ impl Writer {
     fn append(&mut self, records: &mut &[u8]) -> io::Result<()> {
         while let Some(first) = format::first_record(records) {
             let room = self.open.as_ref().map_or(0, |open| self.file_bytes.saturating_sub(open.bytes));
-            let mut chunk = 0;
+            let (mut chunk, mut count) = (0, 0);
             let mut last = self.last;
             while let Some(record) = format::first_record(&records[chunk..])
                 && (chunk + record.len()) as u64 <= room
             {
-                chunk += record.len();
+                (chunk, count) = (chunk + record.len(), count + 1);
                 last = last.max(format::place_of(record));
             }
             if chunk > 0 {
                 let open = self.open.as_mut().expect("there is room in it");
                 open.file.write_all(&records[..chunk])?;
                 open.bytes += chunk as u64;
+                self.tally.written(count, chunk as u64);
                 self.last = last;
                 *records = &records[chunk..];
             } else if (HEADER_BYTES + first.len()) as u64 > self.file_bytes {
