@@ -7,6 +7,7 @@ use super::pending::{Gap, Pending};
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::journal::HubId;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::time::Timestamp;
 use std::io;
 use std::path::PathBuf;
@@ -221,7 +222,7 @@ impl Writer {
             pending.miss(gap);
         }
         let mut bytes = std::mem::take(&mut pending.bytes);
-        if let Some(gap) = pending.gap {
+        if let Some(gap) = pending.gap.filter(|_| !mutants::is_active(Mutant::TraceGapUntold)) {
             // Before what follows it: a crash that leaves a part leaves the beginning.
             let mut with_gap = Vec::with_capacity(GAP_BYTES + bytes.len());
             let after_seq = pending.span.map_or(self.last.after_seq, |(first, _)| first.after_seq);
@@ -323,7 +324,9 @@ impl Writer {
         let header = Header { hub_id, life, life_begins, begins }.encode();
         let written = file.write_all(&header).and_then(|()| match self.life {
             // What an earlier life traced beyond the journal that it left is known by where this one begins.
-            None => file.sync().and_then(|()| self.disk.sync_folder(&self.settings.folder)),
+            None => mutants::unless(Mutant::TraceBeginningNotSynced, || {
+                file.sync().and_then(|()| self.disk.sync_folder(&self.settings.folder))
+            }),
             Some(_) => Ok(()),
         });
         if let Err(error) = written {
