@@ -31,6 +31,13 @@ pub struct Settings {
     dir: Option<PathBuf>,
 }
 
+impl Settings {
+    /// A process of our own.
+    pub fn of_our_own(hub: Option<PathBuf>, dir: Option<PathBuf>) -> Self {
+        Settings { hub, addr: None, token_file: None, dir }
+    }
+}
+
 /// The addresses of a hub.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Planes {
@@ -72,8 +79,13 @@ impl Hub {
                 let token = read_token(token_file)?;
                 Ok(Hub { data: planes.data, token, folder: folder.clone(), own: None })
             }
-            _ => start(settings, interrupt),
+            _ => start(settings, &[], interrupt),
         }
+    }
+
+    /// Starts a process of our own with these settings of the hub.
+    pub fn start_with(settings: &Settings, env: &[(&str, &str)], interrupt: &Interrupt) -> Result<Hub, Failure> {
+        start(settings, env, interrupt)
     }
 
     /// The number of the process, if it is our own.
@@ -93,7 +105,7 @@ impl Hub {
     }
 }
 
-fn start(settings: &Settings, interrupt: &Interrupt) -> Result<Hub, Failure> {
+fn start(settings: &Settings, env: &[(&str, &str)], interrupt: &Interrupt) -> Result<Hub, Failure> {
     let here = std::env::current_exe().map_err(Failure::system("find this program"))?;
     let here = here.parent().expect("a program lies in a folder");
     let program =
@@ -109,13 +121,13 @@ fn start(settings: &Settings, interrupt: &Interrupt) -> Result<Hub, Failure> {
         .map_err(Failure::system(format!("create a folder in {}", parent.display())))?;
     let data_dir = folder.path().join("data");
     let output = folder.path().join("output");
-    let mut own = Own { child: spawn(&program, &data_dir, &output)?, output, _folder: folder };
+    let mut own = Own { child: spawn(&program, env, &data_dir, &output)?, output, _folder: folder };
     let data = own.wait_until_up(&data_dir, interrupt)?;
     let token = read_token(&data_dir.join("secrets").join("hub_token"))?;
     Ok(Hub { data, token, folder: data_dir, own: Some(own) })
 }
 
-fn spawn(program: &Path, data_dir: &Path, output: &Path) -> Result<Child, Failure> {
+fn spawn(program: &Path, env: &[(&str, &str)], data_dir: &Path, output: &Path) -> Result<Child, Failure> {
     let file = File::create(output).map_err(Failure::system(format!("create {}", output.display())))?;
     let again = file.try_clone().map_err(Failure::system("share the output's file"))?;
     let mut command = Command::new(program);
@@ -127,6 +139,7 @@ fn spawn(program: &Path, data_dir: &Path, output: &Path) -> Result<Child, Failur
             command.env_remove(name);
         }
     }
+    command.envs(env.iter().copied());
     command.spawn().map_err(Failure::system(format!("start {}", program.display())))
 }
 

@@ -13,6 +13,7 @@ mod platform;
 mod probe;
 mod report;
 mod sample;
+mod trace;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -41,6 +42,8 @@ enum Figure {
     Idle(idle::Settings),
     /// The core alone: cost per operation with few and with many queued jobs, replay, snapshot, memory.
     Core(machine::Settings),
+    /// What is refused and what finds nothing, with the trace and without it.
+    Trace(trace::Settings),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +66,7 @@ fn measure(figure: &Figure) -> Result<Report, Failure> {
         Figure::Load(settings) => load::measure(settings),
         Figure::Idle(settings) => idle::measure(settings),
         Figure::Core(settings) => Ok(machine::measure(settings)),
+        Figure::Trace(settings) => trace::measure(settings),
     }
 }
 
@@ -92,8 +96,13 @@ mod tests {
 
     #[test]
     fn each_figure_has_defaults() {
-        for line in ["bench load", "bench idle --json", "bench core --check", "bench load --connections 1 --duration 5"]
-        {
+        for line in [
+            "bench load",
+            "bench idle --json",
+            "bench core --check",
+            "bench load --connections 1 --duration 5",
+            "bench trace --duration 6",
+        ] {
             assert!(is_accepted(line), "{line}");
         }
         assert!(!is_accepted("bench load --connections 0"));

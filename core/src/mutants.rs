@@ -83,6 +83,11 @@ mutants! {
     Shell SnapshotCoversTooMuch: "snapshot-covers-too-much", "a snapshot says that it has one record more than it has";
     Shell SnapshotCoversTooLittle: "snapshot-covers-too-little", "a snapshot says that it has one record less than it has";
     Shell AuditLinkNotAdvanced: "audit-link-not-advanced", "the next line of the audit log does not link to the last";
+    Shell AuditChainRestarted: "audit-chain-restarted", "a start begins the audit log's chain anew";
+    Shell AuditTailUntold: "audit-tail-untold", "a line of the audit log that a crash tore is passed over in silence";
+    Shell AuditFileNotSynced: "audit-file-not-synced", "a full file of the audit log is not synced before the next one";
+    Shell TraceGapUntold: "trace-gap-untold", "what is missing in the trace is told nowhere";
+    Shell TraceBeginningNotSynced: "trace-beginning-not-synced", "where a life of the trace begins is not synced";
     Shell EffectNotCounted: "effect-not-counted", "what the state machine said is not counted";
 }
 

@@ -6,7 +6,9 @@
 //! Everything is created private (files 0600, folders 0700 on Unix; elsewhere the folder's own rights decide), and a new
 //! name counts only after its folder was synced. In tests every operation of the machine's disk can be made to fail.
 
+use same_file::Handle;
 use sheratan_core::mutants::{self, Mutant};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -34,6 +36,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Opens a file that exists to write into it where its bytes are.
     fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
+    /// Opens a file to write behind its end, wherever that is by then; makes it, for its owner only, if there is none.
+    fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
     /// Opens a file to read it from its start, piece by piece.
     fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskReader>>;
 
@@ -46,8 +51,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// The size of a file.
     fn len(&self, path: &Path) -> io::Result<u64>;
 
-    /// What a folder has in it, by name, in no order; names that are no text are left out.
-    fn names(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// What a folder has in it, by name, in no order.
+    fn names(&self, folder: &Path) -> io::Result<Vec<OsString>>;
 
     /// Gives a file another name, in the place of a file of that name. Durable when the folders are synced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -75,14 +80,21 @@ pub trait DiskFile: Write + fmt::Debug + Send {
     /// The next write goes there.
     fn seek_to(&mut self, offset: u64) -> io::Result<()>;
 
+    /// Cuts the file to so many bytes.
+    fn set_len(&mut self, bytes: u64) -> io::Result<()>;
+
     /// The file's size.
     fn len(&self) -> io::Result<u64>;
 }
 
 /// A file that is read.
-pub trait DiskReader: Read + fmt::Debug + Send {}
+pub trait DiskReader: Read + Seek + fmt::Debug + Send {
+    /// The same file from its start, whatever its path leads to by now. One of both is read at a time.
+    fn again(&self) -> io::Result<Box<dyn DiskReader>>;
 
-impl<R: Read + fmt::Debug + Send> DiskReader for R {}
+    /// Whether a path leads to this file; an error if it leads nowhere.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
+}
 
 /// A lock that is held; dropped, it is released.
 pub trait Lock: fmt::Debug + Send + Sync {}
@@ -163,6 +175,10 @@ impl Disk for RealDisk {
         Ok(Box::new(OpenOptions::new().write(true).open(path)?))
     }
 
+    fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(private().append(true).open(path)?))
+    }
+
     fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskReader>> {
         Ok(Box::new(File::open(path)?))
     }
@@ -184,12 +200,8 @@ impl Disk for RealDisk {
         fs::metadata(path).map(|metadata| metadata.len())
     }
 
-    fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            names.extend(entry?.file_name().into_string());
-        }
-        Ok(names)
+    fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -241,8 +253,24 @@ impl DiskFile for File {
         self.seek(SeekFrom::Start(offset)).map(drop)
     }
 
+    fn set_len(&mut self, bytes: u64) -> io::Result<()> {
+        File::set_len(self, bytes)
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.metadata().map(|metadata| metadata.len())
+    }
+}
+
+impl DiskReader for File {
+    fn again(&self) -> io::Result<Box<dyn DiskReader>> {
+        let mut file = self.try_clone()?;
+        file.rewind()?;
+        Ok(Box::new(file))
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(Handle::from_path(path)? == Handle::from_file(self.try_clone()?)?)
     }
 }
 

@@ -17,7 +17,8 @@ use crate::draw::Draw;
 use content::Content;
 use sheratan_io::disk::{Disk, DiskFile, DiskReader, Lock, LockFailure};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write};
+use std::ffi::OsString;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -138,6 +139,22 @@ impl VirtualDisk {
         state.restart();
     }
 
+    /// All that was written is on the disk by now, names too, though nobody synced it: the system had the time.
+    pub fn write_back(&self) {
+        let mut state = self.state();
+        if state.is_dead {
+            return;
+        }
+        for node in state.nodes.values_mut() {
+            if let Node::File(content) = node {
+                content.settle();
+            }
+        }
+        state.changes.clear();
+        state.synced_names = state.names.clone();
+        state.sweep();
+    }
+
     /// What goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
@@ -152,19 +169,37 @@ impl VirtualDisk {
     /// file and the byte's place; `None` if there is no such file. The journal cannot tell damage in its very last batch
     /// from a torn tail, so that batch is spared, and one more that may have come behind it and was not acknowledged.
     pub fn flip_bit(&self, draw: &mut Draw) -> Option<(PathBuf, u64)> {
+        self.flip(draw, |state, path, node| {
+            let is_kept = is_segment(path) || path.extension().is_some_and(|extension| extension == "snap");
+            match &state.nodes[&node] {
+                Node::File(content) if is_kept && content.is_synced() => {
+                    let is_newest =
+                        state.names.keys().rfind(|path| is_segment(path)).is_some_and(|newest| **newest == *path);
+                    if is_newest { content.latest_at() } else { usize::MAX }
+                }
+                _ => 0,
+            }
+        })
+    }
+
+    /// Turns one bit in one of the files that are asked for, synced or not.
+    pub fn flip_bit_of(&self, draw: &mut Draw, is_wanted: impl Fn(&Path) -> bool) -> Option<(PathBuf, u64)> {
+        self.flip(draw, |state, path, node| match &state.nodes[&node] {
+            Node::File(_) if is_wanted(path) => usize::MAX,
+            _ => 0,
+        })
+    }
+
+    /// Turns one bit in one of the files; `spared_from` gives from which byte on a file is spared.
+    fn flip(&self, draw: &mut Draw, spared_from: impl Fn(&State, &Path, u64) -> usize) -> Option<(PathBuf, u64)> {
         let mut state = self.state();
-        let newest = state.names.keys().rfind(|path| is_segment(path)).map(PathBuf::as_path);
-        let spared_from = |path: &Path, node: u64| match &state.nodes[&node] {
-            Node::File(content) if newest == Some(path) => content.latest_at(),
-            _ => usize::MAX,
-        };
-        let at_rest = state.names.iter().filter(|(path, node)| state.is_at_rest(path, **node));
-        let candidates: Vec<_> = at_rest.filter(|(path, node)| spared_from(path, **node) > 0).collect();
+        let from = |path: &Path, node: u64| spared_from(&state, path, node);
+        let candidates: Vec<_> = state.names.iter().filter(|(path, node)| from(path, **node) > 0).collect();
         if candidates.is_empty() {
             return None;
         }
         let (path, node) = draw.pick(&candidates);
-        let (path, node, spared_from) = (path.to_path_buf(), **node, spared_from(path, **node));
+        let (path, node, spared_from) = (path.to_path_buf(), **node, from(path, **node));
         let bytes = &mut state.content_mut(node).bytes;
         // Behind it are the zeros of a segment that waits for its records.
         let content_end = bytes.iter().rposition(|byte| *byte != 0)? + 1;
@@ -215,7 +250,7 @@ impl VirtualDisk {
 
     fn handle(&self, state: &mut State, node: u64) -> Handle {
         state.content_mut(node).open_count += 1;
-        Handle { disk: self.clone(), node, generation: state.generation, at: 0 }
+        Handle { disk: self.clone(), node, generation: state.generation, at: 0, is_at_end: false }
     }
 }
 
@@ -236,11 +271,6 @@ impl State {
             Node::File(content) => content,
             Node::Folder => unreachable!("a folder is never taken for a file"),
         }
-    }
-
-    fn is_at_rest(&self, path: &Path, node: u64) -> bool {
-        let is_kept = is_segment(path) || path.extension().is_some_and(|extension| extension == "snap");
-        is_kept && matches!(&self.nodes[&node], Node::File(content) if content.is_synced())
     }
 
     fn check_alive(&self) -> io::Result<()> {
@@ -423,6 +453,18 @@ impl State {
         }
     }
 
+    fn cut(&mut self, node: u64, bytes: usize) -> io::Result<()> {
+        let fate = self.begin()?;
+        if matches!(fate, Fate::Done) && self.draw.chance(self.faults.write_permille) {
+            self.count("write error");
+            return Err(io::Error::other("the disk failed to cut a file"));
+        }
+        if !matches!(fate, Fate::Before) {
+            self.content_mut(node).cut(bytes);
+        }
+        if matches!(fate, Fate::Done) { Ok(()) } else { self.died() }
+    }
+
     fn sync(&mut self, node: u64) -> io::Result<()> {
         match self.begin()? {
             Fate::Done if self.draw.chance(self.faults.sync_permille) => {
@@ -519,7 +561,7 @@ impl Disk for VirtualDisk {
             state.check_folder(folder_of(path))?;
             if state.names.contains_key(path) {
                 let node = state.find_file(path)?;
-                state.content_mut(node).truncate();
+                state.content_mut(node).cut(0);
                 return Ok(node);
             }
             Ok(state.add(path, Node::File(Content::default())))
@@ -532,6 +574,25 @@ impl Disk for VirtualDisk {
         state.check_alive()?;
         let node = state.find_file(path)?;
         Ok(Box::new(self.handle(&mut state, node)))
+    }
+
+    fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.state();
+        state.check_alive()?;
+        let node = match state.find_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => state.whole(|state| {
+                if state.is_full {
+                    return state.no_space();
+                }
+                state.check_folder(folder_of(path))?;
+                Ok(state.add(path, Node::File(Content::default())))
+            })?,
+            found => found?,
+        };
+        state.content_mut(node).is_appended = true;
+        let mut file = self.handle(&mut state, node);
+        file.is_at_end = true;
+        Ok(Box::new(file))
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskReader>> {
@@ -562,12 +623,12 @@ impl Disk for VirtualDisk {
         Ok(state.content(state.find_file(path)?).bytes.len() as u64)
     }
 
-    fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+    fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
         let state = self.state();
         state.check_alive()?;
         state.check_folder(folder)?;
         let inside = state.names.keys().filter(|path| folder_of(path) == folder);
-        Ok(inside.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect())
+        Ok(inside.filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -615,6 +676,8 @@ struct Handle {
     node: u64,
     generation: u64,
     at: usize,
+    /// Whether it writes at the file's end, wherever that is.
+    is_at_end: bool,
 }
 
 impl Handle {
@@ -629,8 +692,11 @@ impl Handle {
 
 impl Write for Handle {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.state()?.write(self.node, self.at, bytes)?;
-        self.at += bytes.len();
+        let mut state = self.state()?;
+        let at = if self.is_at_end { state.content(self.node).bytes.len() } else { self.at };
+        state.write(self.node, at, bytes)?;
+        drop(state);
+        self.at = at + bytes.len();
         Ok(bytes.len())
     }
 
@@ -650,6 +716,33 @@ impl Read for Handle {
     }
 }
 
+impl Seek for Handle {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let (from, by) = match to {
+            SeekFrom::Start(at) => (at, 0),
+            SeekFrom::Current(by) => (self.at as u64, by),
+            SeekFrom::End(by) => (DiskFile::len(self)?, by),
+        };
+        let at = from.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?;
+        self.at = at as usize;
+        Ok(at)
+    }
+}
+
+impl DiskReader for Handle {
+    fn again(&self) -> io::Result<Box<dyn DiskReader>> {
+        let mut state = self.state()?;
+        state.check_alive()?;
+        Ok(Box::new(self.disk.handle(&mut state, self.node)))
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let state = self.state()?;
+        state.check_alive()?;
+        Ok(state.find(path)? == self.node)
+    }
+}
+
 impl DiskFile for Handle {
     fn sync(&mut self) -> io::Result<()> {
         self.state()?.sync(self.node)
@@ -664,6 +757,10 @@ impl DiskFile for Handle {
     fn seek_to(&mut self, offset: u64) -> io::Result<()> {
         self.at = offset as usize;
         Ok(())
+    }
+
+    fn set_len(&mut self, bytes: u64) -> io::Result<()> {
+        self.state()?.cut(self.node, bytes as usize)
     }
 
     fn len(&self) -> io::Result<u64> {

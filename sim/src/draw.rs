@@ -30,6 +30,10 @@ pub enum Stream {
     Hub = 8,
     /// What goes wrong when.
     Faults = 9,
+    /// What happens to the hub's logs.
+    Logs = 10,
+    /// What their disk does.
+    LogDisk = 11,
     /// When the jobs of a load scenario come.
     LoadArrivals = 100,
     /// What these jobs are like, and what becomes of their attempts.

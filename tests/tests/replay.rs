@@ -197,3 +197,30 @@ fn the_trace_holds_what_was_refused_and_the_diagnose_bundle_nothing_of_it() {
     assert!(bundle.json("disk.json")["bytes_of_parts"]["trace"].as_u64().unwrap() > 0);
     assert!(bundle.files.values().all(|bytes| !has(bytes)));
 }
+
+/// For a disk that takes nothing stands a file where the trace's folder should be.
+#[test]
+fn what_the_disk_does_not_take_of_the_trace_is_counted_and_stops_nobody() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("trace"), "").unwrap();
+    let env = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let hub = Hub::start_in(folder, Options { args: Vec::new(), env });
+    flood(&hub);
+    let count = |name: &str| {
+        let text = Client::new(hub.data, None).ask("GET", "/metrics", &[("Accept", "text/plain")]).body;
+        let text = String::from_utf8(text).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("sheratan_hub_trace_{name}_total ")));
+        line.unwrap_or_else(|| panic!("{name} is served")).parse::<u64>().unwrap()
+    };
+    until("all that was refused is counted", || count("records_dropped") >= 15);
+    assert_eq!([count("records"), count("bytes")], [0, 0]);
+    let dropped = count("records_dropped");
+    fs::remove_file(hub.folder().join("trace")).unwrap();
+    (20..30).for_each(|n| _ = submit(&mut hub.data(), n));
+    // What was dropped is told in a record of its own.
+    until("what is refused now is written", || count("records") > 5);
+    assert_eq!(count("records_dropped"), dropped);
+    let replayed = json(&replay(&hub, &["--json"]));
+    let missing = replayed["trace"]["gaps"].as_array().unwrap().iter().map(|gap| gap["records"].as_u64().unwrap());
+    assert_eq!(missing.sum::<u64>(), dropped);
+}

@@ -3,25 +3,26 @@
 //! The chain shows what was changed, taken out or put in; that the newest lines were cut off it cannot show, nor that
 //! somebody wrote the whole log anew: for that the last `prev` must be kept elsewhere.
 //!
-//! A power cut may leave a line that is not whole. It stays, the next line is a [`TORN`] that says so, and the chain goes
-//! over both: `prev` is the hash of what is there, and the details have the hash of the last whole line.
+//! A crash may leave a line that is not whole. It stays, the next line is a [`TORN`] that says so, and the chain goes over
+//! both: `prev` is the hash of what is there, and the details have the hash of the last whole line. If that line is torn as
+//! well, the next one speaks of all that stands behind the last whole line, and its `prev` is the hash of all that.
 
+use crate::disk::{Disk, DiskReader};
 use crate::object::object;
-use crate::rotated::{Part, newest_first, torn_line};
+use crate::rotated::{Part, newest_first};
 use crate::service::Event;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::time::Timestamp;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 /// Bytes of one read of a file: a log is read from its start to its end.
 const READ_BYTES: usize = 64 << 10;
 
-/// The event that says that the line before it is not whole.
+/// The event that says that what stands before it is not whole.
 pub const TORN: &str = "AUDIT_LINE_TORN";
 
 /// Where the chain stands: what the next line needs.
@@ -44,9 +45,9 @@ pub struct ChainReport {
     pub first_seq: u64,
     /// The last line's number.
     pub last_seq: u64,
-    /// Lines that a power cut tore, each with a line after it that says so.
+    /// Lines that a crash tore, each with a line after it that says so.
     pub torn: u64,
-    /// Whether the last line is not whole: it was being written, or the next start will say so.
+    /// Whether something that is no whole line follows the last one: it is being written, or the next line will say so.
     pub is_tail_torn: bool,
 }
 
@@ -74,8 +75,8 @@ impl Default for Link {
 
 impl Link {
     /// Where the chain in a log's files stands after the last whole line. O(the newest file).
-    pub fn find(path: &Path) -> io::Result<Self> {
-        for part in newest_first(path)? {
+    pub fn find(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        for part in newest_first(disk, path)? {
             let mut last = None;
             each_line(&part, |line| {
                 last = Link::after(line).or(last.take());
@@ -108,25 +109,37 @@ impl Link {
         next
     }
 
-    /// Goes over a line of the file at `path` that is not whole, if there is one: the event to write next.
-    pub fn pass_torn_line(&mut self, now: Timestamp, path: &Path) -> io::Result<Option<Event>> {
-        let torn = torn_line(path)?;
-        if torn.is_empty() || seq_of(&torn).is_some() {
-            // Only the line end is missing, which the file knows.
-            return Ok(None);
-        }
+    /// Goes over what is torn behind the last whole line: the event to write next.
+    pub fn pass(&mut self, torn: &[u8], now: Timestamp) -> Event {
         let mut details = Vec::new();
         object(&mut details, |out| _ = out.number("bytes", torn.len() as u64).plain("before", hex(&self.prev)));
-        self.prev = Sha256::digest(&torn).into();
-        Ok(Some(Event { ts: now, event: TORN, details }))
+        self.prev = Sha256::digest(torn).into();
+        Event { ts: now, event: TORN, details }
     }
 }
 
+/// What stands behind the last whole line of the newest file, without a line end; none if nothing does. O(that file).
+pub fn torn_tail(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut tail = None::<Vec<u8>>;
+    each_line_of(disk.open_to_read(path)?, |line| {
+        match &mut tail {
+            // Of the last line perhaps only the end is missing, which the file knows.
+            _ if seq_of(line).is_some() => tail = None,
+            Some(torn) => {
+                torn.push(b'\n');
+                torn.extend_from_slice(line);
+            }
+            None => tail = Some(line.to_vec()),
+        }
+        true
+    })?;
+    Ok(tail)
+}
+
 /// Checks the whole chain. O(lines).
-pub fn verify(path: &Path) -> Result<ChainReport, ChainError> {
-    let parts = newest_first(path).map_err(|error| ChainError::Io(path.to_owned(), error))?;
+pub fn verify(disk: &dyn Disk, path: &Path) -> Result<ChainReport, ChainError> {
+    let parts = newest_first(disk, path).map_err(|error| ChainError::Io(path.to_owned(), error))?;
     let mut check = ChainCheck::default();
-    let mut is_cut = false;
     for part in parts.into_iter().rev() {
         let unreadable = |error| ChainError::Io(part.path.clone(), error);
         let Some(file) = part.open().map_err(unreadable)? else {
@@ -135,7 +148,7 @@ pub fn verify(path: &Path) -> Result<ChainReport, ChainError> {
             continue;
         };
         let (mut number, mut reason) = (0, None);
-        is_cut = each_line_of(file, |line| {
+        each_line_of(file, |line| {
             number += 1;
             reason = check.line(line).err();
             reason.is_none()
@@ -147,8 +160,8 @@ pub fn verify(path: &Path) -> Result<ChainReport, ChainError> {
         check.files += 1;
         check.place = (part.path, number);
     }
-    // Only the very last line may be one that is not whole and that none speaks of yet.
-    if check.is_torn && !(is_cut && check.place.0 == path) {
+    // Only behind the very last line may be what is not whole and no line speaks of yet.
+    if check.is_torn && check.place.0 != path {
         let (path, line) = check.place;
         return Err(ChainError::Broken { path, line, reason: NO_LINE });
     }
@@ -164,8 +177,10 @@ pub struct ChainCheck {
     next_seq: Option<u64>,
     /// The hash of the last line, whole or not; unknown before the first.
     prev: Option<[u8; 32]>,
-    /// Whether the last line was not whole, until the next one has said so.
+    /// Whether something torn follows the last line, until the next one has said so.
     is_torn: bool,
+    /// The hash of that, as far as it was seen.
+    tail: Sha256,
     /// The hash of the line before that.
     before_torn: Option<[u8; 32]>,
     lines: u64,
@@ -190,16 +205,18 @@ impl ChainCheck {
     /// # Errors
     /// What is wrong with it.
     pub fn line(&mut self, line: &[u8]) -> Result<(), &'static str> {
-        let hash: [u8; 32] = Sha256::digest(line).into();
         let value = serde_json::from_slice::<Value>(line).ok();
         let Some((value, seq)) = value.and_then(|value| value["seq"].as_u64().map(|seq| (value, seq))) else {
             if self.is_page {
                 return Err(NO_LINE);
             }
             if std::mem::replace(&mut self.is_torn, true) {
-                return Err(UNTOLD);
+                self.tail.update(b"\n");
+            } else {
+                (self.before_torn, self.tail) = (self.prev.take(), Sha256::new());
             }
-            self.before_torn = self.prev.replace(hash);
+            self.tail.update(line);
+            self.prev = Some(self.tail.clone().finalize().into());
             return Ok(());
         };
         if self.next_seq.is_some_and(|next| next != seq) {
@@ -225,7 +242,7 @@ impl ChainCheck {
             self.first_seq = seq;
         }
         self.lines += 1;
-        (self.next_seq, self.prev) = (Some(seq + 1), Some(hash));
+        (self.next_seq, self.prev) = (Some(seq + 1), Some(Sha256::digest(line).into()));
         Ok(())
     }
 
@@ -246,21 +263,21 @@ impl ChainCheck {
 /// without an end is the last: if it is being written, its rest is no line.
 pub fn each_line(part: &Part, take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let Some(file) = part.open()? else { return Ok(()) };
-    each_line_of(file, take).map(drop)
+    each_line_of(file, take)
 }
 
-/// The same of an open file. Gives whether the last line had no end.
-fn each_line_of(file: File, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
+/// The same of an open file.
+fn each_line_of(file: Box<dyn DiskReader>, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(READ_BYTES, file);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         let whole = line.strip_suffix(b"\n");
         if !take(whole.unwrap_or(&line)) || whole.is_none() {
-            return Ok(whole.is_none());
+            return Ok(());
         }
         line.clear();
     }
-    Ok(false)
+    Ok(())
 }
 
 /// The number of a whole line, which [`Link::write`] puts at its end: nothing else of it needs to be read.

@@ -1,6 +1,7 @@
 //! Pages of the audit log, read from its end: of a gigabyte of older files none is touched that the page does not need.
 
 use super::chain::{each_line, seq_of};
+use crate::disk::RealDisk;
 use crate::rotated::{Part, newest_first};
 use serde::de::IgnoredAny;
 use std::collections::VecDeque;
@@ -27,7 +28,7 @@ type Lines = VecDeque<(u64, Vec<u8>)>;
 /// From the newest file back.
 fn latest(path: &Path, limit: usize) -> io::Result<Lines> {
     let mut found = Lines::new();
-    for part in newest_first(path)? {
+    for part in newest_first(&RealDisk, path)? {
         let missing = limit - found.len();
         if missing == 0 {
             break;
@@ -73,7 +74,7 @@ impl Following {
 
 fn following(path: &Path, after: u64, limit: usize) -> io::Result<Lines> {
     let mut parts = Vec::new();
-    for part in newest_first(path)? {
+    for part in newest_first(&RealDisk, path)? {
         let Some(first_seq) = first_seq(&part)? else { continue };
         parts.push(part);
         if first_seq <= after.saturating_add(1) {
@@ -134,7 +135,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder, 1_000, 100);
         record(&settings, 40);
-        assert!(newest_first(&settings.path).unwrap().len() > 5);
+        assert!(newest_first(&RealDisk, &settings.path).unwrap().len() > 5);
         for after in [None].into_iter().chain((0..=41).map(Some)) {
             for limit in [1_u64, 3, 40, 100] {
                 let expected = match after {
@@ -162,7 +163,7 @@ mod tests {
         let settings = settings(&folder, 1_000, 100);
         record(&settings, 40);
         let (mut missing, mut all) = (Vec::new(), Vec::new());
-        for (index, part) in newest_first(&settings.path).unwrap().into_iter().enumerate() {
+        for (index, part) in newest_first(&RealDisk, &settings.path).unwrap().into_iter().enumerate() {
             if index % 2 == 1 {
                 std::fs::remove_file(&part.path).unwrap();
                 missing.push(part.path.extension().unwrap().to_owned());
@@ -190,7 +191,7 @@ mod tests {
         let text = std::fs::read_to_string(&settings.path).unwrap();
         std::fs::write(&settings.path, text.replacen("\"details\":{}", "\"details\":{]", 1)).unwrap();
         assert_eq!(seqs(&settings, None, 10), [2, 3]);
-        assert!(verify(&settings.path).is_err());
+        assert!(verify(&RealDisk, &settings.path).is_err());
     }
 
     #[test]
@@ -211,6 +212,6 @@ mod tests {
                 assert!(latest.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{latest:?}");
             }
         });
-        assert_eq!(verify(&settings.path).unwrap().lines, LINES + 1);
+        assert_eq!(verify(&RealDisk, &settings.path).unwrap().lines, LINES + 1);
     }
 }

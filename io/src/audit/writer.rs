@@ -4,16 +4,19 @@
 //! Events that are there together are written together, a chunk of lines by one write. Nothing is held back for that: when
 //! the channel is empty, all is written.
 
-use super::chain::Link;
+use super::chain::{Link, torn_tail};
 use super::coalescer::Coalescer;
 use super::feed::Tap;
+use crate::disk::{Disk, RealDisk};
 use crate::rotated::RotatedFile;
 use crate::service::Event;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -53,7 +56,7 @@ pub struct Audit {
 impl Audit {
     /// Opens the log and goes on with its chain. `tap` is told what was written.
     pub fn start(settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
-        let writer = Writer::open(settings, tap)?;
+        let writer = Writer::open(Arc::new(RealDisk), settings, tap)?;
         let (sender, receiver) = bounded(EVENTS_MAX);
         let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?;
         Ok(Audit { events: Some(sender), thread: Some(thread) })
@@ -87,6 +90,7 @@ impl Drop for Audit {
 /// [`flush`](Writer::flush); at the end [`finish`](Writer::finish).
 #[derive(Debug)]
 pub struct Writer {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     file: RotatedFile,
     link: Link,
@@ -98,21 +102,23 @@ pub struct Writer {
     /// Lines under construction.
     lines: Vec<u8>,
     is_failing: bool,
+    /// Whether something torn may follow the last line: the next one must speak of it, in the same file.
+    is_tail_untold: bool,
     tap: Option<Tap>,
 }
 
 impl Writer {
     /// Opens the log and goes on with its chain. `tap` is told what was written.
-    pub fn open(settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
-        let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
-        let link = Link::find(&settings.path)?;
-        Ok(Writer { tap, ..Writer::new(settings.path.clone(), file, link) })
-    }
-
-    fn new(path: PathBuf, file: RotatedFile, link: Link) -> Self {
+    pub fn open(disk: Arc<dyn Disk>, settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
+        let path = settings.path.clone();
+        let file = RotatedFile::open_on(disk.clone(), &path, settings.bytes_max, settings.kept)?.synced_when_full();
+        let is_anew = mutants::is_active(Mutant::AuditChainRestarted);
+        let link = if is_anew { Link::default() } else { Link::find(&*disk, &path)? };
         let (coalescer, pending, lines) = (Coalescer::default(), VecDeque::new(), Vec::new());
         let now = Timestamp::ZERO;
-        Writer { path, file, link, coalescer, now, pending, lines, is_failing: false, tap: None }
+        let is_tail_untold = torn_tail(&*disk, &path)?.is_some() && !mutants::is_active(Mutant::AuditTailUntold);
+        let is_failing = false;
+        Ok(Writer { disk, path, file, link, coalescer, now, pending, lines, is_failing, is_tail_untold, tap })
     }
 
     /// Takes an event; it is written by the next [`flush`](Writer::flush), or with those that repeat it.
@@ -190,8 +196,8 @@ impl Writer {
     /// Writes the first events' lines: as many as fit into a chunk and into the newest file, at least one. Before them one
     /// about a torn line that is in the way.
     fn write_chunk(&mut self) -> io::Result<()> {
-        if self.file.is_torn() {
-            self.tell_torn_line()?;
+        if self.is_tail_untold {
+            self.tell_torn_tail()?;
         }
         let (mut link, mut count) = (self.link.clone(), 0);
         let lines_max = self.file.room().min(CHUNK_BYTES) as usize;
@@ -209,49 +215,60 @@ impl Writer {
             Ok(()) => {
                 self.link = link;
                 self.pending.drain(..count);
-                self.tell_written();
+                self.tell_written(self.lines.len());
                 Ok(())
             }
             Err(failed) => {
-                self.keep_left(failed.left);
+                let count = self.keep_left(failed.left);
+                self.pending.drain(..count);
                 Err(failed.error)
             }
         }
     }
 
-    /// Tells who listens what is in the file now.
-    fn tell_written(&self) {
-        if let Some(tap) = &self.tap {
-            tap.written(&self.lines);
+    /// Tells who listens that so many bytes of the lines are in the file now.
+    fn tell_written(&self, bytes: usize) {
+        if let Some(tap) = &self.tap
+            && bytes > 0
+        {
+            tap.written(&self.lines[..bytes]);
         }
     }
 
-    fn tell_torn_line(&mut self) -> io::Result<()> {
+    fn tell_torn_tail(&mut self) -> io::Result<()> {
         let Some(event) = self.pending.front() else { return Ok(()) };
-        let mut link = self.link.clone();
-        if let Some(torn) = link.pass_torn_line(event.ts, &self.path)? {
+        if let Some(torn) = torn_tail(&*self.disk, &self.path)? {
             self.lines.clear();
-            let next = link.write(&torn, &mut self.lines);
-            if let Err(failed) = self.file.write(&self.lines) {
-                self.link = Link::after(&self.lines[..failed.left]).unwrap_or(self.link.clone());
+            let mut link = self.link.clone();
+            let event = link.pass(&torn, event.ts);
+            let next = link.write(&event, &mut self.lines);
+            if let Err(failed) = self.file.write_here(&self.lines) {
+                // If nothing of it is there, what was torn before is as untold as it was.
+                self.is_tail_untold = self.keep_left(failed.left) == 0;
                 return Err(failed.error);
             }
             self.link = next;
-            self.tell_written();
+            self.tell_written(self.lines.len());
             tracing::warn!(path = %self.path.display(), "a line of the audit log is torn; the next one says so");
         }
+        self.is_tail_untold = false;
         Ok(())
     }
 
     /// Those of the lines that are whole in the file though their write failed are written: so many bytes of them could not
-    /// be taken out again.
-    fn keep_left(&mut self, left: usize) {
+    /// be taken out again. Gives how many lines.
+    fn keep_left(&mut self, left: usize) -> usize {
+        let (mut count, mut end) = (0, 0);
         for line in self.lines[..left].split(|byte| *byte == b'\n') {
             // Of the last one perhaps only the end is missing, which the file knows.
-            let Some(next) = Link::after(line) else { return };
-            self.link = next;
-            self.pending.pop_front();
+            let Some(next) = Link::after(line) else {
+                self.is_tail_untold |= !line.is_empty();
+                break;
+            };
+            (self.link, count, end) = (next, count + 1, end + line.len() + 1);
         }
+        self.tell_written(end);
+        count
     }
 }
 
@@ -281,13 +298,12 @@ mod tests {
     }
 
     fn writer(settings: &Settings) -> Writer {
-        let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept).unwrap();
-        Writer::new(settings.path.clone(), file, Link::find(&settings.path).unwrap())
+        Writer::open(Arc::new(RealDisk), settings, None).unwrap()
     }
 
     fn files(path: &std::path::Path) -> Vec<String> {
         let text = |part: crate::rotated::Part| io::read_to_string(part.open().unwrap().unwrap()).unwrap();
-        crate::rotated::newest_first(path).unwrap().into_iter().map(text).collect()
+        crate::rotated::newest_first(&RealDisk, path).unwrap().into_iter().map(text).collect()
     }
 
     #[test]
@@ -296,9 +312,9 @@ mod tests {
         let settings = settings(&folder);
         record(&settings, 0..50);
         record(&settings, 50..80);
-        let report = verify(&settings.path).unwrap();
+        let report = verify(&RealDisk, &settings.path).unwrap();
         assert_eq!((report.lines, report.first_seq, report.last_seq), (80, 1, 80));
-        assert!(crate::rotated::newest_first(&settings.path).unwrap().len() > 3);
+        assert!(crate::rotated::newest_first(&RealDisk, &settings.path).unwrap().len() > 3);
         let text = fs::read_to_string(&settings.path).unwrap();
         let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         assert_eq!((&line["event"], &line["details"]["n"]), (&"AUTH_FAILURE".into(), &79.into()));
@@ -309,15 +325,15 @@ mod tests {
     fn without_its_thread_the_log_is_written_when_it_is_told_to() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder);
-        let mut writer = Writer::open(&settings, None).unwrap();
+        let mut writer = writer(&settings);
         (0..3).for_each(|n| writer.take(event(n)));
         assert_eq!(fs::read_to_string(&settings.path).unwrap(), "");
         writer.advance(Timestamp::from_millis(1_000));
         writer.flush();
-        assert_eq!(verify(&settings.path).unwrap().lines, 3);
+        assert_eq!(verify(&RealDisk, &settings.path).unwrap().lines, 3);
         writer.take(event(2_000));
         assert_eq!(writer.finish(), 0);
-        assert_eq!(verify(&settings.path).unwrap().lines, 4);
+        assert_eq!(verify(&RealDisk, &settings.path).unwrap().lines, 4);
     }
 
     #[test]
@@ -329,7 +345,7 @@ mod tests {
         let without_third: Vec<_> = text.lines().enumerate().filter(|(at, _)| *at != 2).map(|(_, line)| line).collect();
         for changed in [text.replace(r#""n":2"#, r#""n":7"#), without_third.join("\n") + "\n"] {
             fs::write(&settings.path, changed).unwrap();
-            assert!(verify(&settings.path).is_err());
+            assert!(verify(&RealDisk, &settings.path).is_err());
         }
     }
 
@@ -347,12 +363,12 @@ mod tests {
                 }
             });
             while !writer.is_finished() {
-                if let Err(error) = verify(&settings.path) {
+                if let Err(error) = verify(&RealDisk, &settings.path) {
                     panic!("{error}");
                 }
             }
         });
-        assert_eq!(verify(&settings.path).unwrap().last_seq, 2_000);
+        assert_eq!(verify(&RealDisk, &settings.path).unwrap().last_seq, 2_000);
     }
 
     #[test]
@@ -364,15 +380,38 @@ mod tests {
                     Settings { bytes_max, path: folder.path().join(format!("{bytes_max}-{whole}")), kept: 9 };
                 record(&settings, 0..whole + 1);
                 tear(&settings.path, 20);
-                let report = verify(&settings.path).unwrap();
+                let report = verify(&RealDisk, &settings.path).unwrap();
                 assert_eq!((report.lines, report.is_tail_torn), (whole, true));
                 record(&settings, 4..6);
-                let report = verify(&settings.path).unwrap();
+                let report = verify(&RealDisk, &settings.path).unwrap();
                 assert_eq!((report.lines, report.torn, report.is_tail_torn), (whole + 3, 1, false));
                 let lines = page(&settings.path, None, 3).unwrap();
                 assert!(lines[0].contains(r#""event":"AUDIT_LINE_TORN""#), "{}", lines[0]);
                 assert!(lines[2].contains(r#""n":5"#));
             }
+        }
+    }
+
+    #[test]
+    fn a_line_about_a_torn_one_may_be_torn_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, again) in [("end", "\n"), ("part", "\n{\"ts\":\"2026"), ("zeros", "\0\0"), ("blank", "\n\n")] {
+            let settings = Settings { bytes_max: 700, path: folder.path().join(name), kept: 9 };
+            record(&settings, 0..4);
+            tear(&settings.path, 20);
+            let torn = fs::read_to_string(&settings.path).unwrap() + again;
+            fs::write(&settings.path, torn).unwrap();
+            let report = verify(&RealDisk, &settings.path).unwrap();
+            assert_eq!((report.lines, report.is_tail_torn), (3, true), "{name}");
+            record(&settings, 4..6);
+            let report = verify(&RealDisk, &settings.path).unwrap();
+            assert_eq!((report.lines, report.torn, report.is_tail_torn), (6, 1, false), "{name}");
+            let changed = |part: crate::rotated::Part| {
+                let text = fs::read_to_string(&part.path).unwrap();
+                fs::write(&part.path, text.replacen(r#""n":3"#, r#""n":7"#, 1)).unwrap();
+            };
+            crate::rotated::newest_first(&RealDisk, &settings.path).unwrap().into_iter().for_each(changed);
+            assert!(verify(&RealDisk, &settings.path).is_err(), "{name}: what is torn is in the chain too");
         }
     }
 
@@ -407,7 +446,7 @@ mod tests {
         record(&settings, 0..3);
         tear(&settings.path, 1);
         record(&settings, 3..4);
-        let report = verify(&settings.path).unwrap();
+        let report = verify(&RealDisk, &settings.path).unwrap();
         assert_eq!((report.lines, report.torn), (4, 0));
     }
 
@@ -428,7 +467,10 @@ mod tests {
         ];
         for lines in changed {
             fs::write(&settings.path, lines.join("\n") + "\n").unwrap();
-            assert!(matches!(verify(&settings.path), Err(super::super::ChainError::Broken { .. })), "{lines:?}");
+            assert!(
+                matches!(verify(&RealDisk, &settings.path), Err(super::super::ChainError::Broken { .. })),
+                "{lines:?}"
+            );
         }
     }
 
@@ -453,7 +495,7 @@ mod tests {
         writer.pending.push_back(event(20));
         writer.flush();
         assert!(!writer.is_failing && writer.pending.is_empty());
-        assert_eq!(verify(&settings.path).unwrap().lines, 21);
+        assert_eq!(verify(&RealDisk, &settings.path).unwrap().lines, 21);
     }
 
     #[test]
@@ -474,7 +516,7 @@ mod tests {
             together.flush();
             assert!(files(&settings[0].path).len() > 2 && together.link == one_by_one.link);
             assert_eq!(files(&settings[0].path), files(&settings[1].path));
-            assert_eq!(verify(&settings[0].path).unwrap().lines, events);
+            assert_eq!(verify(&RealDisk, &settings[0].path).unwrap().lines, events);
         }
     }
 
@@ -496,10 +538,11 @@ mod tests {
             writer.pending.extend((0..5).map(event));
             writer.lines = text.as_bytes().to_vec();
             writer.file.write(&text.as_bytes()[..left]).unwrap();
-            writer.keep_left(left);
+            let count = writer.keep_left(left);
+            writer.pending.drain(..count);
             writer.file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept).unwrap();
             writer.flush();
-            let report = verify(&settings.path).unwrap();
+            let report = verify(&RealDisk, &settings.path).unwrap();
             assert_eq!((report.lines, report.torn), (5 + torn, torn), "{left} bytes left");
         }
     }
@@ -512,6 +555,6 @@ mod tests {
         let text = fs::read_to_string(&settings.path).unwrap();
         assert!(text.contains(&format!(r#""seq":1,"prev":"{}""#, "0".repeat(64))), "{text}");
         fs::write(&settings.path, text.replace("0000\"}", "0001\"}")).unwrap();
-        assert!(verify(&settings.path).is_err());
+        assert!(verify(&RealDisk, &settings.path).is_err());
     }
 }

@@ -173,11 +173,12 @@ impl Folder {
 
     /// The files of a folder that match, in order of their names; none if there is no folder.
     fn names(&self, folder: &Path, matches: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
-        let mut names = match self.disk.names(folder) {
+        let names = match self.disk.names(folder) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
+        let mut names: Vec<_> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
         names.retain(|name| matches(name));
         names.sort();
         Ok(names.iter().map(|name| folder.join(name)).collect())

@@ -1,8 +1,8 @@
 //! The end of a file, read backwards: what a few lines cost is their own length, not the file's.
 
 use super::{Follower, Start};
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use crate::disk::DiskReader;
+use std::io::{self, Read, SeekFrom};
 use std::path::Path;
 
 /// Bytes of one read: some hundred lines.
@@ -21,16 +21,6 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
     Ok(lines)
 }
 
-/// What stands behind the last line end of a file: a line that was not written whole. O(the file's last line).
-pub fn torn_line(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let LastLines { start, .. } = LastLines::find(&mut file, 0, false)?;
-    file.seek(SeekFrom::Start(start))?;
-    let mut line = Vec::new();
-    file.read_to_end(&mut line)?;
-    Ok(line)
-}
-
 /// Where a file's last lines are.
 pub struct LastLines {
     /// Where the first of them begins.
@@ -42,7 +32,7 @@ pub struct LastLines {
 impl LastLines {
     /// Looks for the last `count` lines. What stands behind the last line end counts as a line if the file is
     /// `is_finished`, and else not. O(bytes of those lines).
-    pub fn find(file: &mut File, count: usize, is_finished: bool) -> io::Result<Self> {
+    pub fn find(file: &mut dyn DiskReader, count: usize, is_finished: bool) -> io::Result<Self> {
         let end = file.seek(SeekFrom::End(0))?;
         // The line ends before the first of the lines is found: theirs and the one before.
         let mut missing = count + 1;
@@ -53,7 +43,7 @@ impl LastLines {
             file.seek(SeekFrom::Start(start - length))?;
             step.clear();
             // A file that was cut meanwhile has fewer: what is gone has no line ends.
-            file.by_ref().take(length).read_to_end(&mut step)?;
+            file.take(length).read_to_end(&mut step)?;
             if start == end && is_finished && step.last().is_some_and(|last| *last != b'\n') {
                 (missing, lines) = (missing - 1, lines + 1);
                 if missing == 0 {
@@ -77,7 +67,7 @@ impl LastLines {
 mod tests {
     use super::super::RotatedFile;
     use super::*;
-    use std::fs;
+    use std::fs::{self, File};
 
     #[test]
     fn the_last_lines_are_those_of_a_file_that_is_read_whole() {

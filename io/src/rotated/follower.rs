@@ -9,9 +9,8 @@
 //! a file after another took its path is not seen.
 
 use super::end::LastLines;
-use super::{LOOKS_MAX, Part, found, is_at, newest_first, numbered, older_numbers};
-use same_file::Handle;
-use std::fs::File;
+use super::{LOOKS_MAX, Part, found, newest_first, numbered, older_numbers};
+use crate::disk::{Disk, DiskReader, RealDisk};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -48,7 +47,7 @@ pub struct Follower {
 /// The file that is read.
 #[derive(Debug)]
 struct Current {
-    reader: BufReader<File>,
+    reader: BufReader<Box<dyn DiskReader>>,
     /// Bytes that were read.
     position: u64,
     /// The bytes of a line whose end was not read yet.
@@ -70,7 +69,7 @@ impl Follower {
             Start::Last(count) => count,
             Start::End => 0,
         };
-        let parts = newest_first(path)?;
+        let parts = newest_first(&RealDisk, path)?;
         let highest = parts.iter().find_map(|part| part.number).unwrap_or(0);
         follower.passed = highest;
         for part in parts {
@@ -79,7 +78,7 @@ impl Follower {
             }
             // The oldest may go meanwhile.
             let Some(mut file) = part.open()? else { break };
-            let last = LastLines::find(&mut file, missing, part.number.is_some())?;
+            let last = LastLines::find(&mut *file, missing, part.number.is_some())?;
             missing -= last.count;
             follower.passed = part.number.map_or(highest, |number| number - 1);
             follower.current = Some(Current::open(file, last.start, part.number)?);
@@ -122,16 +121,15 @@ impl Follower {
     /// before it was renamed is to be read yet; if it was cut, it is to be read from there.
     fn may_have_more(&mut self) -> io::Result<bool> {
         let Some(current) = &mut self.current else { return Ok(true) };
-        let Some(there) = found(Handle::from_path(&self.path))? else {
+        let Some(is_newest) = found(current.reader.get_ref().is_at(&self.path))? else {
             // Between a rotation's steps, or somebody took it away: the writer may still have it open.
             return Ok(false);
         };
-        let own = Handle::from_file(current.reader.get_ref().try_clone()?)?;
-        if there == own {
+        if is_newest {
             return current.was_cut();
         }
-        for number in older_numbers(&self.path)?.into_iter().rev() {
-            if found(Handle::from_path(numbered(&self.path, number)))?.is_some_and(|older| older == own) {
+        for number in older_numbers(&RealDisk, &self.path)?.into_iter().rev() {
+            if found(current.reader.get_ref().is_at(&numbered(&self.path, number)))? == Some(true) {
                 current.number = Some(number);
                 break;
             }
@@ -142,19 +140,20 @@ impl Follower {
 
     /// The file after those that were passed: the one with the next number, else the newest; none if it is not there.
     fn open_next(&self) -> io::Result<Option<Current>> {
-        let next_number =
-            || Ok::<_, io::Error>(older_numbers(&self.path)?.into_iter().find(|number| *number > self.passed));
+        let next_number = || {
+            Ok::<_, io::Error>(older_numbers(&RealDisk, &self.path)?.into_iter().find(|number| *number > self.passed))
+        };
         for _ in 0..LOOKS_MAX {
             if let Some(number) = next_number()? {
-                if let Some(file) = Part::older(&self.path, number).open()? {
+                if let Some(file) = Part::older(&RealDisk, &self.path, number).open()? {
                     return Current::open(file, 0, Some(number)).map(Some);
                 }
                 // It was removed: the next look finds those that were not.
                 continue;
             }
-            let Some(file) = found(File::open(&self.path))? else { return Ok(None) };
+            let Some(file) = found(RealDisk.open_to_read(&self.path))? else { return Ok(None) };
             // If others were rotated meanwhile, they come before it.
-            if next_number()?.is_none() && is_at(Some(&file), &self.path)? {
+            if next_number()?.is_none() && found(file.is_at(&self.path))? == Some(true) {
                 return Current::open(file, 0, None).map(Some);
             }
         }
@@ -163,8 +162,8 @@ impl Follower {
 }
 
 impl Current {
-    fn open(mut file: File, position: u64, number: Option<u64>) -> io::Result<Self> {
-        let head = head(&file)?;
+    fn open(mut file: Box<dyn DiskReader>, position: u64, number: Option<u64>) -> io::Result<Self> {
+        let head = head(&mut *file)?;
         file.seek(SeekFrom::Start(position))?;
         let reader = BufReader::with_capacity(READ_BYTES, file);
         Ok(Current { reader, position, line: Vec::new(), head, number, is_finished: number.is_some() })
@@ -188,17 +187,18 @@ impl Current {
     /// If the file is shorter than what was read, goes back: to its end if a writer whose disk was full took back what it had
     /// written, to its start if it begins otherwise than before. Nothing of it is in the buffer.
     fn was_cut(&mut self) -> io::Result<bool> {
-        let length = self.reader.get_ref().metadata()?.len();
+        let file = self.reader.get_mut();
+        let length = file.seek(SeekFrom::End(0))?;
         let was_cut = length < self.position;
         if was_cut {
-            let head = head(self.reader.get_ref())?;
+            let head = head(&mut **file)?;
             let common = head.len().min(self.head.len());
             let is_same = common > 0 && head[..common] == self.head[..common];
             self.position = if is_same { length.min(self.position - self.line.len() as u64) } else { 0 };
             self.line.clear();
             self.head = head;
         } else if self.head.len() < HEAD_BYTES && length > self.head.len() as u64 {
-            self.head = head(self.reader.get_ref())?;
+            self.head = head(&mut **file)?;
         }
         self.reader.seek(SeekFrom::Start(self.position))?;
         Ok(was_cut)
@@ -206,7 +206,7 @@ impl Current {
 }
 
 /// A file's first bytes. It is left behind them.
-fn head(mut file: &File) -> io::Result<Vec<u8>> {
+fn head(file: &mut dyn DiskReader) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     file.rewind()?;
     file.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
@@ -380,7 +380,7 @@ mod tests {
     fn a_file_that_is_not_of_lines_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        File::create(&path).unwrap().set_len(LINE_BYTES_MAX + 1).unwrap();
+        fs::File::create(&path).unwrap().set_len(LINE_BYTES_MAX + 1).unwrap();
         let error = Follower::open(&path, Start::Oldest).unwrap().next_line().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }

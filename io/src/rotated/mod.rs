@@ -9,35 +9,58 @@
 mod end;
 mod follower;
 
-pub use end::{last_lines, torn_line};
+pub use end::last_lines;
 pub use follower::{Follower, Start};
 
-use crate::platform;
-use same_file::Handle;
-use std::fs::{self, File};
+use crate::disk::{Disk, DiskFile, DiskReader, RealDisk};
+use sheratan_core::mutants::{self, Mutant};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A file that lines are appended to.
 #[derive(Debug)]
 pub struct RotatedFile {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
-    file: File,
+    file: Box<dyn DiskFile>,
     bytes: u64,
     bytes_max: u64,
     /// Older files that stay.
     kept: u32,
     /// Whether the file ends within a line: the next one must first end it.
     is_torn: bool,
+    /// Whether a file that is full is on the disk before the next one begins.
+    is_synced_when_full: bool,
 }
 
 impl RotatedFile {
     /// Opens the file at its end; makes it, with its folder, if it is not there.
     pub fn open(path: &Path, bytes_max: u64, kept: u32) -> io::Result<Self> {
-        let mut file = append_to(path)?;
-        let bytes = file.seek(SeekFrom::End(0))?;
-        let is_torn = bytes > 0 && last_byte(path)? != b'\n';
-        Ok(RotatedFile { path: path.to_owned(), file, bytes, bytes_max, kept, is_torn })
+        RotatedFile::open_on(Arc::new(RealDisk), path, bytes_max, kept)
+    }
+
+    /// The same on any disk.
+    pub fn open_on(disk: Arc<dyn Disk>, path: &Path, bytes_max: u64, kept: u32) -> io::Result<Self> {
+        let file = append_to(&*disk, path)?;
+        let bytes = file.len()?;
+        let is_torn = bytes > 0 && last_byte(&*disk, path)? != b'\n';
+        Ok(RotatedFile {
+            disk,
+            path: path.to_owned(),
+            file,
+            bytes,
+            bytes_max,
+            kept,
+            is_torn,
+            is_synced_when_full: false,
+        })
+    }
+
+    /// Has a file that is full on the disk before the next one begins: a power cut then takes lines from the end of all
+    /// files together, never from within.
+    pub fn synced_when_full(self) -> Self {
+        RotatedFile { is_synced_when_full: true, ..self }
     }
 
     /// Bytes that fit into the newest file; what is more begins a new one.
@@ -54,47 +77,50 @@ impl RotatedFile {
         if !self.is_torn && self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
             self.rotate()?;
         }
-        let before = self.bytes;
-        let lines_start = before + u64::from(self.is_torn);
-        let Err(error) = self.append(lines) else { return Ok(()) };
+        self.write_here(lines)
+    }
+
+    /// The same, but into this very file, however large it becomes.
+    pub fn write_here(&mut self, lines: &[u8]) -> Result<(), WriteError> {
+        // One write: who dies between two would leave a torn line that looks like a whole one.
+        let ended = if self.is_torn { [b"\n", lines].concat() } else { Vec::new() };
+        let bytes = if self.is_torn { &ended } else { lines };
+        let Err(error) = self.file.write_all(bytes) else {
+            self.bytes += bytes.len() as u64;
+            self.is_torn = false;
+            return Ok(());
+        };
         // A disk that is full can always be given back what it took.
-        let was_cut = self.file.set_len(before).is_ok();
-        self.bytes = if was_cut { before } else { self.file.metadata()?.len() };
-        let left = self.bytes.saturating_sub(lines_start) as usize;
-        self.is_torn |= left > 0 && lines.get(left - 1) != Some(&b'\n');
-        Err(WriteError { error, left })
-    }
-
-    /// Whether the file ends within a line; [`RotatedFile::write`] ends it before its own.
-    pub fn is_torn(&self) -> bool {
-        self.is_torn
-    }
-
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.is_torn {
-            self.file.write_all(b"\n")?;
-            self.bytes += 1;
+        let was_cut = self.file.set_len(self.bytes).is_ok();
+        let taken = if was_cut { 0 } else { self.file.len()?.saturating_sub(self.bytes) as usize };
+        let left = taken.saturating_sub(bytes.len() - lines.len());
+        self.bytes += taken as u64;
+        if taken > 0 {
+            self.is_torn = bytes.get(taken - 1) != Some(&b'\n');
         }
-        self.file.write_all(lines)?;
-        self.bytes += lines.len() as u64;
-        self.is_torn = false;
-        Ok(())
+        Err(WriteError { error, left })
     }
 
     /// Gives the file the next number and begins a new one. If the last step failed before, or somebody took the file away,
     /// there is nothing to rename.
     fn rotate(&mut self) -> io::Result<()> {
-        if self.path.try_exists()? {
-            let mut older = older_numbers(&self.path)?;
+        if found(self.disk.len(&self.path))?.is_some() {
+            if self.is_synced_when_full {
+                mutants::unless(Mutant::AuditFileNotSynced, || self.file.sync())?;
+            }
+            let mut older = older_numbers(&*self.disk, &self.path)?;
             let next = older.last().map_or(1, |last| last + 1);
-            fs::rename(&self.path, numbered(&self.path, next))?;
+            self.disk.rename(&self.path, &numbered(&self.path, next))?;
             older.push(next);
             for number in &older[..older.len().saturating_sub(self.kept as usize)] {
-                // A file that cannot be removed now stays until the next rotation; the log has to go on.
-                _ = fs::remove_file(numbered(&self.path, *number));
+                // A file that cannot be removed now stays until the next rotation, with those after it, so that none is
+                // missing between two; the log has to go on.
+                if self.disk.remove(&numbered(&self.path, *number)).is_err() {
+                    break;
+                }
             }
         }
-        self.file = append_to(&self.path)?;
+        self.file = append_to(&*self.disk, &self.path)?;
         (self.bytes, self.is_torn) = (0, false);
         Ok(())
     }
@@ -127,60 +153,55 @@ const LOOKS_MAX: usize = 100;
 
 /// One file of a rotated one.
 #[derive(Debug)]
-pub struct Part {
+pub struct Part<'d> {
+    disk: &'d dyn Disk,
     /// Its path when it was found.
     pub path: PathBuf,
     /// Its number; the newest has none.
     number: Option<u64>,
     /// The newest is opened when it is found: its path will be another file's.
-    file: Option<File>,
+    file: Option<Box<dyn DiskReader>>,
 }
 
-impl Part {
-    fn older(path: &Path, number: u64) -> Self {
-        Part { path: numbered(path, number), number: Some(number), file: None }
+impl<'d> Part<'d> {
+    fn older(disk: &'d dyn Disk, path: &Path, number: u64) -> Self {
+        Part { disk, path: numbered(path, number), number: Some(number), file: None }
     }
 
     /// The file, at its start; none if it is one of the oldest and was removed meanwhile.
-    pub fn open(&self) -> io::Result<Option<File>> {
-        let opened = match &self.file {
-            Some(file) => file.try_clone().and_then(|mut file| file.rewind().map(|()| file)),
-            None => File::open(&self.path),
-        };
-        found(opened)
+    pub fn open(&self) -> io::Result<Option<Box<dyn DiskReader>>> {
+        found(match &self.file {
+            Some(file) => file.again(),
+            None => self.disk.open_to_read(&self.path),
+        })
     }
 }
 
 /// Whether there is any file of a rotated one.
 pub fn exists(path: &Path) -> io::Result<bool> {
-    match newest_first(path) {
+    match newest_first(&RealDisk, path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         parts => Ok(!parts?.is_empty()),
     }
 }
 
 /// All files of a rotated one that exist, the newest first, as they were at one instant. O(files in the folder).
-pub fn newest_first(path: &Path) -> io::Result<Vec<Part>> {
+pub fn newest_first<'d>(disk: &'d dyn Disk, path: &Path) -> io::Result<Vec<Part<'d>>> {
     for _ in 0..LOOKS_MAX {
-        let newest = found(File::open(path))?;
-        let older = older_numbers(path)?;
+        let newest = found(disk.open_to_read(path))?;
+        let older = older_numbers(disk, path)?;
         // A file that was given a number comes back under no other name: it was there all the time, or it is not now.
-        if is_at(newest.as_ref(), path)? {
-            let newest = newest.map(|file| Part { path: path.to_owned(), number: None, file: Some(file) });
-            return Ok(newest
-                .into_iter()
-                .chain(older.into_iter().rev().map(|number| Part::older(path, number)))
-                .collect());
+        let was_rotated = match &newest {
+            Some(file) => found(file.is_at(path))? != Some(true),
+            None => found(disk.len(path))?.is_some(),
+        };
+        if !was_rotated {
+            let newest = newest.map(|file| Part { disk, path: path.to_owned(), number: None, file: Some(file) });
+            let older = older.into_iter().rev().map(|number| Part::older(disk, path, number));
+            return Ok(newest.into_iter().chain(older).collect());
         }
     }
     Err(io::Error::new(io::ErrorKind::TimedOut, "it is rotated faster than it can be looked at"))
-}
-
-/// Whether that file is at a path; none is there if none is given.
-fn is_at(file: Option<&File>, path: &Path) -> io::Result<bool> {
-    let there = found(Handle::from_path(path))?;
-    let expected = file.map(|file| file.try_clone().and_then(Handle::from_file)).transpose()?;
-    Ok(there == expected)
 }
 
 /// What was opened; none if nothing is there.
@@ -191,8 +212,8 @@ fn found<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn last_byte(path: &Path) -> io::Result<u8> {
-    let mut file = File::open(path)?;
+fn last_byte(disk: &dyn Disk, path: &Path) -> io::Result<u8> {
+    let mut file = disk.open_to_read(path)?;
     file.seek(SeekFrom::End(-1))?;
     let mut byte = [0];
     file.read_exact(&mut byte)?;
@@ -200,11 +221,10 @@ fn last_byte(path: &Path) -> io::Result<u8> {
 }
 
 /// The numbers of the older files, ascending.
-fn older_numbers(path: &Path) -> io::Result<Vec<u64>> {
+fn older_numbers(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u64>> {
     let name = path.file_name().expect("a rotated file has a name");
     let mut numbers = Vec::new();
-    for entry in fs::read_dir(folder(path))? {
-        let entry = entry?.file_name();
+    for entry in disk.names(folder(path))? {
         let ending = entry.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
         let digits = ending.and_then(|ending| std::str::from_utf8(ending.strip_prefix(b".")?).ok());
         let Some(number) = digits.and_then(|digits| digits.parse::<u64>().ok()) else { continue };
@@ -227,23 +247,25 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn append_to(path: &Path) -> io::Result<File> {
-    platform::create_private_dir(folder(path))?;
-    platform::private_file_options().append(true).create(true).open(path)
+fn append_to(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    disk.create_folder(folder(path))?;
+    disk.open_to_append(path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::faults;
+    use std::fs;
 
     fn contents(path: &Path) -> Vec<String> {
         let read = |part: Part| io::read_to_string(part.open().unwrap().unwrap()).unwrap();
-        newest_first(path).unwrap().into_iter().map(read).collect()
+        newest_first(&RealDisk, path).unwrap().into_iter().map(read).collect()
     }
 
     fn names(path: &Path) -> Vec<String> {
         let name = |part: &Part| part.path.file_name().unwrap().to_str().unwrap().to_owned();
-        newest_first(path).unwrap().iter().map(name).collect()
+        newest_first(&RealDisk, path).unwrap().iter().map(name).collect()
     }
 
     #[test]
@@ -300,6 +322,33 @@ mod tests {
     }
 
     #[test]
+    fn a_full_file_is_on_the_disk_before_the_next_one_begins_where_that_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let mut file = RotatedFile::open(&path, 2, 9).unwrap().synced_when_full();
+        file.write(b"1\n").unwrap();
+        faults::arm(faults::Operation::Sync, io::ErrorKind::Other);
+        assert!(file.write(b"2\n").is_err());
+        assert_eq!(contents(&path), ["1\n"]);
+        file.write(b"2\n").unwrap();
+        assert_eq!(contents(&path), ["2\n", "1\n"]);
+    }
+
+    /// For a file that somebody has open on Windows stands a folder.
+    #[test]
+    fn of_the_oldest_files_none_goes_before_one_that_cannot_be_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        fs::create_dir(folder.path().join("x.1")).unwrap();
+        let mut file = RotatedFile::open(&path, 2, 1).unwrap();
+        ["2\n", "3\n", "4\n"].iter().for_each(|line| file.write(line.as_bytes()).unwrap());
+        assert_eq!(names(&path), ["x", "x.3", "x.2", "x.1"]);
+        fs::remove_dir(folder.path().join("x.1")).unwrap();
+        file.write(b"5\n").unwrap();
+        assert_eq!(contents(&path), ["5\n", "4\n"]);
+    }
+
+    #[test]
     fn only_its_own_older_files_are_counted_and_none_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
@@ -319,11 +368,10 @@ mod tests {
         let long = "o".repeat(10_000);
         for (text, torn) in [("", ""), ("a\n", ""), ("a\nb", "b"), ("b", "b"), (&*format!("a\n{long}"), &*long)] {
             fs::write(&path, text).unwrap();
-            assert_eq!(torn_line(&path).unwrap(), torn.as_bytes());
             let mut file = RotatedFile::open(&path, 100_000, 9).unwrap();
-            assert_eq!(file.is_torn(), !torn.is_empty());
+            assert_eq!(file.is_torn, !torn.is_empty());
             file.write(b"c\n").unwrap();
-            assert!(!file.is_torn());
+            assert!(!file.is_torn);
             let end = if torn.is_empty() { "" } else { "\n" };
             assert_eq!(contents(&path), [format!("{text}{end}c\n")]);
         }
@@ -333,12 +381,14 @@ mod tests {
     #[test]
     fn a_disk_that_takes_nothing_is_an_error_each_time() {
         let mut file = RotatedFile {
+            disk: Arc::new(RealDisk),
             path: "/dev/full".into(),
-            file: append_to(Path::new("/dev/full")).unwrap(),
+            file: RealDisk.open_to_append(Path::new("/dev/full")).unwrap(),
             bytes: 0,
             bytes_max: 100,
             kept: 1,
             is_torn: false,
+            is_synced_when_full: false,
         };
         for _ in 0..2 {
             assert_eq!(file.write(b"a\n").unwrap_err().error.kind(), io::ErrorKind::StorageFull);

@@ -39,7 +39,7 @@ use crate::journal::Batch;
 use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::token::Token;
-use crate::trace::Pending;
+use crate::trace::{self, Pending};
 use parked::{Parked, ParkedRequests, Waiting};
 use route::{Route, Way};
 use sheratan_core::command::Command;
@@ -170,6 +170,8 @@ pub struct Service {
     traffic: Traffic,
     connections: u64,
     alerts_lost: u64,
+    /// What became of what was traced.
+    traced: trace::Counts,
     /// The last record that the journal holds, as far as the shell said.
     durable: u64,
     /// What was done after it.
@@ -203,6 +205,7 @@ impl Service {
             traffic: Traffic::default(),
             connections: 0,
             alerts_lost: 0,
+            traced: trace::Counts::default(),
             durable: next_seq - 1,
         }
     }
@@ -237,6 +240,11 @@ impl Service {
     /// How many changes of alerts the shell could not deliver.
     pub fn set_alerts_lost(&mut self, alerts_lost: u64) {
         self.alerts_lost = alerts_lost;
+    }
+
+    /// What became of what was traced, as far as the shell knows.
+    pub fn set_traced(&mut self, traced: trace::Counts) {
+        self.traced = traced;
     }
 
     /// How many connections the shell holds.

@@ -107,6 +107,9 @@ impl EventLoop {
         let connections = self.engine.connections() as u64;
         self.engine.service().set_connections(connections);
         self.engine.service().set_alerts_lost(self.alerts.lost());
+        if let Some(trace) = &self.trace {
+            self.engine.service().set_traced(trace.counts());
+        }
         self.engine.read(|| self.audit.is_full());
         self.ask_for_pages();
         self.engine.let_time_pass();

@@ -41,6 +41,13 @@ pub struct Place {
     pub now: Timestamp,
 }
 
+impl Place {
+    /// The later of both: a gap may end later than the records that follow its own.
+    pub fn max(self, other: Place) -> Place {
+        Place { after_seq: self.after_seq.max(other.after_seq), now: self.now.max(other.now) }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     pub hub_id: HubId,

@@ -1,23 +1,26 @@
 //! The trace: what the hub refused, and what found nothing. Nothing of it is in the journal, since it changed nothing; but
 //! "what if the limit had been higher" can only be answered by who knows what came and was turned away.
 //!
-//! A ring of files in `<data-dir>/trace`, oldest first to go, written by a thread of its own: never synced, never waited
-//! for. What the thread or the disk cannot take is dropped, and a record says how much that was and when, so that a reader
+//! A ring of files in `<data-dir>/trace`, oldest first to go, written by a thread of its own: never waited for, and only a
+//! life's first file is synced, once, so that what came before is never taken for its history. What the thread or the disk cannot take is dropped, and a record says how much that was and when, so that a reader
 //! knows what is covered. How a file is laid out is in `format.rs`.
 //!
 //! Cost: 28 bytes a record besides its command, one copy of it in the loop, one write a round.
 
+mod counts;
 mod format;
 mod pending;
 mod read;
 mod writer;
 
+pub use counts::Counts;
 pub use pending::{Gap, Pending};
 pub use read::{Coverage, Entry, Reader};
-pub use writer::{Settings, Trace};
+pub use writer::{Settings, Trace, Writer};
 
+use crate::disk::Disk;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 /// Where the trace of a data folder is.
 pub fn path(data_dir: &Path) -> PathBuf {
@@ -37,19 +40,17 @@ impl Segment {
     }
 
     /// The files of a folder, oldest first; none if there is no folder.
-    fn list(folder: &Path) -> io::Result<Vec<Segment>> {
-        let entries = match fs::read_dir(folder) {
+    fn list(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<Segment>> {
+        let names = match disk.names(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
+            names => names?,
         };
         let mut segments = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            let digits = name.and_then(|name| name.strip_prefix("trace-")?.strip_suffix(".seg"));
+        for name in names {
+            let digits = name.to_str().and_then(|name| name.strip_prefix("trace-")?.strip_suffix(".seg"));
             let digits = digits.filter(|digits| digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()));
             if let Some(number) = digits.and_then(|digits| digits.parse().ok()) {
-                segments.push(Segment { number, path });
+                segments.push(Segment { number, path: folder.join(name) });
             }
         }
         segments.sort();

@@ -1,6 +1,7 @@
 //! Pending: what a round of the loop traced, as the bytes that go to the file.
 
 use super::format::{self, Place, RECORD_HEADER_BYTES};
+use super::read::Entry;
 use sheratan_core::time::Timestamp;
 
 /// Bytes that one round may trace: a flood of large submits that are refused must not fill the memory. More is dropped and
@@ -42,6 +43,17 @@ impl Pending {
     /// Whether there is nothing for the trace.
     pub fn is_empty(&self) -> bool {
         self.records == 0 && self.gap.is_none()
+    }
+
+    /// Its records.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let record = format::first_record(rest)?;
+            rest = &rest[record.len()..];
+            let Place { after_seq, now } = format::place_of(record);
+            Some(Entry { after_seq, now, command: &record[RECORD_HEADER_BYTES..] })
+        })
     }
 
     /// Notes what is missing.

@@ -6,10 +6,12 @@
 use super::format::{self, HEADER_BYTES, Header, Place, What};
 use super::pending::Gap;
 use super::{Segment, path};
+use crate::disk::{Disk, RealDisk};
 use crate::journal::HubId;
 use sheratan_core::time::Timestamp;
+use std::io;
 use std::path::Path;
-use std::{fs, io};
+use std::sync::Arc;
 
 /// What the hub was told without changing anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +45,7 @@ pub struct Coverage {
 /// Reads a trace. No lock is taken: a running hub's can be read too.
 #[derive(Debug)]
 pub struct Reader {
+    disk: Arc<dyn Disk>,
     files: Vec<Listed>,
     /// The file that is read, and where in it.
     at: usize,
@@ -64,11 +67,16 @@ struct Listed {
 impl Reader {
     /// Reads through the trace of a data folder whose journal ends with `last_seq`.
     pub fn open(data_dir: &Path, hub_id: HubId, last_seq: u64) -> io::Result<Reader> {
+        Reader::open_on(Arc::new(RealDisk), data_dir, hub_id, last_seq)
+    }
+
+    /// The same on any disk.
+    pub fn open_on(disk: Arc<dyn Disk>, data_dir: &Path, hub_id: HubId, last_seq: u64) -> io::Result<Reader> {
         let mut files: Vec<Listed> = Vec::new();
         let mut buffer = Vec::new();
-        for segment in Segment::list(&path(data_dir))? {
+        for segment in Segment::list(&*disk, &path(data_dir))? {
             // The ring of a running hub goes on: the oldest file may be gone by now.
-            if !read(&segment, &mut buffer)? {
+            if !read(&*disk, &segment, &mut buffer)? {
                 continue;
             }
             let Some(header) = Header::decode(&buffer).filter(|header| header.hub_id == hub_id) else { continue };
@@ -83,7 +91,7 @@ impl Reader {
             }
             file.last_seq = limit;
         }
-        let mut reader = Reader { files, at: 0, offset: HEADER_BYTES, buffer, coverage: Coverage::default() };
+        let mut reader = Reader { disk, files, at: 0, offset: HEADER_BYTES, buffer, coverage: Coverage::default() };
         reader.cover(last_seq)?;
         Ok(reader)
     }
@@ -98,7 +106,7 @@ impl Reader {
     pub fn next(&mut self) -> io::Result<Option<Entry<'_>>> {
         let found = loop {
             let Some(file) = self.files.get(self.at) else { return Ok(None) };
-            if self.offset == HEADER_BYTES && !read(&file.segment, &mut self.buffer)? {
+            if self.offset == HEADER_BYTES && !read(&*self.disk, &file.segment, &mut self.buffer)? {
                 self.buffer.clear();
             }
             let bytes = self.buffer.get(self.offset..file.end).unwrap_or_default();
@@ -125,24 +133,31 @@ impl Reader {
         let mut before = None::<(u64, Place, bool)>;
         for file in &mut self.files {
             // One that a running hub has let go of has nothing any more.
-            if !read(&file.segment, &mut self.buffer)? {
+            if !read(&*self.disk, &file.segment, &mut self.buffer)? {
                 self.buffer.clear();
             }
-            let Header { life, begins, .. } = file.header;
+            let Header { life, life_begins, begins, .. } = file.header;
             coverage.begins.get_or_insert((begins.after_seq, begins.now));
             if let Some((life_before, last, has_ended)) = before {
                 let is_new_life = life_before != life;
                 coverage.crashes += u64::from(is_new_life && !has_ended);
-                // Between two lives a hub ran that did not trace; within one, a file is damaged or gone.
-                let is_behind = last.after_seq < begins.after_seq || !is_new_life && last.now < begins.now;
-                if is_behind && (has_ended || !is_new_life) {
-                    coverage.gaps.push(Gap { from: last.now, to: begins.now.max(last.now), records: 0 });
+                let mut miss = |from: Place, to: Place| {
+                    coverage.gaps.push(Gap { from: from.now, to: to.now.max(from.now), records: 0 });
+                };
+                // Between two lives a hub ran that did not trace.
+                if is_new_life && has_ended && last.after_seq < life_begins.after_seq {
+                    miss(last, life_begins);
+                }
+                // Within one, a file is damaged or gone.
+                let before = if is_new_life { life_begins } else { last };
+                if before.after_seq < begins.after_seq || before.now < begins.now {
+                    miss(before, begins);
                 }
             }
             let (mut offset, mut last, mut has_ended) = (HEADER_BYTES, begins, false);
             while let Some((record, len)) = self.buffer.get(offset..).and_then(format::decode) {
                 offset += len;
-                last = record.at;
+                last = last.max(record.at);
                 match record.what {
                     What::Command(_) if last.after_seq <= file.last_seq => coverage.records += 1,
                     What::Command(_) if file.last_seq == journal_last_seq => coverage.ahead += 1,
@@ -160,12 +175,9 @@ impl Reader {
 }
 
 /// Reads a file whole; whether it is there.
-fn read(segment: &Segment, buffer: &mut Vec<u8>) -> io::Result<bool> {
-    match fs::read(&segment.path) {
-        Ok(bytes) => {
-            *buffer = bytes;
-            Ok(true)
-        }
+fn read(disk: &dyn Disk, segment: &Segment, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    match disk.read_into(&segment.path, buffer) {
+        Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }

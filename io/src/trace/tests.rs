@@ -1,8 +1,11 @@
 //! The trace's tests: what comes back, what makes room, and what a reader is told is missing.
 
 use super::*;
+use crate::disk::{RealDisk, faults};
 use crate::journal::HubId;
 use sheratan_core::time::Timestamp;
+use std::fs;
+use std::sync::Arc;
 
 const HUB: HubId = HubId([7; 16]);
 
@@ -41,7 +44,7 @@ fn what_was_traced_reads_back_in_order_over_files_and_lives() {
     let (found, coverage) = read(&folder, 100);
     let expected: Vec<_> = (10..40).chain(50..60).map(|n| (n, n, 300)).collect();
     assert_eq!(found, expected);
-    assert!(Segment::list(&path(folder.path())).unwrap().len() > 3);
+    assert!(Segment::list(&RealDisk, &path(folder.path())).unwrap().len() > 3);
     assert_eq!((coverage.begins, coverage.records, coverage.crashes), (Some((10, at(10))), 40, 0));
     // Between the lives the journal went on without a trace.
     assert_eq!(coverage.gaps, [Gap { from: at(40), to: at(50), records: 0 }]);
@@ -54,7 +57,7 @@ fn a_full_ring_lets_the_oldest_file_go_and_says_where_it_begins_now() {
     trace.record(pending(0..200, 200));
     drop(trace);
     let bytes: u64 =
-        Segment::list(&path(folder.path())).unwrap().iter().map(|s| s.path.metadata().unwrap().len()).sum();
+        Segment::list(&RealDisk, &path(folder.path())).unwrap().iter().map(|s| s.path.metadata().unwrap().len()).sum();
     assert!(bytes <= 16 << 10, "{bytes}");
     let (found, coverage) = read(&folder, 1_000);
     let (first, last) = (found[0].0, found[found.len() - 1].0);
@@ -105,7 +108,7 @@ fn a_torn_or_changed_record_ends_its_file_and_another_hubs_trace_is_none() {
     let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
     trace.record(pending(1..4, 10));
     drop(trace);
-    let file = Segment::list(&path(folder.path())).unwrap().remove(0).path;
+    let file = Segment::list(&RealDisk, &path(folder.path())).unwrap().remove(0).path;
     let mut bytes = fs::read(&file).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
@@ -123,7 +126,7 @@ fn a_file_that_is_gone_from_the_middle_is_a_gap() {
     let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
     trace.record(pending(1..40, 300));
     drop(trace);
-    let files = Segment::list(&path(folder.path())).unwrap();
+    let files = Segment::list(&RealDisk, &path(folder.path())).unwrap();
     assert!(files.len() > 3);
     fs::remove_file(&files[1].path).unwrap();
     let (found, coverage) = read(&folder, 100);
@@ -132,13 +135,34 @@ fn a_file_that_is_gone_from_the_middle_is_a_gap() {
     assert_eq!(coverage.gaps, [gap]);
 }
 
+#[test]
+fn the_first_file_of_a_life_that_is_gone_is_a_gap_whatever_the_life_before_says() {
+    for has_ended in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
+        trace.record(pending(1..2, 10));
+        if has_ended {
+            trace.end(1, at(1))
+        } else {
+            drop(trace)
+        }
+        let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 1, at(5)).unwrap();
+        trace.record(pending(5..40, 300));
+        drop(trace);
+        let files = Segment::list(&RealDisk, &path(folder.path())).unwrap();
+        fs::remove_file(&files[1].path).unwrap();
+        let (found, coverage) = read(&folder, 100);
+        assert_eq!(coverage.gaps, [Gap { from: at(5), to: at(found[1].0 - 1), records: 0 }]);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn only_the_owner_can_read_a_trace() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     drop(Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap());
-    let file = Segment::list(&path(folder.path())).unwrap().remove(0).path;
+    let file = Segment::list(&RealDisk, &path(folder.path())).unwrap().remove(0).path;
     assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -158,4 +182,49 @@ fn a_disk_that_takes_nothing_stops_nobody_and_leaves_a_gap() {
     let (found, coverage) = read(&folder, 9);
     assert_eq!(found, [(5, 5, 10)]);
     assert_eq!(coverage.gaps, [Gap { from: at(1), to: at(3), records: 3 }]);
+}
+
+#[test]
+fn of_what_is_written_over_two_files_only_the_part_that_failed_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(Arc::new(RealDisk), settings(&folder, 16 << 10), HUB, 0, at(0));
+    faults::arm(faults::Operation::Create, io::ErrorKind::Other);
+    writer.take(pending(1..5, 400));
+    assert_eq!(writer.gap(), Some(Gap { from: at(3), to: at(4), records: 2 }));
+    writer.take(pending(6..7, 10));
+    assert_eq!(writer.gap(), None);
+    let (found, coverage) = read(&folder, 100);
+    assert_eq!(found.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [1, 2, 6]);
+    assert_eq!(coverage.gaps, [Gap { from: at(3), to: at(4), records: 2 }]);
+}
+
+#[test]
+fn a_gap_is_told_before_what_follows_it_so_that_a_crash_does_not_leave_only_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(Arc::new(RealDisk), settings(&folder, 16 << 10), HUB, 0, at(0));
+    writer.take(pending(1..2, 900));
+    faults::arm(faults::Operation::Create, io::ErrorKind::Other);
+    (2..4).for_each(|n| writer.take(pending(n..n + 1, 400)));
+    writer.take(pending(5..6, 900));
+    let file = Segment::list(&RealDisk, &path(folder.path())).unwrap().remove(1).path;
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+    let (found, coverage) = read(&folder, 100);
+    assert_eq!(found.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [1, 5]);
+    let told = Gap { from: at(2), to: at(2), records: 1 };
+    assert_eq!(coverage.gaps, [told, Gap { from: at(2), to: at(3), records: 0 }]);
+    // Without it the file before says how far it came, and the one after how far it should have come.
+    fs::write(&file, &bytes[..format::HEADER_BYTES]).unwrap();
+    assert_eq!(read(&folder, 100).1.gaps, [Gap { from: at(1), to: at(3), records: 0 }]);
+}
+
+#[test]
+fn a_life_that_cannot_have_its_beginning_on_the_disk_begins_later() {
+    let folder = tempfile::tempdir().unwrap();
+    faults::arm(faults::Operation::Sync, io::ErrorKind::Other);
+    let mut writer = Writer::open(Arc::new(RealDisk), settings(&folder, 64 << 10), HUB, 3, at(3));
+    assert!(!writer.has_begun() && Segment::list(&RealDisk, &path(folder.path())).unwrap().is_empty());
+    writer.take(pending(4..5, 10));
+    assert!(writer.has_begun());
+    assert_eq!(read(&folder, 9).1.begins, Some((3, at(3))));
 }

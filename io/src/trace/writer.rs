@@ -1,14 +1,15 @@
 //! The trace's thread: takes what the loop traced and appends it to the newest file; the oldest ones make room.
 
 use super::Segment;
-use super::format::{self, GAP_BYTES, HEADER_BYTES, Header, Place};
+use super::counts::{Counts, Tally};
+use super::format::{self, GAP_BYTES, HEADER_BYTES, Header, Place, What};
 use super::pending::{Gap, Pending};
+use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::journal::HubId;
-use crate::platform;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::time::Timestamp;
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,6 +43,7 @@ pub struct Trace {
     waiting_bytes: Arc<AtomicUsize>,
     /// What is in no file and no file says so yet.
     gap: Option<Gap>,
+    tally: Tally,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -57,33 +59,26 @@ impl Trace {
     pub fn start(settings: Settings, hub_id: HubId, after_seq: u64, now: Timestamp) -> io::Result<Self> {
         let (sender, messages) = bounded(ROUNDS_MAX);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let begins = Place { after_seq, now };
-        let mut writer = Writer {
-            // Room for the record of a gap, however small the ring is.
-            file_bytes: (settings.bytes_max / FILES).max((HEADER_BYTES + GAP_BYTES) as u64),
-            settings,
-            hub_id,
-            life: None,
-            life_begins: begins,
-            last: begins,
-            open: None,
-            is_failing: false,
+        let (tally, waiting) = (Tally::default(), waiting_bytes.clone());
+        let of_thread = tally.clone();
+        let run = move || {
+            let begins = Place { after_seq, now };
+            let writer = Writer::begin(Arc::new(RealDisk), settings, hub_id, begins, of_thread);
+            writer.run(&messages, &waiting);
         };
-        let waiting = waiting_bytes.clone();
-        let run = move || writer.run(&messages, &waiting);
         let thread = std::thread::Builder::new().name("trace".into()).spawn(run)?;
-        Ok(Trace { sender: Some(sender), waiting_bytes, gap: None, thread: Some(thread) })
+        Ok(Trace { sender: Some(sender), waiting_bytes, gap: None, tally, thread: Some(thread) })
     }
 
     /// Hands over what a round traced; never waits.
     pub fn record(&mut self, mut pending: Pending) {
+        self.tally.dropped(pending.gap.map_or(0, |gap| gap.records));
         if let Some(gap) = self.gap.take() {
             pending.miss(gap);
         }
         let bytes = pending.bytes.len();
         if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
-            self.gap = pending.into_gap();
-            return;
+            return self.drop_all(pending);
         }
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let sender = self.sender.as_ref().expect("it is open until it is dropped");
@@ -92,9 +87,19 @@ impl Trace {
         {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             if let Message::Pending(pending) = message {
-                self.gap = pending.into_gap();
+                self.drop_all(pending);
             }
         }
+    }
+
+    fn drop_all(&mut self, pending: Pending) {
+        self.tally.dropped(pending.records);
+        self.gap = pending.into_gap();
+    }
+
+    /// What became of what was traced.
+    pub fn counts(&self) -> Counts {
+        self.tally.get()
     }
 
     /// Bytes that the thread has yet to write.
@@ -127,7 +132,10 @@ impl Drop for Trace {
     }
 }
 
-struct Writer {
+/// The trace without its thread: [`take`](Writer::take) what was traced; at the end [`finish`](Writer::finish).
+#[derive(Debug)]
+pub struct Writer {
+    disk: Arc<dyn Disk>,
     settings: Settings,
     file_bytes: u64,
     hub_id: HubId,
@@ -137,61 +145,125 @@ struct Writer {
     /// Where what was traced ends.
     last: Place,
     open: Option<Open>,
+    /// What is missing and no file says so yet.
+    gap: Option<Gap>,
     is_failing: bool,
+    tally: Tally,
 }
 
+#[derive(Debug)]
 struct Open {
-    file: File,
+    file: Box<dyn DiskFile>,
     bytes: u64,
 }
 
 impl Writer {
-    fn run(&mut self, messages: &Receiver<Message>, waiting_bytes: &AtomicUsize) {
+    /// Begins the trace of a life, as [`Trace::start`] does. A disk that takes nothing is tried again with each write.
+    pub fn open(disk: Arc<dyn Disk>, settings: Settings, hub_id: HubId, after_seq: u64, now: Timestamp) -> Self {
+        Writer::begin(disk, settings, hub_id, Place { after_seq, now }, Tally::default())
+    }
+
+    fn begin(disk: Arc<dyn Disk>, settings: Settings, hub_id: HubId, begins: Place, tally: Tally) -> Self {
+        let mut writer = Writer {
+            disk,
+            // Room for the record of a gap, however small the ring is.
+            file_bytes: (settings.bytes_max / FILES).max((HEADER_BYTES + GAP_BYTES) as u64),
+            settings,
+            hub_id,
+            life: None,
+            life_begins: begins,
+            last: begins,
+            open: None,
+            gap: None,
+            is_failing: false,
+            tally,
+        };
         // A reader is to know that nothing was refused, and not only that nothing is there.
-        let opened = self.open_next();
-        self.tell(opened.err());
-        let mut gap = None;
+        let opened = writer.open_next();
+        writer.tell(opened.err());
+        writer
+    }
+
+    fn run(mut self, messages: &Receiver<Message>, waiting_bytes: &AtomicUsize) {
         for message in messages {
-            let (mut pending, end) = match message {
-                Message::Pending(pending) => (pending, None),
-                Message::End(at) => (Pending::default(), Some(at)),
-            };
-            let bytes = pending.bytes.len();
-            if let Some(gap) = gap.take() {
-                pending.miss(gap);
+            match message {
+                Message::Pending(pending) => {
+                    let bytes = pending.bytes.len();
+                    self.take(pending);
+                    waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                }
+                Message::End(at) => self.write(Pending::default(), Some(at)),
             }
-            gap = self.write(pending, end);
-            waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Writes what a round traced. Gives what is missing and no file says so.
-    fn write(&mut self, mut pending: Pending, end: Option<Place>) -> Option<Gap> {
-        let after_seq = pending.span.map_or(self.last.after_seq, |(_, last)| last.after_seq);
+    /// Writes what a round traced.
+    pub fn take(&mut self, pending: Pending) {
+        self.write(pending, None);
+    }
+
+    /// Whether there is a file that says where this life begins.
+    pub fn has_begun(&self) -> bool {
+        self.life.is_some()
+    }
+
+    /// What is missing and no file says so yet.
+    pub fn gap(&self) -> Option<Gap> {
+        self.gap
+    }
+
+    /// The hub ends in good order, with that last record in its journal.
+    pub fn finish(mut self, after_seq: u64, now: Timestamp) {
+        self.write(Pending::default(), Some(Place { after_seq, now }));
+    }
+
+    fn write(&mut self, mut pending: Pending, end: Option<Place>) {
+        if let Some(gap) = self.gap.take() {
+            pending.miss(gap);
+        }
         let mut bytes = std::mem::take(&mut pending.bytes);
-        if let Some(gap) = pending.gap {
-            format::put_gap(&mut bytes, after_seq, &gap);
+        if let Some(gap) = pending.gap.filter(|_| !mutants::is_active(Mutant::TraceGapUntold)) {
+            // Before what follows it: a crash that leaves a part leaves the beginning.
+            let mut with_gap = Vec::with_capacity(GAP_BYTES + bytes.len());
+            let after_seq = pending.span.map_or(self.last.after_seq, |(first, _)| first.after_seq);
+            format::put_gap(&mut with_gap, after_seq, &gap);
+            with_gap.append(&mut bytes);
+            bytes = with_gap;
         }
         if let Some(at) = end {
             format::put_end(&mut bytes, at);
         }
         format::seal(&mut bytes);
-        let result = self.append(&bytes);
-        let gap = match &result {
-            Ok(too_large) => *too_large,
-            Err(_) => {
-                self.take_back();
-                pending.into_gap()
-            }
-        };
+        let mut rest = bytes.as_slice();
+        let result = self.append(&mut rest);
+        if result.is_err() {
+            self.take_back();
+            self.miss(rest);
+        }
         self.tell(result.err());
-        gap
+    }
+
+    /// Notes that these records are in no file.
+    fn miss(&mut self, records: &[u8]) {
+        let mut rest = records;
+        while let Some((record, len)) = format::decode(rest) {
+            rest = &rest[len..];
+            let gap = match record.what {
+                What::Command(_) => {
+                    self.tally.dropped(1);
+                    Gap { from: record.at.now, to: record.at.now, records: 1 }
+                }
+                What::Gap(gap) => gap,
+                What::End => continue,
+            };
+            self.gap = Some(self.gap.map_or(gap, |known| known.and(gap)));
+        }
     }
 
     /// Takes out what a failed write left. Where even that fails the next write begins a new file.
     fn take_back(&mut self) {
         let Some(open) = &mut self.open else { return };
-        let result = open.file.set_len(open.bytes).and_then(|()| open.file.seek(SeekFrom::Start(open.bytes)));
+        let result = open.file.set_len(open.bytes).and_then(|()| open.file.seek_to(open.bytes));
         if result.is_err() {
             self.open = None;
         }
@@ -209,65 +281,73 @@ impl Writer {
         }
     }
 
-    /// Appends records to the newest file, over as many as it takes. Gives what no file has room for.
-    fn append(&mut self, mut records: &[u8]) -> io::Result<Option<Gap>> {
-        let mut too_large = None::<Gap>;
+    /// Appends records to the newest file, over as many as it takes; what no file has room for is missing. `records` are
+    /// those that were not looked at yet.
+    fn append(&mut self, records: &mut &[u8]) -> io::Result<()> {
         while let Some(first) = format::first_record(records) {
             let room = self.open.as_ref().map_or(0, |open| self.file_bytes.saturating_sub(open.bytes));
-            let mut chunk = 0;
+            let (mut chunk, mut count) = (0, 0);
             let mut last = self.last;
             while let Some(record) = format::first_record(&records[chunk..])
                 && (chunk + record.len()) as u64 <= room
             {
-                chunk += record.len();
-                last = format::place_of(record);
+                (chunk, count) = (chunk + record.len(), count + 1);
+                last = last.max(format::place_of(record));
             }
             if chunk > 0 {
                 let open = self.open.as_mut().expect("there is room in it");
                 open.file.write_all(&records[..chunk])?;
                 open.bytes += chunk as u64;
+                self.tally.written(count, chunk as u64);
                 self.last = last;
-                records = &records[chunk..];
+                *records = &records[chunk..];
             } else if (HEADER_BYTES + first.len()) as u64 > self.file_bytes {
-                let now = format::place_of(first).now;
-                let gap = Gap { from: now, to: now, records: 1 };
-                too_large = Some(too_large.map_or(gap, |known| known.and(gap)));
-                records = &records[first.len()..];
+                self.miss(first);
+                *records = &records[first.len()..];
             } else {
                 self.open_next()?;
             }
         }
-        Ok(too_large)
+        Ok(())
     }
 
     /// Begins the next file, and lets go of the oldest ones.
     fn open_next(&mut self) -> io::Result<()> {
-        platform::create_private_dir(&self.settings.folder)?;
-        let segments = Segment::list(&self.settings.folder)?;
+        self.disk.create_folder(&self.settings.folder)?;
+        let segments = Segment::list(&*self.disk, &self.settings.folder)?;
         let number = segments.last().map_or(1, |segment| segment.number + 1);
-        let life = *self.life.get_or_insert(number);
+        let life = self.life.unwrap_or(number);
         self.make_room(&segments)?;
         let path = Segment::new(&self.settings.folder, number).path;
-        let mut file = platform::private_file_options().create_new(true).open(&path)?;
+        let mut file = self.disk.create(&path)?;
         let (hub_id, life_begins, begins) = (self.hub_id, self.life_begins, self.last);
-        if let Err(error) = file.write_all(&Header { hub_id, life, life_begins, begins }.encode()) {
+        let header = Header { hub_id, life, life_begins, begins }.encode();
+        let written = file.write_all(&header).and_then(|()| match self.life {
+            // What an earlier life traced beyond the journal that it left is known by where this one begins.
+            None => mutants::unless(Mutant::TraceBeginningNotSynced, || {
+                file.sync().and_then(|()| self.disk.sync_folder(&self.settings.folder))
+            }),
+            Some(_) => Ok(()),
+        });
+        if let Err(error) = written {
             // A full disk must not fill the folder with files that count as history.
-            _ = std::fs::remove_file(path);
+            _ = self.disk.remove(&path);
             return Err(error);
         }
+        self.life = Some(life);
         self.open = Some(Open { file, bytes: HEADER_BYTES as u64 });
         Ok(())
     }
 
     fn make_room(&self, segments: &[Segment]) -> io::Result<()> {
-        let sizes = segments.iter().map(|segment| Ok(segment.path.metadata()?.len()));
+        let sizes = segments.iter().map(|segment| self.disk.len(&segment.path));
         let sizes = sizes.collect::<io::Result<Vec<_>>>()?;
         let mut bytes: u64 = sizes.iter().sum();
         for (at, (segment, size)) in segments.iter().zip(sizes).enumerate() {
             if bytes + self.file_bytes <= self.settings.bytes_max && segments.len() - at < FILES_MAX {
                 return Ok(());
             }
-            std::fs::remove_file(&segment.path)?;
+            self.disk.remove(&segment.path)?;
             bytes -= size;
         }
         Ok(())

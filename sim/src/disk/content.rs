@@ -17,6 +17,9 @@ pub(super) struct Content {
     stale: BTreeMap<usize, Vec<u8>>,
     /// Where the last two writes began, the last one first.
     written_at: [usize; 2],
+    /// Whether it is written at its end only. File systems let such a file grow over what is on the disk: of what was not
+    /// synced its beginning is left, perhaps with zeros behind it, and no sectors here and there.
+    pub is_appended: bool,
     /// Handles; a file without a name and without one is gone.
     pub open_count: u32,
 }
@@ -65,9 +68,11 @@ impl Content {
         self.written_at[0].min(self.written_at[1])
     }
 
-    pub fn truncate(&mut self) {
-        let old = std::mem::take(&mut self.bytes);
-        self.undo.push(Undo { offset: 0, len: old.len(), old_len: old.len(), old });
+    /// Cuts the file; it never becomes longer by that.
+    pub fn cut(&mut self, len: usize) {
+        let old_len = self.bytes.len();
+        let old = self.bytes.split_off(len.min(old_len));
+        self.undo.push(Undo { offset: old_len - old.len(), len: old.len(), old_len, old });
     }
 
     /// All that was written is on the disk, but for what the system forgot before.
@@ -112,6 +117,10 @@ impl Content {
         while self.undo.len() > whole {
             self.take_back();
         }
+        if self.is_appended && matches!(survival, Survival::Prefix | Survival::Sectors) {
+            self.grow(&visible, next.start..part_end, draw);
+            dirty.clear();
+        }
         let first_sectors = next.start / SECTOR_BYTES..part_end / SECTOR_BYTES;
         dirty.retain(|sector| match survival {
             Survival::Nothing | Survival::Everything => false,
@@ -135,6 +144,17 @@ impl Content {
                 let len = range.len();
                 self.bytes[range].copy_from_slice(&there[..len]);
             }
+        }
+    }
+
+    /// A part of what was appended next has arrived, and perhaps the file's size before the rest.
+    fn grow(&mut self, visible: &[u8], part: Range<usize>, draw: &mut Draw) {
+        if self.bytes.len() == part.start && part.end <= visible.len() {
+            self.bytes.extend_from_slice(&visible[part]);
+        }
+        if self.bytes.len() < visible.len() && draw.chance(300) {
+            let len = draw.between(self.bytes.len() as u64, visible.len() as u64);
+            self.bytes.resize(len as usize, 0);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::content::SECTOR_BYTES;
 use super::*;
 use crate::draw::Stream;
+use std::ffi::OsStr;
 
 const FILE: &str = "/data/file";
 
@@ -119,7 +120,7 @@ fn a_name_lasts_only_when_its_folder_was_synced_and_names_survive_in_their_order
         disk.crash(&mut draw(seed));
         let mut names = disk.names(Path::new("/data")).unwrap();
         names.sort();
-        names.concat()
+        names.join(OsStr::new("")).into_string().unwrap()
     });
     assert_eq!(found, ["", "a", "ab", "bc"].map(str::to_owned).into());
 }
@@ -153,6 +154,37 @@ fn what_is_in_a_folder_whose_own_name_was_not_synced_may_be_gone_with_it() {
         disk.names(Path::new("/data")).is_ok()
     });
     assert_eq!(found, [false, true].into());
+}
+
+#[test]
+fn a_file_is_appended_to_wherever_its_end_is_and_a_cut_is_lost_with_the_power_like_a_write() {
+    let found = outcomes(|seed| {
+        let (disk, mut file) = disk_with(seed, &[1; 4]);
+        let mut end = disk.open_to_append(Path::new(FILE)).unwrap();
+        file.write_all(&[2; 8]).unwrap();
+        end.write_all(&[3; 2]).unwrap();
+        assert_eq!(read(&disk, FILE).unwrap(), [[2; 8].as_slice(), &[3; 2]].concat());
+        file.sync().unwrap();
+        end.set_len(3).unwrap();
+        end.write_all(&[4]).unwrap();
+        assert_eq!(read(&disk, FILE), Some(vec![2, 2, 2, 4]));
+        disk.crash(&mut draw(seed));
+        read(&disk, FILE).unwrap()
+    });
+    assert!(found.contains(&[[2; 8].as_slice(), &[3; 2]].concat()) && found.contains([2, 2, 2, 4].as_slice()));
+}
+
+#[test]
+fn a_file_that_is_read_again_is_the_same_though_another_has_its_name() {
+    let (disk, _file) = disk_with(1, &[1; 4]);
+    let reader = disk.open_to_read(Path::new(FILE)).unwrap();
+    assert!(reader.is_at(Path::new(FILE)).unwrap());
+    disk.rename(Path::new(FILE), Path::new("/data/other")).unwrap();
+    disk.create(Path::new(FILE)).unwrap();
+    assert!(!reader.is_at(Path::new(FILE)).unwrap() && reader.is_at(Path::new("/data/other")).unwrap());
+    let mut bytes = Vec::new();
+    reader.again().unwrap().read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, [1; 4]);
 }
 
 #[test]

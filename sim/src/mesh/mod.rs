@@ -18,6 +18,7 @@ pub mod client;
 pub mod fault;
 pub mod http;
 pub mod listener;
+pub mod logs;
 pub mod network;
 pub mod node;
 pub mod oracle;

@@ -3,6 +3,7 @@
 //! What in production are threads are steps here: the loop's [`Process::round`], the journal's [`Process::commit`], the
 //! background's [`Process::snapshot`]. Between any two of them, and within the disk's work of each, the process may die.
 
+use super::logs::Logs;
 use super::oracle::{Oracle, Violation, holds};
 use super::plan::Plan;
 use super::wire::VirtualWire;
@@ -12,12 +13,11 @@ use sheratan_core::command::Command;
 use sheratan_core::hub::Hub;
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::time::Timestamp;
-use sheratan_io::audit::{ChainCheck, Coalescer, Link};
 use sheratan_io::http;
 use sheratan_io::journal::{self, Appender, Identity, OpenError, Options, RecoveryReport, Store};
 use sheratan_io::redact::Redactor;
 use sheratan_io::secret::Secret;
-use sheratan_io::service::{Event, Handover, Plane, PlaneAddrs, Problem, Service, Settings};
+use sheratan_io::service::{Handover, Plane, PlaneAddrs, Problem, Service, Settings};
 use sheratan_io::shell::clock::Slew;
 use sheratan_io::shell::committer::{Attempt, Commit, Report};
 use sheratan_io::shell::engine::Engine;
@@ -46,20 +46,11 @@ pub struct Process {
     http_limits: http::Limits,
     /// The batch that the disk works on.
     in_flight: Option<Commit>,
-    coalescer: Coalescer,
     segment_bytes: u64,
     /// Up to where a snapshot may be made.
     sealed: Option<u64>,
     /// The next round.
     pub round: Alarm,
-}
-
-/// The audit log's chain, over all lives.
-#[derive(Default)]
-pub struct AuditLog {
-    link: Link,
-    check: ChainCheck,
-    lines: u64,
 }
 
 /// Records by their numbers, as they were handed to the journal.
@@ -133,6 +124,7 @@ impl Process {
         let mut slew = Slew::not_before(wall, hub.now());
         let (at, _) = slew.read(0, wall);
         let mut service = Service::new(hub, report.next_seq, settings(plan, at));
+        service.begin_trace();
         let limits = plan.limits.to_core();
         if *service.hub().limits() != limits {
             let done = service.command(at, Command::Configure(Box::new(limits)));
@@ -146,7 +138,6 @@ impl Process {
             started_at: now,
             http_limits: http_limits(plan),
             in_flight: None,
-            coalescer: Coalescer::default(),
             segment_bytes: plan.segment_bytes,
             sealed: None,
             round: Alarm::default(),
@@ -187,8 +178,8 @@ impl Process {
     pub fn round(
         &mut self,
         (now, wall): (Micros, Micros),
-        audit: &mut AuditLog,
-        mut written: impl FnMut(u64, &[u8]),
+        logs: &mut Logs,
+        mut written: impl FnMut(&[u8]),
         mut wrote: impl FnMut(u64, &mut VirtualWire),
         mut closed: impl FnMut(&mut VirtualWire),
     ) -> Result<bool, Violation> {
@@ -208,14 +199,10 @@ impl Process {
         }
         engine.let_time_pass();
         engine.settle();
-        let mut events = Vec::new();
-        for event in engine.service().events().drain(..) {
-            self.coalescer.take(event, &mut events);
-        }
-        self.coalescer.take_due(at, &mut events);
-        audit.write(&events, |no, line| {
-            engine.service().streams().audit(line);
-            written(no, line);
+        let (traced, events) = (engine.service().take_trace(), engine.service().events().drain(..).collect());
+        logs.record(at, events, traced, |lines| {
+            engine.service().streams().audit(lines);
+            written(lines);
         })?;
         engine.service().alert_lines().clear();
         engine.push_events();
@@ -293,6 +280,11 @@ impl Process {
         self.engine.is_journal_down()
     }
 
+    /// The clock of the loop, and the last record that it handed to the journal or is to.
+    pub fn place(&self) -> (Timestamp, u64) {
+        (self.engine.now(), self.engine.look().last_seq())
+    }
+
     /// Whether all that was done is durable.
     pub fn is_durable(&self) -> bool {
         self.in_flight.is_none() && self.engine.is_durable()
@@ -327,38 +319,9 @@ impl Process {
     }
 }
 
-impl AuditLog {
-    fn write(&mut self, events: &[Event], mut written: impl FnMut(u64, &[u8])) -> Result<(), Violation> {
-        let mut line = Vec::new();
-        for event in events {
-            line.clear();
-            self.link = self.link.write(event, &mut line);
-            self.lines += 1;
-            let checked = self.check.line(line.strip_suffix(b"\n").unwrap_or(&line));
-            checked.map_err(|reason| Violation {
-                invariant: "the audit chain holds",
-                detail: format!("line {}: {reason}: {}", self.lines, String::from_utf8_lossy(&line)),
-            })?;
-            written(self.lines, &line);
-        }
-        Ok(())
-    }
-
-    /// Lines written.
-    pub fn lines(&self) -> u64 {
-        self.lines
-    }
-}
-
 impl std::fmt::Debug for Process {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Process({} connections, {:?})", self.engine.connections(), self.appender)
-    }
-}
-
-impl std::fmt::Debug for AuditLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AuditLog({} lines)", self.lines)
     }
 }
 

@@ -8,11 +8,12 @@ use super::client::Client;
 use super::fault::{Fault, Injected};
 use super::http::get;
 use super::listener::Listener;
+use super::logs::Logs;
 use super::network::Network;
 use super::node::{LANES, Node};
 use super::oracle::{Oracle, Told, Violation, holds};
 use super::plan::Plan;
-use super::process::{AuditLog, Handed, Process, TOKEN};
+use super::process::{Handed, Process, TOKEN};
 use super::reader::{READER_LANES, Reader};
 use super::scene::{Answer, Call, Scene, Timer};
 use super::trail::Trail;
@@ -185,7 +186,7 @@ pub struct World {
     /// Jobs that readers were told of.
     acquainted: usize,
     oracle: Oracle,
-    audit: AuditLog,
+    logs: Logs,
     trail: Trail,
     injected: Injected,
     marks: BTreeMap<&'static str, u64>,
@@ -289,7 +290,7 @@ impl World {
             calls: 0,
             acquainted: 0,
             oracle: Oracle::new(identity.key),
-            audit: AuditLog::default(),
+            logs: Logs::new(seed),
             trail: Trail::default(),
             injected: Injected::new(),
             marks: BTreeMap::new(),
@@ -348,11 +349,12 @@ impl World {
     pub fn tally(&self) -> Tally {
         let (acknowledged, ended) = self.oracle.counts();
         let mut injected = self.injected.clone();
-        for (name, count) in self.network.injected().iter().chain(&self.disk.tally()) {
+        for (name, count) in self.network.injected().iter().chain(&self.disk.tally()).chain(&self.logs.tally()) {
             *injected.entry(name).or_default() += count;
         }
         let mut marks = self.marks.clone();
         marks.extend(self.oracle.sightings().iter());
+        marks.extend(self.logs.marks());
         Tally {
             events: self.trail.count(),
             requests: self.calls,
@@ -361,7 +363,7 @@ impl World {
             records: self.oracle.seq(),
             acknowledged,
             ended,
-            audit_lines: self.audit.lines(),
+            audit_lines: self.logs.lines(),
             injected,
             marks,
         }
@@ -467,6 +469,7 @@ impl World {
                     [Fault::WriteError, Fault::SyncError].map(|fault| self.plan.rate(fault));
                 // Out of a thousand operations, which are far fewer than messages.
                 self.disk.set_faults(Faults { write_permille: write_error / 10, sync_permille: sync_error / 10 });
+                self.logs.set_faults(write_error / 10);
                 self.agenda.plan(self.now + FAULT_TICK_US, Event::FaultTick);
                 ("the chaos begins", [0, 0])
             }

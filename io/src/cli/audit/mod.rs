@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::interrupt;
 use super::terminal::{self, BAD, DIM, GOOD, WARN, styled};
 use crate::audit::{self, ChainError, ChainReport};
+use crate::disk::RealDisk;
 use crate::rotated::{self, Follower, Start};
 use crate::shell;
 use clap::Subcommand;
@@ -107,7 +108,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 fn verify(log: &Log) -> Result<ExitCode, Failure> {
     let path = log.path()?;
-    let outcome = audit::verify(&path);
+    let outcome = audit::verify(&RealDisk, &path);
     let is_ok = outcome.is_ok();
     if log.json {
         terminal::line(verified_as_json(&outcome));

@@ -6,6 +6,7 @@ use super::subject::Subject;
 use super::{Content, Gathered};
 use crate::audit::{self, ChainError};
 use crate::client::Plane;
+use crate::disk::RealDisk;
 use crate::platform;
 use crate::rotated;
 use serde_json::{Map, Value, json};
@@ -62,8 +63,8 @@ pub fn audit_chain(subject: &Subject) -> Gathered {
         return Err(format!("there is no {}", path.display()));
     }
     // A log that is rotated meanwhile may seem broken; one that is, seems so each time.
-    let mut checks = (0..CHAIN_ATTEMPTS).map(|_| audit::verify(&path));
-    let said = match checks.find(Result::is_ok).unwrap_or_else(|| audit::verify(&path)) {
+    let mut checks = (0..CHAIN_ATTEMPTS).map(|_| audit::verify(&RealDisk, &path));
+    let said = match checks.find(Result::is_ok).unwrap_or_else(|| audit::verify(&RealDisk, &path)) {
         Ok(report) => json!({
             "is_ok": true, "lines": report.lines, "first_seq": report.first_seq, "last_seq": report.last_seq,
             "torn": report.torn, "is_tail_torn": report.is_tail_torn,

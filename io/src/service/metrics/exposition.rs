@@ -63,7 +63,8 @@ pub fn prometheus(families: Vec<Family>) -> Vec<u8> {
             MetricType::Info => "_info",
             _ => return None,
         };
-        Some((format!("sheratan_hub_{}", family.name), suffix))
+        let unit = family.unit.as_ref().map_or(String::new(), |unit| format!("_{}", unit.as_str()));
+        Some((format!("sheratan_hub_{}{unit}", family.name), suffix))
     };
     let renamed: BTreeSet<_> = families.iter().filter_map(renamed).collect();
     let text = String::from_utf8(open_metrics(families)).expect("the library writes text");
@@ -101,6 +102,7 @@ mod tests {
         vec![
             family("build", None, MetricType::Info, series(&[("version", "2.0")], Value::Number(1))),
             family("jobs", None, MetricType::Counter, series(&[("kind", "a\"b\\c")], Value::Number(7))),
+            family("trace", Some(Unit::Bytes), MetricType::Counter, series(&[], Value::Number(9))),
             family("queue", Some(Unit::Bytes), MetricType::Gauge, series(&[], Value::Number(u64::MAX))),
             family("run", Some(Unit::Seconds), MetricType::Histogram, series(&[], Value::Totals(totals))),
         ]
@@ -114,6 +116,10 @@ sheratan_hub_build_info{version="2.0"} 1
 # HELP sheratan_hub_jobs Help
 # TYPE sheratan_hub_jobs counter
 sheratan_hub_jobs_total{kind="a\"b\\c"} 7
+# HELP sheratan_hub_trace_bytes Help
+# TYPE sheratan_hub_trace_bytes counter
+# UNIT sheratan_hub_trace_bytes bytes
+sheratan_hub_trace_bytes_total 9
 # HELP sheratan_hub_queue_bytes Help
 # TYPE sheratan_hub_queue_bytes gauge
 # UNIT sheratan_hub_queue_bytes bytes
@@ -138,6 +144,9 @@ sheratan_hub_build_info{version="2.0"} 1
 # HELP sheratan_hub_jobs_total Help
 # TYPE sheratan_hub_jobs_total counter
 sheratan_hub_jobs_total{kind="a\"b\\c"} 7
+# HELP sheratan_hub_trace_bytes_total Help
+# TYPE sheratan_hub_trace_bytes_total counter
+sheratan_hub_trace_bytes_total 9
 # HELP sheratan_hub_queue_bytes Help
 # TYPE sheratan_hub_queue_bytes gauge
 sheratan_hub_queue_bytes 18446744073709551615

@@ -122,6 +122,7 @@ impl Service {
                 self.waiting(&mut families, now);
                 self.lifecycle(&mut families);
                 self.journal(&mut families);
+                self.trace(&mut families);
             }
         }
         families.0
@@ -270,6 +271,18 @@ impl Service {
         out.counter("journal_failures", help, telemetry.total(Counter::JournalFailure));
         let help = "Time that the disk takes for a batch of records";
         out.timing("journal_commit", help, telemetry.journal_commit());
+    }
+
+    fn trace(&self, out: &mut Families) {
+        if self.trace.is_none() {
+            return;
+        }
+        let help = "Records of the trace that were written since the hub started";
+        out.counter("trace_records", help, self.traced.records);
+        let bytes = vec![one(self.traced.bytes)];
+        out.add(MetricType::Counter, "trace", Some(Unit::Bytes), "Bytes of these records", bytes);
+        let help = "Records that are missing in the trace: its disk took nothing, or too much came at once";
+        out.counter("trace_records_dropped", help, self.traced.dropped);
     }
 }
 

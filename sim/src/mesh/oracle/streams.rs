@@ -2,6 +2,7 @@
 
 use super::{Oracle, Violation, holds};
 use crate::mesh::listener::Heard;
+use sheratan_io::audit::seq_of;
 use siphasher::sip::SipHasher13;
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -19,11 +20,14 @@ pub struct Streams {
 }
 
 impl Oracle {
-    /// A line was written to the audit log.
-    pub fn written(&mut self, no: u64, line: &[u8]) {
-        self.streams.written.insert(no, hash(line.strip_suffix(b"\n").unwrap_or(line)));
-        if self.streams.written.len() > LINES_MAX {
-            self.streams.written.pop_first();
+    /// These lines were written to the audit log. After a power cut a line may have the number of one that was lost.
+    pub fn written(&mut self, lines: &[u8]) {
+        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        for (no, line) in lines.filter_map(|line| Some((seq_of(line)?, line))) {
+            self.streams.written.insert(no, hash(line));
+            if self.streams.written.len() > LINES_MAX {
+                self.streams.written.pop_first();
+            }
         }
     }
 

@@ -25,6 +25,7 @@ impl World {
         if self.full_until > 0 && self.now >= self.full_until {
             self.full_until = 0;
             self.disk.set_full(false);
+            self.logs.set_full(false);
         }
         Ok(())
     }
@@ -65,6 +66,7 @@ impl World {
             }
             Fault::DiskFull => {
                 self.disk.set_full(true);
+                self.logs.set_full(true);
                 self.full_until = self.now + lasts / 2;
             }
             Fault::SlowDisk => self.slow_until = self.now + lasts / 2,
@@ -91,6 +93,8 @@ impl World {
         self.network.is_chaos = false;
         self.disk.set_faults(Faults::default());
         self.disk.set_full(false);
+        self.logs.set_faults(0);
+        self.logs.set_full(false);
         (self.slow_until, self.burst_until, self.stalled_until) = (0, 0, self.now);
         self.cut_to_hub.clear();
         self.cut_from_hub.clear();
@@ -123,6 +127,16 @@ impl World {
         holds(process.is_durable(), "the journal recovers", || "all faults are over and it takes nothing".to_owned())?;
         let digest = self.oracle.shadow().digest();
         self.oracle.compare(process.hub())?;
+        let (now, last_seq) = process.place();
+        let lost = self.logs.finish(last_seq, now)?;
+        if self.logs.is_dead() {
+            self.die_at_logs();
+            return Ok(false);
+        }
+        holds(lost == 0, "the audit log recovers", || {
+            format!("all faults are over and it does not take {lost} events")
+        })?;
+        self.logs.last_look(self.identity.hub_id, last_seq)?;
         self.process = None;
         self.disk.crash(&mut self.draws.hub);
         let from_start = journal::recover(Path::new(DATA), options(&self.plan, &self.disk, self.identity), &mut |_| {});

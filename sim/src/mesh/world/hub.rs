@@ -30,6 +30,18 @@ impl World {
         }
         match started {
             Ok((process, report)) => {
+                let opened = self.logs.start(self.identity.hub_id, report.next_seq - 1, process.place().0)?;
+                if self.logs.is_dead() {
+                    drop(process);
+                    self.die_at_logs();
+                    return Ok(());
+                }
+                if opened.is_err() {
+                    drop(process);
+                    self.mark("start failed without an audit log");
+                    self.kill();
+                    return Ok(());
+                }
                 self.life += 1;
                 self.unwell(0);
                 for notice in &report.notices {
@@ -83,12 +95,14 @@ impl World {
 
     pub(super) fn kill(&mut self) {
         self.disk.kill();
+        self.logs.kill();
         let down = 10_000 + self.draws.hub.below(3 * SECOND);
         self.die(down);
     }
 
     pub(super) fn power_off(&mut self) {
         self.disk.crash(&mut self.draws.hub);
+        self.logs.power_off();
         if self.is_chaos && self.draws.hub.below(3_600) < self.plan.rate(Fault::BitFlip) * 20 {
             self.flip();
         }
@@ -102,12 +116,23 @@ impl World {
             self.flips = 1;
             self.inject(Fault::BitFlip.name());
         }
+        if self.logs.flip() {
+            self.inject("bit_flip_in_logs");
+        }
+    }
+
+    /// The hub died at an operation of the logs' disk.
+    pub(super) fn die_at_logs(&mut self) {
+        self.mark("hub died at a log");
+        if self.logs.was_killed() { self.kill() } else { self.power_off() }
     }
 
     /// The hub dies at one of the disk's next operations.
     pub(super) fn crash_later(&mut self, what: &'static str) {
         let at = self.disk.ops() + 1 + self.draws.hub.below(40);
-        self.disk.crash_at(at);
+        if !self.logs.crash_later() {
+            self.disk.crash_at(at);
+        }
         self.inject(what);
     }
 
@@ -117,7 +142,9 @@ impl World {
             process.flush();
         }
         self.run_dry()?;
-        if self.process.is_some() {
+        if let Some(process) = &self.process {
+            let (now, last_seq) = process.place();
+            self.logs.finish(last_seq, now)?;
             self.kill();
         }
         Ok(())
@@ -182,14 +209,18 @@ impl World {
             }
         };
         let (oracle, is_heard) = (&mut self.oracle, !self.listeners.is_empty());
-        let written = |no, line: &[u8]| {
+        let written = |lines: &[u8]| {
             if is_heard {
-                oracle.written(no, line);
+                oracle.written(lines);
             }
         };
         let mut over = Vec::new();
         let closed = |wire: &mut VirtualWire| over.push((wire.conn, wire.take_out(usize::MAX)));
-        let has_handover = process.round(clocks, &mut self.audit, written, &mut wrote, closed)?;
+        let has_handover = process.round(clocks, &mut self.logs, written, &mut wrote, closed)?;
+        if self.logs.is_dead() {
+            self.die_at_logs();
+            return Ok(());
+        }
         let has_room = !full.is_empty();
         full.into_iter().for_each(|id| process.note_room(id));
         let wakes_at = process.wakes_at(self.now);
@@ -261,6 +292,7 @@ impl World {
             return Ok(());
         }
         let Some(process) = &mut self.process else { return Ok(()) };
+        self.logs.second();
         let is_made = process.snapshot();
         if self.disk.is_dead() {
             self.mark("hub died in a snapshot");

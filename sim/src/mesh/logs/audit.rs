@@ -1,0 +1,124 @@
+//! The audit log's ledger: the hash of each line that was told to be in the file, and whether the files agree.
+
+use super::{AUDIT_FILES_KEPT, Ending, Violation, holds};
+use crate::disk::VirtualDisk;
+use sheratan_io::audit::{ChainCheck, ChainReport, Feed, Link, Settings, seq_of, verify};
+use sheratan_io::disk::Disk;
+use sheratan_io::rotated::newest_first;
+use std::io::Read;
+use std::path::Path;
+
+const CHAIN: &str = "the audit chain holds";
+
+/// What is known of the log.
+#[derive(Debug, Default)]
+pub struct AuditLedger {
+    /// The hash of each line, the first one's first.
+    lines: Vec<[u8; 32]>,
+    /// Lines that were written, those that were lost since included.
+    written: u64,
+}
+
+impl AuditLedger {
+    /// Takes the lines that are in the file by now, and tells of them.
+    pub fn written(&mut self, feed: &mut Feed, mut told: impl FnMut(&[u8])) -> Result<(), Violation> {
+        while let Some(lines) = feed.take() {
+            told(&lines);
+            for line in lines.split_inclusive(|byte| *byte == b'\n') {
+                let line = line.strip_suffix(b"\n").unwrap_or(line);
+                let next = self.lines.len() as u64 + 1;
+                holds(self.push(line), CHAIN, || format!("line {next} is told as {}", String::from_utf8_lossy(line)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// True if it is the next line.
+    fn push(&mut self, line: &[u8]) -> bool {
+        let after = Link::after(line).filter(|after| after.seq == self.lines.len() as u64 + 2);
+        self.lines.extend(after.as_ref().map(|after| after.prev));
+        self.written += u64::from(after.is_some());
+        after.is_some()
+    }
+
+    /// Lines that were written.
+    pub fn lines(&self) -> u64 {
+        self.written
+    }
+
+    /// Looks at what is there after a life: the chain holds, and goes on where it was, or after a power cut where it was
+    /// once. From then on what is there is what was written.
+    pub fn check(&mut self, disk: &VirtualDisk, settings: &Settings, ending: Ending) -> Result<ChainReport, Violation> {
+        let path = &settings.path;
+        let broken = |detail| Violation { invariant: CHAIN, detail };
+        if disk.names(path.parent().expect("it is in a folder")).is_err() {
+            // Before the first start, or that lost its power before the folder's name was on the disk.
+            let is_lost = ending == Ending::Power || self.lines.is_empty();
+            holds(is_lost, CHAIN, || format!("the log has gone with {} lines", self.lines.len()))?;
+            self.lines.clear();
+            return Ok(ChainCheck::default().report());
+        }
+        let report = verify(disk, path).map_err(|error| broken(error.to_string()))?;
+        let link = Link::find(disk, path).map_err(|error| broken(error.to_string()))?;
+        let (known, there) = (self.lines.len() as u64, link.seq - 1);
+        // What was on its way when the process died is not known here.
+        let may_be_more = ending != Ending::Between;
+        holds(there <= known || may_be_more, CHAIN, || format!("{there} lines are there, {known} were written"))?;
+        holds(there >= known || ending == Ending::Power, "what was logged stays", || {
+            format!("{there} lines of the audit log are there, {known} were written, and the power was not cut")
+        })?;
+        if there <= known && there > 0 {
+            holds(link.prev == self.lines[there as usize - 1], "what was logged stays", || {
+                format!("line {there} of the audit log is another than was written")
+            })?;
+        }
+        // Files go from the oldest, and only when there are more than are kept.
+        let is_whole = report.first_seq == 1 || report.files >= u64::from(AUDIT_FILES_KEPT);
+        holds(is_whole, "what was logged stays", || {
+            format!("the log begins with line {} in {} files", report.first_seq, report.files)
+        })?;
+        self.lines.truncate(there as usize);
+        if there > known {
+            self.take_in(disk, path)?;
+        }
+        Ok(report)
+    }
+
+    /// Takes in the lines that were on their way when the process died, and arrived.
+    fn take_in(&mut self, disk: &VirtualDisk, path: &Path) -> Result<(), Violation> {
+        for (_, bytes) in read(disk, path)?.iter().rev() {
+            bytes.split(|byte| *byte == b'\n').for_each(|line| _ = self.push(line));
+        }
+        Ok(())
+    }
+}
+
+/// A bit has flipped in one of the files: the chain's check names a line if a whole one follows, and a hub can go on.
+pub fn check_damaged(disk: &VirtualDisk, path: &Path, flipped: &Path, at: u64) -> Result<(), Violation> {
+    let files = read(disk, path)?;
+    let newer = files.iter().position(|(file, _)| file == flipped).unwrap_or(0);
+    let has_line = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').any(|line| seq_of(line).is_some());
+    let rest = files.get(newer).and_then(|(_, bytes)| bytes.get(at as usize + 1..)).unwrap_or_default();
+    let rest = rest.iter().position(|byte| *byte == b'\n').map_or(&[][..], |end| &rest[end + 1..]);
+    let is_followed = has_line(rest) || files[..newer].iter().any(|(_, bytes)| has_line(bytes));
+    let verified = verify(disk, path);
+    holds(verified.is_err() || !is_followed, "damage of the audit log shows", || {
+        format!("a bit of byte {at} of {} flipped: {verified:?}", flipped.display())
+    })?;
+    let found = Link::find(disk, path);
+    holds(found.is_ok(), "a damaged log stops no start", || format!("{found:?}"))
+}
+
+/// All files, the newest first.
+fn read(disk: &VirtualDisk, path: &Path) -> Result<Vec<(std::path::PathBuf, Vec<u8>)>, Violation> {
+    let unreadable = |error: std::io::Error| Violation { invariant: CHAIN, detail: error.to_string() };
+    let mut files = Vec::new();
+    for part in newest_first(disk, path).map_err(unreadable)? {
+        let mut bytes = Vec::new();
+        if let Some(mut file) = part.open().map_err(unreadable)? {
+            file.read_to_end(&mut bytes).map_err(unreadable)?;
+        }
+        files.push((part.path, bytes));
+    }
+    Ok(files)
+}

@@ -1,0 +1,163 @@
+//! The trace's ledger: what was handed to the trace, and whether what is read is that, in order, with gaps told.
+
+use super::{DATA, Violation, holds};
+use sheratan_io::disk::Disk;
+use sheratan_io::journal::HubId;
+use sheratan_io::trace::{Coverage, Gap, Pending, Reader};
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
+use std::path::Path;
+use std::sync::Arc;
+
+const TRUE: &str = "the trace has what was traced";
+
+/// What was traced, life by life.
+#[derive(Debug, Default)]
+pub struct TraceLedger {
+    lives: Vec<TracedLife>,
+}
+
+/// What one life traced.
+#[derive(Debug)]
+struct TracedLife {
+    /// The journal's last record at its start.
+    begins: u64,
+    /// Whether there was a file to say so: a disk that took nothing in a whole life leaves no trace of it.
+    has_begun: bool,
+    records: Vec<Traced>,
+    /// What was handed over last.
+    last: Option<Gap>,
+    /// What it knew to be missing, and had told in no file, when it died.
+    untold: Option<Gap>,
+    /// Whether the power was cut before its files must have been on the disk.
+    is_cut: bool,
+}
+
+/// A record that was handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Traced {
+    after_seq: u64,
+    now: u64,
+    /// Its command's hash.
+    hash: u64,
+}
+
+impl TraceLedger {
+    /// A life begins; whether there is a file that says where.
+    pub fn begin(&mut self, begins: u64, has_begun: bool) {
+        self.lives.push(TracedLife { begins, has_begun, records: Vec::new(), last: None, untold: None, is_cut: false });
+    }
+
+    /// What a round traced is handed over.
+    pub fn take(&mut self, pending: &Pending) {
+        let Some(life) = self.lives.last_mut() else { return };
+        life.last = None;
+        for entry in pending.entries() {
+            let traced = Traced::new(entry.after_seq, entry.now.as_millis(), entry.command);
+            let from = life.last.map_or(entry.now, |last| last.from);
+            life.last = Some(Gap { from, to: entry.now, records: 0 });
+            life.records.push(traced);
+        }
+    }
+
+    /// It was written: whether there is a file by now, and what is missing and no file says so yet.
+    pub fn taken(&mut self, has_begun: bool, gap: Option<Gap>) {
+        if let Some(life) = self.lives.last_mut() {
+            (life.has_begun, life.untold) = (has_begun, gap);
+        }
+    }
+
+    /// The process died while it wrote what was handed over last.
+    pub fn untold_last(&mut self) {
+        let Some(life) = self.lives.last_mut() else { return };
+        life.untold = match (life.untold, life.last) {
+            (Some(untold), Some(last)) => Some(Gap { to: last.to, ..untold }),
+            (untold, last) => untold.or(last),
+        };
+    }
+
+    /// The power is cut.
+    pub fn lose(&mut self) {
+        self.lives.iter_mut().for_each(|life| life.is_cut = true);
+    }
+
+    /// Reads the trace of a journal that ends with `last_seq`: each record was traced, they are in order, belong to the
+    /// history that is, and what is missing is told or follows from how the life ended.
+    pub fn check(&self, disk: Arc<dyn Disk>, hub_id: HubId, last_seq: u64) -> Result<Coverage, Violation> {
+        self.read(disk, hub_id, last_seq, false)
+    }
+
+    /// The same of a trace in which a bit has flipped, which takes records and tells of it only in part.
+    pub fn check_damaged(&self, disk: Arc<dyn Disk>, hub_id: HubId, last_seq: u64) -> Result<Coverage, Violation> {
+        self.read(disk, hub_id, last_seq, true)
+    }
+
+    fn read(&self, disk: Arc<dyn Disk>, hub_id: HubId, last_seq: u64, is_damaged: bool) -> Result<Coverage, Violation> {
+        let unreadable = |error: std::io::Error| Violation { invariant: TRUE, detail: error.to_string() };
+        let mut reader = Reader::open_on(disk, Path::new(DATA), hub_id, last_seq).map_err(unreadable)?;
+        let coverage = reader.coverage().clone();
+        // A life's records count up to where the journal begins that outlived it.
+        let begins = |later: &[TracedLife]| later.iter().filter(|life| life.has_begun).map(|life| life.begins).min();
+        let limits: Vec<u64> =
+            (1..=self.lives.len()).map(|next| begins(&self.lives[next..]).unwrap_or(u64::MAX).min(last_seq)).collect();
+        let mut traced =
+            self.lives.iter().enumerate().flat_map(|(at, life)| life.records.iter().map(move |it| (at, it)));
+        let mut skipped: Vec<(usize, Traced)> = Vec::new();
+        let mut before = None::<(usize, Traced)>;
+        loop {
+            let found = reader.next().map_err(unreadable)?;
+            let found = found.map(|entry| Traced::new(entry.after_seq, entry.now.as_millis(), entry.command));
+            let mut at = None;
+            for (life, record) in traced.by_ref() {
+                if found.as_ref() == Some(record) {
+                    at = Some((life, *record));
+                    break;
+                }
+                skipped.push((life, *record));
+            }
+            if let Some(record) = &found {
+                holds(at.is_some(), TRUE, || {
+                    format!("{record:?} was not traced, or before the one that was read last")
+                })?;
+            }
+            if let Some((life, record)) = at {
+                holds(record.after_seq <= limits[life], "a traced record belongs to the history that is", || {
+                    format!("{record:?} of the {life}. life is read, whose journal was lost after {}", limits[life])
+                })?;
+            }
+            for (life, record) in skipped.drain(..) {
+                // In a power cut a life may lose its end, and what came in one instant with the last that is left.
+                let is_end = at.is_none_or(|(next, _)| next != life);
+                let is_alike = before.is_some_and(|(last, left)| last == life && left.now == record.now);
+                // The ring has gone round. A life's clock may begin before the end of the last one's.
+                let is_old = coverage.begins.is_some_and(|(seq, now)| {
+                    record.now <= now.as_millis() || before.is_none() && is_end && record.after_seq <= seq
+                });
+                let is_excused = is_damaged
+                    || is_old
+                    || record.after_seq > limits[life]
+                    || coverage.gaps.iter().chain(&self.lives[life].untold).any(|gap| record.is_in(gap))
+                    || self.lives[life].is_cut && (is_end || is_alike);
+                holds(is_excused, "what is missing in the trace is told", || {
+                    format!("{record:?} of the {life}. life is missing; told are {coverage:?}")
+                })?;
+            }
+            if found.is_none() {
+                return Ok(coverage);
+            }
+            before = at;
+        }
+    }
+}
+
+impl Traced {
+    fn new(after_seq: u64, now: u64, command: &[u8]) -> Self {
+        let mut hasher = SipHasher13::new();
+        hasher.write(command);
+        Traced { after_seq, now, hash: hasher.finish() }
+    }
+
+    fn is_in(&self, gap: &Gap) -> bool {
+        (gap.from.as_millis()..=gap.to.as_millis()).contains(&self.now)
+    }
+}
