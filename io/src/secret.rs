@@ -90,7 +90,7 @@ impl std::error::Error for SecretFileError {}
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("sha256:")?;
-        self.digest[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(&self.digest[..4]))
     }
 }
 

@@ -9,7 +9,6 @@ use super::target::TargetArgs;
 use super::terminal;
 use crate::backoff::Backoff;
 use crate::client::calls::{Submit, SubmitAnswer};
-use crate::client::integrity::hex;
 use crate::client::{CallError, Client};
 use crossbeam_channel::{Receiver, Sender};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -431,7 +430,7 @@ fn key_of(kind: &str, line: &str) -> String {
     hasher.update(kind.as_bytes());
     hasher.update(b"\n");
     hasher.update(line.trim().as_bytes());
-    format!("line-{}", hex(&hasher.finalize()))
+    format!("line-{}", hex::encode(&hasher.finalize()))
 }
 
 fn progress_bar(is_wait: bool) -> ProgressBar {

@@ -4,7 +4,7 @@ use super::calls::Integrity;
 use serde_json::value::RawValue;
 use sheratan_core::integrity::checksum::{self, Mode};
 use sheratan_core::integrity::json::{self, Value};
-use std::fmt::{self, Write};
+use std::fmt;
 use zeroize::Zeroizing;
 
 /// Makes checksums, and signatures if it has the hub's key for results.
@@ -22,10 +22,10 @@ impl Signer {
     /// The integrity of a result, whatever way its JSON is written.
     pub fn sign(&self, error: Option<&RawValue>, job_id: &str, ok: bool, result: Option<&RawValue>) -> Integrity {
         let (error, result) = (error.map(value_of), result.map(value_of));
-        let sha256 = hex(&checksum::result_sha256(error, job_id, ok, result));
+        let sha256 = hex::encode(&checksum::result_sha256(error, job_id, ok, result));
         let sig = self.key.as_ref().map(|key| {
             let signature = checksum::result_signature(key.as_bytes(), error, job_id, ok, result);
-            hex(&signature)
+            hex::encode(&signature)
         });
         let mode = if sig.is_some() { Mode::Hmac } else { Mode::Sha256 };
         Integrity { mode: mode.as_str(), sha256, sig }
@@ -43,14 +43,6 @@ impl fmt::Debug for Signer {
 pub fn as_json(bytes: &[u8]) -> Option<Box<RawValue>> {
     let value = json::parse(bytes).ok()?;
     RawValue::from_string(value.text().to_owned()).ok()
-}
-
-/// Bytes as lower-case hex digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes all");
-        text
-    })
 }
 
 fn value_of(raw: &RawValue) -> Value<'_> {

@@ -7,7 +7,7 @@ use super::folder::Folder;
 use super::format::Identity;
 use super::read::{Item, Mark, ReadError, Reader, Record};
 use super::recover::Progress;
-use super::snapshot::{self, SnapshotError, SnapshotReader, SnapshotReport, SnapshotWriter};
+use super::snapshot::{SnapshotError, SnapshotReader, SnapshotReport, SnapshotWriter};
 use crate::disk::Disk;
 use sheratan_core::command::{Command, DecodeError};
 use sheratan_core::hub::Hub;
@@ -115,7 +115,7 @@ pub(crate) fn write(
     let mut writer = SnapshotWriter::create(folder, identity, covered_seq, hub.outcome_hash())?;
     hub.snapshot(|record| writer.put(record));
     let (file, bytes, records, digest) = writer.finish()?;
-    Ok(SnapshotReport { file, covered_seq, records, bytes, replayed: 0, digest: snapshot::hex(&digest) })
+    Ok(SnapshotReport { file, covered_seq, records, bytes, replayed: 0, digest: hex::encode(&digest) })
 }
 
 /// Follows the journal from the newest snapshot to the record `through` and writes a snapshot there, which is then
@@ -174,8 +174,8 @@ pub(crate) fn follow(
             return Err(ReplayError::Diverged {
                 file: reader.file().to_path_buf(),
                 seq: mark.seq,
-                expected: snapshot::hex(&mark.outcome_hash),
-                found: snapshot::hex(&replica.hub.outcome_hash()),
+                expected: hex::encode(&mark.outcome_hash),
+                found: hex::encode(&replica.hub.outcome_hash()),
             });
         }
     }
@@ -184,7 +184,7 @@ pub(crate) fn follow(
 /// Restores a snapshot from the disk: what cannot be restored must not let the journal be truncated.
 fn prove(disk: &dyn Disk, report: &SnapshotReport, identity: &Identity) -> Result<(), SnapshotError> {
     let (hub, _) = load(disk, &report.file, identity)?;
-    let digest = snapshot::hex(&hub.digest());
+    let digest = hex::encode(&hub.digest());
     if digest == report.digest {
         return Ok(());
     }

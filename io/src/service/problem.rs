@@ -6,7 +6,6 @@ use sheratan_core::hub::Hub;
 use sheratan_core::limits::CLASSES_MAX;
 use sheratan_core::outcome::Refusal;
 use sheratan_core::time::Millis;
-use std::fmt::Write;
 
 /// A refusal on its way to a client.
 #[derive(Clone, PartialEq, Debug)]
@@ -179,10 +178,7 @@ impl Problem {
                 *keys_max,
             ),
             Refusal::KeyCollision { old_hash_prefix } => {
-                let mut hash = String::new();
-                for byte in old_hash_prefix {
-                    write!(hash, "{byte:02x}").expect("a string takes all");
-                }
+                let hash = hex::encode(old_hash_prefix);
                 let detail = format!(
                     "the idempotency_key belongs to a job with another payload (hash {hash}…); use another key, or on_duplicate \"latest_wins\""
                 );

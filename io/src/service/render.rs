@@ -208,7 +208,6 @@ pub fn next_heartbeat(node_ttl: Millis) -> Millis {
 
 /// The details of an audit event; gives its name.
 pub fn audit(out: &mut Object, key: &HubKey, redactor: &Redactor, audit: &Audit) -> &'static str {
-    let hex = |bytes: &[u8; 4]| format!("{:08x}", u32::from_be_bytes(*bytes));
     match audit {
         Audit::BackpressureDrop { reason, queue_depth, queue_depth_max } => {
             out.number("queue_depth", *queue_depth).number("max", *queue_depth_max).plain("reason", reason.as_str());
@@ -236,8 +235,8 @@ pub fn audit(out: &mut Object, key: &HubKey, redactor: &Redactor, audit: &Audit)
             "IDEMPOTENCY_HIT"
         }
         Audit::IdempotencyKeyCollision { key, old_hash_prefix, new_hash_prefix } => {
-            out.text("key_prefix", key_prefix(redactor, key)).plain("old_hash_prefix", hex(old_hash_prefix));
-            out.plain("new_hash_prefix", hex(new_hash_prefix));
+            out.text("key_prefix", key_prefix(redactor, key)).plain("old_hash_prefix", hex::encode(old_hash_prefix));
+            out.plain("new_hash_prefix", hex::encode(new_hash_prefix));
             "IDEMPOTENCY_KEY_COLLISION"
         }
         Audit::NodeRegistered { node } => about(out, node, "NODE_REGISTERED"),

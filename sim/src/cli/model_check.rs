@@ -4,7 +4,6 @@ use super::terminal::bar;
 use super::watch::Watch;
 use clap::Subcommand;
 use serde_json::json;
-use sheratan_io::client::integrity::hex;
 use sheratan_sim::model_check::check::{SeedRange, Totals, check};
 use sheratan_sim::model_check::profile::Profile;
 use sheratan_sim::model_check::run::{Failure, Report, STEPS_DEFAULT, run_seed, run_steps};
@@ -226,8 +225,8 @@ fn report_text(which: Which, report: &Report) -> String {
         tally.torn,
         tally.snapshots,
         tally.wakes,
-        hex(&report.digest),
-        hex(&report.outcome_hash),
+        hex::encode(&report.digest),
+        hex::encode(&report.outcome_hash),
     )
 }
 
@@ -247,8 +246,8 @@ fn report_json(which: Which, report: &Report) -> serde_json::Value {
         "snapshots": tally.snapshots,
         "wakes": tally.wakes,
         "seen": report.sightings.iter().collect::<BTreeMap<_, _>>(),
-        "digest": hex(&report.digest),
-        "outcome_hash": hex(&report.outcome_hash),
+        "digest": hex::encode(&report.digest),
+        "outcome_hash": hex::encode(&report.outcome_hash),
     })
 }
 

@@ -2,7 +2,6 @@
 
 use crate::cli::failure::Failure;
 use crate::cli::terminal;
-use crate::client::integrity::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -66,7 +65,7 @@ pub fn digest(path: &Path) -> io::Result<Digested> {
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
-            return Ok(Digested { sha256: hex(&hasher.finalize()), lines, bytes });
+            return Ok(Digested { sha256: hex::encode(&hasher.finalize()), lines, bytes });
         }
         hasher.update(&buffer[..count]);
         lines += buffer[..count].iter().filter(|byte| **byte == b'\n').count() as u64;

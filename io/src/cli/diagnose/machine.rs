@@ -80,12 +80,7 @@ fn digest_of_executable() -> std::io::Result<(u64, String)> {
     let mut file = fs::File::open(std::env::current_exe()?)?;
     let mut hasher = Sha256::new();
     let bytes = std::io::copy(&mut file, &mut hasher)?;
-    Ok((bytes, hex(&hasher.finalize())))
-}
-
-/// A digest in hex.
-pub fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok((bytes, hex::encode(&hasher.finalize())))
 }
 
 /// What a Linux distribution calls itself.

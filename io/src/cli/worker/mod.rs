@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::interrupt;
 use super::target::{self, TargetArgs};
 use crate::client::calls::{Attestation, Heartbeat};
-use crate::client::integrity::{Signer, hex};
+use crate::client::integrity::Signer;
 use crate::client::{CallError, Client};
 use crate::platform::process::host_name;
 use board::{Board, Tally, Wish};
@@ -205,7 +205,7 @@ fn attestation(capabilities: &[String]) -> Attestation {
     Attestation {
         schema: "attestation_v1",
         build_id: concat!("sheratan-hub-worker/", env!("CARGO_PKG_VERSION")).to_owned(),
-        capability_hash: hex(&Sha256::digest(listed)),
+        capability_hash: hex::encode(&Sha256::digest(listed)),
         runtime: serde_json::json!({ "os": std::env::consts::OS, "arch": std::env::consts::ARCH }),
     }
 }

@@ -97,10 +97,6 @@ fn submit(number: u64) -> Submit {
     Submit::new(Name::new("echo").unwrap(), Payload::new(format!("{{\"number\":{number}}}").as_bytes()))
 }
 
-fn hex(digest: [u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn snapshot_files(folder: &TempDir) -> Vec<PathBuf> {
     let folder = folder::Folder::unlocked(folder.path());
     folder.snapshot_files().unwrap().into_iter().map(|file| file.path).collect()
@@ -142,11 +138,11 @@ fn a_snapshot_by_replay_is_the_live_hub_digest_for_digest() {
         live.work(200);
         let report = live.snapshot();
         assert_eq!(report.covered_seq, live.appender.next_seq() - 1);
-        assert_eq!(report.digest, hex(live.digest()));
+        assert_eq!(report.digest, hex::encode(live.digest()));
         assert!(report.replayed >= 200 && report.replayed < 300, "only what is new: {}", report.replayed);
     }
     let again = live.snapshot();
-    assert_eq!((again.replayed, again.digest), (0, hex(live.digest())), "with nothing new it is the same");
+    assert_eq!((again.replayed, again.digest), (0, hex::encode(live.digest())), "with nothing new it is the same");
     live.work(50);
     let (digest, store) = (live.digest(), live.store.identity().hub_id);
     drop(live);
@@ -213,7 +209,7 @@ fn segments_go_only_when_the_older_of_two_snapshots_covers_them() {
     drop(live);
     let report = verify(folder.path(), true).unwrap();
     assert!(report.is_ok(), "{report}");
-    assert_eq!(report.replay.unwrap().digest, hex(digest));
+    assert_eq!(report.replay.unwrap().digest, hex::encode(digest));
     // The day comes when the newest cannot be read.
     change(&snapshot_files(&folder)[0], |bytes| bytes[200] ^= 1);
     let live = Live::open(folder.path()).unwrap();
@@ -331,7 +327,7 @@ fn verify_looks_at_a_running_hub_without_disturbing_it() {
     let report = verify(folder.path(), true).unwrap();
     assert!(report.is_in_use && report.is_ok(), "{report}");
     assert_eq!(report.last_seq(), live.appender.next_seq() - 1);
-    assert_eq!(report.replay.as_ref().unwrap().digest, hex(live.digest()));
+    assert_eq!(report.replay.as_ref().unwrap().digest, hex::encode(live.digest()));
     assert!(report.to_string().contains("in use"));
     live.work(10);
 }

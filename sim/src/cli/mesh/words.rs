@@ -2,7 +2,6 @@
 
 use crate::cli::terminal::{BAD, GOOD};
 use serde_json::{Value, json};
-use sheratan_io::client::integrity::hex;
 use sheratan_sim::agenda::MINUTE;
 use sheratan_sim::mesh::run::{Failure, Report, Totals};
 
@@ -35,7 +34,7 @@ pub fn report_text(report: &Report, seconds: f64) -> String {
         listed(tally.injected.iter()),
         listed(tally.marks.iter()),
         report.trail_hash,
-        hex(&report.digest),
+        hex::encode(&report.digest),
     )
 }
 
@@ -58,7 +57,7 @@ pub fn report_json(report: &Report, seconds: f64) -> Value {
         "faults": tally.injected,
         "marks": tally.marks,
         "trail_hash": format!("{:032x}", report.trail_hash),
-        "digest": hex(&report.digest),
+        "digest": hex::encode(&report.digest),
     })
 }
 
