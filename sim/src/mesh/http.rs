@@ -39,7 +39,8 @@ pub fn take_reply(inbox: &mut Vec<u8>) -> Option<Reply> {
     let status = head[9..12].parse().expect("a reply begins with its status");
     let mut body_bytes = 0;
     let mut is_last = false;
-    for line in head.lines().skip(1) {
+    // Both lines that matter begin alike, and most others do not.
+    for line in head.lines().skip(1).filter(|line| line.starts_with(['C', 'c'])) {
         let Some((name, value)) = line.split_once(": ") else { continue };
         if name.eq_ignore_ascii_case("content-length") {
             body_bytes = value.parse().expect("a length is a number");

@@ -17,7 +17,7 @@ use super::process::{Handed, Process, TOKEN};
 use super::reader::{READER_LANES, Reader};
 use super::scene::{Answer, Call, Scene, Timer};
 use super::trail::Trail;
-use crate::agenda::{Agenda, MINUTE, Micros, SECOND};
+use crate::agenda::{Agenda, Alarm, MINUTE, Micros, SECOND};
 use crate::disk::{Faults, VirtualDisk};
 use crate::draw::{Draw, Stream};
 use sheratan_core::ids::HubKey;
@@ -68,15 +68,17 @@ struct Channel {
     conn: Option<u64>,
     /// The calls under way, as they were sent and will be answered.
     calls: VecDeque<UnderWay>,
+    /// When the first of them has taken too long, or earlier.
+    patience: Alarm,
     inbox: Vec<u8>,
 }
 
 /// A call that was not answered yet.
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
-    /// Tells a late timeout from its own.
-    no: u64,
     asked_at: Micros,
+    /// Then it has taken too long.
+    until: Micros,
     /// For so long the hub may wait with it.
     waits: Micros,
 }
@@ -94,7 +96,7 @@ enum Event {
     /// A slow reader takes its next bite.
     Bite { conn: u64 },
     /// A call has taken too long.
-    Patience { channel: usize, call: u64 },
+    Patience { channel: usize },
     /// The loop's next round.
     Round { life: u64 },
     /// The disk is done with a batch, or has failed.
@@ -224,7 +226,7 @@ impl World {
         let mut channels = Vec::new();
         let channel = |actor, lane, plane| {
             let (calls, inbox) = (VecDeque::new(), Vec::new());
-            Channel { actor, lane, plane, conn: None, calls, inbox }
+            Channel { actor, lane, plane, conn: None, calls, patience: Alarm::default(), inbox }
         };
         for index in 0..nodes.len() {
             for lane in 0..LANES {
@@ -408,9 +410,13 @@ impl World {
                 self.bite(conn)?;
                 ("a slow reader reads", [conn, 0])
             }
-            Event::Patience { channel, call } => {
-                self.run_out(channel, call)?;
-                ("a call's time is over", [channel as u64, call])
+            Event::Patience { channel } => {
+                match self.channels[channel].patience.ring(self.now) {
+                    Ok(()) => self.run_out(channel)?,
+                    Err(Some(at)) => self.agenda.plan(at, Event::Patience { channel }),
+                    Err(None) => {}
+                }
+                ("an actor looks at its calls", [channel as u64, 0])
             }
             Event::Round { life } => {
                 match self.process.as_mut().filter(|_| life == self.life).map(|process| process.round.ring(self.now)) {

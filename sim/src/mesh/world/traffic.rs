@@ -109,18 +109,19 @@ impl World {
     pub(super) fn call(&mut self, channel: usize, call: Call) {
         let Call { bytes, patience, waits, .. } = call;
         self.calls += 1;
-        let call = self.calls;
         let entry = &mut self.channels[channel];
         if entry.calls.is_empty() {
             entry.inbox.clear();
         } else {
             *self.marks.entry("request pipelined").or_default() += 1;
         }
-        entry.calls.push_back(UnderWay { no: call, asked_at: self.now, waits });
-        self.agenda.plan(self.now + patience, Event::Patience { channel, call });
+        // Where nobody listens the call is refused at once.
+        let until = self.now + if self.process.is_some() { patience } else { 1_000 };
+        entry.calls.push_back(UnderWay { asked_at: self.now, until, waits });
+        if entry.patience.at().is_none_or(|at| until < at) && entry.patience.set(until) {
+            self.agenda.plan(until, Event::Patience { channel });
+        }
         if self.process.is_none() {
-            // Nobody listens: the call is refused at once.
-            self.agenda.plan(self.now + 1_000, Event::Patience { channel, call });
             return;
         }
         let conn = match entry.conn {
@@ -184,10 +185,16 @@ impl World {
         Ok(())
     }
 
-    /// A call has taken too long: the connection is given up. If nothing went wrong, the hub should have answered.
-    pub(super) fn run_out(&mut self, index: usize, call: u64) -> Result<(), Violation> {
-        let channel = &self.channels[index];
-        let Some(call) = channel.calls.iter().find(|under_way| under_way.no == call).copied() else { return Ok(()) };
+    /// If a call has taken too long the connection is given up. If nothing went wrong, the hub should have answered.
+    pub(super) fn run_out(&mut self, index: usize) -> Result<(), Violation> {
+        let channel = &mut self.channels[index];
+        let Some(call) = channel.calls.iter().min_by_key(|call| call.until).copied() else { return Ok(()) };
+        if self.now < call.until {
+            if channel.patience.set(call.until) {
+                self.agenda.plan(call.until, Event::Patience { channel: index });
+            }
+            return Ok(());
+        }
         let is_hung = matches!(channel.actor, Actor::Node(node) if self.nodes[node].hung_until > call.asked_at);
         if let Some(id) = channel.conn {
             let (life, waited) = (self.life, self.now - call.asked_at);
