@@ -71,7 +71,7 @@ impl Token {
         }
         let mut bytes = zeroize::Zeroizing::new([0; RANDOM_BYTES]);
         getrandom::fill(&mut *bytes).map_err(TokenError::Randomness)?;
-        let text = zeroize::Zeroizing::new(hex::encode(&*bytes));
+        let text = zeroize::Zeroizing::new(hex::encode(*bytes));
         write(&path, &text).map_err(|error| TokenError::Write(path, error))?;
         Ok((Token(Secret::new(text.as_bytes())), Origin::Made))
     }

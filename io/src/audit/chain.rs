@@ -99,7 +99,7 @@ impl Link {
         let start = out.len();
         object(out, |line| {
             line.time("ts", event.ts).plain("event", event.event).raw("details", &event.details);
-            line.number("seq", self.seq).plain("prev", hex::encode(&self.prev));
+            line.number("seq", self.seq).plain("prev", hex::encode(self.prev));
         });
         let next = Link { seq: self.seq + 1, prev: Sha256::digest(&out[start..]).into() };
         out.push(b'\n');
@@ -112,7 +112,7 @@ impl Link {
     /// Goes over what is torn behind the last whole line: the event to write next.
     pub fn pass(&mut self, torn: &[u8], now: Timestamp) -> Event {
         let mut details = Vec::new();
-        object(&mut details, |out| _ = out.number("bytes", torn.len() as u64).plain("before", hex::encode(&self.prev)));
+        object(&mut details, |out| _ = out.number("bytes", torn.len() as u64).plain("before", hex::encode(self.prev)));
         self.prev = Sha256::digest(torn).into();
         Event { ts: now, event: TORN, details }
     }
@@ -228,12 +228,12 @@ impl ChainCheck {
             self.is_torn = true;
         }
         let start = (seq == 1).then_some([0; 32]).filter(|_| !self.is_torn);
-        if self.prev.or(start).is_some_and(|prev| value["prev"] != hex::encode(&prev)) {
+        if self.prev.or(start).is_some_and(|prev| value["prev"] != hex::encode(prev)) {
             return Err("the line before it is not the one that was there when it was written");
         }
         if std::mem::take(&mut self.is_torn) {
             let before = self.before_torn.take().or((seq == 1).then_some([0; 32]));
-            if value["event"] != TORN || before.is_some_and(|before| value["details"]["before"] != hex::encode(&before))
+            if value["event"] != TORN || before.is_some_and(|before| value["details"]["before"] != hex::encode(before))
             {
                 return Err(UNTOLD);
             }

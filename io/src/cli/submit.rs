@@ -430,7 +430,7 @@ fn key_of(kind: &str, line: &str) -> String {
     hasher.update(kind.as_bytes());
     hasher.update(b"\n");
     hasher.update(line.trim().as_bytes());
-    format!("line-{}", hex::encode(&hasher.finalize()))
+    format!("line-{}", hex::encode(hasher.finalize()))
 }
 
 fn progress_bar(is_wait: bool) -> ProgressBar {

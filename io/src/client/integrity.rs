@@ -22,10 +22,10 @@ impl Signer {
     /// The integrity of a result, whatever way its JSON is written.
     pub fn sign(&self, error: Option<&RawValue>, job_id: &str, ok: bool, result: Option<&RawValue>) -> Integrity {
         let (error, result) = (error.map(value_of), result.map(value_of));
-        let sha256 = hex::encode(&checksum::result_sha256(error, job_id, ok, result));
+        let sha256 = hex::encode(checksum::result_sha256(error, job_id, ok, result));
         let sig = self.key.as_ref().map(|key| {
             let signature = checksum::result_signature(key.as_bytes(), error, job_id, ok, result);
-            hex::encode(&signature)
+            hex::encode(signature)
         });
         let mode = if sig.is_some() { Mode::Hmac } else { Mode::Sha256 };
         Integrity { mode: mode.as_str(), sha256, sig }

@@ -115,7 +115,7 @@ pub(crate) fn write(
     let mut writer = SnapshotWriter::create(folder, identity, covered_seq, hub.outcome_hash())?;
     hub.snapshot(|record| writer.put(record));
     let (file, bytes, records, digest) = writer.finish()?;
-    Ok(SnapshotReport { file, covered_seq, records, bytes, replayed: 0, digest: hex::encode(&digest) })
+    Ok(SnapshotReport { file, covered_seq, records, bytes, replayed: 0, digest: hex::encode(digest) })
 }
 
 /// Follows the journal from the newest snapshot to the record `through` and writes a snapshot there, which is then
@@ -174,8 +174,8 @@ pub(crate) fn follow(
             return Err(ReplayError::Diverged {
                 file: reader.file().to_path_buf(),
                 seq: mark.seq,
-                expected: hex::encode(&mark.outcome_hash),
-                found: hex::encode(&replica.hub.outcome_hash()),
+                expected: hex::encode(mark.outcome_hash),
+                found: hex::encode(replica.hub.outcome_hash()),
             });
         }
     }
@@ -184,7 +184,7 @@ pub(crate) fn follow(
 /// Restores a snapshot from the disk: what cannot be restored must not let the journal be truncated.
 fn prove(disk: &dyn Disk, report: &SnapshotReport, identity: &Identity) -> Result<(), SnapshotError> {
     let (hub, _) = load(disk, &report.file, identity)?;
-    let digest = hex::encode(&hub.digest());
+    let digest = hex::encode(hub.digest());
     if digest == report.digest {
         return Ok(());
     }

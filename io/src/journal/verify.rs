@@ -281,7 +281,7 @@ fn replay_all(folder: &Folder, identity: &Identity, report: &VerifyReport) -> (R
     };
     match run() {
         Ok(Replica { hub, records, .. }) => {
-            let digest = hex::encode(&hub.digest());
+            let digest = hex::encode(hub.digest());
             (ReplayCheck { records, digest, problem: None }, Some(hub))
         }
         Err((records, problem)) => (ReplayCheck { records, digest: String::new(), problem: Some(problem) }, None),

@@ -225,8 +225,8 @@ fn report_text(which: Which, report: &Report) -> String {
         tally.torn,
         tally.snapshots,
         tally.wakes,
-        hex::encode(&report.digest),
-        hex::encode(&report.outcome_hash),
+        hex::encode(report.digest),
+        hex::encode(report.outcome_hash),
     )
 }
 
@@ -246,8 +246,8 @@ fn report_json(which: Which, report: &Report) -> serde_json::Value {
         "snapshots": tally.snapshots,
         "wakes": tally.wakes,
         "seen": report.sightings.iter().collect::<BTreeMap<_, _>>(),
-        "digest": hex::encode(&report.digest),
-        "outcome_hash": hex::encode(&report.outcome_hash),
+        "digest": hex::encode(report.digest),
+        "outcome_hash": hex::encode(report.outcome_hash),
     })
 }
 

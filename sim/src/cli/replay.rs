@@ -143,8 +143,8 @@ fn show_head(folder: &Path, replay: &Replay, took: Duration) {
         Some(diverged) => line(format_args!(
             "compared    {BAD}differs from what the hub decided{BAD:#} up to record {}: outcome hash {}, the hub had {}",
             diverged.seq,
-            hex::encode(&diverged.found),
-            hex::encode(&diverged.expected)
+            hex::encode(diverged.found),
+            hex::encode(diverged.expected)
         )),
     }
     line(format_args!("state at    {}, after record {}", Rfc3339::new(state.now), state.seq));
@@ -167,8 +167,8 @@ fn show_state(state: &State) {
     if state.nodes.len() > NODES_SHOWN {
         line(format_args!("            {DIM}and {} more (--json){DIM:#}", state.nodes.len() - NODES_SHOWN));
     }
-    line(format_args!("digest      {}", hex::encode(&state.digest)));
-    line(format_args!("outcomes    {}", hex::encode(&state.outcome_hash)));
+    line(format_args!("digest      {}", hex::encode(state.digest)));
+    line(format_args!("outcomes    {}", hex::encode(state.outcome_hash)));
 }
 
 fn show_what_if(folder: &Path, replay: &Replay, other: &WhatIf, changes: &Changes, took: Duration) {
@@ -351,7 +351,7 @@ fn head_json(replay: &Replay, took: Duration) -> Value {
     let coverage = &replay.covered.coverage;
     let gap = |gap: &sheratan_io::trace::Gap| json!({"from": instant(gap.from), "to": instant(gap.to), "records": gap.records});
     let diverged = replay.diverged.map(
-        |diverged| json!({"seq": diverged.seq, "expected": hex::encode(&diverged.expected), "found": hex::encode(&diverged.found)}),
+        |diverged| json!({"seq": diverged.seq, "expected": hex::encode(diverged.expected), "found": hex::encode(diverged.found)}),
     );
     json!({
         "ok": replay.diverged.is_none(),
@@ -388,8 +388,8 @@ fn state_json(state: &State) -> Value {
         "leased": counts.leased,
         "retained": counts.retained,
         "nodes": state.nodes.iter().map(node).collect::<Vec<_>>(),
-        "digest": hex::encode(&state.digest),
-        "outcome_hash": hex::encode(&state.outcome_hash),
+        "digest": hex::encode(state.digest),
+        "outcome_hash": hex::encode(state.outcome_hash),
     })
 }
 

@@ -65,7 +65,7 @@ pub fn digest(path: &Path) -> io::Result<Digested> {
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
-            return Ok(Digested { sha256: hex::encode(&hasher.finalize()), lines, bytes });
+            return Ok(Digested { sha256: hex::encode(hasher.finalize()), lines, bytes });
         }
         hasher.update(&buffer[..count]);
         lines += buffer[..count].iter().filter(|byte| **byte == b'\n').count() as u64;

@@ -85,7 +85,7 @@ impl Bundle {
     /// What each file is, by its digest. The manifest cannot have its own.
     fn manifest(&self) -> Value {
         let readme = self.readme();
-        let there = |name: &str, bytes: &[u8], source: &str| json!({"name": name, "bytes": bytes.len(), "sha256": hex::encode(&Sha256::digest(bytes)), "source": source});
+        let there = |name: &str, bytes: &[u8], source: &str| json!({"name": name, "bytes": bytes.len(), "sha256": hex::encode(Sha256::digest(bytes)), "source": source});
         let entries = self.entries.iter().map(|entry| match &entry.content {
             Ok(content) => there(entry.name, &content.bytes, &content.source),
             Err(reason) => json!({"name": entry.name, "missing": reason}),
@@ -179,7 +179,7 @@ mod tests {
         let sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
         assert_eq!(files[1], json!({"name": "a.txt", "bytes": 5, "sha256": sha256, "source": "the test"}));
         assert_eq!(files[2], json!({"name": "b.txt", "missing": "it is not there"}));
-        assert_eq!(files[0]["sha256"], hex::encode(&Sha256::digest(unpacked(&archive, README))));
+        assert_eq!(files[0]["sha256"], hex::encode(Sha256::digest(unpacked(&archive, README))));
         assert_eq!(bundle("hello").names(), [README, MANIFEST, "a.txt"]);
     }
 

@@ -80,7 +80,7 @@ fn digest_of_executable() -> std::io::Result<(u64, String)> {
     let mut file = fs::File::open(std::env::current_exe()?)?;
     let mut hasher = Sha256::new();
     let bytes = std::io::copy(&mut file, &mut hasher)?;
-    Ok((bytes, hex::encode(&hasher.finalize())))
+    Ok((bytes, hex::encode(hasher.finalize())))
 }
 
 /// What a Linux distribution calls itself.

@@ -205,7 +205,7 @@ fn attestation(capabilities: &[String]) -> Attestation {
     Attestation {
         schema: "attestation_v1",
         build_id: concat!("sheratan-hub-worker/", env!("CARGO_PKG_VERSION")).to_owned(),
-        capability_hash: hex::encode(&Sha256::digest(listed)),
+        capability_hash: hex::encode(Sha256::digest(listed)),
         runtime: serde_json::json!({ "os": std::env::consts::OS, "arch": std::env::consts::ARCH }),
     }
 }

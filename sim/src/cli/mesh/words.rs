@@ -34,7 +34,7 @@ pub fn report_text(report: &Report, seconds: f64) -> String {
         listed(tally.injected.iter()),
         listed(tally.marks.iter()),
         report.trail_hash,
-        hex::encode(&report.digest),
+        hex::encode(report.digest),
     )
 }
 
@@ -57,7 +57,7 @@ pub fn report_json(report: &Report, seconds: f64) -> Value {
         "faults": tally.injected,
         "marks": tally.marks,
         "trail_hash": format!("{:032x}", report.trail_hash),
-        "digest": hex::encode(&report.digest),
+        "digest": hex::encode(report.digest),
     })
 }
 
