@@ -87,6 +87,7 @@ mutants! {
     Shell AuditTailUntold: "audit-tail-untold", "a line of the audit log that a crash tore is passed over in silence";
     Shell AuditFileNotSynced: "audit-file-not-synced", "a full file of the audit log is not synced before the next one";
     Shell TraceGapUntold: "trace-gap-untold", "what is missing in the trace is told nowhere";
+    Shell TraceGapToldLate: "trace-gap-told-late", "what is missing in the trace is told after what follows it";
     Shell TraceBeginningNotSynced: "trace-beginning-not-synced", "where a life of the trace begins is not synced";
     Shell EffectNotCounted: "effect-not-counted", "what the state machine said is not counted";
 }

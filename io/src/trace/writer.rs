@@ -224,11 +224,11 @@ impl Writer {
         let mut bytes = std::mem::take(&mut pending.bytes);
         if let Some(gap) = pending.gap.filter(|_| !mutants::is_active(Mutant::TraceGapUntold)) {
             // Before what follows it: a crash that leaves a part leaves the beginning.
-            let mut with_gap = Vec::with_capacity(GAP_BYTES + bytes.len());
+            let mut told = Vec::with_capacity(GAP_BYTES);
             let after_seq = pending.span.map_or(self.last.after_seq, |(first, _)| first.after_seq);
-            format::put_gap(&mut with_gap, after_seq, &gap);
-            with_gap.append(&mut bytes);
-            bytes = with_gap;
+            format::put_gap(&mut told, after_seq, &gap);
+            let is_late = mutants::is_active(Mutant::TraceGapToldLate);
+            bytes = if is_late { [bytes, told].concat() } else { [told, bytes].concat() };
         }
         if let Some(at) = end {
             format::put_end(&mut bytes, at);

@@ -28,7 +28,8 @@ pub struct Args {
     json: bool,
 }
 
-fn parse_name(name: &str) -> Result<Mutant, String> {
+/// The mutant of that name.
+pub fn parse_name(name: &str) -> Result<Mutant, String> {
     let all = Mutant::ALL;
     all.iter().copied().find(|mutant| mutant.name() == name).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|mutant| mutant.name()).collect();
@@ -36,13 +37,29 @@ fn parse_name(name: &str) -> Result<Mutant, String> {
     })
 }
 
+/// How to build the simulator with mutants in it.
+#[cfg(not(feature = "sim-mutants"))]
+const WITHOUT: &str =
+    "this simulator was built without mutants; run `cargo run -p sheratan-sim --features sim-mutants -- …`";
+
 /// Says how to build the simulator with mutants in it.
 #[cfg(not(feature = "sim-mutants"))]
 pub fn run(Args { seeds: _, jobs: _, only: _, json: _ }: Args) -> std::io::Result<bool> {
-    eprintln!(
-        "this simulator was built without mutants; run `cargo run -p sheratan-sim --features sim-mutants -- mutants`"
-    );
+    eprintln!("{WITHOUT}");
     Ok(false)
+}
+
+/// Switches a mutant on for all runs of this process.
+#[cfg(not(feature = "sim-mutants"))]
+pub fn switch_on(_mutant: Mutant) -> Result<(), &'static str> {
+    Err(WITHOUT)
+}
+
+/// Switches a mutant on for all runs of this process.
+#[cfg(feature = "sim-mutants")]
+pub fn switch_on(mutant: Mutant) -> Result<(), &'static str> {
+    sheratan_core::mutants::activate(Some(mutant));
+    Ok(())
 }
 
 #[cfg(feature = "sim-mutants")]

@@ -3,9 +3,11 @@
 use super::interrupt::{Interrupt, ended_by};
 use super::load::{self, scale};
 use super::mesh::{How, Runner, Source, Told};
+use super::mutants;
 use super::scenario::{self, DEFAULT, Named};
 use super::terminal::{BAD, GOOD, MISUSED, ended, failed, line};
 use serde_json::json;
+use sheratan_core::mutants::Mutant;
 use sheratan_sim::mesh::plan::MINUTES_MAX;
 use sheratan_sim::model_check::check::SeedRange;
 use std::num::NonZero;
@@ -63,6 +65,9 @@ pub struct Args {
     /// Write the report of a single run, with its timeline, to a file, as one HTML page
     #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
     html: Option<PathBuf>,
+    /// Run a hub with this mistake in it (`sheratan-sim mutants` lists them): what it does, and which plan shows it
+    #[arg(long, value_name = "NAME", value_parser = mutants::parse_name)]
+    mutant: Option<Mutant>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -73,6 +78,9 @@ pub fn run(args: &Args) -> ExitCode {
     if args.list {
         scenario::list(scenario::names(), args.json);
         return ExitCode::SUCCESS;
+    }
+    if let Some(Err(reason)) = args.mutant.map(mutants::switch_on) {
+        return failed(reason, MISUSED);
     }
     let mut scenarios = Vec::new();
     for word in &args.scenario {
