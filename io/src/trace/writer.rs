@@ -212,9 +212,10 @@ impl Writer {
         self.gap
     }
 
-    /// The hub ends in good order, with that last record in its journal.
-    pub fn finish(mut self, after_seq: u64, now: Timestamp) {
+    /// The hub ends in good order, with that last record in its journal. Gives whether there is a file of this life.
+    pub fn finish(mut self, after_seq: u64, now: Timestamp) -> bool {
         self.write(Pending::default(), Some(Place { after_seq, now }));
+        self.has_begun()
     }
 
     fn write(&mut self, mut pending: Pending, end: Option<Place>) {

@@ -135,7 +135,7 @@ impl Logs {
     /// A life ends in good order. Gives how many events of the audit log the disk did not take.
     pub fn finish(&mut self, last_seq: u64, now: Timestamp) -> Result<usize, Violation> {
         let Some(Life { audit, mut feed, trace }) = self.life.take() else { return Ok(0) };
-        trace.finish(last_seq, now);
+        self.trace.ended(trace.finish(last_seq, now));
         let lost = audit.finish();
         self.audit.written(&mut feed, |_| {})?;
         Ok(lost)

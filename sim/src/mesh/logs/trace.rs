@@ -67,6 +67,13 @@ impl TraceLedger {
         }
     }
 
+    /// It ended in good order: whether there is a file by now, which the end's record may have been the first to need.
+    pub fn ended(&mut self, has_begun: bool) {
+        if let Some(life) = self.lives.last_mut() {
+            life.has_begun = has_begun;
+        }
+    }
+
     /// The process died while it wrote what was handed over last.
     pub fn untold_last(&mut self) {
         let Some(life) = self.lives.last_mut() else { return };
