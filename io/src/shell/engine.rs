@@ -217,10 +217,6 @@ impl<W: Wire> Engine<W> {
             }
             let Some(request) = socket.http.next_request(*now) else { break };
             let origin = Origin { connection: id, request: request.no() };
-            // A repeat changes nothing, and still acknowledges what its first may not have made durable yet; so does
-            // a look at a job that a crash may take back.
-            let is_reading = matches!(request.method(), Method::Get | Method::Head)
-                && (!Service::shows_jobs(socket.plane, request.path()) || mutants::is_active(Mutant::HeldReadShown));
             let came_at = stopwatch();
             let before = service.last_seq();
             let answer = service.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request);
@@ -229,7 +225,12 @@ impl<W: Wire> Engine<W> {
                 // While the journal is down nothing is done, and the service shows nothing that is not durable.
                 Answer::Reply(reply) if seq <= *durable || *is_journal_down => reply,
                 Answer::Reply(reply) => {
-                    held.hold(seq, origin, reply, seq > before || !is_reading, Some(came_at));
+                    // A repeat changes nothing, and still acknowledges what its first may not have made durable yet; so
+                    // does a look at a job that a crash may take back.
+                    let is_look = matches!(request.method(), Method::Get | Method::Head)
+                        && (!Service::shows_jobs(socket.plane, request.path())
+                            || mutants::is_active(Mutant::HeldReadShown));
+                    held.hold(seq, origin, reply, seq > before || !is_look, Some(came_at));
                     continue;
                 }
                 Answer::Now(reply) => reply,
