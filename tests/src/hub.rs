@@ -162,6 +162,11 @@ impl Hub {
         run(&[args, &["--data-dir", folder]].concat())
     }
 
+    /// The newest file of the hub's own log. A thread writes it: what the hub did a moment ago may not be in it yet.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder().join("logs/hub.jsonl")).unwrap_or_default()
+    }
+
     /// The lines of the audit log whose event is this one.
     pub fn audit(&self, event: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.folder().join("logs/hub_security_audit.jsonl")).unwrap_or_default();

@@ -113,7 +113,7 @@ fn rules_are_read_again_when_the_hub_is_told_and_wrong_ones_leave_the_old_ones()
     let hang_up = |hub: &mut Hub, text: &str| {
         let pid = rustix::process::Pid::from_raw(hub.pid() as i32).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
-        until("the log says so", || log(hub).contains(text));
+        until("the log says so", || hub.log().contains(text));
     };
     mismatch(&hub, 3);
     write_rules(hub.folder(), &json!([fast_rule()]));
@@ -213,7 +213,7 @@ fn a_webhook_gets_what_an_alertmanager_would_post_again_if_it_did_not_take_it() 
     assert_eq!(resolved["alerts"][0]["fingerprint"], alert["fingerprint"]);
     until("the end is in the file", || told(&hub).len() == 2);
     assert_eq!(resolved["alerts"][0]["endsAt"], told(&hub)[1]["ts"]);
-    assert!(!log(&hub).contains("/hook"), "a webhook's URL may be a secret");
+    assert!(!hub.log().contains("/hook"), "a webhook's URL may be a secret");
 }
 
 #[test]
@@ -290,10 +290,6 @@ fn a_webhook_that_cannot_be_meant_stops_the_start_without_showing_it() {
             "{stderr}"
         );
     }
-}
-
-fn log(hub: &Hub) -> String {
-    fs::read_to_string(hub.folder().join("logs/hub.jsonl")).unwrap_or_default()
 }
 
 #[test]

@@ -245,8 +245,7 @@ fn a_write_that_the_disk_takes_only_half_of_leaves_the_chain_whole() {
     let bytes = fs::metadata(log(&hub)).unwrap().len();
     limit(Some(bytes + 1_000));
     mismatch(&hub, 40);
-    let told = || fs::read_to_string(hub.folder().join("logs/hub.jsonl")).unwrap();
-    until("a write has failed", || told().contains("the audit log cannot be written"));
+    until("a write has failed", || hub.log().contains("the audit log cannot be written"));
     let count = || json_of(&hub.run(&["audit", "query", "--count", "--json"]))["PORT_MISMATCH"].as_u64().unwrap();
     assert!((30..35).contains(&count()), "the rest waits");
     limit(None);

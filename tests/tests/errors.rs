@@ -45,7 +45,7 @@ fn a_path_of_the_other_plane_is_gone_before_anybody_is_asked_for_a_token() {
 
 #[test]
 fn a_token_is_needed_in_either_form_and_never_shown() {
-    let hub = Hub::start();
+    let mut hub = Hub::start();
     let token = hub.token();
     for addr in [hub.control, hub.data] {
         let path = if addr == hub.control { "/api/registry" } else { "/mesh/jobs" };
@@ -80,6 +80,8 @@ fn a_token_is_needed_in_either_form_and_never_shown() {
         "path": "/api/registry", "ip": "127.0.0.1", "reason": "missing_token", "method": "GET", "token_present": false
     });
     assert_eq!(first, &details);
+    // The last lines are written when it has ended.
+    assert!(hub.stop().success());
     for file in ["hub_security_audit.jsonl", "hub.jsonl"] {
         let text = std::fs::read_to_string(hub.folder().join("logs").join(file)).unwrap();
         for secret in [&token[..], "wrong-token-value"] {

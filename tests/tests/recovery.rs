@@ -67,10 +67,7 @@ fn a_hub_that_recovers_says_so_and_then_goes_on() {
     );
     assert!(pipe.with_extension("bad").exists(), "the snapshot that cannot be read is set aside");
     until("who asked the wrong plane is in the audit log", || hub.audit("PORT_MISMATCH").len() == 1);
-    until("the log says why", || {
-        let log = fs::read_to_string(hub.folder().join("logs/hub.jsonl")).unwrap();
-        log.contains("the file ends before its header")
-    });
+    until("the log says why", || hub.log().contains("the file ends before its header"));
 }
 
 #[test]
