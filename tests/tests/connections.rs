@@ -56,7 +56,8 @@ fn ten_thousand_idle_connections_and_a_slow_loris_keep_nobody_from_working() {
         // Others come and go meanwhile.
         assert_eq!(Client::new(hub.control, None).get("/health").status, 200, "{n}");
     }
-    let grown = resident_kib(hub.pid()) - before;
+    // What the start needed may have been given back meanwhile.
+    let grown = resident_kib(hub.pid()).saturating_sub(before);
     assert!(grown < IDLE as u64 * 4, "{grown} KiB for {IDLE} idle connections: more than 4 KiB each");
     // An idle connection still works.
     let mut last = idle.into_iter().next_back().unwrap();
