@@ -77,6 +77,7 @@ mutants! {
     Shell EndNotTold: "end-not-told", "who waits for a job's end is not answered when it comes";
     Shell BatchReversed: "batch-reversed", "the last entry of a batch is answered first";
     Shell LineNotTold: "line-not-told", "who listens is not told some lines of the audit log";
+    Shell PageBeginsLate: "page-begins-late", "a page of the audit log begins with the newest file at the earliest";
     Shell RecordNotJournaled: "record-not-journaled", "a command that changed something is not handed to the journal";
     Shell TornTailIgnored: "torn-tail-ignored", "a torn batch passes for the journal's clean end";
     Shell LastBatchNotRewritten: "last-batch-not-rewritten", "a start trusts a last batch that may never have reached the disk";

@@ -1,9 +1,10 @@
 //! Pages of the audit log, read from its end: of a gigabyte of older files none is touched that the page does not need.
 
 use super::chain::{each_line, seq_of};
-use crate::disk::RealDisk;
+use crate::disk::Disk;
 use crate::rotated::{Part, newest_first};
 use serde::de::IgnoredAny;
+use sheratan_core::mutants::{self, Mutant};
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -13,10 +14,10 @@ use std::path::Path;
 ///
 /// The log is written and rotated meanwhile. A page never leaves out a line between two that it has: rather it ends, and
 /// the next one goes on.
-pub fn page(path: &Path, after: Option<u64>, limit: usize) -> io::Result<Vec<String>> {
+pub fn page(disk: &dyn Disk, path: &Path, after: Option<u64>, limit: usize) -> io::Result<Vec<String>> {
     let lines = match after {
-        None => latest(path, limit)?,
-        Some(after) => following(path, after, limit)?,
+        None => latest(disk, path, limit)?,
+        Some(after) => following(disk, path, after, limit)?,
     };
     // The number was read from the line's end; what is handed out must be JSON as a whole.
     let text = |(_, line): (u64, Vec<u8>)| String::from_utf8(line).ok();
@@ -26,9 +27,9 @@ pub fn page(path: &Path, after: Option<u64>, limit: usize) -> io::Result<Vec<Str
 type Lines = VecDeque<(u64, Vec<u8>)>;
 
 /// From the newest file back.
-fn latest(path: &Path, limit: usize) -> io::Result<Lines> {
+fn latest(disk: &dyn Disk, path: &Path, limit: usize) -> io::Result<Lines> {
     let mut found = Lines::new();
-    for part in newest_first(&RealDisk, path)? {
+    for part in newest_first(disk, path)? {
         let missing = limit - found.len();
         if missing == 0 {
             break;
@@ -72,12 +73,13 @@ impl Following {
     }
 }
 
-fn following(path: &Path, after: u64, limit: usize) -> io::Result<Lines> {
+fn following(disk: &dyn Disk, path: &Path, after: u64, limit: usize) -> io::Result<Lines> {
     let mut parts = Vec::new();
-    for part in newest_first(&RealDisk, path)? {
+    for part in newest_first(disk, path)? {
         let Some(first_seq) = first_seq(&part)? else { continue };
         parts.push(part);
-        if first_seq <= after.saturating_add(1) {
+        let is_far_enough = first_seq <= after.saturating_add(1);
+        if is_far_enough || mutants::is_active(Mutant::PageBeginsLate) {
             break;
         }
     }
@@ -105,6 +107,7 @@ fn first_seq(part: &Part) -> io::Result<Option<u64>> {
 mod tests {
     use super::super::{Audit, Settings, verify};
     use super::*;
+    use crate::disk::RealDisk;
     use crate::rotated::newest_first;
     use crate::service::Event;
     use sheratan_core::time::Timestamp;
@@ -126,7 +129,7 @@ mod tests {
     }
 
     fn seqs(settings: &Settings, after: Option<u64>, limit: usize) -> Vec<u64> {
-        let lines = page(&settings.path, after, limit).unwrap();
+        let lines = page(&RealDisk, &settings.path, after, limit).unwrap();
         lines.iter().map(|line| seq_of(line.as_bytes()).unwrap()).collect()
     }
 
@@ -152,7 +155,7 @@ mod tests {
     fn a_log_that_is_not_there_or_empty_has_no_lines() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder, 1_000, 100);
-        assert!(page(&settings.path, None, 3).is_err(), "not even its folder is there");
+        assert!(page(&RealDisk, &settings.path, None, 3).is_err(), "not even its folder is there");
         record(&settings, 0);
         assert_eq!(seqs(&settings, None, 3).len() + seqs(&settings, Some(1), 3).len(), 0);
     }

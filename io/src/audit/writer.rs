@@ -385,7 +385,7 @@ mod tests {
                 record(&settings, 4..6);
                 let report = verify(&RealDisk, &settings.path).unwrap();
                 assert_eq!((report.lines, report.torn, report.is_tail_torn), (whole + 3, 1, false));
-                let lines = page(&settings.path, None, 3).unwrap();
+                let lines = page(&RealDisk, &settings.path, None, 3).unwrap();
                 assert!(lines[0].contains(r#""event":"AUDIT_LINE_TORN""#), "{}", lines[0]);
                 assert!(lines[2].contains(r#""n":5"#));
             }
@@ -426,7 +426,7 @@ mod tests {
             let mut check = ChainCheck::of_page();
             lines.iter().try_for_each(|line| check.line(line.as_bytes())).map(|()| check.report().lines)
         };
-        let lines = page(&settings.path, None, 100).unwrap();
+        let lines = page(&RealDisk, &settings.path, None, 100).unwrap();
         for start in 0..lines.len() {
             assert_eq!(check(&lines[start..]), Ok((lines.len() - start) as u64));
         }

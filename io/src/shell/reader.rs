@@ -2,13 +2,14 @@
 //! no file.
 
 use crate::audit;
+use crate::disk::{Disk, RealDisk};
 use crate::http::Reply;
 use crate::rotated::last_lines;
 use crate::service::{Origin, Page, Problem};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Pages that may be asked for at once; operators ask, not programs.
@@ -69,14 +70,7 @@ impl LogReader {
 
 fn read(paths: &LogPaths, page: Page) -> Reply {
     match page {
-        Page::Audit { after, limit } => {
-            let mut body = br#"{"ok":true,"events":["#.to_vec();
-            match audit::page(&paths.audit, after, limit) {
-                Ok(lines) => push_all(&mut body, lines.iter().map(String::as_bytes)),
-                Err(error) => return unreadable("the audit log", &error),
-            }
-            Reply::json(200, body)
-        }
+        Page::Audit { after, limit } => audit_page(&RealDisk, &paths.audit, after, limit),
         Page::Alerts { open, limit } => {
             let mut body = br#"{"ok":true,"open":"#.to_vec();
             body.extend_from_slice(&open);
@@ -89,6 +83,16 @@ fn read(paths: &LogPaths, page: Page) -> Reply {
             Reply::json(200, body)
         }
     }
+}
+
+/// A page of the audit log: the lines after that number, at most `limit`; the latest ones without a number.
+pub fn audit_page(disk: &dyn Disk, path: &Path, after: Option<u64>, limit: usize) -> Reply {
+    let mut body = br#"{"ok":true,"events":["#.to_vec();
+    match audit::page(disk, path, after, limit) {
+        Ok(lines) => push_all(&mut body, lines.iter().map(String::as_bytes)),
+        Err(error) => return unreadable("the audit log", &error),
+    }
+    Reply::json(200, body)
 }
 
 /// The rest of an array and of the object that it is in.

@@ -14,11 +14,15 @@ use super::oracle::{Violation, holds};
 use super::process::DATA;
 use crate::disk::{Faults, VirtualDisk};
 use crate::draw::{Draw, Stream};
+pub use audit::LogPage;
+
 use audit::AuditLedger;
 use sheratan_core::time::Timestamp;
 use sheratan_io::audit::{self as audit_log, Feed};
+use sheratan_io::http::Reply;
 use sheratan_io::journal::HubId;
-use sheratan_io::service::Event;
+use sheratan_io::service::{Event, Page, Problem};
+use sheratan_io::shell::reader::audit_page;
 use sheratan_io::trace::{self as trace_ring, Pending};
 use std::collections::BTreeMap;
 use std::io;
@@ -128,6 +132,22 @@ impl Logs {
             self.trace.take(&pending);
             life.trace.take(pending);
             self.trace.taken(life.trace.has_begun(), life.trace.gap());
+        }
+        Ok(())
+    }
+
+    /// A page that somebody asked for, as the log reader's thread reads it. The alerts' file is not there.
+    pub fn page(&self, page: Page) -> Reply {
+        match page {
+            Page::Audit { after, limit } => audit_page(&self.disk, &self.audit_settings.path, after, limit),
+            Page::Alerts { .. } => Problem::new(503, "not_ready", "there is no file of alerts".to_owned()).into_reply(),
+        }
+    }
+
+    /// Somebody was given a page of the audit log.
+    pub fn told_page(&mut self, page: &LogPage) -> Result<(), Violation> {
+        if self.audit.check_page(&self.disk, &self.audit_settings.path, page)? {
+            self.mark("audit page read: what it should begin with has gone");
         }
         Ok(())
     }
@@ -253,6 +273,11 @@ impl Logs {
     /// Lines of the audit log that were written, over all lives.
     pub fn lines(&self) -> u64 {
         self.audit.lines()
+    }
+
+    /// The last line of the audit log that was told to be in the file.
+    pub fn last_line(&self) -> u64 {
+        self.audit.last_line()
     }
 
     /// How often what went wrong with the disk.

@@ -77,6 +77,8 @@ pub struct PlanTraffic {
     pub reads_per_min: u64,
     /// How long a reader waits for a job's end, at most.
     pub read_wait_ms: u64,
+    /// Reads with which a page of the audit log is read, out of a hundred.
+    pub audit_percent: u64,
     /// Submits and results of one request, at most.
     pub batch_max: u64,
     /// Members of a batch that are none, out of a hundred.
@@ -99,6 +101,7 @@ impl PlanTraffic {
         between("reads_per_min", self.reads_per_min, 0, 60_000)?;
         // The hub's limits of a wait, of a batch and of listeners.
         between("read_wait_ms", self.read_wait_ms, 0, 60_000)?;
+        between("audit_percent", self.audit_percent, 0, 100)?;
         between("batch_max", self.batch_max, 0, 1_000)?;
         between("faulty_percent", self.faulty_percent, 0, 99)?;
         between("then_pull_percent", self.then_pull_percent, 0, 100)?;
@@ -268,6 +271,9 @@ fn traffic(draw: &mut Draw) -> PlanTraffic {
         traffic.listeners = draw.between(1, 3);
         traffic.deaf_percent = *draw.pick(&[0, 0, 50]);
         traffic.stream_bytes_max = *draw.pick(&[0, 4 << 10]);
+    }
+    if traffic.readers > 0 {
+        traffic.audit_percent = *draw.pick(&[0, 10, 50]);
     }
     traffic
 }

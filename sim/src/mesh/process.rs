@@ -17,10 +17,11 @@ use sheratan_io::http;
 use sheratan_io::journal::{self, Appender, Identity, OpenError, Options, RecoveryReport, Store};
 use sheratan_io::redact::Redactor;
 use sheratan_io::secret::Secret;
-use sheratan_io::service::{Handover, Plane, PlaneAddrs, Problem, Service, Settings};
+use sheratan_io::service::{Handover, Plane, PlaneAddrs, Service, Settings};
 use sheratan_io::shell::clock::Slew;
 use sheratan_io::shell::committer::{Attempt, Commit, Report};
 use sheratan_io::shell::engine::Engine;
+use sheratan_io::shell::reader::PageRequest;
 use sheratan_io::shell::snapshots;
 use sheratan_io::shell::sockets::Socket;
 use sheratan_io::token::Token;
@@ -46,6 +47,8 @@ pub struct Process {
     http_limits: http::Limits,
     /// The batch that the disk works on.
     in_flight: Option<Commit>,
+    /// Pages of the logs that were asked for.
+    pages: Vec<PageRequest>,
     segment_bytes: u64,
     /// Up to where a snapshot may be made.
     sealed: Option<u64>,
@@ -138,6 +141,7 @@ impl Process {
             started_at: now,
             http_limits: http_limits(plan),
             in_flight: None,
+            pages: Vec::new(),
             segment_bytes: plan.segment_bytes,
             sealed: None,
             round: Alarm::default(),
@@ -192,11 +196,12 @@ impl Process {
         engine.set_now(at);
         let connections = engine.connections() as u64;
         engine.service().set_connections(connections);
-        engine.read(|| false);
-        for page in engine.take_pages() {
-            let refusal = Problem::new(503, "not_ready", "no files of logs can be read here".to_owned());
-            engine.deliver(page.origin, refusal.into_reply());
+        // As the log reader's thread has them after the round in which they were asked for.
+        for PageRequest { origin, page } in self.pages.drain(..) {
+            engine.deliver(origin, logs.page(page));
         }
+        engine.read(|| false);
+        self.pages = engine.take_pages();
         engine.let_time_pass();
         engine.settle();
         let (traced, events) = (engine.service().take_trace(), engine.service().events().drain(..).collect());
@@ -310,7 +315,7 @@ impl Process {
     /// When the loop would wake by itself, if nothing comes before: at the latest in a second, as its clock may run at
     /// another speed.
     pub fn wakes_at(&self, now: Micros) -> Micros {
-        if self.engine.has_ready() {
+        if self.engine.has_ready() || !self.pages.is_empty() {
             return now + 10;
         }
         let second = now + 1_000_000;

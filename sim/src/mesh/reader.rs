@@ -1,26 +1,34 @@
-//! Reader: who looks at jobs that clients were told of, waits for their ends, and leafs through all of them.
+//! Reader: who looks at jobs that clients were told of, waits for their ends, and leafs through all of them and through the
+//! audit log.
 
 use super::http::{Reply, get};
+use super::logs::LogPage;
 use super::oracle::{Page, Row, Told, Wait};
 use super::process::TOKEN;
 use super::scene::{Answer, Call, Passage, Scene, Timer};
 use crate::agenda::{MINUTE, Micros, SECOND};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sheratan_io::audit::seq_of;
+use sheratan_io::service::Plane;
 use std::collections::VecDeque;
 
-/// A reader's connections: looks, of which several may be under way, and waits.
+/// A reader's connections: looks, of which several may be under way, waits, and pages of the audit log.
 const LOOKS: usize = 0;
 const WAITS: usize = 1;
+const LOGS: usize = 2;
 
 /// How many connections a reader has.
-pub const READER_LANES: usize = 2;
+pub const READER_LANES: usize = 3;
 
 /// Jobs that a reader remembers.
 const KNOWN_MAX: usize = 64;
 
 /// Jobs of a page, at most.
 const PAGE_JOBS: [u64; 3] = [3, 20, 1_000];
+
+/// Lines of a page of the audit log, at most.
+const PAGE_LINES: [u64; 3] = [1, 20, 1_000];
 
 /// Who reads.
 #[derive(Debug)]
@@ -32,6 +40,10 @@ pub struct Reader {
     waiting: Option<(String, Micros)>,
     /// Where the next page begins.
     cursor: Option<String>,
+    /// The page of the audit log that it has asked for, without its lines.
+    log_page: Option<LogPage>,
+    /// The last line of the audit log that it has read.
+    line: u64,
 }
 
 #[derive(Debug)]
@@ -54,6 +66,12 @@ struct ShownPage<'a> {
 }
 
 #[derive(Deserialize)]
+struct ShownLog<'a> {
+    #[serde(borrow)]
+    events: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
 struct ShownJob<'a> {
     job_id: &'a str,
     status: &'a str,
@@ -69,7 +87,8 @@ struct ShownJob<'a> {
 impl Reader {
     /// One that knows of no job.
     pub fn new(_no: u64) -> Self {
-        Reader { known: VecDeque::new(), looks: VecDeque::new(), waiting: None, cursor: None }
+        let (known, looks) = Default::default();
+        Reader { known, looks, waiting: None, cursor: None, log_page: None, line: 0 }
     }
 
     /// It is told of a job.
@@ -87,6 +106,10 @@ impl Reader {
         if self.waiting.is_none() && scene.plan.traffic.read_wait_ms > 0 && scene.draw.chance(500) {
             self.wait(scene);
         }
+        let audit_percent = scene.plan.traffic.audit_percent;
+        if audit_percent > 0 && self.log_page.is_none() && scene.draw.chance(audit_percent * 10) {
+            self.leaf_log(scene);
+        }
         let room = (scene.plan.traffic.pipeline_max.max(1) as usize).saturating_sub(self.looks.len());
         for _ in 0..room.min(1 + scene.draw.below(4) as usize) {
             if scene.draw.chance(200) { self.leaf(scene) } else { self.look(scene) }
@@ -95,8 +118,10 @@ impl Reader {
 
     /// A call was answered.
     pub fn answered(&mut self, lane: usize, answer: Answer, scene: &mut Scene) {
-        if lane == WAITS {
-            return self.waited(answer, scene);
+        match lane {
+            WAITS => return self.waited(answer, scene),
+            LOGS => return self.leafed_log(answer, scene),
+            _ => {}
         }
         let Some(look) = self.looks.pop_front() else { return };
         let Answer::Reply(Reply { status, body, .. }, Passage { asked_at, .. }) = answer else { return };
@@ -135,6 +160,28 @@ impl Reader {
         self.looks.push_back(Look::Page { cursor, status });
     }
 
+    /// Goes on in the audit log, or looks at its end or at an older line.
+    fn leaf_log(&mut self, scene: &mut Scene) {
+        let (limit, line) = (*scene.draw.pick(&PAGE_LINES), self.line);
+        let older = scene.draw.below(line + 1);
+        let after = *scene.draw.pick(&[Some(line), Some(line), Some(older), None]);
+        let path =
+            format!("/api/audit?limit={limit}") + &after.map_or(String::new(), |after| format!("&after={after}"));
+        scene.call(LOGS, get(&path, TOKEN), 10 * SECOND);
+        self.log_page = Some(LogPage { after, limit, known: scene.logged, lines: Vec::new() });
+    }
+
+    fn leafed_log(&mut self, answer: Answer, scene: &mut Scene) {
+        let Some(page) = self.log_page.take() else { return };
+        let Answer::Reply(Reply { status: 200, body, .. }, _) = answer else { return };
+        let ShownLog { events } = serde_json::from_slice(&body).expect("a page is what the contract says");
+        let lines: Vec<_> = events.iter().map(|line| line.get().to_owned()).collect();
+        // After a power cut lines are fewer.
+        self.line = lines.last().and_then(|line| seq_of(line.as_bytes())).or(page.after).unwrap_or(0).min(scene.logged);
+        scene.marks.push(if lines.is_empty() { "audit page read: nothing new" } else { "audit page read" });
+        scene.leafed.push(LogPage { lines, ..page });
+    }
+
     fn wait(&mut self, scene: &mut Scene) {
         let Some(job_id) = self.pick(scene) else { return };
         let wait_ms = scene.draw.between(1, scene.plan.traffic.read_wait_ms);
@@ -162,6 +209,11 @@ impl Reader {
         let back = scene.draw.below(latest.min(self.known.len() as u64)) as usize;
         self.known.iter().nth_back(back).cloned()
     }
+}
+
+/// Where a reader's connection goes.
+pub fn plane(lane: usize) -> Plane {
+    if lane == LOGS { Plane::Control } else { Plane::Data }
 }
 
 /// Tells what a reply says of a job; whether that has ended, if it shows it.

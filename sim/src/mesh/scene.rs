@@ -2,6 +2,7 @@
 
 use super::fault::{Fault, Injected};
 use super::http::Reply;
+use super::logs::LogPage;
 use super::oracle::Told;
 use super::plan::Plan;
 use crate::agenda::Micros;
@@ -20,12 +21,16 @@ pub struct Scene<'a> {
     pub is_chaos: bool,
     /// Work must come to an end.
     pub is_cool: bool,
+    /// The last line of the audit log that the hub has told.
+    pub logged: u64,
     /// Calls to make.
     pub calls: Vec<Call>,
     /// When to be woken, and what for.
     pub timers: Vec<(Micros, Timer)>,
     /// For the oracle.
     pub told: Vec<Told>,
+    /// For the logs: pages of the audit log that the actor was given.
+    pub leafed: Vec<LogPage>,
     /// Faults that came.
     pub injected: &'a mut Injected,
     /// What was seen.

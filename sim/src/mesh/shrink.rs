@@ -73,9 +73,10 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
 
 /// Traffic with one kind less in it.
 fn less_traffic(traffic: &PlanTraffic) -> Vec<PlanTraffic> {
-    let less: [fn(&mut PlanTraffic); 6] = [
+    let less: [fn(&mut PlanTraffic); 7] = [
         |traffic| traffic.readers = traffic.readers.saturating_sub(1),
         |traffic| traffic.read_wait_ms = 0,
+        |traffic| traffic.audit_percent = 0,
         |traffic| (traffic.batch_max, traffic.faulty_percent) = (0, 0),
         |traffic| traffic.then_pull_percent = 0,
         |traffic| traffic.pipeline_max = 0,

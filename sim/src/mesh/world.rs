@@ -14,7 +14,7 @@ use super::node::{LANES, Node};
 use super::oracle::{Oracle, Told, Violation, holds};
 use super::plan::Plan;
 use super::process::{Handed, Process, TOKEN};
-use super::reader::{READER_LANES, Reader};
+use super::reader::{self, READER_LANES, Reader};
 use super::scene::{Answer, Call, Scene, Timer};
 use super::trail::Trail;
 use crate::agenda::{Agenda, Alarm, MINUTE, Micros, SECOND};
@@ -236,7 +236,7 @@ impl World {
         }
         channels.extend((0..clients.len()).map(|index| channel(Actor::Client(index), 0, Plane::Data)));
         for index in 0..readers.len() {
-            channels.extend((0..READER_LANES).map(|lane| channel(Actor::Reader(index), lane, Plane::Data)));
+            channels.extend((0..READER_LANES).map(|lane| channel(Actor::Reader(index), lane, reader::plane(lane))));
         }
         channels.extend((0..listeners.len()).map(|index| channel(Actor::Listener(index), 0, Plane::Control)));
         channels.push(channel(Actor::Operator, 0, Plane::Data));
@@ -543,9 +543,11 @@ impl World {
             draw: &mut self.draws.actors,
             is_chaos: self.is_chaos,
             is_cool: self.is_cool,
+            logged: self.logs.last_line(),
             calls: Vec::new(),
             timers: Vec::new(),
             told: Vec::new(),
+            leafed: Vec::new(),
             injected: &mut self.injected,
             marks: Vec::new(),
             hangs_up: false,
@@ -553,7 +555,7 @@ impl World {
         };
         let World { nodes, clients, readers, listeners, .. } = self;
         act(&mut Cast { nodes, clients, readers, listeners }, &mut scene);
-        let Scene { calls, timers, told, marks, hangs_up, is_deafened, .. } = scene;
+        let Scene { calls, timers, told, leafed, marks, hangs_up, is_deafened, .. } = scene;
         marks.into_iter().for_each(|mark| self.mark(mark));
         let (first, incarnation) = match actor {
             Actor::Node(index) => (index * LANES, self.nodes[index].incarnation),
@@ -576,6 +578,7 @@ impl World {
             }
         }
         told.into_iter().try_for_each(|told: Told| self.oracle.told(self.now, told))?;
+        leafed.iter().try_for_each(|page| self.logs.told_page(page))?;
         if is_deafened && let Some(conn) = self.channels[first].conn.and_then(|conn| self.network.get(conn)) {
             (conn.is_slow, conn.deaf_since) = (true, Some(self.now));
         }

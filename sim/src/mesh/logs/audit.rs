@@ -19,6 +19,19 @@ pub struct AuditLedger {
     written: u64,
 }
 
+/// A page of the log, as somebody asked for it and was answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogPage {
+    /// The line behind which it begins; else it ends with the latest.
+    pub after: Option<u64>,
+    /// Lines, at most.
+    pub limit: u64,
+    /// The last line that was told to be in the file when it was asked for.
+    pub known: u64,
+    /// The lines.
+    pub lines: Vec<String>,
+}
+
 impl AuditLedger {
     /// Takes the lines that are in the file by now, and tells of them.
     pub fn written(&mut self, feed: &mut Feed, mut told: impl FnMut(&[u8])) -> Result<(), Violation> {
@@ -44,6 +57,42 @@ impl AuditLedger {
     /// Lines that were written.
     pub fn lines(&self) -> u64 {
         self.written
+    }
+
+    /// The last line that was told to be there.
+    pub fn last_line(&self) -> u64 {
+        self.lines.len() as u64
+    }
+
+    /// A page has the lines that were asked for: those of the file, without a gap, up to its limit or to the last one that
+    /// there was. True if it begins later since older files have gone.
+    pub fn check_page(&self, disk: &VirtualDisk, path: &Path, page: &LogPage) -> Result<bool, Violation> {
+        const PAGE: &str = "a page of the audit log leaves no line out";
+        let LogPage { after, limit, known, lines } = page;
+        let mut seqs = Vec::new();
+        for line in lines {
+            let seq = seq_of(line.as_bytes()).unwrap_or(0);
+            let hash = Link::after(line.as_bytes()).map(|link| link.prev);
+            let is_written = seq > 0 && hash.as_ref() == self.lines.get(seq as usize - 1);
+            holds(is_written, "what is told of the audit log is written there", || format!("in a page: {line}"))?;
+            seqs.push(seq);
+        }
+        let (first, last) = (seqs.first().copied(), seqs.last().copied());
+        let detail = || format!("lines {first:?} to {last:?} after {after:?}, at most {limit}, of {known} and more");
+        holds(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1) && seqs.len() as u64 <= *limit, PAGE, detail)?;
+        let is_full = seqs.len() as u64 == *limit;
+        holds(is_full || last.or(*after).unwrap_or(0) >= *known, PAGE, detail)?;
+        let (Some(first), false) = (first, after.is_none() && is_full) else { return Ok(false) };
+        let wanted = after.map_or(1, |after| after + 1);
+        if first > wanted {
+            let oldest = read(disk, path)?
+                .into_iter()
+                .rev()
+                .find_map(|(_, bytes)| bytes.split(|byte| *byte == b'\n').find_map(seq_of));
+            holds(oldest.is_some_and(|oldest| first <= oldest), PAGE, detail)?;
+        }
+        holds(first >= wanted, PAGE, detail)?;
+        Ok(first > wanted)
     }
 
     /// Looks at what is there after a life: the chain holds, and goes on where it was, or after a power cut where it was

@@ -7,6 +7,7 @@ use crate::mesh::network::Fate;
 use crate::mesh::oracle::{Violation, holds};
 use crate::mesh::scene::{Answer, Call, Passage};
 use crate::mesh::wire::WINDOW_BYTES;
+use sheratan_io::service::Plane;
 use std::collections::VecDeque;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
@@ -56,8 +57,9 @@ impl World {
     pub(super) fn send_to_actor(&mut self, id: u64, bytes: Vec<u8>, is_end: bool) -> Result<(), Violation> {
         let Some(conn) = self.network.get(id) else { return Ok(()) };
         let channel = conn.channel;
-        // The audit log is told what happens when it happens, and so is who listens.
-        if !matches!(self.channels[channel].actor, Actor::Listener(_)) {
+        // The audit log is told what happens when it happens, and so is who listens or reads it.
+        let Channel { actor, plane, .. } = self.channels[channel];
+        if !matches!((actor, plane), (Actor::Listener(_), _) | (Actor::Reader(_), Plane::Control)) {
             self.oracle.left(&bytes)?;
         }
         conn.left_at = self.now;
