@@ -10,12 +10,12 @@
 mod audit;
 mod trace;
 
+pub use audit::LogPage;
+
 use super::oracle::{Violation, holds};
 use super::process::DATA;
 use crate::disk::{Faults, VirtualDisk};
 use crate::draw::{Draw, Stream};
-pub use audit::LogPage;
-
 use audit::AuditLedger;
 use sheratan_core::time::Timestamp;
 use sheratan_io::audit::{self as audit_log, Feed};
