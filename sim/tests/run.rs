@@ -211,6 +211,36 @@ fn seeds_of_a_file_are_runs_of_its_plan() {
     assert_eq!(totals["trail_hash"], format!("{:032x}", trails[0].wrapping_add(trails[1])));
 }
 
+#[test]
+fn seeds_go_on_though_some_fail_if_that_is_asked() {
+    // Few jobs, of which few are dropped: in some runs none is.
+    let mut plan = Plan { submits_per_min: 6, ..failing() };
+    plan.faults = [(Fault::DropJob, 1_500)].into();
+    let file = file("some-fail.toml", &plan.to_string());
+    let alone: Vec<_> =
+        (0..8).map(|seed| json(&run(&["--scenario", &file, "--seed", &seed.to_string(), "--json"]))).collect();
+    let failed: Vec<_> = alone.iter().filter(|report| report["ok"] == false).collect();
+    assert!(!failed.is_empty() && failed.len() < 8, "some fail and some do not");
+
+    let all = run(&["--scenario", &file, "--seeds", "0..8", "--keep-going", "--json"]);
+    assert_eq!(all.status.code(), Some(1));
+    let totals = json(&all);
+    assert_eq!((&totals["ok"], &totals["seeds"]), (&false.into(), &(8 - failed.len()).into()));
+    assert_eq!(totals["failed"], failed.len());
+    let first = &totals["failures"][0];
+    for member in ["seed", "invariant", "detail", "reproduce"] {
+        assert_eq!(first[member], failed[0][member], "{member}");
+    }
+    let told = complained(&all);
+    for report in &failed {
+        assert!(told.contains(&format!("seed {} failed at ", report["seed"])), "{told}");
+    }
+    let text = said(&run(&["--scenario", &file, "--seeds", "0..8", "--keep-going"]));
+    let summary = format!("{} seeds failed\n{} violate: no job starves\n", failed.len(), failed.len());
+    assert!(text.contains(&summary) && text.contains(&format!(" --seed {}", failed[0]["seed"])), "{text}");
+    assert_eq!(run(&["--keep-going"]).status.code(), Some(2), "it is for many seeds");
+}
+
 #[cfg(target_os = "linux")]
 mod interrupted {
     use super::{command, json};

@@ -17,6 +17,8 @@ use sheratan_sim::mesh::shrink::shrink;
 use sheratan_sim::mesh::timeline::Timeline;
 use sheratan_sim::mesh::world::WARM_UP_US;
 use sheratan_sim::model_check::check::SeedRange;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -83,6 +85,8 @@ pub struct How {
     pub is_twice: bool,
     /// As JSON.
     pub is_json: bool,
+    /// Of many seeds all, though some fail.
+    pub keeps_going: bool,
 }
 
 /// Runs of the mesh, one after the other or side by side, for as long as nobody interrupts them.
@@ -197,7 +201,7 @@ impl Runner {
         ended(true)
     }
 
-    /// Many runs on so many threads: the failure of the lowest seed, or all together.
+    /// Many runs on so many threads: the failure of the lowest seed that ran, or all together.
     pub fn many(&self, source: &Source, seeds: &SeedRange, jobs: usize) -> ExitCode {
         self.begin(source);
         let bar = bar(seeds.count(), "{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left");
@@ -207,7 +211,7 @@ impl Runner {
         let interrupted = AtomicU64::new(u64::MAX);
         let is_over = AtomicBool::new(false);
         let totals = Mutex::new(Totals::default());
-        let failed = Mutex::new(None::<Box<Failure>>);
+        let found = Mutex::new(Found::default());
         thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
@@ -220,11 +224,12 @@ impl Runner {
                             None => _ = interrupted.fetch_min(seed, Ordering::Relaxed),
                             Some(Ok(report)) => totals.lock().expect("no thread panics with it").add(&report),
                             Some(Err(failure)) => {
-                                is_over.store(true, Ordering::Relaxed);
-                                let mut failed = failed.lock().expect("no thread panics with it");
-                                if failed.as_ref().is_none_or(|other| other.plan.seed > seed) {
-                                    *failed = Some(failure);
+                                if self.how.keeps_going {
+                                    bar.suspend(|| eprintln!("{failure}"));
+                                } else {
+                                    is_over.store(true, Ordering::Relaxed);
                                 }
+                                found.lock().expect("no thread panics with it").add(failure);
                             }
                         }
                         bar.inc(1);
@@ -234,11 +239,12 @@ impl Runner {
         });
         bar.finish_and_clear();
         let seconds = started.elapsed().as_secs_f64();
-        if let Some(failure) = failed.into_inner().expect("no thread panics with it") {
+        let found = found.into_inner().expect("no thread panics with it");
+        if let (Some(failure), false) = (found.lowest(), self.how.keeps_going) {
             let again = source.again(failure.plan.seed);
             match self.how.is_json {
-                true => line(words::failure_json(&failure, &again)),
-                false => line(words::failure_text(&failure, &again)),
+                true => line(words::failure_json(failure, &again)),
+                false => line(words::failure_text(failure, &again)),
             }
             return ended(false);
         }
@@ -246,12 +252,15 @@ impl Runner {
         let onward = interrupted.into_inner().min(next.into_inner());
         let left = (onward < seeds.end()).then(|| SeedRange::new(onward, seeds.end()));
         match self.how.is_json {
-            true => line(words::totals_json(&totals, seconds, left.as_ref().map(SeedRange::first))),
-            false => line(words::totals_text(&totals, seconds, jobs)),
+            true => line(words::totals_json(&totals, seconds, left.as_ref().map(SeedRange::first), &found, source)),
+            false => line(words::totals_text(&totals, seconds, jobs, &found, source)),
         }
         match left {
-            None => ended(true),
-            Some(left) => ended_by(format_args!("go on with: {}", source.onward(&left))),
+            None => ended(found.is_empty()),
+            Some(left) => {
+                let further = if self.how.keeps_going { " --keep-going" } else { "" };
+                ended_by(format_args!("go on with: {}{further}", source.onward(&left)))
+            }
         }
     }
 
@@ -321,6 +330,45 @@ impl Runner {
             line(json!({ "ok": false, "interrupted": true, "seed": plan.seed, "virtual_sec": seconds }));
         }
         ended_by(format_args!("seed {} was well for {seconds:.0} virtual seconds", plan.seed))
+    }
+}
+
+/// Failures of many runs, by the invariant that they violate.
+#[derive(Default)]
+pub struct Found(BTreeMap<&'static str, Kind>);
+
+/// Failures of one kind.
+struct Kind {
+    seeds: u64,
+    /// The one with the lowest seed.
+    first: Box<Failure>,
+}
+
+impl Found {
+    fn add(&mut self, failure: Box<Failure>) {
+        match self.0.entry(failure.violation.invariant) {
+            Entry::Vacant(place) => _ = place.insert(Kind { seeds: 1, first: failure }),
+            Entry::Occupied(mut known) => {
+                let kind = known.get_mut();
+                kind.seeds += 1;
+                if failure.plan.seed < kind.first.plan.seed {
+                    kind.first = failure;
+                }
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Seeds that failed.
+    fn seeds(&self) -> u64 {
+        self.0.values().map(|kind| kind.seeds).sum()
+    }
+
+    fn lowest(&self) -> Option<&Failure> {
+        self.0.values().map(|kind| &*kind.first).min_by_key(|failure| failure.plan.seed)
     }
 }
 

@@ -22,6 +22,7 @@ Examples:
   sheratan-sim run --seed 7 --html seed-7.html     the same as a page, with what happened when
   sheratan-sim run --seeds 0..2000                 many; stops at the first that fails
   sheratan-sim run --seeds 0..2000 --twice         each twice, to see that a seed means one run
+  sheratan-sim run --seeds 0..1000000 --keep-going     a night's work: all of them, and which failed
   sheratan-sim run --seed 7 --shrink               the smallest scenario that fails as seed 7 does
   sheratan-sim run --scenario sim/regressions/*.toml     what was found before
   sheratan-sim run --scenario a.toml --shrink      the same of a file
@@ -53,6 +54,9 @@ pub struct Args {
     /// So many times the nodes, clients and jobs of a load, on a hub so many times as fast
     #[arg(long, value_parser = scale)]
     scale: Option<f64>,
+    /// Run all of --seeds though some fail, and say at the end what was violated how often
+    #[arg(long, requires = "seeds")]
+    keep_going: bool,
     /// Threads for many seeds; as many as there are cores if absent
     #[arg(long)]
     jobs: Option<NonZero<usize>>,
@@ -93,7 +97,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(interrupt) => interrupt,
         Err(reason) => return failed(reason, 1),
     };
-    let runner = Runner::new(How { is_twice: args.twice, is_json: args.json }, interrupt);
+    let runner = Runner::new(How { is_twice: args.twice, is_json: args.json, keeps_going: args.keep_going }, interrupt);
     match scenarios.pop() {
         Some((word, named)) if scenarios.is_empty() => one(&runner, args, word, named),
         last => several(&runner, args, scenarios.into_iter().chain(last)),

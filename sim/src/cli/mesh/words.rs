@@ -1,9 +1,11 @@
 //! Words: how runs of the mesh went, as text and as JSON.
 
+use super::{Found, Kind, Source};
 use crate::cli::terminal::{BAD, GOOD};
 use serde_json::{Value, json};
 use sheratan_sim::agenda::MINUTE;
 use sheratan_sim::mesh::run::{Failure, Report, Totals};
+use std::fmt::Write;
 
 /// A run that went well, and what it took of the machine's time.
 pub fn report_text(report: &Report, seconds: f64) -> String {
@@ -88,10 +90,10 @@ pub fn failure_json(failure: &Failure, again: &str) -> Value {
     })
 }
 
-/// Many runs that went well.
-pub fn totals_text(totals: &Totals, seconds: f64, jobs: usize) -> String {
+/// Many runs: those that went well together, and what was found in the others.
+pub fn totals_text(totals: &Totals, seconds: f64, jobs: usize, found: &Found, source: &Source) -> String {
     let virtual_min = totals.virtual_us as f64 / MINUTE as f64;
-    format!(
+    let mut text = format!(
         "{GOOD}{} seeds well{GOOD:#} in {seconds:.1} s on {jobs} threads\n\
          virtual time  {virtual_min:.0} minutes ({:.0} a second and thread)\n\
          events        {} ({:.0} a second), {} requests\n\
@@ -110,14 +112,33 @@ pub fn totals_text(totals: &Totals, seconds: f64, jobs: usize) -> String {
         listed(totals.injected.iter()),
         listed(totals.marks.iter()),
         totals.trail_hash,
-    )
+    );
+    if !found.is_empty() {
+        write!(text, "\n{BAD}{} seeds failed{BAD:#}", found.seeds()).expect("a string takes all");
+    }
+    for (invariant, Kind { seeds, first }) in &found.0 {
+        let (detail, again) = (&first.violation.detail, source.again(first.plan.seed));
+        write!(text, "\n{seeds} violate: {invariant}\n  first: {detail}\n  {again}").expect("a string takes all");
+    }
+    text
 }
 
 /// The same as one object; `next_seed` is the first of those that an interrupt left out.
-pub fn totals_json(totals: &Totals, seconds: f64, next_seed: Option<u64>) -> Value {
+pub fn totals_json(totals: &Totals, seconds: f64, next_seed: Option<u64>, found: &Found, source: &Source) -> Value {
+    let failures = found.0.iter().map(|(invariant, Kind { seeds, first })| {
+        json!({
+            "invariant": invariant,
+            "seeds": seeds,
+            "seed": first.plan.seed,
+            "detail": first.violation.detail,
+            "reproduce": source.again(first.plan.seed),
+        })
+    });
     let mut json = json!({
-        "ok": next_seed.is_none(),
+        "ok": next_seed.is_none() && found.is_empty(),
         "seeds": totals.runs,
+        "failed": found.seeds(),
+        "failures": failures.collect::<Vec<_>>(),
         "wall_sec": seconds,
         "virtual_sec": totals.virtual_us as f64 / 1e6,
         "events": totals.events,
