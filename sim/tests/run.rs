@@ -243,7 +243,7 @@ fn seeds_go_on_though_some_fail_if_that_is_asked() {
 
 #[cfg(target_os = "linux")]
 mod interrupted {
-    use super::{command, json};
+    use super::{command, json, path};
     use serde_json::Value;
     use sheratan_tests::until;
     use std::process::{Child, Command, Output, Stdio};
@@ -280,10 +280,13 @@ mod interrupted {
 
     #[test]
     fn a_long_run_ends_with_how_far_it_came() {
-        let output = interrupted(&["--seed", "7", "--minutes", "500000"]);
+        let page = path("interrupted.html");
+        let output = interrupted(&["--seed", "7", "--minutes", "500000", "--html", page.to_str().expect("text")]);
         assert_eq!(output.status.code(), Some(130));
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(complaint.starts_with("interrupted: seed 7 was well for "), "{complaint}");
+        let html = std::fs::read_to_string(page).expect("the page is written");
+        assert!(html.contains("It was interrupted after ") && html.contains("</html>"));
     }
 
     #[test]

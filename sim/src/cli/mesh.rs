@@ -10,9 +10,9 @@ use anstream::eprintln;
 use serde_json::{Value, json};
 use sheratan_sim::agenda::{Micros, SECOND};
 use sheratan_sim::mesh::oracle::Violation;
-use sheratan_sim::mesh::page::Run;
+use sheratan_sim::mesh::page::{End, Run};
 use sheratan_sim::mesh::plan::{MINUTES_DEFAULT, Plan};
-use sheratan_sim::mesh::run::{Failure, Report, STEPS_OF_A_LOOK, Totals, run_while};
+use sheratan_sim::mesh::run::{Failure, Report, STEPS_OF_A_LOOK, Stopped, Totals, run_while};
 use sheratan_sim::mesh::shrink::shrink;
 use sheratan_sim::mesh::timeline::Timeline;
 use sheratan_sim::mesh::world::WARM_UP_US;
@@ -98,8 +98,8 @@ pub struct Runner {
     current: Arc<Mutex<Source>>,
 }
 
-/// How a run ended; `None` if it was interrupted.
-type Ended = Option<Result<Report, Box<Failure>>>;
+/// How a run ended; an error if it was interrupted.
+type Ended = Result<Result<Report, Box<Failure>>, Stopped>;
 
 /// A run that ended by itself, in words.
 pub struct Told {
@@ -131,8 +131,20 @@ impl Runner {
         let plan = source.plan(seed);
         let again = source.again(plan.seed);
         let mut timeline = html.map(|_| Timeline::default());
-        let (result, reached, seconds) = self.under_bar(&plan, timeline.as_mut());
-        let Some(result) = result else { return self.interrupted_at(&plan, reached) };
+        let (ended_as, seconds) = self.under_bar(&plan, timeline.as_mut());
+        let result = match ended_as {
+            Ok(result) => result,
+            Err(Stopped(tally)) => {
+                if let (Some(file), Some(timeline)) = (html, &mut timeline) {
+                    timeline.end(&tally);
+                    let run = Run { plan: &plan, tally: &tally, end: End::Interrupted, timeline, again: &again };
+                    if let Err(reason) = write_page(file, &run) {
+                        return failed(reason, 1);
+                    }
+                }
+                return self.interrupted_at(&plan, tally.virtual_us);
+            }
+        };
         let text = match (&result, self.how.is_json) {
             (Ok(report), false) => words::report_text(report, seconds),
             (Ok(report), true) => words::report_json(report, seconds).to_string(),
@@ -142,9 +154,9 @@ impl Runner {
         line(text);
         if let (Some(file), Some(timeline)) = (html, &mut timeline) {
             timeline.end(result.as_ref().map_or_else(|failure| &failure.tally, |report| &report.tally));
-            let page = Run { result: result.as_ref().map_err(AsRef::as_ref), timeline, again: &again }.to_page();
-            if let Err(error) = fs::write(file, page.to_html()) {
-                return failed(format_args!("{} cannot be written: {error}", file.display()), 1);
+            if let Err(reason) = write_page(file, &Run::ended(result.as_ref().map_err(AsRef::as_ref), timeline, &again))
+            {
+                return failed(reason, 1);
             }
         }
         ended(result.is_ok())
@@ -155,8 +167,8 @@ impl Runner {
         self.begin(source);
         let plan = source.plan(seed);
         let again = source.again(plan.seed);
-        let (result, _, seconds) = self.under_bar(&plan, None);
-        Some(match result? {
+        let (result, seconds) = self.under_bar(&plan, None);
+        Some(match result.ok()? {
             Ok(report) => Told {
                 is_well: true,
                 text: format!("{} events", report.tally.events),
@@ -174,20 +186,19 @@ impl Runner {
     pub fn shrink(&self, source: &Source, seed: Option<u64>) -> ExitCode {
         self.begin(source);
         let plan = source.plan(seed);
-        let (result, reached, _) = self.under_bar(&plan, None);
-        let failure = match result {
-            None => return self.interrupted_at(&plan, reached),
-            Some(Ok(report)) => {
+        let failure = match self.under_bar(&plan, None).0 {
+            Err(Stopped(tally)) => return self.interrupted_at(&plan, tally.virtual_us),
+            Ok(Ok(report)) => {
                 line(format_args!("# seed {} does not fail: {} events", plan.seed, report.tally.events));
                 return ended(false);
             }
-            Some(Err(failure)) => *failure,
+            Ok(Err(failure)) => *failure,
         };
         let tries = bar(0, "{spinner} {pos} tries, {elapsed}; fails with {msg}");
         tries.set_message(size(&failure.plan));
         let run = |plan: &Plan| {
             tries.inc(1);
-            self.run(plan, |_| {}, None)
+            self.run(plan, |_| {}, None).ok()
         };
         let smallest = shrink(failure, run, |plan| {
             tries.suspend(|| eprintln!("still fails: {}", size(plan)));
@@ -221,9 +232,9 @@ impl Runner {
                             return;
                         }
                         match self.run(&source.plan(Some(seed)), |_| {}, None) {
-                            None => _ = interrupted.fetch_min(seed, Ordering::Relaxed),
-                            Some(Ok(report)) => totals.lock().expect("no thread panics with it").add(&report),
-                            Some(Err(failure)) => {
+                            Err(_) => _ = interrupted.fetch_min(seed, Ordering::Relaxed),
+                            Ok(Ok(report)) => totals.lock().expect("no thread panics with it").add(&report),
+                            Ok(Err(failure)) => {
                                 if self.how.keeps_going {
                                     bar.suspend(|| eprintln!("{failure}"));
                                 } else {
@@ -268,14 +279,12 @@ impl Runner {
         *self.current.lock().expect("no thread panics with it") = source.clone();
     }
 
-    /// Runs a plan under a bar of virtual time: how it ended, how far it came, and how many seconds it took.
-    fn under_bar(&self, plan: &Plan, timeline: Option<&mut Timeline>) -> (Ended, Micros, f64) {
+    /// Runs a plan under a bar of virtual time: how it ended, and how many seconds it took.
+    fn under_bar(&self, plan: &Plan, timeline: Option<&mut Timeline>) -> (Ended, f64) {
         let chaos_end = WARM_UP_US + plan.chaos_us();
         let bar = bar(chaos_end / SECOND, "{wide_bar} {pos}/{len} virtual seconds{msg}, {eta} left");
         let started = Instant::now();
-        let mut reached = 0;
         let told = |now: Micros| {
-            reached = now;
             bar.set_position(now.min(chaos_end) / SECOND);
             if now > chaos_end {
                 bar.set_message(format!(" and {} of the cool-down", (now - chaos_end) / SECOND));
@@ -283,26 +292,28 @@ impl Runner {
         };
         let result = self.run(plan, told, timeline);
         bar.finish_and_clear();
-        (result, reached, started.elapsed().as_secs_f64())
+        (result, started.elapsed().as_secs_f64())
     }
 
     /// Runs a plan, twice if that is asked for. `told` is told of the virtual time now and then.
     fn run(&self, plan: &Plan, told: impl FnMut(Micros), timeline: Option<&mut Timeline>) -> Ended {
         let report = match self.run_once(plan, told, timeline)? {
             Ok(report) if self.how.is_twice => report,
-            result => return Some(result),
+            result => return Ok(result),
         };
-        let other = match self.run_once(plan, |_| {}, None)? {
-            Ok(other) => other,
-            failure => return Some(failure),
+        let other = match self.run_once(plan, |_| {}, None) {
+            Ok(Ok(other)) => other,
+            Ok(failure) => return Ok(failure),
+            // The first one came further, and is the one that was looked at.
+            Err(_) => return Err(Stopped(Box::new(report.tally))),
         };
         if other == report {
-            return Some(Ok(report));
+            return Ok(Ok(report));
         }
         let (one, two) = (report.trail_hash, other.trail_hash);
         let detail = format!("everything that happened has the hash {one:032x}, and then {two:032x}");
         let violation = Violation { invariant: "a seed means one run", detail };
-        Some(Err(Box::new(Failure { plan: plan.clone(), tally: other.tally, violation, last: Vec::new() })))
+        Ok(Err(Box::new(Failure { plan: plan.clone(), tally: other.tally, violation, last: Vec::new() })))
     }
 
     fn run_once(&self, plan: &Plan, mut told: impl FnMut(Micros), mut timeline: Option<&mut Timeline>) -> Ended {
@@ -331,6 +342,10 @@ impl Runner {
         }
         ended_by(format_args!("seed {} was well for {seconds:.0} virtual seconds", plan.seed))
     }
+}
+
+fn write_page(file: &Path, run: &Run) -> Result<(), String> {
+    fs::write(file, run.to_page().to_html()).map_err(|error| format!("{} cannot be written: {error}", file.display()))
 }
 
 /// Failures of many runs, by the invariant that they violate.

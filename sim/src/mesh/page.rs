@@ -20,32 +20,58 @@ const RATE_POINTS: usize = 120;
 /// What a page is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// What it came to.
+    pub tally: &'a Tally,
     /// How it ended.
-    pub result: Result<&'a Report, &'a Failure>,
+    pub end: End<'a>,
     /// What it was like over time.
     pub timeline: &'a Timeline,
     /// The command that runs it again.
     pub again: &'a str,
 }
 
-impl Run<'_> {
+/// How a run ended.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// Well, with that hash of all that happened.
+    Well(u128),
+    /// An invariant is violated.
+    Failed(&'a Failure),
+    /// Somebody stopped it; it was well so far.
+    Interrupted,
+}
+
+impl<'a> Run<'a> {
+    /// One that ended by itself.
+    pub fn ended(result: Result<&'a Report, &'a Failure>, timeline: &'a Timeline, again: &'a str) -> Self {
+        let (plan, tally, end) = match result {
+            Ok(report) => (&report.plan, &report.tally, End::Well(report.trail_hash)),
+            Err(failure) => (&failure.plan, &failure.tally, End::Failed(failure)),
+        };
+        Run { plan, tally, end, timeline, again }
+    }
+
     /// The page.
     pub fn to_page(&self) -> Page {
-        let plan = self.plan();
+        let plan = self.plan;
+        let reached = self.tally.virtual_us as f64 / 1e6;
         let mut parts = Vec::new();
-        let verdict = match self.result {
-            Ok(_) => "All is well: no invariant was violated.".to_owned(),
-            Err(failure) => {
+        let verdict = match self.end {
+            End::Well(_) => "All is well: no invariant was violated.".to_owned(),
+            End::Interrupted => format!("It was interrupted after {reached:.0} s. No invariant was violated so far."),
+            End::Failed(failure) => {
                 let text = failure.violation.detail.clone();
                 parts.push(Part::Text { title: format!("Violated: {}", failure.violation.invariant), text });
-                format!("It failed after {:.6} s.", failure.tally.virtual_us as f64 / 1e6)
+                format!("It failed after {reached:.6} s.")
             }
         };
         parts.push(self.lives());
         parts.push(self.depth_chart());
         parts.push(self.goodput_chart());
         parts.push(self.reply_chart());
-        if let Err(failure) = self.result {
+        if let End::Failed(failure) = self.end {
             let last: Vec<_> = failure.last.iter().map(ToString::to_string).collect();
             parts.push(Part::Text { title: "The last events".to_owned(), text: last.join("\n") });
         }
@@ -61,14 +87,6 @@ impl Run<'_> {
         Page { title: format!("Mesh: seed {}, {} minutes of chaos", plan.seed, plan.minutes), lead, parts }
     }
 
-    fn plan(&self) -> &Plan {
-        self.result.map_or_else(|failure| &failure.plan, |report| &report.plan)
-    }
-
-    fn tally(&self) -> &Tally {
-        self.result.map_or_else(|failure| &failure.tally, |report| &report.tally)
-    }
-
     /// The run's parts, the hub's lives, and what struck when, by place.
     fn lives(&self) -> Part {
         let mut rows = vec![self.row("run", self.phases())];
@@ -81,13 +99,13 @@ impl Run<'_> {
         rows.push(self.row("journal", bars(&is_journal)));
         rows.extend(Place::ALL.map(|place| self.row(place.name(), self.strikes(place))));
         let title = "The hub, and what went wrong where".to_owned();
-        let x_max = self.tally().virtual_us as f64 / self.unit().1;
+        let x_max = self.tally.virtual_us as f64 / self.unit().1;
         Part::Lanes(Lanes { title, x_label: self.x_label(), x_max, rows })
     }
 
     fn phases(&self) -> Vec<Spell> {
-        let (chaos_from, end) = (WARM_UP_US, self.tally().virtual_us);
-        let chaos_to = chaos_from + self.plan().chaos_us();
+        let (chaos_from, end) = (WARM_UP_US, self.tally.virtual_us);
+        let chaos_to = chaos_from + self.plan.chaos_us();
         let phase = |from: Micros, to: Micros, look, label: &str| {
             (from.min(end), to.min(end), Shown { look, label: label.to_owned(), title: label.to_owned() })
         };
@@ -96,11 +114,13 @@ impl Run<'_> {
             phase(chaos_from, chaos_to, Look::Harsh, "chaos"),
             phase(chaos_to, end, Look::Plain, "cool-down"),
         ];
-        let failed = self.result.err().map(|failure| {
-            let title = format!("failed: {}", failure.violation.invariant);
-            (end, end, Shown { look: Look::Bad, label: String::new(), title })
-        });
-        phases.into_iter().filter(|(from, to, _)| from < to).chain(failed).collect()
+        let title = match self.end {
+            End::Well(_) => None,
+            End::Failed(failure) => Some(format!("failed: {}", failure.violation.invariant)),
+            End::Interrupted => Some("interrupted".to_owned()),
+        };
+        let early = title.map(|title| (end, end, Shown { look: Look::Bad, label: String::new(), title }));
+        phases.into_iter().filter(|(from, to, _)| from < to).chain(early).collect()
     }
 
     /// When faults of a place came, between two samples.
@@ -177,7 +197,7 @@ impl Run<'_> {
 
     /// The unit of the horizontal axes, and its microseconds.
     fn unit(&self) -> (&'static str, f64) {
-        match self.tally().virtual_us {
+        match self.tally.virtual_us {
             to if to > 10 * HOUR => ("h", HOUR as f64),
             to if to > 30 * MINUTE => ("min", MINUTE as f64),
             _ => ("s", SECOND as f64),
@@ -189,7 +209,7 @@ impl Run<'_> {
     }
 
     fn figures(&self) -> Part {
-        let tally = self.tally();
+        let tally = self.tally;
         let mut rows = vec![
             ("virtual time", format!("{:.1} s", tally.virtual_us as f64 / 1e6)),
             ("events", tally.events.to_string()),
@@ -200,8 +220,8 @@ impl Run<'_> {
             ("jobs acknowledged", tally.acknowledged.to_string()),
             ("jobs ended", tally.ended.to_string()),
         ];
-        if let Ok(report) = self.result {
-            rows.push(("trail", format!("{:032x}", report.trail_hash)));
+        if let End::Well(trail_hash) = self.end {
+            rows.push(("trail", format!("{trail_hash:032x}")));
         }
         let rows = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
         table("Figures", &["", ""], rows)
@@ -209,12 +229,12 @@ impl Run<'_> {
 
     /// What the plan has and what came, by place.
     fn faults(&self) -> Part {
-        let mut all = counted(&self.tally().injected);
-        for fault in self.plan().faults.keys() {
+        let mut all = counted(&self.tally.injected);
+        for fault in self.plan.faults.keys() {
             all.entry((fault.place(), in_words(fault.name()))).or_default();
         }
         let rows = all.into_iter().map(|((place, name), count)| {
-            let planned = self.plan().faults.iter().find(|(fault, _)| fault.is_called(&name));
+            let planned = self.plan.faults.iter().find(|(fault, _)| fault.is_called(&name));
             let planned = match planned {
                 Some((fault, rate)) if fault.per() == Per::Hour => format!("{rate} an hour"),
                 Some((_, rate)) => format!("{:.1} %", f64::from(*rate) / 100.0),
@@ -226,7 +246,7 @@ impl Run<'_> {
     }
 
     fn marks(&self) -> Part {
-        let marks = &self.tally().marks;
+        let marks = &self.tally.marks;
         let rows = marks.iter().map(|(name, count)| vec![(*name).to_owned(), count.to_string()]);
         table("What was seen", &["", "times"], rows.collect())
     }
@@ -310,7 +330,7 @@ mod tests {
     #[test]
     fn a_page_shows_the_lives_the_faults_by_place_and_the_numbers() {
         let (report, timeline) = seen();
-        let html = Run { result: Ok(&report), timeline: &timeline, again: "sheratan-sim run" }.to_page().to_html();
+        let html = Run::ended(Ok(&report), &timeline, "sheratan-sim run").to_page().to_html();
         assert_eq!(unclosed(&html), Vec::<String>::new());
         assert!(!html.contains("NaN"), "{html}");
         assert_eq!(html.matches("<svg").count(), 4);
@@ -334,7 +354,7 @@ mod tests {
         let violation = Violation { invariant: "nothing is lost", detail: "job <7> is gone".to_owned() };
         let last = vec![Note { at: 2_500_000, what: "a round", which: [3, 4] }];
         let failure = Failure { plan: report.plan, tally: report.tally, violation, last };
-        let html = Run { result: Err(&failure), timeline: &timeline, again: "sheratan-sim run" }.to_page().to_html();
+        let html = Run::ended(Err(&failure), &timeline, "sheratan-sim run").to_page().to_html();
         assert_eq!(unclosed(&html), Vec::<String>::new());
         for text in ["<h2>Violated: nothing is lost</h2>", "job &lt;7&gt; is gone", "2.500000 s  a round 3 4"] {
             assert!(html.contains(text), "{text}");
@@ -342,9 +362,28 @@ mod tests {
     }
 
     #[test]
+    fn a_page_of_a_run_that_was_interrupted_shows_how_far_it_came() {
+        let (plan, mut timeline) = (Plan::of(6, 10), Timeline::default());
+        let looked = run_while(&plan, |world| {
+            timeline.look(world);
+            world.now() < 100 * SECOND
+        });
+        let tally = looked.expect_err("it is stopped").0;
+        timeline.end(&tally);
+        let html =
+            Run { plan: &plan, tally: &tally, end: End::Interrupted, timeline: &timeline, again: "it" }.to_page();
+        let html = html.to_html();
+        assert_eq!(unclosed(&html), Vec::<String>::new());
+        for text in ["It was interrupted after 100 s. No invariant", "<title>interrupted (100 s)", "<title>chaos ("] {
+            assert!(html.contains(text), "{text}");
+        }
+        assert!(!html.contains("<title>cool-down") && !html.contains("NaN"));
+    }
+
+    #[test]
     fn rates_add_up_to_the_counts() {
         let (report, timeline) = seen();
-        let run = Run { result: Ok(&report), timeline: &timeline, again: "" };
+        let run = Run::ended(Ok(&report), &timeline, "");
         let series = run.rate("ended", |sample| sample.ended);
         let mut before = 0.0;
         let sum: f64 = series

@@ -52,13 +52,23 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report, Box<Fai
     run_while(plan, told).expect("nobody stops it")
 }
 
-/// Runs a plan for as long as `goes_on`, which looks at the world after each step that went well; `None` if it was stopped.
-pub fn run_while(plan: &Plan, mut goes_on: impl FnMut(&World) -> bool) -> Option<Result<Report, Box<Failure>>> {
+/// What a run that was stopped had come to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stopped(pub Box<Tally>);
+
+/// Runs a plan for as long as `goes_on`, which looks at the world after each step that went well.
+///
+/// # Errors
+/// It was stopped.
+pub fn run_while(
+    plan: &Plan,
+    mut goes_on: impl FnMut(&World) -> bool,
+) -> Result<Result<Report, Box<Failure>>, Stopped> {
     let mut world = World::new(plan.clone());
     let ended = loop {
         match catch_unwind(AssertUnwindSafe(|| world.step())) {
             Ok(Ok(true)) if goes_on(&world) => {}
-            Ok(Ok(true)) => return None,
+            Ok(Ok(true)) => return Err(Stopped(Box::new(world.tally()))),
             Ok(Ok(false)) => {
                 goes_on(&world);
                 break Ok(());
@@ -67,7 +77,7 @@ pub fn run_while(plan: &Plan, mut goes_on: impl FnMut(&World) -> bool) -> Option
             Err(panic) => break Err(Violation { invariant: "no panic", detail: words_of(panic.as_ref()) }),
         }
     };
-    Some(match ended {
+    Ok(match ended {
         Ok(()) => Ok(Report {
             plan: plan.clone(),
             tally: world.tally(),
