@@ -155,17 +155,18 @@ impl World {
         if channel.conn != Some(conn) {
             return Ok(());
         }
-        if let Actor::Node(node) = channel.actor
-            && (self.now < self.nodes[node].hung_until)
-        {
-            let at = self.nodes[node].hung_until;
-            self.agenda.plan(at, Event::ToActor { conn, bytes: bytes.to_vec() });
-            return Ok(());
-        }
         if let Actor::Listener(listener) = channel.actor {
             return self.hear(index, listener, bytes);
         }
         channel.inbox.extend_from_slice(bytes);
+        if let Actor::Node(node) = channel.actor
+            && (self.now < self.nodes[node].hung_until)
+        {
+            // What has come waits, in its order, until somebody reads.
+            let at = self.nodes[node].hung_until;
+            self.agenda.plan(at, Event::ToActor { conn, bytes: Vec::new() });
+            return Ok(());
+        }
         while self.channels[index].conn == Some(conn) {
             let channel = &mut self.channels[index];
             let Some(reply) = take_reply(&mut channel.inbox) else { break };
