@@ -3,6 +3,7 @@
 pub mod agenda;
 pub mod disk;
 pub mod draw;
+mod hub_settings;
 pub mod journal_check;
 pub mod load;
 pub mod mesh;

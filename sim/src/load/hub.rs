@@ -7,14 +7,13 @@
 
 use super::event::{Agenda, Event, LineNo, Micros};
 use super::scenario::{HubCosts, Scenario};
+use crate::hub_settings::settings;
 use sheratan_core::command::Command;
 use sheratan_core::hub::Hub as Core;
 use sheratan_core::ids::HubKey;
-use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::time::Timestamp;
 use sheratan_io::http::{Connection, Limits};
-use sheratan_io::redact::Redactor;
-use sheratan_io::service::{Plane, PlaneAddrs, Service, Settings};
+use sheratan_io::service::{Plane, Service};
 use sheratan_io::shell::committer::Report;
 use sheratan_io::shell::engine::Engine;
 use sheratan_io::shell::sockets::Socket;
@@ -22,7 +21,6 @@ use sheratan_io::shell::wire::Wire;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// When runs begin.
@@ -106,19 +104,7 @@ pub struct Hub {
 impl Hub {
     /// A hub without jobs or nodes, under a scenario's limits.
     pub fn new(scenario: &Scenario) -> Self {
-        let settings = Settings {
-            addrs: PlaneAddrs { control: (LOCAL, 8787).into(), data: (LOCAL, 8788).into() },
-            token: None,
-            auth_failures_max: 60,
-            integrity_mode: Mode::Sha256,
-            is_integrity_required: false,
-            result_hmac_key: None,
-            backpressure_status: 429,
-            is_metrics_public: false,
-            started_at: timestamp(0),
-            redactor: Arc::new(Redactor::new(&[])),
-        };
-        let mut service = Service::new(Core::new(HubKey::new([7; 16])), 1, settings);
+        let mut service = Service::new(Core::new(HubKey::new([7; 16])), 1, settings(timestamp(0)));
         let configured = service.command(timestamp(0), Command::Configure(Box::new(scenario.limits())));
         assert!(configured.is_ok(), "a journal that is not down takes the limits");
         if let Some(nodes_max) = scenario.limits.max_nodes {

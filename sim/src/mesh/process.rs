@@ -9,15 +9,15 @@ use super::plan::Plan;
 use super::wire::VirtualWire;
 use crate::agenda::{Alarm, Micros};
 use crate::disk::VirtualDisk;
+use crate::hub_settings;
 use sheratan_core::command::Command;
 use sheratan_core::hub::Hub;
-use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::time::Timestamp;
 use sheratan_io::http;
 use sheratan_io::journal::{self, Appender, Identity, OpenError, Options, RecoveryReport, Store};
 use sheratan_io::redact::Redactor;
 use sheratan_io::secret::Secret;
-use sheratan_io::service::{Handover, Plane, PlaneAddrs, Service, Settings};
+use sheratan_io::service::{Handover, Plane, Service, Settings};
 use sheratan_io::shell::clock::Slew;
 use sheratan_io::shell::committer::{Attempt, Commit, Report};
 use sheratan_io::shell::engine::Engine;
@@ -26,7 +26,7 @@ use sheratan_io::shell::snapshots;
 use sheratan_io::shell::sockets::Socket;
 use sheratan_io::token::Token;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -338,18 +338,11 @@ fn http_limits(plan: &Plan) -> http::Limits {
 }
 
 fn settings(plan: &Plan, started_at: Timestamp) -> Settings {
-    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let secret = Secret::new(TOKEN.as_bytes());
     Settings {
-        addrs: PlaneAddrs { control: (local, 8787).into(), data: (local, 8788).into() },
         redactor: Arc::new(Redactor::new(&[&secret])),
         token: Some(Token::new(secret).expect("it is long enough")),
-        auth_failures_max: 60,
-        integrity_mode: Mode::Sha256,
         is_integrity_required: plan.is_integrity_required,
-        result_hmac_key: None,
-        backpressure_status: 429,
-        is_metrics_public: false,
-        started_at,
+        ..hub_settings::settings(started_at)
     }
 }
