@@ -19,6 +19,9 @@ fn seeds_of_the_mesh_go_well_and_see_what_can_go_wrong() {
     let expected = [
         "attempt retried",
         "attempts exhausted",
+        "audit page read",
+        "audit page read: nothing new",
+        "audit page read: what it should begin with has gone",
         "batch answered in part",
         "batch of results answered",
         "event heard: audit",

@@ -121,6 +121,8 @@ enum Event {
     Cool,
     /// An orderly stop is over.
     Stopped { life: u64 },
+    /// The power is cut.
+    PowerCut { life: u64 },
 }
 
 /// What a run was, in numbers.
@@ -489,6 +491,13 @@ impl World {
                 }
                 ("the hub has stopped", [life, 0])
             }
+            Event::PowerCut { life } => {
+                if life == self.life && self.process.is_some() {
+                    self.inject("crash_after_reply");
+                    self.power_off();
+                }
+                ("the power is cut", [life, 0])
+            }
         })
     }
 
@@ -577,6 +586,11 @@ impl World {
                 self.readers[index].know(job_id);
             }
         }
+        // What was just told is what a crash must not take back.
+        let crashes = self.plan.rate(Fault::CrashInCommit) * told.iter().map(weight).sum::<u64>();
+        if self.is_chaos && crashes > 0 && self.draws.hub.below(36_000) < crashes {
+            self.agenda.plan(self.now + 1, Event::PowerCut { life: self.life });
+        }
         told.into_iter().try_for_each(|told: Told| self.oracle.told(self.now, told))?;
         leafed.iter().try_for_each(|page| self.logs.told_page(page))?;
         if is_deafened && let Some(conn) = self.channels[first].conn.and_then(|conn| self.network.get(conn)) {
@@ -591,5 +605,14 @@ impl World {
 
     fn mark(&mut self, name: &'static str) {
         *self.marks.entry(name).or_default() += 1;
+    }
+}
+
+/// How much there is to lose in what an actor was told: most in an end that time alone may have brought.
+fn weight(told: &Told) -> u64 {
+    match told {
+        Told::Saw { row, .. } if row.status == "expired" => 300,
+        Told::Saw { .. } | Told::Waited(_) => 10,
+        _ => 1,
     }
 }

@@ -106,6 +106,12 @@ impl World {
         if self.is_chaos && self.draws.hub.below(3_600) < self.plan.rate(Fault::BitFlip) * 20 {
             self.flip();
         }
+        // A machine whose clock has no battery.
+        let jumps = self.plan.rate(Fault::ClockJump) * 100;
+        if self.is_chaos && jumps > 0 && self.draws.hub.below(3_600) < jumps {
+            self.inject(Fault::ClockJump.name());
+            self.jump();
+        }
         let down = 10_000 + self.draws.hub.below(5 * SECOND);
         self.die(down);
     }
