@@ -3,7 +3,6 @@
 pub mod agenda;
 pub mod disk;
 pub mod draw;
-mod hub_settings;
 pub mod journal_check;
 pub mod load;
 pub mod mesh;

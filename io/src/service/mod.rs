@@ -54,7 +54,7 @@ use sheratan_core::telemetry::Observation;
 use sheratan_core::telemetry::alerts::Alerts;
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use streams::{Streams, Topic};
 use traffic::Traffic;
@@ -85,6 +85,26 @@ pub struct Settings {
     pub started_at: Timestamp,
     /// Keeps the process' secrets out of what the audit log is told.
     pub redactor: Arc<Redactor>,
+}
+
+impl Settings {
+    /// Those of a hub on this machine's usual ports that nobody configured, without a token, and with results' integrity
+    /// left to the nodes.
+    pub fn local(started_at: Timestamp) -> Self {
+        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Settings {
+            addrs: PlaneAddrs { control: (local, 8787).into(), data: (local, 8788).into() },
+            token: None,
+            auth_failures_max: 60,
+            integrity_mode: Mode::Sha256,
+            is_integrity_required: false,
+            result_hmac_key: None,
+            backpressure_status: 429,
+            is_metrics_public: false,
+            started_at,
+            redactor: Arc::new(Redactor::new(&[])),
+        }
+    }
 }
 
 /// Who asks, and where the reply goes.

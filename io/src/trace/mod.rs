@@ -3,7 +3,8 @@
 //!
 //! A ring of files in `<data-dir>/trace`, oldest first to go, written by a thread of its own: never waited for, and only a
 //! life's first file is synced, once, so that what came before is never taken for its history. What the thread or the disk
-//! cannot take is dropped, and a record says how much that was and when, so that a reader knows what is covered. How a file is laid out is in `format.rs`.
+//! cannot take is dropped, and a record says how much that was and when, so that a reader knows what is covered. How a file
+//! is laid out is in `format.rs`.
 //!
 //! Cost: 28 bytes a record besides its command, one copy of it in the loop, one write a round.
 

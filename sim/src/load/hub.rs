@@ -7,13 +7,12 @@
 
 use super::event::{Agenda, Event, LineNo, Micros};
 use super::scenario::{HubCosts, Scenario};
-use crate::hub_settings::settings;
 use sheratan_core::command::Command;
 use sheratan_core::hub::Hub as Core;
 use sheratan_core::ids::HubKey;
 use sheratan_core::time::Timestamp;
 use sheratan_io::http::{Connection, Limits};
-use sheratan_io::service::{Plane, Service};
+use sheratan_io::service::{Plane, Service, Settings};
 use sheratan_io::shell::committer::Report;
 use sheratan_io::shell::engine::Engine;
 use sheratan_io::shell::sockets::Socket;
@@ -104,7 +103,7 @@ pub struct Hub {
 impl Hub {
     /// A hub without jobs or nodes, under a scenario's limits.
     pub fn new(scenario: &Scenario) -> Self {
-        let mut service = Service::new(Core::new(HubKey::new([7; 16])), 1, settings(timestamp(0)));
+        let mut service = Service::new(Core::new(HubKey::new([7; 16])), 1, Settings::local(timestamp(0)));
         let configured = service.command(timestamp(0), Command::Configure(Box::new(scenario.limits())));
         assert!(configured.is_ok(), "a journal that is not down takes the limits");
         if let Some(nodes_max) = scenario.limits.max_nodes {

@@ -9,7 +9,6 @@ use super::plan::Plan;
 use super::wire::VirtualWire;
 use crate::agenda::{Alarm, Micros};
 use crate::disk::VirtualDisk;
-use crate::hub_settings;
 use sheratan_core::command::Command;
 use sheratan_core::hub::Hub;
 use sheratan_core::time::Timestamp;
@@ -343,6 +342,6 @@ fn settings(plan: &Plan, started_at: Timestamp) -> Settings {
         redactor: Arc::new(Redactor::new(&[&secret])),
         token: Some(Token::new(secret).expect("it is long enough")),
         is_integrity_required: plan.is_integrity_required,
-        ..hub_settings::settings(started_at)
+        ..Settings::local(started_at)
     }
 }

@@ -196,17 +196,17 @@ mod tests {
     }
 
     /// Lives of the trace on a disk that has room or not.
-    struct Traced {
+    struct Lives {
         disk: VirtualDisk,
         ledger: TraceLedger,
         writer: Option<Writer>,
     }
 
-    impl Traced {
+    impl Lives {
         fn new() -> Self {
             let disk = VirtualDisk::new(Draw::new(1, Stream::LogDisk));
             disk.create_folder(Path::new(DATA)).unwrap();
-            Traced { disk, ledger: TraceLedger::default(), writer: None }
+            Lives { disk, ledger: TraceLedger::default(), writer: None }
         }
 
         fn begin(&mut self, now: u64) {
@@ -240,45 +240,45 @@ mod tests {
     #[test]
     fn of_two_lives_records_that_are_alike_either_one_may_be_the_one_that_is_missing() {
         for is_first_missing in [true, false] {
-            let mut traced = Traced::new();
-            traced.begin(1);
-            traced.trace(0, 5, is_first_missing);
-            traced.die();
+            let mut lives = Lives::new();
+            lives.begin(1);
+            lives.trace(0, 5, is_first_missing);
+            lives.die();
             // The clock was set back meanwhile, and the same came at the same instant.
-            traced.begin(2);
-            traced.trace(0, 5, !is_first_missing);
-            traced.die();
-            assert_eq!(traced.check(0).unwrap().records, 1);
+            lives.begin(2);
+            lives.trace(0, 5, !is_first_missing);
+            lives.die();
+            assert_eq!(lives.check(0).unwrap().records, 1);
         }
     }
 
     #[test]
     fn a_record_of_the_history_that_is_may_be_like_one_of_a_history_that_was_lost() {
-        let mut traced = Traced::new();
-        traced.begin(1);
-        traced.trace(1, 5, false);
-        traced.die();
+        let mut lives = Lives::new();
+        lives.begin(1);
+        lives.trace(1, 5, false);
+        lives.die();
         // The journal's record 1 was lost; then the same came again.
-        traced.begin(2);
-        traced.trace(1, 5, false);
-        traced.die();
-        let told = traced.check(1).unwrap();
+        lives.begin(2);
+        lives.trace(1, 5, false);
+        lives.die();
+        let told = lives.check(1).unwrap();
         assert_eq!((told.records, told.orphans), (1, 1));
     }
 
     #[test]
     fn what_is_missing_and_was_told_nowhere_is_a_violation() {
-        let mut traced = Traced::new();
-        traced.begin(1);
-        traced.trace(0, 5, true);
-        traced.trace(0, 6, false);
-        traced.die();
-        let told = traced.check(0).unwrap();
+        let mut lives = Lives::new();
+        lives.begin(1);
+        lives.trace(0, 5, true);
+        lives.trace(0, 6, false);
+        lives.die();
+        let told = lives.check(0).unwrap();
         assert_eq!((told.records, told.gaps.len()), (1, 1), "a gap's record tells of it");
-        traced.ledger.lives[0].records.push(super::Traced::new(0, 7, b"in no file"));
-        traced.begin(8);
-        traced.trace(0, 9, false);
-        traced.die();
-        assert_eq!(traced.check(0).unwrap_err().invariant, "what is missing in the trace is told");
+        lives.ledger.lives[0].records.push(Traced::new(0, 7, b"in no file"));
+        lives.begin(8);
+        lives.trace(0, 9, false);
+        lives.die();
+        assert_eq!(lives.check(0).unwrap_err().invariant, "what is missing in the trace is told");
     }
 }
