@@ -101,6 +101,11 @@ impl Reader {
         &self.coverage
     }
 
+    /// The life of the record that was read last, by the number of that life's first file.
+    pub fn life(&self) -> Option<u64> {
+        self.files.get(self.at).map(|file| file.header.life)
+    }
+
     /// The next record; `None` at the end.
     #[allow(clippy::should_implement_trait, reason = "an iterator cannot lend")]
     pub fn next(&mut self) -> io::Result<Option<Entry<'_>>> {

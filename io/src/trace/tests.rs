@@ -223,8 +223,8 @@ fn a_life_that_cannot_have_its_beginning_on_the_disk_begins_later() {
     let folder = tempfile::tempdir().unwrap();
     faults::arm(faults::Operation::Sync, io::ErrorKind::Other);
     let mut writer = Writer::open(Arc::new(RealDisk), settings(&folder, 64 << 10), HUB, 3, at(3));
-    assert!(!writer.has_begun() && Segment::list(&RealDisk, &path(folder.path())).unwrap().is_empty());
+    assert!(writer.life().is_none() && Segment::list(&RealDisk, &path(folder.path())).unwrap().is_empty());
     writer.take(pending(4..5, 10));
-    assert!(writer.has_begun());
+    assert_eq!(writer.life(), Some(1));
     assert_eq!(read(&folder, 9).1.begins, Some((3, at(3))));
 }

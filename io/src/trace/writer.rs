@@ -202,9 +202,9 @@ impl Writer {
         self.write(pending, None);
     }
 
-    /// Whether there is a file that says where this life begins.
-    pub fn has_begun(&self) -> bool {
-        self.life.is_some()
+    /// The number of this life's first file, which says where it begins; none while there is no such file.
+    pub fn life(&self) -> Option<u64> {
+        self.life
     }
 
     /// What is missing and no file says so yet.
@@ -212,10 +212,10 @@ impl Writer {
         self.gap
     }
 
-    /// The hub ends in good order, with that last record in its journal. Gives whether there is a file of this life.
-    pub fn finish(mut self, after_seq: u64, now: Timestamp) -> bool {
+    /// The hub ends in good order, with that last record in its journal. Gives the life, as [`life`](Writer::life) does.
+    pub fn finish(mut self, after_seq: u64, now: Timestamp) -> Option<u64> {
         self.write(Pending::default(), Some(Place { after_seq, now }));
-        self.has_begun()
+        self.life
     }
 
     fn write(&mut self, mut pending: Pending, end: Option<Place>) {

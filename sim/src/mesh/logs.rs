@@ -110,7 +110,7 @@ impl Logs {
             Err(error) => return Ok(Err(error)),
         };
         let trace = trace_ring::Writer::open(disk, self.trace_settings.clone(), hub_id, last_seq, now);
-        self.trace.begin(last_seq, trace.has_begun());
+        self.trace.begin(last_seq, trace.life());
         self.life = Some(Life { audit, feed, trace });
         Ok(Ok(()))
     }
@@ -131,7 +131,7 @@ impl Logs {
         if let Some(pending) = traced {
             self.trace.take(&pending);
             life.trace.take(pending);
-            self.trace.taken(life.trace.has_begun(), life.trace.gap());
+            self.trace.taken(life.trace.life(), life.trace.gap());
         }
         Ok(())
     }

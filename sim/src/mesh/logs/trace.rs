@@ -22,8 +22,8 @@ pub struct TraceLedger {
 struct TracedLife {
     /// The journal's last record at its start.
     begins: u64,
-    /// Whether there was a file to say so: a disk that took nothing in a whole life leaves no trace of it.
-    has_begun: bool,
+    /// What its files call it; none if there was none: a disk that took nothing in a whole life leaves no trace of it.
+    life: Option<u64>,
     records: Vec<Traced>,
     /// What was handed over last.
     last: Option<Gap>,
@@ -43,9 +43,9 @@ struct Traced {
 }
 
 impl TraceLedger {
-    /// A life begins; whether there is a file that says where.
-    pub fn begin(&mut self, begins: u64, has_begun: bool) {
-        self.lives.push(TracedLife { begins, has_begun, records: Vec::new(), last: None, untold: None, is_cut: false });
+    /// A life begins; what its files call it, if one says where.
+    pub fn begin(&mut self, begins: u64, life: Option<u64>) {
+        self.lives.push(TracedLife { begins, life, records: Vec::new(), last: None, untold: None, is_cut: false });
     }
 
     /// What a round traced is handed over.
@@ -60,17 +60,17 @@ impl TraceLedger {
         }
     }
 
-    /// It was written: whether there is a file by now, and what is missing and no file says so yet.
-    pub fn taken(&mut self, has_begun: bool, gap: Option<Gap>) {
-        if let Some(life) = self.lives.last_mut() {
-            (life.has_begun, life.untold) = (has_begun, gap);
+    /// It was written: what its files call the life by now, and what is missing and no file says so yet.
+    pub fn taken(&mut self, life: Option<u64>, gap: Option<Gap>) {
+        if let Some(last) = self.lives.last_mut() {
+            (last.life, last.untold) = (life, gap);
         }
     }
 
-    /// It ended in good order: whether there is a file by now, which the end's record may have been the first to need.
-    pub fn ended(&mut self, has_begun: bool) {
-        if let Some(life) = self.lives.last_mut() {
-            life.has_begun = has_begun;
+    /// It ended in good order; its first file may be the one that the end's record needed.
+    pub fn ended(&mut self, life: Option<u64>) {
+        if let Some(last) = self.lives.last_mut() {
+            last.life = life;
         }
     }
 
@@ -104,7 +104,8 @@ impl TraceLedger {
         let mut reader = Reader::open_on(disk, Path::new(DATA), hub_id, last_seq).map_err(unreadable)?;
         let coverage = reader.coverage().clone();
         // A life's records count up to where the journal begins that outlived it.
-        let begins = |later: &[TracedLife]| later.iter().filter(|life| life.has_begun).map(|life| life.begins).min();
+        let begins =
+            |later: &[TracedLife]| later.iter().filter(|life| life.life.is_some()).map(|life| life.begins).min();
         let limits: Vec<u64> =
             (1..=self.lives.len()).map(|next| begins(&self.lives[next..]).unwrap_or(u64::MAX).min(last_seq)).collect();
         let mut traced =
@@ -114,52 +115,42 @@ impl TraceLedger {
         loop {
             let found = reader.next().map_err(unreadable)?;
             let found = found.map(|entry| Traced::new(entry.after_seq, entry.now.as_millis(), entry.command));
+            let found_life = reader.life();
             let mut at = None;
-            // One that is like it, of a history that was lost.
-            let mut lost = None;
             for (life, record) in traced.by_ref() {
-                if found.as_ref() == Some(record) {
-                    if record.after_seq <= limits[life] {
-                        at = Some((life, *record));
-                        break;
-                    }
-                    lost = lost.or(Some(life));
+                // Where the clock was set back two lives may have traced the same at the same instant.
+                if found.as_ref() == Some(record) && self.lives[life].life == found_life {
+                    at = Some((life, *record));
+                    break;
                 }
                 skipped.push((life, *record));
             }
-            if let (Some(record), None) = (&found, at) {
-                return Err(match lost {
-                    Some(life) => Violation {
-                        invariant: "a traced record belongs to the history that is",
-                        detail: format!("{record:?} of life {life}, whose journal was lost after {}", limits[life]),
-                    },
-                    None => Violation {
-                        invariant: TRUE,
-                        detail: format!("{record:?} was not traced, or before the one that was read last"),
-                    },
-                });
+            if let Some(record) = &found {
+                holds(at.is_some(), TRUE, || {
+                    format!("{record:?} was not traced, or before the one that was read last")
+                })?;
+            }
+            if let Some((life, record)) = at {
+                holds(record.after_seq <= limits[life], "a traced record belongs to the history that is", || {
+                    format!("{record:?} of life {life} is read, whose journal was lost after {}", limits[life])
+                })?;
             }
             for (life, record) in skipped.drain(..) {
-                let is_excused = |life: usize| {
-                    // In a power cut a life may lose its end, and what came in one instant with the last that is left.
-                    let is_end = at.is_none_or(|(next, _)| next != life);
-                    let is_alike = before.is_some_and(|(last, left)| last == life && left.now == record.now);
-                    // The ring has gone round. A life's clock may begin before the end of the last one's.
-                    let is_old = coverage.begins.is_some_and(|(seq, now)| {
-                        record.now <= now.as_millis() || before.is_none() && is_end && record.after_seq <= seq
-                    });
-                    is_old
-                        || record.after_seq > limits[life]
-                        || coverage.gaps.iter().chain(&self.lives[life].untold).any(|gap| record.is_in(gap))
-                        || self.lives[life].is_cut && (is_end || is_alike)
-                };
-                // Of two lives' records that are alike the one that was read may be the later one's.
-                let twin = before.filter(|(_, left)| *left == record).map(|(last, _)| last);
-                holds(
-                    is_damaged || is_excused(life) || twin.is_some_and(is_excused),
-                    "what is missing in the trace is told",
-                    || format!("{record:?} of life {life} is missing; told are {coverage:?}"),
-                )?;
+                // In a power cut a life may lose its end, and what came in one instant with the last that is left.
+                let is_end = at.is_none_or(|(next, _)| next != life);
+                let is_alike = before.is_some_and(|(last, left)| last == life && left.now == record.now);
+                // The ring has gone round. A life's clock may begin before the end of the last one's.
+                let is_old = coverage.begins.is_some_and(|(seq, now)| {
+                    record.now <= now.as_millis() || before.is_none() && is_end && record.after_seq <= seq
+                });
+                let is_excused = is_damaged
+                    || is_old
+                    || record.after_seq > limits[life]
+                    || coverage.gaps.iter().chain(&self.lives[life].untold).any(|gap| record.is_in(gap))
+                    || self.lives[life].is_cut && (is_end || is_alike);
+                holds(is_excused, "what is missing in the trace is told", || {
+                    format!("{record:?} of life {life} is missing; told are {coverage:?}")
+                })?;
             }
             if found.is_none() {
                 return Ok(coverage);
@@ -213,7 +204,7 @@ mod tests {
             self.disk.set_full(false);
             let settings = Settings { folder: path(Path::new(DATA)), bytes_max: 1 << 20 };
             let writer = Writer::open(Arc::new(self.disk.clone()), settings, HUB, 0, at(now));
-            self.ledger.begin(0, writer.has_begun());
+            self.ledger.begin(0, writer.life());
             self.writer = Some(writer);
         }
 
@@ -224,7 +215,7 @@ mod tests {
             self.ledger.take(&pending);
             let writer = self.writer.as_mut().unwrap();
             writer.take(pending);
-            self.ledger.taken(writer.has_begun(), writer.gap());
+            self.ledger.taken(writer.life(), writer.gap());
         }
 
         fn die(&mut self) {
@@ -238,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_lives_records_that_are_alike_either_one_may_be_the_one_that_is_missing() {
+    fn of_two_lives_records_that_are_alike_the_ledger_knows_which_is_missing() {
         for is_first_missing in [true, false] {
             let mut lives = Lives::new();
             lives.begin(1);
