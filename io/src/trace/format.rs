@@ -22,6 +22,7 @@ use super::pending::Gap;
 use crate::journal::HubId;
 use sheratan_core::time::Timestamp;
 
+/// Bytes of a file's beginning, which says whose it is and where its life begins.
 pub const HEADER_BYTES: usize = 72;
 pub const RECORD_HEADER_BYTES: usize = 28;
 /// The bytes of a gap's record.

@@ -15,6 +15,7 @@ mod read;
 mod writer;
 
 pub use counts::Counts;
+pub use format::HEADER_BYTES;
 pub use pending::{Gap, Pending};
 pub use read::{Coverage, Entry, Reader};
 pub use writer::{Settings, Trace, Writer};

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use trace::TraceLedger;
+use trace::{Damage, TraceLedger};
 
 /// Older files of the audit log that are kept: few, so that the oldest go in a run.
 const AUDIT_FILES_KEPT: u32 = 4;
@@ -191,7 +191,7 @@ impl Logs {
     fn look_at_damage(&mut self, hub_id: HubId, last_seq: u64) -> Result<(), Violation> {
         let Some((path, at)) = self.flipped.take() else { return Ok(()) };
         if path.starts_with(&self.trace_settings.folder) {
-            self.trace.check_damaged(Arc::new(self.disk.clone()), hub_id, last_seq)?;
+            self.trace.check_damaged(Arc::new(self.disk.clone()), hub_id, last_seq, &Damage::new(&path, at))?;
         } else {
             audit::check_damaged(&self.disk, &self.audit_settings.path, &path, at)?;
             self.mark("audit log: damage was looked at");

@@ -3,7 +3,7 @@
 use super::{DATA, Violation, holds};
 use sheratan_io::disk::Disk;
 use sheratan_io::journal::HubId;
-use sheratan_io::trace::{Coverage, Gap, Pending, Reader};
+use sheratan_io::trace::{Coverage, Gap, HEADER_BYTES, Pending, Reader};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 use std::path::Path;
@@ -15,6 +15,24 @@ const TRUE: &str = "the trace has what was traced";
 #[derive(Debug, Default)]
 pub struct TraceLedger {
     lives: Vec<TracedLife>,
+}
+
+/// A bit that flipped at rest.
+#[derive(Debug)]
+pub struct Damage {
+    /// The file's number.
+    file: Option<u64>,
+    /// Whether it is where the file says whose it is, and where its life begins.
+    is_in_header: bool,
+}
+
+impl Damage {
+    /// In that byte of that file.
+    pub fn new(path: &Path, at: u64) -> Self {
+        let name = path.file_stem().and_then(|name| name.to_str());
+        let file = name.and_then(|name| name.strip_prefix("trace-")?.parse().ok());
+        Damage { file, is_in_header: at < HEADER_BYTES as u64 }
+    }
 }
 
 /// What one life traced.
@@ -91,21 +109,34 @@ impl TraceLedger {
     /// Reads the trace of a journal that ends with `last_seq`: each record was traced, they are in order, belong to the
     /// history that is, and what is missing is told or follows from how the life ended.
     pub fn check(&self, disk: Arc<dyn Disk>, hub_id: HubId, last_seq: u64) -> Result<Coverage, Violation> {
-        self.read(disk, hub_id, last_seq, false)
+        self.read(disk, hub_id, last_seq, None)
     }
 
     /// The same of a trace in which a bit has flipped, which takes records and tells of it only in part.
-    pub fn check_damaged(&self, disk: Arc<dyn Disk>, hub_id: HubId, last_seq: u64) -> Result<Coverage, Violation> {
-        self.read(disk, hub_id, last_seq, true)
+    pub fn check_damaged(
+        &self,
+        disk: Arc<dyn Disk>,
+        hub_id: HubId,
+        last_seq: u64,
+        damage: &Damage,
+    ) -> Result<Coverage, Violation> {
+        self.read(disk, hub_id, last_seq, Some(damage))
     }
 
-    fn read(&self, disk: Arc<dyn Disk>, hub_id: HubId, last_seq: u64, is_damaged: bool) -> Result<Coverage, Violation> {
+    fn read(
+        &self,
+        disk: Arc<dyn Disk>,
+        hub_id: HubId,
+        last_seq: u64,
+        damage: Option<&Damage>,
+    ) -> Result<Coverage, Violation> {
         let unreadable = |error: std::io::Error| Violation { invariant: TRUE, detail: error.to_string() };
         let mut reader = Reader::open_on(disk, Path::new(DATA), hub_id, last_seq).map_err(unreadable)?;
         let coverage = reader.coverage().clone();
-        // A life's records count up to where the journal begins that outlived it.
-        let begins =
-            |later: &[TracedLife]| later.iter().filter(|life| life.life.is_some()).map(|life| life.begins).min();
+        // A life's records count up to where the journal begins that outlived it, if the file that says so is readable.
+        let lost = damage.filter(|damage| damage.is_in_header).and_then(|damage| damage.file);
+        let is_known = |life: &&TracedLife| life.life.is_some() && life.life != lost;
+        let begins = |later: &[TracedLife]| later.iter().filter(is_known).map(|life| life.begins).min();
         let limits: Vec<u64> =
             (1..=self.lives.len()).map(|next| begins(&self.lives[next..]).unwrap_or(u64::MAX).min(last_seq)).collect();
         let mut traced =
@@ -143,7 +174,7 @@ impl TraceLedger {
                 let is_old = coverage.begins.is_some_and(|(seq, now)| {
                     record.now <= now.as_millis() || before.is_none() && is_end && record.after_seq <= seq
                 });
-                let is_excused = is_damaged
+                let is_excused = damage.is_some()
                     || is_old
                     || record.after_seq > limits[life]
                     || coverage.gaps.iter().chain(&self.lives[life].untold).any(|gap| record.is_in(gap))
@@ -255,6 +286,30 @@ mod tests {
         lives.die();
         let told = lives.check(1).unwrap();
         assert_eq!((told.records, told.orphans), (1, 1));
+    }
+
+    #[test]
+    fn where_a_life_begins_is_unknown_if_its_first_file_s_header_is_damaged_and_only_then() {
+        let mut lives = Lives::new();
+        lives.begin(1);
+        lives.trace(1, 5, false);
+        lives.die();
+        // The journal's record 1 was lost.
+        lives.begin(2);
+        lives.trace(0, 6, false);
+        lives.die();
+        let file = path(Path::new(DATA)).join("trace-00000000000000000002.seg");
+        let mut bytes = Vec::new();
+        lives.disk.read_into(&file, &mut bytes).unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            lives.disk.remove(&file).unwrap();
+            lives.disk.create(&file).unwrap().write_all(&damaged).unwrap();
+            let damage = Damage::new(&file, at as u64);
+            let read = lives.ledger.check_damaged(Arc::new(lives.disk.clone()), HUB, 1, &damage).unwrap();
+            assert_eq!(read.orphans == 0, at < HEADER_BYTES, "byte {at}: {read:?}");
+        }
     }
 
     #[test]
