@@ -8,7 +8,7 @@ use sheratan_sim::load::library;
 use sheratan_sim::mesh::fault::Fault;
 use sheratan_sim::mesh::plan::Plan;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn run(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the simulator runs")
@@ -197,6 +197,17 @@ fn to_be_looked_at_changes_nothing_in_a_run() {
     let trails = [&["--seed", "9", "--json"][..], &["--seed", "9", "--json", "--html", &page][..]]
         .map(|arguments| json(&run(arguments))["trail_hash"].clone());
     assert_eq!(trails[0], trails[1]);
+}
+
+#[test]
+fn a_page_is_written_though_nobody_reads_what_is_printed() {
+    let page = path("unread.html");
+    _ = std::fs::remove_file(&page);
+    let mut run = command(&["--seed", "9", "--html", page.to_str().expect("text")]);
+    let mut child = run.stdout(Stdio::piped()).spawn().expect("the simulator runs");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert!(std::fs::read_to_string(page).expect("the page is there").contains("</html>"));
 }
 
 #[test]

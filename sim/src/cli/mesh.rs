@@ -151,15 +151,16 @@ impl Runner {
             (Err(failure), false) => words::failure_text(failure, &again),
             (Err(failure), true) => words::failure_json(failure, &again).to_string(),
         };
-        line(text);
-        if let (Some(file), Some(timeline)) = (html, &mut timeline) {
-            timeline.end(result.as_ref().map_or_else(|failure| &failure.tally, |report| &report.tally));
-            if let Err(reason) = write_page(file, &Run::ended(result.as_ref().map_err(AsRef::as_ref), timeline, &again))
-            {
-                return failed(reason, 1);
+        let written = match (html, &mut timeline) {
+            (Some(file), Some(timeline)) => {
+                timeline.end(result.as_ref().map_or_else(|failure| &failure.tally, |report| &report.tally));
+                write_page(file, &Run::ended(result.as_ref().map_err(AsRef::as_ref), timeline, &again))
             }
-        }
-        ended(result.is_ok())
+            _ => Ok(()),
+        };
+        // Who reads this may have gone, which ends the process: the page is there by then.
+        line(text);
+        written.map_or_else(|reason| failed(reason, 1), |()| ended(result.is_ok()))
     }
 
     /// One run of several; `None` if it was interrupted.
