@@ -276,9 +276,18 @@ impl DiskReader for File {
 
 /// The system releases it however the process ends.
 #[derive(Debug)]
-struct FileLock(#[allow(dead_code, reason = "it is held, not looked at")] File);
+struct FileLock(File);
 
 impl Lock for FileLock {}
+
+impl Drop for FileLock {
+    /// Closing the file would leave the lock to a child that is just being made, which has a copy until it is another
+    /// program (flock(2)).
+    fn drop(&mut self) {
+        // If that fails, the lock ends with the last copy.
+        _ = self.0.unlock();
+    }
+}
 
 /// Asks for the blocks at once: a full disk shows before a byte is written, and they lie together.
 #[cfg(target_os = "linux")]
@@ -347,5 +356,23 @@ pub(crate) mod faults {
             Some(at) => Err(armed.remove(at).1.into()),
             None => Ok(()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_guard_though_a_child_that_is_just_being_made_has_the_file_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let file = private().read(true).write(true).truncate(false).open(&path).unwrap();
+        file.try_lock().unwrap();
+        // As a fork has it until it becomes another program.
+        let copy = file.try_clone().unwrap();
+        drop(FileLock(file));
+        assert!(RealDisk.lock(&path).is_ok());
+        drop(copy);
     }
 }
