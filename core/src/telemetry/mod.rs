@@ -4,7 +4,6 @@
 //! Fed by [`Telemetry::effect`] with what the state machine says and by [`Telemetry::observe`] with what the shell saw.
 //! Each costs O(1), or O(log kinds) for a job's stages; memory is bounded (some 3 MB) whatever happens.
 
-pub mod alerts;
 pub mod kinds;
 pub mod timing;
 pub mod window;

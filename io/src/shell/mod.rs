@@ -36,7 +36,7 @@ pub use listener::{BindError, Listeners};
 use lobby::Arrivals;
 use mio::{Events, Poll, Token, Waker};
 use reader::LogReader;
-use sheratan_core::telemetry::alerts::Alerts;
+use sheratan_core::alerts::Alerts;
 use sheratan_core::time::Timestamp;
 use std::io;
 use std::sync::Arc;
