@@ -12,6 +12,7 @@ mod memory;
 mod platform;
 mod probe;
 mod report;
+mod requested;
 mod sample;
 mod trace;
 
@@ -19,6 +20,10 @@ use clap::{Parser, Subcommand};
 use failure::Failure;
 use report::Report;
 use std::process::ExitCode;
+
+/// Of the system, as that of the builds that are compared. It counts nothing unless `core` asks for memory.
+#[global_allocator]
+static ALLOCATOR: requested::Counting = requested::Counting;
 
 /// Figures of Sheratan Hub, measured on this machine.
 #[derive(Parser)]

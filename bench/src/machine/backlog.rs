@@ -41,7 +41,7 @@ pub struct Backlog {
 /// How many kinds the jobs are of, in turn.
 const KINDS: usize = 16;
 /// A payload of usual size.
-const PARAMS_BYTES: usize = 200;
+pub const PARAMS_BYTES: usize = 200;
 /// Short, so that a run of thousands of expiries stays within the jobs' time to live and retention.
 const LEASE: Millis = Millis::from_secs(2);
 /// Longer than the longest delay of a first retry.
@@ -113,9 +113,23 @@ impl Backlog {
     /// Submits jobs; the time it took.
     pub fn submit(&mut self, count: u64) -> Duration {
         let commands = (0..count).map(|_| self.a_submit()).collect();
-        self.apply_all(commands, |outcome| {
-            assert!(matches!(outcome, Outcome::Submitted(Submitted::Accepted { .. })), "{outcome:?}");
-        })
+        self.apply_all(commands, |outcome| assert!(is_accepted(&outcome), "{outcome:?}"))
+    }
+
+    /// Submits jobs as a hub has them that read them from a socket or a journal: each with texts of its own. In small
+    /// batches, so that memory of commands is not taken for that of jobs; `look` is called after each.
+    pub fn fill(&mut self, count: u64, mut look: impl FnMut(&Hub)) {
+        const WINDOW: u64 = 100;
+        for first in (0..count).step_by(WINDOW as usize) {
+            let commands = (first..count.min(first + WINDOW)).map(|_| {
+                let mut bytes = Vec::new();
+                self.a_submit().encode(&mut bytes);
+                Command::decode(&bytes).expect("what was encoded decodes")
+            });
+            let commands = commands.collect();
+            self.apply_all(commands, |outcome| assert!(is_accepted(&outcome), "{outcome:?}"));
+            look(&self.hub);
+        }
     }
 
     /// Leases jobs, one a pull; the time it took.
@@ -235,6 +249,10 @@ impl Backlog {
             mark: 1,
         })
     }
+}
+
+fn is_accepted(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Submitted(Submitted::Accepted { .. }))
 }
 
 fn name(text: &str) -> Name {
