@@ -1,6 +1,8 @@
 //! The core alone, without sockets and files: what its operations cost, and whether they cost the same in a large hub.
 
+mod against;
 mod backlog;
+mod checkout;
 mod classes;
 mod cost;
 mod job_memory;
@@ -8,6 +10,7 @@ mod outcome_hash;
 mod polls;
 mod recovery;
 
+use crate::failure::Failure;
 use crate::report::Report;
 use backlog::Shape;
 use clap::ValueEnum;
@@ -25,12 +28,14 @@ pub struct Settings {
     /// Jobs whose memory is measured [default: as many as in the large hub].
     #[arg(long, value_parser = clap::value_parser!(u64).range(100..))]
     jobs: Option<u64>,
-    /// How often the two hubs take turns.
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
+    /// How often the two hubs take turns [default: 15]; with --against, how often the two builds do [default: 5].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
     /// Only these figures.
-    #[arg(long, value_name = "FIGURE", value_delimiter = ',')]
+    #[arg(long, value_name = "FIGURE", value_delimiter = ',', conflicts_with_all = ["against", "against_binary"])]
     only: Vec<Figure>,
+    #[command(flatten)]
+    against: against::Settings,
 }
 
 /// A group of figures.
@@ -50,13 +55,19 @@ enum Figure {
     Hash,
 }
 
-/// How often hubs take turns where a turn may take seconds.
+/// How often hubs take turns.
+const ROUNDS: u32 = 15;
+/// The same where a turn may take seconds.
 const ROUNDS_OF_SLOW: u32 = 5;
 
-/// All figures of the core.
-pub fn measure(settings: &Settings) -> Report {
-    let Settings { few, many, rounds, .. } = *settings;
+/// All figures of the core, or its cost beside that of another build.
+pub fn measure(settings: &Settings) -> Result<Report, Failure> {
+    let Settings { few, many, .. } = *settings;
+    if settings.against.is_asked_for() {
+        return against::measure(&settings.against, few, many, settings.rounds);
+    }
     let mut report = Report::default();
+    let rounds = settings.rounds.unwrap_or(ROUNDS);
     let is_wanted = |figure| settings.only.is_empty() || settings.only.contains(&figure);
     let jobs = settings.jobs.unwrap_or(many);
     let plain_weight = is_wanted(Figure::Memory).then(|| job_memory::weigh_plain(jobs));
@@ -80,7 +91,7 @@ pub fn measure(settings: &Settings) -> Report {
     if let Some(plain) = plain_weight {
         job_memory::measure(&mut report, jobs, &plain);
     }
-    report
+    Ok(report)
 }
 
 #[cfg(test)]
@@ -89,7 +100,7 @@ mod tests {
 
     #[test]
     fn every_figure_of_the_core_is_in_the_report() {
-        let report = measure(&settings("core --few 100 --many 200 --rounds 2"));
+        let report = measure(&settings("core --few 100 --many 200 --rounds 2")).expect("nothing can fail");
         let value: serde_json::Value = serde_json::from_str(&report.to_json()).expect("it is JSON");
         for operation in ["submit", "pull", "result", "lease expiry", "retry falls due"] {
             for shape in ["cost_plain", "cost_keyed"] {
@@ -108,7 +119,7 @@ mod tests {
 
     #[test]
     fn only_the_figures_that_are_named_are_measured() {
-        let report = measure(&settings("core --few 100 --many 200 --rounds 1 --only hash,recovery"));
+        let report = measure(&settings("core --few 100 --many 200 --rounds 1 --only hash,recovery")).expect("it is");
         let value: serde_json::Value = serde_json::from_str(&report.to_json()).expect("it is JSON");
         assert!(value["outcome_hash"].is_object() && value["restore"].is_object());
         assert!(value["cost_plain"].is_null() && value["long_poll"].is_null());
