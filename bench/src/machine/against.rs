@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 /// Another build to measure beside this one.
 #[derive(clap::Args)]
@@ -116,7 +117,9 @@ fn find_or_build(settings: &Settings, interrupt: &Interrupt) -> Result<(PathBuf,
 /// Of the terminal; without one nothing is shown.
 fn progress_bar(rounds: u32) -> ProgressBar {
     let style = ProgressStyle::with_template("{wide_bar} run {pos} of {len} done, {msg} [{elapsed}]");
-    ProgressBar::new(2 * u64::from(rounds)).with_style(style.expect("the template is right"))
+    let bar = ProgressBar::new(2 * u64::from(rounds)).with_style(style.expect("the template is right"));
+    bar.enable_steady_tick(Duration::from_secs(1));
+    bar
 }
 
 fn run(command: &mut Command, interrupt: &Interrupt, progress: &ProgressBar, name: &str) -> Result<Value, Failure> {
