@@ -186,7 +186,7 @@ impl Appender {
         let mut file = blank.file;
         let named = disk::write(&mut *file, &header.encode())
             .and_then(|()| disk::write(&mut *file, records))
-            .and_then(|()| mutants::unless(Mutant::SegmentNotSynced, || file.sync()))
+            .and_then(|()| file.sync())
             .and_then(|()| disk::rename_durably(self.folder.disk(), &blank.path, &path));
         if let Err(source) = named {
             remove(self.folder.disk(), &blank.path);
@@ -283,7 +283,7 @@ impl Segment {
     fn append(mut self, records: &mut [u8]) -> Result<Segment, AppendError> {
         format::seal_records(records, &self.seed);
         disk::write(&mut *self.file, records)
-            .and_then(|()| mutants::unless(Mutant::AppendNotSynced, || self.file.sync()))
+            .and_then(|()| self.file.sync())
             .map_err(|source| AppendError::new(&self.path, source))?;
         self.offset += records.len() as u64;
         Ok(self)

@@ -325,9 +325,7 @@ impl Writer {
         let header = Header { hub_id, life, life_begins, begins }.encode();
         let written = file.write_all(&header).and_then(|()| match self.life {
             // What an earlier life traced beyond the journal that it left is known by where this one begins.
-            None => mutants::unless(Mutant::TraceBeginningNotSynced, || {
-                file.sync().and_then(|()| self.disk.sync_folder(&self.settings.folder))
-            }),
+            None => file.sync().and_then(|()| self.disk.sync_folder(&self.settings.folder)),
             Some(_) => Ok(()),
         });
         if let Err(error) = written {
