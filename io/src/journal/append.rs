@@ -10,7 +10,6 @@ use super::batch::Batch;
 use super::folder::{Folder, Options};
 use super::format::{self, HEADER_BYTES, Header, Identity, SEAL_BYTES, Seed};
 use crate::disk::{self, Disk, DiskFile};
-use sheratan_core::mutants::{self, Mutant};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -136,7 +135,6 @@ impl Appender {
 
     /// Goes on in a segment behind its last record, whose batch may not have reached the disk: it is written once more.
     pub(crate) fn resume(&mut self, path: &Path, header: &Header, offset: u64, last_batch: &[u8]) -> io::Result<()> {
-        let last_batch = if mutants::is_active(Mutant::LastBatchNotRewritten) { &[] } else { last_batch };
         let mut file = self.folder.disk().open_to_write(path)?;
         let capacity_bytes = file.len()?;
         file.seek_to(offset - last_batch.len() as u64)?;
