@@ -19,6 +19,8 @@ mod held;
 mod listener;
 pub mod lobby;
 pub mod reader;
+#[cfg_attr(feature = "sim-mutants", path = "../../mutated/shell.rs")]
+mod rules;
 pub mod snapshots;
 pub mod sockets;
 pub mod wire;
