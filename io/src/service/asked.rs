@@ -2,12 +2,12 @@
 
 use super::body::{self, Fields, Query};
 use super::problem::Problem;
+use super::rules;
 use crate::http::Request;
 use sheratan_core::command::{Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit};
 use sheratan_core::integrity::checksum;
 use sheratan_core::integrity::json::Value;
 use sheratan_core::limits::{ATTEMPTS_MAX, LEASE_DURATION_MAX, LEASE_DURATION_MIN, PULL_JOBS_MAX, PULL_KINDS_MAX};
-use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::name::Name;
 use sheratan_core::time::{Millis, Timestamp};
 
@@ -134,12 +134,9 @@ pub fn read_lease_duration(fields: &Fields) -> Result<Option<Millis>, Problem> {
 
 /// The entries of a batch.
 pub fn batch<'a>(fields: &Fields<'a>, key: &str) -> Result<Vec<Value<'a>>, Problem> {
-    let mut entries = fields.array(key)?.ok_or_else(|| body::missing(key))?;
-    if mutants::is_active(Mutant::BatchReversed) {
-        entries.reverse();
-    }
+    let entries = fields.array(key)?.ok_or_else(|| body::missing(key))?;
     if entries.len() > BATCH_ENTRIES_MAX {
         return Err(Problem::bad_request(format!("{key} must have at most {BATCH_ENTRIES_MAX} entries")));
     }
-    Ok(entries)
+    Ok(rules::entries_in_order(entries))
 }

@@ -29,7 +29,7 @@ const QUIET_MARGIN_MS: Millis = Millis::from_secs(2);
 
 impl Service {
     pub(super) fn readyz(&self) -> Result<Reply, Problem> {
-        if let Some(reason) = &self.journal_down {
+        if let Some(reason) = self.uncommitted.journal_down() {
             return Err(Problem::journal_unavailable(reason));
         }
         if self.is_draining {

@@ -15,7 +15,6 @@ use sheratan_core::ids::JobSeq;
 use sheratan_core::integrity::checksum::{self, Claimed};
 use sheratan_core::integrity::json::Value;
 use sheratan_core::limits::PULL_JOBS_MAX;
-use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::outcome::{Completed, Outcome, Pulled, Submitted};
 use sheratan_core::queue::job::Job;
 use sheratan_core::telemetry::Observation;
@@ -140,9 +139,7 @@ impl Service {
     /// The reply that shows a job as it is now.
     pub(super) fn job_reply(&self, seq: JobSeq) -> Reply {
         let Some(job) = self.hub.queue().get(seq) else { return self.unknown_job().into_reply() };
-        if let Some(reason) = self.undurable_because()
-            && self.undurable.has(job)
-        {
+        if let Some(reason) = self.uncommitted.job_hidden_because(job) {
             return Problem::not_durable(reason).into_reply();
         }
         let mut shown = Vec::new();
@@ -153,18 +150,11 @@ impl Service {
     /// A job is not there. While something that is not durable was done that may be why: a job that ended pushes out
     /// another.
     fn unknown_job(&self) -> Problem {
-        self.undurable_because().map_or_else(Problem::unknown_job, Problem::not_durable)
-    }
-
-    /// Why the journal does not hold what was done, if it takes nothing.
-    fn undurable_because(&self) -> Option<&str> {
-        let is_durable = self.durable == self.last_seq() && !self.undurable.is_time_ahead();
-        let is_shown = is_durable || mutants::is_active(Mutant::UndurableShown);
-        self.journal_down.as_deref().filter(|_| !is_shown)
+        self.uncommitted.hidden_because().map_or_else(Problem::unknown_job, Problem::not_durable)
     }
 
     pub(super) fn jobs(&self, request: &Request) -> Result<Reply, Problem> {
-        if let Some(reason) = self.undurable_because() {
+        if let Some(reason) = self.uncommitted.hidden_because() {
             return Err(Problem::not_durable(reason));
         }
         let query = Query::new(request.query());

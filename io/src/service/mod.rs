@@ -23,9 +23,10 @@ mod problem;
 mod recovering;
 mod render;
 mod route;
+mod rules;
 pub mod streams;
 mod traffic;
-mod undurable;
+mod uncommitted;
 
 pub use control::registry_of;
 pub use event::{AlertLine, Event};
@@ -33,6 +34,7 @@ pub use parked::Origin;
 pub use problem::Problem;
 pub use recovering::{Recovering, Replayed};
 pub use route::{Plane, PlaneAddrs};
+pub use uncommitted::Handover;
 
 use crate::http::{Reply, Request};
 use crate::journal::Batch;
@@ -47,7 +49,6 @@ use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;
 use sheratan_core::ids::{JobSeq, NodeNo};
 use sheratan_core::integrity::checksum::Mode;
-use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::outcome::Outcome;
 use sheratan_core::queue::waiter::WaiterId;
 use sheratan_core::telemetry::Observation;
@@ -58,7 +59,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use streams::{Streams, Topic};
 use traffic::Traffic;
-use undurable::Undurable;
+use uncommitted::Uncommitted;
 
 /// How long heartbeats that change nothing are collected before they are journaled together.
 const QUIET_HEARTBEATS_MS: Millis = Millis::from_secs(1);
@@ -152,17 +153,6 @@ pub enum Page {
     },
 }
 
-/// Commands that were applied and that the journal is to hold.
-#[derive(Debug)]
-pub struct Handover {
-    /// The commands.
-    pub batch: Batch,
-    /// The number of the first: the journal takes it only if that follows what it has.
-    pub first_seq: u64,
-    /// The outcome hash before the first.
-    pub hash_before: [u8; 16],
-}
-
 /// The hub with everything that waits for it.
 pub struct Service {
     hub: Hub,
@@ -173,16 +163,6 @@ pub struct Service {
     alerts: Alerts,
     alert_lines: Vec<AlertLine>,
     streams: Streams,
-    /// Commands that were applied and are not handed to the journal yet.
-    batch: Batch,
-    /// The number of the first command of `batch`, and the outcome hash before it.
-    batch_first_seq: u64,
-    batch_hash: [u8; 16],
-    next_seq: u64,
-    /// What the hub refused and what found nothing; `None` where nobody keeps it.
-    trace: Option<Pending>,
-    /// Why the journal takes nothing, while it does not.
-    journal_down: Option<String>,
     /// Nodes that said nothing new since `quiet_since`.
     quiet: BTreeMap<NodeNo, Timestamp>,
     quiet_since: Timestamp,
@@ -192,19 +172,15 @@ pub struct Service {
     alerts_lost: u64,
     /// What became of what was traced.
     traced: trace::Counts,
-    /// The last record that the journal holds, as far as the shell said.
-    durable: u64,
-    /// What was done after it.
-    undurable: Undurable,
+    uncommitted: Uncommitted,
 }
 
 impl Service {
     /// A service for a recovered hub; `next_seq` is the number of the journal's next record.
     pub fn new(mut hub: Hub, next_seq: u64, settings: Settings) -> Self {
         hub.set_guard(settings.auth_failures_max, true);
-        let batch_hash = hub.outcome_hash();
         Service {
-            undurable: Undurable::new(hub.now()),
+            uncommitted: Uncommitted::new(hub.now(), next_seq, hub.outcome_hash()),
             hub,
             settings,
             parked: ParkedRequests::default(),
@@ -213,12 +189,6 @@ impl Service {
             alerts: Alerts::default(),
             alert_lines: Vec::new(),
             streams: Streams::default(),
-            batch: Batch::new(),
-            batch_first_seq: next_seq,
-            batch_hash,
-            next_seq,
-            trace: None,
-            journal_down: None,
             quiet: BTreeMap::new(),
             quiet_since: Timestamp::ZERO,
             is_draining: false,
@@ -226,14 +196,13 @@ impl Service {
             connections: 0,
             alerts_lost: 0,
             traced: trace::Counts::default(),
-            durable: next_seq - 1,
         }
     }
 
     /// Answers a request.
     pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
         let way = route::find(caller.plane, request.path());
-        self.undurable.look(self.hub.effects());
+        self.uncommitted.read_effects(self.hub.effects());
         let answer = self.route(now, caller, request, way);
         let answer = answer.unwrap_or_else(|problem| Answer::Reply(problem.into_reply()));
         if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
@@ -274,8 +243,7 @@ impl Service {
 
     /// The journal holds all up to this record.
     pub fn set_durable(&mut self, up_to: u64) {
-        self.durable = up_to;
-        self.undurable.forget(up_to);
+        self.uncommitted.set_durable(up_to);
     }
 
     /// The shell saw something.
@@ -335,11 +303,11 @@ impl Service {
 
     fn settle_effects(&mut self, now: Timestamp) {
         while !self.hub.effects().is_empty() {
-            self.undurable.look(self.hub.effects());
-            self.undurable.settled();
+            self.uncommitted.read_effects(self.hub.effects());
+            self.uncommitted.effects_drained();
             let mut is_woken = false;
             for effect in std::mem::take(self.hub.effects()) {
-                if !mutants::is_active(Mutant::EffectNotCounted) {
+                if rules::is_counted() {
                     self.hub.count(&effect);
                 }
                 match effect {
@@ -381,39 +349,32 @@ impl Service {
 
     /// What was done since the last call and is not in the journal. `spare` is an empty batch whose room is used again.
     pub fn take_batch(&mut self, spare: Batch) -> Option<Handover> {
-        if self.batch.is_empty() {
-            return None;
-        }
-        Some(Handover {
-            batch: std::mem::replace(&mut self.batch, spare),
-            first_seq: std::mem::replace(&mut self.batch_first_seq, self.next_seq),
-            hash_before: std::mem::replace(&mut self.batch_hash, self.hub.outcome_hash()),
-        })
+        self.uncommitted.take_batch(spare, self.hub.outcome_hash())
     }
 
     /// Keeps what changes nothing for [`Service::take_trace`] from now on.
     pub fn begin_trace(&mut self) {
-        self.trace.get_or_insert_default();
+        self.uncommitted.begin_trace();
     }
 
     /// What changed nothing since the last call.
     pub fn take_trace(&mut self) -> Option<Pending> {
-        self.trace.as_mut().filter(|trace| !trace.is_empty()).map(std::mem::take)
+        self.uncommitted.take_trace()
     }
 
     /// Whether something was done that is not handed to the journal.
     pub fn has_batch(&self) -> bool {
-        !self.batch.is_empty()
+        self.uncommitted.has_batch()
     }
 
     /// Bytes that wait to be handed to the journal.
     pub fn batch_bytes(&self) -> usize {
-        self.batch.bytes()
+        self.uncommitted.batch_bytes()
     }
 
     /// The number of the last record: a reply made now may leave when the journal holds it.
     pub fn last_seq(&self) -> u64 {
-        self.next_seq - 1
+        self.uncommitted.last_seq()
     }
 
     /// The journal takes nothing: commands are refused until it does, reads are answered unless they would show what it
@@ -423,13 +384,13 @@ impl Service {
             self.hub.unpark(id);
             self.answer_late(parked.origin, Problem::journal_unavailable(&reason).into_reply());
         }
-        self.journal_down = Some(reason);
+        self.uncommitted.journal_failed(reason);
         self.hub.observe(self.hub.now(), Observation::JournalFailure);
     }
 
     /// The journal takes records again.
     pub fn journal_recovered(&mut self) {
-        self.journal_down = None;
+        self.uncommitted.journal_recovered();
     }
 
     /// The client sends no more, and may be gone: what it waits for is answered as if its time were over, since a job that
@@ -475,37 +436,22 @@ impl Service {
         &self.hub
     }
 
-    /// Applies a command and puts it into the batch if it changed something.
+    /// Applies a command, and keeps it for the journal if it changed something.
     fn execute(&mut self, now: Timestamp, command: Command) -> Result<Outcome, Problem> {
-        if let Some(reason) = &self.journal_down {
+        if let Some(reason) = self.uncommitted.journal_down() {
             return Err(Problem::journal_unavailable(reason));
         }
-        // The usual command is journaled, and must not be copied for it; what changes nothing is copied for the trace.
         let now = now.max(self.hub.now());
-        command.encode(self.batch.begin(self.next_seq, now));
-        let extended = match &command {
-            Command::Extend(extend) => extend.leases.iter().map(|lease| lease.job).collect(),
-            _ => Vec::new(),
-        };
+        self.uncommitted.begin(now, &command);
         let outcome = self.hub.apply(now, command);
-        let is_kept = self.batch.is_empty() || !mutants::is_active(Mutant::RecordNotJournaled);
-        if outcome.is_durable() && is_kept {
-            self.batch.commit();
-            self.undurable.note(self.next_seq, now, &outcome, extended);
-            self.next_seq += 1;
-        } else {
-            if let Some(trace) = &mut self.trace {
-                trace.push(self.next_seq - 1, now, self.batch.begun());
-            }
-            self.batch.abort();
-        }
+        self.uncommitted.end(now, &outcome);
         Ok(outcome)
     }
 
-    /// What time alone ended becomes a record, so that a reply that tells of it waits for that.
+    /// Makes a record of what time alone ended, so that a reply that shows it waits for that.
     fn record_time(&mut self, now: Timestamp) {
-        self.undurable.look(self.hub.effects());
-        if self.undurable.is_time_ahead() && !mutants::is_active(Mutant::TimeNotRecorded) {
+        self.uncommitted.read_effects(self.hub.effects());
+        if self.uncommitted.must_record_time() {
             // While the journal takes nothing, nothing of it is shown.
             _ = self.execute(now, Command::NodesSeen(Vec::new()));
         }
@@ -544,7 +490,7 @@ impl Service {
 
     /// A job is final: answers who waited for that.
     fn answer_end(&mut self, job: JobSeq) {
-        if mutants::is_active(Mutant::EndNotTold) {
+        if !rules::is_wait_over(true) {
             return;
         }
         for parked in self.parked.take_for_end(job) {
@@ -572,6 +518,6 @@ impl Service {
     }
 
     fn is_ready(&self) -> bool {
-        self.journal_down.is_none() && !self.is_draining
+        self.uncommitted.journal_down().is_none() && !self.is_draining
     }
 }

@@ -258,14 +258,14 @@ impl Service {
 
     fn journal(&self, out: &mut Families) {
         let telemetry = self.hub.telemetry();
-        out.gauge("journal_up", "1 while the journal is written", self.journal_down.is_none().into());
+        out.gauge("journal_up", "1 while the journal is written", self.uncommitted.journal_down().is_none().into());
         out.counter(
             "journal_records",
             "Records since the journal began, with those that the disk does not hold yet",
             self.last_seq(),
         );
         let help = "Records that the disk does not hold yet: their replies wait for it";
-        out.gauge("journal_pending_records", help, self.last_seq() - self.durable);
+        out.gauge("journal_pending_records", help, self.uncommitted.record_count());
         out.counter("journal_commits", "Batches that the journal holds", telemetry.total(Counter::JournalCommit));
         let help = "Times that the journal's disk began to take nothing";
         out.counter("journal_failures", help, telemetry.total(Counter::JournalFailure));
@@ -274,7 +274,7 @@ impl Service {
     }
 
     fn trace(&self, out: &mut Families) {
-        if self.trace.is_none() {
+        if !self.uncommitted.is_traced() {
             return;
         }
         let help = "Records of the trace that were written since the hub started";
