@@ -8,9 +8,11 @@
 //! An event is written once, however many listen: it costs its bytes and one copy into each connection's output. While
 //! nobody listens to a topic, nothing is written for it.
 
-use super::problem::Problem;
-use super::rules;
 use crate::audit;
+use crate::http::{Method, Reply, Request};
+use crate::service::body::Query;
+use crate::service::problem::Problem;
+use crate::service::{Answer, Caller, Service, rules};
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -234,8 +236,41 @@ impl Streams {
     }
 }
 
+impl Service {
+    /// Sends what time brings: counters, and signs of life.
+    pub(in crate::service) fn send_to_streams(&mut self, now: Timestamp) {
+        if self.notifications.streams.are_counters_due(now) {
+            let counters = self.counters(now);
+            self.notifications.streams.counters(now, &counters);
+        }
+        self.notifications.streams.handle_timeout(now);
+    }
+
+    pub(super) fn open_stream(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Answer, Problem> {
+        let words = Query::new(request.query()).get("events")?;
+        let topics = words.map_or(Ok(Topics::ALL), |words| Topics::parse(&words))?;
+        if self.is_draining {
+            return Err(Problem::stopping());
+        }
+        self.notifications.streams.admit()?;
+        if *request.method() != Method::Head {
+            self.notifications.streams.open(now, caller.origin.connection, topics);
+        }
+        let counters = topics.has(Topic::Counters).then(|| self.counters(now));
+        let beginning = Reply::text(200, "text/event-stream", beginning(counters.as_deref()));
+        // A proxy that keeps events back until it has enough of them would make them late; nginx asks for the second.
+        let beginning = beginning.with_header("Cache-Control", "no-store".into());
+        Ok(Answer::Stream(beginning.with_header("X-Accel-Buffering", "no".into())))
+    }
+}
+
 /// How a stream begins: when to come back, and the counters if they are listened to, so that nobody looks at nothing.
-pub fn beginning(counters: Option<&[u8]>) -> Vec<u8> {
+fn beginning(counters: Option<&[u8]>) -> Vec<u8> {
     let mut out = format!("retry: {}\n\n", RETRY_AFTER_MS.get()).into_bytes();
     if let Some(counters) = counters {
         write_event(&mut out, Topic::Counters.as_str(), None, counters);
