@@ -148,9 +148,9 @@ impl Service {
         answer
     }
 
-    /// Whether a request for the path is answered from memory and changes nothing: health and metrics, which are asked for
-    /// most when the journal is behind.
-    pub fn is_only_looked_at(plane: Plane, path: &str) -> bool {
+    /// Whether a request for the path only reads memory: health and metrics, which are asked for most when the journal is
+    /// behind.
+    pub fn is_read_only(plane: Plane, path: &str) -> bool {
         let way = route::find(plane, path);
         matches!(way, Way::Here(Route::Health(_) | Route::Metrics))
     }

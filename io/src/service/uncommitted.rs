@@ -92,7 +92,7 @@ impl Uncommitted {
     /// The hub applied the command that was begun, with this outcome: if it changed something it is a record, else it goes
     /// to the trace.
     pub fn end(&mut self, now: Timestamp, outcome: &Outcome) {
-        if rules::is_journaled(outcome.is_durable(), self.batch.is_empty()) {
+        if rules::is_journaled(outcome) {
             self.commit(now, outcome);
         } else {
             self.abort(now);
@@ -197,14 +197,14 @@ impl Uncommitted {
 
     /// Whether a record must be made for what time alone ended after the last one.
     pub fn must_record_time(&self) -> bool {
-        rules::is_time_recorded(self.is_time_ahead())
+        rules::must_record_time(self.ended_at, self.recorded_at)
     }
 
     /// Why lists of jobs, and that a job is unknown, may not be shown: the journal takes nothing, and does not hold all that
     /// was done.
     pub fn hidden_because(&self) -> Option<&str> {
-        let is_durable = self.record_count() == 0 && !self.is_time_ahead();
-        self.journal_down().filter(|_| !rules::is_shown(is_durable))
+        let may_show_all = rules::may_show_all(self.durable_seq, self.last_seq(), self.is_time_ahead());
+        self.journal_down().filter(|_| !may_show_all)
     }
 
     /// Why a job may not be shown: the journal takes nothing, and does not hold how the job is now. O(n) in the jobs that it

@@ -167,11 +167,8 @@ impl Streams {
     /// These lines were written to the audit log; each ends with a line feed.
     pub fn audit(&mut self, lines: &[u8]) {
         self.send(Topic::Audit, |out| {
-            for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let seq = audit::seq_of(line);
-                if rules::is_line_sent(seq) {
-                    write_event(out, Topic::Audit.as_str(), seq, line);
-                }
+            for line in rules::lines_to_send(lines) {
+                write_event(out, Topic::Audit.as_str(), audit::seq_of(line), line);
             }
         });
     }
