@@ -211,8 +211,7 @@ impl<W: Wire> Engine<W> {
         let Some(socket) = sockets.get(id) else { return };
         loop {
             let is_behind = !*is_journal_down && service.batch_bytes() > BATCH_BYTES_MAX;
-            if is_behind && !socket.http.next_path().is_some_and(|path| Service::is_only_looked_at(socket.plane, path))
-            {
+            if is_behind && !socket.http.next_path().is_some_and(|path| Service::is_read_only(socket.plane, path)) {
                 break;
             }
             let Some(request) = socket.http.next_request(*now) else { break };
