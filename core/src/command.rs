@@ -1,57 +1,57 @@
 //! Commands: everything that can change the hub's durable state, as the journal keeps it.
 //!
-//! The encoding is postcard (a documented, stable format) behind one version byte. Variants and members are only ever
-//! appended as new variants, so that a newer hub reads an older journal; what an older hub cannot read it refuses.
+//! The tables at the end are the encoding: a variant or member keeps its number for ever, a new one gets the next.
 
-use crate::ids::{JobSeq, LeaseRef, NodeNo};
-use crate::limits::Limits;
+use crate::encoding::{DecodeError, Encoded, Reader, members, numbered};
+use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::name::Name;
+use crate::name_set::NameSet;
 use crate::payload::Payload;
+use crate::rules::RulesVersion;
+use crate::settings::Setting;
 use crate::time::{Millis, Timestamp};
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use crate::zone::Zone;
 
 /// A request to the state machine.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Command {
-    /// Sets the operator's limits.
-    Configure(Box<Limits>),
+    /// Sets some of the operator's limits.
+    Set(Vec<Setting>),
     /// A node says what it is; needed when it is new, changed, or was not online.
     Heartbeat(Heartbeat),
-    /// These nodes were heard from, and nothing about them changed. Without nodes it says how late it is: somebody was told
-    /// what time did.
-    NodesSeen(Vec<NodeNo>),
-    /// A client hands in a job.
+    /// These nodes were heard from, and nothing about them changed.
+    NodesSeen(Vec<NodeIndex>),
+    /// Time has passed up to the record's instant, and a client was told what that did.
+    Tick,
+    /// A client submits a job.
     Submit(Box<Submit>),
     /// A node asks for jobs.
     Pull(Pull),
     /// A node keeps its leases.
     Extend(Extend),
-    /// A node hands in how a job ended.
+    /// A node submits how a job ended.
     Complete(Complete),
-    /// Sets how many nodes may be known: one of the operator's limits, which the older `Configure` does not carry.
-    LimitNodes(u64),
+    /// From now on these rules decide.
+    AdoptRules(RulesVersion),
 }
 
 /// What a node says of itself.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Heartbeat {
-    /// The node.
     pub node: Name,
-    /// Jobs of this zone only.
-    pub zone: Option<Name>,
-    /// What the node can do; sorted, without duplicates.
-    pub capabilities: Vec<Name>,
+    /// It gets jobs of this zone only.
+    pub zone: Zone,
+    pub capabilities: NameSet,
     /// Health as the node sees it.
     pub health: Health,
     /// Where the node says it can be reached; shown, never used.
     pub endpoint: Option<Name>,
-    /// The node's labels, a JSON object; shown, never used.
-    pub labels: Payload,
+    /// A JSON object; shown, never used.
+    pub labels: Option<Payload>,
 }
 
 /// A node's health.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Health {
     /// All well.
     #[default]
@@ -62,24 +62,23 @@ pub enum Health {
     Red,
 }
 
-/// A job as a client hands it in.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+/// A job as a client submits it.
+#[derive(Clone, PartialEq, Debug)]
 pub struct Submit {
     /// What to do: the name by which nodes choose.
     pub kind: Name,
     /// With what: any JSON.
-    pub params: Payload,
-    /// Which first.
+    pub params: Option<Payload>,
     pub priority: Priority,
-    /// Nodes of this zone only; the default zone if absent.
-    pub zone: Option<Name>,
-    /// Only nodes that have all of these; sorted, without duplicates.
-    pub requires: Vec<Name>,
+    /// Nodes of this zone only.
+    pub zone: Zone,
+    /// Only nodes that have all of these capabilities.
+    pub requires: NameSet,
     /// Not before this much time has passed.
     pub delay_ms: Millis,
     /// Not before this instant.
     pub run_at: Timestamp,
-    /// Expires if no node has finished it by then.
+    /// From then on no attempt starts, and no lease is extended.
     pub ttl_ms: Option<Millis>,
     /// Attempts in all.
     pub attempts_max: Option<u32>,
@@ -92,7 +91,7 @@ pub struct Submit {
 }
 
 /// How a submit is told from its repeats.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Idempotency {
     /// The client's key.
     pub key: Name,
@@ -102,10 +101,12 @@ pub struct Idempotency {
     pub on_duplicate: OnDuplicate,
     /// When the key's job ended without success.
     pub on_failed: OnFailed,
+    /// How long the key is remembered after its job became final; never longer than the hub's own limit.
+    pub ttl_ms: Option<Millis>,
 }
 
 /// What a submit with a known key but another payload means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OnDuplicate {
     /// A mistake: refused.
     #[default]
@@ -115,7 +116,7 @@ pub enum OnDuplicate {
 }
 
 /// What a submit with the key of a job that ended without success means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OnFailed {
     /// The same answer again.
     #[default]
@@ -125,7 +126,7 @@ pub enum OnFailed {
 }
 
 /// Which jobs go first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Priority {
     /// Before all others.
     Critical,
@@ -139,33 +140,30 @@ pub enum Priority {
 }
 
 /// A node's request for jobs.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Pull {
-    /// The node.
     pub node: Name,
     /// At most so many.
     pub jobs_max: u32,
-    /// Only these kinds; all if empty. Sorted, without duplicates.
-    pub kinds: Vec<Name>,
-    /// How long the leases last; the job's or the hub's own if absent.
+    /// Only these kinds; all if empty.
+    pub kinds: NameSet,
+    /// How long the leases last; the job's or the hub's own duration if absent.
     pub lease_duration_ms: Option<Millis>,
 }
 
 /// A node's request to keep leases.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Extend {
     /// The node that holds them.
     pub node: Name,
-    /// The leases.
     pub leases: Vec<LeaseRef>,
-    /// For how long from now; the job's or the hub's own if absent.
+    /// For how long from now; the job's or the hub's own duration if absent.
     pub lease_duration_ms: Option<Millis>,
 }
 
 /// How a job ended, as its node says; its integrity was checked by the shell, which holds the key.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Complete {
-    /// The job.
     pub job: JobSeq,
     /// The lease that fences it; clients of v1.5 send none.
     pub lease: Option<LeaseRef>,
@@ -174,53 +172,32 @@ pub struct Complete {
     /// Whether it was done.
     pub ok: bool,
     /// What came of it.
-    pub result: Payload,
+    pub result: Option<Payload>,
     /// What went wrong.
-    pub error: Payload,
+    pub error: Option<Payload>,
     /// Whether another attempt may help.
     pub is_retryable: bool,
-    /// The first eight bytes of the result's SHA-256: tells a repeat from another result.
-    pub mark: u64,
+    pub mark: ResultMark,
 }
 
-/// A record's command cannot be read.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum DecodeError {
-    /// Written by a newer hub.
-    Version(u8),
-    /// Not a command.
-    Malformed(postcard::Error),
-}
-
-const ENCODING_VERSION: u8 = 1;
-
-impl Command {
-    /// Appends the command's encoding to `buffer`.
-    pub fn encode(&self, buffer: &mut Vec<u8>) {
-        buffer.push(ENCODING_VERSION);
-        let taken = std::mem::take(buffer);
-        *buffer = postcard::to_extend(self, taken).expect("commands have no types that postcard cannot encode");
-    }
-
-    /// The command that `bytes` encode; payloads are copied once.
-    pub fn decode(bytes: &[u8]) -> Result<Command, DecodeError> {
-        match bytes.split_first() {
-            Some((&ENCODING_VERSION, rest)) => postcard::from_bytes(rest).map_err(DecodeError::Malformed),
-            Some((&version, _)) => Err(DecodeError::Version(version)),
-            None => Err(DecodeError::Malformed(postcard::Error::DeserializeUnexpectedEnd)),
-        }
-    }
+/// Tells a result that is sent again from another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResultMark {
+    /// The first eight bytes of the SHA-256 of the result: two attempts that end alike have the same.
+    Content(u64),
+    /// The first eight bytes of the SHA-256 of the `result_id` that its node gave it.
+    Id(u64),
 }
 
 impl Submit {
     /// A job that asks for nothing special: any node of the default zone, at once, under the hub's own limits.
-    pub fn new(kind: Name, params: Payload) -> Self {
+    pub fn new(kind: Name, params: Option<Payload>) -> Self {
         Submit {
             kind,
             params,
             priority: Priority::Normal,
-            zone: None,
-            requires: Vec::new(),
+            zone: Zone::DEFAULT,
+            requires: NameSet::EMPTY,
             delay_ms: Millis::ZERO,
             run_at: Timestamp::ZERO,
             ttl_ms: None,
@@ -262,69 +239,233 @@ impl Health {
     }
 }
 
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The commands' numbers and members.
+impl Encoded for Command {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let mut put = |number: u8, members: &dyn Fn(&mut Vec<u8>)| {
+            out.push(number);
+            members(out);
+        };
         match self {
-            DecodeError::Version(version) => write!(
-                f,
-                "the command has encoding version {version}, this hub reads version {ENCODING_VERSION}: start a newer sheratan-hub on this data folder"
-            ),
-            DecodeError::Malformed(error) => write!(f, "not a command: {error}"),
+            Command::Set(settings) => put(1, &|out| settings.encode(out)),
+            Command::Heartbeat(heartbeat) => put(2, &|out| heartbeat.encode(out)),
+            Command::NodesSeen(nodes) => put(3, &|out| nodes.encode(out)),
+            Command::Tick => put(4, &|_| {}),
+            Command::Submit(submit) => put(5, &|out| submit.encode(out)),
+            Command::Pull(pull) => put(6, &|out| pull.encode(out)),
+            Command::Extend(extend) => put(7, &|out| extend.encode(out)),
+            Command::Complete(complete) => put(8, &|out| complete.encode(out)),
+            Command::AdoptRules(version) => put(9, &|out| version.encode(out)),
         }
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match from.byte()? {
+            1 => Command::Set(Encoded::decode(from)?),
+            2 => Command::Heartbeat(Encoded::decode(from)?),
+            3 => Command::NodesSeen(Encoded::decode(from)?),
+            4 => Command::Tick,
+            5 => Command::Submit(Encoded::decode(from)?),
+            6 => Command::Pull(Encoded::decode(from)?),
+            7 => Command::Extend(Encoded::decode(from)?),
+            8 => Command::Complete(Encoded::decode(from)?),
+            9 => Command::AdoptRules(Encoded::decode(from)?),
+            other => return Err(DecodeError::UnknownVariant("command", other.into())),
+        })
     }
 }
 
-impl std::error::Error for DecodeError {}
+members!(Heartbeat {
+    1 node: required,
+    2 zone,
+    3 capabilities,
+    4 health,
+    5 endpoint,
+    6 labels,
+});
+
+members!(Submit {
+    1 kind: required,
+    2 params,
+    3 priority,
+    4 zone,
+    5 requires,
+    6 delay_ms,
+    7 run_at,
+    8 ttl_ms,
+    9 attempts_max,
+    10 retry_budget_ms,
+    11 lease_duration_ms,
+    12 idempotency,
+});
+
+members!(Idempotency {
+    1 key: required,
+    2 payload_hash: required,
+    3 on_duplicate,
+    4 on_failed,
+    5 ttl_ms,
+});
+
+members!(Pull {
+    1 node: required,
+    2 jobs_max: required,
+    3 kinds,
+    4 lease_duration_ms,
+});
+
+members!(Extend {
+    1 node: required,
+    2 leases: required,
+    3 lease_duration_ms,
+});
+
+members!(Complete {
+    1 job: required,
+    2 lease,
+    3 node,
+    4 ok: required,
+    5 result,
+    6 error,
+    7 is_retryable: required,
+    8 mark: required,
+});
+
+numbered!(Health { 0 Green, 1 Yellow, 2 Red });
+numbered!(Priority { 0 Critical, 1 High, 2 Normal, 3 Low });
+numbered!(OnDuplicate { 0 SameResult, 1 LatestWins });
+numbered!(OnFailed { 0 SameResult, 1 NewJob });
+
+impl Encoded for ResultMark {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let (number, hash) = match self {
+            ResultMark::Content(hash) => (0, hash),
+            ResultMark::Id(hash) => (1, hash),
+        };
+        out.push(number);
+        hash.to_le_bytes().encode(out);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let number = from.byte()?;
+        let hash = u64::from_le_bytes(Encoded::decode(from)?);
+        match number {
+            0 => Ok(ResultMark::Content(hash)),
+            1 => Ok(ResultMark::Id(hash)),
+            other => Err(DecodeError::UnknownVariant("result mark", other.into())),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_command_reads_back_as_it_was_written() {
-        let command = Command::Pull(Pull {
-            node: Name::new("n").unwrap(),
-            jobs_max: 3,
-            kinds: vec![Name::new("k").unwrap()],
-            lease_duration_ms: Some(Millis::new(5)),
-        });
-        let mut bytes = vec![9];
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a valid name")
+    }
+
+    fn bytes_of(command: &Command) -> Vec<u8> {
+        let mut bytes = Vec::new();
         command.encode(&mut bytes);
-        assert_eq!(bytes[0], 9, "the encoding is appended");
-        assert_eq!(Command::decode(&bytes[1..]), Ok(command));
+        bytes
     }
 
-    #[test]
-    fn a_newer_encoding_is_refused_by_its_version() {
-        assert_eq!(Command::decode(&[2, 0]), Err(DecodeError::Version(2)));
-        assert!(Command::decode(&[]).is_err());
+    fn set(names: &[&str]) -> NameSet {
+        names.iter().map(|text| name(text)).collect()
     }
 
-    #[test]
-    fn the_commands_of_older_journals_keep_their_numbers() {
-        let mut bytes = Vec::new();
-        Command::LimitNodes(300).encode(&mut bytes);
-        assert_eq!(bytes, [1, 7, 0xac, 2], "a new command comes after the ones that journals have");
-        let mut bytes = Vec::new();
-        Command::NodesSeen(Vec::new()).encode(&mut bytes);
-        assert_eq!(bytes, [1, 2, 0]);
-    }
-
-    /// The bytes of version 1, so that a change of a struct's members fails here and not at a user's restart.
-    #[test]
-    fn the_encoding_of_version_1_stays_as_it_is() {
-        let mut bytes = Vec::new();
-        Command::Complete(Complete {
+    /// One of each command with every member away from its default, and its bytes: a change of a table fails here and not
+    /// at a user's restart.
+    fn all() -> Vec<(Command, &'static str)> {
+        let (payload, second) = (Some(Payload::new(b"{}")), Some(Millis::new(1_000)));
+        let idempotency = Idempotency {
+            key: name("a"),
+            payload_hash: [7; 32],
+            on_duplicate: OnDuplicate::LatestWins,
+            on_failed: OnFailed::NewJob,
+            ttl_ms: second,
+        };
+        let heartbeat = Heartbeat {
+            node: name("n"),
+            zone: Zone::new(name("z")),
+            capabilities: set(&["c", "d"]),
+            health: Health::Red,
+            endpoint: Some(name("e")),
+            labels: payload.clone(),
+        };
+        let submit = Submit {
+            kind: name("k"),
+            params: payload.clone(),
+            priority: Priority::Low,
+            zone: Zone::new(name("z")),
+            requires: set(&["c"]),
+            delay_ms: Millis::new(1),
+            run_at: Timestamp::from_millis(2),
+            ttl_ms: Some(Millis::new(0)),
+            attempts_max: Some(4),
+            retry_budget_ms: Some(Millis::new(5)),
+            lease_duration_ms: second,
+            idempotency: Some(idempotency),
+        };
+        let lease = LeaseRef { job: JobSeq::new(300), generation: 2 };
+        let complete = Complete {
             job: JobSeq::new(300),
-            lease: Some(LeaseRef { job: JobSeq::new(300), generation: 2 }),
-            node: None,
+            lease: Some(lease),
+            node: Some(name("n")),
             ok: true,
-            result: Payload::new(b"{}"),
-            error: Payload::ABSENT,
-            is_retryable: true,
-            mark: 1,
-        })
-        .encode(&mut bytes);
-        assert_eq!(bytes, [1, 6, 0xac, 2, 1, 0xac, 2, 2, 0, 1, 2, b'{', b'}', 0, 1, 1]);
+            result: payload.clone(),
+            error: payload,
+            is_retryable: false,
+            mark: ResultMark::Id(1),
+        };
+        let sevens = "0707070707070707070707070707070707070707070707070707070707070707";
+        assert_eq!(sevens.len(), 64);
+        vec![
+            (Command::Set(vec![Setting::NodesMax(300), Setting::AttemptsMax(5)]), "010215ac020605"),
+            (Command::Heartbeat(heartbeat), "0201016e02017a03020163016404020501650602"),
+            (Command::NodesSeen(vec![NodeIndex::new(1), NodeIndex::new(300)]), "030201ac02"),
+            (Command::Tick, "04"),
+            (Command::Submit(Box::new(submit)), "0501016b02027b7d0303"),
+            (
+                Command::Pull(Pull { node: name("n"), jobs_max: 3, kinds: set(&["k"]), lease_duration_ms: second }),
+                "0601016e0203030101",
+            ),
+            (
+                Command::Extend(Extend { node: name("n"), leases: vec![lease], lease_duration_ms: None }),
+                "0701016e0201ac020200",
+            ),
+            (Command::Complete(complete), "0801ac0202ac02020301"),
+            (Command::AdoptRules(RulesVersion::NEWEST), "0901"),
+        ]
+    }
+
+    #[test]
+    fn every_command_reads_back_and_begins_as_the_format_says() {
+        for (command, start) in all() {
+            let bytes = bytes_of(&command);
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(hex.starts_with(start), "{command:?} is {hex}, which does not begin with {start}");
+            let mut reader = Reader::new(&bytes);
+            assert_eq!(Command::decode(&mut reader), Ok(command));
+            assert_eq!(reader.end(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_cut_is_refused_wherever_it_is_cut() {
+        for (command, _) in all() {
+            let bytes = bytes_of(&command);
+            for cut in 0..bytes.len() {
+                assert!(Command::decode(&mut Reader::new(&bytes[..cut])).is_err(), "{cut} bytes of {command:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_submit_and_pull_have_no_members_at_their_defaults() {
+        assert_eq!(bytes_of(&Command::Submit(Box::new(Submit::new(name("k"), None)))), [5, 1, 1, b'k', 0]);
+        let pull = Pull { node: name("n"), jobs_max: 1, kinds: NameSet::EMPTY, lease_duration_ms: None };
+        assert_eq!(bytes_of(&Command::Pull(pull)), [6, 1, 1, b'n', 2, 1, 0]);
     }
 }

@@ -1,54 +1,40 @@
-//! Effects: what else follows from a command, for the shell to carry out. Replay throws them away.
+//! Effects: what else follows from a command, for the shell to carry out. A hub that only follows a journal has none.
 
 use crate::ids::JobSeq;
 use crate::name::Name;
-use crate::outcome::{DropReason, FinalStatus};
+use crate::outcome::DropReason;
+use crate::queue::EndedJob;
 use crate::queue::waiter::WaiterId;
 use crate::time::{Millis, Timestamp};
 
 /// One thing for the shell to do.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Debug)]
 pub enum Effect {
     /// Write this into the audit log.
     Audit(Timestamp, Audit),
-    /// Repeat this long poll's pull: there is a job for it.
+    /// Repeat this long poll's pull: there is a job for it. The poll is no longer parked.
     Wake(WaiterId),
-    /// A job became final: answer who waits for it.
-    Final(JobSeq),
-    /// A job of this kind got one stage further: count it.
-    Stage(Timestamp, Name, Stage),
+    /// Answer those who wait for this job's end.
+    Ended {
+        job: JobSeq,
+        /// The job itself, if its retention took it at once: the hub does not know it any more.
+        gone: Option<Box<EndedJob>>,
+    },
 }
 
-/// How far a job got.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
-    /// It came in.
-    Submitted,
-    /// It was leased.
-    Leased {
-        /// How long it had been ready.
-        waited: Millis,
-    },
-    /// An attempt ended, however.
-    AttemptEnded {
-        /// How long it had been under lease.
-        ran: Millis,
-    },
-    /// It is final.
-    Ended(FinalStatus),
-}
-
-/// What the audit log is told.
+/// What goes into the audit log.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Audit {
     /// Something was refused because too much is there already.
     BackpressureDrop {
         /// Of what.
         reason: DropReason,
+        /// How much of it there is.
+        held: u64,
+        /// How much there may be.
+        max: u64,
         /// Jobs that wait.
         queue_depth: u64,
-        /// Jobs that may.
-        queue_depth_max: u64,
     },
     /// A pull got nothing because too much is under lease.
     InflightSaturated {
@@ -84,7 +70,7 @@ pub enum Audit {
     },
     /// A submit repeated an earlier one.
     IdempotencyHit {
-        /// The job it is one with.
+        /// The job that it refers to.
         job: JobSeq,
         /// Whether that job has ended.
         is_final: bool,

@@ -1,32 +1,39 @@
 //! The hub: one deterministic state machine that is given the time.
 //!
 //! How to drive it:
-//! - [`Hub::apply`] with the instant and a command changes durable state and says what came of it. First whatever fell
-//!   due up to that instant happens, each thing at its own instant, and last what the command itself made due at once:
-//!   so the state is a function of the commands that changed something (the journal) and of nothing else, and it does
-//!   not matter whether anybody looked in between.
-//! - [`Hub::advance`] lets due things happen without a command: call it at [`Hub::next_deadline`], or long polls wake late.
-//! - [`Hub::park`], [`Hub::unpark`], [`Hub::observe`], [`Hub::count`] change ephemeral state, which no journal holds.
-//! - After any of these, drain [`Hub::effects`]. A replay throws them away.
+//! - [`Hub::apply`] with the instant and a command changes durable state and says what came of it. First due timers fire,
+//!   in order, each at its own instant, and last what the command itself made due at once: so the state is a function of
+//!   the commands that changed something (the journal) and of nothing else, and it does not matter whether anybody looked
+//!   in between.
+//! - [`Hub::advance`] fires due timers without a command: call it at [`Hub::next_deadline`], or long polls wake late.
+//! - [`Hub::park`], [`Hub::unpark`], [`Hub::observe`] change ephemeral state, which no journal holds.
+//! - After any of these, [`Hub::settle`] until it gives nothing more. [`Hub::next_deadline`] panics before that: whoever
+//!   sleeps over an effect leaves a client without its answer.
 //! - The rest only looks.
+//!
+//! A new hub follows a journal: it has no effects and counts nothing. [`Hub::serve`] makes it one that clients talk to.
 //!
 //! `now` never goes back: an earlier instant counts as the latest one seen. The shell journals `max(now, hub.now())`.
 
 use crate::access::guard::AuthGuard;
-use crate::command::{Command, Complete, Extend, Heartbeat, Idempotency, OnDuplicate, OnFailed, Pull, Submit};
+use crate::chain::Chain;
+use crate::command::{Command, Complete, Extend, Heartbeat, Idempotency, Pull, Submit};
 use crate::context::Context;
-use crate::dedup::Dedup;
+use crate::dedup::{Binding, Dedup, KeyPlace, KeyRecord};
 use crate::effect::{Audit, Effect};
-use crate::ids::{HubKey, JobSeq};
-use crate::limits::{BACKPRESSURE_RETRY_MS, DEFER_MS, Limits, PULL_JOBS_MAX};
-use crate::mutants::{self, Mutant};
+use crate::ids::{HubKey, JobSeq, NodeIndex};
+use crate::ledger::{Account, Ledger};
+use crate::limits::{DEFER_MS, Limits, PULL_JOBS_MAX};
 use crate::name::Name;
-use crate::outcome::{FinalStatus, Outcome, Pulled, Refusal, Submitted};
-use crate::queue::lane::Profile;
+use crate::outcome::{Outcome, Pulled, Refusal, Submitted};
+use crate::queue::event::Event;
+use crate::queue::profile::{ProfileIndex, Profiles};
 use crate::queue::waiter::WaiterId;
-use crate::queue::{Counts, Queue};
-use crate::registry::Registry;
-use crate::registry::node::Node;
+use crate::queue::{Counts, JobRecord, Queue};
+use crate::registry::node::{Node, NodeRecord};
+use crate::registry::{NodeContext, Registry};
+use crate::rules::{self, KnownKey, RulesVersion};
+use crate::settings::Setting;
 use crate::telemetry::{Observation, Telemetry};
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
@@ -36,111 +43,142 @@ use std::net::IpAddr;
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) key: HubKey,
+    pub(crate) rules: RulesVersion,
     pub(crate) now: Timestamp,
     pub(crate) limits: Limits,
     pub(crate) registry: Registry,
     pub(crate) queue: Queue,
     pub(crate) dedup: Dedup,
-    pub(crate) timers: Timers,
-    pub(crate) outcome_chain: u128,
+    pub(crate) chain: Chain,
+    timers: Timers,
+    ledger: Ledger,
+    /// What happened to jobs in the transition under way.
+    events: Vec<Event>,
     guard: AuthGuard,
     telemetry: Telemetry,
     effects: Vec<Effect>,
+    /// When an attempt or a job ended last.
+    ended_at: Timestamp,
+    /// Whether clients talk to it; else it follows a journal.
+    is_serving: bool,
+    is_settled: bool,
+}
+
+/// What falls due.
+enum Due {
+    Timer,
+    OldestFinal,
+    OldestKey,
 }
 
 impl Hub {
-    /// A hub without jobs or nodes, under the default limits.
+    /// A hub without jobs or nodes, under the first rules and their default limits, that follows a journal.
     pub fn new(key: HubKey) -> Self {
         Hub {
             key,
+            rules: RulesVersion::FIRST,
             now: Timestamp::ZERO,
             limits: Limits::default(),
             registry: Registry::default(),
             queue: Queue::default(),
             dedup: Dedup::default(),
+            chain: Chain::START,
             timers: Timers::default(),
-            outcome_chain: 0,
+            ledger: Ledger::default(),
+            events: Vec::new(),
             guard: AuthGuard::new(60, true),
             telemetry: Telemetry::default(),
             effects: Vec::new(),
+            ended_at: Timestamp::ZERO,
+            is_serving: false,
+            is_settled: true,
         }
+    }
+
+    /// From now on clients talk to it: what it does has effects, and is counted.
+    pub fn serve(&mut self) {
+        self.is_serving = true;
     }
 
     /// Carries out a command. Never fails: a refusal is an outcome, and changes nothing.
     pub fn apply(&mut self, now: Timestamp, command: Command) -> Outcome {
         self.advance(now);
+        self.is_settled = false;
         let outcome = match command {
-            Command::Configure(limits) => self.configure(*limits),
+            Command::Set(settings) => self.set(&settings),
             Command::Heartbeat(heartbeat) => self.heartbeat(heartbeat),
             Command::NodesSeen(nodes) => {
-                let (mut cx, parts) = self.split();
-                nodes.into_iter().for_each(|no| parts.registry.seen(&mut cx, no));
+                nodes.into_iter().for_each(|node| self.seen(node));
                 Outcome::Done
             }
+            Command::Tick => Outcome::Done,
             Command::Submit(submit) => self.submit(*submit).map_or_else(Outcome::Refused, Outcome::Submitted),
-            Command::Pull(pull) => self.pull(pull).map_or_else(Outcome::Refused, Outcome::Pulled),
+            Command::Pull(pull) => self.pull(&pull).map_or_else(Outcome::Refused, Outcome::Pulled),
             Command::Extend(extend) => self.extend(&extend),
             Command::Complete(complete) => self.complete(complete),
-            Command::LimitNodes(nodes_max) => {
-                self.registry.limit(nodes_max);
-                Outcome::Done
-            }
+            Command::AdoptRules(version) => self.adopt_rules(version),
         };
+        self.follow_events();
         self.advance(self.now);
         if let Outcome::Refused(refusal) = &outcome {
             self.report_drop(refusal);
         }
         if outcome.is_durable() {
-            self.chain(&outcome);
+            self.extend_chain(&outcome);
         }
         outcome
     }
 
-    /// Lets everything happen that falls due up to `now`, each thing at its own instant, earliest first.
+    /// Fires the timers that are due up to `now`, each at its own instant, earliest first.
     pub fn advance(&mut self, now: Timestamp) {
-        let now = if mutants::is_active(Mutant::TimeGoesBack) { now } else { now.max(self.now) };
-        while let Some(at) = self.next_deadline().filter(|at| *at <= now) {
+        let now = rules::later(self.now, now);
+        while let Some((at, due)) = self.next_due().filter(|(at, _)| *at <= now) {
             self.now = self.now.max(at);
-            if self.timers.next_at().is_some_and(|timer_at| timer_at <= at) {
-                let (_, timer) = self.timers.pop().expect("it has a next one");
-                self.fire(timer);
-            } else {
-                self.queue.drop_oldest_final();
+            self.is_settled = false;
+            match due {
+                Due::Timer => {
+                    let (_, timer) = self.timers.pop().expect("it has a next one");
+                    self.fire(timer);
+                }
+                Due::OldestFinal => self.queue.drop_oldest_final(&mut self.ledger),
+                Due::OldestKey => self.dedup.forget_oldest(&self.limits, &mut self.timers, &mut self.ledger),
             }
         }
         self.now = now;
     }
 
-    /// When the next thing falls due.
+    /// When the next timer is due. The hub has to be settled.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let retention_at = self.queue.next_retention_at(&self.limits);
-        self.timers.next_at().into_iter().chain(retention_at).min()
+        assert!(self.is_settled || !self.is_serving, "a hub is settled before anybody sleeps until its deadline");
+        self.next_due().map(|(at, _)| at)
     }
 
     /// Parks a long poll that found nothing: [`Effect::Wake`] says when to repeat its pull. `false` if too many are parked,
     /// or there is a job for it already: repeat the pull, or answer it.
     pub fn park(&mut self, id: WaiterId, pull: &Pull) -> bool {
-        let record = self.registry.by_name(&pull.node);
-        if self.queue.has_any(&profile(record, &pull.kinds)) {
-            return false;
-        }
-        self.queue.park(id, pull.node.clone(), record, pull.kinds.clone())
+        let profile = self.profile_of(&pull.node);
+        !self.queue.has_any(profile, &pull.kinds) && self.queue.park(&mut self.ledger, id, pull, profile)
     }
 
     /// Forgets a long poll: it was answered, or its client went away.
     pub fn unpark(&mut self, id: WaiterId) {
-        self.queue.unpark(id);
+        self.queue.unpark(&mut self.ledger, id);
     }
 
-    /// Wakes others that could take what woken long polls left: call it once their pulls were repeated, and again until it
-    /// wakes nobody. A woken one may be gone by then, have become saturated, or have found a more urgent job than the one
-    /// that it was woken for.
-    pub fn wake_others(&mut self) {
-        if mutants::is_active(Mutant::SecondWakeForgotten) {
-            return;
-        }
-        let woken = self.queue.take_waiters_with_jobs();
+    /// Appends what is to be done now, and not again: long polls are woken for as many ready jobs as there are, and as
+    /// leases may be given. Whoever was woken may leave its job (its client is gone, or there was a more urgent one), so
+    /// ask again until nothing comes.
+    pub fn settle(&mut self, effects: &mut Vec<Effect>) {
+        let room = rules::room_in_hub(self.limits.inflight_max, self.queue.counts().leased);
+        let (registry, limits) = (&self.registry, &self.limits);
+        let room_at = |node: &Name| {
+            let held = registry.by_name(node).map_or(0, Node::leases);
+            rules::room_at_node(limits.leases_per_node_max, held)
+        };
+        let woken = self.queue.take_waiters_to_wake(&mut self.ledger, room, room_at);
         self.effects.extend(woken.into_iter().map(Effect::Wake));
+        self.is_settled = self.effects.is_empty();
+        effects.append(&mut self.effects);
     }
 
     /// Counts what the shell saw.
@@ -149,11 +187,6 @@ impl Hub {
             self.guard.failed(now, address);
         }
         self.telemetry.observe(now, observation);
-    }
-
-    /// Counts an effect that was drained. A replay does not, so it starts with no counts.
-    pub fn count(&mut self, effect: &Effect) {
-        self.telemetry.effect(effect);
     }
 
     /// What was counted.
@@ -171,19 +204,24 @@ impl Hub {
         self.guard.blocked_for(now, address)
     }
 
-    /// What else follows from what was done; the caller drains it.
-    pub fn effects(&mut self) -> &mut Vec<Effect> {
-        &mut self.effects
-    }
-
     /// The latest instant seen.
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
+    /// When an attempt or a job ended last, by time alone or by a command, since this hub was made.
+    pub fn ended_at(&self) -> Timestamp {
+        self.ended_at
+    }
+
     /// The hub's key, by which ids are read and written.
     pub fn key(&self) -> &HubKey {
         &self.key
+    }
+
+    /// The rules that decide.
+    pub fn rules(&self) -> RulesVersion {
+        self.rules
     }
 
     /// The operator's limits.
@@ -206,6 +244,20 @@ impl Hub {
         &self.dedup
     }
 
+    /// How many bytes are kept, and for what.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The ledger, from a walk over every store: what [`Hub::ledger`] must say. O(n).
+    pub fn recount(&self) -> Ledger {
+        let mut ledger = Ledger::default();
+        self.queue.recount(&mut ledger);
+        ledger.charge(Account::Answers, self.dedup.bytes());
+        ledger.charge(Account::Nodes, self.registry.bytes());
+        ledger
+    }
+
     /// How many jobs are where.
     pub fn counts(&self) -> Counts {
         self.queue.counts()
@@ -219,233 +271,350 @@ impl Hub {
     /// A hash over the outcomes of all commands that changed something: two runs of one journal agree on it at each
     /// command, or did not decide alike.
     pub fn outcome_hash(&self) -> [u8; 16] {
-        self.outcome_chain.to_le_bytes()
+        self.key.outcome_hash(self.chain.words()).to_le_bytes()
     }
 
-    fn configure(&mut self, limits: Limits) -> Outcome {
+    fn set(&mut self, settings: &[Setting]) -> Outcome {
+        let old = self.limits.clone();
+        settings.iter().for_each(|setting| self.limits.set(*setting));
         self.registry.reconfigure(&mut self.timers, self.now);
-        self.limits = limits;
-        self.queue.enforce_retention(&self.limits);
+        self.dedup.reconfigure(&old, &self.limits, &mut self.timers, &mut self.ledger);
+        self.queue.stir_all();
+        Outcome::Done
+    }
+
+    fn adopt_rules(&mut self, version: RulesVersion) -> Outcome {
+        if version < self.rules || version > RulesVersion::NEWEST {
+            return Outcome::Refused(Refusal::RulesNotTaken);
+        }
+        self.rules = version;
         Outcome::Done
     }
 
     fn heartbeat(&mut self, heartbeat: Heartbeat) -> Outcome {
-        let name = heartbeat.node.clone();
-        let (mut cx, parts) = self.split();
-        match parts.registry.heartbeat(&mut cx, heartbeat) {
-            Err(refusal) => Outcome::Refused(refusal),
-            Ok((node, is_changed)) => {
-                if is_changed {
-                    parts.queue.wake_waiters_of(&mut cx, &name);
-                }
-                Outcome::Heard { node }
-            }
+        let (name, zone, capabilities) =
+            (heartbeat.node.clone(), heartbeat.zone.clone(), heartbeat.capabilities.clone());
+        let (index, is_changed) = match self.with_registry(|registry, cx| registry.heartbeat(cx, heartbeat)) {
+            Err(refusal) => return Outcome::Refused(refusal),
+            Ok(heard) => heard,
+        };
+        if is_changed {
+            let profile = self.queue.profiles_mut().enter(&zone, &capabilities);
+            let node = self.registry.get_mut(index).expect("it was just heard of");
+            let old = node.profile();
+            node.set_profile(profile);
+            self.queue.profiles_mut().leave(old);
+            self.wake_waiters_of(&name);
         }
+        Outcome::Heard { node: index }
     }
 
     fn submit(&mut self, submit: Submit) -> Result<Submitted, Refusal> {
-        let known = match &submit.idempotency {
-            Some(idempotency) => match self.recognise(idempotency)? {
-                Known::Repeat(submitted) => return Ok(submitted),
-                Known::New(known) => known,
-            },
-            None => Replaced::default(),
+        let Some(idempotency) = submit.idempotency.clone() else {
+            self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
+            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, None));
+            return Ok(Submitted::Accepted { job, supersedes: None, replaces: None });
         };
-        // A superseded job makes room for the one that takes its place.
-        let leaving = known.supersedes.and_then(|job| self.queue.get(job));
-        self.queue.admit(&self.limits, &submit, leaving)?;
-        let idempotency = submit.idempotency.clone();
-        let (mut cx, parts) = self.split();
-        if let Some(job) = known.supersedes
-            && !mutants::is_active(Mutant::SupersedeForgotten)
-        {
-            parts.queue.supersede(&mut cx, parts.registry, parts.dedup, job);
-        }
-        let job = parts.queue.submit(&mut cx, submit);
-        if let Some(idempotency) = idempotency {
-            let key = cx.key.idempotency_key(&idempotency.key);
-            parts.dedup.bind(&mut cx, key, idempotency.payload_hash, job);
-        }
-        Ok(Submitted::Accepted { job, supersedes: known.supersedes, replaces: known.replaces })
-    }
-
-    /// What the hub knows of a submit's key: the table in the wire contract, row by row.
-    fn recognise(&mut self, idempotency: &Idempotency) -> Result<Known, Refusal> {
         let key = self.key.idempotency_key(&idempotency.key);
-        let Some(entry) = self.dedup.get(key) else {
-            self.dedup.admit(self.limits.idempotency_keys_max)?;
-            return Ok(Known::New(Replaced::default()));
+        let Some((place, entry)) = self.dedup.get(key) else {
+            self.dedup.admit(self.now, &self.limits)?;
+            self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
+            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, None));
+            let binding = Binding::new(&idempotency, job);
+            let rooms = (&mut self.timers, &mut self.ledger);
+            let place = self.dedup.bind((self.now, &self.limits), rooms, key, binding);
+            self.queue.set_key(job, place);
+            return Ok(Submitted::Accepted { job, supersedes: None, replaces: None });
         };
-        let job = entry.job;
-        let is_same = entry.payload_hash == idempotency.payload_hash || mutants::is_active(Mutant::KeyHashIgnored);
-        match (&entry.answer, is_same, idempotency.on_duplicate) {
-            (_, false, OnDuplicate::SameResult) => {
-                let old_hash_prefix = prefix(&entry.payload_hash);
-                let event = Audit::IdempotencyKeyCollision {
-                    key: idempotency.key.clone(),
+        let (old, ended) = (entry.job, entry.ended());
+        let is_same = entry.has_payload(&idempotency.payload_hash);
+        match rules::known_key(is_same, ended, idempotency.on_duplicate, idempotency.on_failed) {
+            KnownKey::Collision => {
+                let old_hash_prefix = entry.hash_prefix();
+                self.audit(Audit::IdempotencyKeyCollision {
+                    key: idempotency.key,
                     old_hash_prefix,
-                    new_hash_prefix: prefix(&idempotency.payload_hash),
-                };
-                self.effects.push(Effect::Audit(self.now, event));
-                Err(Refusal::KeyCollision { old_hash_prefix })
+                    new_hash_prefix: *idempotency.payload_hash.first_chunk().expect("a hash has 32 bytes"),
+                });
+                Err(Refusal::KeyCollision { job: old, old_hash_prefix })
             }
-            (None, false, OnDuplicate::LatestWins) => {
-                Ok(Known::New(Replaced { supersedes: Some(job), replaces: None }))
+            KnownKey::Repeats => {
+                let answered = entry.answered();
+                self.audit(Audit::IdempotencyHit { job: old, is_final: answered.is_some() });
+                Ok(match answered {
+                    None => Submitted::InProgress { job: old },
+                    Some(answered) => Submitted::Final {
+                        job: old,
+                        status: answered.status,
+                        result: answered.result,
+                        error: answered.error,
+                    },
+                })
             }
-            (Some(_), false, OnDuplicate::LatestWins) => {
-                Ok(Known::New(Replaced { supersedes: None, replaces: Some(job) }))
+            KnownKey::Supersedes => {
+                // The superseded job makes room for the one that takes its place.
+                self.queue.admit(&self.limits, &self.ledger, &submit, Some(old))?;
+                let job = self.with_queue(|queue, cx| {
+                    let line = queue.supersede(cx, old);
+                    queue.submit(cx, submit, line)
+                });
+                self.bind_again(place, &idempotency, job);
+                Ok(Submitted::Accepted { job, supersedes: Some(old), replaces: None })
             }
-            (Some(answer), true, _)
-                if idempotency.on_failed == OnFailed::NewJob && answer.status != FinalStatus::Completed =>
-            {
-                Ok(Known::New(Replaced { supersedes: None, replaces: Some(job) }))
-            }
-            (Some(answer), true, _) => {
-                let (status, result, error) = (answer.status, answer.result.clone(), answer.error.clone());
-                self.effects.push(Effect::Audit(self.now, Audit::IdempotencyHit { job, is_final: true }));
-                Ok(Known::Repeat(Submitted::Final { job, status, result, error }))
-            }
-            (None, true, _) => {
-                self.effects.push(Effect::Audit(self.now, Audit::IdempotencyHit { job, is_final: false }));
-                Ok(Known::Repeat(Submitted::InProgress { job }))
+            KnownKey::Replaces => {
+                self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
+                let job = self.with_queue(|queue, cx| queue.submit(cx, submit, None));
+                self.bind_again(place, &idempotency, job);
+                Ok(Submitted::Accepted { job, supersedes: None, replaces: Some(old) })
             }
         }
     }
 
-    fn pull(&mut self, pull: Pull) -> Result<Pulled, Refusal> {
-        let Pull { node: name, jobs_max, kinds, lease_duration_ms } = pull;
+    fn bind_again(&mut self, place: KeyPlace, idempotency: &Idempotency, job: JobSeq) {
+        let rooms = (&mut self.timers, &mut self.ledger);
+        let place = self.dedup.bind_again(&self.limits, rooms, place, Binding::new(idempotency, job));
+        self.queue.set_key(job, place);
+    }
+
+    fn pull(&mut self, pull: &Pull) -> Result<Pulled, Refusal> {
+        let nothing = |defer_ms| Ok(Pulled { node: None, leases: Vec::new(), defer_ms });
+        let node = self.registry.by_name(&pull.node);
+        let (held, profile) = node.map_or((0, Profiles::UNKNOWN), |node| (node.leases(), node.profile()));
         let inflight = self.queue.counts().leased;
-        let held = self.registry.by_name(&name).map_or(0, Node::leases);
-        let mut room = self.limits.inflight_max.saturating_sub(inflight);
-        if mutants::is_active(Mutant::InflightLimitOffByOne) {
-            room = room.saturating_add(1);
-        }
-        let mut room_at_node = self.limits.leases_per_node_max.saturating_sub(held);
-        if mutants::is_active(Mutant::NodeLeasesOffByOne) {
-            room_at_node = room_at_node.saturating_add(1);
-        }
-        let room = room.min(room_at_node);
+        let room = rules::room_in_hub(self.limits.inflight_max, inflight)
+            .min(rules::room_at_node(self.limits.leases_per_node_max, held));
         if room == 0 {
-            self.effects.push(Effect::Audit(self.now, Audit::InflightSaturated { node: name, inflight }));
-            return Ok(Pulled { leases: Vec::new(), defer_ms: DEFER_MS });
+            self.audit(Audit::InflightSaturated { node: pull.node.clone(), inflight });
+            return nothing(DEFER_MS);
         }
-        let record = self.registry.by_name(&name);
-        if !self.queue.has_any(&profile(record, &kinds)) {
-            return Ok(Pulled { leases: Vec::new(), defer_ms: Millis::ZERO });
+        if !self.queue.has_any(profile, &pull.kinds) {
+            return nothing(Millis::ZERO);
         }
-        let jobs_max = room.min(u64::from(jobs_max.clamp(1, PULL_JOBS_MAX))) as usize;
-        let (mut cx, parts) = self.split();
+        let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX))) as usize;
         // A node that only pulls is known from its first job on.
-        let no = parts.registry.enrol(&mut cx, &name)?;
-        parts.registry.seen(&mut cx, no);
-        let record = parts.registry.get(no);
-        let name = record.expect("enrolled above").name();
-        let leases = parts.queue.lease(&mut cx, (no, name), &profile(record, &kinds), jobs_max, lease_duration_ms);
-        leases.iter().for_each(|_| parts.registry.lease_given(no));
-        Ok(Pulled { leases, defer_ms: Millis::ZERO })
+        let index = self.with_registry(|registry, cx| {
+            let index = registry.enrol(cx, &pull.node)?;
+            registry.seen(cx, index);
+            Ok(index)
+        })?;
+        let name = self.registry.get(index).expect("enrolled above").name().clone();
+        let leases = self.with_queue(|queue, cx| queue.lease(cx, (index, &name), profile, pull, jobs_max));
+        Ok(Pulled { node: Some(index), leases, defer_ms: Millis::ZERO })
     }
 
     fn extend(&mut self, extend: &Extend) -> Outcome {
-        let (mut cx, parts) = self.split();
-        Outcome::Extended(parts.queue.extend(&mut cx, extend))
+        let outcome = Outcome::Extended(self.with_queue(|queue, cx| queue.extend(cx, extend)));
+        // What changes nothing is not journaled, and must not change when the node was seen.
+        if outcome.is_durable()
+            && let Some(index) = self.registry.by_name(&extend.node).map(Node::index)
+        {
+            self.seen(index);
+        }
+        outcome
     }
 
     fn complete(&mut self, complete: Complete) -> Outcome {
-        let (mut cx, parts) = self.split();
-        let completed = parts.queue.complete(&mut cx, parts.registry, parts.dedup, complete);
-        completed.map_or_else(Outcome::Refused, Outcome::Completed)
-    }
-
-    fn fire(&mut self, timer: Timer) {
-        let (mut cx, parts) = self.split();
-        match timer {
-            Timer::JobExpires(seq) => parts.queue.expire(&mut cx, parts.dedup, seq),
-            Timer::LeaseEnds(seq) => parts.queue.lease_ends(&mut cx, parts.registry, parts.dedup, seq),
-            Timer::JobDue(seq) => parts.queue.job_due(&mut cx, seq),
-            Timer::NodeLiveness(no) => {
-                if let Some(forgotten) = parts.registry.check_liveness(&mut cx, no) {
-                    parts.queue.wake_waiters_of(&mut cx, &forgotten);
+        // With its lease or its name a node shows that it is the one; a v1.5 client may be anybody.
+        let is_nodes_own = complete.lease.is_some() || complete.node.is_some();
+        match self.with_queue(|queue, cx| queue.complete(cx, complete)) {
+            Err(refusal) => Outcome::Refused(refusal),
+            Ok((completed, node)) => {
+                if let Some(node) = node.filter(|_| is_nodes_own) {
+                    self.seen(node);
                 }
+                Outcome::Completed(completed)
             }
-            Timer::KeyExpires(key) => parts.dedup.expire(cx.now, key),
         }
     }
 
-    /// Notes a refusal that says that something is full.
-    fn report_drop(&mut self, refusal: &Refusal) {
-        let Some(reason) = refusal.drop_reason() else { return };
-        let event = Audit::BackpressureDrop {
-            reason,
-            queue_depth: self.queue.counts().waiting(),
-            queue_depth_max: self.limits.queue_depth_max,
-        };
-        self.effects.push(Effect::Audit(self.now, event));
+    fn fire(&mut self, timer: Timer) {
+        match timer {
+            Timer::JobExpires(seq) => self.with_queue(|queue, cx| queue.expire(cx, seq)),
+            Timer::LeaseEnds(seq) => self.with_queue(|queue, cx| queue.lease_ends(cx, seq)),
+            Timer::JobDue(seq) => self.with_queue(|queue, cx| queue.job_due(cx, seq)),
+            Timer::NodeLiveness(node) => self.with_registry(|registry, cx| registry.check_liveness(cx, node)),
+            Timer::KeyExpires(place) => self.dedup.expire(&mut self.ledger, place),
+        }
+        self.follow_events();
     }
 
-    fn chain(&mut self, outcome: &Outcome) {
-        let [kind, what, when] = outcome.fingerprint();
+    /// What happened to jobs concerns nodes, keys, telemetry and clients: each event is followed up here, and nowhere
+    /// else. Retention comes last, so that a job's end is told before it may go.
+    fn follow_events(&mut self) {
+        let first_number = self.queue.next_numbers().1 - self.ends_among_events();
+        let mut events = std::mem::take(&mut self.events);
+        events.drain(..).for_each(|event| self.follow(event));
+        self.events = events;
+        let effects = &mut self.effects;
+        self.queue.enforce_retention(&self.limits, &mut self.ledger, |ended| {
+            // Only a job that ended in this transition may be one that nobody was told of.
+            if ended.number() >= first_number {
+                let seq = ended.view().seq();
+                let told = effects.iter_mut().rev().find_map(|effect| match effect {
+                    Effect::Ended { job, gone } if *job == seq => Some(gone),
+                    _ => None,
+                });
+                if let Some(gone) = told {
+                    *gone = Some(Box::new(ended));
+                }
+            }
+        });
+    }
+
+    fn follow(&mut self, event: Event) {
+        if matches!(event, Event::AttemptEnded { .. } | Event::Ended { .. }) {
+            self.ended_at = self.now;
+        }
+        match event {
+            Event::Submitted { kind } => {
+                if self.is_serving {
+                    let kind = self.queue.kinds_mut().row_mut(kind);
+                    kind.count(|name, place| self.telemetry.submitted(self.now, name, place));
+                }
+            }
+            Event::Leased { node, waited } => {
+                self.registry.lease_given(node);
+                if self.is_serving {
+                    self.telemetry.leased(self.now, waited);
+                }
+            }
+            Event::AttemptEnded { lease, node, ran, is_reaped } => {
+                let name = self.registry.lease_ended(node).name().clone();
+                self.queue.waiters_mut().free(&name);
+                if self.is_serving {
+                    self.telemetry.attempt_ended(self.now, ran);
+                }
+                if is_reaped {
+                    self.audit(Audit::LeaseReap { job: lease.job, node: name, attempt: lease.generation });
+                }
+            }
+            Event::RetryScheduled { lease, delay } => {
+                self.audit(Audit::RetryScheduled { job: lease.job, attempt: lease.generation, delay_ms: delay });
+            }
+            Event::Exhausted { job, attempts } => self.audit(Audit::RetryExhausted { job, attempts }),
+            Event::Ended { job, kind, status, key } => {
+                if let Some(place) = key {
+                    let outcome = self.queue.outcome_of(job);
+                    let rooms = (&mut self.timers, &mut self.ledger);
+                    self.dedup.settle((self.now, &self.limits), rooms, place, status, outcome);
+                }
+                if self.is_serving {
+                    let kind = self.queue.kinds_mut().row_mut(kind);
+                    kind.count(|name, place| self.telemetry.ended(self.now, name, place, status));
+                    self.effects.push(Effect::Ended { job, gone: None });
+                }
+            }
+        }
+    }
+
+    fn ends_among_events(&self) -> u64 {
+        self.events.iter().filter(|event| matches!(event, Event::Ended { .. })).count() as u64
+    }
+
+    fn seen(&mut self, node: NodeIndex) {
+        self.with_registry(|registry, cx| registry.seen(cx, node));
+    }
+
+    fn wake_waiters_of(&mut self, node: &Name) {
+        let woken = self.queue.take_waiters_of(&mut self.ledger, node);
+        self.effects.extend(woken.into_iter().map(Effect::Wake));
+    }
+
+    fn profile_of(&self, node: &Name) -> ProfileIndex {
+        self.registry.by_name(node).map_or(Profiles::UNKNOWN, Node::profile)
+    }
+
+    fn with_queue<T>(&mut self, act: impl FnOnce(&mut Queue, &mut Context) -> T) -> T {
+        let Hub { key, now, limits, queue, timers, ledger, events, .. } = self;
+        act(queue, &mut Context { now: *now, key, limits, timers, ledger, events })
+    }
+
+    /// Lets the registry act, then follows up what it reports: lines for the audit log, and nodes that were forgotten.
+    fn with_registry<T>(&mut self, act: impl FnOnce(&mut Registry, &mut NodeContext) -> T) -> T {
+        let (mut audits, mut forgotten) = (Vec::new(), Vec::new());
+        let Hub { now, limits, registry, timers, ledger, .. } = self;
+        let mut cx = NodeContext { now: *now, limits, timers, ledger, audits: &mut audits, forgotten: &mut forgotten };
+        let answer = act(registry, &mut cx);
+        audits.into_iter().for_each(|audit| self.audit(audit));
+        for node in forgotten {
+            self.queue.leases_mut().forget(node.index());
+            self.wake_waiters_of(node.name());
+            self.queue.profiles_mut().leave(node.profile());
+        }
+        answer
+    }
+
+    fn audit(&mut self, event: Audit) {
+        if self.is_serving {
+            self.telemetry.audit(self.now, &event);
+            self.effects.push(Effect::Audit(self.now, event));
+        }
+    }
+
+    /// Reports a refusal that says that something is full.
+    fn report_drop(&mut self, refusal: &Refusal) {
+        let Some(full) = refusal.full() else { return };
+        let queue_depth = self.queue.counts().waiting();
+        self.audit(Audit::BackpressureDrop { reason: full.reason, held: full.held, max: full.max, queue_depth });
+    }
+
+    fn extend_chain(&mut self, outcome: &Outcome) {
+        self.chain.fold_outcome(outcome);
         let counts = self.queue.counts();
-        let words = [
+        self.chain.fold_all(&[
             self.now.as_millis(),
-            kind,
-            what,
-            when,
             counts.scheduled,
             counts.queued,
             counts.leased,
             counts.retained,
-            counts.retained_bytes,
-        ];
-        self.outcome_chain = self.key.outcome_link(self.outcome_chain, &words);
+            counts.dead,
+            self.dedup.len() as u64,
+            self.dedup.spent_count() as u64,
+            self.registry.len() as u64,
+            self.timers.len() as u64,
+            self.ledger.durable(),
+        ]);
     }
 
-    pub(crate) fn split(&mut self) -> (Context<'_>, Parts<'_>) {
-        let Hub { key, now, limits, registry, queue, dedup, timers, effects, .. } = self;
-        (Context { now: *now, key, limits, timers, effects }, Parts { registry, queue, dedup })
+    fn next_due(&self) -> Option<(Timestamp, Due)> {
+        let timer = self.timers.next_at().map(|at| (at, Due::Timer));
+        let last = self.queue.next_retention_at(&self.limits).map(|at| (at, Due::OldestFinal));
+        let key = self.dedup.next_expiry_at(&self.limits).map(|at| (at, Due::OldestKey));
+        // Of two at one instant the one that is first here comes first.
+        [timer, last, key].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
-}
 
-/// The rooms that a command goes through, beside what they share.
-pub(crate) struct Parts<'a> {
-    pub registry: &'a mut Registry,
-    pub queue: &'a mut Queue,
-    pub dedup: &'a mut Dedup,
-}
+    pub(crate) fn restore_node(&mut self, record: NodeRecord) -> Result<(), &'static str> {
+        let mut node = record.into_node();
+        let profile = self.queue.profiles_mut().enter(node.zone(), node.capabilities());
+        node.set_profile(profile);
+        self.registry.restore(&mut self.timers, &mut self.ledger, node)
+    }
 
-/// What a submit's key says of it.
-enum Known {
-    Repeat(Submitted),
-    New(Replaced),
-}
+    pub(crate) fn restore_job(&mut self, record: JobRecord) -> Result<(), &'static str> {
+        let Hub { key, now, limits, registry, queue, timers, ledger, events, .. } = self;
+        queue.restore(&mut Context { now: *now, key, limits, timers, ledger, events }, registry, record)
+    }
 
-/// The job that a new one under the same key takes the place of.
-#[derive(Default, Clone, Copy)]
-struct Replaced {
-    supersedes: Option<JobSeq>,
-    replaces: Option<JobSeq>,
-}
-
-impl Refusal {
-    /// How long the client should wait before it asks again; `None` if waiting does not help.
-    pub fn retry_after_ms(&self) -> Option<Millis> {
-        match self {
-            Refusal::QueueFull { .. }
-            | Refusal::QueueBytesFull { .. }
-            | Refusal::ClassesFull
-            | Refusal::NodesFull
-            | Refusal::KeysFull { .. } => Some(BACKPRESSURE_RETRY_MS),
-            Refusal::KeyCollision { .. } | Refusal::UnknownJob | Refusal::LeaseLost | Refusal::AlreadyFinal { .. } => {
-                None
+    pub(crate) fn restore_key(&mut self, record: KeyRecord) -> Result<(), &'static str> {
+        let rooms = (&mut self.timers, &mut self.ledger);
+        let (place, job) = self.dedup.restore(&self.limits, rooms, record)?;
+        match place {
+            Some(place) if !self.queue.restore_key(&mut self.ledger, job, place) => {
+                Err("a key is bound to a job that is not there, or to two")
             }
+            _ => Ok(()),
         }
     }
+
+    pub(crate) fn restored(&mut self) {
+        self.queue.restored();
+        self.registry.restored();
+    }
 }
 
-/// What a node may take: an unknown one is of the default zone and can do nothing special.
-fn profile<'a>(record: Option<&'a Node>, kinds: &'a [Name]) -> Profile<'a> {
-    Profile { zone: record.and_then(Node::zone), capabilities: record.map_or(&[], Node::capabilities), kinds }
-}
-
-fn prefix(hash: &[u8; 32]) -> [u8; 4] {
-    *hash.first_chunk().expect("a hash has 32 bytes")
+impl Binding {
+    fn new(idempotency: &Idempotency, job: JobSeq) -> Binding {
+        Binding { payload_hash: idempotency.payload_hash, job, ttl_ms: idempotency.ttl_ms }
+    }
 }

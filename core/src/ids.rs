@@ -5,21 +5,21 @@
 //! cannot be guessed (64 bits of tag), a mistyped id is told from an unknown one without a lookup, and every replay
 //! makes the same texts. Because the texts are functions of the numbers, none is stored.
 
-use serde::{Deserialize, Serialize};
+use crate::encoding::{DecodeError, Encoded, Reader};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::fmt;
 use std::hash::Hasher;
 
 /// The hub's own key: 16 random bytes chosen when the data folder is created, kept in the journal's header.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HubKey([u8; 16]);
 
 /// A job's place in the order of submission, from 1.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct JobSeq(u64);
 
 /// A lease: the job, and which of its leases (from 1). A later lease of the same job fences the earlier ones.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct LeaseRef {
     /// The job under lease.
     pub job: JobSeq,
@@ -27,9 +27,9 @@ pub struct LeaseRef {
     pub generation: u32,
 }
 
-/// A node's number: given when the hub first hears of it, never reused.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct NodeNo(pub(crate) u32);
+/// A node's number in the hub: given when the hub first hears of it, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct NodeIndex(pub(crate) u32);
 
 /// A short ASCII text held in place: ids are rendered a few times per request and need no allocation.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ enum Use {
 }
 
 /// Sequence numbers are written as 12 hex digits: 2^48 jobs, 89 years at 100,000 a second.
-const JOB_SEQ_MAX: u64 = (1 << 48) - 1;
+pub(crate) const JOB_SEQ_MAX: u64 = (1 << 48) - 1;
 
 impl JobSeq {
     /// The first job of a hub.
@@ -77,10 +77,10 @@ impl JobSeq {
     }
 }
 
-impl NodeNo {
+impl NodeIndex {
     /// The node of that number.
-    pub const fn new(no: u32) -> Self {
-        NodeNo(no)
+    pub const fn new(index: u32) -> Self {
+        NodeIndex(index)
     }
 
     /// The number itself.
@@ -163,14 +163,9 @@ impl HubKey {
         self.hash(Use::IdempotencyKey, &[key.as_bytes()])
     }
 
-    /// The next link of the chain over all outcomes.
-    pub(crate) fn outcome_link(&self, chain: u128, words: &[u64]) -> u128 {
-        let mut hasher = self.hasher(Use::OutcomeChain);
-        hasher.write(&chain.to_le_bytes());
-        for word in words {
-            hasher.write(&word.to_le_bytes());
-        }
-        hasher.finish128().as_u128()
+    /// The hash of all outcomes, from what they were folded into.
+    pub(crate) fn outcome_hash(&self, folded: [u64; 2]) -> u128 {
+        self.hash(Use::OutcomeChain, &[&folded[0].to_le_bytes(), &folded[1].to_le_bytes()])
     }
 
     fn job_tag(&self, seq: JobSeq) -> u32 {
@@ -245,6 +240,38 @@ fn read_hex(digits: &[u8]) -> Option<u64> {
         };
         Some((value << 4) | u64::from(nibble))
     })
+}
+
+impl Encoded for JobSeq {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let seq = u64::decode(from)?;
+        if seq <= JOB_SEQ_MAX { Ok(JobSeq(seq)) } else { Err(DecodeError::Malformed("job's number")) }
+    }
+}
+
+impl Encoded for NodeIndex {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        u32::decode(from).map(NodeIndex)
+    }
+}
+
+impl Encoded for LeaseRef {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.job.encode(out);
+        self.generation.encode(out);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(LeaseRef { job: Encoded::decode(from)?, generation: Encoded::decode(from)? })
+    }
 }
 
 #[cfg(test)]

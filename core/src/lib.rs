@@ -1,26 +1,67 @@
 //! The deterministic core of Sheratan Hub: one state machine that is given the time.
 //!
-//! [`hub::Hub`] is the machine and says how to drive it; the other rooms hold one noun each. [`telemetry`] counts what
-//! happens and [`alerts`] finds bursts in it: both decide nothing.
+//! [`Hub`] is the machine and says how to drive it. Its [`Command`]s, their [`Outcome`]s and the [`Effect`]s of both are
+//! what the shell speaks with it; an [`Envelope`] is a command as the journal holds it, [`Restore`] reads a snapshot back.
+//! Beside it stand what the hub's shell uses of the same rules: [`integrity`] (JSON, canonical forms, checksums) and
+//! [`alerts`]. `ARCHITECTURE.md` shows the rooms behind these names.
 #![forbid(unsafe_code)]
 
-pub mod access;
+mod access;
 pub mod alerts;
-pub mod command;
+mod chain;
+mod command;
 mod context;
-pub mod dedup;
-pub mod effect;
-pub mod hub;
-pub mod ids;
+mod dedup;
+mod effect;
+mod encoding;
+mod envelope;
+mod hub;
+mod ids;
 pub mod integrity;
+mod ledger;
 pub mod limits;
 pub mod mutants;
-pub mod name;
-pub mod outcome;
-pub mod payload;
-pub mod queue;
-pub mod registry;
-pub mod snapshot;
+mod name;
+mod name_set;
+mod outcome;
+mod payload;
+mod queue;
+mod registry;
+mod rules;
+mod settings;
+mod snapshot;
 pub mod telemetry;
-pub mod time;
+mod time;
 mod timers;
+mod zone;
+
+pub use command::{
+    Command, Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority, Pull, ResultMark,
+    Submit,
+};
+pub use dedup::Dedup;
+pub use effect::{Audit, Effect};
+pub use encoding::DecodeError;
+pub use envelope::{Caller, Envelope, FORMAT, Origin, Principal};
+pub use hub::Hub;
+pub use ids::{HubKey, IdText, JobIdText, JobSeq, LeaseIdText, LeaseRef, NodeIndex, RequestIdText};
+pub use ledger::{Account, Ledger};
+pub use limits::Limits;
+pub use name::{Name, NameError};
+pub use name_set::NameSet;
+pub use outcome::{
+    Completed, CompletedStatus, DropReason, Extended, FinalStatus, Full, Leased, Outcome, Pulled, Refusal, Submitted,
+};
+pub use payload::Payload;
+pub use queue::class::ClassKey;
+pub use queue::job::{EndedJob, JobView, State};
+pub use queue::lease::{Attempt, AttemptEnd, Revocation};
+pub use queue::waiter::WaiterId;
+pub use queue::{Counts, Queue};
+pub use registry::Registry;
+pub use registry::node::{Liveness, Node};
+pub use rules::RulesVersion;
+pub use settings::Setting;
+pub use snapshot::{Restore, RestoreError};
+pub use time::{Millis, Timestamp};
+pub use zone::Zone;

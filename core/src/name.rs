@@ -1,7 +1,7 @@
 //! Names: the short texts by which clients call nodes, kinds, zones and capabilities.
 
-use crate::limits::NAME_BYTES_MAX;
-use serde::{Deserialize, Serialize};
+use crate::encoding::{DecodeError, Encoded, Reader, put_bytes};
+use crate::limits::{HEAP_HEADER_BYTES, NAME_BYTES_MAX};
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
@@ -36,6 +36,11 @@ impl Name {
         }
         Ok(Name(Arc::from(text)))
     }
+
+    /// Bytes of memory that the text takes, its counts included.
+    pub(crate) fn bytes(&self) -> u64 {
+        HEAP_HEADER_BYTES + self.len() as u64
+    }
 }
 
 impl Deref for Name {
@@ -69,16 +74,14 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-impl Serialize for Name {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self)
+impl Encoded for Name {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(self.as_bytes(), out);
     }
-}
 
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <&str>::deserialize(deserializer)?;
-        Name::new(text).map_err(serde::de::Error::custom)
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let text = std::str::from_utf8(from.bytes()?).map_err(|_| DecodeError::Malformed("name"))?;
+        Name::new(text).map_err(|_| DecodeError::Malformed("name"))
     }
 }
 

@@ -1,8 +1,10 @@
 //! Outcomes: what the state machine answers to a command, refusals included.
 
-use crate::ids::{JobSeq, LeaseRef, NodeNo};
+use crate::ids::{JobSeq, LeaseRef, NodeIndex};
+use crate::limits::{BACKPRESSURE_RETRY_MS, CLASSES_MAX, CLASSES_PER_ZONE_MAX};
 use crate::payload::Payload;
 use crate::time::{Millis, Timestamp};
+use crate::zone::Zone;
 
 /// The answer to a command.
 #[derive(Clone, PartialEq, Debug)]
@@ -12,7 +14,7 @@ pub enum Outcome {
     /// A heartbeat was taken.
     Heard {
         /// The node's number.
-        node: NodeNo,
+        node: NodeIndex,
     },
     /// A submit was taken or recognised.
     Submitted(Submitted),
@@ -49,15 +51,15 @@ pub enum Submitted {
         job: JobSeq,
         /// How it ended.
         status: FinalStatus,
-        /// What came of it; absent if it was too large to remember.
-        result: Payload,
-        /// What went wrong; absent if it was too large to remember.
-        error: Payload,
+        /// What came of it; absent if it was too large to remember, or is forgotten.
+        result: Option<Payload>,
+        /// What went wrong; absent if it was too large to remember, or is forgotten.
+        error: Option<Payload>,
     },
 }
 
 /// How a job ended.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FinalStatus {
     /// Done.
     Completed,
@@ -76,6 +78,8 @@ pub enum FinalStatus {
 /// The jobs that a pull leased.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Pulled {
+    /// The node that got jobs; absent if there were none.
+    pub node: Option<NodeIndex>,
     /// One entry a job, in the order to run them.
     pub leases: Vec<Leased>,
     /// How long to wait before the next pull; zero if there is no reason to.
@@ -98,6 +102,8 @@ pub enum Extended {
     Until(Timestamp),
     /// It has ended, or another lease took its place.
     LeaseLost,
+    /// The job was cancelled.
+    Cancelled,
 }
 
 /// What came of a result.
@@ -130,26 +136,58 @@ pub enum Refusal {
         /// Jobs that may.
         depth_max: u64,
     },
-    /// As many bytes of payload wait as may.
+    /// Unfinished jobs have as many bytes as they may.
     QueueBytesFull {
-        /// Bytes that wait.
+        /// Bytes that they have.
         bytes: u64,
-        /// Bytes that may.
+        /// Bytes that they may have.
         bytes_max: u64,
         /// Jobs that wait.
         depth: u64,
     },
-    /// Too many distinct pairs of zone and requirements.
-    ClassesFull,
-    /// Too many nodes.
-    NodesFull,
-    /// Too many idempotency keys of jobs that are not final.
+    /// The names of kinds, zones and requirements have as many bytes as they may.
+    SharedBytesFull {
+        /// Bytes that they have.
+        bytes: u64,
+        /// Bytes that they may have.
+        bytes_max: u64,
+    },
+    /// Too many distinct pairs of zone and requirements have unfinished jobs: in all, or in this zone.
+    ClassesFull {
+        /// How many there are.
+        classes: u64,
+        /// The job's zone.
+        zone: Zone,
+        /// How many there are in it.
+        zone_classes: u64,
+    },
+    /// As many nodes are known as may be, and none of them is dead without leases.
+    NodesFull {
+        /// Nodes that are known.
+        nodes: u64,
+        /// Nodes that may be.
+        nodes_max: u64,
+    },
+    /// What nodes say of themselves has as many bytes as it may.
+    NodeBytesFull {
+        /// Bytes that it has.
+        bytes: u64,
+        /// Bytes that it may have.
+        bytes_max: u64,
+    },
+    /// As many idempotency keys are held as may be, and none of them may go yet.
     KeysFull {
-        /// Keys that may be held.
+        /// Keys that are held.
+        keys: u64,
+        /// Keys that may be.
         keys_max: u64,
     },
+    /// The rules are older than those that the hub has, or newer than those that this build knows.
+    RulesNotTaken,
     /// The key belongs to a job with another payload.
     KeyCollision {
+        /// That job.
+        job: JobSeq,
         /// The first bytes of that job's payload hash.
         old_hash_prefix: [u8; 4],
     },
@@ -169,7 +207,7 @@ pub enum Refusal {
 pub enum DropReason {
     /// Jobs that wait.
     QueueDepth,
-    /// Bytes that wait.
+    /// Bytes of unfinished jobs.
     QueueBytes,
     /// Distinct pairs of zone and requirements.
     Classes,
@@ -177,12 +215,23 @@ pub enum DropReason {
     Keys,
     /// Nodes.
     Nodes,
+    /// Bytes of names that jobs share.
+    SharedBytes,
+    /// Bytes of what nodes say of themselves.
+    NodeBytes,
 }
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [DropReason; 5] =
-        [DropReason::QueueDepth, DropReason::QueueBytes, DropReason::Classes, DropReason::Keys, DropReason::Nodes];
+    pub const ALL: [DropReason; 7] = [
+        DropReason::QueueDepth,
+        DropReason::QueueBytes,
+        DropReason::Classes,
+        DropReason::Keys,
+        DropReason::Nodes,
+        DropReason::SharedBytes,
+        DropReason::NodeBytes,
+    ];
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
@@ -190,25 +239,51 @@ impl DropReason {
             DropReason::QueueDepth => "queue_depth",
             DropReason::QueueBytes => "queue_bytes",
             DropReason::Classes => "classes",
-            DropReason::Keys => "idempotency_keys",
+            DropReason::Keys => "idempotency_store",
             DropReason::Nodes => "nodes",
+            DropReason::SharedBytes => "shared_bytes",
+            DropReason::NodeBytes => "node_bytes",
         }
     }
 }
 
+/// What is full: why, how much of it there is, and how much there may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full {
+    pub reason: DropReason,
+    pub held: u64,
+    pub max: u64,
+}
+
 impl Refusal {
     /// What is full, if that is why.
-    pub fn drop_reason(&self) -> Option<DropReason> {
-        match self {
-            Refusal::QueueFull { .. } => Some(DropReason::QueueDepth),
-            Refusal::QueueBytesFull { .. } => Some(DropReason::QueueBytes),
-            Refusal::ClassesFull => Some(DropReason::Classes),
-            Refusal::KeysFull { .. } => Some(DropReason::Keys),
-            Refusal::NodesFull => Some(DropReason::Nodes),
-            Refusal::KeyCollision { .. } | Refusal::UnknownJob | Refusal::LeaseLost | Refusal::AlreadyFinal { .. } => {
-                None
+    pub fn full(&self) -> Option<Full> {
+        let (reason, held, max) = match *self {
+            Refusal::QueueFull { depth, depth_max } => (DropReason::QueueDepth, depth, depth_max),
+            Refusal::QueueBytesFull { bytes, bytes_max, .. } => (DropReason::QueueBytes, bytes, bytes_max),
+            Refusal::SharedBytesFull { bytes, bytes_max } => (DropReason::SharedBytes, bytes, bytes_max),
+            Refusal::ClassesFull { classes, zone_classes, .. } => {
+                if zone_classes >= CLASSES_PER_ZONE_MAX as u64 {
+                    (DropReason::Classes, zone_classes, CLASSES_PER_ZONE_MAX as u64)
+                } else {
+                    (DropReason::Classes, classes, CLASSES_MAX as u64)
+                }
             }
-        }
+            Refusal::NodesFull { nodes, nodes_max } => (DropReason::Nodes, nodes, nodes_max),
+            Refusal::NodeBytesFull { bytes, bytes_max } => (DropReason::NodeBytes, bytes, bytes_max),
+            Refusal::KeysFull { keys, keys_max } => (DropReason::Keys, keys, keys_max),
+            Refusal::RulesNotTaken
+            | Refusal::KeyCollision { .. }
+            | Refusal::UnknownJob
+            | Refusal::LeaseLost
+            | Refusal::AlreadyFinal { .. } => return None,
+        };
+        Some(Full { reason, held, max })
+    }
+
+    /// How long the client should wait before it asks again; `None` if waiting does not help.
+    pub fn retry_after_ms(&self) -> Option<Millis> {
+        self.full().map(|_| BACKPRESSURE_RETRY_MS)
     }
 }
 
@@ -222,32 +297,6 @@ impl Outcome {
             Outcome::Extended(leases) => leases.iter().any(|lease| matches!(lease, Extended::Until(_))),
             Outcome::Completed(completed) => !completed.is_duplicate,
             Outcome::Refused(_) => false,
-        }
-    }
-
-    /// A few numbers that two runs of the same command agree on only if they decided the same.
-    pub(crate) fn fingerprint(&self) -> [u64; 3] {
-        match self {
-            Outcome::Done => [1, 0, 0],
-            Outcome::Heard { node } => [2, u64::from(node.get()), 0],
-            Outcome::Submitted(Submitted::Accepted { job, supersedes, replaces }) => {
-                [3, job.get(), supersedes.or(*replaces).map_or(0, JobSeq::get)]
-            }
-            Outcome::Submitted(Submitted::InProgress { job } | Submitted::Final { job, .. }) => [4, job.get(), 0],
-            Outcome::Pulled(pulled) => {
-                let jobs = pulled.leases.iter().fold(0u64, |mix, leased| mix.rotate_left(7) ^ leased.lease.job.get());
-                let until = pulled.leases.first().map_or(0, |leased| leased.until.as_millis());
-                [5, jobs, until]
-            }
-            Outcome::Extended(leases) => {
-                let lost = leases.iter().fold(0u64, |mix, lease| (mix << 1) ^ u64::from(*lease == Extended::LeaseLost));
-                [6, leases.len() as u64, lost]
-            }
-            Outcome::Completed(completed) => match completed.status {
-                CompletedStatus::Final(status) => [7, completed.job.get(), status as u64],
-                CompletedStatus::RetryScheduled(at) => [8, completed.job.get(), at.as_millis()],
-            },
-            Outcome::Refused(_) => [9, 0, 0],
         }
     }
 }

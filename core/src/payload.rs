@@ -3,41 +3,35 @@
 //! A payload was validated once at the edge and is never parsed or re-serialised again. It is shared, not copied,
 //! between a job and the answers that are remembered for its idempotency key.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use crate::encoding::{DecodeError, Encoded, Reader, put_bytes};
+use crate::limits::HEAP_HEADER_BYTES;
 use std::fmt;
 use std::sync::Arc;
 
-/// An immutable JSON text; empty means that the member was absent.
+/// An immutable JSON text. A member that was absent is no payload: `Option<Payload>`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Payload(Option<Arc<[u8]>>);
+pub struct Payload(Arc<[u8]>);
 
 impl Payload {
-    /// No payload: the member was absent.
-    pub const ABSENT: Payload = Payload(None);
-
     /// The payload's bytes in one copy.
     pub fn new(json: &[u8]) -> Self {
-        if json.is_empty() { Payload::ABSENT } else { Payload(Some(Arc::from(json))) }
+        Payload(Arc::from(json))
     }
 
-    /// The JSON text; empty if absent.
+    /// The JSON text.
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or(&[])
-    }
-
-    /// The JSON text, `null` if absent.
-    pub fn as_json(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or(b"null")
+        &self.0
     }
 
     /// Length in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "no JSON text is empty")]
     pub fn len(&self) -> usize {
-        self.as_bytes().len()
+        self.0.len()
     }
 
-    /// Whether the member was absent.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
+    /// Bytes of memory that a payload takes, its counts included; none if it is absent.
+    pub(crate) fn bytes_of(payload: &Option<Payload>) -> u64 {
+        payload.as_ref().map_or(0, |payload| HEAP_HEADER_BYTES + payload.len() as u64)
     }
 }
 
@@ -48,24 +42,12 @@ impl fmt::Debug for Payload {
     }
 }
 
-impl Serialize for Payload {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.as_bytes())
+impl Encoded for Payload {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(&self.0, out);
     }
-}
 
-impl<'de> Deserialize<'de> for Payload {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Payload;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Payload, E> {
-                Ok(Payload::new(bytes))
-            }
-        }
-        deserializer.deserialize_bytes(Visitor)
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        from.bytes().map(Payload::new)
     }
 }

@@ -1,48 +1,104 @@
 //! Snapshots: the durable state as a sequence of records, and back.
 //!
-//! Only what cannot be derived is written: lanes, timers, counts and indexes are rebuilt. Records come in a fixed order
-//! (head, nodes by number, jobs by sequence, idempotency keys by hash), so equal states give equal bytes and
-//! [`Hub::digest`] is the SHA-256 over them. Encoding and reading back take about a microsecond a job.
+//! Only what cannot be derived is written: lanes, timers, accounts, counts and indexes are rebuilt. Records come in a
+//! fixed order (head, settings, nodes by number, jobs by sequence, idempotency keys by job and by age, end), so equal
+//! states give equal bytes and [`Hub::digest`] is the SHA-256 over them. Encoding and reading back take about a
+//! microsecond a job.
 
-use crate::dedup::Entry;
+use crate::chain::Chain;
+use crate::dedup::KeyRecord;
+use crate::encoding::{DecodeError, Encoded, Reader, members};
 use crate::hub::Hub;
 use crate::ids::{HubKey, JobSeq};
-use crate::limits::{Limits, NODES_MAX};
+use crate::limits::Limits;
 use crate::queue::JobRecord;
-use crate::registry::node::Node;
+use crate::registry::node::NodeRecord;
+use crate::rules::RulesVersion;
+use crate::settings::Setting;
 use crate::time::Timestamp;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// One record of a snapshot. Like commands, variants are only ever appended.
-#[derive(Serialize, Deserialize)]
+/// The format of snapshots' records that this build writes and reads.
+const FORMAT: u8 = 1;
+
+/// One record of a snapshot.
 enum Record {
     Head(Box<Head>),
-    Node(Box<Node>),
+    /// A setting that is not the rules version's default.
+    Setting(Setting),
+    Node(Box<NodeRecord>),
     Job(Box<JobRecord>),
-    Key(u128, Box<Entry>),
+    Key(Box<KeyRecord>),
     /// Ends the snapshot, so that a shorter one is never taken for whole.
     End,
-    /// How many nodes may be known, behind the head; absent while it is the default, so that the digests and snapshots of
-    /// hubs that never set it stay as they were.
-    NodesMax(u64),
 }
 
-#[derive(Serialize, Deserialize)]
 struct Head {
+    format: u16,
+    rules: RulesVersion,
     now: Timestamp,
-    outcome_chain: u128,
-    limits: Limits,
+    chain: Vec<u64>,
     next_node: u32,
-    next_numbers: (JobSeq, u64),
+    next_job: JobSeq,
+    next_final_number: u64,
+}
+
+members!(Head {
+    1 format: required,
+    2 rules: required,
+    3 now: required,
+    4 chain: required,
+    5 next_node: required,
+    6 next_job: required,
+    7 next_final_number: required,
+});
+
+impl Encoded for Record {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Record::Head(head) => {
+                out.push(1);
+                head.encode(out);
+            }
+            Record::Setting(setting) => {
+                out.push(2);
+                setting.encode(out);
+            }
+            Record::Node(node) => {
+                out.push(3);
+                node.encode(out);
+            }
+            Record::Job(job) => {
+                out.push(4);
+                job.encode(out);
+            }
+            Record::Key(key) => {
+                out.push(5);
+                key.encode(out);
+            }
+            Record::End => out.push(6),
+        }
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match from.byte()? {
+            1 => Record::Head(Encoded::decode(from)?),
+            2 => Record::Setting(Encoded::decode(from)?),
+            3 => Record::Node(Encoded::decode(from)?),
+            4 => Record::Job(Encoded::decode(from)?),
+            5 => Record::Key(Encoded::decode(from)?),
+            6 => Record::End,
+            other => return Err(DecodeError::UnknownVariant("snapshot record", other.into())),
+        })
+    }
 }
 
 /// A snapshot cannot be read back.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RestoreError {
-    /// A record is not one, or not of this version.
-    Malformed(postcard::Error),
+    /// A record is not one, or not one of this build.
+    Malformed(DecodeError),
     /// Records come in an order that no hub writes.
     OutOfOrder,
     /// The last record is missing.
@@ -54,12 +110,14 @@ pub enum RestoreError {
 /// Reads a snapshot record by record.
 pub struct Restore {
     hub: Hub,
-    stage: Stage,
+    part: Part,
 }
 
+/// How far a snapshot is read.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
-enum Stage {
+enum Part {
     Head,
+    Settings,
     Nodes,
     Jobs,
     Keys,
@@ -72,23 +130,23 @@ impl Hub {
         let mut buffer = Vec::new();
         let mut put = |record: Record| {
             buffer.clear();
-            buffer = postcard::to_extend(&record, std::mem::take(&mut buffer))
-                .expect("records have no types that postcard cannot encode");
+            record.encode(&mut buffer);
             sink(&buffer);
         };
+        let (next_job, next_final_number) = self.queue.next_numbers();
         put(Record::Head(Box::new(Head {
+            format: FORMAT.into(),
+            rules: self.rules,
             now: self.now,
-            outcome_chain: self.outcome_chain,
-            limits: self.limits.clone(),
-            next_node: self.registry.next_no(),
-            next_numbers: self.queue.next_numbers(),
+            chain: self.chain.words().to_vec(),
+            next_node: self.registry.next_index(),
+            next_job,
+            next_final_number,
         })));
-        if self.registry.nodes_max() != NODES_MAX {
-            put(Record::NodesMax(self.registry.nodes_max()));
-        }
-        self.registry.in_order().for_each(|node| put(Record::Node(Box::new(node.clone()))));
+        self.limits.differences(&Limits::default()).into_iter().for_each(|setting| put(Record::Setting(setting)));
+        self.registry.records().for_each(|node| put(Record::Node(Box::new(node))));
         self.queue.records().for_each(|job| put(Record::Job(Box::new(job))));
-        self.dedup.iter().for_each(|(key, entry)| put(Record::Key(key, Box::new(entry.clone()))));
+        self.dedup.records().into_iter().for_each(|key| put(Record::Key(Box::new(key))));
         put(Record::End);
     }
 
@@ -106,58 +164,68 @@ impl Hub {
 impl Restore {
     /// Starts to read the snapshot of the hub with that key.
     pub fn new(key: HubKey) -> Self {
-        Restore { hub: Hub::new(key), stage: Stage::Head }
+        Restore { hub: Hub::new(key), part: Part::Head }
     }
 
     /// Takes the next record.
     pub fn record(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
-        let record = postcard::from_bytes(bytes).map_err(RestoreError::Malformed)?;
-        let stage = match &record {
-            Record::Head(_) => Stage::Head,
-            Record::NodesMax(_) | Record::Node(_) => Stage::Nodes,
-            Record::Job(_) => Stage::Jobs,
-            Record::Key(..) => Stage::Keys,
-            Record::End => Stage::Ended,
+        let mut reader = Reader::new(bytes);
+        let record = Record::decode(&mut reader).map_err(RestoreError::Malformed)?;
+        reader.end().map_err(RestoreError::Malformed)?;
+        let part = match &record {
+            Record::Head(_) => Part::Head,
+            Record::Setting(_) => Part::Settings,
+            Record::Node(_) => Part::Nodes,
+            Record::Job(_) => Part::Jobs,
+            Record::Key(_) => Part::Keys,
+            Record::End => Part::Ended,
         };
-        let is_in_order = match self.stage {
-            Stage::Head => stage == Stage::Head,
-            Stage::Ended => false,
-            _ => stage >= self.stage && stage != Stage::Head,
+        let is_in_order = match self.part {
+            Part::Head => part == Part::Head,
+            Part::Ended => false,
+            _ => part >= self.part && part != Part::Head,
         };
         if !is_in_order {
             return Err(RestoreError::OutOfOrder);
         }
-        self.stage = if stage == Stage::Head { Stage::Nodes } else { stage };
+        self.part = if part == Part::Head { Part::Settings } else { part };
         self.put(record)
     }
 
     /// The hub, when the last record was taken.
     pub fn finish(mut self) -> Result<Hub, RestoreError> {
-        if self.stage != Stage::Ended {
+        if self.part != Part::Ended {
             return Err(RestoreError::Incomplete);
         }
-        self.hub.queue.restored();
+        self.hub.restored();
         Ok(self.hub)
     }
 
     fn put(&mut self, record: Record) -> Result<(), RestoreError> {
-        let (mut cx, parts) = self.hub.split();
         match record {
-            Record::Node(node) => parts.registry.restore(&mut cx, *node),
-            Record::Job(job) => {
-                parts.queue.restore(&mut cx, parts.registry, *job).map_err(RestoreError::Contradiction)?;
-            }
-            Record::Key(key, entry) => parts.dedup.restore(&mut cx, key, *entry),
+            Record::Head(head) => return self.put_head(*head),
+            Record::Setting(setting) => self.hub.limits.set(setting),
+            Record::Node(node) => self.hub.restore_node(*node).map_err(RestoreError::Contradiction)?,
+            Record::Job(job) => self.hub.restore_job(*job).map_err(RestoreError::Contradiction)?,
+            Record::Key(key) => self.hub.restore_key(*key).map_err(RestoreError::Contradiction)?,
             Record::End => {}
-            Record::NodesMax(nodes_max) => parts.registry.limit(nodes_max),
-            Record::Head(head) => {
-                parts.registry.restore_next_no(head.next_node);
-                parts.queue.restore_next_numbers(head.next_numbers);
-                self.hub.limits = head.limits;
-                self.hub.now = head.now;
-                self.hub.outcome_chain = head.outcome_chain;
-            }
         }
+        Ok(())
+    }
+
+    fn put_head(&mut self, head: Head) -> Result<(), RestoreError> {
+        if head.format != FORMAT.into() {
+            return Err(RestoreError::Malformed(DecodeError::Format(head.format.min(255) as u8)));
+        }
+        if head.rules > RulesVersion::NEWEST {
+            return Err(RestoreError::Malformed(DecodeError::Rules(head.rules.get())));
+        }
+        let words: [u64; 2] = head.chain.try_into().map_err(|_| RestoreError::Contradiction("its chain is not one"))?;
+        self.hub.rules = head.rules;
+        self.hub.now = head.now;
+        self.hub.chain = Chain::from_words(words);
+        self.hub.registry.restore_next_index(head.next_node);
+        self.hub.queue.restore_next_numbers((head.next_job, head.next_final_number));
         Ok(())
     }
 }

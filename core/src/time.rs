@@ -3,15 +3,15 @@
 //! Two types, so that an instant cannot be added to an instant and a bare number means neither. All arithmetic
 //! saturates: a client may ask for a delay of `u64::MAX` and must get "never", not a panic or a wrap to the past.
 
-use serde::{Deserialize, Serialize};
+use crate::encoding::{DecodeError, Encoded, Reader};
 use std::ops::{Add, Sub};
 
 /// An instant: milliseconds since the Unix epoch, UTC.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Timestamp(u64);
 
 /// A duration in milliseconds.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Millis(u64);
 
 impl Timestamp {
@@ -74,6 +74,26 @@ impl Sub<Millis> for Timestamp {
     type Output = Timestamp;
     fn sub(self, duration: Millis) -> Timestamp {
         Timestamp(self.0.saturating_sub(duration.0))
+    }
+}
+
+impl Encoded for Timestamp {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        u64::decode(from).map(Timestamp)
+    }
+}
+
+impl Encoded for Millis {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        u64::decode(from).map(Millis)
     }
 }
 

@@ -9,7 +9,7 @@ mod sink;
 use crate::redact::Redactor;
 use crate::rfc3339::Rfc3339;
 use crate::rotated::RotatedFile;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use sink::{LineWriter, Sink};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};

@@ -2,7 +2,7 @@
 //! tree.
 
 use crate::rfc3339::Rfc3339;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Payload, Timestamp};
 use std::fmt::Display;
 use std::io::Write;
 
@@ -51,6 +51,11 @@ impl<'a> Object<'a> {
     pub fn raw(&mut self, key: &str, json: &[u8]) -> &mut Self {
         self.key(key).extend_from_slice(json);
         self
+    }
+
+    /// A member whose value is a client's JSON, as it came; `null` if that was absent.
+    pub fn payload(&mut self, key: &str, payload: Option<&Payload>) -> &mut Self {
+        self.raw(key, payload.map_or(b"null", Payload::as_bytes))
     }
 
     /// A member whose value is an array; `each` writes one element.

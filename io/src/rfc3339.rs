@@ -5,7 +5,7 @@
 
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimeParser;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::fmt;
 
 /// An instant as text: `2026-01-15T20:52:03.348Z`.

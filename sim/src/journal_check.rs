@@ -3,12 +3,7 @@
 
 use crate::disk::{Faults, VirtualDisk};
 use crate::draw::{Draw, Stream};
-use sheratan_core::command::{Command, Submit};
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::HubKey;
-use sheratan_core::name::Name;
-use sheratan_core::payload::Payload;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Command, Hub, HubKey, Name, Payload, Submit, Timestamp};
 use sheratan_io::journal::{
     Appender, Batch, HubId, Identity, Item, Notice, OpenError, Options, ReadError, Reason, Recovery, ReplayError,
     Store, recover, verify_on,

@@ -1,10 +1,7 @@
 //! Classes of jobs at their limit, where a scenario as text would have a thousand lines.
 
-use sheratan_core::command::{Command, Idempotency, OnDuplicate, OnFailed, Submit};
 use sheratan_core::limits::CLASSES_MAX;
-use sheratan_core::name::Name;
-use sheratan_core::payload::Payload;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Command, Idempotency, Name, OnDuplicate, OnFailed, Payload, Submit, Timestamp};
 use sheratan_sim::model_check::run::{Report, run_steps};
 use sheratan_sim::model_check::step::{Source, Step};
 

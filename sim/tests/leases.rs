@@ -1,11 +1,7 @@
 //! Leases kept for longer than a random run goes on.
 
-use sheratan_core::command::{Command, Extend, Pull, Submit};
-use sheratan_core::ids::{JobSeq, LeaseRef};
 use sheratan_core::limits::{LEASE_DURATION_MAX, NODE_FORGET_MS};
-use sheratan_core::name::Name;
-use sheratan_core::payload::Payload;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Command, Extend, JobSeq, LeaseRef, Millis, Name, Payload, Pull, Submit, Timestamp};
 use sheratan_sim::model_check::run::run_steps;
 use sheratan_sim::model_check::step::Step;
 

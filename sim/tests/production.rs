@@ -5,16 +5,11 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use sheratan_core::command::{
-    Command, Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Pull, Submit,
-};
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::{JobSeq, LeaseRef};
 use sheratan_core::limits::Limits;
-use sheratan_core::name::Name;
-use sheratan_core::outcome::{Outcome, Submitted};
-use sheratan_core::payload::Payload;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{
+    Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Millis, Name, OnDuplicate,
+    OnFailed, Outcome, Payload, Pull, Submit, Submitted, Timestamp,
+};
 use sheratan_io::config::Changes;
 use sheratan_io::journal::{self, Appender, Batch, Options, Store};
 use sheratan_io::trace::{self, Pending, Trace};

@@ -6,18 +6,11 @@
 //!
 //! The benchmarks' only way to the core, but for `recovery`, which is about its encodings.
 
-use sheratan_core::command::{
-    Command, Complete, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit,
-};
-use sheratan_core::effect::Effect;
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::{HubKey, LeaseRef};
 use sheratan_core::limits::Limits;
-use sheratan_core::name::Name;
-use sheratan_core::outcome::{CompletedStatus, FinalStatus, Outcome, Submitted};
-use sheratan_core::payload::Payload;
-use sheratan_core::queue::waiter::WaiterId;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{
+    Command, Complete, CompletedStatus, Effect, FinalStatus, Health, Heartbeat, Hub, HubKey, Idempotency, LeaseRef,
+    Millis, Name, OnDuplicate, OnFailed, Outcome, Payload, Priority, Pull, Submit, Submitted, Timestamp, WaiterId,
+};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

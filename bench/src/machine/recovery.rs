@@ -3,11 +3,7 @@
 use super::backlog::{Backlog, Shape};
 use crate::report::{Report, grouped};
 use serde_json::json;
-use sheratan_core::command::Command;
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::HubKey;
-use sheratan_core::snapshot::Restore;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Command, Hub, HubKey, Restore, Timestamp};
 use std::time::{Duration, Instant};
 
 /// Jobs at work at a time while lifecycles are recorded.

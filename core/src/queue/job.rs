@@ -6,126 +6,122 @@
 //! submit ► Scheduled ► Queued ► Leased ───┴► Final(completed | failed | dead | cancelled | expired | superseded)
 //!             └───────────┴─────── expire, supersede ──────────────────▲
 //! ```
-//! Each lease is an attempt; its number is the lease's generation and fences the ones before it. The record takes about
-//! 250 bytes besides its texts, and 64 for each attempt.
+//! The record is small, since there may be millions: 80 bytes, kind and class by number, what few jobs have in a box of
+//! its own. A lease and the outcome share a second box, made when the lease begins, so that an end allocates nothing.
+//! Others see a job as a [`JobView`], which has the names at hand.
 
-use crate::command::{Complete, Priority};
-use crate::ids::{JobSeq, LeaseRef, NodeNo};
-use crate::limits::JOB_OVERHEAD_BYTES;
-use crate::mutants::{self, Mutant};
+use crate::command::{Complete, Priority, ResultMark};
+use crate::dedup::KeyPlace;
+use crate::ids::{JobSeq, LeaseRef, NodeIndex};
+use crate::ledger::Account;
+use crate::limits::{JOB_BYTES, RUN_BYTES, TERMS_BYTES};
 use crate::name::Name;
 use crate::outcome::{CompletedStatus, FinalStatus};
 use crate::payload::Payload;
-use crate::queue::lane::{ClassKey, ClassNo, Rank};
+use crate::queue::class::{ClassIndex, ClassKey};
+use crate::queue::kind::KindIndex;
+use crate::queue::lane::Rank;
+use crate::queue::lease::{Attempt, AttemptEnd, Tries};
+use crate::rules;
 use crate::time::{Millis, Timestamp};
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
-/// One job.
+/// One job, as the table holds it.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     pub(super) seq: JobSeq,
-    pub(super) kind: Name,
-    pub(super) params: Payload,
+    pub(super) params: Option<Payload>,
+    pub(super) submitted_at: Timestamp,
+    pub(super) kind: KindIndex,
+    pub(super) class: ClassIndex,
+    pub(super) stage: Stage,
+    pub(super) tries: Tries,
+    pub(super) terms: Option<Box<Terms>>,
     pub(super) priority: Priority,
-    pub(super) class: Arc<ClassKey>,
-    /// Meaningful until the job is final.
-    pub(super) class_no: ClassNo,
-    pub(super) terms: Terms,
-    pub(super) state: State,
-    pub(super) attempts: Vec<Attempt>,
+    /// At most [`crate::limits::ATTEMPTS_MAX`].
+    pub(super) attempts_max: u8,
 }
 
-/// What the client asked for and the hub granted; it never changes.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+/// What few jobs ask for; the default is what the others have.
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Terms {
-    pub submitted_at: Timestamp,
-    /// Set for a job with a time to live.
+    /// When its time to live is over.
     pub expires_at: Timestamp,
     /// No retry starts after it.
     pub retry_until: Timestamp,
-    pub attempts_max: u32,
     pub lease_duration_ms: Option<Millis>,
-    pub idempotency_key: Option<u128>,
+    /// The place of its idempotency key, while the key is bound to it and not spent.
+    pub key: Option<KeyPlace>,
+    /// The place of an older job that it took, in the order of submission.
+    pub place: Option<JobSeq>,
 }
 
 /// How far a job got.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Debug)]
+pub(super) enum Stage {
+    Scheduled { due_at: Timestamp },
+    Queued { since: Timestamp },
+    Leased(Box<Run>),
+    Final(Box<Run>),
+}
+
+/// The latest attempt, and the outcome.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// Absent if the job ended while it waited.
+    pub attempt: Option<Attempt>,
+    pub node: NodeIndex,
+    /// The lease's place among its node's.
+    pub place: u32,
+    /// When the lease ends.
+    pub until: Timestamp,
+    pub outcome: Outcome,
+}
+
+/// What came of a job. Meaningful once it is final.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub status: FinalStatus,
+    pub at: Timestamp,
+    pub result: Option<Payload>,
+    pub error: Option<Payload>,
+    /// Its place in the order of ending, for retention.
+    pub number: u64,
+}
+
+/// How far a job got, for those who look.
+#[derive(Clone, PartialEq, Debug)]
 pub enum State {
-    /// Waits for an instant: a delayed start, or the next attempt.
-    Scheduled {
-        /// When it may run.
-        due_at: Timestamp,
-    },
-    /// Waits for a node.
-    Queued {
-        /// Since when.
-        since: Timestamp,
-    },
+    /// It waits for an instant: a delayed start, or the next attempt.
+    Scheduled { due_at: Timestamp },
+    /// It waits for a node.
+    Queued { since: Timestamp },
     /// A node works on it.
-    Leased {
-        /// Which.
-        node: NodeNo,
-        /// Until when.
-        until: Timestamp,
-    },
+    Leased { node: NodeIndex, until: Timestamp },
     /// It ended.
     Final {
-        /// How.
         status: FinalStatus,
-        /// When.
         at: Timestamp,
-        /// What came of it.
-        result: Payload,
-        /// What went wrong.
-        error: Payload,
-        /// Its place in the order of ending, for retention.
-        final_no: u64,
+        result: Option<Payload>,
+        error: Option<Payload>,
+        /// Its place in the order of ending.
+        number: u64,
     },
 }
 
-/// One lease of a job.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Attempt {
-    /// The node that tried.
-    pub node: Name,
-    /// From when.
-    pub started_at: Timestamp,
-    /// How it ended.
-    pub end: AttemptEnd,
+/// A job, for those who look.
+#[derive(Clone, Copy, Debug)]
+pub struct JobView<'a> {
+    job: &'a Job,
+    kind: &'a Name,
+    class: &'a ClassKey,
 }
 
-/// How an attempt ended.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub enum AttemptEnd {
-    /// Not yet.
-    Running,
-    /// With a result.
-    Completed {
-        /// When.
-        at: Timestamp,
-        /// Tells the result from another.
-        mark: u64,
-    },
-    /// With an error.
-    Failed {
-        /// When.
-        at: Timestamp,
-        /// Tells the result from another.
-        mark: u64,
-        /// What the node said; absent if it was long.
-        error: Payload,
-    },
-    /// Its lease ended without a result.
-    Expired {
-        /// When.
-        at: Timestamp,
-    },
-    /// Its lease was taken back.
-    Revoked {
-        /// When.
-        at: Timestamp,
-    },
+/// A job that is not in the table any more.
+#[derive(Debug)]
+pub struct EndedJob {
+    job: Job,
+    kind: Name,
+    class: std::sync::Arc<ClassKey>,
 }
 
 /// How a result compares with what is known of its job.
@@ -141,125 +137,134 @@ pub(super) enum Standing {
     Final(FinalStatus),
 }
 
+impl Default for Terms {
+    fn default() -> Self {
+        Terms {
+            expires_at: Timestamp::NEVER,
+            retry_until: Timestamp::NEVER,
+            lease_duration_ms: None,
+            key: None,
+            place: None,
+        }
+    }
+}
+
 impl Job {
-    /// The job's number.
-    pub fn seq(&self) -> JobSeq {
-        self.seq
-    }
-
-    /// What it is called.
-    pub fn kind(&self) -> &Name {
-        &self.kind
-    }
-
-    /// With what it was submitted.
-    pub fn params(&self) -> &Payload {
-        &self.params
-    }
-
-    /// How urgent it is.
-    pub fn priority(&self) -> Priority {
-        self.priority
-    }
-
-    /// Which nodes may run it.
-    pub fn class(&self) -> &ClassKey {
-        &self.class
-    }
-
-    /// When it was submitted.
-    pub fn submitted_at(&self) -> Timestamp {
-        self.terms.submitted_at
-    }
-
-    /// When it expires; [`Timestamp::NEVER`] if it does not.
     pub fn expires_at(&self) -> Timestamp {
-        self.terms.expires_at
+        self.terms.as_ref().map_or(Timestamp::NEVER, |terms| terms.expires_at)
     }
 
-    /// How many attempts it has in all.
-    pub fn attempts_max(&self) -> u32 {
-        self.terms.attempts_max
+    pub fn retry_until(&self) -> Timestamp {
+        self.terms.as_ref().map_or(Timestamp::NEVER, |terms| terms.retry_until)
     }
 
-    /// How far it got.
-    pub fn state(&self) -> &State {
-        &self.state
+    pub fn lease_duration_ms(&self) -> Option<Millis> {
+        self.terms.as_ref().and_then(|terms| terms.lease_duration_ms)
     }
 
-    /// Its attempts, oldest first.
-    pub fn attempts(&self) -> &[Attempt] {
-        &self.attempts
+    /// The place of its idempotency key, while that is bound to it and not spent.
+    pub fn key(&self) -> Option<KeyPlace> {
+        self.terms.as_ref().and_then(|terms| terms.key)
     }
 
-    /// The word for its state.
-    pub fn status(&self) -> &'static str {
-        self.state.as_str()
+    pub(super) fn set_key(&mut self, key: Option<KeyPlace>) {
+        let mut terms = self.terms.take().unwrap_or_default();
+        terms.key = key;
+        // What a job is charged follows from what it asks for, so a box that says nothing goes.
+        self.terms = (*terms != Terms::default()).then_some(terms);
     }
 
-    /// Its latest lease.
+    pub fn rank(&self) -> Rank {
+        let place = self.terms.as_ref().and_then(|terms| terms.place);
+        Rank::new(self.priority, place.unwrap_or(self.seq))
+    }
+
+    /// The latest lease.
     pub fn lease(&self) -> LeaseRef {
-        let generation = self.attempts.len() as u32;
-        if mutants::is_active(Mutant::LeaseGenerationReused) {
-            return LeaseRef { job: self.seq, generation: generation.min(1) };
-        }
-        LeaseRef { job: self.seq, generation }
-    }
-
-    /// The node that works on it.
-    pub fn leased_to(&self) -> Option<&Name> {
-        match self.state {
-            State::Leased { .. } => self.attempts.last().map(|attempt| &attempt.node),
-            _ => None,
-        }
+        LeaseRef { job: self.seq, generation: self.tries.generation() }
     }
 
     /// Whether it waits for an instant or a node.
-    pub(super) fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Scheduled { .. } | State::Queued { .. })
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Scheduled { .. } | Stage::Queued { .. })
     }
 
-    pub(super) fn rank(&self) -> Rank {
-        (self.priority, self.seq)
-    }
-
-    /// What it counts for among the waiting jobs' bytes.
-    pub(super) fn waiting_bytes(&self) -> u64 {
-        self.params.len() as u64
-    }
-
-    /// What it counts for among the final jobs' bytes. O(attempts).
-    pub(super) fn retained_bytes(&self) -> u64 {
-        let outcome = match &self.state {
-            State::Final { result, error, .. } => result.len() + error.len(),
-            _ => 0,
+    /// Where its bytes are, and how many they are. O(attempts kept).
+    pub fn charge(&self) -> (Account, u64) {
+        let account = match &self.stage {
+            Stage::Scheduled { .. } | Stage::Queued { .. } => Account::Waiting,
+            Stage::Leased(_) => Account::Leased,
+            Stage::Final(run) if run.outcome.status == FinalStatus::Dead => Account::Dead,
+            Stage::Final(_) => Account::Retained,
         };
-        let errors: usize = self.attempts.iter().map(Attempt::error_bytes).sum();
-        JOB_OVERHEAD_BYTES + (self.params.len() + outcome + errors) as u64
+        (account, self.bytes())
+    }
+
+    fn bytes(&self) -> u64 {
+        let run = match &self.stage {
+            Stage::Scheduled { .. } | Stage::Queued { .. } => 0,
+            Stage::Leased(run) | Stage::Final(run) => run.bytes(),
+        };
+        let terms = if self.terms.is_some() { TERMS_BYTES } else { 0 };
+        JOB_BYTES + Payload::bytes_of(&self.params) + terms + self.tries.bytes() + run
     }
 
     /// A node gets it: the lease of this attempt.
-    pub(super) fn lease_to(&mut self, now: Timestamp, node: NodeNo, name: Name, until: Timestamp) -> LeaseRef {
-        assert!(matches!(self.state, State::Queued { .. }), "only a queued job is leased");
-        self.attempts.push(Attempt { node: name, started_at: now, end: AttemptEnd::Running });
-        self.state = State::Leased { node, until };
+    pub(super) fn lease_to(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        name: Name,
+        place: u32,
+        until: Timestamp,
+    ) -> LeaseRef {
+        assert!(matches!(self.stage, Stage::Queued { .. }), "only a queued job is leased");
+        self.tries.begin();
+        let attempt = Some(Attempt { node: name, started_at: now, end: AttemptEnd::Running });
+        self.stage = Stage::Leased(Box::new(Run { attempt, node, place, until, outcome: Outcome::NONE }));
         self.lease()
     }
 
-    /// Ends the current attempt.
-    pub(super) fn end_attempt(&mut self, end: AttemptEnd) {
-        let attempt = self.attempts.last_mut().expect("a leased job has an attempt");
+    /// Ends the running attempt; what its lease was.
+    pub(super) fn end_attempt(&mut self, end: AttemptEnd) -> EndedLease {
+        let Stage::Leased(run) = &mut self.stage else { unreachable!("only a leased job's attempt ends") };
+        let attempt = run.attempt.as_mut().expect("a leased job has an attempt");
         assert!(attempt.end == AttemptEnd::Running, "an attempt ends once");
+        self.tries.end(&end);
         attempt.end = end;
+        EndedLease { node: run.node, place: run.place, until: run.until, started_at: attempt.started_at }
     }
 
-    /// Whether the job may be tried again at `due_at`.
+    /// After an ended attempt it waits for the next.
+    pub(super) fn schedule(&mut self, due_at: Timestamp) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Scheduled { due_at });
+        let Stage::Leased(run) = stage else { unreachable!("only a job whose attempt ended is tried again") };
+        self.tries.keep(run.attempt.expect("a leased job has an attempt"));
+    }
+
+    /// It is final. Allocates only if it was never leased, or waited.
+    pub(super) fn finish(&mut self, outcome: Outcome) {
+        let now = outcome.at;
+        let stage = std::mem::replace(&mut self.stage, Stage::Queued { since: now });
+        self.stage = Stage::Final(match stage {
+            Stage::Leased(mut run) => {
+                run.outcome = outcome;
+                run
+            }
+            Stage::Scheduled { .. } | Stage::Queued { .. } => {
+                let node = NodeIndex::new(0);
+                Box::new(Run { attempt: None, node, place: 0, until: now, outcome })
+            }
+            Stage::Final(_) => unreachable!("a job ends once"),
+        });
+    }
+
+    /// Whether the job may be tried again, as far as its attempts and its time for retries say.
     pub(super) fn may_retry_at(&self, due_at: Timestamp) -> bool {
-        let attempts = self.attempts.len() as u32 + u32::from(mutants::is_active(Mutant::AttemptCountedTwice));
-        attempts < self.terms.attempts_max && due_at <= self.terms.retry_until
+        !rules::is_spent(self.tries.charged(), self.attempts_max.into()) && due_at <= self.retry_until()
     }
 
-    /// How a result stands to this job.
+    /// How a result compares with what is known of the job.
     pub(super) fn standing(&self, complete: &Complete) -> Standing {
         match complete.lease {
             Some(lease) => self.standing_of_lease(lease, complete),
@@ -267,76 +272,233 @@ impl Job {
         }
     }
 
-    /// What a result that was taken before is told now.
+    /// What a client is told whose result was taken before.
     pub(super) fn status_after_result(&self) -> CompletedStatus {
-        match self.state {
-            State::Final { status, .. } => CompletedStatus::Final(status),
-            State::Scheduled { due_at } => CompletedStatus::RetryScheduled(due_at),
-            State::Queued { since } => CompletedStatus::RetryScheduled(since),
-            State::Leased { .. } => {
-                let attempt = self.attempts.last().expect("a leased job has an attempt");
+        match &self.stage {
+            Stage::Final(run) => CompletedStatus::Final(run.outcome.status),
+            Stage::Scheduled { due_at } => CompletedStatus::RetryScheduled(*due_at),
+            Stage::Queued { since } => CompletedStatus::RetryScheduled(*since),
+            Stage::Leased(run) => {
+                let attempt = run.attempt.as_ref().expect("a leased job has an attempt");
                 CompletedStatus::RetryScheduled(attempt.started_at)
             }
         }
     }
 
+    /// The attempts that are kept, oldest first; the last one has the latest lease's generation.
+    pub fn attempts(&self) -> impl DoubleEndedIterator<Item = &Attempt> {
+        let latest = match &self.stage {
+            Stage::Leased(run) | Stage::Final(run) => run.attempt.as_ref(),
+            _ => None,
+        };
+        self.tries.earlier().chain(latest)
+    }
+
     fn standing_of_lease(&self, lease: LeaseRef, complete: &Complete) -> Standing {
-        if lease.job != self.seq {
-            return Standing::Lost;
-        }
-        let Some(attempt) = (lease.generation as usize).checked_sub(1).and_then(|index| self.attempts.get(index))
-        else {
+        let is_own = lease.job == self.seq && lease.generation > 0;
+        let Some(age) = self.tries.generation().checked_sub(lease.generation).filter(|_| is_own) else {
             return Standing::Lost;
         };
-        match attempt.end {
-            _ if complete.node.as_ref().is_some_and(|node| *node != attempt.node) => Standing::Lost,
-            AttemptEnd::Running => Standing::Current,
-            AttemptEnd::Completed { mark, .. } | AttemptEnd::Failed { mark, .. } if mark == complete.mark => {
-                Standing::Repeat
-            }
-            AttemptEnd::Expired { .. } | AttemptEnd::Revoked { .. } => Standing::Lost,
+        let Some(attempt) = self.attempts().nth_back(age as usize) else { return Standing::Lost };
+        if complete.node.as_ref().is_some_and(|node| *node != attempt.node) {
+            return Standing::Lost;
+        }
+        match (&attempt.end, attempt.end.mark(), &self.stage) {
+            (AttemptEnd::Running, _, _) => Standing::Current,
+            (_, Some(mark), _) if mark == complete.mark => Standing::Repeat,
             // Another result than the one that was taken.
-            AttemptEnd::Completed { .. } | AttemptEnd::Failed { .. } => match self.state {
-                State::Final { status, .. } if lease == self.lease() => Standing::Final(status),
-                _ => Standing::Lost,
-            },
+            (_, Some(_), Stage::Final(run)) if age == 0 => Standing::Final(run.outcome.status),
+            _ => Standing::Lost,
         }
     }
 
     /// Clients of v1.5 send no lease: the result is taken if the job is leased (to their node, where they say which).
     fn standing_without_lease(&self, complete: &Complete) -> Standing {
-        let Some(attempt) = self.attempts.last() else { return Standing::Lost };
-        let is_same_node = complete.node.as_ref().is_none_or(|node| *node == attempt.node);
-        match (&self.state, &attempt.end) {
-            (State::Leased { .. }, _) if is_same_node => Standing::Current,
-            (_, AttemptEnd::Completed { mark, .. } | AttemptEnd::Failed { mark, .. })
-                if is_same_node && *mark == complete.mark =>
-            {
-                Standing::Repeat
-            }
-            (State::Final { status, .. }, _) => Standing::Final(*status),
+        let is_same_node = |attempt: &Attempt| complete.node.as_ref().is_none_or(|node| *node == attempt.node);
+        let is_repeat = |attempt: &Attempt| attempt.end.mark() == Some(complete.mark) && is_same_node(attempt);
+        // A result that its node gave an id is a repeat wherever that id was seen; by its content alone it is one only if
+        // nothing came after it, since two attempts may well fail alike.
+        if matches!(complete.mark, ResultMark::Id(_)) && self.attempts().any(is_repeat) {
+            return Standing::Repeat;
+        }
+        let Some(latest) = self.attempts().next_back() else { return Standing::Lost };
+        match &self.stage {
+            Stage::Leased(_) if is_same_node(latest) => Standing::Current,
+            _ if is_repeat(latest) => Standing::Repeat,
+            Stage::Final(run) => Standing::Final(run.outcome.status),
             _ => Standing::Lost,
         }
     }
 }
 
-impl Attempt {
-    fn error_bytes(&self) -> usize {
-        match &self.end {
-            AttemptEnd::Failed { error, .. } => error.len(),
-            _ => 0,
+/// A lease that has just ended.
+pub(super) struct EndedLease {
+    pub node: NodeIndex,
+    pub place: u32,
+    pub until: Timestamp,
+    pub started_at: Timestamp,
+}
+
+impl Outcome {
+    /// That of a job which is not final.
+    pub(super) const NONE: Outcome =
+        Outcome { status: FinalStatus::Failed, at: Timestamp::ZERO, result: None, error: None, number: 0 };
+}
+
+impl Run {
+    fn bytes(&self) -> u64 {
+        // The error of the attempt that ended the job is shared with the outcome.
+        let node = self.attempt.as_ref().map_or(0, |attempt| attempt.node.bytes());
+        RUN_BYTES + node + Payload::bytes_of(&self.outcome.result) + Payload::bytes_of(&self.outcome.error)
+    }
+}
+
+impl<'a> JobView<'a> {
+    pub(super) fn new(job: &'a Job, kind: &'a Name, class: &'a ClassKey) -> Self {
+        JobView { job, kind, class }
+    }
+
+    /// The job's number.
+    pub fn seq(&self) -> JobSeq {
+        self.job.seq
+    }
+
+    /// What it is called.
+    pub fn kind(&self) -> &'a Name {
+        self.kind
+    }
+
+    /// With what it was submitted.
+    pub fn params(&self) -> Option<&'a Payload> {
+        self.job.params.as_ref()
+    }
+
+    /// How urgent it is.
+    pub fn priority(&self) -> Priority {
+        self.job.priority
+    }
+
+    /// Which nodes may run it.
+    pub fn class(&self) -> &'a ClassKey {
+        self.class
+    }
+
+    /// When it was submitted.
+    pub fn submitted_at(&self) -> Timestamp {
+        self.job.submitted_at
+    }
+
+    /// When its time to live is over; [`Timestamp::NEVER`] if it has none.
+    pub fn expires_at(&self) -> Timestamp {
+        self.job.expires_at()
+    }
+
+    /// How many attempts it may have.
+    pub fn attempts_max(&self) -> u32 {
+        self.job.attempts_max.into()
+    }
+
+    /// How many leases it had; the last attempt has this generation.
+    pub fn generation(&self) -> u32 {
+        self.job.tries.generation()
+    }
+
+    /// How many of them count as attempts.
+    pub fn attempts_charged(&self) -> u32 {
+        self.job.tries.charged()
+    }
+
+    /// The attempts that are kept, oldest first: at most [`crate::limits::ATTEMPTS_KEPT_MAX`], up to the latest.
+    pub fn attempts(&self) -> impl DoubleEndedIterator<Item = &'a Attempt> + use<'a> {
+        self.job.attempts()
+    }
+
+    /// How far it got.
+    pub fn state(&self) -> State {
+        match &self.job.stage {
+            Stage::Scheduled { due_at } => State::Scheduled { due_at: *due_at },
+            Stage::Queued { since } => State::Queued { since: *since },
+            Stage::Leased(run) => State::Leased { node: run.node, until: run.until },
+            Stage::Final(run) => {
+                let Outcome { status, at, result, error, number } = &run.outcome;
+                let (result, error) = (result.clone(), error.clone());
+                State::Final { status: *status, at: *at, result, error, number: *number }
+            }
+        }
+    }
+
+    /// Whether it ended.
+    pub fn is_final(&self) -> bool {
+        matches!(self.job.stage, Stage::Final(_))
+    }
+
+    /// The word for its state.
+    pub fn status(&self) -> &'static str {
+        match &self.job.stage {
+            Stage::Scheduled { .. } => "scheduled",
+            Stage::Queued { .. } => "queued",
+            Stage::Leased(_) => "leased",
+            Stage::Final(run) => run.outcome.status.as_str(),
+        }
+    }
+
+    /// The latest lease.
+    pub fn lease(&self) -> LeaseRef {
+        self.job.lease()
+    }
+
+    /// The node that works on it.
+    pub fn leased_to(&self) -> Option<&'a Name> {
+        match &self.job.stage {
+            Stage::Leased(run) => run.attempt.as_ref().map(|attempt| &attempt.node),
+            _ => None,
         }
     }
 }
 
-impl State {
-    /// The word for it.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            State::Scheduled { .. } => "scheduled",
-            State::Queued { .. } => "queued",
-            State::Leased { .. } => "leased",
-            State::Final { status, .. } => status.as_str(),
+impl EndedJob {
+    pub(super) fn new(job: Job, kind: Name, class: std::sync::Arc<ClassKey>) -> Self {
+        EndedJob { job, kind, class }
+    }
+
+    /// Its place in the order of ending.
+    pub(crate) fn number(&self) -> u64 {
+        match &self.job.stage {
+            Stage::Final(run) => run.outcome.number,
+            _ => unreachable!("a job that ended is final"),
         }
+    }
+
+    /// The job as it was when it ended.
+    pub fn view(&self) -> JobView<'_> {
+        JobView::new(&self.job, &self.kind, &self.class)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A job that was just submitted, for the tests of rooms that only hold jobs.
+    pub fn a_job(seq: u64) -> Job {
+        Job {
+            seq: JobSeq::new(seq),
+            params: None,
+            submitted_at: Timestamp::ZERO,
+            kind: KindIndex(0),
+            class: ClassIndex(0),
+            stage: Stage::Queued { since: Timestamp::ZERO },
+            tries: Tries::default(),
+            terms: None,
+            priority: Priority::Normal,
+            attempts_max: 1,
+        }
+    }
+
+    #[test]
+    fn a_record_is_small() {
+        assert!(size_of::<Option<Job>>() <= 88, "{} bytes", size_of::<Option<Job>>());
+        assert!(size_of::<Run>() <= 152, "{} bytes", size_of::<Run>());
+        assert!(size_of::<Terms>() <= 56, "{} bytes", size_of::<Terms>());
     }
 }

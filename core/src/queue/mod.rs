@@ -1,76 +1,92 @@
 //! The queue: jobs from submission to retention's end.
 //!
-//! One owner for all that must agree about a job: the table of jobs, the lanes of ready ones, the counts, the order of
-//! final ones. Operations come in the order a job lives through them. Submit, lease, extend, complete and each timer are
-//! O(log n) in the jobs held; a pull adds one look at each class of jobs (see [`lane`]).
+//! It owns what must agree about jobs: their table, the lanes of ready ones, the leases, the order of final ones. What
+//! follows from a transition for others (nodes, keys, budgets, telemetry) it tells as an [`Event`]; it reaches into no
+//! other room. Operations come in the order a job lives through them. Submit, lease, extend, complete and each timer are
+//! O(log n) in the jobs held.
 
-pub mod job;
-pub mod lane;
+pub(crate) mod class;
+pub(crate) mod event;
+pub(crate) mod job;
+pub(crate) mod kind;
+pub(crate) mod lane;
+pub(crate) mod lease;
+pub(crate) mod profile;
 mod record;
+mod retention;
 mod retry;
 mod table;
-pub mod waiter;
+pub(crate) mod waiter;
 
-use crate::command::{Complete, Extend, Submit};
+use crate::command::{Complete, Extend, Pull, Submit};
 use crate::context::Context;
-use crate::dedup::Dedup;
-use crate::effect::{Audit, Effect, Stage};
-use crate::ids::{JobSeq, LeaseRef, NodeNo};
-use crate::limits::{ATTEMPT_ERROR_BYTES_MAX, ATTEMPTS_MAX, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits};
-use crate::mutants::{self, Mutant};
+use crate::dedup::KeyPlace;
+use crate::ids::{JobSeq, LeaseRef, NodeIndex};
+use crate::ledger::{Account, Ledger};
+use crate::limits::{
+    ATTEMPT_ERROR_BYTES_MAX, ATTEMPTS_MAX, JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, SHARED_BYTES_MAX,
+    TERMS_BYTES,
+};
 use crate::name::Name;
+use crate::name_set::NameSet;
 use crate::outcome::{Completed, CompletedStatus, Extended, FinalStatus, Leased, Refusal};
 use crate::payload::Payload;
-use crate::registry::Registry;
-use crate::registry::node::Node;
+use crate::rules;
 use crate::time::{Millis, Timestamp};
 use crate::timers::Timer;
-use job::{AttemptEnd, Job, Standing, State, Terms};
-use lane::{Lanes, Profile};
+use class::{ClassKey, Classes, Lowered};
+use event::Event;
+pub(crate) use job::EndedJob;
+use job::{EndedLease, Job, JobView, Outcome, Stage, Standing, Terms};
+use kind::{KindIndex, Kinds};
+use lane::Rank;
+use lease::{AttemptEnd, Leases, Revocation, Tries};
+use profile::{ProfileIndex, Profiles, Wanted};
 pub(crate) use record::JobRecord;
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use retention::Retention;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 use table::JobTable;
-use waiter::{Waiter, WaiterId};
+use waiter::{Waiter, WaiterId, Waiters};
 
 /// All jobs.
 #[derive(Debug)]
 pub struct Queue {
     table: JobTable,
-    lanes: Lanes,
-    /// Kinds, one text for all jobs that have it, and how many those are.
-    kinds: BTreeMap<Name, u64>,
-    /// Final jobs, the first to go in front.
-    finals: VecDeque<(Timestamp, JobSeq)>,
+    kinds: Kinds,
+    classes: Classes,
+    profiles: Profiles,
+    waiters: Waiters,
+    leases: Leases,
+    /// Final jobs, and those of them that are dead letters.
+    finals: Retention,
+    dead: Retention,
+    scheduled: u64,
+    queued: u64,
     next_seq: JobSeq,
-    next_final_no: u64,
-    counts: Counts,
+    next_final_number: u64,
 }
 
-/// How many jobs are where. Sums of the table, kept up to date.
+/// How many jobs are where.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// Jobs that wait for an instant.
     pub scheduled: u64,
     /// Jobs that wait for a node.
     pub queued: u64,
-    /// Bytes of payload of both.
-    pub waiting_bytes: u64,
     /// Jobs under lease.
     pub leased: u64,
-    /// Final jobs that are still readable.
+    /// Final jobs that are readable, dead ones not counted.
     pub retained: u64,
-    /// Their bytes.
-    pub retained_bytes: u64,
+    /// Dead jobs that are readable.
+    pub dead: u64,
 }
 
 impl Counts {
-    /// Jobs that wait, for an instant or for a node: what the queue's limit is about.
+    /// Jobs that wait, for an instant or for a node: what the queue's depth is about.
     pub fn waiting(&self) -> u64 {
-        if mutants::is_active(Mutant::ScheduledNotCounted) {
-            return self.queued;
-        }
-        self.scheduled + self.queued
+        rules::waiting(self.scheduled, self.queued)
     }
 }
 
@@ -78,30 +94,35 @@ impl Default for Queue {
     fn default() -> Self {
         Queue {
             table: JobTable::default(),
-            lanes: Lanes::default(),
-            kinds: BTreeMap::new(),
-            finals: VecDeque::new(),
+            kinds: Kinds::default(),
+            classes: Classes::default(),
+            profiles: Profiles::default(),
+            waiters: Waiters::default(),
+            leases: Leases::default(),
+            finals: Retention::default(),
+            dead: Retention::default(),
+            scheduled: 0,
+            queued: 0,
             next_seq: JobSeq::FIRST,
-            next_final_no: 0,
-            counts: Counts::default(),
+            next_final_number: 0,
         }
     }
 }
 
 impl Queue {
-    /// The job of that number.
-    pub fn get(&self, seq: JobSeq) -> Option<&Job> {
-        self.table.get(seq)
+    /// The job of that number. O(log n).
+    pub fn get(&self, seq: JobSeq) -> Option<JobView<'_>> {
+        self.table.get(seq).map(|job| self.view(job))
     }
 
     /// The jobs from `first` on, in order of submission.
-    pub fn iter_from(&self, first: JobSeq) -> impl Iterator<Item = &Job> {
-        self.table.iter_from(first)
+    pub fn iter_from(&self, first: JobSeq) -> impl Iterator<Item = JobView<'_>> {
+        self.table.iter_from(first).map(|job| self.view(job))
     }
 
     /// The jobs up to `last`, newest first.
-    pub fn iter_back_from(&self, last: JobSeq) -> impl Iterator<Item = &Job> {
-        self.table.iter_back_from(last)
+    pub fn iter_back_from(&self, last: JobSeq) -> impl Iterator<Item = JobView<'_>> {
+        self.table.iter_back_from(last).map(|job| self.view(job))
     }
 
     /// The number that the next job gets.
@@ -111,7 +132,13 @@ impl Queue {
 
     /// How many jobs are where.
     pub fn counts(&self) -> Counts {
-        self.counts
+        Counts {
+            scheduled: self.scheduled,
+            queued: self.queued,
+            leased: self.leases.count(),
+            retained: self.finals.len(),
+            dead: self.dead.len(),
+        }
     }
 
     /// How many jobs the hub knows, final ones included.
@@ -126,88 +153,189 @@ impl Queue {
 
     /// How many long polls are parked.
     pub fn waiter_count(&self) -> usize {
-        self.lanes.waiter_count()
+        self.waiters.len()
     }
 
-    /// Whether one more job may wait, with the one that it supersedes gone. Then nothing refuses it, so what is refused
-    /// has changed nothing.
-    pub(crate) fn admit(&self, limits: &Limits, submit: &Submit, leaving: Option<&Job>) -> Result<(), Refusal> {
+    /// The jobs that a node has under lease, in no order that means something.
+    pub fn leases_of(&self, node: NodeIndex) -> &[JobSeq] {
+        self.leases.of(node)
+    }
+
+    /// What came of a final job.
+    pub(crate) fn outcome_of(&self, seq: JobSeq) -> (Option<&Payload>, Option<&Payload>) {
+        match self.table.get(seq).map(|job| &job.stage) {
+            Some(Stage::Final(run)) => (run.outcome.result.as_ref(), run.outcome.error.as_ref()),
+            _ => unreachable!("a job whose end is followed up is final"),
+        }
+    }
+
+    /// The kinds that something names.
+    pub(crate) fn kinds_mut(&mut self) -> &mut Kinds {
+        &mut self.kinds
+    }
+
+    /// What nodes can do.
+    pub(crate) fn profiles_mut(&mut self) -> &mut Profiles {
+        &mut self.profiles
+    }
+
+    /// The long polls.
+    pub(crate) fn waiters_mut(&mut self) -> &mut Waiters {
+        &mut self.waiters
+    }
+
+    /// The leases.
+    pub(crate) fn leases_mut(&mut self) -> &mut Leases {
+        &mut self.leases
+    }
+
+    /// Whether one more job may come, with the one that it supersedes gone. Then nothing refuses it, so what is refused
+    /// has changed nothing. A job is admitted once: what happens to it later never refuses it its place.
+    pub(crate) fn admit(
+        &self,
+        limits: &Limits,
+        ledger: &Ledger,
+        submit: &Submit,
+        leaving: Option<JobSeq>,
+    ) -> Result<(), Refusal> {
+        let leaving = leaving.and_then(|seq| self.table.get(seq));
+        let counts = self.counts();
         let waiting = leaving.filter(|job| job.is_waiting());
         // The client is told what waits now, the one that would leave included.
-        let (depth, bytes) = (self.counts.waiting(), self.counts.waiting_bytes);
-        let depth_max = limits.queue_depth_max;
-        let depth_max = depth_max.saturating_add(u64::from(mutants::is_active(Mutant::QueueLimitOffByOne)));
-        if depth - u64::from(waiting.is_some()) >= depth_max {
-            return Err(Refusal::QueueFull { depth, depth_max: limits.queue_depth_max });
+        let (depth, depth_max) = (counts.waiting(), limits.queue_depth_max);
+        if rules::is_full(depth - u64::from(waiting.is_some()), depth_max) {
+            return Err(Refusal::QueueFull { depth, depth_max });
         }
-        let leaving_bytes = waiting.map_or(0, Job::waiting_bytes);
-        let leaving_bytes = if mutants::is_active(Mutant::LeavingBytesCounted) { 0 } else { leaving_bytes };
-        if bytes - leaving_bytes + submit.params.len() as u64 > limits.queue_bytes_max {
-            return Err(Refusal::QueueBytesFull { bytes, bytes_max: limits.queue_bytes_max, depth });
+        let (bytes, bytes_max) = (ledger.unfinished(), limits.queue_bytes_max);
+        let leaving_bytes = leaving.map_or(0, |job| job.charge().1);
+        if rules::bytes_after(bytes, leaving_bytes, bytes_of(submit)) > bytes_max {
+            return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth });
         }
-        let (zone, requires) = (zone_of(submit.zone.as_ref()), &submit.requires);
-        if self.lanes.has_room_for(zone, requires, leaving.map(|job| job.class_no)) {
-            Ok(())
-        } else {
-            Err(Refusal::ClassesFull)
+        let key = class_key(submit);
+        self.classes.admit(&key, leaving.map(|job| job.class))?;
+        let shared = ledger.get(Account::Shared);
+        let new = self.kinds.bytes_if_new(&submit.kind) + self.classes.bytes_if_new(&key);
+        if new > 0 && shared + new > SHARED_BYTES_MAX {
+            return Err(Refusal::SharedBytesFull { bytes: shared, bytes_max: SHARED_BYTES_MAX });
         }
+        Ok(())
     }
 
-    /// A job comes in that was admitted.
-    pub(crate) fn submit(&mut self, cx: &mut Context, submit: Submit) -> JobSeq {
-        let zone = zone_of(submit.zone.as_ref()).cloned();
-        let entered = self.lanes.enter_class(zone, submit.requires);
-        let (class_no, class) = entered.expect("a job that was admitted finds room for its class");
+    /// A job comes in that was admitted, in the place of an older one or at the end. Its idempotency key is bound after it.
+    pub(crate) fn submit(&mut self, cx: &mut Context, submit: Submit, place: Option<JobSeq>) -> JobSeq {
         let seq = self.next_seq;
         self.next_seq = seq.next();
+        let kind = self.kinds.enter(cx.ledger, &submit.kind);
+        let class = self.classes.enter(cx.ledger, &mut self.kinds, class_key(&submit), kind);
         let due_at = (cx.now + submit.delay_ms).max(submit.run_at);
         let terms = Terms {
-            submitted_at: cx.now,
-            expires_at: submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| cx.now + ttl),
+            expires_at: submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
             retry_until: submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
-            attempts_max: submit.attempts_max.unwrap_or(cx.limits.attempts_max).clamp(1, ATTEMPTS_MAX),
             lease_duration_ms: submit.lease_duration_ms,
-            idempotency_key: submit.idempotency.as_ref().map(|idempotency| cx.key.idempotency_key(&idempotency.key)),
+            key: None,
+            place,
         };
         cx.timers.set(terms.expires_at, Timer::JobExpires(seq));
-        let kind = self.intern(submit.kind);
-        cx.stage(&kind, Stage::Submitted);
-        let params = submit.params;
-        self.counts.waiting_bytes += params.len() as u64;
-        self.counts.scheduled += 1;
-        let state = State::Scheduled { due_at };
-        let attempts = Vec::new();
-        let priority = submit.priority;
-        self.table.insert(Job { seq, kind, params, priority, class, class_no, terms, state, attempts });
+        cx.events.push(Event::Submitted { kind });
+        let has_terms = submit.idempotency.is_some() || terms != Terms::default();
+        let job = Job {
+            seq,
+            params: submit.params,
+            submitted_at: cx.now,
+            kind,
+            class,
+            stage: Stage::Scheduled { due_at },
+            tries: Tries::default(),
+            terms: has_terms.then(|| Box::new(terms)),
+            priority: submit.priority,
+            attempts_max: submit.attempts_max.unwrap_or(cx.limits.attempts_max).clamp(1, ATTEMPTS_MAX) as u8,
+        };
+        let (account, bytes) = job.charge();
+        cx.ledger.charge(account, bytes);
+        self.scheduled += 1;
+        let job = self.table.insert(job);
         if due_at > cx.now {
             cx.timers.set(due_at, Timer::JobDue(seq));
         } else {
-            self.make_ready(cx, seq);
+            job.stage = Stage::Queued { since: cx.now };
+            let (class, kind, rank) = (job.class, job.kind, job.rank());
+            self.make_ready(class, kind, rank, seq);
         }
         seq
     }
 
-    /// A scheduled job's instant has come.
-    pub(crate) fn job_due(&mut self, cx: &mut Context, seq: JobSeq) {
-        self.make_ready(cx, seq);
+    /// The key that a job was submitted under is bound to it.
+    pub(crate) fn set_key(&mut self, seq: JobSeq, key: KeyPlace) {
+        self.table.get_mut(seq).expect("a job that was just submitted is known").set_key(Some(key));
     }
 
-    /// Up to `jobs_max` jobs for a node, each under a new lease.
+    /// The key of a snapshot is bound to its job again; `false` if the job is not there, is final, or has a key.
+    pub(crate) fn restore_key(&mut self, ledger: &mut Ledger, seq: JobSeq, key: KeyPlace) -> bool {
+        let Some(job) = self.table.get_mut(seq) else { return false };
+        if job.key().is_some() || matches!(job.stage, Stage::Final(_)) {
+            return false;
+        }
+        let before = job.charge();
+        job.set_key(Some(key));
+        ledger.transfer(before, job.charge());
+        true
+    }
+
+    /// A scheduled job's instant has come.
+    pub(crate) fn job_due(&mut self, cx: &mut Context, seq: JobSeq) {
+        let job = self.table.get_mut(seq).expect("a job that becomes ready is known");
+        assert!(matches!(job.stage, Stage::Scheduled { .. }), "only a scheduled job becomes ready");
+        job.stage = Stage::Queued { since: cx.now };
+        let (class, kind, rank) = (job.class, job.kind, job.rank());
+        self.make_ready(class, kind, rank, seq);
+    }
+
+    /// Whether there is a job for a node of this profile that takes these kinds (all if none is named).
+    pub(crate) fn has_any(&mut self, profile: ProfileIndex, kinds: &NameSet) -> bool {
+        if kinds.is_empty() {
+            return self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Any).is_some();
+        }
+        let wanted = kinds.iter().filter_map(|name| self.kinds.find(name));
+        wanted
+            .into_iter()
+            .any(|kind| self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Kind(kind)).is_some())
+    }
+
+    /// Up to `jobs_max` jobs for a node, each under a new lease, in the order of their ranks over all that it may run.
     pub(crate) fn lease(
         &mut self,
         cx: &mut Context,
-        node: (NodeNo, &Name),
-        profile: &Profile,
+        (node, name): (NodeIndex, &Name),
+        profile: ProfileIndex,
+        pull: &Pull,
         jobs_max: usize,
-        lease_duration_ms: Option<Millis>,
     ) -> Vec<Leased> {
-        let taken = self.lanes.take(profile, jobs_max);
-        taken.into_iter().map(|seq| self.lease_one(cx, seq, node, lease_duration_ms)).collect()
-    }
-
-    /// Whether there is a job that the node could take.
-    pub(crate) fn has_any(&self, profile: &Profile) -> bool {
-        self.lanes.has_any(profile)
+        let mut leased = Vec::new();
+        if pull.kinds.is_empty() {
+            while leased.len() < jobs_max
+                && let Some((_, slot)) = self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Any)
+            {
+                let (_, seq) = self.classes.head(slot, None).expect("a view's first head is there");
+                leased.push(self.lease_one(cx, seq, node, name, pull.lease_duration_ms));
+            }
+            return leased;
+        }
+        let mut firsts = BinaryHeap::new();
+        for kind in pull.kinds.iter().filter_map(|name| self.kinds.find(name)) {
+            let first = self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Kind(kind));
+            firsts.extend(first.map(|(rank, slot)| Reverse((rank, slot, kind))));
+        }
+        while leased.len() < jobs_max
+            && let Some(Reverse((_, slot, kind))) = firsts.pop()
+        {
+            let (_, seq) = self.classes.head(slot, Some(kind)).expect("a view's first head is there");
+            leased.push(self.lease_one(cx, seq, node, name, pull.lease_duration_ms));
+            if leased.len() < jobs_max {
+                let next = self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Kind(kind));
+                firsts.extend(next.map(|(rank, slot)| Reverse((rank, slot, kind))));
+            }
+        }
+        leased
     }
 
     /// Leases are kept longer; one that has ended, or is another node's, is lost.
@@ -215,336 +343,431 @@ impl Queue {
         extend.leases.iter().map(|lease| self.extend_one(cx, extend, *lease)).collect()
     }
 
-    /// How a job ended, as its node says.
+    /// How a job ended, as its node says; the node that had the lease comes with the answer.
     pub(crate) fn complete(
         &mut self,
         cx: &mut Context,
-        registry: &mut Registry,
-        dedup: &mut Dedup,
         complete: Complete,
-    ) -> Result<Completed, Refusal> {
+    ) -> Result<(Completed, Option<NodeIndex>), Refusal> {
         let seq = complete.job;
         let job = self.table.get_mut(seq).ok_or(Refusal::UnknownJob)?;
         match job.standing(&complete) {
             Standing::Lost => return Err(Refusal::LeaseLost),
             Standing::Final(status) => return Err(Refusal::AlreadyFinal { status }),
             Standing::Repeat => {
-                return Ok(Completed { job: seq, status: job.status_after_result(), is_duplicate: true });
+                let completed = Completed { job: seq, status: job.status_after_result(), is_duplicate: true };
+                return Ok((completed, None));
             }
             Standing::Current => {}
         }
+        let before = job.charge();
         let (at, mark) = (cx.now, complete.mark);
-        let status = if complete.ok {
-            job.end_attempt(AttemptEnd::Completed { at, mark });
-            self.end_lease(cx, registry, seq);
-            self.finish(cx, dedup, seq, FinalStatus::Completed, complete.result, Payload::ABSENT);
+        let Complete { ok, result, error, is_retryable, .. } = complete;
+        let end = if ok {
+            AttemptEnd::Completed { at, mark }
+        } else {
+            let is_kept = error.as_ref().is_some_and(|error| {
+                let bytes = cx.ledger.unfinished() + error.len() as u64;
+                error.len() <= ATTEMPT_ERROR_BYTES_MAX && bytes <= cx.limits.queue_bytes_max
+            });
+            AttemptEnd::Failed { at, mark, error: error.clone().filter(|_| is_kept) }
+        };
+        let ended = end_lease(cx, &mut self.leases, job, end, false);
+        if let Some(moved) = ended.moved {
+            self.lease_moved(moved, ended.lease.place);
+        }
+        let (result, error) = if ok { (result, None) } else { (result, error) };
+        let status = if ok {
+            self.finish(cx, seq, before, FinalStatus::Completed, result, error);
             CompletedStatus::Final(FinalStatus::Completed)
         } else {
-            let is_short = complete.error.len() <= ATTEMPT_ERROR_BYTES_MAX;
-            let error = if is_short { complete.error.clone() } else { Payload::ABSENT };
-            job.end_attempt(AttemptEnd::Failed { at, mark, error });
-            self.end_lease(cx, registry, seq);
-            self.retry_or_finish(cx, dedup, seq, complete.is_retryable, complete.result, complete.error)
+            self.retry_or_finish(cx, seq, before, is_retryable, result, error)
         };
-        Ok(Completed { job: seq, status, is_duplicate: false })
+        Ok((Completed { job: seq, status, is_duplicate: false }, Some(ended.lease.node)))
     }
 
     /// A lease's time is over: that counts as an attempt, so that a job that kills its nodes comes to an end.
-    pub(crate) fn lease_ends(&mut self, cx: &mut Context, registry: &mut Registry, dedup: &mut Dedup, seq: JobSeq) {
-        if mutants::is_active(Mutant::LeaseExpirySkipped) {
-            return;
-        }
+    pub(crate) fn lease_ends(&mut self, cx: &mut Context, seq: JobSeq) {
         let job = self.table.get_mut(seq).expect("a job with a lease timer is known");
-        job.end_attempt(AttemptEnd::Expired { at: cx.now });
-        let attempt = job.attempts().last().expect("it has just ended");
-        let event = Audit::LeaseReap { job: seq, node: attempt.node.clone(), attempt: job.lease().generation };
-        cx.stage(&job.kind, Stage::AttemptEnded { ran: cx.now.since(attempt.started_at) });
-        cx.audit(event);
-        self.leave_leased(registry, seq);
-        self.retry_or_finish(cx, dedup, seq, true, Payload::ABSENT, Payload::new(br#""lease expired""#));
+        let before = job.charge();
+        let ended = end_lease(cx, &mut self.leases, job, AttemptEnd::Expired { at: cx.now }, true);
+        if let Some(moved) = ended.moved {
+            self.lease_moved(moved, ended.lease.place);
+        }
+        self.retry_or_finish(cx, seq, before, true, None, Some(Payload::new(br#""lease expired""#)));
     }
 
     /// A job's time to live is over. A leased one may still be finished; it will not be tried again.
-    pub(crate) fn expire(&mut self, cx: &mut Context, dedup: &mut Dedup, seq: JobSeq) {
-        if mutants::is_active(Mutant::JobTtlSkipped) {
-            return;
-        }
+    pub(crate) fn expire(&mut self, cx: &mut Context, seq: JobSeq) {
         let job = self.table.get(seq).expect("a job with a timer is known");
-        match job.state() {
-            State::Scheduled { .. } | State::Queued { .. } => {
-                self.stop_waiting(cx, seq);
-                self.finish(cx, dedup, seq, FinalStatus::Expired, Payload::ABSENT, Payload::ABSENT);
-            }
-            State::Leased { .. } => {}
-            State::Final { .. } => unreachable!("a final job has no timer"),
+        if job.is_waiting() {
+            let before = job.charge();
+            self.stop_waiting(cx, seq);
+            self.finish(cx, seq, before, FinalStatus::Expired, None, None);
         }
     }
 
-    /// A newer job takes this one's place.
-    pub(crate) fn supersede(&mut self, cx: &mut Context, registry: &mut Registry, dedup: &mut Dedup, seq: JobSeq) {
-        let job = self.table.get_mut(seq).expect("the job of a key that is not settled is known");
-        if matches!(job.state(), State::Leased { .. }) {
-            job.end_attempt(AttemptEnd::Revoked { at: cx.now });
-            self.end_lease(cx, registry, seq);
-        } else {
+    /// A newer job takes this one's place, if it waits; the place that it had then.
+    pub(crate) fn supersede(&mut self, cx: &mut Context, seq: JobSeq) -> Option<JobSeq> {
+        let job = self.table.get_mut(seq).expect("the job of a key that is not spent is known");
+        let before = job.charge();
+        // The key belongs to the newer job: this one's end must not answer for it.
+        job.set_key(None);
+        let place = job.is_waiting().then(|| job.rank().seq());
+        if job.is_waiting() {
             self.stop_waiting(cx, seq);
+        } else {
+            let end = AttemptEnd::Revoked { at: cx.now, why: Revocation::Superseded };
+            let ended = end_lease(cx, &mut self.leases, job, end, false);
+            if let Some(moved) = ended.moved {
+                self.lease_moved(moved, ended.lease.place);
+            }
         }
-        self.finish(cx, dedup, seq, FinalStatus::Superseded, Payload::ABSENT, Payload::ABSENT);
+        self.finish(cx, seq, before, FinalStatus::Superseded, None, None);
+        place
     }
 
     /// When the oldest final job goes by its age.
     pub(crate) fn next_retention_at(&self, limits: &Limits) -> Option<Timestamp> {
-        self.finals.front().map(|(at, _)| *at + limits.job_retention_ms)
+        let retention = limits.job_retention_ms;
+        self.finals.next_at(retention).into_iter().chain(self.dead.next_at(retention)).min()
     }
 
-    /// Drops the oldest final job.
-    pub(crate) fn drop_oldest_final(&mut self) {
-        let Some((_, seq)) = self.finals.pop_front() else { return };
-        let job = self.table.remove(seq).expect("a retained job is known");
-        self.counts.retained -= 1;
-        self.counts.retained_bytes -= job.retained_bytes();
-        let jobs = self.kinds.get_mut(&job.kind).expect("the kind of a known job is held");
-        *jobs -= 1;
-        if *jobs == 0 {
-            self.kinds.remove(&job.kind);
+    /// Drops the final job that ended first. Of two that ended at one instant, the dead one stays longer.
+    pub(crate) fn drop_oldest_final(&mut self, ledger: &mut Ledger) {
+        let is_dead = match (self.finals.oldest_at(), self.dead.oldest_at()) {
+            (Some(finals), Some(dead)) => dead < finals,
+            (None, Some(_)) => true,
+            _ => false,
+        };
+        let from = if is_dead { &mut self.dead } else { &mut self.finals };
+        if let Some(seq) = from.pop() {
+            self.drop_final(ledger, seq);
         }
     }
 
-    /// Drops final jobs until count and bytes are within their limits.
-    pub(crate) fn enforce_retention(&mut self, limits: &Limits) {
-        let jobs_max = limits.retained_jobs_max;
-        let jobs_max = jobs_max.saturating_add(u64::from(mutants::is_active(Mutant::RetainedJobsOffByOne)));
-        while self.counts.retained > jobs_max || self.counts.retained_bytes > limits.retained_bytes_max {
-            self.drop_oldest_final();
+    /// Drops final jobs until counts and bytes are within their limits; each that goes, to `gone`.
+    pub(crate) fn enforce_retention(&mut self, limits: &Limits, ledger: &mut Ledger, mut gone: impl FnMut(EndedJob)) {
+        while rules::keeps_too_many(self.finals.len(), limits.retained_jobs_max)
+            || ledger.get(Account::Retained) > limits.retained_bytes_max
+        {
+            let seq = self.finals.pop().expect("what is too much is something");
+            gone(self.drop_final(ledger, seq));
+        }
+        while rules::keeps_too_many(self.dead.len(), limits.dead_jobs_max)
+            || ledger.get(Account::Dead) > limits.dead_bytes_max
+        {
+            let seq = self.dead.pop().expect("what is too much is something");
+            gone(self.drop_final(ledger, seq));
+        }
+        while ledger.get(Account::Shared) > SHARED_BYTES_MAX / 2
+            && let Some(seq) = self.finals.pop().or_else(|| self.dead.pop())
+        {
+            gone(self.drop_final(ledger, seq));
         }
     }
 
     /// Parks a long poll; `false` if too many are.
-    pub(crate) fn park(&mut self, id: WaiterId, node: Name, record: Option<&Node>, kinds: Vec<Name>) -> bool {
-        let zone = record.and_then(Node::zone).cloned();
-        let capabilities = record.map_or(Vec::new(), |node| node.capabilities().to_vec());
-        self.lanes.park(id, Waiter { node, zone, capabilities, kinds })
+    pub(crate) fn park(&mut self, ledger: &mut Ledger, id: WaiterId, pull: &Pull, profile: ProfileIndex) -> bool {
+        let known: Vec<_> =
+            pull.kinds.iter().map(|name| self.kinds.find(name).map_or(Wanted::Any, Wanted::Kind)).collect();
+        // Kinds that nothing names yet have no line; for the limits any stands for them.
+        let wanted = if known.is_empty() { vec![Wanted::Any] } else { known };
+        if !self.waiters.has_room_for(profile, &wanted) {
+            return false;
+        }
+        let wanted = if pull.kinds.is_empty() {
+            vec![Wanted::Any]
+        } else {
+            pull.kinds.iter().map(|name| Wanted::Kind(self.kinds.enter_place(ledger, name))).collect()
+        };
+        self.profiles.enter_again(profile);
+        let jobs_max = u64::from(pull.jobs_max).max(1);
+        self.waiters.park(ledger, id, Waiter { node: pull.node.clone(), profile, wanted, jobs_max });
+        true
     }
 
-    /// Forgets a long poll.
-    pub(crate) fn unpark(&mut self, id: WaiterId) {
-        self.lanes.unpark(id);
+    /// Forgets a long poll, if it is parked; whether it was.
+    pub(crate) fn unpark(&mut self, ledger: &mut Ledger, id: WaiterId) -> bool {
+        let Some(waiter) = self.waiters.unpark(ledger, id) else { return false };
+        waiter.wanted.iter().filter_map(|wanted| wanted.kind()).for_each(|kind| self.kinds.leave_place(ledger, kind));
+        self.profiles.leave(waiter.profile);
+        true
     }
 
-    /// Wakes the long polls of a node whose zone or capabilities changed: it may take other jobs now.
-    pub(crate) fn wake_waiters_of(&mut self, cx: &mut Context, node: &str) {
-        cx.effects.extend(self.lanes.take_waiters_of(node).into_iter().map(Effect::Wake));
+    /// Takes out the long polls of a node whose profile changed: it may take other jobs now.
+    pub(crate) fn take_waiters_of(&mut self, ledger: &mut Ledger, node: &str) -> Vec<WaiterId> {
+        let ids = self.waiters.of_node(node);
+        ids.iter().for_each(|id| _ = self.unpark(ledger, *id));
+        ids
     }
 
-    /// The long polls that could take jobs which are ready.
-    pub(crate) fn take_waiters_with_jobs(&mut self) -> Vec<WaiterId> {
-        self.lanes.take_waiters_with_jobs()
+    /// Limits were changed, or a saturated hub has room: everything is looked at again for those who wait.
+    pub(crate) fn stir_all(&mut self) {
+        for (slot, kind) in self.classes.ready_lanes() {
+            self.waiters.stir(slot, kind);
+        }
+        self.waiters.free_all();
+    }
+
+    /// Takes out the long polls to wake: as many as there are ready jobs that they could take and room for leases, the
+    /// longest waiting first. `room_at` is the room at a node.
+    pub(crate) fn take_waiters_to_wake(
+        &mut self,
+        ledger: &mut Ledger,
+        room_in_hub: u64,
+        room_at: impl Fn(&Name) -> u64,
+    ) -> Vec<WaiterId> {
+        let mut woken = Vec::new();
+        let mut granted: BTreeMap<Name, u64> = BTreeMap::new();
+        if room_in_hub == 0 || self.waiters.is_empty() {
+            if self.waiters.is_empty() {
+                self.waiters.take_stirred();
+            }
+            return woken;
+        }
+        let mut room = room_in_hub;
+        for (node, id) in self.waiters.take_freed() {
+            if room > 0 && room_at(&node) > 0 && self.has_job_for(id) {
+                self.unpark(ledger, id);
+                woken.push(id);
+                granted.insert(node, 1);
+                room -= 1;
+            }
+        }
+        for (slot, kind) in self.waiters.take_stirred() {
+            let mut left = rules::jobs_to_wake_for(self.classes.ready(slot, kind), room);
+            let offered = left;
+            let mut chosen = Vec::new();
+            if left > 0 {
+                self.waiters.choose(&self.classes, &mut self.profiles, (slot, kind), |id, waiter| {
+                    if left == 0 {
+                        return false;
+                    }
+                    let held_back = granted.get(&waiter.node).copied().unwrap_or(0);
+                    let takes = room_at(&waiter.node).saturating_sub(held_back).min(waiter.jobs_max).min(left);
+                    if takes > 0 {
+                        left -= takes;
+                        *granted.entry(waiter.node.clone()).or_default() += takes;
+                        chosen.push(id);
+                    }
+                    true
+                });
+            }
+            room -= offered - left;
+            // Who was woken may leave a job; while nobody else could take it, there is nothing to look for.
+            if rules::is_looked_at_again(left == 0 && !chosen.is_empty()) || (room == 0 && offered == 0) {
+                self.waiters.stir(slot, kind);
+            }
+            chosen.iter().for_each(|id| _ = self.unpark(ledger, *id));
+            woken.extend(chosen);
+        }
+        woken
+    }
+
+    /// What the jobs, their texts and the long polls are charged, walked. O(n).
+    pub(crate) fn recount(&self, ledger: &mut Ledger) {
+        for job in self.table.iter_from(JobSeq::FIRST) {
+            let (account, bytes) = job.charge();
+            ledger.charge(account, bytes);
+        }
+        let (of_jobs, of_places) = self.kinds.bytes();
+        ledger.charge(Account::Shared, of_jobs + self.classes.bytes());
+        ledger.charge(Account::Waiters, of_places + self.waiters.bytes());
+    }
+
+    fn view<'a>(&'a self, job: &'a Job) -> JobView<'a> {
+        JobView::new(job, self.kinds.name(job.kind), self.classes.key(job.class))
+    }
+
+    fn has_job_for(&mut self, id: WaiterId) -> bool {
+        let Some(waiter) = self.waiters.get(id) else { return false };
+        let (classes, kinds, profiles) = (&self.classes, &self.kinds, &mut self.profiles);
+        waiter.wanted.iter().any(|wanted| profiles.first(classes, kinds, waiter.profile, *wanted).is_some())
     }
 
     fn lease_one(
         &mut self,
         cx: &mut Context,
         seq: JobSeq,
-        (node, name): (NodeNo, &Name),
+        node: NodeIndex,
+        name: &Name,
         lease_duration_ms: Option<Millis>,
     ) -> Leased {
         let job = self.table.get_mut(seq).expect("a ready job is known");
-        let State::Queued { since } = job.state else { unreachable!("only a queued job is ready") };
-        cx.stage(&job.kind, Stage::Leased { waited: cx.now.since(since) });
-        let duration = lease_duration(lease_duration_ms, job, cx.limits);
-        let until = cx.now + duration;
-        let lease = job.lease_to(cx.now, node, name.clone(), until);
-        self.counts.queued -= 1;
-        self.counts.leased += 1;
-        self.counts.waiting_bytes -= job.waiting_bytes();
+        let Stage::Queued { since } = job.stage else { unreachable!("only a queued job is ready") };
+        self.classes.remove(job.class, job.kind, job.rank());
+        let before = job.charge();
+        let until = cx.now + lease_duration(lease_duration_ms, job, cx.limits);
+        let place = self.leases.insert(node, seq);
+        let lease = job.lease_to(cx.now, node, name.clone(), place, until);
+        self.queued -= 1;
+        cx.ledger.transfer(before, job.charge());
         cx.timers.set(until, Timer::LeaseEnds(seq));
+        cx.events.push(Event::Leased { node, waited: cx.now.since(since) });
         Leased { lease, until }
     }
 
     fn extend_one(&mut self, cx: &mut Context, extend: &Extend, lease: LeaseRef) -> Extended {
         let Some(job) = self.table.get_mut(lease.job) else { return Extended::LeaseLost };
-        let is_current = job.lease() == lease
-            && (job.leased_to() == Some(&extend.node) || mutants::is_active(Mutant::ExtensionByAnotherNode));
-        let duration = lease_duration(extend.lease_duration_ms, job, cx.limits);
-        match &mut job.state {
-            State::Leased { until, .. } if is_current => {
-                cx.timers.cancel(*until, Timer::LeaseEnds(lease.job));
-                // An extension never shortens a lease: the node may rely on what it was promised.
-                *until = match mutants::is_active(Mutant::ExtensionShortensLease) {
-                    true => cx.now + duration,
-                    false => (*until).max(cx.now + duration),
-                };
-                cx.timers.set(*until, Timer::LeaseEnds(lease.job));
-                Extended::Until(*until)
-            }
-            _ => Extended::LeaseLost,
+        if job.lease() != lease {
+            return Extended::LeaseLost;
         }
+        let duration = lease_duration(extend.lease_duration_ms, job, cx.limits);
+        let expires_at = job.expires_at();
+        let Stage::Leased(run) = &mut job.stage else { return Extended::LeaseLost };
+        let holder = &run.attempt.as_ref().expect("a leased job has an attempt").node;
+        if !rules::may_extend(holder, &extend.node) {
+            return Extended::LeaseLost;
+        }
+        let until = rules::extended_until(run.until, cx.now, duration, expires_at);
+        if until != run.until {
+            cx.timers.cancel(run.until, Timer::LeaseEnds(lease.job));
+            cx.timers.set(until, Timer::LeaseEnds(lease.job));
+            run.until = until;
+        }
+        Extended::Until(until)
     }
 
-    /// After an attempt that did not succeed: another one, or the end.
+    /// After an attempt that did not succeed: another one, or the end. A real error is never hidden behind an expiry, and
+    /// no retry is promised for an instant at which the job will have expired.
     fn retry_or_finish(
         &mut self,
         cx: &mut Context,
-        dedup: &mut Dedup,
         seq: JobSeq,
+        before: (Account, u64),
         is_retryable: bool,
-        result: Payload,
-        error: Payload,
+        result: Option<Payload>,
+        error: Option<Payload>,
     ) -> CompletedStatus {
         let job = self.table.get_mut(seq).expect("its attempt has just ended");
-        let attempt = job.lease().generation;
-        let mut delay_ms = retry::delay(cx.key, cx.limits, seq, attempt);
-        if mutants::is_active(Mutant::RetryDelayIgnored) {
-            delay_ms = Millis::ZERO;
-        }
-        let due_at = cx.now + delay_ms;
-        if job.expires_at() <= cx.now && !mutants::is_active(Mutant::ExpiredJobRetried) {
-            self.finish(cx, dedup, seq, FinalStatus::Expired, result, error);
-            return CompletedStatus::Final(FinalStatus::Expired);
-        }
-        if is_retryable && job.may_retry_at(due_at) {
-            job.state = State::Scheduled { due_at };
-            self.counts.scheduled += 1;
-            self.counts.waiting_bytes += job.waiting_bytes();
+        let lease = job.lease();
+        let delay = retry::delay(cx.key, cx.limits, seq, lease.generation);
+        let due_at = rules::retry_at(cx.now, delay);
+        let status = if !is_retryable || !job.may_retry_at(due_at) {
+            cx.events.push(Event::Exhausted { job: seq, attempts: job.tries.charged() });
+            FinalStatus::Dead
+        } else if rules::is_too_late(job.expires_at(), due_at) {
+            FinalStatus::Expired
+        } else {
+            job.schedule(due_at);
+            self.scheduled += 1;
+            cx.ledger.transfer(before, job.charge());
             cx.timers.set(due_at, Timer::JobDue(seq));
-            cx.audit(Audit::RetryScheduled { job: seq, attempt, delay_ms });
+            cx.events.push(Event::RetryScheduled { lease, delay });
             return CompletedStatus::RetryScheduled(due_at);
+        };
+        self.finish(cx, seq, before, status, result, error);
+        CompletedStatus::Final(status)
+    }
+
+    /// The job is ready: into its lane. Who may take it is told when the shell settles.
+    fn make_ready(&mut self, class: class::ClassIndex, kind: KindIndex, rank: Rank, seq: JobSeq) {
+        self.scheduled -= 1;
+        self.queued += 1;
+        let (slot, lowered) = self.classes.push(class, kind, rank, seq);
+        if lowered != Lowered::Neither {
+            self.profiles.tell(&self.classes, Wanted::Kind(kind), slot, rank);
         }
-        cx.audit(Audit::RetryExhausted { job: seq, attempts: attempt });
-        self.finish(cx, dedup, seq, FinalStatus::Dead, result, error);
-        CompletedStatus::Final(FinalStatus::Dead)
-    }
-
-    /// The job is ready: into its lane, and the long poll that it is for is woken.
-    fn make_ready(&mut self, cx: &mut Context, seq: JobSeq) {
-        let job = self.table.get_mut(seq).expect("a job that becomes ready is known");
-        assert!(matches!(job.state, State::Scheduled { .. }), "only a scheduled job becomes ready");
-        job.state = State::Queued { since: cx.now };
-        self.counts.scheduled -= 1;
-        self.counts.queued += 1;
-        if let Some(waiter) = self.lanes.push(job.class_no, &job.kind, job.rank())
-            && !mutants::is_active(Mutant::WakeForgotten)
-        {
-            cx.effects.push(Effect::Wake(waiter));
+        if lowered == Lowered::LaneAndClass {
+            self.profiles.tell(&self.classes, Wanted::Any, slot, rank);
         }
+        self.waiters.stir(slot, kind);
     }
 
-    /// The lease ends before its timer.
-    fn end_lease(&mut self, cx: &mut Context, registry: &mut Registry, seq: JobSeq) {
-        let job = self.table.get(seq).expect("a leased job is known");
-        let attempt = job.attempts().last().expect("a leased job has an attempt");
-        cx.stage(&job.kind, Stage::AttemptEnded { ran: cx.now.since(attempt.started_at) });
-        let until = self.leave_leased(registry, seq);
-        cx.timers.cancel(until, Timer::LeaseEnds(seq));
-    }
-
-    /// The job is no longer counted as leased; when its lease would have ended.
-    fn leave_leased(&mut self, registry: &mut Registry, seq: JobSeq) -> Timestamp {
-        let job = self.table.get(seq).expect("a leased job is known");
-        let State::Leased { node, until } = *job.state() else { unreachable!("only a leased job's lease ends") };
-        registry.lease_ended(node);
-        self.counts.leased -= 1;
-        until
+    /// Another lease of a node has this place now.
+    fn lease_moved(&mut self, seq: JobSeq, place: u32) {
+        let job = self.table.get_mut(seq).expect("a leased job is known");
+        let Stage::Leased(run) = &mut job.stage else { unreachable!("only a leased job is among its node's leases") };
+        run.place = place;
     }
 
     /// A waiting job is taken out of its lane or its timer.
     fn stop_waiting(&mut self, cx: &mut Context, seq: JobSeq) {
         let job = self.table.get(seq).expect("a waiting job is known");
-        match *job.state() {
-            State::Scheduled { due_at } => {
+        match job.stage {
+            Stage::Scheduled { due_at } => {
                 cx.timers.cancel(due_at, Timer::JobDue(seq));
-                self.counts.scheduled -= 1;
+                self.scheduled -= 1;
             }
-            State::Queued { .. } => {
-                self.lanes.remove(job.class_no, &job.kind, job.rank());
-                self.counts.queued -= 1;
+            Stage::Queued { .. } => {
+                self.classes.remove(job.class, job.kind, job.rank());
+                self.queued -= 1;
             }
             _ => unreachable!("only a scheduled or queued job waits"),
         }
-        self.counts.waiting_bytes -= job.waiting_bytes();
     }
 
-    /// The job ends: its outcome is kept for its retention and for its key.
+    /// The job ends, and stays readable for its retention; `before` is what it was charged.
     fn finish(
         &mut self,
         cx: &mut Context,
-        dedup: &mut Dedup,
         seq: JobSeq,
+        before: (Account, u64),
         status: FinalStatus,
-        result: Payload,
-        error: Payload,
+        result: Option<Payload>,
+        error: Option<Payload>,
     ) {
         let job = self.table.get_mut(seq).expect("a job that ends is known");
         if job.expires_at() > cx.now {
             cx.timers.cancel(job.expires_at(), Timer::JobExpires(seq));
         }
-        if let Some(key) = job.terms.idempotency_key {
-            dedup.settle(cx, key, seq, status, &result, &error);
-        }
-        cx.stage(&job.kind, Stage::Ended(status));
-        let final_no = self.next_final_no;
-        self.next_final_no += 1;
-        job.state = State::Final { status, at: cx.now, result, error, final_no };
-        self.counts.retained += 1;
-        self.counts.retained_bytes += job.retained_bytes();
-        self.lanes.leave_class(job.class_no);
-        self.finals.push_back((cx.now, seq));
-        cx.effects.push(Effect::Final(seq));
-        self.enforce_retention(cx.limits);
+        let number = self.next_final_number;
+        self.next_final_number += 1;
+        job.finish(Outcome { status, at: cx.now, result, error, number });
+        let (kind, class, key) = (job.kind, job.class, job.key());
+        job.set_key(None);
+        cx.ledger.transfer(before, job.charge());
+        self.classes.finish(cx.ledger, &mut self.kinds, class, kind);
+        let retention = if status == FinalStatus::Dead { &mut self.dead } else { &mut self.finals };
+        retention.push(cx.now, seq);
+        cx.events.push(Event::Ended { job: seq, kind, status, key });
     }
 
-    fn intern(&mut self, kind: Name) -> Name {
-        match self.kinds.entry(kind) {
-            Entry::Occupied(mut known) => {
-                *known.get_mut() += 1;
-                known.key().clone()
-            }
-            Entry::Vacant(new) => {
-                let kind = new.key().clone();
-                new.insert(1);
-                kind
-            }
-        }
+    fn drop_final(&mut self, ledger: &mut Ledger, seq: JobSeq) -> EndedJob {
+        let job = self.table.remove(seq).expect("a retained job is known");
+        let (account, bytes) = job.charge();
+        ledger.release(account, bytes);
+        let (kind, class) = (job.kind, job.class);
+        let ended = EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class)));
+        self.classes.forget(ledger, class);
+        self.kinds.leave(ledger, kind);
+        ended
     }
 }
 
-/// A job's zone, where it is not the default one: spelled out or left away, that is the same.
-fn zone_of(zone: Option<&Name>) -> Option<&Name> {
-    zone.filter(|zone| ***zone != *lane::ZONE_DEFAULT)
+/// A lease that ended, and the job whose lease has its place among the node's now, if another one does.
+struct LeaseEnd {
+    lease: EndedLease,
+    moved: Option<JobSeq>,
+}
+
+/// Ends the running attempt of a leased job.
+fn end_lease(cx: &mut Context, leases: &mut Leases, job: &mut Job, end: AttemptEnd, is_reaped: bool) -> LeaseEnd {
+    let lease = job.end_attempt(end);
+    if !is_reaped {
+        cx.timers.cancel(lease.until, Timer::LeaseEnds(job.seq));
+    }
+    let moved = leases.remove(lease.node, lease.place);
+    let ran = cx.now.since(lease.started_at);
+    cx.events.push(Event::AttemptEnded { lease: job.lease(), node: lease.node, ran, is_reaped });
+    LeaseEnd { lease, moved }
+}
+
+fn class_key(submit: &Submit) -> ClassKey {
+    ClassKey { zone: submit.zone.clone(), requires: submit.requires.clone() }
+}
+
+/// What a job that is submitted so will be charged.
+fn bytes_of(submit: &Submit) -> u64 {
+    let has_terms = submit.idempotency.is_some()
+        || submit.ttl_ms.is_some()
+        || submit.retry_budget_ms.is_some()
+        || submit.lease_duration_ms.is_some();
+    JOB_BYTES + Payload::bytes_of(&submit.params) + if has_terms { TERMS_BYTES } else { 0 }
 }
 
 fn lease_duration(asked: Option<Millis>, job: &Job, limits: &Limits) -> Millis {
-    let duration = asked.or(job.terms.lease_duration_ms).unwrap_or(limits.lease_duration_ms);
+    let duration = asked.or(job.lease_duration_ms()).unwrap_or(limits.lease_duration_ms);
     duration.clamp(LEASE_DURATION_MIN, LEASE_DURATION_MAX)
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use lane::ClassKey;
-    use std::sync::Arc;
-
-    /// A job as it is when it was just submitted, for the tests of rooms that only hold jobs.
-    pub(crate) fn a_job(seq: u64) -> Job {
-        let (_, class) = Lanes::default().enter_class(None, Vec::new()).expect("an empty table has room");
-        let class: Arc<ClassKey> = class;
-        Job {
-            seq: JobSeq::new(seq),
-            kind: Name::new("k").expect("a valid name"),
-            params: Payload::ABSENT,
-            priority: crate::command::Priority::Normal,
-            class,
-            class_no: lane::ClassNo::FIRST,
-            terms: Terms {
-                submitted_at: Timestamp::ZERO,
-                expires_at: Timestamp::NEVER,
-                retry_until: Timestamp::NEVER,
-                attempts_max: 1,
-                lease_duration_ms: None,
-                idempotency_key: None,
-            },
-            state: State::Queued { since: Timestamp::ZERO },
-            attempts: Vec::new(),
-        }
-    }
 }

@@ -1,103 +1,160 @@
-//! Records: jobs as a snapshot holds them, and the queue made from them again. Lanes, timers and counts are not written:
-//! they follow from the jobs' states.
+//! Records: jobs as a snapshot holds them, and the queue made from them again. Lanes, timers, leases and counts are not
+//! written: they follow from the jobs.
 
 use super::Queue;
-use super::job::{Attempt, Job, State, Terms};
+use super::class::ClassKey;
+use super::job::{Job, Outcome, Run, Stage, Terms};
+use super::lease::{Attempt, AttemptEnd, Tries};
 use crate::command::Priority;
 use crate::context::Context;
-use crate::ids::JobSeq;
-use crate::mutants::{self, Mutant};
+use crate::encoding::{members, numbered};
+use crate::ids::{JobSeq, NodeIndex};
 use crate::name::Name;
+use crate::name_set::NameSet;
+use crate::outcome::FinalStatus;
 use crate::payload::Payload;
 use crate::registry::Registry;
+use crate::rules;
+use crate::time::{Millis, Timestamp};
 use crate::timers::Timer;
-use serde::{Deserialize, Serialize};
+use crate::zone::Zone;
 
-/// A job as a snapshot holds it.
-#[derive(Serialize, Deserialize)]
+/// A job as a snapshot holds it. Which members there are depends on how far it got.
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct JobRecord {
     seq: JobSeq,
     kind: Name,
-    params: Payload,
+    params: Option<Payload>,
     priority: Priority,
-    zone: Option<Name>,
-    requires: Vec<Name>,
-    terms: Terms,
-    state: State,
+    zone: Zone,
+    requires: NameSet,
+    submitted_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    retry_until: Option<Timestamp>,
+    lease_duration_ms: Option<Millis>,
+    place: Option<JobSeq>,
+    attempts_max: u32,
+    generation: u32,
+    charged: u32,
+    /// The kept attempts, oldest first.
     attempts: Vec<Attempt>,
+    stage: StageKind,
+    /// When it is due, when it became ready, when its lease ends, or when it ended.
+    at: Timestamp,
+    node: Option<NodeIndex>,
+    /// Whether the last attempt is that of the lease, or of the end.
+    has_run: bool,
+    status: Option<FinalStatus>,
+    result: Option<Payload>,
+    error: Option<Payload>,
+    final_number: Option<u64>,
 }
+
+/// How far it got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum StageKind {
+    Scheduled,
+    Queued,
+    Leased,
+    Final,
+}
+
+members!(JobRecord {
+    1 seq: required,
+    2 kind: required,
+    3 params,
+    4 priority,
+    5 zone,
+    6 requires,
+    7 submitted_at: required,
+    8 expires_at,
+    9 retry_until,
+    10 lease_duration_ms,
+    11 place,
+    12 attempts_max: required,
+    13 generation,
+    14 charged,
+    15 attempts,
+    16 stage: required,
+    17 at: required,
+    18 node,
+    19 has_run,
+    20 status,
+    21 result,
+    22 error,
+    23 final_number,
+});
+
+numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final });
 
 impl Queue {
     /// The record of each job, in order of submission, for the snapshot.
     pub(crate) fn records(&self) -> impl Iterator<Item = JobRecord> {
-        self.table.iter_from(JobSeq::FIRST).map(JobRecord::of)
+        self.table.iter_from(JobSeq::FIRST).map(|job| self.record(job))
     }
 
     /// The numbers that the next job and the next final job get.
     pub(crate) fn next_numbers(&self) -> (JobSeq, u64) {
-        (self.next_seq, self.next_final_no)
+        (self.next_seq, self.next_final_number)
     }
 
     /// Puts back the numbers of a snapshot.
-    pub(crate) fn restore_next_numbers(&mut self, (next_seq, next_final_no): (JobSeq, u64)) {
-        (self.next_seq, self.next_final_no) = (next_seq, next_final_no);
+    pub(crate) fn restore_next_numbers(&mut self, (next_seq, next_final_number): (JobSeq, u64)) {
+        (self.next_seq, self.next_final_number) = (next_seq, next_final_number);
     }
 
-    /// Puts back a job of a snapshot: its place in lanes, timers and counts follows from its state. The error says what
-    /// contradicts the records before it.
+    /// Puts back a job of a snapshot. The error says what contradicts the records before it, or itself.
     pub(crate) fn restore(
         &mut self,
         cx: &mut Context,
         registry: &mut Registry,
         record: JobRecord,
     ) -> Result<(), &'static str> {
-        if matches!(record.state, State::Leased { node, .. } if registry.get(node).is_none()) {
-            return Err("a job is leased to a node that is not there");
-        }
         let seq = record.seq;
-        let is_final = matches!(record.state, State::Final { .. });
-        let entered = if is_final {
-            self.lanes.recall_class(record.zone, record.requires)
-        } else {
-            self.lanes
-                .enter_class(record.zone, record.requires)
-                .ok_or("more classes of jobs than the hub has room for")?
-        };
-        let (class_no, class) = entered;
-        let mut attempts = record.attempts;
-        for attempt in &mut attempts {
-            if let Some(node) = registry.by_name(&attempt.node) {
-                attempt.node = node.name().clone();
-            }
+        if seq >= self.next_seq || self.table.get(seq).is_some() {
+            return Err("a job has the number of another one, or of one that is yet to come");
         }
-        let kind = self.intern(record.kind);
-        let JobRecord { params, priority, terms, state, .. } = record;
-        let job = Job { seq, kind, params, priority, class, class_no, terms, state, attempts };
+        let key = ClassKey { zone: record.zone.clone(), requires: record.requires.clone() };
+        if record.stage != StageKind::Final && self.classes.admit(&key, None).is_err() {
+            return Err("there are more classes of jobs than the hub has room for");
+        }
+        let place = match (record.stage, record.node) {
+            (StageKind::Leased, Some(node)) if registry.get(node).is_none() => {
+                return Err("a job is leased to a node that is not there");
+            }
+            (StageKind::Leased, Some(node)) => self.leases.insert(node, seq),
+            _ => 0,
+        };
+        let kind = self.kinds.enter(cx.ledger, &record.kind);
+        let class = match record.stage {
+            StageKind::Final => self.classes.show(cx.ledger, key),
+            _ => self.classes.enter(cx.ledger, &mut self.kinds, key, kind),
+        };
+        let job = record.into_job(registry, kind, class, place)?;
         // A leased job's timer of this instant may have fired; a waiting job's has not, or the job would be final.
+        let is_final = matches!(job.stage, Stage::Final(_));
         if job.is_waiting() || (!is_final && job.expires_at() > cx.now) {
             cx.timers.set(job.expires_at(), Timer::JobExpires(seq));
         }
-        match job.state {
-            State::Scheduled { due_at } => {
-                self.counts.scheduled += 1;
-                self.counts.waiting_bytes += job.waiting_bytes();
-                cx.timers.set(due_at, Timer::JobDue(seq));
+        let (account, bytes) = job.charge();
+        cx.ledger.charge(account, bytes);
+        match &job.stage {
+            Stage::Scheduled { due_at } => {
+                self.scheduled += 1;
+                cx.timers.set(*due_at, Timer::JobDue(seq));
             }
-            State::Queued { .. } => {
-                self.counts.queued += 1;
-                self.counts.waiting_bytes += job.waiting_bytes();
-                let woken = self.lanes.push(class_no, &job.kind, job.rank());
-                assert!(woken.is_none(), "nobody waits before the state is restored");
+            Stage::Queued { .. } => {
+                self.scheduled += 1;
+                self.make_ready(class, kind, job.rank(), seq);
             }
-            State::Leased { node, until } => {
-                self.counts.leased += 1;
-                registry.lease_given(node);
-                cx.timers.set(until, Timer::LeaseEnds(seq));
+            Stage::Leased(run) => {
+                registry.lease_given(run.node);
+                cx.timers.set(run.until, Timer::LeaseEnds(seq));
             }
-            State::Final { at, .. } => {
-                self.counts.retained += 1;
-                self.counts.retained_bytes += job.retained_bytes();
-                self.finals.push_back((at, seq));
+            Stage::Final(run) => {
+                let is_dead = run.outcome.status == FinalStatus::Dead;
+                let retention = if is_dead { &mut self.dead } else { &mut self.finals };
+                retention.push(run.outcome.at, seq);
             }
         }
         self.table.insert(job);
@@ -106,29 +163,115 @@ impl Queue {
 
     /// All jobs of a snapshot are back: final ones go in the order in which they ended. O(n log n).
     pub(crate) fn restored(&mut self) {
-        if mutants::is_active(Mutant::FinalOrderLost) {
-            return;
-        }
         let table = &self.table;
-        self.finals.make_contiguous().sort_by_key(|(_, seq)| match table.get(*seq).map(Job::state) {
-            Some(State::Final { final_no, .. }) => *final_no,
+        let number = |seq| match table.get(seq).map(|job| &job.stage) {
+            Some(Stage::Final(run)) => rules::order_of_ends(run.outcome.number),
             _ => unreachable!("only final jobs are among the final ones"),
-        });
+        };
+        self.finals.sort_by_key(number);
+        self.dead.sort_by_key(number);
+    }
+
+    fn record(&self, job: &Job) -> JobRecord {
+        let class = self.classes.key(job.class);
+        let terms = job.terms.as_deref();
+        let mut record = JobRecord {
+            seq: job.seq,
+            kind: self.kinds.name(job.kind).clone(),
+            params: job.params.clone(),
+            priority: job.priority,
+            zone: class.zone.clone(),
+            requires: class.requires.clone(),
+            submitted_at: job.submitted_at,
+            expires_at: Some(job.expires_at()).filter(|at| *at != Timestamp::NEVER),
+            retry_until: Some(job.retry_until()).filter(|at| *at != Timestamp::NEVER),
+            lease_duration_ms: job.lease_duration_ms(),
+            place: terms.and_then(|terms| terms.place),
+            attempts_max: job.attempts_max.into(),
+            generation: job.tries.generation(),
+            charged: job.tries.charged(),
+            attempts: job.attempts().cloned().collect(),
+            stage: StageKind::Scheduled,
+            at: Timestamp::ZERO,
+            node: None,
+            has_run: false,
+            status: None,
+            result: None,
+            error: None,
+            final_number: None,
+        };
+        match &job.stage {
+            Stage::Scheduled { due_at } => (record.stage, record.at) = (StageKind::Scheduled, *due_at),
+            Stage::Queued { since } => (record.stage, record.at) = (StageKind::Queued, *since),
+            Stage::Leased(run) => {
+                (record.stage, record.at) = (StageKind::Leased, run.until);
+                (record.node, record.has_run) = (Some(run.node), true);
+            }
+            Stage::Final(run) => {
+                let Outcome { status, at, result, error, number } = &run.outcome;
+                (record.stage, record.at, record.has_run) = (StageKind::Final, *at, run.attempt.is_some());
+                (record.status, record.final_number) = (Some(*status), Some(*number));
+                (record.result, record.error) = (result.clone(), error.clone());
+            }
+        }
+        record
     }
 }
 
 impl JobRecord {
-    fn of(job: &Job) -> JobRecord {
-        JobRecord {
-            seq: job.seq,
-            kind: job.kind.clone(),
-            params: job.params.clone(),
-            priority: job.priority,
-            zone: job.class.zone.clone(),
-            requires: job.class.requires.clone(),
-            terms: job.terms.clone(),
-            state: job.state.clone(),
-            attempts: job.attempts.clone(),
+    fn into_job(
+        mut self,
+        registry: &Registry,
+        kind: super::KindIndex,
+        class: super::class::ClassIndex,
+        place: u32,
+    ) -> Result<Job, &'static str> {
+        for attempt in &mut self.attempts {
+            // The name of a node that is known is one text for all that it tried.
+            if let Some(node) = registry.by_name(&attempt.node) {
+                attempt.node = node.name().clone();
+            }
         }
+        let attempt = if self.has_run { self.attempts.pop() } else { None };
+        let is_running = |attempt: &Attempt| attempt.end == AttemptEnd::Running;
+        if self.has_run != attempt.is_some()
+            || self.attempts.iter().any(is_running)
+            || attempt.as_ref().is_some_and(is_running) != (self.stage == StageKind::Leased)
+            || self.charged > self.generation
+        {
+            return Err("a job's attempts do not fit its state");
+        }
+        let stage = match (self.stage, self.node, self.status, self.final_number) {
+            (StageKind::Scheduled, None, None, None) => Stage::Scheduled { due_at: self.at },
+            (StageKind::Queued, None, None, None) => Stage::Queued { since: self.at },
+            (StageKind::Leased, Some(node), None, None) => {
+                Stage::Leased(Box::new(Run { attempt, node, place, until: self.at, outcome: Outcome::NONE }))
+            }
+            (StageKind::Final, None, Some(status), Some(number)) => {
+                let outcome = Outcome { status, at: self.at, result: self.result, error: self.error, number };
+                let node = NodeIndex::new(0);
+                Stage::Final(Box::new(Run { attempt, node, place: 0, until: self.at, outcome }))
+            }
+            _ => return Err("a job's members do not fit its state"),
+        };
+        let terms = Terms {
+            expires_at: self.expires_at.unwrap_or(Timestamp::NEVER),
+            retry_until: self.retry_until.unwrap_or(Timestamp::NEVER),
+            lease_duration_ms: self.lease_duration_ms,
+            key: None,
+            place: self.place,
+        };
+        Ok(Job {
+            seq: self.seq,
+            params: self.params,
+            submitted_at: self.submitted_at,
+            kind,
+            class,
+            stage,
+            tries: Tries::restore(self.generation, self.charged, self.attempts),
+            terms: (terms != Terms::default()).then(|| Box::new(terms)),
+            priority: self.priority,
+            attempts_max: u8::try_from(self.attempts_max).map_err(|_| "a job may have more attempts than any may")?,
+        })
     }
 }

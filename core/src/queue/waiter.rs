@@ -1,153 +1,176 @@
 //! Waiters: the long polls that wait for a job. Ephemeral: a restart forgets them, and their clients ask again.
 //!
-//! A waiter stands in line in each class that its node may serve, under each kind that it asked for. A job that becomes
-//! ready takes the waiter that stands there longest, out of all lines at once: one job wakes one waiter, and none that
-//! could not take it. O(classes) to park, O(log n) to wake.
+//! A waiter stands in one line for each kind that it names (or in the one for any kind), with the others of its profile.
+//! Jobs that become ready do not wake anybody by themselves: their lanes are noted, and when the shell settles, as many
+//! waiters are woken as there are jobs for them and room for leases, the longest waiting first. O(lines) a lane, then
+//! O(log n) a waiter, however many are parked.
 
-use crate::limits::WAITERS_MAX;
+use crate::ledger::{Account, Ledger};
+use crate::limits::{PLACE_BYTES, WAITER_BYTES, WAITER_LINES_MAX, WAITER_PLACES_MAX, WAITERS_MAX};
 use crate::name::Name;
-use crate::queue::lane::{ClassKey, ClassNo};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::queue::class::{Classes, Slot};
+use crate::queue::kind::KindIndex;
+use crate::queue::profile::{ProfileIndex, Profiles, Wanted};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// A long poll's number, given by the shell; the smaller one waits longer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WaiterId(pub u64);
 
 /// A parked long poll.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Waiter {
     pub node: Name,
-    pub zone: Option<Name>,
-    pub capabilities: Vec<Name>,
-    pub kinds: Vec<Name>,
+    pub profile: ProfileIndex,
+    /// Each once.
+    pub wanted: Vec<Wanted>,
+    pub jobs_max: u64,
 }
 
 /// All parked long polls.
 #[derive(Default, Debug)]
 pub(crate) struct Waiters {
-    parked: BTreeMap<WaiterId, (Waiter, Vec<ClassNo>)>,
-    lines: BTreeMap<ClassNo, Line>,
-}
-
-/// Who waits for jobs of one class.
-#[derive(Default, Debug)]
-struct Line {
-    any_kind: BTreeSet<WaiterId>,
-    by_kind: BTreeMap<Name, BTreeSet<WaiterId>>,
-}
-
-impl Waiter {
-    pub fn admits(&self, class: &ClassKey) -> bool {
-        class.admits(self.zone.as_ref(), &self.capabilities)
-    }
+    parked: BTreeMap<WaiterId, Waiter>,
+    lines: BTreeMap<(Wanted, ProfileIndex), BTreeSet<WaiterId>>,
+    by_node: BTreeMap<Name, BTreeSet<WaiterId>>,
+    places: usize,
+    /// Lanes with jobs for which nobody was looked for yet, or more may be woken.
+    stirred: BTreeSet<(Slot, KindIndex)>,
+    /// Nodes that have waiters and room for a lease that they may not have had before.
+    freed: BTreeSet<Name>,
 }
 
 impl Waiters {
-    /// Parks a waiter in those classes; `false` if there are too many.
-    pub fn park(&mut self, id: WaiterId, waiter: Waiter, classes: Vec<ClassNo>) -> bool {
-        if self.parked.len() >= WAITERS_MAX {
-            return false;
+    /// Whether one more may be parked.
+    pub fn has_room_for(&self, profile: ProfileIndex, wanted: &[Wanted]) -> bool {
+        let new_lines = wanted.iter().filter(|wanted| !self.lines.contains_key(&(**wanted, profile))).count();
+        self.parked.len() < WAITERS_MAX
+            && self.places + wanted.len() <= WAITER_PLACES_MAX
+            && self.lines.len() + new_lines <= WAITER_LINES_MAX
+    }
+
+    /// Parks a waiter that has room.
+    pub fn park(&mut self, ledger: &mut Ledger, id: WaiterId, waiter: Waiter) {
+        ledger.charge(Account::Waiters, bytes(waiter.wanted.len()));
+        self.places += waiter.wanted.len();
+        for wanted in &waiter.wanted {
+            self.lines.entry((*wanted, waiter.profile)).or_default().insert(id);
         }
-        for no in &classes {
-            self.lines.entry(*no).or_default().join(id, &waiter.kinds);
-        }
-        let old = self.parked.insert(id, (waiter, classes));
+        self.by_node.entry(waiter.node.clone()).or_default().insert(id);
+        let old = self.parked.insert(id, waiter);
         assert!(old.is_none(), "a waiter is parked once");
-        true
     }
 
-    /// Takes a waiter out; nothing if it is not parked (any more).
-    pub fn unpark(&mut self, id: WaiterId) {
-        let Some((waiter, classes)) = self.parked.remove(&id) else { return };
-        for no in &classes {
-            self.lines.get_mut(no).expect("a waiter's classes have lines").leave(id, &waiter.kinds);
+    /// Takes a waiter out; `None` if it is not parked (any more).
+    pub fn unpark(&mut self, ledger: &mut Ledger, id: WaiterId) -> Option<Waiter> {
+        let waiter = self.parked.remove(&id)?;
+        ledger.release(Account::Waiters, bytes(waiter.wanted.len()));
+        self.places -= waiter.wanted.len();
+        for wanted in &waiter.wanted {
+            remove_from(&mut self.lines, &(*wanted, waiter.profile), id);
+        }
+        remove_from(&mut self.by_node, &waiter.node, id);
+        Some(waiter)
+    }
+
+    /// The waiters of a node, the longest waiting first.
+    pub fn of_node(&self, node: &str) -> Vec<WaiterId> {
+        self.by_node.get(node).map_or(Vec::new(), |ids| ids.iter().copied().collect())
+    }
+
+    /// A lane has one more ready job.
+    pub fn stir(&mut self, slot: Slot, kind: KindIndex) {
+        if !self.parked.is_empty() {
+            self.stirred.insert((slot, kind));
         }
     }
 
-    /// Takes out the waiter that stands longest for a job of that class and kind.
-    pub fn take_for(&mut self, no: ClassNo, kind: &str) -> Option<WaiterId> {
-        let id = self.lines.get(&no)?.first_for(kind)?;
-        self.unpark(id);
-        Some(id)
+    /// A node's lease ended.
+    pub fn free(&mut self, node: &Name) {
+        if self.by_node.contains_key(node) {
+            self.freed.insert(node.clone());
+        }
     }
 
-    /// The lines in which somebody stands: a class, and the kind that is waited for if it is not any.
-    pub fn lines(&self) -> Vec<(ClassNo, Option<Name>)> {
-        let of_line = |(no, line): (&ClassNo, &Line)| {
-            let any = (!line.any_kind.is_empty()).then_some((*no, None));
-            let named: Vec<_> = line.by_kind.keys().map(|kind| (*no, Some(kind.clone()))).collect();
-            any.into_iter().chain(named)
+    /// Every node with waiters may have room that it did not have: the limits were changed.
+    pub fn free_all(&mut self) {
+        self.freed = self.by_node.keys().cloned().collect();
+    }
+
+    /// Takes the nodes that may have room which they did not have, each with its longest waiting poll.
+    pub fn take_freed(&mut self) -> Vec<(Name, WaiterId)> {
+        let freed = std::mem::take(&mut self.freed).into_iter();
+        let first = |node: Name| {
+            let id = *self.by_node.get(&node)?.first()?;
+            Some((node, id))
         };
-        self.lines.iter().flat_map(of_line).collect()
+        freed.filter_map(first).collect()
     }
 
-    /// Takes out the waiter that stands first in one of those lines, if somebody still does.
-    pub fn take_first(&mut self, no: ClassNo, kind: Option<&Name>) -> Option<WaiterId> {
-        let line = self.lines.get(&no)?;
-        let waiters = kind.map_or(Some(&line.any_kind), |kind| line.by_kind.get(kind));
-        let id = waiters.and_then(BTreeSet::first).copied()?;
-        self.unpark(id);
-        Some(id)
+    /// Takes the lanes that were noted.
+    pub fn take_stirred(&mut self) -> BTreeSet<(Slot, KindIndex)> {
+        std::mem::take(&mut self.stirred)
     }
 
-    /// Takes out the waiters of a node. O(waiters), on a rare change.
-    pub fn take_of_node(&mut self, node: &str) -> Vec<WaiterId> {
-        let ids: Vec<_> =
-            self.parked.iter().filter(|(_, (waiter, _))| &*waiter.node == node).map(|(id, _)| *id).collect();
-        for id in &ids {
-            self.unpark(*id);
-        }
-        ids
+    /// What a waiter waits for.
+    pub fn get(&self, id: WaiterId) -> Option<&Waiter> {
+        self.parked.get(&id)
     }
 
-    /// A class was made: who could serve it stands in its line. O(waiters), at most [`super::lane::Lanes`] classes times.
-    pub fn add_class(&mut self, no: ClassNo, key: &ClassKey) {
-        for (id, (waiter, classes)) in &mut self.parked {
-            if waiter.admits(key) {
-                classes.push(no);
-                self.lines.entry(no).or_default().join(*id, &waiter.kinds);
+    /// Waiters for jobs of a lane, the longest waiting first, until `take` says that there are enough.
+    pub fn choose(
+        &self,
+        classes: &Classes,
+        profiles: &mut Profiles,
+        (slot, kind): (Slot, KindIndex),
+        mut take: impl FnMut(WaiterId, &Waiter) -> bool,
+    ) {
+        let mut fronts = BinaryHeap::new();
+        for wanted in [Wanted::Any, Wanted::Kind(kind)] {
+            for (line, ids) in self.lines_of(wanted) {
+                if profiles.may_serve(classes, line.1, slot) {
+                    fronts.extend(ids.first().map(|id| Reverse((*id, *line))));
+                }
             }
         }
-    }
-
-    /// A class is no more.
-    pub fn drop_class(&mut self, no: ClassNo) {
-        self.lines.remove(&no);
-        for (_, classes) in self.parked.values_mut() {
-            classes.retain(|class| *class != no);
+        while let Some(Reverse((id, line))) = fronts.pop() {
+            if !take(id, &self.parked[&id]) {
+                return;
+            }
+            let next = self.lines[&line].range((std::ops::Bound::Excluded(id), std::ops::Bound::Unbounded)).next();
+            fronts.extend(next.map(|id| Reverse((*id, line))));
         }
     }
 
+    /// How many are parked.
     pub fn len(&self) -> usize {
         self.parked.len()
     }
+
+    /// Whether none is parked.
+    pub fn is_empty(&self) -> bool {
+        self.parked.is_empty()
+    }
+
+    /// What the parked ones are charged, walked.
+    pub fn bytes(&self) -> u64 {
+        self.parked.values().map(|waiter| bytes(waiter.wanted.len())).sum()
+    }
+
+    fn lines_of(&self, wanted: Wanted) -> impl Iterator<Item = (&(Wanted, ProfileIndex), &BTreeSet<WaiterId>)> {
+        self.lines.range((wanted, ProfileIndex::FIRST)..=(wanted, ProfileIndex::LAST))
+    }
 }
 
-impl Line {
-    fn join(&mut self, id: WaiterId, kinds: &[Name]) {
-        if kinds.is_empty() {
-            self.any_kind.insert(id);
-        }
-        for kind in kinds {
-            self.by_kind.entry(kind.clone()).or_default().insert(id);
-        }
+fn remove_from<K: Ord>(lines: &mut BTreeMap<K, BTreeSet<WaiterId>>, key: &K, id: WaiterId) {
+    let line = lines.get_mut(key).expect("a waiter stands in its lines");
+    line.remove(&id);
+    if line.is_empty() {
+        lines.remove(key);
     }
+}
 
-    fn leave(&mut self, id: WaiterId, kinds: &[Name]) {
-        self.any_kind.remove(&id);
-        for kind in kinds {
-            // A kind that is named twice has been left at its first mention.
-            let Some(line) = self.by_kind.get_mut(kind) else { continue };
-            line.remove(&id);
-            if line.is_empty() {
-                self.by_kind.remove(kind);
-            }
-        }
-    }
-
-    fn first_for(&self, kind: &str) -> Option<WaiterId> {
-        let any = self.any_kind.first();
-        let named = self.by_kind.get(kind).and_then(BTreeSet::first);
-        any.into_iter().chain(named).min().copied()
-    }
+fn bytes(places: usize) -> u64 {
+    WAITER_BYTES + places as u64 * PLACE_BYTES
 }

@@ -1,17 +1,18 @@
 //! Telemetry: what happens in the hub, counted. Ephemeral: it starts empty, no journal holds it, a replay has none, and
 //! nothing of it is asked when a command is decided.
 //!
-//! Fed by [`Telemetry::effect`] with what the state machine says and by [`Telemetry::observe`] with what the shell saw.
-//! Each costs O(1), or O(log kinds) for a job's stages; memory is bounded (some 3 MB) whatever happens.
+//! Fed by the hub with what happens to jobs and by [`Telemetry::observe`] with what the shell saw. Each costs O(1); memory
+//! is bounded (some 3 MB) whatever happens.
 
 pub mod kinds;
 pub mod timing;
 pub mod window;
 
-use crate::effect::{Audit, Effect, Stage};
+use crate::effect::Audit;
+use crate::name::Name;
 use crate::outcome::{DropReason, FinalStatus};
 use crate::time::{Millis, Timestamp};
-use kinds::Kinds;
+use kinds::{Kinds, Place};
 use std::net::IpAddr;
 use timing::{Timing, Unit};
 use window::Window;
@@ -156,12 +157,31 @@ impl Telemetry {
         self.count(at, counter);
     }
 
-    /// The state machine said something.
-    pub fn effect(&mut self, effect: &Effect) {
-        match effect {
-            Effect::Audit(at, audit) => self.audit(*at, audit),
-            Effect::Stage(at, kind, stage) => self.stage(*at, kind, *stage),
-            Effect::Wake(_) | Effect::Final(_) => {}
+    /// A job of a kind came in. `place` remembers where the kind is counted.
+    pub(crate) fn submitted(&mut self, at: Timestamp, kind: &Name, place: &mut Option<Place>) {
+        self.kinds.of(at, kind, place).submitted += 1;
+        self.count(at, Counter::Submitted);
+    }
+
+    /// A job was leased, after it had been ready for so long.
+    pub(crate) fn leased(&mut self, at: Timestamp, waited: Millis) {
+        self.queue_wait.record(at, waited.get());
+        self.count(at, Counter::Leased);
+    }
+
+    /// An attempt ended, however, after so long.
+    pub(crate) fn attempt_ended(&mut self, at: Timestamp, ran: Millis) {
+        self.run.record(at, ran.get());
+        self.count(at, Counter::AttemptEnded);
+    }
+
+    /// A job of a kind is final.
+    pub(crate) fn ended(&mut self, at: Timestamp, kind: &Name, place: &mut Option<Place>, status: FinalStatus) {
+        self.kinds.of(at, kind, place).ended[status as usize] += 1;
+        match status {
+            FinalStatus::Completed => self.count(at, Counter::Completed),
+            FinalStatus::Failed | FinalStatus::Dead => self.count(at, Counter::Failed),
+            FinalStatus::Cancelled | FinalStatus::Expired | FinalStatus::Superseded => {}
         }
     }
 
@@ -205,7 +225,8 @@ impl Telemetry {
         &self.kinds
     }
 
-    fn audit(&mut self, at: Timestamp, audit: &Audit) {
+    /// The audit log gets a line.
+    pub(crate) fn audit(&mut self, at: Timestamp, audit: &Audit) {
         let counter = match audit {
             Audit::BackpressureDrop { reason, .. } => {
                 self.dropped_at = self.dropped_at.max(Some(at));
@@ -224,31 +245,6 @@ impl Telemetry {
             | Audit::NodeDead { .. } => return,
         };
         self.count(at, counter);
-    }
-
-    fn stage(&mut self, at: Timestamp, kind: &str, stage: Stage) {
-        match stage {
-            Stage::Submitted => {
-                self.kinds.of(kind).submitted += 1;
-                self.count(at, Counter::Submitted);
-            }
-            Stage::Leased { waited } => {
-                self.queue_wait.record(at, waited.get());
-                self.count(at, Counter::Leased);
-            }
-            Stage::AttemptEnded { ran } => {
-                self.run.record(at, ran.get());
-                self.count(at, Counter::AttemptEnded);
-            }
-            Stage::Ended(status) => {
-                self.kinds.of(kind).ended[status as usize] += 1;
-                match status {
-                    FinalStatus::Completed => self.count(at, Counter::Completed),
-                    FinalStatus::Failed | FinalStatus::Dead => self.count(at, Counter::Failed),
-                    FinalStatus::Cancelled | FinalStatus::Expired | FinalStatus::Superseded => {}
-                }
-            }
-        }
     }
 
     fn count(&mut self, at: Timestamp, counter: Counter) {

@@ -1,13 +1,10 @@
 //! Idempotency keys: the table of the wire contract, row by row.
 
-use crate::scene::{Scene, at, failure, job, keyed, name, success};
-use sheratan_core::command::{Complete, OnDuplicate, OnFailed, Submit};
-use sheratan_core::effect::Audit;
-use sheratan_core::ids::JobSeq;
+use crate::scene::{Scene, at, failure, job, keyed, name, success, zone};
 use sheratan_core::limits::CLASSES_MAX;
-use sheratan_core::outcome::{FinalStatus, Refusal, Submitted};
-use sheratan_core::payload::Payload;
-use sheratan_core::time::Millis;
+use sheratan_core::{
+    Audit, Complete, FinalStatus, JobSeq, Millis, OnDuplicate, OnFailed, Payload, Refusal, Submit, Submitted,
+};
 
 fn same(key: &str, payload: u8) -> Submit {
     keyed(key, payload, OnDuplicate::SameResult, OnFailed::SameResult)
@@ -26,7 +23,11 @@ fn accepted(job: u64, supersedes: Option<JobSeq>, replaces: Option<JobSeq>) -> R
 }
 
 fn ended(job: JobSeq, status: FinalStatus, result: &[u8], error: &[u8]) -> Result<Submitted, Refusal> {
-    Ok(Submitted::Final { job, status, result: Payload::new(result), error: Payload::new(error) })
+    Ok(Submitted::Final { job, status, result: some(result), error: some(error) })
+}
+
+fn some(bytes: &[u8]) -> Option<Payload> {
+    (!bytes.is_empty()).then(|| Payload::new(bytes))
 }
 
 #[test]
@@ -82,7 +83,7 @@ fn an_outcome_up_to_the_cached_bytes_outlives_its_job_and_a_larger_one_is_left_o
         let seq = scene.submit(same("key", 1));
         let lease = scene.lease("a").lease;
         let result = vec![b'1'; bytes];
-        scene.complete(Complete { result: Payload::new(&result), ..success(lease) }).unwrap();
+        scene.complete(Complete { result: some(&result), ..success(lease) }).unwrap();
         assert_eq!(scene.status(seq), "gone");
         let expected = if is_cached { &result[..] } else { b"" };
         assert_eq!(scene.try_submit(same("key", 1)), ended(seq, FinalStatus::Completed, expected, b""), "{bytes}");
@@ -93,7 +94,7 @@ fn an_outcome_up_to_the_cached_bytes_outlives_its_job_and_a_larger_one_is_left_o
 fn another_payload_under_a_key_is_a_collision_that_changes_nothing() {
     let mut scene = Scene::new();
     let seq = scene.submit(same("a long key", 1));
-    let collision = Err(Refusal::KeyCollision { old_hash_prefix: [1; 4] });
+    let collision = Err(Refusal::KeyCollision { job: seq, old_hash_prefix: [1; 4] });
     scene.audits();
     for submit in [same("a long key", 2), or_new("a long key", 2)] {
         assert_eq!(scene.try_submit(submit), collision);
@@ -161,7 +162,8 @@ fn a_spent_key_does_not_block_honest_work() {
     assert_eq!(scene.try_submit(same("dead", 1)), Ok(Submitted::InProgress { job: JobSeq::new(4) }));
     assert_eq!(scene.try_submit(or_new("expired", 1)), accepted(5, None, Some(expired)));
     assert_eq!(scene.try_submit(or_new("done", 1)), ended(done, FinalStatus::Completed, b"\"done\"", b""));
-    assert_eq!(scene.try_submit(or_new("expired", 2)), Err(Refusal::KeyCollision { old_hash_prefix: [1; 4] }));
+    let collision = Refusal::KeyCollision { job: JobSeq::new(5), old_hash_prefix: [1; 4] };
+    assert_eq!(scene.try_submit(or_new("expired", 2)), Err(collision));
 }
 
 #[test]
@@ -174,7 +176,7 @@ fn a_key_is_forgotten_its_time_after_its_job_became_final_and_not_before() {
     scene.succeed(lease);
     scene.at(59_999);
     assert!(matches!(scene.try_submit(same("key", 1)), Ok(Submitted::Final { .. })));
-    assert_eq!(scene.hub.next_deadline(), Some(at(60_000)));
+    assert_eq!(scene.next_deadline(), Some(at(60_000)));
     scene.at(60_000);
     assert!(scene.hub.dedup().is_empty());
     assert_eq!(scene.try_submit(same("key", 1)), accepted(2, None, None));
@@ -203,14 +205,16 @@ fn a_refused_submit_leaves_its_key_free_and_supersedes_nothing() {
 
 #[test]
 fn a_submit_refused_for_its_class_supersedes_nothing() {
-    let zoned = |submit: Submit, no: usize| Submit { zone: Some(name(&format!("z{no}"))), ..submit };
+    let zoned = |submit: Submit, n: usize| Submit { zone: zone(&format!("z{n}")), ..submit };
     let mut scene = Scene::new();
-    for no in 0..CLASSES_MAX {
-        scene.submit(zoned(job("k"), no));
+    for n in 0..CLASSES_MAX {
+        scene.submit(zoned(job("k"), n));
     }
     let old = scene.submit(zoned(latest("key", 1), 0));
     let digest = scene.hub.digest();
-    assert_eq!(scene.try_submit(zoned(latest("key", 2), CLASSES_MAX)), Err(Refusal::ClassesFull));
+    let refusal =
+        Refusal::ClassesFull { classes: CLASSES_MAX as u64, zone: zone(&format!("z{CLASSES_MAX}")), zone_classes: 0 };
+    assert_eq!(scene.try_submit(zoned(latest("key", 2), CLASSES_MAX)), Err(refusal));
     assert_eq!(scene.status(old), "queued");
     assert_eq!(scene.hub.digest(), digest, "a refusal changes nothing");
     let submitted = scene.try_submit(zoned(latest("key", 2), 1));

@@ -1,12 +1,11 @@
 //! Leases: who may answer for a job, and until when.
 
 use crate::scene::{Scene, at, failure, job, name, pull, success};
-use sheratan_core::command::{Pull, Submit};
-use sheratan_core::effect::Audit;
-use sheratan_core::ids::{JobSeq, LeaseRef};
 use sheratan_core::limits::{LEASE_DURATION_MAX, LEASE_DURATION_MIN, PULL_JOBS_MAX};
-use sheratan_core::outcome::{Completed, CompletedStatus, Extended, FinalStatus, Refusal};
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{
+    Audit, Completed, CompletedStatus, Extended, FinalStatus, JobSeq, LeaseRef, Millis, Pull, Refusal, Submit,
+    Timestamp,
+};
 
 const DONE: CompletedStatus = CompletedStatus::Final(FinalStatus::Completed);
 

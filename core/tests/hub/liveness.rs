@@ -1,13 +1,8 @@
 //! Nodes: known by name, and online, stale or dead by when they were last heard of.
 
-use crate::scene::{Scene, at, heartbeat, job, name, names};
-use sheratan_core::command::{Command, Health, Heartbeat};
-use sheratan_core::effect::Audit;
-use sheratan_core::ids::NodeNo;
+use crate::scene::{Scene, at, heartbeat, job, name, names, zone};
 use sheratan_core::limits::NODE_FORGET_MS;
-use sheratan_core::outcome::Outcome;
-use sheratan_core::registry::node::Liveness;
-use sheratan_core::time::Millis;
+use sheratan_core::{Audit, Command, Health, Heartbeat, Liveness, Millis, NodeIndex, Outcome};
 
 fn liveness(scene: &Scene, node: &str) -> Option<Liveness> {
     scene.hub.registry().by_name(node).map(|node| node.liveness())
@@ -61,8 +56,8 @@ fn being_heard_of_keeps_a_node_online_and_brings_it_back() {
 fn nodes_are_seen_by_number_in_one_command() {
     let mut scene = Scene::new();
     ["a", "b"].iter().for_each(|node| scene.heartbeat(heartbeat(node)));
-    let no = |node: &str, scene: &Scene| scene.hub.registry().by_name(node).unwrap().no();
-    let seen: Vec<NodeNo> = vec![no("b", &scene)];
+    let index = |node: &str, scene: &Scene| scene.hub.registry().by_name(node).unwrap().index();
+    let seen: Vec<NodeIndex> = vec![index("b", &scene)];
     scene.at(119_999);
     assert_eq!(scene.apply(Command::NodesSeen(seen)), Outcome::Done);
     scene.at(120_000);
@@ -71,23 +66,23 @@ fn nodes_are_seen_by_number_in_one_command() {
 }
 
 #[test]
-fn a_heartbeat_is_quiet_while_it_says_nothing_new_of_an_online_node() {
+fn a_heartbeat_repeats_while_it_says_nothing_new_of_an_online_node() {
     let mut scene = Scene::new();
     let first = Heartbeat { capabilities: names(&["gpu"]), ..heartbeat("a") };
-    assert_eq!(scene.hub.registry().is_quiet(&first), None, "unknown");
+    assert_eq!(scene.hub.registry().repeats(&first), None, "unknown");
     scene.heartbeat(first.clone());
-    let no = scene.hub.registry().by_name("a").unwrap().no();
-    assert_eq!(scene.hub.registry().is_quiet(&first), Some(no));
+    let index = scene.hub.registry().by_name("a").unwrap().index();
+    assert_eq!(scene.hub.registry().repeats(&first), Some(index));
     for other in [
-        Heartbeat { zone: Some(name("west")), ..first.clone() },
-        Heartbeat { capabilities: vec![], ..first.clone() },
+        Heartbeat { zone: zone("west"), ..first.clone() },
+        Heartbeat { capabilities: names(&[]), ..first.clone() },
         Heartbeat { health: Health::Red, ..first.clone() },
         Heartbeat { endpoint: Some(name("10.0.0.1:80")), ..first.clone() },
     ] {
-        assert_eq!(scene.hub.registry().is_quiet(&other), None, "{other:?}");
+        assert_eq!(scene.hub.registry().repeats(&other), None, "{other:?}");
     }
     scene.at(120_000);
-    assert_eq!(scene.hub.registry().is_quiet(&first), None, "stale");
+    assert_eq!(scene.hub.registry().repeats(&first), None, "stale");
 }
 
 #[test]
@@ -113,7 +108,7 @@ fn a_dead_node_without_leases_is_forgotten_after_its_week() {
     assert_eq!(liveness(&scene, "a"), None);
     assert_eq!(counts(&scene), [0, 0, 0]);
     scene.heartbeat(heartbeat("a"));
-    assert_eq!(scene.hub.registry().by_name("a").unwrap().no().get(), 1, "numbers are never used again");
+    assert_eq!(scene.hub.registry().by_name("a").unwrap().index().get(), 1, "numbers are never used again");
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! Which jobs a pull gets, and in which order.
 
-use crate::scene::{Scene, at, heartbeat, job, name, names, pull};
-use sheratan_core::command::{Heartbeat, Priority, Pull, Submit};
-use sheratan_core::limits::CLASSES_MAX;
-use sheratan_core::outcome::Refusal;
-use sheratan_core::time::{Millis, Timestamp};
+use crate::scene::{Scene, at, heartbeat, job, keyed, name, names, pull, zone};
+use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
+use sheratan_core::{Heartbeat, Millis, OnDuplicate, OnFailed, Priority, Pull, Refusal, Submit, Timestamp};
 
 #[test]
 fn jobs_go_by_priority_and_within_one_by_order_of_submission() {
@@ -68,10 +66,10 @@ fn a_job_goes_only_to_nodes_of_its_zone_that_can_do_all_it_requires() {
         for node in nodes.iter().map(|(node, ..)| *node).chain(["unknown"]) {
             let mut scene = Scene::new();
             for (node, zone, capabilities) in &nodes {
-                let (zone, capabilities) = (zone.map(name), names(capabilities));
+                let (zone, capabilities) = (zone.map(name).into(), names(capabilities));
                 scene.heartbeat(Heartbeat { zone, capabilities, ..heartbeat(node) });
             }
-            scene.submit(Submit { zone: zone.map(name), requires: names(&requires), ..job("k") });
+            scene.submit(Submit { zone: zone.map(name).into(), requires: names(&requires), ..job("k") });
             let is_served = !scene.pull(node, 1).is_empty();
             assert_eq!(is_served, served_by.contains(&node), "{node} for {zone:?} {requires:?}");
         }
@@ -101,7 +99,7 @@ fn a_delayed_job_is_ready_at_its_instant_and_not_before() {
         let mut scene = Scene::new();
         let seq = scene.at(1_000).submit(Submit { delay_ms, run_at, ..job("k") });
         assert_eq!(scene.status(seq), "scheduled");
-        assert_eq!(scene.hub.next_deadline(), Some(at(due_ms)));
+        assert_eq!(scene.next_deadline(), Some(at(due_ms)));
         scene.at(due_ms - 1);
         assert!(scene.pull("a", 1).is_empty());
         scene.at(due_ms);
@@ -153,20 +151,76 @@ fn a_job_with_no_time_to_live_left_is_never_leased() {
 
 #[test]
 fn classes_are_refused_beyond_the_limit_and_a_finished_ones_room_is_used_again() {
-    let zoned = |no: usize| Submit { zone: Some(name(&format!("z{no}"))), ..job("k") };
+    let zoned = |n: usize| Submit { zone: zone(&format!("z{n}")), ..job("k") };
     let mut scene = Scene::new();
-    for no in 0..CLASSES_MAX {
-        scene.submit(zoned(no));
+    for n in 0..CLASSES_MAX {
+        scene.submit(zoned(n));
     }
     let known = scene.submit(zoned(7));
-    assert_eq!(scene.try_submit(zoned(CLASSES_MAX)), Err(Refusal::ClassesFull));
-    scene.heartbeat(Heartbeat { zone: Some(name("z3")), ..heartbeat("a") });
+    let full = |n: usize| {
+        Err(Refusal::ClassesFull { classes: CLASSES_MAX as u64, zone: zone(&format!("z{n}")), zone_classes: 0 })
+    };
+    assert_eq!(scene.try_submit(zoned(CLASSES_MAX)), full(CLASSES_MAX));
+    scene.heartbeat(Heartbeat { zone: zone("z3"), ..heartbeat("a") });
     let lease = scene.lease("a").lease;
-    assert_eq!(scene.try_submit(zoned(CLASSES_MAX)), Err(Refusal::ClassesFull), "a leased job may come back");
+    assert_eq!(scene.try_submit(zoned(CLASSES_MAX)), full(CLASSES_MAX), "a leased job may come back");
     scene.succeed(lease);
     let newest = scene.submit(zoned(CLASSES_MAX));
-    assert_eq!(scene.try_submit(zoned(3)), Err(Refusal::ClassesFull));
-    scene.heartbeat(Heartbeat { zone: Some(name(&format!("z{CLASSES_MAX}"))), ..heartbeat("b") });
+    assert_eq!(scene.try_submit(zoned(3)), full(3));
+    scene.heartbeat(Heartbeat { zone: zone(&format!("z{CLASSES_MAX}")), ..heartbeat("b") });
     assert_eq!(scene.pull_jobs("b", 9), [newest]);
     assert_eq!(scene.status(known), "queued");
+}
+
+#[test]
+fn one_zone_does_not_take_the_classes_of_all_others() {
+    let in_zone =
+        |zone_name: &str, n: usize| Submit { zone: zone(zone_name), requires: names(&[&format!("c{n}")]), ..job("k") };
+    let mut scene = Scene::new();
+    for n in 0..CLASSES_PER_ZONE_MAX {
+        scene.submit(in_zone("west", n));
+    }
+    let (classes, zone_classes) = (CLASSES_PER_ZONE_MAX as u64, CLASSES_PER_ZONE_MAX as u64);
+    let refusal = Refusal::ClassesFull { classes, zone: zone("west"), zone_classes };
+    assert_eq!(scene.try_submit(in_zone("west", CLASSES_PER_ZONE_MAX)), Err(refusal));
+    scene.submit(in_zone("west", 0));
+    scene.submit(in_zone("east", CLASSES_PER_ZONE_MAX));
+}
+
+#[test]
+fn a_replaced_job_passes_on_its_place_while_it_waits_and_no_longer() {
+    let latest = |payload| keyed("key", payload, OnDuplicate::LatestWins, OnFailed::SameResult);
+    let mut scene = Scene::new();
+    let first = scene.submit(job("k"));
+    scene.submit(latest(1));
+    let last = scene.submit(job("k"));
+    let newer = scene.submit(latest(2));
+    let newest = scene.submit(latest(3));
+    assert_eq!(scene.status(newer), "superseded");
+    assert_eq!(scene.pull_jobs("a", 2), [first, newest]);
+    // A job that is at work has no place in the line to pass on.
+    let behind = scene.submit(job("k"));
+    let after = scene.submit(latest(4));
+    assert_eq!(scene.pull_jobs("a", 3), [last, behind, after]);
+}
+
+#[test]
+fn a_job_that_is_replaced_faster_than_it_is_reached_runs_all_the_same() {
+    let mut scene = Scene::with(|limits| limits.retained_jobs_max = 100);
+    let mut runs = 0;
+    scene.submit(job("other"));
+    scene.submit(job("other"));
+    for second in 0..1_000_u64 {
+        scene.at(second * 1_000);
+        while scene.hub.counts().queued < 3 {
+            scene.submit(job("other"));
+        }
+        scene.submit(keyed("key", (second % 250) as u8, OnDuplicate::LatestWins, OnFailed::SameResult));
+        // One job is served a second, two wait ahead.
+        let lease = scene.lease("a").lease;
+        let kind = scene.hub.queue().get(lease.job).unwrap().kind().to_string();
+        runs += usize::from(kind == "k");
+        scene.succeed(lease);
+    }
+    assert!(runs >= 200, "it ran {runs} times");
 }

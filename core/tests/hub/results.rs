@@ -1,11 +1,9 @@
 //! Results: those that come twice, late, or without a lease.
 
 use crate::scene::{Scene, failure, job, name, success};
-use sheratan_core::command::{Complete, Submit};
-use sheratan_core::ids::LeaseRef;
-use sheratan_core::outcome::{Completed, CompletedStatus, FinalStatus, Refusal};
-use sheratan_core::payload::Payload;
-use sheratan_core::queue::job::State;
+use sheratan_core::{
+    Complete, Completed, CompletedStatus, FinalStatus, LeaseRef, Payload, Refusal, ResultMark, State, Submit,
+};
 
 const DONE: CompletedStatus = CompletedStatus::Final(FinalStatus::Completed);
 
@@ -42,7 +40,7 @@ fn a_failure_that_comes_again_costs_no_second_attempt() {
     assert_eq!(scene.complete(failure(lease)), Ok(again), "queued");
     scene.lease("b");
     assert_eq!(scene.complete(failure(lease)), Ok(again), "leased");
-    assert_eq!(scene.hub.queue().get(seq).unwrap().attempts().len(), 2);
+    assert_eq!(scene.hub.queue().get(seq).unwrap().attempts().count(), 2);
     assert_eq!(scene.status(seq), "leased");
 }
 
@@ -51,9 +49,9 @@ fn the_result_is_kept_as_the_bytes_that_came() {
     let mut scene = Scene::new();
     let seq = scene.submit(job("k"));
     let lease = scene.lease("a").lease;
-    scene.complete(Complete { result: Payload::new(b"{ \"a\" : 1.50 }"), ..success(lease) }).unwrap();
+    scene.complete(Complete { result: Some(Payload::new(b"{ \"a\" : 1.50 }")), ..success(lease) }).unwrap();
     let State::Final { result, error, .. } = scene.hub.queue().get(seq).unwrap().state() else { panic!("it is done") };
-    assert_eq!((result.as_bytes(), error.as_json()), (&b"{ \"a\" : 1.50 }"[..], &b"null"[..]));
+    assert_eq!((result, error), (Some(Payload::new(b"{ \"a\" : 1.50 }")), None));
 }
 
 #[test]
@@ -81,7 +79,7 @@ fn without_a_lease_another_result_for_a_final_job_is_refused() {
     let completed = FinalStatus::Completed;
     for other in [
         without_lease(failure(lease), Some("a")),
-        without_lease(Complete { mark: 9, ..success(lease) }, None),
+        without_lease(Complete { mark: ResultMark::Content(9), ..success(lease) }, None),
         without_lease(success(lease), Some("b")),
     ] {
         assert_eq!(scene.complete(other), Err(Refusal::AlreadyFinal { status: completed }));

@@ -3,31 +3,28 @@
 //! Every scene keeps the journal that a shell would keep. When it ends well, a replay of that journal and a snapshot read
 //! back must both give the same state: so each test is one of those as well.
 
-use sheratan_core::command::{
-    Command, Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Pull, Submit,
-};
-use sheratan_core::effect::{Audit, Effect};
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::{HubKey, JobSeq, LeaseRef};
 use sheratan_core::limits::Limits;
-use sheratan_core::name::Name;
-use sheratan_core::outcome::{Completed, CompletedStatus, Extended, Leased, Outcome, Pulled, Refusal, Submitted};
-use sheratan_core::payload::Payload;
-use sheratan_core::queue::waiter::WaiterId;
-use sheratan_core::snapshot::Restore;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{
+    Audit, Caller, Command, Complete, Completed, CompletedStatus, Effect, Envelope, Extend, Extended, Health,
+    Heartbeat, Hub, HubKey, Idempotency, JobSeq, LeaseRef, Leased, Millis, Name, NameSet, OnDuplicate, OnFailed,
+    Outcome, Payload, Pull, Pulled, Refusal, Restore, ResultMark, RulesVersion, Submit, Submitted, Timestamp, WaiterId,
+    Zone,
+};
 
 pub const KEY: HubKey = HubKey::new(*b"the scenes' key.");
 
 pub struct Scene {
     pub hub: Hub,
     pub journal: Vec<(Timestamp, Command)>,
+    effects: Vec<Effect>,
     now: Timestamp,
 }
 
 impl Scene {
     pub fn new() -> Self {
-        Scene { hub: Hub::new(KEY), journal: Vec::new(), now: Timestamp::ZERO }
+        let mut hub = Hub::new(KEY);
+        hub.serve();
+        Scene { hub, journal: Vec::new(), effects: Vec::new(), now: Timestamp::ZERO }
     }
 
     /// A hub whose first command set these limits.
@@ -40,7 +37,8 @@ impl Scene {
     pub fn limit(&mut self, set: impl FnOnce(&mut Limits)) {
         let mut limits = self.hub.limits().clone();
         set(&mut limits);
-        assert_eq!(self.apply(Command::Configure(Box::new(limits))), Outcome::Done);
+        let settings = limits.differences(self.hub.limits());
+        assert_eq!(self.apply(Command::Set(settings)), Outcome::Done);
     }
 
     /// The instant of all that follows; what falls due until then happens.
@@ -135,16 +133,33 @@ impl Scene {
         self.hub.queue().get(job).map_or("gone", |job| job.status())
     }
 
-    /// What was put into the audit log since it was last asked for.
-    pub fn audits(&mut self) -> Vec<Audit> {
-        let effects = self.hub.effects().drain(..);
-        effects.filter_map(|effect| if let Effect::Audit(_, audit) = effect { Some(audit) } else { None }).collect()
+    /// When the next timer is due, once all that is to be done now was done.
+    pub fn next_deadline(&mut self) -> Option<Timestamp> {
+        while !self.take_effects().is_empty() {}
+        self.hub.next_deadline()
     }
 
-    /// The long polls woken since it was last asked for.
+    /// What was put into the audit log since it was last asked for.
+    pub fn audits(&mut self) -> Vec<Audit> {
+        let effects = self.take_effects();
+        effects
+            .into_iter()
+            .filter_map(|effect| if let Effect::Audit(_, audit) = effect { Some(audit) } else { None })
+            .collect()
+    }
+
+    /// The long polls woken since it was last asked for, in one round.
     pub fn woken(&mut self) -> Vec<u64> {
-        let effects = self.hub.effects().drain(..);
-        effects.filter_map(|effect| if let Effect::Wake(WaiterId(id)) = effect { Some(id) } else { None }).collect()
+        let effects = self.take_effects();
+        effects
+            .into_iter()
+            .filter_map(|effect| if let Effect::Wake(WaiterId(id)) = effect { Some(id) } else { None })
+            .collect()
+    }
+
+    fn take_effects(&mut self) -> Vec<Effect> {
+        self.hub.settle(&mut self.effects);
+        std::mem::take(&mut self.effects)
     }
 }
 
@@ -153,6 +168,13 @@ impl Drop for Scene {
         if std::thread::panicking() {
             return;
         }
+        loop {
+            self.hub.settle(&mut self.effects);
+            if std::mem::take(&mut self.effects).is_empty() {
+                break;
+            }
+        }
+        assert_eq!(self.hub.recount(), *self.hub.ledger(), "the accounts are not the sums of what is kept");
         let digest = self.hub.digest();
         let mut replayed = replay(&self.journal);
         replayed.advance(self.hub.now());
@@ -161,6 +183,7 @@ impl Drop for Scene {
         let restored = restore(&self.hub);
         assert_eq!(restored.digest(), digest, "a snapshot is read back as another state");
         assert_eq!(restored.counts(), self.hub.counts(), "a snapshot is read back with other counts");
+        assert_eq!(restored.recount(), *restored.ledger(), "a snapshot is read back with other accounts");
         assert_eq!(restored.next_deadline(), self.hub.next_deadline(), "a snapshot is read back with other timers");
     }
 }
@@ -169,8 +192,8 @@ pub fn replay(journal: &[(Timestamp, Command)]) -> Hub {
     let mut hub = Hub::new(KEY);
     for (now, command) in journal {
         let mut bytes = Vec::new();
-        command.encode(&mut bytes);
-        let outcome = hub.apply(*now, Command::decode(&bytes).expect("it was just encoded"));
+        Envelope::encode(RulesVersion::NEWEST, Caller::HUB, command, &mut bytes);
+        let outcome = hub.apply(*now, Envelope::decode(&bytes).expect("it was just encoded").command);
         assert!(outcome.is_durable(), "what changed something once changes nothing in a replay: {outcome:?}");
     }
     hub
@@ -190,23 +213,28 @@ pub fn name(text: &str) -> Name {
     Name::new(text).expect("a test's name is valid")
 }
 
-pub fn names(texts: &[&str]) -> Vec<Name> {
+pub fn names(texts: &[&str]) -> NameSet {
     texts.iter().map(|text| name(text)).collect()
+}
+
+pub fn zone(text: &str) -> Zone {
+    Zone::new(name(text))
 }
 
 /// A job that asks for nothing special.
 pub fn job(kind: &str) -> Submit {
-    Submit::new(name(kind), Payload::ABSENT)
+    Submit::new(name(kind), None)
 }
 
 /// A job under an idempotency key; `payload` stands for its payload's hash.
 pub fn keyed(key: &str, payload: u8, on_duplicate: OnDuplicate, on_failed: OnFailed) -> Submit {
-    let idempotency = Idempotency { key: name(key), payload_hash: [payload; 32], on_duplicate, on_failed };
+    let idempotency =
+        Idempotency { key: name(key), payload_hash: [payload; 32], on_duplicate, on_failed, ttl_ms: None };
     Submit { idempotency: Some(idempotency), ..job("k") }
 }
 
 pub fn pull(node: &str, jobs_max: u32) -> Pull {
-    Pull { node: name(node), jobs_max, kinds: Vec::new(), lease_duration_ms: None }
+    Pull { node: name(node), jobs_max, kinds: NameSet::EMPTY, lease_duration_ms: None }
 }
 
 pub fn success(lease: LeaseRef) -> Complete {
@@ -215,25 +243,25 @@ pub fn success(lease: LeaseRef) -> Complete {
         lease: Some(lease),
         node: None,
         ok: true,
-        result: Payload::new(b"\"done\""),
-        error: Payload::ABSENT,
+        result: Some(Payload::new(b"\"done\"")),
+        error: None,
         is_retryable: true,
-        mark: 1,
+        mark: ResultMark::Content(1),
     }
 }
 
 pub fn failure(lease: LeaseRef) -> Complete {
-    let (result, error) = (Payload::ABSENT, Payload::new(b"\"broken\""));
-    Complete { ok: false, result, error, mark: 2, ..success(lease) }
+    let (result, error) = (None, Some(Payload::new(b"\"broken\"")));
+    Complete { ok: false, result, error, mark: ResultMark::Content(2), ..success(lease) }
 }
 
 pub fn heartbeat(node: &str) -> Heartbeat {
     Heartbeat {
         node: name(node),
-        zone: None,
-        capabilities: Vec::new(),
+        zone: Zone::DEFAULT,
+        capabilities: NameSet::EMPTY,
         health: Health::Green,
         endpoint: None,
-        labels: Payload::ABSENT,
+        labels: None,
     }
 }

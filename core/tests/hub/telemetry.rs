@@ -1,19 +1,14 @@
 //! Telemetry: what is counted is what happened, and nobody decides by it.
 
 use crate::scene::{KEY, Scene, at, job, keyed, pull};
-use sheratan_core::command::{OnDuplicate, OnFailed, Submit};
-use sheratan_core::effect::Effect;
-use sheratan_core::hub::Hub;
-use sheratan_core::outcome::{DropReason, FinalStatus};
 use sheratan_core::telemetry::timing::Quantiles;
 use sheratan_core::telemetry::{Counter, Observation};
-use sheratan_core::time::Millis;
+use sheratan_core::{DropReason, Effect, FinalStatus, Hub, Millis, OnDuplicate, OnFailed, Submit};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Counts the effects as the shell does.
 fn settle(scene: &mut Scene) -> Vec<Effect> {
-    let effects: Vec<_> = scene.hub.effects().drain(..).collect();
-    effects.iter().for_each(|effect| scene.hub.count(effect));
+    let mut effects = Vec::new();
+    scene.hub.settle(&mut effects);
     effects
 }
 
@@ -102,10 +97,10 @@ fn repeated_submits_are_told_apart_by_whether_their_job_has_ended() {
 
 #[test]
 fn whatever_is_full_is_named() {
-    let mut scene = Scene::with(|limits| (limits.idempotency_keys_max, limits.queue_bytes_max) = (1, 10));
+    let mut scene = Scene::with(|limits| (limits.idempotency_keys_max, limits.queue_bytes_max) = (1, 1_000));
     scene.submit(keyed("a", 1, OnDuplicate::SameResult, OnFailed::SameResult));
     scene.try_submit(keyed("b", 1, OnDuplicate::SameResult, OnFailed::SameResult)).unwrap_err();
-    scene.try_submit(Submit { params: sheratan_core::payload::Payload::new(&[b'1'; 11]), ..job("k") }).unwrap_err();
+    scene.try_submit(Submit { params: Some(sheratan_core::Payload::new(&[b'1'; 900])), ..job("k") }).unwrap_err();
     settle(&mut scene);
     let telemetry = scene.hub.telemetry();
     assert_eq!(telemetry.total(Counter::Dropped(DropReason::Keys)), 1);

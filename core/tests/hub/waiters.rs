@@ -1,10 +1,8 @@
 //! Long polls: parked while there is no job, woken one by one.
 
-use crate::scene::{Scene, heartbeat, job, name, names, pull};
-use sheratan_core::command::{Heartbeat, Pull, Submit};
+use crate::scene::{Scene, heartbeat, job, names, pull, zone};
 use sheratan_core::limits::WAITERS_MAX;
-use sheratan_core::queue::waiter::WaiterId;
-use sheratan_core::time::Millis;
+use sheratan_core::{Heartbeat, Millis, NameSet, Pull, Submit, WaiterId};
 
 fn park(scene: &mut Scene, id: u64, node: &str) {
     assert!(scene.hub.park(WaiterId(id), &pull(node, 1)));
@@ -28,7 +26,7 @@ fn a_job_wakes_the_poll_that_waits_longest_and_no_other() {
 fn polls_for_a_kind_and_for_any_kind_stand_in_one_line() {
     let mut scene = Scene::new();
     for id in 1..=4 {
-        let kinds = if id % 2 == 0 { names(&["x"]) } else { Vec::new() };
+        let kinds = if id % 2 == 0 { names(&["x"]) } else { NameSet::EMPTY };
         assert!(scene.hub.park(WaiterId(id), &Pull { kinds, ..pull("a", 1) }));
     }
     (0..4).for_each(|_| _ = scene.submit(job("x")));
@@ -38,7 +36,7 @@ fn polls_for_a_kind_and_for_any_kind_stand_in_one_line() {
 #[test]
 fn a_job_wakes_only_who_could_take_it() {
     let mut scene = Scene::new();
-    scene.heartbeat(Heartbeat { zone: Some(name("west")), ..heartbeat("west") });
+    scene.heartbeat(Heartbeat { zone: zone("west"), ..heartbeat("west") });
     scene.heartbeat(Heartbeat { capabilities: names(&["gpu"]), ..heartbeat("gpu") });
     park(&mut scene, 1, "west");
     assert!(scene.hub.park(WaiterId(2), &Pull { kinds: names(&["y", "z"]), ..pull("plain", 1) }));
@@ -53,7 +51,7 @@ fn a_job_wakes_only_who_could_take_it() {
     assert_eq!(scene.woken(), [2]);
     scene.submit(job("x"));
     assert_eq!(scene.woken(), [0; 0]);
-    scene.submit(Submit { zone: Some(name("west")), ..job("x") });
+    scene.submit(Submit { zone: zone("west"), ..job("x") });
     assert_eq!(scene.woken(), [1]);
 }
 
@@ -74,7 +72,7 @@ fn a_poll_is_woken_by_whatever_makes_a_job_ready() {
     assert_eq!(scene.woken(), [2], "a retry");
     scene.at(300_000 + 15_000);
     assert_eq!(scene.woken(), [3], "an expired lease");
-    assert_eq!(scene.complete(crate::scene::success(lease)), Err(sheratan_core::outcome::Refusal::LeaseLost));
+    assert_eq!(scene.complete(crate::scene::success(lease)), Err(sheratan_core::Refusal::LeaseLost));
 }
 
 #[test]
@@ -106,9 +104,7 @@ fn a_woken_poll_that_took_nothing_leaves_the_job_to_the_next() {
     scene.submit(job("k"));
     assert_eq!(scene.woken(), [1]);
     // The client of the first went away before its pull was repeated.
-    scene.hub.wake_others();
     assert_eq!(scene.woken(), [2]);
-    scene.hub.wake_others();
     assert_eq!(scene.woken(), [0; 0]);
     scene.lease("b");
 }
@@ -132,7 +128,6 @@ fn others_are_woken_for_each_class_and_kind_that_has_a_job() {
     woken.sort_unstable();
     assert_eq!(woken, [1, 2, 4]);
     // None of them pulls: one plain poll is left for the two jobs that it could take.
-    scene.hub.wake_others();
     assert_eq!(scene.woken(), [3]);
 }
 

@@ -3,8 +3,8 @@
 //! `ts`, `event` and the details' `count`, `window_sec`, `threshold` and `top_ips` are frozen; the rest may grow.
 
 use crate::object::{Object, object};
+use sheratan_core::Timestamp;
 use sheratan_core::alerts::{Alert, Change};
-use sheratan_core::time::Timestamp;
 
 /// The change's line, without its end.
 pub fn write(out: &mut Vec<u8>, change: &Change) {
@@ -44,8 +44,8 @@ fn numbers(out: &mut Object, alert: &Alert) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sheratan_core::Millis;
     use sheratan_core::alerts::State;
-    use sheratan_core::time::Millis;
 
     #[test]
     fn a_line_has_the_frozen_members_and_what_tells_one_alert_from_another() {

@@ -9,8 +9,8 @@
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use sheratan_core::Millis;
 use sheratan_core::alerts::{Alerts, IGNORED_MAX, RULES_MAX, Rule};
-use sheratan_core::time::Millis;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;

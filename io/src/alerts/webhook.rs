@@ -11,8 +11,8 @@ use crate::rfc3339::Rfc3339;
 use crate::secret::Secret;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::{Value, json};
+use sheratan_core::Millis;
 use sheratan_core::alerts::{Change, State};
-use sheratan_core::time::Millis;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -304,7 +304,7 @@ mod tests {
             window: Millis::from_secs(1),
             cooldown: Millis::ZERO,
             group: None,
-            opened_at: sheratan_core::time::Timestamp::ZERO,
+            opened_at: sheratan_core::Timestamp::ZERO,
             count: 2,
             total: 2,
             top: Vec::new(),

@@ -14,7 +14,7 @@ use crate::rotated::{Part, newest_first};
 use crate::service::Event;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::fmt;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@
 //! others, which are evidence one by one, each window's first hundred are.
 
 use crate::service::Event;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp};
 use std::collections::BTreeMap;
 
 /// How long events of a kind are collected.

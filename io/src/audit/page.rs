@@ -109,7 +109,7 @@ mod tests {
     use crate::disk::RealDisk;
     use crate::rotated::newest_first;
     use crate::service::Event;
-    use sheratan_core::time::Timestamp;
+    use sheratan_core::Timestamp;
 
     fn settings(folder: &tempfile::TempDir, bytes_max: u64, kept: u32) -> Settings {
         Settings { path: folder.path().join("logs/audit.jsonl"), bytes_max, kept }

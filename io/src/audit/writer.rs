@@ -12,7 +12,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::rotated::RotatedFile;
 use crate::service::Event;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Instants on the command line: one of the calendar, or so long ago.
 
 use crate::rfc3339;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp};
 use std::str::FromStr;
 
 /// An instant as somebody says it.

@@ -20,7 +20,7 @@ use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use crossbeam_channel::Receiver;
 use sheratan_core::alerts::Alerts;
-use sheratan_core::command::Command;
+use sheratan_core::{Command, RulesVersion};
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -133,13 +133,13 @@ fn serve(
     }
     if *service.hub().limits() != config.limits {
         // A hub without a journal yet takes it as well; what the clock says is in the command's record.
-        let configure = Command::Configure(Box::new(config.limits.clone()));
-        let now = shell::wall_time();
-        service.command(now, configure).expect("the journal has not failed yet");
+        let set = Command::Set(config.limits.differences(service.hub().limits()));
+        service.command(shell::wall_time(), set).expect("the journal has not failed yet");
     }
-    if service.hub().registry().nodes_max() != config.nodes_max {
-        let limit = Command::LimitNodes(config.nodes_max);
-        service.command(shell::wall_time(), limit).expect("the journal has not failed yet");
+    if service.hub().rules() < RulesVersion::NEWEST {
+        // What was decided so far stays so; from here on this build's rules decide.
+        let adopt = Command::AdoptRules(RulesVersion::NEWEST);
+        service.command(shell::wall_time(), adopt).expect("the journal has not failed yet");
     }
     service.set_alerts(shell::wall_time(), rules.first);
     let arrivals = lobby.close().map_err(local("the planes' sockets"))?;

@@ -3,8 +3,8 @@
 use super::ConfigError;
 use super::table::{SETTINGS, Takes};
 use super::values;
+use sheratan_core::Millis;
 use sheratan_core::limits::Limits;
-use sheratan_core::time::Millis;
 
 type Set = fn(&mut Limits, u64);
 
@@ -25,7 +25,13 @@ const LIMITS: &[(&str, Set)] = &[
     ("retained_bytes_max", |limits, number| limits.retained_bytes_max = number),
     ("idempotency_ttl_sec", |limits, number| limits.idempotency_ttl_ms = Millis::from_secs(number)),
     ("idempotency_max_cached_bytes", |limits, number| limits.idempotency_cached_bytes_max = number),
+    ("dlq_max_items", |limits, number| limits.dead_jobs_max = number),
+    ("dlq_max_bytes", |limits, number| limits.dead_bytes_max = number),
+    ("idempotency_floor_sec", |limits, number| limits.idempotency_floor_ms = Millis::from_secs(number)),
     ("idempotency_store_max_items", |limits, number| limits.idempotency_keys_max = number),
+    ("idempotency_store_max_bytes", |limits, number| limits.answers_bytes_max = number),
+    ("max_nodes", |limits, number| limits.nodes_max = number),
+    ("max_node_bytes", |limits, number| limits.nodes_bytes_max = number),
 ];
 
 /// Some limits set otherwise: what `sheratan-sim replay --set` says.

@@ -13,6 +13,7 @@ mod tests;
 
 pub use known::known_secrets;
 pub use limit::Changes;
+use sheratan_core::Millis;
 
 use crate::alerts::{self, WebhookUrl};
 use crate::audit;
@@ -25,7 +26,6 @@ use crate::token::{TOKEN_BYTES_MIN, Token};
 use crate::trace;
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::limits::Limits;
-use sheratan_core::time::Millis;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -57,8 +57,6 @@ pub struct Config {
     pub is_token_required: bool,
     /// The hub's limits.
     pub limits: Limits,
-    /// Nodes that may be known.
-    pub nodes_max: u64,
     /// The status of `backpressure`.
     pub backpressure_status: u16,
     /// What a result's integrity is checked by.
@@ -165,7 +163,6 @@ impl Config {
             addrs,
             token,
             is_token_required,
-            nodes_max: values.number("max_nodes"),
             limits: limit::limits(|name| values.number(name))?,
             backpressure_status: if values.get("backpressure_mode").0 == "503" { 503 } else { 429 },
             integrity_mode,

@@ -74,7 +74,8 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("max_queue_bytes", "1GiB", Takes::Bytes(1_024, MANY), "Bytes of params that may wait"),
     setting("max_inflight", "10000", Takes::Number(1, MANY), "Jobs that may be under lease"),
-    setting("max_nodes", "100000", Takes::Number(1, NODES_MANY), "Nodes that may be known, 500 bytes each"),
+    setting("max_nodes", "100000", Takes::Number(1, NODES_MANY), "Nodes that may be known"),
+    setting("max_node_bytes", "256MiB", Takes::Bytes(1_000, MANY), "Bytes of what nodes say of themselves"),
     setting("max_leases_per_node", "1000", Takes::Number(1, MANY), "Jobs that may be under lease at one node"),
     setting(
         "backpressure_mode",
@@ -110,6 +111,18 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("idempotency_store_max_items", "1000000", Takes::Number(1, MANY), "Keys that are remembered"),
     setting(
+        "idempotency_store_max_bytes",
+        "512MiB",
+        Takes::Bytes(0, MANY),
+        "Bytes of keys and of the results remembered with them; beyond it the oldest results are forgotten",
+    ),
+    setting(
+        "idempotency_floor_sec",
+        "600",
+        Takes::Number(0, YEAR_SEC),
+        "A key of a job that ended later ago makes no room for another",
+    ),
+    setting(
         "result_integrity_mode",
         "sha256",
         Takes::Word(&["sha256", "hmac"]),
@@ -121,6 +134,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("job_retention_sec", "86400", Takes::Number(1, YEAR_SEC), "How long a job that ended stays readable"),
     setting("retained_jobs_max", "1000000", Takes::Number(0, MANY), "Jobs that ended and stay readable"),
     setting("retained_bytes_max", "1GiB", Takes::Bytes(0, MANY), "Bytes of jobs that ended and stay readable"),
+    setting("dlq_max_items", "100000", Takes::Number(0, MANY), "Dead jobs that stay readable"),
+    setting("dlq_max_bytes", "256MiB", Takes::Bytes(0, MANY), "Bytes of dead jobs that stay readable"),
     setting("max_body_bytes", "1MiB", Takes::Bytes(1_000, 32 << 20), "Largest body of a request"),
     setting(
         "auth_fail_limit",
@@ -192,7 +207,6 @@ pub const LATER: &[&str] = &[
     "hub_token_rotation_until",
     "hub_token_rotation_until_file",
     "dlq_enabled",
-    "dlq_max_items",
     "attestation_flip_window_sec",
     "attestation_flip_threshold",
 ];

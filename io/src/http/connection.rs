@@ -4,7 +4,7 @@ use super::output::Output;
 use super::reader::Reader;
 use super::reply::Persistence;
 use super::{Limits, Method, Refusal, Reply, Request, RequestNo};
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::collections::VecDeque;
 
 /// One client's connection, without its socket.

@@ -8,7 +8,7 @@
 use super::limits::{HEADERS_MAX, METHOD_BYTES_MAX};
 use super::refusal::{Fault, Refusal};
 use super::{Limits, Method};
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 

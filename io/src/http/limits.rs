@@ -1,7 +1,6 @@
 //! Limits of one connection: what a client can make the hub hold, and how long it can hold it open.
 
-use sheratan_core::time::Millis;
-
+use sheratan_core::Millis;
 /// Headers that a head can have whatever the settings say: their places are found in an array of this length on the stack.
 pub const HEADERS_MAX: usize = 128;
 

@@ -8,7 +8,7 @@ use super::head::{Framing, Head, HeadEnd};
 use super::input::Input;
 use super::refusal::Awaited;
 use super::{Limits, Refusal};
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp};
 
 /// What was received and not used up, and what it is so far.
 #[derive(Debug)]

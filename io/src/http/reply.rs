@@ -3,7 +3,7 @@
 use super::grammar::is_token;
 use super::output::Output;
 use jiff::fmt::rfc2822::DateTimePrinter;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::io::Write;
 
 /// Headers that the connection writes itself: a second one would make a reply readable in two ways.

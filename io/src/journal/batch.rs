@@ -4,7 +4,7 @@
 //! appender, whose thread has the time.
 
 use super::format::{self, RECORD_HEADER_BYTES};
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 
 /// The largest payload of a record: far above any body limit, and small enough that a damaged length is never believed.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 28;

@@ -2,8 +2,7 @@
 //!
 //! The layout, field by field, is in `docs/journal-format.md`. All numbers are little-endian.
 
-use sheratan_core::ids::HubKey;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{HubKey, Timestamp};
 use std::fmt;
 use std::ops::Range;
 

@@ -7,7 +7,7 @@ use super::read::{Item, ReadError, Reader};
 use super::replay;
 use super::verify::{self, VerifyReport};
 use crate::disk::RealDisk;
-use sheratan_core::hub::Hub;
+use sheratan_core::Hub;
 use std::path::Path;
 use std::{fmt, io};
 

@@ -2,7 +2,7 @@
 //!
 //! How to use it, from start to stop:
 //! 1. [`recover`] locks the data folder, restores the newest readable snapshot, replays the records behind it and gives a
-//!    [`Hub`](sheratan_core::hub::Hub), an [`Appender`] and a [`Store`]. ([`Store::open`] is its first step, the lock; it
+//!    [`Hub`](sheratan_core::Hub), an [`Appender`] and a [`Store`]. ([`Store::open`] is its first step, the lock; it
 //!    also gives the records without a hub.)
 //! 2. The loop fills a [`Batch`] with the commands that changed something; the journal's thread hands it to
 //!    [`Appender::append`]: one write, one fdatasync. What was appended is durable; replies may leave.

@@ -10,7 +10,7 @@
 
 use super::folder::{Folder, SegmentFile};
 use super::format::{self, Entry, HEADER_BYTES, Header, Identity, RECORD_HEADER_BYTES, Seed};
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};

@@ -12,7 +12,7 @@ use super::snapshot::SnapshotReader;
 use super::verify::{self, SegmentStatus};
 use crate::disk::Disk;
 use serde::Serialize;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};

@@ -10,9 +10,7 @@ use super::recover::Progress;
 use super::rules;
 use super::snapshot::{SnapshotError, SnapshotReader, SnapshotReport, SnapshotWriter};
 use crate::disk::Disk;
-use sheratan_core::command::{Command, DecodeError};
-use sheratan_core::hub::Hub;
-use sheratan_core::snapshot::Restore;
+use sheratan_core::{DecodeError, Envelope, Hub, Restore};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -67,9 +65,7 @@ impl Replica {
         if record.is_batch_start {
             self.hash_before_batch = self.hub.outcome_hash();
         }
-        self.hub.apply(record.now, Command::decode(record.payload)?);
-        // Long polls, audit lines and alerts of the past are nobody's business now.
-        self.hub.effects().clear();
+        self.hub.apply(record.now, Envelope::decode(record.payload)?.command);
         self.records += 1;
         Ok(())
     }

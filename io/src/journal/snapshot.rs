@@ -9,7 +9,7 @@ use super::format::{self, HubId, Identity};
 use crate::disk::{self, Disk, DiskFile, DiskReader};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sheratan_core::ids::HubKey;
+use sheratan_core::HubKey;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::{fmt, mem};

@@ -9,7 +9,7 @@ use super::replay::{self, Replica};
 use super::snapshot::{self, SnapshotReader};
 use crate::disk::Disk;
 use serde::Serialize;
-use sheratan_core::hub::Hub;
+use sheratan_core::Hub;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};

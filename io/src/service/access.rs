@@ -6,8 +6,8 @@ use super::{Answer, Caller, Event, Service};
 use crate::http::Request;
 use crate::redact::{Redactor, redact_one};
 use crate::secret::Secret;
+use sheratan_core::Timestamp;
 use sheratan_core::telemetry::Observation;
-use sheratan_core::time::Timestamp;
 use std::borrow::Cow;
 
 /// Bytes of a path that the audit log holds: longer ones are cut, so that a line has a bound.
@@ -47,7 +47,7 @@ impl Service {
         match route {
             Route::Health(route) => self.handle_health(caller, route),
             Route::Metrics => Ok(Answer::Now(self.metrics(now, caller, request))),
-            Route::Nodes(route) => self.handle_nodes(now, request, route),
+            Route::Nodes(route) => self.handle_nodes(now, caller, request, route),
             Route::Notifications(route) => self.handle_notifications(now, caller, request, route),
             Route::Jobs(route) => self.handle_jobs(now, caller, request, route),
             Route::Leases(route) => self.handle_leases(now, caller, request, route),

@@ -7,9 +7,7 @@ use super::problem::Problem;
 use crate::rfc3339;
 use sheratan_core::integrity::json::{self, Object, Value};
 use sheratan_core::limits::{CAPABILITIES_MAX, NAME_BYTES_MAX};
-use sheratan_core::name::Name;
-use sheratan_core::payload::Payload;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Name, NameSet, Payload, Timestamp};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
@@ -37,8 +35,8 @@ impl<'a> Fields<'a> {
     }
 
     /// A member of any type, kept as it came.
-    pub fn payload(&self, key: &str) -> Payload {
-        self.raw(key).map_or(Payload::ABSENT, |value| Payload::new(value.as_bytes()))
+    pub fn payload(&self, key: &str) -> Option<Payload> {
+        self.raw(key).map(|value| Payload::new(value.as_bytes()))
     }
 
     /// A member that is a text.
@@ -88,9 +86,9 @@ impl<'a> Fields<'a> {
         self.name(key)?.ok_or_else(|| missing(key))
     }
 
-    /// A member that is a list of names: sorted, without duplicates.
-    pub fn names(&self, key: &str, names_max: usize) -> Result<Vec<Name>, Problem> {
-        let Some(items) = self.array(key)? else { return Ok(Vec::new()) };
+    /// A member that is a list of names.
+    pub fn names(&self, key: &str, names_max: usize) -> Result<NameSet, Problem> {
+        let Some(items) = self.array(key)? else { return Ok(NameSet::EMPTY) };
         let mut names = Vec::new();
         for item in items {
             let text = item.as_str().ok_or_else(|| Problem::bad_request(format!("{key} must be a list of strings")))?;
@@ -99,13 +97,11 @@ impl<'a> Fields<'a> {
                 return Err(Problem::bad_request(format!("{key} must have at most {names_max} entries")));
             }
         }
-        names.sort();
-        names.dedup();
-        Ok(names)
+        Ok(names.into())
     }
 
     /// A member that is a list of capabilities or requirements.
-    pub fn capabilities(&self, key: &str) -> Result<Vec<Name>, Problem> {
+    pub fn capabilities(&self, key: &str) -> Result<NameSet, Problem> {
         self.names(key, CAPABILITIES_MAX)
     }
 
@@ -152,16 +148,14 @@ impl<'a> Query<'a> {
     }
 
     /// A parameter that is a list of names, separated by commas.
-    pub fn names(&self, key: &str, names_max: usize) -> Result<Vec<Name>, Problem> {
-        let Some(text) = self.get(key)? else { return Ok(Vec::new()) };
-        let mut names: Vec<_> =
+    pub fn names(&self, key: &str, names_max: usize) -> Result<NameSet, Problem> {
+        let Some(text) = self.get(key)? else { return Ok(NameSet::EMPTY) };
+        let names: Vec<_> =
             text.split(',').filter(|part| !part.is_empty()).map(|part| name(key, part)).collect::<Result<_, _>>()?;
         if names.len() > names_max {
             return Err(Problem::bad_request(format!("{key} must have at most {names_max} entries")));
         }
-        names.sort();
-        names.dedup();
-        Ok(names)
+        Ok(names.into())
     }
 }
 

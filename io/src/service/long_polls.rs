@@ -9,10 +9,7 @@ use super::problem::Problem;
 use super::route::Plane;
 use super::{Service, rules};
 use crate::http::{Reply, RequestNo};
-use sheratan_core::command::Pull;
-use sheratan_core::ids::JobSeq;
-use sheratan_core::queue::waiter::WaiterId;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Caller as Asker, EndedJob, JobSeq, Pull, Timestamp, WaiterId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest long poll: below the idle limits of the proxies in common use.
@@ -32,8 +29,9 @@ pub struct Origin {
 pub enum WaitsFor {
     /// A job for a node. The head is what the reply says before the jobs.
     Jobs {
-        /// The pull to repeat.
+        /// The pull to repeat, and who asked.
         pull: Pull,
+        asker: Asker,
         /// Members of the reply that are known already.
         head: Vec<u8>,
     },
@@ -146,10 +144,10 @@ impl Service {
     /// There is a job for a pull that waits: repeats it.
     pub(super) fn wake(&mut self, now: Timestamp, id: WaiterId) {
         let Some(poll) = self.long_polls.take(id) else { return };
-        let LongPoll { origin, until, waits_for: WaitsFor::Jobs { pull, head } } = poll else {
+        let LongPoll { origin, until, waits_for: WaitsFor::Jobs { pull, asker, head } } = poll else {
             unreachable!("only pulls wait in the hub");
         };
-        match self.repeat_pull(now, &pull) {
+        match self.repeat_pull(now, asker, &pull) {
             Some(Ok(pulled)) => {
                 let reply = self.pull_reply(head, &pulled);
                 self.answer_late(origin, reply);
@@ -157,19 +155,20 @@ impl Service {
             Some(Err(problem)) => self.answer_late(origin, problem.into_reply()),
             // The job went to another, or the node changed since and may not take it.
             None if self.hub.park(id, &pull) => {
-                self.long_polls.insert(id, LongPoll { origin, until, waits_for: WaitsFor::Jobs { pull, head } });
+                let waits_for = WaitsFor::Jobs { pull, asker, head };
+                self.long_polls.insert(id, LongPoll { origin, until, waits_for });
             }
             None => self.answer_late(origin, Self::empty_pull_reply(head)),
         }
     }
 
-    /// A job is final: answers the requests that wait for that.
-    pub(super) fn answer_end(&mut self, job: JobSeq) {
+    /// A job is final: answers the requests that wait for that. The hub may not know it any more: then it is `gone`.
+    pub(super) fn answer_end(&mut self, job: JobSeq, gone: Option<&EndedJob>) {
         if !rules::is_wait_over(true) {
             return;
         }
         for poll in self.long_polls.take_for_end(job) {
-            let reply = self.job_reply(job);
+            let reply = gone.map_or_else(|| self.job_reply(job), |gone| self.reply_with(gone.view()));
             self.answer_late(poll.origin, reply);
         }
     }

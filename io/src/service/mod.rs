@@ -57,6 +57,7 @@ pub use problem::Problem;
 pub use recovering::{Recovering, Replayed};
 pub use route::{Plane, PlaneAddrs};
 pub use settings::Settings;
+use sheratan_core::{Command, Effect, Hub, Outcome, Timestamp};
 pub use uncommitted::Handover;
 
 use crate::http::{Reply, Request};
@@ -67,12 +68,8 @@ use metrics::ShellCounts;
 use nodes::QuietNodes;
 use notifications::Notifications;
 use route::{Route, Way};
-use sheratan_core::command::Command;
-use sheratan_core::effect::Effect;
-use sheratan_core::hub::Hub;
-use sheratan_core::outcome::Outcome;
 use sheratan_core::telemetry::Observation;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Caller as Asker, Principal};
 use std::net::IpAddr;
 use traffic::Traffic;
 use uncommitted::Uncommitted;
@@ -120,6 +117,7 @@ impl Service {
     /// A service for a recovered hub; `next_seq` is the number of the journal's next record.
     pub fn new(mut hub: Hub, next_seq: u64, settings: Settings) -> Self {
         hub.set_guard(settings.auth_failures_max, true);
+        hub.serve();
         Service {
             uncommitted: Uncommitted::new(hub.now(), next_seq, hub.outcome_hash()),
             long_polls: LongPolls::default(),
@@ -136,7 +134,6 @@ impl Service {
     /// Answers a request.
     pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
         let way = route::find(caller.plane, request.path());
-        self.uncommitted.read_effects(self.hub.effects());
         let answer = self.route(now, caller, request, way);
         let answer = answer.unwrap_or_else(|problem| Answer::Reply(problem.into_reply()));
         if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
@@ -172,7 +169,7 @@ impl Service {
 
     /// Carries out a command of the hub's own, such as its limits at the start.
     pub fn command(&mut self, now: Timestamp, command: Command) -> Result<Outcome, Problem> {
-        self.execute(now, command)
+        self.execute(now, Asker::HUB, command)
     }
 
     /// Fires what falls due up to `now`: call it at [`Service::next_timeout`], then [`Service::settle`].
@@ -202,27 +199,18 @@ impl Service {
     }
 
     fn settle_effects(&mut self, now: Timestamp) {
-        while !self.hub.effects().is_empty() {
-            self.uncommitted.read_effects(self.hub.effects());
-            self.uncommitted.effects_drained();
-            let mut is_woken = false;
-            for effect in std::mem::take(self.hub.effects()) {
-                if rules::is_counted() {
-                    self.hub.count(&effect);
-                }
+        let mut effects = Vec::new();
+        loop {
+            self.hub.settle(&mut effects);
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects.drain(..) {
                 match effect {
                     Effect::Audit(ts, audit) => self.audit_hub(ts, &audit),
-                    Effect::Wake(id) => {
-                        self.wake(now, id);
-                        is_woken = true;
-                    }
-                    Effect::Final(job) => self.answer_end(job),
-                    Effect::Stage(..) => {}
+                    Effect::Wake(id) => self.wake(now, id),
+                    Effect::Ended { job, gone } => self.answer_end(job, gone.as_deref()),
                 }
-            }
-            // A long poll that was woken may have left its job: its client is gone, or there was a more urgent one.
-            if is_woken {
-                self.hub.wake_others();
             }
         }
     }
@@ -308,23 +296,28 @@ impl Service {
     }
 
     /// Applies a command, and keeps it for the journal if it changed something.
-    fn execute(&mut self, now: Timestamp, command: Command) -> Result<Outcome, Problem> {
+    fn execute(&mut self, now: Timestamp, asker: Asker, command: Command) -> Result<Outcome, Problem> {
         if let Some(reason) = self.uncommitted.journal_down() {
             return Err(Problem::journal_unavailable(reason));
         }
         let now = now.max(self.hub.now());
-        self.uncommitted.begin(now, &command);
+        self.uncommitted.begin(now, self.hub.rules(), asker, &command);
         let outcome = self.hub.apply(now, command);
         self.uncommitted.end(now, &outcome);
         Ok(outcome)
     }
 
+    /// Who asks, as the journal holds it.
+    fn asker(&self, caller: &Caller) -> Asker {
+        let by = if self.settings.token.is_some() { Principal::SharedToken } else { Principal::Anonymous };
+        Asker { by, origin: sheratan_core::Origin::of(caller.ip) }
+    }
+
     /// Makes a record of what time alone ended, so that a reply that shows it waits for that.
     fn record_time(&mut self, now: Timestamp) {
-        self.uncommitted.read_effects(self.hub.effects());
-        if self.uncommitted.must_record_time() {
+        if self.uncommitted.must_record_time(self.hub.ended_at()) {
             // While the journal takes nothing, nothing of it is shown.
-            _ = self.execute(now, Command::NodesSeen(Vec::new()));
+            _ = self.execute(now, Asker::HUB, Command::Tick);
         }
     }
 

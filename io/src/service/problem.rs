@@ -2,10 +2,8 @@
 
 use super::route::{Plane, PlaneAddrs};
 use crate::http::{self, Reply};
-use sheratan_core::hub::Hub;
-use sheratan_core::limits::CLASSES_MAX;
-use sheratan_core::outcome::Refusal;
-use sheratan_core::time::Millis;
+use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
+use sheratan_core::{Hub, Millis, Refusal};
 
 /// A refusal on its way to a client.
 #[derive(Clone, PartialEq, Debug)]
@@ -144,45 +142,55 @@ impl Problem {
     pub fn of_refusal(refusal: &Refusal, hub: &Hub, backpressure_status: u16) -> Self {
         let retry_after_ms = refusal.retry_after_ms();
         let secs = retry_after_ms.map_or(0, Millis::as_secs_ceil);
-        let full = |what: String, depth: u64, max: u64| {
+        let full = |what: String, max: u64| {
             let detail = format!("{what}; retry in {secs} s");
-            let extra = format!(",\"queue_depth\":{depth},\"max\":{max}");
+            let reason = refusal.full().map_or("", |full| full.reason.as_str());
+            let depth = hub.counts().waiting();
+            let extra = format!(",\"queue_depth\":{depth},\"max\":{max},\"reason\":\"{reason}\"");
             Problem { retry_after_ms, extra, ..Problem::new(backpressure_status, "backpressure", detail) }
         };
         match refusal {
-            Refusal::QueueFull { depth, depth_max } => full(
-                format!("the queue is full: {depth} of {depth_max} jobs wait (max_queue_depth)"),
-                *depth,
-                *depth_max,
-            ),
-            Refusal::QueueBytesFull { bytes, bytes_max, depth } => full(
-                format!("the queue is full: {bytes} of {bytes_max} bytes wait (max_queue_bytes)"),
-                *depth,
-                hub.limits().queue_depth_max,
-            ),
-            Refusal::ClassesFull => full(
-                format!("unfinished jobs have {CLASSES_MAX} distinct pairs of zone and requirements already"),
-                hub.counts().waiting(),
-                hub.limits().queue_depth_max,
-            ),
-            Refusal::NodesFull => {
-                let nodes_max = hub.registry().nodes_max();
-                let what = format!("the registry is full: {nodes_max} of {nodes_max} nodes (max_nodes)");
-                full(what, hub.counts().waiting(), nodes_max)
+            Refusal::QueueFull { depth, depth_max } => {
+                full(format!("the queue is full: {depth} of {depth_max} jobs wait (max_queue_depth)"), *depth_max)
             }
-            Refusal::KeysFull { keys_max } => full(
+            Refusal::QueueBytesFull { bytes, bytes_max, .. } => full(
+                format!("the queue is full: unfinished jobs have {bytes} of {bytes_max} bytes (max_queue_bytes)"),
+                hub.limits().queue_depth_max,
+            ),
+            Refusal::SharedBytesFull { bytes, bytes_max } => full(
+                format!("the names of kinds, zones and requirements have {bytes} of {bytes_max} bytes; use fewer"),
+                *bytes_max,
+            ),
+            Refusal::ClassesFull { classes, zone, zone_classes } => full(
                 format!(
-                    "{keys_max} idempotency keys of unfinished jobs are held already (idempotency_store_max_items)"
+                    "unfinished jobs have {classes} of {CLASSES_MAX} distinct pairs of zone and requirements, {zone_classes} of {CLASSES_PER_ZONE_MAX} in zone {zone}; use fewer"
                 ),
-                hub.counts().waiting(),
+                refusal.full().map_or(CLASSES_MAX as u64, |full| full.max),
+            ),
+            Refusal::NodesFull { nodes, nodes_max } => full(
+                format!(
+                    "the registry is full: {nodes} of {nodes_max} nodes, none of them dead without leases (max_nodes)"
+                ),
+                *nodes_max,
+            ),
+            Refusal::NodeBytesFull { bytes, bytes_max } => full(
+                format!("what nodes say of themselves has {bytes} of {bytes_max} bytes; send shorter labels"),
+                *bytes_max,
+            ),
+            Refusal::KeysFull { keys, keys_max } => full(
+                format!(
+                    "{keys} of {keys_max} idempotency keys are held, and none is spent for long enough to go (idempotency_store_max_items)"
+                ),
                 *keys_max,
             ),
-            Refusal::KeyCollision { old_hash_prefix } => {
+            Refusal::RulesNotTaken => unreachable!("only the hub itself takes up rules"),
+            Refusal::KeyCollision { job, old_hash_prefix } => {
                 let hash = hex::encode(old_hash_prefix);
                 let detail = format!(
                     "the idempotency_key belongs to a job with another payload (hash {hash}…); use another key, or on_duplicate \"latest_wins\""
                 );
-                Problem::new(409, "idempotency_key_collision", detail)
+                let extra = format!(",\"existing_job_id\":\"{}\"", hub.key().job_id(*job));
+                Problem { extra, ..Problem::new(409, "idempotency_key_collision", detail) }
             }
             Refusal::UnknownJob => Problem::unknown_job(),
             Refusal::LeaseLost => Problem::new(

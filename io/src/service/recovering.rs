@@ -8,7 +8,7 @@ use super::route::{self, PlaneAddrs, Route, Way};
 use super::{Caller, Event};
 use crate::http::{Reply, Request};
 use crate::redact::Redactor;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp};
 use std::sync::Arc;
 
 /// When to ask again: most recoveries take less.

@@ -1,8 +1,7 @@
 //! Rules: the service's decisions that a mutant bends, one pure function each. Nothing else in the service knows of mutants.
 
 use sheratan_core::mutants::{self, Mutant};
-use sheratan_core::outcome::Outcome;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Outcome, Timestamp};
 
 /// Whether a command that had this outcome is a record of the journal.
 pub(crate) fn is_journaled(outcome: &Outcome) -> bool {
@@ -23,11 +22,6 @@ pub(crate) fn may_show_all(durable_seq: u64, last_seq: u64, is_time_ahead: bool)
 /// Whether a request that waits for a job's end is answered.
 pub(crate) fn is_wait_over(is_final: bool) -> bool {
     is_final && !mutants::is_active(Mutant::EndNotTold)
-}
-
-/// Whether an effect of the hub is counted.
-pub(crate) fn is_counted() -> bool {
-    !mutants::is_active(Mutant::EffectNotCounted)
 }
 
 /// The entries of a batch in the order in which they are carried out.

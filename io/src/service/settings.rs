@@ -4,8 +4,8 @@ use super::route::PlaneAddrs;
 use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::token::Token;
+use sheratan_core::Timestamp;
 use sheratan_core::integrity::checksum::Mode;
-use sheratan_core::time::Timestamp;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 

@@ -3,8 +3,8 @@
 //! The labels are words of ours (plane, route, status), so their number has a bound: some thirty routes, a dozen statuses.
 
 use super::route::Plane;
+use sheratan_core::Timestamp;
 use sheratan_core::telemetry::timing::{Timing, Unit};
-use sheratan_core::time::Timestamp;
 use std::collections::BTreeMap;
 
 /// What was answered since the start.

@@ -8,17 +8,15 @@
 //! and a crash would take back what was shown: then the jobs that such records changed are hidden, and all others are shown.
 //!
 //! Time has no records of its own. A job that expires does so again after a crash, unless the clock is set back: so what
-//! time alone ended must become a record before it is shown ([`Uncommitted::must_record_time`]).
+//! time alone ended must become a record before it is shown ([`Uncommitted::must_record_time`]). When something ended last,
+//! the hub knows ([`Hub::ended_at`](sheratan_core::Hub::ended_at)).
 
 use super::rules;
 use crate::journal::Batch;
 use crate::trace::Pending;
-use sheratan_core::command::Command;
-use sheratan_core::effect::Effect;
-use sheratan_core::ids::JobSeq;
-use sheratan_core::outcome::{Outcome, Submitted};
-use sheratan_core::queue::job::{AttemptEnd, Job, State};
-use sheratan_core::time::Timestamp;
+use sheratan_core::{
+    AttemptEnd, Caller, Command, Envelope, JobSeq, JobView, Outcome, RulesVersion, State, Submitted, Timestamp,
+};
 use std::collections::VecDeque;
 
 /// Commands that were applied and that the journal is to hold.
@@ -52,10 +50,6 @@ pub struct Uncommitted {
     extended_jobs: Vec<JobSeq>,
     /// The instant of the last record, which holds all that time did until then.
     recorded_at: Timestamp,
-    /// When an attempt or a job ended last.
-    ended_at: Timestamp,
-    /// Of the effects that are not drained, so many were read.
-    effects_read: usize,
     /// Commands that changed nothing; `None` where nobody keeps a trace.
     trace: Option<Pending>,
 }
@@ -73,16 +67,14 @@ impl Uncommitted {
             changed_jobs: VecDeque::new(),
             extended_jobs: Vec::new(),
             recorded_at: now,
-            ended_at: now,
-            effects_read: 0,
             trace: None,
         }
     }
 
     /// Writes a command that the hub is about to apply. The journal must not be down.
-    pub fn begin(&mut self, now: Timestamp, command: &Command) {
+    pub fn begin(&mut self, now: Timestamp, rules: RulesVersion, caller: Caller, command: &Command) {
         assert!(self.journal_down.is_none(), "nothing is done while the journal takes nothing");
-        command.encode(self.batch.begin(self.next_seq, now));
+        Envelope::encode(rules, caller, command, self.batch.begin(self.next_seq, now));
         self.extended_jobs.clear();
         if let Command::Extend(extend) = command {
             self.extended_jobs.extend(extend.leases.iter().map(|lease| lease.job));
@@ -180,37 +172,23 @@ impl Uncommitted {
         self.journal_down.as_deref()
     }
 
-    /// Reads the effects that came since this was last called; `effects` are all that are not drained. Each is read once.
-    pub fn read_effects(&mut self, effects: &[Effect]) {
-        for effect in &effects[self.effects_read..] {
-            if let Effect::Stage(at, ..) = effect {
-                self.ended_at = self.ended_at.max(*at);
-            }
-        }
-        self.effects_read = effects.len();
-    }
-
-    /// The effects that were read are drained.
-    pub fn effects_drained(&mut self) {
-        self.effects_read = 0;
-    }
-
-    /// Whether a record must be made for what time alone ended after the last one.
-    pub fn must_record_time(&self) -> bool {
-        rules::must_record_time(self.ended_at, self.recorded_at)
+    /// Whether a record must be made for what time alone ended after the last one; something ended last at `ended_at`.
+    pub fn must_record_time(&self, ended_at: Timestamp) -> bool {
+        rules::must_record_time(ended_at, self.recorded_at)
     }
 
     /// Why lists of jobs, and that a job is unknown, may not be shown: the journal takes nothing, and does not hold all that
     /// was done.
-    pub fn hidden_because(&self) -> Option<&str> {
-        let may_show_all = rules::may_show_all(self.durable_seq, self.last_seq(), self.is_time_ahead());
+    pub fn hidden_because(&self, ended_at: Timestamp) -> Option<&str> {
+        let is_time_ahead = ended_at > self.recorded_at;
+        let may_show_all = rules::may_show_all(self.durable_seq, self.last_seq(), is_time_ahead);
         self.journal_down().filter(|_| !may_show_all)
     }
 
     /// Why a job may not be shown: the journal takes nothing, and does not hold how the job is now. O(n) in the jobs that it
     /// does not hold.
-    pub fn job_hidden_because(&self, job: &Job) -> Option<&str> {
-        self.hidden_because().filter(|_| self.has_changed(job))
+    pub fn job_hidden_because(&self, ended_at: Timestamp, job: JobView<'_>) -> Option<&str> {
+        self.hidden_because(ended_at).filter(|_| self.has_changed(job))
     }
 
     /// Keeps commands that change nothing for [`Uncommitted::take_trace`] from now on.
@@ -228,13 +206,9 @@ impl Uncommitted {
         self.trace.as_mut().filter(|trace| !trace.is_empty()).map(std::mem::take)
     }
 
-    fn is_time_ahead(&self) -> bool {
-        self.ended_at > self.recorded_at
-    }
-
-    fn has_changed(&self, job: &Job) -> bool {
-        let ended_at = match (job.state(), job.attempts().last().map(|attempt| &attempt.end)) {
-            (State::Final { at, .. }, _) => *at,
+    fn has_changed(&self, job: JobView<'_>) -> bool {
+        let ended_at = match (job.state(), job.attempts().next_back().map(|attempt| &attempt.end)) {
+            (State::Final { at, .. }, _) => at,
             (_, Some(AttemptEnd::Expired { at })) => *at,
             _ => Timestamp::ZERO,
         };

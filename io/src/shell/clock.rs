@@ -5,7 +5,7 @@
 //! leases at a third of the duration, so no lease ends under a worker's hands while the clock catches up.
 
 use super::engine::micros;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A difference that is worth a line in the log: more than what a busy machine or a leap second makes.

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use sheratan_core::alerts::Alerts;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp};
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};

@@ -14,7 +14,7 @@ use crate::journal::Progress;
 use crate::service::{Caller, Event, Origin, Recovering, Replayed};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -7,7 +7,7 @@
 use super::wire::Wire;
 use crate::http::{self, Reply, RequestNo};
 use crate::service::Plane;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;

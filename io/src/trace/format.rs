@@ -20,7 +20,7 @@
 
 use super::pending::Gap;
 use crate::journal::HubId;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 
 /// Bytes of a file's beginning, which says whose it is and where its life begins.
 pub const HEADER_BYTES: usize = 72;

@@ -2,7 +2,7 @@
 
 use super::format::{self, Place, RECORD_HEADER_BYTES};
 use super::read::Entry;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 
 /// Bytes that one round may trace: a flood of large submits that are refused must not fill the memory. More is dropped and
 /// counted.

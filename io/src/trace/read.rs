@@ -8,7 +8,7 @@ use super::pending::Gap;
 use super::{Segment, path};
 use crate::disk::{Disk, RealDisk};
 use crate::journal::HubId;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

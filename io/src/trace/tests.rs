@@ -3,7 +3,7 @@
 use super::*;
 use crate::disk::{RealDisk, faults};
 use crate::journal::HubId;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::fs;
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use super::rules;
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::journal::HubId;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;

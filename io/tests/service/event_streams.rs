@@ -1,7 +1,7 @@
 //! Event streams through the real connection and service, without a socket, under a time of the test's own.
 
 use crate::scene::{self, LOCAL};
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp};
 use sheratan_io::http::{Connection, Limits};
 use sheratan_io::service::streams::{COUNTERS_EVERY_MS, KEEP_ALIVE_MS};
 use sheratan_io::service::{Answer, Caller, Origin, Plane, Service};

@@ -1,8 +1,7 @@
 //! Reads of jobs: what a crash may take back is not shown, also while the journal takes nothing; all else is.
 
 use crate::scene::{self, LOCAL, NOW};
-use sheratan_core::ids::JobSeq;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{JobSeq, Millis, Timestamp};
 use sheratan_io::http::{Connection, Limits, Reply};
 use sheratan_io::service::{Answer, Caller, Origin, Plane, Service};
 

@@ -1,8 +1,6 @@
 //! A hub on loopback as most tests want it.
 
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::HubKey;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Hub, HubKey, Timestamp};
 use sheratan_io::service::{Service, Settings};
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -3,7 +3,7 @@
 use super::terminal::{BAD, BOLD, DIM, GOOD, MISUSED, WARN, bar, ended, failed, line};
 use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use sheratan_io::config::Changes;
 use sheratan_io::rfc3339::{self, Rfc3339};
 use sheratan_sim::production::ReplayError;

@@ -7,10 +7,8 @@
 
 use super::event::{Agenda, Event, LineNo, Micros};
 use super::scenario::{HubCosts, Scenario};
-use sheratan_core::command::Command;
-use sheratan_core::hub::Hub as Core;
-use sheratan_core::ids::HubKey;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Hub as Core;
+use sheratan_core::{Command, HubKey, Timestamp};
 use sheratan_io::http::{Connection, Limits};
 use sheratan_io::service::{Plane, Service, Settings};
 use sheratan_io::shell::committer::Report;

@@ -6,8 +6,8 @@
 use super::arrivals::Rate;
 use crate::scenario::{ScenarioError, between, parsed, wrong};
 use serde::Deserialize;
+use sheratan_core::Millis;
 use sheratan_core::limits::{Limits, PULL_JOBS_MAX};
-use sheratan_core::time::Millis;
 
 /// Entries of one submit that the hub takes.
 const BATCH_MAX: u64 = 1_000;

@@ -11,13 +11,13 @@ mod audit;
 mod trace;
 
 pub use audit::LogPage;
+use sheratan_core::Timestamp;
 
 use super::oracle::{Violation, holds};
 use super::process::DATA;
 use crate::disk::{Faults, VirtualDisk};
 use crate::draw::{Draw, Stream};
 use audit::AuditLedger;
-use sheratan_core::time::Timestamp;
 use sheratan_io::audit::{self as audit_log, Feed};
 use sheratan_io::http::Reply;
 use sheratan_io::journal::HubId;

@@ -7,6 +7,7 @@ mod reads;
 mod streams;
 
 pub use reads::{Page, Row, Wait};
+use sheratan_core::{Command, Effect, FinalStatus, Hub, HubKey, JobSeq, Outcome, State, Submitted, Timestamp};
 
 use super::listener::Heard;
 use crate::agenda::Micros;
@@ -14,14 +15,7 @@ use crate::model_check::invariants::{check_bounds, check_jobs};
 use crate::model_check::sightings::Sightings;
 use memchr::memmem;
 use reads::Reads;
-use sheratan_core::command::Command;
-use sheratan_core::effect::Effect;
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::{HubKey, JobSeq};
-use sheratan_core::outcome::{FinalStatus, Outcome, Submitted};
-use sheratan_core::queue::job::State;
 use sheratan_core::telemetry::{Counter, Telemetry};
-use sheratan_core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use streams::Streams;

@@ -9,8 +9,8 @@ use crate::agenda::{MINUTE, Micros};
 use crate::draw::{Draw, Stream};
 use crate::scenario::{ScenarioError, between, parsed, wrong};
 use serde::{Deserialize, Serialize};
+use sheratan_core::Millis;
 use sheratan_core::limits::Limits;
-use sheratan_core::time::Millis;
 use std::fmt;
 
 /// Minutes of chaos of a run that does not say.

@@ -20,7 +20,7 @@ use super::trail::Trail;
 use crate::agenda::{Agenda, Alarm, MINUTE, Micros, SECOND};
 use crate::disk::{Faults, VirtualDisk};
 use crate::draw::{Draw, Stream};
-use sheratan_core::ids::HubKey;
+use sheratan_core::HubKey;
 use sheratan_io::journal::{HubId, Identity};
 use sheratan_io::service::Plane;
 use std::collections::{BTreeMap, VecDeque};

@@ -2,12 +2,7 @@
 
 use crate::model_check::model::{self, Model, liveness_at};
 use crate::model_check::violation::{Violation, holds};
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::JobSeq;
-use sheratan_core::queue::Counts;
-use sheratan_core::queue::job::{AttemptEnd, Job, State};
-use sheratan_core::registry::node::Liveness;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{AttemptEnd, Counts, Hub, Job, JobSeq, Liveness, State, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 

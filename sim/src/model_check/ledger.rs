@@ -5,13 +5,8 @@
 //! model shared would show here.
 
 use crate::model_check::violation::{Violation, holds};
-use sheratan_core::command::Command;
-use sheratan_core::effect::Effect;
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::JobSeq;
 use sheratan_core::limits::PULL_JOBS_MAX;
-use sheratan_core::outcome::{CompletedStatus, FinalStatus, Leased, Outcome, Submitted};
-use sheratan_core::queue::job::State;
+use sheratan_core::{Command, CompletedStatus, Effect, FinalStatus, Hub, JobSeq, Leased, Outcome, State, Submitted};
 use std::collections::BTreeMap;
 
 /// What clients were told.

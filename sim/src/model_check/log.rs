@@ -7,11 +7,7 @@
 
 use crate::model_check::step::{SnapshotOf, Source};
 use crate::model_check::violation::Violation;
-use sheratan_core::command::Command;
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::HubKey;
-use sheratan_core::snapshot::Restore;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Command, Hub, HubKey, Restore, Timestamp};
 
 /// Every how many records the digest of the whole state is remembered; it costs as much as some hundred commands.
 const DIGEST_EVERY: usize = 16;

@@ -6,8 +6,8 @@
 //! happens at their edges.
 
 use crate::draw::{Draw, Stream};
+use sheratan_core::Millis;
 use sheratan_core::limits::Limits;
-use sheratan_core::time::Millis;
 
 /// What can be drawn as the next step, besides the journal's affairs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

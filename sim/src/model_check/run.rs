@@ -5,7 +5,7 @@ use crate::model_check::step::Step;
 use crate::model_check::traffic::Traffic;
 use crate::model_check::violation::Violation;
 use crate::model_check::world::{Tally, World};
-use sheratan_core::ids::HubKey;
+use sheratan_core::HubKey;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

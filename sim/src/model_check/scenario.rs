@@ -64,7 +64,7 @@ impl std::error::Error for ScenarioError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sheratan_core::time::Timestamp;
+    use sheratan_core::Timestamp;
 
     #[test]
     fn a_scenario_reads_back_as_it_was_written() {

@@ -49,7 +49,7 @@ fn shortest(steps: &[Step], mut fails: impl FnMut(&[Step]) -> Option<usize>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sheratan_core::queue::waiter::WaiterId;
+    use sheratan_core::WaiterId;
 
     fn unpark(id: u64) -> Step {
         Step::Unpark(WaiterId(id))

@@ -1,7 +1,6 @@
 //! Sightings: what was seen in runs, so that a simulator that sees nothing does not pass for one that finds nothing.
 
-use sheratan_core::effect::{Audit, Effect, Stage};
-use sheratan_core::outcome::{CompletedStatus, Extended, FinalStatus, Outcome, Refusal, Submitted};
+use sheratan_core::{Audit, CompletedStatus, Effect, Extended, FinalStatus, Outcome, Refusal, Stage, Submitted};
 use std::collections::BTreeMap;
 
 /// How often each kind of outcome and effect was seen.

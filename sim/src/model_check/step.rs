@@ -4,9 +4,7 @@
 //! bug stays found when the generator has long learned to draw other things. Commands are written as the journal
 //! writes them (whose format is kept for ever), in hex, with a remark for the reader.
 
-use sheratan_core::command::{Command, DecodeError, Pull};
-use sheratan_core::queue::waiter::WaiterId;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Command, DecodeError, Pull, Timestamp, WaiterId};
 use std::fmt;
 
 /// One thing that happens.
@@ -193,7 +191,7 @@ fn command(text: &str) -> Result<Command, StepError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sheratan_core::name::Name;
+    use sheratan_core::Name;
 
     fn pull() -> Pull {
         let node = Name::new("node é").expect("a name");

@@ -6,16 +6,11 @@
 use crate::draw::{Draw, Stream};
 use crate::model_check::profile::{self, Act, Pace, Profile};
 use crate::model_check::step::{SnapshotOf, Source, Step};
-use sheratan_core::command::{
-    Command, Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit,
-};
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::{JobSeq, LeaseRef, NodeNo};
 use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, LEASE_DURATION_MAX, Limits, NODE_FORGET_MS};
-use sheratan_core::name::Name;
-use sheratan_core::payload::Payload;
-use sheratan_core::queue::waiter::WaiterId;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{
+    Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Millis, Name, NodeIndex,
+    OnDuplicate, OnFailed, Payload, Priority, Pull, Submit, Timestamp, WaiterId,
+};
 use std::collections::VecDeque;
 
 /// Leases and results that are remembered, to be used again after their time.
@@ -268,9 +263,9 @@ impl Traffic {
     }
 
     /// Numbers of nodes, some of which may be forgotten or never given.
-    fn nodes_seen(&mut self) -> Vec<NodeNo> {
+    fn nodes_seen(&mut self) -> Vec<NodeIndex> {
         let no_max = self.profile.nodes * 2;
-        (0..self.draw.below(4)).map(|_| NodeNo::new(self.draw.below(no_max) as u32)).collect()
+        (0..self.draw.below(4)).map(|_| NodeIndex::new(self.draw.below(no_max) as u32)).collect()
     }
 
     fn extend(&mut self, hub: &Hub) -> Extend {

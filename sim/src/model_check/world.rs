@@ -12,14 +12,7 @@ use crate::model_check::model::Model;
 use crate::model_check::sightings::Sightings;
 use crate::model_check::step::{Source, Step};
 use crate::model_check::violation::Violation;
-use sheratan_core::command::{Command, Pull};
-use sheratan_core::effect::Effect;
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::{HubKey, LeaseRef};
-use sheratan_core::name::Name;
-use sheratan_core::outcome::{Outcome, Pulled};
-use sheratan_core::queue::waiter::WaiterId;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Command, Effect, Hub, HubKey, LeaseRef, Millis, Name, Outcome, Pull, Pulled, Timestamp, WaiterId};
 use std::collections::BTreeMap;
 
 /// After how many steps the whole state is walked through and compared with the model's.

@@ -1,9 +1,7 @@
 //! What a hub was told, in order: the journal has what changed something, the trace what did not.
 
 use super::ReplayError;
-use sheratan_core::command::Command;
-use sheratan_core::hub::Hub;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Command, Hub, Timestamp};
 use sheratan_io::journal::{History, Item, Mark};
 use sheratan_io::trace::{Coverage, Reader};
 use std::path::Path;

@@ -11,8 +11,7 @@ pub mod replay;
 pub mod timeline;
 pub mod what_if;
 
-use sheratan_core::command::DecodeError;
-use sheratan_core::snapshot::RestoreError;
+use sheratan_core::{DecodeError, RestoreError};
 use sheratan_io::config::ConfigError;
 use sheratan_io::journal::{LookError, ReadError};
 use std::fmt;

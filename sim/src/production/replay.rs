@@ -3,14 +3,8 @@
 use super::ReplayError;
 use super::history::{Input, Recording, Told};
 use super::timeline::{Row, Tally, Waits, Watched};
-use sheratan_core::command::Command;
-use sheratan_core::hub::Hub;
 use sheratan_core::limits::Limits;
-use sheratan_core::name::Name;
-use sheratan_core::outcome::{Leased, Outcome};
-use sheratan_core::queue::Counts;
-use sheratan_core::registry::node::Node;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Command, Counts, Hub, Leased, Millis, Name, Node, Outcome, Timestamp};
 use sheratan_io::trace::{Coverage, Gap};
 use std::collections::BTreeMap;
 use std::path::Path;

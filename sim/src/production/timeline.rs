@@ -1,11 +1,7 @@
 //! The timeline: what happened in a hub, minute by minute, told by its effects and outcomes.
 
 use hdrhistogram::Histogram;
-use sheratan_core::command::Command;
-use sheratan_core::effect::{Audit, Effect, Stage};
-use sheratan_core::hub::Hub;
-use sheratan_core::outcome::{FinalStatus, Outcome, Refusal};
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Audit, Command, Effect, FinalStatus, Hub, Millis, Outcome, Refusal, Stage, Timestamp};
 use std::collections::BTreeMap;
 
 const MINUTE_MS: u64 = 60_000;
@@ -227,11 +223,11 @@ fn reason(refusal: &Refusal) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sheratan_core::Name;
+    use sheratan_core::Payload;
     use sheratan_core::command::{Complete, Pull, Submit};
     use sheratan_core::ids::{HubKey, JobSeq};
     use sheratan_core::limits::Limits;
-    use sheratan_core::name::Name;
-    use sheratan_core::payload::Payload;
 
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_millis(ms)

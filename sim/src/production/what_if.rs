@@ -15,15 +15,11 @@ use super::ReplayError;
 use super::history::{Input, Recording, Told};
 use super::replay::{Measured, PROGRESS_INPUTS, Progress, Replay, State, leases};
 use super::timeline::{Row, Tally, Waits, Watched};
-use sheratan_core::command::{Command, Complete, Extend, Pull};
-use sheratan_core::hub::Hub;
-use sheratan_core::ids::{JobSeq, LeaseRef};
-use sheratan_core::name::Name;
-use sheratan_core::outcome::{Extended, Leased, Outcome};
-use sheratan_core::payload::Payload;
-use sheratan_core::queue::job::State as JobState;
-use sheratan_core::snapshot::Restore;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::State as JobState;
+use sheratan_core::{
+    Command, Complete, Extend, Extended, Hub, JobSeq, LeaseRef, Leased, Millis, Name, Outcome, Payload, Pull, Restore,
+    Timestamp,
+};
 use sheratan_io::config::Changes;
 use std::collections::BTreeMap;
 use std::path::Path;

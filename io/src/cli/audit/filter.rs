@@ -4,7 +4,7 @@ use super::super::instant::Instant;
 use super::line::{Line, fits};
 use crate::rfc3339;
 use serde_json::Value;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::net::IpAddr;
 
 /// The filters as they are said; a line must fit all that are given.

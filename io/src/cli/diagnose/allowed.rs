@@ -245,7 +245,7 @@ mod tests {
     use crate::alerts;
     use serde_json::json;
     use sheratan_core::alerts::{Alert, Change, State};
-    use sheratan_core::time::{Millis, Timestamp};
+    use sheratan_core::{Millis, Timestamp};
 
     #[test]
     fn what_is_not_on_a_list_stays_out() {

@@ -7,7 +7,7 @@ use crate::redact::Redactor;
 use crate::rfc3339::Rfc3339;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write};
 use zip::result::ZipError;

@@ -4,7 +4,7 @@
 use crate::cli::failure::Failure;
 use crate::platform;
 use crate::rfc3339::Rfc3339;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

@@ -6,7 +6,7 @@ use crate::client::{Client, Plane};
 use crate::config::{Config, ConfigError, Flags};
 use crate::journal::{self, VerifyReport};
 use crate::redact::Redactor;
-use sheratan_core::hub::Hub;
+use sheratan_core::Hub;
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 

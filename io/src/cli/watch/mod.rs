@@ -20,7 +20,7 @@ use report::Report;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sheratan_core::alerts::{Alerts, Change};
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ mod streams;
 mod timeouts;
 
 use super::{Connection, Limits, Refusal, Reply, Request, RequestNo};
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp};
 
 /// Thu, 15 Jan 2026 20:52:03.348 GMT.
 const START: Timestamp = Timestamp::from_millis(1_768_510_323_348);

@@ -6,7 +6,7 @@ mod process;
 mod snapshots;
 
 use super::*;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 use std::path::Path;
 use tempfile::TempDir;
 

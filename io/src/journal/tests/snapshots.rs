@@ -3,11 +3,9 @@
 use super::super::format::HEADER_BYTES;
 use super::*;
 use crate::disk::faults::{self, Operation};
-use sheratan_core::command::{Command, Complete, Pull, Submit};
-use sheratan_core::hub::Hub;
-use sheratan_core::name::Name;
-use sheratan_core::outcome::Outcome;
-use sheratan_core::payload::Payload;
+use sheratan_core::{
+    Caller, Command, Complete, Envelope, Hub, Name, NameSet, Outcome, Payload, Pull, ResultMark, RulesVersion, Submit,
+};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use tempfile::tempdir;
@@ -19,7 +17,7 @@ struct Live {
     store: Store,
     report: RecoveryReport,
     now: u64,
-    leased: VecDeque<sheratan_core::ids::LeaseRef>,
+    leased: VecDeque<sheratan_core::LeaseRef>,
 }
 
 impl Live {
@@ -46,13 +44,12 @@ impl Live {
                 }
                 if outcome.is_durable() {
                     let seq = first_seq + u64::from(batch.records());
-                    command.encode(batch.begin(seq, now));
+                    encode(&command, batch.begin(seq, now));
                     batch.commit();
                 }
             }
             self.appender.append(first_seq, &mut batch, hash_before).expect("the disk works");
         }
-        self.hub.effects().clear();
     }
 
     fn command(&mut self, turn: u64) -> Command {
@@ -61,7 +58,7 @@ impl Live {
             1 => Command::Pull(Pull {
                 node: Name::new("node").unwrap(),
                 jobs_max: 1,
-                kinds: vec![],
+                kinds: NameSet::EMPTY,
                 lease_duration_ms: None,
             }),
             _ => {
@@ -71,10 +68,10 @@ impl Live {
                     lease: Some(lease),
                     node: None,
                     ok: !self.now.is_multiple_of(4),
-                    result: Payload::new(b"{\"lines\":3}"),
-                    error: Payload::ABSENT,
+                    result: Some(Payload::new(b"{\"lines\":3}")),
+                    error: None,
                     is_retryable: true,
-                    mark: self.now,
+                    mark: ResultMark::Content(self.now),
                 })
             }
         }
@@ -94,7 +91,7 @@ impl Live {
 }
 
 fn submit(number: u64) -> Submit {
-    Submit::new(Name::new("echo").unwrap(), Payload::new(format!("{{\"number\":{number}}}").as_bytes()))
+    Submit::new(Name::new("echo").unwrap(), Some(Payload::new(format!("{{\"number\":{number}}}").as_bytes())))
 }
 
 fn snapshot_files(folder: &TempDir) -> Vec<PathBuf> {
@@ -158,7 +155,7 @@ fn a_hub_that_decided_otherwise_than_its_replay_is_told_where() {
     live.work(20);
     let first_seq = live.appender.next_seq();
     let mut batch = Batch::new();
-    Command::Submit(Box::new(submit(0))).encode(batch.begin(first_seq, Timestamp::from_millis(live.now)));
+    encode(&Command::Submit(Box::new(submit(0))), batch.begin(first_seq, Timestamp::from_millis(live.now)));
     batch.commit();
     live.appender.append(first_seq, &mut batch, live.hub.outcome_hash()).unwrap();
     // The live hub never applied that command.
@@ -344,4 +341,8 @@ fn spares_are_made_ahead_of_need_and_used() {
     }
     faults::disarm();
     assert!(live.store.prepare_spare().unwrap());
+}
+
+fn encode(command: &Command, buffer: &mut Vec<u8>) {
+    Envelope::encode(RulesVersion::NEWEST, Caller::HUB, command, buffer);
 }

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::route;
 use super::{Answer, Caller, Service};
 use crate::http::Request;
-use sheratan_core::time::Timestamp;
+use sheratan_core::Timestamp;
 
 /// What a path of this resource names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,8 +65,8 @@ impl Service {
         route: Route,
     ) -> Result<Answer, Problem> {
         match route {
-            Route::SubmitOne => self.submit_one(now, request).map(Answer::Reply),
-            Route::SubmitMany => self.submit_many(now, request).map(Answer::Reply),
+            Route::SubmitOne => self.submit_one(now, caller, request).map(Answer::Reply),
+            Route::SubmitMany => self.submit_many(now, caller, request).map(Answer::Reply),
             Route::List => self.list_jobs(request).map(Answer::Reply),
             Route::One(id) => self.read_job(now, caller, request, id),
         }

@@ -6,11 +6,7 @@ use crate::service::body::Query;
 use crate::service::long_polls::{self, LongPoll, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::{Answer, Caller, Service, reply};
-use sheratan_core::ids::{HubKey, JobSeq};
-use sheratan_core::name::Name;
-use sheratan_core::payload::Payload;
-use sheratan_core::queue::job::{AttemptEnd, Job, State};
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{AttemptEnd, HubKey, JobSeq, JobView, Millis, Name, State, Timestamp};
 
 /// Jobs of one page.
 const PAGE_JOBS_MAX: u64 = 1_000;
@@ -29,8 +25,7 @@ impl Service {
         let wait_ms = Query::new(request.query()).number("wait_ms", 0..=long_polls::WAIT_MS_MAX)?.unwrap_or(0);
         let seq = self.hub.key().parse_job_id(id).ok_or_else(Problem::unknown_job)?;
         let job = self.hub.queue().get(seq).ok_or_else(|| self.unknown_job())?;
-        let is_final = matches!(job.state(), State::Final { .. });
-        if is_final || wait_ms == 0 || self.is_draining {
+        if job.is_final() || wait_ms == 0 || self.is_draining {
             return Ok(Answer::Reply(self.job_reply(seq)));
         }
         let id = self.long_polls.next_id();
@@ -41,8 +36,12 @@ impl Service {
 
     /// The reply that shows a job as it is now.
     pub(in crate::service) fn job_reply(&self, seq: JobSeq) -> Reply {
-        let Some(job) = self.hub.queue().get(seq) else { return self.unknown_job().into_reply() };
-        if let Some(reason) = self.uncommitted.job_hidden_because(job) {
+        self.hub.queue().get(seq).map_or_else(|| self.unknown_job().into_reply(), |job| self.reply_with(job))
+    }
+
+    /// The reply that shows this job.
+    pub(in crate::service) fn reply_with(&self, job: JobView<'_>) -> Reply {
+        if let Some(reason) = self.uncommitted.job_hidden_because(self.hub.ended_at(), job) {
             return Problem::not_durable(reason).into_reply();
         }
         let mut shown = Vec::new();
@@ -53,11 +52,11 @@ impl Service {
     /// A job is not there. While something that is not durable was done that may be why: a job that ended pushes out
     /// another.
     fn unknown_job(&self) -> Problem {
-        self.uncommitted.hidden_because().map_or_else(Problem::unknown_job, Problem::not_durable)
+        self.uncommitted.hidden_because(self.hub.ended_at()).map_or_else(Problem::unknown_job, Problem::not_durable)
     }
 
     pub(super) fn list_jobs(&self, request: &Request) -> Result<Reply, Problem> {
-        if let Some(reason) = self.uncommitted.hidden_because() {
+        if let Some(reason) = self.uncommitted.hidden_because(self.hub.ended_at()) {
             return Err(Problem::not_durable(reason));
         }
         let query = Query::new(request.query());
@@ -71,8 +70,8 @@ impl Service {
                 JobSeq::new(before.get() - 1)
             }
         };
-        let is_asked_for = |job: &&Job| {
-            let is_of_node = |node: &str| job.attempts().last().is_some_and(|attempt| *attempt.node == *node);
+        let is_asked_for = |job: &JobView<'_>| {
+            let is_of_node = |node: &str| job.attempts().next_back().is_some_and(|attempt| *attempt.node == *node);
             status.as_deref().is_none_or(|status| job.status() == status)
                 && kind.as_deref().is_none_or(|kind| &**job.kind() == kind)
                 && node.as_deref().is_none_or(is_of_node)
@@ -100,24 +99,24 @@ impl Service {
 }
 
 /// A job with its attempts and, if `is_whole`, its payloads.
-fn write_job(out: &mut Vec<u8>, key: &HubKey, job: &Job, is_whole: bool) {
+fn write_job(out: &mut Vec<u8>, key: &HubKey, job: JobView<'_>, is_whole: bool) {
     object(out, |out| {
         out.plain("job_id", key.job_id(job.seq())).plain("request_id", key.request_id(job.seq()));
         out.text("kind", job.kind()).plain("status", job.status()).plain("priority", job.priority().as_str());
-        out.text("zone", job.class().zone_name());
-        out.array("requires", &job.class().requires, |out, name: &Name| write_text(out, name));
+        out.text("zone", job.class().zone.as_str());
+        out.array("requires", job.class().requires.iter(), |out, name: &Name| write_text(out, name));
         out.time("submitted_utc", job.submitted_at());
         if job.expires_at() != Timestamp::NEVER {
             out.time("expires_utc", job.expires_at());
         }
         out.number("attempts_max", u64::from(job.attempts_max()));
-        out.number("attempt", job.attempts().len() as u64);
+        out.number("attempt", u64::from(job.generation()));
         if let Some(node) = job.leased_to() {
             out.text("node_id", node);
         }
-        write_state(out, job.state(), is_whole);
+        write_state(out, &job.state(), is_whole);
         if is_whole {
-            out.raw("params", job.params().as_json());
+            out.payload("params", job.params());
             write_attempts(out, job);
         }
     });
@@ -131,31 +130,35 @@ fn write_state(out: &mut Object, state: &State, is_whole: bool) {
         State::Final { at, result, error, .. } => {
             out.time("final_utc", *at);
             if is_whole {
-                out.raw("result", result.as_json()).raw("error", error.as_json());
+                out.payload("result", result.as_ref()).payload("error", error.as_ref());
             }
         }
     }
 }
 
-fn write_attempts(out: &mut Object, job: &Job) {
-    out.array("attempts", job.attempts().iter().enumerate(), |out, (index, attempt)| {
+fn write_attempts(out: &mut Object, job: JobView<'_>) {
+    // The earliest of many attempts are forgotten; the numbers of the others stay.
+    let first = job.generation() + 1 - job.attempts().count() as u32;
+    out.array("attempts", (first..).zip(job.attempts()), |out, (number, attempt)| {
         object(out, |out| {
-            out.number("attempt", index as u64 + 1).text("node_id", &attempt.node);
+            out.number("attempt", u64::from(number)).text("node_id", &attempt.node);
             out.time("start_utc", attempt.started_at);
-            let absent = Payload::ABSENT;
             let (word, end, error) = match &attempt.end {
-                AttemptEnd::Running => ("running", None, &absent),
-                AttemptEnd::Completed { at, .. } => ("completed", Some(*at), &absent),
-                AttemptEnd::Failed { at, error, .. } => ("failed", Some(*at), error),
-                AttemptEnd::Expired { at } => ("lease_expired", Some(*at), &absent),
-                AttemptEnd::Revoked { at } => ("revoked", Some(*at), &absent),
+                AttemptEnd::Running => ("running", None, None),
+                AttemptEnd::Completed { at, .. } => ("completed", Some(*at), None),
+                AttemptEnd::Failed { at, error, .. } => ("failed", Some(*at), error.as_ref()),
+                AttemptEnd::Expired { at } => ("lease_expired", Some(*at), None),
+                AttemptEnd::Revoked { at, .. } => ("revoked", Some(*at), None),
             };
             out.plain("outcome", word);
             match end {
                 Some(at) => out.time("end_utc", at),
                 None => out.raw("end_utc", b"null"),
             };
-            out.raw("error", error.as_json());
+            if let AttemptEnd::Revoked { why, .. } = &attempt.end {
+                out.plain("reason", why.as_str());
+            }
+            out.payload("error", error);
         });
     });
 }

@@ -5,44 +5,43 @@ use crate::object::Object;
 use crate::service::batch::{self, Answers};
 use crate::service::body::{self, Fields};
 use crate::service::problem::Problem;
-use crate::service::{Service, leases, reply};
-use sheratan_core::command::{Command, Idempotency, OnDuplicate, OnFailed, Priority, Submit};
-use sheratan_core::ids::{HubKey, JobSeq};
+use crate::service::{Caller, Service, leases, reply};
 use sheratan_core::integrity::checksum;
 use sheratan_core::integrity::json::Value;
 use sheratan_core::limits::ATTEMPTS_MAX;
-use sheratan_core::name::Name;
-use sheratan_core::outcome::{FinalStatus, Outcome, Submitted};
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{
+    Caller as Asker, Command, FinalStatus, HubKey, Idempotency, JobSeq, Millis, Name, OnDuplicate, OnFailed, Outcome,
+    Priority, Submit, Submitted, Timestamp,
+};
 
 /// Delays and times to live: ten years, longer than any queue's life and far from the end of the calendar.
 const FAR_SECS: u64 = 10 * 365 * 86_400;
 
 impl Service {
-    pub(super) fn submit_one(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
+    pub(super) fn submit_one(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
         let fields = Fields::parse(request.body())?;
         let submit = read_submit(&fields, request.header("idempotency-key"))?;
-        let submitted = self.submit(now, submit)?;
+        let submitted = self.submit(now, self.asker(caller), submit)?;
         Ok(reply::ok(|out| write_submitted(out, self.hub.key(), &submitted)))
     }
 
-    pub(super) fn submit_many(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
+    pub(super) fn submit_many(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
         let fields = Fields::parse(request.body())?;
         let mut answers = Answers::new();
         for entry in batch::read_entries(&fields, "requests")? {
-            let submitted = self.submit_entry(now, entry);
+            let submitted = self.submit_entry(now, self.asker(caller), entry);
             answers.push(submitted, |out, submitted| write_submitted(out, self.hub.key(), &submitted));
         }
         Ok(Reply::json(200, answers.into_body()))
     }
 
-    fn submit_entry(&mut self, now: Timestamp, entry: Value) -> Result<Submitted, Problem> {
+    fn submit_entry(&mut self, now: Timestamp, asker: Asker, entry: Value) -> Result<Submitted, Problem> {
         let submit = read_submit(&batch::read_entry(entry)?, None)?;
-        self.submit(now, submit)
+        self.submit(now, asker, submit)
     }
 
-    fn submit(&mut self, now: Timestamp, submit: Submit) -> Result<Submitted, Problem> {
-        match self.execute(now, Command::Submit(Box::new(submit)))? {
+    fn submit(&mut self, now: Timestamp, asker: Asker, submit: Submit) -> Result<Submitted, Problem> {
+        match self.execute(now, asker, Command::Submit(Box::new(submit)))? {
             Outcome::Submitted(submitted) => Ok(submitted),
             outcome => Err(self.problem_of(outcome)),
         }
@@ -56,7 +55,7 @@ fn read_submit(fields: &Fields, header_key: Option<&[u8]>) -> Result<Submit, Pro
     let idempotency = read_idempotency(fields, header_key, &kind)?;
     Ok(Submit {
         priority: fields.word("priority", "critical, high, normal or low", Priority::from_word)?.unwrap_or_default(),
-        zone: fields.name("zone")?,
+        zone: fields.name("zone")?.into(),
         requires: fields.capabilities("requires")?,
         delay_ms: Millis::new(fields.number("delay_ms", 0..=FAR_SECS * 1000)?.unwrap_or(0)),
         run_at: fields.instant("run_at_utc")?.unwrap_or(Timestamp::ZERO),
@@ -93,11 +92,13 @@ fn read_idempotency(fields: &Fields, header_key: Option<&[u8]>, kind: &Name) -> 
         "new_job" => Some(OnFailed::NewJob),
         _ => None,
     })?;
+    let ttl_ms = fields.seconds("idempotency_ttl_sec", 1..=FAR_SECS)?;
     Ok(member.or(header).map(|key| Idempotency {
         key,
         payload_hash: checksum::payload_hash(kind, fields.raw("params")),
         on_duplicate: on_duplicate.unwrap_or_default(),
         on_failed: on_failed.unwrap_or_default(),
+        ttl_ms,
     }))
 }
 
@@ -126,12 +127,12 @@ fn write_submitted(out: &mut Object, key: &HubKey, submitted: &Submitted) {
             let is_completed = *status == FinalStatus::Completed;
             out.plain("status", if is_completed { "completed" } else { "failed" });
             out.plain("job_status", status.as_str());
-            match (is_completed, result.is_empty()) {
-                (true, true) => _ = out.plain("result_ref", format_args!("/mesh/jobs/{}", key.job_id(*job))),
-                _ => _ = out.raw("result", result.as_json()),
+            match (is_completed, result) {
+                (true, None) => _ = out.plain("result_ref", format_args!("/mesh/jobs/{}", key.job_id(*job))),
+                (_, result) => _ = out.payload("result", result.as_ref()),
             }
             if !is_completed {
-                out.raw("job_error", error.as_json());
+                out.payload("job_error", error.as_ref());
             }
         }
     }

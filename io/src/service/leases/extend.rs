@@ -4,14 +4,17 @@ use crate::http::{Reply, Request};
 use crate::object::object;
 use crate::service::body::{self, Fields};
 use crate::service::problem::Problem;
-use crate::service::{Service, reply};
-use sheratan_core::command::{Command, Extend};
+use crate::service::{Caller, Service, reply};
 use sheratan_core::limits::PULL_JOBS_MAX;
-use sheratan_core::outcome::{Extended, Outcome};
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Command, Extend, Extended, Outcome, Timestamp};
 
 impl Service {
-    pub(super) fn extend_leases(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
+    pub(super) fn extend_leases(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Reply, Problem> {
         let fields = Fields::parse(request.body())?;
         let node = fields.required_name("node_id")?;
         let lease_duration_ms = super::read_lease_duration(&fields)?;
@@ -26,7 +29,11 @@ impl Service {
         // A text that is no lease of this hub is a lost lease; the command carries the others only.
         let parsed: Vec<_> = texts.iter().map(|text| self.hub.key().parse_lease_id(text)).collect();
         let leases = parsed.iter().flatten().copied().collect();
-        let outcome = self.execute(now, Command::Extend(Extend { node, leases, lease_duration_ms }))?;
+        let extend = Extend { node: node.clone(), leases, lease_duration_ms };
+        let outcome = self.execute(now, self.asker(caller), Command::Extend(extend))?;
+        if !outcome.is_durable() {
+            self.see_quietly(now, &node);
+        }
         let Outcome::Extended(extended) = outcome else { unreachable!("an extension is answered as one") };
         let mut extended = extended.into_iter();
         Ok(reply::ok(|out| {
@@ -48,6 +55,7 @@ fn write_extended(out: &mut Vec<u8>, lease_id: &str, extended: Extended) {
         match extended {
             Extended::Until(until) => out.flag("ok", true).time("lease_until_utc", until),
             Extended::LeaseLost => out.flag("ok", false).plain("error", "lease_lost"),
+            Extended::Cancelled => out.flag("ok", false).plain("error", "cancelled"),
         };
     });
 }

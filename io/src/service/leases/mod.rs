@@ -4,6 +4,7 @@ mod extend;
 mod pull;
 
 pub use pull::{PullRequest, REPLY_HEAD};
+use sheratan_core::{Millis, Timestamp};
 
 use super::body::Fields;
 use super::problem::Problem;
@@ -11,7 +12,6 @@ use super::route;
 use super::{Answer, Caller, Service};
 use crate::http::Request;
 use sheratan_core::limits::{LEASE_DURATION_MAX, LEASE_DURATION_MIN};
-use sheratan_core::time::{Millis, Timestamp};
 use std::ops::RangeInclusive;
 
 const LEASE_SECS: RangeInclusive<u64> = LEASE_DURATION_MIN.get() / 1000..=LEASE_DURATION_MAX.get() / 1000;
@@ -62,7 +62,7 @@ impl Service {
     ) -> Result<Answer, Problem> {
         match route {
             Route::Pull(node) => self.pull(now, caller, request, node),
-            Route::Extend => self.extend_leases(now, request).map(Answer::Reply),
+            Route::Extend => self.extend_leases(now, caller, request).map(Answer::Reply),
         }
     }
 }

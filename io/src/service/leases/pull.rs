@@ -7,12 +7,8 @@ use crate::service::body::{self, Fields, Query};
 use crate::service::long_polls::{self, LongPoll, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::{Answer, Caller, Service, reply};
-use sheratan_core::command::{Command, Pull};
-use sheratan_core::hub::Hub;
 use sheratan_core::limits::{PULL_JOBS_MAX, PULL_KINDS_MAX};
-use sheratan_core::name::Name;
-use sheratan_core::outcome::{Leased, Outcome, Pulled};
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Caller as Asker, Command, Hub, Leased, Millis, NameSet, Outcome, Pull, Pulled, Timestamp};
 
 /// What the reply to a pull says before its jobs. A longer head acknowledges a result that the pull came with.
 pub const REPLY_HEAD: &[u8] = br#""ok":true"#;
@@ -51,8 +47,13 @@ impl Service {
     }
 
     /// Repeats the pull of a long poll: `Some` answers it.
-    pub(in crate::service) fn repeat_pull(&mut self, now: Timestamp, pull: &Pull) -> Option<Result<Pulled, Problem>> {
-        match self.lease(now, pull.clone()) {
+    pub(in crate::service) fn repeat_pull(
+        &mut self,
+        now: Timestamp,
+        asker: Asker,
+        pull: &Pull,
+    ) -> Option<Result<Pulled, Problem>> {
+        match self.lease(now, asker, pull.clone()) {
             Ok(pulled) if pulled.leases.is_empty() && pulled.defer_ms == Millis::ZERO => None,
             answer => Some(answer),
         }
@@ -80,7 +81,8 @@ impl Service {
         head: Vec<u8>,
     ) -> Result<Answer, Problem> {
         let PullRequest { pull, wait_ms } = asked;
-        match self.repeat_pull(now, &pull) {
+        let asker = self.asker(caller);
+        match self.repeat_pull(now, asker, &pull) {
             Some(pulled) => Ok(Answer::Reply(self.pull_reply(head, &pulled?))),
             None if wait_ms == 0 => Ok(Answer::Reply(Self::empty_pull_reply(head))),
             None => {
@@ -89,7 +91,7 @@ impl Service {
                     return Ok(Answer::Reply(Self::empty_pull_reply(head)));
                 }
                 let until = now + Millis::new(wait_ms);
-                let waits_for = WaitsFor::Jobs { pull, head };
+                let waits_for = WaitsFor::Jobs { pull, asker, head };
                 self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for });
                 Ok(Answer::Parked)
             }
@@ -110,9 +112,15 @@ impl Service {
         answer.or_else(|_| Ok(Answer::Reply(Self::empty_pull_reply(body[1..body.len() - 1].to_vec()))))
     }
 
-    fn lease(&mut self, now: Timestamp, pull: Pull) -> Result<Pulled, Problem> {
-        match self.execute(now, Command::Pull(pull))? {
-            Outcome::Pulled(pulled) => Ok(pulled),
+    fn lease(&mut self, now: Timestamp, asker: Asker, pull: Pull) -> Result<Pulled, Problem> {
+        let node = pull.node.clone();
+        match self.execute(now, asker, Command::Pull(pull))? {
+            Outcome::Pulled(pulled) => {
+                if pulled.leases.is_empty() {
+                    self.see_quietly(now, &node);
+                }
+                Ok(pulled)
+            }
             outcome => Err(self.problem_of(outcome)),
         }
     }
@@ -147,7 +155,7 @@ fn read_pull(request: &Request, path_node: Option<&str>) -> Result<PullRequest, 
 /// What a pull asks for in its body.
 struct Asked {
     jobs_max: Option<u64>,
-    kinds: Vec<Name>,
+    kinds: NameSet,
     lease_duration_ms: Option<Millis>,
     wait_ms: Option<u64>,
 }
@@ -177,7 +185,7 @@ fn write_leased(out: &mut Vec<u8>, hub: &Hub, leased: &Leased) {
     let key = hub.key();
     object(out, |out| {
         out.plain("job_id", key.job_id(job.seq())).plain("request_id", key.request_id(job.seq()));
-        out.text("kind", job.kind()).raw("params", job.params().as_json());
+        out.text("kind", job.kind()).payload("params", job.params());
         out.number("attempt", u64::from(leased.lease.generation)).plain("lease_id", key.lease_id(leased.lease));
         out.time("lease_until_utc", leased.until).plain("priority", job.priority().as_str());
     });

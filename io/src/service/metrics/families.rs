@@ -3,12 +3,10 @@
 use crate::service::{Plane, Service};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
-use sheratan_core::outcome::{DropReason, FinalStatus};
-use sheratan_core::registry::node::Liveness;
 use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::kinds::{KindCounts, OTHER};
 use sheratan_core::telemetry::timing::{Timing, Totals};
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Account, DropReason, FinalStatus, Liveness, Timestamp};
 use std::collections::BTreeMap;
 
 /// One metric with all its series. The name is without prefix, unit and the `_total` of counters.
@@ -187,13 +185,17 @@ impl Service {
         let jobs = [("queued", counts.queued), ("scheduled", counts.scheduled)];
         out.gauges("queue_jobs", "Jobs that wait: for a node, or for an instant", "state", jobs);
         out.gauge("queue_jobs_max", "Jobs that may wait (max_queue_depth)", limits.queue_depth_max);
-        out.bytes("queue", "Bytes of params that wait", counts.waiting_bytes);
-        out.bytes("queue_max", "Bytes of params that may wait (max_queue_bytes)", limits.queue_bytes_max);
+        out.bytes("queue", "Bytes of jobs that wait", self.hub.ledger().get(Account::Waiting));
+        out.bytes("queue_max", "Bytes that unfinished jobs may have (max_queue_bytes)", limits.queue_bytes_max);
         out.gauge("inflight_jobs", "Jobs under lease", counts.leased);
         out.gauge("inflight_jobs_max", "Jobs that may be under lease (max_inflight)", limits.inflight_max);
         out.gauge("retained_jobs", "Jobs that ended and are still readable", counts.retained);
         out.gauge("retained_jobs_max", "Jobs that ended and may stay readable", limits.retained_jobs_max);
-        out.bytes("retained", "Bytes of jobs that ended and are still readable", counts.retained_bytes);
+        out.bytes(
+            "retained",
+            "Bytes of jobs that ended and are still readable",
+            self.hub.ledger().get(Account::Retained),
+        );
         out.bytes("retained_max", "Bytes of jobs that ended and may stay readable", limits.retained_bytes_max);
         out.gauge("idempotency_keys", "Idempotency keys that are held", self.hub.dedup().len() as u64);
         out.gauge("idempotency_keys_max", "Idempotency keys that may be held", limits.idempotency_keys_max);

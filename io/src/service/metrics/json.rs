@@ -2,10 +2,9 @@
 
 use crate::object::Object;
 use crate::service::Service;
-use sheratan_core::registry::node::Liveness;
 use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::timing::{Timing, Unit};
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Account, Liveness, Timestamp};
 
 /// The control plane's.
 pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
@@ -24,7 +23,7 @@ pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
 pub fn data(out: &mut Object, service: &Service, now: Timestamp) {
     let (counts, telemetry) = (service.hub.counts(), service.hub.telemetry());
     let minute = |counter| telemetry.last_minute(now, counter);
-    out.number("queue_depth", counts.waiting()).number("queue_bytes", counts.waiting_bytes);
+    out.number("queue_depth", counts.waiting()).number("queue_bytes", service.hub.ledger().get(Account::Waiting));
     out.number("scheduled", counts.scheduled).number("inflight", counts.leased).number("inflight_jobs", counts.leased);
     out.flag("backpressure_active", service.is_backpressure_active(now));
     out.number("queue_drop_1m", telemetry.dropped_last_minute(now));

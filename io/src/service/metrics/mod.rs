@@ -10,13 +10,13 @@ mod json;
 mod shell_counts;
 
 pub use shell_counts::ShellCounts;
+use sheratan_core::Timestamp;
 
 use super::route::Plane;
 use super::{Caller, Service};
 use crate::http::{Reply, Request};
 use crate::object::{Object, object};
 use accept::Form;
-use sheratan_core::time::Timestamp;
 
 /// Both planes have these paths.
 pub const PATHS: [&str; 2] = ["/metrics", "/api/metrics"];
@@ -67,7 +67,7 @@ impl Service {
     fn is_backpressure_active(&self, now: Timestamp) -> bool {
         let (counts, limits) = (self.hub.counts(), self.hub.limits());
         counts.waiting() >= limits.queue_depth_max
-            || counts.waiting_bytes >= limits.queue_bytes_max
+            || self.hub.ledger().unfinished() >= limits.queue_bytes_max
             || self.hub.telemetry().has_just_dropped(now)
     }
 }

@@ -3,25 +3,22 @@
 use crate::http::{Reply, Request};
 use crate::service::body::{self, Fields};
 use crate::service::problem::Problem;
-use crate::service::{Service, reply};
-use sheratan_core::command::{Command, Health, Heartbeat};
-use sheratan_core::ids::NodeNo;
-use sheratan_core::outcome::Outcome;
-use sheratan_core::time::{Millis, Timestamp};
+use crate::service::{Caller, Service, reply};
+use sheratan_core::{Command, Health, Heartbeat, Millis, NodeIndex, Outcome, Timestamp};
 
 /// Bytes of a node's labels: shown in the registry, of which there may be 100,000.
 const LABELS_BYTES_MAX: usize = 4_096;
 
 /// A heartbeat this near to its node's going stale is not collected with others first.
-const QUIET_MARGIN_MS: Millis = Millis::from_secs(2);
+pub(super) const QUIET_MARGIN_MS: Millis = Millis::from_secs(2);
 
 impl Service {
-    pub(super) fn heartbeat(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
+    pub(super) fn heartbeat(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
         let heartbeat = read_heartbeat(&Fields::parse(request.body())?)?;
         let name = heartbeat.node.clone();
         match self.quiet_node(now, &heartbeat) {
             Some(node) => self.quiet_nodes.add(now, node),
-            None => match self.execute(now, Command::Heartbeat(heartbeat))? {
+            None => match self.execute(now, self.asker(caller), Command::Heartbeat(heartbeat))? {
                 Outcome::Heard { node } => self.quiet_nodes.remove(node),
                 outcome => return Err(self.problem_of(outcome)),
             },
@@ -36,8 +33,8 @@ impl Service {
     }
 
     /// The node if its heartbeat can wait to be journaled with others.
-    fn quiet_node(&self, now: Timestamp, heartbeat: &Heartbeat) -> Option<NodeNo> {
-        let id = self.hub.registry().is_quiet(heartbeat)?;
+    fn quiet_node(&self, now: Timestamp, heartbeat: &Heartbeat) -> Option<NodeIndex> {
+        let id = self.hub.registry().repeats(heartbeat)?;
         let node = self.hub.registry().get(id)?;
         (node.last_seen_at() + self.hub.limits().node_ttl_ms > now + QUIET_MARGIN_MS).then_some(id)
     }
@@ -49,7 +46,7 @@ fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {
         None => fields.name("host_id")?.ok_or_else(|| body::missing("node_id"))?,
     };
     let labels = fields.payload("labels");
-    if fields.object("labels")?.is_some() && labels.len() > LABELS_BYTES_MAX {
+    if fields.object("labels")?.is_some() && labels.as_ref().is_some_and(|labels| labels.len() > LABELS_BYTES_MAX) {
         return Err(Problem::bad_request(format!("labels must have at most {LABELS_BYTES_MAX} bytes")));
     }
     let health = fields.word("health", "GREEN, YELLOW or RED", |word| {
@@ -59,7 +56,7 @@ fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {
     })?;
     Ok(Heartbeat {
         node,
-        zone: fields.name("zone")?,
+        zone: fields.name("zone")?.into(),
         capabilities: fields.capabilities("capabilities")?,
         health: health.unwrap_or_default(),
         endpoint: fields.name("endpoint")?,

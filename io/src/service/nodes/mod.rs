@@ -6,11 +6,11 @@ mod registry;
 
 pub use quiet_nodes::QuietNodes;
 pub use registry::registry_of;
+use sheratan_core::Timestamp;
 
 use super::problem::Problem;
-use super::{Answer, Service};
+use super::{Answer, Caller, Service};
 use crate::http::Request;
-use sheratan_core::time::Timestamp;
 
 /// What a path of this resource names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,9 +48,15 @@ impl Route {
 }
 
 impl Service {
-    pub(super) fn handle_nodes(&mut self, now: Timestamp, request: &Request, route: Route) -> Result<Answer, Problem> {
+    pub(super) fn handle_nodes(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        route: Route,
+    ) -> Result<Answer, Problem> {
         match route {
-            Route::Heartbeat => self.heartbeat(now, request).map(Answer::Now),
+            Route::Heartbeat => self.heartbeat(now, caller, request).map(Answer::Now),
             Route::Registry => Ok(Answer::Reply(self.registry())),
         }
     }

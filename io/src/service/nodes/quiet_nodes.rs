@@ -2,11 +2,9 @@
 //! what 100,000 nodes say costs one record and not 100,000.
 
 use crate::service::Service;
+use crate::service::nodes::heartbeat::QUIET_MARGIN_MS;
 use crate::service::problem::Problem;
-use sheratan_core::command::Command;
-use sheratan_core::ids::NodeNo;
-use sheratan_core::registry::node::Node;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Caller as Asker, Command, Millis, Node, NodeIndex, Timestamp};
 use std::collections::BTreeMap;
 
 /// How long quiet nodes are collected before they are journaled together.
@@ -15,7 +13,7 @@ const COLLECTED_MS: Millis = Millis::from_secs(1);
 /// Nodes that were seen since the last record of quiet nodes.
 #[derive(Debug)]
 pub struct QuietNodes {
-    seen_at: BTreeMap<NodeNo, Timestamp>,
+    seen_at: BTreeMap<NodeIndex, Timestamp>,
     /// When the first was added, or when journaling them failed last.
     since: Timestamp,
 }
@@ -28,7 +26,7 @@ impl Default for QuietNodes {
 
 impl QuietNodes {
     /// A node was seen. O(log n) in the quiet nodes.
-    pub fn add(&mut self, now: Timestamp, node: NodeNo) {
+    pub fn add(&mut self, now: Timestamp, node: NodeIndex) {
         if self.seen_at.is_empty() {
             self.since = now;
         }
@@ -36,13 +34,13 @@ impl QuietNodes {
     }
 
     /// A node was journaled by itself.
-    pub fn remove(&mut self, node: NodeNo) {
+    pub fn remove(&mut self, node: NodeIndex) {
         self.seen_at.remove(&node);
     }
 
     /// When a node was seen, which may be later than its record says.
     pub fn seen_at(&self, node: &Node) -> Timestamp {
-        self.seen_at.get(&node.no()).copied().unwrap_or(node.last_seen_at())
+        self.seen_at.get(&node.index()).copied().unwrap_or(node.last_seen_at())
     }
 
     /// Whether they are to be journaled now.
@@ -62,11 +60,25 @@ impl QuietNodes {
 }
 
 impl Service {
+    /// A node asked for something in its own name that changed nothing. That it was seen is journaled with others, or at
+    /// once if it would be stale by then.
+    pub(in crate::service) fn see_quietly(&mut self, now: Timestamp, node: &str) {
+        let Some(node) = self.hub.registry().by_name(node) else { return };
+        let index = node.index();
+        let is_far_from_stale = node.last_seen_at() + self.hub.limits().node_ttl_ms > now + QUIET_MARGIN_MS;
+        if is_far_from_stale {
+            self.quiet_nodes.add(now, index);
+        } else if self.execute(now, Asker::HUB, Command::NodesSeen(vec![index])).is_err() {
+            // A journal that is down has said so; what is collected is journaled when it is up again.
+            self.quiet_nodes.add(now, index);
+        }
+    }
+
     /// Journals the quiet nodes, if there are any.
     pub(in crate::service) fn record_quiet_nodes(&mut self, now: Timestamp) -> Result<(), Problem> {
         if !self.quiet_nodes.seen_at.is_empty() {
             let nodes = self.quiet_nodes.seen_at.keys().copied().collect();
-            self.execute(now, Command::NodesSeen(nodes))?;
+            self.execute(now, Asker::HUB, Command::NodesSeen(nodes))?;
             self.quiet_nodes.seen_at.clear();
         }
         Ok(())

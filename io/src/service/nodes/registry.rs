@@ -3,11 +3,7 @@
 use crate::http::Reply;
 use crate::object::{Object, object, write_text};
 use crate::service::{Service, reply};
-use sheratan_core::hub::Hub;
-use sheratan_core::name::Name;
-use sheratan_core::queue::lane::ZONE_DEFAULT;
-use sheratan_core::registry::node::Node;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Hub, Name, Node, Timestamp};
 
 impl Service {
     pub(super) fn registry(&self) -> Reply {
@@ -40,10 +36,10 @@ fn write_node(out: &mut Object, node: &Node, seen_at: Timestamp) {
     out.object(node.name(), |out| {
         out.plain("status", node.liveness().as_str()).plain("health", node.health().as_str());
         out.plain("policy_state", "NORMAL").raw("policy_reason", b"null").raw("policy_until_utc", b"null");
-        out.text("zone", node.zone().map_or(ZONE_DEFAULT, |zone| zone));
-        out.array("capabilities", node.capabilities(), |out, name: &Name| write_text(out, name));
-        if !node.labels().is_empty() {
-            out.raw("labels", node.labels().as_json());
+        out.text("zone", node.zone().as_str());
+        out.array("capabilities", node.capabilities().iter(), |out, name: &Name| write_text(out, name));
+        if let Some(labels) = node.labels() {
+            out.raw("labels", labels.as_bytes());
         }
         if let Some(endpoint) = node.endpoint() {
             out.text("endpoint", endpoint);

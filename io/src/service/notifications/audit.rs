@@ -2,9 +2,7 @@
 
 use crate::object::Object;
 use crate::redact::Redactor;
-use sheratan_core::effect::Audit;
-use sheratan_core::ids::HubKey;
-use sheratan_core::name::Name;
+use sheratan_core::{Audit, HubKey, Name};
 
 /// Characters of an idempotency key that the audit log holds.
 const KEY_PREFIX_CHARS: usize = 8;
@@ -12,8 +10,9 @@ const KEY_PREFIX_CHARS: usize = 8;
 /// Writes the details of an event; returns its name.
 pub fn write_details(out: &mut Object, key: &HubKey, redactor: &Redactor, audit: &Audit) -> &'static str {
     match audit {
-        Audit::BackpressureDrop { reason, queue_depth, queue_depth_max } => {
-            out.number("queue_depth", *queue_depth).number("max", *queue_depth_max).plain("reason", reason.as_str());
+        Audit::BackpressureDrop { reason, held, max, queue_depth } => {
+            out.number("queue_depth", *queue_depth).number("max", *max).plain("reason", reason.as_str());
+            out.number("held", *held);
             "BACKPRESSURE_DROP"
         }
         Audit::InflightSaturated { node, inflight } => {

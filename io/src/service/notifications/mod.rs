@@ -8,6 +8,7 @@ mod page;
 pub mod streams;
 
 pub use page::Page;
+use sheratan_core::{Audit, Timestamp};
 
 use super::problem::Problem;
 use super::{Answer, Caller, Service};
@@ -15,10 +16,8 @@ use crate::alerts;
 use crate::http::Request;
 use crate::object::{Object, object};
 use crate::redact::Redactor;
-use sheratan_core::effect::Audit;
-use sheratan_core::telemetry::Observation;
 use sheratan_core::alerts::{Alerts, Change};
-use sheratan_core::time::Timestamp;
+use sheratan_core::telemetry::Observation;
 use std::borrow::Cow;
 use std::sync::Arc;
 use streams::{Streams, Topic};

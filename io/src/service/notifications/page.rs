@@ -4,8 +4,8 @@ use crate::alerts::line;
 use crate::http::Request;
 use crate::service::body::Query;
 use crate::service::problem::Problem;
+use sheratan_core::Timestamp;
 use sheratan_core::alerts::Alerts;
-use sheratan_core::time::Timestamp;
 
 /// Lines of one page of the audit log.
 const AUDIT_LINES_MAX: u64 = 1_000;

@@ -13,7 +13,7 @@ use crate::http::{Method, Reply, Request};
 use crate::service::body::Query;
 use crate::service::problem::Problem;
 use crate::service::{Answer, Caller, Service, rules};
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::io::Write;
 

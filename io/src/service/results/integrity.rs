@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use sheratan_core::integrity::checksum::{self, Claimed};
 use sheratan_core::integrity::json::Value;
 use sheratan_core::telemetry::Observation;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{ResultMark, Timestamp};
 
 impl Service {
     /// Checks a result's checksum or signature; what tells this result from another.
@@ -21,7 +21,7 @@ impl Service {
         job_id: &str,
         ok: bool,
         result: Option<Value>,
-    ) -> Result<u64, Problem> {
+    ) -> Result<ResultMark, Problem> {
         if claimed.sha256.is_none() && claimed.sig.is_none() && !self.settings.is_integrity_required {
             let mut hasher = Sha256::new();
             hasher.update([u8::from(ok)]);
@@ -50,6 +50,11 @@ impl Service {
     }
 }
 
-fn mark_of(sha256: &[u8; 32]) -> u64 {
+fn mark_of(sha256: &[u8; 32]) -> ResultMark {
+    ResultMark::Content(first_bytes(sha256))
+}
+
+/// The first eight bytes of a hash, as a number.
+pub(super) fn first_bytes(sha256: &[u8; 32]) -> u64 {
     u64::from_le_bytes(*sha256.first_chunk().expect("a hash has 32 bytes"))
 }

@@ -9,11 +9,11 @@ use super::problem::Problem;
 use super::{Answer, Caller, Service};
 use crate::http::Request;
 use crate::object::{Object, object};
-use sheratan_core::command::{Command, Complete};
-use sheratan_core::ids::{HubKey, LeaseRef};
+use sha2::{Digest, Sha256};
 use sheratan_core::integrity::checksum::Claimed;
-use sheratan_core::outcome::{Completed, CompletedStatus, Outcome};
-use sheratan_core::time::Timestamp;
+use sheratan_core::{
+    Command, Complete, Completed, CompletedStatus, HubKey, LeaseRef, Name, Outcome, ResultMark, Timestamp,
+};
 
 /// What a path of this resource names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +84,12 @@ impl Service {
 
     fn complete(&mut self, now: Timestamp, caller: &Caller, fields: &Fields) -> Result<Completed, Problem> {
         let complete = self.read_complete(now, caller, fields)?;
-        match self.execute(now, Command::Complete(complete))? {
+        let node = complete.node.clone();
+        let outcome = self.execute(now, self.asker(caller), Command::Complete(complete))?;
+        if let Some(node) = node.filter(|_| !outcome.is_durable()) {
+            self.see_quietly(now, &node);
+        }
+        match outcome {
             Outcome::Completed(completed) => Ok(completed),
             outcome => Err(self.problem_of(outcome)),
         }
@@ -94,6 +99,7 @@ impl Service {
         let job_id = fields.text("job_id")?.ok_or_else(|| body::missing("job_id"))?;
         let ok = fields.flag("ok")?.ok_or_else(|| body::missing("ok"))?;
         let lease_id = fields.text("lease_id")?;
+        let result_id = fields.name("result_id")?;
         let (result, error) = (fields.raw("result"), fields.raw("error"));
         let claimed = match fields.object("integrity")? {
             Some(integrity) => Claimed { sha256: integrity.text("sha256")?, sig: integrity.text("sig")? },
@@ -112,9 +118,14 @@ impl Service {
             result: fields.payload("result"),
             error: fields.payload("error"),
             is_retryable: fields.flag("retryable")?.unwrap_or(true),
-            mark,
+            mark: result_id.map_or(mark, |id| mark_of_id(&id)),
         })
     }
+}
+
+/// What tells a result that its node gave an id from another.
+fn mark_of_id(result_id: &Name) -> ResultMark {
+    ResultMark::Id(integrity::first_bytes(&Sha256::digest(result_id.as_bytes()).into()))
 }
 
 /// The members of a result's answer.

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::disk::VirtualDisk;
     use crate::draw::{Draw, Stream};
-    use sheratan_core::time::Timestamp;
+    use sheratan_core::Timestamp;
     use sheratan_io::trace::{Settings, Writer, path};
 
     const HUB: HubId = HubId([7; 16]);

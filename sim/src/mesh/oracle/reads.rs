@@ -5,10 +5,7 @@
 
 use super::{Oracle, Violation, holds};
 use crate::agenda::{Micros, SECOND};
-use sheratan_core::ids::JobSeq;
-use sheratan_core::outcome::FinalStatus;
-use sheratan_core::queue::job::State;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{FinalStatus, JobSeq, State, Timestamp};
 use std::collections::BTreeMap;
 
 /// How late a reply may be that waits for a job's end, after the end is durable.

@@ -1,14 +1,11 @@
 //! A job in the model: one row, with the submit it came from.
 
 use super::node::ModelNode;
-use sheratan_core::command::{Complete, Submit};
-use sheratan_core::ids::{HubKey, JobSeq, LeaseRef};
 use sheratan_core::limits::{ATTEMPTS_MAX, JOB_OVERHEAD_BYTES, Limits};
-use sheratan_core::name::Name;
-use sheratan_core::outcome::{CompletedStatus, Refusal};
-use sheratan_core::queue::job::{Attempt, AttemptEnd, State};
-use sheratan_core::queue::lane::ZONE_DEFAULT;
-use sheratan_core::time::{Millis, Timestamp};
+use sheratan_core::{
+    Attempt, AttemptEnd, Complete, CompletedStatus, HubKey, JobSeq, LeaseRef, Millis, Name, Refusal, State, Submit,
+    Timestamp, ZONE_DEFAULT,
+};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 

@@ -1,12 +1,7 @@
 //! Idempotency keys in the model: a row each.
 
-use sheratan_core::command::Idempotency;
-use sheratan_core::ids::{HubKey, JobSeq};
 use sheratan_core::limits::Limits;
-use sheratan_core::name::Name;
-use sheratan_core::outcome::FinalStatus;
-use sheratan_core::payload::Payload;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{FinalStatus, HubKey, Idempotency, JobSeq, Name, Payload, Timestamp};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 

@@ -12,19 +12,14 @@ mod node;
 use job::ModelJob;
 use key::ModelKeys;
 use node::ModelNodes;
-use sheratan_core::command::{Command, Complete, Extend, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit};
-use sheratan_core::ids::{HubKey, JobSeq, LeaseRef, NodeNo};
 use sheratan_core::limits::{
     ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, DEFER_MS, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, PULL_JOBS_MAX,
 };
-use sheratan_core::name::Name;
-use sheratan_core::outcome::{
-    Completed, CompletedStatus, Extended, FinalStatus, Leased, Outcome, Pulled, Refusal, Submitted,
+use sheratan_core::{
+    Attempt, AttemptEnd, Command, Complete, Completed, CompletedStatus, Counts, Extend, Extended, FinalStatus, HubKey,
+    Idempotency, JobSeq, LeaseRef, Leased, Millis, Name, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload, Priority,
+    Pull, Pulled, Refusal, State, Submit, Submitted, Timestamp,
 };
-use sheratan_core::payload::Payload;
-use sheratan_core::queue::Counts;
-use sheratan_core::queue::job::{Attempt, AttemptEnd, State};
-use sheratan_core::time::{Millis, Timestamp};
 
 pub use job::ModelJob as Job;
 pub use node::{ModelNode as Node, liveness_at};
@@ -52,7 +47,7 @@ enum Due {
     JobExpires(JobSeq),
     LeaseEnds(JobSeq),
     JobRuns(JobSeq),
-    NodeLookedAt(NodeNo),
+    NodeLookedAt(NodeIndex),
     KeyForgotten(u128),
     OldestFinalGoes,
 }
@@ -418,7 +413,7 @@ impl Model {
         asked.or(own).unwrap_or(self.limits.lease_duration_ms).clamp(LEASE_DURATION_MIN, LEASE_DURATION_MAX)
     }
 
-    fn leases_of(&self, no: NodeNo) -> u64 {
+    fn leases_of(&self, no: NodeIndex) -> u64 {
         let is_its = |job: &&ModelJob| matches!(job.state, State::Leased { node, .. } if node == no);
         self.jobs.iter().filter(is_its).count() as u64
     }

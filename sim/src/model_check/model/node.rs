@@ -1,17 +1,13 @@
 //! Nodes in the model: a row each, in the order of their numbers.
 
-use sheratan_core::ids::NodeNo;
 use sheratan_core::limits::{Limits, NODE_FORGET_MS, NODES_MAX};
-use sheratan_core::name::Name;
-use sheratan_core::outcome::Refusal;
-use sheratan_core::registry::node::Liveness;
-use sheratan_core::time::Timestamp;
+use sheratan_core::{Liveness, Name, NodeIndex, Refusal, Timestamp};
 
 /// One node.
 #[derive(Clone, Debug)]
 pub struct ModelNode {
     /// Its number.
-    pub no: NodeNo,
+    pub no: NodeIndex,
     /// Its name.
     pub name: Name,
     /// Its zone; the default zone if absent.
@@ -55,7 +51,7 @@ impl ModelNodes {
             None if self.rows.len() as u64 >= self.nodes_max.unwrap_or(NODES_MAX) => return Err(Refusal::NodesFull),
             None => {
                 self.rows.push(ModelNode {
-                    no: NodeNo::new(self.next_no),
+                    no: NodeIndex::new(self.next_no),
                     name: name.clone(),
                     zone: None,
                     capabilities: Vec::new(),
@@ -72,7 +68,7 @@ impl ModelNodes {
         Ok(&mut self.rows[at])
     }
 
-    pub fn seen(&mut self, now: Timestamp, limits: &Limits, no: NodeNo) {
+    pub fn seen(&mut self, now: Timestamp, limits: &Limits, no: NodeIndex) {
         for node in self.rows.iter_mut().filter(|node| node.no == no) {
             node.last_seen_at = now;
             if node.liveness != Liveness::Online {
@@ -88,7 +84,7 @@ impl ModelNodes {
     }
 
     /// It may have become stale or dead, or be forgotten: a dead one without leases, a week later.
-    pub fn look_at(&mut self, now: Timestamp, limits: &Limits, no: NodeNo, is_idle: bool) {
+    pub fn look_at(&mut self, now: Timestamp, limits: &Limits, no: NodeIndex, is_idle: bool) {
         let at = self.rows.iter().position(|node| node.no == no).expect("a node that is looked at is known");
         let node = &mut self.rows[at];
         let dead_at = node.last_seen_at + limits.node_dead_ms.max(limits.node_ttl_ms);

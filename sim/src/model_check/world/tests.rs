@@ -1,9 +1,7 @@
 //! That each watcher barks: a world that is tampered with is not well.
 
 use super::*;
-use sheratan_core::command::{Complete, Heartbeat, Submit};
-use sheratan_core::ids::JobSeq;
-use sheratan_core::payload::Payload;
+use sheratan_core::{Complete, Heartbeat, JobSeq, Payload, Submit};
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("a name")

@@ -1,0 +1,137 @@
+//! The ledger: how many bytes clients make the hub keep, by what they are kept for.
+//!
+//! Every byte is on one account. A job's bytes move with its state; a move never refuses, so a lease always finds its
+//! way back to the queue. What brings new bytes is refused, or makes older ones go, at the account's limit:
+//!
+//! | account | limit | at the limit |
+//! |---|---|---|
+//! | waiting, leased | `queue_bytes_max`, over both | a submit is refused |
+//! | retained | `retained_bytes_max` | the oldest final jobs go |
+//! | dead | `dead_bytes_max` | the oldest dead jobs go |
+//! | answers | `answers_bytes_max` | the oldest answers are forgotten, their keys are kept |
+//! | nodes | `nodes_bytes_max` | dead nodes go, then a heartbeat that says more is refused |
+//! | shared | [`SHARED_BYTES_MAX`](crate::limits::SHARED_BYTES_MAX) | the oldest final jobs go, then a submit is refused |
+//! | waiters | [`WAITERS_MAX`](crate::limits::WAITERS_MAX), [`WAITER_PLACES_MAX`](crate::limits::WAITER_PLACES_MAX) | a long poll is answered at once |
+//!
+//! Sizes are those in memory: constants of [`crate::limits`] for the records, which a test measures, and the texts and
+//! payloads with their allocations' headers. A payload that a job and an answer share counts on both accounts.
+
+/// What bytes are kept for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Account {
+    /// Jobs that wait for an instant or for a node.
+    Waiting,
+    /// Jobs under lease.
+    Leased,
+    /// Final jobs that are readable, dead ones not counted.
+    Retained,
+    /// Dead jobs.
+    Dead,
+    /// Idempotency keys, and what they answer.
+    Answers,
+    /// What nodes say of themselves.
+    Nodes,
+    /// Names of kinds, zones and requirements that jobs share.
+    Shared,
+    /// Parked long polls.
+    Waiters,
+}
+
+/// How much is on each account.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ledger {
+    bytes: [u64; Account::ALL.len()],
+}
+
+impl Account {
+    /// All accounts.
+    pub const ALL: [Account; 8] = [
+        Account::Waiting,
+        Account::Leased,
+        Account::Retained,
+        Account::Dead,
+        Account::Answers,
+        Account::Nodes,
+        Account::Shared,
+        Account::Waiters,
+    ];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Account::Waiting => "waiting",
+            Account::Leased => "leased",
+            Account::Retained => "retained",
+            Account::Dead => "dead",
+            Account::Answers => "answers",
+            Account::Nodes => "nodes",
+            Account::Shared => "shared",
+            Account::Waiters => "waiters",
+        }
+    }
+}
+
+impl Ledger {
+    /// Bytes on an account.
+    pub fn get(&self, account: Account) -> u64 {
+        self.bytes[account as usize]
+    }
+
+    /// Bytes of unfinished jobs: what `queue_bytes_max` is about.
+    pub fn unfinished(&self) -> u64 {
+        self.get(Account::Waiting) + self.get(Account::Leased)
+    }
+
+    /// Bytes of what survives a restart: all but the parked long polls.
+    pub(crate) fn durable(&self) -> u64 {
+        self.total() - self.get(Account::Waiters)
+    }
+
+    /// Bytes on all accounts.
+    pub fn total(&self) -> u64 {
+        self.bytes.iter().sum()
+    }
+
+    pub(crate) fn charge(&mut self, account: Account, bytes: u64) {
+        self.bytes[account as usize] += bytes;
+    }
+
+    pub(crate) fn release(&mut self, account: Account, bytes: u64) {
+        let held = &mut self.bytes[account as usize];
+        *held = held.checked_sub(bytes).expect("what is released was charged");
+    }
+
+    /// Takes `before` bytes off one account and puts `after` bytes on another.
+    pub(crate) fn transfer(&mut self, (from, before): (Account, u64), (to, after): (Account, u64)) {
+        self.release(from, before);
+        self.charge(to, after);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_have_their_places() {
+        for (place, account) in Account::ALL.into_iter().enumerate() {
+            assert_eq!(account as usize, place);
+        }
+    }
+
+    #[test]
+    fn bytes_move_from_account_to_account() {
+        let mut ledger = Ledger::default();
+        ledger.charge(Account::Waiting, 10);
+        ledger.transfer((Account::Waiting, 10), (Account::Leased, 15));
+        assert_eq!((ledger.get(Account::Waiting), ledger.unfinished(), ledger.total()), (0, 15, 15));
+        ledger.release(Account::Leased, 15);
+        assert_eq!(ledger, Ledger::default());
+    }
+
+    #[test]
+    #[should_panic(expected = "was charged")]
+    fn more_than_was_charged_is_not_released() {
+        Ledger::default().release(Account::Dead, 1);
+    }
+}

@@ -1,0 +1,344 @@
+//! Classes: which nodes may run a job. A class is a zone and a set of requirements, and has the lanes of its ready jobs.
+//!
+//! Each class with unfinished jobs has a slot, a small number by which profiles know it as a bit; at most
+//! [`CLASSES_MAX`] have one at a time. A class that only final jobs show keeps its row, and its slot until another class
+//! needs it.
+
+use crate::ids::JobSeq;
+use crate::ledger::{Account, Ledger};
+use crate::limits::{CLASS_BYTES, CLASSES_MAX, CLASSES_PER_ZONE_MAX, LANE_BYTES};
+use crate::name_set::NameSet;
+use crate::outcome::Refusal;
+use crate::queue::kind::{KindIndex, Kinds};
+use crate::queue::lane::{Lane, Rank};
+use crate::zone::Zone;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Which nodes may run a job.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ClassKey {
+    /// Nodes of this zone.
+    pub zone: Zone,
+    /// Nodes that have all of these capabilities.
+    pub requires: NameSet,
+}
+
+/// A class's row. Derived, like a kind's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct ClassIndex(pub(super) u32);
+
+/// A class among those with unfinished jobs.
+pub(crate) type Slot = u16;
+
+/// All classes.
+#[derive(Default, Debug)]
+pub(crate) struct Classes {
+    by_key: BTreeMap<Arc<ClassKey>, ClassIndex>,
+    rows: Vec<Option<Class>>,
+    free: Vec<ClassIndex>,
+    slots: Vec<Option<ClassIndex>>,
+    free_slots: Vec<Slot>,
+    /// Slots whose classes had no unfinished jobs when they were put here, each once: for the next class that needs one.
+    idle: VecDeque<Slot>,
+    is_listed_idle: Vec<bool>,
+    /// Classes with unfinished jobs, in all and by zone.
+    in_use: usize,
+    by_zone: BTreeMap<Zone, usize>,
+    /// Slots that got another class, in order, the latest [`CLASSES_MAX`]; and how many before them.
+    assigned: VecDeque<Slot>,
+    assigned_before: u64,
+    /// Emptied lanes, whose memory the next ones use.
+    spare: Vec<Lane>,
+}
+
+#[derive(Debug)]
+struct Class {
+    key: Arc<ClassKey>,
+    unfinished: u64,
+    /// Final jobs that are readable.
+    shown: u64,
+    slot: Option<Slot>,
+    lanes: BTreeMap<KindIndex, Lane>,
+    heads: BTreeMap<Rank, KindIndex>,
+}
+
+/// Which heads became more urgent when a job became ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lowered {
+    Neither,
+    Lane,
+    LaneAndClass,
+}
+
+const SPARE_LANES_MAX: usize = 64;
+
+impl ClassKey {
+    /// Whether a node of that zone with those capabilities may run jobs of this class.
+    pub fn admits(&self, zone: &Zone, capabilities: &NameSet) -> bool {
+        self.zone == *zone && self.requires.is_subset_of(capabilities)
+    }
+
+    fn bytes(&self) -> u64 {
+        CLASS_BYTES + self.zone.bytes() + self.requires.bytes()
+    }
+}
+
+impl Classes {
+    /// The key of a class.
+    pub fn key(&self, class: ClassIndex) -> &Arc<ClassKey> {
+        &self.row(class).key
+    }
+
+    /// Whether one more job finds or makes its class, with a job of the class `leaving` gone. O(log n).
+    pub fn admit(&self, key: &ClassKey, leaving: Option<ClassIndex>) -> Result<(), Refusal> {
+        let is_in_use = |class: &ClassIndex| self.row(*class).unfinished > 0;
+        if self.by_key.get(key).is_some_and(is_in_use) {
+            return Ok(());
+        }
+        let freed = leaving.map(|class| self.row(class)).filter(|row| row.unfinished == 1);
+        let classes = self.in_use as u64;
+        let zone_classes = self.by_zone.get(&key.zone).map_or(0, |count| *count as u64);
+        let left = classes - u64::from(freed.is_some());
+        let left_in_zone = zone_classes - u64::from(freed.is_some_and(|row| row.key.zone == key.zone));
+        if left < CLASSES_MAX as u64 && left_in_zone < CLASSES_PER_ZONE_MAX as u64 {
+            return Ok(());
+        }
+        Err(Refusal::ClassesFull { classes, zone: key.zone.clone(), zone_classes })
+    }
+
+    /// What a class that nothing is of yet would be charged.
+    pub fn bytes_if_new(&self, key: &ClassKey) -> u64 {
+        if self.by_key.contains_key(key) { 0 } else { key.bytes() }
+    }
+
+    /// A job of this class and kind is unfinished; it was admitted, or restored.
+    pub fn enter(&mut self, ledger: &mut Ledger, kinds: &mut Kinds, key: ClassKey, kind: KindIndex) -> ClassIndex {
+        let class = self.intern(ledger, key);
+        let row = self.row_mut(class);
+        row.unfinished += 1;
+        if row.unfinished == 1 {
+            let zone = row.key.zone.clone();
+            self.in_use += 1;
+            *self.by_zone.entry(zone).or_default() += 1;
+        }
+        let slot = self.slot(class);
+        let row = self.rows[class.0 as usize].as_mut().expect("it has a slot");
+        let lane = row.lanes.entry(kind).or_insert_with(|| {
+            ledger.charge(Account::Shared, LANE_BYTES);
+            kinds.row_mut(kind).lanes.push(slot);
+            self.spare.pop().unwrap_or_default()
+        });
+        lane.jobs += 1;
+        class
+    }
+
+    /// A final job of this class is readable.
+    pub fn show(&mut self, ledger: &mut Ledger, key: ClassKey) -> ClassIndex {
+        let class = self.intern(ledger, key);
+        self.row_mut(class).shown += 1;
+        class
+    }
+
+    /// A job of this class and kind is final, and still readable.
+    pub fn finish(&mut self, ledger: &mut Ledger, kinds: &mut Kinds, class: ClassIndex, kind: KindIndex) {
+        let row = self.rows[class.0 as usize].as_mut().expect("a job's class has a row");
+        row.unfinished -= 1;
+        row.shown += 1;
+        let slot = row.slot.expect("a class with unfinished jobs has a slot");
+        let lane = row.lanes.get_mut(&kind).expect("an unfinished job has a lane");
+        lane.jobs -= 1;
+        if lane.jobs == 0 {
+            let lane = row.lanes.remove(&kind).expect("it was just there");
+            assert!(lane.ready() == 0, "a ready job is unfinished");
+            ledger.release(Account::Shared, LANE_BYTES);
+            if self.spare.len() < SPARE_LANES_MAX {
+                self.spare.push(lane);
+            }
+            let lanes = &mut kinds.row_mut(kind).lanes;
+            let place = lanes.iter().position(|other| *other == slot).expect("a kind knows its lanes");
+            lanes.swap_remove(place);
+        }
+        if row.unfinished == 0 {
+            let zone = row.key.zone.clone();
+            self.in_use -= 1;
+            if !std::mem::replace(&mut self.is_listed_idle[usize::from(slot)], true) {
+                self.idle.push_back(slot);
+            }
+            let count = self.by_zone.get_mut(&zone).expect("its zone is counted");
+            *count -= 1;
+            if *count == 0 {
+                self.by_zone.remove(&zone);
+            }
+        }
+    }
+
+    /// A final job of this class is gone.
+    pub fn forget(&mut self, ledger: &mut Ledger, class: ClassIndex) {
+        let row = self.row_mut(class);
+        row.shown -= 1;
+        if row.shown == 0 && row.unfinished == 0 {
+            let row = self.rows[class.0 as usize].take().expect("it was just there");
+            if let Some(slot) = row.slot {
+                self.slots[usize::from(slot)] = None;
+                self.free_slots.push(slot);
+            }
+            self.by_key.remove(&row.key);
+            self.free.push(class);
+            ledger.release(Account::Shared, row.key.bytes());
+        }
+    }
+
+    /// A job is ready; which heads became more urgent.
+    pub fn push(&mut self, class: ClassIndex, kind: KindIndex, rank: Rank, seq: JobSeq) -> (Slot, Lowered) {
+        let row = self.row_mut(class);
+        let slot = row.slot.expect("a class with unfinished jobs has a slot");
+        let lane = row.lanes.get_mut(&kind).expect("an unfinished job has a lane");
+        let old_head = lane.head().map(|(rank, _)| rank);
+        lane.push(rank, seq);
+        if lane.head().map(|(rank, _)| rank) == old_head {
+            return (slot, Lowered::Neither);
+        }
+        if let Some(head) = old_head {
+            row.heads.remove(&head);
+        }
+        row.heads.insert(rank, kind);
+        let is_first = row.heads.first_key_value().is_some_and(|(first, _)| *first == rank);
+        (slot, if is_first { Lowered::LaneAndClass } else { Lowered::Lane })
+    }
+
+    /// A job is no longer ready.
+    pub fn remove(&mut self, class: ClassIndex, kind: KindIndex, rank: Rank) {
+        let row = self.row_mut(class);
+        let lane = row.lanes.get_mut(&kind).expect("an unfinished job has a lane");
+        let old_head = lane.head().map(|(rank, _)| rank);
+        lane.remove(rank);
+        let head = lane.head().map(|(rank, _)| rank);
+        if head != old_head {
+            row.heads.remove(&old_head.expect("a job was ready"));
+            if let Some(head) = head {
+                row.heads.insert(head, kind);
+            }
+        }
+    }
+
+    /// The first job of a class, of one kind or of any.
+    pub fn head(&self, slot: Slot, kind: Option<KindIndex>) -> Option<(Rank, JobSeq)> {
+        let row = self.row(self.slots[usize::from(slot)]?);
+        let kind = match kind {
+            Some(kind) => kind,
+            None => *row.heads.first_key_value()?.1,
+        };
+        row.lanes.get(&kind)?.head()
+    }
+
+    /// How many jobs of a class and kind are ready.
+    pub fn ready(&self, slot: Slot, kind: KindIndex) -> u64 {
+        let lane = self.slots[usize::from(slot)].and_then(|class| self.row(class).lanes.get(&kind));
+        lane.map_or(0, Lane::ready)
+    }
+
+    /// All lanes with ready jobs. O(lanes).
+    pub fn ready_lanes(&self) -> impl Iterator<Item = (Slot, KindIndex)> {
+        self.slots.iter().flatten().flat_map(|class| {
+            let row = self.row(*class);
+            let slot = row.slot.expect("it stands in a slot");
+            row.heads.values().map(move |kind| (slot, *kind))
+        })
+    }
+
+    /// The key of the class in a slot.
+    pub fn key_in(&self, slot: Slot) -> Option<&ClassKey> {
+        self.slots.get(usize::from(slot)).copied().flatten().map(|class| &*self.row(class).key)
+    }
+
+    /// How many slots there are, with a class or without.
+    pub fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many times a slot got another class.
+    pub fn assigned_count(&self) -> u64 {
+        self.assigned_before + self.assigned.len() as u64
+    }
+
+    /// The slots that got another class after the first `count` assignments; `None` if that is too long ago.
+    pub fn assigned_since(&self, count: u64) -> Option<impl Iterator<Item = Slot>> {
+        let skipped = count.checked_sub(self.assigned_before)?;
+        Some(self.assigned.iter().skip(skipped as usize).copied())
+    }
+
+    /// What rows and lanes are charged, walked.
+    pub fn bytes(&self) -> u64 {
+        let rows = self.rows.iter().flatten();
+        rows.map(|row| row.key.bytes() + row.lanes.len() as u64 * LANE_BYTES).sum()
+    }
+
+    fn intern(&mut self, ledger: &mut Ledger, key: ClassKey) -> ClassIndex {
+        if let Some(class) = self.by_key.get(&key) {
+            return *class;
+        }
+        ledger.charge(Account::Shared, key.bytes());
+        let key = Arc::new(key);
+        let (lanes, heads) = (BTreeMap::new(), BTreeMap::new());
+        let row = Some(Class { key: Arc::clone(&key), unfinished: 0, shown: 0, slot: None, lanes, heads });
+        let class = match self.free.pop() {
+            Some(class) => {
+                self.rows[class.0 as usize] = row;
+                class
+            }
+            None => {
+                self.rows.push(row);
+                ClassIndex(u32::try_from(self.rows.len() - 1).expect("classes are fewer than jobs"))
+            }
+        };
+        self.by_key.insert(key, class);
+        class
+    }
+
+    /// The slot of a class that has unfinished jobs.
+    fn slot(&mut self, class: ClassIndex) -> Slot {
+        if let Some(slot) = self.row(class).slot {
+            return slot;
+        }
+        let slot = self.free_slots.pop().or_else(|| {
+            let slot = self.slots.len();
+            (slot < CLASSES_MAX).then(|| {
+                self.slots.push(None);
+                self.is_listed_idle.push(false);
+                slot as Slot
+            })
+        });
+        let slot = slot.unwrap_or_else(|| self.take_idle_slot());
+        self.slots[usize::from(slot)] = Some(class);
+        self.row_mut(class).slot = Some(slot);
+        self.assigned.push_back(slot);
+        if self.assigned.len() > CLASSES_MAX {
+            self.assigned.pop_front();
+            self.assigned_before += 1;
+        }
+        slot
+    }
+
+    /// The slot of the class that has been without unfinished jobs for longest.
+    fn take_idle_slot(&mut self) -> Slot {
+        loop {
+            let slot = self.idle.pop_front().expect("a class that was admitted finds a slot");
+            self.is_listed_idle[usize::from(slot)] = false;
+            let Some(class) = self.slots[usize::from(slot)] else { continue };
+            let row = self.row_mut(class);
+            if row.unfinished == 0 {
+                row.slot = None;
+                return slot;
+            }
+        }
+    }
+
+    fn row(&self, class: ClassIndex) -> &Class {
+        self.rows[class.0 as usize].as_ref().expect("a class that a job is of has a row")
+    }
+
+    fn row_mut(&mut self, class: ClassIndex) -> &mut Class {
+        self.rows[class.0 as usize].as_mut().expect("a class that a job is of has a row")
+    }
+}

@@ -1,0 +1,153 @@
+//! Kinds: what jobs are called, one row for each that a job or a parked long poll names.
+
+use crate::ledger::{Account, Ledger};
+use crate::limits::KIND_BYTES;
+use crate::name::Name;
+use crate::telemetry::kinds::Place;
+use std::collections::BTreeMap;
+
+/// A kind's row. Derived: a restored hub may give other numbers, and nothing durable or decided depends on them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct KindIndex(pub(super) u32);
+
+/// All kinds that something names.
+#[derive(Default, Debug)]
+pub(crate) struct Kinds {
+    by_name: BTreeMap<Name, KindIndex>,
+    rows: Vec<Option<Kind>>,
+    free: Vec<KindIndex>,
+}
+
+/// One kind.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    name: Name,
+    /// Jobs, final ones included: while there are any, the row is on the shared account.
+    jobs: u64,
+    /// Places of parked long polls: while there are any, the row is on the waiters' account (as well). These are not
+    /// durable, so nothing that is decided may depend on them.
+    places: u64,
+    /// Slots of the classes in which it has a lane.
+    pub(super) lanes: Vec<u16>,
+    /// Where telemetry counts it.
+    counted_at: Option<Place>,
+}
+
+impl Kinds {
+    /// The row of a name that something names.
+    pub fn find(&self, name: &str) -> Option<KindIndex> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The row's name.
+    pub fn name(&self, kind: KindIndex) -> &Name {
+        &self.row(kind).name
+    }
+
+    /// What the first job of a kind would be charged for it; nothing if there is one.
+    pub fn bytes_if_new(&self, name: &Name) -> u64 {
+        let is_known = self.find(name).is_some_and(|kind| self.row(kind).jobs > 0);
+        if is_known { 0 } else { bytes(name) }
+    }
+
+    /// A job is of this kind.
+    pub fn enter(&mut self, ledger: &mut Ledger, name: &Name) -> KindIndex {
+        let kind = self.intern(name);
+        let row = self.row_mut(kind);
+        row.jobs += 1;
+        if row.jobs == 1 {
+            ledger.charge(Account::Shared, bytes(name));
+        }
+        kind
+    }
+
+    /// A job of this kind is gone.
+    pub fn leave(&mut self, ledger: &mut Ledger, kind: KindIndex) {
+        let row = self.row_mut(kind);
+        row.jobs -= 1;
+        if row.jobs == 0 {
+            ledger.release(Account::Shared, bytes(&row.name));
+            self.drop_if_unused(kind);
+        }
+    }
+
+    /// A parked long poll waits for this kind.
+    pub fn enter_place(&mut self, ledger: &mut Ledger, name: &Name) -> KindIndex {
+        let kind = self.intern(name);
+        let row = self.row_mut(kind);
+        row.places += 1;
+        if row.places == 1 {
+            ledger.charge(Account::Waiters, bytes(name));
+        }
+        kind
+    }
+
+    /// A parked long poll waits for this kind no longer.
+    pub fn leave_place(&mut self, ledger: &mut Ledger, kind: KindIndex) {
+        let row = self.row_mut(kind);
+        row.places -= 1;
+        if row.places == 0 {
+            ledger.release(Account::Waiters, bytes(&row.name));
+            self.drop_if_unused(kind);
+        }
+    }
+
+    /// A kind's row.
+    pub fn row(&self, kind: KindIndex) -> &Kind {
+        self.rows[kind.0 as usize].as_ref().expect("a kind that is named has a row")
+    }
+
+    /// A kind's row.
+    pub fn row_mut(&mut self, kind: KindIndex) -> &mut Kind {
+        self.rows[kind.0 as usize].as_mut().expect("a kind that is named has a row")
+    }
+
+    /// What the rows are charged, walked: for jobs, and for long polls.
+    pub fn bytes(&self) -> (u64, u64) {
+        let rows = self.rows.iter().flatten();
+        rows.fold((0, 0), |(jobs, places), row| {
+            let bytes = bytes(&row.name);
+            (jobs + if row.jobs > 0 { bytes } else { 0 }, places + if row.places > 0 { bytes } else { 0 })
+        })
+    }
+
+    fn intern(&mut self, name: &Name) -> KindIndex {
+        if let Some(kind) = self.by_name.get(name) {
+            return *kind;
+        }
+        let row = Some(Kind { name: name.clone(), jobs: 0, places: 0, lanes: Vec::new(), counted_at: None });
+        let kind = match self.free.pop() {
+            Some(kind) => {
+                self.rows[kind.0 as usize] = row;
+                kind
+            }
+            None => {
+                self.rows.push(row);
+                KindIndex(u32::try_from(self.rows.len() - 1).expect("kinds are fewer than jobs and places"))
+            }
+        };
+        self.by_name.insert(name.clone(), kind);
+        kind
+    }
+
+    fn drop_if_unused(&mut self, kind: KindIndex) {
+        let row = self.row(kind);
+        if row.jobs == 0 && row.places == 0 {
+            assert!(row.lanes.is_empty(), "a lane has jobs, which name its kind");
+            let row = self.rows[kind.0 as usize].take().expect("it was just there");
+            self.by_name.remove(&row.name);
+            self.free.push(kind);
+        }
+    }
+}
+
+impl Kind {
+    /// Lets telemetry count a job of this kind.
+    pub fn count(&mut self, count: impl FnOnce(&Name, &mut Option<Place>)) {
+        count(&self.name, &mut self.counted_at);
+    }
+}
+
+fn bytes(name: &Name) -> u64 {
+    KIND_BYTES + name.bytes()
+}
