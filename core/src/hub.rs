@@ -150,6 +150,11 @@ impl Hub {
     /// When the next timer is due. The hub has to be settled.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         assert!(self.is_settled || !self.is_serving, "a hub is settled before anybody sleeps until its deadline");
+        self.next_due_at()
+    }
+
+    /// When the next timer is due, for those who do not sleep until then.
+    pub fn next_due_at(&self) -> Option<Timestamp> {
         self.next_due().map(|(at, _)| at)
     }
 

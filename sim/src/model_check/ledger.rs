@@ -33,7 +33,7 @@ impl Ledger {
 
     /// Takes in what followed from a step, before its outcome.
     pub fn effect(&mut self, effect: &Effect) -> Result<(), Violation> {
-        if let Effect::Final(seq) = effect {
+        if let Effect::Ended { job: seq, .. } = effect {
             let was_told = self.ended.insert(*seq, None).is_some();
             holds(!was_told, || format!("job {} ended twice", seq.get()))?;
         }
@@ -69,15 +69,15 @@ impl Ledger {
             match (hub.queue().get(seq).map(|job| job.state()), told) {
                 (None, told) => holds(told.is_some(), || format!("job {} is gone and never ended", seq.get()))?,
                 (Some(State::Final { status, .. }), Some(known)) => {
-                    let is_same = known.is_none_or(|known| known == *status);
+                    let is_same = known.is_none_or(|known| known == status);
                     holds(is_same, || format!("job {} was {known:?} and is now {status:?}", seq.get()))?;
-                    self.ended.insert(seq, Some(*status));
+                    self.ended.insert(seq, Some(status));
                 }
                 (Some(State::Final { .. }), None) => {
                     holds(false, || format!("job {} is final and nobody was told", seq.get()))?;
                 }
-                (Some(state), told) => {
-                    holds(told.is_none(), || format!("job {} ended and is now {}", seq.get(), state.as_str()))?;
+                (Some(_), told) => {
+                    holds(told.is_none(), || format!("job {} ended and is now {}", seq.get(), job_status(hub, seq)))?;
                 }
             }
         }
@@ -91,8 +91,9 @@ impl Ledger {
         holds(counts.waiting() <= limits.queue_depth_max, || {
             format!("a submit was accepted with {} jobs waiting of {}", counts.waiting(), limits.queue_depth_max)
         })?;
-        holds(counts.waiting_bytes <= limits.queue_bytes_max, || {
-            format!("a submit was accepted with {} bytes waiting of {}", counts.waiting_bytes, limits.queue_bytes_max)
+        let bytes = hub.ledger().unfinished();
+        holds(bytes <= limits.queue_bytes_max, || {
+            format!("a submit was accepted with {bytes} bytes of unfinished jobs of {}", limits.queue_bytes_max)
         })?;
         let text = hub.key().job_id(seq);
         let reads_back = hub.key().parse_job_id(text.as_str()) == Some(seq);
@@ -115,4 +116,8 @@ impl Ledger {
         let text = hub.key().lease_id(lease);
         holds(hub.key().parse_lease_id(text.as_str()) == Some(lease), || format!("{text} does not read back"))
     }
+}
+
+fn job_status(hub: &Hub, seq: JobSeq) -> &'static str {
+    hub.queue().get(seq).map_or("gone", |job| job.status())
 }

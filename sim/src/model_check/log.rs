@@ -7,7 +7,7 @@
 
 use crate::model_check::step::{SnapshotOf, Source};
 use crate::model_check::violation::Violation;
-use sheratan_core::{Command, Hub, HubKey, Restore, Timestamp};
+use sheratan_core::{Command, Envelope, Hub, HubKey, Restore, Timestamp};
 
 /// Every how many records the digest of the whole state is remembered; it costs as much as some hundred commands.
 const DIGEST_EVERY: usize = 16;
@@ -107,7 +107,6 @@ impl Log {
         for index in first..left {
             let record = &self.records[index];
             let outcome = hub.apply(record.now, self.decode(index)?);
-            hub.effects().clear();
             if !outcome.is_durable() || hub.outcome_hash() != record.outcome_hash {
                 let text = format!("from {from:?}, record {} of {left} had another outcome: {outcome:?}", index + 1);
                 return Err(Violation::Replay(text));
@@ -135,7 +134,8 @@ impl Log {
     }
 
     fn decode(&self, index: usize) -> Result<Command, Violation> {
-        Command::decode(&self.records[index].bytes)
+        Envelope::decode(&self.records[index].bytes)
+            .map(|envelope| envelope.command)
             .map_err(|error| Violation::Replay(format!("record {} cannot be read: {error}", index + 1)))
     }
 }

@@ -26,6 +26,8 @@ pub enum Act {
     NodesSeen,
     /// The limits change.
     Configure,
+    /// Time is recorded, or rules are taken up.
+    Other,
     /// Time passes and nothing else.
     Advance,
     /// A long poll is parked.
@@ -36,7 +38,7 @@ pub enum Act {
 
 impl Act {
     /// All of them, in the order of their weights.
-    pub const ALL: [Act; 10] = [
+    pub const ALL: [Act; 11] = [
         Act::Submit,
         Act::Pull,
         Act::Complete,
@@ -44,12 +46,13 @@ impl Act {
         Act::Heartbeat,
         Act::NodesSeen,
         Act::Configure,
+        Act::Other,
         Act::Advance,
         Act::Park,
         Act::Unpark,
     ];
     /// How common each is on average.
-    const COMMON: [u32; 10] = [30, 25, 25, 8, 6, 3, 1, 6, 5, 2];
+    const COMMON: [u32; 11] = [30, 25, 25, 8, 6, 3, 1, 1, 6, 5, 2];
 }
 
 /// How far time moves before a step.
@@ -80,7 +83,7 @@ impl Pace {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Profile {
     /// The weight of each [`Act`].
-    pub acts: [u32; 10],
+    pub acts: [u32; 11],
     /// The weight of each [`Pace`].
     pub paces: [u32; 6],
     /// The limits at the start.
@@ -169,7 +172,7 @@ pub fn limits(draw: &mut Draw) -> Limits {
     };
     Limits {
         queue_depth_max: one(usual.queue_depth_max, 12),
-        queue_bytes_max: one(usual.queue_bytes_max, 400),
+        queue_bytes_max: one(usual.queue_bytes_max, 4_000),
         inflight_max: one(usual.inflight_max, 8),
         leases_per_node_max: one(usual.leases_per_node_max, 4),
         lease_duration_ms: Millis::new(one(usual.lease_duration_ms.get(), 3_000)),
@@ -181,8 +184,14 @@ pub fn limits(draw: &mut Draw) -> Limits {
         job_retention_ms: Millis::new(one(usual.job_retention_ms.get(), 3_000)),
         retained_jobs_max: one(usual.retained_jobs_max, 10),
         retained_bytes_max: one(usual.retained_bytes_max, 8_000),
+        dead_jobs_max: one(usual.dead_jobs_max, 6),
+        dead_bytes_max: one(usual.dead_bytes_max, 4_000),
         idempotency_ttl_ms: Millis::new(one(usual.idempotency_ttl_ms.get(), 3_000)),
         idempotency_cached_bytes_max: one(usual.idempotency_cached_bytes_max, 20),
         idempotency_keys_max: one(usual.idempotency_keys_max, 6),
+        idempotency_floor_ms: Millis::new(one(usual.idempotency_floor_ms.get(), 2_000)),
+        answers_bytes_max: one(usual.answers_bytes_max, 1_500),
+        nodes_max: one(usual.nodes_max, 5),
+        nodes_bytes_max: one(usual.nodes_bytes_max, 4_000),
     }
 }

@@ -1,6 +1,6 @@
 //! Sightings: what was seen in runs, so that a simulator that sees nothing does not pass for one that finds nothing.
 
-use sheratan_core::{Audit, CompletedStatus, Effect, Extended, FinalStatus, Outcome, Refusal, Stage, Submitted};
+use sheratan_core::{Audit, CompletedStatus, Effect, Extended, FinalStatus, Outcome, Refusal, Submitted};
 use std::collections::BTreeMap;
 
 /// How often each kind of outcome and effect was seen.
@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 pub struct Sightings(BTreeMap<&'static str, u64>);
 
 impl Sightings {
-    /// What many runs together must have seen. (A full registry takes 100,000 nodes, more than a run has steps.)
-    pub const EXPECTED: [&'static str; 37] = [
+    /// What many runs together must have seen.
+    pub const EXPECTED: [&'static str; 40] = [
         "attempt retried",
         "attempts exhausted",
         "backpressure",
@@ -39,8 +39,11 @@ impl Sightings {
         "refused: classes full",
         "refused: keys full",
         "refused: lease lost",
+        "refused: node bytes full",
+        "refused: nodes full",
         "refused: queue bytes full",
         "refused: queue full",
+        "refused: rules not taken",
         "refused: unknown job",
         "submitted: accepted",
         "submitted: final",
@@ -71,6 +74,7 @@ impl Sightings {
                 self.see(match lease {
                     Extended::Until(_) => "lease extended",
                     Extended::LeaseLost => "lease not extended",
+                    Extended::Cancelled => "lease cancelled",
                 });
             });
             return;
@@ -93,11 +97,7 @@ impl Sightings {
     pub fn effect(&mut self, effect: &Effect) {
         self.see(match effect {
             Effect::Wake(_) => "long poll woken",
-            Effect::Final(_) => "job ended",
-            Effect::Stage(_, _, Stage::Submitted) => "stage: submitted",
-            Effect::Stage(_, _, Stage::Leased { .. }) => "stage: leased",
-            Effect::Stage(_, _, Stage::AttemptEnded { .. }) => "stage: attempt ended",
-            Effect::Stage(_, _, Stage::Ended(_)) => "stage: ended",
+            Effect::Ended { .. } => "job ended",
             Effect::Audit(_, Audit::BackpressureDrop { .. }) => "backpressure",
             Effect::Audit(_, Audit::InflightSaturated { .. }) => "inflight saturated",
             Effect::Audit(_, Audit::LeaseReap { .. }) => "lease reaped",
@@ -141,8 +141,11 @@ fn word_of_refusal(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::QueueFull { .. } => "refused: queue full",
         Refusal::QueueBytesFull { .. } => "refused: queue bytes full",
-        Refusal::ClassesFull => "refused: classes full",
-        Refusal::NodesFull => "refused: nodes full",
+        Refusal::ClassesFull { .. } => "refused: classes full",
+        Refusal::NodesFull { .. } => "refused: nodes full",
+        Refusal::NodeBytesFull { .. } => "refused: node bytes full",
+        Refusal::SharedBytesFull { .. } => "refused: shared bytes full",
+        Refusal::RulesNotTaken => "refused: rules not taken",
         Refusal::KeysFull { .. } => "refused: keys full",
         Refusal::KeyCollision { .. } => "refused: key collision",
         Refusal::UnknownJob => "refused: unknown job",

@@ -4,7 +4,7 @@
 //! bug stays found when the generator has long learned to draw other things. Commands are written as the journal
 //! writes them (whose format is kept for ever), in hex, with a remark for the reader.
 
-use sheratan_core::{Command, DecodeError, Pull, Timestamp, WaiterId};
+use sheratan_core::{Caller, Command, DecodeError, Envelope, Pull, RulesVersion, Timestamp, WaiterId};
 use std::fmt;
 
 /// One thing that happens.
@@ -165,7 +165,7 @@ struct Hex<'a>(&'a Command);
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = Vec::new();
-        self.0.encode(&mut bytes);
+        Envelope::encode(RulesVersion::NEWEST, Caller::HUB, self.0, &mut bytes);
         bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
@@ -185,7 +185,7 @@ fn command(text: &str) -> Result<Command, StepError> {
         u8::from_str_radix(pair, 16).ok()
     });
     let bytes: Vec<u8> = digits.collect::<Option<_>>().ok_or_else(malformed)?;
-    Command::decode(&bytes).map_err(StepError::Command)
+    Envelope::decode(&bytes).map(|envelope| envelope.command).map_err(StepError::Command)
 }
 
 #[cfg(test)]
@@ -195,7 +195,7 @@ mod tests {
 
     fn pull() -> Pull {
         let node = Name::new("node é").expect("a name");
-        Pull { node, jobs_max: 2, kinds: Vec::new(), lease_duration_ms: None }
+        Pull { node, jobs_max: 2, kinds: sheratan_core::NameSet::EMPTY, lease_duration_ms: None }
     }
 
     #[test]

@@ -6,18 +6,19 @@
 use crate::draw::{Draw, Stream};
 use crate::model_check::profile::{self, Act, Pace, Profile};
 use crate::model_check::step::{SnapshotOf, Source, Step};
-use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, LEASE_DURATION_MAX, Limits, NODE_FORGET_MS};
+use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_PER_ZONE_MAX, LEASE_DURATION_MAX, NODE_FORGET_MS};
 use sheratan_core::{
-    Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Millis, Name, NodeIndex,
-    OnDuplicate, OnFailed, Payload, Priority, Pull, Submit, Timestamp, WaiterId,
+    Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Limits, Millis, Name, NameSet,
+    NodeIndex, OnDuplicate, OnFailed, Payload, Priority, Pull, ResultMark, RulesVersion, Setting, Submit, Timestamp,
+    WaiterId, Zone,
 };
 use std::collections::VecDeque;
 
 /// Leases and results that are remembered, to be used again after their time.
 const MEMORY_MAX: usize = 48;
 
-/// Classes of jobs in a flood.
-const FLOOD_CLASSES: u64 = CLASSES_MAX as u64 + 8;
+/// Classes of jobs in a flood: more than one zone may have.
+const FLOOD_CLASSES: u64 = CLASSES_PER_ZONE_MAX as u64 + 8;
 
 /// When runs begin: 2026-01-15, so that instants look like instants.
 const BEGIN: Timestamp = Timestamp::from_millis(1_768_500_000_000);
@@ -46,7 +47,7 @@ impl Traffic {
     /// The traffic of a seed's run, which is planned to be that long.
     pub fn new(seed: u64, steps_planned: u64) -> Self {
         let profile = Profile::of(seed);
-        let start = Step::Apply(BEGIN, Command::Configure(Box::new(profile.limits.clone())));
+        let start = Step::Apply(BEGIN, Command::Set(Setting::all(&profile.limits)));
         let (floods_left, vigils_left) = (profile.floods, profile.vigils);
         Traffic {
             profile,
@@ -110,7 +111,9 @@ impl Traffic {
             Act::Extend => Command::Extend(self.extend(hub)),
             Act::Heartbeat => Command::Heartbeat(self.heartbeat()),
             Act::NodesSeen => Command::NodesSeen(self.nodes_seen()),
-            Act::Configure => Command::Configure(Box::new(profile::limits(&mut self.draw))),
+            Act::Configure => Command::Set(self.settings(hub)),
+            Act::Other if self.draw.chance(500) => Command::Tick,
+            Act::Other => Command::AdoptRules(RulesVersion::new(self.draw.below(3) as u16)),
             Act::Advance => return Step::Advance(at),
             Act::Park => {
                 let id = WaiterId(self.next_waiter);
@@ -147,7 +150,7 @@ impl Traffic {
             Pace::Minutes => self.draw.magnitude(3_600_000),
             Pace::Days => self.draw.magnitude(10 * 86_400_000),
             Pace::Deadline => {
-                let Some(at) = hub.next_deadline() else { return };
+                let Some(at) = hub.next_due_at() else { return };
                 let off = *self.draw.pick(&[0, 0, 1, 2]);
                 // One millisecond before it, at it, or after it; a deadline at the end of time is not gone to.
                 let target = (at - Millis::new(1)) + Millis::new(off);
@@ -185,12 +188,12 @@ impl Traffic {
         let Limits { queue_depth_max, queue_bytes_max, .. } = Limits::default();
         let limits = Limits { queue_depth_max, queue_bytes_max, ..self.profile.limits.clone() };
         self.ahead.clear();
-        self.ahead.push_back(Step::Apply(self.clock, Command::Configure(Box::new(limits))));
+        self.ahead.push_back(Step::Apply(self.clock, Command::Set(Setting::all(&limits))));
         let ttl_ms = Some(Millis::new(1 + self.draw.magnitude(20_000)));
         let first = self.floods_left * FLOOD_CLASSES;
         for class in first..first + FLOOD_CLASSES {
-            let zone = Some(name("flood", class));
-            let submit = Submit { zone, params: Payload::ABSENT, ttl_ms, idempotency: None, ..self.submit() };
+            let (zone, requires) = (Zone::new(name("flood", 0)), NameSet::from(vec![name("flood", class)]));
+            let submit = Submit { zone, requires, params: None, ttl_ms, idempotency: None, ..self.submit() };
             self.ahead.push_back(Step::Apply(self.clock, Command::Submit(Box::new(submit))));
         }
         self.ahead.pop_front().expect("a flood has many steps")
@@ -209,6 +212,16 @@ impl Traffic {
         self.ahead.pop_front().expect("a vigil has many steps")
     }
 
+    /// All limits anew, or a few of them.
+    fn settings(&mut self, hub: &Hub) -> Vec<Setting> {
+        let limits = profile::limits(&mut self.draw);
+        let differences = limits.differences(hub.limits());
+        if self.draw.chance(500) {
+            return differences;
+        }
+        differences.into_iter().filter(|_| self.draw.chance(200)).collect()
+    }
+
     fn submit(&mut self) -> Submit {
         let variant = self.draw.below(3);
         let params = self.payload(variant);
@@ -217,6 +230,7 @@ impl Traffic {
             payload_hash: [variant as u8; 32],
             on_duplicate: *self.draw.pick(&[OnDuplicate::SameResult, OnDuplicate::LatestWins]),
             on_failed: *self.draw.pick(&[OnFailed::SameResult, OnFailed::NewJob]),
+            ttl_ms: self.sometimes(200, 5_000),
         });
         let run_at = match self.draw.below(10) {
             0 => self.clock + Millis::new(self.draw.magnitude(10_000)),
@@ -241,11 +255,7 @@ impl Traffic {
 
     fn pull(&mut self) -> Pull {
         let kinds_max = if self.draw.chance(400) { self.profile.kinds } else { 0 };
-        let mut kinds: Vec<_> = (0..kinds_max).filter(|_| self.draw.chance(500)).map(|no| name("kind", no)).collect();
-        if self.is_extreme() {
-            // The shell sorts what clients name; the hub must stand it if it is not.
-            kinds.extend(kinds.clone());
-        }
+        let kinds = (0..kinds_max).filter(|_| self.draw.chance(500)).map(|kind| name("kind", kind)).collect();
         let jobs_max =
             if self.is_extreme() { *self.draw.pick(&[0, u32::MAX]) } else { 1 + self.draw.magnitude(7) as u32 };
         Pull { node: self.node(), jobs_max, kinds, lease_duration_ms: self.sometimes(300, 4_000) }
@@ -258,14 +268,14 @@ impl Traffic {
             capabilities: self.capabilities(600),
             health: *self.draw.pick(&[Health::Green, Health::Yellow, Health::Red]),
             endpoint: self.draw.chance(200).then(|| name("http://node", self.draw.below(3))),
-            labels: if self.draw.chance(200) { Payload::new(b"{\"rack\":1}") } else { Payload::ABSENT },
+            labels: self.draw.chance(200).then(|| Payload::new(b"{\"rack\":1}")),
         }
     }
 
     /// Numbers of nodes, some of which may be forgotten or never given.
     fn nodes_seen(&mut self) -> Vec<NodeIndex> {
-        let no_max = self.profile.nodes * 2;
-        (0..self.draw.below(4)).map(|_| NodeIndex::new(self.draw.below(no_max) as u32)).collect()
+        let index_max = self.profile.nodes * 2;
+        (0..self.draw.below(4)).map(|_| NodeIndex::new(self.draw.below(index_max) as u32)).collect()
     }
 
     fn extend(&mut self, hub: &Hub) -> Extend {
@@ -301,9 +311,12 @@ impl Traffic {
             },
             ok,
             result: self.payload(variant),
-            error: if ok { Payload::ABSENT } else { self.error() },
+            error: if ok { None } else { self.error() },
             is_retryable: self.draw.chance(850),
-            mark: self.draw.below(3),
+            mark: match self.draw.below(4) {
+                mark @ 0..=2 => ResultMark::Content(mark),
+                _ => ResultMark::Id(self.draw.below(3)),
+            },
         };
         self.results.push_back(complete.clone());
         if self.results.len() > MEMORY_MAX {
@@ -340,41 +353,40 @@ impl Traffic {
         name("node", self.draw.below(self.profile.nodes))
     }
 
-    fn zone(&mut self) -> Option<Name> {
+    fn zone(&mut self) -> Zone {
         if self.profile.floods > 0 && self.draw.chance(300) {
-            return Some(name("flood", self.draw.below(2) * FLOOD_CLASSES + self.draw.below(3)));
+            return Zone::new(name("flood", 0));
         }
-        match self.draw.below(self.profile.zones * 2 + 3) {
-            0 | 1 => None,
-            2 => Some(Name::new("default").expect("a name")),
-            zone => Some(name("zone", zone / 2)),
+        match self.draw.below(self.profile.zones * 2 + 2) {
+            0 | 1 => Zone::DEFAULT,
+            zone => Zone::new(name("zone", zone / 2)),
         }
     }
 
-    fn capabilities(&mut self, permille: u64) -> Vec<Name> {
+    fn capabilities(&mut self, permille: u64) -> NameSet {
         let all = 0..self.profile.capabilities;
         all.filter(|_| self.draw.chance(permille)).map(|capability| name("can", capability)).collect()
     }
 
     /// One of a few texts, of sizes around the small limits, and rarely a long one.
-    fn payload(&mut self, variant: u64) -> Payload {
+    fn payload(&mut self, variant: u64) -> Option<Payload> {
         let length = match variant {
             0 => 0,
             1 => self.draw.between(1, 24),
             _ => self.draw.magnitude(600),
         };
-        Payload::new(&vec![b'0' + variant as u8; length as usize])
+        (length > 0).then(|| Payload::new(&vec![b'0' + variant as u8; length as usize]))
     }
 
     /// What a node says went wrong, sometimes just as long as is kept with the attempt, or longer.
-    fn error(&mut self) -> Payload {
+    fn error(&mut self) -> Option<Payload> {
         let kept_max = ATTEMPT_ERROR_BYTES_MAX as u64;
         let length = match self.draw.below(30) {
             0 => kept_max,
             1 => kept_max + 1,
             _ => self.draw.below(30),
         };
-        Payload::new(&vec![b'e'; length as usize])
+        (length > 0).then(|| Payload::new(&vec![b'e'; length as usize]))
     }
 
     /// A duration up to `max`, in `permille` of a thousand cases.

@@ -12,7 +12,10 @@ use crate::model_check::model::Model;
 use crate::model_check::sightings::Sightings;
 use crate::model_check::step::{Source, Step};
 use crate::model_check::violation::Violation;
-use sheratan_core::{Command, Effect, Hub, HubKey, LeaseRef, Millis, Name, Outcome, Pull, Pulled, Timestamp, WaiterId};
+use sheratan_core::{
+    Account, Caller, Command, Effect, Envelope, Hub, HubKey, LeaseRef, Millis, Name, Outcome, Pull, Pulled, Timestamp,
+    WaiterId,
+};
 use std::collections::BTreeMap;
 
 /// After how many steps the whole state is walked through and compared with the model's.
@@ -85,7 +88,7 @@ impl World {
     pub fn new(key: HubKey) -> Self {
         World {
             key,
-            hub: Hub::new(key),
+            hub: serving(Hub::new(key)),
             model: Model::new(key),
             log: Log::new(key),
             ledger: Ledger::default(),
@@ -195,7 +198,7 @@ impl World {
         self.tally.commands += 1;
         let journaled_at = now.max(self.hub.now());
         let mut bytes = Vec::new();
-        command.encode(&mut bytes);
+        Envelope::encode(self.hub.rules(), Caller::HUB, command, &mut bytes);
         let expected = self.model.apply(now, command);
         let outcome = self.hub.apply(now, command.clone());
         if outcome != expected {
@@ -226,7 +229,7 @@ impl World {
         self.hub.advance(now);
         self.model.advance(now);
         check_nothing_is_due(&self.hub)?;
-        let (hub_at, model_at) = (self.hub.next_deadline(), self.model.next_due_at());
+        let (hub_at, model_at) = (self.hub.next_due_at(), self.model.next_due_at());
         if model_at.is_some_and(|due| due != Timestamp::NEVER && hub_at.is_none_or(|at| at > due)) {
             let text = format!("the next deadline is {hub_at:?}, but something falls due at {model_at:?}");
             return Err(Violation::Invariant(text));
@@ -237,19 +240,20 @@ impl World {
     /// Takes in what followed from a command or from time passing: the jobs that ended are those that should have, in
     /// that order.
     fn take_effects(&mut self) -> Result<(), Violation> {
-        let mut ended = Vec::new();
-        for effect in self.hub.effects().drain(..) {
+        let (mut ended, mut effects) = (Vec::new(), Vec::new());
+        self.hub.settle(&mut effects);
+        for effect in effects {
             self.sightings.effect(&effect);
             self.ledger.effect(&effect)?;
             match effect {
-                Effect::Final(seq) => ended.push(seq),
+                Effect::Ended { job, .. } => ended.push(job),
                 Effect::Wake(id) if self.parked.contains_key(&id) && !self.woken.contains(&id) => {
                     self.woken.push(id);
                 }
                 Effect::Wake(id) => {
                     return Err(Violation::Wake(format!("long poll {} was woken and is not parked", id.0)));
                 }
-                Effect::Audit(..) | Effect::Stage(..) => {}
+                Effect::Audit(..) => {}
             }
         }
         let expected = self.model.take_ended();
@@ -296,7 +300,6 @@ impl World {
             for id in std::mem::take(&mut self.woken) {
                 self.wake(id)?;
             }
-            self.hub.wake_others();
             self.take_effects()?;
         }
         Ok(())
@@ -306,7 +309,7 @@ impl World {
         self.tally.wakes += 1;
         let Some(parked) = self.parked.remove(&id).filter(|parked| parked.is_patient) else { return Ok(()) };
         let outcome = self.apply(self.hub.now(), &Command::Pull(parked.pull.clone()))?;
-        let has_found_nothing = matches!(outcome, Outcome::Pulled(Pulled { leases, defer_ms })
+        let has_found_nothing = matches!(outcome, Outcome::Pulled(Pulled { leases, defer_ms, .. })
             if leases.is_empty() && defer_ms == Millis::ZERO);
         if has_found_nothing && self.hub.park(id, &parked.pull) {
             self.parked.insert(id, parked);
@@ -333,8 +336,7 @@ impl World {
             by_snapshot.advance(now);
         }
         compare(&by_log, &by_snapshot, "the hubs rebuilt from the log and from the snapshot")?;
-        self.hub = if from == Source::Log { by_log } else { by_snapshot };
-        self.hub.effects().clear();
+        self.hub = serving(if from == Source::Log { by_log } else { by_snapshot });
         self.parked.clear();
         self.woken.clear();
         if is_torn {
@@ -347,26 +349,30 @@ impl World {
 
     /// What was lost never was: model and ledger know only what is still in the log.
     fn relive(&mut self) -> Result<(), Violation> {
-        let mut hub = Hub::new(self.key);
+        let (mut hub, mut effects) = (serving(Hub::new(self.key)), Vec::new());
         self.model = Model::new(self.key);
         self.ledger = Ledger::default();
         for entry in self.log.commands() {
             let (now, command) = entry?;
             self.model.apply(now, &command);
             let outcome = hub.apply(now, command.clone());
-            for effect in hub.effects().drain(..) {
-                self.ledger.effect(&effect)?;
-            }
+            hub.settle(&mut effects);
+            effects.drain(..).try_for_each(|effect| self.ledger.effect(&effect))?;
             self.ledger.outcome(&command, &outcome, &hub)?;
         }
         self.model.advance(self.hub.now());
         hub.advance(self.hub.now());
-        for effect in hub.effects().drain(..) {
-            self.ledger.effect(&effect)?;
-        }
+        hub.settle(&mut effects);
+        effects.drain(..).try_for_each(|effect| self.ledger.effect(&effect))?;
         self.model.take_ended();
         Ok(())
     }
+}
+
+/// A hub that clients talk to.
+fn serving(mut hub: Hub) -> Hub {
+    hub.serve();
+    hub
 }
 
 fn compare(one: &Hub, other: &Hub, which: &str) -> Result<(), Violation> {
@@ -380,7 +386,15 @@ fn compare(one: &Hub, other: &Hub, which: &str) -> Result<(), Violation> {
     if one.counts() != other.counts() {
         return differs("their counts");
     }
-    if one.timer_count() != other.timer_count() || one.next_deadline() != other.next_deadline() {
+    let is_durable = |account: &Account| *account != Account::Waiters;
+    if Account::ALL
+        .into_iter()
+        .filter(is_durable)
+        .any(|account| one.ledger().get(account) != other.ledger().get(account))
+    {
+        return differs("their accounts");
+    }
+    if one.timer_count() != other.timer_count() || one.next_due_at() != other.next_due_at() {
         return differs("their timers");
     }
     Ok(())

@@ -1,10 +1,12 @@
 //! A job in the model: one row, with the submit it came from.
 
 use super::node::ModelNode;
-use sheratan_core::limits::{ATTEMPTS_MAX, JOB_OVERHEAD_BYTES, Limits};
+use sheratan_core::limits::{
+    ATTEMPT_BYTES, ATTEMPTS_KEPT_MAX, ATTEMPTS_MAX, HEAP_HEADER_BYTES, JOB_BYTES, Limits, RUN_BYTES, TERMS_BYTES,
+};
 use sheratan_core::{
-    Attempt, AttemptEnd, Complete, CompletedStatus, HubKey, JobSeq, LeaseRef, Millis, Name, Refusal, State, Submit,
-    Timestamp, ZONE_DEFAULT,
+    Attempt, AttemptEnd, ClassKey, Complete, CompletedStatus, HubKey, JobSeq, LeaseRef, Millis, Payload, Refusal,
+    ResultMark, State, Submit, Timestamp, Zone,
 };
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
@@ -16,20 +18,26 @@ pub struct ModelJob {
     pub seq: JobSeq,
     /// What the client asked for.
     pub asked: Submit,
-    /// When it expires.
+    /// When its time to live is over.
     pub expires_at: Timestamp,
     /// No retry starts after it.
     pub retry_until: Timestamp,
     /// Attempts in all.
     pub attempts_max: u32,
+    /// The place in the line that it took over from an older job.
+    pub place: Option<JobSeq>,
+    /// Whether an idempotency key is bound to it and not spent.
+    pub is_keyed: bool,
+    /// Whether its end came with that of a lease.
+    pub ended_under_lease: bool,
     /// How far it got.
     pub state: State,
-    /// Its attempts, oldest first.
+    /// Its attempts, oldest first; all of them, while the hub keeps the latest.
     pub attempts: Vec<Attempt>,
 }
 
 impl ModelJob {
-    pub(super) fn new(seq: JobSeq, now: Timestamp, limits: &Limits, submit: &Submit) -> Self {
+    pub(super) fn new(seq: JobSeq, now: Timestamp, limits: &Limits, submit: &Submit, place: Option<JobSeq>) -> Self {
         let due_at = (now + submit.delay_ms).max(submit.run_at);
         let state = if due_at > now { State::Scheduled { due_at } } else { State::Queued { since: now } };
         ModelJob {
@@ -38,6 +46,9 @@ impl ModelJob {
             expires_at: submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| now + ttl),
             retry_until: submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| now + budget),
             attempts_max: submit.attempts_max.unwrap_or(limits.attempts_max).clamp(1, ATTEMPTS_MAX),
+            place,
+            is_keyed: submit.idempotency.is_some(),
+            ended_under_lease: false,
             state,
             attempts: Vec::new(),
         }
@@ -59,29 +70,54 @@ impl ModelJob {
     }
 
     /// What decides which nodes may run it.
-    pub(super) fn class(&self) -> (String, Vec<Name>) {
+    pub(super) fn class(&self) -> ClassKey {
         class_of(&self.asked)
     }
 
     pub(super) fn may_run_on(&self, node: Option<&ModelNode>) -> bool {
-        let (zone, requires) = self.class();
-        let nodes_zone = node.and_then(|node| node.zone.as_deref()).unwrap_or(ZONE_DEFAULT);
-        let has = |name: &Name| node.is_some_and(|node| node.capabilities.contains(name));
-        zone == nodes_zone && requires.iter().all(has)
+        let ClassKey { zone, requires } = self.class();
+        let has = |name| node.is_some_and(|node| node.capabilities.contains(name));
+        zone == node.map_or(Zone::DEFAULT, |node| node.zone.clone()) && requires.iter().all(has)
     }
 
-    /// What it counts for among the final jobs' bytes.
-    pub(super) fn retained_bytes(&self) -> u64 {
-        let mut bytes = self.asked.params.len();
-        if let State::Final { result, error, .. } = &self.state {
-            bytes += result.len() + error.len();
-        }
-        for attempt in &self.attempts {
+    /// The attempts that are still known: those before the latest up to one less than are kept, and the latest.
+    pub fn kept_attempts(&self) -> &[Attempt] {
+        let is_latest_apart = !self.is_waiting() && !self.ended_while_it_waited();
+        let kept = if is_latest_apart { ATTEMPTS_KEPT_MAX } else { ATTEMPTS_KEPT_MAX - 1 };
+        &self.attempts[self.attempts.len().saturating_sub(kept)..]
+    }
+
+    /// What it is charged.
+    pub fn bytes(&self) -> u64 {
+        let payload =
+            |payload: &Option<Payload>| payload.as_ref().map_or(0, |text| HEAP_HEADER_BYTES + text.len() as u64);
+        let has_terms = self.expires_at != Timestamp::NEVER
+            || self.retry_until != Timestamp::NEVER
+            || self.asked.lease_duration_ms.is_some()
+            || self.place.is_some()
+            || self.is_keyed;
+        let mut bytes = JOB_BYTES + payload(&self.asked.params) + if has_terms { TERMS_BYTES } else { 0 };
+        let is_latest_apart = !self.is_waiting() && !self.ended_while_it_waited();
+        let kept = self.kept_attempts();
+        let (earlier, latest) = kept.split_at(kept.len() - usize::from(is_latest_apart));
+        for attempt in earlier {
+            bytes += ATTEMPT_BYTES + HEAP_HEADER_BYTES + attempt.node.len() as u64;
             if let AttemptEnd::Failed { error, .. } = &attempt.end {
-                bytes += error.len();
+                bytes += payload(error);
             }
         }
-        JOB_OVERHEAD_BYTES + bytes as u64
+        if !self.is_waiting() {
+            bytes += RUN_BYTES + latest.first().map_or(0, |attempt| HEAP_HEADER_BYTES + attempt.node.len() as u64);
+        }
+        if let State::Final { result, error, .. } = &self.state {
+            bytes += payload(result) + payload(error);
+        }
+        bytes
+    }
+
+    /// Whether it ended without a lease to end with it: it expired, or was superseded, while it waited.
+    fn ended_while_it_waited(&self) -> bool {
+        self.is_final() && !self.ended_under_lease
     }
 
     /// Whether a result repeats one that was taken, or the refusal; `false` if it is the one that is waited for.
@@ -96,7 +132,8 @@ impl ModelJob {
         };
         if let Some(lease) = complete.lease {
             let is_one_of_its = lease.job == self.seq && (1..=self.last_lease().generation).contains(&lease.generation);
-            if !is_one_of_its {
+            let forgotten = (self.attempts.len() - self.kept_attempts().len()) as u32;
+            if !is_one_of_its || lease.generation <= forgotten {
                 return Err(Refusal::LeaseLost);
             }
             let attempt = &self.attempts[lease.generation as usize - 1];
@@ -111,12 +148,16 @@ impl ModelJob {
                 _ => Err(Refusal::LeaseLost),
             };
         }
-        let Some(attempt) = self.attempts.last() else { return Err(Refusal::LeaseLost) };
-        let is_its_node = complete.node.as_ref().is_none_or(|node| *node == attempt.node);
-        if is_its_node && attempt.end == AttemptEnd::Running {
+        let is_its_node = |attempt: &Attempt| complete.node.as_ref().is_none_or(|node| *node == attempt.node);
+        let is_repeat = |attempt: &Attempt| is_its_node(attempt) && taken(attempt) == Some(complete.mark);
+        if matches!(complete.mark, ResultMark::Id(_)) && self.kept_attempts().iter().any(is_repeat) {
+            return Ok(true);
+        }
+        let Some(attempt) = self.kept_attempts().last() else { return Err(Refusal::LeaseLost) };
+        if is_its_node(attempt) && attempt.end == AttemptEnd::Running {
             return Ok(false);
         }
-        if is_its_node && taken(attempt) == Some(complete.mark) { Ok(true) } else { Err(other) }
+        if is_repeat(attempt) { Ok(true) } else { Err(other) }
     }
 
     /// What a result that was taken before is told: how the job ended, or when it runs again.
@@ -133,8 +174,8 @@ impl ModelJob {
     }
 }
 
-pub(super) fn class_of(submit: &Submit) -> (String, Vec<Name>) {
-    (submit.zone.as_deref().unwrap_or(ZONE_DEFAULT).to_owned(), submit.requires.clone())
+pub(super) fn class_of(submit: &Submit) -> ClassKey {
+    ClassKey { zone: submit.zone.clone(), requires: submit.requires.clone() }
 }
 
 /// `d = min(cap, base * 2^(attempt - 1))`: its larger half, and of the other half a part that the hub's key, the job and

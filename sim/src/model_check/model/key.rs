@@ -1,40 +1,36 @@
 //! Idempotency keys in the model: a row each.
 
-use sheratan_core::limits::Limits;
-use sheratan_core::{FinalStatus, HubKey, Idempotency, JobSeq, Name, Payload, Timestamp};
-use siphasher::sip128::{Hasher128, SipHasher24};
-use std::hash::Hasher;
+use sheratan_core::limits::{ANSWER_BYTES, HEAP_HEADER_BYTES, KEY_BYTES, Limits};
+use sheratan_core::{FinalStatus, Idempotency, JobSeq, Millis, Name, Payload, Timestamp};
 
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(super) struct ModelKeys {
-    hub_key: HubKey,
     rows: Vec<ModelKey>,
+    /// How many keys were spent so far.
+    spent_count: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct ModelKey {
     name: Name,
-    /// Decides between keys that go at the same instant, and for nothing else.
-    hash: u128,
     pub payload_hash: [u8; 32],
     pub job: JobSeq,
+    ttl_ms: Option<Millis>,
     pub answer: Option<ModelAnswer>,
 }
 
-/// What a repeat of a final job's submit is told, until when.
+/// What a repeat of a final job's submit is answered.
 #[derive(Debug)]
 pub(super) struct ModelAnswer {
     pub status: FinalStatus,
-    pub result: Payload,
-    pub error: Payload,
-    expires_at: Timestamp,
+    pub result: Option<Payload>,
+    pub error: Option<Payload>,
+    spent_at: Timestamp,
+    /// Its place in the order in which keys were spent.
+    number: u64,
 }
 
 impl ModelKeys {
-    pub fn new(hub_key: HubKey) -> Self {
-        ModelKeys { hub_key, rows: Vec::new() }
-    }
-
     pub fn len(&self) -> usize {
         self.rows.len()
     }
@@ -43,25 +39,25 @@ impl ModelKeys {
         self.rows.iter().find(|row| row.name == *name)
     }
 
-    /// Whether one more may come: there is room, or a key of a final job that can make some.
-    pub fn has_room(&self, keys_max: u64) -> bool {
-        (self.rows.len() as u64) < keys_max || self.rows.iter().any(|row| row.answer.is_some())
+    /// Whether one more may come: there is room, or the oldest spent key is old enough to make some.
+    pub fn has_room(&self, now: Timestamp, limits: &Limits) -> bool {
+        (self.rows.len() as u64) < limits.idempotency_keys_max || self.first_to_go(now, limits).is_some()
     }
 
-    /// The key stands for that job from now on.
-    pub fn bind(&mut self, idempotency: &Idempotency, job: JobSeq, keys_max: u64) {
+    /// The key stands for that job from now on. Two old ones go at most.
+    pub fn bind(&mut self, now: Timestamp, limits: &Limits, idempotency: &Idempotency, job: JobSeq) {
+        let is_new = self.get(&idempotency.key).is_none();
         self.rows.retain(|row| row.name != idempotency.key);
-        while self.rows.len() as u64 >= keys_max
-            && let Some((_, oldest)) = self.forgotten_at().min()
-        {
-            self.forget(oldest);
+        for _ in 0..2 {
+            if is_new
+                && self.rows.len() as u64 >= limits.idempotency_keys_max
+                && let Some(oldest) = self.first_to_go(now, limits)
+            {
+                self.rows.remove(oldest);
+            }
         }
-        let mut hasher = SipHasher24::new_with_key(self.hub_key.as_bytes());
-        hasher.write(&[5]);
-        hasher.write(idempotency.key.as_bytes());
-        let hash = hasher.finish128().as_u128();
-        let (name, payload_hash) = (idempotency.key.clone(), idempotency.payload_hash);
-        self.rows.push(ModelKey { name, hash, payload_hash, job, answer: None });
+        let Idempotency { key, payload_hash, ttl_ms, .. } = idempotency.clone();
+        self.rows.push(ModelKey { name: key, payload_hash, job, ttl_ms, answer: None });
     }
 
     /// A job ended: if a key stands for it, its outcome is what the key answers.
@@ -71,25 +67,55 @@ impl ModelKeys {
         limits: &Limits,
         job: JobSeq,
         status: FinalStatus,
-        result: &Payload,
-        error: &Payload,
+        (result, error): (&Option<Payload>, &Option<Payload>),
     ) {
-        let kept = |payload: &Payload| {
-            let is_small = payload.len() as u64 <= limits.idempotency_cached_bytes_max;
-            if is_small { payload.clone() } else { Payload::ABSENT }
-        };
-        for row in self.rows.iter_mut().filter(|row| row.job == job) {
-            let expires_at = now + limits.idempotency_ttl_ms;
-            row.answer = Some(ModelAnswer { status, result: kept(result), error: kept(error), expires_at });
+        let fits = |payload: &Payload| payload.len() as u64 <= limits.idempotency_cached_bytes_max;
+        let kept = |payload: &Option<Payload>| payload.clone().filter(fits);
+        let number = self.spent_count;
+        for row in self.rows.iter_mut().filter(|row| row.job == job && row.answer.is_none()) {
+            self.spent_count += 1;
+            row.answer = Some(ModelAnswer { status, result: kept(result), error: kept(error), spent_at: now, number });
+        }
+        self.strip(limits);
+    }
+
+    /// The oldest answers are forgotten while all of them take too much; their keys are not.
+    pub fn strip(&mut self, limits: &Limits) {
+        while self.bytes() > limits.answers_bytes_max {
+            let answers = self.rows.iter_mut().filter_map(|row| row.answer.as_mut());
+            let with_payload = answers.filter(|answer| answer.result.is_some() || answer.error.is_some());
+            let Some(oldest) = with_payload.min_by_key(|answer| answer.number) else { return };
+            (oldest.result, oldest.error) = (None, None);
         }
     }
 
-    /// When each key of a final job is forgotten.
-    pub fn forgotten_at(&self) -> impl Iterator<Item = (Timestamp, u128)> {
-        self.rows.iter().filter_map(|row| row.answer.as_ref().map(|answer| (answer.expires_at, row.hash)))
+    /// What keys and answers are charged.
+    pub fn bytes(&self) -> u64 {
+        let payload =
+            |payload: &Option<Payload>| payload.as_ref().map_or(0, |text| HEAP_HEADER_BYTES + text.len() as u64);
+        let answer = |answer: &ModelAnswer| match (&answer.result, &answer.error) {
+            (None, None) => 0,
+            (result, error) => ANSWER_BYTES + payload(result) + payload(error),
+        };
+        self.rows.iter().map(|row| KEY_BYTES + row.answer.as_ref().map_or(0, answer)).sum()
     }
 
-    pub fn forget(&mut self, hash: u128) {
-        self.rows.retain(|row| row.hash != hash);
+    /// When each key of a final job is forgotten, with its job.
+    pub fn forgotten_at(&self, limits: &Limits) -> impl Iterator<Item = (Timestamp, JobSeq)> {
+        let hubs = limits.idempotency_ttl_ms;
+        self.rows.iter().filter_map(move |row| {
+            let answer = row.answer.as_ref()?;
+            Some((answer.spent_at + row.ttl_ms.map_or(hubs, |own| own.min(hubs)), row.job))
+        })
+    }
+
+    pub fn forget(&mut self, job: JobSeq) {
+        self.rows.retain(|row| row.job != job);
+    }
+
+    fn first_to_go(&self, now: Timestamp, limits: &Limits) -> Option<usize> {
+        let spent = self.rows.iter().enumerate().filter_map(|(at, row)| Some((row.answer.as_ref()?, at)));
+        let (oldest, at) = spent.min_by_key(|(answer, _)| answer.number)?;
+        (oldest.spent_at + limits.idempotency_floor_ms <= now).then_some(at)
     }
 }

@@ -1,9 +1,9 @@
 //! Model: what a hub should do, written so that it is obviously right and never mind how slow.
 //!
 //! Everything is a `Vec` and every question a loop over it: no lanes, timers, counts or indexes that could be out of
-//! step. It gives the same [`Outcome`]s as the hub, so a run compares them one by one, and the rows of both once in a
-//! while. Two things it shares with the hub on purpose, computed again here from their description: the keyed hash that
-//! spreads retries, and the one that orders idempotency keys which go at the same instant.
+//! step. It gives the same [`Outcome`]s as the hub, so a run compares them one by one, and the rows and accounts of both
+//! once in a while. One thing it shares with the hub on purpose, computed again here from its description: the keyed hash
+//! that spreads retries. It has no account of names that jobs share: no run comes near that limit.
 
 mod job;
 mod key;
@@ -13,12 +13,13 @@ use job::ModelJob;
 use key::ModelKeys;
 use node::ModelNodes;
 use sheratan_core::limits::{
-    ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, DEFER_MS, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, PULL_JOBS_MAX,
+    ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, CLASSES_PER_ZONE_MAX, DEFER_MS, LEASE_DURATION_MAX, LEASE_DURATION_MIN,
+    Limits, PULL_JOBS_MAX,
 };
 use sheratan_core::{
-    Attempt, AttemptEnd, Command, Complete, Completed, CompletedStatus, Counts, Extend, Extended, FinalStatus, HubKey,
-    Idempotency, JobSeq, LeaseRef, Leased, Millis, Name, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload, Priority,
-    Pull, Pulled, Refusal, State, Submit, Submitted, Timestamp,
+    Account, Attempt, AttemptEnd, Command, Complete, Completed, CompletedStatus, Counts, Extend, Extended, FinalStatus,
+    HubKey, Idempotency, JobSeq, LeaseRef, Leased, Millis, Name, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload,
+    Priority, Pull, Pulled, Refusal, Revocation, RulesVersion, State, Submit, Submitted, Timestamp,
 };
 
 pub use job::ModelJob as Job;
@@ -34,9 +35,11 @@ pub struct Model {
     jobs: Vec<ModelJob>,
     keys: ModelKeys,
     next_seq: JobSeq,
-    /// Final jobs that are still readable, in the order in which they ended.
+    rules: RulesVersion,
+    /// Final jobs that are still readable, in the order in which they ended, and the dead ones apart.
     ended: Vec<(Timestamp, JobSeq)>,
-    next_final_no: u64,
+    dead: Vec<(Timestamp, JobSeq)>,
+    next_final_number: u64,
     /// Jobs that ended since it was last asked.
     ended_lately: Vec<JobSeq>,
 }
@@ -48,7 +51,7 @@ enum Due {
     LeaseEnds(JobSeq),
     JobRuns(JobSeq),
     NodeLookedAt(NodeIndex),
-    KeyForgotten(u128),
+    KeyForgotten(JobSeq),
     OldestFinalGoes,
 }
 
@@ -61,10 +64,12 @@ impl Model {
             limits: Limits::default(),
             nodes: ModelNodes::default(),
             jobs: Vec::new(),
-            keys: ModelKeys::new(key),
+            keys: ModelKeys::default(),
             next_seq: JobSeq::FIRST,
+            rules: RulesVersion::FIRST,
             ended: Vec::new(),
-            next_final_no: 0,
+            dead: Vec::new(),
+            next_final_number: 0,
             ended_lately: Vec::new(),
         }
     }
@@ -79,34 +84,53 @@ impl Model {
 
     fn carry_out(&mut self, command: &Command) -> Outcome {
         match command {
-            Command::Configure(limits) => {
-                self.limits = (**limits).clone();
+            Command::Set(settings) => {
+                settings.iter().for_each(|setting| self.limits.set(*setting));
                 self.nodes.look_at_all(self.now);
+                self.keys.strip(&self.limits);
                 self.drop_beyond_retention();
                 Outcome::Done
             }
-            Command::Heartbeat(heartbeat) => match self.nodes.heard_of(self.now, &self.limits, &heartbeat.node) {
-                Err(refusal) => Outcome::Refused(refusal),
-                Ok(node) => {
-                    node.zone = heartbeat.zone.clone();
-                    node.capabilities = heartbeat.capabilities.clone();
-                    Outcome::Heard { node: node.no }
+            Command::AdoptRules(version) if *version >= self.rules && *version <= RulesVersion::NEWEST => {
+                self.rules = *version;
+                Outcome::Done
+            }
+            Command::AdoptRules(_) => Outcome::Refused(Refusal::RulesNotTaken),
+            Command::Tick => Outcome::Done,
+            Command::Heartbeat(heartbeat) => {
+                let bytes = Some(node::bytes_of(heartbeat));
+                let jobs = &self.jobs;
+                let is_idle = |index| leases_of(jobs, index) == 0;
+                match self.nodes.heard_of(self.now, &self.limits, &heartbeat.node, bytes, is_idle) {
+                    Err(refusal) => Outcome::Refused(refusal),
+                    Ok(node) => {
+                        node.zone = heartbeat.zone.clone();
+                        node.capabilities = heartbeat.capabilities.clone();
+                        Outcome::Heard { node: node.index }
+                    }
                 }
-            },
+            }
             Command::NodesSeen(nodes) => {
-                nodes.iter().for_each(|no| self.nodes.seen(self.now, &self.limits, *no));
+                nodes.iter().for_each(|node| self.nodes.seen(self.now, &self.limits, *node));
                 Outcome::Done
             }
             Command::Submit(submit) => self.submit(submit).map_or_else(Outcome::Refused, Outcome::Submitted),
             Command::Pull(pull) => self.pull(pull).map_or_else(Outcome::Refused, Outcome::Pulled),
             Command::Extend(extend) => {
-                Outcome::Extended(extend.leases.iter().map(|lease| self.extend(extend, *lease)).collect())
+                let extended: Vec<_> = extend.leases.iter().map(|lease| self.extend(extend, *lease)).collect();
+                if extended.iter().any(|lease| matches!(lease, Extended::Until(_))) {
+                    self.seen(&extend.node);
+                }
+                Outcome::Extended(extended)
             }
             Command::Complete(complete) => self.complete(complete).map_or_else(Outcome::Refused, Outcome::Completed),
-            Command::LimitNodes(nodes_max) => {
-                self.nodes.limit(*nodes_max);
-                Outcome::Done
-            }
+        }
+    }
+
+    /// A node did something in its own name.
+    fn seen(&mut self, node: &Name) {
+        if let Some(index) = self.nodes.get(node).map(|node| node.index) {
+            self.nodes.seen(self.now, &self.limits, index);
         }
     }
 
@@ -158,16 +182,31 @@ impl Model {
                 State::Scheduled { .. } => counts.scheduled += 1,
                 State::Queued { .. } => counts.queued += 1,
                 State::Leased { .. } => counts.leased += 1,
-                State::Final { .. } => {
-                    counts.retained += 1;
-                    counts.retained_bytes += job.retained_bytes();
-                }
-            }
-            if job.is_waiting() {
-                counts.waiting_bytes += job.asked.params.len() as u64;
+                State::Final { status: FinalStatus::Dead, .. } => counts.dead += 1,
+                State::Final { .. } => counts.retained += 1,
             }
         }
         counts
+    }
+
+    /// What is charged to an account, added up.
+    pub fn bytes(&self, account: Account) -> u64 {
+        let is_on = |job: &&ModelJob| match (&job.state, account) {
+            (State::Scheduled { .. } | State::Queued { .. }, Account::Waiting) => true,
+            (State::Leased { .. }, Account::Leased) => true,
+            (State::Final { status, .. }, Account::Dead) => *status == FinalStatus::Dead,
+            (State::Final { status, .. }, Account::Retained) => *status != FinalStatus::Dead,
+            _ => false,
+        };
+        match account {
+            Account::Answers => self.keys.bytes(),
+            Account::Nodes => self.nodes.bytes(),
+            _ => self.jobs.iter().filter(is_on).map(ModelJob::bytes).sum(),
+        }
+    }
+
+    fn unfinished_bytes(&self) -> u64 {
+        self.bytes(Account::Waiting) + self.bytes(Account::Leased)
     }
 
     /// Whether a job is ready that this pull could take.
@@ -185,26 +224,27 @@ impl Model {
             };
             expiry.into_iter().chain(next)
         });
-        let nodes = self.nodes.rows().iter().map(|node| (node.looked_at_next, Due::NodeLookedAt(node.no)));
-        let keys = self.keys.forgotten_at().map(|(at, hash)| (at, Due::KeyForgotten(hash)));
+        let nodes = self.nodes.rows().iter().map(|node| (node.looked_at_next, Due::NodeLookedAt(node.index)));
+        let keys = self.keys.forgotten_at(&self.limits).map(|(at, job)| (at, Due::KeyForgotten(job)));
         let timed = jobs.chain(nodes).chain(keys).filter(|(at, _)| *at != Timestamp::NEVER);
-        let oldest = self.ended.first().map(|(at, _)| (*at + self.limits.job_retention_ms, Due::OldestFinalGoes));
+        let oldest = self.ended.first().into_iter().chain(self.dead.first());
+        let oldest = oldest.map(|(at, _)| (*at + self.limits.job_retention_ms, Due::OldestFinalGoes));
         timed.chain(oldest).min()
     }
 
     fn happen(&mut self, due: Due) {
         match due {
-            Due::JobExpires(seq) => self.finish(seq, FinalStatus::Expired, Payload::ABSENT, Payload::ABSENT),
+            Due::JobExpires(seq) => self.finish(seq, FinalStatus::Expired, None, None),
             Due::LeaseEnds(seq) => {
                 self.end_attempt(seq, AttemptEnd::Expired { at: self.now });
-                self.retry_or_finish(seq, true, Payload::ABSENT, Payload::new(b"\"lease expired\""));
+                self.retry_or_finish(seq, true, None, Some(Payload::new(b"\"lease expired\"")));
             }
             Due::JobRuns(seq) => self.job_mut(seq).state = State::Queued { since: self.now },
-            Due::NodeLookedAt(no) => {
-                let is_idle = self.leases_of(no) == 0;
-                self.nodes.look_at(self.now, &self.limits, no, is_idle);
+            Due::NodeLookedAt(node) => {
+                let is_idle = leases_of(&self.jobs, node) == 0;
+                self.nodes.look_at(self.now, &self.limits, node, is_idle);
             }
-            Due::KeyForgotten(hash) => self.keys.forget(hash),
+            Due::KeyForgotten(job) => self.keys.forget(job),
             Due::OldestFinalGoes => self.drop_oldest_final(),
         }
     }
@@ -221,35 +261,39 @@ impl Model {
             }
         }
         self.check_room(submit, supersedes)?;
+        let mut place = None;
         if let Some(old) = supersedes {
-            if matches!(self.job(old).state, State::Leased { .. }) {
-                self.end_attempt(old, AttemptEnd::Revoked { at: self.now });
+            let job = self.job_mut(old);
+            job.is_keyed = false;
+            if job.is_waiting() {
+                place = Some(job.place.unwrap_or(job.seq));
+            } else {
+                self.end_attempt(old, AttemptEnd::Revoked { at: self.now, why: Revocation::Superseded });
             }
-            self.finish(old, FinalStatus::Superseded, Payload::ABSENT, Payload::ABSENT);
+            self.finish_unkeyed(old, FinalStatus::Superseded, None, None);
         }
         let seq = self.next_seq;
         self.next_seq = JobSeq::new(seq.get() + 1);
-        self.jobs.push(ModelJob::new(seq, self.now, &self.limits, submit));
+        self.jobs.push(ModelJob::new(seq, self.now, &self.limits, submit, place));
         if let Some(idempotency) = &submit.idempotency {
-            self.keys.bind(idempotency, seq, self.limits.idempotency_keys_max);
+            self.keys.bind(self.now, &self.limits, idempotency, seq);
         }
+        self.drop_beyond_retention();
         Ok(Submitted::Accepted { job: seq, supersedes, replaces })
     }
 
     fn recognise(&self, idempotency: &Idempotency) -> Result<Known, Refusal> {
         let Some(row) = self.keys.get(&idempotency.key) else {
-            return if self.keys.has_room(self.limits.idempotency_keys_max) {
-                Ok(Known::No)
-            } else {
-                Err(Refusal::KeysFull { keys_max: self.limits.idempotency_keys_max })
-            };
+            let (keys, keys_max) = (self.keys.len() as u64, self.limits.idempotency_keys_max);
+            let has_room = self.keys.has_room(self.now, &self.limits);
+            return if has_room { Ok(Known::No) } else { Err(Refusal::KeysFull { keys, keys_max }) };
         };
         let is_same = row.payload_hash == idempotency.payload_hash;
         if !is_same {
             return match (idempotency.on_duplicate, &row.answer) {
                 (OnDuplicate::SameResult, _) => {
                     let old_hash_prefix = *row.payload_hash.first_chunk().expect("a hash has 32 bytes");
-                    Err(Refusal::KeyCollision { old_hash_prefix })
+                    Err(Refusal::KeyCollision { job: row.job, old_hash_prefix })
                 }
                 (OnDuplicate::LatestWins, None) => Ok(Known::Supersedes(row.job)),
                 (OnDuplicate::LatestWins, Some(_)) => Ok(Known::Replaces(row.job)),
@@ -268,36 +312,53 @@ impl Model {
     /// Whether the job would find room, were the one that it supersedes gone.
     fn check_room(&self, submit: &Submit, supersedes: Option<JobSeq>) -> Result<(), Refusal> {
         let others = || self.jobs.iter().filter(|job| Some(job.seq) != supersedes);
-        let waiting = || others().filter(|job| job.is_waiting());
-        let depth_without = waiting().count() as u64;
-        let bytes_without: u64 = waiting().map(|job| job.asked.params.len() as u64).sum();
-        // The client is told what waits now.
-        let counts = self.counts();
-        let (depth, bytes) = (counts.scheduled + counts.queued, counts.waiting_bytes);
-        if depth_without >= self.limits.queue_depth_max {
-            return Err(Refusal::QueueFull { depth, depth_max: self.limits.queue_depth_max });
+        let depth_without = others().filter(|job| job.is_waiting()).count() as u64;
+        let bytes_without: u64 = others().filter(|job| !job.is_final()).map(ModelJob::bytes).sum();
+        // The client is told what there is now.
+        let (depth, depth_max) = (self.counts().waiting(), self.limits.queue_depth_max);
+        if depth_without >= depth_max {
+            return Err(Refusal::QueueFull { depth, depth_max });
         }
-        if bytes_without + submit.params.len() as u64 > self.limits.queue_bytes_max {
-            return Err(Refusal::QueueBytesFull { bytes, bytes_max: self.limits.queue_bytes_max, depth });
+        let asked_again = Submit { delay_ms: Millis::ZERO, ..submit.clone() };
+        let mut coming = ModelJob::new(self.next_seq, Timestamp::ZERO, &self.limits, &asked_again, None);
+        // A time to live without an end takes its room all the same when it comes in.
+        coming.is_keyed |= submit.ttl_ms.is_some() || submit.retry_budget_ms.is_some();
+        let bytes_max = self.limits.queue_bytes_max;
+        if bytes_without + coming.bytes() > bytes_max {
+            return Err(Refusal::QueueBytesFull { bytes: self.unfinished_bytes(), bytes_max, depth });
         }
-        let mut classes: Vec<_> = others().filter(|job| !job.is_final()).map(ModelJob::class).collect();
-        classes.sort();
-        classes.dedup();
-        let is_known = classes.contains(&job::class_of(submit));
-        if classes.len() >= CLASSES_MAX && !is_known { Err(Refusal::ClassesFull) } else { Ok(()) }
+        let classes_of = |jobs: &mut dyn Iterator<Item = &ModelJob>| {
+            let mut classes: Vec<_> = jobs.filter(|job| !job.is_final()).map(ModelJob::class).collect();
+            classes.sort();
+            classes.dedup();
+            classes
+        };
+        let (with, without) = (classes_of(&mut self.jobs.iter()), classes_of(&mut others()));
+        let own = job::class_of(submit);
+        let in_zone =
+            |classes: &[sheratan_core::ClassKey]| classes.iter().filter(|class| class.zone == own.zone).count();
+        let has_room = without.len() < CLASSES_MAX && in_zone(&without) < CLASSES_PER_ZONE_MAX;
+        if with.contains(&own) || has_room {
+            return Ok(());
+        }
+        let (classes, zone_classes) = (with.len() as u64, in_zone(&with) as u64);
+        Err(Refusal::ClassesFull { classes, zone: own.zone, zone_classes })
     }
 
     fn pull(&mut self, pull: &Pull) -> Result<Pulled, Refusal> {
         let inflight = self.jobs.iter().filter(|job| matches!(job.state, State::Leased { .. })).count() as u64;
-        let held = self.nodes.get(&pull.node).map_or(0, |node| self.leases_of(node.no));
+        let held = self.nodes.get(&pull.node).map_or(0, |node| leases_of(&self.jobs, node.index));
+        let nothing = |defer_ms| Ok(Pulled { node: None, leases: Vec::new(), defer_ms });
         if inflight >= self.limits.inflight_max || held >= self.limits.leases_per_node_max {
-            return Ok(Pulled { leases: Vec::new(), defer_ms: DEFER_MS });
+            return nothing(DEFER_MS);
         }
         let ready = self.ready_for(pull);
         if ready.is_empty() {
-            return Ok(Pulled { leases: Vec::new(), defer_ms: Millis::ZERO });
+            return nothing(Millis::ZERO);
         }
-        let no = self.nodes.heard_of(self.now, &self.limits, &pull.node)?.no;
+        let jobs = &self.jobs;
+        let is_idle = |index| leases_of(jobs, index) == 0;
+        let node = self.nodes.heard_of(self.now, &self.limits, &pull.node, None, is_idle)?.index;
         let room = (self.limits.inflight_max - inflight).min(self.limits.leases_per_node_max - held);
         let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX)));
         let mut leases = Vec::new();
@@ -306,10 +367,10 @@ impl Model {
             let started_at = self.now;
             let job = self.job_mut(seq);
             job.attempts.push(Attempt { node: pull.node.clone(), started_at, end: AttemptEnd::Running });
-            job.state = State::Leased { node: no, until };
+            job.state = State::Leased { node, until };
             leases.push(Leased { lease: job.last_lease(), until });
         }
-        Ok(Pulled { leases, defer_ms: Millis::ZERO })
+        Ok(Pulled { node: Some(node), leases, defer_ms: Millis::ZERO })
     }
 
     fn extend(&mut self, extend: &Extend, lease: LeaseRef) -> Extended {
@@ -319,7 +380,9 @@ impl Model {
         if job.last_lease() != lease || *holder != extend.node {
             return Extended::LeaseLost;
         }
-        let until = until.max(self.now + self.lease_duration(extend.lease_duration_ms, lease.job));
+        let is_over = job.expires_at <= self.now;
+        let later = until.max(self.now + self.lease_duration(extend.lease_duration_ms, lease.job));
+        let until = if is_over { until } else { later };
         self.job_mut(lease.job).state = State::Leased { node, until };
         Extended::Until(until)
     }
@@ -332,60 +395,89 @@ impl Model {
             return Ok(Completed { job: seq, status: job.status_for_repeat(), is_duplicate: true });
         }
         let (at, mark) = (self.now, complete.mark);
+        let node = job.attempts.last().expect("a leased job has an attempt").node.clone();
         let status = if complete.ok {
             self.end_attempt(seq, AttemptEnd::Completed { at, mark });
-            self.finish(seq, FinalStatus::Completed, complete.result.clone(), Payload::ABSENT);
+            self.finish(seq, FinalStatus::Completed, complete.result.clone(), None);
             CompletedStatus::Final(FinalStatus::Completed)
         } else {
-            let is_short = complete.error.len() <= ATTEMPT_ERROR_BYTES_MAX;
-            let error = if is_short { complete.error.clone() } else { Payload::ABSENT };
+            let unfinished = self.unfinished_bytes();
+            let is_kept = |error: &Payload| {
+                error.len() <= ATTEMPT_ERROR_BYTES_MAX && unfinished + error.len() as u64 <= self.limits.queue_bytes_max
+            };
+            let error = complete.error.clone().filter(is_kept);
             self.end_attempt(seq, AttemptEnd::Failed { at, mark, error });
             self.retry_or_finish(seq, complete.is_retryable, complete.result.clone(), complete.error.clone())
         };
+        if complete.lease.is_some() || complete.node.is_some() {
+            self.seen(&node);
+        }
         Ok(Completed { job: seq, status, is_duplicate: false })
     }
 
-    fn retry_or_finish(&mut self, seq: JobSeq, is_retryable: bool, result: Payload, error: Payload) -> CompletedStatus {
+    fn retry_or_finish(
+        &mut self,
+        seq: JobSeq,
+        is_retryable: bool,
+        result: Option<Payload>,
+        error: Option<Payload>,
+    ) -> CompletedStatus {
         let job = self.job(seq);
         let attempt = job.attempts.len() as u32;
         let due_at = self.now + job::retry_delay(&self.key, &self.limits, seq, attempt);
         let may_retry = is_retryable && attempt < job.attempts_max && due_at <= job.retry_until;
-        let status = match job.expires_at <= self.now {
-            true => FinalStatus::Expired,
-            false if may_retry => {
+        let status = match may_retry {
+            false => FinalStatus::Dead,
+            true if job.expires_at <= due_at => FinalStatus::Expired,
+            true => {
                 self.job_mut(seq).state = State::Scheduled { due_at };
                 return CompletedStatus::RetryScheduled(due_at);
             }
-            false => FinalStatus::Dead,
         };
         self.finish(seq, status, result, error);
         CompletedStatus::Final(status)
     }
 
-    fn finish(&mut self, seq: JobSeq, status: FinalStatus, result: Payload, error: Payload) {
-        self.keys.settle(self.now, &self.limits, seq, status, &result, &error);
-        let (at, final_no) = (self.now, self.next_final_no);
-        self.next_final_no += 1;
-        self.job_mut(seq).state = State::Final { status, at, result, error, final_no };
-        self.ended.push((at, seq));
-        self.ended_lately.push(seq);
+    fn finish(&mut self, seq: JobSeq, status: FinalStatus, result: Option<Payload>, error: Option<Payload>) {
+        self.keys.settle(self.now, &self.limits, seq, status, (&result, &error));
+        self.job_mut(seq).is_keyed = false;
+        self.finish_unkeyed(seq, status, result, error);
         self.drop_beyond_retention();
     }
 
+    fn finish_unkeyed(&mut self, seq: JobSeq, status: FinalStatus, result: Option<Payload>, error: Option<Payload>) {
+        let (at, number) = (self.now, self.next_final_number);
+        self.next_final_number += 1;
+        let job = self.job_mut(seq);
+        job.ended_under_lease = !job.is_waiting();
+        job.state = State::Final { status, at, result, error, number };
+        let ended = if status == FinalStatus::Dead { &mut self.dead } else { &mut self.ended };
+        ended.push((at, seq));
+        self.ended_lately.push(seq);
+    }
+
     fn drop_beyond_retention(&mut self) {
-        loop {
-            let counts = self.counts();
-            let is_within = counts.retained <= self.limits.retained_jobs_max
-                && counts.retained_bytes <= self.limits.retained_bytes_max;
-            if is_within {
-                return;
-            }
-            self.drop_oldest_final();
+        while self.ended.len() as u64 > self.limits.retained_jobs_max
+            || self.bytes(Account::Retained) > self.limits.retained_bytes_max
+        {
+            let (_, seq) = self.ended.remove(0);
+            self.jobs.retain(|job| job.seq != seq);
+        }
+        while self.dead.len() as u64 > self.limits.dead_jobs_max
+            || self.bytes(Account::Dead) > self.limits.dead_bytes_max
+        {
+            let (_, seq) = self.dead.remove(0);
+            self.jobs.retain(|job| job.seq != seq);
         }
     }
 
+    /// Of two that ended at one instant the dead one stays longer.
     fn drop_oldest_final(&mut self) {
-        let (_, seq) = self.ended.remove(0);
+        let is_dead = match (self.ended.first(), self.dead.first()) {
+            (Some((ended, _)), Some((dead, _))) => dead < ended,
+            (ended, _) => ended.is_none(),
+        };
+        let (_, seq) = if is_dead { self.dead.remove(0) } else { self.ended.remove(0) };
         self.jobs.retain(|job| job.seq != seq);
     }
 
@@ -402,20 +494,15 @@ impl Model {
             .filter(|job| matches!(job.state, State::Queued { .. }))
             .filter(|job| pull.kinds.is_empty() || pull.kinds.contains(&job.asked.kind))
             .filter(|job| job.may_run_on(node))
-            .map(|job| (urgency(job.asked.priority), job.seq))
+            .map(|job| (urgency(job.asked.priority), job.place.unwrap_or(job.seq), job.seq))
             .collect();
         ready.sort();
-        ready.into_iter().map(|(_, seq)| seq).collect()
+        ready.into_iter().map(|(_, _, seq)| seq).collect()
     }
 
     fn lease_duration(&self, asked: Option<Millis>, seq: JobSeq) -> Millis {
         let own = self.job(seq).asked.lease_duration_ms;
         asked.or(own).unwrap_or(self.limits.lease_duration_ms).clamp(LEASE_DURATION_MIN, LEASE_DURATION_MAX)
-    }
-
-    fn leases_of(&self, no: NodeIndex) -> u64 {
-        let is_its = |job: &&ModelJob| matches!(job.state, State::Leased { node, .. } if node == no);
-        self.jobs.iter().filter(is_its).count() as u64
     }
 
     fn job(&self, seq: JobSeq) -> &ModelJob {
@@ -428,13 +515,18 @@ impl Model {
 
     /// How many leases a node holds.
     pub fn lease_count(&self, node: &Name) -> u64 {
-        self.nodes.get(node).map_or(0, |node| self.leases_of(node.no))
+        self.nodes.get(node).map_or(0, |node| leases_of(&self.jobs, node.index))
     }
 
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
+}
+
+fn leases_of(jobs: &[ModelJob], index: NodeIndex) -> u64 {
+    let is_its = |job: &&ModelJob| matches!(job.state, State::Leased { node, .. } if node == index);
+    jobs.iter().filter(is_its).count() as u64
 }
 
 /// The smaller goes first.

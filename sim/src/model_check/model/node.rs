@@ -1,19 +1,21 @@
 //! Nodes in the model: a row each, in the order of their numbers.
 
-use sheratan_core::limits::{Limits, NODE_FORGET_MS, NODES_MAX};
-use sheratan_core::{Liveness, Name, NodeIndex, Refusal, Timestamp};
+use sheratan_core::limits::{HEAP_HEADER_BYTES, Limits, NODE_BYTES, NODE_FORGET_MS};
+use sheratan_core::{Heartbeat, Liveness, Name, NameSet, NodeIndex, Refusal, Timestamp, Zone};
 
 /// One node.
 #[derive(Clone, Debug)]
 pub struct ModelNode {
     /// Its number.
-    pub no: NodeIndex,
+    pub index: NodeIndex,
     /// Its name.
     pub name: Name,
-    /// Its zone; the default zone if absent.
-    pub zone: Option<Name>,
+    /// Its zone.
+    pub zone: Zone,
     /// What it can do.
-    pub capabilities: Vec<Name>,
+    pub capabilities: NameSet,
+    /// What it is charged.
+    pub bytes: u64,
     /// When it was last heard of.
     pub last_seen_at: Timestamp,
     /// What it was when it was last looked at.
@@ -25,16 +27,10 @@ pub struct ModelNode {
 #[derive(Default, Debug)]
 pub(super) struct ModelNodes {
     rows: Vec<ModelNode>,
-    next_no: u32,
-    /// How many may be known; the default if it was never set.
-    nodes_max: Option<u64>,
+    next_index: u32,
 }
 
 impl ModelNodes {
-    pub fn limit(&mut self, nodes_max: u64) {
-        self.nodes_max = Some(nodes_max);
-    }
-
     pub fn rows(&self) -> &[ModelNode] {
         &self.rows
     }
@@ -43,33 +39,77 @@ impl ModelNodes {
         self.rows.iter().find(|node| node.name == *name)
     }
 
-    /// The node of that name, heard of now, perhaps for the first time.
-    pub fn heard_of(&mut self, now: Timestamp, limits: &Limits, name: &Name) -> Result<&mut ModelNode, Refusal> {
-        let known = self.rows.iter().position(|node| node.name == *name);
-        let at = match known {
-            Some(at) => at,
-            None if self.rows.len() as u64 >= self.nodes_max.unwrap_or(NODES_MAX) => return Err(Refusal::NodesFull),
-            None => {
-                self.rows.push(ModelNode {
-                    no: NodeIndex::new(self.next_no),
-                    name: name.clone(),
-                    zone: None,
-                    capabilities: Vec::new(),
-                    last_seen_at: now,
-                    liveness: Liveness::Online,
-                    looked_at_next: now + limits.node_ttl_ms,
-                });
-                self.next_no += 1;
-                self.rows.len() - 1
-            }
-        };
-        let no = self.rows[at].no;
-        self.seen(now, limits, no);
+    /// The node of that name, heard of now, perhaps for the first time: it takes so many bytes then. `is_idle` says of a
+    /// number whether that node has no leases.
+    pub fn heard_of(
+        &mut self,
+        now: Timestamp,
+        limits: &Limits,
+        name: &Name,
+        bytes: Option<u64>,
+        is_idle: impl Fn(NodeIndex) -> bool,
+    ) -> Result<&mut ModelNode, Refusal> {
+        let known = self.get(name).map(|node| node.bytes);
+        let bytes = bytes.or(known).unwrap_or(bytes_of_name(name));
+        self.make_room(limits, name, known, bytes, is_idle)?;
+        if known.is_none() {
+            self.rows.push(ModelNode {
+                index: NodeIndex::new(self.next_index),
+                name: name.clone(),
+                zone: Zone::DEFAULT,
+                capabilities: NameSet::EMPTY,
+                bytes,
+                last_seen_at: now,
+                liveness: Liveness::Online,
+                looked_at_next: now + limits.node_ttl_ms,
+            });
+            self.next_index += 1;
+        }
+        let at = self.rows.iter().position(|node| node.name == *name).expect("it is there now");
+        self.seen(now, limits, self.rows[at].index);
+        self.rows[at].bytes = bytes;
         Ok(&mut self.rows[at])
     }
 
-    pub fn seen(&mut self, now: Timestamp, limits: &Limits, no: NodeIndex) {
-        for node in self.rows.iter_mut().filter(|node| node.no == no) {
+    /// Dead nodes without leases go, those that were seen longest ago first, until there is room; none goes in vain.
+    fn make_room(
+        &mut self,
+        limits: &Limits,
+        name: &Name,
+        known: Option<u64>,
+        bytes: u64,
+        is_idle: impl Fn(NodeIndex) -> bool,
+    ) -> Result<(), Refusal> {
+        let (nodes, held) = (self.rows.len() as u64, self.bytes());
+        let (nodes_max, bytes_max) = (limits.nodes_max, limits.nodes_bytes_max);
+        let may_go = |node: &&ModelNode| node.liveness == Liveness::Dead && is_idle(node.index) && node.name != *name;
+        let mut idle: Vec<_> = self.rows.iter().filter(may_go).collect();
+        idle.sort_by_key(|node| (node.last_seen_at, node.index));
+        let is_one_too_many = known.is_none() && nodes >= nodes_max;
+        for count in 0..=idle.len() {
+            let freed: u64 = idle[..count].iter().map(|node| node.bytes).sum();
+            let is_number_right = !is_one_too_many || count > 0;
+            let before = known.unwrap_or(0);
+            let are_bytes_right = bytes <= before || held - before + bytes <= bytes_max + freed;
+            if is_number_right && are_bytes_right {
+                let gone: Vec<_> = idle[..count].iter().map(|node| node.index).collect();
+                self.rows.retain(|node| !gone.contains(&node.index));
+                return Ok(());
+            }
+        }
+        if is_one_too_many && idle.is_empty() {
+            return Err(Refusal::NodesFull { nodes, nodes_max });
+        }
+        Err(Refusal::NodeBytesFull { bytes: held, bytes_max })
+    }
+
+    /// What all nodes are charged.
+    pub fn bytes(&self) -> u64 {
+        self.rows.iter().map(|node| node.bytes).sum()
+    }
+
+    pub fn seen(&mut self, now: Timestamp, limits: &Limits, index: NodeIndex) {
+        for node in self.rows.iter_mut().filter(|node| node.index == index) {
             node.last_seen_at = now;
             if node.liveness != Liveness::Online {
                 node.liveness = Liveness::Online;
@@ -84,8 +124,8 @@ impl ModelNodes {
     }
 
     /// It may have become stale or dead, or be forgotten: a dead one without leases, a week later.
-    pub fn look_at(&mut self, now: Timestamp, limits: &Limits, no: NodeIndex, is_idle: bool) {
-        let at = self.rows.iter().position(|node| node.no == no).expect("a node that is looked at is known");
+    pub fn look_at(&mut self, now: Timestamp, limits: &Limits, index: NodeIndex, is_idle: bool) {
+        let at = self.rows.iter().position(|node| node.index == index).expect("a node that is looked at is known");
         let node = &mut self.rows[at];
         let dead_at = node.last_seen_at + limits.node_dead_ms.max(limits.node_ttl_ms);
         let forget_at = dead_at + NODE_FORGET_MS;
@@ -102,6 +142,21 @@ impl ModelNodes {
             Liveness::Dead => now + NODE_FORGET_MS,
         };
     }
+}
+
+/// What a node takes of which only the name is known.
+fn bytes_of_name(name: &Name) -> u64 {
+    NODE_BYTES + HEAP_HEADER_BYTES + name.len() as u64
+}
+
+/// What a node takes that says this.
+pub(super) fn bytes_of(heartbeat: &Heartbeat) -> u64 {
+    let name = |name: &Name| HEAP_HEADER_BYTES + name.len() as u64;
+    let zone =
+        if heartbeat.zone == Zone::DEFAULT { 0 } else { HEAP_HEADER_BYTES + heartbeat.zone.as_str().len() as u64 };
+    let can: u64 = heartbeat.capabilities.iter().map(|one| name(one) + 16).sum();
+    let labels = heartbeat.labels.as_ref().map_or(0, |labels| HEAP_HEADER_BYTES + labels.len() as u64);
+    bytes_of_name(&heartbeat.node) + zone + can + heartbeat.endpoint.as_ref().map_or(0, name) + labels
 }
 
 /// What a node is that was last heard of then: the wire contract's sentence.
