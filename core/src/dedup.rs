@@ -208,7 +208,9 @@ impl Dedup {
         }
         let Binding { payload_hash, job, ttl_ms } = binding;
         let payload_hash = *payload_hash.first_chunk().expect("it has 32 bytes");
-        self.insert(ledger, Entry { key, payload_hash, job, ttl_ms, spent: None })
+        let place = self.insert(ledger, Entry { key, payload_hash, job, ttl_ms, spent: None });
+        self.strip(limits, ledger);
+        place
     }
 
     /// A key that is held stands for another job from now on.
@@ -223,7 +225,9 @@ impl Dedup {
         self.forget(limits, timers, ledger, place);
         let Binding { payload_hash, job, ttl_ms } = binding;
         let payload_hash = *payload_hash.first_chunk().expect("it has 32 bytes");
-        self.insert(ledger, Entry { key, payload_hash, job, ttl_ms, spent: None })
+        let place = self.insert(ledger, Entry { key, payload_hash, job, ttl_ms, spent: None });
+        self.strip(limits, ledger);
+        place
     }
 
     /// The key's job is final.
@@ -257,7 +261,9 @@ impl Dedup {
     pub(crate) fn next_expiry_at(&self, limits: &Limits) -> Option<Timestamp> {
         let front = self.spent.front()?;
         let entry = self.slots[front.place.0 as usize].entry.as_ref().expect("the first spent key is held");
-        entry.spent.as_ref().map(|spent| rules::key_expires_at(spent.at, limits.idempotency_ttl_ms))
+        let spent = entry.spent.as_ref().expect("the first spent key is spent");
+        let at = rules::key_expires_at(spent.at, limits.idempotency_ttl_ms);
+        (at != Timestamp::NEVER).then_some(at)
     }
 
     /// Forgets the oldest spent key: its time is over.

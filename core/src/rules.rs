@@ -164,9 +164,9 @@ pub(crate) fn jobs_to_wake_for(ready: u64, room: u64) -> u64 {
     ready.min(room)
 }
 
-/// Whether a lane is looked at again, when the long polls that were woken for its jobs had their turn.
-pub(crate) fn is_looked_at_again(were_all_jobs_offered: bool) -> bool {
-    were_all_jobs_offered
+/// Whether a lane is looked at again: when the long polls that were woken for its jobs had their turn.
+pub(crate) fn is_looked_at_again(was_anybody_woken: bool) -> bool {
+    was_anybody_woken
 }
 
 /// Whether a node was heard of lately.

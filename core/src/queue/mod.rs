@@ -527,13 +527,29 @@ impl Queue {
             return woken;
         }
         let mut room = room_in_hub;
-        for (node, id) in self.waiters.take_freed() {
-            if room > 0 && room_at(&node) > 0 && self.has_job_for(id) {
-                self.unpark(ledger, id);
-                woken.push(id);
-                granted.insert(node, 1);
-                room -= 1;
+        for node in self.waiters.take_freed() {
+            if room == 0 {
+                self.waiters.free(&node);
+                continue;
             }
+            let room_here = room_at(&node).min(room);
+            let mut left = room_here;
+            for id in self.waiters.of_node(&node) {
+                if left == 0 {
+                    break;
+                }
+                if let Some(takes) = self.takes(id) {
+                    self.unpark(ledger, id);
+                    woken.push(id);
+                    left = left.saturating_sub(takes);
+                }
+            }
+            room -= room_here - left;
+            if left < room_here {
+                // Who was woken may leave a job to another one of the node.
+                self.waiters.free(&node);
+            }
+            granted.insert(node, room_here - left);
         }
         for (slot, kind) in self.waiters.take_stirred() {
             let mut left = rules::jobs_to_wake_for(self.classes.ready(slot, kind), room);
@@ -555,8 +571,8 @@ impl Queue {
                 });
             }
             room -= offered - left;
-            // Who was woken may leave a job; while nobody else could take it, there is nothing to look for.
-            if rules::is_looked_at_again(left == 0 && !chosen.is_empty()) || (room == 0 && offered == 0) {
+            // Who was woken may leave a job to another one; where nobody was, there is nobody to look for.
+            if rules::is_looked_at_again(!chosen.is_empty()) || (room == 0 && offered == 0) {
                 self.waiters.stir(slot, kind);
             }
             chosen.iter().for_each(|id| _ = self.unpark(ledger, *id));
@@ -580,10 +596,13 @@ impl Queue {
         JobView::new(job, self.kinds.name(job.kind), self.classes.key(job.class))
     }
 
-    fn has_job_for(&mut self, id: WaiterId) -> bool {
-        let Some(waiter) = self.waiters.get(id) else { return false };
+    /// How many jobs a long poll may take, if there is one for it.
+    fn takes(&mut self, id: WaiterId) -> Option<u64> {
+        let waiter = self.waiters.get(id)?;
         let (classes, kinds, profiles) = (&self.classes, &self.kinds, &mut self.profiles);
-        waiter.wanted.iter().any(|wanted| profiles.first(classes, kinds, waiter.profile, *wanted).is_some())
+        let has_job =
+            waiter.wanted.iter().any(|wanted| profiles.first(classes, kinds, waiter.profile, *wanted).is_some());
+        has_job.then_some(waiter.jobs_max)
     }
 
     fn lease_one(

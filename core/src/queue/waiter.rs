@@ -98,14 +98,9 @@ impl Waiters {
         self.freed = self.by_node.keys().cloned().collect();
     }
 
-    /// Takes the nodes that may have room which they did not have, each with its longest waiting poll.
-    pub fn take_freed(&mut self) -> Vec<(Name, WaiterId)> {
-        let freed = std::mem::take(&mut self.freed).into_iter();
-        let first = |node: Name| {
-            let id = *self.by_node.get(&node)?.first()?;
-            Some((node, id))
-        };
-        freed.filter_map(first).collect()
+    /// Takes the nodes that may have room which they did not have.
+    pub fn take_freed(&mut self) -> BTreeSet<Name> {
+        std::mem::take(&mut self.freed)
     }
 
     /// Takes the lanes that were noted.

@@ -244,7 +244,7 @@ impl Registry {
         }
         let (mut gone, mut freed) = (Vec::new(), 0);
         for (_, index) in self.idle.iter().filter(|(_, index)| self.nodes[index].name() != name) {
-            if !gone.is_empty() && !(is_larger && more > bytes_max + freed) {
+            if !gone.is_empty() && !(is_larger && more - freed > bytes_max) {
                 break;
             }
             freed += self.nodes[index].bytes();
@@ -253,7 +253,7 @@ impl Registry {
         if is_one_too_many && gone.is_empty() {
             return Err(Refusal::NodesFull { nodes, nodes_max });
         }
-        if is_larger && more > bytes_max + freed {
+        if is_larger && more - freed > bytes_max {
             return Err(Refusal::NodeBytesFull { bytes, bytes_max });
         }
         gone.into_iter().for_each(|index| self.forget_early(cx, index));

@@ -36,7 +36,7 @@ pub fn check_bounds(hub: &Hub) -> Result<(), Violation> {
 
 /// After time has passed up to `now`: nothing that was due is left.
 pub fn check_nothing_is_due(hub: &Hub) -> Result<(), Violation> {
-    let next = hub.next_deadline().filter(|_| hub.now() != Timestamp::NEVER);
+    let next = hub.next_due_at().filter(|_| hub.now() != Timestamp::NEVER);
     holds(next.is_none_or(|at| at > hub.now()), || {
         format!("{:?} is due at {:?} although time was let pass", next, hub.now())
     })

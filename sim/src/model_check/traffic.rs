@@ -20,6 +20,9 @@ const MEMORY_MAX: usize = 48;
 /// Classes of jobs in a flood: more than one zone may have.
 const FLOOD_CLASSES: u64 = CLASSES_PER_ZONE_MAX as u64 + 8;
 
+/// Numbers that a job's id can spell.
+const SEQS: u64 = 1 << 48;
+
 /// When runs begin: 2026-01-15, so that instants look like instants.
 const BEGIN: Timestamp = Timestamp::from_millis(1_768_500_000_000);
 
@@ -296,7 +299,7 @@ impl Traffic {
         let (node, lease) = self.lease(hub);
         let job = match self.draw.below(20) {
             0 => JobSeq::new(self.draw.below(hub.queue().next_seq().get() + 2)),
-            1 => JobSeq::new(self.draw.number()),
+            1 => JobSeq::new(self.draw.number() % SEQS),
             _ => lease.job,
         };
         let ok = self.draw.chance(600);
@@ -343,7 +346,7 @@ impl Traffic {
             0 => lease.generation = lease.generation.wrapping_add(1),
             1 => lease.generation = lease.generation.wrapping_sub(1),
             2 => lease.job = JobSeq::new(lease.job.get().wrapping_add(1)),
-            3 => lease = LeaseRef { job: JobSeq::new(self.draw.number()), generation: u32::MAX },
+            3 => lease = LeaseRef { job: JobSeq::new(self.draw.number() % SEQS), generation: u32::MAX },
             _ => {}
         }
         (node, lease)

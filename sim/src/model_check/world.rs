@@ -152,7 +152,7 @@ impl World {
             return Ok(());
         }
         for (id, parked) in &self.parked {
-            if self.model.has_job_for(&parked.pull) {
+            if self.model.has_job_for(&parked.pull) && self.model.has_room_for(&parked.pull.node) {
                 let text = format!("long poll {} waits although there is a job for {:?}", id.0, parked.pull);
                 return Err(Violation::Wake(text));
             }

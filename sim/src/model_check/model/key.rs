@@ -58,6 +58,7 @@ impl ModelKeys {
         }
         let Idempotency { key, payload_hash, ttl_ms, .. } = idempotency.clone();
         self.rows.push(ModelKey { name: key, payload_hash, job, ttl_ms, answer: None });
+        self.strip(limits);
     }
 
     /// A job ended: if a key stands for it, its outcome is what the key answers.

@@ -214,6 +214,11 @@ impl Model {
         !self.ready_for(pull).is_empty()
     }
 
+    /// Whether hub and node may have one more lease.
+    pub fn has_room_for(&self, node: &Name) -> bool {
+        self.counts().leased < self.limits.inflight_max && self.lease_count(node) < self.limits.leases_per_node_max
+    }
+
     fn next_due(&self) -> Option<(Timestamp, Due)> {
         let jobs = self.jobs.iter().flat_map(|job| {
             let expiry = job.is_waiting().then_some((job.expires_at, Due::JobExpires(job.seq)));

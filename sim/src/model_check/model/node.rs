@@ -90,7 +90,7 @@ impl ModelNodes {
             let freed: u64 = idle[..count].iter().map(|node| node.bytes).sum();
             let is_number_right = !is_one_too_many || count > 0;
             let before = known.unwrap_or(0);
-            let are_bytes_right = bytes <= before || held - before + bytes <= bytes_max + freed;
+            let are_bytes_right = bytes <= before || held - before + bytes - freed <= bytes_max;
             if is_number_right && are_bytes_right {
                 let gone: Vec<_> = idle[..count].iter().map(|node| node.index).collect();
                 self.rows.retain(|node| !gone.contains(&node.index));
