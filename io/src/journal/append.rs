@@ -7,6 +7,7 @@
 //! where nothing is half done.
 
 use super::batch::Batch;
+use super::build::Build;
 use super::folder::{Folder, Options};
 use super::format::{self, HEADER_BYTES, Header, Identity, SEAL_BYTES, Seed};
 use crate::disk::{self, Disk, DiskFile};
@@ -180,6 +181,7 @@ impl Appender {
             outcome_hash,
             segment_bytes: blank.bytes,
             is_recycled: blank.is_recycled,
+            written_by: Build::THIS,
         };
         let (seed, capacity_bytes) = (header.seed(), blank.bytes);
         format::seal_records(records, &seed);
@@ -263,6 +265,12 @@ fn blank_file(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Blank> {
 pub(crate) fn make_spare(disk: &dyn Disk, temporary: &Path, spare: &Path, bytes: u64) -> io::Result<()> {
     drop(blank_file(disk, temporary, bytes)?);
     disk::rename_durably(disk, temporary, spare).inspect_err(|_| remove(disk, temporary))
+}
+
+/// Removes what a hub was making when it stopped: before anything is made under such a name.
+pub(crate) fn remove_leftovers(folder: &Folder) -> io::Result<()> {
+    folder.leftovers()?.iter().for_each(|path| remove(folder.disk(), path));
+    Ok(())
 }
 
 /// Removes a file that is of no use any more.
