@@ -132,7 +132,7 @@ impl Repair {
             (covered_seq, covered_hash) = (info.covered_seq, info.outcome_hash);
         }
         let identity = identity.ok_or_else(|| RepairError::NothingReadable(folder.root().to_path_buf()))?;
-        let quarantine = folder.root().join("quarantine").join(name_of(now));
+        let quarantine = unused_quarantine(&folder, now);
         let report = RepairReport { damage: None, quarantine: None, moved: Vec::new(), lost: None, next_seq: 0 };
         Ok(Repair { folder, identity, epoch_last, covered_seq, covered_hash, quarantine, report })
     }
@@ -390,6 +390,14 @@ pub(crate) fn segments(folder: &Folder) -> Result<Vec<SegmentFile>, RepairError>
 
 pub(crate) fn snapshot_files(folder: &Folder) -> Result<Vec<SnapshotFile>, RepairError> {
     folder.snapshot_files().map_err(|source| RepairError::Io { file: folder.snapshots(), source })
+}
+
+/// A folder that is not there yet: nothing that an earlier repair kept is written over.
+fn unused_quarantine(folder: &Folder, now: Timestamp) -> PathBuf {
+    let (all, name) = (folder.root().join("quarantine"), name_of(now));
+    let names = (2..).map(|run| all.join(format!("{name}-{run}")));
+    let mut names = std::iter::once(all.join(&name)).chain(names);
+    names.find(|path| folder.disk().names(path).is_err()).expect("there is no end of names")
 }
 
 /// A folder's name for an instant, such as `20260115T205203.348Z`.
