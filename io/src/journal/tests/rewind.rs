@@ -14,7 +14,7 @@ fn rewound(folder: &Path) -> RewindReport {
 /// The records that are in the quarantine's segments.
 fn kept_records(report: &RewindReport) -> Vec<u64> {
     let names = report.moved.iter().filter(|path| path.extension().is_some_and(|name| name == "seg"));
-    let mut kept: Vec<u64> = names.flat_map(|path| records_of(path)).collect();
+    let mut kept: Vec<u64> = names.flat_map(records_of).collect();
     kept.sort_unstable();
     kept.dedup();
     kept
