@@ -267,10 +267,14 @@ pub(crate) fn make_spare(disk: &dyn Disk, temporary: &Path, spare: &Path, bytes:
     disk::rename_durably(disk, temporary, spare).inspect_err(|_| remove(disk, temporary))
 }
 
-/// Removes what a hub was making when it stopped: before anything is made under such a name.
+/// Removes what a hub was making when it stopped, durably: the epoch that is in it may be spent again from here on.
 pub(crate) fn remove_leftovers(folder: &Folder) -> io::Result<()> {
-    folder.leftovers()?.iter().for_each(|path| remove(folder.disk(), path));
-    Ok(())
+    let leftovers = folder.leftovers()?;
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    leftovers.iter().try_for_each(|path| folder.disk().remove(path))?;
+    [folder.journal(), folder.snapshots()].iter().try_for_each(|path| folder.disk().sync_folder(path))
 }
 
 /// Removes a file that is of no use any more.
