@@ -5,6 +5,7 @@
 
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimeParser;
+use serde::{Serialize, Serializer};
 use sheratan_core::Timestamp;
 use std::fmt;
 
@@ -52,6 +53,12 @@ impl fmt::Display for Rfc3339 {
             }
         }
         f.write_str(std::str::from_utf8(&text).expect("it is of digits"))
+    }
+}
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -233,7 +233,7 @@ impl Run {
 
     fn snapshot(&mut self, store: &Store, through: u64) -> Result<(), Died> {
         let report = match store.snapshot_by_replay(through, &mut |_| true) {
-            Err(error @ (ReplayError::Diverged { .. } | ReplayError::Read(ReadError::Bad(_)))) => {
+            Err(error @ (ReplayError::Diverged(_) | ReplayError::Read(ReadError::Bad(_)))) => {
                 panic!("seed {}: {error}", self.seed)
             }
             result => self.allow_failure(result)?,

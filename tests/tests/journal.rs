@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde_json::{Value, json};
+use sheratan_tests::client::result;
 use sheratan_tests::{Client, Hub, Options, Run, command, run, until};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -209,6 +211,85 @@ impl Drop for SmallDisk {
         // Lazily: a hub that a failing test left behind dies a moment later.
         _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
+}
+
+/// The journal's and the snapshots' files with their bytes.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let folders = ["journal", "snapshots"].map(|name| folder.join(name));
+    let paths = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+    paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// A folder whose snapshot is of another history than the records behind it: what those did cannot be done again.
+fn of_two_histories() -> Hub {
+    let mut hub = Hub::start();
+    (0..2).for_each(|n| _ = submit(&mut hub.data(), n));
+    hub.stop();
+    let common = files(hub.folder());
+    hub.restart();
+    submit(&mut hub.data(), 100);
+    hub.stop();
+    let others = files(hub.folder());
+    let (snapshot, state) =
+        others.iter().filter(|(path, _)| path.extension().is_some_and(|name| name == "snap")).max().unwrap();
+    others.keys().for_each(|path| fs::remove_file(path).unwrap());
+    common.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    hub.restart();
+    let mut data = hub.data();
+    let pulled = data.post("/mesh/pull_requests", &json!({"node_id": "n1", "max": 1})).ok();
+    (200..205).for_each(|n| _ = submit(&mut data, n));
+    data.post("/mesh/submit_result", &result(&pulled["jobs"][0], "n1", &json!({"n": 0}))).ok();
+    hub.kill();
+    fs::write(snapshot, state).unwrap();
+    hub
+}
+
+#[test]
+fn a_journal_that_cannot_be_replayed_stops_the_start_and_repair_goes_back_only_if_told() {
+    let mut hub = of_two_histories();
+    let folder = hub.folder().to_str().unwrap().to_owned();
+    let before = files(hub.folder());
+    let runbook = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbook.md")).unwrap();
+
+    let refused = serve(hub.folder());
+    assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused:?}");
+    let version = run(&["--version"]).stdout;
+    let build = version.trim().rsplit(' ').next().unwrap();
+    assert!(refused.stderr.contains(build), "{refused:?}");
+    let said = [
+        "the journal cannot be replayed: record ",
+        "is decided otherwise: it changed the hub's",
+        "refuses it (",
+        "nothing was changed.",
+        "`sheratan-hub journal repair --from-snapshot --accept-loss`",
+    ];
+    let unwrapped = runbook.replace("\n> ", " ");
+    for words in said {
+        assert!(refused.stderr.contains(words), "{words}: {refused:?}");
+        assert!(unwrapped.contains(words), "the runbook shows it: {words}");
+    }
+    assert!(runbook.contains("\n### The journal cannot be replayed\n"));
+    assert_eq!(files(hub.folder()), before);
+
+    let asked = run(&["journal", "repair", "--from-snapshot", "--json", "--data-dir", &folder]);
+    assert_eq!(asked.code, Some(1), "{asked:?}");
+    let report: Value = serde_json::from_str(&asked.stdout).unwrap();
+    let (first, last) = (report["lost"]["first_seq"].as_u64().unwrap(), report["lost"]["last_seq"].as_u64().unwrap());
+    assert!(first <= last && report["lost"]["first_at"].is_string(), "{report}");
+    assert_eq!((&report["is_done"], &report["snapshot"]["covered_seq"]), (&json!(false), &json!(first - 1)));
+    assert_eq!(files(hub.folder()), before);
+    let misused = run(&["journal", "repair", "--accept-loss", "--data-dir", &folder]);
+    assert_eq!(misused.code, Some(2), "{misused:?}");
+
+    let done = run(&["journal", "repair", "--from-snapshot", "--accept-loss", "--data-dir", &folder]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stdout.contains(&format!("{} records, {first} to {last}", last - first + 1)), "{done:?}");
+    hub.restart();
+    let held = hub.run(&["journal", "repair", "--from-snapshot", "--accept-loss"]);
+    assert!(held.code == Some(1) && held.stderr.contains("stop that hub"), "{held:?}");
+    let listed = hub.data().get("/mesh/jobs?status=queued").ok();
+    assert_eq!(listed["jobs"].as_array().unwrap().len(), 3, "{listed}");
+    assert_eq!(hub.run(&["journal", "verify"]).code, Some(0));
 }
 
 #[test]

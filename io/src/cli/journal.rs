@@ -12,7 +12,10 @@ const EXAMPLES: &str = "\
 Examples:
   sheratan-hub journal verify                           reads everything, changes nothing, works beside a running hub
   sheratan-hub journal verify --replay                  also applies every command and compares what the hub decided
-  sheratan-hub journal repair --data-dir /var/lib/hub   cuts at the first bad record; what is cut is kept aside";
+  sheratan-hub journal repair --data-dir /var/lib/hub   cuts at the first bad record; what is cut is kept aside
+  sheratan-hub journal repair --from-snapshot           says which records going back to the newest snapshot would lose
+  sheratan-hub journal repair --from-snapshot --accept-loss
+                                                        goes back to it; the records behind it are kept aside";
 
 /// The arguments.
 #[derive(clap::Args, Debug)]
@@ -36,6 +39,13 @@ enum What {
     /// Cut the journal at its first bad record, so that the hub starts again; nothing is deleted
     #[command(after_help = EXAMPLES)]
     Repair {
+        /// Go back to the newest snapshot that can be read instead: for records that this build cannot replay. Exit code 1,
+        /// and nothing is changed, if that loses records and --accept-loss is not there
+        #[arg(long)]
+        from_snapshot: bool,
+        /// Lose the records behind the snapshot; their files move to the quarantine
+        #[arg(long, requires = "from_snapshot")]
+        accept_loss: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -55,7 +65,8 @@ struct Common {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.what {
         What::Verify { replay, common } => verify(common, *replay),
-        What::Repair { common } => repair(common),
+        What::Repair { from_snapshot: true, accept_loss, common } => rewind(common, *accept_loss),
+        What::Repair { common, .. } => repair(common),
     }
 }
 
@@ -72,6 +83,14 @@ fn repair(common: &Common) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Local(error.to_string()))?;
     show(common, &report)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn rewind(common: &Common, is_loss_accepted: bool) -> Result<ExitCode, Failure> {
+    let report = journal::rewind(&common.data_dir, Options::default(), shell::wall_time(), is_loss_accepted)
+        .map_err(|error| Failure::Local(error.to_string()))?;
+    show(common, &report)?;
+    let is_refused = report.lost.is_some() && !report.is_done;
+    Ok(if is_refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn show(common: &Common, report: &(impl serde::Serialize + std::fmt::Display)) -> Result<(), Failure> {

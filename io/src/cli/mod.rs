@@ -36,7 +36,7 @@ Examples:
   sheratan-hub diagnose                                  an archive for a support person, without secrets";
 
 #[derive(Parser)]
-#[command(name = "sheratan-hub", version, after_help = EXAMPLES, subcommand_required = true)]
+#[command(name = "sheratan-hub", version = env!("SHERATAN_BUILD_NAME"), after_help = EXAMPLES, subcommand_required = true)]
 #[command(about = "One binary that a mesh of workers meets at: durable jobs, leases, results")]
 struct Cli {
     /// Ends this process when its standard input ends: a parent that dies takes it along.

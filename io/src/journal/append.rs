@@ -7,6 +7,7 @@
 //! where nothing is half done.
 
 use super::batch::Batch;
+use super::build::Build;
 use super::folder::{Folder, Options};
 use super::format::{self, HEADER_BYTES, Header, Identity, SEAL_BYTES, Seed};
 use crate::disk::{self, Disk, DiskFile};
@@ -178,6 +179,7 @@ impl Appender {
             outcome_hash,
             segment_bytes: blank.bytes,
             is_recycled: blank.is_recycled,
+            written_by: Build::THIS,
         };
         let (seed, capacity_bytes) = (header.seed(), blank.bytes);
         format::seal_records(records, &seed);
@@ -261,6 +263,16 @@ fn blank_file(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Blank> {
 pub(crate) fn make_spare(disk: &dyn Disk, temporary: &Path, spare: &Path, bytes: u64) -> io::Result<()> {
     drop(blank_file(disk, temporary, bytes)?);
     disk::rename_durably(disk, temporary, spare).inspect_err(|_| remove(disk, temporary))
+}
+
+/// Removes what a hub was making when it stopped, durably: the epoch that is in it may be spent again from here on.
+pub(crate) fn remove_leftovers(folder: &Folder) -> io::Result<()> {
+    let leftovers = folder.leftovers()?;
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    leftovers.iter().try_for_each(|path| folder.disk().remove(path))?;
+    [folder.journal(), folder.snapshots()].iter().try_for_each(|path| folder.disk().sync_folder(path))
 }
 
 /// Removes a file that is of no use any more.

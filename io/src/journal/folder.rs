@@ -114,6 +114,15 @@ impl Folder {
         Folder { disk, root: root.to_path_buf(), _lock: None }
     }
 
+    /// Whether there is a journal or a snapshot's folder in it: any other folder is left as it is.
+    pub fn is_data_folder(&self) -> bool {
+        let is_missing = |folder: PathBuf| {
+            let error = self.disk.names(&folder).err().map(|error| error.kind());
+            matches!(error, Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
+        };
+        !(is_missing(self.journal()) && is_missing(self.snapshots()))
+    }
+
     /// Whether a hub has the lock at the moment.
     pub fn is_locked(&self) -> bool {
         self.disk.is_locked(&self.root.join("lock"))
@@ -199,7 +208,7 @@ impl Folder {
 ///
 /// Level by level, each durable before the next is made; so only the deepest that was there may not be durable yet, made
 /// by a start that was stopped.
-fn create_durably(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+pub(crate) fn create_durably(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
     let is_missing = |path: &Path| disk.len(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     let levels: Vec<_> = folder.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
     let missing = levels.iter().take_while(|path| is_missing(path)).count();

@@ -2,14 +2,18 @@
 //!
 //! The layout, field by field, is in `docs/journal-format.md`. All numbers are little-endian.
 
+use super::build::{BUILD_BYTES, Build};
 use sheratan_core::{HubKey, Timestamp};
 use std::fmt;
 use std::ops::Range;
 
 /// A segment's header takes a block of its own, so that no later write touches the page it is on.
 pub(crate) const HEADER_BYTES: usize = 4096;
-/// The bytes of the header that carry something; the rest is reserved and zero.
-const HEADER_USED: usize = 128;
+/// The bytes of the header that its checksum covers; what is behind the build in them, and the rest of the block, is
+/// reserved and zero.
+const HEADER_USED: usize = 256;
+/// Where the build is.
+const BUILD_AT: usize = 96;
 /// What precedes a record's payload.
 pub(crate) const RECORD_HEADER_BYTES: usize = 28;
 /// Records start at multiples of this, so that a search for one need not look at every byte.
@@ -19,7 +23,7 @@ pub(crate) const SEAL_BYTES: usize = RECORD_HEADER_BYTES + 16;
 
 const MAGIC: [u8; 8] = *b"SHERjrnl";
 /// The version of the format that is written.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Flags of a header.
 const FLAG_RECYCLED: u8 = 1;
 const FLAG_HASH_UNKNOWN: u8 = 2;
@@ -29,6 +33,7 @@ const SEAL_WORD: u32 = SEAL_FLAG | 16;
 
 const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGNMENT) && SEAL_BYTES.is_multiple_of(ALIGNMENT));
 const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(ALIGNMENT) && HEADER_USED <= HEADER_BYTES);
+const _: () = assert!(BUILD_AT + BUILD_BYTES <= HEADER_USED);
 
 /// Which hub a data folder belongs to: 16 random bytes that are no secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,8 @@ pub(crate) struct Header {
     pub segment_bytes: u64,
     /// Whether an older segment's records may lie behind this one's.
     pub is_recycled: bool,
+    /// The build that made the segment; all its records are that build's, but for a torn batch that was written again.
+    pub written_by: Build,
 }
 
 /// Why a block is no header.
@@ -65,6 +72,7 @@ pub(crate) enum HeaderError {
     Magic,
     Version(u32),
     Checksum,
+    Build,
 }
 
 /// The checksum of a segment's records, before any of them: it already covers the hub and the epoch.
@@ -103,6 +111,7 @@ impl Header {
         block[80..88].copy_from_slice(&self.segment_bytes.to_le_bytes());
         block[88] =
             (u8::from(self.is_recycled) * FLAG_RECYCLED) | (u8::from(self.outcome_hash.is_none()) * FLAG_HASH_UNKNOWN);
+        block[BUILD_AT..BUILD_AT + BUILD_BYTES].copy_from_slice(self.written_by.as_bytes());
         let crc = header_crc(&block);
         block[12..16].copy_from_slice(&crc.to_le_bytes());
         block
@@ -116,7 +125,7 @@ impl Header {
         if u32_at(block, 12) != header_crc(block) {
             return Err(HeaderError::Checksum);
         }
-        // Looked at after the checksum: a newer format keeps these first 128 bytes' checksum where it is.
+        // Looked at after the checksum: a newer format keeps the checksum of these first 256 bytes where it is.
         let version = u32_at(block, 8);
         if version != FORMAT_VERSION {
             return Err(HeaderError::Version(version));
@@ -128,6 +137,7 @@ impl Header {
             outcome_hash: (block[88] & FLAG_HASH_UNKNOWN == 0).then(|| bytes_at(block, 64)),
             segment_bytes: u64_at(block, 80),
             is_recycled: block[88] & FLAG_RECYCLED != 0,
+            written_by: Build::decode(bytes_at(block, BUILD_AT)).ok_or(HeaderError::Build)?,
         })
     }
 
@@ -283,16 +293,28 @@ impl fmt::Display for HubId {
     }
 }
 
+/// A format version that is not this build's, and which build to start instead.
+pub(crate) struct WrongVersion(pub u32);
+
+impl fmt::Display for WrongVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WrongVersion(version) = self;
+        let which = if *version > FORMAT_VERSION { "a newer sheratan-hub" } else { "the sheratan-hub that wrote it" };
+        write!(
+            f,
+            "format version {version}, this hub reads version {FORMAT_VERSION}: start {which} on this data folder"
+        )
+    }
+}
+
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HeaderError::Short => write!(f, "the file ends before its header of {HEADER_BYTES} bytes"),
             HeaderError::Magic => f.write_str("the file does not begin as a segment does"),
-            HeaderError::Version(version) => write!(
-                f,
-                "the segment has format version {version}, this hub reads version {FORMAT_VERSION}: start a newer sheratan-hub on this data folder"
-            ),
+            HeaderError::Version(version) => write!(f, "the segment has {}", WrongVersion(*version)),
             HeaderError::Checksum => f.write_str("the header's checksum does not match"),
+            HeaderError::Build => f.write_str("the header names no build"),
         }
     }
 }
@@ -309,6 +331,7 @@ mod tests {
             outcome_hash: Some([5; 16]),
             segment_bytes: 8192,
             is_recycled: true,
+            written_by: Build::new("1.0.0+test"),
         }
     }
 
@@ -333,6 +356,21 @@ mod tests {
         assert!(entry_at(&bytes, 0, &header(7).seed()).is_some());
         for epoch in (0..2000).filter(|epoch| *epoch != 7) {
             assert_eq!(entry_at(&bytes, 0, &header(epoch).seed()), None, "epoch {epoch}");
+        }
+    }
+
+    #[test]
+    fn a_header_of_another_format_says_which_build_reads_it() {
+        for (version, which) in
+            [(FORMAT_VERSION + 1, "start a newer sheratan-hub"), (1, "the sheratan-hub that wrote it")]
+        {
+            let mut block = header(7).encode();
+            block[8..12].copy_from_slice(&version.to_le_bytes());
+            let crc = header_crc(&block);
+            block[12..16].copy_from_slice(&crc.to_le_bytes());
+            let error = Header::decode(&block).unwrap_err();
+            assert_eq!(error, HeaderError::Version(version));
+            assert!(error.to_string().contains(which), "{error}");
         }
     }
 

@@ -10,7 +10,7 @@
 //! 4. A background thread calls [`Store::prepare_spare`], and when [`Appender::sealed_through`] has grown,
 //!    [`Store::snapshot_by_replay`] and then [`Store::truncate`].
 //! 5. [`verify`] reads everything and reports; [`repair`] cuts at the first bad record and moves what it cuts aside;
-//!    [`History`] gives what was recorded to who wants to go through it.
+//!    [`rewind`] goes back to the newest snapshot and moves what is behind it aside; [`History`] gives what was recorded to who wants to go through it.
 //!
 //! What is on disk, and why a torn tail is told from a damaged one, is in `docs/journal-format.md`.
 //!
@@ -19,6 +19,8 @@
 
 mod append;
 mod batch;
+mod build;
+mod divergence;
 mod folder;
 mod format;
 mod look;
@@ -26,6 +28,7 @@ mod read;
 mod recover;
 mod repair;
 mod replay;
+mod rewind;
 #[cfg_attr(feature = "sim-mutants", path = "../../mutated/journal.rs")]
 mod rules;
 mod snapshot;
@@ -36,6 +39,8 @@ mod verify;
 
 pub use append::{AppendError, Appender};
 pub use batch::{Batch, PAYLOAD_BYTES_MAX};
+pub use build::{BUILD_BYTES, Build};
+pub use divergence::{Cause, Divergence};
 pub use folder::{LockError, Options};
 pub use format::{FORMAT_VERSION, HubId, Identity};
 pub use look::{History, LookError};
@@ -43,6 +48,7 @@ pub use read::{BadRecord, Item, Mark, ReadError, Reader, Reason, Record, Tail, T
 pub use recover::{Notice, OpenError, Progress, Recovered, Recovery, RecoveryReport, recover};
 pub use repair::{Lost, RepairError, RepairReport, repair};
 pub use replay::ReplayError;
+pub use rewind::{RewindReport, RewindTarget, rewind};
 pub use snapshot::{SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReport, SnapshotWriter};
 pub use store::{Store, Truncated};
 pub use verify::{

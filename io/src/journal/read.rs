@@ -8,8 +8,11 @@
 //!   one of a *later* batch behind it, the bad one had been acknowledged: the journal is damaged. If nothing or only
 //!   records of the *same* batch follow, that batch was never acknowledged: its tail is torn, and is cut.
 
+use super::build::Build;
 use super::folder::{Folder, SegmentFile};
-use super::format::{self, Entry, HEADER_BYTES, Header, Identity, RECORD_HEADER_BYTES, Seed};
+use super::format::{
+    self, Entry, HEADER_BYTES, Header, HeaderError, Identity, RECORD_HEADER_BYTES, Seed, WrongVersion,
+};
 use sheratan_core::Timestamp;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -63,6 +66,8 @@ pub struct Mark {
     pub seq: u64,
     /// The hash of all outcomes up to it.
     pub outcome_hash: [u8; 16],
+    /// The build that noted it.
+    pub written_by: Build,
 }
 
 /// How the journal ends.
@@ -112,6 +117,8 @@ pub struct BadRecord {
 pub enum Reason {
     /// The segment's header cannot be read.
     Header(String),
+    /// The segment is of another format: not damaged, but another build's to read.
+    Version(u32),
     /// The segment is not what its name or its neighbours say.
     Foreign(&'static str),
     /// No whole record is there, but one of a later batch follows.
@@ -231,6 +238,11 @@ impl Reader {
         })
     }
 
+    /// The first record that is handed out.
+    pub(crate) fn from(&self) -> u64 {
+        self.from
+    }
+
     /// How the journal ends; `None` before the reader is there.
     pub fn tail(&self) -> Option<&Tail> {
         self.tail.as_ref()
@@ -244,6 +256,11 @@ impl Reader {
     /// The segment that is read.
     pub fn file(&self) -> &Path {
         &self.segments[self.at.min(self.segments.len() - 1)].path
+    }
+
+    /// The build that made that segment; `None` before it was opened and behind its end.
+    pub fn written_by(&self) -> Option<Build> {
+        self.open.as_ref().map(|open| open.header.written_by)
     }
 
     /// Where in that segment the next record is.
@@ -277,9 +294,10 @@ impl Reader {
             let next_seq = self.next_seq;
             match format::entry_at(&self.buffer, open.offset, &open.seed) {
                 Some(Entry::Seal { last_seq, outcome_hash, .. }) if last_seq + 1 == next_seq => {
+                    let written_by = open.header.written_by;
                     self.close(Tail::Sealed);
                     if next_seq >= self.from {
-                        return Ok(Step::Mark(Mark { seq: last_seq, outcome_hash }));
+                        return Ok(Step::Mark(Mark { seq: last_seq, outcome_hash, written_by }));
                     }
                 }
                 _ if limit == Some(next_seq) => self.close(Tail::Sealed),
@@ -332,7 +350,7 @@ impl Reader {
         let bad = |reason| {
             ReadError::Bad(BadRecord { file: segment.path.clone(), offset: 0, seq: segment.first_seq, reason })
         };
-        let header = Header::decode(&self.buffer).map_err(|error| bad(Reason::Header(error.to_string())))?;
+        let header = Header::decode(&self.buffer).map_err(|error| bad(Reason::of_header(error)))?;
         if self.identity.is_some_and(|identity| identity != header.identity) {
             return Err(bad(Reason::Foreign("it belongs to another hub")));
         }
@@ -346,7 +364,8 @@ impl Reader {
         self.epoch_last = header.epoch;
         self.last_batch = None;
         let seq = header.first_seq.saturating_sub(1);
-        let mark = header.outcome_hash.map(|outcome_hash| Mark { seq, outcome_hash });
+        let written_by = header.written_by;
+        let mark = header.outcome_hash.map(|outcome_hash| Mark { seq, outcome_hash, written_by });
         self.open = Some(Open { seed: header.seed(), header, offset: HEADER_BYTES });
         Ok(mark)
     }
@@ -399,6 +418,20 @@ impl Reader {
     }
 }
 
+impl Reason {
+    pub(crate) fn of_header(error: HeaderError) -> Reason {
+        match error {
+            HeaderError::Version(version) => Reason::Version(version),
+            error => Reason::Header(error.to_string()),
+        }
+    }
+
+    /// Whether it is damage, which a repair cuts, and not another build's journal.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Reason::Version(_))
+    }
+}
+
 impl fmt::Display for TornTail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let TornTail { file, offset, bytes, seq, is_file_cut } = self;
@@ -423,6 +456,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Header(detail) => f.write_str(detail),
+            Reason::Version(version) => write!(f, "the segment has {}", WrongVersion(*version)),
             Reason::Foreign(detail) => write!(f, "the segment is not this journal's: {detail}"),
             Reason::Damaged { next_seq, next_offset } => write!(
                 f,

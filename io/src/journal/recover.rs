@@ -1,13 +1,16 @@
 //! Recovery: from a data folder to a hub that goes on where the last one stopped.
 
-use super::append::{AppendError, Appender, Start};
+use super::append::{self, AppendError, Appender, Start};
+use super::build::Build;
+use super::divergence::Divergence;
 use super::folder::{LockError, Options, SnapshotFile};
 use super::read::{BadRecord, End, Item, ReadError, Reader, Tail, TornTail};
-use super::replay::{self, Replica};
+use super::replay::{self, Replica, Stopped};
 use super::rules;
+use super::snapshot::SnapshotError;
 use super::store::Store;
 use serde::Serialize;
-use sheratan_core::{DecodeError, Hub};
+use sheratan_core::Hub;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{fmt, io};
@@ -70,11 +73,6 @@ pub enum Notice {
         /// The last record in the journal.
         journal_seq: u64,
     },
-    /// The replay decided otherwise than the hub had.
-    Diverged {
-        /// The record after which they differ, at the latest.
-        seq: u64,
-    },
 }
 
 /// How far a replay is.
@@ -102,13 +100,10 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
-    /// A record is no command of this version.
-    Undecodable {
-        /// The record.
-        seq: u64,
-        /// Why.
-        source: DecodeError,
-    },
+    /// The replay went otherwise than the hub that wrote the journal. Nothing was written or renamed.
+    Diverged(Box<Divergence>),
+    /// The newest snapshot is another build's to read.
+    Snapshot(SnapshotError),
     /// The journal cannot be written.
     Append(AppendError),
     /// The system gives no randomness for the hub's key.
@@ -123,12 +118,13 @@ pub struct Recovered {
     epoch_last: u64,
     covered_seq: u64,
     reader: Option<Reader>,
-    notices: Vec<Notice>,
+    /// Snapshots that cannot be read, and why: set aside when the start succeeds.
+    bad_snapshots: Vec<(PathBuf, String)>,
 }
 
 impl Recovered {
     pub(crate) fn new(store: Store, epoch_last: u64) -> Recovered {
-        Recovered { store, epoch_last, covered_seq: 0, reader: None, notices: Vec::new() }
+        Recovered { store, epoch_last, covered_seq: 0, reader: None, bad_snapshots: Vec::new() }
     }
 
     /// Restores the newest readable snapshot, replays the records behind it, and makes the journal ready for more.
@@ -141,23 +137,13 @@ impl Recovered {
         let hub = self.restore()?;
         let snapshot_seq = hub.is_some().then_some(self.covered_seq);
         let mut replica = Replica::new(hub.unwrap_or_else(|| Hub::new(store.identity().key)));
-        let mut diverged = None;
-        while let Some(item) = self.next()? {
-            match item {
-                Item::Mark(mark) if diverged.is_none() && !replica.agrees_with(mark) => diverged = Some(mark.seq),
-                Item::Mark(_) => {}
-                Item::Record(record) => {
-                    let seq = record.seq;
-                    replica.apply(&record).map_err(|source| OpenError::Undecodable { seq, source })?;
-                    if replica.is_report_due() {
-                        progress(Progress::of(self.reader()?, replica.records));
-                    }
-                }
-            }
-        }
+        let mut progress = |so_far| {
+            progress(so_far);
+            true
+        };
+        replay::follow(&mut replica, self.reader()?, &store.folder, snapshot_seq, &mut progress)?;
         let (records, hash) = (replica.records, replica.hub.outcome_hash());
-        let (appender, mut notices) = self.finish(replica.hash_before_batch, hash)?;
-        notices.extend(diverged.map(|seq| Notice::Diverged { seq }));
+        let (appender, notices) = self.finish(replica.hash_before_batch, hash)?;
         let took_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
         let report = RecoveryReport { snapshot_seq, records, next_seq: appender.next_seq(), notices, took_ms };
         Ok(Recovery { hub: replica.hub, appender, store, report })
@@ -174,12 +160,8 @@ impl Recovered {
                     self.covered_seq = covered_seq;
                     return Ok(Some(hub));
                 }
-                Err(error) => {
-                    // Out of the way, or it would count as one of the two that are kept.
-                    let aside = path.with_extension("bad");
-                    folder.disk().rename(&path, &aside).map_err(|source| OpenError::Io { file: path, source })?;
-                    self.notices.push(Notice::SnapshotBad { file: aside, reason: error.to_string() });
-                }
+                Err(error @ SnapshotError::Version { .. }) => return Err(OpenError::Snapshot(error)),
+                Err(error) => self.bad_snapshots.push((path, error.to_string())),
             }
         }
         Ok(None)
@@ -191,14 +173,18 @@ impl Recovered {
         Ok(self.reader()?.next()?)
     }
 
-    /// Makes the journal ready for more. The two outcome hashes, before the last batch that was read and after it, go
+    /// Makes the journal ready for more; nothing is written or renamed before. The two outcome hashes, before the last batch that was read and after it, go
     /// into the header of a new segment, if one is needed.
     ///
     /// Whether the last batch had reached the disk is not known (it may have been read from the system's memory), so it
     /// is written once more: in its place, or, if a torn one followed or it is torn itself, at the start of a new segment.
+    /// A segment of another build takes no more than that: what this build decides goes into a segment that says so.
     pub fn finish(mut self, hash_before_batch: [u8; 16], hash: [u8; 16]) -> Result<(Appender, Vec<Notice>), OpenError> {
         while self.next()?.is_some() {}
-        let Recovered { store, epoch_last, covered_seq, reader, mut notices } = self;
+        let mut notices = self.set_bad_snapshots_aside()?;
+        let Recovered { store, epoch_last, covered_seq, reader, .. } = self;
+        let journal = store.folder.journal();
+        append::remove_leftovers(&store.folder).map_err(|source| OpenError::Io { file: journal, source })?;
         let End { next_seq, tail, segment, offset, last_batch } = reader.expect("it was read to its end").into_end();
         let is_behind = next_seq <= covered_seq;
         if is_behind {
@@ -217,6 +203,9 @@ impl Recovered {
                 appender
                     .resume(&file.path, &header, offset as u64, &records)
                     .map_err(|source| OpenError::Io { file: file.path, source })?;
+                if header.written_by != Build::THIS {
+                    appender.rewrite(next_seq, Some(hash), &mut []).map_err(OpenError::Append)?;
+                }
             }
             (Tail::Torn(torn), _) => {
                 notices.push(Notice::Torn(torn));
@@ -232,6 +221,18 @@ impl Recovered {
             _ => {}
         }
         Ok((appender, notices))
+    }
+
+    /// Out of the way, or they would count among the two that are kept.
+    fn set_bad_snapshots_aside(&mut self) -> Result<Vec<Notice>, OpenError> {
+        let disk = self.store.folder.disk();
+        let mut notices = Vec::new();
+        for (path, reason) in self.bad_snapshots.drain(..) {
+            let aside = path.with_extension("bad");
+            disk.rename(&path, &aside).map_err(|source| OpenError::Io { file: path, source })?;
+            notices.push(Notice::SnapshotBad { file: aside, reason });
+        }
+        Ok(notices)
     }
 
     fn reader(&mut self) -> Result<&mut Reader, OpenError> {
@@ -258,6 +259,16 @@ impl From<ReadError> for OpenError {
     }
 }
 
+impl From<Stopped> for OpenError {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Diverged(divergence) => OpenError::Diverged(divergence),
+            Stopped::Cancelled => unreachable!("a start is not cancelled: its progress always says to go on"),
+            Stopped::Read(error) => error.into(),
+        }
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -269,10 +280,6 @@ impl fmt::Display for Notice {
                 f,
                 "the journal ends at record {journal_seq}, before the snapshot's {snapshot_seq}: the start went on from the snapshot"
             ),
-            Notice::Diverged { seq } => write!(
-                f,
-                "up to record {seq} the replay decided otherwise than the hub that wrote it: run `sheratan-hub journal verify --replay` and report it"
-            ),
         }
     }
 }
@@ -281,14 +288,14 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OpenError::Lock(error) => error.fmt(f),
+            OpenError::BadRecord(bad) if !bad.reason.is_damage() => bad.fmt(f),
             OpenError::BadRecord(bad) => write!(
                 f,
                 "{bad}: `sheratan-hub journal verify` shows what is left, `sheratan-hub journal repair` cuts the journal there and keeps the rest aside"
             ),
             OpenError::Io { file, source } => write!(f, "{}: {source}", file.display()),
-            OpenError::Undecodable { seq, source } => {
-                write!(f, "record {seq} of the journal cannot be applied: {source}")
-            }
+            OpenError::Diverged(divergence) => write!(f, "the journal cannot be replayed: {divergence}"),
+            OpenError::Snapshot(error) => error.fmt(f),
             OpenError::Append(error) => error.fmt(f),
             OpenError::Randomness(error) => write!(f, "the system gives no randomness for the hub's key: {error}"),
         }
@@ -299,9 +306,9 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             OpenError::Lock(error) => Some(error),
-            OpenError::BadRecord(_) | OpenError::Randomness(_) => None,
+            OpenError::BadRecord(_) | OpenError::Diverged(_) | OpenError::Randomness(_) => None,
             OpenError::Io { source, .. } => Some(source),
-            OpenError::Undecodable { source, .. } => Some(source),
+            OpenError::Snapshot(error) => Some(error),
             OpenError::Append(error) => Some(error),
         }
     }

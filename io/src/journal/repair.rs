@@ -2,17 +2,20 @@
 //!
 //! Nothing is deleted: what is taken out, and the untouched copy of what is rewritten, moves to `quarantine/<time>/`.
 //! Damage that the newest snapshot covers costs nothing; damage behind it costs the records from the first bad one on,
-//! since a command can only be replayed on the state before it.
+//! since a command can only be replayed on the state before it. Going back to a snapshot on purpose is `rewind.rs`.
 
 use super::append::{AppendError, Appender, Start};
-use super::folder::{Folder, LockError, Options, SegmentFile};
-use super::format::{self, HEADER_BYTES, Header, Identity};
+use super::build::Build;
+use super::folder::{self, Folder, LockError, Options, SegmentFile, SnapshotFile};
+use super::format::{self, HEADER_BYTES, Header, HeaderError, Identity, WrongVersion};
 use super::read::{BadRecord, ReadError, Reader, Reason};
-use super::snapshot::SnapshotReader;
+use super::snapshot::{SnapshotError, SnapshotReader};
 use super::verify::{self, SegmentStatus};
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
+use crate::rfc3339::Rfc3339;
 use serde::Serialize;
 use sheratan_core::Timestamp;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
@@ -35,13 +38,17 @@ pub struct RepairReport {
     pub next_seq: u64,
 }
 
-/// A range of records.
+/// A range of records that are lost, or would be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Lost {
     /// The first.
     pub first_seq: u64,
     /// The last that is known of.
     pub last_seq: u64,
+    /// When the first was applied of those that can be read.
+    pub first_at: Option<Rfc3339>,
+    /// When the last was.
+    pub last_at: Option<Rfc3339>,
 }
 
 /// A data folder cannot be repaired.
@@ -51,6 +58,22 @@ pub enum RepairError {
     Lock(LockError),
     /// No segment and no snapshot says whose folder it is.
     NothingReadable(PathBuf),
+    /// A file is of another format: not damaged, but another build's to read and to repair.
+    Version {
+        /// The file.
+        file: PathBuf,
+        /// Its format version.
+        version: u32,
+    },
+    /// There is no state to go back to.
+    NoSnapshot {
+        /// The data folder.
+        folder: PathBuf,
+        /// Why each of the snapshots that are there cannot be read.
+        problems: Vec<String>,
+        /// The build that made the newest segment.
+        written_by: Option<Build>,
+    },
     /// A file cannot be read, written or moved.
     Io {
         /// The file or folder.
@@ -64,8 +87,7 @@ pub enum RepairError {
 
 /// Cuts the journal at its first bad record and moves what is cut to the quarantine, which is named after `now`.
 pub fn repair(data_folder: &Path, options: Options, now: Timestamp) -> Result<RepairReport, RepairError> {
-    let folder = Arc::new(Folder::lock(options.disk.clone(), data_folder).map_err(RepairError::Lock)?);
-    let mut repair = Repair::new(folder, now)?;
+    let mut repair = Repair::new(lock(data_folder, &options)?, now)?;
     repair.set_bad_snapshots_aside()?;
     repair.drop_damage_before_snapshot()?;
     if let Some(damage) = repair.first_damage()? {
@@ -75,40 +97,48 @@ pub fn repair(data_folder: &Path, options: Options, now: Timestamp) -> Result<Re
     Ok(repair.report)
 }
 
-struct Repair {
-    folder: Arc<Folder>,
-    identity: Identity,
+/// The lock of a folder that is a data folder: no other gets one.
+pub(crate) fn lock(data_folder: &Path, options: &Options) -> Result<Arc<Folder>, RepairError> {
+    if !Folder::unlocked_on(options.disk.clone(), data_folder).is_data_folder() {
+        return Err(RepairError::NothingReadable(data_folder.to_path_buf()));
+    }
+    Folder::lock(options.disk.clone(), data_folder).map(Arc::new).map_err(RepairError::Lock)
+}
+
+/// A data folder that is being repaired.
+pub(crate) struct Repair {
+    pub folder: Arc<Folder>,
+    pub identity: Identity,
     /// The highest epoch of any segment, also of those that are taken out.
     epoch_last: u64,
     /// The newest readable snapshot's last record, and the outcome hash after it.
-    covered_seq: u64,
-    covered_hash: [u8; 16],
+    pub covered_seq: u64,
+    pub covered_hash: [u8; 16],
     quarantine: PathBuf,
-    report: RepairReport,
+    pub report: RepairReport,
 }
 
 impl Repair {
-    fn new(folder: Arc<Folder>, now: Timestamp) -> Result<Repair, RepairError> {
+    pub fn new(folder: Arc<Folder>, now: Timestamp) -> Result<Repair, RepairError> {
         let segments = segments(&folder)?;
+        refuse_other_versions(&folder, &segments)?;
         let headers: Vec<_> = segments.iter().filter_map(verify::header).collect();
         let mut identity = headers.last().map(|header| header.identity);
         let epoch_last = headers.iter().map(|header| header.epoch).max().unwrap_or(0);
         let (mut covered_seq, mut covered_hash) = (0, [0; 16]);
-        let snapshots =
-            folder.snapshot_files().map_err(|source| RepairError::Io { file: folder.snapshots(), source })?;
+        let snapshots = snapshot_files(&folder)?;
         if let Some(info) = snapshots.iter().find_map(|file| readable(folder.disk(), &file.path)) {
             identity = identity.or(Some(info.identity));
             (covered_seq, covered_hash) = (info.covered_seq, info.outcome_hash);
         }
         let identity = identity.ok_or_else(|| RepairError::NothingReadable(folder.root().to_path_buf()))?;
-        let quarantine = folder.root().join("quarantine").join(name_of(now));
+        let quarantine = unused_quarantine(&folder, now);
         let report = RepairReport { damage: None, quarantine: None, moved: Vec::new(), lost: None, next_seq: 0 };
         Ok(Repair { folder, identity, epoch_last, covered_seq, covered_hash, quarantine, report })
     }
 
     fn set_bad_snapshots_aside(&mut self) -> Result<(), RepairError> {
-        let snapshots = self.folder.snapshot_files();
-        let snapshots = snapshots.map_err(|source| RepairError::Io { file: self.folder.snapshots(), source })?;
+        let snapshots = snapshot_files(&self.folder)?;
         let folder = self.folder.clone();
         let is_bad = |path: &Path| readable(folder.disk(), path).is_none();
         snapshots.iter().filter(|file| is_bad(&file.path)).try_for_each(|file| self.set_aside(&file.path))
@@ -116,7 +146,7 @@ impl Repair {
 
     /// Damage in segments that the newest snapshot covers in full: they go, with the older ones and with the snapshots
     /// that would have needed them. No record is lost.
-    fn drop_damage_before_snapshot(&mut self) -> Result<(), RepairError> {
+    pub fn drop_damage_before_snapshot(&mut self) -> Result<(), RepairError> {
         let segments = segments(&self.folder)?;
         let covered = segments.windows(2).take_while(|pair| pair[1].first_seq <= self.covered_seq + 1).count();
         let bad = (0..covered).rev().find_map(|at| {
@@ -130,10 +160,8 @@ impl Repair {
         for segment in &segments[..=at] {
             self.set_aside(&segment.path)?;
         }
-        let snapshots = self.folder.snapshot_files();
-        let snapshots = snapshots.map_err(|source| RepairError::Io { file: self.folder.snapshots(), source })?;
         let first_kept = segments[at + 1].first_seq;
-        for snapshot in snapshots.iter().filter(|snapshot| snapshot.covered_seq + 1 < first_kept) {
+        for snapshot in snapshot_files(&self.folder)?.iter().filter(|snapshot| snapshot.covered_seq + 1 < first_kept) {
             self.set_aside(&snapshot.path)?;
         }
         self.report.damage = Some(bad);
@@ -141,7 +169,7 @@ impl Repair {
     }
 
     /// What would stop a start.
-    fn first_damage(&self) -> Result<Option<BadRecord>, RepairError> {
+    pub fn first_damage(&self) -> Result<Option<BadRecord>, RepairError> {
         match self.read_on() {
             Ok(_) => Ok(None),
             Err(ReadError::Bad(bad)) => Ok(Some(bad)),
@@ -175,28 +203,21 @@ impl Repair {
         let cut: Vec<_> = all.into_iter().filter(|segment| segment.first_seq >= from).collect();
         let mut kept = damaged_rest(&cut, &damage, needed_seq);
         let end_seq = kept.as_ref().map_or(damage.seq.max(needed_seq), |kept| kept.end_seq);
-        let last_seq = cut.iter().filter_map(|segment| last_known_seq(segment, end_seq)).max();
-        let hinted_seq = match damage.reason {
-            Reason::Damaged { next_seq, .. } => next_seq,
-            Reason::Hole { next_seq } => next_seq - 1,
-            _ => damage.seq,
-        };
-        let last_seq = last_seq.unwrap_or(0).max(hinted_seq);
-        if last_seq >= end_seq {
-            self.report.lost = Some(Lost { first_seq: end_seq, last_seq });
-        }
-        self.replace(&cut, kept.take(), end_seq, options)?;
+        self.report.lost = lost_with(&damage, &cut, end_seq);
+        self.replace(&cut, kept.take(), end_seq, None, options)?;
         self.report.damage = Some(damage);
         Ok(())
     }
 
     /// First what is kept and a segment for what comes, then the rest out of the way, newest first: interrupted at any
     /// point, the folder is either still damaged, and repaired by another run, or done.
-    fn replace(
+    /// `outcome_hash` is the one before the record `next_seq`, if it is known.
+    pub fn replace(
         &mut self,
         cut: &[SegmentFile],
         kept: Option<Kept>,
         next_seq: u64,
+        outcome_hash: Option<[u8; 16]>,
         options: Options,
     ) -> Result<(), RepairError> {
         let kept = kept.filter(|kept| kept.first_seq < kept.end_seq);
@@ -213,7 +234,7 @@ impl Repair {
             appender.rewrite(kept.first_seq, hash, &mut kept.records).map_err(RepairError::Append)?;
         }
         // Its epoch is above all that are taken out, should somebody put them back.
-        appender.rewrite(next_seq, None, &mut []).map_err(RepairError::Append)?;
+        appender.rewrite(next_seq, outcome_hash, &mut []).map_err(RepairError::Append)?;
         for (_, segment) in cut.iter().enumerate().rev().filter(|(at, _)| Some(*at) != replaced) {
             self.set_aside(&segment.path)?;
         }
@@ -222,26 +243,34 @@ impl Repair {
 
     /// Keeps a file that is about to be replaced.
     fn copy_aside(&mut self, path: &Path) -> Result<(), RepairError> {
-        let target = self.quarantine.join(path.file_name().expect("a file of the data folder has a name"));
-        let disk = self.folder.disk();
-        disk.create_folder(&self.quarantine)
-            .and_then(|()| disk.copy(path, &target))
-            .and_then(|()| disk.sync_folder(&self.quarantine))
-            .map_err(|source| RepairError::Io { file: path.to_path_buf(), source })?;
-        self.report.quarantine = Some(self.quarantine.clone());
-        self.report.moved.push(target);
-        Ok(())
+        self.keep(path, |disk, target| disk.copy(path, target))
     }
 
-    fn set_aside(&mut self, path: &Path) -> Result<(), RepairError> {
-        let name = path.file_name().expect("a file of the data folder has a name");
-        let target = self.quarantine.join(name);
-        let folder = path.parent().expect("and a folder");
+    /// Keeps what is in a file that stays, and may be written over one day.
+    pub fn copy_bytes_aside(&mut self, path: &Path) -> Result<(), RepairError> {
+        self.keep(path, |disk, target| {
+            let mut bytes = Vec::new();
+            disk.read_into(path, &mut bytes)?;
+            let mut file = disk.create(target)?;
+            disk::write(&mut *file, &bytes)?;
+            file.sync()
+        })
+    }
+
+    pub fn set_aside(&mut self, path: &Path) -> Result<(), RepairError> {
+        self.keep(path, |disk, target| disk.rename(path, target))?;
+        let folder = path.parent().expect("a file of the data folder is in a folder");
+        let synced = self.folder.disk().sync_folder(folder);
+        synced.map_err(|source| RepairError::Io { file: path.to_path_buf(), source })
+    }
+
+    /// Durable when it returns, the quarantine's own name included: what was lost must not be lost twice.
+    fn keep(&mut self, path: &Path, keep: impl FnOnce(&dyn Disk, &Path) -> io::Result<()>) -> Result<(), RepairError> {
+        let target = self.quarantine.join(path.file_name().expect("a file of the data folder has a name"));
         let disk = self.folder.disk();
-        disk.create_folder(&self.quarantine)
-            .and_then(|()| disk.rename(path, &target))
+        folder::create_durably(disk, &self.quarantine)
+            .and_then(|()| keep(disk, &target))
             .and_then(|()| disk.sync_folder(&self.quarantine))
-            .and_then(|()| disk.sync_folder(folder))
             .map_err(|source| RepairError::Io { file: path.to_path_buf(), source })?;
         self.report.quarantine = Some(self.quarantine.clone());
         self.report.moved.push(target);
@@ -250,7 +279,7 @@ impl Repair {
 }
 
 /// Whole records of a damaged segment.
-struct Kept {
+pub(crate) struct Kept {
     first_seq: u64,
     /// Behind the last.
     end_seq: u64,
@@ -280,22 +309,72 @@ fn damaged_rest(cut: &[SegmentFile], damage: &BadRecord, needed_seq: u64) -> Opt
     Some(Kept { first_seq, end_seq, outcome_hash, records: bytes[start..offset].to_vec() })
 }
 
-/// The last record of a segment from `from` on, whatever lies between.
-fn last_known_seq(segment: &SegmentFile, from: u64) -> Option<u64> {
+/// What is lost of the segments `cut` from the record `from` on, which has the damage or stands before it.
+pub(crate) fn lost_with(damage: &BadRecord, cut: &[SegmentFile], from: u64) -> Option<Lost> {
+    let hinted_seq = match damage.reason {
+        Reason::Damaged { next_seq, .. } => next_seq,
+        Reason::Hole { next_seq } => next_seq - 1,
+        _ => damage.seq,
+    };
+    let hinted = Lost { first_seq: from, last_seq: hinted_seq, first_at: None, last_at: None };
+    match records_from(cut, from) {
+        Some(known) => Some(Lost { last_seq: known.last_seq.max(hinted_seq), ..known }),
+        None => (hinted_seq >= from).then_some(hinted),
+    }
+}
+
+/// The records from `from` on that are known of in these segments, whatever lies between. Of records that are there twice
+/// the newer segment's count. Reads each segment whole.
+pub(crate) fn records_from(segments: &[SegmentFile], from: u64) -> Option<Lost> {
+    let mut found = None::<Lost>;
+    for (at, segment) in segments.iter().enumerate() {
+        let end = segments.get(at + 1).map_or(from.saturating_add(LOST_SEARCHED), |next| next.first_seq);
+        let named_seq = Some(segment.first_seq - 1).filter(|seq| *seq >= from);
+        let known = (end > from).then(|| known_records(segment, from..end)).flatten();
+        let (first_at, last_seq, last_at) = match (known, named_seq) {
+            (Some(known), _) => known,
+            (None, Some(last_seq)) => (None, last_seq, None),
+            (None, None) => continue,
+        };
+        let first_at = found.map_or(first_at, |found| found.first_at.or(first_at));
+        let last_at = last_at.or(found.and_then(|found| found.last_at));
+        found = Some(Lost { first_seq: from, last_seq, first_at, last_at });
+    }
+    found
+}
+
+/// Of the records of a segment in a range: the first one's instant, the last one's number, and its instant.
+fn known_records(segment: &SegmentFile, seqs: Range<u64>) -> Option<(Option<Rfc3339>, u64, Option<Rfc3339>)> {
     let mut bytes = Vec::new();
     segment.read_into(&mut bytes).ok()?;
     let seed = Header::decode(&bytes).ok()?.seed();
-    let (mut offset, mut last_seq) = (HEADER_BYTES, None);
-    let (end, seqs) = (format::end_of_content(&bytes, offset), from..from.saturating_add(LOST_SEARCHED));
+    let (mut offset, mut first_at, mut last) = (HEADER_BYTES, None, None::<(u64, Option<Rfc3339>)>);
+    let end = format::end_of_content(&bytes, offset);
     while let Some((_, entry)) = format::search(&bytes, offset..end, &seed, seqs.clone()) {
-        let (seq, end) = match entry {
-            format::Entry::Record { seq, end, .. } => (seq, end),
-            format::Entry::Seal { last_seq, end, .. } => (last_seq, end),
+        let (seq, at, end) = match entry {
+            format::Entry::Record { seq, now, end, .. } => (seq, Some(Rfc3339::new(now)), end),
+            format::Entry::Seal { last_seq, end, .. } => (last_seq, None, end),
         };
-        last_seq = last_seq.max(Some(seq));
+        first_at = first_at.or(at);
+        last = Some((seq, at.or(last.and_then(|(_, at)| at))));
         offset = end;
     }
-    last_seq
+    last.map(|(seq, at)| (first_at, seq, at))
+}
+
+/// Nothing of another format is repaired: what cannot be read is not damaged.
+fn refuse_other_versions(folder: &Folder, segments: &[SegmentFile]) -> Result<(), RepairError> {
+    for segment in segments {
+        if let Ok(Err(HeaderError::Version(version))) = segment.header() {
+            return Err(RepairError::Version { file: segment.path.clone(), version });
+        }
+    }
+    for snapshot in snapshot_files(folder)? {
+        if let Err(SnapshotError::Version { file, version }) = SnapshotReader::open(folder.disk(), &snapshot.path) {
+            return Err(RepairError::Version { file, version });
+        }
+    }
+    Ok(())
 }
 
 /// A snapshot's header, if all of it can be read.
@@ -305,8 +384,20 @@ fn readable(disk: &dyn Disk, path: &Path) -> Option<super::SnapshotInfo> {
     Some(reader.info().clone())
 }
 
-fn segments(folder: &Folder) -> Result<Vec<SegmentFile>, RepairError> {
+pub(crate) fn segments(folder: &Folder) -> Result<Vec<SegmentFile>, RepairError> {
     folder.segments().map_err(|source| RepairError::Io { file: folder.journal(), source })
+}
+
+pub(crate) fn snapshot_files(folder: &Folder) -> Result<Vec<SnapshotFile>, RepairError> {
+    folder.snapshot_files().map_err(|source| RepairError::Io { file: folder.snapshots(), source })
+}
+
+/// A folder that is not there yet: nothing that an earlier repair kept is written over.
+fn unused_quarantine(folder: &Folder, now: Timestamp) -> PathBuf {
+    let (all, name) = (folder.root().join("quarantine"), name_of(now));
+    let names = (2..).map(|run| all.join(format!("{name}-{run}")));
+    let mut names = std::iter::once(all.join(&name)).chain(names);
+    names.find(|path| folder.disk().names(path).is_err()).expect("there is no end of names")
 }
 
 /// A folder's name for an instant, such as `20260115T205203.348Z`.
@@ -327,12 +418,23 @@ impl fmt::Display for RepairReport {
         }
         match &self.lost {
             None => f.write_str("no record is lost: a snapshot has them")?,
-            Some(Lost { first_seq, last_seq }) => {
-                let count = last_seq - first_seq + 1;
-                write!(f, "{count} records are lost: {first_seq} to {last_seq}")?;
-            }
+            Some(lost) => write!(f, "lost: {lost}")?,
         }
         write!(f, "; the journal goes on at record {}", self.next_seq)
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lost { first_seq, last_seq, first_at, last_at } = self;
+        match last_seq - first_seq {
+            0 => write!(f, "1 record, {first_seq}")?,
+            more => write!(f, "{} records, {first_seq} to {last_seq}", more + 1)?,
+        }
+        match (first_at, last_at) {
+            (Some(first_at), Some(last_at)) => write!(f, " ({first_at} to {last_at})"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -342,6 +444,16 @@ impl fmt::Display for RepairError {
             RepairError::Lock(error) => error.fmt(f),
             RepairError::NothingReadable(folder) => {
                 write!(f, "nothing in {} can be read: no segment's header and no snapshot", folder.display())
+            }
+            RepairError::Version { file, version } => write!(f, "{} has {}", file.display(), WrongVersion(*version)),
+            RepairError::NoSnapshot { folder, problems, written_by } => {
+                write!(f, "no snapshot in {} can be read, so there is no state to go back to", folder.display())?;
+                problems.iter().try_for_each(|problem| write!(f, " ({problem})"))?;
+                match written_by {
+                    Some(build) => write!(f, ": start build {build}, which wrote the journal, on this folder, ")?,
+                    None => f.write_str(": ")?,
+                }
+                f.write_str("put back a backup, or move the folder away and start with an empty one")
             }
             RepairError::Io { file, source } => write!(f, "{}: {source}", file.display()),
             RepairError::Append(error) => error.fmt(f),
@@ -353,7 +465,7 @@ impl std::error::Error for RepairError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             RepairError::Lock(error) => Some(error),
-            RepairError::NothingReadable(_) => None,
+            RepairError::NothingReadable(_) | RepairError::Version { .. } | RepairError::NoSnapshot { .. } => None,
             RepairError::Io { source, .. } => Some(source),
             RepairError::Append(error) => Some(error),
         }

@@ -1,8 +1,9 @@
 //! Replay: applying the journal's records to a core of its own, and comparing what it decides with what the hub decided.
 //!
 //! This is how a hub starts, how snapshots are made without stopping the loop, and how production proves all day that
-//! the state machine is deterministic.
+//! the state machine is deterministic. Whatever goes otherwise than it went stops the replay with a [`Divergence`].
 
+use super::divergence::{Cause, Divergence};
 use super::folder::Folder;
 use super::format::Identity;
 use super::read::{Item, Mark, ReadError, Reader, Record};
@@ -10,7 +11,7 @@ use super::recover::Progress;
 use super::rules;
 use super::snapshot::{SnapshotError, SnapshotReader, SnapshotReport, SnapshotWriter};
 use crate::disk::Disk;
-use sheratan_core::{DecodeError, Envelope, Hub, Restore};
+use sheratan_core::{Envelope, Hub, Outcome, Restore};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -20,31 +21,21 @@ const PROGRESS_RECORDS: u64 = 4_096;
 /// A snapshot could not be made by replay.
 #[derive(Debug)]
 pub enum ReplayError {
-    /// The replayed core decided otherwise than the hub did: one of them is wrong, and the journal says which commands
-    /// led there. Nothing was written.
-    Diverged {
-        /// The segment that says what the hub decided.
-        file: PathBuf,
-        /// The record after which they differ, at the latest.
-        seq: u64,
-        /// The hub's outcome hash, in hex.
-        expected: String,
-        /// The replay's outcome hash, in hex.
-        found: String,
-    },
+    /// The replayed core decided otherwise than the hub did. Nothing was written.
+    Diverged(Box<Divergence>),
     /// The caller asked to stop.
     Cancelled,
     /// The journal cannot be read.
     Read(ReadError),
-    /// A record is no command of this version.
-    Undecodable {
-        /// The record.
-        seq: u64,
-        /// Why.
-        source: DecodeError,
-    },
     /// The snapshot cannot be written, or not read back.
     Snapshot(SnapshotError),
+}
+
+/// Why [`follow`] stopped before the end.
+pub(crate) enum Stopped {
+    Diverged(Box<Divergence>),
+    Cancelled,
+    Read(ReadError),
 }
 
 /// A core that follows the journal.
@@ -61,17 +52,33 @@ impl Replica {
         Replica { hub, hash_before_batch, records: 0 }
     }
 
-    pub fn apply(&mut self, record: &Record<'_>) -> Result<(), DecodeError> {
+    /// Applies a record, or says how it is not what it was when it was written: the one place where a record is checked
+    /// against the state that it meets. After an error the replica is of no use any more.
+    pub fn apply(&mut self, record: &Record<'_>) -> Result<(), Cause> {
+        let Envelope { rules, command, .. } =
+            Envelope::decode(record.payload).map_err(|error| Cause::Undecodable(error.to_string()))?;
+        if rules != self.hub.rules() {
+            return Err(Cause::OtherRules { recorded: rules.get(), replayed: self.hub.rules().get() });
+        }
         if record.is_batch_start {
             self.hash_before_batch = self.hub.outcome_hash();
         }
-        self.hub.apply(record.now, Envelope::decode(record.payload)?.command);
+        let outcome = self.hub.apply(record.now, command);
         self.records += 1;
-        Ok(())
+        match outcome {
+            Outcome::Refused(refusal) => Err(Cause::ChangesNothing(format!("refuses it ({refusal:?})"))),
+            outcome if !outcome.is_durable() => Err(Cause::ChangesNothing("changes nothing by it".to_owned())),
+            _ => Ok(()),
+        }
     }
 
-    pub fn agrees_with(&self, mark: Mark) -> bool {
-        self.hub.outcome_hash() == mark.outcome_hash
+    /// Compares the outcomes so far with those that the hub noted.
+    pub fn compare(&self, mark: Mark) -> Result<(), Cause> {
+        let found = self.hub.outcome_hash();
+        if found == mark.outcome_hash {
+            return Ok(());
+        }
+        Err(Cause::OutcomeHash { recorded: hex::encode(mark.outcome_hash), replayed: hex::encode(found) })
     }
 
     /// Whether it is time to report progress.
@@ -124,10 +131,11 @@ pub(crate) fn snapshot_by_replay(
     let newest = newest
         .filter(|snapshot| snapshot.covered_seq <= through)
         .find_map(|s| load(folder.disk(), &s.path, identity).ok());
+    let snapshot_seq = newest.as_ref().map(|(_, seq)| *seq);
     let (hub, covered_seq) = newest.unwrap_or_else(|| (Hub::new(identity.key), 0));
     let mut replica = Replica::new(hub);
     let mut reader = Reader::new(folder, Some(*identity), covered_seq + 1, through).map_err(ReplayError::Read)?;
-    follow(&mut replica, &mut reader, progress)?;
+    follow(&mut replica, &mut reader, folder, snapshot_seq, progress)?;
     if reader.next_seq() != through + 1 {
         let seq = reader.next_seq();
         let bad = super::BadRecord {
@@ -146,33 +154,42 @@ pub(crate) fn snapshot_by_replay(
     Ok(SnapshotReport { replayed, ..report })
 }
 
-/// Applies all that the reader gives and compares at each mark.
+/// Applies all that the reader gives, from the state that the replica begins with, and compares at each mark. `snapshot_seq`
+/// is the newest readable snapshot's last record, for what a divergence says of the ways out.
 pub(crate) fn follow(
     replica: &mut Replica,
     reader: &mut Reader,
+    folder: &Folder,
+    snapshot_seq: Option<u64>,
     progress: &mut dyn FnMut(Progress) -> bool,
-) -> Result<(), ReplayError> {
+) -> Result<(), Stopped> {
+    let mut agreed_seq = reader.from() - 1;
     loop {
-        let mark = match reader.next().map_err(ReplayError::Read)? {
+        let (records, cause, written_by) = match reader.next().map_err(Stopped::Read)? {
             None => return Ok(()),
-            Some(Item::Mark(mark)) => mark,
+            Some(Item::Mark(mark)) => match replica.compare(mark) {
+                Ok(()) => {
+                    agreed_seq = mark.seq;
+                    continue;
+                }
+                Err(cause) => (agreed_seq + 1..=mark.seq, cause, mark.written_by),
+            },
             Some(Item::Record(record)) => {
                 let seq = record.seq;
-                replica.apply(&record).map_err(|source| ReplayError::Undecodable { seq, source })?;
-                if replica.is_report_due() && !progress(Progress::of(reader, replica.records)) {
-                    return Err(ReplayError::Cancelled);
+                match replica.apply(&record) {
+                    Ok(()) if replica.is_report_due() && !progress(Progress::of(reader, replica.records)) => {
+                        return Err(Stopped::Cancelled);
+                    }
+                    Ok(()) => continue,
+                    Err(cause) => {
+                        let written_by = reader.written_by().expect("a record was just read from an open segment");
+                        (seq..=seq, cause, written_by)
+                    }
                 }
-                continue;
             }
         };
-        if !replica.agrees_with(mark) {
-            return Err(ReplayError::Diverged {
-                file: reader.file().to_path_buf(),
-                seq: mark.seq,
-                expected: hex::encode(mark.outcome_hash),
-                found: hex::encode(replica.hub.outcome_hash()),
-            });
-        }
+        let divergence = Divergence::new(folder, records, cause, written_by, snapshot_seq);
+        return Err(Stopped::Diverged(Box::new(divergence)));
     }
 }
 
@@ -191,17 +208,22 @@ fn io(file: PathBuf, source: std::io::Error) -> ReplayError {
     ReplayError::Snapshot(SnapshotError::Io { file, source })
 }
 
+impl From<Stopped> for ReplayError {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Diverged(divergence) => ReplayError::Diverged(divergence),
+            Stopped::Cancelled => ReplayError::Cancelled,
+            Stopped::Read(error) => ReplayError::Read(error),
+        }
+    }
+}
+
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ReplayError::Diverged { file, seq, expected, found } => write!(
-                f,
-                "replayed up to record {seq}, the core has the outcome hash {found}, but {} says {expected}: keep the data folder and report it; `sheratan-hub journal verify --replay` shows it again",
-                file.display()
-            ),
+            ReplayError::Diverged(divergence) => divergence.fmt(f),
             ReplayError::Cancelled => f.write_str("the replay was cancelled"),
             ReplayError::Read(error) => error.fmt(f),
-            ReplayError::Undecodable { seq, source } => write!(f, "record {seq} cannot be applied: {source}"),
             ReplayError::Snapshot(error) => error.fmt(f),
         }
     }
@@ -210,9 +232,8 @@ impl fmt::Display for ReplayError {
 impl std::error::Error for ReplayError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ReplayError::Diverged { .. } | ReplayError::Cancelled => None,
+            ReplayError::Diverged(_) | ReplayError::Cancelled => None,
             ReplayError::Read(error) => Some(error),
-            ReplayError::Undecodable { source, .. } => Some(source),
             ReplayError::Snapshot(error) => Some(error),
         }
     }

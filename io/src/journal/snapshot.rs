@@ -4,8 +4,9 @@
 //! footer has the count and the SHA-256 over all, which is the hub's own digest. The layout is in `docs/journal-format.md`.
 
 use super::append;
+use super::build::{BUILD_BYTES, Build};
 use super::folder::Folder;
-use super::format::{self, HubId, Identity};
+use super::format::{self, FORMAT_VERSION, HubId, Identity, WrongVersion};
 use crate::disk::{self, Disk, DiskFile, DiskReader};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -15,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::{fmt, mem};
 
 const MAGIC: [u8; 8] = *b"SHERsnap";
-const FORMAT_VERSION: u32 = 1;
-const HEADER_BYTES: usize = 80;
+/// The checksum covers all of it; what is behind the build is reserved and zero.
+const HEADER_BYTES: usize = 256;
+const BUILD_AT: usize = 80;
 const FOOTER_BYTES: usize = 4 + 8 + 32;
 /// Stands where a record's length would: the footer follows.
 const FOOTER_MARK: u32 = u32::MAX;
@@ -36,6 +38,8 @@ pub struct SnapshotInfo {
     pub covered_seq: u64,
     /// The outcome hash after that record.
     pub outcome_hash: [u8; 16],
+    /// The build that made it.
+    pub written_by: Build,
 }
 
 /// What came of writing a snapshot that was read back afterwards.
@@ -64,6 +68,13 @@ pub enum SnapshotError {
         file: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The snapshot is of another format: not damaged, but another build's to read.
+    Version {
+        /// The file.
+        file: PathBuf,
+        /// Its format version.
+        version: u32,
     },
     /// The file is not a whole snapshot of this hub.
     Bad {
@@ -119,6 +130,7 @@ impl<'a> SnapshotWriter<'a> {
         header[32..48].copy_from_slice(identity.key.as_bytes());
         header[48..56].copy_from_slice(&covered_seq.to_le_bytes());
         header[56..72].copy_from_slice(&outcome_hash);
+        header[BUILD_AT..BUILD_AT + BUILD_BYTES].copy_from_slice(Build::THIS.as_bytes());
         let crc = header_crc(&header);
         header[12..16].copy_from_slice(&crc.to_le_bytes());
         let file = disk.create(&temporary).map_err(|source| SnapshotError::Io { file: temporary.clone(), source })?;
@@ -201,7 +213,7 @@ impl SnapshotReader {
         }
         let version = format::u32_at(&header, 8);
         if version != FORMAT_VERSION {
-            return Err(bad(&format!("it has format version {version}, this hub reads version {FORMAT_VERSION}")));
+            return Err(SnapshotError::Version { file: path.to_path_buf(), version });
         }
         let info = SnapshotInfo {
             file: path.to_path_buf(),
@@ -211,6 +223,7 @@ impl SnapshotReader {
             },
             covered_seq: format::u64_at(&header, 48),
             outcome_hash: format::bytes_at(&header, 56),
+            written_by: Build::decode(format::bytes_at(&header, BUILD_AT)).ok_or_else(|| bad("it names no build"))?,
         };
         let offset = HEADER_BYTES as u64;
         Ok(SnapshotReader { input, info, record: Vec::new(), hasher: Sha256::new(), records: 0, offset })
@@ -289,6 +302,9 @@ impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SnapshotError::Io { file, source } => write!(f, "the snapshot {}: {source}", file.display()),
+            SnapshotError::Version { file, version } => {
+                write!(f, "the snapshot {} has {}", file.display(), WrongVersion(*version))
+            }
             SnapshotError::Bad { file, offset, reason } => {
                 write!(f, "the snapshot {} is bad at offset {offset}: {reason}", file.display())
             }
@@ -300,7 +316,7 @@ impl std::error::Error for SnapshotError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             SnapshotError::Io { source, .. } => Some(source),
-            SnapshotError::Bad { .. } => None,
+            SnapshotError::Version { .. } | SnapshotError::Bad { .. } => None,
         }
     }
 }

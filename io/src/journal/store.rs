@@ -39,14 +39,14 @@ impl Store {
         let folder = Arc::new(Folder::lock(options.disk.clone(), data_folder).map_err(OpenError::Lock)?);
         let journal = folder.journal();
         let failed = |source| OpenError::Io { file: journal.clone(), source };
-        folder.leftovers().map_err(failed)?.iter().for_each(|path| append::remove(folder.disk(), path));
         let Some(newest) = folder.segments().map_err(failed)?.pop() else {
+            append::remove_leftovers(&folder).map_err(failed)?;
             return Store::create(folder, options);
         };
         let header = newest.header().map_err(|source| OpenError::Io { file: newest.path.clone(), source })?;
         let header = header.map_err(|error| {
             let (file, seq) = (newest.path.clone(), newest.first_seq);
-            OpenError::BadRecord(BadRecord { file, offset: 0, seq, reason: Reason::Header(error.to_string()) })
+            OpenError::BadRecord(BadRecord { file, offset: 0, seq, reason: Reason::of_header(error) })
         })?;
         let store = Store { folder, options, identity: header.identity };
         let recovered = Recovered::new(store.clone(), header.epoch);

@@ -2,10 +2,12 @@
 //!
 //! Needs no lock, so a running hub's journal can be looked at; what is written or truncated meanwhile is not a problem.
 
+use super::build::Build;
+use super::divergence::Divergence;
 use super::folder::{Folder, SegmentFile};
 use super::format::{Header, Identity};
 use super::read::{BadRecord, Item, ReadError, Reader, Reason, Tail, TornTail};
-use super::replay::{self, Replica};
+use super::replay::{self, ReplayError, Replica};
 use super::snapshot::{self, SnapshotReader};
 use crate::disk::Disk;
 use serde::Serialize;
@@ -44,6 +46,8 @@ pub struct SegmentReport {
     pub file: PathBuf,
     /// Its epoch; `None` if the header cannot be read.
     pub epoch: Option<u64>,
+    /// The build that made it; `None` if the header cannot be read.
+    pub written_by: Option<Build>,
     /// Its first record.
     pub first_seq: u64,
     /// Whole records, up to the next segment's first.
@@ -79,6 +83,8 @@ pub struct SnapshotCheck {
     pub file: PathBuf,
     /// The last record in it.
     pub covered_seq: u64,
+    /// The build that made it; `None` if the header cannot be read.
+    pub written_by: Option<Build>,
     /// Its records.
     pub records: u64,
     /// The file's size.
@@ -96,6 +102,8 @@ pub struct ReplayCheck {
     pub digest: String,
     /// Why the replay is not what the hub decided; `None` if it is.
     pub problem: Option<String>,
+    /// The same in its parts, if it is for what the hub decided and not for a file.
+    pub divergence: Option<Box<Divergence>>,
 }
 
 /// Reads all segments and snapshots; with `is_replayed` also replays them from the oldest state that there is, and
@@ -197,8 +205,9 @@ pub(crate) fn check_segment(
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_in_use => return None,
         Err(_) => 0,
     };
-    let epoch = header(file).map(|header| header.epoch);
-    Some(SegmentReport { file: file.path.clone(), epoch, first_seq: file.first_seq, records, bytes, status })
+    let (epoch, written_by) = header(file).map(|header| (header.epoch, header.written_by)).unzip();
+    let (file, first_seq) = (file.path.clone(), file.first_seq);
+    Some(SegmentReport { file, epoch, written_by, first_seq, records, bytes, status })
 }
 
 fn read_segment(files: &[SegmentFile], at: usize, identity: Option<Identity>) -> (u64, SegmentStatus) {
@@ -231,9 +240,10 @@ fn read_segment(files: &[SegmentFile], at: usize, identity: Option<Identity>) ->
 
 fn check_snapshot(disk: &dyn Disk, path: &Path, covered_seq: u64) -> SnapshotCheck {
     let bytes = disk.len(path).unwrap_or(0);
-    let mut records = 0;
+    let (mut records, mut written_by) = (0, None);
     let read = || -> Result<(), snapshot::SnapshotError> {
         let mut reader = SnapshotReader::open(disk, path)?;
+        written_by = Some(reader.info().written_by);
         if reader.info().covered_seq != covered_seq {
             return Err(reader.bad("its header covers another record than its name says"));
         }
@@ -244,7 +254,7 @@ fn check_snapshot(disk: &dyn Disk, path: &Path, covered_seq: u64) -> SnapshotChe
     };
     let mut read = read;
     let problem = read().err().map(|error| error.to_string());
-    SnapshotCheck { file: path.to_path_buf(), covered_seq, records, bytes, problem }
+    SnapshotCheck { file: path.to_path_buf(), covered_seq, written_by, records, bytes, problem }
 }
 
 /// The first damage, or the gap between the newest snapshot and the oldest segment.
@@ -265,26 +275,33 @@ fn problem(folder: &Folder, segments: &[SegmentReport], snapshots: &[SnapshotChe
 fn replay_all(folder: &Folder, identity: &Identity, report: &VerifyReport) -> (ReplayCheck, Option<Hub>) {
     let from_start = report.segments.first().is_some_and(|segment| segment.first_seq == 1);
     let oldest = report.snapshots.last().filter(|_| !from_start);
-    let run = || -> Result<Replica, (u64, String)> {
+    let newest_seq = report.snapshots.first().map(|snapshot| snapshot.covered_seq);
+    let run = || -> Result<Replica, (u64, ReplayError)> {
         let (hub, covered_seq) = match oldest {
-            Some(snapshot) => {
-                replay::load(folder.disk(), &snapshot.file, identity).map_err(|error| (0, error.to_string()))?
-            }
+            Some(snapshot) => replay::load(folder.disk(), &snapshot.file, identity)
+                .map_err(|error| (0, ReplayError::Snapshot(error)))?,
             None => (Hub::new(identity.key), 0),
         };
         let mut replica = Replica::new(hub);
         let mut reader = Reader::new(folder, Some(*identity), covered_seq + 1, report.last_seq())
-            .map_err(|error| (0, error.to_string()))?;
-        replay::follow(&mut replica, &mut reader, &mut |_| true)
-            .map_err(|error| (replica.records, error.to_string()))?;
+            .map_err(|error| (0, ReplayError::Read(error)))?;
+        replay::follow(&mut replica, &mut reader, folder, newest_seq, &mut |_| true)
+            .map_err(|stopped| (replica.records, stopped.into()))?;
         Ok(replica)
     };
     match run() {
         Ok(Replica { hub, records, .. }) => {
             let digest = hex::encode(hub.digest());
-            (ReplayCheck { records, digest, problem: None }, Some(hub))
+            (ReplayCheck { records, digest, problem: None, divergence: None }, Some(hub))
         }
-        Err((records, problem)) => (ReplayCheck { records, digest: String::new(), problem: Some(problem) }, None),
+        Err((records, error)) => {
+            let problem = Some(error.to_string());
+            let divergence = match error {
+                ReplayError::Diverged(divergence) => Some(divergence),
+                _ => None,
+            };
+            (ReplayCheck { records, digest: String::new(), problem, divergence }, None)
+        }
     }
 }
 
@@ -299,10 +316,11 @@ impl fmt::Display for VerifyReport {
         let in_use = if self.is_in_use { ", in use by a running hub" } else { "" };
         writeln!(f, "{}: hub {hub}{in_use}", self.data_folder.display())?;
         for snapshot in &self.snapshots {
-            let SnapshotCheck { file, covered_seq, records, bytes, problem } = snapshot;
+            let SnapshotCheck { file, covered_seq, written_by, records, bytes, problem } = snapshot;
+            let build = written_by.map_or_else(String::new, |build| format!(", build {build}"));
             let state = problem.as_deref().unwrap_or("ok");
             let name = file_name(file);
-            writeln!(f, "  {name}  covers record {covered_seq}, {records} entries, {bytes} bytes: {state}")?;
+            writeln!(f, "  {name}  covers record {covered_seq}, {records} entries, {bytes} bytes{build}: {state}")?;
         }
         for segment in &self.segments {
             writeln!(f, "  {segment}")?;
@@ -312,6 +330,7 @@ impl fmt::Display for VerifyReport {
             writeln!(f, "  replay of {} records: {state}", replay.records)?;
         }
         match &self.problem {
+            Some(bad) if !bad.reason.is_damage() => bad.fmt(f),
             Some(bad) => {
                 write!(
                     f,
@@ -326,12 +345,16 @@ impl fmt::Display for VerifyReport {
 
 impl fmt::Display for SegmentReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SegmentReport { file, epoch, first_seq, records, bytes, status } = self;
+        let SegmentReport { file, epoch, written_by, first_seq, records, bytes, status } = self;
         write!(f, "{}  records {first_seq} to {}, ", file_name(file), (first_seq + records).saturating_sub(1))?;
         if let Some(epoch) = epoch {
             write!(f, "epoch {epoch}, ")?;
         }
-        write!(f, "{bytes} bytes: ")?;
+        write!(f, "{bytes} bytes")?;
+        if let Some(build) = written_by {
+            write!(f, ", build {build}")?;
+        }
+        f.write_str(": ")?;
         match status {
             SegmentStatus::Sealed => f.write_str("sealed"),
             SegmentStatus::Superseded => f.write_str("ok, goes on in the next"),

@@ -57,7 +57,7 @@ pub use problem::Problem;
 pub use recovering::{Recovering, Replayed};
 pub use route::{Plane, PlaneAddrs};
 pub use settings::Settings;
-use sheratan_core::{Command, Effect, Hub, Outcome, Timestamp};
+use sheratan_core::{Caller as Asker, Command, Effect, Hub, Outcome, Principal, Timestamp};
 pub use uncommitted::Handover;
 
 use crate::http::{Reply, Request};
@@ -69,7 +69,6 @@ use nodes::QuietNodes;
 use notifications::Notifications;
 use route::{Route, Way};
 use sheratan_core::telemetry::Observation;
-use sheratan_core::{Caller as Asker, Principal};
 use std::net::IpAddr;
 use traffic::Traffic;
 use uncommitted::Uncommitted;

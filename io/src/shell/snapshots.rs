@@ -75,7 +75,7 @@ fn run(store: &Store, segment_bytes: u64, sealed: &Receiver<u64>, is_stopping: &
             ),
             Ok(None) => {}
             Err(ReplayError::Cancelled) => return,
-            Err(error @ ReplayError::Diverged { .. }) => {
+            Err(error @ ReplayError::Diverged(_)) => {
                 tracing::error!(alert = "REPLAY_DIVERGED", "{error}");
             }
             Err(error) => tracing::error!("no snapshot could be made: {error}"),

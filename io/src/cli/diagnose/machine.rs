@@ -4,7 +4,7 @@ use super::asked::pretty;
 use super::subject::Subject;
 use super::{Content, Gathered};
 use crate::config::table::SETTINGS;
-use crate::journal::FORMAT_VERSION;
+use crate::journal::{Build, FORMAT_VERSION};
 use crate::platform;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -48,6 +48,7 @@ pub fn versions(subject: &Subject) -> Gathered {
     };
     let said = json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "build": Build::THIS,
         "target": env!("SHERATAN_BUILD_TARGET"),
         "profile": env!("SHERATAN_BUILD_PROFILE"),
         "rustc": env!("SHERATAN_BUILD_RUSTC"),

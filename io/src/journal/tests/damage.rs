@@ -91,7 +91,7 @@ fn an_acknowledged_batch_with_a_hole_anywhere_stops_the_start_and_says_where() {
 #[test]
 fn a_flipped_bit_anywhere_never_makes_another_record() {
     let (folder, path, ends) = three_batches();
-    for at in (0..128).chain(HEADER_BYTES..ends[2] + 64) {
+    for at in (0..256).chain(HEADER_BYTES..ends[2] + 64) {
         for bit in [at % 8, (at + 3) % 8] {
             match open_changed(&folder, |bytes| bytes[at] ^= 1 << bit) {
                 Ok((13, notices)) => {
@@ -205,7 +205,7 @@ fn verify_names_the_damage_and_repair_cuts_there_and_keeps_the_rest_aside() {
         assert_eq!(before.last_seq(), bad.seq - 1);
         let report = repair(copy.path(), small(), now).unwrap();
         assert_eq!(report.damage.as_ref(), Some(&bad));
-        assert_eq!(report.lost, Some(Lost { first_seq: bad.seq, last_seq: 600 }), "{report}");
+        assert_eq!(report.lost.map(range), Some((bad.seq, 600)), "{report}");
         assert_eq!(report.next_seq, bad.seq);
         assert_eq!(report.moved.len(), count - at);
         assert!(report.quarantine.unwrap().ends_with("quarantine/20260115T205203.348Z"));
@@ -217,6 +217,43 @@ fn verify_names_the_damage_and_repair_cuts_there_and_keeps_the_rest_aside() {
         append(&mut appender, found + 1..=found + 30);
         drop(appender);
         assert_eq!(opened(&copy).2, found + 30);
+    }
+}
+
+fn range(lost: Lost) -> (u64, u64) {
+    (lost.first_seq, lost.last_seq)
+}
+
+#[test]
+fn nothing_of_another_format_is_repaired() {
+    let folder = tempdir().unwrap();
+    let (_, mut appender, ..) = opened(&folder);
+    append(&mut appender, 1..=20);
+    appender.seal(hash(21));
+    append(&mut appender, 21..=40);
+    drop(appender);
+    for (at, path) in segments(&folder).iter().enumerate() {
+        let whole = std::fs::read(path).unwrap();
+        change(path, |bytes| {
+            bytes[8..12].copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
+            let mut hasher = crc32fast::Hasher::new();
+            hasher.update(&bytes[0..12]);
+            hasher.update(&bytes[16..256]);
+            bytes[12..16].copy_from_slice(&hasher.finalize().to_le_bytes());
+        });
+        let before = contents(folder.path());
+        let refusals = [
+            open(folder.path()).map(drop).unwrap_err().to_string(),
+            repair(folder.path(), small(), Timestamp::from_millis(1)).unwrap_err().to_string(),
+            rewind(folder.path(), small(), Timestamp::from_millis(1), true).unwrap_err().to_string(),
+            verify(folder.path(), false).unwrap().to_string(),
+        ];
+        for refusal in refusals {
+            assert!(refusal.contains("start a newer sheratan-hub"), "segment {at}: {refusal}");
+            assert!(!refusal.contains("journal repair"), "segment {at}: {refusal}");
+        }
+        assert_eq!(contents(folder.path()), before);
+        std::fs::write(path, whole).unwrap();
     }
 }
 
@@ -233,7 +270,9 @@ fn repair_brings_back_a_journal_without_its_first_or_a_middle_segment() {
         let first_lost = folder::Folder::unlocked(copy.path()).segments().unwrap()[at].first_seq;
         std::fs::remove_file(&segments(&copy)[at]).unwrap();
         let report = repair(copy.path(), small(), Timestamp::from_millis(5)).unwrap();
-        assert_eq!(report.lost, Some(Lost { first_seq: first_lost, last_seq: 600 }));
+        assert_eq!(report.lost.map(range), Some((first_lost, 600)));
+        let at = |seq: u64| Some(crate::rfc3339::Rfc3339::new(Timestamp::from_millis(1_000 + seq)));
+        assert_eq!(report.lost.unwrap().last_at, at(600));
         assert_eq!(opened(&copy).2, first_lost - 1);
         assert_eq!(opened(&copy).0.identity(), opened(&folder).0.identity());
     }

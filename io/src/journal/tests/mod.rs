@@ -2,7 +2,9 @@
 
 mod appending;
 mod damage;
+mod divergence;
 mod process;
+mod rewind;
 mod snapshots;
 
 use super::*;
@@ -82,6 +84,29 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = std::fs::read(path).expect("the file is there");
     change(&mut bytes);
     std::fs::write(path, bytes).expect("the file can be written");
+}
+
+/// Makes a segment say that another build wrote it.
+fn sign(path: &Path, build: Build) {
+    change(path, |bytes| {
+        let header = format::Header::decode(bytes).expect("the header is whole");
+        let header = format::Header { written_by: build, ..header }.encode();
+        bytes[..header.len()].copy_from_slice(&header);
+    });
+}
+
+/// Each file of a data folder and its bytes, but for the lock, which each process writes its number into.
+fn contents(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut contents = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("it can be listed").path();
+        match path.is_dir() {
+            true => contents.extend(self::contents(&path)),
+            false if path.ends_with("lock") => {}
+            false => _ = contents.insert(path.clone(), std::fs::read(&path).expect("the file is there")),
+        }
+    }
+    contents
 }
 
 /// A copy of a data folder, to be damaged.

@@ -49,7 +49,6 @@ impl World {
                         Notice::Torn(_) => "recovered: torn tail cut",
                         Notice::SnapshotBad { .. } => "recovered: bad snapshot set aside",
                         Notice::JournalBehind { .. } => "recovered: journal behind snapshot",
-                        Notice::Diverged { .. } => "recovered: diverged",
                     });
                 }
                 if report.snapshot_seq.is_some() {

@@ -1,0 +1,56 @@
+//! The journals of earlier builds, each replayed to the digest that it had. `kept/mod.rs` says how one is made.
+// The lists in `clippy.toml` are for the core.
+#![allow(clippy::disallowed_methods)]
+
+mod kept;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// `io/tests/journals/*/`.
+fn kept_folders() -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journals")) else {
+        return Vec::new();
+    };
+    let paths = entries.map(|entry| entry.expect("the folder can be listed").path());
+    let mut folders: Vec<_> = paths.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+#[test]
+fn every_kept_journal_replays_to_its_digest() {
+    let problems: Vec<_> = kept_folders().iter().filter_map(|folder| kept::check(folder).err()).collect();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn a_journal_that_is_kept_now_is_checked_for_its_digest_its_outcomes_and_its_records() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("now");
+    kept::keep(&folder).unwrap();
+    kept::check(&folder).unwrap();
+    let digest = folder.join("digest");
+    let whole = fs::read_to_string(&digest).unwrap();
+    for line in whole.lines() {
+        let other = format!("{}{}", &line[..line.len() - 1], if line.ends_with('0') { '1' } else { '0' });
+        fs::write(&digest, whole.replace(line, &other)).unwrap();
+        let error = kept::check(&folder).unwrap_err();
+        assert!(error.contains(&other) && error.contains(line), "{error}");
+    }
+}
+
+#[test]
+fn two_kept_journals_of_one_build_are_the_same_byte_for_byte() {
+    let scratch = tempfile::tempdir().unwrap();
+    let [one, other] = ["one", "other"].map(|name| scratch.path().join(name));
+    [&one, &other].into_iter().for_each(|folder| kept::keep(folder).unwrap());
+    for name in ["journal", "snapshots"] {
+        let files: Vec<_> = fs::read_dir(one.join(name)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!files.is_empty());
+        for file in files {
+            let [bytes, others] = [&one, &other].map(|folder| fs::read(folder.join(name).join(&file)).unwrap());
+            assert!(bytes == others, "{}", file.display());
+        }
+    }
+}
