@@ -1,7 +1,7 @@
 //! Going back to a snapshot on a disk whose power fails at every operation: the folder is as it was, or refused until
 //! another run has finished it, or done; never half of what was to be lost.
 
-use sheratan_core::{Command, HubKey, Name, Payload, Submit, Timestamp};
+use sheratan_core::{Caller, Command, Envelope, HubKey, Name, Payload, Submit, Timestamp};
 use sheratan_io::journal::{
     Batch, HubId, Identity, OpenError, Options, Recovery, RepairError, recover, rewind, verify_on,
 };
@@ -34,14 +34,13 @@ fn work(recovery: &mut Recovery, records: u64) {
         let seq = recovery.appender.next_seq();
         let (hash_before, now) = (recovery.hub.outcome_hash(), Timestamp::from_millis(1_000 + seq));
         let params = Payload::new(format!("{{\"number\":{seq},\"filler\":\"{}\"}}", "x".repeat(100)).as_bytes());
-        let command = Command::Submit(Box::new(Submit::new(Name::new("echo").unwrap(), params)));
+        let command = Command::Submit(Box::new(Submit::new(Name::new("echo").unwrap(), Some(params))));
         let mut batch = Batch::new();
-        command.encode(batch.begin(seq, now));
+        Envelope::encode(recovery.hub.rules(), Caller::HUB, &command, batch.begin(seq, now));
         batch.commit();
         assert!(recovery.hub.apply(now, command).is_durable());
         recovery.appender.append(seq, &mut batch, hash_before).unwrap();
     }
-    recovery.hub.effects().clear();
 }
 
 /// A folder with a snapshot in the middle of a segment, and the rest of it and several more behind: with the digests at the

@@ -232,8 +232,8 @@ mod tests {
             ("advance", "the instant is missing"),
             ("advance soon", "`soon` is no instant"),
             ("apply 1 xyz", "`xyz` is no command in hex"),
-            ("apply 1 ff", "encoding version 255"),
-            ("park 1 patient 010200", "`010200` is no pull"),
+            ("apply 1 ff", "format 255"),
+            ("park 1 patient 0101010004", "`0101010004` is no pull"),
             ("crash 1 disk", "`disk` is no source"),
         ];
         for (line, said) in table {
