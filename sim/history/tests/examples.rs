@@ -1,4 +1,6 @@
-//! What the manuals say happens as they say it.
+//! What the manuals and the regressions say happens as they say it. With `UPDATE_HISTORIES=1` the regressions' answers are
+//! rewritten, to be read as a diff.
+#![allow(clippy::disallowed_methods, reason = "a test reads its files and its environment")]
 
 use sheratan_history::Histories;
 use std::path::Path;
@@ -32,4 +34,32 @@ fn the_examples_of_the_manuals_happen_as_they_are_written() {
             assert_eq!(wrong_lines(example), [""; 0], "{file}");
         }
     }
+}
+
+/// The text with the answers that are given.
+fn updated(text: &str) -> String {
+    let mut histories = Histories::parse(text).unwrap_or_else(|error| panic!("{error}"));
+    histories.sections.iter_mut().for_each(|history| history.expect(history.play().0));
+    histories.to_string()
+}
+
+#[test]
+fn every_regression_of_the_model_check_happens_as_it_is_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../regressions");
+    let is_update = std::env::var_os("UPDATE_HISTORIES").is_some();
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder of regressions is there") {
+        let path = entry.expect("its entries can be read").path();
+        if path.extension().is_none_or(|ending| ending != "txt") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a regression can be read");
+        if is_update {
+            std::fs::write(&path, updated(&text)).expect("a regression can be written");
+        } else {
+            assert_eq!(wrong_lines(&text), [""; 0], "{}", path.display());
+        }
+        count += 1;
+    }
+    assert!(count > 0, "there are regressions");
 }
