@@ -3,7 +3,7 @@
 
 use crate::disk::{Faults, VirtualDisk};
 use crate::draw::{Draw, Stream};
-use sheratan_core::{Command, Hub, HubKey, Name, Payload, Submit, Timestamp};
+use sheratan_core::{Caller, Command, Envelope, Hub, HubKey, Name, Payload, Submit, Timestamp};
 use sheratan_io::journal::{
     Appender, Batch, HubId, Identity, Item, Notice, OpenError, Options, ReadError, Reason, Recovery, ReplayError,
     Store, recover, verify_on,
@@ -176,7 +176,7 @@ impl Run {
         assert!(found >= promised, "seed {seed}: {found} records are there, {promised} were promised");
         assert!(found <= possible, "seed {seed}: {found} records are there, {possible} were ever written");
         self.promised.extend(self.pending.drain(..).take(found - promised));
-        let hash = self.promised.last().map_or([0; 16], |last| last.hash);
+        let hash = self.promised.last().map_or_else(|| Hub::new(IDENTITY.key).outcome_hash(), |last| last.hash);
         assert_eq!(recovery.hub.outcome_hash(), hash, "seed {seed}: another hub");
         self.now = self.now.max(recovery.hub.now().as_millis());
         let mut reader = match recovery.store.reader(1, u64::MAX) {
@@ -213,15 +213,16 @@ impl Run {
             let drawn = self.draw.magnitude(3_000);
             let filler = "x".repeat(self.filler_bytes.unwrap_or(drawn) as usize);
             let payload = Payload::new(format!("{{\"number\":{seq},\"filler\":\"{filler}\"}}").as_bytes());
-            let command = Command::Submit(Box::new(Submit::new(Name::new("echo").expect("it is short"), payload)));
+            let command =
+                Command::Submit(Box::new(Submit::new(Name::new("echo").expect("it is short"), Some(payload))));
+            let rules = hub.rules();
             assert!(hub.apply(now, command.clone()).is_durable(), "seed {}: a submit is refused", self.seed);
-            command.encode(batch.begin(seq, now));
+            Envelope::encode(rules, Caller::HUB, &command, batch.begin(seq, now));
             batch.commit();
             let mut payload = Vec::new();
-            command.encode(&mut payload);
+            Envelope::encode(rules, Caller::HUB, &command, &mut payload);
             self.pending.push(Expected { now, payload, hash: hub.outcome_hash() });
         }
-        hub.effects().clear();
         while appender.append(first_seq, &mut batch, hash_before).is_err() {
             if self.disk.is_dead() {
                 return Err(Died);

@@ -1,7 +1,7 @@
 //! Classes of jobs at their limit, where a scenario as text would have a thousand lines.
 
 use sheratan_core::limits::CLASSES_MAX;
-use sheratan_core::{Command, Idempotency, Name, OnDuplicate, OnFailed, Payload, Submit, Timestamp};
+use sheratan_core::{Command, Idempotency, Name, OnDuplicate, OnFailed, Submit, Timestamp, Zone};
 use sheratan_sim::model_check::run::{Report, run_steps};
 use sheratan_sim::model_check::step::{Source, Step};
 
@@ -19,11 +19,12 @@ fn submit(class: usize, keyed_hash: Option<u8>) -> Step {
         payload_hash: [hash; 32],
         on_duplicate: OnDuplicate::LatestWins,
         on_failed: OnFailed::SameResult,
+        ttl_ms: None,
     });
     let submit = Submit {
-        zone: Some(Name::new(&format!("zone{class}")).expect("a name")),
+        zone: Zone::new(Name::new(&format!("zone{class}")).expect("a name")),
         idempotency,
-        ..Submit::new(Name::new("kind").expect("a name"), Payload::ABSENT)
+        ..Submit::new(Name::new("kind").expect("a name"), None)
     };
     Step::Apply(Timestamp::from_millis(1), Command::Submit(Box::new(submit)))
 }

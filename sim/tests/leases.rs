@@ -1,7 +1,7 @@
 //! Leases kept for longer than a random run goes on.
 
 use sheratan_core::limits::{LEASE_DURATION_MAX, NODE_FORGET_MS};
-use sheratan_core::{Command, Extend, JobSeq, LeaseRef, Millis, Name, Payload, Pull, Submit, Timestamp};
+use sheratan_core::{Command, Extend, JobSeq, LeaseRef, Millis, Name, NameSet, Pull, Submit, Timestamp};
 use sheratan_sim::model_check::run::run_steps;
 use sheratan_sim::model_check::step::Step;
 
@@ -9,7 +9,7 @@ fn submit() -> Command {
     Command::Submit(Box::new(Submit {
         attempts_max: Some(1),
         lease_duration_ms: Some(LEASE_DURATION_MAX),
-        ..Submit::new(Name::new("kind").expect("a name"), Payload::ABSENT)
+        ..Submit::new(Name::new("kind").expect("a name"), None)
     }))
 }
 
@@ -17,7 +17,7 @@ fn submit() -> Command {
 fn a_node_that_is_not_heard_of_but_keeps_its_lease_is_forgotten_after_the_lease() {
     let node = Name::new("keeper").expect("a name");
     let begin = Timestamp::from_millis(1_768_500_000_000);
-    let pull = Pull { node: node.clone(), jobs_max: 1, kinds: Vec::new(), lease_duration_ms: None };
+    let pull = Pull { node: node.clone(), jobs_max: 1, kinds: NameSet::EMPTY, lease_duration_ms: None };
     let mut steps = vec![Step::Apply(begin, submit()), Step::Apply(begin, Command::Pull(pull.clone()))];
     let leases = vec![LeaseRef { job: JobSeq::FIRST, generation: 1 }];
     let mut now = begin;

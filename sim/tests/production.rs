@@ -7,8 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use sheratan_core::limits::Limits;
 use sheratan_core::{
-    Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Millis, Name, OnDuplicate,
-    OnFailed, Outcome, Payload, Pull, Submit, Submitted, Timestamp,
+    Caller, Command, Complete, Envelope, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Millis, Name,
+    NameSet, OnDuplicate, OnFailed, Outcome, Payload, Pull, ResultMark, Submit, Submitted, Timestamp, Zone,
 };
 use sheratan_io::config::Changes;
 use sheratan_io::journal::{self, Appender, Batch, Options, Store};
@@ -42,7 +42,7 @@ impl Recorder {
         let hash_before = recovery.hub.outcome_hash();
         let (hub, store, appender) = (recovery.hub, recovery.store, recovery.appender);
         let mut recorder = Recorder { folder, hub, store, appender, trace, batch: Batch::new(), next_seq, hash_before };
-        recorder.tell(now, Command::Configure(Box::new(limits)));
+        recorder.tell(now, Command::Set(limits.differences(recorder.hub.limits())));
         recorder
     }
 
@@ -52,9 +52,8 @@ impl Recorder {
 
     fn tell(&mut self, now: u64, command: Command) -> Outcome {
         let now = at(now).max(self.hub.now());
-        command.encode(self.batch.begin(self.next_seq, now));
+        Envelope::encode(self.hub.rules(), Caller::HUB, &command, self.batch.begin(self.next_seq, now));
         let outcome = self.hub.apply(now, command);
-        self.hub.effects().clear();
         if outcome.is_durable() {
             self.batch.commit();
             self.next_seq += 1;
@@ -116,11 +115,11 @@ fn name(text: &str) -> Name {
 }
 
 fn submit() -> Command {
-    Command::Submit(Box::new(Submit::new(name("k"), Payload::new(b"{}"))))
+    Command::Submit(Box::new(Submit::new(name("k"), Some(Payload::new(b"{}")))))
 }
 
 fn pull(node: &str, jobs_max: u32) -> Pull {
-    Pull { node: name(node), jobs_max, kinds: Vec::new(), lease_duration_ms: None }
+    Pull { node: name(node), jobs_max, kinds: NameSet::EMPTY, lease_duration_ms: None }
 }
 
 fn complete(node: &str, lease: LeaseRef, ok: bool) -> Complete {
@@ -129,10 +128,10 @@ fn complete(node: &str, lease: LeaseRef, ok: bool) -> Complete {
         lease: Some(lease),
         node: Some(name(node)),
         ok,
-        result: Payload::ABSENT,
-        error: Payload::ABSENT,
+        result: None,
+        error: None,
         is_retryable: false,
-        mark: 7,
+        mark: ResultMark::Content(7),
     }
 }
 
@@ -300,11 +299,11 @@ fn under_other_limits_every_job_is_accounted_for() {
 fn heartbeat(node: &str) -> Heartbeat {
     Heartbeat {
         node: name(node),
-        zone: None,
-        capabilities: Vec::new(),
+        zone: Zone::DEFAULT,
+        capabilities: NameSet::EMPTY,
         health: Health::Green,
         endpoint: None,
-        labels: Payload::ABSENT,
+        labels: None,
     }
 }
 
@@ -353,15 +352,15 @@ impl Traffic {
             7..9 => {}
             _ => {
                 hub.tell(self.now, Command::Heartbeat(heartbeat(&node)));
-                let no = hub.hub.registry().by_name(&node).unwrap().no();
-                hub.tell(self.now, Command::NodesSeen(vec![no]));
+                let index = hub.hub.registry().by_name(&node).unwrap().index();
+                hub.tell(self.now, Command::NodesSeen(vec![index]));
             }
         }
     }
 
     fn submit(&mut self) -> Command {
         let kind = ["a", "b"][self.below(2)];
-        let mut submit = Submit::new(name(kind), Payload::new(b"{}"));
+        let mut submit = Submit::new(name(kind), Some(Payload::new(b"{}")));
         submit.delay_ms = Millis::new([0, 0, 5_000][self.below(3)]);
         submit.ttl_ms = (self.below(4) == 0).then(|| Millis::from_secs(60));
         submit.idempotency = (self.below(3) == 0).then(|| Idempotency {
@@ -369,6 +368,7 @@ impl Traffic {
             payload_hash: [self.below(2) as u8; 32],
             on_duplicate: [OnDuplicate::SameResult, OnDuplicate::LatestWins][self.below(2)],
             on_failed: OnFailed::NewJob,
+            ttl_ms: None,
         });
         Command::Submit(Box::new(submit))
     }

@@ -14,7 +14,7 @@ use super::verify::{self, SegmentStatus};
 use crate::disk::{self, Disk};
 use crate::rfc3339::Rfc3339;
 use serde::Serialize;
-use sheratan_core::Timestamp;
+use sheratan_core::{Hub, Timestamp};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -125,13 +125,14 @@ impl Repair {
         let headers: Vec<_> = segments.iter().filter_map(verify::header).collect();
         let mut identity = headers.last().map(|header| header.identity);
         let epoch_last = headers.iter().map(|header| header.epoch).max().unwrap_or(0);
-        let (mut covered_seq, mut covered_hash) = (0, [0; 16]);
+        let mut covered = None;
         let snapshots = snapshot_files(&folder)?;
         if let Some(info) = snapshots.iter().find_map(|file| readable(folder.disk(), &file.path)) {
             identity = identity.or(Some(info.identity));
-            (covered_seq, covered_hash) = (info.covered_seq, info.outcome_hash);
+            covered = Some((info.covered_seq, info.outcome_hash));
         }
         let identity = identity.ok_or_else(|| RepairError::NothingReadable(folder.root().to_path_buf()))?;
+        let (covered_seq, covered_hash) = covered.unwrap_or_else(|| (0, Hub::new(identity.key).outcome_hash()));
         let quarantine = unused_quarantine(&folder, now);
         let report = RepairReport { damage: None, quarantine: None, moved: Vec::new(), lost: None, next_seq: 0 };
         Ok(Repair { folder, identity, epoch_last, covered_seq, covered_hash, quarantine, report })

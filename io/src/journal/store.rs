@@ -68,7 +68,7 @@ impl Store {
         // Durable now: ids made with the key must never outlive it.
         let start = Start { epoch_last: 0, next_seq: 1, sealed_through: 0 };
         let mut appender = Appender::new(folder.clone(), options.clone(), identity, start);
-        appender.rewrite(1, Some([0; 16]), &mut []).map_err(OpenError::Append)?;
+        appender.rewrite(1, Some(Hub::new(identity.key).outcome_hash()), &mut []).map_err(OpenError::Append)?;
         let store = Store { folder, options, identity };
         let recovered = Recovered::new(store.clone(), 1);
         Ok((store, recovered))

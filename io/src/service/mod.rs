@@ -171,7 +171,8 @@ impl Service {
         self.execute(now, Asker::HUB, command)
     }
 
-    /// Fires what falls due up to `now`: call it at [`Service::next_timeout`], then [`Service::settle`].
+    /// Fires what falls due up to `now`: call it at [`Service::next_timeout`] or before, then [`Service::settle`]. It costs
+    /// next to nothing where nothing is due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.hub.advance(now);
         self.notifications.advance_alerts(now);

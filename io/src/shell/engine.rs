@@ -258,9 +258,8 @@ impl<W: Wire> Engine<W> {
             }
             self.sockets.arm(id);
         }
-        if self.service.next_timeout().is_some_and(|at| at <= self.now) {
-            self.service.handle_timeout(self.now);
-        }
+        // Whether something is due the service finds out itself: its deadline is not known before it is settled.
+        self.service.handle_timeout(self.now);
     }
 
     /// Answers the long polls that can be answered.

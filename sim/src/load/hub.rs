@@ -102,12 +102,9 @@ impl Hub {
     /// A hub without jobs or nodes, under a scenario's limits.
     pub fn new(scenario: &Scenario) -> Self {
         let mut service = Service::new(Core::new(HubKey::new([7; 16])), 1, Settings::local(timestamp(0)));
-        let configured = service.command(timestamp(0), Command::Configure(Box::new(scenario.limits())));
-        assert!(configured.is_ok(), "a journal that is not down takes the limits");
-        if let Some(nodes_max) = scenario.limits.max_nodes {
-            let limited = service.command(timestamp(0), Command::LimitNodes(nodes_max));
-            assert!(limited.is_ok(), "a journal that is not down takes the limits");
-        }
+        let settings = scenario.limits().differences(service.hub().limits());
+        let set = service.command(timestamp(0), Command::Set(settings));
+        assert!(set.is_ok(), "a journal that is not down takes the limits");
         Hub {
             engine: Engine::new(timestamp(0), service, || 0),
             costs: scenario.hub.clone(),

@@ -8,12 +8,10 @@ use super::tally::{Sample, Tally, Waits};
 use crate::report::html::{Page, Part};
 use crate::report::svg::{Chart, Series};
 use serde_json::{Value, json};
-use sheratan_core::limits::JOB_OVERHEAD_BYTES;
 use sheratan_core::telemetry::Counter;
+use sheratan_core::{Account, FinalStatus, Ledger};
+use std::collections::BTreeMap;
 use std::fmt;
-
-/// A node's record, by the estimate in the core's limits.
-const NODE_BYTES: u64 = 500;
 
 /// What the hub says that it did and holds.
 #[derive(Clone, PartialEq, Debug)]
@@ -36,8 +34,8 @@ pub struct Held {
     pub reaped: u64,
     /// Final jobs that can still be read.
     pub retained: u64,
-    /// Bytes of their payloads, and of those of the jobs that wait.
-    pub payload_bytes: u64,
+    /// Bytes that it keeps, and what for.
+    pub ledger: Ledger,
     /// Nodes known.
     pub nodes: u64,
 }
@@ -80,20 +78,28 @@ impl Report {
         let core = hub.core();
         let counts = core.counts();
         let total = |counter| core.telemetry().total(counter);
-        let dead = total(Counter::RetryExhausted);
+        let kinds = core.telemetry().kinds();
+        let ended = |status: FinalStatus| -> u64 {
+            kinds
+                .iter()
+                .map(|(_, counts)| counts)
+                .chain(kinds.other())
+                .map(|counts| counts.ended[status as usize])
+                .sum()
+        };
+        let (completed, dead) = (ended(FinalStatus::Completed), ended(FinalStatus::Dead));
         let (requests, commits) = hub.served();
         let held = Held {
             submitted: total(Counter::Submitted),
-            completed: total(Counter::Completed),
+            completed,
             dead,
-            expired: total(Counter::Failed) - dead,
+            expired: FinalStatus::ALL.into_iter().map(ended).sum::<u64>() - completed - dead,
             waiting: counts.waiting(),
             leased: counts.leased,
             retries: total(Counter::RetryScheduled),
             reaped: total(Counter::LeaseReaped),
-            retained: counts.retained,
-            // The overhead of final jobs is in their bytes already.
-            payload_bytes: counts.waiting_bytes + counts.retained_bytes - counts.retained * JOB_OVERHEAD_BYTES,
+            retained: counts.retained + counts.dead,
+            ledger: core.ledger().clone(),
             nodes: core.registry().iter().count() as u64,
         };
         let (shows, seconds) = (scenario.shows.clone(), scenario.seconds);
@@ -137,10 +143,9 @@ impl Report {
         self.hub.completed as f64 / self.seconds as f64
     }
 
-    /// What the state takes, by the core's own estimates of a job and a node.
+    /// What the state takes, by the core's own ledger.
     pub fn state_bytes(&self) -> u64 {
-        let jobs = self.hub.waiting + self.hub.leased + self.hub.retained;
-        jobs * JOB_OVERHEAD_BYTES + self.hub.payload_bytes + self.hub.nodes * NODE_BYTES
+        self.hub.ledger.total()
     }
 
     /// The report as one JSON object.
@@ -210,7 +215,10 @@ impl Report {
                 "answer": waits(&tally.answer),
                 "heartbeat": waits(&tally.heartbeat),
             },
-            "memory": { "state_bytes": self.state_bytes(), "payload_bytes": hub.payload_bytes },
+            "memory": {
+                "state_bytes": self.state_bytes(),
+                "accounts": Account::ALL.map(|account| (account.as_str(), hub.ledger.get(account))).into_iter().collect::<BTreeMap<_, _>>(),
+            },
             "timeline": tally.samples.iter().map(sample).collect::<Vec<_>>(),
         })
     }

@@ -286,6 +286,7 @@ impl Scenario {
             (&mut limits.queue_bytes_max, asked.max_queue_bytes),
             (&mut limits.inflight_max, asked.max_inflight),
             (&mut limits.leases_per_node_max, asked.max_leases_per_node),
+            (&mut limits.nodes_max, asked.max_nodes),
             (&mut limits.retained_jobs_max, asked.retained_jobs_max),
             (&mut limits.idempotency_keys_max, asked.idempotency_store_max_items),
         ];

@@ -7,7 +7,9 @@ mod reads;
 mod streams;
 
 pub use reads::{Page, Row, Wait};
-use sheratan_core::{Command, Effect, FinalStatus, Hub, HubKey, JobSeq, Outcome, State, Submitted, Timestamp};
+use sheratan_core::{
+    Command, Effect, Envelope, FinalStatus, Hub, HubKey, JobSeq, JobView, Outcome, State, Submitted, Timestamp,
+};
 
 use super::listener::Heard;
 use crate::agenda::Micros;
@@ -125,13 +127,17 @@ pub struct Oracle {
     holders: BTreeMap<(u64, u32), u64>,
     /// Who completed each job that was told to be completed.
     completions: BTreeMap<u64, String>,
-    recount: Telemetry,
+    /// What the shadow had counted when the process began that lives now.
+    counted: Numbers,
     sightings: Sightings,
     /// Jobs that clients were told of.
     acknowledged: u64,
     reads: Reads,
     streams: Streams,
 }
+
+/// Numbers of telemetry by what they count.
+type Numbers = BTreeMap<String, u64>;
 
 /// Counters that follow from durable commands alone.
 const RECOUNTED: [(Counter, &str); 8] = [
@@ -148,8 +154,9 @@ const RECOUNTED: [(Counter, &str); 8] = [
 impl Oracle {
     /// Before the first record.
     pub fn new(key: HubKey) -> Self {
+        let mut shadow = Hub::new(key);
+        shadow.serve();
         Oracle {
-            shadow: Hub::new(key),
             seq: 0,
             last_at: Timestamp::ZERO,
             finals: BTreeMap::new(),
@@ -158,11 +165,12 @@ impl Oracle {
             keys: BTreeMap::new(),
             holders: BTreeMap::new(),
             completions: BTreeMap::new(),
-            recount: Telemetry::default(),
+            counted: numbers(shadow.telemetry()),
             sightings: Sightings::default(),
             acknowledged: 0,
             reads: Reads::default(),
             streams: Streams::default(),
+            shadow,
         }
     }
 
@@ -193,8 +201,12 @@ impl Oracle {
             format!("record {seq} is of {}, the one before of {}", now.as_millis(), self.last_at.as_millis())
         })?;
         (self.seq, self.last_at) = (seq, now);
-        let command = Command::decode(payload)
+        let envelope = Envelope::decode(payload)
             .map_err(|error| Violation { invariant: "readable journal", detail: format!("record {seq}: {error}") })?;
+        let (rules, command) = (envelope.rules, envelope.command);
+        holds(rules == self.shadow.rules(), "a record is of the rules that hold", || {
+            format!("record {seq} is of rules {}, the hub has {}", rules.get(), self.shadow.rules().get())
+        })?;
         // As the command's own step would, so that what is full is full when it comes.
         self.shadow.advance(now);
         self.take_effects()?;
@@ -213,6 +225,10 @@ impl Oracle {
         self.take_effects()?;
         self.sightings.outcome(&outcome);
         let (counts, limits) = (self.shadow.counts(), self.shadow.limits());
+        if let Outcome::Submitted(Submitted::Accepted { .. }) = &outcome {
+            let (bytes, bytes_max) = (self.shadow.ledger().unfinished(), limits.queue_bytes_max);
+            holds(bytes <= bytes_max, "byte limit", || format!("{bytes} of {bytes_max} bytes are of unfinished jobs"))?;
+        }
         match &outcome {
             Outcome::Submitted(Submitted::Accepted { supersedes: None, .. }) => {
                 holds(before.waiting() < limits.queue_depth_max, "queue limit", || {
@@ -247,11 +263,18 @@ impl Oracle {
     }
 
     fn take_effects(&mut self) -> Result<(), Violation> {
-        for effect in std::mem::take(self.shadow.effects()) {
+        let mut effects = Vec::new();
+        self.shadow.settle(&mut effects);
+        // Nobody polls the shadow, so that these are all.
+        self.shadow.settle(&mut effects);
+        for effect in effects {
             self.sightings.effect(&effect);
-            self.recount.effect(&effect);
-            let Effect::Final(job) = effect else { continue };
-            let state = self.shadow.queue().get(job).map(|job| (job.state().clone(), job.attempts_max()));
+            let Effect::Ended { job, gone } = effect else { continue };
+            let known = self.shadow.queue().get(job);
+            holds(known.is_none() || gone.is_none(), "a job that is gone is not known", || {
+                format!("job {}", job.get())
+            })?;
+            let state = known.or(gone.as_ref().map(|gone| gone.view())).map(|job| (job.state(), job.attempts_max()));
             let status = match &state {
                 Some((State::Final { status, .. }, _)) => Some(*status),
                 _ => None,
@@ -267,7 +290,9 @@ impl Oracle {
                 })?;
             }
         }
-        Ok(())
+        holds(self.shadow.next_deadline().is_none_or(|at| at > self.shadow.now()), "nothing due is left", || {
+            format!("at {} ms something is due", self.shadow.now().as_millis())
+        })
     }
 
     /// Walks through all jobs. O(n).
@@ -278,11 +303,16 @@ impl Oracle {
             let is_over = match job.state() {
                 State::Final { .. } => false,
                 // Who has it in hand may end it: its time to live is for its wait.
-                State::Leased { until, .. } => *until <= now,
+                State::Leased { until, .. } => until <= now,
                 State::Scheduled { .. } | State::Queued { .. } => job.expires_at() <= now,
             };
+            holds(!is_retried_too_late(job), "no retry is promised for when its job has expired", || {
+                format!("job {} is scheduled and expires at {}", job.seq().get(), job.expires_at().as_millis())
+            })?;
             holds(!is_over, "nothing outlives its time", || format!("job {} is {}", job.seq().get(), job.status()))?;
         }
+        let (ledger, recount) = (self.shadow.ledger(), self.shadow.recount());
+        holds(*ledger == recount, "the ledger equals a recount", || format!("{ledger:?}, a walk gives {recount:?}"))?;
         let counts = self.shadow.counts();
         let (known, ended) = (self.shadow.queue().next_seq().get() - 1, self.finals.len() as u64);
         let held = counts.waiting() + counts.leased;
@@ -334,7 +364,7 @@ impl Oracle {
                 let job = job_of(&job_id)?;
                 let lease = key.parse_lease_id(&lease_id).filter(|lease| lease.job == job);
                 let lease = lease.ok_or(Violation { invariant: "ids", detail: format!("`{lease_id}` is no lease") })?;
-                let known = self.shadow.queue().get(job).map(|job| job.attempts().len() as u32);
+                let known = self.shadow.queue().get(job).map(|job| job.generation());
                 holds(known.is_none_or(|known| known >= lease.generation), "an acknowledged lease is there", || {
                     format!("job {} was given under lease {}, the journal knows {known:?}", job.get(), lease.generation)
                 })?;
@@ -390,7 +420,7 @@ impl Oracle {
 
     /// A new process begins to count.
     pub fn begin_recount(&mut self) {
-        self.recount = Telemetry::default();
+        self.counted = numbers(self.shadow.telemetry());
     }
 
     /// At the end, when all that was done is durable: the live hub's state and numbers are those of what is durable.
@@ -398,8 +428,9 @@ impl Oracle {
         self.shadow.advance(live.now());
         self.take_effects()?;
         self.walk()?;
-        for (counter, name) in RECOUNTED {
-            let (counted, recounted) = (live.telemetry().total(counter), self.recount.total(counter));
+        let recounted = numbers(self.shadow.telemetry());
+        for (name, counted) in numbers(live.telemetry()) {
+            let recounted = recounted[&name] - self.counted[&name];
             holds(counted == recounted, "telemetry equals a recount", || {
                 format!("the hub counts {counted} {name}, a recount gives {recounted}")
             })?;
@@ -408,6 +439,27 @@ impl Oracle {
             format!("the live hub differs from the journal after record {}", self.seq)
         })
     }
+}
+
+/// The numbers that follow from durable commands alone.
+fn numbers(telemetry: &Telemetry) -> Numbers {
+    let mut numbers: Numbers = RECOUNTED.map(|(counter, name)| (name.to_owned(), telemetry.total(counter))).into();
+    for (name, timing) in [("waits", telemetry.queue_wait()), ("runs", telemetry.run())] {
+        let buckets = timing.totals().buckets.into_iter();
+        numbers.extend(buckets.map(|(bound, count)| (format!("{name} of up to {bound} s"), count)));
+    }
+    for status in FinalStatus::ALL {
+        let kinds = telemetry.kinds();
+        let counts = kinds.iter().map(|(_, counts)| counts).chain(kinds.other());
+        let ended = counts.map(|counts| counts.ended[status as usize]).sum();
+        numbers.insert(format!("jobs {}", status.as_str()), ended);
+    }
+    numbers
+}
+
+/// A first attempt may be asked for at any instant; a retry is only scheduled if the job will not have expired.
+fn is_retried_too_late(job: JobView<'_>) -> bool {
+    matches!(job.state(), State::Scheduled { due_at } if job.generation() > 0 && due_at >= job.expires_at())
 }
 
 impl fmt::Display for Violation {

@@ -136,10 +136,16 @@ pub struct PlanLimits {
     pub job_retention_ms: u64,
     /// How many final jobs stay readable.
     pub retained_jobs_max: u64,
+    /// How many dead jobs stay readable.
+    #[serde(default = "dead_jobs_max")]
+    pub dead_jobs_max: u64,
     /// How long a key lives after its job's end.
     pub idempotency_ttl_ms: u64,
     /// Keys held.
     pub idempotency_keys_max: u64,
+    /// A spent key that is younger makes no room for another.
+    #[serde(default = "idempotency_floor_ms")]
+    pub idempotency_floor_ms: u64,
 }
 
 impl PlanLimits {
@@ -156,8 +162,10 @@ impl PlanLimits {
             node_dead_ms: Millis::new(self.node_dead_ms),
             job_retention_ms: Millis::new(self.job_retention_ms),
             retained_jobs_max: self.retained_jobs_max,
+            dead_jobs_max: self.dead_jobs_max,
             idempotency_ttl_ms: Millis::new(self.idempotency_ttl_ms),
             idempotency_keys_max: self.idempotency_keys_max,
+            idempotency_floor_ms: Millis::new(self.idempotency_floor_ms),
             ..Limits::default()
         }
     }
@@ -180,8 +188,10 @@ impl Plan {
             node_dead_ms: heartbeat_ms * draw.between(13, 60),
             job_retention_ms: *draw.pick(&[10_000, 120_000, 86_400_000]),
             retained_jobs_max: *draw.pick(&[3, 50, 1_000_000]),
+            dead_jobs_max: dead_jobs_max(),
             idempotency_ttl_ms: *draw.pick(&[20_000, 86_400_000]),
             idempotency_keys_max: *draw.pick(&[20, 1_000_000]),
+            idempotency_floor_ms: idempotency_floor_ms(),
         };
         let nodes = *draw.pick(&[1, 2, 3, 5, 10, 25, 50]);
         let slots = *draw.pick(&[1, 1, 3, 8]);
@@ -208,6 +218,8 @@ impl Plan {
             faults: faults(draw),
         };
         plan.traffic = traffic(draw);
+        plan.limits.dead_jobs_max = *draw.pick(&[2, 20, dead_jobs_max()]);
+        plan.limits.idempotency_floor_ms = *draw.pick(&[0, 5_000, idempotency_floor_ms()]);
         plan
     }
 
@@ -247,6 +259,14 @@ impl Plan {
     pub fn rate(&self, fault: Fault) -> u64 {
         u64::from(self.faults.get(&fault).copied().unwrap_or(0))
     }
+}
+
+fn dead_jobs_max() -> u64 {
+    Limits::default().dead_jobs_max
+}
+
+fn idempotency_floor_ms() -> u64 {
+    Limits::default().idempotency_floor_ms.get()
 }
 
 /// Each kind of traffic is gone in half of the runs.

@@ -123,9 +123,9 @@ impl Process {
         let (at, _) = slew.read(0, wall);
         let mut service = Service::new(hub, report.next_seq, settings(plan, at));
         service.begin_trace();
-        let limits = plan.limits.to_core();
-        if *service.hub().limits() != limits {
-            let done = service.command(at, Command::Configure(Box::new(limits)));
+        let settings = plan.limits.to_core().differences(service.hub().limits());
+        if !settings.is_empty() {
+            let done = service.command(at, Command::Set(settings));
             done.expect("the journal has not failed yet");
         }
         let process = Process {

@@ -1,7 +1,7 @@
 //! What a hub was told, in order: the journal has what changed something, the trace what did not.
 
 use super::ReplayError;
-use sheratan_core::{Command, Hub, Timestamp};
+use sheratan_core::{Command, Envelope, Hub, Timestamp};
 use sheratan_io::journal::{History, Item, Mark};
 use sheratan_io::trace::{Coverage, Reader};
 use std::path::Path;
@@ -100,9 +100,10 @@ impl Recording {
             Some(Item::Mark(mark)) => Some(Input::Mark(mark)),
             Some(Item::Record(record)) => {
                 self.seq = record.seq;
-                let command = Command::decode(record.payload);
-                let command = command.map_err(|source| ReplayError::Undecodable { seq: record.seq, source })?;
-                Some(Input::Told(Told { seq: record.seq, now: record.now, command, is_traced: false }))
+                let envelope = Envelope::decode(record.payload);
+                let envelope = envelope.map_err(|source| ReplayError::Undecodable { seq: record.seq, source })?;
+                let (seq, now, command) = (record.seq, record.now, envelope.command);
+                Some(Input::Told(Told { seq, now, command, is_traced: false }))
             }
         })
     }
@@ -112,9 +113,9 @@ impl Recording {
             None => None,
             Some(entry) => {
                 let seq = entry.after_seq;
-                let command =
-                    Command::decode(entry.command).map_err(|source| ReplayError::Undecodable { seq, source })?;
-                Some((seq, entry.now, command))
+                let envelope = Envelope::decode(entry.command);
+                let envelope = envelope.map_err(|source| ReplayError::Undecodable { seq, source })?;
+                Some((seq, entry.now, envelope.command))
             }
         };
         Ok(())

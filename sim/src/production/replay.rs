@@ -188,7 +188,7 @@ impl Measured {
         };
         let run = job.and_then(|job| {
             let job = watched.hub().queue().get(job)?;
-            Some((job.kind().clone(), told.now.since(job.attempts().last()?.started_at)))
+            Some((job.kind().clone(), told.now.since(job.attempts().next_back()?.started_at)))
         });
         let outcome = watched.apply(told.now, told.command);
         if !outcome.is_durable() {

@@ -1,7 +1,10 @@
 //! The timeline: what happened in a hub, minute by minute, told by its effects and outcomes.
 
 use hdrhistogram::Histogram;
-use sheratan_core::{Audit, Command, Effect, FinalStatus, Hub, Millis, Outcome, Refusal, Stage, Timestamp};
+use sheratan_core::telemetry::Counter;
+use sheratan_core::{
+    Audit, Command, Effect, Hub, JobSeq, JobView, Millis, Outcome, Refusal, State, Submitted, Timestamp,
+};
 use std::collections::BTreeMap;
 
 const MINUTE_MS: u64 = 60_000;
@@ -55,30 +58,40 @@ pub struct Row {
 #[derive(Debug)]
 pub struct Watched {
     hub: Hub,
+    /// When each job that waits is ready for a node: its next lease takes it from here.
+    ready_at: BTreeMap<JobSeq, Timestamp>,
     rows: Vec<Row>,
     minute: u64,
     tally: Tally,
     waits: Histogram<u64>,
     total: Tally,
     total_waits: Histogram<u64>,
+    effects: Vec<Effect>,
+    /// Jobs that were done since the hub was watched.
+    completed: u64,
     refusals: BTreeMap<&'static str, u64>,
     empty_pulls: u64,
 }
 
 impl Watched {
     /// Watches a hub from its state on.
-    pub fn new(hub: Hub) -> Watched {
+    pub fn new(mut hub: Hub) -> Watched {
+        hub.serve();
+        let ready_at = hub.queue().iter_from(JobSeq::FIRST).filter_map(|job| Some((job.seq(), ready_at(job)?)));
         let histogram = || {
             Histogram::new_with_max(WAIT_MS_MAX, WAIT_DIGITS).expect("these are bounds and digits that there can be")
         };
         Watched {
             minute: minute_of(hub.now()),
+            ready_at: ready_at.collect(),
             hub,
             rows: Vec::new(),
             tally: Tally::default(),
             waits: histogram(),
             total: Tally::default(),
             total_waits: histogram(),
+            effects: Vec::new(),
+            completed: 0,
             refusals: BTreeMap::new(),
             empty_pulls: 0,
         }
@@ -94,8 +107,22 @@ impl Watched {
         self.advance(now);
         let (is_submit, is_pull) = (matches!(command, Command::Submit(_)), matches!(command, Command::Pull(_)));
         let outcome = self.hub.apply(now, command);
-        self.drain();
+        self.settle();
         match &outcome {
+            Outcome::Submitted(Submitted::Accepted { job, .. }) => {
+                self.tally.accepted += 1;
+                let ready_at = self.hub.queue().get(*job).and_then(ready_at);
+                self.ready_at.extend(ready_at.map(|at| (*job, at)));
+            }
+            Outcome::Pulled(pulled) if !pulled.leases.is_empty() => {
+                self.tally.leased += pulled.leases.len() as u64;
+                for leased in &pulled.leases {
+                    let ready_at = self.ready_at.remove(&leased.lease.job).expect("a job that is leased was ready");
+                    let waited_ms = self.hub.now().since(ready_at).get();
+                    self.waits.saturating_record(waited_ms);
+                    self.total_waits.saturating_record(waited_ms);
+                }
+            }
             Outcome::Refused(refusal) if is_submit => {
                 self.tally.refused += 1;
                 *self.refusals.entry(reason(refusal)).or_default() += 1;
@@ -112,7 +139,7 @@ impl Watched {
         while let Some(at) = self.hub.next_deadline().filter(|at| *at <= now) {
             self.turn(at);
             self.hub.advance(at);
-            self.drain();
+            self.settle();
         }
         self.turn(now);
         self.hub.advance(now);
@@ -162,22 +189,32 @@ impl Watched {
         (self.tally != Tally::default()).then_some(row)
     }
 
-    fn drain(&mut self) {
-        for effect in std::mem::take(self.hub.effects()) {
-            match effect {
-                Effect::Stage(_, _, Stage::Submitted) => self.tally.accepted += 1,
-                Effect::Stage(_, _, Stage::Leased { waited }) => {
-                    self.tally.leased += 1;
-                    self.waits.saturating_record(waited.get());
-                    self.total_waits.saturating_record(waited.get());
+    fn settle(&mut self) {
+        // Nobody polls, listens or reads this hub's audit log.
+        loop {
+            self.hub.settle(&mut self.effects);
+            if self.effects.is_empty() {
+                break;
+            }
+            for effect in self.effects.drain(..) {
+                match effect {
+                    Effect::Audit(at, Audit::RetryScheduled { job, delay_ms, .. }) => {
+                        self.tally.retried += 1;
+                        self.ready_at.insert(job, at + delay_ms);
+                    }
+                    // Those that were done are taken off below.
+                    Effect::Ended { job, .. } => {
+                        self.tally.failed += 1;
+                        self.ready_at.remove(&job);
+                    }
+                    Effect::Audit(..) | Effect::Wake(_) => {}
                 }
-                Effect::Stage(_, _, Stage::Ended(FinalStatus::Completed)) => self.tally.completed += 1,
-                Effect::Stage(_, _, Stage::Ended(_)) => self.tally.failed += 1,
-                Effect::Audit(_, Audit::RetryScheduled { .. }) => self.tally.retried += 1,
-                // Nobody polls, listens or reads this hub's audit log.
-                _ => {}
             }
         }
+        let completed = self.hub.telemetry().total(Counter::Completed);
+        let more = completed - std::mem::replace(&mut self.completed, completed);
+        self.tally.completed += more;
+        self.tally.failed -= more;
     }
 }
 
@@ -211,10 +248,18 @@ fn waits(histogram: &Histogram<u64>) -> Option<Waits> {
     (!histogram.is_empty()).then(|| Waits { p50_ms: at(0.5), p99_ms: at(0.99) })
 }
 
+/// When a job that waits is ready for a node.
+fn ready_at(job: JobView<'_>) -> Option<Timestamp> {
+    match job.state() {
+        State::Scheduled { due_at: at } | State::Queued { since: at } => Some(at),
+        State::Leased { .. } | State::Final { .. } => None,
+    }
+}
+
 /// The word for a refusal.
 fn reason(refusal: &Refusal) -> &'static str {
-    match refusal.drop_reason() {
-        Some(reason) => reason.as_str(),
+    match refusal.full() {
+        Some(full) => full.reason.as_str(),
         None if matches!(refusal, Refusal::KeyCollision { .. }) => "key_collision",
         None => "other",
     }
@@ -223,11 +268,7 @@ fn reason(refusal: &Refusal) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sheratan_core::Name;
-    use sheratan_core::Payload;
-    use sheratan_core::command::{Complete, Pull, Submit};
-    use sheratan_core::ids::{HubKey, JobSeq};
-    use sheratan_core::limits::Limits;
+    use sheratan_core::{Complete, HubKey, Name, NameSet, Payload, Pull, ResultMark, Setting, Submit};
 
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_millis(ms)
@@ -236,14 +277,13 @@ mod tests {
     #[test]
     fn a_minute_is_told_with_the_depth_at_its_end_and_the_waits_in_it() {
         let mut watched = Watched::new(Hub::new(HubKey::new([1; 16])));
-        let limits = Limits { queue_depth_max: 2, ..Limits::default() };
-        watched.apply(at(0), Command::Configure(Box::new(limits)));
-        let submit = || Command::Submit(Box::new(Submit::new(Name::new("k").unwrap(), Payload::new(b"{}"))));
+        watched.apply(at(0), Command::Set(vec![Setting::QueueDepthMax(2)]));
+        let submit = || Command::Submit(Box::new(Submit::new(Name::new("k").unwrap(), Some(Payload::new(b"{}")))));
         for second in [1, 2, 3] {
             watched.apply(at(second * 1_000), submit());
         }
         let node = Name::new("n").unwrap();
-        let pull = Pull { node: node.clone(), jobs_max: 1, kinds: Vec::new(), lease_duration_ms: None };
+        let pull = Pull { node: node.clone(), jobs_max: 1, kinds: NameSet::EMPTY, lease_duration_ms: None };
         watched.apply(at(11_000), Command::Pull(pull.clone()));
         watched.apply(
             at(130_000),
@@ -252,10 +292,10 @@ mod tests {
                 lease: None,
                 node: Some(node),
                 ok: true,
-                result: Payload::ABSENT,
-                error: Payload::ABSENT,
+                result: None,
+                error: None,
                 is_retryable: false,
-                mark: 1,
+                mark: ResultMark::Content(1),
             }),
         );
         watched.apply(at(140_000), Command::Pull(Pull { node: Name::new("m").unwrap(), ..pull }));

@@ -17,8 +17,8 @@ use super::replay::{Measured, PROGRESS_INPUTS, Progress, Replay, State, leases};
 use super::timeline::{Row, Tally, Waits, Watched};
 use sheratan_core::State as JobState;
 use sheratan_core::{
-    Command, Complete, Extend, Extended, Hub, JobSeq, LeaseRef, Leased, Millis, Name, Outcome, Payload, Pull, Restore,
-    Timestamp,
+    Command, Complete, Extend, Extended, Hub, JobSeq, LeaseRef, Leased, Millis, Name, Outcome, Pull, Restore,
+    ResultMark, Timestamp,
 };
 use sheratan_io::config::Changes;
 use std::collections::BTreeMap;
@@ -112,7 +112,7 @@ struct Both<'a> {
     leases: BTreeMap<LeaseRef, LeaseRef>,
     /// What is assumed to happen, by instant; the number keeps the order of those at one instant.
     assumed: BTreeMap<(Timestamp, u64), Assumed>,
-    next_no: u64,
+    next_number: u64,
     made_up: MadeUp,
 }
 
@@ -132,7 +132,7 @@ impl<'a> Both<'a> {
         let leases = held.map(|job| (job.lease(), job.lease())).collect();
         let mut changed = Watched::new(copy);
         let now = changed.hub().now();
-        changed.apply(now, Command::Configure(Box::new(limits)));
+        changed.apply(now, Command::Set(limits.differences(changed.hub().limits())));
         Ok(Both {
             recorded: Watched::new(hub),
             changed,
@@ -140,7 +140,7 @@ impl<'a> Both<'a> {
             measured,
             leases,
             assumed: BTreeMap::new(),
-            next_no: 0,
+            next_number: 0,
             made_up: MadeUp::default(),
         })
     }
@@ -150,24 +150,24 @@ impl<'a> Both<'a> {
         let Told { now, command, .. } = told;
         self.pass(now);
         match command {
-            Command::Configure(limits) => {
-                let changed = self.changes.over(&limits).map_err(ReplayError::Limits)?;
-                self.recorded.apply(now, Command::Configure(limits));
-                self.changed.apply(now, Command::Configure(Box::new(changed)));
+            Command::Set(settings) => {
+                self.recorded.apply(now, Command::Set(settings));
+                let changed = self.changes.over(self.recorded.hub().limits()).map_err(ReplayError::Limits)?;
+                self.changed.apply(now, Command::Set(changed.differences(self.changed.hub().limits())));
             }
             Command::Pull(pull) => self.pull(now, pull),
             Command::Extend(extend) => self.extend(now, extend),
             Command::Complete(complete) => self.complete(now, complete),
             // Nodes have the same numbers on both sides only as far as they came in the same order.
             Command::NodesSeen(nodes) => {
-                let name = |no| self.recorded.hub().registry().get(no).map(|node| node.name().clone());
-                let names: Vec<_> = nodes.iter().filter_map(|no| name(*no)).collect();
+                let name = |index| self.recorded.hub().registry().get(index).map(|node| node.name().clone());
+                let names: Vec<_> = nodes.iter().filter_map(|index| name(*index)).collect();
                 let registry = self.changed.hub().registry();
-                let numbers = names.iter().filter_map(|name| Some(registry.by_name(name)?.no())).collect();
+                let indices = names.iter().filter_map(|name| Some(registry.by_name(name)?.index())).collect();
                 self.recorded.apply(now, Command::NodesSeen(nodes));
-                self.changed.apply(now, Command::NodesSeen(numbers));
+                self.changed.apply(now, Command::NodesSeen(indices));
             }
-            command @ (Command::Heartbeat(_) | Command::Submit(_) | Command::LimitNodes(_)) => {
+            command @ (Command::Heartbeat(_) | Command::Submit(_) | Command::Tick | Command::AdoptRules(_)) => {
                 self.recorded.apply(now, command.clone());
                 self.changed.apply(now, command);
             }
@@ -242,8 +242,8 @@ impl<'a> Both<'a> {
     /// Plans the result, or an extension just before the lease's end.
     fn plan(&mut self, until: Timestamp, assumed: Assumed) {
         let at = assumed.ends_at.min(until - Millis::new(1));
-        self.assumed.insert((at, self.next_no), assumed);
-        self.next_no += 1;
+        self.assumed.insert((at, self.next_number), assumed);
+        self.next_number += 1;
     }
 
     /// What is assumed to happen up to `now` happens.
@@ -274,10 +274,10 @@ impl<'a> Both<'a> {
             lease: Some(lease),
             node: Some(pull.node.clone()),
             ok: true,
-            result: Payload::ABSENT,
-            error: Payload::ABSENT,
+            result: None,
+            error: None,
             is_retryable: false,
-            mark: 0,
+            mark: ResultMark::Content(0),
         };
         if self.changed.apply(at, Command::Complete(complete)).is_durable() {
             self.made_up.assumed_completions += 1;

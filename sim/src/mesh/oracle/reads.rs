@@ -5,7 +5,7 @@
 
 use super::{Oracle, Violation, holds};
 use crate::agenda::{Micros, SECOND};
-use sheratan_core::{FinalStatus, JobSeq, State, Timestamp};
+use sheratan_core::{FinalStatus, JobSeq, Payload, State, Timestamp};
 use std::collections::BTreeMap;
 
 /// How late a reply may be that waits for a job's end, after the end is durable.
@@ -119,9 +119,10 @@ impl Oracle {
         status: &str,
     ) -> Result<(), Violation> {
         if let Some(known) = self.shadow.queue().get(JobSeq::new(job)) {
-            let is_own = **known.kind() == *format!("k{kind}") && known.params().as_json() == params.as_bytes();
+            let is_own = **known.kind() == *format!("k{kind}")
+                && known.params().map(Payload::as_bytes) == Some(params.as_bytes());
             holds(is_own, "an answer is to its own request", || {
-                let known = String::from_utf8_lossy(known.params().as_json());
+                let known = String::from_utf8_lossy(known.params().map_or(b"", Payload::as_bytes));
                 format!("a submit of {params} was told of job {job}, which has {known}")
             })?;
         }
@@ -159,7 +160,7 @@ impl Oracle {
             format!("job {} was told to be {end:?}, then {}", job.get(), row.status)
         })?;
         if let Some(known) = self.shadow.queue().get(job) {
-            let durable = known.attempts().len() as u64;
+            let durable = u64::from(known.generation());
             holds(row.attempt <= durable, "nothing is told before it is durable", || {
                 format!("job {} was shown with {} attempts, the journal knows {durable}", job.get(), row.attempt)
             })?;
@@ -176,7 +177,7 @@ impl Oracle {
     /// A reader was told that there is no such job, which it had been told of.
     pub(super) fn told_missing(&mut self, job: JobSeq) -> Result<(), Violation> {
         holds(self.may_be_gone(job), "what was acknowledged is there while its retention lasts", || {
-            let known = self.shadow.queue().get(job).map(|job| job.state().clone());
+            let known = self.shadow.queue().get(job).map(|job| job.state());
             format!("job {} was told to be unknown; the journal has it: {known:?}", job.get())
         })
     }
@@ -277,11 +278,22 @@ impl Oracle {
         let Some(known) = self.shadow.queue().get(job) else { return true };
         let (now, limits, counts) = (self.reads.hub_now, self.shadow.limits(), self.shadow.counts());
         let is_over = match known.state() {
-            State::Final { at, .. } => *at + limits.job_retention_ms <= now,
-            State::Leased { until, .. } => *until <= now,
+            State::Final { at, .. } => at + limits.job_retention_ms <= now,
+            State::Leased { until, .. } => until <= now,
             State::Scheduled { .. } | State::Queued { .. } => known.expires_at() <= now,
         };
-        // What time ends pushes out the oldest of what has ended.
-        is_over || counts.retained + counts.waiting() + counts.leased > limits.retained_jobs_max
+        // What time ends pushes out the oldest of what has ended, dead ones apart; what has not ended may come to be either.
+        let unfinished = counts.waiting() + counts.leased;
+        let may_be_pushed_out = |held: u64, held_max: u64| held + unfinished > held_max;
+        let (of_retained, of_dead) = (
+            may_be_pushed_out(counts.retained, limits.retained_jobs_max),
+            may_be_pushed_out(counts.dead, limits.dead_jobs_max),
+        );
+        is_over
+            || match known.state() {
+                State::Final { status: FinalStatus::Dead, .. } => of_dead,
+                State::Final { .. } => of_retained,
+                State::Scheduled { .. } | State::Queued { .. } | State::Leased { .. } => of_retained || of_dead,
+            }
     }
 }
