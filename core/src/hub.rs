@@ -273,9 +273,12 @@ impl Hub {
         self.timers.len()
     }
 
-    /// A hash over the outcomes of all commands that changed something: two runs of one journal agree on it at each
-    /// command, or did not decide alike.
+    /// A hash over the outcomes of all commands that changed something, zero before the first: two runs of one journal
+    /// agree on it at each command, or did not decide alike.
     pub fn outcome_hash(&self) -> [u8; 16] {
+        if self.chain == Chain::START {
+            return [0; 16];
+        }
         self.key.outcome_hash(self.chain.words()).to_le_bytes()
     }
 

@@ -129,8 +129,8 @@ pub struct EndedJob {
 pub(super) enum Standing {
     /// It is the current lease's: to be taken.
     Current,
-    /// It was taken before.
-    Repeat,
+    /// It was taken before, and answered so.
+    Repeat(CompletedStatus),
     /// Its lease is not (or no longer) the job's.
     Lost,
     /// Without a lease, for a job that ended otherwise.
@@ -237,6 +237,7 @@ impl Job {
 
     /// After an ended attempt it waits for the next.
     pub(super) fn schedule(&mut self, due_at: Timestamp) {
+        self.note_retry(due_at);
         let stage = std::mem::replace(&mut self.stage, Stage::Scheduled { due_at });
         let Stage::Leased(run) = stage else { unreachable!("only a job whose attempt ended is tried again") };
         self.tries.keep(run.attempt.expect("a leased job has an attempt"));
@@ -272,19 +273,6 @@ impl Job {
         }
     }
 
-    /// What a client is told whose result was taken before.
-    pub(super) fn status_after_result(&self) -> CompletedStatus {
-        match &self.stage {
-            Stage::Final(run) => CompletedStatus::Final(run.outcome.status),
-            Stage::Scheduled { due_at } => CompletedStatus::RetryScheduled(*due_at),
-            Stage::Queued { since } => CompletedStatus::RetryScheduled(*since),
-            Stage::Leased(run) => {
-                let attempt = run.attempt.as_ref().expect("a leased job has an attempt");
-                CompletedStatus::RetryScheduled(attempt.started_at)
-            }
-        }
-    }
-
     /// The attempts that are kept, oldest first; the last one has the latest lease's generation.
     pub fn attempts(&self) -> impl DoubleEndedIterator<Item = &Attempt> {
         let latest = match &self.stage {
@@ -292,6 +280,25 @@ impl Job {
             _ => None,
         };
         self.tries.earlier().chain(latest)
+    }
+
+    /// What the node was answered whose result ended this attempt: whatever became of the job since, a repeat is answered
+    /// the same.
+    fn answer_of(&self, attempt: &Attempt) -> CompletedStatus {
+        match (&attempt.end, &self.stage) {
+            (AttemptEnd::Failed { retry_at: Some(at), .. }, _) => CompletedStatus::RetryScheduled(*at),
+            (_, Stage::Final(run)) => CompletedStatus::Final(run.outcome.status),
+            _ => unreachable!("a result that scheduled no retry ended its job"),
+        }
+    }
+
+    /// The latest attempt failed, and the next one may start then.
+    fn note_retry(&mut self, due_at: Timestamp) {
+        if let Stage::Leased(run) = &mut self.stage
+            && let Some(Attempt { end: AttemptEnd::Failed { retry_at, .. }, .. }) = &mut run.attempt
+        {
+            *retry_at = Some(due_at);
+        }
     }
 
     fn standing_of_lease(&self, lease: LeaseRef, complete: &Complete) -> Standing {
@@ -305,7 +312,7 @@ impl Job {
         }
         match (&attempt.end, attempt.end.mark(), &self.stage) {
             (AttemptEnd::Running, _, _) => Standing::Current,
-            (_, Some(mark), _) if mark == complete.mark => Standing::Repeat,
+            (_, Some(mark), _) if mark == complete.mark => Standing::Repeat(self.answer_of(attempt)),
             // Another result than the one that was taken.
             (_, Some(_), Stage::Final(run)) if age == 0 => Standing::Final(run.outcome.status),
             _ => Standing::Lost,
@@ -318,13 +325,15 @@ impl Job {
         let is_repeat = |attempt: &Attempt| attempt.end.mark() == Some(complete.mark) && is_same_node(attempt);
         // A result that its node gave an id is a repeat wherever that id was seen; by its content alone it is one only if
         // nothing came after it, since two attempts may well fail alike.
-        if matches!(complete.mark, ResultMark::Id(_)) && self.attempts().any(is_repeat) {
-            return Standing::Repeat;
+        if matches!(complete.mark, ResultMark::Id(_))
+            && let Some(attempt) = self.attempts().find(|attempt| is_repeat(attempt))
+        {
+            return Standing::Repeat(self.answer_of(attempt));
         }
         let Some(latest) = self.attempts().next_back() else { return Standing::Lost };
         match &self.stage {
             Stage::Leased(_) if is_same_node(latest) => Standing::Current,
-            _ if is_repeat(latest) => Standing::Repeat,
+            _ if is_repeat(latest) => Standing::Repeat(self.answer_of(latest)),
             Stage::Final(run) => Standing::Final(run.outcome.status),
             _ => Standing::Lost,
         }

@@ -5,7 +5,7 @@
 //! ([`crate::timers`]); [`Leases`] has them by node.
 
 use crate::command::ResultMark;
-use crate::encoding::{DecodeError, Encoded, Reader, numbered};
+use crate::encoding::{DecodeError, Encoded, Reader, members, numbered};
 use crate::ids::{JobSeq, NodeIndex};
 use crate::limits::{ATTEMPT_BYTES, ATTEMPTS_KEPT_MAX};
 use crate::name::Name;
@@ -30,8 +30,15 @@ pub enum AttemptEnd {
     Running,
     /// With a result.
     Completed { at: Timestamp, mark: ResultMark },
-    /// With an error, which is absent if it was long.
-    Failed { at: Timestamp, mark: ResultMark, error: Option<Payload> },
+    /// With an error.
+    Failed {
+        at: Timestamp,
+        mark: ResultMark,
+        /// Absent if it was long.
+        error: Option<Payload>,
+        /// When the next attempt may start, as the node was told; absent if the job ended.
+        retry_at: Option<Timestamp>,
+    },
     /// Its lease ended without a result.
     Expired { at: Timestamp },
     /// Its lease was taken back.
@@ -223,18 +230,16 @@ impl Encoded for Attempt {
                 at.encode(out);
                 mark.encode(out);
             }
-            AttemptEnd::Failed { at, mark, error } => {
-                out.push(if error.is_some() { 2 } else { 3 });
-                at.encode(out);
-                mark.encode(out);
-                error.iter().for_each(|error| error.encode(out));
+            AttemptEnd::Failed { at, mark, error, retry_at } => {
+                out.push(2);
+                Failure { at: *at, mark: *mark, error: error.clone(), retry_at: *retry_at }.encode(out);
             }
             AttemptEnd::Expired { at } => {
-                out.push(4);
+                out.push(3);
                 at.encode(out);
             }
             AttemptEnd::Revoked { at, why } => {
-                out.push(5);
+                out.push(4);
                 at.encode(out);
                 why.encode(out);
             }
@@ -246,20 +251,27 @@ impl Encoded for Attempt {
         let end = match from.byte()? {
             0 => AttemptEnd::Running,
             1 => AttemptEnd::Completed { at: Encoded::decode(from)?, mark: Encoded::decode(from)? },
-            2 => AttemptEnd::Failed {
-                at: Encoded::decode(from)?,
-                mark: Encoded::decode(from)?,
-                error: Some(Encoded::decode(from)?),
-            },
-            3 => AttemptEnd::Failed { at: Encoded::decode(from)?, mark: Encoded::decode(from)?, error: None },
-            4 => AttemptEnd::Expired { at: Encoded::decode(from)? },
-            5 => AttemptEnd::Revoked { at: Encoded::decode(from)?, why: Encoded::decode(from)? },
+            2 => {
+                let Failure { at, mark, error, retry_at } = Encoded::decode(from)?;
+                AttemptEnd::Failed { at, mark, error, retry_at }
+            }
+            3 => AttemptEnd::Expired { at: Encoded::decode(from)? },
+            4 => AttemptEnd::Revoked { at: Encoded::decode(from)?, why: Encoded::decode(from)? },
             other => return Err(DecodeError::UnknownVariant("attempt's end", other.into())),
         };
         Ok(Attempt { node, started_at, end })
     }
 }
 
+/// How a failed attempt is written.
+struct Failure {
+    at: Timestamp,
+    mark: ResultMark,
+    error: Option<Payload>,
+    retry_at: Option<Timestamp>,
+}
+
+members!(Failure { 1 at: required, 2 mark: required, 3 error, 4 retry_at });
 numbered!(Revocation { 0 Superseded, 1 Cancelled, 2 Drained, 3 NodeDead, 4 Released });
 
 #[cfg(test)]
@@ -326,8 +338,8 @@ mod tests {
         let ends = [
             AttemptEnd::Running,
             AttemptEnd::Completed { at, mark },
-            AttemptEnd::Failed { at, mark, error: Some(Payload::new(b"1")) },
-            AttemptEnd::Failed { at, mark, error: None },
+            AttemptEnd::Failed { at, mark, error: Some(Payload::new(b"1")), retry_at: Some(at) },
+            AttemptEnd::Failed { at, mark, error: None, retry_at: None },
             AttemptEnd::Expired { at },
             AttemptEnd::Revoked { at, why: Revocation::Released },
         ];

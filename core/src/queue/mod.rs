@@ -354,10 +354,7 @@ impl Queue {
         match job.standing(&complete) {
             Standing::Lost => return Err(Refusal::LeaseLost),
             Standing::Final(status) => return Err(Refusal::AlreadyFinal { status }),
-            Standing::Repeat => {
-                let completed = Completed { job: seq, status: job.status_after_result(), is_duplicate: true };
-                return Ok((completed, None));
-            }
+            Standing::Repeat(status) => return Ok((Completed { job: seq, status, is_duplicate: true }, None)),
             Standing::Current => {}
         }
         let before = job.charge();
@@ -370,7 +367,7 @@ impl Queue {
                 let bytes = cx.ledger.unfinished() + error.len() as u64;
                 error.len() <= ATTEMPT_ERROR_BYTES_MAX && bytes <= cx.limits.queue_bytes_max
             });
-            AttemptEnd::Failed { at, mark, error: error.clone().filter(|_| is_kept) }
+            AttemptEnd::Failed { at, mark, error: error.clone().filter(|_| is_kept), retry_at: None }
         };
         let ended = end_lease(cx, &mut self.leases, job, end, false);
         if let Some(moved) = ended.moved {

@@ -1,13 +1,11 @@
-//! The hub through its public interface: what it promises to clients and nodes, sentence by sentence.
+//! The hub through its public interface: what it promises to clients and nodes, sentence by sentence. Here are grids of
+//! values, properties and large numbers; what reads as a history is one of `tests/histories`.
 
 mod capacity;
 mod idempotency;
 mod leases;
-mod liveness;
 mod order;
 mod replay;
-mod results;
-mod retries;
 mod scene;
 mod telemetry;
 mod waiters;

@@ -1,46 +1,8 @@
-//! Which jobs a pull gets, and in which order.
+//! Which jobs a pull gets, over all nodes and all classes.
 
-use crate::scene::{Scene, at, heartbeat, job, keyed, name, names, pull, zone};
+use crate::scene::{Scene, heartbeat, job, keyed, name, names, zone};
 use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
-use sheratan_core::{Heartbeat, Millis, OnDuplicate, OnFailed, Priority, Pull, Refusal, Submit, Timestamp};
-
-#[test]
-fn jobs_go_by_priority_and_within_one_by_order_of_submission() {
-    use Priority::{Critical, High, Low, Normal};
-    let mut scene = Scene::new();
-    let priorities = [Low, Normal, High, Critical, Low, Normal, High, Critical];
-    let seqs = priorities.map(|priority| scene.submit(Submit { priority, ..job("k") }));
-    let expected = [3, 7, 2, 6, 1, 5, 0, 4].map(|at| seqs[at]);
-    assert_eq!(scene.pull_jobs("a", 3), expected[..3]);
-    assert_eq!(scene.pull_jobs("a", 100), expected[3..]);
-}
-
-#[test]
-fn the_order_holds_over_kinds_and_classes() {
-    let mut scene = Scene::new();
-    scene.heartbeat(Heartbeat { capabilities: names(&["gpu", "ssd"]), ..heartbeat("a") });
-    let all = [
-        scene.submit(job("x")),
-        scene.submit(Submit { requires: names(&["gpu"]), ..job("y") }),
-        scene.submit(job("y")),
-        scene.submit(Submit { requires: names(&["gpu", "ssd"]), ..job("x") }),
-        scene.submit(Submit { requires: names(&["gpu"]), ..job("x") }),
-        scene.submit(job("z")),
-    ];
-    assert_eq!(scene.pull_jobs("a", 100), all);
-}
-
-#[test]
-fn a_pull_that_names_kinds_gets_only_those_in_the_order_over_all_of_them() {
-    let mut scene = Scene::new();
-    let [x, y, z, x2] = ["x", "y", "z", "x"].map(|kind| scene.submit(job(kind)));
-    let urgent = scene.submit(Submit { priority: Priority::High, ..job("y") });
-    let asked = Pull { kinds: names(&["x", "y"]), ..pull("a", 100) };
-    let leases: Vec<_> = scene.pull_as(asked.clone()).leases.iter().map(|leased| leased.lease.job).collect();
-    assert_eq!(leases, [urgent, x, y, x2]);
-    assert!(scene.pull_as(asked).leases.is_empty());
-    assert_eq!(scene.pull_jobs("a", 100), [z]);
-}
+use sheratan_core::{Heartbeat, OnDuplicate, OnFailed, Refusal, Submit};
 
 #[test]
 fn a_job_goes_only_to_nodes_of_its_zone_that_can_do_all_it_requires() {
@@ -74,79 +36,6 @@ fn a_job_goes_only_to_nodes_of_its_zone_that_can_do_all_it_requires() {
             assert_eq!(is_served, served_by.contains(&node), "{node} for {zone:?} {requires:?}");
         }
     }
-}
-
-#[test]
-fn a_node_serves_what_its_latest_heartbeat_says() {
-    let mut scene = Scene::new();
-    scene.heartbeat(Heartbeat { capabilities: names(&["gpu"]), ..heartbeat("a") });
-    scene.submit(Submit { requires: names(&["gpu"]), ..job("k") });
-    scene.heartbeat(heartbeat("a"));
-    assert!(scene.pull("a", 1).is_empty());
-    scene.heartbeat(Heartbeat { capabilities: names(&["gpu"]), ..heartbeat("a") });
-    scene.lease("a");
-}
-
-#[test]
-fn a_delayed_job_is_ready_at_its_instant_and_not_before() {
-    let table = [
-        (Millis::new(500), Timestamp::ZERO, 1_500),
-        (Millis::ZERO, at(1_700), 1_700),
-        (Millis::new(500), at(1_700), 1_700),
-        (Millis::new(900), at(1_700), 1_900),
-    ];
-    for (delay_ms, run_at, due_ms) in table {
-        let mut scene = Scene::new();
-        let seq = scene.at(1_000).submit(Submit { delay_ms, run_at, ..job("k") });
-        assert_eq!(scene.status(seq), "scheduled");
-        assert_eq!(scene.next_deadline(), Some(at(due_ms)));
-        scene.at(due_ms - 1);
-        assert!(scene.pull("a", 1).is_empty());
-        scene.at(due_ms);
-        assert_eq!(scene.pull_jobs("a", 1), [seq]);
-    }
-}
-
-#[test]
-fn an_instant_that_is_past_is_now() {
-    let mut scene = Scene::new();
-    let seq = scene.at(1_000).submit(Submit { run_at: at(999), ..job("k") });
-    assert_eq!(scene.status(seq), "queued");
-}
-
-#[test]
-fn a_delay_beyond_all_time_never_comes() {
-    let mut scene = Scene::new();
-    let seq = scene.submit(Submit { delay_ms: Millis::MAX, ..job("k") });
-    let other = scene.submit(Submit { run_at: Timestamp::NEVER, ..job("k") });
-    scene.at(u64::MAX / 2);
-    assert_eq!((scene.status(seq), scene.status(other)), ("scheduled", "scheduled"));
-}
-
-#[test]
-fn a_waiting_job_expires_at_its_time_to_live_and_not_before() {
-    for submit in [job("k"), Submit { delay_ms: Millis::from_secs(9), ..job("k") }] {
-        let mut scene = Scene::new();
-        let seq = scene.at(1_000).submit(Submit { ttl_ms: Some(Millis::new(5_000)), ..submit });
-        scene.at(5_999);
-        assert_ne!(scene.status(seq), "expired");
-        scene.at(6_000);
-        assert_eq!(scene.status(seq), "expired");
-        assert_eq!(scene.hub.counts().waiting(), 0);
-        assert!(scene.pull("a", 1).is_empty());
-    }
-}
-
-#[test]
-fn a_job_with_no_time_to_live_left_is_never_leased() {
-    let mut scene = Scene::new();
-    let seq = scene.at(1_000).submit(Submit { ttl_ms: Some(Millis::ZERO), ..job("k") });
-    // The next command comes in the same millisecond, perhaps after a restart from a snapshot.
-    let mut restored = crate::scene::restore(&scene.hub);
-    restored.advance(at(1_000));
-    assert_eq!(restored.queue().get(seq).unwrap().status(), "expired");
-    assert!(scene.pull("a", 1).is_empty());
-    assert_eq!(scene.status(seq), "expired");
 }
 
 #[test]
@@ -185,23 +74,6 @@ fn one_zone_does_not_take_the_classes_of_all_others() {
     assert_eq!(scene.try_submit(in_zone("west", CLASSES_PER_ZONE_MAX)), Err(refusal));
     scene.submit(in_zone("west", 0));
     scene.submit(in_zone("east", CLASSES_PER_ZONE_MAX));
-}
-
-#[test]
-fn a_replaced_job_passes_on_its_place_while_it_waits_and_no_longer() {
-    let latest = |payload| keyed("key", payload, OnDuplicate::LatestWins, OnFailed::SameResult);
-    let mut scene = Scene::new();
-    let first = scene.submit(job("k"));
-    scene.submit(latest(1));
-    let last = scene.submit(job("k"));
-    let newer = scene.submit(latest(2));
-    let newest = scene.submit(latest(3));
-    assert_eq!(scene.status(newer), "superseded");
-    assert_eq!(scene.pull_jobs("a", 2), [first, newest]);
-    // A job that is at work has no place in the line to pass on.
-    let behind = scene.submit(job("k"));
-    let after = scene.submit(latest(4));
-    assert_eq!(scene.pull_jobs("a", 3), [last, behind, after]);
 }
 
 #[test]

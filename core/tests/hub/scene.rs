@@ -5,10 +5,9 @@
 
 use sheratan_core::limits::Limits;
 use sheratan_core::{
-    Audit, Caller, Command, Complete, Completed, CompletedStatus, Effect, Envelope, Extend, Extended, Health,
-    Heartbeat, Hub, HubKey, Idempotency, JobSeq, LeaseRef, Leased, Millis, Name, NameSet, OnDuplicate, OnFailed,
-    Outcome, Payload, Pull, Pulled, Refusal, Restore, ResultMark, RulesVersion, Submit, Submitted, Timestamp, WaiterId,
-    Zone,
+    Caller, Command, Complete, Completed, CompletedStatus, Effect, Envelope, Health, Heartbeat, Hub, HubKey,
+    Idempotency, JobSeq, LeaseRef, Leased, Name, NameSet, OnDuplicate, OnFailed, Outcome, Payload, Pull, Pulled,
+    Refusal, Restore, ResultMark, RulesVersion, Submit, Submitted, Timestamp, Zone,
 };
 
 pub const KEY: HubKey = HubKey::new(*b"the scenes' key.");
@@ -97,15 +96,6 @@ impl Scene {
         }
     }
 
-    pub fn extend(&mut self, node: &str, leases: &[LeaseRef], duration_ms: Option<u64>) -> Vec<Extended> {
-        let lease_duration_ms = duration_ms.map(Millis::new);
-        let extend = Extend { node: name(node), leases: leases.to_vec(), lease_duration_ms };
-        match self.apply(Command::Extend(extend)) {
-            Outcome::Extended(extended) => extended,
-            other => panic!("an extension is not answered by {other:?}"),
-        }
-    }
-
     pub fn complete(&mut self, complete: Complete) -> Result<Completed, Refusal> {
         match self.apply(Command::Complete(complete)) {
             Outcome::Completed(completed) => Ok(completed),
@@ -131,35 +121,6 @@ impl Scene {
     /// The word for a job's state; `gone` if the hub does not know it any more.
     pub fn status(&self, job: JobSeq) -> &'static str {
         self.hub.queue().get(job).map_or("gone", |job| job.status())
-    }
-
-    /// When the next timer is due, once all that is to be done now was done.
-    pub fn next_deadline(&mut self) -> Option<Timestamp> {
-        while !self.take_effects().is_empty() {}
-        self.hub.next_deadline()
-    }
-
-    /// What was put into the audit log since it was last asked for.
-    pub fn audits(&mut self) -> Vec<Audit> {
-        let effects = self.take_effects();
-        effects
-            .into_iter()
-            .filter_map(|effect| if let Effect::Audit(_, audit) = effect { Some(audit) } else { None })
-            .collect()
-    }
-
-    /// The long polls woken since it was last asked for, in one round.
-    pub fn woken(&mut self) -> Vec<u64> {
-        let effects = self.take_effects();
-        effects
-            .into_iter()
-            .filter_map(|effect| if let Effect::Wake(WaiterId(id)) = effect { Some(id) } else { None })
-            .collect()
-    }
-
-    fn take_effects(&mut self) -> Vec<Effect> {
-        self.hub.settle(&mut self.effects);
-        std::mem::take(&mut self.effects)
     }
 }
 

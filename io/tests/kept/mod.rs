@@ -37,6 +37,7 @@ pub fn keep(folder: &Path) -> io::Result<()> {
             recovery.store.write_snapshot(covered_seq, &recovery.hub).map_err(io::Error::other)?;
         }
     }
+    history.append(&mut recovery, vec![Command::Tick]);
     recovery.appender.seal(recovery.hub.outcome_hash());
     let expected = found(&recovery.hub, recovery.appender.next_seq() - 1);
     drop(recovery);
@@ -105,6 +106,20 @@ impl Default for History {
 }
 
 impl History {
+    /// Appends these commands, which change something, as a batch.
+    fn append(&mut self, recovery: &mut Recovery, commands: Vec<Command>) {
+        let (first_seq, hash_before) = (recovery.appender.next_seq(), recovery.hub.outcome_hash());
+        let mut batch = Batch::new();
+        for command in commands {
+            let now = Timestamp::from_millis(self.now);
+            let record = batch.begin(first_seq + u64::from(batch.records()), now);
+            Envelope::encode(recovery.hub.rules(), Caller::HUB, &command, record);
+            assert!(recovery.hub.apply(now, command).is_durable());
+            batch.commit();
+        }
+        recovery.appender.append(first_seq, &mut batch, hash_before).expect("there is room for a small journal");
+    }
+
     fn append_batch(&mut self, recovery: &mut Recovery) {
         let (first_seq, hash_before) = (recovery.appender.next_seq(), recovery.hub.outcome_hash());
         let mut batch = Batch::new();

@@ -120,8 +120,8 @@ impl ModelJob {
         self.is_final() && !self.ended_under_lease
     }
 
-    /// Whether a result repeats one that was taken, or the refusal; `false` if it is the one that is waited for.
-    pub(super) fn judge(&self, complete: &Complete) -> Result<bool, Refusal> {
+    /// The attempt whose result this one repeats, or the refusal; `None` if it is the one that is waited for.
+    pub(super) fn judge(&self, complete: &Complete) -> Result<Option<&Attempt>, Refusal> {
         let other = match self.state {
             State::Final { status, .. } => Refusal::AlreadyFinal { status },
             _ => Refusal::LeaseLost,
@@ -141,35 +141,33 @@ impl ModelJob {
                 return Err(Refusal::LeaseLost);
             }
             return match (&attempt.end, taken(attempt)) {
-                (AttemptEnd::Running, _) => Ok(false),
-                (_, Some(mark)) if mark == complete.mark => Ok(true),
+                (AttemptEnd::Running, _) => Ok(None),
+                (_, Some(mark)) if mark == complete.mark => Ok(Some(attempt)),
                 // Another result than the one that was taken.
                 (_, Some(_)) if lease == self.last_lease() => Err(other),
                 _ => Err(Refusal::LeaseLost),
             };
         }
         let is_its_node = |attempt: &Attempt| complete.node.as_ref().is_none_or(|node| *node == attempt.node);
-        let is_repeat = |attempt: &Attempt| is_its_node(attempt) && taken(attempt) == Some(complete.mark);
-        if matches!(complete.mark, ResultMark::Id(_)) && self.kept_attempts().iter().any(is_repeat) {
-            return Ok(true);
+        let is_repeat = |attempt: &&Attempt| is_its_node(attempt) && taken(attempt) == Some(complete.mark);
+        if matches!(complete.mark, ResultMark::Id(_))
+            && let Some(repeated) = self.kept_attempts().iter().find(is_repeat)
+        {
+            return Ok(Some(repeated));
         }
         let Some(attempt) = self.kept_attempts().last() else { return Err(Refusal::LeaseLost) };
         if is_its_node(attempt) && attempt.end == AttemptEnd::Running {
-            return Ok(false);
+            return Ok(None);
         }
-        if is_repeat(attempt) { Ok(true) } else { Err(other) }
+        if is_repeat(&attempt) { Ok(Some(attempt)) } else { Err(other) }
     }
 
-    /// What a result that was taken before is told: how the job ended, or when it runs again.
-    pub(super) fn status_for_repeat(&self) -> CompletedStatus {
-        match self.state {
-            State::Final { status, .. } => CompletedStatus::Final(status),
-            State::Scheduled { due_at } => CompletedStatus::RetryScheduled(due_at),
-            State::Queued { since } => CompletedStatus::RetryScheduled(since),
-            State::Leased { .. } => {
-                let started_at = self.attempts.last().expect("a leased job has an attempt").started_at;
-                CompletedStatus::RetryScheduled(started_at)
-            }
+    /// What the result that ended this attempt was answered.
+    pub(super) fn answer_of(&self, attempt: &Attempt) -> CompletedStatus {
+        match (&attempt.end, &self.state) {
+            (AttemptEnd::Failed { retry_at: Some(at), .. }, _) => CompletedStatus::RetryScheduled(*at),
+            (_, State::Final { status, .. }) => CompletedStatus::Final(*status),
+            _ => panic!("a result without a retry ended its job"),
         }
     }
 }

@@ -395,9 +395,8 @@ impl Model {
     fn complete(&mut self, complete: &Complete) -> Result<Completed, Refusal> {
         let seq = complete.job;
         let job = self.jobs.iter().find(|job| job.seq == seq).ok_or(Refusal::UnknownJob)?;
-        let is_repeat = job.judge(complete)?;
-        if is_repeat {
-            return Ok(Completed { job: seq, status: job.status_for_repeat(), is_duplicate: true });
+        if let Some(repeated) = job.judge(complete)? {
+            return Ok(Completed { job: seq, status: job.answer_of(repeated), is_duplicate: true });
         }
         let (at, mark) = (self.now, complete.mark);
         let node = job.attempts.last().expect("a leased job has an attempt").node.clone();
@@ -411,7 +410,7 @@ impl Model {
                 error.len() <= ATTEMPT_ERROR_BYTES_MAX && unfinished + error.len() as u64 <= self.limits.queue_bytes_max
             };
             let error = complete.error.clone().filter(is_kept);
-            self.end_attempt(seq, AttemptEnd::Failed { at, mark, error });
+            self.end_attempt(seq, AttemptEnd::Failed { at, mark, error, retry_at: None });
             self.retry_or_finish(seq, complete.is_retryable, complete.result.clone(), complete.error.clone())
         };
         if complete.lease.is_some() || complete.node.is_some() {
@@ -435,7 +434,11 @@ impl Model {
             false => FinalStatus::Dead,
             true if job.expires_at <= due_at => FinalStatus::Expired,
             true => {
-                self.job_mut(seq).state = State::Scheduled { due_at };
+                let job = self.job_mut(seq);
+                job.state = State::Scheduled { due_at };
+                if let Some(Attempt { end: AttemptEnd::Failed { retry_at, .. }, .. }) = job.attempts.last_mut() {
+                    *retry_at = Some(due_at);
+                }
                 return CompletedStatus::RetryScheduled(due_at);
             }
         };

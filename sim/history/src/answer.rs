@@ -1,0 +1,161 @@
+//! Answers as text: what came of a command, and what followed from it, each on one line.
+
+use crate::values;
+use crate::words::Printed;
+use sheratan_core::{
+    Audit, Completed, CompletedStatus, Effect, Extended, FinalStatus, Outcome, Payload, Pulled, Refusal, Submitted,
+};
+
+/// What stands between the parts of an answer.
+const BETWEEN: &str = ", ";
+
+/// What is answered where nothing is to be told.
+pub(crate) const NOTHING: &str = "nothing";
+
+/// The text of an outcome. The node's number of a pull is not in it: the node is in the line that asked.
+pub fn print_outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done => "done".to_owned(),
+        Outcome::Heard { node } => format!("node {}", node.get()),
+        Outcome::Submitted(submitted) => print_submitted(submitted),
+        Outcome::Pulled(pulled) => print_pulled(pulled),
+        Outcome::Extended(leases) => join(leases.iter().map(|extended| match extended {
+            Extended::Until(until) => format!("until={}", values::instant(*until)),
+            Extended::LeaseLost => "lost".to_owned(),
+            Extended::Cancelled => "cancelled".to_owned(),
+        })),
+        Outcome::Completed(completed) => print_completed(completed),
+        Outcome::Refused(refusal) => print_refusal(refusal),
+    }
+}
+
+/// The texts of effects, in their order.
+pub fn print_effects(effects: &[Effect]) -> String {
+    join(effects.iter().map(print_effect))
+}
+
+/// Parts of an answer on one line.
+pub(crate) fn join(parts: impl Iterator<Item = String>) -> String {
+    let parts: Vec<_> = parts.collect();
+    if parts.is_empty() { NOTHING.to_owned() } else { parts.join(BETWEEN) }
+}
+
+fn print_submitted(submitted: &Submitted) -> String {
+    match submitted {
+        Submitted::Accepted { job, supersedes, replaces } => Printed::new(&job.get().to_string())
+            .maybe("supersedes", supersedes, |job| job.get().to_string())
+            .maybe("replaces", replaces, |job| job.get().to_string())
+            .end(),
+        Submitted::InProgress { job } => format!("in_progress {}", job.get()),
+        Submitted::Final { job, status, result, error } => {
+            print_end(Printed::new("final").word(job.get()).word(status.as_str()), result, error).end()
+        }
+    }
+}
+
+/// What came of a job, behind its status.
+pub(crate) fn print_end(line: Printed, result: &Option<Payload>, error: &Option<Payload>) -> Printed {
+    line.maybe("result", result, values::payload).maybe("error", error, values::payload)
+}
+
+fn print_pulled(pulled: &Pulled) -> String {
+    let leases = join(
+        pulled
+            .leases
+            .iter()
+            .map(|leased| format!("{} until={}", values::lease(leased.lease), values::instant(leased.until))),
+    );
+    Printed::new(&leases)
+        .unless(&sheratan_core::Millis::ZERO, "defer", &pulled.defer_ms, |ms| values::duration(*ms))
+        .end()
+}
+
+fn print_completed(completed: &Completed) -> String {
+    let line = match completed.status {
+        CompletedStatus::Final(status) => Printed::new(status.as_str()),
+        CompletedStatus::RetryScheduled(at) => Printed::new("retry").option("at", values::instant(at)),
+    };
+    line.flag(completed.is_duplicate, "again").end()
+}
+
+fn print_refusal(refusal: &Refusal) -> String {
+    let refused = |why: &str| Printed::new("refused").word(why);
+    match refusal {
+        Refusal::QueueFull { depth, depth_max } => {
+            refused("queue_full").option("depth", depth).option("max", depth_max)
+        }
+        Refusal::QueueBytesFull { bytes, bytes_max, depth } => {
+            refused("queue_bytes_full").option("bytes", bytes).option("max", bytes_max).option("depth", depth)
+        }
+        Refusal::SharedBytesFull { bytes, bytes_max } => {
+            refused("shared_bytes_full").option("bytes", bytes).option("max", bytes_max)
+        }
+        Refusal::ClassesFull { classes, zone, zone_classes } => refused("classes_full")
+            .option("classes", classes)
+            .option("zone", values::zone(zone))
+            .option("zone_classes", zone_classes),
+        Refusal::NodesFull { nodes, nodes_max } => {
+            refused("nodes_full").option("nodes", nodes).option("max", nodes_max)
+        }
+        Refusal::NodeBytesFull { bytes, bytes_max } => {
+            refused("node_bytes_full").option("bytes", bytes).option("max", bytes_max)
+        }
+        Refusal::KeysFull { keys, keys_max } => refused("keys_full").option("keys", keys).option("max", keys_max),
+        Refusal::RulesNotTaken => refused("rules_not_taken"),
+        Refusal::KeyCollision { job, old_hash_prefix } => {
+            refused("key_collision").option("job", job.get()).option("old", values::hex(old_hash_prefix))
+        }
+        Refusal::UnknownJob => refused("unknown_job"),
+        Refusal::LeaseLost => refused("lease_lost"),
+        Refusal::AlreadyFinal { status } => refused("already_final").word(FinalStatus::as_str(*status)),
+    }
+    .end()
+}
+
+fn print_effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Audit(at, audit) => {
+            let (event, line) = print_audit(audit);
+            format!("audit {event} at={}{line}", values::instant(*at))
+        }
+        Effect::Wake(waiter) => format!("wake {}", waiter.0),
+        Effect::Ended { job, gone } => Printed::new("ended").word(job.get()).flag(gone.is_some(), "gone").end(),
+    }
+}
+
+fn print_audit(audit: &Audit) -> (&'static str, String) {
+    let line = Printed::new("");
+    let (event, line) = match audit {
+        Audit::BackpressureDrop { reason, held, max, queue_depth } => (
+            "BACKPRESSURE_DROP",
+            line.option("reason", reason.as_str()).option("held", held).option("max", max).option("depth", queue_depth),
+        ),
+        Audit::InflightSaturated { node, inflight } => {
+            ("INFLIGHT_SATURATED", line.option("node", values::name(node)).option("inflight", inflight))
+        }
+        Audit::LeaseReap { job, node, attempt } => {
+            ("LEASE_REAP", line.option("job", job.get()).option("node", values::name(node)).option("attempt", attempt))
+        }
+        Audit::RetryScheduled { job, attempt, delay_ms } => (
+            "RETRY_SCHEDULED",
+            line.option("job", job.get()).option("attempt", attempt).option("delay", values::duration(*delay_ms)),
+        ),
+        Audit::RetryExhausted { job, attempts } => {
+            ("RETRY_EXHAUSTED", line.option("job", job.get()).option("attempts", attempts))
+        }
+        Audit::IdempotencyHit { job, is_final } => {
+            ("IDEMPOTENCY_HIT", line.option("job", job.get()).flag(*is_final, "final"))
+        }
+        Audit::IdempotencyKeyCollision { key, old_hash_prefix, new_hash_prefix } => (
+            "IDEMPOTENCY_KEY_COLLISION",
+            line.option("key", values::name(key))
+                .option("old", values::hex(old_hash_prefix))
+                .option("new", values::hex(new_hash_prefix)),
+        ),
+        Audit::NodeRegistered { node } => ("NODE_REGISTERED", line.option("node", values::name(node))),
+        Audit::NodeOnline { node } => ("NODE_ONLINE", line.option("node", values::name(node))),
+        Audit::NodeStale { node } => ("NODE_STALE", line.option("node", values::name(node))),
+        Audit::NodeDead { node } => ("NODE_DEAD", line.option("node", values::name(node))),
+    };
+    (event, line.end())
+}

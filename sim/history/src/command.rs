@@ -1,0 +1,323 @@
+//! Commands as lines: one verb for each, and a member that has its default is left out.
+
+use crate::values::{
+    self, DURATION, HASH_32, INSTANT, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_16, NUMBER_32, PAYLOAD, SETTING_VALUE,
+    ZONE,
+};
+use crate::words::{Kind, Options, Printed, WordError, Words};
+use sheratan_core::{
+    Command, Complete, Extend, Health, Heartbeat, Idempotency, Millis, NameSet, NodeIndex, OnDuplicate, OnFailed,
+    Payload, Priority, Pull, ResultMark, RulesVersion, Setting, Submit, Timestamp, Zone,
+};
+
+/// The verbs of commands.
+pub(crate) const VERBS: &[&str] =
+    &["set", "heartbeat", "seen", "tick", "submit", "pull", "extend", "complete", "fail", "adopt_rules"];
+
+const NODES: Kind<Vec<NodeIndex>> = Kind {
+    expected: "nodes' numbers with commas between them",
+    read: |text| values::read_list(text, |number| (NUMBER_32.read)(number).map(NodeIndex::new)),
+};
+const LEASES: Kind<Vec<sheratan_core::LeaseRef>> = Kind {
+    expected: "leases as JOB@GENERATION with commas between them",
+    read: |text| values::read_list(text, LEASE.read),
+};
+const PRIORITY: Kind<Priority> = Kind { expected: "critical, high, normal or low", read: Priority::from_word };
+const HEALTH: Kind<Health> = Kind {
+    expected: "green, yellow or red",
+    read: |text| [Health::Green, Health::Yellow, Health::Red].into_iter().find(|health| health_word(*health) == text),
+};
+const ON_DUPLICATE: Kind<OnDuplicate> = Kind {
+    expected: "same_result or latest_wins",
+    read: |text| match text {
+        "same_result" => Some(OnDuplicate::SameResult),
+        "latest_wins" => Some(OnDuplicate::LatestWins),
+        _ => None,
+    },
+};
+const ON_FAILED: Kind<OnFailed> = Kind {
+    expected: "same_result or new_job",
+    read: |text| match text {
+        "same_result" => Some(OnFailed::SameResult),
+        "new_job" => Some(OnFailed::NewJob),
+        _ => None,
+    },
+};
+const MARK: Kind<ResultMark> = Kind {
+    expected: "content:NUMBER or id:NUMBER",
+    read: |text| match text.split_once(':')? {
+        ("content", number) => (NUMBER.read)(number).map(ResultMark::Content),
+        ("id", number) => (NUMBER.read)(number).map(ResultMark::Id),
+        _ => None,
+    },
+};
+
+/// The command of a line whose verb was read.
+pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordError> {
+    let command = match verb {
+        "set" => parse_set(words)?,
+        "heartbeat" => Command::Heartbeat(parse_heartbeat(words)?),
+        "seen" => Command::NodesSeen(if words.peek().is_some() { words.take(&NODES)? } else { Vec::new() }),
+        "tick" => Command::Tick,
+        "submit" => Command::Submit(Box::new(parse_submit(words)?)),
+        "pull" => Command::Pull(parse_pull(words, &[])?.0),
+        "extend" => {
+            let node = words.take(&NAME)?;
+            let leases = words.take_if(&LEASES).unwrap_or_default();
+            let options = words.options(&["for"], &[])?;
+            Command::Extend(Extend { node, leases, lease_duration_ms: options.get("for", &DURATION)? })
+        }
+        "complete" => Command::Complete(parse_complete(words, true)?),
+        "fail" => Command::Complete(parse_complete(words, false)?),
+        "adopt_rules" => Command::AdoptRules(RulesVersion::new(words.take(&NUMBER_16)?)),
+        _ => unreachable!("it is one of the verbs of commands"),
+    };
+    words.end()?;
+    Ok(command)
+}
+
+/// The line of a command.
+pub(crate) fn print(command: &Command) -> String {
+    match command {
+        Command::Set(settings) => print_set(settings),
+        Command::Heartbeat(heartbeat) => print_heartbeat("heartbeat", heartbeat),
+        Command::NodesSeen(nodes) if nodes.is_empty() => "seen".to_owned(),
+        Command::NodesSeen(nodes) => {
+            Printed::new("seen").word(values::list(nodes.iter().map(|node| node.get().to_string()))).end()
+        }
+        Command::Tick => "tick".to_owned(),
+        Command::Submit(submit) => print_submit(submit),
+        Command::Pull(pull) => print_pull(Printed::new("pull"), pull).end(),
+        Command::Extend(extend) => {
+            let leases = values::list(extend.leases.iter().map(|lease| values::lease(*lease)));
+            let line = Printed::new("extend").word(values::name(&extend.node));
+            let line = if leases.is_empty() { line } else { line.word(leases) };
+            line.maybe("for", &extend.lease_duration_ms, |ms| values::duration(*ms)).end()
+        }
+        Command::Complete(complete) => print_complete(complete),
+        Command::AdoptRules(version) => Printed::new("adopt_rules").word(version.get()).end(),
+    }
+}
+
+fn parse_set(words: &mut Words<'_>) -> Result<Command, WordError> {
+    const EXPECTED: &str = "a setting as NAME=VALUE, by the names of `Limits`";
+    let mut settings = Vec::new();
+    while let Some(word) = words.peek() {
+        let wrong = words.wrong_here(EXPECTED);
+        let setting = word
+            .split_once('=')
+            .and_then(|(name, value)| Setting::from_name(name, (SETTING_VALUE.read)(value)?))
+            .ok_or(wrong)?;
+        settings.push(setting);
+        words.word(EXPECTED)?;
+    }
+    Ok(Command::Set(settings))
+}
+
+fn print_set(settings: &[Setting]) -> String {
+    let print = |line: Printed, setting: &Setting| {
+        let (name, value) = (setting.name(), setting.value());
+        let is_duration = name.contains("_ms");
+        if is_duration { line.option(name, values::duration(Millis::new(value))) } else { line.option(name, value) }
+    };
+    settings.iter().fold(Printed::new("set"), print).end()
+}
+
+pub(crate) fn parse_heartbeat(words: &mut Words<'_>) -> Result<Heartbeat, WordError> {
+    let node = words.take(&NAME)?;
+    let options = words.options(&["zone", "can", "health", "endpoint", "labels"], &[])?;
+    Ok(Heartbeat {
+        node,
+        zone: options.get("zone", &ZONE)?.unwrap_or_default(),
+        capabilities: options.get("can", &NAMES)?.unwrap_or_default(),
+        health: options.get("health", &HEALTH)?.unwrap_or_default(),
+        endpoint: options.get("endpoint", &NAME)?,
+        labels: options.get("labels", &PAYLOAD)?,
+    })
+}
+
+pub(crate) fn print_heartbeat(verb: &str, heartbeat: &Heartbeat) -> String {
+    Printed::new(verb)
+        .word(values::name(&heartbeat.node))
+        .unless(&Zone::DEFAULT, "zone", &heartbeat.zone, values::zone)
+        .unless(&NameSet::EMPTY, "can", &heartbeat.capabilities, values::names)
+        .unless(&Health::Green, "health", &heartbeat.health, |health| health_word(*health).to_owned())
+        .maybe("endpoint", &heartbeat.endpoint, |name| values::name(name))
+        .maybe("labels", &heartbeat.labels, values::payload)
+        .end()
+}
+
+fn parse_submit(words: &mut Words<'_>) -> Result<Submit, WordError> {
+    let kind = words.take(&NAME)?;
+    const OPTIONS: &[&str] = &[
+        "params",
+        "priority",
+        "zone",
+        "requires",
+        "delay",
+        "run_at",
+        "ttl",
+        "attempts_max",
+        "retry_budget",
+        "for",
+        "key",
+        "hash",
+        "on_duplicate",
+        "on_failed",
+        "key_ttl",
+    ];
+    let options = words.options(OPTIONS, &[])?;
+    let idempotency = parse_idempotency(words, &options)?;
+    Ok(Submit {
+        kind,
+        params: options.get("params", &PAYLOAD)?,
+        priority: options.get("priority", &PRIORITY)?.unwrap_or_default(),
+        zone: options.get("zone", &ZONE)?.unwrap_or_default(),
+        requires: options.get("requires", &NAMES)?.unwrap_or_default(),
+        delay_ms: options.get("delay", &DURATION)?.unwrap_or_default(),
+        run_at: options.get("run_at", &INSTANT)?.unwrap_or_default(),
+        ttl_ms: options.get("ttl", &DURATION)?,
+        attempts_max: options.get("attempts_max", &NUMBER_32)?,
+        retry_budget_ms: options.get("retry_budget", &DURATION)?,
+        lease_duration_ms: options.get("for", &DURATION)?,
+        idempotency,
+    })
+}
+
+fn parse_idempotency(words: &Words<'_>, options: &Options<'_>) -> Result<Option<Idempotency>, WordError> {
+    let members = (
+        options.get("key", &NAME)?,
+        options.get("hash", &HASH_32)?,
+        options.get("on_duplicate", &ON_DUPLICATE)?,
+        options.get("on_failed", &ON_FAILED)?,
+        options.get("key_ttl", &DURATION)?,
+    );
+    match members {
+        (None, None, None, None, None) => Ok(None),
+        (Some(key), Some(payload_hash), on_duplicate, on_failed, ttl_ms) => Ok(Some(Idempotency {
+            key,
+            payload_hash,
+            on_duplicate: on_duplicate.unwrap_or_default(),
+            on_failed: on_failed.unwrap_or_default(),
+            ttl_ms,
+        })),
+        _ => Err(words.wrong_here("key=… and hash=… where one of key, hash, on_duplicate, on_failed, key_ttl is")),
+    }
+}
+
+fn print_submit(submit: &Submit) -> String {
+    let line = Printed::new("submit")
+        .word(values::name(&submit.kind))
+        .maybe("params", &submit.params, values::payload)
+        .unless(&Priority::Normal, "priority", &submit.priority, |priority| priority.as_str().to_owned())
+        .unless(&Zone::DEFAULT, "zone", &submit.zone, values::zone)
+        .unless(&NameSet::EMPTY, "requires", &submit.requires, values::names)
+        .unless(&Millis::ZERO, "delay", &submit.delay_ms, |ms| values::duration(*ms))
+        .unless(&Timestamp::ZERO, "run_at", &submit.run_at, |at| values::instant(*at))
+        .maybe("ttl", &submit.ttl_ms, |ms| values::duration(*ms))
+        .maybe("attempts_max", &submit.attempts_max, u32::to_string)
+        .maybe("retry_budget", &submit.retry_budget_ms, |ms| values::duration(*ms))
+        .maybe("for", &submit.lease_duration_ms, |ms| values::duration(*ms));
+    let Some(idempotency) = &submit.idempotency else { return line.end() };
+    line.option("key", values::name(&idempotency.key))
+        .option("hash", values::hash(&idempotency.payload_hash))
+        .unless(&OnDuplicate::SameResult, "on_duplicate", &idempotency.on_duplicate, |_| "latest_wins".to_owned())
+        .unless(&OnFailed::SameResult, "on_failed", &idempotency.on_failed, |_| "new_job".to_owned())
+        .maybe("key_ttl", &idempotency.ttl_ms, |ms| values::duration(*ms))
+        .end()
+}
+
+/// A pull, and which of the flags are there.
+pub(crate) fn parse_pull<'a>(words: &mut Words<'a>, flags: &[&str]) -> Result<(Pull, Options<'a>), WordError> {
+    let node = words.take(&NAME)?;
+    let options = words.options(&["max", "kinds", "for"], flags)?;
+    let pull = Pull {
+        node,
+        jobs_max: options.get("max", &NUMBER_32)?.unwrap_or(1),
+        kinds: options.get("kinds", &NAMES)?.unwrap_or_default(),
+        lease_duration_ms: options.get("for", &DURATION)?,
+    };
+    Ok((pull, options))
+}
+
+pub(crate) fn print_pull(line: Printed, pull: &Pull) -> Printed {
+    line.word(values::name(&pull.node))
+        .unless(&1, "max", &pull.jobs_max, u32::to_string)
+        .unless(&NameSet::EMPTY, "kinds", &pull.kinds, values::names)
+        .maybe("for", &pull.lease_duration_ms, |ms| values::duration(*ms))
+}
+
+fn parse_complete(words: &mut Words<'_>, ok: bool) -> Result<Complete, WordError> {
+    let own = words.take_if(&LEASE);
+    let job = match own {
+        Some(lease) => lease.job,
+        None => words.take(&Kind { expected: "a lease as JOB@GENERATION, or a job's number", read: JOB.read })?,
+    };
+    let names: &[&str] = if own.is_some() { &[] } else { &["lease"] };
+    let options = words.options(&[&["result", "error", "node", "mark"], names].concat(), &["final"])?;
+    let (result, error) = (options.get("result", &PAYLOAD)?, options.get("error", &PAYLOAD)?);
+    let mark = options.get("mark", &MARK)?.unwrap_or_else(|| content_mark(ok, &result, &error));
+    Ok(Complete {
+        job,
+        lease: if own.is_some() { own } else { options.get("lease", &LEASE)? },
+        node: options.get("node", &NAME)?,
+        ok,
+        result,
+        error,
+        is_retryable: !options.has("final"),
+        mark,
+    })
+}
+
+fn print_complete(complete: &Complete) -> String {
+    let line = Printed::new(if complete.ok { "complete" } else { "fail" });
+    let line = match complete.lease {
+        Some(lease) if lease.job == complete.job => line.word(values::lease(lease)),
+        lease => line.word(complete.job.get()).maybe("lease", &lease, |lease| values::lease(*lease)),
+    };
+    line.maybe("result", &complete.result, values::payload)
+        .maybe("error", &complete.error, values::payload)
+        .maybe("node", &complete.node, |name| values::name(name))
+        .unless(
+            &content_mark(complete.ok, &complete.result, &complete.error),
+            "mark",
+            &complete.mark,
+            |mark| match mark {
+                ResultMark::Content(number) => format!("content:{number}"),
+                ResultMark::Id(number) => format!("id:{number}"),
+            },
+        )
+        .flag(!complete.is_retryable, "final")
+        .end()
+}
+
+/// The mark of a result that names none: results that say the same have the same. (The hub's shell takes SHA-256; here
+/// FNV-1a of 64 bits does, since nobody attacks a history.)
+fn content_mark(ok: bool, result: &Option<Payload>, error: &Option<Payload>) -> ResultMark {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut put = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    put(&[u8::from(ok)]);
+    for payload in [result, error] {
+        match payload {
+            None => put(&[0]),
+            Some(payload) => {
+                put(&[1]);
+                put(&(payload.len() as u64).to_le_bytes());
+                put(payload.as_bytes());
+            }
+        }
+    }
+    ResultMark::Content(hash)
+}
+
+fn health_word(health: Health) -> &'static str {
+    match health {
+        Health::Green => "green",
+        Health::Yellow => "yellow",
+        Health::Red => "red",
+    }
+}

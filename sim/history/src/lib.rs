@@ -1,0 +1,106 @@
+//! Histories: what happened to a hub as text, a line each, with what came of it.
+//!
+//! One language for the tests of the core (`core/tests/histories`), the regressions of the simulator (`sim/regressions`)
+//! and bug reports (`docs/histories.md`). [`Histories`] reads and prints it, [`History::play`] lets it happen to a hub,
+//! [`History::steps`] gives it to a world that looks by itself. Whatever is printed reads back as it was.
+//!
+//! ```text
+//! == a lease that ends makes its job ready again
+//! set lease_duration_ms=1000
+//! at 1000 submit k ttl=60000 params={"size":3} -> 1
+//! pull a max=2 kinds=k,x -> 1@1 until=2000
+//! extend a 1@1 for=1500 -> until=2500
+//! at 2500 status 1 -> scheduled
+//! complete 1@1 result="done" -> refused lease_lost
+//! settle -> audit NODE_REGISTERED at=1000 node=a, audit LEASE_REAP at=2500 job=1 node=a attempt=1, audit RETRY_SCHEDULED at=2500 job=1 attempt=1 delay=396
+//! at 3000 pull b -> 1@2 until=4000
+//! fail 1@2 error="no such size" final -> dead  # the node knows that no retry will help
+//! ```
+//!
+//! # Lines
+//! ```text
+//! text    = { remark or empty line } { section }
+//! section = "== " title { [ "at" INSTANT ] input [ "->" answer ] [ "#" remark ] | "key" NUMBER }
+//! ```
+//! Words have spaces between them; a word that begins with `#` begins a remark. The title is the sentence that the history
+//! proves. `at` sets the instant of its line and of those behind it (0 before the first); on a line of its own time has
+//! passed and nothing came in. It may go back, as clocks do. A line without an answer expects `done`. `key` says from which
+//! number the hub's key is made, by which retries are spread.
+//!
+//! # Values
+//! - Instants and durations are whole milliseconds, or `NEVER`.
+//! - Names stand as they are if they have letters, digits and `_-.:/+%` only; others are quoted, with `\"`, `\\`, `\n`,
+//!   `\u{…}` as in Rust. Lists have commas without spaces.
+//! - A job is its number, a lease is `JOB@GENERATION`.
+//! - A payload is JSON without spaces outside its strings: `{"a":"b c"}`. `text:"…"` is any other text, quoted;
+//!   `bytes:N` is N digits 1; `hex:…` is anything.
+//! - The hash of a payload, by which a key knows it, is 64 hex digits, or one number for all its bytes: `hash=1`.
+//!
+//! # Commands
+//! A member that is at its default is left out.
+//! ```text
+//! set queue_depth_max=3 nodes_max=2                     settings, by the names of `Limits` -> done
+//! heartbeat a zone=west can=gpu,ssd health=red endpoint=10.0.0.1:80 labels={"rack":1} -> node 0
+//! seen 0,1                                              nodes' numbers -> done
+//! tick                                                  -> done
+//! submit k params=[1] priority=high zone=west requires=gpu delay=500 run_at=1700 ttl=5000 attempts_max=2
+//!     retry_budget=9000 for=60000                       (on one line; `for` is how long its leases last)
+//!     key=one hash=1 on_duplicate=latest_wins on_failed=new_job key_ttl=1000
+//!         -> 1 | 2 supersedes=1 | 2 replaces=1 | in_progress 1 | final 1 completed result="done" | refused WHY
+//! pull a max=2 kinds=x,y for=5000                       -> 1@1 until=5000, 2@1 until=5000 | nothing | nothing defer=500
+//! extend a 1@1,2@1 for=5000                             -> until=5000, lost
+//! complete 1@1 result="done" node=a mark=id:7           -> completed | completed again | refused WHY
+//! fail 1@1 error="broken" final                         -> dead | retry at=1500 | retry at=1500 again
+//! complete 1 node=a                                     without a lease, as clients of v1.5
+//! complete 2 lease=1@1                                  with the lease of another job
+//! adopt_rules 2                                         -> done | refused rules_not_taken
+//! ```
+//! `final` says that no retry helps. A result whose `mark` is not said has that of its content, so a line that is said twice
+//! is a result that is sent twice.
+//!
+//! # What is no command
+//! ```text
+//! park 7 a max=1 kinds=x for=5000 gone                  a long poll; its client will be gone -> parked | refused
+//! unpark 7                                              -> done
+//! settle                                                what is to be done now -> wake 7, ended 1, ended 2 gone, audit LEASE_REAP at=5 …
+//! sync                                                  the disk has all that was written -> done
+//! snapshot live | snapshot replay                       of the hub, or of what is synced -> done
+//! crash kept=2 from=log | crash from=snapshot           so many unsynced records survive -> lost=1
+//! ```
+//!
+//! `settle` only tells; in the simulator's world the shell's part follows: the polls that were woken repeat their pulls.
+//!
+//! # Looks
+//! They change nothing.
+//! ```text
+//! status 1     -> scheduled | queued | leased | completed | failed | dead | cancelled | expired | superseded | gone
+//! job 1        -> queued since=0 kind=k submitted=0 attempts=0/5
+//! attempts 1   -> a from=0 expired at=300000, b from=300396 running
+//! counts       -> scheduled=0 queued=1 leased=0 retained=0 dead=0
+//! ledger       -> waiting=184 shared=1113         accounts that are not empty, or those named: `ledger waiting,leased`
+//! nodes        -> a ONLINE number=0 registered=0 seen=5, b …
+//! node a       -> ONLINE number=0 registered=0 seen=5 leases=1 | unknown
+//! repeats a    -> node 0 | nothing                whether a heartbeat (with its options) would say nothing new
+//! keys         -> keys=2 spent=1
+//! waiters      -> 1                               long polls that are parked
+//! deadline     -> 1500 | nothing                  of the next timer, once all that is to be done now was done
+//! now          -> 1000
+//! digest       -> new | same                      as the last look at it found
+//! ```
+#![forbid(unsafe_code)]
+
+mod answer;
+mod command;
+mod history;
+mod look;
+mod scene;
+mod step;
+mod values;
+mod words;
+
+pub use answer::{print_effects, print_outcome};
+pub use history::{Entry, Histories, History, ParseError};
+pub use look::Look;
+pub use scene::Scene;
+pub use step::{Input, Line, SnapshotOf, Source, Step};
+pub use words::WordError;

@@ -1,0 +1,175 @@
+//! Looks: what a line may ask of the hub without changing it.
+
+use crate::answer::{NOTHING, join, print_end};
+use crate::command;
+use crate::values::{self, JOB, NAME};
+use crate::words::{Kind, Printed, WordError, Words};
+use sheratan_core::{
+    Account, Attempt, AttemptEnd, Health, Heartbeat, Hub, JobSeq, JobView, Name, NameSet, Node, Priority, State,
+    Timestamp, Zone,
+};
+
+/// One look.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Look {
+    /// The word for a job's state; `gone` if the hub does not know it.
+    Status(JobSeq),
+    /// All of a job but its attempts.
+    Job(JobSeq),
+    /// A job's attempts, as far as they are kept.
+    Attempts(JobSeq),
+    /// How many jobs are where.
+    Counts,
+    /// Bytes on these accounts, or on all that have some.
+    Ledger(Vec<Account>),
+    /// All nodes.
+    Nodes,
+    /// One node.
+    Node(Name),
+    /// Whether a heartbeat would say nothing new of an online node.
+    Repeats(Heartbeat),
+    /// How many idempotency keys there are, and how many of their jobs ended.
+    Keys,
+    /// How many long polls are parked.
+    Waiters,
+    /// When the next timer is due, once all that is to be done now was done.
+    Deadline,
+    /// The latest instant seen.
+    Now,
+    /// Whether the durable state is the one that the last such look found.
+    Digest,
+}
+
+pub(crate) const VERBS: &[&str] = &[
+    "status", "job", "attempts", "counts", "ledger", "nodes", "node", "repeats", "keys", "waiters", "deadline", "now",
+    "digest",
+];
+
+const ACCOUNTS: Kind<Vec<Account>> = Kind {
+    expected: "accounts of the ledger with commas between them",
+    read: |text| values::read_list(text, |word| Account::ALL.into_iter().find(|account| account.as_str() == word)),
+};
+
+impl Look {
+    pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Look, WordError> {
+        let look = match verb {
+            "status" => Look::Status(words.take(&JOB)?),
+            "job" => Look::Job(words.take(&JOB)?),
+            "attempts" => Look::Attempts(words.take(&JOB)?),
+            "counts" => Look::Counts,
+            "ledger" => Look::Ledger(if words.peek().is_some() { words.take(&ACCOUNTS)? } else { Vec::new() }),
+            "nodes" => Look::Nodes,
+            "node" => Look::Node(words.take(&NAME)?),
+            "repeats" => Look::Repeats(command::parse_heartbeat(words)?),
+            "keys" => Look::Keys,
+            "waiters" => Look::Waiters,
+            "deadline" => Look::Deadline,
+            "now" => Look::Now,
+            "digest" => Look::Digest,
+            _ => unreachable!("it is one of the verbs of looks"),
+        };
+        words.end()?;
+        Ok(look)
+    }
+}
+
+pub(crate) fn print_status(hub: &Hub, job: JobSeq) -> String {
+    hub.queue().get(job).map_or("gone", |job| job.status()).to_owned()
+}
+
+pub(crate) fn print_job(hub: &Hub, job: JobSeq) -> String {
+    hub.queue().get(job).map_or_else(|| "gone".to_owned(), |job| print_job_view(&job))
+}
+
+fn print_job_view(job: &JobView<'_>) -> String {
+    let line = Printed::new(job.status());
+    let line = match job.state() {
+        State::Scheduled { due_at } => line.option("due", values::instant(due_at)),
+        State::Queued { since } => line.option("since", values::instant(since)),
+        State::Leased { until, .. } => {
+            line.maybe("node", &job.leased_to(), |name| values::name(name)).option("until", values::instant(until))
+        }
+        State::Final { at, result, error, .. } => print_end(line.option("at", values::instant(at)), &result, &error),
+    };
+    line.option("kind", values::name(job.kind()))
+        .maybe("params", &job.params(), |params| values::payload(params))
+        .unless(&Priority::Normal, "priority", &job.priority(), |priority| priority.as_str().to_owned())
+        .unless(&Zone::DEFAULT, "zone", &job.class().zone, values::zone)
+        .unless(&NameSet::EMPTY, "requires", &job.class().requires, values::names)
+        .option("submitted", values::instant(job.submitted_at()))
+        .unless(&Timestamp::NEVER, "expires", &job.expires_at(), |at| values::instant(*at))
+        .option("attempts", format_args!("{}/{}", job.attempts_charged(), job.attempts_max()))
+        .end()
+}
+
+pub(crate) fn print_attempts(hub: &Hub, job: JobSeq) -> String {
+    match hub.queue().get(job) {
+        None => "gone".to_owned(),
+        Some(job) => join(job.attempts().map(print_attempt)),
+    }
+}
+
+fn print_attempt(attempt: &Attempt) -> String {
+    let line = Printed::new(&values::name(&attempt.node)).option("from", values::instant(attempt.started_at));
+    let line = match &attempt.end {
+        AttemptEnd::Running => line.word("running"),
+        AttemptEnd::Completed { at, .. } => line.word("completed").option("at", values::instant(*at)),
+        AttemptEnd::Failed { at, error, .. } => {
+            line.word("failed").option("at", values::instant(*at)).maybe("error", error, values::payload)
+        }
+        AttemptEnd::Expired { at } => line.word("expired").option("at", values::instant(*at)),
+        AttemptEnd::Revoked { at, why } => {
+            line.word("revoked").option("at", values::instant(*at)).option("why", why.as_str())
+        }
+    };
+    line.end()
+}
+
+pub(crate) fn print_counts(hub: &Hub) -> String {
+    let counts = hub.counts();
+    let line = Printed::new(&format!("scheduled={}", counts.scheduled));
+    line.option("queued", counts.queued)
+        .option("leased", counts.leased)
+        .option("retained", counts.retained)
+        .option("dead", counts.dead)
+        .end()
+}
+
+pub(crate) fn print_ledger(hub: &Hub, accounts: &[Account]) -> String {
+    let has_any = |account: &Account| hub.ledger().get(*account) > 0;
+    let accounts: Vec<_> =
+        if accounts.is_empty() { Account::ALL.into_iter().filter(has_any).collect() } else { accounts.to_vec() };
+    let each: Vec<_> =
+        accounts.into_iter().map(|account| format!("{}={}", account.as_str(), hub.ledger().get(account))).collect();
+    if each.is_empty() { NOTHING.to_owned() } else { each.join(" ") }
+}
+
+pub(crate) fn print_nodes(hub: &Hub) -> String {
+    join(hub.registry().iter().map(|node| format!("{} {}", values::name(node.name()), print_node_record(node))))
+}
+
+pub(crate) fn print_node(hub: &Hub, name: &Name) -> String {
+    hub.registry().by_name(name).map_or_else(|| "unknown".to_owned(), print_node_record)
+}
+
+fn print_node_record(node: &Node) -> String {
+    Printed::new(node.liveness().as_str())
+        .option("number", node.index().get())
+        .option("registered", values::instant(node.registered_at()))
+        .option("seen", values::instant(node.last_seen_at()))
+        .unless(&0, "leases", &node.leases(), u64::to_string)
+        .unless(&Zone::DEFAULT, "zone", node.zone(), values::zone)
+        .unless(&NameSet::EMPTY, "can", node.capabilities(), values::names)
+        .unless(&Health::Green, "health", &node.health(), |health| health.as_str().to_lowercase())
+        .maybe("endpoint", &node.endpoint(), |name| values::name(name))
+        .maybe("labels", &node.labels(), |labels| values::payload(labels))
+        .end()
+}
+
+pub(crate) fn print_repeats(hub: &Hub, heartbeat: &Heartbeat) -> String {
+    hub.registry().repeats(heartbeat).map_or_else(|| NOTHING.to_owned(), |node| format!("node {}", node.get()))
+}
+
+pub(crate) fn print_keys(hub: &Hub) -> String {
+    format!("keys={} spent={}", hub.dedup().len(), hub.dedup().spent_count())
+}
