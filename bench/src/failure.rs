@@ -4,6 +4,7 @@ use crate::client::latency::Call;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 /// What went wrong.
@@ -53,6 +54,26 @@ pub enum Failure {
     },
     /// No answer came.
     Silence(Duration),
+    /// A program that is needed is not installed, or not where it should be.
+    NoProgram(String),
+    /// A program did not end well.
+    Child {
+        /// Its command line.
+        what: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it said.
+        output: String,
+    },
+    /// There is no such commit.
+    NoCommit {
+        /// How it was named.
+        name: String,
+        /// Where it was looked for.
+        repository: PathBuf,
+    },
+    /// What a build measured cannot be read.
+    Figures(String),
     /// The run was interrupted by a signal.
     Interrupted,
 }
@@ -91,6 +112,19 @@ impl fmt::Display for Failure {
                 "{needed} open files are needed and {granted} are granted: raise the hard limit (ulimit -Hn) or ask for fewer connections"
             ),
             Failure::Silence(time) => write!(f, "the hub did not answer within {} s", time.as_secs()),
+            Failure::NoProgram(program) => {
+                write!(
+                    f,
+                    "cannot start {program}: it is not there; install it, or name a program that is built with --against-binary"
+                )
+            }
+            Failure::Child { what, status, output } => write!(f, "`{what}` failed ({status}):\n{output}"),
+            Failure::NoCommit { name, repository } => write!(
+                f,
+                "there is no commit {name} in {}: name one that `git log` shows, or fetch it",
+                repository.display()
+            ),
+            Failure::Figures(what) => write!(f, "the builds cannot be compared: {what}"),
             Failure::Interrupted => f.write_str("interrupted"),
         }
     }

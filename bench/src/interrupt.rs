@@ -26,6 +26,12 @@ impl Interrupt {
         Ok(Interrupt::default())
     }
 
+    /// Interrupts the run, as a signal does.
+    #[cfg(all(test, unix))]
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// An error if the run was interrupted.
     pub fn check(&self) -> Result<(), Failure> {
         if self.0.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }

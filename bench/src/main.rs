@@ -1,6 +1,7 @@
 //! Command line of the benchmarks: which figures there are, and how to ask for them.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "those lists are the core's")]
 
+mod child;
 mod client;
 mod failure;
 mod hub;
@@ -12,6 +13,7 @@ mod memory;
 mod platform;
 mod probe;
 mod report;
+mod requested;
 mod sample;
 mod trace;
 
@@ -19,6 +21,10 @@ use clap::{Parser, Subcommand};
 use failure::Failure;
 use report::Report;
 use std::process::ExitCode;
+
+/// Of the system, as that of the builds that are compared. It counts nothing unless `core` asks for memory.
+#[global_allocator]
+static ALLOCATOR: requested::Counting = requested::Counting;
 
 /// Figures of Sheratan Hub, measured on this machine.
 #[derive(Parser)]
@@ -40,7 +46,8 @@ enum Figure {
     Load(load::Settings),
     /// The same while many connections idle.
     Idle(idle::Settings),
-    /// The core alone: cost per operation with few and with many queued jobs, replay, snapshot, memory.
+    /// The core alone: cost per operation with few and with many queued jobs, replay, snapshot, memory; or its cost beside
+    /// another build's.
     Core(machine::Settings),
     /// What is refused and what finds nothing, with the trace and without it.
     Trace(trace::Settings),
@@ -65,7 +72,7 @@ fn measure(figure: &Figure) -> Result<Report, Failure> {
     match figure {
         Figure::Load(settings) => load::measure(settings),
         Figure::Idle(settings) => idle::measure(settings),
-        Figure::Core(settings) => Ok(machine::measure(settings)),
+        Figure::Core(settings) => machine::measure(settings),
         Figure::Trace(settings) => trace::measure(settings),
     }
 }
@@ -106,5 +113,15 @@ mod tests {
             assert!(is_accepted(line), "{line}");
         }
         assert!(!is_accepted("bench load --connections 0"));
+    }
+
+    #[test]
+    fn another_build_is_a_commit_or_a_binary() {
+        assert!(is_accepted("bench core --against HEAD~3 --target-dir t --rounds 3 --check --json"));
+        assert!(is_accepted("bench core --against-binary b --few 100 --many 200"));
+        assert!(!is_accepted("bench core --against HEAD --against-binary b"));
+        assert!(!is_accepted("bench core --against-binary b --target-dir t"), "nothing is built");
+        assert!(!is_accepted("bench core --against HEAD --only memory"));
+        assert!(is_accepted("bench core --only memory,cost --jobs 100000"));
     }
 }

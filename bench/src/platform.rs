@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command};
 
 /// Raises the number of files that this process and its children may hold open to what the system grants, and returns
 /// it. `None` where no such limit is known.
@@ -39,15 +39,52 @@ pub fn is_in_memory(_folder: &Path) -> io::Result<bool> {
 /// Asks a child to stop.
 #[cfg(unix)]
 pub fn ask_to_stop(child: &mut Child) -> io::Result<()> {
-    use rustix::process::{Pid, Signal, kill_process};
-    let pid = Pid::from_raw(child.id().cast_signed()).expect("a child has a number above zero");
-    Ok(kill_process(pid, Signal::TERM)?)
+    Ok(rustix::process::kill_process(pid(child), rustix::process::Signal::TERM)?)
 }
 
 /// Asks a child to stop: without signals there is no asking, so it is ended.
 #[cfg(not(unix))]
 pub fn ask_to_stop(child: &mut Child) -> io::Result<()> {
     child.kill()
+}
+
+/// Makes a process to be started the first of a group of its own, which signals of the terminal do not reach.
+#[cfg(unix)]
+pub fn lead_a_group(command: &mut Command) {
+    std::os::unix::process::CommandExt::process_group(command, 0);
+}
+
+/// Process groups are Unix'.
+#[cfg(not(unix))]
+pub fn lead_a_group(_command: &mut Command) {}
+
+/// Asks the group that a child leads to stop.
+#[cfg(unix)]
+pub fn ask_group_to_stop(child: &mut Child) -> io::Result<()> {
+    Ok(rustix::process::kill_process_group(pid(child), rustix::process::Signal::TERM)?)
+}
+
+/// Asks a child to stop: it is ended, what it started is not.
+#[cfg(not(unix))]
+pub fn ask_group_to_stop(child: &mut Child) -> io::Result<()> {
+    child.kill()
+}
+
+/// Ends the group that a child leads.
+#[cfg(unix)]
+pub fn kill_group(child: &mut Child) -> io::Result<()> {
+    Ok(rustix::process::kill_process_group(pid(child), rustix::process::Signal::KILL)?)
+}
+
+/// Ends a child.
+#[cfg(not(unix))]
+pub fn kill_group(child: &mut Child) -> io::Result<()> {
+    child.kill()
+}
+
+#[cfg(unix)]
+fn pid(child: &Child) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(child.id().cast_signed()).expect("a child has a number above zero")
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -22,8 +22,26 @@ impl Samples {
 
     /// The median of `self[i] / other[i]`: each pair was measured side by side, so what slowed one slowed the other.
     pub fn paired_ratio(&self, other: &Samples) -> f64 {
+        self.ratios(other).median()
+    }
+
+    /// Each `self[i] / other[i]`.
+    pub fn ratios(&self, other: &Samples) -> Samples {
         assert_eq!(self.0.len(), other.0.len(), "measured in pairs");
-        Samples(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect()).median()
+        Samples(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect())
+    }
+
+    /// The least and the most.
+    pub fn range(&self) -> (f64, f64) {
+        assert!(!self.0.is_empty(), "something was measured");
+        self.0
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(*value), most.max(*value)))
+    }
+
+    /// All, in the order in which they were measured.
+    pub fn values(&self) -> &[f64] {
+        &self.0
     }
 }
 
@@ -48,5 +66,7 @@ mod tests {
     fn a_paired_ratio_ignores_what_slowed_both() {
         let (slow, fast) = (samples(&[2.0, 20.0, 3.0]), samples(&[1.0, 10.0, 1.0]));
         assert_eq!(slow.paired_ratio(&fast), 2.0);
+        assert_eq!(slow.ratios(&fast).values(), [2.0, 2.0, 3.0]);
+        assert_eq!(slow.range(), (2.0, 20.0));
     }
 }

@@ -7,7 +7,6 @@
 //! name counts only after its folder was synced. In tests every operation of the machine's disk can be made to fail.
 
 use same_file::Handle;
-use sheratan_core::mutants::{self, Mutant};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -123,7 +122,7 @@ pub(crate) fn rename_durably(disk: &dyn Disk, from: &Path, to: &Path) -> io::Res
     faults::check(faults::Operation::Rename)?;
     disk.rename(from, to)?;
     let folder = to.parent().expect("a file that is renamed is in a folder");
-    mutants::unless(Mutant::FolderNotSynced, || disk.sync_folder(folder))
+    disk.sync_folder(folder)
 }
 
 /// Whether an error says that there is no room: the disk, the user's quota, or the process' limit on file sizes.

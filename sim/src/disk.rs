@@ -12,6 +12,7 @@
 //! open stay dead, as their process is.
 
 mod content;
+mod mistakes;
 
 use crate::draw::Draw;
 use content::Content;
@@ -326,6 +327,11 @@ impl State {
         }
     }
 
+    /// The names of a file or folder. O(names).
+    fn paths(&self, node: u64) -> impl Iterator<Item = &Path> {
+        self.names.iter().filter(move |(_, named)| **named == node).map(|(path, _)| path.as_path())
+    }
+
     fn check_folder(&self, path: &Path) -> io::Result<()> {
         if is_root(path) {
             return Ok(());
@@ -467,6 +473,7 @@ impl State {
 
     fn sync(&mut self, node: u64) -> io::Result<()> {
         match self.begin()? {
+            Fate::Done if mistakes::forgets_file(self.paths(node)) => Ok(()),
             Fate::Done if self.draw.chance(self.faults.sync_permille) => {
                 self.count("sync error");
                 let fate = self.draw.below(3);
@@ -663,7 +670,9 @@ impl Disk for VirtualDisk {
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         self.state().whole(|state| {
             state.check_folder(path)?;
-            state.sync_names(path);
+            if !mistakes::forgets_folder(path) {
+                state.sync_names(path);
+            }
             Ok(())
         })
     }

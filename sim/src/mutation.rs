@@ -8,7 +8,7 @@ use crate::journal_check;
 use crate::mesh::{self, plan::Plan};
 use crate::model_check::check::SeedRange;
 use crate::model_check::run::{STEPS_DEFAULT, run_seed};
-use sheratan_core::mutants::{Mutant, activate};
+use sheratan_mutants::{Mutant, activate};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! Mutants: each mistake in the core is found by the model check. One test: the switch is one for the whole process.
 #![cfg(feature = "sim-mutants")]
 
-use sheratan_core::mutants::{Mutant, is_active};
+use sheratan_mutants::{Mutant, is_active};
 use sheratan_sim::model_check::check::SeedRange;
 use sheratan_sim::mutation::{HUNTERS, SEEDS_MAX, Verdict, hunt};
 use std::num::NonZero;

@@ -3,15 +3,22 @@
 //! Each cycle puts in as many jobs as it takes out, so the number of queued jobs stays. Jobs have one priority, so a
 //! pull gets the oldest: the one whose memory was not touched for as long as the backlog is. That is the worst case
 //! for a large hub; new jobs that overtake old ones would be found in the processor's cache.
+//!
+//! The benchmarks' only way to the core, but for `recovery`, which is about its encodings.
 
-use sheratan_core::command::{Command, Complete, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit};
+use sheratan_core::command::{
+    Command, Complete, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority, Pull, Submit,
+};
+use sheratan_core::effect::Effect;
 use sheratan_core::hub::Hub;
 use sheratan_core::ids::{HubKey, LeaseRef};
 use sheratan_core::limits::Limits;
 use sheratan_core::name::Name;
 use sheratan_core::outcome::{CompletedStatus, FinalStatus, Outcome, Submitted};
 use sheratan_core::payload::Payload;
+use sheratan_core::queue::waiter::WaiterId;
 use sheratan_core::time::{Millis, Timestamp};
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// What the jobs are like.
@@ -24,16 +31,40 @@ pub enum Shape {
     Keyed,
 }
 
+/// How many sorts of jobs there are, and what the node asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Variety {
+    /// Sets of requirements (classes), at most 1,024.
+    pub classes: usize,
+    /// Kinds that the node names, each of which has jobs in every class; 0: it takes any.
+    pub kinds_named: usize,
+    /// Which classes the node may serve.
+    pub served: Served,
+}
+
+/// Which classes a node may serve.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    All,
+    /// The first. The others require what the node does not have, and their jobs stay.
+    One,
+}
+
 /// A hub whose queue holds a number of jobs.
 pub struct Backlog {
     hub: Hub,
     shape: Shape,
     now: Timestamp,
     kinds: Vec<Name>,
+    /// What the jobs of each class require.
+    classes: Vec<Vec<Name>>,
+    kinds_named: Vec<Name>,
     node: Name,
     params: Vec<u8>,
     submitted: u64,
     leases: Vec<LeaseRef>,
+    parked: Vec<WaiterId>,
+    polls: u64,
     /// When commands are recorded: their encodings, each with its instant.
     record: Option<Vec<(Timestamp, Vec<u8>)>>,
 }
@@ -41,7 +72,11 @@ pub struct Backlog {
 /// How many kinds the jobs are of, in turn.
 const KINDS: usize = 16;
 /// A payload of usual size.
-const PARAMS_BYTES: usize = 200;
+pub const PARAMS_BYTES: usize = 200;
+/// What a node can do in a hub of many classes: 2^10 sets of requirements.
+const CAPABILITIES: usize = 10;
+/// Jobs, at least, in a hub of many classes, beside those that nobody may serve: more than a batch takes.
+const VARIED_JOBS_MIN: usize = 2_000;
 /// Short, so that a run of thousands of expiries stays within the jobs' time to live and retention.
 const LEASE: Millis = Millis::from_secs(2);
 /// Longer than the longest delay of a first retry.
@@ -79,14 +114,71 @@ impl Backlog {
             hub: Hub::new(HubKey::new(*b"benchmark-hubkey")),
             shape,
             now: START,
-            kinds: (0..KINDS).map(|no| name(&format!("kind-{no}"))).collect(),
+            kinds: kinds(KINDS),
+            classes: vec![Vec::new()],
+            kinds_named: Vec::new(),
             node: name("node-1"),
             params: format!("{{\"text\":\"{}\"}}", "x".repeat(PARAMS_BYTES - 11)).into_bytes(),
             submitted: 0,
             leases: Vec::new(),
+            parked: Vec::new(),
+            polls: 0,
             record: None,
         };
         backlog.apply_all(vec![Command::Configure(Box::new(limits))], |outcome| assert_eq!(outcome, Outcome::Done));
+        backlog
+    }
+
+    /// A hub with ready jobs of each class and kind, at least two of each that the node may take.
+    pub fn varied(variety: Variety) -> Self {
+        let mut backlog = Backlog::of_variety(variety);
+        if variety.served == Served::One {
+            backlog.submit((variety.classes * backlog.kinds.len()) as u64);
+            backlog.classes.truncate(1);
+        }
+        let lanes = backlog.classes.len() * backlog.kinds.len();
+        backlog.submit((2 * lanes).max(VARIED_JOBS_MIN).next_multiple_of(lanes) as u64);
+        backlog
+    }
+
+    /// A hub whose classes have one job each, which is not ready: long polls are parked.
+    pub fn waiting(variety: Variety) -> Self {
+        let mut backlog = Backlog::of_variety(variety);
+        let mut commands: Vec<_> = (0..variety.classes).map(|_| backlog.a_submit()).collect();
+        for command in &mut commands {
+            let Command::Submit(submit) = command else { unreachable!("all are submits") };
+            submit.delay_ms = TTL;
+        }
+        backlog.apply_all(commands, |outcome| assert!(is_accepted(&outcome), "{outcome:?}"));
+        backlog
+    }
+
+    fn of_variety(variety: Variety) -> Self {
+        assert!((1..=1 << CAPABILITIES).contains(&variety.classes), "a class is a set of the node's capabilities");
+        let capabilities: Vec<_> = (0..CAPABILITIES).map(|index| name(&format!("capability-{index}"))).collect();
+        let mut backlog = Backlog::empty(Shape::Plain, 0);
+        backlog.kinds = kinds(variety.kinds_named.max(1));
+        backlog.kinds_named = kinds(variety.kinds_named);
+        backlog.classes = (0..variety.classes)
+            .map(|class| {
+                let is_bit_set = |index: &usize| class >> index & 1 == 1;
+                let mut requires: Vec<_> =
+                    (0..CAPABILITIES).filter(is_bit_set).map(|i| capabilities[i].clone()).collect();
+                requires.extend((variety.served == Served::One && class > 0).then(|| name("what no node has")));
+                requires
+            })
+            .collect();
+        let heartbeat = Heartbeat {
+            node: backlog.node.clone(),
+            zone: None,
+            capabilities,
+            health: Health::Green,
+            endpoint: None,
+            labels: Payload::ABSENT,
+        };
+        backlog.apply_all(vec![Command::Heartbeat(heartbeat)], |outcome| {
+            assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        });
         backlog
     }
 
@@ -113,15 +205,28 @@ impl Backlog {
     /// Submits jobs; the time it took.
     pub fn submit(&mut self, count: u64) -> Duration {
         let commands = (0..count).map(|_| self.a_submit()).collect();
-        self.apply_all(commands, |outcome| {
-            assert!(matches!(outcome, Outcome::Submitted(Submitted::Accepted { .. })), "{outcome:?}");
-        })
+        self.apply_all(commands, |outcome| assert!(is_accepted(&outcome), "{outcome:?}"))
+    }
+
+    /// Submits jobs as a hub has them that read them from a socket or a journal: each with texts of its own. In small
+    /// batches, so that memory of commands is not taken for that of jobs; `look` is called after each.
+    pub fn fill(&mut self, count: u64, mut look: impl FnMut(&Hub)) {
+        const WINDOW: u64 = 100;
+        for first in (0..count).step_by(WINDOW as usize) {
+            let commands = (first..count.min(first + WINDOW)).map(|_| {
+                let mut bytes = Vec::new();
+                self.a_submit().encode(&mut bytes);
+                Command::decode(&bytes).expect("what was encoded decodes")
+            });
+            let commands = commands.collect();
+            self.apply_all(commands, |outcome| assert!(is_accepted(&outcome), "{outcome:?}"));
+            look(&self.hub);
+        }
     }
 
     /// Leases jobs, one a pull; the time it took.
     pub fn pull(&mut self, count: u64) -> Duration {
-        let pull = Pull { node: self.node.clone(), jobs_max: 1, kinds: Vec::new(), lease_duration_ms: Some(LEASE) };
-        let commands = vec![Command::Pull(pull); count as usize];
+        let commands = vec![Command::Pull(self.a_pull()); count as usize];
         let mut leases = Vec::with_capacity(commands.len());
         let time = self.apply_all(commands, |outcome| match outcome {
             Outcome::Pulled(pulled) if pulled.leases.len() == 1 => leases.push(pulled.leases[0].lease),
@@ -159,6 +264,79 @@ impl Backlog {
         let time = self.pass(RETRY_WAIT);
         assert_eq!(self.hub.counts().scheduled, 0, "all retries are due");
         time
+    }
+
+    /// Parks long polls. All name the first kind, if kinds are named, and the others' names are no other poll's.
+    pub fn park(&mut self, count: u64) -> Duration {
+        let polls: Vec<_> = (self.polls..self.polls + count)
+            .map(|id| {
+                let mut pull = self.a_pull();
+                for (index, kind) in pull.kinds.iter_mut().enumerate().skip(1) {
+                    *kind = name(&format!("of-poll-{id}-{index:02}"));
+                }
+                pull.kinds.sort();
+                (WaiterId(id), pull)
+            })
+            .collect();
+        self.polls += count;
+        self.parked.extend(polls.iter().map(|(id, _)| *id));
+        let start = Instant::now();
+        for (id, pull) in &polls {
+            assert!(self.hub.park(*id, pull), "nothing is ready, and there is room");
+        }
+        start.elapsed()
+    }
+
+    /// Forgets the long polls that are parked.
+    pub fn unpark(&mut self) -> Duration {
+        let polls = std::mem::take(&mut self.parked);
+        let start = Instant::now();
+        polls.iter().for_each(|id| self.hub.unpark(*id));
+        start.elapsed()
+    }
+
+    /// Looks for others to wake, as is done after each wake; there is nothing for them.
+    pub fn wake_others(&mut self) -> Duration {
+        let start = Instant::now();
+        self.hub.wake_others();
+        let time = start.elapsed();
+        assert!(self.hub.effects().is_empty(), "nothing is ready");
+        time
+    }
+
+    /// Submits a job for each parked long poll: the time of the submits, each of which wakes one. The jobs are taken.
+    pub fn wake(&mut self) -> Duration {
+        let polls = std::mem::take(&mut self.parked);
+        let count = polls.len() as u64;
+        let mut commands: Vec<_> = (0..count).map(|_| self.a_submit()).collect();
+        for command in &mut commands {
+            let Command::Submit(submit) = command else { unreachable!("all are submits") };
+            submit.kind = self.kinds[0].clone();
+        }
+        self.now = self.now + TICK;
+        let mut woken = Vec::with_capacity(polls.len());
+        let mut time = Duration::ZERO;
+        for command in commands {
+            let start = Instant::now();
+            let outcome = self.hub.apply(self.now, command);
+            time += start.elapsed();
+            assert!(is_accepted(&outcome), "{outcome:?}");
+            woken.extend(self.hub.effects().drain(..).filter_map(|effect| match effect {
+                Effect::Wake(id) => Some(id),
+                _ => None,
+            }));
+        }
+        assert_eq!(woken, polls, "each wakes the one that waits longest");
+        self.pull(count);
+        self.complete();
+        time
+    }
+
+    /// Asks for the hash of all outcomes; the time it took.
+    pub fn outcome_hash(&self, calls: u32) -> Duration {
+        let start = Instant::now();
+        (0..calls).for_each(|_| _ = black_box(black_box(&self.hub).outcome_hash()));
+        start.elapsed()
     }
 
     /// Final jobs up to the limit, so that each further one makes the oldest go.
@@ -200,6 +378,7 @@ impl Backlog {
 
     fn a_submit(&mut self) -> Command {
         self.submitted += 1;
+        let index = self.submitted as usize;
         let is_keyed = self.shape == Shape::Keyed;
         let idempotency = is_keyed.then(|| Idempotency {
             key: name(&format!("client-7/order-{}", self.submitted)),
@@ -208,11 +387,12 @@ impl Backlog {
             on_failed: OnFailed::SameResult,
         });
         Command::Submit(Box::new(Submit {
-            kind: self.kinds[self.submitted as usize % KINDS].clone(),
+            // Every kind comes in every class.
+            kind: self.kinds[index / self.classes.len() % self.kinds.len()].clone(),
             params: Payload::new(&self.params),
             priority: Priority::Normal,
             zone: None,
-            requires: Vec::new(),
+            requires: self.classes[index % self.classes.len()].clone(),
             delay_ms: Millis::ZERO,
             run_at: Timestamp::ZERO,
             ttl_ms: is_keyed.then_some(TTL),
@@ -221,6 +401,10 @@ impl Backlog {
             lease_duration_ms: None,
             idempotency,
         }))
+    }
+
+    fn a_pull(&self) -> Pull {
+        Pull { node: self.node.clone(), jobs_max: 1, kinds: self.kinds_named.clone(), lease_duration_ms: Some(LEASE) }
     }
 
     fn a_complete(&self, lease: LeaseRef) -> Command {
@@ -235,6 +419,15 @@ impl Backlog {
             mark: 1,
         })
     }
+}
+
+fn is_accepted(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Submitted(Submitted::Accepted { .. }))
+}
+
+/// Sorted, as a pull names them.
+fn kinds(count: usize) -> Vec<Name> {
+    (0..count).map(|index| name(&format!("kind-{index:02}"))).collect()
 }
 
 fn name(text: &str) -> Name {
@@ -260,6 +453,42 @@ mod tests {
                 assert_eq!(backlog.hub().counts().leased, 0);
             }
         }
+    }
+
+    #[test]
+    fn a_cycle_leaves_jobs_of_every_sort_that_the_node_may_take() {
+        for served in [Served::All, Served::One] {
+            let mut backlog = Backlog::varied(Variety { classes: 5, kinds_named: 3, served });
+            let before = backlog.hub().counts().queued;
+            for _ in 0..3 {
+                backlog.pull(40);
+                backlog.complete();
+                backlog.submit(40);
+            }
+            assert_eq!(backlog.hub().counts().queued, before);
+        }
+    }
+
+    #[test]
+    fn jobs_that_nobody_may_serve_stay() {
+        let mut backlog = Backlog::varied(Variety { classes: 4, kinds_named: 2, served: Served::One });
+        let others = 3 * 2;
+        backlog.pull(backlog.hub().counts().queued - others);
+        assert_eq!(backlog.hub().counts().queued, others);
+        let outcome = backlog.hub.apply(backlog.now, Command::Pull(backlog.a_pull()));
+        assert!(matches!(&outcome, Outcome::Pulled(pulled) if pulled.leases.is_empty()), "{outcome:?}");
+    }
+
+    #[test]
+    fn each_submit_wakes_the_poll_that_waits_longest() {
+        let mut backlog = Backlog::waiting(Variety { classes: 8, kinds_named: 4, served: Served::All });
+        backlog.park(3);
+        backlog.wake_others();
+        backlog.wake();
+        assert_eq!(backlog.hub().queue().waiter_count(), 0);
+        backlog.park(2);
+        backlog.unpark();
+        assert_eq!(backlog.hub().queue().waiter_count(), 0);
     }
 
     #[test]

@@ -31,7 +31,8 @@ const WARM_CYCLES: u32 = 10;
 /// The cost in the large hub may be so many times that in the small one.
 const RATIO_MAX: f64 = 1.5;
 
-const OPERATIONS: [&str; 5] = ["submit", "pull", "result", "lease expiry", "retry falls due"];
+/// As the JSON names them, in the order in which a job goes through them.
+pub const OPERATIONS: [&str; 5] = ["submit", "pull", "result", "lease expiry", "retry falls due"];
 
 /// Nanoseconds an operation, a sample a round, in the order of [`OPERATIONS`].
 type Costs = [Samples; OPERATIONS.len()];

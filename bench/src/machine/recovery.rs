@@ -1,7 +1,6 @@
-//! What a restart costs: commands replayed, snapshots written and read; and what a queued job weighs.
+//! What a restart costs: commands replayed, snapshots written and read.
 
 use super::backlog::{Backlog, Shape};
-use crate::memory::resident_bytes;
 use crate::report::{Report, grouped};
 use serde_json::json;
 use sheratan_core::command::Command;
@@ -13,21 +12,6 @@ use std::time::{Duration, Instant};
 
 /// Jobs at work at a time while lifecycles are recorded.
 const WINDOW: u64 = 100;
-
-/// Memory of a queued job: what a hub's jobs add to the process. Has to be measured first, while freed memory cannot
-/// be taken for new.
-pub fn measure_memory(report: &mut Report, jobs: u64) {
-    let resident = || resident_bytes(std::process::id());
-    let mut backlog = Backlog::empty(Shape::Plain, jobs);
-    let before = resident();
-    // In small batches, so that the commands' own memory does not count.
-    (0..jobs / WINDOW).for_each(|_| _ = backlog.submit(WINDOW));
-    let (Some(before), Some(after)) = (before, resident()) else { return };
-    let bytes = (after - before) as f64 / backlog.hub().counts().queued as f64;
-    let title = format!("Memory of {} queued jobs with 200 bytes of params", grouped(jobs as f64));
-    report.table(title, &["", "bytes a job"], vec![vec!["resident".into(), format!("{bytes:.0}")]]);
-    report.figure("bytes_per_queued_job", bytes);
-}
 
 /// Replay of the commands that made a backlog, and of as many whole lifecycles; snapshot of the backlog, and back.
 pub fn measure(report: &mut Report, jobs: u64) {

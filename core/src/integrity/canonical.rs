@@ -19,8 +19,8 @@ use std::ops::Range;
 pub enum Rule {
     /// RFC 8785 (JCS): numbers as ECMAScript prints the double, keys by UTF-16 code units.
     Jcs,
-    /// As [`Rule::Jcs`], but a whole number that a double cannot hold keeps its digits: 9007199254740993 is another
-    /// payload than 9007199254740992.
+    /// As [`Rule::Jcs`], but a whole number that ECMAScript would print as another one keeps its digits: 9007199254740993
+    /// is another payload than 9007199254740992, and 1000000000000000000000 is the same as 1e21.
     Exact,
     /// Numbers as they were sent, keys by code point: Python's `json.dumps` with `sort_keys=True`, `ensure_ascii=False`
     /// and separators without spaces.
@@ -125,10 +125,8 @@ impl<'a> Writer<'a, '_> {
         let mut buffer = ryu_js::Buffer::new();
         // Beyond the doubles RFC 8785 has no form: what was sent is as good as any.
         let printed = if number.is_finite() { buffer.format_finite(number) } else { lexeme };
-        let keeps_digits = self.rule == Rule::Exact && lexeme.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-        let is_negative_zero = number == 0.0;
-        let text = if keeps_digits && !is_negative_zero { lexeme } else { printed };
-        self.out.extend_from_slice(text.as_bytes());
+        let keeps_digits = self.rule == Rule::Exact && number != 0.0 && is_whole(lexeme) && !is_same(lexeme, printed);
+        self.out.extend_from_slice(if keeps_digits { lexeme } else { printed }.as_bytes());
     }
 
     fn order(&self, a: &str, b: &str) -> Ordering {
@@ -141,7 +139,21 @@ impl<'a> Writer<'a, '_> {
 
 /// Whether a number is whole, short and not -0: ECMAScript prints such as they are.
 fn is_plain(lexeme: &str) -> bool {
-    lexeme.len() <= PLAIN_DIGITS_MAX
-        && lexeme != "-0"
-        && lexeme.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+    lexeme.len() <= PLAIN_DIGITS_MAX && lexeme != "-0" && is_whole(lexeme)
+}
+
+/// Whether a number is written as a whole one: without a fraction and an exponent.
+fn is_whole(lexeme: &str) -> bool {
+    lexeme.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+}
+
+/// Whether ECMAScript printed a double with the value that the whole number has which was read as this double. Below 10^21
+/// it prints all digits, from there on the shortest mantissa and the exponent: -1.5e+21. Asking for the double's own value
+/// instead would not do: 9223372036854775808 is 2^63, printed as 9223372036854776000, which is another number.
+fn is_same(whole: &str, printed: &str) -> bool {
+    let Some((mantissa, exponent)) = printed.split_once("e+") else { return whole == printed };
+    let exponent: usize = exponent.parse().expect("ECMAScript's exponents are numbers");
+    let digits = whole.trim_start_matches('-');
+    let significant = mantissa.bytes().filter(u8::is_ascii_digit);
+    digits.len() == exponent + 1 && digits.trim_end_matches('0').bytes().eq(significant)
 }

@@ -4,7 +4,6 @@
 //! Fed by the hub with what happens to jobs and by [`Telemetry::observe`] with what the shell saw. Each costs O(1); memory
 //! is bounded (some 3 MB) whatever happens.
 
-pub mod alerts;
 pub mod kinds;
 pub mod timing;
 pub mod window;

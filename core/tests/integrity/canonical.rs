@@ -91,6 +91,18 @@ fn the_rules_differ_in_numbers_in_keys_beyond_the_first_plane_and_in_escapes() {
             ["-9007199254740992", "-9007199254740992", "-9007199254740993.0", "-9007199254740993.0"],
         ),
         ("1e999", ["1e999"; 4]),
+        ("1000000000000000000000", ["1e+21", "1e+21", "1000000000000000000000", "1000000000000000000000"]),
+        ("-1500000000000000000000", ["-1.5e+21", "-1.5e+21", "-1500000000000000000000", "-1500000000000000000000"]),
+        ("999999999999999999999", ["1e+21", "999999999999999999999", "999999999999999999999", "999999999999999999999"]),
+        // 2^63 and 2^70 are doubles, but ECMAScript prints the first 16 or 17 digits only.
+        (
+            "9223372036854775808",
+            ["9223372036854776000", "9223372036854775808", "9223372036854775808", "9223372036854775808"],
+        ),
+        (
+            "1180591620717411303424",
+            ["1.1805916207174113e+21", "1180591620717411303424", "1180591620717411303424", "1180591620717411303424"],
+        ),
         (r#""é\/😀\u007f""#, ["\"é/😀\u{7f}\"", "\"é/😀\u{7f}\"", "\"é/😀\u{7f}\"", r#""\u00e9/\ud83d\ude00\u007f""#]),
         (
             r#"{"\uffff":1,"\ud83d\ude00":2}"#,
@@ -149,6 +161,14 @@ fn a_form_is_written_behind_what_is_there_already() {
     assert_eq!(out, br#"before{"a":{"c":4,"d":3},"b":[1,2]}"#);
 }
 
+/// The digits of a whole number, in whichever form ECMAScript printed it.
+fn whole_digits(printed: &str) -> String {
+    let Some((mantissa, exponent)) = printed.split_once("e+") else { return printed.to_owned() };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let zeros = exponent.parse::<usize>().unwrap() - fraction.len();
+    format!("{whole}{fraction}{:0<zeros$}", "")
+}
+
 proptest! {
     #[test]
     fn the_form_of_a_form_is_the_same(value in values(), choices in choices()) {
@@ -173,6 +193,26 @@ proptest! {
         // The other reader is not exact to the last bit, but it reads the same digits to the same double.
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         prop_assert_eq!(read(&form(&text, Rule::AsSent)), read(&text));
+    }
+
+    #[test]
+    fn a_whole_number_keeps_its_value_in_the_exact_form(
+        digits in "[1-9][0-9]{0,17}", zeros in 0..12_usize, is_negative in any::<bool>()
+    ) {
+        let text = format!("{}{digits}{:0<zeros$}", if is_negative { "-" } else { "" }, "");
+        prop_assert_eq!(whole_digits(&form(&text, Rule::Exact)), text);
+    }
+
+    #[test]
+    fn a_whole_number_of_few_digits_has_one_exact_form_in_all_its_spellings(
+        digits in "-?[1-9][0-9]{0,13}[1-9]", zeros in 0..280_usize
+    ) {
+        let plain = format!("{digits}{:0<zeros$}", "");
+        let (first, rest) = digits.split_at(if digits.starts_with('-') { 2 } else { 1 });
+        let exponent = zeros + rest.len();
+        for other in [format!("{digits}e{zeros}"), format!("{first}.{rest}E+0{exponent}"), format!("{plain}.0")] {
+            prop_assert_eq!(form(&other, Rule::Exact), form(&plain, Rule::Exact), "{} and {}", other, plain);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! `ts`, `event` and the details' `count`, `window_sec`, `threshold` and `top_ips` are frozen; the rest may grow.
 
 use crate::object::{Object, object};
-use sheratan_core::telemetry::alerts::{Alert, Change};
+use sheratan_core::alerts::{Alert, Change};
 use sheratan_core::time::Timestamp;
 
 /// The change's line, without its end.
@@ -44,7 +44,7 @@ fn numbers(out: &mut Object, alert: &Alert) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sheratan_core::telemetry::alerts::State;
+    use sheratan_core::alerts::State;
     use sheratan_core::time::Millis;
 
     #[test]

@@ -9,7 +9,7 @@
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use sheratan_core::telemetry::alerts::{Alerts, IGNORED_MAX, RULES_MAX, Rule};
+use sheratan_core::alerts::{Alerts, IGNORED_MAX, RULES_MAX, Rule};
 use sheratan_core::time::Millis;
 use std::fmt;
 use std::io;

@@ -11,7 +11,7 @@ use crate::rfc3339::Rfc3339;
 use crate::secret::Secret;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::{Value, json};
-use sheratan_core::telemetry::alerts::{Change, State};
+use sheratan_core::alerts::{Change, State};
 use sheratan_core::time::Millis;
 use std::fmt;
 use std::io;
@@ -296,7 +296,7 @@ mod tests {
         let url = url(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let lost = Arc::new(AtomicU64::new(0));
         let webhook = Webhook::start(url, "http://hub/", lost.clone()).unwrap();
-        let alert = sheratan_core::telemetry::alerts::Alert {
+        let alert = sheratan_core::alerts::Alert {
             id: 1,
             rule: "r".into(),
             event: "E".into(),

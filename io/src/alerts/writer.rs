@@ -7,7 +7,7 @@ use super::webhook::{Webhook, WebhookUrl};
 use crate::rotated::RotatedFile;
 use crate::service::AlertLine;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use sheratan_core::telemetry::alerts::{Change, State};
+use sheratan_core::alerts::{Change, State};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;

@@ -7,13 +7,13 @@
 //! both: `prev` is the hash of what is there, and the details have the hash of the last whole line. If that line is torn as
 //! well, the next one speaks of all that stands behind the last whole line, and its `prev` is the hash of all that.
 
+use super::rules;
 use crate::disk::{Disk, DiskReader};
 use crate::object::object;
 use crate::rotated::{Part, newest_first};
 use crate::service::Event;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::time::Timestamp;
 use std::fmt;
 use std::io::{self, BufRead, BufReader};
@@ -74,19 +74,19 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Where the chain in a log's files stands after the last whole line. O(the newest file).
-    pub fn find(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+    /// Where the chain in a log's files stands after the last whole line; none if there is no line. O(the newest file).
+    pub fn find(disk: &dyn Disk, path: &Path) -> io::Result<Option<Self>> {
         for part in newest_first(disk, path)? {
             let mut last = None;
             each_line(&part, |line| {
                 last = Link::after(line).or(last.take());
                 true
             })?;
-            if let Some(link) = last {
-                return Ok(link);
+            if last.is_some() {
+                return Ok(last);
             }
         }
-        Ok(Link::default())
+        Ok(None)
     }
 
     /// Where the chain stands after a line; none if it is not a whole one.
@@ -101,11 +101,8 @@ impl Link {
             line.time("ts", event.ts).plain("event", event.event).raw("details", &event.details);
             line.number("seq", self.seq).plain("prev", hex::encode(self.prev));
         });
-        let next = Link { seq: self.seq + 1, prev: Sha256::digest(&out[start..]).into() };
+        let next = rules::next_link(self, &out[start..]);
         out.push(b'\n');
-        if mutants::is_active(Mutant::AuditLinkNotAdvanced) {
-            return self.clone();
-        }
         next
     }
 

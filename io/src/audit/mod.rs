@@ -7,6 +7,8 @@ mod chain;
 mod coalescer;
 mod feed;
 mod page;
+#[cfg_attr(feature = "sim-mutants", path = "../../mutated/audit.rs")]
+mod rules;
 mod writer;
 
 pub use chain::{ChainCheck, ChainError, ChainReport, Link, seq_of, verify};

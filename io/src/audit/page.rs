@@ -1,10 +1,10 @@
 //! Pages of the audit log, read from its end: of a gigabyte of older files none is touched that the page does not need.
 
 use super::chain::{each_line, seq_of};
+use super::rules;
 use crate::disk::Disk;
 use crate::rotated::{Part, newest_first};
 use serde::de::IgnoredAny;
-use sheratan_core::mutants::{self, Mutant};
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -78,8 +78,7 @@ fn following(disk: &dyn Disk, path: &Path, after: u64, limit: usize) -> io::Resu
     for part in newest_first(disk, path)? {
         let Some(first_seq) = first_seq(&part)? else { continue };
         parts.push(part);
-        let is_far_enough = first_seq <= after.saturating_add(1);
-        if is_far_enough || mutants::is_active(Mutant::PageBeginsLate) {
+        if rules::page_begins_here(first_seq, after) {
             break;
         }
     }

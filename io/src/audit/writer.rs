@@ -7,11 +7,11 @@
 use super::chain::{Link, torn_tail};
 use super::coalescer::Coalescer;
 use super::feed::Tap;
+use super::rules;
 use crate::disk::{Disk, RealDisk};
 use crate::rotated::RotatedFile;
 use crate::service::Event;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::VecDeque;
 use std::io;
@@ -112,11 +112,10 @@ impl Writer {
     pub fn open(disk: Arc<dyn Disk>, settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
         let path = settings.path.clone();
         let file = RotatedFile::open_on(disk.clone(), &path, settings.bytes_max, settings.kept)?.synced_when_full();
-        let is_anew = mutants::is_active(Mutant::AuditChainRestarted);
-        let link = if is_anew { Link::default() } else { Link::find(&*disk, &path)? };
+        let link = rules::resumed_link(Link::find(&*disk, &path)?);
         let (coalescer, pending, lines) = (Coalescer::default(), VecDeque::new(), Vec::new());
         let now = Timestamp::ZERO;
-        let is_tail_untold = torn_tail(&*disk, &path)?.is_some() && !mutants::is_active(Mutant::AuditTailUntold);
+        let is_tail_untold = rules::must_report_torn(torn_tail(&*disk, &path)?.as_deref());
         let is_failing = false;
         Ok(Writer { disk, path, file, link, coalescer, now, pending, lines, is_failing, is_tail_untold, tap })
     }

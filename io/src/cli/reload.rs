@@ -6,7 +6,7 @@ use crate::alerts::rules::{self, RulesError};
 use crate::config::{Config, Flags};
 use crate::logs::Level;
 use crossbeam_channel::Sender;
-use sheratan_core::telemetry::alerts::Alerts;
+use sheratan_core::alerts::Alerts;
 use std::path::{Path, PathBuf};
 
 /// What it takes to read again.

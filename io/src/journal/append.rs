@@ -10,7 +10,6 @@ use super::batch::Batch;
 use super::folder::{Folder, Options};
 use super::format::{self, HEADER_BYTES, Header, Identity, SEAL_BYTES, Seed};
 use crate::disk::{self, Disk, DiskFile};
-use sheratan_core::mutants::{self, Mutant};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -136,7 +135,6 @@ impl Appender {
 
     /// Goes on in a segment behind its last record, whose batch may not have reached the disk: it is written once more.
     pub(crate) fn resume(&mut self, path: &Path, header: &Header, offset: u64, last_batch: &[u8]) -> io::Result<()> {
-        let last_batch = if mutants::is_active(Mutant::LastBatchNotRewritten) { &[] } else { last_batch };
         let mut file = self.folder.disk().open_to_write(path)?;
         let capacity_bytes = file.len()?;
         file.seek_to(offset - last_batch.len() as u64)?;
@@ -186,7 +184,7 @@ impl Appender {
         let mut file = blank.file;
         let named = disk::write(&mut *file, &header.encode())
             .and_then(|()| disk::write(&mut *file, records))
-            .and_then(|()| mutants::unless(Mutant::SegmentNotSynced, || file.sync()))
+            .and_then(|()| file.sync())
             .and_then(|()| disk::rename_durably(self.folder.disk(), &blank.path, &path));
         if let Err(source) = named {
             remove(self.folder.disk(), &blank.path);
@@ -283,7 +281,7 @@ impl Segment {
     fn append(mut self, records: &mut [u8]) -> Result<Segment, AppendError> {
         format::seal_records(records, &self.seed);
         disk::write(&mut *self.file, records)
-            .and_then(|()| mutants::unless(Mutant::AppendNotSynced, || self.file.sync()))
+            .and_then(|()| self.file.sync())
             .map_err(|source| AppendError::new(&self.path, source))?;
         self.offset += records.len() as u64;
         Ok(self)

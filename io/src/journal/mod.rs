@@ -26,6 +26,8 @@ mod read;
 mod recover;
 mod repair;
 mod replay;
+#[cfg_attr(feature = "sim-mutants", path = "../../mutated/journal.rs")]
+mod rules;
 mod snapshot;
 mod store;
 #[cfg(test)]

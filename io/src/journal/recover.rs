@@ -4,11 +4,11 @@ use super::append::{AppendError, Appender, Start};
 use super::folder::{LockError, Options, SnapshotFile};
 use super::read::{BadRecord, End, Item, ReadError, Reader, Tail, TornTail};
 use super::replay::{self, Replica};
+use super::rules;
 use super::store::Store;
 use serde::Serialize;
 use sheratan_core::command::DecodeError;
 use sheratan_core::hub::Hub;
-use sheratan_core::mutants::{self, Mutant};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{fmt, io};
@@ -201,8 +201,6 @@ impl Recovered {
         while self.next()?.is_some() {}
         let Recovered { store, epoch_last, covered_seq, reader, mut notices } = self;
         let End { next_seq, tail, segment, offset, last_batch } = reader.expect("it was read to its end").into_end();
-        let is_torn = matches!(tail, Tail::Torn(_));
-        let tail = if is_torn && mutants::is_active(Mutant::TornTailIgnored) { Tail::Clean } else { tail };
         let is_behind = next_seq <= covered_seq;
         if is_behind {
             notices.push(Notice::JournalBehind { snapshot_seq: covered_seq, journal_seq: next_seq - 1 });
@@ -215,10 +213,10 @@ impl Recovered {
         let start = Start { epoch_last, next_seq, sealed_through };
         let mut appender = Appender::new(store.folder, store.options, store.identity, start);
         match (tail, segment) {
-            (Tail::Clean, Some((file, header))) if !is_behind => {
-                let last_batch = last_batch.map_or_else(Vec::new, |(_, bytes)| bytes);
+            (tail, Some((file, header))) if rules::may_resume(&tail) && !is_behind => {
+                let records = rules::records_to_rewrite(last_batch);
                 appender
-                    .resume(&file.path, &header, offset as u64, &last_batch)
+                    .resume(&file.path, &header, offset as u64, &records)
                     .map_err(|source| OpenError::Io { file: file.path, source })?;
             }
             (Tail::Torn(torn), _) => {

@@ -7,11 +7,11 @@ use super::folder::Folder;
 use super::format::Identity;
 use super::read::{Item, Mark, ReadError, Reader, Record};
 use super::recover::Progress;
+use super::rules;
 use super::snapshot::{SnapshotError, SnapshotReader, SnapshotReport, SnapshotWriter};
 use crate::disk::Disk;
 use sheratan_core::command::{Command, DecodeError};
 use sheratan_core::hub::Hub;
-use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::snapshot::Restore;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -110,8 +110,6 @@ pub(crate) fn write(
     covered_seq: u64,
     hub: &Hub,
 ) -> Result<SnapshotReport, SnapshotError> {
-    let covered_seq = covered_seq + u64::from(mutants::is_active(Mutant::SnapshotCoversTooMuch));
-    let covered_seq = covered_seq - u64::from(mutants::is_active(Mutant::SnapshotCoversTooLittle) && covered_seq > 0);
     let mut writer = SnapshotWriter::create(folder, identity, covered_seq, hub.outcome_hash())?;
     hub.snapshot(|record| writer.put(record));
     let (file, bytes, records, digest) = writer.finish()?;
@@ -144,7 +142,8 @@ pub(crate) fn snapshot_by_replay(
         };
         return Err(ReplayError::Read(ReadError::Bad(bad)));
     }
-    let report = write(folder, identity, through, &replica.hub).map_err(ReplayError::Snapshot)?;
+    let covered_seq = rules::covered_seq(reader.next_seq());
+    let report = write(folder, identity, covered_seq, &replica.hub).map_err(ReplayError::Snapshot)?;
     let replayed = replica.records;
     drop(replica);
     prove(folder.disk(), &report, identity).map_err(ReplayError::Snapshot)?;

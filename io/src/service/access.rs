@@ -1,8 +1,7 @@
 //! Access: which requests go through. First the leak guard, then the token, then the route, its methods, its media type.
 
-use super::control;
 use super::problem::{AuthReason, Problem};
-use super::route::{Plane, PlaneAddrs, Route, Way};
+use super::route::{PlaneAddrs, Route, Way};
 use super::{Answer, Caller, Event, Service};
 use crate::http::Request;
 use crate::redact::{Redactor, redact_one};
@@ -11,7 +10,7 @@ use sheratan_core::telemetry::Observation;
 use sheratan_core::time::Timestamp;
 use std::borrow::Cow;
 
-/// Bytes of a path that the audit log is told: longer ones are cut, so that a line has a bound.
+/// Bytes of a path that the audit log holds: longer ones are cut, so that a line has a bound.
 const AUDITED_PATH_BYTES_MAX: usize = 256;
 
 impl Service {
@@ -33,7 +32,7 @@ impl Service {
             Way::Here(route) => route,
             Way::OtherPlane | Way::Unknown => return Err(Problem::unknown_path()),
         };
-        check_method(&route, request)?;
+        check_method(route.methods(), request)?;
         check_media_type(request)?;
         self.dispatch(now, caller, request, route)
     }
@@ -46,23 +45,13 @@ impl Service {
         route: Route,
     ) -> Result<Answer, Problem> {
         match route {
-            Route::Health => Ok(Answer::Now(control::health(caller.plane))),
-            Route::Livez => Ok(Answer::Now(control::livez())),
-            Route::Readyz => self.readyz().map(Answer::Now),
+            Route::Health(route) => self.handle_health(caller, route),
             Route::Metrics => Ok(Answer::Now(self.metrics(now, caller, request))),
-            Route::Heartbeat => self.heartbeat(now, request).map(Answer::Now),
-            Route::Registry => Ok(Answer::Reply(self.registry())),
-            Route::Audit => self.audit_page(request),
-            Route::Alerts => self.alert_page(now, request),
-            Route::Events => self.event_stream(now, caller, request),
-            Route::SubmitOne => self.submit_one(now, request).map(Answer::Reply),
-            Route::SubmitMany => self.submit_many(now, request).map(Answer::Reply),
-            Route::Pull(node) => self.pull(now, caller, request, node),
-            Route::ExtendLease => self.extend_lease(now, request).map(Answer::Reply),
-            Route::ResultOne => self.result_one(now, caller, request),
-            Route::ResultMany => self.result_many(now, caller, request),
-            Route::Jobs => self.jobs(request).map(Answer::Reply),
-            Route::Job(id) => self.one_job(now, caller, request, id),
+            Route::Nodes(route) => self.handle_nodes(now, request, route),
+            Route::Notifications(route) => self.handle_notifications(now, caller, request, route),
+            Route::Jobs(route) => self.handle_jobs(now, caller, request, route),
+            Route::Leases(route) => self.handle_leases(now, caller, request, route),
+            Route::Results(route) => self.handle_results(now, caller, request, route),
             Route::Unserved => Err(Problem::unserved_path()),
         }
     }
@@ -71,15 +60,16 @@ impl Service {
     fn refuse_plane(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Problem {
         self.hub.observe(now, Observation::PortMismatch);
         let event = port_mismatch(now, caller, request, &self.settings.addrs, &self.settings.redactor);
-        self.tell(event);
+        self.notifications.add(event);
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
     }
 
-    /// What needs no token. The metrics are for this machine, unless the operator lets everybody read them.
+    /// Whether a request needs no token. The metrics are for this machine, unless the operator lets everybody read them.
     fn is_public(&self, caller: &Caller, way: &Way) -> bool {
         match way {
+            Way::Here(Route::Health(route)) => route.is_public(caller),
             Way::Here(Route::Metrics) => caller.ip.is_loopback() || self.settings.is_metrics_public,
-            _ => is_public(caller, way),
+            _ => false,
         }
     }
 
@@ -110,7 +100,7 @@ impl Service {
     }
 }
 
-/// What the audit log is told of a path. Secrets are taken out of the whole path before it is cut: what a cut leaves of
+/// A path as the audit log holds it. Secrets are taken out of the whole path before it is cut: what a cut leaves of
 /// one could not be told from other text.
 fn audited_path(redactor: &Redactor, request: &Request) -> String {
     let path = without_credentials(request, request.path());
@@ -120,7 +110,7 @@ fn audited_path(redactor: &Redactor, request: &Request) -> String {
     path
 }
 
-/// What the audit log is told of a path of the other plane.
+/// The event for a path of the other plane.
 pub fn port_mismatch(
     now: Timestamp,
     caller: &Caller,
@@ -135,15 +125,6 @@ pub fn port_mismatch(
     })
 }
 
-/// What anybody may ask: whether the hub is there. On the data plane `/health` is for this machine, or with the token.
-pub fn is_public(caller: &Caller, way: &Way) -> bool {
-    match way {
-        Way::Here(Route::Livez | Route::Readyz) => true,
-        Way::Here(Route::Health) => caller.plane == Plane::Control || caller.ip.is_loopback(),
-        _ => false,
-    }
-}
-
 /// `X-Sheratan-Token: T`, else `Authorization: Bearer T`.
 fn presented_token<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     if let Some(token) = request.header("x-sheratan-token") {
@@ -154,22 +135,8 @@ fn presented_token<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii_start())
 }
 
-pub fn check_method(route: &Route, request: &Request) -> Result<(), Problem> {
-    let allow = match route {
-        Route::Health
-        | Route::Livez
-        | Route::Readyz
-        | Route::Metrics
-        | Route::Registry
-        | Route::Audit
-        | Route::Alerts
-        | Route::Events
-        | Route::Jobs
-        | Route::Job(_) => "GET, HEAD",
-        // HEAD would lease jobs and drop them.
-        Route::Pull(Some(_)) => "GET, POST",
-        _ => "POST",
-    };
+/// Whether the path takes the request's method; `allow` are those that it takes.
+pub fn check_method(allow: &'static str, request: &Request) -> Result<(), Problem> {
     let method = request.method().as_str();
     if allow.split(", ").any(|allowed| allowed == method) { Ok(()) } else { Err(Problem::method_not_allowed(allow)) }
 }

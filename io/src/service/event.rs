@@ -4,9 +4,9 @@
 use super::{Service, render};
 use crate::alerts;
 use crate::object::{Object, object};
+use sheratan_core::alerts::{Alerts, Change};
 use sheratan_core::effect::Audit;
 use sheratan_core::telemetry::Observation;
-use sheratan_core::telemetry::alerts::{Alerts, Change};
 use sheratan_core::time::Timestamp;
 use std::borrow::Cow;
 

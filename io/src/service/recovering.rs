@@ -2,7 +2,7 @@
 //! is gone as ever, and everything else comes later.
 
 use super::access;
-use super::control;
+use super::health;
 use super::problem::Problem;
 use super::route::{self, PlaneAddrs, Route, Way};
 use super::{Caller, Event};
@@ -77,9 +77,11 @@ impl Recovering {
                 self.note(access::port_mismatch(now, caller, request, &self.addrs, &self.redactor));
                 Err(Problem::port_mismatch(caller.plane, &self.addrs))
             }
-            Way::Here(route @ (Route::Health | Route::Livez)) if access::is_public(caller, &way) => {
-                access::check_method(&route, request)?;
-                Ok(if route == Route::Health { control::health(caller.plane) } else { control::livez() })
+            Way::Here(Route::Health(route @ (health::Route::Health | health::Route::Livez)))
+                if route.is_public(caller) =>
+            {
+                access::check_method(route.methods(), request)?;
+                Ok(if route == health::Route::Health { health::health(caller.plane) } else { health::livez() })
             }
             _ => Err(Problem::not_ready(self.detail(), RETRY_AFTER_MS)),
         }

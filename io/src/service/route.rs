@@ -1,8 +1,9 @@
 //! Routes: which path means what, and on which plane.
 //!
-//! One table for both planes, so that the leak guard and the router cannot disagree: a path of the other plane is known
-//! as such even where this release does not serve it yet.
+//! Each resource knows its own paths; here they are put together into one table for both planes, so that the leak guard and
+//! the router cannot disagree: a path of the other plane is known as such even where this release does not serve it yet.
 
+use super::{health, jobs, leases, metrics, nodes, notifications, results};
 use std::net::SocketAddr;
 
 /// The two planes.
@@ -14,43 +15,23 @@ pub enum Plane {
     Data,
 }
 
-/// What a path names.
+/// What a path names: a route of a resource, each of which has its paths, their methods and names in a room of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route<'a> {
-    /// Whether the hub is there, with its version.
-    Health,
-    /// Whether the process runs.
-    Livez,
-    /// Whether it takes work.
-    Readyz,
-    /// What the hub counts.
+    /// Of both planes.
+    Health(health::Route),
+    /// Of both planes: what the hub counts.
     Metrics,
-    /// A node says what it is.
-    Heartbeat,
-    /// All nodes.
-    Registry,
-    /// The latest audit events.
-    Audit,
-    /// The alerts.
-    Alerts,
-    /// What happens, as it happens.
-    Events,
-    /// One job in.
-    SubmitOne,
-    /// Many jobs in.
-    SubmitMany,
-    /// Jobs out, to the node that the path or the body names.
-    Pull(Option<&'a str>),
-    /// Leases kept.
-    ExtendLease,
-    /// One result in.
-    ResultOne,
-    /// Many results in.
-    ResultMany,
-    /// A page of jobs.
-    Jobs,
-    /// One job.
-    Job(&'a str),
+    /// Of the control plane.
+    Nodes(nodes::Route),
+    /// Of the control plane.
+    Notifications(notifications::Route),
+    /// Of the data plane.
+    Jobs(jobs::Route<'a>),
+    /// Of the data plane.
+    Leases(leases::Route<'a>),
+    /// Of the data plane.
+    Results(results::Route),
     /// A path of this plane that this release does not serve.
     Unserved,
 }
@@ -93,24 +74,28 @@ impl Way<'_> {
 impl Route<'_> {
     const fn name(&self) -> &'static str {
         match self {
-            Route::Health => "health",
-            Route::Livez => "livez",
-            Route::Readyz => "readyz",
+            Route::Health(route) => route.name(),
             Route::Metrics => "metrics",
-            Route::Heartbeat => "heartbeat",
-            Route::Registry => "registry",
-            Route::Audit => "audit",
-            Route::Alerts => "alerts",
-            Route::Events => "events",
-            Route::SubmitOne => "submit_request",
-            Route::SubmitMany => "submit_requests",
-            Route::Pull(_) => "pull_requests",
-            Route::ExtendLease => "extend_lease",
-            Route::ResultOne => "submit_result",
-            Route::ResultMany => "submit_results",
-            Route::Jobs => "jobs",
-            Route::Job(_) => "job",
+            Route::Nodes(route) => route.name(),
+            Route::Notifications(route) => route.name(),
+            Route::Jobs(route) => route.name(),
+            Route::Leases(route) => route.name(),
+            Route::Results(route) => route.name(),
             Route::Unserved => "unserved",
+        }
+    }
+
+    /// The methods that it takes, as `Allow` lists them.
+    pub const fn methods(&self) -> &'static str {
+        match self {
+            Route::Health(route) => route.methods(),
+            Route::Metrics => "GET, HEAD",
+            Route::Nodes(route) => route.methods(),
+            Route::Notifications(route) => route.methods(),
+            Route::Jobs(route) => route.methods(),
+            Route::Leases(route) => route.methods(),
+            Route::Results(route) => route.methods(),
+            Route::Unserved => "POST",
         }
     }
 }
@@ -164,37 +149,30 @@ pub fn find(plane: Plane, path: &str) -> Way<'_> {
 
 /// The plane that owns a path (none: both serve it) and its route.
 fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
-    let control = |route| Some((Some(Plane::Control), route));
-    let data = |route| Some((Some(Plane::Data), route));
-    match path {
-        "/health" => Some((None, Route::Health)),
-        "/livez" => Some((None, Route::Livez)),
-        "/readyz" => Some((None, Route::Readyz)),
-        "/metrics" | "/api/metrics" => Some((None, Route::Metrics)),
-        "/mesh/heartbeat" | "/api/hosts/heartbeat" => control(Route::Heartbeat),
-        "/api/registry" | "/registry" => control(Route::Registry),
-        "/api/audit" => control(Route::Audit),
-        "/api/alerts" => control(Route::Alerts),
-        "/api/events" => control(Route::Events),
-        "/mesh/submit_request" => data(Route::SubmitOne),
-        "/mesh/submit_requests" => data(Route::SubmitMany),
-        "/mesh/pull_requests" => data(Route::Pull(None)),
-        "/mesh/extend_lease" => data(Route::ExtendLease),
-        "/mesh/submit_result" | "/mesh/results/submit" | "/mesh/sync_result" => data(Route::ResultOne),
-        "/mesh/submit_results" => data(Route::ResultMany),
-        "/mesh/jobs" => data(Route::Jobs),
-        _ => with_parameter(path).or_else(|| {
-            let owner = RESERVED.iter().find(|(_, pattern)| matches(pattern, path))?.0;
-            Some((Some(owner), Route::Unserved))
-        }),
-    }
+    let of_both = || {
+        let metrics = || metrics::PATHS.contains(&path).then_some(Route::Metrics);
+        Some((None, health::Route::find(path).map(Route::Health).or_else(metrics)?))
+    };
+    let of_control = || {
+        let notifications = || notifications::Route::find(path).map(Route::Notifications);
+        Some((Some(Plane::Control), nodes::Route::find(path).map(Route::Nodes).or_else(notifications)?))
+    };
+    let of_data = || {
+        let jobs = jobs::Route::find(path).map(Route::Jobs);
+        let leases = || leases::Route::find(path).map(Route::Leases);
+        let results = || results::Route::find(path).map(Route::Results);
+        Some((Some(Plane::Data), jobs.or_else(leases).or_else(results)?))
+    };
+    let unserved = || {
+        let owner = RESERVED.iter().find(|(_, pattern)| matches(pattern, path))?.0;
+        Some((Some(owner), Route::Unserved))
+    };
+    of_data().or_else(of_control).or_else(of_both).or_else(unserved)
 }
 
-fn with_parameter(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
-    let parameter = |prefix| path.strip_prefix(prefix).filter(|rest| !rest.is_empty() && !rest.contains('/'));
-    let pull = parameter("/mesh/pull_requests/").map(|node| Route::Pull(Some(node)));
-    let job = || parameter("/mesh/jobs/").map(Route::Job);
-    Some((Some(Plane::Data), pull.or_else(job)?))
+/// What stands behind `prefix` in a path, if it is one segment.
+pub fn parameter<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    path.strip_prefix(prefix).filter(|rest| !rest.is_empty() && !rest.contains('/'))
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
@@ -213,19 +191,19 @@ mod tests {
     #[test]
     fn each_path_leads_to_its_plane_and_is_gone_on_the_other() {
         let table = [
-            (Plane::Control, "/mesh/heartbeat", Route::Heartbeat),
-            (Plane::Control, "/api/hosts/heartbeat", Route::Heartbeat),
-            (Plane::Control, "/registry", Route::Registry),
-            (Plane::Control, "/api/registry", Route::Registry),
-            (Plane::Control, "/api/events", Route::Events),
+            (Plane::Control, "/mesh/heartbeat", Route::Nodes(nodes::Route::Heartbeat)),
+            (Plane::Control, "/api/hosts/heartbeat", Route::Nodes(nodes::Route::Heartbeat)),
+            (Plane::Control, "/registry", Route::Nodes(nodes::Route::Registry)),
+            (Plane::Control, "/api/registry", Route::Nodes(nodes::Route::Registry)),
+            (Plane::Control, "/api/events", Route::Notifications(notifications::Route::Events)),
             (Plane::Control, "/api/nodes/x/drain", Route::Unserved),
             (Plane::Control, "/api/policies", Route::Unserved),
             (Plane::Control, "/", Route::Unserved),
-            (Plane::Data, "/mesh/submit_request", Route::SubmitOne),
-            (Plane::Data, "/mesh/pull_requests", Route::Pull(None)),
-            (Plane::Data, "/mesh/pull_requests/NODE_1", Route::Pull(Some("NODE_1"))),
-            (Plane::Data, "/mesh/sync_result", Route::ResultOne),
-            (Plane::Data, "/mesh/jobs/job_1", Route::Job("job_1")),
+            (Plane::Data, "/mesh/submit_request", Route::Jobs(jobs::Route::SubmitOne)),
+            (Plane::Data, "/mesh/pull_requests", Route::Leases(leases::Route::Pull(None))),
+            (Plane::Data, "/mesh/pull_requests/NODE_1", Route::Leases(leases::Route::Pull(Some("NODE_1")))),
+            (Plane::Data, "/mesh/sync_result", Route::Results(results::Route::SubmitOne)),
+            (Plane::Data, "/mesh/jobs/job_1", Route::Jobs(jobs::Route::One("job_1"))),
             (Plane::Data, "/mesh/jobs/job_1/explain", Route::Unserved),
             (Plane::Data, "/mesh/dlq", Route::Unserved),
         ];
@@ -238,7 +216,7 @@ mod tests {
     #[test]
     fn some_paths_are_of_both_planes_and_some_of_none() {
         for plane in [Plane::Control, Plane::Data] {
-            assert_eq!(find(plane, "/health"), Way::Here(Route::Health));
+            assert_eq!(find(plane, "/health"), Way::Here(Route::Health(health::Route::Health)));
             for path in ["/mesh", "/mesh/pull_requests/", "/mesh/pull_requests/a/b", "/api", "/healthz", "/api/nodesx"]
             {
                 assert_eq!(find(plane, path), Way::Unknown, "{path}");

@@ -10,13 +10,13 @@
 use super::committer::Report;
 use super::held::{HeldReplies, Released};
 use super::reader::PageRequest;
+use super::rules;
 use super::sockets::{Socket, Sockets};
 use super::wire::Wire;
 use crate::http::{Method, Reply};
 use crate::journal::Batch;
 use crate::service::streams::Sendout;
 use crate::service::{Answer, Caller, Handover, Origin, Problem, Service};
-use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::telemetry::Observation;
 use sheratan_core::time::Timestamp;
 use std::collections::{BTreeSet, VecDeque};
@@ -163,7 +163,7 @@ impl<W: Wire> Engine<W> {
                 self.is_journal_down = true;
                 while let Some(Released { origin, reply, is_acknowledgement, .. }) = self.held.give_up() {
                     let refusal = || Problem::journal_unavailable(&reason).into_reply();
-                    self.deliver(origin, if is_acknowledgement { refusal() } else { reply });
+                    self.deliver(origin, rules::reply_after_failure(reply, is_acknowledgement, refusal));
                 }
                 self.service.journal_failed(reason);
                 None
@@ -211,8 +211,7 @@ impl<W: Wire> Engine<W> {
         let Some(socket) = sockets.get(id) else { return };
         loop {
             let is_behind = !*is_journal_down && service.batch_bytes() > BATCH_BYTES_MAX;
-            if is_behind && !socket.http.next_path().is_some_and(|path| Service::is_only_looked_at(socket.plane, path))
-            {
+            if is_behind && !socket.http.next_path().is_some_and(|path| Service::is_read_only(socket.plane, path)) {
                 break;
             }
             let Some(request) = socket.http.next_request(*now) else { break };
@@ -223,14 +222,12 @@ impl<W: Wire> Engine<W> {
             let seq = service.last_seq();
             let reply = match answer {
                 // While the journal is down nothing is done, and the service shows nothing that is not durable.
-                Answer::Reply(reply) if seq <= *durable || *is_journal_down => reply,
+                Answer::Reply(reply) if rules::may_leave(seq, *durable) || *is_journal_down => reply,
                 Answer::Reply(reply) => {
-                    // A repeat changes nothing, and still acknowledges what its first may not have made durable yet; so
-                    // does a look at a job that a crash may take back.
-                    let is_look = matches!(request.method(), Method::Get | Method::Head)
-                        && (!Service::shows_jobs(socket.plane, request.path())
-                            || mutants::is_active(Mutant::HeldReadShown));
-                    held.hold(seq, origin, reply, seq > before || !is_look, Some(came_at));
+                    let is_read = matches!(request.method(), Method::Get | Method::Head);
+                    let shows_jobs = Service::shows_jobs(socket.plane, request.path());
+                    let is_acknowledgement = seq > before || rules::acknowledges_earlier(is_read, shows_jobs);
+                    held.hold(seq, origin, reply, is_acknowledgement, Some(came_at));
                     continue;
                 }
                 Answer::Now(reply) => reply,
@@ -271,7 +268,7 @@ impl<W: Wire> Engine<W> {
         self.service.settle(self.now);
         let seq = self.service.last_seq();
         for (origin, reply) in mem::take(self.service.late_replies()) {
-            if seq <= self.durable || self.is_journal_down {
+            if rules::may_leave(seq, self.durable) || self.is_journal_down {
                 self.deliver(origin, reply);
             } else {
                 self.held.hold(seq, origin, reply, true, None);

@@ -15,7 +15,7 @@ use crate::trace::Trace;
 use crossbeam_channel::{Receiver, Sender};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use sheratan_core::telemetry::alerts::Alerts;
+use sheratan_core::alerts::Alerts;
 use sheratan_core::time::{Millis, Timestamp};
 use std::io;
 use std::sync::{Arc, OnceLock};

@@ -1,8 +1,8 @@
 //! Held replies: what may not leave before the journal holds what it speaks of.
 
+use super::rules;
 use crate::http::Reply;
 use crate::service::Origin;
-use sheratan_core::mutants::{self, Mutant};
 use std::collections::VecDeque;
 
 /// One reply that waits.
@@ -47,16 +47,12 @@ impl HeldReplies {
 
     /// Takes out the next reply that may leave when the journal holds all up to `durable`.
     pub fn release(&mut self, durable: u64) -> Option<Released> {
-        if self.replies.front()?.seq > durable && !mutants::is_active(Mutant::ReplyNotHeld) {
-            return None;
-        }
-        self.give_up()
+        if rules::may_leave(self.replies.front()?.seq, durable) { self.give_up() } else { None }
     }
 
     /// The journal failed: takes out a reply, which would have acknowledged what is not durable if it says so.
     pub fn give_up(&mut self) -> Option<Released> {
         let Held { origin, reply, is_acknowledgement, came_at, .. } = self.replies.pop_front()?;
-        let is_acknowledgement = is_acknowledgement && !mutants::is_active(Mutant::FailureAcknowledged);
         Some(Released { origin, reply, is_acknowledgement, came_at })
     }
 }

@@ -19,6 +19,8 @@ mod held;
 mod listener;
 pub mod lobby;
 pub mod reader;
+#[cfg_attr(feature = "sim-mutants", path = "../../mutated/shell.rs")]
+mod rules;
 pub mod snapshots;
 pub mod sockets;
 pub mod wire;
@@ -36,7 +38,7 @@ pub use listener::{BindError, Listeners};
 use lobby::Arrivals;
 use mio::{Events, Poll, Token, Waker};
 use reader::LogReader;
-use sheratan_core::telemetry::alerts::Alerts;
+use sheratan_core::alerts::Alerts;
 use sheratan_core::time::Timestamp;
 use std::io;
 use std::sync::Arc;

@@ -12,6 +12,8 @@ mod counts;
 mod format;
 mod pending;
 mod read;
+#[cfg_attr(feature = "sim-mutants", path = "../../mutated/trace.rs")]
+mod rules;
 mod writer;
 
 pub use counts::Counts;

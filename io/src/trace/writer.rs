@@ -4,10 +4,10 @@ use super::Segment;
 use super::counts::{Counts, Tally};
 use super::format::{self, GAP_BYTES, HEADER_BYTES, Header, Place, What};
 use super::pending::{Gap, Pending};
+use super::rules;
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::journal::HubId;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use sheratan_core::mutants::{self, Mutant};
 use sheratan_core::time::Timestamp;
 use std::io;
 use std::path::PathBuf;
@@ -223,13 +223,11 @@ impl Writer {
             pending.miss(gap);
         }
         let mut bytes = std::mem::take(&mut pending.bytes);
-        if let Some(gap) = pending.gap.filter(|_| !mutants::is_active(Mutant::TraceGapUntold)) {
-            // Before what follows it: a crash that leaves a part leaves the beginning.
+        if let Some(gap) = pending.gap {
             let mut told = Vec::with_capacity(GAP_BYTES);
             let after_seq = pending.span.map_or(self.last.after_seq, |(first, _)| first.after_seq);
             format::put_gap(&mut told, after_seq, &gap);
-            let is_late = mutants::is_active(Mutant::TraceGapToldLate);
-            bytes = if is_late { [bytes, told].concat() } else { [told, bytes].concat() };
+            bytes = rules::after_gap(told, bytes);
         }
         if let Some(at) = end {
             format::put_end(&mut bytes, at);
@@ -325,9 +323,7 @@ impl Writer {
         let header = Header { hub_id, life, life_begins, begins }.encode();
         let written = file.write_all(&header).and_then(|()| match self.life {
             // What an earlier life traced beyond the journal that it left is known by where this one begins.
-            None => mutants::unless(Mutant::TraceBeginningNotSynced, || {
-                file.sync().and_then(|()| self.disk.sync_folder(&self.settings.folder))
-            }),
+            None => file.sync().and_then(|()| self.disk.sync_folder(&self.settings.folder)),
             Some(_) => Ok(()),
         });
         if let Err(error) = written {

@@ -1,6 +1,6 @@
 //! `sheratan-sim mutants`: whether the simulator finds the mistakes that it is given.
 
-use sheratan_core::mutants::Mutant;
+use sheratan_mutants::Mutant;
 use sheratan_sim::model_check::check::SeedRange;
 use std::num::NonZero;
 
@@ -58,7 +58,7 @@ pub fn switch_on(_mutant: Mutant) -> Result<(), &'static str> {
 /// Switches a mutant on for all runs of this process.
 #[cfg(feature = "sim-mutants")]
 pub fn switch_on(mutant: Mutant) -> Result<(), &'static str> {
-    sheratan_core::mutants::activate(Some(mutant));
+    sheratan_mutants::activate(Some(mutant));
     Ok(())
 }
 
@@ -70,7 +70,7 @@ mod hunting {
     use super::Args;
     use crate::cli::terminal::bar;
     use serde_json::{Value, json};
-    use sheratan_core::mutants::Mutant;
+    use sheratan_mutants::Mutant;
     use sheratan_sim::mutation::{HUNTERS, Verdict, hunt};
     use std::io::{self, Write};
     use std::num::NonZero;

@@ -7,7 +7,7 @@ use super::mutants;
 use super::scenario::{self, DEFAULT, Named};
 use super::terminal::{BAD, GOOD, MISUSED, ended, failed, line};
 use serde_json::json;
-use sheratan_core::mutants::Mutant;
+use sheratan_mutants::Mutant;
 use sheratan_sim::mesh::plan::MINUTES_MAX;
 use sheratan_sim::model_check::check::SeedRange;
 use std::num::NonZero;

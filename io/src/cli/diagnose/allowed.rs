@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::alerts;
     use serde_json::json;
-    use sheratan_core::telemetry::alerts::{Alert, Change, State};
+    use sheratan_core::alerts::{Alert, Change, State};
     use sheratan_core::time::{Millis, Timestamp};
 
     #[test]

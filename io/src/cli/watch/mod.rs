@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use report::Report;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sheratan_core::telemetry::alerts::{Alerts, Change};
+use sheratan_core::alerts::{Alerts, Change};
 use sheratan_core::time::{Millis, Timestamp};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::super::terminal::{self, BAD, DIM, GOOD, WARN, styled};
 use crate::rfc3339::Rfc3339;
-use sheratan_core::telemetry::alerts::{Alerts, Change, State};
+use sheratan_core::alerts::{Alerts, Change, State};
 use std::collections::BTreeMap;
 
 /// What a watch has seen.

@@ -142,7 +142,7 @@ impl Service {
             "1 while the hub takes work: it is not stopping, and its journal is written",
             self.is_ready().into(),
         );
-        out.gauge("connections", "Connections of both planes", self.connections);
+        out.gauge("connections", "Connections of both planes", self.shell_counts.connections);
         let answered = self.traffic.of(plane).map(|(route, status, count)| Series {
             labels: vec![("route", route.to_owned()), ("status", status.to_string())],
             value: Value::Number(count),
@@ -168,16 +168,16 @@ impl Service {
         let help = "Requests for a path of the other plane, on either";
         out.counter("port_mismatches", help, telemetry.total(Counter::PortMismatch));
         let help = "Clients that listen to GET /api/events";
-        out.gauge("event_streams", help, self.streams.open_count() as u64);
+        out.gauge("event_streams", help, self.notifications.streams().open_count() as u64);
         let help = "Clients of GET /api/events that read too slowly and were dropped";
-        out.counter("event_streams_dropped", help, self.streams.dropped_total());
+        out.counter("event_streams_dropped", help, self.notifications.streams().dropped_total());
         // The rules' names are the operator's, and there are at most 32.
         let rule = |name: &str, value| Series { labels: vec![("rule", name.to_owned())], value: Value::Number(value) };
-        let open = self.alerts.rules().map(|(of, open, _)| rule(&of.name, open as u64)).collect();
+        let open = self.notifications.alerts().rules().map(|(of, open, _)| rule(&of.name, open as u64)).collect();
         out.add(MetricType::Gauge, "alerts_open", None, "Bursts of audit events that go on, by alert rule", open);
         let help = "Changes of alerts that did not reach their file or the webhook";
-        out.counter("alerts_lost", help, self.alerts_lost);
-        let opened = self.alerts.rules().map(|(of, _, opened)| rule(&of.name, opened)).collect();
+        out.counter("alerts_lost", help, self.shell_counts.alerts_lost);
+        let opened = self.notifications.alerts().rules().map(|(of, _, opened)| rule(&of.name, opened)).collect();
         out.add(MetricType::Counter, "alerts_opened", None, "Bursts of audit events that began", opened);
     }
 
@@ -197,7 +197,7 @@ impl Service {
         out.bytes("retained_max", "Bytes of jobs that ended and may stay readable", limits.retained_bytes_max);
         out.gauge("idempotency_keys", "Idempotency keys that are held", self.hub.dedup().len() as u64);
         out.gauge("idempotency_keys_max", "Idempotency keys that may be held", limits.idempotency_keys_max);
-        out.gauge("long_polls", "Requests that wait for a job, or for a job's end", self.parked.len() as u64);
+        out.gauge("long_polls", "Requests that wait for a job, or for a job's end", self.long_polls.len() as u64);
         let help = "1 while the queue is full: at a limit, or it refused something in the last two seconds";
         out.gauge("backpressure_active", help, self.is_backpressure_active(now).into());
         let dropped =
@@ -258,14 +258,14 @@ impl Service {
 
     fn journal(&self, out: &mut Families) {
         let telemetry = self.hub.telemetry();
-        out.gauge("journal_up", "1 while the journal is written", self.journal_down.is_none().into());
+        out.gauge("journal_up", "1 while the journal is written", self.uncommitted.journal_down().is_none().into());
         out.counter(
             "journal_records",
             "Records since the journal began, with those that the disk does not hold yet",
             self.last_seq(),
         );
         let help = "Records that the disk does not hold yet: their replies wait for it";
-        out.gauge("journal_pending_records", help, self.last_seq() - self.durable);
+        out.gauge("journal_pending_records", help, self.uncommitted.record_count());
         out.counter("journal_commits", "Batches that the journal holds", telemetry.total(Counter::JournalCommit));
         let help = "Times that the journal's disk began to take nothing";
         out.counter("journal_failures", help, telemetry.total(Counter::JournalFailure));
@@ -274,15 +274,15 @@ impl Service {
     }
 
     fn trace(&self, out: &mut Families) {
-        if self.trace.is_none() {
+        if !self.uncommitted.is_traced() {
             return;
         }
         let help = "Records of the trace that were written since the hub started";
-        out.counter("trace_records", help, self.traced.records);
-        let bytes = vec![one(self.traced.bytes)];
+        out.counter("trace_records", help, self.shell_counts.traced.records);
+        let bytes = vec![one(self.shell_counts.traced.bytes)];
         out.add(MetricType::Counter, "trace", Some(Unit::Bytes), "Bytes of these records", bytes);
         let help = "Records that are missing in the trace: its disk took nothing, or too much came at once";
-        out.counter("trace_records_dropped", help, self.traced.dropped);
+        out.counter("trace_records_dropped", help, self.shell_counts.traced.dropped);
     }
 }
 

@@ -7,6 +7,9 @@ mod accept;
 mod exposition;
 mod families;
 mod json;
+mod shell_counts;
+
+pub use shell_counts::ShellCounts;
 
 use super::route::Plane;
 use super::{Caller, Service};
@@ -14,6 +17,9 @@ use crate::http::{Reply, Request};
 use crate::object::{Object, object};
 use accept::Form;
 use sheratan_core::time::Timestamp;
+
+/// Both planes have these paths.
+pub const PATHS: [&str; 2] = ["/metrics", "/api/metrics"];
 
 impl Service {
     /// The plane's metrics in the form that the client asks for.
@@ -44,6 +50,17 @@ impl Service {
             Plane::Control => json::control(out, self, now),
             Plane::Data => json::data(out, self, now),
         }
+    }
+
+    /// What the hub counts, as a JSON object in one line.
+    pub fn counters(&self, now: Timestamp) -> Vec<u8> {
+        let mut out = Vec::with_capacity(2_048);
+        object(&mut out, |out| {
+            out.time("ts", now);
+            self.write_metrics(out, now, Plane::Control);
+            self.write_metrics(out, now, Plane::Data);
+        });
+        out
     }
 
     /// Whether the queue is full: at one of its limits, or it refused something just now.

@@ -108,7 +108,7 @@ impl AuditLedger {
             return Ok(ChainCheck::default().report());
         }
         let report = verify(disk, path).map_err(|error| broken(error.to_string()))?;
-        let link = Link::find(disk, path).map_err(|error| broken(error.to_string()))?;
+        let link = Link::find(disk, path).map_err(|error| broken(error.to_string()))?.unwrap_or_default();
         let (known, there) = (self.lines.len() as u64, link.seq - 1);
         // What was on its way when the process died is not known here.
         let may_be_more = ending != Ending::Between;

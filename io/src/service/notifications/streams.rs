@@ -8,9 +8,11 @@
 //! An event is written once, however many listen: it costs its bytes and one copy into each connection's output. While
 //! nobody listens to a topic, nothing is written for it.
 
-use super::problem::Problem;
 use crate::audit;
-use sheratan_core::mutants::{self, Mutant};
+use crate::http::{Method, Reply, Request};
+use crate::service::body::Query;
+use crate::service::problem::Problem;
+use crate::service::{Answer, Caller, Service, rules};
 use sheratan_core::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -165,12 +167,8 @@ impl Streams {
     /// These lines were written to the audit log; each ends with a line feed.
     pub fn audit(&mut self, lines: &[u8]) {
         self.send(Topic::Audit, |out| {
-            for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let seq = audit::seq_of(line);
-                if seq.is_some_and(|seq| seq % 4 == 0) && mutants::is_active(Mutant::LineNotTold) {
-                    continue;
-                }
-                write_event(out, Topic::Audit.as_str(), seq, line);
+            for line in rules::lines_to_send(lines) {
+                write_event(out, Topic::Audit.as_str(), audit::seq_of(line), line);
             }
         });
     }
@@ -235,8 +233,41 @@ impl Streams {
     }
 }
 
+impl Service {
+    /// Sends what time brings: counters, and signs of life.
+    pub(in crate::service) fn send_to_streams(&mut self, now: Timestamp) {
+        if self.notifications.streams.are_counters_due(now) {
+            let counters = self.counters(now);
+            self.notifications.streams.counters(now, &counters);
+        }
+        self.notifications.streams.handle_timeout(now);
+    }
+
+    pub(super) fn open_stream(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Answer, Problem> {
+        let words = Query::new(request.query()).get("events")?;
+        let topics = words.map_or(Ok(Topics::ALL), |words| Topics::parse(&words))?;
+        if self.is_draining {
+            return Err(Problem::stopping());
+        }
+        self.notifications.streams.admit()?;
+        if *request.method() != Method::Head {
+            self.notifications.streams.open(now, caller.origin.connection, topics);
+        }
+        let counters = topics.has(Topic::Counters).then(|| self.counters(now));
+        let beginning = Reply::text(200, "text/event-stream", beginning(counters.as_deref()));
+        // A proxy that keeps events back until it has enough of them would make them late; nginx asks for the second.
+        let beginning = beginning.with_header("Cache-Control", "no-store".into());
+        Ok(Answer::Stream(beginning.with_header("X-Accel-Buffering", "no".into())))
+    }
+}
+
 /// How a stream begins: when to come back, and the counters if they are listened to, so that nobody looks at nothing.
-pub fn beginning(counters: Option<&[u8]>) -> Vec<u8> {
+fn beginning(counters: Option<&[u8]>) -> Vec<u8> {
     let mut out = format!("retry: {}\n\n", RETRY_AFTER_MS.get()).into_bytes();
     if let Some(counters) = counters {
         write_event(&mut out, Topic::Counters.as_str(), None, counters);

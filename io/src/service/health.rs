@@ -1,0 +1,86 @@
+//! Health: whether the process runs, the hub is there, and it takes work.
+
+use super::problem::Problem;
+use super::route::Plane;
+use super::{Answer, Caller, Service, reply};
+use crate::http::Reply;
+
+/// What a path of this resource names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// Whether the hub is there, with its version.
+    Health,
+    /// Whether the process runs.
+    Livez,
+    /// Whether it takes work.
+    Readyz,
+}
+
+impl Route {
+    pub fn find(path: &str) -> Option<Self> {
+        match path {
+            "/health" => Some(Route::Health),
+            "/livez" => Some(Route::Livez),
+            "/readyz" => Some(Route::Readyz),
+            _ => None,
+        }
+    }
+
+    /// The word for it in the metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Route::Health => "health",
+            Route::Livez => "livez",
+            Route::Readyz => "readyz",
+        }
+    }
+
+    /// The methods that it takes, as `Allow` lists them.
+    pub const fn methods(&self) -> &'static str {
+        "GET, HEAD"
+    }
+
+    /// Whether it needs no token. On the data plane `/health` is for this machine, or with the token.
+    pub fn is_public(&self, caller: &Caller) -> bool {
+        match self {
+            Route::Livez | Route::Readyz => true,
+            Route::Health => caller.plane == Plane::Control || caller.ip.is_loopback(),
+        }
+    }
+}
+
+impl Service {
+    pub(super) fn handle_health(&self, caller: &Caller, route: Route) -> Result<Answer, Problem> {
+        match route {
+            Route::Health => Ok(Answer::Now(health(caller.plane))),
+            Route::Livez => Ok(Answer::Now(livez())),
+            Route::Readyz => self.readyz().map(Answer::Now),
+        }
+    }
+
+    /// Whether it takes work.
+    pub(super) fn is_ready(&self) -> bool {
+        self.uncommitted.journal_down().is_none() && !self.is_draining
+    }
+
+    fn readyz(&self) -> Result<Reply, Problem> {
+        if let Some(reason) = self.uncommitted.journal_down() {
+            return Err(Problem::journal_unavailable(reason));
+        }
+        if self.is_draining {
+            return Err(Problem::stopping());
+        }
+        Ok(reply::ok(|out| _ = out.flag("ok", true).plain("status", "ready")))
+    }
+}
+
+pub fn health(plane: Plane) -> Reply {
+    reply::ok(|out| {
+        out.flag("ok", true).plain("status", "ok").plain("service", "sheratan-hub");
+        out.plain("plane", plane.as_str()).plain("version", env!("CARGO_PKG_VERSION"));
+    })
+}
+
+pub fn livez() -> Reply {
+    reply::ok(|out| _ = out.flag("ok", true).plain("status", "alive"))
+}

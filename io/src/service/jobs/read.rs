@@ -1,0 +1,161 @@
+//! Reading jobs: one, once it has ended or at once; or a page of them, the newest first.
+
+use crate::http::{Reply, Request};
+use crate::object::{Object, object, write_text};
+use crate::service::body::Query;
+use crate::service::long_polls::{self, LongPoll, WaitsFor};
+use crate::service::problem::Problem;
+use crate::service::{Answer, Caller, Service, reply};
+use sheratan_core::ids::{HubKey, JobSeq};
+use sheratan_core::name::Name;
+use sheratan_core::payload::Payload;
+use sheratan_core::queue::job::{AttemptEnd, Job, State};
+use sheratan_core::time::{Millis, Timestamp};
+
+/// Jobs of one page.
+const PAGE_JOBS_MAX: u64 = 1_000;
+
+/// Jobs read for one page: a filter that few jobs pass costs a page at most this, about 5 ms.
+const PAGE_SCAN_MAX: usize = 20_000;
+
+impl Service {
+    pub(super) fn read_job(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        id: &str,
+    ) -> Result<Answer, Problem> {
+        let wait_ms = Query::new(request.query()).number("wait_ms", 0..=long_polls::WAIT_MS_MAX)?.unwrap_or(0);
+        let seq = self.hub.key().parse_job_id(id).ok_or_else(Problem::unknown_job)?;
+        let job = self.hub.queue().get(seq).ok_or_else(|| self.unknown_job())?;
+        let is_final = matches!(job.state(), State::Final { .. });
+        if is_final || wait_ms == 0 || self.is_draining {
+            return Ok(Answer::Reply(self.job_reply(seq)));
+        }
+        let id = self.long_polls.next_id();
+        let until = now + Millis::new(wait_ms);
+        self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for: WaitsFor::End(seq) });
+        Ok(Answer::Parked)
+    }
+
+    /// The reply that shows a job as it is now.
+    pub(in crate::service) fn job_reply(&self, seq: JobSeq) -> Reply {
+        let Some(job) = self.hub.queue().get(seq) else { return self.unknown_job().into_reply() };
+        if let Some(reason) = self.uncommitted.job_hidden_because(job) {
+            return Problem::not_durable(reason).into_reply();
+        }
+        let mut shown = Vec::new();
+        write_job(&mut shown, self.hub.key(), job, true);
+        reply::ok(|out| _ = out.flag("ok", true).raw("job", &shown))
+    }
+
+    /// A job is not there. While something that is not durable was done that may be why: a job that ended pushes out
+    /// another.
+    fn unknown_job(&self) -> Problem {
+        self.uncommitted.hidden_because().map_or_else(Problem::unknown_job, Problem::not_durable)
+    }
+
+    pub(super) fn list_jobs(&self, request: &Request) -> Result<Reply, Problem> {
+        if let Some(reason) = self.uncommitted.hidden_because() {
+            return Err(Problem::not_durable(reason));
+        }
+        let query = Query::new(request.query());
+        let limit = query.number("limit", 1..=PAGE_JOBS_MAX)?.unwrap_or(100) as usize;
+        let (status, kind, node) = (query.get("status")?, query.get("kind")?, query.get("node")?);
+        let last = match query.get("cursor")? {
+            None => JobSeq::new(self.hub.queue().next_seq().get() - 1),
+            Some(text) => {
+                let before = self.hub.key().parse_job_id(&text);
+                let before = before.ok_or_else(|| Problem::bad_request("cursor must be the next_cursor of a page"))?;
+                JobSeq::new(before.get() - 1)
+            }
+        };
+        let is_asked_for = |job: &&Job| {
+            let is_of_node = |node: &str| job.attempts().last().is_some_and(|attempt| *attempt.node == *node);
+            status.as_deref().is_none_or(|status| job.status() == status)
+                && kind.as_deref().is_none_or(|kind| &**job.kind() == kind)
+                && node.as_deref().is_none_or(is_of_node)
+        };
+        let mut page = Vec::new();
+        let mut oldest = None;
+        let mut is_cut = false;
+        for (scanned, job) in self.hub.queue().iter_back_from(last).enumerate() {
+            if page.len() == limit || scanned == PAGE_SCAN_MAX {
+                is_cut = true;
+                break;
+            }
+            oldest = Some(job.seq());
+            page.extend(Some(job).filter(is_asked_for));
+        }
+        let key = self.hub.key();
+        Ok(reply::ok(|out| {
+            out.flag("ok", true).array("jobs", page, |out, job| write_job(out, key, job, false));
+            match oldest.filter(|_| is_cut) {
+                Some(oldest) => out.plain("next_cursor", key.job_id(oldest)),
+                None => out.raw("next_cursor", b"null"),
+            };
+        }))
+    }
+}
+
+/// A job with its attempts and, if `is_whole`, its payloads.
+fn write_job(out: &mut Vec<u8>, key: &HubKey, job: &Job, is_whole: bool) {
+    object(out, |out| {
+        out.plain("job_id", key.job_id(job.seq())).plain("request_id", key.request_id(job.seq()));
+        out.text("kind", job.kind()).plain("status", job.status()).plain("priority", job.priority().as_str());
+        out.text("zone", job.class().zone_name());
+        out.array("requires", &job.class().requires, |out, name: &Name| write_text(out, name));
+        out.time("submitted_utc", job.submitted_at());
+        if job.expires_at() != Timestamp::NEVER {
+            out.time("expires_utc", job.expires_at());
+        }
+        out.number("attempts_max", u64::from(job.attempts_max()));
+        out.number("attempt", job.attempts().len() as u64);
+        if let Some(node) = job.leased_to() {
+            out.text("node_id", node);
+        }
+        write_state(out, job.state(), is_whole);
+        if is_whole {
+            out.raw("params", job.params().as_json());
+            write_attempts(out, job);
+        }
+    });
+}
+
+fn write_state(out: &mut Object, state: &State, is_whole: bool) {
+    match state {
+        State::Scheduled { due_at } => _ = out.time("run_at_utc", *due_at),
+        State::Queued { since } => _ = out.time("queued_utc", *since),
+        State::Leased { until, .. } => _ = out.time("lease_until_utc", *until),
+        State::Final { at, result, error, .. } => {
+            out.time("final_utc", *at);
+            if is_whole {
+                out.raw("result", result.as_json()).raw("error", error.as_json());
+            }
+        }
+    }
+}
+
+fn write_attempts(out: &mut Object, job: &Job) {
+    out.array("attempts", job.attempts().iter().enumerate(), |out, (index, attempt)| {
+        object(out, |out| {
+            out.number("attempt", index as u64 + 1).text("node_id", &attempt.node);
+            out.time("start_utc", attempt.started_at);
+            let absent = Payload::ABSENT;
+            let (word, end, error) = match &attempt.end {
+                AttemptEnd::Running => ("running", None, &absent),
+                AttemptEnd::Completed { at, .. } => ("completed", Some(*at), &absent),
+                AttemptEnd::Failed { at, error, .. } => ("failed", Some(*at), error),
+                AttemptEnd::Expired { at } => ("lease_expired", Some(*at), &absent),
+                AttemptEnd::Revoked { at } => ("revoked", Some(*at), &absent),
+            };
+            out.plain("outcome", word);
+            match end {
+                Some(at) => out.time("end_utc", at),
+                None => out.raw("end_utc", b"null"),
+            };
+            out.raw("error", error.as_json());
+        });
+    });
+}

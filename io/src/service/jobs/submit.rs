@@ -1,0 +1,138 @@
+//! Submitting: bodies become jobs, one in a request or up to a thousand.
+
+use crate::http::{Reply, Request};
+use crate::object::Object;
+use crate::service::batch::{self, Answers};
+use crate::service::body::{self, Fields};
+use crate::service::problem::Problem;
+use crate::service::{Service, leases, reply};
+use sheratan_core::command::{Command, Idempotency, OnDuplicate, OnFailed, Priority, Submit};
+use sheratan_core::ids::{HubKey, JobSeq};
+use sheratan_core::integrity::checksum;
+use sheratan_core::integrity::json::Value;
+use sheratan_core::limits::ATTEMPTS_MAX;
+use sheratan_core::name::Name;
+use sheratan_core::outcome::{FinalStatus, Outcome, Submitted};
+use sheratan_core::time::{Millis, Timestamp};
+
+/// Delays and times to live: ten years, longer than any queue's life and far from the end of the calendar.
+const FAR_SECS: u64 = 10 * 365 * 86_400;
+
+impl Service {
+    pub(super) fn submit_one(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
+        let fields = Fields::parse(request.body())?;
+        let submit = read_submit(&fields, request.header("idempotency-key"))?;
+        let submitted = self.submit(now, submit)?;
+        Ok(reply::ok(|out| write_submitted(out, self.hub.key(), &submitted)))
+    }
+
+    pub(super) fn submit_many(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
+        let fields = Fields::parse(request.body())?;
+        let mut answers = Answers::new();
+        for entry in batch::read_entries(&fields, "requests")? {
+            let submitted = self.submit_entry(now, entry);
+            answers.push(submitted, |out, submitted| write_submitted(out, self.hub.key(), &submitted));
+        }
+        Ok(Reply::json(200, answers.into_body()))
+    }
+
+    fn submit_entry(&mut self, now: Timestamp, entry: Value) -> Result<Submitted, Problem> {
+        let submit = read_submit(&batch::read_entry(entry)?, None)?;
+        self.submit(now, submit)
+    }
+
+    fn submit(&mut self, now: Timestamp, submit: Submit) -> Result<Submitted, Problem> {
+        match self.execute(now, Command::Submit(Box::new(submit)))? {
+            Outcome::Submitted(submitted) => Ok(submitted),
+            outcome => Err(self.problem_of(outcome)),
+        }
+    }
+}
+
+/// A job to submit, as its members say it.
+fn read_submit(fields: &Fields, header_key: Option<&[u8]>) -> Result<Submit, Problem> {
+    let kind = fields.required_name("kind")?;
+    let params = fields.payload("params");
+    let idempotency = read_idempotency(fields, header_key, &kind)?;
+    Ok(Submit {
+        priority: fields.word("priority", "critical, high, normal or low", Priority::from_word)?.unwrap_or_default(),
+        zone: fields.name("zone")?,
+        requires: fields.capabilities("requires")?,
+        delay_ms: Millis::new(fields.number("delay_ms", 0..=FAR_SECS * 1000)?.unwrap_or(0)),
+        run_at: fields.instant("run_at_utc")?.unwrap_or(Timestamp::ZERO),
+        ttl_ms: fields.seconds("ttl_sec", 1..=FAR_SECS)?,
+        attempts_max: fields.number("max_attempts", 1..=u64::from(ATTEMPTS_MAX))?.map(|n| n as u32),
+        retry_budget_ms: fields.seconds("retry_budget_sec", 0..=FAR_SECS)?,
+        lease_duration_ms: leases::read_lease_duration(fields)?,
+        idempotency,
+        kind,
+        params,
+    })
+}
+
+fn read_idempotency(fields: &Fields, header_key: Option<&[u8]>, kind: &Name) -> Result<Option<Idempotency>, Problem> {
+    let member = fields.name("idempotency_key")?;
+    let header = header_key
+        .map(|bytes| {
+            let text = std::str::from_utf8(bytes).map_err(|_| Problem::bad_request("Idempotency-Key must be UTF-8"))?;
+            body::name("Idempotency-Key", text)
+        })
+        .transpose()?;
+    if let (Some(member), Some(header)) = (&member, &header)
+        && member != header
+    {
+        return Err(Problem::bad_request("Idempotency-Key and idempotency_key are both set and differ"));
+    }
+    let on_duplicate = fields.word("on_duplicate", "same_result or latest_wins", |word| match word {
+        "same_result" => Some(OnDuplicate::SameResult),
+        "latest_wins" => Some(OnDuplicate::LatestWins),
+        _ => None,
+    })?;
+    let on_failed = fields.word("on_failed", "same_result or new_job", |word| match word {
+        "same_result" => Some(OnFailed::SameResult),
+        "new_job" => Some(OnFailed::NewJob),
+        _ => None,
+    })?;
+    Ok(member.or(header).map(|key| Idempotency {
+        key,
+        payload_hash: checksum::payload_hash(kind, fields.raw("params")),
+        on_duplicate: on_duplicate.unwrap_or_default(),
+        on_failed: on_failed.unwrap_or_default(),
+    }))
+}
+
+/// The members of a submit's answer.
+fn write_submitted(out: &mut Object, key: &HubKey, submitted: &Submitted) {
+    let ids = |out: &mut Object, job: JobSeq, is_repeat: bool| {
+        out.flag("ok", true).plain("request_id", key.request_id(job)).plain("job_id", key.job_id(job));
+        out.flag("dedup", is_repeat);
+    };
+    match submitted {
+        Submitted::Accepted { job, supersedes, replaces } => {
+            ids(out, *job, false);
+            out.plain("status", "accepted");
+            for (member, older) in [("supersedes", supersedes), ("replaces", replaces)] {
+                if let Some(older) = older {
+                    out.plain(member, key.job_id(*older));
+                }
+            }
+        }
+        Submitted::InProgress { job } => {
+            ids(out, *job, true);
+            out.plain("status", "in_progress");
+        }
+        Submitted::Final { job, status, result, error } => {
+            ids(out, *job, true);
+            let is_completed = *status == FinalStatus::Completed;
+            out.plain("status", if is_completed { "completed" } else { "failed" });
+            out.plain("job_status", status.as_str());
+            match (is_completed, result.is_empty()) {
+                (true, true) => _ = out.plain("result_ref", format_args!("/mesh/jobs/{}", key.job_id(*job))),
+                _ => _ = out.raw("result", result.as_json()),
+            }
+            if !is_completed {
+                out.raw("job_error", error.as_json());
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Extending: a node keeps the leases that it names for longer.
+
+use crate::http::{Reply, Request};
+use crate::object::object;
+use crate::service::body::{self, Fields};
+use crate::service::problem::Problem;
+use crate::service::{Service, reply};
+use sheratan_core::command::{Command, Extend};
+use sheratan_core::limits::PULL_JOBS_MAX;
+use sheratan_core::outcome::{Extended, Outcome};
+use sheratan_core::time::Timestamp;
+
+impl Service {
+    pub(super) fn extend_leases(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
+        let fields = Fields::parse(request.body())?;
+        let node = fields.required_name("node_id")?;
+        let lease_duration_ms = super::read_lease_duration(&fields)?;
+        let texts = fields.array("leases")?.ok_or_else(|| body::missing("leases"))?;
+        if texts.len() > PULL_JOBS_MAX as usize {
+            return Err(Problem::bad_request(format!("leases must have at most {PULL_JOBS_MAX} entries")));
+        }
+        let texts: Vec<_> = texts
+            .iter()
+            .map(|text| text.as_str().ok_or_else(|| Problem::bad_request("leases must be a list of strings")))
+            .collect::<Result<_, _>>()?;
+        // A text that is no lease of this hub is a lost lease; the command carries the others only.
+        let parsed: Vec<_> = texts.iter().map(|text| self.hub.key().parse_lease_id(text)).collect();
+        let leases = parsed.iter().flatten().copied().collect();
+        let outcome = self.execute(now, Command::Extend(Extend { node, leases, lease_duration_ms }))?;
+        let Outcome::Extended(extended) = outcome else { unreachable!("an extension is answered as one") };
+        let mut extended = extended.into_iter();
+        Ok(reply::ok(|out| {
+            out.flag("ok", true).array("leases", texts.iter().zip(&parsed), |out, (text, parsed)| {
+                let outcome = match parsed {
+                    Some(_) => extended.next().expect("one answer for each lease of the command"),
+                    None => Extended::LeaseLost,
+                };
+                write_extended(out, text, outcome);
+            });
+        }))
+    }
+}
+
+/// One entry of an extension's answer.
+fn write_extended(out: &mut Vec<u8>, lease_id: &str, extended: Extended) {
+    object(out, |out| {
+        out.text("lease_id", lease_id);
+        match extended {
+            Extended::Until(until) => out.flag("ok", true).time("lease_until_utc", until),
+            Extended::LeaseLost => out.flag("ok", false).plain("error", "lease_lost"),
+        };
+    });
+}

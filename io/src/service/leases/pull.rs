@@ -1,0 +1,184 @@
+//! Pulling: a node asks for jobs and waits for them if it likes. A result may come with the pull for the next jobs.
+
+use super::{LEASE_SECS, read_lease_duration};
+use crate::http::{Reply, Request};
+use crate::object::{Object, object};
+use crate::service::body::{self, Fields, Query};
+use crate::service::long_polls::{self, LongPoll, WaitsFor};
+use crate::service::problem::Problem;
+use crate::service::{Answer, Caller, Service, reply};
+use sheratan_core::command::{Command, Pull};
+use sheratan_core::hub::Hub;
+use sheratan_core::limits::{PULL_JOBS_MAX, PULL_KINDS_MAX};
+use sheratan_core::name::Name;
+use sheratan_core::outcome::{Leased, Outcome, Pulled};
+use sheratan_core::time::{Millis, Timestamp};
+
+/// What the reply to a pull says before its jobs. A longer head acknowledges a result that the pull came with.
+pub const REPLY_HEAD: &[u8] = br#""ok":true"#;
+
+/// A pull, and how long it may wait.
+pub struct PullRequest {
+    pull: Pull,
+    wait_ms: u64,
+}
+
+impl PullRequest {
+    /// The pull that may come with a result.
+    pub fn of_result(fields: &Fields) -> Result<Option<PullRequest>, Problem> {
+        let Some(pull) = fields.object("pull")? else { return Ok(None) };
+        let node = match pull.name("node_id")? {
+            Some(node) => node,
+            None => fields.required_name("node_id")?,
+        };
+        let asked = read_asked(&pull)?;
+        let Asked { jobs_max, kinds, lease_duration_ms, wait_ms } = asked;
+        let pull = Pull { node, jobs_max: jobs_max.unwrap_or(1) as u32, kinds, lease_duration_ms };
+        Ok(Some(PullRequest { pull, wait_ms: wait_ms.unwrap_or(0) }))
+    }
+}
+
+impl Service {
+    pub(super) fn pull(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        node: Option<&str>,
+    ) -> Result<Answer, Problem> {
+        let asked = read_pull(request, node)?;
+        self.pull_or_wait(now, caller, asked, REPLY_HEAD.to_vec())
+    }
+
+    /// Repeats the pull of a long poll: `Some` answers it.
+    pub(in crate::service) fn repeat_pull(&mut self, now: Timestamp, pull: &Pull) -> Option<Result<Pulled, Problem>> {
+        match self.lease(now, pull.clone()) {
+            Ok(pulled) if pulled.leases.is_empty() && pulled.defer_ms == Millis::ZERO => None,
+            answer => Some(answer),
+        }
+    }
+
+    /// The reply to a pull; `head` is what it says before the jobs.
+    pub(in crate::service) fn pull_reply(&self, head: Vec<u8>, pulled: &Pulled) -> Reply {
+        let mut rest = Vec::new();
+        object(&mut rest, |out| write_pulled(out, &self.hub, pulled));
+        reply::joined(head, &rest)
+    }
+
+    /// The reply to a pull for which no job came in time.
+    pub(in crate::service) fn empty_pull_reply(head: Vec<u8>) -> Reply {
+        let mut rest = Vec::new();
+        object(&mut rest, write_nothing);
+        reply::joined(head, &rest)
+    }
+
+    fn pull_or_wait(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        asked: PullRequest,
+        head: Vec<u8>,
+    ) -> Result<Answer, Problem> {
+        let PullRequest { pull, wait_ms } = asked;
+        match self.repeat_pull(now, &pull) {
+            Some(pulled) => Ok(Answer::Reply(self.pull_reply(head, &pulled?))),
+            None if wait_ms == 0 => Ok(Answer::Reply(Self::empty_pull_reply(head))),
+            None => {
+                let id = self.long_polls.next_id();
+                if self.is_draining || !self.hub.park(id, &pull) {
+                    return Ok(Answer::Reply(Self::empty_pull_reply(head)));
+                }
+                let until = now + Millis::new(wait_ms);
+                let waits_for = WaitsFor::Jobs { pull, head };
+                self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for });
+                Ok(Answer::Parked)
+            }
+        }
+    }
+
+    /// A result is accepted; a pull that came with it is answered in the same reply, whatever becomes of the pull.
+    pub(in crate::service) fn answer_then_pull(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        body: Vec<u8>,
+        then_pull: Option<PullRequest>,
+    ) -> Result<Answer, Problem> {
+        let Some(asked) = then_pull else { return Ok(Answer::Reply(Reply::json(200, body))) };
+        let head = body[1..body.len() - 1].to_vec();
+        let answer = self.pull_or_wait(now, caller, asked, head);
+        answer.or_else(|_| Ok(Answer::Reply(Self::empty_pull_reply(body[1..body.len() - 1].to_vec()))))
+    }
+
+    fn lease(&mut self, now: Timestamp, pull: Pull) -> Result<Pulled, Problem> {
+        match self.execute(now, Command::Pull(pull))? {
+            Outcome::Pulled(pulled) => Ok(pulled),
+            outcome => Err(self.problem_of(outcome)),
+        }
+    }
+}
+
+/// A pull by path, query or body.
+fn read_pull(request: &Request, path_node: Option<&str>) -> Result<PullRequest, Problem> {
+    let query = Query::new(request.query());
+    let fields = if request.body().is_empty() { Fields::parse(b"{}")? } else { Fields::parse(request.body())? };
+    let node = match path_node {
+        Some(encoded) => {
+            let text = body::decode(encoded).ok_or_else(|| Problem::bad_request("the path is not well encoded"))?;
+            body::name("node_id", &text)?
+        }
+        None => fields.required_name("node_id")?,
+    };
+    let asked = read_asked(&fields)?;
+    let mut kinds = asked.kinds;
+    if kinds.is_empty() {
+        kinds = query.names("kinds", PULL_KINDS_MAX)?;
+    }
+    let jobs_max =
+        asked.jobs_max.map_or_else(|| query.number("max", 1..=u64::from(PULL_JOBS_MAX)), |max| Ok(Some(max)))?;
+    let wait_ms =
+        asked.wait_ms.map_or_else(|| query.number("wait_ms", 0..=long_polls::WAIT_MS_MAX), |wait| Ok(Some(wait)))?;
+    let lease_secs = query.number("lease_sec", LEASE_SECS)?;
+    let lease_duration_ms = asked.lease_duration_ms.or(lease_secs.map(Millis::from_secs));
+    let pull = Pull { node, jobs_max: jobs_max.unwrap_or(1) as u32, kinds, lease_duration_ms };
+    Ok(PullRequest { pull, wait_ms: wait_ms.unwrap_or(0) })
+}
+
+/// What a pull asks for in its body.
+struct Asked {
+    jobs_max: Option<u64>,
+    kinds: Vec<Name>,
+    lease_duration_ms: Option<Millis>,
+    wait_ms: Option<u64>,
+}
+
+fn read_asked(fields: &Fields) -> Result<Asked, Problem> {
+    Ok(Asked {
+        jobs_max: fields.number("max", 1..=u64::from(PULL_JOBS_MAX))?,
+        kinds: fields.names("kinds", PULL_KINDS_MAX)?,
+        lease_duration_ms: read_lease_duration(fields)?,
+        wait_ms: fields.number("wait_ms", 0..=long_polls::WAIT_MS_MAX)?,
+    })
+}
+
+/// The members of a pull's answer that come after what is known already.
+fn write_pulled(out: &mut Object, hub: &Hub, pulled: &Pulled) {
+    out.array("jobs", &pulled.leases, |out, lease| write_leased(out, hub, lease));
+    out.number("defer_ms", pulled.defer_ms.get());
+}
+
+/// A pull's answer when no job came in time.
+fn write_nothing(out: &mut Object) {
+    out.raw("jobs", b"[]").number("defer_ms", 0);
+}
+
+fn write_leased(out: &mut Vec<u8>, hub: &Hub, leased: &Leased) {
+    let job = hub.queue().get(leased.lease.job).expect("a job that was just leased is known");
+    let key = hub.key();
+    object(out, |out| {
+        out.plain("job_id", key.job_id(job.seq())).plain("request_id", key.request_id(job.seq()));
+        out.text("kind", job.kind()).raw("params", job.params().as_json());
+        out.number("attempt", u64::from(leased.lease.generation)).plain("lease_id", key.lease_id(leased.lease));
+        out.time("lease_until_utc", leased.until).plain("priority", job.priority().as_str());
+    });
+}

@@ -1,0 +1,73 @@
+//! Heartbeats: journaled one by one where they change something, else collected in the quiet nodes.
+
+use crate::http::{Reply, Request};
+use crate::service::body::{self, Fields};
+use crate::service::problem::Problem;
+use crate::service::{Service, reply};
+use sheratan_core::command::{Command, Health, Heartbeat};
+use sheratan_core::ids::NodeNo;
+use sheratan_core::outcome::Outcome;
+use sheratan_core::time::{Millis, Timestamp};
+
+/// Bytes of a node's labels: shown in the registry, of which there may be 100,000.
+const LABELS_BYTES_MAX: usize = 4_096;
+
+/// A heartbeat this near to its node's going stale is not collected with others first.
+const QUIET_MARGIN_MS: Millis = Millis::from_secs(2);
+
+impl Service {
+    pub(super) fn heartbeat(&mut self, now: Timestamp, request: &Request) -> Result<Reply, Problem> {
+        let heartbeat = read_heartbeat(&Fields::parse(request.body())?)?;
+        let name = heartbeat.node.clone();
+        match self.quiet_node(now, &heartbeat) {
+            Some(node) => self.quiet_nodes.add(now, node),
+            None => match self.execute(now, Command::Heartbeat(heartbeat))? {
+                Outcome::Heard { node } => self.quiet_nodes.remove(node),
+                outcome => return Err(self.problem_of(outcome)),
+            },
+        }
+        let node = self.hub.registry().by_name(&name).expect("a node that was heard of is registered");
+        let interval = next_heartbeat(self.hub.limits().node_ttl_ms);
+        Ok(reply::ok(|out| {
+            out.flag("ok", true).text("node_id", &name).plain("status", node.liveness().as_str());
+            out.plain("health", node.health().as_str()).plain("policy_state", "NORMAL");
+            out.number("next_heartbeat_ms", interval.get());
+        }))
+    }
+
+    /// The node if its heartbeat can wait to be journaled with others.
+    fn quiet_node(&self, now: Timestamp, heartbeat: &Heartbeat) -> Option<NodeNo> {
+        let id = self.hub.registry().is_quiet(heartbeat)?;
+        let node = self.hub.registry().get(id)?;
+        (node.last_seen_at() + self.hub.limits().node_ttl_ms > now + QUIET_MARGIN_MS).then_some(id)
+    }
+}
+
+fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {
+    let node = match fields.name("node_id")? {
+        Some(node) => node,
+        None => fields.name("host_id")?.ok_or_else(|| body::missing("node_id"))?,
+    };
+    let labels = fields.payload("labels");
+    if fields.object("labels")?.is_some() && labels.len() > LABELS_BYTES_MAX {
+        return Err(Problem::bad_request(format!("labels must have at most {LABELS_BYTES_MAX} bytes")));
+    }
+    let health = fields.word("health", "GREEN, YELLOW or RED", |word| {
+        [Health::Green, Health::Yellow, Health::Red]
+            .into_iter()
+            .find(|health| health.as_str().eq_ignore_ascii_case(word))
+    })?;
+    Ok(Heartbeat {
+        node,
+        zone: fields.name("zone")?,
+        capabilities: fields.capabilities("capabilities")?,
+        health: health.unwrap_or_default(),
+        endpoint: fields.name("endpoint")?,
+        labels,
+    })
+}
+
+/// How often a node should send a heartbeat: three times within its time to live, at most every 10 s.
+fn next_heartbeat(node_ttl: Millis) -> Millis {
+    Millis::new((node_ttl.get() / 3).clamp(100, 10_000))
+}

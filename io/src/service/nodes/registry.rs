@@ -1,0 +1,54 @@
+//! The registry: all nodes as the control plane shows them.
+
+use crate::http::Reply;
+use crate::object::{Object, object, write_text};
+use crate::service::{Service, reply};
+use sheratan_core::hub::Hub;
+use sheratan_core::name::Name;
+use sheratan_core::queue::lane::ZONE_DEFAULT;
+use sheratan_core::registry::node::Node;
+use sheratan_core::time::Timestamp;
+
+impl Service {
+    pub(super) fn registry(&self) -> Reply {
+        reply::ok(|out| write_registry(out, &self.hub, |node| self.quiet_nodes.seen_at(node)))
+    }
+}
+
+/// The registry's body, for a hub that no service holds.
+pub fn registry_of(hub: &Hub) -> Vec<u8> {
+    let mut body = Vec::new();
+    object(&mut body, |out| write_registry(out, hub, Node::last_seen_at));
+    body
+}
+
+/// The members of the registry's answer; `seen_at` says when a node was seen.
+fn write_registry(out: &mut Object, hub: &Hub, seen_at: impl Fn(&Node) -> Timestamp) {
+    let limits = hub.limits();
+    out.flag("ok", true);
+    out.number("node_ttl_sec", limits.node_ttl_ms.as_secs_ceil());
+    out.number("node_dead_sec", limits.node_dead_ms.as_secs_ceil());
+    out.object("nodes", |out| {
+        for record in hub.registry().iter() {
+            write_node(out, record, seen_at(record));
+        }
+    });
+}
+
+/// A node's record in the registry; `seen_at` is later than the record's own where a heartbeat is not journaled yet.
+fn write_node(out: &mut Object, node: &Node, seen_at: Timestamp) {
+    out.object(node.name(), |out| {
+        out.plain("status", node.liveness().as_str()).plain("health", node.health().as_str());
+        out.plain("policy_state", "NORMAL").raw("policy_reason", b"null").raw("policy_until_utc", b"null");
+        out.text("zone", node.zone().map_or(ZONE_DEFAULT, |zone| zone));
+        out.array("capabilities", node.capabilities(), |out, name: &Name| write_text(out, name));
+        if !node.labels().is_empty() {
+            out.raw("labels", node.labels().as_json());
+        }
+        if let Some(endpoint) = node.endpoint() {
+            out.text("endpoint", endpoint);
+        }
+        out.time("registered_utc", node.registered_at()).time("last_seen_utc", seen_at);
+        out.number("leases", node.leases());
+    });
+}

@@ -1,0 +1,87 @@
+//! Audit events of the hub, as the audit log spells them.
+
+use crate::object::Object;
+use crate::redact::Redactor;
+use sheratan_core::effect::Audit;
+use sheratan_core::ids::HubKey;
+use sheratan_core::name::Name;
+
+/// Characters of an idempotency key that the audit log holds.
+const KEY_PREFIX_CHARS: usize = 8;
+
+/// Writes the details of an event; returns its name.
+pub fn write_details(out: &mut Object, key: &HubKey, redactor: &Redactor, audit: &Audit) -> &'static str {
+    match audit {
+        Audit::BackpressureDrop { reason, queue_depth, queue_depth_max } => {
+            out.number("queue_depth", *queue_depth).number("max", *queue_depth_max).plain("reason", reason.as_str());
+            "BACKPRESSURE_DROP"
+        }
+        Audit::InflightSaturated { node, inflight } => {
+            out.text("node_id", node).number("inflight", *inflight);
+            "INFLIGHT_SATURATED"
+        }
+        Audit::LeaseReap { job, node, attempt } => {
+            out.plain("job_id", key.job_id(*job)).text("node_id", node).number("attempt", u64::from(*attempt));
+            "LEASE_REAP"
+        }
+        Audit::RetryScheduled { job, attempt, delay_ms } => {
+            out.plain("job_id", key.job_id(*job)).number("attempt", u64::from(*attempt));
+            out.number("delay_ms", delay_ms.get());
+            "RETRY_SCHEDULED"
+        }
+        Audit::RetryExhausted { job, attempts } => {
+            out.plain("job_id", key.job_id(*job)).number("attempts", u64::from(*attempts));
+            "RETRY_EXHAUSTED"
+        }
+        Audit::IdempotencyHit { job, is_final } => {
+            out.plain("job_id", key.job_id(*job)).flag("is_final", *is_final);
+            "IDEMPOTENCY_HIT"
+        }
+        Audit::IdempotencyKeyCollision { key, old_hash_prefix, new_hash_prefix } => {
+            out.text("key_prefix", key_prefix(redactor, key)).plain("old_hash_prefix", hex::encode(old_hash_prefix));
+            out.plain("new_hash_prefix", hex::encode(new_hash_prefix));
+            "IDEMPOTENCY_KEY_COLLISION"
+        }
+        Audit::NodeRegistered { node } => about(out, node, "NODE_REGISTERED"),
+        Audit::NodeOnline { node } => about(out, node, "NODE_ONLINE"),
+        Audit::NodeStale { node } => about(out, node, "NODE_STALE"),
+        Audit::NodeDead { node } => about(out, node, "NODE_DEAD"),
+    }
+}
+
+/// The beginning of an idempotency key; of one that holds a secret, or begins as one does, a word as long.
+fn key_prefix<'a>(redactor: &Redactor, key: &'a str) -> &'a str {
+    let end = key.char_indices().nth(KEY_PREFIX_CHARS).map_or(key.len(), |(at, _)| at);
+    let prefix = &key[..end];
+    let is_secret = redactor.contains(key.as_bytes()) || redactor.is_part(prefix.as_bytes());
+    if is_secret { "redacted" } else { prefix }
+}
+
+fn about(out: &mut Object, node: &Name, event: &'static str) -> &'static str {
+    out.text("node_id", node);
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    #[test]
+    fn the_beginning_of_a_key_is_shown_unless_it_is_a_secrets() {
+        let redactor = Redactor::new(&[&Secret::new(*b"correct-horse")]);
+        for (key, prefix) in [
+            ("", ""),
+            ("order-1", "order-1"),
+            ("order-12345", "order-12"),
+            ("äöüßäöüßä", "äöüßäöüß"),
+            ("correct", "correct"),
+            ("correct-", "redacted"),
+            ("correct-house", "redacted"),
+            ("order of correct-horse", "redacted"),
+            ("order of correct%2Dhorse", "redacted"),
+        ] {
+            assert_eq!(key_prefix(&redactor, key), prefix, "{key}");
+        }
+    }
+}

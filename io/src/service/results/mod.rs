@@ -1,0 +1,132 @@
+//! Results: nodes submit what became of the jobs that they leased, one in a request or up to a thousand.
+
+mod integrity;
+
+use super::batch::{self, Answers};
+use super::body::{self, Fields};
+use super::leases::PullRequest;
+use super::problem::Problem;
+use super::{Answer, Caller, Service};
+use crate::http::Request;
+use crate::object::{Object, object};
+use sheratan_core::command::{Command, Complete};
+use sheratan_core::ids::{HubKey, LeaseRef};
+use sheratan_core::integrity::checksum::Claimed;
+use sheratan_core::outcome::{Completed, CompletedStatus, Outcome};
+use sheratan_core::time::Timestamp;
+
+/// What a path of this resource names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// One result in.
+    SubmitOne,
+    /// Many results in.
+    SubmitMany,
+}
+
+impl Route {
+    pub fn find(path: &str) -> Option<Self> {
+        match path {
+            "/mesh/submit_result" | "/mesh/results/submit" | "/mesh/sync_result" => Some(Route::SubmitOne),
+            "/mesh/submit_results" => Some(Route::SubmitMany),
+            _ => None,
+        }
+    }
+
+    /// The word for it in the metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Route::SubmitOne => "submit_result",
+            Route::SubmitMany => "submit_results",
+        }
+    }
+
+    /// The methods that it takes, as `Allow` lists them.
+    pub const fn methods(&self) -> &'static str {
+        "POST"
+    }
+}
+
+impl Service {
+    pub(super) fn handle_results(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        route: Route,
+    ) -> Result<Answer, Problem> {
+        match route {
+            Route::SubmitOne => self.complete_one(now, caller, request),
+            Route::SubmitMany => self.complete_many(now, caller, request),
+        }
+    }
+
+    fn complete_one(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
+        let fields = Fields::parse(request.body())?;
+        let then_pull = PullRequest::of_result(&fields)?;
+        let completed = self.complete(now, caller, &fields)?;
+        let mut body = Vec::new();
+        object(&mut body, |out| write_completed(out, self.hub.key(), &completed));
+        self.answer_then_pull(now, caller, body, then_pull)
+    }
+
+    fn complete_many(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
+        let fields = Fields::parse(request.body())?;
+        let then_pull = PullRequest::of_result(&fields)?;
+        let entries = batch::read_entries(&fields, "results")?;
+        let mut answers = Answers::new();
+        for entry in entries {
+            let completed = batch::read_entry(entry).and_then(|fields| self.complete(now, caller, &fields));
+            answers.push(completed, |out, completed| write_completed(out, self.hub.key(), &completed));
+        }
+        self.answer_then_pull(now, caller, answers.into_body(), then_pull)
+    }
+
+    fn complete(&mut self, now: Timestamp, caller: &Caller, fields: &Fields) -> Result<Completed, Problem> {
+        let complete = self.read_complete(now, caller, fields)?;
+        match self.execute(now, Command::Complete(complete))? {
+            Outcome::Completed(completed) => Ok(completed),
+            outcome => Err(self.problem_of(outcome)),
+        }
+    }
+
+    fn read_complete(&mut self, now: Timestamp, caller: &Caller, fields: &Fields) -> Result<Complete, Problem> {
+        let job_id = fields.text("job_id")?.ok_or_else(|| body::missing("job_id"))?;
+        let ok = fields.flag("ok")?.ok_or_else(|| body::missing("ok"))?;
+        let lease_id = fields.text("lease_id")?;
+        let (result, error) = (fields.raw("result"), fields.raw("error"));
+        let claimed = match fields.object("integrity")? {
+            Some(integrity) => Claimed { sha256: integrity.text("sha256")?, sig: integrity.text("sig")? },
+            None => Claimed { sha256: None, sig: None },
+        };
+        let mark = self.check_integrity(now, caller, &claimed, error, &job_id, ok, result)?;
+        let job = self.hub.key().parse_job_id(&job_id).ok_or_else(Problem::unknown_job)?;
+        // A text that is no lease of this hub fences as surely as one that ended: generation 0 is never given.
+        let no_lease = LeaseRef { job, generation: 0 };
+        let lease = lease_id.map(|text| self.hub.key().parse_lease_id(&text).unwrap_or(no_lease));
+        Ok(Complete {
+            job,
+            lease,
+            node: fields.name("node_id")?,
+            ok,
+            result: fields.payload("result"),
+            error: fields.payload("error"),
+            is_retryable: fields.flag("retryable")?.unwrap_or(true),
+            mark,
+        })
+    }
+}
+
+/// The members of a result's answer.
+fn write_completed(out: &mut Object, key: &HubKey, completed: &Completed) {
+    out.flag("ok", true).plain("job_id", key.job_id(completed.job));
+    match completed.status {
+        CompletedStatus::Final(status) => _ = out.plain("status", status.as_str()),
+        CompletedStatus::RetryScheduled(at) => {
+            out.plain("status", "retry_scheduled").time("next_attempt_utc", at);
+        }
+    }
+    if completed.is_duplicate {
+        out.flag("duplicate", true);
+    }
+}

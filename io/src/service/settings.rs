@@ -1,0 +1,54 @@
+//! Settings: what the operator set that is none of the hub's limits.
+
+use super::route::PlaneAddrs;
+use crate::redact::Redactor;
+use crate::secret::Secret;
+use crate::token::Token;
+use sheratan_core::integrity::checksum::Mode;
+use sheratan_core::time::Timestamp;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// What the operator set that is none of the hub's limits.
+pub struct Settings {
+    /// The addresses that the planes listen on.
+    pub addrs: PlaneAddrs,
+    /// The token; none where the operator asked for none on loopback.
+    pub token: Option<Token>,
+    /// Authentication failures a minute from one address.
+    pub auth_failures_max: u32,
+    /// What a result's integrity is checked by.
+    pub integrity_mode: Mode,
+    /// Whether a result without integrity is refused.
+    pub is_integrity_required: bool,
+    /// The key of results' signatures.
+    pub result_hmac_key: Option<Secret>,
+    /// The status of `backpressure`: 429 or 503.
+    pub backpressure_status: u16,
+    /// Whether other machines may read the metrics without the token.
+    pub is_metrics_public: bool,
+    /// When the hub's process started.
+    pub started_at: Timestamp,
+    /// Keeps the process' secrets out of what the audit log is told.
+    pub redactor: Arc<Redactor>,
+}
+
+impl Settings {
+    /// Those of a hub on this machine's usual ports that nobody configured, without a token, and with results' integrity
+    /// left to the nodes.
+    pub fn local(started_at: Timestamp) -> Self {
+        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Settings {
+            addrs: PlaneAddrs { control: (local, 8787).into(), data: (local, 8788).into() },
+            token: None,
+            auth_failures_max: 60,
+            integrity_mode: Mode::Sha256,
+            is_integrity_required: false,
+            result_hmac_key: None,
+            backpressure_status: 429,
+            is_metrics_public: false,
+            started_at,
+            redactor: Arc::new(Redactor::new(&[])),
+        }
+    }
+}
