@@ -296,7 +296,8 @@ impl Job {
 
     fn standing_of_lease(&self, lease: LeaseRef, complete: &Complete) -> Standing {
         let is_own = lease.job == self.seq && lease.generation > 0;
-        let Some(age) = self.tries.generation().checked_sub(lease.generation).filter(|_| is_own) else {
+        let age = rules::leases_since(lease.generation, self.tries.generation());
+        let Some(age) = age.filter(|_| is_own) else {
             return Standing::Lost;
         };
         let Some(attempt) = self.attempts().nth_back(age as usize) else { return Standing::Lost };
