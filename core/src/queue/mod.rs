@@ -469,11 +469,10 @@ impl Queue {
 
     /// Parks a long poll; `false` if too many are.
     pub(crate) fn park(&mut self, ledger: &mut Ledger, id: WaiterId, pull: &Pull, profile: ProfileIndex) -> bool {
-        let known: Vec<_> =
-            pull.kinds.iter().map(|name| self.kinds.find(name).map_or(Wanted::Any, Wanted::Kind)).collect();
-        // Kinds that nothing names yet have no line; for the limits any stands for them.
-        let wanted = if known.is_empty() { vec![Wanted::Any] } else { known };
-        if !self.waiters.has_room_for(profile, &wanted) {
+        let mut known: Vec<_> = pull.kinds.iter().filter_map(|name| self.kinds.find(name)).map(Wanted::Kind).collect();
+        let unknown_count = pull.kinds.len() - known.len();
+        known.extend(pull.kinds.is_empty().then_some(Wanted::Any));
+        if !self.waiters.has_room_for(profile, &known, unknown_count) {
             return false;
         }
         let wanted = if pull.kinds.is_empty() {
@@ -527,12 +526,17 @@ impl Queue {
             return woken;
         }
         let mut room = room_in_hub;
-        for (node, id) in self.waiters.take_freed() {
-            if room > 0 && room_at(&node) > 0 && self.has_job_for(id) {
+        for node in self.waiters.take_freed() {
+            let id = if room > 0 && room_at(&node) > 0 { self.first_with_job(&node) } else { None };
+            if let Some(id) = id {
                 self.unpark(ledger, id);
                 woken.push(id);
-                granted.insert(node, 1);
+                granted.insert(node.clone(), 1);
                 room -= 1;
+            }
+            // It may have room for more than one, and who was woken may take nothing.
+            if id.is_some() || room == 0 {
+                self.waiters.free(&node);
             }
         }
         for (slot, kind) in self.waiters.take_stirred() {
@@ -555,8 +559,7 @@ impl Queue {
                 });
             }
             room -= offered - left;
-            // Who was woken may leave a job; while nobody else could take it, there is nothing to look for.
-            if rules::is_looked_at_again(left == 0 && !chosen.is_empty()) || (room == 0 && offered == 0) {
+            if rules::is_looked_at_again(!chosen.is_empty()) || (room == 0 && offered == 0) {
                 self.waiters.stir(slot, kind);
             }
             chosen.iter().for_each(|id| _ = self.unpark(ledger, *id));
@@ -580,10 +583,10 @@ impl Queue {
         JobView::new(job, self.kinds.name(job.kind), self.classes.key(job.class))
     }
 
-    fn has_job_for(&mut self, id: WaiterId) -> bool {
-        let Some(waiter) = self.waiters.get(id) else { return false };
-        let (classes, kinds, profiles) = (&self.classes, &self.kinds, &mut self.profiles);
-        waiter.wanted.iter().any(|wanted| profiles.first(classes, kinds, waiter.profile, *wanted).is_some())
+    /// The longest waiting poll of a node for which there is a job.
+    fn first_with_job(&mut self, node: &str) -> Option<WaiterId> {
+        let Queue { waiters, profiles, classes, kinds, .. } = self;
+        waiters.first_of_node(node, |profile, wanted| profiles.first(classes, kinds, profile, wanted).is_some())
     }
 
     fn lease_one(

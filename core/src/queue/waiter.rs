@@ -13,6 +13,7 @@ use crate::queue::kind::KindIndex;
 use crate::queue::profile::{ProfileIndex, Profiles, Wanted};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Bound;
 
 /// A long poll's number, given by the shell; the smaller one waits longer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -33,7 +34,8 @@ pub(crate) struct Waiter {
 pub(crate) struct Waiters {
     parked: BTreeMap<WaiterId, Waiter>,
     lines: BTreeMap<(Wanted, ProfileIndex), BTreeSet<WaiterId>>,
-    by_node: BTreeMap<Name, BTreeSet<WaiterId>>,
+    /// What the polls of a node wait for.
+    by_node: BTreeMap<Name, BTreeSet<(Wanted, WaiterId)>>,
     places: usize,
     /// Lanes with jobs for which nobody was looked for yet, or more may be woken.
     stirred: BTreeSet<(Slot, KindIndex)>,
@@ -42,22 +44,23 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Whether one more may be parked.
-    pub fn has_room_for(&self, profile: ProfileIndex, wanted: &[Wanted]) -> bool {
-        let new_lines = wanted.iter().filter(|wanted| !self.lines.contains_key(&(**wanted, profile))).count();
+    /// Whether one more may be parked that waits for this and for some kinds that nothing names yet.
+    pub fn has_room_for(&self, profile: ProfileIndex, known: &[Wanted], unknown_count: usize) -> bool {
+        let new_lines = known.iter().filter(|wanted| !self.lines.contains_key(&(**wanted, profile))).count();
         self.parked.len() < WAITERS_MAX
-            && self.places + wanted.len() <= WAITER_PLACES_MAX
-            && self.lines.len() + new_lines <= WAITER_LINES_MAX
+            && self.places + known.len() + unknown_count <= WAITER_PLACES_MAX
+            && self.lines.len() + new_lines + unknown_count <= WAITER_LINES_MAX
     }
 
     /// Parks a waiter that has room.
     pub fn park(&mut self, ledger: &mut Ledger, id: WaiterId, waiter: Waiter) {
-        ledger.charge(Account::Waiters, bytes(waiter.wanted.len()));
+        ledger.charge(Account::Waiters, waiter.bytes());
         self.places += waiter.wanted.len();
         for wanted in &waiter.wanted {
             self.lines.entry((*wanted, waiter.profile)).or_default().insert(id);
         }
-        self.by_node.entry(waiter.node.clone()).or_default().insert(id);
+        let of_node = self.by_node.entry(waiter.node.clone()).or_default();
+        of_node.extend(waiter.wanted.iter().map(|wanted| (*wanted, id)));
         let old = self.parked.insert(id, waiter);
         assert!(old.is_none(), "a waiter is parked once");
     }
@@ -65,18 +68,19 @@ impl Waiters {
     /// Takes a waiter out; `None` if it is not parked (any more).
     pub fn unpark(&mut self, ledger: &mut Ledger, id: WaiterId) -> Option<Waiter> {
         let waiter = self.parked.remove(&id)?;
-        ledger.release(Account::Waiters, bytes(waiter.wanted.len()));
+        ledger.release(Account::Waiters, waiter.bytes());
         self.places -= waiter.wanted.len();
         for wanted in &waiter.wanted {
-            remove_from(&mut self.lines, &(*wanted, waiter.profile), id);
+            remove_from(&mut self.lines, &(*wanted, waiter.profile), &id);
+            remove_from(&mut self.by_node, &waiter.node, &(*wanted, id));
         }
-        remove_from(&mut self.by_node, &waiter.node, id);
         Some(waiter)
     }
 
     /// The waiters of a node, the longest waiting first.
     pub fn of_node(&self, node: &str) -> Vec<WaiterId> {
-        self.by_node.get(node).map_or(Vec::new(), |ids| ids.iter().copied().collect())
+        let ids: BTreeSet<_> = self.by_node.get(node).into_iter().flatten().map(|(_, id)| *id).collect();
+        ids.into_iter().collect()
     }
 
     /// A lane has one more ready job.
@@ -98,24 +102,32 @@ impl Waiters {
         self.freed = self.by_node.keys().cloned().collect();
     }
 
-    /// Takes the nodes that may have room which they did not have, each with its longest waiting poll.
-    pub fn take_freed(&mut self) -> Vec<(Name, WaiterId)> {
-        let freed = std::mem::take(&mut self.freed).into_iter();
-        let first = |node: Name| {
-            let id = *self.by_node.get(&node)?.first()?;
-            Some((node, id))
-        };
-        freed.filter_map(first).collect()
+    /// Takes the nodes that may have room which they did not have.
+    pub fn take_freed(&mut self) -> BTreeSet<Name> {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// The longest waiting poll of a node among those that wait for something that `is_there`. O(what they wait for · log n).
+    pub fn first_of_node(
+        &self,
+        node: &str,
+        mut is_there: impl FnMut(ProfileIndex, Wanted) -> bool,
+    ) -> Option<WaiterId> {
+        let places = self.by_node.get(node)?;
+        let mut first: Option<WaiterId> = None;
+        let mut next = places.first();
+        while let Some((wanted, id)) = next {
+            if first.is_none_or(|first| *id < first) && is_there(self.parked[id].profile, *wanted) {
+                first = Some(*id);
+            }
+            next = places.range((Bound::Excluded((*wanted, WaiterId(u64::MAX))), Bound::Unbounded)).next();
+        }
+        first
     }
 
     /// Takes the lanes that were noted.
     pub fn take_stirred(&mut self) -> BTreeSet<(Slot, KindIndex)> {
         std::mem::take(&mut self.stirred)
-    }
-
-    /// What a waiter waits for.
-    pub fn get(&self, id: WaiterId) -> Option<&Waiter> {
-        self.parked.get(&id)
     }
 
     /// Waiters for jobs of a lane, the longest waiting first, until `take` says that there are enough.
@@ -138,7 +150,7 @@ impl Waiters {
             if !take(id, &self.parked[&id]) {
                 return;
             }
-            let next = self.lines[&line].range((std::ops::Bound::Excluded(id), std::ops::Bound::Unbounded)).next();
+            let next = self.lines[&line].range((Bound::Excluded(id), Bound::Unbounded)).next();
             fronts.extend(next.map(|id| Reverse((*id, line))));
         }
     }
@@ -155,7 +167,7 @@ impl Waiters {
 
     /// What the parked ones are charged, walked.
     pub fn bytes(&self) -> u64 {
-        self.parked.values().map(|waiter| bytes(waiter.wanted.len())).sum()
+        self.parked.values().map(Waiter::bytes).sum()
     }
 
     fn lines_of(&self, wanted: Wanted) -> impl Iterator<Item = (&(Wanted, ProfileIndex), &BTreeSet<WaiterId>)> {
@@ -163,14 +175,16 @@ impl Waiters {
     }
 }
 
-fn remove_from<K: Ord>(lines: &mut BTreeMap<K, BTreeSet<WaiterId>>, key: &K, id: WaiterId) {
-    let line = lines.get_mut(key).expect("a waiter stands in its lines");
-    line.remove(&id);
-    if line.is_empty() {
-        lines.remove(key);
+impl Waiter {
+    fn bytes(&self) -> u64 {
+        WAITER_BYTES + self.node.bytes() + self.wanted.len() as u64 * PLACE_BYTES
     }
 }
 
-fn bytes(places: usize) -> u64 {
-    WAITER_BYTES + places as u64 * PLACE_BYTES
+fn remove_from<K: Ord, P: Ord>(lines: &mut BTreeMap<K, BTreeSet<P>>, key: &K, place: &P) {
+    let line = lines.get_mut(key).expect("a waiter stands in its lines");
+    line.remove(place);
+    if line.is_empty() {
+        lines.remove(key);
+    }
 }
