@@ -69,6 +69,9 @@ pub(crate) struct Leases {
     count: u64,
 }
 
+/// Leases for which a node's list keeps its room when it is empty.
+const LEASES_KEPT_ROOM: usize = 8;
+
 impl AttemptEnd {
     /// When; `None` if it runs.
     pub fn at(&self) -> Option<Timestamp> {
@@ -158,6 +161,8 @@ impl Tries {
         if earlier.len() + 1 >= ATTEMPTS_KEPT_MAX {
             earlier.pop_front();
         }
+        // One more at a time: few jobs have many.
+        earlier.reserve_exact(1);
         earlier.push_back(attempt);
     }
 
@@ -202,6 +207,10 @@ impl Leases {
         let held = self.by_node.get_mut(&node).expect("a node with a lease has a list of them");
         held.swap_remove(place as usize);
         self.count -= 1;
+        // The room of many leases is given back when few are left.
+        if held.capacity() > LEASES_KEPT_ROOM && held.len() < held.capacity() / 4 {
+            held.shrink_to(held.len() * 2);
+        }
         held.get(place as usize).copied()
     }
 

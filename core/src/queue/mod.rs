@@ -228,13 +228,12 @@ impl Queue {
         let kind = self.kinds.enter(cx.ledger, &submit.kind);
         let class = self.classes.enter(cx.ledger, &mut self.kinds, class_key(&submit), kind);
         let due_at = (cx.now + submit.delay_ms).max(submit.run_at);
-        let terms = Terms {
-            expires_at: submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
-            retry_until: submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
-            lease_duration_ms: submit.lease_duration_ms,
-            key: None,
+        let terms = Terms::new(
+            submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
+            submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
+            submit.lease_duration_ms,
             place,
-        };
+        );
         cx.timers.set(terms.expires_at, Timer::JobExpires(seq));
         cx.events.push(Event::Submitted { kind });
         let has_terms = submit.idempotency.is_some() || terms != Terms::default();
@@ -495,7 +494,7 @@ impl Queue {
     }
 
     /// Takes out the long polls of a node whose profile changed: it may take other jobs now.
-    pub(crate) fn take_waiters_of(&mut self, ledger: &mut Ledger, node: &str) -> Vec<WaiterId> {
+    pub(crate) fn take_waiters_of(&mut self, ledger: &mut Ledger, node: &Name) -> Vec<WaiterId> {
         let ids = self.waiters.of_node(node);
         ids.iter().for_each(|id| _ = self.unpark(ledger, *id));
         ids
@@ -584,7 +583,7 @@ impl Queue {
     }
 
     /// The longest waiting poll of a node for which there is a job.
-    fn first_with_job(&mut self, node: &str) -> Option<WaiterId> {
+    fn first_with_job(&mut self, node: &Name) -> Option<WaiterId> {
         let Queue { waiters, profiles, classes, kinds, .. } = self;
         waiters.first_of_node(node, |profile, wanted| profiles.first(classes, kinds, profile, wanted).is_some())
     }

@@ -34,8 +34,8 @@ pub(crate) struct Waiter {
 pub(crate) struct Waiters {
     parked: BTreeMap<WaiterId, Waiter>,
     lines: BTreeMap<(Wanted, ProfileIndex), BTreeSet<WaiterId>>,
-    /// What the polls of a node wait for.
-    by_node: BTreeMap<Name, BTreeSet<(Wanted, WaiterId)>>,
+    /// What the polls of each node wait for.
+    by_node: BTreeSet<(Name, Wanted, WaiterId)>,
     places: usize,
     /// Lanes with jobs for which nobody was looked for yet, or more may be woken.
     stirred: BTreeSet<(Slot, KindIndex)>,
@@ -59,8 +59,7 @@ impl Waiters {
         for wanted in &waiter.wanted {
             self.lines.entry((*wanted, waiter.profile)).or_default().insert(id);
         }
-        let of_node = self.by_node.entry(waiter.node.clone()).or_default();
-        of_node.extend(waiter.wanted.iter().map(|wanted| (*wanted, id)));
+        self.by_node.extend(waiter.wanted.iter().map(|wanted| (waiter.node.clone(), *wanted, id)));
         let old = self.parked.insert(id, waiter);
         assert!(old.is_none(), "a waiter is parked once");
     }
@@ -71,15 +70,22 @@ impl Waiters {
         ledger.release(Account::Waiters, waiter.bytes());
         self.places -= waiter.wanted.len();
         for wanted in &waiter.wanted {
-            remove_from(&mut self.lines, &(*wanted, waiter.profile), &id);
-            remove_from(&mut self.by_node, &waiter.node, &(*wanted, id));
+            let line = (*wanted, waiter.profile);
+            let ids = self.lines.get_mut(&line).expect("a waiter stands in its lines");
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.lines.remove(&line);
+            }
+            self.by_node.remove(&(waiter.node.clone(), *wanted, id));
         }
         Some(waiter)
     }
 
     /// The waiters of a node, the longest waiting first.
-    pub fn of_node(&self, node: &str) -> Vec<WaiterId> {
-        let ids: BTreeSet<_> = self.by_node.get(node).into_iter().flatten().map(|(_, id)| *id).collect();
+    pub fn of_node(&self, node: &Name) -> Vec<WaiterId> {
+        let from = (node.clone(), Wanted::Any, WaiterId(0));
+        let places = self.by_node.range(from..).take_while(|(of, _, _)| of == node);
+        let ids: BTreeSet<_> = places.map(|(_, _, id)| *id).collect();
         ids.into_iter().collect()
     }
 
@@ -92,14 +98,14 @@ impl Waiters {
 
     /// A node's lease ended.
     pub fn free(&mut self, node: &Name) {
-        if self.by_node.contains_key(node) {
+        if self.first_place(node).is_some() {
             self.freed.insert(node.clone());
         }
     }
 
     /// Every node with waiters may have room that it did not have: the limits were changed.
     pub fn free_all(&mut self) {
-        self.freed = self.by_node.keys().cloned().collect();
+        self.freed = self.by_node.iter().map(|(node, _, _)| node.clone()).collect();
     }
 
     /// Takes the nodes that may have room which they did not have.
@@ -110,17 +116,16 @@ impl Waiters {
     /// The longest waiting poll of a node among those that wait for something that `is_there`. O(what they wait for · log n).
     pub fn first_of_node(
         &self,
-        node: &str,
+        node: &Name,
         mut is_there: impl FnMut(ProfileIndex, Wanted) -> bool,
     ) -> Option<WaiterId> {
-        let places = self.by_node.get(node)?;
         let mut first: Option<WaiterId> = None;
-        let mut next = places.first();
-        while let Some((wanted, id)) = next {
+        let mut next = self.first_place(node);
+        while let Some((_, wanted, id)) = next {
             if first.is_none_or(|first| *id < first) && is_there(self.parked[id].profile, *wanted) {
                 first = Some(*id);
             }
-            next = places.range((Bound::Excluded((*wanted, WaiterId(u64::MAX))), Bound::Unbounded)).next();
+            next = self.place_of_node(node, Bound::Excluded((node.clone(), *wanted, WaiterId(u64::MAX))));
         }
         first
     }
@@ -170,6 +175,14 @@ impl Waiters {
         self.parked.values().map(Waiter::bytes).sum()
     }
 
+    fn first_place(&self, node: &Name) -> Option<&(Name, Wanted, WaiterId)> {
+        self.place_of_node(node, Bound::Included((node.clone(), Wanted::Any, WaiterId(0))))
+    }
+
+    fn place_of_node(&self, node: &Name, from: Bound<(Name, Wanted, WaiterId)>) -> Option<&(Name, Wanted, WaiterId)> {
+        self.by_node.range((from, Bound::Unbounded)).next().filter(|(of, _, _)| of == node)
+    }
+
     fn lines_of(&self, wanted: Wanted) -> impl Iterator<Item = (&(Wanted, ProfileIndex), &BTreeSet<WaiterId>)> {
         self.lines.range((wanted, ProfileIndex::FIRST)..=(wanted, ProfileIndex::LAST))
     }
@@ -178,13 +191,5 @@ impl Waiters {
 impl Waiter {
     fn bytes(&self) -> u64 {
         WAITER_BYTES + self.node.bytes() + self.wanted.len() as u64 * PLACE_BYTES
-    }
-}
-
-fn remove_from<K: Ord, P: Ord>(lines: &mut BTreeMap<K, BTreeSet<P>>, key: &K, place: &P) {
-    let line = lines.get_mut(key).expect("a waiter stands in its lines");
-    line.remove(place);
-    if line.is_empty() {
-        lines.remove(key);
     }
 }
