@@ -3,7 +3,7 @@
 use crate::command::{Health, Heartbeat};
 use crate::encoding::{members, numbered};
 use crate::ids::NodeIndex;
-use crate::limits::{Limits, NODE_BYTES, NODE_FORGET_MS};
+use crate::limits::{Limits, NODE_BYTES, NODE_FORGET_MS, PROFILE_BYTES};
 use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::payload::Payload;
@@ -297,7 +297,10 @@ impl Node {
 
 fn bytes(name: &Name, zone: &Zone, capabilities: &NameSet, endpoint: Option<&Name>, labels: &Option<Payload>) -> u64 {
     let texts = name.bytes() + zone.bytes() + capabilities.bytes() + endpoint.map_or(0, Name::bytes);
-    NODE_BYTES + texts + Payload::bytes_of(labels)
+    // As if no other node had its profile: what a node is charged does not depend on others.
+    let is_plain = *zone == Zone::DEFAULT && *capabilities == NameSet::EMPTY;
+    let profile = if is_plain { 0 } else { PROFILE_BYTES };
+    NODE_BYTES + texts + profile + Payload::bytes_of(labels)
 }
 
 impl Liveness {
