@@ -112,9 +112,12 @@ impl Classes {
         Err(Refusal::ClassesFull { classes, zone: key.zone.clone(), zone_classes })
     }
 
-    /// What a class that nothing is of yet would be charged.
-    pub fn bytes_if_new(&self, key: &ClassKey) -> u64 {
-        if self.by_key.contains_key(key) { 0 } else { key.bytes() }
+    /// What one more job of a class and kind would be charged for them: its lane, if it is the first unfinished one, and the
+    /// class, if nothing is of it yet.
+    pub fn bytes_if_new(&self, key: &ClassKey, kind: Option<KindIndex>) -> u64 {
+        let Some(class) = self.by_key.get(key) else { return key.bytes() + LANE_BYTES };
+        let has_lane = kind.is_some_and(|kind| self.row(*class).lanes.contains_key(&kind));
+        if has_lane { 0 } else { LANE_BYTES }
     }
 
     /// A job of this class and kind is unfinished; it was admitted, or restored.

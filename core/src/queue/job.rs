@@ -262,11 +262,11 @@ impl Job {
         EndedLease { node: run.node, place: run.place, until: run.until, started_at: attempt.started_at }
     }
 
-    /// After an ended attempt it waits for the next.
-    pub(super) fn schedule(&mut self, due_at: Timestamp) {
+    /// After an ended attempt it waits for the next; without room it keeps only that one in its history.
+    pub(super) fn schedule(&mut self, due_at: Timestamp, has_room: bool) {
         let stage = std::mem::replace(&mut self.stage, Stage::Scheduled { due_at });
         let Stage::Leased(run) = stage else { unreachable!("only a job whose attempt ended is tried again") };
-        self.tries.keep(run.attempt.expect("a leased job has an attempt"));
+        self.tries.keep(run.attempt.expect("a leased job has an attempt"), has_room);
     }
 
     /// It is final. Allocates only if it was never leased, or waited.

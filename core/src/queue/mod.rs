@@ -214,7 +214,8 @@ impl Queue {
         let key = class_key(submit);
         self.classes.admit(&key, leaving.map(|job| job.class))?;
         let shared = ledger.get(Account::Shared);
-        let new = self.kinds.bytes_if_new(&submit.kind) + self.classes.bytes_if_new(&key);
+        let new =
+            self.kinds.bytes_if_new(&submit.kind) + self.classes.bytes_if_new(&key, self.kinds.find(&submit.kind));
         if new > 0 && shared + new > SHARED_BYTES_MAX {
             return Err(Refusal::SharedBytesFull { bytes: shared, bytes_max: SHARED_BYTES_MAX });
         }
@@ -433,16 +434,14 @@ impl Queue {
     }
 
     /// Drops the final job that ended first. Of two that ended at one instant, the dead one stays longer.
-    pub(crate) fn drop_oldest_final(&mut self, ledger: &mut Ledger) {
+    pub(crate) fn drop_oldest_final(&mut self, ledger: &mut Ledger) -> Option<EndedJob> {
         let is_dead = match (self.finals.oldest_at(), self.dead.oldest_at()) {
             (Some(finals), Some(dead)) => dead < finals,
             (None, Some(_)) => true,
             _ => false,
         };
         let from = if is_dead { &mut self.dead } else { &mut self.finals };
-        if let Some(seq) = from.pop() {
-            self.drop_final(ledger, seq);
-        }
+        from.pop().map(|seq| self.drop_final(ledger, seq))
     }
 
     /// Drops final jobs until counts and bytes are within their limits; each that goes, to `gone`.
@@ -652,7 +651,8 @@ impl Queue {
         } else if rules::is_too_late(job.expires_at(), due_at) {
             FinalStatus::Expired
         } else {
-            job.schedule(due_at);
+            // A job is not refused its place for what it tried, so what it tried has to fit.
+            job.schedule(due_at, cx.ledger.unfinished() <= cx.limits.queue_bytes_max);
             self.scheduled += 1;
             cx.ledger.transfer(before, job.charge());
             cx.timers.set(due_at, Timer::JobDue(seq));

@@ -5,7 +5,7 @@
 
 use sheratan_core::limits::Limits;
 use sheratan_core::{
-    Audit, Caller, Command, Complete, Completed, CompletedStatus, Effect, Envelope, Extend, Extended, Health,
+    Audit, Caller, Command, Complete, Completed, CompletedStatus, Effect, EndedJob, Envelope, Extend, Extended, Health,
     Heartbeat, Hub, HubKey, Idempotency, JobSeq, LeaseRef, Leased, Millis, Name, NameSet, OnDuplicate, OnFailed,
     Outcome, Payload, Pull, Pulled, Refusal, Restore, ResultMark, RulesVersion, Submit, Submitted, Timestamp, WaiterId,
     Zone,
@@ -154,6 +154,15 @@ impl Scene {
         effects
             .into_iter()
             .filter_map(|effect| if let Effect::Wake(WaiterId(id)) = effect { Some(id) } else { None })
+            .collect()
+    }
+
+    /// The ends of jobs since it was last asked for, each with the job if it is gone.
+    pub fn ends(&mut self) -> Vec<(JobSeq, Option<Box<EndedJob>>)> {
+        let effects = self.take_effects();
+        effects
+            .into_iter()
+            .filter_map(|effect| if let Effect::Ended { job, gone } = effect { Some((job, gone)) } else { None })
             .collect()
     }
 
