@@ -1,5 +1,6 @@
 //! The hub through its public interface: what it promises to clients and nodes, sentence by sentence.
 
+mod bounds;
 mod capacity;
 mod idempotency;
 mod leases;
