@@ -1,5 +1,6 @@
 //! Sizes: what the ledger charges is never less than what is held, and not much more.
 
+mod bound;
 mod driver;
 mod things;
 
