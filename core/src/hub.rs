@@ -29,7 +29,7 @@ use crate::outcome::{Outcome, Pulled, Refusal, Submitted};
 use crate::queue::event::Event;
 use crate::queue::profile::{ProfileIndex, Profiles};
 use crate::queue::waiter::WaiterId;
-use crate::queue::{Counts, JobRecord, Queue};
+use crate::queue::{Counts, EndedJob, JobRecord, Queue};
 use crate::registry::node::{Node, NodeRecord};
 use crate::registry::{NodeContext, Registry};
 use crate::rules::{self, KnownKey, RulesVersion};
@@ -59,9 +59,19 @@ pub struct Hub {
     effects: Vec<Effect>,
     /// When an attempt or a job ended last.
     ended_at: Timestamp,
+    untold: Untold,
     /// Whether clients talk to it; else it follows a journal.
     is_serving: bool,
     is_settled: bool,
+}
+
+/// The ends among the effects that the shell has not taken yet.
+#[derive(Default, Debug)]
+struct Untold {
+    /// The number of the first one among all jobs that ended.
+    first_number: u64,
+    /// Where they are among the effects, in the order of ending.
+    places: Vec<usize>,
 }
 
 /// What falls due.
@@ -90,6 +100,7 @@ impl Hub {
             telemetry: Telemetry::default(),
             effects: Vec::new(),
             ended_at: Timestamp::ZERO,
+            untold: Untold::default(),
             is_serving: false,
             is_settled: true,
         }
@@ -98,6 +109,7 @@ impl Hub {
     /// From now on clients talk to it: what it does has effects, and is counted.
     pub fn serve(&mut self) {
         self.is_serving = true;
+        self.untold.all_told(self.queue.next_numbers().1);
     }
 
     /// Carries out a command. Never fails: a refusal is an outcome, and changes nothing.
@@ -140,7 +152,10 @@ impl Hub {
                     let (_, timer) = self.timers.pop().expect("it has a next one");
                     self.fire(timer);
                 }
-                Due::OldestFinal => self.queue.drop_oldest_final(&mut self.ledger),
+                Due::OldestFinal => {
+                    let ended = self.queue.drop_oldest_final(&mut self.ledger);
+                    ended.into_iter().for_each(|ended| self.untold.job_went(&mut self.effects, ended));
+                }
                 Due::OldestKey => self.dedup.forget_oldest(&self.limits, &mut self.timers, &mut self.ledger),
             }
         }
@@ -183,6 +198,7 @@ impl Hub {
         let woken = self.queue.take_waiters_to_wake(&mut self.ledger, room, room_at);
         self.effects.extend(woken.into_iter().map(Effect::Wake));
         self.is_settled = self.effects.is_empty();
+        self.untold.all_told(self.queue.next_numbers().1);
         effects.append(&mut self.effects);
     }
 
@@ -449,24 +465,11 @@ impl Hub {
     /// What happened to jobs concerns nodes, keys, telemetry and clients: each event is followed up here, and nowhere
     /// else. Retention comes last, so that a job's end is told before it may go.
     fn follow_events(&mut self) {
-        let first_number = self.queue.next_numbers().1 - self.ends_among_events();
         let mut events = std::mem::take(&mut self.events);
         events.drain(..).for_each(|event| self.follow(event));
         self.events = events;
-        let effects = &mut self.effects;
-        self.queue.enforce_retention(&self.limits, &mut self.ledger, |ended| {
-            // Only a job that ended in this transition may be one that nobody was told of.
-            if ended.number() >= first_number {
-                let seq = ended.view().seq();
-                let told = effects.iter_mut().rev().find_map(|effect| match effect {
-                    Effect::Ended { job, gone } if *job == seq => Some(gone),
-                    _ => None,
-                });
-                if let Some(gone) = told {
-                    *gone = Some(Box::new(ended));
-                }
-            }
-        });
+        let Hub { limits, queue, ledger, untold, effects, .. } = self;
+        queue.enforce_retention(limits, ledger, |ended| untold.job_went(effects, ended));
     }
 
     fn follow(&mut self, event: Event) {
@@ -509,14 +512,11 @@ impl Hub {
                 if self.is_serving {
                     let kind = self.queue.kinds_mut().row_mut(kind);
                     kind.count(|name, place| self.telemetry.ended(self.now, name, place, status));
+                    self.untold.places.push(self.effects.len());
                     self.effects.push(Effect::Ended { job, gone: None });
                 }
             }
         }
-    }
-
-    fn ends_among_events(&self) -> u64 {
-        self.events.iter().filter(|event| matches!(event, Event::Ended { .. })).count() as u64
     }
 
     fn seen(&mut self, node: NodeIndex) {
@@ -618,6 +618,23 @@ impl Hub {
     pub(crate) fn restored(&mut self) {
         self.queue.restored();
         self.registry.restored();
+    }
+}
+
+impl Untold {
+    /// A job's retention took it: if the shell was not told of its end yet, the effect takes the job along.
+    fn job_went(&self, effects: &mut [Effect], ended: EndedJob) {
+        let index = ended.number().checked_sub(self.first_number);
+        if let Some(place) = index.and_then(|index| self.places.get(index as usize)) {
+            let Effect::Ended { gone, .. } = &mut effects[*place] else { unreachable!("an end is where it was put") };
+            *gone = Some(Box::new(ended));
+        }
+    }
+
+    /// The shell takes all effects; the next job that ends gets this number.
+    fn all_told(&mut self, next_number: u64) {
+        self.first_number = next_number;
+        self.places.clear();
     }
 }
 

@@ -20,18 +20,19 @@ mod ids;
 pub mod integrity;
 mod ledger;
 pub mod limits;
-pub mod mutants;
 mod name;
 mod name_set;
 mod outcome;
 mod payload;
 mod queue;
 mod registry;
+#[cfg_attr(feature = "sim-mutants", path = "../mutated/rules.rs")]
 mod rules;
 mod settings;
 mod snapshot;
 pub mod telemetry;
 mod time;
+#[cfg_attr(feature = "sim-mutants", path = "../mutated/timers.rs")]
 mod timers;
 mod zone;
 

@@ -157,14 +157,16 @@ pub const SHARED_BYTES_MAX: u64 = 128 << 20;
 /// What a shared allocation takes beside its bytes: two counts, and its rounding up to the allocator's grain.
 pub const HEAP_HEADER_BYTES: u64 = 24;
 
-/// What a job takes beside its payloads: its record, its place in a lane, a timer.
+/// What a job takes beside its payloads: its record, its place in a lane or a timer. It is that of a job which is left alone
+/// in its page of the table; one among others takes half of it.
 pub const JOB_BYTES: u64 = 184;
 
-/// What a job takes that has a time to live, a retry budget, a lease duration or an idempotency key of its own.
-pub const TERMS_BYTES: u64 = 88;
+/// What a job takes in addition that has a time to live, a retry budget, a lease duration or an idempotency key of its own:
+/// a box, a timer.
+pub const TERMS_BYTES: u64 = 72;
 
 /// What a leased or final job takes in addition: the node, the instants, the outcome.
-pub const RUN_BYTES: u64 = 160;
+pub const RUN_BYTES: u64 = 192;
 
 /// What an ended attempt in a job's history takes beside its error.
 pub const ATTEMPT_BYTES: u64 = 96;
@@ -178,14 +180,18 @@ pub const ANSWER_BYTES: u64 = 48;
 /// What a node takes beside its texts: its record, its name's place, a timer.
 pub const NODE_BYTES: u64 = 512;
 
+/// What a node takes in addition whose zone or capabilities are not those of every node: its profile, with a bit for each
+/// class. Nodes with one profile are each charged it.
+pub const PROFILE_BYTES: u64 = 736;
+
 /// What a kind takes beside its name: its record, its lanes.
-pub const KIND_BYTES: u64 = 512;
+pub const KIND_BYTES: u64 = 368;
 
 /// What a lane takes beside its ready jobs: the jobs of one kind in one class.
 pub const LANE_BYTES: u64 = 320;
 
 /// What a class takes beside its texts.
-pub const CLASS_BYTES: u64 = 256;
+pub const CLASS_BYTES: u64 = 320;
 
 /// What a parked long poll takes, and what each of its places does.
 pub const WAITER_BYTES: u64 = 256;
@@ -196,8 +202,9 @@ const _: () = assert!(LEASE_DURATION_MIN.get() < LEASE_DURATION_MAX.get());
 const _: () = assert!(PULL_JOBS_MAX as u64 <= 10_000, "one pull stays within the default inflight limit");
 const _: () = assert!(CLASSES_MAX <= u16::MAX as usize && CLASSES_PER_ZONE_MAX <= CLASSES_MAX);
 const _: () = assert!(WAITERS_MAX <= WAITER_PLACES_MAX && WAITER_PLACES_MAX <= WAITERS_MAX * PULL_KINDS_MAX);
-/// Bytes of parked long polls at most: each place may have a kind of its own with the longest name.
-pub const WAITERS_BYTES_MAX: u64 = WAITERS_MAX as u64 * WAITER_BYTES
+/// Bytes of parked long polls at most: each may be of a node of its own, and each place for a kind of its own, with the
+/// longest names.
+pub const WAITERS_BYTES_MAX: u64 = WAITERS_MAX as u64 * (WAITER_BYTES + HEAP_HEADER_BYTES + NAME_BYTES_MAX as u64)
     + WAITER_PLACES_MAX as u64 * (PLACE_BYTES + KIND_BYTES + HEAP_HEADER_BYTES + NAME_BYTES_MAX as u64);
 const _: () = assert!(WAITERS_BYTES_MAX <= 128 << 20);
 

@@ -12,7 +12,6 @@ use crate::ids::JobSeq;
 use crate::name::Name;
 use crate::outcome::FinalStatus;
 use crate::queue::lane::Rank;
-use crate::registry::node::Liveness;
 use crate::time::{Millis, Timestamp};
 
 /// Which rules decide, from 1.
@@ -82,6 +81,11 @@ pub(crate) fn room_at_node(leases_per_node_max: u64, held: u64) -> u64 {
 /// The number of a job's next lease.
 pub(crate) fn next_generation(generation: u32) -> u32 {
     generation + 1
+}
+
+/// How many leases a job had after one of that generation, up to the latest; `None` if it had no such lease yet.
+pub(crate) fn leases_since(generation: u32, latest: u32) -> Option<u32> {
+    latest.checked_sub(generation)
 }
 
 /// Whether a job has had all its attempts.
@@ -164,20 +168,14 @@ pub(crate) fn jobs_to_wake_for(ready: u64, room: u64) -> u64 {
     ready.min(room)
 }
 
-/// Whether a lane is looked at again: when the long polls that were woken for its jobs had their turn.
+/// Whether a lane is looked at again after long polls were woken for its jobs: they may leave them.
 pub(crate) fn is_looked_at_again(was_anybody_woken: bool) -> bool {
     was_anybody_woken
 }
 
-/// Whether a node was heard of lately.
-pub(crate) fn liveness(now: Timestamp, stale_at: Timestamp, dead_at: Timestamp) -> Liveness {
-    if now < stale_at {
-        Liveness::Online
-    } else if now < dead_at {
-        Liveness::Stale
-    } else {
-        Liveness::Dead
-    }
+/// When a node is stale that is not heard of again.
+pub(crate) fn stale_at(last_seen_at: Timestamp, node_ttl: Millis) -> Timestamp {
+    last_seen_at + node_ttl
 }
 
 /// Whether a dead node's record may go.

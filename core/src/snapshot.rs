@@ -146,7 +146,7 @@ impl Hub {
         self.limits.differences(&Limits::default()).into_iter().for_each(|setting| put(Record::Setting(setting)));
         self.registry.records().for_each(|node| put(Record::Node(Box::new(node))));
         self.queue.records().for_each(|job| put(Record::Job(Box::new(job))));
-        self.dedup.records().into_iter().for_each(|key| put(Record::Key(Box::new(key))));
+        self.dedup.records().for_each(|key| put(Record::Key(Box::new(key))));
         put(Record::End);
     }
 

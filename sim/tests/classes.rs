@@ -2,8 +2,8 @@
 
 use sheratan_core::limits::CLASSES_MAX;
 use sheratan_core::{Command, Idempotency, Name, OnDuplicate, OnFailed, Submit, Timestamp, Zone};
+use sheratan_history::{Source, Step};
 use sheratan_sim::model_check::run::{Report, run_steps};
-use sheratan_sim::model_check::step::{Source, Step};
 
 /// One job in each class that the hub has room for, two of them in the first; the second of these has a key.
 fn classes_taken() -> Vec<Step> {

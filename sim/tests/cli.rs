@@ -27,18 +27,18 @@ fn a_run_as_json_is_one_object_with_the_digest_that_the_text_has() {
 }
 
 #[test]
-fn the_steps_of_a_verbose_run_are_a_scenario() {
+fn the_steps_of_a_verbose_run_are_a_history() {
     let verbose = text(&model(&["run", "--seed", "3", "--steps", "50", "--verbose"]));
     let steps = verbose.lines().filter_map(|line| {
         let (number, step) = line.split_once(": ")?;
         number.parse::<u64>().ok().map(|_| step)
     });
-    let scenario = format!("# Seed 3.\nkey 3\n{}\n", steps.collect::<Vec<_>>().join("\n"));
+    let history = format!("== Seed 3.\nkey 3\n{}\n", steps.collect::<Vec<_>>().join("\n"));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = folder.join("seed-3.txt");
-    std::fs::write(&file, &scenario).expect("the target's folder can be written");
+    std::fs::write(&file, &history).expect("the target's folder can be written");
     let replayed = model(&["replay", &file.display().to_string()]);
-    assert!(scenario.lines().count() > 52, "{scenario}");
+    assert!(history.lines().count() > 52, "{history}");
     assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed));
 }
 
@@ -59,7 +59,7 @@ fn arguments_that_mean_nothing_are_refused_by_name() {
 }
 
 #[test]
-fn a_scenario_that_cannot_be_read_fails_and_is_named() {
+fn a_history_that_cannot_be_read_fails_and_is_named() {
     let missing = model(&["replay", "/nowhere/at-all.txt"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing).contains("/nowhere/at-all.txt: cannot be read"), "{}", text(&missing));

@@ -2,8 +2,8 @@
 
 use sheratan_core::limits::{LEASE_DURATION_MAX, NODE_FORGET_MS};
 use sheratan_core::{Command, Extend, JobSeq, LeaseRef, Millis, Name, NameSet, Pull, Submit, Timestamp};
+use sheratan_history::Step;
 use sheratan_sim::model_check::run::run_steps;
-use sheratan_sim::model_check::step::Step;
 
 fn submit() -> Command {
     Command::Submit(Box::new(Submit {

@@ -49,7 +49,8 @@ pub(crate) struct Classes {
     assigned: VecDeque<Slot>,
     assigned_before: u64,
     /// Emptied lanes, whose memory the next ones use.
-    spare: Vec<Lane>,
+    #[expect(clippy::vec_box, reason = "a lane goes back into a tree of boxes")]
+    spare: Vec<Box<Lane>>,
 }
 
 #[derive(Debug)]
@@ -59,7 +60,8 @@ struct Class {
     /// Final jobs that are readable.
     shown: u64,
     slot: Option<Slot>,
-    lanes: BTreeMap<KindIndex, Lane>,
+    /// Boxed: a node of the tree has room for eleven.
+    lanes: BTreeMap<KindIndex, Box<Lane>>,
     heads: BTreeMap<Rank, KindIndex>,
 }
 
@@ -72,6 +74,9 @@ pub(crate) enum Lowered {
 }
 
 const SPARE_LANES_MAX: usize = 64;
+
+/// Lanes for which a kind's list keeps its room when it is empty.
+const LANES_KEPT_ROOM: usize = 16;
 
 impl ClassKey {
     /// Whether a node of that zone with those capabilities may run jobs of this class.
@@ -107,9 +112,12 @@ impl Classes {
         Err(Refusal::ClassesFull { classes, zone: key.zone.clone(), zone_classes })
     }
 
-    /// What a class that nothing is of yet would be charged.
-    pub fn bytes_if_new(&self, key: &ClassKey) -> u64 {
-        if self.by_key.contains_key(key) { 0 } else { key.bytes() }
+    /// What one more job of a class and kind would be charged for them: its lane, if it is the first unfinished one, and the
+    /// class, if nothing is of it yet.
+    pub fn bytes_if_new(&self, key: &ClassKey, kind: Option<KindIndex>) -> u64 {
+        let Some(class) = self.by_key.get(key) else { return key.bytes() + LANE_BYTES };
+        let has_lane = kind.is_some_and(|kind| self.row(*class).lanes.contains_key(&kind));
+        if has_lane { 0 } else { LANE_BYTES }
     }
 
     /// A job of this class and kind is unfinished; it was admitted, or restored.
@@ -158,6 +166,9 @@ impl Classes {
             let lanes = &mut kinds.row_mut(kind).lanes;
             let place = lanes.iter().position(|other| *other == slot).expect("a kind knows its lanes");
             lanes.swap_remove(place);
+            if lanes.capacity() > LANES_KEPT_ROOM && lanes.len() < lanes.capacity() / 4 {
+                lanes.shrink_to(lanes.len() * 2);
+            }
         }
         if row.unfinished == 0 {
             let zone = row.key.zone.clone();
@@ -235,7 +246,7 @@ impl Classes {
     /// How many jobs of a class and kind are ready.
     pub fn ready(&self, slot: Slot, kind: KindIndex) -> u64 {
         let lane = self.slots[usize::from(slot)].and_then(|class| self.row(class).lanes.get(&kind));
-        lane.map_or(0, Lane::ready)
+        lane.map_or(0, |lane| lane.ready())
     }
 
     /// All lanes with ready jobs. O(lanes).

@@ -6,7 +6,7 @@
 //! submit ► Scheduled ► Queued ► Leased ───┴► Final(completed | failed | dead | cancelled | expired | superseded)
 //!             └───────────┴─────── expire, supersede ──────────────────▲
 //! ```
-//! The record is small, since there may be millions: 80 bytes, kind and class by number, what few jobs have in a box of
+//! The record is small, since there may be millions: 88 bytes, kind and class by number, what few jobs have in a box of
 //! its own. A lease and the outcome share a second box, made when the lease begins, so that an end allocates nothing.
 //! Others see a job as a [`JobView`], which has the names at hand.
 
@@ -14,7 +14,7 @@ use crate::command::{Complete, Priority, ResultMark};
 use crate::dedup::KeyPlace;
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::Account;
-use crate::limits::{JOB_BYTES, RUN_BYTES, TERMS_BYTES};
+use crate::limits::{JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, RUN_BYTES, TERMS_BYTES};
 use crate::name::Name;
 use crate::outcome::{CompletedStatus, FinalStatus};
 use crate::payload::Payload;
@@ -24,6 +24,7 @@ use crate::queue::lane::Rank;
 use crate::queue::lease::{Attempt, AttemptEnd, Tries};
 use crate::rules;
 use crate::time::{Millis, Timestamp};
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// One job, as the table holds it.
 #[derive(Debug)]
@@ -48,11 +49,12 @@ pub(crate) struct Terms {
     pub expires_at: Timestamp,
     /// No retry starts after it.
     pub retry_until: Timestamp,
-    pub lease_duration_ms: Option<Millis>,
+    /// At most a day.
+    lease_duration_ms: Option<NonZeroU32>,
     /// The place of its idempotency key, while the key is bound to it and not spent.
     pub key: Option<KeyPlace>,
     /// The place of an older job that it took, in the order of submission.
-    pub place: Option<JobSeq>,
+    place: Option<NonZeroU64>,
 }
 
 /// How far a job got.
@@ -149,6 +151,31 @@ impl Default for Terms {
     }
 }
 
+impl Terms {
+    /// Terms without a key. A lease duration is kept as far as one may be short or long.
+    pub(super) fn new(
+        expires_at: Timestamp,
+        retry_until: Timestamp,
+        lease_duration_ms: Option<Millis>,
+        place: Option<JobSeq>,
+    ) -> Terms {
+        let clamped = |duration: Millis| duration.clamp(LEASE_DURATION_MIN, LEASE_DURATION_MAX).get();
+        let lease_duration_ms = lease_duration_ms.map(clamped).and_then(|ms| NonZeroU32::new(ms as u32));
+        let place = place.and_then(|place| NonZeroU64::new(place.get()));
+        Terms { expires_at, retry_until, lease_duration_ms, key: None, place }
+    }
+
+    pub fn lease_duration_ms(&self) -> Option<Millis> {
+        self.lease_duration_ms.map(|ms| Millis::new(ms.get().into()))
+    }
+
+    pub fn place(&self) -> Option<JobSeq> {
+        self.place.map(|place| JobSeq::new(place.get()))
+    }
+}
+
+const _: () = assert!(LEASE_DURATION_MIN.get() > 0 && LEASE_DURATION_MAX.get() <= u32::MAX as u64);
+
 impl Job {
     pub fn expires_at(&self) -> Timestamp {
         self.terms.as_ref().map_or(Timestamp::NEVER, |terms| terms.expires_at)
@@ -159,7 +186,7 @@ impl Job {
     }
 
     pub fn lease_duration_ms(&self) -> Option<Millis> {
-        self.terms.as_ref().and_then(|terms| terms.lease_duration_ms)
+        self.terms.as_ref().and_then(|terms| terms.lease_duration_ms())
     }
 
     /// The place of its idempotency key, while that is bound to it and not spent.
@@ -175,7 +202,7 @@ impl Job {
     }
 
     pub fn rank(&self) -> Rank {
-        let place = self.terms.as_ref().and_then(|terms| terms.place);
+        let place = self.terms.as_ref().and_then(|terms| terms.place());
         Rank::new(self.priority, place.unwrap_or(self.seq))
     }
 
@@ -235,12 +262,12 @@ impl Job {
         EndedLease { node: run.node, place: run.place, until: run.until, started_at: attempt.started_at }
     }
 
-    /// After an ended attempt it waits for the next.
-    pub(super) fn schedule(&mut self, due_at: Timestamp) {
+    /// After an ended attempt it waits for the next; without room it keeps only that one in its history.
+    pub(super) fn schedule(&mut self, due_at: Timestamp, has_room: bool) {
         self.note_retry(due_at);
         let stage = std::mem::replace(&mut self.stage, Stage::Scheduled { due_at });
         let Stage::Leased(run) = stage else { unreachable!("only a job whose attempt ended is tried again") };
-        self.tries.keep(run.attempt.expect("a leased job has an attempt"));
+        self.tries.keep(run.attempt.expect("a leased job has an attempt"), has_room);
     }
 
     /// It is final. Allocates only if it was never leased, or waited.
@@ -303,7 +330,8 @@ impl Job {
 
     fn standing_of_lease(&self, lease: LeaseRef, complete: &Complete) -> Standing {
         let is_own = lease.job == self.seq && lease.generation > 0;
-        let Some(age) = self.tries.generation().checked_sub(lease.generation).filter(|_| is_own) else {
+        let age = rules::leases_since(lease.generation, self.tries.generation());
+        let Some(age) = age.filter(|_| is_own) else {
             return Standing::Lost;
         };
         let Some(attempt) = self.attempts().nth_back(age as usize) else { return Standing::Lost };
@@ -508,6 +536,6 @@ pub(super) mod tests {
     fn a_record_is_small() {
         assert!(size_of::<Option<Job>>() <= 88, "{} bytes", size_of::<Option<Job>>());
         assert!(size_of::<Run>() <= 152, "{} bytes", size_of::<Run>());
-        assert!(size_of::<Terms>() <= 56, "{} bytes", size_of::<Terms>());
+        assert!(size_of::<Terms>() <= 32, "{} bytes", size_of::<Terms>());
     }
 }

@@ -34,6 +34,9 @@ struct Fifo {
 const MARK: u64 = 1 << 63;
 const PRIORITY_SHIFT: u32 = 56;
 
+/// Numbers for which a queue keeps its room when it is empty.
+const ROOM_KEPT: usize = 8;
+
 impl Rank {
     /// The rank of a job of that priority with the place of `seq`.
     pub fn new(priority: Priority, seq: JobSeq) -> Rank {
@@ -90,6 +93,10 @@ impl Fifo {
     fn push(&mut self, seq: u64) -> bool {
         let is_last = self.seqs.back().is_none_or(|last| last & !MARK < seq);
         if is_last {
+            // By a quarter: a line of a million must not hold room for two.
+            if self.seqs.len() == self.seqs.capacity() {
+                self.seqs.reserve_exact((self.seqs.len() / 4).max(4));
+            }
             self.seqs.push_back(seq);
         }
         is_last
@@ -109,6 +116,7 @@ impl Fifo {
         if self.marks * 2 > self.seqs.len() {
             self.seqs.retain(|seq| seq & MARK == 0);
             self.marks = 0;
+            self.give_room_back();
         }
     }
 
@@ -117,8 +125,12 @@ impl Fifo {
             self.seqs.pop_front();
             self.marks -= 1;
         }
-        // A burst's room is given back when little of it is used.
-        if self.seqs.capacity() > 1_024 && self.seqs.len() < self.seqs.capacity() / 8 {
+        self.give_room_back();
+    }
+
+    /// A burst's room is given back when little of it is used.
+    fn give_room_back(&mut self) {
+        if self.seqs.capacity() > ROOM_KEPT && self.seqs.len() < self.seqs.capacity() / 4 {
             self.seqs.shrink_to(self.seqs.len() * 2);
         }
     }

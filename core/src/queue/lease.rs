@@ -66,6 +66,7 @@ pub(crate) struct Tries {
     generation: u32,
     charged: u32,
     /// Ended attempts before the latest one, oldest first. Boxed: most jobs have none.
+    #[expect(clippy::box_collection, reason = "8 bytes in each job's record, not 32")]
     earlier: Option<Box<VecDeque<Attempt>>>,
 }
 
@@ -75,6 +76,9 @@ pub(crate) struct Leases {
     by_node: BTreeMap<NodeIndex, Vec<JobSeq>>,
     count: u64,
 }
+
+/// Leases for which a node's list keeps its room when it is empty.
+const LEASES_KEPT_ROOM: usize = 8;
 
 impl AttemptEnd {
     /// When; `None` if it runs.
@@ -159,12 +163,15 @@ impl Tries {
         }
     }
 
-    /// The latest attempt becomes an earlier one; the first of too many is forgotten.
-    pub fn keep(&mut self, attempt: Attempt) {
+    /// The latest attempt becomes an earlier one; the first of too many are forgotten, all if there is no `has_room`.
+    pub fn keep(&mut self, attempt: Attempt, has_room: bool) {
         let earlier = self.earlier.get_or_insert_default();
-        if earlier.len() + 1 >= ATTEMPTS_KEPT_MAX {
-            earlier.pop_front();
-        }
+        // With the next one, which is the job's own, there will be one more.
+        let kept_max = if has_room { ATTEMPTS_KEPT_MAX - 2 } else { 0 };
+        earlier.drain(..earlier.len().saturating_sub(kept_max));
+        // One more at a time: few jobs have many.
+        earlier.shrink_to(earlier.len() + 1);
+        earlier.reserve_exact(1);
         earlier.push_back(attempt);
     }
 
@@ -209,6 +216,10 @@ impl Leases {
         let held = self.by_node.get_mut(&node).expect("a node with a lease has a list of them");
         held.swap_remove(place as usize);
         self.count -= 1;
+        // The room of many leases is given back when few are left.
+        if held.capacity() > LEASES_KEPT_ROOM && held.len() < held.capacity() / 4 {
+            held.shrink_to(held.len() * 2);
+        }
         held.get(place as usize).copied()
     }
 
@@ -289,11 +300,13 @@ mod tests {
             tries.begin();
             let end = AttemptEnd::Expired { at: Timestamp::from_millis(ms) };
             tries.end(&end);
-            tries.keep(attempt(end));
+            tries.keep(attempt(end), true);
             // With the latest one, which is the job's own, there are as many as are kept.
             assert_eq!(tries.earlier().len(), (ms as usize + 1).min(ATTEMPTS_KEPT_MAX - 1));
         }
         assert_eq!((tries.generation(), tries.charged()), (40, 40));
+        tries.keep(attempt(AttemptEnd::Expired { at: Timestamp::from_millis(39) }), false);
+        assert_eq!(tries.earlier().len(), 1, "without room the latest one stays");
         assert_eq!(tries.earlier().last().and_then(|attempt| attempt.end.at()), Some(Timestamp::from_millis(39)));
     }
 

@@ -214,7 +214,8 @@ impl Queue {
         let key = class_key(submit);
         self.classes.admit(&key, leaving.map(|job| job.class))?;
         let shared = ledger.get(Account::Shared);
-        let new = self.kinds.bytes_if_new(&submit.kind) + self.classes.bytes_if_new(&key);
+        let new =
+            self.kinds.bytes_if_new(&submit.kind) + self.classes.bytes_if_new(&key, self.kinds.find(&submit.kind));
         if new > 0 && shared + new > SHARED_BYTES_MAX {
             return Err(Refusal::SharedBytesFull { bytes: shared, bytes_max: SHARED_BYTES_MAX });
         }
@@ -228,13 +229,12 @@ impl Queue {
         let kind = self.kinds.enter(cx.ledger, &submit.kind);
         let class = self.classes.enter(cx.ledger, &mut self.kinds, class_key(&submit), kind);
         let due_at = (cx.now + submit.delay_ms).max(submit.run_at);
-        let terms = Terms {
-            expires_at: submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
-            retry_until: submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
-            lease_duration_ms: submit.lease_duration_ms,
-            key: None,
+        let terms = Terms::new(
+            submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
+            submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
+            submit.lease_duration_ms,
             place,
-        };
+        );
         cx.timers.set(terms.expires_at, Timer::JobExpires(seq));
         cx.events.push(Event::Submitted { kind });
         let has_terms = submit.idempotency.is_some() || terms != Terms::default();
@@ -431,16 +431,14 @@ impl Queue {
     }
 
     /// Drops the final job that ended first. Of two that ended at one instant, the dead one stays longer.
-    pub(crate) fn drop_oldest_final(&mut self, ledger: &mut Ledger) {
+    pub(crate) fn drop_oldest_final(&mut self, ledger: &mut Ledger) -> Option<EndedJob> {
         let is_dead = match (self.finals.oldest_at(), self.dead.oldest_at()) {
             (Some(finals), Some(dead)) => dead < finals,
             (None, Some(_)) => true,
             _ => false,
         };
         let from = if is_dead { &mut self.dead } else { &mut self.finals };
-        if let Some(seq) = from.pop() {
-            self.drop_final(ledger, seq);
-        }
+        from.pop().map(|seq| self.drop_final(ledger, seq))
     }
 
     /// Drops final jobs until counts and bytes are within their limits; each that goes, to `gone`.
@@ -466,11 +464,10 @@ impl Queue {
 
     /// Parks a long poll; `false` if too many are.
     pub(crate) fn park(&mut self, ledger: &mut Ledger, id: WaiterId, pull: &Pull, profile: ProfileIndex) -> bool {
-        let known: Vec<_> =
-            pull.kinds.iter().map(|name| self.kinds.find(name).map_or(Wanted::Any, Wanted::Kind)).collect();
-        // Kinds that nothing names yet have no line; for the limits any stands for them.
-        let wanted = if known.is_empty() { vec![Wanted::Any] } else { known };
-        if !self.waiters.has_room_for(profile, &wanted) {
+        let mut known: Vec<_> = pull.kinds.iter().filter_map(|name| self.kinds.find(name)).map(Wanted::Kind).collect();
+        let unknown_count = pull.kinds.len() - known.len();
+        known.extend(pull.kinds.is_empty().then_some(Wanted::Any));
+        if !self.waiters.has_room_for(profile, &known, unknown_count) {
             return false;
         }
         let wanted = if pull.kinds.is_empty() {
@@ -493,7 +490,7 @@ impl Queue {
     }
 
     /// Takes out the long polls of a node whose profile changed: it may take other jobs now.
-    pub(crate) fn take_waiters_of(&mut self, ledger: &mut Ledger, node: &str) -> Vec<WaiterId> {
+    pub(crate) fn take_waiters_of(&mut self, ledger: &mut Ledger, node: &Name) -> Vec<WaiterId> {
         let ids = self.waiters.of_node(node);
         ids.iter().for_each(|id| _ = self.unpark(ledger, *id));
         ids
@@ -525,28 +522,17 @@ impl Queue {
         }
         let mut room = room_in_hub;
         for node in self.waiters.take_freed() {
-            if room == 0 {
-                self.waiters.free(&node);
-                continue;
+            let id = if room > 0 && room_at(&node) > 0 { self.first_with_job(&node) } else { None };
+            if let Some(id) = id {
+                self.unpark(ledger, id);
+                woken.push(id);
+                granted.insert(node.clone(), 1);
+                room -= 1;
             }
-            let room_here = room_at(&node).min(room);
-            let mut left = room_here;
-            for id in self.waiters.of_node(&node) {
-                if left == 0 {
-                    break;
-                }
-                if let Some(takes) = self.takes(id) {
-                    self.unpark(ledger, id);
-                    woken.push(id);
-                    left = left.saturating_sub(takes);
-                }
-            }
-            room -= room_here - left;
-            if left < room_here {
-                // Who was woken may leave a job to another one of the node.
+            // It may have room for more than one, and who was woken may take nothing.
+            if id.is_some() || room == 0 {
                 self.waiters.free(&node);
             }
-            granted.insert(node, room_here - left);
         }
         for (slot, kind) in self.waiters.take_stirred() {
             let mut left = rules::jobs_to_wake_for(self.classes.ready(slot, kind), room);
@@ -568,7 +554,6 @@ impl Queue {
                 });
             }
             room -= offered - left;
-            // Who was woken may leave a job to another one; where nobody was, there is nobody to look for.
             if rules::is_looked_at_again(!chosen.is_empty()) || (room == 0 && offered == 0) {
                 self.waiters.stir(slot, kind);
             }
@@ -593,13 +578,10 @@ impl Queue {
         JobView::new(job, self.kinds.name(job.kind), self.classes.key(job.class))
     }
 
-    /// How many jobs a long poll may take, if there is one for it.
-    fn takes(&mut self, id: WaiterId) -> Option<u64> {
-        let waiter = self.waiters.get(id)?;
-        let (classes, kinds, profiles) = (&self.classes, &self.kinds, &mut self.profiles);
-        let has_job =
-            waiter.wanted.iter().any(|wanted| profiles.first(classes, kinds, waiter.profile, *wanted).is_some());
-        has_job.then_some(waiter.jobs_max)
+    /// The longest waiting poll of a node for which there is a job.
+    fn first_with_job(&mut self, node: &Name) -> Option<WaiterId> {
+        let Queue { waiters, profiles, classes, kinds, .. } = self;
+        waiters.first_of_node(node, |profile, wanted| profiles.first(classes, kinds, profile, wanted).is_some())
     }
 
     fn lease_one(
@@ -666,7 +648,8 @@ impl Queue {
         } else if rules::is_too_late(job.expires_at(), due_at) {
             FinalStatus::Expired
         } else {
-            job.schedule(due_at);
+            // A job is not refused its place for what it tried, so what it tried has to fit.
+            job.schedule(due_at, cx.ledger.unfinished() <= cx.limits.queue_bytes_max);
             self.scheduled += 1;
             cx.ledger.transfer(before, job.charge());
             cx.timers.set(due_at, Timer::JobDue(seq));

@@ -188,10 +188,11 @@ impl Profiles {
             row.follow(classes);
             if row.has_bit(slot) {
                 self.heads += usize::from(view.lower(slot, rank));
-                view.told += 1;
-                if view.told > TOLD_MAX + view.by_slot.len() {
-                    forgotten.push(*key);
-                }
+            }
+            // A head that is none of its own costs a look all the same.
+            view.told += 1;
+            if view.told > TOLD_MAX + view.by_slot.len() {
+                forgotten.push(*key);
             }
         }
         forgotten.into_iter().for_each(|key| self.drop_view(key));

@@ -1,14 +1,15 @@
 //! The table of jobs: by sequence number, which only grows.
 //!
-//! Jobs stand in pages of 64 slots, in place, pages in a tree by number. New jobs go to the last page, so the hot pages are the
-//! few at the ends; a million jobs need 15,625 pages, a tree of four levels whose upper ones stay in the cache. An empty
-//! page goes, so that one old job holds 64 slots and not the whole stretch since it came.
+//! Jobs stand in pages, in place and in order, pages in a tree by number. A page is of 64 numbers, and has room for the
+//! jobs that are left of them: at most twice as much as they take, so that one old job does not hold the room of those that
+//! came with it. New jobs go to the last page, so the hot pages are the few at the ends; a million jobs need 15,625 pages, a
+//! tree of four levels whose upper ones stay in the cache. In a page without gaps a job is where its number says.
 
 use super::job::Job;
 use crate::ids::JobSeq;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-const PAGE_SLOTS: u64 = 64;
+const PAGE_NUMBERS: u64 = 64;
 
 /// All jobs that the hub knows.
 #[derive(Default, Debug)]
@@ -17,61 +18,51 @@ pub(super) struct JobTable {
     count: usize,
 }
 
-#[derive(Debug)]
+/// Jobs in the order of their numbers.
+#[derive(Default, Debug)]
 struct Page {
-    slots: Box<[Option<Job>]>,
-    used: u32,
+    jobs: VecDeque<Job>,
 }
 
 impl JobTable {
+    /// Takes in a job whose number is above those that came before it.
     pub fn insert(&mut self, job: Job) -> &mut Job {
-        let (page, slot) = place(job.seq);
-        let page = self.pages.entry(page).or_insert_with(Page::new);
-        assert!(page.slots[slot].is_none(), "a sequence number is given once");
-        page.used += 1;
         self.count += 1;
-        page.slots[slot].insert(job)
+        self.pages.entry(page_of(job.seq)).or_default().push(job)
     }
 
     pub fn get(&self, seq: JobSeq) -> Option<&Job> {
-        let (page, slot) = place(seq);
-        self.pages.get(&page)?.slots[slot].as_ref()
+        let page = self.pages.get(&page_of(seq))?;
+        page.jobs.get(page.find(seq)?)
     }
 
     pub fn get_mut(&mut self, seq: JobSeq) -> Option<&mut Job> {
-        let (page, slot) = place(seq);
-        self.pages.get_mut(&page)?.slots[slot].as_mut()
+        let page = self.pages.get_mut(&page_of(seq))?;
+        let place = page.find(seq)?;
+        page.jobs.get_mut(place)
     }
 
     pub fn remove(&mut self, seq: JobSeq) -> Option<Job> {
-        let (page_index, slot) = place(seq);
-        let page = self.pages.get_mut(&page_index)?;
-        let job = page.slots[slot].take()?;
-        page.used -= 1;
+        let page = self.pages.get_mut(&page_of(seq))?;
+        let place = page.find(seq)?;
+        let job = page.remove(place)?;
         self.count -= 1;
-        if page.used == 0 {
-            self.pages.remove(&page_index);
+        if page.jobs.is_empty() {
+            self.pages.remove(&page_of(seq));
         }
         Some(job)
     }
 
     /// The jobs from `first` on, in order of submission.
     pub fn iter_from(&self, first: JobSeq) -> impl Iterator<Item = &Job> {
-        let (page, _) = place(first);
-        self.pages
-            .range(page..)
-            .flat_map(|(_, page)| page.slots.iter().filter_map(|slot| slot.as_ref()))
-            .skip_while(move |job| job.seq < first)
+        let pages = self.pages.range(page_of(first)..).map(|(_, page)| page);
+        pages.flat_map(|page| &page.jobs).skip_while(move |job| job.seq < first)
     }
 
     /// The jobs up to `last`, newest first.
     pub fn iter_back_from(&self, last: JobSeq) -> impl Iterator<Item = &Job> {
-        let (page, _) = place(last);
-        self.pages
-            .range(..=page)
-            .rev()
-            .flat_map(|(_, page)| page.slots.iter().rev().filter_map(|slot| slot.as_ref()))
-            .skip_while(move |job| job.seq > last)
+        let pages = self.pages.range(..=page_of(last)).rev().map(|(_, page)| page);
+        pages.flat_map(|page| page.jobs.iter().rev()).skip_while(move |job| job.seq > last)
     }
 
     pub fn len(&self) -> usize {
@@ -80,13 +71,36 @@ impl JobTable {
 }
 
 impl Page {
-    fn new() -> Self {
-        Page { slots: (0..PAGE_SLOTS).map(|_| None).collect(), used: 0 }
+    fn push(&mut self, job: Job) -> &mut Job {
+        assert!(self.jobs.back().is_none_or(|last| last.seq < job.seq), "sequence numbers grow");
+        if self.jobs.len() == self.jobs.capacity() {
+            self.jobs.reserve_exact(self.jobs.len().max(1));
+        }
+        self.jobs.push_back(job);
+        self.jobs.back_mut().expect("it was just put there")
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Job> {
+        let job = self.jobs.remove(place);
+        let len = self.jobs.len();
+        if 2 * len <= self.jobs.capacity() {
+            self.jobs.shrink_to(len + len / 2);
+        }
+        job
+    }
+
+    /// Where a job stands: as far from the first one as its number, less those that are missing between.
+    fn find(&self, seq: JobSeq) -> Option<usize> {
+        let distance = seq.get().checked_sub(self.jobs.front()?.seq.get())? as usize;
+        if self.jobs.get(distance).is_some_and(|job| job.seq == seq) {
+            return Some(distance);
+        }
+        self.jobs.binary_search_by_key(&seq, |job| job.seq).ok()
     }
 }
 
-fn place(seq: JobSeq) -> (u64, usize) {
-    (seq.get() / PAGE_SLOTS, (seq.get() % PAGE_SLOTS) as usize)
+fn page_of(seq: JobSeq) -> u64 {
+    seq.get() / PAGE_NUMBERS
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::queue::kind::KindIndex;
 use crate::queue::profile::{ProfileIndex, Profiles, Wanted};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Bound;
 
 /// A long poll's number, given by the shell; the smaller one waits longer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -33,7 +34,8 @@ pub(crate) struct Waiter {
 pub(crate) struct Waiters {
     parked: BTreeMap<WaiterId, Waiter>,
     lines: BTreeMap<(Wanted, ProfileIndex), BTreeSet<WaiterId>>,
-    by_node: BTreeMap<Name, BTreeSet<WaiterId>>,
+    /// What the polls of each node wait for.
+    by_node: BTreeSet<(Name, Wanted, WaiterId)>,
     places: usize,
     /// Lanes with jobs for which nobody was looked for yet, or more may be woken.
     stirred: BTreeSet<(Slot, KindIndex)>,
@@ -42,22 +44,22 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Whether one more may be parked.
-    pub fn has_room_for(&self, profile: ProfileIndex, wanted: &[Wanted]) -> bool {
-        let new_lines = wanted.iter().filter(|wanted| !self.lines.contains_key(&(**wanted, profile))).count();
+    /// Whether one more may be parked that waits for this and for some kinds that nothing names yet.
+    pub fn has_room_for(&self, profile: ProfileIndex, known: &[Wanted], unknown_count: usize) -> bool {
+        let new_lines = known.iter().filter(|wanted| !self.lines.contains_key(&(**wanted, profile))).count();
         self.parked.len() < WAITERS_MAX
-            && self.places + wanted.len() <= WAITER_PLACES_MAX
-            && self.lines.len() + new_lines <= WAITER_LINES_MAX
+            && self.places + known.len() + unknown_count <= WAITER_PLACES_MAX
+            && self.lines.len() + new_lines + unknown_count <= WAITER_LINES_MAX
     }
 
     /// Parks a waiter that has room.
     pub fn park(&mut self, ledger: &mut Ledger, id: WaiterId, waiter: Waiter) {
-        ledger.charge(Account::Waiters, bytes(waiter.wanted.len()));
+        ledger.charge(Account::Waiters, waiter.bytes());
         self.places += waiter.wanted.len();
         for wanted in &waiter.wanted {
             self.lines.entry((*wanted, waiter.profile)).or_default().insert(id);
         }
-        self.by_node.entry(waiter.node.clone()).or_default().insert(id);
+        self.by_node.extend(waiter.wanted.iter().map(|wanted| (waiter.node.clone(), *wanted, id)));
         let old = self.parked.insert(id, waiter);
         assert!(old.is_none(), "a waiter is parked once");
     }
@@ -65,18 +67,26 @@ impl Waiters {
     /// Takes a waiter out; `None` if it is not parked (any more).
     pub fn unpark(&mut self, ledger: &mut Ledger, id: WaiterId) -> Option<Waiter> {
         let waiter = self.parked.remove(&id)?;
-        ledger.release(Account::Waiters, bytes(waiter.wanted.len()));
+        ledger.release(Account::Waiters, waiter.bytes());
         self.places -= waiter.wanted.len();
         for wanted in &waiter.wanted {
-            remove_from(&mut self.lines, &(*wanted, waiter.profile), id);
+            let line = (*wanted, waiter.profile);
+            let ids = self.lines.get_mut(&line).expect("a waiter stands in its lines");
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.lines.remove(&line);
+            }
+            self.by_node.remove(&(waiter.node.clone(), *wanted, id));
         }
-        remove_from(&mut self.by_node, &waiter.node, id);
         Some(waiter)
     }
 
     /// The waiters of a node, the longest waiting first.
-    pub fn of_node(&self, node: &str) -> Vec<WaiterId> {
-        self.by_node.get(node).map_or(Vec::new(), |ids| ids.iter().copied().collect())
+    pub fn of_node(&self, node: &Name) -> Vec<WaiterId> {
+        let from = (node.clone(), Wanted::Any, WaiterId(0));
+        let places = self.by_node.range(from..).take_while(|(of, _, _)| of == node);
+        let ids: BTreeSet<_> = places.map(|(_, _, id)| *id).collect();
+        ids.into_iter().collect()
     }
 
     /// A lane has one more ready job.
@@ -88,14 +98,14 @@ impl Waiters {
 
     /// A node's lease ended.
     pub fn free(&mut self, node: &Name) {
-        if self.by_node.contains_key(node) {
+        if self.first_place(node).is_some() {
             self.freed.insert(node.clone());
         }
     }
 
     /// Every node with waiters may have room that it did not have: the limits were changed.
     pub fn free_all(&mut self) {
-        self.freed = self.by_node.keys().cloned().collect();
+        self.freed = self.by_node.iter().map(|(node, _, _)| node.clone()).collect();
     }
 
     /// Takes the nodes that may have room which they did not have.
@@ -103,14 +113,26 @@ impl Waiters {
         std::mem::take(&mut self.freed)
     }
 
+    /// The longest waiting poll of a node among those that wait for something that `is_there`. O(what they wait for · log n).
+    pub fn first_of_node(
+        &self,
+        node: &Name,
+        mut is_there: impl FnMut(ProfileIndex, Wanted) -> bool,
+    ) -> Option<WaiterId> {
+        let mut first: Option<WaiterId> = None;
+        let mut next = self.first_place(node);
+        while let Some((_, wanted, id)) = next {
+            if first.is_none_or(|first| *id < first) && is_there(self.parked[id].profile, *wanted) {
+                first = Some(*id);
+            }
+            next = self.place_of_node(node, Bound::Excluded((node.clone(), *wanted, WaiterId(u64::MAX))));
+        }
+        first
+    }
+
     /// Takes the lanes that were noted.
     pub fn take_stirred(&mut self) -> BTreeSet<(Slot, KindIndex)> {
         std::mem::take(&mut self.stirred)
-    }
-
-    /// What a waiter waits for.
-    pub fn get(&self, id: WaiterId) -> Option<&Waiter> {
-        self.parked.get(&id)
     }
 
     /// Waiters for jobs of a lane, the longest waiting first, until `take` says that there are enough.
@@ -133,7 +155,7 @@ impl Waiters {
             if !take(id, &self.parked[&id]) {
                 return;
             }
-            let next = self.lines[&line].range((std::ops::Bound::Excluded(id), std::ops::Bound::Unbounded)).next();
+            let next = self.lines[&line].range((Bound::Excluded(id), Bound::Unbounded)).next();
             fronts.extend(next.map(|id| Reverse((*id, line))));
         }
     }
@@ -150,7 +172,15 @@ impl Waiters {
 
     /// What the parked ones are charged, walked.
     pub fn bytes(&self) -> u64 {
-        self.parked.values().map(|waiter| bytes(waiter.wanted.len())).sum()
+        self.parked.values().map(Waiter::bytes).sum()
+    }
+
+    fn first_place(&self, node: &Name) -> Option<&(Name, Wanted, WaiterId)> {
+        self.place_of_node(node, Bound::Included((node.clone(), Wanted::Any, WaiterId(0))))
+    }
+
+    fn place_of_node(&self, node: &Name, from: Bound<(Name, Wanted, WaiterId)>) -> Option<&(Name, Wanted, WaiterId)> {
+        self.by_node.range((from, Bound::Unbounded)).next().filter(|(of, _, _)| of == node)
     }
 
     fn lines_of(&self, wanted: Wanted) -> impl Iterator<Item = (&(Wanted, ProfileIndex), &BTreeSet<WaiterId>)> {
@@ -158,14 +188,8 @@ impl Waiters {
     }
 }
 
-fn remove_from<K: Ord>(lines: &mut BTreeMap<K, BTreeSet<WaiterId>>, key: &K, id: WaiterId) {
-    let line = lines.get_mut(key).expect("a waiter stands in its lines");
-    line.remove(&id);
-    if line.is_empty() {
-        lines.remove(key);
+impl Waiter {
+    fn bytes(&self) -> u64 {
+        WAITER_BYTES + self.node.bytes() + self.wanted.len() as u64 * PLACE_BYTES
     }
-}
-
-fn bytes(places: usize) -> u64 {
-    WAITER_BYTES + places as u64 * PLACE_BYTES
 }

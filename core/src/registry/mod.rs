@@ -238,13 +238,13 @@ impl Registry {
         let is_one_too_many = before.is_none() && nodes >= nodes_max;
         let before = before.unwrap_or(0);
         let more = bytes - before + after;
-        let is_larger = after > before;
-        if !is_one_too_many && !(is_larger && more > bytes_max) {
+        let lacks_bytes = |freed: u64| after > before && more > bytes_max + freed;
+        if !is_one_too_many && !lacks_bytes(0) {
             return Ok(());
         }
         let (mut gone, mut freed) = (Vec::new(), 0);
         for (_, index) in self.idle.iter().filter(|(_, index)| self.nodes[index].name() != name) {
-            if !gone.is_empty() && !(is_larger && more - freed > bytes_max) {
+            if !gone.is_empty() && !lacks_bytes(freed) {
                 break;
             }
             freed += self.nodes[index].bytes();
@@ -253,7 +253,7 @@ impl Registry {
         if is_one_too_many && gone.is_empty() {
             return Err(Refusal::NodesFull { nodes, nodes_max });
         }
-        if is_larger && more - freed > bytes_max {
+        if lacks_bytes(freed) {
             return Err(Refusal::NodeBytesFull { bytes, bytes_max });
         }
         gone.into_iter().for_each(|index| self.forget_early(cx, index));

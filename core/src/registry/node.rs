@@ -3,7 +3,7 @@
 use crate::command::{Health, Heartbeat};
 use crate::encoding::{members, numbered};
 use crate::ids::NodeIndex;
-use crate::limits::{Limits, NODE_BYTES, NODE_FORGET_MS};
+use crate::limits::{Limits, NODE_BYTES, NODE_FORGET_MS, PROFILE_BYTES};
 use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::payload::Payload;
@@ -110,7 +110,7 @@ impl Node {
             registered_at: now,
             last_seen_at: now,
             liveness: Liveness::Online,
-            check_at: now + limits.node_ttl_ms,
+            check_at: rules::stale_at(now, limits.node_ttl_ms),
             leases: 0,
             profile: Profiles::UNKNOWN,
         }
@@ -243,14 +243,20 @@ impl Node {
         self.last_seen_at = now;
         if self.liveness != Liveness::Online {
             self.liveness = Liveness::Online;
-            self.check_at = now + limits.node_ttl_ms;
+            self.check_at = rules::stale_at(now, limits.node_ttl_ms);
         }
     }
 
     /// The timer fired: what it is now, and when to look again.
     pub(crate) fn check(&mut self, now: Timestamp, limits: &Limits) {
-        let (stale_at, dead_at) = (self.last_seen_at + limits.node_ttl_ms, self.dead_at(limits));
-        self.liveness = rules::liveness(now, stale_at, dead_at);
+        let (stale_at, dead_at) = (rules::stale_at(self.last_seen_at, limits.node_ttl_ms), self.dead_at(limits));
+        self.liveness = if now < stale_at {
+            Liveness::Online
+        } else if now < dead_at {
+            Liveness::Stale
+        } else {
+            Liveness::Dead
+        };
         let forget_at = dead_at + NODE_FORGET_MS;
         self.check_at = match self.liveness {
             Liveness::Online => stale_at,
@@ -291,7 +297,10 @@ impl Node {
 
 fn bytes(name: &Name, zone: &Zone, capabilities: &NameSet, endpoint: Option<&Name>, labels: &Option<Payload>) -> u64 {
     let texts = name.bytes() + zone.bytes() + capabilities.bytes() + endpoint.map_or(0, Name::bytes);
-    NODE_BYTES + texts + Payload::bytes_of(labels)
+    // As if no other node had its profile: what a node is charged does not depend on others.
+    let is_plain = *zone == Zone::DEFAULT && *capabilities == NameSet::EMPTY;
+    let profile = if is_plain { 0 } else { PROFILE_BYTES };
+    NODE_BYTES + texts + profile + Payload::bytes_of(labels)
 }
 
 impl Liveness {

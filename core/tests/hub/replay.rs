@@ -2,7 +2,7 @@
 
 use crate::scene::{KEY, at, failure, heartbeat, job, keyed, name, names, pull, replay, restore, success};
 use proptest::prelude::*;
-use sheratan_core::limits::{ANSWER_BYTES, HEAP_HEADER_BYTES, KEY_BYTES, Limits, NODE_BYTES};
+use sheratan_core::limits::{ANSWER_BYTES, HEAP_HEADER_BYTES, KEY_BYTES, Limits, NODE_BYTES, PROFILE_BYTES};
 use sheratan_core::{
     Command, Complete, Extend, Heartbeat, Hub, HubKey, JobSeq, LeaseRef, Millis, NameSet, OnDuplicate, OnFailed,
     Outcome, Payload, Priority, Pull, Restore, RestoreError, Setting, Submit, Timestamp, WaiterId,
@@ -30,7 +30,7 @@ fn narrow() -> Limits {
         idempotency_floor_ms: Millis::new(1_500),
         answers_bytes_max: 3 * KEY_BYTES + 2 * (ANSWER_BYTES + HEAP_HEADER_BYTES + 5),
         nodes_max: 2,
-        nodes_bytes_max: 3 * NODE_BYTES,
+        nodes_bytes_max: 2 * NODE_BYTES + PROFILE_BYTES + 300,
         ..Limits::default()
     }
 }
@@ -85,9 +85,11 @@ fn commands() -> impl Strategy<Value = Command> {
         let limits = Limits { queue_depth_max, retained_jobs_max, node_ttl_ms, ..narrow() };
         Command::Set(Setting::all(&limits))
     });
-    let heartbeats = (node_names(), any::<bool>()).prop_map(|(node, is_special)| {
+    let heartbeats = (node_names(), any::<bool>(), 0..200_usize).prop_map(|(node, is_special, bytes)| {
         let capabilities = if is_special { names(&["gpu"]) } else { NameSet::EMPTY };
-        Command::Heartbeat(Heartbeat { capabilities, ..heartbeat(node) })
+        let labels = (bytes > 0).then(|| Payload::new(&vec![b'1'; bytes]));
+        let endpoint = (bytes % 3 == 0).then(|| name("http://a.node:1"));
+        Command::Heartbeat(Heartbeat { capabilities, labels, endpoint, ..heartbeat(node) })
     });
     let pulls = (node_names(), 1..4_u32, any::<bool>()).prop_map(|(node, jobs_max, is_picky)| {
         Command::Pull(Pull { kinds: if is_picky { names(&["x"]) } else { NameSet::EMPTY }, ..pull(node, jobs_max) })
@@ -209,7 +211,7 @@ proptest! {
     fn the_counts_are_those_of_the_jobs(history in histories()) {
         let mut hub = start();
         let mut ms = 0;
-        for (step, command) in history {
+        for (id, (step, command)) in history.into_iter().enumerate() {
             ms += step;
             hub.apply(at(ms), command);
             let count = |word: &str| hub.queue().iter_from(JobSeq::FIRST).filter(|job| job.status() == word).count() as u64;
@@ -222,6 +224,11 @@ proptest! {
             prop_assert!(counts.leased <= narrow().inflight_max);
             prop_assert!(counts.retained <= narrow().retained_jobs_max + 1);
             prop_assert!(hub.dedup().len() as u64 <= narrow().idempotency_keys_max);
+            // Some are parked for kinds that jobs name, or nothing does; some of them are woken.
+            let kinds = if id % 2 == 0 { names(&["x"]) } else { names(&["never", "y"]) };
+            hub.park(WaiterId(id as u64), &Pull { kinds, ..pull("a", 1) });
+            hub.settle(&mut Vec::new());
+            prop_assert_eq!(hub.recount(), hub.ledger().clone());
         }
     }
 }

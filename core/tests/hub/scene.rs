@@ -5,9 +5,9 @@
 
 use sheratan_core::limits::Limits;
 use sheratan_core::{
-    Caller, Command, Complete, Completed, CompletedStatus, Effect, Envelope, Health, Heartbeat, Hub, HubKey,
+    Caller, Command, Complete, Completed, CompletedStatus, Effect, EndedJob, Envelope, Health, Heartbeat, Hub, HubKey,
     Idempotency, JobSeq, LeaseRef, Leased, Name, NameSet, OnDuplicate, OnFailed, Outcome, Payload, Pull, Pulled,
-    Refusal, Restore, ResultMark, RulesVersion, Submit, Submitted, Timestamp, Zone,
+    Refusal, Restore, ResultMark, RulesVersion, Submit, Submitted, Timestamp, WaiterId, Zone,
 };
 
 pub const KEY: HubKey = HubKey::new(*b"the scenes' key.");
@@ -121,6 +121,29 @@ impl Scene {
     /// The word for a job's state; `gone` if the hub does not know it any more.
     pub fn status(&self, job: JobSeq) -> &'static str {
         self.hub.queue().get(job).map_or("gone", |job| job.status())
+    }
+
+    /// The long polls woken since it was last asked for, in one round.
+    pub fn woken(&mut self) -> Vec<u64> {
+        let effects = self.take_effects();
+        effects
+            .into_iter()
+            .filter_map(|effect| if let Effect::Wake(WaiterId(id)) = effect { Some(id) } else { None })
+            .collect()
+    }
+
+    /// The ends of jobs since it was last asked for, each with the job if it is gone.
+    pub fn ends(&mut self) -> Vec<(JobSeq, Option<Box<EndedJob>>)> {
+        let effects = self.take_effects();
+        effects
+            .into_iter()
+            .filter_map(|effect| if let Effect::Ended { job, gone } = effect { Some((job, gone)) } else { None })
+            .collect()
+    }
+
+    fn take_effects(&mut self) -> Vec<Effect> {
+        self.hub.settle(&mut self.effects);
+        std::mem::take(&mut self.effects)
     }
 }
 

@@ -1,8 +1,8 @@
-//! Long polls up to their limit.
+//! Long polls: up to their limit, and woken again when who was woken took nothing.
 
-use crate::scene::{Scene, pull};
-use sheratan_core::WaiterId;
+use crate::scene::{Scene, job, names, pull};
 use sheratan_core::limits::WAITERS_MAX;
+use sheratan_core::{Pull, WaiterId};
 
 fn park(scene: &mut Scene, id: u64, node: &str) {
     assert!(scene.hub.park(WaiterId(id), &pull(node, 1)));
@@ -17,4 +17,71 @@ fn polls_are_parked_up_to_their_limit() {
     assert!(!scene.hub.park(WaiterId(u64::MAX), &pull("a", 1)));
     scene.hub.unpark(WaiterId(7));
     park(&mut scene, u64::MAX, "a");
+}
+
+#[test]
+fn parking_leaves_no_trace_in_the_durable_state() {
+    let mut scene = Scene::new();
+    let digest = scene.hub.digest();
+    park(&mut scene, 1, "a");
+    scene.hub.unpark(WaiterId(1));
+    assert_eq!(scene.hub.digest(), digest);
+}
+
+#[test]
+fn a_node_with_room_for_one_is_not_forgotten_when_its_woken_poll_took_nothing() {
+    let mut scene = Scene::with(|limits| limits.leases_per_node_max = 1);
+    park(&mut scene, 1, "a");
+    park(&mut scene, 2, "a");
+    scene.submit(job("k"));
+    scene.submit(job("k"));
+    assert_eq!(scene.woken(), [1], "a node has room for one lease");
+    // The client of the first went away before its pull was repeated.
+    assert_eq!(scene.woken(), [2]);
+    scene.lease("a");
+}
+
+#[test]
+fn as_many_polls_of_a_node_are_woken_as_leases_of_it_ended() {
+    let mut scene = Scene::with(|limits| limits.leases_per_node_max = 2);
+    (0..2).for_each(|_| _ = scene.submit(job("k")));
+    let leases = scene.pull("a", 2);
+    [1, 2, 3].iter().for_each(|id| park(&mut scene, *id, "a"));
+    (0..3).for_each(|_| _ = scene.submit(job("k")));
+    assert_eq!(scene.woken(), [0; 0], "the node is full");
+    leases.iter().for_each(|leased| _ = scene.succeed(leased.lease));
+    assert_eq!(scene.woken(), [1]);
+    scene.lease("a");
+    assert_eq!(scene.woken(), [2]);
+    scene.lease("a");
+    assert_eq!(scene.woken(), [0; 0], "it is full again");
+}
+
+#[test]
+fn a_node_that_has_room_again_gets_a_job_for_whichever_of_its_polls_wants_one() {
+    let mut scene = Scene::with(|limits| limits.leases_per_node_max = 1);
+    scene.submit(job("y"));
+    let lease = scene.lease("a").lease;
+    assert!(scene.hub.park(WaiterId(1), &Pull { kinds: names(&["x"]), ..pull("a", 1) }));
+    assert!(scene.hub.park(WaiterId(2), &Pull { kinds: names(&["y"]), ..pull("a", 1) }));
+    scene.submit(job("y"));
+    assert_eq!(scene.woken(), [0; 0]);
+    scene.succeed(lease);
+    assert_eq!(scene.woken(), [2]);
+}
+
+#[test]
+fn room_in_the_hub_that_one_node_left_is_the_next_ones() {
+    let mut scene = Scene::with(|limits| (limits.leases_per_node_max, limits.inflight_max) = (1, 3));
+    (0..3).for_each(|_| _ = scene.submit(job("k")));
+    let leases: Vec<_> = ["a", "b", "c"].iter().map(|node| scene.lease(node)).collect();
+    park(&mut scene, 1, "a");
+    park(&mut scene, 2, "b");
+    scene.submit(job("k"));
+    scene.limit(|limits| limits.inflight_max = 2);
+    scene.woken();
+    leases[..2].iter().for_each(|leased| _ = scene.succeed(leased.lease));
+    assert_eq!(scene.woken(), [1], "the hub has room for one lease");
+    // The client of the first went away before its pull was repeated.
+    assert_eq!(scene.woken(), [2]);
 }

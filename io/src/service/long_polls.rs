@@ -164,7 +164,8 @@ impl Service {
 
     /// A job is final: answers the requests that wait for that. The hub may not know it any more: then it is `gone`.
     pub(super) fn answer_end(&mut self, job: JobSeq, gone: Option<&EndedJob>) {
-        if !rules::is_wait_over(true) {
+        let is_final = gone.is_some() || self.hub.queue().get(job).is_some_and(|job| job.is_final());
+        if !rules::is_wait_over(is_final) {
             return;
         }
         for poll in self.long_polls.take_for_end(job) {

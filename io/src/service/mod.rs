@@ -45,6 +45,7 @@ mod recovering;
 mod reply;
 mod results;
 mod route;
+#[cfg_attr(feature = "sim-mutants", path = "../../mutated/service.rs")]
 mod rules;
 mod settings;
 mod traffic;

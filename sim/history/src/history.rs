@@ -140,9 +140,7 @@ impl History {
 
     /// The hub's key.
     pub fn hub_key(&self) -> HubKey {
-        let mut bytes = *b"sheratan-sim-key";
-        bytes[..8].copy_from_slice(&self.key_seed.to_le_bytes());
-        HubKey::new(bytes)
+        hub_key(self.key_seed)
     }
 
     /// Expects these answers from now on, one for each line of input.
@@ -155,6 +153,13 @@ impl History {
             }
         }
     }
+}
+
+/// The key of the hub whose runs have this seed.
+pub fn hub_key(seed: u64) -> HubKey {
+    let mut bytes = *b"sheratan-sim-key";
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    HubKey::new(bytes)
 }
 
 impl Entry {

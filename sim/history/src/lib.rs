@@ -99,7 +99,7 @@ mod values;
 mod words;
 
 pub use answer::{print_effects, print_outcome};
-pub use history::{Entry, Histories, History, ParseError};
+pub use history::{Entry, Histories, History, ParseError, hub_key};
 pub use look::Look;
 pub use scene::Scene;
 pub use step::{Input, Line, SnapshotOf, Source, Step};

@@ -48,6 +48,7 @@ pub enum Place {
 
 mutants! {
     Core LeaseGenerationReused: "lease-generation-reused", "a second lease of a job has the generation of the first";
+    Core StaleLeaseCompletes: "stale-lease-completes", "a result under a lease that has ended is taken for the running attempt's";
     Core AttemptCountedTwice: "attempt-counted-twice", "a job has had one attempt more than it had";
     Core JobTtlSkipped: "job-ttl-skipped", "a job whose time to live is over goes on waiting";
     Core ExpiredJobRetried: "expired-job-retried", "a job whose time to live ended under a lease is tried again";
@@ -63,9 +64,9 @@ mutants! {
     Core SupersedeForgotten: "supersede-forgotten", "a job that latest_wins replaces goes on as if nothing were";
     Core KeyHashIgnored: "key-hash-ignored", "a key with another payload passes for a repeat";
     Core KeyExpiresEarly: "key-expires-early", "a key is forgotten one millisecond early";
-    Core NewestKeyEvicted: "newest-key-evicted", "a full table of keys forgets the newest answer, not the oldest";
+    Core YoungKeyEvicted: "young-key-evicted", "a full table of keys forgets an answer that is younger than the floor";
     Core RetryDelayIgnored: "retry-delay-ignored", "a failed job is tried again at once";
-    Core LaneOrderReversed: "lane-order-reversed", "the last job of a lane goes first";
+    Core LaneOrderReversed: "lane-order-reversed", "of a lane's fresh jobs and those that came back the later one goes first";
     Core WakeForgotten: "wake-forgotten", "a job that becomes ready wakes no long poll";
     Core SecondWakeForgotten: "second-wake-forgotten", "a long poll is not woken for the job that another one left";
     Core NodeNeverStale: "node-never-stale", "a node that is heard of no more stays online";
@@ -96,7 +97,6 @@ mutants! {
     Shell TraceGapUntold: "trace-gap-untold", "the trace does not say what is missing in it";
     Shell TraceGapToldLate: "trace-gap-told-late", "the trace says what is missing after the records that follow the gap";
     Disk TraceBeginningNotSynced: "trace-beginning-not-synced", "the first trace file of a run of the hub is not synced";
-    Shell EffectNotCounted: "effect-not-counted", "what the state machine said is not counted";
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use super::terminal::bar;
 use super::watch::Watch;
 use clap::Subcommand;
 use serde_json::json;
+use sheratan_history::Histories;
 use sheratan_sim::model_check::check::{SeedRange, Totals, check};
 use sheratan_sim::model_check::profile::Profile;
 use sheratan_sim::model_check::run::{Failure, Report, STEPS_DEFAULT, run_seed, run_steps};
-use sheratan_sim::model_check::scenario::Scenario;
 use sheratan_sim::model_check::shrink::shrink;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   sheratan-sim model check --seeds 0..1000       a thousand seeds, on all cores
   sheratan-sim model run --seed 7 --verbose      one seed, step by step
-  sheratan-sim model shrink --seed 7             a failing seed's shortest scenario
+  sheratan-sim model shrink --seed 7             a failing seed's shortest history
   sheratan-sim model replay sim/regressions/*    what was found before";
 
 #[derive(clap::Args)]
@@ -59,12 +59,12 @@ enum Task {
         #[arg(long)]
         verbose: bool,
     },
-    /// Run a seed that fails and print the shortest scenario that fails alike.
+    /// Run a seed that fails and print the shortest history that fails alike.
     Shrink {
         #[command(flatten)]
         which: Which,
     },
-    /// Run scenarios.
+    /// Run the histories in files: each happens beside the model, which answers for itself.
     Replay {
         /// Their files.
         #[arg(required = true)]
@@ -166,9 +166,7 @@ fn shrink_one(out: &mut impl Write, watch: &Watch, Which { seed, steps }: Which)
             Ok(false)
         }
         Err(failure) => {
-            let scenario = shrink(seed, &failure);
-            let found = run_steps(scenario.key_seed, &scenario.steps).expect_err("a shrunk run fails");
-            writeln!(out, "# {}\n{scenario}", found.violation)?;
+            write!(out, "{}", shrink(seed, &failure))?;
             Ok(true)
         }
     }
@@ -186,19 +184,21 @@ fn replay(out: &mut impl Write, files: &[PathBuf]) -> io::Result<bool> {
                 continue;
             }
         };
-        let scenario = match Scenario::parse(&text) {
-            Ok(scenario) => scenario,
+        let histories = match Histories::parse(&text) {
+            Ok(histories) => histories,
             Err(error) => {
                 writeln!(out, "{name}: {error}")?;
                 are_all_well = false;
                 continue;
             }
         };
-        match run_steps(scenario.key_seed, &scenario.steps) {
-            Ok(_) => writeln!(out, "{name}: well")?,
-            Err(failure) => {
-                writeln!(out, "{name}: {failure}")?;
-                are_all_well = false;
+        for history in &histories.sections {
+            match run_steps(history.key_seed, &history.steps()) {
+                Ok(_) => writeln!(out, "{name}: {}: well", history.title)?,
+                Err(failure) => {
+                    writeln!(out, "{name}: {}: {failure}", history.title)?;
+                    are_all_well = false;
+                }
             }
         }
     }

@@ -42,8 +42,8 @@ pub fn read(word: &str) -> Result<Named, String> {
     match Scenario::parse(&text) {
         Ok(Scenario::Load(load)) => Ok(Named::Load(load)),
         Ok(Scenario::Mesh(plan)) => Ok(Named::Plan(plan)),
-        Err(_) if is_steps(&text) => {
-            Err(format!("{word} is a list of steps for the state machine alone: sheratan-sim model replay {word}"))
+        Err(_) if is_history(&text) => {
+            Err(format!("{word} is a history of the state machine alone: sheratan-sim model replay {word}"))
         }
         Err(error) => Err(format!("{word}: {error}")),
     }
@@ -80,9 +80,9 @@ fn is_path(word: &str) -> bool {
     word.contains(['/', '\\', '.']) || Path::new(word).exists()
 }
 
-/// Whether a text is a scenario of the model check, which names the hub's key before its first step.
-fn is_steps(text: &str) -> bool {
-    text.lines().any(|line| line.strip_prefix("key ").is_some_and(|seed| seed.trim().parse::<u64>().is_ok()))
+/// Whether a text holds histories for the model check.
+fn is_history(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with("== "))
 }
 
 fn unknown(word: &str) -> String {

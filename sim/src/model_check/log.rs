@@ -5,9 +5,9 @@
 //! stands what the live hub was right after it, so that a rebuilt hub is compared at every record and not only at the
 //! last.
 
-use crate::model_check::step::{SnapshotOf, Source};
 use crate::model_check::violation::Violation;
 use sheratan_core::{Command, Envelope, Hub, HubKey, Restore, Timestamp};
+use sheratan_history::{SnapshotOf, Source};
 
 /// Every how many records the digest of the whole state is remembered; it costs as much as some hundred commands.
 const DIGEST_EVERY: usize = 16;

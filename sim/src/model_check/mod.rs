@@ -1,8 +1,8 @@
 //! Model check: the core alone, under virtual time, beside a hub made of `Vec`s and `for` loops. Any answer, row or rebuilt
 //! hub that differs is a [`violation`].
 //!
-//! A run is a list of [`step::Step`]s, drawn from a seed by the [`traffic`] of a [`profile`] or read from a
-//! [`scenario`]. The [`world`] takes them one after the other.
+//! A run is a list of steps, drawn from a seed by the [`traffic`] of a [`profile`] or read from a history as text
+//! (`sheratan_history`). The [`world`] takes them one after the other.
 
 pub mod check;
 pub mod invariants;
@@ -11,10 +11,8 @@ pub mod log;
 pub mod model;
 pub mod profile;
 pub mod run;
-pub mod scenario;
 pub mod shrink;
 pub mod sightings;
-pub mod step;
 pub mod traffic;
 pub mod violation;
 pub mod world;

@@ -1,11 +1,10 @@
 //! Run: steps, one after the other, until they are over or something is wrong.
 
 use crate::model_check::sightings::Sightings;
-use crate::model_check::step::Step;
 use crate::model_check::traffic::Traffic;
 use crate::model_check::violation::Violation;
 use crate::model_check::world::{Tally, World};
-use sheratan_core::HubKey;
+use sheratan_history::{Step, hub_key};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -89,13 +88,6 @@ fn guarded(act: impl FnOnce() -> Result<(), Violation>) -> Result<(), Violation>
         let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(Violation::Panic(text.unwrap_or_else(|| "without a message".to_owned())))
     })
-}
-
-/// The hub's key in a seed's run.
-fn hub_key(seed: u64) -> HubKey {
-    let mut bytes = *b"sheratan-sim-key";
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    HubKey::new(bytes)
 }
 
 impl fmt::Display for Failure {

@@ -5,18 +5,19 @@
 //! a run.
 
 use crate::model_check::run::{Failure, run_steps};
-use crate::model_check::scenario::Scenario;
-use crate::model_check::step::Step;
+use sheratan_history::{History, Step};
 
-/// The scenario with all steps left out that its violation does not need. A run with a panic can only be shrunk where a
-/// panic unwinds.
-pub fn shrink(key_seed: u64, failure: &Failure) -> Scenario {
+/// The history of a run without the steps that its violation does not need; its title says what is violated. A run with a
+/// panic can only be shrunk where a panic unwinds.
+pub fn shrink(key_seed: u64, failure: &Failure) -> History {
     let kind = failure.violation.kind();
     let steps = shortest(&failure.steps, |steps| {
         let found = run_steps(key_seed, steps).err().filter(|found| found.violation.kind() == kind);
         found.map(|found| found.steps.len())
     });
-    Scenario { key_seed, steps }
+    let found = run_steps(key_seed, &steps).expect_err("a shrunk run fails");
+    let title = found.violation.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    History::of_steps(&title, key_seed, &steps)
 }
 
 /// The steps without those that can be left out one part after the other. `fails` says how many of the steps it is given

@@ -5,13 +5,13 @@
 
 use crate::draw::{Draw, Stream};
 use crate::model_check::profile::{self, Act, Pace, Profile};
-use crate::model_check::step::{SnapshotOf, Source, Step};
 use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_PER_ZONE_MAX, LEASE_DURATION_MAX, NODE_FORGET_MS};
 use sheratan_core::{
     Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Limits, Millis, Name, NameSet,
     NodeIndex, OnDuplicate, OnFailed, Payload, Priority, Pull, ResultMark, RulesVersion, Setting, Submit, Timestamp,
     WaiterId, Zone,
 };
+use sheratan_history::{SnapshotOf, Source, Step};
 use std::collections::VecDeque;
 
 /// Leases and results that are remembered, to be used again after their time.

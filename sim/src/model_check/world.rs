@@ -10,12 +10,12 @@ use crate::model_check::ledger::Ledger;
 use crate::model_check::log::Log;
 use crate::model_check::model::Model;
 use crate::model_check::sightings::Sightings;
-use crate::model_check::step::{Source, Step};
 use crate::model_check::violation::Violation;
 use sheratan_core::{
     Account, Caller, Command, Effect, Envelope, Hub, HubKey, LeaseRef, Millis, Name, Outcome, Pull, Pulled, Timestamp,
     WaiterId,
 };
+use sheratan_history::{Source, Step};
 use std::collections::BTreeMap;
 
 /// After how many steps the whole state is walked through and compared with the model's.
@@ -237,11 +237,16 @@ impl World {
         self.take_effects()
     }
 
-    /// Takes in what followed from a command or from time passing: the jobs that ended are those that should have, in
-    /// that order.
+    /// Takes in what followed from a command or from time passing.
     fn take_effects(&mut self) -> Result<(), Violation> {
-        let (mut ended, mut effects) = (Vec::new(), Vec::new());
+        let mut effects = Vec::new();
         self.hub.settle(&mut effects);
+        self.follow(effects)
+    }
+
+    /// The jobs that ended are those that should have, in that order; the long polls that are woken were parked.
+    fn follow(&mut self, effects: Vec<Effect>) -> Result<(), Violation> {
+        let mut ended = Vec::new();
         for effect in effects {
             self.sightings.effect(&effect);
             self.ledger.effect(&effect)?;

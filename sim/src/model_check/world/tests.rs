@@ -1,7 +1,8 @@
 //! That each watcher barks: a world that is tampered with is not well.
 
 use super::*;
-use sheratan_core::{Complete, Heartbeat, JobSeq, Payload, Submit};
+use sheratan_core::{Complete, Heartbeat, JobSeq, NameSet, Payload, ResultMark, Submit, Zone};
+use sheratan_history::SnapshotOf;
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
@@ -12,11 +13,11 @@ fn at(ms: u64) -> Timestamp {
 }
 
 fn submit() -> Command {
-    Command::Submit(Box::new(Submit::new(name("kind"), Payload::new(b"1"))))
+    Command::Submit(Box::new(Submit::new(name("kind"), Some(Payload::new(b"1")))))
 }
 
 fn pull() -> Pull {
-    Pull { node: name("node"), jobs_max: 1, kinds: Vec::new(), lease_duration_ms: None }
+    Pull { node: name("node"), jobs_max: 1, kinds: NameSet::default(), lease_duration_ms: None }
 }
 
 fn complete(mark: u64) -> Command {
@@ -26,10 +27,10 @@ fn complete(mark: u64) -> Command {
         lease: Some(LeaseRef { job, generation: 1 }),
         node: Some(name("node")),
         ok: true,
-        result: Payload::ABSENT,
-        error: Payload::ABSENT,
+        result: None,
+        error: None,
         is_retryable: true,
-        mark,
+        mark: ResultMark::Content(mark),
     })
 }
 
@@ -66,7 +67,7 @@ fn a_command_that_was_not_journaled_shows_at_the_crash() {
     let mut world = world();
     world.model.apply(at(2_000), &submit());
     world.hub.apply(at(2_000), submit());
-    world.hub.effects().clear();
+    world.hub.settle(&mut Vec::new());
     assert_eq!(kind_of(world.step(&Step::Crash { kept: 0, from: Source::Log })), "replay");
 }
 
@@ -75,7 +76,7 @@ fn a_snapshot_of_another_state_shows_at_the_crash() {
     let mut world = world();
     let mut other = Hub::new(world.key);
     other.apply(at(1_000), submit());
-    world.log.take_snapshot(crate::model_check::step::SnapshotOf::Live, &other).expect("it can be written");
+    world.log.take_snapshot(SnapshotOf::Live, &other).expect("it can be written");
     assert_eq!(kind_of(world.step(&Step::Crash { kept: 0, from: Source::Snapshot })), "replay");
 }
 
@@ -91,11 +92,11 @@ fn a_row_that_the_model_does_not_have_shows_at_the_next_look() {
     let mut world = world();
     let heartbeat = Heartbeat {
         node: name("stranger"),
-        zone: None,
-        capabilities: Vec::new(),
+        zone: Zone::default(),
+        capabilities: NameSet::default(),
         health: Default::default(),
         endpoint: None,
-        labels: Payload::ABSENT,
+        labels: None,
     };
     world.hub.apply(at(1_000), Command::Heartbeat(heartbeat));
     assert_eq!(kind_of(world.check()), "rows");
@@ -104,8 +105,7 @@ fn a_row_that_the_model_does_not_have_shows_at_the_next_look() {
 #[test]
 fn a_job_that_ends_twice_shows_in_the_ledger() {
     let mut world = world();
-    world.hub.effects().push(Effect::Final(JobSeq::FIRST));
-    assert_eq!(kind_of(world.check()), "invariant");
+    assert_eq!(kind_of(world.follow(vec![Effect::Ended { job: JobSeq::FIRST, gone: None }])), "invariant");
 }
 
 #[test]
@@ -127,6 +127,5 @@ fn a_long_poll_that_is_not_woken_shows_at_the_next_look() {
 #[test]
 fn a_long_poll_that_is_woken_without_waiting_shows_at_once() {
     let mut world = world();
-    world.hub.effects().push(Effect::Wake(WaiterId(1)));
-    assert_eq!(kind_of(world.step(&Step::Sync)), "wake");
+    assert_eq!(kind_of(world.follow(vec![Effect::Wake(WaiterId(1))])), "wake");
 }

@@ -1,0 +1,130 @@
+//! The state machine's rules with mistakes in them.
+
+#[path = "../src/rules.rs"]
+mod real;
+
+pub use real::*;
+
+use crate::command::{OnDuplicate, OnFailed};
+use crate::ids::JobSeq;
+use crate::name::Name;
+use crate::outcome::FinalStatus;
+use crate::queue::lane::Rank;
+use crate::time::{Millis, Timestamp};
+use sheratan_mutants::{Mutant, is_active};
+
+pub(crate) fn later(now: Timestamp, asked: Timestamp) -> Timestamp {
+    if is_active(Mutant::TimeGoesBack) { asked } else { real::later(now, asked) }
+}
+
+pub(crate) fn waiting(scheduled: u64, queued: u64) -> u64 {
+    real::waiting(if is_active(Mutant::ScheduledNotCounted) { 0 } else { scheduled }, queued)
+}
+
+pub(crate) fn is_full(depth: u64, depth_max: u64) -> bool {
+    real::is_full(depth, one_more(Mutant::QueueLimitOffByOne, depth_max))
+}
+
+pub(crate) fn bytes_after(bytes: u64, leaving: u64, coming: u64) -> u64 {
+    real::bytes_after(bytes, if is_active(Mutant::LeavingBytesCounted) { 0 } else { leaving }, coming)
+}
+
+pub(crate) fn room_in_hub(inflight_max: u64, leased: u64) -> u64 {
+    real::room_in_hub(one_more(Mutant::InflightLimitOffByOne, inflight_max), leased)
+}
+
+pub(crate) fn room_at_node(leases_per_node_max: u64, held: u64) -> u64 {
+    real::room_at_node(one_more(Mutant::NodeLeasesOffByOne, leases_per_node_max), held)
+}
+
+pub(crate) fn next_generation(generation: u32) -> u32 {
+    if is_active(Mutant::LeaseGenerationReused) && generation > 0 {
+        generation
+    } else {
+        real::next_generation(generation)
+    }
+}
+
+pub(crate) fn leases_since(generation: u32, latest: u32) -> Option<u32> {
+    let since = real::leases_since(generation, latest);
+    if is_active(Mutant::StaleLeaseCompletes) { since.map(|_| 0) } else { since }
+}
+
+pub(crate) fn is_spent(charged: u32, attempts_max: u32) -> bool {
+    real::is_spent(charged + u32::from(is_active(Mutant::AttemptCountedTwice)), attempts_max)
+}
+
+pub(crate) fn is_too_late(expires_at: Timestamp, due_at: Timestamp) -> bool {
+    real::is_too_late(expires_at, due_at) && !is_active(Mutant::ExpiredJobRetried)
+}
+
+pub(crate) fn retry_at(now: Timestamp, delay: Millis) -> Timestamp {
+    real::retry_at(now, if is_active(Mutant::RetryDelayIgnored) { Millis::ZERO } else { delay })
+}
+
+pub(crate) fn extended_until(until: Timestamp, now: Timestamp, duration: Millis, expires_at: Timestamp) -> Timestamp {
+    if is_active(Mutant::ExtensionShortensLease) && now < expires_at {
+        now + duration
+    } else {
+        real::extended_until(until, now, duration, expires_at)
+    }
+}
+
+pub(crate) fn may_extend(holder: &Name, node: &Name) -> bool {
+    real::may_extend(holder, node) || is_active(Mutant::ExtensionByAnotherNode)
+}
+
+pub(crate) fn keeps_too_many(jobs: u64, jobs_max: u64) -> bool {
+    real::keeps_too_many(jobs, one_more(Mutant::RetainedJobsOffByOne, jobs_max))
+}
+
+pub(crate) fn order_of_ends(number: u64) -> u64 {
+    if is_active(Mutant::FinalOrderLost) { 0 } else { real::order_of_ends(number) }
+}
+
+pub(crate) fn known_key(
+    is_same_payload: bool,
+    ended: Option<FinalStatus>,
+    on_duplicate: OnDuplicate,
+    on_failed: OnFailed,
+) -> KnownKey {
+    let is_same_payload = is_same_payload || is_active(Mutant::KeyHashIgnored);
+    match real::known_key(is_same_payload, ended, on_duplicate, on_failed) {
+        KnownKey::Supersedes if is_active(Mutant::SupersedeForgotten) => KnownKey::Replaces,
+        known => known,
+    }
+}
+
+pub(crate) fn key_expires_at(spent_at: Timestamp, ttl: Millis) -> Timestamp {
+    let expires_at = real::key_expires_at(spent_at, ttl);
+    if is_active(Mutant::KeyExpiresEarly) { expires_at - Millis::new(1) } else { expires_at }
+}
+
+pub(crate) fn may_evict(spent_at: Timestamp, now: Timestamp, floor: Millis) -> bool {
+    real::may_evict(spent_at, now, floor) || is_active(Mutant::YoungKeyEvicted)
+}
+
+pub(crate) fn first_of(fresh: Option<(Rank, JobSeq)>, late: Option<(Rank, JobSeq)>) -> Option<(Rank, JobSeq)> {
+    if is_active(Mutant::LaneOrderReversed) { fresh.max(late) } else { real::first_of(fresh, late) }
+}
+
+pub(crate) fn jobs_to_wake_for(ready: u64, room: u64) -> u64 {
+    if is_active(Mutant::WakeForgotten) { 0 } else { real::jobs_to_wake_for(ready, room) }
+}
+
+pub(crate) fn is_looked_at_again(was_anybody_woken: bool) -> bool {
+    real::is_looked_at_again(was_anybody_woken) && !is_active(Mutant::SecondWakeForgotten)
+}
+
+pub(crate) fn stale_at(last_seen_at: Timestamp, node_ttl: Millis) -> Timestamp {
+    if is_active(Mutant::NodeNeverStale) { Timestamp::NEVER } else { real::stale_at(last_seen_at, node_ttl) }
+}
+
+pub(crate) fn may_forget(leases: u64) -> bool {
+    real::may_forget(leases) || is_active(Mutant::NodeForgottenWithLeases)
+}
+
+/// A limit that is off by one while this mutant is active.
+fn one_more(mutant: Mutant, max: u64) -> u64 {
+    max.saturating_add(is_active(mutant).into())
+}

@@ -1,0 +1,47 @@
+//! Timers, some of which are forgotten.
+
+#[path = "../src/timers.rs"]
+mod real;
+
+pub(crate) use real::Timer;
+
+use crate::time::Timestamp;
+use sheratan_mutants::{Mutant, is_active};
+
+/// The real timers, without those of the active mutant.
+#[derive(Default, Debug)]
+pub(crate) struct Timers(real::Timers);
+
+impl Timers {
+    pub fn set(&mut self, at: Timestamp, timer: Timer) {
+        if !is_forgotten(timer) {
+            self.0.set(at, timer);
+        }
+    }
+
+    pub fn cancel(&mut self, at: Timestamp, timer: Timer) {
+        if !is_forgotten(timer) {
+            self.0.cancel(at, timer);
+        }
+    }
+
+    pub fn next_at(&self) -> Option<Timestamp> {
+        self.0.next_at()
+    }
+
+    pub fn pop(&mut self) -> Option<(Timestamp, Timer)> {
+        self.0.pop()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+fn is_forgotten(timer: Timer) -> bool {
+    match timer {
+        Timer::JobExpires(_) => is_active(Mutant::JobTtlSkipped),
+        Timer::LeaseEnds(_) => is_active(Mutant::LeaseExpirySkipped),
+        Timer::JobDue(_) | Timer::NodeLiveness(_) | Timer::KeyExpires(_) => false,
+    }
+}

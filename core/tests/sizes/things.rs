@@ -1,0 +1,284 @@
+//! Things: thousands of each, and what one of them takes.
+
+use crate::driver::{Driver, failure, heartbeat, job, keyed, name, payload, pull, success, zone};
+use sheratan_core::{Heartbeat, Leased, Millis, NameSet, Pull, Setting, Submit};
+
+/// Numbers of things between which vectors double: some slack, most of it, little.
+const COUNTS: [u64; 3] = [6_000, 8_200, 16_000];
+
+/// Builds some of one thing in a hub and compares what is held with what is charged: both for one thing, headed by its name.
+fn measure(what: &str, prepare: impl Fn(&mut Driver), build: impl Fn(&mut Driver, u64)) -> Vec<(f64, f64)> {
+    let mut found = Vec::new();
+    for count in COUNTS {
+        let mut driver = Driver::without_limits();
+        prepare(&mut driver);
+        let (held, charged) = (driver.held(), driver.hub.ledger().total());
+        build(&mut driver, count);
+        assert_eq!(driver.hub.recount(), *driver.hub.ledger());
+        let held = (driver.held() as f64 - held as f64) / count as f64;
+        let charged = (driver.hub.ledger().total() as f64 - charged as f64) / count as f64;
+        println!("{what:32} {count:6} {held:8.1} held {charged:8.1} charged {:.2}", held / charged);
+        found.push((held, charged));
+    }
+    found
+}
+
+/// What was found wrong, of all things that a test looks at.
+#[derive(Default)]
+struct Table {
+    wrong: Vec<String>,
+    /// What the docs promise of the things that are looked at now.
+    held_max: Option<f64>,
+}
+
+impl Table {
+    /// No more is held than is charged, and no less than `least` of it.
+    fn check(&mut self, what: &str, least: f64, prepare: impl Fn(&mut Driver), build: impl Fn(&mut Driver, u64)) {
+        for (held, charged) in measure(what, prepare, build) {
+            if self.held_max.is_some_and(|held_max| held > held_max) {
+                self.wrong.push(format!("{what}: {held:.1} bytes are held"));
+            }
+            if held > charged || held < least * charged {
+                self.wrong.push(format!("{what}: {held:.1} bytes are held and {charged:.1} are charged"));
+            }
+        }
+    }
+
+    fn end(self) {
+        assert!(self.wrong.is_empty(), "{:#?}", self.wrong);
+    }
+}
+
+fn nothing(_: &mut Driver) {}
+
+fn forget_at_once(driver: &mut Driver) {
+    driver.set(Setting::RetainedJobsMax(0));
+}
+
+fn submit(count: u64, of: impl Fn(u64) -> Submit) -> impl Fn(&mut Driver) {
+    move |driver| (0..count).for_each(|n| assert!(driver.submit(of(n))))
+}
+
+fn lease_all(driver: &mut Driver, node: &str) -> Vec<Leased> {
+    let mut leases = Vec::new();
+    loop {
+        let pulled = driver.pull(node, 1_000);
+        if pulled.is_empty() {
+            return leases;
+        }
+        leases.extend(pulled);
+    }
+}
+
+#[test]
+fn a_job_takes_what_it_is_charged() {
+    let mut table = Table::default();
+    let soon = Millis::new(1_000);
+    table.held_max = Some(160.0);
+    table.check("queued", 0.5, nothing, |driver, count| submit(count, |_| job("k", 0))(driver));
+    table.held_max = None;
+    table.check("queued with 100 bytes", 0.6, nothing, |driver, count| submit(count, |_| job("k", 100))(driver));
+    table.check("scheduled", 0.6, nothing, |driver, count| {
+        submit(count, |_| Submit { delay_ms: soon, ..job("k", 0) })(driver);
+    });
+    table.check("scheduled in any order", 0.6, nothing, |driver, count| {
+        submit(count, |n| Submit { delay_ms: Millis::new(1 + n * 7_919 % count), ..job("k", 0) })(driver);
+    });
+    table.check("late in its lane", 0.6, nothing, |driver, count| {
+        submit(count, |n| Submit { delay_ms: Millis::new(count + 1 - n), ..job("k", 0) })(driver);
+        driver.now_ms += count + 2;
+        driver.hub.advance(sheratan_core::Timestamp::from_millis(driver.now_ms));
+    });
+    table.check("queued with terms", 0.6, nothing, |driver, count| {
+        submit(count, |n| Submit { ttl_ms: Some(Millis::new(1 + n * 7_919 % count)), ..job("k", 0) })(driver);
+    });
+    table.held_max = Some(260.0);
+    table.check("keyed with ttl", 0.6, nothing, |driver, count| {
+        submit(count, |n| Submit { ttl_ms: Some(soon), ..keyed(&format!("key {n}"), job("k", 0)) })(driver);
+    });
+    table.end();
+}
+
+#[test]
+fn a_lease_and_an_end_take_what_they_are_charged() {
+    let mut table = Table::default();
+    table.check("leased", 0.6, nothing, |driver, count| {
+        submit(count, |_| job("k", 0))(driver);
+        lease_all(driver, "a");
+    });
+    table.check("leased with terms", 0.6, nothing, |driver, count| {
+        submit(count, |_| Submit { ttl_ms: Some(Millis::from_secs(1)), ..job("k", 0) })(driver);
+        lease_all(driver, "a");
+    });
+    table.check("completed", 0.6, nothing, |driver, count| {
+        submit(count, |_| job("k", 0))(driver);
+        lease_all(driver, "a").iter().for_each(|leased| driver.complete(success(leased.lease, 10)));
+    });
+    table.check("expired", 0.6, nothing, |driver, count| {
+        submit(count, |_| Submit { ttl_ms: Some(Millis::ZERO), ..job("k", 0) })(driver);
+    });
+    for (what, attempts) in [("one attempt", 1), ("two attempts", 2), ("five attempts", 5), ("seventeen attempts", 17)]
+    {
+        table.check(what, 0.5, nothing, |driver, count| {
+            submit(count / 4, |_| Submit { attempts_max: Some(attempts), ..job("k", 0) })(driver);
+            for _ in 0..attempts {
+                lease_all(driver, "a").iter().for_each(|leased| driver.complete(failure(leased.lease, 20)));
+                driver.now_ms += 15_000;
+            }
+            assert_eq!(driver.hub.counts().dead, count / 4);
+        });
+    }
+    table.end();
+}
+
+#[test]
+fn a_key_and_an_answer_take_what_they_are_charged() {
+    let mut table = Table::default();
+    table.check("keys of unfinished jobs", 0.5, nothing, |driver, count| {
+        submit(count, |n| keyed(&format!("key {n}"), job("k", 0)))(driver);
+    });
+    let spend = |result: usize| {
+        move |driver: &mut Driver, count: u64| {
+            driver.set(Setting::RetainedJobsMax(0));
+            submit(count, |n| keyed(&format!("key {n}"), job("k", 0)))(driver);
+            lease_all(driver, "a").iter().for_each(|leased| driver.complete(success(leased.lease, result)));
+            assert_eq!(driver.hub.queue().len(), 0);
+        }
+    };
+    table.check("spent keys", 0.6, nothing, spend(0));
+    table.check("answers", 0.6, nothing, spend(10));
+    table.check("answers of 300 bytes", 0.6, nothing, spend(300));
+    table.end();
+}
+
+#[test]
+fn a_node_takes_what_it_is_charged() {
+    let mut table = Table::default();
+    table.check("nodes", 0.6, nothing, |driver, count| {
+        (0..count).for_each(|n| assert!(driver.heartbeat(heartbeat(&format!("node-{n}")))));
+    });
+    table.check("nodes with labels", 0.6, nothing, |driver, count| {
+        (0..count).for_each(|n| {
+            let of_node = heartbeat(&format!("node-{n}"));
+            assert!(driver.heartbeat(Heartbeat { labels: payload(300), endpoint: Some(name("e")), ..of_node }));
+        });
+    });
+    let of_its_own = |n: u64| {
+        let capabilities: NameSet = [name(&format!("host-{n}"))].into_iter().collect();
+        Heartbeat { capabilities, ..heartbeat(&format!("node-{n}")) }
+    };
+    // All classes that may be: a profile that is used has a bit for each.
+    let classes = |driver: &mut Driver| {
+        for n in 0..4_096 {
+            let requires = [name(&format!("r-{n}"))].into_iter().collect();
+            assert!(driver.submit(Submit { requires, zone: zone(&format!("z-{}", n / 1_024)), ..job("k", 0) }));
+        }
+    };
+    table.check("nodes unlike others", 0.3, classes, |driver, count| {
+        (0..count).for_each(|n| assert!(driver.heartbeat(of_its_own(n))));
+    });
+    table.check("nodes unlike others that pull", 0.6, classes, |driver, count| {
+        (0..count).for_each(|n| {
+            assert!(driver.heartbeat(of_its_own(n)));
+            assert!(driver.pull(&format!("node-{n}"), 1).is_empty());
+        });
+    });
+    table.check("nodes with a lease", 0.5, nothing, |driver, count| {
+        submit(count, |_| job("k", 0))(driver);
+        (0..count).for_each(|n| assert_eq!(driver.pull(&format!("node-{n}"), 1).len(), 1));
+    });
+    table.end();
+}
+
+#[test]
+fn names_that_jobs_share_take_what_they_are_charged() {
+    let mut table = Table::default();
+    table.check("kinds", 0.4, nothing, |driver, count| submit(count, |n| job(&format!("kind {n}"), 0))(driver));
+    table.check("kinds of jobs in all priorities", 0.4, nothing, |driver, count| {
+        use sheratan_core::Priority::{Critical, High, Low, Normal};
+        for priority in [Critical, High, Low, Normal] {
+            submit(count / 4, |n| Submit { priority, ..job(&format!("kind {n}"), 0) })(driver);
+        }
+    });
+    table.check("kinds of final jobs", 0.45, nothing, |driver, count| {
+        submit(count, |n| Submit { ttl_ms: Some(Millis::ZERO), ..job(&format!("kind {n}"), 0) })(driver);
+    });
+    table.check("classes", 0.4, nothing, |driver, count| {
+        let count = count.min(4_096);
+        submit(count, |n| {
+            let requires = [name(&format!("r-{n}"))].into_iter().collect();
+            Submit { requires, zone: zone(&format!("z-{}", n / 1_024)), ..job("k", 0) }
+        })(driver);
+    });
+    table.check("lanes", 0.4, nothing, |driver, count| {
+        submit(count, |n| {
+            let requires = [name(&format!("r-{}", n % 100))].into_iter().collect();
+            Submit { requires, ..job(&format!("k {}", n / 100), 0) }
+        })(driver);
+    });
+    table.end();
+}
+
+#[test]
+fn a_parked_long_poll_takes_what_it_is_charged() {
+    let mut table = Table::default();
+    table.check("polls of one node", 0.4, nothing, |driver, count| {
+        (0..count).for_each(|n| assert!(driver.park(n, &pull("a", 1))));
+    });
+    table.check("polls of many nodes", 0.6, nothing, |driver, count| {
+        (0..count).for_each(|n| assert!(driver.park(n, &pull(&format!("node {n}"), 1))));
+    });
+    table.check("polls for kinds of their own", 0.4, nothing, |driver, count| {
+        (0..count.min(8_000)).for_each(|n| {
+            let kinds = [name(&format!("kind {n}"))].into_iter().collect();
+            assert!(driver.park(n, &Pull { kinds, ..pull(&format!("node {n}"), 1) }));
+        });
+    });
+    table.check("places in lines that are there", 0.4, nothing, |driver, count| {
+        let kinds: NameSet = (0..64).map(|n| name(&format!("kind {n}"))).collect();
+        (0..count / 64).for_each(|n| assert!(driver.park(n, &Pull { kinds: kinds.clone(), ..pull("a", 1) })));
+    });
+    table.end();
+}
+
+/// What is left of a burst takes no more than it is charged.
+#[test]
+fn what_a_burst_leaves_takes_what_it_is_charged() {
+    let mut table = Table::default();
+    let week = Millis::from_secs(7 * 86_400);
+    table.check("one job of each 64", 0.3, forget_at_once, |driver, count| {
+        submit(count * 8, |n| Submit { ttl_ms: Some(if n % 64 == 0 { week } else { Millis::ZERO }), ..job("k", 0) })(
+            driver,
+        );
+    });
+    table.check("every second job", 0.5, forget_at_once, |driver, count| {
+        submit(count, |n| Submit { ttl_ms: Some(if n % 2 == 0 { week } else { Millis::ZERO }), ..job("k", 0) })(driver);
+    });
+    let burst = |driver: &mut Driver, node: &str, kind: &str| {
+        submit(1_000, |_| job(kind, 0))(driver);
+        lease_all(driver, node).iter().for_each(|leased| driver.complete(success(leased.lease, 0)));
+    };
+    // What one burst leaves for the next one is there before.
+    let first = |driver: &mut Driver| {
+        forget_at_once(driver);
+        burst(driver, "a", "k");
+    };
+    table.check("lanes that were long", 0.3, first, |driver, count| {
+        for n in 0..count / 100 {
+            let kind = format!("kind {n}");
+            burst(driver, "a", &kind);
+            assert!(driver.submit(Submit { delay_ms: week, ..job(&kind, 0) }));
+        }
+    });
+    table.check("nodes that had many leases", 0.3, first, |driver, count| {
+        (0..count / 100).for_each(|n| burst(driver, &format!("node-{n}"), "k"));
+    });
+    table.check("one leased job of each 64", 0.5, forget_at_once, |driver, count| {
+        for _ in 0..count / 8 {
+            submit(64, |_| job("k", 0))(driver);
+            let leases = driver.pull("a", 64);
+            leases[1..].iter().for_each(|leased| driver.complete(success(leased.lease, 0)));
+        }
+    });
+    table.end();
+}

@@ -1,0 +1,38 @@
+//! The service's rules with mistakes in them.
+
+#[path = "../src/service/rules.rs"]
+mod real;
+
+use crate::audit;
+use sheratan_core::{Outcome, Timestamp};
+use sheratan_mutants::{Mutant, is_active};
+
+pub(crate) fn is_journaled(outcome: &Outcome) -> bool {
+    let is_forgotten = is_active(Mutant::RecordNotJournaled) && matches!(outcome, Outcome::Extended(_));
+    real::is_journaled(outcome) && !is_forgotten
+}
+
+pub(crate) fn must_record_time(ended_at: Timestamp, recorded_at: Timestamp) -> bool {
+    real::must_record_time(ended_at, recorded_at) && !is_active(Mutant::TimeNotRecorded)
+}
+
+pub(crate) fn may_show_all(durable_seq: u64, last_seq: u64, is_time_ahead: bool) -> bool {
+    real::may_show_all(durable_seq, last_seq, is_time_ahead) || is_active(Mutant::UndurableShown)
+}
+
+pub(crate) fn is_wait_over(is_final: bool) -> bool {
+    real::is_wait_over(is_final) && !is_active(Mutant::EndNotTold)
+}
+
+pub(crate) fn entries_in_order<T>(entries: Vec<T>) -> Vec<T> {
+    let mut entries = real::entries_in_order(entries);
+    if is_active(Mutant::BatchReversed) {
+        entries.reverse();
+    }
+    entries
+}
+
+pub(crate) fn is_sent(line: &[u8]) -> bool {
+    let is_fourth = || audit::seq_of(line).is_some_and(|seq| seq.is_multiple_of(4));
+    real::is_sent(line) && !(is_active(Mutant::LineNotTold) && is_fourth())
+}
