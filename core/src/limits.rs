@@ -151,8 +151,8 @@ pub const GUARDED_ADDRESSES_MAX: usize = 10_000;
 /// Kinds of jobs that are counted one by one in the metrics: each is a dozen lines of every scrape.
 pub const METRIC_KINDS_MAX: usize = 200;
 
-/// Bytes of kinds' and classes' texts that jobs share. Final jobs go early while these take more than half; beyond all of
-/// it a submit that brings new ones is refused.
+/// Bytes of kinds' and classes' texts that jobs share. Final jobs go early while those that only final jobs have take more than
+/// half (others' waiting jobs never push them out); beyond all of it a submit that brings new ones is refused.
 pub const SHARED_BYTES_MAX: u64 = 128 << 20;
 
 /// What a shared allocation takes beside its bytes: two counts, and its rounding up to the allocator's grain.
