@@ -65,6 +65,7 @@ pub struct Hub {
 }
 
 /// What falls due.
+#[derive(Clone, Copy)]
 enum Due {
     Timer,
     OldestFinal,
@@ -392,13 +393,16 @@ impl Hub {
         }
         let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX))) as usize;
         // A node that only pulls is known from its first job on.
+        let known = node.map(Node::index);
         let index = self.with_registry(|registry, cx| {
-            let index = registry.enrol(cx, &pull.node)?;
+            let index = known.map_or_else(|| registry.enrol(cx, &pull.node), Ok)?;
             registry.seen(cx, index);
             Ok(index)
         })?;
-        let name = self.registry.get(index).expect("enrolled above").name().clone();
-        let leases = self.with_queue(|queue, cx| queue.lease(cx, (index, &name), profile, pull, jobs_max));
+        let Hub { key, now, limits, registry, queue, timers, ledger, events, .. } = self;
+        let name = registry.get(index).expect("enrolled above").name();
+        let cx = &mut Context { now: *now, key, limits, timers, ledger, events };
+        let leases = queue.lease(cx, (index, name), profile, pull, jobs_max);
         Ok(Pulled { node: Some(index), leases, defer_ms: Millis::ZERO })
     }
 
@@ -441,22 +445,20 @@ impl Hub {
     /// What happened to jobs concerns nodes, keys, telemetry and clients: each event is followed up here, and nowhere
     /// else. Retention comes last, so that a job's end is told before it may go.
     fn follow_events(&mut self) {
+        // Only a job that ended in this transition may be one that nobody was told of.
         let first_number = self.queue.next_numbers().1 - self.ends_among_events();
         let mut events = std::mem::take(&mut self.events);
         events.drain(..).for_each(|event| self.follow(event));
         self.events = events;
         let effects = &mut self.effects;
-        self.queue.enforce_retention(&self.limits, &mut self.ledger, |ended| {
-            // Only a job that ended in this transition may be one that nobody was told of.
-            if ended.number() >= first_number {
-                let seq = ended.view().seq();
-                let told = effects.iter_mut().rev().find_map(|effect| match effect {
-                    Effect::Ended { job, gone } if *job == seq => Some(gone),
-                    _ => None,
-                });
-                if let Some(gone) = told {
-                    *gone = Some(Box::new(ended));
-                }
+        self.queue.enforce_retention(&self.limits, &mut self.ledger, first_number, |ended| {
+            let seq = ended.view().seq();
+            let told = effects.iter_mut().rev().find_map(|effect| match effect {
+                Effect::Ended { job, gone } if *job == seq => Some(gone),
+                _ => None,
+            });
+            if let Some(gone) = told {
+                *gone = Some(Box::new(ended));
             }
         });
     }
@@ -479,13 +481,14 @@ impl Hub {
                 }
             }
             Event::AttemptEnded { lease, node, ran, is_reaped } => {
-                let name = self.registry.lease_ended(node).name().clone();
-                self.queue.waiters_mut().free(&name);
+                let name = self.registry.lease_ended(node).name();
+                self.queue.waiters_mut().free(name);
                 if self.is_serving {
                     self.telemetry.attempt_ended(self.now, ran);
                 }
                 if is_reaped {
-                    self.audit(Audit::LeaseReap { job: lease.job, node: name, attempt: lease.generation });
+                    let node = name.clone();
+                    self.audit(Audit::LeaseReap { job: lease.job, node, attempt: lease.generation });
                 }
             }
             Event::RetryScheduled { lease, delay } => {
@@ -577,11 +580,18 @@ impl Hub {
     }
 
     fn next_due(&self) -> Option<(Timestamp, Due)> {
-        let timer = self.timers.next_at().map(|at| (at, Due::Timer));
-        let last = self.queue.next_retention_at(&self.limits).map(|at| (at, Due::OldestFinal));
-        let key = self.dedup.next_expiry_at(&self.limits).map(|at| (at, Due::OldestKey));
+        let mut first = (self.timers.next_at(), Due::Timer);
         // Of two at one instant the one that is first here comes first.
-        [timer, last, key].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let others = [
+            (self.queue.next_retention_at(&self.limits), Due::OldestFinal),
+            (self.dedup.next_expiry_at(&self.limits), Due::OldestKey),
+        ];
+        for other in others {
+            if other.0.is_some_and(|at| first.0.is_none_or(|first| at < first)) {
+                first = other;
+            }
+        }
+        Some((first.0?, first.1))
     }
 
     pub(crate) fn restore_node(&mut self, record: NodeRecord) -> Result<(), &'static str> {

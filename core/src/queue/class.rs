@@ -60,7 +60,8 @@ struct Class {
     shown: u64,
     slot: Option<Slot>,
     lanes: BTreeMap<KindIndex, Lane>,
-    heads: BTreeMap<Rank, KindIndex>,
+    /// The first ready job of each lane.
+    heads: BTreeMap<Rank, (KindIndex, JobSeq)>,
 }
 
 /// Which heads became more urgent when a job became ready.
@@ -202,7 +203,7 @@ impl Classes {
         if let Some(head) = old_head {
             row.heads.remove(&head);
         }
-        row.heads.insert(rank, kind);
+        row.heads.insert(rank, (kind, seq));
         let is_first = row.heads.first_key_value().is_some_and(|(first, _)| *first == rank);
         (slot, if is_first { Lowered::LaneAndClass } else { Lowered::Lane })
     }
@@ -211,25 +212,22 @@ impl Classes {
     pub fn remove(&mut self, class: ClassIndex, kind: KindIndex, rank: Rank) {
         let row = self.row_mut(class);
         let lane = row.lanes.get_mut(&kind).expect("an unfinished job has a lane");
-        let old_head = lane.head().map(|(rank, _)| rank);
         lane.remove(rank);
-        let head = lane.head().map(|(rank, _)| rank);
-        if head != old_head {
-            row.heads.remove(&old_head.expect("a job was ready"));
-            if let Some(head) = head {
-                row.heads.insert(head, kind);
-            }
+        // Only the job in front has a head.
+        if row.heads.remove(&rank).is_some()
+            && let Some((head, seq)) = lane.head()
+        {
+            row.heads.insert(head, (kind, seq));
         }
     }
 
     /// The first job of a class, of one kind or of any.
     pub fn head(&self, slot: Slot, kind: Option<KindIndex>) -> Option<(Rank, JobSeq)> {
         let row = self.row(self.slots[usize::from(slot)]?);
-        let kind = match kind {
-            Some(kind) => kind,
-            None => *row.heads.first_key_value()?.1,
-        };
-        row.lanes.get(&kind)?.head()
+        match kind {
+            Some(kind) => row.lanes.get(&kind)?.head(),
+            None => row.heads.first_key_value().map(|(rank, (_, seq))| (*rank, *seq)),
+        }
     }
 
     /// How many jobs of a class and kind are ready.
@@ -243,7 +241,7 @@ impl Classes {
         self.slots.iter().flatten().flat_map(|class| {
             let row = self.row(*class);
             let slot = row.slot.expect("it stands in a slot");
-            row.heads.values().map(move |kind| (slot, *kind))
+            row.heads.values().map(move |(kind, _)| (slot, *kind))
         })
     }
 

@@ -189,6 +189,14 @@ impl Job {
         matches!(self.stage, Stage::Scheduled { .. } | Stage::Queued { .. })
     }
 
+    /// Its place in the order of ending, if it is final.
+    pub(super) fn final_number(&self) -> Option<u64> {
+        match &self.stage {
+            Stage::Final(run) => Some(run.outcome.number),
+            _ => None,
+        }
+    }
+
     /// Where its bytes are, and how many they are. O(attempts kept).
     pub fn charge(&self) -> (Account, u64) {
         let account = match &self.stage {
@@ -459,14 +467,6 @@ impl<'a> JobView<'a> {
 impl EndedJob {
     pub(super) fn new(job: Job, kind: Name, class: std::sync::Arc<ClassKey>) -> Self {
         EndedJob { job, kind, class }
-    }
-
-    /// Its place in the order of ending.
-    pub(crate) fn number(&self) -> u64 {
-        match &self.job.stage {
-            Stage::Final(run) => run.outcome.number,
-            _ => unreachable!("a job that ended is final"),
-        }
     }
 
     /// The job as it was when it ended.

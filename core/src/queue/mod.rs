@@ -430,7 +430,10 @@ impl Queue {
     /// When the oldest final job goes by its age.
     pub(crate) fn next_retention_at(&self, limits: &Limits) -> Option<Timestamp> {
         let retention = limits.job_retention_ms;
-        self.finals.next_at(retention).into_iter().chain(self.dead.next_at(retention)).min()
+        match (self.finals.next_at(retention), self.dead.next_at(retention)) {
+            (Some(finals), Some(dead)) => Some(finals.min(dead)),
+            (finals, dead) => finals.or(dead),
+        }
     }
 
     /// Drops the final job that ended first. Of two that ended at one instant, the dead one stays longer.
@@ -442,28 +445,35 @@ impl Queue {
         };
         let from = if is_dead { &mut self.dead } else { &mut self.finals };
         if let Some(seq) = from.pop() {
-            self.drop_final(ledger, seq);
+            self.drop_final(ledger, seq, u64::MAX);
         }
     }
 
-    /// Drops final jobs until counts and bytes are within their limits; each that goes, to `gone`.
-    pub(crate) fn enforce_retention(&mut self, limits: &Limits, ledger: &mut Ledger, mut gone: impl FnMut(EndedJob)) {
+    /// Drops final jobs until counts and bytes are within their limits; those that ended as number `first` or later go to
+    /// `gone`.
+    pub(crate) fn enforce_retention(
+        &mut self,
+        limits: &Limits,
+        ledger: &mut Ledger,
+        first: u64,
+        mut gone: impl FnMut(EndedJob),
+    ) {
         while rules::keeps_too_many(self.finals.len(), limits.retained_jobs_max)
             || ledger.get(Account::Retained) > limits.retained_bytes_max
         {
             let seq = self.finals.pop().expect("what is too much is something");
-            gone(self.drop_final(ledger, seq));
+            self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
         }
         while rules::keeps_too_many(self.dead.len(), limits.dead_jobs_max)
             || ledger.get(Account::Dead) > limits.dead_bytes_max
         {
             let seq = self.dead.pop().expect("what is too much is something");
-            gone(self.drop_final(ledger, seq));
+            self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
         }
         while ledger.get(Account::Shared) > SHARED_BYTES_MAX / 2
             && let Some(seq) = self.finals.pop().or_else(|| self.dead.pop())
         {
-            gone(self.drop_final(ledger, seq));
+            self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
         }
     }
 
@@ -724,12 +734,15 @@ impl Queue {
         cx.events.push(Event::Ended { job: seq, kind, status, key });
     }
 
-    fn drop_final(&mut self, ledger: &mut Ledger, seq: JobSeq) -> EndedJob {
+    /// Drops a final job; it comes back if it ended as number `first` or later.
+    fn drop_final(&mut self, ledger: &mut Ledger, seq: JobSeq, first: u64) -> Option<EndedJob> {
         let job = self.table.remove(seq).expect("a retained job is known");
         let (account, bytes) = job.charge();
         ledger.release(account, bytes);
         let (kind, class) = (job.kind, job.class);
-        let ended = EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class)));
+        let is_wanted = job.final_number().is_some_and(|number| number >= first);
+        let ended =
+            is_wanted.then(|| EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class))));
         self.classes.forget(ledger, class);
         self.kinds.leave(ledger, kind);
         ended
