@@ -113,7 +113,7 @@ impl Hub {
                 Outcome::Done
             }
             Command::Tick => Outcome::Done,
-            Command::Submit(submit) => self.submit(*submit).map_or_else(Outcome::Refused, Outcome::Submitted),
+            Command::Submit(submit) => self.submit(submit).map_or_else(Outcome::Refused, Outcome::Submitted),
             Command::Pull(pull) => self.pull(&pull).map_or_else(Outcome::Refused, Outcome::Pulled),
             Command::Extend(extend) => self.extend(&extend),
             Command::Complete(complete) => self.complete(complete),
@@ -310,17 +310,17 @@ impl Hub {
         Outcome::Heard { node: index }
     }
 
-    fn submit(&mut self, submit: Submit) -> Result<Submitted, Refusal> {
+    fn submit(&mut self, submit: Box<Submit>) -> Result<Submitted, Refusal> {
         let Some(idempotency) = submit.idempotency.clone() else {
-            self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
-            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, None));
+            let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
+            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
             return Ok(Submitted::Accepted { job, supersedes: None, replaces: None });
         };
         let key = self.key.idempotency_key(&idempotency.key);
         let Some((place, entry)) = self.dedup.get(key) else {
             self.dedup.admit(self.now, &self.limits)?;
-            self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
-            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, None));
+            let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
+            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
             let binding = Binding::new(&idempotency, job);
             let rooms = (&mut self.timers, &mut self.ledger);
             let place = self.dedup.bind((self.now, &self.limits), rooms, key, binding);
@@ -354,17 +354,17 @@ impl Hub {
             }
             KnownKey::Supersedes => {
                 // The superseded job makes room for the one that takes its place.
-                self.queue.admit(&self.limits, &self.ledger, &submit, Some(old))?;
+                let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, Some(old))?;
                 let job = self.with_queue(|queue, cx| {
                     let line = queue.supersede(cx, old);
-                    queue.submit(cx, submit, line)
+                    queue.submit(cx, submit, admitted, line)
                 });
                 self.bind_again(place, &idempotency, job);
                 Ok(Submitted::Accepted { job, supersedes: Some(old), replaces: None })
             }
             KnownKey::Replaces => {
-                self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
-                let job = self.with_queue(|queue, cx| queue.submit(cx, submit, None));
+                let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
+                let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
                 self.bind_again(place, &idempotency, job);
                 Ok(Submitted::Accepted { job, supersedes: None, replaces: Some(old) })
             }

@@ -18,7 +18,7 @@ use crate::limits::{JOB_BYTES, RUN_BYTES, TERMS_BYTES};
 use crate::name::Name;
 use crate::outcome::{CompletedStatus, FinalStatus};
 use crate::payload::Payload;
-use crate::queue::class::{ClassIndex, ClassKey};
+use crate::queue::class::{ClassIndex, ClassKey, JobPlace, LaneIndex};
 use crate::queue::kind::KindIndex;
 use crate::queue::lane::Rank;
 use crate::queue::lease::{Attempt, AttemptEnd, Tries};
@@ -33,6 +33,8 @@ pub(crate) struct Job {
     pub(super) submitted_at: Timestamp,
     pub(super) kind: KindIndex,
     pub(super) class: ClassIndex,
+    /// [`LaneIndex::NONE`] once it is final.
+    pub(super) lane: LaneIndex,
     pub(super) stage: Stage,
     pub(super) tries: Tries,
     pub(super) terms: Option<Box<Terms>>,
@@ -177,6 +179,11 @@ impl Job {
     pub fn rank(&self) -> Rank {
         let place = self.terms.as_ref().and_then(|terms| terms.place);
         Rank::new(self.priority, place.unwrap_or(self.seq))
+    }
+
+    /// Where it belongs, until it is final.
+    pub fn place(&self) -> JobPlace {
+        JobPlace { class: self.class, kind: self.kind, lane: self.lane }
     }
 
     /// The latest lease.
@@ -487,6 +494,7 @@ pub(super) mod tests {
             submitted_at: Timestamp::ZERO,
             kind: KindIndex(0),
             class: ClassIndex(0),
+            lane: LaneIndex::NONE,
             stage: Stage::Queued { since: Timestamp::ZERO },
             tries: Tries::default(),
             terms: None,

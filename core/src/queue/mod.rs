@@ -34,7 +34,7 @@ use crate::payload::Payload;
 use crate::rules;
 use crate::time::{Millis, Timestamp};
 use crate::timers::Timer;
-use class::{ClassKey, Classes, Lowered};
+use class::{ClassIndex, ClassKey, Classes, JobPlace, LaneIndex, Lowered};
 use event::Event;
 pub(crate) use job::EndedJob;
 use job::{EndedLease, Job, JobView, Outcome, Stage, Standing, Terms};
@@ -66,6 +66,13 @@ pub struct Queue {
     queued: u64,
     next_seq: JobSeq,
     next_final_number: u64,
+}
+
+/// That a job may come, and what is there already of what it names. Nothing that only finishes jobs makes it untrue.
+#[derive(Clone, Copy)]
+pub(crate) struct Admitted {
+    kind: Option<KindIndex>,
+    class: Option<ClassIndex>,
 }
 
 /// How many jobs are where.
@@ -197,7 +204,7 @@ impl Queue {
         ledger: &Ledger,
         submit: &Submit,
         leaving: Option<JobSeq>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Admitted, Refusal> {
         let leaving = leaving.and_then(|seq| self.table.get(seq));
         let counts = self.counts();
         let waiting = leaving.filter(|job| job.is_waiting());
@@ -212,21 +219,30 @@ impl Queue {
             return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth });
         }
         let key = class_key(submit);
-        self.classes.admit(&key, leaving.map(|job| job.class))?;
+        let class = self.classes.admit(&key, leaving.map(|job| job.class))?;
+        let kind = self.kinds.find(&submit.kind);
         let shared = ledger.get(Account::Shared);
-        let new = self.kinds.bytes_if_new(&submit.kind) + self.classes.bytes_if_new(&key);
+        let of_class = if class.is_some() { 0 } else { Classes::bytes_of_new(&key) };
+        let new = self.kinds.bytes_if_new(kind, &submit.kind) + of_class;
         if new > 0 && shared + new > SHARED_BYTES_MAX {
             return Err(Refusal::SharedBytesFull { bytes: shared, bytes_max: SHARED_BYTES_MAX });
         }
-        Ok(())
+        Ok(Admitted { kind, class })
     }
 
     /// A job comes in that was admitted, in the place of an older one or at the end. Its idempotency key is bound after it.
-    pub(crate) fn submit(&mut self, cx: &mut Context, submit: Submit, place: Option<JobSeq>) -> JobSeq {
+    pub(crate) fn submit(
+        &mut self,
+        cx: &mut Context,
+        submit: Box<Submit>,
+        admitted: Admitted,
+        place: Option<JobSeq>,
+    ) -> JobSeq {
         let seq = self.next_seq;
         self.next_seq = seq.next();
-        let kind = self.kinds.enter(cx.ledger, &submit.kind);
-        let class = self.classes.enter(cx.ledger, &mut self.kinds, class_key(&submit), kind);
+        let kind = self.kinds.enter(cx.ledger, admitted.kind, &submit.kind);
+        let key = class_key(&submit);
+        let (class, lane) = self.classes.enter(cx.ledger, &mut self.kinds, admitted.class, key, kind);
         let due_at = (cx.now + submit.delay_ms).max(submit.run_at);
         let terms = Terms {
             expires_at: submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
@@ -244,6 +260,7 @@ impl Queue {
             submitted_at: cx.now,
             kind,
             class,
+            lane,
             stage: Stage::Scheduled { due_at },
             tries: Tries::default(),
             terms: has_terms.then(|| Box::new(terms)),
@@ -258,8 +275,8 @@ impl Queue {
             cx.timers.set(due_at, Timer::JobDue(seq));
         } else {
             job.stage = Stage::Queued { since: cx.now };
-            let (class, kind, rank) = (job.class, job.kind, job.rank());
-            self.make_ready(class, kind, rank, seq);
+            let (place, rank) = (job.place(), job.rank());
+            self.make_ready(place, rank, seq);
         }
         seq
     }
@@ -286,8 +303,8 @@ impl Queue {
         let job = self.table.get_mut(seq).expect("a job that becomes ready is known");
         assert!(matches!(job.stage, Stage::Scheduled { .. }), "only a scheduled job becomes ready");
         job.stage = Stage::Queued { since: cx.now };
-        let (class, kind, rank) = (job.class, job.kind, job.rank());
-        self.make_ready(class, kind, rank, seq);
+        let (place, rank) = (job.place(), job.rank());
+        self.make_ready(place, rank, seq);
     }
 
     /// Whether there is a job for a node of this profile that takes these kinds (all if none is named).
@@ -606,7 +623,7 @@ impl Queue {
     ) -> Leased {
         let job = self.table.get_mut(seq).expect("a ready job is known");
         let Stage::Queued { since } = job.stage else { unreachable!("only a queued job is ready") };
-        self.classes.remove(job.class, job.kind, job.rank());
+        self.classes.remove(job.place(), job.rank());
         let before = job.charge();
         let until = cx.now + lease_duration(lease_duration_ms, job, cx.limits);
         let place = self.leases.insert(node, seq);
@@ -672,10 +689,11 @@ impl Queue {
     }
 
     /// The job is ready: into its lane. Who may take it is told when the shell settles.
-    fn make_ready(&mut self, class: class::ClassIndex, kind: KindIndex, rank: Rank, seq: JobSeq) {
+    fn make_ready(&mut self, place: JobPlace, rank: Rank, seq: JobSeq) {
+        let kind = place.kind;
         self.scheduled -= 1;
         self.queued += 1;
-        let (slot, lowered) = self.classes.push(class, kind, rank, seq);
+        let (slot, lowered) = self.classes.push(place, rank, seq);
         if lowered != Lowered::Neither {
             self.profiles.tell(&self.classes, Wanted::Kind(kind), slot, rank);
         }
@@ -701,7 +719,7 @@ impl Queue {
                 self.scheduled -= 1;
             }
             Stage::Queued { .. } => {
-                self.classes.remove(job.class, job.kind, job.rank());
+                self.classes.remove(job.place(), job.rank());
                 self.queued -= 1;
             }
             _ => unreachable!("only a scheduled or queued job waits"),
@@ -725,13 +743,14 @@ impl Queue {
         let number = self.next_final_number;
         self.next_final_number += 1;
         job.finish(Outcome { status, at: cx.now, result, error, number });
-        let (kind, class, key) = (job.kind, job.class, job.key());
+        let (place, key) = (job.place(), job.key());
         job.set_key(None);
+        job.lane = LaneIndex::NONE;
         cx.ledger.transfer(before, job.charge());
-        self.classes.finish(cx.ledger, &mut self.kinds, class, kind);
+        self.classes.finish(cx.ledger, &mut self.kinds, place);
         let retention = if status == FinalStatus::Dead { &mut self.dead } else { &mut self.finals };
         retention.push(cx.now, seq);
-        cx.events.push(Event::Ended { job: seq, kind, status, key });
+        cx.events.push(Event::Ended { job: seq, kind: place.kind, status, key });
     }
 
     /// Drops a final job; it comes back if it ended as number `first` or later.

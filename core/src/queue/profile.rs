@@ -286,8 +286,9 @@ impl View {
                 Some(rank) if rank == known => return Some((rank, slot)),
                 Some(rank) => {
                     assert!(rank > known, "a head that becomes more urgent is told");
-                    self.by_rank.pop_first();
+                    // The new one comes first: a tree of one that is emptied in between gives its memory back.
                     self.by_rank.insert((rank, slot));
+                    self.by_rank.pop_first();
                     self.by_slot.insert(slot, rank);
                 }
                 None => {
