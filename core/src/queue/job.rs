@@ -206,27 +206,20 @@ impl Job {
 
     /// Where its bytes are, and how many they are. O(attempts kept).
     pub fn charge(&self) -> (Account, u64) {
-        let account = match &self.stage {
-            Stage::Scheduled { .. } | Stage::Queued { .. } => Account::Waiting,
-            Stage::Leased(_) => Account::Leased,
-            Stage::Final(run) if run.outcome.status == FinalStatus::Dead => Account::Dead,
-            Stage::Final(_) => Account::Retained,
-        };
-        (account, self.bytes())
-    }
-
-    fn bytes(&self) -> u64 {
-        let run = match &self.stage {
-            Stage::Scheduled { .. } | Stage::Queued { .. } => 0,
-            Stage::Leased(run) | Stage::Final(run) => run.bytes(),
+        let (account, run) = match &self.stage {
+            Stage::Scheduled { .. } | Stage::Queued { .. } => (Account::Waiting, 0),
+            Stage::Leased(run) => (Account::Leased, run.bytes()),
+            Stage::Final(run) if run.outcome.status == FinalStatus::Dead => (Account::Dead, run.bytes()),
+            Stage::Final(run) => (Account::Retained, run.bytes()),
         };
         let terms = if self.terms.is_some() { TERMS_BYTES } else { 0 };
-        JOB_BYTES + Payload::bytes_of(&self.params) + terms + self.tries.bytes() + run
+        (account, JOB_BYTES + Payload::bytes_of(&self.params) + terms + self.tries.bytes() + run)
     }
 
-    /// A node gets it: the lease of this attempt.
+    /// A node gets it: the lease of this attempt, in a box that another job has left or a new one.
     pub(super) fn lease_to(
         &mut self,
+        spare: Option<Box<Run>>,
         now: Timestamp,
         node: NodeIndex,
         name: Name,
@@ -236,7 +229,14 @@ impl Job {
         assert!(matches!(self.stage, Stage::Queued { .. }), "only a queued job is leased");
         self.tries.begin();
         let attempt = Some(Attempt { node: name, started_at: now, end: AttemptEnd::Running });
-        self.stage = Stage::Leased(Box::new(Run { attempt, node, place, until, outcome: Outcome::NONE }));
+        let run = Run { attempt, node, place, until, outcome: Outcome::NONE };
+        self.stage = Stage::Leased(match spare {
+            Some(mut spare) => {
+                *spare = run;
+                spare
+            }
+            None => Box::new(run),
+        });
         self.lease()
     }
 
@@ -272,6 +272,14 @@ impl Job {
             }
             Stage::Final(_) => unreachable!("a job ends once"),
         });
+    }
+
+    /// The box of a final job's run, emptied.
+    pub(super) fn into_spare(self) -> Option<Box<Run>> {
+        let Stage::Final(mut run) = self.stage else { return None };
+        run.attempt = None;
+        run.outcome = Outcome::NONE;
+        Some(run)
     }
 
     /// Whether the job may be tried again, as far as its attempts and its time for retries say.

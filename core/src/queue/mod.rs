@@ -37,7 +37,7 @@ use crate::timers::Timer;
 use class::{ClassIndex, ClassKey, Classes, JobPlace, LaneIndex, Lowered};
 use event::Event;
 pub(crate) use job::EndedJob;
-use job::{EndedLease, Job, JobView, Outcome, Stage, Standing, Terms};
+use job::{EndedLease, Job, JobView, Outcome, Run, Stage, Standing, Terms};
 use kind::{KindIndex, Kinds};
 use lane::Rank;
 use lease::{AttemptEnd, Leases, Revocation, Tries};
@@ -49,6 +49,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use table::JobTable;
 use waiter::{Waiter, WaiterId, Waiters};
+
+/// Boxes that are kept for the next leases: some 40 kB.
+const SPARE_RUNS_MAX: usize = 256;
 
 /// All jobs.
 #[derive(Debug)]
@@ -62,6 +65,9 @@ pub struct Queue {
     /// Final jobs, and those of them that are dead letters.
     finals: Retention,
     dead: Retention,
+    /// What final jobs that went have left for the next leases.
+    #[expect(clippy::vec_box, reason = "jobs hold boxes, and these are theirs")]
+    spare_runs: Vec<Box<Run>>,
     scheduled: u64,
     queued: u64,
     next_seq: JobSeq,
@@ -108,6 +114,7 @@ impl Default for Queue {
             leases: Leases::default(),
             finals: Retention::default(),
             dead: Retention::default(),
+            spare_runs: Vec::new(),
             scheduled: 0,
             queued: 0,
             next_seq: JobSeq::FIRST,
@@ -627,7 +634,7 @@ impl Queue {
         let before = job.charge();
         let until = cx.now + lease_duration(lease_duration_ms, job, cx.limits);
         let place = self.leases.insert(node, seq);
-        let lease = job.lease_to(cx.now, node, name.clone(), place, until);
+        let lease = job.lease_to(self.spare_runs.pop(), cx.now, node, name.clone(), place, until);
         self.queued -= 1;
         cx.ledger.transfer(before, job.charge());
         cx.timers.set(until, Timer::LeaseEnds(seq));
@@ -759,9 +766,13 @@ impl Queue {
         let (account, bytes) = job.charge();
         ledger.release(account, bytes);
         let (kind, class) = (job.kind, job.class);
-        let is_wanted = job.final_number().is_some_and(|number| number >= first);
-        let ended =
-            is_wanted.then(|| EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class))));
+        let ended = if job.final_number().is_some_and(|number| number >= first) {
+            Some(EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class))))
+        } else {
+            let spare = job.into_spare().filter(|_| self.spare_runs.len() < SPARE_RUNS_MAX);
+            self.spare_runs.extend(spare);
+            None
+        };
         self.classes.forget(ledger, class);
         self.kinds.leave(ledger, kind);
         ended
