@@ -11,12 +11,16 @@ use std::collections::BTreeMap;
 
 const PAGE_SLOTS: u64 = 64;
 const BOOK_PAGES: u64 = 64;
+/// Some 90 kB.
+const SPARE_PAGES_MAX: usize = 16;
 
 /// All jobs that the hub knows.
 #[derive(Default, Debug)]
 pub(super) struct JobTable {
     books: BTreeMap<u64, Book>,
     count: usize,
+    /// Emptied pages for the next ones.
+    spare: Vec<Page>,
 }
 
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl JobTable {
         let book = self.books.entry(book).or_insert_with(Book::new);
         let page = &mut book.pages[page];
         book.used += u32::from(page.is_none());
-        let page = page.get_or_insert_with(Page::new);
+        let page = page.get_or_insert_with(|| self.spare.pop().unwrap_or_else(Page::new));
         assert!(page.slots[slot].is_none(), "a sequence number is given once");
         page.used += 1;
         self.count += 1;
@@ -69,7 +73,8 @@ impl JobTable {
         page.used -= 1;
         self.count -= 1;
         if page.used == 0 {
-            book.pages[index] = None;
+            let page = book.pages[index].take().filter(|_| self.spare.len() < SPARE_PAGES_MAX);
+            self.spare.extend(page);
             book.used -= 1;
             if book.used == 0 {
                 self.books.remove(&number);
