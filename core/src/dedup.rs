@@ -20,10 +20,11 @@ use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
 use hashbrown::HashTable;
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 
 /// An entry's place in the slab.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct KeyPlace(u32);
+pub(crate) struct KeyPlace(NonZeroU32);
 
 /// All keys.
 #[derive(Default, Debug)]
@@ -55,14 +56,18 @@ struct SpentRef {
 /// What is known of a key.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    key: u128,
+    /// Its lower and upper half: a `u128` takes the room of two to stand at a multiple of sixteen.
+    key: [u64; 2],
     /// The first half of the payload's SHA-256: whoever makes two payloads with one deceives himself alone.
     payload_hash: [u8; 16],
     pub job: JobSeq,
-    /// How long it is remembered once it is spent, where that is shorter than the hub's own time.
-    ttl_ms: Option<Millis>,
+    /// How long it is remembered once it is spent, where that is shorter than the hub's own time; [`OWN_NONE`] else.
+    ttl_ms: Millis,
     spent: Option<Spent>,
 }
+
+/// The time of a key without one of its own.
+const OWN_NONE: Millis = Millis::MAX;
 
 /// When the key's job became final, and how.
 #[derive(Debug)]
@@ -115,7 +120,36 @@ members!(KeyRecord {
 
 numbered!(FinalStatus { 0 Completed, 1 Failed, 2 Dead, 3 Cancelled, 4 Expired, 5 Superseded });
 
+impl KeyPlace {
+    fn of(index: usize) -> KeyPlace {
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        KeyPlace(number.expect("keys are fewer than four billion"))
+    }
+
+    fn index(self) -> usize {
+        self.number() as usize
+    }
+
+    fn number(self) -> u32 {
+        self.0.get() - 1
+    }
+}
+
 impl Entry {
+    fn new(key: u128, binding: Binding) -> Entry {
+        let Binding { payload_hash, job, ttl_ms } = binding;
+        let payload_hash = *payload_hash.first_chunk().expect("it has 32 bytes");
+        Entry { key: halves(key), payload_hash, job, ttl_ms: ttl_ms.unwrap_or(OWN_NONE), spent: None }
+    }
+
+    fn key(&self) -> u128 {
+        u128::from(self.key[1]) << 64 | u128::from(self.key[0])
+    }
+
+    fn has_own_ttl(&self) -> bool {
+        self.ttl_ms != OWN_NONE
+    }
+
     /// Whether a payload is the one that the key was given with.
     pub fn has_payload(&self, payload_hash: &[u8; 32]) -> bool {
         payload_hash.starts_with(&self.payload_hash)
@@ -149,7 +183,7 @@ impl Entry {
     /// When it is forgotten: by its own time, if it has one, by the hub's in any case.
     fn expires_at(&self, ttl_ms: Millis) -> Option<Timestamp> {
         let spent = self.spent.as_ref()?;
-        Some(rules::key_expires_at(spent.at, self.ttl_ms.map_or(ttl_ms, |own| own.min(ttl_ms))))
+        Some(rules::key_expires_at(spent.at, self.ttl_ms.min(ttl_ms)))
     }
 }
 
@@ -177,7 +211,7 @@ impl Dedup {
 
     /// What is known of a key.
     pub(crate) fn get(&self, key: u128) -> Option<(KeyPlace, &Entry)> {
-        let place = *self.table.find(hash(key), |place| self.entry(*place).key == key)?;
+        let place = *self.table.find(hash(key), |place| self.entry(*place).key() == key)?;
         Some((place, self.entry(place)))
     }
 
@@ -206,9 +240,7 @@ impl Dedup {
             let Some(oldest) = self.first_to_go(now, limits) else { break };
             self.forget(limits, timers, ledger, oldest);
         }
-        let Binding { payload_hash, job, ttl_ms } = binding;
-        let payload_hash = *payload_hash.first_chunk().expect("it has 32 bytes");
-        self.insert(ledger, Entry { key, payload_hash, job, ttl_ms, spent: None })
+        self.insert(ledger, Entry::new(key, binding))
     }
 
     /// A key that is held stands for another job from now on.
@@ -219,11 +251,9 @@ impl Dedup {
         place: KeyPlace,
         binding: Binding,
     ) -> KeyPlace {
-        let key = self.entry(place).key;
+        let key = self.entry(place).key();
         self.forget(limits, timers, ledger, place);
-        let Binding { payload_hash, job, ttl_ms } = binding;
-        let payload_hash = *payload_hash.first_chunk().expect("it has 32 bytes");
-        self.insert(ledger, Entry { key, payload_hash, job, ttl_ms, spent: None })
+        self.insert(ledger, Entry::new(key, binding))
     }
 
     /// The key's job is final.
@@ -240,13 +270,13 @@ impl Dedup {
         let has_answer = result.is_some() || error.is_some();
         let answer = has_answer.then(|| Box::new(Answer { result, error }));
         ledger.charge(Account::Answers, answer.as_deref().map_or(0, Answer::bytes));
-        let slot = &mut self.slots[place.0 as usize];
+        let slot = &mut self.slots[place.index()];
         let entry = slot.entry.as_mut().expect("a key that is bound is held");
         assert!(entry.spent.is_none(), "a key is spent once");
         entry.spent = Some(Spent { at: now, status, answer });
-        if entry.ttl_ms.is_some() {
+        if entry.has_own_ttl() {
             let expires_at = entry.expires_at(limits.idempotency_ttl_ms).expect("it is spent");
-            timers.set(expires_at, Timer::KeyExpires(place.0));
+            timers.set(expires_at, Timer::KeyExpires(place.number()));
         }
         self.spent.push_back(SpentRef { place, version: slot.version });
         self.spent_count += 1;
@@ -256,7 +286,7 @@ impl Dedup {
     /// When the oldest spent key is forgotten, those with a timer of their own not counted.
     pub(crate) fn next_expiry_at(&self, limits: &Limits) -> Option<Timestamp> {
         let front = self.spent.front()?;
-        let entry = self.slots[front.place.0 as usize].entry.as_ref().expect("the first spent key is held");
+        let entry = self.slots[front.place.index()].entry.as_ref().expect("the first spent key is held");
         entry.spent.as_ref().map(|spent| rules::key_expires_at(spent.at, limits.idempotency_ttl_ms))
     }
 
@@ -269,16 +299,16 @@ impl Dedup {
 
     /// The timer of a key with a time of its own fired.
     pub(crate) fn expire(&mut self, ledger: &mut Ledger, place: u32) {
-        let place = KeyPlace(place);
+        let place = KeyPlace::of(place as usize);
         let entry = self.remove(ledger, place);
-        assert!(entry.spent.is_some() && entry.ttl_ms.is_some(), "only a spent key with a time of its own has a timer");
+        assert!(entry.spent.is_some() && entry.has_own_ttl(), "only a spent key with a time of its own has a timer");
     }
 
     /// Other limits hold: timers of keys follow them, and answers that are too many go. O(keys), rare.
     pub(crate) fn reconfigure(&mut self, old: &Limits, new: &Limits, timers: &mut Timers, ledger: &mut Ledger) {
         if old.idempotency_ttl_ms != new.idempotency_ttl_ms {
             for (place, slot) in self.slots.iter().enumerate() {
-                let Some(entry) = slot.entry.as_ref().filter(|entry| entry.ttl_ms.is_some()) else { continue };
+                let Some(entry) = slot.entry.as_ref().filter(|entry| entry.has_own_ttl()) else { continue };
                 let timer = Timer::KeyExpires(place as u32);
                 if let Some(at) = entry.expires_at(old.idempotency_ttl_ms) {
                     timers.cancel(at, timer);
@@ -320,18 +350,19 @@ impl Dedup {
         };
         let is_stripped = spent.as_ref().is_some_and(|spent| spent.answer.is_none());
         let is_spent = spent.is_some();
-        let place = self.insert(ledger, Entry { key, payload_hash, job, ttl_ms, spent });
+        let place = self
+            .insert(ledger, Entry { key: halves(key), payload_hash, job, ttl_ms: ttl_ms.unwrap_or(OWN_NONE), spent });
         if !is_spent {
             return Ok((Some(place), job));
         }
         let entry = self.entry(place);
-        if let Some(at) = entry.expires_at(limits.idempotency_ttl_ms).filter(|_| entry.ttl_ms.is_some()) {
-            timers.set(at, Timer::KeyExpires(place.0));
+        if let Some(at) = entry.expires_at(limits.idempotency_ttl_ms).filter(|_| entry.has_own_ttl()) {
+            timers.set(at, Timer::KeyExpires(place.number()));
         }
         if is_stripped && self.stripped == self.spent.len() {
             self.stripped += 1;
         }
-        self.spent.push_back(SpentRef { place, version: self.slots[place.0 as usize].version });
+        self.spent.push_back(SpentRef { place, version: self.slots[place.index()].version });
         self.spent_count += 1;
         Ok((None, job))
     }
@@ -350,8 +381,8 @@ impl Dedup {
 
     fn forget(&mut self, limits: &Limits, timers: &mut Timers, ledger: &mut Ledger, place: KeyPlace) {
         let entry = self.entry(place);
-        if let Some(at) = entry.expires_at(limits.idempotency_ttl_ms).filter(|_| entry.ttl_ms.is_some()) {
-            timers.cancel(at, Timer::KeyExpires(place.0));
+        if let Some(at) = entry.expires_at(limits.idempotency_ttl_ms).filter(|_| entry.has_own_ttl()) {
+            timers.cancel(at, Timer::KeyExpires(place.number()));
         }
         self.remove(ledger, place);
     }
@@ -362,7 +393,7 @@ impl Dedup {
             let spent = self.spent[self.stripped];
             self.stripped += 1;
             if self.is_current(&spent) {
-                let entry = self.slots[spent.place.0 as usize].entry.as_mut().expect("it is current");
+                let entry = self.slots[spent.place.index()].entry.as_mut().expect("it is current");
                 let answer = entry.spent.as_mut().and_then(|spent| spent.answer.take());
                 ledger.release(Account::Answers, answer.as_deref().map_or(0, Answer::bytes));
             }
@@ -371,28 +402,28 @@ impl Dedup {
 
     fn insert(&mut self, ledger: &mut Ledger, entry: Entry) -> KeyPlace {
         ledger.charge(Account::Answers, entry.bytes());
-        let key = entry.key;
+        let key = entry.key();
         let place = match self.free.pop() {
             Some(place) => {
-                self.slots[place.0 as usize].entry = Some(entry);
+                self.slots[place.index()].entry = Some(entry);
                 place
             }
             None => {
                 self.slots.push(Slot { version: 0, entry: Some(entry) });
-                KeyPlace(u32::try_from(self.slots.len() - 1).expect("keys are fewer than four billion"))
+                KeyPlace::of(self.slots.len() - 1)
             }
         };
         let slots = &self.slots;
-        let hash_of = |place: &KeyPlace| hash(slots[place.0 as usize].entry.as_ref().expect("it is in the table").key);
+        let hash_of = |place: &KeyPlace| hash(slots[place.index()].entry.as_ref().expect("it is in the table").key());
         self.table.insert_unique(hash(key), place, hash_of);
         place
     }
 
     fn remove(&mut self, ledger: &mut Ledger, place: KeyPlace) -> Entry {
-        let key = self.entry(place).key;
+        let key = self.entry(place).key();
         let found = self.table.find_entry(hash(key), |other| *other == place);
         found.expect("a key that is held is in the table").remove();
-        let slot = &mut self.slots[place.0 as usize];
+        let slot = &mut self.slots[place.index()];
         slot.version = slot.version.wrapping_add(1);
         let entry = slot.entry.take().expect("it was just there");
         ledger.release(Account::Answers, entry.bytes());
@@ -424,11 +455,11 @@ impl Dedup {
     }
 
     fn is_current(&self, spent: &SpentRef) -> bool {
-        self.slots[spent.place.0 as usize].version == spent.version
+        self.slots[spent.place.index()].version == spent.version
     }
 
     fn entry(&self, place: KeyPlace) -> &Entry {
-        self.slots[place.0 as usize].entry.as_ref().expect("a place that is named is taken")
+        self.slots[place.index()].entry.as_ref().expect("a place that is named is taken")
     }
 }
 
@@ -445,10 +476,10 @@ impl KeyRecord {
         let spent = entry.spent.as_ref();
         let answer = spent.and_then(|spent| spent.answer.as_deref());
         KeyRecord {
-            key: entry.key,
+            key: entry.key(),
             payload_hash: entry.payload_hash,
             job: entry.job,
-            ttl_ms: entry.ttl_ms,
+            ttl_ms: entry.has_own_ttl().then_some(entry.ttl_ms),
             spent_at: spent.map(|spent| spent.at),
             status: spent.map(|spent| spent.status),
             has_answer: answer.is_some(),
@@ -459,6 +490,32 @@ impl KeyRecord {
 }
 
 /// The key is a keyed hash already: its lower half finds the bucket.
+fn halves(key: u128) -> [u64; 2] {
+    [key as u64, (key >> 64) as u64]
+}
+
 fn hash(key: u128) -> u64 {
     key as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_small() {
+        assert!(size_of::<Slot>() <= 80, "{} bytes", size_of::<Slot>());
+        assert_eq!(size_of::<Option<KeyPlace>>(), 4);
+    }
+
+    #[test]
+    fn a_place_and_a_key_read_back() {
+        for index in [0, 1, 1 << 20] {
+            assert_eq!((KeyPlace::of(index).index(), KeyPlace::of(index).number()), (index, index as u32));
+        }
+        let binding = Binding { payload_hash: [7; 32], job: JobSeq::FIRST, ttl_ms: None };
+        for key in [0, 1, 1 << 64, u128::MAX - 5] {
+            assert_eq!(Entry::new(key, binding).key(), key);
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::command::{Complete, Priority, ResultMark};
 use crate::dedup::KeyPlace;
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::Account;
-use crate::limits::{JOB_BYTES, RUN_BYTES, TERMS_BYTES};
+use crate::limits::{JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, RUN_BYTES, TERMS_BYTES};
 use crate::name::Name;
 use crate::outcome::{CompletedStatus, FinalStatus};
 use crate::payload::Payload;
@@ -24,6 +24,7 @@ use crate::queue::lane::Rank;
 use crate::queue::lease::{Attempt, AttemptEnd, Tries};
 use crate::rules;
 use crate::time::{Millis, Timestamp};
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// One job, as the table holds it.
 #[derive(Debug)]
@@ -50,11 +51,12 @@ pub(crate) struct Terms {
     pub expires_at: Timestamp,
     /// No retry starts after it.
     pub retry_until: Timestamp,
-    pub lease_duration_ms: Option<Millis>,
-    /// The place of its idempotency key, while the key is bound to it and not spent.
-    pub key: Option<KeyPlace>,
     /// The place of an older job that it took, in the order of submission.
-    pub place: Option<JobSeq>,
+    place: Option<NonZeroU64>,
+    /// How long its leases last, within the bounds of all leases.
+    lease_duration_ms: Option<NonZeroU32>,
+    /// The place of its idempotency key, while the key is bound to it and not spent.
+    key: Option<KeyPlace>,
 }
 
 /// How far a job got.
@@ -141,15 +143,34 @@ pub(super) enum Standing {
 
 impl Default for Terms {
     fn default() -> Self {
-        Terms {
-            expires_at: Timestamp::NEVER,
-            retry_until: Timestamp::NEVER,
-            lease_duration_ms: None,
-            key: None,
-            place: None,
-        }
+        Terms::new(Timestamp::NEVER, Timestamp::NEVER, None, None)
     }
 }
+
+impl Terms {
+    pub fn new(
+        expires_at: Timestamp,
+        retry_until: Timestamp,
+        lease_duration_ms: Option<Millis>,
+        place: Option<JobSeq>,
+    ) -> Self {
+        let bounded = |duration: Millis| duration.clamp(LEASE_DURATION_MIN, LEASE_DURATION_MAX).get() as u32;
+        Terms {
+            expires_at,
+            retry_until,
+            place: place.and_then(|seq| NonZeroU64::new(seq.get())),
+            lease_duration_ms: lease_duration_ms.and_then(|duration| NonZeroU32::new(bounded(duration))),
+            key: None,
+        }
+    }
+
+    /// The place of an older job that it took.
+    pub fn place(&self) -> Option<JobSeq> {
+        self.place.map(|seq| JobSeq::new(seq.get()))
+    }
+}
+
+const _: () = assert!(0 < LEASE_DURATION_MIN.get() && LEASE_DURATION_MAX.get() <= u32::MAX as u64);
 
 impl Job {
     pub fn expires_at(&self) -> Timestamp {
@@ -161,7 +182,8 @@ impl Job {
     }
 
     pub fn lease_duration_ms(&self) -> Option<Millis> {
-        self.terms.as_ref().and_then(|terms| terms.lease_duration_ms)
+        let terms = self.terms.as_ref()?;
+        terms.lease_duration_ms.map(|ms| Millis::new(ms.get().into()))
     }
 
     /// The place of its idempotency key, while that is bound to it and not spent.
@@ -177,7 +199,7 @@ impl Job {
     }
 
     pub fn rank(&self) -> Rank {
-        let place = self.terms.as_ref().and_then(|terms| terms.place);
+        let place = self.terms.as_ref().and_then(|terms| terms.place());
         Rank::new(self.priority, place.unwrap_or(self.seq))
     }
 
@@ -515,6 +537,6 @@ pub(super) mod tests {
     fn a_record_is_small() {
         assert!(size_of::<Option<Job>>() <= 88, "{} bytes", size_of::<Option<Job>>());
         assert!(size_of::<Run>() <= 152, "{} bytes", size_of::<Run>());
-        assert!(size_of::<Terms>() <= 56, "{} bytes", size_of::<Terms>());
+        assert!(size_of::<Terms>() <= 32, "{} bytes", size_of::<Terms>());
     }
 }

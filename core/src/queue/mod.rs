@@ -251,13 +251,12 @@ impl Queue {
         let key = class_key(&submit);
         let (class, lane) = self.classes.enter(cx.ledger, &mut self.kinds, admitted.class, key, kind);
         let due_at = (cx.now + submit.delay_ms).max(submit.run_at);
-        let terms = Terms {
-            expires_at: submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
-            retry_until: submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
-            lease_duration_ms: submit.lease_duration_ms,
-            key: None,
+        let terms = Terms::new(
+            submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
+            submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
+            submit.lease_duration_ms,
             place,
-        };
+        );
         cx.timers.set(terms.expires_at, Timer::JobExpires(seq));
         cx.events.push(Event::Submitted { kind });
         let has_terms = submit.idempotency.is_some() || terms != Terms::default();

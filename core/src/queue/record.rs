@@ -186,7 +186,7 @@ impl Queue {
             expires_at: Some(job.expires_at()).filter(|at| *at != Timestamp::NEVER),
             retry_until: Some(job.retry_until()).filter(|at| *at != Timestamp::NEVER),
             lease_duration_ms: job.lease_duration_ms(),
-            place: terms.and_then(|terms| terms.place),
+            place: terms.and_then(Terms::place),
             attempts_max: job.attempts_max.into(),
             generation: job.tries.generation(),
             charged: job.tries.charged(),
@@ -248,13 +248,12 @@ impl JobRecord {
             }
             _ => return Err("a job's members do not fit its state"),
         };
-        let terms = Terms {
-            expires_at: self.expires_at.unwrap_or(Timestamp::NEVER),
-            retry_until: self.retry_until.unwrap_or(Timestamp::NEVER),
-            lease_duration_ms: self.lease_duration_ms,
-            key: None,
-            place: self.place,
-        };
+        let terms = Terms::new(
+            self.expires_at.unwrap_or(Timestamp::NEVER),
+            self.retry_until.unwrap_or(Timestamp::NEVER),
+            self.lease_duration_ms,
+            self.place,
+        );
         Ok(Job {
             seq: self.seq,
             params: self.params,
