@@ -272,11 +272,12 @@ impl Job {
         EndedLease { node: run.node, place: run.place, until: run.until, started_at: attempt.started_at }
     }
 
-    /// After an ended attempt it waits for the next.
-    pub(super) fn schedule(&mut self, due_at: Timestamp) {
+    /// After an ended attempt it waits for the next; the box of the run, emptied.
+    pub(super) fn schedule(&mut self, due_at: Timestamp) -> Box<Run> {
         let stage = std::mem::replace(&mut self.stage, Stage::Scheduled { due_at });
-        let Stage::Leased(run) = stage else { unreachable!("only a job whose attempt ended is tried again") };
-        self.tries.keep(run.attempt.expect("a leased job has an attempt"));
+        let Stage::Leased(mut run) = stage else { unreachable!("only a job whose attempt ended is tried again") };
+        self.tries.keep(run.attempt.take().expect("a leased job has an attempt"));
+        run
     }
 
     /// It is final. Allocates only if it was never leased, or waited.

@@ -46,9 +46,12 @@ pub(crate) use record::JobRecord;
 use retention::Retention;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use table::JobTable;
 use waiter::{Waiter, WaiterId, Waiters};
+
+/// The error of an attempt whose lease ended without a result.
+static LEASE_EXPIRED: LazyLock<Payload> = LazyLock::new(|| Payload::new(br#""lease expired""#));
 
 /// Boxes that are kept for the next leases: some 40 kB.
 const SPARE_RUNS_MAX: usize = 256;
@@ -417,7 +420,7 @@ impl Queue {
         if let Some(moved) = ended.moved {
             self.lease_moved(moved, ended.lease.place);
         }
-        self.retry_or_finish(cx, seq, before, true, None, Some(Payload::new(br#""lease expired""#)));
+        self.retry_or_finish(cx, seq, before, true, None, Some(LEASE_EXPIRED.clone()));
     }
 
     /// A job's time to live is over. A leased one may still be finished; it will not be tried again.
@@ -683,7 +686,10 @@ impl Queue {
         } else if rules::is_too_late(job.expires_at(), due_at) {
             FinalStatus::Expired
         } else {
-            job.schedule(due_at);
+            let spare = job.schedule(due_at);
+            if self.spare_runs.len() < SPARE_RUNS_MAX {
+                self.spare_runs.push(spare);
+            }
             self.scheduled += 1;
             cx.ledger.transfer(before, job.charge());
             cx.timers.set(due_at, Timer::JobDue(seq));
