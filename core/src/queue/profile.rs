@@ -161,16 +161,15 @@ impl Profiles {
         let row = self.rows[profile.0 as usize].as_mut().expect("a profile that is used has a row");
         row.follow(classes);
         let key = (wanted, profile);
-        if !self.views.contains_key(&key) {
-            if self.views.len() >= VIEWS_MAX || self.heads >= VIEW_HEADS_MAX {
-                self.views.clear();
-                self.heads = 0;
-            }
+        if (self.views.len() >= VIEWS_MAX || self.heads >= VIEW_HEADS_MAX) && !self.views.contains_key(&key) {
+            self.views.clear();
+            self.heads = 0;
+        }
+        let view = self.views.entry(key).or_insert_with(|| {
             let view = row.view(classes, kinds, wanted);
             self.heads += view.by_slot.len();
-            self.views.insert(key, view);
-        }
-        let view = self.views.get_mut(&key).expect("it is there now");
+            view
+        });
         let before = view.by_slot.len();
         view.told = 0;
         let first =
