@@ -75,6 +75,7 @@ struct Untold {
 }
 
 /// What falls due.
+#[derive(Clone, Copy)]
 enum Due {
     Timer,
     OldestFinal,
@@ -124,7 +125,7 @@ impl Hub {
                 Outcome::Done
             }
             Command::Tick => Outcome::Done,
-            Command::Submit(submit) => self.submit(*submit).map_or_else(Outcome::Refused, Outcome::Submitted),
+            Command::Submit(submit) => self.submit(submit).map_or_else(Outcome::Refused, Outcome::Submitted),
             Command::Pull(pull) => self.pull(&pull).map_or_else(Outcome::Refused, Outcome::Pulled),
             Command::Extend(extend) => self.extend(&extend),
             Command::Complete(complete) => self.complete(complete),
@@ -153,7 +154,7 @@ impl Hub {
                     self.fire(timer);
                 }
                 Due::OldestFinal => {
-                    let ended = self.queue.drop_oldest_final(&mut self.ledger);
+                    let ended = self.queue.drop_oldest_final(&mut self.ledger, self.untold.first_number);
                     ended.into_iter().for_each(|ended| self.untold.job_went(&mut self.effects, ended));
                 }
                 Due::OldestKey => self.dedup.forget_oldest(&self.limits, &mut self.timers, &mut self.ledger),
@@ -333,17 +334,17 @@ impl Hub {
         Outcome::Heard { node: index }
     }
 
-    fn submit(&mut self, submit: Submit) -> Result<Submitted, Refusal> {
+    fn submit(&mut self, submit: Box<Submit>) -> Result<Submitted, Refusal> {
         let Some(idempotency) = submit.idempotency.clone() else {
-            self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
-            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, None));
+            let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
+            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
             return Ok(Submitted::Accepted { job, supersedes: None, replaces: None });
         };
         let key = self.key.idempotency_key(&idempotency.key);
         let Some((place, entry)) = self.dedup.get(key) else {
             self.dedup.admit(self.now, &self.limits)?;
-            self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
-            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, None));
+            let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
+            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
             let binding = Binding::new(&idempotency, job);
             let rooms = (&mut self.timers, &mut self.ledger);
             let place = self.dedup.bind((self.now, &self.limits), rooms, key, binding);
@@ -377,17 +378,17 @@ impl Hub {
             }
             KnownKey::Supersedes => {
                 // The superseded job makes room for the one that takes its place.
-                self.queue.admit(&self.limits, &self.ledger, &submit, Some(old))?;
+                let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, Some(old))?;
                 let job = self.with_queue(|queue, cx| {
                     let line = queue.supersede(cx, old);
-                    queue.submit(cx, submit, line)
+                    queue.submit(cx, submit, admitted, line)
                 });
                 self.bind_again(place, &idempotency, job);
                 Ok(Submitted::Accepted { job, supersedes: Some(old), replaces: None })
             }
             KnownKey::Replaces => {
-                self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
-                let job = self.with_queue(|queue, cx| queue.submit(cx, submit, None));
+                let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
+                let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
                 self.bind_again(place, &idempotency, job);
                 Ok(Submitted::Accepted { job, supersedes: None, replaces: Some(old) })
             }
@@ -416,13 +417,16 @@ impl Hub {
         }
         let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX))) as usize;
         // A node that only pulls is known from its first job on.
+        let known = node.map(Node::index);
         let index = self.with_registry(|registry, cx| {
-            let index = registry.enrol(cx, &pull.node)?;
+            let index = known.map_or_else(|| registry.enrol(cx, &pull.node), Ok)?;
             registry.seen(cx, index);
             Ok(index)
         })?;
-        let name = self.registry.get(index).expect("enrolled above").name().clone();
-        let leases = self.with_queue(|queue, cx| queue.lease(cx, (index, &name), profile, pull, jobs_max));
+        let Hub { key, now, limits, registry, queue, timers, ledger, events, .. } = self;
+        let name = registry.get(index).expect("enrolled above").name();
+        let cx = &mut Context { now: *now, key, limits, timers, ledger, events };
+        let leases = queue.lease(cx, (index, name), profile, pull, jobs_max);
         Ok(Pulled { node: Some(index), leases, defer_ms: Millis::ZERO })
     }
 
@@ -469,7 +473,7 @@ impl Hub {
         events.drain(..).for_each(|event| self.follow(event));
         self.events = events;
         let Hub { limits, queue, ledger, untold, effects, .. } = self;
-        queue.enforce_retention(limits, ledger, |ended| untold.job_went(effects, ended));
+        queue.enforce_retention(limits, ledger, untold.first_number, |ended| untold.job_went(effects, ended));
     }
 
     fn follow(&mut self, event: Event) {
@@ -490,13 +494,14 @@ impl Hub {
                 }
             }
             Event::AttemptEnded { lease, node, ran, is_reaped } => {
-                let name = self.registry.lease_ended(node).name().clone();
-                self.queue.waiters_mut().free(&name);
+                let name = self.registry.lease_ended(node).name();
+                self.queue.waiters_mut().free(name);
                 if self.is_serving {
                     self.telemetry.attempt_ended(self.now, ran);
                 }
                 if is_reaped {
-                    self.audit(Audit::LeaseReap { job: lease.job, node: name, attempt: lease.generation });
+                    let node = name.clone();
+                    self.audit(Audit::LeaseReap { job: lease.job, node, attempt: lease.generation });
                 }
             }
             Event::RetryScheduled { lease, delay } => {
@@ -585,11 +590,18 @@ impl Hub {
     }
 
     fn next_due(&self) -> Option<(Timestamp, Due)> {
-        let timer = self.timers.next_at().map(|at| (at, Due::Timer));
-        let last = self.queue.next_retention_at(&self.limits).map(|at| (at, Due::OldestFinal));
-        let key = self.dedup.next_expiry_at(&self.limits).map(|at| (at, Due::OldestKey));
+        let mut first = (self.timers.next_at(), Due::Timer);
         // Of two at one instant the one that is first here comes first.
-        [timer, last, key].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let others = [
+            (self.queue.next_retention_at(&self.limits), Due::OldestFinal),
+            (self.dedup.next_expiry_at(&self.limits), Due::OldestKey),
+        ];
+        for other in others {
+            if other.0.is_some_and(|at| first.0.is_none_or(|first| at < first)) {
+                first = other;
+            }
+        }
+        Some((first.0?, first.1))
     }
 
     pub(crate) fn restore_node(&mut self, record: NodeRecord) -> Result<(), &'static str> {

@@ -192,7 +192,7 @@ pub const KIND_BYTES: u64 = 368;
 pub const LANE_BYTES: u64 = 320;
 
 /// What a class takes beside its texts.
-pub const CLASS_BYTES: u64 = 320;
+pub const CLASS_BYTES: u64 = 392;
 
 /// What a parked long poll takes, and what each of its places does.
 pub const WAITER_BYTES: u64 = 256;

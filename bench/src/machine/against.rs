@@ -40,12 +40,14 @@ const KEYED_SUBMIT_RATIO_MAX: f64 = 0.25;
 const LIFECYCLE: [&str; 3] = ["submit", "pull", "result"];
 const SHAPES: [&str; 2] = ["plain", "keyed"];
 
-/// One figure of a run: an operation on jobs of a shape, with few or many queued.
+/// One figure of a run: an operation on jobs of a shape, with few or many queued, in a batch or alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Figure {
     shape: &'static str,
     is_many: bool,
     operation: &'static str,
+    /// Whether this build's hub is settled after each command. The other's cost is that of its only way.
+    is_alone: bool,
 }
 
 /// Nanoseconds of a figure, a sample a round.
@@ -91,7 +93,7 @@ pub fn measure(settings: &Settings, few: u64, many: u64, rounds: Option<u32>) ->
             (run_old()?, new)
         };
         for (figure, pair) in &mut pairs {
-            pair.old.push(figure.read(&old)?);
+            pair.old.push(Figure { is_alone: false, ..*figure }.read(&old)?);
             pair.new.push(figure.read(&new)?);
         }
     }
@@ -131,11 +133,12 @@ fn run(command: &mut Command, interrupt: &Interrupt, progress: &ProgressBar, nam
 
 fn figures() -> impl Iterator<Item = Figure> {
     let operations = || LIFECYCLE.into_iter().chain(["lifecycle"]).chain(OPERATIONS[LIFECYCLE.len()..].iter().copied());
-    SHAPES.into_iter().flat_map(move |shape| {
-        [false, true]
-            .into_iter()
-            .flat_map(move |is_many| operations().map(move |operation| Figure { shape, is_many, operation }))
-    })
+    let depths = || SHAPES.into_iter().flat_map(|shape| [false, true].map(|is_many| (shape, is_many)));
+    let in_batches = depths().flat_map(move |(shape, is_many)| {
+        operations().map(move |operation| Figure { shape, is_many, operation, is_alone: false })
+    });
+    let alone = depths().map(|(shape, is_many)| Figure { shape, is_many, operation: "lifecycle", is_alone: true });
+    in_batches.chain(alone)
 }
 
 impl Figure {
@@ -144,10 +147,21 @@ impl Figure {
             return LIFECYCLE.into_iter().map(|operation| Figure { operation, ..self }.read(run)).sum();
         }
         let table = format!("cost_{}", self.shape);
-        let ns = &run[&table][self.operation][if self.is_many { "many_ns" } else { "few_ns" }];
+        let ns = &run[&table][self.operation][self.member()];
         ns.as_f64().filter(|ns| *ns > 0.0).ok_or_else(|| {
             Failure::Figures(format!("a run's JSON has no cost of `{}` in `{table}`, but {ns}", self.operation))
         })
+    }
+}
+
+impl Figure {
+    fn member(self) -> &'static str {
+        match (self.is_many, self.is_alone) {
+            (false, false) => "few_ns",
+            (true, false) => "many_ns",
+            (false, true) => "few_alone_ns",
+            (true, true) => "many_alone_ns",
+        }
     }
 }
 
@@ -162,11 +176,12 @@ fn describe(report: &mut Report, old_name: &str, depths: [u64; 2], rounds: u32, 
     let mut rows = Vec::new();
     let mut figures = Vec::new();
     for (figure, pair) in pairs {
-        let Figure { shape, is_many, operation } = *figure;
+        let Figure { shape, is_many, operation, is_alone } = *figure;
+        let how = if is_alone { ", settled after each command" } else { "" };
         let queued = depths[usize::from(is_many)];
         let ratios = pair.new.ratios(&pair.old);
         rows.push(vec![
-            format!("{operation}, {shape}, {} queued", grouped(queued as f64)),
+            format!("{operation}, {shape}, {} queued{how}", grouped(queued as f64)),
             format!("{:.0} ns", pair.old.median()),
             range(&pair.old, 0),
             format!("{:.0} ns", pair.new.median()),
@@ -175,7 +190,7 @@ fn describe(report: &mut Report, old_name: &str, depths: [u64; 2], rounds: u32, 
             range(&ratios, 2),
         ]);
         figures.push(json!({
-            "operation": operation, "jobs": shape, "queued": queued,
+            "operation": operation, "jobs": shape, "queued": queued, "alone": is_alone,
             "old_ns": pair.old.values(), "new_ns": pair.new.values(),
             "old_median_ns": pair.old.median(), "new_median_ns": pair.new.median(), "ratio": ratios.median(),
         }));
@@ -185,7 +200,7 @@ fn describe(report: &mut Report, old_name: &str, depths: [u64; 2], rounds: u32, 
     report.table(title, &["operation", "old", "range", "new", "range", "new : old", "range"], rows);
     report.figure("against", json!({"old": old_name, "rounds": rounds, "operations": figures}));
     let ratio = |shape, is_many, operation| {
-        let wanted = Figure { shape, is_many, operation };
+        let wanted = Figure { shape, is_many, operation, is_alone: false };
         pairs.iter().find(|(figure, _)| *figure == wanted).expect("all figures are there").1.ratio()
     };
     let most = Bound::AtMost(PLAIN_LIFECYCLE_RATIO_MAX);
@@ -206,7 +221,9 @@ mod tests {
 
     /// A run in which each operation takes so long, and as long in a hub of many jobs times ten.
     fn a_run(ns: f64) -> Value {
-        let operation = json!({"few_ns": ns, "many_ns": 10.0 * ns, "ratio": 10.0});
+        let operation = json!({
+            "few_ns": ns, "many_ns": 10.0 * ns, "ratio": 10.0, "few_alone_ns": 2.0 * ns, "many_alone_ns": 20.0 * ns,
+        });
         let table: serde_json::Map<_, _> =
             OPERATIONS.iter().map(|name| ((*name).to_owned(), operation.clone())).collect();
         json!({"cost_plain": table, "cost_keyed": table})
@@ -214,15 +231,16 @@ mod tests {
 
     #[test]
     fn a_lifecycle_is_submit_and_pull_and_result() {
-        let figure = Figure { shape: "plain", is_many: true, operation: "lifecycle" };
+        let figure = Figure { shape: "plain", is_many: true, operation: "lifecycle", is_alone: false };
         assert_eq!(figure.read(&a_run(7.0)).expect("it is there"), 210.0);
+        assert_eq!(Figure { is_alone: true, ..figure }.read(&a_run(7.0)).expect("it is there"), 420.0);
     }
 
     #[test]
     fn a_run_without_a_figure_is_refused_with_its_name() {
         let mut run = a_run(7.0);
         run["cost_keyed"]["pull"] = Value::Null;
-        let figure = Figure { shape: "keyed", is_many: false, operation: "lifecycle" };
+        let figure = Figure { shape: "keyed", is_many: false, operation: "lifecycle", is_alone: false };
         let text = figure.read(&run).expect_err("pull is missing").to_string();
         assert!(text.contains("`pull`") && text.contains("`cost_keyed`"), "{text}");
     }
@@ -230,7 +248,7 @@ mod tests {
     #[test]
     fn ratios_are_of_pairs_and_the_goals_are_targets() {
         let mut pairs: Vec<_> = figures().map(|figure| (figure, Pair::default())).collect();
-        assert_eq!(pairs.len(), 24);
+        assert_eq!(pairs.len(), 28);
         for (old, new) in [(100.0, 50.0), (1_000.0, 500.0), (10.0, 5.0)] {
             for (figure, pair) in &mut pairs {
                 pair.old.push(figure.read(&a_run(old)).expect("it is there"));

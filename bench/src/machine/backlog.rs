@@ -4,12 +4,15 @@
 //! pull gets the oldest: the one whose memory was not touched for as long as the backlog is. That is the worst case
 //! for a large hub; new jobs that overtake old ones would be found in the processor's cache.
 //!
+//! The hub serves: its commands have effects and are counted. Effects are taken when the hub is settled, as the shell
+//! does after each round of requests: in a batch of commands once, or after each command, which is a round of one.
+//!
 //! The benchmarks' only way to the core, but for `recovery`, which is about its encodings.
 
-use sheratan_core::limits::Limits;
 use sheratan_core::{
-    Command, Complete, CompletedStatus, Effect, FinalStatus, Health, Heartbeat, Hub, HubKey, Idempotency, LeaseRef,
-    Millis, Name, OnDuplicate, OnFailed, Outcome, Payload, Priority, Pull, Submit, Submitted, Timestamp, WaiterId,
+    Caller, Command, Complete, CompletedStatus, Effect, Envelope, FinalStatus, Health, Heartbeat, Hub, HubKey,
+    Idempotency, LeaseRef, Limits, Millis, Name, NameSet, OnDuplicate, OnFailed, Origin, Outcome, Payload, Principal,
+    Pull, ResultMark, Setting, Submit, Submitted, Timestamp, WaiterId, Zone,
 };
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -22,6 +25,15 @@ pub enum Shape {
     /// Each with an idempotency key and a time to live as well. As many final jobs are retained as wait, and each submit
     /// finds the table of keys full and evicts the oldest key.
     Keyed,
+}
+
+/// When the hub is settled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Settles {
+    /// Once after all commands of a batch, in the batch's time.
+    EachBatch,
+    /// After each command, as a shell does whose clients come one by one.
+    EachCommand,
 }
 
 /// How many sorts of jobs there are, and what the node asks for.
@@ -47,11 +59,14 @@ pub enum Served {
 pub struct Backlog {
     hub: Hub,
     shape: Shape,
+    settles: Settles,
+    /// What the last settling gave; kept for its memory.
+    effects: Vec<Effect>,
     now: Timestamp,
     kinds: Vec<Name>,
     /// What the jobs of each class require.
-    classes: Vec<Vec<Name>>,
-    kinds_named: Vec<Name>,
+    classes: Vec<NameSet>,
+    kinds_named: NameSet,
     node: Name,
     params: Vec<u8>,
     submitted: u64,
@@ -100,16 +115,25 @@ impl Backlog {
             attempts_max: 100,
             retained_jobs_max: retained,
             retained_bytes_max: u64::MAX,
+            dead_jobs_max: u64::MAX,
+            dead_bytes_max: u64::MAX,
+            // A full table evicts its oldest spent key, however young.
+            idempotency_floor_ms: Millis::ZERO,
             idempotency_keys_max: depth + retained,
+            answers_bytes_max: u64::MAX,
+            nodes_max: u64::MAX,
+            nodes_bytes_max: u64::MAX,
             ..Limits::default()
         };
         let mut backlog = Backlog {
             hub: Hub::new(HubKey::new(*b"benchmark-hubkey")),
             shape,
+            settles: Settles::EachBatch,
+            effects: Vec::new(),
             now: START,
             kinds: kinds(KINDS),
-            classes: vec![Vec::new()],
-            kinds_named: Vec::new(),
+            classes: vec![NameSet::EMPTY],
+            kinds_named: NameSet::EMPTY,
             node: name("node-1"),
             params: format!("{{\"text\":\"{}\"}}", "x".repeat(PARAMS_BYTES - 11)).into_bytes(),
             submitted: 0,
@@ -118,7 +142,8 @@ impl Backlog {
             polls: 0,
             record: None,
         };
-        backlog.apply_all(vec![Command::Configure(Box::new(limits))], |outcome| assert_eq!(outcome, Outcome::Done));
+        backlog.hub.serve();
+        backlog.apply_all(vec![Command::Set(Setting::all(&limits))], |outcome| assert_eq!(outcome, Outcome::Done));
         backlog
     }
 
@@ -151,28 +176,32 @@ impl Backlog {
         let capabilities: Vec<_> = (0..CAPABILITIES).map(|index| name(&format!("capability-{index}"))).collect();
         let mut backlog = Backlog::empty(Shape::Plain, 0);
         backlog.kinds = kinds(variety.kinds_named.max(1));
-        backlog.kinds_named = kinds(variety.kinds_named);
+        backlog.kinds_named = kinds(variety.kinds_named).into();
         backlog.classes = (0..variety.classes)
             .map(|class| {
                 let is_bit_set = |index: &usize| class >> index & 1 == 1;
-                let mut requires: Vec<_> =
-                    (0..CAPABILITIES).filter(is_bit_set).map(|i| capabilities[i].clone()).collect();
-                requires.extend((variety.served == Served::One && class > 0).then(|| name("what no node has")));
-                requires
+                let of_node = (0..CAPABILITIES).filter(is_bit_set).map(|i| capabilities[i].clone());
+                let of_none = (variety.served == Served::One && class > 0).then(|| name("what no node has"));
+                of_node.chain(of_none).collect()
             })
             .collect();
         let heartbeat = Heartbeat {
             node: backlog.node.clone(),
-            zone: None,
-            capabilities,
+            zone: Zone::DEFAULT,
+            capabilities: capabilities.into(),
             health: Health::Green,
             endpoint: None,
-            labels: Payload::ABSENT,
+            labels: None,
         };
         backlog.apply_all(vec![Command::Heartbeat(heartbeat)], |outcome| {
             assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
         });
         backlog
+    }
+
+    /// Says when the hub is settled from now on.
+    pub fn set_settles(&mut self, settles: Settles) {
+        self.settles = settles;
     }
 
     /// Keeps what is applied from now on.
@@ -207,9 +236,8 @@ impl Backlog {
         const WINDOW: u64 = 100;
         for first in (0..count).step_by(WINDOW as usize) {
             let commands = (first..count.min(first + WINDOW)).map(|_| {
-                let mut bytes = Vec::new();
-                self.a_submit().encode(&mut bytes);
-                Command::decode(&bytes).expect("what was encoded decodes")
+                let submit = self.a_submit();
+                Envelope::decode(&self.envelope(&submit)).expect("what was encoded decodes").command
             });
             let commands = commands.collect();
             self.apply_all(commands, |outcome| assert!(is_accepted(&outcome), "{outcome:?}"));
@@ -264,10 +292,9 @@ impl Backlog {
         let polls: Vec<_> = (self.polls..self.polls + count)
             .map(|id| {
                 let mut pull = self.a_pull();
-                for (index, kind) in pull.kinds.iter_mut().enumerate().skip(1) {
-                    *kind = name(&format!("of-poll-{id}-{index:02}"));
-                }
-                pull.kinds.sort();
+                let of_poll = |index| name(&format!("of-poll-{id}-{index:02}"));
+                let own = (1..pull.kinds.len()).map(of_poll);
+                pull.kinds = pull.kinds.iter().take(1).cloned().chain(own).collect();
                 (WaiterId(id), pull)
             })
             .collect();
@@ -288,40 +315,39 @@ impl Backlog {
         start.elapsed()
     }
 
-    /// Looks for others to wake, as is done after each wake; there is nothing for them.
-    pub fn wake_others(&mut self) -> Duration {
+    /// Settles the hub, in which nothing happened since it was settled: what each round costs that has parked polls.
+    pub fn settle_idle(&mut self) -> Duration {
         let start = Instant::now();
-        self.hub.wake_others();
+        self.settle_once();
         let time = start.elapsed();
-        assert!(self.hub.effects().is_empty(), "nothing is ready");
+        assert!(self.effects.is_empty(), "nothing is ready");
         time
     }
 
-    /// Submits a job for each parked long poll: the time of the submits, each of which wakes one. The jobs are taken.
+    /// Submits a job for each parked long poll: the time of the submits and of the settling that wakes one each. The job is
+    /// taken before the next.
     pub fn wake(&mut self) -> Duration {
         let polls = std::mem::take(&mut self.parked);
-        let count = polls.len() as u64;
-        let mut commands: Vec<_> = (0..count).map(|_| self.a_submit()).collect();
-        for command in &mut commands {
-            let Command::Submit(submit) = command else { unreachable!("all are submits") };
-            submit.kind = self.kinds[0].clone();
-        }
-        self.now = self.now + TICK;
         let mut woken = Vec::with_capacity(polls.len());
         let mut time = Duration::ZERO;
-        for command in commands {
+        for _ in &polls {
+            let mut submit = self.a_submit();
+            let Command::Submit(job) = &mut submit else { unreachable!("it is a submit") };
+            job.kind = self.kinds[0].clone();
+            self.now = self.now + TICK;
             let start = Instant::now();
-            let outcome = self.hub.apply(self.now, command);
+            let outcome = self.hub.apply(self.now, submit);
+            self.settle_once();
             time += start.elapsed();
             assert!(is_accepted(&outcome), "{outcome:?}");
-            woken.extend(self.hub.effects().drain(..).filter_map(|effect| match effect {
-                Effect::Wake(id) => Some(id),
+            woken.extend(self.effects.iter().filter_map(|effect| match effect {
+                Effect::Wake(id) => Some(*id),
                 _ => None,
             }));
+            self.pull(1);
+            self.complete();
         }
         assert_eq!(woken, polls, "each wakes the one that waits longest");
-        self.pull(count);
-        self.complete();
         time
     }
 
@@ -346,18 +372,18 @@ impl Backlog {
 
     fn apply_all(&mut self, commands: Vec<Command>, mut look: impl FnMut(Outcome)) -> Duration {
         self.now = self.now + TICK;
-        if let Some(record) = &mut self.record {
-            record.extend(commands.iter().map(|command| {
-                let mut bytes = Vec::new();
-                command.encode(&mut bytes);
-                (self.now, bytes)
-            }));
+        if self.record.is_some() {
+            let records: Vec<_> = commands.iter().map(|command| (self.now, self.envelope(command))).collect();
+            self.record.as_mut().expect("it was just there").extend(records);
         }
         let start = Instant::now();
         for command in commands {
             look(self.hub.apply(self.now, command));
-            self.hub.effects().clear();
+            if self.settles == Settles::EachCommand {
+                self.settle();
+            }
         }
+        self.settle();
         start.elapsed()
     }
 
@@ -365,8 +391,29 @@ impl Backlog {
         self.now = self.now + time;
         let start = Instant::now();
         self.hub.advance(self.now);
-        self.hub.effects().clear();
+        self.settle();
         start.elapsed()
+    }
+
+    /// Takes effects until there are none.
+    fn settle(&mut self) {
+        self.settle_once();
+        while !self.effects.is_empty() {
+            self.settle_once();
+        }
+    }
+
+    fn settle_once(&mut self) {
+        self.effects.clear();
+        self.hub.settle(&mut self.effects);
+    }
+
+    /// As a journal holds it.
+    fn envelope(&self, command: &Command) -> Vec<u8> {
+        let caller = Caller { by: Principal::SharedToken, origin: Origin::LocalNetwork };
+        let mut bytes = Vec::new();
+        Envelope::encode(self.hub.rules(), caller, command, &mut bytes);
+        bytes
     }
 
     fn a_submit(&mut self) -> Command {
@@ -378,21 +425,15 @@ impl Backlog {
             payload_hash: [7; 32],
             on_duplicate: OnDuplicate::SameResult,
             on_failed: OnFailed::SameResult,
+            ttl_ms: None,
         });
+        // Every kind comes in every class.
+        let kind = self.kinds[index / self.classes.len() % self.kinds.len()].clone();
         Command::Submit(Box::new(Submit {
-            // Every kind comes in every class.
-            kind: self.kinds[index / self.classes.len() % self.kinds.len()].clone(),
-            params: Payload::new(&self.params),
-            priority: Priority::Normal,
-            zone: None,
             requires: self.classes[index % self.classes.len()].clone(),
-            delay_ms: Millis::ZERO,
-            run_at: Timestamp::ZERO,
             ttl_ms: is_keyed.then_some(TTL),
-            attempts_max: None,
-            retry_budget_ms: None,
-            lease_duration_ms: None,
             idempotency,
+            ..Submit::new(kind, Some(Payload::new(&self.params)))
         }))
     }
 
@@ -406,10 +447,10 @@ impl Backlog {
             lease: Some(lease),
             node: Some(self.node.clone()),
             ok: true,
-            result: Payload::new(&self.params),
-            error: Payload::ABSENT,
+            result: Some(Payload::new(&self.params)),
+            error: None,
             is_retryable: true,
-            mark: 1,
+            mark: ResultMark::Content(1),
         })
     }
 }
@@ -476,7 +517,7 @@ mod tests {
     fn each_submit_wakes_the_poll_that_waits_longest() {
         let mut backlog = Backlog::waiting(Variety { classes: 8, kinds_named: 4, served: Served::All });
         backlog.park(3);
-        backlog.wake_others();
+        backlog.settle_idle();
         backlog.wake();
         assert_eq!(backlog.hub().queue().waiter_count(), 0);
         backlog.park(2);

@@ -1,11 +1,12 @@
 //! What an operation costs with few and with many queued jobs.
 //!
+//! Operations are timed in batches of 100 commands, after which the hub is settled once: a round of the shell under load.
+//! The same is timed with the hub settled after each command, as for a client that comes alone.
+//!
 //! The target is for jobs as such. With idempotency keys the figures are shown without one: keys are looked up by a
-//! keyed hash, so each lookup is a walk to a random leaf. In a small table that leaf is in the processor's cache; in
-//! one of two million keys (300 MB) the last three or four steps wait for memory, whatever the tree's nodes hold: with
-//! entries in boxes of their own, and so leaves a quarter as large, a submit took as long (measured).
+//! keyed hash, so in a table of millions a lookup waits for memory, and in a small one it does not.
 
-use super::backlog::{Backlog, Shape};
+use super::backlog::{Backlog, Settles, Shape};
 use crate::report::{Bound, Report};
 use crate::sample::Samples;
 use serde_json::json;
@@ -41,15 +42,18 @@ type Costs = [Samples; OPERATIONS.len()];
 pub fn measure(report: &mut Report, shape: Shape, comparison: Comparison) {
     let mut few = Backlog::new(shape, comparison.few);
     let mut many = Backlog::new(shape, comparison.many);
-    let mut costs: [Costs; 2] = Default::default();
+    let (mut by_batch, mut by_command) = <([Costs; 2], [Costs; 2])>::default();
     for _ in 0..comparison.rounds {
-        turn(&mut few, &mut costs[0]);
-        turn(&mut many, &mut costs[1]);
+        for (settles, costs) in [(Settles::EachBatch, &mut by_batch), (Settles::EachCommand, &mut by_command)] {
+            turn(&mut few, settles, &mut costs[0]);
+            turn(&mut many, settles, &mut costs[1]);
+        }
     }
-    describe(report, shape, comparison, &costs);
+    describe(report, shape, comparison, &by_batch, &by_command);
 }
 
-fn turn(backlog: &mut Backlog, costs: &mut Costs) {
+fn turn(backlog: &mut Backlog, settles: Settles, costs: &mut Costs) {
+    backlog.set_settles(settles);
     let mut sums = [Duration::ZERO; OPERATIONS.len()];
     for cycle in 0..WARM_CYCLES + CYCLES {
         let times = cycle_times(backlog);
@@ -76,7 +80,13 @@ fn cycle_times(backlog: &mut Backlog) -> [Duration; OPERATIONS.len()] {
     [submit, pull, complete, expire, retry]
 }
 
-fn describe(report: &mut Report, shape: Shape, comparison: Comparison, [few, many]: &[Costs; 2]) {
+fn describe(
+    report: &mut Report,
+    shape: Shape,
+    comparison: Comparison,
+    [few, many]: &[Costs; 2],
+    by_command: &[Costs; 2],
+) {
     let Comparison { few: few_jobs, many: many_jobs, rounds } = comparison;
     let (word, title) = match shape {
         Shape::Plain => ("plain", "Cost per operation"),
@@ -86,17 +96,26 @@ fn describe(report: &mut Report, shape: Shape, comparison: Comparison, [few, man
     };
     let mut rows = Vec::new();
     let mut figures = serde_json::Map::new();
-    for ((operation, few), many) in OPERATIONS.iter().zip(few).zip(many) {
+    for (index, operation) in OPERATIONS.iter().enumerate() {
+        let (few, many) = (&few[index], &many[index]);
+        let [few_alone_ns, many_alone_ns] = by_command.each_ref().map(|costs| costs[index].median());
         let (few_ns, many_ns, ratio) = (few.median(), many.median(), many.paired_ratio(few));
         rows.push(vec![
             (*operation).to_owned(),
             format!("{few_ns:.0} ns"),
             format!("{many_ns:.0} ns"),
             format!("{ratio:.2}"),
+            format!("{few_alone_ns:.0} ns"),
+            format!("{many_alone_ns:.0} ns"),
         ]);
-        figures.insert((*operation).to_owned(), json!({"few_ns": few_ns, "many_ns": many_ns, "ratio": ratio}));
+        let figure = json!({
+            "few_ns": few_ns, "many_ns": many_ns, "ratio": ratio,
+            "few_alone_ns": few_alone_ns, "many_alone_ns": many_alone_ns,
+        });
+        figures.insert((*operation).to_owned(), figure);
     }
     let heads = ["operation", &format!("{few_jobs} queued"), &format!("{many_jobs} queued"), "ratio"];
+    let heads: Vec<_> = heads.into_iter().chain(["few, settled after each", "many, settled after each"]).collect();
     report.table(format!("{title} (medians of {rounds} rounds)"), &heads, rows);
     report.figure(&format!("cost_{word}"), figures);
     if shape == Shape::Plain {

@@ -1,4 +1,5 @@
-//! What a long poll costs: parked, forgotten, woken by a job, and looked for after another was woken.
+//! What a long poll costs: parked, forgotten, woken by a job; and what it costs to settle a hub in which
+//! some are parked and nothing happened.
 
 use super::backlog::{Backlog, Served, Variety};
 use crate::report::Report;
@@ -11,7 +12,7 @@ const PARKED: u64 = 8;
 /// Cycles of a turn in the small hub. In the large one a cycle may take long, and its cost hides the clock's.
 const SMALL_CYCLES: u32 = 20;
 
-const OPERATIONS: [&str; 4] = ["park", "unpark", "submit that wakes one", "look for others to wake"];
+const OPERATIONS: [&str; 4] = ["park", "unpark", "submit that wakes one", "settle, nothing happened"];
 
 const SMALL: Variety = Variety { classes: 1, kinds_named: 0, served: Served::All };
 /// The most classes that there can be, and the most kinds that a pull can name.
@@ -49,13 +50,13 @@ fn turn(backlog: &mut Backlog, cycles: u32) -> [f64; OPERATIONS.len()] {
     let mut sums = [Duration::ZERO; OPERATIONS.len()];
     for _ in 0..cycles {
         let park = backlog.park(PARKED);
-        let look = backlog.wake_others();
+        let settle = backlog.settle_idle();
         let unpark = backlog.unpark();
         backlog.park(PARKED);
         let wake = backlog.wake();
-        sums.iter_mut().zip([park, unpark, wake, look]).for_each(|(sum, time)| *sum += time);
+        sums.iter_mut().zip([park, unpark, wake, settle]).for_each(|(sum, time)| *sum += time);
     }
     let each = |sum: Duration, count: u64| sum.as_secs_f64() * 1e9 / (f64::from(cycles) * count as f64);
-    let [park, unpark, wake, look] = sums;
-    [each(park, PARKED), each(unpark, PARKED), each(wake, PARKED), each(look, 1)]
+    let [park, unpark, wake, settle] = sums;
+    [each(park, PARKED), each(unpark, PARKED), each(wake, PARKED), each(settle, 1)]
 }

@@ -3,7 +3,7 @@
 use super::backlog::{Backlog, Shape};
 use crate::report::{Report, grouped};
 use serde_json::json;
-use sheratan_core::{Command, Hub, HubKey, Restore, Timestamp};
+use sheratan_core::{Command, Envelope, Hub, HubKey, Restore, Setting, Timestamp};
 use std::time::{Duration, Instant};
 
 /// Jobs at work at a time while lifecycles are recorded.
@@ -58,18 +58,17 @@ pub fn measure(report: &mut Report, jobs: u64) {
     report.table("Recovery, in memory", &["", "count", "encoded", "time", "per s"], rows);
 }
 
-/// Decodes and applies commands as a start of the hub does, but from memory.
+/// Decodes and applies commands as a start of the hub does, but from memory. The hub follows: it has no effects.
 fn replay(original: &Backlog, commands: &[(Timestamp, Vec<u8>)]) -> (Hub, Duration) {
     // The record starts after the limits were set.
     let limits = original.hub().limits().clone();
     let mut hub = Hub::new(*original.hub().key());
     let started_at = Backlog::started_at();
-    hub.apply(started_at, Command::Configure(Box::new(limits)));
+    hub.apply(started_at, Command::Set(Setting::all(&limits)));
     let start = Instant::now();
     for (now, bytes) in commands {
-        let command = Command::decode(bytes).expect("what was encoded decodes");
-        hub.apply(*now, command);
-        hub.effects().clear();
+        let envelope = Envelope::decode(bytes).expect("what was encoded decodes");
+        hub.apply(*now, envelope.command);
     }
     (hub, start.elapsed())
 }

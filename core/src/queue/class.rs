@@ -28,6 +28,15 @@ pub struct ClassKey {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ClassIndex(pub(super) u32);
 
+/// A lane, while it has unfinished jobs. Each of these knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LaneIndex(u32);
+
+impl LaneIndex {
+    /// That of a final job, which has none.
+    pub const NONE: LaneIndex = LaneIndex(u32::MAX);
+}
+
 /// A class among those with unfinished jobs.
 pub(crate) type Slot = u16;
 
@@ -50,8 +59,10 @@ pub(crate) struct Classes {
     /// Slots that got another class, in order, the latest [`CLASSES_MAX`]; and how many before them.
     assigned: VecDeque<Slot>,
     assigned_before: u64,
+    lanes: Vec<Option<Box<Lane>>>,
+    free_lanes: Vec<LaneIndex>,
     /// Emptied lanes, whose memory the next ones use.
-    #[expect(clippy::vec_box, reason = "a lane goes back into a tree of boxes")]
+    #[expect(clippy::vec_box, reason = "they stand in boxes where they are used")]
     spare: Vec<Box<Lane>>,
 }
 
@@ -62,9 +73,17 @@ struct Class {
     /// Final jobs that are readable.
     shown: u64,
     slot: Option<Slot>,
-    /// Boxed: a node of the tree has room for eleven.
-    lanes: BTreeMap<KindIndex, Box<Lane>>,
-    heads: BTreeMap<Rank, KindIndex>,
+    lanes: BTreeMap<KindIndex, LaneIndex>,
+    /// The first ready job of each lane.
+    heads: BTreeMap<Rank, (KindIndex, JobSeq)>,
+}
+
+/// Where an unfinished job belongs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JobPlace {
+    pub class: ClassIndex,
+    pub kind: KindIndex,
+    pub lane: LaneIndex,
 }
 
 /// Which heads became more urgent when a job became ready.
@@ -94,11 +113,12 @@ impl Classes {
         &self.row(class).key
     }
 
-    /// Whether one more job finds or makes its class, with a job of the class `leaving` gone. O(log n).
-    pub fn admit(&self, key: &ClassKey, leaving: Option<ClassIndex>) -> Result<(), Refusal> {
-        let is_in_use = |class: &ClassIndex| self.row(*class).unfinished > 0;
-        if self.by_key.get(key).is_some_and(is_in_use) {
-            return Ok(());
+    /// Whether one more job finds or makes its class, with a job of the class `leaving` gone; the class, if it is known.
+    /// O(log n).
+    pub fn admit(&self, key: &ClassKey, leaving: Option<ClassIndex>) -> Result<Option<ClassIndex>, Refusal> {
+        let class = self.by_key.get(key).copied();
+        if class.is_some_and(|class| self.row(class).unfinished > 0) {
+            return Ok(class);
         }
         let freed = leaving.map(|class| self.row(class)).filter(|row| row.unfinished == 1);
         let classes = self.in_use as u64;
@@ -106,22 +126,29 @@ impl Classes {
         let left = classes - u64::from(freed.is_some());
         let left_in_zone = zone_classes - u64::from(freed.is_some_and(|row| row.key.zone == key.zone));
         if left < CLASSES_MAX as u64 && left_in_zone < CLASSES_PER_ZONE_MAX as u64 {
-            return Ok(());
+            return Ok(class);
         }
         Err(Refusal::ClassesFull { classes, zone: key.zone.clone(), zone_classes })
     }
 
     /// What one more job of a class and kind would be charged for them: its lane, if it is the first unfinished one, and the
     /// class, if nothing is of it yet.
-    pub fn bytes_if_new(&self, key: &ClassKey, kind: Option<KindIndex>) -> u64 {
-        let Some(class) = self.by_key.get(key) else { return key.bytes() + LANE_BYTES };
-        let has_lane = kind.is_some_and(|kind| self.row(*class).lanes.contains_key(&kind));
+    pub fn bytes_if_new(&self, key: &ClassKey, class: Option<ClassIndex>, kind: Option<KindIndex>) -> u64 {
+        let Some(class) = class else { return key.bytes() + LANE_BYTES };
+        let has_lane = kind.is_some_and(|kind| self.row(class).lanes.contains_key(&kind));
         if has_lane { 0 } else { LANE_BYTES }
     }
 
-    /// A job of this class and kind is unfinished; it was admitted, or restored.
-    pub fn enter(&mut self, ledger: &mut Ledger, kinds: &mut Kinds, key: ClassKey, kind: KindIndex) -> ClassIndex {
-        let class = self.intern(ledger, key);
+    /// A job of this class and kind is unfinished; it was admitted, or restored. `class` is the key's, if it is known.
+    pub fn enter(
+        &mut self,
+        ledger: &mut Ledger,
+        kinds: &mut Kinds,
+        class: Option<ClassIndex>,
+        key: ClassKey,
+        kind: KindIndex,
+    ) -> (ClassIndex, LaneIndex) {
+        let class = class.unwrap_or_else(|| self.intern(ledger, key));
         let row = self.row_mut(class);
         row.unfinished += 1;
         if row.unfinished == 1 {
@@ -132,13 +159,23 @@ impl Classes {
         }
         let slot = self.slot(class);
         let row = self.rows[class.0 as usize].as_mut().expect("it has a slot");
-        let lane = row.lanes.entry(kind).or_insert_with(|| {
+        let lane = *row.lanes.entry(kind).or_insert_with(|| {
             ledger.charge(Account::Shared, LANE_BYTES);
             kinds.add_lane(kind, slot);
-            self.spare.pop().unwrap_or_default()
+            let lane = Some(self.spare.pop().unwrap_or_default());
+            match self.free_lanes.pop() {
+                Some(index) => {
+                    self.lanes[index.0 as usize] = lane;
+                    index
+                }
+                None => {
+                    self.lanes.push(lane);
+                    LaneIndex(u32::try_from(self.lanes.len() - 1).expect("lanes are fewer than jobs"))
+                }
+            }
         });
-        lane.jobs += 1;
-        class
+        self.lane_mut(lane).jobs += 1;
+        (class, lane)
     }
 
     /// A final job of this class is readable.
@@ -149,19 +186,23 @@ impl Classes {
     }
 
     /// A job of this class and kind is final, and still readable.
-    pub fn finish(&mut self, ledger: &mut Ledger, kinds: &mut Kinds, class: ClassIndex, kind: KindIndex) {
+    pub fn finish(&mut self, ledger: &mut Ledger, kinds: &mut Kinds, job: JobPlace) {
+        let JobPlace { class, kind, lane } = job;
         let row = self.rows[class.0 as usize].as_mut().expect("a job's class has a row");
         row.unfinished -= 1;
         row.shown += 1;
         let slot = row.slot.expect("a class with unfinished jobs has a slot");
-        let lane = row.lanes.get_mut(&kind).expect("an unfinished job has a lane");
-        lane.jobs -= 1;
-        if lane.jobs == 0 {
-            let lane = row.lanes.remove(&kind).expect("it was just there");
-            assert!(lane.ready() == 0, "a ready job is unfinished");
+        let stand = &mut self.lanes[lane.0 as usize];
+        let jobs = &mut stand.as_mut().expect("an unfinished job has a lane").jobs;
+        *jobs -= 1;
+        if *jobs == 0 {
+            let emptied = stand.take().expect("it was just there");
+            assert!(emptied.ready() == 0, "a ready job is unfinished");
+            row.lanes.remove(&kind);
+            self.free_lanes.push(lane);
             ledger.release(Account::Shared, LANE_BYTES);
             if self.spare.len() < SPARE_LANES_MAX {
-                self.spare.push(lane);
+                self.spare.push(emptied);
             }
             kinds.remove_lane(kind, slot);
         }
@@ -198,52 +239,51 @@ impl Classes {
     }
 
     /// A job is ready; which heads became more urgent.
-    pub fn push(&mut self, class: ClassIndex, kind: KindIndex, rank: Rank, seq: JobSeq) -> (Slot, Lowered) {
-        let row = self.row_mut(class);
+    pub fn push(&mut self, job: JobPlace, rank: Rank, seq: JobSeq) -> (Slot, Lowered) {
+        let row = self.rows[job.class.0 as usize].as_mut().expect("a job's class has a row");
+        let lane = self.lanes[job.lane.0 as usize].as_mut().expect("an unfinished job has a lane");
         let slot = row.slot.expect("a class with unfinished jobs has a slot");
-        let lane = row.lanes.get_mut(&kind).expect("an unfinished job has a lane");
         let old_head = lane.head().map(|(rank, _)| rank);
         lane.push(rank, seq);
-        if lane.head().map(|(rank, _)| rank) == old_head {
+        if old_head.is_some_and(|head| head < rank) {
             return (slot, Lowered::Neither);
         }
+        row.heads.insert(rank, (job.kind, seq));
         if let Some(head) = old_head {
             row.heads.remove(&head);
         }
-        row.heads.insert(rank, kind);
         let is_first = row.heads.first_key_value().is_some_and(|(first, _)| *first == rank);
         (slot, if is_first { Lowered::LaneAndClass } else { Lowered::Lane })
     }
 
     /// A job is no longer ready.
-    pub fn remove(&mut self, class: ClassIndex, kind: KindIndex, rank: Rank) {
-        let row = self.row_mut(class);
-        let lane = row.lanes.get_mut(&kind).expect("an unfinished job has a lane");
-        let old_head = lane.head().map(|(rank, _)| rank);
+    pub fn remove(&mut self, job: JobPlace, rank: Rank) {
+        let row = self.rows[job.class.0 as usize].as_mut().expect("a job's class has a row");
+        let lane = self.lanes[job.lane.0 as usize].as_mut().expect("an unfinished job has a lane");
+        let is_head = lane.head().is_some_and(|(head, _)| head == rank);
         lane.remove(rank);
-        let head = lane.head().map(|(rank, _)| rank);
-        if head != old_head {
-            row.heads.remove(&old_head.expect("a job was ready"));
-            if let Some(head) = head {
-                row.heads.insert(head, kind);
+        if is_head {
+            // The new one comes first: a tree of one that is emptied in between gives its memory back.
+            if let Some((head, seq)) = lane.head() {
+                row.heads.insert(head, (job.kind, seq));
             }
+            row.heads.remove(&rank);
         }
     }
 
     /// The first job of a class, of one kind or of any.
     pub fn head(&self, slot: Slot, kind: Option<KindIndex>) -> Option<(Rank, JobSeq)> {
         let row = self.row(self.slots[usize::from(slot)]?);
-        let kind = match kind {
-            Some(kind) => kind,
-            None => *row.heads.first_key_value()?.1,
-        };
-        row.lanes.get(&kind)?.head()
+        match kind {
+            Some(kind) => self.lane(*row.lanes.get(&kind)?).head(),
+            None => row.heads.first_key_value().map(|(rank, (_, seq))| (*rank, *seq)),
+        }
     }
 
     /// How many jobs of a class and kind are ready.
     pub fn ready(&self, slot: Slot, kind: KindIndex) -> u64 {
         let lane = self.slots[usize::from(slot)].and_then(|class| self.row(class).lanes.get(&kind));
-        lane.map_or(0, |lane| lane.ready())
+        lane.map_or(0, |lane| self.lane(*lane).ready())
     }
 
     /// All lanes with ready jobs. O(lanes).
@@ -251,7 +291,7 @@ impl Classes {
         self.slots.iter().flatten().flat_map(|class| {
             let row = self.row(*class);
             let slot = row.slot.expect("it stands in a slot");
-            row.heads.values().map(move |kind| (slot, *kind))
+            row.heads.values().map(move |(kind, _)| (slot, *kind))
         })
     }
 
@@ -352,6 +392,14 @@ impl Classes {
 
     fn row(&self, class: ClassIndex) -> &Class {
         self.rows[class.0 as usize].as_ref().expect("a class that a job is of has a row")
+    }
+
+    fn lane(&self, lane: LaneIndex) -> &Lane {
+        self.lanes[lane.0 as usize].as_ref().expect("a lane that a class has is there")
+    }
+
+    fn lane_mut(&mut self, lane: LaneIndex) -> &mut Lane {
+        self.lanes[lane.0 as usize].as_mut().expect("a lane that a class has is there")
     }
 
     fn row_mut(&mut self, class: ClassIndex) -> &mut Class {

@@ -18,7 +18,7 @@ use crate::limits::{JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, RUN_BYTES
 use crate::name::Name;
 use crate::outcome::{CompletedStatus, FinalStatus};
 use crate::payload::Payload;
-use crate::queue::class::{ClassIndex, ClassKey};
+use crate::queue::class::{ClassIndex, ClassKey, JobPlace, LaneIndex};
 use crate::queue::kind::KindIndex;
 use crate::queue::lane::Rank;
 use crate::queue::lease::{Attempt, AttemptEnd, Tries};
@@ -34,6 +34,8 @@ pub(crate) struct Job {
     pub(super) submitted_at: Timestamp,
     pub(super) kind: KindIndex,
     pub(super) class: ClassIndex,
+    /// [`LaneIndex::NONE`] once it is final.
+    pub(super) lane: LaneIndex,
     pub(super) stage: Stage,
     pub(super) tries: Tries,
     pub(super) terms: Option<Box<Terms>>,
@@ -141,13 +143,7 @@ pub(super) enum Standing {
 
 impl Default for Terms {
     fn default() -> Self {
-        Terms {
-            expires_at: Timestamp::NEVER,
-            retry_until: Timestamp::NEVER,
-            lease_duration_ms: None,
-            key: None,
-            place: None,
-        }
+        Terms::new(Timestamp::NEVER, Timestamp::NEVER, None, None)
     }
 }
 
@@ -206,6 +202,11 @@ impl Job {
         Rank::new(self.priority, place.unwrap_or(self.seq))
     }
 
+    /// Where it belongs, until it is final.
+    pub fn place(&self) -> JobPlace {
+        JobPlace { class: self.class, kind: self.kind, lane: self.lane }
+    }
+
     /// The latest lease.
     pub fn lease(&self) -> LeaseRef {
         LeaseRef { job: self.seq, generation: self.tries.generation() }
@@ -216,29 +217,30 @@ impl Job {
         matches!(self.stage, Stage::Scheduled { .. } | Stage::Queued { .. })
     }
 
+    /// Its place in the order of ending, if it is final.
+    pub(super) fn final_number(&self) -> Option<u64> {
+        match &self.stage {
+            Stage::Final(run) => Some(run.outcome.number),
+            _ => None,
+        }
+    }
+
     /// Where its bytes are, and how many they are. O(attempts kept).
     pub fn charge(&self) -> (Account, u64) {
-        let account = match &self.stage {
-            Stage::Scheduled { .. } | Stage::Queued { .. } => Account::Waiting,
-            Stage::Leased(_) => Account::Leased,
-            Stage::Final(run) if run.outcome.status == FinalStatus::Dead => Account::Dead,
-            Stage::Final(_) => Account::Retained,
-        };
-        (account, self.bytes())
-    }
-
-    fn bytes(&self) -> u64 {
-        let run = match &self.stage {
-            Stage::Scheduled { .. } | Stage::Queued { .. } => 0,
-            Stage::Leased(run) | Stage::Final(run) => run.bytes(),
+        let (account, run) = match &self.stage {
+            Stage::Scheduled { .. } | Stage::Queued { .. } => (Account::Waiting, 0),
+            Stage::Leased(run) => (Account::Leased, run.bytes()),
+            Stage::Final(run) if run.outcome.status == FinalStatus::Dead => (Account::Dead, run.bytes()),
+            Stage::Final(run) => (Account::Retained, run.bytes()),
         };
         let terms = if self.terms.is_some() { TERMS_BYTES } else { 0 };
-        JOB_BYTES + Payload::bytes_of(&self.params) + terms + self.tries.bytes() + run
+        (account, JOB_BYTES + Payload::bytes_of(&self.params) + terms + self.tries.bytes() + run)
     }
 
-    /// A node gets it: the lease of this attempt.
+    /// A node gets it: the lease of this attempt, in a box that another job has left or a new one.
     pub(super) fn lease_to(
         &mut self,
+        spare: Option<Box<Run>>,
         now: Timestamp,
         node: NodeIndex,
         name: Name,
@@ -248,7 +250,14 @@ impl Job {
         assert!(matches!(self.stage, Stage::Queued { .. }), "only a queued job is leased");
         self.tries.begin();
         let attempt = Some(Attempt { node: name, started_at: now, end: AttemptEnd::Running });
-        self.stage = Stage::Leased(Box::new(Run { attempt, node, place, until, outcome: Outcome::NONE }));
+        let run = Run { attempt, node, place, until, outcome: Outcome::NONE };
+        self.stage = Stage::Leased(match spare {
+            Some(mut spare) => {
+                *spare = run;
+                spare
+            }
+            None => Box::new(run),
+        });
         self.lease()
     }
 
@@ -262,12 +271,14 @@ impl Job {
         EndedLease { node: run.node, place: run.place, until: run.until, started_at: attempt.started_at }
     }
 
-    /// After an ended attempt it waits for the next; without room it keeps only that one in its history.
-    pub(super) fn schedule(&mut self, due_at: Timestamp, has_room: bool) {
+    /// After an ended attempt it waits for the next; without room it keeps only that one in its history. The box of the run,
+    /// emptied.
+    pub(super) fn schedule(&mut self, due_at: Timestamp, has_room: bool) -> Box<Run> {
         self.note_retry(due_at);
         let stage = std::mem::replace(&mut self.stage, Stage::Scheduled { due_at });
-        let Stage::Leased(run) = stage else { unreachable!("only a job whose attempt ended is tried again") };
-        self.tries.keep(run.attempt.expect("a leased job has an attempt"), has_room);
+        let Stage::Leased(mut run) = stage else { unreachable!("only a job whose attempt ended is tried again") };
+        self.tries.keep(run.attempt.take().expect("a leased job has an attempt"), has_room);
+        run
     }
 
     /// It is final. Allocates only if it was never leased, or waited.
@@ -285,6 +296,14 @@ impl Job {
             }
             Stage::Final(_) => unreachable!("a job ends once"),
         });
+    }
+
+    /// The box of a final job's run, emptied.
+    pub(super) fn into_spare(self) -> Option<Box<Run>> {
+        let Stage::Final(mut run) = self.stage else { return None };
+        run.attempt = None;
+        run.outcome = Outcome::NONE;
+        Some(run)
     }
 
     /// Whether the job may be tried again, as far as its attempts and its time for retries say.
@@ -500,10 +519,7 @@ impl EndedJob {
 
     /// Its place in the order of ending.
     pub(crate) fn number(&self) -> u64 {
-        match &self.job.stage {
-            Stage::Final(run) => run.outcome.number,
-            _ => unreachable!("a job that ended is final"),
-        }
+        self.job.final_number().expect("a job that ended is final")
     }
 
     /// The job as it was when it ended.
@@ -524,6 +540,7 @@ pub(super) mod tests {
             submitted_at: Timestamp::ZERO,
             kind: KindIndex(0),
             class: ClassIndex(0),
+            lane: LaneIndex::NONE,
             stage: Stage::Queued { since: Timestamp::ZERO },
             tries: Tries::default(),
             terms: None,

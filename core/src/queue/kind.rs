@@ -50,14 +50,14 @@ impl Kinds {
     }
 
     /// What the first job of a kind would be charged for it; nothing if there is one.
-    pub fn bytes_if_new(&self, name: &Name) -> u64 {
-        let is_known = self.find(name).is_some_and(|kind| self.row(kind).jobs > 0);
+    pub fn bytes_if_new(&self, kind: Option<KindIndex>, name: &Name) -> u64 {
+        let is_known = kind.is_some_and(|kind| self.row(kind).jobs > 0);
         if is_known { 0 } else { bytes(name) }
     }
 
-    /// A job is of this kind.
-    pub fn enter(&mut self, ledger: &mut Ledger, name: &Name) -> KindIndex {
-        let kind = self.intern(name);
+    /// A job is of this kind. `kind` is the name's, if it is known.
+    pub fn enter(&mut self, ledger: &mut Ledger, kind: Option<KindIndex>, name: &Name) -> KindIndex {
+        let kind = kind.unwrap_or_else(|| self.intern(name));
         let row = self.row_mut(kind);
         row.jobs += 1;
         if row.jobs == 1 {

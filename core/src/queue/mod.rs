@@ -34,10 +34,10 @@ use crate::payload::Payload;
 use crate::rules;
 use crate::time::{Millis, Timestamp};
 use crate::timers::Timer;
-use class::{ClassKey, Classes, Lowered};
+use class::{ClassIndex, ClassKey, Classes, JobPlace, LaneIndex, Lowered};
 use event::Event;
 pub(crate) use job::EndedJob;
-use job::{EndedLease, Job, JobView, Outcome, Stage, Standing, Terms};
+use job::{EndedLease, Job, JobView, Outcome, Run, Stage, Standing, Terms};
 use kind::{KindIndex, Kinds};
 use lane::Rank;
 use lease::{AttemptEnd, Leases, Revocation, Tries};
@@ -46,9 +46,15 @@ pub(crate) use record::JobRecord;
 use retention::Retention;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use table::JobTable;
 use waiter::{Waiter, WaiterId, Waiters};
+
+/// The error of an attempt whose lease ended without a result.
+static LEASE_EXPIRED: LazyLock<Payload> = LazyLock::new(|| Payload::new(br#""lease expired""#));
+
+/// Boxes that are kept for the next leases: some 40 kB.
+const SPARE_RUNS_MAX: usize = 256;
 
 /// All jobs.
 #[derive(Debug)]
@@ -62,10 +68,20 @@ pub struct Queue {
     /// Final jobs, and those of them that are dead letters.
     finals: Retention,
     dead: Retention,
+    /// What final jobs that went have left for the next leases.
+    #[expect(clippy::vec_box, reason = "jobs hold boxes, and these are theirs")]
+    spare_runs: Vec<Box<Run>>,
     scheduled: u64,
     queued: u64,
     next_seq: JobSeq,
     next_final_number: u64,
+}
+
+/// That a job may come, and what is there already of what it names. Nothing that only finishes jobs makes it untrue.
+#[derive(Clone, Copy)]
+pub(crate) struct Admitted {
+    kind: Option<KindIndex>,
+    class: Option<ClassIndex>,
 }
 
 /// How many jobs are where.
@@ -101,6 +117,7 @@ impl Default for Queue {
             leases: Leases::default(),
             finals: Retention::default(),
             dead: Retention::default(),
+            spare_runs: Vec::new(),
             scheduled: 0,
             queued: 0,
             next_seq: JobSeq::FIRST,
@@ -197,7 +214,7 @@ impl Queue {
         ledger: &Ledger,
         submit: &Submit,
         leaving: Option<JobSeq>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Admitted, Refusal> {
         let leaving = leaving.and_then(|seq| self.table.get(seq));
         let counts = self.counts();
         let waiting = leaving.filter(|job| job.is_waiting());
@@ -212,22 +229,29 @@ impl Queue {
             return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth });
         }
         let key = class_key(submit);
-        self.classes.admit(&key, leaving.map(|job| job.class))?;
+        let class = self.classes.admit(&key, leaving.map(|job| job.class))?;
+        let kind = self.kinds.find(&submit.kind);
         let shared = ledger.get(Account::Shared);
-        let new =
-            self.kinds.bytes_if_new(&submit.kind) + self.classes.bytes_if_new(&key, self.kinds.find(&submit.kind));
+        let new = self.kinds.bytes_if_new(kind, &submit.kind) + self.classes.bytes_if_new(&key, class, kind);
         if new > 0 && shared + new > SHARED_BYTES_MAX {
             return Err(Refusal::SharedBytesFull { bytes: shared, bytes_max: SHARED_BYTES_MAX });
         }
-        Ok(())
+        Ok(Admitted { kind, class })
     }
 
     /// A job comes in that was admitted, in the place of an older one or at the end. Its idempotency key is bound after it.
-    pub(crate) fn submit(&mut self, cx: &mut Context, submit: Submit, place: Option<JobSeq>) -> JobSeq {
+    pub(crate) fn submit(
+        &mut self,
+        cx: &mut Context,
+        submit: Box<Submit>,
+        admitted: Admitted,
+        place: Option<JobSeq>,
+    ) -> JobSeq {
         let seq = self.next_seq;
         self.next_seq = seq.next();
-        let kind = self.kinds.enter(cx.ledger, &submit.kind);
-        let class = self.classes.enter(cx.ledger, &mut self.kinds, class_key(&submit), kind);
+        let kind = self.kinds.enter(cx.ledger, admitted.kind, &submit.kind);
+        let key = class_key(&submit);
+        let (class, lane) = self.classes.enter(cx.ledger, &mut self.kinds, admitted.class, key, kind);
         let due_at = (cx.now + submit.delay_ms).max(submit.run_at);
         let terms = Terms::new(
             submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
@@ -244,6 +268,7 @@ impl Queue {
             submitted_at: cx.now,
             kind,
             class,
+            lane,
             stage: Stage::Scheduled { due_at },
             tries: Tries::default(),
             terms: has_terms.then(|| Box::new(terms)),
@@ -258,8 +283,8 @@ impl Queue {
             cx.timers.set(due_at, Timer::JobDue(seq));
         } else {
             job.stage = Stage::Queued { since: cx.now };
-            let (class, kind, rank) = (job.class, job.kind, job.rank());
-            self.make_ready(class, kind, rank, seq);
+            let (place, rank) = (job.place(), job.rank());
+            self.make_ready(place, rank, seq);
         }
         seq
     }
@@ -286,8 +311,8 @@ impl Queue {
         let job = self.table.get_mut(seq).expect("a job that becomes ready is known");
         assert!(matches!(job.stage, Stage::Scheduled { .. }), "only a scheduled job becomes ready");
         job.stage = Stage::Queued { since: cx.now };
-        let (class, kind, rank) = (job.class, job.kind, job.rank());
-        self.make_ready(class, kind, rank, seq);
+        let (place, rank) = (job.place(), job.rank());
+        self.make_ready(place, rank, seq);
     }
 
     /// Whether there is a job for a node of this profile that takes these kinds (all if none is named).
@@ -391,7 +416,7 @@ impl Queue {
         if let Some(moved) = ended.moved {
             self.lease_moved(moved, ended.lease.place);
         }
-        self.retry_or_finish(cx, seq, before, true, None, Some(Payload::new(br#""lease expired""#)));
+        self.retry_or_finish(cx, seq, before, true, None, Some(LEASE_EXPIRED.clone()));
     }
 
     /// A job's time to live is over. A leased one may still be finished; it will not be tried again.
@@ -427,38 +452,49 @@ impl Queue {
     /// When the oldest final job goes by its age.
     pub(crate) fn next_retention_at(&self, limits: &Limits) -> Option<Timestamp> {
         let retention = limits.job_retention_ms;
-        self.finals.next_at(retention).into_iter().chain(self.dead.next_at(retention)).min()
+        match (self.finals.next_at(retention), self.dead.next_at(retention)) {
+            (Some(finals), Some(dead)) => Some(finals.min(dead)),
+            (finals, dead) => finals.or(dead),
+        }
     }
 
     /// Drops the final job that ended first. Of two that ended at one instant, the dead one stays longer.
-    pub(crate) fn drop_oldest_final(&mut self, ledger: &mut Ledger) -> Option<EndedJob> {
+    /// It comes back if it ended as number `first` or later.
+    pub(crate) fn drop_oldest_final(&mut self, ledger: &mut Ledger, first: u64) -> Option<EndedJob> {
         let is_dead = match (self.finals.oldest_at(), self.dead.oldest_at()) {
             (Some(finals), Some(dead)) => dead < finals,
             (None, Some(_)) => true,
             _ => false,
         };
         let from = if is_dead { &mut self.dead } else { &mut self.finals };
-        from.pop().map(|seq| self.drop_final(ledger, seq))
+        from.pop().and_then(|seq| self.drop_final(ledger, seq, first))
     }
 
-    /// Drops final jobs until counts and bytes are within their limits; each that goes, to `gone`.
-    pub(crate) fn enforce_retention(&mut self, limits: &Limits, ledger: &mut Ledger, mut gone: impl FnMut(EndedJob)) {
+    /// Drops final jobs until counts and bytes are within their limits; those that ended as number `first` or later go to
+    /// `gone`.
+    pub(crate) fn enforce_retention(
+        &mut self,
+        limits: &Limits,
+        ledger: &mut Ledger,
+        first: u64,
+        mut gone: impl FnMut(EndedJob),
+    ) {
         while rules::keeps_too_many(self.finals.len(), limits.retained_jobs_max)
             || ledger.get(Account::Retained) > limits.retained_bytes_max
         {
             let seq = self.finals.pop().expect("what is too much is something");
-            gone(self.drop_final(ledger, seq));
+            self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
         }
         while rules::keeps_too_many(self.dead.len(), limits.dead_jobs_max)
             || ledger.get(Account::Dead) > limits.dead_bytes_max
         {
             let seq = self.dead.pop().expect("what is too much is something");
-            gone(self.drop_final(ledger, seq));
+            self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
         }
         while self.kinds.idle_bytes() + self.classes.idle_bytes() > SHARED_BYTES_MAX / 2
             && let Some(seq) = self.finals.pop().or_else(|| self.dead.pop())
         {
-            gone(self.drop_final(ledger, seq));
+            self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
         }
     }
 
@@ -594,11 +630,11 @@ impl Queue {
     ) -> Leased {
         let job = self.table.get_mut(seq).expect("a ready job is known");
         let Stage::Queued { since } = job.stage else { unreachable!("only a queued job is ready") };
-        self.classes.remove(job.class, job.kind, job.rank());
+        self.classes.remove(job.place(), job.rank());
         let before = job.charge();
         let until = cx.now + lease_duration(lease_duration_ms, job, cx.limits);
         let place = self.leases.insert(node, seq);
-        let lease = job.lease_to(cx.now, node, name.clone(), place, until);
+        let lease = job.lease_to(self.spare_runs.pop(), cx.now, node, name.clone(), place, until);
         self.queued -= 1;
         cx.ledger.transfer(before, job.charge());
         cx.timers.set(until, Timer::LeaseEnds(seq));
@@ -649,7 +685,10 @@ impl Queue {
             FinalStatus::Expired
         } else {
             // A job is not refused its place for what it tried, so what it tried has to fit.
-            job.schedule(due_at, cx.ledger.unfinished() <= cx.limits.queue_bytes_max);
+            let spare = job.schedule(due_at, cx.ledger.unfinished() <= cx.limits.queue_bytes_max);
+            if self.spare_runs.len() < SPARE_RUNS_MAX {
+                self.spare_runs.push(spare);
+            }
             self.scheduled += 1;
             cx.ledger.transfer(before, job.charge());
             cx.timers.set(due_at, Timer::JobDue(seq));
@@ -661,10 +700,11 @@ impl Queue {
     }
 
     /// The job is ready: into its lane. Who may take it is told when the shell settles.
-    fn make_ready(&mut self, class: class::ClassIndex, kind: KindIndex, rank: Rank, seq: JobSeq) {
+    fn make_ready(&mut self, place: JobPlace, rank: Rank, seq: JobSeq) {
+        let kind = place.kind;
         self.scheduled -= 1;
         self.queued += 1;
-        let (slot, lowered) = self.classes.push(class, kind, rank, seq);
+        let (slot, lowered) = self.classes.push(place, rank, seq);
         if lowered != Lowered::Neither {
             self.profiles.tell(&self.classes, Wanted::Kind(kind), slot, rank);
         }
@@ -690,7 +730,7 @@ impl Queue {
                 self.scheduled -= 1;
             }
             Stage::Queued { .. } => {
-                self.classes.remove(job.class, job.kind, job.rank());
+                self.classes.remove(job.place(), job.rank());
                 self.queued -= 1;
             }
             _ => unreachable!("only a scheduled or queued job waits"),
@@ -714,21 +754,29 @@ impl Queue {
         let number = self.next_final_number;
         self.next_final_number += 1;
         job.finish(Outcome { status, at: cx.now, result, error, number });
-        let (kind, class, key) = (job.kind, job.class, job.key());
+        let (place, key) = (job.place(), job.key());
         job.set_key(None);
+        job.lane = LaneIndex::NONE;
         cx.ledger.transfer(before, job.charge());
-        self.classes.finish(cx.ledger, &mut self.kinds, class, kind);
+        self.classes.finish(cx.ledger, &mut self.kinds, place);
         let retention = if status == FinalStatus::Dead { &mut self.dead } else { &mut self.finals };
         retention.push(cx.now, seq);
-        cx.events.push(Event::Ended { job: seq, kind, status, key });
+        cx.events.push(Event::Ended { job: seq, kind: place.kind, status, key });
     }
 
-    fn drop_final(&mut self, ledger: &mut Ledger, seq: JobSeq) -> EndedJob {
+    /// Drops a final job; it comes back if it ended as number `first` or later.
+    fn drop_final(&mut self, ledger: &mut Ledger, seq: JobSeq, first: u64) -> Option<EndedJob> {
         let job = self.table.remove(seq).expect("a retained job is known");
         let (account, bytes) = job.charge();
         ledger.release(account, bytes);
         let (kind, class) = (job.kind, job.class);
-        let ended = EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class)));
+        let ended = if job.final_number().is_some_and(|number| number >= first) {
+            Some(EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class))))
+        } else {
+            let spare = job.into_spare().filter(|_| self.spare_runs.len() < SPARE_RUNS_MAX);
+            self.spare_runs.extend(spare);
+            None
+        };
         self.classes.forget(ledger, class);
         self.kinds.leave(ledger, kind);
         ended

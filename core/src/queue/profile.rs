@@ -161,16 +161,15 @@ impl Profiles {
         let row = self.rows[profile.0 as usize].as_mut().expect("a profile that is used has a row");
         row.follow(classes);
         let key = (wanted, profile);
-        if !self.views.contains_key(&key) {
-            if self.views.len() >= VIEWS_MAX || self.heads >= VIEW_HEADS_MAX {
-                self.views.clear();
-                self.heads = 0;
-            }
+        if (self.views.len() >= VIEWS_MAX || self.heads >= VIEW_HEADS_MAX) && !self.views.contains_key(&key) {
+            self.views.clear();
+            self.heads = 0;
+        }
+        let view = self.views.entry(key).or_insert_with(|| {
             let view = row.view(classes, kinds, wanted);
             self.heads += view.by_slot.len();
-            self.views.insert(key, view);
-        }
-        let view = self.views.get_mut(&key).expect("it is there now");
+            view
+        });
         let before = view.by_slot.len();
         view.told = 0;
         let first =
@@ -287,8 +286,9 @@ impl View {
                 Some(rank) if rank == known => return Some((rank, slot)),
                 Some(rank) => {
                     assert!(rank > known, "a head that becomes more urgent is told");
-                    self.by_rank.pop_first();
+                    // The new one comes first: a tree of one that is emptied in between gives its memory back.
                     self.by_rank.insert((rank, slot));
+                    self.by_rank.pop_first();
                     self.by_slot.insert(slot, rank);
                 }
                 None => {

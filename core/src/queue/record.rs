@@ -2,7 +2,7 @@
 //! written: they follow from the jobs.
 
 use super::Queue;
-use super::class::ClassKey;
+use super::class::{ClassKey, JobPlace, LaneIndex};
 use super::job::{Job, Outcome, Run, Stage, Terms};
 use super::lease::{Attempt, AttemptEnd, Tries};
 use crate::command::Priority;
@@ -125,12 +125,12 @@ impl Queue {
             (StageKind::Leased, Some(node)) => self.leases.insert(node, seq),
             _ => 0,
         };
-        let kind = self.kinds.enter(cx.ledger, &record.kind);
-        let class = match record.stage {
-            StageKind::Final => self.classes.show(cx.ledger, key),
-            _ => self.classes.enter(cx.ledger, &mut self.kinds, key, kind),
+        let kind = self.kinds.enter(cx.ledger, None, &record.kind);
+        let (class, lane) = match record.stage {
+            StageKind::Final => (self.classes.show(cx.ledger, key), LaneIndex::NONE),
+            _ => self.classes.enter(cx.ledger, &mut self.kinds, None, key, kind),
         };
-        let job = record.into_job(registry, kind, class, place)?;
+        let job = record.into_job(registry, JobPlace { class, kind, lane }, place)?;
         // A leased job's timer of this instant may have fired; a waiting job's has not, or the job would be final.
         let is_final = matches!(job.stage, Stage::Final(_));
         if job.is_waiting() || (!is_final && job.expires_at() > cx.now) {
@@ -145,7 +145,7 @@ impl Queue {
             }
             Stage::Queued { .. } => {
                 self.scheduled += 1;
-                self.make_ready(class, kind, job.rank(), seq);
+                self.make_ready(job.place(), job.rank(), seq);
             }
             Stage::Leased(run) => {
                 registry.lease_given(run.node);
@@ -186,7 +186,7 @@ impl Queue {
             expires_at: Some(job.expires_at()).filter(|at| *at != Timestamp::NEVER),
             retry_until: Some(job.retry_until()).filter(|at| *at != Timestamp::NEVER),
             lease_duration_ms: job.lease_duration_ms(),
-            place: terms.and_then(|terms| terms.place()),
+            place: terms.and_then(Terms::place),
             attempts_max: job.attempts_max.into(),
             generation: job.tries.generation(),
             charged: job.tries.charged(),
@@ -219,13 +219,7 @@ impl Queue {
 }
 
 impl JobRecord {
-    fn into_job(
-        mut self,
-        registry: &Registry,
-        kind: super::KindIndex,
-        class: super::class::ClassIndex,
-        place: u32,
-    ) -> Result<Job, &'static str> {
+    fn into_job(mut self, registry: &Registry, job_place: JobPlace, place: u32) -> Result<Job, &'static str> {
         for attempt in &mut self.attempts {
             // The name of a node that is known is one text for all that it tried.
             if let Some(node) = registry.by_name(&attempt.node) {
@@ -264,8 +258,9 @@ impl JobRecord {
             seq: self.seq,
             params: self.params,
             submitted_at: self.submitted_at,
-            kind,
-            class,
+            kind: job_place.kind,
+            class: job_place.class,
+            lane: job_place.lane,
             stage,
             tries: Tries::restore(self.generation, self.charged, self.attempts),
             terms: (terms != Terms::default()).then(|| Box::new(terms)),

@@ -153,15 +153,20 @@ impl Registry {
     /// The node got a lease.
     pub(crate) fn lease_given(&mut self, index: NodeIndex) {
         let node = self.nodes.get_mut(&index).expect("leases are given to known nodes");
-        self.idle.remove(&(node.last_seen_at(), index));
+        if !self.idle.is_empty() {
+            self.idle.remove(&(node.last_seen_at(), index));
+        }
         node.lease_given();
     }
 
     /// A lease of the node ended; the node.
     pub(crate) fn lease_ended(&mut self, index: NodeIndex) -> &Node {
-        self.nodes.get_mut(&index).expect("a node with leases is not forgotten").lease_ended();
-        self.note_idle(index);
-        &self.nodes[&index]
+        let node = self.nodes.get_mut(&index).expect("a node with leases is not forgotten");
+        node.lease_ended();
+        if node.is_idle_and_dead() {
+            self.idle.insert((node.last_seen_at(), index));
+        }
+        node
     }
 
     /// The limits change: each node is looked at again. O(n log n), rare.

@@ -78,7 +78,7 @@ fn a_job_takes_what_it_is_charged() {
     table.check("queued", 0.5, nothing, |driver, count| submit(count, |_| job("k", 0))(driver));
     table.held_max = None;
     table.check("queued with 100 bytes", 0.6, nothing, |driver, count| submit(count, |_| job("k", 100))(driver));
-    table.check("scheduled", 0.6, nothing, |driver, count| {
+    table.check("scheduled", 0.5, nothing, |driver, count| {
         submit(count, |_| Submit { delay_ms: soon, ..job("k", 0) })(driver);
     });
     table.check("scheduled in any order", 0.6, nothing, |driver, count| {
