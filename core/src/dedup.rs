@@ -22,7 +22,7 @@ use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
-const PAGE_SLOTS: usize = 64;
+const PAGE_SLOTS: usize = 256;
 
 /// An entry's place in the slab.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

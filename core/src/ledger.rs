@@ -10,7 +10,7 @@
 //! | dead | `dead_bytes_max` | the oldest dead jobs go |
 //! | answers | `answers_bytes_max` | the oldest answers are forgotten, their keys are kept |
 //! | nodes | `nodes_bytes_max` | dead nodes go, then a heartbeat that says more is refused |
-//! | shared | [`SHARED_BYTES_MAX`](crate::limits::SHARED_BYTES_MAX) | the oldest final jobs go, then a submit is refused |
+//! | shared | [`SHARED_BYTES_MAX`](crate::limits::SHARED_BYTES_MAX) | final jobs go whose names alone take half, then a submit is refused |
 //! | waiters | [`WAITERS_MAX`](crate::limits::WAITERS_MAX), [`WAITER_PLACES_MAX`](crate::limits::WAITER_PLACES_MAX) | a long poll is answered at once |
 //!
 //! What a job gets after it was admitted, a lease and the record of its latest attempt, is not refused: by these the unfinished

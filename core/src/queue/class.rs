@@ -44,6 +44,8 @@ pub(crate) struct Classes {
     is_listed_idle: Vec<bool>,
     /// Classes with unfinished jobs, in all and by zone.
     in_use: usize,
+    /// Bytes of classes that only final jobs show.
+    idle_bytes: u64,
     by_zone: BTreeMap<Zone, usize>,
     /// Slots that got another class, in order, the latest [`CLASSES_MAX`]; and how many before them.
     assigned: VecDeque<Slot>,
@@ -74,9 +76,6 @@ pub(crate) enum Lowered {
 }
 
 const SPARE_LANES_MAX: usize = 64;
-
-/// Lanes for which a kind's list keeps its room when it is empty.
-const LANES_KEPT_ROOM: usize = 16;
 
 impl ClassKey {
     /// Whether a node of that zone with those capabilities may run jobs of this class.
@@ -126,7 +125,8 @@ impl Classes {
         let row = self.row_mut(class);
         row.unfinished += 1;
         if row.unfinished == 1 {
-            let zone = row.key.zone.clone();
+            let (zone, bytes) = (row.key.zone.clone(), row.key.bytes());
+            self.idle_bytes -= bytes;
             self.in_use += 1;
             *self.by_zone.entry(zone).or_default() += 1;
         }
@@ -134,7 +134,7 @@ impl Classes {
         let row = self.rows[class.0 as usize].as_mut().expect("it has a slot");
         let lane = row.lanes.entry(kind).or_insert_with(|| {
             ledger.charge(Account::Shared, LANE_BYTES);
-            kinds.row_mut(kind).lanes.push(slot);
+            kinds.add_lane(kind, slot);
             self.spare.pop().unwrap_or_default()
         });
         lane.jobs += 1;
@@ -163,15 +163,11 @@ impl Classes {
             if self.spare.len() < SPARE_LANES_MAX {
                 self.spare.push(lane);
             }
-            let lanes = &mut kinds.row_mut(kind).lanes;
-            let place = lanes.iter().position(|other| *other == slot).expect("a kind knows its lanes");
-            lanes.swap_remove(place);
-            if lanes.capacity() > LANES_KEPT_ROOM && lanes.len() < lanes.capacity() / 4 {
-                lanes.shrink_to(lanes.len() * 2);
-            }
+            kinds.remove_lane(kind, slot);
         }
         if row.unfinished == 0 {
             let zone = row.key.zone.clone();
+            self.idle_bytes += row.key.bytes();
             self.in_use -= 1;
             if !std::mem::replace(&mut self.is_listed_idle[usize::from(slot)], true) {
                 self.idle.push_back(slot);
@@ -197,6 +193,7 @@ impl Classes {
             self.by_key.remove(&row.key);
             self.free.push(class);
             ledger.release(Account::Shared, row.key.bytes());
+            self.idle_bytes -= row.key.bytes();
         }
     }
 
@@ -279,8 +276,15 @@ impl Classes {
         Some(self.assigned.iter().skip(skipped as usize).copied())
     }
 
+    /// Bytes of classes that only final jobs show.
+    pub fn idle_bytes(&self) -> u64 {
+        self.idle_bytes
+    }
+
     /// What rows and lanes are charged, walked.
     pub fn bytes(&self) -> u64 {
+        let idle = self.rows.iter().flatten().filter(|row| row.unfinished == 0);
+        assert_eq!(self.idle_bytes, idle.map(|row| row.key.bytes()).sum::<u64>());
         let rows = self.rows.iter().flatten();
         rows.map(|row| row.key.bytes() + row.lanes.len() as u64 * LANE_BYTES).sum()
     }
@@ -290,6 +294,7 @@ impl Classes {
             return *class;
         }
         ledger.charge(Account::Shared, key.bytes());
+        self.idle_bytes += key.bytes();
         let key = Arc::new(key);
         let (lanes, heads) = (BTreeMap::new(), BTreeMap::new());
         let row = Some(Class { key: Arc::clone(&key), unfinished: 0, shown: 0, slot: None, lanes, heads });

@@ -10,12 +10,17 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct KindIndex(pub(super) u32);
 
+/// Lanes for which a kind's list keeps its room when it is empty.
+const LANES_KEPT_ROOM: usize = 16;
+
 /// All kinds that something names.
 #[derive(Default, Debug)]
 pub(crate) struct Kinds {
     by_name: BTreeMap<Name, KindIndex>,
     rows: Vec<Option<Kind>>,
     free: Vec<KindIndex>,
+    /// Bytes of kinds that only final jobs name.
+    idle_bytes: u64,
 }
 
 /// One kind.
@@ -28,7 +33,7 @@ pub(crate) struct Kind {
     /// durable, so nothing that is decided may depend on them.
     places: u64,
     /// Slots of the classes in which it has a lane.
-    pub(super) lanes: Vec<u16>,
+    lanes: Vec<u16>,
     /// Where telemetry counts it.
     counted_at: Option<Place>,
 }
@@ -57,8 +62,31 @@ impl Kinds {
         row.jobs += 1;
         if row.jobs == 1 {
             ledger.charge(Account::Shared, bytes(name));
+            self.idle_bytes += bytes(name);
         }
         kind
+    }
+
+    /// The kind has a lane in one more class: it has unfinished jobs.
+    pub fn add_lane(&mut self, kind: KindIndex, slot: u16) {
+        let row = self.row_mut(kind);
+        row.lanes.push(slot);
+        if row.lanes.len() == 1 {
+            self.idle_bytes -= bytes(&self.row(kind).name);
+        }
+    }
+
+    /// The kind has no unfinished jobs in a class any more.
+    pub fn remove_lane(&mut self, kind: KindIndex, slot: u16) {
+        let lanes = &mut self.row_mut(kind).lanes;
+        let place = lanes.iter().position(|other| *other == slot).expect("a kind knows its lanes");
+        lanes.swap_remove(place);
+        if lanes.capacity() > LANES_KEPT_ROOM && lanes.len() < lanes.capacity() / 4 {
+            lanes.shrink_to(lanes.len() * 2);
+        }
+        if lanes.is_empty() {
+            self.idle_bytes += bytes(&self.row(kind).name);
+        }
     }
 
     /// A job of this kind is gone.
@@ -66,7 +94,9 @@ impl Kinds {
         let row = self.row_mut(kind);
         row.jobs -= 1;
         if row.jobs == 0 {
-            ledger.release(Account::Shared, bytes(&row.name));
+            let bytes = bytes(&row.name);
+            ledger.release(Account::Shared, bytes);
+            self.idle_bytes -= bytes;
             self.drop_if_unused(kind);
         }
     }
@@ -102,8 +132,15 @@ impl Kinds {
         self.rows[kind.0 as usize].as_mut().expect("a kind that is named has a row")
     }
 
+    /// Bytes of kinds that only final jobs name.
+    pub fn idle_bytes(&self) -> u64 {
+        self.idle_bytes
+    }
+
     /// What the rows are charged, walked: for jobs, and for long polls.
     pub fn bytes(&self) -> (u64, u64) {
+        let idle = self.rows.iter().flatten().filter(|row| row.jobs > 0 && row.lanes.is_empty());
+        assert_eq!(self.idle_bytes, idle.map(|row| bytes(&row.name)).sum::<u64>());
         let rows = self.rows.iter().flatten();
         rows.fold((0, 0), |(jobs, places), row| {
             let bytes = bytes(&row.name);
@@ -142,6 +179,11 @@ impl Kinds {
 }
 
 impl Kind {
+    /// Slots of the classes in which it has a lane.
+    pub fn lanes(&self) -> &[u16] {
+        &self.lanes
+    }
+
     /// Lets telemetry count a job of this kind.
     pub fn count(&mut self, count: impl FnOnce(&Name, &mut Option<Place>)) {
         count(&self.name, &mut self.counted_at);

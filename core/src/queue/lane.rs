@@ -93,9 +93,10 @@ impl Fifo {
     fn push(&mut self, seq: u64) -> bool {
         let is_last = self.seqs.back().is_none_or(|last| last & !MARK < seq);
         if is_last {
-            // By a quarter: a line of a million must not hold room for two.
+            // A long one by a quarter: a line of a million must not hold room for two.
             if self.seqs.len() == self.seqs.capacity() {
-                self.seqs.reserve_exact((self.seqs.len() / 4).max(4));
+                let len = self.seqs.len();
+                self.seqs.reserve_exact((len / 4).max(len.min(64)).max(4));
             }
             self.seqs.push_back(seq);
         }

@@ -455,7 +455,7 @@ impl Queue {
             let seq = self.dead.pop().expect("what is too much is something");
             gone(self.drop_final(ledger, seq));
         }
-        while ledger.get(Account::Shared) > SHARED_BYTES_MAX / 2
+        while self.kinds.idle_bytes() + self.classes.idle_bytes() > SHARED_BYTES_MAX / 2
             && let Some(seq) = self.finals.pop().or_else(|| self.dead.pop())
         {
             gone(self.drop_final(ledger, seq));

@@ -245,7 +245,7 @@ impl Profile {
             }
         };
         match wanted {
-            Wanted::Kind(kind) => kinds.row(kind).lanes.iter().copied().for_each(&mut add),
+            Wanted::Kind(kind) => kinds.row(kind).lanes().iter().copied().for_each(&mut add),
             Wanted::Any => {
                 for (index, word) in self.may_serve.iter().enumerate() {
                     let mut word = *word;

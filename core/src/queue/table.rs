@@ -1,9 +1,10 @@
 //! The table of jobs: by sequence number, which only grows.
 //!
-//! Jobs stand in pages, in place and in order, pages in a tree by number. A page is of 64 numbers, and has room for the
-//! jobs that are left of them: at most twice as much as they take, so that one old job does not hold the room of those that
-//! came with it. New jobs go to the last page, so the hot pages are the few at the ends; a million jobs need 15,625 pages, a
-//! tree of four levels whose upper ones stay in the cache. In a page without gaps a job is where its number says.
+//! Jobs stand in pages, in place and in order, pages in a tree by number. A page is of 64 numbers. New jobs go to the last
+//! page, which has room for all of them; another one has room for the jobs that are left, at most twice as much as they take,
+//! so that one old job does not hold the room of those that came with it. The hot pages are the few at the ends; a million
+//! jobs need 15,625 pages, a tree of four levels whose upper ones stay in the cache. In a page without gaps a job is where its
+//! number says.
 
 use super::job::Job;
 use crate::ids::JobSeq;
@@ -15,6 +16,8 @@ const PAGE_NUMBERS: u64 = 64;
 #[derive(Default, Debug)]
 pub(super) struct JobTable {
     pages: BTreeMap<u64, Page>,
+    /// The page of the job that came last; it stays when it is empty.
+    last_page: u64,
     count: usize,
 }
 
@@ -28,7 +31,12 @@ impl JobTable {
     /// Takes in a job whose number is above those that came before it.
     pub fn insert(&mut self, job: Job) -> &mut Job {
         self.count += 1;
-        self.pages.entry(page_of(job.seq)).or_default().push(job)
+        let number = page_of(job.seq);
+        if number != self.last_page {
+            let last_page = std::mem::replace(&mut self.last_page, number);
+            self.give_room_back(last_page);
+        }
+        self.pages.entry(number).or_default().push(job)
     }
 
     pub fn get(&self, seq: JobSeq) -> Option<&Job> {
@@ -43,12 +51,13 @@ impl JobTable {
     }
 
     pub fn remove(&mut self, seq: JobSeq) -> Option<Job> {
-        let page = self.pages.get_mut(&page_of(seq))?;
+        let number = page_of(seq);
+        let page = self.pages.get_mut(&number)?;
         let place = page.find(seq)?;
-        let job = page.remove(place)?;
+        let job = page.jobs.remove(place)?;
         self.count -= 1;
-        if page.jobs.is_empty() {
-            self.pages.remove(&page_of(seq));
+        if number != self.last_page && 2 * page.jobs.len() <= page.jobs.capacity() {
+            self.give_room_back(number);
         }
         Some(job)
     }
@@ -68,25 +77,24 @@ impl JobTable {
     pub fn len(&self) -> usize {
         self.count
     }
+
+    /// No job comes into this page any more.
+    fn give_room_back(&mut self, number: u64) {
+        let Some(page) = self.pages.get_mut(&number) else { return };
+        if page.jobs.is_empty() {
+            self.pages.remove(&number);
+        } else if 2 * page.jobs.len() <= page.jobs.capacity() {
+            page.jobs.shrink_to_fit();
+        }
+    }
 }
 
 impl Page {
     fn push(&mut self, job: Job) -> &mut Job {
         assert!(self.jobs.back().is_none_or(|last| last.seq < job.seq), "sequence numbers grow");
-        if self.jobs.len() == self.jobs.capacity() {
-            self.jobs.reserve_exact(self.jobs.len().max(1));
-        }
+        self.jobs.reserve_exact(PAGE_NUMBERS as usize - self.jobs.len());
         self.jobs.push_back(job);
         self.jobs.back_mut().expect("it was just put there")
-    }
-
-    fn remove(&mut self, place: usize) -> Option<Job> {
-        let job = self.jobs.remove(place);
-        let len = self.jobs.len();
-        if 2 * len <= self.jobs.capacity() {
-            self.jobs.shrink_to(len + len / 2);
-        }
-        job
     }
 
     /// Where a job stands: as far from the first one as its number, less those that are missing between.

@@ -238,7 +238,7 @@ impl Registry {
         let is_one_too_many = before.is_none() && nodes >= nodes_max;
         let before = before.unwrap_or(0);
         let more = bytes - before + after;
-        let lacks_bytes = |freed: u64| after > before && more > bytes_max + freed;
+        let lacks_bytes = |freed: u64| after > before && more.saturating_sub(freed) > bytes_max;
         if !is_one_too_many && !lacks_bytes(0) {
             return Ok(());
         }

@@ -2,8 +2,8 @@
 
 use crate::scene::{Scene, failure, heartbeat, job, keyed, success};
 use sheratan_core::limits::{
-    ATTEMPT_BYTES, HEAP_HEADER_BYTES, JOB_BYTES, KIND_BYTES, LANE_BYTES, NODE_BYTES, RUN_BYTES, SHARED_BYTES_MAX,
-    TERMS_BYTES,
+    ATTEMPT_BYTES, CLASS_BYTES, HEAP_HEADER_BYTES, JOB_BYTES, KIND_BYTES, LANE_BYTES, NODE_BYTES, RUN_BYTES,
+    SHARED_BYTES_MAX, TERMS_BYTES,
 };
 use sheratan_core::{
     Account, AttemptEnd, Command, Complete, Heartbeat, Millis, OnDuplicate, OnFailed, Outcome, Payload, Refusal, Submit,
@@ -164,10 +164,31 @@ fn names_that_jobs_share_are_refused_beyond_their_bytes_and_go_with_final_jobs()
     assert!(matches!(refusal, Refusal::SharedBytesFull { bytes_max: SHARED_BYTES_MAX, .. }), "{refusal:?}");
     assert!(taken as u64 >= SHARED_BYTES_MAX / each && taken as u64 <= SHARED_BYTES_MAX / (each - LANE_BYTES));
     scene.submit(job(&long(0)));
-    // Final jobs may have half of it: the oldest go.
+    // Final jobs may have half of it: the oldest go. The one that waits has its kind, lane and class.
     scene.at(1_000);
-    assert!(scene.hub.ledger().get(Account::Shared) <= SHARED_BYTES_MAX / 2);
+    let shared = scene.hub.ledger().get(Account::Shared);
+    assert!(shared <= SHARED_BYTES_MAX / 2 + each + CLASS_BYTES && shared >= SHARED_BYTES_MAX / 2 - each, "{shared}");
     scene.submit(job(&long(taken)));
+    assert_eq!(scene.hub.recount(), *scene.hub.ledger());
+    scene.journal.clear();
+    std::mem::forget(scene);
+}
+
+#[test]
+fn names_of_waiting_jobs_push_no_final_job_out() {
+    let mut scene = Scene::with(|limits| {
+        (limits.queue_depth_max, limits.queue_bytes_max) = (u64::MAX, u64::MAX);
+    });
+    let dead = scene.submit(job("dead"));
+    let lease = scene.lease("a").lease;
+    scene.complete(Complete { is_retryable: false, ..failure(lease) }).unwrap();
+    let mut n = 0;
+    while scene.try_submit(job(&format!("{n:0256}"))).is_ok() {
+        n += 1;
+    }
+    assert!(scene.hub.ledger().get(Account::Shared) > SHARED_BYTES_MAX * 99 / 100);
+    assert_eq!(scene.status(dead), "dead");
+    // A replay and a snapshot of so many jobs say nothing that smaller ones do not.
     scene.journal.clear();
     std::mem::forget(scene);
 }

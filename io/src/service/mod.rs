@@ -28,7 +28,7 @@
 //! | `uncommitted` | what was done and the journal does not hold |
 //! | `recovering` | what is answered before there is a hub |
 //! | `body`, `batch`, `reply`, `problem` | how requests are read and replies written |
-//! | `rules` | the decisions that mutants bend |
+//! | `rules` | decisions of the others, one pure function each |
 
 mod access;
 mod batch;

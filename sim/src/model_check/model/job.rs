@@ -34,6 +34,8 @@ pub struct ModelJob {
     pub state: State,
     /// Its attempts, oldest first; all of them, while the hub keeps the latest.
     pub attempts: Vec<Attempt>,
+    /// The first of them, which were forgotten for want of room.
+    pub forgotten: usize,
 }
 
 impl ModelJob {
@@ -51,6 +53,7 @@ impl ModelJob {
             ended_under_lease: false,
             state,
             attempts: Vec::new(),
+            forgotten: 0,
         }
     }
 
@@ -80,11 +83,12 @@ impl ModelJob {
         zone == node.map_or(Zone::DEFAULT, |node| node.zone.clone()) && requires.iter().all(has)
     }
 
-    /// The attempts that are still known: those before the latest up to one less than are kept, and the latest.
+    /// The attempts that are still known: those before the latest up to one less than are kept, and the latest; without
+    /// those that went for want of room.
     pub fn kept_attempts(&self) -> &[Attempt] {
         let is_latest_apart = !self.is_waiting() && !self.ended_while_it_waited();
         let kept = if is_latest_apart { ATTEMPTS_KEPT_MAX } else { ATTEMPTS_KEPT_MAX - 1 };
-        &self.attempts[self.attempts.len().saturating_sub(kept)..]
+        &self.attempts[self.attempts.len().saturating_sub(kept).max(self.forgotten)..]
     }
 
     /// What it is charged.

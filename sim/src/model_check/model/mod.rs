@@ -241,8 +241,9 @@ impl Model {
         match due {
             Due::JobExpires(seq) => self.finish(seq, FinalStatus::Expired, None, None),
             Due::LeaseEnds(seq) => {
+                let has_room = self.unfinished_bytes() <= self.limits.queue_bytes_max;
                 self.end_attempt(seq, AttemptEnd::Expired { at: self.now });
-                self.retry_or_finish(seq, true, None, Some(Payload::new(b"\"lease expired\"")));
+                self.retry_or_finish((seq, has_room), true, None, Some(Payload::new(b"\"lease expired\"")));
             }
             Due::JobRuns(seq) => self.job_mut(seq).state = State::Queued { since: self.now },
             Due::NodeLookedAt(node) => {
@@ -411,7 +412,13 @@ impl Model {
             };
             let error = complete.error.clone().filter(is_kept);
             self.end_attempt(seq, AttemptEnd::Failed { at, mark, error, retry_at: None });
-            self.retry_or_finish(seq, complete.is_retryable, complete.result.clone(), complete.error.clone())
+            let has_room = unfinished <= self.limits.queue_bytes_max;
+            self.retry_or_finish(
+                (seq, has_room),
+                complete.is_retryable,
+                complete.result.clone(),
+                complete.error.clone(),
+            )
         };
         if complete.lease.is_some() || complete.node.is_some() {
             self.seen(&node);
@@ -421,7 +428,7 @@ impl Model {
 
     fn retry_or_finish(
         &mut self,
-        seq: JobSeq,
+        (seq, has_room): (JobSeq, bool),
         is_retryable: bool,
         result: Option<Payload>,
         error: Option<Payload>,
@@ -436,6 +443,9 @@ impl Model {
             true => {
                 let job = self.job_mut(seq);
                 job.state = State::Scheduled { due_at };
+                if !has_room {
+                    job.forgotten = job.attempts.len() - 1;
+                }
                 if let Some(Attempt { end: AttemptEnd::Failed { retry_at, .. }, .. }) = job.attempts.last_mut() {
                     *retry_at = Some(due_at);
                 }

@@ -1,6 +1,6 @@
 //! Nodes in the model: a row each, in the order of their numbers.
 
-use sheratan_core::limits::{HEAP_HEADER_BYTES, Limits, NODE_BYTES, NODE_FORGET_MS};
+use sheratan_core::limits::{HEAP_HEADER_BYTES, Limits, NODE_BYTES, NODE_FORGET_MS, PROFILE_BYTES};
 use sheratan_core::{Heartbeat, Liveness, Name, NameSet, NodeIndex, Refusal, Timestamp, Zone};
 
 /// One node.
@@ -156,7 +156,9 @@ pub(super) fn bytes_of(heartbeat: &Heartbeat) -> u64 {
         if heartbeat.zone == Zone::DEFAULT { 0 } else { HEAP_HEADER_BYTES + heartbeat.zone.as_str().len() as u64 };
     let can: u64 = heartbeat.capabilities.iter().map(|one| name(one) + 16).sum();
     let labels = heartbeat.labels.as_ref().map_or(0, |labels| HEAP_HEADER_BYTES + labels.len() as u64);
-    bytes_of_name(&heartbeat.node) + zone + can + heartbeat.endpoint.as_ref().map_or(0, name) + labels
+    let is_plain = heartbeat.zone == Zone::DEFAULT && heartbeat.capabilities == NameSet::default();
+    let profile = if is_plain { 0 } else { PROFILE_BYTES };
+    bytes_of_name(&heartbeat.node) + profile + zone + can + heartbeat.endpoint.as_ref().map_or(0, name) + labels
 }
 
 /// What a node is that was last heard of then: the wire contract's sentence.
