@@ -11,13 +11,16 @@ use serde::Deserialize;
 use std::collections::VecDeque;
 
 /// Submits that a client keeps waiting; more it forgets.
-const WAITING_MAX: usize = 200;
+pub const WAITING_MAX: usize = 200;
 
 /// How often a submit is sent until its client gives up.
 const TRIES_MAX: u32 = 6;
 
+/// How long a submit takes at most that is refused until its client gives up: its pauses, and its calls.
+pub const GIVE_UP_US: Micros = 25 * SECOND;
+
 /// Keys in use; they come again.
-const KEYS: u64 = 400;
+pub const KEYS: u64 = 400;
 
 /// How long a client collects for a batch.
 const COLLECT_US: Micros = 2 * SECOND;
@@ -189,7 +192,7 @@ impl Client {
             return;
         }
         submit.tries += 1;
-        let pause: Micros = (SECOND / 4) << submit.tries.min(5);
+        let pause = pause(submit.tries);
         self.waiting.push_front(submit);
         if !std::mem::replace(&mut self.is_pausing, true) {
             scene.timers.push((scene.now + pause, Timer::Retry));
@@ -259,3 +262,17 @@ impl Client {
         ("/mesh/submit_requests", format!(r#"{{"requests":[{}]}}"#, bodies.join(",")), Sent::Batch(submits))
     }
 }
+
+/// How long a client waits after a submit was sent in vain so often.
+const fn pause(tries: u32) -> Micros {
+    (SECOND / 4) << if tries < 5 { tries } else { 5 }
+}
+
+const _: () = {
+    let (mut tries, mut pauses) = (1, 0);
+    while tries <= TRIES_MAX {
+        pauses += pause(tries);
+        tries += 1;
+    }
+    assert!(pauses + TRIES_MAX as Micros * SECOND / 4 <= GIVE_UP_US);
+};

@@ -8,7 +8,8 @@ mod streams;
 
 pub use reads::{Page, Row, Wait};
 use sheratan_core::{
-    Command, Effect, Envelope, FinalStatus, Hub, HubKey, JobSeq, JobView, Outcome, State, Submitted, Timestamp,
+    Command, CompletedStatus, Effect, Envelope, FinalStatus, Hub, HubKey, JobSeq, JobView, Outcome, State, Submitted,
+    Timestamp,
 };
 
 use super::listener::Heard;
@@ -116,7 +117,7 @@ pub struct Oracle {
     /// The last record that the shadow has.
     seq: u64,
     last_at: Timestamp,
-    finals: BTreeMap<u64, Option<FinalStatus>>,
+    finals: BTreeMap<u64, FinalStatus>,
     /// Leases that were given of each job that is not final.
     leases: BTreeMap<u64, u32>,
     /// Jobs for which a node said that another attempt does not help.
@@ -211,12 +212,12 @@ impl Oracle {
         self.shadow.advance(now);
         self.take_effects()?;
         let before = self.shadow.counts();
-        if let Command::Complete(complete) = &command
-            && !complete.ok
-            && !complete.is_retryable
-        {
-            self.hopeless.insert(complete.job.get());
-        }
+        let hopeless = match &command {
+            Command::Complete(complete) if !complete.ok && !complete.is_retryable => Some(complete.job.get()),
+            _ => None,
+        };
+        self.hopeless.extend(hopeless);
+        let is_hopeless = hopeless.is_some();
         let node = match &command {
             Command::Pull(pull) => Some(pull.node.clone()),
             _ => None,
@@ -255,6 +256,13 @@ impl Oracle {
                     })?;
                 }
             }
+            Outcome::Completed(completed) if is_hopeless => {
+                holds(
+                    completed.status == CompletedStatus::Final(FinalStatus::Dead),
+                    "what is hopeless is dead",
+                    || format!("job {} is {:?}", completed.job.get(), completed.status),
+                )?;
+            }
             _ => {}
         }
         holds(outcome.is_durable(), "what is journaled changes something", || format!("record {seq}: {outcome:?}"))?;
@@ -274,16 +282,21 @@ impl Oracle {
             holds(known.is_none() || gone.is_none(), "a job that is gone is not known", || {
                 format!("job {}", job.get())
             })?;
-            let state = known.or(gone.as_ref().map(|gone| gone.view())).map(|job| (job.state(), job.attempts_max()));
-            let status = match &state {
-                Some((State::Final { status, .. }, _)) => Some(*status),
-                _ => None,
+            let ended = known.or(gone.as_ref().map(|gone| gone.view()));
+            let Some((ended, State::Final { status, at, .. })) = ended.map(|ended| (ended, ended.state())) else {
+                let detail = format!("job {} ended and is {:?}", job.get(), ended.map(|ended| ended.status()));
+                return Err(Violation { invariant: "an end is told with its job", detail });
             };
+            let (attempts_max, expires_at) = (ended.attempts_max(), ended.expires_at());
+            let retry_at_max = at + self.shadow.limits().retry_delay_ms_cap;
+            holds(status != FinalStatus::Expired || expires_at <= retry_at_max, "no job expires early", || {
+                format!("job {} expired at {}, not {}", job.get(), at.as_millis(), expires_at.as_millis())
+            })?;
             let before = self.finals.insert(job.get(), status);
             self.reads.ended(job.get());
             holds(before.is_none(), "a job ends once", || format!("job {} ended twice", job.get()))?;
             let given = self.leases.remove(&job.get()).unwrap_or(0);
-            if let (Some(FinalStatus::Dead), Some((_, attempts_max))) = (status, state) {
+            if status == FinalStatus::Dead {
                 let is_hopeless = self.hopeless.remove(&job.get());
                 holds(is_hopeless || given >= attempts_max, "all attempts are made", || {
                     format!("job {} is dead after {given} of {attempts_max} attempts", job.get())
@@ -379,11 +392,9 @@ impl Oracle {
                 self.told_completed(now, job, &status)?;
                 if status == "completed" {
                     let found = self.finals.get(&job).copied();
-                    holds(
-                        matches!(found, Some(Some(FinalStatus::Completed) | None)),
-                        "an acknowledged result is there",
-                        || format!("job {job} was told to be completed, the journal says {found:?}"),
-                    )?;
+                    holds(found == Some(FinalStatus::Completed), "an acknowledged result is there", || {
+                        format!("job {job} was told to be completed, the journal says {found:?}")
+                    })?;
                     // The same result once more is a repeat, from whoever it comes.
                     if !is_duplicate && let Some(first) = self.completions.insert(job, lease_id.clone()) {
                         holds(first == lease_id, "a job is completed once", || {

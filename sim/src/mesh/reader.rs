@@ -9,6 +9,7 @@ use super::scene::{Answer, Call, Passage, Scene, Timer};
 use crate::agenda::{MINUTE, Micros, SECOND};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sheratan_core::limits::ATTEMPTS_KEPT_MAX;
 use sheratan_io::audit::seq_of;
 use sheratan_io::service::Plane;
 use std::collections::VecDeque;
@@ -80,8 +81,12 @@ struct ShownJob<'a> {
     result: Option<&'a RawValue>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    attempts: Option<Vec<&'a RawValue>>,
+    attempts: Option<Vec<ShownAttempt>>,
+}
+
+#[derive(Deserialize)]
+struct ShownAttempt {
+    attempt: u64,
 }
 
 impl Reader {
@@ -216,14 +221,24 @@ pub fn plane(lane: usize) -> Plane {
     if lane == LOGS { Plane::Control } else { Plane::Data }
 }
 
+/// Whether these are a job's latest attempts: all of them, or as many as are kept. A job that waits has room for one more.
+fn has_latest(attempts: &[ShownAttempt], last: u64) -> bool {
+    let count = attempts.len() as u64;
+    let first = last + 1 - count.min(last);
+    let is_whole = count == last || (ATTEMPTS_KEPT_MAX as u64 - 1..=ATTEMPTS_KEPT_MAX as u64).contains(&count);
+    is_whole && attempts.iter().map(|attempt| attempt.attempt).eq(first..=last)
+}
+
 /// Tells what a reply says of a job; whether that has ended, if it shows it.
 fn see(job_id: String, status: u16, body: &[u8], asked_at: Micros, scene: &mut Scene) -> Option<bool> {
     match status {
         200 => {
             let Shown { job } = serde_json::from_slice(body).expect("a job is what the contract says");
-            let (row, attempts) = (row_of(&job), job.attempts.as_ref().map_or(0, Vec::len) as u64);
-            if row.job_id != job_id || attempts != row.attempt {
-                let answered = format!("{} with {attempts} of {} attempts", row.job_id, row.attempt);
+            let (row, attempts) = (row_of(&job), job.attempts.unwrap_or_default());
+            let is_own = row.job_id == job_id && has_latest(&attempts, row.attempt);
+            if !is_own {
+                let numbers: Vec<_> = attempts.iter().map(|attempt| attempt.attempt).collect();
+                let answered = format!("{} with {numbers:?} of {} attempts", row.job_id, row.attempt);
                 scene.told.push(Told::Astray { asked: format!("a look at {job_id}"), answered });
                 return None;
             }

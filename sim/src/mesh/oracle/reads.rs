@@ -263,7 +263,7 @@ impl Oracle {
         holds(!by_record || found.is_some(), "nothing is told before it is durable", || {
             format!("job {job} was told to be {status}, the journal says {found:?}")
         })?;
-        let durable = found.flatten().map(FinalStatus::as_str);
+        let durable = found.map(FinalStatus::as_str);
         holds(durable.is_none_or(|durable| durable == status), "what is told is so", || {
             format!("job {job} was told to be {status}, the journal says {durable:?}")
         })?;

@@ -3,7 +3,7 @@
 use super::{COOL_DOWN_PER_JOB_US, COOL_DOWN_US, Event, FAULT_TICK_US, World};
 use crate::agenda::SECOND;
 use crate::disk::Faults;
-use crate::mesh::client::Client;
+use crate::mesh::client::{Client, GIVE_UP_US, KEYS, WAITING_MAX};
 use crate::mesh::fault::{Fault, Per};
 use crate::mesh::node::LANES;
 use crate::mesh::oracle::{Violation, holds};
@@ -108,8 +108,13 @@ impl World {
             }
         }
         let held = self.oracle.shadow().counts().waiting() + self.oracle.shadow().counts().leased;
-        let submits: u64 = 200 * self.clients.len() as u64;
-        self.cool_until = self.now + COOL_DOWN_US + (held + submits) * COOL_DOWN_PER_JOB_US;
+        let submits: u64 = WAITING_MAX as u64 * self.clients.len() as u64;
+        // Where keys are few and young ones make no room for others, submits are refused until their clients give up.
+        let limits = &self.plan.limits;
+        let are_keys_full =
+            limits.idempotency_floor_ms > 0 && limits.idempotency_keys_max < KEYS * self.clients.len() as u64;
+        let gives_up_us = if are_keys_full { WAITING_MAX as u64 * GIVE_UP_US } else { 0 };
+        self.cool_until = self.now + COOL_DOWN_US + (held + submits) * COOL_DOWN_PER_JOB_US + gives_up_us;
         self.round_soon();
     }
 
