@@ -1,11 +1,12 @@
 //! The chain of outcomes: one hash over all that was decided, so that two runs of a journal show where they differ.
 //!
 //! Each outcome that changed something is folded in whole, word by word: who got what lease until when, every extension's
-//! end, and how many jobs, keys and nodes there are then. Two accumulators of 64 bits take each word by a multiplication
-//! to 128 bits whose halves are added by exclusive or (as wyhash and its like do; Wang Yi, 2019): some three nanoseconds
-//! a word, since each waits for the one before. Words that come together are multiplied each by a factor of its own place
-//! first, which waits for nothing, and their sum of 128 bits is folded in as two words. That is no defence against anybody, and need not be: whoever writes the journal has the hub's key. What is
-//! shown, and stands in the journal once a batch, is a keyed hash (SipHash-2-4) of both accumulators.
+//! end, and how many jobs, keys and nodes there are then. Words that come together are multiplied each by a factor of its
+//! own place, which waits for nothing, and summed to 128 bits. Two accumulators of 64 bits take both halves of the sum, one
+//! after the other, by a multiplication to 128 bits whose halves are added by exclusive or (as wyhash and its like do; Wang
+//! Yi, 2019): some three nanoseconds each. That is no defence against anybody, and need not be: whoever writes the journal
+//! has the hub's key. What is shown, and stands in the journal once a batch, is a keyed hash (SipHash-2-4) of both
+//! accumulators.
 
 use crate::ids::JobSeq;
 use crate::outcome::{Completed, CompletedStatus, Extended, Outcome, Submitted};
