@@ -372,9 +372,9 @@ impl Backlog {
 
     fn apply_all(&mut self, commands: Vec<Command>, mut look: impl FnMut(Outcome)) -> Duration {
         self.now = self.now + TICK;
-        if self.record.is_some() {
-            let records: Vec<_> = commands.iter().map(|command| (self.now, self.envelope(command))).collect();
-            self.record.as_mut().expect("it was just there").extend(records);
+        if let Some(mut record) = self.record.take() {
+            record.extend(commands.iter().map(|command| (self.now, self.envelope(command))));
+            self.record = Some(record);
         }
         let start = Instant::now();
         for command in commands {
