@@ -1,11 +1,12 @@
 //! The chain of outcomes: one hash over all that was decided, so that two runs of a journal show where they differ.
 //!
 //! Each outcome that changed something is folded in whole, word by word: who got what lease until when, every extension's
-//! end, and how many jobs, keys and nodes there are then. Two accumulators of 64 bits take each word by a multiplication
-//! to 128 bits whose halves are added by exclusive or (as wyhash and its like do; Wang Yi, 2019): some three nanoseconds
-//! a word, since each waits for the one before. Words that come together are multiplied each by a factor of its own place
-//! first, which waits for nothing, and their sum of 128 bits is folded in as two words. That is no defence against anybody, and need not be: whoever writes the journal has the hub's key. What is
-//! shown, and stands in the journal once a batch, is a keyed hash (SipHash-2-4) of both accumulators.
+//! end, and how many jobs, keys and nodes there are then. Words that come together are multiplied each by a factor of its
+//! own place, which waits for nothing, and summed to 128 bits. Two accumulators of 64 bits take both halves of the sum, one
+//! after the other, by a multiplication to 128 bits whose halves are added by exclusive or (as wyhash and its like do; Wang
+//! Yi, 2019): some three nanoseconds each. That is no defence against anybody, and need not be: whoever writes the journal
+//! has the hub's key. What is shown, and stands in the journal once a batch, is a keyed hash (SipHash-2-4) of both
+//! accumulators.
 
 use crate::ids::JobSeq;
 use crate::outcome::{Completed, CompletedStatus, Extended, Outcome, Submitted};
@@ -17,10 +18,15 @@ pub(crate) struct Chain([u64; 2]);
 /// Odd numbers whose bits are half ones: the first digits of the golden ratio and of the square root of two.
 const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xb504_f333_f9de_6485];
 
+/// Words of an outcome itself, its leases not counted.
+const SAID: usize = 4;
+/// Words of how much there is.
+pub(crate) const COUNTS: usize = 11;
+
 /// A factor for each place of words that come together. They have nothing to do with each other: counts that differ by
 /// little, one by more and another by less, do not have one sum.
-const PLACES: [u64; 11] = {
-    let mut factors = [0; 11];
+const PLACES: [u64; SAID + COUNTS] = {
+    let mut factors = [0; SAID + COUNTS];
     let mut place = 0;
     while place < factors.len() {
         factors[place] = mix((place as u64 + 1).wrapping_mul(FACTORS[0])) | 1;
@@ -44,55 +50,53 @@ impl Chain {
     }
 
     /// Folds in one word.
-    pub fn fold(&mut self, word: u64) {
+    fn fold(&mut self, word: u64) {
         let [one, other] = self.0;
         self.0 = [multiply(one ^ word, FACTORS[0]), multiply(other.rotate_left(23) ^ word, FACTORS[1]) ^ one];
     }
 
-    /// Folds in an outcome, with all that it says. O(leases).
-    pub fn fold_outcome(&mut self, outcome: &Outcome) {
-        match outcome {
-            Outcome::Done => self.fold(1),
-            Outcome::Heard { node } => self.fold_all(&[2, node.get().into()]),
+    /// Folds in an outcome, with all that it says, and how much there is after it. O(leases).
+    pub fn fold_outcome(&mut self, outcome: &Outcome, counts: [u64; COUNTS]) {
+        let said = match outcome {
+            Outcome::Done => [1, 0, 0, 0],
+            Outcome::Heard { node } => [2, node.get().into(), 0, 0],
             Outcome::Submitted(Submitted::Accepted { job, supersedes, replaces }) => {
                 let number = |job: &Option<JobSeq>| job.map_or(0, JobSeq::get);
-                self.fold_all(&[3, job.get(), number(supersedes), number(replaces)]);
+                [3, job.get(), number(supersedes), number(replaces)]
             }
-            Outcome::Submitted(Submitted::InProgress { job } | Submitted::Final { job, .. }) => {
-                self.fold_all(&[4, job.get()]);
-            }
+            Outcome::Submitted(Submitted::InProgress { job } | Submitted::Final { job, .. }) => [4, job.get(), 0, 0],
             Outcome::Pulled(pulled) => {
-                self.fold_all(&[
-                    5,
-                    pulled.leases.len() as u64,
-                    pulled.node.map_or(0, |node| 1 + u64::from(node.get())),
-                ]);
                 for leased in &pulled.leases {
-                    self.fold_all(&[leased.lease.job.get(), leased.lease.generation.into(), leased.until.as_millis()]);
+                    self.fold_all([leased.lease.job.get(), leased.lease.generation.into(), leased.until.as_millis()]);
                 }
+                [5, pulled.leases.len() as u64, pulled.node.map_or(0, |node| 1 + u64::from(node.get())), 0]
             }
             Outcome::Extended(extended) => {
-                self.fold_all(&[6, extended.len() as u64]);
                 for lease in extended {
-                    match lease {
-                        Extended::Until(until) => self.fold_all(&[1, until.as_millis()]),
-                        Extended::LeaseLost => self.fold(2),
-                        Extended::Cancelled => self.fold(3),
-                    }
+                    self.fold_all(match lease {
+                        Extended::Until(until) => [1, until.as_millis()],
+                        Extended::LeaseLost => [2, 0],
+                        Extended::Cancelled => [3, 0],
+                    });
                 }
+                [6, extended.len() as u64, 0, 0]
             }
             Outcome::Completed(Completed { job, status, .. }) => match status {
-                CompletedStatus::Final(status) => self.fold_all(&[7, job.get(), *status as u64]),
-                CompletedStatus::RetryScheduled(at) => self.fold_all(&[8, job.get(), at.as_millis()]),
+                CompletedStatus::Final(status) => [7, job.get(), *status as u64, 0],
+                CompletedStatus::RetryScheduled(at) => [8, job.get(), at.as_millis(), 0],
             },
-            Outcome::Refused(_) => self.fold(9),
-        }
+            Outcome::Refused(_) => [9, 0, 0, 0],
+        };
+        let mut words = [0; SAID + COUNTS];
+        words[..SAID].copy_from_slice(&said);
+        words[SAID..].copy_from_slice(&counts);
+        self.fold_all(words);
     }
 
     /// Folds in words in their order.
-    pub fn fold_all<const N: usize>(&mut self, words: &[u64; N]) {
+    fn fold_all<const N: usize>(&mut self, words: [u64; N]) {
         const { assert!(N <= PLACES.len()) };
-        let products = words.iter().zip(PLACES).map(|(word, factor)| u128::from(*word) * u128::from(factor));
+        let products = words.into_iter().zip(PLACES).map(|(word, factor)| u128::from(word) * u128::from(factor));
         let sum = products.fold(N as u128, u128::wrapping_add);
         self.fold(sum as u64);
         self.fold((sum >> 64) as u64);
@@ -121,7 +125,7 @@ mod tests {
 
     fn folded(outcome: &Outcome) -> Chain {
         let mut chain = Chain::START;
-        chain.fold_outcome(outcome);
+        chain.fold_outcome(outcome, [0; COUNTS]);
         chain
     }
 
@@ -178,7 +182,7 @@ mod tests {
         let mut chains = BTreeSet::new();
         for words in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [0, 1, 2], [0, 0, 3], [3, 0, 0]] {
             let mut chain = Chain::START;
-            chain.fold_all(&words);
+            chain.fold_all(words);
             chains.insert(chain.words());
         }
         assert_eq!(chains.len(), 6);
@@ -191,7 +195,7 @@ mod tests {
         for digits in 0..7_usize.pow(6) {
             let words: [u64; 6] = std::array::from_fn(|place| 100 + (digits / 7_usize.pow(place as u32) % 7) as u64);
             let mut chain = Chain::START;
-            chain.fold_all(&words);
+            chain.fold_all(words);
             chains.insert(chain.words());
         }
         assert_eq!(chains.len(), 7_usize.pow(6));

@@ -572,9 +572,8 @@ impl Hub {
     }
 
     fn extend_chain(&mut self, outcome: &Outcome) {
-        self.chain.fold_outcome(outcome);
         let counts = self.queue.counts();
-        self.chain.fold_all(&[
+        let counts = [
             self.now.as_millis(),
             counts.scheduled,
             counts.queued,
@@ -586,7 +585,8 @@ impl Hub {
             self.registry.len() as u64,
             self.timers.len() as u64,
             self.ledger.durable(),
-        ]);
+        ];
+        self.chain.fold_outcome(outcome, counts);
     }
 
     fn next_due(&self) -> Option<(Timestamp, Due)> {

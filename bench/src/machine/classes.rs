@@ -66,8 +66,10 @@ struct Puller {
 impl Puller {
     fn new((classes, kinds_named): (usize, usize), served: Served) -> Self {
         let mut puller = Puller { backlog: Backlog::varied(Variety { classes, kinds_named, served }), batch: 1 };
-        let first = puller.batch_time();
-        puller.batch = (BATCH_TIME.as_nanos() / first.as_nanos().max(1)).clamp(1, BATCH_MAX.into()) as u64;
+        // The first pull makes what the hub keeps for the others.
+        puller.batch_time();
+        let second = puller.batch_time();
+        puller.batch = (BATCH_TIME.as_nanos() / second.as_nanos().max(1)).clamp(1, BATCH_MAX.into()) as u64;
         if puller.batch > 1 {
             (0..WARM_BATCHES).for_each(|_| _ = puller.batch_time());
         }
