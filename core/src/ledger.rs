@@ -19,6 +19,8 @@
 //! Sizes are those in memory: constants of [`crate::limits`] for the records, which a test measures, and the texts and
 //! payloads with their allocations' headers. A payload that a job and an answer share counts on both accounts.
 
+use crate::limits::{Limits, SHARED_BYTES_MAX, WAITERS_BYTES_MAX};
+
 /// What bytes are kept for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Account {
@@ -58,6 +60,19 @@ impl Account {
         Account::Shared,
         Account::Waiters,
     ];
+
+    /// How much may be on it. Of unfinished jobs that is one limit, for those that wait and those under lease together.
+    pub fn bytes_max(self, limits: &Limits) -> u64 {
+        match self {
+            Account::Waiting | Account::Leased => limits.queue_bytes_max,
+            Account::Retained => limits.retained_bytes_max,
+            Account::Dead => limits.dead_bytes_max,
+            Account::Answers => limits.answers_bytes_max,
+            Account::Nodes => limits.nodes_bytes_max,
+            Account::Shared => SHARED_BYTES_MAX,
+            Account::Waiters => WAITERS_BYTES_MAX,
+        }
+    }
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {

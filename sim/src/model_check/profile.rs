@@ -192,6 +192,6 @@ pub fn limits(draw: &mut Draw) -> Limits {
         idempotency_floor_ms: Millis::new(one(usual.idempotency_floor_ms.get(), 2_000)),
         answers_bytes_max: one(usual.answers_bytes_max, 1_500),
         nodes_max: one(usual.nodes_max, 5),
-        nodes_bytes_max: one(usual.nodes_bytes_max, 4_000),
+        nodes_bytes_max: one(usual.nodes_bytes_max, 8_000),
     }
 }

@@ -185,6 +185,16 @@ impl Service {
         let jobs = [("queued", counts.queued), ("scheduled", counts.scheduled)];
         out.gauges("queue_jobs", "Jobs that wait: for a node, or for an instant", "state", jobs);
         out.gauge("queue_jobs_max", "Jobs that may wait (max_queue_depth)", limits.queue_depth_max);
+        let of = |account: Account, bytes| Series {
+            labels: vec![("account", account.as_str().to_owned())],
+            value: Value::Number(bytes),
+        };
+        let held = Account::ALL.map(|account| of(account, self.hub.ledger().get(account)));
+        let help = "Bytes that are kept for clients and nodes, by what for";
+        out.add(MetricType::Gauge, "account", Some(Unit::Bytes), help, held.into());
+        let may_be_held = Account::ALL.map(|account| of(account, account.bytes_max(limits)));
+        let help = "Bytes that may be kept; waiting and leased have one limit together";
+        out.add(MetricType::Gauge, "account_max", Some(Unit::Bytes), help, may_be_held.into());
         out.bytes("queue", "Bytes of jobs that wait", self.hub.ledger().get(Account::Waiting));
         out.bytes("queue_max", "Bytes that unfinished jobs may have (max_queue_bytes)", limits.queue_bytes_max);
         out.gauge("inflight_jobs", "Jobs under lease", counts.leased);
