@@ -101,7 +101,7 @@ fn a_file_is_what_its_content_says_and_a_wrong_one_is_told_what_is_wrong_in_it()
         ("nobody.toml", plan.replace("clients = ", "clients = 0 # "), "line 4: clients must be from 1 to 10000, not 0"),
         ("wrong-load.toml", load.replace("slots", "slot"), "line 7: unknown field `slot`"),
         ("neither.toml", "colour = 3\n".to_owned(), "line 1: it is neither a load scenario"),
-        ("steps.txt", "# It.\nkey 3\nsync\n".to_owned(), "sheratan-sim model replay "),
+        ("steps.txt", "== it is\nkey 3\nsync\n".to_owned(), "sheratan-sim model replay "),
         ("no-toml.toml", "seconds = [\n".to_owned(), "line 1: "),
     ];
     for (name, text, reason) in wrong {
