@@ -93,12 +93,19 @@ impl EventLoop {
         Ok(event_loop)
     }
 
-    /// One round.
+    /// One round: waits for something to happen, and acts.
     pub fn round(&mut self, events: &mut Events) -> io::Result<()> {
         match self.wait(events) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => result?,
         }
+        self.act(events);
+        Ok(())
+    }
+
+    /// Does all that can be done now. Once before the first wait too: the start has changed limits, and who came before the
+    /// hub was ready has waited for long enough.
+    pub fn act(&mut self, events: &Events) {
         self.read_clock();
         self.note_events(events);
         self.take_reports();
@@ -120,7 +127,6 @@ impl EventLoop {
         }
         self.engine.write(|_, _| {});
         self.let_go();
-        Ok(())
     }
 
     /// Waits for something to happen. While the disk works on a batch, it looks for a moment before it sleeps: a fast disk

@@ -133,6 +133,7 @@ pub fn poll() -> io::Result<(Poll, Arc<Waker>)> {
 pub fn run(parts: Parts) -> io::Result<Ended> {
     let mut event_loop = EventLoop::new(parts)?;
     let mut events = Events::with_capacity(EVENTS_MAX);
+    event_loop.act(&events);
     while !event_loop.is_over() {
         event_loop.round(&mut events)?;
     }
