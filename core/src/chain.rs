@@ -5,8 +5,8 @@
 //! own place, which waits for nothing, and summed to 128 bits. Two accumulators of 64 bits take both halves of the sum, one
 //! after the other, by a multiplication to 128 bits whose halves are added by exclusive or (as wyhash and its like do; Wang
 //! Yi, 2019): some three nanoseconds each. That is no defence against anybody, and need not be: whoever writes the journal
-//! has the hub's key. What is shown, and stands in the journal once a batch, is a keyed hash (SipHash-2-4) of both
-//! accumulators.
+//! has the hub's key. What is shown, and stands in the journal where a segment begins and ends, is a keyed hash
+//! (SipHash-2-4) of both accumulators, taken once a batch.
 
 use crate::ids::JobSeq;
 use crate::outcome::{Completed, CompletedStatus, Extended, Outcome, Submitted};

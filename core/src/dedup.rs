@@ -4,10 +4,11 @@
 //! key), with the start of its payload's hash and its job. When the job is final the key is spent: it takes over what it
 //! will answer, so the answer outlives the job's retention.
 //!
-//! Entries stand in a slab of pages, which grows without a copy; a hash table finds them by the hash that is there already, in one step and at most one cache
-//! miss. Its order is that of the hashes, which are keyed, and shows nowhere: what is written or evicted goes by number or
-//! by age. Spent keys stand in the order in which they were spent, which is also the order in which they expire; only a
-//! key with a shorter time of its own has a timer. A key takes about 100 bytes, an answer 32 and its payloads.
+//! Entries stand in a slab of pages, which grows without a copy; a hash table finds them by the hash that is there
+//! already, in one step and at most one cache miss. Its order is that of the hashes, which are keyed, and shows
+//! nowhere: what is written or evicted goes by number or by age. Spent keys stand in the order in which they were
+//! spent, which is also the order in which they expire; only a key with a shorter time of its own has a timer. A key
+//! takes about 100 bytes, an answer 32 and its payloads.
 
 use crate::encoding::{members, numbered};
 use crate::ids::JobSeq;

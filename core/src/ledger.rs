@@ -10,11 +10,14 @@
 //! | dead | `dead_bytes_max` | the oldest dead jobs go |
 //! | answers | `answers_bytes_max` | the oldest answers are forgotten, their keys are kept |
 //! | nodes | `nodes_bytes_max` | dead nodes go, then a heartbeat that says more is refused |
-//! | shared | [`SHARED_BYTES_MAX`](crate::limits::SHARED_BYTES_MAX) | final jobs go whose names alone take half, then a submit is refused |
-//! | waiters | [`WAITERS_MAX`](crate::limits::WAITERS_MAX), [`WAITER_PLACES_MAX`](crate::limits::WAITER_PLACES_MAX) | a long poll is answered at once |
+//! | shared | [`SHARED_BYTES_MAX`] | final jobs go while what only they use takes over half, then a submit is refused |
+//! | waiters | [`WAITERS_MAX`], [`WAITER_PLACES_MAX`] | a long poll is answered at once |
 //!
-//! What a job gets after it was admitted, a lease and the record of its latest attempt, is not refused: by these the unfinished
-//! jobs may be beyond their limit. Then a job's earlier attempts are forgotten.
+//! [`WAITERS_MAX`]: crate::limits::WAITERS_MAX
+//! [`WAITER_PLACES_MAX`]: crate::limits::WAITER_PLACES_MAX
+//!
+//! What a job gets after it was admitted, a lease and the record of its latest attempt, is not refused: by these the
+//! unfinished jobs may be beyond their limit. Then a job's earlier attempts are forgotten.
 //!
 //! Sizes are those in memory: constants of [`crate::limits`] for the records, which a test measures, and the texts and
 //! payloads with their allocations' headers. A payload that a job and an answer share counts on both accounts.

@@ -145,13 +145,14 @@ pub const DEFER_MS: Millis = Millis::new(500);
 /// What a refused submit is told to wait.
 pub const BACKPRESSURE_RETRY_MS: Millis = Millis::new(1_000);
 
-/// Addresses whose authentication failures are counted; the one that failed longest ago makes room.
+/// Addresses whose authentication failures are counted. At the limit one whose minute is over is evicted first, then the
+/// oldest that is not blocked; a blocked one only if all are blocked.
 pub const GUARDED_ADDRESSES_MAX: usize = 10_000;
 
 /// Kinds of jobs that are counted one by one in the metrics: each is a dozen lines of every scrape.
 pub const METRIC_KINDS_MAX: usize = 200;
 
-/// Bytes of kinds' and classes' texts that jobs share. Final jobs go early while those that only final jobs have take more than
+/// Bytes of kinds and classes that jobs share. Final jobs go early while those that only final jobs have take more than
 /// half (others' waiting jobs never push them out); beyond all of it a submit that brings new ones is refused.
 pub const SHARED_BYTES_MAX: u64 = 128 << 20;
 

@@ -1,10 +1,10 @@
 //! The table of jobs: by sequence number, which only grows.
 //!
-//! Jobs stand in pages, in place and in order, pages in a tree by number. A page is of 64 numbers. New jobs go to the last
-//! page, which has room for all of them; another one has room for the jobs that are left, at most twice as much as they take,
-//! so that one old job does not hold the room of those that came with it. The hot pages are the few at the ends; a million
-//! jobs need 15,625 pages, a tree of four levels whose upper ones stay in the cache. In a page without gaps a job is where its
-//! number says.
+//! Jobs stand in pages, in place and in order, pages in a tree by number. A page is of 64 numbers. New jobs go to the
+//! last page, which has room for all of them; another one has room for the jobs that are left, at most twice as much as
+//! they take, so that one old job does not hold the room of those that came with it. The hot pages are the few at the
+//! ends; a million jobs need 15,625 pages, a tree of four levels whose upper ones stay in the cache. In a page without
+//! gaps a job is where its number says.
 
 use super::job::Job;
 use crate::ids::JobSeq;

@@ -10,7 +10,8 @@
 //! 4. A background thread calls [`Store::prepare_spare`], and when [`Appender::sealed_through`] has grown,
 //!    [`Store::snapshot_by_replay`] and then [`Store::truncate`].
 //! 5. [`verify`] reads everything and reports; [`repair`] cuts at the first bad record and moves what it cuts aside;
-//!    [`rewind`] goes back to the newest snapshot and moves what is behind it aside; [`History`] gives what was recorded to who wants to go through it.
+//!    [`rewind`] goes back to the newest snapshot and moves what is behind it aside; [`History`] gives what was recorded
+//!    to who wants to go through it.
 //!
 //! What is on disk, and why a torn tail is told from a damaged one, is in `docs/journal-format.md`.
 //!

@@ -173,8 +173,8 @@ impl Recovered {
         Ok(self.reader()?.next()?)
     }
 
-    /// Makes the journal ready for more; nothing is written or renamed before. The two outcome hashes, before the last batch that was read and after it, go
-    /// into the header of a new segment, if one is needed.
+    /// Makes the journal ready for more; nothing is written or renamed before. The two outcome hashes, before the last
+    /// batch that was read and after it, go into the header of a new segment, if one is needed.
     ///
     /// Whether the last batch had reached the disk is not known (it may have been read from the system's memory), so it
     /// is written once more: in its place, or, if a torn one followed or it is torn itself, at the start of a new segment.

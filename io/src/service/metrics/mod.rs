@@ -1,7 +1,8 @@
 //! Metrics: what the telemetry holds, as JSON under the contract's keys and as text for Prometheus.
 //!
-//! A scrape reads memory only, changes nothing, and costs about 15 µs as JSON and 0.1 ms as text with 200 kinds. Label values are words of ours, but for kinds of
-//! jobs, of which there are at most 200 and which are looked through for secrets; nothing that a node says is among them.
+//! A scrape reads memory only, changes nothing, and costs about 15 µs as JSON and 0.1 ms as text with 200 kinds. Label
+//! values are words of ours, but for kinds of jobs, of which there are at most 200 and which are looked through for
+//! secrets; nothing that a node says is among them.
 
 mod accept;
 mod exposition;
