@@ -2,7 +2,8 @@
 //!
 //! Jobs stand in pages, in place and in order, pages in a tree by number. A page is of 64 numbers. New jobs go to the
 //! last page, which has room for all of them; another one has room for the jobs that are left, at most twice as much as
-//! they take, so that one old job does not hold the room of those that came with it. The hot pages are the few at the
+//! they take, so that one old job does not hold the room of those that came with it; the page that jobs are leaving gives it
+//! back when another one loses a job. The hot pages are the few at the
 //! ends; a million jobs need 15,625 pages, a tree of four levels whose upper ones stay in the cache. In a page without
 //! gaps a job is where its number says.
 
@@ -18,7 +19,11 @@ pub(super) struct JobTable {
     pages: BTreeMap<u64, Page>,
     /// The page of the job that came last; it stays when it is empty.
     last_page: u64,
+    /// The page that the latest job left; it keeps its room until another one loses a job, since mostly all of it goes.
+    leaving_page: u64,
     count: usize,
+    /// The room of a page that was emptied, for the next one.
+    spare: VecDeque<Job>,
 }
 
 /// Jobs in the order of their numbers.
@@ -36,7 +41,8 @@ impl JobTable {
             let last_page = std::mem::replace(&mut self.last_page, number);
             self.give_room_back(last_page);
         }
-        self.pages.entry(number).or_default().push(job)
+        let spare = &mut self.spare;
+        self.pages.entry(number).or_insert_with(|| Page { jobs: std::mem::take(spare) }).push(job)
     }
 
     pub fn get(&self, seq: JobSeq) -> Option<&Job> {
@@ -56,8 +62,14 @@ impl JobTable {
         let place = page.find(seq)?;
         let job = page.jobs.remove(place)?;
         self.count -= 1;
-        if number != self.last_page && 2 * page.jobs.len() <= page.jobs.capacity() {
-            self.give_room_back(number);
+        let is_empty = page.jobs.is_empty();
+        let left_before = std::mem::replace(&mut self.leaving_page, number);
+        if left_before != number && left_before != self.last_page {
+            self.give_room_back(left_before);
+        }
+        if is_empty && number != self.last_page {
+            let page = self.pages.remove(&number).expect("it was just there");
+            self.spare = page.jobs;
         }
         Some(job)
     }
