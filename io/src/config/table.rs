@@ -72,7 +72,7 @@ pub const SETTINGS: &[Setting] = &[
         Takes::Number(1, MANY),
         "Jobs that may wait; then submits are refused with backpressure",
     ),
-    setting("max_queue_bytes", "1GiB", Takes::Bytes(1_024, MANY), "Bytes of params that may wait"),
+    setting("max_queue_bytes", "1GiB", Takes::Bytes(1_024, MANY), "Bytes of jobs that are not final"),
     setting("max_inflight", "10000", Takes::Number(1, MANY), "Jobs that may be under lease"),
     setting("max_nodes", "100000", Takes::Number(1, NODES_MANY), "Nodes that may be known"),
     setting("max_node_bytes", "256MiB", Takes::Bytes(1_000, MANY), "Bytes of what nodes say of themselves"),
@@ -120,7 +120,7 @@ pub const SETTINGS: &[Setting] = &[
         "idempotency_floor_sec",
         "600",
         Takes::Number(0, YEAR_SEC),
-        "A key of a job that ended later ago makes no room for another",
+        "How long after its job's end a key makes no room for another, though keys are too many",
     ),
     setting(
         "result_integrity_mode",

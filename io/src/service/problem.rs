@@ -174,12 +174,14 @@ impl Problem {
                 *nodes_max,
             ),
             Refusal::NodeBytesFull { bytes, bytes_max } => full(
-                format!("what nodes say of themselves has {bytes} of {bytes_max} bytes; send shorter labels"),
+                format!(
+                    "what nodes say of themselves has {bytes} of {bytes_max} bytes; send shorter labels (max_node_bytes)"
+                ),
                 *bytes_max,
             ),
             Refusal::KeysFull { keys, keys_max } => full(
                 format!(
-                    "{keys} of {keys_max} idempotency keys are held, and none is spent for long enough to go (idempotency_store_max_items)"
+                    "{keys} of {keys_max} idempotency keys are held, and none of a job that ended idempotency_floor_sec ago (idempotency_store_max_items)"
                 ),
                 *keys_max,
             ),
