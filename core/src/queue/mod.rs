@@ -573,14 +573,15 @@ impl Queue {
         for (slot, kind) in self.waiters.take_stirred() {
             let mut left = rules::jobs_to_wake_for(self.classes.ready(slot, kind), room);
             let offered = left;
-            let mut chosen = Vec::new();
+            let (mut chosen, mut has_stood_back) = (Vec::new(), false);
             if left > 0 {
                 self.waiters.choose(&self.classes, &mut self.profiles, (slot, kind), |id, waiter| {
                     if left == 0 {
                         return false;
                     }
-                    let held_back = granted.get(&waiter.node).copied().unwrap_or(0);
-                    let takes = room_at(&waiter.node).saturating_sub(held_back).min(waiter.jobs_max).min(left);
+                    let (room_here, taken) = (room_at(&waiter.node), granted.get(&waiter.node).copied().unwrap_or(0));
+                    let takes = room_here.saturating_sub(taken).min(waiter.jobs_max).min(left);
+                    has_stood_back |= room_here > 0 && room_here <= taken;
                     if takes > 0 {
                         left -= takes;
                         *granted.entry(waiter.node.clone()).or_default() += takes;
@@ -590,7 +591,8 @@ impl Queue {
                 });
             }
             room -= offered - left;
-            if rules::is_looked_at_again(!chosen.is_empty()) || (room == 0 && offered == 0) {
+            // Who was woken may take nothing, and so may the one for whom another stood back.
+            if rules::is_looked_at_again(!chosen.is_empty() || has_stood_back) || (room == 0 && offered == 0) {
                 self.waiters.stir(slot, kind);
             }
             chosen.iter().for_each(|id| _ = self.unpark(ledger, *id));

@@ -85,3 +85,16 @@ fn room_in_the_hub_that_one_node_left_is_the_next_ones() {
     // The client of the first went away before its pull was repeated.
     assert_eq!(scene.woken(), [2]);
 }
+
+#[test]
+fn a_poll_that_stood_back_for_another_one_of_its_node_is_woken_when_that_one_took_nothing() {
+    let mut scene = Scene::with(|limits| limits.leases_per_node_max = 1);
+    for (id, kind) in [(1, "x"), (2, "y")] {
+        assert!(scene.hub.park(WaiterId(id), &Pull { kinds: names(&[kind]), ..pull("a", 1) }));
+    }
+    scene.submit(job("x"));
+    scene.submit(job("y"));
+    assert_eq!(scene.woken(), [1], "a node has room for one lease");
+    // The client of the first went away before its pull was repeated.
+    assert_eq!(scene.woken(), [2]);
+}
