@@ -48,7 +48,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::{Arc, LazyLock};
 use table::JobTable;
-use waiter::{Waiter, WaiterId, Waiters};
+use waiter::{Offer, Waiter, WaiterId, Waiters};
 
 /// The error of an attempt whose lease ended without a result.
 static LEASE_EXPIRED: LazyLock<Payload> = LazyLock::new(|| Payload::new(br#""lease expired""#));
@@ -573,23 +573,29 @@ impl Queue {
         for (slot, kind) in self.waiters.take_stirred() {
             let mut left = rules::jobs_to_wake_for(self.classes.ready(slot, kind), room);
             let offered = left;
-            let (mut chosen, mut has_stood_back) = (Vec::new(), false);
+            let (mut chosen, mut full, mut has_stood_back) = (Vec::new(), Vec::new(), false);
             if left > 0 {
                 self.waiters.choose(&self.classes, &mut self.profiles, (slot, kind), |id, waiter| {
                     if left == 0 {
-                        return false;
+                        return Offer::NoneLeft;
                     }
                     let (room_here, taken) = (room_at(&waiter.node), granted.get(&waiter.node).copied().unwrap_or(0));
-                    let takes = room_here.saturating_sub(taken).min(waiter.jobs_max).min(left);
-                    has_stood_back |= room_here > 0 && room_here <= taken;
-                    if takes > 0 {
-                        left -= takes;
-                        *granted.entry(waiter.node.clone()).or_default() += takes;
-                        chosen.push(id);
+                    if room_here == 0 {
+                        full.push(waiter.node.clone());
+                        return Offer::NodeFull;
                     }
-                    true
+                    let takes = room_here.saturating_sub(taken).min(waiter.jobs_max).min(left);
+                    if takes == 0 {
+                        has_stood_back = true;
+                        return Offer::StoodBack;
+                    }
+                    left -= takes;
+                    *granted.entry(waiter.node.clone()).or_default() += takes;
+                    chosen.push(id);
+                    Offer::Taken
                 });
             }
+            full.iter().for_each(|node| self.waiters.note_full(node));
             room -= offered - left;
             // Who was woken may take nothing, and so may the one for whom another stood back.
             if rules::is_looked_at_again(!chosen.is_empty() || has_stood_back) || (room == 0 && offered == 0) {

@@ -1,9 +1,10 @@
 //! Waiters: the long polls that wait for a job. Ephemeral: a restart forgets them, and their clients ask again.
 //!
-//! A waiter stands in one line for each kind that it names (or in the one for any kind), with the others of its profile.
-//! Jobs that become ready do not wake anybody by themselves: their lanes are noted, and when the shell settles, as many
-//! waiters are woken as there are jobs for them and room for leases, the longest waiting first. O(lines) a lane, then
-//! O(log n) a waiter, however many are parked.
+//! A waiter stands in one line for each kind that it names (or in the one for any kind), with the others of its profile. Of
+//! each node the longest waiting one is the line's head for it; a node without room for a lease has no heads until it may
+//! have room again. Jobs that become ready do not wake anybody by themselves: their lanes are noted, and when the shell
+//! settles, as many waiters are woken as there are jobs for them and room for leases, the longest waiting first. O(lines) a
+//! lane, then O(log n) for each that is woken and each node found without room, however many are parked.
 
 use crate::ledger::{Account, Ledger};
 use crate::limits::{PLACE_BYTES, WAITER_BYTES, WAITER_LINES_MAX, WAITER_PLACES_MAX, WAITERS_MAX};
@@ -33,7 +34,7 @@ pub(crate) struct Waiter {
 #[derive(Default, Debug)]
 pub(crate) struct Waiters {
     parked: BTreeMap<WaiterId, Waiter>,
-    lines: BTreeMap<(Wanted, ProfileIndex), BTreeSet<WaiterId>>,
+    lines: BTreeMap<(Wanted, ProfileIndex), Line>,
     /// What the polls of each node wait for.
     by_node: BTreeSet<(Name, Wanted, WaiterId)>,
     places: usize,
@@ -41,6 +42,30 @@ pub(crate) struct Waiters {
     stirred: BTreeSet<(Slot, KindIndex)>,
     /// Nodes that have waiters and room for a lease that they may not have had before.
     freed: BTreeSet<Name>,
+    /// Nodes with waiters that were found without room: their waiters are nobody's heads.
+    full: BTreeSet<Name>,
+}
+
+/// Those of one profile that wait for one thing.
+#[derive(Default, Debug)]
+struct Line {
+    /// Places taken in it.
+    places: usize,
+    /// The longest waiting one of each node that is not full.
+    heads: BTreeSet<(WaiterId, Name)>,
+}
+
+/// What becomes of a waiter that is offered a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Offer {
+    /// It is woken.
+    Taken,
+    /// Others of its node were woken for all the room that the node has.
+    StoodBack,
+    /// Its node has no room.
+    NodeFull,
+    /// There are no more jobs.
+    NoneLeft,
 }
 
 impl Waiters {
@@ -56,10 +81,19 @@ impl Waiters {
     pub fn park(&mut self, ledger: &mut Ledger, id: WaiterId, waiter: Waiter) {
         ledger.charge(Account::Waiters, waiter.bytes());
         self.places += waiter.wanted.len();
+        let is_full = self.full.contains(&waiter.node);
         for wanted in &waiter.wanted {
-            self.lines.entry((*wanted, waiter.profile)).or_default().insert(id);
+            let old_head = self.first_place_for(&waiter.node, *wanted);
+            let line = self.lines.entry((*wanted, waiter.profile)).or_default();
+            line.places += 1;
+            if !is_full && old_head.is_none_or(|old| id < old) {
+                if let Some(old) = old_head {
+                    line.heads.remove(&(old, waiter.node.clone()));
+                }
+                line.heads.insert((id, waiter.node.clone()));
+            }
+            self.by_node.insert((waiter.node.clone(), *wanted, id));
         }
-        self.by_node.extend(waiter.wanted.iter().map(|wanted| (waiter.node.clone(), *wanted, id)));
         let old = self.parked.insert(id, waiter);
         assert!(old.is_none(), "a waiter is parked once");
     }
@@ -70,13 +104,21 @@ impl Waiters {
         ledger.release(Account::Waiters, waiter.bytes());
         self.places -= waiter.wanted.len();
         for wanted in &waiter.wanted {
-            let line = (*wanted, waiter.profile);
-            let ids = self.lines.get_mut(&line).expect("a waiter stands in its lines");
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.lines.remove(&line);
-            }
             self.by_node.remove(&(waiter.node.clone(), *wanted, id));
+            let next_head = self.first_place_for(&waiter.node, *wanted);
+            let key = (*wanted, waiter.profile);
+            let line = self.lines.get_mut(&key).expect("a waiter stands in its lines");
+            line.places -= 1;
+            if line.heads.remove(&(id, waiter.node.clone())) {
+                line.heads.extend(next_head.map(|next| (next, waiter.node.clone())));
+            }
+            if line.places == 0 {
+                self.lines.remove(&key);
+            }
+        }
+        if self.first_place(&waiter.node).is_none() {
+            self.full.remove(&waiter.node);
+            self.freed.remove(&waiter.node);
         }
         Some(waiter)
     }
@@ -98,13 +140,26 @@ impl Waiters {
 
     /// A node's lease ended.
     pub fn free(&mut self, node: &Name) {
+        if self.full.remove(node) {
+            self.enter_heads(node);
+        }
         if self.first_place(node).is_some() {
             self.freed.insert(node.clone());
         }
     }
 
+    /// A node was found without room: until it may have some its waiters are not looked at. O(what they wait for · log n).
+    pub fn note_full(&mut self, node: &Name) {
+        if self.full.insert(node.clone()) {
+            for (key, id) in self.heads_of(node) {
+                self.line_mut(key).heads.remove(&(id, node.clone()));
+            }
+        }
+    }
+
     /// Every node with waiters may have room that it did not have: the limits were changed.
     pub fn free_all(&mut self) {
+        std::mem::take(&mut self.full).iter().for_each(|node| self.enter_heads(node));
         self.freed = self.by_node.iter().map(|(node, _, _)| node.clone()).collect();
     }
 
@@ -135,28 +190,40 @@ impl Waiters {
         std::mem::take(&mut self.stirred)
     }
 
-    /// Waiters for jobs of a lane, the longest waiting first, until `take` says that there are enough.
+    /// Offers jobs of a lane to waiters, the longest waiting first, until `offer` says that none is left.
     pub fn choose(
         &self,
         classes: &Classes,
         profiles: &mut Profiles,
         (slot, kind): (Slot, KindIndex),
-        mut take: impl FnMut(WaiterId, &Waiter) -> bool,
+        mut offer: impl FnMut(WaiterId, &Waiter) -> Offer,
     ) {
         let mut fronts = BinaryHeap::new();
         for wanted in [Wanted::Any, Wanted::Kind(kind)] {
-            for (line, ids) in self.lines_of(wanted) {
-                if profiles.may_serve(classes, line.1, slot) {
-                    fronts.extend(ids.first().map(|id| Reverse((*id, *line))));
+            for (key, line) in self.lines_of(wanted) {
+                if profiles.may_serve(classes, key.1, slot) {
+                    fronts.extend(line.heads.first().map(|(id, _)| Reverse((*id, *key, true))));
                 }
             }
         }
-        while let Some(Reverse((id, line))) = fronts.pop() {
-            if !take(id, &self.parked[&id]) {
+        while let Some(Reverse((id, key, is_head))) = fronts.pop() {
+            let waiter = &self.parked[&id];
+            let offered = offer(id, waiter);
+            if offered == Offer::NoneLeft {
                 return;
             }
-            let next = self.lines[&line].range((Bound::Excluded(id), Bound::Unbounded)).next();
-            fronts.extend(next.map(|id| Reverse((*id, line))));
+            let after = |id| Bound::Excluded((waiter.node.clone(), key.0, id));
+            if offered == Offer::Taken
+                && let Some((_, wanted, next)) = self.place_of_node(&waiter.node, after(id))
+                && *wanted == key.0
+            {
+                fronts.push(Reverse((*next, key, false)));
+            }
+            if is_head {
+                let after = Bound::Excluded((id, waiter.node.clone()));
+                let next = self.lines[&key].heads.range((after, Bound::Unbounded)).next();
+                fronts.extend(next.map(|(id, _)| Reverse((*id, key, true))));
+            }
         }
     }
 
@@ -183,7 +250,34 @@ impl Waiters {
         self.by_node.range((from, Bound::Unbounded)).next().filter(|(of, _, _)| of == node)
     }
 
-    fn lines_of(&self, wanted: Wanted) -> impl Iterator<Item = (&(Wanted, ProfileIndex), &BTreeSet<WaiterId>)> {
+    /// The longest waiting one of a node that waits for this.
+    fn first_place_for(&self, node: &Name, wanted: Wanted) -> Option<WaiterId> {
+        let place = self.place_of_node(node, Bound::Included((node.clone(), wanted, WaiterId(0))));
+        place.filter(|(_, of, _)| *of == wanted).map(|(_, _, id)| *id)
+    }
+
+    /// The longest waiting one of a node in each of its lines.
+    fn heads_of(&self, node: &Name) -> Vec<((Wanted, ProfileIndex), WaiterId)> {
+        let mut heads = Vec::new();
+        let mut next = self.first_place(node);
+        while let Some((_, wanted, id)) = next {
+            heads.push(((*wanted, self.parked[id].profile), *id));
+            next = self.place_of_node(node, Bound::Excluded((node.clone(), *wanted, WaiterId(u64::MAX))));
+        }
+        heads
+    }
+
+    fn enter_heads(&mut self, node: &Name) {
+        for (key, id) in self.heads_of(node) {
+            self.line_mut(key).heads.insert((id, node.clone()));
+        }
+    }
+
+    fn line_mut(&mut self, key: (Wanted, ProfileIndex)) -> &mut Line {
+        self.lines.get_mut(&key).expect("a waiter stands in its lines")
+    }
+
+    fn lines_of(&self, wanted: Wanted) -> impl Iterator<Item = (&(Wanted, ProfileIndex), &Line)> {
         self.lines.range((wanted, ProfileIndex::FIRST)..=(wanted, ProfileIndex::LAST))
     }
 }
@@ -191,5 +285,48 @@ impl Waiters {
 impl Waiter {
     fn bytes(&self) -> u64 {
         WAITER_BYTES + self.node.bytes() + self.wanted.len() as u64 * PLACE_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name_set::NameSet;
+    use crate::queue::class::ClassKey;
+    use crate::queue::kind::Kinds;
+    use crate::zone::Zone;
+
+    const A_FULL: fn(&Name) -> Offer = |node| if **node == *"a" { Offer::NodeFull } else { Offer::Taken };
+
+    #[test]
+    fn the_waiters_of_a_full_node_are_passed_over_at_once_until_it_has_room() {
+        let (mut waiters, mut classes, mut kinds) = (Waiters::default(), Classes::default(), Kinds::default());
+        let (mut profiles, mut ledger) = (Profiles::default(), Ledger::default());
+        let name = |text: &str| Name::new(text).expect("a name");
+        let kind = kinds.enter(&mut ledger, None, &name("k"));
+        let key = ClassKey { zone: Zone::DEFAULT, requires: NameSet::EMPTY };
+        classes.enter(&mut ledger, &mut kinds, None, key, kind);
+        let profile = profiles.enter(&Zone::DEFAULT, &NameSet::EMPTY);
+        for (id, node) in (1..=1_000).map(|id| (id, "a")).chain([(2_000, "b"), (2_001, "b")]) {
+            let waiter = Waiter { node: name(node), profile, wanted: vec![Wanted::Any], jobs_max: 1 };
+            waiters.park(&mut ledger, WaiterId(id), waiter);
+        }
+        let mut offered = |waiters: &Waiters, answer: fn(&Name) -> Offer| {
+            let mut ids = Vec::new();
+            waiters.choose(&classes, &mut profiles, (0, kind), |id, waiter| {
+                ids.push(id.0);
+                answer(&waiter.node)
+            });
+            ids
+        };
+        assert_eq!(offered(&waiters, A_FULL), [1, 2_000, 2_001]);
+        waiters.note_full(&name("a"));
+        assert_eq!(offered(&waiters, A_FULL), [2_000, 2_001]);
+        waiters.unpark(&mut ledger, WaiterId(1));
+        waiters.free(&name("a"));
+        assert_eq!(offered(&waiters, |_| Offer::StoodBack), [2, 2_000]);
+        waiters.note_full(&name("b"));
+        waiters.free_all();
+        assert_eq!(offered(&waiters, |_| Offer::Taken).len(), 1_001);
     }
 }
