@@ -111,9 +111,12 @@ fn a_pull_that_found_nothing_gets_a_job_under_a_higher_limit_and_is_assumed_to_d
     let what_if = &json(&replay(&hub, &["--set", "max_queue_depth=500", "--json"]))["what_if"];
     let of = |side: &str, count: &str| what_if[side]["total"][count].as_u64().unwrap();
     assert_eq!([of("recorded", "leased"), of("recorded", "empty_pulls")], [5, 1]);
-    assert_eq!([of("changed", "leased"), of("changed", "empty_pulls")], [6, 0]);
-    assert_eq!((&what_if["assumed_leases"], &what_if["pulls_left_out"]), (&json!(1), &json!(0)));
-    assert_eq!(what_if["changed"]["state"]["queued"], 20 - 6);
+    // The hub was up for some moments after that pull, in which the node is assumed to end jobs and to ask for more.
+    let leased = of("changed", "leased");
+    assert!((6..=20).contains(&leased), "{what_if}");
+    assert!(of("changed", "empty_pulls") == 0 || leased == 20, "{what_if}");
+    assert_eq!((&what_if["assumed_leases"], &what_if["pulls_left_out"]), (&json!(leased - 5), &json!(0)));
+    assert_eq!(what_if["changed"]["state"]["queued"], 20 - leased);
 }
 
 #[test]
