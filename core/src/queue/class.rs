@@ -9,6 +9,7 @@ use crate::ledger::{Account, Ledger};
 use crate::limits::{CLASS_BYTES, CLASSES_MAX, CLASSES_PER_ZONE_MAX, LANE_BYTES};
 use crate::name_set::NameSet;
 use crate::outcome::Refusal;
+use crate::queue::heads::{Head, HeadPlaces, Heads};
 use crate::queue::kind::{KindIndex, Kinds};
 use crate::queue::lane::{Lane, Rank};
 use crate::zone::Zone;
@@ -30,7 +31,7 @@ pub(crate) struct ClassIndex(pub(super) u32);
 
 /// A lane, while it has unfinished jobs. Each of these knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct LaneIndex(u32);
+pub(crate) struct LaneIndex(pub(super) u32);
 
 impl LaneIndex {
     /// That of a final job, which has none.
@@ -60,6 +61,7 @@ pub(crate) struct Classes {
     assigned: VecDeque<Slot>,
     assigned_before: u64,
     lanes: Vec<Option<Box<Lane>>>,
+    head_places: HeadPlaces,
     free_lanes: Vec<LaneIndex>,
     /// Emptied lanes, whose memory the next ones use.
     #[expect(clippy::vec_box, reason = "they stand in boxes where they are used")]
@@ -75,7 +77,7 @@ struct Class {
     slot: Option<Slot>,
     lanes: BTreeMap<KindIndex, LaneIndex>,
     /// The first ready job of each lane.
-    heads: BTreeMap<Rank, (KindIndex, JobSeq)>,
+    heads: Heads,
 }
 
 /// Where an unfinished job belongs.
@@ -245,29 +247,28 @@ impl Classes {
         let slot = row.slot.expect("a class with unfinished jobs has a slot");
         let old_head = lane.head().map(|(rank, _)| rank);
         lane.push(rank, seq);
-        if old_head.is_some_and(|head| head < rank) {
-            return (slot, Lowered::Neither);
+        let head = Head { rank, job: seq, kind: job.kind, lane: job.lane };
+        match old_head {
+            Some(old) if old < rank => return (slot, Lowered::Neither),
+            Some(_) => row.heads.replace(&mut self.head_places, head),
+            None => row.heads.insert(&mut self.head_places, head),
         }
-        row.heads.insert(rank, (job.kind, seq));
-        if let Some(head) = old_head {
-            row.heads.remove(&head);
-        }
-        let is_first = row.heads.first_key_value().is_some_and(|(first, _)| *first == rank);
+        let is_first = row.heads.first() == Some(&head);
         (slot, if is_first { Lowered::LaneAndClass } else { Lowered::Lane })
     }
 
     /// A job is no longer ready.
     pub fn remove(&mut self, job: JobPlace, rank: Rank) {
-        let row = self.rows[job.class.0 as usize].as_mut().expect("a job's class has a row");
-        let lane = self.lanes[job.lane.0 as usize].as_mut().expect("an unfinished job has a lane");
-        let is_head = lane.head().is_some_and(|(head, _)| head == rank);
-        lane.remove(rank);
+        let JobPlace { class, kind, lane } = job;
+        let row = self.rows[class.0 as usize].as_mut().expect("a job's class has a row");
+        let stand = self.lanes[lane.0 as usize].as_mut().expect("an unfinished job has a lane");
+        let is_head = stand.head().is_some_and(|(head, _)| head == rank);
+        stand.remove(rank);
         if is_head {
-            // The new one comes first: a tree of one that is emptied in between gives its memory back.
-            if let Some((head, seq)) = lane.head() {
-                row.heads.insert(head, (job.kind, seq));
+            match stand.head() {
+                Some((rank, job)) => row.heads.replace(&mut self.head_places, Head { rank, job, kind, lane }),
+                None => row.heads.remove(&mut self.head_places, lane),
             }
-            row.heads.remove(&rank);
         }
     }
 
@@ -276,7 +277,7 @@ impl Classes {
         let row = self.row(self.slots[usize::from(slot)]?);
         match kind {
             Some(kind) => self.lane(*row.lanes.get(&kind)?).head(),
-            None => row.heads.first_key_value().map(|(rank, (_, seq))| (*rank, *seq)),
+            None => row.heads.first().map(|head| (head.rank, head.job)),
         }
     }
 
@@ -291,7 +292,7 @@ impl Classes {
         self.slots.iter().flatten().flat_map(|class| {
             let row = self.row(*class);
             let slot = row.slot.expect("it stands in a slot");
-            row.heads.values().map(move |(kind, _)| (slot, *kind))
+            row.heads.kinds().map(move |kind| (slot, kind))
         })
     }
 
@@ -336,7 +337,7 @@ impl Classes {
         ledger.charge(Account::Shared, key.bytes());
         self.idle_bytes += key.bytes();
         let key = Arc::new(key);
-        let (lanes, heads) = (BTreeMap::new(), BTreeMap::new());
+        let (lanes, heads) = (BTreeMap::new(), Heads::default());
         let row = Some(Class { key: Arc::clone(&key), unfinished: 0, shown: 0, slot: None, lanes, heads });
         let class = match self.free.pop() {
             Some(class) => {

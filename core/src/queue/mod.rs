@@ -7,6 +7,7 @@
 
 pub(crate) mod class;
 pub(crate) mod event;
+mod heads;
 pub(crate) mod job;
 pub(crate) mod kind;
 pub(crate) mod lane;
@@ -65,16 +66,13 @@ pub struct Queue {
     profiles: Profiles,
     waiters: Waiters,
     leases: Leases,
-    /// Final jobs, and those of them that are dead letters.
-    finals: Retention,
-    dead: Retention,
+    retention: Retention,
     /// What final jobs that went have left for the next leases.
     #[expect(clippy::vec_box, reason = "jobs hold boxes, and these are theirs")]
     spare_runs: Vec<Box<Run>>,
     scheduled: u64,
     queued: u64,
     next_seq: JobSeq,
-    next_final_number: u64,
 }
 
 /// That a job may come, and what is there already of what it names. Nothing that only finishes jobs makes it untrue.
@@ -115,13 +113,11 @@ impl Default for Queue {
             profiles: Profiles::default(),
             waiters: Waiters::default(),
             leases: Leases::default(),
-            finals: Retention::default(),
-            dead: Retention::default(),
+            retention: Retention::default(),
             spare_runs: Vec::new(),
             scheduled: 0,
             queued: 0,
             next_seq: JobSeq::FIRST,
-            next_final_number: 0,
         }
     }
 }
@@ -153,8 +149,8 @@ impl Queue {
             scheduled: self.scheduled,
             queued: self.queued,
             leased: self.leases.count(),
-            retained: self.finals.len(),
-            dead: self.dead.len(),
+            retained: self.retention.final_count(),
+            dead: self.retention.dead_count(),
         }
     }
 
@@ -395,16 +391,14 @@ impl Queue {
             AttemptEnd::Failed { at, mark, error: error.clone().filter(|_| is_kept), retry_at: None }
         };
         let ended = end_lease(cx, &mut self.leases, job, end, false);
-        if let Some(moved) = ended.moved {
-            self.lease_moved(moved, ended.lease.place);
-        }
-        let (result, error) = if ok { (result, None) } else { (result, error) };
         let status = if ok {
-            self.finish(cx, seq, before, FinalStatus::Completed, result, error);
+            let rooms = (&mut self.classes, &mut self.kinds, &mut self.retention);
+            finish(cx, rooms, job, before, Ending { status: FinalStatus::Completed, result, error: None });
             CompletedStatus::Final(FinalStatus::Completed)
         } else {
             self.retry_or_finish(cx, seq, before, is_retryable, result, error)
         };
+        self.lease_ended(&ended);
         Ok((Completed { job: seq, status, is_duplicate: false }, Some(ended.lease.node)))
     }
 
@@ -413,9 +407,7 @@ impl Queue {
         let job = self.table.get_mut(seq).expect("a job with a lease timer is known");
         let before = job.charge();
         let ended = end_lease(cx, &mut self.leases, job, AttemptEnd::Expired { at: cx.now }, true);
-        if let Some(moved) = ended.moved {
-            self.lease_moved(moved, ended.lease.place);
-        }
+        self.lease_ended(&ended);
         self.retry_or_finish(cx, seq, before, true, None, Some(LEASE_EXPIRED.clone()));
     }
 
@@ -425,7 +417,7 @@ impl Queue {
         if job.is_waiting() {
             let before = job.charge();
             self.stop_waiting(cx, seq);
-            self.finish(cx, seq, before, FinalStatus::Expired, None, None);
+            self.finish(cx, seq, before, Ending::of(FinalStatus::Expired));
         }
     }
 
@@ -441,33 +433,20 @@ impl Queue {
         } else {
             let end = AttemptEnd::Revoked { at: cx.now, why: Revocation::Superseded };
             let ended = end_lease(cx, &mut self.leases, job, end, false);
-            if let Some(moved) = ended.moved {
-                self.lease_moved(moved, ended.lease.place);
-            }
+            self.lease_ended(&ended);
         }
-        self.finish(cx, seq, before, FinalStatus::Superseded, None, None);
+        self.finish(cx, seq, before, Ending::of(FinalStatus::Superseded));
         place
     }
 
     /// When the oldest final job goes by its age.
     pub(crate) fn next_retention_at(&self, limits: &Limits) -> Option<Timestamp> {
-        let retention = limits.job_retention_ms;
-        match (self.finals.next_at(retention), self.dead.next_at(retention)) {
-            (Some(finals), Some(dead)) => Some(finals.min(dead)),
-            (finals, dead) => finals.or(dead),
-        }
+        self.retention.next_at(limits.job_retention_ms)
     }
 
-    /// Drops the final job that ended first. Of two that ended at one instant, the dead one stays longer.
-    /// It comes back if it ended as number `first` or later.
+    /// Drops the final job that ended first. It comes back if it ended as number `first` or later.
     pub(crate) fn drop_oldest_final(&mut self, ledger: &mut Ledger, first: u64) -> Option<EndedJob> {
-        let is_dead = match (self.finals.oldest_at(), self.dead.oldest_at()) {
-            (Some(finals), Some(dead)) => dead < finals,
-            (None, Some(_)) => true,
-            _ => false,
-        };
-        let from = if is_dead { &mut self.dead } else { &mut self.finals };
-        from.pop().and_then(|seq| self.drop_final(ledger, seq, first))
+        self.retention.pop_oldest().and_then(|seq| self.drop_final(ledger, seq, first))
     }
 
     /// Drops final jobs until counts and bytes are within their limits; those that ended as number `first` or later go to
@@ -479,20 +458,20 @@ impl Queue {
         first: u64,
         mut gone: impl FnMut(EndedJob),
     ) {
-        while rules::keeps_too_many(self.finals.len(), limits.retained_jobs_max)
+        while rules::keeps_too_many(self.retention.final_count(), limits.retained_jobs_max)
             || ledger.get(Account::Retained) > limits.retained_bytes_max
         {
-            let seq = self.finals.pop().expect("what is too much is something");
+            let seq = self.retention.pop_final().expect("what is too much is something");
             self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
         }
-        while rules::keeps_too_many(self.dead.len(), limits.dead_jobs_max)
+        while rules::keeps_too_many(self.retention.dead_count(), limits.dead_jobs_max)
             || ledger.get(Account::Dead) > limits.dead_bytes_max
         {
-            let seq = self.dead.pop().expect("what is too much is something");
+            let seq = self.retention.pop_dead().expect("what is too much is something");
             self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
         }
         while self.kinds.idle_bytes() + self.classes.idle_bytes() > SHARED_BYTES_MAX / 2
-            && let Some(seq) = self.finals.pop().or_else(|| self.dead.pop())
+            && let Some(seq) = self.retention.pop_final().or_else(|| self.retention.pop_dead())
         {
             self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
         }
@@ -703,7 +682,8 @@ impl Queue {
             cx.events.push(Event::RetryScheduled { lease, delay });
             return CompletedStatus::RetryScheduled(due_at);
         };
-        self.finish(cx, seq, before, status, result, error);
+        let rooms = (&mut self.classes, &mut self.kinds, &mut self.retention);
+        finish(cx, rooms, job, before, Ending { status, result, error });
         CompletedStatus::Final(status)
     }
 
@@ -722,11 +702,12 @@ impl Queue {
         self.waiters.stir(slot, kind);
     }
 
-    /// Another lease of a node has this place now.
-    fn lease_moved(&mut self, seq: JobSeq, place: u32) {
-        let job = self.table.get_mut(seq).expect("a leased job is known");
+    /// Another lease of the node may have the place now of the one that ended.
+    fn lease_ended(&mut self, ended: &LeaseEnd) {
+        let Some(moved) = ended.moved else { return };
+        let job = self.table.get_mut(moved).expect("a leased job is known");
         let Stage::Leased(run) = &mut job.stage else { unreachable!("only a leased job is among its node's leases") };
-        run.place = place;
+        run.place = ended.lease.place;
     }
 
     /// A waiting job is taken out of its lane or its timer.
@@ -745,31 +726,10 @@ impl Queue {
         }
     }
 
-    /// The job ends, and stays readable for its retention; `before` is what it was charged.
-    fn finish(
-        &mut self,
-        cx: &mut Context,
-        seq: JobSeq,
-        before: (Account, u64),
-        status: FinalStatus,
-        result: Option<Payload>,
-        error: Option<Payload>,
-    ) {
+    /// A job ends; `before` is what it was charged.
+    fn finish(&mut self, cx: &mut Context, seq: JobSeq, before: (Account, u64), ending: Ending) {
         let job = self.table.get_mut(seq).expect("a job that ends is known");
-        if job.expires_at() > cx.now {
-            cx.timers.cancel(job.expires_at(), Timer::JobExpires(seq));
-        }
-        let number = self.next_final_number;
-        self.next_final_number += 1;
-        job.finish(Outcome { status, at: cx.now, result, error, number });
-        let (place, key) = (job.place(), job.key());
-        job.set_key(None);
-        job.lane = LaneIndex::NONE;
-        cx.ledger.transfer(before, job.charge());
-        self.classes.finish(cx.ledger, &mut self.kinds, place);
-        let retention = if status == FinalStatus::Dead { &mut self.dead } else { &mut self.finals };
-        retention.push(cx.now, seq);
-        cx.events.push(Event::Ended { job: seq, kind: place.kind, status, key });
+        finish(cx, (&mut self.classes, &mut self.kinds, &mut self.retention), job, before, ending);
     }
 
     /// Drops a final job; it comes back if it ended as number `first` or later.
@@ -807,6 +767,42 @@ fn end_lease(cx: &mut Context, leases: &mut Leases, job: &mut Job, end: AttemptE
     let ran = cx.now.since(lease.started_at);
     cx.events.push(Event::AttemptEnded { lease: job.lease(), node: lease.node, ran, is_reaped });
     LeaseEnd { lease, moved }
+}
+
+/// How a job ends.
+struct Ending {
+    status: FinalStatus,
+    result: Option<Payload>,
+    error: Option<Payload>,
+}
+
+impl Ending {
+    /// Without anything that a node said.
+    fn of(status: FinalStatus) -> Ending {
+        Ending { status, result: None, error: None }
+    }
+}
+
+/// The job ends, and stays readable for its retention; `before` is what it was charged.
+fn finish(
+    cx: &mut Context,
+    (classes, kinds, retention): (&mut Classes, &mut Kinds, &mut Retention),
+    job: &mut Job,
+    before: (Account, u64),
+    ending: Ending,
+) {
+    if job.expires_at() > cx.now {
+        cx.timers.cancel(job.expires_at(), Timer::JobExpires(job.seq));
+    }
+    let Ending { status, result, error } = ending;
+    let number = retention.insert(cx.now, job.seq, status);
+    job.finish(Outcome { status, at: cx.now, result, error, number });
+    let (place, key) = (job.place(), job.key());
+    job.set_key(None);
+    job.lane = LaneIndex::NONE;
+    cx.ledger.transfer(before, job.charge());
+    classes.finish(cx.ledger, kinds, place);
+    cx.events.push(Event::Ended { job: job.seq, kind: place.kind, status, key });
 }
 
 fn class_key(submit: &Submit) -> ClassKey {

@@ -16,7 +16,9 @@ use crate::queue::class::{Classes, Slot};
 use crate::queue::kind::{KindIndex, Kinds};
 use crate::queue::lane::Rank;
 use crate::zone::Zone;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
 /// A profile's row. Derived.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,13 +63,20 @@ struct Profile {
 #[derive(Default, Debug)]
 struct View {
     by_slot: BTreeMap<Slot, Rank>,
-    by_rank: BTreeSet<(Rank, Slot)>,
+    /// Each slot with its rank, and earlier ones that it had: those are noticed at the front.
+    by_rank: BinaryHeap<Reverse<(Rank, Slot)>>,
     /// Heads told since the last pull.
     told: usize,
 }
 
 /// So many heads are told to a view that nobody pulls from before it is dropped, beside as many as it has.
 const TOLD_MAX: usize = 64;
+
+/// Heads for which a view keeps its room when it has few.
+const ROOM_KEPT: usize = 16;
+
+/// Ranks that a view's slots no longer have, beside as many as it has slots, before it is cleared of them.
+const STALE_MAX: usize = 8;
 
 impl Wanted {
     pub fn kind(self) -> Option<KindIndex> {
@@ -262,40 +271,48 @@ impl Profile {
 impl View {
     /// A head has this rank, or an earlier one that is known; whether the slot is new here.
     fn lower(&mut self, slot: Slot, rank: Rank) -> bool {
-        match self.by_slot.get_mut(&slot) {
-            Some(known) if *known <= rank => false,
-            Some(known) => {
-                self.by_rank.remove(&(*known, slot));
-                *known = rank;
-                self.by_rank.insert((rank, slot));
-                false
-            }
-            None => {
-                self.by_slot.insert(slot, rank);
-                self.by_rank.insert((rank, slot));
-                true
-            }
+        let known = self.by_slot.get(&slot);
+        if known.is_some_and(|known| *known <= rank) {
+            return false;
         }
+        let is_new = known.is_none();
+        self.by_slot.insert(slot, rank);
+        self.by_rank.push(Reverse((rank, slot)));
+        if self.by_rank.len() > STALE_MAX + 2 * self.by_slot.len() {
+            self.by_rank = self.by_slot.iter().map(|(slot, rank)| Reverse((*rank, *slot))).collect();
+        }
+        is_new
     }
 
     /// The first head, once those in front of it that are out of date were put right.
     fn first(&mut self, head: impl Fn(Slot) -> Option<Rank>) -> Option<(Rank, Slot)> {
         loop {
-            let (known, slot) = self.by_rank.first().copied()?;
+            let mut top = self.by_rank.peek_mut()?;
+            let Reverse((rank, slot)) = *top;
+            let Some(known) = self.by_slot.get_mut(&slot).filter(|known| **known == rank) else {
+                PeekMut::pop(top);
+                self.give_room_back();
+                continue;
+            };
             match head(slot) {
-                Some(rank) if rank == known => return Some((rank, slot)),
-                Some(rank) => {
-                    assert!(rank > known, "a head that becomes more urgent is told");
-                    // The new one comes first: a tree of one that is emptied in between gives its memory back.
-                    self.by_rank.insert((rank, slot));
-                    self.by_rank.pop_first();
-                    self.by_slot.insert(slot, rank);
+                Some(now) if now == rank => return Some((rank, slot)),
+                Some(now) => {
+                    assert!(now > rank, "a head that becomes more urgent is told");
+                    *known = now;
+                    *top = Reverse((now, slot));
                 }
                 None => {
-                    self.by_rank.pop_first();
                     self.by_slot.remove(&slot);
+                    PeekMut::pop(top);
+                    self.give_room_back();
                 }
             }
+        }
+    }
+
+    fn give_room_back(&mut self) {
+        if self.by_rank.capacity() > ROOM_KEPT && self.by_rank.len() < self.by_rank.capacity() / 4 {
+            self.by_rank.shrink_to(self.by_rank.len() * 2);
         }
     }
 }

@@ -95,12 +95,13 @@ impl Queue {
 
     /// The numbers that the next job and the next final job get.
     pub(crate) fn next_numbers(&self) -> (JobSeq, u64) {
-        (self.next_seq, self.next_final_number)
+        (self.next_seq, self.retention.next_number())
     }
 
     /// Puts back the numbers of a snapshot.
     pub(crate) fn restore_next_numbers(&mut self, (next_seq, next_final_number): (JobSeq, u64)) {
-        (self.next_seq, self.next_final_number) = (next_seq, next_final_number);
+        self.next_seq = next_seq;
+        self.retention.restore_next_number(next_final_number);
     }
 
     /// Puts back a job of a snapshot. The error says what contradicts the records before it, or itself.
@@ -152,9 +153,7 @@ impl Queue {
                 cx.timers.set(run.until, Timer::LeaseEnds(seq));
             }
             Stage::Final(run) => {
-                let is_dead = run.outcome.status == FinalStatus::Dead;
-                let retention = if is_dead { &mut self.dead } else { &mut self.finals };
-                retention.push(run.outcome.at, seq);
+                self.retention.restore(run.outcome.at, seq, run.outcome.status);
             }
         }
         self.table.insert(job);
@@ -164,12 +163,10 @@ impl Queue {
     /// All jobs of a snapshot are back: final ones go in the order in which they ended. O(n log n).
     pub(crate) fn restored(&mut self) {
         let table = &self.table;
-        let number = |seq| match table.get(seq).map(|job| &job.stage) {
+        self.retention.restored(|seq| match table.get(seq).map(|job| &job.stage) {
             Some(Stage::Final(run)) => rules::order_of_ends(run.outcome.number),
             _ => unreachable!("only final jobs are among the final ones"),
-        };
-        self.finals.sort_by_key(number);
-        self.dead.sort_by_key(number);
+        });
     }
 
     fn record(&self, job: &Job) -> JobRecord {

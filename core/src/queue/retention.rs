@@ -1,43 +1,103 @@
-//! Retention: final jobs that are still readable, in the order in which they ended.
+//! Retention: final jobs that are still readable, in the order in which they ended. Dead ones are kept in a row of their
+//! own, with limits of their own.
 
 use crate::ids::JobSeq;
+use crate::outcome::FinalStatus;
 use crate::time::{Millis, Timestamp};
 use std::collections::VecDeque;
 
-/// Final jobs, the first to go in front.
+/// Final jobs, and those of them that are dead letters.
 #[derive(Default, Debug)]
 pub(super) struct Retention {
-    order: VecDeque<(Timestamp, JobSeq)>,
+    finals: Row,
+    dead: Row,
+    next_number: u64,
 }
 
+/// Jobs in the order in which they ended, the first to go in front.
+#[derive(Default, Debug)]
+struct Row(VecDeque<(Timestamp, JobSeq)>);
+
 impl Retention {
-    /// How many there are.
-    pub fn len(&self) -> u64 {
-        self.order.len() as u64
+    /// How many there are, dead ones not counted.
+    pub fn final_count(&self) -> u64 {
+        self.finals.0.len() as u64
     }
 
-    /// A job ended.
-    pub fn push(&mut self, at: Timestamp, job: JobSeq) {
-        self.order.push_back((at, job));
+    /// How many dead ones there are.
+    pub fn dead_count(&self) -> u64 {
+        self.dead.0.len() as u64
+    }
+
+    /// The number of the next job to end, in the order of ending.
+    pub fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    /// A job ended; its number in the order of ending.
+    pub fn insert(&mut self, at: Timestamp, job: JobSeq, status: FinalStatus) -> u64 {
+        self.row_mut(status).0.push_back((at, job));
+        self.next_number += 1;
+        self.next_number - 1
     }
 
     /// When the oldest one has been readable for long enough.
     pub fn next_at(&self, retention: Millis) -> Option<Timestamp> {
-        self.order.front().map(|(at, _)| *at + retention)
+        let at = match (self.finals.oldest_at(), self.dead.oldest_at()) {
+            (Some(finals), Some(dead)) => Some(finals.min(dead)),
+            (finals, dead) => finals.or(dead),
+        };
+        at.map(|at| at + retention)
     }
 
-    /// Takes out the oldest one.
-    pub fn pop(&mut self) -> Option<JobSeq> {
-        self.order.pop_front().map(|(_, job)| job)
+    /// Takes out the one that ended first. Of two that ended at one instant, the dead one stays longer.
+    pub fn pop_oldest(&mut self) -> Option<JobSeq> {
+        let is_dead = match (self.finals.oldest_at(), self.dead.oldest_at()) {
+            (Some(finals), Some(dead)) => dead < finals,
+            (None, Some(_)) => true,
+            _ => false,
+        };
+        if is_dead { self.pop_dead() } else { self.pop_final() }
     }
 
-    /// When the oldest one ended.
-    pub fn oldest_at(&self) -> Option<Timestamp> {
-        self.order.front().map(|(at, _)| *at)
+    /// Takes out the one that ended first and is not dead.
+    pub fn pop_final(&mut self) -> Option<JobSeq> {
+        self.finals.pop()
     }
 
-    /// Puts restored jobs, which came in the order of submission, into the order of their ends. O(n log n).
-    pub fn sort_by_key(&mut self, key: impl Fn(JobSeq) -> u64) {
-        self.order.make_contiguous().sort_by_key(|(_, job)| key(*job));
+    /// Takes out the dead one that ended first.
+    pub fn pop_dead(&mut self) -> Option<JobSeq> {
+        self.dead.pop()
+    }
+
+    /// Puts back a job of a snapshot. Snapshots have them in the order of submission.
+    pub fn restore(&mut self, at: Timestamp, job: JobSeq, status: FinalStatus) {
+        self.row_mut(status).0.push_back((at, job));
+    }
+
+    /// Puts back the number of the next job to end.
+    pub fn restore_next_number(&mut self, next_number: u64) {
+        self.next_number = next_number;
+    }
+
+    /// All jobs of a snapshot are back: they go in the order of their numbers. O(n log n).
+    pub fn restored(&mut self, number: impl Fn(JobSeq) -> u64) {
+        for row in [&mut self.finals, &mut self.dead] {
+            row.0.make_contiguous().sort_by_key(|(_, job)| number(*job));
+        }
+    }
+
+    fn row_mut(&mut self, status: FinalStatus) -> &mut Row {
+        if status == FinalStatus::Dead { &mut self.dead } else { &mut self.finals }
+    }
+}
+
+impl Row {
+    fn oldest_at(&self) -> Option<Timestamp> {
+        self.0.front().map(|(at, _)| *at)
+    }
+
+    fn pop(&mut self) -> Option<JobSeq> {
+        self.0.pop_front().map(|(_, job)| job)
     }
 }

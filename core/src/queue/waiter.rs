@@ -140,6 +140,9 @@ impl Waiters {
 
     /// A node's lease ended.
     pub fn free(&mut self, node: &Name) {
+        if self.parked.is_empty() && self.full.is_empty() {
+            return;
+        }
         if self.full.remove(node) {
             self.enter_heads(node);
         }
