@@ -45,6 +45,7 @@ impl Heads {
     /// A lane without ready jobs has one.
     pub fn insert(&mut self, places: &mut HeadPlaces, head: Head) {
         self.heap.push(head);
+        places.make_room_for(head.lane);
         self.rise(places, self.heap.len() - 1);
     }
 
@@ -105,6 +106,7 @@ impl Heads {
         self.put(places, place, head);
     }
 
+    #[inline]
     fn put(&mut self, places: &mut HeadPlaces, place: usize, head: Head) {
         self.heap[place] = head;
         places.set(head.lane, place);
@@ -117,11 +119,13 @@ impl HeadPlaces {
     }
 
     fn set(&mut self, lane: LaneIndex, place: usize) {
-        let index = lane.0 as usize;
-        if index >= self.0.len() {
-            self.0.resize(index + 1, 0);
+        self.0[lane.0 as usize] = place as u32;
+    }
+
+    fn make_room_for(&mut self, lane: LaneIndex) {
+        if lane.0 as usize >= self.0.len() {
+            self.0.resize(lane.0 as usize + 1, 0);
         }
-        self.0[index] = u32::try_from(place).expect("lanes are counted with 32 bits");
     }
 }
 
