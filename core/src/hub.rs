@@ -37,6 +37,7 @@ use crate::settings::Setting;
 use crate::telemetry::{Observation, Telemetry};
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// The state of a hub.
@@ -623,9 +624,13 @@ impl Hub {
         self.registry.restore(&mut self.timers, &mut self.ledger, node)
     }
 
-    pub(crate) fn restore_job(&mut self, record: JobRecord) -> Result<(), &'static str> {
+    pub(crate) fn restore_job(
+        &mut self,
+        taken_places: &mut BTreeSet<JobSeq>,
+        record: JobRecord,
+    ) -> Result<(), &'static str> {
         let Hub { key, now, limits, registry, queue, timers, ledger, events, .. } = self;
-        queue.restore(&mut Context { now: *now, key, limits, timers, ledger, events }, registry, record)
+        queue.restore(&mut Context { now: *now, key, limits, timers, ledger, events }, registry, taken_places, record)
     }
 
     pub(crate) fn restore_key(&mut self, record: KeyRecord) -> Result<(), &'static str> {

@@ -17,6 +17,7 @@ use crate::rules::RulesVersion;
 use crate::settings::Setting;
 use crate::time::Timestamp;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The format of snapshots' records that this build writes and reads.
@@ -111,6 +112,8 @@ pub enum RestoreError {
 pub struct Restore {
     hub: Hub,
     part: Part,
+    /// Places of older jobs that jobs have, for as long as records are read.
+    taken_places: BTreeSet<JobSeq>,
 }
 
 /// How far a snapshot is read.
@@ -164,7 +167,7 @@ impl Hub {
 impl Restore {
     /// Starts to read the snapshot of the hub with that key.
     pub fn new(key: HubKey) -> Self {
-        Restore { hub: Hub::new(key), part: Part::Head }
+        Restore { hub: Hub::new(key), part: Part::Head, taken_places: BTreeSet::new() }
     }
 
     /// Takes the next record.
@@ -206,7 +209,9 @@ impl Restore {
             Record::Head(head) => return self.put_head(*head),
             Record::Setting(setting) => self.hub.limits.set(setting),
             Record::Node(node) => self.hub.restore_node(*node).map_err(RestoreError::Contradiction)?,
-            Record::Job(job) => self.hub.restore_job(*job).map_err(RestoreError::Contradiction)?,
+            Record::Job(job) => {
+                self.hub.restore_job(&mut self.taken_places, *job).map_err(RestoreError::Contradiction)?;
+            }
             Record::Key(key) => self.hub.restore_key(*key).map_err(RestoreError::Contradiction)?,
             Record::End => {}
         }

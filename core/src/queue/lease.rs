@@ -286,10 +286,10 @@ members!(Failure { 1 at: required, 2 mark: required, 3 error, 4 retry_at });
 numbered!(Revocation { 0 Superseded, 1 Cancelled, 2 Drained, 3 NodeDead, 4 Released });
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn attempt(end: AttemptEnd) -> Attempt {
+    pub fn attempt(end: AttemptEnd) -> Attempt {
         Attempt { node: Name::new("n").unwrap(), started_at: Timestamp::ZERO, end }
     }
 

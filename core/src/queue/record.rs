@@ -9,6 +9,7 @@ use crate::command::Priority;
 use crate::context::Context;
 use crate::encoding::{members, numbered};
 use crate::ids::{JobSeq, NodeIndex};
+use crate::limits::ATTEMPTS_KEPT_MAX;
 use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::outcome::FinalStatus;
@@ -18,6 +19,7 @@ use crate::rules;
 use crate::time::{Millis, Timestamp};
 use crate::timers::Timer;
 use crate::zone::Zone;
+use std::collections::BTreeSet;
 
 /// A job as a snapshot holds it. Which members there are depends on how far it got.
 #[derive(Clone, PartialEq, Debug)]
@@ -104,20 +106,34 @@ impl Queue {
         self.retention.restore_next_number(next_final_number);
     }
 
-    /// Puts back a job of a snapshot. The error says what contradicts the records before it, or itself.
+    /// Puts back a job of a snapshot; `taken_places` are those of older jobs that jobs before it took. The error says what contradicts the records before it, or itself.
     pub(crate) fn restore(
         &mut self,
         cx: &mut Context,
         registry: &mut Registry,
+        taken_places: &mut BTreeSet<JobSeq>,
         record: JobRecord,
     ) -> Result<(), &'static str> {
         let seq = record.seq;
-        if seq >= self.next_seq || self.table.get(seq).is_some() {
-            return Err("a job has the number of another one, or of one that is yet to come");
+        if !(JobSeq::FIRST..self.next_seq).contains(&seq)
+            || self.table.iter_back_from(self.next_seq).next().is_some_and(|last| seq <= last.seq)
+        {
+            return Err("jobs are not in the order of their numbers, or one has a number that is yet to come");
         }
         let key = ClassKey { zone: record.zone.clone(), requires: record.requires.clone() };
         if record.stage != StageKind::Final && self.classes.admit(&key, None).is_err() {
             return Err("there are more classes of jobs than the hub has room for");
+        }
+        if record.stage != StageKind::Final
+            && let Some(place) = record.place
+            && (place >= seq
+                || self.table.get(place).is_some_and(|older| older.final_number().is_none())
+                || !taken_places.insert(place))
+        {
+            return Err("two jobs have one place in the order, or one took that of a newer one");
+        }
+        if record.final_number.is_some_and(|number| number >= self.retention.next_number()) {
+            return Err("a job ended with a number that is yet to come");
         }
         let place = match (record.stage, record.node) {
             (StageKind::Leased, Some(node)) if registry.get(node).is_none() => {
@@ -229,6 +245,7 @@ impl JobRecord {
             || self.attempts.iter().any(is_running)
             || attempt.as_ref().is_some_and(is_running) != (self.stage == StageKind::Leased)
             || self.charged > self.generation
+            || self.attempts.len() + usize::from(self.has_run) > ATTEMPTS_KEPT_MAX.min(self.generation as usize)
         {
             return Err("a job's attempts do not fit its state");
         }
@@ -264,5 +281,105 @@ impl JobRecord {
             priority: self.priority,
             attempts_max: u8::try_from(self.attempts_max).map_err(|_| "a job may have more attempts than any may")?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::{Encoded, Reader};
+    use crate::hub::Hub;
+    use crate::ids::HubKey;
+    use crate::queue::lease::tests::attempt;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_millis(ms)
+    }
+
+    /// A job that waits.
+    fn queued(seq: u64) -> JobRecord {
+        let mut bytes = Vec::new();
+        let record = JobRecord {
+            seq: JobSeq::new(seq),
+            kind: Name::new("k").unwrap(),
+            params: None,
+            priority: Priority::Normal,
+            zone: Zone::DEFAULT,
+            requires: NameSet::EMPTY,
+            submitted_at: at(1),
+            expires_at: None,
+            retry_until: None,
+            lease_duration_ms: None,
+            place: None,
+            attempts_max: 3,
+            generation: 0,
+            charged: 0,
+            attempts: Vec::new(),
+            stage: StageKind::Queued,
+            at: at(1),
+            node: None,
+            has_run: false,
+            status: None,
+            result: None,
+            error: None,
+            final_number: None,
+        };
+        record.encode(&mut bytes);
+        let decoded = JobRecord::decode(&mut Reader::new(&bytes));
+        assert_eq!(decoded.as_ref(), Ok(&record));
+        record
+    }
+
+    fn ended(seq: u64, number: u64) -> JobRecord {
+        let (status, final_number) = (Some(FinalStatus::Expired), Some(number));
+        JobRecord { stage: StageKind::Final, status, final_number, ..queued(seq) }
+    }
+
+    fn restore(records: Vec<JobRecord>) -> Result<(), &'static str> {
+        let (mut hub, mut taken_places) = (Hub::new(HubKey::new([1; 16])), BTreeSet::new());
+        hub.queue.restore_next_numbers((JobSeq::new(9), 5));
+        records.into_iter().try_for_each(|record| hub.restore_job(&mut taken_places, record))
+    }
+
+    #[test]
+    fn jobs_that_contradict_each_other_or_themselves_are_refused() {
+        let in_place = |seq, place| JobRecord { place: Some(JobSeq::new(place)), ..queued(seq) };
+        let tried = |generation, attempts: usize| {
+            let attempts = vec![attempt(AttemptEnd::Expired { at: at(2) }); attempts];
+            JobRecord { generation, charged: generation, attempts, ..queued(3) }
+        };
+        let good = [
+            vec![queued(1), queued(8)],
+            vec![ended(1, 4), in_place(3, 1), in_place(4, 2)],
+            vec![tried(1, 1)],
+            vec![tried(40, ATTEMPTS_KEPT_MAX)],
+        ];
+        for records in good {
+            assert_eq!(restore(records.clone()), Ok(()), "{records:?}");
+        }
+        let bad = [
+            vec![queued(0)],
+            vec![queued(9)],
+            vec![queued(2), queued(2)],
+            vec![queued(2), queued(1)],
+            vec![in_place(3, 3)],
+            vec![in_place(3, 4)],
+            vec![queued(1), in_place(3, 1)],
+            vec![in_place(3, 1), in_place(4, 1)],
+            vec![ended(1, 5)],
+            vec![tried(0, 1)],
+            vec![tried(1, 2)],
+            vec![tried(40, ATTEMPTS_KEPT_MAX + 1)],
+            vec![JobRecord { charged: 1, ..queued(1) }],
+            vec![JobRecord { node: Some(NodeIndex::new(0)), ..queued(1) }],
+            vec![JobRecord { has_run: true, ..queued(1) }],
+            vec![JobRecord { stage: StageKind::Leased, ..queued(1) }],
+            vec![JobRecord { stage: StageKind::Leased, node: Some(NodeIndex::new(0)), ..queued(1) }],
+            vec![JobRecord { final_number: None, ..ended(1, 0) }],
+            vec![JobRecord { attempts_max: 256, ..queued(1) }],
+        ];
+        for records in bad {
+            assert!(restore(records.clone()).is_err(), "{records:?}");
+        }
     }
 }

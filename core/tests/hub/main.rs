@@ -3,6 +3,7 @@
 
 mod bounds;
 mod capacity;
+mod damaged_snapshots;
 mod ends;
 mod idempotency;
 mod leases;

@@ -109,19 +109,19 @@ fn commands() -> impl Strategy<Value = Command> {
 }
 
 /// Steps of time, most of them short, and what is asked then.
-fn histories() -> impl Strategy<Value = Vec<(u64, Command)>> {
+pub fn histories() -> impl Strategy<Value = Vec<(u64, Command)>> {
     let step = prop_oneof![4 => Just(0), 4 => 0..300_u64, 2 => 0..3_000_u64, 1 => 0..20_000_u64];
     prop::collection::vec((step, commands()), 0..120)
 }
 
-fn start() -> Hub {
+pub fn start() -> Hub {
     let mut hub = Hub::new(KEY);
     hub.apply(Timestamp::ZERO, Command::Set(Setting::all(&narrow())));
     hub
 }
 
 /// Drives a hub through a history; gives all outcomes, and the journal that a shell would have kept.
-fn drive(hub: &mut Hub, from_ms: u64, history: &[(u64, Command)]) -> (Vec<Outcome>, Vec<(Timestamp, Command)>) {
+pub fn drive(hub: &mut Hub, from_ms: u64, history: &[(u64, Command)]) -> (Vec<Outcome>, Vec<(Timestamp, Command)>) {
     let (mut ms, mut outcomes, mut journal) = (from_ms, Vec::new(), Vec::new());
     for (step, command) in history {
         ms += step;
