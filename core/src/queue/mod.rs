@@ -531,7 +531,7 @@ impl Queue {
         let mut granted: BTreeMap<Name, u64> = BTreeMap::new();
         if room_in_hub == 0 || self.waiters.is_empty() {
             if self.waiters.is_empty() {
-                self.waiters.take_stirred();
+                self.waiters.clear_stirred();
             }
             return woken;
         }
@@ -549,7 +549,11 @@ impl Queue {
                 self.waiters.free(&node);
             }
         }
-        for (slot, kind) in self.waiters.take_stirred() {
+        // Lanes for which there is no room any more stay noted: a full hub pays for each lane once.
+        let mut again = Vec::new();
+        while room > 0
+            && let Some((slot, kind)) = self.waiters.pop_stirred()
+        {
             let mut left = rules::jobs_to_wake_for(self.classes.ready(slot, kind), room);
             let offered = left;
             let (mut chosen, mut full, mut has_stood_back) = (Vec::new(), Vec::new(), false);
@@ -577,12 +581,13 @@ impl Queue {
             full.iter().for_each(|node| self.waiters.note_full(node));
             room -= offered - left;
             // Who was woken may take nothing, and so may the one for whom another stood back.
-            if rules::is_looked_at_again(!chosen.is_empty() || has_stood_back) || (room == 0 && offered == 0) {
-                self.waiters.stir(slot, kind);
+            if rules::is_looked_at_again(!chosen.is_empty() || has_stood_back) {
+                again.push((slot, kind));
             }
             chosen.iter().for_each(|id| _ = self.unpark(ledger, *id));
             woken.extend(chosen);
         }
+        again.into_iter().for_each(|(slot, kind)| self.waiters.stir(slot, kind));
         woken
     }
 

@@ -188,9 +188,14 @@ impl Waiters {
         first
     }
 
-    /// Takes the lanes that were noted.
-    pub fn take_stirred(&mut self) -> BTreeSet<(Slot, KindIndex)> {
-        std::mem::take(&mut self.stirred)
+    /// Takes the first lane that was noted.
+    pub fn pop_stirred(&mut self) -> Option<(Slot, KindIndex)> {
+        self.stirred.pop_first()
+    }
+
+    /// Forgets the lanes that were noted: nobody waits.
+    pub fn clear_stirred(&mut self) {
+        self.stirred.clear();
     }
 
     /// Offers jobs of a lane to waiters, the longest waiting first, until `offer` says that none is left.
