@@ -4,11 +4,12 @@
 //! key), with the start of its payload's hash and its job. When the job is final the key is spent: it takes over what it
 //! will answer, so the answer outlives the job's retention.
 //!
-//! Entries stand in a slab of pages, which grows without a copy; a hash table finds them by the hash that is there
-//! already, in one step and at most one cache miss. Its order is that of the hashes, which are keyed, and shows
-//! nowhere: what is written or evicted goes by number or by age. Spent keys stand in the order in which they were
-//! spent, which is also the order in which they expire; only a key with a shorter time of its own has a timer. A key
-//! takes about 100 bytes, an answer 32 and its payloads.
+//! Entries are in a slab; a hash table finds them by the hash that is there already, in one step and at most one cache
+//! miss. Its order is that of the hashes, which are keyed, and shows nowhere: what is written or evicted goes by number
+//! or by age. Spent keys are kept in the order in which they were spent, which is also the order in which they expire;
+//! only a key with a shorter time of its own has a timer. A key takes about 100 bytes, an answer 32 and its payloads.
+
+mod slab;
 
 use crate::encoding::{members, numbered};
 use crate::ids::JobSeq;
@@ -18,23 +19,21 @@ use crate::outcome::{FinalStatus, Refusal};
 use crate::payload::Payload;
 use crate::rules;
 use crate::time::{Millis, Timestamp};
-use crate::timers::{Timer, Timers};
+use crate::timers::Timers;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
 
-const PAGE_SLOTS: usize = 256;
+pub(crate) use slab::KeyPlace;
+use slab::Slab;
 
-/// An entry's place in the slab.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct KeyPlace(NonZeroU32);
+/// Keys for which the tables keep their room when they have few.
+const KEYS_KEPT_ROOM: usize = 1_024;
 
 /// All keys.
 #[derive(Default, Debug)]
 pub struct Dedup {
     table: HashTable<KeyPlace>,
-    slots: Slots,
-    free: Vec<KeyPlace>,
+    slab: Slab,
     /// Spent keys, the first that was spent in front; some were forgotten or bound again since.
     spent: VecDeque<SpentRef>,
     /// Spent keys that are held.
@@ -43,19 +42,7 @@ pub struct Dedup {
     stripped: usize,
 }
 
-/// Entries in pages of [`PAGE_SLOTS`]: a place stays what it is, and no more is held than a page too much.
-#[derive(Default, Debug)]
-struct Slots {
-    pages: Vec<Vec<Slot>>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    /// Counts what stood here, so that an old reference is told from a new one.
-    version: u32,
-    entry: Option<Entry>,
-}
-
+/// A spent key in the order of spending, or what was one.
 #[derive(Clone, Copy, Debug)]
 struct SpentRef {
     place: KeyPlace,
@@ -262,15 +249,14 @@ impl Dedup {
         let has_answer = result.is_some() || error.is_some();
         let answer = has_answer.then(|| Box::new(Answer { result, error }));
         ledger.charge(Account::Answers, answer.as_deref().map_or(0, Answer::bytes));
-        let slot = self.slots.get_mut(place);
-        let entry = slot.entry.as_mut().expect("a key that is bound is held");
+        let entry = self.slab.get_mut(place);
         assert!(entry.spent.is_none(), "a key is spent once");
         entry.spent = Some(Spent { at: now, status, answer });
         if entry.has_own_time() {
             let expires_at = entry.expires_at(limits.idempotency_ttl_ms).expect("it is spent");
             timers.set(expires_at, place.timer());
         }
-        self.spent.push_back(SpentRef { place, version: slot.version });
+        self.spent.push_back(SpentRef { place, version: self.slab.version(place) });
         self.spent_count += 1;
         self.strip(limits, ledger);
     }
@@ -278,8 +264,7 @@ impl Dedup {
     /// When the oldest spent key is forgotten, those with a timer of their own not counted.
     pub(crate) fn next_expiry_at(&self, limits: &Limits) -> Option<Timestamp> {
         let front = self.spent.front()?;
-        let entry = self.slots.get(front.place).entry.as_ref().expect("the first spent key is held");
-        let spent = entry.spent.as_ref().expect("the first spent key is spent");
+        let spent = self.slab.get(front.place).spent.as_ref().expect("the first spent key is spent");
         let at = rules::key_expires_at(spent.at, limits.idempotency_ttl_ms);
         (at != Timestamp::NEVER).then_some(at)
     }
@@ -301,9 +286,8 @@ impl Dedup {
     /// Other limits hold: timers of keys follow them, and answers that are too many go. O(keys), rare.
     pub(crate) fn reconfigure(&mut self, old: &Limits, new: &Limits, timers: &mut Timers, ledger: &mut Ledger) {
         if old.idempotency_ttl_ms != new.idempotency_ttl_ms {
-            for (index, slot) in self.slots.iter().enumerate() {
-                let Some(entry) = slot.entry.as_ref().filter(|entry| entry.has_own_time()) else { continue };
-                let timer = KeyPlace::new(index).timer();
+            for (place, entry) in self.slab.iter().filter(|(_, entry)| entry.has_own_time()) {
+                let timer = place.timer();
                 if let Some(at) = entry.expires_at(old.idempotency_ttl_ms) {
                     timers.cancel(at, timer);
                 }
@@ -318,8 +302,8 @@ impl Dedup {
     /// The keys for the snapshot: those whose jobs are not final by their jobs' numbers, then the spent ones in the order
     /// in which they were spent. O(n log n), and 8 bytes of memory for each of the former.
     pub(crate) fn records(&self) -> impl Iterator<Item = KeyRecord> {
-        let bound = self.slots.iter().filter_map(|slot| slot.entry.as_ref()).filter(|entry| entry.spent.is_none());
-        let mut bound: Vec<_> = bound.collect();
+        let entries = self.slab.iter().map(|(_, entry)| entry);
+        let mut bound: Vec<_> = entries.filter(|entry| entry.spent.is_none()).collect();
         bound.sort_unstable_by_key(|entry| entry.job);
         let spent = self.spent.iter().filter(|spent| self.is_current(spent)).map(|spent| self.entry(spent.place));
         bound.into_iter().chain(spent).map(KeyRecord::of)
@@ -356,14 +340,14 @@ impl Dedup {
         if is_stripped && self.stripped == self.spent.len() {
             self.stripped += 1;
         }
-        self.spent.push_back(SpentRef { place, version: self.slots.get(place).version });
+        self.spent.push_back(SpentRef { place, version: self.slab.version(place) });
         self.spent_count += 1;
         Ok((None, job))
     }
 
     /// What the keys are charged, walked.
     pub(crate) fn bytes(&self) -> u64 {
-        self.slots.iter().filter_map(|slot| slot.entry.as_ref()).map(Entry::bytes).sum()
+        self.slab.iter().map(|(_, entry)| entry.bytes()).sum()
     }
 
     /// The spent key that makes room for a new one: the oldest, if it is old enough.
@@ -387,7 +371,7 @@ impl Dedup {
             let spent = self.spent[self.stripped];
             self.stripped += 1;
             if self.is_current(&spent) {
-                let entry = self.slots.get_mut(spent.place).entry.as_mut().expect("it is current");
+                let entry = self.slab.get_mut(spent.place);
                 let answer = entry.spent.as_mut().and_then(|spent| spent.answer.take());
                 ledger.release(Account::Answers, answer.as_deref().map_or(0, Answer::bytes));
             }
@@ -397,15 +381,9 @@ impl Dedup {
     fn insert(&mut self, ledger: &mut Ledger, entry: Entry) -> KeyPlace {
         ledger.charge(Account::Answers, entry.bytes());
         let key = entry.key;
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.slots.get_mut(place).entry = Some(entry);
-                place
-            }
-            None => self.slots.push(entry),
-        };
-        let slots = &self.slots;
-        let hash_of = |place: &KeyPlace| slots.get(*place).entry.as_ref().expect("it is in the table").key[0];
+        let place = self.slab.insert(entry);
+        let slab = &self.slab;
+        let hash_of = |place: &KeyPlace| slab.get(*place).key[0];
         self.table.insert_unique(key[0], place, hash_of);
         place
     }
@@ -414,11 +392,9 @@ impl Dedup {
         let key = self.entry(place).key;
         let found = self.table.find_entry(key[0], |other| *other == place);
         found.expect("a key that is held is in the table").remove();
-        let slot = self.slots.get_mut(place);
-        slot.version = slot.version.wrapping_add(1);
-        let entry = slot.entry.take().expect("it was just there");
+        let entry = self.slab.remove(place);
         ledger.release(Account::Answers, entry.bytes());
-        self.free.push(place);
+        self.give_room_back();
         if entry.spent.is_some() {
             self.spent_count -= 1;
             self.drop_old_references();
@@ -445,12 +421,23 @@ impl Dedup {
         }
     }
 
+    /// The room of many keys is given back when few are left. O(1) over all.
+    fn give_room_back(&mut self) {
+        if self.table.capacity() > KEYS_KEPT_ROOM && self.table.len() < self.table.capacity() / 8 {
+            let slab = &self.slab;
+            self.table.shrink_to(2 * self.table.len(), |place| slab.get(*place).key[0]);
+        }
+        if self.spent.capacity() > KEYS_KEPT_ROOM && self.spent.len() < self.spent.capacity() / 8 {
+            self.spent.shrink_to(2 * self.spent.len());
+        }
+    }
+
     fn is_current(&self, spent: &SpentRef) -> bool {
-        self.slots.get(spent.place).version == spent.version
+        self.slab.version(spent.place) == spent.version
     }
 
     fn entry(&self, place: KeyPlace) -> &Entry {
-        self.slots.get(place).entry.as_ref().expect("a place that is named is taken")
+        self.slab.get(place)
     }
 }
 
@@ -477,47 +464,6 @@ impl KeyRecord {
             result: answer.and_then(|answer| answer.result.clone()),
             error: answer.and_then(|answer| answer.error.clone()),
         }
-    }
-}
-
-impl KeyPlace {
-    fn new(index: usize) -> KeyPlace {
-        let number = u32::try_from(index + 1).expect("keys are fewer than four billion");
-        KeyPlace(NonZeroU32::new(number).expect("it is one more than something"))
-    }
-
-    fn index(self) -> usize {
-        self.0.get() as usize - 1
-    }
-
-    fn timer(self) -> Timer {
-        Timer::KeyExpires(self.0.get() - 1)
-    }
-}
-
-impl Slots {
-    fn get(&self, place: KeyPlace) -> &Slot {
-        let index = place.index();
-        &self.pages[index / PAGE_SLOTS][index % PAGE_SLOTS]
-    }
-
-    fn get_mut(&mut self, place: KeyPlace) -> &mut Slot {
-        let index = place.index();
-        &mut self.pages[index / PAGE_SLOTS][index % PAGE_SLOTS]
-    }
-
-    fn push(&mut self, entry: Entry) -> KeyPlace {
-        if self.pages.last().is_none_or(|page| page.len() == PAGE_SLOTS) {
-            self.pages.push(Vec::with_capacity(PAGE_SLOTS));
-        }
-        let page = self.pages.last_mut().expect("it was just put there");
-        page.push(Slot { version: 0, entry: Some(entry) });
-        let in_page = page.len() - 1;
-        KeyPlace::new((self.pages.len() - 1) * PAGE_SLOTS + in_page)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.pages.iter().flatten()
     }
 }
 

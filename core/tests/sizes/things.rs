@@ -302,3 +302,19 @@ fn what_a_burst_left_takes_no_more_when_it_is_restored() {
     let (held, charged) = (driver.held() - before, second.ledger().total());
     assert!(held <= charged, "{held} bytes are held and {charged} are charged");
 }
+
+#[test]
+fn keys_that_are_gone_take_a_tenth_of_what_they_took() {
+    let mut driver = Driver::without_limits();
+    forget_at_once(&mut driver);
+    let (count, kept) = (100_000, 1_000);
+    let before = driver.held();
+    let ttl_ms = |n: u64| Some(if n < count - kept { Millis::ZERO } else { Millis::from_secs(7 * 86_400) });
+    submit(count, |n| Submit { ttl_ms: ttl_ms(n), ..keyed(&format!("key {n}"), job("k", 0)) })(&mut driver);
+    driver.set(Setting::IdempotencyTtl(Millis::from_secs(60)));
+    driver.now_ms += 60_000;
+    driver.hub.advance(sheratan_core::Timestamp::from_millis(driver.now_ms));
+    assert_eq!(driver.hub.dedup().len() as u64, kept);
+    let (held, charged) = (driver.held() - before, driver.hub.ledger().total());
+    assert!(held <= charged + count * 10, "{held} bytes are held and {charged} are charged");
+}
