@@ -151,6 +151,29 @@ mod tests {
     }
 
     #[test]
+    fn what_survives_a_restart_is_all_but_the_long_polls() {
+        let mut ledger = Ledger::default();
+        for account in Account::ALL {
+            ledger.charge(account, 1 << account as u32);
+        }
+        assert_eq!((ledger.total(), ledger.durable()), (255, 255 - (1 << Account::Waiters as u32)));
+    }
+
+    #[test]
+    fn each_account_has_its_limit() {
+        let limits = Limits {
+            queue_bytes_max: 10,
+            retained_bytes_max: 20,
+            dead_bytes_max: 30,
+            answers_bytes_max: 40,
+            nodes_bytes_max: 50,
+            ..Limits::default()
+        };
+        let expected = [10, 10, 20, 30, 40, 50, SHARED_BYTES_MAX, WAITERS_BYTES_MAX];
+        assert_eq!(Account::ALL.map(|account| account.bytes_max(&limits)), expected);
+    }
+
+    #[test]
     #[should_panic(expected = "was charged")]
     fn more_than_was_charged_is_not_released() {
         Ledger::default().release(Account::Dead, 1);

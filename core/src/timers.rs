@@ -237,6 +237,21 @@ mod tests {
         assert_eq!((timers.next_at(), timers.pop(), timers.len()), (None, None, 0));
     }
 
+    #[test]
+    fn a_timer_that_was_cancelled_is_set_for_the_same_instant_again() {
+        let mut timers = Timers::default();
+        let (at, timer) = (Timestamp::from_millis, |seq| Timer::LeaseEnds(JobSeq::new(seq)));
+        (1..=10).for_each(|seq| timers.set(at(1), timer(seq)));
+        for _ in 0..4 {
+            timers.set(at(2), timer(11));
+            timers.cancel(at(2), timer(11));
+        }
+        timers.set(at(2), timer(11));
+        let expected = (1..=10).map(|seq| (at(1), timer(seq))).chain([(at(2), timer(11))]);
+        assert!(expected.eq(std::iter::from_fn(|| timers.pop())));
+        assert_eq!(timers.len(), 0);
+    }
+
     proptest! {
         /// Beside a sorted set: whatever is set, cancelled and taken, the next one is the smallest.
         #[test]

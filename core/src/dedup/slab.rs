@@ -1,7 +1,8 @@
 //! The slab of keys: entries in pages, each in its place for as long as its key is held.
 //!
 //! Pages do not move, so the slab grows without a copy. A page that holds nothing is freed, so that keys that are gone take
-//! no more than the versions of their places and their places in the list of free ones: 8 bytes each, of more than 100.
+//! no more than the versions of their places and their places in the list of free ones: 8 bytes each, of more than 100, and
+//! what two vectors have to spare.
 
 use super::Entry;
 use crate::timers::Timer;

@@ -150,13 +150,9 @@ impl Registry {
         self.note_idle(index);
     }
 
-    /// The node got a lease.
+    /// The node got a lease: it was seen before, or comes from a snapshot.
     pub(crate) fn lease_given(&mut self, index: NodeIndex) {
-        let node = self.nodes.get_mut(&index).expect("leases are given to known nodes");
-        if !self.idle.is_empty() {
-            self.idle.remove(&(node.last_seen_at(), index));
-        }
-        node.lease_given();
+        self.nodes.get_mut(&index).expect("leases are given to known nodes").lease_given();
     }
 
     /// A lease of the node ended; the node.

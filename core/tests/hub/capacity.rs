@@ -1,12 +1,13 @@
 //! Limits of bytes: what is refused and what goes at the limit and one beyond it, computed from what records are charged.
 
-use crate::scene::{Scene, failure, heartbeat, job, keyed, success};
+use crate::scene::{Scene, failure, heartbeat, job, keyed, pull, success};
 use sheratan_core::limits::{
     ATTEMPT_BYTES, CLASS_BYTES, HEAP_HEADER_BYTES, JOB_BYTES, KIND_BYTES, LANE_BYTES, NODE_BYTES, RUN_BYTES,
     SHARED_BYTES_MAX, TERMS_BYTES,
 };
 use sheratan_core::{
-    Account, AttemptEnd, Command, Complete, Heartbeat, Millis, OnDuplicate, OnFailed, Outcome, Payload, Refusal, Submit,
+    Account, AttemptEnd, Command, Complete, Health, Heartbeat, Millis, OnDuplicate, OnFailed, Outcome, Payload,
+    Refusal, Submit,
 };
 
 fn payload(bytes: usize) -> Option<Payload> {
@@ -145,6 +146,32 @@ fn nodes_say_no_more_of_themselves_than_there_is_room_for() {
         scene.at(700_000).heartbeat(labelled("c", 100));
         assert!(scene.hub.ledger().get(Account::Nodes) <= 2 * one - room);
     }
+}
+
+#[test]
+fn a_node_that_is_known_says_as_much_as_there_is_room_for() {
+    let labelled = |bytes: usize| Heartbeat { labels: payload(bytes), ..heartbeat("a") };
+    let with = |bytes: u64| NODE_BYTES + 2 * HEAP_HEADER_BYTES + 1 + bytes;
+    let mut scene = Scene::with(|limits| limits.nodes_bytes_max = with(200));
+    scene.heartbeat(labelled(100));
+    scene.heartbeat(labelled(200));
+    let outcome = scene.apply(Command::Heartbeat(labelled(201)));
+    assert_eq!(outcome, Outcome::Refused(Refusal::NodeBytesFull { bytes: with(200), bytes_max: with(200) }));
+    // Beyond a limit that was lowered a node may say something else of the same size.
+    scene.limit(|limits| limits.nodes_bytes_max = with(100));
+    scene.heartbeat(Heartbeat { health: Health::Red, ..labelled(200) });
+    assert_eq!(scene.hub.ledger().get(Account::Nodes), with(200));
+}
+
+#[test]
+fn a_node_that_only_pulls_needs_room_among_the_nodes() {
+    let mut scene = Scene::with(|limits| limits.nodes_max = 1);
+    (0..3).for_each(|_| _ = scene.submit(job("k")));
+    scene.lease("a");
+    scene.lease("a");
+    let refusal = Refusal::NodesFull { nodes: 1, nodes_max: 1 };
+    assert_eq!(scene.apply(Command::Pull(pull("b", 1))), Outcome::Refused(refusal));
+    assert_eq!(scene.hub.registry().len(), 1);
 }
 
 #[test]

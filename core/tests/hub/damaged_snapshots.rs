@@ -1,10 +1,10 @@
 //! Damaged snapshots: records that contradict each other are refused, or make a hub that works. They never stop the hub.
 
 use crate::replay::{drive, histories, start};
-use crate::scene::KEY;
+use crate::scene::{KEY, at, heartbeat};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use sheratan_core::{Hub, Millis, Restore, RestoreError};
+use sheratan_core::{Command, Hub, Millis, Restore, RestoreError};
 
 /// One thing that happens to the records of a snapshot.
 #[derive(Clone, Debug)]
@@ -59,6 +59,31 @@ fn read(records: &[Vec<u8>]) -> Result<Hub, RestoreError> {
     restore.finish()
 }
 
+fn records(hub: &Hub) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    hub.snapshot(|record| records.push(record.to_vec()));
+    records
+}
+
+#[test]
+fn a_name_or_a_number_of_a_node_that_is_there_twice_is_refused() {
+    let [one, other] = [["a", "b"], ["b", "a"]].map(|nodes| {
+        let mut hub = Hub::new(KEY);
+        nodes.iter().for_each(|node| _ = hub.apply(at(1), Command::Heartbeat(heartbeat(node))));
+        let records = records(&hub);
+        assert_eq!(records.len(), 4, "head, two nodes, end");
+        records
+    });
+    let with = |nodes: [&Vec<u8>; 2]| {
+        let [head, .., end] = &one[..] else { unreachable!("it was just counted") };
+        read(&[head, nodes[0], nodes[1], end].map(Vec::clone)).map(|hub| hub.registry().len())
+    };
+    assert_eq!(with([&one[1], &one[2]]), Ok(2));
+    for nodes in [[&one[1], &other[2]], [&one[1], &other[1]], [&one[1], &one[1]]] {
+        assert!(matches!(with(nodes), Err(RestoreError::Contradiction(_))), "{nodes:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
@@ -70,8 +95,7 @@ proptest! {
     ) {
         let mut hub = start();
         drive(&mut hub, 0, &before);
-        let mut records = Vec::new();
-        hub.snapshot(|record| records.push(record.to_vec()));
+        let mut records = records(&hub);
         for damage in &damages {
             if !records.is_empty() {
                 damage.damage(&mut records);

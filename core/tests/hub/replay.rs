@@ -4,8 +4,8 @@ use crate::scene::{KEY, at, failure, heartbeat, job, keyed, name, names, pull, r
 use proptest::prelude::*;
 use sheratan_core::limits::{ANSWER_BYTES, HEAP_HEADER_BYTES, KEY_BYTES, Limits, NODE_BYTES, PROFILE_BYTES};
 use sheratan_core::{
-    Command, Complete, Extend, Heartbeat, Hub, HubKey, JobSeq, LeaseRef, Millis, NameSet, OnDuplicate, OnFailed,
-    Outcome, Payload, Priority, Pull, Restore, RestoreError, Setting, Submit, Timestamp, WaiterId,
+    Command, Complete, Extend, Heartbeat, Hub, HubKey, JobSeq, LeaseRef, Liveness, Millis, NameSet, OnDuplicate,
+    OnFailed, Outcome, Payload, Priority, Pull, Restore, RestoreError, Setting, Submit, Timestamp, WaiterId,
 };
 
 /// Limits so narrow that short histories meet all of them.
@@ -224,6 +224,12 @@ proptest! {
             prop_assert!(counts.leased <= narrow().inflight_max);
             prop_assert!(counts.retained <= narrow().retained_jobs_max + 1);
             prop_assert!(hub.dedup().len() as u64 <= narrow().idempotency_keys_max);
+            let nodes: Vec<_> = hub.registry().iter().map(|node| node.liveness()).collect();
+            prop_assert_eq!((hub.registry().len(), hub.registry().is_empty()), (nodes.len(), nodes.is_empty()));
+            for liveness in [Liveness::Online, Liveness::Stale, Liveness::Dead] {
+                let count = nodes.iter().filter(|other| **other == liveness).count() as u64;
+                prop_assert_eq!(hub.registry().count(liveness), count);
+            }
             // Some are parked for kinds that jobs name, or nothing does; some of them are woken.
             let kinds = if id % 2 == 0 { names(&["x"]) } else { names(&["never", "y"]) };
             hub.park(WaiterId(id as u64), &Pull { kinds, ..pull("a", 1) });
