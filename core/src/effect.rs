@@ -1,4 +1,5 @@
-//! Effects: what the shell has to do after a command or timer, beside the answer. A hub that replays a journal has none.
+//! Effects: what the shell has to do after a command or timer, beside the answer. A hub that replays a journal has
+//! none.
 
 use crate::ids::JobSeq;
 use crate::name::Name;

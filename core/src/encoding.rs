@@ -1,13 +1,14 @@
 //! Encoding: how commands and snapshot records are written, so that each can grow.
 //!
 //! A message is a list of members: a tag of one byte, in ascending order, and a value; tag 0 ends the message. A member
-//! that has its default value is not written, so an old record reads as if its writer had known the new members and left
-//! them at their defaults. What this build does not know it refuses: an unknown tag or variant, bytes behind the end. To
-//! skip it would change what the record means.
+//! that has its default value is not written, so an old record reads as if its writer had known the new members and
+//! left them at their defaults. What this build does not know it refuses: an unknown tag or variant, bytes behind the
+//! end. To skip it would change what the record means.
 //!
-//! Numbers are LEB128 (seven bits a byte, the lowest first), texts and byte strings have their length before them, lists
-//! their count. Each value has one encoding, so equal states have equal bytes and [`crate::hub::Hub::digest`] may hash
-//! them. The layout of each message is a table beside its type (`members!`); `docs/journal-format.md` has all of them.
+//! Numbers are LEB128 (seven bits a byte, the lowest first), texts and byte strings have their length before them,
+//! lists their count. Each value has one encoding, so equal states have equal bytes and [`crate::hub::Hub::digest`] may
+//! hash them. The layout of each message is a table beside its type (`members!`); `docs/journal-format.md` has all of
+//! them.
 
 use std::fmt;
 

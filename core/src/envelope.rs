@@ -1,4 +1,5 @@
-//! Envelopes: what a journal's record holds beside its command: under which rules it was decided, who asked, from where.
+//! Envelopes: what a journal's record holds beside its command: under which rules it was decided, who asked, from
+//! where.
 //!
 //! ```text
 //! format (one byte) · rules, by, origin (members) · command (variant and members)

@@ -1,9 +1,9 @@
 //! The deterministic core of Sheratan Hub: one state machine that is given the time.
 //!
 //! [`Hub`] is the machine; its documentation says how to drive it. The shell passes [`Command`]s to it and gets their
-//! [`Outcome`]s and [`Effect`]s back; an [`Envelope`] is a command as the journal holds it, [`Restore`] reads a snapshot.
-//! [`integrity`] (JSON, canonical forms, checksums) and [`alerts`] are independent of the hub; the shell uses them
-//! directly. `ARCHITECTURE.md` lists the modules behind these names.
+//! [`Outcome`]s and [`Effect`]s back; an [`Envelope`] is a command as the journal holds it, [`Restore`] reads a
+//! snapshot. [`integrity`] (JSON, canonical forms, checksums) and [`alerts`] are independent of the hub; the shell uses
+//! them directly. `ARCHITECTURE.md` lists the modules behind these names.
 #![forbid(unsafe_code)]
 
 mod access;

@@ -1,8 +1,8 @@
 //! Limits: what a hub holds at most and how long it waits, in one place.
 //!
-//! [`Limits`] are the operator's settings. They are part of the durable state (a change is a command in the journal), so
-//! a replay decides as the hub did, and "what if" is the same journal under other limits. Their defaults belong to the
-//! rules version: a snapshot holds only what differs from them. The constants are the program's own bounds.
+//! [`Limits`] are the operator's settings. They are part of the durable state (a change is a command in the journal),
+//! so a replay decides as the hub did, and "what if" is the same journal under other limits. Their defaults belong to
+//! the rules version: a snapshot holds only what differs from them. The constants are the program's own bounds.
 //!
 //! The byte limits are those of the accounts of [`crate::ledger`]; with the defaults they sum to less than 4 GiB.
 
@@ -49,9 +49,11 @@ pub struct Limits {
     pub idempotency_cached_bytes_max: u64,
     /// Idempotency keys held. The oldest spent key makes room for a new one; where none may, a keyed submit is refused.
     pub idempotency_keys_max: u64,
-    /// Bytes of keys and of the answers remembered with them; beyond it the oldest answers are forgotten, their keys not.
+    /// Bytes of keys and of the answers remembered with them; beyond it the oldest answers are forgotten, their keys
+    /// not.
     pub answers_bytes_max: u64,
-    /// Nodes known at once. The node that has been dead longest makes room for a new one; where none may, it is refused.
+    /// Nodes known at once. The node that has been dead longest makes room for a new one; where none may, it is
+    /// refused.
     pub nodes_max: u64,
     /// Bytes of what nodes say of themselves; beyond it a heartbeat that says more is refused.
     pub nodes_bytes_max: u64,
@@ -107,9 +109,9 @@ pub const WAITERS_MAX: usize = 65_536;
 /// Places of parked long polls: one for each kind that a poll names, one for a poll that names none.
 pub const WAITER_PLACES_MAX: usize = 2 * WAITERS_MAX;
 
-/// Lines of parked long polls: distinct pairs of what nodes can do and a kind that is waited for. For a job that becomes
-/// ready the first poll of each line for its kind and for any kind is looked at: some 60 ns a line, half a millisecond if
-/// all of them wait for one kind.
+/// Lines of parked long polls: distinct pairs of what nodes can do and a kind that is waited for. For a job that
+/// becomes ready the first poll of each line for its kind and for any kind is looked at: some 60 ns a line, half a
+/// millisecond if all of them wait for one kind.
 pub const WAITER_LINES_MAX: usize = 8_192;
 
 /// Views of ready jobs that are kept at once, and heads in all of them: some 40 MiB. Beyond them all are made anew.
@@ -123,8 +125,8 @@ pub const ATTEMPTS_MAX: u32 = 100;
 /// Ended attempts that a job's history keeps, the latest ones; of those before it knows how many there were.
 pub const ATTEMPTS_KEPT_MAX: usize = 16;
 
-/// Bytes of an attempt's error that stay in the job's history; a longer one, or one for which the unfinished jobs' account
-/// has no room, is kept only as the final job's own error.
+/// Bytes of an attempt's error that stay in the job's history; a longer one, or one for which the unfinished jobs'
+/// account has no room, is kept only as the final job's own error.
 pub const ATTEMPT_ERROR_BYTES_MAX: usize = 4_096;
 
 /// Bytes of a node id, kind, zone, capability or idempotency key. Ids appear in logs and paths; nobody's is longer.
@@ -145,8 +147,8 @@ pub const DEFER_MS: Millis = Millis::new(500);
 /// What a refused submit is told to wait.
 pub const BACKPRESSURE_RETRY_MS: Millis = Millis::new(1_000);
 
-/// Addresses whose authentication failures are counted. At the limit one whose minute is over is evicted first, then the
-/// oldest that is not blocked; a blocked one only if all are blocked.
+/// Addresses whose authentication failures are counted. At the limit one whose minute is over is evicted first, then
+/// the oldest that is not blocked; a blocked one only if all are blocked.
 pub const GUARDED_ADDRESSES_MAX: usize = 10_000;
 
 /// Kinds of jobs that are counted one by one in the metrics: each is a dozen lines of every scrape.
@@ -159,12 +161,12 @@ pub const SHARED_BYTES_MAX: u64 = 128 << 20;
 /// What a shared allocation takes beside its bytes: two counts, and its rounding up to the allocator's grain.
 pub const HEAP_HEADER_BYTES: u64 = 24;
 
-/// What a job takes beside its payloads: its record, its place in a lane or a timer. It is that of a job which is left alone
-/// in its page of the table; one among others takes half of it.
+/// What a job takes beside its payloads: its record, its place in a lane or a timer. It is that of a job which is left
+/// alone in its page of the table; one among others takes half of it.
 pub const JOB_BYTES: u64 = 184;
 
-/// What a job takes in addition that has a time to live, a retry budget, a lease duration or an idempotency key of its own:
-/// a box, a timer.
+/// What a job takes in addition that has a time to live, a retry budget, a lease duration or an idempotency key of its
+/// own: a box, a timer.
 pub const TERMS_BYTES: u64 = 72;
 
 /// What a leased or final job takes in addition: the node, the instants, the outcome.
@@ -182,8 +184,8 @@ pub const ANSWER_BYTES: u64 = 48;
 /// What a node takes beside its texts: its record, its name's place, a timer.
 pub const NODE_BYTES: u64 = 512;
 
-/// What a node takes in addition whose zone or capabilities are not those of every node: its profile, with a bit for each
-/// class. Nodes with one profile are each charged it.
+/// What a node takes in addition whose zone or capabilities are not those of every node: its profile, with a bit for
+/// each class. Nodes with one profile are each charged it.
 pub const PROFILE_BYTES: u64 = 736;
 
 /// What a kind takes beside its name: its record, its lanes.

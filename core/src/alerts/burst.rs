@@ -6,9 +6,9 @@
 //!                                   │  ▲
 //!                                   └──┘ more events: updated, once a cool-down
 //! ```
-//! An event counts from its instant until just before that instant plus the window. To tell whether there were more than
-//! `threshold`, the last `threshold + 1` events are enough, so older ones may be put together: the decision is exact and
-//! memory has a bound. O(1) an event, O(entries) when an alert changes.
+//! An event counts from its instant until just before that instant plus the window. To tell whether there were more
+//! than `threshold`, the last `threshold + 1` events are enough, so older ones may be put together: the decision is
+//! exact and memory has a bound. O(1) an event, O(entries) when an alert changes.
 
 use super::rule::Rule;
 use crate::time::{Millis, Timestamp};
@@ -79,8 +79,8 @@ pub struct Sight {
 }
 
 impl Burst {
-    /// `count` events happened at `at`, which is not before the latest one. The alert's change, if there is one, is seen by
-    /// [`Burst::look`].
+    /// `count` events happened at `at`, which is not before the latest one. The alert's change, if there is one, is
+    /// seen by [`Burst::look`].
     pub fn add(&mut self, rule: &Rule, at: Timestamp, address: Option<IpAddr>, count: u64) {
         self.expire(rule, at);
         self.latest_at = at;

@@ -1,13 +1,13 @@
 //! Alerts: bursts of events in the audit log, by rules.
 //!
-//! One engine for the hub, which hands in each event as it happens, and for a log that is read later: both give the same
-//! alerts with the same ids, since time comes from the events. How to drive it: [`Alerts::event`] for each event,
+//! One engine for the hub, which hands in each event as it happens, and for a log that is read later: both give the
+//! same alerts with the same ids, since time comes from the events. How to drive it: [`Alerts::event`] for each event,
 //! [`Alerts::advance`] at [`Alerts::next_deadline`]; both put what changed into a list, each change at its own instant.
 //! An event that says an earlier instant than the one before counts as of that.
 //!
-//! An event that no rule is about costs one comparison a rule, one that counts the parsing of its details. Memory: at most
-//! [`ENTRIES_MAX`] entries and [`GROUPS_MAX`] groups a rule, 3 MB; the group that was quiet longest makes room, its alert
-//! resolved.
+//! An event that no rule is about costs one comparison a rule, one that counts the parsing of its details. Memory: at
+//! most [`ENTRIES_MAX`] entries and [`GROUPS_MAX`] groups a rule, 3 MB; the group that was quiet longest makes room,
+//! its alert resolved.
 
 mod burst;
 mod rule;
@@ -109,8 +109,8 @@ impl Alerts {
         Ok(Alerts { watches: rules.into_iter().map(Watch::new).collect(), latest_at: Timestamp::ZERO })
     }
 
-    /// Goes on with what an engine has counted by the rules that both have. Its other alerts are told to be over: nobody
-    /// would hear of them again.
+    /// Goes on with what an engine has counted by the rules that both have. Its other alerts are told to be over:
+    /// nobody would hear of them again.
     pub fn take_over(&mut self, now: Timestamp, before: Alerts, changes: &mut Vec<Change>) {
         let now = now.max(before.latest_at);
         self.latest_at = self.latest_at.max(now);

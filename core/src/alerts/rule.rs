@@ -60,8 +60,8 @@ pub enum RuleError {
 }
 
 impl Rule {
-    /// The rules that hold where nobody says otherwise: more than 20 a minute of failed authentications from elsewhere, and
-    /// of paths asked of the wrong plane.
+    /// The rules that hold where nobody says otherwise: more than 20 a minute of failed authentications from elsewhere,
+    /// and of paths asked of the wrong plane.
     pub fn built_in() -> Vec<Rule> {
         let rule = |name: &str, event: &str| Rule {
             name: name.into(),
@@ -75,8 +75,8 @@ impl Rule {
         vec![rule("auth_failure_burst", "AUTH_FAILURE"), rule("port_mismatch_burst", "PORT_MISMATCH")]
     }
 
-    /// The networks that a rule for this event ignores where it does not say: for failed authentications this very machine,
-    /// where somebody who mistypes a token is no attack.
+    /// The networks that a rule for this event ignores where it does not say: for failed authentications this very
+    /// machine, where somebody who mistypes a token is no attack.
     pub fn ignored_by_default(event: &str) -> Vec<IpNet> {
         if event != "AUTH_FAILURE" {
             return Vec::new();

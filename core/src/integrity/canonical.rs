@@ -1,7 +1,7 @@
 //! Canonical JSON: one text for all texts that mean the same, so that a hash can be taken of it.
 //!
-//! Two number rules are in use and both are accepted (see the wire contract). They differ in numbers and in the order of
-//! keys beyond the Basic Multilingual Plane; most texts have neither, and one form for both.
+//! Two number rules are in use and both are accepted (see the wire contract). They differ in numbers and in the order
+//! of keys beyond the Basic Multilingual Plane; most texts have neither, and one form for both.
 //!
 //! The form is written in one pass over the text, members in the order they came. Only where that was not the canonical
 //! order are an object's members put in order afterwards, as pieces of what was written: no byte is parsed twice,
@@ -19,8 +19,8 @@ use std::ops::Range;
 pub enum Rule {
     /// RFC 8785 (JCS): numbers as ECMAScript prints the double, keys by UTF-16 code units.
     Jcs,
-    /// As [`Rule::Jcs`], but a whole number that ECMAScript would print as another one keeps its digits: 9007199254740993
-    /// is another payload than 9007199254740992, and 1000000000000000000000 is the same as 1e21.
+    /// As [`Rule::Jcs`], but a whole number that ECMAScript would print as another one keeps its digits:
+    /// 9007199254740993 is another payload than 9007199254740992, and 1000000000000000000000 is the same as 1e21.
     Exact,
     /// Numbers as they were sent, keys by code point: Python's `json.dumps` with `sort_keys=True`, `ensure_ascii=False`
     /// and separators without spaces.
@@ -147,9 +147,10 @@ fn is_whole(lexeme: &str) -> bool {
     lexeme.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
-/// Whether ECMAScript printed a double with the value that the whole number has which was read as this double. Below 10^21
-/// it prints all digits, from there on the shortest mantissa and the exponent: -1.5e+21. Asking for the double's own value
-/// instead would not do: 9223372036854775808 is 2^63, printed as 9223372036854776000, which is another number.
+/// Whether ECMAScript printed a double with the value that the whole number has which was read as this double. Below
+/// 10^21 it prints all digits, from there on the shortest mantissa and the exponent: -1.5e+21. Asking for the double's
+/// own value instead would not do: 9223372036854775808 is 2^63, printed as 9223372036854776000, which is another
+/// number.
 fn is_same(whole: &str, printed: &str) -> bool {
     let Some((mantissa, exponent)) = printed.split_once("e+") else { return whole == printed };
     let exponent: usize = exponent.parse().expect("ECMAScript's exponents are numbers");

@@ -49,8 +49,8 @@ pub enum Failure {
 }
 
 /// SHA-256 over the RFC 8785 form of `{"kind":…,"params":…}`: `1.0` and `1` are the same payload, in whatever language
-/// the client wrote it again. Only whole numbers that a double would change keep their digits ([`Rule::Exact`]): the hash
-/// is what tells a repeated submit from another one, and two orders whose ids differ in the last digit are two.
+/// the client wrote it again. Only whole numbers that a double would change keep their digits ([`Rule::Exact`]): the
+/// hash is what tells a repeated submit from another one, and two orders whose ids differ in the last digit are two.
 pub fn payload_hash(kind: &str, params: Option<Value>) -> [u8; 32] {
     let mut text = br#"{"kind":"#.to_vec();
     canonical::write_text(kind, &mut text);

@@ -1,9 +1,9 @@
 //! JSON texts: checked once as a whole, then read member by member where they lie.
 //!
 //! There is no tree. [`parse`] walks the text once (RFC 8259, strictly) and refuses what two readers could understand
-//! differently: duplicate keys at any depth, lone surrogates, bytes after the end. After that every [`Value`] is a piece
-//! of a valid text, and reading it cannot fail. The check costs one pass, O(k log k) for an object of more than eight
-//! keys that did not come sorted, and one buffer: 40 bytes for each member of the objects open at a time.
+//! differently: duplicate keys at any depth, lone surrogates, bytes after the end. After that every [`Value`] is a
+//! piece of a valid text, and reading it cannot fail. The check costs one pass, O(k log k) for an object of more than
+//! eight keys that did not come sorted, and one buffer: 40 bytes for each member of the objects open at a time.
 
 use super::check::Checker;
 use super::cursor::Cursor;

@@ -1,10 +1,10 @@
-//! Records: jobs as a snapshot holds them, and the queue made from them again. Lanes, timers, leases and counts are not
-//! written: they follow from the jobs.
+//! Records: jobs as a snapshot stores them, and the queue restored from them. Lanes, timers, leases and counts are not
+//! written: they are derived from the jobs.
 
 use super::Queue;
 use super::class::{ClassKey, JobPlace, LaneIndex};
 use super::job::{Job, Outcome, Run, Stage, Terms};
-use super::lease::{Attempt, AttemptEnd, Tries};
+use super::lease::{Attempt, AttemptEnd, AttemptHistory};
 use crate::command::Priority;
 use crate::context::Context;
 use crate::encoding::{members, numbered};
@@ -19,7 +19,7 @@ use crate::time::{Millis, Timestamp};
 use crate::timers::Timer;
 use crate::zone::Zone;
 
-/// A job as a snapshot holds it. Which members there are depends on how far it got.
+/// A job as a snapshot stores it. Which members are present depends on its state.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct JobRecord {
     seq: JobSeq,
@@ -39,10 +39,10 @@ pub(crate) struct JobRecord {
     /// The kept attempts, oldest first.
     attempts: Vec<Attempt>,
     stage: StageKind,
-    /// When it is due, when it became ready, when its lease ends, or when it ended.
+    /// By stage: when it is due, when it became ready, when its lease ends, or when it ended.
     at: Timestamp,
     node: Option<NodeIndex>,
-    /// Whether the last attempt is that of the lease, or of the end.
+    /// Whether the last attempt is that of the current lease or, of a final job, the one that ended it.
     has_run: bool,
     status: Option<FinalStatus>,
     result: Option<Payload>,
@@ -50,7 +50,6 @@ pub(crate) struct JobRecord {
     final_number: Option<u64>,
 }
 
-/// How far it got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum StageKind {
     Scheduled,
@@ -88,7 +87,7 @@ members!(JobRecord {
 numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final });
 
 impl Queue {
-    /// The record of each job, in order of submission, for the snapshot.
+    /// The records of all jobs, in order of submission.
     pub(crate) fn records(&self) -> impl Iterator<Item = JobRecord> {
         self.table.iter_from(JobSeq::FIRST).map(|job| self.record(job))
     }
@@ -98,13 +97,12 @@ impl Queue {
         (self.next_seq, self.retention.next_number())
     }
 
-    /// Puts back the numbers of a snapshot.
     pub(crate) fn restore_next_numbers(&mut self, (next_seq, next_final_number): (JobSeq, u64)) {
         self.next_seq = next_seq;
         self.retention.restore_next_number(next_final_number);
     }
 
-    /// Puts back a job of a snapshot. The error says what contradicts the records before it, or itself.
+    /// Restores a job of a snapshot. The error says what contradicts earlier records, or the record itself.
     pub(crate) fn restore(
         &mut self,
         cx: &mut Context,
@@ -113,26 +111,26 @@ impl Queue {
     ) -> Result<(), &'static str> {
         let seq = record.seq;
         if seq >= self.next_seq || self.table.get(seq).is_some() {
-            return Err("a job has the number of another one, or of one that is yet to come");
+            return Err("a job has the number of another job, or one that the hub has not given yet");
         }
         let key = ClassKey { zone: record.zone.clone(), requires: record.requires.clone() };
         if record.stage != StageKind::Final && self.classes.admit(&key, None).is_err() {
-            return Err("there are more classes of jobs than the hub has room for");
+            return Err("there are more classes of jobs than the hub may have");
         }
         let place = match (record.stage, record.node) {
             (StageKind::Leased, Some(node)) if registry.get(node).is_none() => {
-                return Err("a job is leased to a node that is not there");
+                return Err("a job is leased to a node that does not exist");
             }
             (StageKind::Leased, Some(node)) => self.leases.insert(node, seq),
             _ => 0,
         };
-        let kind = self.kinds.enter(cx.ledger, None, &record.kind);
+        let kind = self.kinds.add_job(cx.ledger, None, &record.kind);
         let (class, lane) = match record.stage {
-            StageKind::Final => (self.classes.show(cx.ledger, key), LaneIndex::NONE),
-            _ => self.classes.enter(cx.ledger, &mut self.kinds, None, key, kind),
+            StageKind::Final => (self.classes.add_retained(cx.ledger, key), LaneIndex::NONE),
+            _ => self.classes.add_unfinished(cx.ledger, &mut self.kinds, None, key, kind),
         };
         let job = record.into_job(registry, JobPlace { class, kind, lane }, place)?;
-        // A leased job's timer of this instant may have fired; a waiting job's has not, or the job would be final.
+        // At this very instant a leased job's timer may have fired; a waiting job's has not, or the job would be final.
         let is_final = matches!(job.stage, Stage::Final(_));
         if job.is_waiting() || (!is_final && job.expires_at() > cx.now) {
             cx.timers.set(job.expires_at(), Timer::JobExpires(seq));
@@ -149,7 +147,7 @@ impl Queue {
                 self.make_ready(job.place(), job.rank(), seq);
             }
             Stage::Leased(run) => {
-                registry.lease_given(run.node);
+                registry.add_lease(run.node);
                 cx.timers.set(run.until, Timer::LeaseEnds(seq));
             }
             Stage::Final(run) => {
@@ -160,11 +158,11 @@ impl Queue {
         Ok(())
     }
 
-    /// All jobs of a snapshot are back: final ones go in the order in which they ended. O(n log n).
+    /// All jobs of a snapshot are restored: puts the final ones in the order in which they ended. O(n log n).
     pub(crate) fn restored(&mut self) {
         let table = &self.table;
         self.retention.restored(|seq| match table.get(seq).map(|job| &job.stage) {
-            Some(Stage::Final(run)) => rules::order_of_ends(run.outcome.number),
+            Some(Stage::Final(run)) => rules::retention_order(run.outcome.number),
             _ => unreachable!("only final jobs are among the final ones"),
         });
     }
@@ -185,8 +183,8 @@ impl Queue {
             lease_duration_ms: job.lease_duration_ms(),
             place: terms.and_then(Terms::place),
             attempts_max: job.attempts_max.into(),
-            generation: job.tries.generation(),
-            charged: job.tries.charged(),
+            generation: job.history.generation(),
+            charged: job.history.charged(),
             attempts: job.attempts().cloned().collect(),
             stage: StageKind::Scheduled,
             at: Timestamp::ZERO,
@@ -218,7 +216,7 @@ impl Queue {
 impl JobRecord {
     fn into_job(mut self, registry: &Registry, job_place: JobPlace, place: u32) -> Result<Job, &'static str> {
         for attempt in &mut self.attempts {
-            // The name of a node that is known is one text for all that it tried.
+            // All attempts of a known node share the text of its name.
             if let Some(node) = registry.by_name(&attempt.node) {
                 attempt.node = node.name().clone();
             }
@@ -230,7 +228,7 @@ impl JobRecord {
             || attempt.as_ref().is_some_and(is_running) != (self.stage == StageKind::Leased)
             || self.charged > self.generation
         {
-            return Err("a job's attempts do not fit its state");
+            return Err("a job's attempts contradict its state");
         }
         let stage = match (self.stage, self.node, self.status, self.final_number) {
             (StageKind::Scheduled, None, None, None) => Stage::Scheduled { due_at: self.at },
@@ -243,7 +241,7 @@ impl JobRecord {
                 let node = NodeIndex::new(0);
                 Stage::Final(Box::new(Run { attempt, node, place: 0, until: self.at, outcome }))
             }
-            _ => return Err("a job's members do not fit its state"),
+            _ => return Err("a job's members contradict its state"),
         };
         let terms = Terms::new(
             self.expires_at.unwrap_or(Timestamp::NEVER),
@@ -259,10 +257,10 @@ impl JobRecord {
             class: job_place.class,
             lane: job_place.lane,
             stage,
-            tries: Tries::restore(self.generation, self.charged, self.attempts),
+            history: AttemptHistory::restore(self.generation, self.charged, self.attempts),
             terms: (terms != Terms::default()).then(|| Box::new(terms)),
             priority: self.priority,
-            attempts_max: u8::try_from(self.attempts_max).map_err(|_| "a job may have more attempts than any may")?,
+            attempts_max: u8::try_from(self.attempts_max).map_err(|_| "a job may have more attempts than the limit")?,
         })
     }
 }

@@ -1,9 +1,10 @@
 //! Kinds: what became of the jobs of each kind, for as many kinds as there is room.
 //!
-//! A kind is a client's word, so their number must have a bound: [`METRIC_KINDS_MAX`](crate::limits::METRIC_KINDS_MAX) have
-//! counts of their own, all others share one. A kind of which nothing was heard for [`IDLE`] makes room for a new one, its
-//! counts go to the others': so a flood of words does not keep the kinds in use out for good. One that is called like
-//! these others is counted with them: two series of one name are no metric. O(1) an event, O(kinds) for one without a row.
+//! A kind is a client's word, so their number must have a bound: [`METRIC_KINDS_MAX`](crate::limits::METRIC_KINDS_MAX)
+//! have counts of their own, all others share one. A kind of which nothing was heard for [`IDLE`] makes room for a new
+//! one, its counts go to the others': so a flood of words does not keep the kinds in use out for good. One that is
+//! called like these others is counted with them: two series of one name are no metric. O(1) an event, O(kinds) for one
+//! without a row.
 
 use crate::limits::METRIC_KINDS_MAX;
 use crate::name::Name;

@@ -1,8 +1,8 @@
 //! Telemetry: what happens in the hub, counted. Ephemeral: it starts empty, no journal holds it, a replay has none, and
 //! nothing of it is asked when a command is decided.
 //!
-//! Fed by the hub with what happens to jobs and by [`Telemetry::observe`] with what the shell saw. Each costs O(1); memory
-//! is bounded (some 3 MB) whatever happens.
+//! Fed by the hub with what happens to jobs and by [`Telemetry::observe`] with what the shell saw. Each costs O(1);
+//! memory is bounded (some 3 MB) whatever happens.
 
 pub mod kinds;
 pub mod timing;
@@ -17,8 +17,8 @@ use std::net::IpAddr;
 use timing::{Timing, Unit};
 use window::Window;
 
-/// The queue counts as full for so long after it refused something: longer than the `Retry-After` of the refusal, so that
-/// it does not flicker while clients wait.
+/// The queue counts as full for so long after it refused something: longer than the `Retry-After` of the refusal, so
+/// that it does not flicker while clients wait.
 const BACKPRESSURE_LINGER: Millis = Millis::from_secs(2);
 
 /// What the shell saw that is no command: it may come from anybody, so no journal holds it.

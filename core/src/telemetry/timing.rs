@@ -58,7 +58,8 @@ pub struct Quantiles {
 /// Counts since the start.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Totals {
-    /// For each bound in seconds how many samples are not above it and above the bound before; the last bound is infinite.
+    /// For each bound in seconds how many samples are not above it and above the bound before; the last bound is
+    /// infinite.
     pub buckets: Vec<(f64, u64)>,
     /// All samples added up, in seconds.
     pub sum_secs: f64,

@@ -1,8 +1,8 @@
 //! Windows: how many events there were in the last 60 seconds.
 //!
-//! A ring of one bucket a second. An event belongs to the whole second in which it happened, and the window is the second
-//! of now with the 59 before it: exact to a second's edge, whatever the order in which events arrive. An event costs
-//! O(1) (a bucket is cleared when its second comes round again), a look 60 additions; a window takes 256 bytes.
+//! A ring of one bucket a second. An event belongs to the whole second in which it happened, and the window is the
+//! second of now with the 59 before it: exact to a second's edge, whatever the order in which events arrive. An event
+//! costs O(1) (a bucket is cleared when its second comes round again), a look 60 additions; a window takes 256 bytes.
 
 use crate::time::Timestamp;
 

@@ -1,4 +1,5 @@
-//! Limits of bytes: what is refused and what goes at the limit and one beyond it, computed from what records are charged.
+//! Limits of bytes: what is refused and what goes at the limit and one beyond it, computed from what records are
+//! charged.
 
 use crate::scene::{Scene, failure, heartbeat, job, keyed, success};
 use sheratan_core::limits::{

@@ -1,7 +1,7 @@
 //! A hub under test: the instant is set once, then commands follow each other.
 //!
-//! Every scene keeps the journal that a shell would keep. When it ends well, a replay of that journal and a snapshot read
-//! back must both give the same state: so each test is one of those as well.
+//! Every scene keeps the journal that a shell would keep. When it ends well, a replay of that journal and a snapshot
+//! read back must both give the same state: so each test is one of those as well.
 
 use sheratan_core::limits::Limits;
 use sheratan_core::{

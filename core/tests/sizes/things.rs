@@ -6,7 +6,8 @@ use sheratan_core::{Heartbeat, Leased, Millis, NameSet, Pull, Restore, Setting, 
 /// Numbers of things between which vectors double: some slack, most of it, little.
 const COUNTS: [u64; 3] = [6_000, 8_200, 16_000];
 
-/// Builds some of one thing in a hub and compares what is held with what is charged: both for one thing, headed by its name.
+/// Builds some of one thing in a hub and compares what is held with what is charged: both for one thing, headed by its
+/// name.
 fn measure(what: &str, prepare: impl Fn(&mut Driver), build: impl Fn(&mut Driver, u64)) -> Vec<(f64, f64)> {
     let mut found = Vec::new();
     for count in COUNTS {
