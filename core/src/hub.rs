@@ -485,20 +485,20 @@ impl Hub {
             Event::Submitted { kind } => {
                 if self.is_serving {
                     let kind = self.queue.kinds_mut().row_mut(kind);
-                    kind.count(|name, place| self.telemetry.submitted(self.now, name, place));
+                    kind.count(|name, place| self.telemetry.count_submitted(self.now, name, place));
                 }
             }
             Event::Leased { node, waited } => {
                 self.registry.add_lease(node);
                 if self.is_serving {
-                    self.telemetry.leased(self.now, waited);
+                    self.telemetry.count_leased(self.now, waited);
                 }
             }
             Event::AttemptEnded { lease, node, ran, is_reaped } => {
                 let name = self.registry.remove_lease(node).name();
                 self.queue.waiters_mut().note_freed(name);
                 if self.is_serving {
-                    self.telemetry.attempt_ended(self.now, ran);
+                    self.telemetry.count_attempt_ended(self.now, ran);
                 }
                 if is_reaped {
                     let node = name.clone();
@@ -517,7 +517,7 @@ impl Hub {
                 }
                 if self.is_serving {
                     let kind = self.queue.kinds_mut().row_mut(kind);
-                    kind.count(|name, place| self.telemetry.ended(self.now, name, place, status));
+                    kind.count(|name, place| self.telemetry.count_ended(self.now, name, place, status));
                     self.undelivered_ends.positions.push(self.effects.len());
                     self.effects.push(Effect::Ended { job, gone: None });
                 }
@@ -560,7 +560,7 @@ impl Hub {
 
     fn audit(&mut self, event: Audit) {
         if self.is_serving {
-            self.telemetry.audit(self.now, &event);
+            self.telemetry.count_audit(self.now, &event);
             self.effects.push(Effect::Audit(self.now, event));
         }
     }

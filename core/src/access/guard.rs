@@ -1,11 +1,11 @@
-//! The guard: an address that fails authentication too often in a minute is turned away before its token is looked at.
+//! The guard: an address that fails authentication too often in a minute is blocked, without a check of its token.
 //!
-//! An IPv6 address is counted with all others of its /64, since a client has the whole network to itself, and one that
-//! maps an IPv4 address is that IPv4 address.
+//! An IPv6 address is counted together with all others of its /64, since a client usually owns the whole network; an
+//! IPv4-mapped address counts as the IPv4 address.
 //!
-//! Ephemeral and bounded: a fixed window of a minute per address, at most [`GUARDED_ADDRESSES_MAX`] addresses. When
-//! they are all taken, a window that is over is evicted first, then the oldest of an address that is not blocked: a
-//! blocked address can only be forgotten for another while all are blocked. O(log n) per failure.
+//! Ephemeral and bounded: a fixed window of a minute per address, at most [`GUARDED_ADDRESSES_MAX`] addresses. At the
+//! limit a window that is over is evicted first, then the oldest of an address that is not blocked: a blocked address
+//! is evicted only if all are blocked. O(log n) per failure.
 
 use crate::limits::GUARDED_ADDRESSES_MAX;
 use crate::time::{Millis, Timestamp};
@@ -22,7 +22,7 @@ const IPV6_NETWORK: u128 = !0 << 64;
 pub struct AuthGuard {
     failures_max: u32,
     is_loopback_exempt: bool,
-    /// By what an address is counted as.
+    /// By the address that failures are counted under.
     windows: BTreeMap<IpAddr, Window>,
     /// The windows of addresses that are not blocked, and of those that are, each by when it started.
     open: BTreeSet<(Timestamp, IpAddr)>,
@@ -42,7 +42,7 @@ impl Window {
 }
 
 impl AuthGuard {
-    /// A guard that allows `failures_max` failures a minute from one address.
+    /// A guard that allows `failures_max` failures per minute and address.
     pub fn new(failures_max: u32, is_loopback_exempt: bool) -> Self {
         AuthGuard {
             failures_max,
@@ -53,15 +53,14 @@ impl AuthGuard {
         }
     }
 
-    /// How long the address has to wait; `None` if it may go on.
+    /// How long the address is still blocked; `None` if it is not.
     pub fn blocked_for(&self, now: Timestamp, address: IpAddr) -> Option<Millis> {
-        let window = self.windows.get(&self.counted_as(address)?)?;
+        let window = self.windows.get(&self.counted_under(address)?)?;
         (window.failures >= self.failures_max && now < window.ends_at()).then(|| window.ends_at().since(now))
     }
 
-    /// The address failed.
     pub fn record_failure(&mut self, now: Timestamp, address: IpAddr) {
-        let Some(counted) = self.counted_as(address) else { return };
+        let Some(counted) = self.counted_under(address) else { return };
         let window = match self.remove(counted) {
             Some(window) if now < window.ends_at() => Window { failures: window.failures.saturating_add(1), ..window },
             _ => Window { started_at: now, failures: 1 },
@@ -75,8 +74,8 @@ impl AuthGuard {
         assert!(self.windows.len() <= GUARDED_ADDRESSES_MAX);
     }
 
-    /// What failures of the address are counted under; `None` if they are not counted.
-    fn counted_as(&self, address: IpAddr) -> Option<IpAddr> {
+    /// The address that failures are counted under; `None` if they are not counted.
+    fn counted_under(&self, address: IpAddr) -> Option<IpAddr> {
         let address = address.to_canonical();
         if self.is_loopback_exempt && address.is_loopback() {
             return None;
@@ -98,7 +97,7 @@ impl AuthGuard {
     fn remove(&mut self, counted: IpAddr) -> Option<Window> {
         let window = self.windows.remove(&counted)?;
         let was_ordered = self.order_of(&window).remove(&(window.started_at, counted));
-        assert!(was_ordered, "a window is in the order that its failures tell");
+        assert!(was_ordered, "a window is in the order that its failures determine");
         Some(window)
     }
 
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_exempt_only_where_the_operator_did_not_say_otherwise() {
+    fn loopback_is_exempt_only_if_the_guard_exempts_it() {
         for (is_exempt, blocked) in [(true, None), (false, Some(WINDOW))] {
             let mut guard = AuthGuard::new(1, is_exempt);
             guard.record_failure(at(0), NEAR);
@@ -162,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_address_is_the_ipv4_address_that_it_maps() {
+    fn a_mapped_address_counts_as_its_ipv4_address() {
         let mut guard = AuthGuard::new(2, true);
         guard.record_failure(at(0), ip("::ffff:192.0.2.1"));
         guard.record_failure(at(0), FAR);
         for same in [FAR, ip("::ffff:192.0.2.1")] {
             assert_eq!(guard.blocked_for(at(0), same), Some(WINDOW));
         }
-        assert_eq!(guard.blocked_for(at(0), ip("::ffff:192.0.2.2")), None, "they are no network of their own");
+        assert_eq!(guard.blocked_for(at(0), ip("::ffff:192.0.2.2")), None, "mapped addresses are not one network");
     }
 
     #[test]
@@ -182,11 +181,11 @@ mod tests {
         }
         let mut guard = AuthGuard::new(1, true);
         guard.record_failure(at(0), ip("::2"));
-        assert_eq!(guard.blocked_for(at(0), ip("::1")), None, "whoever shares its network");
+        assert_eq!(guard.blocked_for(at(0), ip("::1")), None, "it shares a network with the one that failed");
     }
 
     #[test]
-    fn a_flood_of_addresses_takes_bounded_room() {
+    fn a_flood_of_addresses_takes_bounded_memory() {
         for failures_max in [1, 2] {
             let mut guard = AuthGuard::new(failures_max, true);
             for index in 0..GUARDED_ADDRESSES_MAX as u32 + 10 {
