@@ -104,7 +104,7 @@ fn an_object_is_asked_for_and_nothing_else_taken() {
     for (text, offset) in [("[]", 0), (" 1", 1), ("\"{}\"", 0), ("null", 0)] {
         let error = json::parse_object(text.as_bytes()).unwrap_err();
         assert_eq!((error.reason, error.offset), (Reason::NotAnObject, offset), "{text}");
-        assert_eq!(error.to_string(), format!("it is JSON of another kind (byte {offset})"));
+        assert_eq!(error.to_string(), format!("it is JSON, but not an object (byte {offset})"));
     }
     let empty = json::parse_object(b" { } ").unwrap();
     assert!(empty.members().is_empty());
