@@ -273,7 +273,7 @@ impl Waiters {
     }
 
     fn line_mut(&mut self, key: (Wanted, ProfileIndex)) -> &mut Line {
-        self.lines.get_mut(&key).expect("a waiter stands in its lines")
+        self.lines.get_mut(&key).expect("a parked waiter has its lines")
     }
 
     fn lines_of(&self, wanted: Wanted) -> impl Iterator<Item = (&(Wanted, ProfileIndex), &Line)> {

@@ -1,4 +1,4 @@
-//! Idempotency keys beside the limit of classes; the table of the wire contract is in `tests/histories`.
+//! Idempotency keys at the limit of classes; the table of the wire contract is in `tests/histories`.
 
 use crate::scene::{Scene, job, keyed, zone};
 use sheratan_core::limits::CLASSES_MAX;
