@@ -189,7 +189,7 @@ impl Hub {
         !self.queue.has_any(profile, &pull.kinds) && self.queue.park(&mut self.ledger, id, pull, profile)
     }
 
-    /// Removes a long poll that was answer or whose client disconnected.
+    /// Removes a long poll that was answered or whose client disconnected.
     pub fn unpark(&mut self, id: WaiterId) {
         self.queue.unpark(&mut self.ledger, id);
     }
@@ -485,7 +485,7 @@ impl Hub {
             Event::Submitted { kind } => {
                 if self.is_serving {
                     let kind = self.queue.kinds_mut().row_mut(kind);
-                    kind.count(|name, place| self.telemetry.count_submitted(self.now, name, place));
+                    kind.count(|name, row_ref| self.telemetry.count_submitted(self.now, name, row_ref));
                 }
             }
             Event::Leased { node, waited } => {
@@ -517,7 +517,7 @@ impl Hub {
                 }
                 if self.is_serving {
                     let kind = self.queue.kinds_mut().row_mut(kind);
-                    kind.count(|name, place| self.telemetry.count_ended(self.now, name, place, status));
+                    kind.count(|name, row_ref| self.telemetry.count_ended(self.now, name, row_ref, status));
                     self.undelivered_ends.positions.push(self.effects.len());
                     self.effects.push(Effect::Ended { job, gone: None });
                 }

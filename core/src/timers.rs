@@ -12,8 +12,8 @@ use std::collections::{BTreeSet, VecDeque};
 /// What is due. The order of the variants breaks ties between timers of the same instant, in every replay alike.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Timer {
-    /// A job's time to live is over. The first variant: a lease that ends at the same instant ends that of an expired
-    /// job.
+    /// A job's time to live is over. First, so that a job whose lease ends or that becomes ready at the same instant
+    /// has expired already.
     JobExpires(JobSeq),
     /// A lease ends.
     LeaseEnds(JobSeq),

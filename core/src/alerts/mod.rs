@@ -82,7 +82,7 @@ struct Watch {
     rule: Rule,
     groups: BTreeMap<Box<str>, Burst>,
     /// Groups by their latest event: the next one to be evicted is first.
-    quiet: BTreeSet<(Timestamp, Box<str>)>,
+    by_latest_event: BTreeSet<(Timestamp, Box<str>)>,
     checks: BTreeSet<(Timestamp, Box<str>)>,
     entries: usize,
     opened_count: u64,
@@ -138,14 +138,14 @@ impl Alerts {
     /// Appends the changes that are due up to `now`.
     pub fn advance(&mut self, now: Timestamp, changes: &mut Vec<Change>) {
         self.latest_at = self.latest_at.max(now);
-        while let Some((_, index)) = self.next_check_at().filter(|(at, _)| *at <= now) {
+        while let Some((_, index)) = self.next_check().filter(|(at, _)| *at <= now) {
             self.watches[index].check_next(now, changes);
         }
     }
 
     /// When an open alert may change without another event.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.next_check_at().map(|(at, _)| at)
+        self.next_check().map(|(at, _)| at)
     }
 
     /// The open alerts, in the order of the rules.
@@ -158,7 +158,7 @@ impl Alerts {
         self.watches.iter().map(|watch| (&watch.rule, watch.checks.len(), watch.opened_count))
     }
 
-    fn next_check_at(&self) -> Option<(Timestamp, usize)> {
+    fn next_check(&self) -> Option<(Timestamp, usize)> {
         let checks = self.watches.iter().enumerate().filter_map(|(index, watch)| Some((watch.next_check_at()?, index)));
         checks.min()
     }
@@ -166,8 +166,8 @@ impl Alerts {
 
 impl Watch {
     fn new(rule: Rule) -> Self {
-        let (quiet, checks) = (BTreeSet::new(), BTreeSet::new());
-        Watch { rule, groups: BTreeMap::new(), quiet, checks, entries: 0, opened_count: 0 }
+        let (by_latest_event, checks) = (BTreeSet::new(), BTreeSet::new());
+        Watch { rule, groups: BTreeMap::new(), by_latest_event, checks, entries: 0, opened_count: 0 }
     }
 
     fn event(&mut self, at: Timestamp, details: &Details, changes: &mut Vec<Change>) {
@@ -206,7 +206,7 @@ impl Watch {
         if let Some(at) = burst.next_check_at() {
             self.checks.remove(&(at, group.clone()));
         }
-        self.quiet.remove(&(burst.latest_at(), group));
+        self.by_latest_event.remove(&(burst.latest_at(), group));
         Some(burst)
     }
 
@@ -215,14 +215,14 @@ impl Watch {
         if let Some(at) = burst.next_check_at() {
             self.checks.insert((at, group.clone()));
         }
-        self.quiet.insert((burst.latest_at(), group.clone()));
+        self.by_latest_event.insert((burst.latest_at(), group.clone()));
         self.groups.insert(group, burst);
     }
 
     /// Evicts the group whose latest event is the oldest. Its alert is reported as resolved, since it gets no more
     /// changes.
     fn evict_quietest(&mut self, now: Timestamp, changes: &mut Vec<Change>) {
-        let Some((_, group)) = self.quiet.first().cloned() else { return };
+        let Some((_, group)) = self.by_latest_event.first().cloned() else { return };
         let burst = self.remove(&group).expect("a group with an event is held");
         if let Some(open) = burst.open_alert() {
             changes.push(Change { at: now, state: State::Resolved, alert: self.alert(&group, open) });

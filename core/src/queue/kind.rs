@@ -3,7 +3,7 @@
 use crate::ledger::{Account, Ledger};
 use crate::limits::KIND_BYTES;
 use crate::name::Name;
-use crate::telemetry::kinds::Place;
+use crate::telemetry::kinds::RowRef;
 use std::collections::BTreeMap;
 
 /// A kind's row. Derived: a restored hub may give other numbers, and neither durable state nor decisions depend on
@@ -36,7 +36,7 @@ pub(crate) struct Kind {
     /// Slots of the classes in which it has a lane.
     lanes: Vec<u16>,
     /// Its row in telemetry.
-    counted_at: Option<Place>,
+    telemetry_row: Option<RowRef>,
 }
 
 impl Kinds {
@@ -149,7 +149,7 @@ impl Kinds {
         if let Some(kind) = self.by_name.get(name) {
             return *kind;
         }
-        let row = Some(Kind { name: name.clone(), jobs: 0, places: 0, lanes: Vec::new(), counted_at: None });
+        let row = Some(Kind { name: name.clone(), jobs: 0, places: 0, lanes: Vec::new(), telemetry_row: None });
         let kind = match self.free.pop() {
             Some(kind) => {
                 self.rows[kind.0 as usize] = row;
@@ -182,8 +182,8 @@ impl Kind {
     }
 
     /// Lets telemetry count an event of this kind.
-    pub fn count(&mut self, count: impl FnOnce(&Name, &mut Option<Place>)) {
-        count(&self.name, &mut self.counted_at);
+    pub fn count(&mut self, count: impl FnOnce(&Name, &mut Option<RowRef>)) {
+        count(&self.name, &mut self.telemetry_row);
     }
 }
 

@@ -52,15 +52,15 @@ impl JobTable {
 
     pub fn get_mut(&mut self, seq: JobSeq) -> Option<&mut Job> {
         let page = self.pages.get_mut(&page_of(seq))?;
-        let place = page.find(seq)?;
-        page.jobs.get_mut(place)
+        let index = page.find(seq)?;
+        page.jobs.get_mut(index)
     }
 
     pub fn remove(&mut self, seq: JobSeq) -> Option<Job> {
         let number = page_of(seq);
         let page = self.pages.get_mut(&number)?;
-        let place = page.find(seq)?;
-        let job = page.jobs.remove(place)?;
+        let index = page.find(seq)?;
+        let job = page.jobs.remove(index)?;
         self.count -= 1;
         let is_empty = page.jobs.is_empty();
         let left_before = std::mem::replace(&mut self.leaving_page, number);

@@ -37,7 +37,7 @@ struct Row {
 
 /// A reference to a kind's row; stale when the row has another version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub(crate) struct RowRef {
     row: u16,
     version: u32,
 }
@@ -58,13 +58,13 @@ impl KindCounts {
 }
 
 impl Kinds {
-    /// The counts of a kind; `place` caches its row.
-    pub(super) fn counts_mut(&mut self, at: Timestamp, kind: &Name, place: &mut Option<Place>) -> &mut KindCounts {
-        let known = place.filter(|place| self.rows[usize::from(place.row)].version == place.version);
-        let known = known.map(|place| place.row).or_else(|| self.by_name.get(kind).copied());
+    /// The counts of a kind; `row_ref` caches its row.
+    pub(super) fn counts_mut(&mut self, at: Timestamp, kind: &Name, row_ref: &mut Option<RowRef>) -> &mut KindCounts {
+        let known = row_ref.filter(|row_ref| self.rows[usize::from(row_ref.row)].version == row_ref.version);
+        let known = known.map(|row_ref| row_ref.row).or_else(|| self.by_name.get(kind).copied());
         let Some(row) = known.or_else(|| self.insert(at, kind)) else { return &mut self.other };
         let found = &mut self.rows[usize::from(row)];
-        *place = Some(Place { row, version: found.version });
+        *row_ref = Some(RowRef { row, version: found.version });
         found.counted_at = found.counted_at.max(at);
         &mut found.counts
     }
@@ -135,16 +135,16 @@ mod tests {
     fn an_idle_kind_is_evicted_and_no_count_is_lost() {
         let mut kinds = full();
         submit(&mut kinds, 5_000, "k0");
-        let place = &mut None;
+        let row_ref = &mut None;
         let k1 = Name::new("k1").unwrap();
-        kinds.counts_mut(Timestamp::ZERO, &k1, place);
+        kinds.counts_mut(Timestamp::ZERO, &k1, row_ref);
         submit(&mut kinds, IDLE.get() - 1, "early");
         assert_eq!(kinds.other().map(|counts| counts.submitted), Some(1));
         // The longest idle one is evicted, among several the first row: k1, since k0 had an event later.
         submit(&mut kinds, IDLE.get(), "new");
         assert!(kinds.iter().any(|(kind, _)| kind == "new") && kinds.iter().all(|(kind, _)| kind != "k1"));
         // A stale reference to its row does not count for the new kind.
-        kinds.counts_mut(Timestamp::from_millis(IDLE.get()), &k1, place).submitted += 1;
+        kinds.counts_mut(Timestamp::from_millis(IDLE.get()), &k1, row_ref).submitted += 1;
         assert!(kinds.iter().any(|(kind, counts)| kind == "k1" && counts.submitted == 1));
         let own: u64 = kinds.iter().map(|(_, counts)| counts.submitted).sum();
         let others = kinds.other().map_or(0, |counts| counts.submitted);

@@ -12,7 +12,7 @@ use crate::effect::Audit;
 use crate::name::Name;
 use crate::outcome::{DropReason, FinalStatus};
 use crate::time::{Millis, Timestamp};
-use kinds::{Kinds, Place};
+use kinds::{Kinds, RowRef};
 use std::net::IpAddr;
 use timing::{Timing, Unit};
 use window::Window;
@@ -151,9 +151,9 @@ impl Telemetry {
         self.count(at, counter);
     }
 
-    /// Counts a job that was accepted. `place` caches the kind's row.
-    pub(crate) fn count_submitted(&mut self, at: Timestamp, kind: &Name, place: &mut Option<Place>) {
-        self.kinds.counts_mut(at, kind, place).submitted += 1;
+    /// Counts a job that was accepted. `row_ref` caches the kind's row.
+    pub(crate) fn count_submitted(&mut self, at: Timestamp, kind: &Name, row_ref: &mut Option<RowRef>) {
+        self.kinds.counts_mut(at, kind, row_ref).submitted += 1;
         self.count(at, Counter::Submitted);
     }
 
@@ -169,9 +169,15 @@ impl Telemetry {
         self.count(at, Counter::AttemptEnded);
     }
 
-    /// Counts a job that became final. `place` caches the kind's row.
-    pub(crate) fn count_ended(&mut self, at: Timestamp, kind: &Name, place: &mut Option<Place>, status: FinalStatus) {
-        self.kinds.counts_mut(at, kind, place).ended[status as usize] += 1;
+    /// Counts a job that became final. `row_ref` caches the kind's row.
+    pub(crate) fn count_ended(
+        &mut self,
+        at: Timestamp,
+        kind: &Name,
+        row_ref: &mut Option<RowRef>,
+        status: FinalStatus,
+    ) {
+        self.kinds.counts_mut(at, kind, row_ref).ended[status as usize] += 1;
         match status {
             FinalStatus::Completed => self.count(at, Counter::Completed),
             FinalStatus::Failed | FinalStatus::Dead => self.count(at, Counter::Failed),
@@ -181,12 +187,12 @@ impl Telemetry {
 
     /// The count since the start.
     pub fn total(&self, counter: Counter) -> u64 {
-        self.meters[counter.place()].total
+        self.meters[counter.index()].total
     }
 
     /// The count of the last 60 seconds.
     pub fn last_minute(&self, now: Timestamp, counter: Counter) -> u64 {
-        self.meters[counter.place()].window.sum(now)
+        self.meters[counter.index()].window.sum(now)
     }
 
     /// Submits and heartbeats that were refused in the last 60 seconds because a limit is reached.
@@ -241,14 +247,14 @@ impl Telemetry {
     }
 
     fn count(&mut self, at: Timestamp, counter: Counter) {
-        let meter = &mut self.meters[counter.place()];
+        let meter = &mut self.meters[counter.index()];
         meter.total += 1;
         meter.window.add(at, 1);
     }
 }
 
 impl Counter {
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         match self {
             Counter::AuthFailureMissing => 0,
             Counter::AuthFailureBad => 1,

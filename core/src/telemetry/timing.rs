@@ -5,7 +5,7 @@
 //! sample costs O(1); to read the quantiles sums the ring. A timing takes 60 to 900 kB, growing with its longest
 //! sample.
 
-use super::window::{WINDOW_SECS, place, second, seconds};
+use super::window::{WINDOW_SECS, bucket_index, second_of, seconds_of_window};
 use crate::time::Timestamp;
 use hdrhistogram::Histogram;
 
@@ -88,18 +88,18 @@ impl Timing {
         let sample = sample.min(SAMPLE_MAX);
         self.counts[self.unit.bounds().partition_point(|bound| *bound < sample)] += 1;
         self.sum = self.sum.saturating_add(sample);
-        let sec = second(at);
+        let sec = second_of(at);
         if self.seconds.is_empty() {
             let empty = Histogram::new(2).expect("two significant digits are allowed");
             self.seconds = vec![empty; WINDOW_SECS as usize];
             self.latest_sec = sec;
         }
         for passed in self.latest_sec + 1..=sec.min(self.latest_sec + WINDOW_SECS) {
-            self.seconds[place(passed)].reset();
+            self.seconds[bucket_index(passed)].reset();
         }
         self.latest_sec = self.latest_sec.max(sec);
         if sec + WINDOW_SECS > self.latest_sec {
-            self.seconds[place(sec)].record(sample).expect("it grows to the largest sample");
+            self.seconds[bucket_index(sec)].record(sample).expect("it grows to the largest sample");
         }
     }
 
@@ -109,8 +109,8 @@ impl Timing {
             return Quantiles::default();
         }
         let mut all: Histogram<u32> = Histogram::new(2).expect("two significant digits are allowed");
-        for sec in seconds(second(now), self.latest_sec) {
-            let one = &self.seconds[place(sec)];
+        for sec in seconds_of_window(second_of(now), self.latest_sec) {
+            let one = &self.seconds[bucket_index(sec)];
             if !one.is_empty() {
                 all.add(one).expect("it grows to the largest sample");
             }

@@ -29,37 +29,37 @@ impl Default for Window {
 impl Window {
     /// Counts `count` events at `at`; does nothing if they are older than the window.
     pub fn add(&mut self, at: Timestamp, count: u32) {
-        let sec = second(at);
+        let sec = second_of(at);
         if sec > self.latest_sec {
             for passed in self.latest_sec + 1..=sec.min(self.latest_sec + WINDOW_SECS) {
-                self.buckets[place(passed)] = 0;
+                self.buckets[bucket_index(passed)] = 0;
             }
             self.latest_sec = sec;
         }
         if sec + WINDOW_SECS > self.latest_sec {
-            let bucket = &mut self.buckets[place(sec)];
+            let bucket = &mut self.buckets[bucket_index(sec)];
             *bucket = bucket.saturating_add(count);
         }
     }
 
     /// The count of the window that ends at `now`.
     pub fn sum(&self, now: Timestamp) -> u64 {
-        seconds(second(now), self.latest_sec).map(|sec| u64::from(self.buckets[place(sec)])).sum()
+        seconds_of_window(second_of(now), self.latest_sec).map(|sec| u64::from(self.buckets[bucket_index(sec)])).sum()
     }
 }
 
 /// The whole second of an instant.
-pub(super) fn second(at: Timestamp) -> u64 {
+pub(super) fn second_of(at: Timestamp) -> u64 {
     at.as_millis() / 1_000
 }
 
 /// The index of a second's bucket.
-pub(super) fn place(sec: u64) -> usize {
+pub(super) fn bucket_index(sec: u64) -> usize {
     (sec % WINDOW_SECS) as usize
 }
 
 /// The seconds of the window at `now_sec` for which a ring whose latest second is `latest_sec` has buckets.
-pub(super) fn seconds(now_sec: u64, latest_sec: u64) -> std::ops::RangeInclusive<u64> {
+pub(super) fn seconds_of_window(now_sec: u64, latest_sec: u64) -> std::ops::RangeInclusive<u64> {
     // Time does not go back: a `now` before the latest event counts as the instant of that event.
     let now_sec = now_sec.max(latest_sec);
     (now_sec + 1).saturating_sub(WINDOW_SECS)..=latest_sec
