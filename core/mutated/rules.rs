@@ -1,4 +1,4 @@
-//! The state machine's rules with mistakes in them.
+//! The state machine's rules, with the mistake of the active mutant.
 
 #[path = "../src/rules.rs"]
 mod real;
@@ -50,8 +50,8 @@ pub(crate) fn leases_since(generation: u32, latest: u32) -> Option<u32> {
     if is_active(Mutant::StaleLeaseCompletes) { since.map(|_| 0) } else { since }
 }
 
-pub(crate) fn is_spent(charged: u32, attempts_max: u32) -> bool {
-    real::is_spent(charged + u32::from(is_active(Mutant::AttemptCountedTwice)), attempts_max)
+pub(crate) fn is_exhausted(charged: u32, attempts_max: u32) -> bool {
+    real::is_exhausted(charged + u32::from(is_active(Mutant::AttemptCountedTwice)), attempts_max)
 }
 
 pub(crate) fn is_too_late(expires_at: Timestamp, due_at: Timestamp) -> bool {
@@ -74,12 +74,12 @@ pub(crate) fn may_extend(holder: &Name, node: &Name) -> bool {
     real::may_extend(holder, node) || is_active(Mutant::ExtensionByAnotherNode)
 }
 
-pub(crate) fn keeps_too_many(jobs: u64, jobs_max: u64) -> bool {
-    real::keeps_too_many(jobs, one_more(Mutant::RetainedJobsOffByOne, jobs_max))
+pub(crate) fn retains_too_many(jobs: u64, jobs_max: u64) -> bool {
+    real::retains_too_many(jobs, one_more(Mutant::RetainedJobsOffByOne, jobs_max))
 }
 
-pub(crate) fn order_of_ends(number: u64) -> u64 {
-    if is_active(Mutant::FinalOrderLost) { 0 } else { real::order_of_ends(number) }
+pub(crate) fn retention_order(number: u64) -> u64 {
+    if is_active(Mutant::FinalOrderLost) { 0 } else { real::retention_order(number) }
 }
 
 pub(crate) fn known_key(
@@ -112,8 +112,8 @@ pub(crate) fn jobs_to_wake_for(ready: u64, room: u64) -> u64 {
     if is_active(Mutant::WakeForgotten) { 0 } else { real::jobs_to_wake_for(ready, room) }
 }
 
-pub(crate) fn is_looked_at_again(was_anybody_woken: bool) -> bool {
-    real::is_looked_at_again(was_anybody_woken) && !is_active(Mutant::SecondWakeForgotten)
+pub(crate) fn stays_marked(is_any_woken: bool) -> bool {
+    real::stays_marked(is_any_woken) && !is_active(Mutant::SecondWakeForgotten)
 }
 
 pub(crate) fn stale_at(last_seen_at: Timestamp, node_ttl: Millis) -> Timestamp {
@@ -124,7 +124,7 @@ pub(crate) fn may_forget(leases: u64) -> bool {
     real::may_forget(leases) || is_active(Mutant::NodeForgottenWithLeases)
 }
 
-/// A limit that is off by one while this mutant is active.
+/// The limit, or one more while this mutant is active.
 fn one_more(mutant: Mutant, max: u64) -> u64 {
     max.saturating_add(is_active(mutant).into())
 }

@@ -1,4 +1,4 @@
-//! Timers, some of which are forgotten.
+//! Timers of which the active mutant ignores some.
 
 #[path = "../src/timers.rs"]
 mod real;
@@ -14,13 +14,13 @@ pub(crate) struct Timers(real::Timers);
 
 impl Timers {
     pub fn set(&mut self, at: Timestamp, timer: Timer) {
-        if !is_forgotten(timer) {
+        if !is_ignored(timer) {
             self.0.set(at, timer);
         }
     }
 
     pub fn cancel(&mut self, at: Timestamp, timer: Timer) {
-        if !is_forgotten(timer) {
+        if !is_ignored(timer) {
             self.0.cancel(at, timer);
         }
     }
@@ -38,7 +38,7 @@ impl Timers {
     }
 }
 
-fn is_forgotten(timer: Timer) -> bool {
+fn is_ignored(timer: Timer) -> bool {
     match timer {
         Timer::JobExpires(_) => is_active(Mutant::JobTtlSkipped),
         Timer::LeaseEnds(_) => is_active(Mutant::LeaseExpirySkipped),

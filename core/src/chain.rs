@@ -1,32 +1,33 @@
-//! The chain of outcomes: one hash over all that was decided, so that two runs of a journal show where they differ.
+//! The chain of outcomes: one hash over all decisions, so that two runs of a journal show where they differ.
 //!
-//! Each outcome that changed something is folded in whole, word by word: who got what lease until when, every extension's
-//! end, and how many jobs, keys and nodes there are then. Words that come together are multiplied each by a factor of its
-//! own place, which waits for nothing, and summed to 128 bits. Two accumulators of 64 bits take both halves of the sum, one
-//! after the other, by a multiplication to 128 bits whose halves are added by exclusive or (as wyhash and its like do; Wang
-//! Yi, 2019): some three nanoseconds each. That is no defence against anybody, and need not be: whoever writes the journal
-//! has the hub's key. What is shown, and stands in the journal where a segment begins and ends, is a keyed hash
-//! (SipHash-2-4) of both accumulators, taken once a batch.
+//! Each outcome that changed something is folded in whole, word by word: which lease was given until when, the new end
+//! of every extended lease, and how many jobs, keys and nodes there are afterwards. The words of a group are each
+//! multiplied by a factor of their place, independently of each other, and summed to 128 bits. Both halves of the sum
+//! are folded one after the other into two accumulators of 64 bits, by a multiplication to 128 bits whose halves are
+//! combined by exclusive or (as wyhash and similar hashes do; Wang Yi, 2019): about three nanoseconds each. This does
+//! not withstand an attacker and need not: who can write the journal has the hub's key. What is shown, and stored in
+//! the journal at the start and end of a segment, is a keyed hash (SipHash-2-4) of both accumulators, computed once per
+//! batch.
 
 use crate::ids::JobSeq;
 use crate::outcome::{Completed, CompletedStatus, Extended, Outcome, Submitted};
 
-/// What all outcomes so far were folded into.
+/// The accumulators that all outcomes so far were folded into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Chain([u64; 2]);
 
-/// Odd numbers whose bits are half ones: the first digits of the golden ratio and of the square root of two.
+/// Odd numbers about half of whose bits are ones: the first digits of the golden ratio and of the square root of two.
 const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xb504_f333_f9de_6485];
 
 /// Words of an outcome itself, its leases not counted.
-const SAID: usize = 4;
-/// Words of how much there is.
-pub(crate) const COUNTS: usize = 11;
+const OUTCOME_WORDS: usize = 4;
+/// Words of the counts after it.
+pub(crate) const COUNT_WORDS: usize = 11;
 
-/// A factor for each place of words that come together. They have nothing to do with each other: counts that differ by
-/// little, one by more and another by less, do not have one sum.
-const PLACES: [u64; SAID + COUNTS] = {
-    let mut factors = [0; SAID + COUNTS];
+/// A factor for each place in a group of words. The factors are unrelated, so that the sum changes if one count is a
+/// little higher and another a little lower.
+const PLACE_FACTORS: [u64; OUTCOME_WORDS + COUNT_WORDS] = {
+    let mut factors = [0; OUTCOME_WORDS + COUNT_WORDS];
     let mut place = 0;
     while place < factors.len() {
         factors[place] = mix((place as u64 + 1).wrapping_mul(FACTORS[0])) | 1;
@@ -39,7 +40,7 @@ impl Chain {
     /// Before the first outcome.
     pub const START: Chain = Chain([0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344]);
 
-    /// What it was folded into, for the snapshot and the keyed hash.
+    /// The accumulators, for the snapshot and the keyed hash.
     pub fn words(self) -> [u64; 2] {
         self.0
     }
@@ -55,9 +56,9 @@ impl Chain {
         self.0 = [multiply(one ^ word, FACTORS[0]), multiply(other.rotate_left(23) ^ word, FACTORS[1]) ^ one];
     }
 
-    /// Folds in an outcome, with all that it says, and how much there is after it. O(leases).
-    pub fn fold_outcome(&mut self, outcome: &Outcome, counts: [u64; COUNTS]) {
-        let said = match outcome {
+    /// Folds in an outcome with its leases, and the counts after it. O(leases).
+    pub fn fold_outcome(&mut self, outcome: &Outcome, counts: [u64; COUNT_WORDS]) {
+        let outcome_words = match outcome {
             Outcome::Done => [1, 0, 0, 0],
             Outcome::Heard { node } => [2, node.get().into(), 0, 0],
             Outcome::Submitted(Submitted::Accepted { job, supersedes, replaces }) => {
@@ -87,16 +88,16 @@ impl Chain {
             },
             Outcome::Refused(_) => [9, 0, 0, 0],
         };
-        let mut words = [0; SAID + COUNTS];
-        words[..SAID].copy_from_slice(&said);
-        words[SAID..].copy_from_slice(&counts);
+        let mut words = [0; OUTCOME_WORDS + COUNT_WORDS];
+        words[..OUTCOME_WORDS].copy_from_slice(&outcome_words);
+        words[OUTCOME_WORDS..].copy_from_slice(&counts);
         self.fold_all(words);
     }
 
-    /// Folds in words in their order.
+    /// Folds in a group of words; their order matters.
     fn fold_all<const N: usize>(&mut self, words: [u64; N]) {
-        const { assert!(N <= PLACES.len()) };
-        let products = words.into_iter().zip(PLACES).map(|(word, factor)| u128::from(word) * u128::from(factor));
+        const { assert!(N <= PLACE_FACTORS.len()) };
+        let products = words.into_iter().zip(PLACE_FACTORS).map(|(word, factor)| u128::from(word) * u128::from(factor));
         let sum = products.fold(N as u128, u128::wrapping_add);
         self.fold(sum as u64);
         self.fold((sum >> 64) as u64);
@@ -125,13 +126,13 @@ mod tests {
 
     fn folded(outcome: &Outcome) -> Chain {
         let mut chain = Chain::START;
-        chain.fold_outcome(outcome, [0; COUNTS]);
+        chain.fold_outcome(outcome, [0; COUNT_WORDS]);
         chain
     }
 
-    /// Outcomes of which each differs from each other in one thing that somebody was told.
+    /// Outcomes that differ from each other in one thing that a client is answered.
     #[test]
-    fn whatever_an_outcome_says_is_in_the_chain() {
+    fn every_part_of_an_outcome_changes_the_chain() {
         let leased = |job, generation, until| Leased {
             lease: LeaseRef { job: JobSeq::new(job), generation },
             until: Timestamp::from_millis(until),
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn words_in_another_order_make_another_chain() {
+    fn the_order_of_words_changes_the_chain() {
         let mut chains = BTreeSet::new();
         for words in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [0, 1, 2], [0, 0, 3], [3, 0, 0]] {
             let mut chain = Chain::START;
@@ -188,9 +189,9 @@ mod tests {
         assert_eq!(chains.len(), 6);
     }
 
-    /// What differs between two runs of a journal are a few jobs more here and fewer there.
+    /// Two runs of a journal that differ have a few jobs more in one count and a few less in another.
     #[test]
-    fn words_that_differ_by_little_make_another_chain() {
+    fn a_small_difference_between_words_changes_the_chain() {
         let mut chains = BTreeSet::new();
         for digits in 0..7_usize.pow(6) {
             let words: [u64; 6] = std::array::from_fn(|place| 100 + (digits / 7_usize.pow(place as u32) % 7) as u64);

@@ -1,6 +1,6 @@
-//! Commands: everything that can change the hub's durable state, as the journal keeps it.
+//! Commands: everything that can change the hub's durable state, as the journal stores it.
 //!
-//! The tables at the end are the encoding: a variant or member keeps its number for ever, a new one gets the next.
+//! The tables at the end are the encoding: the number of a variant or member never changes, a new one gets the next.
 
 use crate::encoding::{DecodeError, Encoded, Reader, members, numbered};
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
@@ -17,101 +17,101 @@ use crate::zone::Zone;
 pub enum Command {
     /// Sets some of the operator's limits.
     Set(Vec<Setting>),
-    /// A node says what it is; needed when it is new, changed, or was not online.
+    /// A node describes itself; journaled when the node is new, changed, or was not online.
     Heartbeat(Heartbeat),
-    /// These nodes were heard from, and nothing about them changed.
+    /// Heartbeats of these nodes that changed nothing but their last-seen time.
     NodesSeen(Vec<NodeIndex>),
-    /// Time has passed up to the record's instant, and a client was told what that did.
+    /// Time has passed up to the record's instant, and a client was answered with what due timers did.
     Tick,
     /// A client submits a job.
     Submit(Box<Submit>),
     /// A node asks for jobs.
     Pull(Pull),
-    /// A node keeps its leases.
+    /// A node extends its leases.
     Extend(Extend),
-    /// A node submits how a job ended.
+    /// A node submits a result.
     Complete(Complete),
-    /// From now on these rules decide.
+    /// From now on these rules are in force.
     AdoptRules(RulesVersion),
 }
 
-/// What a node says of itself.
+/// A node's description of itself.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Heartbeat {
     pub node: Name,
-    /// It gets jobs of this zone only.
+    /// The node gets jobs of this zone only.
     pub zone: Zone,
     pub capabilities: NameSet,
-    /// Health as the node sees it.
+    /// Health as the node reports it.
     pub health: Health,
-    /// Where the node says it can be reached; shown, never used.
+    /// Where the node can be reached, as it reports; shown, never used.
     pub endpoint: Option<Name>,
     /// A JSON object; shown, never used.
     pub labels: Option<Payload>,
 }
 
-/// A node's health.
+/// A node's health, as it reports it. The hub only shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Health {
-    /// All well.
+    /// Healthy.
     #[default]
     Green,
-    /// Working, with a reservation.
+    /// Degraded.
     Yellow,
-    /// Not well.
+    /// Unhealthy.
     Red,
 }
 
 /// A job as a client submits it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Submit {
-    /// What to do: the name by which nodes choose.
+    /// What to do; a pull may ask for certain kinds only.
     pub kind: Name,
-    /// With what: any JSON.
+    /// Any JSON.
     pub params: Option<Payload>,
     pub priority: Priority,
-    /// Nodes of this zone only.
+    /// Only nodes of this zone run the job.
     pub zone: Zone,
-    /// Only nodes that have all of these capabilities.
+    /// Only nodes that have all of these capabilities run the job.
     pub requires: NameSet,
-    /// Not before this much time has passed.
+    /// The first attempt starts no earlier than this after submission.
     pub delay_ms: Millis,
-    /// Not before this instant.
+    /// The first attempt starts no earlier than this.
     pub run_at: Timestamp,
-    /// From then on no attempt starts, and no lease is extended.
+    /// This long after submission no attempt starts any more, and no lease is extended.
     pub ttl_ms: Option<Millis>,
-    /// Attempts in all.
+    /// Attempts in total.
     pub attempts_max: Option<u32>,
-    /// No retry later than this after submission.
+    /// No retry starts later than this after submission.
     pub retry_budget_ms: Option<Millis>,
     /// How long its leases last.
     pub lease_duration_ms: Option<Millis>,
-    /// Makes repeats of this submit one job.
+    /// Repeats of this submit refer to the same job.
     pub idempotency: Option<Idempotency>,
 }
 
-/// How a submit is told from its repeats.
+/// How repeats of a submit are recognised and answered.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Idempotency {
     /// The client's key.
     pub key: Name,
     /// SHA-256 of the canonical kind and params.
     pub payload_hash: [u8; 32],
-    /// When the key's job has another payload.
+    /// What to do if the key's job has another payload.
     pub on_duplicate: OnDuplicate,
-    /// When the key's job ended without success.
+    /// What to do if the key's job ended without success.
     pub on_failed: OnFailed,
-    /// How long the key is remembered after its job became final; never longer than the hub's own limit.
+    /// How long the key is remembered after its job became final; at most the hub's own limit.
     pub ttl_ms: Option<Millis>,
 }
 
 /// What a submit with a known key but another payload means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OnDuplicate {
-    /// A mistake: refused.
+    /// A mistake: it is refused.
     #[default]
     SameResult,
-    /// The newer replaces the older.
+    /// The new job takes the place of the old one.
     LatestWins,
 }
 
@@ -125,17 +125,13 @@ pub enum OnFailed {
     NewJob,
 }
 
-/// Which jobs go first.
+/// Jobs of a higher priority are leased first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Priority {
-    /// Before all others.
     Critical,
-    /// Before normal ones.
     High,
-    /// The usual.
     #[default]
     Normal,
-    /// When nothing else waits.
     Low,
 }
 
@@ -143,54 +139,51 @@ pub enum Priority {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Pull {
     pub node: Name,
-    /// At most so many.
     pub jobs_max: u32,
-    /// Only these kinds; all if empty.
+    /// Only these kinds; all kinds if empty.
     pub kinds: NameSet,
     /// How long the leases last; the job's or the hub's own duration if absent.
     pub lease_duration_ms: Option<Millis>,
 }
 
-/// A node's request to keep leases.
+/// A node's request to extend leases.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Extend {
     /// The node that holds them.
     pub node: Name,
     pub leases: Vec<LeaseRef>,
-    /// For how long from now; the job's or the hub's own duration if absent.
+    /// How long the leases last from now on; the job's or the hub's own duration if absent.
     pub lease_duration_ms: Option<Millis>,
 }
 
-/// How a job ended, as its node says; its integrity was checked by the shell, which holds the key.
+/// A job's result, as its node submits it. The shell, which holds the key, has checked its integrity.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Complete {
     pub job: JobSeq,
     /// The lease that fences it; clients of v1.5 send none.
     pub lease: Option<LeaseRef>,
-    /// The node that says so.
+    /// The node that submits it.
     pub node: Option<Name>,
-    /// Whether it was done.
+    /// Whether the attempt succeeded.
     pub ok: bool,
-    /// What came of it.
     pub result: Option<Payload>,
-    /// What went wrong.
     pub error: Option<Payload>,
-    /// Whether another attempt may help.
+    /// Whether another attempt may succeed.
     pub is_retryable: bool,
     pub mark: ResultMark,
 }
 
-/// Tells a result that is sent again from another one.
+/// Distinguishes a repeat of a result from another result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ResultMark {
-    /// The first eight bytes of the SHA-256 of the result: two attempts that end alike have the same.
+    /// The first eight bytes of the SHA-256 of the result: two attempts with equal results have the same.
     Content(u64),
     /// The first eight bytes of the SHA-256 of the `result_id` that its node gave it.
     Id(u64),
 }
 
 impl Submit {
-    /// A job that asks for nothing special: any node of the default zone, at once, under the hub's own limits.
+    /// A job with all defaults: any node of the default zone, at once, under the hub's own limits.
     pub fn new(kind: Name, params: Option<Payload>) -> Self {
         Submit {
             kind,
@@ -210,7 +203,6 @@ impl Submit {
 }
 
 impl Priority {
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Priority::Critical => "critical",
@@ -220,7 +212,7 @@ impl Priority {
         }
     }
 
-    /// The priority that a word names.
+    /// The inverse of [`Priority::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
         [Priority::Critical, Priority::High, Priority::Normal, Priority::Low]
             .into_iter()
@@ -229,7 +221,6 @@ impl Priority {
 }
 
 impl Health {
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Health::Green => "GREEN",
@@ -239,7 +230,7 @@ impl Health {
     }
 }
 
-/// The commands' numbers and members.
+/// A command is its number and its members.
 impl Encoded for Command {
     fn encode(&self, out: &mut Vec<u8>) {
         let mut put = |number: u8, members: &dyn Fn(&mut Vec<u8>)| {
@@ -375,8 +366,8 @@ mod tests {
         names.iter().map(|text| name(text)).collect()
     }
 
-    /// One of each command with every member away from its default, and its bytes: a change of a table fails here and not
-    /// at a user's restart.
+    /// One of each command with no member at its default, and the start of its encoding: a change of a table fails here
+    /// and not at a user's restart.
     fn all() -> Vec<(Command, &'static str)> {
         let (payload, second) = (Some(Payload::new(b"{}")), Some(Millis::new(1_000)));
         let idempotency = Idempotency {
@@ -441,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_reads_back_and_begins_as_the_format_says() {
+    fn every_command_decodes_to_itself_and_begins_with_its_recorded_bytes() {
         for (command, start) in all() {
             let bytes = bytes_of(&command);
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -453,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_is_cut_is_refused_wherever_it_is_cut() {
+    fn a_truncated_command_is_refused_at_every_length() {
         for (command, _) in all() {
             let bytes = bytes_of(&command);
             for cut in 0..bytes.len() {
@@ -463,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_submit_and_pull_have_no_members_at_their_defaults() {
+    fn members_at_their_defaults_are_not_written() {
         assert_eq!(bytes_of(&Command::Submit(Box::new(Submit::new(name("k"), None)))), [5, 1, 1, b'k', 0]);
         let pull = Pull { node: name("n"), jobs_max: 1, kinds: NameSet::EMPTY, lease_duration_ms: None };
         assert_eq!(bytes_of(&Command::Pull(pull)), [6, 1, 1, b'n', 2, 1, 0]);

@@ -1,4 +1,4 @@
-//! What the rooms of the state machine share while one command or timer is handled.
+//! What the modules of the state machine share while one command or timer is handled.
 
 use crate::ids::HubKey;
 use crate::ledger::Ledger;
@@ -7,13 +7,13 @@ use crate::queue::event::Event;
 use crate::time::Timestamp;
 use crate::timers::Timers;
 
-/// The instant, the settings, and where timers, bytes and events go.
+/// The instant and the settings, and the timers, ledger and events to change.
 pub(crate) struct Context<'a> {
     pub now: Timestamp,
     pub key: &'a HubKey,
     pub limits: &'a Limits,
     pub timers: &'a mut Timers,
     pub ledger: &'a mut Ledger,
-    /// What happened to jobs; the hub follows it up when the room is done.
+    /// What happened to jobs; the hub handles these events when the module's function returns.
     pub events: &'a mut Vec<Event>,
 }

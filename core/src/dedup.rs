@@ -1,13 +1,14 @@
 //! Idempotency keys: which job a repeated submit refers to.
 //!
 //! A key is held as 128 bits of a keyed hash (a client that could choose two keys with one hash would need the hub's
-//! key), with the start of its payload's hash and its job. When the job is final the key is spent: it takes over what it
-//! will answer, so the answer outlives the job's retention.
+//! key), with the start of its payload's hash and its job. When the job becomes final the key is spent: it stores the
+//! answer to repeats, so the answer outlives the job's retention.
 //!
-//! Entries are in a slab; a hash table finds them by the hash that is there already, in one step and at most one cache
-//! miss. Its order is that of the hashes, which are keyed, and shows nowhere: what is written or evicted goes by number
-//! or by age. Spent keys are kept in the order in which they were spent, which is also the order in which they expire;
-//! only a key with a shorter time of its own has a timer. A key takes about 100 bytes, an answer 32 and its payloads.
+//! Entries are stored in a slab; a hash table finds them by the hash they already have, in one step and with at most one
+//! cache miss. The table's order is that of the hashes, which are keyed; nothing depends on it: keys are written by job
+//! number and evicted by age. Spent keys are queued in the order in which they were spent, which is also the order in
+//! which they expire; only a key with a shorter time to live of its own has a timer. A key takes about 100 bytes, an
+//! answer 32 and its payloads.
 
 mod slab;
 
@@ -26,7 +27,7 @@ use std::collections::VecDeque;
 pub(crate) use slab::KeyPlace;
 use slab::Slab;
 
-/// Keys for which the tables keep their room when they have few.
+/// Capacity that the tables keep with few keys.
 const KEYS_KEPT_ROOM: usize = 1_024;
 
 /// All keys.
@@ -34,30 +35,31 @@ const KEYS_KEPT_ROOM: usize = 1_024;
 pub struct Dedup {
     table: HashTable<KeyPlace>,
     slab: Slab,
-    /// Spent keys, the first that was spent in front; some were forgotten or bound again since.
+    /// References to spent keys in the order of spending; stale ones are to keys that were evicted or bound again
+    /// since.
     spent: VecDeque<SpentRef>,
-    /// Spent keys that are held.
+    /// Spent keys that are held: `spent` without the stale references.
     spent_count: usize,
-    /// How many of `spent`, from the front, have lost their answers' payloads already.
-    stripped: usize,
+    /// How many of `spent`, from the front, have had their answers dropped.
+    answers_dropped: usize,
 }
 
-/// A spent key in the order of spending, or what was one.
+/// A reference to a spent key; stale once the version of its place is another one.
 #[derive(Clone, Copy, Debug)]
 struct SpentRef {
     place: KeyPlace,
     version: u32,
 }
 
-/// What is known of a key.
+/// A key that is bound to a job.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// In two halves, which need not stand at a multiple of 16.
+    /// In two halves: an alignment of 8 instead of 16.
     key: [u64; 2],
-    /// The first half of the payload's SHA-256: whoever makes two payloads with one deceives himself alone.
+    /// The first half of the payload's SHA-256: a client that constructs a collision harms only itself.
     payload_hash: [u8; 16],
     pub job: JobSeq,
-    /// How long it is remembered once it is spent; [`Millis::MAX`] if it has no time of its own but the hub's.
+    /// How long it is remembered once it is spent; [`Millis::MAX`] if only the hub's limit applies.
     ttl_ms: Millis,
     spent: Option<Spent>,
 }
@@ -67,7 +69,7 @@ pub(crate) struct Entry {
 struct Spent {
     at: Timestamp,
     status: FinalStatus,
-    /// What came of it, unless that was too large or is forgotten.
+    /// Absent if it was empty or too large, or was dropped.
     answer: Option<Box<Answer>>,
 }
 
@@ -77,9 +79,9 @@ struct Answer {
     error: Option<Payload>,
 }
 
-/// What a repeat of a finished job's submit is answered.
+/// The answer to a repeat of a submit whose job is final.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Answered {
+pub(crate) struct RepeatAnswer {
     pub status: FinalStatus,
     pub result: Option<Payload>,
     pub error: Option<Payload>,
@@ -114,7 +116,7 @@ members!(KeyRecord {
 numbered!(FinalStatus { 0 Completed, 1 Failed, 2 Dead, 3 Cancelled, 4 Expired, 5 Superseded });
 
 impl Entry {
-    /// Whether a payload is the one that the key was given with.
+    /// Whether this is the hash of the payload that the key was bound with.
     pub fn has_payload(&self, payload_hash: &[u8; 32]) -> bool {
         payload_hash.starts_with(&self.payload_hash)
     }
@@ -124,19 +126,19 @@ impl Entry {
         *self.payload_hash.first_chunk().expect("it has sixteen bytes")
     }
 
-    /// How the key's job ended, if it did.
+    /// How the key's job ended, if it is final.
     pub fn ended(&self) -> Option<FinalStatus> {
         self.spent.as_ref().map(|spent| spent.status)
     }
 
-    /// What a repeat is answered, if the key's job ended.
-    pub fn answered(&self) -> Option<Answered> {
+    /// The answer to a repeat, if the key's job is final.
+    pub fn answer(&self) -> Option<RepeatAnswer> {
         let spent = self.spent.as_ref()?;
         let (result, error) = match spent.answer.as_deref() {
             Some(Answer { result, error }) => (result.clone(), error.clone()),
             None => (None, None),
         };
-        Some(Answered { status: spent.status, result, error })
+        Some(RepeatAnswer { status: spent.status, result, error })
     }
 
     fn bytes(&self) -> u64 {
@@ -144,11 +146,11 @@ impl Entry {
         KEY_BYTES + answer.map_or(0, Answer::bytes)
     }
 
-    fn has_own_time(&self) -> bool {
+    fn has_own_ttl(&self) -> bool {
         self.ttl_ms != Millis::MAX
     }
 
-    /// When it is forgotten: by its own time, if it has one, by the hub's in any case.
+    /// When it expires, if it is spent: after its own time to live or the hub's, whichever is shorter.
     fn expires_at(&self, ttl_ms: Millis) -> Option<Timestamp> {
         let spent = self.spent.as_ref()?;
         Some(rules::key_expires_at(spent.at, self.ttl_ms.min(ttl_ms)))
@@ -162,39 +164,36 @@ impl Answer {
 }
 
 impl Dedup {
-    /// How many keys are held.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether no key is held.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 
-    /// How many of them are spent: their jobs are final.
+    /// Keys whose jobs are final.
     pub fn spent_count(&self) -> usize {
         self.spent_count
     }
 
-    /// What is known of a key.
     pub(crate) fn get(&self, key: u128) -> Option<(KeyPlace, &Entry)> {
         let key = halves(key);
         let place = *self.table.find(key[0], |place| self.entry(*place).key == key)?;
         Some((place, self.entry(place)))
     }
 
-    /// Whether there is room for one more key, or a spent one that is old enough to make some.
+    /// Whether there is room for one more key, or a spent one that is old enough to be evicted.
     pub(crate) fn admit(&self, now: Timestamp, limits: &Limits) -> Result<(), Refusal> {
         let keys_max = limits.idempotency_keys_max;
-        if (self.len() as u64) < keys_max || self.first_to_go(now, limits).is_some() {
+        if (self.len() as u64) < keys_max || self.next_to_evict(now, limits).is_some() {
             return Ok(());
         }
         Err(Refusal::KeysFull { keys: self.len() as u64, keys_max })
     }
 
-    /// A new key, which was admitted, stands for this job from now on. Evicts at most one more key than are new, so that
-    /// a limit that was lowered is reached step by step.
+    /// Binds a new key, which was admitted, to a job. Evicts up to two keys, so that a lowered limit is reached step by
+    /// step.
     pub(crate) fn bind(
         &mut self,
         (now, limits): (Timestamp, &Limits),
@@ -206,18 +205,18 @@ impl Dedup {
             if (self.len() as u64) < limits.idempotency_keys_max {
                 break;
             }
-            let Some(oldest) = self.first_to_go(now, limits) else { break };
-            self.forget(limits, timers, ledger, oldest);
+            let Some(oldest) = self.next_to_evict(now, limits) else { break };
+            self.evict(limits, timers, ledger, oldest);
         }
         let Binding { payload_hash, job, ttl_ms } = binding;
         let payload_hash = *payload_hash.first_chunk().expect("it has 32 bytes");
         let ttl_ms = ttl_ms.unwrap_or(Millis::MAX);
         let place = self.insert(ledger, Entry { key: halves(key), payload_hash, job, ttl_ms, spent: None });
-        self.strip(limits, ledger);
+        self.drop_excess_answers(limits, ledger);
         place
     }
 
-    /// A key that is held stands for another job from now on.
+    /// Binds a key that is held to another job.
     pub(crate) fn bind_again(
         &mut self,
         limits: &Limits,
@@ -226,17 +225,17 @@ impl Dedup {
         binding: Binding,
     ) -> KeyPlace {
         let key = self.entry(place).key;
-        self.forget(limits, timers, ledger, place);
+        self.evict(limits, timers, ledger, place);
         let Binding { payload_hash, job, ttl_ms } = binding;
         let payload_hash = *payload_hash.first_chunk().expect("it has 32 bytes");
         let ttl_ms = ttl_ms.unwrap_or(Millis::MAX);
         let place = self.insert(ledger, Entry { key, payload_hash, job, ttl_ms, spent: None });
-        self.strip(limits, ledger);
+        self.drop_excess_answers(limits, ledger);
         place
     }
 
-    /// The key's job is final.
-    pub(crate) fn settle(
+    /// The key's job became final: stores the answer to repeats.
+    pub(crate) fn spend(
         &mut self,
         (now, limits): (Timestamp, &Limits),
         (timers, ledger): (&mut Timers, &mut Ledger),
@@ -252,16 +251,16 @@ impl Dedup {
         let entry = self.slab.get_mut(place);
         assert!(entry.spent.is_none(), "a key is spent once");
         entry.spent = Some(Spent { at: now, status, answer });
-        if entry.has_own_time() {
+        if entry.has_own_ttl() {
             let expires_at = entry.expires_at(limits.idempotency_ttl_ms).expect("it is spent");
             timers.set(expires_at, place.timer());
         }
         self.spent.push_back(SpentRef { place, version: self.slab.version(place) });
         self.spent_count += 1;
-        self.strip(limits, ledger);
+        self.drop_excess_answers(limits, ledger);
     }
 
-    /// When the oldest spent key is forgotten, those with a timer of their own not counted.
+    /// When the oldest spent key expires, keys with timers of their own not counted.
     pub(crate) fn next_expiry_at(&self, limits: &Limits) -> Option<Timestamp> {
         let front = self.spent.front()?;
         let spent = self.slab.get(front.place).spent.as_ref().expect("the first spent key is spent");
@@ -269,24 +268,27 @@ impl Dedup {
         (at != Timestamp::NEVER).then_some(at)
     }
 
-    /// Forgets the oldest spent key: its time is over.
-    pub(crate) fn forget_oldest(&mut self, limits: &Limits, timers: &mut Timers, ledger: &mut Ledger) {
+    /// Removes the oldest spent key, which has expired.
+    pub(crate) fn evict_oldest(&mut self, limits: &Limits, timers: &mut Timers, ledger: &mut Ledger) {
         if let Some(front) = self.spent.front() {
-            self.forget(limits, timers, ledger, front.place);
+            self.evict(limits, timers, ledger, front.place);
         }
     }
 
-    /// The timer of a key with a time of its own fired.
+    /// The timer of a key with a time to live of its own fired.
     pub(crate) fn expire(&mut self, ledger: &mut Ledger, place: u32) {
         let place = KeyPlace::new(place as usize);
         let entry = self.remove(ledger, place);
-        assert!(entry.spent.is_some() && entry.has_own_time(), "only a spent key with a time of its own has a timer");
+        assert!(
+            entry.spent.is_some() && entry.has_own_ttl(),
+            "only a spent key with a time to live of its own has a timer"
+        );
     }
 
-    /// Other limits hold: timers of keys follow them, and answers that are too many go. O(keys), rare.
+    /// The limits changed: sets the timers of keys anew and drops answers beyond the limit. O(keys), rare.
     pub(crate) fn reconfigure(&mut self, old: &Limits, new: &Limits, timers: &mut Timers, ledger: &mut Ledger) {
         if old.idempotency_ttl_ms != new.idempotency_ttl_ms {
-            for (place, entry) in self.slab.iter().filter(|(_, entry)| entry.has_own_time()) {
+            for (place, entry) in self.slab.iter().filter(|(_, entry)| entry.has_own_ttl()) {
                 let timer = place.timer();
                 if let Some(at) = entry.expires_at(old.idempotency_ttl_ms) {
                     timers.cancel(at, timer);
@@ -296,11 +298,11 @@ impl Dedup {
                 }
             }
         }
-        self.strip(new, ledger);
+        self.drop_excess_answers(new, ledger);
     }
 
-    /// The keys for the snapshot: those whose jobs are not final by their jobs' numbers, then the spent ones in the order
-    /// in which they were spent. O(n log n), and 8 bytes of memory for each of the former.
+    /// The keys for the snapshot: bound ones by job number, then spent ones in the order in which they were spent.
+    /// O(n log n), and 8 bytes of memory for each bound key.
     pub(crate) fn records(&self) -> impl Iterator<Item = KeyRecord> {
         let entries = self.slab.iter().map(|(_, entry)| entry);
         let mut bound: Vec<_> = entries.filter(|entry| entry.spent.is_none()).collect();
@@ -309,7 +311,8 @@ impl Dedup {
         bound.into_iter().chain(spent).map(KeyRecord::of)
     }
 
-    /// Puts back a key of a snapshot; its place if it is not spent. The error says what contradicts the records before it.
+    /// Restores a key of a snapshot; returns its place if it is not spent. The error says what contradicts earlier
+    /// records.
     pub(crate) fn restore(
         &mut self,
         limits: &Limits,
@@ -317,16 +320,16 @@ impl Dedup {
         record: KeyRecord,
     ) -> Result<(Option<KeyPlace>, JobSeq), &'static str> {
         if self.get(record.key).is_some() {
-            return Err("a key is there twice");
+            return Err("two records have the same key");
         }
         let KeyRecord { key, payload_hash, job, ttl_ms, spent_at, status, has_answer, result, error } = record;
         let answer = has_answer.then(|| Box::new(Answer { result, error }));
         let spent = match (spent_at, status) {
             (Some(at), Some(status)) => Some(Spent { at, status, answer }),
             (None, None) => None,
-            _ => return Err("a key is spent by half"),
+            _ => return Err("a key has only one of the instant and the status of its job's end"),
         };
-        let is_stripped = spent.as_ref().is_some_and(|spent| spent.answer.is_none());
+        let is_answer_dropped = spent.as_ref().is_some_and(|spent| spent.answer.is_none());
         let is_spent = spent.is_some();
         let ttl_ms = ttl_ms.unwrap_or(Millis::MAX);
         let place = self.insert(ledger, Entry { key: halves(key), payload_hash, job, ttl_ms, spent });
@@ -334,42 +337,42 @@ impl Dedup {
             return Ok((Some(place), job));
         }
         let entry = self.entry(place);
-        if let Some(at) = entry.expires_at(limits.idempotency_ttl_ms).filter(|_| entry.has_own_time()) {
+        if let Some(at) = entry.expires_at(limits.idempotency_ttl_ms).filter(|_| entry.has_own_ttl()) {
             timers.set(at, place.timer());
         }
-        if is_stripped && self.stripped == self.spent.len() {
-            self.stripped += 1;
+        if is_answer_dropped && self.answers_dropped == self.spent.len() {
+            self.answers_dropped += 1;
         }
         self.spent.push_back(SpentRef { place, version: self.slab.version(place) });
         self.spent_count += 1;
         Ok((None, job))
     }
 
-    /// What the keys are charged, walked.
+    /// What the keys are charged, recomputed. O(n).
     pub(crate) fn bytes(&self) -> u64 {
         self.slab.iter().map(|(_, entry)| entry.bytes()).sum()
     }
 
-    /// The spent key that makes room for a new one: the oldest, if it is old enough.
-    fn first_to_go(&self, now: Timestamp, limits: &Limits) -> Option<KeyPlace> {
+    /// The oldest spent key, if it is old enough to be evicted.
+    fn next_to_evict(&self, now: Timestamp, limits: &Limits) -> Option<KeyPlace> {
         let place = self.spent.front()?.place;
         let spent = self.entry(place).spent.as_ref().expect("the first spent key is spent");
         rules::may_evict(spent.at, now, limits.idempotency_floor_ms).then_some(place)
     }
 
-    fn forget(&mut self, limits: &Limits, timers: &mut Timers, ledger: &mut Ledger, place: KeyPlace) {
+    fn evict(&mut self, limits: &Limits, timers: &mut Timers, ledger: &mut Ledger, place: KeyPlace) {
         let entry = self.entry(place);
-        if let Some(at) = entry.expires_at(limits.idempotency_ttl_ms).filter(|_| entry.has_own_time()) {
+        if let Some(at) = entry.expires_at(limits.idempotency_ttl_ms).filter(|_| entry.has_own_ttl()) {
             timers.cancel(at, place.timer());
         }
         self.remove(ledger, place);
     }
 
-    /// The oldest answers lose their payloads until the account is within its limit.
-    fn strip(&mut self, limits: &Limits, ledger: &mut Ledger) {
-        while ledger.get(Account::Answers) > limits.answers_bytes_max && self.stripped < self.spent.len() {
-            let spent = self.spent[self.stripped];
-            self.stripped += 1;
+    /// Drops the oldest answers until the account is within its limit.
+    fn drop_excess_answers(&mut self, limits: &Limits, ledger: &mut Ledger) {
+        while ledger.get(Account::Answers) > limits.answers_bytes_max && self.answers_dropped < self.spent.len() {
+            let spent = self.spent[self.answers_dropped];
+            self.answers_dropped += 1;
             if self.is_current(&spent) {
                 let entry = self.slab.get_mut(spent.place);
                 let answer = entry.spent.as_mut().and_then(|spent| spent.answer.take());
@@ -394,35 +397,35 @@ impl Dedup {
         found.expect("a key that is held is in the table").remove();
         let entry = self.slab.remove(place);
         ledger.release(Account::Answers, entry.bytes());
-        self.give_room_back();
+        self.shrink_if_sparse();
         if entry.spent.is_some() {
             self.spent_count -= 1;
-            self.drop_old_references();
+            self.drop_stale_references();
         }
         entry
     }
 
-    /// The first spent key is one that is held; references to others do not become more than half.
-    fn drop_old_references(&mut self) {
+    /// Removes stale references from the front of `spent`, and all of them when they are more than half.
+    fn drop_stale_references(&mut self) {
         while self.spent.front().is_some_and(|spent| !self.is_current(spent)) {
             self.spent.pop_front();
-            self.stripped = self.stripped.saturating_sub(1);
+            self.answers_dropped = self.answers_dropped.saturating_sub(1);
         }
         if self.spent.len() > 2 * self.spent_count + 64 {
-            let (spent, mut stripped, mut index) = (std::mem::take(&mut self.spent), self.stripped, 0);
+            let (spent, mut answers_dropped, mut index) = (std::mem::take(&mut self.spent), self.answers_dropped, 0);
             let kept = spent.into_iter().filter(|spent| {
                 let is_current = self.is_current(spent);
-                stripped -= usize::from(!is_current && index < self.stripped);
+                answers_dropped -= usize::from(!is_current && index < self.answers_dropped);
                 index += 1;
                 is_current
             });
             let kept = kept.collect();
-            (self.spent, self.stripped) = (kept, stripped);
+            (self.spent, self.answers_dropped) = (kept, answers_dropped);
         }
     }
 
-    /// The room of many keys is given back when few are left. O(1) over all.
-    fn give_room_back(&mut self) {
+    /// Releases the capacity of many keys when few are left. O(1) amortised.
+    fn shrink_if_sparse(&mut self) {
         if self.table.capacity() > KEYS_KEPT_ROOM && self.table.len() < self.table.capacity() / 8 {
             let slab = &self.slab;
             self.table.shrink_to(2 * self.table.len(), |place| slab.get(*place).key[0]);
@@ -441,7 +444,7 @@ impl Dedup {
     }
 }
 
-/// What a key is bound to.
+/// What a key is bound to, and how.
 #[derive(Clone, Copy)]
 pub(crate) struct Binding {
     pub payload_hash: [u8; 32],
@@ -457,7 +460,7 @@ impl KeyRecord {
             key: u128::from(entry.key[1]) << 64 | u128::from(entry.key[0]),
             payload_hash: entry.payload_hash,
             job: entry.job,
-            ttl_ms: entry.has_own_time().then_some(entry.ttl_ms),
+            ttl_ms: entry.has_own_ttl().then_some(entry.ttl_ms),
             spent_at: spent.map(|spent| spent.at),
             status: spent.map(|spent| spent.status),
             has_answer: answer.is_some(),
@@ -467,7 +470,7 @@ impl KeyRecord {
     }
 }
 
-/// The key is a keyed hash already: its lower half, which is the first here, finds the bucket.
+/// The lower half first: it is the hash that finds the bucket, since the key is a keyed hash already.
 fn halves(key: u128) -> [u64; 2] {
     [key as u64, (key >> 64) as u64]
 }

@@ -1,4 +1,5 @@
-//! Effects: what else follows from a command, for the shell to carry out. A hub that only follows a journal has none.
+//! Effects: what the shell has to do after a command or timer, beside the answer. A hub that replays a journal has
+//! none.
 
 use crate::ids::JobSeq;
 use crate::name::Name;
@@ -14,56 +15,51 @@ pub enum Effect {
     Audit(Timestamp, Audit),
     /// Repeat this long poll's pull: there is a job for it. The poll is no longer parked.
     Wake(WaiterId),
-    /// Answer those who wait for this job's end.
+    /// Answer the clients that wait for this job's end.
     Ended {
         job: JobSeq,
-        /// The job itself, if its retention took it at once: the hub does not know it any more.
+        /// The job itself, if retention dropped it before this effect was delivered: the hub does not hold it any more.
         gone: Option<Box<EndedJob>>,
     },
 }
 
-/// What goes into the audit log.
+/// An event for the audit log.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Audit {
-    /// Something was refused because too much is there already.
+    /// A submit or heartbeat was refused because a limit is reached.
     BackpressureDrop {
-        /// Of what.
+        /// Which limit.
         reason: DropReason,
-        /// How much of it there is.
+        /// How much is held.
         held: u64,
-        /// How much there may be.
+        /// The limit.
         max: u64,
-        /// Jobs that wait.
+        /// Waiting jobs.
         queue_depth: u64,
     },
-    /// A pull got nothing because too much is under lease.
+    /// A pull got no jobs because too many are under lease.
     InflightSaturated {
-        /// The node that asked.
         node: Name,
         /// Jobs under lease in the hub.
         inflight: u64,
     },
     /// A lease ended without a result.
     LeaseReap {
-        /// The job.
         job: JobSeq,
         /// The node that held it.
         node: Name,
-        /// Which attempt.
         attempt: u32,
     },
-    /// A job will be tried again.
+    /// Another attempt of a job is scheduled.
     RetryScheduled {
-        /// The job.
         job: JobSeq,
-        /// Which attempt failed.
+        /// The attempt that failed.
         attempt: u32,
-        /// How long until the next.
+        /// How long until the next one.
         delay_ms: Millis,
     },
-    /// A job's attempts or time for retries are spent.
+    /// A job's attempts or its retry budget are exhausted.
     RetryExhausted {
-        /// The job.
         job: JobSeq,
         /// How many attempts it had.
         attempts: u32,
@@ -72,36 +68,24 @@ pub enum Audit {
     IdempotencyHit {
         /// The job that it refers to.
         job: JobSeq,
-        /// Whether that job has ended.
+        /// Whether that job is final.
         is_final: bool,
     },
-    /// A key came with another payload.
+    /// A submit had a known key and another payload.
     IdempotencyKeyCollision {
-        /// The key: whether its beginning may be shown, only the shell can tell.
+        /// The whole key: the shell decides whether its beginning may be shown.
         key: Name,
         /// The first bytes of the known payload's hash.
         old_hash_prefix: [u8; 4],
         /// The first bytes of the refused payload's hash.
         new_hash_prefix: [u8; 4],
     },
-    /// A node was heard of for the first time.
-    NodeRegistered {
-        /// The node.
-        node: Name,
-    },
-    /// A stale or dead node was heard of again.
-    NodeOnline {
-        /// The node.
-        node: Name,
-    },
-    /// A node was not heard of for its time to live.
-    NodeStale {
-        /// The node.
-        node: Name,
-    },
-    /// A node was not heard of for so long that it counts as gone.
-    NodeDead {
-        /// The node.
-        node: Name,
-    },
+    /// A node was seen for the first time.
+    NodeRegistered { node: Name },
+    /// A stale or dead node was seen again.
+    NodeOnline { node: Name },
+    /// A node was not seen for `node_ttl_ms`.
+    NodeStale { node: Name },
+    /// A node was not seen for `node_dead_ms`.
+    NodeDead { node: Name },
 }

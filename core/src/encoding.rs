@@ -1,17 +1,16 @@
 //! Encoding: how commands and snapshot records are written, so that each can grow.
 //!
 //! A message is a list of members: a tag of one byte, in ascending order, and a value; tag 0 ends the message. A member
-//! that has its default value is not written, so an old record reads as if its writer had known the new members and left
-//! them at their defaults. What this build does not know it refuses: an unknown tag or variant, bytes behind the end. To
-//! skip it would change what the record means.
-//!
-//! Numbers are LEB128 (seven bits a byte, the lowest first), texts and byte strings have their length before them, lists
-//! their count. Each value has one encoding, so equal states have equal bytes and [`crate::hub::Hub::digest`] may hash
-//! them. The layout of each message is a table beside its type (`members!`); `docs/journal-format.md` has all of them.
+//! that has its default value is not written, so an old record reads as if its writer had known the new members and
+//! left them at their defaults. An unknown tag, an unknown variant and bytes after the end are refused: to skip them
+//! would change what the record means. Numbers are LEB128 (seven bits a byte, the lowest first); texts and byte strings
+//! are preceded by their length, lists by their count. Each value has one encoding, so equal states have equal bytes
+//! and [`crate::hub::Hub::digest`] may hash them. The layout of each message is a table beside its type (`members!`);
+//! `docs/journal-format.md` has all of them.
 
 use std::fmt;
 
-/// Bytes that are no record of this build.
+/// Why bytes are not a record that this build can read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DecodeError {
     /// Written in another format than the one that this build reads.
@@ -22,17 +21,17 @@ pub enum DecodeError {
     UnknownTag(&'static str, u8),
     /// The value has a variant that this build does not know.
     UnknownVariant(&'static str, u64),
-    /// A member is missing that every such message has.
+    /// A required member is missing.
     Missing(&'static str, &'static str),
     /// The record ends within a value.
     Truncated,
-    /// The record goes on behind its end.
+    /// Bytes follow the end of the record.
     TrailingBytes(usize),
-    /// The value is written in a way in which no build writes it.
+    /// The value is encoded in a way in which no build encodes it.
     Malformed(&'static str),
 }
 
-/// What is left to read of a record.
+/// The rest of a record that is being read.
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
 }
@@ -60,19 +59,20 @@ impl<'a> Reader<'a> {
         Ok(slice)
     }
 
-    /// A byte string with its length before it.
+    /// A byte string, preceded by its length.
     pub fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let len = u64::decode(self)?;
         self.slice(usize::try_from(len).map_err(|_| DecodeError::Truncated)?)
     }
 
-    /// A list's count. Each item takes a byte at least, so a count beyond what is left is wrong, and makes no room.
+    /// A list's count. Each item takes at least a byte, so a count above the bytes left is refused before anything is
+    /// allocated for it.
     pub fn count(&mut self) -> Result<usize, DecodeError> {
         let count = u64::decode(self)?;
         usize::try_from(count).ok().filter(|count| *count <= self.bytes.len()).ok_or(DecodeError::Truncated)
     }
 
-    /// The record has to end here.
+    /// Checks that the record ends here.
     pub fn end(&self) -> Result<(), DecodeError> {
         if self.bytes.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes(self.bytes.len())) }
     }
@@ -154,7 +154,7 @@ impl<const N: usize> Encoded for [u8; N] {
     }
 }
 
-/// Hashes, whose bits are all random: sixteen bytes, the lowest first.
+/// Used for hashes, whose bits are all random: sixteen bytes, the lowest first.
 impl Encoded for u128 {
     fn encode(&self, out: &mut Vec<u8>) {
         self.to_le_bytes().encode(out);
@@ -176,7 +176,7 @@ impl<T: Encoded> Encoded for Vec<T> {
     }
 }
 
-/// A member that may be absent, which is its default: only what is there is written.
+/// A member that may be absent. `None` is its default and thus not written, so a value needs no flag.
 impl<T: Encoded> Encoded for Option<T> {
     fn encode(&self, out: &mut Vec<u8>) {
         self.as_ref().expect("an absent member is its default, which is not written").encode(out);
@@ -197,7 +197,7 @@ impl<T: Encoded> Encoded for Box<T> {
     }
 }
 
-/// Whether a member has its default value, and is not written.
+/// Whether a member has its default value and is not written.
 pub(crate) fn is_default<T: Default + PartialEq>(member: &T) -> bool {
     *member == T::default()
 }
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_build_does_not_know_is_refused() {
+    fn unknown_and_malformed_messages_are_refused() {
         let table: [(&[u8], DecodeError); 9] = [
             (&[1, 0, 3, 7, 0], DecodeError::UnknownTag("Message", 3)),
             (&[1, 0, 0, 9], DecodeError::TrailingBytes(1)),

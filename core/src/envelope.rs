@@ -1,4 +1,4 @@
-//! Envelopes: what a journal's record holds beside its command: under which rules it was decided, who asked, from where.
+//! Envelopes: a command as a record of the journal, with the rules that decided it, and who sent it from where.
 //!
 //! ```text
 //! format (one byte) · rules, by, origin (members) · command (variant and members)
@@ -11,42 +11,38 @@ use crate::rules::RulesVersion;
 /// The format of records that this build writes and reads.
 pub const FORMAT: u8 = 1;
 
-/// A command as the journal holds it.
+/// A command as the journal stores it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Envelope {
-    /// The rules that decided it. A replay under others would decide otherwise: it must not go on.
+    /// The rules that decided it. A build that does not know them must not replay it: it may decide differently.
     pub rules: RulesVersion,
-    /// Who asked, and from where.
     pub caller: Caller,
-    /// What was asked.
     pub command: Command,
 }
 
-/// Who asked for something, and from where.
+/// Who sent a command, and from where.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Caller {
-    /// Who.
     pub by: Principal,
-    /// From where.
     pub origin: Origin,
 }
 
-/// Who asks, as far as the token that came says.
+/// Who sent a command, as far as its token shows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Principal {
     /// The hub itself: its settings at a start, its clock.
     #[default]
     Hub,
-    /// A caller without a token, where the operator asked for none.
+    /// A caller without a token, where the operator requires none.
     Anonymous,
-    /// A caller with the token that all share.
+    /// A caller with the token that all callers share.
     SharedToken,
 }
 
-/// From where a caller asks.
+/// From where a command was sent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Origin {
-    /// The machine that the hub runs on.
+    /// The machine on which the hub runs.
     #[default]
     Loopback,
     /// An address of a private or link-local network (RFC 1918, RFC 3927, RFC 4193, RFC 4291).
@@ -68,7 +64,10 @@ impl Envelope {
         command.encode(buffer);
     }
 
-    /// The envelope that `bytes` encode; payloads are copied once. Refuses what this build does not know whole.
+    /// Decodes an envelope and copies its payloads once.
+    ///
+    /// # Errors
+    /// For a record with any part that this build does not know.
     pub fn decode(bytes: &[u8]) -> Result<Envelope, DecodeError> {
         let mut reader = Reader::new(bytes);
         let format = reader.byte()?;
@@ -76,7 +75,7 @@ impl Envelope {
             return Err(DecodeError::Format(format));
         }
         let Head { rules, by, origin } = Head::decode(&mut reader)?;
-        // Asked first: a command of newer rules may have members that are new as well.
+        // Checked first: a command of newer rules may have unknown members, and this is the better error for it.
         if rules > RulesVersion::NEWEST {
             return Err(DecodeError::Rules(rules.get()));
         }
@@ -87,7 +86,6 @@ impl Envelope {
 }
 
 impl Principal {
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Principal::Hub => "hub",
@@ -98,7 +96,6 @@ impl Principal {
 }
 
 impl Origin {
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Origin::Loopback => "loopback",
@@ -107,7 +104,7 @@ impl Origin {
         }
     }
 
-    /// Where an address is. An IPv4 address that is mapped into IPv6 counts as what it is.
+    /// The origin of an address. An IPv4 address that is mapped into IPv6 counts as the IPv4 address.
     pub fn of(address: std::net::IpAddr) -> Origin {
         use std::net::IpAddr;
         let (is_loopback, is_local) = match address.to_canonical() {
@@ -144,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_reads_back_as_it_was_written() {
+    fn an_encoded_envelope_decodes_to_itself() {
         for by in [Principal::Hub, Principal::Anonymous, Principal::SharedToken] {
             for origin in [Origin::Loopback, Origin::LocalNetwork, Origin::Anywhere] {
                 let caller = Caller { by, origin };
@@ -155,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_newer_or_longer_is_refused() {
+    fn a_record_that_is_newer_longer_or_truncated_is_refused() {
         let bytes = bytes_of(Caller::HUB, &Command::Tick);
         let mut longer = bytes.clone();
         longer.push(0);

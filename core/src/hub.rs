@@ -1,17 +1,17 @@
 //! The hub: one deterministic state machine that is given the time.
 //!
 //! How to drive it:
-//! - [`Hub::apply`] with the instant and a command changes durable state and says what came of it. First due timers fire,
-//!   in order, each at its own instant, and last what the command itself made due at once: so the state is a function of
-//!   the commands that changed something (the journal) and of nothing else, and it does not matter whether anybody looked
-//!   in between.
+//! - [`Hub::apply`] with the instant and a command changes durable state and returns the outcome. Due timers fire
+//!   before the command, in order, each at its own instant; timers that the command itself made due fire after it. So
+//!   the state is a function of the commands that changed something (the journal) and of nothing else: calls in between
+//!   do not matter.
 //! - [`Hub::advance`] fires due timers without a command: call it at [`Hub::next_deadline`], or long polls wake late.
 //! - [`Hub::park`], [`Hub::unpark`], [`Hub::observe`] change ephemeral state, which no journal holds.
-//! - After any of these, [`Hub::settle`] until it gives nothing more. [`Hub::next_deadline`] panics before that: whoever
-//!   sleeps over an effect leaves a client without its answer.
-//! - The rest only looks.
+//! - After any of these, call [`Hub::settle`] until it returns no more effects. [`Hub::next_deadline`] panics before
+//!   that: a shell that sleeps before it has carried out all effects leaves a client without its answer.
+//! - All other methods only read.
 //!
-//! A new hub follows a journal: it has no effects and counts nothing. [`Hub::serve`] makes it one that clients talk to.
+//! A new hub replays a journal: it has no effects and counts nothing. [`Hub::serve`] makes it serve clients.
 //!
 //! `now` never goes back: an earlier instant counts as the latest one seen. The shell journals `max(now, hub.now())`.
 
@@ -53,29 +53,29 @@ pub struct Hub {
     pub(crate) chain: Chain,
     timers: Timers,
     ledger: Ledger,
-    /// What happened to jobs in the transition under way.
+    /// What happened to jobs in the current transition.
     events: Vec<Event>,
     guard: AuthGuard,
     telemetry: Telemetry,
     effects: Vec<Effect>,
     /// When an attempt or a job ended last.
     ended_at: Timestamp,
-    untold: Untold,
-    /// Whether clients talk to it; else it follows a journal.
+    undelivered_ends: UndeliveredEnds,
+    /// Whether it serves clients; otherwise it replays a journal.
     is_serving: bool,
     is_settled: bool,
 }
 
-/// The ends among the effects that the shell has not taken yet.
+/// The [`Effect::Ended`] effects that are not delivered to the shell yet.
 #[derive(Default, Debug)]
-struct Untold {
-    /// The number of the first one among all jobs that ended.
+struct UndeliveredEnds {
+    /// The final number of the first of their jobs.
     first_number: u64,
-    /// Where they are among the effects, in the order of ending.
-    places: Vec<usize>,
+    /// Their positions among the effects, in the order of ending.
+    positions: Vec<usize>,
 }
 
-/// What falls due.
+/// What is due next.
 #[derive(Clone, Copy)]
 enum Due {
     Timer,
@@ -84,7 +84,7 @@ enum Due {
 }
 
 impl Hub {
-    /// A hub without jobs or nodes, under the first rules and their default limits, that follows a journal.
+    /// A hub without jobs or nodes, under the first rules and their default limits, that replays a journal.
     pub fn new(key: HubKey) -> Self {
         Hub {
             key,
@@ -102,19 +102,19 @@ impl Hub {
             telemetry: Telemetry::default(),
             effects: Vec::new(),
             ended_at: Timestamp::ZERO,
-            untold: Untold::default(),
+            undelivered_ends: UndeliveredEnds::default(),
             is_serving: false,
             is_settled: true,
         }
     }
 
-    /// From now on clients talk to it: what it does has effects, and is counted.
+    /// From now on it serves clients: it produces effects and counts what happens.
     pub fn serve(&mut self) {
         self.is_serving = true;
-        self.untold.all_told(self.queue.next_numbers().1);
+        self.undelivered_ends.clear(self.queue.next_numbers().1);
     }
 
-    /// Carries out a command. Never fails: a refusal is an outcome, and changes nothing.
+    /// Carries out a command. Never fails: a refusal is an outcome and changes nothing.
     pub fn apply(&mut self, now: Timestamp, command: Command) -> Outcome {
         self.advance(now);
         self.is_settled = false;
@@ -122,7 +122,7 @@ impl Hub {
             Command::Set(settings) => self.set(&settings),
             Command::Heartbeat(heartbeat) => self.heartbeat(heartbeat),
             Command::NodesSeen(nodes) => {
-                nodes.into_iter().for_each(|node| self.seen(node));
+                nodes.into_iter().for_each(|node| self.note_seen(node));
                 Outcome::Done
             }
             Command::Tick => Outcome::Done,
@@ -132,7 +132,7 @@ impl Hub {
             Command::Complete(complete) => self.complete(complete),
             Command::AdoptRules(version) => self.adopt_rules(version),
         };
-        self.follow_events();
+        self.handle_events();
         self.advance(self.now);
         if let Outcome::Refused(refusal) = &outcome {
             self.report_drop(refusal);
@@ -159,41 +159,45 @@ impl Hub {
                     self.fire(timer);
                 }
                 Due::OldestFinal => {
-                    let ended = self.queue.drop_oldest_final(&mut self.ledger, self.untold.first_number);
-                    ended.into_iter().for_each(|ended| self.untold.job_went(&mut self.effects, ended));
+                    let ends = &self.undelivered_ends;
+                    let dropped = self.queue.drop_oldest_final(&mut self.ledger, ends.first_number);
+                    dropped.into_iter().for_each(|dropped| ends.attach_dropped(&mut self.effects, dropped));
                 }
-                Due::OldestKey => self.dedup.forget_oldest(&self.limits, &mut self.timers, &mut self.ledger),
+                Due::OldestKey => self.dedup.evict_oldest(&self.limits, &mut self.timers, &mut self.ledger),
             }
         }
         self.now = now;
     }
 
-    /// When the next timer is due. The hub has to be settled.
+    /// When the next timer is due.
+    ///
+    /// # Panics
+    /// If the hub is not settled.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        assert!(self.is_settled || !self.is_serving, "a hub is settled before anybody sleeps until its deadline");
+        assert!(self.is_settled || !self.is_serving, "a hub is settled before its shell sleeps until the deadline");
         self.next_due_at()
     }
 
-    /// When the next timer is due, for those who do not sleep until then.
+    /// As [`Hub::next_deadline`], also for a hub that is not settled: for callers that do not sleep until then.
     pub fn next_due_at(&self) -> Option<Timestamp> {
         self.next_due().map(|(at, _)| at)
     }
 
-    /// Parks a long poll that found nothing: [`Effect::Wake`] says when to repeat its pull. `false` if too many are parked,
-    /// or there is a job for it already: repeat the pull, or answer it.
+    /// Parks a long poll that found no job: [`Effect::Wake`] says when to repeat its pull. `false` if too many are
+    /// parked or a job is ready for it already: then repeat the pull, or answer it.
     pub fn park(&mut self, id: WaiterId, pull: &Pull) -> bool {
         let profile = self.profile_of(&pull.node);
         !self.queue.has_any(profile, &pull.kinds) && self.queue.park(&mut self.ledger, id, pull, profile)
     }
 
-    /// Forgets a long poll: it was answered, or its client went away.
+    /// Removes a long poll that was answered or whose client disconnected.
     pub fn unpark(&mut self, id: WaiterId) {
         self.queue.unpark(&mut self.ledger, id);
     }
 
-    /// Appends what is to be done now, and not again: long polls are woken for as many ready jobs as there are, and as
-    /// leases may be given. Whoever was woken may leave its job (its client is gone, or there was a more urgent one), so
-    /// ask again until nothing comes.
+    /// Delivers the effects since the last call to `effects`, each once. Wakes as many long polls as there are ready
+    /// jobs and room for leases. A woken poll may lease none of them (its client disconnected, or it got a more urgent
+    /// job), so call this again until it adds nothing.
     pub fn settle(&mut self, effects: &mut Vec<Effect>) {
         let room = rules::room_in_hub(self.limits.inflight_max, self.queue.counts().leased);
         let (registry, limits) = (&self.registry, &self.limits);
@@ -201,32 +205,31 @@ impl Hub {
             let held = registry.by_name(node).map_or(0, Node::leases);
             rules::room_at_node(limits.leases_per_node_max, held)
         };
-        let woken = self.queue.take_waiters_to_wake(&mut self.ledger, room, room_at);
+        let woken = self.queue.unpark_waiters_to_wake(&mut self.ledger, room, room_at);
         self.effects.extend(woken.into_iter().map(Effect::Wake));
         self.is_settled = self.effects.is_empty();
-        self.untold.all_told(self.queue.next_numbers().1);
+        self.undelivered_ends.clear(self.queue.next_numbers().1);
         effects.append(&mut self.effects);
     }
 
-    /// Counts what the shell saw.
+    /// Counts what the shell observed.
     pub fn observe(&mut self, now: Timestamp, observation: Observation) {
         if let Observation::AuthFailure { address, .. } = observation {
-            self.guard.failed(now, address);
+            self.guard.record_failure(now, address);
         }
         self.telemetry.observe(now, observation);
     }
 
-    /// What was counted.
     pub fn telemetry(&self) -> &Telemetry {
         &self.telemetry
     }
 
-    /// Sets how many authentication failures an address has a minute.
+    /// Sets how many authentication failures an address may have in a minute.
     pub fn set_guard(&mut self, failures_max: u32, is_loopback_exempt: bool) {
         self.guard = AuthGuard::new(failures_max, is_loopback_exempt);
     }
 
-    /// How long an address is turned away for its authentication failures.
+    /// How long an address is still blocked for its authentication failures.
     pub fn auth_blocked_for(&self, now: Timestamp, address: IpAddr) -> Option<Millis> {
         self.guard.blocked_for(now, address)
     }
@@ -236,7 +239,7 @@ impl Hub {
         self.now
     }
 
-    /// When an attempt or a job ended last, by time alone or by a command, since this hub was made.
+    /// When an attempt or a job ended last, by a timer or a command, since this hub was created.
     pub fn ended_at(&self) -> Timestamp {
         self.ended_at
     }
@@ -246,22 +249,19 @@ impl Hub {
         &self.key
     }
 
-    /// The rules that decide.
+    /// The version of the rules that are in force.
     pub fn rules(&self) -> RulesVersion {
         self.rules
     }
 
-    /// The operator's limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The nodes.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// The jobs.
     pub fn queue(&self) -> &Queue {
         &self.queue
     }
@@ -271,12 +271,12 @@ impl Hub {
         &self.dedup
     }
 
-    /// How many bytes are kept, and for what.
+    /// How many bytes are held, by account.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// The ledger, from a walk over every store: what [`Hub::ledger`] must say. O(n).
+    /// The ledger, recomputed by a walk over every store: it must equal [`Hub::ledger`]. O(n).
     pub fn recount(&self) -> Ledger {
         let mut ledger = Ledger::default();
         self.queue.recount(&mut ledger);
@@ -285,7 +285,7 @@ impl Hub {
         ledger
     }
 
-    /// How many jobs are where.
+    /// Jobs by state.
     pub fn counts(&self) -> Counts {
         self.queue.counts()
     }
@@ -295,8 +295,8 @@ impl Hub {
         self.timers.len()
     }
 
-    /// A hash over the outcomes of all commands that changed something, zero before the first: two runs of one journal
-    /// agree on it at each command, or did not decide alike.
+    /// A hash over the outcomes of all commands that changed something, zero before the first. Two runs of one journal
+    /// that differ in it at some command decided differently.
     pub fn outcome_hash(&self) -> [u8; 16] {
         if self.chain == Chain::START {
             return [0; 16];
@@ -309,7 +309,7 @@ impl Hub {
         settings.iter().for_each(|setting| self.limits.set(*setting));
         self.registry.reconfigure(&mut self.timers, self.now);
         self.dedup.reconfigure(&old, &self.limits, &mut self.timers, &mut self.ledger);
-        self.queue.stir_all();
+        self.queue.mark_all_lanes();
         Outcome::Done
     }
 
@@ -326,14 +326,14 @@ impl Hub {
             (heartbeat.node.clone(), heartbeat.zone.clone(), heartbeat.capabilities.clone());
         let (index, is_changed) = match self.with_registry(|registry, cx| registry.heartbeat(cx, heartbeat)) {
             Err(refusal) => return Outcome::Refused(refusal),
-            Ok(heard) => heard,
+            Ok(accepted) => accepted,
         };
         if is_changed {
-            let profile = self.queue.profiles_mut().enter(&zone, &capabilities);
-            let node = self.registry.get_mut(index).expect("it was just heard of");
+            let profile = self.queue.profiles_mut().acquire(&zone, &capabilities);
+            let node = self.registry.get_mut(index).expect("its heartbeat was just accepted");
             let old = node.profile();
             node.set_profile(profile);
-            self.queue.profiles_mut().leave(old);
+            self.queue.profiles_mut().release(old);
             self.wake_waiters_of(&name);
         }
         Outcome::Heard { node: index }
@@ -351,8 +351,8 @@ impl Hub {
             let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
             let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
             let binding = Binding::new(&idempotency, job);
-            let rooms = (&mut self.timers, &mut self.ledger);
-            let place = self.dedup.bind((self.now, &self.limits), rooms, key, binding);
+            let stores = (&mut self.timers, &mut self.ledger);
+            let place = self.dedup.bind((self.now, &self.limits), stores, key, binding);
             self.queue.set_key(job, place);
             return Ok(Submitted::Accepted { job, supersedes: None, replaces: None });
         };
@@ -369,24 +369,21 @@ impl Hub {
                 Err(Refusal::KeyCollision { job: old, old_hash_prefix })
             }
             KnownKey::Repeats => {
-                let answered = entry.answered();
-                self.audit(Audit::IdempotencyHit { job: old, is_final: answered.is_some() });
-                Ok(match answered {
+                let answer = entry.answer();
+                self.audit(Audit::IdempotencyHit { job: old, is_final: answer.is_some() });
+                Ok(match answer {
                     None => Submitted::InProgress { job: old },
-                    Some(answered) => Submitted::Final {
-                        job: old,
-                        status: answered.status,
-                        result: answered.result,
-                        error: answered.error,
-                    },
+                    Some(answer) => {
+                        Submitted::Final { job: old, status: answer.status, result: answer.result, error: answer.error }
+                    }
                 })
             }
             KnownKey::Supersedes => {
-                // The superseded job makes room for the one that takes its place.
+                // The superseded job frees the room that the new one needs.
                 let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, Some(old))?;
                 let job = self.with_queue(|queue, cx| {
-                    let line = queue.supersede(cx, old);
-                    queue.submit(cx, submit, admitted, line)
+                    let place = queue.supersede(cx, old);
+                    queue.submit(cx, submit, admitted, place)
                 });
                 self.bind_again(place, &idempotency, job);
                 Ok(Submitted::Accepted { job, supersedes: Some(old), replaces: None })
@@ -401,8 +398,8 @@ impl Hub {
     }
 
     fn bind_again(&mut self, place: KeyPlace, idempotency: &Idempotency, job: JobSeq) {
-        let rooms = (&mut self.timers, &mut self.ledger);
-        let place = self.dedup.bind_again(&self.limits, rooms, place, Binding::new(idempotency, job));
+        let stores = (&mut self.timers, &mut self.ledger);
+        let place = self.dedup.bind_again(&self.limits, stores, place, Binding::new(idempotency, job));
         self.queue.set_key(job, place);
     }
 
@@ -421,15 +418,15 @@ impl Hub {
             return nothing(Millis::ZERO);
         }
         let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX))) as usize;
-        // A node that only pulls is known from its first job on.
+        // A node that sends no heartbeats is registered with its first lease.
         let known = node.map(Node::index);
         let index = self.with_registry(|registry, cx| {
-            let index = known.map_or_else(|| registry.enrol(cx, &pull.node), Ok)?;
-            registry.seen(cx, index);
+            let index = known.map_or_else(|| registry.register(cx, &pull.node), Ok)?;
+            registry.note_seen(cx, index);
             Ok(index)
         })?;
         let Hub { key, now, limits, registry, queue, timers, ledger, events, .. } = self;
-        let name = registry.get(index).expect("enrolled above").name();
+        let name = registry.get(index).expect("it was registered above").name();
         let cx = &mut Context { now: *now, key, limits, timers, ledger, events };
         let leases = queue.lease(cx, (index, name), profile, pull, jobs_max);
         Ok(Pulled { node: Some(index), leases, defer_ms: Millis::ZERO })
@@ -437,23 +434,23 @@ impl Hub {
 
     fn extend(&mut self, extend: &Extend) -> Outcome {
         let outcome = Outcome::Extended(self.with_queue(|queue, cx| queue.extend(cx, extend)));
-        // What changes nothing is not journaled, and must not change when the node was seen.
+        // An extension that changes nothing is not journaled, so it must not change when the node was last seen either.
         if outcome.is_durable()
             && let Some(index) = self.registry.by_name(&extend.node).map(Node::index)
         {
-            self.seen(index);
+            self.note_seen(index);
         }
         outcome
     }
 
     fn complete(&mut self, complete: Complete) -> Outcome {
-        // With its lease or its name a node shows that it is the one; a v1.5 client may be anybody.
-        let is_nodes_own = complete.lease.is_some() || complete.node.is_some();
+        // Only a lease or a node name shows that the node itself sent the result; a v1.5 client sends neither.
+        let is_from_node = complete.lease.is_some() || complete.node.is_some();
         match self.with_queue(|queue, cx| queue.complete(cx, complete)) {
             Err(refusal) => Outcome::Refused(refusal),
             Ok((completed, node)) => {
-                if let Some(node) = node.filter(|_| is_nodes_own) {
-                    self.seen(node);
+                if let Some(node) = node.filter(|_| is_from_node) {
+                    self.note_seen(node);
                 }
                 Outcome::Completed(completed)
             }
@@ -463,25 +460,25 @@ impl Hub {
     fn fire(&mut self, timer: Timer) {
         match timer {
             Timer::JobExpires(seq) => self.with_queue(|queue, cx| queue.expire(cx, seq)),
-            Timer::LeaseEnds(seq) => self.with_queue(|queue, cx| queue.lease_ends(cx, seq)),
-            Timer::JobDue(seq) => self.with_queue(|queue, cx| queue.job_due(cx, seq)),
+            Timer::LeaseEnds(seq) => self.with_queue(|queue, cx| queue.expire_lease(cx, seq)),
+            Timer::JobDue(seq) => self.with_queue(|queue, cx| queue.enqueue_scheduled(cx, seq)),
             Timer::NodeLiveness(node) => self.with_registry(|registry, cx| registry.check_liveness(cx, node)),
             Timer::KeyExpires(place) => self.dedup.expire(&mut self.ledger, place),
         }
-        self.follow_events();
+        self.handle_events();
     }
 
-    /// What happened to jobs concerns nodes, keys, telemetry and clients: each event is followed up here, and nowhere
-    /// else. Retention comes last, so that a job's end is told before it may go.
-    fn follow_events(&mut self) {
+    /// Passes what happened to jobs on to nodes, keys, telemetry and clients: events are handled here and nowhere else.
+    /// Retention is enforced last, so that a job's end is among the effects before the job may be dropped.
+    fn handle_events(&mut self) {
         let mut events = std::mem::take(&mut self.events);
-        events.drain(..).for_each(|event| self.follow(event));
+        events.drain(..).for_each(|event| self.handle_event(event));
         self.events = events;
-        let Hub { limits, queue, ledger, untold, effects, .. } = self;
-        queue.enforce_retention(limits, ledger, untold.first_number, |ended| untold.job_went(effects, ended));
+        let Hub { limits, queue, ledger, undelivered_ends: ends, effects, .. } = self;
+        queue.enforce_retention(limits, ledger, ends.first_number, |dropped| ends.attach_dropped(effects, dropped));
     }
 
-    fn follow(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event) {
         if matches!(event, Event::AttemptEnded { .. } | Event::Ended { .. }) {
             self.ended_at = self.now;
         }
@@ -489,20 +486,20 @@ impl Hub {
             Event::Submitted { kind } => {
                 if self.is_serving {
                     let kind = self.queue.kinds_mut().row_mut(kind);
-                    kind.count(|name, place| self.telemetry.submitted(self.now, name, place));
+                    kind.count(|name, row_ref| self.telemetry.count_submitted(self.now, name, row_ref));
                 }
             }
             Event::Leased { node, waited } => {
-                self.registry.lease_given(node);
+                self.registry.add_lease(node);
                 if self.is_serving {
-                    self.telemetry.leased(self.now, waited);
+                    self.telemetry.count_leased(self.now, waited);
                 }
             }
             Event::AttemptEnded { lease, node, ran, is_reaped } => {
-                let name = self.registry.lease_ended(node).name();
-                self.queue.waiters_mut().free(name);
+                let name = self.registry.remove_lease(node).name();
+                self.queue.waiters_mut().note_freed(name);
                 if self.is_serving {
-                    self.telemetry.attempt_ended(self.now, ran);
+                    self.telemetry.count_attempt_ended(self.now, ran);
                 }
                 if is_reaped {
                     let node = name.clone();
@@ -516,25 +513,25 @@ impl Hub {
             Event::Ended { job, kind, status, key } => {
                 if let Some(place) = key {
                     let outcome = self.queue.outcome_of(job);
-                    let rooms = (&mut self.timers, &mut self.ledger);
-                    self.dedup.settle((self.now, &self.limits), rooms, place, status, outcome);
+                    let stores = (&mut self.timers, &mut self.ledger);
+                    self.dedup.spend((self.now, &self.limits), stores, place, status, outcome);
                 }
                 if self.is_serving {
                     let kind = self.queue.kinds_mut().row_mut(kind);
-                    kind.count(|name, place| self.telemetry.ended(self.now, name, place, status));
-                    self.untold.places.push(self.effects.len());
+                    kind.count(|name, row_ref| self.telemetry.count_ended(self.now, name, row_ref, status));
+                    self.undelivered_ends.positions.push(self.effects.len());
                     self.effects.push(Effect::Ended { job, gone: None });
                 }
             }
         }
     }
 
-    fn seen(&mut self, node: NodeIndex) {
-        self.with_registry(|registry, cx| registry.seen(cx, node));
+    fn note_seen(&mut self, node: NodeIndex) {
+        self.with_registry(|registry, cx| registry.note_seen(cx, node));
     }
 
     fn wake_waiters_of(&mut self, node: &Name) {
-        let woken = self.queue.take_waiters_of(&mut self.ledger, node);
+        let woken = self.queue.unpark_all_of_node(&mut self.ledger, node);
         self.effects.extend(woken.into_iter().map(Effect::Wake));
     }
 
@@ -547,7 +544,7 @@ impl Hub {
         act(queue, &mut Context { now: *now, key, limits, timers, ledger, events })
     }
 
-    /// Lets the registry act, then follows up what it reports: lines for the audit log, and nodes that were forgotten.
+    /// Runs `act` on the registry, then handles what it reports: audit events, and nodes that were forgotten.
     fn with_registry<T>(&mut self, act: impl FnOnce(&mut Registry, &mut NodeContext) -> T) -> T {
         let (mut audits, mut forgotten) = (Vec::new(), Vec::new());
         let Hub { now, limits, registry, timers, ledger, .. } = self;
@@ -557,14 +554,14 @@ impl Hub {
         for node in forgotten {
             self.queue.leases_mut().forget(node.index());
             self.wake_waiters_of(node.name());
-            self.queue.profiles_mut().leave(node.profile());
+            self.queue.profiles_mut().release(node.profile());
         }
         answer
     }
 
     fn audit(&mut self, event: Audit) {
         if self.is_serving {
-            self.telemetry.audit(self.now, &event);
+            self.telemetry.count_audit(self.now, &event);
             self.effects.push(Effect::Audit(self.now, event));
         }
     }
@@ -594,7 +591,7 @@ impl Hub {
         self.chain.fold_outcome(outcome, counts);
     }
 
-    /// Whether nothing falls due up to `now`: what most calls find, and cheaper than to find out what comes next.
+    /// Whether nothing is due up to `now`: true for most calls, and cheaper to find out than what is due next.
     fn is_nothing_due(&self, now: Timestamp) -> bool {
         let or_never = |at: Option<Timestamp>| at.unwrap_or(Timestamp::NEVER);
         let retention_at = or_never(self.queue.next_retention_at(&self.limits));
@@ -604,7 +601,7 @@ impl Hub {
 
     fn next_due(&self) -> Option<(Timestamp, Due)> {
         let mut first = (self.timers.next_at(), Due::Timer);
-        // Of two at one instant the one that is first here comes first.
+        // Ties are broken in this order.
         let others = [
             (self.queue.next_retention_at(&self.limits), Due::OldestFinal),
             (self.dedup.next_expiry_at(&self.limits), Due::OldestKey),
@@ -619,7 +616,7 @@ impl Hub {
 
     pub(crate) fn restore_node(&mut self, record: NodeRecord) -> Result<(), &'static str> {
         let mut node = record.into_node();
-        let profile = self.queue.profiles_mut().enter(node.zone(), node.capabilities());
+        let profile = self.queue.profiles_mut().acquire(node.zone(), node.capabilities());
         node.set_profile(profile);
         self.registry.restore(&mut self.timers, &mut self.ledger, node)
     }
@@ -634,11 +631,11 @@ impl Hub {
     }
 
     pub(crate) fn restore_key(&mut self, record: KeyRecord) -> Result<(), &'static str> {
-        let rooms = (&mut self.timers, &mut self.ledger);
-        let (place, job) = self.dedup.restore(&self.limits, rooms, record)?;
+        let stores = (&mut self.timers, &mut self.ledger);
+        let (place, job) = self.dedup.restore(&self.limits, stores, record)?;
         match place {
             Some(place) if !self.queue.restore_key(&mut self.ledger, job, place) => {
-                Err("a key is bound to a job that is not there, or to two")
+                Err("a key is bound to a job that does not exist or has another key")
             }
             _ => Ok(()),
         }
@@ -650,20 +647,20 @@ impl Hub {
     }
 }
 
-impl Untold {
-    /// A job's retention took it: if the shell was not told of its end yet, the effect takes the job along.
-    fn job_went(&self, effects: &mut [Effect], ended: EndedJob) {
-        let index = ended.number().checked_sub(self.first_number);
-        if let Some(place) = index.and_then(|index| self.places.get(index as usize)) {
-            let Effect::Ended { gone, .. } = &mut effects[*place] else { unreachable!("an end is where it was put") };
-            *gone = Some(Box::new(ended));
+impl UndeliveredEnds {
+    /// Retention dropped a job: if the effect of its end is not delivered yet, the job is attached to it.
+    fn attach_dropped(&self, effects: &mut [Effect], dropped: EndedJob) {
+        let index = dropped.number().checked_sub(self.first_number);
+        if let Some(position) = index.and_then(|index| self.positions.get(index as usize)) {
+            let Effect::Ended { gone, .. } = &mut effects[*position] else { unreachable!("its position was recorded") };
+            *gone = Some(Box::new(dropped));
         }
     }
 
-    /// The shell takes all effects; the next job that ends gets this number.
-    fn all_told(&mut self, next_number: u64) {
+    /// All effects are delivered; the next job that ends gets this final number.
+    fn clear(&mut self, next_number: u64) {
         self.first_number = next_number;
-        self.places.clear();
+        self.positions.clear();
     }
 }
 

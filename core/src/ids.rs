@@ -1,9 +1,9 @@
-//! Ids: numbers of the hub's own, and the texts that clients see for them.
+//! Ids: the hub's internal numbers, and the texts that clients see for them.
 //!
 //! Inside, a job is a dense sequence number and a lease is that number with a generation. Outside, each carries a tag
 //! from a keyed hash (SipHash-2-4, Aumasson and Bernstein 2012) under the hub's key: job ids stay ordered, lease ids
-//! cannot be guessed (64 bits of tag), a mistyped id is told from an unknown one without a lookup, and every replay
-//! makes the same texts. Because the texts are functions of the numbers, none is stored.
+//! cannot be guessed (64 bits of tag), a mistyped id is recognised without a lookup, and every replay makes the same
+//! texts. Because the texts are functions of the numbers, none is stored.
 
 use crate::encoding::{DecodeError, Encoded, Reader};
 use siphasher::sip128::{Hasher128, SipHasher24};
@@ -27,7 +27,7 @@ pub struct LeaseRef {
     pub generation: u32,
 }
 
-/// A node's number in the hub: given when the hub first hears of it, never reused.
+/// A node's number in the hub: given when the node is registered, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct NodeIndex(pub(crate) u32);
 
@@ -42,10 +42,10 @@ pub type LeaseIdText = IdText<42>;
 /// A UUID in its usual form (RFC 9562, version 8).
 pub type RequestIdText = IdText<36>;
 
-/// What a keyed hash is taken for: no two uses share an input.
+/// The purpose of a keyed hash, which is part of its input: hashes for different purposes never have the same input.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-enum Use {
+enum Purpose {
     Job = 1,
     Lease = 2,
     Request = 3,
@@ -61,29 +61,26 @@ impl JobSeq {
     /// The first job of a hub.
     pub const FIRST: JobSeq = JobSeq(1);
 
-    /// The number itself.
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The job of that number; 0 is before all jobs.
+    /// 0 is before all jobs.
     pub const fn new(seq: u64) -> Self {
         JobSeq(seq)
     }
 
     pub(crate) fn next(self) -> JobSeq {
-        assert!(self.0 < JOB_SEQ_MAX, "job sequence numbers are spent");
+        assert!(self.0 < JOB_SEQ_MAX, "all job sequence numbers are used");
         JobSeq(self.0 + 1)
     }
 }
 
 impl NodeIndex {
-    /// The node of that number.
     pub const fn new(index: u32) -> Self {
         NodeIndex(index)
     }
 
-    /// The number itself.
     pub const fn get(self) -> u32 {
         self.0
     }
@@ -95,7 +92,6 @@ impl HubKey {
         HubKey(bytes)
     }
 
-    /// The text of a job's id.
     pub fn job_id(&self, seq: JobSeq) -> JobIdText {
         let mut text = IdText(*b"job_00000000000000000000");
         write_hex(&mut text.0[4..16], seq.0);
@@ -103,7 +99,7 @@ impl HubKey {
         text
     }
 
-    /// The job a text names; `None` if this hub never made that text.
+    /// The job that a text names; `None` if the text is not a job id of this hub.
     pub fn parse_job_id(&self, text: &str) -> Option<JobSeq> {
         let digits = text.strip_prefix("job_")?.as_bytes();
         if digits.len() != 20 {
@@ -113,7 +109,6 @@ impl HubKey {
         (read_hex(&digits[12..])? == u64::from(self.job_tag(seq))).then_some(seq)
     }
 
-    /// The text of a lease's id.
     pub fn lease_id(&self, lease: LeaseRef) -> LeaseIdText {
         let mut text = IdText(*b"lease_000000000000000000000000000000000000");
         write_hex(&mut text.0[6..18], lease.job.0);
@@ -122,7 +117,7 @@ impl HubKey {
         text
     }
 
-    /// The lease a text names; `None` if this hub never made that text.
+    /// The lease that a text names; `None` if the text is not a lease id of this hub.
     pub fn parse_lease_id(&self, text: &str) -> Option<LeaseRef> {
         let digits = text.strip_prefix("lease_")?.as_bytes();
         if digits.len() != 36 {
@@ -136,7 +131,7 @@ impl HubKey {
 
     /// The request id of a job's submission: a UUID version 8 made from the job's number.
     pub fn request_id(&self, seq: JobSeq) -> RequestIdText {
-        let mut bytes = self.hash(Use::Request, &[&seq.0.to_le_bytes()]).to_be_bytes();
+        let mut bytes = self.hash(Purpose::Request, &[&seq.0.to_le_bytes()]).to_be_bytes();
         bytes[6] = (bytes[6] & 0x0f) | 0x80;
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
         let mut text = IdText(*b"00000000-0000-0000-0000-000000000000");
@@ -153,30 +148,30 @@ impl HubKey {
 
     /// A number below `bound` that spreads the retries of many jobs, the same in every replay.
     pub(crate) fn retry_jitter(&self, seq: JobSeq, attempt: u32, bound: u64) -> u64 {
-        let hash = self.hash(Use::RetryJitter, &[&seq.0.to_le_bytes(), &attempt.to_le_bytes()]) as u64;
+        let hash = self.hash(Purpose::RetryJitter, &[&seq.0.to_le_bytes(), &attempt.to_le_bytes()]) as u64;
         // Multiply-shift: the high half of hash * bound is uniform below bound, without a division.
         ((u128::from(hash) * u128::from(bound)) >> 64) as u64
     }
 
-    /// The 128 bits that stand for an idempotency key: clients choose keys, so the hash is keyed.
+    /// The 128-bit hash that represents an idempotency key. It is keyed, since clients choose the keys.
     pub(crate) fn idempotency_key(&self, key: &str) -> u128 {
-        self.hash(Use::IdempotencyKey, &[key.as_bytes()])
+        self.hash(Purpose::IdempotencyKey, &[key.as_bytes()])
     }
 
-    /// The hash of all outcomes, from what they were folded into.
+    /// The hash of all outcomes, from the accumulators that they were folded into.
     pub(crate) fn outcome_hash(&self, folded: [u64; 2]) -> u128 {
-        self.hash(Use::OutcomeChain, &[&folded[0].to_le_bytes(), &folded[1].to_le_bytes()])
+        self.hash(Purpose::OutcomeChain, &[&folded[0].to_le_bytes(), &folded[1].to_le_bytes()])
     }
 
     fn job_tag(&self, seq: JobSeq) -> u32 {
-        self.hash(Use::Job, &[&seq.0.to_le_bytes()]) as u32
+        self.hash(Purpose::Job, &[&seq.0.to_le_bytes()]) as u32
     }
 
     fn lease_tag(&self, lease: LeaseRef) -> u64 {
-        self.hash(Use::Lease, &[&lease.job.0.to_le_bytes(), &lease.generation.to_le_bytes()]) as u64
+        self.hash(Purpose::Lease, &[&lease.job.0.to_le_bytes(), &lease.generation.to_le_bytes()]) as u64
     }
 
-    fn hash(&self, purpose: Use, parts: &[&[u8]]) -> u128 {
+    fn hash(&self, purpose: Purpose, parts: &[&[u8]]) -> u128 {
         let mut hasher = self.hasher(purpose);
         for part in parts {
             hasher.write(part);
@@ -184,7 +179,7 @@ impl HubKey {
         hasher.finish128().as_u128()
     }
 
-    fn hasher(&self, purpose: Use) -> SipHasher24 {
+    fn hasher(&self, purpose: Purpose) -> SipHasher24 {
         let mut hasher = SipHasher24::new_with_key(&self.0);
         hasher.write(&[purpose as u8]);
         hasher
@@ -204,7 +199,6 @@ impl fmt::Debug for HubKey {
 }
 
 impl<const N: usize> IdText<N> {
-    /// The text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("ids are written as ASCII")
     }
@@ -230,7 +224,7 @@ fn write_hex(digits: &mut [u8], mut value: u64) {
     assert!(value == 0, "the number fits its digits");
 }
 
-/// Lower-case hex only: two spellings of one id would be two ids to every cache between here and the client.
+/// Accepts lower-case hex only: caches between hub and client would treat two spellings of one id as two ids.
 fn read_hex(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0u64, |value, digit| {
         let nibble = match digit {
@@ -281,7 +275,7 @@ mod tests {
     const KEY: HubKey = HubKey::new(*b"0123456789abcdef");
 
     #[test]
-    fn job_ids_read_back_and_sort_in_order_of_submission() {
+    fn job_ids_parse_back_and_sort_in_order_of_submission() {
         let mut last = String::new();
         for seq in [1, 2, 9, 10, 255, 256, 1 << 20, JOB_SEQ_MAX] {
             let text = KEY.job_id(JobSeq(seq)).to_string();
@@ -292,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_digit_is_no_id_of_this_hub() {
+    fn an_id_with_a_changed_digit_is_refused() {
         let lease = KEY.lease_id(LeaseRef { job: JobSeq(7), generation: 2 }).to_string();
         let job = KEY.job_id(JobSeq(7)).to_string();
         for (text, prefix) in [(lease, 6), (job, 4)] {
@@ -307,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_ids_are_refused() {
+    fn texts_that_are_not_ids_are_refused() {
         for text in ["", "job_", "job_12", "lease_", "JOB_00000000000000000000", "job_0000000000000000000G", "job_é"] {
             assert_eq!(KEY.parse_job_id(text), None);
             assert_eq!(KEY.parse_lease_id(text), None);

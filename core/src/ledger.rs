@@ -1,43 +1,44 @@
-//! The ledger: how many bytes clients make the hub keep, by what they are kept for.
+//! The ledger: how many bytes clients make the hub hold, by account.
 //!
-//! Every byte is on one account. A job's bytes move with its state; a move never refuses, so a lease always finds its
-//! way back to the queue. What brings new bytes is refused, or makes older ones go, at the account's limit:
+//! Every byte is on one account. A job's bytes are transferred with its state; a transfer is never refused, so a job
+//! whose lease ended always returns to the queue. At an account's limit new bytes are refused, or older ones are
+//! dropped:
 //!
 //! | account | limit | at the limit |
 //! |---|---|---|
 //! | waiting, leased | `queue_bytes_max`, over both | a submit is refused |
-//! | retained | `retained_bytes_max` | the oldest final jobs go |
-//! | dead | `dead_bytes_max` | the oldest dead jobs go |
-//! | answers | `answers_bytes_max` | the oldest answers are forgotten, their keys are kept |
-//! | nodes | `nodes_bytes_max` | dead nodes go, then a heartbeat that says more is refused |
-//! | shared | [`SHARED_BYTES_MAX`] | final jobs go while what only they use takes over half, then a submit is refused |
+//! | retained | `retained_bytes_max` | the oldest final jobs are dropped |
+//! | dead | `dead_bytes_max` | the oldest dead jobs are dropped |
+//! | answers | `answers_bytes_max` | the oldest answers are dropped, their keys are kept |
+//! | nodes | `nodes_bytes_max` | dead nodes are evicted, then a heartbeat that needs more is refused |
+//! | shared | [`SHARED_BYTES_MAX`] | final jobs are dropped while they alone use over half; then a submit is refused |
 //! | waiters | [`WAITERS_MAX`], [`WAITER_PLACES_MAX`] | a long poll is answered at once |
 //!
 //! [`WAITERS_MAX`]: crate::limits::WAITERS_MAX
 //! [`WAITER_PLACES_MAX`]: crate::limits::WAITER_PLACES_MAX
+//! An admitted job is never refused a lease or the record of its latest attempt: these may bring the unfinished jobs
+//! above their limit. Then the earlier attempts of a job are dropped.
 //!
-//! What a job gets after it was admitted, a lease and the record of its latest attempt, is not refused: by these the
-//! unfinished jobs may be beyond their limit. Then a job's earlier attempts are forgotten.
-//!
-//! Sizes are those in memory: constants of [`crate::limits`] for the records, which a test measures, and the texts and
-//! payloads with their allocations' headers. A payload that a job and an answer share counts on both accounts.
+//! Sizes are those in memory: constants of [`crate::limits`] for the records, which a test checks, and texts and
+//! payloads with the headers of their allocations. A payload that a job and an answer share is charged to both
+//! accounts.
 
 use crate::limits::{Limits, SHARED_BYTES_MAX, WAITERS_BYTES_MAX};
 
-/// What bytes are kept for.
+/// What bytes are held for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Account {
     /// Jobs that wait for an instant or for a node.
     Waiting,
     /// Jobs under lease.
     Leased,
-    /// Final jobs that are readable, dead ones not counted.
+    /// Final jobs that are retained, dead ones not counted.
     Retained,
-    /// Dead jobs.
+    /// Dead jobs that are retained.
     Dead,
-    /// Idempotency keys, and what they answer.
+    /// Idempotency keys and their answers.
     Answers,
-    /// What nodes say of themselves.
+    /// Nodes, with what they report.
     Nodes,
     /// Names of kinds, zones and requirements that jobs share.
     Shared,
@@ -45,14 +46,13 @@ pub enum Account {
     Waiters,
 }
 
-/// How much is on each account.
+/// The bytes on each account.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ledger {
     bytes: [u64; Account::ALL.len()],
 }
 
 impl Account {
-    /// All accounts.
     pub const ALL: [Account; 8] = [
         Account::Waiting,
         Account::Leased,
@@ -64,7 +64,7 @@ impl Account {
         Account::Waiters,
     ];
 
-    /// How much may be on it. Of unfinished jobs that is one limit, for those that wait and those under lease together.
+    /// The limit of bytes on it. Waiting and leased jobs share one limit.
     pub fn bytes_max(self, limits: &Limits) -> u64 {
         match self {
             Account::Waiting | Account::Leased => limits.queue_bytes_max,
@@ -77,7 +77,6 @@ impl Account {
         }
     }
 
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Account::Waiting => "waiting",
@@ -93,22 +92,20 @@ impl Account {
 }
 
 impl Ledger {
-    /// Bytes on an account.
     pub fn get(&self, account: Account) -> u64 {
         self.bytes[account as usize]
     }
 
-    /// Bytes of unfinished jobs: what `queue_bytes_max` is about.
+    /// Bytes of unfinished jobs, which `queue_bytes_max` limits.
     pub fn unfinished(&self) -> u64 {
         self.get(Account::Waiting) + self.get(Account::Leased)
     }
 
-    /// Bytes of what survives a restart: all but the parked long polls.
+    /// Bytes of durable state: of all but the parked long polls.
     pub(crate) fn durable(&self) -> u64 {
         self.total() - self.get(Account::Waiters)
     }
 
-    /// Bytes on all accounts.
     pub fn total(&self) -> u64 {
         self.bytes.iter().sum()
     }
@@ -122,7 +119,7 @@ impl Ledger {
         *held = held.checked_sub(bytes).expect("what is released was charged");
     }
 
-    /// Takes `before` bytes off one account and puts `after` bytes on another.
+    /// Releases `before` bytes on one account and charges `after` bytes to another.
     pub(crate) fn transfer(&mut self, (from, before): (Account, u64), (to, after): (Account, u64)) {
         self.release(from, before);
         self.charge(to, after);
@@ -134,14 +131,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accounts_have_their_places() {
+    fn an_accounts_index_is_its_place_among_all() {
         for (place, account) in Account::ALL.into_iter().enumerate() {
             assert_eq!(account as usize, place);
         }
     }
 
     #[test]
-    fn bytes_move_from_account_to_account() {
+    fn bytes_are_transferred_between_accounts() {
         let mut ledger = Ledger::default();
         ledger.charge(Account::Waiting, 10);
         ledger.transfer((Account::Waiting, 10), (Account::Leased, 15));
@@ -175,7 +172,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "was charged")]
-    fn more_than_was_charged_is_not_released() {
+    fn to_release_more_than_was_charged_panics() {
         Ledger::default().release(Account::Dead, 1);
     }
 }

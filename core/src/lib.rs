@@ -1,9 +1,9 @@
 //! The deterministic core of Sheratan Hub: one state machine that is given the time.
 //!
-//! [`Hub`] is the machine and says how to drive it. Its [`Command`]s, their [`Outcome`]s and the [`Effect`]s of both are
-//! what the shell speaks with it; an [`Envelope`] is a command as the journal holds it, [`Restore`] reads a snapshot back.
-//! Beside it stand what the hub's shell uses of the same rules: [`integrity`] (JSON, canonical forms, checksums) and
-//! [`alerts`]. `ARCHITECTURE.md` shows the rooms behind these names.
+//! [`Hub`] is the machine; its documentation says how to drive it. The shell passes [`Command`]s to it and gets their
+//! [`Outcome`]s and [`Effect`]s back; an [`Envelope`] is a command as the journal holds it, [`Restore`] reads a
+//! snapshot. [`integrity`] (JSON, canonical forms, checksums) and [`alerts`] are independent of the hub; the shell uses
+//! them directly. `ARCHITECTURE.md` lists the modules behind these names.
 #![forbid(unsafe_code)]
 
 mod access;

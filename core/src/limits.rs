@@ -1,8 +1,9 @@
-//! Limits: what a hub holds at most and how long it waits, in one place.
+//! Limits: how much a hub holds at most and how long it waits, in one place.
 //!
-//! [`Limits`] are the operator's settings. They are part of the durable state (a change is a command in the journal), so
-//! a replay decides as the hub did, and "what if" is the same journal under other limits. Their defaults belong to the
-//! rules version: a snapshot holds only what differs from them. The constants are the program's own bounds.
+//! [`Limits`] are the operator's settings. They are part of the durable state (a change is a command in the journal),
+//! so a replay decides as the hub did, and "what if" is the same journal under other limits. Their defaults belong to
+//! the rules version: a snapshot stores only the settings that differ from them. The constants are the program's own
+//! bounds.
 //!
 //! The byte limits are those of the accounts of [`crate::ledger`]; with the defaults they sum to less than 4 GiB.
 
@@ -11,7 +12,7 @@ use crate::time::Millis;
 /// The operator's limits, with the defaults of the wire contract.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Jobs that wait (queued or scheduled); one more is refused with `backpressure`.
+    /// Waiting jobs (queued or scheduled); one more is refused with `backpressure`.
     pub queue_depth_max: u64,
     /// Bytes of unfinished jobs, waiting and leased; beyond it a submit is refused with `backpressure`.
     pub queue_bytes_max: u64,
@@ -19,41 +20,42 @@ pub struct Limits {
     pub inflight_max: u64,
     /// Jobs under lease at one node; at it that node's pull gets no jobs and a `defer_ms`.
     pub leases_per_node_max: u64,
-    /// How long a lease lasts when neither the job nor the pull says.
+    /// How long a lease lasts if neither the job nor the pull specifies it.
     pub lease_duration_ms: Millis,
-    /// Attempts of a job that does not say.
+    /// Attempts of a job that does not specify them.
     pub attempts_max: u32,
     /// The first retry's delay.
     pub retry_delay_ms_base: Millis,
     /// The longest retry delay.
     pub retry_delay_ms_cap: Millis,
-    /// A node is stale when it was last seen this long ago.
+    /// A node becomes stale this long after it was last seen.
     pub node_ttl_ms: Millis,
-    /// A node is dead when it was last seen this long ago.
+    /// A node becomes dead this long after it was last seen.
     pub node_dead_ms: Millis,
     /// How long a final job stays readable.
     pub job_retention_ms: Millis,
-    /// How many final jobs stay readable, dead ones not counted.
+    /// Final jobs that stay readable, dead ones not counted.
     pub retained_jobs_max: u64,
-    /// How many bytes of final jobs stay readable, dead ones not counted.
+    /// Bytes of final jobs that stay readable, dead ones not counted.
     pub retained_bytes_max: u64,
-    /// How many dead jobs stay readable.
+    /// Dead jobs that stay readable.
     pub dead_jobs_max: u64,
-    /// How many bytes of dead jobs stay readable.
+    /// Bytes of dead jobs that stay readable.
     pub dead_bytes_max: u64,
     /// How long an idempotency key is remembered after its job became final.
     pub idempotency_ttl_ms: Millis,
-    /// A spent key that is younger does not make room for a new one.
+    /// A spent key that is younger is not evicted for a new one.
     pub idempotency_floor_ms: Millis,
-    /// The largest result that is remembered with a key beyond its job's retention.
+    /// The largest result or error, in bytes, that is remembered with a key.
     pub idempotency_cached_bytes_max: u64,
-    /// Idempotency keys held. The oldest spent key makes room for a new one; where none may, a keyed submit is refused.
+    /// Idempotency keys held. The oldest spent key is evicted for a new one; if none may be, a keyed submit is refused.
     pub idempotency_keys_max: u64,
-    /// Bytes of keys and of the answers remembered with them; beyond it the oldest answers are forgotten, their keys not.
+    /// Bytes of keys and their answers; beyond it the oldest answers are dropped, but not their keys.
     pub answers_bytes_max: u64,
-    /// Nodes known at once. The node that has been dead longest makes room for a new one; where none may, it is refused.
+    /// Registered nodes. The dead node that was seen longest ago is evicted for a new one; if none may be, the new one
+    /// is refused.
     pub nodes_max: u64,
-    /// Bytes of what nodes say of themselves; beyond it a heartbeat that says more is refused.
+    /// Bytes that nodes report of themselves; beyond it a heartbeat that needs more is refused.
     pub nodes_bytes_max: u64,
 }
 
@@ -86,13 +88,13 @@ impl Default for Limits {
     }
 }
 
-/// A dead node without leases is forgotten after a week: longer than any holiday of a laptop that comes back.
+/// A dead node without leases is forgotten after a week: a laptop that is off for a few days is still known.
 pub const NODE_FORGET_MS: Millis = Millis::from_secs(7 * 86_400);
 
 /// Distinct pairs of zone and requirements with unfinished jobs. What a node may run is a bit for each.
 pub const CLASSES_MAX: usize = 4_096;
 
-/// Distinct sets of requirements with unfinished jobs in one zone, so that no zone takes the place of all others.
+/// Distinct sets of requirements with unfinished jobs in one zone, so that no zone uses up [`CLASSES_MAX`].
 pub const CLASSES_PER_ZONE_MAX: usize = 1_024;
 
 /// Jobs that one pull may lease.
@@ -107,105 +109,107 @@ pub const WAITERS_MAX: usize = 65_536;
 /// Places of parked long polls: one for each kind that a poll names, one for a poll that names none.
 pub const WAITER_PLACES_MAX: usize = 2 * WAITERS_MAX;
 
-/// Lines of parked long polls: distinct pairs of what nodes can do and a kind that is waited for. For a job that becomes
-/// ready the first poll of each line for its kind and for any kind is looked at: some 60 ns a line, half a millisecond if
-/// all of them wait for one kind.
+/// Lines of parked long polls: distinct pairs of a profile of nodes and a kind that is waited for. When a job becomes
+/// ready, the first poll of each line for its kind and for any kind is examined: about 60 ns for a line, half a
+/// millisecond if all of them wait for one kind.
 pub const WAITER_LINES_MAX: usize = 8_192;
 
-/// Views of ready jobs that are kept at once, and heads in all of them: some 40 MiB. Beyond them all are made anew.
+/// Views of ready jobs. Together with [`VIEW_HEADS_MAX`] about 40 MiB; beyond either all views are dropped and rebuilt.
 pub const VIEWS_MAX: usize = 65_536;
 /// Heads of lanes and classes in all views.
 pub const VIEW_HEADS_MAX: usize = 500_000;
 
-/// Attempts that a job may ask for.
+/// The largest `attempts_max` of a job.
 pub const ATTEMPTS_MAX: u32 = 100;
 
-/// Ended attempts that a job's history keeps, the latest ones; of those before it knows how many there were.
+/// The latest attempts of a job that are kept; earlier ones are only counted.
 pub const ATTEMPTS_KEPT_MAX: usize = 16;
 
-/// Bytes of an attempt's error that stay in the job's history; a longer one, or one for which the unfinished jobs' account
-/// has no room, is kept only as the final job's own error.
+/// Bytes of an attempt's error that is kept in the job's history. A longer one, or one for which the account of
+/// unfinished jobs has no room, is kept only if it becomes the error of the final job.
 pub const ATTEMPT_ERROR_BYTES_MAX: usize = 4_096;
 
-/// Bytes of a node id, kind, zone, capability or idempotency key. Ids appear in logs and paths; nobody's is longer.
+/// Bytes of a node id, kind, zone, capability or idempotency key: names appear in logs and paths.
 pub const NAME_BYTES_MAX: usize = 256;
 
-/// Capabilities of a node, and requirements of a job.
+/// Capabilities of a node, or requirements of a job.
 pub const CAPABILITIES_MAX: usize = 64;
 
-/// The longest lease and the longest long-lived promise to a client: a day.
+/// The longest lease: a day.
 pub const LEASE_DURATION_MAX: Millis = Millis::from_secs(86_400);
 
-/// The shortest lease: below a second a lease ends before its answer has crossed a slow network.
+/// The shortest lease: a shorter one could end before its answer has crossed a slow network.
 pub const LEASE_DURATION_MIN: Millis = Millis::from_secs(1);
 
-/// What a saturated pull is told to wait: half a second keeps 1,000 nodes at 2,000 requests a second.
+/// The `defer_ms` of a pull that gets no jobs because too many are under lease: with half a second, 1,000 nodes make
+/// 2,000 requests a second.
 pub const DEFER_MS: Millis = Millis::new(500);
 
-/// What a refused submit is told to wait.
+/// The `Retry-After` of a refused submit.
 pub const BACKPRESSURE_RETRY_MS: Millis = Millis::new(1_000);
 
-/// Addresses whose authentication failures are counted. At the limit one whose minute is over is evicted first, then the
-/// oldest that is not blocked; a blocked one only if all are blocked.
+/// Addresses whose authentication failures are counted. At the limit an address whose minute is over is evicted first,
+/// then the oldest that is not blocked; a blocked one only if all are blocked.
 pub const GUARDED_ADDRESSES_MAX: usize = 10_000;
 
-/// Kinds of jobs that are counted one by one in the metrics: each is a dozen lines of every scrape.
+/// Kinds of jobs with metrics of their own: each is a dozen lines of every scrape.
 pub const METRIC_KINDS_MAX: usize = 200;
 
-/// Bytes of kinds and classes that jobs share. Final jobs go early while those that only final jobs have take more than
-/// half (others' waiting jobs never push them out); beyond all of it a submit that brings new ones is refused.
+/// Bytes of kinds and classes that jobs share. While kinds and classes with final jobs only take more than half, final
+/// jobs are dropped early (waiting jobs never cause that); beyond the limit a submit that needs a new kind or class is
+/// refused.
 pub const SHARED_BYTES_MAX: u64 = 128 << 20;
 
-/// What a shared allocation takes beside its bytes: two counts, and its rounding up to the allocator's grain.
+/// Bytes of a shared allocation in addition to its content: two reference counts, and rounding by the allocator.
 pub const HEAP_HEADER_BYTES: u64 = 24;
 
-/// What a job takes beside its payloads: its record, its place in a lane or a timer. It is that of a job which is left alone
-/// in its page of the table; one among others takes half of it.
+/// Bytes of a job in addition to its payloads: its record, and its place in a lane or its timer. This is for a job that
+/// is left alone in its page of the table; in a full page it takes half of it.
 pub const JOB_BYTES: u64 = 184;
 
-/// What a job takes in addition that has a time to live, a retry budget, a lease duration or an idempotency key of its own:
-/// a box, a timer.
+/// Additional bytes of a job with a time to live, a retry budget, a lease duration or an idempotency key: a box and a
+/// timer.
 pub const TERMS_BYTES: u64 = 72;
 
-/// What a leased or final job takes in addition: the node, the instants, the outcome.
+/// Additional bytes of a leased or final job: the node, the instants, the outcome.
 pub const RUN_BYTES: u64 = 192;
 
-/// What an ended attempt in a job's history takes beside its error.
+/// Bytes of an ended attempt in a job's history, in addition to its error.
 pub const ATTEMPT_BYTES: u64 = 96;
 
-/// What an idempotency key takes: its entry, its place in the table and in the order of spent keys.
+/// Bytes of an idempotency key: its entry, and its places in the table and in the queue of spent keys.
 pub const KEY_BYTES: u64 = 128;
 
-/// What a remembered answer takes beside its payloads.
+/// Bytes of a remembered answer in addition to its payloads.
 pub const ANSWER_BYTES: u64 = 48;
 
-/// What a node takes beside its texts: its record, its name's place, a timer.
+/// Bytes of a node in addition to its texts: its record, its place in the index of names, a timer.
 pub const NODE_BYTES: u64 = 512;
 
-/// What a node takes in addition whose zone or capabilities are not those of every node: its profile, with a bit for each
-/// class. Nodes with one profile are each charged it.
+/// Additional bytes of a node with a zone or capabilities: its profile, with a bit for each class. Each node is charged
+/// for it, also if several share a profile.
 pub const PROFILE_BYTES: u64 = 736;
 
-/// What a kind takes beside its name: its record, its lanes.
+/// Bytes of a kind in addition to its name: its record, its list of lanes.
 pub const KIND_BYTES: u64 = 368;
 
-/// What a lane takes beside its ready jobs: the jobs of one kind in one class.
+/// Bytes of a lane in addition to its ready jobs.
 pub const LANE_BYTES: u64 = 320;
 
-/// What a class takes beside its texts.
+/// Bytes of a class in addition to its texts.
 pub const CLASS_BYTES: u64 = 392;
 
-/// What a parked long poll takes, and what each of its places does.
+/// Bytes of a parked long poll in addition to its places.
 pub const WAITER_BYTES: u64 = 256;
-/// What a place of a parked long poll takes.
+/// Bytes of a place of a parked long poll.
 pub const PLACE_BYTES: u64 = 96;
 
 const _: () = assert!(LEASE_DURATION_MIN.get() < LEASE_DURATION_MAX.get());
 const _: () = assert!(PULL_JOBS_MAX as u64 <= 10_000, "one pull stays within the default inflight limit");
 const _: () = assert!(CLASSES_MAX <= u16::MAX as usize && CLASSES_PER_ZONE_MAX <= CLASSES_MAX);
 const _: () = assert!(WAITERS_MAX <= WAITER_PLACES_MAX && WAITER_PLACES_MAX <= WAITERS_MAX * PULL_KINDS_MAX);
-/// Bytes of parked long polls at most: each may be of a node of its own, and each place for a kind of its own, with the
-/// longest names.
+/// The most bytes that parked long polls can take: each of another node, each place for another kind, all names of the
+/// greatest length.
 pub const WAITERS_BYTES_MAX: u64 = WAITERS_MAX as u64 * (WAITER_BYTES + HEAP_HEADER_BYTES + NAME_BYTES_MAX as u64)
     + WAITER_PLACES_MAX as u64 * (PLACE_BYTES + KIND_BYTES + HEAP_HEADER_BYTES + NAME_BYTES_MAX as u64);
 const _: () = assert!(WAITERS_BYTES_MAX <= 128 << 20);

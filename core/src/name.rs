@@ -1,4 +1,4 @@
-//! Names: the short texts by which clients call nodes, kinds, zones and capabilities.
+//! Names: the short texts that clients give to nodes, kinds, zones and capabilities.
 
 use crate::encoding::{DecodeError, Encoded, Reader, put_bytes};
 use crate::limits::{HEAP_HEADER_BYTES, NAME_BYTES_MAX};
@@ -7,14 +7,13 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A name: 1 to 256 bytes of UTF-8 without control characters. Shared, so that a million jobs of a kind hold one text.
+/// A name: 1 to 256 bytes of UTF-8 without control characters. Shared, so that a million jobs of a kind hold one copy.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Name(Arc<str>);
 
-/// Why a text is no name.
+/// Why a text is not a valid name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NameError {
-    /// It has no characters.
     Empty,
     /// It has more than [`NAME_BYTES_MAX`] bytes.
     TooLong,
@@ -23,7 +22,7 @@ pub enum NameError {
 }
 
 impl Name {
-    /// The name that `text` spells. O(length).
+    /// O(length).
     pub fn new(text: &str) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
@@ -37,7 +36,7 @@ impl Name {
         Ok(Name(Arc::from(text)))
     }
 
-    /// Bytes of memory that the text takes, its counts included.
+    /// Bytes of memory that the text takes, its reference counts included.
     pub(crate) fn bytes(&self) -> u64 {
         HEAP_HEADER_BYTES + self.len() as u64
     }

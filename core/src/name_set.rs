@@ -1,16 +1,15 @@
-//! Name sets: capabilities of a node, requirements of a job, kinds of a pull.
+//! Name sets: the capabilities of a node, the requirements of a job, the kinds of a pull.
 
 use crate::encoding::{DecodeError, Encoded, Reader};
 use crate::name::Name;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Names in ascending order, each once. Shared, not copied; an empty set takes no memory of its own.
+/// Names in ascending order, without repeats. Shared, not copied; an empty set allocates nothing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct NameSet(Option<Arc<[Name]>>);
 
 impl NameSet {
-    /// The set without names.
     pub const EMPTY: NameSet = NameSet(None);
 
     /// Whether every name of this set is one of `others`. O(own · log others).

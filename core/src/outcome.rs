@@ -1,4 +1,4 @@
-//! Outcomes: what the state machine answers to a command, refusals included.
+//! Outcomes: the state machine's answers to commands, refusals included.
 
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::limits::{BACKPRESSURE_RETRY_MS, CLASSES_MAX, CLASSES_PER_ZONE_MAX};
@@ -9,51 +9,43 @@ use crate::zone::Zone;
 /// The answer to a command.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {
-    /// Done; there is nothing to say.
+    /// Done; the answer has no content.
     Done,
-    /// A heartbeat was taken.
+    /// A heartbeat was accepted.
     Heard {
-        /// The node's number.
         node: NodeIndex,
     },
-    /// A submit was taken or recognised.
+    /// A submit was accepted, or recognised as a repeat.
     Submitted(Submitted),
-    /// A pull was answered.
     Pulled(Pulled),
-    /// Leases were looked at, in the order they were named.
+    /// The answers for the leases of an extend, in its order.
     Extended(Vec<Extended>),
-    /// A result was taken or recognised.
+    /// A result was accepted, or recognised as a repeat.
     Completed(Completed),
-    /// Nothing was changed, and why.
+    /// Nothing was changed.
     Refused(Refusal),
 }
 
-/// What came of a submit.
+/// The answer to a submit.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Submitted {
     /// A new job.
     Accepted {
-        /// The job.
         job: JobSeq,
-        /// The older job under the same key that this one took the place of.
+        /// The unfinished job under the same key whose place this one took.
         supersedes: Option<JobSeq>,
-        /// The job under the same key that had ended without success.
+        /// The final job under the same key that this one replaces.
         replaces: Option<JobSeq>,
     },
     /// The key's job is not final yet.
-    InProgress {
-        /// The key's job.
-        job: JobSeq,
-    },
+    InProgress { job: JobSeq },
     /// The key's job is final.
     Final {
-        /// The key's job.
         job: JobSeq,
-        /// How it ended.
         status: FinalStatus,
-        /// What came of it; absent if it was too large to remember, or is forgotten.
+        /// Absent if it was too large to be remembered, or was dropped.
         result: Option<Payload>,
-        /// What went wrong; absent if it was too large to remember, or is forgotten.
+        /// Absent if it was too large to be remembered, or was dropped.
         error: Option<Payload>,
     },
 }
@@ -61,13 +53,13 @@ pub enum Submitted {
 /// How a job ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FinalStatus {
-    /// Done.
+    /// An attempt succeeded.
     Completed,
-    /// Not done, and not kept for a second look.
+    /// No attempt succeeded; the job is not a dead letter.
     Failed,
-    /// Not done, kept with the dead letters.
+    /// No attempt succeeded; the job is a dead letter.
     Dead,
-    /// Taken back by a client or an operator.
+    /// A client or an operator cancelled it.
     Cancelled,
     /// Its time to live was over.
     Expired,
@@ -78,15 +70,15 @@ pub enum FinalStatus {
 /// The jobs that a pull leased.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Pulled {
-    /// The node that got jobs; absent if there were none.
+    /// The node that leased jobs; absent if there were none.
     pub node: Option<NodeIndex>,
-    /// One entry a job, in the order to run them.
+    /// One for each job, in the order to run them.
     pub leases: Vec<Leased>,
-    /// How long to wait before the next pull; zero if there is no reason to.
+    /// How long to wait before the next pull; zero unless too many jobs are under lease.
     pub defer_ms: Millis,
 }
 
-/// A job under a new lease. The shell reads the payload from the hub, so nothing is copied here.
+/// A job under a new lease. The shell reads the payload from the hub: it is not copied here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Leased {
     /// The lease; its generation is the attempt's number.
@@ -95,117 +87,83 @@ pub struct Leased {
     pub until: Timestamp,
 }
 
-/// What came of a lease's extension.
+/// The answer for one lease of an extend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Extended {
     /// It lasts until then.
     Until(Timestamp),
-    /// It has ended, or another lease took its place.
+    /// It has ended, or another node holds it.
     LeaseLost,
     /// The job was cancelled.
     Cancelled,
 }
 
-/// What came of a result.
+/// The answer to a result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Completed {
-    /// The job.
     pub job: JobSeq,
-    /// What became of it.
     pub status: CompletedStatus,
-    /// Whether this very result had been taken before.
+    /// Whether the same result was accepted before.
     pub is_duplicate: bool,
 }
 
-/// What became of a job when its result came in.
+/// The state of a job after its result was accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CompletedStatus {
-    /// It is final.
     Final(FinalStatus),
-    /// It will be tried again then.
+    /// The next attempt may start then.
     RetryScheduled(Timestamp),
 }
 
 /// Why a command changed nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// As many jobs wait as may.
-    QueueFull {
-        /// Jobs that wait.
-        depth: u64,
-        /// Jobs that may.
-        depth_max: u64,
-    },
-    /// Unfinished jobs have as many bytes as they may.
+    /// The limit of waiting jobs is reached.
+    QueueFull { depth: u64, depth_max: u64 },
+    /// The limit of bytes of unfinished jobs is reached.
     QueueBytesFull {
-        /// Bytes that they have.
         bytes: u64,
-        /// Bytes that they may have.
         bytes_max: u64,
-        /// Jobs that wait.
+        /// Waiting jobs.
         depth: u64,
     },
-    /// The names of kinds, zones and requirements have as many bytes as they may.
-    SharedBytesFull {
-        /// Bytes that they have.
-        bytes: u64,
-        /// Bytes that they may have.
-        bytes_max: u64,
-    },
-    /// Too many distinct pairs of zone and requirements have unfinished jobs: in all, or in this zone.
+    /// The limit of bytes of names of kinds, zones and requirements is reached.
+    SharedBytesFull { bytes: u64, bytes_max: u64 },
+    /// Too many distinct pairs of zone and requirements have unfinished jobs: in total, or in this zone.
     ClassesFull {
-        /// How many there are.
+        /// Such pairs in total.
         classes: u64,
-        /// The job's zone.
+        /// The zone of the submit.
         zone: Zone,
-        /// How many there are in it.
+        /// Such pairs in this zone.
         zone_classes: u64,
     },
-    /// As many nodes are known as may be, and none of them is dead without leases.
-    NodesFull {
-        /// Nodes that are known.
-        nodes: u64,
-        /// Nodes that may be.
-        nodes_max: u64,
-    },
-    /// What nodes say of themselves has as many bytes as it may.
-    NodeBytesFull {
-        /// Bytes that it has.
-        bytes: u64,
-        /// Bytes that it may have.
-        bytes_max: u64,
-    },
-    /// As many idempotency keys are held as may be, and none of them may go yet.
-    KeysFull {
-        /// Keys that are held.
-        keys: u64,
-        /// Keys that may be.
-        keys_max: u64,
-    },
+    /// The limit of nodes is reached, and none of them is dead without leases.
+    NodesFull { nodes: u64, nodes_max: u64 },
+    /// The limit of bytes that nodes report is reached.
+    NodeBytesFull { bytes: u64, bytes_max: u64 },
+    /// The limit of idempotency keys is reached, and none of them may be evicted yet.
+    KeysFull { keys: u64, keys_max: u64 },
     /// The rules are older than those that the hub has, or newer than those that this build knows.
     RulesNotTaken,
-    /// The key belongs to a job with another payload.
+    /// The key is bound to a job with another payload.
     KeyCollision {
-        /// That job.
         job: JobSeq,
         /// The first bytes of that job's payload hash.
         old_hash_prefix: [u8; 4],
     },
-    /// The hub knows no such job (any more).
+    /// The hub holds no such job (any more).
     UnknownJob,
     /// The job is not under this lease (any more).
     LeaseLost,
-    /// The job ended in another way before.
-    AlreadyFinal {
-        /// How.
-        status: FinalStatus,
-    },
+    /// The job ended with another result, or without one.
+    AlreadyFinal { status: FinalStatus },
 }
 
-/// What was full when something was refused with `backpressure`.
+/// The limit that was reached when something was refused with `backpressure`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum DropReason {
-    /// Jobs that wait.
+    /// Waiting jobs.
     QueueDepth,
     /// Bytes of unfinished jobs.
     QueueBytes,
@@ -213,16 +171,14 @@ pub enum DropReason {
     Classes,
     /// Idempotency keys.
     Keys,
-    /// Nodes.
     Nodes,
     /// Bytes of names that jobs share.
     SharedBytes,
-    /// Bytes of what nodes say of themselves.
+    /// Bytes that nodes report.
     NodeBytes,
 }
 
 impl DropReason {
-    /// All of them.
     pub const ALL: [DropReason; 7] = [
         DropReason::QueueDepth,
         DropReason::QueueBytes,
@@ -233,7 +189,6 @@ impl DropReason {
         DropReason::NodeBytes,
     ];
 
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             DropReason::QueueDepth => "queue_depth",
@@ -247,7 +202,7 @@ impl DropReason {
     }
 }
 
-/// What is full: why, how much of it there is, and how much there may be.
+/// A limit that is reached, with what is held and the limit's value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full {
     pub reason: DropReason,
@@ -256,7 +211,7 @@ pub struct Full {
 }
 
 impl Refusal {
-    /// What is full, if that is why.
+    /// The limit that is reached, if that is the reason.
     pub fn full(&self) -> Option<Full> {
         let (reason, held, max) = match *self {
             Refusal::QueueFull { depth, depth_max } => (DropReason::QueueDepth, depth, depth_max),
@@ -281,14 +236,14 @@ impl Refusal {
         Some(Full { reason, held, max })
     }
 
-    /// How long the client should wait before it asks again; `None` if waiting does not help.
+    /// How long the client should wait before it tries again; `None` if waiting does not help.
     pub fn retry_after_ms(&self) -> Option<Millis> {
         self.full().map(|_| BACKPRESSURE_RETRY_MS)
     }
 }
 
 impl Outcome {
-    /// Whether durable state changed, so that the command belongs into the journal.
+    /// Whether durable state changed, so that the command has to be journaled.
     pub fn is_durable(&self) -> bool {
         match self {
             Outcome::Done | Outcome::Heard { .. } => true,
@@ -302,7 +257,7 @@ impl Outcome {
 }
 
 impl FinalStatus {
-    /// All of them, in the order of their numbers.
+    /// In the order of their numbers.
     pub const ALL: [FinalStatus; 6] = [
         FinalStatus::Completed,
         FinalStatus::Failed,
@@ -312,7 +267,6 @@ impl FinalStatus {
         FinalStatus::Superseded,
     ];
 
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             FinalStatus::Completed => "completed",

@@ -1,19 +1,19 @@
-//! Payloads: JSON texts of clients, kept as the bytes that came.
+//! Payloads: JSON texts of clients, stored byte for byte as received.
 //!
-//! A payload was validated once at the edge and is never parsed or re-serialised again. It is shared, not copied,
-//! between a job and the answers that are remembered for its idempotency key.
+//! A payload is validated once at the edge and never parsed or re-serialised again. A job and the answer remembered for
+//! its idempotency key share one copy.
 
 use crate::encoding::{DecodeError, Encoded, Reader, put_bytes};
 use crate::limits::HEAP_HEADER_BYTES;
 use std::fmt;
 use std::sync::Arc;
 
-/// An immutable JSON text. A member that was absent is no payload: `Option<Payload>`.
+/// An immutable JSON text. An absent member is `None` in an `Option<Payload>`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Arc<[u8]>);
 
 impl Payload {
-    /// The payload's bytes in one copy.
+    /// Copies the text once.
     pub fn new(json: &[u8]) -> Self {
         Payload(Arc::from(json))
     }
@@ -29,13 +29,13 @@ impl Payload {
         self.0.len()
     }
 
-    /// Bytes of memory that a payload takes, its counts included; none if it is absent.
+    /// Bytes of memory that a payload takes, its reference counts included; 0 if it is absent.
     pub(crate) fn bytes_of(payload: &Option<Payload>) -> u64 {
         payload.as_ref().map_or(0, |payload| HEAP_HEADER_BYTES + payload.len() as u64)
     }
 }
 
-/// Payloads are the clients' own and may be secret: their size is all that is shown.
+/// Payloads belong to clients and may be secret: only their size is shown.
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Payload({} bytes)", self.len())

@@ -1,10 +1,10 @@
-//! Rules: the decisions of the state machine that are one line each, and the version they have.
+//! Rules: the decisions of the state machine that are one line each, and their version.
 //!
-//! A journal is replayed under the rules that wrote it. A build that decides something otherwise gets a new
-//! [`RulesVersion`]: the function that changed asks the version, and a hub takes the new one up by a record of its own
-//! ([`Command::AdoptRules`](crate::command::Command::AdoptRules)), so what was decided before it is decided again as it
-//! was. An old branch goes when the oldest supported release no longer writes its version. Constants of [`crate::limits`]
-//! and the defaults of [`Limits`](crate::limits::Limits) are rules as well.
+//! A journal is replayed under the rules that wrote it. A build that decides something differently gets a new
+//! [`RulesVersion`]: the function that changed branches on the version, and a hub adopts the new one by a record of its
+//! own ([`Command::AdoptRules`](crate::command::Command::AdoptRules)), so that earlier commands are replayed under the
+//! old rules. An old branch is removed when the oldest supported release no longer writes its version. Constants of
+//! [`crate::limits`] and the defaults of [`Limits`](crate::limits::Limits) are rules as well.
 
 use crate::command::{OnDuplicate, OnFailed};
 use crate::encoding::{DecodeError, Encoded, Reader};
@@ -14,20 +14,20 @@ use crate::outcome::FinalStatus;
 use crate::queue::lane::Rank;
 use crate::time::{Millis, Timestamp};
 
-/// Which rules decide, from 1.
+/// The version of the rules, from 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RulesVersion(u16);
 
-/// What a submit under a key that is known means: the contract's table, row by row.
+/// What a submit under a known key means, as in the table of the wire contract.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum KnownKey {
-    /// The key's job has another payload: refused.
+    /// The key's job has another payload: the submit is refused.
     Collision,
     /// A new job takes the place of the key's job, which is not final.
     Supersedes,
-    /// A new job under the key, whose job is final.
+    /// A new job is bound to the key, whose job is final.
     Replaces,
-    /// The key's job answers, as far as it is.
+    /// The answer is the state of the key's job.
     Repeats,
 }
 
@@ -37,33 +37,31 @@ impl RulesVersion {
     /// The newest version that this build knows.
     pub const NEWEST: RulesVersion = RulesVersion(1);
 
-    /// The version of that number.
     pub const fn new(version: u16) -> Self {
         RulesVersion(version)
     }
 
-    /// The number.
     pub const fn get(self) -> u16 {
         self.0
     }
 }
 
-/// The state's time after somebody looked at `asked`: it never goes back.
+/// The state's time after a call with the instant `asked`: it never goes back.
 pub(crate) fn later(now: Timestamp, asked: Timestamp) -> Timestamp {
     now.max(asked)
 }
 
-/// Jobs that wait, for an instant or for a node: what the queue's depth is about.
+/// The queue's depth: jobs that wait for an instant or for a node.
 pub(crate) fn waiting(scheduled: u64, queued: u64) -> u64 {
     scheduled + queued
 }
 
-/// Whether one more job is too many where `depth` wait.
+/// Whether one more waiting job is too many.
 pub(crate) fn is_full(depth: u64, depth_max: u64) -> bool {
     depth >= depth_max
 }
 
-/// Bytes of unfinished jobs, with one that leaves and one that comes.
+/// Bytes of unfinished jobs after one has left and one was added.
 pub(crate) fn bytes_after(bytes: u64, leaving: u64, coming: u64) -> u64 {
     bytes - leaving + coming
 }
@@ -78,18 +76,18 @@ pub(crate) fn room_at_node(leases_per_node_max: u64, held: u64) -> u64 {
     leases_per_node_max.saturating_sub(held)
 }
 
-/// The number of a job's next lease.
+/// The generation of a job's next lease.
 pub(crate) fn next_generation(generation: u32) -> u32 {
     generation + 1
 }
 
-/// How many leases a job had after one of that generation, up to the latest; `None` if it had no such lease yet.
+/// How many leases a job had after that of `generation`; `None` if there was no such lease yet.
 pub(crate) fn leases_since(generation: u32, latest: u32) -> Option<u32> {
     latest.checked_sub(generation)
 }
 
 /// Whether a job has had all its attempts.
-pub(crate) fn is_spent(charged: u32, attempts_max: u32) -> bool {
+pub(crate) fn is_exhausted(charged: u32, attempts_max: u32) -> bool {
     charged >= attempts_max
 }
 
@@ -103,29 +101,29 @@ pub(crate) fn is_too_late(expires_at: Timestamp, due_at: Timestamp) -> bool {
     expires_at <= due_at
 }
 
-/// When an attempt may follow one that ended now.
+/// When the next attempt may start after one that ended now.
 pub(crate) fn retry_at(now: Timestamp, delay: Millis) -> Timestamp {
     now + delay
 }
 
-/// When a lease ends that is extended now: never earlier than its node was promised, and not later than that once the
-/// job's time to live is over.
+/// When a lease ends that is extended now: never earlier than before, and not later either once the job's time to live
+/// is over.
 pub(crate) fn extended_until(until: Timestamp, now: Timestamp, duration: Millis, expires_at: Timestamp) -> Timestamp {
     if expires_at <= now { until } else { until.max(now + duration) }
 }
 
-/// Whether a node may extend a lease that another, or itself, holds.
+/// Whether `node` may extend a lease of `holder`.
 pub(crate) fn may_extend(holder: &Name, node: &Name) -> bool {
     holder == node
 }
 
-/// Whether more final jobs are kept than may be.
-pub(crate) fn keeps_too_many(jobs: u64, jobs_max: u64) -> bool {
+/// Whether more final jobs are retained than the limit allows.
+pub(crate) fn retains_too_many(jobs: u64, jobs_max: u64) -> bool {
     jobs > jobs_max
 }
 
-/// Where a final job stands in the order in which jobs go.
-pub(crate) fn order_of_ends(number: u64) -> u64 {
+/// A final job's place in the order in which final jobs are dropped.
+pub(crate) fn retention_order(number: u64) -> u64 {
     number
 }
 
@@ -145,17 +143,17 @@ pub(crate) fn known_key(
     }
 }
 
-/// When a key is forgotten whose job became final at `spent_at`.
+/// When a key expires whose job became final at `spent_at`.
 pub(crate) fn key_expires_at(spent_at: Timestamp, ttl: Millis) -> Timestamp {
     spent_at + ttl
 }
 
-/// Whether a spent key is old enough to make room for a new one.
+/// Whether a spent key is old enough to be evicted for a new one.
 pub(crate) fn may_evict(spent_at: Timestamp, now: Timestamp, floor: Millis) -> bool {
     spent_at + floor <= now
 }
 
-/// Of the first fresh job of a lane and the first that came late, the one to run first.
+/// The one to run first of a lane's first fresh job and its first late one.
 pub(crate) fn first_of(fresh: Option<(Rank, JobSeq)>, late: Option<(Rank, JobSeq)>) -> Option<(Rank, JobSeq)> {
     match (fresh, late) {
         (Some(fresh), Some(late)) => Some(fresh.min(late)),
@@ -163,22 +161,22 @@ pub(crate) fn first_of(fresh: Option<(Rank, JobSeq)>, late: Option<(Rank, JobSeq
     }
 }
 
-/// For how many jobs long polls are woken.
+/// For how many ready jobs of a lane long polls are woken.
 pub(crate) fn jobs_to_wake_for(ready: u64, room: u64) -> u64 {
     ready.min(room)
 }
 
-/// Whether a lane is looked at again after long polls were woken for its jobs: they may leave them.
-pub(crate) fn is_looked_at_again(was_anybody_woken: bool) -> bool {
-    was_anybody_woken
+/// Whether a lane stays marked for waking after long polls were woken for its jobs: they may lease none of them.
+pub(crate) fn stays_marked(is_any_woken: bool) -> bool {
+    is_any_woken
 }
 
-/// When a node is stale that is not heard of again.
+/// When a node becomes stale that is not seen again.
 pub(crate) fn stale_at(last_seen_at: Timestamp, node_ttl: Millis) -> Timestamp {
     last_seen_at + node_ttl
 }
 
-/// Whether a dead node's record may go.
+/// Whether a dead node may be forgotten.
 pub(crate) fn may_forget(leases: u64) -> bool {
     leases == 0
 }

@@ -1,10 +1,10 @@
-//! Settings: the operator's limits as a list, so that one more is no new record.
+//! Settings: the operator's limits as a numbered list, so that a new limit needs no new kind of record.
 
 use crate::encoding::{DecodeError, Encoded, Reader};
 use crate::limits::Limits;
 use crate::time::Millis;
 
-/// A number that a setting holds.
+/// A setting's value as a number.
 trait Number: Copy + PartialEq {
     fn get(self) -> u64;
     fn of(number: u64) -> Result<Self, DecodeError>;
@@ -13,7 +13,7 @@ trait Number: Copy + PartialEq {
 /// The table of settings: the number in records, the variant, the member of [`Limits`] and its type.
 macro_rules! settings {
     ($($tag:literal $variant:ident $member:ident: $type:ty;)+) => {
-        /// One limit and its value. A journal keeps the number of each for ever; a new one gets the next number.
+        /// One limit and its value. The number of a setting never changes; a new setting gets the next one.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[allow(missing_docs, reason = "each is described at its member of Limits")]
         pub enum Setting {
@@ -39,14 +39,13 @@ macro_rules! settings {
                 }
             }
 
-            /// All settings as `limits` has them.
+            /// All settings, with their values in `limits`.
             pub fn all(limits: &Limits) -> Vec<Setting> {
                 vec![$(Setting::$variant(limits.$member),)+]
             }
         }
 
         impl Limits {
-            /// Takes over one setting.
             pub fn set(&mut self, setting: Setting) {
                 match setting { $(Setting::$variant(value) => self.$member = value,)+ }
             }
@@ -95,7 +94,7 @@ settings! {
 }
 
 impl Limits {
-    /// The settings by which these limits differ from `others`.
+    /// The settings of these limits whose values differ from those in `others`.
     pub fn differences(&self, others: &Limits) -> Vec<Setting> {
         let pairs = Setting::all(self).into_iter().zip(Setting::all(others));
         pairs.filter(|(own, other)| own != other).map(|(own, _)| own).collect()
@@ -134,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_setting_reads_back_and_sets_its_own_member() {
+    fn each_setting_decodes_to_itself_and_sets_its_own_member() {
         let defaults = Limits::default();
         for setting in Setting::all(&defaults) {
             let changed = Setting::from_name(setting.name(), setting.value() + 1).expect("it has a name");

@@ -1,9 +1,9 @@
-//! Snapshots: the durable state as a sequence of records, and back.
+//! Snapshots: the durable state as a sequence of records, written and restored.
 //!
-//! Only what cannot be derived is written: lanes, timers, accounts, counts and indexes are rebuilt. Records come in a
-//! fixed order (head, settings, nodes by number, jobs by sequence, idempotency keys by job and by age, end), so equal
-//! states give equal bytes and [`Hub::digest`] is the SHA-256 over them. Encoding and reading back take about a
-//! microsecond a job.
+//! Only what cannot be derived is written: lanes, timers, accounts, counts and indexes are rebuilt. Records have a
+//! fixed order (head, settings, nodes by number, jobs by sequence, bound idempotency keys by job, spent ones by age,
+//! end), so equal states have equal bytes and [`Hub::digest`] is the SHA-256 over them. Writing and restoring take
+//! about a microsecond per job.
 
 use crate::chain::Chain;
 use crate::dedup::KeyRecord;
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// The format of snapshots' records that this build writes and reads.
+/// The format of snapshot records that this build writes and reads.
 const FORMAT: u8 = 1;
 
 /// One record of a snapshot.
@@ -31,7 +31,7 @@ enum Record {
     Node(Box<NodeRecord>),
     Job(Box<JobRecord>),
     Key(Box<KeyRecord>),
-    /// Ends the snapshot, so that a shorter one is never taken for whole.
+    /// Ends the snapshot, so that a truncated one is detected.
     End,
 }
 
@@ -95,12 +95,12 @@ impl Encoded for Record {
     }
 }
 
-/// A snapshot cannot be read back.
+/// Why a snapshot cannot be restored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RestoreError {
-    /// A record is not one, or not one of this build.
+    /// A record cannot be decoded by this build.
     Malformed(DecodeError),
-    /// Records come in an order that no hub writes.
+    /// The records are in an order that no hub writes.
     OutOfOrder,
     /// The last record is missing.
     Incomplete,
@@ -108,7 +108,7 @@ pub enum RestoreError {
     Contradiction(&'static str),
 }
 
-/// Reads a snapshot record by record.
+/// Restores a hub from a snapshot, record by record.
 pub struct Restore {
     hub: Hub,
     part: Part,
@@ -116,7 +116,7 @@ pub struct Restore {
     taken_places: BTreeSet<JobSeq>,
 }
 
-/// How far a snapshot is read.
+/// The part of the snapshot that is read next.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 enum Part {
     Head,
@@ -128,7 +128,7 @@ enum Part {
 }
 
 impl Hub {
-    /// Hands each record of the durable state to `sink`. O(n) in nodes, jobs and keys.
+    /// Passes each record of the durable state to `sink`. O(n) in nodes, jobs and keys.
     pub fn snapshot(&self, mut sink: impl FnMut(&[u8])) {
         let mut buffer = Vec::new();
         let mut put = |record: Record| {
@@ -153,7 +153,8 @@ impl Hub {
         put(Record::End);
     }
 
-    /// SHA-256 over the durable state. Same journal, same digest, on every machine and in every build. O(n).
+    /// SHA-256 over the durable state. The same journal gives the same digest on every machine and in every build.
+    /// O(n).
     pub fn digest(&self) -> [u8; 32] {
         let mut hasher = Sha256::new();
         self.snapshot(|record| {
@@ -165,12 +166,12 @@ impl Hub {
 }
 
 impl Restore {
-    /// Starts to read the snapshot of the hub with that key.
+    /// Starts to restore the hub with that key.
     pub fn new(key: HubKey) -> Self {
         Restore { hub: Hub::new(key), part: Part::Head, taken_places: BTreeSet::new() }
     }
 
-    /// Takes the next record.
+    /// Restores the next record.
     pub fn record(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
         let mut reader = Reader::new(bytes);
         let record = Record::decode(&mut reader).map_err(RestoreError::Malformed)?;
@@ -195,7 +196,7 @@ impl Restore {
         self.put(record)
     }
 
-    /// The hub, when the last record was taken.
+    /// The hub, after the last record.
     pub fn finish(mut self) -> Result<Hub, RestoreError> {
         if self.part != Part::Ended {
             return Err(RestoreError::Incomplete);
@@ -225,7 +226,10 @@ impl Restore {
         if head.rules > RulesVersion::NEWEST {
             return Err(RestoreError::Malformed(DecodeError::Rules(head.rules.get())));
         }
-        let words: [u64; 2] = head.chain.try_into().map_err(|_| RestoreError::Contradiction("its chain is not one"))?;
+        let words: [u64; 2] = head
+            .chain
+            .try_into()
+            .map_err(|_| RestoreError::Contradiction("the chain of outcomes has another length than two words"))?;
         self.hub.rules = head.rules;
         self.hub.now = head.now;
         self.hub.chain = Chain::from_words(words);

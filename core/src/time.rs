@@ -1,7 +1,7 @@
-//! Time as the core sees it: instants and durations in whole milliseconds, always handed in, never read.
+//! Time in the core: instants and durations in whole milliseconds, always passed as arguments, never read from a clock.
 //!
-//! Two types, so that an instant cannot be added to an instant and a bare number means neither. All arithmetic
-//! saturates: a client may ask for a delay of `u64::MAX` and must get "never", not a panic or a wrap to the past.
+//! They are two types, so that an instant cannot be added to an instant, and a bare number is neither. All arithmetic
+//! saturates: a delay of `u64::MAX` means "never", and neither panics nor wraps to the past.
 
 use crate::encoding::{DecodeError, Encoded, Reader};
 use std::ops::{Add, Sub};
@@ -15,7 +15,7 @@ pub struct Timestamp(u64);
 pub struct Millis(u64);
 
 impl Timestamp {
-    /// The Unix epoch; also "before anything happened".
+    /// The Unix epoch; also used for "before any other instant".
     pub const ZERO: Timestamp = Timestamp(0);
     /// An instant that is never reached.
     pub const NEVER: Timestamp = Timestamp(u64::MAX);
@@ -37,27 +37,24 @@ impl Timestamp {
 }
 
 impl Millis {
-    /// No time at all.
     pub const ZERO: Millis = Millis(0);
-    /// Longer than anything.
+    /// Longer than any other duration; used for "unlimited".
     pub const MAX: Millis = Millis(u64::MAX);
 
-    /// `ms` milliseconds.
     pub const fn new(ms: u64) -> Self {
         Millis(ms)
     }
 
-    /// `secs` seconds; saturates.
+    /// Saturates.
     pub const fn from_secs(secs: u64) -> Self {
         Millis(secs.saturating_mul(1000))
     }
 
-    /// The number of milliseconds.
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// Whole seconds, rounded up: what `Retry-After` needs, where a second too early is worse than one too late.
+    /// Whole seconds, rounded up as `Retry-After` needs them: to retry a second too early is worse than one too late.
     pub const fn as_secs_ceil(self) -> u64 {
         self.0.div_ceil(1000)
     }

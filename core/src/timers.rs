@@ -1,64 +1,67 @@
-//! Timers: what falls due when. Part of the state, so that time passes in a replay as it did in production.
+//! Timers: which one fires when. Part of the state, so that time passes in a replay as it did in production.
 //!
-//! Most timers of one sort are set for later than all before them: leases last equally long, jobs live equally long. Such a
-//! timer goes to the end of its sort's row in O(1), and the one that ends first is in front. Any other stands in a tree. A
-//! timer in a row that is cancelled leaves a mark, which goes when it comes to the front or when half of the row is marks.
+//! Most timers of one variant are set for later than all earlier ones: leases last equally long, jobs live equally
+//! long. Such a timer is pushed to the end of its variant's queue in O(1), and the one that fires first is in front.
+//! Any other is stored in a tree. A timer that is cancelled within a queue leaves a tombstone, which is removed when it
+//! reaches the front or when half of the queue is tombstones.
 
 use crate::ids::{JOB_SEQ_MAX, JobSeq, NodeIndex};
 use crate::time::Timestamp;
 use std::collections::{BTreeSet, VecDeque};
 
-/// What falls due. The order of the variants breaks ties between timers of one instant, in every replay alike.
+/// What is due. The order of the variants breaks ties between timers of the same instant, in every replay alike.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Timer {
-    /// A job's time to live is over. Before the others: what ends or starts at that instant meets an expired job.
+    /// A job's time to live is over. First, so that a job whose lease ends or that becomes ready at the same instant
+    /// has expired already.
     JobExpires(JobSeq),
     /// A lease ends.
     LeaseEnds(JobSeq),
-    /// A scheduled job may run.
+    /// A scheduled job becomes ready.
     JobDue(JobSeq),
-    /// A node's liveness has to be looked at.
+    /// A node's liveness has to be checked.
     NodeLiveness(NodeIndex),
-    /// An idempotency key with a time of its own is forgotten: its place in the table of keys.
+    /// A spent idempotency key with a time to live of its own expires: its place in the slab of keys.
     KeyExpires(u32),
 }
 
-/// A set of timers ordered by instant. All operations are O(log n) in the timers set at most, and O(1) for one that is set
-/// last or due first in its row. A timer takes 16 bytes.
+/// A set of timers ordered by instant. All operations are O(log n) in the timers set at most, and O(1) for a timer at
+/// the end or in front of its queue. A timer takes 16 bytes.
 #[derive(Debug)]
 pub(crate) struct Timers {
-    /// One for each sort.
-    rows: [Row; SORTS],
+    /// One for each variant.
+    fifos: [Fifo; VARIANTS],
+    /// Timers that were set for earlier than the last one of their queue.
     late: BTreeSet<Key>,
-    /// The first of all; [`Timers::NONE`] if there is none.
+    /// The first of all; [`Timers::NONE`] if none is set.
     first: Key,
     len: usize,
 }
 
-/// When, and what.
+/// A timer's instant, and the timer.
 type Key = (Timestamp, Packed);
 
-/// Timers in ascending order, with marks where some were. The first one is never a mark.
+/// Timers in ascending order, with tombstones in place of cancelled ones. The first one is never a tombstone.
 #[derive(Default, Debug)]
-struct Row {
+struct Fifo {
     keys: VecDeque<Key>,
-    marks: usize,
+    tombstones: usize,
 }
 
-/// A timer in eight bytes, in the order of [`Timer`]: eight bits of variant, 56 of number.
+/// A timer in eight bytes, ordered as [`Timer`]: eight bits of variant, 56 of number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Packed(u64);
 
-const SORTS: usize = 5;
+const VARIANTS: usize = 5;
 const NUMBER_BITS: u32 = 56;
 /// The bit of a timer that was cancelled.
-const MARK: u64 = 1 << 63;
+const TOMBSTONE: u64 = 1 << 63;
 const _: () = assert!(JOB_SEQ_MAX < 1 << NUMBER_BITS);
-const _: () = assert!((SORTS as u64) << NUMBER_BITS < MARK);
+const _: () = assert!((VARIANTS as u64) << NUMBER_BITS < TOMBSTONE);
 
 impl Default for Timers {
     fn default() -> Self {
-        Timers { rows: Default::default(), late: BTreeSet::new(), first: Timers::NONE, len: 0 }
+        Timers { fifos: Default::default(), late: BTreeSet::new(), first: Timers::NONE, len: 0 }
     }
 }
 
@@ -66,13 +69,13 @@ impl Timers {
     /// After all timers.
     const NONE: Key = (Timestamp::NEVER, Packed(u64::MAX));
 
-    /// Sets a timer; one at [`Timestamp::NEVER`] is not kept.
+    /// Sets a timer; does nothing at [`Timestamp::NEVER`].
     pub fn set(&mut self, at: Timestamp, timer: Timer) {
         if at == Timestamp::NEVER {
             return;
         }
         let key = (at, Packed::of(timer));
-        if !self.rows[key.1.sort()].push(key) {
+        if !self.fifos[key.1.variant()].push(key) {
             let is_new = self.late.insert(key);
             assert!(is_new, "a timer is set once: {timer:?}");
         }
@@ -80,7 +83,7 @@ impl Timers {
         self.len += 1;
     }
 
-    /// Takes back a timer that was set for `at`.
+    /// Cancels a timer that was set for `at`.
     pub fn cancel(&mut self, at: Timestamp, timer: Timer) {
         if at == Timestamp::NEVER {
             return;
@@ -90,12 +93,11 @@ impl Timers {
         assert!(was_set, "only a timer that is set is cancelled: {timer:?}");
     }
 
-    /// When the next one falls due.
+    /// When the next one fires.
     pub fn next_at(&self) -> Option<Timestamp> {
         (self.first != Timers::NONE).then_some(self.first.0)
     }
 
-    /// Takes the next one.
     pub fn pop(&mut self) -> Option<(Timestamp, Timer)> {
         self.next_at()?;
         let (at, packed) = self.first;
@@ -104,18 +106,17 @@ impl Timers {
         Some((at, packed.unpack()))
     }
 
-    /// How many are set.
     pub fn len(&self) -> usize {
         self.len
     }
 
     fn remove(&mut self, key: Key) -> bool {
-        let row = &mut self.rows[key.1.sort()];
-        let was_set = row.remove_first(key) || self.late.remove(&key) || row.remove(key);
+        let fifo = &mut self.fifos[key.1.variant()];
+        let was_set = fifo.remove_first(key) || self.late.remove(&key) || fifo.remove(key);
         if was_set {
             self.len -= 1;
             if key == self.first {
-                let firsts = self.rows.iter().map(|row| row.keys.front()).chain([self.late.first()]);
+                let firsts = self.fifos.iter().map(|fifo| fifo.keys.front()).chain([self.late.first()]);
                 self.first = firsts.flatten().copied().min().unwrap_or(Timers::NONE);
             }
         }
@@ -123,46 +124,46 @@ impl Timers {
     }
 }
 
-impl Row {
-    /// Puts a timer at the end; `false` if it is not later than the last one.
+impl Fifo {
+    /// Pushes a timer to the end; `false` if it is not later than the last one.
     fn push(&mut self, key: Key) -> bool {
-        let is_last = self.keys.back().is_none_or(|(at, last)| (*at, last.without_mark()) < key);
+        let is_last = self.keys.back().is_none_or(|(at, last)| (*at, last.without_tombstone()) < key);
         if is_last {
             self.keys.push_back(key);
         }
         is_last
     }
 
-    /// Takes out the timer in front, if it is this one. O(1) over all.
+    /// Removes the timer in front, if it is this one. Amortised O(1).
     fn remove_first(&mut self, key: Key) -> bool {
         if self.keys.front() != Some(&key) {
             return false;
         }
         self.keys.pop_front();
-        while self.marks > 0 && self.keys.front().is_some_and(|(_, packed)| packed.has_mark()) {
+        while self.tombstones > 0 && self.keys.front().is_some_and(|(_, packed)| packed.is_tombstone()) {
             self.keys.pop_front();
-            self.marks -= 1;
+            self.tombstones -= 1;
         }
-        // A burst's room is given back when little of it is used.
+        // Reduces the capacity when little of it is used, as after a burst.
         if self.keys.capacity() > 1_024 && self.keys.len() < self.keys.capacity() / 8 {
             self.keys.shrink_to(self.keys.len() * 2);
         }
         true
     }
 
-    /// Leaves a mark for a timer that is not in front; `false` if it is not there.
+    /// Replaces a timer that is not in front by a tombstone; `false` if it is not in the queue.
     fn remove(&mut self, key: Key) -> bool {
-        let Ok(index) = self.keys.binary_search_by_key(&key, |(at, packed)| (*at, packed.without_mark())) else {
+        let Ok(index) = self.keys.binary_search_by_key(&key, |(at, packed)| (*at, packed.without_tombstone())) else {
             return false;
         };
         if self.keys[index] != key {
             return false;
         }
-        self.keys[index].1.0 |= MARK;
-        self.marks += 1;
-        if self.marks * 2 > self.keys.len() {
-            self.keys.retain(|(_, packed)| !packed.has_mark());
-            self.marks = 0;
+        self.keys[index].1.0 |= TOMBSTONE;
+        self.tombstones += 1;
+        if self.tombstones * 2 > self.keys.len() {
+            self.keys.retain(|(_, packed)| !packed.is_tombstone());
+            self.tombstones = 0;
         }
         true
     }
@@ -180,16 +181,16 @@ impl Packed {
         Packed(variant << NUMBER_BITS | number)
     }
 
-    fn sort(self) -> usize {
+    fn variant(self) -> usize {
         (self.0 >> NUMBER_BITS) as usize
     }
 
-    fn without_mark(self) -> Packed {
-        Packed(self.0 & !MARK)
+    fn without_tombstone(self) -> Packed {
+        Packed(self.0 & !TOMBSTONE)
     }
 
-    fn has_mark(self) -> bool {
-        self.0 & MARK != 0
+    fn is_tombstone(self) -> bool {
+        self.0 & TOMBSTONE != 0
     }
 
     fn unpack(self) -> Timer {
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn no_timer_comes_next_where_none_is_set() {
+    fn a_timer_at_never_is_not_set() {
         let mut timers = Timers::default();
         timers.set(Timestamp::NEVER, Timer::KeyExpires(1));
         assert_eq!((timers.next_at(), timers.pop(), timers.len()), (None, None, 0));
@@ -253,7 +254,7 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a sorted set: whatever is set, cancelled and taken, the next one is the smallest.
+        /// Against a sorted set: after any timers are set, cancelled and popped, the next one is the smallest.
         #[test]
         fn the_next_timer_is_the_earliest(
             steps in prop::collection::vec((0..6_u8, 0..3_u64, any::<u16>()), 1..400),
@@ -263,7 +264,7 @@ mod tests {
                 now += ahead;
                 match step {
                     0..4 => {
-                        // Two sorts, which mostly end equally far ahead.
+                        // Two variants, most of them set equally far ahead.
                         let at = Timestamp::from_millis(now + if step == 0 { u64::from(pick % 50) } else { 20 });
                         let seq = JobSeq::new(1_000 - number as u64);
                         let timer = if pick % 2 == 0 { Timer::LeaseEnds(seq) } else { Timer::JobDue(seq) };

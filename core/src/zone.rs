@@ -1,25 +1,23 @@
-//! Zones: which nodes and jobs belong together.
+//! Zones: a node runs jobs of its own zone only.
 
 use crate::encoding::{DecodeError, Encoded, Reader};
 use crate::name::Name;
 use std::fmt;
 
-/// A zone's name; the default zone where a node or job names none, or names it.
+/// A zone's name; `None` for the default zone, whether a node or job names it or names no zone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Zone(Option<Name>);
 
 impl Zone {
-    /// The zone of nodes and jobs that name none.
+    /// The zone of nodes and jobs that name no zone.
     pub const DEFAULT: Zone = Zone(None);
     /// What the default zone is called.
     pub const DEFAULT_NAME: &str = "default";
 
-    /// The zone of that name.
     pub fn new(name: Name) -> Self {
         Zone(Some(name).filter(|name| **name != *Zone::DEFAULT_NAME))
     }
 
-    /// The zone's name.
     pub fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or(Zone::DEFAULT_NAME)
     }

@@ -1,3 +1,3 @@
-//! Access: who may ask, and who has asked wrongly too often.
+//! Access: which addresses are blocked for failed authentications.
 
 pub mod guard;

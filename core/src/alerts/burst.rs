@@ -6,20 +6,20 @@
 //!                                   │  ▲
 //!                                   └──┘ more events: updated, once a cool-down
 //! ```
-//! An event counts from its instant until just before that instant plus the window. To tell whether there were more than
-//! `threshold`, the last `threshold + 1` events are enough, so older ones may be put together: the decision is exact and
-//! memory has a bound. O(1) an event, O(entries) when an alert changes.
+//! An event counts from its instant until just before that instant plus the window. To decide whether there were more
+//! than `threshold`, the last `threshold + 1` events are enough, so older ones may be merged: the decision is exact and
+//! memory is bounded. O(1) for an event, O(entries) when an alert changes.
 
 use super::rule::Rule;
 use crate::time::{Millis, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-/// Entries that a burst keeps at least, so that its count and its addresses are right up to so many.
+/// So many entries are kept in any case, so that the count and the addresses of smaller bursts are exact.
 const ENTRIES_MIN: usize = 1_024;
 
-/// An open alert is told anew no more often than this, however short its cool-down is.
-const UPDATE_EVERY_MIN: Millis = Millis::from_secs(10);
+/// Updates of an open alert are at least this far apart, however short its cool-down is.
+const UPDATE_INTERVAL_MIN: Millis = Millis::from_secs(10);
 
 /// Addresses that an alert names.
 const TOP_ADDRESSES: usize = 5;
@@ -44,43 +44,43 @@ struct Entry {
 #[derive(Clone, Debug)]
 struct Open {
     opened_at: Timestamp,
-    told_at: Timestamp,
+    reported_at: Timestamp,
     /// Events since it opened, those of the window that opened it included.
     total: u64,
-    told_total: u64,
-    /// Since when the count is not above the threshold; none while it is.
+    reported_total: u64,
+    /// Since when the count has not been above the threshold; `None` while it is.
     quiet_since: Option<Timestamp>,
-    /// Something may change then, not before.
-    look_at: Timestamp,
+    /// No change is due before this.
+    check_at: Timestamp,
 }
 
-/// What became of an alert.
+/// How an alert changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// A burst began.
     Opened,
-    /// It goes on.
+    /// There were more events.
     Updated,
-    /// It has been quiet for the cool-down.
+    /// The burst has been over for the cool-down.
     Resolved,
 }
 
-/// An alert as it stands.
+/// An open alert at an instant.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Sight {
+pub struct OpenAlert {
     /// When it opened.
     pub opened_at: Timestamp,
     /// Events in the window.
     pub count: u64,
-    /// Events since it opened, with those that opened it.
+    /// Events since it opened, including those that opened it.
     pub total: u64,
-    /// The addresses with the most events in the window, and how many.
+    /// The addresses with the most events in the window, and their counts.
     pub top: Vec<(IpAddr, u64)>,
 }
 
 impl Burst {
-    /// `count` events happened at `at`, which is not before the latest one. The alert's change, if there is one, is seen by
-    /// [`Burst::look`].
+    /// Adds `count` events at `at`, which is not before the latest one. [`Burst::next_change`] returns the alert's
+    /// change, if any.
     pub fn add(&mut self, rule: &Rule, at: Timestamp, address: Option<IpAddr>, count: u64) {
         self.expire(rule, at);
         self.latest_at = at;
@@ -101,51 +101,53 @@ impl Burst {
                 if is_over {
                     open.quiet_since = None;
                 }
-                open.look_at = open.look_at.min((open.told_at + update_every(rule)).max(at));
+                open.check_at = open.check_at.min((open.reported_at + update_interval(rule)).max(at));
             }
             None if is_over => {
                 let total = self.count;
-                // Told total 0: the opening is still to be told.
-                let open = Open { opened_at: at, told_at: at, total, told_total: 0, quiet_since: None, look_at: at };
+                // A reported total of 0: the opening is not reported yet.
+                let open =
+                    Open { opened_at: at, reported_at: at, total, reported_total: 0, quiet_since: None, check_at: at };
                 self.open = Some(open);
             }
             None => {}
         }
     }
 
-    /// The alert's next change up to `now`, at its own instant. Ask again until there is none.
-    pub fn look(&mut self, rule: &Rule, now: Timestamp) -> Option<(Timestamp, State, Sight)> {
+    /// The alert's next change up to `now`, with its own instant. Call this until it returns `None`.
+    pub fn next_change(&mut self, rule: &Rule, now: Timestamp) -> Option<(Timestamp, State, OpenAlert)> {
         loop {
-            let open = self.open.as_ref().filter(|open| open.look_at <= now)?;
-            let at = open.look_at;
-            if open.told_total == 0 {
-                return Some(self.tell(rule, at, State::Opened));
+            let open = self.open.as_ref().filter(|open| open.check_at <= now)?;
+            let at = open.check_at;
+            if open.reported_total == 0 {
+                return Some(self.report(rule, at, State::Opened));
             }
             self.expire(rule, at);
-            let resolve_at = self.fall_at(rule).expect("an open alert's burst ends at some time") + rule.cooldown;
+            let resolve_at =
+                self.quiet_at(rule).expect("the burst of an open alert ends when its events have left the window")
+                    + rule.cooldown;
             let open = self.open.as_mut().expect("it was open above");
-            let has_news = open.total > open.told_total;
-            let update_at = has_news.then(|| (open.told_at + update_every(rule)).max(self.latest_at));
+            let is_changed = open.total > open.reported_total;
+            let update_at = is_changed.then(|| (open.reported_at + update_interval(rule)).max(self.latest_at));
             if resolve_at <= at {
-                let told = self.tell(rule, at, State::Resolved);
+                let change = self.report(rule, at, State::Resolved);
                 self.open = None;
-                return Some(told);
+                return Some(change);
             }
             if update_at.is_some_and(|update_at| update_at <= at) {
-                return Some(self.tell(rule, at, State::Updated));
+                return Some(self.report(rule, at, State::Updated));
             }
-            open.look_at = update_at.map_or(resolve_at, |update_at| update_at.min(resolve_at));
+            open.check_at = update_at.map_or(resolve_at, |update_at| update_at.min(resolve_at));
         }
     }
 
-    /// When [`Burst::look`] may find something.
-    pub fn next_look(&self) -> Option<Timestamp> {
-        self.open.as_ref().map(|open| open.look_at)
+    /// When [`Burst::next_change`] may return a change.
+    pub fn next_check_at(&self) -> Option<Timestamp> {
+        self.open.as_ref().map(|open| open.check_at)
     }
 
-    /// The open alert.
-    pub fn sight(&self) -> Option<Sight> {
-        self.open.as_ref().map(|open| self.see(open))
+    pub fn open_alert(&self) -> Option<OpenAlert> {
+        self.open.as_ref().map(|open| self.describe(open))
     }
 
     /// The instant of the latest event.
@@ -153,20 +155,20 @@ impl Burst {
         self.latest_at
     }
 
-    /// Entries held.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    fn tell(&mut self, rule: &Rule, at: Timestamp, state: State) -> (Timestamp, State, Sight) {
+    fn report(&mut self, rule: &Rule, at: Timestamp, state: State) -> (Timestamp, State, OpenAlert) {
         self.expire(rule, at);
-        let open = self.open.as_mut().expect("only an open alert is told");
-        (open.told_at, open.told_total) = (at, open.total);
-        let sight = self.see(self.open.as_ref().expect("it was open above"));
-        (at, state, sight)
+        let open = self.open.as_mut().expect("only an open alert is reported");
+        (open.reported_at, open.reported_total) = (at, open.total);
+        let alert = self.describe(self.open.as_ref().expect("it was open above"));
+        (at, state, alert)
     }
 
-    fn see(&self, open: &Open) -> Sight {
+    fn describe(&self, open: &Open) -> OpenAlert {
         let mut counts: BTreeMap<IpAddr, u64> = BTreeMap::new();
         for entry in &self.entries {
             if let Some(address) = entry.address {
@@ -176,10 +178,10 @@ impl Burst {
         let mut top: Vec<_> = counts.into_iter().collect();
         top.sort_by_key(|(address, count)| (std::cmp::Reverse(*count), *address));
         top.truncate(TOP_ADDRESSES);
-        Sight { opened_at: open.opened_at, count: self.count, total: open.total, top }
+        OpenAlert { opened_at: open.opened_at, count: self.count, total: open.total, top }
     }
 
-    /// Forgets what left the window, and notes when that made the burst quiet.
+    /// Removes the entries that have left the window, and records when the count fell to the threshold.
     fn expire(&mut self, rule: &Rule, now: Timestamp) {
         while let Some(oldest) = self.entries.front().filter(|entry| entry.at + rule.window <= now) {
             let (left_at, count) = (oldest.at + rule.window, oldest.count);
@@ -195,17 +197,17 @@ impl Burst {
         }
     }
 
-    /// When the count falls to the threshold if nothing more happens, or when it did.
-    fn fall_at(&self, rule: &Rule) -> Option<Timestamp> {
+    /// When the count fell to the threshold, or will fall to it without more events.
+    fn quiet_at(&self, rule: &Rule) -> Option<Timestamp> {
         if let Some(at) = self.open.as_ref().and_then(|open| open.quiet_since) {
             return Some(at);
         }
         let mut count = self.count;
-        let falls = |entry: &&Entry| {
+        let ends_burst = |entry: &&Entry| {
             count = count.saturating_sub(entry.count);
             count <= rule.threshold
         };
-        self.entries.iter().find(falls).map(|entry| entry.at + rule.window)
+        self.entries.iter().find(ends_burst).map(|entry| entry.at + rule.window)
     }
 }
 
@@ -214,6 +216,6 @@ fn entries_max(rule: &Rule) -> usize {
     (rule.threshold as usize + 1).max(ENTRIES_MIN)
 }
 
-fn update_every(rule: &Rule) -> Millis {
-    rule.cooldown.max(UPDATE_EVERY_MIN)
+fn update_interval(rule: &Rule) -> Millis {
+    rule.cooldown.max(UPDATE_INTERVAL_MIN)
 }

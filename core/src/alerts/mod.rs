@@ -1,13 +1,12 @@
 //! Alerts: bursts of events in the audit log, by rules.
+//! The hub passes each event as it happens; a log may be read later. Both give the same alerts with the same ids, since
+//! time comes from the events. How to drive it: call [`Alerts::event`] for each event and [`Alerts::advance`] at
+//! [`Alerts::next_deadline`]; both append the changes to a list, each with its own instant. An event with an earlier
+//! instant than the one before it counts at the instant of that one.
 //!
-//! One engine for the hub, which hands in each event as it happens, and for a log that is read later: both give the same
-//! alerts with the same ids, since time comes from the events. How to drive it: [`Alerts::event`] for each event,
-//! [`Alerts::advance`] at [`Alerts::next_deadline`]; both put what changed into a list, each change at its own instant.
-//! An event that says an earlier instant than the one before counts as of that.
-//!
-//! An event that no rule is about costs one comparison a rule, one that counts the parsing of its details. Memory: at most
-//! [`ENTRIES_MAX`] entries and [`GROUPS_MAX`] groups a rule, 3 MB; the group that was quiet longest makes room, its alert
-//! resolved.
+//! An event that no rule counts costs one comparison per rule; one that is counted also the parsing of its details.
+//! Memory: at most [`ENTRIES_MAX`] entries and [`GROUPS_MAX`] groups per rule, 3 MB; beyond them the group whose latest
+//! event is the oldest is evicted, and its alert resolved.
 
 mod burst;
 mod rule;
@@ -17,51 +16,48 @@ pub use rule::{COOLDOWN_SECS, IGNORED_MAX, Rule, RuleError, THRESHOLDS, WINDOW_S
 
 use crate::integrity::json;
 use crate::time::{Millis, Timestamp};
-use burst::{Burst, Sight};
+use burst::{Burst, OpenAlert};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Rules at once: each event is compared with each.
+/// Rules: each event is compared with each.
 pub const RULES_MAX: usize = 32;
 
-/// Groups that a rule counts apart.
+/// Groups of a rule.
 pub const GROUPS_MAX: usize = 1_000;
 
-/// Entries that a rule holds, of 40 bytes each, in all groups.
+/// Entries of a rule in all its groups, of 40 bytes each.
 pub const ENTRIES_MAX: usize = 65_536;
 
-/// Bytes of a group's value; what is longer is counted by its beginning.
+/// Bytes of a group's value; a longer one is truncated.
 const GROUP_BYTES_MAX: usize = 256;
 
 const _: () = assert!(ENTRIES_MAX > *THRESHOLDS.end() as usize, "one group has room for its threshold");
 
-/// All rules with what they counted.
+/// All rules with their bursts.
 #[derive(Clone, Debug, Default)]
 pub struct Alerts {
     watches: Vec<Watch>,
     latest_at: Timestamp,
 }
 
-/// An alert that opened, goes on or is over.
+/// An alert that opened, was updated or resolved.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
-    /// When.
     pub at: Timestamp,
-    /// What became of it.
     pub state: State,
-    /// The alert.
     pub alert: Alert,
 }
 
-/// A burst that somebody should look at.
+/// A burst of events that is reported to the operator.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Alert {
     /// The same for all changes of one alert, and in every run over the same events.
     pub id: u64,
     /// The rule's name.
     pub rule: String,
-    /// The events.
+    /// The name of the events.
     pub event: String,
     /// More than so many in the window are a burst.
     pub threshold: u64,
@@ -69,48 +65,50 @@ pub struct Alert {
     pub window: Millis,
     /// How long it stays open after the burst.
     pub cooldown: Millis,
-    /// The member that they are grouped by, and its value.
+    /// The member by which they are grouped, and its value.
     pub group: Option<(String, String)>,
-    /// When it opened.
     pub opened_at: Timestamp,
     /// Events in the window.
     pub count: u64,
-    /// Events since it opened, with those that opened it.
+    /// Events since it opened, including those that opened it.
     pub total: u64,
-    /// The addresses with the most events in the window, and how many.
+    /// The addresses with the most events in the window, and their counts.
     pub top: Vec<(IpAddr, u64)>,
 }
 
-/// One rule with what it counted.
+/// One rule with its bursts.
 #[derive(Clone, Debug)]
 struct Watch {
     rule: Rule,
     groups: BTreeMap<Box<str>, Burst>,
-    /// Groups by their latest event: who makes room.
-    quiet: BTreeSet<(Timestamp, Box<str>)>,
-    looks: BTreeSet<(Timestamp, Box<str>)>,
+    /// Groups by their latest event: the next one to be evicted is first.
+    by_latest_event: BTreeSet<(Timestamp, Box<str>)>,
+    checks: BTreeSet<(Timestamp, Box<str>)>,
     entries: usize,
     opened_count: u64,
 }
 
-/// What an event's details say to the rules.
+/// The details of an event; `None` if they are not a JSON object.
 struct Details<'a>(Option<json::Object<'a>>);
 
 impl Alerts {
     /// An engine for these rules.
     ///
     /// # Errors
-    /// A rule that cannot be followed, with its index; more than [`RULES_MAX`] of them are a caller's mistake.
+    /// The index of the first invalid rule.
+    ///
+    /// # Panics
+    /// For more than [`RULES_MAX`] rules.
     pub fn new(rules: Vec<Rule>) -> Result<Self, (usize, RuleError)> {
-        assert!(rules.len() <= RULES_MAX, "whoever reads the rules counts them");
+        assert!(rules.len() <= RULES_MAX, "the configuration's reader has checked the number of rules");
         for (index, rule) in rules.iter().enumerate() {
             rule.check().map_err(|error| (index, error))?;
         }
         Ok(Alerts { watches: rules.into_iter().map(Watch::new).collect(), latest_at: Timestamp::ZERO })
     }
 
-    /// Goes on with what an engine has counted by the rules that both have. Its other alerts are told to be over: nobody
-    /// would hear of them again.
+    /// Takes over the bursts of an earlier engine for the rules that both have. The alerts of its other rules are
+    /// reported as resolved, since they get no more changes.
     pub fn take_over(&mut self, now: Timestamp, before: Alerts, changes: &mut Vec<Change>) {
         let now = now.max(before.latest_at);
         self.latest_at = self.latest_at.max(now);
@@ -122,7 +120,7 @@ impl Alerts {
         }
     }
 
-    /// An event happened. `details` is its JSON object: `ip` is its address, and a `count` says for how many it stands.
+    /// Counts an event. `details` is its JSON object: `ip` is its address, `count` how many events it represents.
     pub fn event(&mut self, at: Timestamp, event: &str, details: &[u8], changes: &mut Vec<Change>) {
         let at = at.max(self.latest_at);
         let mut parsed = None;
@@ -130,24 +128,24 @@ impl Alerts {
             if self.watches[index].rule.event != event {
                 continue;
             }
-            // What is due goes first, for all rules: changes come in the order of time.
+            // Due changes of all rules come first, so that changes are in the order of time.
             self.advance(at, changes);
             let details = parsed.get_or_insert_with(|| Details(json::parse_object(details).ok()));
             self.watches[index].event(at, details, changes);
         }
     }
 
-    /// Lets time pass.
+    /// Appends the changes that are due up to `now`.
     pub fn advance(&mut self, now: Timestamp, changes: &mut Vec<Change>) {
         self.latest_at = self.latest_at.max(now);
-        while let Some((_, index)) = self.next_look().filter(|(at, _)| *at <= now) {
-            self.watches[index].look(now, changes);
+        while let Some((_, index)) = self.next_check().filter(|(at, _)| *at <= now) {
+            self.watches[index].check_next(now, changes);
         }
     }
 
-    /// When an open alert may change by itself.
+    /// When an open alert may change without another event.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.next_look().map(|(at, _)| at)
+        self.next_check().map(|(at, _)| at)
     }
 
     /// The open alerts, in the order of the rules.
@@ -155,21 +153,21 @@ impl Alerts {
         self.watches.iter().flat_map(Watch::open)
     }
 
-    /// The rules, with how many of their alerts are open and how many opened.
+    /// The rules, each with the number of its open alerts and of all that opened.
     pub fn rules(&self) -> impl Iterator<Item = (&Rule, usize, u64)> {
-        self.watches.iter().map(|watch| (&watch.rule, watch.looks.len(), watch.opened_count))
+        self.watches.iter().map(|watch| (&watch.rule, watch.checks.len(), watch.opened_count))
     }
 
-    fn next_look(&self) -> Option<(Timestamp, usize)> {
-        let looks = self.watches.iter().enumerate().filter_map(|(index, watch)| Some((watch.next_look()?, index)));
-        looks.min()
+    fn next_check(&self) -> Option<(Timestamp, usize)> {
+        let checks = self.watches.iter().enumerate().filter_map(|(index, watch)| Some((watch.next_check_at()?, index)));
+        checks.min()
     }
 }
 
 impl Watch {
     fn new(rule: Rule) -> Self {
-        let (quiet, looks) = (BTreeSet::new(), BTreeSet::new());
-        Watch { rule, groups: BTreeMap::new(), quiet, looks, entries: 0, opened_count: 0 }
+        let (by_latest_event, checks) = (BTreeSet::new(), BTreeSet::new());
+        Watch { rule, groups: BTreeMap::new(), by_latest_event, checks, entries: 0, opened_count: 0 }
     }
 
     fn event(&mut self, at: Timestamp, details: &Details, changes: &mut Vec<Change>) {
@@ -179,69 +177,70 @@ impl Watch {
         }
         let group = self.rule.group_by.as_ref().map_or_else(String::new, |member| details.text(member));
         let group: Box<str> = group.into();
-        let mut burst = self.take(&group).unwrap_or_default();
+        let mut burst = self.remove(&group).unwrap_or_default();
         burst.add(&self.rule, at, address, details.count());
-        self.tell(&group, &mut burst, at, changes);
-        self.put(group, burst);
+        self.report_changes(&group, &mut burst, at, changes);
+        self.insert(group, burst);
         while self.groups.len() > GROUPS_MAX || self.entries > ENTRIES_MAX && self.groups.len() > 1 {
-            self.forget_quietest(at, changes);
+            self.evict_quietest(at, changes);
         }
     }
 
-    fn look(&mut self, now: Timestamp, changes: &mut Vec<Change>) {
-        let Some((_, group)) = self.looks.first().cloned() else { return };
-        let mut burst = self.take(&group).expect("a group that is to be looked at is held");
-        self.tell(&group, &mut burst, now, changes);
-        self.put(group, burst);
+    fn check_next(&mut self, now: Timestamp, changes: &mut Vec<Change>) {
+        let Some((_, group)) = self.checks.first().cloned() else { return };
+        let mut burst = self.remove(&group).expect("a group with a check is held");
+        self.report_changes(&group, &mut burst, now, changes);
+        self.insert(group, burst);
     }
 
-    fn tell(&mut self, group: &str, burst: &mut Burst, now: Timestamp, changes: &mut Vec<Change>) {
-        while let Some((at, state, sight)) = burst.look(&self.rule, now) {
+    fn report_changes(&mut self, group: &str, burst: &mut Burst, now: Timestamp, changes: &mut Vec<Change>) {
+        while let Some((at, state, open)) = burst.next_change(&self.rule, now) {
             self.opened_count += u64::from(state == State::Opened);
-            changes.push(Change { at, state, alert: self.alert(group, sight) });
+            changes.push(Change { at, state, alert: self.alert(group, open) });
         }
     }
 
-    fn take(&mut self, group: &str) -> Option<Burst> {
+    fn remove(&mut self, group: &str) -> Option<Burst> {
         let (group, burst) = self.groups.remove_entry(group)?;
         self.entries -= burst.len();
-        if let Some(at) = burst.next_look() {
-            self.looks.remove(&(at, group.clone()));
+        if let Some(at) = burst.next_check_at() {
+            self.checks.remove(&(at, group.clone()));
         }
-        self.quiet.remove(&(burst.latest_at(), group));
+        self.by_latest_event.remove(&(burst.latest_at(), group));
         Some(burst)
     }
 
-    fn put(&mut self, group: Box<str>, burst: Burst) {
+    fn insert(&mut self, group: Box<str>, burst: Burst) {
         self.entries += burst.len();
-        if let Some(at) = burst.next_look() {
-            self.looks.insert((at, group.clone()));
+        if let Some(at) = burst.next_check_at() {
+            self.checks.insert((at, group.clone()));
         }
-        self.quiet.insert((burst.latest_at(), group.clone()));
+        self.by_latest_event.insert((burst.latest_at(), group.clone()));
         self.groups.insert(group, burst);
     }
 
-    /// Makes room. An alert that nobody would hear of any more is told to be over.
-    fn forget_quietest(&mut self, now: Timestamp, changes: &mut Vec<Change>) {
-        let Some((_, group)) = self.quiet.first().cloned() else { return };
-        let burst = self.take(&group).expect("a group with an event is held");
-        if let Some(sight) = burst.sight() {
-            changes.push(Change { at: now, state: State::Resolved, alert: self.alert(&group, sight) });
+    /// Evicts the group whose latest event is the oldest. Its alert is reported as resolved, since it gets no more
+    /// changes.
+    fn evict_quietest(&mut self, now: Timestamp, changes: &mut Vec<Change>) {
+        let Some((_, group)) = self.by_latest_event.first().cloned() else { return };
+        let burst = self.remove(&group).expect("a group with an event is held");
+        if let Some(open) = burst.open_alert() {
+            changes.push(Change { at: now, state: State::Resolved, alert: self.alert(&group, open) });
         }
     }
 
-    fn next_look(&self) -> Option<Timestamp> {
-        self.looks.first().map(|(at, _)| *at)
+    fn next_check_at(&self) -> Option<Timestamp> {
+        self.checks.first().map(|(at, _)| *at)
     }
 
     fn open(&self) -> impl Iterator<Item = Alert> {
-        let open = |(_, group): &(Timestamp, Box<str>)| Some(self.alert(group, self.groups.get(group)?.sight()?));
-        self.looks.iter().filter_map(open)
+        let open = |(_, group): &(Timestamp, Box<str>)| Some(self.alert(group, self.groups.get(group)?.open_alert()?));
+        self.checks.iter().filter_map(open)
     }
 
-    fn alert(&self, group: &str, sight: Sight) -> Alert {
+    fn alert(&self, group: &str, open: OpenAlert) -> Alert {
         let Rule { name, event, threshold, window, group_by, cooldown, .. } = &self.rule;
-        let Sight { opened_at, count, total, top } = sight;
+        let OpenAlert { opened_at, count, total, top } = open;
         Alert {
             id: id(name, group, opened_at),
             rule: name.clone(),
@@ -267,12 +266,12 @@ impl Details<'_> {
         self.get("ip")?.as_str()?.parse().ok()
     }
 
-    /// A line that stands for many says for how many.
+    /// How many events a line represents: 1 if it does not say.
     fn count(&self) -> u64 {
         self.get("count").and_then(|count| count.as_u64()).unwrap_or(1).max(1)
     }
 
-    /// The value that a group has; empty without the member.
+    /// The value by which the event is grouped; empty without the member.
     fn text(&self, member: &str) -> String {
         let Some(value) = self.get(member) else { return String::new() };
         let text = value.as_str().unwrap_or(value.text().into());
@@ -281,7 +280,7 @@ impl Details<'_> {
     }
 }
 
-/// The first bytes of a hash: alerts are few, so two never share them.
+/// The first bytes of a hash: alerts are so few that two never have the same.
 fn id(rule: &str, group: &str, opened_at: Timestamp) -> u64 {
     let mut hasher = Sha256::new();
     for text in [rule, group] {
@@ -293,7 +292,6 @@ fn id(rule: &str, group: &str, opened_at: Timestamp) -> u64 {
 }
 
 impl State {
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             State::Opened => "opened",

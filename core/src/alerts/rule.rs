@@ -1,4 +1,4 @@
-//! Rules: how many events of a kind, in which time, are a burst.
+//! Rules: how many events of one name, in which time, are a burst.
 
 use crate::time::Millis;
 use ipnet::IpNet;
@@ -6,25 +6,25 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-/// Events that are no burst yet; a rule needs no memory beyond the last so many and one.
+/// Events that are not a burst yet. A rule has to keep one event more than this.
 pub const THRESHOLDS: RangeInclusive<u64> = 1..=10_000;
 
-/// The time in which they are counted, in seconds: up to a day.
+/// The time in which events are counted, in seconds: up to a day.
 pub const WINDOW_SECS: RangeInclusive<u64> = 1..=86_400;
 
 /// How long an alert stays open after the burst, in seconds.
 pub const COOLDOWN_SECS: RangeInclusive<u64> = 0..=86_400;
 
-/// Bytes of a rule's name, event and group member: they stand in every line that the rule writes.
+/// Bytes of a rule's name, event and group member: they are part of every line about the rule.
 pub const WORD_BYTES_MAX: usize = 64;
 
-/// Networks that one rule ignores; each event of it is compared with each.
+/// Networks that one rule ignores: each of its events is compared with each.
 pub const IGNORED_MAX: usize = 64;
 
-/// When events of a kind are a burst.
+/// When events of one name are a burst.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rule {
-    /// Its name: one word.
+    /// One word.
     pub name: String,
     /// The events that it counts, by their name in the audit log.
     pub event: String,
@@ -32,7 +32,7 @@ pub struct Rule {
     pub threshold: u64,
     /// The time in which they are counted.
     pub window: Millis,
-    /// The member of the events' details by which they are counted apart, each value for itself.
+    /// The member of the events' details by which they are grouped: each value is counted separately.
     pub group_by: Option<String>,
     /// Events of these addresses are not counted.
     pub ignore: Vec<IpNet>,
@@ -40,28 +40,20 @@ pub struct Rule {
     pub cooldown: Millis,
 }
 
-/// A rule that cannot be followed.
+/// Why a rule is invalid.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RuleError {
-    /// A name, an event or a group member is empty, too long, or has characters that are none of a word.
-    Word {
-        /// Which member.
-        member: &'static str,
-    },
+    /// A name, an event or a group member is empty, too long, or has characters that a word may not have.
+    Word { member: &'static str },
     /// A number is out of its range.
-    Number {
-        /// Which member.
-        member: &'static str,
-        /// What it takes.
-        range: RangeInclusive<u64>,
-    },
+    Number { member: &'static str, range: RangeInclusive<u64> },
     /// It ignores more networks than it may.
     TooManyIgnored,
 }
 
 impl Rule {
-    /// The rules that hold where nobody says otherwise: more than 20 a minute of failed authentications from elsewhere, and
-    /// of paths asked of the wrong plane.
+    /// The default rules: more than 20 failed authentications in a minute from other machines, and more than 20
+    /// requests for a path of the other plane.
     pub fn built_in() -> Vec<Rule> {
         let rule = |name: &str, event: &str| Rule {
             name: name.into(),
@@ -75,8 +67,8 @@ impl Rule {
         vec![rule("auth_failure_burst", "AUTH_FAILURE"), rule("port_mismatch_burst", "PORT_MISMATCH")]
     }
 
-    /// The networks that a rule for this event ignores where it does not say: for failed authentications this very machine,
-    /// where somebody who mistypes a token is no attack.
+    /// The networks that a rule for this event ignores by default: for failed authentications the hub's own machine,
+    /// where a mistyped token is not an attack.
     pub fn ignored_by_default(event: &str) -> Vec<IpNet> {
         if event != "AUTH_FAILURE" {
             return Vec::new();
@@ -85,7 +77,7 @@ impl Rule {
         vec![net(Ipv4Addr::new(127, 0, 0, 0).into(), 8), net(Ipv6Addr::LOCALHOST.into(), 128)]
     }
 
-    /// Whether the rule can be followed.
+    /// Whether the rule is valid.
     pub fn check(&self) -> Result<(), RuleError> {
         let words = [("name", Some(&self.name)), ("event", Some(&self.event)), ("group_by", self.group_by.as_ref())];
         for (member, word) in words {
@@ -138,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_rules_can_be_followed() {
+    fn the_built_in_rules_are_valid() {
         for rule in Rule::built_in() {
             assert_eq!(rule.check(), Ok(()));
         }

@@ -1,11 +1,11 @@
-//! Canonical JSON: one text for all texts that mean the same, so that a hash can be taken of it.
+//! Canonical JSON: one text for all texts with the same meaning, to be hashed.
 //!
-//! Two number rules are in use and both are accepted (see the wire contract). They differ in numbers and in the order of
-//! keys beyond the Basic Multilingual Plane; most texts have neither, and one form for both.
+//! Two rules are in use and both are accepted (see the wire contract). They differ in numbers and in the order of keys
+//! beyond the Basic Multilingual Plane; most texts have the same form under both.
 //!
-//! The form is written in one pass over the text, members in the order they came. Only where that was not the canonical
-//! order are an object's members put in order afterwards, as pieces of what was written: no byte is parsed twice,
-//! however deep it lies.
+//! The form is written in one pass over the text, with members in their original order. Only if that is not the
+//! canonical order, an object's members are rearranged afterwards, as slices of what was written: no byte is parsed
+//! twice, however deeply it is nested.
 
 use super::cursor::Cursor;
 use super::json::Value;
@@ -19,25 +19,25 @@ use std::ops::Range;
 pub enum Rule {
     /// RFC 8785 (JCS): numbers as ECMAScript prints the double, keys by UTF-16 code units.
     Jcs,
-    /// As [`Rule::Jcs`], but a whole number that ECMAScript would print as another one keeps its digits: 9007199254740993
-    /// is another payload than 9007199254740992, and 1000000000000000000000 is the same as 1e21.
+    /// As [`Rule::Jcs`], but a whole number that ECMAScript would print as a different one keeps its digits:
+    /// 9007199254740993 and 9007199254740992 are different payloads, 1000000000000000000000 and 1e21 the same.
     Exact,
     /// Numbers as they were sent, keys by code point: Python's `json.dumps` with `sort_keys=True`, `ensure_ascii=False`
     /// and separators without spaces.
     AsSent,
 }
 
-/// Whole numbers of so many digits are doubles, and ECMAScript prints them as they are.
+/// Whole numbers with up to so many digits are exact as doubles, and ECMAScript prints them unchanged.
 const PLAIN_DIGITS_MAX: usize = 15;
 
-/// Appends the canonical text of a value. O(n) in the text, O(k log k) more for an object whose k keys came in another
-/// order, and a copy of that object.
+/// Appends the canonical text of a value. O(n) in the text; for an object whose k keys are in another order also
+/// O(k log k) and a copy of the object.
 pub fn write(value: Value, rule: Rule, out: &mut Vec<u8>) {
     let mut writer = Writer { rule, out, members: Vec::new() };
     writer.value(&mut value.cursor());
 }
 
-/// Appends a text as a string with the shortest escapes.
+/// Appends a text as a JSON string with the shortest escapes.
 pub fn write_text(text: &str, out: &mut Vec<u8>) {
     write_utf8(text, out);
 }
@@ -45,11 +45,11 @@ pub fn write_text(text: &str, out: &mut Vec<u8>) {
 struct Writer<'a, 'o> {
     rule: Rule,
     out: &'o mut Vec<u8>,
-    /// The members of the objects that are open, the outermost first: one buffer for all.
+    /// The members of all objects that are open, the outermost first, in one buffer.
     members: Vec<Written<'a>>,
 }
 
-/// A member, and where it stands in what was written.
+/// A member, and its range in the output.
 struct Written<'a> {
     key: Cow<'a, str>,
     place: Range<usize>,
@@ -98,14 +98,14 @@ impl<'a> Writer<'a, '_> {
             self.members.push(Written { key, place: from..self.out.len() });
         }
         if !is_sorted {
-            self.put_in_order(first, start);
+            self.sort_members(first, start);
         }
         self.members.truncate(first);
         self.out.push(b'}');
     }
 
-    /// Puts the members from `first` on in order; they were written from `start` on.
-    fn put_in_order(&mut self, first: usize, start: usize) {
+    /// Sorts the members from `first` on, which were written from `start` on.
+    fn sort_members(&mut self, first: usize, start: usize) {
         let mut members = self.members.split_off(first);
         members.sort_unstable_by(|a, b| self.order(&a.key, &b.key));
         let written = self.out.split_off(start);
@@ -123,7 +123,7 @@ impl<'a> Writer<'a, '_> {
         }
         let number: f64 = lexeme.parse().expect("the text was checked: it is a number");
         let mut buffer = ryu_js::Buffer::new();
-        // Beyond the doubles RFC 8785 has no form: what was sent is as good as any.
+        // RFC 8785 defines no form for numbers beyond the range of doubles: they are written as sent.
         let printed = if number.is_finite() { buffer.format_finite(number) } else { lexeme };
         let keeps_digits = self.rule == Rule::Exact && number != 0.0 && is_whole(lexeme) && !is_same(lexeme, printed);
         self.out.extend_from_slice(if keeps_digits { lexeme } else { printed }.as_bytes());
@@ -137,19 +137,20 @@ impl<'a> Writer<'a, '_> {
     }
 }
 
-/// Whether a number is whole, short and not -0: ECMAScript prints such as they are.
+/// Whether a number is whole, short and not -0: ECMAScript prints such a number unchanged.
 fn is_plain(lexeme: &str) -> bool {
     lexeme.len() <= PLAIN_DIGITS_MAX && lexeme != "-0" && is_whole(lexeme)
 }
 
-/// Whether a number is written as a whole one: without a fraction and an exponent.
+/// Whether a number is written without fraction and exponent.
 fn is_whole(lexeme: &str) -> bool {
     lexeme.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
-/// Whether ECMAScript printed a double with the value that the whole number has which was read as this double. Below 10^21
-/// it prints all digits, from there on the shortest mantissa and the exponent: -1.5e+21. Asking for the double's own value
-/// instead would not do: 9223372036854775808 is 2^63, printed as 9223372036854776000, which is another number.
+/// Whether the text that ECMAScript prints for a double has the same value as the whole number that was parsed to this
+/// double. ECMAScript prints all digits below 10^21, and above it the shortest mantissa with an exponent: -1.5e+21. To
+/// compare with the double's own value is not enough: 9223372036854775808 is 2^63, but is printed as
+/// 9223372036854776000.
 fn is_same(whole: &str, printed: &str) -> bool {
     let Some((mantissa, exponent)) = printed.split_once("e+") else { return whole == printed };
     let exponent: usize = exponent.parse().expect("ECMAScript's exponents are numbers");

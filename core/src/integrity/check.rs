@@ -1,38 +1,38 @@
-//! The check of a JSON text: one walk over it, after which no reading of it can fail.
+//! The check of a JSON text: one pass over it, after which reading it cannot fail.
 
 use super::json::{DEPTH_MAX, JsonError, Member, Reason, Value};
 use super::text::{escape, plain_end, unescape};
 
-/// Objects of so few keys are checked for duplicates pair by pair, which is faster than sorting.
+/// Objects with up to so many keys are checked for duplicates pair by pair, which is faster than sorting.
 const FEW_KEYS: usize = 8;
 
-/// Members expected of an object at the root: a request has about a dozen.
+/// The initial capacity for the members of the root object: a request has about a dozen.
 const ROOT_MEMBERS: usize = 16;
 
-/// Walks a text once.
+/// A pass over a text.
 pub(super) struct Checker<'a> {
     text: &'a str,
     at: usize,
-    /// The members of the objects that are open, the outermost first: one buffer for all.
+    /// The members of all objects that are open, the outermost first, in one buffer.
     members: Vec<Member<'a>>,
 }
 
 impl<'a> Checker<'a> {
-    /// The value that the text is, and its members if it is an object, in any order.
+    /// Checks a text; returns its value, and the members in any order if it is an object.
     pub(super) fn check(bytes: &'a [u8]) -> Result<(Value<'a>, Vec<Member<'a>>), JsonError> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| JsonError { reason: Reason::Encoding, offset: error.valid_up_to() })?;
         let mut checker = Checker { text, at: 0, members: Vec::with_capacity(ROOT_MEMBERS) };
-        checker.white_space();
+        checker.skip_white_space();
         let value = checker.value(DEPTH_MAX)?;
-        checker.white_space();
+        checker.skip_white_space();
         if checker.at < text.len() {
             return checker.fail(Reason::Trailing);
         }
         Ok((value, checker.members))
     }
 
-    /// Walks a value; an object leaves its members behind.
+    /// Checks a value. The members of an object are left in `members`.
     fn value(&mut self, depth: usize) -> Result<Value<'a>, JsonError> {
         let start = self.at;
         match self.peek() {
@@ -40,9 +40,9 @@ impl<'a> Checker<'a> {
             Some(b'{') => self.object(depth)?,
             Some(b'[') => self.array(depth)?,
             Some(b'-' | b'0'..=b'9') => self.number()?,
-            Some(b't') => self.word("true")?,
-            Some(b'f') => self.word("false")?,
-            Some(b'n') => self.word("null")?,
+            Some(b't') => self.literal("true")?,
+            Some(b'f') => self.literal("false")?,
+            Some(b'n') => self.literal("null")?,
             Some(_) => return self.fail(Reason::Value),
             None => return self.fail(Reason::End),
         }
@@ -52,14 +52,14 @@ impl<'a> Checker<'a> {
     fn array(&mut self, depth: usize) -> Result<(), JsonError> {
         let outer_count = self.members.len();
         self.open(depth)?;
-        if self.take(b']') {
+        if self.consume(b']') {
             return Ok(());
         }
         loop {
             self.value(depth - 1)?;
             self.members.truncate(outer_count);
-            self.white_space();
-            if self.take(b']') {
+            self.skip_white_space();
+            if self.consume(b']') {
                 return Ok(());
             }
             self.separator()?;
@@ -70,7 +70,7 @@ impl<'a> Checker<'a> {
         let start = self.at;
         let outer_count = self.members.len();
         self.open(depth)?;
-        if self.take(b'}') {
+        if self.consume(b'}') {
             return Ok(());
         }
         loop {
@@ -79,8 +79,8 @@ impl<'a> Checker<'a> {
             let value = self.value(depth - 1)?;
             self.members.truncate(inner_count);
             self.members.push((unescape(key), value));
-            self.white_space();
-            if self.take(b'}') {
+            self.skip_white_space();
+            if self.consume(b'}') {
                 break;
             }
             self.separator()?;
@@ -96,7 +96,7 @@ impl<'a> Checker<'a> {
             return self.fail(Reason::Depth);
         }
         self.at += 1;
-        self.white_space();
+        self.skip_white_space();
         Ok(())
     }
 
@@ -104,7 +104,7 @@ impl<'a> Checker<'a> {
         match self.peek() {
             Some(b',') => {
                 self.at += 1;
-                self.white_space();
+                self.skip_white_space();
                 Ok(())
             }
             Some(_) => self.fail(Reason::Separator),
@@ -119,15 +119,15 @@ impl<'a> Checker<'a> {
             None => return self.fail(Reason::End),
         }
         let key = self.string()?;
-        self.white_space();
-        if !self.take(b':') {
+        self.skip_white_space();
+        if !self.consume(b':') {
             return self.fail(Reason::Key);
         }
-        self.white_space();
+        self.skip_white_space();
         Ok(key)
     }
 
-    /// Walks a string; gives its inside.
+    /// Checks a string; returns the text between its quotes.
     fn string(&mut self) -> Result<&'a str, JsonError> {
         self.at += 1;
         let start = self.at;
@@ -149,20 +149,20 @@ impl<'a> Checker<'a> {
     }
 
     fn number(&mut self) -> Result<(), JsonError> {
-        self.take(b'-');
-        if self.take(b'0') {
+        self.consume(b'-');
+        if self.consume(b'0') {
             if matches!(self.peek(), Some(b'0'..=b'9')) {
                 return self.fail(Reason::Number);
             }
         } else {
             self.digits()?;
         }
-        if self.take(b'.') {
+        if self.consume(b'.') {
             self.digits()?;
         }
-        if self.take(b'e') || self.take(b'E') {
-            if !self.take(b'+') {
-                self.take(b'-');
+        if self.consume(b'e') || self.consume(b'E') {
+            if !self.consume(b'+') {
+                self.consume(b'-');
             }
             self.digits()?;
         }
@@ -177,21 +177,21 @@ impl<'a> Checker<'a> {
         if self.at == start { self.fail(Reason::Number) } else { Ok(()) }
     }
 
-    fn word(&mut self, word: &str) -> Result<(), JsonError> {
-        if !self.text[self.at..].starts_with(word) {
+    fn literal(&mut self, literal: &str) -> Result<(), JsonError> {
+        if !self.text[self.at..].starts_with(literal) {
             return self.fail(Reason::Value);
         }
-        self.at += word.len();
+        self.at += literal.len();
         Ok(())
     }
 
-    fn white_space(&mut self) {
+    fn skip_white_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
-    fn take(&mut self, byte: u8) -> bool {
+    fn consume(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         self.at += usize::from(is_next);
         is_next
@@ -206,7 +206,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// O(k log k) for k keys: keys are the clients' own, and pairs of 100,000 would hold the hub for seconds.
+/// O(k log k) for k keys: clients choose the keys, and to compare all pairs of 100,000 would stop the hub for seconds.
 fn has_duplicate(members: &mut [Member]) -> bool {
     if members.len() <= FEW_KEYS {
         return (1..members.len()).any(|at| members[..at].iter().any(|(key, _)| *key == members[at].0));

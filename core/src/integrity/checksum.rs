@@ -10,47 +10,48 @@ use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use subtle::ConstantTimeEq;
 
-/// What a result's integrity is checked by.
+/// How the integrity of results is checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Mode {
-    /// Its checksum: against accidents on the way.
+    /// By the checksum: detects accidental corruption.
     #[default]
     Sha256,
-    /// Its checksum and its signature: against others who know the token.
+    /// By checksum and signature: also detects forgery by others who have the token.
     Hmac,
 }
 
-/// What came with a result.
+/// The checksum and signature that were sent with a result.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claimed<'a> {
-    /// The checksum in hex.
+    /// In hex.
     pub sha256: Option<Cow<'a, str>>,
-    /// The signature in hex.
+    /// In hex.
     pub sig: Option<Cow<'a, str>>,
 }
 
-/// A result whose integrity is right.
+/// A result that passed the check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verified {
-    /// Its checksum over the text with numbers as sent, whichever form was claimed: a repeat of the same bytes has the
-    /// same.
+    /// Its checksum over the form with numbers as sent, whichever form the client used, so that a repeat of the same
+    /// result has the same checksum.
     pub sha256: [u8; 32],
 }
 
-/// Why a result's integrity is not right.
+/// Why a result failed the check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
-    /// There is no checksum, or no signature where one is needed.
+    /// The checksum is missing, or the signature where one is required.
     MissingIntegrity,
-    /// The checksum is another one's.
+    /// The checksum is wrong.
     ShaMismatch,
-    /// The signature is not by the key.
+    /// The signature is wrong, or there is no key to check it with.
     SigMismatch,
 }
 
-/// SHA-256 over the RFC 8785 form of `{"kind":…,"params":…}`: `1.0` and `1` are the same payload, in whatever language
-/// the client wrote it again. Only whole numbers that a double would change keep their digits ([`Rule::Exact`]): the hash
-/// is what tells a repeated submit from another one, and two orders whose ids differ in the last digit are two.
+/// SHA-256 over the RFC 8785 form of `{"kind":…,"params":…}`: `1.0` and `1` are the same payload, since clients in some
+/// languages cannot distinguish them. Only whole numbers that a double would change keep their digits
+/// ([`Rule::Exact`]): the hash distinguishes a repeated submit from another one, and orders whose ids differ in the
+/// last digit are different.
 pub fn payload_hash(kind: &str, params: Option<Value>) -> [u8; 32] {
     let mut text = br#"{"kind":"#.to_vec();
     canonical::write_text(kind, &mut text);
@@ -60,8 +61,8 @@ pub fn payload_hash(kind: &str, params: Option<Value>) -> [u8; 32] {
     Sha256::digest(&text).into()
 }
 
-/// Checks what was claimed for a result. `key` is needed in mode [`Mode::Hmac`]; without one, or with an
-/// empty one that anybody could sign with, no signature is right.
+/// Checks a result against what was sent with it. `key` is needed in mode [`Mode::Hmac`]; without a key, or with an
+/// empty one, with which any client could sign, every signature is refused.
 pub fn verify_result(
     mode: Mode,
     key: Option<&[u8]>,
@@ -79,7 +80,7 @@ pub fn verify_result(
     let sha256 = from_hex(sha256).ok_or(Failure::ShaMismatch)?;
     let as_sent = result_text(Rule::AsSent, error, job_id, ok, result);
     let verified = Verified { sha256: Sha256::digest(&as_sent).into() };
-    // The second form is made only when the first is not what was claimed: nearly all texts have one form for both.
+    // The second form is written only if the first one does not match: nearly all texts have the same form under both.
     let jcs = || result_text(Rule::Jcs, error, job_id, ok, result);
     if !is_equal(&verified.sha256, &sha256) && !is_equal(&Sha256::digest(jcs()).into(), &sha256) {
         return Err(Failure::ShaMismatch);
@@ -94,12 +95,12 @@ pub fn verify_result(
     Ok(verified)
 }
 
-/// The checksum of a result, numbers as sent: what a worker sends.
+/// The checksum of a result with numbers as sent: what a worker sends.
 pub fn result_sha256(error: Option<Value>, job_id: &str, ok: bool, result: Option<Value>) -> [u8; 32] {
     Sha256::digest(result_text(Rule::AsSent, error, job_id, ok, result)).into()
 }
 
-/// The signature of a result, numbers as sent: what a worker that has the key sends.
+/// The signature of a result with numbers as sent: what a worker that has the key sends.
 pub fn result_signature(key: &[u8], error: Option<Value>, job_id: &str, ok: bool, result: Option<Value>) -> [u8; 32] {
     signature(key, &result_text(Rule::AsSent, error, job_id, ok, result))
 }
@@ -130,12 +131,12 @@ fn signature(key: &[u8], text: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// In constant time: how much of a guess was right must not show.
+/// In constant time, so that the time does not reveal how much of a guess is right.
 fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
     a.ct_eq(b).into()
 }
 
-/// Hex in either case.
+/// Accepts upper and lower case.
 fn from_hex(text: &str) -> Option<[u8; 32]> {
     let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
     let mut bytes = [0; 32];
@@ -147,7 +148,6 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 }
 
 impl Mode {
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Mode::Sha256 => "sha256",
@@ -155,14 +155,13 @@ impl Mode {
         }
     }
 
-    /// The mode that a word names.
+    /// The inverse of [`Mode::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
         [Mode::Sha256, Mode::Hmac].into_iter().find(|mode| mode.as_str() == word)
     }
 }
 
 impl Failure {
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Failure::MissingIntegrity => "missing_integrity",
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn hex_of_another_length_or_with_other_characters_is_none() {
+    fn hex_of_another_length_or_with_other_characters_is_refused() {
         assert!(from_hex(&"aB".repeat(32)).is_some());
         for text in ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
             assert_eq!(from_hex(text), None);

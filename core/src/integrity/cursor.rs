@@ -1,9 +1,9 @@
-//! A place in a JSON text that was checked: reading on from it cannot fail.
+//! A position in a JSON text that was checked: reading from it cannot fail.
 
 use super::text::plain_end;
 
-/// A place in a checked text. Each method that takes something wants to stand at its first byte, and leaves the cursor
-/// behind it.
+/// A position in a checked text. Each method that reads something expects the cursor at its first byte, and moves it
+/// behind the last one.
 #[derive(Clone)]
 pub(super) struct Cursor<'a> {
     text: &'a str,
@@ -16,52 +16,52 @@ impl<'a> Cursor<'a> {
         Cursor { text, at: 0 }
     }
 
-    /// The byte here.
+    /// The byte at the cursor.
     pub(super) fn peek(&self) -> u8 {
         self.text.as_bytes()[self.at]
     }
 
-    /// Takes the bracket that opens an array or object.
+    /// Skips the bracket that opens an array or object.
     pub(super) fn open(&mut self) {
         self.at += 1;
     }
 
-    /// Goes on to the next element or key; `false` if there is none, and then the closing bracket is taken too.
+    /// Moves to the next element or key. If there is none, skips the closing bracket and returns `false`.
     pub(super) fn next_item(&mut self) -> bool {
-        self.white_space();
+        self.skip_white_space();
         if self.peek() == b',' {
             self.at += 1;
-            self.white_space();
+            self.skip_white_space();
         }
         let is_closed = matches!(self.peek(), b']' | b'}');
         self.at += usize::from(is_closed);
         !is_closed
     }
 
-    /// Takes a key and its colon; gives the inside of the key's string.
+    /// Reads a key and its colon; returns the text between the key's quotes.
     pub(super) fn key(&mut self) -> &'a str {
         let key = self.string();
-        self.white_space();
+        self.skip_white_space();
         self.at += 1;
-        self.white_space();
+        self.skip_white_space();
         key
     }
 
-    /// Takes a string; gives its inside.
+    /// Reads a string; returns the text between its quotes.
     pub(super) fn string(&mut self) -> &'a str {
         let start = self.at + 1;
         self.skip_string();
         &self.text[start..self.at - 1]
     }
 
-    /// Takes a number, `true`, `false` or `null`.
+    /// Reads a number, `true`, `false` or `null`.
     pub(super) fn scalar(&mut self) -> &'a str {
         let start = self.at;
         self.skip_scalar();
         &self.text[start..self.at]
     }
 
-    /// Takes a value of any kind; gives its text.
+    /// Reads a value of any kind; returns its text.
     pub(super) fn value(&mut self) -> &'a str {
         let start = self.at;
         match self.peek() {
@@ -111,7 +111,7 @@ impl<'a> Cursor<'a> {
         self.at += rest.iter().position(is_end).unwrap_or(rest.len());
     }
 
-    fn white_space(&mut self) {
+    fn skip_white_space(&mut self) {
         while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
             self.at += 1;
         }

@@ -1,9 +1,10 @@
-//! JSON texts: checked once as a whole, then read member by member where they lie.
+//! JSON texts: checked once as a whole, then read member by member in place.
 //!
-//! There is no tree. [`parse`] walks the text once (RFC 8259, strictly) and refuses what two readers could understand
-//! differently: duplicate keys at any depth, lone surrogates, bytes after the end. After that every [`Value`] is a piece
-//! of a valid text, and reading it cannot fail. The check costs one pass, O(k log k) for an object of more than eight
-//! keys that did not come sorted, and one buffer: 40 bytes for each member of the objects open at a time.
+//! No tree is built. [`parse`] checks the text in one pass (RFC 8259, strictly) and refuses what two parsers could
+//! interpret differently: duplicate keys at any depth, lone surrogates, bytes after the end. After that every [`Value`]
+//! is a slice of a valid text, and reading it cannot fail. The check costs one pass, O(k log k) for an object of more
+//! than eight keys that are not sorted, and one buffer: 40 bytes for each member of the objects that are open at a
+//! time.
 
 use super::check::Checker;
 use super::cursor::Cursor;
@@ -11,10 +12,10 @@ use super::text::unescape;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Nesting that a text may have: deeper ones exhaust the stacks of other readers.
+/// The greatest nesting of a text: deeper ones exhaust the stacks of other parsers.
 pub const DEPTH_MAX: usize = 128;
 
-/// The whole numbers that a double tells from their neighbours end here.
+/// 2^53: up to it a double represents every whole number.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// A value: its exact text, without white space around it.
@@ -23,7 +24,7 @@ pub struct Value<'a> {
     text: &'a str,
 }
 
-/// An object, its members looked up by name.
+/// An object whose members are looked up by name.
 #[derive(Clone, Debug)]
 pub struct Object<'a> {
     members: Vec<Member<'a>>,
@@ -32,12 +33,11 @@ pub struct Object<'a> {
 /// A key and its value.
 pub type Member<'a> = (Cow<'a, str>, Value<'a>);
 
-/// A text is no JSON that the hub takes.
+/// Why a text is not JSON that the hub accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct JsonError {
-    /// What is wrong.
     pub reason: Reason,
-    /// The byte at which it shows.
+    /// The byte at which the error was found.
     pub offset: usize,
 }
 
@@ -46,36 +46,36 @@ pub struct JsonError {
 pub enum Reason {
     /// Not UTF-8.
     Encoding,
-    /// A value is missing or is none.
+    /// A value is missing or invalid.
     Value,
     /// It ends too early.
     End,
-    /// There is more after the value.
+    /// Bytes follow the value.
     Trailing,
     /// A comma or a closing bracket is missing.
     Separator,
-    /// An object's key is no string, or has no colon.
+    /// An object's key is not a string, or has no colon.
     Key,
-    /// A number is not one of JSON's.
+    /// A number is not written as JSON allows.
     Number,
     /// A string has a control character or an unknown escape.
     Text,
-    /// Half of a surrogate pair stands alone.
+    /// A surrogate is not part of a pair.
     Surrogate,
-    /// A key comes twice in the object that begins there.
+    /// The object that begins at the offset has a key twice.
     Duplicate,
-    /// It is nested too deep.
+    /// It is nested too deeply.
     Depth,
-    /// It is JSON, but no object.
+    /// It is JSON, but not an object.
     NotAnObject,
 }
 
-/// Checks a text; gives its value.
+/// Checks a text; returns its value.
 pub fn parse(bytes: &[u8]) -> Result<Value<'_>, JsonError> {
     Checker::check(bytes).map(|(value, _)| value)
 }
 
-/// Checks a text that must be an object; gives its members.
+/// Checks a text that must be an object; returns its members.
 pub fn parse_object(bytes: &[u8]) -> Result<Object<'_>, JsonError> {
     let (value, members) = Checker::check(bytes)?;
     if value.kind() == Kind::Object {
@@ -85,35 +85,27 @@ pub fn parse_object(bytes: &[u8]) -> Result<Object<'_>, JsonError> {
     }
 }
 
-/// What a value is.
+/// The type of a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// `null`.
     Null,
-    /// `true` or `false`.
     Bool,
-    /// A number.
     Number,
-    /// A string.
     String,
-    /// An array.
     Array,
-    /// An object.
     Object,
 }
 
 impl<'a> Value<'a> {
-    /// A piece of a text that was checked.
+    /// A value in a text that was checked.
     pub(super) fn checked(text: &'a str) -> Self {
         Value { text }
     }
 
-    /// The start of the text.
     pub(super) fn cursor(&self) -> Cursor<'a> {
         Cursor::new(self.text)
     }
 
-    /// What it is.
     pub fn kind(&self) -> Kind {
         match self.text.as_bytes()[0] {
             b'n' => Kind::Null,
@@ -125,22 +117,18 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The text.
     pub fn as_bytes(&self) -> &'a [u8] {
         self.text.as_bytes()
     }
 
-    /// The text.
     pub fn text(&self) -> &'a str {
         self.text
     }
 
-    /// Whether it is `null`.
     pub fn is_null(&self) -> bool {
         self.text == "null"
     }
 
-    /// The truth value.
     pub fn as_bool(&self) -> Option<bool> {
         match self.text {
             "true" => Some(true),
@@ -156,9 +144,8 @@ impl<'a> Value<'a> {
     }
 
     /// A whole number from 0 to 2^64 - 1.
-    ///
-    /// `5.0` and `5e0` are 5: there are languages that know one kind of number. Beyond 2^53 a whole number must be
-    /// written without fraction and exponent, since what was meant is not certain any more.
+    /// `5.0` and `5e0` are 5: some languages have only one type of numbers. Beyond 2^53 a whole number must be written
+    /// without fraction and exponent, since its exact value is not certain otherwise.
     pub fn as_u64(&self) -> Option<u64> {
         self.text.parse().ok().or_else(|| {
             let number = self.as_f64()?;
@@ -166,13 +153,12 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// A number, to the nearest double; `None` beyond the doubles (`1e999`).
+    /// A number as the nearest double; `None` beyond the range of doubles (`1e999`).
     pub fn as_f64(&self) -> Option<f64> {
-        // Rust's own reader takes more than JSON does ("inf"); what is a number here is one of JSON's.
+        // Rust's own parser accepts more than JSON ("inf"), so the value must be a JSON number first.
         if self.is_number() { self.text.parse().ok().filter(|number: &f64| number.is_finite()) } else { None }
     }
 
-    /// Whether it is a number.
     pub fn is_number(&self) -> bool {
         self.kind() == Kind::Number
     }
@@ -182,7 +168,7 @@ impl<'a> Value<'a> {
         (self.kind() == Kind::Array).then(|| Elements { cursor: self.opened() })
     }
 
-    /// The members of an object, in the order they stand in.
+    /// The members of an object, in their order in the text.
     pub fn members(&self) -> Option<Members<'a>> {
         (self.kind() == Kind::Object).then(|| Members { cursor: self.opened() })
     }
@@ -199,7 +185,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Payloads are the clients' own: their size is all that is shown.
+/// Payloads belong to clients and may be secret: only their size is shown.
 impl fmt::Debug for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Value({} bytes)", self.text.len())
@@ -261,17 +247,17 @@ impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.reason {
             Reason::Encoding => "it is not UTF-8",
-            Reason::Value => "a value is missing or is none",
+            Reason::Value => "a value is missing or invalid",
             Reason::End => "it ends too early",
-            Reason::Trailing => "there is more after the value",
+            Reason::Trailing => "bytes follow the value",
             Reason::Separator => "a comma or a closing bracket is missing",
-            Reason::Key => "a key is no string, or has no colon",
-            Reason::Number => "a number is not one of JSON's",
+            Reason::Key => "a key is not a string, or has no colon",
+            Reason::Number => "a number is not written as JSON allows",
             Reason::Text => "a string has a control character or an unknown escape",
-            Reason::Surrogate => "half of a surrogate pair stands alone",
-            Reason::Duplicate => "a key comes twice in one object",
+            Reason::Surrogate => "a surrogate is not part of a pair",
+            Reason::Duplicate => "an object has a key twice",
             Reason::Depth => "it is nested deeper than 128 levels",
-            Reason::NotAnObject => "it is JSON of another kind",
+            Reason::NotAnObject => "it is JSON, but not an object",
         };
         write!(f, "{what} (byte {})", self.offset)
     }

@@ -1,4 +1,4 @@
-//! Integrity: what a payload is, whatever way it is written, and whether it came as it was sent.
+//! Integrity: whether a text is JSON, which texts mean the same, and whether a result arrived as it was sent.
 
 pub mod canonical;
 mod check;

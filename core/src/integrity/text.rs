@@ -1,11 +1,11 @@
-//! JSON strings: their escapes, read and written, and the two orders that keys are sorted by.
+//! JSON strings: reading and writing of escapes, and the two orders by which keys are sorted.
 
 use super::json::Reason;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// The first byte from `at` on that a string cannot hold as it is: a quote, a backslash or a control character; the
-/// length if there is none. Eight bytes a step: most of a request is strings.
+/// The index of the first byte from `at` on that a string cannot contain unescaped: a quote, a backslash or a control
+/// character; the length if there is none. Examines eight bytes at a time: most of a request is strings.
 pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
         let special = special_bytes(u64::from_le_bytes(*word));
@@ -18,8 +18,8 @@ pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
 }
 
-/// The high bit of each byte that is a quote, a backslash or below 0x20. A borrow may also mark bytes above the first
-/// one marked, so that only the lowest mark counts.
+/// Sets the high bit of each byte that is a quote, a backslash or below 0x20. A borrow may set it in higher bytes too,
+/// so only the lowest one is meaningful.
 const fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let quote = word ^ (ONES * b'"' as u64);
@@ -28,7 +28,7 @@ const fn special_bytes(word: u64) -> u64 {
     (control | (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash)) & (ONES * 0x80)
 }
 
-/// The characters that a valid string's inside stands for; borrowed if it has no escapes.
+/// Unescapes the text between the quotes of a valid string; borrowed if it has no escapes.
 pub(super) fn unescape(inner: &str) -> Cow<'_, str> {
     let Some(first) = inner.find('\\') else { return Cow::Borrowed(inner) };
     let mut text = String::with_capacity(inner.len());
@@ -45,7 +45,7 @@ pub(super) fn unescape(inner: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// The character that the escape at the start of a text stands for, and the escape's length.
+/// The character that the escape at the start of a text represents, and the escape's length.
 pub(super) fn escape(text: &str) -> Result<(char, usize), Reason> {
     let simple = match text.as_bytes().get(1) {
         Some(b'"') => '"',
@@ -83,7 +83,7 @@ fn hex4(text: &str, at: usize) -> Option<u32> {
     digits.iter().try_fold(0, |code, digit| Some(code << 4 | (*digit as char).to_digit(16)?))
 }
 
-/// Appends a text as a string with the shortest escapes.
+/// Appends a text as a JSON string with the shortest escapes.
 pub(super) fn write_utf8(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     out.push(b'"');
@@ -118,10 +118,9 @@ fn write_unit(unit: u16, out: &mut Vec<u8>) {
 }
 
 /// The order by UTF-16 code units.
-///
-/// It is the order of the UTF-8 bytes but for the characters beyond the Basic Multilingual Plane, whose surrogates
-/// (U+D800 to U+DFFF) come before U+E000 to U+FFFF. In UTF-8 these begin with 0xEE or 0xEF and those with 0xF0 to 0xF4,
-/// and in no other place does such a byte stand.
+/// It is the order of the UTF-8 bytes except for characters beyond the Basic Multilingual Plane, whose surrogates
+/// (U+D800 to U+DFFF) sort before U+E000 to U+FFFF. In UTF-8 the latter begin with 0xEE or 0xEF and the former with
+/// 0xF0 to 0xF4, and these bytes do not occur anywhere else.
 pub(super) fn by_utf16(a: &str, b: &str) -> Ordering {
     let rank = |byte: u8| if matches!(byte, 0xee | 0xef) { byte + 0x10 } else { byte };
     let (a, b) = (a.as_bytes(), b.as_bytes());
@@ -136,7 +135,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Characters on both sides of every border that the two orders know.
+    /// Characters on both sides of every boundary at which the two orders may differ.
     fn borders() -> impl Strategy<Value = String> {
         let border = prop::sample::select(
             "a\u{7f}\u{80}\u{7ff}\u{800}\u{d7ff}\u{e000}\u{efff}\u{f000}\u{ffff}\u{10000}\u{10ffff}"

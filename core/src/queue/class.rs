@@ -1,15 +1,15 @@
-//! Classes: which nodes may run a job. A class is a zone and a set of requirements, and has the lanes of its ready jobs.
+//! Classes: which nodes may run a job. A class is a zone and a set of requirements, and has the lanes of its ready
+//! jobs.
 //!
-//! Each class with unfinished jobs has a slot, a small number by which profiles know it as a bit; at most
-//! [`CLASSES_MAX`] have one at a time. A class that only final jobs show keeps its row, and its slot until another class
-//! needs it.
+//! Each class with unfinished jobs has a slot: the index of its bit in profiles. At most [`CLASSES_MAX`] classes have
+//! one at a time. A class with final jobs only keeps its row, and its slot until another class needs it.
 
 use crate::ids::JobSeq;
 use crate::ledger::{Account, Ledger};
 use crate::limits::{CLASS_BYTES, CLASSES_MAX, CLASSES_PER_ZONE_MAX, LANE_BYTES};
 use crate::name_set::NameSet;
 use crate::outcome::Refusal;
-use crate::queue::heads::{Head, HeadPlaces, Heads};
+use crate::queue::heads::{Head, HeadPositions, Heads};
 use crate::queue::kind::{KindIndex, Kinds};
 use crate::queue::lane::{Lane, Rank};
 use crate::zone::Zone;
@@ -25,20 +25,20 @@ pub struct ClassKey {
     pub requires: NameSet,
 }
 
-/// A class's row. Derived, like a kind's.
+/// A class's row. Derived, like [`KindIndex`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ClassIndex(pub(super) u32);
 
-/// A lane, while it has unfinished jobs. Each of these knows it.
+/// A lane. Each of its unfinished jobs stores it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LaneIndex(pub(super) u32);
 
 impl LaneIndex {
-    /// That of a final job, which has none.
+    /// A final job's: it has no lane.
     pub const NONE: LaneIndex = LaneIndex(u32::MAX);
 }
 
-/// A class among those with unfinished jobs.
+/// A number of its own for each class with unfinished jobs.
 pub(crate) type Slot = u16;
 
 /// All classes.
@@ -49,22 +49,23 @@ pub(crate) struct Classes {
     free: Vec<ClassIndex>,
     slots: Vec<Option<ClassIndex>>,
     free_slots: Vec<Slot>,
-    /// Slots whose classes had no unfinished jobs when they were put here, each once: for the next class that needs one.
+    /// Slots whose classes had no unfinished jobs when they were put here, each once: candidates for reuse.
     idle: VecDeque<Slot>,
     is_listed_idle: Vec<bool>,
     /// Classes with unfinished jobs, in all and by zone.
     in_use: usize,
-    /// Bytes of classes that only final jobs show.
+    /// Bytes of classes with final jobs only.
     idle_bytes: u64,
     by_zone: BTreeMap<Zone, usize>,
-    /// Slots that got another class, in order, the latest [`CLASSES_MAX`]; and how many before them.
+    /// The latest [`CLASSES_MAX`] assignments of slots to classes, in order.
     assigned: VecDeque<Slot>,
+    /// How many assignments there were before these.
     assigned_before: u64,
     lanes: Vec<Option<Box<Lane>>>,
-    head_places: HeadPlaces,
+    head_positions: HeadPositions,
     free_lanes: Vec<LaneIndex>,
-    /// Emptied lanes, whose memory the next ones use.
-    #[expect(clippy::vec_box, reason = "they stand in boxes where they are used")]
+    /// Emptied lanes, for reuse.
+    #[expect(clippy::vec_box, reason = "lanes are held in boxes, which are reused")]
     spare: Vec<Box<Lane>>,
 }
 
@@ -72,15 +73,15 @@ pub(crate) struct Classes {
 struct Class {
     key: Arc<ClassKey>,
     unfinished: u64,
-    /// Final jobs that are readable.
-    shown: u64,
+    /// Final jobs that are retained.
+    retained: u64,
     slot: Option<Slot>,
     lanes: BTreeMap<KindIndex, LaneIndex>,
     /// The first ready job of each lane.
     heads: Heads,
 }
 
-/// Where an unfinished job belongs.
+/// The class, kind and lane of an unfinished job.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JobPlace {
     pub class: ClassIndex,
@@ -88,7 +89,7 @@ pub(crate) struct JobPlace {
     pub lane: LaneIndex,
 }
 
-/// Which heads became more urgent when a job became ready.
+/// The heads whose rank a new ready job lowered: that of its lane, and that of its class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lowered {
     Neither,
@@ -110,13 +111,12 @@ impl ClassKey {
 }
 
 impl Classes {
-    /// The key of a class.
     pub fn key(&self, class: ClassIndex) -> &Arc<ClassKey> {
         &self.row(class).key
     }
 
-    /// Whether one more job finds or makes its class, with a job of the class `leaving` gone; the class, if it is known.
-    /// O(log n).
+    /// Whether one more job may have this class, after a job of the class `leaving` has ended. Returns the class if it
+    /// exists. O(log n).
     pub fn admit(&self, key: &ClassKey, leaving: Option<ClassIndex>) -> Result<Option<ClassIndex>, Refusal> {
         let class = self.by_key.get(key).copied();
         if class.is_some_and(|class| self.row(class).unfinished > 0) {
@@ -133,16 +133,15 @@ impl Classes {
         Err(Refusal::ClassesFull { classes, zone: key.zone.clone(), zone_classes })
     }
 
-    /// What one more job of a class and kind would be charged for them: its lane, if it is the first unfinished one, and the
-    /// class, if nothing is of it yet.
+    /// What one more job of a class and kind would be charged for its lane and its class: nothing for those that exist.
     pub fn bytes_if_new(&self, key: &ClassKey, class: Option<ClassIndex>, kind: Option<KindIndex>) -> u64 {
         let Some(class) = class else { return key.bytes() + LANE_BYTES };
         let has_lane = kind.is_some_and(|kind| self.row(class).lanes.contains_key(&kind));
         if has_lane { 0 } else { LANE_BYTES }
     }
 
-    /// A job of this class and kind is unfinished; it was admitted, or restored. `class` is the key's, if it is known.
-    pub fn enter(
+    /// Adds an unfinished job that was admitted or is restored. `class` is the row of `key`, if it exists.
+    pub fn add_unfinished(
         &mut self,
         ledger: &mut Ledger,
         kinds: &mut Kinds,
@@ -180,25 +179,25 @@ impl Classes {
         (class, lane)
     }
 
-    /// A final job of this class is readable.
-    pub fn show(&mut self, ledger: &mut Ledger, key: ClassKey) -> ClassIndex {
+    /// Adds a final job that is restored.
+    pub fn add_retained(&mut self, ledger: &mut Ledger, key: ClassKey) -> ClassIndex {
         let class = self.intern(ledger, key);
-        self.row_mut(class).shown += 1;
+        self.row_mut(class).retained += 1;
         class
     }
 
-    /// A job of this class and kind is final, and still readable.
+    /// Counts an unfinished job as final and retained.
     pub fn finish(&mut self, ledger: &mut Ledger, kinds: &mut Kinds, job: JobPlace) {
         let JobPlace { class, kind, lane } = job;
         let row = self.rows[class.0 as usize].as_mut().expect("a job's class has a row");
         row.unfinished -= 1;
-        row.shown += 1;
+        row.retained += 1;
         let slot = row.slot.expect("a class with unfinished jobs has a slot");
-        let stand = &mut self.lanes[lane.0 as usize];
-        let jobs = &mut stand.as_mut().expect("an unfinished job has a lane").jobs;
+        let lane_slot = &mut self.lanes[lane.0 as usize];
+        let jobs = &mut lane_slot.as_mut().expect("an unfinished job has a lane").jobs;
         *jobs -= 1;
         if *jobs == 0 {
-            let emptied = stand.take().expect("it was just there");
+            let emptied = lane_slot.take().expect("it was just there");
             assert!(emptied.ready() == 0, "a ready job is unfinished");
             row.lanes.remove(&kind);
             self.free_lanes.push(lane);
@@ -223,11 +222,11 @@ impl Classes {
         }
     }
 
-    /// A final job of this class is gone.
-    pub fn forget(&mut self, ledger: &mut Ledger, class: ClassIndex) {
+    /// Removes a final job that was dropped.
+    pub fn remove_retained(&mut self, ledger: &mut Ledger, class: ClassIndex) {
         let row = self.row_mut(class);
-        row.shown -= 1;
-        if row.shown == 0 && row.unfinished == 0 {
+        row.retained -= 1;
+        if row.retained == 0 && row.unfinished == 0 {
             let row = self.rows[class.0 as usize].take().expect("it was just there");
             if let Some(slot) = row.slot {
                 self.slots[usize::from(slot)] = None;
@@ -240,7 +239,7 @@ impl Classes {
         }
     }
 
-    /// A job is ready; which heads became more urgent.
+    /// Adds a ready job; returns the class's slot and the heads that it lowered.
     pub fn push(&mut self, job: JobPlace, rank: Rank, seq: JobSeq) -> (Slot, Lowered) {
         let row = self.rows[job.class.0 as usize].as_mut().expect("a job's class has a row");
         let lane = self.lanes[job.lane.0 as usize].as_mut().expect("an unfinished job has a lane");
@@ -250,24 +249,24 @@ impl Classes {
         let head = Head { rank, job: seq, kind: job.kind, lane: job.lane };
         match old_head {
             Some(old) if old < rank => return (slot, Lowered::Neither),
-            Some(_) => row.heads.replace(&mut self.head_places, head),
-            None => row.heads.insert(&mut self.head_places, head),
+            Some(_) => row.heads.replace(&mut self.head_positions, head),
+            None => row.heads.insert(&mut self.head_positions, head),
         }
         let is_first = row.heads.first() == Some(&head);
         (slot, if is_first { Lowered::LaneAndClass } else { Lowered::Lane })
     }
 
-    /// A job is no longer ready.
+    /// Removes a job that is no longer ready.
     pub fn remove(&mut self, job: JobPlace, rank: Rank) {
         let JobPlace { class, kind, lane } = job;
         let row = self.rows[class.0 as usize].as_mut().expect("a job's class has a row");
-        let stand = self.lanes[lane.0 as usize].as_mut().expect("an unfinished job has a lane");
-        let is_head = stand.head().is_some_and(|(head, _)| head == rank);
-        stand.remove(rank);
+        let ready_jobs = self.lanes[lane.0 as usize].as_mut().expect("an unfinished job has a lane");
+        let is_head = ready_jobs.head().is_some_and(|(head, _)| head == rank);
+        ready_jobs.remove(rank);
         if is_head {
-            match stand.head() {
-                Some((rank, job)) => row.heads.replace(&mut self.head_places, Head { rank, job, kind, lane }),
-                None => row.heads.remove(&mut self.head_places, lane),
+            match ready_jobs.head() {
+                Some((rank, job)) => row.heads.replace(&mut self.head_positions, Head { rank, job, kind, lane }),
+                None => row.heads.remove(&mut self.head_positions, lane),
             }
         }
     }
@@ -291,38 +290,37 @@ impl Classes {
     pub fn ready_lanes(&self) -> impl Iterator<Item = (Slot, KindIndex)> {
         self.slots.iter().flatten().flat_map(|class| {
             let row = self.row(*class);
-            let slot = row.slot.expect("it stands in a slot");
+            let slot = row.slot.expect("it was found by its slot");
             row.heads.kinds().map(move |kind| (slot, kind))
         })
     }
 
-    /// The key of the class in a slot.
     pub fn key_in(&self, slot: Slot) -> Option<&ClassKey> {
         self.slots.get(usize::from(slot)).copied().flatten().map(|class| &*self.row(class).key)
     }
 
-    /// How many slots there are, with a class or without.
+    /// How many slots there are, with or without a class.
     pub fn slot_count(&self) -> usize {
         self.slots.len()
     }
 
-    /// How many times a slot got another class.
+    /// How often a slot was assigned to a class.
     pub fn assigned_count(&self) -> u64 {
         self.assigned_before + self.assigned.len() as u64
     }
 
-    /// The slots that got another class after the first `count` assignments; `None` if that is too long ago.
+    /// The slots that were assigned after the first `count` assignments; `None` if these are not recorded any more.
     pub fn assigned_since(&self, count: u64) -> Option<impl Iterator<Item = Slot>> {
         let skipped = count.checked_sub(self.assigned_before)?;
         Some(self.assigned.iter().skip(skipped as usize).copied())
     }
 
-    /// Bytes of classes that only final jobs show.
+    /// Bytes of classes with final jobs only.
     pub fn idle_bytes(&self) -> u64 {
         self.idle_bytes
     }
 
-    /// What rows and lanes are charged, walked.
+    /// What rows and lanes are charged, recomputed. O(n).
     pub fn bytes(&self) -> u64 {
         let idle = self.rows.iter().flatten().filter(|row| row.unfinished == 0);
         assert_eq!(self.idle_bytes, idle.map(|row| row.key.bytes()).sum::<u64>());
@@ -338,7 +336,7 @@ impl Classes {
         self.idle_bytes += key.bytes();
         let key = Arc::new(key);
         let (lanes, heads) = (BTreeMap::new(), Heads::default());
-        let row = Some(Class { key: Arc::clone(&key), unfinished: 0, shown: 0, slot: None, lanes, heads });
+        let row = Some(Class { key: Arc::clone(&key), unfinished: 0, retained: 0, slot: None, lanes, heads });
         let class = match self.free.pop() {
             Some(class) => {
                 self.rows[class.0 as usize] = row;
@@ -366,7 +364,7 @@ impl Classes {
                 slot as Slot
             })
         });
-        let slot = slot.unwrap_or_else(|| self.take_idle_slot());
+        let slot = slot.unwrap_or_else(|| self.reclaim_idle_slot());
         self.slots[usize::from(slot)] = Some(class);
         self.row_mut(class).slot = Some(slot);
         self.assigned.push_back(slot);
@@ -377,10 +375,10 @@ impl Classes {
         slot
     }
 
-    /// The slot of the class that has been without unfinished jobs for longest.
-    fn take_idle_slot(&mut self) -> Slot {
+    /// Takes the slot from the class that has had no unfinished jobs for longest.
+    fn reclaim_idle_slot(&mut self) -> Slot {
         loop {
-            let slot = self.idle.pop_front().expect("a class that was admitted finds a slot");
+            let slot = self.idle.pop_front().expect("a class that was admitted gets a slot");
             self.is_listed_idle[usize::from(slot)] = false;
             let Some(class) = self.slots[usize::from(slot)] else { continue };
             let row = self.row_mut(class);

@@ -1,4 +1,4 @@
-//! Events: what happened to a job. The queue tells it; the hub, in one place, tells those whom it concerns.
+//! Events: what happened to a job. The queue reports them; the hub passes them on, in one place.
 
 use crate::dedup::KeyPlace;
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
@@ -12,33 +12,33 @@ pub(crate) enum Event {
     Submitted {
         kind: KindIndex,
     },
-    /// A node got it under a lease, after it had been ready for so long.
     Leased {
         node: NodeIndex,
+        /// From ready to leased.
         waited: Millis,
     },
-    /// A lease ended, however, after so long.
+    /// A lease ended, for whatever reason.
     AttemptEnded {
         lease: LeaseRef,
         node: NodeIndex,
         ran: Millis,
+        /// Whether the lease expired.
         is_reaped: bool,
     },
-    /// It will be tried again.
     RetryScheduled {
         lease: LeaseRef,
         delay: Millis,
     },
-    /// Its attempts or its time for retries are spent, or its error is final.
+    /// Its attempts or its retry budget are exhausted, or its error is not retryable.
     Exhausted {
         job: JobSeq,
         attempts: u32,
     },
-    /// It is final. The key is the one that was bound to it and now answers for it.
     Ended {
         job: JobSeq,
         kind: KindIndex,
         status: FinalStatus,
+        /// The idempotency key that was bound to the job, to be spent now.
         key: Option<KeyPlace>,
     },
 }

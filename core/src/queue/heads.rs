@@ -1,8 +1,8 @@
 //! Heads: the first ready job of each lane of a class, and which of these comes first.
 //!
-//! An indexed binary heap (Sedgewick and Wayne, *Algorithms*, 4th ed., section 2.4): each lane knows where its head is, so
-//! that one that changes is moved in place. To find the first is O(1), to change one O(log n) in the lanes with ready jobs,
-//! without an allocation for each. A head takes 24 bytes.
+//! An indexed binary heap (Sedgewick and Wayne, *Algorithms*, 4th ed., section 2.4): each lane knows the position of
+//! its head, so that a changed head is moved in place. To find the first is O(1), to change one O(log n) in the lanes
+//! with ready jobs, without an allocation for each. A head takes 24 bytes.
 
 use crate::ids::JobSeq;
 use crate::queue::class::LaneIndex;
@@ -24,74 +24,74 @@ pub(super) struct Head {
     pub lane: LaneIndex,
 }
 
-/// Where each lane's head is in its class's heap.
+/// The position of each lane's head in its class's heap.
 #[derive(Default, Debug)]
-pub(super) struct HeadPlaces(Vec<u32>);
+pub(super) struct HeadPositions(Vec<u32>);
 
-/// Heads for which a heap keeps its room when it has few.
-const ROOM_KEPT: usize = 16;
+/// A heap's capacity is not reduced below so many heads.
+const CAPACITY_MIN: usize = 16;
 
 impl Heads {
-    /// The head that comes first.
+    /// The head of the smallest rank.
     pub fn first(&self) -> Option<&Head> {
         self.heap.first()
     }
 
-    /// Kinds of the lanes with ready jobs, in no order that means something.
+    /// Kinds of the lanes with ready jobs, in no particular order.
     pub fn kinds(&self) -> impl Iterator<Item = KindIndex> {
         self.heap.iter().map(|head| head.kind)
     }
 
-    /// A lane without ready jobs has one.
-    pub fn insert(&mut self, places: &mut HeadPlaces, head: Head) {
+    /// Adds the head of a lane that had none.
+    pub fn insert(&mut self, positions: &mut HeadPositions, head: Head) {
         self.heap.push(head);
-        places.make_room_for(head.lane);
-        self.rise(places, self.heap.len() - 1);
+        positions.extend_to(head.lane);
+        self.rise(positions, self.heap.len() - 1);
     }
 
-    /// Another job of the same lane is its first one.
-    pub fn replace(&mut self, places: &mut HeadPlaces, head: Head) {
-        let place = places.get(head.lane);
-        let old = std::mem::replace(&mut self.heap[place], head);
-        assert!(old.lane == head.lane, "a head is where its lane says");
+    /// Replaces the head of the same lane.
+    pub fn replace(&mut self, positions: &mut HeadPositions, head: Head) {
+        let position = positions.get(head.lane);
+        let old = std::mem::replace(&mut self.heap[position], head);
+        assert!(old.lane == head.lane, "a lane knows the position of its head");
         if head.rank < old.rank {
-            self.rise(places, place);
+            self.rise(positions, position);
         } else {
-            self.sink(places, place);
+            self.sink(positions, position);
         }
     }
 
-    /// A lane has no ready jobs any more.
-    pub fn remove(&mut self, places: &mut HeadPlaces, lane: LaneIndex) {
-        let place = places.get(lane);
-        let old = self.heap.swap_remove(place);
-        assert!(old.lane == lane, "a head is where its lane says");
-        if place < self.heap.len() {
-            self.rise(places, place);
-            self.sink(places, place);
+    /// Removes the head of a lane that has no ready jobs any more.
+    pub fn remove(&mut self, positions: &mut HeadPositions, lane: LaneIndex) {
+        let position = positions.get(lane);
+        let old = self.heap.swap_remove(position);
+        assert!(old.lane == lane, "a lane knows the position of its head");
+        if position < self.heap.len() {
+            self.rise(positions, position);
+            self.sink(positions, position);
         }
-        if self.heap.capacity() > ROOM_KEPT && self.heap.len() < self.heap.capacity() / 4 {
+        if self.heap.capacity() > CAPACITY_MIN && self.heap.len() < self.heap.capacity() / 4 {
             self.heap.shrink_to(self.heap.len() * 2);
         }
     }
 
-    fn rise(&mut self, places: &mut HeadPlaces, mut place: usize) {
-        let head = self.heap[place];
-        while place > 0 {
-            let parent = (place - 1) / 2;
+    fn rise(&mut self, positions: &mut HeadPositions, mut position: usize) {
+        let head = self.heap[position];
+        while position > 0 {
+            let parent = (position - 1) / 2;
             if self.heap[parent].rank < head.rank {
                 break;
             }
-            self.put(places, place, self.heap[parent]);
-            place = parent;
+            self.put(positions, position, self.heap[parent]);
+            position = parent;
         }
-        self.put(places, place, head);
+        self.put(positions, position, head);
     }
 
-    fn sink(&mut self, places: &mut HeadPlaces, mut place: usize) {
-        let head = self.heap[place];
+    fn sink(&mut self, positions: &mut HeadPositions, mut position: usize) {
+        let head = self.heap[position];
         loop {
-            let left = 2 * place + 1;
+            let left = 2 * position + 1;
             let Some(mut child) = self.heap.get(left) else { break };
             let mut next = left;
             if let Some(right) = self.heap.get(left + 1).filter(|right| right.rank < child.rank) {
@@ -100,29 +100,29 @@ impl Heads {
             if head.rank < child.rank {
                 break;
             }
-            self.put(places, place, *child);
-            place = next;
+            self.put(positions, position, *child);
+            position = next;
         }
-        self.put(places, place, head);
+        self.put(positions, position, head);
     }
 
     #[inline]
-    fn put(&mut self, places: &mut HeadPlaces, place: usize, head: Head) {
-        self.heap[place] = head;
-        places.set(head.lane, place);
+    fn put(&mut self, positions: &mut HeadPositions, position: usize, head: Head) {
+        self.heap[position] = head;
+        positions.set(head.lane, position);
     }
 }
 
-impl HeadPlaces {
+impl HeadPositions {
     fn get(&self, lane: LaneIndex) -> usize {
         self.0[lane.0 as usize] as usize
     }
 
-    fn set(&mut self, lane: LaneIndex, place: usize) {
-        self.0[lane.0 as usize] = place as u32;
+    fn set(&mut self, lane: LaneIndex, position: usize) {
+        self.0[lane.0 as usize] = position as u32;
     }
 
-    fn make_room_for(&mut self, lane: LaneIndex) {
+    fn extend_to(&mut self, lane: LaneIndex) {
         if lane.0 as usize >= self.0.len() {
             self.0.resize(lane.0 as usize + 1, 0);
         }
@@ -142,17 +142,17 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a map by lane: whichever head comes, changes or goes, the first is the one of the smallest rank.
+        /// Against a map by lane: after any insertion, change or removal the first head has the smallest rank.
         #[test]
         fn the_first_head_has_the_smallest_rank(steps in prop::collection::vec((0..24_u32, 0..4_u8, any::<u16>()), 1..300)) {
-            let (mut heads, mut places, mut by_lane) = (Heads::default(), HeadPlaces::default(), BTreeMap::new());
+            let (mut heads, mut positions, mut by_lane) = (Heads::default(), HeadPositions::default(), BTreeMap::new());
             for (number, (lane, step, pick)) in steps.into_iter().enumerate() {
-                // A number of its own, above or below the others.
+                // A unique number, above or below the others.
                 let new = head(lane, (u64::from(pick) << 16) + number as u64 + 1);
                 match by_lane.get(&lane) {
-                    None => heads.insert(&mut places, new),
-                    Some(_) if step == 0 => heads.remove(&mut places, LaneIndex(lane)),
-                    Some(_) => heads.replace(&mut places, new),
+                    None => heads.insert(&mut positions, new),
+                    Some(_) if step == 0 => heads.remove(&mut positions, LaneIndex(lane)),
+                    Some(_) => heads.replace(&mut positions, new),
                 }
                 if by_lane.contains_key(&lane) && step == 0 {
                     by_lane.remove(&lane);

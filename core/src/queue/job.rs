@@ -6,9 +6,9 @@
 //! submit ► Scheduled ► Queued ► Leased ───┴► Final(completed | failed | dead | cancelled | expired | superseded)
 //!             └───────────┴─────── expire, supersede ──────────────────▲
 //! ```
-//! The record is small, since there may be millions: 88 bytes, kind and class by number, what few jobs have in a box of
-//! its own. A lease and the outcome share a second box, made when the lease begins, so that an end allocates nothing.
-//! Others see a job as a [`JobView`], which has the names at hand.
+//! The record is small, since there may be millions: 88 bytes, with kind and class as numbers and members that few jobs
+//! have in a box. The lease and the outcome share a second box, which is allocated with the lease, so that a job's end
+//! allocates nothing. Other modules read a job as a [`JobView`], which adds the names.
 
 use crate::command::{Complete, Priority, ResultMark};
 use crate::dedup::KeyPlace;
@@ -21,7 +21,7 @@ use crate::payload::Payload;
 use crate::queue::class::{ClassIndex, ClassKey, JobPlace, LaneIndex};
 use crate::queue::kind::KindIndex;
 use crate::queue::lane::Rank;
-use crate::queue::lease::{Attempt, AttemptEnd, Tries};
+use crate::queue::lease::{Attempt, AttemptEnd, AttemptHistory};
 use crate::rules;
 use crate::time::{Millis, Timestamp};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -37,14 +37,14 @@ pub(crate) struct Job {
     /// [`LaneIndex::NONE`] once it is final.
     pub(super) lane: LaneIndex,
     pub(super) stage: Stage,
-    pub(super) tries: Tries,
+    pub(super) history: AttemptHistory,
     pub(super) terms: Option<Box<Terms>>,
     pub(super) priority: Priority,
     /// At most [`crate::limits::ATTEMPTS_MAX`].
     pub(super) attempts_max: u8,
 }
 
-/// What few jobs ask for; the default is what the others have.
+/// Members that few jobs have; the default is that of all other jobs.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Terms {
     /// When its time to live is over.
@@ -55,11 +55,11 @@ pub(crate) struct Terms {
     lease_duration_ms: Option<NonZeroU32>,
     /// The place of its idempotency key, while the key is bound to it and not spent.
     pub key: Option<KeyPlace>,
-    /// The place of an older job that it took, in the order of submission.
+    /// The place in the order of submission that it took from an older job.
     place: Option<NonZeroU64>,
 }
 
-/// How far a job got.
+/// The state of a job.
 #[derive(Debug)]
 pub(super) enum Stage {
     Scheduled { due_at: Timestamp },
@@ -68,20 +68,20 @@ pub(super) enum Stage {
     Final(Box<Run>),
 }
 
-/// The latest attempt, and the outcome.
+/// The latest attempt, its lease, and the outcome.
 #[derive(Debug)]
 pub(super) struct Run {
     /// Absent if the job ended while it waited.
     pub attempt: Option<Attempt>,
     pub node: NodeIndex,
-    /// The lease's place among its node's.
+    /// The lease's place in its node's list.
     pub place: u32,
     /// When the lease ends.
     pub until: Timestamp,
     pub outcome: Outcome,
 }
 
-/// What came of a job. Meaningful once it is final.
+/// How a job ended. Meaningful only if it is final.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub status: FinalStatus,
@@ -92,16 +92,21 @@ pub(super) struct Outcome {
     pub number: u64,
 }
 
-/// How far a job got, for those who look.
+/// The state of a job, as other modules see it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum State {
     /// It waits for an instant: a delayed start, or the next attempt.
-    Scheduled { due_at: Timestamp },
+    Scheduled {
+        due_at: Timestamp,
+    },
     /// It waits for a node.
-    Queued { since: Timestamp },
-    /// A node works on it.
-    Leased { node: NodeIndex, until: Timestamp },
-    /// It ended.
+    Queued {
+        since: Timestamp,
+    },
+    Leased {
+        node: NodeIndex,
+        until: Timestamp,
+    },
     Final {
         status: FinalStatus,
         at: Timestamp,
@@ -112,7 +117,7 @@ pub enum State {
     },
 }
 
-/// A job, for those who look.
+/// A job, as other modules see it.
 #[derive(Clone, Copy, Debug)]
 pub struct JobView<'a> {
     job: &'a Job,
@@ -120,7 +125,7 @@ pub struct JobView<'a> {
     class: &'a ClassKey,
 }
 
-/// A job that is not in the table any more.
+/// A final job that was dropped from the table.
 #[derive(Debug)]
 pub struct EndedJob {
     job: Job,
@@ -128,16 +133,16 @@ pub struct EndedJob {
     class: std::sync::Arc<ClassKey>,
 }
 
-/// How a result compares with what is known of its job.
+/// How a submitted result relates to the state of its job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Standing {
-    /// It is the current lease's: to be taken.
+pub(super) enum ResultMatch {
+    /// It is the result of the current lease: it is accepted.
     Current,
-    /// It was taken before, and answered so.
+    /// It was accepted before, and answered like this.
     Repeat(CompletedStatus),
     /// Its lease is not (or no longer) the job's.
     Lost,
-    /// Without a lease, for a job that ended otherwise.
+    /// The job ended with another result, or without one.
     Final(FinalStatus),
 }
 
@@ -148,7 +153,7 @@ impl Default for Terms {
 }
 
 impl Terms {
-    /// Terms without a key. A lease duration is kept as far as one may be short or long.
+    /// Terms without a key. The lease duration is clamped to its limits.
     pub(super) fn new(
         expires_at: Timestamp,
         retry_until: Timestamp,
@@ -193,7 +198,7 @@ impl Job {
     pub(super) fn set_key(&mut self, key: Option<KeyPlace>) {
         let mut terms = self.terms.take().unwrap_or_default();
         terms.key = key;
-        // What a job is charged follows from what it asks for, so a box that says nothing goes.
+        // A job is charged for its terms by whether it has a box: one that holds only defaults is removed.
         self.terms = (*terms != Terms::default()).then_some(terms);
     }
 
@@ -202,14 +207,14 @@ impl Job {
         Rank::new(self.priority, place.unwrap_or(self.seq))
     }
 
-    /// Where it belongs, until it is final.
+    /// Its class, kind and lane; the lane only until it is final.
     pub fn place(&self) -> JobPlace {
         JobPlace { class: self.class, kind: self.kind, lane: self.lane }
     }
 
     /// The latest lease.
     pub fn lease(&self) -> LeaseRef {
-        LeaseRef { job: self.seq, generation: self.tries.generation() }
+        LeaseRef { job: self.seq, generation: self.history.generation() }
     }
 
     /// Whether it waits for an instant or a node.
@@ -225,7 +230,7 @@ impl Job {
         }
     }
 
-    /// Where its bytes are, and how many they are. O(attempts kept).
+    /// The account that it is charged to, and how many bytes. O(attempts kept).
     pub fn charge(&self) -> (Account, u64) {
         let (account, run) = match &self.stage {
             Stage::Scheduled { .. } | Stage::Queued { .. } => (Account::Waiting, 0),
@@ -234,10 +239,10 @@ impl Job {
             Stage::Final(run) => (Account::Retained, run.bytes()),
         };
         let terms = if self.terms.is_some() { TERMS_BYTES } else { 0 };
-        (account, JOB_BYTES + Payload::bytes_of(&self.params) + terms + self.tries.bytes() + run)
+        (account, JOB_BYTES + Payload::bytes_of(&self.params) + terms + self.history.bytes() + run)
     }
 
-    /// A node gets it: the lease of this attempt, in a box that another job has left or a new one.
+    /// Leases it to a node, in a spare box if there is one.
     pub(super) fn lease_to(
         &mut self,
         spare: Option<Box<Run>>,
@@ -248,7 +253,7 @@ impl Job {
         until: Timestamp,
     ) -> LeaseRef {
         assert!(matches!(self.stage, Stage::Queued { .. }), "only a queued job is leased");
-        self.tries.begin();
+        self.history.begin();
         let attempt = Some(Attempt { node: name, started_at: now, end: AttemptEnd::Running });
         let run = Run { attempt, node, place, until, outcome: Outcome::NONE };
         self.stage = Stage::Leased(match spare {
@@ -261,27 +266,27 @@ impl Job {
         self.lease()
     }
 
-    /// Ends the running attempt; what its lease was.
+    /// Ends the running attempt; returns its lease.
     pub(super) fn end_attempt(&mut self, end: AttemptEnd) -> EndedLease {
         let Stage::Leased(run) = &mut self.stage else { unreachable!("only a leased job's attempt ends") };
         let attempt = run.attempt.as_mut().expect("a leased job has an attempt");
         assert!(attempt.end == AttemptEnd::Running, "an attempt ends once");
-        self.tries.end(&end);
+        self.history.end(&end);
         attempt.end = end;
         EndedLease { node: run.node, place: run.place, until: run.until, started_at: attempt.started_at }
     }
 
-    /// After an ended attempt it waits for the next; without room it keeps only that one in its history. The box of the run,
-    /// emptied.
-    pub(super) fn schedule(&mut self, due_at: Timestamp, has_room: bool) -> Box<Run> {
+    /// Schedules the next attempt. The ended one is added to the history; without `has_room` the earlier ones are
+    /// dropped. Returns the emptied box of the run.
+    pub(super) fn schedule_retry(&mut self, due_at: Timestamp, has_room: bool) -> Box<Run> {
         self.note_retry(due_at);
         let stage = std::mem::replace(&mut self.stage, Stage::Scheduled { due_at });
-        let Stage::Leased(mut run) = stage else { unreachable!("only a job whose attempt ended is tried again") };
-        self.tries.keep(run.attempt.take().expect("a leased job has an attempt"), has_room);
+        let Stage::Leased(mut run) = stage else { unreachable!("only a job whose attempt ended is retried") };
+        self.history.keep(run.attempt.take().expect("a leased job has an attempt"), has_room);
         run
     }
 
-    /// It is final. Allocates only if it was never leased, or waited.
+    /// Makes it final. Allocates only if it was waiting.
     pub(super) fn finish(&mut self, outcome: Outcome) {
         let now = outcome.at;
         let stage = std::mem::replace(&mut self.stage, Stage::Queued { since: now });
@@ -298,38 +303,37 @@ impl Job {
         });
     }
 
-    /// The box of a final job's run, emptied.
-    pub(super) fn into_spare(self) -> Option<Box<Run>> {
+    /// The emptied box of a final job's run.
+    pub(super) fn into_spare_run(self) -> Option<Box<Run>> {
         let Stage::Final(mut run) = self.stage else { return None };
         run.attempt = None;
         run.outcome = Outcome::NONE;
         Some(run)
     }
 
-    /// Whether the job may be tried again, as far as its attempts and its time for retries say.
+    /// Whether its attempts and its retry budget allow a retry at this instant.
     pub(super) fn may_retry_at(&self, due_at: Timestamp) -> bool {
-        !rules::is_spent(self.tries.charged(), self.attempts_max.into()) && due_at <= self.retry_until()
+        !rules::is_exhausted(self.history.charged(), self.attempts_max.into()) && due_at <= self.retry_until()
     }
 
-    /// How a result compares with what is known of the job.
-    pub(super) fn standing(&self, complete: &Complete) -> Standing {
+    pub(super) fn match_result(&self, complete: &Complete) -> ResultMatch {
         match complete.lease {
-            Some(lease) => self.standing_of_lease(lease, complete),
-            None => self.standing_without_lease(complete),
+            Some(lease) => self.match_result_of_lease(lease, complete),
+            None => self.match_result_without_lease(complete),
         }
     }
 
-    /// The attempts that are kept, oldest first; the last one has the latest lease's generation.
+    /// The attempts that are kept, oldest first; the last one is of the latest lease.
     pub fn attempts(&self) -> impl DoubleEndedIterator<Item = &Attempt> {
         let latest = match &self.stage {
             Stage::Leased(run) | Stage::Final(run) => run.attempt.as_ref(),
             _ => None,
         };
-        self.tries.earlier().chain(latest)
+        self.history.earlier().chain(latest)
     }
 
-    /// What the node was answered whose result ended this attempt: whatever became of the job since, a repeat is answered
-    /// the same.
+    /// The answer to the result that ended this attempt. A repeat gets the same answer, whatever happened to the job
+    /// since.
     fn answer_of(&self, attempt: &Attempt) -> CompletedStatus {
         match (&attempt.end, &self.stage) {
             (AttemptEnd::Failed { retry_at: Some(at), .. }, _) => CompletedStatus::RetryScheduled(*at),
@@ -338,7 +342,7 @@ impl Job {
         }
     }
 
-    /// The latest attempt failed, and the next one may start then.
+    /// Records with the latest attempt, if it failed, when the next one may start.
     fn note_retry(&mut self, due_at: Timestamp) {
         if let Stage::Leased(run) = &mut self.stage
             && let Some(Attempt { end: AttemptEnd::Failed { retry_at, .. }, .. }) = &mut run.attempt
@@ -347,42 +351,42 @@ impl Job {
         }
     }
 
-    fn standing_of_lease(&self, lease: LeaseRef, complete: &Complete) -> Standing {
+    fn match_result_of_lease(&self, lease: LeaseRef, complete: &Complete) -> ResultMatch {
         let is_own = lease.job == self.seq && lease.generation > 0;
-        let age = rules::leases_since(lease.generation, self.tries.generation());
+        let age = rules::leases_since(lease.generation, self.history.generation());
         let Some(age) = age.filter(|_| is_own) else {
-            return Standing::Lost;
+            return ResultMatch::Lost;
         };
-        let Some(attempt) = self.attempts().nth_back(age as usize) else { return Standing::Lost };
+        let Some(attempt) = self.attempts().nth_back(age as usize) else { return ResultMatch::Lost };
         if complete.node.as_ref().is_some_and(|node| *node != attempt.node) {
-            return Standing::Lost;
+            return ResultMatch::Lost;
         }
         match (&attempt.end, attempt.end.mark(), &self.stage) {
-            (AttemptEnd::Running, _, _) => Standing::Current,
-            (_, Some(mark), _) if mark == complete.mark => Standing::Repeat(self.answer_of(attempt)),
-            // Another result than the one that was taken.
-            (_, Some(_), Stage::Final(run)) if age == 0 => Standing::Final(run.outcome.status),
-            _ => Standing::Lost,
+            (AttemptEnd::Running, _, _) => ResultMatch::Current,
+            (_, Some(mark), _) if mark == complete.mark => ResultMatch::Repeat(self.answer_of(attempt)),
+            // Another result than the one that was accepted.
+            (_, Some(_), Stage::Final(run)) if age == 0 => ResultMatch::Final(run.outcome.status),
+            _ => ResultMatch::Lost,
         }
     }
 
-    /// Clients of v1.5 send no lease: the result is taken if the job is leased (to their node, where they say which).
-    fn standing_without_lease(&self, complete: &Complete) -> Standing {
+    /// Clients of v1.5 send no lease: the result is accepted if the job is leased (to their node, if they name it).
+    fn match_result_without_lease(&self, complete: &Complete) -> ResultMatch {
         let is_same_node = |attempt: &Attempt| complete.node.as_ref().is_none_or(|node| *node == attempt.node);
         let is_repeat = |attempt: &Attempt| attempt.end.mark() == Some(complete.mark) && is_same_node(attempt);
-        // A result that its node gave an id is a repeat wherever that id was seen; by its content alone it is one only if
-        // nothing came after it, since two attempts may well fail alike.
+        // A result with an id of its node repeats any attempt that ended with that id. A result without an id can only
+        // repeat the latest attempt, since two attempts may fail with the same error.
         if matches!(complete.mark, ResultMark::Id(_))
             && let Some(attempt) = self.attempts().find(|attempt| is_repeat(attempt))
         {
-            return Standing::Repeat(self.answer_of(attempt));
+            return ResultMatch::Repeat(self.answer_of(attempt));
         }
-        let Some(latest) = self.attempts().next_back() else { return Standing::Lost };
+        let Some(latest) = self.attempts().next_back() else { return ResultMatch::Lost };
         match &self.stage {
-            Stage::Leased(_) if is_same_node(latest) => Standing::Current,
-            _ if is_repeat(latest) => Standing::Repeat(self.answer_of(latest)),
-            Stage::Final(run) => Standing::Final(run.outcome.status),
-            _ => Standing::Lost,
+            Stage::Leased(_) if is_same_node(latest) => ResultMatch::Current,
+            _ if is_repeat(latest) => ResultMatch::Repeat(self.answer_of(latest)),
+            Stage::Final(run) => ResultMatch::Final(run.outcome.status),
+            _ => ResultMatch::Lost,
         }
     }
 }
@@ -396,14 +400,14 @@ pub(super) struct EndedLease {
 }
 
 impl Outcome {
-    /// That of a job which is not final.
+    /// The outcome of a job that is not final.
     pub(super) const NONE: Outcome =
         Outcome { status: FinalStatus::Failed, at: Timestamp::ZERO, result: None, error: None, number: 0 };
 }
 
 impl Run {
     fn bytes(&self) -> u64 {
-        // The error of the attempt that ended the job is shared with the outcome.
+        // The attempt shares its error with the outcome.
         let node = self.attempt.as_ref().map_or(0, |attempt| attempt.node.bytes());
         RUN_BYTES + node + Payload::bytes_of(&self.outcome.result) + Payload::bytes_of(&self.outcome.error)
     }
@@ -414,22 +418,18 @@ impl<'a> JobView<'a> {
         JobView { job, kind, class }
     }
 
-    /// The job's number.
     pub fn seq(&self) -> JobSeq {
         self.job.seq
     }
 
-    /// What it is called.
     pub fn kind(&self) -> &'a Name {
         self.kind
     }
 
-    /// With what it was submitted.
     pub fn params(&self) -> Option<&'a Payload> {
         self.job.params.as_ref()
     }
 
-    /// How urgent it is.
     pub fn priority(&self) -> Priority {
         self.job.priority
     }
@@ -439,7 +439,6 @@ impl<'a> JobView<'a> {
         self.class
     }
 
-    /// When it was submitted.
     pub fn submitted_at(&self) -> Timestamp {
         self.job.submitted_at
     }
@@ -449,27 +448,25 @@ impl<'a> JobView<'a> {
         self.job.expires_at()
     }
 
-    /// How many attempts it may have.
     pub fn attempts_max(&self) -> u32 {
         self.job.attempts_max.into()
     }
 
-    /// How many leases it had; the last attempt has this generation.
+    /// How many leases it had; this is the generation of the latest one.
     pub fn generation(&self) -> u32 {
-        self.job.tries.generation()
+        self.job.history.generation()
     }
 
-    /// How many of them count as attempts.
+    /// How many of them were charged as attempts.
     pub fn attempts_charged(&self) -> u32 {
-        self.job.tries.charged()
+        self.job.history.charged()
     }
 
-    /// The attempts that are kept, oldest first: at most [`crate::limits::ATTEMPTS_KEPT_MAX`], up to the latest.
+    /// The latest attempts, oldest first: at most [`crate::limits::ATTEMPTS_KEPT_MAX`].
     pub fn attempts(&self) -> impl DoubleEndedIterator<Item = &'a Attempt> + use<'a> {
         self.job.attempts()
     }
 
-    /// How far it got.
     pub fn state(&self) -> State {
         match &self.job.stage {
             Stage::Scheduled { due_at } => State::Scheduled { due_at: *due_at },
@@ -483,12 +480,11 @@ impl<'a> JobView<'a> {
         }
     }
 
-    /// Whether it ended.
     pub fn is_final(&self) -> bool {
         matches!(self.job.stage, Stage::Final(_))
     }
 
-    /// The word for its state.
+    /// The name of its state, for a final job that of its [`FinalStatus`].
     pub fn status(&self) -> &'static str {
         match &self.job.stage {
             Stage::Scheduled { .. } => "scheduled",
@@ -503,7 +499,7 @@ impl<'a> JobView<'a> {
         self.job.lease()
     }
 
-    /// The node that works on it.
+    /// The node that holds its lease.
     pub fn leased_to(&self) -> Option<&'a Name> {
         match &self.job.stage {
             Stage::Leased(run) => run.attempt.as_ref().map(|attempt| &attempt.node),
@@ -519,10 +515,9 @@ impl EndedJob {
 
     /// Its place in the order of ending.
     pub(crate) fn number(&self) -> u64 {
-        self.job.final_number().expect("a job that ended is final")
+        self.job.final_number().expect("a dropped job is final")
     }
 
-    /// The job as it was when it ended.
     pub fn view(&self) -> JobView<'_> {
         JobView::new(&self.job, &self.kind, &self.class)
     }
@@ -532,7 +527,7 @@ impl EndedJob {
 pub(super) mod tests {
     use super::*;
 
-    /// A job that was just submitted, for the tests of rooms that only hold jobs.
+    /// A job that was just submitted, for the tests of modules that only hold jobs.
     pub fn a_job(seq: u64) -> Job {
         Job {
             seq: JobSeq::new(seq),
@@ -542,7 +537,7 @@ pub(super) mod tests {
             class: ClassIndex(0),
             lane: LaneIndex::NONE,
             stage: Stage::Queued { since: Timestamp::ZERO },
-            tries: Tries::default(),
+            history: AttemptHistory::default(),
             terms: None,
             priority: Priority::Normal,
             attempts_max: 1,

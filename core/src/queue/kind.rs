@@ -1,19 +1,20 @@
-//! Kinds: what jobs are called, one row for each that a job or a parked long poll names.
+//! Kinds: the names of what jobs do, a row for each that a job or a parked long poll names.
 
 use crate::ledger::{Account, Ledger};
 use crate::limits::KIND_BYTES;
 use crate::name::Name;
-use crate::telemetry::kinds::Place;
+use crate::telemetry::kinds::RowRef;
 use std::collections::BTreeMap;
 
-/// A kind's row. Derived: a restored hub may give other numbers, and nothing durable or decided depends on them.
+/// A kind's row. Derived: a restored hub may give other numbers, and neither durable state nor decisions depend on
+/// them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct KindIndex(pub(super) u32);
 
-/// Lanes for which a kind's list keeps its room when it is empty.
-const LANES_KEPT_ROOM: usize = 16;
+/// The capacity of a kind's list of lanes is not reduced below this.
+const LANES_CAPACITY_MIN: usize = 16;
 
-/// All kinds that something names.
+/// All kinds that a job or a parked long poll names.
 #[derive(Default, Debug)]
 pub(crate) struct Kinds {
     by_name: BTreeMap<Name, KindIndex>,
@@ -29,34 +30,32 @@ pub(crate) struct Kind {
     name: Name,
     /// Jobs, final ones included: while there are any, the row is on the shared account.
     jobs: u64,
-    /// Places of parked long polls: while there are any, the row is on the waiters' account (as well). These are not
-    /// durable, so nothing that is decided may depend on them.
+    /// Places of parked long polls: while there are any, the row is on the waiters' account (as well). They are not
+    /// durable, so no decision may depend on them.
     places: u64,
     /// Slots of the classes in which it has a lane.
     lanes: Vec<u16>,
-    /// Where telemetry counts it.
-    counted_at: Option<Place>,
+    /// Its row in telemetry.
+    telemetry_row: Option<RowRef>,
 }
 
 impl Kinds {
-    /// The row of a name that something names.
     pub fn find(&self, name: &str) -> Option<KindIndex> {
         self.by_name.get(name).copied()
     }
 
-    /// The row's name.
     pub fn name(&self, kind: KindIndex) -> &Name {
         &self.row(kind).name
     }
 
-    /// What the first job of a kind would be charged for it; nothing if there is one.
+    /// What one more job of a kind would be charged for its row: nothing if there is a job of the kind already.
     pub fn bytes_if_new(&self, kind: Option<KindIndex>, name: &Name) -> u64 {
         let is_known = kind.is_some_and(|kind| self.row(kind).jobs > 0);
         if is_known { 0 } else { bytes(name) }
     }
 
-    /// A job is of this kind. `kind` is the name's, if it is known.
-    pub fn enter(&mut self, ledger: &mut Ledger, kind: Option<KindIndex>, name: &Name) -> KindIndex {
+    /// Counts a new job. `kind` is the row of the name, if it exists.
+    pub fn add_job(&mut self, ledger: &mut Ledger, kind: Option<KindIndex>, name: &Name) -> KindIndex {
         let kind = kind.unwrap_or_else(|| self.intern(name));
         let row = self.row_mut(kind);
         row.jobs += 1;
@@ -67,7 +66,7 @@ impl Kinds {
         kind
     }
 
-    /// The kind has a lane in one more class: it has unfinished jobs.
+    /// Records that the kind has a lane in the class in `slot`: it has unfinished jobs.
     pub fn add_lane(&mut self, kind: KindIndex, slot: u16) {
         let row = self.row_mut(kind);
         row.lanes.push(slot);
@@ -76,12 +75,12 @@ impl Kinds {
         }
     }
 
-    /// The kind has no unfinished jobs in a class any more.
+    /// Records that the kind has no unfinished jobs in the class in `slot` any more.
     pub fn remove_lane(&mut self, kind: KindIndex, slot: u16) {
         let lanes = &mut self.row_mut(kind).lanes;
         let place = lanes.iter().position(|other| *other == slot).expect("a kind knows its lanes");
         lanes.swap_remove(place);
-        if lanes.capacity() > LANES_KEPT_ROOM && lanes.len() < lanes.capacity() / 4 {
+        if lanes.capacity() > LANES_CAPACITY_MIN && lanes.len() < lanes.capacity() / 4 {
             lanes.shrink_to(lanes.len() * 2);
         }
         if lanes.is_empty() {
@@ -89,8 +88,8 @@ impl Kinds {
         }
     }
 
-    /// A job of this kind is gone.
-    pub fn leave(&mut self, ledger: &mut Ledger, kind: KindIndex) {
+    /// Uncounts a job that was dropped.
+    pub fn remove_job(&mut self, ledger: &mut Ledger, kind: KindIndex) {
         let row = self.row_mut(kind);
         row.jobs -= 1;
         if row.jobs == 0 {
@@ -101,8 +100,8 @@ impl Kinds {
         }
     }
 
-    /// A parked long poll waits for this kind.
-    pub fn enter_place(&mut self, ledger: &mut Ledger, name: &Name) -> KindIndex {
+    /// Counts a parked long poll that waits for this kind.
+    pub fn add_place(&mut self, ledger: &mut Ledger, name: &Name) -> KindIndex {
         let kind = self.intern(name);
         let row = self.row_mut(kind);
         row.places += 1;
@@ -112,8 +111,8 @@ impl Kinds {
         kind
     }
 
-    /// A parked long poll waits for this kind no longer.
-    pub fn leave_place(&mut self, ledger: &mut Ledger, kind: KindIndex) {
+    /// Uncounts a long poll that is no longer parked.
+    pub fn remove_place(&mut self, ledger: &mut Ledger, kind: KindIndex) {
         let row = self.row_mut(kind);
         row.places -= 1;
         if row.places == 0 {
@@ -122,12 +121,10 @@ impl Kinds {
         }
     }
 
-    /// A kind's row.
     pub fn row(&self, kind: KindIndex) -> &Kind {
         self.rows[kind.0 as usize].as_ref().expect("a kind that is named has a row")
     }
 
-    /// A kind's row.
     pub fn row_mut(&mut self, kind: KindIndex) -> &mut Kind {
         self.rows[kind.0 as usize].as_mut().expect("a kind that is named has a row")
     }
@@ -137,7 +134,7 @@ impl Kinds {
         self.idle_bytes
     }
 
-    /// What the rows are charged, walked: for jobs, and for long polls.
+    /// What the rows are charged for jobs and for long polls, recomputed. O(n).
     pub fn bytes(&self) -> (u64, u64) {
         let idle = self.rows.iter().flatten().filter(|row| row.jobs > 0 && row.lanes.is_empty());
         assert_eq!(self.idle_bytes, idle.map(|row| bytes(&row.name)).sum::<u64>());
@@ -152,7 +149,7 @@ impl Kinds {
         if let Some(kind) = self.by_name.get(name) {
             return *kind;
         }
-        let row = Some(Kind { name: name.clone(), jobs: 0, places: 0, lanes: Vec::new(), counted_at: None });
+        let row = Some(Kind { name: name.clone(), jobs: 0, places: 0, lanes: Vec::new(), telemetry_row: None });
         let kind = match self.free.pop() {
             Some(kind) => {
                 self.rows[kind.0 as usize] = row;
@@ -170,7 +167,7 @@ impl Kinds {
     fn drop_if_unused(&mut self, kind: KindIndex) {
         let row = self.row(kind);
         if row.jobs == 0 && row.places == 0 {
-            assert!(row.lanes.is_empty(), "a lane has jobs, which name its kind");
+            assert!(row.lanes.is_empty(), "a kind with a lane has jobs");
             let row = self.rows[kind.0 as usize].take().expect("it was just there");
             self.by_name.remove(&row.name);
             self.free.push(kind);
@@ -184,9 +181,9 @@ impl Kind {
         &self.lanes
     }
 
-    /// Lets telemetry count a job of this kind.
-    pub fn count(&mut self, count: impl FnOnce(&Name, &mut Option<Place>)) {
-        count(&self.name, &mut self.counted_at);
+    /// Lets telemetry count an event of this kind.
+    pub fn count(&mut self, count: impl FnOnce(&Name, &mut Option<RowRef>)) {
+        count(&self.name, &mut self.telemetry_row);
     }
 }
 

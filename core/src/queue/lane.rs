@@ -1,15 +1,16 @@
 //! Lanes: the ready jobs of one class and kind, in the order to run them.
 //!
-//! Numbers of jobs only grow, so a fresh job goes to the end of its priority's queue: O(1), 8 bytes. A job that is ready
-//! again (a retry), was delayed, or took the place of an older one stands by rank in a tree of late ones: O(log n). A job
-//! that leaves from the middle leaves a mark, which goes when it comes to the front or when half of the queue is marks.
+//! Sequence numbers only grow, so a fresh job is pushed to the end of its priority's queue: O(1), 8 bytes. A job that
+//! is retried, was delayed, or took the place of an older one is stored by rank in a tree of late ones: O(log n). A job
+//! that is removed from the middle of a queue leaves a tombstone, which is removed when it reaches the front or when
+//! half of the queue is tombstones.
 
 use crate::command::Priority;
 use crate::ids::JobSeq;
 use crate::rules;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Where a job stands: first by priority, then by order of submission (or of the job whose place it took).
+/// The order to run jobs in: by priority, then by order of submission (that of the job whose place it took, if any).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Rank(u64);
 
@@ -19,23 +20,23 @@ pub(super) struct Lane {
     fresh: [Fifo; 4],
     late: BTreeMap<Rank, JobSeq>,
     ready: u64,
-    /// Unfinished jobs of this class and kind, ready or not. The lane lives as long as it has one.
+    /// Unfinished jobs of this class and kind, ready or not. The lane exists while there are any.
     pub jobs: u64,
 }
 
-/// Numbers of jobs in ascending order. The first one is never a mark.
+/// Sequence numbers in ascending order. The first one is never a tombstone.
 #[derive(Default, Debug)]
 struct Fifo {
     seqs: VecDeque<u64>,
-    marks: usize,
+    tombstones: usize,
 }
 
-/// The bit of a number whose job has left.
-const MARK: u64 = 1 << 63;
+/// The bit of a number whose job was removed.
+const TOMBSTONE: u64 = 1 << 63;
 const PRIORITY_SHIFT: u32 = 56;
 
-/// Numbers for which a queue keeps its room when it is empty.
-const ROOM_KEPT: usize = 8;
+/// A queue's capacity is not reduced below so many numbers.
+const CAPACITY_MIN: usize = 8;
 
 impl Rank {
     /// The rank of a job of that priority with the place of `seq`.
@@ -54,12 +55,12 @@ impl Rank {
 }
 
 impl Lane {
-    /// How many jobs are ready.
+    /// Ready jobs.
     pub fn ready(&self) -> u64 {
         self.ready
     }
 
-    /// A job is ready.
+    /// Adds a ready job.
     pub fn push(&mut self, rank: Rank, seq: JobSeq) {
         let fresh = &mut self.fresh[rank.priority()];
         if rank.seq() != seq || !fresh.push(seq.get()) {
@@ -69,7 +70,7 @@ impl Lane {
         self.ready += 1;
     }
 
-    /// A job is no longer ready. O(log n).
+    /// Removes a job that is no longer ready. O(log n).
     pub fn remove(&mut self, rank: Rank) {
         if self.late.remove(&rank).is_none() {
             self.fresh[rank.priority()].remove(rank.seq().get());
@@ -89,11 +90,11 @@ impl Lane {
 }
 
 impl Fifo {
-    /// Puts a number at the end; `false` if it is not above the last one.
+    /// Pushes a number to the end; `false` if it is not above the last one.
     fn push(&mut self, seq: u64) -> bool {
-        let is_last = self.seqs.back().is_none_or(|last| last & !MARK < seq);
+        let is_last = self.seqs.back().is_none_or(|last| last & !TOMBSTONE < seq);
         if is_last {
-            // A long one by a quarter: a line of a million must not hold room for two.
+            // A long queue grows by a quarter: doubled, a queue of a million would hold capacity for two.
             if self.seqs.len() == self.seqs.capacity() {
                 let len = self.seqs.len();
                 self.seqs.reserve_exact((len / 4).max(len.min(64)).max(4));
@@ -106,32 +107,32 @@ impl Fifo {
     fn remove(&mut self, seq: u64) {
         if self.seqs.front() == Some(&seq) {
             self.seqs.pop_front();
-            self.drop_marks_in_front();
+            self.drop_tombstones_in_front();
             return;
         }
-        let index = self.seqs.binary_search_by_key(&seq, |other| other & !MARK);
-        let index = index.expect("only a ready job is taken out");
-        assert!(self.seqs[index] & MARK == 0, "a job is taken out once");
-        self.seqs[index] |= MARK;
-        self.marks += 1;
-        if self.marks * 2 > self.seqs.len() {
-            self.seqs.retain(|seq| seq & MARK == 0);
-            self.marks = 0;
-            self.give_room_back();
+        let index = self.seqs.binary_search_by_key(&seq, |other| other & !TOMBSTONE);
+        let index = index.expect("only a ready job is removed");
+        assert!(self.seqs[index] & TOMBSTONE == 0, "a job is removed once");
+        self.seqs[index] |= TOMBSTONE;
+        self.tombstones += 1;
+        if self.tombstones * 2 > self.seqs.len() {
+            self.seqs.retain(|seq| seq & TOMBSTONE == 0);
+            self.tombstones = 0;
+            self.shrink();
         }
     }
 
-    fn drop_marks_in_front(&mut self) {
-        while self.marks > 0 && self.seqs.front().is_some_and(|seq| seq & MARK != 0) {
+    fn drop_tombstones_in_front(&mut self) {
+        while self.tombstones > 0 && self.seqs.front().is_some_and(|seq| seq & TOMBSTONE != 0) {
             self.seqs.pop_front();
-            self.marks -= 1;
+            self.tombstones -= 1;
         }
-        self.give_room_back();
+        self.shrink();
     }
 
-    /// A burst's room is given back when little of it is used.
-    fn give_room_back(&mut self) {
-        if self.seqs.capacity() > ROOM_KEPT && self.seqs.len() < self.seqs.capacity() / 4 {
+    /// Reduces the capacity when little of it is used, as after a burst.
+    fn shrink(&mut self) {
+        if self.seqs.capacity() > CAPACITY_MIN && self.seqs.len() < self.seqs.capacity() / 4 {
             self.seqs.shrink_to(self.seqs.len() * 2);
         }
     }
@@ -146,7 +147,7 @@ mod tests {
     const PRIORITIES: [Priority; 4] = [Priority::Critical, Priority::High, Priority::Normal, Priority::Low];
 
     #[test]
-    fn jobs_go_by_priority_then_by_place() {
+    fn jobs_are_ordered_by_priority_then_by_place() {
         let mut lane = Lane::default();
         for (priority, seq) in
             [(Priority::Low, 1), (Priority::Normal, 2), (Priority::Critical, 3), (Priority::Normal, 4)]
@@ -164,7 +165,7 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a sorted set: whatever is pushed and taken out, the head is the smallest rank.
+        /// Against a sorted set: after any push or removal the head has the smallest rank.
         #[test]
         fn the_head_is_the_smallest_rank(steps in prop::collection::vec((0..4_usize, 0..3_u8, any::<u16>()), 1..300)) {
             let mut lane = Lane::default();
@@ -180,7 +181,7 @@ mod tests {
                         set.insert(rank);
                     }
                     1 => {
-                        // A job that had left is ready again.
+                        // A job that was removed is ready again.
                         let rank: Rank = left.swap_remove(usize::from(pick) % left.len());
                         lane.push(rank, rank.seq());
                         set.insert(rank);

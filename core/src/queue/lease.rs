@@ -1,8 +1,8 @@
-//! Leases: who works on a job and until when, how its attempts ended, and which leases a node holds.
+//! Leases: which node works on a job and until when, how its attempts ended, and which leases a node holds.
 //!
-//! Each lease has a generation, which fences the ones before it. Not every lease is charged as an attempt: one that is
-//! taken back for the hub's or an operator's reasons is not. By their ends leases are ordered among the timers
-//! ([`crate::timers`]); [`Leases`] has them by node.
+//! Each lease has a generation, which fences the earlier ones. A lease that is revoked for reasons of the node (it was
+//! drained, or released the lease) is not charged as an attempt. The ends of leases are timers ([`crate::timers`]);
+//! [`Leases`] lists them by node.
 
 use crate::command::ResultMark;
 use crate::encoding::{DecodeError, Encoded, Reader, members, numbered};
@@ -17,7 +17,6 @@ use std::collections::{BTreeMap, VecDeque};
 /// One lease of a job.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Attempt {
-    /// The node that tried.
     pub node: Name,
     pub started_at: Timestamp,
     pub end: AttemptEnd,
@@ -26,26 +25,31 @@ pub struct Attempt {
 /// How an attempt ended.
 #[derive(Clone, PartialEq, Debug)]
 pub enum AttemptEnd {
-    /// Not yet.
+    /// It has not ended yet.
     Running,
-    /// With a result.
-    Completed { at: Timestamp, mark: ResultMark },
-    /// With an error.
+    Completed {
+        at: Timestamp,
+        mark: ResultMark,
+    },
     Failed {
         at: Timestamp,
         mark: ResultMark,
-        /// Absent if it was long.
+        /// Absent if there was none, it was too long, or the hub had no room for it.
         error: Option<Payload>,
-        /// When the next attempt may start, as the node was told; absent if the job ended.
+        /// When the next attempt may start, as the node was answered; absent if the job ended.
         retry_at: Option<Timestamp>,
     },
     /// Its lease ended without a result.
-    Expired { at: Timestamp },
-    /// Its lease was taken back.
-    Revoked { at: Timestamp, why: Revocation },
+    Expired {
+        at: Timestamp,
+    },
+    Revoked {
+        at: Timestamp,
+        why: Revocation,
+    },
 }
 
-/// Why a lease was taken back.
+/// Why a lease was revoked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Revocation {
     /// A newer job under the same key took the job's place.
@@ -54,15 +58,14 @@ pub enum Revocation {
     Cancelled,
     /// An operator drained the node.
     Drained,
-    /// The node is dead.
     NodeDead,
-    /// The node gave it back.
+    /// The node released it.
     Released,
 }
 
-/// The lease numbers of a job, how many attempts they were charged as, and how the earlier ones ended.
+/// How many leases a job had, how many of them were charged as attempts, and how the earlier ones ended.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(crate) struct Tries {
+pub(crate) struct AttemptHistory {
     generation: u32,
     charged: u32,
     /// Ended attempts before the latest one, oldest first. Boxed: most jobs have none.
@@ -77,11 +80,11 @@ pub(crate) struct Leases {
     count: u64,
 }
 
-/// Leases for which a node's list keeps its room when it is empty.
-const LEASES_KEPT_ROOM: usize = 8;
+/// The capacity of a node's list of leases is not reduced below this.
+const LEASES_CAPACITY_MIN: usize = 8;
 
 impl AttemptEnd {
-    /// When; `None` if it runs.
+    /// When it ended; `None` if it is running.
     pub fn at(&self) -> Option<Timestamp> {
         match self {
             AttemptEnd::Running => None,
@@ -92,7 +95,7 @@ impl AttemptEnd {
         }
     }
 
-    /// What tells its result from another, if it ended with one.
+    /// The mark of its result, if it ended with one.
     pub fn mark(&self) -> Option<ResultMark> {
         match self {
             AttemptEnd::Completed { mark, .. } | AttemptEnd::Failed { mark, .. } => Some(*mark),
@@ -100,7 +103,7 @@ impl AttemptEnd {
         }
     }
 
-    /// Whether it counts among the attempts that the job may have.
+    /// Whether it counts towards the job's `attempts_max`.
     fn is_charged(&self) -> bool {
         match self {
             AttemptEnd::Running
@@ -116,7 +119,6 @@ impl AttemptEnd {
 }
 
 impl Revocation {
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Revocation::Superseded => "superseded",
@@ -129,7 +131,7 @@ impl Revocation {
 }
 
 impl Attempt {
-    /// Bytes of memory beside what the job's own record has.
+    /// Bytes of memory in addition to the job's own record.
     pub(super) fn bytes(&self) -> u64 {
         let error = match &self.end {
             AttemptEnd::Failed { error, .. } => Payload::bytes_of(error),
@@ -139,43 +141,42 @@ impl Attempt {
     }
 }
 
-impl Tries {
-    /// The latest lease's number, from 1; 0 before the first.
+impl AttemptHistory {
+    /// The latest lease's generation, from 1; 0 before the first.
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// How many of the leases count as attempts.
+    /// Leases that were charged as attempts.
     pub fn charged(&self) -> u32 {
         self.charged
     }
 
-    /// A lease begins.
     pub fn begin(&mut self) {
         self.generation = rules::next_generation(self.generation);
         self.charged += 1;
     }
 
-    /// The latest lease ended so.
     pub fn end(&mut self, end: &AttemptEnd) {
         if !end.is_charged() {
             self.charged -= 1;
         }
     }
 
-    /// The latest attempt becomes an earlier one; the first of too many are forgotten, all if there is no `has_room`.
+    /// Adds an attempt to the earlier ones. Drops the oldest of these beyond the limit, or all of them without
+    /// `has_room`.
     pub fn keep(&mut self, attempt: Attempt, has_room: bool) {
         let earlier = self.earlier.get_or_insert_default();
-        // With the next one, which is the job's own, there will be one more.
+        // Together with this attempt and the next one, which the job's own record holds, these are the limit.
         let kept_max = if has_room { ATTEMPTS_KEPT_MAX - 2 } else { 0 };
         earlier.drain(..earlier.len().saturating_sub(kept_max));
-        // One more at a time: few jobs have many.
+        // Exact capacity: few jobs have many attempts.
         earlier.shrink_to(earlier.len() + 1);
         earlier.reserve_exact(1);
         earlier.push_back(attempt);
     }
 
-    /// The attempts before the latest one, as far as they are kept, oldest first.
+    /// The attempts before the latest one that are kept, oldest first.
     pub fn earlier(&self) -> impl DoubleEndedIterator<Item = &Attempt> + ExactSizeIterator {
         self.earlier.as_deref().unwrap_or(const { &VecDeque::new() }).iter()
     }
@@ -185,25 +186,23 @@ impl Tries {
         self.earlier.as_deref().map_or(0, |earlier| earlier.iter().map(Attempt::bytes).sum())
     }
 
-    /// The tries of a job of a snapshot.
-    pub(super) fn restore(generation: u32, charged: u32, earlier: Vec<Attempt>) -> Tries {
+    pub(super) fn restore(generation: u32, charged: u32, earlier: Vec<Attempt>) -> AttemptHistory {
         let earlier = (!earlier.is_empty()).then(|| Box::new(VecDeque::from(earlier)));
-        Tries { generation, charged, earlier }
+        AttemptHistory { generation, charged, earlier }
     }
 }
 
 impl Leases {
-    /// How many there are.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The jobs that a node has under lease, in no order that means something.
+    /// The jobs that a node has under lease, in no particular order.
     pub fn of(&self, node: NodeIndex) -> &[JobSeq] {
         self.by_node.get(&node).map_or(&[], Vec::as_slice)
     }
 
-    /// A node got a lease; its place among the node's leases.
+    /// Adds a lease of a node; returns its place in the node's list.
     pub(super) fn insert(&mut self, node: NodeIndex, job: JobSeq) -> u32 {
         let held = self.by_node.entry(node).or_default();
         held.push(job);
@@ -211,19 +210,19 @@ impl Leases {
         (held.len() - 1) as u32
     }
 
-    /// A node's lease ended; the job whose lease has its place now, if another one does.
+    /// Removes a lease; returns the job whose lease was moved to its place, if there is one.
     pub(super) fn remove(&mut self, node: NodeIndex, place: u32) -> Option<JobSeq> {
         let held = self.by_node.get_mut(&node).expect("a node with a lease has a list of them");
         held.swap_remove(place as usize);
         self.count -= 1;
-        // The room of many leases is given back when few are left.
-        if held.capacity() > LEASES_KEPT_ROOM && held.len() < held.capacity() / 4 {
+        // Reduces the capacity when little of it is used.
+        if held.capacity() > LEASES_CAPACITY_MIN && held.len() < held.capacity() / 4 {
             held.shrink_to(held.len() * 2);
         }
         held.get(place as usize).copied()
     }
 
-    /// The node is forgotten.
+    /// Removes the list of a node that is forgotten.
     pub(crate) fn forget(&mut self, node: NodeIndex) {
         let held = self.by_node.remove(&node);
         assert!(held.is_none_or(|held| held.is_empty()), "a node with leases is not forgotten");
@@ -274,7 +273,7 @@ impl Encoded for Attempt {
     }
 }
 
-/// How a failed attempt is written.
+/// The encoding of [`AttemptEnd::Failed`].
 struct Failure {
     at: Timestamp,
     mark: ResultMark,
@@ -295,23 +294,23 @@ pub(super) mod tests {
 
     #[test]
     fn the_latest_attempts_are_kept_and_all_are_counted() {
-        let mut tries = Tries::default();
+        let mut history = AttemptHistory::default();
         for ms in 0..40 {
-            tries.begin();
+            history.begin();
             let end = AttemptEnd::Expired { at: Timestamp::from_millis(ms) };
-            tries.end(&end);
-            tries.keep(attempt(end), true);
-            // With the latest one, which is the job's own, there are as many as are kept.
-            assert_eq!(tries.earlier().len(), (ms as usize + 1).min(ATTEMPTS_KEPT_MAX - 1));
+            history.end(&end);
+            history.keep(attempt(end), true);
+            // The latest one is in the job's own record.
+            assert_eq!(history.earlier().len(), (ms as usize + 1).min(ATTEMPTS_KEPT_MAX - 1));
         }
-        assert_eq!((tries.generation(), tries.charged()), (40, 40));
-        tries.keep(attempt(AttemptEnd::Expired { at: Timestamp::from_millis(39) }), false);
-        assert_eq!(tries.earlier().len(), 1, "without room the latest one stays");
-        assert_eq!(tries.earlier().last().and_then(|attempt| attempt.end.at()), Some(Timestamp::from_millis(39)));
+        assert_eq!((history.generation(), history.charged()), (40, 40));
+        history.keep(attempt(AttemptEnd::Expired { at: Timestamp::from_millis(39) }), false);
+        assert_eq!(history.earlier().len(), 1, "without room only the latest one is kept");
+        assert_eq!(history.earlier().last().and_then(|attempt| attempt.end.at()), Some(Timestamp::from_millis(39)));
     }
 
     #[test]
-    fn a_lease_that_was_taken_back_for_the_nodes_sake_is_not_charged() {
+    fn a_lease_that_is_drained_or_released_is_not_charged() {
         let at = Timestamp::ZERO;
         let table = [
             (AttemptEnd::Expired { at }, 1),
@@ -322,21 +321,21 @@ pub(super) mod tests {
             (AttemptEnd::Revoked { at, why: Revocation::Released }, 0),
         ];
         for (end, charged) in table {
-            let mut tries = Tries::default();
-            tries.begin();
-            tries.end(&end);
-            assert_eq!((tries.generation(), tries.charged()), (1, charged), "{end:?}");
+            let mut history = AttemptHistory::default();
+            history.begin();
+            history.end(&end);
+            assert_eq!((history.generation(), history.charged()), (1, charged), "{end:?}");
         }
     }
 
     #[test]
-    fn a_nodes_leases_are_known_whichever_ends_first() {
+    fn a_nodes_list_of_leases_is_right_in_whichever_order_they_end() {
         let mut leases = Leases::default();
         let node = NodeIndex::new(3);
         let jobs: Vec<_> = (1..=4).map(JobSeq::new).collect();
         let places: Vec<_> = jobs.iter().map(|job| leases.insert(node, *job)).collect();
         assert_eq!(places, [0, 1, 2, 3]);
-        assert_eq!(leases.remove(node, 1), Some(jobs[3]), "the last one takes its place");
+        assert_eq!(leases.remove(node, 1), Some(jobs[3]), "the last one is moved to its place");
         assert_eq!(leases.remove(node, 2), None);
         assert_eq!((leases.of(node), leases.count()), (&[jobs[0], jobs[3]][..], 2));
         assert_eq!(leases.remove(node, 0), Some(jobs[3]));
@@ -346,7 +345,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_attempt_reads_back_as_it_was_written() {
+    fn an_encoded_attempt_decodes_to_itself() {
         let (at, mark) = (Timestamp::from_millis(5), ResultMark::Content(7));
         let ends = [
             AttemptEnd::Running,

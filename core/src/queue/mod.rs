@@ -1,9 +1,9 @@
-//! The queue: jobs from submission to retention's end.
+//! The queue: jobs from submission to the end of retention.
 //!
-//! It owns what must agree about jobs: their table, the lanes of ready ones, the leases, the order of final ones. What
-//! follows from a transition for others (nodes, keys, budgets, telemetry) it tells as an [`Event`]; it reaches into no
-//! other room. Operations come in the order a job lives through them. Submit, lease, extend, complete and each timer are
-//! O(log n) in the jobs held.
+//! It owns all state about jobs that must be consistent: their table, the lanes of ready ones, the leases, the order of
+//! final ones. It changes nothing else: what a transition means to nodes, keys and telemetry it reports as an
+//! [`Event`]. Operations come in the order in which a job passes through them. Submit, lease, extend, complete and each
+//! timer are O(log n) in the jobs held.
 
 pub(crate) mod class;
 pub(crate) mod event;
@@ -38,10 +38,10 @@ use crate::timers::Timer;
 use class::{ClassIndex, ClassKey, Classes, JobPlace, LaneIndex, Lowered};
 use event::Event;
 pub(crate) use job::EndedJob;
-use job::{EndedLease, Job, JobView, Outcome, Run, Stage, Standing, Terms};
+use job::{EndedLease, Job, JobView, Outcome, ResultMatch, Run, Stage, Terms};
 use kind::{KindIndex, Kinds};
 use lane::Rank;
-use lease::{AttemptEnd, Leases, Revocation, Tries};
+use lease::{AttemptEnd, AttemptHistory, Leases, Revocation};
 use profile::{ProfileIndex, Profiles, Wanted};
 pub(crate) use record::JobRecord;
 use retention::Retention;
@@ -51,10 +51,10 @@ use std::sync::{Arc, LazyLock};
 use table::JobTable;
 use waiter::{Offer, Waiter, WaiterId, Waiters};
 
-/// The error of an attempt whose lease ended without a result.
+/// The error of an attempt whose lease expired.
 static LEASE_EXPIRED: LazyLock<Payload> = LazyLock::new(|| Payload::new(br#""lease expired""#));
 
-/// Boxes that are kept for the next leases: some 40 kB.
+/// Boxes kept for reuse: about 40 kB.
 const SPARE_RUNS_MAX: usize = 256;
 
 /// All jobs.
@@ -67,22 +67,23 @@ pub struct Queue {
     waiters: Waiters,
     leases: Leases,
     retention: Retention,
-    /// What final jobs that went have left for the next leases.
-    #[expect(clippy::vec_box, reason = "jobs hold boxes, and these are theirs")]
+    /// Boxes of dropped jobs and ended attempts, for the next leases.
+    #[expect(clippy::vec_box, reason = "jobs hold their runs in boxes, which are reused")]
     spare_runs: Vec<Box<Run>>,
     scheduled: u64,
     queued: u64,
     next_seq: JobSeq,
 }
 
-/// That a job may come, and what is there already of what it names. Nothing that only finishes jobs makes it untrue.
+/// Proof that a job was admitted, with the rows of its kind and class if they exist. It stays valid while jobs are only
+/// finished.
 #[derive(Clone, Copy)]
 pub(crate) struct Admitted {
     kind: Option<KindIndex>,
     class: Option<ClassIndex>,
 }
 
-/// How many jobs are where.
+/// Jobs by state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// Jobs that wait for an instant.
@@ -91,14 +92,14 @@ pub struct Counts {
     pub queued: u64,
     /// Jobs under lease.
     pub leased: u64,
-    /// Final jobs that are readable, dead ones not counted.
+    /// Final jobs that are retained, dead ones not counted.
     pub retained: u64,
-    /// Dead jobs that are readable.
+    /// Dead jobs that are retained.
     pub dead: u64,
 }
 
 impl Counts {
-    /// Jobs that wait, for an instant or for a node: what the queue's depth is about.
+    /// Jobs that wait, for an instant or for a node: the queue's depth.
     pub fn waiting(&self) -> u64 {
         rules::waiting(self.scheduled, self.queued)
     }
@@ -143,7 +144,6 @@ impl Queue {
         self.next_seq
     }
 
-    /// How many jobs are where.
     pub fn counts(&self) -> Counts {
         Counts {
             scheduled: self.scheduled,
@@ -154,56 +154,51 @@ impl Queue {
         }
     }
 
-    /// How many jobs the hub knows, final ones included.
+    /// Jobs held, final ones included.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether the hub knows no job.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many long polls are parked.
+    /// Parked long polls.
     pub fn waiter_count(&self) -> usize {
         self.waiters.len()
     }
 
-    /// The jobs that a node has under lease, in no order that means something.
+    /// The jobs that a node has under lease, in no particular order.
     pub fn leases_of(&self, node: NodeIndex) -> &[JobSeq] {
         self.leases.of(node)
     }
 
-    /// What came of a final job.
+    /// The result and the error of a final job.
     pub(crate) fn outcome_of(&self, seq: JobSeq) -> (Option<&Payload>, Option<&Payload>) {
         match self.table.get(seq).map(|job| &job.stage) {
             Some(Stage::Final(run)) => (run.outcome.result.as_ref(), run.outcome.error.as_ref()),
-            _ => unreachable!("a job whose end is followed up is final"),
+            _ => unreachable!("a job whose end is handled is final"),
         }
     }
 
-    /// The kinds that something names.
     pub(crate) fn kinds_mut(&mut self) -> &mut Kinds {
         &mut self.kinds
     }
 
-    /// What nodes can do.
     pub(crate) fn profiles_mut(&mut self) -> &mut Profiles {
         &mut self.profiles
     }
 
-    /// The long polls.
     pub(crate) fn waiters_mut(&mut self) -> &mut Waiters {
         &mut self.waiters
     }
 
-    /// The leases.
     pub(crate) fn leases_mut(&mut self) -> &mut Leases {
         &mut self.leases
     }
 
-    /// Whether one more job may come, with the one that it supersedes gone. Then nothing refuses it, so what is refused
-    /// has changed nothing. A job is admitted once: what happens to it later never refuses it its place.
+    /// Whether a job may be submitted, after the job `leaving` that it supersedes has ended. An admitted job is never
+    /// refused afterwards, so a refusal changes nothing.
     pub(crate) fn admit(
         &self,
         limits: &Limits,
@@ -214,7 +209,7 @@ impl Queue {
         let leaving = leaving.and_then(|seq| self.table.get(seq));
         let counts = self.counts();
         let waiting = leaving.filter(|job| job.is_waiting());
-        // The client is told what waits now, the one that would leave included.
+        // A refusal reports the current depth, which includes the job that would leave.
         let (depth, depth_max) = (counts.waiting(), limits.queue_depth_max);
         if rules::is_full(depth - u64::from(waiting.is_some()), depth_max) {
             return Err(Refusal::QueueFull { depth, depth_max });
@@ -235,7 +230,8 @@ impl Queue {
         Ok(Admitted { kind, class })
     }
 
-    /// A job comes in that was admitted, in the place of an older one or at the end. Its idempotency key is bound after it.
+    /// Adds a job that was admitted, in the place of an older one or at the end. Its idempotency key is bound
+    /// afterwards.
     pub(crate) fn submit(
         &mut self,
         cx: &mut Context,
@@ -245,9 +241,9 @@ impl Queue {
     ) -> JobSeq {
         let seq = self.next_seq;
         self.next_seq = seq.next();
-        let kind = self.kinds.enter(cx.ledger, admitted.kind, &submit.kind);
+        let kind = self.kinds.add_job(cx.ledger, admitted.kind, &submit.kind);
         let key = class_key(&submit);
-        let (class, lane) = self.classes.enter(cx.ledger, &mut self.kinds, admitted.class, key, kind);
+        let (class, lane) = self.classes.add_unfinished(cx.ledger, &mut self.kinds, admitted.class, key, kind);
         let due_at = (cx.now + submit.delay_ms).max(submit.run_at);
         let terms = Terms::new(
             submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
@@ -266,7 +262,7 @@ impl Queue {
             class,
             lane,
             stage: Stage::Scheduled { due_at },
-            tries: Tries::default(),
+            history: AttemptHistory::default(),
             terms: has_terms.then(|| Box::new(terms)),
             priority: submit.priority,
             attempts_max: submit.attempts_max.unwrap_or(cx.limits.attempts_max).clamp(1, ATTEMPTS_MAX) as u8,
@@ -285,12 +281,12 @@ impl Queue {
         seq
     }
 
-    /// The key that a job was submitted under is bound to it.
+    /// Records the idempotency key that was bound to a job.
     pub(crate) fn set_key(&mut self, seq: JobSeq, key: KeyPlace) {
-        self.table.get_mut(seq).expect("a job that was just submitted is known").set_key(Some(key));
+        self.table.get_mut(seq).expect("a job that was just submitted is held").set_key(Some(key));
     }
 
-    /// The key of a snapshot is bound to its job again; `false` if the job is not there, is final, or has a key.
+    /// Records the key of a snapshot with its job; `false` if the job does not exist, is final, or has a key.
     pub(crate) fn restore_key(&mut self, ledger: &mut Ledger, seq: JobSeq, key: KeyPlace) -> bool {
         let Some(job) = self.table.get_mut(seq) else { return false };
         if job.key().is_some() || matches!(job.stage, Stage::Final(_)) {
@@ -302,16 +298,16 @@ impl Queue {
         true
     }
 
-    /// A scheduled job's instant has come.
-    pub(crate) fn job_due(&mut self, cx: &mut Context, seq: JobSeq) {
-        let job = self.table.get_mut(seq).expect("a job that becomes ready is known");
+    /// A scheduled job's timer fired.
+    pub(crate) fn enqueue_scheduled(&mut self, cx: &mut Context, seq: JobSeq) {
+        let job = self.table.get_mut(seq).expect("a job that becomes ready is held");
         assert!(matches!(job.stage, Stage::Scheduled { .. }), "only a scheduled job becomes ready");
         job.stage = Stage::Queued { since: cx.now };
         let (place, rank) = (job.place(), job.rank());
         self.make_ready(place, rank, seq);
     }
 
-    /// Whether there is a job for a node of this profile that takes these kinds (all if none is named).
+    /// Whether a job of these kinds (all if none is named) is ready that a node of this profile may run.
     pub(crate) fn has_any(&mut self, profile: ProfileIndex, kinds: &NameSet) -> bool {
         if kinds.is_empty() {
             return self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Any).is_some();
@@ -322,7 +318,7 @@ impl Queue {
             .any(|kind| self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Kind(kind)).is_some())
     }
 
-    /// Up to `jobs_max` jobs for a node, each under a new lease, in the order of their ranks over all that it may run.
+    /// Leases up to `jobs_max` jobs to a node, in the order of rank among all that it may run.
     pub(crate) fn lease(
         &mut self,
         cx: &mut Context,
@@ -336,7 +332,7 @@ impl Queue {
             while leased.len() < jobs_max
                 && let Some((_, slot)) = self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Any)
             {
-                let (_, seq) = self.classes.head(slot, None).expect("a view's first head is there");
+                let (_, seq) = self.classes.head(slot, None).expect("the first head of a view is a ready job");
                 leased.push(self.lease_one(cx, seq, node, name, pull.lease_duration_ms));
             }
             return leased;
@@ -349,7 +345,7 @@ impl Queue {
         while leased.len() < jobs_max
             && let Some(Reverse((_, slot, kind))) = firsts.pop()
         {
-            let (_, seq) = self.classes.head(slot, Some(kind)).expect("a view's first head is there");
+            let (_, seq) = self.classes.head(slot, Some(kind)).expect("the first head of a view is a ready job");
             leased.push(self.lease_one(cx, seq, node, name, pull.lease_duration_ms));
             if leased.len() < jobs_max {
                 let next = self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Kind(kind));
@@ -359,12 +355,12 @@ impl Queue {
         leased
     }
 
-    /// Leases are kept longer; one that has ended, or is another node's, is lost.
+    /// Extends leases. A lease that has ended, or that another node holds, is answered as lost.
     pub(crate) fn extend(&mut self, cx: &mut Context, extend: &Extend) -> Vec<Extended> {
         extend.leases.iter().map(|lease| self.extend_one(cx, extend, *lease)).collect()
     }
 
-    /// How a job ended, as its node says; the node that had the lease comes with the answer.
+    /// Accepts a result; returns the answer, and the node whose lease it ended.
     pub(crate) fn complete(
         &mut self,
         cx: &mut Context,
@@ -372,11 +368,11 @@ impl Queue {
     ) -> Result<(Completed, Option<NodeIndex>), Refusal> {
         let seq = complete.job;
         let job = self.table.get_mut(seq).ok_or(Refusal::UnknownJob)?;
-        match job.standing(&complete) {
-            Standing::Lost => return Err(Refusal::LeaseLost),
-            Standing::Final(status) => return Err(Refusal::AlreadyFinal { status }),
-            Standing::Repeat(status) => return Ok((Completed { job: seq, status, is_duplicate: true }, None)),
-            Standing::Current => {}
+        match job.match_result(&complete) {
+            ResultMatch::Lost => return Err(Refusal::LeaseLost),
+            ResultMatch::Final(status) => return Err(Refusal::AlreadyFinal { status }),
+            ResultMatch::Repeat(status) => return Ok((Completed { job: seq, status, is_duplicate: true }, None)),
+            ResultMatch::Current => {}
         }
         let before = job.charge();
         let (at, mark) = (cx.now, complete.mark);
@@ -392,40 +388,40 @@ impl Queue {
         };
         let ended = end_lease(cx, &mut self.leases, job, end, false);
         let status = if ok {
-            let rooms = (&mut self.classes, &mut self.kinds, &mut self.retention);
-            finish(cx, rooms, job, before, Ending { status: FinalStatus::Completed, result, error: None });
+            let parts = (&mut self.classes, &mut self.kinds, &mut self.retention);
+            finish(cx, parts, job, before, Ending { status: FinalStatus::Completed, result, error: None });
             CompletedStatus::Final(FinalStatus::Completed)
         } else {
             self.retry_or_finish(cx, seq, before, is_retryable, result, error)
         };
-        self.lease_ended(&ended);
+        self.update_moved_lease(&ended);
         Ok((Completed { job: seq, status, is_duplicate: false }, Some(ended.lease.node)))
     }
 
-    /// A lease's time is over: that counts as an attempt, so that a job that kills its nodes comes to an end.
-    pub(crate) fn lease_ends(&mut self, cx: &mut Context, seq: JobSeq) {
-        let job = self.table.get_mut(seq).expect("a job with a lease timer is known");
+    /// A lease's timer fired. The attempt is charged, so that a job that crashes its nodes is not retried for ever.
+    pub(crate) fn expire_lease(&mut self, cx: &mut Context, seq: JobSeq) {
+        let job = self.table.get_mut(seq).expect("a job with a lease timer is held");
         let before = job.charge();
         let ended = end_lease(cx, &mut self.leases, job, AttemptEnd::Expired { at: cx.now }, true);
-        self.lease_ended(&ended);
+        self.update_moved_lease(&ended);
         self.retry_or_finish(cx, seq, before, true, None, Some(LEASE_EXPIRED.clone()));
     }
 
-    /// A job's time to live is over. A leased one may still be finished; it will not be tried again.
+    /// A job's time to live is over. A leased job may still be completed; it is not retried.
     pub(crate) fn expire(&mut self, cx: &mut Context, seq: JobSeq) {
-        let job = self.table.get(seq).expect("a job with a timer is known");
+        let job = self.table.get(seq).expect("a job with a timer is held");
         if job.is_waiting() {
             let before = job.charge();
             self.stop_waiting(cx, seq);
-            self.finish(cx, seq, before, Ending::of(FinalStatus::Expired));
+            self.finish(cx, seq, before, Ending::without_result(FinalStatus::Expired));
         }
     }
 
-    /// A newer job takes this one's place, if it waits; the place that it had then.
+    /// Ends a job that a newer one supersedes; returns its place in the order of submission if it was waiting.
     pub(crate) fn supersede(&mut self, cx: &mut Context, seq: JobSeq) -> Option<JobSeq> {
-        let job = self.table.get_mut(seq).expect("the job of a key that is not spent is known");
+        let job = self.table.get_mut(seq).expect("the job of a key that is not spent is held");
         let before = job.charge();
-        // The key belongs to the newer job: this one's end must not answer for it.
+        // The key belongs to the newer job: the end of this one must not spend it.
         job.set_key(None);
         let place = job.is_waiting().then(|| job.rank().seq());
         if job.is_waiting() {
@@ -433,47 +429,47 @@ impl Queue {
         } else {
             let end = AttemptEnd::Revoked { at: cx.now, why: Revocation::Superseded };
             let ended = end_lease(cx, &mut self.leases, job, end, false);
-            self.lease_ended(&ended);
+            self.update_moved_lease(&ended);
         }
-        self.finish(cx, seq, before, Ending::of(FinalStatus::Superseded));
+        self.finish(cx, seq, before, Ending::without_result(FinalStatus::Superseded));
         place
     }
 
-    /// When the oldest final job goes by its age.
+    /// When the oldest final job is dropped for its age.
     pub(crate) fn next_retention_at(&self, limits: &Limits) -> Option<Timestamp> {
         self.retention.next_at(limits.job_retention_ms)
     }
 
-    /// Drops the final job that ended first. It comes back if it ended as number `first` or later.
+    /// Drops the final job that ended first; returns it if its final number is `first` or above.
     pub(crate) fn drop_oldest_final(&mut self, ledger: &mut Ledger, first: u64) -> Option<EndedJob> {
         self.retention.pop_oldest().and_then(|seq| self.drop_final(ledger, seq, first))
     }
 
-    /// Drops final jobs until counts and bytes are within their limits; those that ended as number `first` or later go to
-    /// `gone`.
+    /// Drops final jobs until counts and bytes are within their limits; those with final number `first` or above are
+    /// passed to `dropped`.
     pub(crate) fn enforce_retention(
         &mut self,
         limits: &Limits,
         ledger: &mut Ledger,
         first: u64,
-        mut gone: impl FnMut(EndedJob),
+        mut dropped: impl FnMut(EndedJob),
     ) {
-        while rules::keeps_too_many(self.retention.final_count(), limits.retained_jobs_max)
+        while rules::retains_too_many(self.retention.final_count(), limits.retained_jobs_max)
             || ledger.get(Account::Retained) > limits.retained_bytes_max
         {
-            let seq = self.retention.pop_final().expect("what is too much is something");
-            self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
+            let seq = self.retention.pop_final().expect("a limit that is exceeded has jobs");
+            self.drop_final(ledger, seq, first).into_iter().for_each(&mut dropped);
         }
-        while rules::keeps_too_many(self.retention.dead_count(), limits.dead_jobs_max)
+        while rules::retains_too_many(self.retention.dead_count(), limits.dead_jobs_max)
             || ledger.get(Account::Dead) > limits.dead_bytes_max
         {
-            let seq = self.retention.pop_dead().expect("what is too much is something");
-            self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
+            let seq = self.retention.pop_dead().expect("a limit that is exceeded has jobs");
+            self.drop_final(ledger, seq, first).into_iter().for_each(&mut dropped);
         }
         while self.kinds.idle_bytes() + self.classes.idle_bytes() > SHARED_BYTES_MAX / 2
             && let Some(seq) = self.retention.pop_final().or_else(|| self.retention.pop_dead())
         {
-            self.drop_final(ledger, seq, first).into_iter().for_each(&mut gone);
+            self.drop_final(ledger, seq, first).into_iter().for_each(&mut dropped);
         }
     }
 
@@ -488,40 +484,40 @@ impl Queue {
         let wanted = if pull.kinds.is_empty() {
             vec![Wanted::Any]
         } else {
-            pull.kinds.iter().map(|name| Wanted::Kind(self.kinds.enter_place(ledger, name))).collect()
+            pull.kinds.iter().map(|name| Wanted::Kind(self.kinds.add_place(ledger, name))).collect()
         };
-        self.profiles.enter_again(profile);
+        self.profiles.acquire_again(profile);
         let jobs_max = u64::from(pull.jobs_max).max(1);
         self.waiters.park(ledger, id, Waiter { node: pull.node.clone(), profile, wanted, jobs_max });
         true
     }
 
-    /// Forgets a long poll, if it is parked; whether it was.
+    /// Removes a long poll; returns whether it was parked.
     pub(crate) fn unpark(&mut self, ledger: &mut Ledger, id: WaiterId) -> bool {
         let Some(waiter) = self.waiters.unpark(ledger, id) else { return false };
-        waiter.wanted.iter().filter_map(|wanted| wanted.kind()).for_each(|kind| self.kinds.leave_place(ledger, kind));
-        self.profiles.leave(waiter.profile);
+        waiter.wanted.iter().filter_map(|wanted| wanted.kind()).for_each(|kind| self.kinds.remove_place(ledger, kind));
+        self.profiles.release(waiter.profile);
         true
     }
 
-    /// Takes out the long polls of a node whose profile changed: it may take other jobs now.
-    pub(crate) fn take_waiters_of(&mut self, ledger: &mut Ledger, node: &Name) -> Vec<WaiterId> {
+    /// Removes and returns the long polls of a node whose profile changed: it may run other jobs now.
+    pub(crate) fn unpark_all_of_node(&mut self, ledger: &mut Ledger, node: &Name) -> Vec<WaiterId> {
         let ids = self.waiters.of_node(node);
         ids.iter().for_each(|id| _ = self.unpark(ledger, *id));
         ids
     }
 
-    /// Limits were changed, or a saturated hub has room: everything is looked at again for those who wait.
-    pub(crate) fn stir_all(&mut self) {
+    /// The limits changed: marks all lanes with ready jobs for waking, and all nodes as possibly having room.
+    pub(crate) fn mark_all_lanes(&mut self) {
         for (slot, kind) in self.classes.ready_lanes() {
-            self.waiters.stir(slot, kind);
+            self.waiters.mark_lane(slot, kind);
         }
-        self.waiters.free_all();
+        self.waiters.note_all_freed();
     }
 
-    /// Takes out the long polls to wake: as many as there are ready jobs that they could take and room for leases, the
-    /// longest waiting first. `room_at` is the room at a node.
-    pub(crate) fn take_waiters_to_wake(
+    /// Removes and returns the long polls to wake: as many as there are ready jobs that they may lease and room for
+    /// leases, the longest waiting first. `room_at` is the room at a node.
+    pub(crate) fn unpark_waiters_to_wake(
         &mut self,
         ledger: &mut Ledger,
         room_in_hub: u64,
@@ -531,12 +527,12 @@ impl Queue {
         let mut granted: BTreeMap<Name, u64> = BTreeMap::new();
         if room_in_hub == 0 || self.waiters.is_empty() {
             if self.waiters.is_empty() {
-                self.waiters.clear_stirred();
+                self.waiters.clear_marked_lanes();
             }
             return woken;
         }
         let mut room = room_in_hub;
-        for node in self.waiters.take_freed() {
+        for node in self.waiters.drain_freed_nodes() {
             let id = if room > 0 && room_at(&node) > 0 { self.first_with_job(&node) } else { None };
             if let Some(id) = id {
                 self.unpark(ledger, id);
@@ -544,54 +540,54 @@ impl Queue {
                 granted.insert(node.clone(), 1);
                 room -= 1;
             }
-            // It may have room for more than one, and who was woken may take nothing.
+            // The node may have room for more leases, and the woken poll may lease nothing.
             if id.is_some() || room == 0 {
-                self.waiters.free(&node);
+                self.waiters.note_freed(&node);
             }
         }
-        // Lanes for which there is no room any more stay noted: a full hub pays for each lane once.
-        let mut again = Vec::new();
+        // Lanes for which there is no room stay marked, so that a full hub does not walk them at each result.
+        let mut marked_again = Vec::new();
         while room > 0
-            && let Some((slot, kind)) = self.waiters.pop_stirred()
+            && let Some((slot, kind)) = self.waiters.pop_marked_lane()
         {
             let mut left = rules::jobs_to_wake_for(self.classes.ready(slot, kind), room);
             let offered = left;
-            let (mut chosen, mut full, mut has_stood_back) = (Vec::new(), Vec::new(), false);
+            let (mut chosen, mut full, mut is_any_passed_over) = (Vec::new(), Vec::new(), false);
             if left > 0 {
-                self.waiters.choose(&self.classes, &mut self.profiles, (slot, kind), |id, waiter| {
+                self.waiters.offer_jobs(&self.classes, &mut self.profiles, (slot, kind), |id, waiter| {
                     if left == 0 {
                         return Offer::NoneLeft;
                     }
-                    let (room_here, taken) = (room_at(&waiter.node), granted.get(&waiter.node).copied().unwrap_or(0));
+                    let (room_here, used) = (room_at(&waiter.node), granted.get(&waiter.node).copied().unwrap_or(0));
                     if room_here == 0 {
                         full.push(waiter.node.clone());
                         return Offer::NodeFull;
                     }
-                    let takes = room_here.saturating_sub(taken).min(waiter.jobs_max).min(left);
-                    if takes == 0 {
-                        has_stood_back = true;
-                        return Offer::StoodBack;
+                    let jobs = room_here.saturating_sub(used).min(waiter.jobs_max).min(left);
+                    if jobs == 0 {
+                        is_any_passed_over = true;
+                        return Offer::PassedOver;
                     }
-                    left -= takes;
-                    *granted.entry(waiter.node.clone()).or_default() += takes;
+                    left -= jobs;
+                    *granted.entry(waiter.node.clone()).or_default() += jobs;
                     chosen.push(id);
-                    Offer::Taken
+                    Offer::Accepted
                 });
             }
             full.iter().for_each(|node| self.waiters.note_full(node));
             room -= offered - left;
-            // Who was woken may take nothing, and so may the one for whom another stood back.
-            if rules::is_looked_at_again(!chosen.is_empty() || has_stood_back) {
-                again.push((slot, kind));
+            // A woken poll may lease nothing, also one for which another of its node was passed over.
+            if rules::stays_marked(!chosen.is_empty() || is_any_passed_over) {
+                marked_again.push((slot, kind));
             }
             chosen.iter().for_each(|id| _ = self.unpark(ledger, *id));
             woken.extend(chosen);
         }
-        again.into_iter().for_each(|(slot, kind)| self.waiters.stir(slot, kind));
+        marked_again.into_iter().for_each(|(slot, kind)| self.waiters.mark_lane(slot, kind));
         woken
     }
 
-    /// What the jobs, their texts and the long polls are charged, walked. O(n).
+    /// What the jobs, their texts and the long polls are charged, recomputed. O(n).
     pub(crate) fn recount(&self, ledger: &mut Ledger) {
         for job in self.table.iter_from(JobSeq::FIRST) {
             let (account, bytes) = job.charge();
@@ -606,7 +602,7 @@ impl Queue {
         JobView::new(job, self.kinds.name(job.kind), self.classes.key(job.class))
     }
 
-    /// The longest waiting poll of a node for which there is a job.
+    /// The longest waiting poll of a node that may lease a ready job.
     fn first_with_job(&mut self, node: &Name) -> Option<WaiterId> {
         let Queue { waiters, profiles, classes, kinds, .. } = self;
         waiters.first_of_node(node, |profile, wanted| profiles.first(classes, kinds, profile, wanted).is_some())
@@ -620,7 +616,7 @@ impl Queue {
         name: &Name,
         lease_duration_ms: Option<Millis>,
     ) -> Leased {
-        let job = self.table.get_mut(seq).expect("a ready job is known");
+        let job = self.table.get_mut(seq).expect("a ready job is held");
         let Stage::Queued { since } = job.stage else { unreachable!("only a queued job is ready") };
         self.classes.remove(job.place(), job.rank());
         let before = job.charge();
@@ -655,8 +651,9 @@ impl Queue {
         Extended::Until(until)
     }
 
-    /// After an attempt that did not succeed: another one, or the end. A real error is never hidden behind an expiry, and
-    /// no retry is promised for an instant at which the job will have expired.
+    /// After an attempt that did not succeed, schedules a retry or ends the job. A job that may not be retried ends as
+    /// dead with its error, also if it would have expired; no retry is scheduled for an instant at which the job has
+    /// expired.
     fn retry_or_finish(
         &mut self,
         cx: &mut Context,
@@ -671,13 +668,13 @@ impl Queue {
         let delay = retry::delay(cx.key, cx.limits, seq, lease.generation);
         let due_at = rules::retry_at(cx.now, delay);
         let status = if !is_retryable || !job.may_retry_at(due_at) {
-            cx.events.push(Event::Exhausted { job: seq, attempts: job.tries.charged() });
+            cx.events.push(Event::Exhausted { job: seq, attempts: job.history.charged() });
             FinalStatus::Dead
         } else if rules::is_too_late(job.expires_at(), due_at) {
             FinalStatus::Expired
         } else {
-            // A job is not refused its place for what it tried, so what it tried has to fit.
-            let spare = job.schedule(due_at, cx.ledger.unfinished() <= cx.limits.queue_bytes_max);
+            // A retry is never refused, so the history is kept only if it fits within the limit.
+            let spare = job.schedule_retry(due_at, cx.ledger.unfinished() <= cx.limits.queue_bytes_max);
             if self.spare_runs.len() < SPARE_RUNS_MAX {
                 self.spare_runs.push(spare);
             }
@@ -687,37 +684,37 @@ impl Queue {
             cx.events.push(Event::RetryScheduled { lease, delay });
             return CompletedStatus::RetryScheduled(due_at);
         };
-        let rooms = (&mut self.classes, &mut self.kinds, &mut self.retention);
-        finish(cx, rooms, job, before, Ending { status, result, error });
+        let parts = (&mut self.classes, &mut self.kinds, &mut self.retention);
+        finish(cx, parts, job, before, Ending { status, result, error });
         CompletedStatus::Final(status)
     }
 
-    /// The job is ready: into its lane. Who may take it is told when the shell settles.
+    /// Puts a job into its lane and marks the lane: long polls are woken when the shell settles.
     fn make_ready(&mut self, place: JobPlace, rank: Rank, seq: JobSeq) {
         let kind = place.kind;
         self.scheduled -= 1;
         self.queued += 1;
         let (slot, lowered) = self.classes.push(place, rank, seq);
         if lowered != Lowered::Neither {
-            self.profiles.tell(&self.classes, Wanted::Kind(kind), slot, rank);
+            self.profiles.notify_views(&self.classes, Wanted::Kind(kind), slot, rank);
         }
         if lowered == Lowered::LaneAndClass {
-            self.profiles.tell(&self.classes, Wanted::Any, slot, rank);
+            self.profiles.notify_views(&self.classes, Wanted::Any, slot, rank);
         }
-        self.waiters.stir(slot, kind);
+        self.waiters.mark_lane(slot, kind);
     }
 
-    /// Another lease of the node may have the place now of the one that ended.
-    fn lease_ended(&mut self, ended: &LeaseEnd) {
+    /// Another lease of the node may have been moved to the place of the one that ended.
+    fn update_moved_lease(&mut self, ended: &LeaseEnd) {
         let Some(moved) = ended.moved else { return };
-        let job = self.table.get_mut(moved).expect("a leased job is known");
+        let job = self.table.get_mut(moved).expect("a leased job is held");
         let Stage::Leased(run) = &mut job.stage else { unreachable!("only a leased job is among its node's leases") };
         run.place = ended.lease.place;
     }
 
-    /// A waiting job is taken out of its lane or its timer.
+    /// Removes a waiting job from its lane, or cancels its timer.
     fn stop_waiting(&mut self, cx: &mut Context, seq: JobSeq) {
-        let job = self.table.get(seq).expect("a waiting job is known");
+        let job = self.table.get(seq).expect("a waiting job is held");
         match job.stage {
             Stage::Scheduled { due_at } => {
                 cx.timers.cancel(due_at, Timer::JobDue(seq));
@@ -731,32 +728,32 @@ impl Queue {
         }
     }
 
-    /// A job ends; `before` is what it was charged.
+    /// Ends a job; `before` is what it was charged so far.
     fn finish(&mut self, cx: &mut Context, seq: JobSeq, before: (Account, u64), ending: Ending) {
-        let job = self.table.get_mut(seq).expect("a job that ends is known");
+        let job = self.table.get_mut(seq).expect("a job that ends is held");
         finish(cx, (&mut self.classes, &mut self.kinds, &mut self.retention), job, before, ending);
     }
 
-    /// Drops a final job; it comes back if it ended as number `first` or later.
+    /// Drops a final job; returns it if its final number is `first` or above.
     fn drop_final(&mut self, ledger: &mut Ledger, seq: JobSeq, first: u64) -> Option<EndedJob> {
-        let job = self.table.remove(seq).expect("a retained job is known");
+        let job = self.table.remove(seq).expect("a retained job is held");
         let (account, bytes) = job.charge();
         ledger.release(account, bytes);
         let (kind, class) = (job.kind, job.class);
         let ended = if job.final_number().is_some_and(|number| number >= first) {
             Some(EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class))))
         } else {
-            let spare = job.into_spare().filter(|_| self.spare_runs.len() < SPARE_RUNS_MAX);
+            let spare = job.into_spare_run().filter(|_| self.spare_runs.len() < SPARE_RUNS_MAX);
             self.spare_runs.extend(spare);
             None
         };
-        self.classes.forget(ledger, class);
-        self.kinds.leave(ledger, kind);
+        self.classes.remove_retained(ledger, class);
+        self.kinds.remove_job(ledger, kind);
         ended
     }
 }
 
-/// A lease that ended, and the job whose lease has its place among the node's now, if another one does.
+/// A lease that ended, and the job whose lease was moved to its place in the node's list, if there is one.
 struct LeaseEnd {
     lease: EndedLease,
     moved: Option<JobSeq>,
@@ -782,13 +779,13 @@ struct Ending {
 }
 
 impl Ending {
-    /// Without anything that a node said.
-    fn of(status: FinalStatus) -> Ending {
+    /// An end without a result or error of a node.
+    fn without_result(status: FinalStatus) -> Ending {
         Ending { status, result: None, error: None }
     }
 }
 
-/// The job ends, and stays readable for its retention; `before` is what it was charged.
+/// Ends a job, which is retained from now on; `before` is what it was charged so far.
 fn finish(
     cx: &mut Context,
     (classes, kinds, retention): (&mut Classes, &mut Kinds, &mut Retention),
@@ -814,7 +811,7 @@ fn class_key(submit: &Submit) -> ClassKey {
     ClassKey { zone: submit.zone.clone(), requires: submit.requires.clone() }
 }
 
-/// What a job that is submitted so will be charged.
+/// What the job of a submit will be charged.
 fn bytes_of(submit: &Submit) -> u64 {
     let has_terms = submit.idempotency.is_some()
         || submit.ttl_ms.is_some()

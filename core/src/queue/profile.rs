@@ -1,14 +1,14 @@
-//! Profiles: what nodes can do, and which ready jobs that makes theirs.
+//! Profiles: what nodes can do, and which ready jobs they may run.
 //!
-//! Nodes of one zone with the same capabilities share a profile: a handful for 100,000 nodes. A profile knows the classes
-//! that it may serve as a row of bits, which it brings up to date when it is asked, for the slots that got another class
-//! since. So a class costs nothing when it is made, and a pull nothing for classes that its node may not serve.
+//! Nodes of one zone with the same capabilities share a profile: a handful for 100,000 nodes. A profile has a bit for
+//! each class that says whether it may serve it. The bits are updated on use, for the slots that got another class
+//! since. So a new class costs nothing, and neither does a class for a pull of a node that may not serve it.
 //!
-//! A **view** is what a profile sees of one kind, or of all: the heads of the lanes (or classes) that it may serve, by
-//! rank. A head that becomes more urgent is told to the views at once; one that was taken or left is noticed when it
-//! comes to the front of a view. So a pull takes O(log n) in the classes that its node may serve. Views are a cache: one
-//! is made at the first pull that needs it, in O(classes), and dropped when more heads were told to it than are worth
-//! telling.
+//! A **view** holds, for one profile and one kind (or all kinds), the heads of the lanes (or classes) that the profile
+//! may serve, by rank. Views are notified at once of a head that becomes more urgent; that a head was leased or removed
+//! is noticed when it reaches the front of a view. So a pull takes O(log n) in the classes that its node may serve.
+//! Views are a cache: a view is built by the first pull that needs it, in O(classes), and dropped when it was notified
+//! of more heads than pulls use.
 
 use crate::limits::{VIEW_HEADS_MAX, VIEWS_MAX};
 use crate::name_set::NameSet;
@@ -29,7 +29,7 @@ impl ProfileIndex {
     pub const LAST: ProfileIndex = ProfileIndex(u32::MAX);
 }
 
-/// One kind, or all.
+/// One kind, or any.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Wanted {
     Any,
@@ -53,29 +53,29 @@ struct Profile {
     capabilities: NameSet,
     /// Nodes and parked long polls that have it.
     users: u64,
-    /// A bit a slot.
+    /// A bit for each slot.
     may_serve: Vec<u64>,
-    /// How many assignments of slots the bits take into account.
+    /// The assignments of slots that the bits reflect.
     assigned_count: u64,
 }
 
-/// The heads that a profile may take, by rank. A rank is the head's or an earlier one.
+/// The heads that a profile may lease. The rank of a slot is that of its head, or a smaller one.
 #[derive(Default, Debug)]
 struct View {
     by_slot: BTreeMap<Slot, Rank>,
-    /// Each slot with its rank, and earlier ones that it had: those are noticed at the front.
+    /// Each slot with its rank, and stale ranks that it had: they are removed when they reach the front.
     by_rank: BinaryHeap<Reverse<(Rank, Slot)>>,
-    /// Heads told since the last pull.
-    told: usize,
+    /// Notifications since the last pull.
+    notified_count: usize,
 }
 
-/// So many heads are told to a view that nobody pulls from before it is dropped, beside as many as it has.
-const TOLD_MAX: usize = 64;
+/// A view that no pull uses is dropped after as many notifications as it has heads, and so many more.
+const NOTIFIED_MAX: usize = 64;
 
-/// Heads for which a view keeps its room when it has few.
-const ROOM_KEPT: usize = 16;
+/// A view's capacity is not reduced below so many heads.
+const CAPACITY_MIN: usize = 16;
 
-/// Ranks that a view's slots no longer have, beside as many as it has slots, before it is cleared of them.
+/// A view's stale ranks are removed when they are more than its slots and so many more.
 const STALE_MAX: usize = 8;
 
 impl Wanted {
@@ -91,22 +91,22 @@ impl Default for Profiles {
     fn default() -> Self {
         let mut profiles =
             Profiles { by_key: BTreeMap::new(), rows: Vec::new(), free: Vec::new(), views: BTreeMap::new(), heads: 0 };
-        let unknown = profiles.enter(&Zone::DEFAULT, &NameSet::EMPTY);
+        let unknown = profiles.acquire(&Zone::DEFAULT, &NameSet::EMPTY);
         assert_eq!(unknown, Profiles::UNKNOWN);
         profiles
     }
 }
 
 impl Profiles {
-    /// The profile of a node that never said what it is: of the default zone, without capabilities. It is always there.
+    /// The profile of a node that sent no heartbeat: of the default zone, without capabilities. It is never removed.
     pub const UNKNOWN: ProfileIndex = ProfileIndex(0);
 
-    /// A node or long poll has this profile.
-    pub fn enter(&mut self, zone: &Zone, capabilities: &NameSet) -> ProfileIndex {
+    /// The profile of a new user: a node or a parked long poll.
+    pub fn acquire(&mut self, zone: &Zone, capabilities: &NameSet) -> ProfileIndex {
         let key = (zone.clone(), capabilities.clone());
         if let Some(profile) = self.by_key.get(&key) {
             let profile = *profile;
-            self.enter_again(profile);
+            self.acquire_again(profile);
             return profile;
         }
         let row = Some(Profile {
@@ -130,13 +130,13 @@ impl Profiles {
         profile
     }
 
-    /// One more node or long poll has a profile that is there.
-    pub fn enter_again(&mut self, profile: ProfileIndex) {
+    /// Counts one more user of a profile.
+    pub fn acquire_again(&mut self, profile: ProfileIndex) {
         self.row_mut(profile).users += 1;
     }
 
-    /// A node or long poll no longer has this profile.
-    pub fn leave(&mut self, profile: ProfileIndex) {
+    /// Uncounts a user of a profile, and removes the profile with the last one.
+    pub fn release(&mut self, profile: ProfileIndex) {
         if profile == Profiles::UNKNOWN {
             return;
         }
@@ -146,20 +146,21 @@ impl Profiles {
             let row = self.rows[profile.0 as usize].take().expect("it was just there");
             self.by_key.remove(&(row.zone, row.capabilities));
             self.free.push(profile);
-            // Rare: the last node of its profile changed or went.
-            let gone: Vec<_> = self.views.keys().filter(|(_, of)| *of == profile).copied().collect();
-            gone.into_iter().for_each(|key| self.drop_view(key));
+            // Rare: the last node of its profile changed or was forgotten.
+            let unused: Vec<_> = self.views.keys().filter(|(_, of)| *of == profile).copied().collect();
+            unused.into_iter().for_each(|key| self.drop_view(key));
         }
     }
 
     /// Whether nodes of a profile may run jobs of the class in a slot.
     pub fn may_serve(&mut self, classes: &Classes, profile: ProfileIndex, slot: Slot) -> bool {
         let row = self.row_mut(profile);
-        row.follow(classes);
+        row.update_bits(classes);
         row.has_bit(slot)
     }
 
-    /// The first job that a profile may take. O(log n), or O(classes) where no view is kept.
+    /// The rank and slot of the first job that a node of a profile may lease. O(log n), or O(classes) to build the
+    /// view.
     pub fn first(
         &mut self,
         classes: &Classes,
@@ -168,42 +169,42 @@ impl Profiles {
         wanted: Wanted,
     ) -> Option<(Rank, Slot)> {
         let row = self.rows[profile.0 as usize].as_mut().expect("a profile that is used has a row");
-        row.follow(classes);
+        row.update_bits(classes);
         let key = (wanted, profile);
         if (self.views.len() >= VIEWS_MAX || self.heads >= VIEW_HEADS_MAX) && !self.views.contains_key(&key) {
             self.views.clear();
             self.heads = 0;
         }
         let view = self.views.entry(key).or_insert_with(|| {
-            let view = row.view(classes, kinds, wanted);
+            let view = row.build_view(classes, kinds, wanted);
             self.heads += view.by_slot.len();
             view
         });
         let before = view.by_slot.len();
-        view.told = 0;
+        view.notified_count = 0;
         let first =
             view.first(|slot| classes.head(slot, wanted.kind()).filter(|_| row.has_bit(slot)).map(|(rank, _)| rank));
         self.heads -= before - view.by_slot.len();
         first
     }
 
-    /// The head of a lane or class became more urgent: tells the views of those who want it and may serve it.
-    pub fn tell(&mut self, classes: &Classes, wanted: Wanted, slot: Slot, rank: Rank) {
-        let mut forgotten = Vec::new();
+    /// Notifies the views of a head of a lane or class that became more urgent.
+    pub fn notify_views(&mut self, classes: &Classes, wanted: Wanted, slot: Slot, rank: Rank) {
+        let mut unused = Vec::new();
         let range = (wanted, ProfileIndex::FIRST)..=(wanted, ProfileIndex::LAST);
         for (key, view) in self.views.range_mut(range) {
             let row = self.rows[key.1.0 as usize].as_mut().expect("a profile with a view has a row");
-            row.follow(classes);
+            row.update_bits(classes);
             if row.has_bit(slot) {
-                self.heads += usize::from(view.lower(slot, rank));
+                self.heads += usize::from(view.lower_head(slot, rank));
             }
-            // A head that is none of its own costs a look all the same.
-            view.told += 1;
-            if view.told > TOLD_MAX + view.by_slot.len() {
-                forgotten.push(*key);
+            // A notification costs the same if the profile may not serve the slot.
+            view.notified_count += 1;
+            if view.notified_count > NOTIFIED_MAX + view.by_slot.len() {
+                unused.push(*key);
             }
         }
-        forgotten.into_iter().for_each(|key| self.drop_view(key));
+        unused.into_iter().for_each(|key| self.drop_view(key));
     }
 
     fn drop_view(&mut self, key: (Wanted, ProfileIndex)) {
@@ -218,21 +219,21 @@ impl Profiles {
 }
 
 impl Profile {
-    /// Brings the bits up to date. O(slots that got another class since).
-    fn follow(&mut self, classes: &Classes) {
+    /// O(slots that got another class since the last call).
+    fn update_bits(&mut self, classes: &Classes) {
         let assigned_count = classes.assigned_count();
         if self.assigned_count == assigned_count {
             return;
         }
         self.may_serve.resize(classes.slot_count().div_ceil(64), 0);
         match classes.assigned_since(self.assigned_count) {
-            Some(slots) => slots.for_each(|slot| self.look_at(classes, slot)),
-            None => (0..classes.slot_count()).for_each(|slot| self.look_at(classes, slot as Slot)),
+            Some(slots) => slots.for_each(|slot| self.update_bit(classes, slot)),
+            None => (0..classes.slot_count()).for_each(|slot| self.update_bit(classes, slot as Slot)),
         }
         self.assigned_count = assigned_count;
     }
 
-    fn look_at(&mut self, classes: &Classes, slot: Slot) {
+    fn update_bit(&mut self, classes: &Classes, slot: Slot) {
         let may_serve = classes.key_in(slot).is_some_and(|key| key.admits(&self.zone, &self.capabilities));
         let (word, bit) = (usize::from(slot / 64), slot % 64);
         self.may_serve[word] = self.may_serve[word] & !(1 << bit) | u64::from(may_serve) << bit;
@@ -242,14 +243,14 @@ impl Profile {
         self.may_serve.get(usize::from(slot / 64)).is_some_and(|word| word >> (slot % 64) & 1 == 1)
     }
 
-    /// The heads that nodes of this profile may take.
-    fn view(&self, classes: &Classes, kinds: &Kinds, wanted: Wanted) -> View {
+    /// Builds the view of the heads that nodes of this profile may lease.
+    fn build_view(&self, classes: &Classes, kinds: &Kinds, wanted: Wanted) -> View {
         let mut view = View::default();
         let mut add = |slot: Slot| {
             if self.has_bit(slot)
                 && let Some((rank, _)) = classes.head(slot, wanted.kind())
             {
-                view.lower(slot, rank);
+                view.lower_head(slot, rank);
             }
         };
         match wanted {
@@ -269,8 +270,8 @@ impl Profile {
 }
 
 impl View {
-    /// A head has this rank, or an earlier one that is known; whether the slot is new here.
-    fn lower(&mut self, slot: Slot, rank: Rank) -> bool {
+    /// Lowers the rank of a slot to that of its head; returns whether the slot is new to the view.
+    fn lower_head(&mut self, slot: Slot, rank: Rank) -> bool {
         let known = self.by_slot.get(&slot);
         if known.is_some_and(|known| *known <= rank) {
             return false;
@@ -284,34 +285,34 @@ impl View {
         is_new
     }
 
-    /// The first head, once those in front of it that are out of date were put right.
+    /// The first head, after the stale ones before it are removed or updated. `head` returns a slot's current head.
     fn first(&mut self, head: impl Fn(Slot) -> Option<Rank>) -> Option<(Rank, Slot)> {
         loop {
             let mut top = self.by_rank.peek_mut()?;
             let Reverse((rank, slot)) = *top;
             let Some(known) = self.by_slot.get_mut(&slot).filter(|known| **known == rank) else {
                 PeekMut::pop(top);
-                self.give_room_back();
+                self.shrink();
                 continue;
             };
             match head(slot) {
                 Some(now) if now == rank => return Some((rank, slot)),
                 Some(now) => {
-                    assert!(now > rank, "a head that becomes more urgent is told");
+                    assert!(now > rank, "views are notified of a head that becomes more urgent");
                     *known = now;
                     *top = Reverse((now, slot));
                 }
                 None => {
                     self.by_slot.remove(&slot);
                     PeekMut::pop(top);
-                    self.give_room_back();
+                    self.shrink();
                 }
             }
         }
     }
 
-    fn give_room_back(&mut self) {
-        if self.by_rank.capacity() > ROOM_KEPT && self.by_rank.len() < self.by_rank.capacity() / 4 {
+    fn shrink(&mut self) {
+        if self.by_rank.capacity() > CAPACITY_MIN && self.by_rank.len() < self.by_rank.capacity() / 4 {
             self.by_rank.shrink_to(self.by_rank.len() * 2);
         }
     }

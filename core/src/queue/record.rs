@@ -1,10 +1,10 @@
-//! Records: jobs as a snapshot holds them, and the queue made from them again. Lanes, timers, leases and counts are not
-//! written: they follow from the jobs.
+//! Records: jobs as a snapshot stores them, and the queue restored from them. Lanes, timers, leases and counts are not
+//! written: they are derived from the jobs.
 
 use super::Queue;
 use super::class::{ClassKey, JobPlace, LaneIndex};
 use super::job::{Job, Outcome, Run, Stage, Terms};
-use super::lease::{Attempt, AttemptEnd, Tries};
+use super::lease::{Attempt, AttemptEnd, AttemptHistory};
 use crate::command::Priority;
 use crate::context::Context;
 use crate::encoding::{members, numbered};
@@ -21,7 +21,7 @@ use crate::timers::Timer;
 use crate::zone::Zone;
 use std::collections::BTreeSet;
 
-/// A job as a snapshot holds it. Which members there are depends on how far it got.
+/// A job as a snapshot stores it. Which members are present depends on its state.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct JobRecord {
     seq: JobSeq,
@@ -41,10 +41,10 @@ pub(crate) struct JobRecord {
     /// The kept attempts, oldest first.
     attempts: Vec<Attempt>,
     stage: StageKind,
-    /// When it is due, when it became ready, when its lease ends, or when it ended.
+    /// By stage: when it is due, when it became ready, when its lease ends, or when it ended.
     at: Timestamp,
     node: Option<NodeIndex>,
-    /// Whether the last attempt is that of the lease, or of the end.
+    /// Whether the last attempt is that of the current lease or, of a final job, the one that ended it.
     has_run: bool,
     status: Option<FinalStatus>,
     result: Option<Payload>,
@@ -52,7 +52,6 @@ pub(crate) struct JobRecord {
     final_number: Option<u64>,
 }
 
-/// How far it got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum StageKind {
     Scheduled,
@@ -90,7 +89,7 @@ members!(JobRecord {
 numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final });
 
 impl Queue {
-    /// The record of each job, in order of submission, for the snapshot.
+    /// The records of all jobs, in order of submission.
     pub(crate) fn records(&self) -> impl Iterator<Item = JobRecord> {
         self.table.iter_from(JobSeq::FIRST).map(|job| self.record(job))
     }
@@ -100,13 +99,13 @@ impl Queue {
         (self.next_seq, self.retention.next_number())
     }
 
-    /// Puts back the numbers of a snapshot.
     pub(crate) fn restore_next_numbers(&mut self, (next_seq, next_final_number): (JobSeq, u64)) {
         self.next_seq = next_seq;
         self.retention.restore_next_number(next_final_number);
     }
 
-    /// Puts back a job of a snapshot; `taken_places` are those of older jobs that jobs before it took. The error says what contradicts the records before it, or itself.
+    /// Restores a job of a snapshot; `taken_places` are the places of older jobs that earlier records took. The error
+    /// says what contradicts earlier records, or the record itself.
     pub(crate) fn restore(
         &mut self,
         cx: &mut Context,
@@ -118,11 +117,13 @@ impl Queue {
         if !(JobSeq::FIRST..self.next_seq).contains(&seq)
             || self.table.iter_back_from(self.next_seq).next().is_some_and(|last| seq <= last.seq)
         {
-            return Err("jobs are not in the order of their numbers, or one has a number that is yet to come");
+            return Err(
+                "jobs are not in the order of their numbers, or one has a number that the hub has not given yet",
+            );
         }
         let key = ClassKey { zone: record.zone.clone(), requires: record.requires.clone() };
         if record.stage != StageKind::Final && self.classes.admit(&key, None).is_err() {
-            return Err("there are more classes of jobs than the hub has room for");
+            return Err("there are more classes of jobs than the hub may have");
         }
         if record.stage != StageKind::Final
             && let Some(place) = record.place
@@ -130,25 +131,25 @@ impl Queue {
                 || self.table.get(place).is_some_and(|older| older.final_number().is_none())
                 || !taken_places.insert(place))
         {
-            return Err("two jobs have one place in the order, or one took that of a newer one");
+            return Err("two jobs have the same place in the order, or a job has the place of a newer one");
         }
         if record.final_number.is_some_and(|number| number >= self.retention.next_number()) {
-            return Err("a job ended with a number that is yet to come");
+            return Err("a job ended with a number that the hub has not given yet");
         }
         let place = match (record.stage, record.node) {
             (StageKind::Leased, Some(node)) if registry.get(node).is_none() => {
-                return Err("a job is leased to a node that is not there");
+                return Err("a job is leased to a node that does not exist");
             }
             (StageKind::Leased, Some(node)) => self.leases.insert(node, seq),
             _ => 0,
         };
-        let kind = self.kinds.enter(cx.ledger, None, &record.kind);
+        let kind = self.kinds.add_job(cx.ledger, None, &record.kind);
         let (class, lane) = match record.stage {
-            StageKind::Final => (self.classes.show(cx.ledger, key), LaneIndex::NONE),
-            _ => self.classes.enter(cx.ledger, &mut self.kinds, None, key, kind),
+            StageKind::Final => (self.classes.add_retained(cx.ledger, key), LaneIndex::NONE),
+            _ => self.classes.add_unfinished(cx.ledger, &mut self.kinds, None, key, kind),
         };
         let job = record.into_job(registry, JobPlace { class, kind, lane }, place)?;
-        // A leased job's timer of this instant may have fired; a waiting job's has not, or the job would be final.
+        // At this very instant a leased job's timer may have fired; a waiting job's has not, or the job would be final.
         let is_final = matches!(job.stage, Stage::Final(_));
         if job.is_waiting() || (!is_final && job.expires_at() > cx.now) {
             cx.timers.set(job.expires_at(), Timer::JobExpires(seq));
@@ -165,7 +166,7 @@ impl Queue {
                 self.make_ready(job.place(), job.rank(), seq);
             }
             Stage::Leased(run) => {
-                registry.lease_given(run.node);
+                registry.add_lease(run.node);
                 cx.timers.set(run.until, Timer::LeaseEnds(seq));
             }
             Stage::Final(run) => {
@@ -176,11 +177,11 @@ impl Queue {
         Ok(())
     }
 
-    /// All jobs of a snapshot are back: final ones go in the order in which they ended. O(n log n).
+    /// All jobs of a snapshot are restored: puts the final ones in the order in which they ended. O(n log n).
     pub(crate) fn restored(&mut self) {
         let table = &self.table;
         self.retention.restored(|seq| match table.get(seq).map(|job| &job.stage) {
-            Some(Stage::Final(run)) => rules::order_of_ends(run.outcome.number),
+            Some(Stage::Final(run)) => rules::retention_order(run.outcome.number),
             _ => unreachable!("only final jobs are among the final ones"),
         });
     }
@@ -201,8 +202,8 @@ impl Queue {
             lease_duration_ms: job.lease_duration_ms(),
             place: terms.and_then(Terms::place),
             attempts_max: job.attempts_max.into(),
-            generation: job.tries.generation(),
-            charged: job.tries.charged(),
+            generation: job.history.generation(),
+            charged: job.history.charged(),
             attempts: job.attempts().cloned().collect(),
             stage: StageKind::Scheduled,
             at: Timestamp::ZERO,
@@ -234,7 +235,7 @@ impl Queue {
 impl JobRecord {
     fn into_job(mut self, registry: &Registry, job_place: JobPlace, place: u32) -> Result<Job, &'static str> {
         for attempt in &mut self.attempts {
-            // The name of a node that is known is one text for all that it tried.
+            // All attempts of a known node share the text of its name.
             if let Some(node) = registry.by_name(&attempt.node) {
                 attempt.node = node.name().clone();
             }
@@ -247,7 +248,7 @@ impl JobRecord {
             || self.charged > self.generation
             || self.attempts.len() + usize::from(self.has_run) > ATTEMPTS_KEPT_MAX.min(self.generation as usize)
         {
-            return Err("a job's attempts do not fit its state");
+            return Err("a job's attempts contradict its state");
         }
         let stage = match (self.stage, self.node, self.status, self.final_number) {
             (StageKind::Scheduled, None, None, None) => Stage::Scheduled { due_at: self.at },
@@ -260,7 +261,7 @@ impl JobRecord {
                 let node = NodeIndex::new(0);
                 Stage::Final(Box::new(Run { attempt, node, place: 0, until: self.at, outcome }))
             }
-            _ => return Err("a job's members do not fit its state"),
+            _ => return Err("a job's members contradict its state"),
         };
         let terms = Terms::new(
             self.expires_at.unwrap_or(Timestamp::NEVER),
@@ -276,10 +277,10 @@ impl JobRecord {
             class: job_place.class,
             lane: job_place.lane,
             stage,
-            tries: Tries::restore(self.generation, self.charged, self.attempts),
+            history: AttemptHistory::restore(self.generation, self.charged, self.attempts),
             terms: (terms != Terms::default()).then(|| Box::new(terms)),
             priority: self.priority,
-            attempts_max: u8::try_from(self.attempts_max).map_err(|_| "a job may have more attempts than any may")?,
+            attempts_max: u8::try_from(self.attempts_max).map_err(|_| "a job may have more attempts than the limit")?,
         })
     }
 }

@@ -1,12 +1,12 @@
-//! Retention: final jobs that are still readable, in the order in which they ended. Dead ones are kept in a row of their
-//! own, with limits of their own.
+//! Retention: final jobs that are still readable, in the order in which they ended. Dead ones are kept separately, with
+//! limits of their own.
 
 use crate::ids::JobSeq;
 use crate::outcome::FinalStatus;
 use crate::time::{Millis, Timestamp};
 use std::collections::VecDeque;
 
-/// Final jobs, and those of them that are dead letters.
+/// All final jobs: dead letters, and the others.
 #[derive(Default, Debug)]
 pub(super) struct Retention {
     finals: Row,
@@ -14,34 +14,33 @@ pub(super) struct Retention {
     next_number: u64,
 }
 
-/// Jobs in the order in which they ended, the first to go in front.
+/// Jobs in the order in which they ended: the next one to be dropped is in front.
 #[derive(Default, Debug)]
 struct Row(VecDeque<(Timestamp, JobSeq)>);
 
 impl Retention {
-    /// How many there are, dead ones not counted.
+    /// Dead jobs not counted.
     pub fn final_count(&self) -> u64 {
         self.finals.0.len() as u64
     }
 
-    /// How many dead ones there are.
     pub fn dead_count(&self) -> u64 {
         self.dead.0.len() as u64
     }
 
-    /// The number of the next job to end, in the order of ending.
+    /// The final number of the next job to end.
     pub fn next_number(&self) -> u64 {
         self.next_number
     }
 
-    /// A job ended; its number in the order of ending.
+    /// Adds a job that ended; returns its final number, which counts in the order of ending.
     pub fn insert(&mut self, at: Timestamp, job: JobSeq, status: FinalStatus) -> u64 {
         self.row_mut(status).0.push_back((at, job));
         self.next_number += 1;
         self.next_number - 1
     }
 
-    /// When the oldest one has been readable for long enough.
+    /// When the oldest one is dropped for its age.
     pub fn next_at(&self, retention: Millis) -> Option<Timestamp> {
         let at = match (self.finals.oldest_at(), self.dead.oldest_at()) {
             (Some(finals), Some(dead)) => Some(finals.min(dead)),
@@ -50,7 +49,7 @@ impl Retention {
         at.map(|at| at + retention)
     }
 
-    /// Takes out the one that ended first. Of two that ended at one instant, the dead one stays longer.
+    /// Removes the one that ended first. Of two that ended at the same instant, the dead one is kept longer.
     pub fn pop_oldest(&mut self) -> Option<JobSeq> {
         let is_dead = match (self.finals.oldest_at(), self.dead.oldest_at()) {
             (Some(finals), Some(dead)) => dead < finals,
@@ -60,27 +59,26 @@ impl Retention {
         if is_dead { self.pop_dead() } else { self.pop_final() }
     }
 
-    /// Takes out the one that ended first and is not dead.
+    /// Removes the one that ended first among those that are not dead.
     pub fn pop_final(&mut self) -> Option<JobSeq> {
         self.finals.pop()
     }
 
-    /// Takes out the dead one that ended first.
+    /// Removes the dead one that ended first.
     pub fn pop_dead(&mut self) -> Option<JobSeq> {
         self.dead.pop()
     }
 
-    /// Puts back a job of a snapshot. Snapshots have them in the order of submission.
+    /// Restores a job of a snapshot. Snapshots have jobs in the order of submission.
     pub fn restore(&mut self, at: Timestamp, job: JobSeq, status: FinalStatus) {
         self.row_mut(status).0.push_back((at, job));
     }
 
-    /// Puts back the number of the next job to end.
     pub fn restore_next_number(&mut self, next_number: u64) {
         self.next_number = next_number;
     }
 
-    /// All jobs of a snapshot are back: they go in the order of their numbers. O(n log n).
+    /// All jobs of a snapshot are restored: sorts them by final number. O(n log n).
     pub fn restored(&mut self, number: impl Fn(JobSeq) -> u64) {
         for row in [&mut self.finals, &mut self.dead] {
             row.0.make_contiguous().sort_by_key(|(_, job)| number(*job));

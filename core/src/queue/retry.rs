@@ -1,7 +1,7 @@
-//! Retry delays: exponential, capped, and spread so that jobs that failed together do not come back together.
+//! Retry delays: exponential, capped, and spread so that jobs that failed together are not retried together.
 //!
 //! `d = min(cap, base * 2^(attempt - 1))`, then half of it fixed and half from a keyed hash of job and attempt ("equal
-//! jitter": a retry is never early by more than half, and two hubs or two replays with one key agree).
+//! jitter": a retry is early by at most half, and all replays with the same key agree).
 
 use crate::ids::{HubKey, JobSeq};
 use crate::limits::Limits;

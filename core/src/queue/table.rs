@@ -1,11 +1,10 @@
 //! The table of jobs: by sequence number, which only grows.
 //!
-//! Jobs stand in pages, in place and in order, pages in a tree by number. A page is of 64 numbers. New jobs go to the
-//! last page, which has room for all of them; another one has room for the jobs that are left, at most twice as much as
-//! they take, so that one old job does not hold the room of those that came with it; the page that jobs are leaving gives it
-//! back when another one loses a job. The hot pages are the few at the
-//! ends; a million jobs need 15,625 pages, a tree of four levels whose upper ones stay in the cache. In a page without
-//! gaps a job is where its number says.
+//! Jobs are stored in place in pages of 64 numbers, the pages in a tree by number. New jobs are added to the last page,
+//! which has capacity for all 64. Any other page has capacity for at most twice the jobs that are left, so that one old
+//! job does not hold the memory of its neighbours; the page that jobs are removed from is shrunk when a job of another
+//! one is removed. The hot pages are the few at the ends; a million jobs need 15,625 pages, a tree of four levels whose
+//! upper ones stay in the cache. In a page without gaps the index of a job follows from its number.
 
 use super::job::Job;
 use crate::ids::JobSeq;
@@ -13,16 +12,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 const PAGE_NUMBERS: u64 = 64;
 
-/// All jobs that the hub knows.
+/// All jobs that the hub holds.
 #[derive(Default, Debug)]
 pub(super) struct JobTable {
     pages: BTreeMap<u64, Page>,
-    /// The page of the job that came last; it stays when it is empty.
+    /// The page of the job that was added last; it is kept when it is empty.
     last_page: u64,
-    /// The page that the latest job left; it keeps its room until another one loses a job, since mostly all of it goes.
+    /// The page of the job that was removed last. It is not shrunk yet, since mostly all of its jobs are removed in a
+    /// row.
     leaving_page: u64,
     count: usize,
-    /// The room of a page that was emptied, for the next one.
+    /// The memory of an emptied page, for the next one.
     spare: VecDeque<Job>,
 }
 
@@ -33,13 +33,13 @@ struct Page {
 }
 
 impl JobTable {
-    /// Takes in a job whose number is above those that came before it.
+    /// Adds a job whose number is above all earlier ones.
     pub fn insert(&mut self, job: Job) -> &mut Job {
         self.count += 1;
         let number = page_of(job.seq);
         if number != self.last_page {
             let last_page = std::mem::replace(&mut self.last_page, number);
-            self.give_room_back(last_page);
+            self.shrink_page(last_page);
         }
         let spare = &mut self.spare;
         self.pages.entry(number).or_insert_with(|| Page { jobs: std::mem::take(spare) }).push(job)
@@ -52,20 +52,20 @@ impl JobTable {
 
     pub fn get_mut(&mut self, seq: JobSeq) -> Option<&mut Job> {
         let page = self.pages.get_mut(&page_of(seq))?;
-        let place = page.find(seq)?;
-        page.jobs.get_mut(place)
+        let index = page.find(seq)?;
+        page.jobs.get_mut(index)
     }
 
     pub fn remove(&mut self, seq: JobSeq) -> Option<Job> {
         let number = page_of(seq);
         let page = self.pages.get_mut(&number)?;
-        let place = page.find(seq)?;
-        let job = page.jobs.remove(place)?;
+        let index = page.find(seq)?;
+        let job = page.jobs.remove(index)?;
         self.count -= 1;
         let is_empty = page.jobs.is_empty();
         let left_before = std::mem::replace(&mut self.leaving_page, number);
         if left_before != number && left_before != self.last_page {
-            self.give_room_back(left_before);
+            self.shrink_page(left_before);
         }
         if is_empty && number != self.last_page {
             let page = self.pages.remove(&number).expect("it was just there");
@@ -90,8 +90,8 @@ impl JobTable {
         self.count
     }
 
-    /// No job comes into this page any more.
-    fn give_room_back(&mut self, number: u64) {
+    /// Shrinks a page to which no job is added any more.
+    fn shrink_page(&mut self, number: u64) {
         let Some(page) = self.pages.get_mut(&number) else { return };
         if page.jobs.is_empty() {
             self.pages.remove(&number);
@@ -106,10 +106,10 @@ impl Page {
         assert!(self.jobs.back().is_none_or(|last| last.seq < job.seq), "sequence numbers grow");
         self.jobs.reserve_exact(PAGE_NUMBERS as usize - self.jobs.len());
         self.jobs.push_back(job);
-        self.jobs.back_mut().expect("it was just put there")
+        self.jobs.back_mut().expect("it was just pushed")
     }
 
-    /// Where a job stands: as far from the first one as its number, less those that are missing between.
+    /// The index of a job: its distance in numbers from the first one, or less if numbers between them are missing.
     fn find(&self, seq: JobSeq) -> Option<usize> {
         let distance = seq.get().checked_sub(self.jobs.front()?.seq.get())? as usize;
         if self.jobs.get(distance).is_some_and(|job| job.seq == seq) {
@@ -129,7 +129,7 @@ mod tests {
     use crate::queue::job::tests::a_job;
 
     #[test]
-    fn jobs_are_found_over_page_borders_and_empty_pages_go() {
+    fn jobs_are_found_across_page_borders_and_empty_pages_are_removed() {
         let mut table = JobTable::default();
         for seq in 1..=200 {
             table.insert(a_job(seq));

@@ -1,10 +1,10 @@
-//! Waiters: the long polls that wait for a job. Ephemeral: a restart forgets them, and their clients ask again.
+//! Waiters: the long polls that wait for a job. Ephemeral: a restart loses them, and their clients poll again.
 //!
-//! A waiter stands in one line for each kind that it names (or in the one for any kind), with the others of its profile. Of
-//! each node the longest waiting one is the line's head for it; a node without room for a lease has no heads until it may
-//! have room again. Jobs that become ready do not wake anybody by themselves: their lanes are noted, and when the shell
-//! settles, as many waiters are woken as there are jobs for them and room for leases, the longest waiting first. O(lines) a
-//! lane, then O(log n) for each that is woken and each node found without room, however many are parked.
+//! A waiter has a place in one line for each kind that it names (or in the one for any kind); a line is shared by
+//! waiters of one profile. The head of a line for a node is that node's longest waiting one; a node without room for a
+//! lease has no heads until it may have room again. A job that becomes ready only marks its lane for waking. When the
+//! shell settles, as many waiters are woken as there are jobs for them and room for leases, the longest waiting first:
+//! O(lines) for a lane, then O(log n) for each woken waiter and each node found without room, however many are parked.
 
 use crate::ledger::{Account, Ledger};
 use crate::limits::{PLACE_BYTES, WAITER_BYTES, WAITER_LINES_MAX, WAITER_PLACES_MAX, WAITERS_MAX};
@@ -16,7 +16,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Bound;
 
-/// A long poll's number, given by the shell; the smaller one waits longer.
+/// A long poll's number, given by the shell; the one with the smaller number has waited longer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WaiterId(pub u64);
 
@@ -25,7 +25,7 @@ pub struct WaiterId(pub u64);
 pub(crate) struct Waiter {
     pub node: Name,
     pub profile: ProfileIndex,
-    /// Each once.
+    /// Without repeats.
     pub wanted: Vec<Wanted>,
     pub jobs_max: u64,
 }
@@ -38,38 +38,38 @@ pub(crate) struct Waiters {
     /// What the polls of each node wait for.
     by_node: BTreeSet<(Name, Wanted, WaiterId)>,
     places: usize,
-    /// Lanes with jobs for which nobody was looked for yet, or more may be woken.
-    stirred: BTreeSet<(Slot, KindIndex)>,
-    /// Nodes that have waiters and room for a lease that they may not have had before.
-    freed: BTreeSet<Name>,
-    /// Nodes with waiters that were found without room: their waiters are nobody's heads.
-    full: BTreeSet<Name>,
+    /// Lanes with ready jobs for which waiters may have to be woken.
+    marked_lanes: BTreeSet<(Slot, KindIndex)>,
+    /// Nodes with waiters that may have room for a lease which they did not have before.
+    freed_nodes: BTreeSet<Name>,
+    /// Nodes with waiters that were found without room: lines have no heads for them.
+    full_nodes: BTreeSet<Name>,
 }
 
-/// Those of one profile that wait for one thing.
+/// The waiters of one profile that wait for one kind, or for any.
 #[derive(Default, Debug)]
 struct Line {
-    /// Places taken in it.
+    /// Occupied places.
     places: usize,
     /// The longest waiting one of each node that is not full.
     heads: BTreeSet<(WaiterId, Name)>,
 }
 
-/// What becomes of a waiter that is offered a job.
+/// The result of offering jobs to a waiter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Offer {
     /// It is woken.
-    Taken,
-    /// Others of its node were woken for all the room that the node has.
-    StoodBack,
+    Accepted,
+    /// It is not woken: others of its node were woken for all the room of the node.
+    PassedOver,
     /// Its node has no room.
     NodeFull,
-    /// There are no more jobs.
+    /// No jobs are left.
     NoneLeft,
 }
 
 impl Waiters {
-    /// Whether one more may be parked that waits for this and for some kinds that nothing names yet.
+    /// Whether one more may be parked that waits for `known`, and for `unknown_count` kinds that have no row yet.
     pub fn has_room_for(&self, profile: ProfileIndex, known: &[Wanted], unknown_count: usize) -> bool {
         let new_lines = known.iter().filter(|wanted| !self.lines.contains_key(&(**wanted, profile))).count();
         self.parked.len() < WAITERS_MAX
@@ -77,11 +77,11 @@ impl Waiters {
             && self.lines.len() + new_lines + unknown_count <= WAITER_LINES_MAX
     }
 
-    /// Parks a waiter that has room.
+    /// Parks a waiter for which there is room.
     pub fn park(&mut self, ledger: &mut Ledger, id: WaiterId, waiter: Waiter) {
         ledger.charge(Account::Waiters, waiter.bytes());
         self.places += waiter.wanted.len();
-        let is_full = self.full.contains(&waiter.node);
+        let is_full = self.full_nodes.contains(&waiter.node);
         for wanted in &waiter.wanted {
             let old_head = self.first_place_for(&waiter.node, *wanted);
             let line = self.lines.entry((*wanted, waiter.profile)).or_default();
@@ -98,7 +98,7 @@ impl Waiters {
         assert!(old.is_none(), "a waiter is parked once");
     }
 
-    /// Takes a waiter out; `None` if it is not parked (any more).
+    /// Removes a waiter; `None` if it is not parked (any more).
     pub fn unpark(&mut self, ledger: &mut Ledger, id: WaiterId) -> Option<Waiter> {
         let waiter = self.parked.remove(&id)?;
         ledger.release(Account::Waiters, waiter.bytes());
@@ -107,7 +107,7 @@ impl Waiters {
             self.by_node.remove(&(waiter.node.clone(), *wanted, id));
             let next_head = self.first_place_for(&waiter.node, *wanted);
             let key = (*wanted, waiter.profile);
-            let line = self.lines.get_mut(&key).expect("a waiter stands in its lines");
+            let line = self.lines.get_mut(&key).expect("a parked waiter has its lines");
             line.places -= 1;
             if line.heads.remove(&(id, waiter.node.clone())) {
                 line.heads.extend(next_head.map(|next| (next, waiter.node.clone())));
@@ -117,8 +117,8 @@ impl Waiters {
             }
         }
         if self.first_place(&waiter.node).is_none() {
-            self.full.remove(&waiter.node);
-            self.freed.remove(&waiter.node);
+            self.full_nodes.remove(&waiter.node);
+            self.freed_nodes.remove(&waiter.node);
         }
         Some(waiter)
     }
@@ -131,56 +131,55 @@ impl Waiters {
         ids.into_iter().collect()
     }
 
-    /// A lane has one more ready job.
-    pub fn stir(&mut self, slot: Slot, kind: KindIndex) {
+    /// Marks a lane that has one more ready job.
+    pub fn mark_lane(&mut self, slot: Slot, kind: KindIndex) {
         if !self.parked.is_empty() {
-            self.stirred.insert((slot, kind));
+            self.marked_lanes.insert((slot, kind));
         }
     }
 
-    /// A node's lease ended.
-    pub fn free(&mut self, node: &Name) {
-        if self.parked.is_empty() && self.full.is_empty() {
+    /// A node's lease ended: it may have room.
+    pub fn note_freed(&mut self, node: &Name) {
+        if self.parked.is_empty() && self.full_nodes.is_empty() {
             return;
         }
-        if self.full.remove(node) {
-            self.enter_heads(node);
+        if self.full_nodes.remove(node) {
+            self.insert_heads(node);
         }
         if self.first_place(node).is_some() {
-            self.freed.insert(node.clone());
+            self.freed_nodes.insert(node.clone());
         }
     }
 
-    /// A node was found without room: until it may have some its waiters are not looked at. O(what they wait for · log n).
+    /// A node was found without room: its waiters are skipped until it may have some. O(kinds they wait for · log n).
     pub fn note_full(&mut self, node: &Name) {
-        if self.full.insert(node.clone()) {
+        if self.full_nodes.insert(node.clone()) {
             for (key, id) in self.heads_of(node) {
                 self.line_mut(key).heads.remove(&(id, node.clone()));
             }
         }
     }
 
-    /// Every node with waiters may have room that it did not have: the limits were changed.
-    pub fn free_all(&mut self) {
-        std::mem::take(&mut self.full).iter().for_each(|node| self.enter_heads(node));
-        self.freed = self.by_node.iter().map(|(node, _, _)| node.clone()).collect();
+    /// The limits changed: every node with waiters may have room.
+    pub fn note_all_freed(&mut self) {
+        std::mem::take(&mut self.full_nodes).iter().for_each(|node| self.insert_heads(node));
+        self.freed_nodes = self.by_node.iter().map(|(node, _, _)| node.clone()).collect();
     }
 
-    /// Takes the nodes that may have room which they did not have.
-    pub fn take_freed(&mut self) -> BTreeSet<Name> {
-        std::mem::take(&mut self.freed)
+    pub fn drain_freed_nodes(&mut self) -> BTreeSet<Name> {
+        std::mem::take(&mut self.freed_nodes)
     }
 
-    /// The longest waiting poll of a node among those that wait for something that `is_there`. O(what they wait for · log n).
+    /// The longest waiting one of a node for which a job `is_ready`. O(kinds they wait for · log n).
     pub fn first_of_node(
         &self,
         node: &Name,
-        mut is_there: impl FnMut(ProfileIndex, Wanted) -> bool,
+        mut is_ready: impl FnMut(ProfileIndex, Wanted) -> bool,
     ) -> Option<WaiterId> {
         let mut first: Option<WaiterId> = None;
         let mut next = self.first_place(node);
         while let Some((_, wanted, id)) = next {
-            if first.is_none_or(|first| *id < first) && is_there(self.parked[id].profile, *wanted) {
+            if first.is_none_or(|first| *id < first) && is_ready(self.parked[id].profile, *wanted) {
                 first = Some(*id);
             }
             next = self.place_of_node(node, Bound::Excluded((node.clone(), *wanted, WaiterId(u64::MAX))));
@@ -188,18 +187,17 @@ impl Waiters {
         first
     }
 
-    /// Takes the first lane that was noted.
-    pub fn pop_stirred(&mut self) -> Option<(Slot, KindIndex)> {
-        self.stirred.pop_first()
+    pub fn pop_marked_lane(&mut self) -> Option<(Slot, KindIndex)> {
+        self.marked_lanes.pop_first()
     }
 
-    /// Forgets the lanes that were noted: nobody waits.
-    pub fn clear_stirred(&mut self) {
-        self.stirred.clear();
+    /// No poll is parked, so none is to be woken.
+    pub fn clear_marked_lanes(&mut self) {
+        self.marked_lanes.clear();
     }
 
-    /// Offers jobs of a lane to waiters, the longest waiting first, until `offer` says that none is left.
-    pub fn choose(
+    /// Offers jobs of a lane to waiters, the longest waiting first, until `offer` returns [`Offer::NoneLeft`].
+    pub fn offer_jobs(
         &self,
         classes: &Classes,
         profiles: &mut Profiles,
@@ -221,7 +219,7 @@ impl Waiters {
                 return;
             }
             let after = |id| Bound::Excluded((waiter.node.clone(), key.0, id));
-            if offered == Offer::Taken
+            if offered == Offer::Accepted
                 && let Some((_, wanted, next)) = self.place_of_node(&waiter.node, after(id))
                 && *wanted == key.0
             {
@@ -235,17 +233,15 @@ impl Waiters {
         }
     }
 
-    /// How many are parked.
     pub fn len(&self) -> usize {
         self.parked.len()
     }
 
-    /// Whether none is parked.
     pub fn is_empty(&self) -> bool {
         self.parked.is_empty()
     }
 
-    /// What the parked ones are charged, walked.
+    /// What the parked ones are charged, recomputed. O(n).
     pub fn bytes(&self) -> u64 {
         self.parked.values().map(Waiter::bytes).sum()
     }
@@ -275,14 +271,14 @@ impl Waiters {
         heads
     }
 
-    fn enter_heads(&mut self, node: &Name) {
+    fn insert_heads(&mut self, node: &Name) {
         for (key, id) in self.heads_of(node) {
             self.line_mut(key).heads.insert((id, node.clone()));
         }
     }
 
     fn line_mut(&mut self, key: (Wanted, ProfileIndex)) -> &mut Line {
-        self.lines.get_mut(&key).expect("a waiter stands in its lines")
+        self.lines.get_mut(&key).expect("a parked waiter has its lines")
     }
 
     fn lines_of(&self, wanted: Wanted) -> impl Iterator<Item = (&(Wanted, ProfileIndex), &Line)> {
@@ -304,24 +300,24 @@ mod tests {
     use crate::queue::kind::Kinds;
     use crate::zone::Zone;
 
-    const A_FULL: fn(&Name) -> Offer = |node| if **node == *"a" { Offer::NodeFull } else { Offer::Taken };
+    const A_FULL: fn(&Name) -> Offer = |node| if **node == *"a" { Offer::NodeFull } else { Offer::Accepted };
 
     #[test]
-    fn the_waiters_of_a_full_node_are_passed_over_at_once_until_it_has_room() {
+    fn the_waiters_of_a_full_node_are_skipped_at_once_until_it_has_room() {
         let (mut waiters, mut classes, mut kinds) = (Waiters::default(), Classes::default(), Kinds::default());
         let (mut profiles, mut ledger) = (Profiles::default(), Ledger::default());
         let name = |text: &str| Name::new(text).expect("a name");
-        let kind = kinds.enter(&mut ledger, None, &name("k"));
+        let kind = kinds.add_job(&mut ledger, None, &name("k"));
         let key = ClassKey { zone: Zone::DEFAULT, requires: NameSet::EMPTY };
-        classes.enter(&mut ledger, &mut kinds, None, key, kind);
-        let profile = profiles.enter(&Zone::DEFAULT, &NameSet::EMPTY);
+        classes.add_unfinished(&mut ledger, &mut kinds, None, key, kind);
+        let profile = profiles.acquire(&Zone::DEFAULT, &NameSet::EMPTY);
         for (id, node) in (1..=1_000).map(|id| (id, "a")).chain([(2_000, "b"), (2_001, "b")]) {
             let waiter = Waiter { node: name(node), profile, wanted: vec![Wanted::Any], jobs_max: 1 };
             waiters.park(&mut ledger, WaiterId(id), waiter);
         }
         let mut offered = |waiters: &Waiters, answer: fn(&Name) -> Offer| {
             let mut ids = Vec::new();
-            waiters.choose(&classes, &mut profiles, (0, kind), |id, waiter| {
+            waiters.offer_jobs(&classes, &mut profiles, (0, kind), |id, waiter| {
                 ids.push(id.0);
                 answer(&waiter.node)
             });
@@ -331,10 +327,10 @@ mod tests {
         waiters.note_full(&name("a"));
         assert_eq!(offered(&waiters, A_FULL), [2_000, 2_001]);
         waiters.unpark(&mut ledger, WaiterId(1));
-        waiters.free(&name("a"));
-        assert_eq!(offered(&waiters, |_| Offer::StoodBack), [2, 2_000]);
+        waiters.note_freed(&name("a"));
+        assert_eq!(offered(&waiters, |_| Offer::PassedOver), [2, 2_000]);
         waiters.note_full(&name("b"));
-        waiters.free_all();
-        assert_eq!(offered(&waiters, |_| Offer::Taken).len(), 1_001);
+        waiters.note_all_freed();
+        assert_eq!(offered(&waiters, |_| Offer::Accepted).len(), 1_001);
     }
 }

@@ -1,12 +1,12 @@
-//! The registry: which nodes there are, what they can do, and when they were last heard of.
+//! The registry: which nodes there are, what they can do, and when they were last seen.
 //!
-//! A node gets a number when the hub first hears of it, by heartbeat or by a pull that leased a job. Numbers are never
-//! reused. Liveness is looked at by timers: each node has exactly one, set for the earliest instant at which its status
-//! could change had it not been heard of since; a heartbeat leaves the timer alone, and a timer that fires too early
-//! sets itself again. So a heartbeat costs no timer work, and a node costs at most one firing per time to live.
+//! A node is registered, with a number, by its first heartbeat or by its first pull that leases a job. Numbers are
+//! never reused. Timers check liveness: each node has exactly one, set for the earliest instant at which its liveness
+//! could change if it were not seen again. A heartbeat does not move the timer; a timer that fires too early is set
+//! again. So a heartbeat costs no timer work, and a node costs at most one firing per `node_ttl_ms`.
 //!
-//! A dead node without leases is remembered for a week, and less if its room is needed: of those the one that was seen
-//! longest ago goes first.
+//! A dead node without leases is forgotten after a week, or earlier if its room is needed: the one that was seen
+//! longest ago is evicted first.
 
 pub(crate) mod node;
 
@@ -26,21 +26,21 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default, Debug)]
 pub struct Registry {
     nodes: BTreeMap<NodeIndex, Node>,
-    /// O(log n) by name; a tree, so that no choice of names makes it slow.
+    /// A tree, so that no choice of names makes it slow.
     indexes: BTreeMap<Name, NodeIndex>,
-    /// Dead nodes without leases, the one that was seen longest ago first.
+    /// Dead nodes without leases by last-seen time: the next one to be evicted is first.
     idle: BTreeSet<(Timestamp, NodeIndex)>,
     next_index: u32,
     liveness_counts: [u64; 3],
 }
 
-/// What a room of nodes needs while a command is handled.
+/// What the registry needs while a command or timer is handled.
 pub(crate) struct NodeContext<'a> {
     pub now: Timestamp,
     pub limits: &'a Limits,
     pub timers: &'a mut Timers,
     pub ledger: &'a mut Ledger,
-    /// What the audit log is to have.
+    /// Events for the audit log.
     pub audits: &'a mut Vec<Audit>,
     /// Nodes that were forgotten.
     pub forgotten: &'a mut Vec<Node>,
@@ -77,14 +77,14 @@ impl Registry {
         self.liveness_counts[liveness as usize]
     }
 
-    /// Whether a heartbeat says nothing new of an online node: then only its last-seen time changes, and the shell may
-    /// put it with others into one [`Command::NodesSeen`](crate::Command::NodesSeen).
+    /// The node, if it is online and the heartbeat repeats its last one: then only its last-seen time changes, and the
+    /// shell may put several such heartbeats into one [`Command::NodesSeen`](crate::Command::NodesSeen).
     pub fn repeats(&self, heartbeat: &Heartbeat) -> Option<NodeIndex> {
         let node = self.by_name(&heartbeat.node)?;
-        (node.liveness() == Liveness::Online && node.says_the_same(heartbeat)).then_some(node.index())
+        (node.liveness() == Liveness::Online && node.matches(heartbeat)).then_some(node.index())
     }
 
-    /// Takes a heartbeat; whether the node's zone or capabilities changed comes with its number.
+    /// Accepts a heartbeat; returns the node's number, and whether its zone or capabilities changed.
     pub(crate) fn heartbeat(
         &mut self,
         cx: &mut NodeContext,
@@ -93,37 +93,36 @@ impl Registry {
         let before = self.by_name(&heartbeat.node).map(Node::bytes);
         self.make_room(cx, &heartbeat.node, before, Node::bytes_of(&heartbeat))?;
         let index = self.find_or_insert(cx, &heartbeat.node);
-        self.seen(cx, index);
-        let node = self.nodes.get_mut(&index).expect("enrolled above");
+        self.note_seen(cx, index);
+        let node = self.nodes.get_mut(&index).expect("it was registered above");
         let before = node.bytes();
         let is_changed = node.update(heartbeat);
         cx.ledger.transfer((Account::Nodes, before), (Account::Nodes, node.bytes()));
         Ok((index, is_changed))
     }
 
-    /// The number of the node of that name, which is made known if it was not.
-    pub(crate) fn enrol(&mut self, cx: &mut NodeContext, name: &Name) -> Result<NodeIndex, Refusal> {
+    /// The number of the node of that name; registers it if it is unknown.
+    pub(crate) fn register(&mut self, cx: &mut NodeContext, name: &Name) -> Result<NodeIndex, Refusal> {
         if !self.indexes.contains_key(name) {
             self.make_room(cx, name, None, Node::bytes_of_name(name))?;
         }
         Ok(self.find_or_insert(cx, name))
     }
 
-    /// The node was heard of now.
-    pub(crate) fn seen(&mut self, cx: &mut NodeContext, index: NodeIndex) {
+    pub(crate) fn note_seen(&mut self, cx: &mut NodeContext, index: NodeIndex) {
         let Some(node) = self.nodes.get_mut(&index) else { return };
         let before = node.liveness();
         if before == Liveness::Online {
-            node.seen(cx.now, cx.limits);
+            node.note_seen(cx.now, cx.limits);
             return;
         }
         self.idle.remove(&(node.last_seen_at(), index));
-        // The timer of a node that was not online is set for a later change of status: move it to the first.
+        // The timer of a node that was not online is set for a later change of liveness: move it to the next one.
         cx.timers.cancel(node.check_at(), Timer::NodeLiveness(index));
-        node.seen(cx.now, cx.limits);
+        node.note_seen(cx.now, cx.limits);
         cx.timers.set(node.check_at(), Timer::NodeLiveness(index));
         cx.audits.push(Audit::NodeOnline { node: node.name().clone() });
-        self.recount(before, Liveness::Online);
+        self.move_count(before, Liveness::Online);
     }
 
     /// A node's timer fired.
@@ -134,38 +133,38 @@ impl Registry {
             self.remove(cx, index);
             return;
         }
-        node.check(cx.now, cx.limits);
+        node.check_liveness(cx.now, cx.limits);
         let after = node.liveness();
         cx.timers.set(node.check_at(), Timer::NodeLiveness(index));
         if after != before {
             let name = node.name().clone();
             cx.audits.push(match after {
-                // Under limits that were raised.
+                // A raised limit makes a stale node online again.
                 Liveness::Online => Audit::NodeOnline { node: name },
                 Liveness::Stale => Audit::NodeStale { node: name },
                 Liveness::Dead => Audit::NodeDead { node: name },
             });
-            self.recount(before, after);
+            self.move_count(before, after);
         }
-        self.note_idle(index);
+        self.update_idle(index);
     }
 
-    /// The node got a lease: it was seen before, or comes from a snapshot.
-    pub(crate) fn lease_given(&mut self, index: NodeIndex) {
-        self.nodes.get_mut(&index).expect("leases are given to known nodes").lease_given();
+    /// The node was seen before, or is of a snapshot.
+    pub(crate) fn add_lease(&mut self, index: NodeIndex) {
+        self.nodes.get_mut(&index).expect("leases are given to known nodes").add_lease();
     }
 
-    /// A lease of the node ended; the node.
-    pub(crate) fn lease_ended(&mut self, index: NodeIndex) -> &Node {
+    /// Returns the node.
+    pub(crate) fn remove_lease(&mut self, index: NodeIndex) -> &Node {
         let node = self.nodes.get_mut(&index).expect("a node with leases is not forgotten");
-        node.lease_ended();
+        node.remove_lease();
         if node.is_idle_and_dead() {
             self.idle.insert((node.last_seen_at(), index));
         }
         node
     }
 
-    /// The limits change: each node is looked at again. O(n log n), rare.
+    /// The limits changed: the liveness of each node is checked at once. O(n log n), rare.
     pub(crate) fn reconfigure(&mut self, timers: &mut Timers, now: Timestamp) {
         for (index, node) in &mut self.nodes {
             timers.cancel(node.check_at(), Timer::NodeLiveness(*index));
@@ -174,7 +173,6 @@ impl Registry {
         }
     }
 
-    /// A node's row.
     pub(crate) fn get_mut(&mut self, index: NodeIndex) -> Option<&mut Node> {
         self.nodes.get_mut(&index)
     }
@@ -189,31 +187,30 @@ impl Registry {
         self.nodes.values().map(Node::record)
     }
 
-    /// Puts back what a snapshot holds.
     pub(crate) fn restore_next_index(&mut self, next_index: u32) {
         self.next_index = next_index;
     }
 
-    /// Puts back a node of a snapshot, with its timer.
+    /// Restores a node of a snapshot and sets its timer.
     pub(crate) fn restore(&mut self, timers: &mut Timers, ledger: &mut Ledger, node: Node) -> Result<(), &'static str> {
         if self.indexes.contains_key(node.name()) || self.nodes.contains_key(&node.index()) {
-            return Err("a node is there twice");
+            return Err("two nodes have the same name or number");
         }
         if node.index().get() >= self.next_index {
-            return Err("a node has a number that is yet to come");
+            return Err("a node has a number that the hub has not given yet");
         }
         timers.set(node.check_at(), Timer::NodeLiveness(node.index()));
         self.insert(ledger, node);
         Ok(())
     }
 
-    /// All jobs of a snapshot are back, and the nodes' leases with them.
+    /// All jobs of a snapshot are restored, and with them the nodes' leases.
     pub(crate) fn restored(&mut self) {
         let indexes: Vec<_> = self.nodes.keys().copied().collect();
-        indexes.into_iter().for_each(|index| self.note_idle(index));
+        indexes.into_iter().for_each(|index| self.update_idle(index));
     }
 
-    /// What the nodes are charged, walked.
+    /// What the nodes are charged, recomputed. O(n).
     pub(crate) fn bytes(&self) -> u64 {
         self.nodes.values().map(Node::bytes).sum()
     }
@@ -231,8 +228,8 @@ impl Registry {
         index
     }
 
-    /// Dead nodes go until a node has room that takes `after` bytes, instead of `before` if it is known. Nobody goes in
-    /// vain: a refusal has changed nothing. (Where a limit was lowered below what is, one goes for each that comes.)
+    /// Evicts dead nodes until there is room for a node that takes `after` bytes, or `before` so far if it is known.
+    /// A refusal changes nothing. If a limit was lowered below what is held, each new node evicts at least one.
     fn make_room(&mut self, cx: &mut NodeContext, name: &Name, before: Option<u64>, after: u64) -> Result<(), Refusal> {
         let (nodes, nodes_max) = (self.nodes.len() as u64, cx.limits.nodes_max);
         let (bytes, bytes_max) = (cx.ledger.get(Account::Nodes), cx.limits.nodes_bytes_max);
@@ -243,31 +240,31 @@ impl Registry {
         if !is_one_too_many && !lacks_bytes(0) {
             return Ok(());
         }
-        let (mut gone, mut freed) = (Vec::new(), 0);
+        let (mut evicted, mut freed) = (Vec::new(), 0);
         for (_, index) in self.idle.iter().filter(|(_, index)| self.nodes[index].name() != name) {
-            if !gone.is_empty() && !lacks_bytes(freed) {
+            if !evicted.is_empty() && !lacks_bytes(freed) {
                 break;
             }
             freed += self.nodes[index].bytes();
-            gone.push(*index);
+            evicted.push(*index);
         }
-        if is_one_too_many && gone.is_empty() {
+        if is_one_too_many && evicted.is_empty() {
             return Err(Refusal::NodesFull { nodes, nodes_max });
         }
         if lacks_bytes(freed) {
             return Err(Refusal::NodeBytesFull { bytes, bytes_max });
         }
-        gone.into_iter().for_each(|index| self.forget_early(cx, index));
+        evicted.into_iter().for_each(|index| self.evict(cx, index));
         Ok(())
     }
 
-    fn forget_early(&mut self, cx: &mut NodeContext, index: NodeIndex) {
+    fn evict(&mut self, cx: &mut NodeContext, index: NodeIndex) {
         let check_at = self.nodes[&index].check_at();
         cx.timers.cancel(check_at, Timer::NodeLiveness(index));
         self.remove(cx, index);
     }
 
-    /// The node is forgotten; its timer is gone already.
+    /// Removes a node whose timer has fired or is cancelled.
     fn remove(&mut self, cx: &mut NodeContext, index: NodeIndex) {
         let node = self.nodes.remove(&index).expect("a node that is forgotten was known");
         self.idle.remove(&(node.last_seen_at(), index));
@@ -284,17 +281,17 @@ impl Registry {
         self.nodes.insert(node.index(), node);
     }
 
-    fn note_idle(&mut self, index: NodeIndex) {
+    fn update_idle(&mut self, index: NodeIndex) {
         let node = &self.nodes[&index];
-        let place = (node.last_seen_at(), index);
+        let key = (node.last_seen_at(), index);
         if node.is_idle_and_dead() {
-            self.idle.insert(place);
+            self.idle.insert(key);
         } else {
-            self.idle.remove(&place);
+            self.idle.remove(&key);
         }
     }
 
-    fn recount(&mut self, before: Liveness, after: Liveness) {
+    fn move_count(&mut self, before: Liveness, after: Liveness) {
         self.liveness_counts[before as usize] -= 1;
         self.liveness_counts[after as usize] += 1;
     }

@@ -1,4 +1,4 @@
-//! A node: what it said of itself, and how long ago.
+//! A node: how it describes itself, and when it was last seen.
 
 use crate::command::{Health, Heartbeat};
 use crate::encoding::{members, numbered};
@@ -12,14 +12,14 @@ use crate::rules;
 use crate::time::Timestamp;
 use crate::zone::Zone;
 
-/// Whether a node was heard of lately.
+/// How long ago a node was seen, in steps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Liveness {
-    /// Within its time to live.
+    /// Within `node_ttl_ms`.
     Online,
-    /// Not within its time to live.
+    /// Longer ago than `node_ttl_ms`.
     Stale,
-    /// Not for so long that it counts as gone.
+    /// Longer ago than `node_dead_ms`.
     Dead,
 }
 
@@ -38,9 +38,9 @@ pub struct Node {
     liveness: Liveness,
     /// When its timer fires.
     check_at: Timestamp,
-    /// Counted again from the jobs when a snapshot is read.
+    /// Derived from the jobs when a snapshot is read.
     leases: u64,
-    /// Follows from zone and capabilities.
+    /// Derived from zone and capabilities.
     profile: ProfileIndex,
 }
 
@@ -77,7 +77,7 @@ members!(NodeRecord {
 numbered!(Liveness { 0 Online, 1 Stale, 2 Dead });
 
 impl NodeRecord {
-    /// The node without leases: the jobs that follow bring them.
+    /// The node without leases: these are added with the jobs that follow in the snapshot.
     pub fn into_node(self) -> Node {
         Node {
             index: self.index,
@@ -116,7 +116,6 @@ impl Node {
         }
     }
 
-    /// The node's number in the hub.
     pub fn index(&self) -> NodeIndex {
         self.index
     }
@@ -131,17 +130,16 @@ impl Node {
         &self.zone
     }
 
-    /// What it can do.
     pub fn capabilities(&self) -> &NameSet {
         &self.capabilities
     }
 
-    /// Its health as it says.
+    /// Its health as it reports it.
     pub fn health(&self) -> Health {
         self.health
     }
 
-    /// Where it says it can be reached.
+    /// Where it can be reached, as it reports.
     pub fn endpoint(&self) -> Option<&Name> {
         self.endpoint.as_ref()
     }
@@ -151,17 +149,14 @@ impl Node {
         self.labels.as_ref()
     }
 
-    /// When the hub first heard of it.
     pub fn registered_at(&self) -> Timestamp {
         self.registered_at
     }
 
-    /// When the hub last heard of it.
     pub fn last_seen_at(&self) -> Timestamp {
         self.last_seen_at
     }
 
-    /// Whether the hub heard of it lately.
     pub fn liveness(&self) -> Liveness {
         self.liveness
     }
@@ -176,7 +171,7 @@ impl Node {
         self.check_at
     }
 
-    /// What it can do, as the queue knows it.
+    /// Its zone and capabilities, as the queue knows them.
     pub(crate) fn profile(&self) -> ProfileIndex {
         self.profile
     }
@@ -190,18 +185,17 @@ impl Node {
         bytes(&self.name, &self.zone, &self.capabilities, self.endpoint.as_ref(), &self.labels)
     }
 
-    /// Bytes of memory that a node takes which says this.
+    /// Bytes of memory that a node takes after this heartbeat.
     pub(crate) fn bytes_of(heartbeat: &Heartbeat) -> u64 {
         let Heartbeat { node, zone, capabilities, endpoint, labels, health: _ } = heartbeat;
         bytes(node, zone, capabilities, endpoint.as_ref(), labels)
     }
 
-    /// Bytes of memory that a node takes which said nothing of itself.
+    /// Bytes of memory that a node takes before its first heartbeat.
     pub(crate) fn bytes_of_name(name: &Name) -> u64 {
         bytes(name, &Zone::DEFAULT, &NameSet::EMPTY, None, &None)
     }
 
-    /// The node for the snapshot.
     pub(crate) fn record(&self) -> NodeRecord {
         NodeRecord {
             index: self.index,
@@ -218,8 +212,8 @@ impl Node {
         }
     }
 
-    /// Whether a heartbeat repeats what is known.
-    pub(crate) fn says_the_same(&self, heartbeat: &Heartbeat) -> bool {
+    /// Whether a heartbeat changes nothing but the last-seen time.
+    pub(crate) fn matches(&self, heartbeat: &Heartbeat) -> bool {
         self.zone == heartbeat.zone
             && self.capabilities == heartbeat.capabilities
             && self.health == heartbeat.health
@@ -227,19 +221,19 @@ impl Node {
             && self.labels == heartbeat.labels
     }
 
-    /// Takes over what a heartbeat says; whether that changes which jobs the node may run.
+    /// Stores what a heartbeat reports; returns whether that changes which jobs the node may run.
     pub(crate) fn update(&mut self, heartbeat: Heartbeat) -> bool {
-        let is_other = self.zone != heartbeat.zone || self.capabilities != heartbeat.capabilities;
+        let is_changed = self.zone != heartbeat.zone || self.capabilities != heartbeat.capabilities;
         self.zone = heartbeat.zone;
         self.capabilities = heartbeat.capabilities;
         self.health = heartbeat.health;
         self.endpoint = heartbeat.endpoint;
         self.labels = heartbeat.labels;
-        is_other
+        is_changed
     }
 
-    /// Heard of now. The timer of an online node stays where it is and sets itself again when it fires.
-    pub(crate) fn seen(&mut self, now: Timestamp, limits: &Limits) {
+    /// The timer of an online node is not moved: it is set again when it fires.
+    pub(crate) fn note_seen(&mut self, now: Timestamp, limits: &Limits) {
         self.last_seen_at = now;
         if self.liveness != Liveness::Online {
             self.liveness = Liveness::Online;
@@ -247,8 +241,8 @@ impl Node {
         }
     }
 
-    /// The timer fired: what it is now, and when to look again.
-    pub(crate) fn check(&mut self, now: Timestamp, limits: &Limits) {
+    /// The timer fired: updates the liveness, and when to check it next.
+    pub(crate) fn check_liveness(&mut self, now: Timestamp, limits: &Limits) {
         let (stale_at, dead_at) = (rules::stale_at(self.last_seen_at, limits.node_ttl_ms), self.dead_at(limits));
         self.liveness = if now < stale_at {
             Liveness::Online
@@ -262,22 +256,22 @@ impl Node {
             Liveness::Online => stale_at,
             Liveness::Stale => dead_at,
             Liveness::Dead if now < forget_at => forget_at,
-            // One that still holds leases is looked at again after as long.
+            // A node that still holds leases is checked again after the same time.
             Liveness::Dead => now + NODE_FORGET_MS,
         };
     }
 
-    /// Other limits hold from now on: look at once what they make of it.
+    /// The limits changed: the timer fires at once, to check the liveness under the new ones.
     pub(crate) fn rearm(&mut self, now: Timestamp) {
         self.check_at = now;
     }
 
-    /// Whether its record may go as soon as another node needs the room.
+    /// Whether it may be evicted as soon as another node needs the room.
     pub(crate) fn is_idle_and_dead(&self) -> bool {
         self.liveness == Liveness::Dead && rules::may_forget(self.leases)
     }
 
-    /// Whether a node that is looked at now is dead for so long that its record may go.
+    /// Whether it is idle and has been dead for so long that it is forgotten.
     pub(crate) fn is_forgettable(&self, now: Timestamp, limits: &Limits) -> bool {
         self.is_idle_and_dead() && now >= self.dead_at(limits) + NODE_FORGET_MS
     }
@@ -286,25 +280,24 @@ impl Node {
         self.last_seen_at + limits.node_dead_ms.max(limits.node_ttl_ms)
     }
 
-    pub(crate) fn lease_given(&mut self) {
+    pub(crate) fn add_lease(&mut self) {
         self.leases += 1;
     }
 
-    pub(crate) fn lease_ended(&mut self) {
-        self.leases = self.leases.checked_sub(1).expect("only leases that were given end");
+    pub(crate) fn remove_lease(&mut self) {
+        self.leases = self.leases.checked_sub(1).expect("a lease that ends was added");
     }
 }
 
 fn bytes(name: &Name, zone: &Zone, capabilities: &NameSet, endpoint: Option<&Name>, labels: &Option<Payload>) -> u64 {
     let texts = name.bytes() + zone.bytes() + capabilities.bytes() + endpoint.map_or(0, Name::bytes);
-    // As if no other node had its profile: what a node is charged does not depend on others.
+    // Charged as if no other node had the same profile: what a node is charged does not depend on others.
     let is_plain = *zone == Zone::DEFAULT && *capabilities == NameSet::EMPTY;
     let profile = if is_plain { 0 } else { PROFILE_BYTES };
     NODE_BYTES + texts + profile + Payload::bytes_of(labels)
 }
 
 impl Liveness {
-    /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Liveness::Online => "ONLINE",

@@ -1,9 +1,10 @@
-//! Kinds: what became of the jobs of each kind, for as many kinds as there is room.
+//! Kinds: how many jobs of each kind were submitted and how they ended.
 //!
-//! A kind is a client's word, so their number must have a bound: [`METRIC_KINDS_MAX`](crate::limits::METRIC_KINDS_MAX) have
-//! counts of their own, all others share one. A kind of which nothing was heard for [`IDLE`] makes room for a new one, its
-//! counts go to the others': so a flood of words does not keep the kinds in use out for good. One that is called like
-//! these others is counted with them: two series of one name are no metric. O(1) an event, O(kinds) for one without a row.
+//! Clients choose the names of kinds, so their number is bounded: [`METRIC_KINDS_MAX`](crate::limits::METRIC_KINDS_MAX)
+//! have counts of their own, all others share one. A kind without events for [`IDLE`] is evicted for a new one and its
+//! counts are added to the shared ones, so that a flood of names does not exclude the kinds in use for ever. A kind
+//! that is called [`OTHER`] is counted with the shared ones, since two series may not have one name. An event costs
+//! O(1), or O(kinds) if its kind has no row.
 
 use crate::limits::METRIC_KINDS_MAX;
 use crate::name::Name;
@@ -11,10 +12,10 @@ use crate::outcome::FinalStatus;
 use crate::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 
-/// What the kinds without counts of their own are called together.
+/// The name of the counts that all other kinds share.
 pub const OTHER: &str = "other";
 
-/// After so long a kind's counts may go to the others'.
+/// A kind without events for so long may be evicted.
 const IDLE: Millis = Millis::from_secs(600);
 
 /// Counts by kind.
@@ -30,28 +31,26 @@ struct Row {
     name: Name,
     counts: KindCounts,
     counted_at: Timestamp,
-    /// Counts the kinds that stood here.
+    /// Incremented when the row gets another kind.
     version: u32,
 }
 
-/// Where a kind is counted, as long as its row is its own.
+/// A reference to a kind's row; stale when the row has another version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub(crate) struct RowRef {
     row: u16,
     version: u32,
 }
 
-/// What became of the jobs of a kind, since the start.
+/// Counts of the jobs of a kind since the start.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct KindCounts {
-    /// Jobs that came in.
     pub submitted: u64,
-    /// Jobs that ended, by how.
+    /// By the number of the [`FinalStatus`].
     pub ended: [u64; FinalStatus::ALL.len()],
 }
 
 impl KindCounts {
-    /// Adds another kind's counts.
     pub fn add(&mut self, other: &KindCounts) {
         self.submitted += other.submitted;
         self.ended.iter_mut().zip(other.ended).for_each(|(count, more)| *count += more);
@@ -59,18 +58,18 @@ impl KindCounts {
 }
 
 impl Kinds {
-    /// The counts of a kind, to add to; `place` remembers its row.
-    pub(super) fn of(&mut self, at: Timestamp, kind: &Name, place: &mut Option<Place>) -> &mut KindCounts {
-        let known = place.filter(|place| self.rows[usize::from(place.row)].version == place.version);
-        let known = known.map(|place| place.row).or_else(|| self.by_name.get(kind).copied());
-        let Some(row) = known.or_else(|| self.make_row(at, kind)) else { return &mut self.other };
+    /// The counts of a kind; `row_ref` caches its row.
+    pub(super) fn counts_mut(&mut self, at: Timestamp, kind: &Name, row_ref: &mut Option<RowRef>) -> &mut KindCounts {
+        let known = row_ref.filter(|row_ref| self.rows[usize::from(row_ref.row)].version == row_ref.version);
+        let known = known.map(|row_ref| row_ref.row).or_else(|| self.by_name.get(kind).copied());
+        let Some(row) = known.or_else(|| self.insert(at, kind)) else { return &mut self.other };
         let found = &mut self.rows[usize::from(row)];
-        *place = Some(Place { row, version: found.version });
+        *row_ref = Some(RowRef { row, version: found.version });
         found.counted_at = found.counted_at.max(at);
         &mut found.counts
     }
 
-    fn make_row(&mut self, at: Timestamp, kind: &Name) -> Option<u16> {
+    fn insert(&mut self, at: Timestamp, kind: &Name) -> Option<u16> {
         if **kind == *OTHER {
             return None;
         }
@@ -92,12 +91,12 @@ impl Kinds {
         Some(row as u16)
     }
 
-    /// Kinds with counts of their own, in the order of their names.
+    /// Kinds with counts of their own, in order of name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &KindCounts)> {
         self.by_name.iter().map(|(kind, row)| (&**kind, &self.rows[usize::from(*row)].counts))
     }
 
-    /// The counts of all other kinds together; `None` if there are none.
+    /// The counts that all other kinds share; `None` if they are zero.
     pub fn other(&self) -> Option<&KindCounts> {
         (self.other != KindCounts::default()).then_some(&self.other)
     }
@@ -111,7 +110,7 @@ mod tests {
 
     fn submit(kinds: &mut Kinds, ms: u64, kind: &str) {
         let kind = Name::new(kind).expect("a valid name");
-        kinds.of(Timestamp::from_millis(ms), &kind, &mut None).submitted += 1;
+        kinds.counts_mut(Timestamp::from_millis(ms), &kind, &mut None).submitted += 1;
     }
 
     fn full() -> Kinds {
@@ -133,19 +132,19 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_is_idle_makes_room_and_no_count_is_lost() {
+    fn an_idle_kind_is_evicted_and_no_count_is_lost() {
         let mut kinds = full();
         submit(&mut kinds, 5_000, "k0");
-        let place = &mut None;
+        let row_ref = &mut None;
         let k1 = Name::new("k1").unwrap();
-        kinds.of(Timestamp::ZERO, &k1, place);
+        kinds.counts_mut(Timestamp::ZERO, &k1, row_ref);
         submit(&mut kinds, IDLE.get() - 1, "early");
         assert_eq!(kinds.other().map(|counts| counts.submitted), Some(1));
-        // The longest idle one goes first, of those alike the first row: k1, since k0 was heard of since.
+        // The longest idle one is evicted, among several the first row: k1, since k0 had an event later.
         submit(&mut kinds, IDLE.get(), "new");
         assert!(kinds.iter().any(|(kind, _)| kind == "new") && kinds.iter().all(|(kind, _)| kind != "k1"));
-        // Whoever remembered its row is not counted in another's.
-        kinds.of(Timestamp::from_millis(IDLE.get()), &k1, place).submitted += 1;
+        // A stale reference to its row does not count for the new kind.
+        kinds.counts_mut(Timestamp::from_millis(IDLE.get()), &k1, row_ref).submitted += 1;
         assert!(kinds.iter().any(|(kind, counts)| kind == "k1" && counts.submitted == 1));
         let own: u64 = kinds.iter().map(|(_, counts)| counts.submitted).sum();
         let others = kinds.other().map_or(0, |counts| counts.submitted);
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_is_called_like_the_others_is_counted_with_them() {
+    fn a_kind_named_like_the_shared_counts_is_counted_with_them() {
         let mut kinds = Kinds::default();
         submit(&mut kinds, 0, OTHER);
         assert_eq!(kinds.iter().count(), 0);

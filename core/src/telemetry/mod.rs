@@ -1,8 +1,8 @@
-//! Telemetry: what happens in the hub, counted. Ephemeral: it starts empty, no journal holds it, a replay has none, and
-//! nothing of it is asked when a command is decided.
+//! Telemetry: counts of what happens in the hub. Ephemeral: it starts empty, is neither journaled nor filled by a
+//! replay, and no decision depends on it.
 //!
-//! Fed by the hub with what happens to jobs and by [`Telemetry::observe`] with what the shell saw. Each costs O(1); memory
-//! is bounded (some 3 MB) whatever happens.
+//! The hub reports what happens to jobs, and the shell reports what it observes ([`Telemetry::observe`]). Each report
+//! costs O(1); memory is bounded by about 3 MB.
 
 pub mod kinds;
 pub mod timing;
@@ -12,76 +12,71 @@ use crate::effect::Audit;
 use crate::name::Name;
 use crate::outcome::{DropReason, FinalStatus};
 use crate::time::{Millis, Timestamp};
-use kinds::{Kinds, Place};
+use kinds::{Kinds, RowRef};
 use std::net::IpAddr;
 use timing::{Timing, Unit};
 use window::Window;
 
-/// The queue counts as full for so long after it refused something: longer than the `Retry-After` of the refusal, so that
-/// it does not flicker while clients wait.
+/// The queue counts as full for so long after a refusal: longer than the `Retry-After` of the refusal, so that the
+/// state does not flicker while clients wait.
 const BACKPRESSURE_LINGER: Millis = Millis::from_secs(2);
 
-/// What the shell saw that is no command: it may come from anybody, so no journal holds it.
+/// What the shell observes beside commands. Unauthenticated callers can cause it, so it is not journaled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Observation {
-    /// An address came without a token, or with one that is not the hub's.
-    AuthFailure {
-        /// Who.
-        address: IpAddr,
-        /// Whether there was a token at all.
-        is_token_present: bool,
-    },
-    /// An address was turned away for its many failures.
+    /// A request had no token, or a wrong one.
+    AuthFailure { address: IpAddr, is_token_present: bool },
+    /// A request was refused because its address is blocked for its authentication failures.
     AuthBlocked,
-    /// A token was right.
+    /// A request had the right token.
     AuthSuccess,
-    /// A path was asked of the wrong plane.
+    /// A request for a path of the other plane.
     PortMismatch,
     /// A result's checksum or signature was right.
     IntegrityVerified,
-    /// A result had neither, though one was needed.
+    /// A result had no checksum or signature, though it was required.
     IntegrityMissing,
     /// A result's checksum or signature was wrong.
     IntegrityFailed,
-    /// The journal holds one more batch.
+    /// A batch is durable in the journal.
     JournalCommit {
-        /// How long it took, from the hand-over to the disk's answer.
+        /// From the submission to the journal's thread until the disk has confirmed it.
         took_us: u64,
     },
-    /// The journal's disk takes nothing.
+    /// Writes to the journal's disk began to fail.
     JournalFailure,
 }
 
-/// What is counted since the start and in the last minute.
+/// Counters, each since the start and for the last minute.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Counter {
     /// Requests without a token.
     AuthFailureMissing,
-    /// Requests with a token that is not the hub's.
+    /// Requests with a wrong token.
     AuthFailureBad,
-    /// Requests that were turned away for their address' failures.
+    /// Requests that were refused because their address is blocked for its authentication failures.
     AuthBlocked,
-    /// Requests with the active token.
+    /// Requests with the right token.
     AuthSuccess,
     /// Requests for a path of the other plane.
     PortMismatch,
-    /// Jobs that came in.
+    /// Jobs that were accepted.
     Submitted,
-    /// Jobs that ended with a result.
+    /// Jobs that ended with success.
     Completed,
-    /// Jobs that ended without success, whatever their attempts.
+    /// Jobs that ended because attempts failed.
     Failed,
-    /// Submits, and nodes' first words, that were refused because something is full.
+    /// Submits and heartbeats that were refused because a limit is reached.
     Dropped(DropReason),
-    /// Pulls that got nothing because too much is under lease.
+    /// Pulls that got no jobs because too many are under lease.
     InflightSaturated,
     /// Leases given.
     Leased,
-    /// Attempts that ended, however.
+    /// Attempts that ended, for whatever reason.
     AttemptEnded,
-    /// Attempts after which the job is tried again.
+    /// Attempts after which a retry was scheduled.
     RetryScheduled,
-    /// Jobs whose attempts or time for retries are spent.
+    /// Jobs whose attempts or retry budget were exhausted.
     RetryExhausted,
     /// Leases that ended without a result.
     LeaseReaped,
@@ -89,21 +84,20 @@ pub enum Counter {
     IdempotentInProgress,
     /// Submits that repeated one whose job is final.
     IdempotentCompleted,
-    /// Submits whose key belongs to another payload.
+    /// Submits whose key is bound to another payload.
     IdempotentCollision,
     /// Results with the right checksum or signature.
     IntegrityVerified,
-    /// Results without the checksum or signature that is needed.
+    /// Results without the checksum or signature that is required.
     IntegrityMissing,
     /// Results with a wrong checksum or signature.
     IntegrityFailed,
-    /// Batches that the journal holds.
+    /// Batches that are durable in the journal.
     JournalCommit,
-    /// Times that the journal's disk began to take nothing.
+    /// Times that writes to the journal's disk began to fail.
     JournalFailure,
 }
 
-/// How many counters there are.
 const COUNTERS: usize = 22 + DropReason::ALL.len();
 
 /// All counts.
@@ -137,7 +131,7 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
-    /// The shell saw something.
+    /// Counts what the shell observed.
     pub fn observe(&mut self, at: Timestamp, observation: Observation) {
         let counter = match observation {
             Observation::AuthFailure { is_token_present: false, .. } => Counter::AuthFailureMissing,
@@ -157,27 +151,33 @@ impl Telemetry {
         self.count(at, counter);
     }
 
-    /// A job of a kind came in. `place` remembers where the kind is counted.
-    pub(crate) fn submitted(&mut self, at: Timestamp, kind: &Name, place: &mut Option<Place>) {
-        self.kinds.of(at, kind, place).submitted += 1;
+    /// Counts a job that was accepted. `row_ref` caches the kind's row.
+    pub(crate) fn count_submitted(&mut self, at: Timestamp, kind: &Name, row_ref: &mut Option<RowRef>) {
+        self.kinds.counts_mut(at, kind, row_ref).submitted += 1;
         self.count(at, Counter::Submitted);
     }
 
-    /// A job was leased, after it had been ready for so long.
-    pub(crate) fn leased(&mut self, at: Timestamp, waited: Millis) {
+    /// Counts a lease; `waited` is the time since the job became ready.
+    pub(crate) fn count_leased(&mut self, at: Timestamp, waited: Millis) {
         self.queue_wait.record(at, waited.get());
         self.count(at, Counter::Leased);
     }
 
-    /// An attempt ended, however, after so long.
-    pub(crate) fn attempt_ended(&mut self, at: Timestamp, ran: Millis) {
+    /// Counts an attempt that ended, for whatever reason.
+    pub(crate) fn count_attempt_ended(&mut self, at: Timestamp, ran: Millis) {
         self.run.record(at, ran.get());
         self.count(at, Counter::AttemptEnded);
     }
 
-    /// A job of a kind is final.
-    pub(crate) fn ended(&mut self, at: Timestamp, kind: &Name, place: &mut Option<Place>, status: FinalStatus) {
-        self.kinds.of(at, kind, place).ended[status as usize] += 1;
+    /// Counts a job that became final. `row_ref` caches the kind's row.
+    pub(crate) fn count_ended(
+        &mut self,
+        at: Timestamp,
+        kind: &Name,
+        row_ref: &mut Option<RowRef>,
+        status: FinalStatus,
+    ) {
+        self.kinds.counts_mut(at, kind, row_ref).ended[status as usize] += 1;
         match status {
             FinalStatus::Completed => self.count(at, Counter::Completed),
             FinalStatus::Failed | FinalStatus::Dead => self.count(at, Counter::Failed),
@@ -185,22 +185,22 @@ impl Telemetry {
         }
     }
 
-    /// How many there were since the start.
+    /// The count since the start.
     pub fn total(&self, counter: Counter) -> u64 {
-        self.meters[counter.place()].total
+        self.meters[counter.index()].total
     }
 
-    /// How many there were in the last 60 seconds.
+    /// The count of the last 60 seconds.
     pub fn last_minute(&self, now: Timestamp, counter: Counter) -> u64 {
-        self.meters[counter.place()].window.sum(now)
+        self.meters[counter.index()].window.sum(now)
     }
 
-    /// How many submits were refused in the last 60 seconds because something is full.
+    /// Submits and heartbeats that were refused in the last 60 seconds because a limit is reached.
     pub fn dropped_last_minute(&self, now: Timestamp) -> u64 {
         DropReason::ALL.iter().map(|reason| self.last_minute(now, Counter::Dropped(*reason))).sum()
     }
 
-    /// Whether something was refused so short a time ago that it would be again.
+    /// Whether the latest such refusal was less than two seconds ago.
     pub fn has_just_dropped(&self, now: Timestamp) -> bool {
         self.dropped_at.is_some_and(|at| now < at + BACKPRESSURE_LINGER)
     }
@@ -215,18 +215,17 @@ impl Telemetry {
         &self.run
     }
 
-    /// How long the journal took for a batch.
+    /// How long it took until a batch was durable in the journal.
     pub fn journal_commit(&self) -> &Timing {
         &self.journal_commit
     }
 
-    /// What became of the jobs of each kind.
     pub fn kinds(&self) -> &Kinds {
         &self.kinds
     }
 
-    /// The audit log gets a line.
-    pub(crate) fn audit(&mut self, at: Timestamp, audit: &Audit) {
+    /// Counts an event of the audit log.
+    pub(crate) fn count_audit(&mut self, at: Timestamp, audit: &Audit) {
         let counter = match audit {
             Audit::BackpressureDrop { reason, .. } => {
                 self.dropped_at = self.dropped_at.max(Some(at));
@@ -248,14 +247,14 @@ impl Telemetry {
     }
 
     fn count(&mut self, at: Timestamp, counter: Counter) {
-        let meter = &mut self.meters[counter.place()];
+        let meter = &mut self.meters[counter.index()];
         meter.total += 1;
         meter.window.add(at, 1);
     }
 }
 
 impl Counter {
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         match self {
             Counter::AuthFailureMissing => 0,
             Counter::AuthFailureBad => 1,

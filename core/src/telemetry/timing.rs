@@ -1,20 +1,20 @@
 //! Timings: how long things take, since the start and in the last 60 seconds.
-//!
-//! Since the start there are counts below fixed bounds, as Prometheus' histograms want them: they add up over hubs and
-//! over time. Of the last 60 seconds there are quantiles, from a ring of one HDR histogram a second (two significant
-//! digits: what is shown is at most 1 % above what was; <https://hdrhistogram.org>). A sample costs O(1), a look at the
-//! quantiles adds up the ring. A timing takes 60 to 900 kB, the more the longer its longest sample.
+//! For the time since the start there are counts in buckets with fixed bounds, as Prometheus histograms have them: they
+//! can be summed over hubs and over time. For the last 60 seconds there are quantiles, from a ring of one HDR histogram
+//! per second (two significant digits: a quantile is at most 1 % above the true one; <https://hdrhistogram.org>). A
+//! sample costs O(1); to read the quantiles sums the ring. A timing takes 60 to 900 kB, growing with its longest
+//! sample.
 
-use super::window::{WINDOW_SECS, place, second, seconds};
+use super::window::{WINDOW_SECS, bucket_index, second_of, seconds_of_window};
 use crate::time::Timestamp;
 use hdrhistogram::Histogram;
 
-/// What a timing counts in, and the bounds below which it counts.
+/// The unit of a timing, which determines the bounds of its buckets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
-    /// Milliseconds, from 1 ms to a day: waits and runs of jobs.
+    /// Milliseconds, with bounds from 1 ms to a day: waits and runs of jobs.
     Millis,
-    /// Microseconds, from 10 µs to 10 s: what a disk or a processor takes.
+    /// Microseconds, with bounds from 10 µs to 10 s: operations of a disk or a processor.
     Micros,
 }
 
@@ -28,14 +28,14 @@ const MICROS: &[u64] = &[
     2_500_000, 5_000_000, 10_000_000,
 ];
 
-/// The longest sample that is told from a longer one: a year of milliseconds.
+/// Longer samples are recorded as this: a year of milliseconds.
 const SAMPLE_MAX: u64 = 366 * 86_400 * 1_000;
 
 /// How long things took.
 #[derive(Clone, Debug)]
 pub struct Timing {
     unit: Unit,
-    /// One for each bound, and one for what is above all of them.
+    /// One for each bound, and one for samples above all of them.
     counts: Vec<u64>,
     sum: u64,
     seconds: Vec<Histogram<u32>>,
@@ -45,24 +45,20 @@ pub struct Timing {
 /// The distribution of the last 60 seconds, in the timing's unit; all zero without a sample.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Quantiles {
-    /// Half took no longer.
     pub p50: u64,
-    /// Nine in ten.
     pub p90: u64,
-    /// Ninety-nine in a hundred.
     pub p99: u64,
-    /// All.
     pub max: u64,
 }
 
 /// Counts since the start.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Totals {
-    /// For each bound in seconds how many samples are not above it and above the bound before; the last bound is infinite.
+    /// For each bound, in seconds: the samples up to it and above the bound before. The last bound is infinite.
     pub buckets: Vec<(f64, u64)>,
-    /// All samples added up, in seconds.
+    /// The sum of all samples, in seconds.
     pub sum_secs: f64,
-    /// How many samples there are.
+    /// The number of samples.
     pub count: u64,
 }
 
@@ -83,39 +79,38 @@ impl Unit {
 }
 
 impl Timing {
-    /// A timing without samples.
     pub fn new(unit: Unit) -> Self {
         Timing { unit, counts: vec![0; unit.bounds().len() + 1], sum: 0, seconds: Vec::new(), latest_sec: 0 }
     }
 
-    /// Something took so long, in the timing's unit.
+    /// Records a sample, in the timing's unit.
     pub fn record(&mut self, at: Timestamp, sample: u64) {
         let sample = sample.min(SAMPLE_MAX);
         self.counts[self.unit.bounds().partition_point(|bound| *bound < sample)] += 1;
         self.sum = self.sum.saturating_add(sample);
-        let sec = second(at);
+        let sec = second_of(at);
         if self.seconds.is_empty() {
             let empty = Histogram::new(2).expect("two significant digits are allowed");
             self.seconds = vec![empty; WINDOW_SECS as usize];
             self.latest_sec = sec;
         }
         for passed in self.latest_sec + 1..=sec.min(self.latest_sec + WINDOW_SECS) {
-            self.seconds[place(passed)].reset();
+            self.seconds[bucket_index(passed)].reset();
         }
         self.latest_sec = self.latest_sec.max(sec);
         if sec + WINDOW_SECS > self.latest_sec {
-            self.seconds[place(sec)].record(sample).expect("it grows to the largest sample");
+            self.seconds[bucket_index(sec)].record(sample).expect("it grows to the largest sample");
         }
     }
 
-    /// The last 60 seconds.
+    /// Quantiles of the last 60 seconds.
     pub fn quantiles(&self, now: Timestamp) -> Quantiles {
         if self.seconds.is_empty() {
             return Quantiles::default();
         }
         let mut all: Histogram<u32> = Histogram::new(2).expect("two significant digits are allowed");
-        for sec in seconds(second(now), self.latest_sec) {
-            let one = &self.seconds[place(sec)];
+        for sec in seconds_of_window(second_of(now), self.latest_sec) {
+            let one = &self.seconds[bucket_index(sec)];
             if !one.is_empty() {
                 all.add(one).expect("it grows to the largest sample");
             }
@@ -124,14 +119,13 @@ impl Timing {
         Quantiles { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: all.max() }
     }
 
-    /// Since the start.
+    /// Totals since the start.
     pub fn totals(&self) -> Totals {
         let bounds = self.unit.bounds().iter().map(|bound| self.secs(*bound)).chain([f64::INFINITY]);
         let buckets = bounds.zip(&self.counts).map(|(bound, count)| (bound, *count)).collect();
         Totals { buckets, sum_secs: self.secs(self.sum), count: self.counts.iter().sum() }
     }
 
-    /// What it counts in.
     pub fn unit(&self) -> Unit {
         self.unit
     }
@@ -183,7 +177,7 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a sorted list: at most a hundredth above, never below.
+        /// Against a sorted list: at most a hundredth above, never below.
         #[test]
         fn quantiles_are_those_of_a_sorted_list(
             samples in prop::collection::vec((0u64..5, 0u64..10_000_000), 1..200),

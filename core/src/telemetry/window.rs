@@ -1,8 +1,9 @@
-//! Windows: how many events there were in the last 60 seconds.
+//! Windows: the number of events in the last 60 seconds.
 //!
-//! A ring of one bucket a second. An event belongs to the whole second in which it happened, and the window is the second
-//! of now with the 59 before it: exact to a second's edge, whatever the order in which events arrive. An event costs
-//! O(1) (a bucket is cleared when its second comes round again), a look 60 additions; a window takes 256 bytes.
+//! A ring with one bucket per second. An event is counted in the whole second in which it happened, and the window is
+//! the current second with the 59 before it: exact at the resolution of a second, in whatever order events arrive. An
+//! event costs O(1) (a bucket is cleared when it is reused for a new second), a sum 60 additions; a window takes 256
+//! bytes.
 
 use crate::time::Timestamp;
 
@@ -15,7 +16,7 @@ const BUCKETS: usize = WINDOW_SECS as usize;
 #[derive(Clone, Debug)]
 pub struct Window {
     buckets: [u32; BUCKETS],
-    /// The latest second that a bucket stands for; the buckets stand for it and the 59 before it.
+    /// The latest second that has a bucket; the other buckets are of the 59 before it.
     latest_sec: u64,
 }
 
@@ -26,40 +27,40 @@ impl Default for Window {
 }
 
 impl Window {
-    /// `count` events happened. One that is older than the window is not counted.
+    /// Counts `count` events at `at`; does nothing if they are older than the window.
     pub fn add(&mut self, at: Timestamp, count: u32) {
-        let sec = second(at);
+        let sec = second_of(at);
         if sec > self.latest_sec {
             for passed in self.latest_sec + 1..=sec.min(self.latest_sec + WINDOW_SECS) {
-                self.buckets[place(passed)] = 0;
+                self.buckets[bucket_index(passed)] = 0;
             }
             self.latest_sec = sec;
         }
         if sec + WINDOW_SECS > self.latest_sec {
-            let bucket = &mut self.buckets[place(sec)];
+            let bucket = &mut self.buckets[bucket_index(sec)];
             *bucket = bucket.saturating_add(count);
         }
     }
 
-    /// How many there were up to `now`.
+    /// The count of the window that ends at `now`.
     pub fn sum(&self, now: Timestamp) -> u64 {
-        seconds(second(now), self.latest_sec).map(|sec| u64::from(self.buckets[place(sec)])).sum()
+        seconds_of_window(second_of(now), self.latest_sec).map(|sec| u64::from(self.buckets[bucket_index(sec)])).sum()
     }
 }
 
 /// The whole second of an instant.
-pub(super) fn second(at: Timestamp) -> u64 {
+pub(super) fn second_of(at: Timestamp) -> u64 {
     at.as_millis() / 1_000
 }
 
-/// Where a second's bucket is.
-pub(super) fn place(sec: u64) -> usize {
+/// The index of a second's bucket.
+pub(super) fn bucket_index(sec: u64) -> usize {
     (sec % WINDOW_SECS) as usize
 }
 
 /// The seconds of the window at `now_sec` for which a ring whose latest second is `latest_sec` has buckets.
-pub(super) fn seconds(now_sec: u64, latest_sec: u64) -> std::ops::RangeInclusive<u64> {
-    // A look that lies before the latest event is a look at that event's instant: time does not go back.
+pub(super) fn seconds_of_window(now_sec: u64, latest_sec: u64) -> std::ops::RangeInclusive<u64> {
+    // Time does not go back: a `now` before the latest event counts as the instant of that event.
     let now_sec = now_sec.max(latest_sec);
     (now_sec + 1).saturating_sub(WINDOW_SECS)..=latest_sec
 }
@@ -101,11 +102,11 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a list of all events.
+        /// Against a list of all events.
         #[test]
-        fn it_counts_as_a_list_does(
+        fn a_sum_is_that_of_a_list_of_events(
             events in prop::collection::vec((0u64..40_000, 0u64..3), 0..200),
-            looks in prop::collection::vec(0u64..200_000, 1..20),
+            reads in prop::collection::vec(0u64..200_000, 1..20),
         ) {
             let (mut window, mut list, mut now) = (Window::default(), Vec::new(), 0u64);
             for (step, late) in events {
@@ -114,9 +115,9 @@ mod tests {
                 window.add(at(event), 1);
                 list.push((now, event));
             }
-            for look in looks {
-                let now = now + look;
-                // What was too old when it came is not counted; nothing that came later could make it younger.
+            for read in reads {
+                let now = now + read;
+                // An event that was older than the window when it was added is never counted.
                 let mut newest = 0;
                 let expected = list.iter().filter(|(_, event)| {
                     newest = newest.max(event / 1_000);

@@ -18,21 +18,22 @@ fn files() -> Vec<PathBuf> {
     paths
 }
 
-/// What differs from what is expected, as lines of a diff; nothing if nothing does.
+/// The differences from the expected answers as lines of a diff; empty if there are none.
 fn differences(history: &History, answers: &[String], end: Result<(), String>) -> String {
     let mut text = String::new();
     for (entry, answer) in history.entries().zip(answers).filter(|(entry, answer)| entry.expected() != *answer) {
         let (number, input, expected) = (entry.number, &entry.text, entry.expected());
-        write!(text, "  line {number}: {input}\n    - {expected}\n    + {answer}\n").expect("a text takes it");
+        write!(text, "  line {number}: {input}\n    - {expected}\n    + {answer}\n")
+            .expect("writing to a string cannot fail");
     }
     if let Err(error) = end {
-        writeln!(text, "  at its end: {error}").expect("a text takes it");
+        writeln!(text, "  at its end: {error}").expect("writing to a string cannot fail");
     }
     text
 }
 
 #[test]
-fn every_history_happens_as_it_is_written() {
+fn every_history_is_answered_as_it_is_written() {
     let is_update = std::env::var_os("UPDATE_HISTORIES").is_some();
     let (mut wrong, mut titles) = (String::new(), Vec::new());
     for path in files() {
@@ -53,7 +54,8 @@ fn every_history_happens_as_it_is_written() {
             }
             let difference = differences(history, &answers, end);
             if !difference.is_empty() {
-                writeln!(wrong, "{name}:{}: {}\n{difference}", history.number, history.title).expect("a text takes it");
+                writeln!(wrong, "{name}:{}: {}\n{difference}", history.number, history.title)
+                    .expect("writing to a string cannot fail");
             }
         }
         let updated = histories.to_string();

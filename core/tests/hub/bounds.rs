@@ -1,4 +1,4 @@
-//! Bounds of the program's own, and of accounts: one below, at it, one beyond.
+//! The program's own bounds, and those of accounts: one below, at the bound, one beyond.
 
 use crate::scene::{Scene, failure, heartbeat, job, keyed, name, names, pull, success, zone};
 use sheratan_core::limits::{
@@ -23,7 +23,7 @@ fn park(scene: &mut Scene, id: usize, kinds: NameSet) -> bool {
 }
 
 #[test]
-fn polls_have_so_many_places_and_no_more() {
+fn parked_polls_have_places_up_to_their_limit() {
     let mut scene = Scene::new();
     let polls = WAITER_PLACES_MAX / PULL_KINDS_MAX;
     for id in 0..polls - 1 {
@@ -38,8 +38,8 @@ fn polls_have_so_many_places_and_no_more() {
 }
 
 #[test]
-fn polls_stand_in_so_many_lines_and_no_more() {
-    // Whether jobs name the kinds or nothing does, each is a line.
+fn parked_polls_have_lines_up_to_their_limit() {
+    // Each kind is a line, whether jobs of it exist or not.
     for known in [0, WAITER_LINES_MAX] {
         let mut scene = Scene::new();
         let late = Millis::from_secs(86_400);
@@ -50,17 +50,17 @@ fn polls_stand_in_so_many_lines_and_no_more() {
             assert!(park(&mut scene, id, kinds((id - 1) * PULL_KINDS_MAX..id * PULL_KINDS_MAX)), "{id}");
         }
         let left = (polls - 1) * PULL_KINDS_MAX;
-        assert!(!park(&mut scene, polls, kinds(left..left + PULL_KINDS_MAX)), "all but one are left");
+        assert!(!park(&mut scene, polls, kinds(left..left + PULL_KINDS_MAX)), "one line too few is left");
         assert!(park(&mut scene, polls, kinds(left..left + PULL_KINDS_MAX - 1)));
         assert!(!park(&mut scene, polls + 1, kinds([WAITER_LINES_MAX])), "no line is left");
-        assert!(park(&mut scene, polls + 1, kinds(0..PULL_KINDS_MAX)), "in lines that are there");
+        assert!(park(&mut scene, polls + 1, kinds(0..PULL_KINDS_MAX)), "in lines that exist");
         scene.hub.unpark(WaiterId(0));
         assert!(park(&mut scene, 0, kinds([WAITER_LINES_MAX])));
     }
 }
 
 #[test]
-fn unfinished_jobs_are_of_so_many_classes_and_no_more() {
+fn unfinished_jobs_have_classes_up_to_the_limits() {
     let of_class = |zone_number: usize, n: usize| Submit {
         zone: zone(&format!("z{zone_number}")),
         requires: names(&[&format!("r{n}")]),
@@ -70,7 +70,7 @@ fn unfinished_jobs_are_of_so_many_classes_and_no_more() {
     let zones = CLASSES_MAX / CLASSES_PER_ZONE_MAX;
     for n in 0..CLASSES_PER_ZONE_MAX {
         (0..zones).for_each(|zone| {
-            // Those of the last zone end in a while.
+            // Jobs of the last zone expire later.
             let ttl_ms = (zone == zones - 1).then_some(Millis::new(1_000));
             scene.submit(Submit { ttl_ms, ..of_class(zone, n) });
         });
@@ -95,7 +95,7 @@ fn unfinished_jobs_are_of_so_many_classes_and_no_more() {
 }
 
 #[test]
-fn so_many_attempts_are_kept_and_the_latest_of_them() {
+fn the_latest_attempts_are_kept_up_to_the_limit() {
     for attempts in [ATTEMPTS_KEPT_MAX - 1, ATTEMPTS_KEPT_MAX, ATTEMPTS_KEPT_MAX + 1] {
         let mut scene = Scene::new();
         let seq = scene.submit(Submit { attempts_max: Some(100), ..job("k") });
@@ -108,7 +108,7 @@ fn so_many_attempts_are_kept_and_the_latest_of_them() {
         assert_eq!(
             job.attempts().count(),
             attempts.min(ATTEMPTS_KEPT_MAX - 1),
-            "with the next one as many as are kept"
+            "with the next attempt these are the limit"
         );
         assert_eq!(job.attempts_charged() as usize, attempts);
         let last = job.attempts().next_back().unwrap().started_at;
@@ -117,7 +117,7 @@ fn so_many_attempts_are_kept_and_the_latest_of_them() {
 }
 
 #[test]
-fn what_a_job_tried_is_kept_while_unfinished_jobs_have_room() {
+fn earlier_attempts_are_kept_while_unfinished_jobs_have_room() {
     // Two attempts of a node with a name of one letter and errors of ten bytes; the lease of the third.
     let attempt = ATTEMPT_BYTES + 2 * HEAP_HEADER_BYTES + 1 + 10;
     let bytes_max = JOB_BYTES + attempt + RUN_BYTES + HEAP_HEADER_BYTES + 1;
@@ -133,12 +133,12 @@ fn what_a_job_tried_is_kept_while_unfinished_jobs_have_room() {
         }
         assert_eq!(scene.hub.queue().get(seq).unwrap().attempts().count(), kept, "{lack}");
         scene.at(60_000);
-        assert_eq!(scene.lease("a").lease.generation, 3, "nothing else is changed by it");
+        assert_eq!(scene.lease("a").lease.generation, 3, "nothing else changes");
     }
 }
 
 #[test]
-fn the_oldest_answers_go_when_there_are_too_many_bytes_and_their_keys_stay() {
+fn beyond_their_bytes_the_oldest_answers_are_dropped_and_their_keys_are_kept() {
     let key = |n: usize| keyed(&format!("key {n}"), 1, OnDuplicate::SameResult, OnFailed::SameResult);
     let answer = ANSWER_BYTES + HEAP_HEADER_BYTES + 100;
     for (lack, kept) in [(0, [true, true]), (1, [false, true])] {
@@ -153,7 +153,7 @@ fn the_oldest_answers_go_when_there_are_too_many_bytes_and_their_keys_stay() {
             other => panic!("the key is not known any more: {other:?}"),
         };
         assert_eq!([0, 1].map(|n| is_kept(&mut scene, n)), kept, "{lack}");
-        // A new key is an entry on the account as well.
+        // A new key is charged to the account as well.
         scene.submit(key(2));
         assert_eq!([0, 1].map(|n| is_kept(&mut scene, n)), [false, true], "{lack}");
         assert!(scene.hub.ledger().get(Account::Answers) <= scene.hub.limits().answers_bytes_max);
@@ -161,7 +161,7 @@ fn the_oldest_answers_go_when_there_are_too_many_bytes_and_their_keys_stay() {
 }
 
 #[test]
-fn the_dead_jobs_that_ended_first_go_when_there_are_too_many_or_too_many_bytes() {
+fn beyond_their_count_or_bytes_the_dead_jobs_that_ended_first_are_dropped() {
     let error = HEAP_HEADER_BYTES + 100;
     let one = JOB_BYTES + RUN_BYTES + HEAP_HEADER_BYTES + 1 + error;
     for (jobs_max, bytes_max, kept) in
@@ -182,7 +182,7 @@ fn the_dead_jobs_that_ended_first_go_when_there_are_too_many_or_too_many_bytes()
 }
 
 #[test]
-fn more_views_than_are_kept_change_no_answer() {
+fn views_beyond_their_limit_change_no_answer() {
     let mut scene = Scene::new();
     let (profiles, kinds_of_each) = (40, VIEWS_MAX / 40 + PULL_KINDS_MAX);
     for n in 0..kinds_of_each {
@@ -199,7 +199,7 @@ fn more_views_than_are_kept_change_no_answer() {
         }
     }
     assert!(pulled > VIEWS_MAX, "{pulled} views were made");
-    // Whoever pulled early and whoever pulled late get what is theirs, in its order.
+    // The first and the last node that pulled get their jobs in order.
     for node in ["node 0", "node 39"] {
         let first = scene.submit(Submit { requires: names(&[node]), ..job("kind 7") });
         let second = scene.submit(Submit { requires: names(&[node]), ..job("kind 3") });
@@ -210,7 +210,7 @@ fn more_views_than_are_kept_change_no_answer() {
 }
 
 #[test]
-fn more_heads_in_views_than_are_kept_change_no_answer() {
+fn heads_in_views_beyond_their_limit_change_no_answer() {
     let mut scene = Scene::new();
     // Each pair of capabilities is a class that all nodes may serve.
     let capabilities: Vec<_> = (0..45).map(|n| format!("c{n}")).collect();

@@ -1,4 +1,5 @@
-//! Limits of bytes: what is refused and what goes at the limit and one beyond it, computed from what records are charged.
+//! Limits of bytes: what is refused or dropped at the limit and one byte beyond it, computed from what records are
+//! charged.
 
 use crate::scene::{Scene, failure, heartbeat, job, keyed, pull, success};
 use sheratan_core::limits::{
@@ -27,7 +28,7 @@ const fn waiting(bytes: u64) -> u64 {
 const RUN: u64 = RUN_BYTES + HEAP_HEADER_BYTES + 1;
 
 #[test]
-fn the_queue_takes_bytes_up_to_its_limit_and_refuses_one_more() {
+fn the_queue_accepts_bytes_up_to_its_limit_and_refuses_one_more() {
     let bytes_max = waiting(60) + waiting(40);
     let mut scene = Scene::with(|limits| limits.queue_bytes_max = bytes_max);
     scene.submit(sized(60));
@@ -47,7 +48,7 @@ fn bytes_under_lease_count_until_the_job_is_final() {
     assert_eq!(scene.hub.ledger().get(Account::Waiting), 0);
     assert_eq!(scene.hub.ledger().get(Account::Leased), 10 * (waiting(1_000) + RUN));
     assert!(matches!(scene.try_submit(sized(1)), Err(Refusal::QueueBytesFull { .. })), "payloads under lease are held");
-    // A lease that ends finds its way back, however full the queue is.
+    // A job whose attempt failed is scheduled again, however full the queue is.
     scene.fail(leases[0].lease);
     assert_eq!(scene.status(leases[0].lease.job), "scheduled");
     for leased in &leases[1..] {
@@ -68,10 +69,10 @@ fn a_superseded_job_makes_room_for_its_own_depth_and_bytes_and_no_more() {
     scene.submit(sized(50));
     let refusal = Refusal::QueueBytesFull { bytes: bytes_max - 20, bytes_max, depth: 2 };
     assert_eq!(scene.try_submit(under_key(2, 51)), Err(refusal));
-    assert_eq!(scene.status(first), "queued", "what is refused supersedes nothing");
+    assert_eq!(scene.status(first), "queued", "a refused submit supersedes nothing");
     let second = scene.submit(under_key(2, 50));
     assert_eq!((scene.status(first), scene.hub.ledger().get(Account::Waiting)), ("superseded", bytes_max));
-    // A leased job waits no more, so superseding it makes no room in the line.
+    // A leased job is not waiting, so to supersede it does not lower the depth.
     scene.limit(|limits| limits.queue_bytes_max = 1 << 20);
     scene.pull("a", 2);
     scene.submit(sized(10));
@@ -81,7 +82,7 @@ fn a_superseded_job_makes_room_for_its_own_depth_and_bytes_and_no_more() {
 }
 
 #[test]
-fn beyond_their_bytes_the_final_jobs_that_ended_first_go_first() {
+fn beyond_their_bytes_the_final_jobs_that_ended_first_are_dropped() {
     let one = waiting(100) + RUN + HEAP_HEADER_BYTES + 10;
     for (bytes_max, kept) in [(2 * one, 2), (2 * one - 1, 1), (one - 1, 0)] {
         let mut scene = Scene::with(|limits| limits.retained_bytes_max = bytes_max);
@@ -96,7 +97,7 @@ fn beyond_their_bytes_the_final_jobs_that_ended_first_go_first() {
 }
 
 #[test]
-fn the_errors_of_all_attempts_count_among_a_jobs_bytes() {
+fn the_errors_of_all_attempts_are_charged_to_the_job() {
     let mut scene = Scene::new();
     scene.submit(Submit { attempts_max: Some(2), ..sized(100) });
     let error = HEAP_HEADER_BYTES + 20;
@@ -127,22 +128,22 @@ fn an_error_for_which_unfinished_jobs_have_no_room_is_not_kept_in_the_history() 
 }
 
 #[test]
-fn nodes_say_no_more_of_themselves_than_there_is_room_for() {
+fn heartbeats_are_refused_beyond_the_bytes_of_nodes() {
     let labelled = |node: &str, bytes: usize| Heartbeat { labels: payload(bytes), ..heartbeat(node) };
     let one = NODE_BYTES + 2 * HEAP_HEADER_BYTES + 1 + 100;
-    for (room, is_taken) in [(0, true), (1, false)] {
+    for (room, is_accepted) in [(0, true), (1, false)] {
         let mut scene = Scene::with(|limits| limits.nodes_bytes_max = 2 * one - room);
         scene.heartbeat(labelled("a", 100));
         let outcome = scene.apply(Command::Heartbeat(labelled("b", 100)));
-        assert_eq!(matches!(outcome, Outcome::Heard { .. }), is_taken, "{room}");
+        assert_eq!(matches!(outcome, Outcome::Heard { .. }), is_accepted, "{room}");
         let refusal = Refusal::NodeBytesFull { bytes: one, bytes_max: 2 * one - room };
-        assert!(is_taken || outcome == Outcome::Refused(refusal));
-        // Whoever says as much as before, or less, is heard.
+        assert!(is_accepted || outcome == Outcome::Refused(refusal));
+        // A heartbeat that needs no more bytes than before is accepted.
         scene.heartbeat(labelled("a", 100));
         scene.heartbeat(labelled("a", 10));
         let sum: u64 = scene.hub.ledger().get(Account::Nodes);
-        assert_eq!(sum, if is_taken { 2 * one - 90 } else { one - 90 });
-        // A dead node makes room for what others say.
+        assert_eq!(sum, if is_accepted { 2 * one - 90 } else { one - 90 });
+        // A dead node is evicted for another one.
         scene.at(700_000).heartbeat(labelled("c", 100));
         assert!(scene.hub.ledger().get(Account::Nodes) <= 2 * one - room);
     }
@@ -175,34 +176,35 @@ fn a_node_that_only_pulls_needs_room_among_the_nodes() {
 }
 
 #[test]
-fn names_that_jobs_share_are_refused_beyond_their_bytes_and_go_with_final_jobs() {
+fn names_that_jobs_share_are_refused_beyond_their_bytes_and_dropped_with_final_jobs() {
     let long = |n: usize| format!("{n:0256}");
     let each = KIND_BYTES + HEAP_HEADER_BYTES + 256 + LANE_BYTES;
     let mut scene = Scene::with(|limits| {
         (limits.queue_depth_max, limits.queue_bytes_max) = (u64::MAX, u64::MAX);
     });
-    let mut taken = 0;
+    let mut accepted = 0;
     let refusal = loop {
-        match scene.try_submit(Submit { ttl_ms: Some(Millis::new(1_000)), ..job(&long(taken)) }) {
-            Ok(_) => taken += 1,
+        match scene.try_submit(Submit { ttl_ms: Some(Millis::new(1_000)), ..job(&long(accepted)) }) {
+            Ok(_) => accepted += 1,
             Err(refusal) => break refusal,
         }
     };
     assert!(matches!(refusal, Refusal::SharedBytesFull { bytes_max: SHARED_BYTES_MAX, .. }), "{refusal:?}");
-    assert!(taken as u64 >= SHARED_BYTES_MAX / each && taken as u64 <= SHARED_BYTES_MAX / (each - LANE_BYTES));
+    assert!(accepted as u64 >= SHARED_BYTES_MAX / each && accepted as u64 <= SHARED_BYTES_MAX / (each - LANE_BYTES));
     scene.submit(job(&long(0)));
-    // Final jobs may have half of it: the oldest go. The one that waits has its kind, lane and class.
+    // Names of final jobs only may take half of it: the oldest jobs are dropped. The waiting job keeps its kind, lane
+    // and class.
     scene.at(1_000);
     let shared = scene.hub.ledger().get(Account::Shared);
     assert!(shared <= SHARED_BYTES_MAX / 2 + each + CLASS_BYTES && shared >= SHARED_BYTES_MAX / 2 - each, "{shared}");
-    scene.submit(job(&long(taken)));
+    scene.submit(job(&long(accepted)));
     assert_eq!(scene.hub.recount(), *scene.hub.ledger());
     scene.journal.clear();
     std::mem::forget(scene);
 }
 
 #[test]
-fn names_of_waiting_jobs_push_no_final_job_out() {
+fn names_of_waiting_jobs_cause_no_final_job_to_be_dropped() {
     let mut scene = Scene::with(|limits| {
         (limits.queue_depth_max, limits.queue_bytes_max) = (u64::MAX, u64::MAX);
     });
@@ -215,7 +217,7 @@ fn names_of_waiting_jobs_push_no_final_job_out() {
     }
     assert!(scene.hub.ledger().get(Account::Shared) > SHARED_BYTES_MAX * 99 / 100);
     assert_eq!(scene.status(dead), "dead");
-    // A replay and a snapshot of so many jobs say nothing that smaller ones do not.
+    // A replay and a snapshot of so many jobs prove no more than smaller ones.
     scene.journal.clear();
     std::mem::forget(scene);
 }

@@ -1,11 +1,11 @@
-//! The ends of jobs: each is told once, whatever became of the job.
+//! The ends of jobs: each is delivered once, also if the job was dropped meanwhile.
 
 use crate::scene::{Scene, job};
 use sheratan_core::limits::Limits;
 use sheratan_core::{Millis, Submit};
 
 #[test]
-fn a_job_that_is_gone_before_anybody_was_told_of_its_end_is_told_with_it() {
+fn a_job_that_is_dropped_before_its_end_is_delivered_is_delivered_with_it() {
     let by_count = |limits: &mut Limits| limits.retained_jobs_max = 1;
     let by_age = |limits: &mut Limits| limits.job_retention_ms = Millis::ZERO;
     for set in [by_count as fn(&mut Limits), by_age] {

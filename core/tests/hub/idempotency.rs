@@ -1,4 +1,4 @@
-//! Idempotency keys: their limits, and what a repeat is answered; the table of the wire contract is in `tests/histories`.
+//! Idempotency keys: their limits, and the answers to repeats; the table of the wire contract is in `tests/histories`.
 
 use crate::scene::{Scene, failure, job, keyed, restore, success, zone};
 use sheratan_core::limits::{ANSWER_BYTES, CLASSES_MAX, HEAP_HEADER_BYTES, KEY_BYTES};

@@ -1,5 +1,5 @@
-//! The hub through its public interface: what it promises to clients and nodes, sentence by sentence. Here are grids of
-//! values, properties and large numbers; what reads as a history is one of `tests/histories`.
+//! The hub through its public interface: its guarantees to clients and nodes. Here are grids of values, properties and
+//! large numbers; what can be written as a history is in `tests/histories`.
 
 mod bounds;
 mod capacity;

@@ -5,7 +5,7 @@ use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
 use sheratan_core::{Heartbeat, OnDuplicate, OnFailed, Refusal, Submit};
 
 #[test]
-fn a_job_goes_only_to_nodes_of_its_zone_that_can_do_all_it_requires() {
+fn a_job_is_leased_only_to_nodes_of_its_zone_with_all_capabilities_that_it_requires() {
     let nodes = [
         ("plain", None, vec![]),
         ("default", Some("default"), vec![]),
@@ -39,7 +39,7 @@ fn a_job_goes_only_to_nodes_of_its_zone_that_can_do_all_it_requires() {
 }
 
 #[test]
-fn classes_are_refused_beyond_the_limit_and_a_finished_ones_room_is_used_again() {
+fn classes_are_refused_beyond_the_limit_until_another_one_has_no_unfinished_jobs() {
     let zoned = |n: usize| Submit { zone: zone(&format!("z{n}")), ..job("k") };
     let mut scene = Scene::new();
     for n in 0..CLASSES_MAX {
@@ -52,7 +52,7 @@ fn classes_are_refused_beyond_the_limit_and_a_finished_ones_room_is_used_again()
     assert_eq!(scene.try_submit(zoned(CLASSES_MAX)), full(CLASSES_MAX));
     scene.heartbeat(Heartbeat { zone: zone("z3"), ..heartbeat("a") });
     let lease = scene.lease("a").lease;
-    assert_eq!(scene.try_submit(zoned(CLASSES_MAX)), full(CLASSES_MAX), "a leased job may come back");
+    assert_eq!(scene.try_submit(zoned(CLASSES_MAX)), full(CLASSES_MAX), "a leased job may be queued again");
     scene.succeed(lease);
     let newest = scene.submit(zoned(CLASSES_MAX));
     assert_eq!(scene.try_submit(zoned(3)), full(3));
@@ -62,7 +62,7 @@ fn classes_are_refused_beyond_the_limit_and_a_finished_ones_room_is_used_again()
 }
 
 #[test]
-fn one_zone_does_not_take_the_classes_of_all_others() {
+fn one_zone_does_not_use_up_the_classes_of_all_others() {
     let in_zone =
         |zone_name: &str, n: usize| Submit { zone: zone(zone_name), requires: names(&[&format!("c{n}")]), ..job("k") };
     let mut scene = Scene::new();
@@ -77,7 +77,7 @@ fn one_zone_does_not_take_the_classes_of_all_others() {
 }
 
 #[test]
-fn a_job_that_is_replaced_faster_than_it_is_reached_runs_all_the_same() {
+fn a_job_that_is_superseded_faster_than_its_turn_comes_still_runs() {
     let mut scene = Scene::with(|limits| limits.retained_jobs_max = 100);
     let mut runs = 0;
     scene.submit(job("other"));
@@ -88,7 +88,7 @@ fn a_job_that_is_replaced_faster_than_it_is_reached_runs_all_the_same() {
             scene.submit(job("other"));
         }
         scene.submit(keyed("key", (second % 250) as u8, OnDuplicate::LatestWins, OnFailed::SameResult));
-        // One job is served a second, two wait ahead.
+        // One job is served per second, and two wait ahead of it.
         let lease = scene.lease("a").lease;
         let kind = scene.hub.queue().get(lease.job).unwrap().kind().to_string();
         runs += usize::from(kind == "k");

@@ -8,7 +8,7 @@ use sheratan_core::{
     OnFailed, Outcome, Payload, Priority, Pull, Restore, RestoreError, Setting, Submit, Timestamp, WaiterId,
 };
 
-/// Limits so narrow that short histories meet all of them.
+/// Limits so low that short histories reach all of them.
 fn narrow() -> Limits {
     Limits {
         queue_depth_max: 6,
@@ -108,7 +108,7 @@ fn commands() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// Steps of time, most of them short, and what is asked then.
+/// Steps of time, most of them short, each with a command.
 pub fn histories() -> impl Strategy<Value = Vec<(u64, Command)>> {
     let step = prop_oneof![4 => Just(0), 4 => 0..300_u64, 2 => 0..3_000_u64, 1 => 0..20_000_u64];
     prop::collection::vec((step, commands()), 0..120)
@@ -120,7 +120,7 @@ pub fn start() -> Hub {
     hub
 }
 
-/// Drives a hub through a history; gives all outcomes, and the journal that a shell would have kept.
+/// Applies a history to a hub; returns all outcomes, and the journal that a shell would have written.
 pub fn drive(hub: &mut Hub, from_ms: u64, history: &[(u64, Command)]) -> (Vec<Outcome>, Vec<(Timestamp, Command)>) {
     let (mut ms, mut outcomes, mut journal) = (from_ms, Vec::new(), Vec::new());
     for (step, command) in history {
@@ -149,7 +149,7 @@ proptest! {
     }
 
     #[test]
-    fn what_changes_nothing_durable_leaves_the_digest_as_it_is(history in histories()) {
+    fn a_command_that_is_not_durable_does_not_change_the_digest(history in histories()) {
         let mut hub = start();
         let mut ms = 0;
         for (step, command) in history {
@@ -162,25 +162,25 @@ proptest! {
     }
 
     #[test]
-    fn looking_in_between_changes_nothing(history in histories(), steps in prop::collection::vec(0..700_u64, 1..20)) {
+    fn calls_between_commands_change_nothing(history in histories(), steps in prop::collection::vec(0..700_u64, 1..20)) {
         let (mut quiet, mut busy) = (start(), start());
         let (outcomes, _) = drive(&mut quiet, 0, &history);
         let mut ms = 0;
         for ((step, command), expected) in history.into_iter().zip(outcomes) {
-            let mut looked_at = ms;
+            let mut called_at = ms;
             ms += step;
             for step in steps.iter().cycle() {
-                if looked_at == ms {
+                if called_at == ms {
                     break;
                 }
-                looked_at = (looked_at + step + 1).min(ms);
-                busy.advance(at(looked_at));
-                let id = WaiterId(looked_at);
+                called_at = (called_at + step + 1).min(ms);
+                busy.advance(at(called_at));
+                let id = WaiterId(called_at);
                 if busy.park(id, &pull("a", 1)) {
                     busy.unpark(id);
                 }
-                // What is parked and stays so names kinds, which nothing that is decided depends on.
-                busy.park(WaiterId(u64::MAX - looked_at), &Pull { kinds: names(&["never"]), ..pull("a", 1) });
+                // A poll that stays parked names kinds, on which no decision depends.
+                busy.park(WaiterId(u64::MAX - called_at), &Pull { kinds: names(&["never"]), ..pull("a", 1) });
                 busy.settle(&mut Vec::new());
             }
             while let Some(deadline) = busy.next_deadline().filter(|deadline| *deadline <= at(ms)) {
@@ -193,7 +193,7 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_read_back_goes_on_as_its_hub_does(before in histories(), after in histories()) {
+    fn a_restored_hub_decides_as_the_original_does(before in histories(), after in histories()) {
         let mut hub = start();
         drive(&mut hub, 0, &before);
         let mut restored = restore(&hub);
@@ -230,7 +230,7 @@ proptest! {
                 let count = nodes.iter().filter(|other| **other == liveness).count() as u64;
                 prop_assert_eq!(hub.registry().count(liveness), count);
             }
-            // Some are parked for kinds that jobs name, or nothing does; some of them are woken.
+            // Polls for kinds of jobs and for kinds without jobs are parked; some of them are woken.
             let kinds = if id % 2 == 0 { names(&["x"]) } else { names(&["never", "y"]) };
             hub.park(WaiterId(id as u64), &Pull { kinds, ..pull("a", 1) });
             hub.settle(&mut Vec::new());
@@ -240,7 +240,7 @@ proptest! {
 }
 
 #[test]
-fn a_snapshot_is_the_same_bytes_for_the_same_state() {
+fn equal_states_have_snapshots_of_equal_bytes() {
     let records = |hub: &Hub| {
         let mut records = Vec::new();
         hub.snapshot(|record| records.push(record.to_vec()));
@@ -256,13 +256,13 @@ fn a_snapshot_is_the_same_bytes_for_the_same_state() {
     let limits = Limits { nodes_max: 7, ..Limits::default() };
     hub.apply(at(7), Command::Set(Setting::all(&limits)));
     assert_eq!(records(&restore(&hub)), records(&hub));
-    assert_eq!(records(&hub).len(), 1 + 1 + 1 + 3 + 1, "what is not the default is written as well");
+    assert_eq!(records(&hub).len(), 1 + 1 + 1 + 3 + 1, "a setting that is not at its default is written");
     hub.apply(at(8), Command::Set(Setting::all(&Limits::default())));
-    assert_eq!(records(&hub).len(), 1 + 1 + 3 + 1, "and no longer when it is");
+    assert_eq!(records(&hub).len(), 1 + 1 + 3 + 1, "a setting at its default is not written");
 }
 
 #[test]
-fn a_snapshot_that_is_cut_or_shuffled_is_refused() {
+fn a_snapshot_that_is_truncated_or_out_of_order_is_refused() {
     let mut hub = Hub::new(KEY);
     hub.apply(at(5), Command::Submit(Box::new(job("k"))));
     hub.apply(at(6), Command::Pull(pull("a", 1)));
@@ -291,7 +291,7 @@ fn a_snapshot_that_is_cut_or_shuffled_is_refused() {
 }
 
 #[test]
-fn another_hubs_key_makes_other_retries_and_chains() {
+fn another_hub_key_gives_other_retry_delays_and_chains() {
     let run = |key: HubKey| {
         let mut hub = Hub::new(key);
         hub.apply(at(0), Command::Submit(Box::new(job("k"))));

@@ -1,7 +1,7 @@
-//! A hub under test: the instant is set once, then commands follow each other.
+//! A hub under test: the instant is set once for all commands that follow.
 //!
-//! Every scene keeps the journal that a shell would keep. When it ends well, a replay of that journal and a snapshot read
-//! back must both give the same state: so each test is one of those as well.
+//! Every scene writes the journal that a shell would write. When a test passes, a replay of that journal and a restored
+//! snapshot must both give the same state: so each test is also one of replay and restore.
 
 use sheratan_core::limits::Limits;
 use sheratan_core::{
@@ -40,7 +40,7 @@ impl Scene {
         assert_eq!(self.apply(Command::Set(settings)), Outcome::Done);
     }
 
-    /// The instant of all that follows; what falls due until then happens.
+    /// Sets the instant of the commands that follow; timers that are due up to then fire.
     pub fn at(&mut self, ms: u64) -> &mut Self {
         self.now = at(ms);
         self.hub.advance(self.now);
@@ -104,12 +104,12 @@ impl Scene {
         }
     }
 
-    /// The job of a lease was done.
+    /// Submits a success for a lease.
     pub fn succeed(&mut self, lease: LeaseRef) -> CompletedStatus {
         self.complete(success(lease)).expect("the lease is the job's").status
     }
 
-    /// The job of a lease was not done, and may be tried again.
+    /// Submits a retryable failure for a lease.
     pub fn fail(&mut self, lease: LeaseRef) -> CompletedStatus {
         self.complete(failure(lease)).expect("the lease is the job's").status
     }
@@ -118,30 +118,30 @@ impl Scene {
         assert!(matches!(self.apply(Command::Heartbeat(heartbeat)), Outcome::Heard { .. }));
     }
 
-    /// The word for a job's state; `gone` if the hub does not know it any more.
+    /// The name of a job's state; `gone` if the hub does not hold it any more.
     pub fn status(&self, job: JobSeq) -> &'static str {
         self.hub.queue().get(job).map_or("gone", |job| job.status())
     }
 
-    /// The long polls woken since it was last asked for, in one round.
+    /// Settles the hub once; returns the long polls that were woken since the last call.
     pub fn woken(&mut self) -> Vec<u64> {
-        let effects = self.take_effects();
+        let effects = self.drain_effects();
         effects
             .into_iter()
             .filter_map(|effect| if let Effect::Wake(WaiterId(id)) = effect { Some(id) } else { None })
             .collect()
     }
 
-    /// The ends of jobs since it was last asked for, each with the job if it is gone.
+    /// Settles the hub once; returns the ends of jobs since the last call, each with the job if it was dropped.
     pub fn ends(&mut self) -> Vec<(JobSeq, Option<Box<EndedJob>>)> {
-        let effects = self.take_effects();
+        let effects = self.drain_effects();
         effects
             .into_iter()
             .filter_map(|effect| if let Effect::Ended { job, gone } = effect { Some((job, gone)) } else { None })
             .collect()
     }
 
-    fn take_effects(&mut self) -> Vec<Effect> {
+    fn drain_effects(&mut self) -> Vec<Effect> {
         self.hub.settle(&mut self.effects);
         std::mem::take(&mut self.effects)
     }
@@ -158,17 +158,17 @@ impl Drop for Scene {
                 break;
             }
         }
-        assert_eq!(self.hub.recount(), *self.hub.ledger(), "the accounts are not the sums of what is kept");
+        assert_eq!(self.hub.recount(), *self.hub.ledger(), "the accounts are not the sums of what is held");
         let digest = self.hub.digest();
         let mut replayed = replay(&self.journal);
         replayed.advance(self.hub.now());
         assert_eq!(replayed.digest(), digest, "a replay of the journal ends in another state");
-        assert_eq!(replayed.outcome_hash(), self.hub.outcome_hash(), "a replay decided otherwise");
+        assert_eq!(replayed.outcome_hash(), self.hub.outcome_hash(), "a replay decided differently");
         let restored = restore(&self.hub);
-        assert_eq!(restored.digest(), digest, "a snapshot is read back as another state");
-        assert_eq!(restored.counts(), self.hub.counts(), "a snapshot is read back with other counts");
-        assert_eq!(restored.recount(), *restored.ledger(), "a snapshot is read back with other accounts");
-        assert_eq!(restored.next_deadline(), self.hub.next_deadline(), "a snapshot is read back with other timers");
+        assert_eq!(restored.digest(), digest, "a restored snapshot has another state");
+        assert_eq!(restored.counts(), self.hub.counts(), "a restored snapshot has other counts");
+        assert_eq!(restored.recount(), *restored.ledger(), "a restored snapshot has other accounts");
+        assert_eq!(restored.next_deadline(), self.hub.next_deadline(), "a restored snapshot has other timers");
     }
 }
 
@@ -178,7 +178,7 @@ pub fn replay(journal: &[(Timestamp, Command)]) -> Hub {
         let mut bytes = Vec::new();
         Envelope::encode(RulesVersion::NEWEST, Caller::HUB, command, &mut bytes);
         let outcome = hub.apply(*now, Envelope::decode(&bytes).expect("it was just encoded").command);
-        assert!(outcome.is_durable(), "what changed something once changes nothing in a replay: {outcome:?}");
+        assert!(outcome.is_durable(), "a command that changed something changes nothing in a replay: {outcome:?}");
     }
     hub
 }
@@ -205,12 +205,12 @@ pub fn zone(text: &str) -> Zone {
     Zone::new(name(text))
 }
 
-/// A job that asks for nothing special.
+/// A job with all defaults.
 pub fn job(kind: &str) -> Submit {
     Submit::new(name(kind), None)
 }
 
-/// A job under an idempotency key; `payload` stands for its payload's hash.
+/// A job under an idempotency key; its payload's hash is made of the byte `payload`.
 pub fn keyed(key: &str, payload: u8, on_duplicate: OnDuplicate, on_failed: OnFailed) -> Submit {
     let idempotency =
         Idempotency { key: name(key), payload_hash: [payload; 32], on_duplicate, on_failed, ttl_ms: None };

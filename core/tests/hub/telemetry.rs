@@ -1,4 +1,4 @@
-//! Telemetry: what is counted is what happened, and nobody decides by it.
+//! Telemetry: it counts what happens, and no decision depends on it.
 
 use crate::scene::{KEY, Scene, at, job, keyed, pull};
 use sheratan_core::telemetry::timing::Quantiles;
@@ -13,7 +13,7 @@ fn settle(scene: &mut Scene) -> Vec<Effect> {
 }
 
 #[test]
-fn each_stage_of_a_job_is_counted_when_it_happens_and_forgotten_a_minute_later() {
+fn each_stage_of_a_job_is_counted_when_it_happens_and_leaves_the_window_a_minute_later() {
     let mut scene = Scene::with(|limits| (limits.attempts_max, limits.queue_depth_max) = (2, 2));
     scene.at(10_000);
     let submits = ["a", "b", "c"].map(|kind| scene.try_submit(job(kind)).is_ok());
@@ -58,7 +58,7 @@ fn each_stage_of_a_job_is_counted_when_it_happens_and_forgotten_a_minute_later()
 }
 
 #[test]
-fn an_attempt_ends_once_whatever_ends_it() {
+fn each_attempt_is_counted_as_ended_once() {
     let mut scene = Scene::with(|limits| limits.attempts_max = 1);
     let under_key = |payload| keyed("key", payload, OnDuplicate::LatestWins, OnFailed::SameResult);
     scene.submit(job("reaped"));
@@ -77,7 +77,7 @@ fn an_attempt_ends_once_whatever_ends_it() {
 }
 
 #[test]
-fn repeated_submits_are_told_apart_by_whether_their_job_has_ended() {
+fn repeated_submits_are_counted_by_whether_their_job_is_final() {
     let mut scene = Scene::new();
     let under_key = |payload| keyed("key", payload, OnDuplicate::SameResult, OnFailed::SameResult);
     scene.submit(under_key(1));
@@ -92,11 +92,11 @@ fn repeated_submits_are_told_apart_by_whether_their_job_has_ended() {
     assert_eq!(total(Counter::IdempotentInProgress), 1);
     assert_eq!(total(Counter::IdempotentCompleted), 2);
     assert_eq!(total(Counter::IdempotentCollision), 1);
-    assert_eq!(scene.hub.telemetry().dropped_last_minute(scene.hub.now()), 0, "a collision is no backpressure");
+    assert_eq!(scene.hub.telemetry().dropped_last_minute(scene.hub.now()), 0, "a collision is not backpressure");
 }
 
 #[test]
-fn whatever_is_full_is_named() {
+fn drops_are_counted_by_the_limit_that_is_reached() {
     let mut scene = Scene::with(|limits| (limits.idempotency_keys_max, limits.queue_bytes_max) = (1, 1_000));
     scene.submit(keyed("a", 1, OnDuplicate::SameResult, OnFailed::SameResult));
     scene.try_submit(keyed("b", 1, OnDuplicate::SameResult, OnFailed::SameResult)).unwrap_err();
@@ -110,7 +110,7 @@ fn whatever_is_full_is_named() {
 }
 
 #[test]
-fn what_is_observed_and_counted_is_no_part_of_the_state() {
+fn observations_and_counts_are_not_part_of_the_state() {
     let mut scene = Scene::new();
     scene.submit(job("k"));
     scene.pull_as(pull("n", 1));

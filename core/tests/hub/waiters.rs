@@ -1,4 +1,4 @@
-//! Long polls: up to their limit, and woken again when who was woken took nothing.
+//! Long polls: parked up to their limit, and others woken when a woken one leased nothing.
 
 use crate::scene::{Scene, job, names, pull};
 use sheratan_core::limits::WAITERS_MAX;
@@ -20,7 +20,7 @@ fn polls_are_parked_up_to_their_limit() {
 }
 
 #[test]
-fn parking_leaves_no_trace_in_the_durable_state() {
+fn parking_does_not_change_the_durable_state() {
     let mut scene = Scene::new();
     let digest = scene.hub.digest();
     park(&mut scene, 1, "a");
@@ -29,20 +29,20 @@ fn parking_leaves_no_trace_in_the_durable_state() {
 }
 
 #[test]
-fn a_node_with_room_for_one_is_not_forgotten_when_its_woken_poll_took_nothing() {
+fn another_poll_of_a_node_with_room_for_one_lease_is_woken_when_the_first_leased_nothing() {
     let mut scene = Scene::with(|limits| limits.leases_per_node_max = 1);
     park(&mut scene, 1, "a");
     park(&mut scene, 2, "a");
     scene.submit(job("k"));
     scene.submit(job("k"));
     assert_eq!(scene.woken(), [1], "a node has room for one lease");
-    // The client of the first went away before its pull was repeated.
+    // The client of the first disconnected before its pull was repeated.
     assert_eq!(scene.woken(), [2]);
     scene.lease("a");
 }
 
 #[test]
-fn as_many_polls_of_a_node_are_woken_as_leases_of_it_ended() {
+fn a_node_whose_leases_end_has_its_polls_woken_one_by_one() {
     let mut scene = Scene::with(|limits| limits.leases_per_node_max = 2);
     (0..2).for_each(|_| _ = scene.submit(job("k")));
     let leases = scene.pull("a", 2);
@@ -58,7 +58,7 @@ fn as_many_polls_of_a_node_are_woken_as_leases_of_it_ended() {
 }
 
 #[test]
-fn a_node_that_has_room_again_gets_a_job_for_whichever_of_its_polls_wants_one() {
+fn when_a_node_has_room_again_the_poll_that_has_a_job_is_woken() {
     let mut scene = Scene::with(|limits| limits.leases_per_node_max = 1);
     scene.submit(job("y"));
     let lease = scene.lease("a").lease;
@@ -71,7 +71,7 @@ fn a_node_that_has_room_again_gets_a_job_for_whichever_of_its_polls_wants_one() 
 }
 
 #[test]
-fn room_in_the_hub_that_one_node_left_is_the_next_ones() {
+fn room_in_the_hub_that_one_node_does_not_use_goes_to_the_next_one() {
     let mut scene = Scene::with(|limits| (limits.leases_per_node_max, limits.inflight_max) = (1, 3));
     (0..3).for_each(|_| _ = scene.submit(job("k")));
     let leases: Vec<_> = ["a", "b", "c"].iter().map(|node| scene.lease(node)).collect();
@@ -82,12 +82,12 @@ fn room_in_the_hub_that_one_node_left_is_the_next_ones() {
     scene.woken();
     leases[..2].iter().for_each(|leased| _ = scene.succeed(leased.lease));
     assert_eq!(scene.woken(), [1], "the hub has room for one lease");
-    // The client of the first went away before its pull was repeated.
+    // The client of the first disconnected before its pull was repeated.
     assert_eq!(scene.woken(), [2]);
 }
 
 #[test]
-fn a_poll_that_stood_back_for_another_one_of_its_node_is_woken_when_that_one_took_nothing() {
+fn a_poll_passed_over_for_another_one_of_its_node_is_woken_when_that_one_leased_nothing() {
     let mut scene = Scene::with(|limits| limits.leases_per_node_max = 1);
     for (id, kind) in [(1, "x"), (2, "y")] {
         assert!(scene.hub.park(WaiterId(id), &Pull { kinds: names(&[kind]), ..pull("a", 1) }));
@@ -95,6 +95,6 @@ fn a_poll_that_stood_back_for_another_one_of_its_node_is_woken_when_that_one_too
     scene.submit(job("x"));
     scene.submit(job("y"));
     assert_eq!(scene.woken(), [1], "a node has room for one lease");
-    // The client of the first went away before its pull was repeated.
+    // The client of the first disconnected before its pull was repeated.
     assert_eq!(scene.woken(), [2]);
 }

@@ -1,4 +1,4 @@
-//! The canonical forms, against the RFC's own examples and what Python and an ECMAScript engine make.
+//! The canonical forms, against the examples of the RFC and the output of Python and of an ECMAScript engine.
 
 use crate::spelling::{choices, spell, values};
 use proptest::prelude::*;
@@ -47,7 +47,7 @@ fn numbers_are_printed_as_in_the_table_of_rfc_8785() {
         (0x43143ff3c1cb0959, "1424953923781206.2"),
     ];
     for (bits, expected) in table {
-        // An exponent with 17 digits, so that the shortest form is never what was sent.
+        // 17 digits with an exponent, so that the text is never the shortest form already.
         let text = format!("{:.16e}", f64::from_bits(bits));
         assert_eq!(form(&text, Rule::Jcs), expected);
     }
@@ -55,7 +55,7 @@ fn numbers_are_printed_as_in_the_table_of_rfc_8785() {
 
 /// RFC 8785, sections 3.2.2 and 3.2.3.
 #[test]
-fn the_samples_of_rfc_8785_have_its_forms() {
+fn the_samples_of_rfc_8785_have_the_forms_that_it_gives() {
     let sample = r#"{
       "numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
       "string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/",
@@ -122,7 +122,7 @@ fn the_rules_differ_in_numbers_in_keys_beyond_the_first_plane_and_in_escapes() {
 }
 
 #[test]
-fn as_sent_is_what_python_writes() {
+fn the_form_as_sent_is_what_python_writes() {
     let vectors = vectors(include_str!("../data/canonical_vectors.jsonl"));
     assert_eq!(vectors.len(), 150);
     for vector in vectors {
@@ -132,7 +132,7 @@ fn as_sent_is_what_python_writes() {
 }
 
 #[test]
-fn jcs_is_what_an_ecmascript_engine_writes() {
+fn the_jcs_form_is_what_an_ecmascript_engine_writes() {
     let vectors = vectors(include_str!("../data/jcs_vectors.jsonl"));
     assert_eq!(vectors.len(), 650);
     for vector in vectors {
@@ -142,7 +142,7 @@ fn jcs_is_what_an_ecmascript_engine_writes() {
 }
 
 #[test]
-fn the_deepest_text_has_a_form_with_all_its_objects_put_in_order() {
+fn the_objects_of_the_deepest_text_are_all_sorted() {
     let mut text = "0".to_string();
     let mut expected = "0".to_string();
     for depth in 0..DEPTH_MAX {
@@ -155,13 +155,13 @@ fn the_deepest_text_has_a_form_with_all_its_objects_put_in_order() {
 }
 
 #[test]
-fn a_form_is_written_behind_what_is_there_already() {
+fn a_form_is_appended_to_the_buffer() {
     let mut out = b"before".to_vec();
     canonical::write(json::parse(br#"{"b":[1, 2],"a":{"d":3,"c":4}}"#).unwrap(), Rule::Jcs, &mut out);
     assert_eq!(out, br#"before{"a":{"c":4,"d":3},"b":[1,2]}"#);
 }
 
-/// The digits of a whole number, in whichever form ECMAScript printed it.
+/// The digits of a whole number that ECMAScript printed with or without an exponent.
 fn whole_digits(printed: &str) -> String {
     let Some((mantissa, exponent)) = printed.split_once("e+") else { return printed.to_owned() };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -190,7 +190,7 @@ proptest! {
     #[test]
     fn a_form_means_what_the_text_means(value in values(), choices in choices()) {
         let text = spell(&value, &choices);
-        // The other reader is not exact to the last bit, but it reads the same digits to the same double.
+        // The other parser is not exact to the last bit, but it parses the same digits to the same double.
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         prop_assert_eq!(read(&form(&text, Rule::AsSent)), read(&text));
     }

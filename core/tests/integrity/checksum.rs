@@ -33,7 +33,7 @@ fn claimed<'a>(sha256: Option<&'a str>, sig: Option<&'a str>) -> Claimed<'a> {
 }
 
 #[test]
-fn results_hashed_and_signed_by_python_are_right() {
+fn results_hashed_and_signed_by_python_are_accepted() {
     for line in include_str!("../data/canonical_vectors.jsonl").lines() {
         let vector: serde_json::Value = serde_json::from_str(line).unwrap();
         let field = |name: &str| vector[name].as_str().unwrap();
@@ -57,7 +57,7 @@ const JCS: &str = r#"{"error":null,"job_id":"job_00000000000100000000","ok":true
 const OTHER: &str = r#"{"error":null,"job_id":"job_00000000000100000000","ok":true,"result":{"a":[200],"b":2}}"#;
 
 #[test]
-fn what_is_claimed_is_checked_by_the_mode() {
+fn checksum_and_signature_are_checked_as_the_mode_requires() {
     use Failure::*;
     let (sent, jcs, other) = (sha256(AS_SENT), sha256(JCS), sha256(OTHER));
     let (sent_sig, jcs_sig, other_sig) = (sign(AS_SENT), sign(JCS), sign(OTHER));
@@ -66,7 +66,7 @@ fn what_is_claimed_is_checked_by_the_mode() {
     let table = [
         (Mode::Sha256, sent, None, Ok(())),
         (Mode::Sha256, jcs, None, Ok(())),
-        (Mode::Sha256, sent, Some("no signature is looked at"), Ok(())),
+        (Mode::Sha256, sent, Some("the signature is not checked"), Ok(())),
         (Mode::Sha256, other, None, Err(ShaMismatch)),
         (Mode::Sha256, Some("12"), None, Err(ShaMismatch)),
         (Mode::Sha256, Some(""), None, Err(ShaMismatch)),
@@ -92,14 +92,14 @@ fn what_is_claimed_is_checked_by_the_mode() {
 }
 
 #[test]
-fn without_the_key_and_with_another_one_no_signature_is_right() {
+fn without_the_key_or_with_another_one_no_signature_is_accepted() {
     let (sha256, sig) = (sha256(AS_SENT), sign(AS_SENT));
     let claimed = claimed(Some(&sha256), Some(&sig));
     for key in [None, Some(&b"another key"[..]), Some(&b""[..])] {
         let verified = verify_result(Mode::Hmac, key, &claimed, None, JOB, true, Some(value(RESULT)));
         assert_eq!(verified, Err(Failure::SigMismatch));
     }
-    // Anybody can sign with an empty key.
+    // Any client can sign with an empty key.
     let sig = hex(&result_signature(b"", None, JOB, true, Some(value(RESULT))));
     for key in [None, Some(&b""[..])] {
         let claimed = Claimed { sig: Some(sig.as_str().into()), ..claimed.clone() };
@@ -109,14 +109,14 @@ fn without_the_key_and_with_another_one_no_signature_is_right() {
 }
 
 #[test]
-fn hex_counts_in_either_case() {
+fn hex_is_accepted_in_either_case() {
     let (sha256, sig) = (sha256(AS_SENT).to_uppercase(), sign(AS_SENT).to_uppercase());
     let claimed = claimed(Some(&sha256), Some(&sig));
     assert!(verify_result(Mode::Hmac, Some(KEY), &claimed, None, JOB, true, Some(value(RESULT))).is_ok());
 }
 
 #[test]
-fn a_repeat_is_recognised_whichever_rule_its_client_used() {
+fn a_result_has_one_checksum_whichever_rule_its_client_used() {
     let verify = |sha256: &str| {
         verify_result(Mode::Sha256, None, &claimed(Some(sha256), None), None, JOB, true, Some(value(RESULT))).unwrap()
     };
@@ -144,7 +144,7 @@ fn every_member_of_a_result_counts_and_an_absent_one_is_null() {
 }
 
 #[test]
-fn a_payload_is_the_same_however_it_is_written_and_another_one_is_not() {
+fn a_payload_has_one_hash_however_it_is_written_and_other_payloads_have_others() {
     let hash = |kind: &str, params: &str| payload_hash(kind, Some(value(params)));
     let first = hash("k", r#"{"a":1,"b":[1.5]}"#);
     assert_eq!(hex(&first), sha256(r#"{"kind":"k","params":{"a":1,"b":[1.5]}}"#));

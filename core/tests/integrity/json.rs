@@ -1,4 +1,4 @@
-//! What is JSON and what is not, and that values read as another reader reads them.
+//! Which texts are accepted as JSON, and that values are the same as in another parser.
 
 use crate::spelling::{choices, spell, values};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ fn reason(text: &[u8]) -> Option<(Reason, usize)> {
 }
 
 #[test]
-fn a_text_that_is_no_json_is_refused_with_the_reason_and_the_place() {
+fn a_text_that_is_not_json_is_refused_with_the_reason_and_the_offset() {
     let table: &[(&[u8], Reason, usize)] = &[
         (b"", Reason::End, 0),
         (b" \n", Reason::End, 2),
@@ -68,7 +68,7 @@ fn a_text_that_is_no_json_is_refused_with_the_reason_and_the_place() {
 }
 
 #[test]
-fn a_key_that_comes_twice_is_refused_at_every_depth_however_it_is_written() {
+fn a_duplicate_key_is_refused_at_every_depth_however_it_is_written() {
     let table = [
         (r#"{"a":1,"a":1}"#, 0),
         (r#"{"a":1,"b":2,"\u0061":3}"#, 0),
@@ -82,14 +82,14 @@ fn a_key_that_comes_twice_is_refused_at_every_depth_however_it_is_written() {
     for (text, offset) in table {
         assert_eq!(reason(text.as_bytes()), Some((Reason::Duplicate, offset)), "{text}");
     }
-    // The same key in two objects is no duplicate, whether they lie in each other or side by side.
+    // The same key in two objects is not a duplicate, whether they are nested or siblings.
     for text in [r#"{"a":{"a":{"a":1}},"b":{"a":1}}"#, r#"[{"a":1},{"a":1}]"#, r#"{"a":[{"b":1},{"b":2}],"b":0}"#] {
         assert_eq!(reason(text.as_bytes()), None, "{text}");
     }
 }
 
 #[test]
-fn nesting_is_taken_up_to_the_limit_and_refused_beyond() {
+fn nesting_is_accepted_up_to_the_limit_and_refused_beyond() {
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
         let nested = |depth: usize| format!("{}0{}", open.repeat(depth), close.repeat(depth));
         assert!(json::parse(nested(DEPTH_MAX).as_bytes()).is_ok());
@@ -100,11 +100,11 @@ fn nesting_is_taken_up_to_the_limit_and_refused_beyond() {
 }
 
 #[test]
-fn an_object_is_asked_for_and_nothing_else_taken() {
+fn a_value_that_is_not_an_object_is_refused_where_an_object_is_required() {
     for (text, offset) in [("[]", 0), (" 1", 1), ("\"{}\"", 0), ("null", 0)] {
         let error = json::parse_object(text.as_bytes()).unwrap_err();
         assert_eq!((error.reason, error.offset), (Reason::NotAnObject, offset), "{text}");
-        assert_eq!(error.to_string(), format!("it is JSON of another kind (byte {offset})"));
+        assert_eq!(error.to_string(), format!("it is JSON, but not an object (byte {offset})"));
     }
     let empty = json::parse_object(b" { } ").unwrap();
     assert!(empty.members().is_empty());
@@ -112,7 +112,7 @@ fn an_object_is_asked_for_and_nothing_else_taken() {
 }
 
 #[test]
-fn members_are_found_by_what_their_keys_mean() {
+fn members_are_found_by_their_unescaped_keys() {
     let text = br#"{"a":{"x":[1,{"y":2}]}, "\u0062" : "t\u00e9xt" ,"c":[], "d":{"a":0}, "":null}"#;
     let object = json::parse_object(text).unwrap();
     assert_eq!(object.get("a").unwrap().as_bytes(), br#"{"x":[1,{"y":2}]}"#);
@@ -131,7 +131,7 @@ fn members_are_found_by_what_their_keys_mean() {
 }
 
 #[test]
-fn a_value_is_of_one_kind_only() {
+fn a_value_has_one_kind_only() {
     let table = [
         ("null", Kind::Null),
         ("true", Kind::Bool),
@@ -154,7 +154,7 @@ fn a_value_is_of_one_kind_only() {
 }
 
 #[test]
-fn a_whole_number_may_be_written_with_fraction_or_exponent_while_doubles_are_exact() {
+fn a_whole_number_may_have_a_fraction_or_exponent_up_to_2_to_the_53() {
     let table = [
         ("0", Some(0)),
         ("5", Some(5)),
@@ -179,7 +179,7 @@ fn a_whole_number_may_be_written_with_fraction_or_exponent_while_doubles_are_exa
 }
 
 #[test]
-fn a_number_beyond_the_doubles_is_json_but_no_double() {
+fn a_number_beyond_the_range_of_doubles_is_json_but_not_a_double() {
     for text in ["1e999", "-1e999", &"9".repeat(400)] {
         let value = json::parse(text.as_bytes()).unwrap();
         assert!(value.is_number());
@@ -189,7 +189,7 @@ fn a_number_beyond_the_doubles_is_json_but_no_double() {
 }
 
 #[test]
-fn neither_an_error_nor_a_value_shows_what_a_client_sent() {
+fn neither_an_error_nor_the_debug_text_of_a_value_shows_what_a_client_sent() {
     let error = json::parse(br#"{"password":"hunter2"#).unwrap_err();
     assert_eq!(error.to_string(), "it ends too early (byte 20)");
     assert!(!format!("{error:?}").contains("hunter2"));
@@ -197,7 +197,7 @@ fn neither_an_error_nor_a_value_shows_what_a_client_sent() {
     assert_eq!(format!("{value:?}"), "Value(9 bytes)");
 }
 
-/// The value as another reader's tree.
+/// The value as a tree of another parser.
 fn as_tree(value: Value) -> serde_json::Value {
     match value.kind() {
         Kind::Null => serde_json::Value::Null,
@@ -209,7 +209,7 @@ fn as_tree(value: Value) -> serde_json::Value {
     }
 }
 
-/// Pieces that JSON is made of, whole and broken.
+/// Concatenated fragments of JSON, valid and broken.
 fn fragments() -> impl Strategy<Value = Vec<u8>> {
     let pieces: &[&[u8]] = &[
         b"{",
@@ -247,14 +247,14 @@ fn fragments() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop::sample::select(pieces), 0..24).prop_map(|pieces| pieces.concat())
 }
 
-/// Another strict reader takes and refuses the same; but it takes duplicate keys, and reads no further than to a number
-/// beyond the doubles.
+/// Another strict parser accepts and refuses the same texts, except that it accepts duplicate keys, and refuses numbers
+/// beyond the range of doubles.
 fn agrees_with_serde(text: &[u8]) -> Result<(), TestCaseError> {
     let other = serde_json::from_slice::<serde_json::Value>(text).map_err(|error| error.to_string());
     match (json::parse(text), other) {
         (Err(error), _) if error.reason == Reason::Duplicate => {}
         (_, Err(error)) if error.starts_with("number out of range") => {}
-        (Ok(_), Err(error)) => prop_assert!(false, "only the hub takes it: {error}"),
+        (Ok(_), Err(error)) => prop_assert!(false, "only the hub accepts it: {error}"),
         (Err(error), Ok(_)) => prop_assert!(false, "only the hub refuses it: {error}"),
         (Ok(_), Ok(_)) | (Err(_), Err(_)) => {}
     }
@@ -265,19 +265,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn any_bytes_are_taken_or_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn any_bytes_are_accepted_or_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         agrees_with_serde(&bytes)?;
     }
 
     #[test]
-    fn pieces_of_json_are_taken_just_when_another_reader_takes_them(text in fragments()) {
+    fn fragments_of_json_are_accepted_if_and_only_if_another_parser_accepts_them(text in fragments()) {
         agrees_with_serde(&text)?;
     }
 }
 
 proptest! {
     #[test]
-    fn a_text_with_a_changed_byte_is_taken_just_when_another_reader_takes_it(
+    fn a_text_with_a_changed_byte_is_accepted_if_and_only_if_another_parser_accepts_it(
         value in values(), choices in choices(), at in any::<prop::sample::Index>(), byte in any::<u8>(),
     ) {
         let mut text = spell(&value, &choices).into_bytes();
@@ -288,7 +288,7 @@ proptest! {
     }
 
     #[test]
-    fn every_value_reads_as_another_reader_reads_it(value in values(), choices in choices()) {
+    fn every_value_is_the_same_as_in_another_parser(value in values(), choices in choices()) {
         let text = spell(&value, &choices);
         let read = json::parse(text.as_bytes()).map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;
         prop_assert_eq!(as_tree(read), serde_json::from_str::<serde_json::Value>(&text).unwrap());
@@ -303,7 +303,7 @@ proptest! {
     }
 
     #[test]
-    fn whole_numbers_read_as_another_reader_reads_them(number in any::<u64>(), double in any::<f64>()) {
+    fn numbers_are_the_same_as_in_another_parser(number in any::<u64>(), double in any::<f64>()) {
         let text = number.to_string();
         prop_assert_eq!(json::parse(text.as_bytes()).unwrap().as_u64(), Some(number));
         if double.is_finite() {

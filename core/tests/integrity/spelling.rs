@@ -1,9 +1,9 @@
-//! JSON values, and the many texts that mean the same value.
+//! JSON values, and the many texts that represent the same value.
 
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// Values with strings at the borders of escapes and planes, and numbers at those of integers and doubles.
+/// Values with strings and numbers at the boundaries of escapes, planes, integers and doubles.
 pub fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -33,12 +33,12 @@ pub fn texts() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What is left open in how a value is written: bytes that choose, used up and repeated.
+/// Bytes that decide how a value is written, reused from the start when they are exhausted.
 pub fn choices() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 1..200)
 }
 
-/// One of the texts of a value; numbers are written in one way only.
+/// One of the texts that represent a value; numbers are written in one way only.
 pub fn spell(value: &Value, choices: &[u8]) -> String {
     let mut speller = Speller { choices, used: 0, out: String::new() };
     speller.space();

@@ -1,13 +1,14 @@
-//! The bound: what a hub holds at most whatever its clients do, while a snapshot makes a second one.
+//! The bound: the most memory that a hub takes, whatever its clients do, while a second hub is restored from its
+//! snapshot.
 
 use crate::driver::{Driver, KEY, failure, heartbeat, job, keyed, name, payload, pull, success, zone};
 use sheratan_core::limits::{Limits, SHARED_BYTES_MAX, WAITER_PLACES_MAX, WAITERS_BYTES_MAX, WAITERS_MAX};
 use sheratan_core::{Account, Complete, Heartbeat, Ledger, Millis, Pull, Restore, Submit};
 
-/// All limits are this part of their defaults; what cannot be set is filled to this part.
+/// All limits are divided by this; bounds that cannot be set are filled to this fraction.
 const PART: u64 = 64;
 
-/// The operator's limits of the hub that is filled. Times stay as they are.
+/// Divides the operator's limits. Times are not changed.
 fn narrow(limits: &mut Limits) {
     for max in [
         &mut limits.queue_depth_max,
@@ -26,7 +27,7 @@ fn narrow(limits: &mut Limits) {
     }
 }
 
-/// The most that each account may have, and whether it is durable: then a second hub has it as well.
+/// The limit of each account, and whether it is durable: then the second hub has it as well.
 fn account_limits(limits: &Limits) -> [(&'static str, u64, bool); 7] {
     [
         ("unfinished", limits.queue_bytes_max, true),
@@ -47,14 +48,14 @@ fn on_account(ledger: &Ledger, what: &str) -> u64 {
 }
 
 #[test]
-fn a_hub_whose_accounts_are_full_and_its_snapshots_second_one_stay_within_the_bound() {
+fn a_hub_whose_accounts_are_full_and_a_second_one_restored_from_it_stay_within_the_bound() {
     let mut driver = Driver::with(narrow);
     let limits = driver.hub.limits().clone();
-    // What the limits bound, twice where a second hub has it too.
+    // The sum of all limits, twice for those of durable accounts.
     let bound: u64 =
         account_limits(&limits).iter().map(|(_, max, is_durable)| if *is_durable { 2 * max } else { *max }).sum();
 
-    // Nodes with labels, half of them unlike all others.
+    // Nodes with labels, half of them with a profile of their own.
     let mut known = 0;
     loop {
         let mut of_node = Heartbeat { labels: payload(1_200), ..heartbeat(&format!("{known:0200}")) };
@@ -67,14 +68,14 @@ fn a_hub_whose_accounts_are_full_and_its_snapshots_second_one_stay_within_the_bo
         known += 1;
     }
     let node = format!("{:0200}", 1);
-    // Jobs that were done or not, with keys for their answers; more than are kept.
+    // Jobs that succeeded (with keys, for their answers) or are dead; more than are retained.
     for round in 0..20_000 {
         let (is_dead, kind) = (round % 8 == 0, if round % 8 == 0 { "dead" } else { "done" });
         let submit = Submit { attempts_max: Some(1), ..job(kind, 200) };
         let submit = if is_dead { submit } else { keyed(&format!("key {round}"), submit) };
         driver.now_ms += 100;
         if !driver.submit(submit) {
-            // The oldest key is too young to go.
+            // The oldest key is too young to be evicted.
             assert!(!is_dead);
             driver.now_ms += limits.idempotency_floor_ms.get();
             continue;
@@ -83,7 +84,7 @@ fn a_hub_whose_accounts_are_full_and_its_snapshots_second_one_stay_within_the_bo
         let complete = if is_dead { failure(lease, 2_200) } else { success(lease, 450 + round % 100) };
         driver.complete(Complete { is_retryable: false, ..complete });
     }
-    // Jobs that run, some for the third time, and jobs that wait, each with a kind of its own, in many classes.
+    // Jobs under their third lease, and waiting jobs, each with a kind of its own, in many classes.
     let day = Millis::from_secs(86_400);
     let mut waiting = 0;
     let mut submit_one = |driver: &mut Driver, bytes: usize| {
@@ -115,7 +116,7 @@ fn a_hub_whose_accounts_are_full_and_its_snapshots_second_one_stay_within_the_bo
     }
     while submit_one(&mut driver, 9_000) {}
     while submit_one(&mut driver, 500) {}
-    // Long polls, each of a node of its own and for kinds of its own.
+    // Long polls, each of another node and for other kinds.
     let (polls, places) = (WAITERS_MAX / PART as usize, WAITER_PLACES_MAX / WAITERS_MAX);
     for poll in 0..polls {
         let kinds = (0..places).map(|place| name(&format!("{:0240}", poll * places + place))).collect();
@@ -128,7 +129,7 @@ fn a_hub_whose_accounts_are_full_and_its_snapshots_second_one_stay_within_the_bo
         assert!(held <= max && held * 4 >= max * 3, "{what}: {held} of {max} bytes");
     }
     assert_eq!(driver.hub.recount(), *driver.hub.ledger());
-    // What is held now, and what the snapshot adds.
+    // What is held before and during the restore.
     let held = driver.held();
     let mut restore = Restore::new(KEY);
     driver.hub.snapshot(|record| restore.record(record).expect("a record that was just written can be read"));

@@ -1,4 +1,4 @@
-//! A hub that is filled, and what filling it takes.
+//! A hub that is filled, and a count of the bytes that it allocates.
 
 use crate::requested::Count;
 use sheratan_core::{
@@ -8,7 +8,7 @@ use sheratan_core::{
 
 pub const KEY: HubKey = HubKey::new(*b"the sizes' key..");
 
-/// A hub and the instant of what comes next. Its bytes are counted from its first one on.
+/// A hub, and the instant of its next commands. All bytes that it allocates are counted.
 pub struct Driver {
     pub hub: Hub,
     pub now_ms: u64,
@@ -25,7 +25,7 @@ impl Driver {
         driver
     }
 
-    /// A hub in which no limit of the operator is met.
+    /// A hub without limits of the operator on unfinished jobs and leases.
     pub fn without_limits() -> Self {
         Driver::with(|limits| {
             limits.queue_depth_max = u64::MAX;
@@ -35,20 +35,20 @@ impl Driver {
         })
     }
 
-    /// Bytes that are requested and not freed.
+    /// Bytes that are allocated and not freed.
     pub fn held(&self) -> u64 {
-        self.count.live().try_into().expect("a hub that lives holds something")
+        self.count.live().try_into().expect("a hub holds at least some bytes")
     }
 
     pub fn peak(&self) -> u64 {
-        self.count.peak().try_into().expect("a hub that lives holds something")
+        self.count.peak().try_into().expect("a hub holds at least some bytes")
     }
 
     pub fn apply(&mut self, command: Command) -> Outcome {
         self.hub.apply(Timestamp::from_millis(self.now_ms), command)
     }
 
-    /// Whether it was taken.
+    /// Whether it was accepted as a new job.
     pub fn submit(&mut self, submit: Submit) -> bool {
         matches!(self.apply(Command::Submit(Box::new(submit))), Outcome::Submitted(Submitted::Accepted { .. }))
     }

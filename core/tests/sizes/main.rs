@@ -1,10 +1,10 @@
-//! Sizes: what the ledger charges is never less than what is held, and not much more.
+//! Sizes: the ledger never charges less than what is held, and not much more.
 
 mod bound;
 mod driver;
 mod things;
 
-/// The counter that the benchmarks have: one file with `unsafe`, and the proof in it.
+/// The counter that the benchmarks use: the one file with `unsafe`, with its proof.
 #[path = "../../../bench/src/requested.rs"]
 mod requested;
 

@@ -1,12 +1,12 @@
-//! Things: thousands of each, and what one of them takes.
+//! Things that the ledger charges: thousands of each, and the memory that one of them takes.
 
 use crate::driver::{Driver, KEY, failure, heartbeat, job, keyed, name, payload, pull, success, zone};
 use sheratan_core::{Heartbeat, Leased, Millis, NameSet, Pull, Restore, Setting, Submit};
 
-/// Numbers of things between which vectors double: some slack, most of it, little.
+/// Numbers of things between powers of two: vectors that double have some, the most, and little spare capacity.
 const COUNTS: [u64; 3] = [6_000, 8_200, 16_000];
 
-/// Builds some of one thing in a hub and compares what is held with what is charged: both for one thing, headed by its name.
+/// Builds some of one thing in a hub; returns for each count the bytes held and the bytes charged, both for one thing.
 fn measure(what: &str, prepare: impl Fn(&mut Driver), build: impl Fn(&mut Driver, u64)) -> Vec<(f64, f64)> {
     let mut found = Vec::new();
     for count in COUNTS {
@@ -23,16 +23,16 @@ fn measure(what: &str, prepare: impl Fn(&mut Driver), build: impl Fn(&mut Driver
     found
 }
 
-/// What was found wrong, of all things that a test looks at.
+/// The errors of all things that a test measures.
 #[derive(Default)]
 struct Table {
     wrong: Vec<String>,
-    /// What the docs promise of the things that are looked at now.
+    /// The documented size of the things that are checked next.
     held_max: Option<f64>,
 }
 
 impl Table {
-    /// No more is held than is charged, and no less than `least` of it.
+    /// Checks that no more is held than is charged, and no less than the fraction `least` of it.
     fn check(&mut self, what: &str, least: f64, prepare: impl Fn(&mut Driver), build: impl Fn(&mut Driver, u64)) {
         for (held, charged) in measure(what, prepare, build) {
             if self.held_max.is_some_and(|held_max| held > held_max) {
@@ -167,7 +167,7 @@ fn a_node_takes_what_it_is_charged() {
         let capabilities: NameSet = [name(&format!("host-{n}"))].into_iter().collect();
         Heartbeat { capabilities, ..heartbeat(&format!("node-{n}")) }
     };
-    // All classes that may be: a profile that is used has a bit for each.
+    // All classes that may exist: a profile that is used has a bit for each.
     let classes = |driver: &mut Driver| {
         for n in 0..4_096 {
             let requires = [name(&format!("r-{n}"))].into_iter().collect();
@@ -234,23 +234,22 @@ fn a_parked_long_poll_takes_what_it_is_charged() {
             assert!(driver.park(n, &Pull { kinds, ..pull(&format!("node {n}"), 1) }));
         });
     });
-    table.check("places in lines that are there", 0.4, nothing, |driver, count| {
+    table.check("places in existing lines", 0.4, nothing, |driver, count| {
         let kinds: NameSet = (0..64).map(|n| name(&format!("kind {n}"))).collect();
         (0..count / 64).for_each(|n| assert!(driver.park(n, &Pull { kinds: kinds.clone(), ..pull("a", 1) })));
     });
     table.end();
 }
 
-/// What is left of a burst takes no more than it is charged.
 #[test]
-fn what_a_burst_leaves_takes_what_it_is_charged() {
+fn what_remains_after_a_burst_takes_what_it_is_charged() {
     let mut table = Table::default();
     let week = Millis::from_secs(7 * 86_400);
     let one_of_64 = |driver: &mut Driver, count: u64| {
         let ttl_ms = |n: u64| Some(if n.is_multiple_of(64) { week } else { Millis::ZERO });
         submit(count, |n| Submit { ttl_ms: ttl_ms(n), ..job("k", 0) })(driver);
     };
-    // The page that is written to has room for all of its jobs.
+    // The last page has capacity for all of its jobs.
     let a_page = |driver: &mut Driver| {
         forget_at_once(driver);
         one_of_64(driver, 64);
@@ -263,7 +262,7 @@ fn what_a_burst_leaves_takes_what_it_is_charged() {
         submit(1_000, |_| job(kind, 0))(driver);
         lease_all(driver, node).iter().for_each(|leased| driver.complete(success(leased.lease, 0)));
     };
-    // What one burst leaves for the next one is there before.
+    // Memory that is kept for reuse is allocated by a first burst.
     let first = |driver: &mut Driver| {
         forget_at_once(driver);
         burst(driver, "a", "k");
@@ -289,7 +288,7 @@ fn what_a_burst_leaves_takes_what_it_is_charged() {
 }
 
 #[test]
-fn what_a_burst_left_takes_no_more_when_it_is_restored() {
+fn what_remains_after_a_burst_takes_what_it_is_charged_after_a_restore() {
     let mut driver = Driver::without_limits();
     forget_at_once(&mut driver);
     let week = Millis::from_secs(7 * 86_400);
