@@ -397,7 +397,7 @@ impl Dedup {
         found.expect("a key that is held is in the table").remove();
         let entry = self.slab.remove(place);
         ledger.release(Account::Answers, entry.bytes());
-        self.shrink_if_sparse();
+        self.shrink();
         if entry.spent.is_some() {
             self.spent_count -= 1;
             self.drop_stale_references();
@@ -425,7 +425,7 @@ impl Dedup {
     }
 
     /// Releases the capacity of many keys when few are left. O(1) amortised.
-    fn shrink_if_sparse(&mut self) {
+    fn shrink(&mut self) {
         if self.table.capacity() > KEYS_KEPT_ROOM && self.table.len() < self.table.capacity() / 8 {
             let slab = &self.slab;
             self.table.shrink_to(2 * self.table.len(), |place| slab.get(*place).key[0]);

@@ -12,6 +12,7 @@ use crate::outcome::Refusal;
 use crate::queue::heads::{Head, HeadPositions, Heads};
 use crate::queue::kind::{KindIndex, Kinds};
 use crate::queue::lane::{Lane, Rank};
+use crate::queue::rows::Rows;
 use crate::zone::Zone;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -45,8 +46,7 @@ pub(crate) type Slot = u16;
 #[derive(Default, Debug)]
 pub(crate) struct Classes {
     by_key: BTreeMap<Arc<ClassKey>, ClassIndex>,
-    rows: Vec<Option<Class>>,
-    free: Vec<ClassIndex>,
+    rows: Rows<Class>,
     slots: Vec<Option<ClassIndex>>,
     free_slots: Vec<Slot>,
     /// Slots whose classes had no unfinished jobs when they were put here, each once: candidates for reuse.
@@ -61,9 +61,8 @@ pub(crate) struct Classes {
     assigned: VecDeque<Slot>,
     /// How many assignments there were before these.
     assigned_before: u64,
-    lanes: Vec<Option<Box<Lane>>>,
+    lanes: Rows<Box<Lane>>,
     head_positions: HeadPositions,
-    free_lanes: Vec<LaneIndex>,
     /// Emptied lanes, for reuse.
     #[expect(clippy::vec_box, reason = "lanes are held in boxes, which are reused")]
     spare: Vec<Box<Lane>>,
@@ -159,21 +158,11 @@ impl Classes {
             *self.by_zone.entry(zone).or_default() += 1;
         }
         let slot = self.slot(class);
-        let row = self.rows[class.0 as usize].as_mut().expect("it has a slot");
+        let row = self.rows.get_mut(class.0);
         let lane = *row.lanes.entry(kind).or_insert_with(|| {
             ledger.charge(Account::Shared, LANE_BYTES);
             kinds.add_lane(kind, slot);
-            let lane = Some(self.spare.pop().unwrap_or_default());
-            match self.free_lanes.pop() {
-                Some(index) => {
-                    self.lanes[index.0 as usize] = lane;
-                    index
-                }
-                None => {
-                    self.lanes.push(lane);
-                    LaneIndex(u32::try_from(self.lanes.len() - 1).expect("lanes are fewer than jobs"))
-                }
-            }
+            LaneIndex(self.lanes.insert(self.spare.pop().unwrap_or_default()))
         });
         self.lane_mut(lane).jobs += 1;
         (class, lane)
@@ -189,18 +178,16 @@ impl Classes {
     /// Counts an unfinished job as final and retained.
     pub fn finish(&mut self, ledger: &mut Ledger, kinds: &mut Kinds, job: JobPlace) {
         let JobPlace { class, kind, lane } = job;
-        let row = self.rows[class.0 as usize].as_mut().expect("a job's class has a row");
+        let row = self.rows.get_mut(class.0);
         row.unfinished -= 1;
         row.retained += 1;
         let slot = row.slot.expect("a class with unfinished jobs has a slot");
-        let lane_slot = &mut self.lanes[lane.0 as usize];
-        let jobs = &mut lane_slot.as_mut().expect("an unfinished job has a lane").jobs;
+        let jobs = &mut self.lanes.get_mut(lane.0).jobs;
         *jobs -= 1;
         if *jobs == 0 {
-            let emptied = lane_slot.take().expect("it was just there");
+            let emptied = self.lanes.remove(lane.0);
             assert!(emptied.ready() == 0, "a ready job is unfinished");
             row.lanes.remove(&kind);
-            self.free_lanes.push(lane);
             ledger.release(Account::Shared, LANE_BYTES);
             if self.spare.len() < SPARE_LANES_MAX {
                 self.spare.push(emptied);
@@ -227,13 +214,12 @@ impl Classes {
         let row = self.row_mut(class);
         row.retained -= 1;
         if row.retained == 0 && row.unfinished == 0 {
-            let row = self.rows[class.0 as usize].take().expect("it was just there");
+            let row = self.rows.remove(class.0);
             if let Some(slot) = row.slot {
                 self.slots[usize::from(slot)] = None;
                 self.free_slots.push(slot);
             }
             self.by_key.remove(&row.key);
-            self.free.push(class);
             ledger.release(Account::Shared, row.key.bytes());
             self.idle_bytes -= row.key.bytes();
         }
@@ -241,8 +227,8 @@ impl Classes {
 
     /// Adds a ready job; returns the class's slot and the heads that it lowered.
     pub fn push(&mut self, job: JobPlace, rank: Rank, seq: JobSeq) -> (Slot, Lowered) {
-        let row = self.rows[job.class.0 as usize].as_mut().expect("a job's class has a row");
-        let lane = self.lanes[job.lane.0 as usize].as_mut().expect("an unfinished job has a lane");
+        let row = self.rows.get_mut(job.class.0);
+        let lane = self.lanes.get_mut(job.lane.0);
         let slot = row.slot.expect("a class with unfinished jobs has a slot");
         let old_head = lane.head().map(|(rank, _)| rank);
         lane.push(rank, seq);
@@ -259,8 +245,8 @@ impl Classes {
     /// Removes a job that is no longer ready.
     pub fn remove(&mut self, job: JobPlace, rank: Rank) {
         let JobPlace { class, kind, lane } = job;
-        let row = self.rows[class.0 as usize].as_mut().expect("a job's class has a row");
-        let ready_jobs = self.lanes[lane.0 as usize].as_mut().expect("an unfinished job has a lane");
+        let row = self.rows.get_mut(class.0);
+        let ready_jobs = self.lanes.get_mut(lane.0);
         let is_head = ready_jobs.head().is_some_and(|(head, _)| head == rank);
         ready_jobs.remove(rank);
         if is_head {
@@ -322,10 +308,9 @@ impl Classes {
 
     /// What rows and lanes are charged, recomputed. O(n).
     pub fn bytes(&self) -> u64 {
-        let idle = self.rows.iter().flatten().filter(|row| row.unfinished == 0);
+        let idle = self.rows.iter().filter(|row| row.unfinished == 0);
         assert_eq!(self.idle_bytes, idle.map(|row| row.key.bytes()).sum::<u64>());
-        let rows = self.rows.iter().flatten();
-        rows.map(|row| row.key.bytes() + row.lanes.len() as u64 * LANE_BYTES).sum()
+        self.rows.iter().map(|row| row.key.bytes() + row.lanes.len() as u64 * LANE_BYTES).sum()
     }
 
     fn intern(&mut self, ledger: &mut Ledger, key: ClassKey) -> ClassIndex {
@@ -336,17 +321,8 @@ impl Classes {
         self.idle_bytes += key.bytes();
         let key = Arc::new(key);
         let (lanes, heads) = (BTreeMap::new(), Heads::default());
-        let row = Some(Class { key: Arc::clone(&key), unfinished: 0, retained: 0, slot: None, lanes, heads });
-        let class = match self.free.pop() {
-            Some(class) => {
-                self.rows[class.0 as usize] = row;
-                class
-            }
-            None => {
-                self.rows.push(row);
-                ClassIndex(u32::try_from(self.rows.len() - 1).expect("classes are fewer than jobs"))
-            }
-        };
+        let row = Class { key: Arc::clone(&key), unfinished: 0, retained: 0, slot: None, lanes, heads };
+        let class = ClassIndex(self.rows.insert(row));
         self.by_key.insert(key, class);
         class
     }
@@ -390,18 +366,18 @@ impl Classes {
     }
 
     fn row(&self, class: ClassIndex) -> &Class {
-        self.rows[class.0 as usize].as_ref().expect("a class that a job is of has a row")
+        self.rows.get(class.0)
     }
 
     fn lane(&self, lane: LaneIndex) -> &Lane {
-        self.lanes[lane.0 as usize].as_ref().expect("a lane that a class has is there")
+        self.lanes.get(lane.0)
     }
 
     fn lane_mut(&mut self, lane: LaneIndex) -> &mut Lane {
-        self.lanes[lane.0 as usize].as_mut().expect("a lane that a class has is there")
+        self.lanes.get_mut(lane.0)
     }
 
     fn row_mut(&mut self, class: ClassIndex) -> &mut Class {
-        self.rows[class.0 as usize].as_mut().expect("a class that a job is of has a row")
+        self.rows.get_mut(class.0)
     }
 }

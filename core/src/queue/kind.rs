@@ -3,6 +3,7 @@
 use crate::ledger::{Account, Ledger};
 use crate::limits::KIND_BYTES;
 use crate::name::Name;
+use crate::queue::rows::Rows;
 use crate::telemetry::kinds::RowRef;
 use std::collections::BTreeMap;
 
@@ -18,8 +19,7 @@ const LANES_CAPACITY_MIN: usize = 16;
 #[derive(Default, Debug)]
 pub(crate) struct Kinds {
     by_name: BTreeMap<Name, KindIndex>,
-    rows: Vec<Option<Kind>>,
-    free: Vec<KindIndex>,
+    rows: Rows<Kind>,
     /// Bytes of kinds that only final jobs name.
     idle_bytes: u64,
 }
@@ -122,11 +122,11 @@ impl Kinds {
     }
 
     pub fn row(&self, kind: KindIndex) -> &Kind {
-        self.rows[kind.0 as usize].as_ref().expect("a kind that is named has a row")
+        self.rows.get(kind.0)
     }
 
     pub fn row_mut(&mut self, kind: KindIndex) -> &mut Kind {
-        self.rows[kind.0 as usize].as_mut().expect("a kind that is named has a row")
+        self.rows.get_mut(kind.0)
     }
 
     /// Bytes of kinds that only final jobs name.
@@ -136,10 +136,9 @@ impl Kinds {
 
     /// What the rows are charged for jobs and for long polls, recomputed. O(n).
     pub fn bytes(&self) -> (u64, u64) {
-        let idle = self.rows.iter().flatten().filter(|row| row.jobs > 0 && row.lanes.is_empty());
+        let idle = self.rows.iter().filter(|row| row.jobs > 0 && row.lanes.is_empty());
         assert_eq!(self.idle_bytes, idle.map(|row| bytes(&row.name)).sum::<u64>());
-        let rows = self.rows.iter().flatten();
-        rows.fold((0, 0), |(jobs, places), row| {
+        self.rows.iter().fold((0, 0), |(jobs, places), row| {
             let bytes = bytes(&row.name);
             (jobs + if row.jobs > 0 { bytes } else { 0 }, places + if row.places > 0 { bytes } else { 0 })
         })
@@ -149,17 +148,8 @@ impl Kinds {
         if let Some(kind) = self.by_name.get(name) {
             return *kind;
         }
-        let row = Some(Kind { name: name.clone(), jobs: 0, places: 0, lanes: Vec::new(), telemetry_row: None });
-        let kind = match self.free.pop() {
-            Some(kind) => {
-                self.rows[kind.0 as usize] = row;
-                kind
-            }
-            None => {
-                self.rows.push(row);
-                KindIndex(u32::try_from(self.rows.len() - 1).expect("kinds are fewer than jobs and places"))
-            }
-        };
+        let row = Kind { name: name.clone(), jobs: 0, places: 0, lanes: Vec::new(), telemetry_row: None };
+        let kind = KindIndex(self.rows.insert(row));
         self.by_name.insert(name.clone(), kind);
         kind
     }
@@ -168,9 +158,8 @@ impl Kinds {
         let row = self.row(kind);
         if row.jobs == 0 && row.places == 0 {
             assert!(row.lanes.is_empty(), "a kind with a lane has jobs");
-            let row = self.rows[kind.0 as usize].take().expect("it was just there");
+            let row = self.rows.remove(kind.0);
             self.by_name.remove(&row.name);
-            self.free.push(kind);
         }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod profile;
 mod record;
 mod retention;
 mod retry;
+mod rows;
 mod table;
 pub(crate) mod waiter;
 

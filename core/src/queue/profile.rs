@@ -15,6 +15,7 @@ use crate::name_set::NameSet;
 use crate::queue::class::{Classes, Slot};
 use crate::queue::kind::{KindIndex, Kinds};
 use crate::queue::lane::Rank;
+use crate::queue::rows::Rows;
 use crate::zone::Zone;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -40,8 +41,7 @@ pub(crate) enum Wanted {
 #[derive(Debug)]
 pub(crate) struct Profiles {
     by_key: BTreeMap<(Zone, NameSet), ProfileIndex>,
-    rows: Vec<Option<Profile>>,
-    free: Vec<ProfileIndex>,
+    rows: Rows<Profile>,
     views: BTreeMap<(Wanted, ProfileIndex), View>,
     /// Heads in all views.
     heads: usize,
@@ -90,7 +90,7 @@ impl Wanted {
 impl Default for Profiles {
     fn default() -> Self {
         let mut profiles =
-            Profiles { by_key: BTreeMap::new(), rows: Vec::new(), free: Vec::new(), views: BTreeMap::new(), heads: 0 };
+            Profiles { by_key: BTreeMap::new(), rows: Rows::default(), views: BTreeMap::new(), heads: 0 };
         let unknown = profiles.acquire(&Zone::DEFAULT, &NameSet::EMPTY);
         assert_eq!(unknown, Profiles::UNKNOWN);
         profiles
@@ -109,23 +109,13 @@ impl Profiles {
             self.acquire_again(profile);
             return profile;
         }
-        let row = Some(Profile {
+        let profile = ProfileIndex(self.rows.insert(Profile {
             zone: key.0.clone(),
             capabilities: key.1.clone(),
             users: 1,
             may_serve: Vec::new(),
             assigned_count: 0,
-        });
-        let profile = match self.free.pop() {
-            Some(profile) => {
-                self.rows[profile.0 as usize] = row;
-                profile
-            }
-            None => {
-                self.rows.push(row);
-                ProfileIndex(u32::try_from(self.rows.len() - 1).expect("profiles are fewer than nodes"))
-            }
-        };
+        }));
         self.by_key.insert(key, profile);
         profile
     }
@@ -143,9 +133,8 @@ impl Profiles {
         let row = self.row_mut(profile);
         row.users -= 1;
         if row.users == 0 {
-            let row = self.rows[profile.0 as usize].take().expect("it was just there");
+            let row = self.rows.remove(profile.0);
             self.by_key.remove(&(row.zone, row.capabilities));
-            self.free.push(profile);
             // Rare: the last node of its profile changed or was forgotten.
             let unused: Vec<_> = self.views.keys().filter(|(_, of)| *of == profile).copied().collect();
             unused.into_iter().for_each(|key| self.drop_view(key));
@@ -168,7 +157,7 @@ impl Profiles {
         profile: ProfileIndex,
         wanted: Wanted,
     ) -> Option<(Rank, Slot)> {
-        let row = self.rows[profile.0 as usize].as_mut().expect("a profile that is used has a row");
+        let row = self.rows.get_mut(profile.0);
         row.update_bits(classes);
         let key = (wanted, profile);
         if (self.views.len() >= VIEWS_MAX || self.heads >= VIEW_HEADS_MAX) && !self.views.contains_key(&key) {
@@ -193,7 +182,7 @@ impl Profiles {
         let mut unused = Vec::new();
         let range = (wanted, ProfileIndex::FIRST)..=(wanted, ProfileIndex::LAST);
         for (key, view) in self.views.range_mut(range) {
-            let row = self.rows[key.1.0 as usize].as_mut().expect("a profile with a view has a row");
+            let row = self.rows.get_mut(key.1.0);
             row.update_bits(classes);
             if row.has_bit(slot) {
                 self.heads += usize::from(view.lower_head(slot, rank));
@@ -214,7 +203,7 @@ impl Profiles {
     }
 
     fn row_mut(&mut self, profile: ProfileIndex) -> &mut Profile {
-        self.rows[profile.0 as usize].as_mut().expect("a profile that is used has a row")
+        self.rows.get_mut(profile.0)
     }
 }
 

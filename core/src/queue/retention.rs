@@ -18,6 +18,9 @@ pub(super) struct Retention {
 #[derive(Default, Debug)]
 struct Row(VecDeque<(Timestamp, JobSeq)>);
 
+/// Capacity that a row keeps with few jobs.
+const CAPACITY_MIN: usize = 1_024;
+
 impl Retention {
     /// Dead jobs not counted.
     pub fn final_count(&self) -> u64 {
@@ -96,6 +99,10 @@ impl Row {
     }
 
     fn pop(&mut self) -> Option<JobSeq> {
-        self.0.pop_front().map(|(_, job)| job)
+        let popped = self.0.pop_front().map(|(_, job)| job);
+        if self.0.capacity() > CAPACITY_MIN && self.0.len() < self.0.capacity() / 8 {
+            self.0.shrink_to(self.0.len() * 2);
+        }
+        popped
     }
 }

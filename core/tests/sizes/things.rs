@@ -334,3 +334,71 @@ fn keys_that_are_gone_before_older_ones_take_a_tenth_of_what_they_took() {
     let (held, charged) = (driver.held() - before, driver.hub.ledger().total());
     assert!(held <= charged + count * 12, "{held} bytes are held and {charged} are charged");
 }
+
+/// Builds a burst of things in a hub that has seen a small one, and lets them go; what it left, of what it took.
+fn left_of_a_burst(burst: impl Fn(&mut Driver, u64), drop: impl Fn(&mut Driver)) -> f64 {
+    let mut driver = Driver::without_limits();
+    burst(&mut driver, 100);
+    drop(&mut driver);
+    let before = driver.held();
+    burst(&mut driver, 50_000);
+    let took = driver.held() - before;
+    drop(&mut driver);
+    assert_eq!(driver.hub.recount(), *driver.hub.ledger());
+    let left = driver.held().saturating_sub(before);
+    println!("{took} bytes taken, {left} left");
+    left as f64 / took as f64
+}
+
+/// Jobs and keys end, retention and liveness pass.
+fn a_month_passes(driver: &mut Driver) {
+    driver.now_ms += 30 * 86_400_000;
+    driver.hub.advance(sheratan_core::Timestamp::from_millis(driver.now_ms));
+    driver.hub.settle(&mut Vec::new());
+}
+
+#[test]
+fn a_burst_that_is_gone_leaves_a_tenth_of_what_it_took() {
+    let soon = Some(Millis::new(1_000));
+    let bursts: [(&str, &dyn Fn(&mut Driver, u64)); 9] = [
+        ("queued", &|driver, count| submit(count, |_| Submit { ttl_ms: soon, ..job("k", 0) })(driver)),
+        ("scheduled", &|driver, count| {
+            submit(count, |n| Submit { ttl_ms: soon, delay_ms: Millis::new(n % 977), ..job("k", 0) })(driver);
+        }),
+        ("leased", &|driver, count| {
+            submit(count, |_| Submit { ttl_ms: soon, ..job("k", 0) })(driver);
+            lease_all(driver, "a");
+        }),
+        ("retained", &|driver, count| {
+            submit(count, |_| job("k", 0))(driver);
+            lease_all(driver, "a").iter().for_each(|leased| driver.complete(success(leased.lease, 10)));
+        }),
+        ("dead", &|driver, count| {
+            submit(count, |_| Submit { attempts_max: Some(1), ..job("k", 0) })(driver);
+            lease_all(driver, "a").iter().for_each(|leased| driver.complete(failure(leased.lease, 10)));
+        }),
+        ("keyed", &|driver, count| {
+            submit(count, |n| Submit { ttl_ms: soon, ..keyed(&format!("key {n}"), job("k", 0)) })(driver);
+        }),
+        ("kinds", &|driver, count| {
+            submit(count / 10, |n| Submit { ttl_ms: soon, ..job(&format!("kind {n}"), 0) })(driver);
+        }),
+        ("classes", &|driver, count| {
+            let count = count.min(sheratan_core::limits::CLASSES_PER_ZONE_MAX as u64);
+            let requires = |n: u64| std::iter::once(name(&format!("capability {n}"))).collect::<NameSet>();
+            submit(count, |n| Submit { ttl_ms: soon, requires: requires(n), ..job("k", 0) })(driver);
+        }),
+        ("nodes", &|driver, count| {
+            (0..count / 10).for_each(|n| assert!(driver.heartbeat(heartbeat(&format!("node {n}")))));
+        }),
+    ];
+    let mut wrong = Vec::new();
+    for (what, burst) in bursts {
+        println!("{what}:");
+        let left = left_of_a_burst(burst, a_month_passes);
+        if left > 0.1 {
+            wrong.push(format!("{what}: {left:.3} is left"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
