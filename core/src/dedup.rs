@@ -69,7 +69,7 @@ pub(crate) struct Entry {
 struct Spent {
     at: Timestamp,
     status: FinalStatus,
-    /// Absent if it was empty or too large, or was dropped.
+    /// Absent if there was none, it was too large, or it was dropped.
     answer: Option<Box<Answer>>,
 }
 

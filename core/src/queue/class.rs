@@ -52,7 +52,7 @@ pub(crate) struct Classes {
     /// Slots whose classes had no unfinished jobs when they were put here, each once: candidates for reuse.
     idle: VecDeque<Slot>,
     is_listed_idle: Vec<bool>,
-    /// Classes with unfinished jobs, in all and by zone.
+    /// Classes with unfinished jobs, in total and by zone.
     in_use: usize,
     /// Bytes of classes with final jobs only.
     idle_bytes: u64,

@@ -1,4 +1,4 @@
-//! A job: what to do, and how far it got.
+//! A job: what to do, and the state that it is in.
 //!
 //! ```text
 //!             ┌────────── retry ──────────┐
