@@ -335,8 +335,11 @@ fn keys_that_are_gone_before_older_ones_take_a_tenth_of_what_they_took() {
     assert!(held <= charged + count * 12, "{held} bytes are held and {charged} are charged");
 }
 
+/// Builds so many of one thing.
+type Burst = dyn Fn(&mut Driver, u64);
+
 /// Builds a burst of things in a hub that has seen a small one, and lets them go; what it left, of what it took.
-fn left_of_a_burst(burst: impl Fn(&mut Driver, u64), drop: impl Fn(&mut Driver)) -> f64 {
+fn left_of_a_burst(burst: &Burst, drop: impl Fn(&mut Driver)) -> f64 {
     let mut driver = Driver::without_limits();
     burst(&mut driver, 100);
     drop(&mut driver);
@@ -360,7 +363,7 @@ fn a_month_passes(driver: &mut Driver) {
 #[test]
 fn a_burst_that_is_gone_leaves_a_tenth_of_what_it_took() {
     let soon = Some(Millis::new(1_000));
-    let bursts: [(&str, &dyn Fn(&mut Driver, u64)); 9] = [
+    let bursts: [(&str, &Burst); 9] = [
         ("queued", &|driver, count| submit(count, |_| Submit { ttl_ms: soon, ..job("k", 0) })(driver)),
         ("scheduled", &|driver, count| {
             submit(count, |n| Submit { ttl_ms: soon, delay_ms: Millis::new(n % 977), ..job("k", 0) })(driver);
