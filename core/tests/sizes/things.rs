@@ -336,7 +336,7 @@ fn keys_that_are_gone_before_older_ones_take_a_tenth_of_what_they_took() {
 }
 
 /// Builds so many of one thing.
-type Burst = dyn Fn(&mut Driver, u64);
+type Burst<'a> = dyn Fn(&mut Driver, u64) + 'a;
 
 /// Builds a burst of things in a hub that has seen a small one, and lets them go; what it left, of what it took.
 fn left_of_a_burst(burst: &Burst, drop: impl Fn(&mut Driver)) -> f64 {
