@@ -8,6 +8,7 @@
 
 mod access;
 pub mod alerts;
+mod ascending;
 mod chain;
 mod command;
 mod context;

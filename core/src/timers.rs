@@ -2,12 +2,12 @@
 //!
 //! Most timers of one variant are set for later than all earlier ones: leases last equally long, jobs live equally
 //! long. Such a timer is pushed to the end of its variant's queue in O(1), and the one that fires first is in front.
-//! Any other is stored in a tree. A timer that is cancelled within a queue leaves a tombstone, which is removed when it
-//! reaches the front or when half of the queue is tombstones.
+//! Any other is stored in a tree.
 
+use crate::ascending::{AscendingKey, AscendingQueue};
 use crate::ids::{JOB_SEQ_MAX, JobSeq, NodeIndex};
 use crate::time::Timestamp;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 /// What is due. The order of the variants breaks ties between timers of the same instant, in every replay alike.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -30,7 +30,7 @@ pub(crate) enum Timer {
 #[derive(Debug)]
 pub(crate) struct Timers {
     /// One for each variant.
-    fifos: [Fifo; VARIANTS],
+    queues: [AscendingQueue<Key, CAPACITY_MIN>; VARIANTS],
     /// Timers that were set for earlier than the last one of their queue.
     late: BTreeSet<Key>,
     /// The first of all; [`Timers::NONE`] if none is set.
@@ -41,18 +41,13 @@ pub(crate) struct Timers {
 /// A timer's instant, and the timer.
 type Key = (Timestamp, Packed);
 
-/// Timers in ascending order, with tombstones in place of cancelled ones. The first one is never a tombstone.
-#[derive(Default, Debug)]
-struct Fifo {
-    keys: VecDeque<Key>,
-    tombstones: usize,
-}
-
 /// A timer in eight bytes, ordered as [`Timer`]: eight bits of variant, 56 of number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Packed(u64);
 
 const VARIANTS: usize = 5;
+/// Capacity that each queue keeps with few timers.
+const CAPACITY_MIN: usize = 1_024;
 const NUMBER_BITS: u32 = 56;
 /// The bit of a timer that was cancelled.
 const TOMBSTONE: u64 = 1 << 63;
@@ -61,7 +56,7 @@ const _: () = assert!((VARIANTS as u64) << NUMBER_BITS < TOMBSTONE);
 
 impl Default for Timers {
     fn default() -> Self {
-        Timers { fifos: Default::default(), late: BTreeSet::new(), first: Timers::NONE, len: 0 }
+        Timers { queues: Default::default(), late: BTreeSet::new(), first: Timers::NONE, len: 0 }
     }
 }
 
@@ -75,7 +70,7 @@ impl Timers {
             return;
         }
         let key = (at, Packed::of(timer));
-        if !self.fifos[key.1.variant()].push(key) {
+        if !self.queues[key.1.variant()].push(key) {
             let is_new = self.late.insert(key);
             assert!(is_new, "a timer is set once: {timer:?}");
         }
@@ -111,61 +106,26 @@ impl Timers {
     }
 
     fn remove(&mut self, key: Key) -> bool {
-        let fifo = &mut self.fifos[key.1.variant()];
-        let was_set = fifo.remove_first(key) || self.late.remove(&key) || fifo.remove(key);
+        let queue = &mut self.queues[key.1.variant()];
+        let was_set = queue.remove_first(key) || self.late.remove(&key) || queue.remove(key);
         if was_set {
             self.len -= 1;
             if key == self.first {
-                let firsts = self.fifos.iter().map(|fifo| fifo.keys.front()).chain([self.late.first()]);
-                self.first = firsts.flatten().copied().min().unwrap_or(Timers::NONE);
+                let firsts = self.queues.iter().map(AscendingQueue::first).chain([self.late.first().copied()]);
+                self.first = firsts.flatten().min().unwrap_or(Timers::NONE);
             }
         }
         was_set
     }
 }
 
-impl Fifo {
-    /// Pushes a timer to the end; `false` if it is not later than the last one.
-    fn push(&mut self, key: Key) -> bool {
-        let is_last = self.keys.back().is_none_or(|(at, last)| (*at, last.without_tombstone()) < key);
-        if is_last {
-            self.keys.push_back(key);
-        }
-        is_last
+impl AscendingKey for Key {
+    fn tombstone(self) -> Key {
+        (self.0, Packed(self.1.0 | TOMBSTONE))
     }
 
-    /// Removes the timer in front, if it is this one. Amortised O(1).
-    fn remove_first(&mut self, key: Key) -> bool {
-        if self.keys.front() != Some(&key) {
-            return false;
-        }
-        self.keys.pop_front();
-        while self.tombstones > 0 && self.keys.front().is_some_and(|(_, packed)| packed.is_tombstone()) {
-            self.keys.pop_front();
-            self.tombstones -= 1;
-        }
-        // Reduces the capacity when little of it is used, as after a burst.
-        if self.keys.capacity() > 1_024 && self.keys.len() < self.keys.capacity() / 8 {
-            self.keys.shrink_to(self.keys.len() * 2);
-        }
-        true
-    }
-
-    /// Replaces a timer that is not in front by a tombstone; `false` if it is not in the queue.
-    fn remove(&mut self, key: Key) -> bool {
-        let Ok(index) = self.keys.binary_search_by_key(&key, |(at, packed)| (*at, packed.without_tombstone())) else {
-            return false;
-        };
-        if self.keys[index] != key {
-            return false;
-        }
-        self.keys[index].1.0 |= TOMBSTONE;
-        self.tombstones += 1;
-        if self.tombstones * 2 > self.keys.len() {
-            self.keys.retain(|(_, packed)| !packed.is_tombstone());
-            self.tombstones = 0;
-        }
-        true
+    fn without_tombstone(self) -> Key {
+        (self.0, Packed(self.1.0 & !TOMBSTONE))
     }
 }
 
@@ -183,14 +143,6 @@ impl Packed {
 
     fn variant(self) -> usize {
         (self.0 >> NUMBER_BITS) as usize
-    }
-
-    fn without_tombstone(self) -> Packed {
-        Packed(self.0 & !TOMBSTONE)
-    }
-
-    fn is_tombstone(self) -> bool {
-        self.0 & TOMBSTONE != 0
     }
 
     fn unpack(self) -> Timer {

@@ -1,14 +1,13 @@
 //! Lanes: the ready jobs of one class and kind, in the order to run them.
 //!
 //! Sequence numbers only grow, so a fresh job is pushed to the end of its priority's queue: O(1), 8 bytes. A job that
-//! is retried, was delayed, or took the place of an older one is stored by rank in a tree of late ones: O(log n). A job
-//! that is removed from the middle of a queue leaves a tombstone, which is removed when it reaches the front or when
-//! half of the queue is tombstones.
+//! is retried, was delayed, or took the place of an older one is stored by rank in a tree of late ones: O(log n).
 
+use crate::ascending::{AscendingKey, AscendingQueue};
 use crate::command::Priority;
 use crate::ids::JobSeq;
 use crate::rules;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// The order to run jobs in: by priority, then by order of submission (that of the job whose place it took, if any).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -17,25 +16,22 @@ pub(crate) struct Rank(u64);
 /// The ready jobs of one class and kind.
 #[derive(Default, Debug)]
 pub(super) struct Lane {
-    fresh: [Fifo; 4],
+    fresh: [AscendingQueue<Ready, CAPACITY_MIN>; 4],
     late: BTreeMap<Rank, JobSeq>,
     ready: u64,
     /// Unfinished jobs of this class and kind, ready or not. The lane exists while there are any.
     pub jobs: u64,
 }
 
-/// Sequence numbers in ascending order. The first one is never a tombstone.
-#[derive(Default, Debug)]
-struct Fifo {
-    seqs: VecDeque<u64>,
-    tombstones: usize,
-}
+/// The number of a ready job, or of one that was removed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Ready(u64);
 
 /// The bit of a number whose job was removed.
 const TOMBSTONE: u64 = 1 << 63;
 const PRIORITY_SHIFT: u32 = 56;
 
-/// A queue's capacity is not reduced below so many numbers.
+/// Capacity that each queue keeps with few jobs.
 const CAPACITY_MIN: usize = 8;
 
 impl Rank {
@@ -63,7 +59,7 @@ impl Lane {
     /// Adds a ready job.
     pub fn push(&mut self, rank: Rank, seq: JobSeq) {
         let fresh = &mut self.fresh[rank.priority()];
-        if rank.seq() != seq || !fresh.push(seq.get()) {
+        if rank.seq() != seq || !fresh.push(Ready(seq.get())) {
             let old = self.late.insert(rank, seq);
             assert!(old.is_none(), "a job is ready once");
         }
@@ -73,15 +69,16 @@ impl Lane {
     /// Removes a job that is no longer ready. O(log n).
     pub fn remove(&mut self, rank: Rank) {
         if self.late.remove(&rank).is_none() {
-            self.fresh[rank.priority()].remove(rank.seq().get());
+            let was_ready = self.fresh[rank.priority()].remove(Ready(rank.seq().get()));
+            assert!(was_ready, "only a ready job is removed");
         }
         self.ready -= 1;
     }
 
     /// The job to run first.
     pub fn head(&self) -> Option<(Rank, JobSeq)> {
-        let fresh = self.fresh.iter().enumerate().find_map(|(priority, fifo)| {
-            let seq = *fifo.seqs.front()?;
+        let fresh = self.fresh.iter().enumerate().find_map(|(priority, queue)| {
+            let Ready(seq) = queue.first()?;
             Some((Rank((priority as u64) << PRIORITY_SHIFT | seq), JobSeq::new(seq)))
         });
         let late = self.late.first_key_value().map(|(rank, seq)| (*rank, *seq));
@@ -89,52 +86,13 @@ impl Lane {
     }
 }
 
-impl Fifo {
-    /// Pushes a number to the end; `false` if it is not above the last one.
-    fn push(&mut self, seq: u64) -> bool {
-        let is_last = self.seqs.back().is_none_or(|last| last & !TOMBSTONE < seq);
-        if is_last {
-            // A long queue grows by a quarter: doubled, a queue of a million would hold capacity for two.
-            if self.seqs.len() == self.seqs.capacity() {
-                let len = self.seqs.len();
-                self.seqs.reserve_exact((len / 4).max(len.min(64)).max(4));
-            }
-            self.seqs.push_back(seq);
-        }
-        is_last
+impl AscendingKey for Ready {
+    fn tombstone(self) -> Ready {
+        Ready(self.0 | TOMBSTONE)
     }
 
-    fn remove(&mut self, seq: u64) {
-        if self.seqs.front() == Some(&seq) {
-            self.seqs.pop_front();
-            self.drop_tombstones_in_front();
-            return;
-        }
-        let index = self.seqs.binary_search_by_key(&seq, |other| other & !TOMBSTONE);
-        let index = index.expect("only a ready job is removed");
-        assert!(self.seqs[index] & TOMBSTONE == 0, "a job is removed once");
-        self.seqs[index] |= TOMBSTONE;
-        self.tombstones += 1;
-        if self.tombstones * 2 > self.seqs.len() {
-            self.seqs.retain(|seq| seq & TOMBSTONE == 0);
-            self.tombstones = 0;
-            self.shrink();
-        }
-    }
-
-    fn drop_tombstones_in_front(&mut self) {
-        while self.tombstones > 0 && self.seqs.front().is_some_and(|seq| seq & TOMBSTONE != 0) {
-            self.seqs.pop_front();
-            self.tombstones -= 1;
-        }
-        self.shrink();
-    }
-
-    /// Reduces the capacity when little of it is used, as after a burst.
-    fn shrink(&mut self) {
-        if self.seqs.capacity() > CAPACITY_MIN && self.seqs.len() < self.seqs.capacity() / 4 {
-            self.seqs.shrink_to(self.seqs.len() * 2);
-        }
+    fn without_tombstone(self) -> Ready {
+        Ready(self.0 & !TOMBSTONE)
     }
 }
 

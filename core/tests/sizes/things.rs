@@ -405,3 +405,19 @@ fn a_burst_that_is_gone_leaves_a_tenth_of_what_it_took() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn leases_that_ended_before_an_older_one_leave_nothing() {
+    let mut driver = Driver::without_limits();
+    forget_at_once(&mut driver);
+    assert!(driver.submit(job("k", 0)));
+    assert_eq!(driver.pull("a", 1).len(), 1);
+    let before = driver.held();
+    submit(50_000, |_| job("k", 0))(&mut driver);
+    let took = driver.held() - before;
+    driver.now_ms += 1;
+    lease_all(&mut driver, "b").iter().for_each(|leased| driver.complete(success(leased.lease, 0)));
+    driver.hub.settle(&mut Vec::new());
+    let left = driver.held() - before;
+    assert!(left < took / 20, "{left} bytes are left of {took}");
+}
