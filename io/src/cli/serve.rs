@@ -207,7 +207,7 @@ fn recover(recovered: Recovered, lobby: &Lobby) -> Result<Recovery, Failure> {
     let (started, is_terminal) = (Instant::now(), io::stderr().is_terminal());
     let mut told = started;
     let mut progress = |progress: Progress| {
-        lobby.tell(progress);
+        lobby.set_progress(progress);
         if started.elapsed() > SILENT_RECOVERY && told.elapsed() > SILENT_RECOVERY && is_terminal {
             told = Instant::now();
             eprintln!("recovering: {} records replayed, {} segments left", progress.records, progress.segments_left);

@@ -3,7 +3,7 @@
 use super::output::Output;
 use super::reader::Reader;
 use super::reply::Persistence;
-use super::{Limits, Method, Refusal, Reply, Request, RequestNo};
+use super::{Limits, Method, Refusal, Reply, Request, RequestId};
 use sheratan_core::Timestamp;
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 ///   the end of the stream call [`Connection::received_end`]. When it does not want to read, leave the bytes in the
 ///   socket: that is the backpressure.
 /// - Then call [`Connection::next_request`] until there is none. A request borrows from the connection; keep its
-///   [`RequestNo`] and answer by it with [`Connection::reply`], at once or later, in any order.
+///   [`RequestId`] and answer by it with [`Connection::reply`], at once or later, in any order.
 /// - Write [`Connection::output`] to the socket and say with [`Connection::wrote`] how far that went, until it is empty.
 /// - A reply whose body has no end yet begins with [`Connection::begin_stream`] and grows with [`Connection::push`], until
 ///   [`Connection::end_stream`]. It is the connection's last: its body ends where the connection does.
@@ -34,7 +34,7 @@ pub struct Connection {
     /// The requests that were handed out and whose replies have not left, in order.
     slots: VecDeque<Slot>,
     /// The number of the first of them.
-    first_no: u64,
+    first_id: u64,
     /// Bytes of replies that wait for an earlier one.
     held_bytes: usize,
     output: Output,
@@ -88,7 +88,7 @@ impl Connection {
             limits: *limits,
             reader: Reader::new(),
             slots: VecDeque::new(),
-            first_no: 0,
+            first_id: 0,
             held_bytes: 0,
             output: Output::default(),
             active_at: now,
@@ -148,11 +148,11 @@ impl Connection {
         if !self.has_request() {
             return None;
         }
-        let no = RequestNo(self.first_no + self.slots.len() as u64);
+        let id = RequestId(self.first_id + self.slots.len() as u64);
         let (head, head_bytes, body) = self.reader.take()?;
         let is_head = *head.method() == Method::Head;
         self.slots.push_back(Slot { is_head, is_http10: head.is_http10, reply: None });
-        Some(Request::new(no, head, head_bytes, body))
+        Some(Request::new(id, head, head_bytes, body))
     }
 
     /// Answers a request. The reply leaves when those to all earlier requests have.
@@ -161,13 +161,13 @@ impl Connection {
     ///
     /// # Panics
     /// If the request was never handed out, or is answered a second time.
-    pub fn reply(&mut self, now: Timestamp, no: RequestNo, reply: Reply) {
+    pub fn reply(&mut self, now: Timestamp, id: RequestId, reply: Reply) {
         if self.ending == Ending::Abort {
             return;
         }
         // What follows in the input decides whether this is the last reply, and says so.
         self.advance(now);
-        let index = no.0.checked_sub(self.first_no).expect("a request is answered once");
+        let index = id.0.checked_sub(self.first_id).expect("a request is answered once");
         let slot = self.slots.get_mut(index as usize).expect("a request is answered after it was handed out");
         assert!(slot.reply.is_none(), "a request is answered once");
         self.held_bytes += reply.bytes();
@@ -184,12 +184,12 @@ impl Connection {
     ///
     /// # Panics
     /// As [`Connection::reply`]; and if a later request was handed out.
-    pub fn begin_stream(&mut self, now: Timestamp, no: RequestNo, reply: Reply) {
+    pub fn begin_stream(&mut self, now: Timestamp, id: RequestId, reply: Reply) {
         if self.ending == Ending::Abort {
             return;
         }
         self.reader.release();
-        let index = no.0.checked_sub(self.first_no).expect("a request is answered once") as usize;
+        let index = id.0.checked_sub(self.first_id).expect("a request is answered once") as usize;
         if self.slots.len() > index + 1 && self.refusal.is_some() {
             // What is refused came behind the request: nobody will read that far.
             let refused = self.slots.pop_back().expect("there is one more than the request's");
@@ -369,7 +369,7 @@ impl Connection {
     fn emit(&mut self, now: Timestamp) {
         while let Some(reply) = self.slots.front_mut().and_then(|slot| slot.reply.take()) {
             let slot = self.slots.pop_front().expect("its reply was just taken");
-            self.first_no += 1;
+            self.first_id += 1;
             self.held_bytes -= reply.bytes();
             let is_last = self.slots.is_empty() && self.reader.is_ended();
             let persistence = match (is_last, slot.is_http10) {

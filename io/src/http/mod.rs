@@ -27,4 +27,4 @@ pub use connection::Connection;
 pub use limits::{HEADERS_MAX, Limits};
 pub use refusal::{Awaited, Fault, Refusal};
 pub use reply::{Reply, problem};
-pub use request::{Method, Request, RequestNo};
+pub use request::{Method, Request, RequestId};

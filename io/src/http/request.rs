@@ -5,7 +5,7 @@ use std::fmt;
 
 /// A request's number on its connection: the order in which they came, and in which their replies leave.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct RequestNo(pub(super) u64);
+pub struct RequestId(pub(super) u64);
 
 /// What a request does to its path.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,7 +31,7 @@ pub enum Method {
 /// A whole request: head and body have arrived and were checked.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    no: RequestNo,
+    id: RequestId,
     head: &'a Head,
     head_bytes: &'a [u8],
     body: &'a [u8],
@@ -67,13 +67,13 @@ impl Method {
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn new(no: RequestNo, head: &'a Head, head_bytes: &'a [u8], body: &'a [u8]) -> Self {
-        Request { no, head, head_bytes, body }
+    pub(super) fn new(id: RequestId, head: &'a Head, head_bytes: &'a [u8], body: &'a [u8]) -> Self {
+        Request { id, head, head_bytes, body }
     }
 
     /// Its number, by which it is answered.
-    pub fn no(&self) -> RequestNo {
-        self.no
+    pub fn id(&self) -> RequestId {
+        self.id
     }
 
     /// Its method.
@@ -106,7 +106,7 @@ impl<'a> Request<'a> {
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Request")
-            .field("no", &self.no)
+            .field("id", &self.id)
             .field("method", self.method())
             .field("path", &self.path())
             .field("body_bytes", &self.body.len())

@@ -8,7 +8,7 @@ use super::leases::REPLY_HEAD;
 use super::problem::Problem;
 use super::route::Plane;
 use super::{Service, rules};
-use crate::http::{Reply, RequestNo};
+use crate::http::{Reply, RequestId};
 use sheratan_core::{Caller as Asker, EndedJob, JobSeq, Pull, Timestamp, WaiterId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ pub struct Origin {
     /// The connection, by a number that is never reused.
     pub connection: u64,
     /// The request on it.
-    pub request: RequestNo,
+    pub request: RequestId,
 }
 
 /// What a long poll waits for.

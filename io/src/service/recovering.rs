@@ -130,7 +130,7 @@ mod tests {
         let mut wire = Connection::new(NOW, &Limits::default());
         wire.received(NOW, format!("{target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
         let request = wire.next_request(NOW).expect("a whole request came");
-        let caller = Caller { plane, ip, origin: Origin { connection: 1, request: request.no() } };
+        let caller = Caller { plane, ip, origin: Origin { connection: 1, request: request.id() } };
         let reply = recovering.handle(NOW, &caller, &request);
         (reply.status(), String::from_utf8(reply.body().to_vec()).unwrap())
     }

@@ -25,7 +25,7 @@ impl Scene {
         let head = format!("GET /api/events?events={topics} HTTP/1.1\r\nHost: h\r\n\r\n");
         self.wire.received(START, head.as_bytes());
         let request = self.wire.next_request(START).expect("a whole request came");
-        let origin = Origin { connection: 1, request: request.no() };
+        let origin = Origin { connection: 1, request: request.id() };
         let caller = Caller { plane: Plane::Control, ip: LOCAL, origin };
         match self.service.handle(START, &caller, &request) {
             Answer::Stream(beginning) => {

@@ -16,7 +16,7 @@ fn post(service: &mut Service, connection: u64, path: &str, body: &str) -> bool 
     wire.received(NOW, body.as_bytes());
     let request = wire.next_request(NOW).expect("a whole request came");
     let plane = if path == "/mesh/heartbeat" { Plane::Control } else { Plane::Data };
-    let caller = Caller { plane, ip: LOCAL, origin: Origin { connection, request: request.no() } };
+    let caller = Caller { plane, ip: LOCAL, origin: Origin { connection, request: request.id() } };
     match service.handle(NOW, &caller, &request) {
         Answer::Parked => true,
         Answer::Reply(reply) | Answer::Now(reply) => {

@@ -25,7 +25,7 @@ fn ask(service: &mut Service, plane: Plane, ip: IpAddr, head: &str, body: &str) 
     let bytes = format!("{head}Host: hub\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     wire.received(NOW, bytes.as_bytes());
     let request = wire.next_request(NOW).expect("a whole request came");
-    let caller = Caller { plane, ip, origin: Origin { connection: 1, request: request.no() } };
+    let caller = Caller { plane, ip, origin: Origin { connection: 1, request: request.id() } };
     match service.handle(NOW, &caller, &request) {
         Answer::Now(reply) => (reply, true),
         Answer::Reply(reply) => (reply, false),

@@ -15,7 +15,7 @@ fn ask_at(now: Timestamp, service: &mut Service, method: &str, path: &str, body:
     let head = format!("{method} {path} HTTP/1.1\r\nHost: hub\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     wire.received(now, head.as_bytes());
     let request = wire.next_request(now).expect("a whole request came");
-    let caller = Caller { plane: Plane::Data, ip: LOCAL, origin: Origin { connection: 1, request: request.no() } };
+    let caller = Caller { plane: Plane::Data, ip: LOCAL, origin: Origin { connection: 1, request: request.id() } };
     match service.handle(now, &caller, &request) {
         Answer::Parked => None,
         Answer::Reply(reply) | Answer::Now(reply) => Some(text_of(&reply)),

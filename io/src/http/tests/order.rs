@@ -20,11 +20,11 @@ fn replies_leave_in_the_order_of_their_requests_whatever_order_they_come_in() {
         ["/0", "/1", "/2", "/3", "/4", "/5", "/6", "/7"]
     );
     for (index, request) in seen.iter().enumerate().skip(1).rev() {
-        reply_ok(&mut connection, START, request.no, &index.to_string());
+        reply_ok(&mut connection, START, request.id, &index.to_string());
         assert!(connection.output().is_empty());
         assert_eq!(connection.pending(), index);
     }
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     assert_eq!(bodies(&send(&mut connection, START)), ["0", "1", "2", "3", "4", "5", "6", "7"]);
     assert!(connection.is_idle());
 }
@@ -35,8 +35,8 @@ fn numbers_go_on_over_a_connection_s_life() {
     let mut numbers = Vec::new();
     for _ in 0..3 {
         for seen in receive(&mut connection, START, get("/").repeat(2)) {
-            reply_ok(&mut connection, START, seen.no, "");
-            numbers.push(seen.no);
+            reply_ok(&mut connection, START, seen.id, "");
+            numbers.push(seen.id);
         }
         send(&mut connection, START);
     }
@@ -48,8 +48,8 @@ fn numbers_go_on_over_a_connection_s_life() {
 fn a_second_reply_is_a_programmer_s_error() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, get("/").repeat(2));
-    reply_ok(&mut connection, START, seen[0].no, "1");
-    reply_ok(&mut connection, START, seen[0].no, "1");
+    reply_ok(&mut connection, START, seen[0].id, "1");
+    reply_ok(&mut connection, START, seen[0].id, "1");
 }
 
 #[test]
@@ -58,8 +58,8 @@ fn an_error_in_a_pipeline_is_said_after_the_replies_before_it() {
     let seen = receive(&mut connection, START, format!("{}{}bad\r\n\r\n{}", get("/0"), get("/1"), get("/3")));
     assert_eq!(seen.len(), 2);
     assert!(!connection.wants_read() && connection.output().is_empty());
-    reply_ok(&mut connection, START, seen[1].no, "1");
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[1].id, "1");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     let all = responses(&send(&mut connection, START), |_| true);
     assert_eq!(
         all.iter().map(|response| (response.status, response.closes())).collect::<Vec<_>>(),
@@ -72,7 +72,7 @@ fn head_gets_the_headers_of_get_and_no_body() {
     let mut connection = connection();
     let bytes = format!("HEAD /0 HTTP/1.1\r\nHost: h\r\n\r\n{}", get("/1"));
     for seen in receive(&mut connection, START, bytes) {
-        reply_ok(&mut connection, START, seen.no, "12345");
+        reply_ok(&mut connection, START, seen.id, "12345");
     }
     let all = responses(&send(&mut connection, START), |index| index == 1);
     assert_eq!(all[0].headers, all[1].headers);
@@ -122,7 +122,7 @@ fn continue_is_not_said_when_the_body_came_while_it_waited() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, format!("{}{EXPECT}Content-Length: 3\r\n\r\n", get("/0")));
     receive(&mut connection, START, "a");
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     assert_eq!(bodies(&send(&mut connection, START)), ["0"]);
     assert_eq!(receive(&mut connection, START, "bc")[0].body, b"abc");
 }
@@ -140,7 +140,7 @@ fn continue_waits_for_the_replies_before_it_and_the_body_s_time_with_it() {
     let seen = receive(&mut connection, START, format!("{}{EXPECT}Content-Length: 3\r\n\r\n", get("/0")));
     assert_eq!((seen.len(), connection.next_timeout()), (1, None));
     assert!(connection.output().is_empty(), "it would be taken for an answer to the first request");
-    reply_ok(&mut connection, after(60_000), seen[0].no, "0");
+    reply_ok(&mut connection, after(60_000), seen[0].id, "0");
     let sent = send(&mut connection, after(60_000));
     assert!(sent.ends_with(CONTINUE));
     assert_eq!(connection.next_timeout(), Some(after(60_000) + Limits::DEFAULT.body_timeout_ms));
@@ -153,8 +153,8 @@ fn a_half_closed_client_gets_its_replies() {
     let seen = receive(&mut connection, START, format!("{}{}GET /par", get("/0"), get("/1")));
     connection.received_end(START);
     assert!(connection.has_input_ended() && !connection.wants_read() && !connection.is_done());
-    reply_ok(&mut connection, after(60_000), seen[0].no, "0");
-    reply_ok(&mut connection, after(60_000), seen[1].no, "1");
+    reply_ok(&mut connection, after(60_000), seen[0].id, "0");
+    reply_ok(&mut connection, after(60_000), seen[1].id, "1");
     let all = responses(&send(&mut connection, after(60_000)), |_| true);
     assert_eq!(all.iter().map(Response::closes).collect::<Vec<_>>(), [false, true]);
     assert!(connection.is_done());
@@ -167,10 +167,10 @@ fn a_half_closed_client_s_requests_behind_a_full_pipeline_are_answered() {
     connection.received_end(START);
     let mut answered = 0;
     while let Some(request) = seen.pop() {
-        reply_ok(&mut connection, START, request.no, "");
+        reply_ok(&mut connection, START, request.id, "");
         answered += 1;
         seen.extend(take(&mut connection, START));
-        seen.sort_by_key(|seen| std::cmp::Reverse(seen.no));
+        seen.sort_by_key(|seen| std::cmp::Reverse(seen.id));
     }
     let all = responses(&send(&mut connection, START), |_| true);
     assert_eq!((answered, all.len()), (5, 5));
@@ -182,7 +182,7 @@ fn a_refusal_behind_a_full_pipeline_waits_for_nothing_when_the_client_has_half_c
     let mut connection = Connection::new(START, &Limits { pipeline_max: 1, ..Limits::DEFAULT });
     let seen = receive(&mut connection, START, format!("{}bad\r\n\r\n", get("/0")));
     connection.received_end(START);
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     let all = responses(&send(&mut connection, START), |_| true);
     assert_eq!(all.iter().map(|response| response.status).collect::<Vec<_>>(), [200, 400]);
     assert!(connection.is_done());
@@ -192,8 +192,8 @@ fn a_refusal_behind_a_full_pipeline_waits_for_nothing_when_the_client_has_half_c
 fn the_last_reply_says_close_even_if_it_comes_before_the_next_request_is_asked_for() {
     let mut connection = connection();
     connection.received(START, b"GET / HTTP/1.0\r\n\r\n");
-    let no = connection.next_request(START).expect("it is whole").no();
-    reply_ok(&mut connection, START, no, "");
+    let id = connection.next_request(START).expect("it is whole").id();
+    reply_ok(&mut connection, START, id, "");
     assert!(response(&mut connection, START).closes());
 }
 
@@ -235,7 +235,7 @@ fn draining_answers_what_was_received_whole_and_says_close_on_the_last() {
     assert_eq!(rest.iter().map(|seen| seen.path.as_str()).collect::<Vec<_>>(), ["/1", "/2"]);
     assert!(!connection.wants_read() && receive(&mut connection, START, get("/3")).is_empty());
     for seen in rest.iter().chain(&first) {
-        reply_ok(&mut connection, START, seen.no, &seen.path);
+        reply_ok(&mut connection, START, seen.id, &seen.path);
     }
     let all = responses(&send(&mut connection, START), |_| true);
     assert_eq!(all.iter().map(Response::closes).collect::<Vec<_>>(), [false, false, true]);
@@ -250,7 +250,7 @@ fn draining_a_long_poll_lingers_for_a_request_that_may_be_on_its_way() {
     let seen = receive(&mut connection, START, get("/0"));
     connection.begin_drain(START);
     assert!(!connection.is_done() && !connection.wants_read());
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     assert!(response(&mut connection, START).closes());
     assert!(connection.wants_shutdown() && connection.wants_read() && !connection.is_done());
 }
@@ -259,7 +259,7 @@ fn draining_a_long_poll_lingers_for_a_request_that_may_be_on_its_way() {
 fn draining_lets_output_that_waits_be_taken_first() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, get("/0"));
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     connection.begin_drain(START);
     assert!(!connection.is_done());
     assert_eq!(response(&mut connection, START).body, b"0");
