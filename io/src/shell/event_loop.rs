@@ -65,7 +65,7 @@ impl EventLoop {
         let Parts { poll, waker, arrivals, mut service, appender, audit, alerts, log_reader, .. } = parts;
         let Arrivals { mut listeners, sockets, events } = arrivals;
         listeners.register(poll.registry())?;
-        events.into_iter().for_each(|(event, count)| service.record_earlier(event, count));
+        events.into_iter().for_each(|(event, count)| service.record_before_start(event, count));
         let mut clock = Clock::not_before(service.hub().now());
         let (now, _) = clock.now();
         let mut event_loop = EventLoop {
