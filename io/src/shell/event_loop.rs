@@ -261,7 +261,7 @@ impl EventLoop {
         if let (Some(trace), Some(pending)) = (&mut self.trace, service.take_trace()) {
             trace.record(pending);
         }
-        self.audit_feed.want(service.is_audit_wanted());
+        self.audit_feed.set_wanted(service.is_audit_wanted());
         self.engine.push_events();
     }
 
