@@ -370,7 +370,7 @@ impl Reader {
         Ok(mark)
     }
 
-    /// No whole record follows. In the last segment that is an end, clean or torn, or a damage; before it, a damage.
+    /// No whole record follows. In the last segment this is an end, clean or torn, or damage; in an earlier one, damage.
     fn examine_tail(&self, limit: Option<u64>) -> Result<Tail, ReadError> {
         let open = self.open.as_ref().expect("a segment is open where a record was looked for");
         let file = self.file().to_path_buf();
@@ -387,7 +387,7 @@ impl Reader {
         {
             let (found_seq, batch_first_seq, found_end) = match entry {
                 Entry::Record { seq, index, end, .. } => (seq, seq - u64::from(index), end),
-                // A seal is written when all batches before it are on the disk.
+                // A seal is written when all batches before it are durable.
                 Entry::Seal { last_seq, end, .. } => (last_seq, u64::MAX, end),
             };
             if batch_first_seq > seq {
@@ -404,8 +404,8 @@ impl Reader {
         Ok(Tail::Torn(TornTail { file, offset, bytes: end as u64 - offset, seq, is_file_cut }))
     }
 
-    /// Where the remains of a record that is not whole end. In a segment that was new, everything that was not written
-    /// is zero; in a recycled one only a header that claims the very next sequence number gives it away.
+    /// Where the remains of an incomplete record end. In a segment that was new, all unwritten bytes are zero; in a recycled
+    /// one, only a record header with exactly the next sequence number identifies such remains.
     fn end_of_remains(&self, open: &Open, content_end: usize) -> usize {
         let (bytes, offset) = (&self.buffer, open.offset);
         if !open.header.is_recycled {
@@ -426,7 +426,7 @@ impl Reason {
         }
     }
 
-    /// Whether it is damage, which a repair cuts, and not another build's journal.
+    /// Whether it is damage, which a repair cuts, rather than a format of another build.
     pub fn is_damage(&self) -> bool {
         !matches!(self, Reason::Version(_))
     }

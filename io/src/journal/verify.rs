@@ -1,6 +1,6 @@
-//! Verifying: reads everything in a data folder, changes nothing, and says what it found, segment by segment.
+//! Verifying: reads everything in a data folder, changes nothing, and reports each segment and snapshot.
 //!
-//! Needs no lock, so a running hub's journal can be looked at; what is written or truncated meanwhile is not a problem.
+//! It takes no lock, so a running hub's journal can be verified; concurrent appends and truncations are not reported.
 
 use super::build::Build;
 use super::divergence::Divergence;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
-/// How often the newest segment of a running hub is read again when it seems damaged: reading takes longer than several
+/// How often the newest segment of a running hub is read again if it seems damaged: reading takes longer than several
 /// appends, so its later blocks may be newer than its earlier ones.
 const RUNNING_ATTEMPTS: usize = 5;
 
