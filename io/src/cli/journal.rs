@@ -1,4 +1,4 @@
-//! `sheratan-hub journal verify|repair`: is everything there, and what to do if not.
+//! `sheratan-hub journal verify|repair`: checks that the journal is complete, and repairs it.
 
 use super::failure::Failure;
 use super::terminal;
