@@ -1,13 +1,13 @@
-//! Requests: what a client asked, as a view into its connection's buffer.
+//! Requests: a client's request as a view into its connection's buffer.
 
 use super::head::Head;
 use std::fmt;
 
-/// A request's number on its connection: the order in which they came, and in which their replies leave.
+/// A request's id on its connection: ascending in the order of arrival, in which the replies are sent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub(super) u64);
 
-/// What a request does to its path.
+/// A request's method.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Method {
     /// GET
@@ -28,7 +28,7 @@ pub enum Method {
     Other(String),
 }
 
-/// A whole request: head and body have arrived and were checked.
+/// A complete request: head and body have arrived and were checked.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     id: RequestId,
@@ -71,7 +71,7 @@ impl<'a> Request<'a> {
         Request { id, head, head_bytes, body }
     }
 
-    /// Its number, by which it is answered.
+    /// Its id, by which it is answered.
     pub fn id(&self) -> RequestId {
         self.id
     }
@@ -91,7 +91,7 @@ impl<'a> Request<'a> {
         self.head.query(self.head_bytes)
     }
 
-    /// The value of the first header of that name, in any case; O(headers).
+    /// The value of the first header with this name, in any case; O(headers).
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.head.header(self.head_bytes, name)
     }
@@ -102,7 +102,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Header values and bodies stay out: they hold tokens and payloads.
+/// Header values and bodies are left out: they hold tokens and payloads.
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Request")

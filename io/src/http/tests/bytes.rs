@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Words that requests are made of, so that random input gets deep.
+/// Fragments of requests, so that random input reaches deep states.
 const WORDS: &[&str] = &[
     "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
     "POST /a?b HTTP/1.1\r\nHost: h\r\n",
@@ -87,7 +87,7 @@ fn drive(steps: Vec<Step>) {
     for step in steps {
         let was_refused = connection.refusal().is_some();
         match step {
-            // The socket keeps what is not wanted.
+            // The socket keeps unread bytes.
             Step::Receive(bytes) if connection.wants_read() => connection.received(now, &bytes),
             Step::Receive(_) => {}
             Step::Reply { from_the_end, body_bytes } if !open.is_empty() => {
@@ -132,7 +132,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn any_order_of_calls_keeps_the_bounds_and_comes_to_an_end(steps in vec(step(), 1..60)) {
+    fn any_order_of_calls_keeps_the_bounds_and_ends(steps in vec(step(), 1..60)) {
         drive(steps);
     }
 

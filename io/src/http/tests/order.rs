@@ -12,7 +12,7 @@ fn bodies(bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn replies_leave_in_the_order_of_their_requests_whatever_order_they_come_in() {
+fn replies_are_sent_in_the_order_of_their_requests_for_any_order_of_answers() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, (0..8).map(|n| get(&format!("/{n}"))).collect::<String>());
     assert_eq!(
@@ -30,7 +30,7 @@ fn replies_leave_in_the_order_of_their_requests_whatever_order_they_come_in() {
 }
 
 #[test]
-fn numbers_go_on_over_a_connection_s_life() {
+fn request_ids_ascend_for_as_long_as_the_connection_is_open() {
     let mut connection = connection();
     let mut numbers = Vec::new();
     for _ in 0..3 {
@@ -53,7 +53,7 @@ fn a_second_reply_is_a_programmer_s_error() {
 }
 
 #[test]
-fn an_error_in_a_pipeline_is_said_after_the_replies_before_it() {
+fn a_refusal_in_a_pipeline_is_sent_after_the_replies_before_it() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, format!("{}{}bad\r\n\r\n{}", get("/0"), get("/1"), get("/3")));
     assert_eq!(seen.len(), 2);
@@ -101,7 +101,7 @@ fn a_client_that_waits_is_told_to_continue() {
 }
 
 #[test]
-fn continue_is_not_said_where_nobody_waits_for_it() {
+fn continue_is_not_sent_to_a_client_that_does_not_wait_for_it() {
     let table = [
         format!("{EXPECT}Content-Length: 3\r\n\r\na"),
         format!("{EXPECT}Content-Length: 3\r\n\r\nabc"),
@@ -118,7 +118,7 @@ fn continue_is_not_said_where_nobody_waits_for_it() {
 }
 
 #[test]
-fn continue_is_not_said_when_the_body_came_while_it_waited() {
+fn continue_is_not_sent_if_the_body_arrived_while_it_waited() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, format!("{}{EXPECT}Content-Length: 3\r\n\r\n", get("/0")));
     receive(&mut connection, START, "a");
@@ -161,7 +161,7 @@ fn a_half_closed_client_gets_its_replies() {
 }
 
 #[test]
-fn a_half_closed_client_s_requests_behind_a_full_pipeline_are_answered() {
+fn a_half_closed_client_s_requests_after_a_full_pipeline_are_answered() {
     let mut connection = Connection::new(START, &Limits { pipeline_max: 2, ..Limits::DEFAULT });
     let mut seen = receive(&mut connection, START, get("/").repeat(5));
     connection.received_end(START);
@@ -178,7 +178,7 @@ fn a_half_closed_client_s_requests_behind_a_full_pipeline_are_answered() {
 }
 
 #[test]
-fn a_refusal_behind_a_full_pipeline_waits_for_nothing_when_the_client_has_half_closed() {
+fn a_refusal_after_a_full_pipeline_does_not_linger_when_the_client_has_half_closed() {
     let mut connection = Connection::new(START, &Limits { pipeline_max: 1, ..Limits::DEFAULT });
     let seen = receive(&mut connection, START, format!("{}bad\r\n\r\n", get("/0")));
     connection.received_end(START);
@@ -189,7 +189,7 @@ fn a_refusal_behind_a_full_pipeline_waits_for_nothing_when_the_client_has_half_c
 }
 
 #[test]
-fn the_last_reply_says_close_even_if_it_comes_before_the_next_request_is_asked_for() {
+fn the_last_reply_says_close_even_if_it_precedes_the_call_for_the_next_request() {
     let mut connection = connection();
     connection.received(START, b"GET / HTTP/1.0\r\n\r\n");
     let id = connection.next_request(START).expect("it is whole").id();
@@ -198,7 +198,7 @@ fn the_last_reply_says_close_even_if_it_comes_before_the_next_request_is_asked_f
 }
 
 #[test]
-fn a_client_that_goes_away_leaves_nothing_to_wait_for() {
+fn a_client_that_disconnects_ends_the_connection_at_once() {
     for bytes in ["", "GET / HT", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab"] {
         let mut connection = connection();
         receive(&mut connection, START, bytes);
@@ -208,7 +208,7 @@ fn a_client_that_goes_away_leaves_nothing_to_wait_for() {
 }
 
 #[test]
-fn a_refused_client_that_goes_away_is_not_waited_for() {
+fn a_refused_client_that_disconnects_is_not_waited_for() {
     let mut connection = connection();
     receive(&mut connection, START, "bad\r\n\r\n");
     connection.received_end(START);
@@ -225,7 +225,7 @@ fn draining_closes_an_idle_connection_at_once() {
 }
 
 #[test]
-fn draining_answers_what_was_received_whole_and_says_close_on_the_last() {
+fn draining_answers_complete_requests_and_says_close_on_the_last() {
     let mut connection = connection();
     let first = receive(&mut connection, START, get("/0"));
     connection.received(START, format!("{}{}POST /par", get("/1"), get("/2")).as_bytes());
@@ -256,7 +256,7 @@ fn draining_a_long_poll_lingers_for_a_request_that_may_be_on_its_way() {
 }
 
 #[test]
-fn draining_lets_output_that_waits_be_taken_first() {
+fn draining_sends_waiting_output_first() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, get("/0"));
     reply_ok(&mut connection, START, seen[0].id, "0");

@@ -23,7 +23,7 @@ fn a_request_is_seen_as_it_was_sent() {
 }
 
 #[test]
-fn methods_are_told_apart_in_upper_case_only() {
+fn methods_are_recognized_in_upper_case_only() {
     let table = [
         ("GET", Method::Get),
         ("HEAD", Method::Head),
@@ -114,7 +114,7 @@ fn http_1_0_closes_unless_asked_to_keep_the_connection() {
 }
 
 #[test]
-fn nothing_is_read_behind_a_request_that_closes() {
+fn nothing_is_read_after_a_request_that_closes() {
     let mut connection = connection();
     let close = "GET /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let seen = receive(&mut connection, START, format!("{close}GET /2 HTTP/1.1\r\nHost: h\r\n\r\n"));

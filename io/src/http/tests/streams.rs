@@ -87,7 +87,7 @@ fn a_stream_that_was_ended_before_its_turn_is_a_reply_like_any_other() {
 }
 
 #[test]
-fn what_a_client_sends_behind_a_streams_request_is_thrown_away() {
+fn bytes_that_a_client_sends_after_a_streams_request_are_discarded() {
     let bad = "bad\r\n\r\n";
     for (with, later) in [("", GET), (GET, ""), (bad, ""), ("", bad), ("POST / HTTP/1.1\r\nHost: h\r\nConte", "x")] {
         let mut connection = connection();
@@ -108,7 +108,7 @@ fn what_a_client_sends_behind_a_streams_request_is_thrown_away() {
 }
 
 #[test]
-fn bytes_behind_a_request_that_were_refused_before_it_was_answered_are_forgotten() {
+fn a_refusal_of_bytes_after_a_request_is_dropped_if_the_request_becomes_a_stream() {
     let mut connection = connection();
     connection.received(START, GET.as_bytes());
     let id = connection.next_request(START).unwrap().id();
@@ -121,7 +121,7 @@ fn bytes_behind_a_request_that_were_refused_before_it_was_answered_are_forgotten
 }
 
 #[test]
-fn a_client_that_leaves_or_a_hub_that_stops_ends_the_stream() {
+fn a_client_that_disconnects_or_a_hub_that_stops_ends_the_stream() {
     let mut left = streaming();
     left.push(after(1), b"more");
     left.received_end(after(2));
