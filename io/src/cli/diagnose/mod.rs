@@ -1,9 +1,9 @@
-//! `diagnose`: one archive with all that a support person needs and no secret, whether the hub is up, down or was never
-//! there. Nothing leaves this machine: the archive is for a person to look at and to send.
+//! `diagnose`: writes one archive with everything that a support person needs and no secret, whether the hub is up, down or
+//! was never started. Nothing leaves this machine: an operator reviews the archive and sends it.
 //!
-//! Secrets are kept out three times. What goes into a file is on a list ([`allowed`]); what is free text in it passes the
+//! Secrets are excluded three times. The members of a file are on a list ([`allowed`]); free text in it passes the
 //! [`Redactor`](crate::redact::Redactor); and the finished archive is searched for every secret that this process knows
-//! before anything of it is written ([`bundle`]).
+//! before it is written ([`bundle`]).
 
 mod allowed;
 mod asked;
@@ -61,18 +61,18 @@ pub struct Args {
 /// One file of the archive.
 struct Piece {
     name: &'static str,
-    /// What the archive's README says of it.
+    /// Its description in the archive's README.
     about: &'static str,
     gather: fn(&Subject) -> Gathered,
 }
 
-/// What goes into a file, or why there is nothing: ends the sentence "it is missing: ".
+/// The contents of a file, or why it is missing, which ends the sentence "it is missing: ".
 type Gathered = Result<Content, String>;
 
-/// What goes into a file.
+/// The contents of a file.
 struct Content {
     bytes: Vec<u8>,
-    /// Who said it.
+    /// Their source.
     source: String,
 }
 
@@ -172,7 +172,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was done, and what was not.
+/// Reports the archive's files and the missing ones.
 fn tell(args: &Args, output: &Output, bundle: &Bundle, subject: &Subject) {
     let redactor = &subject.redactor;
     let (searched, forms, too_short) = (redactor.secrets(), redactor.forms(), redactor.too_short());
