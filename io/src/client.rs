@@ -1,8 +1,8 @@
 //! Client: the HTTP client of the hub's own commands, tests and benchmarks.
 //!
-//! A [`Client`] holds a pool of kept-alive connections and may be shared between threads. [`Client::exchange`] returns a
-//! reply of any status; [`Client::call`] makes a refusal an error. The typed calls of the data plane and of nodes are in
-//! [`calls`], the checksum of a result in [`integrity`].
+//! A [`Client`] holds a pool of kept-alive connections and may be shared between threads. [`Client::exchange`] returns
+//! a reply of any status; [`Client::call`] makes a refusal an error. The typed calls of the data plane and of nodes are
+//! in [`calls`], the checksum of a result in [`integrity`].
 //!
 //! Cost: one HTTP round trip a call, no thread of its own. A connection is reused for 15 s of idleness: less than the
 //! 75 s after which the hub closes it, so that a request rarely meets a closing connection.
@@ -362,7 +362,8 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// The error of a call without a reply. Only if connecting failed is it certain that the hub did not receive the request.
+/// The error of a call without a reply. Only if connecting failed is it certain that the hub did not receive the
+/// request.
 fn unreachable_hub(endpoint: &Endpoint, error: &ureq::Error) -> CallError {
     let (may_have_arrived, reason) = match error {
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {

@@ -1,10 +1,11 @@
 //! Disk: the file system operations that the hub's files need.
 //!
-//! It is a trait with two implementors: the machine's disk, and the simulator's, which loses unsynced bytes when its power
-//! fails. Only operations that make a system call go through it, so its cost cannot be measured.
+//! It is a trait with two implementors: the machine's disk, and the simulator's, which loses unsynced bytes when its
+//! power fails. Only operations that make a system call go through it, so its cost cannot be measured.
 //!
-//! Everything is created private (files 0600, folders 0700 on Unix; elsewhere the folder's permissions apply), and a new
-//! name is durable only after its folder was synced. In tests every operation of the machine's disk can be made to fail.
+//! Everything is created private (files 0600, folders 0700 on Unix; elsewhere the folder's permissions apply), and a
+//! new name is durable only after its folder was synced. In tests every operation of the machine's disk can be made to
+//! fail.
 
 use same_file::Handle;
 use std::ffi::OsString;
@@ -22,7 +23,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Creates a folder, and those above it, for its owner only.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
 
-    /// Locks a file, and creates it if it does not exist. The lock is held until the guard is dropped or the process ends.
+    /// Locks a file, and creates it if it does not exist. The lock is held until the guard is dropped or the process
+    /// ends.
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure>;
 
     /// Whether the lock is held at the moment.
@@ -87,7 +89,8 @@ pub trait DiskFile: Write + fmt::Debug + Send {
 
 /// A file that is being read.
 pub trait DiskReader: Read + Seek + fmt::Debug + Send {
-    /// The same file from its start, even if its path leads to another file by now. Only one of both may be read at a time.
+    /// The same file from its start, even if its path leads to another file by now. Only one of both may be read at a
+    /// time.
     fn again(&self) -> io::Result<Box<dyn DiskReader>>;
 
     /// Whether a path leads to this file; an error if nothing exists there.
@@ -279,8 +282,8 @@ struct FileLock(File);
 impl Lock for FileLock {}
 
 impl Drop for FileLock {
-    /// Closing the file would leave the lock to a child that is just being forked, which has a copy until it executes another
-    /// program (flock(2)).
+    /// Closing the file would leave the lock to a child that is just being forked, which has a copy until it executes
+    /// another program (flock(2)).
     fn drop(&mut self) {
         // If that fails, the lock is released with the last copy.
         _ = self.0.unlock();

@@ -1,7 +1,7 @@
 //! Logs: readable lines on the terminal, and JSON lines in `<data-dir>/logs/hub.jsonl`.
 //!
-//! Each of the two has a thread that writes, so that the loop waits for neither: a terminal that is stopped with ctrl-S or
-//! a disk that hangs must not stop the hub. Lines that do not fit into a thread's channel, or whose write fails, are
+//! Each of the two has a thread that writes, so that the loop waits for neither: a terminal that is stopped with ctrl-S
+//! or a disk that hangs must not stop the hub. Lines that do not fit into a thread's channel, or whose write fails, are
 //! counted, and the count is written as soon as possible. (Only the audit log never loses a line.)
 
 mod sink;
@@ -25,8 +25,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-/// How long the end of the process waits for unwritten lines: long enough for a slow disk, and a stopped terminal does not
-/// keep the hub from ending.
+/// How long the end of the process waits for unwritten lines: long enough for a slow disk, and a stopped terminal does
+/// not keep the hub from ending.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// The logs' files and level.

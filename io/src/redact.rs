@@ -1,10 +1,10 @@
-//! Redaction: removes known secrets from the texts that leave the process (log lines, the audit log, alerts, the diagnose
-//! bundle), in every form that a text may carry them.
+//! Redaction: removes known secrets from the texts that leave the process (log lines, the audit log, alerts, the
+//! diagnose bundle), in every form that a text may carry them.
 //!
-//! A secret in a path is percent-encoded, in a header `Authorization: Basic` it is base64 after a name, in a JSON line its
-//! quotes are escaped. So each secret is searched for in all these forms, in one pass over the text (Aho-Corasick): about a
-//! nanosecond a byte, without a copy if nothing is found. There are too many mixtures of encoded and plain characters to
-//! list: a text with a `%` is decoded and searched once more.
+//! A secret in a path is percent-encoded, in a header `Authorization: Basic` it is base64 after a name, in a JSON line
+//! its quotes are escaped. So each secret is searched for in all these forms, in one pass over the text (Aho-Corasick):
+//! about a nanosecond a byte, without a copy if nothing is found. There are too many mixtures of encoded and plain
+//! characters to list: a text with a `%` is decoded and searched once more.
 //!
 //! A secret is replaced by the form in which a [`Secret`] shows itself: the start of its digest.
 
@@ -19,8 +19,8 @@ use std::fmt;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// A shorter secret cannot be distinguished from ordinary text: every log contains `123`. Only a hub on loopback accepts a
-/// token that short.
+/// A shorter secret cannot be distinguished from ordinary text: every log contains `123`. Only a hub on loopback
+/// accepts a token that short.
 pub const SECRET_BYTES_MIN: usize = 8;
 
 /// How often a text is percent-decoded: proxies may encode an encoded text again, but not often.
@@ -34,8 +34,8 @@ const BASE64_OFFSETS: Range<usize> = 0..3;
 
 /// Finds secrets in texts, in all their forms, and replaces them by the start of their digest.
 ///
-/// The forms are wiped after the construction; the automaton made from them, and the secrets themselves, live as long as the
-/// redactor, which is as long as the process.
+/// The forms are wiped after the construction; the automaton made from them, and the secrets themselves, live as long
+/// as the redactor, which is as long as the process.
 pub struct Redactor {
     secrets: Vec<Secret>,
     too_short: usize,
@@ -62,7 +62,8 @@ impl Redactor {
         forms.dedup_by(|(a, _), (b, _)| a == b);
         let search = (!forms.is_empty()).then(|| {
             let patterns = forms.iter().map(|(form, _)| form.as_slice());
-            // On lines of some hundred bytes as fast as the larger kinds, with a fraction of their memory and build time.
+            // On lines of some hundred bytes as fast as the larger kinds, with a fraction of their memory and build
+            // time.
             let kind = Some(AhoCorasickKind::ContiguousNFA);
             let search = AhoCorasick::builder().match_kind(MatchKind::Standard).kind(kind).build(patterns);
             search.expect("a few secrets of some kilobytes fit into an automaton")
@@ -98,8 +99,8 @@ impl Redactor {
         text.len() >= SECRET_BYTES_MIN && self.secrets.iter().any(is_in)
     }
 
-    /// The text with each secret replaced. If a secret is found only in the percent-decoded text, the whole text except its
-    /// line end is replaced. O(length).
+    /// The text with each secret replaced. If a secret is found only in the percent-decoded text, the whole text except
+    /// its line end is replaced. O(length).
     pub fn redact<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(search) = &self.search else { return Cow::Borrowed(text) };
         let text = if search.is_match(text) { Cow::Owned(self.replaced(search, text)) } else { Cow::Borrowed(text) };
@@ -118,8 +119,8 @@ impl Redactor {
         }
     }
 
-    /// As [`Redactor::redact`], for JSON, which stays JSON: each text and name in it is redacted by itself, so that an encoded
-    /// one does not affect the others. A number that is a secret becomes a text.
+    /// As [`Redactor::redact`], for JSON, which stays JSON: each text and name in it is redacted by itself, so that an
+    /// encoded one does not affect the others. A number that is a secret becomes a text.
     pub fn redact_json<'a>(&self, json: &'a [u8]) -> Cow<'a, [u8]> {
         if !self.contains(json) {
             return Cow::Borrowed(json);
@@ -154,8 +155,8 @@ impl Redactor {
         }
     }
 
-    /// The text with each secret replaced by its digest. Overlapping forms are replaced as one, since the rest of a longer
-    /// form that overlaps a shorter one would be a part of a secret.
+    /// The text with each secret replaced by its digest. Overlapping forms are replaced as one, since the rest of a
+    /// longer form that overlaps a shorter one would be a part of a secret.
     fn replaced(&self, search: &AhoCorasick, text: &[u8]) -> Vec<u8> {
         let mut spans: Vec<(Range<usize>, usize)> = search
             .find_overlapping_iter(text)
@@ -247,8 +248,8 @@ fn percent_encoded(secret: &[u8], is_unreserved_kept: bool, encode: fn(u8) -> St
     secret.iter().flat_map(|byte| if is_kept(*byte) { vec![*byte] } else { encode(*byte).into_bytes() }).collect()
 }
 
-/// The characters of a secret in a longer base64 text that do not depend on the text around it, if `offset` bytes of a group
-/// of three precede it. A character holds six bits; the first and the last one may hold bits of the neighbours.
+/// The characters of a secret in a longer base64 text that do not depend on the text around it, if `offset` bytes of a
+/// group of three precede it. A character holds six bits; the first and the last one may hold bits of the neighbours.
 fn base64_within(engine: &impl Engine, secret: &[u8], offset: usize) -> Vec<u8> {
     let text = Zeroizing::new([&vec![0; offset][..], secret].concat());
     let encoded = Zeroizing::new(engine.encode(&*text));

@@ -1,7 +1,7 @@
 //! Instants as text in the wire contract's format: RFC 3339, UTC, milliseconds.
 //!
-//! Each reply has several, so writing one is plain arithmetic into a fixed buffer: no allocation, no formatting machinery.
-//! Reading is rarer and must accept all spellings of the standard: a library does it.
+//! Each reply has several, so writing one is plain arithmetic into a fixed buffer: no allocation, no formatting
+//! machinery. Reading is rarer and must accept all spellings of the standard: a library does it.
 
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimeParser;
@@ -62,9 +62,9 @@ impl Serialize for Rfc3339 {
     }
 }
 
-/// Year, month and day of a day counted from 1970-01-01, by the Gregorian calendar. The year is taken to begin in March:
-/// then the leap day is its last, and the months' lengths follow one line (Howard Hinnant, `chrono`-Compatible Low-Level
-/// Date Algorithms, `civil_from_days`).
+/// Year, month and day of a day counted from 1970-01-01, by the Gregorian calendar. The year is taken to begin in
+/// March: then the leap day is its last, and the months' lengths follow one line (Howard Hinnant, `chrono`-Compatible
+/// Low-Level Date Algorithms, `civil_from_days`).
 const fn civil_date(day: u64) -> (u64, u64, u64) {
     const DAYS_TO_1970_FROM_MARCH_0000: u64 = 719_468;
     const DAYS_OF_400_YEARS: u64 = 146_097;

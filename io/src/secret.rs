@@ -15,8 +15,8 @@ pub struct Secret {
     digest: [u8; 32],
 }
 
-/// The most bytes of a file that holds a secret: a page, twice the longest tokens in use. A wrong path may lead to a large
-/// file or a device, which must not be read to its end.
+/// The most bytes of a file that holds a secret: a page, twice the longest tokens in use. A wrong path may lead to a
+/// large file or a device, which must not be read to its end.
 const FILE_BYTES_MAX: u64 = 4_096;
 
 /// Why a file holds no secret. The message follows the file's path.
@@ -67,8 +67,8 @@ impl Secret {
         self.bytes.is_empty()
     }
 
-    /// Whether both are equal, compared by digest in constant time, so that neither length nor start can be found out by
-    /// trying.
+    /// Whether both are equal, compared by digest in constant time, so that neither length nor start can be found out
+    /// by trying.
     pub fn is(&self, other: &[u8]) -> bool {
         let digest: [u8; 32] = Sha256::digest(other).into();
         digest.ct_eq(&self.digest).into()

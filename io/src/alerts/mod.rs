@@ -1,7 +1,8 @@
-//! Alerts: writes the alerts that the core's engine raises to `<data-dir>/logs/alerts.jsonl`, and posts them to a webhook.
+//! Alerts: writes the alerts that the core's engine raises to `<data-dir>/logs/alerts.jsonl`, and posts them to a
+//! webhook.
 //!
-//! The rules are read from `alert_rules.json` ([`rules`]); each change is a line ([`line`]). The hub sends lines to a thread
-//! and waits for neither a file nor the network.
+//! The rules are read from `alert_rules.json` ([`rules`]); each change is a line ([`line`]). The hub sends lines to a
+//! thread and waits for neither a file nor the network.
 
 pub mod line;
 pub mod rules;

@@ -1,9 +1,11 @@
-//! The webhook: posts alerts as JSON in the formats of Prometheus' Alertmanager, so that receivers for that accept them.
+//! The webhook: posts alerts as JSON in the formats of Prometheus' Alertmanager, so that receivers for that accept
+//! them.
 //!
 //! A URL whose path ends with `/api/v2/alerts` is an Alertmanager itself and gets a list of alerts
-//! (<https://prometheus.io/docs/alerting/latest/clients/>); any other gets what an Alertmanager would post to a webhook,
-//! version 4 (<https://prometheus.io/docs/alerting/latest/configuration/#webhook_config>). One thread posts, in order; a
-//! failed post is retried with backoff for some minutes, and changes that do not fit into the queue are dropped and counted.
+//! (<https://prometheus.io/docs/alerting/latest/clients/>); any other gets what an Alertmanager would post to a
+//! webhook, version 4 (<https://prometheus.io/docs/alerting/latest/configuration/#webhook_config>). One thread posts,
+//! in order; a failed post is retried with backoff for some minutes, and changes that do not fit into the queue are
+//! dropped and counted.
 
 use crate::backoff::Backoff;
 use crate::rfc3339::Rfc3339;
@@ -32,9 +34,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long the end of the process waits for changes that are not posted yet.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 
-/// Each post names the instant at which the Alertmanager resolves the alert if no update arrives, so that a hub that died
-/// leaves no alert open for ever. It is the longest time between two posts of an open alert (its window and its cool-down,
-/// at least 10 s) plus this margin for late posts.
+/// Each post names the instant at which the Alertmanager resolves the alert if no update arrives, so that a hub that
+/// died leaves no alert open for ever. It is the longest time between two posts of an open alert (its window and its
+/// cool-down, at least 10 s) plus this margin for late posts.
 const FIRING_MARGIN: Millis = Millis::from_secs(60 + 10);
 
 /// Where alerts are posted to. The URL often is a secret itself: it is never shown.
@@ -107,7 +109,8 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Starts the thread. `source` is a URL that identifies the hub in alerts; `lost` counts changes that are not posted.
+    /// Starts the thread. `source` is a URL that identifies the hub in alerts; `lost` counts changes that are not
+    /// posted.
     pub fn start(url: WebhookUrl, source: &str, lost: Arc<AtomicU64>) -> io::Result<Self> {
         let (bodies, receiver) = bounded(QUEUE_MAX);
         let (stop, stopped) = bounded(1);

@@ -1,7 +1,7 @@
 //! The alerts' thread: appends lines to `alerts.jsonl` and passes them to the webhook.
 //!
-//! Alerts are few (one a rule and group while it is open, one line a cool-down), so each line is a write of its own. A line
-//! whose write failed is kept and retried; a line that does not fit into the channel is counted and logged.
+//! Alerts are few (one a rule and group while it is open, one line a cool-down), so each line is a write of its own. A
+//! line whose write failed is kept and retried; a line that does not fit into the channel is counted and logged.
 
 use super::webhook::{Webhook, WebhookUrl};
 use crate::rotated::RotatedFile;

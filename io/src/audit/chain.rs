@@ -1,11 +1,12 @@
 //! The chain: each line of the audit log carries its number and the hash of the line before.
 //!
-//! The chain shows lines that were changed, removed or inserted. It cannot show that the newest lines were cut off or that
-//! the whole log was rewritten: for that, the last `prev` must be kept elsewhere.
+//! The chain shows lines that were changed, removed or inserted. It cannot show that the newest lines were cut off or
+//! that the whole log was rewritten: for that, the last `prev` must be kept elsewhere.
 //!
-//! A crash may leave an incomplete line. It is kept, the next line is a [`TORN`] event that reports it, and the chain covers
-//! both: `prev` is the hash of the incomplete bytes, and the details have the hash of the last whole line. If that next line
-//! is torn as well, the one after it reports all bytes after the last whole line, and its `prev` is the hash of all these.
+//! A crash may leave an incomplete line. It is kept, the next line is a [`TORN`] event that reports it, and the chain
+//! covers both: `prev` is the hash of the incomplete bytes, and the details have the hash of the last whole line. If
+//! that next line is torn as well, the one after it reports all bytes after the last whole line, and its `prev` is the
+//! hash of all these.
 
 use super::rules;
 use crate::disk::{Disk, DiskReader};
@@ -257,8 +258,8 @@ impl ChainCheck {
     }
 }
 
-/// Calls `take` with each line of a file, without its end, until it returns `false`. A removed file has no lines. A line
-/// without an end is the last one: the rest of a line that is being written is not read as a line.
+/// Calls `take` with each line of a file, without its end, until it returns `false`. A removed file has no lines. A
+/// line without an end is the last one: the rest of a line that is being written is not read as a line.
 pub fn each_line(part: &Part, take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let Some(file) = part.open()? else { return Ok(()) };
     each_line_of(file, take)

@@ -1,8 +1,8 @@
-//! The coalescer: a burst of one kind of event becomes one line per 10 s with a count, so that neither an attacker nor a
-//! busy hour fills the disk.
+//! The coalescer: a burst of one kind of event becomes one line per 10 s with a count, so that neither an attacker nor
+//! a busy hour fills the disk.
 //!
-//! Some kinds repeat by nature: the first event of a window is written as it is, the rest as one line at the window's end.
-//! Of all other kinds, whose single events are evidence, the first hundred of a window are written as they are.
+//! Some kinds repeat by nature: the first event of a window is written as it is, the rest as one line at the window's
+//! end. Of all other kinds, whose single events are evidence, the first hundred of a window are written as they are.
 
 use crate::service::Event;
 use sheratan_core::{Millis, Timestamp};
@@ -35,8 +35,8 @@ struct Window {
 }
 
 impl Coalescer {
-    /// Adds an event, and puts into `out` the events to write now: the summary of its kind's last window, if that is over,
-    /// and the event itself, unless it is only counted.
+    /// Adds an event, and puts into `out` the events to write now: the summary of its kind's last window, if that is
+    /// over, and the event itself, unless it is only counted.
     pub fn add(&mut self, event: Event, out: &mut impl Extend<Event>) {
         if let Some(window) = self.windows.get(event.event)
             && window.is_over(event.ts)

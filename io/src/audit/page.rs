@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
-/// At most `limit` lines with numbers above `after`, the oldest first; without `after` the latest ones. O(one file, and the
-/// start of each newer one).
+/// At most `limit` lines with numbers above `after`, the oldest first; without `after` the latest ones. O(one file, and
+/// the start of each newer one).
 ///
-/// The log may be written and rotated meanwhile. A page never omits a line between two that it has: it ends early instead,
-/// and the next page continues.
+/// The log may be written and rotated meanwhile. A page never omits a line between two that it has: it ends early
+/// instead, and the next page continues.
 pub fn page(disk: &dyn Disk, path: &Path, after: Option<u64>, limit: usize) -> io::Result<Vec<String>> {
     let lines = match after {
         None => latest(disk, path, limit)?,

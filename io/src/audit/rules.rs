@@ -18,8 +18,8 @@ pub(crate) fn must_report_torn(torn: Option<&[u8]>) -> bool {
     torn.is_some()
 }
 
-/// Whether the line after number `after` is in a file that begins with `first_seq` or in a newer one, so that a page needs
-/// no older file.
+/// Whether the line after number `after` is in a file that begins with `first_seq` or in a newer one, so that a page
+/// needs no older file.
 pub(crate) fn page_begins_here(first_seq: u64, after: u64) -> bool {
     first_seq <= after.saturating_add(1)
 }

@@ -1,8 +1,8 @@
-//! The audit log's thread: receives events, writes lines. When a write fails, it keeps the events and logs the failure; when
-//! too many wait, the hub reads no more requests until they are written: an event is never dropped.
+//! The audit log's thread: receives events, writes lines. When a write fails, it keeps the events and logs the failure;
+//! when too many wait, the hub reads no more requests until they are written: an event is never dropped.
 //!
-//! Events that are queued together are written together, a chunk of lines by one write. No line is delayed for that: when
-//! the channel is empty, everything is written.
+//! Events that are queued together are written together, a chunk of lines by one write. No line is delayed for that:
+//! when the channel is empty, everything is written.
 
 use super::chain::{Link, torn_tail};
 use super::coalescer::Coalescer;
@@ -132,7 +132,8 @@ impl Writer {
         self.coalescer.drain_due(self.now, &mut self.pending);
     }
 
-    /// Writes everything that is left, summaries of open windows included. Returns how many events could not be written.
+    /// Writes everything that is left, summaries of open windows included. Returns how many events could not be
+    /// written.
     pub fn finish(mut self) -> usize {
         self.coalescer.drain_all(self.now, &mut self.pending);
         self.flush();
@@ -192,8 +193,8 @@ impl Writer {
         }
     }
 
-    /// Writes the lines of the first pending events: as many as fit into a chunk and into the newest file, at least one. If
-    /// torn bytes precede them, a line that reports these is written first.
+    /// Writes the lines of the first pending events: as many as fit into a chunk and into the newest file, at least
+    /// one. If torn bytes precede them, a line that reports these is written first.
     fn write_chunk(&mut self) -> io::Result<()> {
         if self.is_tail_unreported {
             self.report_torn_tail()?;
@@ -254,8 +255,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Keeps the lines that are whole in the file although their write failed, because `left` bytes could not be truncated.
-    /// Returns how many lines.
+    /// Keeps the lines that are whole in the file although their write failed, because `left` bytes could not be
+    /// truncated. Returns how many lines.
     fn keep_left(&mut self, left: usize) -> usize {
         let (mut count, mut end) = (0, 0);
         for line in self.lines[..left].split(|byte| *byte == b'\n') {

@@ -1,5 +1,5 @@
-//! Reload at SIGHUP while the hub runs: the alert rules and the log's level. All other settings hold until the next start. A
-//! setting that cannot be read keeps its value.
+//! Reload at SIGHUP while the hub runs: the alert rules and the log's level. All other settings hold until the next
+//! start. A setting that cannot be read keeps its value.
 
 use crate::alerts;
 use crate::alerts::rules::{self, RulesError};

@@ -305,8 +305,8 @@ fn handle_signals(stop: Arc<StopFlag>, waker: Arc<mio::Waker>, reload: Reload) -
     .map_err(|error| Failure::local("signals cannot be received", error))
 }
 
-/// `hub.addr`: shows scripts and the command line where the hub listens, and whether it is ready. The hub removes it at its
-/// end, so that it never names a port on which no hub listens.
+/// `hub.addr`: shows scripts and the command line where the hub listens, and whether it is ready. The hub removes it at
+/// its end, so that it never names a port on which no hub listens.
 struct AddrFile {
     path: PathBuf,
     addrs: PlaneAddrs,

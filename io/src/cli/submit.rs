@@ -1,7 +1,7 @@
 //! `submit`: one job from the command line, or one for each line of standard input.
 //!
-//! Lines are sent in batches of all available lines, up to [`BATCH_JOBS_MAX`]. If the queue is full, the command waits. A
-//! request that may have arrived is never repeated unless its jobs have keys, by which the hub recognizes a repeat.
+//! Lines are sent in batches of all available lines, up to [`BATCH_JOBS_MAX`]. If the queue is full, the command waits.
+//! A request that may have arrived is never repeated unless its jobs have keys, by which the hub recognizes a repeat.
 
 use super::ended::{self, Awaited, Ended, PATIENCE};
 use super::failure::Failure;
@@ -360,8 +360,8 @@ fn end_line(ended: &Ended) -> (String, bool) {
 }
 
 impl Batches {
-    /// The available lines, at least one and at most as many as fit a request; `None` at the end. Only the first line is
-    /// waited for: the lines of a slow source are sent as they arrive.
+    /// The available lines, at least one and at most as many as fit a request; `None` at the end. Only the first line
+    /// is waited for: the lines of a slow source are sent as they arrive.
     fn next_batch(&mut self) -> Option<Vec<Line>> {
         let first = self.held.take().or_else(|| self.lines.recv().ok())?;
         let mut bytes = bytes_of(&first);

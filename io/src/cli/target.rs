@@ -1,8 +1,8 @@
 //! Target: which hub a command talks to, and with which token.
 //!
 //! An address comes from a flag, else the environment, else the file that a running hub keeps in its data folder, else
-//! the default; a token from a named file, the environment, or the data folder. Each keeps its source, so that an error can
-//! name it.
+//! the default; a token from a named file, the environment, or the data folder. Each keeps its source, so that an error
+//! can name it.
 
 use crate::client::integrity::Signer;
 use crate::client::{Client, Endpoint, NoToken, Plane, Token};
@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 const CONTROL_DEFAULT: &str = "127.0.0.1:8787";
 const DATA_DEFAULT: &str = "127.0.0.1:8788";
 
-/// The largest file of a secret that is read; a secret has some dozens of bytes, and a wrong path may lead to a disk image.
+/// The largest file of a secret that is read; a secret has some dozens of bytes, and a wrong path may lead to a disk
+/// image.
 const SECRET_BYTES_MAX: u64 = 4_096;
 
 /// The hub to call, and the token.

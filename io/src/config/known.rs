@@ -1,5 +1,5 @@
-//! Known secrets: all secrets in the settings of this process and in the files that they name, even if a hub could not start
-//! with these settings.
+//! Known secrets: all secrets in the settings of this process and in the files that they name, even if a hub could not
+//! start with these settings.
 //!
 //! [`Config::load`](super::Config::load) stops at the first invalid setting, and uses one of a secret and its file. A
 //! redactor needs all secrets.

@@ -1,5 +1,5 @@
-//! The table of settings: each with its name, its default and its type. Flags, environment variables, `hub.toml` and the
-//! documentation are generated from it, so that they cannot disagree.
+//! The table of settings: each with its name, its default and its type. Flags, environment variables, `hub.toml` and
+//! the documentation are generated from it, so that they cannot disagree.
 
 /// The type of a setting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -199,8 +199,8 @@ pub const SETTINGS: &[Setting] = &[
 /// Aliases of settings, which the wire contract defines.
 pub const ALIASES: &[(&str, &str)] = &[("hub_token_active", "hub_token"), ("hub_token_active_file", "hub_token_file")];
 
-/// Settings of the wire contract that this release does not support. They are refused rather than ignored, since an operator
-/// who sets one relies on it.
+/// Settings of the wire contract that this release does not support. They are refused rather than ignored, since an
+/// operator who sets one relies on it.
 pub const LATER: &[&str] = &[
     "hub_token_next",
     "hub_token_next_file",
@@ -215,8 +215,8 @@ pub const LATER: &[&str] = &[
 pub const LATER_SECRETS: &[(&str, Takes)] =
     &[("hub_token_next", Takes::Secret), ("hub_token_next_file", Takes::SecretFile)];
 
-/// Variables with the hub's prefix that are not settings: those that a worker sets for the command of a job, which may start
-/// a hub, and the one by which the scripts find the binary.
+/// Variables with the hub's prefix that are not settings: those that a worker sets for the command of a job, which may
+/// start a hub, and the one by which the scripts find the binary.
 pub const NOT_SETTINGS: &[&str] = &["SHERATAN_JOB_ID", "SHERATAN_JOB_KIND", "SHERATAN_ATTEMPT", "SHERATAN_HUB"];
 
 impl Setting {

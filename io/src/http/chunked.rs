@@ -1,7 +1,8 @@
 //! Chunked bodies, decoded in place (RFC 9112, section 7.1).
 //!
-//! Each byte that is not data has a state, so that a split anywhere is not a special case and only the decoded body is kept:
-//! undecoded bytes after it are cut off after each call. Extensions and trailers are checked, bounded and dropped.
+//! Each byte that is not data has a state, so that a split anywhere is not a special case and only the decoded body is
+//! kept: undecoded bytes after it are cut off after each call. Extensions and trailers are checked, bounded and
+//! dropped.
 
 use super::Limits;
 use super::grammar::is_token;

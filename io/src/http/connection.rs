@@ -10,14 +10,15 @@ use std::collections::VecDeque;
 /// One client's connection, without its socket.
 ///
 /// How to drive it:
-/// - While [`Connection::wants_read`], read the socket into any buffer and pass the bytes to [`Connection::received`]; at
-///   the end of the stream call [`Connection::received_end`]. When it does not want to read, leave the bytes in the
+/// - While [`Connection::wants_read`], read the socket into any buffer and pass the bytes to [`Connection::received`];
+///   at the end of the stream call [`Connection::received_end`]. When it does not want to read, leave the bytes in the
 ///   socket: that is the backpressure.
 /// - Then call [`Connection::next_request`] until there is none. A request borrows from the connection; keep its
 ///   [`RequestId`] and answer by it with [`Connection::reply`], at once or later, in any order.
-/// - Write [`Connection::output`] to the socket and report the written bytes with [`Connection::wrote`], until it is empty.
-/// - A reply whose body has no end yet begins with [`Connection::begin_stream`] and grows with [`Connection::push`], until
-///   [`Connection::end_stream`]. It is the connection's last: its body ends where the connection does.
+/// - Write [`Connection::output`] to the socket and report the written bytes with [`Connection::wrote`], until it is
+///   empty.
+/// - A reply whose body has no end yet begins with [`Connection::begin_stream`] and grows with [`Connection::push`],
+///   until [`Connection::end_stream`]. It is the connection's last: its body ends where the connection does.
 /// - Call [`Connection::handle_timeout`] at [`Connection::next_timeout`].
 /// - After each of these: if [`Connection::has_request`], get it (a reply or a write may have made room for it); if
 ///   [`Connection::wants_shutdown`], shut the socket down for writing, so that the client sees the end at once; if
@@ -38,8 +39,8 @@ pub struct Connection {
     /// Bytes of replies that wait for an earlier one.
     held_bytes: usize,
     output: Output,
-    /// When the connection was opened, output began to wait, or some of it was written: the start of the idle and the write
-    /// timeout.
+    /// When the connection was opened, output began to wait, or some of it was written: the start of the idle and the
+    /// write timeout.
     active_at: Timestamp,
     ending: Ending,
     stream: Stream,
@@ -72,8 +73,8 @@ struct Slot {
 enum Ending {
     /// At once.
     Close,
-    /// Its input is discarded for a while: closing a socket with unread input resets the connection, and the client may lose
-    /// the last reply (RFC 9112, section 9.6).
+    /// Its input is discarded for a while: closing a socket with unread input resets the connection, and the client may
+    /// lose the last reply (RFC 9112, section 9.6).
     Linger,
     /// Its input is being discarded.
     Lingering { until: Timestamp, bytes_left: usize },
@@ -100,8 +101,8 @@ impl Connection {
         }
     }
 
-    /// Whether the socket should be read now: not while a request waits to be returned, the pipeline is full or too much
-    /// output waits. During a stream, input is discarded and only the client's end matters.
+    /// Whether the socket should be read now: not while a request waits to be returned, the pipeline is full or too
+    /// much output waits. During a stream, input is discarded and only the client's end matters.
     pub fn wants_read(&self) -> bool {
         let has_use = match self.ending {
             Ending::Lingering { .. } => true,
@@ -121,8 +122,8 @@ impl Connection {
         self.advance(now);
     }
 
-    /// The client closed its writing side: its earlier requests are answered, then the connection is done. A stream ends,
-    /// since its client has disconnected.
+    /// The client closed its writing side: its earlier requests are answered, then the connection is done. A stream
+    /// ends, since its client has disconnected.
     pub fn received_end(&mut self, now: Timestamp) {
         self.has_input_ended = true;
         self.stream = Stream::None;
@@ -176,9 +177,9 @@ impl Connection {
         self.advance(now);
     }
 
-    /// Answers a request with a stream: `reply` has the beginning of the body, [`Connection::push`] adds to it. The head has
-    /// no length and `Connection: close`: the body ends with the connection (RFC 9112, section 6.3), so requests that the
-    /// client pipelined after this one are discarded. A HEAD gets the head alone.
+    /// Answers a request with a stream: `reply` has the beginning of the body, [`Connection::push`] adds to it. The
+    /// head has no length and `Connection: close`: the body ends with the connection (RFC 9112, section 6.3), so
+    /// requests that the client pipelined after this one are discarded. A HEAD gets the head alone.
     ///
     /// As any reply, it is sent after the replies to all earlier requests; bytes pushed before are kept.
     ///
@@ -209,9 +210,9 @@ impl Connection {
         self.advance(now);
     }
 
-    /// Adds to the stream's body. Returns `false` if there is no stream any more: it was ended, its client has disconnected
-    /// or does not read, or more than `stream_bytes_max` bytes of it would wait. In the last case the connection is done
-    /// without another byte, since a client that reads too slowly is not waited for.
+    /// Adds to the stream's body. Returns `false` if there is no stream any more: it was ended, its client has
+    /// disconnected or does not read, or more than `stream_bytes_max` bytes of it would wait. In the last case the
+    /// connection is done without another byte, since a client that reads too slowly is not waited for.
     pub fn push(&mut self, now: Timestamp, bytes: &[u8]) -> bool {
         let waiting = match self.stream {
             Stream::None => return false,
@@ -260,8 +261,8 @@ impl Connection {
         self.advance(now);
     }
 
-    /// Begins to stop: complete requests are answered, the last reply has `Connection: close`, and an idle connection is
-    /// done at once. A stream ends after the pushed bytes.
+    /// Begins to stop: complete requests are answered, the last reply has `Connection: close`, and an idle connection
+    /// is done at once. A stream ends after the pushed bytes.
     pub fn begin_drain(&mut self, now: Timestamp) {
         self.is_draining = true;
         self.stream = Stream::None;
@@ -298,8 +299,8 @@ impl Connection {
         }
     }
 
-    /// Whether the socket is to be shut down for writing: the last byte was sent, and the client may still be sending. It
-    /// stays so until the connection is done; once is enough.
+    /// Whether the socket is to be shut down for writing: the last byte was sent, and the client may still be sending.
+    /// It stays so until the connection is done; once is enough.
     pub fn wants_shutdown(&self) -> bool {
         matches!(self.ending, Ending::Lingering { .. })
     }
@@ -410,8 +411,8 @@ impl Connection {
         self.emit(now);
     }
 
-    /// No more requests: what is left of the input is thrown away. If a reply is on its way, and the client was sending or
-    /// may be, the connection lingers.
+    /// No more requests: what is left of the input is thrown away. If a reply is on its way, and the client was sending
+    /// or may be, the connection lingers.
     fn end_reading(&mut self) {
         let is_sending = self.reader.has_bytes() || self.is_draining;
         if is_sending && !self.has_input_ended && !self.is_answered() {

@@ -1,9 +1,9 @@
 //! Heads: finds the end of a request's head, parses it, and refuses one that can be read in more than one way.
 //!
 //! [`HeadEnd`] reads each byte once as it arrives and checks the lines (CR LF and nothing else, no NUL, no folding, the
-//! limits); its refusals do not depend on how the bytes were split. httparse then parses the whole head once. It is lenient
-//! where these checks are strict (LF alone, several empty lines), so they come first. This module interprets the head
-//! (RFC 9112, sections 3, 6 and 9).
+//! limits); its refusals do not depend on how the bytes were split. httparse then parses the whole head once. It is
+//! lenient where these checks are strict (LF alone, several empty lines), so they come first. This module interprets
+//! the head (RFC 9112, sections 3, 6 and 9).
 
 use super::limits::{HEADERS_MAX, METHOD_BYTES_MAX};
 use super::refusal::{Fault, Refusal};
@@ -68,7 +68,8 @@ impl HeadEnd {
         HeadEnd { is_line_skipped: true, ..HeadEnd::default() }
     }
 
-    /// The length of the head, if its end is in `bytes`. Call it again with the same bytes and those that arrived since.
+    /// The length of the head, if its end is in `bytes`. Call it again with the same bytes and those that arrived
+    /// since.
     pub fn find(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         loop {
             let line_end = bytes[self.scanned..].iter().position(|byte| *byte == b'\n').map(|at| self.scanned + at + 1);

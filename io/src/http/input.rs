@@ -1,7 +1,8 @@
 //! Input: the received bytes that were not consumed.
 //!
-//! Offsets count from the first unconsumed byte, so they stay valid when the bytes are moved to the front. Bytes are moved
-//! only when at least as many were consumed: O(1) for each received byte. When all are consumed, the memory is released.
+//! Offsets count from the first unconsumed byte, so they stay valid when the bytes are moved to the front. Bytes are
+//! moved only when at least as many were consumed: O(1) for each received byte. When all are consumed, the memory is
+//! released.
 
 /// The unconsumed bytes of one connection.
 #[derive(Default, Debug)]

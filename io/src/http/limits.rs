@@ -26,9 +26,9 @@ pub struct Limits {
     /// Bytes of replies that wait to be sent; above it no request is read: a client that sends and never reads must not
     /// fill the memory. Four socket buffers.
     pub output_bytes_max: usize,
-    /// Bytes of a stream that wait to be sent; with one more, the client is disconnected, since the memory is the hub's. This
-    /// is 500 lines of the audit log: as many as arrive in ten seconds while several kinds of events flood. 64 streams hold
-    /// 16 MiB.
+    /// Bytes of a stream that wait to be sent; with one more, the client is disconnected, since the memory is the
+    /// hub's. This is 500 lines of the audit log: as many as arrive in ten seconds while several kinds of events flood.
+    /// 64 streams hold 16 MiB.
     pub stream_bytes_max: usize,
     /// From a head's first byte to its last; then `408 request_timeout`. Measured from the first byte and not from the
     /// last one received, so that a byte every nine seconds (slow-loris) does not hold a connection.

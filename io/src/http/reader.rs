@@ -1,7 +1,7 @@
 //! Reader: the input side of a connection, from bytes to whole requests, one after the other.
 //!
-//! A head's bytes are searched as they arrive and parsed once; a body stays in place and, if it is chunked, is decoded in
-//! place. The reader does not decide when a request may begin, and does not handle replies.
+//! A head's bytes are searched as they arrive and parsed once; a body stays in place and, if it is chunked, is decoded
+//! in place. The reader does not decide when a request may begin, and does not handle replies.
 
 use super::chunked::Chunked;
 use super::head::{Framing, Head, HeadEnd};

@@ -4,8 +4,8 @@ use super::Limits;
 use super::reply::{self, Reply};
 use std::fmt;
 
-/// Why the connection refused a request. It is closed after each refusal: the start of the next request is unknown, or not
-/// worth waiting for.
+/// Why the connection refused a request. It is closed after each refusal: the start of the next request is unknown, or
+/// not worth waiting for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// Not HTTP/1.1, or ambiguous.

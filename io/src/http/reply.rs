@@ -42,8 +42,8 @@ impl Reply {
         Reply { status, content_type, headers: Vec::new(), body }
     }
 
-    /// Adds a header. Bytes that would end the header (CR, LF, NUL) or are invalid in it become blanks: a value may contain
-    /// a client's text, which can never begin another header. The name must be a constant.
+    /// Adds a header. Bytes that would end the header (CR, LF, NUL) or are invalid in it become blanks: a value may
+    /// contain a client's text, which can never begin another header. The name must be a constant.
     pub fn with_header(mut self, name: &'static str, value: String) -> Self {
         let is_own = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
         assert!(!name.is_empty() && name.bytes().all(is_token) && !is_own, "not a header of a reply: {name:?}");

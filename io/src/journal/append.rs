@@ -2,9 +2,9 @@
 //!
 //! After a failed write or sync nothing can be known about that file's last pages (the system may have dropped them and
 //! call the next sync a success; Rebello et al., "Can Applications Recover from fsync Failures?", 2020). So the segment
-//! is abandoned and the batch is written to a new one, whose header names the same first record: readers then use the new
-//! copy and ignore the old. Segments are filled with zeros before use, so a full disk is detected when a segment is made,
-//! before any record is written.
+//! is abandoned and the batch is written to a new one, whose header names the same first record: readers then use the
+//! new copy and ignore the old. Segments are filled with zeros before use, so a full disk is detected when a segment is
+//! made, before any record is written.
 
 use super::batch::Batch;
 use super::build::Build;
@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 /// The one writer of a journal.
 ///
-/// [`append`](Appender::append) is the only operation that matters; it may be repeated with the same batch after an error.
+/// [`append`](Appender::append) is the only operation that matters; it may be repeated with the same batch after an
+/// error.
 #[derive(Debug)]
 pub struct Appender {
     folder: Arc<Folder>,
@@ -134,7 +135,8 @@ impl Appender {
         self.sealed_through
     }
 
-    /// Continues a segment after its last record. The last batch may not have reached the disk, so it is written once more.
+    /// Continues a segment after its last record. The last batch may not have reached the disk, so it is written once
+    /// more.
     pub(crate) fn resume(&mut self, path: &Path, header: &Header, offset: u64, last_batch: &[u8]) -> io::Result<()> {
         let mut file = self.folder.disk().open_to_write(path)?;
         let capacity_bytes = file.len()?;
@@ -158,8 +160,8 @@ impl Appender {
         Ok(())
     }
 
-    /// A new segment with its first records, durable before it is renamed. A segment of the same name is replaced: it began
-    /// with the same batch, whose write or sync failed, so nothing in it was acknowledged.
+    /// A new segment with its first records, durable before it is renamed. A segment of the same name is replaced: it
+    /// began with the same batch, whose write or sync failed, so nothing in it was acknowledged.
     fn new_segment(
         &mut self,
         first_seq: u64,

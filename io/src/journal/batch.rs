@@ -1,7 +1,7 @@
 //! Batch: the records that become durable together, as the bytes to write.
 //!
-//! The loop encodes each command straight into the batch, so a record is written once in memory; checksums are left to the
-//! appender, whose thread has the time.
+//! The loop encodes each command straight into the batch, so a record is written once in memory; checksums are left to
+//! the appender, whose thread has the time.
 
 use super::format::{self, RECORD_HEADER_BYTES};
 use sheratan_core::Timestamp;
@@ -9,7 +9,8 @@ use sheratan_core::Timestamp;
 /// The largest payload of a record: far above any body limit, and small enough that a damaged length is refused.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 28;
 
-/// The capacity that a cleared batch keeps: a batch of usual size, so that one large burst does not hold memory for ever.
+/// The capacity that a cleared batch keeps: a batch of usual size, so that one large burst does not hold memory for
+/// ever.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// Records with dense sequence numbers, in order.

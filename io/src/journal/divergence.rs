@@ -1,8 +1,8 @@
 //! Divergence: a replay that decides differently than the hub that wrote the journal, and the ways out of it.
 //!
-//! It stops every replay, a start above all: after the first record that is decided differently, later records may refer to
-//! other jobs than before, results may complete the wrong ones, and acknowledged jobs may be lost silently. Nothing is
-//! changed then: the build that wrote the journal still starts on it.
+//! It stops every replay, a start above all: after the first record that is decided differently, later records may
+//! refer to other jobs than before, results may complete the wrong ones, and acknowledged jobs may be lost silently.
+//! Nothing is changed then: the build that wrote the journal still starts on it.
 
 use super::build::Build;
 use super::folder::Folder;
@@ -58,8 +58,8 @@ pub enum Cause {
 }
 
 impl Divergence {
-    /// `snapshot_seq` is the last record of the newest readable snapshot. Reads the journal after it, to count the records
-    /// that going back would lose.
+    /// `snapshot_seq` is the last record of the newest readable snapshot. Reads the journal after it, to count the
+    /// records that going back would lose.
     pub(crate) fn new(
         folder: &Folder,
         records: RangeInclusive<u64>,

@@ -206,8 +206,8 @@ impl Folder {
 
 /// Creates a folder durably: a synced file is lost with the unsynced name of a folder above it.
 ///
-/// Each level is durable before the next is made. So of the existing levels only the deepest may not be durable yet, if a
-/// start was stopped after making it.
+/// Each level is durable before the next is made. So of the existing levels only the deepest may not be durable yet, if
+/// a start was stopped after making it.
 pub(crate) fn create_durably(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
     let is_missing = |path: &Path| disk.len(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     let levels: Vec<_> = folder.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();

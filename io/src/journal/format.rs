@@ -61,7 +61,8 @@ pub(crate) struct Header {
     pub segment_bytes: u64,
     /// Whether an older segment's records may follow this one's.
     pub is_recycled: bool,
-    /// The build that made the segment and all its records, except a last batch that was rewritten from another segment.
+    /// The build that made the segment and all its records, except a last batch that was rewritten from another
+    /// segment.
     pub written_by: Build,
 }
 
@@ -237,8 +238,8 @@ pub(crate) fn claimed_seq(segment: &[u8], start: usize) -> Option<u64> {
     segment.get(start..start + RECORD_HEADER_BYTES).map(|head| u64_at(head, 8))
 }
 
-/// The first proven entry that starts at a place of `starts` (up to [`end_of_content`] is enough) and has a sequence number
-/// of `seqs`. O(places), since only those whose number is in range have their checksum computed.
+/// The first proven entry that starts at a place of `starts` (up to [`end_of_content`] is enough) and has a sequence
+/// number of `seqs`. O(places), since only those whose number is in range have their checksum computed.
 pub(crate) fn search(segment: &[u8], starts: Range<usize>, seed: &Seed, seqs: Range<u64>) -> Option<(usize, Entry)> {
     let end = starts.end.min((segment.len() + 1).saturating_sub(RECORD_HEADER_BYTES));
     (starts.start.next_multiple_of(ALIGNMENT)..end)

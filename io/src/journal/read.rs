@@ -1,12 +1,12 @@
 //! Reading: records in order over the segments, and what the end of the last one means.
 //!
-//! A segment is read whole (64 MiB, one buffer used again), so records are handed out as slices of it without a copy, and
-//! what lies behind a bad record can be searched. Two rules decide what counts:
+//! A segment is read whole (64 MiB, one buffer used again), so records are handed out as slices of it without a copy,
+//! and what lies behind a bad record can be searched. Two rules decide what counts:
 //! - Where two segments hold the same sequence numbers, the newer one's count: a batch whose write or sync failed was
 //!   written again in a new segment, and its first copy may be torn or whole.
-//! - A batch is written only when the one before it is on the disk. So if the last segment has a bad record and a proven
-//!   one of a *later* batch behind it, the bad one had been acknowledged: the journal is damaged. If nothing or only
-//!   records of the *same* batch follow, that batch was never acknowledged: its tail is torn, and is cut.
+//! - A batch is written only when the one before it is on the disk. So if the last segment has a bad record and a
+//!   proven one of a *later* batch behind it, the bad one had been acknowledged: the journal is damaged. If nothing or
+//!   only records of the *same* batch follow, that batch was never acknowledged: its tail is torn, and is cut.
 
 use super::build::Build;
 use super::folder::{Folder, SegmentFile};
@@ -370,7 +370,8 @@ impl Reader {
         Ok(mark)
     }
 
-    /// No whole record follows. In the last segment this is an end, clean or torn, or damage; in an earlier one, damage.
+    /// No whole record follows. In the last segment this is an end, clean or torn, or damage; in an earlier one,
+    /// damage.
     fn examine_tail(&self, limit: Option<u64>) -> Result<Tail, ReadError> {
         let open = self.open.as_ref().expect("a segment is open where a record was looked for");
         let file = self.file().to_path_buf();
@@ -404,8 +405,8 @@ impl Reader {
         Ok(Tail::Torn(TornTail { file, offset, bytes: end as u64 - offset, seq, is_file_cut }))
     }
 
-    /// Where the remains of an incomplete record end. In a segment that was new, all unwritten bytes are zero; in a recycled
-    /// one, only a record header with exactly the next sequence number identifies such remains.
+    /// Where the remains of an incomplete record end. In a segment that was new, all unwritten bytes are zero; in a
+    /// recycled one, only a record header with exactly the next sequence number identifies such remains.
     fn end_of_remains(&self, open: &Open, content_end: usize) -> usize {
         let (bytes, offset) = (&self.buffer, open.offset);
         if !open.header.is_recycled {

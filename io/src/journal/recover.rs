@@ -110,8 +110,9 @@ pub enum OpenError {
     Randomness(getrandom::Error),
 }
 
-/// A journal that is being read: [`replay`](Recovered::replay) does everything. Its steps: [`restore`](Recovered::restore),
-/// then [`next`](Recovered::next) until it returns `None`, then [`finish`](Recovered::finish).
+/// A journal that is being read: [`replay`](Recovered::replay) does everything. Its steps:
+/// [`restore`](Recovered::restore), then [`next`](Recovered::next) until it returns `None`, then
+/// [`finish`](Recovered::finish).
 #[derive(Debug)]
 pub struct Recovered {
     store: Store,
@@ -129,8 +130,8 @@ impl Recovered {
 
     /// Restores the newest readable snapshot, replays the records after it, and makes the journal ready for appending.
     ///
-    /// `progress` is called every few thousand records. It takes about a microsecond for each job of the snapshot, and the
-    /// time of [`Hub::apply`] for each record.
+    /// `progress` is called every few thousand records. It takes about a microsecond for each job of the snapshot, and
+    /// the time of [`Hub::apply`] for each record.
     pub fn replay(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Recovery, OpenError> {
         let started_at = Instant::now();
         let store = self.store.clone();
@@ -149,8 +150,8 @@ impl Recovered {
         Ok(Recovery { hub: replica.hub, appender, store, report })
     }
 
-    /// The hub of the newest readable snapshot; [`next`](Recovered::next) then starts with the record after it. Without this
-    /// call it starts with the first record.
+    /// The hub of the newest readable snapshot; [`next`](Recovered::next) then starts with the record after it. Without
+    /// this call it starts with the first record.
     pub fn restore(&mut self) -> Result<Option<Hub>, OpenError> {
         let folder = &self.store.folder;
         let snapshots = folder.snapshot_files().map_err(|source| OpenError::Io { file: folder.snapshots(), source })?;
@@ -173,12 +174,13 @@ impl Recovered {
         Ok(self.reader()?.next()?)
     }
 
-    /// Makes the journal ready for appending; nothing is written or renamed before. The two outcome hashes, before the last
-    /// batch that was read and after it, go into the header of a new segment, if one is needed.
+    /// Makes the journal ready for appending; nothing is written or renamed before. The two outcome hashes, before the
+    /// last batch that was read and after it, go into the header of a new segment, if one is needed.
     ///
     /// Whether the last batch had reached the disk is not known (it may have been read from the system's memory), so it
-    /// is written once more: in its place, or, if a torn one followed or it is torn itself, at the start of a new segment.
-    /// A segment of another build gets no further records: this build's records go into a segment that names this build.
+    /// is written once more: in its place, or, if a torn one followed or it is torn itself, at the start of a new
+    /// segment. A segment of another build gets no further records: this build's records go into a segment that names
+    /// this build.
     pub fn finish(mut self, hash_before_batch: [u8; 16], hash: [u8; 16]) -> Result<(Appender, Vec<Notice>), OpenError> {
         while self.next()?.is_some() {}
         let mut notices = self.set_bad_snapshots_aside()?;

@@ -1,8 +1,8 @@
 //! Repairing: makes a damaged data folder startable again, and reports the lost records.
 //!
-//! Nothing is deleted: removed files, and the original copies of rewritten ones, move to `quarantine/<time>/`. Damage that
-//! the newest snapshot covers costs nothing; damage after it costs the records from the first bad one on, since a command
-//! can only be replayed on the state before it. `rewind.rs` goes back to a snapshot on purpose.
+//! Nothing is deleted: removed files, and the original copies of rewritten ones, move to `quarantine/<time>/`. Damage
+//! that the newest snapshot covers costs nothing; damage after it costs the records from the first bad one on, since a
+//! command can only be replayed on the state before it. `rewind.rs` goes back to a snapshot on purpose.
 
 use super::append::{AppendError, Appender, Start};
 use super::build::Build;
@@ -145,8 +145,8 @@ impl Repair {
         snapshots.iter().filter(|file| is_bad(&file.path)).try_for_each(|file| self.set_aside(&file.path))
     }
 
-    /// Removes damaged segments that the newest snapshot covers in full, with the older segments and the snapshots that need
-    /// them. No record is lost.
+    /// Removes damaged segments that the newest snapshot covers in full, with the older segments and the snapshots that
+    /// need them. No record is lost.
     pub fn drop_damage_before_snapshot(&mut self) -> Result<(), RepairError> {
         let segments = segments(&self.folder)?;
         let covered = segments.windows(2).take_while(|pair| pair[1].first_seq <= self.covered_seq + 1).count();
@@ -288,8 +288,8 @@ pub(crate) struct Kept {
     records: Vec<u8>,
 }
 
-/// The records of the first cut segment that can be kept: those before the damage or, if a snapshot covers the damage, those
-/// that the snapshot does not have.
+/// The records of the first cut segment that can be kept: those before the damage or, if a snapshot covers the damage,
+/// those that the snapshot does not have.
 fn damaged_rest(cut: &[SegmentFile], damage: &BadRecord, needed_seq: u64) -> Option<Kept> {
     let segment = cut.first().filter(|segment| segment.path == damage.file)?;
     let mut bytes = Vec::new();
@@ -324,8 +324,8 @@ pub(crate) fn lost_with(damage: &BadRecord, cut: &[SegmentFile], from: u64) -> O
     }
 }
 
-/// The known records from `from` on in these segments, gaps included. Of a record that occurs twice, the newer segment's
-/// counts. Reads each segment whole.
+/// The known records from `from` on in these segments, gaps included. Of a record that occurs twice, the newer
+/// segment's counts. Reads each segment whole.
 pub(crate) fn records_from(segments: &[SegmentFile], from: u64) -> Option<Lost> {
     let mut found = None::<Lost>;
     for (at, segment) in segments.iter().enumerate() {

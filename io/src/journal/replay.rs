@@ -1,7 +1,7 @@
 //! Replay: applies the journal's records to a core of its own, and compares its outcomes with those of the hub.
 //!
-//! This is how a hub starts, how snapshots are made without stopping the loop, and how production checks all the time that
-//! the state machine is deterministic. Any difference stops the replay with a [`Divergence`].
+//! This is how a hub starts, how snapshots are made without stopping the loop, and how production checks all the time
+//! that the state machine is deterministic. Any difference stops the replay with a [`Divergence`].
 
 use super::divergence::{Cause, Divergence};
 use super::folder::Folder;
@@ -52,8 +52,8 @@ impl Replica {
         Replica { hub, hash_before_batch, records: 0 }
     }
 
-    /// Applies a record; the error is how its outcome differs from the one when it was written. This is the only place where
-    /// a record is checked against the state. After an error the replica must not be used any more.
+    /// Applies a record; the error is how its outcome differs from the one when it was written. This is the only place
+    /// where a record is checked against the state. After an error the replica must not be used any more.
     pub fn apply(&mut self, record: &Record<'_>) -> Result<(), Cause> {
         let Envelope { rules, command, .. } =
             Envelope::decode(record.payload).map_err(|error| Cause::Undecodable(error.to_string()))?;

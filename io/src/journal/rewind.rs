@@ -3,10 +3,11 @@
 //! It is for a journal that this build cannot replay when no other build is available. It loses every record after the
 //! snapshot, so it is done only if that is accepted.
 //!
-//! It survives a power cut at any point. First the records to lose are copied durably; then one rename puts a new segment
-//! after the snapshot, whose first record replaces all older copies; then the later segments are moved away, newest first.
-//! Before the rename the folder is unchanged; after it a start is refused (records are missing between the new segment and
-//! the later ones) until another run has moved the rest: a hub never starts with a part of the records to lose.
+//! It survives a power cut at any point. First the records to lose are copied durably; then one rename puts a new
+//! segment after the snapshot, whose first record replaces all older copies; then the later segments are moved away,
+//! newest first. Before the rename the folder is unchanged; after it a start is refused (records are missing between
+//! the new segment and the later ones) until another run has moved the rest: a hub never starts with a part of the
+//! records to lose.
 
 use super::build::Build;
 use super::folder::Options;
@@ -50,9 +51,9 @@ pub struct RewindTarget {
     pub written_by: Build,
 }
 
-/// Goes back to the newest snapshot that can be restored, if `is_loss_accepted` or no record is lost. Removed files move to
-/// the quarantine, which is named after `now`. Restores the snapshot to check it: about a microsecond and half a kilobyte a
-/// job.
+/// Goes back to the newest snapshot that can be restored, if `is_loss_accepted` or no record is lost. Removed files
+/// move to the quarantine, which is named after `now`. Restores the snapshot to check it: about a microsecond and half
+/// a kilobyte a job.
 pub fn rewind(
     data_folder: &Path,
     options: Options,

@@ -1,7 +1,8 @@
 //! Snapshots on disk: a hub's durable state as checksummed records, complete or absent.
 //!
-//! Written to a temporary file, synced, renamed, the folder synced. Each record has a CRC-32, so that damage is located; the
-//! footer has the count and the SHA-256 of all records, which is the hub's digest. `docs/journal-format.md` has the layout.
+//! Written to a temporary file, synced, renamed, the folder synced. Each record has a CRC-32, so that damage is
+//! located; the footer has the count and the SHA-256 of all records, which is the hub's digest.
+//! `docs/journal-format.md` has the layout.
 
 use super::append;
 use super::build::{BUILD_BYTES, Build};

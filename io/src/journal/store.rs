@@ -84,8 +84,8 @@ impl Store {
         self.folder.root()
     }
 
-    /// Prepares the next segment before it is needed. Returns `true` if one was made, which takes about 50 ms of disk time:
-    /// once after the start and after each roll.
+    /// Prepares the next segment before it is needed. Returns `true` if one was made, which takes about 50 ms of disk
+    /// time: once after the start and after each roll.
     pub fn prepare_spare(&self) -> io::Result<bool> {
         if !self.folder.spares()?.is_empty() || self.options.spares_max == 0 {
             return Ok(false);
@@ -109,8 +109,8 @@ impl Store {
         Ok(report)
     }
 
-    /// The size of the journal that a start would replay up to the record `through`, and of the newest snapshot: both in
-    /// bytes on disk.
+    /// The size of the journal that a start would replay up to the record `through`, and of the newest snapshot: both
+    /// in bytes on disk.
     pub fn growth(&self, through: u64) -> io::Result<(u64, u64)> {
         let newest = self.folder.snapshot_files()?.into_iter().find(|snapshot| snapshot.covered_seq <= through);
         let covered_seq = newest.as_ref().map_or(0, |snapshot| snapshot.covered_seq);
@@ -125,8 +125,8 @@ impl Store {
     }
 
     /// Makes a snapshot without the hub: replays the journal from the last snapshot to the record `through`
-    /// ([`Appender::sealed_through`]) and compares the outcome hash at each segment. `progress` returns `false` to stop.
-    /// The snapshot is then restored from the disk, and its digest compared.
+    /// ([`Appender::sealed_through`]) and compares the outcome hash at each segment. `progress` returns `false` to
+    /// stop. The snapshot is then restored from the disk, and its digest compared.
     pub fn snapshot_by_replay(
         &self,
         through: u64,
@@ -135,9 +135,9 @@ impl Store {
         replay::snapshot_by_replay(&self.folder, &self.identity, through, progress)
     }
 
-    /// Removes all snapshots but the newest ones, and the segments that the *oldest* kept snapshot covers in full, so that
-    /// the records after it are available if the newest cannot be read. With only one snapshot the fallback is the first
-    /// record, and all segments are kept.
+    /// Removes all snapshots but the newest ones, and the segments that the *oldest* kept snapshot covers in full, so
+    /// that the records after it are available if the newest cannot be read. With only one snapshot the fallback is the
+    /// first record, and all segments are kept.
     ///
     /// It needs the report of a snapshot that was just verified; nothing else may truncate a journal.
     pub fn truncate(&self, proven: &SnapshotReport) -> io::Result<Truncated> {

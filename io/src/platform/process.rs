@@ -19,8 +19,8 @@ pub fn shell(line: &str) -> Command {
     command
 }
 
-/// Runs a command in a process group of its own: ctrl-C in the terminal does not reach it, and [`kill_group`] reaches its
-/// children.
+/// Runs a command in a process group of its own: ctrl-C in the terminal does not reach it, and [`kill_group`] reaches
+/// its children.
 #[cfg(unix)]
 pub fn in_own_group(command: &mut Command) {
     std::os::unix::process::CommandExt::process_group(command, 0);

@@ -8,8 +8,8 @@ use std::path::Path;
 /// Bytes of one read: some hundred lines.
 const STEP: u64 = 64 << 10;
 
-/// The last whole lines of all files together, at most `count`, the oldest first, without their ends; empty if the file does
-/// not exist. O(those lines), and a listing of the folder.
+/// The last whole lines of all files together, at most `count`, the oldest first, without their ends; empty if the file
+/// does not exist. O(those lines), and a listing of the folder.
 pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
     let mut follower = Follower::open(path, Start::Last(count))?;
     let mut lines = Vec::new();

@@ -1,12 +1,13 @@
 //! The follower: reads a rotated file line by line, from file to file, and continues as lines are appended.
 //!
-//! Call [`Follower::next_line`] until it returns `None`, then again after a while. The identity of an open file is unique,
-//! so the follower can check whether the path still leads to it and, if not, which number it was renamed to. Lines that were
-//! appended before the rename are read first; then the files that were rotated meanwhile, in the order of their numbers.
+//! Call [`Follower::next_line`] until it returns `None`, then again after a while. The identity of an open file is
+//! unique, so the follower can check whether the path still leads to it and, if not, which number it was renamed to.
+//! Lines that were appended before the rename are read first; then the files that were rotated meanwhile, in the order
+//! of their numbers.
 //!
-//! Other programs may rotate too. A file that was renamed elsewhere or replaced is read to its end and the new one from its
-//! start; a missing file is waited for; an emptied one is read from its start. Lines that the writer appends to a file after
-//! another one has its path are not read.
+//! Other programs may rotate too. A file that was renamed elsewhere or replaced is read to its end and the new one from
+//! its start; a missing file is waited for; an emptied one is read from its start. Lines that the writer appends to a
+//! file after another one has its path are not read.
 
 use super::end::LastLines;
 use super::{Part, TRIES_MAX, found, newest_first, numbered, older_numbers};
@@ -20,8 +21,8 @@ const READ_BYTES: usize = 64 << 10;
 /// The longest line: a file without a line end in this many bytes is refused.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
-/// Bytes of a file's start by which a file that was emptied and rewritten is distinguished from one whose end was cut. The
-/// start of a log contains a time.
+/// Bytes of a file's start by which a file that was emptied and rewritten is distinguished from one whose end was cut.
+/// The start of a log contains a time.
 const HEAD_BYTES: usize = 64;
 
 /// Where to begin.
@@ -117,8 +118,8 @@ impl Follower {
         }
     }
 
-    /// Checks the current file, which was read to its end. If it is not the newest any more, lines that were appended before
-    /// the rename may follow; if it was cut, it must be read from there.
+    /// Checks the current file, which was read to its end. If it is not the newest any more, lines that were appended
+    /// before the rename may follow; if it was cut, it must be read from there.
     fn may_have_more(&mut self) -> io::Result<bool> {
         let Some(current) = &mut self.current else { return Ok(true) };
         let Some(is_newest) = found(current.reader.get_ref().is_at(&self.path))? else {
@@ -138,7 +139,8 @@ impl Follower {
         Ok(true)
     }
 
-    /// The file after those that were passed: the one with the next number, else the newest; `None` if it does not exist.
+    /// The file after those that were passed: the one with the next number, else the newest; `None` if it does not
+    /// exist.
     fn open_next(&self) -> io::Result<Option<Current>> {
         let next_number = || {
             Ok::<_, io::Error>(older_numbers(&RealDisk, &self.path)?.into_iter().find(|number| *number > self.passed))
@@ -184,8 +186,8 @@ impl Current {
         Ok(None)
     }
 
-    /// If the file is shorter than the bytes read, seeks back: to its end if a writer with a full disk truncated a failed
-    /// write, to its start if its beginning differs from before. The buffer is empty then.
+    /// If the file is shorter than the bytes read, seeks back: to its end if a writer with a full disk truncated a
+    /// failed write, to its start if its beginning differs from before. The buffer is empty then.
     fn was_cut(&mut self) -> io::Result<bool> {
         let file = self.reader.get_mut();
         let length = file.seek(SeekFrom::End(0))?;

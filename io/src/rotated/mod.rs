@@ -1,10 +1,10 @@
-//! Rotated files: `name`, which is written, and the older `name.1`, `name.2` and so on, of which the highest number is the
-//! latest.
+//! Rotated files: `name`, which is written, and the older `name.1`, `name.2` and so on, of which the highest number is
+//! the latest.
 //!
-//! An older file keeps its name until it is removed: a rotation is one rename, independent of the number of files, readers
-//! need no lock, and an archived file keeps its meaning. Lines are appended whole, and no failure ends the log: a line that
-//! was written in part is truncated, a rotation that fails half-way is completed by the next one, and a file that was moved
-//! or removed is created again.
+//! An older file keeps its name until it is removed: a rotation is one rename, independent of the number of files,
+//! readers need no lock, and an archived file keeps its meaning. Lines are appended whole, and no failure ends the log:
+//! a line that was written in part is truncated, a rotation that fails half-way is completed by the next one, and a
+//! file that was moved or removed is created again.
 
 mod end;
 mod follower;
@@ -56,8 +56,8 @@ impl RotatedFile {
         })
     }
 
-    /// Syncs a full file before the next one begins: a power cut then loses lines only at the end of all files together,
-    /// never between them.
+    /// Syncs a full file before the next one begins: a power cut then loses lines only at the end of all files
+    /// together, never between them.
     pub fn synced_when_full(self) -> Self {
         RotatedFile { is_synced_when_full: true, ..self }
     }
@@ -100,8 +100,8 @@ impl RotatedFile {
         Err(WriteError { error, left })
     }
 
-    /// Renames the file to the next number and begins a new one. If an earlier rotation failed after the rename, or the file
-    /// was removed, there is nothing to rename.
+    /// Renames the file to the next number and begins a new one. If an earlier rotation failed after the rename, or the
+    /// file was removed, there is nothing to rename.
     fn rotate(&mut self) -> io::Result<()> {
         if found(self.disk.len(&self.path))?.is_some() {
             if self.is_synced_when_full {
@@ -112,8 +112,8 @@ impl RotatedFile {
             self.disk.rename(&self.path, &numbered(&self.path, next))?;
             older.push(next);
             for number in &older[..older.len().saturating_sub(self.kept as usize)] {
-                // A file that cannot be removed now is kept until the next rotation, with those after it, so that none is
-                // missing between two; the log must continue.
+                // A file that cannot be removed now is kept until the next rotation, with those after it, so that none
+                // is missing between two; the log must continue.
                 if self.disk.remove(&numbered(&self.path, *number)).is_err() {
                     break;
                 }
@@ -146,8 +146,8 @@ impl From<WriteError> for io::Error {
     }
 }
 
-/// How often the folder is listed until no rotation disturbs it. A file full of lines is written between two rotations, so a
-/// second try is rare.
+/// How often the folder is listed until no rotation disturbs it. A file full of lines is written between two rotations,
+/// so a second try is rare.
 const TRIES_MAX: usize = 100;
 
 /// One of the files of a rotated file.

@@ -1,8 +1,8 @@
 //! Long polls: requests that wait for a job to run, or for a job to end.
 //!
-//! Each has an id, a deadline, and the connection that sent it. Operations are O(log n) in the long polls unless they say
-//! otherwise. The service's part below answers them: a pull is repeated when the hub wakes it, a read of a job is answered
-//! at the job's end, and both are answered at their deadline.
+//! Each has an id, a deadline, and the connection that sent it. Operations are O(log n) in the long polls unless they
+//! say otherwise. The service's part below answers them: a pull is repeated when the hub wakes it, a read of a job is
+//! answered at the job's end, and both are answered at their deadline.
 
 use super::leases::REPLY_HEAD;
 use super::problem::Problem;
@@ -162,7 +162,8 @@ impl Service {
         }
     }
 
-    /// Answers the requests that wait for the end of a job, which is final. If it was dropped already, `gone` is its last state.
+    /// Answers the requests that wait for the end of a job, which is final. If it was dropped already, `gone` is its
+    /// last state.
     pub(super) fn answer_end(&mut self, job: JobSeq, gone: Option<&EndedJob>) {
         let is_final = gone.is_some() || self.hub.queue().get(job).is_some_and(|job| job.is_final());
         if !rules::is_wait_over(is_final) {
@@ -202,7 +203,8 @@ impl Service {
         }
     }
 
-    /// Refuses the long polls that submitted a result, when the journal fails: their replies would acknowledge the result.
+    /// Refuses the long polls that submitted a result, when the journal fails: their replies would acknowledge the
+    /// result.
     pub(super) fn refuse_acknowledging_polls(&mut self, reason: &str) {
         for (id, poll) in self.long_polls.take_acknowledging() {
             self.hub.unpark(id);

@@ -1,9 +1,11 @@
-//! The service: turns requests into commands to the hub, and outcomes into replies. It owns the hub and the requests that
-//! wait for it, and has no socket, file or clock, so that tests and the simulator drive the code that production runs.
+//! The service: turns requests into commands to the hub, and outcomes into replies. It owns the hub and the requests
+//! that wait for it, and has no socket, file or clock, so that tests and the simulator drive the code that production
+//! runs.
 //!
 //! How to drive it:
 //! - [`Service::handle`] each request: the answer is a reply, or the request is parked.
-//! - [`Service::handle_timeout`] at [`Service::next_timeout`]: ends of long polls, due jobs, quiet nodes, alerts, streams.
+//! - [`Service::handle_timeout`] at [`Service::next_timeout`]: ends of long polls, due jobs, quiet nodes, alerts,
+//!   streams.
 //! - [`Service::settle`] after a round of either: it answers woken long polls, in [`Service::late_replies`].
 //! - [`Service::take_batch`] then returns the uncommitted commands. A reply made now may be sent when record
 //!   [`Service::last_seq`] is durable. The caller reports the batch's result with [`Service::set_durable`],
@@ -13,8 +15,8 @@
 //! - [`Service::streams`] is notified of the lines written to the audit log, and returns the bytes to push to clients.
 //!
 //! A request passes these steps: `route` finds the resource that owns the path, `access` decides whether the request is
-//! allowed, and the resource does the rest. A resource's module holds its paths, its bodies' readers, its commands and its
-//! replies' writers.
+//! allowed, and the resource does the rest. A resource's module holds its paths, its bodies' readers, its commands and
+//! its replies' writers.
 //!
 //! | room | what lives there |
 //! |---|---|
@@ -94,7 +96,8 @@ pub enum Answer {
     Now(Reply),
     /// Later, in [`Service::late_replies`].
     Parked,
-    /// At once with the beginning of an event stream, which continues with [`Service::streams`]; a HEAD gets the head alone.
+    /// At once with the beginning of an event stream, which continues with [`Service::streams`]; a HEAD gets the head
+    /// alone.
     Stream(Reply),
     /// With this page of a log, which the shell reads.
     Page(Page),
@@ -145,8 +148,8 @@ impl Service {
         answer
     }
 
-    /// Whether a request for the path only reads memory: health and metrics, which operators need most when the journal is
-    /// behind.
+    /// Whether a request for the path only reads memory: health and metrics, which operators need most when the journal
+    /// is behind.
     pub fn is_read_only(plane: Plane, path: &str) -> bool {
         let way = route::find(plane, path);
         matches!(way, Way::Here(Route::Health(_) | Route::Metrics))
@@ -172,8 +175,8 @@ impl Service {
         self.execute(now, Asker::HUB, command)
     }
 
-    /// Fires the timers that are due at `now`. Call it at [`Service::next_timeout`] or earlier, then [`Service::settle`]. It
-    /// costs next to nothing when no timer is due.
+    /// Fires the timers that are due at `now`. Call it at [`Service::next_timeout`] or earlier, then
+    /// [`Service::settle`]. It costs next to nothing when no timer is due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.hub.advance(now);
         self.notifications.advance_alerts(now);
@@ -241,8 +244,9 @@ impl Service {
         self.uncommitted.set_durable(up_to);
     }
 
-    /// The journal cannot be written: until it recovers, commands are refused, and so are reads that would show changes that
-    /// are not durable. Long polls that submitted a result are refused too, since their replies would acknowledge it.
+    /// The journal cannot be written: until it recovers, commands are refused, and so are reads that would show changes
+    /// that are not durable. Long polls that submitted a result are refused too, since their replies would acknowledge
+    /// it.
     pub fn journal_failed(&mut self, reason: String) {
         self.refuse_acknowledging_polls(&reason);
         self.uncommitted.journal_failed(reason);
@@ -264,8 +268,8 @@ impl Service {
         self.uncommitted.take_trace()
     }
 
-    /// The client closed its writing side and may have disconnected: its long polls are answered as if they timed out, since
-    /// a job leased to a disconnected client would wait until the lease expires. Its event stream is closed.
+    /// The client closed its writing side and may have disconnected: its long polls are answered as if they timed out,
+    /// since a job leased to a disconnected client would wait until the lease expires. Its event stream is closed.
     pub fn end_waits(&mut self, connection: u64) {
         self.streams().close(connection);
         self.end_polls_of(connection);
@@ -277,7 +281,8 @@ impl Service {
         self.drop_polls_of(connection);
     }
 
-    /// Begins to stop: long polls are answered as if they timed out, later requests do not wait, and event streams close.
+    /// Begins to stop: long polls are answered as if they timed out, later requests do not wait, and event streams
+    /// close.
     pub fn begin_drain(&mut self) {
         self.is_draining = true;
         self.streams().close_all();

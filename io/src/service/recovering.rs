@@ -1,5 +1,5 @@
-//! Recovering: the replies while the hub recovers. Liveness and paths of the other plane are answered as usual; every other
-//! request is asked to retry.
+//! Recovering: the replies while the hub recovers. Liveness and paths of the other plane are answered as usual; every
+//! other request is asked to retry.
 
 use super::access;
 use super::health;

@@ -1,7 +1,8 @@
 //! Routes: which resource and plane a path belongs to.
 //!
-//! Each resource defines its own paths; this module combines them into one table for both planes, so that the leak guard
-//! and the router cannot disagree. A path of the other plane is refused as such even if this release does not serve it.
+//! Each resource defines its own paths; this module combines them into one table for both planes, so that the leak
+//! guard and the router cannot disagree. A path of the other plane is refused as such even if this release does not
+//! serve it.
 
 use super::{health, jobs, leases, metrics, nodes, notifications, results};
 use std::net::SocketAddr;

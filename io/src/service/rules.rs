@@ -7,7 +7,8 @@ pub(crate) fn is_journaled(outcome: &Outcome) -> bool {
     outcome.is_durable()
 }
 
-/// Whether a record must be made for jobs and leases that expired by time alone: the latest did so after the last record.
+/// Whether a record must be made for jobs and leases that expired by time alone: the latest did so after the last
+/// record.
 pub(crate) fn must_record_time(ended_at: Timestamp, recorded_at: Timestamp) -> bool {
     ended_at > recorded_at
 }

@@ -34,7 +34,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults of a hub on this machine's default ports, without a token, where results need no checksum or signature.
+    /// The defaults of a hub on this machine's default ports, without a token, where results need no checksum or
+    /// signature.
     pub fn local(started_at: Timestamp) -> Self {
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
         Settings {

@@ -27,8 +27,8 @@ impl Traffic {
         *self.answers.entry((plane, route, status)).or_default() += 1;
     }
 
-    /// Records a latency, from a request's arrival until its reply may be sent. Long polls are not recorded: they take as
-    /// long as their clients ask for.
+    /// Records a latency, from a request's arrival until its reply may be sent. Long polls are not recorded: they take
+    /// as long as their clients ask for.
     pub fn took(&mut self, now: Timestamp, plane: Plane, took_us: u64) {
         match plane {
             Plane::Control => self.control.record(now, took_us),

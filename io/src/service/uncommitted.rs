@@ -1,16 +1,16 @@
 //! Uncommitted commands: commands that the hub has applied and that are not durable yet.
 //!
-//! A command becomes a record between [`Uncommitted::begin`] and [`Uncommitted::end`]: it is encoded before the hub applies
-//! it, so that it need not be copied, and the bytes are dropped if it changed nothing. Records wait in a batch until
-//! [`Uncommitted::take_batch`] hands them over, and are durable with [`Uncommitted::set_durable`].
+//! A command becomes a record between [`Uncommitted::begin`] and [`Uncommitted::end`]: it is encoded before the hub
+//! applies it, so that it need not be copied, and the bytes are dropped if it changed nothing. Records wait in a batch
+//! until [`Uncommitted::take_batch`] hands them over, and are durable with [`Uncommitted::set_durable`].
 //!
-//! While the journal can be written, a reply that shows a job waits for the job's record. While it cannot, waiting would be
-//! in vain and a crash would undo what was shown: then the jobs that such records changed are hidden, and all others are
-//! shown.
+//! While the journal can be written, a reply that shows a job waits for the job's record. While it cannot, waiting
+//! would be in vain and a crash would undo what was shown: then the jobs that such records changed are hidden, and all
+//! others are shown.
 //!
-//! Time has no records of its own. A job that expired does so again after a crash, unless the clock is set back: so what
-//! expired by time alone must become a record before it is shown ([`Uncommitted::must_record_time`]). The hub keeps the
-//! instant of the latest such end ([`Hub::ended_at`](sheratan_core::Hub::ended_at)).
+//! Time has no records of its own. A job that expired does so again after a crash, unless the clock is set back: so
+//! what expired by time alone must become a record before it is shown ([`Uncommitted::must_record_time`]). The hub
+//! keeps the instant of the latest such end ([`Hub::ended_at`](sheratan_core::Hub::ended_at)).
 
 use super::rules;
 use crate::journal::Batch;
@@ -44,8 +44,8 @@ pub struct Uncommitted {
     durable_seq: u64,
     /// Why the journal cannot be written, while it cannot.
     journal_down: Option<String>,
-    /// Jobs by the record that changed them, the earliest first. Bounded by the uncommitted records, whose bytes are bounded:
-    /// a record changes one job, or up to a thousand for a pull or an extension.
+    /// Jobs by the record that changed them, the earliest first. Bounded by the uncommitted records, whose bytes are
+    /// bounded: a record changes one job, or up to a thousand for a pull or an extension.
     changed_jobs: VecDeque<(u64, JobSeq)>,
     /// The jobs of the leases that the command between `begin` and `end` extends.
     extended_jobs: Vec<JobSeq>,
@@ -82,8 +82,8 @@ impl Uncommitted {
         }
     }
 
-    /// The hub applied the command that was begun, with this outcome: if it changed the state it becomes a record, otherwise
-    /// it is added to the trace.
+    /// The hub applied the command that was begun, with this outcome: if it changed the state it becomes a record,
+    /// otherwise it is added to the trace.
     pub fn end(&mut self, now: Timestamp, outcome: &Outcome) {
         if rules::is_journaled(outcome) {
             self.commit(now, outcome);
@@ -137,8 +137,8 @@ impl Uncommitted {
         self.batch.bytes()
     }
 
-    /// Hands over the records since the last call. `spare` is an empty batch whose capacity is reused, `outcome_hash` the
-    /// hash after the last record.
+    /// Hands over the records since the last call. `spare` is an empty batch whose capacity is reused, `outcome_hash`
+    /// the hash after the last record.
     pub fn take_batch(&mut self, spare: Batch, outcome_hash: [u8; 16]) -> Option<Handover> {
         if self.batch.is_empty() {
             return None;
@@ -173,7 +173,8 @@ impl Uncommitted {
         self.journal_down.as_deref()
     }
 
-    /// Whether a record must be made for what expired by time alone after the last record; the latest did at `ended_at`.
+    /// Whether a record must be made for what expired by time alone after the last record; the latest did at
+    /// `ended_at`.
     pub fn must_record_time(&self, ended_at: Timestamp) -> bool {
         rules::must_record_time(ended_at, self.recorded_at)
     }

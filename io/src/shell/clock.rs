@@ -32,9 +32,9 @@ impl Clock {
         Clock::not_before(Timestamp::ZERO)
     }
 
-    /// A clock that shows wall time now, but nothing before `earliest`: the hub's time at its last record. If wall time was
-    /// set back while the hub was down, time continues from there at half its speed. It does not stop until wall time has
-    /// caught up, since every lease and retry would stop with it.
+    /// A clock that shows wall time now, but nothing before `earliest`: the hub's time at its last record. If wall time
+    /// was set back while the hub was down, time continues from there at half its speed. It does not stop until wall
+    /// time has caught up, since every lease and retry would stop with it.
     pub fn not_before(earliest: Timestamp) -> Self {
         Clock { started: Instant::now(), slew: Slew::not_before(wall_micros(), earliest) }
     }

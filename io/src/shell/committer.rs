@@ -1,5 +1,5 @@
-//! The journal's thread: receives a batch, makes it durable, reports it. Group commit follows: while the disk works on one
-//! batch, the loop fills the next.
+//! The journal's thread: receives a batch, makes it durable, reports it. Group commit follows: while the disk works on
+//! one batch, the loop fills the next.
 //!
 //! When an append fails, the thread reports why once and retries the same batch until it succeeds or the hub stops: an
 //! applied command is never left out of the journal.
@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The first and the longest pause before a batch is retried: disk space may be freed at any moment, and a try costs one
-/// failed system call.
+/// The first and the longest pause before a batch is retried: disk space may be freed at any moment, and a try costs
+/// one failed system call.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
 
@@ -162,7 +162,8 @@ impl Commit {
         Commit { handover, sealed_before: appender.sealed_through(), pause: RETRY_FIRST, is_reported_down: false }
     }
 
-    /// Tries once. The error [`AppendError::Fenced`] means that another hub owns the journal: it must not be written any more.
+    /// Tries once. The error [`AppendError::Fenced`] means that another hub owns the journal: it must not be written
+    /// any more.
     pub fn attempt(&mut self, appender: &mut Appender) -> Result<Attempt, AppendError> {
         let Handover { batch, first_seq, hash_before } = &mut self.handover;
         match appender.append(*first_seq, batch, *hash_before) {

@@ -1,6 +1,6 @@
-//! The engine: what a round of the loop does with connections, service and journal, over any [`Wire`]. It decides the order
-//! in which requests are read, applied, made durable and answered; sockets, clocks and threads are the caller's, so that
-//! the simulator drives the very code that production runs.
+//! The engine: what a round of the loop does with connections, service and journal, over any [`Wire`]. It decides the
+//! order in which requests are read, applied, made durable and answered; sockets, clocks and threads are the caller's,
+//! so that the simulator drives the very code that production runs.
 //!
 //! A round, after the caller has set the time:
 //! 1. [`Engine::note`] readiness, [`Engine::handle_report`] of the journal, [`Engine::accept`] new connections.
@@ -171,8 +171,8 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// Reads once from each ready connection, so that none keeps the others waiting, and answers its requests. Stops when
-    /// `is_full` returns true.
+    /// Reads once from each ready connection, so that none keeps the others waiting, and answers its requests. Stops
+    /// when `is_full` returns true.
     pub fn read(&mut self, is_full: impl Fn() -> bool) {
         for _ in 0..self.ready.len() {
             if is_full() {
@@ -286,7 +286,8 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// The uncommitted commands as a batch to append, unless there are none or the journal still has the previous batch.
+    /// The uncommitted commands as a batch to append, unless there are none or the journal still has the previous
+    /// batch.
     pub fn hand_over(&mut self) -> Option<Handover> {
         if !self.service.has_batch() {
             return None;
@@ -331,8 +332,8 @@ impl<W: Wire> Engine<W> {
         self.dirty.insert(origin.connection);
     }
 
-    /// Writes queued bytes to each connection that has some; a connection whose replies are written may have more requests
-    /// in its buffer. `wrote` is called for each connection that stays open.
+    /// Writes queued bytes to each connection that has some; a connection whose replies are written may have more
+    /// requests in its buffer. `wrote` is called for each connection that stays open.
     pub fn write(&mut self, mut wrote: impl FnMut(u64, &mut W)) {
         for id in mem::take(&mut self.dirty) {
             let Some(socket) = self.sockets.get(id) else { continue };

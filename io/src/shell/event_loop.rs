@@ -103,8 +103,8 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Does everything that can be done now. It is called once before the first wait as well: the start may have changed
-    /// limits, and clients of the lobby have waited long enough.
+    /// Does everything that can be done now. It is called once before the first wait as well: the start may have
+    /// changed limits, and clients of the lobby have waited long enough.
     pub fn act(&mut self, events: &Events) {
         self.read_clock();
         self.note_events(events);
@@ -129,8 +129,8 @@ impl EventLoop {
         self.drop_closed();
     }
 
-    /// Waits for events until the next timeout. While the disk works on a batch, it spins for [`SPIN`] before it sleeps: a
-    /// fast disk is done by then, and to wake the thread would add a tenth of the disk's time.
+    /// Waits for events until the next timeout. While the disk works on a batch, it spins for [`SPIN`] before it
+    /// sleeps: a fast disk is done by then, and to wake the thread would add a tenth of the disk's time.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = self.timeout();
         if self.engine.is_committing() && timeout != Some(Duration::ZERO) {
@@ -158,8 +158,8 @@ impl EventLoop {
         let now = self.engine.now();
         let next = self.engine.next_timeout().into_iter().chain(self.drain_until);
         let at = next.chain(self.listeners.next_timeout(now)).min()?;
-        // One more millisecond, so that the timer is due when the poll returns. The wait is capped, since the hub's clock
-        // may run faster than the poll's.
+        // One more millisecond, so that the timer is due when the poll returns. The wait is capped, since the hub's
+        // clock may run faster than the poll's.
         Some(Duration::from_millis((at.since(now).get() + 1).min(POLL_MS_MAX)))
     }
 

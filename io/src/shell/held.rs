@@ -12,8 +12,8 @@ struct Held {
     origin: Origin,
     reply: Reply,
     is_acknowledgement: bool,
-    /// When its request arrived, in microseconds of the shell's stopwatch; `None` for a long poll, whose wait its client
-    /// asked for.
+    /// When its request arrived, in microseconds of the shell's stopwatch; `None` for a long poll, whose wait its
+    /// client asked for.
     came_at: Option<u64>,
 }
 
@@ -48,8 +48,8 @@ impl HeldReplies {
         if rules::may_leave(self.replies.front()?.seq, durable) { self.pop() } else { None }
     }
 
-    /// Removes and returns the oldest reply, after the journal failed: if it is an acknowledgement, it must not be sent as
-    /// it is.
+    /// Removes and returns the oldest reply, after the journal failed: if it is an acknowledgement, it must not be sent
+    /// as it is.
     pub fn pop(&mut self) -> Option<Released> {
         let Held { origin, reply, is_acknowledgement, came_at, .. } = self.replies.pop_front()?;
         Some(Released { origin, reply, is_acknowledgement, came_at })

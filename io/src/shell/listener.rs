@@ -63,7 +63,8 @@ impl Listeners {
         Ok(())
     }
 
-    /// Deregisters the sockets, to register them with another poll. There they count as ready, since their events are lost.
+    /// Deregisters the sockets, to register them with another poll. There they count as ready, since their events are
+    /// lost.
     pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         for listener in &mut self.listeners {
             listener.socket.deregister(registry)?;

@@ -1,9 +1,9 @@
-//! The lobby: answers requests that arrive while the hub recovers, in a thread of its own, so that it does not delay the
-//! recovery and no client waits without a reply.
+//! The lobby: answers requests that arrive while the hub recovers, in a thread of its own, so that it does not delay
+//! the recovery and no client waits without a reply.
 //!
-//! It owns the planes' sockets and a poll, and speaks the same HTTP as the loop. Each reply closes its connection, since
-//! the reply is soon outdated. When the hub is ready, the lobby passes on the sockets and all open connections as they are:
-//! the hub answers the requests that are still to come, and writes the rest of the lobby's replies.
+//! It owns the planes' sockets and a poll, and speaks the same HTTP as the loop. Each reply closes its connection,
+//! since the reply is soon outdated. When the hub is ready, the lobby passes on the sockets and all open connections as
+//! they are: the hub answers the requests that are still to come, and writes the rest of the lobby's replies.
 
 use super::clock::Clock;
 use super::listener::Listeners;

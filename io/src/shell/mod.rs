@@ -1,5 +1,5 @@
-//! The shell: one loop that reads ready connections, lets the service answer their requests, hands uncommitted commands to
-//! the journal's thread, and writes the replies whose records are durable.
+//! The shell: one loop that reads ready connections, lets the service answer their requests, hands uncommitted commands
+//! to the journal's thread, and writes the replies whose records are durable.
 //!
 //! ```text
 //!  sockets ─read─► http::Connection ─► Service ─► batch ─► journal's thread ─► disk

@@ -1,5 +1,5 @@
-//! The log reader: reads pages of the audit log and of the alerts in a thread of its own, since the loop never waits for a
-//! file.
+//! The log reader: reads pages of the audit log and of the alerts in a thread of its own, since the loop never waits
+//! for a file.
 
 use crate::audit;
 use crate::disk::{Disk, RealDisk};

@@ -13,7 +13,8 @@ pub(crate) fn acknowledges_earlier(is_read: bool, shows_jobs: bool) -> bool {
     !is_read || shows_jobs
 }
 
-/// What is sent for a held reply when the journal failed: the refusal for an acknowledgement, the reply itself otherwise.
+/// What is sent for a held reply when the journal failed: the refusal for an acknowledgement, the reply itself
+/// otherwise.
 pub(crate) fn reply_after_failure(reply: Reply, is_acknowledgement: bool, refusal: impl FnOnce() -> Reply) -> Reply {
     if is_acknowledgement { refusal() } else { reply }
 }

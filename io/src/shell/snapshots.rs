@@ -2,11 +2,11 @@
 //!
 //! The cost of a snapshot depends on the size of the state, not on what has changed: about 4 µs a job, three times
 //! (restored, written, verified). So the next snapshot waits until the journal after the last one is as large as that
-//! snapshot and at least [`JOURNAL_BYTES_MIN`]: then all snapshots together cost about as much as writing the journal, and
-//! a start replays at most twice what it restores.
+//! snapshot and at least [`JOURNAL_BYTES_MIN`]: then all snapshots together cost about as much as writing the journal,
+//! and a start replays at most twice what it restores.
 //!
-//! Each replay compares the outcome hash with the one that the live hub wrote at each segment's end: production checks its
-//! own determinism all the time. Segments are deleted only after the snapshot was restored from the disk.
+//! Each replay compares the outcome hash with the one that the live hub wrote at each segment's end: production checks
+//! its own determinism all the time. Segments are deleted only after the snapshot was restored from the disk.
 
 use crate::journal::{Progress, ReplayError, SnapshotReport, Store};
 use crate::platform;
@@ -83,8 +83,8 @@ fn run(store: &Store, segment_bytes: u64, sealed: &Receiver<u64>, is_stopping: &
     }
 }
 
-/// Acts on sealed segments, whose last record is `through`: prepares the next segment and, if a snapshot is worth its cost,
-/// makes one and truncates the journal that it covers. `progress` returns `false` to stop.
+/// Acts on sealed segments, whose last record is `through`: prepares the next segment and, if a snapshot is worth its
+/// cost, makes one and truncates the journal that it covers. `progress` returns `false` to stop.
 pub fn follow(
     store: &Store,
     through: u64,

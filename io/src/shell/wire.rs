@@ -16,8 +16,8 @@ pub trait Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Closes the writing side.
     fn shutdown_write(&mut self) -> io::Result<()>;
-    /// Bounds the system's send buffer before an event stream begins: bytes that wait there are neither counted nor bounded
-    /// by the connection (Linux would buffer up to 2.5 MiB).
+    /// Bounds the system's send buffer before an event stream begins: bytes that wait there are neither counted nor
+    /// bounded by the connection (Linux would buffer up to 2.5 MiB).
     fn limit_send_buffer(&mut self);
 }
 

@@ -1,10 +1,10 @@
-//! The trace: commands that were refused or found nothing. They changed nothing and are not in the journal, but "what if
-//! the limit had been higher" can only be answered with the commands that were refused.
+//! The trace: commands that were refused or found nothing. They changed nothing and are not in the journal, but "what
+//! if the limit had been higher" can only be answered with the commands that were refused.
 //!
-//! The trace is a ring of files in `<data-dir>/trace`, whose oldest are removed first. A thread of its own writes them, and
-//! the loop never waits for it. Only a run's first file is synced, once, so that earlier records are never attributed to
-//! this run's history. Records that the thread or the disk cannot keep up with are dropped, and a gap record holds how many
-//! and when, so that a reader knows what is covered. `format.rs` has the files' layout.
+//! The trace is a ring of files in `<data-dir>/trace`, whose oldest are removed first. A thread of its own writes them,
+//! and the loop never waits for it. Only a run's first file is synced, once, so that earlier records are never
+//! attributed to this run's history. Records that the thread or the disk cannot keep up with are dropped, and a gap
+//! record holds how many and when, so that a reader knows what is covered. `format.rs` has the files' layout.
 //!
 //! Cost: 28 bytes a record besides its command, one copy of the command in the loop, one write a round.
 

@@ -4,8 +4,8 @@ use super::format::{self, Place, RECORD_HEADER_BYTES};
 use super::read::Entry;
 use sheratan_core::Timestamp;
 
-/// Bytes that one round may trace: a flood of large, refused submits must not fill the memory. Further records are dropped
-/// and counted.
+/// Bytes that one round may trace: a flood of large, refused submits must not fill the memory. Further records are
+/// dropped and counted.
 const BYTES_MAX: usize = 8 << 20;
 
 /// Records that were dropped.

@@ -35,8 +35,8 @@ pub struct Coverage {
     pub gaps: Vec<Gap>,
     /// Records left out because a crash cut the records before them off the journal.
     pub orphans: u64,
-    /// Records left out because they follow the journal's end: the hub has run on since the journal was read, or a crash
-    /// cut off the journal's last records.
+    /// Records left out because they follow the journal's end: the hub has run on since the journal was read, or a
+    /// crash cut off the journal's last records.
     pub ahead: u64,
     /// Runs before the last one without an end record: entries of their last moments may be missing.
     pub crashes: u64,

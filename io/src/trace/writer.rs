@@ -280,8 +280,8 @@ impl Writer {
         }
     }
 
-    /// Appends records to the newest file, and to further files as needed; a record that fits no file is added to the gap.
-    /// `records` is left with the records that were not handled.
+    /// Appends records to the newest file, and to further files as needed; a record that fits no file is added to the
+    /// gap. `records` is left with the records that were not handled.
     fn append(&mut self, records: &mut &[u8]) -> io::Result<()> {
         while let Some(first) = format::first_record(records) {
             let room = self.open.as_ref().map_or(0, |open| self.file_bytes.saturating_sub(open.bytes));

@@ -1,8 +1,8 @@
 //! Kept journals: the files of a hub, beside the digest of its last state.
 //!
-//! Each is made once, by the build that it is named after, and never changed: every later build must replay it to the same
-//! digest and the same outcome hash, from its snapshot and from its first record. `cargo run -p sheratan-io --example
-//! keep_journal -- io/tests/journals/NAME` makes one.
+//! Each is made once, by the build that it is named after, and never changed: every later build must replay it to the
+//! same digest and the same outcome hash, from its snapshot and from its first record. `cargo run -p sheratan-io
+//! --example keep_journal -- io/tests/journals/NAME` makes one.
 
 use sheratan_core::limits::Limits;
 use sheratan_core::{

@@ -99,7 +99,8 @@ fn short_lived() -> (Service, String) {
     (service, path)
 }
 
-/// Without a record, a hub that crashes and whose clock is set back would run a job that its client was shown as expired.
+/// Without a record, a hub that crashes and whose clock is set back would run a job that its client was shown as
+/// expired.
 #[test]
 fn an_expiry_is_journaled_before_it_is_shown() {
     let (mut service, path) = short_lived();

@@ -1,7 +1,7 @@
 //! Cast: the demo's hub and workers, as child processes that cannot outlive it.
 //!
-//! Each child runs this very binary with a [lifeline](crate::cli::lifeline) on its standard input, and what it says goes
-//! to a file. Dropping one kills it.
+//! Each child runs this very binary with a [lifeline](crate::cli::lifeline) on its standard input, and what it says
+//! goes to a file. Dropping one kills it.
 
 use crate::cli::failure::Failure;
 use crate::client::{Client, Endpoint, Token};

@@ -1,5 +1,5 @@
-//! The members that are allowed into the archive, by name, for everything that this command does not write itself. Other
-//! members are left out, so that a member of a later release is included only after a review.
+//! The members that are allowed into the archive, by name, for everything that this command does not write itself.
+//! Other members are left out, so that a member of a later release is included only after a review.
 
 use Shape::{Any, Items, List, Members, Named, Numbers, Plain};
 use serde_json::{Map, Value};

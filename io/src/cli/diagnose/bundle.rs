@@ -1,5 +1,5 @@
-//! The bundle: all files with a manifest, packed so that the same files result in the same bytes. The finished archive is
-//! searched for secrets: in each unpacked file, in the files' names, and in the archive's bytes.
+//! The bundle: all files with a manifest, packed so that the same files result in the same bytes. The finished archive
+//! is searched for secrets: in each unpacked file, in the files' names, and in the archive's bytes.
 
 use super::Gathered;
 use crate::cli::failure::Failure;

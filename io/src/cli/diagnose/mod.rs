@@ -1,5 +1,5 @@
-//! `diagnose`: writes one archive with everything that a support person needs and no secret, whether the hub is up, down or
-//! was never started. Nothing leaves this machine: an operator reviews the archive and sends it.
+//! `diagnose`: writes one archive with everything that a support person needs and no secret, whether the hub is up,
+//! down or was never started. Nothing leaves this machine: an operator reviews the archive and sends it.
 //!
 //! Secrets are excluded three times. The members of a file are on a list ([`allowed`]); free text in it passes the
 //! [`Redactor`](crate::redact::Redactor); and the finished archive is searched for every secret that this process knows

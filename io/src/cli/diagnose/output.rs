@@ -1,5 +1,5 @@
-//! The output: the archive's file. It is written to a temporary file and renamed, so that no half of it is ever visible, and
-//! only its owner can read it, since it shows how the hub is configured.
+//! The output: the archive's file. It is written to a temporary file and renamed, so that no half of it is ever
+//! visible, and only its owner can read it, since it shows how the hub is configured.
 
 use crate::cli::failure::Failure;
 use crate::platform;

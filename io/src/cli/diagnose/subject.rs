@@ -1,4 +1,5 @@
-//! The subject: which hub is diagnosed, and which of its parts are available: the hub, its data folder, both, or neither.
+//! The subject: which hub is diagnosed, and which of its parts are available: the hub, its data folder, both, or
+//! neither.
 
 use super::Args;
 use super::secrets;
@@ -87,8 +88,8 @@ impl Subject {
     }
 }
 
-/// The hub, if it answers. If no hub runs on the folder, its hub is down: a server at the default address is another hub,
-/// whose replies must not be mixed with this one's files.
+/// The hub, if it answers. If no hub runs on the folder, its hub is down: a server at the default address is another
+/// hub, whose replies must not be mixed with this one's files.
 fn reach(client: Client, is_named: bool, data_dir: &Path) -> Result<Client, String> {
     if !is_named && data_dir.is_dir() && !journal::is_in_use(data_dir) {
         return Err(format!("no hub runs on {}", data_dir.display()));

@@ -1,7 +1,7 @@
 //! `sheratan-hub watch`: the hub's alert rules over an audit log, from outside the hub.
 //!
-//! The same engine as in the hub, with the same ids, but time comes from the lines: an old log raises the alerts that it
-//! would have raised then. It changes nothing in the hub; a watch may start and stop at any time.
+//! The same engine as in the hub, with the same ids, but time comes from the lines: an old log raises the alerts that
+//! it would have raised then. It changes nothing in the hub; a watch may start and stop at any time.
 
 mod report;
 
@@ -42,7 +42,8 @@ and old logs.";
 /// How often a followed log is read.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// The hub writes a line within a second of its event, so only a log that is quiet for longer shows that nothing happened.
+/// The hub writes a line within a second of its event, so only a log that is quiet for longer shows that nothing
+/// happened.
 const QUIET_MARGIN: Millis = Millis::from_secs(2);
 
 /// Bytes and number of the files of `--alerts`, as the hub's own.

@@ -1,14 +1,14 @@
 //! Board: the operator's request (run, drain, abort), and the state of each slot.
 //!
-//! A slot calls [`Board::idle`] before it pulls a job, [`Board::busy`] when it has one, [`Board::end`] when it ends. The
-//! main thread sleeps in [`Board::wait_until_quiet`].
+//! A slot calls [`Board::idle`] before it pulls a job, [`Board::busy`] when it has one, [`Board::end`] when it ends.
+//! The main thread sleeps in [`Board::wait_until_quiet`].
 
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How long an open pull is waited for when the worker stops. A hub with a job answers at once; an older pull is parked at
-/// the hub, which drops it when the connection closes.
+/// How long an open pull is waited for when the worker stops. A hub with a job answers at once; an older pull is parked
+/// at the hub, which drops it when the connection closes.
 const PULL_GRACE: Duration = Duration::from_millis(250);
 
 /// How long reporting killed jobs to the hub may take.

@@ -1,8 +1,8 @@
 //! `worker`: runs jobs on this machine.
 //!
-//! A worker has one thread for heartbeats ([`heart`]) and one for each slot ([`slot`]), each with its own long poll and at
-//! most one job. The slots share a [`board`] with the operator's request: run, drain, abort. Output consists of [`event`]s.
-//! [`process`] runs a job's process.
+//! A worker has one thread for heartbeats ([`heart`]) and one for each slot ([`slot`]), each with its own long poll and
+//! at most one job. The slots share a [`board`] with the operator's request: run, drain, abort. Output consists of
+//! [`event`]s. [`process`] runs a job's process.
 
 mod board;
 mod event;

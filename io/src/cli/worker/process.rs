@@ -1,8 +1,8 @@
 //! Process: the command that runs one job, with its input and its outputs.
 //!
-//! Four threads serve it: one writes its input, two read its outputs, one waits for its end. So a command may read late,
-//! print much, or close its output early without a deadlock. It runs in a process group of its own: an interrupt of the
-//! terminal does not reach it, and killing it kills its children.
+//! Four threads serve it: one writes its input, two read its outputs, one waits for its end. So a command may read
+//! late, print much, or close its output early without a deadlock. It runs in a process group of its own: an interrupt
+//! of the terminal does not reach it, and killing it kills its children.
 
 use crate::platform::process as platform;
 use crossbeam_channel::Receiver;
@@ -98,8 +98,8 @@ impl Process {
         &self.ended
     }
 
-    /// Kills the command and its children. The group's id is not reused while it has a member; the time between its last
-    /// member's end and this call is too short for the system to cycle through all ids.
+    /// Kills the command and its children. The group's id is not reused while it has a member; the time between its
+    /// last member's end and this call is too short for the system to cycle through all ids.
     pub fn kill(&self) {
         platform::kill_group(self.child.id());
         // It may have ended just now.

@@ -1,7 +1,7 @@
 //! Slot: runs one job at a time, from the pull to the accepted result.
 //!
-//! The loop: pull a job, run it, submit its result (with the next pull in the same round trip). If its lease is lost, the
-//! job's process is killed and no result is submitted, since the hub may have leased the job to another worker.
+//! The loop: pull a job, run it, submit its result (with the next pull in the same round trip). If its lease is lost,
+//! the job's process is killed and no result is submitted, since the hub may have leased the job to another worker.
 
 use super::board::Wish;
 use super::event::Event;
@@ -245,7 +245,8 @@ fn failure(error: serde_json::Value, is_retryable: bool, reason: &str) -> Outcom
     Outcome { ok: false, result: None, error: Some(error), is_retryable, reason: Some(reason.to_owned()) }
 }
 
-/// A command's output as JSON: unchanged if it is JSON, `None` if it is empty, else as a text without its last line break.
+/// A command's output as JSON: unchanged if it is JSON, `None` if it is empty, else as a text without its last line
+/// break.
 fn result_text(bytes: &[u8]) -> Option<Box<RawValue>> {
     let text = String::from_utf8_lossy(bytes);
     if text.trim().is_empty() {

@@ -87,7 +87,8 @@ fn an_acknowledged_batch_with_a_hole_anywhere_stops_the_start_and_says_where() {
     }
 }
 
-/// Either the same records, or a prefix with a notice, or a refusal; [`open`] compares each record with what was written.
+/// Either the same records, or a prefix with a notice, or a refusal; [`open`] compares each record with what was
+/// written.
 #[test]
 fn a_flipped_bit_anywhere_never_makes_another_record() {
     let (folder, path, ends) = three_batches();

@@ -22,8 +22,8 @@ impl Form {
     }
 }
 
-/// The form with the greatest weight among those that the header names. JSON wins a tie: web libraries that want JSON name
-/// `text/plain` as well. Wildcards mean the default, JSON.
+/// The form with the greatest weight among those that the header names. JSON wins a tie: web libraries that want JSON
+/// name `text/plain` as well. Wildcards mean the default, JSON.
 pub fn form(accept: Option<&[u8]>) -> Form {
     let text = accept.and_then(|accept| std::str::from_utf8(accept).ok()).unwrap_or_default();
     let mut best = (0, Form::Json);

@@ -54,8 +54,8 @@ pub fn open_metrics(families: Vec<Family>) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Prometheus' text format 0.0.4: names in descriptions include a counter's `_total` and an info's `_info`, an info is a
-/// gauge, and there are no units and no end marker.
+/// Prometheus' text format 0.0.4: names in descriptions include a counter's `_total` and an info's `_info`, an info is
+/// a gauge, and there are no units and no end marker.
 pub fn prometheus(families: Vec<Family>) -> Vec<u8> {
     let renamed = |family: &Family| {
         let suffix = match family.kind {

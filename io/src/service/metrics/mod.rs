@@ -1,8 +1,8 @@
 //! Metrics: the telemetry, as JSON under the wire contract's keys and as text for Prometheus.
 //!
 //! A scrape reads memory only, changes nothing, and costs about 15 µs as JSON and 0.1 ms as text with 200 kinds. Label
-//! values are fixed words, except for kinds of jobs, of which there are at most 200 and which are searched for secrets; no
-//! label value is a text of a node.
+//! values are fixed words, except for kinds of jobs, of which there are at most 200 and which are searched for secrets;
+//! no label value is a text of a node.
 
 mod accept;
 mod exposition;

@@ -60,8 +60,8 @@ impl QuietNodes {
 }
 
 impl Service {
-    /// Notes that a node is alive after a request of its own that changed nothing. It is journaled with others, or at once
-    /// if the node would be stale by then.
+    /// Notes that a node is alive after a request of its own that changed nothing. It is journaled with others, or at
+    /// once if the node would be stale by then.
     pub(in crate::service) fn note_liveness(&mut self, now: Timestamp, node: &str) {
         let Some(node) = self.hub.registry().by_name(node) else { return };
         let index = node.index();

@@ -1,6 +1,6 @@
 //! Notifications: what the hub reports unasked. Every event passes one function, which redacts secrets, gives it to the
-//! alert rules, and adds it to the audit log, which coalesces repeated events. Event streams receive the audit log's lines
-//! and the alerts.
+//! alert rules, and adds it to the audit log, which coalesces repeated events. Event streams receive the audit log's
+//! lines and the alerts.
 //!
 //! The resource: pages of the audit log and of the alerts' file, and event streams.
 
@@ -120,8 +120,8 @@ impl Notifications {
         }
     }
 
-    /// Adds an event; every event passes here. Secrets that a node's name or a path may hold are redacted, then the alert
-    /// rules and the audit log get it.
+    /// Adds an event; every event passes here. Secrets that a node's name or a path may hold are redacted, then the
+    /// alert rules and the audit log get it.
     pub fn add(&mut self, mut event: Event) {
         if let Cow::Owned(redacted) = self.redactor.redact_json(&event.details) {
             event.details = redacted;

@@ -1,13 +1,14 @@
-//! Event streams: which client subscribes to which topics, and the events that it is sent (server-sent events: WHATWG HTML,
-//! section 9.2).
+//! Event streams: which client subscribes to which topics, and the events that it is sent (server-sent events: WHATWG
+//! HTML, section 9.2).
 //!
 //! How to drive it:
-//! - [`Streams::audit`], [`Streams::lost`] and [`Streams::alert`] add events; the service adds counters and keep-alives.
+//! - [`Streams::audit`], [`Streams::lost`] and [`Streams::alert`] add events; the service adds counters and
+//!   keep-alives.
 //! - [`Streams::take`] then returns the bytes to push, and their connections. A client that reads too slowly is dropped
 //!   ([`Streams::drop_slow`]), so no other waits for it.
 //!
-//! An event is written once for all its subscribers: it costs its bytes and one copy into each connection's output. A topic
-//! without subscribers costs nothing.
+//! An event is written once for all its subscribers: it costs its bytes and one copy into each connection's output. A
+//! topic without subscribers costs nothing.
 
 use crate::audit;
 use crate::http::{Method, Reply, Request};
