@@ -176,11 +176,11 @@ mod tests {
                 coalescer.add(event(now, [REAP, FAILURE, "RETRY_SCHEDULED"][*kind], "{}"), &mut out);
             }
             coalescer.drain_all(at(now), &mut out);
-            let told: u64 = out.iter().map(|event| {
+            let reported: u64 = out.iter().map(|event| {
                 let details: serde_json::Value = serde_json::from_slice(&event.details).unwrap();
                 details["count"].as_u64().unwrap_or(1)
             }).sum();
-            proptest::prop_assert_eq!(told, steps.len() as u64);
+            proptest::prop_assert_eq!(reported, steps.len() as u64);
             proptest::prop_assert!(out.is_sorted_by_key(|event| event.ts));
         }
     }

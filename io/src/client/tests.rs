@@ -1,4 +1,4 @@
-//! What becomes of each kind of answer, against a stub that answers as told.
+//! How each kind of reply is handled, against a stub that sends given replies.
 
 use super::*;
 use std::io::{BufRead, BufReader, Read, Write};

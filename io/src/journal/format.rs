@@ -207,7 +207,7 @@ pub(crate) fn seal(seed: &Seed, last_seq: u64, outcome_hash: [u8; 16]) -> [u8; S
     bytes
 }
 
-/// What lies at `start`, if its checksum proves that it was written there in this epoch.
+/// The entry at `start`, if its checksum proves that it was written there in this epoch.
 pub(crate) fn entry_at(segment: &[u8], start: usize, seed: &Seed) -> Option<Entry> {
     let head = segment.get(start..start.checked_add(RECORD_HEADER_BYTES)?)?;
     let word = u32_at(head, 0);
@@ -248,7 +248,7 @@ pub(crate) fn search(segment: &[u8], starts: Range<usize>, seed: &Seed, seqs: Ra
         .find_map(|at| entry_at(segment, at, seed).map(|entry| (at, entry)))
 }
 
-/// Where the zeros at a segment's end begin, but not before `start`. Compared by the block, which costs no more than
+/// Where the zeros at a segment's end begin, but not before `start`. Compared block by block, which costs no more than
 /// reading the memory: most of a segment is zeros at most starts.
 pub(crate) fn end_of_content(segment: &[u8], start: usize) -> usize {
     const BLOCK: usize = 4096;

@@ -137,7 +137,7 @@ impl Reader {
         // Where the previous file ends, and whether it has its run's end record.
         let mut before = None::<(u64, Place, bool)>;
         for file in &mut self.files {
-            // One that a running hub has let go of has nothing any more.
+            // A file that a running hub has removed has no records.
             if !read(&*self.disk, &file.segment, &mut self.buffer)? {
                 self.buffer.clear();
             }

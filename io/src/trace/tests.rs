@@ -211,8 +211,8 @@ fn a_gap_is_recorded_before_the_records_that_follow_it_so_that_a_crash_cannot_le
     fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
     let (found, coverage) = read(&folder, 100);
     assert_eq!(found.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [1, 5]);
-    let told = Gap { from: at(2), to: at(2), records: 1 };
-    assert_eq!(coverage.gaps, [told, Gap { from: at(2), to: at(3), records: 0 }]);
+    let reported = Gap { from: at(2), to: at(2), records: 1 };
+    assert_eq!(coverage.gaps, [reported, Gap { from: at(2), to: at(3), records: 0 }]);
     // Without it, the previous file shows how far it reaches, and the next one how far it should reach.
     fs::write(&file, &bytes[..format::HEADER_BYTES]).unwrap();
     assert_eq!(read(&folder, 100).1.gaps, [Gap { from: at(1), to: at(3), records: 0 }]);

@@ -19,7 +19,7 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// How long a child may take to stop when it is asked to.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
-/// How often a child is looked at: nobody sees less than a fiftieth of a second.
+/// How often a child is polled: a fiftieth of a second, less than an operator notices.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A child process.

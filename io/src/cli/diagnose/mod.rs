@@ -158,22 +158,22 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let created = shell::wall_time();
     let output = Output::choose(args.output.as_deref(), args.force, created)?;
     let progress = Progress::start();
-    let subject = progress.look("what there is to look at", || Subject::find(args));
+    let subject = progress.with_message("finding the hub and its folder", || Subject::find(args));
     let entries = PIECES.iter().map(|piece| {
         let content = progress.step(piece.name, &subject.redactor, || (piece.gather)(&subject));
         Entry { name: piece.name, about: piece.about, content }
     });
     let bundle = Bundle { created, hub: subject.hub_state(), entries: entries.collect() };
-    let archive = progress.look("packing", || bundle.pack(&subject.redactor))?;
-    progress.look("searching for secrets", || bundle::search(&archive, &subject.redactor))?;
+    let archive = progress.with_message("packing", || bundle.pack(&subject.redactor))?;
+    progress.with_message("searching for secrets", || bundle::search(&archive, &subject.redactor))?;
     output.write(&archive)?;
     progress.end();
-    tell(args, &output, &bundle, &subject);
+    report(args, &output, &bundle, &subject);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Reports the archive's files and the missing ones.
-fn tell(args: &Args, output: &Output, bundle: &Bundle, subject: &Subject) {
+fn report(args: &Args, output: &Output, bundle: &Bundle, subject: &Subject) {
     let redactor = &subject.redactor;
     let (searched, forms, too_short) = (redactor.secrets(), redactor.forms(), redactor.too_short());
     if args.json {

@@ -25,14 +25,14 @@ impl Progress {
     }
 
     /// Shows a step while it runs.
-    pub fn look<T>(&self, what: &'static str, work: impl FnOnce() -> T) -> T {
+    pub fn with_message<T>(&self, what: &'static str, work: impl FnOnce() -> T) -> T {
         self.spinner.set_message(what);
         work()
     }
 
     /// Gathers a file and reports the result.
     pub fn step(&self, name: &'static str, redactor: &Redactor, gather: impl FnOnce() -> Gathered) -> Gathered {
-        let content = self.look(name, gather);
+        let content = self.with_message(name, gather);
         self.spinner.suspend(|| match &content {
             Ok(content) => {
                 let bytes = styled(DIM, format_args!("{} bytes", content.bytes.len()));

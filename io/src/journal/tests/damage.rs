@@ -26,7 +26,7 @@ fn open_changed(folder: &TempDir, change_bytes: impl FnOnce(&mut Vec<u8>)) -> Re
     let folder = copy(folder);
     change(&segments(&folder).pop().unwrap(), change_bytes);
     let (_, mut appender, found, notices) = open(folder.path())?;
-    // Whatever was found, the journal goes on behind it, and the next start finds all of it.
+    // After any result, the journal continues after the records found, and the next start finds all of them.
     append(&mut appender, found + 1..=found + 2);
     drop(appender);
     let (_, _, found_again, notices_again) = open(folder.path())?;
