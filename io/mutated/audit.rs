@@ -1,4 +1,4 @@
-//! The audit log's rules with mistakes in them.
+//! The audit log's rules, with mutants.
 
 #[path = "../src/audit/rules.rs"]
 mod real;

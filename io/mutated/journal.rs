@@ -1,4 +1,4 @@
-//! The journal's rules with mistakes in them.
+//! The journal's rules, with mutants.
 
 #[path = "../src/journal/rules.rs"]
 mod real;

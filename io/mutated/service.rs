@@ -1,4 +1,4 @@
-//! The service's rules with mistakes in them.
+//! The service's rules, with mutants.
 
 #[path = "../src/service/rules.rs"]
 mod real;

@@ -1,4 +1,4 @@
-//! The rules of replies with mistakes in them.
+//! The rules of replies, with mutants.
 
 #[path = "../src/shell/rules.rs"]
 mod real;

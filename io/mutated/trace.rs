@@ -1,4 +1,4 @@
-//! The trace's rules with mistakes in them.
+//! The trace's rules, with mutants.
 
 #[path = "../src/trace/rules.rs"]
 mod real;

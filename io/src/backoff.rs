@@ -1,29 +1,29 @@
-//! Backoff: how long a client waits before it tries again.
+//! Backoff: how long a client waits before it retries.
 //!
 //! Each wait is drawn from the upper half of a span that doubles up to a cap, so that a thousand workers that lost
-//! their hub at one instant do not come back at one instant.
+//! their hub at one instant do not reconnect at one instant.
 
 use std::time::Duration;
 
-/// The first span: a hub that restarts at once is met again at once.
+/// The first span, short: a hub that restarts at once is reached again at once.
 const SPAN_MIN: Duration = Duration::from_millis(200);
 
-/// The last span: a hub that comes back is met by all of its workers within these seconds.
+/// The longest span: after an outage, all workers reach the hub within this time.
 const SPAN_MAX: Duration = Duration::from_secs(10);
 
-/// The waits between tries.
+/// The waits between retries.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     span: Duration,
 }
 
 impl Backoff {
-    /// Waits from the first on.
+    /// Starts with the first span.
     pub fn new() -> Self {
         Backoff { span: SPAN_MIN }
     }
 
-    /// How long to wait now; at least what the hub asked for.
+    /// How long to wait now; at least as long as the hub asked for.
     pub fn next_wait(&mut self, asked: Option<Duration>) -> Duration {
         let half = self.span / 2;
         let wait = half + half.mul_f64(fraction());
@@ -37,7 +37,7 @@ impl Backoff {
     }
 }
 
-/// A number from 0 to 1. Without randomness it is 1: later than needed, but never in step with a failing system.
+/// A random number from 0 to 1; 1, the longest wait, if the system provides no randomness.
 fn fraction() -> f64 {
     getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
 }
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hubs_own_wish_is_a_lower_bound() {
+    fn the_wait_that_the_hub_asks_for_is_a_lower_bound() {
         assert_eq!(Backoff::new().next_wait(Some(Duration::from_secs(30))), Duration::from_secs(30));
         assert!(Backoff::new().next_wait(Some(Duration::ZERO)) >= SPAN_MIN / 2);
     }

@@ -1,8 +1,8 @@
-//! Client: how the hub's own commands, tests and benchmarks talk to a hub.
+//! Client: the HTTP client of the hub's own commands, tests and benchmarks.
 //!
-//! A [`Client`] holds a pool of kept-alive connections and may be shared between threads. [`Client::exchange`] gives any
-//! answer as it came; [`Client::call`] makes a refusal an error. The typed calls of the data plane and of nodes are in
-//! [`calls`], the checksum over a result in [`integrity`].
+//! A [`Client`] holds a pool of kept-alive connections and may be shared between threads. [`Client::exchange`] returns
+//! a reply of any status; [`Client::call`] makes a refusal an error. The typed calls of the data plane and of nodes are
+//! in [`calls`], the checksum of a result in [`integrity`].
 //!
 //! Cost: one HTTP round trip a call, no thread of its own. A connection is reused for 15 s of idleness: less than the
 //! 75 s after which the hub closes it, so that a request rarely meets a closing connection.
@@ -17,16 +17,16 @@ use std::time::Duration;
 use ureq::http::{self, Method};
 use zeroize::Zeroizing;
 
-/// How long a connection may take to be made: a packet lost twice on a slow network is still within it.
+/// How long connecting may take: enough for a packet that is lost twice on a slow network.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// How long an answer may take beyond what the request itself asks to wait: a slow disk's commit, not more.
+/// How long a reply may take beyond the wait that the request asks for: enough for a slow disk's commit.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Connections kept for reuse: as many as the threads of the largest worker.
 const IDLE_CONNECTIONS_MAX: usize = 256;
 
-/// The largest answer read: a page of a thousand jobs, each with the largest default payload, would still not fill it.
+/// The largest reply that is read: a page of a thousand jobs, each with the largest default payload, is smaller.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
 
 /// The two planes of a hub.
@@ -38,16 +38,16 @@ pub enum Plane {
     Data,
 }
 
-/// Where one plane is, and where that was learned.
+/// The address of a plane, and its source.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Endpoint {
     /// `http://host:port`, without a path.
     pub url: String,
-    /// Which flag, variable or file said so; for messages.
+    /// The flag, variable or file that it is from, for messages.
     pub origin: String,
 }
 
-/// A hub's token, and where it was found. Wiped from memory when dropped; never printed.
+/// A hub's token, and its source. Wiped from memory when dropped; never printed.
 #[derive(Clone)]
 pub struct Token {
     text: Zeroizing<String>,
@@ -63,14 +63,14 @@ pub struct Client {
     token: Result<Token, NoToken>,
 }
 
-/// There is no token, and where one was looked for.
+/// No token was found; lists the places that were searched.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NoToken {
     /// Ends the sentence "no token was found: ".
-    pub looked_at: String,
+    pub searched: String,
 }
 
-/// Which token a request carries, and how.
+/// Which token a request carries, and in which header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Auth<'a> {
     /// The client's own, in `X-Sheratan-Token`.
@@ -98,36 +98,36 @@ pub struct Request<'a> {
     pub wait: Duration,
 }
 
-/// An answer of any status.
+/// A reply of any status.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
-    /// What `Retry-After` says.
+    /// The value of `Retry-After`.
     pub retry_after: Option<Duration>,
 }
 
-/// Why a call gave nothing.
+/// Why a call failed.
 #[derive(Clone, Debug)]
 pub enum CallError {
-    /// There was no answer.
+    /// There was no reply.
     Unreachable {
-        /// Where it was asked for.
+        /// The plane that was called.
         endpoint: Endpoint,
         /// What happened.
         reason: String,
-        /// Whether the hub may have seen the request.
+        /// Whether the hub may have received the request.
         may_have_arrived: bool,
     },
-    /// The hub said no.
+    /// The hub refused the request.
     Refused(Box<Refused>),
-    /// What answered is not a hub, or not one of this contract.
+    /// The server is not a hub, or not one of this wire contract.
     Garbled {
-        /// Who answered.
+        /// The plane that was called.
         endpoint: Endpoint,
-        /// What is wrong with it.
+        /// What is wrong with the reply.
         reason: String,
     },
 }
@@ -139,14 +139,14 @@ pub struct Refused {
     pub status: u16,
     /// The code, `error` on the wire.
     pub code: String,
-    /// What the hub says about it, with what to do here where that is known.
+    /// The hub's detail, with a hint about this client where there is one.
     pub detail: String,
-    /// When to ask again.
+    /// How long to wait before a retry.
     pub retry_after: Option<Duration>,
 }
 
 impl Token {
-    /// A token; `origin` says where it was found, for messages.
+    /// A token; `origin` names its source, for messages.
     pub fn new(text: impl Into<String>, origin: impl Into<String>) -> Self {
         Token { text: Zeroizing::new(text.into()), origin: origin.into() }
     }
@@ -164,7 +164,7 @@ impl Client {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            // A token must not travel over a proxy that the environment names for the web.
+            // A token must not pass through a web proxy that the environment names.
             .proxy(None)
             .user_agent(concat!("sheratan-hub/", env!("CARGO_PKG_VERSION")))
             .accept("application/json, application/problem+json")
@@ -176,7 +176,7 @@ impl Client {
         Client { agent: config.new_agent(), control, data, token }
     }
 
-    /// Where a plane is.
+    /// The address of a plane.
     pub fn endpoint(&self, plane: Plane) -> &Endpoint {
         match plane {
             Plane::Control => &self.control,
@@ -189,31 +189,31 @@ impl Client {
         self.token.is_ok()
     }
 
-    /// The token, for what must keep it out of a text.
+    /// The token, for a redactor.
     pub fn secret(&self) -> Option<Secret> {
         self.token.as_ref().ok().map(|token| Secret::new(token.text.as_bytes()))
     }
 
-    /// Sends a request; an answer of any status is `Ok`.
+    /// Sends a request; a reply of any status is `Ok`.
     pub fn exchange(&self, request: &Request) -> Result<Answer, CallError> {
         let endpoint = self.endpoint(request.plane);
         let answer = self.send(endpoint, request, None);
         answer.map_err(|error| unreachable_hub(endpoint, &error))
     }
 
-    /// A GET of what may be had in several forms: `accept` says in which. An answer of any status is `Ok`.
+    /// A GET with an `Accept` header, for paths with several forms. A reply of any status is `Ok`.
     pub fn fetch(&self, plane: Plane, path: &str, accept: &str) -> Result<Answer, CallError> {
         let endpoint = self.endpoint(plane);
         let request = Request { plane, body: None, path, auth: Auth::Own, wait: Duration::ZERO };
         self.send(endpoint, &request, Some(accept)).map_err(|error| unreachable_hub(endpoint, &error))
     }
 
-    /// A GET that answers with a `T`.
+    /// A GET whose reply is a `T`.
     pub fn get<T: for<'de> Deserialize<'de>>(&self, plane: Plane, path: &str, wait: Duration) -> Result<T, CallError> {
         self.call(&Request { plane, body: None, path, auth: Auth::Own, wait })
     }
 
-    /// A POST of JSON that answers with a `T`.
+    /// A POST of JSON whose reply is a `T`.
     pub fn post<T: for<'de> Deserialize<'de>>(
         &self,
         plane: Plane,
@@ -224,7 +224,7 @@ impl Client {
         self.call(&Request { plane, body: Some(body), path, auth: Auth::Own, wait })
     }
 
-    /// Sends a request and reads its answer; a status other than 200 is an error.
+    /// Sends a request and reads its reply; a status other than 200 is an error.
     pub fn call<T: for<'de> Deserialize<'de>>(&self, request: &Request) -> Result<T, CallError> {
         let answer = self.exchange(request)?;
         let endpoint = self.endpoint(request.plane);
@@ -290,7 +290,7 @@ impl Client {
         };
         let hint = match (problem.error.as_str(), problem.reason.as_deref(), &self.token) {
             ("auth_failure", _, Ok(token)) => format!(" (it was read from {})", token.origin),
-            ("auth_failure", _, Err(none)) => format!(" (no token was found: {})", none.looked_at),
+            ("auth_failure", _, Err(none)) => format!(" (no token was found: {})", none.searched),
             ("result_integrity_fail", Some("missing_integrity" | "sig_mismatch"), _) => {
                 " (the hub wants signed results: SHERATAN_RESULT_HMAC_KEY must be its key here, too)".to_owned()
             }
@@ -303,7 +303,7 @@ impl Client {
 }
 
 impl CallError {
-    /// Whether the same call may succeed later, with nothing changed by anybody.
+    /// Whether the same call may succeed later without anyone's intervention.
     pub fn is_transient(&self) -> bool {
         match self {
             CallError::Unreachable { .. } => true,
@@ -312,7 +312,7 @@ impl CallError {
         }
     }
 
-    /// What happened, without what to do about it: for those who try again anyway.
+    /// What happened, without the next step: for callers that retry anyway.
     pub fn summary(&self) -> String {
         match self {
             CallError::Unreachable { endpoint, reason, .. } => format!("no hub answers at {} ({reason})", endpoint.url),
@@ -320,7 +320,7 @@ impl CallError {
         }
     }
 
-    /// The refusal's code; `None` if the hub did not answer.
+    /// The refusal's code; `None` without a refusal.
     pub fn code(&self) -> Option<&str> {
         match self {
             CallError::Refused(refused) => Some(&refused.code),
@@ -328,7 +328,7 @@ impl CallError {
         }
     }
 
-    /// When the hub wants to be asked again.
+    /// How long the hub asks to wait before a retry.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             CallError::Refused(refused) => refused.retry_after,
@@ -362,7 +362,8 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// Which failures happened before a byte of the request left: only then is it sure that the hub did not see it.
+/// The error of a call without a reply. Only if connecting failed is it certain that the hub did not receive the
+/// request.
 fn unreachable_hub(endpoint: &Endpoint, error: &ureq::Error) -> CallError {
     let (may_have_arrived, reason) = match error {
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {

@@ -1,10 +1,11 @@
-//! Disk: what the hub's files ask of a file system, and nothing more.
+//! Disk: the file system operations that the hub's files need.
 //!
-//! A trait, since there are two: the machine's, and the simulator's, which loses what was not synced when its power
-//! fails. Only calls that make a system call go through it, so it costs nothing that could be measured.
+//! It is a trait with two implementors: the machine's disk, and the simulator's, which loses unsynced bytes when its
+//! power fails. Only operations that make a system call go through it, so its cost cannot be measured.
 //!
-//! Everything is created private (files 0600, folders 0700 on Unix; elsewhere the folder's own rights decide), and a new
-//! name counts only after its folder was synced. In tests every operation of the machine's disk can be made to fail.
+//! Everything is created private (files 0600, folders 0700 on Unix; elsewhere the folder's permissions apply), and a
+//! new name is durable only after its folder was synced. In tests every operation of the machine's disk can be made to
+//! fail.
 
 use same_file::Handle;
 use std::ffi::OsString;
@@ -14,7 +15,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process;
 
-/// Zeros are written in pieces of this size: large enough that system calls do not count.
+/// Zeros are written in pieces of this size: large enough that the cost of system calls is negligible.
 const FILL_BYTES: usize = 1 << 20;
 
 /// A file system.
@@ -22,41 +23,41 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Creates a folder, and those above it, for its owner only.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes the lock that a file stands for, and creates the file if there is none. It is held until the guard is
-    /// dropped or the process ends.
+    /// Locks a file, and creates it if it does not exist. The lock is held until the guard is dropped or the process
+    /// ends.
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure>;
 
-    /// Whether somebody has the lock at the moment.
+    /// Whether the lock is held at the moment.
     fn is_locked(&self, path: &Path) -> bool;
 
-    /// Creates a file for its owner only, empty even if there was one.
+    /// Creates a file for its owner only; an existing one is emptied.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Opens a file that exists to write into it where its bytes are.
+    /// Opens an existing file to overwrite its bytes.
     fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Opens a file to write behind its end, wherever that is by then; makes it, for its owner only, if there is none.
+    /// Opens a file to append to it; creates it, for its owner only, if it does not exist.
     fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
     /// Opens a file to read it from its start, piece by piece.
     fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskReader>>;
 
-    /// Reads a whole file into `buffer`, whose memory is used again.
+    /// Reads a whole file into `buffer`, whose capacity is reused.
     fn read_into(&self, path: &Path, buffer: &mut Vec<u8>) -> io::Result<()>;
 
-    /// The first `bytes_max` bytes of a file, or all that it has.
+    /// The first `bytes_max` bytes of a file, or all of a shorter one.
     fn read_start(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>>;
 
     /// The size of a file.
     fn len(&self, path: &Path) -> io::Result<u64>;
 
-    /// What a folder has in it, by name, in no order.
+    /// The names in a folder, in no order.
     fn names(&self, folder: &Path) -> io::Result<Vec<OsString>>;
 
-    /// Gives a file another name, in the place of a file of that name. Durable when the folders are synced.
+    /// Renames a file; an existing file with the new name is replaced. Durable when the folders are synced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Gives a file a second name, or makes a copy where that cannot be.
+    /// Links a file under a second name, or copies it where links are not possible.
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file. Durable when its folder is synced.
@@ -66,58 +67,59 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 }
 
-/// A file that is written.
+/// A file that is being written.
 #[allow(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
 pub trait DiskFile: Write + fmt::Debug + Send {
-    /// Returns when what was written is on the disk: fdatasync, on macOS F_FULLFSYNC, on Windows FlushFileBuffers.
+    /// Returns when all written bytes are durable: fdatasync, on macOS F_FULLFSYNC, on Windows FlushFileBuffers.
     fn sync(&mut self) -> io::Result<()>;
 
     /// Fills a new file with zeros up to `bytes` and syncs it: overwriting such blocks later needs no allocation, so
     /// neither a full disk nor the file system's own journal stands in the way of an append.
     fn fill_with_zeros(&mut self, bytes: u64) -> io::Result<()>;
 
-    /// The next write goes there.
+    /// Sets the position of the next write.
     fn seek_to(&mut self, offset: u64) -> io::Result<()>;
 
-    /// Cuts the file to so many bytes.
+    /// Truncates the file to this many bytes.
     fn set_len(&mut self, bytes: u64) -> io::Result<()>;
 
     /// The file's size.
     fn len(&self) -> io::Result<u64>;
 }
 
-/// A file that is read.
+/// A file that is being read.
 pub trait DiskReader: Read + Seek + fmt::Debug + Send {
-    /// The same file from its start, whatever its path leads to by now. One of both is read at a time.
+    /// The same file from its start, even if its path leads to another file by now. Only one of both may be read at a
+    /// time.
     fn again(&self) -> io::Result<Box<dyn DiskReader>>;
 
-    /// Whether a path leads to this file; an error if it leads nowhere.
+    /// Whether a path leads to this file; an error if nothing exists there.
     fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
-/// A lock that is held; dropped, it is released.
+/// A held lock, released when it is dropped.
 pub trait Lock: fmt::Debug + Send + Sync {}
 
-/// A lock cannot be had.
+/// Why a file cannot be locked.
 #[derive(Debug)]
 pub enum LockFailure {
-    /// Another process has it; which, if it says so.
+    /// Another process holds it, with its id if the file names it.
     Held(Option<u32>),
-    /// The file cannot be made or read.
+    /// The file cannot be created or read.
     Io(io::Error),
 }
 
 /// Writes all of `bytes` at the file's position.
 pub(crate) fn write(file: &mut dyn DiskFile, bytes: &[u8]) -> io::Result<()> {
     if let Err(error) = faults::check(faults::Operation::Write) {
-        // What a failing disk does: some of it arrives.
+        // A failing disk may write a part.
         file.write_all(&bytes[..bytes.len() / 2])?;
         return Err(error);
     }
     file.write_all(bytes)
 }
 
-/// Gives a synced file its name, in the place of a file of that name, and syncs the folder.
+/// Renames a synced file, replacing a file of the new name, and syncs the folder.
 pub(crate) fn rename_durably(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
     faults::check(faults::Operation::Rename)?;
     disk.rename(from, to)?;
@@ -125,7 +127,7 @@ pub(crate) fn rename_durably(disk: &dyn Disk, from: &Path, to: &Path) -> io::Res
     disk.sync_folder(folder)
 }
 
-/// Whether an error says that there is no room: the disk, the user's quota, or the process' limit on file sizes.
+/// Whether an error means that there is no space: the disk, the user's quota, or the process's limit on file sizes.
 pub(crate) fn is_no_space(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
@@ -150,7 +152,7 @@ impl Disk for RealDisk {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                // Windows does not let others read a locked file: then the process stays unnamed.
+                // Windows does not let others read a locked file: then the process remains unknown.
                 let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
                 return Err(LockFailure::Held(pid));
             }
@@ -217,7 +219,7 @@ impl Disk for RealDisk {
 
     #[cfg(unix)]
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        // The folder above a relative path of one name is the current one.
+        // The parent of a relative path of one name is the current folder.
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         File::open(path)?.sync_all()
     }
@@ -273,27 +275,27 @@ impl DiskReader for File {
     }
 }
 
-/// The system releases it however the process ends.
+/// The system releases it even if the process is killed.
 #[derive(Debug)]
 struct FileLock(File);
 
 impl Lock for FileLock {}
 
 impl Drop for FileLock {
-    /// Closing the file would leave the lock to a child that is just being made, which has a copy until it is another
-    /// program (flock(2)).
+    /// Closing the file would leave the lock to a child that is just being forked, which has a copy until it executes
+    /// another program (flock(2)).
     fn drop(&mut self) {
-        // If that fails, the lock ends with the last copy.
+        // If that fails, the lock is released with the last copy.
         _ = self.0.unlock();
     }
 }
 
-/// Asks for the blocks at once: a full disk shows before a byte is written, and they lie together.
+/// Allocates the blocks at once: a full disk is detected before a byte is written, and the blocks are contiguous.
 #[cfg(target_os = "linux")]
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     use rustix::io::Errno;
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-        // The zeros that follow allocate them one by one on file systems that cannot.
+        // On file systems without this call, the zeros that follow allocate them one by one.
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -343,7 +345,7 @@ pub(crate) mod faults {
         ARMED.with_borrow_mut(|armed| armed.push((operation, kind)));
     }
 
-    /// Nothing fails any more on this thread.
+    /// Disarms all failures on this thread.
     #[cfg(test)]
     pub(crate) fn disarm() {
         ARMED.with_borrow_mut(Vec::clear);
@@ -363,12 +365,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_ends_with_its_guard_though_a_child_that_is_just_being_made_has_the_file_too() {
+    fn a_lock_is_released_with_its_guard_although_a_child_that_is_being_forked_has_the_file_too() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let file = private().read(true).write(true).truncate(false).open(&path).unwrap();
         file.try_lock().unwrap();
-        // As a fork has it until it becomes another program.
+        // As a forked child has it until it executes another program.
         let copy = file.try_clone().unwrap();
         drop(FileLock(file));
         assert!(RealDisk.lock(&path).is_ok());

@@ -1,8 +1,8 @@
-//! Logs: for a person on the terminal, as JSON lines in `<data-dir>/logs/hub.jsonl`.
+//! Logs: readable lines on the terminal, and JSON lines in `<data-dir>/logs/hub.jsonl`.
 //!
-//! Each of the two has a thread that writes, so that the loop waits for neither: a terminal that somebody stopped with
-//! ctrl-S must not stop the hub, nor a disk that hangs. What does not fit into a thread's channel, or what the disk does
-//! not take, is counted, and the count is told as soon as there is room. (The audit log is the one that loses nothing.)
+//! Each of the two has a thread that writes, so that the loop waits for neither: a terminal that is stopped with ctrl-S
+//! or a disk that hangs must not stop the hub. Lines that do not fit into a thread's channel, or whose write fails, are
+//! counted, and the count is written as soon as possible. (Only the audit log never loses a line.)
 
 mod sink;
 
@@ -25,11 +25,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-/// How long the end of the process waits for lines that are not written yet: a slow disk gets them all, and a terminal
-/// that takes nothing does not keep the hub.
+/// How long the end of the process waits for unwritten lines: long enough for a slow disk, and a stopped terminal does
+/// not keep the hub from ending.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
-/// How the logs are kept.
+/// The logs' files and level.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The newest file.
@@ -42,7 +42,7 @@ pub struct Settings {
     pub level: String,
 }
 
-/// Keeps the logs going; its end waits until all is written, for a while.
+/// The logs' threads. Dropping it waits, for a limited time, until everything is written.
 #[derive(Debug)]
 pub struct Logs {
     terminal: Sink,
@@ -50,22 +50,22 @@ pub struct Logs {
     level: Level,
 }
 
-/// What is logged, which may be changed while the process runs.
+/// The log level, which can be changed while the process runs.
 #[derive(Clone, Debug)]
 pub struct Level(reload::Handle<EnvFilter, Registry>);
 
 impl Level {
-    /// Logs what the level says from now on.
+    /// Changes the level.
     ///
     /// # Errors
-    /// The level is none; then nothing changes.
+    /// The level is invalid; then nothing changes.
     pub fn set(&self, level: &str) -> io::Result<()> {
         self.0.reload(filter(level).map_err(io::Error::other)?).map_err(io::Error::other)
     }
 }
 
 impl Logs {
-    /// What is logged, to be changed.
+    /// The handle that changes the level.
     pub fn level(&self) -> Level {
         self.level.clone()
     }
@@ -86,17 +86,17 @@ pub fn start(settings: &Settings, redactor: &Arc<Redactor>) -> io::Result<Logs> 
     Ok(Logs { terminal, file, level })
 }
 
-/// What a level says.
+/// Parses a level.
 pub fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(level)
 }
 
-/// Writes lines without the secrets in them.
+/// Redacts the secrets in lines and writes them.
 fn redacting(redactor: Arc<Redactor>, mut out: impl Write) -> impl FnMut(&[u8]) -> io::Result<()> {
     move |line| out.write_all(&redactor.redact(line))
 }
 
-/// Writes into the file, without secrets; the terminal is told when that begins to fail. Logging it would come back here.
+/// Writes to the file, redacted. The first failure is written to the terminal, since logging it would lead back here.
 fn telling_failures(mut file: RotatedFile, redactor: Arc<Redactor>) -> impl FnMut(&[u8]) -> io::Result<()> {
     let mut is_failing = false;
     move |line| {
@@ -131,7 +131,7 @@ impl Drop for Logs {
     }
 }
 
-/// The time of a line, as everywhere else.
+/// The current time as in every other line.
 struct Clock;
 
 impl FormatTime for Clock {
@@ -163,7 +163,7 @@ mod tests {
     use serde_json::Value;
     use std::sync::Mutex;
 
-    /// What the terminal and the file get of the events of `log`.
+    /// The lines on the terminal and in the file for the events of `log`.
     fn logged(level: &str, is_coloured: bool, log: impl FnOnce()) -> (String, String) {
         let (terminal, file) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let sink = |lines: &Arc<Mutex<Vec<u8>>>| {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_a_line_for_a_person_and_a_json_line() {
+    fn an_event_is_a_readable_line_and_a_json_line() {
         let (terminal, file) = logged("info", false, || tracing::warn!(jobs = 3, path = %"/a\nb", "look here"));
         assert!(terminal.contains(" WARN look here jobs=3 path=/a"), "{terminal}");
         assert_eq!(file.lines().count(), 1);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_says_what_is_logged_also_for_one_target() {
+    fn a_level_applies_to_all_targets_or_to_one() {
         let log = || {
             tracing::debug!(target: "sheratan_io::journal", "a");
             tracing::debug!(target: "sheratan_io::shell", "b");

@@ -1,6 +1,6 @@
 //! `sheratan-hub`: the command line.
 
-/// A request is a dozen small allocations that live until its reply has left.
+/// A request is a dozen small allocations that live until its reply is written.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

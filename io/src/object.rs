@@ -1,5 +1,4 @@
-//! Objects: the hub's own JSON, of replies and of log lines, written straight into a buffer, member by member, without a
-//! tree.
+//! Objects: the JSON of replies and log lines, written directly into a buffer, member by member, without a tree.
 
 use crate::rfc3339::Rfc3339;
 use sheratan_core::{Payload, Timestamp};
@@ -25,7 +24,7 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// A member whose value is a text that needs no escapes: an id or a word of ours.
+    /// A member whose value is a text that needs no escapes: an id or a fixed word.
     pub fn plain(&mut self, key: &str, value: impl Display) -> &mut Self {
         write!(self.key(key), "\"{value}\"").expect("a buffer takes all");
         self
@@ -53,7 +52,7 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// A member whose value is a client's JSON, as it came; `null` if that was absent.
+    /// A member whose value is a client's JSON, unchanged; `null` if it is absent.
     pub fn payload(&mut self, key: &str, payload: Option<&Payload>) -> &mut Self {
         self.raw(key, payload.map_or(b"null", Payload::as_bytes))
     }
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_reads_back_as_what_was_put_in() {
+    fn an_object_reads_back_as_it_was_written() {
         let mut out = Vec::new();
         object(&mut out, |members| {
             members.flag("ok", true).text("text", "a\"b\\c\nd é").number("n", u64::MAX);

@@ -1,4 +1,4 @@
-//! The platform: what differs between Linux, macOS and Windows, every side written.
+//! The platform: functions that differ between Linux, macOS and Windows, with an implementation for each.
 
 pub mod process;
 
@@ -6,16 +6,16 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// What the machine's owner asks of a running hub.
+/// A request of the operator to a running hub.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Signal {
     /// Stop: SIGTERM, ctrl-C.
     Stop,
-    /// Read what can be read again: SIGHUP.
+    /// Reload the settings that can be reloaded: SIGHUP.
     Reload,
 }
 
-/// Makes a folder, and those above it, that only its owner can look into.
+/// Creates a folder, and those above it, that only its owner can read.
 pub fn create_private_dir(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -24,7 +24,7 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Options that make a file which only its owner can read.
+/// Options that create a file that only its owner can read.
 pub fn private_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true);
@@ -33,20 +33,20 @@ pub fn private_file_options() -> OpenOptions {
     options
 }
 
-/// Whether others than a file's owner can read it.
+/// Whether users other than a file's owner can read it.
 #[cfg(unix)]
 pub fn is_open_to_others(path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt;
     Ok(fs::metadata(path)?.permissions().mode() & 0o044 != 0)
 }
 
-/// On Windows a file has the rights of its folder, which its owner chose.
+/// On Windows a file has the permissions of its folder, which its owner chose.
 #[cfg(not(unix))]
 pub fn is_open_to_others(_path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Takes everybody's rights to a file but its owner's. `true` if there were any.
+/// Removes all permissions of a file but its owner's. Returns `true` if there were any.
 #[cfg(unix)]
 pub fn make_private(path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt;
@@ -58,29 +58,29 @@ pub fn make_private(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// On Windows a file has the rights of its folder, which is the user's own.
+/// On Windows a file has the permissions of its folder, which is the user's own.
 #[cfg(not(unix))]
 pub fn make_private(_path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Has the names in a folder durable: a new file is there after a power cut only when its folder says so.
+/// Makes the names in a folder durable: after a power cut, a new file exists only if its folder was synced.
 #[cfg(unix)]
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 
-/// Windows has folders durable with their files.
+/// On Windows folders are durable with their files.
 #[cfg(not(unix))]
 pub fn sync_dir(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Raises the limit of open files as far as the system lets; gives the limit.
+/// Raises the limit of open files as far as the system allows; returns the limit.
 #[cfg(unix)]
 pub fn raise_open_files_max() -> u64 {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    // macOS says that there is no hard limit and refuses to take none: there the kernel's own is between these.
+    // macOS reports no hard limit but refuses to set none: the kernel's own limit is between these.
     let counts = [None, Some(1 << 20), Some(245_760), Some(122_880), Some(61_440), Some(24_576), Some(10_240)];
     let limit = getrlimit(Resource::Nofile);
     let wanted =
@@ -101,12 +101,12 @@ pub fn raise_open_files_max() -> u64 {
     u64::MAX
 }
 
-/// Has a write beyond the limit of a file's size (`ulimit -f`) fail as one to a full disk does, instead of ending the
-/// process: SIGXFSZ ends those that do not handle it.
+/// Makes a write beyond the limit of a file's size (`ulimit -f`) fail as on a full disk, instead of ending the process:
+/// SIGXFSZ ends a process that does not handle it.
 #[cfg(unix)]
 pub fn survive_file_size_limit() -> io::Result<()> {
     use signal_hook::consts::SIGXFSZ;
-    // That the signal came is of no interest: the write has failed too.
+    // The signal itself is ignored: the write fails as well.
     signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default()).map(drop)
 }
 
@@ -116,7 +116,7 @@ pub fn survive_file_size_limit() -> io::Result<()> {
     Ok(())
 }
 
-/// Has the calling thread yield to all others: for work that may take its time.
+/// Lowers the calling thread's priority below all others, for work that may be slow.
 #[cfg(target_os = "linux")]
 pub fn lower_thread_priority() -> io::Result<()> {
     // On Linux a thread has a niceness of its own.
@@ -124,7 +124,7 @@ pub fn lower_thread_priority() -> io::Result<()> {
     Ok(())
 }
 
-/// Elsewhere niceness is the whole process', and the hub's other threads must not yield.
+/// Elsewhere niceness applies to the whole process, whose other threads must keep their priority.
 #[cfg(not(target_os = "linux"))]
 pub fn lower_thread_priority() -> io::Result<()> {
     Ok(())
@@ -133,9 +133,9 @@ pub fn lower_thread_priority() -> io::Result<()> {
 /// The space of a file system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DiskSpace {
-    /// All of it.
+    /// The total bytes.
     pub bytes: u64,
-    /// What this user may still fill.
+    /// The bytes that are available to this user.
     pub bytes_available: u64,
 }
 
@@ -159,7 +159,7 @@ pub fn kernel() -> Option<String> {
     Some(format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy()))
 }
 
-/// On Windows `ver` says it, which is a program.
+/// On Windows only the command `ver` prints it.
 #[cfg(not(unix))]
 pub fn kernel() -> Option<String> {
     None
@@ -172,13 +172,13 @@ pub fn memory_bytes() -> Option<u64> {
     Some(u64::from(info.mem_unit) * info.totalram as u64)
 }
 
-/// Elsewhere it takes a call that no library in use has.
+/// Elsewhere none of the libraries in use provides it.
 #[cfg(not(target_os = "linux"))]
 pub fn memory_bytes() -> Option<u64> {
     None
 }
 
-/// Calls `handle` in a thread of its own for each signal from now on.
+/// Starts a thread that calls `handle` for each signal.
 #[cfg(unix)]
 pub fn on_signals(mut handle: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn private_files_and_folders_are_their_owners_alone() {
+    fn only_their_owner_can_read_private_files_and_folders() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("a/b");
         create_private_dir(&inner).unwrap();

@@ -1,12 +1,12 @@
-//! Redaction: keeps known secrets out of what leaves the process (log lines, the audit log, alerts, the diagnose bundle),
-//! in whatever form a text carries them.
+//! Redaction: removes known secrets from the texts that leave the process (log lines, the audit log, alerts, the
+//! diagnose bundle), in every form that a text may carry them.
 //!
-//! A secret that a client put into a path comes percent-encoded, one in a header `Authorization: Basic` as base64 behind a
-//! name, one in a JSON line with its quotes escaped. So each secret is searched for in all these forms, in one pass over the
-//! text (Aho-Corasick): about a nanosecond a byte, and nothing is copied where nothing is found. Encodings that mix encoded
-//! and plain characters are too many to be listed: a text with a `%` is searched once more as what it decodes to.
+//! A secret in a path is percent-encoded, in a header `Authorization: Basic` it is base64 after a name, in a JSON line
+//! its quotes are escaped. So each secret is searched for in all these forms, in one pass over the text (Aho-Corasick):
+//! about a nanosecond a byte, without a copy if nothing is found. There are too many mixtures of encoded and plain
+//! characters to list: a text with a `%` is decoded and searched once more.
 //!
-//! What is shown instead of a secret is what a [`Secret`] shows of itself: the start of its digest.
+//! A secret is replaced by the form in which a [`Secret`] shows itself: the start of its digest.
 
 use crate::secret::Secret;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
@@ -19,28 +19,28 @@ use std::fmt;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// Bytes below which a secret cannot be told from ordinary text: `123` stands in every log. Only a hub on loopback takes a
-/// token that short.
+/// A shorter secret cannot be distinguished from ordinary text: every log contains `123`. Only a hub on loopback
+/// accepts a token that short.
 pub const SECRET_BYTES_MIN: usize = 8;
 
-/// How often a text is percent-decoded: proxies encode what is encoded already, but not without end.
+/// How often a text is percent-decoded: proxies may encode an encoded text again, but not often.
 const DECODINGS_MAX: usize = 3;
 
-/// How deep a text may stand in texts whose quotes are escaped: a JSON line that shows an error that quotes a name.
+/// How deep texts with escaped quotes may be nested: a JSON line with an error that quotes a name.
 const ESCAPES_MAX: usize = 2;
 
-/// What may be part of a base64 text before the secret begins: the secret's own bits then begin within a character.
+/// Bytes of a base64 group before the secret begins: the secret's bits then begin within a character.
 const BASE64_OFFSETS: Range<usize> = 0..3;
 
-/// Knows secrets in all their forms, finds them in texts and puts the start of their digest in their place.
+/// Finds secrets in texts, in all their forms, and replaces them by the start of their digest.
 ///
-/// The forms that it was made from are wiped; the automaton that they became, and the secrets themselves, live as long as
-/// the redactor, which is as long as the process.
+/// The forms are wiped after the construction; the automaton made from them, and the secrets themselves, live as long
+/// as the redactor, which is as long as the process.
 pub struct Redactor {
     secrets: Vec<Secret>,
     too_short: usize,
     search: Option<AhoCorasick>,
-    /// Whose form each pattern of the search is.
+    /// The secret of each pattern of the search.
     owners: Vec<usize>,
 }
 
@@ -62,7 +62,8 @@ impl Redactor {
         forms.dedup_by(|(a, _), (b, _)| a == b);
         let search = (!forms.is_empty()).then(|| {
             let patterns = forms.iter().map(|(form, _)| form.as_slice());
-            // As fast as the larger kinds on lines of some hundred bytes, in a fraction of their memory and time to build.
+            // On lines of some hundred bytes as fast as the larger kinds, with a fraction of their memory and build
+            // time.
             let kind = Some(AhoCorasickKind::ContiguousNFA);
             let search = AhoCorasick::builder().match_kind(MatchKind::Standard).kind(kind).build(patterns);
             search.expect("a few secrets of some kilobytes fit into an automaton")
@@ -76,7 +77,7 @@ impl Redactor {
         self.secrets.len()
     }
 
-    /// In how many forms.
+    /// How many forms are searched for.
     pub fn forms(&self) -> usize {
         self.owners.len()
     }
@@ -86,20 +87,20 @@ impl Redactor {
         self.too_short
     }
 
-    /// Whether a secret is in the text, in any form. O(length).
+    /// Whether the text contains a secret in any form. O(length).
     pub fn contains(&self, text: &[u8]) -> bool {
         let Some(search) = &self.search else { return false };
         search.is_match(text) || self.encoded(search, text).is_some()
     }
 
-    /// Whether the text is a part of a secret, so long that this is no chance.
+    /// Whether the text is a part of a secret, and too long to be one by chance.
     pub fn is_part(&self, text: &[u8]) -> bool {
         let is_in = |secret: &Secret| secret.expose().windows(text.len()).any(|part| part == text);
         text.len() >= SECRET_BYTES_MIN && self.secrets.iter().any(is_in)
     }
 
-    /// The text with each secret replaced. The whole text is, but for its line end, if a secret shows only when it is
-    /// percent-decoded. O(length).
+    /// The text with each secret replaced. If a secret is found only in the percent-decoded text, the whole text except
+    /// its line end is replaced. O(length).
     pub fn redact<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(search) = &self.search else { return Cow::Borrowed(text) };
         let text = if search.is_match(text) { Cow::Owned(self.replaced(search, text)) } else { Cow::Borrowed(text) };
@@ -113,13 +114,13 @@ impl Redactor {
     pub fn redact_text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match self.redact(text.as_bytes()) {
             Cow::Borrowed(_) => Cow::Borrowed(text),
-            // A form that ends within a character takes the rest of it along.
+            // A form that ends within a character is extended to the character's end.
             Cow::Owned(redacted) => Cow::Owned(String::from_utf8_lossy(&redacted).into_owned()),
         }
     }
 
     /// As [`Redactor::redact`], for JSON, which stays JSON: each text and name in it is redacted by itself, so that an
-    /// encoded one does not take the others along. Where the secret is none of these, as a number is not, it becomes a text.
+    /// encoded one does not affect the others. A number that is a secret becomes a text.
     pub fn redact_json<'a>(&self, json: &'a [u8]) -> Cow<'a, [u8]> {
         if !self.contains(json) {
             return Cow::Borrowed(json);
@@ -127,7 +128,7 @@ impl Redactor {
         let redacted = serde_json::from_slice::<Value>(json).ok().map(|value| self.redact_value(value));
         let line = match redacted.map(|value| value.to_string().into_bytes()) {
             Some(line) if !self.contains(&line) => line,
-            // It is no JSON, or the secret looks like what holds the values together.
+            // It is not JSON, or the secret matches JSON punctuation.
             _ => br#"{"redacted":true}"#.to_vec(),
         };
         Cow::Owned(with_line_end_of(json, line))
@@ -154,8 +155,8 @@ impl Redactor {
         }
     }
 
-    /// The text with the digest of each secret in its place. Forms that overlap are replaced as one: the longer one may end
-    /// in what the shorter one leaves over, and the rest of a secret is a part of it.
+    /// The text with each secret replaced by its digest. Overlapping forms are replaced as one, since the rest of a
+    /// longer form that overlaps a shorter one would be a part of a secret.
     fn replaced(&self, search: &AhoCorasick, text: &[u8]) -> Vec<u8> {
         let mut spans: Vec<(Range<usize>, usize)> = search
             .find_overlapping_iter(text)
@@ -175,7 +176,7 @@ impl Redactor {
         out
     }
 
-    /// The secret that is in the text when it is percent-decoded.
+    /// The secret in the percent-decoded text, if there is one.
     fn encoded(&self, search: &AhoCorasick, text: &[u8]) -> Option<&Secret> {
         let found = decodings(text).find_map(|decoded| search.find(&decoded))?;
         Some(&self.secrets[self.owners[found.pattern().as_usize()]])
@@ -189,8 +190,8 @@ fn with_line_end_of(text: &[u8], mut line: Vec<u8>) -> Vec<u8> {
     line
 }
 
-/// The text without a secret that is known for one request only: as it is, or percent-encoded. O(length), and nothing is
-/// built for it: an attacker has it done at each request.
+/// The text without a secret of one request only, plain or percent-encoded. O(length), without an automaton, since an
+/// attacker can cause it at each request.
 pub fn redact_one<'a>(secret: &Secret, text: &'a str) -> Cow<'a, str> {
     let Some(needle) = std::str::from_utf8(secret.expose()).ok().filter(|text| text.len() >= SECRET_BYTES_MIN) else {
         return Cow::Borrowed(text);
@@ -204,7 +205,7 @@ pub fn redact_one<'a>(secret: &Secret, text: &'a str) -> Cow<'a, str> {
     if is_encoded { Cow::Owned(secret.to_string()) } else { redacted }
 }
 
-/// What a text is when it is percent-decoded, once and again.
+/// The text percent-decoded once, twice and so on.
 fn decodings(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let decoded = |text: &[u8]| match Cow::from(percent_decode(text)) {
         Cow::Borrowed(_) => None,
@@ -219,7 +220,7 @@ impl fmt::Debug for Redactor {
     }
 }
 
-/// All forms of a secret. Some are the same for most.
+/// All forms of a secret. For most secrets some are equal.
 fn forms_of(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let mut forms = vec![secret.to_vec()];
     let mut escaped = Zeroizing::new(String::from_utf8_lossy(secret).into_owned());
@@ -247,8 +248,8 @@ fn percent_encoded(secret: &[u8], is_unreserved_kept: bool, encode: fn(u8) -> St
     secret.iter().flat_map(|byte| if is_kept(*byte) { vec![*byte] } else { encode(*byte).into_bytes() }).collect()
 }
 
-/// The characters that a secret has in a longer base64 text whatever stands around it: `offset` bytes of a group of three
-/// come before it. A character holds six bits; the first and the last one may hold bits of the neighbours.
+/// The characters of a secret in a longer base64 text that do not depend on the text around it, if `offset` bytes of a
+/// group of three precede it. A character holds six bits; the first and the last one may hold bits of the neighbours.
 fn base64_within(engine: &impl Engine, secret: &[u8], offset: usize) -> Vec<u8> {
     let text = Zeroizing::new([&vec![0; offset][..], secret].concat());
     let encoded = Zeroizing::new(engine.encode(&*text));
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_secret_is_not_copied() {
+    fn a_text_without_a_secret_is_not_copied() {
         for redactor in [redactor(&[]), redactor(&[TOKEN])] {
             for text in ["", "correct horse", "100%", "%41%zz", "{\"a\":\"%63or\"}"] {
                 assert!(matches!(redactor.redact(text.as_bytes()), Cow::Borrowed(_)), "{text}");
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_behind_a_name_in_basic_authentication_is_found_at_each_alignment() {
+    fn a_secret_after_a_name_in_basic_authentication_is_found_at_each_alignment() {
         let redactor = redactor(&[TOKEN]);
         for user in ["", "u", "us", "use", "user"] {
             for end in ["", "!", "!!"] {
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_json_whatever_the_secret_looks_like() {
+    fn json_stays_json_for_any_secret() {
         let table: [(&[u8], &str, &str); 5] = [
             (b"12345678", r#"{"n":12345678,"m":1}"#, r#"{"m":1,"n":"sha256:ef797c81"}"#),
             (
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_one_request_is_taken_out_of_a_text() {
+    fn a_secret_of_one_request_is_redacted_in_a_text() {
         let one = |secret: &str, text: &str| redact_one(&Secret::new(secret.as_bytes()), text).into_owned();
         assert_eq!(one("abc-def-ghi", "/x/abc-def-ghi/y"), format!("/x/{}/y", shown(b"abc-def-ghi")));
         assert_eq!(one("abc-def-ghi", "/x/abc%2ddef-gh%69/y"), shown(b"abc-def-ghi"));
@@ -366,14 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_secret_is_known_as_one() {
+    fn a_part_of_a_secret_is_recognized() {
         let redactor = redactor(&[TOKEN]);
         assert!(redactor.is_part(&TOKEN[..8]) && redactor.is_part(&TOKEN[3..20]));
         assert!(!redactor.is_part(&TOKEN[..7]) && !redactor.is_part(b"anything") && !redactor.is_part(b""));
     }
 
     #[test]
-    fn no_secret_shows_in_the_redactor_itself() {
+    fn the_redactor_itself_shows_no_secret() {
         let redactor = redactor(&[TOKEN]);
         let forms = redactor.forms();
         assert_eq!(format!("{redactor:?}"), format!("Redactor(1 secrets in {forms} forms)"));

@@ -1,7 +1,7 @@
-//! Instants: as the wire contract writes them, RFC 3339, UTC, milliseconds.
+//! Instants as text in the wire contract's format: RFC 3339, UTC, milliseconds.
 //!
-//! Each reply has several, so writing one is plain arithmetic into a fixed buffer: no allocation, no formatting machinery.
-//! Reading is rarer and has the many spellings of the standard: a library does it.
+//! Each reply has several, so writing one is plain arithmetic into a fixed buffer: no allocation, no formatting
+//! machinery. Reading is rarer and must accept all spellings of the standard: a library does it.
 
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimeParser;
@@ -13,11 +13,11 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rfc3339(Timestamp);
 
-/// A text is no instant.
+/// The error for a text that is not an instant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParseError;
 
-/// The last instant that has a year of four digits; "never" is shown as it.
+/// The last instant with a year of four digits; "never" is shown as this.
 const LAST_MILLIS: u64 = 253_402_300_799_999;
 
 const DAY_MILLIS: u64 = 86_400_000;
@@ -62,9 +62,9 @@ impl Serialize for Rfc3339 {
     }
 }
 
-/// Year, month and day of a day counted from 1970-01-01, by the Gregorian calendar. The year is taken to begin in March:
-/// then the leap day is its last, and the months' lengths follow one line (Howard Hinnant, `chrono`-Compatible Low-Level
-/// Date Algorithms, `civil_from_days`).
+/// Year, month and day of a day counted from 1970-01-01, by the Gregorian calendar. The year is taken to begin in
+/// March: then the leap day is its last, and the months' lengths follow one line (Howard Hinnant, `chrono`-Compatible
+/// Low-Level Date Algorithms, `civil_from_days`).
 const fn civil_date(day: u64) -> (u64, u64, u64) {
     const DAYS_TO_1970_FROM_MARCH_0000: u64 = 719_468;
     const DAYS_OF_400_YEARS: u64 = 146_097;
@@ -79,10 +79,10 @@ const fn civil_date(day: u64) -> (u64, u64, u64) {
     (year, month, day_of_month)
 }
 
-/// The instant that a text names, with any offset; what is below a millisecond is cut.
+/// Parses an instant with any offset; fractions of a millisecond are cut.
 ///
 /// # Errors
-/// The text is no instant with an offset, or one before 1970 or after 9999.
+/// The text is not an instant with an offset, or is before 1970 or after 9999.
 pub fn parse(text: &str) -> Result<Timestamp, ParseError> {
     // In pieces, since the library's instants end a day before the calendar does, and "never" must read back.
     let pieces = PARSER.parse_pieces(text).map_err(|_| ParseError)?;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_instant_of_the_calendar_is_refused() {
+    fn a_text_that_is_not_an_instant_of_the_calendar_is_refused() {
         let table = [
             "",
             "soon",
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_the_calendar_is_the_one_that_another_implementation_says() {
+    fn every_day_of_the_calendar_equals_that_of_another_implementation() {
         let mut date = jiff::civil::date(1970, 1, 1);
         for day in 0..=LAST_MILLIS / DAY_MILLIS {
             let (year, month, day_of_month) = civil_date(day);

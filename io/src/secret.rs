@@ -1,4 +1,4 @@
-//! Secrets: texts that are used and never shown. What is shown of one is the start of its digest.
+//! Secrets: texts that are used and never shown. Instead of one, the start of its digest is shown.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -15,18 +15,18 @@ pub struct Secret {
     digest: [u8; 32],
 }
 
-/// Bytes of a file that holds a secret: a page, of which the longest tokens in use take half. A path that was mistaken for
-/// it, or a device, must not be read to its end.
+/// The most bytes of a file that holds a secret: a page, twice the longest tokens in use. A wrong path may lead to a
+/// large file or a device, which must not be read to its end.
 const FILE_BYTES_MAX: u64 = 4_096;
 
-/// A file has no secret to give. The message goes on where the path ends.
+/// Why a file holds no secret. The message follows the file's path.
 #[derive(Debug)]
 pub enum SecretFileError {
     /// It cannot be read.
     Read(io::Error),
-    /// It has nothing but white space.
+    /// It contains only white space.
     Empty,
-    /// It is too large to be one.
+    /// It is too large to be a secret.
     Size,
 }
 
@@ -52,7 +52,7 @@ impl Secret {
         Secret { bytes, digest }
     }
 
-    /// The bytes, for what must have them.
+    /// The secret's bytes.
     pub fn expose(&self) -> &[u8] {
         &self.bytes
     }
@@ -67,8 +67,8 @@ impl Secret {
         self.bytes.is_empty()
     }
 
-    /// Whether it is the same: compared by digest in constant time, so that neither its length nor its start can be found
-    /// out by trying.
+    /// Whether both are equal, compared by digest in constant time, so that neither length nor start can be found out
+    /// by trying.
     pub fn is(&self, other: &[u8]) -> bool {
         let digest: [u8; 32] = Sha256::digest(other).into();
         digest.ct_eq(&self.digest).into()
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_told_apart_and_never_shown() {
+    fn secrets_are_distinguished_and_never_shown() {
         let secret = Secret::new(*b"correct horse battery");
         assert!(secret.is(b"correct horse battery"));
         for other in [&b""[..], b"correct horse batter", b"correct horse battery ", b"Correct horse battery"] {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_gives_its_secret_without_the_white_space_around_it() {
+    fn a_secret_is_read_without_the_white_space_around_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         let said = || Secret::read(&path).unwrap_err().to_string();

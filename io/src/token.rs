@@ -1,4 +1,4 @@
-//! The token: what a caller must present. The hub makes one at its first start unless the operator gave it one.
+//! The token that a caller must present. The hub generates one at its first start unless the operator provides one.
 
 use crate::platform;
 use crate::secret::{Secret, SecretFileError};
@@ -7,48 +7,48 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Bytes that a token needs where others can reach the hub.
+/// The fewest bytes of a token if other machines can reach the hub.
 pub const TOKEN_BYTES_MIN: usize = 16;
 
-/// Random bytes of a token that the hub makes; written as hex, twice as many characters.
+/// Random bytes of a generated token; as hex it has twice as many characters.
 const RANDOM_BYTES: usize = 32;
 
 /// The hub's token.
 #[derive(Clone, Debug)]
 pub struct Token(Secret);
 
-/// How the hub came by its own token.
+/// The origin of the hub's own token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// There was none: it was made.
+    /// It did not exist and was generated.
     Made,
-    /// It was there.
+    /// It existed.
     Found,
-    /// It was there, and others could read it until now.
+    /// It existed, and other users could read it until now.
     FoundOpen,
 }
 
-/// A token cannot be read or made.
+/// Why a token cannot be read or generated.
 #[derive(Debug)]
 pub enum TokenError {
-    /// The file has no token to give.
+    /// The file holds no token.
     Read(PathBuf, SecretFileError),
     /// The file cannot be written.
     Write(PathBuf, io::Error),
     /// The token has a character that no header can carry.
     Characters,
-    /// The system has no randomness to give.
+    /// The system provides no randomness.
     Randomness(getrandom::Error),
 }
 
 impl Token {
-    /// A token that the operator gave.
+    /// A token that the operator provides.
     pub fn new(secret: Secret) -> Result<Self, TokenError> {
         let is_visible = secret.expose().iter().all(u8::is_ascii_graphic);
         if is_visible { Ok(Token(secret)) } else { Err(TokenError::Characters) }
     }
 
-    /// Where the hub keeps the token that it makes.
+    /// The path of the generated token in a data folder.
     pub fn path(data_dir: &Path) -> PathBuf {
         data_dir.join("secrets").join("hub_token")
     }
@@ -58,7 +58,7 @@ impl Token {
         Token::new(Secret::read(path).map_err(|error| TokenError::Read(path.to_owned(), error))?)
     }
 
-    /// The hub's own token; made if there is none.
+    /// The hub's own token; generated if it does not exist.
     pub fn load_or_create(data_dir: &Path) -> Result<(Self, Origin), TokenError> {
         let path = Token::path(data_dir);
         match Token::read(&path) {
@@ -87,7 +87,7 @@ impl Token {
     }
 }
 
-/// Writes the token beside its place first: a half-written token would lock everybody out.
+/// Writes a temporary file first and renames it: a half-written token would lock out every client.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().expect("the token lies in a folder");
     platform::create_private_dir(folder)?;
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_start_makes_a_token_and_the_second_finds_it() {
+    fn the_first_start_generates_a_token_and_the_second_reads_it() {
         let folder = tempfile::tempdir().unwrap();
         let (token, origin) = Token::load_or_create(folder.path()).unwrap();
         assert_eq!(origin, Origin::Made);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_token_is_said_to_be_one() {
+    fn a_file_without_a_token_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t");
         fs::write(&path, " \n").unwrap();

@@ -1,4 +1,4 @@
-//! Lines: a change of an alert as `alerts.jsonl` has it.
+//! Lines: a change of an alert as a line of `alerts.jsonl`.
 //!
 //! `ts`, `event` and the details' `count`, `window_sec`, `threshold` and `top_ips` are frozen; the rest may grow.
 
@@ -6,7 +6,7 @@ use crate::object::{Object, object};
 use sheratan_core::Timestamp;
 use sheratan_core::alerts::{Alert, Change};
 
-/// The change's line, without its end.
+/// Writes the change's line, without its line end.
 pub fn write(out: &mut Vec<u8>, change: &Change) {
     let alert = &change.alert;
     object(out, |line| {
@@ -19,7 +19,7 @@ pub fn write(out: &mut Vec<u8>, change: &Change) {
     });
 }
 
-/// An open alert, as `GET /api/alerts` shows it.
+/// Writes an open alert, as `GET /api/alerts` shows it.
 pub fn write_open(out: &mut Vec<u8>, now: Timestamp, alert: &Alert) {
     object(out, |out| {
         out.plain("event", format_args!("BURST_{}", alert.event));
@@ -48,7 +48,7 @@ mod tests {
     use sheratan_core::alerts::State;
 
     #[test]
-    fn a_line_has_the_frozen_members_and_what_tells_one_alert_from_another() {
+    fn a_line_has_the_frozen_members_and_those_that_identify_its_alert() {
         let alert = Alert {
             id: 0xab,
             rule: "auth_failure_burst".into(),

@@ -1,7 +1,8 @@
-//! Alerts: what the core's engine finds in the audit log, on its way out: `<data-dir>/logs/alerts.jsonl`, and a webhook.
+//! Alerts: writes the alerts that the core's engine raises to `<data-dir>/logs/alerts.jsonl`, and posts them to a
+//! webhook.
 //!
-//! The rules come from `alert_rules.json` ([`rules`]), each change is a line ([`line`]); the hub hands lines over and waits
-//! for neither a file nor the network.
+//! The rules are read from `alert_rules.json` ([`rules`]); each change is a line ([`line`]). The hub sends lines to a
+//! thread and waits for neither a file nor the network.
 
 pub mod line;
 pub mod rules;
@@ -13,12 +14,12 @@ pub use writer::{AlertLog, Settings};
 
 use std::path::{Path, PathBuf};
 
-/// Where a data folder's alerts are.
+/// The path of the alerts' file in a data folder.
 pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("logs").join("alerts.jsonl")
 }
 
-/// Where a data folder's rules are, if they are anywhere.
+/// The default path of the rules in a data folder; the file is optional.
 pub fn rules_path(data_dir: &Path) -> PathBuf {
     data_dir.join("alert_rules.json")
 }

@@ -4,8 +4,8 @@
 //! {"rules":[{"name":"login_storm","event":"AUTH_FAILURE","threshold":50,"window_sec":60,"group_by":"ip",
 //!            "ignore":["127.0.0.0/8","192.0.2.7"],"cooldown_sec":600,"enabled":true}]}
 //! ```
-//! `name`, `event` and `threshold` are needed. A rule of a built-in one's name takes its place, and `"enabled":false` takes
-//! it out; all others are added.
+//! `name`, `event` and `threshold` are required. A rule with the name of a built-in one replaces it, or with
+//! `"enabled":false` removes it; all others are added.
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -16,10 +16,10 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// Bytes of the file: a hundred times what the most rules take.
+/// The most bytes of the file: a hundred times the size of the most rules.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Rules that cannot be used: one line that says where, what, and what would do.
+/// Rules that cannot be used: one line with the file, what is wrong, and what is allowed.
 #[derive(Debug)]
 pub struct RulesError {
     path: PathBuf,
@@ -56,14 +56,14 @@ fn yes() -> bool {
     true
 }
 
-/// An engine for the rules in a file, and for the built-in ones that it does not replace.
+/// Reads a file's rules; returns an engine for them and for the built-in ones that they do not replace.
 pub fn read(path: &Path) -> Result<Alerts, RulesError> {
     let error = |reason: String| RulesError { path: path.to_owned(), reason };
     let text = read_text(path).map_err(|cause| error(format!("cannot be read: {cause}")))?;
     parse(&text).map_err(error)
 }
 
-/// An engine for the rules in a file if there is one, else for the built-in ones.
+/// As [`read`]; an engine for the built-in rules if the file does not exist.
 pub fn read_if_there(path: &Path) -> Result<Alerts, RulesError> {
     if path.exists() { read(path) } else { Ok(built_in()) }
 }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_added_to_the_built_in_ones_or_take_their_place() {
+    fn rules_are_added_to_the_built_in_ones_or_replace_them() {
         let added = r#"{"rules":[{"name":"mine","event":"LEASE_REAP","threshold":5}]}"#;
         assert_eq!(names(added), ["auth_failure_burst", "port_mismatch_burst", "mine"]);
         let replaced = r#"{"rules":[{"name":"auth_failure_burst","event":"AUTH_FAILURE","threshold":5}]}"#;
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_rule_does_not_say_has_a_default() {
+    fn optional_members_of_a_rule_have_defaults() {
         let text = r#"{"rules":[{"name":"a","event":"AUTH_FAILURE","threshold":5},
             {"name":"b","event":"AUTH_FAILURE","threshold":5,"window_sec":10,"group_by":"ip","ignore":["10.0.0.0/8","::2"],"cooldown_sec":0},
             {"name":"c","event":"AUTH_FAILURE","threshold":5,"ignore":[]}]}"#;
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_understood_is_refused_with_the_rule_that_is_wrong() {
+    fn an_invalid_file_is_refused_with_the_rule_that_is_wrong() {
         let table = [
             ("", "is not what it must be"),
             (r#"{"rules":[{"name":"a","treshold":5}]}"#, "unknown field `treshold`"),

@@ -1,10 +1,11 @@
-//! The webhook: alerts are posted as JSON in the shapes of Prometheus' Alertmanager, so that what understands one
-//! understands the other.
+//! The webhook: posts alerts as JSON in the formats of Prometheus' Alertmanager, so that receivers for that accept
+//! them.
 //!
 //! A URL whose path ends with `/api/v2/alerts` is an Alertmanager itself and gets a list of alerts
-//! (<https://prometheus.io/docs/alerting/latest/clients/>); any other gets what an Alertmanager would post to a webhook,
-//! version 4 (<https://prometheus.io/docs/alerting/latest/configuration/#webhook_config>). One thread posts, in order; what
-//! is not taken is tried again with backoff for some minutes, what does not fit into the queue is dropped and counted.
+//! (<https://prometheus.io/docs/alerting/latest/clients/>); any other gets what an Alertmanager would post to a
+//! webhook, version 4 (<https://prometheus.io/docs/alerting/latest/configuration/#webhook_config>). One thread posts,
+//! in order; a failed post is retried with backoff for some minutes, and changes that do not fit into the queue are
+//! dropped and counted.
 
 use crate::backoff::Backoff;
 use crate::rfc3339::Rfc3339;
@@ -24,7 +25,7 @@ use ureq::http;
 /// Changes that wait to be posted: an hour of a burst in each of some twenty groups.
 const QUEUE_MAX: usize = 256;
 
-/// How long one change is tried; then it is dropped, since a later one says more.
+/// How long one change is retried; then it is dropped, since a later one is more useful.
 const TRY_FOR: Duration = Duration::from_secs(300);
 
 /// How long a receiver may take to answer.
@@ -33,16 +34,16 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long the end of the process waits for changes that are not posted yet.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 
-/// An Alertmanager is told until when an alert goes on if it hears no more. That is as long as the hub may be silent about an
-/// open one (its window and its cool-down, at least 10 s) and so much longer, for a receiver that takes it late: a hub that
-/// died leaves no alert for ever.
+/// Each post names the instant at which the Alertmanager resolves the alert if no update arrives, so that a hub that
+/// died leaves no alert open for ever. It is the longest time between two posts of an open alert (its window and its
+/// cool-down, at least 10 s) plus this margin for late posts.
 const FIRING_MARGIN: Millis = Millis::from_secs(60 + 10);
 
 /// Where alerts are posted to. The URL often is a secret itself: it is never shown.
 #[derive(Clone)]
 pub struct WebhookUrl(Secret);
 
-/// A text is no URL that can be posted to.
+/// Why a text is not a URL that can be posted to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WebhookUrlError {
     /// It is not of the form `http://host:port/path`.
@@ -63,7 +64,7 @@ impl WebhookUrl {
         }
     }
 
-    /// The secret, to be looked for.
+    /// The URL as a secret, for the redactor.
     pub fn secret(&self) -> &Secret {
         &self.0
     }
@@ -96,7 +97,7 @@ impl fmt::Display for WebhookUrlError {
 
 impl std::error::Error for WebhookUrlError {}
 
-/// The posting thread's other end.
+/// The handle to the posting thread.
 #[derive(Debug)]
 pub struct Webhook {
     source: String,
@@ -108,7 +109,8 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Starts the thread. `source` is a URL that says where the alerts come from; in `lost` is counted what is not posted.
+    /// Starts the thread. `source` is a URL that identifies the hub in alerts; `lost` counts changes that are not
+    /// posted.
     pub fn start(url: WebhookUrl, source: &str, lost: Arc<AtomicU64>) -> io::Result<Self> {
         let (bodies, receiver) = bounded(QUEUE_MAX);
         let (stop, stopped) = bounded(1);
@@ -118,7 +120,7 @@ impl Webhook {
         Ok(Webhook { source: source.to_owned(), is_alertmanager, bodies, lost, stop, thread })
     }
 
-    /// Posts a change, some time; never waits.
+    /// Queues a change to be posted; never blocks.
     pub fn post(&self, change: &Change) {
         let body = match self.is_alertmanager {
             true => json!([alert(change, &self.source)]),
@@ -130,7 +132,7 @@ impl Webhook {
         }
     }
 
-    /// Ends the thread, after a moment for what is not posted yet.
+    /// Ends the thread; waits at most [`FINISH_MAX`] for queued changes.
     pub fn finish(self) {
         let Webhook { bodies, stop, thread, .. } = self;
         drop(bodies);
@@ -138,7 +140,7 @@ impl Webhook {
         while !thread.is_finished() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
-        // A thread that waits between two tries ends at once; one within a try ends with its process.
+        // A thread that waits between two tries ends at once; one that is posting ends with the process.
         _ = stop.try_send(());
         if thread.is_finished() && thread.join().is_err() {
             tracing::error!("the webhook's thread has panicked");
@@ -154,7 +156,7 @@ struct Poster {
     is_failing: bool,
 }
 
-/// What came of one try.
+/// The result of one try.
 enum Try {
     Taken,
     Refused(String),
@@ -170,14 +172,14 @@ impl Poster {
         }
     }
 
-    /// Tries until the body is taken, refused, or too old; `false` if the hub stops.
+    /// Retries until the body is accepted, refused or too old; `false` if the hub stops.
     fn deliver(&mut self, body: &[u8]) -> bool {
         let (started, mut backoff) = (Instant::now(), Backoff::new());
         loop {
             match self.post(body) {
                 Try::Taken => {
                     if std::mem::take(&mut self.is_failing) {
-                        tracing::info!("the webhook takes alerts again");
+                        tracing::info!("the webhook accepts alerts again");
                     }
                     return true;
                 }
@@ -188,12 +190,12 @@ impl Poster {
                 }
                 Try::Failed(reason) if started.elapsed() > TRY_FOR => {
                     self.lost.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(reason, "an alert was not posted: the webhook took none for {TRY_FOR:?}");
+                    tracing::error!(reason, "an alert was not posted: the webhook accepted none for {TRY_FOR:?}");
                     return true;
                 }
                 Try::Failed(reason) => {
                     if !std::mem::replace(&mut self.is_failing, true) {
-                        tracing::warn!(reason, "the webhook does not take an alert; it is tried again");
+                        tracing::warn!(reason, "an alert could not be posted to the webhook; it is retried");
                     }
                 }
             }
@@ -204,7 +206,7 @@ impl Poster {
         }
     }
 
-    /// One try. Reasons never name the URL.
+    /// Tries once. Reasons never contain the URL.
     fn post(&self, body: &[u8]) -> Try {
         let sent = self.agent.post(self.url.text()).header("Content-Type", "application/json").send(body);
         match sent.map(|response| response.status()) {
@@ -230,7 +232,7 @@ fn agent() -> ureq::Agent {
     config.build().new_agent()
 }
 
-/// One alert, as an Alertmanager takes it.
+/// One alert in the Alertmanager's API format.
 fn alert(change: &Change, source: &str) -> Value {
     let Change { at, state, alert } = change;
     let ends_at = match state {
@@ -241,7 +243,7 @@ fn alert(change: &Change, source: &str) -> Value {
         "alertname": format!("BURST_{}", alert.event), "rule": alert.rule, "severity": "warning", "service": "sheratan-hub",
     });
     if let Some((member, value)) = &alert.group {
-        // A label of a name of its own: a group member may be called like one of the others.
+        // A label with a prefix: a group's member may have the name of another label.
         labels[format!("group_{}", member.replace(['-', '.'], "_"))] = json!(value);
     }
     let window_sec = alert.window.as_secs_ceil();
@@ -262,7 +264,7 @@ fn alert(change: &Change, source: &str) -> Value {
     })
 }
 
-/// A change, as an Alertmanager would tell it to a webhook.
+/// A change as an Alertmanager posts it to a webhook.
 fn notification(change: &Change, source: &str) -> Value {
     let status = if change.state == State::Resolved { "resolved" } else { "firing" };
     let mut alert = alert(change, source);
@@ -270,7 +272,7 @@ fn notification(change: &Change, source: &str) -> Value {
     alert["status"] = json!(status);
     alert["fingerprint"] = json!(fingerprint);
     if status == "firing" {
-        // So does an Alertmanager: the end of an alert that goes on is not known.
+        // An Alertmanager does the same: the end of an open alert is not known.
         alert["endsAt"] = json!("0001-01-01T00:00:00Z");
     }
     json!({
@@ -290,8 +292,8 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_in_the_queue_is_counted_and_nobody_waits_for_it() {
-        // Connections are made and never answered.
+    fn changes_that_do_not_fit_into_the_queue_are_counted_and_never_block() {
+        // Connections are accepted by the kernel and never answered.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = url(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let lost = Arc::new(AtomicU64::new(0));
@@ -311,12 +313,12 @@ mod tests {
         };
         let change = Change { at: alert.opened_at, state: State::Opened, alert };
         (0..QUEUE_MAX + 10).for_each(|_| webhook.post(&change));
-        // One may be in the thread's hands besides those in the queue.
+        // The thread may hold one besides those in the queue.
         assert!((9..=10).contains(&lost.load(Ordering::Relaxed)), "{lost:?}");
     }
 
     #[test]
-    fn a_url_is_looked_at_before_anything_is_posted_and_never_shown() {
+    fn a_url_is_checked_before_anything_is_posted_and_never_shown() {
         for (text, is_alertmanager) in [
             ("http://127.0.0.1:9093/api/v2/alerts", true),
             ("http://am/prefix/api/v2/alerts/?x=1", true),

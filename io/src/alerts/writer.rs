@@ -1,7 +1,7 @@
-//! The alerts' thread: appends lines to `alerts.jsonl` and hands them to the webhook.
+//! The alerts' thread: appends lines to `alerts.jsonl` and passes them to the webhook.
 //!
-//! Alerts are few (one a rule and group while it is open, one line a cool-down), so a line is a write. What the disk does
-//! not take is kept and tried again; what does not fit into the channel is counted and told in the log.
+//! Alerts are few (one a rule and group while it is open, one line a cool-down), so each line is a write of its own. A
+//! line whose write failed is kept and retried; a line that does not fit into the channel is counted and logged.
 
 use super::webhook::{Webhook, WebhookUrl};
 use crate::rotated::RotatedFile;
@@ -19,13 +19,13 @@ use std::time::Duration;
 /// Lines that may wait for the thread.
 const LINES_MAX: usize = 1_024;
 
-/// Lines that wait for a disk that takes none; the oldest goes, since the newest says how things stand.
+/// Lines kept while writes fail; the oldest is dropped first, since the newest shows the current state.
 const HELD_MAX: usize = 4_096;
 
-/// How long until a disk that took nothing is tried again.
+/// How long until a failed write is retried.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Where alerts go.
+/// The alerts' file and webhook.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The newest file.
@@ -34,21 +34,21 @@ pub struct Settings {
     pub bytes_max: u64,
     /// Older files that are kept.
     pub kept: u32,
-    /// Where they are posted to as well.
+    /// The webhook, if one is configured.
     pub webhook: Option<WebhookUrl>,
 }
 
-/// The hub's end of the alerts' thread.
+/// The hub's handle to the alerts' thread.
 #[derive(Debug)]
 pub struct AlertLog {
     lines: Option<Sender<AlertLine>>,
-    /// Lines that are in no file, and posts that nobody took.
+    /// Lines that were not written, and posts that were not accepted.
     lost: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl AlertLog {
-    /// Opens the file and starts the threads. `source` is a URL that says where alerts come from.
+    /// Opens the file and starts the threads. `source` is a URL that identifies the hub in alerts.
     pub fn start(settings: &Settings, source: &str) -> io::Result<Self> {
         let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
         let lost = Arc::new(AtomicU64::new(0));
@@ -59,7 +59,7 @@ impl AlertLog {
         Ok(AlertLog { lines: Some(sender), lost, thread: Some(thread) })
     }
 
-    /// Hands a line over; never waits.
+    /// Sends a line to the thread; never blocks.
     pub fn record(&self, line: AlertLine) {
         let lines = self.lines.as_ref().expect("it is open until it is dropped");
         if lines.try_send(line).is_err() {
@@ -68,14 +68,14 @@ impl AlertLog {
         }
     }
 
-    /// How many changes of alerts did not get where they were to go.
+    /// How many changes of alerts were not written or not posted.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for AlertLog {
-    /// Waits until all is written, and a moment for the webhook.
+    /// Waits until everything is written, and a moment for the webhook.
     fn drop(&mut self) {
         self.lines = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
@@ -98,7 +98,7 @@ impl Writer {
             let wait = if self.held.is_empty() { Duration::MAX } else { RETRY };
             match lines.recv_timeout(wait) {
                 Ok(AlertLine { change, line }) => {
-                    tell(&change);
+                    log(&change);
                     if let Some(webhook) = &self.webhook {
                         webhook.post(&change);
                     }
@@ -144,8 +144,8 @@ impl Writer {
     }
 }
 
-/// A line of the log for whoever reads that.
-fn tell(change: &Change) {
+/// Logs a change for the log's readers.
+fn log(change: &Change) {
     let alert = &change.alert;
     let (rule, total) = (&alert.rule, alert.total);
     let top = alert.top.first().map_or_else(|| "-".to_owned(), |(ip, _)| ip.to_string());

@@ -1,11 +1,12 @@
 //! The chain: each line of the audit log carries its number and the hash of the line before.
 //!
-//! The chain shows what was changed, taken out or put in; that the newest lines were cut off it cannot show, nor that
-//! somebody wrote the whole log anew: for that the last `prev` must be kept elsewhere.
+//! The chain shows lines that were changed, removed or inserted. It cannot show that the newest lines were cut off or
+//! that the whole log was rewritten: for that, the last `prev` must be kept elsewhere.
 //!
-//! A crash may leave a line that is not whole. It stays, the next line is a [`TORN`] that says so, and the chain goes over
-//! both: `prev` is the hash of what is there, and the details have the hash of the last whole line. If that line is torn as
-//! well, the next one speaks of all that stands behind the last whole line, and its `prev` is the hash of all that.
+//! A crash may leave an incomplete line. It is kept, the next line is a [`TORN`] event that reports it, and the chain
+//! covers both: `prev` is the hash of the incomplete bytes, and the details have the hash of the last whole line. If
+//! that next line is torn as well, the one after it reports all bytes after the last whole line, and its `prev` is the
+//! hash of all these.
 
 use super::rules;
 use crate::disk::{Disk, DiskReader};
@@ -22,10 +23,10 @@ use std::path::{Path, PathBuf};
 /// Bytes of one read of a file: a log is read from its start to its end.
 const READ_BYTES: usize = 64 << 10;
 
-/// The event that says that what stands before it is not whole.
+/// The event that reports incomplete bytes before it.
 pub const TORN: &str = "AUDIT_LINE_TORN";
 
-/// Where the chain stands: what the next line needs.
+/// The end of the chain: what the next line needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
     /// The next line's number, from 1.
@@ -34,29 +35,29 @@ pub struct Link {
     pub prev: [u8; 32],
 }
 
-/// What a whole chain holds.
+/// The result of checking a chain that is intact.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChainReport {
     /// Files.
     pub files: u64,
     /// Whole lines in all files.
     pub lines: u64,
-    /// The first line's number: above 1 when older files were taken away.
+    /// The first line's number: above 1 if older files were removed.
     pub first_seq: u64,
     /// The last line's number.
     pub last_seq: u64,
-    /// Lines that a crash tore, each with a line after it that says so.
+    /// Torn lines, each with a line after it that reports it.
     pub torn: u64,
-    /// Whether something that is no whole line follows the last one: it is being written, or the next line will say so.
+    /// Whether incomplete bytes follow the last line: they are being written, or the next line will report them.
     pub is_tail_torn: bool,
 }
 
-/// A chain that does not hold.
+/// Why a chain is not intact.
 #[derive(Debug)]
 pub enum ChainError {
     /// A file cannot be read.
     Io(PathBuf, io::Error),
-    /// A line is not what was written, or one is missing before it.
+    /// A line was changed, or one is missing before it.
     Broken {
         /// The file.
         path: PathBuf,
@@ -74,7 +75,7 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Where the chain in a log's files stands after the last whole line; none if there is no line. O(the newest file).
+    /// The link after the last whole line of a log's files; `None` if there is no line. O(the newest file).
     pub fn find(disk: &dyn Disk, path: &Path) -> io::Result<Option<Self>> {
         for part in newest_first(disk, path)? {
             let mut last = None;
@@ -89,12 +90,12 @@ impl Link {
         Ok(None)
     }
 
-    /// Where the chain stands after a line; none if it is not a whole one.
+    /// The link after a line; `None` if the line is not whole.
     pub fn after(line: &[u8]) -> Option<Self> {
         seq_of(line).map(|seq| Link { seq: seq + 1, prev: Sha256::digest(line).into() })
     }
 
-    /// Appends the event's line to `out`, with its line end; the link after it.
+    /// Appends the event's line to `out`, with its line end; returns the link after it.
     pub fn write(&self, event: &Event, out: &mut Vec<u8>) -> Link {
         let start = out.len();
         object(out, |line| {
@@ -106,7 +107,7 @@ impl Link {
         next
     }
 
-    /// Goes over what is torn behind the last whole line: the event to write next.
+    /// Extends the chain over the torn bytes after the last whole line; returns the event to write next.
     pub fn pass(&mut self, torn: &[u8], now: Timestamp) -> Event {
         let mut details = Vec::new();
         object(&mut details, |out| _ = out.number("bytes", torn.len() as u64).plain("before", hex::encode(self.prev)));
@@ -115,12 +116,12 @@ impl Link {
     }
 }
 
-/// What stands behind the last whole line of the newest file, without a line end; none if nothing does. O(that file).
+/// The bytes after the last whole line of the newest file, without a line end; `None` if there are none. O(that file).
 pub fn torn_tail(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut tail = None::<Vec<u8>>;
     each_line_of(disk.open_to_read(path)?, |line| {
         match &mut tail {
-            // Of the last line perhaps only the end is missing, which the file knows.
+            // The last line may lack only its line end, which the file knows.
             _ if seq_of(line).is_some() => tail = None,
             Some(torn) => {
                 torn.push(b'\n');
@@ -140,7 +141,7 @@ pub fn verify(disk: &dyn Disk, path: &Path) -> Result<ChainReport, ChainError> {
     for part in parts.into_iter().rev() {
         let unreadable = |error| ChainError::Io(part.path.clone(), error);
         let Some(file) = part.open().map_err(unreadable)? else {
-            // It was removed meanwhile, and so were those before it: the chain begins after them.
+            // It was removed meanwhile, and so were the older ones: the chain begins after them.
             check = ChainCheck::default();
             continue;
         };
@@ -157,7 +158,7 @@ pub fn verify(disk: &dyn Disk, path: &Path) -> Result<ChainReport, ChainError> {
         check.files += 1;
         check.place = (part.path, number);
     }
-    // Only behind the very last line may be what is not whole and no line speaks of yet.
+    // Only after the very last line may there be incomplete bytes that no line reports yet.
     if check.is_torn && check.place.0 != path {
         let (path, line) = check.place;
         return Err(ChainError::Broken { path, line, reason: NO_LINE });
@@ -168,17 +169,17 @@ pub fn verify(disk: &dyn Disk, path: &Path) -> Result<ChainReport, ChainError> {
 /// A check of the chain, line by line, the oldest first.
 #[derive(Default)]
 pub struct ChainCheck {
-    /// Whether torn lines are not among the lines.
+    /// Whether torn lines are left out of the lines.
     is_page: bool,
-    /// The next line's number; unknown before the first.
+    /// The next line's number; `None` before the first.
     next_seq: Option<u64>,
-    /// The hash of the last line, whole or not; unknown before the first.
+    /// The hash of the last line, whole or not; `None` before the first.
     prev: Option<[u8; 32]>,
-    /// Whether something torn follows the last line, until the next one has said so.
+    /// Whether torn bytes follow the last line, until the next line reports them.
     is_torn: bool,
-    /// The hash of that, as far as it was seen.
+    /// The hash of the torn bytes so far.
     tail: Sha256,
-    /// The hash of the line before that.
+    /// The hash of the line before the torn bytes.
     before_torn: Option<[u8; 32]>,
     lines: u64,
     first_seq: u64,
@@ -189,10 +190,10 @@ pub struct ChainCheck {
 }
 
 const NO_LINE: &str = "it is no line of the audit log";
-const UNTOLD: &str = "the line before it is no line of the audit log, and this one does not say why";
+const UNREPORTED: &str = "the line before it is no line of the audit log, and this one does not say why";
 
 impl ChainCheck {
-    /// A check of a page, which has whole lines only: the lines that speak of torn ones must fit to what is before those.
+    /// A check of a page, which has whole lines only: a line that reports torn bytes must match the line before those.
     pub fn of_page() -> Self {
         ChainCheck { is_page: true, ..ChainCheck::default() }
     }
@@ -220,7 +221,7 @@ impl ChainCheck {
             return Err("its number does not follow the one before");
         }
         if self.is_page && value["event"] == TORN {
-            // Its `prev` is the torn line's, which is not here.
+            // Its `prev` is the torn line's hash, and that line is not on the page.
             self.before_torn = self.prev.take();
             self.is_torn = true;
         }
@@ -232,7 +233,7 @@ impl ChainCheck {
             let before = self.before_torn.take().or((seq == 1).then_some([0; 32]));
             if value["event"] != TORN || before.is_some_and(|before| value["details"]["before"] != hex::encode(before))
             {
-                return Err(UNTOLD);
+                return Err(UNREPORTED);
             }
             self.torn += 1;
         }
@@ -244,7 +245,7 @@ impl ChainCheck {
         Ok(())
     }
 
-    /// What was seen so far.
+    /// The result for the lines so far.
     pub fn report(&self) -> ChainReport {
         ChainReport {
             files: self.files,
@@ -257,14 +258,14 @@ impl ChainCheck {
     }
 }
 
-/// Hands over each line of a file, without its end, until `take` has enough. A file that has gone has no lines. A line
-/// without an end is the last: if it is being written, its rest is no line.
+/// Calls `take` with each line of a file, without its end, until it returns `false`. A removed file has no lines. A
+/// line without an end is the last one: the rest of a line that is being written is not read as a line.
 pub fn each_line(part: &Part, take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let Some(file) = part.open()? else { return Ok(()) };
     each_line_of(file, take)
 }
 
-/// The same of an open file.
+/// As [`each_line`], for an open file.
 fn each_line_of(file: Box<dyn DiskReader>, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(READ_BYTES, file);
     let mut line = Vec::new();
@@ -278,7 +279,7 @@ fn each_line_of(file: Box<dyn DiskReader>, mut take: impl FnMut(&[u8]) -> bool) 
     Ok(())
 }
 
-/// The number of a whole line, which [`Link::write`] puts at its end: nothing else of it needs to be read.
+/// The number of a whole line, which [`Link::write`] puts near its end: only the end is read.
 pub fn seq_of(line: &[u8]) -> Option<u64> {
     let (rest, hash) = line.strip_suffix(b"\"}")?.split_last_chunk::<64>()?;
     let rest = rest.strip_suffix(b",\"prev\":\"")?;

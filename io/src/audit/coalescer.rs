@@ -1,8 +1,8 @@
-//! The coalescer: a burst of one kind of event becomes one line per 10 s with a count, so that neither an attacker nor a
-//! busy hour fills the disk.
+//! The coalescer: a burst of one kind of event becomes one line per 10 s with a count, so that neither an attacker nor
+//! a busy hour fills the disk.
 //!
-//! Some kinds repeat by nature: of those each window's first is written as it is, the rest as one line at its end. Of the
-//! others, which are evidence one by one, each window's first hundred are.
+//! Some kinds repeat by nature: the first event of a window is written as it is, the rest as one line at the window's
+//! end. Of all other kinds, whose single events are evidence, the first hundred of a window are written as they are.
 
 use crate::service::Event;
 use sheratan_core::{Millis, Timestamp};
@@ -11,17 +11,17 @@ use std::collections::BTreeMap;
 /// How long events of a kind are collected.
 pub const WINDOW: Millis = Millis::from_secs(10);
 
-/// Kinds of which one line a window says enough.
+/// Kinds for which one line a window is enough.
 const REPEATING: [&str; 5] =
     ["BACKPRESSURE_DROP", "INFLIGHT_SATURATED", "IDEMPOTENCY_HIT", "LEASE_REAP", "RETRY_SCHEDULED"];
 
 /// Lines of any other kind in one window.
 const SINGLE_LINES_MAX: u64 = 100;
 
-/// Collects what repeats.
+/// Collects repeated events.
 #[derive(Default, Debug)]
 pub struct Coalescer {
-    /// Kinds are words of ours, so there are few.
+    /// By kind. Kinds are fixed words, so there are few.
     windows: BTreeMap<&'static str, Window>,
 }
 
@@ -35,9 +35,9 @@ struct Window {
 }
 
 impl Coalescer {
-    /// Takes an event, and puts into `out` what is to be written now: the end of its kind's last window, if that is over,
-    /// and the event itself, if it is not one to be counted.
-    pub fn take(&mut self, event: Event, out: &mut impl Extend<Event>) {
+    /// Adds an event, and puts into `out` the events to write now: the summary of its kind's last window, if that is
+    /// over, and the event itself, unless it is only counted.
+    pub fn add(&mut self, event: Event, out: &mut impl Extend<Event>) {
         if let Some(window) = self.windows.get(event.event)
             && window.is_over(event.ts)
         {
@@ -64,8 +64,8 @@ impl Coalescer {
         window.last_details = event.details;
     }
 
-    /// Puts into `out` the lines of the windows that are over.
-    pub fn take_due(&mut self, now: Timestamp, out: &mut impl Extend<Event>) {
+    /// Puts into `out` the summaries of the windows that are over.
+    pub fn drain_due(&mut self, now: Timestamp, out: &mut impl Extend<Event>) {
         self.windows.retain(|event, window| {
             let is_over = window.is_over(now);
             if is_over {
@@ -75,8 +75,8 @@ impl Coalescer {
         });
     }
 
-    /// Puts into `out` the lines of all windows, at the end.
-    pub fn take_all(&mut self, now: Timestamp, out: &mut impl Extend<Event>) {
+    /// Puts into `out` the summaries of all windows, at the end.
+    pub fn drain_all(&mut self, now: Timestamp, out: &mut impl Extend<Event>) {
         for (event, window) in std::mem::take(&mut self.windows) {
             out.extend(window.summary(now, event));
         }
@@ -88,7 +88,7 @@ impl Window {
         self.started_at + WINDOW <= now
     }
 
-    /// The last counted event's details, with how many there were and since when.
+    /// The last counted event, with the count and the first one's instant; `None` if none were counted.
     fn summary(&self, now: Timestamp, event: &'static str) -> Option<Event> {
         if self.held == 0 {
             return None;
@@ -114,18 +114,18 @@ mod tests {
 
     fn taken(coalescer: &mut Coalescer, event: Event) -> Vec<Event> {
         let mut out = Vec::new();
-        coalescer.take(event, &mut out);
+        coalescer.add(event, &mut out);
         out
     }
 
     fn due(coalescer: &mut Coalescer, ms: u64) -> Vec<Event> {
         let mut out = Vec::new();
-        coalescer.take_due(at(ms), &mut out);
+        coalescer.drain_due(at(ms), &mut out);
         out
     }
 
     #[test]
-    fn of_a_repeating_kind_the_first_is_written_and_the_rest_counted() {
+    fn the_first_event_of_a_repeating_kind_is_written_and_the_rest_are_counted() {
         let mut coalescer = Coalescer::default();
         assert_eq!(taken(&mut coalescer, event(1_000, REAP, "{}")), [event(1_000, REAP, "{}")]);
         assert_eq!(taken(&mut coalescer, event(2_000, REAP, r#"{"n":1}"#)), []);
@@ -139,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn of_other_kinds_the_first_hundred_of_a_window_are_written() {
+    fn the_first_hundred_events_of_another_kind_in_a_window_are_written() {
         let mut coalescer = Coalescer::default();
         let written: usize = (0..150).map(|ms| taken(&mut coalescer, event(ms, FAILURE, "{}")).len()).sum();
         assert_eq!(written, 100);
         let details = r#"{"count":50,"first_ts":"1970-01-01T00:00:00.100Z"}"#;
         let mut out = Vec::new();
-        coalescer.take_all(at(200), &mut out);
-        coalescer.take_all(at(200), &mut out);
+        coalescer.drain_all(at(200), &mut out);
+        coalescer.drain_all(at(200), &mut out);
         assert_eq!(out, [event(200, FAILURE, details)]);
     }
 
@@ -164,23 +164,23 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever comes when, each event is told once: by a line of its own, or in a count.
+        /// For any sequence, each event is written once: as a line of its own, or in a count.
         #[test]
-        fn no_event_is_lost_or_told_twice(steps in proptest::collection::vec((0..8_000u64, 0..3usize), 1..500)) {
+        fn no_event_is_lost_or_written_twice(steps in proptest::collection::vec((0..8_000u64, 0..3usize), 1..500)) {
             let (mut coalescer, mut out, mut now) = (Coalescer::default(), Vec::new(), 0);
             for (step, kind) in &steps {
                 now += step;
                 if step % 2 == 0 {
-                    coalescer.take_due(at(now), &mut out);
+                    coalescer.drain_due(at(now), &mut out);
                 }
-                coalescer.take(event(now, [REAP, FAILURE, "RETRY_SCHEDULED"][*kind], "{}"), &mut out);
+                coalescer.add(event(now, [REAP, FAILURE, "RETRY_SCHEDULED"][*kind], "{}"), &mut out);
             }
-            coalescer.take_all(at(now), &mut out);
-            let told: u64 = out.iter().map(|event| {
+            coalescer.drain_all(at(now), &mut out);
+            let reported: u64 = out.iter().map(|event| {
                 let details: serde_json::Value = serde_json::from_slice(&event.details).unwrap();
                 details["count"].as_u64().unwrap_or(1)
             }).sum();
-            proptest::prop_assert_eq!(told, steps.len() as u64);
+            proptest::prop_assert_eq!(reported, steps.len() as u64);
             proptest::prop_assert!(out.is_sorted_by_key(|event| event.ts));
         }
     }

@@ -1,7 +1,8 @@
-//! The audit log: what happened that somebody may ask about later. One JSON object a line, `{"ts","event","details",
-//! "seq","prev"}`; `prev` is the SHA-256 of the line before, so that a line that was changed or taken out shows.
+//! The audit log: events that an auditor may ask about later. One JSON object a line, `{"ts","event","details","seq",
+//! "prev"}`; `prev` is the SHA-256 of the previous line, so that a changed or removed line is detected.
 //!
-//! The loop hands events over and waits for no file. What repeats is told once and then counted ([`coalescer`]).
+//! The loop sends events to a thread and waits for no file. Repeated events are written once and then counted
+//! ([`coalescer`]).
 
 mod chain;
 mod coalescer;
@@ -19,7 +20,7 @@ pub use writer::{Audit, Settings, Writer};
 
 use std::path::{Path, PathBuf};
 
-/// Where the audit log of a data folder is.
+/// The path of the audit log in a data folder.
 pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("logs").join("hub_security_audit.jsonl")
 }

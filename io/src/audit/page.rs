@@ -1,4 +1,4 @@
-//! Pages of the audit log, read from its end: of a gigabyte of older files none is touched that the page does not need.
+//! Pages of the audit log, read from its end: older files that the page does not need are not read.
 
 use super::chain::{each_line, seq_of};
 use super::rules;
@@ -9,24 +9,24 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
-/// The lines after the one of that number, at most `limit`, the oldest first; without a number the latest ones.
-/// O(one file, and the start of each that is newer).
+/// At most `limit` lines with numbers above `after`, the oldest first; without `after` the latest ones. O(one file, and
+/// the start of each newer one).
 ///
-/// The log is written and rotated meanwhile. A page never leaves out a line between two that it has: rather it ends, and
-/// the next one goes on.
+/// The log may be written and rotated meanwhile. A page never omits a line between two that it has: it ends early
+/// instead, and the next page continues.
 pub fn page(disk: &dyn Disk, path: &Path, after: Option<u64>, limit: usize) -> io::Result<Vec<String>> {
     let lines = match after {
         None => latest(disk, path, limit)?,
         Some(after) => following(disk, path, after, limit)?,
     };
-    // The number was read from the line's end; what is handed out must be JSON as a whole.
+    // The number was read from the line's end only; a line on a page must be valid JSON as a whole.
     let text = |(_, line): (u64, Vec<u8>)| String::from_utf8(line).ok();
     Ok(lines.into_iter().filter_map(text).filter(|line| serde_json::from_str::<IgnoredAny>(line).is_ok()).collect())
 }
 
 type Lines = VecDeque<(u64, Vec<u8>)>;
 
-/// From the newest file back.
+/// The latest lines, read from the newest file backwards.
 fn latest(disk: &dyn Disk, path: &Path, limit: usize) -> io::Result<Lines> {
     let mut found = Lines::new();
     for part in newest_first(disk, path)? {
@@ -51,7 +51,7 @@ fn latest(disk: &dyn Disk, path: &Path, limit: usize) -> io::Result<Lines> {
     Ok(found)
 }
 
-/// The lines after a number, while they are found.
+/// The lines after a number, as they are read.
 struct Following {
     lines: Lines,
     last_seq: u64,
@@ -60,8 +60,8 @@ struct Following {
 }
 
 impl Following {
-    /// Takes a line; whether there may be more.
-    fn take(&mut self, line: &[u8]) -> bool {
+    /// Adds a line; returns whether more may follow.
+    fn add(&mut self, line: &[u8]) -> bool {
         let Some(seq) = seq_of(line).filter(|seq| *seq > self.last_seq) else { return true };
         let is_gap = !self.lines.is_empty() && seq != self.last_seq + 1;
         if !is_gap {
@@ -87,12 +87,12 @@ fn following(disk: &dyn Disk, path: &Path, after: u64, limit: usize) -> io::Resu
         if following.is_complete {
             break;
         }
-        each_line(part, |line| following.take(line))?;
+        each_line(part, |line| following.add(line))?;
     }
     Ok(following.lines)
 }
 
-/// The number of a file's first line; none if it has no line, or has gone.
+/// The number of a file's first line; `None` if the file has no line or was removed.
 fn first_seq(part: &Part) -> io::Result<Option<u64>> {
     let mut first_seq = None;
     each_line(part, |line| {
@@ -115,7 +115,7 @@ mod tests {
         Settings { path: folder.path().join("logs/audit.jsonl"), bytes_max, kept }
     }
 
-    /// A second between two, so that all get a line of their own.
+    /// Records events a second apart, so that each gets a line of its own.
     fn record(settings: &Settings, count: u64) {
         let audit = Audit::start(settings, None).unwrap();
         for n in 0..count {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_not_there_or_empty_has_no_lines() {
+    fn a_missing_or_empty_log_has_no_lines() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder, 1_000, 100);
         assert!(page(&RealDisk, &settings.path, None, 3).is_err(), "not even its folder is there");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_go_on_over_files_that_were_taken_away() {
+    fn pages_continue_after_removed_files() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder, 1_000, 100);
         record(&settings, 40);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_json_is_not_handed_out() {
+    fn a_line_that_is_not_json_is_not_on_a_page() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder, 1 << 20, 100);
         record(&settings, 3);

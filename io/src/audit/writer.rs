@@ -1,8 +1,8 @@
-//! The audit log's thread: takes events, writes lines. When the disk takes nothing it keeps them and says so; when too
-//! many wait, the hub reads no more requests until they are written: an event is never dropped.
+//! The audit log's thread: receives events, writes lines. When a write fails, it keeps the events and logs the failure;
+//! when too many wait, the hub reads no more requests until they are written: an event is never dropped.
 //!
-//! Events that are there together are written together, a chunk of lines by one write. Nothing is held back for that: when
-//! the channel is empty, all is written.
+//! Events that are queued together are written together, a chunk of lines by one write. No line is delayed for that:
+//! when the channel is empty, everything is written.
 
 use super::chain::{Link, torn_tail};
 use super::coalescer::Coalescer;
@@ -23,19 +23,19 @@ use std::time::Duration;
 /// Events that may wait for the thread; a full channel stops the loop's reading.
 const EVENTS_MAX: usize = 16_384;
 
-/// Below this much room the loop stops reading: one round of requests must still fit.
+/// The loop stops reading when fewer events than this fit: one round of requests must still fit.
 const ROOM_MIN: usize = 4_096;
 
-/// Events that may wait for the disk in the thread's own hands: they take about 300 bytes each.
+/// Events that may wait for the disk in the thread: they take about 300 bytes each.
 const HELD_MAX: usize = 65_536;
 
-/// Bytes of one write: some 200 lines. Beyond that the system's call costs nothing beside the lines' hashes.
+/// Bytes of one write: some 200 lines, whose hashes cost far more than the system call.
 const CHUNK_BYTES: u64 = 64 << 10;
 
-/// How long the thread waits for events before it looks at its windows, and at a disk that took nothing.
+/// How long the thread waits for events before it checks its windows and retries a failed write.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Where the audit log lies, and how large its files become.
+/// The audit log's path, and the size and number of its files.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The newest file.
@@ -46,7 +46,7 @@ pub struct Settings {
     pub kept: u32,
 }
 
-/// The hub's end of the audit log.
+/// The hub's handle to the audit log's thread.
 #[derive(Debug)]
 pub struct Audit {
     events: Option<Sender<Event>>,
@@ -54,7 +54,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Opens the log and goes on with its chain. `tap` is told what was written.
+    /// Opens the log, continues its chain and starts the thread. `tap` gets the lines that were written.
     pub fn start(settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
         let writer = Writer::open(Arc::new(RealDisk), settings, tap)?;
         let (sender, receiver) = bounded(EVENTS_MAX);
@@ -62,7 +62,7 @@ impl Audit {
         Ok(Audit { events: Some(sender), thread: Some(thread) })
     }
 
-    /// Hands an event over. Waits only if [`Audit::is_full`] was not heeded for thousands of events.
+    /// Sends an event to the thread. Blocks only if [`Audit::is_full`] was ignored for thousands of events.
     pub fn record(&self, event: Event) {
         let events = self.events.as_ref().expect("it is open until it is dropped");
         if events.send(event).is_err() {
@@ -70,14 +70,14 @@ impl Audit {
         }
     }
 
-    /// Whether the disk is so far behind that no more requests should be read.
+    /// Whether the thread is so far behind that no more requests should be read.
     pub fn is_full(&self) -> bool {
         self.events.as_ref().is_some_and(|events| EVENTS_MAX - events.len() < ROOM_MIN)
     }
 }
 
 impl Drop for Audit {
-    /// Waits until all is written.
+    /// Waits until everything is written.
     fn drop(&mut self) {
         self.events = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
@@ -95,46 +95,47 @@ pub struct Writer {
     file: RotatedFile,
     link: Link,
     coalescer: Coalescer,
-    /// The latest instant that was told of.
+    /// The latest known instant.
     now: Timestamp,
-    /// Events that are to be written.
+    /// Events to be written.
     pending: VecDeque<Event>,
     /// Lines under construction.
     lines: Vec<u8>,
     is_failing: bool,
-    /// Whether something torn may follow the last line: the next one must speak of it, in the same file.
-    is_tail_untold: bool,
+    /// Whether torn bytes may follow the last line: the next line must report them, in the same file.
+    is_tail_unreported: bool,
     tap: Option<Tap>,
 }
 
 impl Writer {
-    /// Opens the log and goes on with its chain. `tap` is told what was written.
+    /// Opens the log and continues its chain. `tap` gets the lines that were written.
     pub fn open(disk: Arc<dyn Disk>, settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
         let path = settings.path.clone();
         let file = RotatedFile::open_on(disk.clone(), &path, settings.bytes_max, settings.kept)?.synced_when_full();
         let link = rules::resumed_link(Link::find(&*disk, &path)?);
         let (coalescer, pending, lines) = (Coalescer::default(), VecDeque::new(), Vec::new());
         let now = Timestamp::ZERO;
-        let is_tail_untold = rules::must_report_torn(torn_tail(&*disk, &path)?.as_deref());
+        let is_tail_unreported = rules::must_report_torn(torn_tail(&*disk, &path)?.as_deref());
         let is_failing = false;
-        Ok(Writer { disk, path, file, link, coalescer, now, pending, lines, is_failing, is_tail_untold, tap })
+        Ok(Writer { disk, path, file, link, coalescer, now, pending, lines, is_failing, is_tail_unreported, tap })
     }
 
-    /// Takes an event; it is written by the next [`flush`](Writer::flush), or with those that repeat it.
+    /// Adds an event; it is written by the next [`flush`](Writer::flush), or counted with those that it repeats.
     pub fn take(&mut self, event: Event) {
         self.now = self.now.max(event.ts);
-        self.coalescer.take(event, &mut self.pending);
+        self.coalescer.add(event, &mut self.pending);
     }
 
-    /// Tells the time: what was held back up to then is to be written.
+    /// Sets the time; summaries of windows that are over become pending.
     pub fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        self.coalescer.take_due(self.now, &mut self.pending);
+        self.coalescer.drain_due(self.now, &mut self.pending);
     }
 
-    /// Writes all that is left, what is held back included. Gives how many events the disk did not take.
+    /// Writes everything that is left, summaries of open windows included. Returns how many events could not be
+    /// written.
     pub fn finish(mut self) -> usize {
-        self.coalescer.take_all(self.now, &mut self.pending);
+        self.coalescer.drain_all(self.now, &mut self.pending);
         self.flush();
         self.pending.len()
     }
@@ -145,12 +146,12 @@ impl Writer {
             match self.next(events) {
                 Ok(event) => {
                     self.take(event);
-                    // At most as many as fit into the channel, so that one who fills it all the time delays no line.
+                    // At most as many as fit into the channel, so that a constant flood does not delay the write.
                     for event in events.try_iter().take(EVENTS_MAX.min(self.room())) {
                         self.take(event);
                     }
                 }
-                // The hub is quiet: its clock is not told, but passes.
+                // No event carries the time, but it passes.
                 Err(RecvTimeoutError::Timeout) => now = now + Millis::new(TICK.as_millis() as u64),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -163,7 +164,7 @@ impl Writer {
         }
     }
 
-    /// The next event; none while the disk is so far behind that all hands are full.
+    /// The next event; none while too many wait for the disk.
     fn next(&self, events: &Receiver<Event>) -> Result<Event, RecvTimeoutError> {
         if self.room() == 0 {
             std::thread::sleep(TICK);
@@ -172,12 +173,12 @@ impl Writer {
         events.recv_timeout(TICK)
     }
 
-    /// Events that may be taken before some are written; each makes at most two of those that are pending.
+    /// Events that may be added before some are written; each adds at most two pending ones.
     fn room(&self) -> usize {
         HELD_MAX.saturating_sub(self.pending.len()) / 2
     }
 
-    /// Writes what waits, until the disk takes no more.
+    /// Writes the pending events, until a write fails.
     pub fn flush(&mut self) {
         while !self.pending.is_empty() {
             if let Err(error) = self.write_chunk() {
@@ -192,11 +193,11 @@ impl Writer {
         }
     }
 
-    /// Writes the first events' lines: as many as fit into a chunk and into the newest file, at least one. Before them one
-    /// about a torn line that is in the way.
+    /// Writes the lines of the first pending events: as many as fit into a chunk and into the newest file, at least
+    /// one. If torn bytes precede them, a line that reports these is written first.
     fn write_chunk(&mut self) -> io::Result<()> {
-        if self.is_tail_untold {
-            self.tell_torn_tail()?;
+        if self.is_tail_unreported {
+            self.report_torn_tail()?;
         }
         let (mut link, mut count) = (self.link.clone(), 0);
         let lines_max = self.file.room().min(CHUNK_BYTES) as usize;
@@ -214,7 +215,7 @@ impl Writer {
             Ok(()) => {
                 self.link = link;
                 self.pending.drain(..count);
-                self.tell_written(self.lines.len());
+                self.feed_written(self.lines.len());
                 Ok(())
             }
             Err(failed) => {
@@ -225,8 +226,8 @@ impl Writer {
         }
     }
 
-    /// Tells who listens that so many bytes of the lines are in the file now.
-    fn tell_written(&self, bytes: usize) {
+    /// Passes the first `bytes` of the lines, which are in the file now, to the feed.
+    fn feed_written(&self, bytes: usize) {
         if let Some(tap) = &self.tap
             && bytes > 0
         {
@@ -234,7 +235,7 @@ impl Writer {
         }
     }
 
-    fn tell_torn_tail(&mut self) -> io::Result<()> {
+    fn report_torn_tail(&mut self) -> io::Result<()> {
         let Some(event) = self.pending.front() else { return Ok(()) };
         if let Some(torn) = torn_tail(&*self.disk, &self.path)? {
             self.lines.clear();
@@ -242,31 +243,31 @@ impl Writer {
             let event = link.pass(&torn, event.ts);
             let next = link.write(&event, &mut self.lines);
             if let Err(failed) = self.file.write_here(&self.lines) {
-                // If nothing of it is there, what was torn before is as untold as it was.
-                self.is_tail_untold = self.keep_left(failed.left) == 0;
+                // If nothing of the line was written, the earlier torn bytes are still unreported.
+                self.is_tail_unreported = self.keep_left(failed.left) == 0;
                 return Err(failed.error);
             }
             self.link = next;
-            self.tell_written(self.lines.len());
-            tracing::warn!(path = %self.path.display(), "a line of the audit log is torn; the next one says so");
+            self.feed_written(self.lines.len());
+            tracing::warn!(path = %self.path.display(), "a line of the audit log is torn; the next one reports it");
         }
-        self.is_tail_untold = false;
+        self.is_tail_unreported = false;
         Ok(())
     }
 
-    /// Those of the lines that are whole in the file though their write failed are written: so many bytes of them could not
-    /// be taken out again. Gives how many lines.
+    /// Keeps the lines that are whole in the file although their write failed, because `left` bytes could not be
+    /// truncated. Returns how many lines.
     fn keep_left(&mut self, left: usize) -> usize {
         let (mut count, mut end) = (0, 0);
         for line in self.lines[..left].split(|byte| *byte == b'\n') {
-            // Of the last one perhaps only the end is missing, which the file knows.
+            // The last line may lack only its line end, which the file knows.
             let Some(next) = Link::after(line) else {
-                self.is_tail_untold |= !line.is_empty();
+                self.is_tail_unreported |= !line.is_empty();
                 break;
             };
             (self.link, count, end) = (next, count + 1, end + line.len() + 1);
         }
-        self.tell_written(end);
+        self.feed_written(end);
         count
     }
 }
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chain_goes_on_over_rotations_and_restarts() {
+    fn the_chain_continues_across_rotations_and_restarts() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder);
         record(&settings, 0..50);
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn without_its_thread_the_log_is_written_when_it_is_told_to() {
+    fn without_its_thread_the_log_is_written_on_flush() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder);
         let mut writer = writer(&settings);
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_or_missing_line_shows() {
+    fn a_changed_or_missing_line_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { bytes_max: 1 << 20, ..settings(&folder) };
         record(&settings, 0..5);
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_line_is_told_and_the_chain_goes_over_it() {
+    fn a_torn_line_is_reported_and_the_chain_covers_it() {
         let folder = tempfile::tempdir().unwrap();
         for bytes_max in [1 << 20, 700] {
             for whole in [0, 3] {
@@ -392,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_about_a_torn_one_may_be_torn_as_well() {
+    fn a_line_that_reports_a_torn_one_may_be_torn_as_well() {
         let folder = tempfile::tempdir().unwrap();
         for (name, again) in [("end", "\n"), ("part", "\n{\"ts\":\"2026"), ("zeros", "\0\0"), ("blank", "\n\n")] {
             let settings = Settings { bytes_max: 700, path: folder.path().join(name), kept: 9 };
@@ -415,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_checked_over_a_torn_line_that_it_does_not_have() {
+    fn a_page_is_checked_across_a_torn_line_that_it_leaves_out() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder);
         record(&settings, 0..4);
@@ -450,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_line_that_was_put_in_or_taken_out_shows() {
+    fn a_torn_line_that_was_inserted_or_removed_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { bytes_max: 1 << 20, ..settings(&folder) };
         record(&settings, 0..3);
@@ -473,9 +474,9 @@ mod tests {
         }
     }
 
-    /// For a disk that fills up and is given room again stands a folder that is away: nothing can be rotated in it.
+    /// A renamed folder, in which no file can be rotated, takes the place of a full disk.
     #[test]
-    fn events_are_kept_while_the_disk_takes_none() {
+    fn events_are_kept_while_writes_fail() {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { bytes_max: 1_000, ..settings(&folder) };
         let mut writer = writer(&settings);
@@ -498,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_are_written_together_make_the_files_that_they_make_one_by_one() {
+    fn events_written_together_result_in_the_same_files_as_events_written_one_by_one() {
         let folder = tempfile::tempdir().unwrap();
         for (bytes_max, events) in [(100, 50), (1_000, 200), (3 * CHUNK_BYTES / 2, 1_500)] {
             let settings = ["together", "one-by-one"].map(|name| Settings {
@@ -519,9 +520,9 @@ mod tests {
         }
     }
 
-    /// A write that failed and whose part could not be taken out again is played by one of just that part.
+    /// A write of only a part of the lines takes the place of a failed write whose part could not be truncated.
     #[test]
-    fn the_lines_that_a_failed_write_left_in_the_file_are_not_written_again() {
+    fn lines_that_a_failed_write_left_in_the_file_are_not_written_again() {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { bytes_max: 1 << 20, ..settings(&folder) };
         let mut all = writer(&settings);

@@ -1,7 +1,7 @@
-//! Ended: jobs that were submitted, handed on as they end.
+//! Ended: waits for submitted jobs, and passes them on as they end.
 //!
-//! A few threads each hold one long poll. They take jobs in the order of submission, so that a thousand jobs cost a
-//! thousand requests and no polling; a job that takes long holds up one thread, not the others.
+//! A few threads each hold one long poll. They wait for jobs in the order of submission, so that a thousand jobs cost a
+//! thousand requests and no polling; a long job occupies one thread, not the others.
 
 use crate::backoff::Backoff;
 use crate::client::calls::{JobView, WAIT_MAX};
@@ -9,13 +9,13 @@ use crate::client::{CallError, Client};
 use crossbeam_channel::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-/// Jobs that are waited for at once; as many as the hub lets wait by default.
+/// Jobs that are waited for at once.
 const JOBS_MAX: usize = 100_000;
 
-/// Ends that nobody looked at yet.
+/// Ended jobs that may wait for the receiver.
 const ENDS_MAX: usize = 1_000;
 
-/// How long a hub may be away before its jobs are given up: longer than a restart with a million jobs.
+/// How long a hub may be unreachable before its jobs are given up: longer than a restart with a million jobs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A job that is waited for.
@@ -27,16 +27,16 @@ pub struct Awaited {
     pub job_id: String,
 }
 
-/// A job that is not waited for any more.
+/// A job whose wait is over.
 #[derive(Debug)]
 pub struct Ended {
     /// Which one.
     pub awaited: Awaited,
-    /// The final job, or why nothing can be known of it.
+    /// The final job, or why its end is unknown.
     pub outcome: Result<JobView, CallError>,
 }
 
-/// Jobs sent in come out when they are final. The output ends when the input has ended and all of it came out.
+/// Jobs that are sent in are returned when they are final. The output ends after the last job of the input.
 pub fn watch(client: &Client, threads: usize) -> (Sender<Awaited>, Receiver<Ended>) {
     let (awaited_sender, awaited) = crossbeam_channel::bounded(JOBS_MAX);
     let (ended_sender, ended) = crossbeam_channel::bounded(ENDS_MAX);

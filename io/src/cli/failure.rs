@@ -1,25 +1,25 @@
-//! Failures: why a command ended without doing what it was told.
+//! Failures: why a command failed.
 
 use super::target::TargetError;
 use crate::client::CallError;
 use std::fmt;
 use std::process::ExitCode;
 
-/// Why a command ended.
+/// Why a command failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The command line says something that cannot be meant.
+    /// The command line is contradictory or invalid.
     Usage(String),
-    /// Which hub is meant cannot be told.
+    /// The target hub or its token cannot be determined.
     Target(TargetError),
-    /// The hub did not do it.
+    /// The hub refused or could not be reached.
     Call(CallError),
-    /// Something on this machine did not do it.
+    /// An operation on this machine failed.
     Local(String),
 }
 
 impl Failure {
-    /// 2 for a command line that is not understood, else 1.
+    /// 2 for an invalid command line, else 1.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Usage(_) => ExitCode::from(2),
@@ -27,7 +27,7 @@ impl Failure {
         }
     }
 
-    /// What was tried on this machine, and what came of it.
+    /// A failed operation on this machine, and its error.
     pub fn local(what: impl fmt::Display, error: impl fmt::Display) -> Self {
         Failure::Local(format!("{what}: {error}"))
     }

@@ -1,20 +1,20 @@
-//! Instants on the command line: one of the calendar, or so long ago.
+//! Instants on the command line: absolute, or relative to now.
 
 use crate::rfc3339;
 use sheratan_core::{Millis, Timestamp};
 use std::str::FromStr;
 
-/// An instant as somebody says it.
+/// An instant as it is written on the command line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Instant {
     /// `2026-01-15T20:52:03Z`
     At(Timestamp),
-    /// `15m`: so long before now.
+    /// `15m`: this long before now.
     Ago(Millis),
 }
 
 impl Instant {
-    /// The instant that is meant if it is `now`.
+    /// The instant, if it is `now`.
     pub fn resolve(self, now: Timestamp) -> Timestamp {
         match self {
             Instant::At(at) => at,
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_is_one_of_the_calendar_or_so_long_ago() {
+    fn an_instant_is_absolute_or_relative_to_now() {
         let now = Timestamp::from_millis(1_768_510_323_348);
         let table = [
             ("0s", 1_768_510_323_348),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_refused_with_examples() {
+    fn any_other_text_is_refused_with_examples() {
         for text in ["", "15", "m", "15 m", "1.5h", "-2h", "2w", "15min", "99999999999999999999d", "2026-01-15", "now"]
         {
             assert!(text.parse::<Instant>().unwrap_err().contains("15m"), "{text}");

@@ -1,17 +1,17 @@
-//! Interrupts: the operator's wish that a command ends, however the system spells it.
+//! Interrupts: the operator's request that a command ends, on every system.
 
 use super::failure::Failure;
 use crate::platform;
 use crossbeam_channel::Receiver;
 
-/// Interrupts that nobody looked at yet: the third press of ctrl-C says no more than the second.
+/// Unread interrupts: a third press of ctrl-C means the same as the second.
 const INTERRUPTS_MAX: usize = 4;
 
-/// From now on an interrupt (ctrl-C, SIGTERM, a closed terminal) is a message, and does not end the process.
+/// Turns interrupts (ctrl-C, SIGTERM, a closed terminal) into messages, which do not end the process.
 pub fn listen() -> Result<Receiver<()>, Failure> {
     let (sender, receiver) = crossbeam_channel::bounded(INTERRUPTS_MAX);
     platform::on_signals(move |_| {
-        // A full channel means that the wish is known.
+        // A full channel means that the request is known.
         let _ = sender.try_send(());
     })
     .map_err(|error| Failure::local("signals cannot be received", error))?;

@@ -1,4 +1,4 @@
-//! `sheratan-hub journal verify|repair`: is everything there, and what to do if not.
+//! `sheratan-hub journal verify|repair`: checks that the journal is complete, and repairs it.
 
 use super::failure::Failure;
 use super::terminal;
@@ -39,8 +39,8 @@ enum What {
     /// Cut the journal at its first bad record, so that the hub starts again; nothing is deleted
     #[command(after_help = EXAMPLES)]
     Repair {
-        /// Go back to the newest snapshot that can be read instead: for records that this build cannot replay. Exit code 1,
-        /// and nothing is changed, if that loses records and --accept-loss is not there
+        /// Go back to the newest snapshot that can be read instead: for records that this build cannot replay. Exit
+        /// code 1, and nothing is changed, if that loses records and --accept-loss is not there
         #[arg(long)]
         from_snapshot: bool,
         /// Lose the records behind the snapshot; their files move to the quarantine

@@ -1,8 +1,8 @@
 //! Lifeline: a process that ends with its parent, on every system and without polling.
 //!
-//! The parent holds the other end of the child's standard input and never writes to it. However the parent dies, the
-//! system closes that end, the child reads the end of its input, and exits. A hub may be ended like this at any moment:
-//! it loses nothing that it acknowledged.
+//! The parent holds the other end of the child's standard input and never writes to it. When the parent dies, for any
+//! reason, the system closes that end, the child reads the end of its input, and exits. A hub may be ended like this at
+//! any moment: it loses nothing that it acknowledged.
 
 use std::io::{self, Read};
 

@@ -1,6 +1,6 @@
-//! Command line: the words that `sheratan-hub` takes, one module a subcommand.
+//! Command line of `sheratan-hub`: one module for each subcommand.
 //!
-//! Exit codes: 0 done, 1 something failed, 2 the command line is not understood.
+//! Exit codes: 0 success, 1 failure, 2 invalid command line.
 
 mod audit;
 mod demo;
@@ -24,7 +24,7 @@ mod worker;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// What `sheratan-hub --help` says at its end.
+/// The end of `sheratan-hub --help`.
 const EXAMPLES: &str = "\
 Examples:
   sheratan-hub serve                                     run the hub
@@ -73,7 +73,7 @@ enum Command {
     DemoExec(demo::exec::Args),
 }
 
-/// Runs what the command line says; the process's exit code.
+/// Runs the command line; returns the process's exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     if cli.lifeline {

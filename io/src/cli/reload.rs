@@ -1,5 +1,5 @@
-//! What is read again while the hub runs, at SIGHUP: the alert rules and the log's level. All other settings hold until the
-//! next start. What cannot be read leaves what was there before.
+//! Reload at SIGHUP while the hub runs: the alert rules and the log's level. All other settings hold until the next
+//! start. A setting that cannot be read keeps its value.
 
 use crate::alerts;
 use crate::alerts::rules::{self, RulesError};
@@ -9,19 +9,19 @@ use crossbeam_channel::Sender;
 use sheratan_core::alerts::Alerts;
 use std::path::{Path, PathBuf};
 
-/// What it takes to read again.
+/// The state that a reload needs.
 pub struct Reload {
-    /// The flags of the start, which go before what the file and the environment say.
+    /// The flags of the start, which win over the environment and the file.
     pub flags: Flags,
-    /// The data folder, which stays.
+    /// The data folder, which does not change.
     pub data_dir: PathBuf,
     /// The log's level.
     pub level: Level,
-    /// Where the loop takes rules from.
+    /// Sends rules to the loop.
     pub rules: Sender<Alerts>,
 }
 
-/// The rules in the file that is named, else in the data folder's if it is there, else the built-in ones.
+/// The rules of the named file, else of the data folder's file if it exists, else the built-in ones.
 pub fn read_rules(config: &Config, data_dir: &Path) -> Result<Alerts, RulesError> {
     match &config.alert_rules_file {
         Some(path) => rules::read(path),
@@ -30,7 +30,7 @@ pub fn read_rules(config: &Config, data_dir: &Path) -> Result<Alerts, RulesError
 }
 
 impl Reload {
-    /// Reads again.
+    /// Reloads.
     pub fn run(&self) {
         let config = match Config::load(&self.flags) {
             Ok(config) => config,
@@ -43,7 +43,7 @@ impl Reload {
         match read_rules(&config, &self.data_dir) {
             Ok(alerts) => {
                 tracing::info!(rules = alerts.rules().count(), "SIGHUP: the alert rules were read again");
-                // A full channel: rules that were read a moment ago wait already.
+                // A full channel means that rules that were read a moment ago are queued already.
                 _ = self.rules.try_send(alerts);
             }
             Err(error) => tracing::error!("SIGHUP: the rules before stay: {error}"),

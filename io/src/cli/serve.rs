@@ -1,4 +1,4 @@
-//! `sheratan-hub serve`: brings the parts together, from the configuration to the last snapshot.
+//! `sheratan-hub serve`: assembles and runs the hub, from the configuration to the last snapshot.
 
 use super::failure::Failure;
 use super::reload::{Reload, read_rules};
@@ -40,10 +40,10 @@ Examples:
 /// Descriptors for files, logs and the poll, besides one for each connection.
 const OWN_FILES: u64 = 64;
 
-/// Rules that were read again and that the loop has not taken over.
+/// Reloaded rules that the loop has not read yet.
 const RELOADS_MAX: usize = 4;
 
-/// A recovery that takes longer says how far it is.
+/// A longer recovery logs its progress.
 const SILENT_RECOVERY: Duration = Duration::from_secs(1);
 
 /// The arguments.
@@ -54,18 +54,18 @@ pub struct Args {
     flags: Flags,
 }
 
-/// Serves until told to stop.
+/// Serves until it is asked to stop.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = Config::load(&args.flags).map_err(|error| Failure::Usage(error.to_string()))?;
-    // Rules that cannot be followed stop the start before anything is waited for.
+    // Invalid rules stop the start before anything that takes long.
     let alert_rules = read_rules(&config, &config.data_dir).map_err(|error| Failure::Usage(error.to_string()))?;
     platform::create_private_dir(&config.data_dir)
         .map_err(|error| Failure::local(format!("the data folder {}", config.data_dir.display()), error))?;
-    // First the ports, then the folder: a second hub finds out before it has waited for anything.
+    // First the ports, then the folder: a second hub fails before anything that takes long.
     let (listeners, addrs) = shell::bind(&config.addrs).map_err(|error| Failure::Local(error.to_string()))?;
     let recovered = open_journal(&config)?;
     let addr_file = AddrFile::write(&config.data_dir, addrs).map_err(|error| Failure::local("hub.addr", error))?;
-    // The secrets first: from its first line on, no log shows one.
+    // The secrets first, so that no log line shows one.
     let access = Access::find(&config)?;
     let redactor = Arc::new(redactor(&config, &access));
     let secrets = Secrets { access, redactor: redactor.clone() };
@@ -104,13 +104,13 @@ fn serve(
         "recovered"
     );
     let Secrets { access, redactor } = secrets;
-    access.tell();
+    access.log();
     tell_short_secrets(&redactor);
     let (poll, waker) = shell::poll().map_err(local("the event loop"))?;
     let stop = Arc::new(StopFlag::default());
     handle_signals(stop.clone(), waker.clone(), reload)?;
     let feed_waker = waker.clone();
-    // The poll lives as long as the loop, which is as long as anybody listens.
+    // The poll lives as long as the loop, which is as long as the feed is read.
     let (audit_tap, audit_feed) = Feed::new(move || _ = feed_waker.wake());
     let audit = Audit::start(&config.audit, Some(audit_tap)).map_err(local("the audit log"))?;
     let source = format!("http://{}/api/alerts", addr_file.addrs.control);
@@ -132,12 +132,12 @@ fn serve(
         service.begin_trace();
     }
     if *service.hub().limits() != config.limits {
-        // A hub without a journal yet takes it as well; what the clock says is in the command's record.
+        // A new hub accepts it as well; the command's record holds the wall time.
         let set = Command::Set(config.limits.differences(service.hub().limits()));
         service.command(shell::wall_time(), set).expect("the journal has not failed yet");
     }
     if service.hub().rules() < RulesVersion::NEWEST {
-        // What was decided so far stays so; from here on this build's rules decide.
+        // Earlier records keep their rules; from here on this build's rules apply.
         let adopt = Command::AdoptRules(RulesVersion::NEWEST);
         service.command(shell::wall_time(), adopt).expect("the journal has not failed yet");
     }
@@ -168,7 +168,7 @@ fn serve(
     last_snapshot(ended, &store)
 }
 
-/// Seals the journal and keeps the state, so that the next start replays nothing.
+/// Seals the journal and writes a snapshot, so that the next start replays nothing.
 fn last_snapshot(ended: shell::Ended, store: &journal::Store) -> Result<ExitCode, Failure> {
     let shell::Ended { service, mut appender, is_durable } = ended;
     if !is_durable {
@@ -184,19 +184,19 @@ fn last_snapshot(ended: shell::Ended, store: &journal::Store) -> Result<ExitCode
             }
             tracing::info!(covered_seq = report.covered_seq, bytes = report.bytes, "stopped");
         }
-        // The journal has everything: the next start takes longer, and loses nothing.
+        // The journal is complete: the next start takes longer, and loses nothing.
         Err(error) => tracing::warn!("stopped without a snapshot: {error}"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Connections that the settings and the system allow.
+/// The most connections that the settings and the system allow.
 fn connections_max(config: &Config) -> usize {
     let files_max = platform::raise_open_files_max();
     config.connections_max.min(files_max.saturating_sub(OWN_FILES) as usize)
 }
 
-/// Locks the data folder, which is this hub's from then on.
+/// Locks the data folder, which is this hub's from then on, and opens the journal.
 fn open_journal(config: &Config) -> Result<Recovered, Failure> {
     let options = journal::Options { segment_bytes: config.segment_bytes, ..journal::Options::default() };
     let opened = Store::open(&config.data_dir, options);
@@ -205,34 +205,34 @@ fn open_journal(config: &Config) -> Result<Recovered, Failure> {
 
 fn recover(recovered: Recovered, lobby: &Lobby) -> Result<Recovery, Failure> {
     let (started, is_terminal) = (Instant::now(), io::stderr().is_terminal());
-    let mut told = started;
+    let mut reported = started;
     let mut progress = |progress: Progress| {
-        lobby.tell(progress);
-        if started.elapsed() > SILENT_RECOVERY && told.elapsed() > SILENT_RECOVERY && is_terminal {
-            told = Instant::now();
+        lobby.set_progress(progress);
+        if started.elapsed() > SILENT_RECOVERY && reported.elapsed() > SILENT_RECOVERY && is_terminal {
+            reported = Instant::now();
             eprintln!("recovering: {} records replayed, {} segments left", progress.records, progress.segments_left);
         }
     };
     recovered.replay(&mut progress).map_err(|error| Failure::Local(error.to_string()))
 }
 
-/// The alert rules of the start, and where those come from that are read again.
+/// The alert rules of the start, and the channel of reloaded ones.
 struct Rules {
     first: Alerts,
     later: Receiver<Alerts>,
 }
 
-/// Who is let in, and what keeps their secrets out of everything that is written.
+/// Which callers are admitted, and the redactor of the process's secrets.
 struct Secrets {
     access: Access,
     redactor: Arc<Redactor>,
 }
 
-/// Who is let in.
+/// Which callers are admitted.
 struct Access {
-    /// Whoever presents this; anybody where there is none.
+    /// The token that admits a caller; `None` admits every caller.
     token: Option<Token>,
-    /// How the hub came by it, if it is the hub's own.
+    /// The token's origin, if it is the hub's own.
     origin: Option<Origin>,
 }
 
@@ -249,9 +249,9 @@ impl Access {
         }
     }
 
-    fn tell(&self) {
+    fn log(&self) {
         match (&self.token, self.origin) {
-            (None, _) => tracing::warn!("anybody on this machine may use the hub: hub_token_required is 0"),
+            (None, _) => tracing::warn!("any process on this machine may use the hub: hub_token_required is 0"),
             (Some(token), Some(Origin::Made)) => tracing::info!(token = %token.secret(), "a token was made"),
             (_, Some(Origin::FoundOpen)) => {
                 tracing::warn!("others could read the token's file; now they cannot, but change the token");
@@ -261,7 +261,7 @@ impl Access {
     }
 }
 
-/// Knows all secrets of the process.
+/// Redacts all secrets of the process.
 fn redactor(config: &Config, access: &Access) -> Redactor {
     let tokens = [&config.token, &access.token].into_iter().flatten().map(Token::secret);
     let webhook = config.alerts.webhook.as_ref().map(WebhookUrl::secret);
@@ -305,15 +305,15 @@ fn handle_signals(stop: Arc<StopFlag>, waker: Arc<mio::Waker>, reload: Reload) -
     .map_err(|error| Failure::local("signals cannot be received", error))
 }
 
-/// `hub.addr`: tells scripts and the command line where the hub listens, and whether it is ready; before that it answers
-/// there that it recovers. Gone with the hub: what nobody listens on any more is nowhere written.
+/// `hub.addr`: shows scripts and the command line where the hub listens, and whether it is ready. The hub removes it at
+/// its end, so that it never names a port on which no hub listens.
 struct AddrFile {
     path: PathBuf,
     addrs: PlaneAddrs,
 }
 
 impl AddrFile {
-    /// Only who has the folder's lock may write it.
+    /// Only the holder of the folder's lock may write it.
     fn write(data_dir: &Path, addrs: PlaneAddrs) -> io::Result<AddrFile> {
         let mut file = AddrFile { path: data_dir.join("hub.addr"), addrs };
         file.put(false)?;
@@ -324,7 +324,7 @@ impl AddrFile {
         self.put(true)
     }
 
-    /// Written beside its place, so that nobody reads half of it.
+    /// Written to a temporary file and renamed, so that no reader sees half of it.
     fn put(&mut self, is_ready: bool) -> io::Result<()> {
         let temporary = self.path.with_extension("addr.new");
         let (pid, PlaneAddrs { control, data }) = (std::process::id(), self.addrs);
@@ -337,12 +337,12 @@ impl AddrFile {
 
 impl Drop for AddrFile {
     fn drop(&mut self) {
-        // One that stays misleads until the next start, which writes its own.
+        // A file that cannot be removed misleads until the next start, which replaces it.
         _ = fs::remove_file(&self.path);
     }
 }
 
-/// What the operator sees.
+/// Prints the addresses for the operator.
 fn announce(config: &Config, addrs: PlaneAddrs, token_path: Option<&Path>) {
     let (bold, dim) = (Style::new().bold(), AnsiColor::BrightBlack.on_default());
     let (data_dir, version) = (config.data_dir.display(), env!("CARGO_PKG_VERSION"));

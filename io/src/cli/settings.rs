@@ -1,4 +1,4 @@
-//! `sheratan-hub config`: what settings hold, and where each comes from.
+//! `sheratan-hub config`: the effective settings, and the source of each.
 
 use super::failure::Failure;
 use super::terminal;

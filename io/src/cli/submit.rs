@@ -1,7 +1,7 @@
 //! `submit`: one job from the command line, or one for each line of standard input.
 //!
-//! Lines go out in batches: as many as are there, up to [`BATCH_JOBS_MAX`]. A queue that is full is waited for. What may
-//! have arrived is never sent twice unless it carries a key: then the hub itself tells a repeat from a new job.
+//! Lines are sent in batches of all available lines, up to [`BATCH_JOBS_MAX`]. If the queue is full, the command waits.
+//! A request that may have arrived is never repeated unless its jobs have keys, by which the hub recognizes a repeat.
 
 use super::ended::{self, Awaited, Ended, PATIENCE};
 use super::failure::Failure;
@@ -20,13 +20,13 @@ use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Jobs of one request: half of what the hub takes, so that a batch holds up the others for a millisecond.
+/// Jobs of one request: half of the hub's limit, so that a batch delays other clients by a millisecond.
 const BATCH_JOBS_MAX: usize = 500;
 
 /// Bytes of one request: below the hub's default limit of 1 MiB for a body.
 const BATCH_BYTES_MAX: usize = 768 << 10;
 
-/// What a job takes in a request beside its params.
+/// Bytes of a job in a request besides its params.
 const JOB_BYTES: usize = 256;
 
 /// Lines read ahead.
@@ -109,16 +109,16 @@ struct Entry {
     submit: Submit,
 }
 
-/// A line of standard input with its number, or why there is none.
+/// A line of standard input with its number, or why it cannot be read.
 type Line = (u64, std::io::Result<String>);
 
-/// Lines on their way into requests.
+/// Lines to be sent.
 struct Batches {
     lines: Receiver<Line>,
     held: Option<Line>,
 }
 
-/// Jobs on their way to the hub.
+/// Sends jobs to the hub.
 struct Submission {
     client: Client,
     is_json: bool,
@@ -131,7 +131,7 @@ struct Submission {
     refused: u64,
 }
 
-/// Submits what the arguments say.
+/// Submits the jobs of the arguments or of standard input.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let is_stream = args.params.as_deref() == Some("-");
     if is_stream && args.idempotency_key.is_some() {
@@ -162,7 +162,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         true => submission.stream(&args),
         false => submission.single(&args),
     };
-    // The watches end when no more jobs can come; what was taken is waited for even if the rest was not.
+    // The watches end when there are no more jobs; submitted jobs are waited for even if others failed.
     submission.watched = None;
     let failed = printer.map_or(0, |printer| printer.join().expect("printing does not panic"));
     submission.progress.finish_and_clear();
@@ -202,7 +202,7 @@ impl Submission {
         Ok(())
     }
 
-    /// Sends jobs until the hub has taken or refused each.
+    /// Sends jobs until the hub has accepted or refused each.
     fn send(&mut self, mut entries: Vec<Entry>) -> Result<(), Failure> {
         let mut backoff = Backoff::new();
         let mut away_since = None;
@@ -242,7 +242,7 @@ impl Submission {
         Ok(())
     }
 
-    /// Whether a request that failed is worth sending again, and safe to.
+    /// Whether repeating a failed request is useful and safe.
     fn check_repeat(&self, error: &CallError, jobs: usize, away_since: &mut Option<Instant>) -> Result<(), Failure> {
         if !error.is_transient() {
             return Err(error.clone().into());
@@ -255,7 +255,7 @@ impl Submission {
                 self.accepted + self.known
             )));
         }
-        // A hub that was never there is not worth waiting for.
+        // A hub that was never reached is not waited for.
         let is_first = self.accepted + self.known == 0;
         if is_first || away_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
             return Err(error.clone().into());
@@ -263,7 +263,7 @@ impl Submission {
         Ok(())
     }
 
-    /// Counts the answers; gives back the jobs that there was no room for, and how long to wait for it.
+    /// Counts the answers; returns the jobs that did not fit into the queue, and how long to wait before a retry.
     fn settle(&mut self, entries: Vec<Entry>, answers: Vec<SubmitAnswer>) -> (Vec<Entry>, Option<Duration>) {
         let mut again = Vec::new();
         let mut asked = None;
@@ -319,7 +319,7 @@ impl Submission {
     }
 }
 
-/// The ends of jobs, a line each; how many did not complete.
+/// Prints a line for each ended job; returns how many did not complete.
 fn print_ends(ended: Receiver<Ended>, progress: ProgressBar) -> JoinHandle<u64> {
     std::thread::spawn(move || {
         let mut failed = 0;
@@ -360,8 +360,8 @@ fn end_line(ended: &Ended) -> (String, bool) {
 }
 
 impl Batches {
-    /// The lines that are there, at least one and at most what fits a request; `None` when there are no more. Only the
-    /// first line is waited for: a slow source's lines go out as they come.
+    /// The available lines, at least one and at most as many as fit a request; `None` at the end. Only the first line
+    /// is waited for: the lines of a slow source are sent as they arrive.
     fn next_batch(&mut self) -> Option<Vec<Line>> {
         let first = self.held.take().or_else(|| self.lines.recv().ok())?;
         let mut bytes = bytes_of(&first);
@@ -404,7 +404,7 @@ fn read_lines() -> Receiver<Line> {
     receiver
 }
 
-/// JSON as it was written; nothing of it is changed.
+/// JSON as it was written, unchanged.
 fn parse_params(text: &str) -> Result<Box<RawValue>, serde_json::Error> {
     serde_json::from_str(text.trim())
 }
@@ -424,7 +424,7 @@ fn submit_of(args: &Args, line: &str, params: Option<Box<RawValue>>) -> Submit {
     }
 }
 
-/// The key of a line: the same for the same kind and line, whatever the white space around it.
+/// The key of a line: equal for equal kinds and lines, regardless of white space around the line.
 fn key_of(kind: &str, line: &str) -> String {
     let mut hasher = Sha256::new();
     hasher.update(kind.as_bytes());
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_takes_the_lines_that_are_there_as_far_as_they_fit_a_request() {
+    fn a_batch_has_the_available_lines_that_fit_a_request() {
         let (sender, lines) = crossbeam_channel::unbounded();
         let mut batches = Batches { lines, held: None };
         let mut sizes = |lengths: &[usize]| {

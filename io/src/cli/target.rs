@@ -1,8 +1,8 @@
 //! Target: which hub a command talks to, and with which token.
 //!
 //! An address comes from a flag, else the environment, else the file that a running hub keeps in its data folder, else
-//! the default; a token from a file that is named, the environment, or the data folder. Each remembers where it came
-//! from, so that an error can say which of them is wrong.
+//! the default; a token from a named file, the environment, or the data folder. Each keeps its source, so that an error
+//! can name it.
 
 use crate::client::integrity::Signer;
 use crate::client::{Client, Endpoint, NoToken, Plane, Token};
@@ -11,14 +11,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// Where a hub is if nobody says otherwise.
+/// The default addresses of a hub.
 const CONTROL_DEFAULT: &str = "127.0.0.1:8787";
 const DATA_DEFAULT: &str = "127.0.0.1:8788";
 
-/// The largest file of a secret that is read; a secret has some dozens of bytes, and a wrong path may lead to a disk image.
+/// The largest file of a secret that is read; a secret has some dozens of bytes, and a wrong path may lead to a disk
+/// image.
 const SECRET_BYTES_MAX: u64 = 4_096;
 
-/// Which hub, and with which token.
+/// The hub to call, and the token.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Which hub")]
 pub struct TargetArgs {
@@ -36,10 +37,10 @@ pub struct TargetArgs {
     pub token_file: Option<PathBuf>,
 }
 
-/// Why it cannot be told which hub is meant.
+/// Why the target cannot be determined.
 #[derive(Debug)]
 pub enum TargetError {
-    /// An address that is none.
+    /// An invalid address.
     Address {
         /// Where it came from.
         origin: String,
@@ -48,7 +49,7 @@ pub enum TargetError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A file with a secret that was named and cannot be read.
+    /// A named file with a secret cannot be read.
     SecretFile {
         /// What the secret is.
         what: &'static str,
@@ -59,7 +60,7 @@ pub enum TargetError {
     },
 }
 
-/// What a running hub says about itself in `<data-dir>/hub.addr`.
+/// The contents of a running hub's `<data-dir>/hub.addr`.
 #[derive(Deserialize)]
 struct HubAddr {
     control: String,
@@ -67,10 +68,10 @@ struct HubAddr {
 }
 
 impl TargetArgs {
-    /// The client of the hub that is meant. Nothing is connected yet.
+    /// A client of the target. Nothing is connected yet.
     pub fn client(&self) -> Result<Client, TargetError> {
         let path = self.data_dir.join("hub.addr");
-        // A missing or torn file means that no hub of this folder is up; the default is tried then.
+        // A missing or torn file means that no hub of this folder runs; then the default is tried.
         let known: Option<HubAddr> = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let endpoint = |plane: Plane| {
             let (given, flag, variable, default) = match plane {
@@ -110,7 +111,7 @@ impl TargetArgs {
         Ok(match read_secret(&path) {
             Ok(text) => Ok(Token::new(text, path.display().to_string())),
             Err(reason) => Err(NoToken {
-                looked_at: format!(
+                searched: format!(
                     "--token-file, SHERATAN_HUB_TOKEN_FILE and SHERATAN_HUB_TOKEN are not set, and {} {reason}",
                     path.display()
                 ),
@@ -119,7 +120,7 @@ impl TargetArgs {
     }
 }
 
-/// What makes the integrity of results, with the key that the environment names, if it does.
+/// Makes checksums or signatures of results, with the key that the environment names, if it names one.
 pub fn signer() -> Result<Signer, TargetError> {
     if let Some(path) = std::env::var_os("SHERATAN_RESULT_HMAC_KEY_FILE").map(PathBuf::from) {
         let key = read_secret(&path).map_err(|reason| TargetError::SecretFile { what: "key", path, reason })?;
@@ -142,7 +143,7 @@ impl fmt::Display for TargetError {
 
 impl std::error::Error for TargetError {}
 
-/// The URL of an address. A hub that listens on every interface is asked on this machine's own.
+/// The URL of an address. A hub that listens on every interface is called on loopback.
 fn url_of(text: &str) -> Result<String, &'static str> {
     if text.starts_with("https://") {
         return Err("names TLS, which this release does not speak (use a TLS proxy on the client's side)");
@@ -164,7 +165,7 @@ fn url_of(text: &str) -> Result<String, &'static str> {
     Ok(format!("http://{host}:{port}"))
 }
 
-/// The secret in a file, or what is wrong with the file: ends the sentence "the file … ".
+/// The secret in a file, or what is wrong with the file, which ends the sentence "the file … ".
 fn read_secret(path: &Path) -> Result<String, String> {
     let length = std::fs::metadata(path).map_err(|error| unreadable(&error))?.len();
     if length > SECRET_BYTES_MAX {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_read_in_each_form_that_people_write() {
+    fn an_address_is_read_in_each_usual_form() {
         for (text, url) in [
             ("127.0.0.1:8788", "http://127.0.0.1:8788"),
             ("http://hub.lan:80/", "http://hub.lan:80"),
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_goes_before_the_data_folder_and_the_data_folder_before_the_default() {
+    fn a_flag_wins_over_the_data_folder_and_the_data_folder_over_the_default() {
         let dir = tempfile::tempdir().unwrap();
         let mut args = args(dir.path());
         let data = |args: &TargetArgs| args.client().unwrap().endpoint(Plane::Data).clone();
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_file_that_is_named_must_be_readable_and_the_folders_own_need_not_be() {
+    fn a_named_token_file_must_be_readable_and_the_folders_own_need_not_be() {
         let dir = tempfile::tempdir().unwrap();
         let mut args = args(dir.path());
         assert!(!args.client().unwrap().has_token());

@@ -1,21 +1,21 @@
 //! Terminal: lines and colours on the standard streams.
 //!
-//! Colours are left out where the stream is no terminal or `NO_COLOR` is set.
+//! Colours are left out if the stream is not a terminal or `NO_COLOR` is set.
 
 use super::failure::Failure;
 use anstyle::{AnsiColor, Style};
 use std::fmt::Display;
 use std::io::{self, Write};
 
-/// What went well.
+/// Success.
 pub const GOOD: Style = AnsiColor::Green.on_default();
-/// What went wrong.
+/// Failure.
 pub const BAD: Style = AnsiColor::Red.on_default();
-/// What needs a look.
+/// Warning.
 pub const WARN: Style = AnsiColor::Yellow.on_default();
-/// What matters.
+/// Emphasis.
 pub const BOLD: Style = Style::new().bold();
-/// What may be passed over.
+/// Unimportant.
 pub const DIM: Style = Style::new().dimmed();
 
 /// A text in a style.
@@ -23,12 +23,12 @@ pub fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// A line on standard output. A reader that has gone away (`| head`) ends the process quietly, as it ends `cat`.
+/// Prints a line on standard output. A closed pipe (`| head`) ends the process quietly, as it ends `cat`.
 pub fn line(text: impl Display) {
     end_if_gone(writeln!(anstream::stdout(), "{text}"));
 }
 
-/// A line on standard output, as it is: what is in it is not touched.
+/// Prints a line on standard output unchanged.
 pub fn bytes(line: &[u8]) {
     let mut out = io::stdout().lock();
     end_if_gone(out.write_all(line).and_then(|()| out.write_all(b"\n")));
@@ -41,13 +41,13 @@ fn end_if_gone(written: io::Result<()>) {
     }
 }
 
-/// A line on standard error.
+/// Prints a line on standard error.
 pub fn note(text: impl Display) {
-    // Nobody is left to be told that nobody reads the notes.
+    // A failure to write to standard error cannot be reported anywhere.
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
-/// Why the command ends.
+/// Prints why the command failed.
 pub fn failure(failure: &Failure) {
     note(format_args!("{}: {failure}", styled(BAD.bold(), "error")));
 }

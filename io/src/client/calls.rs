@@ -1,33 +1,33 @@
 //! Calls: the requests of nodes, submitters and workers, typed.
 //!
-//! Payloads (`params`, `result`, `error`) stay the JSON text that came: nothing here parses or re-serialises them.
+//! Payloads (`params`, `result`, `error`) stay the JSON text as received: nothing here parses or re-serialises them.
 
 use super::{CallError, Client, Plane};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::time::Duration;
 
-/// The longest wait that the hub takes for a long poll.
+/// The longest wait of a long poll that the hub accepts.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// A node says what it is.
+/// A heartbeat of a node.
 #[derive(Clone, Serialize, Debug)]
 pub struct Heartbeat {
     /// The node's name.
     pub node_id: String,
     /// `GREEN` or `YELLOW`.
     pub health: &'static str,
-    /// Where it is; the hub's default if `None`.
+    /// Its zone; the hub's default if `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// What it can do.
+    /// Its capabilities.
     pub capabilities: Vec<String>,
-    /// What it runs, for the hub to notice when that changes.
+    /// The software that it runs, so that the hub notices a change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attestation: Option<Attestation>,
 }
 
-/// What a node runs.
+/// The software of a node.
 #[derive(Clone, Serialize, Debug)]
 pub struct Attestation {
     /// `attestation_v1`.
@@ -80,12 +80,12 @@ pub struct Submit {
     pub max_attempts: Option<u32>,
 }
 
-/// What became of one entry of a batch of submits.
+/// The answer to one entry of a batch of submits.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 pub struct SubmitAnswer {
-    /// Whether the hub has the job.
+    /// Whether the hub accepted the job.
     pub ok: bool,
-    /// As an answer of its own would have.
+    /// The HTTP status that a reply of its own would have.
     pub status_code: u16,
     /// The job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,7 +99,7 @@ pub struct SubmitAnswer {
     /// The code of a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What is wrong, and what to do.
+    /// What is wrong, and the next step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// When to ask again.
@@ -119,7 +119,7 @@ pub struct Pull {
     pub kinds: Vec<String>,
     /// How long to wait for one.
     pub wait_ms: u64,
-    /// How long the lease is to last.
+    /// The lease's duration.
     pub lease_sec: u64,
 }
 
@@ -151,17 +151,17 @@ pub struct LeasedJob {
     pub lease_until_utc: String,
 }
 
-/// What became of one lease that was to be extended.
+/// The answer for one lease of an extension.
 #[derive(Clone, Deserialize, Debug)]
 pub struct ExtendAnswer {
-    /// Whether it lasts.
+    /// Whether it was extended.
     pub ok: bool,
     /// `lease_lost`, if not.
     #[serde(default)]
     pub error: Option<String>,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Clone, Serialize, Debug)]
 pub struct JobResult {
     /// The job.
@@ -203,10 +203,10 @@ pub struct Integrity {
 pub struct ResultAnswer {
     /// What became of the job: `completed`, `retry_scheduled`, `dead`, `failed`, …
     pub status: String,
-    /// Whether this very result had been taken before.
+    /// Whether this result had been accepted before.
     #[serde(default)]
     pub duplicate: bool,
-    /// The jobs of the pull that came with it.
+    /// The jobs of the pull that the result carried.
     #[serde(default)]
     pub jobs: Vec<LeasedJob>,
 }
@@ -263,7 +263,7 @@ impl JobView {
 }
 
 impl Client {
-    /// Registers a node, or says that it is still there.
+    /// Sends a heartbeat, which registers the node if it is new.
     pub fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<Heard, CallError> {
         self.post(Plane::Control, "/mesh/heartbeat", &json(heartbeat), Duration::ZERO)
     }
@@ -299,7 +299,7 @@ impl Client {
         Ok(extended.leases.first().is_some_and(|lease| lease.ok))
     }
 
-    /// Hands in what came of a job.
+    /// Submits the result of a job.
     pub fn submit_result(&self, result: &JobResult) -> Result<ResultAnswer, CallError> {
         let wait = result.pull.as_ref().map_or(Duration::ZERO, |pull| Duration::from_millis(pull.wait_ms));
         self.post(Plane::Data, "/mesh/submit_result", &json(result), wait)

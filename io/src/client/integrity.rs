@@ -19,7 +19,7 @@ impl Signer {
         Signer { key }
     }
 
-    /// The integrity of a result, whatever way its JSON is written.
+    /// The integrity of a result, independent of its JSON's spelling.
     pub fn sign(&self, error: Option<&RawValue>, job_id: &str, ok: bool, result: Option<&RawValue>) -> Integrity {
         let (error, result) = (error.map(value_of), result.map(value_of));
         let sha256 = hex::encode(checksum::result_sha256(error, job_id, ok, result));
@@ -38,7 +38,7 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Bytes as JSON that the hub takes, unchanged; `None` if they are not. Duplicate keys and the like are JSON to some
+/// Bytes as JSON that the hub accepts, unchanged; `None` otherwise. Duplicate keys and the like are JSON to some
 /// readers and not to others: the hub refuses them.
 pub fn as_json(bytes: &[u8]) -> Option<Box<RawValue>> {
     let value = json::parse(bytes).ok()?;

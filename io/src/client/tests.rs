@@ -1,4 +1,4 @@
-//! What becomes of each kind of answer, against a stub that answers as told.
+//! How each kind of reply is handled, against a stub that sends given replies.
 
 use super::*;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -93,7 +93,7 @@ fn a_refused_token_says_where_it_came_from_and_never_what_it_is() {
     assert!(!text.contains("s3cret"));
 
     let (url, served) = stub(ANSWER);
-    let unknown = client(&url, Err(NoToken { looked_at: "no file a".to_owned() }));
+    let unknown = client(&url, Err(NoToken { searched: "no file a".to_owned() }));
     let error = get(&unknown).unwrap_err();
     assert!(error.to_string().ends_with("not ours (no token was found: no file a)"), "{error}");
     assert!(!error.is_transient());

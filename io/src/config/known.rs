@@ -1,7 +1,8 @@
-//! Known secrets: all that the settings of this process hold, or name a file of, whether or not a hub could start with them.
+//! Known secrets: all secrets in the settings of this process and in the files that they name, even if a hub could not
+//! start with these settings.
 //!
-//! [`Config::load`](super::Config::load) stops at the first thing that it does not understand, and of a secret and its file
-//! it takes one. Who must keep secrets out of a text needs them all.
+//! [`Config::load`](super::Config::load) stops at the first invalid setting, and uses one of a secret and its file. A
+//! redactor needs all secrets.
 
 use super::table::{ALIASES, LATER_SECRETS, SETTINGS, Takes};
 use super::values::PREFIX;
@@ -20,7 +21,7 @@ fn read(flags: &Flags, variables: impl Iterator<Item = (OsString, OsString)>, fi
     let mut secrets = Vec::new();
     let mut take = |key: &str, value: &[u8]| match takes(key) {
         Some(Takes::Secret) => secrets.push(Secret::new(value)),
-        // A file that cannot be read holds nothing that is known here.
+        // A file that cannot be read holds no known secret.
         Some(Takes::SecretFile) => {
             let path = std::str::from_utf8(value).map(Path::new);
             secrets.extend(path.ok().and_then(|path| Secret::read(path).ok()));
@@ -43,7 +44,7 @@ fn read(flags: &Flags, variables: impl Iterator<Item = (OsString, OsString)>, fi
                 take(key, text.as_bytes());
             }
         }),
-        // Whoever wrote it meant its lines to be settings.
+        // The file is not TOML, but its lines may have been meant as settings.
         Err(_) => text.lines().filter_map(|line| line.split_once('=')).for_each(|(key, value)| {
             let is_around = |character: char| character.is_whitespace() || character == '"' || character == '\'';
             take(key.trim(), value.trim_matches(is_around).as_bytes());
@@ -52,7 +53,7 @@ fn read(flags: &Flags, variables: impl Iterator<Item = (OsString, OsString)>, fi
     secrets
 }
 
-/// What the setting of a key takes, by all names that it ever had.
+/// The type of a key's setting, by its name, an alias or an earlier name.
 fn takes(key: &str) -> Option<Takes> {
     let name = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
     let setting = SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.takes);
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn all_secrets_are_known_even_of_settings_that_contradict_or_are_not_understood() {
+    fn all_secrets_are_known_even_of_contradictory_or_invalid_settings() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "from-a-file\n").unwrap();
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secrets_of_a_file_are_known_even_if_it_is_no_toml() {
+    fn the_secrets_of_a_file_are_known_even_if_it_is_not_toml() {
         let toml = "log_level = \"info\"\nhub_token = \"in-the-file\"\nresult_hmac_key='the-key'\n";
         for end in ["", "this = is = no toml", "nonsense = \"x\""] {
             assert_eq!(

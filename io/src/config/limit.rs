@@ -1,4 +1,4 @@
-//! Limits by the names of their settings: the one place that says which setting is which limit.
+//! Limits by the names of their settings: the only place that maps settings to limits.
 
 use super::ConfigError;
 use super::table::{SETTINGS, Takes};
@@ -8,7 +8,7 @@ use sheratan_core::limits::Limits;
 
 type Set = fn(&mut Limits, u64);
 
-/// The settings that are limits of the hub, and what each sets.
+/// The settings that are limits of the hub, and the limit of each.
 const LIMITS: &[(&str, Set)] = &[
     ("max_queue_depth", |limits, number| limits.queue_depth_max = number),
     ("max_queue_bytes", |limits, number| limits.queue_bytes_max = number),
@@ -34,7 +34,7 @@ const LIMITS: &[(&str, Set)] = &[
     ("max_node_bytes", |limits, number| limits.nodes_bytes_max = number),
 ];
 
-/// Some limits set otherwise: what `sheratan-sim replay --set` says.
+/// Changes of some limits, as in `sheratan-sim replay --set`.
 #[derive(Clone, Debug, Default)]
 pub struct Changes(Vec<(&'static str, u64)>);
 
@@ -42,25 +42,25 @@ impl Changes {
     /// Reads `name=value` texts, as `max_queue_depth=500`.
     ///
     /// # Errors
-    /// One line that says what would do; of an unknown name all that there are.
+    /// One line with the allowed values; for an unknown name with all limits.
     pub fn parse<S: AsRef<str>>(texts: &[S]) -> Result<Self, ConfigError> {
         texts.iter().map(|text| parse_one(text.as_ref())).collect::<Result<_, _>>().map(Changes)
     }
 
-    /// Whether nothing is set otherwise.
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What is set, by the settings' names.
+    /// The changes, by the settings' names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0.iter().copied()
     }
 
-    /// These limits with what is set otherwise.
+    /// These limits with the changes.
     ///
     /// # Errors
-    /// Two of them contradict.
+    /// Two limits contradict each other.
     pub fn over(&self, limits: &Limits) -> Result<Limits, ConfigError> {
         let mut limits = limits.clone();
         for (name, number) in self.iter() {
@@ -79,7 +79,7 @@ pub(super) fn limits(number: impl Fn(&str) -> u64) -> Result<Limits, ConfigError
     Ok(limits)
 }
 
-/// What must not be above something else.
+/// Checks the pairs of limits of which one must not be above the other.
 fn check(limits: &Limits) -> Result<(), ConfigError> {
     let (ttl_sec, dead_sec) = (limits.node_ttl_ms.get() / 1_000, limits.node_dead_ms.get() / 1_000);
     let (base_ms, cap_ms) = (limits.retry_delay_ms_base.get(), limits.retry_delay_ms_cap.get());
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_limit_is_refused_with_all_that_are() {
+    fn an_unknown_limit_is_refused_with_all_known_ones() {
         for text in ["queue=5", "hub_token=abc", "control_addr=127.0.0.1:1"] {
             let error = Changes::parse(&[text]).unwrap_err().to_string();
             assert!(LIMITS.iter().all(|(name, _)| error.contains(name)), "{error}");
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(contradiction.unwrap_err().to_string(), "node_ttl_sec (700) must not be above node_dead_sec (600)");
     }
 
-    /// A field that no setting sets would keep its default whatever the operator says.
+    /// A field without a setting would always keep its default.
     #[test]
     fn each_limit_has_a_setting() {
         let fields = format!("{:?}", Limits::default()).matches(": ").count();

@@ -1,7 +1,7 @@
 //! Configuration: built-in defaults, then `hub.toml`, then the environment, then flags; the later wins.
 //!
-//! Everything is read before anything is done, and what is not understood is an error: a hub that starts with a setting
-//! misread is worse than one that does not start.
+//! Everything is read before anything is done, and an invalid or unknown setting is an error: a hub that starts with a
+//! misread setting is worse than one that does not start.
 
 mod known;
 mod limit;
@@ -33,33 +33,33 @@ use table::{SETTINGS, Takes};
 use values::{Source, Values};
 use zeroize::Zeroizing;
 
-/// What `hub.toml` is called where `--config` does not say.
+/// The file of settings without `--config`.
 const FILE: &str = "hub.toml";
 
-/// The flags of `serve`: `--config`, and one for each setting that is no secret.
+/// The flags of `serve`: `--config`, and one for each setting that is not a secret.
 #[derive(Clone, Default, Debug)]
 pub struct Flags {
     /// The file to read instead of `hub.toml`.
     pub config: Option<PathBuf>,
-    /// What the flags say.
+    /// The settings given as flags.
     pub settings: Vec<(&'static str, String)>,
 }
 
-/// Everything a hub is told at its start.
+/// The configuration of a hub.
 pub struct Config {
     /// The planes' addresses.
     pub addrs: PlaneAddrs,
     /// The data folder.
     pub data_dir: PathBuf,
-    /// The token that the operator gave.
+    /// The token that the operator provides.
     pub token: Option<Token>,
-    /// Whether a token is needed at all.
+    /// Whether a token is required.
     pub is_token_required: bool,
     /// The hub's limits.
     pub limits: Limits,
     /// The status of `backpressure`.
     pub backpressure_status: u16,
-    /// What a result's integrity is checked by.
+    /// How a result's integrity is checked.
     pub integrity_mode: Mode,
     /// Whether a result without integrity is refused.
     pub is_integrity_required: bool,
@@ -71,37 +71,37 @@ pub struct Config {
     pub is_metrics_public: bool,
     /// Bounds of a connection.
     pub http: http::Limits,
-    /// Connections at once.
+    /// The most connections at a time.
     pub connections_max: usize,
     /// Size of the journal's segments.
     pub segment_bytes: u64,
-    /// How the trace is kept, if it is.
+    /// The trace's folder and size, unless it is disabled.
     pub trace: Option<trace::Settings>,
-    /// How the logs are kept.
+    /// The logs' files and level.
     pub logs: logs::Settings,
-    /// How the audit log is kept.
+    /// The audit log's files.
     pub audit: audit::Settings,
-    /// How the alerts are kept, and where they are posted to.
+    /// The alerts' files and webhook.
     pub alerts: alerts::Settings,
-    /// The alert rules, where the operator named a file.
+    /// The file of alert rules, if the operator named one.
     pub alert_rules_file: Option<PathBuf>,
-    /// What the operator should know and the hub can live with, a line each.
+    /// Warnings for the operator, a line each.
     pub notices: Vec<String>,
     values: Values,
 }
 
-/// A configuration that cannot be used: one line that says where, what, and what would do.
+/// A configuration that cannot be used: one line with the source, the setting and the allowed values.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError(String);
 
-/// One setting as it holds.
+/// One effective setting.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Described {
     /// Its name.
     pub name: &'static str,
-    /// Its value; of a secret the start of its digest.
+    /// Its value; for a secret the start of its digest.
     pub value: String,
-    /// Where the value came from.
+    /// The source of the value.
     pub source: String,
 }
 
@@ -109,7 +109,7 @@ impl Config {
     /// Reads the configuration of this process.
     ///
     /// # Errors
-    /// One line that names the source, the setting and what it takes; never a value.
+    /// One line that names the source, the setting and the allowed values; never the value.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
         Config::from_values(Config::read(flags, std::env::vars_os(), Path::new(FILE))?)
     }
@@ -134,7 +134,7 @@ impl Config {
         Ok(values)
     }
 
-    /// All settings as they hold.
+    /// All effective settings.
     pub fn describe(&self) -> Vec<Described> {
         let describe = |setting: &table::Setting| {
             let (_, source) = self.values.get(setting.name);
@@ -212,7 +212,7 @@ impl ConfigError {
     }
 }
 
-/// A secret that stands in a setting, or in the file that another names.
+/// A secret in a setting, or in the file that another setting names.
 fn secret(values: &Values, name: &str, file_name: &str) -> Result<Option<Secret>, ConfigError> {
     if let Some(text) = values.text(name) {
         return Ok(Some(Secret::new(text.as_bytes())));
@@ -236,13 +236,13 @@ fn notices(values: &Values) -> Vec<String> {
         (Takes::SecretFile, (path, _)) if !path.is_empty() => Some((Path::new(path), setting.name)),
         _ => None,
     });
-    // A file that has gone meanwhile was read.
+    // A file that was removed meanwhile was read already.
     let open = secrets.filter(|(path, _)| platform::is_open_to_others(path).unwrap_or(false));
     open.map(|(path, name)| format!("others can read {}, which holds a secret ({name}): chmod 600 it", path.display()))
         .collect()
 }
 
-/// One plane each: on one address the second could not listen.
+/// Each plane needs an address of its own: on a shared one the second could not listen.
 fn check_addrs(addrs: &PlaneAddrs) -> Result<(), ConfigError> {
     if addrs.control == addrs.data && addrs.control.port() != 0 {
         let message = format!("control_addr and data_addr are both {}: give each a port of its own", addrs.control);
@@ -251,7 +251,7 @@ fn check_addrs(addrs: &PlaneAddrs) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Who can reach the hub from elsewhere must need a token that cannot be guessed.
+/// If other machines can reach the hub, it must require a token that cannot be guessed.
 fn check_exposure(addrs: &PlaneAddrs, token: Option<&Token>, is_token_required: bool) -> Result<(), ConfigError> {
     let exposed = [addrs.control, addrs.data].into_iter().find(|addr| !addr.ip().is_loopback());
     if let Some(addr) = exposed {

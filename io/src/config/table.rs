@@ -1,7 +1,7 @@
-//! The table of settings: each with its name, its default and what it takes. Flags, environment variables, `hub.toml` and
-//! the documentation are all made from it, so that they cannot disagree.
+//! The table of settings: each with its name, its default and its type. Flags, environment variables, `hub.toml` and
+//! the documentation are generated from it, so that they cannot disagree.
 
-/// What a setting takes.
+/// The type of a setting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Takes {
     /// An address with a port.
@@ -20,7 +20,7 @@ pub enum Takes {
     Word(&'static [&'static str]),
     /// A level, or a list of targets with levels.
     LogLevel,
-    /// A secret: never a flag, since others see a process' flags.
+    /// A secret: never a flag, since other users can see a process's flags.
     Secret,
     /// The path of a file that holds a secret.
     SecretFile,
@@ -31,11 +31,11 @@ pub enum Takes {
 pub struct Setting {
     /// Its key in `hub.toml`; the flag has dashes, the variable is `SHERATAN_` and capitals.
     pub name: &'static str,
-    /// What it is when nobody says.
+    /// Its default.
     pub default: &'static str,
-    /// What it takes.
+    /// Its type.
     pub takes: Takes,
-    /// What it is for.
+    /// Its description.
     pub help: &'static str,
 }
 
@@ -196,11 +196,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("alert_webhook_url_file", "", Takes::SecretFile, "File that holds the webhook's URL"),
 ];
 
-/// Other names for the same, which the wire contract gives.
+/// Aliases of settings, which the wire contract defines.
 pub const ALIASES: &[(&str, &str)] = &[("hub_token_active", "hub_token"), ("hub_token_active_file", "hub_token_file")];
 
-/// Settings of the wire contract that this release does not act on. Taking them in silence would be worse than refusing:
-/// whoever sets one relies on it.
+/// Settings of the wire contract that this release does not support. They are refused rather than ignored, since an
+/// operator who sets one relies on it.
 pub const LATER: &[&str] = &[
     "hub_token_next",
     "hub_token_next_file",
@@ -211,12 +211,12 @@ pub const LATER: &[&str] = &[
     "attestation_flip_threshold",
 ];
 
-/// Those of [`LATER`] that hold a secret, or name a file of one: somebody may have set them, so they must not be shown.
+/// Those of [`LATER`] that hold a secret or name a file of one: they may be set, so they must not be shown.
 pub const LATER_SECRETS: &[(&str, Takes)] =
     &[("hub_token_next", Takes::Secret), ("hub_token_next_file", Takes::SecretFile)];
 
-/// Variables with the hub's prefix that are none of its settings: what a worker tells the command of a job, which may
-/// start a hub, and what the scripts find the binary by.
+/// Variables with the hub's prefix that are not settings: those that a worker sets for the command of a job, which may
+/// start a hub, and the one by which the scripts find the binary.
 pub const NOT_SETTINGS: &[&str] = &["SHERATAN_JOB_ID", "SHERATAN_JOB_KIND", "SHERATAN_ATTEMPT", "SHERATAN_HUB"];
 
 impl Setting {
@@ -230,14 +230,14 @@ impl Setting {
         super::values::variable(self.name)
     }
 
-    /// Whether what it holds is never shown.
+    /// Whether its value is never shown.
     pub fn is_secret(&self) -> bool {
         self.takes == Takes::Secret
     }
 }
 
 impl Takes {
-    /// What it takes, in words.
+    /// The allowed values, in words.
     pub fn words(self) -> String {
         match self {
             Takes::Addr => "an address with a port, such as 127.0.0.1:8787".into(),
@@ -253,7 +253,7 @@ impl Takes {
         }
     }
 
-    /// What a flag's value is called in `--help`.
+    /// The name of a flag's value in `--help`.
     pub fn placeholder(self) -> &'static str {
         match self {
             Takes::Addr => "ADDR",

@@ -1,4 +1,4 @@
-//! The configuration's tests: who wins, and what is refused in which words.
+//! The configuration's tests: which source wins, and which settings are refused with which message.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn refusal(given: &Given) -> String {
 }
 
 #[test]
-fn without_anything_said_the_defaults_are_those_of_the_wire_contract() {
+fn without_settings_the_defaults_are_those_of_the_wire_contract() {
     let config = load(&NOTHING).unwrap();
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.addrs.control.to_string(), "127.0.0.1:8787");
@@ -40,7 +40,7 @@ fn without_anything_said_the_defaults_are_those_of_the_wire_contract() {
     assert_eq!(config.http, http::Limits::default());
 }
 
-/// Three values that a setting takes besides its default; it may only take two.
+/// Three values of a setting besides its default, the third equal to the first if it only has two.
 fn three_values(setting: &table::Setting) -> [&'static str; 3] {
     match setting.takes {
         Takes::Addr => ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"],
@@ -80,7 +80,7 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default_for_each_sett
 }
 
 #[test]
-fn each_setting_that_is_no_secret_is_a_flag_of_serve() {
+fn each_setting_that_is_not_a_secret_is_a_flag_of_serve() {
     for setting in SETTINGS {
         let [value, ..] = three_values(setting);
         let flag = format!("--{}", setting.name.replace('_', "-"));
@@ -107,7 +107,7 @@ fn sizes_have_units_and_flags_two_spellings() {
 }
 
 #[test]
-fn what_is_not_understood_is_said_in_one_line_with_what_would_do() {
+fn an_invalid_setting_is_reported_in_one_line_with_the_allowed_values() {
     let number = "must be a whole number from 1 to 1099511627776";
     let table: &[(Given, String)] = &[
         (
@@ -190,7 +190,7 @@ fn what_is_not_understood_is_said_in_one_line_with_what_would_do() {
 }
 
 #[test]
-fn an_address_that_others_reach_needs_a_token_that_cannot_be_guessed() {
+fn an_address_that_other_machines_can_reach_needs_a_token_that_cannot_be_guessed() {
     let flags: &[_] = &[("data_addr", "0.0.0.0:8788")];
     let message = "0.0.0.0:8788 is not a loopback address: set a token of at least 16 bytes";
     assert!(refusal(&Given { flags, ..NOTHING }).starts_with(message));
@@ -207,7 +207,7 @@ fn an_address_that_others_reach_needs_a_token_that_cannot_be_guessed() {
 }
 
 #[test]
-fn a_secret_is_shown_by_its_digest_wherever_something_is_shown() {
+fn a_secret_is_always_shown_by_its_digest() {
     let given = Given {
         toml: "result_hmac_key = \"hunter2-key\"",
         variables: &[("SHERATAN_HUB_TOKEN", "hunter2hunter2hunter2")],
@@ -240,7 +240,7 @@ fn a_refusal_never_shows_the_value_it_refuses() {
 }
 
 #[test]
-fn what_a_worker_tells_a_jobs_command_is_no_setting() {
+fn the_variables_that_a_worker_sets_for_a_jobs_command_are_not_settings() {
     let variables =
         [("SHERATAN_JOB_ID", "job_1"), ("SHERATAN_JOB_KIND", "k"), ("SHERATAN_ATTEMPT", "1"), ("PATH", "/")];
     assert!(load(&Given { variables: &variables, ..NOTHING }).is_ok());
@@ -295,7 +295,7 @@ fn a_file_with_a_secret_that_others_can_read_is_noticed() {
 }
 
 #[test]
-fn a_file_that_is_named_must_be_there_and_the_usual_one_need_not() {
+fn a_named_file_must_exist_and_the_default_one_need_not() {
     let folder = tempfile::tempdir().unwrap();
     let none = folder.path().join("none.toml");
     assert!(Config::read(&Flags::default(), [].into_iter(), &none).is_ok());
@@ -317,7 +317,7 @@ fn a_secret_in_a_file_is_read_without_the_line_end_and_an_unreadable_one_is_name
 }
 
 #[test]
-fn every_default_is_what_its_setting_takes() {
+fn every_default_is_a_valid_value() {
     for setting in SETTINGS.iter().filter(|setting| !setting.default.is_empty()) {
         let mut values = Values::defaults();
         assert!(values.set(setting, setting.default.to_owned(), Source::Flag).is_ok(), "{}", setting.name);

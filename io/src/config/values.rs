@@ -1,4 +1,4 @@
-//! Values: the text of each setting and where it came from; the later source wins.
+//! Values: the text of each setting and its source; the later source wins.
 
 use super::ConfigError;
 use super::table::{ALIASES, LATER, NOT_SETTINGS, SETTINGS, Setting, Takes};
@@ -10,15 +10,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
-/// What the hub's variables begin with.
+/// The prefix of the hub's variables.
 pub const PREFIX: &str = "SHERATAN_";
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Source {
-    /// Nobody said.
+    /// The built-in default.
     Default,
-    /// `hub.toml`, or what `--config` names.
+    /// `hub.toml`, or the file that `--config` names.
     File(PathBuf),
     /// The environment.
     Environment,
@@ -28,7 +28,7 @@ pub enum Source {
 
 /// The values of all settings.
 pub struct Values {
-    /// Some are secrets, so all are wiped.
+    /// Some are secrets, so all are wiped from memory.
     values: BTreeMap<&'static str, (Zeroizing<String>, Source)>,
 }
 
@@ -40,10 +40,10 @@ impl Values {
         Values { values: values.collect() }
     }
 
-    /// Takes over what a `hub.toml` says.
+    /// Applies a `hub.toml`.
     pub fn read_toml(&mut self, path: PathBuf, text: &str) -> Result<(), ConfigError> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            // The message of the parser shows the line, which may hold a secret.
+            // The parser's full message shows the line, which may hold a secret.
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
             ConfigError::new(format!("{}: line {line} is no TOML: {}", path.display(), error.message()))
         })?;
@@ -61,7 +61,7 @@ impl Values {
         Ok(())
     }
 
-    /// Takes over what the environment says.
+    /// Applies the environment.
     pub fn read_environment(
         &mut self,
         variables: impl Iterator<Item = (OsString, OsString)>,
@@ -80,7 +80,7 @@ impl Values {
         Ok(())
     }
 
-    /// Takes over one value. A secret and its file displace each other; both from one source contradict.
+    /// Applies one value. A secret and its file replace each other; both from one source contradict each other.
     pub fn set(&mut self, setting: &'static Setting, text: String, source: Source) -> Result<(), ConfigError> {
         let text = Zeroizing::new(text);
         if !is_well_formed(setting.takes, &text) {
@@ -106,7 +106,7 @@ impl Values {
         Ok(())
     }
 
-    /// A setting's text to be shown: of a secret the start of its digest.
+    /// A setting's text to be shown; for a secret the start of its digest.
     pub fn shown(&self, setting: &Setting) -> String {
         let (text, _) = self.get(setting.name);
         let is_hidden = setting.is_secret() && !text.is_empty();
@@ -128,12 +128,12 @@ impl Values {
         number(self.get(name).0).expect("values are well formed")
     }
 
-    /// A truth value.
+    /// A flag, 0 or 1.
     pub fn flag(&self, name: &str) -> bool {
         flag(self.get(name).0).expect("values are well formed")
     }
 
-    /// The text of a setting, and where it came from.
+    /// The text of a setting, and its source.
     pub fn get(&self, name: &str) -> (&str, &Source) {
         let (text, source) = self.values.get(name).unwrap_or_else(|| panic!("{name} is in the table"));
         (text, source)
@@ -149,7 +149,7 @@ fn counterpart(setting: &Setting) -> Option<&'static Setting> {
     }
 }
 
-/// What the environment calls a key.
+/// A key's name in the environment.
 pub fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase())
 }
@@ -167,7 +167,7 @@ fn find(key: &str, source: &Source) -> Result<&'static Setting, ConfigError> {
     })
 }
 
-/// The setting that somebody who wrote `key` may have meant: one with few other letters, or with more words.
+/// The setting that `key` may be a misspelling of: one that differs in few letters, or has more words.
 fn nearest(key: &str) -> Option<&'static str> {
     let names = SETTINGS.iter().map(|setting| setting.name);
     let (distance, name) = names.clone().map(|name| (distance(key, name), name)).min()?;
@@ -191,13 +191,13 @@ fn is_well_formed(takes: Takes, text: &str) -> bool {
         Takes::Flag => flag(text).is_some(),
         Takes::Word(words) => words.contains(&text),
         Takes::LogLevel => is_log_level(text),
-        // An empty one is a variable that somebody forgot to fill: they think that the hub has their token.
+        // An empty one is a variable that was forgotten: its operator believes that the hub has the token.
         Takes::Secret => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
         Takes::SecretFile => !text.is_empty(),
     }
 }
 
-/// A lone word must be a level: the logs' library takes any other for a target, and would log nothing else.
+/// A single word must be a level: the logging library treats any other as a target, and would log nothing else.
 fn is_log_level(text: &str) -> bool {
     let is_lone_level = |part: &str| {
         part.contains('=') || part.parse::<tracing_subscriber::filter::LevelFilter>().is_ok_and(|_| !part.is_empty())
@@ -226,7 +226,7 @@ fn flag(text: &str) -> Option<bool> {
     }
 }
 
-/// How many characters must be changed, put in or taken out (Levenshtein).
+/// How many characters must be changed, inserted or removed (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -241,7 +241,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 impl Source {
-    /// How a key is written there.
+    /// How a key is spelled in this source.
     fn spells(&self, key: &str) -> String {
         match self {
             Source::Environment => variable(key),

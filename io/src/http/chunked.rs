@@ -1,7 +1,8 @@
 //! Chunked bodies, decoded in place (RFC 9112, section 7.1).
 //!
-//! A state for each byte that is no data, so that a split anywhere is no special case and nothing but the decoded body is
-//! kept: what was read behind it is cut off after each call. Extensions and trailers are checked, bounded and dropped.
+//! Each byte that is not data has a state, so that a split anywhere is not a special case and only the decoded body is
+//! kept: undecoded bytes after it are cut off after each call. Extensions and trailers are checked, bounded and
+//! dropped.
 
 use super::Limits;
 use super::grammar::is_token;
@@ -24,7 +25,7 @@ pub struct Chunked {
     overhead_room: usize,
 }
 
-/// What was expected next.
+/// What is expected next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Size { value: u64, digits: u32 },
@@ -42,7 +43,7 @@ enum State {
 }
 
 impl Chunked {
-    /// A body that begins at `body_at` of the bytes that [`Chunked::decode`] will be given.
+    /// A body that begins at `body_at` in the bytes passed to [`Chunked::decode`].
     pub fn new(body_at: usize, limits: &Limits) -> Self {
         Chunked {
             state: State::Size { value: 0, digits: 0 },
@@ -53,9 +54,9 @@ impl Chunked {
         }
     }
 
-    /// Decodes what has arrived; whether the body is whole. O(bytes that are new).
+    /// Decodes the bytes that have arrived; returns whether the body is complete. O(new bytes).
     ///
-    /// If it is not, the caller cuts the bytes off at [`Chunked::body_end`] and adds the next ones there.
+    /// If it is not, the caller cuts the bytes off at [`Chunked::body_end`] and appends the next ones there.
     pub fn decode(&mut self, bytes: &mut [u8], limits: &Limits) -> Result<bool, Refusal> {
         while self.read_at < bytes.len() && self.state != State::Done {
             self.state = match self.state {
@@ -79,7 +80,7 @@ impl Chunked {
         self.write_at
     }
 
-    /// Where the next request begins, when the body is whole.
+    /// Where the next request begins, when the body is complete.
     pub fn message_end(&self) -> usize {
         self.read_at
     }

@@ -1,25 +1,26 @@
-//! Connections: one client's bytes to requests, and its replies to bytes, in the requests' order.
+//! Connections: parses one client's bytes into requests, and encodes its replies in the requests' order.
 
 use super::output::Output;
 use super::reader::Reader;
 use super::reply::Persistence;
-use super::{Limits, Method, Refusal, Reply, Request, RequestNo};
+use super::{Limits, Method, Refusal, Reply, Request, RequestId};
 use sheratan_core::Timestamp;
 use std::collections::VecDeque;
 
 /// One client's connection, without its socket.
 ///
 /// How to drive it:
-/// - While [`Connection::wants_read`], read the socket into any buffer and hand the bytes to [`Connection::received`]; at
-///   the end of the stream call [`Connection::received_end`]. When it does not want to read, leave the bytes in the
+/// - While [`Connection::wants_read`], read the socket into any buffer and pass the bytes to [`Connection::received`];
+///   at the end of the stream call [`Connection::received_end`]. When it does not want to read, leave the bytes in the
 ///   socket: that is the backpressure.
 /// - Then call [`Connection::next_request`] until there is none. A request borrows from the connection; keep its
-///   [`RequestNo`] and answer by it with [`Connection::reply`], at once or later, in any order.
-/// - Write [`Connection::output`] to the socket and say with [`Connection::wrote`] how far that went, until it is empty.
-/// - A reply whose body has no end yet begins with [`Connection::begin_stream`] and grows with [`Connection::push`], until
-///   [`Connection::end_stream`]. It is the connection's last: its body ends where the connection does.
+///   [`RequestId`] and answer by it with [`Connection::reply`], at once or later, in any order.
+/// - Write [`Connection::output`] to the socket and report the written bytes with [`Connection::wrote`], until it is
+///   empty.
+/// - A reply whose body has no end yet begins with [`Connection::begin_stream`] and grows with [`Connection::push`],
+///   until [`Connection::end_stream`]. It is the connection's last: its body ends where the connection does.
 /// - Call [`Connection::handle_timeout`] at [`Connection::next_timeout`].
-/// - After each of these: if [`Connection::has_request`], ask for it (a reply or a write may have made room for it); if
+/// - After each of these: if [`Connection::has_request`], get it (a reply or a write may have made room for it); if
 ///   [`Connection::wants_shutdown`], shut the socket down for writing, so that the client sees the end at once; if
 ///   [`Connection::is_done`], close the socket.
 ///
@@ -31,15 +32,15 @@ use std::collections::VecDeque;
 pub struct Connection {
     limits: Limits,
     reader: Reader,
-    /// The requests that were handed out and whose replies have not left, in order.
+    /// The requests that were returned and whose replies are not in the output, in order.
     slots: VecDeque<Slot>,
-    /// The number of the first of them.
-    first_no: u64,
+    /// The id of the first of them.
+    first_id: u64,
     /// Bytes of replies that wait for an earlier one.
     held_bytes: usize,
     output: Output,
-    /// The connection was opened, output began to wait, or some of it was taken: what idleness and a stuck client are
-    /// measured from.
+    /// When the connection was opened, output began to wait, or some of it was written: the start of the idle and the
+    /// write timeout.
     active_at: Timestamp,
     ending: Ending,
     stream: Stream,
@@ -51,15 +52,15 @@ pub struct Connection {
 /// The last reply, if its body has no end yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stream {
-    /// It has one, or there is none.
+    /// There is none, or its body is complete.
     None,
-    /// Replies before it have not left: what is pushed is kept with it, in the last slot.
+    /// Earlier replies are not in the output: pushed bytes are kept with it, in the last slot.
     Waiting,
-    /// It is in the output, behind so many bytes of earlier replies: what is pushed follows.
+    /// It is in the output, after this many bytes of earlier replies: pushed bytes follow.
     Open { bytes_ahead: usize },
 }
 
-/// A request that waits for its reply to leave.
+/// A request whose reply is not in the output.
 #[derive(Debug)]
 struct Slot {
     is_head: bool,
@@ -67,17 +68,17 @@ struct Slot {
     reply: Option<Reply>,
 }
 
-/// How a connection ends once there are no more requests and all output was taken.
+/// How a connection ends once there are no more requests and all output was written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Ending {
     /// At once.
     Close,
-    /// Its input is thrown away for a while: closing a socket whose input was not read resets the connection, and the
-    /// client may lose the last reply by it (RFC 9112, section 9.6).
+    /// Its input is discarded for a while: closing a socket with unread input resets the connection, and the client may
+    /// lose the last reply (RFC 9112, section 9.6).
     Linger,
-    /// That while has begun.
+    /// Its input is being discarded.
     Lingering { until: Timestamp, bytes_left: usize },
-    /// Without another byte: the client does not take any.
+    /// Without another byte: the client reads none.
     Abort,
 }
 
@@ -88,7 +89,7 @@ impl Connection {
             limits: *limits,
             reader: Reader::new(),
             slots: VecDeque::new(),
-            first_no: 0,
+            first_id: 0,
             held_bytes: 0,
             output: Output::default(),
             active_at: now,
@@ -100,8 +101,8 @@ impl Connection {
         }
     }
 
-    /// Whether bytes of the socket are wanted now: not while a request waits to be handed out, the pipeline is full or
-    /// too much output waits. During a stream they are thrown away: what is waited for is the client's end.
+    /// Whether the socket should be read now: not while a request waits to be returned, the pipeline is full or too
+    /// much output waits. During a stream, input is discarded and only the client's end matters.
     pub fn wants_read(&self) -> bool {
         let has_use = match self.ending {
             Ending::Lingering { .. } => true,
@@ -111,7 +112,7 @@ impl Connection {
         has_use && !self.has_input_ended
     }
 
-    /// The client sent these bytes. They are copied; the loop can read all sockets into one buffer.
+    /// Adds bytes that the client sent. They are copied, so the loop can read all sockets into one buffer.
     pub fn received(&mut self, now: Timestamp, bytes: &[u8]) {
         self.release();
         match self.reader.is_ended() {
@@ -121,8 +122,8 @@ impl Connection {
         self.advance(now);
     }
 
-    /// The client will send no more: what it asked before is answered, then the connection is done. A stream ends: its
-    /// client has left.
+    /// The client closed its writing side: its earlier requests are answered, then the connection is done. A stream
+    /// ends, since its client has disconnected.
     pub fn received_end(&mut self, now: Timestamp) {
         self.has_input_ended = true;
         self.stream = Stream::None;
@@ -132,43 +133,43 @@ impl Connection {
         self.advance(now);
     }
 
-    /// Whether [`Connection::next_request`] would give a request.
+    /// Whether [`Connection::next_request`] would return a request.
     pub fn has_request(&self) -> bool {
         self.reader.is_whole() && self.has_room()
     }
 
-    /// The path of the request that [`Connection::next_request`] would give: some can wait, and some cannot.
+    /// The path of the request that [`Connection::next_request`] would return: some requests can wait, and some cannot.
     pub fn next_path(&self) -> Option<&str> {
         if self.has_request() { self.reader.whole_path() } else { None }
     }
 
-    /// The next request, whole and checked.
+    /// The next complete, checked request.
     pub fn next_request(&mut self, now: Timestamp) -> Option<Request<'_>> {
         self.advance(now);
         if !self.has_request() {
             return None;
         }
-        let no = RequestNo(self.first_no + self.slots.len() as u64);
+        let id = RequestId(self.first_id + self.slots.len() as u64);
         let (head, head_bytes, body) = self.reader.take()?;
         let is_head = *head.method() == Method::Head;
         self.slots.push_back(Slot { is_head, is_http10: head.is_http10, reply: None });
-        Some(Request::new(no, head, head_bytes, body))
+        Some(Request::new(id, head, head_bytes, body))
     }
 
-    /// Answers a request. The reply leaves when those to all earlier requests have.
+    /// Answers a request. The reply is sent after those to all earlier requests.
     ///
     /// After a timeout closed the connection, replies are dropped.
     ///
     /// # Panics
-    /// If the request was never handed out, or is answered a second time.
-    pub fn reply(&mut self, now: Timestamp, no: RequestNo, reply: Reply) {
+    /// If the request was never returned, or is answered a second time.
+    pub fn reply(&mut self, now: Timestamp, id: RequestId, reply: Reply) {
         if self.ending == Ending::Abort {
             return;
         }
-        // What follows in the input decides whether this is the last reply, and says so.
+        // The rest of the input decides whether this is the last reply, whose head says so.
         self.advance(now);
-        let index = no.0.checked_sub(self.first_no).expect("a request is answered once");
-        let slot = self.slots.get_mut(index as usize).expect("a request is answered after it was handed out");
+        let index = id.0.checked_sub(self.first_id).expect("a request is answered once");
+        let slot = self.slots.get_mut(index as usize).expect("a request is answered after it was returned");
         assert!(slot.reply.is_none(), "a request is answered once");
         self.held_bytes += reply.bytes();
         slot.reply = Some(reply);
@@ -176,28 +177,28 @@ impl Connection {
         self.advance(now);
     }
 
-    /// Answers a request with a reply whose body goes on: `reply` has its beginning, [`Connection::push`] adds to it. The
-    /// head has no length and says `Connection: close`: the body ends with the connection (RFC 9112, section 6.3), so what
-    /// the client pipelined behind the request is thrown away. To a HEAD goes the head alone.
+    /// Answers a request with a stream: `reply` has the beginning of the body, [`Connection::push`] adds to it. The
+    /// head has no length and `Connection: close`: the body ends with the connection (RFC 9112, section 6.3), so
+    /// requests that the client pipelined after this one are discarded. A HEAD gets the head alone.
     ///
-    /// Its turn comes when the replies to all earlier requests have left, as any reply's; what is pushed before is kept.
+    /// As any reply, it is sent after the replies to all earlier requests; bytes pushed before are kept.
     ///
     /// # Panics
-    /// As [`Connection::reply`]; and if a later request was handed out.
-    pub fn begin_stream(&mut self, now: Timestamp, no: RequestNo, reply: Reply) {
+    /// As [`Connection::reply`]; and if a later request was returned.
+    pub fn begin_stream(&mut self, now: Timestamp, id: RequestId, reply: Reply) {
         if self.ending == Ending::Abort {
             return;
         }
         self.reader.release();
-        let index = no.0.checked_sub(self.first_no).expect("a request is answered once") as usize;
+        let index = id.0.checked_sub(self.first_id).expect("a request is answered once") as usize;
         if self.slots.len() > index + 1 && self.refusal.is_some() {
-            // What is refused came behind the request: nobody will read that far.
-            let refused = self.slots.pop_back().expect("there is one more than the request's");
+            // The refused input follows this request, so the client would never read the refusal.
+            let refused = self.slots.pop_back().expect("there is a slot after the request's");
             self.held_bytes -= refused.reply.map_or(0, |reply| reply.bytes());
             self.refusal = None;
         }
         assert!(self.slots.len() <= index + 1, "a stream begins before a later request is handed out");
-        let slot = self.slots.get_mut(index).expect("a request is answered after it was handed out");
+        let slot = self.slots.get_mut(index).expect("a request is answered after it was returned");
         assert!(slot.reply.is_none(), "a request is answered once");
         if !self.has_input_ended && !self.is_draining {
             self.stream = Stream::Waiting;
@@ -209,9 +210,9 @@ impl Connection {
         self.advance(now);
     }
 
-    /// Adds to the stream's body. `false` if there is no stream any more: it was ended, its client has left or takes
-    /// nothing, or more than `stream_bytes_max` bytes of it would wait; then the connection is done without another byte,
-    /// since a client that reads too slowly is not waited for.
+    /// Adds to the stream's body. Returns `false` if there is no stream any more: it was ended, its client has
+    /// disconnected or does not read, or more than `stream_bytes_max` bytes of it would wait. In the last case the
+    /// connection is done without another byte, since a client that reads too slowly is not waited for.
     pub fn push(&mut self, now: Timestamp, bytes: &[u8]) -> bool {
         let waiting = match self.stream {
             Stream::None => return false,
@@ -232,7 +233,7 @@ impl Connection {
         true
     }
 
-    /// The stream has its end: what was pushed is sent, then the connection is done.
+    /// Ends the stream: pushed bytes are sent, then the connection is done.
     pub fn end_stream(&mut self, now: Timestamp) {
         self.stream = Stream::None;
         self.advance(now);
@@ -243,7 +244,7 @@ impl Connection {
         self.output.front()
     }
 
-    /// The socket took the first `count` bytes of the output.
+    /// The first `count` bytes of the output were written to the socket.
     pub fn wrote(&mut self, now: Timestamp, count: usize) {
         if count == 0 {
             return;
@@ -260,21 +261,21 @@ impl Connection {
         self.advance(now);
     }
 
-    /// The hub stops: what was received whole is answered, the last reply says `Connection: close`, and an idle
-    /// connection is done at once. A stream ends with what was pushed.
+    /// Begins to stop: complete requests are answered, the last reply has `Connection: close`, and an idle connection
+    /// is done at once. A stream ends after the pushed bytes.
     pub fn begin_drain(&mut self, now: Timestamp) {
         self.is_draining = true;
         self.stream = Stream::None;
         self.advance(now);
     }
 
-    /// When [`Connection::handle_timeout`] is to be called; it changes with every other call.
+    /// When to call [`Connection::handle_timeout`]; it changes with every other call.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let timeouts = [self.write_timeout(), self.read_timeout(), self.idle_timeout(), self.linger_timeout()];
         timeouts.into_iter().flatten().min()
     }
 
-    /// Closes, or refuses what did not arrive, if its time is over at `now`.
+    /// Closes the connection, or refuses an incomplete request, if its deadline has passed.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let is_over = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
         if is_over(self.write_timeout()) {
@@ -289,7 +290,7 @@ impl Connection {
         }
     }
 
-    /// Whether the socket is to be closed now.
+    /// Whether the socket must be closed now.
     pub fn is_done(&self) -> bool {
         match self.ending {
             Ending::Abort => true,
@@ -298,8 +299,8 @@ impl Connection {
         }
     }
 
-    /// Whether the socket is to be shut down for writing: the last byte was sent, and the client may still be sending. It
-    /// stays so until the connection is done; once is enough.
+    /// Whether the socket is to be shut down for writing: the last byte was sent, and the client may still be sending.
+    /// It stays so until the connection is done; once is enough.
     pub fn wants_shutdown(&self) -> bool {
         matches!(self.ending, Ending::Lingering { .. })
     }
@@ -369,7 +370,7 @@ impl Connection {
     fn emit(&mut self, now: Timestamp) {
         while let Some(reply) = self.slots.front_mut().and_then(|slot| slot.reply.take()) {
             let slot = self.slots.pop_front().expect("its reply was just taken");
-            self.first_no += 1;
+            self.first_id += 1;
             self.held_bytes -= reply.bytes();
             let is_last = self.slots.is_empty() && self.reader.is_ended();
             let persistence = match (is_last, slot.is_http10) {
@@ -410,8 +411,8 @@ impl Connection {
         self.emit(now);
     }
 
-    /// No more requests: what is left of the input is thrown away. If a reply is on its way, and the client was sending or
-    /// may be, the connection lingers.
+    /// No more requests: what is left of the input is thrown away. If a reply is on its way, and the client was sending
+    /// or may be, the connection lingers.
     fn end_reading(&mut self) {
         let is_sending = self.reader.has_bytes() || self.is_draining;
         if is_sending && !self.has_input_ended && !self.is_answered() {

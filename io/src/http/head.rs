@@ -1,9 +1,9 @@
-//! Heads: where a request's head ends, what it says, and whether it can be read in one way only.
+//! Heads: finds the end of a request's head, parses it, and refuses one that can be read in more than one way.
 //!
-//! [`HeadEnd`] looks at each byte once as it arrives and checks the lines (CR LF and nothing else, no NUL, no folding, the
-//! limits); what it refuses does not depend on how the bytes were split. httparse then parses the whole head once.
-//! It is lenient where these checks are not (LF alone, several empty lines), so they come first. What the head
-//! means (RFC 9112, sections 3, 6 and 9) is decided here.
+//! [`HeadEnd`] reads each byte once as it arrives and checks the lines (CR LF and nothing else, no NUL, no folding, the
+//! limits); its refusals do not depend on how the bytes were split. httparse then parses the whole head once. It is
+//! lenient where these checks are strict (LF alone, several empty lines), so they come first. This module interprets
+//! the head (RFC 9112, sections 3, 6 and 9).
 
 use super::limits::{HEADERS_MAX, METHOD_BYTES_MAX};
 use super::refusal::{Fault, Refusal};
@@ -15,17 +15,17 @@ use std::ops::Range;
 /// The search for a head's end.
 #[derive(Default, Debug)]
 pub struct HeadEnd {
-    /// When the head's first byte was there.
+    /// When the head's first byte arrived.
     pub since: Option<Timestamp>,
-    /// An empty line before the head was skipped: some clients send one behind a body (RFC 9112, section 2.2).
+    /// An empty line before the head was skipped: some clients send one after a body (RFC 9112, section 2.2).
     pub is_line_skipped: bool,
-    /// Where the line begins whose end is looked for.
+    /// The start of the current line.
     line_at: usize,
-    /// Up to here there is no end of that line.
+    /// The line's end was searched up to here.
     scanned: usize,
 }
 
-/// What a request's head says.
+/// A parsed request head.
 #[derive(Debug)]
 pub struct Head {
     /// Bytes of the head, its empty line included.
@@ -47,13 +47,13 @@ pub struct Head {
 /// How a body's end is found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Framing {
-    /// So many bytes; none where the head does not say.
+    /// This many bytes; 0 if the head has no length.
     Length(usize),
     /// Chunks, the last of which is empty.
     Chunked,
 }
 
-/// Where a header lies in the head.
+/// The position of a header in the head.
 #[derive(Debug)]
 struct HeaderAt {
     name_at: u32,
@@ -63,12 +63,13 @@ struct HeaderAt {
 }
 
 impl HeadEnd {
-    /// A search that begins behind an empty line: a second one is refused.
+    /// A search that begins after an empty line: a second one is refused.
     pub fn behind_empty_line() -> Self {
         HeadEnd { is_line_skipped: true, ..HeadEnd::default() }
     }
 
-    /// Bytes of the head in `bytes`, if its end is there. Call it with the same bytes and what came behind them.
+    /// The length of the head, if its end is in `bytes`. Call it again with the same bytes and those that arrived
+    /// since.
     pub fn find(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         loop {
             let line_end = bytes[self.scanned..].iter().position(|byte| *byte == b'\n').map(|at| self.scanned + at + 1);
@@ -123,7 +124,7 @@ fn check_line(line: &[u8]) -> Result<(), Fault> {
 }
 
 impl Head {
-    /// Reads a head whose end [`HeadEnd`] found: `bytes` are the head and nothing else. O(bytes).
+    /// Parses a head whose end [`HeadEnd`] found: `bytes` are exactly the head. O(bytes).
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, Refusal> {
         let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut []);
@@ -169,7 +170,7 @@ impl Head {
         self.query.as_ref().map(|at| text(&bytes[at.clone()]))
     }
 
-    /// The value of the first header of that name in the head's bytes.
+    /// The value of the first header with this name in the head's bytes.
     pub fn header<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
         let is_named = |at: &&HeaderAt| bytes[at.name()].eq_ignore_ascii_case(name.as_bytes());
         self.headers.iter().find(is_named).map(|at| &bytes[at.value()])
@@ -197,7 +198,7 @@ impl HeaderAt {
     }
 }
 
-/// Where `part`, a slice of `whole`, lies in it.
+/// The range of `part`, a slice of `whole`, in it.
 fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr().addr() - whole.as_ptr().addr();
     assert!(start + part.len() <= whole.len(), "a part lies within its whole");
@@ -225,7 +226,7 @@ fn names_version(head: &[u8]) -> bool {
     matches!(words[..], [_, _, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']])
 }
 
-/// The path (none: an absolute URI without one) and the query of a target (RFC 9112, section 3.2).
+/// The path (`None` in an absolute URI without one) and the query of a target (RFC 9112, section 3.2).
 fn split_target(target: &str) -> Result<(Option<&str>, Option<&str>), Fault> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(Fault::TargetBytes);
@@ -253,7 +254,7 @@ fn split_target(target: &str) -> Result<(Option<&str>, Option<&str>), Fault> {
     }
 }
 
-/// What follows the scheme of an absolute URI.
+/// The part of an absolute URI after its scheme.
 fn absolute(target: &str) -> Option<&str> {
     ["http://", "https://"].iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
@@ -266,7 +267,7 @@ fn is_host(value: &[u8]) -> bool {
     value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
 }
 
-/// What the headers say about the connection and the body.
+/// What the headers specify about the connection and the body.
 #[derive(Default)]
 struct Said {
     hosts: usize,
@@ -289,7 +290,7 @@ impl Said {
 
     fn hear(&mut self, header: &httparse::Header, is_http10: bool) -> Result<(), Refusal> {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-        // The length tells most headers apart before a byte is compared.
+        // The length distinguishes most headers before a byte is compared.
         match header.name.len() {
             4 if is("host") => {
                 self.hosts += 1;
@@ -344,7 +345,7 @@ fn content_length(value: &[u8]) -> Option<u64> {
     is_number.then(|| value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
-/// Only `chunked` is taken. A list that ends with it is well formed, so its other codings are what is unknown.
+/// Only `chunked` is supported. A list that ends with it is well formed, so its other codings are reported as unknown.
 fn check_coding(value: &[u8]) -> Result<(), Refusal> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());

@@ -1,9 +1,10 @@
-//! Input: the bytes that were received and not used up.
+//! Input: the received bytes that were not consumed.
 //!
-//! Offsets count from the first unused byte, so they hold when the bytes are moved to the front. Bytes are moved only
-//! when at least as many were used up: O(1) for each byte received. When all are used up the memory is given back.
+//! Offsets count from the first unconsumed byte, so they stay valid when the bytes are moved to the front. Bytes are
+//! moved only when at least as many were consumed: O(1) for each received byte. When all are consumed, the memory is
+//! released.
 
-/// The bytes of one connection that wait.
+/// The unconsumed bytes of one connection.
 #[derive(Default, Debug)]
 pub struct Input {
     buffer: Vec<u8>,
@@ -11,12 +12,12 @@ pub struct Input {
 }
 
 impl Input {
-    /// The bytes that wait.
+    /// The unconsumed bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
 
-    /// The same, to decode in place.
+    /// The unconsumed bytes, to decode in place.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.start..]
     }
@@ -31,7 +32,7 @@ impl Input {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Uses up the first `count` bytes.
+    /// Consumes the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
         self.start += count;
         assert!(self.start <= self.buffer.len(), "only what was received is used up");
@@ -40,17 +41,17 @@ impl Input {
         }
     }
 
-    /// Forgets all but the first `count` bytes.
+    /// Drops all but the first `count` bytes.
     pub fn truncate(&mut self, count: usize) {
         self.buffer.truncate(self.start + count);
     }
 
-    /// Forgets all bytes and gives the memory back.
+    /// Drops all bytes and releases the memory.
     pub fn clear(&mut self) {
         *self = Input::default();
     }
 
-    /// Whether nothing waits.
+    /// Whether all bytes are consumed.
     pub fn is_empty(&self) -> bool {
         self.start == self.buffer.len()
     }

@@ -1,14 +1,14 @@
-//! Limits of one connection: what a client can make the hub hold, and how long it can hold it open.
+//! Limits of one connection: how much memory a client can make the hub hold, and how long.
 
 use sheratan_core::Millis;
-/// Headers that a head can have whatever the settings say: their places are found in an array of this length on the stack.
+/// The most headers for any settings: their positions are parsed into an array of this length on the stack.
 pub const HEADERS_MAX: usize = 128;
 
 /// Bytes of a method; the longest registered one (`UPDATEREDIRECTREF`) has 17.
 pub(super) const METHOD_BYTES_MAX: usize = 32;
 
-/// The limits of one connection. What it holds at most: a head, a body, one read of the loop, the replies that wait
-/// (`output_bytes_max` and one reply more for each request in the pipeline), and a stream's bytes.
+/// The limits of one connection. It holds at most: a head, a body, one read of the loop, the waiting replies
+/// (`output_bytes_max` and one more reply for each request in the pipeline), and a stream's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Bytes of a head, from the request line to the empty line; one more is `431 headers_too_large`. Browsers send up
@@ -20,33 +20,33 @@ pub struct Limits {
     pub headers_max: usize,
     /// Bytes of a body, decoded; one more is `413 payload_too_large`. The operator's setting.
     pub body_bytes_max: usize,
-    /// Requests that are handed out and not answered; at it nothing more is read. A client that pipelines 32 deep fills
+    /// Requests that are not answered; at the limit nothing more is read. A client that pipelines 32 deep fills
     /// a round trip of 30 ms at 1,000 requests a second.
     pub pipeline_max: usize,
     /// Bytes of replies that wait to be sent; above it no request is read: a client that sends and never reads must not
     /// fill the memory. Four socket buffers.
     pub output_bytes_max: usize,
-    /// Bytes of a stream that wait to be sent; one more, and the client is cut off: what it holds up is its own, but the
-    /// memory is the hub's. 500 lines of the audit log, which is what a client misses that sleeps for ten seconds while
-    /// several kinds of events flood; 64 streams hold 16 MiB.
+    /// Bytes of a stream that wait to be sent; with one more, the client is disconnected, since the memory is the
+    /// hub's. This is 500 lines of the audit log: as many as arrive in ten seconds while several kinds of events flood.
+    /// 64 streams hold 16 MiB.
     pub stream_bytes_max: usize,
     /// From a head's first byte to its last; then `408 request_timeout`. Measured from the first byte and not from the
     /// last one received, so that a byte every nine seconds (slow-loris) does not hold a connection.
     pub head_timeout_ms: Millis,
-    /// A body has so long, and
+    /// A body must arrive within this time, and
     pub body_timeout_ms: Millis,
-    /// so long again for each
+    /// this time again for each
     pub body_step_ms: Millis,
-    /// so many bytes that arrived; then `408 request_timeout`. 16 KiB/s is a phone at the edge of its network.
+    /// this many bytes that arrived; then `408 request_timeout`. 16 KiB/s is a phone at the edge of its network.
     pub body_step_bytes: usize,
     /// Silence after which a connection with nothing in flight is closed. Longer than the 60 s that proxies in common
-    /// use keep one, so that it is they who close, and no request crosses a close.
+    /// use keep one, so that the proxy closes, and no request meets a closing connection.
     pub idle_timeout_ms: Millis,
-    /// A client that takes nothing of its replies for so long is gone.
+    /// A client that reads nothing of its replies for this long is disconnected.
     pub write_timeout_ms: Millis,
-    /// How long input is thrown away after a refusal, so that the client reads the reply instead of a reset.
+    /// How long input is discarded after a refusal, so that the client reads the reply instead of a reset.
     pub linger_ms: Millis,
-    /// Bytes thrown away then. A client that overshoots the body limit tenfold still reads why.
+    /// Bytes discarded then. A client that exceeds the body limit tenfold still reads the refusal.
     pub linger_bytes_max: usize,
 }
 

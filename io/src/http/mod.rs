@@ -1,12 +1,12 @@
 //! HTTP/1.1 as a state machine without sockets: bytes in, requests out; replies in, bytes out (RFC 9110, RFC 9112).
 //!
-//! [`Connection`] is all that the loop drives; its doc says in which order. The rooms behind it: `reader` reads requests,
-//! with `head` for their heads and `chunked` for bodies without a length; `reply` writes, and `output` holds what is
-//! written; `refusal` is what the connection says no to on its own.
+//! The loop drives [`Connection`]; its doc has the order of calls. Its parts: `reader` reads requests, with `head` for
+//! their heads and `chunked` for bodies without a length; `reply` encodes replies, and `output` holds the encoded
+//! bytes; `refusal` lists the requests that the connection refuses by itself.
 //!
-//! What one request costs: its bytes are copied once into the connection's buffer, looked at once for the end of the head,
-//! and once by the parser; a body is handed out where it lies. A reply's small body is copied behind its head, so that
-//! pipelined replies leave in one write; a large one is moved. An idle connection holds no heap at all.
+//! Cost of a request: its bytes are copied once into the connection's buffer, searched once for the end of the head,
+//! and parsed once; a body is passed on in place. A reply's small body is copied after its head, so that pipelined
+//! replies are sent in one write; a large one is moved. An idle connection holds no heap memory.
 
 mod chunked;
 mod connection;
@@ -27,4 +27,4 @@ pub use connection::Connection;
 pub use limits::{HEADERS_MAX, Limits};
 pub use refusal::{Awaited, Fault, Refusal};
 pub use reply::{Reply, problem};
-pub use request::{Method, Request, RequestNo};
+pub use request::{Method, Request, RequestId};

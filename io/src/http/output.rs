@@ -1,11 +1,11 @@
 //! Output: the bytes that wait to be sent.
 //!
-//! Small replies stand behind one another in one piece, so that a pipeline's replies leave in one write. A large body is a
+//! Small replies follow one another in one piece, so that a pipeline's replies are sent in one write. A large body is a
 //! piece of its own that is moved and never copied.
 
 use std::collections::VecDeque;
 
-/// From here on a body is moved instead of copied: at 16 KiB a second `write` costs as much as the copy.
+/// A body of this size is moved instead of copied: at 16 KiB a second `write` costs as much as the copy.
 const LARGE_BYTES: usize = 16 << 10;
 
 /// The bytes of one connection that wait to be sent.
@@ -23,7 +23,7 @@ impl Output {
         self.pieces.front().map_or(&[], |piece| &piece[self.sent..])
     }
 
-    /// Lets `write` add bytes.
+    /// Calls `write` to add bytes.
     pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.pieces.back().is_none_or(|piece| piece.len() >= LARGE_BYTES) {
             self.pieces.push_back(Vec::new());
@@ -46,7 +46,7 @@ impl Output {
         self.pieces.push_back(body);
     }
 
-    /// `count` bytes were sent.
+    /// Removes `count` bytes that were sent.
     pub fn consume(&mut self, count: usize) {
         self.sent += count;
         self.bytes -= count;
@@ -71,7 +71,7 @@ impl Output {
         self.bytes == 0
     }
 
-    /// Forgets all bytes and gives the memory back.
+    /// Drops all bytes and releases the memory.
     pub fn clear(&mut self) {
         *self = Output::default();
     }

@@ -1,7 +1,7 @@
 //! Reader: the input side of a connection, from bytes to whole requests, one after the other.
 //!
-//! A head's bytes are searched as they come and parsed once; a body is left where it lies, decoded in place if it is
-//! chunked. The reader has no say in when a request may begin, and no part in replies.
+//! A head's bytes are searched as they arrive and parsed once; a body stays in place and, if it is chunked, is decoded
+//! in place. The reader does not decide when a request may begin, and does not handle replies.
 
 use super::chunked::Chunked;
 use super::head::{Framing, Head, HeadEnd};
@@ -10,7 +10,7 @@ use super::refusal::Awaited;
 use super::{Limits, Refusal};
 use sheratan_core::{Millis, Timestamp};
 
-/// What was received and not used up, and what it is so far.
+/// The unconsumed input, and how far it is parsed.
 #[derive(Debug)]
 pub struct Reader {
     input: Input,
@@ -23,15 +23,15 @@ enum Stage {
     Head(HeadEnd),
     /// In a body.
     Body(Body),
-    /// A whole request lies at the front of the input.
+    /// A complete request is at the front of the input.
     Whole(Message),
-    /// It was taken, and is used up next.
+    /// It was returned, and is consumed next.
     Taken(Message),
     /// There are no more requests.
     Ended,
 }
 
-/// A body that is arriving, behind its head.
+/// A body that is arriving, after its head.
 #[derive(Debug)]
 struct Body {
     head: Head,
@@ -47,7 +47,7 @@ enum BodyFraming {
     Chunked(Chunked),
 }
 
-/// A whole request's place in the input.
+/// A complete request's position in the input.
 #[derive(Debug)]
 struct Message {
     head: Head,
@@ -61,12 +61,12 @@ impl Reader {
         Reader { input: Input::default(), stage: Stage::Head(HeadEnd::default()) }
     }
 
-    /// Adds bytes behind what there is.
+    /// Adds bytes to the input.
     pub fn append(&mut self, bytes: &[u8]) {
         self.input.append(bytes);
     }
 
-    /// Reads on to the next whole request, if a head may begin (`may_begin`), or the last one has.
+    /// Parses up to the next complete request, if a head may begin (`may_begin`) or one has begun.
     pub fn advance(&mut self, now: Timestamp, limits: &Limits, may_begin: bool) -> Result<(), Refusal> {
         if may_begin && matches!(self.stage, Stage::Head(_)) {
             self.read_head(now, limits)?;
@@ -77,18 +77,18 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether a request is whole and was not taken.
+    /// Whether a complete request was not returned yet.
     pub fn is_whole(&self) -> bool {
         matches!(self.stage, Stage::Whole(_))
     }
 
-    /// The path of a request that is whole and was not taken.
+    /// The path of a complete request that was not returned yet.
     pub fn whole_path(&self) -> Option<&str> {
         let Stage::Whole(message) = &self.stage else { return None };
         Some(message.head.path(&self.input.bytes()[..message.head.len]))
     }
 
-    /// Takes the whole request: its head, the head's bytes, its body.
+    /// Returns the complete request: its head, the head's bytes, its body.
     pub fn take(&mut self) -> Option<(&Head, &[u8], &[u8])> {
         if !self.is_whole() {
             return None;
@@ -102,7 +102,7 @@ impl Reader {
         Some((head, head_bytes, body))
     }
 
-    /// Uses up the request that was taken; whether it was the client's last.
+    /// Consumes the request that was returned; returns whether it was the client's last.
     pub fn release(&mut self) -> bool {
         let Stage::Taken(message) = &self.stage else { return false };
         let is_last = !message.head.is_keep_alive;
@@ -111,7 +111,7 @@ impl Reader {
         is_last
     }
 
-    /// There are no more requests: what is left of the input is thrown away.
+    /// Ends the requests: the rest of the input is discarded.
     pub fn end(&mut self) {
         self.input.clear();
         self.stage = Stage::Ended;
@@ -132,7 +132,7 @@ impl Reader {
         matches!(self.stage, Stage::Head(_)) && self.input.is_empty()
     }
 
-    /// Whether bytes are there that were not used up.
+    /// Whether there are unconsumed bytes.
     pub fn has_bytes(&self) -> bool {
         !self.input.is_empty()
     }
@@ -142,7 +142,7 @@ impl Reader {
         matches!(self.stage, Stage::Body(_))
     }
 
-    /// Whether the request that is arriving is a HEAD, as far as can be seen.
+    /// Whether the bytes of the arriving request begin like a HEAD request.
     pub fn is_at_head_request(&self) -> bool {
         self.input.bytes().starts_with(b"HEAD ")
     }
@@ -152,7 +152,7 @@ impl Reader {
         matches!(&self.stage, Stage::Body(body) if body.is_awaited)
     }
 
-    /// The client was told to continue: the body's time begins.
+    /// `100 Continue` was sent: the body's time begins.
     pub fn continued(&mut self, now: Timestamp) {
         if let Stage::Body(body) = &mut self.stage {
             body.is_awaited = false;
@@ -160,7 +160,7 @@ impl Reader {
         }
     }
 
-    /// When the rest of what has begun must have arrived.
+    /// The deadline of the head or body that is arriving.
     pub fn timeout(&self, limits: &Limits) -> Option<Timestamp> {
         match &self.stage {
             Stage::Head(search) => Some(search.since? + limits.head_timeout_ms),
@@ -174,12 +174,12 @@ impl Reader {
         }
     }
 
-    /// What is late when that instant is there.
+    /// What is late at that deadline.
     pub fn awaited(&self) -> Awaited {
         if self.is_in_body() { Awaited::Body } else { Awaited::Head }
     }
 
-    /// The client could not be heard for a while: its time begins anew.
+    /// The socket was not read for a while: the deadline is measured from now.
     pub fn restart_clock(&mut self, now: Timestamp) {
         match &mut self.stage {
             Stage::Head(search) => search.since = search.since.map(|_| now),
@@ -215,7 +215,7 @@ impl Reader {
         let Stage::Body(body) = &mut self.stage else { unreachable!("asked for in a body") };
         let head_len = body.head.len;
         let there = self.input.bytes().len();
-        // Bytes that chunked decoding takes away were there all the same.
+        // Bytes that chunked decoding removes count as arrived.
         body.is_awaited &= there == head_len;
         let ends = match &mut body.framing {
             BodyFraming::Length(length) => {

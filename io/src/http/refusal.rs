@@ -1,20 +1,20 @@
-//! Refusals: what the connection says no to before any route sees it, with status, code and words.
+//! Refusals: requests that the connection refuses before any route gets them, with status, code and text.
 
 use super::Limits;
 use super::reply::{self, Reply};
 use std::fmt;
 
-/// Why the connection refused to read on. After each the connection is closed: where the next request would begin is not
-/// known, or not worth waiting for.
+/// Why the connection refused a request. It is closed after each refusal: the start of the next request is unknown, or
+/// not worth waiting for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// Not HTTP/1.1, or readable in two ways.
+    /// Not HTTP/1.1, or ambiguous.
     BadHttp(Fault),
     /// CONNECT: the hub is no proxy.
     ConnectMethod,
     /// A head or a body that did not arrive in time.
     RequestTimeout {
-        /// What was waited for.
+        /// What did not arrive.
         awaited: Awaited,
     },
     /// A body above the limit.
@@ -129,7 +129,7 @@ impl Refusal {
         }
     }
 
-    /// The reply that says so.
+    /// The reply.
     pub(super) fn reply(self) -> Reply {
         let reply = reply::problem(self.status(), self.code(), &self.to_string(), "");
         match self {

@@ -6,7 +6,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use sheratan_core::Timestamp;
 use std::io::Write;
 
-/// Headers that the connection writes itself: a second one would make a reply readable in two ways.
+/// Headers that the connection writes itself: a second one would make a reply ambiguous.
 const OWN_HEADERS: [&str; 5] = ["connection", "content-length", "content-type", "date", "transfer-encoding"];
 
 /// The answer to a request.
@@ -18,12 +18,12 @@ pub struct Reply {
     body: Vec<u8>,
 }
 
-/// What becomes of the connection after a reply.
+/// How the connection continues after a reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Persistence {
-    /// It stays open, as HTTP/1.1 has it.
+    /// It stays open, the default of HTTP/1.1.
     KeepAlive,
-    /// It stays open, which a client of HTTP/1.0 must be told.
+    /// It stays open, with the header that HTTP/1.0 needs.
     KeepAliveHttp10,
     /// It closes.
     Close,
@@ -42,8 +42,8 @@ impl Reply {
         Reply { status, content_type, headers: Vec::new(), body }
     }
 
-    /// With one more header. Bytes that would end the header (CR, LF, NUL) or are none of a header's, become blanks: what
-    /// a client sent may stand in a value, and can never begin another header. The name is the program's own.
+    /// Adds a header. Bytes that would end the header (CR, LF, NUL) or are invalid in it become blanks: a value may
+    /// contain a client's text, which can never begin another header. The name must be a constant.
     pub fn with_header(mut self, name: &'static str, value: String) -> Self {
         let is_own = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
         assert!(!name.is_empty() && name.bytes().all(is_token) && !is_own, "not a header of a reply: {name:?}");
@@ -65,7 +65,7 @@ impl Reply {
         &self.body
     }
 
-    /// Bytes of memory that it holds while it waits, about.
+    /// About how many bytes of memory it holds while it waits.
     pub(super) fn bytes(&self) -> usize {
         self.body.len() + self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
     }
@@ -75,7 +75,7 @@ impl Reply {
         self.body.extend_from_slice(bytes);
     }
 
-    /// Writes it. To a HEAD goes the same head without the body.
+    /// Writes the reply. A HEAD gets the same head without the body.
     pub(super) fn write(self, now: Timestamp, output: &mut Output, persistence: Persistence, is_to_head: bool) {
         let length = self.has_body().then_some(self.body.len());
         self.write_head(now, output, persistence, length);
@@ -84,7 +84,7 @@ impl Reply {
         }
     }
 
-    /// Writes its head, and of its body what there is so far: it ends with the connection.
+    /// Writes the head of a stream, and the beginning of its body, which ends with the connection.
     pub(super) fn write_unended(self, now: Timestamp, output: &mut Output, is_to_head: bool) {
         self.write_head(now, output, Persistence::Close, None);
         if !is_to_head {
@@ -184,7 +184,7 @@ fn reason_phrase(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
-        // RFC 9112, section 4: the words may be absent; the class is better than nothing.
+        // RFC 9112, section 4: the words may be absent; the status class is better than nothing.
         _ => match status / 100 {
             2 => "Success",
             3 => "Redirection",

@@ -1,13 +1,13 @@
-//! Requests: what a client asked, as a view into its connection's buffer.
+//! Requests: a client's request as a view into its connection's buffer.
 
 use super::head::Head;
 use std::fmt;
 
-/// A request's number on its connection: the order in which they came, and in which their replies leave.
+/// A request's id on its connection: ascending in the order of arrival, in which the replies are sent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct RequestNo(pub(super) u64);
+pub struct RequestId(pub(super) u64);
 
-/// What a request does to its path.
+/// A request's method.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Method {
     /// GET
@@ -28,10 +28,10 @@ pub enum Method {
     Other(String),
 }
 
-/// A whole request: head and body have arrived and were checked.
+/// A complete request: head and body have arrived and were checked.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    no: RequestNo,
+    id: RequestId,
     head: &'a Head,
     head_bytes: &'a [u8],
     body: &'a [u8],
@@ -67,13 +67,13 @@ impl Method {
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn new(no: RequestNo, head: &'a Head, head_bytes: &'a [u8], body: &'a [u8]) -> Self {
-        Request { no, head, head_bytes, body }
+    pub(super) fn new(id: RequestId, head: &'a Head, head_bytes: &'a [u8], body: &'a [u8]) -> Self {
+        Request { id, head, head_bytes, body }
     }
 
-    /// Its number, by which it is answered.
-    pub fn no(&self) -> RequestNo {
-        self.no
+    /// Its id, by which it is answered.
+    pub fn id(&self) -> RequestId {
+        self.id
     }
 
     /// Its method.
@@ -91,7 +91,7 @@ impl<'a> Request<'a> {
         self.head.query(self.head_bytes)
     }
 
-    /// The value of the first header of that name, in any case; O(headers).
+    /// The value of the first header with this name, in any case; O(headers).
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.head.header(self.head_bytes, name)
     }
@@ -102,11 +102,11 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Header values and bodies stay out: they hold tokens and payloads.
+/// Header values and bodies are left out: they hold tokens and payloads.
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Request")
-            .field("no", &self.no)
+            .field("id", &self.id)
             .field("method", self.method())
             .field("path", &self.path())
             .field("body_bytes", &self.body.len())

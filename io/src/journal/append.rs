@@ -1,10 +1,10 @@
-//! Appending: one write and one sync a batch, and what happens when either fails.
+//! Appending: one write and one sync a batch, and the recovery when either fails.
 //!
 //! After a failed write or sync nothing can be known about that file's last pages (the system may have dropped them and
 //! call the next sync a success; Rebello et al., "Can Applications Recover from fsync Failures?", 2020). So the segment
-//! is abandoned and the batch goes to a new one, whose header names the same first record: readers then take the new
-//! copy and leave the old. Segments are filled with zeros ahead of use, so a full disk shows when a segment is made,
-//! where nothing is half done.
+//! is abandoned and the batch is written to a new one, whose header names the same first record: readers then use the
+//! new copy and ignore the old. Segments are filled with zeros before use, so a full disk is detected when a segment is
+//! made, before any record is written.
 
 use super::batch::Batch;
 use super::build::Build;
@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 /// The one writer of a journal.
 ///
-/// [`append`](Appender::append) is the only operation that matters; it may be repeated with the same batch after an error.
+/// [`append`](Appender::append) is the only operation that matters; it may be repeated with the same batch after an
+/// error.
 #[derive(Debug)]
 pub struct Appender {
     folder: Arc<Folder>,
@@ -30,13 +31,13 @@ pub struct Appender {
     segment: Option<Segment>,
 }
 
-/// The segment that is written to.
+/// The current segment.
 #[derive(Debug)]
 struct Segment {
     file: Box<dyn DiskFile>,
     path: PathBuf,
     seed: Seed,
-    /// Where the next record goes, which is also the file's position.
+    /// The offset of the next record, which is also the file's position.
     offset: u64,
     capacity_bytes: u64,
 }
@@ -48,10 +49,10 @@ pub(crate) struct Start {
     pub sealed_through: u64,
 }
 
-/// A batch is not durable. Nothing of it may be acknowledged; append it again.
+/// Why a batch is not durable. None of its records may be acknowledged; append it again.
 #[derive(Debug)]
 pub enum AppendError {
-    /// There is no room for a new segment.
+    /// The disk is full: no new segment can be made.
     NoSpace {
         /// The file that could not be written.
         file: PathBuf,
@@ -65,7 +66,7 @@ pub enum AppendError {
         /// What the system says.
         source: io::Error,
     },
-    /// The batch does not follow what was appended: another writer is at work, or the caller lost count. Never repeat it.
+    /// The batch does not follow the last record: another writer is at work, or the caller lost count. Never repeat it.
     Fenced {
         /// The number that the next record must have.
         expected_seq: u64,
@@ -80,7 +81,7 @@ impl Appender {
         Appender { folder, options, identity, epoch_last, next_seq, sealed_through, segment: None }
     }
 
-    /// Makes a batch durable and returns the number up to which everything is. One write and one sync; a new segment
+    /// Makes a batch durable and returns the number of its last record. One write and one sync; a new segment
     /// every 64 MiB costs two syncs more, and about 50 ms if no spare is ready.
     ///
     /// `hash_before` is the hub's outcome hash before the batch's first command. After an error the batch is untouched:
@@ -101,7 +102,7 @@ impl Appender {
         if self.segment.as_ref().is_some_and(|segment| segment.room_bytes() < needed_bytes) {
             self.seal(hash_before);
         }
-        // Only a segment that took the batch is kept: on an error it is abandoned here.
+        // The segment is kept only if the append succeeded: after an error it is abandoned here.
         self.segment = Some(match self.segment.take() {
             Some(segment) => segment.append(batch.records_mut())?,
             None => self.new_segment(first_seq, Some(hash_before), batch.records_mut())?,
@@ -111,10 +112,10 @@ impl Appender {
         Ok(last_seq)
     }
 
-    /// Ends the segment that is written to, so that [`super::Store::snapshot_by_replay`] may cover it: at a clean stop.
+    /// Seals the current segment at a clean stop, so that [`super::Store::snapshot_by_replay`] may cover it.
     /// `hash` is the hub's outcome hash after the last record.
     ///
-    /// A seal is a courtesy to whoever reads: if it cannot be written, the next segment's header says the same.
+    /// A seal is optional: if it cannot be written, the next segment's header holds the same facts.
     pub fn seal(&mut self, hash: [u8; 16]) {
         let Some(mut segment) = self.segment.take() else { return };
         let seal = format::seal(&segment.seed, self.next_seq - 1, hash);
@@ -129,12 +130,13 @@ impl Appender {
         self.next_seq
     }
 
-    /// The last record of the segments that are written no more: a snapshot may cover them.
+    /// The last record of the sealed segments, which a snapshot may cover.
     pub fn sealed_through(&self) -> u64 {
         self.sealed_through
     }
 
-    /// Goes on in a segment behind its last record, whose batch may not have reached the disk: it is written once more.
+    /// Continues a segment after its last record. The last batch may not have reached the disk, so it is written once
+    /// more.
     pub(crate) fn resume(&mut self, path: &Path, header: &Header, offset: u64, last_batch: &[u8]) -> io::Result<()> {
         let mut file = self.folder.disk().open_to_write(path)?;
         let capacity_bytes = file.len()?;
@@ -147,7 +149,7 @@ impl Appender {
         Ok(())
     }
 
-    /// Goes on in a new segment that begins with these records of another one, which end before the next.
+    /// Continues in a new segment that begins with these records of another one, which end before the next record.
     pub(crate) fn rewrite(
         &mut self,
         first_seq: u64,
@@ -158,8 +160,8 @@ impl Appender {
         Ok(())
     }
 
-    /// A new segment with its first records, durable before it has its name. One of the same name is replaced: it began
-    /// with the same batch, whose write or sync failed, so nothing in it was acknowledged.
+    /// A new segment with its first records, durable before it is renamed. A segment of the same name is replaced: it
+    /// began with the same batch, whose write or sync failed, so nothing in it was acknowledged.
     fn new_segment(
         &mut self,
         first_seq: u64,
@@ -170,7 +172,7 @@ impl Appender {
         let path = self.folder.segment_path(first_seq);
         let bytes_min = (HEADER_BYTES + records.len() + SEAL_BYTES) as u64;
         let blank = self.take_blank(self.options.segment_bytes.max(bytes_min))?;
-        // Spent even if the segment does not come about: no two files ever share an epoch.
+        // Spent even if making the segment fails: no two files ever share an epoch.
         self.epoch_last += 1;
         let header = Header {
             identity: self.identity,
@@ -204,16 +206,16 @@ impl Appender {
         for path in spares {
             match Blank::spare(disk, &path, bytes) {
                 Ok(Some(blank)) => {
-                    // A spare may have been a segment a moment ago: it must not come back under that name. And what
-                    // is written into it must not be found in a spare by a later start, which, if this segment does not
-                    // come about, spends the same epoch again; a start removes what is temporary.
+                    // A spare may have been a segment a moment ago: after a crash it must not reappear under that name.
+                    // Nor may a later start find these records in a spare: if making this segment fails, that start
+                    // spends the same epoch again. A start removes temporary files.
                     disk.rename(&path, &temporary)
                         .and_then(|()| disk.sync_folder(&self.folder.journal()))
                         .map_err(|source| AppendError::new(&path, source))?;
                     return Ok(Blank { path: temporary, ..blank });
                 }
                 Ok(None) => {}
-                // Not fatal, since a new file may do; but a spare that cannot be read is none.
+                // Not fatal, since a new file can be made, but a spare that cannot be read is useless.
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "a spare segment of the journal is dropped");
                     remove(disk, &path);
@@ -224,7 +226,7 @@ impl Appender {
     }
 }
 
-/// So much of a spare tells whether it was a segment before: a new one is full of zeros.
+/// Bytes of a spare that show whether it was a segment before: a new spare is full of zeros.
 const BEGINNING_BYTES: usize = 8;
 
 /// A file that is ready to become a segment.
@@ -236,7 +238,7 @@ struct Blank {
 }
 
 impl Blank {
-    /// The spare of that name, if it is large enough.
+    /// The spare at this path, if it is large enough.
     fn spare(disk: &dyn Disk, path: &Path, bytes_min: u64) -> io::Result<Option<Blank>> {
         let beginning = disk.read_start(path, BEGINNING_BYTES)?;
         if beginning.len() < BEGINNING_BYTES {
@@ -249,7 +251,7 @@ impl Blank {
     }
 }
 
-/// A new file full of zeros. If it cannot be had, nothing is left of it: on a full disk every block counts.
+/// Makes a file full of zeros. After a failure it is removed: on a full disk every block counts.
 fn blank_file(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Blank> {
     let filled = disk.create(path).and_then(|mut file| {
         file.fill_with_zeros(bytes)?;
@@ -259,13 +261,13 @@ fn blank_file(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Blank> {
     filled.inspect_err(|_| remove(disk, path))
 }
 
-/// Makes a file full of zeros for later.
+/// Makes a spare: a file full of zeros.
 pub(crate) fn make_spare(disk: &dyn Disk, temporary: &Path, spare: &Path, bytes: u64) -> io::Result<()> {
     drop(blank_file(disk, temporary, bytes)?);
     disk::rename_durably(disk, temporary, spare).inspect_err(|_| remove(disk, temporary))
 }
 
-/// Removes what a hub was making when it stopped, durably: the epoch that is in it may be spent again from here on.
+/// Removes temporary files of a stopped hub, durably: their epochs may be spent again from here on.
 pub(crate) fn remove_leftovers(folder: &Folder) -> io::Result<()> {
     let leftovers = folder.leftovers()?;
     if leftovers.is_empty() {
@@ -275,7 +277,7 @@ pub(crate) fn remove_leftovers(folder: &Folder) -> io::Result<()> {
     [folder.journal(), folder.snapshots()].iter().try_for_each(|path| folder.disk().sync_folder(path))
 }
 
-/// Removes a file that is of no use any more.
+/// Removes a file that is not needed any more; a failure is logged.
 pub(crate) fn remove(disk: &dyn Disk, path: &Path) {
     if let Err(error) = disk.remove(path)
         && error.kind() != io::ErrorKind::NotFound
@@ -289,7 +291,7 @@ impl Segment {
         self.capacity_bytes.saturating_sub(self.offset)
     }
 
-    /// Writes records and syncs them. The segment comes back only if both succeeded.
+    /// Writes records and syncs them. Returns the segment only if both succeeded.
     fn append(mut self, records: &mut [u8]) -> Result<Segment, AppendError> {
         format::seal_records(records, &self.seed);
         disk::write(&mut *self.file, records)

@@ -1,15 +1,16 @@
-//! Batch: the records that become durable together, as the bytes that go to disk.
+//! Batch: the records that become durable together, as the bytes to write.
 //!
-//! The loop encodes each command straight into the batch, so a record is written once in memory; checksums are left to the
-//! appender, whose thread has the time.
+//! The loop encodes each command straight into the batch, so a record is written once in memory; checksums are left to
+//! the appender, whose thread has the time.
 
 use super::format::{self, RECORD_HEADER_BYTES};
 use sheratan_core::Timestamp;
 
-/// The largest payload of a record: far above any body limit, and small enough that a damaged length is never believed.
+/// The largest payload of a record: far above any body limit, and small enough that a damaged length is refused.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 28;
 
-/// What a cleared batch keeps of its memory: a batch of usual size; one large burst must not be held for ever.
+/// The capacity that a cleared batch keeps: a batch of usual size, so that one large burst does not hold memory for
+/// ever.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// Records with dense sequence numbers, in order.
@@ -21,7 +22,7 @@ pub struct Batch {
     bytes: Vec<u8>,
     first_seq: u64,
     count: u32,
-    /// Where the record that was begun starts.
+    /// The offset of the record that was begun and not committed.
     begun_at: Option<usize>,
 }
 
@@ -54,13 +55,13 @@ impl Batch {
         self.count += 1;
     }
 
-    /// The payload of the record that was begun, as far as it was appended.
+    /// The payload of the record that was begun, as appended so far.
     pub fn begun(&self) -> &[u8] {
         let start = self.begun_at.expect("a record was begun");
         &self.bytes[start + RECORD_HEADER_BYTES..]
     }
 
-    /// Takes back the record that was begun.
+    /// Drops the record that was begun.
     pub fn abort(&mut self) {
         let start = self.begun_at.take().expect("a record was begun");
         self.bytes.truncate(start);
@@ -93,7 +94,7 @@ impl Batch {
 
     /// The records, in order: number, instant and payload.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Timestamp, &[u8])> {
-        assert!(self.begun_at.is_none(), "a batch is looked at when its last record was committed");
+        assert!(self.begun_at.is_none(), "a batch is read when its last record was committed");
         let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {
             if rest.is_empty() {
@@ -105,7 +106,7 @@ impl Batch {
         })
     }
 
-    /// Forgets the records.
+    /// Drops the records and keeps the capacity, up to [`KEPT_BYTES`].
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);

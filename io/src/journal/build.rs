@@ -1,13 +1,13 @@
-//! Build: which program wrote a file of the journal, so that a replay that goes otherwise can name both.
+//! Build: which program wrote a file of the journal, so that a divergence can name both builds.
 
 use serde::{Serialize, Serializer};
 use std::fmt;
 
-/// What a name takes in a header; a shorter one is filled up with zeros.
+/// Bytes of a name in a header; a shorter name is padded with zeros.
 pub const BUILD_BYTES: usize = 64;
 
-/// A build's name: the package's version, and behind a `+` what `SHERATAN_BUILD` said when it was compiled (a commit, as a
-/// rule). UTF-8 without control characters, never empty.
+/// A build's name: the package's version and, after a `+`, the value of `SHERATAN_BUILD` at compile time (usually a
+/// commit). UTF-8 without control characters, never empty.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Build([u8; BUILD_BYTES]);
 
@@ -28,7 +28,7 @@ impl Build {
         Build(bytes)
     }
 
-    /// The name in a header; `None` if the bytes are none.
+    /// Reads the name in a header; `None` if it is not valid.
     pub(crate) fn decode(bytes: [u8; BUILD_BYTES]) -> Option<Build> {
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(BUILD_BYTES);
         let name = std::str::from_utf8(&bytes[..end]).ok()?;
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_reads_back_and_what_is_none_is_refused() {
+    fn a_name_reads_back_and_an_invalid_one_is_refused() {
         let longest = "x".repeat(BUILD_BYTES);
         for name in ["1.0.0", "1.0.0+0123abcd", "é", &longest] {
             let build = Build::new(name);

@@ -1,8 +1,8 @@
-//! Divergence: a replay that goes otherwise than the hub went that wrote the journal, and the ways out of it.
+//! Divergence: a replay that decides differently than the hub that wrote the journal, and the ways out of it.
 //!
-//! It stops whatever replays, a start above all: from the first record on that is decided otherwise, later ones may name
-//! other jobs than they did, results complete the wrong ones, and acknowledged jobs are gone without a word. Nothing is
-//! changed then: the build that wrote the journal still starts on it.
+//! It stops every replay, a start above all: after the first record that is decided differently, later records may
+//! refer to other jobs than before, results may complete the wrong ones, and acknowledged jobs may be lost silently.
+//! Nothing is changed then: the build that wrote the journal still starts on it.
 
 use super::build::Build;
 use super::folder::Folder;
@@ -12,16 +12,16 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-/// Where a replay went otherwise, how, and what can be done.
+/// Where and how a replay diverged, and what can be done.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Divergence {
     /// The segment that holds the last of the records in question.
     pub file: PathBuf,
-    /// The first record that may have been decided otherwise: behind the last place where both agreed.
+    /// The first record that may have been decided differently: the one after the last mark at which both agreed.
     pub first_seq: u64,
     /// The last one; below the first if the state differed before any record was replayed.
     pub last_seq: u64,
-    /// What is otherwise.
+    /// What differs.
     pub cause: Cause,
     /// The build that wrote the record, or the outcome hash.
     pub written_by: Build,
@@ -29,37 +29,37 @@ pub struct Divergence {
     pub read_by: Build,
     /// The last record of the newest snapshot that this build can read; `None` without one.
     pub snapshot_seq: Option<u64>,
-    /// The records behind that snapshot, which are lost by going back to it.
+    /// The records after that snapshot, which going back to it loses.
     pub lost: Option<Lost>,
 }
 
-/// How a replay went otherwise.
+/// How a replay diverged.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// The record is no command of this build.
+    /// This build cannot decode the record.
     Undecodable(String),
-    /// The record was decided under other rules than the state has there.
+    /// The record was decided under another rules version than the replayed state has there.
     OtherRules {
         /// The rules version in the record.
         recorded: u16,
         /// That of the replayed state.
         replayed: u16,
     },
-    /// The record changed the state when it was written, and does not now: what was decided instead.
+    /// The record changed the state when it was written and does not now; the text is the decision of the replay.
     ChangesNothing(String),
     /// The outcomes up to a mark differ. In hex.
     OutcomeHash {
-        /// What the hub noted that wrote the journal.
+        /// The hash that the hub that wrote the journal recorded.
         recorded: String,
-        /// What the replay has.
+        /// The hash of the replay.
         replayed: String,
     },
 }
 
 impl Divergence {
-    /// `snapshot_seq` is the last record of the newest readable snapshot. Reads the journal behind it, to count what going
-    /// back would lose.
+    /// `snapshot_seq` is the last record of the newest readable snapshot. Reads the journal after it, to count the
+    /// records that going back would lose.
     pub(crate) fn new(
         folder: &Folder,
         records: RangeInclusive<u64>,
@@ -68,7 +68,7 @@ impl Divergence {
         snapshot_seq: Option<u64>,
     ) -> Divergence {
         let (first_seq, last_seq) = records.into_inner();
-        // What cannot be listed or read any more is not counted: the divergence is what has to be told.
+        // Files that cannot be listed or read are not counted: the divergence must be reported in any case.
         let segments = folder.segments().unwrap_or_default();
         let holds = segments.iter().rev().find(|segment| segment.first_seq <= last_seq.max(1));
         let file = holds.map_or_else(|| folder.segment_path(last_seq), |segment| segment.path.clone());

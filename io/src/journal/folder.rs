@@ -1,4 +1,4 @@
-//! Folder: the journal's files by their names, and the lock that keeps a second hub out.
+//! Folder: the journal's files by their names, and the lock that excludes a second hub.
 
 use super::format::{HEADER_BYTES, Header, HeaderError, Identity};
 use crate::disk::{Disk, Lock, LockFailure, RealDisk};
@@ -6,23 +6,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
-/// How the journal uses the disk, and which.
+/// How the journal uses the disk.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The size of a segment's file. A batch that is larger than that gets a segment of its own.
+    /// The size of a segment's file. A larger batch gets a segment of its own.
     pub segment_bytes: u64,
     /// Old segments kept for reuse; more are deleted.
     pub spares_max: usize,
-    /// Snapshots kept; the older ones are for the day when the newest cannot be read.
+    /// Snapshots kept; the older ones are used if the newest cannot be read.
     pub snapshots_max: usize,
-    /// Where the data folder is.
+    /// The disk of the data folder.
     pub disk: Arc<dyn Disk>,
-    /// Whose journal it is, if there is none yet; `None` for a random id and key.
+    /// The identity of a journal that is created; `None` for a random id and key.
     pub new_identity: Option<Identity>,
 }
 
 impl Default for Options {
-    /// 64 MiB: about 200,000 jobs; two spares, so that a roll finds one while the background fills the next.
+    /// 64 MiB is about 200,000 jobs; with two spares, one is ready at a roll while the background fills the next.
     fn default() -> Self {
         Options {
             segment_bytes: 64 << 20,
@@ -39,11 +39,11 @@ impl Default for Options {
 pub(crate) struct Folder {
     disk: Arc<dyn Disk>,
     root: PathBuf,
-    /// Held as long as the hub runs; the system releases it however the process ends.
+    /// Held while the hub runs; the system releases it even if the process is killed.
     _lock: Option<Box<dyn Lock>>,
 }
 
-/// A segment's file, and what its name says.
+/// A segment's file, and the number in its name.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFile {
     pub disk: Arc<dyn Disk>,
@@ -51,21 +51,21 @@ pub(crate) struct SegmentFile {
     pub first_seq: u64,
 }
 
-/// A snapshot's file, and what its name says.
+/// A snapshot's file, and the number in its name.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotFile {
     pub path: PathBuf,
     pub covered_seq: u64,
 }
 
-/// The data folder cannot be had.
+/// Why the data folder cannot be locked.
 #[derive(Debug)]
 pub enum LockError {
-    /// Another process has it.
+    /// Another process holds the lock.
     Held {
         /// The data folder.
         folder: PathBuf,
-        /// The process, if it says so.
+        /// The process, if the lock file names it.
         pid: Option<u32>,
     },
     /// The lock file cannot be made or read.
@@ -81,7 +81,7 @@ pub enum LockError {
 const DIGITS: usize = 20;
 
 impl Folder {
-    /// Makes the folder if there is none, takes its lock, and makes the names that are found durable.
+    /// Creates the folder if it does not exist, locks it, and makes the names of its files durable.
     pub fn lock(disk: Arc<dyn Disk>, root: &Path) -> Result<Folder, LockError> {
         let path = root.join("lock");
         let error = |source| LockError::Io { file: path.clone(), source };
@@ -96,7 +96,7 @@ impl Folder {
             LockFailure::Io(source) => error(source),
         })?;
         let folder = Folder { disk, root: root.to_path_buf(), _lock: Some(lock) };
-        // A hub that was killed may have named a file and not synced the name: what is found is built on from here.
+        // A killed hub may have renamed a file without syncing the name, and the start relies on the files it finds.
         [folder.journal(), folder.snapshots()]
             .iter()
             .try_for_each(|folder_of_files| folder.disk.sync_folder(folder_of_files))
@@ -104,17 +104,17 @@ impl Folder {
         Ok(folder)
     }
 
-    /// The folder of this machine without its lock, to look only.
+    /// The folder on this machine's disk without its lock, read-only.
     pub fn unlocked(root: &Path) -> Folder {
         Folder::unlocked_on(Arc::new(RealDisk), root)
     }
 
-    /// The folder without its lock, to look only.
+    /// The folder without its lock, read-only.
     pub fn unlocked_on(disk: Arc<dyn Disk>, root: &Path) -> Folder {
         Folder { disk, root: root.to_path_buf(), _lock: None }
     }
 
-    /// Whether there is a journal or a snapshot's folder in it: any other folder is left as it is.
+    /// Whether it contains a journal's or a snapshots' folder: any other folder is left unchanged.
     pub fn is_data_folder(&self) -> bool {
         let is_missing = |folder: PathBuf| {
             let error = self.disk.names(&folder).err().map(|error| error.kind());
@@ -123,7 +123,7 @@ impl Folder {
         !(is_missing(self.journal()) && is_missing(self.snapshots()))
     }
 
-    /// Whether a hub has the lock at the moment.
+    /// Whether a hub holds the lock at the moment.
     pub fn is_locked(&self) -> bool {
         self.disk.is_locked(&self.root.join("lock"))
     }
@@ -168,19 +168,19 @@ impl Folder {
         Ok(numbered.into_iter().rev().map(|(covered_seq, path)| SnapshotFile { path, covered_seq }).collect())
     }
 
-    /// Segments that wait to be used.
+    /// Spare segments.
     pub fn spares(&self) -> io::Result<Vec<PathBuf>> {
         self.names(&self.journal(), |name| name.starts_with("spare-") && name.ends_with(".seg"))
     }
 
-    /// Files that were being made when a hub stopped.
+    /// Temporary files of a hub that stopped.
     pub fn leftovers(&self) -> io::Result<Vec<PathBuf>> {
         let mut paths = self.names(&self.journal(), |name| name.ends_with(".tmp"))?;
         paths.extend(self.names(&self.snapshots(), |name| name.ends_with(".tmp"))?);
         Ok(paths)
     }
 
-    /// The files of a folder that match, in order of their names; none if there is no folder.
+    /// The files of a folder whose names match, in order; empty if there is no folder.
     fn names(&self, folder: &Path, matches: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
         let names = match self.disk.names(folder) {
             Ok(names) => names,
@@ -204,17 +204,17 @@ impl Folder {
     }
 }
 
-/// Creates a folder so that it stays: a synced file is lost all the same if the name of a folder above it is.
+/// Creates a folder durably: a synced file is lost with the unsynced name of a folder above it.
 ///
-/// Level by level, each durable before the next is made; so only the deepest that was there may not be durable yet, made
-/// by a start that was stopped.
+/// Each level is durable before the next is made. So of the existing levels only the deepest may not be durable yet, if
+/// a start was stopped after making it.
 pub(crate) fn create_durably(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
     let is_missing = |path: &Path| disk.len(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     let levels: Vec<_> = folder.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
     let missing = levels.iter().take_while(|path| is_missing(path)).count();
     for level in levels.iter().take(missing + 1).rev() {
         disk.create_folder(level)?;
-        // The folder above may be another's, or on a file system that is only read: then the name is not ours to sync.
+        // The parent may belong to another user or be on a read-only file system: then it cannot be synced.
         if let Some(Err(error)) = level.parent().map(|above| disk.sync_folder(above)) {
             tracing::debug!(folder = %level.display(), %error, "the name of a folder could not be synced");
         }
@@ -223,12 +223,12 @@ pub(crate) fn create_durably(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
 }
 
 impl SegmentFile {
-    /// The segment's header alone.
+    /// Reads the segment's header only.
     pub fn header(&self) -> io::Result<Result<Header, HeaderError>> {
         Ok(Header::decode(&self.disk.read_start(&self.path, HEADER_BYTES)?))
     }
 
-    /// All of it, into `buffer`, whose memory is used again.
+    /// Reads the whole file into `buffer`, whose capacity is reused.
     pub fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         self.disk.read_into(&self.path, buffer)
     }

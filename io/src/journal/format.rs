@@ -9,14 +9,14 @@ use std::ops::Range;
 
 /// A segment's header takes a block of its own, so that no later write touches the page it is on.
 pub(crate) const HEADER_BYTES: usize = 4096;
-/// The bytes of the header that its checksum covers; what is behind the build in them, and the rest of the block, is
-/// reserved and zero.
+/// The bytes of the header that its checksum covers; those after the build, and the rest of the block, are reserved and
+/// zero.
 const HEADER_USED: usize = 256;
-/// Where the build is.
+/// The offset of the build.
 const BUILD_AT: usize = 96;
-/// What precedes a record's payload.
+/// Bytes before a record's payload.
 pub(crate) const RECORD_HEADER_BYTES: usize = 28;
-/// Records start at multiples of this, so that a search for one need not look at every byte.
+/// Records start at multiples of this, so that a search for one need not try every byte.
 const ALIGNMENT: usize = 4;
 /// The seal at a full segment's end.
 pub(crate) const SEAL_BYTES: usize = RECORD_HEADER_BYTES + 16;
@@ -35,11 +35,11 @@ const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGNMENT) && SEAL_BYTES.is_mu
 const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(ALIGNMENT) && HEADER_USED <= HEADER_BYTES);
 const _: () = assert!(BUILD_AT + BUILD_BYTES <= HEADER_USED);
 
-/// Which hub a data folder belongs to: 16 random bytes that are no secret.
+/// Which hub a data folder belongs to: 16 random bytes, which are not secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HubId(pub [u8; 16]);
 
-/// What every file of a data folder carries: whose it is, and the key that the hub's ids are made with.
+/// The part of every file of a data folder that identifies its hub, with the key of the hub's ids.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// The hub.
@@ -59,13 +59,14 @@ pub(crate) struct Header {
     pub outcome_hash: Option<[u8; 16]>,
     /// The file's size when it was made; it never changes.
     pub segment_bytes: u64,
-    /// Whether an older segment's records may lie behind this one's.
+    /// Whether an older segment's records may follow this one's.
     pub is_recycled: bool,
-    /// The build that made the segment; all its records are that build's, but for a torn batch that was written again.
+    /// The build that made the segment and all its records, except a last batch that was rewritten from another
+    /// segment.
     pub written_by: Build,
 }
 
-/// Why a block is no header.
+/// Why a block is not a valid header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum HeaderError {
     Short,
@@ -75,11 +76,11 @@ pub(crate) enum HeaderError {
     Build,
 }
 
-/// The checksum of a segment's records, before any of them: it already covers the hub and the epoch.
+/// The initial state of a segment's record checksums: it covers the hub and the epoch.
 #[derive(Clone)]
 pub(crate) struct Seed(crc32fast::Hasher);
 
-/// What lies at an offset of a segment.
+/// What is at an offset of a segment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Entry {
     Record {
@@ -125,7 +126,7 @@ impl Header {
         if u32_at(block, 12) != header_crc(block) {
             return Err(HeaderError::Checksum);
         }
-        // Looked at after the checksum: a newer format keeps the checksum of these first 256 bytes where it is.
+        // Checked after the checksum: a newer format keeps the checksum of these first 256 bytes in its place.
         let version = u32_at(block, 8);
         if version != FORMAT_VERSION {
             return Err(HeaderError::Version(version));
@@ -206,7 +207,7 @@ pub(crate) fn seal(seed: &Seed, last_seq: u64, outcome_hash: [u8; 16]) -> [u8; S
     bytes
 }
 
-/// What lies at `start`, if its checksum proves that it was written there in this epoch.
+/// The entry at `start`, if its checksum proves that it was written there in this epoch.
 pub(crate) fn entry_at(segment: &[u8], start: usize, seed: &Seed) -> Option<Entry> {
     let head = segment.get(start..start.checked_add(RECORD_HEADER_BYTES)?)?;
     let word = u32_at(head, 0);
@@ -237,8 +238,8 @@ pub(crate) fn claimed_seq(segment: &[u8], start: usize) -> Option<u64> {
     segment.get(start..start + RECORD_HEADER_BYTES).map(|head| u64_at(head, 8))
 }
 
-/// The first proven entry that starts at a place of `starts` (up to [`end_of_content`] is enough) and has a sequence number
-/// of `seqs`. O(places), since only those whose number is in range have their checksum computed.
+/// The first proven entry that starts at a place of `starts` (up to [`end_of_content`] is enough) and has a sequence
+/// number of `seqs`. O(places), since only those whose number is in range have their checksum computed.
 pub(crate) fn search(segment: &[u8], starts: Range<usize>, seed: &Seed, seqs: Range<u64>) -> Option<(usize, Entry)> {
     let end = starts.end.min((segment.len() + 1).saturating_sub(RECORD_HEADER_BYTES));
     (starts.start.next_multiple_of(ALIGNMENT)..end)
@@ -247,7 +248,7 @@ pub(crate) fn search(segment: &[u8], starts: Range<usize>, seed: &Seed, seqs: Ra
         .find_map(|at| entry_at(segment, at, seed).map(|entry| (at, entry)))
 }
 
-/// Where the zeros at a segment's end begin, but not before `start`. Compared by the block, which costs no more than
+/// Where the zeros at a segment's end begin, but not before `start`. Compared block by block, which costs no more than
 /// reading the memory: most of a segment is zeros at most starts.
 pub(crate) fn end_of_content(segment: &[u8], start: usize) -> usize {
     const BLOCK: usize = 4096;

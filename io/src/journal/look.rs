@@ -1,5 +1,5 @@
-//! Looking: a journal's records from the oldest state that there is, for who wants to go through its history. Needs no
-//! lock and changes nothing, so a copy, or a running hub's folder, will do.
+//! History: reads a journal's records from the oldest restorable state, for tools. It takes no lock and changes
+//! nothing, so it works on a copy or on a running hub's folder.
 
 use super::folder::Folder;
 use super::format::Identity;
@@ -14,9 +14,9 @@ use std::{fmt, io};
 /// A journal's history.
 #[derive(Debug)]
 pub struct History {
-    /// Whose it is.
+    /// The identity of its hub.
     pub identity: Identity,
-    /// Whether a hub runs on the folder: the history goes on, and ends here with what was there.
+    /// Whether a hub runs on the folder: then the history ends with the records that existed when it was opened.
     pub is_in_use: bool,
     /// The last record of the snapshot that it begins with; `None` if it begins with the hub's first record.
     pub snapshot_seq: Option<u64>,
@@ -27,17 +27,17 @@ pub struct History {
     reader: Reader,
 }
 
-/// A journal cannot be looked at.
+/// Why a journal's history cannot be read.
 #[derive(Debug)]
 pub enum LookError {
     /// The folder cannot be read.
     Io(io::Error),
-    /// It is damaged, or has nothing in it.
+    /// It is damaged or empty.
     Damaged(Box<VerifyReport>),
 }
 
 impl History {
-    /// Checks a data folder and gives its history.
+    /// Checks a data folder and opens its history.
     pub fn open(data_folder: &Path) -> Result<History, LookError> {
         let report = verify::verify(data_folder, false).map_err(LookError::Io)?;
         let folder = Folder::unlocked(data_folder);

@@ -1,19 +1,19 @@
-//! The journal: what the hub has promised, in order, on disk.
+//! The journal: the commands that the hub acknowledged, in order, on disk.
 //!
 //! How to use it, from start to stop:
-//! 1. [`recover`] locks the data folder, restores the newest readable snapshot, replays the records behind it and gives a
-//!    [`Hub`](sheratan_core::Hub), an [`Appender`] and a [`Store`]. ([`Store::open`] is its first step, the lock; it
-//!    also gives the records without a hub.)
-//! 2. The loop fills a [`Batch`] with the commands that changed something; the journal's thread hands it to
-//!    [`Appender::append`]: one write, one fdatasync. What was appended is durable; replies may leave.
-//! 3. A failed append may be repeated with the same batch for as long as it takes: it goes to a new segment.
+//! 1. [`recover`] locks the data folder, restores the newest readable snapshot, replays the records after it and
+//!    returns a [`Hub`](sheratan_core::Hub), an [`Appender`] and a [`Store`]. ([`Store::open`] is its first step, the
+//!    lock; it also reads the records without a hub.)
+//! 2. The loop fills a [`Batch`] with the commands that changed the state; the journal's thread passes it to
+//!    [`Appender::append`]: one write, one fdatasync. Appended records are durable; their replies may be sent.
+//! 3. A failed append may be repeated with the same batch as often as needed: each try uses a new segment.
 //! 4. A background thread calls [`Store::prepare_spare`], and when [`Appender::sealed_through`] has grown,
 //!    [`Store::snapshot_by_replay`] and then [`Store::truncate`].
-//! 5. [`verify`] reads everything and reports; [`repair`] cuts at the first bad record and moves what it cuts aside;
-//!    [`rewind`] goes back to the newest snapshot and moves what is behind it aside; [`History`] gives what was recorded
-//!    to who wants to go through it.
+//! 5. [`verify`] reads everything and reports; [`repair`] cuts the journal at the first bad record and moves the rest
+//!    aside; [`rewind`] goes back to the newest snapshot and moves the later records aside; [`History`] reads the
+//!    recorded commands for tools.
 //!
-//! What is on disk, and why a torn tail is told from a damaged one, is in `docs/journal-format.md`.
+//! `docs/journal-format.md` has the format, and how a torn tail is distinguished from damage.
 //!
 //! Cost: 28 bytes a record besides its command, one system call to write and one to sync a batch; reading checks about
 //! eight million records a second; applying them to a hub takes about six times as long.

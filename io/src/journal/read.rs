@@ -1,12 +1,13 @@
-//! Reading: records in order over the segments, and what the end of the last one means.
+//! Reading: returns records in order across segments, and classifies the end of the last one.
 //!
-//! A segment is read whole (64 MiB, one buffer used again), so records are handed out as slices of it without a copy, and
-//! what lies behind a bad record can be searched. Two rules decide what counts:
+//! A segment is read whole (64 MiB, one reused buffer), so records are returned as slices of it without a copy, and the
+//! bytes after a bad record can be searched. Two rules decide which records count:
 //! - Where two segments hold the same sequence numbers, the newer one's count: a batch whose write or sync failed was
 //!   written again in a new segment, and its first copy may be torn or whole.
-//! - A batch is written only when the one before it is on the disk. So if the last segment has a bad record and a proven
-//!   one of a *later* batch behind it, the bad one had been acknowledged: the journal is damaged. If nothing or only
-//!   records of the *same* batch follow, that batch was never acknowledged: its tail is torn, and is cut.
+//! - A batch is written only when the one before it is durable. So if the last segment has a bad record and after it a
+//!   record of a *later* batch with a valid checksum, the bad one had been acknowledged: the journal is damaged. If
+//!   nothing or only records of the *same* batch follow, that batch was never acknowledged: its tail is torn, and is
+//!   cut.
 
 use super::build::Build;
 use super::folder::{Folder, SegmentFile};
@@ -18,31 +19,31 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-/// Reads records in order. [`Reader::next`] until it gives `None`; then [`Reader::tail`] says how the journal ends.
+/// Reads records in order: [`Reader::next`] until it returns `None`; then [`Reader::tail`] is how the journal ends.
 #[derive(Debug)]
 pub struct Reader {
     segments: Vec<SegmentFile>,
-    /// The segment that is open, or the next to open.
+    /// The open segment, or the next one to open.
     at: usize,
     open: Option<Open>,
     buffer: Vec<u8>,
     identity: Option<Identity>,
     epoch_last: u64,
-    /// The first record to hand out.
+    /// The first record to return.
     from: u64,
-    /// The last record to hand out.
+    /// The last record to return.
     to: u64,
     next_seq: u64,
     last_batch: Option<LastBatch>,
     tail: Option<Tail>,
 }
 
-/// What a reader comes across.
+/// An item of the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Item<'a> {
     /// A record.
     Record(Record<'a>),
-    /// A place where the hub that wrote the journal noted its outcome hash: a segment's start, or its seal.
+    /// A place where the hub that wrote the journal recorded its outcome hash: a segment's start, or its seal.
     Mark(Mark),
 }
 
@@ -66,7 +67,7 @@ pub struct Mark {
     pub seq: u64,
     /// The hash of all outcomes up to it.
     pub outcome_hash: [u8; 16],
-    /// The build that noted it.
+    /// The build that recorded it.
     pub written_by: Build,
 }
 
@@ -77,28 +78,28 @@ pub enum Tail {
     Sealed,
     /// With its last record.
     Clean,
-    /// With a batch that was not written to its end, and so never acknowledged.
+    /// With an incomplete batch, which was never acknowledged.
     Torn(TornTail),
-    /// Where the reader was told to stop.
+    /// At the last record that the reader was asked for.
     Unread,
 }
 
-/// A batch's remains behind the last whole record.
+/// The remains of a batch after the last whole record.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct TornTail {
     /// The segment.
     pub file: PathBuf,
     /// Where the remains start.
     pub offset: u64,
-    /// How many bytes they have, as far as can be told.
+    /// How many bytes they have, as far as is known.
     pub bytes: u64,
     /// The sequence number of the first record that is lost.
     pub seq: u64,
-    /// Whether the file is shorter than it was made, which no crash does: somebody cut it.
+    /// Whether the file is shorter than when it was made: it was cut, since a crash does not shorten it.
     pub is_file_cut: bool,
 }
 
-/// A place in the journal that does not hold what it must.
+/// A place in the journal without a valid record.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct BadRecord {
     /// The segment.
@@ -117,18 +118,18 @@ pub struct BadRecord {
 pub enum Reason {
     /// The segment's header cannot be read.
     Header(String),
-    /// The segment is of another format: not damaged, but another build's to read.
+    /// The segment has another format version: it is not damaged, but only another build can read it.
     Version(u32),
-    /// The segment is not what its name or its neighbours say.
+    /// The segment contradicts its name or its neighbours.
     Foreign(&'static str),
-    /// No whole record is there, but one of a later batch follows.
+    /// There is no whole record, but one of a later batch follows.
     Damaged {
         /// The later record.
         next_seq: u64,
         /// Where it is.
         next_offset: u64,
     },
-    /// No whole record is there, and the next segment begins only later.
+    /// There is no whole record, and the next segment begins with a later one.
     Hole {
         /// The next segment's first record.
         next_seq: u64,
@@ -140,12 +141,12 @@ pub enum Reason {
     },
 }
 
-/// The journal cannot be read on.
+/// Why the journal cannot be read.
 #[derive(Debug)]
 pub enum ReadError {
     /// A record is bad before the journal's end.
     Bad(BadRecord),
-    /// The disk does not give the bytes.
+    /// A file cannot be read.
     Io {
         /// The file.
         file: PathBuf,
@@ -168,14 +169,14 @@ struct LastBatch {
     offset: usize,
 }
 
-/// Where a journal ends, for the appender to go on from.
+/// Where a journal ends, from which the appender continues.
 pub(crate) struct End {
     pub next_seq: u64,
     pub tail: Tail,
     /// The last segment, if any was read.
     pub segment: Option<(SegmentFile, Header)>,
     pub offset: usize,
-    /// The first record of the last batch of that segment (as far as it was handed out), and its bytes up to `offset`.
+    /// The first record of the last batch of that segment (as far as it was returned), and its bytes up to `offset`.
     pub last_batch: Option<(u64, Vec<u8>)>,
 }
 
@@ -225,7 +226,7 @@ impl Reader {
         }
     }
 
-    /// The next item; `None` at the end. No allocation but for a segment's buffer, once.
+    /// The next item; `None` at the end. Allocates only a segment's buffer, once.
     #[allow(clippy::should_implement_trait, reason = "an iterator cannot lend")]
     pub fn next(&mut self) -> Result<Option<Item<'_>>, ReadError> {
         Ok(match self.step()? {
@@ -238,17 +239,17 @@ impl Reader {
         })
     }
 
-    /// The first record that is handed out.
+    /// The first record that is returned.
     pub(crate) fn from(&self) -> u64 {
         self.from
     }
 
-    /// How the journal ends; `None` before the reader is there.
+    /// How the journal ends; `None` before the reader has reached the end.
     pub fn tail(&self) -> Option<&Tail> {
         self.tail.as_ref()
     }
 
-    /// The number of the record behind the last one read.
+    /// The number after the last record that was read.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
     }
@@ -258,7 +259,7 @@ impl Reader {
         &self.segments[self.at.min(self.segments.len() - 1)].path
     }
 
-    /// The build that made that segment; `None` before it was opened and behind its end.
+    /// The build that made that segment; `None` before it was opened and after its end.
     pub fn written_by(&self) -> Option<Build> {
         self.open.as_ref().map(|open| open.header.written_by)
     }
@@ -319,7 +320,7 @@ impl Reader {
         Ok(Step::End)
     }
 
-    /// Leaves the open segment; `tail` is the journal's if there is no other.
+    /// Closes the open segment; `tail` is the journal's if it is the last one.
     fn close(&mut self, tail: Tail) {
         if self.at + 1 == self.segments.len() {
             self.tail = Some(tail);
@@ -370,7 +371,8 @@ impl Reader {
         Ok(mark)
     }
 
-    /// No whole record follows. In the last segment that is an end, clean or torn, or a damage; before it, a damage.
+    /// No whole record follows. In the last segment this is an end, clean or torn, or damage; in an earlier one,
+    /// damage.
     fn examine_tail(&self, limit: Option<u64>) -> Result<Tail, ReadError> {
         let open = self.open.as_ref().expect("a segment is open where a record was looked for");
         let file = self.file().to_path_buf();
@@ -387,7 +389,7 @@ impl Reader {
         {
             let (found_seq, batch_first_seq, found_end) = match entry {
                 Entry::Record { seq, index, end, .. } => (seq, seq - u64::from(index), end),
-                // A seal is written when all batches before it are on the disk.
+                // A seal is written when all batches before it are durable.
                 Entry::Seal { last_seq, end, .. } => (last_seq, u64::MAX, end),
             };
             if batch_first_seq > seq {
@@ -404,8 +406,8 @@ impl Reader {
         Ok(Tail::Torn(TornTail { file, offset, bytes: end as u64 - offset, seq, is_file_cut }))
     }
 
-    /// Where the remains of a record that is not whole end. In a segment that was new, everything that was not written
-    /// is zero; in a recycled one only a header that claims the very next sequence number gives it away.
+    /// Where the remains of an incomplete record end. In a segment that was new, all unwritten bytes are zero; in a
+    /// recycled one, only a record header with exactly the next sequence number identifies such remains.
     fn end_of_remains(&self, open: &Open, content_end: usize) -> usize {
         let (bytes, offset) = (&self.buffer, open.offset);
         if !open.header.is_recycled {
@@ -426,7 +428,7 @@ impl Reason {
         }
     }
 
-    /// Whether it is damage, which a repair cuts, and not another build's journal.
+    /// Whether it is damage, which a repair cuts, rather than a format of another build.
     pub fn is_damage(&self) -> bool {
         !matches!(self, Reason::Version(_))
     }

@@ -1,4 +1,4 @@
-//! Recovery: from a data folder to a hub that goes on where the last one stopped.
+//! Recovery: restores a hub from a data folder, in the state of its last durable record.
 
 use super::append::{self, AppendError, Appender, Start};
 use super::build::Build;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{fmt, io};
 
-/// Locks the data folder, restores the newest readable snapshot, replays the records behind it, and makes the journal
+/// Locks the data folder, restores the newest readable snapshot, replays the records after it, and makes the journal
 /// ready for more: [`Store::open`], then [`Recovered::replay`].
 pub fn recover(
     data_folder: &Path,
@@ -30,43 +30,43 @@ pub fn recover(
 pub struct Recovery {
     /// The state after the last record.
     pub hub: Hub,
-    /// Goes on behind it.
+    /// Appends after that record.
     pub appender: Appender,
-    /// For the background.
+    /// For the background threads.
     pub store: Store,
     /// What was found.
     pub report: RecoveryReport,
 }
 
-/// What a start found.
+/// The findings of a start.
 #[derive(Clone, Debug, Serialize)]
 pub struct RecoveryReport {
     /// The last record of the snapshot that was restored; `None` without one.
     pub snapshot_seq: Option<u64>,
-    /// Records replayed behind it.
+    /// Records replayed after it.
     pub records: u64,
     /// The number of the next record.
     pub next_seq: u64,
-    /// What an operator should hear of.
+    /// Findings that the operator should know.
     pub notices: Vec<Notice>,
     /// How long it took.
     pub took_ms: u64,
 }
 
-/// Something that did not stop the start, but should be known.
+/// A finding that did not prevent the start, but that the operator should know.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "notice")]
 pub enum Notice {
-    /// A batch was cut that was never acknowledged.
+    /// A torn batch was cut, which was never acknowledged.
     Torn(TornTail),
-    /// A snapshot could not be read; an older one, or the journal from its start, took its place.
+    /// A snapshot could not be read; an older one, or the journal from its start, was used instead.
     SnapshotBad {
         /// Where it is now.
         file: PathBuf,
         /// Why.
         reason: String,
     },
-    /// The snapshot is newer than the journal's end, which somebody must have cut. Nothing is lost.
+    /// The snapshot is newer than the journal's end, which must have been cut. Nothing is lost.
     JournalBehind {
         /// The last record in the snapshot.
         snapshot_seq: u64,
@@ -75,21 +75,21 @@ pub enum Notice {
     },
 }
 
-/// How far a replay is.
+/// The progress of a replay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Progress {
     /// The next record's number.
     pub next_seq: u64,
     /// Records replayed.
     pub records: u64,
-    /// Segments that are not finished.
+    /// Segments that are not replayed completely.
     pub segments_left: usize,
 }
 
-/// The hub cannot start on this data folder.
+/// Why the hub cannot start on this data folder.
 #[derive(Debug)]
 pub enum OpenError {
-    /// The folder cannot be had.
+    /// The folder cannot be locked.
     Lock(LockError),
     /// The journal is damaged before its end.
     BadRecord(BadRecord),
@@ -100,18 +100,19 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
-    /// The replay went otherwise than the hub that wrote the journal. Nothing was written or renamed.
+    /// The replay diverged from the hub that wrote the journal. Nothing was written or renamed.
     Diverged(Box<Divergence>),
-    /// The newest snapshot is another build's to read.
+    /// The newest snapshot has another build's format.
     Snapshot(SnapshotError),
     /// The journal cannot be written.
     Append(AppendError),
-    /// The system gives no randomness for the hub's key.
+    /// The system provides no randomness for the hub's key.
     Randomness(getrandom::Error),
 }
 
-/// A journal that is being read: [`replay`](Recovered::replay) does it all. By hand: [`restore`](Recovered::restore), then
-/// [`next`](Recovered::next) until it gives `None`, then [`finish`](Recovered::finish).
+/// A journal that is being read: [`replay`](Recovered::replay) does everything. Its steps:
+/// [`restore`](Recovered::restore), then [`next`](Recovered::next) until it returns `None`, then
+/// [`finish`](Recovered::finish).
 #[derive(Debug)]
 pub struct Recovered {
     store: Store,
@@ -127,10 +128,10 @@ impl Recovered {
         Recovered { store, epoch_last, covered_seq: 0, reader: None, bad_snapshots: Vec::new() }
     }
 
-    /// Restores the newest readable snapshot, replays the records behind it, and makes the journal ready for more.
+    /// Restores the newest readable snapshot, replays the records after it, and makes the journal ready for appending.
     ///
-    /// `progress` is called every few thousand records. Takes about a microsecond a job of the snapshot and what
-    /// [`Hub::apply`] takes for each record.
+    /// `progress` is called every few thousand records. It takes about a microsecond for each job of the snapshot, and
+    /// the time of [`Hub::apply`] for each record.
     pub fn replay(mut self, progress: &mut dyn FnMut(Progress)) -> Result<Recovery, OpenError> {
         let started_at = Instant::now();
         let store = self.store.clone();
@@ -149,8 +150,8 @@ impl Recovered {
         Ok(Recovery { hub: replica.hub, appender, store, report })
     }
 
-    /// The hub of the newest snapshot that can be read; records are then given from the one behind it on. Without this
-    /// call they are given from the first on.
+    /// The hub of the newest readable snapshot; [`next`](Recovered::next) then starts with the record after it. Without
+    /// this call it starts with the first record.
     pub fn restore(&mut self) -> Result<Option<Hub>, OpenError> {
         let folder = &self.store.folder;
         let snapshots = folder.snapshot_files().map_err(|source| OpenError::Io { file: folder.snapshots(), source })?;
@@ -173,12 +174,13 @@ impl Recovered {
         Ok(self.reader()?.next()?)
     }
 
-    /// Makes the journal ready for more; nothing is written or renamed before. The two outcome hashes, before the last
-    /// batch that was read and after it, go into the header of a new segment, if one is needed.
+    /// Makes the journal ready for appending; nothing is written or renamed before. The two outcome hashes, before the
+    /// last batch that was read and after it, go into the header of a new segment, if one is needed.
     ///
     /// Whether the last batch had reached the disk is not known (it may have been read from the system's memory), so it
-    /// is written once more: in its place, or, if a torn one followed or it is torn itself, at the start of a new segment.
-    /// A segment of another build takes no more than that: what this build decides goes into a segment that says so.
+    /// is written once more: in its place, or, if a torn one followed or it is torn itself, at the start of a new
+    /// segment. A segment of another build gets no further records: this build's records go into a segment that names
+    /// this build.
     pub fn finish(mut self, hash_before_batch: [u8; 16], hash: [u8; 16]) -> Result<(Appender, Vec<Notice>), OpenError> {
         while self.next()?.is_some() {}
         let mut notices = self.set_bad_snapshots_aside()?;
@@ -223,7 +225,7 @@ impl Recovered {
         Ok((appender, notices))
     }
 
-    /// Out of the way, or they would count among the two that are kept.
+    /// Moves unreadable snapshots aside, which would otherwise count among the kept ones.
     fn set_bad_snapshots_aside(&mut self) -> Result<Vec<Notice>, OpenError> {
         let disk = self.store.folder.disk();
         let mut notices = Vec::new();

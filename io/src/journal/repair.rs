@@ -1,8 +1,8 @@
-//! Repairing: makes a damaged data folder startable again, and says what that costs.
+//! Repairing: makes a damaged data folder startable again, and reports the lost records.
 //!
-//! Nothing is deleted: what is taken out, and the untouched copy of what is rewritten, moves to `quarantine/<time>/`.
-//! Damage that the newest snapshot covers costs nothing; damage behind it costs the records from the first bad one on,
-//! since a command can only be replayed on the state before it. Going back to a snapshot on purpose is `rewind.rs`.
+//! Nothing is deleted: removed files, and the original copies of rewritten ones, move to `quarantine/<time>/`. Damage
+//! that the newest snapshot covers costs nothing; damage after it costs the records from the first bad one on, since a
+//! command can only be replayed on the state before it. `rewind.rs` goes back to a snapshot on purpose.
 
 use super::append::{AppendError, Appender, Start};
 use super::build::Build;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
-/// Lost records are looked for up to so many behind the first bad one.
+/// Lost records are searched for up to this many after the first bad one.
 const LOST_SEARCHED: u64 = 1 << 32;
 
 /// What a repair did.
@@ -28,11 +28,11 @@ const LOST_SEARCHED: u64 = 1 << 32;
 pub struct RepairReport {
     /// The damage; `None` if there was none and nothing was done.
     pub damage: Option<BadRecord>,
-    /// Where everything went that was taken out; `None` if nothing was.
+    /// The folder of the removed files; `None` if there are none.
     pub quarantine: Option<PathBuf>,
     /// The files in it.
     pub moved: Vec<PathBuf>,
-    /// The records that are lost; `None` if a snapshot had all that was damaged.
+    /// The records that are lost; `None` if a snapshot covers the damage.
     pub lost: Option<Lost>,
     /// The number of the next record.
     pub next_seq: u64,
@@ -43,22 +43,22 @@ pub struct RepairReport {
 pub struct Lost {
     /// The first.
     pub first_seq: u64,
-    /// The last that is known of.
+    /// The last known one.
     pub last_seq: u64,
-    /// When the first was applied of those that can be read.
+    /// When the first readable one was applied.
     pub first_at: Option<Rfc3339>,
-    /// When the last was.
+    /// When the last readable one was applied.
     pub last_at: Option<Rfc3339>,
 }
 
-/// A data folder cannot be repaired.
+/// Why a data folder cannot be repaired.
 #[derive(Debug)]
 pub enum RepairError {
-    /// A hub runs on it, or the lock cannot be had.
+    /// The folder cannot be locked.
     Lock(LockError),
-    /// No segment and no snapshot says whose folder it is.
+    /// No segment and no snapshot is readable, so the folder's hub is unknown.
     NothingReadable(PathBuf),
-    /// A file is of another format: not damaged, but another build's to read and to repair.
+    /// A file has another format version: it is not damaged, but only another build can read and repair it.
     Version {
         /// The file.
         file: PathBuf,
@@ -69,7 +69,7 @@ pub enum RepairError {
     NoSnapshot {
         /// The data folder.
         folder: PathBuf,
-        /// Why each of the snapshots that are there cannot be read.
+        /// Why each existing snapshot cannot be read.
         problems: Vec<String>,
         /// The build that made the newest segment.
         written_by: Option<Build>,
@@ -85,7 +85,7 @@ pub enum RepairError {
     Append(AppendError),
 }
 
-/// Cuts the journal at its first bad record and moves what is cut to the quarantine, which is named after `now`.
+/// Cuts the journal at its first bad record and moves the rest to the quarantine, which is named after `now`.
 pub fn repair(data_folder: &Path, options: Options, now: Timestamp) -> Result<RepairReport, RepairError> {
     let mut repair = Repair::new(lock(data_folder, &options)?, now)?;
     repair.set_bad_snapshots_aside()?;
@@ -97,7 +97,7 @@ pub fn repair(data_folder: &Path, options: Options, now: Timestamp) -> Result<Re
     Ok(repair.report)
 }
 
-/// The lock of a folder that is a data folder: no other gets one.
+/// Locks a data folder; refuses any other folder.
 pub(crate) fn lock(data_folder: &Path, options: &Options) -> Result<Arc<Folder>, RepairError> {
     if !Folder::unlocked_on(options.disk.clone(), data_folder).is_data_folder() {
         return Err(RepairError::NothingReadable(data_folder.to_path_buf()));
@@ -109,7 +109,7 @@ pub(crate) fn lock(data_folder: &Path, options: &Options) -> Result<Arc<Folder>,
 pub(crate) struct Repair {
     pub folder: Arc<Folder>,
     pub identity: Identity,
-    /// The highest epoch of any segment, also of those that are taken out.
+    /// The highest epoch of any segment, removed ones included.
     epoch_last: u64,
     /// The newest readable snapshot's last record, and the outcome hash after it.
     pub covered_seq: u64,
@@ -145,8 +145,8 @@ impl Repair {
         snapshots.iter().filter(|file| is_bad(&file.path)).try_for_each(|file| self.set_aside(&file.path))
     }
 
-    /// Damage in segments that the newest snapshot covers in full: they go, with the older ones and with the snapshots
-    /// that would have needed them. No record is lost.
+    /// Removes damaged segments that the newest snapshot covers in full, with the older segments and the snapshots that
+    /// need them. No record is lost.
     pub fn drop_damage_before_snapshot(&mut self) -> Result<(), RepairError> {
         let segments = segments(&self.folder)?;
         let covered = segments.windows(2).take_while(|pair| pair[1].first_seq <= self.covered_seq + 1).count();
@@ -169,7 +169,7 @@ impl Repair {
         Ok(())
     }
 
-    /// What would stop a start.
+    /// The first damage that would prevent a start.
     pub fn first_damage(&self) -> Result<Option<BadRecord>, RepairError> {
         match self.read_on() {
             Ok(_) => Ok(None),
@@ -178,7 +178,7 @@ impl Repair {
         }
     }
 
-    /// The number behind the last record that a start would read.
+    /// The number after the last record that a start would read.
     fn read_on(&self) -> Result<u64, ReadError> {
         let mut reader = Reader::new(&self.folder, Some(self.identity), self.covered_seq + 1, u64::MAX)?;
         while reader.next()?.is_some() {}
@@ -194,7 +194,7 @@ impl Repair {
         })
     }
 
-    /// Takes out the segment with the damage and all behind it, and puts back what can be kept of the first.
+    /// Removes the segment with the damage and all later ones, and puts back the records of the first that can be kept.
     fn cut(&mut self, damage: BadRecord, options: Options) -> Result<(), RepairError> {
         let needed_seq = self.covered_seq + 1;
         let all = segments(&self.folder)?;
@@ -210,8 +210,8 @@ impl Repair {
         Ok(())
     }
 
-    /// First what is kept and a segment for what comes, then the rest out of the way, newest first: interrupted at any
-    /// point, the folder is either still damaged, and repaired by another run, or done.
+    /// First writes the kept records and a segment for the next ones, then moves the rest aside, newest first. If it is
+    /// interrupted at any point, the folder is either still damaged, and another run repairs it, or repaired.
     /// `outcome_hash` is the one before the record `next_seq`, if it is known.
     pub fn replace(
         &mut self,
@@ -234,7 +234,7 @@ impl Repair {
             let hash = if is_at_snapshot { Some(self.covered_hash) } else { kept.outcome_hash };
             appender.rewrite(kept.first_seq, hash, &mut kept.records).map_err(RepairError::Append)?;
         }
-        // Its epoch is above all that are taken out, should somebody put them back.
+        // Its epoch is above those of the removed segments, in case they are put back.
         appender.rewrite(next_seq, outcome_hash, &mut []).map_err(RepairError::Append)?;
         for (_, segment) in cut.iter().enumerate().rev().filter(|(at, _)| Some(*at) != replaced) {
             self.set_aside(&segment.path)?;
@@ -242,12 +242,12 @@ impl Repair {
         Ok(())
     }
 
-    /// Keeps a file that is about to be replaced.
+    /// Links a file that is about to be replaced into the quarantine.
     fn copy_aside(&mut self, path: &Path) -> Result<(), RepairError> {
         self.keep(path, |disk, target| disk.copy(path, target))
     }
 
-    /// Keeps what is in a file that stays, and may be written over one day.
+    /// Copies the bytes of a file that stays, and may be overwritten later, to the quarantine.
     pub fn copy_bytes_aside(&mut self, path: &Path) -> Result<(), RepairError> {
         self.keep(path, |disk, target| {
             let mut bytes = Vec::new();
@@ -265,7 +265,7 @@ impl Repair {
         synced.map_err(|source| RepairError::Io { file: path.to_path_buf(), source })
     }
 
-    /// Durable when it returns, the quarantine's own name included: what was lost must not be lost twice.
+    /// Durable when it returns, the quarantine's own name included: lost records must stay available there.
     fn keep(&mut self, path: &Path, keep: impl FnOnce(&dyn Disk, &Path) -> io::Result<()>) -> Result<(), RepairError> {
         let target = self.quarantine.join(path.file_name().expect("a file of the data folder has a name"));
         let disk = self.folder.disk();
@@ -279,17 +279,17 @@ impl Repair {
     }
 }
 
-/// Whole records of a damaged segment.
+/// Complete records of a damaged segment.
 pub(crate) struct Kept {
     first_seq: u64,
-    /// Behind the last.
+    /// The number after the last one.
     end_seq: u64,
     outcome_hash: Option<[u8; 16]>,
     records: Vec<u8>,
 }
 
-/// What can be kept of the first segment that is cut: the records in front of the damage or, if a snapshot has those
-/// around the damage, the records that the snapshot does not have.
+/// The records of the first cut segment that can be kept: those before the damage or, if a snapshot covers the damage,
+/// those that the snapshot does not have.
 fn damaged_rest(cut: &[SegmentFile], damage: &BadRecord, needed_seq: u64) -> Option<Kept> {
     let segment = cut.first().filter(|segment| segment.path == damage.file)?;
     let mut bytes = Vec::new();
@@ -310,7 +310,7 @@ fn damaged_rest(cut: &[SegmentFile], damage: &BadRecord, needed_seq: u64) -> Opt
     Some(Kept { first_seq, end_seq, outcome_hash, records: bytes[start..offset].to_vec() })
 }
 
-/// What is lost of the segments `cut` from the record `from` on, which has the damage or stands before it.
+/// The lost records of the segments `cut` from `from` on, which is damaged or precedes the damage.
 pub(crate) fn lost_with(damage: &BadRecord, cut: &[SegmentFile], from: u64) -> Option<Lost> {
     let hinted_seq = match damage.reason {
         Reason::Damaged { next_seq, .. } => next_seq,
@@ -324,8 +324,8 @@ pub(crate) fn lost_with(damage: &BadRecord, cut: &[SegmentFile], from: u64) -> O
     }
 }
 
-/// The records from `from` on that are known of in these segments, whatever lies between. Of records that are there twice
-/// the newer segment's count. Reads each segment whole.
+/// The known records from `from` on in these segments, gaps included. Of a record that occurs twice, the newer
+/// segment's counts. Reads each segment whole.
 pub(crate) fn records_from(segments: &[SegmentFile], from: u64) -> Option<Lost> {
     let mut found = None::<Lost>;
     for (at, segment) in segments.iter().enumerate() {
@@ -344,7 +344,7 @@ pub(crate) fn records_from(segments: &[SegmentFile], from: u64) -> Option<Lost> 
     found
 }
 
-/// Of the records of a segment in a range: the first one's instant, the last one's number, and its instant.
+/// For the records of a segment in a range: the first one's instant, and the last one's number and instant.
 fn known_records(segment: &SegmentFile, seqs: Range<u64>) -> Option<(Option<Rfc3339>, u64, Option<Rfc3339>)> {
     let mut bytes = Vec::new();
     segment.read_into(&mut bytes).ok()?;
@@ -363,7 +363,7 @@ fn known_records(segment: &SegmentFile, seqs: Range<u64>) -> Option<(Option<Rfc3
     last.map(|(seq, at)| (first_at, seq, at))
 }
 
-/// Nothing of another format is repaired: what cannot be read is not damaged.
+/// Refuses files of another format version: they cannot be read, but are not damaged.
 fn refuse_other_versions(folder: &Folder, segments: &[SegmentFile]) -> Result<(), RepairError> {
     for segment in segments {
         if let Ok(Err(HeaderError::Version(version))) = segment.header() {
@@ -378,7 +378,7 @@ fn refuse_other_versions(folder: &Folder, segments: &[SegmentFile]) -> Result<()
     Ok(())
 }
 
-/// A snapshot's header, if all of it can be read.
+/// A snapshot's header, if the whole snapshot can be read.
 fn readable(disk: &dyn Disk, path: &Path) -> Option<super::SnapshotInfo> {
     let mut reader = SnapshotReader::open(disk, path).ok()?;
     while reader.next().ok()?.is_some() {}
@@ -393,12 +393,12 @@ pub(crate) fn snapshot_files(folder: &Folder) -> Result<Vec<SnapshotFile>, Repai
     folder.snapshot_files().map_err(|source| RepairError::Io { file: folder.snapshots(), source })
 }
 
-/// A folder that is not there yet: nothing that an earlier repair kept is written over.
+/// A folder that does not exist yet, so that no file of an earlier repair is overwritten.
 fn unused_quarantine(folder: &Folder, now: Timestamp) -> PathBuf {
     let (all, name) = (folder.root().join("quarantine"), name_of(now));
     let names = (2..).map(|run| all.join(format!("{name}-{run}")));
     let mut names = std::iter::once(all.join(&name)).chain(names);
-    names.find(|path| folder.disk().names(path).is_err()).expect("there is no end of names")
+    names.find(|path| folder.disk().names(path).is_err()).expect("the names never end")
 }
 
 /// A folder's name for an instant, such as `20260115T205203.348Z`.

@@ -1,7 +1,7 @@
-//! Replay: applying the journal's records to a core of its own, and comparing what it decides with what the hub decided.
+//! Replay: applies the journal's records to a core of its own, and compares its outcomes with those of the hub.
 //!
-//! This is how a hub starts, how snapshots are made without stopping the loop, and how production proves all day that
-//! the state machine is deterministic. Whatever goes otherwise than it went stops the replay with a [`Divergence`].
+//! This is how a hub starts, how snapshots are made without stopping the loop, and how production checks all the time
+//! that the state machine is deterministic. Any difference stops the replay with a [`Divergence`].
 
 use super::divergence::{Cause, Divergence};
 use super::folder::Folder;
@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 /// Records between two reports of progress: a few milliseconds.
 const PROGRESS_RECORDS: u64 = 4_096;
 
-/// A snapshot could not be made by replay.
+/// Why a snapshot could not be made by replay.
 #[derive(Debug)]
 pub enum ReplayError {
-    /// The replayed core decided otherwise than the hub did. Nothing was written.
+    /// The replayed core decided differently than the hub. Nothing was written.
     Diverged(Box<Divergence>),
     /// The caller asked to stop.
     Cancelled,
@@ -52,8 +52,8 @@ impl Replica {
         Replica { hub, hash_before_batch, records: 0 }
     }
 
-    /// Applies a record, or says how it is not what it was when it was written: the one place where a record is checked
-    /// against the state that it meets. After an error the replica is of no use any more.
+    /// Applies a record; the error is how its outcome differs from the one when it was written. This is the only place
+    /// where a record is checked against the state. After an error the replica must not be used any more.
     pub fn apply(&mut self, record: &Record<'_>) -> Result<(), Cause> {
         let Envelope { rules, command, .. } =
             Envelope::decode(record.payload).map_err(|error| Cause::Undecodable(error.to_string()))?;
@@ -72,7 +72,7 @@ impl Replica {
         }
     }
 
-    /// Compares the outcomes so far with those that the hub noted.
+    /// Compares the outcome hash with the one that the hub recorded.
     pub fn compare(&self, mark: Mark) -> Result<(), Cause> {
         let found = self.hub.outcome_hash();
         if found == mark.outcome_hash {
@@ -154,8 +154,8 @@ pub(crate) fn snapshot_by_replay(
     Ok(SnapshotReport { replayed, ..report })
 }
 
-/// Applies all that the reader gives, from the state that the replica begins with, and compares at each mark. `snapshot_seq`
-/// is the newest readable snapshot's last record, for what a divergence says of the ways out.
+/// Applies all records of the reader to the replica, and compares at each mark. `snapshot_seq` is the newest readable
+/// snapshot's last record, which a divergence offers as a way out.
 pub(crate) fn follow(
     replica: &mut Replica,
     reader: &mut Reader,
@@ -193,7 +193,7 @@ pub(crate) fn follow(
     }
 }
 
-/// Restores a snapshot from the disk: what cannot be restored must not let the journal be truncated.
+/// Restores a snapshot from the disk: the journal must not be truncated for a snapshot that cannot be restored.
 fn prove(disk: &dyn Disk, report: &SnapshotReport, identity: &Identity) -> Result<(), SnapshotError> {
     let (hub, _) = load(disk, &report.file, identity)?;
     let digest = hex::encode(hub.digest());

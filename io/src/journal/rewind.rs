@@ -1,12 +1,13 @@
-//! Rewinding: goes on from the newest snapshot that this build can restore, and sets the records behind it aside.
+//! Rewinding: continues from the newest snapshot that this build can restore, and moves the later records aside.
 //!
-//! For a journal that this build cannot replay and no other is there to: it costs every record behind the snapshot, so it is
-//! done only when that is accepted.
+//! It is for a journal that this build cannot replay when no other build is available. It loses every record after the
+//! snapshot, so it is done only if that is accepted.
 //!
-//! A power cut may come at any point. First what is to be lost is kept, durably; then one rename puts a new segment behind
-//! the snapshot, whose first record takes the place of all older copies; then the later segments move away, newest first.
-//! Before the rename the folder is as it was; after it a start is refused (records are missing between the new segment and
-//! the later ones) until another run has moved the rest: it never starts on half of what was to be lost.
+//! It survives a power cut at any point. First the records to lose are copied durably; then one rename puts a new
+//! segment after the snapshot, whose first record replaces all older copies; then the later segments are moved away,
+//! newest first. Before the rename the folder is unchanged; after it a start is refused (records are missing between
+//! the new segment and the later ones) until another run has moved the rest: a hub never starts with a part of the
+//! records to lose.
 
 use super::build::Build;
 use super::folder::Options;
@@ -23,21 +24,21 @@ use std::path::{Path, PathBuf};
 /// What a rewind did, or would do.
 #[derive(Clone, Debug, Serialize)]
 pub struct RewindReport {
-    /// What it goes back to.
+    /// The snapshot that it goes back to.
     pub snapshot: RewindTarget,
-    /// The records behind the snapshot; `None` if none is known of, and nothing was to be done.
+    /// The records after the snapshot; `None` if none are known, so that nothing needs to be done.
     pub lost: Option<Lost>,
-    /// Whether it was done: nothing is changed where records would be lost and that was not accepted.
+    /// Whether it was done: nothing is changed if records would be lost and the loss was not accepted.
     pub is_done: bool,
-    /// Where everything went that was taken out; `None` if nothing was.
+    /// The folder of the removed files; `None` if there are none.
     pub quarantine: Option<PathBuf>,
     /// The files in it.
     pub moved: Vec<PathBuf>,
-    /// The number of the first record behind the snapshot.
+    /// The number of the first record after the snapshot.
     pub next_seq: u64,
 }
 
-/// The snapshot that the journal goes on from.
+/// The snapshot from which the journal continues.
 #[derive(Clone, Debug, Serialize)]
 pub struct RewindTarget {
     /// Its file.
@@ -50,9 +51,9 @@ pub struct RewindTarget {
     pub written_by: Build,
 }
 
-/// Goes back to the newest snapshot that can be restored, if `is_loss_accepted` or nothing is lost by it; what is taken out
-/// moves to the quarantine, which is named after `now`. Restores the snapshot to be sure of it: about a microsecond and
-/// half a kilobyte a job.
+/// Goes back to the newest snapshot that can be restored, if `is_loss_accepted` or no record is lost. Removed files
+/// move to the quarantine, which is named after `now`. Restores the snapshot to check it: about a microsecond and half
+/// a kilobyte a job.
 pub fn rewind(
     data_folder: &Path,
     options: Options,
@@ -75,7 +76,7 @@ pub fn rewind(
         }
         let (covered, behind): (Vec<_>, Vec<_>) =
             segments.into_iter().partition(|segment| segment.first_seq <= covered_seq);
-        // Its end is behind the snapshot, unless the next one begins there; the rest is the older snapshot's to replay.
+        // It ends after the snapshot, unless the next one begins there; the older snapshot needs its other records.
         if let Some(last) = covered.last().filter(|_| behind.first().is_none_or(|next| next.first_seq > next_seq)) {
             repair.copy_bytes_aside(&last.path)?;
         }
@@ -87,7 +88,7 @@ pub fn rewind(
     Ok(RewindReport { snapshot, lost, is_done, quarantine, moved, next_seq })
 }
 
-/// The newest snapshot that makes a hub again. The repair goes on behind it.
+/// The newest snapshot that can be restored. The repair continues after it.
 fn newest_restorable(repair: &mut Repair) -> Result<RewindTarget, RepairError> {
     let disk = repair.folder.disk();
     let mut problems = Vec::new();

@@ -1,7 +1,8 @@
-//! Snapshots on disk: a hub's durable state as checksummed records, whole or not there at all.
+//! Snapshots on disk: a hub's durable state as checksummed records, complete or absent.
 //!
-//! Written to a temporary file, synced, renamed, the folder synced. Each record has a CRC-32, so that damage is placed; the
-//! footer has the count and the SHA-256 over all, which is the hub's own digest. The layout is in `docs/journal-format.md`.
+//! Written to a temporary file, synced, renamed, the folder synced. Each record has a CRC-32, so that damage is
+//! located; the footer has the count and the SHA-256 of all records, which is the hub's digest.
+//! `docs/journal-format.md` has the layout.
 
 use super::append;
 use super::build::{BUILD_BYTES, Build};
@@ -16,23 +17,23 @@ use std::path::{Path, PathBuf};
 use std::{fmt, mem};
 
 const MAGIC: [u8; 8] = *b"SHERsnap";
-/// The checksum covers all of it; what is behind the build is reserved and zero.
+/// The checksum covers all of it; the bytes after the build are reserved and zero.
 const HEADER_BYTES: usize = 256;
 const BUILD_AT: usize = 80;
 const FOOTER_BYTES: usize = 4 + 8 + 32;
-/// Stands where a record's length would: the footer follows.
+/// In place of a record's length: the footer follows.
 const FOOTER_MARK: u32 = u32::MAX;
 /// Records are read and written through a buffer of this size.
 const BUFFER_BYTES: usize = 1 << 20;
-/// The largest record: two payloads of the largest body, and what the job has besides.
+/// The largest record: two payloads of the largest body, and the job's other members.
 const RECORD_BYTES_MAX: usize = 3 * super::PAYLOAD_BYTES_MAX;
 
-/// What a snapshot's header says.
+/// A snapshot's header.
 #[derive(Clone, Debug)]
 pub struct SnapshotInfo {
     /// The file.
     pub file: PathBuf,
-    /// Whose state it is.
+    /// The hub of the state.
     pub identity: Identity,
     /// The last record that is in it.
     pub covered_seq: u64,
@@ -42,7 +43,7 @@ pub struct SnapshotInfo {
     pub written_by: Build,
 }
 
-/// What came of writing a snapshot that was read back afterwards.
+/// A snapshot that was written and read back.
 #[derive(Clone, Debug, Serialize)]
 pub struct SnapshotReport {
     /// The file.
@@ -59,7 +60,7 @@ pub struct SnapshotReport {
     pub digest: String,
 }
 
-/// A snapshot cannot be written or read.
+/// Why a snapshot cannot be written or read.
 #[derive(Debug)]
 pub enum SnapshotError {
     /// The disk fails.
@@ -69,18 +70,18 @@ pub enum SnapshotError {
         /// Why.
         source: io::Error,
     },
-    /// The snapshot is of another format: not damaged, but another build's to read.
+    /// The snapshot has another format version: it is not damaged, but only another build can read it.
     Version {
         /// The file.
         file: PathBuf,
         /// Its format version.
         version: u32,
     },
-    /// The file is not a whole snapshot of this hub.
+    /// The file is not a complete snapshot of this hub.
     Bad {
         /// The file.
         file: PathBuf,
-        /// Where in it.
+        /// The offset of the problem.
         offset: u64,
         /// What is wrong.
         reason: String,
@@ -141,7 +142,7 @@ impl<'a> SnapshotWriter<'a> {
         Ok(writer)
     }
 
-    /// Takes the next record. A failure is kept until [`finish`](SnapshotWriter::finish).
+    /// Writes the next record. [`finish`](SnapshotWriter::finish) returns a failure.
     pub fn put(&mut self, record: &[u8]) {
         assert!(record.len() <= RECORD_BYTES_MAX, "a snapshot's record has at most {RECORD_BYTES_MAX} bytes");
         let len = (record.len() as u32).to_le_bytes();
@@ -186,9 +187,9 @@ impl<'a> SnapshotWriter<'a> {
 
 impl Drop for SnapshotWriter<'_> {
     fn drop(&mut self) {
-        // After a successful finish there is no file of that name any more.
+        // After a successful finish the temporary file no longer exists.
         if let Some(out) = self.out.take() {
-            // What is buffered belongs to a snapshot that nobody wants: not written.
+            // The buffer belongs to an abandoned snapshot: it is not written.
             drop(out.into_parts());
         }
         append::remove(self.disk, &self.temporary);
@@ -200,7 +201,7 @@ impl SnapshotReader {
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<SnapshotReader, SnapshotError> {
         let io = |source| SnapshotError::Io { file: path.to_path_buf(), source };
         let bad = |reason: &str| SnapshotError::Bad { file: path.to_path_buf(), offset: 0, reason: reason.to_owned() };
-        // No more than there is: a new buffer is filled with zeros.
+        // Not larger than the file: a new buffer is filled with zeros.
         let buffer_bytes = disk.len(path).map_err(io)?.min(BUFFER_BYTES as u64) as usize;
         let mut input = BufReader::with_capacity(buffer_bytes, disk.open_to_read(path).map_err(io)?);
         let mut header = [0; HEADER_BYTES];
@@ -229,12 +230,12 @@ impl SnapshotReader {
         Ok(SnapshotReader { input, info, record: Vec::new(), hasher: Sha256::new(), records: 0, offset })
     }
 
-    /// What the header says.
+    /// The header.
     pub fn info(&self) -> &SnapshotInfo {
         &self.info
     }
 
-    /// The next record; `None` when the footer was reached and everything agrees with it.
+    /// The next record; `None` at the footer, if it matches the records.
     #[allow(clippy::should_implement_trait, reason = "an iterator cannot lend")]
     pub fn next(&mut self) -> Result<Option<&[u8]>, SnapshotError> {
         let len = u32::from_le_bytes(self.read()?);

@@ -1,4 +1,4 @@
-//! Store: the data folder as the background sees it: spares, snapshots, truncation.
+//! Store: the background's operations on the data folder: spares, snapshots, truncation.
 
 use super::append::{self, Appender, Start};
 use super::folder::{Folder, LockError, Options};
@@ -74,7 +74,7 @@ impl Store {
         Ok((store, recovered))
     }
 
-    /// Whose data folder it is.
+    /// The identity of the data folder's hub.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -84,8 +84,8 @@ impl Store {
         self.folder.root()
     }
 
-    /// Makes sure that the next segment is ready when it is needed. `true` if one was made, which takes about 50 ms of
-    /// disk: once after the start and after each roll.
+    /// Prepares the next segment before it is needed. Returns `true` if one was made, which takes about 50 ms of disk
+    /// time: once after the start and after each roll.
     pub fn prepare_spare(&self) -> io::Result<bool> {
         if !self.folder.spares()?.is_empty() || self.options.spares_max == 0 {
             return Ok(false);
@@ -100,7 +100,7 @@ impl Store {
         Reader::new(&self.folder, Some(self.identity), from, to)
     }
 
-    /// Writes the snapshot of a hub after the record `covered_seq`, which must be durable: at a clean stop. It is read
+    /// Writes a snapshot of a hub at a clean stop, after the record `covered_seq`, which must be durable. It is read
     /// back byte by byte, but not restored, since a second hub may not fit into memory.
     pub fn write_snapshot(&self, covered_seq: u64, hub: &Hub) -> Result<SnapshotReport, SnapshotError> {
         let report = replay::write(&self.folder, &self.identity, covered_seq, hub)?;
@@ -109,8 +109,8 @@ impl Store {
         Ok(report)
     }
 
-    /// How much a start would have to replay up to the record `through`, and how large the newest snapshot is: both in
-    /// bytes on disk.
+    /// The size of the journal that a start would replay up to the record `through`, and of the newest snapshot: both
+    /// in bytes on disk.
     pub fn growth(&self, through: u64) -> io::Result<(u64, u64)> {
         let newest = self.folder.snapshot_files()?.into_iter().find(|snapshot| snapshot.covered_seq <= through);
         let covered_seq = newest.as_ref().map_or(0, |snapshot| snapshot.covered_seq);
@@ -125,8 +125,8 @@ impl Store {
     }
 
     /// Makes a snapshot without the hub: replays the journal from the last snapshot to the record `through`
-    /// ([`Appender::sealed_through`]) and compares the outcome hash at each segment. `progress` returns `false` to stop.
-    /// The snapshot is then restored from the disk, and its digest compared.
+    /// ([`Appender::sealed_through`]) and compares the outcome hash at each segment. `progress` returns `false` to
+    /// stop. The snapshot is then restored from the disk, and its digest compared.
     pub fn snapshot_by_replay(
         &self,
         through: u64,
@@ -135,11 +135,11 @@ impl Store {
         replay::snapshot_by_replay(&self.folder, &self.identity, through, progress)
     }
 
-    /// Lets go of what nobody needs: snapshots but the newest ones, and segments that the *oldest* kept snapshot covers
-    /// in full, so that it still has its records on the day when the newest cannot be read. With one snapshot only,
-    /// the fallback is the first record, and all segments stay.
+    /// Removes all snapshots but the newest ones, and the segments that the *oldest* kept snapshot covers in full, so
+    /// that the records after it are available if the newest cannot be read. With only one snapshot the fallback is the
+    /// first record, and all segments are kept.
     ///
-    /// Takes the report of a snapshot that was just proven to be readable; nothing else may truncate a journal.
+    /// It needs the report of a snapshot that was just verified; nothing else may truncate a journal.
     pub fn truncate(&self, proven: &SnapshotReport) -> io::Result<Truncated> {
         let disk = self.folder.disk();
         let mut truncated = Truncated::default();
@@ -152,7 +152,7 @@ impl Store {
             disk.remove(&snapshot.path)?;
             truncated.snapshots_deleted += 1;
         }
-        // Before the segments go: a snapshot that came back without its records would look like damage.
+        // Before the segments are removed: a snapshot that reappears without its records would look like damage.
         disk.sync_folder(&self.folder.snapshots())?;
         let oldest = if kept == 1 { Some(newest) } else { snapshots.get(kept - 1) };
         let Some(oldest) = oldest else { return Ok(truncated) };
@@ -172,7 +172,7 @@ impl Store {
         Ok(truncated)
     }
 
-    /// A spare's name that no file has: only the background makes spares, so nobody else takes it meanwhile.
+    /// An unused name for a spare: only the background makes spares, so it stays unused meanwhile.
     fn free_spare_path(&self) -> io::Result<std::path::PathBuf> {
         let spares = self.folder.spares()?;
         let free = (0..=spares.len()).map(|number| self.folder.spare_path(number)).find(|path| !spares.contains(path));

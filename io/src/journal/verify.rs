@@ -1,6 +1,6 @@
-//! Verifying: reads everything in a data folder, changes nothing, and says what it found, segment by segment.
+//! Verifying: reads everything in a data folder, changes nothing, and reports each segment and snapshot.
 //!
-//! Needs no lock, so a running hub's journal can be looked at; what is written or truncated meanwhile is not a problem.
+//! It takes no lock, so a running hub's journal can be verified; concurrent appends and truncations are not reported.
 
 use super::build::Build;
 use super::divergence::Divergence;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
-/// How often the newest segment of a running hub is read again when it seems damaged: reading takes longer than several
+/// How often the newest segment of a running hub is read again if it seems damaged: reading takes longer than several
 /// appends, so its later blocks may be newer than its earlier ones.
 const RUNNING_ATTEMPTS: usize = 5;
 
@@ -33,9 +33,9 @@ pub struct VerifyReport {
     pub segments: Vec<SegmentReport>,
     /// Newest first.
     pub snapshots: Vec<SnapshotCheck>,
-    /// Why a hub could not start on it, if so; also set for damage that a snapshot makes good.
+    /// Why a hub could not start on it, if so; also set for damage that a snapshot covers.
     pub problem: Option<BadRecord>,
-    /// What a replay said, if one was asked for and nothing else was wrong.
+    /// The result of a replay, if one was asked for and nothing else was wrong.
     pub replay: Option<ReplayCheck>,
 }
 
@@ -66,7 +66,7 @@ pub enum SegmentStatus {
     Sealed,
     /// Without a seal, at the next segment's beginning: after a failed write, or a torn tail.
     Superseded,
-    /// It is the last one and is written to.
+    /// It is the last one, and a hub writes to it or will.
     Open,
     /// It is the last one, and its last batch was never acknowledged.
     Torn(TornTail),
@@ -89,24 +89,24 @@ pub struct SnapshotCheck {
     pub records: u64,
     /// The file's size.
     pub bytes: u64,
-    /// What is wrong with it; `None` if it is whole.
+    /// What is wrong with it; `None` if it is intact.
     pub problem: Option<String>,
 }
 
-/// What a replay of all that is there said.
+/// The result of a replay of the whole journal.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReplayCheck {
     /// Records applied.
     pub records: u64,
     /// The hub's digest after them, in hex.
     pub digest: String,
-    /// Why the replay is not what the hub decided; `None` if it is.
+    /// How the replay diverged from the hub's decisions; `None` if it did not.
     pub problem: Option<String>,
-    /// The same in its parts, if it is for what the hub decided and not for a file.
+    /// The divergence in its parts, unless a file could not be read.
     pub divergence: Option<Box<Divergence>>,
 }
 
-/// Reads all segments and snapshots; with `is_replayed` also replays them from the oldest state that there is, and
+/// Reads all segments and snapshots; with `is_replayed` also replays them from the oldest restorable state, and
 /// compares each outcome hash. Fails only if the folder itself cannot be read.
 pub fn verify(data_folder: &Path, is_replayed: bool) -> io::Result<VerifyReport> {
     read_all(&Folder::unlocked(data_folder), is_replayed).map(|(report, _)| report)
@@ -117,7 +117,7 @@ pub fn verify_on(disk: Arc<dyn Disk>, data_folder: &Path, is_replayed: bool) -> 
     read_all(&Folder::unlocked_on(disk, data_folder), is_replayed).map(|(report, _)| report)
 }
 
-/// As [`verify`] with a replay; the hub that it ended with comes along, if all went well.
+/// As [`verify`] with a replay; also returns the replayed hub, if nothing was wrong.
 pub fn inspect(data_folder: &Path) -> io::Result<(VerifyReport, Option<Hub>)> {
     read_all(&Folder::unlocked(data_folder), true)
 }
@@ -180,7 +180,7 @@ fn is_no_folder(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Reads one segment up to where the next one begins. `None` if a running hub let go of it.
+/// Reads one segment up to the start of the next one. `None` if a running hub removed it.
 pub(crate) fn check_segment(
     files: &[SegmentFile],
     at: usize,
@@ -195,7 +195,7 @@ pub(crate) fn check_segment(
         let (records, status) = read_segment(files, at, identity);
         match status {
             SegmentStatus::Torn(_) | SegmentStatus::Bad(_) if attempts_left > 0 => {}
-            // What looks torn is being written.
+            // The remains that look torn are being written.
             SegmentStatus::Torn(_) if is_in_use => break (records, SegmentStatus::Open),
             status => break (records, status),
         }

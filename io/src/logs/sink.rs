@@ -1,4 +1,4 @@
-//! The sink: a thread that writes the lines that others hand it, and counts those that it could not.
+//! The sink: a thread that writes lines, and counts those that could not be written.
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::io::{self, Write};
@@ -10,27 +10,27 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Lines that may wait for the thread: a second of a hub that logs each request. They take about 200 bytes each.
 const LINES_MAX: usize = 8_192;
 
-/// How long a count of lost lines waits for a next line before it is told by itself.
+/// How long a count of lost lines waits for a next line before it is written by itself.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// The thread's owner.
+/// The handle to the thread.
 #[derive(Debug)]
 pub struct Sink {
     writer: LineWriter,
-    /// Ends when the thread does.
+    /// Disconnected when the thread ends.
     running: Receiver<()>,
 }
 
-/// Where the lines of one logger go.
+/// The writer of one logger.
 #[derive(Clone, Debug)]
 pub struct LineWriter {
-    /// An empty line is the last.
+    /// An empty line ends the thread.
     lines: Sender<Vec<u8>>,
     lost: Arc<AtomicU64>,
 }
 
 impl Sink {
-    /// Starts a thread that hands each line to `write`; `notice` is the line that tells how many were lost.
+    /// Starts a thread that calls `write` for each line; `notice` makes the line that reports how many were lost.
     pub fn start(
         name: &str,
         notice: fn(u64) -> String,
@@ -52,11 +52,11 @@ impl Sink {
         self.writer.clone()
     }
 
-    /// Waits until all is written, at most twice so long as `wait`. Lines that come later are lost.
+    /// Waits until everything is written, at most twice as long as `wait`. Later lines are lost.
     pub fn finish(&mut self, wait: Duration) {
-        // If nobody takes it, the thread is stuck, and what it has not written will not be.
+        // If it cannot be sent, the thread is stuck, and the remaining lines are lost.
         if self.writer.lines.send_timeout(Vec::new(), wait).is_ok() {
-            // Nothing is ever sent: the channel's end is the news.
+            // Nothing is ever sent: the wait ends when the channel is disconnected.
             _ = self.running.recv_timeout(wait);
         }
     }
@@ -88,7 +88,7 @@ impl<W: FnMut(&[u8]) -> io::Result<()>> Drain<W> {
         self.tell_lost();
     }
 
-    /// Tells how many lines were lost, if any; whether there is room for more.
+    /// Writes how many lines were lost, if any; returns whether that succeeded.
     fn tell_lost(&mut self) -> bool {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         let is_told = lost == 0 || (self.write)((self.notice)(lost).as_bytes()).is_ok();
@@ -134,7 +134,7 @@ mod tests {
         (&sink.writer()).write_all(format!("{n}\n").as_bytes()).unwrap();
     }
 
-    /// A sink whose every write waits for leave, and says what came.
+    /// A sink whose every write waits for permission, and reports its line.
     fn guarded() -> (Sink, Sender<io::Result<()>>, Receiver<String>) {
         let (allow, leave) = bounded(100_000);
         let (tell, written) = bounded(100_000);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_logs_never_waits_and_what_was_lost_is_counted() {
+    fn logging_never_blocks_and_lost_lines_are_counted() {
         let (mut sink, allow, written) = guarded();
         let lines = LINES_MAX as u64 + 1_000;
         for n in 0..lines {
@@ -160,19 +160,19 @@ mod tests {
         let written: Vec<_> = written.try_iter().collect();
         let lost: u64 = written.iter().filter_map(|line| line.strip_suffix(" lost\n")?.parse::<u64>().ok()).sum();
         let kept = written.iter().filter(|line| !line.contains("lost")).count() as u64;
-        // One line may be in the thread's hands besides those in the channel.
+        // The thread may hold one line besides those in the channel.
         assert!((999..=1_000).contains(&lost), "{lost}");
         assert_eq!(kept + lost, lines);
     }
 
     #[test]
-    fn what_a_full_disk_did_not_take_is_told_when_there_is_room_without_a_next_line() {
+    fn lines_lost_to_a_full_disk_are_reported_when_there_is_space_without_a_next_line() {
         let (mut sink, allow, written) = guarded();
         let full = || Err(io::Error::from(io::ErrorKind::StorageFull));
         (0..3).for_each(|n| log(&sink, n));
-        // The first line fails; then each line is lost with the notice that would have gone before it.
+        // The first line fails; then each line is lost with the notice that would have preceded it.
         (0..3).for_each(|_| allow.send(full()).unwrap());
-        // The thread comes by itself, and finds room now.
+        // The thread retries by itself, and succeeds now.
         allow.send(Ok(())).unwrap();
         assert_eq!(written.recv_timeout(LONG).unwrap(), "3 lost\n");
         drop(allow);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_is_stuck_does_not_keep_the_process() {
+    fn a_stuck_writer_does_not_keep_the_process_from_ending() {
         let (mut sink, allow, written) = guarded();
         log(&sink, 1);
         sink.finish(Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! Processes: how they are started, asked to stop and killed, every side written.
+//! Processes: how they are started, asked to stop and killed, with an implementation for each system.
 
 use std::process::{Child, Command, ExitStatus};
 
@@ -10,7 +10,7 @@ pub fn shell(line: &str) -> Command {
     command
 }
 
-/// `cmd` reads its line by rules of its own: it must come as it was written.
+/// `cmd` parses its line by its own rules: the line must be passed unquoted.
 #[cfg(windows)]
 pub fn shell(line: &str) -> Command {
     use std::os::windows::process::CommandExt;
@@ -19,34 +19,34 @@ pub fn shell(line: &str) -> Command {
     command
 }
 
-/// Has a command run in a group of its own: ctrl-C in the terminal does not reach it, and [`kill_group`] reaches what it
-/// started.
+/// Runs a command in a process group of its own: ctrl-C in the terminal does not reach it, and [`kill_group`] reaches
+/// its children.
 #[cfg(unix)]
 pub fn in_own_group(command: &mut Command) {
     std::os::unix::process::CommandExt::process_group(command, 0);
 }
 
-/// Has a command run in a group of its own: ctrl-C in the console does not reach it (`CREATE_NEW_PROCESS_GROUP`).
+/// Runs a command in a process group of its own: ctrl-C in the console does not reach it (`CREATE_NEW_PROCESS_GROUP`).
 #[cfg(windows)]
 pub fn in_own_group(command: &mut Command) {
     std::os::windows::process::CommandExt::creation_flags(command, 0x0000_0200);
 }
 
-/// Kills a process that runs in a group of its own, and what it started.
+/// Kills a process that runs in a group of its own, and its children.
 #[cfg(unix)]
 pub fn kill_group(id: u32) {
     use rustix::process::{Signal, kill_process_group};
-    // A group without members is what was wanted.
+    // A group without members is fine: it has ended.
     let _ = kill_process_group(pid(id), Signal::KILL);
 }
 
-/// Kills a process and what it started.
+/// Kills a process and its children.
 #[cfg(windows)]
 pub fn kill_group(id: u32) {
     use std::process::Stdio;
     let mut command = Command::new("taskkill");
     command.args(["/T", "/F", "/PID", &id.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-    // A tree without members is what was wanted.
+    // A tree without members is fine: it has ended.
     let _ = command.status();
 }
 

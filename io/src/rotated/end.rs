@@ -1,4 +1,4 @@
-//! The end of a file, read backwards: what a few lines cost is their own length, not the file's.
+//! The end of a file, read backwards: a few lines cost their own length, not the file's.
 
 use super::{Follower, Start};
 use crate::disk::DiskReader;
@@ -8,8 +8,8 @@ use std::path::Path;
 /// Bytes of one read: some hundred lines.
 const STEP: u64 = 64 << 10;
 
-/// The last whole lines of all files together, at most `count`, the oldest first, without their ends. None are there if
-/// the file is not. O(those lines), and a look at the folder.
+/// The last whole lines of all files together, at most `count`, the oldest first, without their ends; empty if the file
+/// does not exist. O(those lines), and a listing of the folder.
 pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
     let mut follower = Follower::open(path, Start::Last(count))?;
     let mut lines = Vec::new();
@@ -25,13 +25,13 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
 pub struct LastLines {
     /// Where the first of them begins.
     pub start: u64,
-    /// How many they are: fewer than were looked for if the file has no more.
+    /// How many there are: fewer than asked for if the file has no more.
     pub count: usize,
 }
 
 impl LastLines {
-    /// Looks for the last `count` lines. What stands behind the last line end counts as a line if the file is
-    /// `is_finished`, and else not. O(bytes of those lines).
+    /// Finds the last `count` lines. Bytes after the last line end count as a line only if the file is `is_finished`.
+    /// O(bytes of those lines).
     pub fn find(file: &mut dyn DiskReader, count: usize, is_finished: bool) -> io::Result<Self> {
         let end = file.seek(SeekFrom::End(0))?;
         // The line ends before the first of the lines is found: theirs and the one before.
@@ -42,7 +42,7 @@ impl LastLines {
             let length = start.min(STEP);
             file.seek(SeekFrom::Start(start - length))?;
             step.clear();
-            // A file that was cut meanwhile has fewer: what is gone has no line ends.
+            // A file that was cut meanwhile has fewer lines.
             file.take(length).read_to_end(&mut step)?;
             if start == end && is_finished && step.last().is_some_and(|last| *last != b'\n') {
                 (missing, lines) = (missing - 1, lines + 1);
@@ -79,7 +79,7 @@ mod tests {
         for text in texts {
             fs::write(&path, text).unwrap();
             for (is_finished, count) in (0..8).map(|n| (n % 2 == 0, n / 2)) {
-                // The naive model: all lines, of which the last have no end.
+                // The naive model: all lines, of which the last has no end.
                 let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
                 if !is_finished && !text.ends_with('\n') {
                     lines.pop();

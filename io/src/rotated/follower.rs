@@ -1,15 +1,16 @@
-//! The follower: reads a rotated file line by line, from file to file, and goes on as lines are appended.
+//! The follower: reads a rotated file line by line, from file to file, and continues as lines are appended.
 //!
-//! Call [`Follower::next_line`] until it has none, then again after a while. While a file is open its identity is no
-//! other's, so it can be told whether the path still leads to it, and which number it was given if not. What was appended
-//! before it was renamed is read first; then those that became older meanwhile, in the order of their numbers.
+//! Call [`Follower::next_line`] until it returns `None`, then again after a while. The identity of an open file is
+//! unique, so the follower can check whether the path still leads to it and, if not, which number it was renamed to.
+//! Lines that were appended before the rename are read first; then the files that were rotated meanwhile, in the order
+//! of their numbers.
 //!
-//! Others than the hub may rotate too. A file that was renamed elsewhere or replaced is read to its end and the new one from
-//! its start; a file that is missing is waited for; one that was emptied is read from its start. What the writer puts into
-//! a file after another took its path is not seen.
+//! Other programs may rotate too. A file that was renamed elsewhere or replaced is read to its end and the new one from
+//! its start; a missing file is waited for; an emptied one is read from its start. Lines that the writer appends to a
+//! file after another one has its path are not read.
 
 use super::end::LastLines;
-use super::{LOOKS_MAX, Part, found, newest_first, numbered, older_numbers};
+use super::{Part, TRIES_MAX, found, newest_first, numbered, older_numbers};
 use crate::disk::{Disk, DiskReader, RealDisk};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -17,25 +18,25 @@ use std::path::{Path, PathBuf};
 /// Bytes of one read of a file.
 const READ_BYTES: usize = 64 << 10;
 
-/// The longest line: a file that has no line end for so long is no file of lines.
+/// The longest line: a file without a line end in this many bytes is refused.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
-/// By so many bytes of its start a file that was emptied and written anew is told from one whose end was cut. The start
-/// of a log has the time in it.
+/// Bytes of a file's start by which a file that was emptied and rewritten is distinguished from one whose end was cut.
+/// The start of a log contains a time.
 const HEAD_BYTES: usize = 64;
 
 /// Where to begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
-    /// With the oldest line that is there.
+    /// With the oldest existing line.
     Oldest,
-    /// With so many of the last whole lines.
+    /// With this many of the last whole lines.
     Last(usize),
     /// With the line that is written next.
     End,
 }
 
-/// A reader of a rotated file that goes on.
+/// A reader that follows a rotated file.
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
@@ -50,18 +51,18 @@ struct Current {
     reader: BufReader<Box<dyn DiskReader>>,
     /// Bytes that were read.
     position: u64,
-    /// The bytes of a line whose end was not read yet.
+    /// The bytes read of a line whose end was not read yet.
     line: Vec<u8>,
     /// The file's first bytes.
     head: Vec<u8>,
-    /// Its number. A file that has one is not appended to any more.
+    /// Its number. A numbered file is not appended to any more.
     number: Option<u64>,
-    /// Whether it is the newest no more.
+    /// Whether it is not the newest file any more.
     is_finished: bool,
 }
 
 impl Follower {
-    /// A follower of the file at `path`, which need not be there yet.
+    /// A follower of the file at `path`, which need not exist yet.
     pub fn open(path: &Path, start: Start) -> io::Result<Self> {
         let mut follower = Follower { path: path.to_owned(), current: None, passed: 0 };
         let mut missing = match start {
@@ -76,7 +77,7 @@ impl Follower {
             if part.number.is_some() && missing == 0 {
                 break;
             }
-            // The oldest may go meanwhile.
+            // The oldest may be removed meanwhile.
             let Some(mut file) = part.open()? else { break };
             let last = LastLines::find(&mut *file, missing, part.number.is_some())?;
             missing -= last.count;
@@ -86,8 +87,8 @@ impl Follower {
         Ok(follower)
     }
 
-    /// The next line, without its end; none if nothing more is there now. A line that has no end comes when it has one, or
-    /// when its file is the newest no more.
+    /// The next line, without its end; `None` if there is none now. A line without an end is returned when its end was
+    /// written, or when its file is not the newest any more.
     pub fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             let Some(current) = &mut self.current else {
@@ -117,12 +118,12 @@ impl Follower {
         }
     }
 
-    /// Looks what became of the current file, which was read to its end: if it is the newest no more, what was appended
-    /// before it was renamed is to be read yet; if it was cut, it is to be read from there.
+    /// Checks the current file, which was read to its end. If it is not the newest any more, lines that were appended
+    /// before the rename may follow; if it was cut, it must be read from there.
     fn may_have_more(&mut self) -> io::Result<bool> {
         let Some(current) = &mut self.current else { return Ok(true) };
         let Some(is_newest) = found(current.reader.get_ref().is_at(&self.path))? else {
-            // Between a rotation's steps, or somebody took it away: the writer may still have it open.
+            // Between a rotation's steps, or removed: the writer may still have it open.
             return Ok(false);
         };
         if is_newest {
@@ -138,21 +139,22 @@ impl Follower {
         Ok(true)
     }
 
-    /// The file after those that were passed: the one with the next number, else the newest; none if it is not there.
+    /// The file after those that were passed: the one with the next number, else the newest; `None` if it does not
+    /// exist.
     fn open_next(&self) -> io::Result<Option<Current>> {
         let next_number = || {
             Ok::<_, io::Error>(older_numbers(&RealDisk, &self.path)?.into_iter().find(|number| *number > self.passed))
         };
-        for _ in 0..LOOKS_MAX {
+        for _ in 0..TRIES_MAX {
             if let Some(number) = next_number()? {
                 if let Some(file) = Part::older(&RealDisk, &self.path, number).open()? {
                     return Current::open(file, 0, Some(number)).map(Some);
                 }
-                // It was removed: the next look finds those that were not.
+                // It was removed: the next try finds the ones that exist.
                 continue;
             }
             let Some(file) = found(RealDisk.open_to_read(&self.path))? else { return Ok(None) };
-            // If others were rotated meanwhile, they come before it.
+            // If others were rotated meanwhile, they precede it.
             if next_number()?.is_none() && found(file.is_at(&self.path))? == Some(true) {
                 return Current::open(file, 0, None).map(Some);
             }
@@ -184,8 +186,8 @@ impl Current {
         Ok(None)
     }
 
-    /// If the file is shorter than what was read, goes back: to its end if a writer whose disk was full took back what it had
-    /// written, to its start if it begins otherwise than before. Nothing of it is in the buffer.
+    /// If the file is shorter than the bytes read, seeks back: to its end if a writer with a full disk truncated a
+    /// failed write, to its start if its beginning differs from before. The buffer is empty then.
     fn was_cut(&mut self) -> io::Result<bool> {
         let file = self.reader.get_mut();
         let length = file.seek(SeekFrom::End(0))?;
@@ -205,7 +207,7 @@ impl Current {
     }
 }
 
-/// A file's first bytes. It is left behind them.
+/// Reads a file's first bytes; its position is after them.
 fn head(file: &mut dyn DiskReader) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     file.rewind()?;
@@ -261,7 +263,7 @@ mod tests {
 
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
-        /// Whatever is written and rotated between two looks, all that was written is read, in order, once.
+        /// For any writes and rotations between two reads, all written lines are read, in order, once.
         #[test]
         fn all_lines_that_were_written_are_read(bursts in proptest::collection::vec(0..30usize, 1..30), start in 0..9usize) {
             let mut written = Written::new(40, 10_000);
@@ -291,7 +293,7 @@ mod tests {
     #[test]
     fn all_lines_are_read_while_a_thread_writes_and_rotates() {
         const LINES: usize = 300;
-        // A file for each line, so that most looks fall into a rotation.
+        // A file for each line, so that most reads fall into a rotation.
         let mut written = Written::new(1, 10_000);
         let mut follower = written.follow(Start::End);
         let lines = std::thread::scope(|scope| {
@@ -307,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_comes_when_it_has_one_or_its_file_is_the_newest_no_more() {
+    fn a_line_without_an_end_is_read_when_it_has_one_or_its_file_is_not_the_newest_any_more() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let mut follower = Follower::open(&path, Start::Oldest).unwrap();
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_removed_before_they_were_read_are_passed_over() {
+    fn files_that_are_removed_before_they_were_read_are_skipped() {
         let mut written = Written::new(40, 2);
         written.add(1);
         let mut follower = written.follow(Start::Oldest);
@@ -331,12 +333,12 @@ mod tests {
         written.add(99);
         let lines = read(&mut follower);
         let (own, latest) = lines.split_at(4);
-        assert_eq!(own, &written.lines[1..5], "the file that is open is read to its end though it has gone");
+        assert_eq!(own, &written.lines[1..5], "the open file is read to its end although it was removed");
         assert!(latest.len() > 8 && latest == &written.lines[100 - latest.len()..], "{latest:?}");
     }
 
     #[test]
-    fn a_file_that_others_replaced_took_away_or_emptied_is_read_on() {
+    fn a_file_that_others_replaced_removed_or_emptied_is_followed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         append(&path, "a 1\na 2\n");
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_writer_took_back_is_not_read_from_the_start_again() {
+    fn a_truncated_failed_write_does_not_restart_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         append(&path, "a 1\na 2\nha");
@@ -377,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_of_lines_is_refused() {
+    fn a_file_without_lines_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         fs::File::create(&path).unwrap().set_len(LINE_BYTES_MAX + 1).unwrap();

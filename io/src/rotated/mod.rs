@@ -1,10 +1,10 @@
-//! Rotated files: `name`, which is written, and the older `name.1`, `name.2` and so on, of which the highest number is the
-//! latest.
+//! Rotated files: `name`, which is written, and the older `name.1`, `name.2` and so on, of which the highest number is
+//! the latest.
 //!
-//! An older file keeps its name until it is removed: a rotation is one renaming however many files are kept, readers need
-//! no lock, and what was archived under a name is what that name says. Lines are appended whole, and what goes wrong must
-//! not end the log: a disk that is full takes the rest of a line back out, a rotation that fails half-way is finished by
-//! the next, and a file that somebody moved or removed is made again.
+//! An older file keeps its name until it is removed: a rotation is one rename, independent of the number of files,
+//! readers need no lock, and an archived file keeps its meaning. Lines are appended whole, and no failure ends the log:
+//! a line that was written in part is truncated, a rotation that fails half-way is completed by the next one, and a
+//! file that was moved or removed is created again.
 
 mod end;
 mod follower;
@@ -25,21 +25,21 @@ pub struct RotatedFile {
     file: Box<dyn DiskFile>,
     bytes: u64,
     bytes_max: u64,
-    /// Older files that stay.
+    /// How many older files are kept.
     kept: u32,
-    /// Whether the file ends within a line: the next one must first end it.
+    /// Whether the file ends within a line: the next write must first end it.
     is_torn: bool,
-    /// Whether a file that is full is on the disk before the next one begins.
+    /// Whether a full file is synced before the next one begins.
     is_synced_when_full: bool,
 }
 
 impl RotatedFile {
-    /// Opens the file at its end; makes it, with its folder, if it is not there.
+    /// Opens the file at its end; creates it, with its folder, if it does not exist.
     pub fn open(path: &Path, bytes_max: u64, kept: u32) -> io::Result<Self> {
         RotatedFile::open_on(Arc::new(RealDisk), path, bytes_max, kept)
     }
 
-    /// The same on any disk.
+    /// As [`RotatedFile::open`], on any disk.
     pub fn open_on(disk: Arc<dyn Disk>, path: &Path, bytes_max: u64, kept: u32) -> io::Result<Self> {
         let file = append_to(&*disk, path)?;
         let bytes = file.len()?;
@@ -56,22 +56,22 @@ impl RotatedFile {
         })
     }
 
-    /// Has a file that is full on the disk before the next one begins: a power cut then takes lines from the end of all
-    /// files together, never from within.
+    /// Syncs a full file before the next one begins: a power cut then loses lines only at the end of all files
+    /// together, never between them.
     pub fn synced_when_full(self) -> Self {
         RotatedFile { is_synced_when_full: true, ..self }
     }
 
-    /// Bytes that fit into the newest file; what is more begins a new one.
+    /// Bytes that fit into the newest file; a larger write begins a new one.
     pub fn room(&self) -> u64 {
         self.bytes_max.saturating_sub(self.bytes)
     }
 
-    /// Appends whole lines, by one write; begins a new file first if they would make this one too large. A torn line is ended
-    /// where it is: what is written next tells of it.
+    /// Appends whole lines, by one write; begins a new file first if they would make this one too large. A torn line is
+    /// ended in place.
     ///
     /// # Errors
-    /// Nothing of the lines is in the file, or as much as the error says.
+    /// None of the bytes are in the file, or [`WriteError::left`] of them.
     pub fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
         if !self.is_torn && self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
             self.rotate()?;
@@ -79,9 +79,9 @@ impl RotatedFile {
         self.write_here(lines)
     }
 
-    /// The same, but into this very file, however large it becomes.
+    /// As [`RotatedFile::write`], but without a rotation, even if the file becomes too large.
     pub fn write_here(&mut self, lines: &[u8]) -> Result<(), WriteError> {
-        // One write: who dies between two would leave a torn line that looks like a whole one.
+        // One write: a crash between two would leave a torn line that looks like a whole one.
         let ended = if self.is_torn { [b"\n", lines].concat() } else { Vec::new() };
         let bytes = if self.is_torn { &ended } else { lines };
         let Err(error) = self.file.write_all(bytes) else {
@@ -89,7 +89,7 @@ impl RotatedFile {
             self.is_torn = false;
             return Ok(());
         };
-        // A disk that is full can always be given back what it took.
+        // A full disk can still truncate.
         let was_cut = self.file.set_len(self.bytes).is_ok();
         let taken = if was_cut { 0 } else { self.file.len()?.saturating_sub(self.bytes) as usize };
         let left = taken.saturating_sub(bytes.len() - lines.len());
@@ -100,8 +100,8 @@ impl RotatedFile {
         Err(WriteError { error, left })
     }
 
-    /// Gives the file the next number and begins a new one. If the last step failed before, or somebody took the file away,
-    /// there is nothing to rename.
+    /// Renames the file to the next number and begins a new one. If an earlier rotation failed after the rename, or the
+    /// file was removed, there is nothing to rename.
     fn rotate(&mut self) -> io::Result<()> {
         if found(self.disk.len(&self.path))?.is_some() {
             if self.is_synced_when_full {
@@ -112,8 +112,8 @@ impl RotatedFile {
             self.disk.rename(&self.path, &numbered(&self.path, next))?;
             older.push(next);
             for number in &older[..older.len().saturating_sub(self.kept as usize)] {
-                // A file that cannot be removed now stays until the next rotation, with those after it, so that none is
-                // missing between two; the log has to go on.
+                // A file that cannot be removed now is kept until the next rotation, with those after it, so that none
+                // is missing between two; the log must continue.
                 if self.disk.remove(&numbered(&self.path, *number)).is_err() {
                     break;
                 }
@@ -125,12 +125,12 @@ impl RotatedFile {
     }
 }
 
-/// Lines that were not written, or not all.
+/// A write that failed.
 #[derive(Debug)]
 pub struct WriteError {
     /// Why.
     pub error: io::Error,
-    /// So many of their bytes are in the file, because they could not be taken out again.
+    /// How many of its bytes are in the file, because they could not be truncated.
     pub left: usize,
 }
 
@@ -146,11 +146,11 @@ impl From<WriteError> for io::Error {
     }
 }
 
-/// Looks at the folder until none was disturbed by a rotation. A rotation takes a look of its own, and a file full of lines
-/// is written between two: a second look is rare.
-const LOOKS_MAX: usize = 100;
+/// How often the folder is listed until no rotation disturbs it. A file full of lines is written between two rotations,
+/// so a second try is rare.
+const TRIES_MAX: usize = 100;
 
-/// One file of a rotated one.
+/// One of the files of a rotated file.
 #[derive(Debug)]
 pub struct Part<'d> {
     disk: &'d dyn Disk,
@@ -158,7 +158,7 @@ pub struct Part<'d> {
     pub path: PathBuf,
     /// Its number; the newest has none.
     number: Option<u64>,
-    /// The newest is opened when it is found: its path will be another file's.
+    /// The newest is opened when it is found, since its path will lead to another file.
     file: Option<Box<dyn DiskReader>>,
 }
 
@@ -167,7 +167,7 @@ impl<'d> Part<'d> {
         Part { disk, path: numbered(path, number), number: Some(number), file: None }
     }
 
-    /// The file, at its start; none if it is one of the oldest and was removed meanwhile.
+    /// Opens the file at its start; `None` if it is one of the oldest and was removed meanwhile.
     pub fn open(&self) -> io::Result<Option<Box<dyn DiskReader>>> {
         found(match &self.file {
             Some(file) => file.again(),
@@ -176,7 +176,7 @@ impl<'d> Part<'d> {
     }
 }
 
-/// Whether there is any file of a rotated one.
+/// Whether any file of a rotated file exists.
 pub fn exists(path: &Path) -> io::Result<bool> {
     match newest_first(&RealDisk, path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -184,12 +184,12 @@ pub fn exists(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// All files of a rotated one that exist, the newest first, as they were at one instant. O(files in the folder).
+/// All existing files of a rotated file, the newest first, as they were at one instant. O(files in the folder).
 pub fn newest_first<'d>(disk: &'d dyn Disk, path: &Path) -> io::Result<Vec<Part<'d>>> {
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..TRIES_MAX {
         let newest = found(disk.open_to_read(path))?;
         let older = older_numbers(disk, path)?;
-        // A file that was given a number comes back under no other name: it was there all the time, or it is not now.
+        // A numbered file is never renamed again: it was there all the time, or it is removed now.
         let was_rotated = match &newest {
             Some(file) => found(file.is_at(path))? != Some(true),
             None => found(disk.len(path))?.is_some(),
@@ -200,10 +200,10 @@ pub fn newest_first<'d>(disk: &'d dyn Disk, path: &Path) -> io::Result<Vec<Part<
             return Ok(newest.into_iter().chain(older).collect());
         }
     }
-    Err(io::Error::new(io::ErrorKind::TimedOut, "it is rotated faster than it can be looked at"))
+    Err(io::Error::new(io::ErrorKind::TimedOut, "it is rotated faster than it can be read"))
 }
 
-/// What was opened; none if nothing is there.
+/// The opened file; `None` if it does not exist.
 fn found<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
     match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -227,7 +227,7 @@ fn older_numbers(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u64>> {
         let ending = entry.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
         let digits = ending.and_then(|ending| std::str::from_utf8(ending.strip_prefix(b".")?).ok());
         let Some(number) = digits.and_then(|digits| digits.parse::<u64>().ok()) else { continue };
-        // A number of ours, as we write it: no file is counted twice, and the next number is one as well.
+        // Only numbers as a rotation writes them: no file is counted twice, and the next number is valid as well.
         if (1..u64::MAX).contains(&number) && digits == Some(&number.to_string()) {
             numbers.push(number);
         }
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_would_not_fit_goes_into_a_new_file_and_the_oldest_go() {
+    fn a_line_that_does_not_fit_goes_into_a_new_file_and_the_oldest_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs/x.jsonl");
         let mut file = RotatedFile::open(&path, 10, 2).unwrap();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_gone_on_with_after_a_restart_and_fewer_may_be_kept() {
+    fn a_file_is_continued_after_a_restart_and_fewer_may_be_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         for line in ["1\n", "2\n", "3\n", "4\n", "5\n"] {
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_somebody_took_away_is_made_again_when_it_would_have_been_full() {
+    fn a_file_that_was_removed_is_created_again_when_it_would_have_been_full() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs/x");
         let mut file = RotatedFile::open(&path, 2, 9).unwrap();
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_is_on_the_disk_before_the_next_one_begins_where_that_is_asked() {
+    fn a_full_file_is_synced_before_the_next_one_begins_if_that_is_set() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let mut file = RotatedFile::open(&path, 2, 9).unwrap().synced_when_full();
@@ -333,9 +333,9 @@ mod tests {
         assert_eq!(contents(&path), ["2\n", "1\n"]);
     }
 
-    /// For a file that somebody has open on Windows stands a folder.
+    /// A folder takes the place of a file that another process has open on Windows.
     #[test]
-    fn of_the_oldest_files_none_goes_before_one_that_cannot_be_removed() {
+    fn no_old_file_is_removed_before_one_that_cannot_be_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         fs::create_dir(folder.path().join("x.1")).unwrap();
@@ -378,7 +378,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_disk_that_takes_nothing_is_an_error_each_time() {
+    fn a_failing_disk_is_an_error_each_time() {
         let mut file = RotatedFile {
             disk: Arc::new(RealDisk),
             path: "/dev/full".into(),

@@ -1,4 +1,4 @@
-//! Access: which requests go through. First the leak guard, then the token, then the route, its methods, its media type.
+//! Access: which requests are allowed. The checks in order: leak guard, token, route, method, media type.
 
 use super::problem::{AuthReason, Problem};
 use super::route::{PlaneAddrs, Route, Way};
@@ -10,7 +10,7 @@ use sheratan_core::Timestamp;
 use sheratan_core::telemetry::Observation;
 use std::borrow::Cow;
 
-/// Bytes of a path that the audit log holds: longer ones are cut, so that a line has a bound.
+/// Bytes of a path in the audit log: longer paths are cut, so that a line has a bound.
 const AUDITED_PATH_BYTES_MAX: usize = 256;
 
 impl Service {
@@ -56,7 +56,7 @@ impl Service {
         }
     }
 
-    /// The path belongs to the other plane: said before anything is asked of the caller.
+    /// Refuses a path of the other plane, before the caller is authenticated.
     fn refuse_plane(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Problem {
         self.hub.observe(now, Observation::PortMismatch);
         let event = port_mismatch(now, caller, request, &self.settings.addrs, &self.settings.redactor);
@@ -64,7 +64,7 @@ impl Service {
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
     }
 
-    /// Whether a request needs no token. The metrics are for this machine, unless the operator lets everybody read them.
+    /// Whether a request needs no token. Metrics need none from this machine, or from anywhere if they are public.
     fn is_public(&self, caller: &Caller, way: &Way) -> bool {
         match way {
             Way::Here(Route::Health(route)) => route.is_public(caller),
@@ -100,12 +100,12 @@ impl Service {
     }
 }
 
-/// A path as the audit log holds it. Secrets are taken out of the whole path before it is cut: what a cut leaves of
-/// one could not be told from other text.
+/// A path as the audit log shows it. Secrets are redacted in the whole path before it is cut, since the rest of a cut
+/// secret could not be recognized.
 fn audited_path(redactor: &Redactor, request: &Request) -> String {
     let path = without_credentials(request, request.path());
     let mut path = redactor.redact_text(&path).into_owned();
-    // It is visible ASCII, so each byte is a character.
+    // A path is visible ASCII, so each byte is a character.
     path.truncate(AUDITED_PATH_BYTES_MAX);
     path
 }
@@ -135,13 +135,13 @@ fn presented_token<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii_start())
 }
 
-/// Whether the path takes the request's method; `allow` are those that it takes.
+/// Checks the request's method against `allow`, the methods of the path.
 pub fn check_method(allow: &'static str, request: &Request) -> Result<(), Problem> {
     let method = request.method().as_str();
     if allow.split(", ").any(|allowed| allowed == method) { Ok(()) } else { Err(Problem::method_not_allowed(allow)) }
 }
 
-/// A body without a type is taken for JSON, as scripts of v1.5 send it.
+/// A body without a media type counts as JSON: scripts for v1.5 send none.
 fn check_media_type(request: &Request) -> Result<(), Problem> {
     let Some(value) = request.header("content-type") else { return Ok(()) };
     let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
@@ -150,7 +150,7 @@ fn check_media_type(request: &Request) -> Result<(), Problem> {
     if is_json || request.body().is_empty() { Ok(()) } else { Err(Problem::unsupported_media_type()) }
 }
 
-/// A text of the request without the credentials that came with it: a token that is not the hub's is somebody else's.
+/// A text of the request, without the request's credentials: a token that is not this hub's may be valid elsewhere.
 fn without_credentials<'a>(request: &Request, text: &'a str) -> Cow<'a, str> {
     let mut text = Cow::Borrowed(text);
     for credentials in credentials(request) {
@@ -161,12 +161,12 @@ fn without_credentials<'a>(request: &Request, text: &'a str) -> Cow<'a, str> {
     text
 }
 
-/// The token's header, and what follows the scheme in `Authorization`.
+/// The values of the token's header and, after the scheme, of `Authorization`.
 fn credentials<'a>(request: &Request<'a>) -> impl Iterator<Item = &'a [u8]> {
-    let behind_scheme = |value: &'a [u8]| {
+    let after_scheme = |value: &'a [u8]| {
         let scheme_end = value.iter().position(|byte| *byte == b' ').unwrap_or(0);
         value[scheme_end..].trim_ascii()
     };
-    let authorization = request.header("authorization").map(behind_scheme);
+    let authorization = request.header("authorization").map(after_scheme);
     request.header("x-sheratan-token").into_iter().chain(authorization)
 }

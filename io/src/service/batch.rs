@@ -9,7 +9,7 @@ use sheratan_core::integrity::json::Value;
 /// Entries of a batch: a thousand jobs of a kilobyte fill the default body limit.
 const ENTRIES_MAX: usize = 1_000;
 
-/// The entries of a batch, in the order in which they are carried out.
+/// The entries of a batch, in the order in which they are applied.
 pub fn read_entries<'a>(fields: &Fields<'a>, key: &str) -> Result<Vec<Value<'a>>, Problem> {
     let entries = fields.array(key)?.ok_or_else(|| body::missing(key))?;
     if entries.len() > ENTRIES_MAX {

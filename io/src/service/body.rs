@@ -1,7 +1,7 @@
 //! Bodies and queries: the clients' JSON and query strings, turned into typed values once, at the edge.
 //!
-//! Each reader says in its error which member is wrong and what it takes; values are never echoed. A member that is
-//! `null` counts as absent. The JSON was validated as a whole before any member is read.
+//! A reader's error names the member that is wrong and the values that are allowed; it never echoes the value. A member
+//! that is `null` counts as absent. The JSON is validated as a whole before any member is read.
 
 use super::problem::Problem;
 use crate::rfc3339;
@@ -34,7 +34,7 @@ impl<'a> Fields<'a> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
-    /// A member of any type, kept as it came.
+    /// A member of any type, as the client sent it.
     pub fn payload(&self, key: &str) -> Option<Payload> {
         self.raw(key).map(|value| Payload::new(value.as_bytes()))
     }
@@ -125,12 +125,12 @@ impl<'a> Fields<'a> {
 pub struct Query<'a>(&'a str);
 
 impl<'a> Query<'a> {
-    /// The parameters of what stands behind the path's `?`.
+    /// The parameters of a query string, which follows the path's `?`.
     pub fn new(query: Option<&'a str>) -> Self {
         Query(query.unwrap_or(""))
     }
 
-    /// The first parameter of that name, decoded.
+    /// The first parameter with this name, decoded.
     pub fn get(&self, key: &str) -> Result<Option<Cow<'a, str>>, Problem> {
         let found = self.0.split('&').find_map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -159,7 +159,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// A percent-encoded text; `None` if it is not one.
+/// Decodes a percent-encoded text; `None` if the encoding is invalid.
 pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
         return Some(Cow::Borrowed(text));
@@ -179,12 +179,12 @@ pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
-/// A text as a name, or which member it was not one for.
+/// Parses a name; the error names the member.
 pub fn name(key: &str, text: &str) -> Result<Name, Problem> {
     Name::new(text).map_err(|error| Problem::bad_request(format!("{key} {error}")))
 }
 
-/// A member that must be there is not.
+/// The problem of a missing required member.
 pub fn missing(key: &str) -> Problem {
     Problem::bad_request(format!("{key} is missing"))
 }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_member_is_named_with_what_it_takes() {
+    fn an_invalid_member_is_named_with_its_allowed_values() {
         let body = br#"{"s":"x","n":3,"f":1.5,"neg":-1,"list":["b","a","a"],"null":null,"time":"soon"}"#;
         let fields = Fields::parse(body).unwrap();
         let detail = |problem: Problem| problem.detail;

@@ -1,18 +1,18 @@
-//! Health: whether the process runs, the hub is there, and it takes work.
+//! Health: whether the process runs, whether the hub has recovered, and whether it accepts jobs.
 
 use super::problem::Problem;
 use super::route::Plane;
 use super::{Answer, Caller, Service, reply};
 use crate::http::Reply;
 
-/// What a path of this resource names.
+/// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
-    /// Whether the hub is there, with its version.
+    /// Whether the hub runs, with its version.
     Health,
     /// Whether the process runs.
     Livez,
-    /// Whether it takes work.
+    /// Whether the hub accepts jobs.
     Readyz,
 }
 
@@ -26,7 +26,7 @@ impl Route {
         }
     }
 
-    /// The word for it in the metrics.
+    /// Its label in the metrics.
     pub const fn name(&self) -> &'static str {
         match self {
             Route::Health => "health",
@@ -35,12 +35,12 @@ impl Route {
         }
     }
 
-    /// The methods that it takes, as `Allow` lists them.
+    /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
         "GET, HEAD"
     }
 
-    /// Whether it needs no token. On the data plane `/health` is for this machine, or with the token.
+    /// Whether it needs no token. On the data plane, `/health` needs one except from this machine.
     pub fn is_public(&self, caller: &Caller) -> bool {
         match self {
             Route::Livez | Route::Readyz => true,
@@ -58,7 +58,7 @@ impl Service {
         }
     }
 
-    /// Whether it takes work.
+    /// Whether the hub accepts jobs.
     pub(super) fn is_ready(&self) -> bool {
         self.uncommitted.journal_down().is_none() && !self.is_draining
     }

@@ -1,20 +1,22 @@
-//! The service: requests in, commands to the hub, replies out. It holds the hub and everything that waits for it, and
-//! knows no socket, file or clock, so that tests and the simulator drive the very code that production runs.
+//! The service: turns requests into commands to the hub, and outcomes into replies. It owns the hub and the requests
+//! that wait for it, and has no socket, file or clock, so that tests and the simulator drive the code that production
+//! runs.
 //!
 //! How to drive it:
-//! - [`Service::handle`] for each request: the answer is a reply, or comes later.
-//! - [`Service::handle_timeout`] at [`Service::next_timeout`]: ends of long polls, due jobs, quiet nodes, alerts, streams.
-//! - [`Service::settle`] after a round of either: long polls that can be answered are, in [`Service::late_replies`].
-//! - [`Service::take_batch`] then gives what the journal must hold before any of these replies may leave: a reply made
-//!   now may leave when the journal holds [`Service::last_seq`]. The caller reports with [`Service::set_durable`],
-//!   [`Service::journal_failed`] and [`Service::journal_recovered`] what became of it.
-//! - [`Service::events`] is what the audit log is to hold, [`Service::alert_lines`] what the alerts' file is.
-//! - [`Service::take_trace`] is what the trace is to hold, if there is one.
-//! - [`Service::streams`] is notified of what was written to the audit log, and has what those who listen are to be sent.
+//! - [`Service::handle`] each request: the answer is a reply, or the request is parked.
+//! - [`Service::handle_timeout`] at [`Service::next_timeout`]: ends of long polls, due jobs, quiet nodes, alerts,
+//!   streams.
+//! - [`Service::settle`] after a round of either: it answers woken long polls, in [`Service::late_replies`].
+//! - [`Service::take_batch`] then returns the uncommitted commands. A reply made now may be sent when record
+//!   [`Service::last_seq`] is durable. The caller reports the batch's result with [`Service::set_durable`],
+//!   [`Service::journal_failed`] and [`Service::journal_recovered`].
+//! - Drain [`Service::events`] into the audit log, [`Service::alert_lines`] into the alerts' file and
+//!   [`Service::take_trace`] into the trace, if there is one.
+//! - [`Service::streams`] is notified of the lines written to the audit log, and returns the bytes to push to clients.
 //!
-//! How a request goes through it: `route` finds the resource that owns the path, `access` decides whether the request may
-//! go through, and the resource does the rest. What a resource is about stands together: its paths, how its bodies are read,
-//! what is done, how replies are written.
+//! A request passes these steps: `route` finds the resource that owns the path, `access` decides whether the request is
+//! allowed, and the resource does the rest. A resource's module holds its paths, its bodies' readers, its commands and
+//! its replies' writers.
 //!
 //! | room | what lives there |
 //! |---|---|
@@ -23,12 +25,12 @@
 //! | `results` | results and their integrity |
 //! | `nodes` | heartbeats, the registry, quiet nodes |
 //! | `notifications` | audit events, alerts, event streams, pages of the logs |
-//! | `health`, `metrics` | whether the hub is there, what it counts |
-//! | `long_polls` | requests that wait for a job, or for its end |
-//! | `uncommitted` | what was done and the journal does not hold |
-//! | `recovering` | what is answered before there is a hub |
+//! | `health`, `metrics` | whether the hub runs and accepts jobs, what it counts |
+//! | `long_polls` | requests that wait for a job to run, or for a job's end |
+//! | `uncommitted` | commands that were applied and are not durable yet |
+//! | `recovering` | replies while the hub recovers |
 //! | `body`, `batch`, `reply`, `problem` | how requests are read and replies written |
-//! | `rules` | decisions of the others, one pure function each |
+//! | `rules` | decisions of the other modules, one pure function each |
 
 mod access;
 mod batch;
@@ -74,10 +76,10 @@ use std::net::IpAddr;
 use traffic::Traffic;
 use uncommitted::Uncommitted;
 
-/// Who asks, and where the reply goes.
+/// The sender of a request, and where its reply goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
-    /// The plane that the request came to.
+    /// The plane that received the request.
     pub plane: Plane,
     /// The peer's address.
     pub ip: IpAddr,
@@ -85,22 +87,23 @@ pub struct Caller {
     pub origin: Origin,
 }
 
-/// What becomes of a request.
+/// How a request is answered.
 #[derive(Debug)]
 pub enum Answer {
-    /// This reply, when the journal holds what it may speak of.
+    /// This reply, when the records that it may depend on are durable.
     Reply(Reply),
-    /// This reply, at once: it speaks of nothing that the journal must hold.
+    /// This reply, at once: it depends on no record.
     Now(Reply),
-    /// A reply comes with [`Service::late_replies`].
+    /// Later, in [`Service::late_replies`].
     Parked,
-    /// This is how a reply begins whose body goes on with [`Service::streams`]. At once; to a HEAD the head alone.
+    /// At once with the beginning of an event stream, which continues with [`Service::streams`]; a HEAD gets the head
+    /// alone.
     Stream(Reply),
-    /// A page of a log, which the shell reads.
+    /// With this page of a log, which the shell reads.
     Page(Page),
 }
 
-/// The hub with everything that waits for it.
+/// The hub, and the requests and events that wait for it.
 pub struct Service {
     hub: Hub,
     settings: Settings,
@@ -145,35 +148,35 @@ impl Service {
         answer
     }
 
-    /// Whether a request for the path only reads memory: health and metrics, which are asked for most when the journal is
-    /// behind.
+    /// Whether a request for the path only reads memory: health and metrics, which operators need most when the journal
+    /// is behind.
     pub fn is_read_only(plane: Plane, path: &str) -> bool {
         let way = route::find(plane, path);
         matches!(way, Way::Here(Route::Health(_) | Route::Metrics))
     }
 
-    /// Whether a reply to the path shows jobs, which must be durable as they are shown.
+    /// Whether a reply to the path shows jobs, whose shown state must be durable.
     pub fn shows_jobs(plane: Plane, path: &str) -> bool {
         matches!(route::find(plane, path), Way::Here(Route::Jobs(route)) if route.is_read())
     }
 
-    /// A request that was answered at once may be answered so long after it came.
+    /// Records the latency of a request that was not parked, from its arrival until its reply may be sent.
     pub fn answered(&mut self, now: Timestamp, plane: Plane, took_us: u64) {
         self.traffic.took(now, plane, took_us);
     }
 
-    /// The shell saw something.
+    /// Counts an observation of the shell.
     pub fn observe(&mut self, now: Timestamp, observation: Observation) {
         self.hub.observe(now, observation);
     }
 
-    /// Carries out a command of the hub's own, such as its limits at the start.
+    /// Applies a command of the hub itself, such as its limits at the start.
     pub fn command(&mut self, now: Timestamp, command: Command) -> Result<Outcome, Problem> {
         self.execute(now, Asker::HUB, command)
     }
 
-    /// Fires what falls due up to `now`: call it at [`Service::next_timeout`] or before, then [`Service::settle`]. It costs
-    /// next to nothing where nothing is due.
+    /// Fires the timers that are due at `now`. Call it at [`Service::next_timeout`] or earlier, then
+    /// [`Service::settle`]. It costs next to nothing when no timer is due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.hub.advance(now);
         self.notifications.advance_alerts(now);
@@ -184,13 +187,13 @@ impl Service {
         self.send_to_streams(now);
     }
 
-    /// When something falls due next.
+    /// When the next timer is due.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let next = self.hub.next_deadline().into_iter().chain(self.long_polls.next_end());
         next.chain(self.quiet_nodes.next_timeout()).chain(self.notifications.next_timeout()).min()
     }
 
-    /// Answers the long polls that can be answered after what was done since the last call, and adds the audit events.
+    /// Delivers the hub's effects since the last call: answers woken long polls and records audit events.
     pub fn settle(&mut self, now: Timestamp) {
         self.settle_effects(now);
         if !self.late_replies().is_empty() {
@@ -216,7 +219,7 @@ impl Service {
         }
     }
 
-    /// Whether something was done that is not handed to the journal.
+    /// Whether there are uncommitted commands that were not handed to the journal.
     pub fn has_batch(&self) -> bool {
         self.uncommitted.has_batch()
     }
@@ -226,77 +229,78 @@ impl Service {
         self.uncommitted.batch_bytes()
     }
 
-    /// What was done since the last call and is not in the journal. `spare` is an empty batch whose room is used again.
+    /// The commands applied since the last call, to be journaled. `spare` is an empty batch whose capacity is reused.
     pub fn take_batch(&mut self, spare: Batch) -> Option<Handover> {
         self.uncommitted.take_batch(spare, self.hub.outcome_hash())
     }
 
-    /// The number of the last record: a reply made now may leave when the journal holds it.
+    /// The number of the last record: a reply made now may be sent when that record is durable.
     pub fn last_seq(&self) -> u64 {
         self.uncommitted.last_seq()
     }
 
-    /// The journal holds all up to this record.
+    /// All records up to this one are durable.
     pub fn set_durable(&mut self, up_to: u64) {
         self.uncommitted.set_durable(up_to);
     }
 
-    /// The journal takes nothing: commands are refused until it does, reads are answered unless they would show what it
-    /// does not hold. Long polls that came with a result are refused too: their replies would acknowledge it.
+    /// The journal cannot be written: until it recovers, commands are refused, and so are reads that would show changes
+    /// that are not durable. Long polls that submitted a result are refused too, since their replies would acknowledge
+    /// it.
     pub fn journal_failed(&mut self, reason: String) {
         self.refuse_acknowledging_polls(&reason);
         self.uncommitted.journal_failed(reason);
         self.hub.observe(self.hub.now(), Observation::JournalFailure);
     }
 
-    /// The journal takes records again.
+    /// The journal can be written again.
     pub fn journal_recovered(&mut self) {
         self.uncommitted.journal_recovered();
     }
 
-    /// Keeps what changes nothing for [`Service::take_trace`] from now on.
+    /// Collects commands that change nothing for [`Service::take_trace`] from now on.
     pub fn begin_trace(&mut self) {
         self.uncommitted.begin_trace();
     }
 
-    /// What changed nothing since the last call.
+    /// The commands since the last call that changed nothing.
     pub fn take_trace(&mut self) -> Option<Pending> {
         self.uncommitted.take_trace()
     }
 
-    /// The client sends no more, and may be gone: what it waits for is answered as if its time were over, since a job that
-    /// is leased to nobody waits for the lease's end. It listens no more.
+    /// The client closed its writing side and may have disconnected: its long polls are answered as if they timed out,
+    /// since a job leased to a disconnected client would wait until the lease expires. Its event stream is closed.
     pub fn end_waits(&mut self, connection: u64) {
         self.streams().close(connection);
         self.end_polls_of(connection);
     }
 
-    /// The connection is gone: what it waited for is forgotten.
+    /// The connection is closed: its long polls and its event stream are dropped.
     pub fn forget(&mut self, connection: u64) {
         self.streams().close(connection);
         self.drop_polls_of(connection);
     }
 
-    /// The hub stops: long polls are answered as if their time were over, and there are no new ones; nobody listens any
-    /// more.
+    /// Begins to stop: long polls are answered as if they timed out, later requests do not wait, and event streams
+    /// close.
     pub fn begin_drain(&mut self) {
         self.is_draining = true;
         self.streams().close_all();
         self.end_all_polls();
     }
 
-    /// Journals what is collected; the last thing before the last batch is taken.
+    /// Journals the collected quiet nodes. Call it before the last batch is taken.
     pub fn flush(&mut self, now: Timestamp) {
-        // A journal that is down has said so; the nodes will be seen again.
+        // A failed journal has reported its failure, and the nodes will send heartbeats again.
         _ = self.record_quiet_nodes(now);
     }
 
-    /// The hub, to read.
+    /// The hub, read-only.
     pub fn hub(&self) -> &Hub {
         &self.hub
     }
 
-    /// Applies a command, and keeps it for the journal if it changed something.
+    /// Applies a command, and adds it to the batch if it changed the state.
     fn execute(&mut self, now: Timestamp, asker: Asker, command: Command) -> Result<Outcome, Problem> {
         if let Some(reason) = self.uncommitted.journal_down() {
             return Err(Problem::journal_unavailable(reason));
@@ -308,16 +312,16 @@ impl Service {
         Ok(outcome)
     }
 
-    /// Who asks, as the journal holds it.
+    /// The caller, as the journal records it.
     fn asker(&self, caller: &Caller) -> Asker {
         let by = if self.settings.token.is_some() { Principal::SharedToken } else { Principal::Anonymous };
         Asker { by, origin: sheratan_core::Origin::of(caller.ip) }
     }
 
-    /// Makes a record of what time alone ended, so that a reply that shows it waits for that.
+    /// Journals what expired by time alone, so that a reply that shows it waits for that record.
     fn record_time(&mut self, now: Timestamp) {
         if self.uncommitted.must_record_time(self.hub.ended_at()) {
-            // While the journal takes nothing, nothing of it is shown.
+            // If the journal is down, no reply shows it.
             _ = self.execute(now, Asker::HUB, Command::Tick);
         }
     }

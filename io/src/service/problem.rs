@@ -1,38 +1,38 @@
-//! Problems: every refusal that a client can meet, with its status, code and words in one place (RFC 9457).
+//! Problems: every refusal that a client can get, with its status, code and text in one place (RFC 9457).
 
 use super::route::{Plane, PlaneAddrs};
 use crate::http::{self, Reply};
 use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
 use sheratan_core::{Hub, Millis, Refusal};
 
-/// A refusal on its way to a client.
+/// A refusal of a request.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Problem {
     /// The HTTP status.
     pub status: u16,
     /// The code, `error` on the wire.
     pub code: &'static str,
-    /// What is wrong, and what to do.
+    /// What is wrong, and the next step.
     pub detail: String,
-    /// When to ask again.
+    /// How long to wait before a retry.
     pub retry_after_ms: Option<Millis>,
-    /// Members beside the usual ones: `,"name":value` for each.
+    /// Additional members: `,"name":value` for each.
     extra: String,
-    /// What `Allow` says, for a method that a path does not take.
+    /// The value of `Allow`, for a method that a path does not have.
     allow: Option<&'static str>,
 }
 
 /// Why a token was not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AuthReason {
-    /// There was none.
+    /// The request has no token.
     MissingToken,
-    /// It is not the hub's.
+    /// The token is not the hub's.
     BadToken,
 }
 
 impl AuthReason {
-    /// The word for it.
+    /// The reason as the wire and the audit log spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
             AuthReason::MissingToken => "missing_token",
@@ -42,17 +42,17 @@ impl AuthReason {
 }
 
 impl Problem {
-    /// A refusal with a status, a code and words.
+    /// A refusal with a status, a code and a text.
     pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
         Problem { status, code, detail: detail.into(), retry_after_ms: None, extra: String::new(), allow: None }
     }
 
-    /// The request's body or query is not what the route takes.
+    /// The request's body or query is not valid for the route.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Problem::new(400, "bad_request", detail)
     }
 
-    /// No such path on either plane.
+    /// Neither plane has the path.
     pub fn unknown_path() -> Self {
         Problem::new(404, "unknown_path", "neither plane has this path")
     }
@@ -62,24 +62,24 @@ impl Problem {
         Problem::new(404, "unknown_path", "this release of the hub does not serve this path")
     }
 
-    /// No such job (any more).
+    /// The job is unknown: never submitted, or dropped after its retention.
     pub fn unknown_job() -> Self {
         let detail = "the hub knows no job of this id: it was never submitted here, or its retention is over";
         Problem::new(404, "unknown_job", detail)
     }
 
-    /// The path takes other methods.
+    /// The path does not have the request's method.
     pub fn method_not_allowed(allow: &'static str) -> Self {
         let detail = format!("this path takes {allow}");
         Problem { allow: Some(allow), ..Problem::new(405, "method_not_allowed", detail) }
     }
 
-    /// The body is said to be something else than JSON.
+    /// The body's media type is not JSON.
     pub fn unsupported_media_type() -> Self {
         Problem::new(415, "unsupported_media_type", "the body must be JSON, with Content-Type: application/json")
     }
 
-    /// The frozen answer to a path of the other plane.
+    /// The frozen reply to a path of the other plane.
     pub fn port_mismatch(plane: Plane, addrs: &PlaneAddrs) -> Self {
         let other = plane.other();
         let port = addrs.of(other).port();
@@ -87,7 +87,7 @@ impl Problem {
         Problem { extra: format!(",\"expected_port\":{port}"), ..Problem::new(410, "port_mismatch", detail) }
     }
 
-    /// The frozen answer to a missing or wrong token.
+    /// The frozen reply to a missing or wrong token.
     pub fn auth_failure(reason: AuthReason) -> Self {
         let detail = match reason {
             AuthReason::MissingToken => {
@@ -99,7 +99,7 @@ impl Problem {
         Problem { extra, ..Problem::new(403, "auth_failure", detail) }
     }
 
-    /// Too many failures from one address.
+    /// The address had too many authentication failures.
     pub fn auth_blocked(wait: Millis) -> Self {
         let detail = format!("too many authentication failures from this address; retry in {} s", wait.as_secs_ceil());
         Problem { retry_after_ms: Some(wait), ..Problem::new(429, "rate_limited", detail) }
@@ -114,31 +114,31 @@ impl Problem {
         Problem { extra, ..Problem::new(403, "result_integrity_fail", detail) }
     }
 
-    /// What is asked for cannot be had yet.
+    /// The request cannot be served yet.
     pub fn not_ready(detail: impl Into<String>, wait: Millis) -> Self {
         Problem { retry_after_ms: Some(wait), ..Problem::new(503, "not_ready", detail) }
     }
 
-    /// The hub was told to stop.
+    /// The hub is stopping.
     pub fn stopping() -> Self {
         Problem::new(503, "not_ready", "the hub is stopping")
     }
 
-    /// The disk does not take what the hub would promise.
+    /// The journal cannot be written, so the command is not applied or cannot be acknowledged.
     pub fn journal_unavailable(reason: &str) -> Self {
         let detail =
             format!("the journal cannot be written ({reason}): nothing is acknowledged until it can; retry in 1 s");
         Problem { retry_after_ms: Some(Millis::new(1_000)), ..Problem::new(503, "journal_unavailable", detail) }
     }
 
-    /// What is asked for would show what the disk does not take, and a crash may take back.
+    /// The reply would show changes that the journal could not be written with, and that a crash may undo.
     pub fn not_durable(reason: &str) -> Self {
         let detail =
             format!("the journal cannot be written ({reason}), and does not hold what this would show; retry in 1 s");
         Problem { retry_after_ms: Some(Millis::new(1_000)), ..Problem::new(503, "journal_unavailable", detail) }
     }
 
-    /// What the core refused.
+    /// A refusal of the core.
     pub fn of_refusal(refusal: &Refusal, hub: &Hub, backpressure_status: u16) -> Self {
         let retry_after_ms = refusal.retry_after_ms();
         let secs = retry_after_ms.map_or(0, Millis::as_secs_ceil);
@@ -185,7 +185,7 @@ impl Problem {
                 ),
                 *keys_max,
             ),
-            Refusal::RulesNotTaken => unreachable!("only the hub itself takes up rules"),
+            Refusal::RulesNotTaken => unreachable!("only the hub itself adopts rules"),
             Refusal::KeyCollision { job, old_hash_prefix } => {
                 let hash = hex::encode(old_hash_prefix);
                 let detail = format!(
@@ -213,7 +213,7 @@ impl Problem {
         &self.extra
     }
 
-    /// The reply that carries it.
+    /// The reply to the request.
     pub fn into_reply(self) -> Reply {
         let mut reply = http::problem(self.status, self.code, &self.detail, &self.extra);
         if let Some(wait) = self.retry_after_ms {

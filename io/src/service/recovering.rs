@@ -1,5 +1,5 @@
-//! Recovering: what is answered before there is a hub. Whether the process lives is said as ever, a path of the other plane
-//! is gone as ever, and everything else comes later.
+//! Recovering: the replies while the hub recovers. Liveness and paths of the other plane are answered as usual; every
+//! other request is asked to retry.
 
 use super::access;
 use super::health;
@@ -11,30 +11,30 @@ use crate::redact::Redactor;
 use sheratan_core::{Millis, Timestamp};
 use std::sync::Arc;
 
-/// When to ask again: most recoveries take less.
+/// When to retry: most recoveries take less.
 const RETRY_AFTER_MS: Millis = Millis::from_secs(1);
 
-/// Events that are kept one by one until there is an audit log; the rest are counted. With them the log writes no more
-/// lines of their kind in ten seconds than it would of its own, so the count is not folded into another one.
+/// Events that are kept individually until the audit log opens; further ones are only counted. So few do not reach the
+/// audit log's limit of lines per kind in ten seconds, so the log does not coalesce the count into another one.
 const EVENTS_MAX: usize = 64;
 
-/// The answers of a hub that recovers.
+/// The replies of a hub that recovers.
 #[derive(Debug)]
 pub struct Recovering {
     addrs: PlaneAddrs,
     redactor: Arc<Redactor>,
-    /// How far it is; nothing while the snapshot is read.
+    /// The recovery's progress; `None` while the snapshot is read.
     progress: Option<Replayed>,
     events: Vec<Event>,
     counted: Option<Counted>,
 }
 
-/// How far a recovery is.
+/// The progress of a recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Replayed {
     /// Records replayed.
     pub records: u64,
-    /// Segments that are not finished.
+    /// Segments that are not replayed completely.
     pub segments_left: u64,
 }
 
@@ -47,12 +47,12 @@ struct Counted {
 }
 
 impl Recovering {
-    /// The hub begins to recover.
+    /// A recovery that has just begun.
     pub fn new(addrs: PlaneAddrs, redactor: Arc<Redactor>) -> Self {
         Recovering { addrs, redactor, progress: None, events: Vec::new(), counted: None }
     }
 
-    /// How far it is.
+    /// Sets the progress that replies show.
     pub fn set_progress(&mut self, progress: Option<Replayed>) {
         self.progress = progress;
     }
@@ -62,7 +62,7 @@ impl Recovering {
         self.route(now, caller, request).unwrap_or_else(Problem::into_reply)
     }
 
-    /// What the audit log is to be told once there is one: paths of the other plane, and for how many each event stands.
+    /// The events for the audit log (requests for paths of the other plane), each with its count.
     pub fn into_events(self) -> Vec<(Event, u64)> {
         let counted = self.counted.map(|Counted { count, first_ts, last }| {
             (Event::counted(last.ts, last.event, count, first_ts, &last.details), count)
@@ -74,7 +74,7 @@ impl Recovering {
         let way = route::find(caller.plane, request.path());
         match way {
             Way::OtherPlane => {
-                self.note(access::port_mismatch(now, caller, request, &self.addrs, &self.redactor));
+                self.add_event(access::port_mismatch(now, caller, request, &self.addrs, &self.redactor));
                 Err(Problem::port_mismatch(caller.plane, &self.addrs))
             }
             Way::Here(Route::Health(route @ (health::Route::Health | health::Route::Livez)))
@@ -97,7 +97,7 @@ impl Recovering {
         }
     }
 
-    fn note(&mut self, event: Event) {
+    fn add_event(&mut self, event: Event) {
         if self.events.len() < EVENTS_MAX {
             return self.events.push(event);
         }
@@ -130,7 +130,7 @@ mod tests {
         let mut wire = Connection::new(NOW, &Limits::default());
         wire.received(NOW, format!("{target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
         let request = wire.next_request(NOW).expect("a whole request came");
-        let caller = Caller { plane, ip, origin: Origin { connection: 1, request: request.no() } };
+        let caller = Caller { plane, ip, origin: Origin { connection: 1, request: request.id() } };
         let reply = recovering.handle(NOW, &caller, &request);
         (reply.status(), String::from_utf8(reply.body().to_vec()).unwrap())
     }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_how_far_it_is() {
+    fn a_reply_shows_the_progress() {
         let mut recovering = recovering();
         let (_, body) = ask(&mut recovering, Plane::Data, LOCAL, "GET /readyz");
         assert!(body.contains("not_ready") && body.contains("reads its last snapshot"), "{body}");
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_paths_of_the_other_plane_are_told_the_audit_log_one_by_one_and_the_rest_as_a_count() {
+    fn the_first_requests_for_paths_of_the_other_plane_are_separate_events_and_the_rest_are_one_count() {
         let mut recovering = recovering();
         for n in 0..EVENTS_MAX + 3 {
             ask(&mut recovering, Plane::Data, LOCAL, &format!("GET /api/policies/{n}"));

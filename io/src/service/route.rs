@@ -1,12 +1,13 @@
-//! Routes: which path means what, and on which plane.
+//! Routes: which resource and plane a path belongs to.
 //!
-//! Each resource knows its own paths; here they are put together into one table for both planes, so that the leak guard and
-//! the router cannot disagree: a path of the other plane is known as such even where this release does not serve it yet.
+//! Each resource defines its own paths; this module combines them into one table for both planes, so that the leak
+//! guard and the router cannot disagree. A path of the other plane is refused as such even if this release does not
+//! serve it.
 
 use super::{health, jobs, leases, metrics, nodes, notifications, results};
 use std::net::SocketAddr;
 
-/// The two planes.
+/// A plane of the hub.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Plane {
     /// Nodes and operators.
@@ -15,7 +16,7 @@ pub enum Plane {
     Data,
 }
 
-/// What a path names: a route of a resource, each of which has its paths, their methods and names in a room of its own.
+/// A route of a resource. Each resource's module defines its paths, their methods and their labels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route<'a> {
     /// Of both planes.
@@ -36,7 +37,7 @@ pub enum Route<'a> {
     Unserved,
 }
 
-/// Where a path leads, seen from a plane.
+/// Where a path leads on a plane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way<'a> {
     /// To a route of this plane.
@@ -61,7 +62,7 @@ const RESERVED: &[(Plane, &str)] = &[
 ];
 
 impl Way<'_> {
-    /// A word for it, for the metrics.
+    /// Its label in the metrics.
     pub const fn name(&self) -> &'static str {
         match self {
             Way::Here(route) => route.name(),
@@ -85,7 +86,7 @@ impl Route<'_> {
         }
     }
 
-    /// The methods that it takes, as `Allow` lists them.
+    /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
         match self {
             Route::Health(route) => route.methods(),
@@ -101,7 +102,7 @@ impl Route<'_> {
 }
 
 impl Plane {
-    /// The other one.
+    /// The other plane.
     pub const fn other(self) -> Plane {
         match self {
             Plane::Control => Plane::Data,
@@ -109,7 +110,7 @@ impl Plane {
         }
     }
 
-    /// The word for it.
+    /// The plane's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Plane::Control => "control",
@@ -128,7 +129,7 @@ pub struct PlaneAddrs {
 }
 
 impl PlaneAddrs {
-    /// The address of one.
+    /// The address of a plane.
     pub const fn of(&self, plane: Plane) -> SocketAddr {
         match plane {
             Plane::Control => self.control,
@@ -137,7 +138,7 @@ impl PlaneAddrs {
     }
 }
 
-/// Where `path` leads, seen from `plane`.
+/// Where `path` leads on `plane`.
 pub fn find(plane: Plane, path: &str) -> Way<'_> {
     match belongs(path) {
         None => Way::Unknown,
@@ -147,7 +148,7 @@ pub fn find(plane: Plane, path: &str) -> Way<'_> {
     }
 }
 
-/// The plane that owns a path (none: both serve it) and its route.
+/// The plane that owns a path (`None` if both serve it) and its route.
 fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
     let of_both = || {
         let metrics = || metrics::PATHS.contains(&path).then_some(Route::Metrics);
@@ -170,7 +171,7 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
     of_data().or_else(of_control).or_else(of_both).or_else(unserved)
 }
 
-/// What stands behind `prefix` in a path, if it is one segment.
+/// The part of a path after `prefix`, if it is one segment.
 pub fn parameter<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     path.strip_prefix(prefix).filter(|rest| !rest.is_empty() && !rest.contains('/'))
 }
@@ -189,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_path_leads_to_its_plane_and_is_gone_on_the_other() {
+    fn each_path_leads_to_its_plane_and_is_refused_on_the_other() {
         let table = [
             (Plane::Control, "/mesh/heartbeat", Route::Nodes(nodes::Route::Heartbeat)),
             (Plane::Control, "/api/hosts/heartbeat", Route::Nodes(nodes::Route::Heartbeat)),
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn some_paths_are_of_both_planes_and_some_of_none() {
+    fn some_paths_belong_to_both_planes_and_some_to_neither() {
         for plane in [Plane::Control, Plane::Data] {
             assert_eq!(find(plane, "/health"), Way::Here(Route::Health(health::Route::Health)));
             for path in ["/mesh", "/mesh/pull_requests/", "/mesh/pull_requests/a/b", "/api", "/healthz", "/api/nodesx"]

@@ -7,27 +7,28 @@ pub(crate) fn is_journaled(outcome: &Outcome) -> bool {
     outcome.is_durable()
 }
 
-/// Whether a record must be made for what time alone ended: something ended after the last record.
+/// Whether a record must be made for jobs and leases that expired by time alone: the latest did so after the last
+/// record.
 pub(crate) fn must_record_time(ended_at: Timestamp, recorded_at: Timestamp) -> bool {
     ended_at > recorded_at
 }
 
-/// Whether all that was done may be shown while the journal takes nothing.
+/// Whether the whole state may be shown while the journal cannot be written.
 pub(crate) fn may_show_all(durable_seq: u64, last_seq: u64, is_time_ahead: bool) -> bool {
     durable_seq == last_seq && !is_time_ahead
 }
 
-/// Whether a request that waits for a job's end is answered.
+/// Whether a request that waits for a job's end is to be answered.
 pub(crate) fn is_wait_over(is_final: bool) -> bool {
     is_final
 }
 
-/// The entries of a batch in the order in which they are carried out.
+/// The entries of a batch in the order in which they are applied.
 pub(crate) fn entries_in_order<T>(entries: Vec<T>) -> Vec<T> {
     entries
 }
 
-/// Whether a line of the audit log is sent to those who listen.
+/// Whether a line of the audit log is sent to event streams.
 pub(crate) fn is_sent(line: &[u8]) -> bool {
     !line.is_empty()
 }

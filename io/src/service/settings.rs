@@ -1,4 +1,4 @@
-//! Settings: what the operator set that is none of the hub's limits.
+//! Settings: the service's configuration, apart from the hub's limits.
 
 use super::route::PlaneAddrs;
 use crate::redact::Redactor;
@@ -9,15 +9,15 @@ use sheratan_core::integrity::checksum::Mode;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-/// What the operator set that is none of the hub's limits.
+/// The service's configuration, apart from the hub's limits.
 pub struct Settings {
     /// The addresses that the planes listen on.
     pub addrs: PlaneAddrs,
-    /// The token; none where the operator asked for none on loopback.
+    /// The token; `None` if the operator disabled it on loopback.
     pub token: Option<Token>,
     /// Authentication failures a minute from one address.
     pub auth_failures_max: u32,
-    /// What a result's integrity is checked by.
+    /// How a result's integrity is checked.
     pub integrity_mode: Mode,
     /// Whether a result without integrity is refused.
     pub is_integrity_required: bool,
@@ -29,13 +29,13 @@ pub struct Settings {
     pub is_metrics_public: bool,
     /// When the hub's process started.
     pub started_at: Timestamp,
-    /// Keeps the process' secrets out of what the audit log is told.
+    /// Redacts the process's secrets in audit events.
     pub redactor: Arc<Redactor>,
 }
 
 impl Settings {
-    /// Those of a hub on this machine's usual ports that nobody configured, without a token, and with results' integrity
-    /// left to the nodes.
+    /// The defaults of a hub on this machine's default ports, without a token, where results need no checksum or
+    /// signature.
     pub fn local(started_at: Timestamp) -> Self {
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
         Settings {

@@ -1,13 +1,13 @@
-//! Traffic: how many requests were answered, with what, and how long that took.
+//! Traffic: how many requests were answered, with which status, and how long that took.
 //!
-//! The labels are words of ours (plane, route, status), so their number has a bound: some thirty routes, a dozen statuses.
+//! The labels are fixed words (plane, route, status), so their number is bounded: some thirty routes, a dozen statuses.
 
 use super::route::Plane;
 use sheratan_core::Timestamp;
 use sheratan_core::telemetry::timing::{Timing, Unit};
 use std::collections::BTreeMap;
 
-/// What was answered since the start.
+/// Counts and latencies of replies since the start.
 #[derive(Debug)]
 pub struct Traffic {
     answers: BTreeMap<(Plane, &'static str, u16), u64>,
@@ -22,13 +22,13 @@ impl Default for Traffic {
 }
 
 impl Traffic {
-    /// A request was answered. O(log answers).
+    /// Counts a reply. O(log n) in the distinct labels.
     pub fn answered(&mut self, plane: Plane, route: &'static str, status: u16) {
         *self.answers.entry((plane, route, status)).or_default() += 1;
     }
 
-    /// From a request's arrival to the moment when its reply may leave. Long polls are not among them: they take as long as
-    /// their clients want.
+    /// Records a latency, from a request's arrival until its reply may be sent. Long polls are not recorded: they take
+    /// as long as their clients ask for.
     pub fn took(&mut self, now: Timestamp, plane: Plane, took_us: u64) {
         match plane {
             Plane::Control => self.control.record(now, took_us),
@@ -36,7 +36,7 @@ impl Traffic {
         }
     }
 
-    /// What a plane answered: route, status, how often.
+    /// A plane's replies: route, status, count.
     pub fn of(&self, plane: Plane) -> impl Iterator<Item = (&'static str, u16, u64)> {
         let answers = self.answers.range((plane, "", 0)..);
         answers
@@ -44,7 +44,7 @@ impl Traffic {
             .map(|((_, route, status), count)| (*route, *status, *count))
     }
 
-    /// How long a plane's requests took.
+    /// The latencies of a plane's requests.
     pub fn timing(&self, plane: Plane) -> &Timing {
         match plane {
             Plane::Control => &self.control,

@@ -1,15 +1,16 @@
-//! Uncommitted commands: what the hub has done and the journal does not hold yet.
+//! Uncommitted commands: commands that the hub has applied and that are not durable yet.
 //!
-//! A command becomes a record between [`Uncommitted::begin`] and [`Uncommitted::end`]: its bytes are written before the hub
-//! applies it, so that it need not be copied, and dropped if it changed nothing. Records wait in a batch until
-//! [`Uncommitted::take_batch`] hands them over, and are durable with [`Uncommitted::set_durable`].
+//! A command becomes a record between [`Uncommitted::begin`] and [`Uncommitted::end`]: it is encoded before the hub
+//! applies it, so that it need not be copied, and the bytes are dropped if it changed nothing. Records wait in a batch
+//! until [`Uncommitted::take_batch`] hands them over, and are durable with [`Uncommitted::set_durable`].
 //!
-//! While the journal takes records, whatever shows a job waits for it. While it takes none nothing would come of waiting,
-//! and a crash would take back what was shown: then the jobs that such records changed are hidden, and all others are shown.
+//! While the journal can be written, a reply that shows a job waits for the job's record. While it cannot, waiting
+//! would be in vain and a crash would undo what was shown: then the jobs that such records changed are hidden, and all
+//! others are shown.
 //!
-//! Time has no records of its own. A job that expires does so again after a crash, unless the clock is set back: so what
-//! time alone ended must become a record before it is shown ([`Uncommitted::must_record_time`]). When something ended last,
-//! the hub knows ([`Hub::ended_at`](sheratan_core::Hub::ended_at)).
+//! Time has no records of its own. A job that expired does so again after a crash, unless the clock is set back: so
+//! what expired by time alone must become a record before it is shown ([`Uncommitted::must_record_time`]). The hub
+//! keeps the instant of the latest such end ([`Hub::ended_at`](sheratan_core::Hub::ended_at)).
 
 use super::rules;
 use crate::journal::Batch;
@@ -19,43 +20,43 @@ use sheratan_core::{
 };
 use std::collections::VecDeque;
 
-/// Commands that were applied and that the journal is to hold.
+/// Applied commands for the journal.
 #[derive(Debug)]
 pub struct Handover {
     /// The commands.
     pub batch: Batch,
-    /// The number of the first: the journal takes it only if that follows what it has.
+    /// The number of the first: it must follow the journal's last record.
     pub first_seq: u64,
     /// The outcome hash before the first.
     pub hash_before: [u8; 16],
 }
 
-/// What the journal does not hold.
+/// The uncommitted commands.
 #[derive(Debug)]
 pub struct Uncommitted {
-    /// Records that are not handed to the journal yet.
+    /// Records that were not handed to the journal yet.
     batch: Batch,
     /// The number of the first record of `batch`, and the outcome hash before it.
     batch_first_seq: u64,
     batch_hash_before: [u8; 16],
     next_seq: u64,
-    /// The last record that the journal holds, as far as the shell said.
+    /// The last record that the shell has reported as durable.
     durable_seq: u64,
-    /// Why the journal takes nothing, while it does not.
+    /// Why the journal cannot be written, while it cannot.
     journal_down: Option<String>,
-    /// Jobs by the record that changed them, the earliest first. As long as what waits for the journal, whose bytes have a
-    /// bound: a record changes one job, or the thousand of a pull or an extension.
+    /// Jobs by the record that changed them, the earliest first. Bounded by the uncommitted records, whose bytes are
+    /// bounded: a record changes one job, or up to a thousand for a pull or an extension.
     changed_jobs: VecDeque<(u64, JobSeq)>,
     /// The jobs of the leases that the command between `begin` and `end` extends.
     extended_jobs: Vec<JobSeq>,
-    /// The instant of the last record, which holds all that time did until then.
+    /// The instant of the last record, which covers everything that expired until then.
     recorded_at: Timestamp,
-    /// Commands that changed nothing; `None` where nobody keeps a trace.
+    /// Commands that changed nothing; `None` if there is no trace.
     trace: Option<Pending>,
 }
 
 impl Uncommitted {
-    /// The journal holds all that happened until `now`; `next_seq` is the number of its next record.
+    /// No uncommitted commands at `now`; `next_seq` is the number of the journal's next record.
     pub fn new(now: Timestamp, next_seq: u64, outcome_hash: [u8; 16]) -> Self {
         Uncommitted {
             batch: Batch::new(),
@@ -71,9 +72,9 @@ impl Uncommitted {
         }
     }
 
-    /// Writes a command that the hub is about to apply. The journal must not be down.
+    /// Encodes a command that the hub is about to apply. The journal must not be down.
     pub fn begin(&mut self, now: Timestamp, rules: RulesVersion, caller: Caller, command: &Command) {
-        assert!(self.journal_down.is_none(), "nothing is done while the journal takes nothing");
+        assert!(self.journal_down.is_none(), "no command is applied while the journal is down");
         Envelope::encode(rules, caller, command, self.batch.begin(self.next_seq, now));
         self.extended_jobs.clear();
         if let Command::Extend(extend) = command {
@@ -81,8 +82,8 @@ impl Uncommitted {
         }
     }
 
-    /// The hub applied the command that was begun, with this outcome: if it changed something it is a record, else it goes
-    /// to the trace.
+    /// The hub applied the command that was begun, with this outcome: if it changed the state it becomes a record,
+    /// otherwise it is added to the trace.
     pub fn end(&mut self, now: Timestamp, outcome: &Outcome) {
         if rules::is_journaled(outcome) {
             self.commit(now, outcome);
@@ -121,7 +122,7 @@ impl Uncommitted {
         self.next_seq - 1
     }
 
-    /// How many records the journal does not hold.
+    /// How many records are not durable.
     pub fn record_count(&self) -> u64 {
         self.last_seq() - self.durable_seq
     }
@@ -136,8 +137,8 @@ impl Uncommitted {
         self.batch.bytes()
     }
 
-    /// Hands over the records since the last call. `spare` is an empty batch whose room is used again, `outcome_hash` the
-    /// hash after the last record.
+    /// Hands over the records since the last call. `spare` is an empty batch whose capacity is reused, `outcome_hash`
+    /// the hash after the last record.
     pub fn take_batch(&mut self, spare: Batch, outcome_hash: [u8; 16]) -> Option<Handover> {
         if self.batch.is_empty() {
             return None;
@@ -149,7 +150,7 @@ impl Uncommitted {
         })
     }
 
-    /// The journal holds all up to this record.
+    /// All records up to this one are durable.
     pub fn set_durable(&mut self, up_to: u64) {
         self.durable_seq = up_to;
         while self.changed_jobs.front().is_some_and(|(seq, _)| *seq <= up_to) {
@@ -157,46 +158,47 @@ impl Uncommitted {
         }
     }
 
-    /// The journal takes nothing until [`Uncommitted::journal_recovered`].
+    /// The journal cannot be written until [`Uncommitted::journal_recovered`].
     pub fn journal_failed(&mut self, reason: String) {
         self.journal_down = Some(reason);
     }
 
-    /// The journal takes records again.
+    /// The journal can be written again.
     pub fn journal_recovered(&mut self) {
         self.journal_down = None;
     }
 
-    /// Why the journal takes nothing, while it does not.
+    /// Why the journal cannot be written, while it cannot.
     pub fn journal_down(&self) -> Option<&str> {
         self.journal_down.as_deref()
     }
 
-    /// Whether a record must be made for what time alone ended after the last one; something ended last at `ended_at`.
+    /// Whether a record must be made for what expired by time alone after the last record; the latest did at
+    /// `ended_at`.
     pub fn must_record_time(&self, ended_at: Timestamp) -> bool {
         rules::must_record_time(ended_at, self.recorded_at)
     }
 
-    /// Why lists of jobs, and that a job is unknown, may not be shown: the journal takes nothing, and does not hold all that
-    /// was done.
+    /// Why lists of jobs, and the fact that a job is unknown, may not be shown: the journal cannot be written, and some
+    /// commands are not durable.
     pub fn hidden_because(&self, ended_at: Timestamp) -> Option<&str> {
         let is_time_ahead = ended_at > self.recorded_at;
         let may_show_all = rules::may_show_all(self.durable_seq, self.last_seq(), is_time_ahead);
         self.journal_down().filter(|_| !may_show_all)
     }
 
-    /// Why a job may not be shown: the journal takes nothing, and does not hold how the job is now. O(n) in the jobs that it
-    /// does not hold.
+    /// Why a job may not be shown: the journal cannot be written, and the job's last change is not durable. O(n) in the
+    /// changed jobs that are not durable.
     pub fn job_hidden_because(&self, ended_at: Timestamp, job: JobView<'_>) -> Option<&str> {
         self.hidden_because(ended_at).filter(|_| self.has_changed(job))
     }
 
-    /// Keeps commands that change nothing for [`Uncommitted::take_trace`] from now on.
+    /// Collects commands that change nothing for [`Uncommitted::take_trace`] from now on.
     pub fn begin_trace(&mut self) {
         self.trace.get_or_insert_default();
     }
 
-    /// Whether they are kept.
+    /// Whether commands that change nothing are collected.
     pub fn is_traced(&self) -> bool {
         self.trace.is_some()
     }

@@ -1,8 +1,8 @@
 //! The clock: monotonic time anchored to wall time at start.
 //!
-//! Leases and timers must not jump when somebody sets the machine's clock or opens a laptop: the clock follows wall time
-//! by running at twice or half its speed until the two agree. Twice is the most that is safe: workers extend their
-//! leases at a third of the duration, so no lease ends under a worker's hands while the clock catches up.
+//! Leases and timers must not jump when an operator sets the machine's clock or a laptop resumes from sleep: the clock
+//! follows wall time by running at twice or half its speed until the two agree. Twice is the most that is safe: workers
+//! extend their leases at a third of the duration, so no lease expires before its extension while the clock catches up.
 
 use super::engine::micros;
 use sheratan_core::{Millis, Timestamp};
@@ -17,12 +17,12 @@ pub struct Clock {
     slew: Slew,
 }
 
-/// What was noticed when the clock was read.
+/// A jump of wall time between two reads of the clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Jump {
-    /// Wall time went ahead by that much.
+    /// Wall time jumped ahead by this much.
     Ahead(Millis),
-    /// Wall time went back by that much.
+    /// Wall time jumped back by this much.
     Back(Millis),
 }
 
@@ -32,14 +32,14 @@ impl Clock {
         Clock::not_before(Timestamp::ZERO)
     }
 
-    /// A clock that shows wall time now, but nothing before `earliest`: the hub's time at its last record. If wall time was
-    /// set back while the hub was down, time goes on from there at half its speed; it does not stand still until wall time
-    /// has come back, with every lease and retry standing still with it.
+    /// A clock that shows wall time now, but nothing before `earliest`: the hub's time at its last record. If wall time
+    /// was set back while the hub was down, time continues from there at half its speed. It does not stop until wall
+    /// time has caught up, since every lease and retry would stop with it.
     pub fn not_before(earliest: Timestamp) -> Self {
         Clock { started: Instant::now(), slew: Slew::not_before(wall_micros(), earliest) }
     }
 
-    /// The instant, never earlier than the one before; and a jump of wall time, once for each.
+    /// The current instant, never earlier than the one before; and a jump of wall time, reported once.
     pub fn now(&mut self) -> (Timestamp, Option<Jump>) {
         self.slew.read(micros(self.started.elapsed()), wall_micros())
     }
@@ -51,7 +51,7 @@ impl Default for Clock {
     }
 }
 
-/// The arithmetic of it, in microseconds: the loop reads the clock more often than once a millisecond.
+/// The clock's arithmetic, in microseconds: the loop reads the clock more often than once a millisecond.
 #[derive(Debug)]
 pub struct Slew {
     now: u64,
@@ -60,12 +60,12 @@ pub struct Slew {
 }
 
 impl Slew {
-    /// A clock that shows that wall time, but nothing before `earliest`, started now.
+    /// A clock that starts now and shows `wall` (microseconds), but nothing before `earliest`.
     pub fn not_before(wall: u64, earliest: Timestamp) -> Self {
         Slew { now: wall.max(earliest.as_millis().saturating_mul(1_000)), monotonic: 0, is_jumping: false }
     }
 
-    /// The instant, `monotonic` after the start and with wall time at `wall`; and a jump of wall time, once for each.
+    /// The instant `monotonic` µs after the start, when wall time is `wall` µs; and a jump of wall time, reported once.
     pub fn read(&mut self, monotonic: u64, wall: u64) -> (Timestamp, Option<Jump>) {
         let elapsed = monotonic.saturating_sub(self.monotonic);
         self.monotonic = monotonic;
@@ -80,7 +80,7 @@ impl Slew {
 }
 
 fn wall_micros() -> u64 {
-    // A machine whose clock stands before 1970 counts from there.
+    // A machine whose clock shows a time before 1970 counts from 1970.
     micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(now.as_millis(), (START + 2_000_000) / 1_000);
         assert_eq!(jump, Some(Jump::Ahead(Millis::new((HOUR - 1_000_000) / 1_000))));
         let (_, jump) = slew.read(2_000_000, START + HOUR + 1_000_000);
-        assert_eq!(jump, None, "a jump is told once");
+        assert_eq!(jump, None, "a jump is reported once");
         let (now, _) = slew.read(HOUR, START + 2 * HOUR - 1_000_000);
         assert_eq!(now.as_millis(), (START + 2 * HOUR - 1_000_000) / 1_000, "caught up, and not beyond");
     }

@@ -1,8 +1,8 @@
-//! The journal's thread: takes a batch, has it durable, says so. Group commit comes of itself: while the disk works on
+//! The journal's thread: receives a batch, makes it durable, reports it. Group commit follows: while the disk works on
 //! one batch, the loop fills the next.
 //!
-//! When the disk takes nothing, the thread says why once and tries the same batch again until it is taken or the hub
-//! stops: nothing that was applied is ever dropped from the journal's order.
+//! When an append fails, the thread reports why once and retries the same batch until it succeeds or the hub stops: an
+//! applied command is never left out of the journal.
 
 use crate::journal::{AppendError, Appender, Batch};
 use crate::service::Handover;
@@ -12,37 +12,37 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The first and the longest pause before a batch is tried again: room may come back at any moment, and a try costs one
-/// failed system call.
+/// The first and the longest pause before a batch is retried: disk space may be freed at any moment, and a try costs
+/// one failed system call.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
 
-/// How long the thread looks for the next batch before it sleeps: a client that waits for each answer sends its next
+/// How long the thread spins for the next batch before it sleeps: a client that waits for each answer sends its next
 /// request within this time, and to wake a thread on an idle core takes as long as a quarter of a fast disk's sync.
-const LOOK_OUT: Duration = Duration::from_micros(50);
+const SPIN: Duration = Duration::from_micros(50);
 
-/// What the journal's thread says.
+/// A report of the journal's thread.
 #[derive(Debug)]
 pub enum Report {
-    /// All up to this record is durable. The batch comes back empty, to be filled again.
+    /// All records up to this one are durable. The batch is returned empty, to be filled again.
     Durable {
         /// The last durable record.
         up_to: u64,
-        /// An empty batch with room.
+        /// The batch, empty, with its capacity.
         spare: Batch,
         /// How long the disk took, failed tries included.
         took: Duration,
-        /// If a segment was sealed on the way, its last record: a snapshot can take its place.
+        /// If a segment was sealed, its last record: a snapshot can replace the segment.
         sealed_through: Option<u64>,
     },
-    /// The disk does not take the batch; it is tried again.
+    /// The append failed; the batch is retried.
     Down {
         /// Why.
         reason: String,
     },
 }
 
-/// The loop's end of the journal's thread.
+/// The loop's handle to the journal's thread.
 pub struct Committer {
     work: Option<Sender<Handover>>,
     reports: Receiver<Report>,
@@ -51,9 +51,9 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread. `waker` tells the loop that there is a report.
+    /// Starts the thread. `waker` wakes the loop when there is a report.
     pub fn start(appender: Appender, waker: Arc<Waker>) -> std::io::Result<Self> {
-        // One batch is on the disk's way at a time, so neither channel is ever full.
+        // One batch is in flight at a time, so neither channel is ever full.
         let (work, work_receiver) = bounded(1);
         let (report_sender, reports) = bounded(4);
         let (stop, stop_receiver) = bounded(0);
@@ -63,32 +63,32 @@ impl Committer {
         Ok(Committer { work: Some(work), reports, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Hands over a batch. The one before must have been reported durable.
+    /// Sends a batch to the thread. The previous one must have been reported durable.
     pub fn append(&self, handover: Handover) {
         let work = self.work.as_ref().expect("nothing is appended after the end");
-        work.try_send(handover).expect("one batch is under way at a time");
+        work.try_send(handover).expect("one batch is in flight at a time");
     }
 
-    /// What the thread said, if anything.
+    /// The next report, if there is one.
     pub fn report(&self) -> Option<Report> {
         self.reports.try_recv().ok()
     }
 
-    /// Whether the thread said something.
+    /// Whether there is a report.
     pub fn has_report(&self) -> bool {
         !self.reports.is_empty()
     }
 
-    /// Waits for what the thread says next.
+    /// Waits for the next report.
     pub fn wait(&self, timeout: Duration) -> Option<Report> {
         self.reports.recv_timeout(timeout).ok()
     }
 
-    /// Ends the thread; a batch that the disk does not take is given up.
+    /// Ends the thread; a batch whose append keeps failing is abandoned.
     pub fn finish(mut self) -> Appender {
         self.work = None;
         self.stop = None;
-        let thread = self.thread.take().expect("it runs until the end");
+        let thread = self.thread.take().expect("the thread is joined once");
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
@@ -109,7 +109,7 @@ fn run(
                 Ok(Attempt::Again { pause, down }) => {
                     if let Some(reason) = down {
                         tracing::error!(error = %reason, "the journal cannot be written; nothing is acknowledged until it can");
-                        tell(reports, waker, Report::Down { reason });
+                        send(reports, waker, Report::Down { reason });
                     }
                     // The loop drops its end when the hub stops, which ends the wait.
                     if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
@@ -119,50 +119,51 @@ fn run(
                 Err(error) => panic!("{error}"),
             }
         };
-        if commit.is_told {
+        if commit.is_reported_down {
             tracing::info!("the journal is written again");
         }
         let report = Report::Durable { up_to, spare: commit.into_spare(), took: started.elapsed(), sealed_through };
-        tell(reports, waker, report);
+        send(reports, waker, report);
     }
     appender
 }
 
-/// A batch on its way to the disk: tried again until it is taken.
+/// A batch to append, retried until it is durable.
 #[derive(Debug)]
 pub struct Commit {
     handover: Handover,
     sealed_before: u64,
     pause: Duration,
-    is_told: bool,
+    is_reported_down: bool,
 }
 
-/// What came of a try.
+/// The result of one try.
 #[derive(Debug)]
 pub enum Attempt {
     /// The batch is durable.
     Done {
         /// The last durable record.
         up_to: u64,
-        /// If a segment was sealed on the way, its last record.
+        /// If a segment was sealed, its last record.
         sealed_through: Option<u64>,
     },
-    /// The disk did not take it.
+    /// The append failed.
     Again {
         /// How long to wait before the next try.
         pause: Duration,
-        /// Why, if this is the first try that failed: it is to be told.
+        /// Why, to be reported, if this is the first try that failed.
         down: Option<String>,
     },
 }
 
 impl Commit {
-    /// A batch that was just handed over.
+    /// The first try of a batch is still to come.
     pub fn new(handover: Handover, appender: &Appender) -> Self {
-        Commit { handover, sealed_before: appender.sealed_through(), pause: RETRY_FIRST, is_told: false }
+        Commit { handover, sealed_before: appender.sealed_through(), pause: RETRY_FIRST, is_reported_down: false }
     }
 
-    /// Tries. An error, [`AppendError::Fenced`], means that the journal is another's: nothing must be done any more.
+    /// Tries once. The error [`AppendError::Fenced`] means that another hub owns the journal: it must not be written
+    /// any more.
     pub fn attempt(&mut self, appender: &mut Appender) -> Result<Attempt, AppendError> {
         let Handover { batch, first_seq, hash_before } = &mut self.handover;
         match appender.append(*first_seq, batch, *hash_before) {
@@ -174,18 +175,18 @@ impl Commit {
             Err(error) => {
                 let pause = self.pause;
                 self.pause = (pause * 2).min(RETRY_LONGEST);
-                let is_first = !std::mem::replace(&mut self.is_told, true);
+                let is_first = !std::mem::replace(&mut self.is_reported_down, true);
                 Ok(Attempt::Again { pause, down: is_first.then(|| error.to_string()) })
             }
         }
     }
 
-    /// What was handed over.
+    /// The batch and its place in the journal.
     pub fn handover(&self) -> &Handover {
         &self.handover
     }
 
-    /// The batch, empty, to be filled again.
+    /// The batch, emptied, to be filled again.
     pub fn into_spare(self) -> Batch {
         let mut batch = self.handover.batch;
         batch.clear();
@@ -193,17 +194,17 @@ impl Commit {
     }
 }
 
-/// The next batch; `None` when there will be none.
+/// The next batch; `None` when the loop has ended.
 fn next(work: &Receiver<Handover>) -> Option<Handover> {
-    let until = Instant::now() + LOOK_OUT;
+    let until = Instant::now() + SPIN;
     while work.is_empty() && Instant::now() < until {
         std::thread::yield_now();
     }
     work.recv().ok()
 }
 
-/// The loop may have ended; then nobody needs the report.
-fn tell(reports: &Sender<Report>, waker: &Waker, report: Report) {
+/// Sends a report and wakes the loop. If the loop has ended, the report is not needed.
+fn send(reports: &Sender<Report>, waker: &Waker, report: Report) {
     if reports.send(report).is_ok()
         && let Err(error) = waker.wake()
     {

@@ -1,11 +1,11 @@
-//! The engine: what a round of the loop does with connections, service and journal, over any [`Wire`]. The order in which
-//! things are read, done, made durable and told is decided here; sockets, clocks and threads are the caller's, so that the
-//! simulator drives the very code that production runs.
+//! The engine: what a round of the loop does with connections, service and journal, over any [`Wire`]. It decides the
+//! order in which requests are read, applied, made durable and answered; sockets, clocks and threads are the caller's,
+//! so that the simulator drives the very code that production runs.
 //!
 //! A round, after the caller has set the time:
-//! 1. [`Engine::note`] what is ready, [`Engine::take_report`] what the journal said, [`Engine::take_in`] who came.
-//! 2. [`Engine::read`], [`Engine::let_time_pass`], [`Engine::settle`]; then drain what the service has for the logs.
-//! 3. [`Engine::hand_over`] to the journal, [`Engine::write`]; then let go of [`Engine::take_closed`].
+//! 1. [`Engine::note`] readiness, [`Engine::handle_report`] of the journal, [`Engine::accept`] new connections.
+//! 2. [`Engine::read`], [`Engine::fire_timers`], [`Engine::settle`]; then drain what the service has for the logs.
+//! 3. [`Engine::hand_over`] to the journal, [`Engine::write`]; then close [`Engine::drain_closed`].
 
 use super::committer::Report;
 use super::held::{HeldReplies, Released};
@@ -45,19 +45,19 @@ pub struct Engine<W> {
     is_journal_down: bool,
     now: Timestamp,
     stopwatch: Stopwatch,
-    /// Connections to be looked at: they may have bytes to read or requests to answer.
+    /// Connections that may have bytes to read or requests to answer.
     ready: VecDeque<u64>,
-    /// Connections with something to write, or done.
+    /// Connections that have something to write or are to be closed.
     dirty: BTreeSet<u64>,
-    /// Connections that are over.
+    /// Closed connections that the caller has not drained.
     closed: Vec<(u64, Box<Socket<W>>)>,
-    /// Pages of logs that were asked for.
+    /// Requested pages of logs that the caller has not drained.
     pages: Vec<PageRequest>,
     buffer: Box<[u8]>,
 }
 
 impl<W: Wire> Engine<W> {
-    /// An engine without connections, whose journal holds all that the service has done.
+    /// An engine without connections, whose journal holds every record of the service.
     pub fn new(now: Timestamp, service: Service, stopwatch: Stopwatch) -> Self {
         Engine {
             durable: service.last_seq(),
@@ -76,7 +76,7 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// It is that late now, or later if it was said to be before.
+    /// Sets the time; an earlier instant than the last one is ignored.
     pub fn set_now(&mut self, now: Timestamp) {
         self.now = now.max(self.now);
     }
@@ -86,13 +86,13 @@ impl<W: Wire> Engine<W> {
         self.now
     }
 
-    /// The service, to drain what it has for the logs, or to tell it something.
+    /// The service, to drain what it has for the logs and to set its gauges.
     pub fn service(&mut self) -> &mut Service {
         &mut self.service
     }
 
-    /// The service, to look at.
-    pub fn look(&self) -> &Service {
+    /// The service, read-only.
+    pub fn service_ref(&self) -> &Service {
         &self.service
     }
 
@@ -101,18 +101,18 @@ impl<W: Wire> Engine<W> {
         self.sockets.count()
     }
 
-    /// The connection of that number, if it is still there.
+    /// The connection with this id, if it is still open.
     pub fn socket(&mut self, id: u64) -> Option<&mut Socket<W>> {
         self.sockets.get(id)
     }
 
-    /// The number of the connection in a slot.
+    /// The id of the connection in a slot.
     pub fn id_at(&self, slot: usize) -> Option<u64> {
         self.sockets.id_at(slot)
     }
 
-    /// Takes a connection in, to be looked at in this round if bytes may be there already; gives its number.
-    pub fn take_in(&mut self, socket: Socket<W>) -> u64 {
+    /// Adds a connection and returns its id. It is read in this round if it is marked as readable.
+    pub fn accept(&mut self, socket: Socket<W>) -> u64 {
         let may_read = socket.is_readable;
         let id = self.sockets.insert(socket);
         self.sockets.arm(id);
@@ -123,12 +123,12 @@ impl<W: Wire> Engine<W> {
         id
     }
 
-    /// Takes a connection out that cannot be watched.
+    /// Removes a connection that could not be registered with the poll.
     pub fn remove(&mut self, id: u64) {
         self.sockets.remove(id);
     }
 
-    /// A connection may be read, is ending, may be written.
+    /// Records a readiness event of a connection.
     pub fn note(&mut self, id: u64, may_read: bool, is_ending: bool, may_write: bool) {
         let Some(socket) = self.sockets.get(id) else { return };
         socket.is_readable |= may_read;
@@ -141,8 +141,8 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// What the journal said. Gives the last record of a segment that was sealed on the way.
-    pub fn take_report(&mut self, report: Report) -> Option<u64> {
+    /// Handles a report of the journal's thread. Returns the last record of a segment if one was sealed.
+    pub fn handle_report(&mut self, report: Report) -> Option<u64> {
         match report {
             Report::Durable { up_to, spare, took, sealed_through } => {
                 self.service.observe(self.now, Observation::JournalCommit { took_us: micros(took) });
@@ -161,7 +161,7 @@ impl<W: Wire> Engine<W> {
             }
             Report::Down { reason } => {
                 self.is_journal_down = true;
-                while let Some(Released { origin, reply, is_acknowledgement, .. }) = self.held.give_up() {
+                while let Some(Released { origin, reply, is_acknowledgement, .. }) = self.held.pop() {
                     let refusal = || Problem::journal_unavailable(&reason).into_reply();
                     self.deliver(origin, rules::reply_after_failure(reply, is_acknowledgement, refusal));
                 }
@@ -171,8 +171,8 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// Reads once from each connection that is ready, so that none keeps the others waiting, and answers its requests.
-    /// `is_full` says whether reading has to stop.
+    /// Reads once from each ready connection, so that none keeps the others waiting, and answers its requests. Stops
+    /// when `is_full` returns true.
     pub fn read(&mut self, is_full: impl Fn() -> bool) {
         for _ in 0..self.ready.len() {
             if is_full() {
@@ -190,10 +190,10 @@ impl<W: Wire> Engine<W> {
                 return self.close(id);
             }
             if socket.http.has_input_ended() {
-                // Whoever hung up must get no job; whoever closed for writing only is answered now.
+                // A disconnected client must not be given a job; one that closed only its writing side is answered now.
                 self.service.end_waits(id);
             }
-            // Even what asks for no reply may change the connection: its end, or a request that is none.
+            // Input that produces no reply may still change the connection: its end, or a malformed request.
             self.dirty.insert(id);
         }
         self.answer(id);
@@ -204,8 +204,8 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// Answers the requests that a connection has received. While the journal is behind only what looks is answered; the
-    /// rest waits, one request a connection.
+    /// Answers the requests that a connection has received. While the journal is behind, only read-only requests are
+    /// answered; the others wait, one for each connection.
     fn answer(&mut self, id: u64) {
         let Engine { sockets, service, held, durable, now, dirty, pages, is_journal_down, stopwatch, .. } = self;
         let Some(socket) = sockets.get(id) else { return };
@@ -215,13 +215,13 @@ impl<W: Wire> Engine<W> {
                 break;
             }
             let Some(request) = socket.http.next_request(*now) else { break };
-            let origin = Origin { connection: id, request: request.no() };
+            let origin = Origin { connection: id, request: request.id() };
             let came_at = stopwatch();
             let before = service.last_seq();
             let answer = service.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request);
             let seq = service.last_seq();
             let reply = match answer {
-                // While the journal is down nothing is done, and the service shows nothing that is not durable.
+                // While the journal is down no command is applied, and the service shows nothing that is not durable.
                 Answer::Reply(reply) if rules::may_leave(seq, *durable) || *is_journal_down => reply,
                 Answer::Reply(reply) => {
                     let is_read = matches!(request.method(), Method::Get | Method::Head);
@@ -248,17 +248,17 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// Lets happen what falls due: ends of requests that take too long, and the service's own affairs.
-    pub fn let_time_pass(&mut self) {
-        while let Some(id) = self.sockets.take_due(self.now) {
-            let socket = self.sockets.get(id).expect("timers go with their connection");
+    /// Fires the due timers of connections (requests that take too long), then those of the service.
+    pub fn fire_timers(&mut self) {
+        while let Some(id) = self.sockets.pop_due(self.now) {
+            let socket = self.sockets.get(id).expect("a timer is removed with its connection");
             if socket.http.next_timeout().is_some_and(|at| at <= self.now) {
                 socket.http.handle_timeout(self.now);
                 self.dirty.insert(id);
             }
             self.sockets.arm(id);
         }
-        // Whether something is due the service finds out itself: its deadline is not known before it is settled.
+        // Called in each round: the service's next deadline is not known before it is settled.
         self.service.handle_timeout(self.now);
     }
 
@@ -275,7 +275,7 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// Sends those who listen what happened. Whoever has too much of it waiting is closed with the next write.
+    /// Pushes events to the clients of event streams. A client with too many unsent bytes is closed at the next write.
     pub fn push_events(&mut self) {
         for Sendout { to, bytes } in self.service.streams().take(self.now) {
             for id in to {
@@ -286,7 +286,8 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// What was done and the journal has nothing to do: it is to append this, and to report.
+    /// The uncommitted commands as a batch to append, unless there are none or the journal still has the previous
+    /// batch.
     pub fn hand_over(&mut self) -> Option<Handover> {
         if !self.service.has_batch() {
             return None;
@@ -295,34 +296,34 @@ impl<W: Wire> Engine<W> {
         Some(self.service.take_batch(spare).expect("there is one"))
     }
 
-    /// Whether the journal has been handed a batch and has not reported it durable.
+    /// Whether the journal has a batch that it has not reported durable.
     pub fn is_committing(&self) -> bool {
         self.spare.is_none()
     }
 
-    /// Whether all that was done is durable.
+    /// Whether all commands are durable.
     pub fn is_durable(&self) -> bool {
         self.spare.is_some() && !self.service.has_batch()
     }
 
-    /// Whether the journal takes nothing.
+    /// Whether the journal's last write failed.
     pub fn is_journal_down(&self) -> bool {
         self.is_journal_down
     }
 
-    /// Pages of logs that were asked for: each is answered with [`Engine::deliver`].
-    pub fn take_pages(&mut self) -> Vec<PageRequest> {
+    /// Drains the requested pages of logs; the caller answers each with [`Engine::deliver`].
+    pub fn drain_page_requests(&mut self) -> Vec<PageRequest> {
         mem::take(&mut self.pages)
     }
 
-    /// Hands a reply to its connection.
+    /// Queues a reply on its connection.
     pub fn deliver(&mut self, origin: Origin, reply: Reply) {
         self.deliver_after(origin, reply, None);
     }
 
-    /// Hands a reply to its connection; `took_us` is counted, if it is there.
+    /// Queues a reply on its connection; `took_us`, if present, is recorded as the request's latency.
     fn deliver_after(&mut self, origin: Origin, reply: Reply, took_us: Option<u64>) {
-        // The client may be gone.
+        // The client may have disconnected.
         let Some(socket) = self.sockets.get(origin.connection) else { return };
         if let Some(took_us) = took_us {
             self.service.answered(self.now, socket.plane, took_us);
@@ -331,8 +332,8 @@ impl<W: Wire> Engine<W> {
         self.dirty.insert(origin.connection);
     }
 
-    /// Writes what there is to write; a connection whose replies went out may have more requests in its buffer. `wrote` is
-    /// told of each that was written to and goes on.
+    /// Writes queued bytes to each connection that has some; a connection whose replies are written may have more
+    /// requests in its buffer. `wrote` is called for each connection that stays open.
     pub fn write(&mut self, mut wrote: impl FnMut(u64, &mut W)) {
         for id in mem::take(&mut self.dirty) {
             let Some(socket) = self.sockets.get(id) else { continue };
@@ -358,38 +359,38 @@ impl<W: Wire> Engine<W> {
         self.service.forget(id);
     }
 
-    /// Connections that were closed since this was last asked.
-    pub fn take_closed(&mut self) -> Vec<(u64, Box<Socket<W>>)> {
+    /// Drains the connections that were closed since the last call.
+    pub fn drain_closed(&mut self) -> Vec<(u64, Box<Socket<W>>)> {
         mem::take(&mut self.closed)
     }
 
-    /// Whether a connection waits to be looked at.
+    /// Whether a connection waits to be read or answered.
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Whether the journal is behind: until it has caught up only what looks is answered. While it is down commands are
-    /// refused, so its batch grows no more.
+    /// Whether the journal is behind: until it has caught up, only read-only requests are answered. While it is down,
+    /// commands are refused, so its batch does not grow.
     pub fn is_full(&self) -> bool {
         !self.is_journal_down && self.service.batch_bytes() > BATCH_BYTES_MAX
     }
 
-    /// When something falls due next.
+    /// When the next timer is due.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         self.sockets.next_timeout().into_iter().chain(self.service.next_timeout()).min()
     }
 
-    /// The hub stops: what is in flight is answered, and connections end.
+    /// Begins to stop: requests in flight are answered, then connections close.
     pub fn begin_drain(&mut self) {
         self.service.begin_drain();
         for id in self.sockets.ids() {
-            let socket = self.sockets.get(id).expect("its number was just asked for");
+            let socket = self.sockets.get(id).expect("the id was just listed");
             socket.http.begin_drain(self.now);
             self.dirty.insert(id);
         }
     }
 
-    /// The service, when all is over.
+    /// The service, once the loop has ended.
     pub fn into_service(self) -> Service {
         self.service
     }

@@ -1,4 +1,4 @@
-//! The event loop: the engine on real sockets, clocks and threads, one round after another.
+//! The event loop: drives the engine with real sockets, the machine's clock and threads, one round after another.
 
 use super::clock::{Clock, Jump};
 use super::committer::{Committer, Report};
@@ -27,19 +27,19 @@ const DRAIN_MS: Millis = Millis::from_secs(10);
 /// How long the last batch may take at the end.
 const LAST_BATCH_WAIT: Duration = Duration::from_secs(10);
 
-/// The pause of a loop that waits for another thread to catch up.
+/// How long the loop pauses while another thread is behind.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// The longest wait in one poll.
 const POLL_MS_MAX: u64 = 1_000;
 
-/// How long the loop looks for the disk's answer before it sleeps.
-const LOOK_OUT: Duration = Duration::from_micros(200);
+/// How long the loop spins for the journal's report before it sleeps.
+const SPIN: Duration = Duration::from_micros(200);
 
 /// Connections accepted in one round: a flood of them must not keep the others waiting.
 const ACCEPTS_MAX: usize = 256;
 
-/// All that the loop's thread has.
+/// The state of the loop's thread.
 pub(super) struct EventLoop {
     poll: Poll,
     listeners: Listeners,
@@ -60,12 +60,12 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    /// Registers the planes' sockets and starts the journal's thread. Who came before the hub was ready is served next.
+    /// Registers the planes' sockets and the lobby's connections, and starts the journal's thread.
     pub fn new(parts: Parts) -> io::Result<Self> {
         let Parts { poll, waker, arrivals, mut service, appender, audit, alerts, log_reader, .. } = parts;
         let Arrivals { mut listeners, sockets, events } = arrivals;
         listeners.register(poll.registry())?;
-        events.into_iter().for_each(|(event, count)| service.record_earlier(event, count));
+        events.into_iter().for_each(|(event, count)| service.record_before_start(event, count));
         let mut clock = Clock::not_before(service.hub().now());
         let (now, _) = clock.now();
         let mut event_loop = EventLoop {
@@ -88,12 +88,12 @@ impl EventLoop {
         };
         for mut socket in sockets {
             socket.is_readable = true;
-            event_loop.take_in(socket);
+            event_loop.add(socket);
         }
         Ok(event_loop)
     }
 
-    /// One round: waits for something to happen, and acts.
+    /// One round: waits for an event or a timer, then acts.
     pub fn round(&mut self, events: &mut Events) -> io::Result<()> {
         match self.wait(events) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -103,14 +103,14 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Does all that can be done now. Once before the first wait too: the start has changed limits, and who came before the
-    /// hub was ready has waited for long enough.
+    /// Does everything that can be done now. It is called once before the first wait as well: the start may have
+    /// changed limits, and clients of the lobby have waited long enough.
     pub fn act(&mut self, events: &Events) {
         self.read_clock();
         self.note_events(events);
-        self.take_reports();
-        self.begin_drain_if_told();
-        self.accept();
+        self.handle_reports();
+        self.begin_drain_if_asked();
+        self.accept_connections();
         let connections = self.engine.connections() as u64;
         self.engine.service().set_connections(connections);
         self.engine.service().set_alerts_lost(self.alerts.lost());
@@ -118,23 +118,23 @@ impl EventLoop {
             self.engine.service().set_traced(trace.counts());
         }
         self.engine.read(|| self.audit.is_full());
-        self.ask_for_pages();
-        self.engine.let_time_pass();
+        self.request_pages();
+        self.engine.fire_timers();
         self.engine.settle();
         self.record();
         if let Some(handover) = self.engine.hand_over() {
             self.committer.append(handover);
         }
         self.engine.write(|_, _| {});
-        self.let_go();
+        self.drop_closed();
     }
 
-    /// Waits for something to happen. While the disk works on a batch, it looks for a moment before it sleeps: a fast disk
-    /// is done by then, and to wake up would take a tenth of its time again.
+    /// Waits for events until the next timeout. While the disk works on a batch, it spins for [`SPIN`] before it
+    /// sleeps: a fast disk is done by then, and to wake the thread would add a tenth of the disk's time.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = self.timeout();
         if self.engine.is_committing() && timeout != Some(Duration::ZERO) {
-            let until = Instant::now() + LOOK_OUT;
+            let until = Instant::now() + SPIN;
             while Instant::now() < until {
                 self.poll.poll(events, Some(Duration::ZERO))?;
                 if !events.is_empty() || self.committer.has_report() {
@@ -146,7 +146,7 @@ impl EventLoop {
         self.poll.poll(events, timeout)
     }
 
-    /// How long to wait for something to happen.
+    /// How long to wait for events; `None` without a limit.
     fn timeout(&self) -> Option<Duration> {
         if self.engine.is_full() || self.audit.is_full() {
             // The journal's report wakes the loop; the audit log's thread does not.
@@ -158,8 +158,8 @@ impl EventLoop {
         let now = self.engine.now();
         let next = self.engine.next_timeout().into_iter().chain(self.drain_until);
         let at = next.chain(self.listeners.next_timeout(now)).min()?;
-        // One more millisecond, so that the instant has come when the poll returns. A timer that is far away is asked
-        // for again: the clock may run faster than the poll's.
+        // One more millisecond, so that the timer is due when the poll returns. The wait is capped, since the hub's
+        // clock may run faster than the poll's.
         Some(Duration::from_millis((at.since(now).get() + 1).min(POLL_MS_MAX)))
     }
 
@@ -189,10 +189,10 @@ impl EventLoop {
         }
     }
 
-    /// What the other threads said.
-    fn take_reports(&mut self) {
+    /// Handles the reports and replies of the other threads.
+    fn handle_reports(&mut self) {
         while let Some(report) = self.committer.report() {
-            self.take_report(report);
+            self.handle_report(report);
         }
         while let Some((origin, reply)) = self.log_reader.reply() {
             self.engine.deliver(origin, reply);
@@ -210,14 +210,14 @@ impl EventLoop {
         }
     }
 
-    fn take_report(&mut self, report: Report) {
-        if let Some(seq) = self.engine.take_report(report) {
-            // A full channel: the snapshots' thread is behind; the next segment's end tells it more.
+    fn handle_report(&mut self, report: Report) {
+        if let Some(seq) = self.engine.handle_report(report) {
+            // A full channel means that the snapshots' thread is behind; the next sealed segment covers this one.
             _ = self.sealed.try_send(seq);
         }
     }
 
-    fn accept(&mut self) {
+    fn accept_connections(&mut self) {
         for _ in 0..ACCEPTS_MAX {
             if self.engine.connections() >= self.connections_max {
                 return;
@@ -225,23 +225,23 @@ impl EventLoop {
             let now = self.engine.now();
             let Some((stream, peer, plane)) = self.listeners.accept(now) else { return };
             let http = http::Connection::new(now, &self.http_limits);
-            self.take_in(Socket::new(stream, plane, peer.ip(), http));
+            self.add(Socket::new(stream, plane, peer.ip(), http));
         }
     }
 
-    /// Takes a connection in, if it can be watched.
-    fn take_in(&mut self, socket: Socket<TcpStream>) {
-        let id = self.engine.take_in(socket);
+    /// Adds a connection and registers it with the poll; closes it if it cannot be registered.
+    fn add(&mut self, socket: Socket<TcpStream>) {
+        let id = self.engine.accept(socket);
         let token = Token(FIRST_SOCKET + super::sockets::slot(id));
-        let stream = self.engine.socket(id).expect("it was just taken in").wire();
+        let stream = self.engine.socket(id).expect("it was just accepted").wire();
         if let Err(error) = self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE) {
             tracing::warn!(%error, "a connection cannot be registered");
             self.engine.remove(id);
         }
     }
 
-    fn ask_for_pages(&mut self) {
-        for request in self.engine.take_pages() {
+    fn request_pages(&mut self) {
+        for request in self.engine.drain_page_requests() {
             let origin = request.origin;
             if let Err(reply) = self.log_reader.ask(request) {
                 self.engine.deliver(origin, reply);
@@ -249,7 +249,7 @@ impl EventLoop {
         }
     }
 
-    /// Tells the logs what happened, and those who listen.
+    /// Records events in the audit log, the alerts and the trace, and pushes them to event streams.
     fn record(&mut self) {
         let service = self.engine.service();
         for event in service.events().drain(..) {
@@ -261,43 +261,43 @@ impl EventLoop {
         if let (Some(trace), Some(pending)) = (&mut self.trace, service.take_trace()) {
             trace.record(pending);
         }
-        self.audit_feed.want(service.is_audit_wanted());
+        self.audit_feed.set_wanted(service.is_audit_wanted());
         self.engine.push_events();
     }
 
-    /// Connections that are over leave the poll; then their descriptors are closed.
-    fn let_go(&mut self) {
-        for (_, mut socket) in self.engine.take_closed() {
-            // To close the descriptor takes it out of the poll as well.
+    /// Deregisters the closed connections and closes their descriptors.
+    fn drop_closed(&mut self) {
+        for (_, mut socket) in self.engine.drain_closed() {
+            // Closing the descriptor deregisters it as well.
             _ = self.poll.registry().deregister(socket.wire());
         }
     }
 
-    fn begin_drain_if_told(&mut self) {
-        if self.drain_until.is_some() || self.stop.stops() == 0 {
+    fn begin_drain_if_asked(&mut self) {
+        if self.drain_until.is_some() || self.stop.stop_requests() == 0 {
             return;
         }
-        tracing::info!(connections = self.engine.connections(), "stopping: what is in flight is answered first");
+        tracing::info!(connections = self.engine.connections(), "stopping: requests in flight are answered first");
         self.drain_until = Some(self.engine.now() + DRAIN_MS);
         self.listeners.close();
         self.engine.begin_drain();
     }
 
-    /// Whether the hub was told to stop, and all is answered or time is over.
+    /// Whether the hub was asked to stop and has answered everything or run out of time.
     pub fn is_over(&self) -> bool {
         let is_drained = self.engine.connections() == 0 && self.engine.is_durable();
-        let is_told_twice = self.stop.stops() > 1;
-        self.drain_until.is_some_and(|until| is_drained || is_told_twice || self.engine.now() >= until)
+        let is_asked_twice = self.stop.stop_requests() > 1;
+        self.drain_until.is_some_and(|until| is_drained || is_asked_twice || self.engine.now() >= until)
     }
 
-    /// Hands over the last batch and waits for it.
+    /// Hands over the last batch and waits until it is durable, at most [`LAST_BATCH_WAIT`].
     pub fn end(mut self) -> Ended {
         let now = self.engine.now();
         self.engine.service().flush(now);
         self.engine.settle();
         self.record();
         if let Some(trace) = self.trace.take() {
-            trace.end(self.engine.look().last_seq(), now);
+            trace.end(self.engine.service_ref().last_seq(), now);
         }
         let until = Instant::now() + LAST_BATCH_WAIT;
         while !self.engine.is_durable() {
@@ -306,7 +306,7 @@ impl EventLoop {
             }
             let left = until.saturating_duration_since(Instant::now());
             match self.committer.wait(left) {
-                Some(report) => self.take_report(report),
+                Some(report) => self.handle_report(report),
                 None => break,
             }
             if self.engine.is_journal_down() {
@@ -318,7 +318,7 @@ impl EventLoop {
     }
 }
 
-/// Microseconds since the process first asked.
+/// Microseconds since the first call in this process.
 fn stopwatch() -> u64 {
     static STARTED: OnceLock<Instant> = OnceLock::new();
     micros(STARTED.get_or_init(Instant::now).elapsed())

@@ -1,57 +1,56 @@
-//! Held replies: what may not leave before the journal holds what it speaks of.
+//! Held replies: replies that wait until the records they depend on are durable.
 
 use super::rules;
 use crate::http::Reply;
 use crate::service::Origin;
 use std::collections::VecDeque;
 
-/// One reply that waits.
+/// A reply that waits for a record.
 #[derive(Debug)]
 struct Held {
     seq: u64,
     origin: Origin,
     reply: Reply,
     is_acknowledgement: bool,
-    /// When its request came, in microseconds of the shell's stopwatch; none for a long poll, whose wait is its client's
-    /// wish.
+    /// When its request arrived, in microseconds of the shell's stopwatch; `None` for a long poll, whose wait its
+    /// client asked for.
     came_at: Option<u64>,
 }
 
 /// A reply that may leave.
 #[derive(Debug)]
 pub struct Released {
-    /// Where it goes.
+    /// The request that it answers.
     pub origin: Origin,
     /// The reply.
     pub reply: Reply,
-    /// Whether its client may take it for a promise: its request changed something, repeats one that did, or shows what
-    /// one did.
+    /// Whether it acknowledges records: its request changed the state, repeats one that did, or shows what one changed.
     pub is_acknowledgement: bool,
-    /// When its request came, in microseconds of the shell's stopwatch, unless that was a long poll.
+    /// When its request arrived, in microseconds of the shell's stopwatch; `None` for a long poll.
     pub came_at: Option<u64>,
 }
 
-/// All replies that wait, in the order they were made; so their records' numbers never fall.
+/// All held replies, in the order they were made; so their records' numbers never decrease.
 #[derive(Default, Debug)]
 pub struct HeldReplies {
     replies: VecDeque<Held>,
 }
 
 impl HeldReplies {
-    /// Holds a reply until the journal holds record `seq`. `is_acknowledgement` if its client may take it for
-    /// a promise.
+    /// Holds a reply until record `seq` is durable.
     pub fn hold(&mut self, seq: u64, origin: Origin, reply: Reply, is_acknowledgement: bool, came_at: Option<u64>) {
         assert!(self.replies.back().is_none_or(|last| last.seq <= seq), "replies are made in the journal's order");
         self.replies.push_back(Held { seq, origin, reply, is_acknowledgement, came_at });
     }
 
-    /// Takes out the next reply that may leave when the journal holds all up to `durable`.
+    /// Removes and returns the next reply that may be sent when all records up to `durable` are durable.
     pub fn release(&mut self, durable: u64) -> Option<Released> {
-        if rules::may_leave(self.replies.front()?.seq, durable) { self.give_up() } else { None }
+        if rules::may_leave(self.replies.front()?.seq, durable) { self.pop() } else { None }
     }
 
-    /// The journal failed: takes out a reply, which would have acknowledged what is not durable if it says so.
-    pub fn give_up(&mut self) -> Option<Released> {
+    /// Removes and returns the oldest reply, after the journal failed: if it is an acknowledgement, it must not be sent
+    /// as it is.
+    pub fn pop(&mut self) -> Option<Released> {
         let Held { origin, reply, is_acknowledgement, came_at, .. } = self.replies.pop_front()?;
         Some(Released { origin, reply, is_acknowledgement, came_at })
     }

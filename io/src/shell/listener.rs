@@ -10,10 +10,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-/// Connections that the kernel completes ahead of us: a thousand nodes that reconnect at once after a restart.
+/// Connections that the kernel completes before the hub accepts them: room for a thousand nodes that reconnect at once.
 const BACKLOG: i32 = 4_096;
 
-/// How long no connection is accepted when the process has no descriptor for one.
+/// How long accepting pauses when the process has run out of descriptors.
 const NO_DESCRIPTOR_PAUSE: Millis = Millis::new(100);
 
 /// Both planes' sockets.
@@ -38,7 +38,7 @@ pub struct BindError {
 }
 
 impl Listeners {
-    /// Listens on both planes' addresses; gives the addresses with the ports that were chosen for port 0.
+    /// Listens on both planes' addresses; returns the addresses, with the ports that were chosen for port 0.
     pub fn bind(asked: &PlaneAddrs, tokens: [(Token, Plane); 2]) -> Result<(Self, PlaneAddrs), BindError> {
         let mut listeners = Vec::new();
         for (token, plane) in tokens {
@@ -63,7 +63,8 @@ impl Listeners {
         Ok(())
     }
 
-    /// Takes the sockets out of a poll, for another one: there they are looked at once, whatever they have told this one.
+    /// Deregisters the sockets, to register them with another poll. There they count as ready, since their events are
+    /// lost.
     pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         for listener in &mut self.listeners {
             listener.socket.deregister(registry)?;
@@ -72,14 +73,14 @@ impl Listeners {
         Ok(())
     }
 
-    /// The poll says that this socket is ready.
+    /// Marks the socket with this token as ready.
     pub fn ready(&mut self, token: Token) {
         for listener in self.listeners.iter_mut().filter(|listener| listener.token == token) {
             listener.is_ready = true;
         }
     }
 
-    /// The next connection that a client made.
+    /// The next accepted connection, if there is one.
     pub fn accept(&mut self, now: Timestamp) -> Option<(TcpStream, SocketAddr, Plane)> {
         if now < self.paused_until {
             return None;
@@ -88,8 +89,8 @@ impl Listeners {
             loop {
                 match listener.socket.accept() {
                     Ok((stream, peer)) => {
-                        // A reply is one write: waiting for more of it would only delay it. A socket that refuses is
-                        // closed already.
+                        // A reply is one write, so Nagle's algorithm would only delay it. A socket that refuses the
+                        // option is closed already.
                         _ = stream.set_nodelay(true);
                         return Some((stream, peer, listener.plane));
                     }
@@ -97,10 +98,10 @@ impl Listeners {
                         listener.is_ready = false;
                         break;
                     }
-                    // The client gave up before it was its turn.
-                    Err(error) if is_of_the_client(&error) => {}
+                    // The client disconnected before it was accepted.
+                    Err(error) if is_client_error(&error) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "no connection can be accepted; the next try is in {} ms", NO_DESCRIPTOR_PAUSE.get());
+                        tracing::warn!(%error, "connections cannot be accepted; the next try is in {} ms", NO_DESCRIPTOR_PAUSE.get());
                         self.paused_until = now + NO_DESCRIPTOR_PAUSE;
                         return None;
                     }
@@ -110,7 +111,7 @@ impl Listeners {
         None
     }
 
-    /// When accepting goes on after a pause.
+    /// When accepting resumes after a pause.
     pub fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
         (now < self.paused_until).then_some(self.paused_until)
     }
@@ -132,7 +133,7 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn is_of_the_client(error: &io::Error) -> bool {
+fn is_client_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }

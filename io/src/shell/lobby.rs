@@ -1,9 +1,9 @@
-//! The lobby: who comes while the hub recovers is answered here, by a thread of its own, so that the recovery is not held
-//! up and nobody waits for it without a word.
+//! The lobby: answers requests that arrive while the hub recovers, in a thread of its own, so that it does not delay
+//! the recovery and no client waits without a reply.
 //!
-//! It has the planes' sockets and a poll, and speaks the same HTTP as the loop. Each reply closes its connection: what it
-//! says will soon not be so. When the hub is ready, it hands on the sockets and all connections as they are: who has not
-//! asked yet is answered by the hub, who was answered reads to the end.
+//! It owns the planes' sockets and a poll, and speaks the same HTTP as the loop. Each reply closes its connection,
+//! since the reply is soon outdated. When the hub is ready, the lobby passes on the sockets and all open connections as
+//! they are: the hub answers the requests that are still to come, and writes the rest of the lobby's replies.
 
 use super::clock::Clock;
 use super::listener::Listeners;
@@ -21,32 +21,32 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Connections at once; more wait in the kernel's queue. Each is there for one answer.
+/// Connections at a time; more wait in the kernel's queue. Each gets one reply.
 pub const LOBBY_CONNECTIONS_MAX: usize = 1_024;
 
-/// Bytes read at once; what a client sends beyond its request is thrown away.
+/// Bytes read at once; bytes beyond the request are discarded.
 const READ_BYTES: usize = 16 * 1024;
 
 /// The longest wait in one poll.
 const POLL_MS_MAX: u64 = 1_000;
 
-/// Stands for a progress that was not told yet.
-const UNTOLD: u64 = u64::MAX;
+/// The value of `segments_left` before the first progress report.
+const UNREPORTED: u64 = u64::MAX;
 
-/// The recovery's end of the lobby.
+/// The recovery's handle to the lobby's thread.
 pub struct Lobby {
     shared: Arc<Shared>,
     waker: Waker,
     thread: Option<JoinHandle<io::Result<Arrivals>>>,
 }
 
-/// What the lobby hands on.
+/// What the lobby passes on to the event loop.
 pub struct Arrivals {
     /// The planes' sockets.
     pub listeners: Listeners,
-    /// Connections that are open.
+    /// The open connections.
     pub sockets: Vec<Socket<TcpStream>>,
-    /// What the audit log is to be told, and for how many each event stands.
+    /// Events for the audit log, each with its count.
     pub events: Vec<(Event, u64)>,
 }
 
@@ -60,11 +60,11 @@ impl Shared {
     fn progress(&self) -> Option<Replayed> {
         let segments_left = self.segments_left.load(Ordering::Relaxed);
         let records = self.records.load(Ordering::Relaxed);
-        (segments_left != UNTOLD).then_some(Replayed { records, segments_left })
+        (segments_left != UNREPORTED).then_some(Replayed { records, segments_left })
     }
 }
 
-/// What the thread has.
+/// The state of the lobby's thread.
 struct Doorkeeper {
     shared: Arc<Shared>,
     poll: Poll,
@@ -79,7 +79,7 @@ struct Doorkeeper {
 }
 
 impl Lobby {
-    /// Starts to answer on the planes' sockets, with up to `connections_max` connections at once.
+    /// Starts to answer on the planes' sockets, with up to `connections_max` connections at a time.
     pub fn open(
         mut listeners: Listeners,
         recovering: Recovering,
@@ -91,7 +91,7 @@ impl Lobby {
         listeners.register(poll.registry())?;
         let shared = Arc::new(Shared {
             records: AtomicU64::new(0),
-            segments_left: AtomicU64::new(UNTOLD),
+            segments_left: AtomicU64::new(UNREPORTED),
             is_closing: AtomicBool::new(false),
         });
         let mut clock = Clock::new();
@@ -112,13 +112,13 @@ impl Lobby {
         Ok(Lobby { shared, waker, thread: Some(thread) })
     }
 
-    /// The recovery is so far. Two stores.
-    pub fn tell(&self, progress: Progress) {
+    /// Sets the recovery's progress, which replies show. Costs two stores.
+    pub fn set_progress(&self, progress: Progress) {
         self.shared.records.store(progress.records, Ordering::Relaxed);
         self.shared.segments_left.store(progress.segments_left as u64, Ordering::Relaxed);
     }
 
-    /// The hub is ready: what is there is handed on.
+    /// Ends the lobby when the hub is ready; returns its sockets, connections and events.
     pub fn close(mut self) -> io::Result<Arrivals> {
         self.end().expect("it is closed once")
     }
@@ -134,9 +134,9 @@ impl Lobby {
 }
 
 impl Drop for Lobby {
-    /// The hub does not start: its connections are closed with what they were answered.
+    /// The hub does not start: the lobby's connections are closed.
     fn drop(&mut self) {
-        // Why it does not is said by whoever drops the lobby.
+        // The caller that drops the lobby reports why the hub does not start.
         _ = self.end();
     }
 }
@@ -152,10 +152,10 @@ impl Doorkeeper {
             self.now = self.clock.now().0.max(self.now);
             self.recovering.set_progress(self.shared.progress());
             self.note_events(&events);
-            self.accept();
-            self.let_time_pass();
+            self.accept_connections();
+            self.fire_timers();
         }
-        self.hand_on()
+        self.into_arrivals()
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -170,14 +170,14 @@ impl Doorkeeper {
                 continue;
             };
             let Some(id) = self.sockets.id_at(slot) else { continue };
-            let socket = self.sockets.get(id).expect("its number was just asked for");
+            let socket = self.sockets.get(id).expect("the id was just listed");
             socket.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
             socket.is_ending |= event.is_read_closed();
             self.serve(id);
         }
     }
 
-    fn accept(&mut self) {
+    fn accept_connections(&mut self) {
         while self.sockets.count() < self.connections_max {
             let Some((stream, peer, plane)) = self.listeners.accept(self.now) else { return };
             let http = http::Connection::new(self.now, &self.http_limits);
@@ -192,7 +192,7 @@ impl Doorkeeper {
         }
     }
 
-    /// Reads what a connection has, answers, and writes what it takes.
+    /// Reads, answers and writes one connection until it would block.
     fn serve(&mut self, id: u64) {
         let Doorkeeper { sockets, recovering, now, buffer, .. } = self;
         let Some(socket) = sockets.get(id) else { return };
@@ -201,7 +201,7 @@ impl Doorkeeper {
                 return self.close(id);
             }
             while let Some(request) = socket.http.next_request(*now) {
-                let origin = Origin { connection: id, request: request.no() };
+                let origin = Origin { connection: id, request: request.id() };
                 let reply = recovering.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request);
                 socket.http.begin_drain(*now);
                 socket.http.reply(*now, origin.request, reply);
@@ -216,9 +216,9 @@ impl Doorkeeper {
         }
     }
 
-    fn let_time_pass(&mut self) {
-        while let Some(id) = self.sockets.take_due(self.now) {
-            let socket = self.sockets.get(id).expect("timers go with their connection");
+    fn fire_timers(&mut self) {
+        while let Some(id) = self.sockets.pop_due(self.now) {
+            let socket = self.sockets.get(id).expect("a timer is removed with its connection");
             if socket.http.next_timeout().is_some_and(|at| at <= self.now) {
                 socket.http.handle_timeout(self.now);
             }
@@ -228,18 +228,18 @@ impl Doorkeeper {
 
     fn close(&mut self, id: u64) {
         if let Some(mut socket) = self.sockets.remove(id) {
-            // The descriptor is closed next, which takes it out of the poll as well.
+            // The descriptor is closed next, which deregisters it as well.
             _ = self.poll.registry().deregister(socket.wire());
         }
     }
 
-    fn hand_on(mut self) -> io::Result<Arrivals> {
+    fn into_arrivals(mut self) -> io::Result<Arrivals> {
         let registry = self.poll.registry();
         self.listeners.deregister(registry)?;
         let mut sockets = Vec::with_capacity(self.sockets.count());
         for id in self.sockets.ids() {
-            let mut socket = self.sockets.remove(id).expect("its number was just asked for");
-            // One that cannot be taken out of this poll cannot be put into another.
+            let mut socket = self.sockets.remove(id).expect("the id was just listed");
+            // A connection that cannot be deregistered here cannot be registered with another poll.
             if registry.deregister(socket.wire()).is_ok() {
                 sockets.push(*socket);
             }

@@ -1,15 +1,15 @@
-//! The shell: one loop that reads what is ready, lets the service answer, hands what changed to the journal's thread,
-//! and writes the replies that the journal allows.
+//! The shell: one loop that reads ready connections, lets the service answer their requests, hands uncommitted commands
+//! to the journal's thread, and writes the replies whose records are durable.
 //!
 //! ```text
 //!  sockets ─read─► http::Connection ─► Service ─► batch ─► journal's thread ─► disk
 //!     ▲                                  │ reply, with the number of the last record
 //!     └────────write──── HeldReplies ◄───┘ … until the disk has that record
 //! ```
-//! [`engine`] is all of that but the sockets themselves, the clock and the threads, which [`run`] adds and the simulator
-//! replaces. While the hub recovers, [`lobby`] has the sockets.
+//! [`engine`] is all of that except the sockets, the clock and the threads, which [`run`] adds and the simulator
+//! replaces. While the hub recovers, [`lobby`] owns the sockets.
 //!
-//! A round costs one `poll`, one read and one write for each connection that is ready, and one hand-over of a batch.
+//! A round costs one `poll`, one read and one write for each ready connection, and one hand-over of a batch.
 
 pub mod clock;
 pub mod committer;
@@ -44,26 +44,26 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Events that one `poll` may bring.
+/// Events that one `poll` may return.
 const EVENTS_MAX: usize = 1_024;
 
 const WAKER: Token = Token(0);
 const LISTENERS: [(Token, Plane); 2] = [(Token(1), Plane::Control), (Token(2), Plane::Data)];
 
-/// What the first connection's slot is called; the slots count from there.
+/// The token of the first connection's slot; the token of slot `n` is `FIRST_SOCKET + n`.
 const FIRST_SOCKET: usize = 3;
 
-/// Tells the loop to stop, from any thread.
+/// Asks the loop to stop, from any thread.
 #[derive(Default)]
 pub struct StopFlag(AtomicUsize);
 
 impl StopFlag {
-    /// The hub is to stop: at the first call when all is answered, at the second at once.
+    /// Asks the hub to stop: the first call lets it answer the requests in flight, the second stops it at once.
     pub fn stop(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn stops(&self) -> usize {
+    fn stop_requests(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
@@ -74,45 +74,45 @@ pub struct Parts {
     pub poll: Poll,
     /// Wakes the poll.
     pub waker: Arc<Waker>,
-    /// The planes' sockets, and who came by them before the hub was ready.
+    /// The planes' sockets, and the connections that were accepted before the hub was ready.
     pub arrivals: Arrivals,
-    /// The hub behind them.
+    /// The service that answers their requests.
     pub service: Service,
-    /// The journal's end.
+    /// Appends to the journal; the journal's thread gets it.
     pub appender: Appender,
     /// The audit log.
     pub audit: Audit,
-    /// What is written to it.
+    /// The lines that were written to the audit log, for event streams.
     pub audit_feed: Feed,
     /// The alerts' file and webhook.
     pub alerts: AlertLog,
-    /// What the hub refuses and what finds nothing goes there, if anywhere.
+    /// Records the commands that were refused or found nothing, unless it is disabled.
     pub trace: Option<Trace>,
-    /// Who reads pages of the logs.
+    /// Reads pages of the logs.
     pub log_reader: LogReader,
     /// Limits of a connection.
     pub http_limits: http::Limits,
-    /// Connections at once.
+    /// The most connections at a time.
     pub connections_max: usize,
-    /// Tells the loop to stop.
+    /// Asks the loop to stop.
     pub stop: Arc<StopFlag>,
-    /// Alert rules to follow from now on.
+    /// New alert rules after a reload.
     pub alert_rules: Receiver<Alerts>,
-    /// Is told the last record of the segments that are sealed.
+    /// Receives the last record of each sealed segment.
     pub sealed: Sender<u64>,
 }
 
 /// What is left when the loop has ended.
 pub struct Ended {
-    /// The hub's last state.
+    /// The service with the hub's last state.
     pub service: Service,
-    /// The journal's end.
+    /// The journal, which no thread uses any more.
     pub appender: Appender,
-    /// Whether all that was done is durable.
+    /// Whether all commands are durable.
     pub is_durable: bool,
 }
 
-/// A poll, and the planes' sockets on it.
+/// Binds the planes' listening sockets; returns them and their addresses.
 pub fn bind(asked: &PlaneAddrs) -> Result<(Listeners, PlaneAddrs), BindError> {
     Listeners::bind(asked, LISTENERS)
 }
@@ -129,7 +129,7 @@ pub fn poll() -> io::Result<(Poll, Arc<Waker>)> {
     Ok((poll, waker))
 }
 
-/// Serves until told to stop, then answers what is in flight.
+/// Serves until it is asked to stop, then answers the requests in flight.
 pub fn run(parts: Parts) -> io::Result<Ended> {
     let mut event_loop = EventLoop::new(parts)?;
     let mut events = Events::with_capacity(EVENTS_MAX);

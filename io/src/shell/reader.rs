@@ -1,5 +1,5 @@
-//! The logs' reader: pages of the audit log and of the alerts are read in a thread of their own, since the loop waits for
-//! no file.
+//! The log reader: reads pages of the audit log and of the alerts in a thread of its own, since the loop never waits
+//! for a file.
 
 use crate::audit;
 use crate::disk::{Disk, RealDisk};
@@ -12,18 +12,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Pages that may be asked for at once; operators ask, not programs.
+/// Page requests that may be queued; operators send them, not programs.
 const PAGES_MAX: usize = 64;
 
-/// A page that a client asked for.
+/// A page of a log that a client requested.
 pub struct PageRequest {
-    /// Where the reply goes.
+    /// The request to answer.
     pub origin: Origin,
-    /// Which.
+    /// The page.
     pub page: Page,
 }
 
-/// Where the logs are.
+/// The paths of the logs.
 pub struct LogPaths {
     /// The audit log.
     pub audit: PathBuf,
@@ -31,17 +31,17 @@ pub struct LogPaths {
     pub alerts: PathBuf,
 }
 
-/// The loop's end of the reader's thread.
+/// The loop's handle to the reader's thread.
 pub struct LogReader {
     requests: Sender<PageRequest>,
     replies: Receiver<(Origin, Reply)>,
 }
 
 impl LogReader {
-    /// Starts the thread, which ends with its requests. `waker` tells the loop that there is a reply.
+    /// Starts the thread, which ends when the handle is dropped. `waker` wakes the loop when there is a reply.
     pub fn start(paths: LogPaths, waker: Arc<Waker>) -> io::Result<Self> {
         let (requests, request_receiver) = bounded::<PageRequest>(PAGES_MAX);
-        // As many replies as requests, and one in the making: a reply never waits for the loop.
+        // Room for all queued requests and the one being read: sending a reply never blocks.
         let (reply_sender, replies) = bounded(PAGES_MAX + 1);
         std::thread::Builder::new().name("log-reader".into()).spawn(move || {
             for PageRequest { origin, page } in request_receiver {
@@ -54,7 +54,7 @@ impl LogReader {
         Ok(LogReader { requests, replies })
     }
 
-    /// Asks for a page; the reply, if there are too many such requests.
+    /// Queues a request. If the queue is full, returns the reply that refuses it.
     pub fn ask(&self, request: PageRequest) -> Result<(), Reply> {
         self.requests.try_send(request).map_err(|_| {
             Problem::new(503, "not_ready", format!("{PAGES_MAX} pages of the logs are being read; ask again"))
@@ -62,7 +62,7 @@ impl LogReader {
         })
     }
 
-    /// A page that was read.
+    /// The next page that was read, if there is one.
     pub fn reply(&self) -> Option<(Origin, Reply)> {
         self.replies.try_recv().ok()
     }
@@ -76,7 +76,7 @@ fn read(paths: &LogPaths, page: Page) -> Reply {
             body.extend_from_slice(&open);
             body.extend_from_slice(br#","alerts":["#);
             match last_lines(&paths.alerts, limit) {
-                // A line that a power cut tore is none.
+                // A line that a power cut tore is left out.
                 Ok(lines) => push_all(&mut body, lines.iter().map(Vec::as_slice).filter(|line| is_json(line))),
                 Err(error) => return unreadable("the alerts' file", &error),
             }
@@ -85,7 +85,7 @@ fn read(paths: &LogPaths, page: Page) -> Reply {
     }
 }
 
-/// A page of the audit log: the lines after that number, at most `limit`; the latest ones without a number.
+/// A page of the audit log: at most `limit` lines with numbers above `after`, or the latest ones without `after`.
 pub fn audit_page(disk: &dyn Disk, path: &Path, after: Option<u64>, limit: usize) -> Reply {
     let mut body = br#"{"ok":true,"events":["#.to_vec();
     match audit::page(disk, path, after, limit) {
@@ -95,7 +95,7 @@ pub fn audit_page(disk: &dyn Disk, path: &Path, after: Option<u64>, limit: usize
     Reply::json(200, body)
 }
 
-/// The rest of an array and of the object that it is in.
+/// Appends the lines as an array's elements and closes the array and its object.
 fn push_all<'a>(body: &mut Vec<u8>, lines: impl Iterator<Item = &'a [u8]>) {
     for (index, line) in lines.enumerate() {
         if index > 0 {

@@ -1,12 +1,12 @@
 //! Snapshots: made in a thread of their own by replaying the sealed segments, so that the loop never stops for one.
 //!
-//! A snapshot costs as much as the state is large, whatever has changed: about 4 µs a job, three times over (restored,
-//! written, proven). So the next one waits until the journal behind the last has grown as large as that is, and to
-//! [`JOURNAL_BYTES_MIN`]: then all snapshots together cost about as much as writing the journal, and a start replays at
-//! most twice what it restores.
+//! The cost of a snapshot depends on the size of the state, not on what has changed: about 4 µs a job, three times
+//! (restored, written, verified). So the next snapshot waits until the journal after the last one is as large as that
+//! snapshot and at least [`JOURNAL_BYTES_MIN`]: then all snapshots together cost about as much as writing the journal,
+//! and a start replays at most twice what it restores.
 //!
-//! Each replay compares the outcome hash with the one that the live hub wrote at each segment's end: production proves
-//! its own determinism all day. Segments go only after the snapshot was restored from the disk.
+//! Each replay compares the outcome hash with the one that the live hub wrote at each segment's end: production checks
+//! its own determinism all the time. Segments are deleted only after the snapshot was restored from the disk.
 
 use crate::journal::{Progress, ReplayError, SnapshotReport, Store};
 use crate::platform;
@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// A start replays so much in a second or two: no reason to make a snapshot.
+/// A start replays this much in a second or two, so a snapshot is not worth it.
 const JOURNAL_BYTES_MIN: u64 = 256 << 20;
 
-/// With small segments, which tests use, so many of them are enough.
+/// With small segments, which tests use, this many of them are enough.
 const SEGMENTS_MIN: u64 = 4;
 
-/// The hub's end of the snapshots' thread.
+/// The handle to the snapshots' thread.
 pub struct Snapshots {
     sealed: Option<Sender<u64>>,
     is_stopping: Arc<AtomicBool>,
@@ -44,12 +44,12 @@ impl Snapshots {
         Ok(Snapshots { sealed: Some(sealed), is_stopping, thread: Some(thread) })
     }
 
-    /// Where the loop tells the last record of the segments that are sealed.
+    /// Where the loop sends the last record of each sealed segment.
     pub fn sealed(&self) -> Sender<u64> {
-        self.sealed.clone().expect("it is there until the end")
+        self.sealed.clone().expect("it is dropped at the end only")
     }
 
-    /// Ends the thread; a snapshot under way is given up.
+    /// Ends the thread; a snapshot in progress is abandoned.
     pub fn finish(mut self) {
         self.is_stopping.store(true, Ordering::SeqCst);
         self.sealed = None;
@@ -83,8 +83,8 @@ fn run(store: &Store, segment_bytes: u64, sealed: &Receiver<u64>, is_stopping: &
     }
 }
 
-/// What there is to do once all segments up to the record `through` are sealed: prepares the next segment, and if it is
-/// worth its cost makes a snapshot and lets go of what that covers. `progress` returns `false` to stop.
+/// Acts on sealed segments, whose last record is `through`: prepares the next segment and, if a snapshot is worth its
+/// cost, makes one and truncates the journal that it covers. `progress` returns `false` to stop.
 pub fn follow(
     store: &Store,
     through: u64,
@@ -103,7 +103,7 @@ pub fn follow(
     Ok(Some(report))
 }
 
-/// Whether the journal has grown so much that a snapshot is worth its cost.
+/// Whether the journal has grown enough that a snapshot is worth its cost.
 fn is_due(store: &Store, through: u64, segment_bytes: u64) -> bool {
     match store.growth(through) {
         Ok((journal_bytes, snapshot_bytes)) => {
@@ -116,7 +116,7 @@ fn is_due(store: &Store, through: u64, segment_bytes: u64) -> bool {
     }
 }
 
-/// The next segment is ready before it is needed; if not, the journal makes one, which takes a moment longer.
+/// Prepares the next segment before it is needed; without it the journal makes one, which delays a batch.
 fn prepare_spare(store: &Store) {
     if let Err(error) = store.prepare_spare() {
         tracing::warn!(%error, "no spare segment can be prepared");

@@ -1,11 +1,11 @@
-//! Sockets: the connections that the loop holds, each a socket, its HTTP state and a timer.
+//! Sockets: the loop's connections, each a socket, its HTTP state and a timer.
 //!
-//! A connection's number holds its slot and how often the slot was used before, so that a late reply never reaches the
-//! next client in the slot. Timers are lazy: each connection has at most one, set for the earliest instant it was ever
-//! asked for; when it fires too early it is set again. 10,000 idle connections cost one firing each per idle limit.
+//! A connection's id holds its slot and how often the slot was used before, so that a late reply never reaches the next
+//! client in the slot. Timers are lazy: each connection has at most one, armed for the earliest deadline since it last
+//! fired; when it fires too early it is armed again. 10,000 idle connections cost one firing each per idle limit.
 
 use super::wire::Wire;
-use crate::http::{self, Reply, RequestNo};
+use crate::http::{self, Reply, RequestId};
 use crate::service::Plane;
 use sheratan_core::Timestamp;
 use std::collections::BTreeSet;
@@ -15,15 +15,15 @@ use std::net::IpAddr;
 /// One client's connection.
 pub struct Socket<W> {
     wire: W,
-    /// The plane that it came to.
+    /// The plane that it was accepted on.
     pub plane: Plane,
     /// The peer's address.
     pub ip: IpAddr,
-    /// Bytes to requests, replies to bytes.
+    /// Parses requests and writes replies.
     pub http: http::Connection,
-    /// The socket may hold bytes that were not read; edge-triggered readiness is told once.
+    /// The socket may hold unread bytes; edge-triggered readiness is reported once.
     pub is_readable: bool,
-    /// The peer closed its side: what is in the socket is all there will be, and its end raises no event of its own.
+    /// The peer closed its side: no more bytes will arrive, and the end itself raises no further event.
     pub is_ending: bool,
     /// The socket was closed for writing.
     is_shut_down: bool,
@@ -55,7 +55,7 @@ impl<W: Wire> Socket<W> {
         Socket { wire, plane, ip, http, is_readable: false, is_ending: false, is_shut_down: false, armed_at: None }
     }
 
-    /// Reads once into `buffer` and hands it to the HTTP connection.
+    /// Reads once into `buffer` and passes the bytes to the HTTP connection.
     pub fn read(&mut self, now: Timestamp, buffer: &mut [u8]) -> io::Result<()> {
         match self.wire.read(buffer) {
             Ok(0) => {
@@ -76,7 +76,7 @@ impl<W: Wire> Socket<W> {
         Ok(())
     }
 
-    /// Writes what is there to write, as far as the socket takes it.
+    /// Writes the queued bytes until the socket would block.
     pub fn write(&mut self, now: Timestamp) -> io::Result<()> {
         while !self.http.output().is_empty() {
             match self.wire.write(self.http.output()) {
@@ -93,20 +93,20 @@ impl<W: Wire> Socket<W> {
         Ok(())
     }
 
-    /// Answers a request with a reply that goes on.
-    pub fn begin_stream(&mut self, now: Timestamp, no: RequestNo, beginning: Reply) {
+    /// Answers a request with a reply that stays open.
+    pub fn begin_stream(&mut self, now: Timestamp, id: RequestId, beginning: Reply) {
         self.wire.limit_send_buffer();
-        self.http.begin_stream(now, no, beginning);
+        self.http.begin_stream(now, id, beginning);
     }
 
-    /// What carries its bytes.
+    /// The connection's byte stream.
     pub fn wire(&mut self) -> &mut W {
         &mut self.wire
     }
 }
 
 impl<W: Wire> Sockets<W> {
-    /// Takes a connection in; gives its number.
+    /// Adds a connection and returns its id.
     pub fn insert(&mut self, socket: Socket<W>) -> u64 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { uses: 0, socket: None });
@@ -118,19 +118,19 @@ impl<W: Wire> Sockets<W> {
         number(slot, entry.uses)
     }
 
-    /// The connection of that number, if it is still there.
+    /// The connection with this id, if it is still open.
     pub fn get(&mut self, id: u64) -> Option<&mut Socket<W>> {
         let entry = self.slots.get_mut(slot_of(id) as usize)?;
         if entry.uses == uses_of(id) { entry.socket.as_deref_mut() } else { None }
     }
 
-    /// The number of the connection in a slot.
+    /// The id of the connection in a slot.
     pub fn id_at(&self, slot: usize) -> Option<u64> {
         let entry = self.slots.get(slot)?;
         entry.socket.as_ref().map(|_| number(slot as u32, entry.uses))
     }
 
-    /// Takes a connection out.
+    /// Removes and returns a connection.
     pub fn remove(&mut self, id: u64) -> Option<Box<Socket<W>>> {
         let entry = self.slots.get_mut(slot_of(id) as usize).filter(|entry| entry.uses == uses_of(id))?;
         let mut socket = entry.socket.take()?;
@@ -143,7 +143,7 @@ impl<W: Wire> Sockets<W> {
         Some(socket)
     }
 
-    /// Sets the connection's timer, unless an earlier one stands.
+    /// Arms the connection's timer, unless an earlier one is armed.
     pub fn arm(&mut self, id: u64) {
         let Some(socket) = self.get(id) else { return };
         let Some(at) = socket.http.next_timeout() else { return };
@@ -156,18 +156,18 @@ impl<W: Wire> Sockets<W> {
         self.timers.insert((at, id));
     }
 
-    /// Takes out a connection's timer that is due.
-    pub fn take_due(&mut self, now: Timestamp) -> Option<u64> {
+    /// Removes the earliest due timer and returns its connection's id.
+    pub fn pop_due(&mut self, now: Timestamp) -> Option<u64> {
         let (at, id) = self.timers.first().copied()?;
         if at > now {
             return None;
         }
         self.timers.pop_first();
-        self.get(id).expect("timers go with their connection").armed_at = None;
+        self.get(id).expect("a timer is removed with its connection").armed_at = None;
         Some(id)
     }
 
-    /// When the next timer fires.
+    /// When the next timer is due.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         self.timers.first().map(|(at, _)| *at)
     }
@@ -177,7 +177,7 @@ impl<W: Wire> Sockets<W> {
         self.count
     }
 
-    /// The numbers of all connections.
+    /// The ids of all connections.
     pub fn ids(&self) -> Vec<u64> {
         (0..self.slots.len()).filter_map(|slot| self.id_at(slot)).collect()
     }

@@ -1,23 +1,23 @@
-//! Wire: what carries a connection's bytes: a socket, and in the simulator a virtual one.
+//! Wire: a connection's byte stream, a socket or, in the simulator, a virtual one.
 
 use mio::net::TcpStream;
 use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
-/// What the system may hold of a stream besides the stream's own limit. At 100 ms of round trip it lets 300 kB/s through.
+/// Bytes of an event stream that the system may buffer. At a round trip of 100 ms this allows 300 kB/s.
 const STREAM_SEND_BUFFER_BYTES: usize = 32 << 10;
 
-/// A non-blocking byte stream whose readiness is told once, when it changes.
+/// A non-blocking byte stream whose readiness is reported once, when it changes.
 pub trait Wire {
-    /// Reads what is there; 0 at the end, [`io::ErrorKind::WouldBlock`] if nothing is there yet.
+    /// Reads available bytes; 0 at the end, [`io::ErrorKind::WouldBlock`] if none are available yet.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Writes as much as is taken; [`io::ErrorKind::WouldBlock`] if nothing is.
+    /// Writes as many bytes as fit; [`io::ErrorKind::WouldBlock`] if none do.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Nothing more will be written.
+    /// Closes the writing side.
     fn shutdown_write(&mut self) -> io::Result<()>;
-    /// A reply that goes on begins: little of it may wait outside the connection, where it is neither seen nor bounded (on
-    /// Linux the system would take 2.5 MiB by itself).
+    /// Bounds the system's send buffer before an event stream begins: bytes that wait there are neither counted nor
+    /// bounded by the connection (Linux would buffer up to 2.5 MiB).
     fn limit_send_buffer(&mut self);
 }
 

@@ -1,20 +1,20 @@
-//! Counts: what became of what was traced since the hub started. The loop and the trace's thread count, the metrics ask.
+//! Counts of traced records since the hub started. The loop and the trace's thread count, the metrics read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Records that are in the files or in none.
+/// How many records were written and dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
-    /// Records that were written, those included that tell of others.
+    /// Records that were written, records of gaps included.
     pub records: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Records that are in no file: too much came in a round, the thread was behind, or the disk took nothing.
+    /// Records in no file: a round traced too many bytes, the thread was behind, or a write failed.
     pub dropped: u64,
 }
 
-/// The counts as they are shared by those who count.
+/// The counts, shared between the threads that count.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally(Arc<Shared>);
 

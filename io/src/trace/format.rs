@@ -6,23 +6,23 @@
 //! | 8 | 4 | format version |
 //! | 12 | 4 | CRC-32 of the header's other bytes |
 //! | 16 | 16 | hub id |
-//! | 32 | 8 | number of the first file of this life: a life is one run of the hub's process |
-//! | 40, 48 | 8, 8 | where the life begins: the journal's last record then, and the instant |
-//! | 56, 64 | 8, 8 | where the file begins, alike: what was traced since is in it or in a later one |
+//! | 32 | 8 | id of the run: the number of its first file; a run is one run of the hub's process |
+//! | 40, 48 | 8, 8 | where the run begins: the journal's last record then, and the instant |
+//! | 56, 64 | 8, 8 | where the file begins, likewise: later records are in this file or in a later one |
 //!
 //! | record | bytes | |
 //! |---|---|---|
 //! | 0 | 4 | length of the payload |
 //! | 4 | 4 | CRC-32 of the record's other bytes |
 //! | 8, 16 | 8, 8 | the journal's last record when it was made, and the instant |
-//! | 24 | 4 | 1: the encoded command; 2: a gap, its first instant and how many records it has; 3: the life's end |
+//! | 24 | 4 | 1: the encoded command; 2: a gap, its first instant and its count of records; 3: the run's end |
 //! | 28 | | payload |
 
 use super::pending::Gap;
 use crate::journal::HubId;
 use sheratan_core::Timestamp;
 
-/// Bytes of a file's beginning, which says whose it is and where its life begins.
+/// Bytes of a file's header, which identifies the hub, the run, and where the run begins.
 pub const HEADER_BYTES: usize = 72;
 pub const RECORD_HEADER_BYTES: usize = 28;
 /// The bytes of a gap's record.
@@ -43,7 +43,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The later of both: a gap may end later than the records that follow its own.
+    /// The later place: a gap may end later than the records that follow the gap's record.
     pub fn max(self, other: Place) -> Place {
         Place { after_seq: self.after_seq.max(other.after_seq), now: self.now.max(other.now) }
     }
@@ -52,9 +52,9 @@ impl Place {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     pub hub_id: HubId,
-    /// The number of the life's first file.
-    pub life: u64,
-    pub life_begins: Place,
+    /// The number of the run's first file.
+    pub run_id: u64,
+    pub run_begins: Place,
     pub begins: Place,
 }
 
@@ -77,8 +77,8 @@ impl Header {
         bytes[0..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.hub_id.0);
-        let places = [self.life_begins, self.begins].map(|place| [place.after_seq, place.now.as_millis()]);
-        let numbers = [self.life].into_iter().chain(places.into_iter().flatten());
+        let places = [self.run_begins, self.begins].map(|place| [place.after_seq, place.now.as_millis()]);
+        let numbers = [self.run_id].into_iter().chain(places.into_iter().flatten());
         for (number, to) in numbers.zip(bytes[32..].chunks_exact_mut(8)) {
             to.copy_from_slice(&number.to_le_bytes());
         }
@@ -87,15 +87,15 @@ impl Header {
         bytes
     }
 
-    /// The header of a file; `None` if there is none that this version reads.
+    /// The header of a file; `None` if it is damaged or of another version.
     pub fn decode(file: &[u8]) -> Option<Header> {
         let bytes = file.first_chunk::<HEADER_BYTES>()?;
         let is_known = bytes[0..8] == MAGIC && u32_at(bytes, 8) == FORMAT_VERSION;
         let place = |at| Place { after_seq: u64_at(bytes, at), now: Timestamp::from_millis(u64_at(bytes, at + 8)) };
         (is_known && u32_at(bytes, 12) == crc(bytes, 12)).then(|| Header {
             hub_id: HubId(*bytes[16..].first_chunk().expect("a header is longer")),
-            life: u64_at(bytes, 32),
-            life_begins: place(40),
+            run_id: u64_at(bytes, 32),
+            run_begins: place(40),
             begins: place(56),
         })
     }
@@ -112,7 +112,7 @@ pub fn put_gap(bytes: &mut Vec<u8>, after_seq: u64, gap: &Gap) {
     put(bytes, at, GAP, &[&gap.from.as_millis().to_le_bytes(), &gap.records.to_le_bytes()]);
 }
 
-/// Appends the record of a life's end, without its checksum.
+/// Appends the record of a run's end, without its checksum.
 pub fn put_end(bytes: &mut Vec<u8>, at: Place) {
     put(bytes, at, END, &[]);
 }
@@ -128,7 +128,7 @@ fn put(bytes: &mut Vec<u8>, at: Place, kind: u32, payload: &[&[u8]]) {
     payload.iter().for_each(|part| bytes.extend_from_slice(part));
 }
 
-/// The first record's bytes; it is whole as far as its length says.
+/// The first record's bytes, by its length; `None` if it is incomplete.
 pub fn first_record(bytes: &[u8]) -> Option<&[u8]> {
     let head = bytes.get(..RECORD_HEADER_BYTES)?;
     bytes.get(..RECORD_HEADER_BYTES.checked_add(u32_at(head, 0) as usize)?)
@@ -144,7 +144,7 @@ pub fn seal(bytes: &mut [u8]) {
     }
 }
 
-/// The record that `bytes` begin with, and its length; `None` if there is no whole one.
+/// The record at the start of `bytes`, and its length; `None` if it is incomplete or damaged.
 pub fn decode(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let record = first_record(bytes)?;
     if u32_at(record, 4) != crc(record, 4) {
@@ -169,7 +169,7 @@ pub fn place_of(record: &[u8]) -> Place {
     Place { after_seq: u64_at(record, 8), now: Timestamp::from_millis(u64_at(record, 16)) }
 }
 
-/// The CRC-32 of all bytes but the four at `hole`, where it stands.
+/// The CRC-32 of all bytes except the four at `hole`, which hold it.
 fn crc(bytes: &[u8], hole: usize) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&bytes[..hole]);

@@ -1,12 +1,12 @@
-//! The trace: what the hub refused, and what found nothing. Nothing of it is in the journal, since it changed nothing; but
-//! "what if the limit had been higher" can only be answered by who knows what came and was turned away.
+//! The trace: commands that were refused or found nothing. They changed nothing and are not in the journal, but "what
+//! if the limit had been higher" can only be answered with the commands that were refused.
 //!
-//! A ring of files in `<data-dir>/trace`, oldest first to go, written by a thread of its own: never waited for, and only a
-//! life's first file is synced, once, so that what came before is never taken for its history. What the thread or the disk
-//! cannot take is dropped, and a record says how much that was and when, so that a reader knows what is covered. How a file
-//! is laid out is in `format.rs`.
+//! The trace is a ring of files in `<data-dir>/trace`, whose oldest are removed first. A thread of its own writes them,
+//! and the loop never waits for it. Only a run's first file is synced, once, so that earlier records are never
+//! attributed to this run's history. Records that the thread or the disk cannot keep up with are dropped, and a gap
+//! record holds how many and when, so that a reader knows what is covered. `format.rs` has the files' layout.
 //!
-//! Cost: 28 bytes a record besides its command, one copy of it in the loop, one write a round.
+//! Cost: 28 bytes a record besides its command, one copy of the command in the loop, one write a round.
 
 mod counts;
 mod format;
@@ -26,7 +26,7 @@ use crate::disk::Disk;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where the trace of a data folder is.
+/// The trace's folder in a data folder.
 pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("trace")
 }
@@ -43,7 +43,7 @@ impl Segment {
         Segment { number, path: folder.join(format!("trace-{number:020}.seg")) }
     }
 
-    /// The files of a folder, oldest first; none if there is no folder.
+    /// The files of a folder, oldest first; empty if there is no folder.
     fn list(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<Segment>> {
         let names = match disk.names(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

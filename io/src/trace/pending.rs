@@ -1,19 +1,19 @@
-//! Pending: what a round of the loop traced, as the bytes that go to the file.
+//! Pending: the records that one round of the loop traced, as the bytes to write.
 
 use super::format::{self, Place, RECORD_HEADER_BYTES};
 use super::read::Entry;
 use sheratan_core::Timestamp;
 
-/// Bytes that one round may trace: a flood of large submits that are refused must not fill the memory. More is dropped and
-/// counted.
+/// Bytes that one round may trace: a flood of large, refused submits must not fill the memory. Further records are
+/// dropped and counted.
 const BYTES_MAX: usize = 8 << 20;
 
-/// Records that are in no file.
+/// Records that were dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gap {
-    /// When the first came.
+    /// The instant of the first.
     pub from: Timestamp,
-    /// When the last came.
+    /// The instant of the last.
     pub to: Timestamp,
     /// How many.
     pub records: u64,
@@ -29,18 +29,18 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// The hub changed nothing on this command, whose encoding this is, when `after_seq` was the journal's last record.
+    /// Adds an encoded command that changed nothing, when `after_seq` was the journal's last record.
     pub fn push(&mut self, after_seq: u64, now: Timestamp, command: &[u8]) {
         let at = Place { after_seq, now };
         self.span = Some((self.span.map_or(at, |(first, _)| first), at));
         if self.bytes.len() + RECORD_HEADER_BYTES + command.len() > BYTES_MAX {
-            return self.miss(Gap { from: now, to: now, records: 1 });
+            return self.add_gap(Gap { from: now, to: now, records: 1 });
         }
         format::put_command(&mut self.bytes, at, command);
         self.records += 1;
     }
 
-    /// Whether there is nothing for the trace.
+    /// Whether there are neither records nor a gap.
     pub fn is_empty(&self) -> bool {
         self.records == 0 && self.gap.is_none()
     }
@@ -56,12 +56,12 @@ impl Pending {
         })
     }
 
-    /// Notes what is missing.
-    pub(super) fn miss(&mut self, gap: Gap) {
+    /// Adds dropped records to the gap.
+    pub(super) fn add_gap(&mut self, gap: Gap) {
         self.gap = Some(self.gap.map_or(gap, |known| known.and(gap)));
     }
 
-    /// What is missing if this goes nowhere.
+    /// The gap that is left if all records are dropped.
     pub(super) fn into_gap(self) -> Option<Gap> {
         let lost = self.span.map(|(first, last)| Gap { from: first.now, to: last.now, records: self.records });
         match (lost, self.gap) {
@@ -72,7 +72,7 @@ impl Pending {
 }
 
 impl Gap {
-    /// Both, as one.
+    /// Both gaps as one.
     pub(super) fn and(self, other: Gap) -> Gap {
         Gap { from: self.from.min(other.from), to: self.to.max(other.to), records: self.records + other.records }
     }

@@ -1,7 +1,7 @@
 //! Reading a trace: its records in order, and how much of the hub's history it covers.
 //!
-//! Two passes over the files, one of them in memory at a time: what a crash took from the journal's end is known only from
-//! the life that follows, and what was traced after such a record belongs to no history.
+//! Two passes over the files, one file in memory at a time: only the next run shows which records a crash cut off the
+//! journal's end, and entries that were traced after such a record belong to no history.
 
 use super::format::{self, HEADER_BYTES, Header, Place, What};
 use super::pending::Gap;
@@ -13,7 +13,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What the hub was told without changing anything.
+/// A command that changed nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry<'a> {
     /// The journal's last record then.
@@ -24,30 +24,30 @@ pub struct Entry<'a> {
     pub command: &'a [u8],
 }
 
-/// How much of a hub's history a trace has.
+/// How much of a hub's history a trace covers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Coverage {
-    /// Where it begins: the journal's last record then, and the instant. `None` without any trace.
+    /// Where it begins: the journal's last record then, and the instant. `None` without a trace.
     pub begins: Option<(u64, Timestamp)>,
     /// Records.
     pub records: u64,
-    /// What is missing, as far as the trace knows: what was dropped, and times between two lives without a trace.
+    /// The known gaps: dropped records, and times between two runs without a trace.
     pub gaps: Vec<Gap>,
-    /// Records left out, because the journal lost in a crash what went before them.
+    /// Records left out because a crash cut the records before them off the journal.
     pub orphans: u64,
-    /// Records left out, because they follow the journal's end: the hub has gone on since that was read, or a crash took
-    /// the journal's last records.
+    /// Records left out because they follow the journal's end: the hub has run on since the journal was read, or a
+    /// crash cut off the journal's last records.
     pub ahead: u64,
-    /// Lives before the last one that ended without saying so: what came in their last moments may be missing.
+    /// Runs before the last one without an end record: entries of their last moments may be missing.
     pub crashes: u64,
 }
 
-/// Reads a trace. No lock is taken: a running hub's can be read too.
+/// Reads a trace. It takes no lock, so the trace of a running hub can be read.
 #[derive(Debug)]
 pub struct Reader {
     disk: Arc<dyn Disk>,
     files: Vec<Listed>,
-    /// The file that is read, and where in it.
+    /// The file that is being read, and the offset in it.
     at: usize,
     offset: usize,
     buffer: Vec<u8>,
@@ -58,36 +58,36 @@ pub struct Reader {
 struct Listed {
     segment: Segment,
     header: Header,
-    /// Where its whole records end.
+    /// Where its complete records end.
     end: usize,
-    /// The last record of the journal that outlived this file's life.
+    /// The last record of the journal that survived this file's run.
     last_seq: u64,
 }
 
 impl Reader {
-    /// Reads through the trace of a data folder whose journal ends with `last_seq`.
+    /// Opens the trace of a data folder whose journal ends with `last_seq`; reads all of it once.
     pub fn open(data_dir: &Path, hub_id: HubId, last_seq: u64) -> io::Result<Reader> {
         Reader::open_on(Arc::new(RealDisk), data_dir, hub_id, last_seq)
     }
 
-    /// The same on any disk.
+    /// As [`Reader::open`], on any disk.
     pub fn open_on(disk: Arc<dyn Disk>, data_dir: &Path, hub_id: HubId, last_seq: u64) -> io::Result<Reader> {
         let mut files: Vec<Listed> = Vec::new();
         let mut buffer = Vec::new();
         for segment in Segment::list(&*disk, &path(data_dir))? {
-            // The ring of a running hub goes on: the oldest file may be gone by now.
+            // A running hub keeps writing: the oldest file may be removed by now.
             if !read(&*disk, &segment, &mut buffer)? {
                 continue;
             }
             let Some(header) = Header::decode(&buffer).filter(|header| header.hub_id == hub_id) else { continue };
             files.push(Listed { segment, header, end: buffer.len(), last_seq });
         }
-        // From the back: a life's records count up to where the next one begins, in all of its files.
-        let (mut limit, mut next_limit, mut life) = (last_seq, last_seq, None);
+        // Backwards: a run's records are valid up to the place where the next run begins, in all of its files.
+        let (mut limit, mut next_limit, mut run_id) = (last_seq, last_seq, None);
         for file in files.iter_mut().rev() {
-            if life != Some(file.header.life) {
-                (life, limit) = (Some(file.header.life), next_limit);
-                next_limit = limit.min(file.header.life_begins.after_seq);
+            if run_id != Some(file.header.run_id) {
+                (run_id, limit) = (Some(file.header.run_id), next_limit);
+                next_limit = limit.min(file.header.run_begins.after_seq);
             }
             file.last_seq = limit;
         }
@@ -96,14 +96,14 @@ impl Reader {
         Ok(reader)
     }
 
-    /// How much it has.
+    /// What the trace covers.
     pub fn coverage(&self) -> &Coverage {
         &self.coverage
     }
 
-    /// The life of the record that was read last, by the number of that life's first file.
-    pub fn life(&self) -> Option<u64> {
-        self.files.get(self.at).map(|file| file.header.life)
+    /// The run of the record that was read last, by the number of that run's first file.
+    pub fn run_id(&self) -> Option<u64> {
+        self.files.get(self.at).map(|file| file.header.run_id)
     }
 
     /// The next record; `None` at the end.
@@ -131,30 +131,30 @@ impl Reader {
         }))
     }
 
-    /// The first pass.
+    /// The first pass: fills in the coverage.
     fn cover(&mut self, journal_last_seq: u64) -> io::Result<()> {
         let mut coverage = Coverage::default();
-        // Where the file before this one ends, and whether its life ended there in good order.
+        // Where the previous file ends, and whether it has its run's end record.
         let mut before = None::<(u64, Place, bool)>;
         for file in &mut self.files {
-            // One that a running hub has let go of has nothing any more.
+            // A file that a running hub has removed has no records.
             if !read(&*self.disk, &file.segment, &mut self.buffer)? {
                 self.buffer.clear();
             }
-            let Header { life, life_begins, begins, .. } = file.header;
+            let Header { run_id, run_begins, begins, .. } = file.header;
             coverage.begins.get_or_insert((begins.after_seq, begins.now));
-            if let Some((life_before, last, has_ended)) = before {
-                let is_new_life = life_before != life;
-                coverage.crashes += u64::from(is_new_life && !has_ended);
+            if let Some((run_before, last, has_ended)) = before {
+                let is_new_run = run_before != run_id;
+                coverage.crashes += u64::from(is_new_run && !has_ended);
                 let mut miss = |from: Place, to: Place| {
                     coverage.gaps.push(Gap { from: from.now, to: to.now.max(from.now), records: 0 });
                 };
-                // Between two lives a hub ran that did not trace.
-                if is_new_life && has_ended && last.after_seq < life_begins.after_seq {
-                    miss(last, life_begins);
+                // Between two runs, the hub ran without a trace.
+                if is_new_run && has_ended && last.after_seq < run_begins.after_seq {
+                    miss(last, run_begins);
                 }
-                // Within one, a file is damaged or gone.
-                let before = if is_new_life { life_begins } else { last };
+                // Within a run, a file is damaged or missing.
+                let before = if is_new_run { run_begins } else { last };
                 if before.after_seq < begins.after_seq || before.now < begins.now {
                     miss(before, begins);
                 }
@@ -172,14 +172,14 @@ impl Reader {
                 }
             }
             file.end = offset;
-            before = Some((life, last, has_ended));
+            before = Some((run_id, last, has_ended));
         }
         self.coverage = coverage;
         Ok(())
     }
 }
 
-/// Reads a file whole; whether it is there.
+/// Reads a whole file into `buffer`; `false` if it does not exist.
 fn read(disk: &dyn Disk, segment: &Segment, buffer: &mut Vec<u8>) -> io::Result<bool> {
     match disk.read_into(&segment.path, buffer) {
         Ok(()) => Ok(true),

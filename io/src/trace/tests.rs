@@ -1,4 +1,4 @@
-//! The trace's tests: what comes back, what makes room, and what a reader is told is missing.
+//! The trace's tests: which records are read back, which files are removed, and which gaps a reader sees.
 
 use super::*;
 use crate::disk::{RealDisk, faults};
@@ -34,24 +34,24 @@ fn read(folder: &tempfile::TempDir, last_seq: u64) -> (Vec<(u64, u64, usize)>, C
 }
 
 #[test]
-fn what_was_traced_reads_back_in_order_over_files_and_lives() {
+fn traced_records_are_read_back_in_order_across_files_and_runs() {
     let folder = tempfile::tempdir().unwrap();
-    for life in [10..40, 50..60] {
-        let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, life.start, at(life.start)).unwrap();
-        life.clone().for_each(|n| trace.record(pending(n..n + 1, 300)));
-        trace.end(life.end, at(life.end));
+    for run in [10..40, 50..60] {
+        let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, run.start, at(run.start)).unwrap();
+        run.clone().for_each(|n| trace.record(pending(n..n + 1, 300)));
+        trace.end(run.end, at(run.end));
     }
     let (found, coverage) = read(&folder, 100);
     let expected: Vec<_> = (10..40).chain(50..60).map(|n| (n, n, 300)).collect();
     assert_eq!(found, expected);
     assert!(Segment::list(&RealDisk, &path(folder.path())).unwrap().len() > 3);
     assert_eq!((coverage.begins, coverage.records, coverage.crashes), (Some((10, at(10))), 40, 0));
-    // Between the lives the journal went on without a trace.
+    // Between the runs the hub journaled without a trace.
     assert_eq!(coverage.gaps, [Gap { from: at(40), to: at(50), records: 0 }]);
 }
 
 #[test]
-fn a_full_ring_lets_the_oldest_file_go_and_says_where_it_begins_now() {
+fn a_full_ring_drops_its_oldest_file_and_shows_where_it_begins_now() {
     let folder = tempfile::tempdir().unwrap();
     let mut trace = Trace::start(settings(&folder, 16 << 10), HUB, 0, at(0)).unwrap();
     trace.record(pending(0..200, 200));
@@ -67,7 +67,7 @@ fn a_full_ring_lets_the_oldest_file_go_and_says_where_it_begins_now() {
 }
 
 #[test]
-fn what_no_file_has_room_for_is_a_gap() {
+fn a_record_that_fits_no_file_is_a_gap() {
     let folder = tempfile::tempdir().unwrap();
     let mut trace = Trace::start(settings(&folder, 16 << 10), HUB, 0, at(0)).unwrap();
     trace.record(pending(1..3, 2_000));
@@ -89,7 +89,7 @@ fn a_flood_in_one_round_is_bounded_and_counted() {
 }
 
 #[test]
-fn what_followed_records_that_a_crash_took_is_left_out() {
+fn records_that_follow_records_lost_in_a_crash_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
     trace.record(pending(1..10, 10));
@@ -103,7 +103,7 @@ fn what_followed_records_that_a_crash_took_is_left_out() {
 }
 
 #[test]
-fn a_torn_or_changed_record_ends_its_file_and_another_hubs_trace_is_none() {
+fn a_torn_or_changed_record_ends_its_file_and_another_hubs_trace_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
     trace.record(pending(1..4, 10));
@@ -121,7 +121,7 @@ fn a_torn_or_changed_record_ends_its_file_and_another_hubs_trace_is_none() {
 }
 
 #[test]
-fn a_file_that_is_gone_from_the_middle_is_a_gap() {
+fn a_missing_file_in_the_middle_is_a_gap() {
     let folder = tempfile::tempdir().unwrap();
     let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
     trace.record(pending(1..40, 300));
@@ -136,7 +136,7 @@ fn a_file_that_is_gone_from_the_middle_is_a_gap() {
 }
 
 #[test]
-fn the_first_file_of_a_life_that_is_gone_is_a_gap_whatever_the_life_before_says() {
+fn a_missing_first_file_of_a_run_is_a_gap_even_if_the_run_before_has_its_end_record() {
     for has_ended in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
@@ -166,9 +166,9 @@ fn only_the_owner_can_read_a_trace() {
     assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
-/// For a disk that takes nothing stands a file where the folder should be.
+/// A file in the folder's place makes every write fail.
 #[test]
-fn a_disk_that_takes_nothing_stops_nobody_and_leaves_a_gap() {
+fn a_disk_that_fails_delays_no_caller_and_leaves_a_gap() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(path(folder.path()), "").unwrap();
     let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
@@ -185,7 +185,7 @@ fn a_disk_that_takes_nothing_stops_nobody_and_leaves_a_gap() {
 }
 
 #[test]
-fn of_what_is_written_over_two_files_only_the_part_that_failed_is_missing() {
+fn only_the_failed_part_of_a_write_across_two_files_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(Arc::new(RealDisk), settings(&folder, 16 << 10), HUB, 0, at(0));
     faults::arm(faults::Operation::Create, io::ErrorKind::Other);
@@ -199,7 +199,7 @@ fn of_what_is_written_over_two_files_only_the_part_that_failed_is_missing() {
 }
 
 #[test]
-fn a_gap_is_told_before_what_follows_it_so_that_a_crash_does_not_leave_only_that() {
+fn a_gap_is_recorded_before_the_records_that_follow_it_so_that_a_crash_cannot_leave_only_those() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(Arc::new(RealDisk), settings(&folder, 16 << 10), HUB, 0, at(0));
     writer.take(pending(1..2, 900));
@@ -211,20 +211,20 @@ fn a_gap_is_told_before_what_follows_it_so_that_a_crash_does_not_leave_only_that
     fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
     let (found, coverage) = read(&folder, 100);
     assert_eq!(found.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [1, 5]);
-    let told = Gap { from: at(2), to: at(2), records: 1 };
-    assert_eq!(coverage.gaps, [told, Gap { from: at(2), to: at(3), records: 0 }]);
-    // Without it the file before says how far it came, and the one after how far it should have come.
+    let reported = Gap { from: at(2), to: at(2), records: 1 };
+    assert_eq!(coverage.gaps, [reported, Gap { from: at(2), to: at(3), records: 0 }]);
+    // Without it, the previous file shows how far it reaches, and the next one how far it should reach.
     fs::write(&file, &bytes[..format::HEADER_BYTES]).unwrap();
     assert_eq!(read(&folder, 100).1.gaps, [Gap { from: at(1), to: at(3), records: 0 }]);
 }
 
 #[test]
-fn a_life_that_cannot_have_its_beginning_on_the_disk_begins_later() {
+fn a_run_whose_first_file_cannot_be_written_begins_later() {
     let folder = tempfile::tempdir().unwrap();
     faults::arm(faults::Operation::Sync, io::ErrorKind::Other);
     let mut writer = Writer::open(Arc::new(RealDisk), settings(&folder, 64 << 10), HUB, 3, at(3));
-    assert!(writer.life().is_none() && Segment::list(&RealDisk, &path(folder.path())).unwrap().is_empty());
+    assert!(writer.run_id().is_none() && Segment::list(&RealDisk, &path(folder.path())).unwrap().is_empty());
     writer.take(pending(4..5, 10));
-    assert_eq!(writer.life(), Some(1));
+    assert_eq!(writer.run_id(), Some(1));
     assert_eq!(read(&folder, 9).1.begins, Some((3, at(3))));
 }

@@ -1,4 +1,4 @@
-//! The trace's thread: takes what the loop traced and appends it to the newest file; the oldest ones make room.
+//! The trace's thread: appends traced records to the newest file and removes the oldest files.
 
 use super::Segment;
 use super::counts::{Counts, Tally};
@@ -18,16 +18,16 @@ use std::thread::JoinHandle;
 /// Rounds that may wait for the thread.
 const ROUNDS_MAX: usize = 1_024;
 
-/// Bytes that may wait for the thread: a disk that is slow for a moment loses nothing, one that hangs costs no more memory.
+/// Bytes that may wait for the thread: enough for a disk that is slow for a moment, a bound for a disk that hangs.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 
-/// The ring's files: with each that goes a sixteenth of the history goes.
+/// The ring's files: each removal drops a sixteenth of the history.
 const FILES: u64 = 16;
 
-/// Files kept, however small they are: each start makes one.
+/// Files kept at most, even if they are small: each start makes one.
 const FILES_MAX: usize = 1_024;
 
-/// Where the trace lies, and how large it may become.
+/// The trace's folder and its largest size.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// The folder.
@@ -36,12 +36,12 @@ pub struct Settings {
     pub bytes_max: u64,
 }
 
-/// The loop's end of the trace.
+/// The loop's handle to the trace's thread.
 #[derive(Debug)]
 pub struct Trace {
     sender: Option<Sender<Message>>,
     waiting_bytes: Arc<AtomicUsize>,
-    /// What is in no file and no file says so yet.
+    /// Dropped records that no file records as a gap yet.
     gap: Option<Gap>,
     tally: Tally,
     thread: Option<JoinHandle<()>>,
@@ -54,8 +54,8 @@ enum Message {
 }
 
 impl Trace {
-    /// Starts the thread for a hub whose journal's last record is `after_seq`. The files are the thread's own business: a
-    /// trace that cannot be written is told in the log and stops nothing.
+    /// Starts the thread for a hub whose journal's last record is `after_seq`. The thread opens and writes the files: a
+    /// failure is logged and does not stop the hub.
     pub fn start(settings: Settings, hub_id: HubId, after_seq: u64, now: Timestamp) -> io::Result<Self> {
         let (sender, messages) = bounded(ROUNDS_MAX);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
@@ -70,11 +70,11 @@ impl Trace {
         Ok(Trace { sender: Some(sender), waiting_bytes, gap: None, tally, thread: Some(thread) })
     }
 
-    /// Hands over what a round traced; never waits.
+    /// Sends the records of a round to the thread; never blocks.
     pub fn record(&mut self, mut pending: Pending) {
         self.tally.dropped(pending.gap.map_or(0, |gap| gap.records));
         if let Some(gap) = self.gap.take() {
-            pending.miss(gap);
+            pending.add_gap(gap);
         }
         let bytes = pending.bytes.len();
         if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX {
@@ -97,7 +97,7 @@ impl Trace {
         self.gap = pending.into_gap();
     }
 
-    /// What became of what was traced.
+    /// The counts of written and dropped records.
     pub fn counts(&self) -> Counts {
         self.tally.get()
     }
@@ -108,7 +108,7 @@ impl Trace {
         self.waiting_bytes.load(Ordering::Relaxed)
     }
 
-    /// The hub ends in good order, with that last record in its journal.
+    /// Writes the run's end record, with the journal's last record.
     pub fn end(mut self, after_seq: u64, now: Timestamp) {
         if self.gap.is_some() {
             self.record(Pending {
@@ -117,13 +117,13 @@ impl Trace {
             });
         }
         let sender = self.sender.as_ref().expect("it is open until it is dropped");
-        // Where the thread has so much to do, the file ends as after a crash: some of the last records may be missing.
+        // If the channel is full, the file ends as after a crash: some of the last records may be missing.
         _ = sender.try_send(Message::End(Place { after_seq, now }));
     }
 }
 
 impl Drop for Trace {
-    /// Waits until all is written.
+    /// Waits until everything is written.
     fn drop(&mut self) {
         self.sender = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
@@ -132,20 +132,20 @@ impl Drop for Trace {
     }
 }
 
-/// The trace without its thread: [`take`](Writer::take) what was traced; at the end [`finish`](Writer::finish).
+/// The trace without its thread: [`take`](Writer::take) each round's records; at the end [`finish`](Writer::finish).
 #[derive(Debug)]
 pub struct Writer {
     disk: Arc<dyn Disk>,
     settings: Settings,
     file_bytes: u64,
     hub_id: HubId,
-    /// The number of this life's first file.
-    life: Option<u64>,
-    life_begins: Place,
-    /// Where what was traced ends.
+    /// The number of this run's first file.
+    run_id: Option<u64>,
+    run_begins: Place,
+    /// The place of the last written record.
     last: Place,
     open: Option<Open>,
-    /// What is missing and no file says so yet.
+    /// Dropped records that no file records as a gap yet.
     gap: Option<Gap>,
     is_failing: bool,
     tally: Tally,
@@ -158,7 +158,7 @@ struct Open {
 }
 
 impl Writer {
-    /// Begins the trace of a life, as [`Trace::start`] does. A disk that takes nothing is tried again with each write.
+    /// Begins the trace of a run, as [`Trace::start`] does. After a failure, each write tries again.
     pub fn open(disk: Arc<dyn Disk>, settings: Settings, hub_id: HubId, after_seq: u64, now: Timestamp) -> Self {
         Writer::begin(disk, settings, hub_id, Place { after_seq, now }, Tally::default())
     }
@@ -170,17 +170,17 @@ impl Writer {
             file_bytes: (settings.bytes_max / FILES).max((HEADER_BYTES + GAP_BYTES) as u64),
             settings,
             hub_id,
-            life: None,
-            life_begins: begins,
+            run_id: None,
+            run_begins: begins,
             last: begins,
             open: None,
             gap: None,
             is_failing: false,
             tally,
         };
-        // A reader is to know that nothing was refused, and not only that nothing is there.
+        // A file without records shows a reader that nothing was refused; a missing file would not.
         let opened = writer.open_next();
-        writer.tell(opened.err());
+        writer.report(opened.err());
         writer
     }
 
@@ -197,37 +197,37 @@ impl Writer {
         }
     }
 
-    /// Writes what a round traced.
+    /// Writes the records of a round.
     pub fn take(&mut self, pending: Pending) {
         self.write(pending, None);
     }
 
-    /// The number of this life's first file, which says where it begins; none while there is no such file.
-    pub fn life(&self) -> Option<u64> {
-        self.life
+    /// The number of this run's first file, which holds where the run begins; `None` while there is no such file.
+    pub fn run_id(&self) -> Option<u64> {
+        self.run_id
     }
 
-    /// What is missing and no file says so yet.
+    /// Dropped records that no file records as a gap yet.
     pub fn gap(&self) -> Option<Gap> {
         self.gap
     }
 
-    /// The hub ends in good order, with that last record in its journal. Gives the life, as [`life`](Writer::life) does.
+    /// Writes the run's end record, with the journal's last record. Returns the [`run_id`](Writer::run_id).
     pub fn finish(mut self, after_seq: u64, now: Timestamp) -> Option<u64> {
         self.write(Pending::default(), Some(Place { after_seq, now }));
-        self.life
+        self.run_id
     }
 
     fn write(&mut self, mut pending: Pending, end: Option<Place>) {
         if let Some(gap) = self.gap.take() {
-            pending.miss(gap);
+            pending.add_gap(gap);
         }
         let mut bytes = std::mem::take(&mut pending.bytes);
         if let Some(gap) = pending.gap {
-            let mut told = Vec::with_capacity(GAP_BYTES);
+            let mut gap_bytes = Vec::with_capacity(GAP_BYTES);
             let after_seq = pending.span.map_or(self.last.after_seq, |(first, _)| first.after_seq);
-            format::put_gap(&mut told, after_seq, &gap);
-            bytes = rules::after_gap(told, bytes);
+            format::put_gap(&mut gap_bytes, after_seq, &gap);
+            bytes = rules::after_gap(gap_bytes, bytes);
         }
         if let Some(at) = end {
             format::put_end(&mut bytes, at);
@@ -236,14 +236,14 @@ impl Writer {
         let mut rest = bytes.as_slice();
         let result = self.append(&mut rest);
         if result.is_err() {
-            self.take_back();
-            self.miss(rest);
+            self.undo_write();
+            self.add_to_gap(rest);
         }
-        self.tell(result.err());
+        self.report(result.err());
     }
 
-    /// Notes that these records are in no file.
-    fn miss(&mut self, records: &[u8]) {
+    /// Adds records that were not written to the gap.
+    fn add_to_gap(&mut self, records: &[u8]) {
         let mut rest = records;
         while let Some((record, len)) = format::decode(rest) {
             rest = &rest[len..];
@@ -259,8 +259,8 @@ impl Writer {
         }
     }
 
-    /// Takes out what a failed write left. Where even that fails the next write begins a new file.
-    fn take_back(&mut self) {
+    /// Truncates what a failed write left. If that fails too, the next write begins a new file.
+    fn undo_write(&mut self) {
         let Some(open) = &mut self.open else { return };
         let result = open.file.set_len(open.bytes).and_then(|()| open.file.seek_to(open.bytes));
         if result.is_err() {
@@ -268,20 +268,20 @@ impl Writer {
         }
     }
 
-    /// Tells of a failure once.
-    fn tell(&mut self, failure: Option<io::Error>) {
+    /// Logs the first of several failures, and the recovery.
+    fn report(&mut self, failure: Option<io::Error>) {
         let was_failing = std::mem::replace(&mut self.is_failing, failure.is_some());
         match failure {
             Some(error) if !was_failing => {
-                tracing::warn!(%error, "the trace cannot be written: what is refused meanwhile is missing in it");
+                tracing::warn!(%error, "the trace cannot be written: commands that are refused meanwhile are missing in it");
             }
             None if was_failing => tracing::info!("the trace is written again"),
             _ => {}
         }
     }
 
-    /// Appends records to the newest file, over as many as it takes; what no file has room for is missing. `records` are
-    /// those that were not looked at yet.
+    /// Appends records to the newest file, and to further files as needed; a record that fits no file is added to the
+    /// gap. `records` is left with the records that were not handled.
     fn append(&mut self, records: &mut &[u8]) -> io::Result<()> {
         while let Some(first) = format::first_record(records) {
             let room = self.open.as_ref().map_or(0, |open| self.file_bytes.saturating_sub(open.bytes));
@@ -301,7 +301,7 @@ impl Writer {
                 self.last = last;
                 *records = &records[chunk..];
             } else if (HEADER_BYTES + first.len()) as u64 > self.file_bytes {
-                self.miss(first);
+                self.add_to_gap(first);
                 *records = &records[first.len()..];
             } else {
                 self.open_next()?;
@@ -310,33 +310,33 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins the next file, and lets go of the oldest ones.
+    /// Begins the next file, and removes the oldest ones.
     fn open_next(&mut self) -> io::Result<()> {
         self.disk.create_folder(&self.settings.folder)?;
         let segments = Segment::list(&*self.disk, &self.settings.folder)?;
         let number = segments.last().map_or(1, |segment| segment.number + 1);
-        let life = self.life.unwrap_or(number);
-        self.make_room(&segments)?;
+        let run_id = self.run_id.unwrap_or(number);
+        self.remove_oldest(&segments)?;
         let path = Segment::new(&self.settings.folder, number).path;
         let mut file = self.disk.create(&path)?;
-        let (hub_id, life_begins, begins) = (self.hub_id, self.life_begins, self.last);
-        let header = Header { hub_id, life, life_begins, begins }.encode();
-        let written = file.write_all(&header).and_then(|()| match self.life {
-            // What an earlier life traced beyond the journal that it left is known by where this one begins.
+        let (hub_id, run_begins, begins) = (self.hub_id, self.run_begins, self.last);
+        let header = Header { hub_id, run_id, run_begins, begins }.encode();
+        let written = file.write_all(&header).and_then(|()| match self.run_id {
+            // Where this run begins shows which records of an earlier run lie beyond the journal's surviving records.
             None => file.sync().and_then(|()| self.disk.sync_folder(&self.settings.folder)),
             Some(_) => Ok(()),
         });
         if let Err(error) = written {
-            // A full disk must not fill the folder with files that count as history.
+            // A full disk must not fill the folder with empty files that count as history.
             _ = self.disk.remove(&path);
             return Err(error);
         }
-        self.life = Some(life);
+        self.run_id = Some(run_id);
         self.open = Some(Open { file, bytes: HEADER_BYTES as u64 });
         Ok(())
     }
 
-    fn make_room(&self, segments: &[Segment]) -> io::Result<()> {
+    fn remove_oldest(&self, segments: &[Segment]) -> io::Result<()> {
         let sizes = segments.iter().map(|segment| self.disk.len(&segment.path));
         let sizes = sizes.collect::<io::Result<Vec<_>>>()?;
         let mut bytes: u64 = sizes.iter().sum();

@@ -1,8 +1,8 @@
-//! Kept journals: what a hub wrote, as files, beside the digest that it had at the end.
+//! Kept journals: the files of a hub, beside the digest of its last state.
 //!
-//! Each is made once, by the build that it is named after, and never changed: every later build must replay it to the same
-//! digest and the same outcome hash, from its snapshot and from its first record. `cargo run -p sheratan-io --example
-//! keep_journal -- io/tests/journals/NAME` makes one.
+//! Each is made once, by the build that it is named after, and never changed: every later build must replay it to the
+//! same digest and the same outcome hash, from its snapshot and from its first record. `cargo run -p sheratan-io
+//! --example keep_journal -- io/tests/journals/NAME` makes one.
 
 use sheratan_core::limits::Limits;
 use sheratan_core::{
@@ -15,10 +15,10 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// The file with what a replay must come to.
+/// The file with the result that a replay must have.
 const DIGEST: &str = "digest";
 const FOLDERS: [&str; 2] = ["journal", "snapshots"];
-/// Small, so that a kept journal is: a segment's unused end is zeros.
+/// Small, since a segment's unused end is zeros, which the repository would keep.
 const SEGMENT_BYTES: u64 = 16 << 10;
 const RECORDS: u64 = 600;
 const BATCH_RECORDS_MAX: u32 = 5;
@@ -45,7 +45,7 @@ pub fn keep(folder: &Path) -> io::Result<()> {
     fs::write(folder.join(DIGEST), expected)
 }
 
-/// Replays a copy of a kept journal, from its first record and from its snapshot, and says what is not as it was.
+/// Replays a copy of a kept journal, from its first record and from its snapshot, and reports differences.
 pub fn check(folder: &Path) -> Result<(), String> {
     let io = |error: io::Error| format!("{}: {error}", folder.display());
     let expected = fs::read_to_string(folder.join(DIGEST)).map_err(io)?;
@@ -235,7 +235,7 @@ impl History {
     }
 }
 
-/// Small enough that jobs are refused, forgotten and tried again within the history.
+/// Small enough that jobs are refused, dropped and retried within the history.
 fn limits() -> Limits {
     Limits {
         queue_depth_max: 60,

@@ -1,4 +1,4 @@
-//! Event streams through the real connection and service, without a socket, under a time of the test's own.
+//! Event streams through the real connection and service, without a socket, with a time that the test sets.
 
 use crate::scene::{self, LOCAL};
 use sheratan_core::{Millis, Timestamp};
@@ -8,7 +8,7 @@ use sheratan_io::service::{Answer, Caller, Origin, Plane, Service};
 
 const START: Timestamp = scene::NOW;
 
-/// A hub with one client's connection, which the socket takes all of.
+/// A hub with one client's connection, whose socket accepts all output.
 struct Scene {
     service: Service,
     wire: Connection,
@@ -20,12 +20,12 @@ impl Scene {
         Scene { service, wire: Connection::new(START, &Limits::default()) }
     }
 
-    /// Asks for a stream; the status of the reply, if it is none.
+    /// Requests a stream; returns the status of a reply that is not a stream.
     fn listen(&mut self, topics: &str) -> Result<(), u16> {
         let head = format!("GET /api/events?events={topics} HTTP/1.1\r\nHost: h\r\n\r\n");
         self.wire.received(START, head.as_bytes());
         let request = self.wire.next_request(START).expect("a whole request came");
-        let origin = Origin { connection: 1, request: request.no() };
+        let origin = Origin { connection: 1, request: request.id() };
         let caller = Caller { plane: Plane::Control, ip: LOCAL, origin };
         match self.service.handle(START, &caller, &request) {
             Answer::Stream(beginning) => {
@@ -37,7 +37,7 @@ impl Scene {
         }
     }
 
-    /// What the client was sent up to `now`.
+    /// The bytes that the client was sent up to `now`.
     fn sent(&mut self, now: Timestamp) -> String {
         for sendout in self.service.streams().take(now) {
             assert_eq!(sendout.to, [1]);
@@ -52,7 +52,7 @@ impl Scene {
         String::from_utf8(sent).expect("events are text")
     }
 
-    /// Lets time go on to the next thing that falls due; when that was, and what was sent.
+    /// Advances to the next timer; returns its instant, and the bytes that were sent.
     fn step(&mut self) -> (Millis, String) {
         let at = self.service.next_timeout().expect("something falls due");
         self.service.handle_timeout(at);
@@ -62,7 +62,7 @@ impl Scene {
 }
 
 #[test]
-fn counters_come_every_two_seconds_of_the_time_that_the_service_is_given() {
+fn counters_are_sent_every_two_seconds_of_the_time_passed_to_the_service() {
     let mut scene = Scene::new();
     scene.listen("counters").unwrap();
     let beginning = scene.sent(START);
@@ -75,7 +75,7 @@ fn counters_come_every_two_seconds_of_the_time_that_the_service_is_given() {
 }
 
 #[test]
-fn a_silent_stream_says_that_it_is_alive_until_its_client_leaves() {
+fn a_silent_stream_sends_keep_alives_until_its_client_disconnects() {
     let mut scene = Scene::new();
     scene.listen("audit,alert").unwrap();
     scene.sent(START);

@@ -8,7 +8,7 @@ fn service() -> Service {
     scene::service(scene::settings())
 }
 
-/// Hands in a request on a connection of its own; `true` if its reply comes later.
+/// Sends a request on a connection of its own; `true` if it is parked.
 fn post(service: &mut Service, connection: u64, path: &str, body: &str) -> bool {
     let mut wire = Connection::new(NOW, &Limits::default());
     let head = format!("POST {path} HTTP/1.1\r\nHost: hub\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -16,7 +16,7 @@ fn post(service: &mut Service, connection: u64, path: &str, body: &str) -> bool 
     wire.received(NOW, body.as_bytes());
     let request = wire.next_request(NOW).expect("a whole request came");
     let plane = if path == "/mesh/heartbeat" { Plane::Control } else { Plane::Data };
-    let caller = Caller { plane, ip: LOCAL, origin: Origin { connection, request: request.no() } };
+    let caller = Caller { plane, ip: LOCAL, origin: Origin { connection, request: request.id() } };
     match service.handle(NOW, &caller, &request) {
         Answer::Parked => true,
         Answer::Reply(reply) | Answer::Now(reply) => {
@@ -32,7 +32,7 @@ fn park(service: &mut Service, connection: u64, node: &str, kinds: &str) {
     assert!(post(service, connection, "/mesh/pull_requests", &body), "nothing is there for {node}, so it waits");
 }
 
-/// Settles, and says which connections were answered.
+/// Settles; returns which connections were answered.
 fn answered(service: &mut Service) -> Vec<u64> {
     service.settle(NOW);
     let mut connections: Vec<_> = service.late_replies().drain(..).map(|(origin, _)| origin.connection).collect();
@@ -62,9 +62,9 @@ fn a_long_poll_of_a_node_that_moved_leaves_its_job_to_another() {
     assert_eq!(service.hub().queue().waiter_count(), 1, "the one that moved waits for jobs of its new zone");
 }
 
-/// The result that a long poll came with is in a batch that the disk does not take.
+/// The result that a long poll submitted is in a batch whose append fails.
 #[test]
-fn a_long_poll_acknowledges_no_result_that_the_journal_does_not_hold() {
+fn a_long_poll_acknowledges_no_result_that_is_not_durable() {
     let mut service = service();
     post(&mut service, 1, "/mesh/submit_request", r#"{"kind":"a"}"#);
     post(&mut service, 2, "/mesh/pull_requests", r#"{"node_id":"n"}"#);

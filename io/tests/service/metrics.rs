@@ -19,13 +19,13 @@ fn service(is_metrics_public: bool) -> Service {
     scene::service(Settings { token: Some(token), is_metrics_public, ..scene::settings() })
 }
 
-/// Hands in a request on a connection of its own; the reply, and whether it may leave at once, whatever the disk does.
+/// Sends a request on a connection of its own; the reply, and whether it may be sent regardless of the journal.
 fn ask(service: &mut Service, plane: Plane, ip: IpAddr, head: &str, body: &str) -> (Reply, bool) {
     let mut wire = Connection::new(NOW, &Limits::default());
     let bytes = format!("{head}Host: hub\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     wire.received(NOW, bytes.as_bytes());
     let request = wire.next_request(NOW).expect("a whole request came");
-    let caller = Caller { plane, ip, origin: Origin { connection: 1, request: request.no() } };
+    let caller = Caller { plane, ip, origin: Origin { connection: 1, request: request.id() } };
     match service.handle(NOW, &caller, &request) {
         Answer::Now(reply) => (reply, true),
         Answer::Reply(reply) => (reply, false),
@@ -90,7 +90,7 @@ fn a_thousand_scrapes_change_no_state_and_wait_for_no_record() {
 }
 
 #[test]
-fn a_journal_that_takes_nothing_is_seen_and_so_is_its_return() {
+fn a_journal_failure_and_its_recovery_are_visible() {
     let mut service = service(false);
     let shows = |service: &mut Service, lines: [&str; 3]| {
         let text = scrape(service, Plane::Data, "text/plain");

@@ -1,11 +1,11 @@
-//! Reads of jobs: what a crash may take back is not shown, also while the journal takes nothing; all else is.
+//! Reads of jobs: changes that a crash may undo are not shown, even while the journal is down; all others are.
 
 use crate::scene::{self, LOCAL, NOW};
 use sheratan_core::{JobSeq, Millis, Timestamp};
 use sheratan_io::http::{Connection, Limits, Reply};
 use sheratan_io::service::{Answer, Caller, Origin, Plane, Service};
 
-/// Asks on a connection of its own; the reply, or nothing if it comes later.
+/// Sends a request on a connection of its own; the reply, or `None` if the request is parked.
 fn ask(service: &mut Service, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
     ask_at(NOW, service, method, path, body)
 }
@@ -15,7 +15,7 @@ fn ask_at(now: Timestamp, service: &mut Service, method: &str, path: &str, body:
     let head = format!("{method} {path} HTTP/1.1\r\nHost: hub\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     wire.received(now, head.as_bytes());
     let request = wire.next_request(now).expect("a whole request came");
-    let caller = Caller { plane: Plane::Data, ip: LOCAL, origin: Origin { connection: 1, request: request.no() } };
+    let caller = Caller { plane: Plane::Data, ip: LOCAL, origin: Origin { connection: 1, request: request.id() } };
     match service.handle(now, &caller, &request) {
         Answer::Parked => None,
         Answer::Reply(reply) | Answer::Now(reply) => Some(text_of(&reply)),
@@ -31,7 +31,7 @@ fn get(service: &mut Service, path: &str) -> (u16, String) {
     ask(service, "GET", path, "").expect("it is answered at once")
 }
 
-/// A hub whose jobs 1 and 2 are durable, that then leased job 2 and took job 3, and whose disk is full.
+/// A hub with durable jobs 1 and 2, which then leased job 2 and accepted job 3, and whose disk is full.
 fn failed() -> (Service, [String; 4]) {
     let mut service = scene::service(scene::settings());
     let submit = |service: &mut Service, kind: &str| {
@@ -53,7 +53,7 @@ fn failed() -> (Service, [String; 4]) {
 }
 
 #[test]
-fn a_job_is_shown_while_the_journal_fails_only_if_it_holds_all_that_was_done_to_it() {
+fn a_job_is_shown_while_the_journal_fails_only_if_all_its_changes_are_durable() {
     let (mut service, [untouched, leased, new, unknown]) = failed();
     let (status, text) = get(&mut service, &untouched);
     assert!(status == 200 && text.contains(r#""status":"queued""#), "{text}");
@@ -66,7 +66,7 @@ fn a_job_is_shown_while_the_journal_fails_only_if_it_holds_all_that_was_done_to_
 }
 
 #[test]
-fn all_is_shown_again_as_soon_as_the_journal_holds_it() {
+fn everything_is_shown_again_as_soon_as_it_is_durable() {
     let (mut service, [_, leased, new, unknown]) = failed();
     service.set_durable(service.last_seq());
     let statuses = [&*leased, &*new, &*unknown, "/mesh/jobs"].map(|path| get(&mut service, path).0);
@@ -76,7 +76,7 @@ fn all_is_shown_again_as_soon_as_the_journal_holds_it() {
 }
 
 #[test]
-fn a_wait_that_is_over_while_the_journal_fails_shows_nothing_that_a_crash_may_take_back() {
+fn a_wait_that_ends_while_the_journal_fails_shows_nothing_that_a_crash_may_undo() {
     let (mut service, [untouched, leased, ..]) = failed();
     for path in [untouched, leased] {
         assert_eq!(ask(&mut service, "GET", &format!("{path}?wait_ms=1000"), ""), None, "it has not ended");
@@ -99,10 +99,10 @@ fn short_lived() -> (Service, String) {
     (service, path)
 }
 
-/// Without a record of it, a hub whose clock is set back and that crashes would let the job run that its client was told to
-/// have expired.
+/// Without a record, a hub that crashes and whose clock is set back would run a job that its client was shown as
+/// expired.
 #[test]
-fn what_time_alone_did_is_a_record_before_it_is_shown() {
+fn an_expiry_is_journaled_before_it_is_shown() {
     let (mut service, path) = short_lived();
     service.handle_timeout(LATER);
     service.settle(LATER);
@@ -115,7 +115,7 @@ fn what_time_alone_did_is_a_record_before_it_is_shown() {
 }
 
 #[test]
-fn a_wait_that_time_ends_is_answered_when_there_is_a_record_of_it() {
+fn a_wait_that_an_expiry_ends_is_answered_when_the_expiry_is_journaled() {
     let (mut service, path) = short_lived();
     assert_eq!(ask(&mut service, "GET", &format!("{path}?wait_ms=5000"), ""), None, "it has not ended");
     service.handle_timeout(LATER);
@@ -124,7 +124,7 @@ fn a_wait_that_time_ends_is_answered_when_there_is_a_record_of_it() {
 }
 
 #[test]
-fn what_time_alone_did_is_not_shown_while_the_journal_takes_no_record_of_it() {
+fn an_expiry_is_not_shown_while_it_cannot_be_journaled() {
     let (mut service, path) = short_lived();
     service.journal_failed("the disk is full".into());
     assert_eq!(get(&mut service, &path).0, 200, "it has not ended");

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub const NOW: Timestamp = Timestamp::from_millis(1_768_500_000_000);
 pub const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Settings of a hub that asks for no token and takes results without integrity.
+/// Settings of a hub that needs no token and accepts results without integrity.
 pub fn settings() -> Settings {
     Settings::local(NOW)
 }

@@ -125,7 +125,7 @@ impl Hub {
     pub fn open(&mut self, now: Micros, plane: Plane, line: LineNo) -> u64 {
         let wire = LineWire { line, is_ended: false, inbox: Vec::new(), outbox: Vec::new() };
         let http = Connection::new(timestamp(now), &self.http_limits);
-        self.engine.take_in(Socket::new(wire, plane, LOCAL, http))
+        self.engine.accept(Socket::new(wire, plane, LOCAL, http))
     }
 
     /// A request reached a connection; `false` if the hub has closed that for its silence. `entries` are the jobs or results
@@ -155,12 +155,12 @@ impl Hub {
         }
         self.busy_until = now + cost;
         if let Some(report) = self.report.take() {
-            engine.take_report(report);
+            engine.handle_report(report);
         }
         let connections = engine.connections() as u64;
         engine.service().set_connections(connections);
         engine.read(|| false);
-        engine.let_time_pass();
+        engine.fire_timers();
         engine.settle();
         engine.service().events().clear();
         engine.service().alert_lines().clear();
@@ -217,7 +217,7 @@ impl Hub {
 
     /// The state machine, to look at.
     pub fn core(&self) -> &Core {
-        self.engine.look().hub()
+        self.engine.service_ref().hub()
     }
 
     /// Requests taken in, and group commits.
@@ -235,7 +235,7 @@ impl Hub {
             }
         };
         engine.write(&mut leave);
-        for (connection, mut socket) in engine.take_closed() {
+        for (connection, mut socket) in engine.drain_closed() {
             leave(connection, socket.wire());
         }
     }

@@ -104,13 +104,13 @@ impl Logs {
         self.check(hub_id, last_seq)?;
         let disk = Arc::new(self.disk.clone());
         let (tap, mut feed) = Feed::new(|| {});
-        feed.want(true);
+        feed.set_wanted(true);
         let audit = match audit_log::Writer::open(disk.clone(), &self.audit_settings, Some(tap)) {
             Ok(audit) => audit,
             Err(error) => return Ok(Err(error)),
         };
         let trace = trace_ring::Writer::open(disk, self.trace_settings.clone(), hub_id, last_seq, now);
-        self.trace.begin(last_seq, trace.life());
+        self.trace.begin(last_seq, trace.run_id());
         self.life = Some(Life { audit, feed, trace });
         Ok(Ok(()))
     }
@@ -131,7 +131,7 @@ impl Logs {
         if let Some(pending) = traced {
             self.trace.take(&pending);
             life.trace.take(pending);
-            self.trace.taken(life.trace.life(), life.trace.gap());
+            self.trace.taken(life.trace.run_id(), life.trace.gap());
         }
         Ok(())
     }

@@ -147,7 +147,7 @@ impl Process {
     /// A connection comes.
     pub fn accept(&mut self, conn: u64, plane: Plane, ip: IpAddr, window_bytes: usize) -> u64 {
         let http = http::Connection::new(self.engine.now(), &self.http_limits);
-        self.engine.take_in(Socket::new(VirtualWire::new(conn, window_bytes), plane, ip, http))
+        self.engine.accept(Socket::new(VirtualWire::new(conn, window_bytes), plane, ip, http))
     }
 
     /// Something happens at a connection; it is looked at in the next round.
@@ -196,8 +196,8 @@ impl Process {
             engine.deliver(origin, logs.page(page));
         }
         engine.read(|| false);
-        self.pages = engine.take_pages();
-        engine.let_time_pass();
+        self.pages = engine.drain_page_requests();
+        engine.fire_timers();
         engine.settle();
         let (traced, events) = (engine.service().take_trace(), engine.service().events().drain(..).collect());
         logs.record(at, events, traced, |lines| {
@@ -212,7 +212,7 @@ impl Process {
             self.in_flight = handover.map(|handover| Commit::new(handover, &self.appender));
         }
         engine.write(&mut wrote);
-        for (_, mut socket) in engine.take_closed() {
+        for (_, mut socket) in engine.drain_closed() {
             closed(socket.wire());
         }
         Ok(has_handover)
@@ -238,12 +238,12 @@ impl Process {
                 }
                 let spare = commit.into_spare();
                 let report = Report::Durable { up_to, spare, took: Duration::ZERO, sealed_through };
-                self.sealed = self.engine.take_report(report).or(self.sealed);
+                self.sealed = self.engine.handle_report(report).or(self.sealed);
                 Ok(Committed::Done)
             }
             Attempt::Again { pause, down } => {
                 if let Some(reason) = down {
-                    self.engine.take_report(Report::Down { reason });
+                    self.engine.handle_report(Report::Down { reason });
                 }
                 self.in_flight = Some(commit);
                 Ok(Committed::Again(pause.as_micros() as Micros))
@@ -282,7 +282,7 @@ impl Process {
 
     /// The clock of the loop, and the last record that it handed to the journal or is to.
     pub fn place(&self) -> (Timestamp, u64) {
-        (self.engine.now(), self.engine.look().last_seq())
+        (self.engine.now(), self.engine.service_ref().last_seq())
     }
 
     /// Whether all that was done is durable.
@@ -299,7 +299,7 @@ impl Process {
 
     /// The hub.
     pub fn hub(&self) -> &Hub {
-        self.engine.look().hub()
+        self.engine.service_ref().hub()
     }
 
     /// Connections that the hub holds.

@@ -1,4 +1,4 @@
-//! Filters: which lines of the audit log are asked for.
+//! Filters: which lines of the audit log are shown.
 
 use super::super::instant::Instant;
 use super::line::{Line, fits};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use sheratan_core::Timestamp;
 use std::net::IpAddr;
 
-/// The filters as they are said; a line must fit all that are given.
+/// The filters of the command line; a line must match all of them.
 #[derive(clap::Args, Debug)]
 pub struct FilterArgs {
     /// Events by name, or by their start as in 'NODE_*'
@@ -38,7 +38,7 @@ pub struct Filter<'a> {
 }
 
 impl FilterArgs {
-    /// What is meant if it is `now`.
+    /// The filters with their instants, if it is `now`.
     pub fn resolve(&self, now: Timestamp) -> Filter<'_> {
         let at = |instant: Option<Instant>| instant.map(|instant| instant.resolve(now));
         let FilterArgs { event, since, until, node, ip } = self;
@@ -47,7 +47,7 @@ impl FilterArgs {
 }
 
 impl Filter<'_> {
-    /// Whether the line is asked for.
+    /// Whether the line matches.
     pub fn fits(&self, line: &Line) -> bool {
         self.fits_event(line) && self.fits_time(line) && self.fits_node(line) && self.fits_ip(line)
     }
@@ -94,7 +94,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_line_is_shown_if_it_fits_all_that_is_asked() {
+    fn a_line_is_shown_if_it_matches_all_filters() {
         let now = rfc3339::parse("2026-01-15T12:30:00Z").unwrap();
         let table: [(&[&str], &[usize]); 17] = [
             (&[], &[0, 1, 2, 3]),

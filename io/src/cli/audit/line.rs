@@ -1,4 +1,4 @@
-//! A line of the audit log, read, and as a person reads it: time, event, `key=value`.
+//! A line of the audit log, parsed, and as text: time, event, `key=value`.
 
 use super::super::terminal::{BAD, BOLD, DIM, WARN, styled};
 use anstyle::Style;
@@ -6,11 +6,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// Events that an attacker, or a broken promise, leaves behind; a `*` stands for any end.
+/// Events that indicate an attack or a fault; a `*` matches any ending.
 const ALARMING: [&str; 6] =
     ["AUTH_FAILURE", "RESULT_INTEGRITY_FAIL", "ATTESTATION_SPOOF*", "IDENTITY_*", "AUDIT_LINE_TORN", "NODE_DEAD"];
 
-/// Events that need a look.
+/// Events that deserve attention.
 const NOTABLE: [&str; 12] = [
     "PORT_MISMATCH",
     "BACKPRESSURE_DROP",
@@ -26,7 +26,7 @@ const NOTABLE: [&str; 12] = [
     "ADMIN_*",
 ];
 
-/// A whole line.
+/// A parsed line.
 #[derive(Deserialize)]
 pub struct Line<'a> {
     /// When, as the line says it.
@@ -41,18 +41,18 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Reads a line; none if it is not one of an audit log.
+    /// Parses a line; `None` if it is not a line of an audit log.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(line).ok()
     }
 
-    /// How many events the line stands for: what repeated was counted.
+    /// How many events the line counts: repeated events share a line.
     pub fn count(&self) -> u64 {
         self.details.get("count").and_then(Value::as_u64).unwrap_or(1)
     }
 }
 
-/// A line as a person reads it. What is none is shown as it is.
+/// A line as text. A line that cannot be parsed is shown unchanged.
 pub fn shown(line: &[u8]) -> String {
     let Some(parsed) = Line::parse(line) else {
         return styled(DIM, printable(&String::from_utf8_lossy(line)));
@@ -75,12 +75,12 @@ pub fn style(event: &str) -> Style {
     }
 }
 
-/// Whether an event has that name, or begins as it does if a `*` is at its end.
+/// Whether an event's name matches, up to a `*` at the pattern's end.
 pub fn fits(name: &str, event: &str) -> bool {
     name.strip_suffix('*').map_or(name == event, |start| event.starts_with(start))
 }
 
-/// A text that does nothing to a terminal: paths and names come from whoever talked to the hub.
+/// A text without terminal control codes: paths and names come from clients.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let is_plain = |letter: char| letter == ' ' || letter.is_ascii_graphic() || letter.is_alphanumeric();
     if text.chars().all(is_plain) {
@@ -92,7 +92,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 fn detail(value: &Value) -> String {
     match value {
-        // So that it is seen where the value ends.
+        // So that the end of the value is visible.
         Value::String(text) if text.is_empty() || text.contains([' ', '"']) => {
             printable(&Value::to_string(value)).into()
         }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_counted_stands_for_so_many() {
+    fn a_line_with_a_count_stands_for_that_many_events() {
         for (details, count) in [("{}", 1), (r#"{"count":7}"#, 7), (r#"{"count":"7"}"#, 1)] {
             let line = format!(r#"{{"ts":"t","event":"X","details":{details}}}"#);
             assert_eq!(Line::parse(line.as_bytes()).unwrap().count(), count);

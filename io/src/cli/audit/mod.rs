@@ -1,7 +1,6 @@
-//! `sheratan-hub audit verify|tail|query`: what happened, and whether the log still says so.
+//! `sheratan-hub audit verify|tail|query`: verifies, follows and searches the audit log.
 //!
-//! The files are read, not the hub asked: it works beside a running hub, without a token, and on a log that was carried
-//! elsewhere.
+//! It reads the files and does not call the hub: it works beside a running hub, without a token, and on a copied log.
 
 mod filter;
 mod line;
@@ -33,7 +32,7 @@ Examples:
 
 Without a running hub, and beside one.";
 
-/// How often a followed log is looked at: what is written shows up while it is read.
+/// How often a followed log is read: new lines appear without a noticeable delay.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The arguments.
@@ -80,7 +79,7 @@ enum What {
     },
 }
 
-/// Which log.
+/// The log.
 #[derive(clap::Args, Debug)]
 struct Log {
     /// The hub's data folder

@@ -1,7 +1,7 @@
 //! Cast: the demo's hub and workers, as child processes that cannot outlive it.
 //!
-//! Each child runs this very binary with a [lifeline](crate::cli::lifeline) on its standard input, and what it says goes
-//! to a file. Dropping one kills it.
+//! Each child runs this very binary with a [lifeline](crate::cli::lifeline) on its standard input, and what it says
+//! goes to a file. Dropping one kills it.
 
 use crate::cli::failure::Failure;
 use crate::client::{Client, Endpoint, Token};
@@ -19,7 +19,7 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// How long a child may take to stop when it is asked to.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
-/// How often a child is looked at: nobody sees less than a fiftieth of a second.
+/// How often a child is polled: a fiftieth of a second, less than an operator notices.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A child process.

@@ -1,7 +1,7 @@
 //! `demo`: a hub, three workers and a job for each file of a folder, from start to clean end.
 //!
-//! Real processes on a temporary data folder: what is shown is what a user gets. With `--crash` the hub is killed in the
-//! middle and started again, and [`proof`] shows that each result came once.
+//! Real processes on a temporary data folder: what is shown is what a user gets. With `--crash` the hub is killed in
+//! the middle and started again, and [`proof`] shows that each result came once.
 
 mod cast;
 pub mod exec;

@@ -1,10 +1,10 @@
-//! What is allowed into the archive: lists of members by name, for everything that is not made here. What is not on a list
-//! stays out, so that a member that a later release adds is shown only when somebody has looked at it.
+//! The members that are allowed into the archive, by name, for everything that this command does not write itself.
+//! Other members are left out, so that a member of a later release is included only after a review.
 
 use Shape::{Any, Items, List, Members, Named, Numbers, Plain};
 use serde_json::{Map, Value};
 
-/// What may be kept of a JSON value.
+/// Which parts of a JSON value are kept.
 #[derive(Debug)]
 pub enum Shape {
     /// A text, a number, true, false, null.
@@ -13,11 +13,11 @@ pub enum Shape {
     List,
     /// An object's members of these names.
     Members(&'static [(&'static str, Shape)]),
-    /// An object whose names are ids, each with the same.
+    /// An object whose names are ids, with values of the same shape.
     Named(&'static Shape),
-    /// A list of the same.
+    /// A list of elements of the same shape.
     Items(&'static Shape),
-    /// Numbers under any words of ours, in objects or not.
+    /// Numbers under fixed words, nested or not.
     Numbers,
     /// The first of these that fits.
     Any(&'static [Shape]),
@@ -167,7 +167,7 @@ const LABELS: [&str; 16] = [
 const WORD_MAX: usize = 64;
 
 impl Shape {
-    /// What of the value has this shape; `None` if it is something else.
+    /// The parts of the value that have this shape; `None` if it has another one.
     pub fn keep(&self, value: Value) -> Option<Value> {
         match (self, value) {
             (Plain, value) => (!value.is_array() && !value.is_object()).then_some(value),
@@ -201,7 +201,7 @@ fn is_word(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// The lines of the metrics' text form whose labels are all known, and how many others there are.
+/// The lines of the metrics' text form whose labels are all known, and the count of the others.
 pub fn exposition(text: &str) -> (Vec<&str>, u64) {
     let mut left_out = 0;
     let is_kept = |line: &&str| {
@@ -215,7 +215,7 @@ pub fn exposition(text: &str) -> (Vec<&str>, u64) {
     (lines, left_out)
 }
 
-/// The names of a sample's labels; `None` if the line is no sample.
+/// The names of a sample's labels; `None` if the line is not a sample.
 fn labels(line: &str) -> Option<Vec<&str>> {
     let name_end = line.find(['{', ' '])?;
     let mut names = Vec::new();
@@ -248,7 +248,7 @@ mod tests {
     use sheratan_core::{Millis, Timestamp};
 
     #[test]
-    fn what_is_not_on_a_list_stays_out() {
+    fn members_that_are_not_listed_are_left_out() {
         let node = json!({
             "status": "ONLINE", "capabilities": ["a"], "labels": {"password": "x"}, "endpoint": "http://user:x@h",
             "attestation": {"status": "OK", "build_id": "x"}, "zone": {"x": "x"}, "leases": 1,
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_whose_labels_are_not_all_known_stays_out() {
+    fn a_series_with_an_unknown_label_is_left_out() {
         let text = "# HELP a b\n# TYPE a counter\na 1\nb{kind=\"x\\\"}, node=\\\\\",status=\"1\"} 2\n\
                     c{node_id=\"n\"} 3\nd{le=\"+Inf\",} 4\ne{kind=\"x\",host=\"y\"} 5\nf{kind=x} 6\n\ng{kind=\"x} 7\n";
         let (lines, left_out) = exposition(text);

@@ -1,4 +1,4 @@
-//! What the hub says of itself while it is up; where it is down, what can be said without it.
+//! What the hub reports about itself while it is up, or a replay of its journal while it is down.
 
 use super::allowed::{self, HEALTH, METRICS, POLICY, REGISTRY, Shape};
 use super::subject::Subject;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const JSON: &str = "application/json";
 
-/// What Prometheus asks for.
+/// The `Accept` header of Prometheus.
 const EXPOSITION: &str = "text/plain; version=0.0.4";
 
 /// Health of both planes.
@@ -68,14 +68,14 @@ pub fn metrics_text(subject: &Subject, plane: Plane) -> Gathered {
     Ok(Content { bytes: kept.into_bytes(), source })
 }
 
-/// JSON from the hub, as far as it is allowed, and where it came from.
+/// The allowed parts of JSON from the hub, and their source.
 pub fn ask(client: &Client, plane: Plane, path: &str, shape: &Shape) -> Result<(Value, String), String> {
     let (answer, source) = fetch(client, plane, path, JSON)?;
     let value = serde_json::from_slice(&answer.body).ok().and_then(|value| shape.keep(value));
     value.map(|value| (value, source)).ok_or_else(|| format!("the answer to {path} is not what this release expects"))
 }
 
-/// A file of JSON, for a person to read. Whatever is free text in it passes the redactor here.
+/// A readable file of JSON. Its free texts pass the redactor here.
 pub fn pretty(subject: &Subject, value: impl Serialize, source: String) -> Content {
     let value = serde_json::to_value(value).expect("what is made here is JSON");
     let mut bytes = serde_json::to_vec_pretty(&subject.redactor.redact_value(value)).expect("a tree is always JSON");

@@ -1,5 +1,5 @@
-//! The bundle: all files with a manifest, packed so that the same files give the same bytes, and searched for secrets when
-//! it is finished: in each file as it will be unpacked, in the files' names, and in the archive as it is.
+//! The bundle: all files with a manifest, packed so that the same files result in the same bytes. The finished archive
+//! is searched for secrets: in each unpacked file, in the files' names, and in the archive's bytes.
 
 use super::Gathered;
 use crate::cli::failure::Failure;
@@ -23,9 +23,9 @@ const FILE_MODE: u32 = 0o600;
 const README: &str = "README.txt";
 const MANIFEST: &str = "manifest.json";
 
-/// All that was gathered.
+/// All gathered files.
 pub struct Bundle {
-    /// When: the only thing that differs between two looks at a hub that is down.
+    /// The instant, the only difference between two bundles of a hub that is down.
     pub created: Timestamp,
     /// Whether the hub answered.
     pub hub: String,
@@ -39,7 +39,7 @@ pub struct Entry {
     pub name: &'static str,
     /// What it holds.
     pub about: &'static str,
-    /// What is in it, or why it is missing.
+    /// Its contents, or why it is missing.
     pub content: Gathered,
 }
 
@@ -63,7 +63,7 @@ impl Bundle {
         let mut manifest = serde_json::to_vec_pretty(&redactor.redact_value(self.manifest())).expect("a tree is JSON");
         manifest.push(b'\n');
         let readme = self.readme();
-        // Without a date of its own each file has the first that the format knows.
+        // Without a date of its own, each file has the earliest date of the format.
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Deflated)
             .last_modified_time(DateTime::default())
@@ -82,7 +82,7 @@ impl Bundle {
         [(README, readme), (MANIFEST, manifest)].into_iter().chain(there)
     }
 
-    /// What each file is, by its digest. The manifest cannot have its own.
+    /// The digest of each file, except the manifest's own.
     fn manifest(&self) -> Value {
         let readme = self.readme();
         let there = |name: &str, bytes: &[u8], source: &str| json!({"name": name, "bytes": bytes.len(), "sha256": hex::encode(Sha256::digest(bytes)), "source": source});
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_files_give_the_same_bytes() {
+    fn the_same_files_result_in_the_same_bytes() {
         let pack = |text| bundle(text).pack(&redactor("a secret")).unwrap();
         assert_eq!(pack("hello"), pack("hello"));
         assert_ne!(pack("hello"), pack("hallo"));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_free_text_in_the_manifest_passes_the_redactor() {
+    fn free_text_in_the_manifest_passes_the_redactor() {
         let secret = "correct-horse-battery";
         let mut bundle = bundle("");
         bundle.hub = format!("down: no hub runs on /home/{secret}");

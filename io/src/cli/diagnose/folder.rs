@@ -1,4 +1,4 @@
-//! What the data folder holds, read beside a running hub or without one.
+//! The data folder's contents, read beside a running hub or without one.
 
 use super::allowed::{ALERT_LINE, AUDIT_LINE, AUDIT_PAGE, LOG_LINE, Shape};
 use super::asked::{ask, pretty};
@@ -16,10 +16,10 @@ use walkdir::WalkDir;
 /// Lines of each log.
 const LINES: usize = 200;
 
-/// The data folder's parts that are told by name; what else is in it is summed up, since a name is free text.
+/// The data folder's parts that are listed by name; the rest is summed up, since a name is free text.
 const PARTS: [&str; 6] = ["journal", "snapshots", "logs", "secrets", "quarantine", "trace"];
 
-/// How often the audit log's chain is looked at while a hub writes and rotates it.
+/// How often the audit log's chain is checked again while a hub writes and rotates it.
 const CHAIN_ATTEMPTS: usize = 3;
 
 const GIB: u64 = 1 << 30;
@@ -62,7 +62,7 @@ pub fn audit_chain(subject: &Subject) -> Gathered {
     if !path.try_exists().unwrap_or(false) {
         return Err(format!("there is no {}", path.display()));
     }
-    // A log that is rotated meanwhile may seem broken; one that is, seems so each time.
+    // A log that is rotated meanwhile may seem broken; a broken one fails each time.
     let mut checks = (0..CHAIN_ATTEMPTS).map(|_| audit::verify(&RealDisk, &path));
     let said = match checks.find(Result::is_ok).unwrap_or_else(|| audit::verify(&RealDisk, &path)) {
         Ok(report) => json!({
@@ -75,10 +75,10 @@ pub fn audit_chain(subject: &Subject) -> Gathered {
     Ok(pretty(subject, said, source(&path)))
 }
 
-/// The disk's space, and what the folder's parts take.
+/// The disk's space, and the size of the folder's parts.
 pub fn disk(subject: &Subject) -> Gathered {
     let folder = subject.folder()?;
-    // Whole GiB: two looks at a quiet machine then say the same.
+    // Whole GiB, so that two bundles of a quiet machine are equal.
     let file_system = match platform::disk_space(folder) {
         Ok(space) => json!({"bytes": space.bytes, "gib_available": space.bytes_available / GIB}),
         Err(error) => json!({"unknown": error.to_string()}),
@@ -94,7 +94,7 @@ pub fn disk(subject: &Subject) -> Gathered {
     Ok(pretty(subject, json!({"file_system": file_system, "bytes_of_parts": parts}), source(folder)))
 }
 
-/// The last lines of a log, as far as they are allowed.
+/// The allowed parts of a log's last lines.
 fn tail(subject: &Subject, path: &Path, shape: &Shape) -> Gathered {
     let unreadable = |error| format!("{} cannot be read: {error}", path.display());
     if !path.try_exists().map_err(unreadable)? {
@@ -103,7 +103,7 @@ fn tail(subject: &Subject, path: &Path, shape: &Shape) -> Gathered {
     let lines = rotated::last_lines(path, LINES).map_err(unreadable)?;
     let kept = |line: &Vec<u8>| {
         let value = serde_json::from_slice::<Value>(line).ok().and_then(|value| shape.keep(value));
-        // A line that a crash tore: that there was one is worth knowing.
+        // A torn line: its presence is worth knowing.
         value.unwrap_or_else(|| json!({"unreadable_bytes": line.len()}))
     };
     let bytes = lines.iter().flat_map(|line| json_line(subject, kept(line))).collect();
@@ -120,7 +120,7 @@ fn source(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Bytes of all files below a path. What cannot be read, or goes meanwhile, takes none.
+/// Bytes of all files below a path, except those that cannot be read or are removed meanwhile.
 fn bytes_of(path: &Path) -> u64 {
     let files = WalkDir::new(path).into_iter().flatten().filter_map(|entry| entry.metadata().ok());
     files.filter(|metadata| metadata.is_file()).map(|metadata| metadata.len()).sum()

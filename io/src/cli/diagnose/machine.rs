@@ -1,4 +1,4 @@
-//! The machine, this program, and how a hub that is started here is set up.
+//! The machine, this program, and the configuration of a hub that is started here.
 
 use super::asked::pretty;
 use super::subject::Subject;
@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
 
-/// Files by which containers are known.
+/// Files that identify containers.
 const CONTAINER_FILES: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
 /// What the container's memory is limited to.
 const CONTAINER_MEMORY: &str = "/sys/fs/cgroup/memory.max";
 
-/// The settings; of a secret only whether it is set.
+/// The settings; for a secret only whether it is set.
 pub fn config(subject: &Subject) -> Gathered {
     let config = subject.config.as_ref().map_err(|error| format!("no hub would start here: {error}"))?;
     let settings = config.describe().into_iter().map(|described| {
@@ -32,7 +32,7 @@ pub fn config(subject: &Subject) -> Gathered {
     Ok(pretty(subject, said, "hub.toml and the environment of this process".into()))
 }
 
-/// The names of all environment variables. They are what they are: one that holds a secret is found in the archive.
+/// The names of all environment variables, unredacted: a secret in a name is found when the archive is searched.
 pub fn environment(_subject: &Subject) -> Gathered {
     let mut names: Vec<_> = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
     names.sort();
@@ -58,7 +58,7 @@ pub fn versions(subject: &Subject) -> Gathered {
     Ok(pretty(subject, said, "this program".into()))
 }
 
-/// The system: what is the same from day to day.
+/// The system's properties that do not change from day to day.
 pub fn os(subject: &Subject) -> Gathered {
     let containers: Vec<_> = CONTAINER_FILES.into_iter().filter(|file| Path::new(file).exists()).collect();
     let said = json!({
@@ -84,7 +84,7 @@ fn digest_of_executable() -> std::io::Result<(u64, String)> {
     Ok((bytes, hex::encode(hasher.finalize())))
 }
 
-/// What a Linux distribution calls itself.
+/// The name of a Linux distribution.
 fn os_name() -> Option<String> {
     let text = fs::read_to_string("/etc/os-release").ok()?;
     let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;

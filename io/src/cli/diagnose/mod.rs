@@ -1,9 +1,9 @@
-//! `diagnose`: one archive with all that a support person needs and no secret, whether the hub is up, down or was never
-//! there. Nothing leaves this machine: the archive is for a person to look at and to send.
+//! `diagnose`: writes one archive with everything that a support person needs and no secret, whether the hub is up,
+//! down or was never started. Nothing leaves this machine: an operator reviews the archive and sends it.
 //!
-//! Secrets are kept out three times. What goes into a file is on a list ([`allowed`]); what is free text in it passes the
+//! Secrets are excluded three times. The members of a file are on a list ([`allowed`]); free text in it passes the
 //! [`Redactor`](crate::redact::Redactor); and the finished archive is searched for every secret that this process knows
-//! before anything of it is written ([`bundle`]).
+//! before it is written ([`bundle`]).
 
 mod allowed;
 mod asked;
@@ -61,18 +61,18 @@ pub struct Args {
 /// One file of the archive.
 struct Piece {
     name: &'static str,
-    /// What the archive's README says of it.
+    /// Its description in the archive's README.
     about: &'static str,
     gather: fn(&Subject) -> Gathered,
 }
 
-/// What goes into a file, or why there is nothing: ends the sentence "it is missing: ".
+/// The contents of a file, or why it is missing, which ends the sentence "it is missing: ".
 type Gathered = Result<Content, String>;
 
-/// What goes into a file.
+/// The contents of a file.
 struct Content {
     bytes: Vec<u8>,
-    /// Who said it.
+    /// Their source.
     source: String,
 }
 
@@ -158,22 +158,22 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let created = shell::wall_time();
     let output = Output::choose(args.output.as_deref(), args.force, created)?;
     let progress = Progress::start();
-    let subject = progress.look("what there is to look at", || Subject::find(args));
+    let subject = progress.with_message("finding the hub and its folder", || Subject::find(args));
     let entries = PIECES.iter().map(|piece| {
         let content = progress.step(piece.name, &subject.redactor, || (piece.gather)(&subject));
         Entry { name: piece.name, about: piece.about, content }
     });
     let bundle = Bundle { created, hub: subject.hub_state(), entries: entries.collect() };
-    let archive = progress.look("packing", || bundle.pack(&subject.redactor))?;
-    progress.look("searching for secrets", || bundle::search(&archive, &subject.redactor))?;
+    let archive = progress.with_message("packing", || bundle.pack(&subject.redactor))?;
+    progress.with_message("searching for secrets", || bundle::search(&archive, &subject.redactor))?;
     output.write(&archive)?;
     progress.end();
-    tell(args, &output, &bundle, &subject);
+    report(args, &output, &bundle, &subject);
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was done, and what was not.
-fn tell(args: &Args, output: &Output, bundle: &Bundle, subject: &Subject) {
+/// Reports the archive's files and the missing ones.
+fn report(args: &Args, output: &Output, bundle: &Bundle, subject: &Subject) {
     let redactor = &subject.redactor;
     let (searched, forms, too_short) = (redactor.secrets(), redactor.forms(), redactor.too_short());
     if args.json {

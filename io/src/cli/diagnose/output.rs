@@ -1,5 +1,5 @@
-//! The output: where the archive goes. It is written beside its place and renamed, so that nobody finds half of it, and
-//! only its owner can read it: it tells how the hub is set up.
+//! The output: the archive's file. It is written to a temporary file and renamed, so that no half of it is ever
+//! visible, and only its owner can read it, since it shows how the hub is configured.
 
 use crate::cli::failure::Failure;
 use crate::platform;
@@ -16,7 +16,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// The file that is named, else one in this folder that is named by the time.
+    /// The named file, else one in this folder whose name is the time.
     pub fn choose(named: Option<&Path>, is_overwriting: bool, created: Timestamp) -> Result<Self, Failure> {
         let path = named.map_or_else(|| default_name(created), Path::to_owned);
         if path == Path::new("-") {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_overwritten_only_when_told_to() {
+    fn an_existing_file_is_overwritten_only_with_force() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.zip");
         let choose = |is_overwriting| Output::choose(Some(&path), is_overwriting, NOW);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused() {
+    fn a_path_that_is_not_a_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         for path in [Path::new("-"), folder.path()] {
             assert!(matches!(Output::choose(Some(path), true, NOW), Err(Failure::Usage(_))), "{path:?}");

@@ -1,4 +1,4 @@
-//! Progress: on a terminal a spinner with what is done at the moment, and everywhere a line for each file.
+//! Progress: on a terminal a spinner with the current step, and always a line for each file.
 
 use super::Gathered;
 use crate::cli::terminal::{DIM, GOOD, WARN, note, styled};
@@ -9,9 +9,9 @@ use std::time::Duration;
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Shows what is done.
+/// Shows the progress.
 pub struct Progress {
-    /// Draws nothing where standard error is no terminal.
+    /// Draws nothing if standard error is not a terminal.
     spinner: ProgressBar,
 }
 
@@ -24,15 +24,15 @@ impl Progress {
         Progress { spinner }
     }
 
-    /// Shows what is done while it is.
-    pub fn look<T>(&self, what: &'static str, work: impl FnOnce() -> T) -> T {
+    /// Shows a step while it runs.
+    pub fn with_message<T>(&self, what: &'static str, work: impl FnOnce() -> T) -> T {
         self.spinner.set_message(what);
         work()
     }
 
-    /// Gathers a file and tells what came of it.
+    /// Gathers a file and reports the result.
     pub fn step(&self, name: &'static str, redactor: &Redactor, gather: impl FnOnce() -> Gathered) -> Gathered {
-        let content = self.look(name, gather);
+        let content = self.with_message(name, gather);
         self.spinner.suspend(|| match &content {
             Ok(content) => {
                 let bytes = styled(DIM, format_args!("{} bytes", content.bytes.len()));
@@ -45,7 +45,7 @@ impl Progress {
         content
     }
 
-    /// Takes the spinner away.
+    /// Removes the spinner.
     pub fn end(&self) {
         self.spinner.finish_and_clear();
     }

@@ -1,5 +1,5 @@
 //! The secrets that this process knows, so that none of them gets into the archive: those of the settings and of the
-//! environment, whether a hub could start with them or not, those in the data folder, and the client's own.
+//! environment, even if a hub could not start with them, those in the data folder, and the client's own.
 
 use crate::cli::target::TargetArgs;
 use crate::client::Client;
@@ -8,7 +8,7 @@ use crate::redact::Redactor;
 use crate::secret::Secret;
 use std::path::Path;
 
-/// Knows them all.
+/// A redactor of all of them.
 pub fn redactor(flags: &Flags, target: &TargetArgs, client: Option<&Client>) -> Redactor {
     let mut secrets = known_secrets(flags);
     secrets.extend(in_folder(&target.data_dir.join("secrets")));
@@ -17,7 +17,7 @@ pub fn redactor(flags: &Flags, target: &TargetArgs, client: Option<&Client>) -> 
     Redactor::new(&secrets.iter().collect::<Vec<_>>())
 }
 
-/// The secrets in a folder that holds nothing else. One that cannot be read here cannot get into the archive.
+/// The secrets in a folder that holds only secrets. One that cannot be read here cannot get into the archive.
 fn in_folder(folder: &Path) -> Vec<Secret> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     files.filter(|path| path.is_file()).filter_map(|path| Secret::read(&path).ok()).collect()

@@ -1,4 +1,5 @@
-//! The subject: which hub is diagnosed, and what of it can be looked at: the hub itself, its data folder, both, or neither.
+//! The subject: which hub is diagnosed, and which of its parts are available: the hub, its data folder, both, or
+//! neither.
 
 use super::Args;
 use super::secrets;
@@ -10,18 +11,18 @@ use sheratan_core::Hub;
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
-/// What the data folder is called where nobody says.
+/// The default name of the data folder.
 const DATA_DIR_DEFAULT: &str = ".sheratan";
 
-/// What is looked at.
+/// The subject's parts.
 pub struct Subject {
-    /// The hub, if it answers; else why it is not asked.
+    /// The hub, if it answers; else why it is not called.
     pub hub: Result<Client, String>,
     /// The settings of a hub that is started here.
     pub config: Result<Config, ConfigError>,
-    /// The data folder, whether it is there or not.
+    /// The data folder's path, which need not exist.
     pub data_dir: PathBuf,
-    /// Knows all secrets of this process.
+    /// Redacts all secrets of this process.
     pub redactor: Redactor,
     /// The journal, once it was read.
     journal: OnceCell<Result<Journal, String>>,
@@ -29,14 +30,14 @@ pub struct Subject {
 
 /// A journal that was read.
 pub struct Journal {
-    /// What was found.
+    /// The findings.
     pub report: VerifyReport,
     /// The hub that a replay ended with.
     pub hub: Option<Hub>,
 }
 
 impl Subject {
-    /// Finds out what there is. Asks nobody but the hub, and waits for no lock.
+    /// Finds the available parts. Calls only the hub, and waits for no lock.
     pub fn find(args: &Args) -> Self {
         let mut flags = Flags { config: args.config.clone(), settings: Vec::new() };
         let is_folder_named = args.target.data_dir != Path::new(DATA_DIR_DEFAULT);
@@ -55,7 +56,7 @@ impl Subject {
         Subject { hub, config, data_dir: target.data_dir, redactor, journal: OnceCell::new() }
     }
 
-    /// The hub, in words.
+    /// A description of the hub.
     pub fn hub_state(&self) -> String {
         match &self.hub {
             Ok(client) => format!("up, at {}", client.endpoint(Plane::Control).url),
@@ -63,7 +64,7 @@ impl Subject {
         }
     }
 
-    /// The data folder, if it is there.
+    /// The data folder, if it exists.
     pub fn folder(&self) -> Result<&Path, String> {
         if self.data_dir.is_dir() {
             Ok(&self.data_dir)
@@ -72,7 +73,7 @@ impl Subject {
         }
     }
 
-    /// The journal. Replayed only where no hub runs: it would take the memory and the disk of one that does.
+    /// The journal. It is replayed only if no hub runs, since a replay needs as much memory and disk time as a hub.
     pub fn journal(&self) -> Result<&Journal, String> {
         let read = || {
             let folder = self.folder()?;
@@ -87,8 +88,8 @@ impl Subject {
     }
 }
 
-/// The hub, if it answers. A folder that no hub runs on is one whose hub is down: what listens at the default address then
-/// is another hub, and its answers must not be mixed with this one's files.
+/// The hub, if it answers. If no hub runs on the folder, its hub is down: a server at the default address is another
+/// hub, whose replies must not be mixed with this one's files.
 fn reach(client: Client, is_named: bool, data_dir: &Path) -> Result<Client, String> {
     if !is_named && data_dir.is_dir() && !journal::is_in_use(data_dir) {
         return Err(format!("no hub runs on {}", data_dir.display()));

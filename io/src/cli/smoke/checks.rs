@@ -1,4 +1,4 @@
-//! Checks: the promises of the baseline, in the order in which they build on each other.
+//! Checks: the guarantees of the baseline, in the order in which they build on each other.
 
 use crate::audit::ChainCheck;
 use crate::client::calls::{Heartbeat, JobResult, LeasedJob, Submit};
@@ -11,33 +11,33 @@ use std::time::{Duration, Instant};
 /// The smoke's own node: the same each time, so that the registry does not fill up with one for each run.
 const NODE: &str = "SHERATAN_SMOKE";
 
-/// What only that node can do, so that no other node gets the smoke's jobs.
+/// A capability of only that node, so that no other node gets the smoke's jobs.
 const CAPABILITY: &str = "sheratan_smoke";
 
 /// How long the smoke's leases last, and its jobs if it is interrupted.
 const LEASE_SEC: u64 = 30;
 const JOB_TTL_SEC: u64 = 60;
 
-/// How long an audit line may take to be there: it is written by another thread.
+/// How long an audit line may take to be written, since another thread of the hub writes it.
 const AUDIT_MAX: Duration = Duration::from_secs(3);
 
-/// Lines of the audit log whose chain is looked at: one page.
+/// Lines of the audit log whose chain is checked: one page.
 const CHAIN_LINES: u64 = 1_000;
 
-/// How often to ask for what takes a moment.
+/// How often a condition that takes a moment is polled.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// What came of a check.
+/// The result of a check.
 pub enum Verdict {
-    /// The promise is kept; what was seen.
+    /// The guarantee holds; what was observed.
     Passed(String),
-    /// It is not; what was seen instead.
+    /// It does not hold; what was observed instead.
     Failed(String),
-    /// It could not be looked at, and what would help.
+    /// It could not be checked, and the next step.
     Skipped(String),
 }
 
-/// One promise looked at.
+/// One check.
 pub type Check = fn(&mut Checks) -> Verdict;
 
 /// All checks, by name.
@@ -93,7 +93,7 @@ impl Checks {
         }
     }
 
-    /// Whether both planes answer, and to this token.
+    /// Whether both planes answer, and accept this token.
     pub fn reach(&mut self) -> Result<(), CallError> {
         for (plane, path) in [(Plane::Control, "/api/registry"), (Plane::Data, "/mesh/jobs?limit=1")] {
             self.client.get::<Value>(plane, path, Duration::ZERO)?;
@@ -370,7 +370,7 @@ impl Checks {
         }
     }
 
-    /// Leases and completes what the key's check left in the queue.
+    /// Leases and completes the jobs that the key's check left in the queue.
     fn finish_open(&self) {
         let pull = crate::client::calls::Pull {
             node_id: NODE.to_owned(),
@@ -380,7 +380,7 @@ impl Checks {
             lease_sec: LEASE_SEC,
         };
         for job in self.client.pull(&pull).map(|pulled| pulled.jobs).unwrap_or_default() {
-            // If this fails the job expires by itself in a minute; the checks before have said what is wrong.
+            // If this fails, the job expires by itself in a minute; the earlier checks have reported what is wrong.
             let _ = self.client.submit_result(&self.result_of(&job, "null"));
         }
     }
@@ -455,12 +455,12 @@ impl Checks {
         self.client.exchange(&Request { plane, body, path, auth, wait: Duration::from_secs(1) }).map_err(said)
     }
 
-    /// A path of the data plane that no other client asks for: it finds this run's audit lines.
+    /// A path of the data plane that no other client requests, by which this run's audit lines are found.
     fn probe_path(&self) -> String {
         format!("/mesh/jobs/{}", self.run)
     }
 
-    /// A token that is no hub's.
+    /// A token that no hub has.
     fn wrong_text(&self) -> String {
         format!("wrong_{}", self.run)
     }
@@ -507,7 +507,7 @@ fn parse<T: for<'de> serde::Deserialize<'de>>(answer: &Answer) -> Result<T, Stri
     serde_json::from_slice(&answer.body).map_err(|error| format!("the answer is not what was expected: {error}"))
 }
 
-/// The lines of a page of the audit log, whatever the member that holds them is called.
+/// The lines of a page of the audit log, for any name of the member that holds them.
 fn entries(page: &Value) -> impl Iterator<Item = &Value> {
     page.as_object().into_iter().flat_map(|page| page.values()).filter_map(Value::as_array).flatten()
 }

@@ -1,4 +1,4 @@
-//! `smoke`: whether a running hub keeps the promises of the baseline, a line each.
+//! `smoke`: checks that a running hub keeps the guarantees of the baseline, with a line for each.
 //!
 //! It registers a node of its own and submits a few jobs of a kind of its own that only this node can run, so real work
 //! is not disturbed. What it provokes on purpose (refused tokens, wrong ports) is in the audit log afterwards.
@@ -56,7 +56,7 @@ struct Summary {
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let client = args.target.client()?;
     let mut checks = Checks::new(client, target::signer()?, Duration::from_secs(args.ttl_wait_sec));
-    // A hub that is not there is one clear error, not twenty failed checks.
+    // An unreachable hub is one clear error, not twenty failed checks.
     checks.reach()?;
     let mut summary = Summary { passed: 0, failed: 0, skipped: 0 };
     for (name, check) in checks::ALL {

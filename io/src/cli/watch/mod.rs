@@ -1,7 +1,7 @@
 //! `sheratan-hub watch`: the hub's alert rules over an audit log, from outside the hub.
 //!
-//! The same engine as in the hub, with the same ids, but time comes from the lines: an old log gives the alerts that it
-//! would have given then. Nothing of the hub is touched; a watch may start and stop at any time.
+//! The same engine as in the hub, with the same ids, but time comes from the lines: an old log raises the alerts that
+//! it would have raised then. It changes nothing in the hub; a watch may start and stop at any time.
 
 mod report;
 
@@ -39,10 +39,11 @@ Examples:
 The hub itself follows its rules too, and writes <data-dir>/logs/alerts.jsonl: this is for other rules, other places,
 and old logs.";
 
-/// How often a followed log is looked at.
+/// How often a followed log is read.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// The hub writes a line within a second of its event, so a quiet log says so much later that nothing happened.
+/// The hub writes a line within a second of its event, so only a log that is quiet for longer shows that nothing
+/// happened.
 const QUIET_MARGIN: Millis = Millis::from_secs(2);
 
 /// Bytes and number of the files of `--alerts`, as the hub's own.
@@ -115,7 +116,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The engine between a log and where alerts go.
+/// The engine between a log and the alerts' outputs.
 struct Watch {
     path: PathBuf,
     follower: Follower,
@@ -127,7 +128,7 @@ struct Watch {
     read_at: time::Instant,
 }
 
-/// What the engine needs of a line.
+/// The members of a line that the engine needs.
 #[derive(Deserialize)]
 struct Line<'a> {
     #[serde(borrow)]
@@ -139,7 +140,7 @@ struct Line<'a> {
 }
 
 impl Watch {
-    /// Reads what is there.
+    /// Reads the available lines.
     fn read_all(&mut self) -> Result<(), Failure> {
         while let Some(line) = self.follower.next_line().map_err(|error| Failure::local(self.path.display(), error))? {
             self.line(&line)?;
@@ -173,12 +174,12 @@ impl Watch {
         let mut changes = Vec::new();
         let details = line.details.map_or("{}", RawValue::get);
         self.alerts.event(ts, &line.event, details.as_bytes(), &mut changes);
-        // Time passes by every line, whatever its event.
+        // Every line carries the time, even if no rule matches its event.
         self.alerts.advance(ts, &mut changes);
         changes.iter().try_for_each(|change| self.output.change(change))
     }
 
-    /// The log is quiet: the time since its latest line has passed there as well, whatever clock the lines are by.
+    /// The log is quiet: the time since its latest line was read is added to that line's instant.
     fn pass(&mut self) -> Result<(), Failure> {
         if self.latest_at == Timestamp::ZERO {
             return Ok(());
@@ -190,18 +191,18 @@ impl Watch {
     }
 }
 
-/// Where alerts go.
+/// The outputs of alerts.
 struct Output {
     report: Report,
     is_json: bool,
     file: Option<(PathBuf, RotatedFile)>,
     webhook: Option<Webhook>,
-    /// Whether all that was in the log at the start has been read.
+    /// Whether all lines that the log had at the start were read.
     is_live: bool,
 }
 
 impl Output {
-    /// Opens what the arguments name; `log` is where the alerts come from.
+    /// Opens the outputs that the arguments name; `log` is the alerts' source.
     fn open(args: &Args, log: &Path) -> Result<Self, Failure> {
         let open = |path: &PathBuf| {
             let file = RotatedFile::open(path, ALERT_FILE_BYTES, ALERT_FILES_KEPT);

@@ -1,16 +1,16 @@
-//! The report: what a person sees of alerts, one by one and at the end.
+//! The report: alerts as text, one by one and as a summary at the end.
 
 use super::super::terminal::{self, BAD, DIM, GOOD, WARN, styled};
 use crate::rfc3339::Rfc3339;
 use sheratan_core::alerts::{Alerts, Change, State};
 use std::collections::BTreeMap;
 
-/// What a watch has seen.
+/// The counts of a watch.
 #[derive(Default)]
 pub struct Report {
     /// Lines of the audit log.
     pub lines: u64,
-    /// Lines that are none.
+    /// Lines that are not of an audit log.
     pub unread: u64,
     /// Alerts and their events by rule.
     rules: BTreeMap<String, (u64, u64)>,
@@ -24,7 +24,7 @@ impl Report {
         *largest = (*largest).max(change.alert.total);
     }
 
-    /// Says what came of it.
+    /// Prints the summary.
     pub fn end(&self, alerts: &Alerts) {
         let opened: u64 = self.rules.values().map(|(alerts, _)| alerts).sum();
         let open = alerts.open().count();
@@ -39,7 +39,7 @@ impl Report {
     }
 }
 
-/// A change as a person reads it.
+/// A change as text.
 pub fn shown(change: &Change) -> String {
     let alert = &change.alert;
     let style = match change.state {

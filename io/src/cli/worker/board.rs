@@ -1,17 +1,17 @@
-//! Board: what the operator wishes, and what each slot does.
+//! Board: the operator's request (run, drain, abort), and the state of each slot.
 //!
-//! A slot says [`Board::idle`] before it asks for a job, [`Board::busy`] when it has one, [`Board::end`] when it is
-//! done for good. The main thread sleeps in [`Board::wait_until_quiet`].
+//! A slot calls [`Board::idle`] before it pulls a job, [`Board::busy`] when it has one, [`Board::end`] when it ends.
+//! The main thread sleeps in [`Board::wait_until_quiet`].
 
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How long an open pull is waited for when the worker stops. A hub that has a job answers at once; a pull that is
-/// older is parked there, and the hub forgets it when the connection closes.
+/// How long an open pull is waited for when the worker stops. A hub with a job answers at once; an older pull is parked
+/// at the hub, which drops it when the connection closes.
 const PULL_GRACE: Duration = Duration::from_millis(250);
 
-/// How long killed jobs may take to be handed back.
+/// How long reporting killed jobs to the hub may take.
 const ABORT_MAX: Duration = Duration::from_secs(5);
 
 /// What the operator wishes.
@@ -19,9 +19,9 @@ const ABORT_MAX: Duration = Duration::from_secs(5);
 pub enum Wish {
     /// Run jobs.
     Run,
-    /// Finish what runs.
+    /// Finish the running jobs.
     Drain,
-    /// Kill what runs and hand it back.
+    /// Kill the running jobs and report them as failed.
     Abort,
 }
 
@@ -32,9 +32,9 @@ pub struct Tally {
     pub done: u64,
     /// Not completed.
     pub failed: u64,
-    /// Under another lease by the time they ended.
+    /// Lost their lease before they ended.
     pub lost: u64,
-    /// Ended with a result that the hub did not take.
+    /// Ended with a result that the hub refused.
     pub refused: u64,
 }
 
@@ -52,18 +52,18 @@ struct State {
     is_hub_away: bool,
 }
 
-/// What a slot does.
+/// The state of a slot.
 enum Slot {
     /// It waits for a job, since then.
     Idle(Instant),
-    /// It has a job; a message to it kills the job.
+    /// It runs a job; a message on the channel kills the job.
     Busy(Sender<()>),
-    /// It is done for good.
+    /// It has ended.
     Ended,
 }
 
 impl Board {
-    /// A board for so many slots.
+    /// A board for this many slots.
     pub fn new(slots: usize) -> Self {
         let slots = (0..slots).map(|_| Slot::Idle(Instant::now())).collect();
         let state = State { wish: Wish::Run, aborted_at: None, slots, tally: Tally::default(), is_hub_away: false };
@@ -114,14 +114,14 @@ impl Board {
         state.wish
     }
 
-    /// The worker stops by itself when what runs is finished.
+    /// Lets the worker stop when the running jobs are finished.
     pub fn drain(&self) {
         let mut state = self.lock();
         state.wish = state.wish.max(Wish::Drain);
         self.changed.notify_all();
     }
 
-    /// A slot is about to ask for a job; whether it may.
+    /// Marks a slot as idle before a pull; returns whether it may pull.
     pub fn idle(&self, slot: usize) -> bool {
         let mut state = self.lock();
         state.slots[slot] = Slot::Idle(Instant::now());
@@ -129,7 +129,7 @@ impl Board {
         state.wish == Wish::Run
     }
 
-    /// A slot has a job; a message on the receiver kills it.
+    /// Marks a slot as busy; a message on the receiver kills its job.
     pub fn busy(&self, slot: usize) -> Receiver<()> {
         let (kill, killed) = crossbeam_channel::bounded(1);
         let mut state = self.lock();
@@ -142,7 +142,7 @@ impl Board {
         killed
     }
 
-    /// A slot is done for good.
+    /// Marks a slot as ended.
     pub fn end(&self, slot: usize) {
         self.lock().slots[slot] = Slot::Ended;
         self.changed.notify_all();
@@ -155,12 +155,12 @@ impl Board {
         drop(waited.expect("no thread panics while it holds the board"));
     }
 
-    /// The hub is away, or is not; whether that is news.
+    /// Records whether the hub is reachable; returns whether that changed.
     pub fn hub_is_away(&self, is_away: bool) -> bool {
         std::mem::replace(&mut self.lock().is_hub_away, is_away) != is_away
     }
 
-    /// Sleeps until nothing runs and nothing more will.
+    /// Sleeps until no job runs and none will start.
     pub fn wait_until_quiet(&self) {
         let mut state = self.lock();
         loop {
@@ -175,7 +175,7 @@ impl Board {
 }
 
 impl State {
-    /// How long until it is worth looking again whether all is quiet; `None` if it is.
+    /// How long until the next check whether everything is quiet; `None` if it is.
     fn until_quiet(&self, now: Instant) -> Option<Duration> {
         const FOREVER: Duration = Duration::from_secs(3_600);
         let abort_left = self.aborted_at.map(|at| ABORT_MAX.saturating_sub(now - at));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_was_told_nothing_is_never_quiet() {
+    fn a_worker_that_is_not_asked_to_stop_is_never_quiet() {
         let board = Board::new(2);
         assert!(until_quiet(&board, Duration::from_secs(60)).is_some());
         board.end(0);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn draining_waits_for_what_runs_and_for_pulls_that_were_just_sent() {
+    fn draining_waits_for_running_jobs_and_for_pulls_that_were_just_sent() {
         let board = Board::new(2);
         let killed = board.busy(0);
         assert_eq!(board.interrupt(), Wish::Drain);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_interrupt_kills_what_runs_and_waits_for_it_only_so_long() {
+    fn a_second_interrupt_kills_running_jobs_and_waits_a_limited_time() {
         let board = Board::new(1);
         let killed = board.busy(0);
         board.interrupt();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_change_of_the_hubs_presence_is_news() {
+    fn only_a_change_of_the_hubs_reachability_is_reported() {
         let board = Board::new(1);
         let news = [false, true, true, false].map(|is_away| board.hub_is_away(is_away));
         assert_eq!(news, [false, true, false, true]);

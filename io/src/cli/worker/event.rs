@@ -1,21 +1,21 @@
-//! Events: what a worker says about what it does, for people or as lines of JSON.
+//! Events: a worker's output about its jobs, as text or as lines of JSON.
 
 use crate::cli::terminal::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
 use serde::Serialize;
 
-/// Something that happened.
+/// One event.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
-    /// The hub knows the node.
+    /// The node is registered at the hub.
     Registered {
         /// The node.
         node_id: &'a str,
-        /// What it takes; empty for all.
+        /// The kinds that it runs; empty for all.
         kinds: &'a [String],
-        /// How many jobs at once.
+        /// Jobs at a time.
         slots: usize,
-        /// Where the hub is.
+        /// The hub's address.
         hub: &'a str,
     },
     /// A job began.
@@ -27,48 +27,48 @@ pub enum Event<'a> {
         /// Which attempt.
         attempt: u32,
     },
-    /// The hub took what came of a job.
+    /// The hub accepted the result of a job.
     Finished {
         /// The job.
         job_id: &'a str,
         /// What is to be done.
         kind: &'a str,
-        /// Whether it was done.
+        /// Whether the job succeeded.
         ok: bool,
-        /// What became of it at the hub.
+        /// The job's status at the hub.
         status: &'a str,
         /// How long it ran.
         run_ms: u64,
-        /// What went wrong, in short.
+        /// The error, in short.
         reason: Option<&'a str>,
     },
-    /// The lease ended before the job did: another worker has it now, or nobody.
+    /// The lease ended before the job did: another worker may have it now.
     LeaseLost {
         /// The job.
         job_id: &'a str,
         /// How that was noticed.
         reason: &'a str,
     },
-    /// The hub does not take what came of a job.
+    /// The hub refused the result of a job.
     ResultRefused {
         /// The job.
         job_id: &'a str,
         /// What the hub says.
         reason: &'a str,
     },
-    /// The hub does not take the heartbeat.
+    /// The hub refused the heartbeat.
     HeartbeatRefused {
         /// What the hub says.
         reason: &'a str,
     },
     /// The hub does not answer.
     HubAway {
-        /// What it does instead.
+        /// Why the call failed.
         reason: &'a str,
     },
     /// The hub answers again.
     HubBack,
-    /// The operator wants the worker to stop.
+    /// The operator asked the worker to stop.
     Stopping {
         /// Whether at once.
         is_abort: bool,
@@ -83,12 +83,12 @@ pub enum Event<'a> {
         failed: u64,
         /// Jobs whose lease ended first.
         lost: u64,
-        /// Jobs whose result the hub did not take.
+        /// Jobs whose result the hub refused.
         refused: u64,
     },
 }
 
-/// Where events go: standard output.
+/// Prints events on standard output.
 #[derive(Clone, Copy, Debug)]
 pub struct Log {
     /// Lines of JSON instead of lines for people.
@@ -96,7 +96,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Says what happened.
+    /// Prints an event.
     pub fn say(self, event: &Event) {
         let ts = jiff::Timestamp::now();
         if self.is_json {

@@ -1,4 +1,4 @@
-//! Heart: the node's record in the registry, made and kept alive.
+//! Heart: registers the node at the hub and sends its heartbeats.
 
 use super::Worker;
 use super::board::Wish;
@@ -7,9 +7,9 @@ use crate::backoff::Backoff;
 use crate::cli::failure::Failure;
 use std::time::Duration;
 
-/// Makes the node known; how often to say that it is alive. `None` if the operator stopped the worker before.
+/// Registers the node; returns the interval of heartbeats, or `None` if the operator stopped the worker before.
 ///
-/// A hub that is away is waited for: workers are often started before their hub.
+/// It waits for a hub that is unreachable: workers are often started before their hub.
 pub fn register(worker: &Worker) -> Result<Option<Duration>, Failure> {
     let mut backoff = Backoff::new();
     while worker.board.wish() == Wish::Run {
@@ -34,7 +34,7 @@ pub fn register(worker: &Worker) -> Result<Option<Duration>, Failure> {
     Ok(None)
 }
 
-/// Says that the node is alive, for as long as the process is.
+/// Sends heartbeats for as long as the process runs.
 pub fn beat(worker: &Worker, mut interval: Duration) {
     let mut backoff = Backoff::new();
     let mut is_refused = false;

@@ -1,8 +1,8 @@
 //! `worker`: runs jobs on this machine.
 //!
-//! A worker is one thread that says it is alive ([`heart`]) and one thread a slot ([`slot`]), each with its own long poll
-//! and at most one job. The slots share a [`board`] on which the operator's wish stands: run, drain, abort. What happens
-//! is said in [`event`]s. A job's process is in [`process`].
+//! A worker has one thread for heartbeats ([`heart`]) and one for each slot ([`slot`]), each with its own long poll and
+//! at most one job. The slots share a [`board`] with the operator's request: run, drain, abort. Output consists of
+//! [`event`]s. [`process`] runs a job's process.
 
 mod board;
 mod event;
@@ -88,7 +88,7 @@ pub struct Args {
     target: TargetArgs,
 }
 
-/// What a worker is, the same for all of its threads.
+/// A worker, shared by all of its threads.
 struct Worker {
     client: Client,
     signer: Signer,
@@ -113,7 +113,7 @@ enum Until {
     Empty,
 }
 
-/// Runs a worker until it is told to stop.
+/// Runs a worker until it is asked to stop.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let interrupts = interrupt::listen()?;
     let worker = Arc::new(Worker::new(args)?);
@@ -137,7 +137,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         let worker = Arc::clone(&worker);
         std::thread::spawn(move || slot::run(&worker, slot));
     }
-    // Slots that only wait for a job are left behind: they end with the process, and with them their long polls.
+    // Slots that only wait for a job are not joined: they and their long polls end with the process.
     worker.board.wait_until_quiet();
     let Tally { done, failed, lost, refused } = worker.board.tally();
     worker.log.say(&Event::Stopped { done, failed, lost, refused });
@@ -179,14 +179,14 @@ impl Worker {
         })
     }
 
-    /// Says that the hub does not answer, once for all threads.
+    /// Reports that the hub does not answer, once for all threads.
     fn say_away(&self, error: &CallError) {
         if self.board.hub_is_away(true) {
             self.log.say(&Event::HubAway { reason: &error.summary() });
         }
     }
 
-    /// Says that the hub answers again, once for all threads.
+    /// Reports that the hub answers again, once for all threads.
     fn say_back(&self) {
         if self.board.hub_is_away(false) {
             self.log.say(&Event::HubBack);
@@ -194,7 +194,7 @@ impl Worker {
     }
 }
 
-/// A name that tells this worker from the others of this machine, and this run from the last.
+/// A name that is unique to this machine, this worker and this run.
 fn node_id_default() -> String {
     let number = getrandom::u32().unwrap_or_else(|_| std::process::id());
     format!("{}-{number:08x}", host_name().unwrap_or_else(|| "worker".to_owned()))

@@ -1,8 +1,8 @@
-//! Process: the command that does one job, with what it reads and what it prints.
+//! Process: the command that runs one job, with its input and its outputs.
 //!
-//! Four threads serve it: one writes its input, two read its outputs, one waits for its end. So a command may read late,
-//! print much, or close its output early, and nothing waits for something that waits for it. It runs in a process group
-//! of its own: an interrupt of the terminal does not reach it, and killing it kills what it started.
+//! Four threads serve it: one writes its input, two read its outputs, one waits for its end. So a command may read
+//! late, print much, or close its output early without a deadlock. It runs in a process group of its own: an interrupt
+//! of the terminal does not reach it, and killing it kills its children.
 
 use crate::platform::process as platform;
 use crossbeam_channel::Receiver;
@@ -13,16 +13,16 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most that is kept of a command's output; what the hub takes is usually less (`max_body_bytes`).
+/// The most bytes that are kept of a command's output; the hub's limit is usually lower (`max_body_bytes`).
 pub const RESULT_BYTES_MAX: usize = 16 << 20;
 
 /// The end of a failed command's messages: enough for the last error, within what the hub keeps of an attempt's error.
 const MESSAGE_BYTES_MAX: usize = 2_048;
 
-/// How long outputs may stay open after the command ended, by what it left running.
+/// How long outputs may stay open after the command ended, held by processes that it left running.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 
-/// What does a job.
+/// The command of a job.
 #[derive(Clone, Debug)]
 pub enum Program {
     /// A line for the shell.
@@ -39,7 +39,7 @@ pub struct Process {
     messages: Receiver<Vec<u8>>,
 }
 
-/// What a command printed.
+/// The output of a command.
 #[derive(Debug)]
 pub struct Output {
     /// The bytes, up to [`RESULT_BYTES_MAX`].
@@ -48,12 +48,12 @@ pub struct Output {
     pub is_cut: bool,
 }
 
-/// What came of a command.
+/// How a command ended.
 #[derive(Debug)]
 pub struct Finished {
-    /// How it ended.
+    /// Its exit status.
     pub status: io::Result<ExitStatus>,
-    /// What it printed.
+    /// Its output.
     pub output: Output,
     /// The end of its messages.
     pub messages: String,
@@ -82,7 +82,7 @@ impl Process {
         platform::in_own_group(&mut command);
         let child = Arc::new(SharedChild::spawn(&mut command)?);
         let mut stdin = child.take_stdin().expect("its input was piped");
-        // A command may end without reading its input; that is its own affair.
+        // A command may end without reading its input.
         std::thread::spawn(move || _ = stdin.write_all(&input));
         let stdout = child.take_stdout().expect("its output was piped");
         let output = on_thread(move || read_head(stdout, RESULT_BYTES_MAX));
@@ -93,20 +93,20 @@ impl Process {
         Ok(Process { child, ended, output, messages })
     }
 
-    /// Has a message when the command has ended; what it is only [`Process::finish`] may ask.
+    /// Receives a message when the command has ended, to be passed to [`Process::finish`].
     pub fn ended(&self) -> &Receiver<io::Result<ExitStatus>> {
         &self.ended
     }
 
-    /// Kills the command and what it started. The group's number cannot be another's while it has a member; the
-    /// instant between its last member's end and this call is too short for a system to use up all of its numbers.
+    /// Kills the command and its children. The group's id is not reused while it has a member; the time between its
+    /// last member's end and this call is too short for the system to cycle through all ids.
     pub fn kill(&self) {
         platform::kill_group(self.child.id());
-        // It may have ended just now, which is what was wanted.
+        // It may have ended just now.
         let _ = self.child.kill();
     }
 
-    /// What came of the command, with the message that [`Process::ended`] gave.
+    /// How the command ended, for the message that [`Process::ended`] received.
     pub fn finish(self, status: io::Result<ExitStatus>) -> Finished {
         let output = self.output.recv_timeout(OUTPUT_GRACE).or_else(|_| {
             platform::kill_group(self.child.id());
@@ -120,7 +120,7 @@ impl Process {
 
 fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (sender, receiver) = crossbeam_channel::bounded(1);
-    // Nobody waits any more for what a killed command prints.
+    // The output of a killed command is not waited for.
     std::thread::spawn(move || _ = sender.send(work()));
     receiver
 }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_gets_its_input_and_environment_and_gives_its_output_and_exit_code() {
+    fn a_command_gets_its_input_and_environment_and_returns_its_output_and_exit_code() {
         let finished = run("cat; printf %s \"$SHERATAN_JOB_ID\"; echo oops >&2; exit 3", b"in:");
         assert_eq!(finished.output.bytes, b"in:job_1");
         assert_eq!(finished.messages, "oops\n");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_left_running_does_not_hold_up_its_result() {
+    fn processes_that_a_command_left_running_do_not_delay_its_result() {
         let started = Instant::now();
         let finished = run("sleep 60 & echo done", b"");
         assert_eq!(finished.output.bytes, b"done\n");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn killing_a_command_kills_what_it_started() {
+    fn killing_a_command_kills_its_children() {
         let program = Program::Shell("sleep 60 & sleep 60; echo never".to_owned());
         let process = Process::start(&program, Vec::new(), &[]).unwrap();
         process.kill();

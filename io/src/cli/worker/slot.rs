@@ -1,7 +1,7 @@
-//! Slot: one job at a time, from the pull to the result that the hub has taken.
+//! Slot: runs one job at a time, from the pull to the accepted result.
 //!
-//! The loop is: ask for a job, run it, hand in what came of it (with the next pull in the same round trip). A lease that
-//! is lost ends the job's process and nothing is handed in: the hub has given the job to somebody else.
+//! The loop: pull a job, run it, submit its result (with the next pull in the same round trip). If its lease is lost,
+//! the job's process is killed and no result is submitted, since the hub may have leased the job to another worker.
 
 use super::board::Wish;
 use super::event::Event;
@@ -19,13 +19,13 @@ use std::time::{Duration, Instant};
 /// The longest long poll: below the idle limits of the proxies in common use.
 const WAIT_MS: u64 = 30_000;
 
-/// What came of a job's process.
+/// The result of a job's process.
 struct Outcome {
     ok: bool,
     result: Option<Box<RawValue>>,
     error: Option<Box<RawValue>>,
     is_retryable: bool,
-    /// In a few words, for the log.
+    /// A short error, for the log.
     reason: Option<String>,
 }
 
@@ -78,7 +78,7 @@ fn pull(worker: &Worker, wait_ms: u64) -> Pull {
     }
 }
 
-/// Runs one job and hands in what came of it; the next job, if there was one at once.
+/// Runs one job and submits its result; returns the next job, if there was one at once.
 fn run_one(worker: &Worker, slot: usize, job: &LeasedJob) -> Option<LeasedJob> {
     let killed = worker.board.busy(slot);
     worker.log.say(&Event::Started { job_id: &job.job_id, kind: &job.kind, attempt: job.attempt });
@@ -99,7 +99,7 @@ fn run_one(worker: &Worker, slot: usize, job: &LeasedJob) -> Option<LeasedJob> {
     deliver(worker, job, outcome, run_ms)
 }
 
-/// Runs a job's process to its end, and keeps its lease meanwhile.
+/// Runs a job's process to its end, and extends its lease meanwhile.
 fn run_process(worker: &Worker, job: &LeasedJob, killed: &Receiver<()>) -> Run {
     let input = job.params.as_ref().map_or(Vec::new(), |params| params.get().as_bytes().to_vec());
     let environment = [
@@ -128,7 +128,7 @@ fn run_process(worker: &Worker, job: &LeasedJob, killed: &Receiver<()>) -> Run {
             ) {
                 Ok(true) => extend_at = Instant::now() + third,
                 Ok(false) => break false,
-                // Two thirds of the lease are left; a tenth of a third later there may be a hub again.
+                // Two thirds of the lease are left, so the extension is retried after a tenth of a third.
                 Err(error) => {
                     worker.say_away(&error);
                     extend_at = Instant::now() + third / 10;
@@ -140,7 +140,7 @@ fn run_process(worker: &Worker, job: &LeasedJob, killed: &Receiver<()>) -> Run {
     if is_abort { Run::Aborted } else { Run::LeaseLost }
 }
 
-/// Hands in what came of a job until the hub has taken it or does not want it any more.
+/// Submits the result of a job until the hub accepts or refuses it.
 fn deliver(worker: &Worker, job: &LeasedJob, mut outcome: Outcome, run_ms: u64) -> Option<LeasedJob> {
     let mut backoff = Backoff::new();
     let mut is_second_try = false;
@@ -172,7 +172,7 @@ fn deliver(worker: &Worker, job: &LeasedJob, mut outcome: Outcome, run_ms: u64) 
                 worker.log.say(&Event::LeaseLost { job_id: &job.job_id, reason: "its result came too late" });
                 return None;
             }
-            // What the hub does not take as a result it takes as a failure that says so.
+            // A result that the hub refuses is submitted as a failure with the reason.
             Err(error) if !std::mem::replace(&mut is_second_try, true) => {
                 let detail = error.to_string();
                 let code = error.code().unwrap_or("result_refused");
@@ -183,7 +183,7 @@ fn deliver(worker: &Worker, job: &LeasedJob, mut outcome: Outcome, run_ms: u64) 
     }
 }
 
-/// The job comes back to the queue when its lease ends.
+/// Gives up a job, which is requeued when its lease expires.
 fn give_up(worker: &Worker, job: &LeasedJob, error: &CallError) -> Option<LeasedJob> {
     worker.board.count(|tally| tally.refused += 1);
     worker.log.say(&Event::ResultRefused { job_id: &job.job_id, reason: &error.to_string() });
@@ -206,7 +206,7 @@ fn result_of(worker: &Worker, job: &LeasedJob, outcome: &Outcome) -> JobResult {
     }
 }
 
-/// What a process that has ended means.
+/// The result of a process that has ended.
 fn outcome_of(finished: Finished, fatal_exits: &[i32]) -> Outcome {
     let status = match finished.status {
         Ok(status) => status,
@@ -245,8 +245,8 @@ fn failure(error: serde_json::Value, is_retryable: bool, reason: &str) -> Outcom
     Outcome { ok: false, result: None, error: Some(error), is_retryable, reason: Some(reason.to_owned()) }
 }
 
-/// What a command printed, as JSON: as it is if it is JSON, nothing if it is nothing, else as a text without its last
-/// line break.
+/// A command's output as JSON: unchanged if it is JSON, `None` if it is empty, else as a text without its last line
+/// break.
 fn result_text(bytes: &[u8]) -> Option<Box<RawValue>> {
     let text = String::from_utf8_lossy(bytes);
     if text.trim().is_empty() {
@@ -280,7 +280,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn how_a_command_ended_says_what_failed_and_whether_to_try_again() {
+    fn the_exit_status_decides_the_error_and_whether_to_retry() {
         use super::super::process::Output;
         use std::os::unix::process::ExitStatusExt;
         let outcome = |status: i32, is_cut: bool| {

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Words that requests are made of, so that random input gets deep.
+/// Fragments of requests, so that random input reaches deep states.
 const WORDS: &[&str] = &[
     "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
     "POST /a?b HTTP/1.1\r\nHost: h\r\n",
@@ -87,12 +87,12 @@ fn drive(steps: Vec<Step>) {
     for step in steps {
         let was_refused = connection.refusal().is_some();
         match step {
-            // The socket keeps what is not wanted.
+            // The socket keeps unread bytes.
             Step::Receive(bytes) if connection.wants_read() => connection.received(now, &bytes),
             Step::Receive(_) => {}
             Step::Reply { from_the_end, body_bytes } if !open.is_empty() => {
-                let no: RequestNo = if from_the_end { open.pop().expect("not empty") } else { open.remove(0) };
-                connection.reply(now, no, Reply::json(200, vec![b'r'; body_bytes]));
+                let id: RequestId = if from_the_end { open.pop().expect("not empty") } else { open.remove(0) };
+                connection.reply(now, id, Reply::json(200, vec![b'r'; body_bytes]));
             }
             Step::Reply { .. } => {}
             Step::Write(count) => connection.wrote(now, count.min(connection.output().len())),
@@ -107,19 +107,19 @@ fn drive(steps: Vec<Step>) {
         }
         let seen = take(&mut connection, now);
         assert!(!was_refused || seen.is_empty(), "a request after a refusal");
-        open.extend(seen.into_iter().map(|seen| seen.no));
+        open.extend(seen.into_iter().map(|seen| seen.id));
         check(&connection, open.len());
         if connection.is_done() {
             return;
         }
     }
     // Left alone, every connection ends.
-    for no in open {
-        connection.reply(now, no, Reply::json(200, Vec::new()));
+    for id in open {
+        connection.reply(now, id, Reply::json(200, Vec::new()));
     }
     for _ in 0..20 {
         for seen in take(&mut connection, now) {
-            reply_ok(&mut connection, now, seen.no, "");
+            reply_ok(&mut connection, now, seen.id, "");
         }
         let Some(at) = connection.next_timeout() else { break };
         now = now.max(at);
@@ -132,7 +132,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn any_order_of_calls_keeps_the_bounds_and_comes_to_an_end(steps in vec(step(), 1..60)) {
+    fn any_order_of_calls_keeps_the_bounds_and_ends(steps in vec(step(), 1..60)) {
         drive(steps);
     }
 

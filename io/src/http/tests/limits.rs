@@ -10,7 +10,7 @@ fn limited(change: impl FnOnce(&mut Limits)) -> Connection {
     Connection::new(START, &limits)
 }
 
-/// The requests seen when the bytes come whole and one by one.
+/// The requests returned when the bytes arrive at once and one by one.
 #[track_caller]
 fn assert_outcome(make: impl Fn() -> Connection, bytes: &str, refused: Option<(u16, &str)>) {
     for step in [bytes.len(), 1] {
@@ -98,9 +98,9 @@ fn a_full_pipeline_stops_reading_until_a_reply_leaves() {
     let seen = receive(&mut connection, START, "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(5));
     assert_eq!((seen.len(), connection.pending()), (3, 3));
     assert!(!connection.wants_read() && !connection.has_request());
-    reply_ok(&mut connection, START, seen[1].no, "2");
+    reply_ok(&mut connection, START, seen[1].id, "2");
     assert!(!connection.has_request(), "the second reply waits for the first");
-    reply_ok(&mut connection, START, seen[0].no, "1");
+    reply_ok(&mut connection, START, seen[0].id, "1");
     assert!(connection.has_request());
     assert_eq!(take(&mut connection, START).len(), 2);
     assert_eq!(connection.pending(), 3);
@@ -108,16 +108,16 @@ fn a_full_pipeline_stops_reading_until_a_reply_leaves() {
 }
 
 #[test]
-fn output_that_nobody_takes_stops_reading_until_it_is_taken() {
+fn output_that_the_client_does_not_read_stops_reading_until_it_is_read() {
     let mut connection = limited(|limits| limits.output_bytes_max = 1_000);
     let seen = receive(&mut connection, START, "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2));
     assert!(connection.wants_read());
     // The second reply waits for the first, and counts all the same.
-    reply_ok(&mut connection, START, seen[1].no, &"2".repeat(1_001));
+    reply_ok(&mut connection, START, seen[1].id, &"2".repeat(1_001));
     assert!(!connection.wants_read());
     connection.received(START, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     assert!(!connection.has_request() && take(&mut connection, START).is_empty());
-    reply_ok(&mut connection, START, seen[0].no, "1");
+    reply_ok(&mut connection, START, seen[0].id, "1");
     assert!(!connection.wants_read());
     let bytes = connection.output().len();
     connection.wrote(START, bytes - 1_001);
@@ -128,7 +128,7 @@ fn output_that_nobody_takes_stops_reading_until_it_is_taken() {
 }
 
 #[test]
-fn a_lingering_connection_throws_away_as_much_as_the_limit() {
+fn a_lingering_connection_discards_as_much_as_the_limit() {
     for (count, is_done) in [(100, false), (101, true)] {
         let mut connection = limited(|limits| limits.linger_bytes_max = 100);
         receive(&mut connection, START, "bad\r\n\r\n");

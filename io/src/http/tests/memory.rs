@@ -14,7 +14,7 @@ fn an_idle_connection_holds_no_heap_and_half_a_kilobyte_in_all() {
     let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
     let seen = receive(&mut connection, START, format!("{head}{body}"));
     assert_eq!(connection.heap().input_bytes, 0, "a long poll holds nothing of its request");
-    reply_ok(&mut connection, START, seen[0].no, &body);
+    reply_ok(&mut connection, START, seen[0].id, &body);
     send(&mut connection, START);
     assert!(connection.is_idle());
     assert_eq!(connection.heap(), NONE);
@@ -46,7 +46,7 @@ fn a_long_pipeline_in_small_parts_does_not_grow_the_buffer() {
     // Parts that end in the middle of a request, so that the buffer is never empty.
     for part in bytes.as_bytes().chunks(40) {
         for seen in receive(&mut connection, START, part) {
-            reply_ok(&mut connection, START, seen.no, "");
+            reply_ok(&mut connection, START, seen.id, "");
         }
         send(&mut connection, START);
         assert!(connection.heap().input_bytes <= 256, "{}", connection.heap().input_bytes);

@@ -11,7 +11,7 @@ mod splits;
 mod streams;
 mod timeouts;
 
-use super::{Connection, Limits, Refusal, Reply, Request, RequestNo};
+use super::{Connection, Limits, Refusal, Reply, Request, RequestId};
 use sheratan_core::{Millis, Timestamp};
 
 /// Thu, 15 Jan 2026 20:52:03.348 GMT.
@@ -28,7 +28,7 @@ fn connection() -> Connection {
 /// What a route would see of a request, copied out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Seen {
-    no: RequestNo,
+    id: RequestId,
     method: String,
     path: String,
     query: Option<String>,
@@ -39,7 +39,7 @@ struct Seen {
 impl Seen {
     fn of(request: &Request) -> Self {
         Seen {
-            no: request.no(),
+            id: request.id(),
             method: request.method().as_str().to_owned(),
             path: request.path().to_owned(),
             query: request.query().map(str::to_owned),
@@ -71,8 +71,8 @@ fn send(connection: &mut Connection, now: Timestamp) -> Vec<u8> {
     sent
 }
 
-fn reply_ok(connection: &mut Connection, now: Timestamp, no: RequestNo, body: &str) {
-    connection.reply(now, no, Reply::json(200, body.as_bytes().to_vec()));
+fn reply_ok(connection: &mut Connection, now: Timestamp, id: RequestId, body: &str) {
+    connection.reply(now, id, Reply::json(200, body.as_bytes().to_vec()));
 }
 
 /// A response as a client reads it.

@@ -12,7 +12,7 @@ fn bodies(bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn replies_leave_in_the_order_of_their_requests_whatever_order_they_come_in() {
+fn replies_are_sent_in_the_order_of_their_requests_for_any_order_of_answers() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, (0..8).map(|n| get(&format!("/{n}"))).collect::<String>());
     assert_eq!(
@@ -20,23 +20,23 @@ fn replies_leave_in_the_order_of_their_requests_whatever_order_they_come_in() {
         ["/0", "/1", "/2", "/3", "/4", "/5", "/6", "/7"]
     );
     for (index, request) in seen.iter().enumerate().skip(1).rev() {
-        reply_ok(&mut connection, START, request.no, &index.to_string());
+        reply_ok(&mut connection, START, request.id, &index.to_string());
         assert!(connection.output().is_empty());
         assert_eq!(connection.pending(), index);
     }
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     assert_eq!(bodies(&send(&mut connection, START)), ["0", "1", "2", "3", "4", "5", "6", "7"]);
     assert!(connection.is_idle());
 }
 
 #[test]
-fn numbers_go_on_over_a_connection_s_life() {
+fn request_ids_ascend_for_as_long_as_the_connection_is_open() {
     let mut connection = connection();
     let mut numbers = Vec::new();
     for _ in 0..3 {
         for seen in receive(&mut connection, START, get("/").repeat(2)) {
-            reply_ok(&mut connection, START, seen.no, "");
-            numbers.push(seen.no);
+            reply_ok(&mut connection, START, seen.id, "");
+            numbers.push(seen.id);
         }
         send(&mut connection, START);
     }
@@ -48,18 +48,18 @@ fn numbers_go_on_over_a_connection_s_life() {
 fn a_second_reply_is_a_programmer_s_error() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, get("/").repeat(2));
-    reply_ok(&mut connection, START, seen[0].no, "1");
-    reply_ok(&mut connection, START, seen[0].no, "1");
+    reply_ok(&mut connection, START, seen[0].id, "1");
+    reply_ok(&mut connection, START, seen[0].id, "1");
 }
 
 #[test]
-fn an_error_in_a_pipeline_is_said_after_the_replies_before_it() {
+fn a_refusal_in_a_pipeline_is_sent_after_the_replies_before_it() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, format!("{}{}bad\r\n\r\n{}", get("/0"), get("/1"), get("/3")));
     assert_eq!(seen.len(), 2);
     assert!(!connection.wants_read() && connection.output().is_empty());
-    reply_ok(&mut connection, START, seen[1].no, "1");
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[1].id, "1");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     let all = responses(&send(&mut connection, START), |_| true);
     assert_eq!(
         all.iter().map(|response| (response.status, response.closes())).collect::<Vec<_>>(),
@@ -72,7 +72,7 @@ fn head_gets_the_headers_of_get_and_no_body() {
     let mut connection = connection();
     let bytes = format!("HEAD /0 HTTP/1.1\r\nHost: h\r\n\r\n{}", get("/1"));
     for seen in receive(&mut connection, START, bytes) {
-        reply_ok(&mut connection, START, seen.no, "12345");
+        reply_ok(&mut connection, START, seen.id, "12345");
     }
     let all = responses(&send(&mut connection, START), |index| index == 1);
     assert_eq!(all[0].headers, all[1].headers);
@@ -101,7 +101,7 @@ fn a_client_that_waits_is_told_to_continue() {
 }
 
 #[test]
-fn continue_is_not_said_where_nobody_waits_for_it() {
+fn continue_is_not_sent_to_a_client_that_does_not_wait_for_it() {
     let table = [
         format!("{EXPECT}Content-Length: 3\r\n\r\na"),
         format!("{EXPECT}Content-Length: 3\r\n\r\nabc"),
@@ -118,11 +118,11 @@ fn continue_is_not_said_where_nobody_waits_for_it() {
 }
 
 #[test]
-fn continue_is_not_said_when_the_body_came_while_it_waited() {
+fn continue_is_not_sent_if_the_body_arrived_while_it_waited() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, format!("{}{EXPECT}Content-Length: 3\r\n\r\n", get("/0")));
     receive(&mut connection, START, "a");
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     assert_eq!(bodies(&send(&mut connection, START)), ["0"]);
     assert_eq!(receive(&mut connection, START, "bc")[0].body, b"abc");
 }
@@ -140,7 +140,7 @@ fn continue_waits_for_the_replies_before_it_and_the_body_s_time_with_it() {
     let seen = receive(&mut connection, START, format!("{}{EXPECT}Content-Length: 3\r\n\r\n", get("/0")));
     assert_eq!((seen.len(), connection.next_timeout()), (1, None));
     assert!(connection.output().is_empty(), "it would be taken for an answer to the first request");
-    reply_ok(&mut connection, after(60_000), seen[0].no, "0");
+    reply_ok(&mut connection, after(60_000), seen[0].id, "0");
     let sent = send(&mut connection, after(60_000));
     assert!(sent.ends_with(CONTINUE));
     assert_eq!(connection.next_timeout(), Some(after(60_000) + Limits::DEFAULT.body_timeout_ms));
@@ -153,24 +153,24 @@ fn a_half_closed_client_gets_its_replies() {
     let seen = receive(&mut connection, START, format!("{}{}GET /par", get("/0"), get("/1")));
     connection.received_end(START);
     assert!(connection.has_input_ended() && !connection.wants_read() && !connection.is_done());
-    reply_ok(&mut connection, after(60_000), seen[0].no, "0");
-    reply_ok(&mut connection, after(60_000), seen[1].no, "1");
+    reply_ok(&mut connection, after(60_000), seen[0].id, "0");
+    reply_ok(&mut connection, after(60_000), seen[1].id, "1");
     let all = responses(&send(&mut connection, after(60_000)), |_| true);
     assert_eq!(all.iter().map(Response::closes).collect::<Vec<_>>(), [false, true]);
     assert!(connection.is_done());
 }
 
 #[test]
-fn a_half_closed_client_s_requests_behind_a_full_pipeline_are_answered() {
+fn a_half_closed_client_s_requests_after_a_full_pipeline_are_answered() {
     let mut connection = Connection::new(START, &Limits { pipeline_max: 2, ..Limits::DEFAULT });
     let mut seen = receive(&mut connection, START, get("/").repeat(5));
     connection.received_end(START);
     let mut answered = 0;
     while let Some(request) = seen.pop() {
-        reply_ok(&mut connection, START, request.no, "");
+        reply_ok(&mut connection, START, request.id, "");
         answered += 1;
         seen.extend(take(&mut connection, START));
-        seen.sort_by_key(|seen| std::cmp::Reverse(seen.no));
+        seen.sort_by_key(|seen| std::cmp::Reverse(seen.id));
     }
     let all = responses(&send(&mut connection, START), |_| true);
     assert_eq!((answered, all.len()), (5, 5));
@@ -178,27 +178,27 @@ fn a_half_closed_client_s_requests_behind_a_full_pipeline_are_answered() {
 }
 
 #[test]
-fn a_refusal_behind_a_full_pipeline_waits_for_nothing_when_the_client_has_half_closed() {
+fn a_refusal_after_a_full_pipeline_does_not_linger_when_the_client_has_half_closed() {
     let mut connection = Connection::new(START, &Limits { pipeline_max: 1, ..Limits::DEFAULT });
     let seen = receive(&mut connection, START, format!("{}bad\r\n\r\n", get("/0")));
     connection.received_end(START);
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     let all = responses(&send(&mut connection, START), |_| true);
     assert_eq!(all.iter().map(|response| response.status).collect::<Vec<_>>(), [200, 400]);
     assert!(connection.is_done());
 }
 
 #[test]
-fn the_last_reply_says_close_even_if_it_comes_before_the_next_request_is_asked_for() {
+fn the_last_reply_says_close_even_if_it_precedes_the_call_for_the_next_request() {
     let mut connection = connection();
     connection.received(START, b"GET / HTTP/1.0\r\n\r\n");
-    let no = connection.next_request(START).expect("it is whole").no();
-    reply_ok(&mut connection, START, no, "");
+    let id = connection.next_request(START).expect("it is whole").id();
+    reply_ok(&mut connection, START, id, "");
     assert!(response(&mut connection, START).closes());
 }
 
 #[test]
-fn a_client_that_goes_away_leaves_nothing_to_wait_for() {
+fn a_client_that_disconnects_ends_the_connection_at_once() {
     for bytes in ["", "GET / HT", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab"] {
         let mut connection = connection();
         receive(&mut connection, START, bytes);
@@ -208,7 +208,7 @@ fn a_client_that_goes_away_leaves_nothing_to_wait_for() {
 }
 
 #[test]
-fn a_refused_client_that_goes_away_is_not_waited_for() {
+fn a_refused_client_that_disconnects_is_not_waited_for() {
     let mut connection = connection();
     receive(&mut connection, START, "bad\r\n\r\n");
     connection.received_end(START);
@@ -225,7 +225,7 @@ fn draining_closes_an_idle_connection_at_once() {
 }
 
 #[test]
-fn draining_answers_what_was_received_whole_and_says_close_on_the_last() {
+fn draining_answers_complete_requests_and_says_close_on_the_last() {
     let mut connection = connection();
     let first = receive(&mut connection, START, get("/0"));
     connection.received(START, format!("{}{}POST /par", get("/1"), get("/2")).as_bytes());
@@ -235,7 +235,7 @@ fn draining_answers_what_was_received_whole_and_says_close_on_the_last() {
     assert_eq!(rest.iter().map(|seen| seen.path.as_str()).collect::<Vec<_>>(), ["/1", "/2"]);
     assert!(!connection.wants_read() && receive(&mut connection, START, get("/3")).is_empty());
     for seen in rest.iter().chain(&first) {
-        reply_ok(&mut connection, START, seen.no, &seen.path);
+        reply_ok(&mut connection, START, seen.id, &seen.path);
     }
     let all = responses(&send(&mut connection, START), |_| true);
     assert_eq!(all.iter().map(Response::closes).collect::<Vec<_>>(), [false, false, true]);
@@ -250,16 +250,16 @@ fn draining_a_long_poll_lingers_for_a_request_that_may_be_on_its_way() {
     let seen = receive(&mut connection, START, get("/0"));
     connection.begin_drain(START);
     assert!(!connection.is_done() && !connection.wants_read());
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     assert!(response(&mut connection, START).closes());
     assert!(connection.wants_shutdown() && connection.wants_read() && !connection.is_done());
 }
 
 #[test]
-fn draining_lets_output_that_waits_be_taken_first() {
+fn draining_sends_waiting_output_first() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, get("/0"));
-    reply_ok(&mut connection, START, seen[0].no, "0");
+    reply_ok(&mut connection, START, seen[0].id, "0");
     connection.begin_drain(START);
     assert!(!connection.is_done());
     assert_eq!(response(&mut connection, START).body, b"0");

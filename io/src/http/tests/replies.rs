@@ -6,7 +6,7 @@ use crate::http::problem;
 fn written(reply: Reply, now: Timestamp) -> Vec<u8> {
     let mut connection = connection();
     let seen = receive(&mut connection, START, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-    connection.reply(now, seen[0].no, reply);
+    connection.reply(now, seen[0].id, reply);
     send(&mut connection, now)
 }
 
@@ -58,7 +58,7 @@ fn small_replies_of_a_pipeline_leave_in_one_piece_and_a_large_body_is_whole() {
     let large = "L".repeat(100_000);
     let seen = receive(&mut connection, START, "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(4));
     for (request, body) in seen.iter().zip(["a", "b", &large, "d"]) {
-        reply_ok(&mut connection, START, request.no, body);
+        reply_ok(&mut connection, START, request.id, body);
     }
     let first_piece = responses(&connection.output()[..connection.output().len()], |index| index < 2);
     assert_eq!(first_piece.iter().map(|response| response.body.len()).collect::<Vec<_>>(), [1, 1, 0]);

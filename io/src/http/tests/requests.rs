@@ -19,11 +19,11 @@ fn a_request_is_seen_as_it_was_sent() {
     assert_eq!(request.header("empty"), Some(b"".as_slice()));
     assert_eq!(request.header("absent"), None);
     assert_eq!(request.body(), b"body");
-    assert_eq!(connection.next_request(START).map(|request| request.no()), None);
+    assert_eq!(connection.next_request(START).map(|request| request.id()), None);
 }
 
 #[test]
-fn methods_are_told_apart_in_upper_case_only() {
+fn methods_are_recognized_in_upper_case_only() {
     let table = [
         ("GET", Method::Get),
         ("HEAD", Method::Head),
@@ -106,7 +106,7 @@ fn http_1_0_closes_unless_asked_to_keep_the_connection() {
     for (bytes, says) in table {
         let mut connection = connection();
         let seen = receive(&mut connection, START, bytes);
-        reply_ok(&mut connection, START, seen[0].no, "1");
+        reply_ok(&mut connection, START, seen[0].id, "1");
         let response = response(&mut connection, START);
         assert_eq!(response.header("connection"), says, "{bytes:?}");
         assert_eq!(connection.is_done(), says == Some("close"), "{bytes:?}");
@@ -114,13 +114,13 @@ fn http_1_0_closes_unless_asked_to_keep_the_connection() {
 }
 
 #[test]
-fn nothing_is_read_behind_a_request_that_closes() {
+fn nothing_is_read_after_a_request_that_closes() {
     let mut connection = connection();
     let close = "GET /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let seen = receive(&mut connection, START, format!("{close}GET /2 HTTP/1.1\r\nHost: h\r\n\r\n"));
     assert_eq!(seen.len(), 1);
     assert!(!connection.wants_read());
-    reply_ok(&mut connection, START, seen[0].no, "1");
+    reply_ok(&mut connection, START, seen[0].id, "1");
     assert!(response(&mut connection, START).closes());
     assert!(!connection.is_done() && connection.wants_shutdown(), "the client was sending more: it must not be reset");
     connection.handle_timeout(START + Limits::DEFAULT.linger_ms);

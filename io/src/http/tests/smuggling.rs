@@ -12,7 +12,7 @@ fn assert_bytes_refused(bytes: &[u8], refusal: Refusal) {
     for step in [bytes.len(), 1] {
         let mut connection = connection();
         let first = receive(&mut connection, START, "GET /first HTTP/1.1\r\nHost: h\r\n\r\n");
-        reply_ok(&mut connection, START, first[0].no, "1");
+        reply_ok(&mut connection, START, first[0].id, "1");
         assert!(!response(&mut connection, START).closes());
         for part in bytes.chunks(step) {
             assert_eq!(receive(&mut connection, START, part), [], "{:?}", String::from_utf8_lossy(bytes));
@@ -188,7 +188,7 @@ fn a_header_cannot_be_smuggled_into_a_reply() {
     let reply = Reply::json(200, Vec::new())
         .with_header("X-One", "a\r\nX-Evil: b\r\n\r\nHTTP/1.1 200 OK".to_owned())
         .with_header("X-Two", "c\0d\x7fe\u{e9}f\u{141}g".to_owned());
-    connection.reply(START, seen[0].no, reply);
+    connection.reply(START, seen[0].id, reply);
     let response = response(&mut connection, START);
     assert_eq!(response.header("x-one"), Some("a  X-Evil: b    HTTP/1.1 200 OK"));
     assert_eq!(response.header("x-two"), Some("c d e f g"));

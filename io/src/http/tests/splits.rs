@@ -57,9 +57,9 @@ impl Asked {
         bytes.extend_from_slice(if self.has_trailers { b"0\r\nX-Tag: no\r\n\r\n" } else { b"0\r\n\r\n" });
     }
 
-    fn seen(&self, no: u64) -> Seen {
+    fn seen(&self, id: u64) -> Seen {
         Seen {
-            no: RequestNo(no),
+            id: RequestId(id),
             method: self.method.to_owned(),
             path: self.path.clone(),
             query: self.query.clone(),
@@ -95,7 +95,7 @@ fn drive<'a>(limits: &Limits, parts: impl IntoIterator<Item = &'a [u8]>) -> (Vec
         loop {
             let seen = take(&mut connection, START);
             for request in &seen {
-                reply_ok(&mut connection, START, request.no, "{}");
+                reply_ok(&mut connection, START, request.id, "{}");
             }
             send(&mut connection, START);
             all.extend(seen);
@@ -155,7 +155,7 @@ proptest! {
         cuts in vec(any::<Index>(), 0..30),
     ) {
         let stream: Vec<u8> = asked.iter().flat_map(Asked::bytes).collect();
-        let expected: Vec<_> = asked.iter().zip(0..).map(|(asked, no)| asked.seen(no)).collect();
+        let expected: Vec<_> = asked.iter().zip(0..).map(|(asked, id)| asked.seen(id)).collect();
         prop_assert_eq!(&drive(&Limits::DEFAULT, [stream.as_slice()]), &(expected.clone(), None));
         prop_assert_eq!(&drive(&Limits::DEFAULT, cut(&stream, &cuts)), &(expected.clone(), None));
         prop_assert_eq!(&drive(&Limits::DEFAULT, stream.chunks(1)), &(expected, None));

@@ -5,15 +5,15 @@ use super::*;
 const GET: &str = "GET /events HTTP/1.1\r\nHost: h\r\n\r\n";
 const LIMITS: Limits = Limits::DEFAULT;
 
-fn begin(connection: &mut Connection, now: Timestamp, no: RequestNo) {
-    connection.begin_stream(now, no, Reply::text(200, "text/event-stream", b"first;".to_vec()));
+fn begin(connection: &mut Connection, now: Timestamp, id: RequestId) {
+    connection.begin_stream(now, id, Reply::text(200, "text/event-stream", b"first;".to_vec()));
 }
 
 /// A connection with an open stream whose beginning was sent.
 fn streaming() -> Connection {
     let mut connection = connection();
     let seen = receive(&mut connection, START, GET);
-    begin(&mut connection, START, seen[0].no);
+    begin(&mut connection, START, seen[0].id);
     send(&mut connection, START);
     connection
 }
@@ -31,7 +31,7 @@ fn split(sent: &[u8]) -> (Vec<Response>, Response, String) {
 fn a_stream_has_no_length_and_grows_until_it_is_ended() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, GET);
-    begin(&mut connection, START, seen[0].no);
+    begin(&mut connection, START, seen[0].id);
     assert!(connection.push(START, b"second;"));
     let (before, head, body) = split(&send(&mut connection, START));
     assert_eq!((before, head.status, body.as_str()), (vec![], 200, "first;second;"));
@@ -51,7 +51,7 @@ fn a_stream_has_no_length_and_grows_until_it_is_ended() {
 fn a_head_request_gets_the_streams_head_alone() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, GET.replace("GET", "HEAD"));
-    begin(&mut connection, START, seen[0].no);
+    begin(&mut connection, START, seen[0].id);
     assert!(!connection.push(START, b"more"));
     let (_, head, body) = split(&send(&mut connection, START));
     assert!(head.closes() && head.header("content-length").is_none() && body.is_empty());
@@ -62,10 +62,10 @@ fn a_head_request_gets_the_streams_head_alone() {
 fn a_stream_waits_for_the_replies_before_it_and_keeps_what_is_pushed() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, GET.repeat(2));
-    begin(&mut connection, START, seen[1].no);
+    begin(&mut connection, START, seen[1].id);
     assert!(connection.push(START, b"second;"));
     assert!(connection.output().is_empty());
-    reply_ok(&mut connection, after(10), seen[0].no, "1");
+    reply_ok(&mut connection, after(10), seen[0].id, "1");
     assert!(connection.push(after(10), b"third;"));
     let (before, head, body) = split(&send(&mut connection, after(10)));
     assert_eq!((before.len(), before[0].body.as_slice(), before[0].closes()), (1, b"1".as_slice(), false));
@@ -77,24 +77,24 @@ fn a_stream_waits_for_the_replies_before_it_and_keeps_what_is_pushed() {
 fn a_stream_that_was_ended_before_its_turn_is_a_reply_like_any_other() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, GET.repeat(2));
-    begin(&mut connection, START, seen[1].no);
+    begin(&mut connection, START, seen[1].id);
     connection.push(START, b"second;");
     connection.end_stream(START);
-    reply_ok(&mut connection, START, seen[0].no, "1");
+    reply_ok(&mut connection, START, seen[0].id, "1");
     let all = responses(&send(&mut connection, START), |_| true);
     assert_eq!(all[1].body, b"first;second;");
     assert!(all[1].closes() && connection.is_done());
 }
 
 #[test]
-fn what_a_client_sends_behind_a_streams_request_is_thrown_away() {
+fn bytes_that_a_client_sends_after_a_streams_request_are_discarded() {
     let bad = "bad\r\n\r\n";
     for (with, later) in [("", GET), (GET, ""), (bad, ""), ("", bad), ("POST / HTTP/1.1\r\nHost: h\r\nConte", "x")] {
         let mut connection = connection();
         connection.received(START, format!("{GET}{with}").as_bytes());
-        let no = connection.next_request(START).unwrap().no();
+        let id = connection.next_request(START).unwrap().id();
         connection.handle_timeout(after(60_000));
-        begin(&mut connection, START, no);
+        begin(&mut connection, START, id);
         assert!(connection.wants_read());
         connection.received(START, later.as_bytes());
         assert!(!connection.has_request() && connection.next_request(START).is_none());
@@ -108,20 +108,20 @@ fn what_a_client_sends_behind_a_streams_request_is_thrown_away() {
 }
 
 #[test]
-fn bytes_behind_a_request_that_were_refused_before_it_was_answered_are_forgotten() {
+fn a_refusal_of_bytes_after_a_request_is_dropped_if_the_request_becomes_a_stream() {
     let mut connection = connection();
     connection.received(START, GET.as_bytes());
-    let no = connection.next_request(START).unwrap().no();
+    let id = connection.next_request(START).unwrap().id();
     connection.received(START, b"bad\r\n\r\n");
     assert!(connection.refusal().is_some());
-    begin(&mut connection, START, no);
+    begin(&mut connection, START, id);
     assert!(connection.push(START, b"second;") && connection.refusal().is_none());
     let (before, _, body) = split(&send(&mut connection, START));
     assert_eq!((before, body.as_str()), (vec![], "first;second;"));
 }
 
 #[test]
-fn a_client_that_leaves_or_a_hub_that_stops_ends_the_stream() {
+fn a_client_that_disconnects_or_a_hub_that_stops_ends_the_stream() {
     let mut left = streaming();
     left.push(after(1), b"more");
     left.received_end(after(2));
@@ -147,7 +147,7 @@ fn a_stream_begun_after_the_clients_end_or_during_a_drain_has_its_beginning_only
         } else {
             connection.received_end(START)
         }
-        begin(&mut connection, START, seen[0].no);
+        begin(&mut connection, START, seen[0].id);
         assert!(!connection.push(START, b"more"));
         let response = response(&mut connection, START);
         assert_eq!((response.body.as_slice(), response.closes()), (b"first;".as_slice(), true));
@@ -178,9 +178,9 @@ fn a_client_that_reads_too_slowly_is_cut_off_at_the_limit_and_costs_no_more_memo
         let mut connection = Connection::new(START, &limits);
         let seen = receive(&mut connection, START, GET.repeat(2));
         if !is_waiting {
-            reply_ok(&mut connection, START, seen[0].no, &"1".repeat(500_000));
+            reply_ok(&mut connection, START, seen[0].id, &"1".repeat(500_000));
         }
-        begin(&mut connection, START, seen[1].no);
+        begin(&mut connection, START, seen[1].id);
         let head = "first;".len();
         let mut pushed = 0;
         while connection.push(START, &[b'x'; 100]) {
@@ -198,7 +198,7 @@ fn a_client_that_reads_too_slowly_is_cut_off_at_the_limit_and_costs_no_more_memo
 fn a_client_that_reads_is_never_cut_off_however_much_is_pushed() {
     let mut connection = Connection::new(START, &Limits { stream_bytes_max: 10_000, ..LIMITS });
     let seen = receive(&mut connection, START, GET);
-    begin(&mut connection, START, seen[0].no);
+    begin(&mut connection, START, seen[0].id);
     for _ in 0..1_000 {
         assert!(connection.push(START, &[b'x'; 5_000]));
         let half = connection.output().len() / 2;

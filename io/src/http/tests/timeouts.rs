@@ -5,7 +5,7 @@ use super::*;
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 const LIMITS: Limits = Limits::DEFAULT;
 
-/// Nothing happens a millisecond before `at`, which is what the connection waits for next.
+/// Asserts that `at` is the connection's next timeout, and that nothing happens a millisecond before.
 #[track_caller]
 fn let_pass(connection: &mut Connection, at: Timestamp) {
     assert_eq!(connection.next_timeout(), Some(at));
@@ -16,7 +16,7 @@ fn let_pass(connection: &mut Connection, at: Timestamp) {
 }
 
 #[test]
-fn a_head_is_measured_from_its_first_byte_whatever_trickles_in() {
+fn a_heads_timeout_is_measured_from_its_first_byte_even_if_more_bytes_trickle_in() {
     let mut connection = connection();
     let request = "GET / HTTP/1.1\r\nHost: h\r\nX: yyyyyyyyyyyyyyyyyyyyyyyyy";
     for (index, byte) in request.bytes().enumerate() {
@@ -36,7 +36,7 @@ fn the_next_head_in_a_pipeline_has_its_own_time() {
     let at = after(60_000) + LIMITS.head_timeout_ms;
     let_pass(&mut connection, at);
     assert!(connection.output().is_empty(), "the refusal waits for the reply before it");
-    reply_ok(&mut connection, after(80_000), seen[0].no, "1");
+    reply_ok(&mut connection, after(80_000), seen[0].id, "1");
     let all = responses(&send(&mut connection, after(80_000)), |_| true);
     assert_eq!(
         all.iter().map(|response| (response.status, response.closes())).collect::<Vec<_>>(),
@@ -63,14 +63,14 @@ fn a_body_has_thirty_seconds_and_one_more_for_each_16_kib() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_without_a_word() {
+fn an_idle_connection_is_closed_without_a_reply() {
     let mut fresh = connection();
     let_pass(&mut fresh, START + LIMITS.idle_timeout_ms);
     assert!(fresh.is_done() && fresh.output().is_empty());
 
     let mut used = connection();
     let seen = receive(&mut used, after(1_000), GET);
-    reply_ok(&mut used, after(50_000), seen[0].no, "1");
+    reply_ok(&mut used, after(50_000), seen[0].id, "1");
     send(&mut used, after(51_000));
     let_pass(&mut used, after(51_000) + LIMITS.idle_timeout_ms);
     assert!(used.is_done() && used.output().is_empty());
@@ -82,29 +82,29 @@ fn a_long_poll_outlives_the_idle_timeout() {
     let seen = receive(&mut connection, START, GET);
     connection.handle_timeout(after(1_000_000));
     assert!(!connection.is_done() && connection.next_timeout().is_none());
-    reply_ok(&mut connection, after(1_000_000), seen[0].no, "1");
+    reply_ok(&mut connection, after(1_000_000), seen[0].id, "1");
     assert_eq!(response(&mut connection, after(1_000_000)).status, 200);
 }
 
 #[test]
-fn a_client_that_takes_nothing_of_its_replies_is_cut_off() {
+fn a_client_that_reads_nothing_of_its_replies_is_disconnected() {
     let mut connection = connection();
     let seen = receive(&mut connection, START, GET.repeat(2));
-    reply_ok(&mut connection, after(1_000), seen[0].no, "1");
+    reply_ok(&mut connection, after(1_000), seen[0].id, "1");
     assert_eq!(connection.next_timeout(), Some(after(1_000) + LIMITS.write_timeout_ms));
     connection.wrote(after(20_000), 1);
     let_pass(&mut connection, after(20_000) + LIMITS.write_timeout_ms);
     assert!(connection.is_done() && connection.output().is_empty());
     assert!(!connection.wants_read());
-    reply_ok(&mut connection, after(60_000), seen[1].no, "2");
+    reply_ok(&mut connection, after(60_000), seen[1].id, "2");
     assert!(connection.is_done() && connection.output().is_empty(), "a late reply is dropped");
 }
 
 #[test]
-fn a_client_that_is_not_heard_for_its_full_output_is_not_late_with_its_request() {
+fn a_client_that_is_not_read_because_its_output_is_full_is_not_late_with_its_request() {
     let mut connection = Connection::new(START, &Limits { output_bytes_max: 1_000, ..LIMITS });
     let seen = receive(&mut connection, START, format!("{GET}GET / HT"));
-    reply_ok(&mut connection, after(9_000), seen[0].no, &"1".repeat(2_000));
+    reply_ok(&mut connection, after(9_000), seen[0].id, &"1".repeat(2_000));
     assert_eq!(connection.next_timeout(), Some(after(9_000) + LIMITS.write_timeout_ms));
     send(&mut connection, after(25_000));
     assert_eq!(connection.next_timeout(), Some(after(25_000) + LIMITS.head_timeout_ms));

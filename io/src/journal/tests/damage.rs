@@ -26,7 +26,7 @@ fn open_changed(folder: &TempDir, change_bytes: impl FnOnce(&mut Vec<u8>)) -> Re
     let folder = copy(folder);
     change(&segments(&folder).pop().unwrap(), change_bytes);
     let (_, mut appender, found, notices) = open(folder.path())?;
-    // Whatever was found, the journal goes on behind it, and the next start finds all of it.
+    // After any result, the journal continues after the records found, and the next start finds all of them.
     append(&mut appender, found + 1..=found + 2);
     drop(appender);
     let (_, _, found_again, notices_again) = open(folder.path())?;
@@ -87,7 +87,8 @@ fn an_acknowledged_batch_with_a_hole_anywhere_stops_the_start_and_says_where() {
     }
 }
 
-/// Either the same records, or a prefix with a notice, or a refusal; [`open`] compares each record with what was written.
+/// Either the same records, or a prefix with a notice, or a refusal; [`open`] compares each record with what was
+/// written.
 #[test]
 fn a_flipped_bit_anywhere_never_makes_another_record() {
     let (folder, path, ends) = three_batches();

@@ -1,4 +1,4 @@
-//! Tests of the journal on real files: what is appended is found again, whatever happens in between.
+//! Tests of the journal on real files: appended records are found again after every kind of failure in between.
 
 mod appending;
 mod damage;

@@ -1,6 +1,6 @@
 //! Other processes: a hub that holds the lock, one that is killed, and one that the system gives no more room.
 //!
-//! The child is this test binary, told by an environment variable to play one of the parts.
+//! The child is this test binary, which an environment variable makes play one of the parts.
 
 use super::*;
 use std::io::{BufRead, BufReader, Write};
@@ -84,7 +84,7 @@ impl Hub {
         Hub { process, input, output }
     }
 
-    fn tell(&mut self, line: &str) {
+    fn send(&mut self, line: &str) {
         writeln!(self.input, "{line}").expect("the child listens");
     }
 
@@ -126,7 +126,7 @@ fn a_killed_hub_loses_nothing_that_it_said_was_durable() {
         let mut hub = Hub::start("killed", &folder);
         assert_eq!(hub.hear(), "open");
         // More is asked for than is waited for, so that the kill comes in the middle of something.
-        (0..50).for_each(|_| hub.tell("append"));
+        (0..50).for_each(|_| hub.send("append"));
         for _ in 0..run * 3 {
             let line = hub.hear();
             durable = line.strip_prefix("durable ").expect("the disk works").parse().unwrap();
@@ -150,7 +150,7 @@ fn without_room_nothing_is_acknowledged_and_with_room_again_it_goes_on_without_a
     assert_eq!(hub.hear(), "open");
     let mut durable = 0;
     loop {
-        hub.tell("append");
+        hub.send("append");
         let line = hub.hear();
         match line.strip_prefix("durable ") {
             Some(seq) => durable = seq.parse().unwrap(),
@@ -158,13 +158,13 @@ fn without_room_nothing_is_acknowledged_and_with_room_again_it_goes_on_without_a
         }
     }
     for _ in 0..3 {
-        hub.tell("append");
+        hub.send("append");
         assert_eq!(hub.hear(), "no space");
     }
     assert!(durable > 0, "it began with some room");
-    hub.tell("room");
+    hub.send("room");
     for _ in 0..100 {
-        hub.tell("append");
+        hub.send("append");
         durable += 3;
         assert_eq!(hub.hear(), format!("durable {durable}"));
     }

@@ -1,4 +1,4 @@
-//! Jobs: clients submit them, read them one by one or in pages, and wait for their ends.
+//! Jobs: clients submit them, read them one by one or in pages, and wait until they end.
 
 mod read;
 mod submit;
@@ -9,12 +9,12 @@ use super::{Answer, Caller, Service};
 use crate::http::Request;
 use sheratan_core::Timestamp;
 
-/// What a path of this resource names.
+/// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route<'a> {
-    /// One job in.
+    /// Submit one job.
     SubmitOne,
-    /// Many jobs in.
+    /// Submit a batch of jobs.
     SubmitMany,
     /// A page of jobs.
     List,
@@ -32,7 +32,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The word for it in the metrics.
+    /// Its label in the metrics.
     pub const fn name(&self) -> &'static str {
         match self {
             Route::SubmitOne => "submit_request",
@@ -42,7 +42,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The methods that it takes, as `Allow` lists them.
+    /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
         match self {
             Route::SubmitOne | Route::SubmitMany => "POST",
@@ -50,7 +50,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Whether its reply shows jobs as they are.
+    /// Whether its reply shows the state of jobs.
     pub const fn is_read(&self) -> bool {
         matches!(self, Route::List | Route::One(_))
     }

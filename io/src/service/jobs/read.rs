@@ -1,4 +1,4 @@
-//! Reading jobs: one, once it has ended or at once; or a page of them, the newest first.
+//! Reading jobs: one, at once or when it has ended; or a page of them, the newest first.
 
 use crate::http::{Reply, Request};
 use crate::object::{Object, object, write_text};
@@ -8,10 +8,10 @@ use crate::service::problem::Problem;
 use crate::service::{Answer, Caller, Service, reply};
 use sheratan_core::{AttemptEnd, HubKey, JobSeq, JobView, Millis, Name, State, Timestamp};
 
-/// Jobs of one page.
+/// The most jobs on one page.
 const PAGE_JOBS_MAX: u64 = 1_000;
 
-/// Jobs read for one page: a filter that few jobs pass costs a page at most this, about 5 ms.
+/// The most jobs scanned for one page, about 5 ms, if a filter matches few jobs.
 const PAGE_SCAN_MAX: usize = 20_000;
 
 impl Service {
@@ -49,7 +49,7 @@ impl Service {
         reply::ok(|out| _ = out.flag("ok", true).raw("job", &shown))
     }
 
-    /// A job is not there. While something that is not durable was done that may be why: a job that ended pushes out
+    /// The problem of an unknown job. While commands are not durable they may be the cause: a job that ends can evict
     /// another.
     fn unknown_job(&self) -> Problem {
         self.uncommitted.hidden_because(self.hub.ended_at()).map_or_else(Problem::unknown_job, Problem::not_durable)
@@ -137,7 +137,7 @@ fn write_state(out: &mut Object, state: &State, is_whole: bool) {
 }
 
 fn write_attempts(out: &mut Object, job: JobView<'_>) {
-    // The earliest of many attempts are forgotten; the numbers of the others stay.
+    // The earliest of many attempts are dropped; the others keep their numbers.
     let first = job.generation() + 1 - job.attempts().count() as u32;
     out.array("attempts", (first..).zip(job.attempts()), |out, (number, attempt)| {
         object(out, |out| {

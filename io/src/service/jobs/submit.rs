@@ -1,4 +1,4 @@
-//! Submitting: bodies become jobs, one in a request or up to a thousand.
+//! Submitting: turns bodies into jobs, one in a request or up to a thousand.
 
 use crate::http::{Reply, Request};
 use crate::object::Object;
@@ -14,7 +14,7 @@ use sheratan_core::{
     Priority, Submit, Submitted, Timestamp,
 };
 
-/// Delays and times to live: ten years, longer than any queue's life and far from the end of the calendar.
+/// The longest delay and time to live: ten years, longer than any queue is used and far from the end of the calendar.
 const FAR_SECS: u64 = 10 * 365 * 86_400;
 
 impl Service {
@@ -48,7 +48,7 @@ impl Service {
     }
 }
 
-/// A job to submit, as its members say it.
+/// Reads a job to submit.
 fn read_submit(fields: &Fields, header_key: Option<&[u8]>) -> Result<Submit, Problem> {
     let kind = fields.required_name("kind")?;
     let params = fields.payload("params");
@@ -102,7 +102,7 @@ fn read_idempotency(fields: &Fields, header_key: Option<&[u8]>, kind: &Name) -> 
     }))
 }
 
-/// The members of a submit's answer.
+/// The members of the reply to a submit.
 fn write_submitted(out: &mut Object, key: &HubKey, submitted: &Submitted) {
     let ids = |out: &mut Object, job: JobSeq, is_repeat: bool| {
         out.flag("ok", true).plain("request_id", key.request_id(job)).plain("job_id", key.job_id(job));

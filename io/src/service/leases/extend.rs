@@ -1,4 +1,4 @@
-//! Extending: a node keeps the leases that it names for longer.
+//! Extending: a node prolongs the leases that it names.
 
 use crate::http::{Reply, Request};
 use crate::object::object;
@@ -26,20 +26,20 @@ impl Service {
             .iter()
             .map(|text| text.as_str().ok_or_else(|| Problem::bad_request("leases must be a list of strings")))
             .collect::<Result<_, _>>()?;
-        // A text that is no lease of this hub is a lost lease; the command carries the others only.
+        // A text that is not a lease id of this hub counts as a lost lease; the command carries only the others.
         let parsed: Vec<_> = texts.iter().map(|text| self.hub.key().parse_lease_id(text)).collect();
         let leases = parsed.iter().flatten().copied().collect();
         let extend = Extend { node: node.clone(), leases, lease_duration_ms };
         let outcome = self.execute(now, self.asker(caller), Command::Extend(extend))?;
         if !outcome.is_durable() {
-            self.see_quietly(now, &node);
+            self.note_liveness(now, &node);
         }
         let Outcome::Extended(extended) = outcome else { unreachable!("an extension is answered as one") };
         let mut extended = extended.into_iter();
         Ok(reply::ok(|out| {
             out.flag("ok", true).array("leases", texts.iter().zip(&parsed), |out, (text, parsed)| {
                 let outcome = match parsed {
-                    Some(_) => extended.next().expect("one answer for each lease of the command"),
+                    Some(_) => extended.next().expect("one outcome for each lease of the command"),
                     None => Extended::LeaseLost,
                 };
                 write_extended(out, text, outcome);
@@ -48,7 +48,7 @@ impl Service {
     }
 }
 
-/// One entry of an extension's answer.
+/// One entry of the reply to an extension.
 fn write_extended(out: &mut Vec<u8>, lease_id: &str, extended: Extended) {
     object(out, |out| {
         out.text("lease_id", lease_id);

@@ -16,12 +16,12 @@ use std::ops::RangeInclusive;
 
 const LEASE_SECS: RangeInclusive<u64> = LEASE_DURATION_MIN.get() / 1000..=LEASE_DURATION_MAX.get() / 1000;
 
-/// What a path of this resource names.
+/// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route<'a> {
-    /// Jobs out, to the node that the path or the body names.
+    /// Lease jobs to the node that the path or the body names.
     Pull(Option<&'a str>),
-    /// Leases kept.
+    /// Extend leases.
     Extend,
 }
 
@@ -34,7 +34,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The word for it in the metrics.
+    /// Its label in the metrics.
     pub const fn name(&self) -> &'static str {
         match self {
             Route::Pull(_) => "pull_requests",
@@ -42,7 +42,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The methods that it takes, as `Allow` lists them.
+    /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
         match self {
             // HEAD would lease jobs and drop them.
@@ -67,7 +67,7 @@ impl Service {
     }
 }
 
-/// How long leases last, if the body says it.
+/// The lease duration, if the body has one.
 pub fn read_lease_duration(fields: &Fields) -> Result<Option<Millis>, Problem> {
     fields.seconds("lease_sec", LEASE_SECS)
 }

@@ -1,4 +1,4 @@
-//! Pulling: a node asks for jobs and waits for them if it likes. A result may come with the pull for the next jobs.
+//! Pulling: a node asks for jobs and may wait for them. A request with a result may carry the pull for the next jobs.
 
 use super::{LEASE_SECS, read_lease_duration};
 use crate::http::{Reply, Request};
@@ -10,7 +10,7 @@ use crate::service::{Answer, Caller, Service, reply};
 use sheratan_core::limits::{PULL_JOBS_MAX, PULL_KINDS_MAX};
 use sheratan_core::{Caller as Asker, Command, Hub, Leased, Millis, NameSet, Outcome, Pull, Pulled, Timestamp};
 
-/// What the reply to a pull says before its jobs. A longer head acknowledges a result that the pull came with.
+/// The members of a pull's reply that precede the jobs. A longer head acknowledges the result that carried the pull.
 pub const REPLY_HEAD: &[u8] = br#""ok":true"#;
 
 /// A pull, and how long it may wait.
@@ -20,7 +20,7 @@ pub struct PullRequest {
 }
 
 impl PullRequest {
-    /// The pull that may come with a result.
+    /// The pull that a result may carry.
     pub fn of_result(fields: &Fields) -> Result<Option<PullRequest>, Problem> {
         let Some(pull) = fields.object("pull")? else { return Ok(None) };
         let node = match pull.name("node_id")? {
@@ -59,14 +59,14 @@ impl Service {
         }
     }
 
-    /// The reply to a pull; `head` is what it says before the jobs.
+    /// The reply to a pull; `head` holds the members that precede the jobs.
     pub(in crate::service) fn pull_reply(&self, head: Vec<u8>, pulled: &Pulled) -> Reply {
         let mut rest = Vec::new();
         object(&mut rest, |out| write_pulled(out, &self.hub, pulled));
         reply::joined(head, &rest)
     }
 
-    /// The reply to a pull for which no job came in time.
+    /// The reply to a pull that timed out without a job.
     pub(in crate::service) fn empty_pull_reply(head: Vec<u8>) -> Reply {
         let mut rest = Vec::new();
         object(&mut rest, write_nothing);
@@ -98,7 +98,7 @@ impl Service {
         }
     }
 
-    /// A result is accepted; a pull that came with it is answered in the same reply, whatever becomes of the pull.
+    /// Answers an accepted result and the pull that it carried in one reply, even if the pull is refused.
     pub(in crate::service) fn answer_then_pull(
         &mut self,
         now: Timestamp,
@@ -117,7 +117,7 @@ impl Service {
         match self.execute(now, asker, Command::Pull(pull))? {
             Outcome::Pulled(pulled) => {
                 if pulled.leases.is_empty() {
-                    self.see_quietly(now, &node);
+                    self.note_liveness(now, &node);
                 }
                 Ok(pulled)
             }
@@ -126,7 +126,7 @@ impl Service {
     }
 }
 
-/// A pull by path, query or body.
+/// Reads a pull from path, query and body.
 fn read_pull(request: &Request, path_node: Option<&str>) -> Result<PullRequest, Problem> {
     let query = Query::new(request.query());
     let fields = if request.body().is_empty() { Fields::parse(b"{}")? } else { Fields::parse(request.body())? };
@@ -152,7 +152,7 @@ fn read_pull(request: &Request, path_node: Option<&str>) -> Result<PullRequest, 
     Ok(PullRequest { pull, wait_ms: wait_ms.unwrap_or(0) })
 }
 
-/// What a pull asks for in its body.
+/// The members of a pull's body.
 struct Asked {
     jobs_max: Option<u64>,
     kinds: NameSet,
@@ -169,13 +169,13 @@ fn read_asked(fields: &Fields) -> Result<Asked, Problem> {
     })
 }
 
-/// The members of a pull's answer that come after what is known already.
+/// The members of a pull's reply after its head.
 fn write_pulled(out: &mut Object, hub: &Hub, pulled: &Pulled) {
     out.array("jobs", &pulled.leases, |out, lease| write_leased(out, hub, lease));
     out.number("defer_ms", pulled.defer_ms.get());
 }
 
-/// A pull's answer when no job came in time.
+/// The members of a pull's reply when there is no job.
 fn write_nothing(out: &mut Object) {
     out.raw("jobs", b"[]").number("defer_ms", 0);
 }

@@ -1,9 +1,9 @@
-//! Accept: which form of the metrics a client takes (RFC 9110, section 12.5.1).
+//! Accept: which form of the metrics a client accepts (RFC 9110, section 12.5.1).
 
 /// A form of the metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
-    /// JSON: whoever does not name a text form.
+    /// JSON, the default.
     Json,
     /// Prometheus' text format 0.0.4.
     Prometheus,
@@ -12,7 +12,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// What the reply says it is.
+    /// The reply's `Content-Type`.
     pub const fn content_type(self) -> &'static str {
         match self {
             Form::Json => "application/json",
@@ -22,8 +22,8 @@ impl Form {
     }
 }
 
-/// The form with the greatest weight among those that the header names. JSON wins where it is named with no less weight
-/// than the texts: libraries for the web name it beside `text/plain` and want it. Wildcards mean the default, JSON.
+/// The form with the greatest weight among those that the header names. JSON wins a tie: web libraries that want JSON
+/// name `text/plain` as well. Wildcards mean the default, JSON.
 pub fn form(accept: Option<&[u8]>) -> Form {
     let text = accept.and_then(|accept| std::str::from_utf8(accept).ok()).unwrap_or_default();
     let mut best = (0, Form::Json);
@@ -37,7 +37,7 @@ pub fn form(accept: Option<&[u8]>) -> Form {
         };
         let weight =
             parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q="))).map_or(1_000, thousandths);
-        // On equal weights: JSON, then OpenMetrics, which says more.
+        // On equal weights: JSON, then OpenMetrics, which holds more.
         let rank = |form| match form {
             Form::Json => 2,
             Form::OpenMetrics => 1,
@@ -50,7 +50,7 @@ pub fn form(accept: Option<&[u8]>) -> Form {
     best.1
 }
 
-/// A weight of `0` to `1` in thousandths; what is none counts as 1.
+/// A weight of `0` to `1` in thousandths; an invalid one counts as 1.
 fn thousandths(weight: &str) -> u32 {
     weight.parse::<f32>().map_or(1_000, |weight| (weight.clamp(0.0, 1.0) * 1_000.0) as u32)
 }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_names_a_text_form_gets_it_and_all_others_json() {
+    fn a_client_that_names_a_text_form_gets_it_and_all_others_get_json() {
         let table = [
             ("", Form::Json),
             ("*/*", Form::Json),

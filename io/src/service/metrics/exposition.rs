@@ -1,5 +1,5 @@
 //! Exposition: families as OpenMetrics 1.0.0 (<https://prometheus.io/docs/specs/om/open_metrics_spec/>), written by the
-//! Prometheus project's own library, and in the older text format 0.0.4 that is made from it.
+//! Prometheus project's own library, and in the older text format 0.0.4, which is derived from it.
 
 use super::families::{Family, Series, Value};
 use prometheus_client::collector::Collector;
@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Hands the families to the library's encoder.
+/// Gives the families to the library's encoder.
 #[derive(Debug)]
 struct Families(Vec<Family>);
 
@@ -54,8 +54,8 @@ pub fn open_metrics(families: Vec<Family>) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Prometheus' text format 0.0.4: there a counter's name has its `_total` and an info's its `_info` in the descriptions
-/// too, an info is a gauge, and there are no units and no mark of the end.
+/// Prometheus' text format 0.0.4: names in descriptions include a counter's `_total` and an info's `_info`, an info is
+/// a gauge, and there are no units and no end marker.
 pub fn prometheus(families: Vec<Family>) -> Vec<u8> {
     let renamed = |family: &Family| {
         let suffix = match family.kind {
@@ -137,7 +137,7 @@ sheratan_hub_run_seconds_bucket{le="+Inf"} 3
     }
 
     #[test]
-    fn the_older_format_describes_series_by_their_whole_names() {
+    fn the_older_format_describes_series_by_their_full_names() {
         let expected = r#"# HELP sheratan_hub_build_info Help
 # TYPE sheratan_hub_build_info gauge
 sheratan_hub_build_info{version="2.0"} 1

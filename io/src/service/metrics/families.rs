@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 pub struct Family {
     /// Its name.
     pub name: &'static str,
-    /// What it counts, without a full stop at the end.
+    /// Its description, without a full stop at the end.
     pub help: &'static str,
     /// The base unit, which ends the name.
     pub unit: Option<Unit>,
-    /// What Prometheus takes it for.
+    /// Its type for Prometheus.
     pub kind: MetricType,
     /// The series.
     pub series: Vec<Series>,
@@ -56,7 +56,7 @@ impl Families {
         help: &'static str,
         series: Vec<Series>,
     ) {
-        // A family without series says nothing.
+        // A family without series is left out.
         if !series.is_empty() {
             self.0.push(Family { name, help, unit, kind, series });
         }
@@ -126,7 +126,7 @@ impl Service {
         families.0
     }
 
-    /// What both planes say.
+    /// The metrics of both planes.
     fn common(&self, out: &mut Families, plane: Plane) {
         let version = ("version", env!("CARGO_PKG_VERSION").to_owned());
         let build = Series { labels: vec![version], value: Value::Number(1) };
@@ -179,7 +179,7 @@ impl Service {
         out.add(MetricType::Counter, "alerts_opened", None, "Bursts of audit events that began", opened);
     }
 
-    /// What waits, and against which limits.
+    /// The queue and its limits.
     fn waiting(&self, out: &mut Families, now: Timestamp) {
         let (counts, limits) = (self.hub.counts(), self.hub.limits());
         let jobs = [("queued", counts.queued), ("scheduled", counts.scheduled)];
@@ -217,7 +217,7 @@ impl Service {
         out.counters("backpressure_drops", "Requests refused with backpressure, by what is full", "reason", dropped);
     }
 
-    /// What became of jobs.
+    /// Jobs by how they were submitted and ended.
     fn lifecycle(&self, out: &mut Families) {
         let telemetry = self.hub.telemetry();
         let total = |counter| telemetry.total(counter);
@@ -257,7 +257,7 @@ impl Service {
         out.timing("run", "Time that attempts take, from the lease to its end", telemetry.run());
     }
 
-    /// The counts by the label that a kind has. Two kinds may have one: one is called like the rest, or holds a secret.
+    /// The counts by label. Kinds share a label if their names hold secrets, or are the label of all further kinds.
     fn kinds(&self) -> BTreeMap<String, KindCounts> {
         let kinds = self.hub.telemetry().kinds();
         let mut by_label: BTreeMap<String, KindCounts> = BTreeMap::new();
@@ -298,7 +298,7 @@ impl Service {
     }
 }
 
-/// Only ways of ending that happened: most kinds end in one way.
+/// Series only for final states with a count: most kinds have one.
 fn ended_series<'a>(kind: &'a str, counts: &'a KindCounts) -> impl Iterator<Item = Series> {
     let happened = FinalStatus::ALL.into_iter().filter(|status| counts.ended[*status as usize] > 0);
     happened.map(move |status| Series {

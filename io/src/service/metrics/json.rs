@@ -6,7 +6,7 @@ use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::timing::{Timing, Unit};
 use sheratan_core::{Account, Liveness, Timestamp};
 
-/// The control plane's.
+/// The metrics of the control plane.
 pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
     let (registry, telemetry) = (service.hub.registry(), service.hub.telemetry());
     let minute = |counter| telemetry.last_minute(now, counter);
@@ -19,7 +19,7 @@ pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
     out.number("port_mismatch_rate_1m", minute(Counter::PortMismatch));
 }
 
-/// The data plane's.
+/// The metrics of the data plane.
 pub fn data(out: &mut Object, service: &Service, now: Timestamp) {
     let (counts, telemetry) = (service.hub.counts(), service.hub.telemetry());
     let minute = |counter| telemetry.last_minute(now, counter);
@@ -67,7 +67,7 @@ fn quantiles(out: &mut Object, key: &str, timing: &Timing, now: Timestamp) {
     });
 }
 
-/// A share of 0 to 1 with four digits; 0 of nothing.
+/// A share of 0 to 1 with four digits; 0 if `whole` is 0.
 fn ratio(part: u64, whole: u64) -> String {
     let share = if whole == 0 { 0.0 } else { (part as f64 / whole as f64).min(1.0) };
     format!("{share:.4}")

@@ -1,8 +1,8 @@
-//! Metrics: what the telemetry holds, as JSON under the contract's keys and as text for Prometheus.
+//! Metrics: the telemetry, as JSON under the wire contract's keys and as text for Prometheus.
 //!
 //! A scrape reads memory only, changes nothing, and costs about 15 µs as JSON and 0.1 ms as text with 200 kinds. Label
-//! values are words of ours, but for kinds of jobs, of which there are at most 200 and which are looked through for
-//! secrets; nothing that a node says is among them.
+//! values are fixed words, except for kinds of jobs, of which there are at most 200 and which are searched for secrets;
+//! no label value is a text of a node.
 
 mod accept;
 mod exposition;
@@ -31,7 +31,7 @@ impl Service {
             Form::Prometheus => exposition::prometheus(self.families(now, caller.plane)),
             Form::OpenMetrics => exposition::open_metrics(self.families(now, caller.plane)),
         };
-        // The form depends on what the client said it takes: a cache must know.
+        // The form depends on the request's `Accept`, which a cache must know.
         Reply::text(200, form.content_type(), body).with_header("Vary", "Accept".to_owned())
     }
 
@@ -53,7 +53,7 @@ impl Service {
         }
     }
 
-    /// What the hub counts, as a JSON object in one line.
+    /// The hub's counters, as a JSON object in one line.
     pub fn counters(&self, now: Timestamp) -> Vec<u8> {
         let mut out = Vec::with_capacity(2_048);
         object(&mut out, |out| {

@@ -1,31 +1,31 @@
-//! What the shell counts and the metrics show.
+//! Counts of the shell that the metrics show.
 
 use crate::service::Service;
 use crate::trace;
 
-/// Counts of the shell, as of its last word.
+/// Counts as the shell last reported them.
 #[derive(Default, Debug)]
 pub struct ShellCounts {
     /// Connections that are open.
     pub connections: u64,
     /// Changes of alerts that could not be delivered.
     pub alerts_lost: u64,
-    /// What became of what was traced.
+    /// Counts of the trace.
     pub traced: trace::Counts,
 }
 
 impl Service {
-    /// How many connections the shell holds.
+    /// Sets how many connections are open.
     pub fn set_connections(&mut self, connections: u64) {
         self.shell_counts.connections = connections;
     }
 
-    /// How many changes of alerts the shell could not deliver.
+    /// Sets how many changes of alerts could not be delivered.
     pub fn set_alerts_lost(&mut self, alerts_lost: u64) {
         self.shell_counts.alerts_lost = alerts_lost;
     }
 
-    /// What became of what was traced, as far as the shell knows.
+    /// Sets the counts of the trace.
     pub fn set_traced(&mut self, traced: trace::Counts) {
         self.shell_counts.traced = traced;
     }

@@ -1,4 +1,4 @@
-//! Heartbeats: journaled one by one where they change something, else collected in the quiet nodes.
+//! Heartbeats: journaled one by one if they change something, otherwise collected as quiet nodes.
 
 use crate::http::{Reply, Request};
 use crate::service::body::{self, Fields};
@@ -9,7 +9,7 @@ use sheratan_core::{Command, Health, Heartbeat, Millis, NodeIndex, Outcome, Time
 /// Bytes of a node's labels: shown in the registry, of which there may be 100,000.
 const LABELS_BYTES_MAX: usize = 4_096;
 
-/// A heartbeat this near to its node's going stale is not collected with others first.
+/// A heartbeat of a node that would become stale within this time is journaled at once.
 pub(super) const QUIET_MARGIN_MS: Millis = Millis::from_secs(2);
 
 impl Service {
@@ -32,7 +32,7 @@ impl Service {
         }))
     }
 
-    /// The node if its heartbeat can wait to be journaled with others.
+    /// The node, if its heartbeat can be collected and journaled with others.
     fn quiet_node(&self, now: Timestamp, heartbeat: &Heartbeat) -> Option<NodeIndex> {
         let id = self.hub.registry().repeats(heartbeat)?;
         let node = self.hub.registry().get(id)?;

@@ -1,4 +1,4 @@
-//! Nodes: they say what they are with heartbeats, and the registry shows them.
+//! Nodes: their heartbeats describe them, and the registry shows them.
 
 mod heartbeat;
 mod quiet_nodes;
@@ -12,10 +12,10 @@ use super::problem::Problem;
 use super::{Answer, Caller, Service};
 use crate::http::Request;
 
-/// What a path of this resource names.
+/// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
-    /// A node says what it is.
+    /// A heartbeat of a node.
     Heartbeat,
     /// All nodes.
     Registry,
@@ -30,7 +30,7 @@ impl Route {
         }
     }
 
-    /// The word for it in the metrics.
+    /// Its label in the metrics.
     pub const fn name(&self) -> &'static str {
         match self {
             Route::Heartbeat => "heartbeat",
@@ -38,7 +38,7 @@ impl Route {
         }
     }
 
-    /// The methods that it takes, as `Allow` lists them.
+    /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
         match self {
             Route::Heartbeat => "POST",

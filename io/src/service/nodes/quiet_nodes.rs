@@ -1,5 +1,5 @@
-//! Quiet nodes: those that were seen and said nothing new. They are collected and journaled together, once a second, so that
-//! what 100,000 nodes say costs one record and not 100,000.
+//! Quiet nodes: nodes whose heartbeats change nothing but when they were last seen. They are collected and journaled
+//! together, once a second, so that the heartbeats of 100,000 nodes cost one record and not 100,000.
 
 use crate::service::Service;
 use crate::service::nodes::heartbeat::QUIET_MARGIN_MS;
@@ -14,7 +14,7 @@ const COLLECTED_MS: Millis = Millis::from_secs(1);
 #[derive(Debug)]
 pub struct QuietNodes {
     seen_at: BTreeMap<NodeIndex, Timestamp>,
-    /// When the first was added, or when journaling them failed last.
+    /// When the first was added, or when journaling them last failed.
     since: Timestamp,
 }
 
@@ -25,7 +25,7 @@ impl Default for QuietNodes {
 }
 
 impl QuietNodes {
-    /// A node was seen. O(log n) in the quiet nodes.
+    /// Adds a node that was seen. O(log n) in the quiet nodes.
     pub fn add(&mut self, now: Timestamp, node: NodeIndex) {
         if self.seen_at.is_empty() {
             self.since = now;
@@ -33,7 +33,7 @@ impl QuietNodes {
         self.seen_at.insert(node, now);
     }
 
-    /// A node was journaled by itself.
+    /// Removes a node whose heartbeat was journaled by itself.
     pub fn remove(&mut self, node: NodeIndex) {
         self.seen_at.remove(&node);
     }
@@ -43,33 +43,33 @@ impl QuietNodes {
         self.seen_at.get(&node.index()).copied().unwrap_or(node.last_seen_at())
     }
 
-    /// Whether they are to be journaled now.
+    /// Whether they are due to be journaled.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.next_timeout().is_some_and(|at| at <= now)
     }
 
-    /// When they are to be journaled, if there are any.
+    /// When they are due to be journaled, if there are any.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         (!self.seen_at.is_empty()).then(|| self.since + COLLECTED_MS)
     }
 
-    /// They could not be journaled: they are due again after as long as at first.
+    /// They could not be journaled: they are due again after [`COLLECTED_MS`].
     pub fn postpone(&mut self, now: Timestamp) {
         self.since = now;
     }
 }
 
 impl Service {
-    /// A node asked for something in its own name that changed nothing. That it was seen is journaled with others, or at
-    /// once if it would be stale by then.
-    pub(in crate::service) fn see_quietly(&mut self, now: Timestamp, node: &str) {
+    /// Notes that a node is alive after a request of its own that changed nothing. It is journaled with others, or at
+    /// once if the node would be stale by then.
+    pub(in crate::service) fn note_liveness(&mut self, now: Timestamp, node: &str) {
         let Some(node) = self.hub.registry().by_name(node) else { return };
         let index = node.index();
         let is_far_from_stale = node.last_seen_at() + self.hub.limits().node_ttl_ms > now + QUIET_MARGIN_MS;
         if is_far_from_stale {
             self.quiet_nodes.add(now, index);
         } else if self.execute(now, Asker::HUB, Command::NodesSeen(vec![index])).is_err() {
-            // A journal that is down has said so; what is collected is journaled when it is up again.
+            // A failed journal has reported its failure; collected nodes are journaled when it can be written again.
             self.quiet_nodes.add(now, index);
         }
     }

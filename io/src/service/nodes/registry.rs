@@ -1,4 +1,4 @@
-//! The registry: all nodes as the control plane shows them.
+//! The registry: all nodes, as the control plane shows them.
 
 use crate::http::Reply;
 use crate::object::{Object, object, write_text};
@@ -11,14 +11,14 @@ impl Service {
     }
 }
 
-/// The registry's body, for a hub that no service holds.
+/// The registry's body, for a hub without a service.
 pub fn registry_of(hub: &Hub) -> Vec<u8> {
     let mut body = Vec::new();
     object(&mut body, |out| write_registry(out, hub, Node::last_seen_at));
     body
 }
 
-/// The members of the registry's answer; `seen_at` says when a node was seen.
+/// The members of the registry's body; `seen_at` returns when a node was last seen.
 fn write_registry(out: &mut Object, hub: &Hub, seen_at: impl Fn(&Node) -> Timestamp) {
     let limits = hub.limits();
     out.flag("ok", true);
@@ -31,7 +31,7 @@ fn write_registry(out: &mut Object, hub: &Hub, seen_at: impl Fn(&Node) -> Timest
     });
 }
 
-/// A node's record in the registry; `seen_at` is later than the record's own where a heartbeat is not journaled yet.
+/// A node in the registry; `seen_at` is later than the node's own instant if a heartbeat is not journaled yet.
 fn write_node(out: &mut Object, node: &Node, seen_at: Timestamp) {
     out.object(node.name(), |out| {
         out.plain("status", node.liveness().as_str()).plain("health", node.health().as_str());

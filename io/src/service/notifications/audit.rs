@@ -1,10 +1,10 @@
-//! Audit events of the hub, as the audit log spells them.
+//! Audit events of the hub: their names and details in the audit log.
 
 use crate::object::Object;
 use crate::redact::Redactor;
 use sheratan_core::{Audit, HubKey, Name};
 
-/// Characters of an idempotency key that the audit log holds.
+/// Characters of an idempotency key in the audit log.
 const KEY_PREFIX_CHARS: usize = 8;
 
 /// Writes the details of an event; returns its name.
@@ -48,7 +48,7 @@ pub fn write_details(out: &mut Object, key: &HubKey, redactor: &Redactor, audit:
     }
 }
 
-/// The beginning of an idempotency key; of one that holds a secret, or begins as one does, a word as long.
+/// The beginning of an idempotency key, or `redacted` if the key holds a secret or begins like one.
 fn key_prefix<'a>(redactor: &Redactor, key: &'a str) -> &'a str {
     let end = key.char_indices().nth(KEY_PREFIX_CHARS).map_or(key.len(), |(at, _)| at);
     let prefix = &key[..end];
@@ -67,7 +67,7 @@ mod tests {
     use crate::secret::Secret;
 
     #[test]
-    fn the_beginning_of_a_key_is_shown_unless_it_is_a_secrets() {
+    fn the_beginning_of_a_key_is_shown_unless_it_may_be_part_of_a_secret() {
         let redactor = Redactor::new(&[&Secret::new(*b"correct-horse")]);
         for (key, prefix) in [
             ("", ""),

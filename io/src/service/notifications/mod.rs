@@ -1,7 +1,8 @@
-//! Notifications: what the hub says of its own accord. Each event goes through one place, without secrets: to the alert rules
-//! one by one, then to the audit log, which puts together what repeats. Who listens is sent the log's lines and the alerts.
+//! Notifications: what the hub reports unasked. Every event passes one function, which redacts secrets, gives it to the
+//! alert rules, and adds it to the audit log, which coalesces repeated events. Event streams receive the audit log's
+//! lines and the alerts.
 //!
-//! The resource beside it: pages of the audit log and of the alerts' file, and event streams.
+//! The resource: pages of the audit log and of the alerts' file, and event streams.
 
 mod audit;
 mod page;
@@ -22,14 +23,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use streams::{Streams, Topic};
 
-/// What a path of this resource names.
+/// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
     /// The latest audit events.
     Audit,
     /// The alerts.
     Alerts,
-    /// What happens, as it happens.
+    /// An event stream.
     Events,
 }
 
@@ -43,7 +44,7 @@ impl Route {
         }
     }
 
-    /// The word for it in the metrics.
+    /// Its label in the metrics.
     pub const fn name(&self) -> &'static str {
         match self {
             Route::Audit => "audit",
@@ -52,7 +53,7 @@ impl Route {
         }
     }
 
-    /// The methods that it takes, as `Allow` lists them.
+    /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
         "GET, HEAD"
     }
@@ -76,7 +77,7 @@ impl Event {
         Event { ts, event, details }
     }
 
-    /// One event for several alike, of which this was the last: its details, with how many there were and since when.
+    /// One event for `count` events of a kind: the last one's details, with the count and the first one's instant.
     pub fn counted(ts: Timestamp, event: &'static str, count: u64, first_ts: Timestamp, last_details: &[u8]) -> Event {
         let mut counted = Event::new(ts, event, |out| _ = out.number("count", count).time("first_ts", first_ts));
         if let Some(members) = last_details.strip_prefix(b"{").filter(|members| members.len() > 1) {
@@ -93,11 +94,11 @@ impl Event {
 pub struct AlertLine {
     /// What changed.
     pub change: Change,
-    /// Its line, without the end.
+    /// The change as a line, without its line feed.
     pub line: Vec<u8>,
 }
 
-/// What is to be said, and to whom.
+/// Pending events and alerts, the alert rules and the event streams.
 #[derive(Debug)]
 pub struct Notifications {
     redactor: Arc<Redactor>,
@@ -108,7 +109,7 @@ pub struct Notifications {
 }
 
 impl Notifications {
-    /// None yet; the redactor takes the process' secrets out of events.
+    /// No notifications yet; `redactor` removes the process's secrets from events.
     pub fn new(redactor: Arc<Redactor>) -> Self {
         Notifications {
             redactor,
@@ -119,8 +120,8 @@ impl Notifications {
         }
     }
 
-    /// Every event goes through here: without the secrets that a node's name or a path may hold it goes to the alert rules,
-    /// one by one, and to the audit log.
+    /// Adds an event; every event passes here. Secrets that a node's name or a path may hold are redacted, then the
+    /// alert rules and the audit log get it.
     pub fn add(&mut self, mut event: Event) {
         if let Cow::Owned(redacted) = self.redactor.redact_json(&event.details) {
             event.details = redacted;
@@ -131,7 +132,7 @@ impl Notifications {
         self.events.push(event);
     }
 
-    /// Follows these alert rules from now on; rules that stay go on with what they have counted.
+    /// Replaces the alert rules; unchanged rules keep their counts.
     pub fn set_alerts(&mut self, now: Timestamp, alerts: Alerts) {
         let before = std::mem::replace(&mut self.alerts, alerts);
         let mut changes = Vec::new();
@@ -139,24 +140,24 @@ impl Notifications {
         self.add_alerts(changes);
     }
 
-    /// Opens and resolves alerts as time says.
+    /// Opens and resolves the alerts that are due.
     pub fn advance_alerts(&mut self, now: Timestamp) {
         let mut changes = Vec::new();
         self.alerts.advance(now, &mut changes);
         self.add_alerts(changes);
     }
 
-    /// When an alert or a stream falls due next.
+    /// When the next timer of an alert or a stream is due.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         self.alerts.next_deadline().into_iter().chain(self.streams.next_timeout()).min()
     }
 
-    /// The alerts, to read.
+    /// The alerts, read-only.
     pub fn alerts(&self) -> &Alerts {
         &self.alerts
     }
 
-    /// Who listens, to read.
+    /// The event streams, read-only.
     pub fn streams(&self) -> &Streams {
         &self.streams
     }
@@ -172,38 +173,38 @@ impl Notifications {
 }
 
 impl Service {
-    /// Follows these alert rules from now on; rules that stay go on with what they have counted.
+    /// Replaces the alert rules; unchanged rules keep their counts.
     pub fn set_alerts(&mut self, now: Timestamp, alerts: Alerts) {
         self.notifications.set_alerts(now, alerts);
     }
 
-    /// What the audit log is to hold; the caller drains it.
+    /// Events for the audit log; the caller drains them.
     pub fn events(&mut self) -> &mut Vec<Event> {
         &mut self.notifications.events
     }
 
-    /// Alerts that opened, go on or are resolved; the caller drains them.
+    /// Alerts that opened, were updated or were resolved; the caller drains them.
     pub fn alert_lines(&mut self) -> &mut Vec<AlertLine> {
         &mut self.notifications.alert_lines
     }
 
-    /// Who listens to what happens; the caller passes on what the audit log has, and pushes what they are sent.
+    /// The event streams; the caller passes on the audit log's lines and pushes the streams' bytes to clients.
     pub fn streams(&mut self) -> &mut Streams {
         &mut self.notifications.streams
     }
 
-    /// Whether somebody listens to the audit log.
+    /// Whether an event stream has the audit log's lines.
     pub fn is_audit_wanted(&self) -> bool {
         self.notifications.streams.is_wanted(Topic::Audit)
     }
 
-    /// Paths of the other plane were asked for before there was a hub; the event stands for `count` of them.
-    pub fn record_earlier(&mut self, event: Event, count: u64) {
+    /// Adds an event for `count` requests for paths of the other plane, received while the hub recovered.
+    pub fn record_before_start(&mut self, event: Event, count: u64) {
         (0..count).for_each(|_| self.hub.observe(event.ts, Observation::PortMismatch));
         self.notifications.add(event);
     }
 
-    /// Adds an event that the hub does not see.
+    /// Adds an event of the service.
     pub(super) fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {
         self.notifications.add(Event::new(ts, event, fill));
     }

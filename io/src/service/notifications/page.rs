@@ -20,14 +20,14 @@ pub enum Page {
     Audit {
         /// Lines after this sequence number; the latest ones if absent.
         after: Option<u64>,
-        /// At most so many.
+        /// The most lines.
         limit: usize,
     },
     /// The latest lines of the alerts' file.
     Alerts {
-        /// The alerts that are open, a JSON array, to go before them.
+        /// The open alerts as a JSON array, which the reply has before the lines.
         open: Vec<u8>,
-        /// At most so many.
+        /// The most lines.
         limit: usize,
     },
 }

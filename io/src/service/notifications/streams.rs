@@ -1,12 +1,14 @@
-//! Event streams: who listens to what happens, and what each is sent (server-sent events: WHATWG HTML, section 9.2).
+//! Event streams: which client subscribes to which topics, and the events that it is sent (server-sent events: WHATWG
+//! HTML, section 9.2).
 //!
 //! How to drive it:
-//! - [`Streams::audit`], [`Streams::lost`] and [`Streams::alert`] tell what happened, the service what time brings.
-//! - [`Streams::take`] then gives what is to be pushed, and to which connections. Whoever does not take it is dropped
-//!   ([`Streams::drop_slow`]): nobody is waited for.
+//! - [`Streams::audit`], [`Streams::lost`] and [`Streams::alert`] add events; the service adds counters and
+//!   keep-alives.
+//! - [`Streams::take`] then returns the bytes to push, and their connections. A client that reads too slowly is dropped
+//!   ([`Streams::drop_slow`]), so no other waits for it.
 //!
-//! An event is written once, however many listen: it costs its bytes and one copy into each connection's output. While
-//! nobody listens to a topic, nothing is written for it.
+//! An event is written once for all its subscribers: it costs its bytes and one copy into each connection's output. A
+//! topic without subscribers costs nothing.
 
 use crate::audit;
 use crate::http::{Method, Reply, Request};
@@ -17,20 +19,20 @@ use sheratan_core::{Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::io::Write;
 
-/// Streams at once: dashboards and tails, which people look at. Each may hold `http::Limits::stream_bytes_max`.
+/// Streams at a time: dashboards and tails, which people read. Each may hold `http::Limits::stream_bytes_max`.
 pub const EVENT_STREAMS_MAX: usize = 64;
 
 /// How often counters are sent: as often as a person sees numbers change.
 pub const COUNTERS_EVERY_MS: Millis = Millis::from_secs(2);
 
-/// After so long a silence a comment is sent, so that neither a proxy nor the client takes the stream for dead. The
-/// standard advises 15 s.
+/// A comment is sent after this much silence, so that neither a proxy nor the client times the stream out. The standard
+/// recommends 15 s.
 pub const KEEP_ALIVE_MS: Millis = Millis::from_secs(15);
 
-/// When a client whose stream ended asks again: a restart takes about as long.
+/// How long a client whose stream ended waits before it reconnects: about as long as a restart takes.
 const RETRY_AFTER_MS: Millis = Millis::from_secs(3);
 
-/// What can be listened to.
+/// A topic to subscribe to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Topic {
     /// Lines of the audit log.
@@ -41,7 +43,7 @@ pub enum Topic {
     Counters,
 }
 
-/// What one client listens to.
+/// The topics of one client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Topics {
     has: [bool; Topic::ALL.len()],
@@ -62,7 +64,7 @@ pub struct Streams {
     /// By connection.
     streams: BTreeMap<u64, Stream>,
     sendouts: Vec<Sendout>,
-    /// When counters are sent next, while somebody listens to them.
+    /// When counters are sent next; `None` without a subscriber.
     counters_at: Option<Timestamp>,
     dropped_total: u64,
 }
@@ -70,14 +72,14 @@ pub struct Streams {
 #[derive(Debug)]
 struct Stream {
     topics: Topics,
-    /// When it was last sent something.
+    /// When bytes were last pushed.
     quiet_since: Timestamp,
 }
 
 impl Topic {
     const ALL: [Topic; 3] = [Topic::Audit, Topic::Alert, Topic::Counters];
 
-    /// The word for it.
+    /// Its name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Topic::Audit => "audit",
@@ -88,7 +90,7 @@ impl Topic {
 }
 
 impl Topics {
-    /// All there are.
+    /// All topics.
     pub const ALL: Topics = Topics { has: [true; Topic::ALL.len()] };
 
     /// The topics of a list such as `audit,alert`.
@@ -110,16 +112,16 @@ impl Topics {
 }
 
 impl Streams {
-    /// Whether there is room for one more.
+    /// Refuses a stream if [`EVENT_STREAMS_MAX`] are open.
     pub fn admit(&self) -> Result<(), Problem> {
         if self.streams.len() < EVENT_STREAMS_MAX {
             return Ok(());
         }
-        let detail = format!("{EVENT_STREAMS_MAX} event streams are open, which is all there may be; retry in 3 s");
+        let detail = format!("{EVENT_STREAMS_MAX} of {EVENT_STREAMS_MAX} event streams are open; retry in 3 s");
         Err(Problem::not_ready(detail, RETRY_AFTER_MS))
     }
 
-    /// A connection listens from now on. There must be room.
+    /// Opens a stream on a connection. It must have been admitted.
     pub fn open(&mut self, now: Timestamp, connection: u64, topics: Topics) {
         assert!(self.streams.len() < EVENT_STREAMS_MAX, "a stream is admitted before it is opened");
         self.streams.insert(connection, Stream { topics, quiet_since: now });
@@ -128,7 +130,7 @@ impl Streams {
         }
     }
 
-    /// A connection listens no more; whether it did. O(log n) in the streams.
+    /// Closes a connection's stream; returns whether it had one. O(log n) in the streams.
     pub fn close(&mut self, connection: u64) -> bool {
         let was_open = self.streams.remove(&connection).is_some();
         if was_open && !self.is_wanted(Topic::Counters) {
@@ -137,34 +139,34 @@ impl Streams {
         was_open
     }
 
-    /// A connection did not take what it was sent: its stream is closed, and counted. `false` if it had none.
+    /// Closes and counts the stream of a client that reads too slowly. `false` if the connection had none.
     pub fn drop_slow(&mut self, connection: u64) -> bool {
         let was_open = self.close(connection);
         self.dropped_total += u64::from(was_open);
         was_open
     }
 
-    /// All listen no more.
+    /// Closes all streams.
     pub fn close_all(&mut self) {
         (self.streams, self.sendouts, self.counters_at) = Default::default();
     }
 
-    /// Whether somebody listens to a topic. O(streams).
+    /// Whether a topic has a subscriber. O(streams).
     pub fn is_wanted(&self, topic: Topic) -> bool {
         self.streams.values().any(|stream| stream.topics.has(topic))
     }
 
-    /// How many there are.
+    /// How many streams are open.
     pub fn open_count(&self) -> usize {
         self.streams.len()
     }
 
-    /// How many were dropped since the start because they did not take what they were sent.
+    /// How many streams were dropped since the start because their clients read too slowly.
     pub fn dropped_total(&self) -> u64 {
         self.dropped_total
     }
 
-    /// These lines were written to the audit log; each ends with a line feed.
+    /// Adds lines that were written to the audit log; each ends with a line feed.
     pub fn audit(&mut self, lines: &[u8]) {
         self.send(Topic::Audit, |out| {
             for line in lines.split(|byte| *byte == b'\n').filter(|line| rules::is_sent(line)) {
@@ -173,19 +175,19 @@ impl Streams {
         });
     }
 
-    /// So many lines of the audit log could not be handed on: they are in the log alone.
+    /// Adds a notice that `count` lines of the audit log were not streamed: they are only in the log.
     pub fn lost(&mut self, count: u64) {
         let data = format!("{{\"count\":{count}}}");
         self.send(Topic::Audit, |out| write_event(out, "lost", None, data.as_bytes()));
     }
 
-    /// An alert, as one line of JSON.
+    /// Adds an alert, as one line of JSON.
     pub fn alert(&mut self, line: &[u8]) {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         self.send(Topic::Alert, |out| write_event(out, Topic::Alert.as_str(), None, line));
     }
 
-    /// Counters, as one line of JSON. The next ones are due in two seconds.
+    /// Adds counters, as one line of JSON. The next ones are due in two seconds.
     pub fn counters(&mut self, now: Timestamp, line: &[u8]) {
         self.counters_at = self.counters_at.map(|_| now + COUNTERS_EVERY_MS);
         self.send(Topic::Counters, |out| write_event(out, Topic::Counters.as_str(), None, line));
@@ -196,7 +198,7 @@ impl Streams {
         self.counters_at.is_some_and(|at| at <= now)
     }
 
-    /// Says to those who have heard nothing for a while that the stream is alive.
+    /// Sends a keep-alive comment to streams that were silent for [`KEEP_ALIVE_MS`].
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let quiet = self.streams.iter_mut().filter(|(_, stream)| stream.quiet_since + KEEP_ALIVE_MS <= now);
         let to: Vec<_> = quiet.map(|(connection, _)| *connection).collect();
@@ -205,13 +207,13 @@ impl Streams {
         }
     }
 
-    /// When something is due next. O(streams).
+    /// When counters or a keep-alive are due next. O(streams).
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let quiet = self.streams.values().map(|stream| stream.quiet_since + KEEP_ALIVE_MS).min();
         quiet.into_iter().chain(self.counters_at).min()
     }
 
-    /// What is to be pushed now.
+    /// Removes and returns the bytes to push now.
     pub fn take(&mut self, now: Timestamp) -> Vec<Sendout> {
         for connection in self.sendouts.iter().flat_map(|sendout| &sendout.to) {
             if let Some(stream) = self.streams.get_mut(connection) {
@@ -222,8 +224,8 @@ impl Streams {
     }
 
     fn send(&mut self, topic: Topic, write: impl FnOnce(&mut Vec<u8>)) {
-        let wanting = self.streams.iter().filter(|(_, stream)| stream.topics.has(topic));
-        let to: Vec<_> = wanting.map(|(connection, _)| *connection).collect();
+        let subscribers = self.streams.iter().filter(|(_, stream)| stream.topics.has(topic));
+        let to: Vec<_> = subscribers.map(|(connection, _)| *connection).collect();
         if to.is_empty() {
             return;
         }
@@ -234,7 +236,7 @@ impl Streams {
 }
 
 impl Service {
-    /// Sends what time brings: counters, and signs of life.
+    /// Sends counters and keep-alives that are due.
     pub(in crate::service) fn send_to_streams(&mut self, now: Timestamp) {
         if self.notifications.streams.are_counters_due(now) {
             let counters = self.counters(now);
@@ -260,13 +262,13 @@ impl Service {
         }
         let counters = topics.has(Topic::Counters).then(|| self.counters(now));
         let beginning = Reply::text(200, "text/event-stream", beginning(counters.as_deref()));
-        // A proxy that keeps events back until it has enough of them would make them late; nginx asks for the second.
+        // A proxy that buffers events would delay them; nginx turns its buffering off for the second header.
         let beginning = beginning.with_header("Cache-Control", "no-store".into());
         Ok(Answer::Stream(beginning.with_header("X-Accel-Buffering", "no".into())))
     }
 }
 
-/// How a stream begins: when to come back, and the counters if they are listened to, so that nobody looks at nothing.
+/// The first bytes of a stream: when to reconnect, and the counters if subscribed, so that a dashboard is not empty.
 fn beginning(counters: Option<&[u8]>) -> Vec<u8> {
     let mut out = format!("retry: {}\n\n", RETRY_AFTER_MS.get()).into_bytes();
     if let Some(counters) = counters {

@@ -10,7 +10,7 @@ use sheratan_core::telemetry::Observation;
 use sheratan_core::{ResultMark, Timestamp};
 
 impl Service {
-    /// Checks a result's checksum or signature; what tells this result from another.
+    /// Checks a result's checksum or signature; returns the mark that distinguishes it from other results.
     #[expect(clippy::too_many_arguments, reason = "the members that the checksum is over, each once")]
     pub(super) fn check_integrity(
         &mut self,

@@ -1,4 +1,4 @@
-//! Results: nodes submit what became of the jobs that they leased, one in a request or up to a thousand.
+//! Results: nodes submit the results of leased jobs, one in a request or up to a thousand.
 
 mod integrity;
 
@@ -15,12 +15,12 @@ use sheratan_core::{
     Command, Complete, Completed, CompletedStatus, HubKey, LeaseRef, Name, Outcome, ResultMark, Timestamp,
 };
 
-/// What a path of this resource names.
+/// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
-    /// One result in.
+    /// Submit one result.
     SubmitOne,
-    /// Many results in.
+    /// Submit a batch of results.
     SubmitMany,
 }
 
@@ -33,7 +33,7 @@ impl Route {
         }
     }
 
-    /// The word for it in the metrics.
+    /// Its label in the metrics.
     pub const fn name(&self) -> &'static str {
         match self {
             Route::SubmitOne => "submit_result",
@@ -41,7 +41,7 @@ impl Route {
         }
     }
 
-    /// The methods that it takes, as `Allow` lists them.
+    /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
         "POST"
     }
@@ -87,7 +87,7 @@ impl Service {
         let node = complete.node.clone();
         let outcome = self.execute(now, self.asker(caller), Command::Complete(complete))?;
         if let Some(node) = node.filter(|_| !outcome.is_durable()) {
-            self.see_quietly(now, &node);
+            self.note_liveness(now, &node);
         }
         match outcome {
             Outcome::Completed(completed) => Ok(completed),
@@ -107,7 +107,7 @@ impl Service {
         };
         let mark = self.check_integrity(now, caller, &claimed, error, &job_id, ok, result)?;
         let job = self.hub.key().parse_job_id(&job_id).ok_or_else(Problem::unknown_job)?;
-        // A text that is no lease of this hub fences as surely as one that ended: generation 0 is never given.
+        // A text that is not a lease id of this hub is fenced like an ended lease: no lease has generation 0.
         let no_lease = LeaseRef { job, generation: 0 };
         let lease = lease_id.map(|text| self.hub.key().parse_lease_id(&text).unwrap_or(no_lease));
         Ok(Complete {
@@ -123,12 +123,12 @@ impl Service {
     }
 }
 
-/// What tells a result that its node gave an id from another.
+/// The mark of a result that has an id of its node.
 fn mark_of_id(result_id: &Name) -> ResultMark {
     ResultMark::Id(integrity::first_bytes(&Sha256::digest(result_id.as_bytes()).into()))
 }
 
-/// The members of a result's answer.
+/// The members of the reply to a result.
 fn write_completed(out: &mut Object, key: &HubKey, completed: &Completed) {
     out.flag("ok", true).plain("job_id", key.job_id(completed.job));
     match completed.status {

@@ -146,7 +146,7 @@ impl TraceLedger {
         loop {
             let found = reader.next().map_err(unreadable)?;
             let found = found.map(|entry| Traced::new(entry.after_seq, entry.now.as_millis(), entry.command));
-            let found_life = reader.life();
+            let found_life = reader.run_id();
             let mut at = None;
             for (life, record) in traced.by_ref() {
                 // Where the clock was set back two lives may have traced the same at the same instant.
@@ -235,7 +235,7 @@ mod tests {
             self.disk.set_full(false);
             let settings = Settings { folder: path(Path::new(DATA)), bytes_max: 1 << 20 };
             let writer = Writer::open(Arc::new(self.disk.clone()), settings, HUB, 0, at(now));
-            self.ledger.begin(0, writer.life());
+            self.ledger.begin(0, writer.run_id());
             self.writer = Some(writer);
         }
 
@@ -246,7 +246,7 @@ mod tests {
             self.ledger.take(&pending);
             let writer = self.writer.as_mut().unwrap();
             writer.take(pending);
-            self.ledger.taken(writer.life(), writer.gap());
+            self.ledger.taken(writer.run_id(), writer.gap());
         }
 
         fn die(&mut self) {
