@@ -1,14 +1,14 @@
 //! Limits of bytes: what is refused or dropped at the limit and one byte beyond it, computed from what records are
 //! charged.
 
-use crate::scene::{Scene, failure, heartbeat, job, keyed, pull, success};
+use crate::scene::{Scene, failure, heartbeat, job, keyed, names, pull, success, zone};
 use sheratan_core::limits::{
     ATTEMPT_BYTES, CLASS_BYTES, HEAP_HEADER_BYTES, JOB_BYTES, KIND_BYTES, LANE_BYTES, NODE_BYTES, RUN_BYTES,
     SHARED_BYTES_MAX, TERMS_BYTES,
 };
 use sheratan_core::{
     Account, AttemptEnd, Command, Complete, Health, Heartbeat, Millis, OnDuplicate, OnFailed, Outcome, Payload,
-    Refusal, Submit,
+    Refusal, Submit, Zone,
 };
 
 fn payload(bytes: usize) -> Option<Payload> {
@@ -220,4 +220,18 @@ fn names_of_waiting_jobs_cause_no_final_job_to_be_dropped() {
     // A replay and a snapshot of so many jobs prove no more than smaller ones.
     scene.journal.clear();
     std::mem::forget(scene);
+}
+
+#[test]
+fn a_class_is_charged_for_its_zone_and_its_requirements() {
+    let charged = |zone_name: Option<&str>, requires: &[&str]| {
+        let mut scene = Scene::new();
+        let zone = zone_name.map_or(Zone::DEFAULT, zone);
+        scene.submit(Submit { zone, requires: names(requires), ..job("k") });
+        scene.hub.ledger().get(Account::Shared)
+    };
+    let neither = charged(None, &[]);
+    let (of_zone, of_requires) = (charged(Some("zone"), &[]) - neither, charged(None, &["gpu"]) - neither);
+    assert!(of_zone > 0 && of_requires > 0);
+    assert_eq!(charged(Some("zone"), &["gpu"]), neither + of_zone + of_requires);
 }
