@@ -180,7 +180,7 @@ fn a_run_is_written_as_a_page_whether_it_goes_well_or_fails() {
     let well = run(&["--seed", "3", "--minutes", "1", "--html", &page, "--json"]);
     assert_eq!((well.status.code(), &json(&well)["ok"]), (Some(0), &true.into()));
     let html = std::fs::read_to_string(&page).expect("the page was written");
-    assert!(html.contains("All is well") && html.contains("--seed 3 --minutes 1"), "{html}");
+    assert!(html.contains("No invariant was violated.") && html.contains("--seed 3 --minutes 1"), "{html}");
     assert!(html.ends_with("</html>\n") && !html.contains("<script") && !html.contains("NaN"));
     let fails = file("starves-on-a-page.toml", &failing().to_string());
     assert_eq!(run(&["--scenario", &fails, "--html", &page]).status.code(), Some(1));

@@ -12,7 +12,7 @@ use sheratan_sim::agenda::{Micros, SECOND};
 use sheratan_sim::mesh::oracle::Violation;
 use sheratan_sim::mesh::page::{End, Run};
 use sheratan_sim::mesh::plan::{MINUTES_DEFAULT, Plan};
-use sheratan_sim::mesh::run::{Failure, Report, STEPS_OF_A_LOOK, Stopped, Totals, run_while};
+use sheratan_sim::mesh::run::{Failure, PROGRESS_STEPS, Report, Stopped, Totals, run_while};
 use sheratan_sim::mesh::shrink::shrink;
 use sheratan_sim::mesh::timeline::Timeline;
 use sheratan_sim::mesh::world::WARM_UP_US;
@@ -38,8 +38,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// The plans of what that word names: the mesh's usual run, or a file with a plan. `minutes` of chaos, if they are to be
-    /// others than it says.
+    /// The plans of what that word names: the mesh's usual run, or a file with a plan. `minutes` of chaos, if they are
+    /// to be others than it says.
     pub fn new(word: &str, plan: Option<Plan>, minutes: Option<u64>) -> Self {
         Source { word: word.to_owned(), plan, minutes }
     }
@@ -322,10 +322,10 @@ impl Runner {
         self.watch.step(plan.seed, 0);
         let result = run_while(plan, |world| {
             if let Some(timeline) = &mut timeline {
-                timeline.look(world);
+                timeline.update(world);
             }
             steps += 1;
-            if !steps.is_multiple_of(STEPS_OF_A_LOOK) {
+            if !steps.is_multiple_of(PROGRESS_STEPS) {
                 return true;
             }
             self.watch.step(plan.seed, steps);

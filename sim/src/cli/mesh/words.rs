@@ -16,7 +16,7 @@ pub fn report_text(report: &Report, seconds: f64) -> String {
          {GOOD}seed {}: well{GOOD:#}\n\
          virtual time  {virtual_s:.0} s in {seconds:.3} s ({:.0} virtual minutes a second)\n\
          events        {} ({:.0} a second), {} requests, {} records, {} audit lines\n\
-         hub           {} lives\n\
+         hub           {} starts\n\
          jobs          {} acknowledged, {} ended\n\
          faults        {}\n\
          marks         {}\n\
@@ -30,7 +30,7 @@ pub fn report_text(report: &Report, seconds: f64) -> String {
         tally.requests,
         tally.records,
         tally.audit_lines,
-        tally.lives,
+        tally.hub_starts,
         tally.acknowledged,
         tally.ended,
         listed(tally.injected.iter()),
@@ -53,7 +53,7 @@ pub fn report_json(report: &Report, seconds: f64) -> Value {
         "requests": tally.requests,
         "records": tally.records,
         "audit_lines": tally.audit_lines,
-        "lives": tally.lives,
+        "lives": tally.hub_starts,
         "acknowledged": tally.acknowledged,
         "ended": tally.ended,
         "faults": tally.injected,
@@ -97,7 +97,7 @@ pub fn totals_text(totals: &Totals, seconds: f64, jobs: usize, found: &Found, so
         "{GOOD}{} seeds well{GOOD:#} in {seconds:.1} s on {jobs} threads\n\
          virtual time  {virtual_min:.0} minutes ({:.0} a second and thread)\n\
          events        {} ({:.0} a second), {} requests\n\
-         hub           {} lives\n\
+         hub           {} starts\n\
          jobs          {} ended\n\
          faults        {}\n\
          marks         {}\n\
@@ -107,7 +107,7 @@ pub fn totals_text(totals: &Totals, seconds: f64, jobs: usize, found: &Found, so
         totals.events,
         totals.events as f64 / seconds,
         totals.requests,
-        totals.lives,
+        totals.hub_starts,
         totals.ended,
         listed(totals.injected.iter()),
         listed(totals.marks.iter()),
@@ -143,7 +143,7 @@ pub fn totals_json(totals: &Totals, seconds: f64, next_seed: Option<u64>, found:
         "virtual_sec": totals.virtual_us as f64 / 1e6,
         "events": totals.events,
         "requests": totals.requests,
-        "lives": totals.lives,
+        "lives": totals.hub_starts,
         "ended": totals.ended,
         "faults": totals.injected,
         "marks": totals.marks,
