@@ -14,13 +14,13 @@ use sheratan_io::config::Changes;
 use sheratan_io::journal::{self, Appender, Batch, Options, Store};
 use sheratan_io::trace::{self, Pending, Trace};
 use sheratan_sim::production::replay::{Replay, replay};
-use sheratan_sim::production::what_if::{MadeUp, WhatIf, what_if};
+use sheratan_sim::production::what_if::{Assumptions, WhatIf, what_if};
 use tempfile::TempDir;
 
 /// Commands that become durable together.
 const BATCH_RECORDS: u32 = 64;
 
-/// A hub that records what it is told.
+/// A hub that records the commands that it is given.
 struct Recorder {
     folder: TempDir,
     hub: Hub,
@@ -144,7 +144,7 @@ fn both(folder: &TempDir, sets: &[&str]) -> (Replay, WhatIf) {
     assert_eq!(replayed.diverged, None);
     let changes = Changes::parse(sets).unwrap();
     let other = what_if(folder.path(), None, &changes, &replayed, &mut |_, _| {}).unwrap();
-    assert_eq!(other.recorded.rows, replayed.rows, "told a second time, the recorded hub does the same");
+    assert_eq!(other.recorded.rows, replayed.rows, "given the same commands again, the recorded hub does the same");
     (replayed, other)
 }
 
@@ -172,7 +172,7 @@ fn results_find_their_leases_though_the_jobs_have_other_numbers() {
     // Two of the four are done and one failed, as recorded; the fourth waits, since nobody asked again.
     assert_eq!(tally(&other.changed), [4, 0, 3, 2, 1]);
     assert_eq!(other.changed.state.counts.queued, 1);
-    assert_eq!(other.made_up, MadeUp::default());
+    assert_eq!(other.assumptions, Assumptions::default());
 }
 
 #[test]
@@ -186,8 +186,8 @@ fn the_result_of_a_lease_that_a_lower_limit_does_not_give_is_left_out() {
     }
     let (_, other) = both(&hub.stop(), &["max_inflight=1"]);
     assert_eq!((other.recorded.total.completed, other.changed.total.completed), (2, 1));
-    let expected = MadeUp { results_left_out: 1, extensions_left_out: 1, ..MadeUp::default() };
-    assert_eq!(other.made_up, expected);
+    let expected = Assumptions { results_left_out: 1, extensions_left_out: 1, ..Assumptions::default() };
+    assert_eq!(other.assumptions, expected);
 }
 
 #[test]
@@ -204,8 +204,9 @@ fn a_waiting_node_is_assumed_to_do_what_was_refused_as_long_as_jobs_ran_and_to_k
     hub.tell(1_100_000, Command::Heartbeat(heartbeat("m")));
     let (replayed, other) = both(&hub.stop(), &["max_queue_depth=10"]);
     assert_eq!(replayed.covered.percent, 100.0);
-    let made_up = MadeUp { assumed_leases: 3, assumed_completions: 3, pulls_left_out: 1, ..MadeUp::default() };
-    assert_eq!(other.made_up, made_up);
+    let assumptions =
+        Assumptions { assumed_leases: 3, assumed_completions: 3, pulls_left_out: 1, ..Assumptions::default() };
+    assert_eq!(other.assumptions, assumptions);
     assert_eq!((other.changed.total.accepted, other.changed.total.completed, other.changed.total.failed), (4, 4, 0));
     // They began at 20, 30 and 40 s, and had been ready since the first.
     let p99_ms = other.changed.waits.unwrap().p99_ms;
@@ -231,7 +232,7 @@ fn a_recording_whose_beginning_is_gone_begins_with_its_snapshot() {
     assert_eq!(replayed.covered.percent, 100.0);
     assert_eq!((other.recorded.total.accepted, other.changed.total.accepted), (1, 2));
     assert_eq!((other.recorded.total.completed, other.changed.total.completed), (1, 1));
-    assert_eq!(other.made_up, MadeUp::default());
+    assert_eq!(other.assumptions, Assumptions::default());
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn a_replay_stops_at_the_moment_and_the_digest_there_is_always_the_same() {
 }
 
 #[test]
-fn a_hub_that_decided_otherwise_is_told() {
+fn a_hub_that_decided_otherwise_is_reported() {
     let mut hub = Recorder::new(depth(10));
     hub.submit(1_000_000);
     let folder = hub.stop_sealed_with([9; 16]);
@@ -273,8 +274,8 @@ fn under_the_limits_that_held_both_histories_are_one() {
         assert_eq!(other.changed.refusals, other.recorded.refusals, "seed {seed}");
         assert_eq!(other.changed.state.counts, other.recorded.state.counts, "seed {seed}");
         assert_eq!(other.changed.state.nodes, other.recorded.state.nodes, "seed {seed}");
-        let made_up = MadeUp { pulls_left_out: other.made_up.pulls_left_out, ..MadeUp::default() };
-        assert_eq!(other.made_up, made_up, "seed {seed}");
+        let assumptions = Assumptions { pulls_left_out: other.assumptions.pulls_left_out, ..Assumptions::default() };
+        assert_eq!(other.assumptions, assumptions, "seed {seed}");
     }
 }
 
@@ -341,10 +342,10 @@ impl Traffic {
                     2 => _ = self.leases.swap_remove(at),
                     what => {
                         self.leases.swap_remove(at);
-                        let lease_told = (what != 3).then_some(lease);
+                        let lease_sent = (what != 3).then_some(lease);
                         let is_retryable = self.below(2) == 0;
                         let complete = complete(&node, lease, what > 4);
-                        let complete = Complete { lease: lease_told, is_retryable, ..complete };
+                        let complete = Complete { lease: lease_sent, is_retryable, ..complete };
                         hub.tell(self.now, Command::Complete(complete));
                     }
                 }

@@ -172,7 +172,7 @@ fn show_state(state: &State) {
 }
 
 fn show_what_if(folder: &Path, replay: &Replay, other: &WhatIf, changes: &Changes, took: Duration) {
-    let WhatIf { recorded, changed, made_up } = other;
+    let WhatIf { recorded, changed, assumptions } = other;
     show_head(folder, replay, took);
     let sets: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value}")).collect();
     line("");
@@ -201,13 +201,13 @@ fn show_what_if(folder: &Path, replay: &Replay, other: &WhatIf, changes: &Change
     show_refusals("with it", &changed.refusals);
     line(format_args!(
         "assumed     {} leases without a recorded result run as long as others of their kind ({} ms if there are none) and succeed; {} of them ended",
-        made_up.assumed_leases,
+        assumptions.assumed_leases,
         RUN_MS_UNKNOWN.get(),
-        made_up.assumed_completions
+        assumptions.assumed_completions
     ));
     line(format_args!(
         "left out    {} results and {} extensions of leases that were not given, {} pulls of nodes that were busy",
-        made_up.results_left_out, made_up.extensions_left_out, made_up.pulls_left_out
+        assumptions.results_left_out, assumptions.extensions_left_out, assumptions.pulls_left_out
     ));
     show_covered(&replay.covered);
 }
@@ -329,17 +329,17 @@ fn what_if_json(replay: &Replay, other: &WhatIf, changes: &Changes, took: Durati
             "state": state_json(&side.state),
         })
     };
-    let made_up = &other.made_up;
+    let assumptions = &other.assumptions;
     let mut value = head_json(replay, took);
     value["what_if"] = json!({
         "set": changes.iter().collect::<BTreeMap<_, _>>(),
         "recorded": side(&other.recorded),
         "changed": side(&other.changed),
-        "assumed_leases": made_up.assumed_leases,
-        "assumed_completions": made_up.assumed_completions,
-        "results_left_out": made_up.results_left_out,
-        "extensions_left_out": made_up.extensions_left_out,
-        "pulls_left_out": made_up.pulls_left_out,
+        "assumed_leases": assumptions.assumed_leases,
+        "assumed_completions": assumptions.assumed_completions,
+        "results_left_out": assumptions.results_left_out,
+        "extensions_left_out": assumptions.extensions_left_out,
+        "pulls_left_out": assumptions.pulls_left_out,
     });
     value
 }
