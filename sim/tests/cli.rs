@@ -55,7 +55,7 @@ fn a_check_sums_up_its_seeds() {
 fn arguments_that_mean_nothing_are_refused_by_name() {
     let wrong = model(&["check", "--seeds", "9..3"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("`9..3` is no range of seeds"));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("`9..3` is not a range of seeds"));
 }
 
 #[test]

@@ -415,7 +415,7 @@ impl World {
                 ("a slow reader reads", [conn, 0])
             }
             Event::CallTimeout { channel } => {
-                match self.channels[channel].timeout.ring(self.now) {
+                match self.channels[channel].timeout.handle_event(self.now) {
                     Ok(()) => self.time_out_call(channel)?,
                     Err(Some(at)) => self.agenda.plan(at, Event::CallTimeout { channel }),
                     Err(None) => {}
@@ -427,7 +427,7 @@ impl World {
                     .process
                     .as_mut()
                     .filter(|_| process_id == self.process_id)
-                    .map(|process| process.round.ring(self.now))
+                    .map(|process| process.round.handle_event(self.now))
                 {
                     Some(Ok(())) => self.round(process_id)?,
                     Some(Err(Some(at))) => self.agenda.plan(at, Event::Round { process_id }),
