@@ -42,7 +42,7 @@ impl Recorder {
         let hash_before = recovery.hub.outcome_hash();
         let (hub, store, appender) = (recovery.hub, recovery.store, recovery.appender);
         let mut recorder = Recorder { folder, hub, store, appender, trace, batch: Batch::new(), next_seq, hash_before };
-        recorder.tell(now, Command::Set(limits.differences(recorder.hub.limits())));
+        recorder.apply(now, Command::Set(limits.differences(recorder.hub.limits())));
         recorder
     }
 
@@ -50,7 +50,7 @@ impl Recorder {
         Recorder::start(TempDir::new().unwrap(), 1_000_000, limits)
     }
 
-    fn tell(&mut self, now: u64, command: Command) -> Outcome {
+    fn apply(&mut self, now: u64, command: Command) -> Outcome {
         let now = at(now).max(self.hub.now());
         Envelope::encode(self.hub.rules(), Caller::HUB, &command, self.batch.begin(self.next_seq, now));
         let outcome = self.hub.apply(now, command);
@@ -92,14 +92,14 @@ impl Recorder {
     }
 
     fn submit(&mut self, now: u64) -> Option<JobSeq> {
-        match self.tell(now, submit()) {
+        match self.apply(now, submit()) {
             Outcome::Submitted(Submitted::Accepted { job, .. }) => Some(job),
             _ => None,
         }
     }
 
     fn pull(&mut self, now: u64, jobs_max: u32) -> Vec<LeaseRef> {
-        match self.tell(now, Command::Pull(pull("n", jobs_max))) {
+        match self.apply(now, Command::Pull(pull("n", jobs_max))) {
             Outcome::Pulled(pulled) => pulled.leases.into_iter().map(|leased| leased.lease).collect(),
             other => panic!("{other:?}"),
         }
@@ -156,12 +156,12 @@ fn results_find_their_leases_though_the_jobs_have_other_numbers() {
     let first = hub.pull(1_000_200, 1)[0];
     // The fourth that came is the third that was let in.
     assert_eq!(hub.submit(1_000_300), Some(JobSeq::new(3)));
-    hub.tell(1_000_400, Command::Complete(complete("n", first, true)));
+    hub.apply(1_000_400, Command::Complete(complete("n", first, true)));
     let leases = hub.pull(1_000_500, 2);
     assert_eq!(leases.iter().map(|lease| lease.job.get()).collect::<Vec<_>>(), [2, 3]);
-    hub.tell(1_000_600, Command::Complete(complete("n", leases[0], true)));
+    hub.apply(1_000_600, Command::Complete(complete("n", leases[0], true)));
     // A client of v1.5 names no lease.
-    hub.tell(1_000_700, Command::Complete(Complete { lease: None, ..complete("n", leases[1], false) }));
+    hub.apply(1_000_700, Command::Complete(Complete { lease: None, ..complete("n", leases[1], false) }));
     let folder = hub.stop();
     let (_, other) = both(&folder, &["max_queue_depth=10"]);
     let tally = |side: &sheratan_sim::production::what_if::Side| {
@@ -180,9 +180,9 @@ fn the_result_of_a_lease_that_a_lower_limit_does_not_give_is_left_out() {
     let mut hub = Recorder::new(depth(10));
     (0..2).for_each(|n| _ = hub.submit(1_000_000 + n));
     let leases = hub.pull(1_001_000, 2);
-    hub.tell(1_002_000, Command::Extend(Extend { node: name("n"), leases: leases.clone(), lease_duration_ms: None }));
+    hub.apply(1_002_000, Command::Extend(Extend { node: name("n"), leases: leases.clone(), lease_duration_ms: None }));
     for lease in leases {
-        hub.tell(1_003_000, Command::Complete(complete("n", lease, true)));
+        hub.apply(1_003_000, Command::Complete(complete("n", lease, true)));
     }
     let (_, other) = both(&hub.stop(), &["max_inflight=1"]);
     assert_eq!((other.recorded.total.completed, other.changed.total.completed), (2, 1));
@@ -197,11 +197,11 @@ fn a_waiting_node_is_assumed_to_do_what_was_refused_as_long_as_jobs_ran_and_to_k
     assert_eq!(accepted, 1);
     let leases = hub.pull(1_000_000, 1);
     let extend = Extend { node: name("n"), leases: leases.clone(), lease_duration_ms: None };
-    hub.tell(1_005_000, Command::Extend(extend));
-    hub.tell(1_010_000, Command::Complete(complete("n", leases[0], true)));
+    hub.apply(1_005_000, Command::Extend(extend));
+    hub.apply(1_010_000, Command::Complete(complete("n", leases[0], true)));
     assert!(hub.pull(1_020_000, 1).is_empty());
     assert!(hub.pull(1_021_000, 1).is_empty(), "a pull while the node would have been busy");
-    hub.tell(1_100_000, Command::Heartbeat(heartbeat("m")));
+    hub.apply(1_100_000, Command::Heartbeat(heartbeat("m")));
     let (replayed, other) = both(&hub.stop(), &["max_queue_depth=10"]);
     assert_eq!(replayed.covered.percent, 100.0);
     let assumptions =
@@ -225,7 +225,7 @@ fn a_recording_whose_beginning_is_gone_begins_with_its_snapshot() {
         folder = hub.stop();
     }
     let mut hub = Recorder::start(folder, 2_100_000, depth(3));
-    hub.tell(2_100_200, Command::Complete(complete("n", held[0], true)));
+    hub.apply(2_100_200, Command::Complete(complete("n", held[0], true)));
     (0..4).for_each(|n| _ = hub.submit(2_100_300 + n));
     let (replayed, other) = both(&hub.stop(), &["max_queue_depth=4"]);
     assert!(replayed.snapshot_seq.is_some_and(|seq| seq > 1), "{:?}", replayed.snapshot_seq);
@@ -321,11 +321,11 @@ impl Traffic {
         let node = format!("n{}", self.below(3));
         match self.below(10) {
             0..4 => {
-                hub.tell(self.now, self.submit());
+                hub.apply(self.now, self.submit());
             }
             4..7 => {
                 let command = Command::Pull(pull(&node, 1 + self.below(3) as u32));
-                if let Outcome::Pulled(pulled) = hub.tell(self.now, command) {
+                if let Outcome::Pulled(pulled) = hub.apply(self.now, command) {
                     self.leases.extend(pulled.leases.iter().map(|leased| (node.clone(), leased.lease)));
                 }
             }
@@ -335,10 +335,10 @@ impl Traffic {
                 match self.below(8) {
                     0 => {
                         let extend = Extend { node: name(&node), leases: vec![lease], lease_duration_ms: None };
-                        hub.tell(self.now, Command::Extend(extend));
+                        hub.apply(self.now, Command::Extend(extend));
                     }
                     // Told twice, or never.
-                    1 => _ = hub.tell(self.now, Command::Complete(complete(&node, lease, true))),
+                    1 => _ = hub.apply(self.now, Command::Complete(complete(&node, lease, true))),
                     2 => _ = self.leases.swap_remove(at),
                     what => {
                         self.leases.swap_remove(at);
@@ -346,15 +346,15 @@ impl Traffic {
                         let is_retryable = self.below(2) == 0;
                         let complete = complete(&node, lease, what > 4);
                         let complete = Complete { lease: lease_sent, is_retryable, ..complete };
-                        hub.tell(self.now, Command::Complete(complete));
+                        hub.apply(self.now, Command::Complete(complete));
                     }
                 }
             }
             7..9 => {}
             _ => {
-                hub.tell(self.now, Command::Heartbeat(heartbeat(&node)));
+                hub.apply(self.now, Command::Heartbeat(heartbeat(&node)));
                 let index = hub.hub.registry().by_name(&node).unwrap().index();
-                hub.tell(self.now, Command::NodesSeen(vec![index]));
+                hub.apply(self.now, Command::NodesSeen(vec![index]));
             }
         }
     }

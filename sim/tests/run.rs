@@ -88,7 +88,7 @@ fn a_name_that_is_none_is_refused_with_the_nearest_one_and_the_list() {
 }
 
 #[test]
-fn a_file_is_what_its_content_says_and_a_wrong_one_is_told_what_is_wrong_in_it() {
+fn a_file_is_what_its_content_says_and_a_wrong_one_is_refused_with_the_reason() {
     let load =
         "# It.\nseconds = 5\n[arrivals]\nrate = { shape = \"constant\", per_sec = 5 }\n[nodes]\ncount = 2\nslots = 1\n";
     let report = json(&run(&["--scenario", &file("a-load.toml", load), "--json"]));
@@ -147,7 +147,7 @@ fn a_file_that_fails_prints_the_command_that_fails_again() {
 }
 
 #[test]
-fn of_several_scenarios_each_is_told_in_a_line_and_a_failure_in_full() {
+fn of_several_scenarios_each_is_reported_in_a_line_and_a_failure_in_full() {
     let fails = file("starves-too.toml", &failing().to_string());
     let well = file("is-well.toml", &Plan::of(4, 1).to_string());
     let both = run(&["--scenario", &well, &fails]);
@@ -242,9 +242,9 @@ fn seeds_go_on_though_some_fail_if_that_is_asked() {
     for member in ["seed", "invariant", "detail", "reproduce"] {
         assert_eq!(first[member], failed[0][member], "{member}");
     }
-    let told = complained(&all);
+    let report_text = complained(&all);
     for report in &failed {
-        assert!(told.contains(&format!("seed {} failed at ", report["seed"])), "{told}");
+        assert!(report_text.contains(&format!("seed {} failed at ", report["seed"])), "{report_text}");
     }
     let text = said(&run(&["--scenario", &file, "--seeds", "0..8", "--keep-going"]));
     let summary = format!("{} seeds failed\n{} violate: no job starves\n", failed.len(), failed.len());

@@ -1,4 +1,4 @@
-//! `sheratan-sim replay`: what a hub recorded, and what would have come of it under other limits.
+//! `sheratan-sim replay`: replays what a hub recorded, as it was or under other limits.
 
 use super::terminal::{BAD, BOLD, DIM, GOOD, MISUSED, WARN, bar, ended, failed, line};
 use clap::builder::NonEmptyStringValueParser;
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> ExitCode {
     }
     let (other, took_more) = match under_bar(|bar| what_if(&args.journal, args.until, &changes, &found, bar)) {
         Ok(other) => other,
-        // Other values of the settings are to be chosen.
+        // The user has to choose other values of the settings.
         Err(error @ ReplayError::Limits(_)) => return failed(format_args!("--set: {error}"), MISUSED),
         Err(error) => return failed(named(&args.journal, &error), 1),
     };
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> ExitCode {
     exit_code
 }
 
-/// Does it under a progress bar.
+/// Runs a replay under a progress bar.
 fn under_bar<T>(
     run: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<T, ReplayError>,
 ) -> Result<(T, Duration), ReplayError> {
@@ -131,7 +131,7 @@ fn show_replay(folder: &Path, replay: &Replay, took: Duration) {
 fn show_head(folder: &Path, replay: &Replay, took: Duration) {
     let Replay { hub_id, records, traced, state, .. } = replay;
     let in_use =
-        if replay.is_in_use { ", in use by a running hub: what it does from now on is not in here" } else { "" };
+        if replay.is_in_use { ", in use by a running hub: what it does from now on is not included" } else { "" };
     line(format_args!("{BOLD}{}{BOLD:#}: hub {hub_id}{in_use}", folder.display()));
     let from = replay.snapshot_seq.map_or(String::new(), |seq| format!(" behind the snapshot of record {seq}"));
     let secs = took.as_secs_f64();
@@ -256,7 +256,7 @@ fn minute_text(minute: Timestamp) -> String {
     format!("{:<17}", &Rfc3339::new(minute).to_string()[..16])
 }
 
-/// How many were refused: at least so many, where the trace does not have all.
+/// The number of refusals, with a plus sign if the trace may not have all.
 fn refused_text(refused: u64, is_all_known: bool) -> String {
     format!("{refused}{}", if is_all_known { "" } else { "+" })
 }

@@ -1,4 +1,4 @@
-//! Words: how runs of the mesh went, as text and as JSON.
+//! Words: reports of runs of the mesh, as text and as JSON.
 
 use super::{Found, Kind, Source};
 use crate::cli::terminal::{BAD, GOOD};
@@ -7,7 +7,7 @@ use sheratan_sim::agenda::MINUTE;
 use sheratan_sim::mesh::run::{Failure, Report, Totals};
 use std::fmt::Write;
 
-/// A run that went well, and what it took of the machine's time.
+/// The report of a run without a violation, with its real time.
 pub fn report_text(report: &Report, seconds: f64) -> String {
     let tally = &report.tally;
     let virtual_s = tally.virtual_us as f64 / 1e6;
@@ -40,7 +40,7 @@ pub fn report_text(report: &Report, seconds: f64) -> String {
     )
 }
 
-/// The same as one object.
+/// The same as one JSON object.
 pub fn report_json(report: &Report, seconds: f64) -> Value {
     let tally = &report.tally;
     json!({
@@ -63,7 +63,7 @@ pub fn report_json(report: &Report, seconds: f64) -> Value {
     })
 }
 
-/// A failure, with how to see it again; `again` is the command that does.
+/// A failure; `again` is the command that runs it again.
 pub fn failure_text(failure: &Failure, again: &str) -> String {
     let bad = BAD.bold();
     format!(
@@ -76,7 +76,7 @@ pub fn failure_text(failure: &Failure, again: &str) -> String {
     )
 }
 
-/// The same as one object.
+/// The same as one JSON object.
 pub fn failure_json(failure: &Failure, again: &str) -> Value {
     json!({
         "ok": false,
@@ -90,7 +90,7 @@ pub fn failure_json(failure: &Failure, again: &str) -> Value {
     })
 }
 
-/// Many runs: those that went well together, and what was found in the others.
+/// The totals of many runs, with their failures by invariant.
 pub fn totals_text(totals: &Totals, seconds: f64, jobs: usize, found: &Found, source: &Source) -> String {
     let virtual_min = totals.virtual_us as f64 / MINUTE as f64;
     let mut text = format!(
