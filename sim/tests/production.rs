@@ -154,7 +154,7 @@ fn results_find_their_leases_though_the_jobs_have_other_numbers() {
     let jobs: Vec<_> = (0..3).map(|n| hub.submit(1_000_100 + n)).collect();
     assert!(jobs[1].is_some() && jobs[2].is_none());
     let first = hub.pull(1_000_200, 1)[0];
-    // The fourth that came is the third that was let in.
+    // The fourth submit is the third that was accepted.
     assert_eq!(hub.submit(1_000_300), Some(JobSeq::new(3)));
     hub.apply(1_000_400, Command::Complete(complete("n", first, true)));
     let leases = hub.pull(1_000_500, 2);
@@ -169,7 +169,7 @@ fn results_find_their_leases_though_the_jobs_have_other_numbers() {
         [total.accepted, total.refused, total.leased, total.completed, total.failed]
     };
     assert_eq!(tally(&other.recorded), [3, 1, 3, 2, 1]);
-    // Two of the four are done and one failed, as recorded; the fourth waits, since nobody asked again.
+    // Two of the four are done and one failed, as recorded; the fourth waits, since no node pulled again.
     assert_eq!(tally(&other.changed), [4, 0, 3, 2, 1]);
     assert_eq!(other.changed.state.counts.queued, 1);
     assert_eq!(other.assumptions, Assumptions::default());
@@ -261,9 +261,9 @@ fn a_hub_that_decided_otherwise_is_reported() {
     assert_eq!((diverged.seq, diverged.expected), (2, [9; 16]));
 }
 
-/// Whatever happened, the limits that held give what was: nothing is made up, and no result goes astray.
+/// Under the recorded limits both hubs agree: nothing is assumed, and no result is left out.
 #[test]
-fn under_the_limits_that_held_both_histories_are_one() {
+fn under_the_recorded_limits_both_hubs_agree() {
     for seed in 0..30 {
         let mut hub = Recorder::new(Limits { inflight_max: 6, leases_per_node_max: 4, ..depth(8) });
         let mut traffic = Traffic { numbers: ChaCha8Rng::seed_from_u64(seed), leases: Vec::new(), now: 1_000_000 };
@@ -279,7 +279,7 @@ fn under_the_limits_that_held_both_histories_are_one() {
     }
 }
 
-/// Under any limits jobs are neither made nor lost: who came in is done, ended, or there.
+/// Under any limits no job is invented or lost: each accepted job is completed, ended, or still there.
 #[test]
 fn under_other_limits_every_job_is_accounted_for() {
     for seed in 100..120 {
@@ -337,7 +337,7 @@ impl Traffic {
                         let extend = Extend { node: name(&node), leases: vec![lease], lease_duration_ms: None };
                         hub.apply(self.now, Command::Extend(extend));
                     }
-                    // Told twice, or never.
+                    // Sent twice, or never.
                     1 => _ = hub.apply(self.now, Command::Complete(complete(&node, lease, true))),
                     2 => _ = self.leases.swap_remove(at),
                     what => {

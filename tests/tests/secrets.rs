@@ -49,7 +49,7 @@ struct Secrets {
     hook: String,
 }
 
-/// A place that is searched: what it is called, and what is in it.
+/// A place that is searched: its name, and its bytes.
 type Place = (&'static str, fn(&Scene) -> Vec<u8>);
 
 /// What is searched while the hub runs, and once more when it has stopped. An empty place is one that this hub has not.
@@ -99,7 +99,7 @@ fn ask(scene: &Scene, plane: SocketAddr, path: &str, accept: &str) -> Vec<u8> {
         "GET {path} HTTP/1.1\r\nHost: h\r\nAccept: {accept}\r\nX-Sheratan-Token: {}\r\n\r\n",
         scene.secrets.token
     );
-    // A hub that has stopped says nothing.
+    // A hub that has stopped does not answer.
     let answer = client.send(request.as_bytes()).and_then(|()| client.receive()).ok();
     answer.filter(|answer| answer.status == 200).map(|answer| answer.body).unwrap_or_default()
 }
@@ -109,7 +109,7 @@ fn bundle(scene: &Scene) -> Bundle {
     let folder = scene.hub.folder().to_str().unwrap();
     let mut command = command(&["diagnose", "--data-dir", folder, "--force", "--output", path.to_str().unwrap()]);
     command.current_dir(scene.place.path()).envs(variables(&scene.secrets, &scene.place));
-    // Its value is a secret that nobody knows to be one: values are not in the bundle at all.
+    // Its value is a secret that the hub does not know to be one: values are not in the bundle at all.
     command.env("SOMETHING_ELSE", &scene.secrets.foreign);
     let run = Run::from(command.output().unwrap());
     assert_eq!(run.code, Some(0), "{}", run.stderr);
@@ -243,7 +243,7 @@ fn plant(scene: &Scene, secret: &str) {
         for plane in [hub.control, hub.data] {
             assert_ne!(Client::new(plane, None).get(&target).status, 200);
             assert_ne!(Client::new(plane, token()).get(&target).status, 200);
-            // Whoever has another hub's token may send it in any of these.
+            // A client may send another hub's token in any of these.
             let basic = STANDARD.encode(format!("user:{secret}"));
             for header in ["X-Sheratan-Token: ", "Authorization: Bearer ", "Authorization: Token "] {
                 let request =
