@@ -1,5 +1,5 @@
-//! What a queued job weighs: the bytes that it makes the hub request beside its params, and what of the process is
-//! resident for it.
+//! The memory of a queued job: the bytes that the hub requests for it beside its params, and the resident memory of the
+//! process.
 
 use super::backlog::{Backlog, PARAMS_BYTES, Shape};
 use crate::memory::resident_bytes;

@@ -210,7 +210,7 @@ impl Driver {
                 }
             }
             Event::GiveUp(line, connection) => {
-                // A timeout of an earlier request is ignored.
+                // A timeout of an earlier connection is ignored.
                 let place = &net.lines[line as usize];
                 if place.connection == connection
                     && place.is_busy
