@@ -1,4 +1,5 @@
-//! Failures: why a figure could not be measured. A figure of a run with an error would mean nothing, so all end the run.
+//! Failures: why a figure could not be measured. A figure of a run with an error would mean nothing, so all end the
+//! run.
 
 use crate::client::latency::Call;
 use std::fmt;

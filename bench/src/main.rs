@@ -46,8 +46,8 @@ enum Figure {
     Load(load::Settings),
     /// The same while many connections are idle.
     Idle(idle::Settings),
-    /// The core alone: cost per operation with few and with many queued jobs, replay, snapshot, memory; or its cost beside
-    /// another build's.
+    /// The core alone: cost per operation with few and with many queued jobs, replay, snapshot, memory; or its cost
+    /// beside another build's.
     Core(machine::Settings),
     /// Requests that are refused or find nothing, with the trace and without it.
     Trace(trace::Settings),

@@ -1,7 +1,7 @@
 //! The trace: what it costs to record requests that are refused or find nothing.
 //!
-//! Two hubs, one with a trace and one without, take the same requests in turns. None of these is journaled, so the disk's
-//! pace is not in the figure, and requests are pipelined, so that little but the hub's own work is.
+//! Two hubs, one with a trace and one without, take the same requests in turns. None of these is journaled, so the
+//! disk's pace is not in the figure, and requests are pipelined, so that little but the hub's own work is.
 
 use crate::client::answer::{Answer, has};
 use crate::client::request::{Requests, Target};

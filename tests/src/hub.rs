@@ -88,7 +88,8 @@ impl Hub {
         (self.control, self.data) = await_addrs(self.folder.path(), &mut self.child, &self.said);
     }
 
-    /// Starts a hub again as [`Hub::restart`] does, but waits only until it says where it listens: it may be recovering.
+    /// Starts a hub again as [`Hub::restart`] does, but waits only until it says where it listens: it may be
+    /// recovering.
     pub fn begin_restart(&mut self) {
         self.child = spawn(self.folder.path(), &self.options);
         let stderr = self.child.stderr.take().expect("it is a pipe");

@@ -1,5 +1,5 @@
-//! A Prometheus and an Alertmanager as processes: on free ports and temporary data folders, asked by their HTTP APIs, ended
-//! by their ids.
+//! A Prometheus and an Alertmanager as processes: on free ports and temporary data folders, asked by their HTTP APIs,
+//! ended by their ids.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,4 +1,5 @@
-//! Alerts: bursts in the audit log are reported once, in a file, over HTTP, by webhook, and by `watch` from outside the hub.
+//! Alerts: bursts in the audit log are reported once, in a file, over HTTP, by webhook, and by `watch` from outside the
+//! hub.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -1,4 +1,5 @@
-//! The audit log as an operator reads it: `audit verify`, `tail` and `query` beside a running hub and on a log of its own.
+//! The audit log as an operator reads it: `audit verify`, `tail` and `query` beside a running hub and on a log of its
+//! own.
 #![cfg(unix)]
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]

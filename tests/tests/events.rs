@@ -77,8 +77,8 @@ fn a_client_that_does_not_read_is_dropped_and_others_are_not_affected() {
     let mut other = listen(&hub, "audit");
     let (mut wrong, mut data) = (Client::new(hub.control, Some("wrong".into())), hub.data());
     let mut seqs = Vec::new();
-    // Two kinds of events, each of which may have a hundred lines of its own in ten seconds, with paths as long as a line
-    // keeps. The other client receives each before the next is made, so that it is never far behind.
+    // Two kinds of events, each of which may have a hundred lines of its own in ten seconds, with paths as long as a
+    // line keeps. The other client receives each before the next is made, so that it is never far behind.
     for n in 0..100 {
         fail_to_authenticate(&mut wrong, &format!("/{n}{}", "x".repeat(250)));
         seqs.push(next(&mut other).json()["seq"].as_u64().unwrap());

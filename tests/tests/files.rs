@@ -1,5 +1,5 @@
-//! What the hub writes besides its journal: the audit log and the logs, when their files may not grow and when the hub is
-//! killed.
+//! What the hub writes besides its journal: the audit log and the logs, when their files may not grow and when the hub
+//! is killed.
 #![cfg(target_os = "linux")]
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]

@@ -1,5 +1,5 @@
-//! Secrets: whatever a token or a key looks like, and wherever clients put it, nothing that the hub writes or shows of itself
-//! has it. What is put where is in [`plant`], what is searched in [`PLACES`].
+//! Secrets: whatever a token or a key looks like, and wherever clients put it, nothing that the hub writes or shows of
+//! itself has it. What is put where is in [`plant`], what is searched in [`PLACES`].
 #![cfg(unix)]
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -198,7 +198,8 @@ fn variables(secrets: &Secrets, place: &TempDir) -> Vec<(String, String)> {
     ]
 }
 
-/// A secret as a path can carry it: as it is but for what no path has; all of it encoded; every other character encoded.
+/// A secret as a path can carry it: as it is but for what no path has; all of it encoded; every other character
+/// encoded.
 fn in_paths(secret: &str) -> [String; 3] {
     let encoded = |byte: u8| format!("%{byte:02X}");
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
@@ -260,8 +261,8 @@ fn plant(scene: &Scene, secret: &str) {
     }
 }
 
-/// A secret that the hub does not know may stand where a payload, a query or a header is, which are never shown; and in the
-/// path that it was presented along with.
+/// A secret that the hub does not know may stand where a payload, a query or a header is, which are never shown; and in
+/// the path that it was presented along with.
 fn plant_foreign(scene: &Scene) {
     let Scene { hub, secrets, .. } = scene;
     let foreign = &secrets.foreign;

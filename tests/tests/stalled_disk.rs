@@ -1,5 +1,5 @@
-//! A disk whose syncs neither return nor fail: changes wait for it in bounded memory, and reads of health and metrics are
-//! answered.
+//! A disk whose syncs neither return nor fail: changes wait for it in bounded memory, and reads of health and metrics
+//! are answered.
 //!
 //! The hub runs with a preloaded library whose `fdatasync` does not return while a file exists.
 #![cfg(target_os = "linux")]

@@ -1,7 +1,7 @@
 //! What v1.5 was asked and what it answered, held against this hub: `tests/v15/` has the recordings.
 //!
-//! What does not hold yet is listed in [`REQUESTS_MISSING`] and [`ANSWERS_MISSING`], with the reason. An entry that begins to
-//! hold fails the test as well, so that the lists only shrink.
+//! What does not hold yet is listed in [`REQUESTS_MISSING`] and [`ANSWERS_MISSING`], with the reason. An entry that
+//! begins to hold fails the test as well, so that the lists only shrink.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 

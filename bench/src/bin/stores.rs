@@ -1,9 +1,10 @@
 //! Stores: the same durable batches through the hub's journal and through embedded stores, side by side.
 //!
-//! Disks of shared machines change their pace by a factor of ten within seconds. So the stores take turns of a fifth of a
-//! second, in another order each round, and a store is compared with the journal of the same round: the median of those
-//! ratios is what counts. In a folder in memory the same run shows what a store costs besides the disk. Every store is configured to be durable when a batch returns, without compression, and
-//! is used as its documentation says it should be for this. `docs/decisions/0001-journal.md` has the results.
+//! Disks of shared machines change their pace by a factor of ten within seconds. So the stores take turns of a fifth of
+//! a second, in another order each round, and a store is compared with the journal of the same round: the median of
+//! those ratios is what counts. In a folder in memory the same run shows what a store costs besides the disk. Every
+//! store is configured to be durable when a batch returns, without compression, and is used as its documentation says
+//! it should be for this. `docs/decisions/0001-journal.md` has the results.
 // The lists in clippy.toml are the core's; this measures a shell.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -73,8 +73,8 @@ impl Connection {
         Ok(Some((status, &self.input[body])))
     }
 
-    /// Whether new bytes have arrived. The poll reports edges, so reading goes on until the socket is empty: a read that
-    /// does not fill the buffer has emptied it (epoll(7), "Will I receive...", question 9).
+    /// Whether new bytes have arrived. The poll reports edges, so reading goes on until the socket is empty: a read
+    /// that does not fill the buffer has emptied it (epoll(7), "Will I receive...", question 9).
     fn fill(&mut self) -> Result<bool, Failure> {
         let before = self.filled;
         loop {

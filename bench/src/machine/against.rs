@@ -1,4 +1,5 @@
-//! This build's core beside another's: both measure in turns, each time as a process of its own, and pairs are compared.
+//! This build's core beside another's: both measure in turns, each time as a process of its own, and pairs are
+//! compared.
 //!
 //! What slows the machine for a minute slows both of a pair, so ratios of pairs say more than medians do. The two take
 //! turns in being first.

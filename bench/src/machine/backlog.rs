@@ -1,8 +1,8 @@
 //! A hub with a backlog: the core under a steady load, its operations timed in batches.
 //!
-//! Each cycle submits as many jobs as it completes, so the number of queued jobs stays. Jobs have one priority, so a pull
-//! leases the oldest, whose memory was not touched for the longest time. That is the worst case for a large hub; new jobs
-//! that overtake old ones would still be in the processor's cache.
+//! Each cycle submits as many jobs as it completes, so the number of queued jobs stays. Jobs have one priority, so a
+//! pull leases the oldest, whose memory was not touched for the longest time. That is the worst case for a large hub;
+//! new jobs that overtake old ones would still be in the processor's cache.
 //!
 //! The hub serves: its commands have effects and are counted. Effects are drained when the hub is settled, as the shell
 //! does after each round of requests: in a batch of commands once, or after each command, which is a round of one.
@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 pub enum Shape {
     /// A kind and a payload. 1,000 final jobs are retained.
     Plain,
-    /// Each with an idempotency key and a time to live as well. As many final jobs are retained as wait, and each submit
-    /// finds the table of keys full and evicts the oldest key.
+    /// Each with an idempotency key and a time to live as well. As many final jobs are retained as wait, and each
+    /// submit finds the table of keys full and evicts the oldest key.
     Keyed,
 }
 
@@ -324,8 +324,8 @@ impl Backlog {
         time
     }
 
-    /// Submits a job for each parked long poll: the time of the submits and of the settling that wakes one each. Each job is
-    /// leased before the next is submitted.
+    /// Submits a job for each parked long poll: the time of the submits and of the settling that wakes one each. Each
+    /// job is leased before the next is submitted.
     pub fn wake(&mut self) -> Duration {
         let polls = std::mem::take(&mut self.parked);
         let mut woken = Vec::with_capacity(polls.len());

@@ -88,8 +88,8 @@ impl Drop for Checkout<'_> {
     fn drop(&mut self) {
         let mut remove = git(&self.commit.repository);
         remove.args(["worktree", "remove", "--force"]).arg(self.tree());
-        // This may run because of an interrupt, so further ones are ignored. git refuses to remove a worktree that it did not
-        // add; then nothing is left.
+        // This may run because of an interrupt, so further ones are ignored. git refuses to remove a worktree that it
+        // did not add; then nothing is left.
         _ = run(&mut remove, Errors::Kept, &Interrupt::default());
     }
 }

@@ -1,7 +1,7 @@
 //! What a pull costs by how many classes of jobs are ready and how many kinds it names.
 //!
-//! A class is a set of requirements. A node that may serve many has to find the first job among all of them; one that may
-//! serve a single class must not pay for the others.
+//! A class is a set of requirements. A node that may serve many has to find the first job among all of them; one that
+//! may serve a single class must not pay for the others.
 
 use super::backlog::{Backlog, Served, Variety};
 use crate::report::Report;

@@ -1,7 +1,7 @@
 //! What an operation costs with few and with many queued jobs.
 //!
-//! Operations are timed in batches of 100 commands, after which the hub is settled once: a round of the shell under load.
-//! The same is timed with the hub settled after each command, as for a single client.
+//! Operations are timed in batches of 100 commands, after which the hub is settled once: a round of the shell under
+//! load. The same is timed with the hub settled after each command, as for a single client.
 //!
 //! The target is for jobs as such. With idempotency keys the figures are shown without one: keys are looked up by a
 //! keyed hash, so in a table of millions a lookup waits for memory, and in a small one it does not.

@@ -291,8 +291,8 @@ fn print_complete(complete: &Complete) -> String {
         .end()
 }
 
-/// The mark of a result without one: results of equal content have equal marks. (The hub's shell uses SHA-256; FNV-1a of 64
-/// bits is enough here, since histories are not adversarial.)
+/// The mark of a result without one: results of equal content have equal marks. (The hub's shell uses SHA-256; FNV-1a
+/// of 64 bits is enough here, since histories are not adversarial.)
 fn content_mark(ok: bool, result: &Option<Payload>, error: &Option<Payload>) -> ResultMark {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut put = |bytes: &[u8]| {

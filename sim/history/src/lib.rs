@@ -1,8 +1,9 @@
 //! Histories: the inputs of a hub as text, one line each, with the expected answers.
 //!
-//! One language for the tests of the core (`core/tests/histories`), the regressions of the simulator (`sim/regressions`)
-//! and bug reports (`docs/histories.md`). [`Histories`] reads and prints it, [`History::play`] applies it to a hub,
-//! [`History::steps`] gives its steps to a world that makes checks of its own. Printed text reads back as it was.
+//! One language for the tests of the core (`core/tests/histories`), the regressions of the simulator
+//! (`sim/regressions`) and bug reports (`docs/histories.md`). [`Histories`] reads and prints it, [`History::play`]
+//! applies it to a hub, [`History::steps`] gives its steps to a world that makes checks of its own. Printed text reads
+//! back as it was.
 //!
 //! ```text
 //! == a lease that ends makes its job ready again
@@ -22,10 +23,10 @@
 //! text    = { remark or empty line } { section }
 //! section = "== " title { [ "at" INSTANT ] input [ "->" answer ] [ "#" remark ] | "key" NUMBER }
 //! ```
-//! Words have spaces between them; a word that begins with `#` begins a remark. The title is the sentence that the history
-//! proves. `at` sets the instant of its line and of those after it (0 before the first); on a line of its own time
-//! passes without a command. It may go back, as clocks do. A line without an answer expects `done`. `key` says from which
-//! number the hub's key is made, by which retries are spread.
+//! Words have spaces between them; a word that begins with `#` begins a remark. The title is the sentence that the
+//! history proves. `at` sets the instant of its line and of those after it (0 before the first); on a line of its own
+//! time passes without a command. It may go back, as clocks do. A line without an answer expects `done`. `key` says
+//! from which number the hub's key is made, by which retries are spread.
 //!
 //! # Values
 //! - Instants and durations are whole milliseconds, or `NEVER`.

@@ -83,8 +83,8 @@ impl Scene {
         }
     }
 
-    /// Ends the scene: a replay of its journal and a snapshot read back must both equal the hub, and its accounts must be the
-    /// sums of what it keeps.
+    /// Ends the scene: a replay of its journal and a snapshot read back must both equal the hub, and its accounts must
+    /// be the sums of what it keeps.
     pub fn finish(mut self) -> Result<(), String> {
         self.drain();
         if self.hub.recount() != *self.hub.ledger() {

@@ -1,8 +1,8 @@
 //! Mutants: mistakes that can be activated one at a time, to check that the simulator finds them.
 //!
-//! No production code knows of them. With the feature `sim-mutants`, core and shell compile some modules of rules from a
-//! mutated twin (`core/mutated`, `io/mutated`), which asks [`is_active`] and otherwise calls the real rule; the simulated
-//! disk asks it before a sync. At most one mutant is active in the whole process.
+//! No production code knows of them. With the feature `sim-mutants`, core and shell compile some modules of rules from
+//! a mutated twin (`core/mutated`, `io/mutated`), which asks [`is_active`] and otherwise calls the real rule; the
+//! simulated disk asks it before a sync. At most one mutant is active in the whole process.
 
 mod table;
 

@@ -16,7 +16,8 @@ pub const DEFAULT: &str = "default";
 const DEFAULT_SHOWS: &str = "The mesh with all that can go wrong; each seed draws what takes part, under which limits, and how \
                              often each fault comes.";
 
-/// A word may mean a name if it has at most one mistake (a wrong, missing, extra or swapped letter) for each three letters.
+/// A word may mean a name if it has at most one mistake (a wrong, missing, extra or swapped letter) for each three
+/// letters.
 const LETTERS_PER_MISTAKE: usize = 3;
 
 /// What a word names.

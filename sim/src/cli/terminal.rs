@@ -1,5 +1,5 @@
-//! Terminal: lines, colours and progress bars. Colours are left out where the stream is no terminal or `NO_COLOR` is set,
-//! bars where standard error is none.
+//! Terminal: lines, colours and progress bars. Colours are left out where the stream is no terminal or `NO_COLOR` is
+//! set, bars where standard error is none.
 
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};

@@ -1,5 +1,5 @@
-//! Watch: which step of which seed each thread runs, to report the two failures that no run can: a panic that aborts, and a
-//! step that never ends.
+//! Watch: which step of which seed each thread runs, to report the two failures that no run can: a panic that aborts,
+//! and a step that never ends.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ pub struct Watch(Arc<Mutex<UnderWay>>);
 type UnderWay = BTreeMap<u64, (u64, Instant)>;
 
 impl Watch {
-    /// Watches from now on, until the program ends. Where a panic aborts it ends the program as a failure does, with the
-    /// seed; and so does a step without an end. `again` is the command that runs a seed again.
+    /// Watches from now on, until the program ends. Where a panic aborts it ends the program as a failure does, with
+    /// the seed; and so does a step without an end. `again` is the command that runs a seed again.
     pub fn start(again: impl Fn(u64) -> String + Send + Sync + 'static) -> Self {
         let again = Arc::new(again);
         if cfg!(panic = "abort") {

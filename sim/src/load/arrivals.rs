@@ -1,8 +1,8 @@
 //! Arrivals: when jobs are submitted.
 //!
-//! A Poisson process whose rate changes over time, by thinning (Lewis and Shedler, 1979): candidates come at the highest
-//! rate, and each is kept as likely as the rate of its instant is high. Only additions, multiplications, divisions and
-//! comparisons are used, which every machine rounds alike, so a seed means the same run everywhere.
+//! A Poisson process whose rate changes over time, by thinning (Lewis and Shedler, 1979): candidates come at the
+//! highest rate, and each is kept as likely as the rate of its instant is high. Only additions, multiplications,
+//! divisions and comparisons are used, which every machine rounds alike, so a seed means the same run everywhere.
 
 use super::event::Micros;
 use crate::draw::Draw;
@@ -141,8 +141,8 @@ impl Rate {
     }
 }
 
-/// An exponentially distributed number of mean 1, by von Neumann's method (1951), which compares uniform numbers and needs
-/// no logarithm: a run of falling numbers has odd length with probability e^-x, where x is its first.
+/// An exponentially distributed number of mean 1, by von Neumann's method (1951), which compares uniform numbers and
+/// needs no logarithm: a run of falling numbers has odd length with probability e^-x, where x is its first.
 pub fn exponential(draw: &mut Draw) -> f64 {
     let mut whole = 0.0;
     loop {

@@ -60,8 +60,8 @@ pub struct Driver {
 }
 
 impl Network {
-    /// Sends the request of a line, which is written when it reaches the hub; returns the connection's id. `None` if the
-    /// line waits for a reply, or in an outage.
+    /// Sends the request of a line, which is written when it reaches the hub; returns the connection's id. `None` if
+    /// the line waits for a reply, or in an outage.
     pub fn send(&mut self, now: Micros, line: LineId) -> Option<u64> {
         if !self.can_send(line) {
             return None;

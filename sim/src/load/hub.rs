@@ -1,9 +1,9 @@
-//! The hub's process: the engine that production runs, on one thread whose work takes time, and a journal that commits in
-//! groups.
+//! The hub's process: the engine that production runs, on one thread whose work takes time, and a journal that commits
+//! in groups.
 //!
-//! This is the loop around the engine: a round reads the requests that arrived while the thread was busy, takes the time
-//! that the scenario says for them, and sends its replies at its end, as the event loop of the shell does with sockets. The
-//! engine decides in which order requests are read, applied, made durable and answered.
+//! This is the loop around the engine: a round reads the requests that arrived while the thread was busy, takes the
+//! time that the scenario says for them, and sends its replies at its end, as the event loop of the shell does with
+//! sockets. The engine decides in which order requests are read, applied, made durable and answered.
 
 use super::event::{Agenda, Event, LineId, Micros};
 use super::scenario::{HubCosts, Scenario};

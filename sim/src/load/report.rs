@@ -1,5 +1,5 @@
-//! Report: the result of a run under load, as text, JSON and a page. It has no wall time, so two runs of a seed give the same
-//! bytes; the caller adds how fast the run was.
+//! Report: the result of a run under load, as text, JSON and a page. It has no wall time, so two runs of a seed give
+//! the same bytes; the caller adds how fast the run was.
 
 use super::event::Micros;
 use super::hub::Hub;

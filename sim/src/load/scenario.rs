@@ -216,7 +216,7 @@ impl Default for PullStyle {
     }
 }
 
-/// When nobody reaches the hub: all connections are cut at its beginning, and all come back at its end.
+/// When the hub cannot be reached: all connections are cut at its beginning, and reopened at its end.
 #[derive(Clone, Copy, PartialEq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outage {
@@ -256,8 +256,8 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// The same load at another size: so many times the nodes, clients, jobs and places in the queue, on a hub that is as
-    /// many times as fast. Times stay as they are, and so does the curve.
+    /// The same load at another size: so many times the nodes, clients, jobs and places in the queue, on a hub that is
+    /// as many times as fast. Times stay as they are, and so does the curve.
     pub fn scaled(&self, factor: f64) -> Self {
         let size = |n: u64| if n == 0 { 0 } else { ((n as f64 * factor).round() as u64).max(1) };
         let cost = |us: u64| (us as f64 / factor).round() as u64;

@@ -44,7 +44,7 @@ pub enum Entry {
     Refused(Box<str>),
 }
 
-/// The words for what became of a job that the simulator tells apart.
+/// The statuses of jobs that the simulator distinguishes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Status {
     /// A new job.

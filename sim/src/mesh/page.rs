@@ -313,16 +313,16 @@ mod tests {
     use crate::mesh::trail::Note;
     use crate::report::html::tests::unclosed;
 
-    /// A run with faults at each place, looked at.
+    /// A run with faults at each place, and its timeline.
     fn seen() -> (Report, Timeline) {
         let mut plan = Plan::of(6, 10);
         plan.faults.insert(Fault::NodeCrash, 60);
         let mut timeline = Timeline::default();
-        let looked = run_while(&plan, |world| {
+        let ended = run_while(&plan, |world| {
             timeline.update(world);
             true
         });
-        let report = looked.expect("nobody stops it").unwrap_or_else(|failure| panic!("{failure}"));
+        let report = ended.expect("it is not stopped").unwrap_or_else(|failure| panic!("{failure}"));
         timeline.end(&report.tally);
         (report, timeline)
     }
@@ -364,11 +364,11 @@ mod tests {
     #[test]
     fn a_page_of_a_run_that_was_interrupted_shows_how_far_it_came() {
         let (plan, mut timeline) = (Plan::of(6, 10), Timeline::default());
-        let looked = run_while(&plan, |world| {
+        let ended = run_while(&plan, |world| {
             timeline.update(world);
             world.now() < 100 * SECOND
         });
-        let tally = looked.expect_err("it is stopped").0;
+        let tally = ended.expect_err("it is stopped").0;
         timeline.end(&tally);
         let html =
             Run { plan: &plan, tally: &tally, end: End::Interrupted, timeline: &timeline, again: "it" }.to_page();
