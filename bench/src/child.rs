@@ -11,26 +11,26 @@ use std::process::{self, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// What becomes of what a child says to its standard error.
+/// Where a child's standard error is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Errors {
-    /// The person at the terminal reads it.
+    /// To the terminal.
     Shown,
-    /// A failure shows the end of it.
+    /// To a file, of which a failure shows the end.
     Kept,
 }
 
 /// A process that leads a group of its own. The terminal's ctrl-C does not reach that group: we end it.
 struct Child(process::Child);
 
-/// How often a process is asked whether it is gone.
+/// How often a process is polled for its end.
 const ASK_EVERY: Duration = Duration::from_millis(10);
-/// How long a process may take to end when it is asked to.
+/// How long a process may take to end after a request to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How much of what it said a failure shows.
+/// How much of the output a failure shows.
 const OUTPUT_BYTES_SHOWN: usize = 4_000;
 
-/// Runs a program to its end, which has to be a success; what it printed.
+/// Runs a program to its end, which has to be a success; returns what it printed.
 pub fn run(command: &mut Command, errors: Errors, interrupt: &Interrupt) -> Result<String, Failure> {
     let mut output = file()?;
     let mut complaints = file()?;
@@ -75,7 +75,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Errors here say that it is gone, and there is nobody to tell them.
+        // Errors here mean that the process has ended already, which is the goal.
         if matches!(self.0.try_wait(), Ok(None)) {
             _ = platform::ask_group_to_stop(&mut self.0);
             if !self.ends_within(PATIENCE) {
@@ -124,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_child_prints_comes_back() {
+    fn a_child_s_output_is_returned() {
         let output = run(&mut shell("echo out; echo err >&2"), Errors::Kept, &Interrupt::default());
         assert_eq!(output.expect("it ends well"), "out\n");
     }
 
     #[test]
-    fn a_failure_has_the_command_and_what_it_said() {
+    fn a_failure_has_the_command_and_its_output() {
         let failure = run(&mut shell("echo because >&2; exit 3"), Errors::Kept, &Interrupt::default());
         let text = failure.expect_err("it exits with 3").to_string();
         assert!(text.contains("sh -c") && text.contains('3') && text.ends_with("because"), "{text}");

@@ -1,4 +1,5 @@
-//! Failures: why a figure could not be measured. A figure of a run with an error would mean nothing, so all end the run.
+//! Failures: why a figure could not be measured. A figure of a run with an error would mean nothing, so all end the
+//! run.
 
 use crate::client::latency::Call;
 use std::fmt;
@@ -7,14 +8,14 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// What went wrong.
+/// Why a run failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The system refused something.
+    /// A system call failed.
     System {
-        /// What was tried, as in "cannot open ...".
+        /// What was attempted, as in "cannot open ...".
         what: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// The data folder is in memory, where a sync costs nothing.
@@ -32,18 +33,18 @@ pub enum Failure {
     HubAddress(String),
     /// The hub answered with something else than success.
     Answer {
-        /// To which call.
+        /// The call.
         call: Call,
         /// The status code.
         status: u16,
         /// The body.
         body: String,
     },
-    /// An answer cannot be read.
+    /// An answer cannot be parsed.
     Unreadable(String),
-    /// The hub closed a connection that was at work.
+    /// The hub closed an active connection.
     Closed,
-    /// The hub closed a connection that was idle.
+    /// The hub closed an idle connection.
     IdleClosed,
     /// The system does not grant as many open files as there are connections.
     OpenFiles {
@@ -56,20 +57,20 @@ pub enum Failure {
     Silence(Duration),
     /// A program that is needed is not installed, or not where it should be.
     NoProgram(String),
-    /// A program did not end well.
+    /// A program failed.
     Child {
         /// Its command line.
         what: String,
         /// How it ended.
         status: ExitStatus,
-        /// The end of what it said.
+        /// The end of its output.
         output: String,
     },
     /// There is no such commit.
     NoCommit {
-        /// How it was named.
+        /// Its name as given.
         name: String,
-        /// Where it was looked for.
+        /// Where it was searched.
         repository: PathBuf,
     },
     /// What a build measured cannot be read.

@@ -65,13 +65,13 @@ struct Own {
 
 /// How long a hub may take to come up on an empty folder, and to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a process is asked whether it is up, or gone.
+/// How often a process is polled for its start or end.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 /// How much of the hub's output a failure shows.
 const OUTPUT_BYTES_SHOWN: usize = 2_000;
 
 impl Hub {
-    /// The hub that the settings say; a process of our own is up when this returns.
+    /// The hub of the settings; a process of our own is ready when this returns.
     pub fn find_or_start(settings: &Settings, interrupt: &Interrupt) -> Result<Hub, Failure> {
         match (&settings.addr, &settings.token_file, &settings.dir) {
             (Some(planes), Some(token_file), Some(folder)) => {
@@ -88,12 +88,12 @@ impl Hub {
         start(settings, env, interrupt)
     }
 
-    /// The number of the process, if it is our own.
+    /// The process id, if it is our own.
     pub fn pid(&self) -> Option<u32> {
         self.own.as_ref().map(|own| own.child.id())
     }
 
-    /// Stops a process of our own, which has to end well.
+    /// Stops a process of our own, which has to exit with success.
     pub fn stop(mut self) -> Result<(), Failure> {
         let Some(own) = &mut self.own else { return Ok(()) };
         platform::ask_to_stop(&mut own.child).map_err(Failure::system("ask the hub to stop"))?;
@@ -133,7 +133,7 @@ fn spawn(program: &Path, env: &[(&str, &str)], data_dir: &Path, output: &Path) -
     let mut command = Command::new(program);
     command.arg("serve").args(["--control-addr", "127.0.0.1:0", "--data-addr", "127.0.0.1:0", "--data-dir"]);
     command.arg(data_dir).stdin(Stdio::null()).stdout(file).stderr(again);
-    // The figure is that of the defaults: settings and tokens of whoever starts the run are none of the hub's business.
+    // The figure is that of the defaults: the hub gets no settings or tokens from the environment of the run.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SHERATAN_") {
             command.env_remove(name);
@@ -144,7 +144,7 @@ fn spawn(program: &Path, env: &[(&str, &str)], data_dir: &Path, output: &Path) -
 }
 
 impl Own {
-    /// Waits for the file in which the hub says that it is ready; the data plane's address.
+    /// Waits for the file that the hub writes when it is ready; returns the data plane's address.
     fn wait_until_up(&mut self, data_dir: &Path, interrupt: &Interrupt) -> Result<SocketAddr, Failure> {
         let path = data_dir.join("hub.addr");
         let start = Instant::now();
@@ -153,7 +153,7 @@ impl Own {
             if let Some(status) = self.wait(Duration::ZERO)? {
                 return Err(self.failure(format!("ended before it listened: {status}")));
             }
-            // A file that is not there yet, or not whole yet, is asked for again.
+            // A file that is missing or incomplete is read again.
             let whole = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
             if let Some(value) = whole.filter(|value| value["ready"] == true) {
                 return read_address(&value, self.child.id()).map_err(Failure::HubAddress);
@@ -186,14 +186,14 @@ impl Own {
 impl Drop for Own {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            // Both fail only if the process is gone, which is what they are for.
+            // Both fail only if the process has ended, which is the goal.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }
 }
 
-/// Reads `control,data`. The load goes to the data plane; the control plane's address is only looked at.
+/// Parses `control,data`. The load uses the data plane; the control plane's address is only checked.
 fn parse_planes(text: &str) -> Result<Planes, String> {
     let (control, data) = text.split_once(',').ok_or("give both addresses: CONTROL,DATA")?;
     let parse =

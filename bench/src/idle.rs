@@ -1,7 +1,7 @@
-//! Idle connections: whether many that say nothing, and a few that say it slowly, slow those at work.
+//! Idle connections: whether many silent connections, and a few that send very slowly, slow the active ones.
 //!
-//! The active connections run slices of load with and without the others, in turns, so that a disk that changes its
-//! pace does so for both.
+//! The active connections run slices of load with and without the others, in turns, so that changes of the disk's speed
+//! affect both.
 
 use crate::client::answer::Answer;
 use crate::client::fleet::Fleet;
@@ -24,13 +24,13 @@ use std::time::Duration;
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Settings {
-    /// Connections that say nothing after their first request.
+    /// Connections that send nothing after their first request.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=25_000))]
     connections: u32,
     /// Connections that send a byte of a request's head each second.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     slow: u32,
-    /// Connections at work.
+    /// Active connections.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     active: u32,
     /// Seconds of load, half of it with the idle connections.
@@ -42,17 +42,17 @@ pub struct Settings {
 
 /// How often the load runs with and without the others.
 const ROUNDS: u32 = 6;
-/// Not counted.
+/// A warm-up, which is not counted.
 const WARM: Duration = Duration::from_secs(1);
 const PAYLOAD_BYTES: usize = 200;
 /// Files that the hub and this program need besides connections.
 const OTHER_FILES: u64 = 256;
-/// With the others the rate may be lower by this: what is left of the disk's changes of pace after taking turns.
+/// How much lower the rate may be with the others: changes of the disk's speed that turns do not cancel.
 const RATE_RATIO_MIN: f64 = 0.9;
-/// And the slowest lifecycles slower by this; a slice's p99 rests on some dozens of them.
+/// How much slower the slowest lifecycles may be; a slice's p99 depends on some dozens of them.
 const P99_RATIO_MAX: f64 = 1.5;
 
-/// What the active connections did in slices of one sort.
+/// The measurements of the active connections in slices of one sort.
 #[derive(Default)]
 struct Side {
     rates: Samples,
@@ -87,7 +87,7 @@ fn run(settings: &Settings, hub: &Hub, interrupt: Interrupt) -> Result<Figures, 
     let slice = Duration::from_secs(settings.duration) / (2 * ROUNDS);
     let mut figures = Figures { alone: Side::default(), crowded: Side::default(), bytes_per_connection: None };
     for round in 0..ROUNDS {
-        // Whoever comes second finds files and caches as the first left them: each comes second as often.
+        // The second of a round finds files and caches as the first left them, so each is second equally often.
         if round % 2 == 0 {
             figures.alone.measure(&mut fleet, slice)?;
         }
@@ -97,7 +97,7 @@ fn run(settings: &Settings, hub: &Hub, interrupt: Interrupt) -> Result<Figures, 
         if round == 0
             && let (Some(before), Some(after)) = (before, after)
         {
-            // Later rounds find the memory of the first one's connections free.
+            // Later rounds reuse the memory of the first one's connections.
             let growth = after.saturating_sub(before) as f64;
             figures.bytes_per_connection = Some(growth / f64::from(settings.connections + settings.slow));
         }
@@ -121,14 +121,14 @@ impl Side {
     }
 }
 
-/// The connections that are not at work.
+/// The idle and slow connections.
 struct Crowd {
     idle: Vec<TcpStream>,
     slow: Slow,
 }
 
 impl Crowd {
-    /// Opens them all; each idle one has asked once whether the hub lives, and was answered.
+    /// Opens them all; each idle one has sent one health request and received its answer.
     fn open(address: SocketAddr, target: &Target, settings: &Settings) -> Result<Self, Failure> {
         let request = request::livez(target);
         let idle = (0..settings.connections).map(|_| open_idle(address, &request)).collect::<Result<_, _>>()?;
@@ -136,7 +136,7 @@ impl Crowd {
         Ok(Crowd { idle, slow })
     }
 
-    /// Closes them. A hub that has closed an idle one meanwhile did not carry them all.
+    /// Closes them. An error if the hub has closed an idle one meanwhile.
     fn close(self) -> Result<(), Failure> {
         self.slow.close()?;
         for mut stream in self.idle {
@@ -187,7 +187,7 @@ impl Slow {
             // Never the last byte: the request stays open.
             for byte in request[..request.len() - 1].iter().cycle() {
                 for stream in &mut streams {
-                    // The hub is right to hang up on such a client, who comes again.
+                    // The hub may close such a connection; the client opens another.
                     if stream.write_all(&[*byte]).is_err() {
                         *stream = connect()?;
                     }

@@ -1,4 +1,4 @@
-//! Load: whole lifecycles over real sockets, and the disk's own pace beside them.
+//! Load: whole lifecycles over real sockets, compared with the disk's own speed.
 //!
 //! The run is cut into slices: the disk is probed while the load is paused, before, between and after the slices of the
 //! load. Each slice of the load is compared with the probes on either side of it.
@@ -36,15 +36,15 @@ pub struct Settings {
 const SLICES: u32 = 4;
 /// How long the disk is probed at a time.
 const PROBE: Duration = Duration::from_millis(500);
-/// Before the first slice, not counted: connections, pages and files are touched for the first time. At most a second.
+/// A warm-up of at most a second, which is not counted: connections, pages and files are used for the first time.
 const WARM_SHARE: u32 = 10;
 /// With so many connections there is always a batch to commit.
 const BATCHING_CONNECTIONS_MIN: u32 = 64;
 /// Group commit at work: so many lifecycles for each sync that the disk can do.
 const BATCHED_RATIO_MIN: f64 = 5.0;
-/// Alone, each of a lifecycle's three calls waits for a sync of its own.
+/// With one connection each of a lifecycle's three calls waits for a sync of its own.
 const SYNCS_PER_LIFECYCLE: f64 = 3.0;
-/// And should wait for little else.
+/// The bound on what it waits for besides.
 const ALONE_RATIO_MIN: f64 = 0.9;
 
 /// What was measured.
@@ -55,7 +55,7 @@ struct Figures {
     latencies: Latencies,
 }
 
-/// Starts or finds the hub, puts the load on it, stops it again.
+/// Starts or finds the hub, runs the load, and stops a hub that it started.
 pub fn measure(settings: &Settings) -> Result<Report, Failure> {
     platform::raise_open_files().map_err(Failure::system("raise the limit on open files"))?;
     let interrupt = Interrupt::on_signals()?;

@@ -22,7 +22,7 @@ use failure::Failure;
 use report::Report;
 use std::process::ExitCode;
 
-/// Of the system, as that of the builds that are compared. It counts nothing unless `core` asks for memory.
+/// The system's allocator, as in the builds that are compared. It counts nothing unless `core` measures memory.
 #[global_allocator]
 static ALLOCATOR: requested::Counting = requested::Counting;
 
@@ -44,12 +44,12 @@ struct Arguments {
 enum Figure {
     /// Whole lifecycles over real sockets, beside the pace of the disk.
     Load(load::Settings),
-    /// The same while many connections idle.
+    /// The same while many connections are idle.
     Idle(idle::Settings),
-    /// The core alone: cost per operation with few and with many queued jobs, replay, snapshot, memory; or its cost beside
-    /// another build's.
+    /// The core alone: cost per operation with few and with many queued jobs, replay, snapshot, memory; or its cost
+    /// beside another build's.
     Core(machine::Settings),
-    /// What is refused and what finds nothing, with the trace and without it.
+    /// Requests that are refused or find nothing, with the trace and without it.
     Trace(trace::Settings),
 }
 

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_in_memory_is_told_from_one_on_a_disk() {
+    fn a_folder_in_memory_is_distinguished_from_one_on_a_disk() {
         assert!(is_in_memory(Path::new("/dev/shm")).expect("it can be asked"));
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         assert!(!is_in_memory(here).expect("it can be asked"), "the sources lie on a disk");

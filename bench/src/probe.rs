@@ -1,4 +1,4 @@
-//! The disk's own pace: how often a second 4 KiB appended to a file reach the disk.
+//! The disk's own speed: how many appends of 4 KiB a second become durable.
 //!
 //! A hub without group commit could not acknowledge more often than that, so it is what rates are compared with. It is
 //! measured in the same folder and between the slices of the load, because disks that are shared change their pace.
@@ -18,13 +18,13 @@ pub struct Probe {
 const BLOCK: [u8; 4096] = [0x5a; 4096];
 
 impl Probe {
-    /// A file without a name in the folder: it goes when the run ends, however it ends.
+    /// A file without a name in the folder, which the system removes however the run ends.
     pub fn create(folder: &Path) -> Result<Self, Failure> {
         let what = format!("create a file in {}", folder.display());
         Ok(Probe { file: tempfile::tempfile_in(folder).map_err(Failure::system(what))? })
     }
 
-    /// Appends and syncs (fdatasync) for a while; how often a second.
+    /// Appends and syncs (fdatasync) for a while; returns syncs a second.
     pub fn rate(&mut self, time: Duration) -> Result<f64, Failure> {
         let start = Instant::now();
         let mut appends = 0u32;

@@ -12,19 +12,19 @@ pub struct Report {
     figures: Map<String, Value>,
 }
 
-/// A figure that has to reach a bound.
+/// A figure with a bound.
 struct Target {
     what: &'static str,
     measured: f64,
     bound: Bound,
 }
 
-/// What a figure has to reach.
+/// The bound of a figure.
 #[derive(Clone, Copy)]
 pub enum Bound {
-    /// So much or more.
+    /// At least this.
     AtLeast(f64),
-    /// So much or less.
+    /// At most this.
     AtMost(f64),
 }
 
@@ -103,7 +103,7 @@ impl Target {
     }
 }
 
-/// A count with its thousands apart.
+/// A count with its thousands separated.
 pub fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let bytes = digits.as_bytes();

@@ -1,11 +1,11 @@
-//! Requested memory: the bytes that a thread has from the allocator, counted while a [`Count`] exists.
+//! Requested memory: the bytes that a thread requests from the allocator, counted while a [`Count`] exists.
 //!
-//! Resident memory also has what the allocator adds (headers, size classes, holes) and depends on what was freed before.
-//! Requested bytes are exact and the same on each machine, and the slack of a vector that grew counts in full.
+//! Resident memory also has what the allocator adds (headers, size classes, holes) and depends on what was freed
+//! before. Requested bytes are exact and the same on each machine, and the slack of a vector that grew counts in full.
 //!
-//! The crates for this (`stats_alloc`, `cap`) count the whole process, all the time: the timed figures would pay for it,
-//! and those of an older build, which they are compared with, would not. Here an allocation pays for a look at a
-//! thread's variable.
+//! The crates for this (`stats_alloc`, `cap`) count the whole process, all the time: the timed figures would pay for
+//! it, and those of an older build, which they are compared with, would not. Here an allocation pays for the read of a
+//! thread-local variable.
 #![allow(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait, and there is no other way to see allocations")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -29,7 +29,7 @@ struct Bytes {
 }
 
 thread_local! {
-    // Neither lazily made nor dropped, so a look at it allocates nothing and is possible at any time of a thread.
+    // Neither lazily initialised nor dropped, so reading it allocates nothing and is possible at any time of a thread.
     static BYTES: Cell<Option<Bytes>> = const { Cell::new(None) };
 }
 
@@ -78,8 +78,8 @@ fn signed(size: usize) -> i64 {
 }
 
 // SAFETY: each method hands its arguments to the same method of `System` unchanged and returns its result unchanged, so
-// what `System` guarantees holds here, and what a caller guarantees here is what `System` asks for. Blocks are only ever
-// `System`'s. Beside that only `add` is called, which touches no block, does not allocate and does not unwind.
+// what `System` guarantees holds here, and what a caller guarantees here is what `System` asks for. Blocks are only
+// ever `System`'s. Beside that only `add` is called, which touches no block, does not allocate and does not unwind.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's guarantees are passed on.

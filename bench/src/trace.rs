@@ -1,7 +1,7 @@
-//! The trace: what it costs to keep what is refused and what finds nothing.
+//! The trace: what it costs to record requests that are refused or find nothing.
 //!
-//! Two hubs, one with a trace and one without, take the same requests in turns. None of these is journaled, so the disk's
-//! pace is not in the figure, and requests are pipelined, so that little but the hub's own work is.
+//! Two hubs, one with a trace and one without, take the same requests in turns. None of these is journaled, so the
+//! disk's pace is not in the figure, and requests are pipelined, so that little but the hub's own work is.
 
 use crate::client::answer::{Answer, has};
 use crate::client::request::{Requests, Target};
@@ -57,7 +57,7 @@ pub fn measure(settings: &Settings) -> Result<Report, Failure> {
     let mut traced = Side::start(&own, &[QUEUE], &interrupt)?;
     let slice = Duration::from_secs(settings.duration) / (4 * ROUNDS);
     for round in 0..=ROUNDS {
-        // The first one warms both up. Whoever comes second finds the machine as the first left it.
+        // The first round warms both up. The second of a round finds the machine as the first left it.
         let is_counted = round > 0;
         let sides = if round % 2 == 0 { [&mut plain, &mut traced] } else { [&mut traced, &mut plain] };
         for side in sides {
@@ -111,7 +111,7 @@ impl Side {
         Ok(answers as f64 / start.elapsed().as_secs_f64())
     }
 
-    /// Sends so many requests at once and waits for their answers.
+    /// Sends `count` requests at once and waits for their answers.
     fn ask(&mut self, requests: &[u8], count: usize, is_expected: &dyn Fn(u16, &[u8]) -> bool) -> Result<(), Failure> {
         self.stream.write_all(requests).map_err(Failure::system("send requests"))?;
         let (mut input, mut start) = (Vec::new(), 0);

@@ -1,5 +1,5 @@
-//! Agenda: what is to happen, by instant, and in the order it was put there where instants are equal. An [`Alarm`] is for
-//! what is put off or moved up again and again.
+//! Agenda: events by instant, and in the order of planning where instants are equal. An [`Alarm`] is a timer that is
+//! postponed or moved up often.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -23,7 +23,7 @@ pub struct Agenda<E> {
 #[derive(Debug)]
 struct Entry<E> {
     at: Micros,
-    no: u64,
+    index: u64,
     event: E,
 }
 
@@ -37,10 +37,10 @@ impl<E> Agenda<E> {
     /// Plans an event.
     pub fn plan(&mut self, at: Micros, event: E) {
         self.count += 1;
-        self.heap.push(Reverse(Entry { at, no: self.count, event }));
+        self.heap.push(Reverse(Entry { at, index: self.count, event }));
     }
 
-    /// Takes the next event, if it is not later than `until`.
+    /// Removes the next event, if it is not later than `until`.
     pub fn next(&mut self, until: Micros) -> Option<(Micros, E)> {
         if self.heap.peek()?.0.at > until {
             return None;
@@ -49,17 +49,17 @@ impl<E> Agenda<E> {
     }
 }
 
-/// An instant that moves often, and needs few events for it: an event that comes too early is planned again, and one that
-/// is early enough already is not planned at all.
+/// A timer that moves often but needs few events: an event that comes too early is planned again, and none is planned
+/// if one that is early enough is planned already.
 #[derive(Debug, Default)]
 pub struct Alarm {
     at: Option<Micros>,
-    /// Events that were planned and have not come, the earliest last.
+    /// Events that are planned, the earliest last.
     planned: Vec<Micros>,
 }
 
 impl Alarm {
-    /// It is to go off then, whatever was said before. True if an event has to be planned for that instant.
+    /// Sets the instant at which it fires. True if the caller has to plan an event for that instant.
     #[must_use]
     pub fn set(&mut self, at: Micros) -> bool {
         self.at = Some(at);
@@ -70,19 +70,19 @@ impl Alarm {
         is_missing
     }
 
-    /// When it is to go off.
+    /// When it fires.
     pub fn at(&self) -> Option<Micros> {
         self.at
     }
 
-    /// It is not to go off.
+    /// Makes it not fire.
     pub fn clear(&mut self) {
         self.at = None;
     }
 
-    /// One of its events has come. `Ok` if it goes off, which ends it; otherwise `Err` with the instant for which an event
-    /// has to be planned, if any.
-    pub fn ring(&mut self, now: Micros) -> Result<(), Option<Micros>> {
+    /// Handles one of its events. `Ok` if it fires, which clears it; otherwise `Err` with the instant for which the
+    /// caller has to plan an event, if any.
+    pub fn handle_event(&mut self, now: Micros) -> Result<(), Option<Micros>> {
         self.planned.pop();
         match self.at {
             Some(at) if at <= now => {
@@ -97,7 +97,7 @@ impl Alarm {
 
 impl<E> PartialEq for Entry<E> {
     fn eq(&self, other: &Self) -> bool {
-        (self.at, self.no) == (other.at, other.no)
+        (self.at, self.index) == (other.at, other.index)
     }
 }
 
@@ -111,7 +111,7 @@ impl<E> PartialOrd for Entry<E> {
 
 impl<E> Ord for Entry<E> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.no).cmp(&(other.at, other.no))
+        (self.at, self.index).cmp(&(other.at, other.index))
     }
 }
 
@@ -132,30 +132,30 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_that_is_put_off_again_and_again_needs_an_event_now_and_then() {
+    fn an_alarm_that_is_postponed_often_needs_few_events() {
         let (mut agenda, mut alarm) = (Agenda::default(), Alarm::default());
-        let (mut planned, mut rang) = (0, Vec::new());
+        let (mut planned, mut fired) = (0, Vec::new());
         let mut plan = |agenda: &mut Agenda<()>, at: Micros| {
             planned += 1;
             agenda.plan(at, ());
         };
         for now in 0..1_000 {
             while let Some((at, ())) = agenda.next(now) {
-                match alarm.ring(at) {
-                    Ok(()) => rang.push(at),
+                match alarm.handle_event(at) {
+                    Ok(()) => fired.push(at),
                     Err(Some(at)) => plan(&mut agenda, at),
                     Err(None) => {}
                 }
             }
-            // Until 900 it is put off before it goes off; once it is moved up.
+            // Until 900 it is postponed before it fires; once it is moved up.
             let at = if now == 500 { 503 } else { now + 100 };
             if now < 900 && alarm.set(at) {
                 plan(&mut agenda, at);
             }
         }
-        assert_eq!(rang, [999]);
+        assert_eq!(fired, [999]);
         assert!((10..=12).contains(&planned), "{planned} events");
         alarm.clear();
-        assert_eq!((alarm.at(), alarm.ring(2_000)), (None, Err(None)));
+        assert_eq!((alarm.at(), alarm.handle_event(2_000)), (None, Err(None)));
     }
 }

@@ -1,15 +1,16 @@
 //! Virtual disk: files in memory that lose what real ones lose when the power fails.
 //!
-//! What a program sees and what would survive are two things. A file is its visible bytes and a log of how to take back
-//! each write that was not synced; a folder is its visible names and a list of changes to them that were not synced. A
-//! sync forgets how to take back; [`VirtualDisk::crash`] takes back, sector by sector and name by name, what its draw
-//! says was still on the way. [`VirtualDisk::kill`] ends the process only: all that was written stays.
+//! What a program sees and what survives a power cut differ. A file is its visible bytes and an undo log of the writes
+//! that were not synced; a folder is its visible names and a list of the changes to them that were not synced. A sync
+//! clears the undo log; [`VirtualDisk::crash`] undoes, sector by sector and name by name, what its draw says was not on
+//! the disk yet. [`VirtualDisk::kill`] ends the process only: all that was written stays.
 //!
-//! The strictest reading of POSIX holds: a file's sync says nothing about its name, nor a folder's about the folder's own.
+//! The strictest reading of POSIX holds: a file's sync says nothing about its name, nor a folder's about the folder's
+//! own.
 //!
 //! Every operation that changes something has a number, so that a run can be repeated up to any of them and die there:
-//! [`VirtualDisk::crash_at`]. From then on all operations fail until the disk is crashed or killed, and files that were
-//! open stay dead, as their process is.
+//! [`VirtualDisk::crash_at`]. From then on all operations fail until [`VirtualDisk::crash`] or [`VirtualDisk::kill`];
+//! file handles of the dead process stay unusable.
 
 mod content;
 mod mistakes;
@@ -23,12 +24,12 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// What goes wrong, in permille of the operations.
+/// Rates of faults, in permille of the operations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Faults {
     /// Writes that fail after some of their bytes.
     pub write_permille: u64,
-    /// Syncs of a file that fail. What was to be synced may stay on its way, be gone at once, or stay visible and never
+    /// Syncs of a file that fail. The unsynced writes may stay unsynced, be lost at once, or stay visible and never
     /// reach the disk although the next sync succeeds.
     pub sync_permille: u64,
 }
@@ -42,14 +43,14 @@ struct State {
     draw: Draw,
     nodes: BTreeMap<u64, Node>,
     next_node: u64,
-    /// What the names mean at the moment; the root folder is always there and has none.
+    /// The node of each visible name; the root folder always exists and has none.
     names: BTreeMap<PathBuf, u64>,
-    /// What the names mean after a power cut, if none of `renames` survives.
+    /// The node of each name after a power cut, if none of `changes` survives.
     synced_names: BTreeMap<PathBuf, u64>,
     /// Changes to names that were not synced, oldest first.
     changes: Vec<NameChange>,
     locks: BTreeSet<PathBuf>,
-    /// Counts the processes: what an earlier one has opened is dead.
+    /// Counts the processes; handles of earlier ones are unusable.
     generation: u64,
     ops: u64,
     crash_at: Option<u64>,
@@ -67,23 +68,23 @@ enum Node {
     File(Content),
 }
 
-/// One change of names: each path, and what it means from then on.
+/// One change of names: each path with its new node.
 #[derive(Clone, Debug)]
 struct NameChange(Vec<(PathBuf, Option<u64>)>);
 
-/// What becomes of an operation.
+/// How an operation ends.
 enum Fate {
     Done,
-    /// It is not done, and the disk is dead.
+    /// It is not done, and the disk dies.
     Before,
-    /// It is done in part, where that can be, and the disk is dead.
+    /// It is done in part, where that is possible, and the disk dies.
     Midway,
-    /// It is done, nobody hears of it, and the disk is dead.
+    /// It is done without being reported, and the disk dies.
     After,
 }
 
 impl VirtualDisk {
-    /// An empty disk. `draw` says what goes wrong, and how an operation ends at which the disk dies.
+    /// An empty disk. `draw` decides on faults, and on how the operation ends at which the disk dies.
     pub fn new(draw: Draw) -> Self {
         VirtualDisk(Arc::new(Mutex::new(State {
             draw,
@@ -104,23 +105,22 @@ impl VirtualDisk {
         })))
     }
 
-    /// How many operations there were that change something. What only reads is not counted: to die there is to die at
-    /// the next change.
+    /// How many operations changed something. Reads are not counted: to die at one is to die before the next change.
     pub fn ops(&self) -> u64 {
         self.state().ops
     }
 
-    /// The disk dies at the operation of that number (the first is 1): before it, after it, or in the midst of it.
+    /// Makes the disk die at operation number `op` (the first is 1): before, after or within it.
     pub fn crash_at(&self, op: u64) {
         self.state().crash_at = Some(op);
     }
 
-    /// Whether it died; [`crash`](Self::crash) or [`kill`](Self::kill) is next.
+    /// Whether it died; [`crash`](Self::crash) or [`kill`](Self::kill) must follow.
     pub fn is_dead(&self) -> bool {
         self.state().is_dead
     }
 
-    /// The power fails and comes back: what was synced is there, of the rest what `draw` says.
+    /// Cuts the power and restores it: synced data is there, and of the rest what `draw` decides.
     pub fn crash(&self, draw: &mut Draw) {
         let mut state = self.state();
         state.count("power cut");
@@ -133,14 +133,14 @@ impl VirtualDisk {
         state.restart();
     }
 
-    /// The process ends at once (kill -9): what was written is in the system's memory and stays.
+    /// Ends the process at once (kill -9): written data is in the system's memory and stays.
     pub fn kill(&self) {
         let mut state = self.state();
         state.count("process kill");
         state.restart();
     }
 
-    /// All that was written is on the disk by now, names too, though nobody synced it: the system had the time.
+    /// Makes all written data and names durable, as the operating system does in time without a sync.
     pub fn write_back(&self) {
         let mut state = self.state();
         if state.is_dead {
@@ -156,19 +156,19 @@ impl VirtualDisk {
         state.sweep();
     }
 
-    /// What goes wrong from now on.
+    /// Sets the rates of faults.
     pub fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
     }
 
-    /// Whether there is no room: nothing can be created, and no file grows.
+    /// Sets whether the disk is full: then nothing can be created, and no file grows.
     pub fn set_full(&self, is_full: bool) {
         self.state().is_full = is_full;
     }
 
-    /// Turns one bit at rest in a segment or a snapshot all of which is synced, within what was written of it. Gives the
-    /// file and the byte's place; `None` if there is no such file. The journal cannot tell damage in its very last batch
-    /// from a torn tail, so that batch is spared, and one more that may have come behind it and was not acknowledged.
+    /// Flips one bit at rest in the written part of a fully synced segment or snapshot. Returns the file and the byte's
+    /// offset; `None` if there is no such file. The journal cannot distinguish damage in its last batch from a torn
+    /// tail, so that batch is spared, and one more that may follow it without an acknowledgement.
     pub fn flip_bit(&self, draw: &mut Draw) -> Option<(PathBuf, u64)> {
         self.flip(draw, |state, path, node| {
             let is_kept = is_segment(path) || path.extension().is_some_and(|extension| extension == "snap");
@@ -183,7 +183,7 @@ impl VirtualDisk {
         })
     }
 
-    /// Turns one bit in one of the files that are asked for, synced or not.
+    /// Flips one bit in one of the wanted files, synced or not.
     pub fn flip_bit_of(&self, draw: &mut Draw, is_wanted: impl Fn(&Path) -> bool) -> Option<(PathBuf, u64)> {
         self.flip(draw, |state, path, node| match &state.nodes[&node] {
             Node::File(_) if is_wanted(path) => usize::MAX,
@@ -191,7 +191,7 @@ impl VirtualDisk {
         })
     }
 
-    /// Turns one bit in one of the files; `spared_from` gives from which byte on a file is spared.
+    /// Flips one bit in one of the files; `spared_from` returns the offset from which a file is spared.
     fn flip(&self, draw: &mut Draw, spared_from: impl Fn(&State, &Path, u64) -> usize) -> Option<(PathBuf, u64)> {
         let mut state = self.state();
         let from = |path: &Path, node: u64| spared_from(&state, path, node);
@@ -202,7 +202,7 @@ impl VirtualDisk {
         let (path, node) = draw.pick(&candidates);
         let (path, node, spared_from) = (path.to_path_buf(), **node, from(path, **node));
         let bytes = &mut state.content_mut(node).bytes;
-        // Behind it are the zeros of a segment that waits for its records.
+        // The zeros after it are a segment's preallocated space.
         let content_end = bytes.iter().rposition(|byte| *byte != 0)? + 1;
         let at = draw.below(content_end.min(spared_from) as u64);
         let mask = 1 << draw.below(8);
@@ -212,7 +212,7 @@ impl VirtualDisk {
         Some((path, at))
     }
 
-    /// Turns all flipped bits back, as whoever has a good copy does.
+    /// Restores all flipped bits, as an operator with a good copy does.
     pub fn unflip(&self) {
         let mut state = self.state();
         for (node, at, mask) in std::mem::take(&mut state.flipped) {
@@ -224,13 +224,13 @@ impl VirtualDisk {
         }
     }
 
-    /// All bytes of all files.
+    /// The summed size of all files.
     pub fn bytes(&self) -> u64 {
         let sizes = |node: &Node| if let Node::File(content) = node { content.bytes.len() as u64 } else { 0 };
         self.state().nodes.values().map(sizes).sum()
     }
 
-    /// The files that can be seen, with their sizes.
+    /// The visible files with their sizes.
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         let state = self.state();
         let size = |node: &u64| match &state.nodes[node] {
@@ -240,13 +240,13 @@ impl VirtualDisk {
         state.names.iter().filter_map(|(path, node)| Some((path.clone(), size(node)?))).collect()
     }
 
-    /// How often what went wrong, by name.
+    /// Faults that were injected, by name.
     pub fn tally(&self) -> BTreeMap<&'static str, u64> {
         self.state().tally.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no operation panics while it has the disk")
+        self.0.lock().expect("no operation panics while it holds the lock")
     }
 
     fn handle(&self, state: &mut State, node: u64) -> Handle {
@@ -268,7 +268,7 @@ impl State {
     }
 
     fn content_mut(&mut self, node: u64) -> &mut Content {
-        match self.nodes.get_mut(&node).expect("what is named or open is there") {
+        match self.nodes.get_mut(&node).expect("a node that is named or open exists") {
             Node::File(content) => content,
             Node::Folder => unreachable!("a folder is never taken for a file"),
         }
@@ -278,7 +278,7 @@ impl State {
         if self.is_dead { Err(io::Error::other("the disk is dead")) } else { Ok(()) }
     }
 
-    /// Counts an operation and says how it ends. If it is [`Fate::Before`], it must not be done.
+    /// Counts an operation and decides how it ends. If that is [`Fate::Before`], it must not be done.
     fn begin(&mut self) -> io::Result<Fate> {
         self.check_alive()?;
         self.ops += 1;
@@ -294,19 +294,19 @@ impl State {
         })
     }
 
-    /// An operation that is done or not.
-    fn whole<T>(&mut self, act: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+    /// Runs an operation that cannot be done in part.
+    fn run_atomic<T>(&mut self, act: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         match self.begin()? {
             Fate::Done => act(self),
-            Fate::Before => self.died(),
+            Fate::Before => self.dead_error(),
             Fate::Midway | Fate::After => {
                 act(self)?;
-                self.died()
+                self.dead_error()
             }
         }
     }
 
-    fn died<T>(&self) -> io::Result<T> {
+    fn dead_error<T>(&self) -> io::Result<T> {
         Err(io::Error::other("the disk died at this operation"))
     }
 
@@ -357,7 +357,7 @@ impl State {
         self.sweep();
     }
 
-    /// Makes durable what concerns a folder, and what that builds on.
+    /// Makes the changes in a folder durable, and earlier changes that they depend on.
     fn sync_names(&mut self, folder: &Path) {
         let mut needed = BTreeSet::new();
         let mut synced: Vec<_> = (0..self.changes.len())
@@ -383,7 +383,7 @@ impl State {
         self.sweep();
     }
 
-    /// Of the changes that were not synced, those up to some point are on the disk: one point for all, or one a folder.
+    /// Applies the unsynced changes up to a drawn point, one for all folders or one for each, and drops the others.
     fn lose_names(&mut self, draw: &mut Draw) {
         let changes = std::mem::take(&mut self.changes);
         let is_one_point = draw.chance(500);
@@ -403,7 +403,7 @@ impl State {
                 lost.extend(change.paths().map(Path::to_path_buf));
             }
         }
-        // What lies in a folder that is gone is gone.
+        // Names in a folder that was lost are lost.
         let mut names = std::mem::take(&mut self.synced_names);
         let all = names.clone();
         names.retain(|path, _| path.ancestors().all(|above| is_root(above) || all.contains_key(above)));
@@ -423,7 +423,7 @@ impl State {
         self.sweep();
     }
 
-    /// Forgets the files that no name and no process knows.
+    /// Removes the files that have no name and no open handle.
     fn sweep(&mut self) {
         let mut known: BTreeSet<u64> = self.names.values().chain(self.synced_names.values()).copied().collect();
         known.extend(self.changes.iter().flat_map(|change| change.0.iter().filter_map(|(_, node)| *node)));
@@ -447,14 +447,14 @@ impl State {
                 self.content_mut(node).write(at, bytes);
                 Ok(())
             }
-            Fate::Before => self.died(),
+            Fate::Before => self.dead_error(),
             Fate::Midway => {
                 self.content_mut(node).write(at, &bytes[..part]);
-                self.died()
+                self.dead_error()
             }
             Fate::After => {
                 self.content_mut(node).write(at, bytes);
-                self.died()
+                self.dead_error()
             }
         }
     }
@@ -468,7 +468,7 @@ impl State {
         if !matches!(fate, Fate::Before) {
             self.content_mut(node).cut(bytes);
         }
-        if matches!(fate, Fate::Done) { Ok(()) } else { self.died() }
+        if matches!(fate, Fate::Done) { Ok(()) } else { self.dead_error() }
     }
 
     fn sync(&mut self, node: u64) -> io::Result<()> {
@@ -489,11 +489,11 @@ impl State {
                 self.content_mut(node).settle();
                 Ok(())
             }
-            // Midway, what is not synced yet is as it was: a power cut decides.
-            Fate::Before | Fate::Midway => self.died(),
+            // The unsynced writes stay unsynced: a later power cut decides on them.
+            Fate::Before | Fate::Midway => self.dead_error(),
             Fate::After => {
                 self.content_mut(node).settle();
-                self.died()
+                self.dead_error()
             }
         }
     }
@@ -513,7 +513,7 @@ impl State {
             Fate::Midway => content.write(at, &vec![0; part]),
             Fate::Before => {}
         }
-        if matches!(fate, Fate::Done) { Ok(()) } else { self.died() }
+        if matches!(fate, Fate::Done) { Ok(()) } else { self.dead_error() }
     }
 }
 
@@ -534,7 +534,7 @@ impl NameChange {
 
 impl Disk for VirtualDisk {
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        self.state().whole(|state| {
+        self.state().run_atomic(|state| {
             let missing: Vec<_> = path.ancestors().take_while(|above| state.check_folder(above).is_err()).collect();
             for folder in missing.into_iter().rev() {
                 if state.names.contains_key(folder) {
@@ -561,7 +561,7 @@ impl Disk for VirtualDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.state();
-        let node = state.whole(|state| {
+        let node = state.run_atomic(|state| {
             if state.is_full {
                 return state.no_space();
             }
@@ -587,7 +587,7 @@ impl Disk for VirtualDisk {
         let mut state = self.state();
         state.check_alive()?;
         let node = match state.find_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => state.whole(|state| {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => state.run_atomic(|state| {
                 if state.is_full {
                     return state.no_space();
                 }
@@ -639,7 +639,7 @@ impl Disk for VirtualDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.state().whole(|state| {
+        self.state().run_atomic(|state| {
             state.check_folder(folder_of(to))?;
             let node = state.find_file(from)?;
             state.change(vec![(from.to_path_buf(), None), (to.to_path_buf(), Some(node))]);
@@ -648,7 +648,7 @@ impl Disk for VirtualDisk {
     }
 
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.state().whole(|state| {
+        self.state().run_atomic(|state| {
             state.check_folder(folder_of(to))?;
             let node = state.find_file(from)?;
             if state.names.contains_key(to) {
@@ -660,7 +660,7 @@ impl Disk for VirtualDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.state().whole(|state| {
+        self.state().run_atomic(|state| {
             state.find_file(path)?;
             state.change(vec![(path.to_path_buf(), None)]);
             Ok(())
@@ -668,7 +668,7 @@ impl Disk for VirtualDisk {
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        self.state().whole(|state| {
+        self.state().run_atomic(|state| {
             state.check_folder(path)?;
             if !mistakes::forgets_folder(path) {
                 state.sync_names(path);
@@ -685,7 +685,7 @@ struct Handle {
     node: u64,
     generation: u64,
     at: usize,
-    /// Whether it writes at the file's end, wherever that is.
+    /// Whether it is in append mode.
     is_at_end: bool,
 }
 
@@ -798,7 +798,7 @@ impl Lock for VirtualLock {}
 impl Drop for VirtualLock {
     fn drop(&mut self) {
         let mut state = self.disk.state();
-        // A restart has released it, and somebody else may have it by now.
+        // After a restart the lock is released, and another process may hold it.
         if state.generation == self.generation {
             state.locks.remove(&self.path);
         }

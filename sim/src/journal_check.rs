@@ -34,8 +34,8 @@ pub struct Survived {
     pub records: usize,
 }
 
-/// Runs a seed: six lives of one journal, each ended by a power cut or a kill at any operation of the disk. Panics, with the
-/// seed, if something that was acknowledged is not there, or something is that never was written.
+/// Runs a seed: six lives of one journal, each ended by a power cut or a kill at any operation of the disk. Panics,
+/// with the seed, if something that was acknowledged is not there, or something is that never was written.
 pub fn run_seed(seed: u64) -> Survived {
     Run::new(seed).go()
 }
@@ -59,8 +59,8 @@ struct Run {
     pending: Vec<Expected>,
     now: u64,
     recoveries: u64,
-    /// Which lives end with their first batches or before, out of a thousand: what a start trusts and did not write shows
-    /// then only.
+    /// Which lives end with their first batches or before, out of a thousand: what a start trusts and did not write
+    /// shows then only.
     short_permille: u64,
     lives: Draw,
     /// How long all records are, where they are alike: then the remains of a torn batch begin where a new record ends.

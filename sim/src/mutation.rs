@@ -1,8 +1,8 @@
-//! Mutation: does the simulator find mistakes? Each [`Mutant`] is switched on in turn, and hunted over seeds until one
-//! fails.
+//! Mutation: checks that the simulator finds mistakes. Each [`Mutant`] is activated in turn, and seeds are run until
+//! one fails.
 //!
-//! The switch is one for the whole process, so mutants go one after the other, and the seeds of one on all threads. A panic
-//! of a mutated hub is a find like any other, where it does not abort: in the dev profile.
+//! The switch is global to the process, so mutants are hunted one after the other, each with its seeds on all threads.
+//! A panic of a mutated hub counts as a find in the dev profile, where it does not abort.
 
 use crate::journal_check;
 use crate::mesh::{self, plan::Plan};
@@ -19,15 +19,15 @@ pub const SEEDS_MAX: u64 = 2_000;
 
 /// A simulator that mutants are hunted with.
 pub struct Hunter {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     /// Whether it runs the code that this mutant is in.
     pub sees: fn(Mutant) -> bool,
-    /// Runs a seed: what it found.
+    /// Runs a seed; an error says what is wrong.
     pub run: fn(u64) -> Result<(), String>,
 }
 
-/// All of them, the fastest first.
+/// All hunters, the fastest first.
 pub const HUNTERS: &[Hunter] = &[
     Hunter { name: "model", sees: Mutant::is_in_core, run: check_model },
     Hunter { name: "journal", sees: is_in_journal, run: check_journal },
@@ -37,7 +37,7 @@ pub const HUNTERS: &[Hunter] = &[
 /// Minutes of chaos of a hunt's run.
 const MESH_MINUTES: u64 = 2;
 
-/// What came of a hunt.
+/// The result of a hunt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// A seed failed.
@@ -46,12 +46,12 @@ pub enum Verdict {
         by: &'static str,
         /// The first seed that failed.
         seed: u64,
-        /// How many seeds it took that hunter.
+        /// How many seeds that hunter ran.
         seeds: u64,
         /// What was wrong.
         what: String,
     },
-    /// A seed failed, but does so without the mutant too: nothing is known of the mutant until that is mended.
+    /// A seed failed, but also fails without the mutant: the mutant cannot be judged until that is fixed.
     Unclear {
         /// The hunter whose run fails.
         by: &'static str,
@@ -85,8 +85,8 @@ pub fn hunt(hunters: &[Hunter], mutant: Mutant, seeds: &SeedRange, jobs: usize) 
     verdict
 }
 
-/// The lowest seed that fails. Threads take seeds in their order and end those that they took, so their number changes
-/// nothing.
+/// The lowest seed that fails. Threads take seeds in order and finish each, so the result does not depend on their
+/// number.
 fn first_failure(hunter: &Hunter, seeds: &SeedRange, jobs: usize) -> Option<(u64, String)> {
     let next = AtomicU64::new(seeds.first());
     let failed: Mutex<Option<(u64, String)>> = Mutex::new(None);
@@ -109,7 +109,7 @@ fn first_failure(hunter: &Hunter, seeds: &SeedRange, jobs: usize) -> Option<(u64
     failed.into_inner().expect("no thread panics with it")
 }
 
-/// A mutated hub may panic where no run looks for it.
+/// Turns a panic into an error: a mutated hub may panic where no run catches it.
 fn guarded(run: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -1,4 +1,4 @@
-//! Scenario files: a load scenario, or a plan of the mesh. What a text is, its members tell.
+//! Scenario files: a load scenario or a plan of the mesh, distinguished by their members.
 
 use crate::load::scenario::Scenario as Load;
 use crate::mesh::plan::Plan;
@@ -8,7 +8,7 @@ use std::fmt;
 /// What a file describes.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Scenario {
-    /// A load: who hands in jobs, who does them.
+    /// A load: the jobs that are submitted, and the nodes that run them.
     Load(Box<Load>),
     /// A run of the mesh, with what goes wrong in it.
     Mesh(Box<Plan>),

@@ -12,7 +12,7 @@ fn classes_taken() -> Vec<Step> {
     steps
 }
 
-/// A submit of that class, with the key and this hash of its payload.
+/// A submit of that class, with a key and this hash of its payload if given.
 fn submit(class: usize, keyed_hash: Option<u8>) -> Step {
     let idempotency = keyed_hash.map(|hash| Idempotency {
         key: Name::new("key").expect("a name"),

@@ -55,7 +55,7 @@ fn a_check_sums_up_its_seeds() {
 fn arguments_that_mean_nothing_are_refused_by_name() {
     let wrong = model(&["check", "--seeds", "9..3"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("`9..3` is no range of seeds"));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("`9..3` is not a range of seeds"));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn without_mutants_the_command_says_how_to_build_them_in() {
 
 #[cfg(feature = "sim-mutants")]
 #[test]
-fn a_hunted_mutant_is_told_with_its_seed_and_with_what_was_seen() {
+fn a_hunted_mutant_is_reported_with_its_seed_and_its_violation() {
     let hunt = |more: &[&str]| {
         let arguments = [&["mutants", "--only", "retry-delay-ignored", "--jobs", "1"], more].concat();
         Command::new(env!("CARGO_BIN_EXE_sheratan-sim")).args(arguments).output().expect("the simulator runs")

@@ -14,7 +14,7 @@ fn submit() -> Command {
 }
 
 #[test]
-fn a_node_that_is_not_heard_of_but_keeps_its_lease_is_forgotten_after_the_lease() {
+fn a_silent_node_that_extends_its_lease_is_dropped_after_the_lease() {
     let node = Name::new("keeper").expect("a name");
     let begin = Timestamp::from_millis(1_768_500_000_000);
     let pull = Pull { node: node.clone(), jobs_max: 1, kinds: NameSet::EMPTY, lease_duration_ms: None };

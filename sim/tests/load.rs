@@ -1,6 +1,6 @@
 //! Load scenarios: each, at a small scale, shows what its first line says.
 
-// The clock is asked by nobody here; the files are the test's own.
+// No clock is read here; the files are the test's own.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use sheratan_sim::load::driver::Driver;
@@ -96,7 +96,7 @@ fn each_noon_leaves_a_queue_and_each_night_ends_it() {
 }
 
 #[test]
-fn after_an_outage_all_come_back_at_once_and_no_job_is_lost_or_done_twice() {
+fn after_an_outage_all_reconnect_at_once_and_no_job_is_lost_or_completed_twice() {
     let report = run("thundering-herd", 0.05);
     assert_all_done(&report);
     assert_eq!(report.hub.submitted, report.tally.offered, "a key makes one job of all its sends");
@@ -198,7 +198,7 @@ fn the_command_prints_a_report_and_writes_a_page() {
 }
 
 #[test]
-fn what_is_no_scenario_is_refused_by_name_and_line() {
+fn an_invalid_scenario_is_refused_by_name_and_line() {
     let mesh = sim(&["load", "default"]);
     assert_eq!(mesh.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&mesh.stderr).contains("not a load: sheratan-sim run --scenario default"));

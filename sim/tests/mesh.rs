@@ -15,7 +15,8 @@ fn seeds_of_the_mesh_go_well_and_see_what_can_go_wrong() {
             Err(failure) => panic!("{failure}\nreproduce it: sheratan-sim run --seed {seed} --minutes {MINUTES}"),
         }
     }
-    // Of what changes nothing (repeats, wakes of long polls) the journal knows nothing: the actors' statuses stand for it.
+    // Commands that change nothing (repeats, wakes of long polls) are not in the journal: the actors' marks stand for
+    // them.
     let expected = [
         "attempt retried",
         "attempts exhausted",

@@ -14,13 +14,13 @@ use sheratan_io::config::Changes;
 use sheratan_io::journal::{self, Appender, Batch, Options, Store};
 use sheratan_io::trace::{self, Pending, Trace};
 use sheratan_sim::production::replay::{Replay, replay};
-use sheratan_sim::production::what_if::{MadeUp, WhatIf, what_if};
+use sheratan_sim::production::what_if::{Assumptions, WhatIf, what_if};
 use tempfile::TempDir;
 
 /// Commands that become durable together.
 const BATCH_RECORDS: u32 = 64;
 
-/// A hub that records what it is told.
+/// A hub that records the commands that it is given.
 struct Recorder {
     folder: TempDir,
     hub: Hub,
@@ -42,7 +42,7 @@ impl Recorder {
         let hash_before = recovery.hub.outcome_hash();
         let (hub, store, appender) = (recovery.hub, recovery.store, recovery.appender);
         let mut recorder = Recorder { folder, hub, store, appender, trace, batch: Batch::new(), next_seq, hash_before };
-        recorder.tell(now, Command::Set(limits.differences(recorder.hub.limits())));
+        recorder.apply(now, Command::Set(limits.differences(recorder.hub.limits())));
         recorder
     }
 
@@ -50,7 +50,7 @@ impl Recorder {
         Recorder::start(TempDir::new().unwrap(), 1_000_000, limits)
     }
 
-    fn tell(&mut self, now: u64, command: Command) -> Outcome {
+    fn apply(&mut self, now: u64, command: Command) -> Outcome {
         let now = at(now).max(self.hub.now());
         Envelope::encode(self.hub.rules(), Caller::HUB, &command, self.batch.begin(self.next_seq, now));
         let outcome = self.hub.apply(now, command);
@@ -92,14 +92,14 @@ impl Recorder {
     }
 
     fn submit(&mut self, now: u64) -> Option<JobSeq> {
-        match self.tell(now, submit()) {
+        match self.apply(now, submit()) {
             Outcome::Submitted(Submitted::Accepted { job, .. }) => Some(job),
             _ => None,
         }
     }
 
     fn pull(&mut self, now: u64, jobs_max: u32) -> Vec<LeaseRef> {
-        match self.tell(now, Command::Pull(pull("n", jobs_max))) {
+        match self.apply(now, Command::Pull(pull("n", jobs_max))) {
             Outcome::Pulled(pulled) => pulled.leases.into_iter().map(|leased| leased.lease).collect(),
             other => panic!("{other:?}"),
         }
@@ -144,7 +144,7 @@ fn both(folder: &TempDir, sets: &[&str]) -> (Replay, WhatIf) {
     assert_eq!(replayed.diverged, None);
     let changes = Changes::parse(sets).unwrap();
     let other = what_if(folder.path(), None, &changes, &replayed, &mut |_, _| {}).unwrap();
-    assert_eq!(other.recorded.rows, replayed.rows, "told a second time, the recorded hub does the same");
+    assert_eq!(other.recorded.rows, replayed.rows, "given the same commands again, the recorded hub does the same");
     (replayed, other)
 }
 
@@ -154,14 +154,14 @@ fn results_find_their_leases_though_the_jobs_have_other_numbers() {
     let jobs: Vec<_> = (0..3).map(|n| hub.submit(1_000_100 + n)).collect();
     assert!(jobs[1].is_some() && jobs[2].is_none());
     let first = hub.pull(1_000_200, 1)[0];
-    // The fourth that came is the third that was let in.
+    // The fourth submit is the third that was accepted.
     assert_eq!(hub.submit(1_000_300), Some(JobSeq::new(3)));
-    hub.tell(1_000_400, Command::Complete(complete("n", first, true)));
+    hub.apply(1_000_400, Command::Complete(complete("n", first, true)));
     let leases = hub.pull(1_000_500, 2);
     assert_eq!(leases.iter().map(|lease| lease.job.get()).collect::<Vec<_>>(), [2, 3]);
-    hub.tell(1_000_600, Command::Complete(complete("n", leases[0], true)));
+    hub.apply(1_000_600, Command::Complete(complete("n", leases[0], true)));
     // A client of v1.5 names no lease.
-    hub.tell(1_000_700, Command::Complete(Complete { lease: None, ..complete("n", leases[1], false) }));
+    hub.apply(1_000_700, Command::Complete(Complete { lease: None, ..complete("n", leases[1], false) }));
     let folder = hub.stop();
     let (_, other) = both(&folder, &["max_queue_depth=10"]);
     let tally = |side: &sheratan_sim::production::what_if::Side| {
@@ -169,10 +169,10 @@ fn results_find_their_leases_though_the_jobs_have_other_numbers() {
         [total.accepted, total.refused, total.leased, total.completed, total.failed]
     };
     assert_eq!(tally(&other.recorded), [3, 1, 3, 2, 1]);
-    // Two of the four are done and one failed, as recorded; the fourth waits, since nobody asked again.
+    // Two of the four are done and one failed, as recorded; the fourth waits, since no node pulled again.
     assert_eq!(tally(&other.changed), [4, 0, 3, 2, 1]);
     assert_eq!(other.changed.state.counts.queued, 1);
-    assert_eq!(other.made_up, MadeUp::default());
+    assert_eq!(other.assumptions, Assumptions::default());
 }
 
 #[test]
@@ -180,14 +180,14 @@ fn the_result_of_a_lease_that_a_lower_limit_does_not_give_is_left_out() {
     let mut hub = Recorder::new(depth(10));
     (0..2).for_each(|n| _ = hub.submit(1_000_000 + n));
     let leases = hub.pull(1_001_000, 2);
-    hub.tell(1_002_000, Command::Extend(Extend { node: name("n"), leases: leases.clone(), lease_duration_ms: None }));
+    hub.apply(1_002_000, Command::Extend(Extend { node: name("n"), leases: leases.clone(), lease_duration_ms: None }));
     for lease in leases {
-        hub.tell(1_003_000, Command::Complete(complete("n", lease, true)));
+        hub.apply(1_003_000, Command::Complete(complete("n", lease, true)));
     }
     let (_, other) = both(&hub.stop(), &["max_inflight=1"]);
     assert_eq!((other.recorded.total.completed, other.changed.total.completed), (2, 1));
-    let expected = MadeUp { results_left_out: 1, extensions_left_out: 1, ..MadeUp::default() };
-    assert_eq!(other.made_up, expected);
+    let expected = Assumptions { results_left_out: 1, extensions_left_out: 1, ..Assumptions::default() };
+    assert_eq!(other.assumptions, expected);
 }
 
 #[test]
@@ -197,15 +197,16 @@ fn a_waiting_node_is_assumed_to_do_what_was_refused_as_long_as_jobs_ran_and_to_k
     assert_eq!(accepted, 1);
     let leases = hub.pull(1_000_000, 1);
     let extend = Extend { node: name("n"), leases: leases.clone(), lease_duration_ms: None };
-    hub.tell(1_005_000, Command::Extend(extend));
-    hub.tell(1_010_000, Command::Complete(complete("n", leases[0], true)));
+    hub.apply(1_005_000, Command::Extend(extend));
+    hub.apply(1_010_000, Command::Complete(complete("n", leases[0], true)));
     assert!(hub.pull(1_020_000, 1).is_empty());
     assert!(hub.pull(1_021_000, 1).is_empty(), "a pull while the node would have been busy");
-    hub.tell(1_100_000, Command::Heartbeat(heartbeat("m")));
+    hub.apply(1_100_000, Command::Heartbeat(heartbeat("m")));
     let (replayed, other) = both(&hub.stop(), &["max_queue_depth=10"]);
     assert_eq!(replayed.covered.percent, 100.0);
-    let made_up = MadeUp { assumed_leases: 3, assumed_completions: 3, pulls_left_out: 1, ..MadeUp::default() };
-    assert_eq!(other.made_up, made_up);
+    let assumptions =
+        Assumptions { assumed_leases: 3, assumed_completions: 3, pulls_left_out: 1, ..Assumptions::default() };
+    assert_eq!(other.assumptions, assumptions);
     assert_eq!((other.changed.total.accepted, other.changed.total.completed, other.changed.total.failed), (4, 4, 0));
     // They began at 20, 30 and 40 s, and had been ready since the first.
     let p99_ms = other.changed.waits.unwrap().p99_ms;
@@ -224,14 +225,14 @@ fn a_recording_whose_beginning_is_gone_begins_with_its_snapshot() {
         folder = hub.stop();
     }
     let mut hub = Recorder::start(folder, 2_100_000, depth(3));
-    hub.tell(2_100_200, Command::Complete(complete("n", held[0], true)));
+    hub.apply(2_100_200, Command::Complete(complete("n", held[0], true)));
     (0..4).for_each(|n| _ = hub.submit(2_100_300 + n));
     let (replayed, other) = both(&hub.stop(), &["max_queue_depth=4"]);
     assert!(replayed.snapshot_seq.is_some_and(|seq| seq > 1), "{:?}", replayed.snapshot_seq);
     assert_eq!(replayed.covered.percent, 100.0);
     assert_eq!((other.recorded.total.accepted, other.changed.total.accepted), (1, 2));
     assert_eq!((other.recorded.total.completed, other.changed.total.completed), (1, 1));
-    assert_eq!(other.made_up, MadeUp::default());
+    assert_eq!(other.assumptions, Assumptions::default());
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn a_replay_stops_at_the_moment_and_the_digest_there_is_always_the_same() {
 }
 
 #[test]
-fn a_hub_that_decided_otherwise_is_told() {
+fn a_hub_that_decided_otherwise_is_reported() {
     let mut hub = Recorder::new(depth(10));
     hub.submit(1_000_000);
     let folder = hub.stop_sealed_with([9; 16]);
@@ -260,9 +261,9 @@ fn a_hub_that_decided_otherwise_is_told() {
     assert_eq!((diverged.seq, diverged.expected), (2, [9; 16]));
 }
 
-/// Whatever happened, the limits that held give what was: nothing is made up, and no result goes astray.
+/// Under the recorded limits both hubs agree: nothing is assumed, and no result is left out.
 #[test]
-fn under_the_limits_that_held_both_histories_are_one() {
+fn under_the_recorded_limits_both_hubs_agree() {
     for seed in 0..30 {
         let mut hub = Recorder::new(Limits { inflight_max: 6, leases_per_node_max: 4, ..depth(8) });
         let mut traffic = Traffic { numbers: ChaCha8Rng::seed_from_u64(seed), leases: Vec::new(), now: 1_000_000 };
@@ -273,12 +274,12 @@ fn under_the_limits_that_held_both_histories_are_one() {
         assert_eq!(other.changed.refusals, other.recorded.refusals, "seed {seed}");
         assert_eq!(other.changed.state.counts, other.recorded.state.counts, "seed {seed}");
         assert_eq!(other.changed.state.nodes, other.recorded.state.nodes, "seed {seed}");
-        let made_up = MadeUp { pulls_left_out: other.made_up.pulls_left_out, ..MadeUp::default() };
-        assert_eq!(other.made_up, made_up, "seed {seed}");
+        let assumptions = Assumptions { pulls_left_out: other.assumptions.pulls_left_out, ..Assumptions::default() };
+        assert_eq!(other.assumptions, assumptions, "seed {seed}");
     }
 }
 
-/// Under any limits jobs are neither made nor lost: who came in is done, ended, or there.
+/// Under any limits no job is invented or lost: each accepted job is completed, ended, or still there.
 #[test]
 fn under_other_limits_every_job_is_accounted_for() {
     for seed in 100..120 {
@@ -320,11 +321,11 @@ impl Traffic {
         let node = format!("n{}", self.below(3));
         match self.below(10) {
             0..4 => {
-                hub.tell(self.now, self.submit());
+                hub.apply(self.now, self.submit());
             }
             4..7 => {
                 let command = Command::Pull(pull(&node, 1 + self.below(3) as u32));
-                if let Outcome::Pulled(pulled) = hub.tell(self.now, command) {
+                if let Outcome::Pulled(pulled) = hub.apply(self.now, command) {
                     self.leases.extend(pulled.leases.iter().map(|leased| (node.clone(), leased.lease)));
                 }
             }
@@ -334,26 +335,26 @@ impl Traffic {
                 match self.below(8) {
                     0 => {
                         let extend = Extend { node: name(&node), leases: vec![lease], lease_duration_ms: None };
-                        hub.tell(self.now, Command::Extend(extend));
+                        hub.apply(self.now, Command::Extend(extend));
                     }
-                    // Told twice, or never.
-                    1 => _ = hub.tell(self.now, Command::Complete(complete(&node, lease, true))),
+                    // Sent twice, or never.
+                    1 => _ = hub.apply(self.now, Command::Complete(complete(&node, lease, true))),
                     2 => _ = self.leases.swap_remove(at),
                     what => {
                         self.leases.swap_remove(at);
-                        let lease_told = (what != 3).then_some(lease);
+                        let lease_sent = (what != 3).then_some(lease);
                         let is_retryable = self.below(2) == 0;
                         let complete = complete(&node, lease, what > 4);
-                        let complete = Complete { lease: lease_told, is_retryable, ..complete };
-                        hub.tell(self.now, Command::Complete(complete));
+                        let complete = Complete { lease: lease_sent, is_retryable, ..complete };
+                        hub.apply(self.now, Command::Complete(complete));
                     }
                 }
             }
             7..9 => {}
             _ => {
-                hub.tell(self.now, Command::Heartbeat(heartbeat(&node)));
+                hub.apply(self.now, Command::Heartbeat(heartbeat(&node)));
                 let index = hub.hub.registry().by_name(&node).unwrap().index();
-                hub.tell(self.now, Command::NodesSeen(vec![index]));
+                hub.apply(self.now, Command::NodesSeen(vec![index]));
             }
         }
     }

@@ -43,8 +43,8 @@ fn work(recovery: &mut Recovery, records: u64) {
     }
 }
 
-/// A folder with a snapshot in the middle of a segment, and the rest of it and several more behind: with the digests at the
-/// snapshot and at the end.
+/// A folder with a snapshot in the middle of a segment, and the rest of it and several more behind: with the digests at
+/// the snapshot and at the end.
 fn written(seed: u64) -> (VirtualDisk, [u8; 32], [u8; 32]) {
     let disk = VirtualDisk::new(Draw::new(seed, Stream::Traffic));
     let mut recovery = start(&disk).unwrap();

@@ -1,4 +1,4 @@
-//! `sheratan-sim run`: which scenarios it takes, what it says of them, and how it ends.
+//! `sheratan-sim run`: which scenarios it accepts, what it prints, and its exit codes.
 
 // The real program is run.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -88,7 +88,7 @@ fn a_name_that_is_none_is_refused_with_the_nearest_one_and_the_list() {
 }
 
 #[test]
-fn a_file_is_what_its_content_says_and_a_wrong_one_is_told_what_is_wrong_in_it() {
+fn a_file_is_what_its_content_says_and_a_wrong_one_is_refused_with_the_reason() {
     let load =
         "# It.\nseconds = 5\n[arrivals]\nrate = { shape = \"constant\", per_sec = 5 }\n[nodes]\ncount = 2\nslots = 1\n";
     let report = json(&run(&["--scenario", &file("a-load.toml", load), "--json"]));
@@ -116,7 +116,7 @@ fn a_file_is_what_its_content_says_and_a_wrong_one_is_told_what_is_wrong_in_it()
 }
 
 #[test]
-fn what_does_not_apply_to_a_scenario_is_refused_by_name() {
+fn options_that_do_not_apply_to_a_scenario_are_refused_by_name() {
     let table: [(&[&str], &str); 6] = [
         (&["--scenario", "spike", "--minutes", "3"], "spike: --minutes is for runs of the mesh"),
         (&["--scenario", "spike", "--seeds", "0..3"], "spike: --seeds is for runs of the mesh"),
@@ -147,7 +147,7 @@ fn a_file_that_fails_prints_the_command_that_fails_again() {
 }
 
 #[test]
-fn of_several_scenarios_each_is_told_in_a_line_and_a_failure_in_full() {
+fn of_several_scenarios_each_is_reported_in_a_line_and_a_failure_in_full() {
     let fails = file("starves-too.toml", &failing().to_string());
     let well = file("is-well.toml", &Plan::of(4, 1).to_string());
     let both = run(&["--scenario", &well, &fails]);
@@ -180,7 +180,7 @@ fn a_run_is_written_as_a_page_whether_it_goes_well_or_fails() {
     let well = run(&["--seed", "3", "--minutes", "1", "--html", &page, "--json"]);
     assert_eq!((well.status.code(), &json(&well)["ok"]), (Some(0), &true.into()));
     let html = std::fs::read_to_string(&page).expect("the page was written");
-    assert!(html.contains("All is well") && html.contains("--seed 3 --minutes 1"), "{html}");
+    assert!(html.contains("No invariant was violated.") && html.contains("--seed 3 --minutes 1"), "{html}");
     assert!(html.ends_with("</html>\n") && !html.contains("<script") && !html.contains("NaN"));
     let fails = file("starves-on-a-page.toml", &failing().to_string());
     assert_eq!(run(&["--scenario", &fails, "--html", &page]).status.code(), Some(1));
@@ -192,7 +192,7 @@ fn a_run_is_written_as_a_page_whether_it_goes_well_or_fails() {
 }
 
 #[test]
-fn to_be_looked_at_changes_nothing_in_a_run() {
+fn a_timeline_changes_nothing_in_a_run() {
     let page = path("looked-at.html").display().to_string();
     let trails = [&["--seed", "9", "--json"][..], &["--seed", "9", "--json", "--html", &page][..]]
         .map(|arguments| json(&run(arguments))["trail_hash"].clone());
@@ -200,7 +200,7 @@ fn to_be_looked_at_changes_nothing_in_a_run() {
 }
 
 #[test]
-fn a_page_is_written_though_nobody_reads_what_is_printed() {
+fn a_page_is_written_though_standard_output_is_closed() {
     let page = path("unread.html");
     _ = std::fs::remove_file(&page);
     let mut run = command(&["--seed", "9", "--html", page.to_str().expect("text")]);
@@ -223,7 +223,7 @@ fn seeds_of_a_file_are_runs_of_its_plan() {
 }
 
 #[test]
-fn seeds_go_on_though_some_fail_if_that_is_asked() {
+fn with_keep_going_seeds_run_though_some_fail() {
     // Few jobs, of which few are dropped: in some runs none is.
     let mut plan = Plan { submits_per_min: 6, ..failing() };
     plan.faults = [(Fault::DropJob, 1_500)].into();
@@ -242,9 +242,9 @@ fn seeds_go_on_though_some_fail_if_that_is_asked() {
     for member in ["seed", "invariant", "detail", "reproduce"] {
         assert_eq!(first[member], failed[0][member], "{member}");
     }
-    let told = complained(&all);
+    let report_text = complained(&all);
     for report in &failed {
-        assert!(told.contains(&format!("seed {} failed at ", report["seed"])), "{told}");
+        assert!(report_text.contains(&format!("seed {} failed at ", report["seed"])), "{report_text}");
     }
     let text = said(&run(&["--scenario", &file, "--seeds", "0..8", "--keep-going"]));
     let summary = format!("{} seeds failed\n{} violate: no job starves\n", failed.len(), failed.len());

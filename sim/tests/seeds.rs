@@ -7,7 +7,7 @@ use std::num::NonZero;
 use std::thread;
 
 #[test]
-fn a_thousand_seeds_are_well_and_saw_everything_that_there_is_to_see() {
+fn a_thousand_seeds_pass_and_see_every_expected_sighting() {
     let jobs = thread::available_parallelism().map_or(1, NonZero::get);
     let totals = check(SeedRange::new(0, 1_000), STEPS_DEFAULT, jobs, |_, _| (), |_| ())
         .unwrap_or_else(|(seed, failure)| panic!("seed {seed}: {failure}"));

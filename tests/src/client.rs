@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// No reply takes longer, or the test has failed; long polls of the tests are shorter.
+/// The longest that a reply may take; long polls of the tests are shorter.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One connection to a plane.
@@ -115,7 +115,7 @@ impl Client {
         sent
     }
 
-    /// Opens an event stream; the reply, if it is none.
+    /// Opens an event stream; the reply, if it is not one.
     pub fn events(mut self, path: &str) -> Result<Events, Response> {
         self.send_request("GET", path, None).expect("the hub takes it");
         let head = self.read_head().expect("the hub answers");
@@ -237,7 +237,7 @@ impl Events {
                 Some(("event", value)) => value.clone_into(&mut event.event),
                 Some(("id", value)) => event.id = Some(value.to_owned()),
                 Some(("data", value)) => event.data += value,
-                // What has no data is no event.
+                // A block without data is not an event.
                 None if line.is_empty() && !event.data.is_empty() => return Ok(Some(event)),
                 _ => {}
             }

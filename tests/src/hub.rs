@@ -1,4 +1,4 @@
-//! A hub as a process: started on free ports, asked where it listens, killed or stopped by its id.
+//! A hub as a process: started on free ports, killed or stopped by its id.
 
 use crate::client::Client;
 use serde_json::Value;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 /// How long a start or a stop may take before the test has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often something that cannot wake the test is asked for.
+/// How often a condition that cannot wake the test is polled.
 const POLL: Duration = Duration::from_millis(5);
 
 /// A running hub with its data folder.
@@ -45,7 +45,7 @@ pub struct Options {
 /// What a hub wrote on standard error so far.
 type Said = Arc<Mutex<String>>;
 
-/// What a command that ran to its end left.
+/// The result of a command that ran to its end.
 #[derive(Debug)]
 pub struct Run {
     /// The exit code.
@@ -88,7 +88,8 @@ impl Hub {
         (self.control, self.data) = await_addrs(self.folder.path(), &mut self.child, &self.said);
     }
 
-    /// Starts a hub again as [`Hub::restart`] does, but waits only until it says where it listens: it may be recovering.
+    /// Starts a hub again as [`Hub::restart`] does, but waits only until it says where it listens: it may be
+    /// recovering.
     pub fn begin_restart(&mut self) {
         self.child = spawn(self.folder.path(), &self.options);
         let stderr = self.child.stderr.take().expect("it is a pipe");
@@ -185,7 +186,7 @@ impl Drop for Hub {
     }
 }
 
-/// Waits until `ask` says yes.
+/// Waits until `ask` returns true.
 #[track_caller]
 pub fn until(what: &str, mut ask: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -252,7 +253,7 @@ impl From<Output> for Run {
 }
 
 fn spawn(folder: &Path, options: &Options) -> Child {
-    // Left behind by a hub that was killed: it would tell the old ports.
+    // A killed hub has left its file, which has the old ports.
     _ = fs::remove_file(folder.join("hub.addr"));
     let mut command = command(&["serve", "--data-dir"]);
     command.arg(folder).args(&options.args);

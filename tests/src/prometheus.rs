@@ -1,5 +1,5 @@
-//! A Prometheus and an Alertmanager as processes: on free ports and temporary data folders, asked by their HTTP APIs, ended
-//! by their ids.
+//! A Prometheus and an Alertmanager as processes: on free ports and temporary data folders, asked by their HTTP APIs,
+//! ended by their ids.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -47,7 +47,7 @@ impl Prometheus {
 }
 
 impl Alertmanager {
-    /// Starts the program, alone and with nobody to tell; waits until it listens.
+    /// Starts the program, alone and without receivers; waits until it listens.
     pub fn start(program: &Path) -> Alertmanager {
         let folder = TempDir::new().expect("a temporary folder");
         let config = folder.path().join("alertmanager.yml");
@@ -60,7 +60,7 @@ impl Alertmanager {
         self.0.addr
     }
 
-    /// The alerts that go on.
+    /// The alerts that are firing.
     pub fn firing(&self) -> Vec<Value> {
         let alerts = self.0.get("/api/v2/alerts?active=true");
         alerts.and_then(|alerts| alerts.as_array().cloned()).unwrap_or_default()
@@ -73,7 +73,7 @@ impl Served {
         let mut command = Command::new(program);
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("{data_flag}={}", data.path().display())).args(more);
-        // The port is what it says that it is.
+        // The program reports its port.
         command.arg("--web.listen-address=127.0.0.1:0");
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
         let mut lines = BufReader::new(child.stderr.take().expect("it is a pipe")).lines().map_while(Result::ok);
@@ -83,7 +83,7 @@ impl Served {
             said.push(line);
             addr
         });
-        // Read on, so that it never waits for a reader.
+        // Read to the end, so that it never blocks on a full pipe.
         thread::spawn(move || lines.for_each(drop));
         let addr = addr.unwrap_or_else(|| panic!("it does not listen:\n{}", said.join("\n")));
         Served { child, addr, _data: data }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::thread;
 
-/// Where a program is that a Debian package brings. Without it the test is skipped, and says so; with
+/// The path of a program that a Debian package provides. Without it the test is skipped, and says so; with
 /// `SHERATAN_TEST_TOOLS=required` it fails.
 #[track_caller]
 pub fn tool(name: &str, package: &str) -> Option<PathBuf> {
@@ -19,8 +19,7 @@ pub fn tool(name: &str, package: &str) -> Option<PathBuf> {
     found
 }
 
-/// Says that this test proves nothing here. Straight to the standard error output: `eprintln!` would be kept from whoever
-/// runs the tests.
+/// Reports that this test was skipped. Writes to standard error directly, since the test harness captures `eprintln!`.
 pub fn skipped(reason: &str) {
     let thread = thread::current();
     let line = format!("SKIPPED {}: {reason}\n", thread.name().unwrap_or("a test"));

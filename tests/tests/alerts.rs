@@ -1,4 +1,5 @@
-//! Alerts: bursts in the audit log are told once, in a file, over HTTP, by webhook, and by `watch` from outside the hub.
+//! Alerts: bursts in the audit log are reported once, in a file, over HTTP, by webhook, and by `watch` from outside the
+//! hub.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -27,7 +28,7 @@ fn write_rules(folder: &Path, rules: &Value) {
     fs::write(folder.join("alert_rules.json"), json!({ "rules": rules }).to_string()).unwrap();
 }
 
-/// The built-in rule about ports, faster: more than two in a second, over when it was quiet for no longer.
+/// The built-in rule about ports, faster: more than two in a second, resolved after a second without any.
 fn fast_rule() -> Value {
     json!({"name": "port_mismatch_burst", "event": "PORT_MISMATCH", "threshold": 2, "window_sec": 1, "cooldown_sec": 0})
 }
@@ -44,7 +45,7 @@ fn fail_to_authenticate(hub: &Hub, times: usize) {
 }
 
 /// The lines of the alerts' file.
-fn told(hub: &Hub) -> Vec<Value> {
+fn reported(hub: &Hub) -> Vec<Value> {
     let text = fs::read_to_string(hub.folder().join("logs/alerts.jsonl")).unwrap_or_default();
     let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
     whole.lines().map(|line| serde_json::from_str(line).expect("a whole line is JSON")).collect()
@@ -55,17 +56,17 @@ fn states(lines: &[Value]) -> Vec<&str> {
 }
 
 #[test]
-fn a_burst_is_told_once_where_it_is_one_and_not_below() {
+fn a_burst_is_reported_once_and_fewer_events_are_not() {
     let hub = Hub::start();
     let open = || hub.control().get("/api/alerts").ok()["open"].as_array().unwrap().len();
     mismatch(&hub, 20);
     assert_eq!(open(), 0, "as many as the threshold");
     mismatch(&hub, 30);
-    until("the alert is in the file", || !told(&hub).is_empty());
+    until("the alert is in the file", || !reported(&hub).is_empty());
     let alerts = hub.control().get("/api/alerts").ok();
     assert_eq!(alerts["open"][0]["total"], 50);
     assert_eq!(alerts["alerts"].as_array().unwrap().len(), 1);
-    let lines = told(&hub);
+    let lines = reported(&hub);
     assert_eq!(states(&lines), ["opened"]);
     assert_eq!(lines[0], alerts["alerts"][0]);
     assert_eq!(lines[0]["event"], "BURST_PORT_MISMATCH");
@@ -84,31 +85,31 @@ fn failures_to_authenticate_from_this_machine_are_a_burst_only_where_a_rule_says
     fail_to_authenticate(&silent, 30);
     until("all are in the audit log", || silent.audit("AUTH_FAILURE").len() == 30);
     assert_eq!(silent.control().get("/api/alerts").ok()["open"], json!([]));
-    assert!(told(&silent).is_empty());
+    assert!(reported(&silent).is_empty());
 
     let rule = json!([{"name": "auth_failure_burst", "event": "AUTH_FAILURE", "threshold": 20, "ignore": []}]);
-    let telling = hub_with_rules(&rule, Options::default());
-    fail_to_authenticate(&telling, 30);
-    until("the alert is in the file", || !told(&telling).is_empty());
-    assert_eq!(told(&telling)[0]["event"], "BURST_AUTH_FAILURE");
+    let with_rule = hub_with_rules(&rule, Options::default());
+    fail_to_authenticate(&with_rule, 30);
+    until("the alert is in the file", || !reported(&with_rule).is_empty());
+    assert_eq!(reported(&with_rule)[0]["event"], "BURST_AUTH_FAILURE");
 }
 
 #[test]
 fn an_alert_that_opened_is_resolved_when_the_burst_is_over() {
     let hub = hub_with_rules(&json!([fast_rule()]), Options::default());
     mismatch(&hub, 5);
-    until("it is over", || states(&told(&hub)) == ["opened", "resolved"]);
-    let lines = told(&hub);
+    until("it is over", || states(&reported(&hub)) == ["opened", "resolved"]);
+    let lines = reported(&hub);
     assert_eq!(lines[0]["details"]["alert_id"], lines[1]["details"]["alert_id"]);
     assert_eq!(lines[1]["details"]["total"], 5);
     assert_eq!(hub.control().get("/api/alerts").ok()["open"], json!([]));
     mismatch(&hub, 3);
-    until("the next burst is told", || told(&hub).len() > 2);
-    assert_ne!(told(&hub)[2]["details"]["alert_id"], lines[0]["details"]["alert_id"]);
+    until("the next burst is reported", || reported(&hub).len() > 2);
+    assert_ne!(reported(&hub)[2]["details"]["alert_id"], lines[0]["details"]["alert_id"]);
 }
 
 #[test]
-fn rules_are_read_again_when_the_hub_is_told_and_wrong_ones_leave_the_old_ones() {
+fn rules_are_reloaded_on_sighup_and_wrong_ones_leave_the_old_ones() {
     let mut hub = hub_with_rules(&json!([]), Options::default());
     let hang_up = |hub: &mut Hub, text: &str| {
         let pid = rustix::process::Pid::from_raw(hub.pid() as i32).unwrap();
@@ -119,12 +120,12 @@ fn rules_are_read_again_when_the_hub_is_told_and_wrong_ones_leave_the_old_ones()
     write_rules(hub.folder(), &json!([fast_rule()]));
     hang_up(&mut hub, "the alert rules were read again");
     mismatch(&hub, 3);
-    until("the new rule holds", || states(&told(&hub)).contains(&"opened"));
+    until("the new rule holds", || states(&reported(&hub)).contains(&"opened"));
     fs::write(hub.folder().join("alert_rules.json"), r#"{"rules":[{"name":"x"}]}"#).unwrap();
     hang_up(&mut hub, "the rules before stay");
-    until("the first burst is over", || states(&told(&hub)).ends_with(&["resolved"]));
+    until("the first burst is over", || states(&reported(&hub)).ends_with(&["resolved"]));
     mismatch(&hub, 3);
-    until("the rule still holds", || states(&told(&hub)) == ["opened", "resolved", "opened"]);
+    until("the rule still holds", || states(&reported(&hub)) == ["opened", "resolved", "opened"]);
     assert!(hub.exited().is_none());
 }
 
@@ -144,7 +145,7 @@ fn rules_that_are_not_understood_stop_the_start_with_the_rule_that_is_wrong() {
     assert!(missing.stderr.contains("/nowhere/rules.json"), "{}", missing.stderr);
 }
 
-/// A receiver of webhooks: answers with these statuses in turn, then with 200, and hands on the bodies.
+/// A receiver of webhooks: answers with these statuses in turn, then with 200, and passes on the bodies.
 fn receiver(statuses: &'static [u16]) -> (SocketAddr, Receiver<(String, Value)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -191,7 +192,7 @@ fn posting_to(addr: SocketAddr, path: &str) -> Options {
 const LONG: Duration = Duration::from_secs(60);
 
 #[test]
-fn a_webhook_gets_what_an_alertmanager_would_post_again_if_it_did_not_take_it() {
+fn a_webhook_gets_what_an_alertmanager_would_and_a_failed_post_is_repeated() {
     let (addr, bodies) = receiver(&[503, 429]);
     let hub = hub_with_rules(&json!([fast_rule()]), posting_to(addr, "/hook"));
     mismatch(&hub, 3);
@@ -211,8 +212,8 @@ fn a_webhook_gets_what_an_alertmanager_would_post_again_if_it_did_not_take_it() 
     assert_eq!(alert["generatorURL"], format!("http://{}/api/alerts", hub.control));
     assert_eq!((&resolved["status"], &resolved["alerts"][0]["status"]), (&json!("resolved"), &json!("resolved")));
     assert_eq!(resolved["alerts"][0]["fingerprint"], alert["fingerprint"]);
-    until("the end is in the file", || told(&hub).len() == 2);
-    assert_eq!(resolved["alerts"][0]["endsAt"], told(&hub)[1]["ts"]);
+    until("the end is in the file", || reported(&hub).len() == 2);
+    assert_eq!(resolved["alerts"][0]["endsAt"], reported(&hub)[1]["ts"]);
     assert!(!hub.log().contains("/hook"), "a webhook's URL may be a secret");
 }
 
@@ -224,8 +225,8 @@ fn an_alertmanagers_own_address_gets_a_list_of_alerts() {
     let (_, posted) = bodies.recv_timeout(LONG).unwrap();
     assert_eq!(posted.as_array().unwrap().len(), 1);
     assert_eq!(posted[0]["labels"]["alertname"], "BURST_PORT_MISMATCH");
-    until("the alert is in the file", || !told(&hub).is_empty());
-    assert_eq!(posted[0]["startsAt"], told(&hub)[0]["ts"]);
+    until("the alert is in the file", || !reported(&hub).is_empty());
+    assert_eq!(posted[0]["startsAt"], reported(&hub)[0]["ts"]);
     // The rule's second and what is added for a receiver that takes it late.
     let instant = |member: &str| posted[0][member].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert_eq!(instant("endsAt").duration_since(instant("startsAt")).as_millis(), 71_000);
@@ -258,17 +259,17 @@ fn an_alertmanager_shows_an_alert_while_it_is_open_and_then_no_more() {
     assert_eq!(firing[0]["labels"]["alertname"], "BURST_PORT_MISMATCH");
     assert_eq!(firing[0]["status"]["state"], "active");
     until("it is over", || alertmanager.firing().is_empty());
-    assert_eq!(states(&told(&hub)), ["opened", "resolved"]);
+    assert_eq!(states(&reported(&hub)), ["opened", "resolved"]);
 }
 
 #[test]
-fn a_webhook_that_never_answers_keeps_neither_the_hub_nor_its_end() {
+fn a_webhook_that_never_answers_delays_neither_the_hub_nor_its_stop() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut hub = hub_with_rules(&json!([fast_rule()]), posting_to(listener.local_addr().unwrap(), "/"));
     mismatch(&hub, 3);
     // The hub is connected and waits for an answer that does not come.
     let (stream, _) = listener.accept().unwrap();
-    until("the alert is in the file all the same", || !told(&hub).is_empty());
+    until("the alert is in the file all the same", || !reported(&hub).is_empty());
     mismatch(&hub, 50);
     hub.data().post("/mesh/submit_request", &json!({"kind": "k"})).ok();
     assert!(hub.stop().success());
@@ -276,7 +277,7 @@ fn a_webhook_that_never_answers_keeps_neither_the_hub_nor_its_end() {
 }
 
 #[test]
-fn a_webhook_that_cannot_be_meant_stops_the_start_without_showing_it() {
+fn an_invalid_webhook_stops_the_start_without_being_shown() {
     for (url, reason) in [("https://hooks.lan/s3cret-path", "TLS"), ("hooks.lan/s3cret-path", "http://")] {
         let folder = TempDir::new().unwrap();
         let output = command(&["serve", "--data-dir", folder.path().to_str().unwrap()])
@@ -293,11 +294,11 @@ fn a_webhook_that_cannot_be_meant_stops_the_start_without_showing_it() {
 }
 
 #[test]
-fn watch_finds_in_the_log_what_the_hub_has_told() {
+fn watch_finds_in_the_log_what_the_hub_reported() {
     let mut hub = hub_with_rules(&json!([fast_rule()]), Options::default());
     for burst in 1..=2 {
         mismatch(&hub, 4);
-        until("it is over", || states(&told(&hub)).iter().filter(|state| **state == "resolved").count() == burst);
+        until("it is over", || states(&reported(&hub)).iter().filter(|state| **state == "resolved").count() == burst);
     }
     // A line of another second, by which the log says that time has passed.
     fail_to_authenticate(&hub, 1);
@@ -305,7 +306,7 @@ fn watch_finds_in_the_log_what_the_hub_has_told() {
     let watched = hub.run(&["watch", "--once", "--json"]);
     assert_eq!(watched.code, Some(0), "{}", watched.stderr);
     let lines: Vec<Value> = watched.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines, told(&hub));
+    assert_eq!(lines, reported(&hub));
     assert!(watched.stderr.contains("2 alerts, 0 of them still open"), "{}", watched.stderr);
 
     let rules = hub.folder().join("other.json");
@@ -315,7 +316,7 @@ fn watch_finds_in_the_log_what_the_hub_has_told() {
 }
 
 #[test]
-fn watch_follows_a_burst_over_a_rotation_and_ends_when_it_is_told() {
+fn watch_follows_a_burst_over_a_rotation_and_ends_on_sigint() {
     let args = ["--audit-file-bytes", "4096"].map(String::from).to_vec();
     let hub = Hub::start_in(TempDir::new().unwrap(), Options { args, env: Vec::new() });
     let alerts = hub.folder().join("watched.jsonl");
@@ -341,8 +342,8 @@ fn watch_follows_a_burst_over_a_rotation_and_ends_when_it_is_told() {
     assert!(output.status.success() && stderr.contains("1 alerts, 1 of them still open"), "{stderr}");
     let mut rest = String::new();
     shown.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "", "a burst is told once");
-    assert_eq!(told(&hub)[0], opened, "as the hub told it");
+    assert_eq!(rest, "", "a burst is reported once");
+    assert_eq!(reported(&hub)[0], opened, "as the hub reported it");
 }
 
 #[test]

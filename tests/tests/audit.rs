@@ -1,4 +1,5 @@
-//! The audit log as an operator reads it: `audit verify`, `tail` and `query` beside a running hub and on a log of its own.
+//! The audit log as an operator reads it: `audit verify`, `tail` and `query` beside a running hub and on a log of its
+//! own.
 #![cfg(unix)]
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -33,7 +34,7 @@ fn json_of(run: &Run) -> Value {
     serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", run.stdout, run.stderr))
 }
 
-/// A hub whose audit log has so many lines about wrong ports, in several files.
+/// A hub whose audit log has `mismatches` lines about wrong ports, in several files.
 fn hub_with(mismatches: usize) -> Hub {
     let hub = Hub::start_with(&["--audit-file-bytes", "4KiB"]);
     mismatch(&hub, mismatches);
@@ -94,7 +95,7 @@ fn verify_says_what_the_chain_holds_and_names_the_first_line_that_is_broken() {
     let older = log(&hub).with_extension("jsonl.2");
     let mut bytes = fs::read(&older).unwrap();
     let third_start = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
-    // A byte of the third line's path: the line is JSON still, and the fourth has the hash of what it was.
+    // A byte of the third line's path: the line is still JSON, and the fourth has the hash of the original.
     let at = third_start + bytes[third_start..].windows(5).position(|text| text == b"/mesh").unwrap() + 1;
     bytes[at] = b'M';
     fs::write(&older, bytes).unwrap();
@@ -203,7 +204,7 @@ fn a_log_elsewhere_is_read_and_one_that_is_not_there_is_an_error_with_what_to_do
     let copy = copy.path().join("copy.jsonl");
     let found = json_of(&run(&["audit", "verify", "--json", "--file", copy.to_str().unwrap()]));
     assert_eq!((&found["lines"], &found["first_seq"], &found["last_seq"]), (&json!(50), &json!(1), &json!(50)));
-    // Files that were not kept.
+    // The oldest files are no longer there.
     fs::remove_file(copy.with_extension("jsonl.1")).unwrap();
     let verified = run(&["audit", "verify", "--file", copy.to_str().unwrap()]);
     assert_eq!(verified.code, Some(0));
@@ -217,7 +218,7 @@ fn a_log_elsewhere_is_read_and_one_that_is_not_there_is_an_error_with_what_to_do
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_with_what_would_be() {
+fn invalid_arguments_are_refused_with_what_is_valid() {
     let table: [(&[&str], &str); 3] = [
         (&["query", "--since", "yesterday"], "RFC 3339 instant such as 2026-01-15T20:52:03Z, or how long ago"),
         (&["query", "--ip", "hub.lan"], "invalid IP address"),
@@ -232,10 +233,10 @@ fn what_cannot_be_meant_is_refused_with_what_would_be() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_write_that_the_disk_takes_only_half_of_leaves_the_chain_whole() {
+fn a_write_that_fails_in_the_middle_leaves_the_chain_whole() {
     use rustix::process::{Resource, Rlimit, prlimit};
     let mut hub = Hub::start();
-    // So many that the log of the hub itself, which is shorter, has room when this one has not.
+    // So many that the hub's own log, which is shorter, stays below the limit when this one reaches it.
     mismatch(&hub, 30);
     until("they are in the log", || hub.audit("PORT_MISMATCH").len() == 30);
     let limit = |bytes| {

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
-/// A worker as a process; what it says goes to a file in the hub's folder.
+/// A worker as a process; its output is written to a file in the hub's folder.
 struct Worker {
     child: Child,
     log: std::path::PathBuf,

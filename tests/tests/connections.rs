@@ -1,4 +1,4 @@
-//! Many connections, idle and slow, and what the others notice of them.
+//! Many connections, idle and slow, and how they affect the others.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -34,7 +34,7 @@ fn resident_kib(pid: u32) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn ten_thousand_idle_connections_and_a_slow_loris_keep_nobody_from_working() {
+fn ten_thousand_idle_connections_and_a_slow_loris_do_not_slow_other_clients() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|maximum| maximum < FILES) {
@@ -47,16 +47,16 @@ fn ten_thousand_idle_connections_and_a_slow_loris_keep_nobody_from_working() {
     lifecycle(&mut data, "before");
     let before = resident_kib(hub.pid());
     let idle: Vec<_> = (0..IDLE).map(|_| connect(hub.data)).collect();
-    // Half a head: it will never be whole.
+    // Half a head, which is never completed.
     let mut loris = connect(hub.data);
     loris.write_all(b"POST /mesh/submit_request HTTP/1.1\r\nHost: h\r\nX-").unwrap();
     for n in 0..50 {
         lifecycle(&mut data, "n");
         loris.write_all(b"y").unwrap();
-        // Others come and go meanwhile.
+        // Others connect and disconnect meanwhile.
         assert_eq!(Client::new(hub.control, None).get("/health").status, 200, "{n}");
     }
-    // What the start needed may have been given back meanwhile.
+    // Memory of the start may have been released meanwhile.
     let grown = resident_kib(hub.pid()).saturating_sub(before);
     assert!(grown < IDLE as u64 * 4, "{grown} KiB for {IDLE} idle connections: more than 4 KiB each");
     // An idle connection still works.
@@ -82,7 +82,7 @@ fn requests_in_one_write_are_answered_in_their_order() {
     let token = hub.token();
     let mut client = hub.data();
     let head = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\nX-Sheratan-Token: {token}\r\n\r\n");
-    // The first waits for a job: those behind it wait for it.
+    // The first waits for a job, and the requests behind it wait for its reply.
     let wire = head("/mesh/pull_requests/n?wait_ms=300") + &head("/mesh/jobs") + &head("/nowhere") + &head("/health");
     client.send(wire.as_bytes()).unwrap();
     let statuses: Vec<_> = (0..4).map(|_| client.receive().unwrap().status).collect();
@@ -104,7 +104,7 @@ fn connections_beyond_the_limit_wait_until_there_is_room() {
 }
 
 #[test]
-fn a_burst_of_failures_is_refused_before_the_token_is_looked_at_only_from_elsewhere() {
+fn a_burst_of_failures_from_another_machine_is_refused_before_the_token_is_checked() {
     let hub = Hub::start_with(&["--auth-fail-limit", "3"]);
     for _ in 0..10 {
         assert_eq!(Client::new(hub.data, Some("wrong".into())).get("/mesh/jobs").status, 403, "loopback is exempt");

@@ -13,7 +13,7 @@ const SUBMITS: usize = 2_000;
 const CLIENTS: usize = 8;
 const KILLS: usize = 10;
 
-/// Clients submit until the hub dies under them; what was acknowledged comes back.
+/// Submits from several clients until the hub is killed; returns the acknowledged jobs.
 fn submit_until_killed(hub: &mut Hub, round: usize) -> BTreeSet<String> {
     let (sender, acknowledged) = mpsc::channel();
     let clients: Vec<_> = (0..CLIENTS)

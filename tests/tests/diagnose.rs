@@ -1,4 +1,4 @@
-//! The diagnose bundle: of a hub that is up, stopped, killed, or was never there, and never with a secret in it.
+//! The diagnose bundle of a hub that is running, stopped, killed, or was never there; it never has a secret in it.
 #![cfg(unix)]
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// Files that only a hub that is up can fill.
+/// Files that only a running hub can fill.
 const ONLY_UP: [&str; 5] =
     ["health.json", "metrics_control.json", "metrics_data.json", "metrics_control.txt", "metrics_data.txt"];
 
@@ -41,7 +41,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary folder's path is text")
 }
 
-/// A hub that has something to tell: a node, a job under lease, a refused token, a wrong port.
+/// A hub that has something to show: a node, a job under lease, a refused token, a wrong port.
 fn busy_hub() -> Hub {
     let hub = Hub::start();
     let node =
@@ -61,7 +61,7 @@ fn missing(bundle: &Bundle) -> BTreeSet<String> {
     files.map(|file| file["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The manifest without the one thing that two looks at a stopped hub do not share.
+/// The manifest without its time, the only difference between two bundles of a stopped hub.
 fn timeless(bundle: &Bundle) -> Value {
     let mut manifest = bundle.json("manifest.json");
     assert!(manifest["created_utc"].take().is_string());
@@ -107,7 +107,7 @@ fn the_bundle_of_a_running_hub_has_all_that_it_can_say() {
 }
 
 #[test]
-fn the_manifest_and_the_readme_tell_of_each_file() {
+fn the_manifest_and_the_readme_list_each_file() {
     let (hub, place) = (busy_hub(), TempDir::new().unwrap());
     let bundle = bundle_of(&hub, &place, "x.zip");
     assert_eq!(bundle.names[..2], ["README.txt", "manifest.json"]);
@@ -122,13 +122,13 @@ fn the_manifest_and_the_readme_tell_of_each_file() {
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nothing else is left behind");
 }
 
-/// What keeps the list of the log's fields whole: a field that the hub's own lines have is shown.
+/// Keeps the list of the log's fields complete: each field that the hub's own lines have is shown.
 #[test]
 fn the_log_is_shown_line_by_line_with_all_its_fields() {
     let (mut hub, place) = (busy_hub(), TempDir::new().unwrap());
-    // A burst, which is told in the log too.
+    // A burst, which is reported in the log too.
     (0..25).for_each(|_| assert_eq!(Client::new(hub.control, None).get("/mesh/jobs").status, 410));
-    until("the burst is told", || hub.said().contains("a burst: PORT_MISMATCH"));
+    until("the burst is reported", || hub.said().contains("a burst: PORT_MISMATCH"));
     hub.kill();
     hub.restart();
     assert!(hub.stop().success());
@@ -156,7 +156,7 @@ fn only_the_last_200_whole_lines_of_a_log_are_shown() {
 }
 
 #[test]
-fn two_looks_at_a_stopped_hub_give_the_same_but_for_the_time() {
+fn two_bundles_of_a_stopped_hub_differ_only_in_the_time() {
     let (mut hub, place) = (busy_hub(), TempDir::new().unwrap());
     let up = bundle_of(&hub, &place, "up.zip");
     assert!(hub.stop().success());
@@ -177,21 +177,21 @@ fn two_looks_at_a_stopped_hub_give_the_same_but_for_the_time() {
 }
 
 #[test]
-fn a_hub_that_was_killed_is_looked_at_as_it_lies_there() {
+fn a_killed_hub_s_folder_is_read_without_changing_it() {
     let (mut hub, place) = (busy_hub(), TempDir::new().unwrap());
     hub.kill();
-    // What it left: addresses at which nobody listens any more, and perhaps half a line.
+    // It left addresses at which no process listens, and perhaps half a line.
     assert!(hub.folder().join("hub.addr").exists());
     let bundle = bundle_of(&hub, &place, "x.zip");
     assert_eq!(bundle.json("registry.json")["nodes"]["n1"]["leases"], 1);
     assert_eq!(bundle.json("journal.json")["is_in_use"], false);
     assert!(bundle.json("manifest.json")["hub"].as_str().unwrap().starts_with("down: no hub runs on "));
     hub.restart();
-    assert_eq!(hub.data().get("/readyz").status, 200, "it was looked at only");
+    assert_eq!(hub.data().get("/readyz").status, 200, "its folder was only read");
 }
 
 #[test]
-fn without_a_data_folder_and_a_hub_the_machine_is_told_of() {
+fn without_a_data_folder_and_a_hub_the_bundle_describes_the_machine() {
     let place = TempDir::new().unwrap();
     let nobody = "127.0.0.1:1";
     let args = ["--data-dir", "none", "--control", nobody, "--data", nobody, "--json"];
@@ -215,7 +215,7 @@ fn without_a_data_folder_and_a_hub_the_machine_is_told_of() {
 }
 
 #[test]
-fn logs_that_are_not_there_are_lines_in_the_manifest() {
+fn missing_logs_are_lines_in_the_manifest() {
     let (mut hub, place) = (busy_hub(), TempDir::new().unwrap());
     assert!(hub.stop().success());
     fs::remove_dir_all(hub.folder().join("logs")).unwrap();
@@ -227,7 +227,7 @@ fn logs_that_are_not_there_are_lines_in_the_manifest() {
 }
 
 #[test]
-fn a_damaged_journal_is_told_and_no_reason_to_stop() {
+fn a_damaged_journal_is_reported_and_the_bundle_is_written() {
     let (mut hub, place) = (busy_hub(), TempDir::new().unwrap());
     hub.kill();
     let journal = hub.folder().join("journal");
@@ -320,14 +320,14 @@ fn a_hub_without_a_folder_here_is_asked_by_its_address() {
 }
 
 #[test]
-fn a_token_short_enough_to_be_a_word_is_told_of() {
+fn a_token_short_enough_to_be_a_word_is_warned_of() {
     let place = TempDir::new().unwrap();
     let run = diagnose(place.path(), &["--output", "x.zip"], &[("SHERATAN_HUB_TOKEN", "short")]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert!(run.stderr.contains("1 secrets have fewer than 8 bytes"), "{}", run.stderr);
     let options = Options { args: Vec::new(), env: vec![("SHERATAN_HUB_TOKEN".into(), "short".into())] };
     let hub = Hub::start_in(TempDir::new().unwrap(), options);
-    until("the log tells of it", || hub.said().contains("a secret with fewer than 8 bytes"));
+    until("the log reports it", || hub.said().contains("a secret with fewer than 8 bytes"));
 }
 
 #[test]

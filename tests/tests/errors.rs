@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sheratan_tests::client::result;
 use sheratan_tests::{Client, Hub, until};
 
-/// What every problem has (RFC 9457), beside the code that is asked for.
+/// Checks the members of every problem (RFC 9457), its status and its code.
 #[track_caller]
 fn assert_problem(response: &sheratan_tests::Response, status: u16, code: &str) -> Value {
     assert_eq!(response.header("content-type"), Some("application/problem+json"));
@@ -19,7 +19,7 @@ fn assert_problem(response: &sheratan_tests::Response, status: u16, code: &str) 
 }
 
 #[test]
-fn a_path_of_the_other_plane_is_gone_before_anybody_is_asked_for_a_token() {
+fn a_path_of_the_other_plane_is_gone_before_the_token_is_checked() {
     let hub = Hub::start();
     let table = [
         (hub.control, hub.data, "POST", "/mesh/submit_request"),
@@ -144,7 +144,7 @@ fn a_body_that_is_not_what_the_route_takes_is_refused_with_the_member_that_is_wr
 }
 
 #[test]
-fn unknown_paths_jobs_and_methods_are_told_apart() {
+fn unknown_paths_jobs_and_methods_have_different_errors() {
     let hub = Hub::start();
     let (mut data, mut control) = (hub.data(), hub.control());
     assert_problem(&data.get("/nowhere"), 404, "unknown_path");

@@ -1,4 +1,4 @@
-//! Server-sent events: what listeners are told, and that none of them holds anybody up.
+//! Server-sent events: what listeners are sent, and that none of them delays other clients.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -66,7 +66,7 @@ fn counters_come_at_once_and_follow_what_happens() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_dropped_and_nobody_else_notices() {
+fn a_client_that_does_not_read_is_dropped_and_others_are_not_affected() {
     let hub = Hub::start_with(&["--event-stream-bytes", "4096"]);
     let mut slow = connect_with_a_small_window(&hub);
     let head = format!("GET /api/events HTTP/1.1\r\nHost: h\r\nX-Sheratan-Token: {}\r\n\r\n", hub.token());
@@ -77,8 +77,8 @@ fn a_client_that_does_not_read_is_dropped_and_nobody_else_notices() {
     let mut other = listen(&hub, "audit");
     let (mut wrong, mut data) = (Client::new(hub.control, Some("wrong".into())), hub.data());
     let mut seqs = Vec::new();
-    // Two kinds of events, of each of which a hundred are lines of their own in ten seconds, with paths as long as a line
-    // keeps. The other one hears each before the next comes, so that it is never far behind.
+    // Two kinds of events, each of which may have a hundred lines of its own in ten seconds, with paths as long as a
+    // line keeps. The other client receives each before the next is made, so that it is never far behind.
     for n in 0..100 {
         fail_to_authenticate(&mut wrong, &format!("/{n}{}", "x".repeat(250)));
         seqs.push(next(&mut other).json()["seq"].as_u64().unwrap());
@@ -87,7 +87,7 @@ fn a_client_that_does_not_read_is_dropped_and_nobody_else_notices() {
         assert_eq!(data.get("/readyz").status, 200);
     }
     assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
-    until("the log tells that the slow one was dropped", || hub.log().contains("an event stream was dropped"));
+    until("the log reports that the slow one was dropped", || hub.log().contains("an event stream was dropped"));
 }
 
 fn connect_with_a_small_window(hub: &Hub) -> TcpStream {
@@ -124,7 +124,7 @@ fn one_stream_too_many_is_refused_until_another_is_closed() {
 }
 
 #[test]
-fn who_may_listen_and_to_what_is_checked_first() {
+fn the_token_and_the_topics_are_checked_first() {
     let hub = Hub::start();
     let stranger = Client::new(hub.control, None).events("/api/events").unwrap_err();
     assert_eq!((stranger.status, stranger.error().as_str()), (403, "auth_failure"));

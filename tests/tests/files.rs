@@ -1,5 +1,5 @@
-//! What the hub writes besides its journal: the audit log and the logs, when their files may not grow and when the hub is
-//! killed.
+//! What the hub writes besides its journal: the audit log and the logs, when their files may not grow and when the hub
+//! is killed.
 #![cfg(target_os = "linux")]
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -28,8 +28,7 @@ fn mismatch(hub: &Hub, times: u64) {
     }
 }
 
-/// All lines of the audit log, whole or not, the oldest first. The hub may be rotating it: a look during which files
-/// came is no look.
+/// All lines of the audit log, complete or not, the oldest first. Repeated if the hub rotated the log meanwhile.
 fn audit_lines(folder: &Path) -> Vec<String> {
     let name = "hub_security_audit.jsonl";
     let logs = folder.join("logs");
@@ -75,7 +74,7 @@ fn count(events: &[Value]) -> u64 {
 }
 
 #[test]
-fn a_hub_whose_files_may_not_grow_lives_refuses_and_goes_on() {
+fn a_hub_whose_files_may_not_grow_stays_up_refuses_changes_and_recovers() {
     let mut hub = Hub::start();
     let mut data = hub.data();
     let submit = json!({"kind": "k", "params": 1});
@@ -96,20 +95,20 @@ fn a_hub_whose_files_may_not_grow_lives_refuses_and_goes_on() {
 #[test]
 fn the_audit_log_is_one_chain_over_kills_rotations_and_a_line_that_is_not_whole() {
     let mut hub = Hub::start_with(&["--audit-file-bytes", "4KiB"]);
-    let mut told = 0;
+    let mut expected = 0;
     for round in 0..3 {
         mismatch(&hub, 30);
-        told += 30;
-        until("all are in the log", || count(&checked_events(hub.folder())) == told);
+        expected += 30;
+        until("all are in the log", || count(&checked_events(hub.folder())) == expected);
         hub.kill();
         let path = hub.folder().join("logs/hub_security_audit.jsonl");
         let text = fs::read_to_string(&path).unwrap();
-        // What a power cut leaves: half of a line that was on its way.
+        // As after a power cut: half of a line that was being written.
         fs::write(&path, format!("{text}{}", &text.lines().next().unwrap()[..40 + round])).unwrap();
         hub.restart();
     }
     mismatch(&hub, 1);
-    until("the last one is in the log", || count(&checked_events(hub.folder())) == told + 1);
+    until("the last one is in the log", || count(&checked_events(hub.folder())) == expected + 1);
     let events = checked_events(hub.folder());
     assert_eq!(events.iter().filter(|event| event["event"] == "AUDIT_LINE_TORN").count(), 3);
     let page = hub.control().get("/api/audit?after=1&limit=1000").ok();
@@ -117,22 +116,22 @@ fn the_audit_log_is_one_chain_over_kills_rotations_and_a_line_that_is_not_whole(
 }
 
 #[test]
-fn a_hub_goes_on_when_somebody_takes_its_log_files_away() {
+fn a_hub_keeps_running_when_its_log_files_are_moved_away() {
     let hub = Hub::start_with(&["--audit-file-bytes", "4KiB"]);
     mismatch(&hub, 1);
     until("there is a log", || count(&hub.audit("PORT_MISMATCH")) == 1);
     fs::remove_dir_all(hub.folder().join("logs")).unwrap();
-    // Until the file that is gone would have been full, lines go where it went.
+    // Until the moved file is full, lines are written to it.
     mismatch(&hub, 60);
     until("there is a log again", || !hub.audit("PORT_MISMATCH").is_empty());
     assert_eq!(hub.control().get("/api/audit?limit=1").status, 200);
 }
 
 #[test]
-fn a_request_to_reread_does_not_stop_a_hub() {
+fn sighup_does_not_stop_a_hub() {
     let mut hub = Hub::start();
     kill_process(pid(&hub), Signal::HUP).unwrap();
-    until("the log tells of it", || hub.log().contains("SIGHUP"));
+    until("the log reports it", || hub.log().contains("SIGHUP"));
     assert_eq!(hub.data().get("/readyz").status, 200);
     assert!(hub.stop().success());
 }

@@ -26,7 +26,7 @@ fn segment(folder: &Path) -> PathBuf {
         .unwrap()
 }
 
-/// Where each command's bytes lie: found by the jobs' own numbers in the file.
+/// The offset of a command in a segment, found by the number in its params.
 fn position(bytes: &[u8], n: u64) -> usize {
     let needle = format!("{{\"n\":{n}}}").into_bytes();
     bytes.windows(needle.len()).position(|window| window == needle).unwrap()
@@ -55,7 +55,7 @@ fn a_torn_tail_is_cut_with_a_notice_and_everything_before_it_is_there() {
         assert_eq!(data.get(&format!("/mesh/jobs/{id}")).status, 200);
     }
     assert_eq!(data.get(&format!("/mesh/jobs/{}", ids[9])).status, 404);
-    until("the log tells of it", || hub.log().contains("the journal's end was cut"));
+    until("the log reports it", || hub.log().contains("the journal's end was cut"));
     submit(&mut data, 200);
 }
 
@@ -107,7 +107,7 @@ fn verify_reads_beside_a_running_hub_and_a_replay_agrees_with_it() {
 
 /// Segments of 1 MiB fill quickly: the hub rolls, makes snapshots by replay, recycles, and recovers from all of that.
 #[test]
-fn segments_roll_snapshots_are_made_by_replay_and_old_segments_go() {
+fn segments_roll_snapshots_are_made_by_replay_and_old_segments_are_removed() {
     let mut hub = Hub::start_with(&["--journal-segment-bytes", "1MiB"]);
     let mut data = hub.data();
     let filler = "x".repeat(1_000);
@@ -155,7 +155,7 @@ fn a_full_disk_refuses_reads_on_and_recovers_without_a_restart() {
     let mut hub = Hub::start_in(folder, options);
     let mut data = hub.data();
     let first = submit(&mut data, 1);
-    // What other programs write takes most of the room.
+    // Another program's file takes most of the space.
     let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![1; 7 << 20]).unwrap();
     let filler = "x".repeat(60_000);
@@ -186,7 +186,7 @@ fn a_full_disk_refuses_reads_on_and_recovers_without_a_restart() {
     }
 }
 
-/// A file system in memory, of so many MiB.
+/// A file system in memory, of a given size.
 #[cfg(target_os = "linux")]
 struct SmallDisk(TempDir);
 
@@ -208,7 +208,7 @@ impl SmallDisk {
 #[cfg(target_os = "linux")]
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a hub that a failing test left behind dies a moment later.
+        // Lazily, since a hub that a failing test left behind is killed only after this.
         _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }
@@ -220,7 +220,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// A folder whose snapshot is of another history than the records behind it: what those did cannot be done again.
+/// A folder whose snapshot is of another history than the records after it, so that these cannot be replayed.
 fn of_two_histories() -> Hub {
     let mut hub = Hub::start();
     (0..2).for_each(|n| _ = submit(&mut hub.data(), n));
@@ -245,7 +245,7 @@ fn of_two_histories() -> Hub {
 }
 
 #[test]
-fn a_journal_that_cannot_be_replayed_stops_the_start_and_repair_goes_back_only_if_told() {
+fn a_journal_that_cannot_be_replayed_stops_the_start_and_repair_goes_back_only_if_loss_is_accepted() {
     let mut hub = of_two_histories();
     let folder = hub.folder().to_str().unwrap().to_owned();
     let before = files(hub.folder());
@@ -307,7 +307,7 @@ fn a_journal_of_another_version_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn verify_of_a_folder_that_is_none_says_so() {
+fn verify_refuses_a_path_that_is_not_a_data_folder() {
     let folder = TempDir::new().unwrap();
     let nowhere = folder.path().join("nowhere");
     let run = Run::from(command(&["journal", "verify", "--data-dir", nowhere.to_str().unwrap()]).output().unwrap());

@@ -55,7 +55,7 @@ fn a_job_goes_from_submit_to_its_result() {
 }
 
 #[test]
-fn payloads_come_out_as_the_bytes_that_went_in() {
+fn payloads_are_returned_byte_for_byte() {
     let hub = Hub::start();
     let mut data = hub.data();
     let params = r#"{"z": 1.0e2,  "a":[1 ,2],"t":"\u00e9\/"}"#;
@@ -100,7 +100,7 @@ fn a_pull_by_get_takes_its_parameters_from_the_query() {
 }
 
 #[test]
-fn a_long_poll_is_answered_when_a_job_comes_and_when_its_time_is_over() {
+fn a_long_poll_is_answered_when_a_job_is_ready_and_when_its_wait_is_over() {
     let hub = Hub::start();
     let (mut node, mut data) = (hub.data(), hub.data());
     let start = Instant::now();
@@ -119,7 +119,7 @@ fn a_long_poll_is_answered_when_a_job_comes_and_when_its_time_is_over() {
 }
 
 #[test]
-fn a_delayed_job_wakes_a_long_poll_when_it_falls_due() {
+fn a_delayed_job_wakes_a_long_poll_when_it_is_due() {
     let hub = Hub::start();
     let mut data = hub.data();
     let id = submit(&mut data, &json!({"kind": "k", "delay_ms": 300}));
@@ -130,7 +130,7 @@ fn a_delayed_job_wakes_a_long_poll_when_it_falls_due() {
 }
 
 #[test]
-fn whoever_waits_for_a_job_is_answered_when_it_ends() {
+fn a_waiter_is_answered_when_its_job_ends() {
     let hub = Hub::start();
     let (mut client, mut node) = (hub.data(), hub.data());
     let id = submit(&mut client, &json!({"kind": "k"}));
@@ -349,7 +349,7 @@ fn the_hub_remembers_nodes_jobs_leases_and_keys_over_a_restart() {
 }
 
 #[test]
-fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
+fn a_full_queue_refuses_and_accepts_again_when_there_is_room() {
     for (mode, status) in [("429", 429), ("503", 503)] {
         let hub = Hub::start_with(&["--max-queue-depth", "2", "--backpressure-mode", mode]);
         let mut data = hub.data();

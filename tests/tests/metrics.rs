@@ -44,7 +44,7 @@ fn metrics_json(plane: SocketAddr) -> Value {
     Client::new(plane, None).get("/api/metrics").ok()
 }
 
-/// Takes a distribution out, after a look at it.
+/// Removes a distribution, after a check of it.
 fn take_quantiles(of: &mut Value, key: &str) {
     let taken = of.as_object_mut().unwrap().remove(key).unwrap_or_else(|| panic!("{key}"));
     let values: Vec<_> =
@@ -57,7 +57,7 @@ fn submit(data: &mut Client, body: &Value) -> u16 {
     data.post("/mesh/submit_request", body).status
 }
 
-/// A hub after some of everything: two jobs, one done and one to be tried again, repeats, refusals, strangers.
+/// A hub after some of everything: two jobs, one completed and one to be retried, repeats, refusals, foreign clients.
 fn busy_hub() -> Hub {
     let backoff = ["--retry-backoff-base-ms", "50000", "--retry-backoff-cap-ms", "50000"];
     let hub = Hub::start_with(&backoff);
@@ -278,7 +278,7 @@ fn a_thousand_scrapes_change_nothing() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn scrapes_do_not_wait_for_a_disk_that_takes_nothing() {
+fn scrapes_do_not_wait_for_a_full_disk() {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
     let hub = Hub::start();
     let limit_files = |bytes| {
@@ -290,7 +290,7 @@ fn scrapes_do_not_wait_for_a_disk_that_takes_nothing() {
     assert_eq!(submit(&mut data, &job), 200);
     limit_files(Some(0));
     assert_eq!(submit(&mut data, &job), 503);
-    // The journal holds no more until the limit is gone: who waited for it would wait for ever.
+    // The journal accepts nothing until the limit is removed: a scrape that waited for it would not return.
     for (plane, name, value) in [
         (hub.data, "sheratan_hub_journal_up", 0.0),
         (hub.data, "sheratan_hub_journal_failures_total", 1.0),
@@ -420,7 +420,7 @@ fn yaml_values<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = &'a str>
 }
 
 #[test]
-fn rules_and_dashboard_ask_for_series_that_there_are() {
+fn rules_and_dashboard_use_series_that_exist() {
     let hub = busy_hub();
     let served = [hub.control, hub.data].map(|plane| scrape(plane, TEXT)).concat();
     let served: BTreeSet<_> =
@@ -472,7 +472,7 @@ fn quick_files(hub: &Hub) -> TempDir {
 }
 
 #[test]
-fn a_prometheus_scrapes_a_hub_shows_its_jobs_and_tells_when_it_is_gone() {
+fn a_prometheus_scrapes_a_hub_shows_its_jobs_and_alerts_when_it_is_gone() {
     let Some(program) = tool("prometheus", "prometheus") else { return };
     let mut hub = Hub::start();
     let mut data = hub.data();

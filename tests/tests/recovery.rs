@@ -1,6 +1,6 @@
-//! A hub that recovers: what it answers meanwhile, and that nobody who came early is lost.
+//! A hub that recovers: what it answers meanwhile, and that early connections are kept.
 //!
-//! A named pipe in the place of the newest snapshot holds the recovery up until the test opens the pipe's other end.
+//! A named pipe in place of the newest snapshot blocks the recovery until the test opens the pipe's other end.
 #![cfg(unix)]
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -12,7 +12,7 @@ use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
 use std::thread;
 
-/// A hub that was killed with some jobs in its journal and recovers without end, and the pipe it reads.
+/// A hub that was killed with some jobs in its journal and is blocked in its recovery, and the pipe that it reads.
 fn recovering(args: &[&str]) -> (Hub, PathBuf) {
     let mut hub = Hub::start_with(args);
     let mut data = hub.data();
@@ -26,8 +26,8 @@ fn recovering(args: &[&str]) -> (Hub, PathBuf) {
     (hub, pipe)
 }
 
-/// Lets the recovery go on: it finds a snapshot that ends before it begins.
-fn let_go_on(hub: &Hub, pipe: &PathBuf) {
+/// Unblocks the recovery: it reads an empty snapshot.
+fn unblock(hub: &Hub, pipe: &PathBuf) {
     drop(OpenOptions::new().write(true).open(pipe).unwrap());
     until("the hub is ready", || {
         hub.control().try_request("GET", "/readyz", None).is_ok_and(|reply| reply.status == 200)
@@ -35,7 +35,7 @@ fn let_go_on(hub: &Hub, pipe: &PathBuf) {
 }
 
 #[test]
-fn a_hub_that_recovers_says_so_and_then_goes_on() {
+fn a_recovering_hub_says_so_and_then_serves() {
     let (hub, pipe) = recovering(&[]);
     for (mut client, method, path) in [
         (hub.control(), "GET", "/readyz"),
@@ -59,7 +59,7 @@ fn a_hub_that_recovers_says_so_and_then_goes_on() {
     assert_eq!(smoke.code, Some(1));
     assert!((smoke.stdout + &smoke.stderr).contains("the hub is recovering"));
 
-    let_go_on(&hub, &pipe);
+    unblock(&hub, &pipe);
     assert_eq!(
         hub.data().get("/mesh/jobs").ok()["jobs"].as_array().unwrap().len(),
         3,
@@ -71,15 +71,15 @@ fn a_hub_that_recovers_says_so_and_then_goes_on() {
 }
 
 #[test]
-fn who_has_not_asked_yet_when_the_hub_is_ready_is_answered_by_it_on_the_same_connection() {
+fn a_connection_opened_during_the_recovery_is_served_when_the_hub_is_ready() {
     let (hub, pipe) = recovering(&[]);
     let (mut silent, mut halfway) = (hub.data(), hub.data());
     silent.send(b"\r\n").unwrap();
     let head = format!("GET /mesh/jobs HTTP/1.1\r\nHost: h\r\nX-Sheratan-Token: {}\r\n", hub.token());
     halfway.send(head.as_bytes()).unwrap();
-    // Whoever came later was answered: so both are there.
+    // A later connection was answered, so both have arrived.
     assert_eq!(hub.data().get("/readyz").status, 503);
-    let_go_on(&hub, &pipe);
+    unblock(&hub, &pipe);
     halfway.send(b"\r\n").unwrap();
     assert_eq!(halfway.receive().unwrap().ok()["jobs"].as_array().unwrap().len(), 3);
     assert_eq!(silent.get("/mesh/jobs").status, 200);
@@ -87,7 +87,7 @@ fn who_has_not_asked_yet_when_the_hub_is_ready_is_answered_by_it_on_the_same_con
 }
 
 #[test]
-fn whoever_asks_while_the_hub_takes_over_is_answered() {
+fn requests_during_the_handover_from_the_recovery_are_answered() {
     let (hub, pipe) = recovering(&[]);
     let ask = |addr| {
         let mut statuses = Vec::new();
@@ -100,7 +100,7 @@ fn whoever_asks_while_the_hub_takes_over_is_answered() {
     let askers: Vec<_> = (0..8).map(|n| if n % 2 == 0 { hub.control } else { hub.data }).collect();
     let askers: Vec<_> = askers.into_iter().map(|addr| thread::spawn(move || ask(addr))).collect();
     assert_eq!(hub.data().get("/readyz").status, 503);
-    let_go_on(&hub, &pipe);
+    unblock(&hub, &pipe);
     for asker in askers {
         let statuses = asker.join().unwrap();
         assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
@@ -119,7 +119,7 @@ fn connections_beyond_the_limit_wait_during_a_recovery_too() {
     held.pop();
     assert_eq!(waiting.receive().unwrap().status, 503);
     drop((held, waiting));
-    let_go_on(&hub, &pipe);
+    unblock(&hub, &pipe);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_hub_that_cannot_start_leaves_no_address_behind() {
     let segments = fs::read_dir(hub.folder().join("journal")).unwrap().map(|entry| entry.unwrap().path());
     let segment = segments.filter(|path| path.extension().is_some_and(|end| end == "seg")).min().unwrap();
     let mut bytes = fs::read(&segment).unwrap();
-    // The first record, behind a block of header, with others behind it.
+    // The first record, after the header's block and before other records.
     bytes[4_096 + 30] ^= 1;
     fs::write(&segment, bytes).unwrap();
     drop(OpenOptions::new().write(true).open(pipe).unwrap());

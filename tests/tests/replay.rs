@@ -9,7 +9,7 @@ use std::fs;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Few jobs may wait in these hubs, and who failed waits longer than any test takes.
+/// Few jobs may wait in these hubs, and a retry is later than the end of any test.
 const SETTINGS: [(&str, &str); 3] = [
     ("SHERATAN_MAX_QUEUE_DEPTH", "5"),
     ("SHERATAN_RETRY_BACKOFF_BASE_MS", "600000"),
@@ -34,7 +34,7 @@ fn pull(data: &mut Client) -> Vec<Value> {
     answer["jobs"].as_array().unwrap().clone()
 }
 
-/// Hands in 20 jobs of which 5 may wait, and does two of those; one fails once before.
+/// Submits 20 jobs of which 5 may wait, and completes two of those; one fails once before.
 fn flood(hub: &Hub) {
     let mut data = hub.data();
     let answers: Vec<_> = (0..20).map(|n| submit(&mut data, n)).collect();
@@ -88,7 +88,7 @@ fn with_a_higher_limit_the_replay_accepts_what_the_hub_refused() {
         (&lower["changed"]["total"]["accepted"], &lower["changed"]["total"]["refused"]),
         (&json!(1), &json!(19))
     );
-    // The second job was never there, so its results are nobody's; the first had failed and waits for its retry.
+    // The second job was never accepted, so its results are left out; the first had failed and waits for its retry.
     assert_eq!(lower["results_left_out"], 2);
 
     let shown = replay(&hub, &["--set", "max_queue_depth=500"]);
@@ -98,7 +98,7 @@ fn with_a_higher_limit_the_replay_accepts_what_the_hub_refused() {
 }
 
 #[test]
-fn a_pull_that_found_nothing_gets_a_job_under_a_higher_limit_and_is_assumed_to_do_it() {
+fn a_pull_that_found_nothing_gets_a_job_under_a_higher_limit_and_is_assumed_to_complete_it() {
     let mut hub = start();
     flood(&hub);
     let mut data = hub.data();
@@ -111,7 +111,7 @@ fn a_pull_that_found_nothing_gets_a_job_under_a_higher_limit_and_is_assumed_to_d
     let what_if = &json(&replay(&hub, &["--set", "max_queue_depth=500", "--json"]))["what_if"];
     let of = |side: &str, count: &str| what_if[side]["total"][count].as_u64().unwrap();
     assert_eq!([of("recorded", "leased"), of("recorded", "empty_pulls")], [5, 1]);
-    // The hub was up for some moments after that pull, in which the node is assumed to end jobs and to ask for more.
+    // The hub ran for some moments after that pull, in which the node is assumed to complete jobs and to pull again.
     let leased = of("changed", "leased");
     assert!((6..=20).contains(&leased), "{what_if}");
     assert!(of("changed", "empty_pulls") == 0 || leased == 20, "{what_if}");
@@ -137,14 +137,14 @@ fn a_running_hubs_folder_and_that_of_one_that_was_killed_are_replayed_over_a_res
     let both = json(&replay(&hub, &["--json"]));
     assert_eq!((&both["ok"], &both["trace"]["crashes"]), (&json!(true), &json!(1)));
     assert_eq!(both["total"]["refused"], 15 + 20 - 2);
-    // To the moment before the second half, named by what the first one ended with.
+    // Up to the moment before the second half, which is the end of the first replay.
     let until = running["window"]["to"].as_str().unwrap();
     let first = json(&replay(&hub, &["--until", until, "--json"]));
     assert_eq!((&first["total"], &first["records"]), (&running["total"], &running["records"]));
     assert_eq!(first["state"]["at"], until);
 }
 
-/// Three of five jobs wait still, or wait again.
+/// Submits again: three of five jobs still wait, or wait again.
 fn flood_again(hub: &Hub) {
     let mut data = hub.data();
     let answers: Vec<_> = (0..20).map(|n| submit(&mut data, n)).collect();
@@ -164,7 +164,7 @@ fn without_a_trace_the_replay_says_that_what_was_refused_is_not_known() {
 }
 
 #[test]
-fn what_cannot_be_replayed_is_said_with_what_would_do() {
+fn what_cannot_be_replayed_is_refused_with_a_next_step() {
     let mut hub = start();
     let unknown = replay(&hub, &["--set", "max_depth=5"]);
     assert_eq!(unknown.code, Some(2));
@@ -201,9 +201,9 @@ fn the_trace_holds_what_was_refused_and_the_diagnose_bundle_nothing_of_it() {
     assert!(bundle.files.values().all(|bytes| !has(bytes)));
 }
 
-/// For a disk that takes nothing stands a file where the trace's folder should be.
+/// A file in place of the trace's folder stands for a disk that fails.
 #[test]
-fn what_the_disk_does_not_take_of_the_trace_is_counted_and_stops_nobody() {
+fn trace_records_that_the_disk_refuses_are_counted_and_delay_no_client() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("trace"), "").unwrap();
     let env = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
@@ -220,7 +220,7 @@ fn what_the_disk_does_not_take_of_the_trace_is_counted_and_stops_nobody() {
     let dropped = count("records_dropped");
     fs::remove_file(hub.folder().join("trace")).unwrap();
     (20..30).for_each(|n| _ = submit(&mut hub.data(), n));
-    // What was dropped is told in a record of its own.
+    // What was dropped is reported in a record of its own.
     until("what is refused now is written", || count("records") > 5);
     assert_eq!(count("records_dropped"), dropped);
     let replayed = json(&replay(&hub, &["--json"]));

@@ -1,5 +1,5 @@
-//! Secrets: whatever a token or a key looks like, and wherever clients put it, nothing that the hub writes or shows of itself
-//! has it. What is put where is in [`plant`], what is searched in [`PLACES`].
+//! Secrets: whatever a token or a key looks like, and wherever clients put it, nothing that the hub writes or shows of
+//! itself has it. What is put where is in [`plant`], what is searched in [`PLACES`].
 #![cfg(unix)]
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -49,7 +49,7 @@ struct Secrets {
     hook: String,
 }
 
-/// A place that is searched: what it is called, and what is in it.
+/// A place that is searched: its name, and its bytes.
 type Place = (&'static str, fn(&Scene) -> Vec<u8>);
 
 /// What is searched while the hub runs, and once more when it has stopped. An empty place is one that this hub has not.
@@ -99,7 +99,7 @@ fn ask(scene: &Scene, plane: SocketAddr, path: &str, accept: &str) -> Vec<u8> {
         "GET {path} HTTP/1.1\r\nHost: h\r\nAccept: {accept}\r\nX-Sheratan-Token: {}\r\n\r\n",
         scene.secrets.token
     );
-    // A hub that has stopped says nothing.
+    // A hub that has stopped does not answer.
     let answer = client.send(request.as_bytes()).and_then(|()| client.receive()).ok();
     answer.filter(|answer| answer.status == 200).map(|answer| answer.body).unwrap_or_default()
 }
@@ -109,7 +109,7 @@ fn bundle(scene: &Scene) -> Bundle {
     let folder = scene.hub.folder().to_str().unwrap();
     let mut command = command(&["diagnose", "--data-dir", folder, "--force", "--output", path.to_str().unwrap()]);
     command.current_dir(scene.place.path()).envs(variables(&scene.secrets, &scene.place));
-    // Its value is a secret that nobody knows to be one: values are not in the bundle at all.
+    // Its value is a secret that the hub does not know to be one: values are not in the bundle at all.
     command.env("SOMETHING_ELSE", &scene.secrets.foreign);
     let run = Run::from(command.output().unwrap());
     assert_eq!(run.code, Some(0), "{}", run.stderr);
@@ -198,7 +198,8 @@ fn variables(secrets: &Secrets, place: &TempDir) -> Vec<(String, String)> {
     ]
 }
 
-/// A secret as a path can carry it: as it is but for what no path has; all of it encoded; every other character encoded.
+/// A secret as a path can carry it: as it is but for what no path has; all of it encoded; every other character
+/// encoded.
 fn in_paths(secret: &str) -> [String; 3] {
     let encoded = |byte: u8| format!("%{byte:02X}");
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
@@ -243,7 +244,7 @@ fn plant(scene: &Scene, secret: &str) {
         for plane in [hub.control, hub.data] {
             assert_ne!(Client::new(plane, None).get(&target).status, 200);
             assert_ne!(Client::new(plane, token()).get(&target).status, 200);
-            // Whoever has another hub's token may send it in any of these.
+            // A client may send another hub's token in any of these.
             let basic = STANDARD.encode(format!("user:{secret}"));
             for header in ["X-Sheratan-Token: ", "Authorization: Bearer ", "Authorization: Token "] {
                 let request =
@@ -260,8 +261,8 @@ fn plant(scene: &Scene, secret: &str) {
     }
 }
 
-/// A secret that the hub does not know may stand where a payload, a query or a header is, which are never shown; and in the
-/// path that it was presented along with.
+/// A secret that the hub does not know may stand where a payload, a query or a header is, which are never shown; and in
+/// the path that it was presented along with.
 fn plant_foreign(scene: &Scene) {
     let Scene { hub, secrets, .. } = scene;
     let foreign = &secrets.foreign;

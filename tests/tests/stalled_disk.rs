@@ -1,7 +1,7 @@
-//! A disk that neither takes what it is given nor fails: what waits for it waits, in bounded memory, and whoever only looks is
-//! answered.
+//! A disk whose syncs neither return nor fail: changes wait for it in bounded memory, and reads of health and metrics
+//! are answered.
 //!
-//! The hub runs with a library before the system's own, whose `fdatasync` does not return while a file is there.
+//! The hub runs with a preloaded library whose `fdatasync` does not return while a file exists.
 #![cfg(target_os = "linux")]
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -25,10 +25,10 @@ int fdatasync(int file) {
 }
 "#;
 
-/// What waits for the journal before the loop takes no more changes.
+/// Bytes that wait for the journal before the loop accepts no more changes.
 const BATCH_BYTES_MAX: u64 = 8 << 20;
 
-/// Bytes of a job's params: nine of these are more than that.
+/// Bytes of a job's params: nine jobs have more than that.
 const PARAMS_BYTES: usize = 1_000_000;
 
 fn build(compiler: &Path, folder: &Path) -> PathBuf {
@@ -52,7 +52,7 @@ fn submit(client: &mut Client, params: &Value) {
 }
 
 #[test]
-fn whoever_only_looks_is_answered_while_the_disk_stands_still() {
+fn reads_are_answered_while_the_disk_is_stalled() {
     let Some(compiler) = tool("cc", "gcc") else { return };
     let folder = TempDir::new().unwrap();
     let library = build(&compiler, folder.path());
@@ -74,7 +74,7 @@ fn whoever_only_looks_is_answered_while_the_disk_stands_still() {
         waiting.push(client);
     }
     until("the journal is behind", || sample(&hub, "sheratan_hub_queue_bytes") > BATCH_BYTES_MAX);
-    // All requests have arrived; as many as fit were taken, and the rest wait.
+    // All requests have arrived; as many as fit were accepted, and the rest wait.
     for _ in 0..20 {
         assert!(sample(&hub, "sheratan_hub_queue_bytes") < BATCH_BYTES_MAX + 2 * PARAMS_BYTES as u64);
         for plane in [hub.control, hub.data] {

@@ -138,7 +138,7 @@ fn a_stop_answers_what_is_in_flight_and_leaves_a_snapshot() {
         Some(&json!({"node_id": "n", "wait_ms": 60_000, "kinds": ["other"]})),
     )
     .unwrap();
-    // Whoever asked later is answered: so the long poll is there.
+    // A later request is answered, so the long poll has arrived.
     data.post("/mesh/submit_request", &json!({"kind": "k"})).ok();
     hub.terminate();
     let answer = node.receive().unwrap();
@@ -154,7 +154,7 @@ fn a_stop_answers_what_is_in_flight_and_leaves_a_snapshot() {
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line["message"] == "recovered").collect::<Vec<_>>()
     };
-    until("the log tells of both starts", || recovered().len() == 2);
+    until("the log reports both starts", || recovered().len() == 2);
     let recovered = &recovered()[1];
     assert_eq!((&recovered["records"], &recovered["jobs"]), (&json!(0), &json!(2)), "from the snapshot alone");
 }
@@ -185,7 +185,7 @@ fn logs_are_json_lines_and_rotate_by_size() {
 }
 
 #[test]
-fn the_audit_log_is_paged_over_the_api_and_its_chain_goes_on_over_a_restart() {
+fn the_audit_log_is_paged_over_the_api_and_its_chain_continues_over_a_restart() {
     let mut hub = Hub::start();
     let wrong = |hub: &Hub| sheratan_tests::Client::new(hub.control, Some("wrong".into())).get("/api/registry").status;
     assert_eq!(wrong(&hub), 403);
@@ -216,7 +216,7 @@ fn a_client_that_hangs_up_during_a_long_poll_gets_no_job() {
 
 #[test]
 #[cfg(unix)]
-fn the_logs_level_is_read_again_when_the_hub_is_told_and_a_wrong_one_changes_nothing() {
+fn the_logs_level_is_reloaded_on_sighup_and_a_wrong_one_changes_nothing() {
     let place = TempDir::new().unwrap();
     let settings = place.path().join("hub.toml");
     let set = |text: &str| std::fs::write(&settings, text).unwrap();

@@ -1,7 +1,7 @@
 //! What v1.5 was asked and what it answered, held against this hub: `tests/v15/` has the recordings.
 //!
-//! What does not hold yet stands in [`REQUESTS_MISSING`] and [`ANSWERS_MISSING`], with the reason. An entry that begins to
-//! hold fails the test as well, so that the lists only shrink.
+//! What does not hold yet is listed in [`REQUESTS_MISSING`] and [`ANSWERS_MISSING`], with the reason. An entry that
+//! begins to hold fails the test as well, so that the lists only shrink.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -81,7 +81,7 @@ enum Plane {
     Data,
 }
 
-/// How the token comes.
+/// How the token is sent.
 #[derive(Deserialize, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
 enum Token {
@@ -103,7 +103,7 @@ fn every_recorded_request_is_answered_as_recorded_or_listed_as_missing() {
         found.insert(request.name.clone(), wrong);
         answers.insert(request.name, answer);
     }
-    assert_eq!(found.len(), REQUESTS.lines().count(), "names tell the requests apart");
+    assert_eq!(found.len(), REQUESTS.lines().count(), "names are unique");
     assert_listed(found, REQUESTS_MISSING);
 }
 
@@ -153,7 +153,7 @@ impl Recorded<'_> {
         client.receive().expect("the hub answers")
     }
 
-    /// What the answer has not as recorded.
+    /// The differences of the answer from the recorded one.
     fn differences(&self, answer: &Response, before: &BTreeMap<String, Response>) -> Vec<String> {
         let mut wrong = Vec::new();
         if answer.status != self.status {
@@ -223,7 +223,7 @@ fn is_to_continue(client: &mut Client) -> bool {
 /// By place: what is wrong there.
 type Found = BTreeMap<String, Vec<String>>;
 
-/// Fails for what is wrong and not listed, listed and right, listed and not looked at.
+/// Fails for places that are wrong and not listed, listed and right, or listed and not compared.
 #[track_caller]
 fn assert_listed(found: Found, missing: &[(&str, &str)]) {
     let listed: BTreeSet<&str> = missing.iter().map(|(place, _)| *place).collect();
@@ -266,7 +266,7 @@ fn compare_registry(answer: &Value, found: &mut Found) {
     let mut types: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for (name, value) in recorded["nodes"].as_object().expect("nodes by name").values().flat_map(members_of) {
         let types = types.entry(name).or_default();
-        // An empty text may have been an object that the printing tool flattened: it tells nothing.
+        // An empty text may have been an object that the printing tool flattened, so it says nothing about the type.
         if value != "" {
             types.insert(type_of(&value));
         }
@@ -284,7 +284,7 @@ fn compare_registry(answer: &Value, found: &mut Found) {
             found.entry(format!("registry.json {name}")).or_default().extend(wrong);
         }
     }
-    assert!(found.contains_key("registry.json queue inbound_requests"), "the members were looked at: {found:?}");
+    assert!(found.contains_key("registry.json queue inbound_requests"), "the members were compared: {found:?}");
 }
 
 /// The members of a node's record, those of inner objects too; as `@{a=0; b=0}` where the printing tool flattened them.

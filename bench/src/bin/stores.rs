@@ -1,9 +1,10 @@
 //! Stores: the same durable batches through the hub's journal and through embedded stores, side by side.
 //!
-//! Disks of shared machines change their pace by a factor of ten within seconds. So the stores take turns of a fifth of a
-//! second, in another order each round, and a store is compared with the journal of the same round: the median of those
-//! ratios is what counts. In a folder in memory the same run shows what a store costs besides the disk. Every store is told to be durable when a batch returns, without compression, and
-//! is used as its documentation says it should be for this. `docs/decisions/0001-journal.md` says what came of it.
+//! Disks of shared machines change their pace by a factor of ten within seconds. So the stores take turns of a fifth of
+//! a second, in another order each round, and a store is compared with the journal of the same round: the median of
+//! those ratios is what counts. In a folder in memory the same run shows what a store costs besides the disk. Every
+//! store is configured to be durable when a batch returns, without compression, and is used as its documentation says
+//! it should be for this. `docs/decisions/0001-journal.md` has the results.
 // The lists in clippy.toml are the core's; this measures a shell.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -25,13 +26,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What may go wrong in a benchmark is reported, not handled.
+/// Errors of a benchmark are reported, not handled.
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// Measures durable batches through the journal and through embedded stores.
 #[derive(Parser)]
 struct Settings {
-    /// Where to write: a folder on the disk that is meant.
+    /// Where to write: a folder on the disk to measure.
     #[arg(long, default_value = ".")]
     folder: PathBuf,
     /// Rounds over which medians are taken.
@@ -120,7 +121,7 @@ fn durable_batches(settings: &Settings, folder: &Path, batch_records: u64) -> Re
     Ok(())
 }
 
-/// A store's turns.
+/// A store with its measurements.
 struct Turn {
     peer: Box<dyn Peer>,
     next_seq: u64,
@@ -182,7 +183,7 @@ fn recovery(settings: &Settings, folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How long a hub takes to come back with many queued jobs: from the records alone, and from a snapshot.
+/// How long a hub takes to recover many queued jobs: from the records alone, and from a snapshot.
 fn hub_recovery(settings: &Settings, folder: &Path) -> Result<(), Failure> {
     let folder = folder.join("hub");
     let jobs = settings.recovery_records;
@@ -299,7 +300,7 @@ fn read_all(name: &str, folder: &Path, count: u64) -> Result<u64, Failure> {
     Ok(bytes)
 }
 
-/// What any of them could do at best: the bytes alone, written over zeros that are there, and synced.
+/// The upper bound for all of them: the bytes alone, written over existing zeros, and synced.
 struct BareFile {
     file: File,
     buffer: Vec<u8>,

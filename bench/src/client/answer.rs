@@ -1,4 +1,4 @@
-//! Answers: what the hub says to a request, read with as little work as can be.
+//! Answers: the hub's replies to requests, parsed with as little work as possible.
 //!
 //! Client and hub share the machine, so what the client spends is missing from the figure. The head is parsed by
 //! httparse; of the body only the members that the next request needs are looked for, by their spelling in the hub's
@@ -6,16 +6,16 @@
 
 use std::ops::Range;
 
-/// One whole answer at the start of a buffer.
+/// One complete answer at the start of a buffer.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// Where the body lies.
+    /// The range of the body.
     pub body: Range<usize>,
 }
 
-/// Why bytes are no answer that this client reads.
+/// Why bytes are not an answer that this client reads.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Unreadable {
     /// Not HTTP/1.
@@ -43,7 +43,7 @@ impl Answer {
     }
 }
 
-/// The text of exactly `N` bytes that stands between `before` (with its opening quote) and a closing quote.
+/// The text of exactly `N` bytes between `before` (with its opening quote) and a closing quote.
 pub fn text_after<'a, const N: usize>(body: &'a [u8], before: &str) -> Option<&'a [u8; N]> {
     let start = find(body, before.as_bytes())? + before.len();
     let text = body.get(start..)?.first_chunk::<N>()?;

@@ -12,19 +12,19 @@ use std::net::SocketAddr;
 /// until the answer is whole, then send the next.
 pub struct Connection {
     stream: TcpStream,
-    /// What the socket did not take yet; nearly always empty.
+    /// Bytes that the socket has not accepted yet; nearly always empty.
     unsent: Vec<u8>,
     input: Vec<u8>,
     filled: usize,
-    /// The end of the answer that was handed out last.
+    /// The end of the answer that was returned last.
     consumed: usize,
 }
 
-/// Bytes that an answer may have: one job comes with a pull's, its params with it.
+/// Bytes that an answer may have: a pull's has one job with its params.
 const ANSWER_HEAD_BYTES_MAX: usize = 16 * 1024;
 
 impl Connection {
-    /// Connects, and takes answers with bodies of up to `body_bytes_max`.
+    /// Connects, and accepts answers with bodies of up to `body_bytes_max`.
     pub fn open(address: SocketAddr, body_bytes_max: usize) -> Result<Self, Failure> {
         // Blocking until it is connected: over loopback that is a matter of microseconds.
         let stream = std::net::TcpStream::connect(address)
@@ -55,7 +55,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what has come; the answer's status and body once it is whole.
+    /// Reads what has arrived; returns the answer's status and body once it is complete.
     pub fn receive(&mut self) -> Result<Option<(u16, &[u8])>, Failure> {
         if !self.unsent.is_empty() {
             let sent = write_ready(&mut self.stream, &self.unsent).map_err(Failure::system("send a request"))?;
@@ -73,8 +73,8 @@ impl Connection {
         Ok(Some((status, &self.input[body])))
     }
 
-    /// Whether anything new came. The poll reports edges, so reading goes on until the socket is empty: a read that
-    /// does not fill the buffer has emptied it (epoll(7), "Will I receive...", question 9).
+    /// Whether new bytes have arrived. The poll reports edges, so reading goes on until the socket is empty: a read
+    /// that does not fill the buffer has emptied it (epoll(7), "Will I receive...", question 9).
     fn fill(&mut self) -> Result<bool, Failure> {
         let before = self.filled;
         loop {
@@ -97,7 +97,7 @@ impl Connection {
     }
 }
 
-/// Writes what the socket takes now.
+/// Writes as much as the socket accepts now.
 fn write_ready(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<usize> {
     let whole = bytes.len();
     while !bytes.is_empty() {

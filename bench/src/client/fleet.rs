@@ -19,7 +19,7 @@ pub struct Fleet {
     interrupt: Interrupt,
 }
 
-/// What a fleet did in a stretch of time.
+/// The result of a fleet over a span of time.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Stretch {
     /// Lifecycles that were started and finished in it.
@@ -30,13 +30,13 @@ pub struct Stretch {
 
 /// Events taken from the poll at a time.
 const EVENTS_MAX: usize = 1024;
-/// No answer for so long: the hub hangs.
+/// How long the hub may send no answer before the run fails.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// How soon an interruption is noticed while nothing comes in.
+/// How soon an interrupt is noticed while no answers arrive.
 const POLL_MAX: Duration = Duration::from_millis(500);
 
 impl Fleet {
-    /// So many workers, connected to the data plane. No two fleets have workers of the same name.
+    /// Workers that are connected to the data plane. No two fleets have workers of the same name.
     pub fn connect(
         address: SocketAddr,
         target: &Target,

@@ -1,4 +1,4 @@
-//! Latencies: histograms of what clients waited, for each call and for whole lifecycles.
+//! Latencies: histograms of how long clients waited, for each call and for whole lifecycles.
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -7,15 +7,15 @@ use std::time::Duration;
 /// A call of the lifecycle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Call {
-    /// A job is handed in.
+    /// A job is submitted.
     Submit,
-    /// A job is taken.
+    /// A job is leased.
     Pull,
-    /// A result is handed in.
+    /// A result is submitted.
     Result,
 }
 
-/// What was waited for what.
+/// The histograms.
 pub struct Latencies {
     calls: [Histogram<u64>; 3],
     lifecycle: Histogram<u64>,
@@ -36,27 +36,27 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// A call was answered.
+    /// Records the latency of a call.
     pub fn call(&mut self, call: Call, time: Duration) {
         self.calls[call as usize].saturating_record(time.as_nanos() as u64);
     }
 
-    /// A lifecycle was over.
+    /// Records the duration of a lifecycle.
     pub fn lifecycle(&mut self, time: Duration) {
         self.lifecycle.saturating_record(time.as_nanos() as u64);
     }
 
-    /// How many lifecycles were over.
+    /// How many lifecycles were recorded.
     pub fn lifecycles(&self) -> u64 {
         self.lifecycle.len()
     }
 
-    /// What a share of the lifecycles (0 to 1) took at most.
+    /// The duration that a share of the lifecycles (0 to 1) took at most.
     pub fn lifecycle_quantile(&self, share: f64) -> Duration {
         Duration::from_nanos(self.lifecycle.value_at_quantile(share))
     }
 
-    /// What was waited, a row for each: name, p50, p99, longest.
+    /// The latencies, a row for each call and for lifecycles: name, p50, p99, longest.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let row = |(name, histogram): (&str, &Histogram<u64>)| {
             let quantile = |share| milliseconds(histogram.value_at_quantile(share));

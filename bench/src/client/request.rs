@@ -22,9 +22,9 @@ pub struct Target {
 
 /// The requests of one connection's lifecycles.
 pub struct Requests {
-    /// Hands in a job of this connection's own kind.
+    /// Submits a job of this connection's own kind.
     pub submit: Vec<u8>,
-    /// Asks for one job of that kind.
+    /// Pulls one job of that kind.
     pub pull: Vec<u8>,
     result: Vec<u8>,
     job_id: Range<usize>,
@@ -60,7 +60,7 @@ impl Requests {
         }
     }
 
-    /// Hands in the result of a job.
+    /// The request that submits the result of a job.
     pub fn result(&mut self, job_id: &[u8; JOB_ID_BYTES], lease_id: &[u8; LEASE_ID_BYTES]) -> &[u8] {
         self.result[self.job_id.clone()].copy_from_slice(job_id);
         self.result[self.lease_id.clone()].copy_from_slice(lease_id);
@@ -76,12 +76,12 @@ impl Requests {
     }
 }
 
-/// A request that only asks whether the hub lives: what an idle connection has sent before it fell idle.
+/// A health request, which an idle connection sends before it becomes idle.
 pub fn livez(target: &Target) -> Vec<u8> {
     format!("GET /livez HTTP/1.1\r\nHost: {}\r\nX-Sheratan-Token: {}\r\n\r\n", target.host, target.token).into_bytes()
 }
 
-/// A JSON object of so many bytes, at least its frame; already canonical.
+/// A JSON object of `bytes` bytes, or its frame if that is longer; already canonical.
 fn payload(bytes: usize) -> String {
     const FRAME: usize = r#"{"text":""}"#.len();
     format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes.saturating_sub(FRAME)))

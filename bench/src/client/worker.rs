@@ -55,7 +55,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The socket is ready. An idle worker may be told so: that its socket takes bytes is news, too.
+    /// Handles a ready socket. May also be called on an idle worker, whose socket has become writable.
     pub fn ready(&mut self, latencies: &mut Latencies) -> Result<Progress, Failure> {
         if matches!(self.stage, Stage::Idle) {
             return Ok(Progress::Waiting);
@@ -93,7 +93,7 @@ fn read_submit(status: u16, body: &[u8]) -> Option<[u8; JOB_ID_BYTES]> {
     is_accepted.then(|| text_after(body, r#""job_id":""#).copied())?
 }
 
-/// The id of the lease, if the pull gave the very job that was submitted.
+/// The id of the lease, if the pull leased the job that was submitted.
 fn read_pull(status: u16, body: &[u8], job_id: &[u8; JOB_ID_BYTES]) -> Option<[u8; LEASE_ID_BYTES]> {
     let is_that_job = status == 200
         && has(body, r#""ok":true"#)

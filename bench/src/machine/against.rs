@@ -1,4 +1,5 @@
-//! This build's core beside another's: both measure in turns, each time as a process of its own, and pairs are compared.
+//! This build's core beside another's: both measure in turns, each time as a process of its own, and pairs are
+//! compared.
 //!
 //! What slows the machine for a minute slows both of a pair, so ratios of pairs say more than medians do. The two take
 //! turns in being first.
@@ -36,7 +37,7 @@ const ROUNDS: u32 = 5;
 /// The goals, as ratios of this build's cost to the other's.
 const PLAIN_LIFECYCLE_RATIO_MAX: f64 = 0.55;
 const KEYED_SUBMIT_RATIO_MAX: f64 = 0.25;
-/// What a job goes through: the sum of these operations.
+/// A job's lifecycle: the sum of these operations.
 const LIFECYCLE: [&str; 3] = ["submit", "pull", "result"];
 const SHAPES: [&str; 2] = ["plain", "keyed"];
 
@@ -103,7 +104,7 @@ pub fn measure(settings: &Settings, few: u64, many: u64, rounds: Option<u32>) ->
     Ok(report)
 }
 
-/// The other build, and what to call it.
+/// The other build, and its name.
 fn find_or_build(settings: &Settings, interrupt: &Interrupt) -> Result<(PathBuf, String), Failure> {
     if let Some(path) = &settings.against_binary {
         let path = std::path::absolute(path).map_err(Failure::system("find the other build"))?;
@@ -116,7 +117,7 @@ fn find_or_build(settings: &Settings, interrupt: &Interrupt) -> Result<(PathBuf,
     Ok((binary, commit.short_hash().to_owned()))
 }
 
-/// Of the terminal; without one nothing is shown.
+/// A progress bar on a terminal; without one nothing is shown.
 fn progress_bar(rounds: u32) -> ProgressBar {
     let style = ProgressStyle::with_template("{wide_bar} run {pos} of {len} done, {msg} [{elapsed}]");
     let bar = ProgressBar::new(2 * u64::from(rounds)).with_style(style.expect("the template is right"));
@@ -166,7 +167,7 @@ impl Figure {
 }
 
 impl Pair {
-    /// Of this build to the other.
+    /// The ratio of this build's cost to the other's.
     fn ratio(&self) -> f64 {
         self.new.paired_ratio(&self.old)
     }

@@ -1,10 +1,10 @@
 //! A hub with a backlog: the core under a steady load, its operations timed in batches.
 //!
-//! Each cycle puts in as many jobs as it takes out, so the number of queued jobs stays. Jobs have one priority, so a
-//! pull gets the oldest: the one whose memory was not touched for as long as the backlog is. That is the worst case
-//! for a large hub; new jobs that overtake old ones would be found in the processor's cache.
+//! Each cycle submits as many jobs as it completes, so the number of queued jobs stays. Jobs have one priority, so a
+//! pull leases the oldest, whose memory was not touched for the longest time. That is the worst case for a large hub;
+//! new jobs that overtake old ones would still be in the processor's cache.
 //!
-//! The hub serves: its commands have effects and are counted. Effects are taken when the hub is settled, as the shell
+//! The hub serves: its commands have effects and are counted. Effects are drained when the hub is settled, as the shell
 //! does after each round of requests: in a batch of commands once, or after each command, which is a round of one.
 //!
 //! The benchmarks' only way to the core, but for `recovery`, which is about its encodings.
@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 pub enum Shape {
     /// A kind and a payload. 1,000 final jobs are retained.
     Plain,
-    /// Each with an idempotency key and a time to live as well. As many final jobs are retained as wait, and each submit
-    /// finds the table of keys full and evicts the oldest key.
+    /// Each with an idempotency key and a time to live as well. As many final jobs are retained as wait, and each
+    /// submit finds the table of keys full and evicts the oldest key.
     Keyed,
 }
 
@@ -32,16 +32,16 @@ pub enum Shape {
 pub enum Settles {
     /// Once after all commands of a batch, in the batch's time.
     EachBatch,
-    /// After each command, as a shell does whose clients come one by one.
+    /// After each command, as a shell does whose clients send one at a time.
     EachCommand,
 }
 
-/// How many sorts of jobs there are, and what the node asks for.
+/// How many sorts of jobs there are, and which of them the node pulls.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Variety {
     /// Sets of requirements (classes), at most 1,024.
     pub classes: usize,
-    /// Kinds that the node names, each of which has jobs in every class; 0: it takes any.
+    /// Kinds that the node names, each of which has jobs in every class; 0: it pulls any.
     pub kinds_named: usize,
     /// Which classes the node may serve.
     pub served: Served,
@@ -60,7 +60,7 @@ pub struct Backlog {
     hub: Hub,
     shape: Shape,
     settles: Settles,
-    /// What the last settling gave; kept for its memory.
+    /// A buffer for effects, kept to reuse its memory.
     effects: Vec<Effect>,
     now: Timestamp,
     kinds: Vec<Name>,
@@ -83,7 +83,7 @@ const KINDS: usize = 16;
 pub const PARAMS_BYTES: usize = 200;
 /// What a node can do in a hub of many classes: 2^10 sets of requirements.
 const CAPABILITIES: usize = 10;
-/// Jobs, at least, in a hub of many classes, beside those that nobody may serve: more than a batch takes.
+/// The fewest jobs in a hub of many classes, besides those that no node may serve: more than a batch leases.
 const VARIED_JOBS_MIN: usize = 2_000;
 /// Short, so that a run of thousands of expiries stays within the jobs' time to live and retention.
 const LEASE: Millis = Millis::from_secs(2);
@@ -199,18 +199,18 @@ impl Backlog {
         backlog
     }
 
-    /// Says when the hub is settled from now on.
+    /// Sets when the hub is settled.
     pub fn set_settles(&mut self, settles: Settles) {
         self.settles = settles;
     }
 
-    /// Keeps what is applied from now on.
+    /// Records the commands that are applied from now on.
     pub fn start_record(&mut self) {
         self.record = Some(Vec::new());
     }
 
     /// The commands applied since the record was started.
-    pub fn take_record(&mut self) -> Vec<(Timestamp, Vec<u8>)> {
+    pub fn drain_record(&mut self) -> Vec<(Timestamp, Vec<u8>)> {
         self.record.take().expect("a record was started")
     }
 
@@ -224,15 +224,15 @@ impl Backlog {
         &self.hub
     }
 
-    /// Submits jobs; the time it took.
+    /// Submits jobs; returns the time it took.
     pub fn submit(&mut self, count: u64) -> Duration {
         let commands = (0..count).map(|_| self.a_submit()).collect();
         self.apply_all(commands, |outcome| assert!(is_accepted(&outcome), "{outcome:?}"))
     }
 
-    /// Submits jobs as a hub has them that read them from a socket or a journal: each with texts of its own. In small
-    /// batches, so that memory of commands is not taken for that of jobs; `look` is called after each.
-    pub fn fill(&mut self, count: u64, mut look: impl FnMut(&Hub)) {
+    /// Submits jobs as a hub has them that reads them from a socket or a journal: each with texts of its own. In small
+    /// batches, so that commands add little to the measured memory; `observe` is called after each.
+    pub fn fill(&mut self, count: u64, mut observe: impl FnMut(&Hub)) {
         const WINDOW: u64 = 100;
         for first in (0..count).step_by(WINDOW as usize) {
             let commands = (first..count.min(first + WINDOW)).map(|_| {
@@ -241,11 +241,11 @@ impl Backlog {
             });
             let commands = commands.collect();
             self.apply_all(commands, |outcome| assert!(is_accepted(&outcome), "{outcome:?}"));
-            look(&self.hub);
+            observe(&self.hub);
         }
     }
 
-    /// Leases jobs, one a pull; the time it took.
+    /// Leases jobs, one a pull; returns the time it took.
     pub fn pull(&mut self, count: u64) -> Duration {
         let commands = vec![Command::Pull(self.a_pull()); count as usize];
         let mut leases = Vec::with_capacity(commands.len());
@@ -257,7 +257,7 @@ impl Backlog {
         time
     }
 
-    /// Hands in a result for each job leased; the time it took.
+    /// Completes each leased job; returns the time it took.
     pub fn complete(&mut self) -> Duration {
         let leases = std::mem::take(&mut self.leases);
         let commands = leases.iter().map(|lease| self.a_complete(*lease)).collect();
@@ -269,7 +269,7 @@ impl Backlog {
         })
     }
 
-    /// Lets all leases end, so that their jobs wait for a retry; the time it took.
+    /// Expires all leases, so that their jobs wait for a retry; returns the time it took.
     pub fn expire(&mut self) -> Duration {
         let expected = self.leases.len() as u64;
         self.leases.clear();
@@ -280,14 +280,14 @@ impl Backlog {
         time
     }
 
-    /// Lets the retries fall due; the time it took.
+    /// Advances time until the retries are due; returns the time it took.
     pub fn retry(&mut self) -> Duration {
         let time = self.pass(RETRY_WAIT);
         assert_eq!(self.hub.counts().scheduled, 0, "all retries are due");
         time
     }
 
-    /// Parks long polls. All name the first kind, if kinds are named, and the others' names are no other poll's.
+    /// Parks long polls. If kinds are named, all name the first kind, and each other name is in one poll only.
     pub fn park(&mut self, count: u64) -> Duration {
         let polls: Vec<_> = (self.polls..self.polls + count)
             .map(|id| {
@@ -307,7 +307,7 @@ impl Backlog {
         start.elapsed()
     }
 
-    /// Forgets the long polls that are parked.
+    /// Removes the parked long polls.
     pub fn unpark(&mut self) -> Duration {
         let polls = std::mem::take(&mut self.parked);
         let start = Instant::now();
@@ -315,7 +315,7 @@ impl Backlog {
         start.elapsed()
     }
 
-    /// Settles the hub, in which nothing happened since it was settled: what each round costs that has parked polls.
+    /// Settles a hub without changes since its last settling: the cost of parked polls in each round.
     pub fn settle_idle(&mut self) -> Duration {
         let start = Instant::now();
         self.settle_once();
@@ -324,8 +324,8 @@ impl Backlog {
         time
     }
 
-    /// Submits a job for each parked long poll: the time of the submits and of the settling that wakes one each. The job is
-    /// taken before the next.
+    /// Submits a job for each parked long poll: the time of the submits and of the settling that wakes one each. Each
+    /// job is leased before the next is submitted.
     pub fn wake(&mut self) -> Duration {
         let polls = std::mem::take(&mut self.parked);
         let mut woken = Vec::with_capacity(polls.len());
@@ -351,14 +351,14 @@ impl Backlog {
         time
     }
 
-    /// Asks for the hash of all outcomes; the time it took.
+    /// Computes the hash of all outcomes; returns the time it took.
     pub fn outcome_hash(&self, calls: u32) -> Duration {
         let start = Instant::now();
         (0..calls).for_each(|_| _ = black_box(black_box(&self.hub).outcome_hash()));
         start.elapsed()
     }
 
-    /// Final jobs up to the limit, so that each further one makes the oldest go.
+    /// Adds final jobs up to the limit, so that each further one drops the oldest.
     fn fill_retention(&mut self, depth: u64) {
         let retained = self.hub.limits().retained_jobs_max;
         while self.hub.counts().retained < retained {
@@ -370,7 +370,7 @@ impl Backlog {
         assert_eq!(self.hub.counts().queued, depth);
     }
 
-    fn apply_all(&mut self, commands: Vec<Command>, mut look: impl FnMut(Outcome)) -> Duration {
+    fn apply_all(&mut self, commands: Vec<Command>, mut observe: impl FnMut(Outcome)) -> Duration {
         self.now = self.now + TICK;
         if let Some(mut record) = self.record.take() {
             record.extend(commands.iter().map(|command| (self.now, self.envelope(command))));
@@ -378,7 +378,7 @@ impl Backlog {
         }
         let start = Instant::now();
         for command in commands {
-            look(self.hub.apply(self.now, command));
+            observe(self.hub.apply(self.now, command));
             if self.settles == Settles::EachCommand {
                 self.settle();
             }
@@ -395,7 +395,7 @@ impl Backlog {
         start.elapsed()
     }
 
-    /// Takes effects until there are none.
+    /// Settles until there are no effects.
     fn settle(&mut self) {
         self.settle_once();
         while !self.effects.is_empty() {
@@ -408,7 +408,7 @@ impl Backlog {
         self.hub.settle(&mut self.effects);
     }
 
-    /// As a journal holds it.
+    /// The command as a journal holds it.
     fn envelope(&self, command: &Command) -> Vec<u8> {
         let caller = Caller { by: Principal::SharedToken, origin: Origin::LocalNetwork };
         let mut bytes = Vec::new();
@@ -427,7 +427,7 @@ impl Backlog {
             on_failed: OnFailed::SameResult,
             ttl_ms: None,
         });
-        // Every kind comes in every class.
+        // Every class has jobs of every kind.
         let kind = self.kinds[index / self.classes.len() % self.kinds.len()].clone();
         Command::Submit(Box::new(Submit {
             requires: self.classes[index % self.classes.len()].clone(),
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_that_nobody_may_serve_stay() {
+    fn jobs_that_no_node_may_serve_stay() {
         let mut backlog = Backlog::varied(Variety { classes: 4, kinds_named: 2, served: Served::One });
         let others = 3 * 2;
         backlog.pull(backlog.hub().counts().queued - others);

@@ -1,4 +1,4 @@
-//! Another commit's build: its tree in a git worktree that goes when the run ends, and cargo run in it.
+//! Another commit's build: its tree in a git worktree that is removed when the run ends, and cargo run in it.
 
 use crate::child::{Errors, run};
 use crate::failure::Failure;
@@ -27,7 +27,7 @@ const HASH_DIGITS_SHOWN: usize = 9;
 const BENCH: &str = "sheratan-bench";
 
 impl Commit {
-    /// Finds it by whatever git takes for one, as in `HEAD~3`.
+    /// Finds a commit by a name that git accepts, as in `HEAD~3`.
     pub fn find(name: &str, interrupt: &Interrupt) -> Result<Self, Failure> {
         let here = Path::new(".");
         let top = run(git(here).args(["rev-parse", "--show-toplevel"]), Errors::Kept, interrupt)?;
@@ -37,7 +37,7 @@ impl Commit {
         look.args(["rev-parse", "--verify", "--quiet", "--end-of-options", &object]);
         match run(&mut look, Errors::Kept, interrupt) {
             Ok(hash) => Ok(Commit { repository, hash: hash.trim().to_owned() }),
-            // With --quiet git says nothing and exits with 1 if there is no such object.
+            // With --quiet git prints nothing and exits with 1 if there is no such object.
             Err(Failure::Child { .. }) => Err(Failure::NoCommit { name: name.to_owned(), repository }),
             Err(other) => Err(other),
         }
@@ -88,7 +88,8 @@ impl Drop for Checkout<'_> {
     fn drop(&mut self) {
         let mut remove = git(&self.commit.repository);
         remove.args(["worktree", "remove", "--force"]).arg(self.tree());
-        // An interrupt is why this runs, so it is not heard again. git refuses what it did not add: then nothing is left.
+        // This may run because of an interrupt, so further ones are ignored. git refuses to remove a worktree that it
+        // did not add; then nothing is left.
         _ = run(&mut remove, Errors::Kept, &Interrupt::default());
     }
 }

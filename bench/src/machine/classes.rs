@@ -1,7 +1,7 @@
 //! What a pull costs by how many classes of jobs are ready and how many kinds it names.
 //!
-//! A class is a set of requirements. A node that may serve many has to find the first job among all of them; one that may
-//! serve a single class has to be spared the others.
+//! A class is a set of requirements. A node that may serve many has to find the first job among all of them; one that
+//! may serve a single class must not pay for the others.
 
 use super::backlog::{Backlog, Served, Variety};
 use crate::report::Report;
@@ -13,7 +13,7 @@ use std::time::Duration;
 const CASES: [(usize, usize); 7] = [(1, 0), (16, 0), (16, 4), (128, 0), (128, 16), (1_024, 0), (1_024, 64)];
 /// Pulls that are timed together, at most.
 const BATCH_MAX: u64 = 100;
-/// About how long such a batch may take: pulls that cost 100,000 times as much come one by one.
+/// About how long such a batch may take: pulls that cost 100,000 times as much are timed one by one.
 const BATCH_TIME: Duration = Duration::from_millis(2);
 /// Batches that are not counted.
 const WARM_BATCHES: u32 = 3;
@@ -66,7 +66,7 @@ struct Puller {
 impl Puller {
     fn new((classes, kinds_named): (usize, usize), served: Served) -> Self {
         let mut puller = Puller { backlog: Backlog::varied(Variety { classes, kinds_named, served }), batch: 1 };
-        // The first pull makes what the hub keeps for the others.
+        // The first pull builds the profile that the hub keeps for the others.
         puller.batch_time();
         let second = puller.batch_time();
         puller.batch = (BATCH_TIME.as_nanos() / second.as_nanos().max(1)).clamp(1, BATCH_MAX.into()) as u64;

@@ -1,7 +1,7 @@
 //! What an operation costs with few and with many queued jobs.
 //!
-//! Operations are timed in batches of 100 commands, after which the hub is settled once: a round of the shell under load.
-//! The same is timed with the hub settled after each command, as for a client that comes alone.
+//! Operations are timed in batches of 100 commands, after which the hub is settled once: a round of the shell under
+//! load. The same is timed with the hub settled after each command, as for a single client.
 //!
 //! The target is for jobs as such. With idempotency keys the figures are shown without one: keys are looked up by a
 //! keyed hash, so in a table of millions a lookup waits for memory, and in a small one it does not.
@@ -27,7 +27,7 @@ pub struct Comparison {
 const BATCH: u64 = 100;
 /// Timed cycles of a turn.
 const CYCLES: u32 = 30;
-/// Cycles before them that are not counted, in which the hub's own memory comes back into the cache.
+/// Cycles before them that are not counted, which load the hub's memory into the cache.
 const WARM_CYCLES: u32 = 10;
 /// The cost in the large hub may be so many times that in the small one.
 const RATIO_MAX: f64 = 1.5;
@@ -66,7 +66,7 @@ fn turn(backlog: &mut Backlog, settles: Settles, costs: &mut Costs) {
     }
 }
 
-/// Two batches come in and go out: one straight on, one by way of an expired lease and a retry.
+/// Submits and completes two batches: one at its first attempt, one after an expired lease and a retry.
 fn cycle_times(backlog: &mut Backlog) -> [Duration; OPERATIONS.len()] {
     let submit = backlog.submit(BATCH);
     let pull = backlog.pull(BATCH);

@@ -1,5 +1,5 @@
-//! What a queued job weighs: the bytes that it makes the hub request beside its params, and what of the process is
-//! resident for it.
+//! The memory of a queued job: the bytes that the hub requests for it beside its params, and the resident memory of the
+//! process.
 
 use super::backlog::{Backlog, PARAMS_BYTES, Shape};
 use crate::memory::resident_bytes;
@@ -18,7 +18,8 @@ pub struct Weight {
     requested: f64,
     /// Requested, from half of the jobs on, when it was most for each queued one: each table that doubles did so once.
     requested_worst: f64,
-    /// The most that was live at a moment, while a table and the larger one that replaces it existed, for each of all jobs.
+    /// The most that was live at a moment, while a table and the larger one that replaces it existed, for each of all
+    /// jobs.
     peak: f64,
     /// Resident.
     resident: Option<f64>,

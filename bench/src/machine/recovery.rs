@@ -27,7 +27,7 @@ pub fn measure(report: &mut Report, jobs: u64) {
     let mut backlog = Backlog::empty(Shape::Plain, jobs);
     backlog.start_record();
     (0..jobs / WINDOW).for_each(|_| _ = backlog.submit(WINDOW));
-    let commands = backlog.take_record();
+    let commands = backlog.drain_record();
     let (hub, time) = replay(&backlog, &commands);
     assert_eq!(hub.digest(), backlog.hub().digest(), "a replay ends in the state that was recorded");
     report.figure("replay_submits", line("replay of submits (commands)", commands.len() as u64, size(&commands), time));
@@ -49,7 +49,7 @@ pub fn measure(report: &mut Report, jobs: u64) {
         backlog.pull(WINDOW);
         backlog.complete();
     }
-    let commands = backlog.take_record();
+    let commands = backlog.drain_record();
     let (hub, time) = replay(&backlog, &commands);
     assert_eq!(hub.digest(), backlog.hub().digest(), "a replay ends in the state that was recorded");
     let figure = line("replay of whole lifecycles (commands)", commands.len() as u64, size(&commands), time);

@@ -1,4 +1,4 @@
-//! Answers as text: what came of a command, and what followed from it, each on one line.
+//! Answers as text: the outcome of a command, and effects, each on one line.
 
 use crate::values;
 use crate::words::Printed;
@@ -6,13 +6,13 @@ use sheratan_core::{
     Audit, Completed, CompletedStatus, Effect, Extended, FinalStatus, Outcome, Payload, Pulled, Refusal, Submitted,
 };
 
-/// What stands between the parts of an answer.
+/// The separator of the parts of an answer.
 const BETWEEN: &str = ", ";
 
-/// What is answered where nothing is to be told.
+/// The answer without parts.
 pub(crate) const NOTHING: &str = "nothing";
 
-/// The text of an outcome. The node's number of a pull is not in it: the node is in the line that asked.
+/// The text of an outcome. A pull's node is not in it, since its line names the node.
 pub fn print_outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Done => "done".to_owned(),
@@ -53,7 +53,7 @@ fn print_submitted(submitted: &Submitted) -> String {
     }
 }
 
-/// What came of a job, behind its status.
+/// A job's result and error, after its status.
 pub(crate) fn print_end(line: Printed, result: &Option<Payload>, error: &Option<Payload>) -> Printed {
     line.maybe("result", result, values::payload).maybe("error", error, values::payload)
 }

@@ -1,4 +1,4 @@
-//! Commands as lines: one verb for each, and a member that has its default is left out.
+//! Commands as lines: one verb each; members that have their default are left out.
 
 use crate::values::{
     self, DURATION, HASH_32, INSTANT, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_16, NUMBER_32, PAYLOAD, SETTING_VALUE,
@@ -52,7 +52,7 @@ const MARK: Kind<ResultMark> = Kind {
     },
 };
 
-/// The command of a line whose verb was read.
+/// Parses a command whose verb was read.
 pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordError> {
     let command = match verb {
         "set" => parse_set(words)?,
@@ -227,7 +227,7 @@ fn print_submit(submit: &Submit) -> String {
         .end()
 }
 
-/// A pull, and which of the flags are there.
+/// A pull, and which of the flags are present.
 pub(crate) fn parse_pull<'a>(words: &mut Words<'a>, flags: &[&str]) -> Result<(Pull, Options<'a>), WordError> {
     let node = words.take(&NAME)?;
     let options = words.options(&["max", "kinds", "for"], flags)?;
@@ -291,8 +291,8 @@ fn print_complete(complete: &Complete) -> String {
         .end()
 }
 
-/// The mark of a result that names none: results that say the same have the same. (The hub's shell takes SHA-256; here
-/// FNV-1a of 64 bits does, since nobody attacks a history.)
+/// The mark of a result without one: results of equal content have equal marks. (The hub's shell uses SHA-256; FNV-1a
+/// of 64 bits is enough here, since histories are not adversarial.)
 fn content_mark(ok: bool, result: &Option<Payload>, error: &Option<Payload>) -> ResultMark {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut put = |bytes: &[u8]| {

@@ -21,7 +21,7 @@ pub struct History {
     pub title: String,
     /// The line of its title, from 1.
     pub number: usize,
-    /// From which number the hub's key is made; the key decides how retries are spread.
+    /// The number that the hub's key is made from; the key decides how retries are spread.
     pub key_seed: u64,
     rows: Vec<Row>,
 }
@@ -34,7 +34,7 @@ pub struct Entry {
     pub line: Line,
     /// The input as it was written.
     pub text: String,
-    /// What is expected; a line that expects nothing expects `done`.
+    /// The expected answer; a line without one expects `done`.
     pub answer: Option<String>,
     remark: Option<String>,
 }
@@ -47,7 +47,7 @@ enum Row {
     Other(String),
 }
 
-/// A text is no history.
+/// Why a text is not a history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParseError {
     /// The line, from 1.
@@ -55,7 +55,7 @@ pub struct ParseError {
     pub error: WordError,
 }
 
-/// What a title begins with.
+/// The prefix of a title.
 const TITLE: &str = "== ";
 
 /// The answer of a line that has no arrow.
@@ -127,7 +127,7 @@ impl History {
         self.rows.iter().filter_map(|row| if let Row::Input(entry) = row { Some(entry) } else { None })
     }
 
-    /// What happens, for a world that looks by itself.
+    /// The steps, for a world that makes checks of its own.
     pub fn steps(&self) -> Vec<Step> {
         let mut now = Timestamp::ZERO;
         let steps_of = |entry: &Entry| {
@@ -143,7 +143,7 @@ impl History {
         hub_key(self.key_seed)
     }
 
-    /// Expects these answers from now on, one for each line of input.
+    /// Sets the expected answers, one for each line of input.
     pub fn expect(&mut self, answers: Vec<String>) {
         let mut answers = answers.into_iter();
         for row in &mut self.rows {
@@ -163,7 +163,7 @@ pub fn hub_key(seed: u64) -> HubKey {
 }
 
 impl Entry {
-    /// The answer that is expected.
+    /// The expected answer.
     pub fn expected(&self) -> &str {
         self.answer.as_deref().unwrap_or(DONE)
     }

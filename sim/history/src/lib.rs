@@ -1,8 +1,9 @@
-//! Histories: what happened to a hub as text, a line each, with what came of it.
+//! Histories: the inputs of a hub as text, one line each, with the expected answers.
 //!
-//! One language for the tests of the core (`core/tests/histories`), the regressions of the simulator (`sim/regressions`)
-//! and bug reports (`docs/histories.md`). [`Histories`] reads and prints it, [`History::play`] lets it happen to a hub,
-//! [`History::steps`] gives it to a world that looks by itself. Whatever is printed reads back as it was.
+//! One language for the tests of the core (`core/tests/histories`), the regressions of the simulator
+//! (`sim/regressions`) and bug reports (`docs/histories.md`). [`Histories`] reads and prints it, [`History::play`]
+//! applies it to a hub, [`History::steps`] gives its steps to a world that makes checks of its own. Printed text reads
+//! back as it was.
 //!
 //! ```text
 //! == a lease that ends makes its job ready again
@@ -22,19 +23,19 @@
 //! text    = { remark or empty line } { section }
 //! section = "== " title { [ "at" INSTANT ] input [ "->" answer ] [ "#" remark ] | "key" NUMBER }
 //! ```
-//! Words have spaces between them; a word that begins with `#` begins a remark. The title is the sentence that the history
-//! proves. `at` sets the instant of its line and of those behind it (0 before the first); on a line of its own time has
-//! passed and nothing came in. It may go back, as clocks do. A line without an answer expects `done`. `key` says from which
-//! number the hub's key is made, by which retries are spread.
+//! Words have spaces between them; a word that begins with `#` begins a remark. The title is the sentence that the
+//! history proves. `at` sets the instant of its line and of those after it (0 before the first); on a line of its own
+//! time passes without a command. It may go back, as clocks do. A line without an answer expects `done`. `key` says
+//! from which number the hub's key is made, by which retries are spread.
 //!
 //! # Values
 //! - Instants and durations are whole milliseconds, or `NEVER`.
-//! - Names stand as they are if they have letters, digits and `_-.:/+%` only; others are quoted, with `\"`, `\\`, `\n`,
+//! - Names are not quoted if they have letters, digits and `_-.:/+%` only; others are quoted, with `\"`, `\\`, `\n`,
 //!   `\u{…}` as in Rust. Lists have commas without spaces.
 //! - A job is its number, a lease is `JOB@GENERATION`.
 //! - A payload is JSON without spaces outside its strings: `{"a":"b c"}`. `text:"…"` is any other text, quoted;
 //!   `bytes:N` is N digits 1; `hex:…` is anything.
-//! - The hash of a payload, by which a key knows it, is 64 hex digits, or one number for all its bytes: `hash=1`.
+//! - The hash of a payload, which a key is bound with, is 64 hex digits, or one number for all its bytes: `hash=1`.
 //!
 //! # Commands
 //! A member that is at its default is left out.
@@ -55,20 +56,20 @@
 //! complete 2 lease=1@1                                  with the lease of another job
 //! adopt_rules 2                                         -> done | refused rules_not_taken
 //! ```
-//! `final` says that no retry helps. A result whose `mark` is not said has that of its content, so a line that is said twice
-//! is a result that is sent twice.
+//! `final` means not retryable. A result without `mark` has that of its content, so a repeated line is a result that is sent
+//! twice.
 //!
-//! # What is no command
+//! # Other inputs
 //! ```text
-//! park 7 a max=1 kinds=x for=5000 gone                  a long poll; its client will be gone -> parked | refused
+//! park 7 a max=1 kinds=x for=5000 gone                  a long poll; its client will disconnect -> parked | refused
 //! unpark 7                                              -> done
-//! settle                                                what is to be done now -> wake 7, ended 1, ended 2 gone, audit LEASE_REAP at=5 …
+//! settle                                                the effects to deliver ->  wake 7, ended 1, ended 2 gone, audit LEASE_REAP at=5 …
 //! sync                                                  the disk has all that was written -> done
 //! snapshot live | snapshot replay                       of the hub, or of what is synced -> done
 //! crash kept=2 from=log | crash from=snapshot           so many unsynced records survive -> lost=1
 //! ```
 //!
-//! `settle` only tells; in the simulator's world the shell's part follows: the polls that were woken repeat their pulls.
+//! `settle` only lists effects; in the simulator's world woken polls then repeat their pulls, as in the shell.
 //!
 //! # Looks
 //! They change nothing.
@@ -80,10 +81,10 @@
 //! ledger       -> waiting=184 shared=1113         accounts that are not empty, or those named: `ledger waiting,leased`
 //! nodes        -> a ONLINE number=0 registered=0 seen=5, b …
 //! node a       -> ONLINE number=0 registered=0 seen=5 leases=1 | unknown
-//! repeats a    -> node 0 | nothing                whether a heartbeat (with its options) would say nothing new
+//! repeats a    -> node 0 | nothing                whether a heartbeat (with its options) would change nothing
 //! keys         -> keys=2 spent=1
 //! waiters      -> 1                               long polls that are parked
-//! deadline     -> 1500 | nothing                  of the next timer, once all that is to be done now was done
+//! deadline     -> 1500 | nothing                  of the next timer, once the hub is settled
 //! now          -> 1000
 //! digest       -> new | same                      as the last look at it found
 //! ```

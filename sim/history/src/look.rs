@@ -1,4 +1,4 @@
-//! Looks: what a line may ask of the hub without changing it.
+//! Looks: queries of the hub that change nothing.
 
 use crate::answer::{NOTHING, join, print_end};
 use crate::command;
@@ -12,13 +12,13 @@ use sheratan_core::{
 /// One look.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Look {
-    /// The word for a job's state; `gone` if the hub does not know it.
+    /// A job's status; `gone` if the hub does not have it.
     Status(JobSeq),
     /// All of a job but its attempts.
     Job(JobSeq),
     /// A job's attempts, as far as they are kept.
     Attempts(JobSeq),
-    /// How many jobs are where.
+    /// Jobs by state.
     Counts,
     /// Bytes on these accounts, or on all that have some.
     Ledger(Vec<Account>),
@@ -26,17 +26,17 @@ pub enum Look {
     Nodes,
     /// One node.
     Node(Name),
-    /// Whether a heartbeat would say nothing new of an online node.
+    /// Whether a heartbeat would change nothing of an online node.
     Repeats(Heartbeat),
     /// How many idempotency keys there are, and how many of their jobs ended.
     Keys,
     /// How many long polls are parked.
     Waiters,
-    /// When the next timer is due, once all that is to be done now was done.
+    /// When the next timer is due, once the hub is settled.
     Deadline,
     /// The latest instant seen.
     Now,
-    /// Whether the durable state is the one that the last such look found.
+    /// Whether the durable state has changed since the last `digest`.
     Digest,
 }
 

@@ -1,6 +1,6 @@
-//! A scene: a hub that a history happens to, and the journal that a shell would keep.
+//! A scene: a hub that a history is applied to, and the journal that a shell would keep.
 //!
-//! Play the lines one by one; each gives its answer. [`Scene::finish`] ends it with what must hold for every history.
+//! Play the lines one by one; each returns its answer. [`Scene::finish`] then checks what must hold for every history.
 
 use crate::answer::{NOTHING, print_effects, print_outcome};
 use crate::history::History;
@@ -17,7 +17,7 @@ pub struct Scene {
     /// How many of the journal's records are synced.
     synced: usize,
     snapshot: Option<Snapshot>,
-    /// What the hub gave while a line asked for something else.
+    /// Effects of settling in lines other than `settle`, which the next `settle` returns.
     pending: Vec<Effect>,
     digest: Option<[u8; 32]>,
 }
@@ -30,7 +30,7 @@ struct Snapshot {
 }
 
 impl History {
-    /// Plays the history: the answer of each line, and whether all held that must hold for every history.
+    /// Plays the history: the answer of each line, and whether what must hold for every history does.
     pub fn play(&self) -> (Vec<String>, Result<(), String>) {
         let mut scene = Scene::new(self.hub_key());
         let answers = self.entries().map(|entry| scene.play(&entry.line)).collect();
@@ -54,7 +54,7 @@ impl Scene {
         }
     }
 
-    /// Lets a line happen; its answer.
+    /// Applies a line and returns its answer.
     pub fn play(&mut self, line: &Line) -> String {
         if let Some(at) = line.at {
             self.now = at;
@@ -77,14 +77,14 @@ impl Scene {
                 self.synced = self.journal.len();
                 done()
             }
-            Some(Input::Snapshot(of)) => self.take_snapshot(*of),
+            Some(Input::Snapshot(of)) => self.make_snapshot(*of),
             Some(Input::Crash { kept, from }) => self.crash(*kept, *from),
             Some(Input::Look(look)) => self.look(look),
         }
     }
 
-    /// Ends the scene: a replay of its journal and a snapshot read back must both be the hub that it was, and the accounts
-    /// the sums of what is kept.
+    /// Ends the scene: a replay of its journal and a snapshot read back must both equal the hub, and its accounts must
+    /// be the sums of what it keeps.
     pub fn finish(mut self) -> Result<(), String> {
         self.drain();
         if self.hub.recount() != *self.hub.ledger() {
@@ -142,7 +142,7 @@ impl Scene {
         }
     }
 
-    /// Settles until nothing more is to be done; a later `settle` tells what that was.
+    /// Settles until there are no effects; the next `settle` returns them.
     fn drain(&mut self) {
         loop {
             let before = self.pending.len();
@@ -153,7 +153,7 @@ impl Scene {
         }
     }
 
-    fn take_snapshot(&mut self, of: SnapshotOf) -> String {
+    fn make_snapshot(&mut self, of: SnapshotOf) -> String {
         let snapshot = match of {
             SnapshotOf::Live => {
                 self.synced = self.journal.len();
@@ -172,7 +172,7 @@ impl Scene {
         }
     }
 
-    /// The hub dies: what was not written is lost, and with it everything that no journal holds.
+    /// Crashes the hub: unsynced records beyond `kept` are lost, and with them all state that is not journaled.
     fn crash(&mut self, kept: u64, from: Source) -> String {
         let lost = (self.journal.len() - self.synced).saturating_sub(usize::try_from(kept).unwrap_or(usize::MAX));
         self.journal.truncate(self.journal.len() - lost);
@@ -241,7 +241,7 @@ fn compare(what: &str, one: &Hub, other: &Hub) -> Result<(), String> {
     if one.counts() != other.counts() {
         return differs("its counts");
     }
-    // One of the two may be a hub that serves, which is settled here.
+    // One of the two may be a serving hub with effects, which is settled here.
     if one.timer_count() != other.timer_count() || one.next_deadline() != other.next_deadline() {
         return differs("its timers");
     }

@@ -1,4 +1,4 @@
-//! Steps: what happens in a history, one line each.
+//! Steps: the inputs of a history, one line each.
 
 use crate::command;
 use crate::look::{self, Look};
@@ -7,34 +7,34 @@ use crate::words::{Kind, Printed, WordError, Words};
 use sheratan_core::{Command, Pull, Timestamp, WaiterId};
 use std::fmt;
 
-/// One thing that happens.
+/// One input.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
-    /// A command comes in at that instant.
+    /// A command is applied at an instant.
     Apply(Timestamp, Command),
-    /// Nothing comes in, but time has passed.
+    /// Time passes without a command.
     Advance(Timestamp),
     /// A long poll that found nothing is parked.
     Park {
         id: WaiterId,
-        /// What it repeats when it is woken.
+        /// The pull that it repeats when it is woken.
         pull: Pull,
-        /// Whether its client is still there then.
+        /// Whether its client is still connected then.
         is_patient: bool,
     },
-    /// A long poll's client went away, or its time is over.
+    /// A long poll's client disconnected, or its wait is over.
     Unpark(WaiterId),
-    /// The shell takes what is to be done now.
+    /// The shell delivers the effects.
     Settle,
-    /// The disk has all that was written: it is acknowledged.
+    /// All written records become durable and are acknowledged.
     Sync,
     /// A snapshot is made.
     Snapshot(SnapshotOf),
-    /// The hub dies and is rebuilt.
+    /// The hub crashes and is rebuilt.
     Crash {
         /// How many of the records that were written but not yet synced survive.
         kept: u64,
-        /// What the hub that goes on was rebuilt from.
+        /// What the hub that continues was rebuilt from.
         from: Source,
     },
 }
@@ -42,7 +42,7 @@ pub enum Step {
 /// What a snapshot is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SnapshotOf {
-    /// The hub as it stands, with all that was written synced, as at a clean stop.
+    /// The live hub, with all records synced, as at a clean stop.
     Live,
     /// The last snapshot and the synced records since, as in the background.
     Replay,
@@ -57,16 +57,16 @@ pub enum Source {
     Snapshot,
 }
 
-/// A line's input: an instant, and what happens or is looked at then.
+/// A line's input: an instant, and a step or a look at that instant.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Line {
-    /// The instant of this line and of those behind it, if the line says.
+    /// The instant of this line and of those after it, if the line sets one.
     pub at: Option<Timestamp>,
-    /// Absent on a line that only says the instant.
+    /// Absent on a line that only sets the instant.
     pub input: Option<Input>,
 }
 
-/// What a line asks for.
+/// A step or a look.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Input {
     Command(Box<Command>),
@@ -103,7 +103,7 @@ const SOURCE: Kind<Source> = Kind {
 };
 
 impl Line {
-    /// The line that words say.
+    /// Parses a line.
     pub(crate) fn parse(words: &[&str]) -> Result<Line, WordError> {
         let mut words = Words::new(words);
         let at = if words.peek() == Some("at") {
@@ -116,7 +116,7 @@ impl Line {
         Ok(Line { at, input })
     }
 
-    /// The steps of the line, for a world that looks by itself; `now` is the instant that the lines before it left.
+    /// The steps of the line, for a world that makes checks of its own; `now` is the instant after the lines before it.
     pub fn steps(&self, now: Timestamp) -> Vec<Step> {
         let advance = self.at.map(Step::Advance);
         let step = match self.input.clone() {
@@ -170,7 +170,7 @@ fn parse_input(words: &mut Words<'_>) -> Result<Input, WordError> {
 }
 
 impl Step {
-    /// The instant at which it happens, if it says.
+    /// The instant at which it is applied, if it has one.
     pub fn at(&self) -> Option<Timestamp> {
         match self {
             Step::Apply(at, _) | Step::Advance(at) => Some(*at),

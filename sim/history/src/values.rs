@@ -1,6 +1,6 @@
 //! Values: how names, payloads, numbers and instants are spelled, both ways.
 //!
-//! A value that cannot stand as it is, is quoted as a whole.
+//! A value that has other characters than plain ones is quoted as a whole.
 
 use crate::words::{Kind, word_len};
 use sheratan_core::{JobSeq, LeaseRef, Millis, Name, NameSet, Payload, Timestamp, Zone};
@@ -50,12 +50,12 @@ fn read_name(text: &str) -> Option<Name> {
     if text.chars().all(is_plain) { Name::new(text).ok() } else { None }
 }
 
-/// Whether a character may stand in a name that is not quoted.
+/// Whether a character is allowed in a name that is not quoted.
 fn is_plain(char: char) -> bool {
     char.is_alphanumeric() || "_-.:/+%".contains(char)
 }
 
-/// Values with commas between them. No text is no value.
+/// Values with commas between them. An empty text has none.
 pub(crate) fn read_list<T>(text: &str, read: fn(&str) -> Option<T>) -> Option<Vec<T>> {
     let (mut values, mut rest) = (Vec::new(), text);
     loop {
@@ -124,7 +124,7 @@ fn read_payload(text: &str) -> Option<Payload> {
     (!text.is_empty()).then(|| Payload::new(text.as_bytes()))
 }
 
-/// The most that `bytes:N` makes, so that a mistyped number does not take the memory: 1 GiB.
+/// The largest N of `bytes:N`, so that a mistyped number does not exhaust memory: 1 GiB.
 const PAYLOAD_ONES_MAX: usize = 1 << 30;
 
 /// From so many digits on a payload of ones is printed as `bytes:N`.

@@ -1,5 +1,5 @@
-//! What the manuals and the regressions say happens as they say it. With `UPDATE_HISTORIES=1` the regressions' answers are
-//! rewritten, to be read as a diff.
+//! What the manuals and the regressions say happens as they say it. With `UPDATE_HISTORIES=1` the regressions' answers
+//! are rewritten, to be read as a diff.
 #![allow(clippy::disallowed_methods, reason = "a test reads its files and its environment")]
 
 use sheratan_history::Histories;

@@ -1,8 +1,8 @@
-//! Mutants: mistakes that can be switched on one at a time, to see whether the simulator finds them.
+//! Mutants: mistakes that can be activated one at a time, to check that the simulator finds them.
 //!
-//! No production code knows of them. With the feature `sim-mutants`, core and shell compile some modules of rules from a
-//! mutated twin (`core/mutated`, `io/mutated`), which asks [`is_active`] and otherwise calls the real rule; the simulated
-//! disk asks it before a sync. At most one mutant is active in the whole process.
+//! No production code knows of them. With the feature `sim-mutants`, core and shell compile some modules of rules from
+//! a mutated twin (`core/mutated`, `io/mutated`), which asks [`is_active`] and otherwise calls the real rule; the
+//! simulated disk asks it before a sync. At most one mutant is active in the whole process.
 
 mod table;
 
@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// The active mutant's number; zero for none.
 static ACTIVE: AtomicU8 = AtomicU8::new(0);
 
-/// Switches that mutant on, and any other off.
+/// Activates that mutant, or none.
 pub fn activate(mutant: Option<Mutant>) {
     ACTIVE.store(mutant.map_or(0, number), Ordering::Relaxed);
 }
 
-/// Whether this mistake is made.
+/// Whether this mutant is active.
 #[inline]
 pub fn is_active(mutant: Mutant) -> bool {
     ACTIVE.load(Ordering::Relaxed) == number(mutant)

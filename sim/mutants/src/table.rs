@@ -2,7 +2,7 @@
 
 macro_rules! mutants {
     ($($place:ident $mutant:ident: $name:literal, $description:literal;)+) => {
-        /// A mistake that somebody could make.
+        /// A mistake that could be made in the hub.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Mutant {
             $(#[doc = $description] $mutant,)+
@@ -42,35 +42,35 @@ pub enum Place {
     Core,
     /// In the shell: `io/mutated`.
     Shell,
-    /// By the simulated disk, which forgets a sync: `sim/src/disk/mistakes.rs`.
+    /// In the simulated disk, which skips a sync: `sim/src/disk/mistakes.rs`.
     Disk,
 }
 
 mutants! {
     Core LeaseGenerationReused: "lease-generation-reused", "a second lease of a job has the generation of the first";
-    Core StaleLeaseCompletes: "stale-lease-completes", "a result under a lease that has ended is taken for the running attempt's";
-    Core AttemptCountedTwice: "attempt-counted-twice", "a job has had one attempt more than it had";
-    Core JobTtlSkipped: "job-ttl-skipped", "a job whose time to live is over goes on waiting";
-    Core ExpiredJobRetried: "expired-job-retried", "a job whose time to live ended under a lease is tried again";
-    Core LeaseExpirySkipped: "lease-expiry-skipped", "a lease whose time is over goes on";
+    Core StaleLeaseCompletes: "stale-lease-completes", "a result under a lease that has ended is accepted as the running attempt's";
+    Core AttemptCountedTwice: "attempt-counted-twice", "one attempt too many is counted of a job";
+    Core JobTtlSkipped: "job-ttl-skipped", "a job whose time to live has ended keeps waiting";
+    Core ExpiredJobRetried: "expired-job-retried", "a job whose time to live ended under a lease is retried";
+    Core LeaseExpirySkipped: "lease-expiry-skipped", "a lease does not expire";
     Core ExtensionShortensLease: "extension-shortens-lease", "an extension may make a lease shorter";
     Core ExtensionByAnotherNode: "extension-by-another-node", "a node may extend the lease of another node";
     Core QueueLimitOffByOne: "queue-limit-off-by-one", "one job more than the queue's limit waits";
     Core ScheduledNotCounted: "scheduled-not-counted", "scheduled jobs do not count for the queue's limit";
-    Core InflightLimitOffByOne: "inflight-limit-off-by-one", "one lease more than the limit is out in the whole hub";
-    Core NodeLeasesOffByOne: "node-leases-off-by-one", "one lease more than the limit is at one node";
-    Core LeavingBytesCounted: "leaving-bytes-counted", "a job that is replaced makes no room for the bytes of the new one";
-    Core RetainedJobsOffByOne: "retained-jobs-off-by-one", "one final job more than the limit is kept";
-    Core SupersedeForgotten: "supersede-forgotten", "a job that latest_wins replaces goes on as if nothing were";
-    Core KeyHashIgnored: "key-hash-ignored", "a key with another payload passes for a repeat";
-    Core KeyExpiresEarly: "key-expires-early", "a key is forgotten one millisecond early";
-    Core YoungKeyEvicted: "young-key-evicted", "a full table of keys forgets an answer that is younger than the floor";
-    Core RetryDelayIgnored: "retry-delay-ignored", "a failed job is tried again at once";
-    Core LaneOrderReversed: "lane-order-reversed", "of a lane's fresh jobs and those that came back the later one goes first";
+    Core InflightLimitOffByOne: "inflight-limit-off-by-one", "one lease more than the hub's limit is granted";
+    Core NodeLeasesOffByOne: "node-leases-off-by-one", "one lease more than a node's limit is granted";
+    Core LeavingBytesCounted: "leaving-bytes-counted", "a superseded job's bytes still count when the new job is checked";
+    Core RetainedJobsOffByOne: "retained-jobs-off-by-one", "one final job more than the limit is retained";
+    Core SupersedeForgotten: "supersede-forgotten", "a job that latest_wins supersedes is not ended";
+    Core KeyHashIgnored: "key-hash-ignored", "a key with another payload is taken for a repeat";
+    Core KeyExpiresEarly: "key-expires-early", "a key expires one millisecond early";
+    Core YoungKeyEvicted: "young-key-evicted", "a full table of keys evicts a spent key that is younger than the floor";
+    Core RetryDelayIgnored: "retry-delay-ignored", "a failed job is retried at once";
+    Core LaneOrderReversed: "lane-order-reversed", "of a lane's fresh and returned jobs the later one is leased first";
     Core WakeForgotten: "wake-forgotten", "a job that becomes ready wakes no long poll";
     Core SecondWakeForgotten: "second-wake-forgotten", "a long poll is not woken for the job that another one left";
-    Core NodeNeverStale: "node-never-stale", "a node that is heard of no more stays online";
-    Core NodeForgottenWithLeases: "node-forgotten-with-leases", "a dead node is forgotten although it holds a lease";
+    Core NodeNeverStale: "node-never-stale", "a silent node stays online";
+    Core NodeForgottenWithLeases: "node-forgotten-with-leases", "a dead node is dropped although it holds a lease";
     Core TimeGoesBack: "time-goes-back", "an earlier instant than the last one sets the hub's time back";
     Core FinalOrderLost: "final-order-lost", "a restored hub drops final jobs in the order of submission, not of their ends";
     Disk AppendNotSynced: "append-not-synced", "a batch is acknowledged before it was synced";
@@ -79,12 +79,12 @@ mutants! {
     Shell ReplyNotHeld: "reply-not-held", "a reply leaves while its record is on the way to the disk";
     Shell FailureAcknowledged: "failure-acknowledged", "a reply acknowledges what the journal failed to append";
     Shell UndurableShown: "undurable-shown", "a read shows what the journal failed to take";
-    Shell TimeNotRecorded: "time-not-recorded", "what time alone ended is told although no record holds it";
+    Shell TimeNotRecorded: "time-not-recorded", "an end by time alone is reported although no record holds it";
     Shell HeldReadShown: "held-read-shown", "a read that waits for the journal is answered although the journal failed";
-    Shell EndNotTold: "end-not-told", "who waits for a job's end is not answered when it comes";
+    Shell EndNotTold: "end-not-told", "a waiter is not answered at its job's end";
     Shell BatchReversed: "batch-reversed", "the last entry of a batch is answered first";
-    Shell LineNotTold: "line-not-told", "who listens is not told some lines of the audit log";
-    Shell PageBeginsLate: "page-begins-late", "a page of the audit log begins with the newest file at the earliest";
+    Shell LineNotTold: "line-not-told", "some lines of the audit log are not sent to listeners";
+    Shell PageBeginsLate: "page-begins-late", "a page of the audit log shows no line before the newest file";
     Shell RecordNotJournaled: "record-not-journaled", "a command that changed something is not handed to the journal";
     Shell TornTailIgnored: "torn-tail-ignored", "a start takes a torn batch for a clean end and appends behind it";
     Shell LastBatchNotRewritten: "last-batch-not-rewritten", "a start trusts a last batch that may never have reached the disk";
@@ -94,8 +94,8 @@ mutants! {
     Shell AuditChainRestarted: "audit-chain-restarted", "a start does not continue the audit log's chain and begins a new one";
     Shell AuditTailUntold: "audit-tail-untold", "no line of the audit log reports the one before that a crash tore";
     Disk AuditFileNotSynced: "audit-file-not-synced", "a full file of the audit log is not synced before the next one";
-    Shell TraceGapUntold: "trace-gap-untold", "the trace does not say what is missing in it";
-    Shell TraceGapToldLate: "trace-gap-told-late", "the trace says what is missing after the records that follow the gap";
+    Shell TraceGapUntold: "trace-gap-untold", "the trace does not report its gaps";
+    Shell TraceGapToldLate: "trace-gap-told-late", "the trace reports a gap after the records that follow it";
     Disk TraceBeginningNotSynced: "trace-beginning-not-synced", "the first trace file of a run of the hub is not synced";
 }
 

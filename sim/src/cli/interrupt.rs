@@ -1,5 +1,5 @@
-//! Interrupts: the wish that a run ends: ctrl-C, SIGTERM, a terminal that closes. What was reached is still said; the second
-//! one ends the program at once.
+//! Interrupts: requests to end a run: ctrl-C, SIGTERM, a terminal that closes. The results so far are still reported; a
+//! second interrupt ends the program at once.
 
 use super::terminal::WARN;
 use anstream::eprintln;
@@ -9,15 +9,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The exit code of what was interrupted: that of a shell's command that SIGINT ended.
+/// The exit code after an interrupt: that of a command that SIGINT ended.
 const INTERRUPTED: u8 = 130;
 
-/// Whether somebody wishes that the run ends.
+/// Whether the run is requested to end.
 #[derive(Clone)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From now on an interrupt is a wish, and does not end the process.
+    /// From now on an interrupt is only recorded, and does not end the process.
     pub fn listen() -> Result<Self, String> {
         let wish = Arc::new(AtomicBool::new(false));
         let heard = Arc::clone(&wish);
@@ -30,13 +30,13 @@ impl Interrupt {
         Ok(Interrupt(wish))
     }
 
-    /// Whether the run is to end.
+    /// Whether the run should end.
     pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Says that the command was interrupted, and what that means.
+/// Reports that the command was interrupted, and what that means.
 pub fn ended_by(what: impl Display) -> ExitCode {
     eprintln!("{WARN}interrupted{WARN:#}: {what}");
     ExitCode::from(INTERRUPTED)

@@ -1,4 +1,4 @@
-//! `sheratan-sim load`: runs a load scenario and reports what came of it.
+//! `sheratan-sim load`: runs a load scenario and reports its result.
 
 use super::interrupt::{Interrupt, ended_by};
 use super::scenario::{self, Named};
@@ -23,7 +23,7 @@ Examples:
 A scenario is a TOML file; begin with a copy of one in sim/scenarios. Exit code 1 if the books of a run do not balance, \
 2 if there is no such scenario.";
 
-/// The seed of a run that does not say.
+/// The default seed.
 const SEED_DEFAULT: u64 = 1;
 
 /// The arguments of `load`.
@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> ExitCode {
         Err(reason) => return failed(reason, 1),
     };
     match Run::of(word, load.scaled(args.scale), Some(args.seed), &interrupt) {
-        Some(run) => run.tell(args.html.as_deref(), args.json),
+        Some(run) => run.print(args.html.as_deref(), args.json),
         None => ended_by(format_args!("{word} did not run to its end")),
     }
 }
@@ -99,17 +99,17 @@ impl<'a> Run<'a> {
         report.map(|report| Run { name, scenario, seed, report, speed })
     }
 
-    /// What is wrong with what came of it.
+    /// Checks the report.
     pub fn check(&self) -> Result<(), String> {
         self.report.check()
     }
 
-    /// Runs it once more: everything must happen again.
+    /// Runs it again: the report must be the same.
     pub fn check_again(&self) -> Result<(), String> {
         let other = Driver::new(&self.scenario, self.seed).run(|_| ());
         match other.to_json() == self.report.to_json() {
             true => Ok(()),
-            false => Err("a seed means one run, and this one had another report when it was run again".to_owned()),
+            false => Err("a seed means one run, but a second run of this one had another report".to_owned()),
         }
     }
 
@@ -120,13 +120,13 @@ impl<'a> Run<'a> {
         json
     }
 
-    /// In some words.
+    /// A summary in a few words.
     pub fn summary(&self) -> String {
         format!("{:.1} jobs/s", self.report.goodput())
     }
 
     /// Prints the report, and writes its page if one is asked for.
-    pub fn tell(&self, html: Option<&Path>, is_json: bool) -> ExitCode {
+    pub fn print(&self, html: Option<&Path>, is_json: bool) -> ExitCode {
         if let Some(file) = html {
             let page = self.report.to_page(self.name, Some(self.speed)).to_html();
             if let Err(error) = fs::write(file, page) {

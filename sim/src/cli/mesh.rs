@@ -1,4 +1,4 @@
-//! The mesh on the command line: one run or many, told as text, as JSON or as a page, and made smaller when it fails.
+//! The mesh on the command line: one run or many, reported as text, JSON or a page, and made smaller if it fails.
 
 mod words;
 
@@ -12,7 +12,7 @@ use sheratan_sim::agenda::{Micros, SECOND};
 use sheratan_sim::mesh::oracle::Violation;
 use sheratan_sim::mesh::page::{End, Run};
 use sheratan_sim::mesh::plan::{MINUTES_DEFAULT, Plan};
-use sheratan_sim::mesh::run::{Failure, Report, STEPS_OF_A_LOOK, Stopped, Totals, run_while};
+use sheratan_sim::mesh::run::{Failure, PROGRESS_STEPS, Report, Stopped, Totals, run_while};
 use sheratan_sim::mesh::shrink::shrink;
 use sheratan_sim::mesh::timeline::Timeline;
 use sheratan_sim::mesh::world::WARM_UP_US;
@@ -26,10 +26,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use std::{fs, thread};
 
-/// The seed of a usual run that does not say.
+/// The default seed.
 const SEED_DEFAULT: u64 = 0;
 
-/// Where the plans of runs come from: each seed has one of its own, or a file has one for all.
+/// Where the plans of runs come from: each seed has its own, or a file has one for all.
 #[derive(Clone)]
 pub struct Source {
     word: String,
@@ -38,8 +38,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// The plans of what that word names: the mesh's usual run, or a file with a plan. `minutes` of chaos, if they are to be
-    /// others than it says.
+    /// The plans of what that word names: the mesh's usual run, or a file with a plan. `minutes` of chaos, if they are
+    /// to be others than it says.
     pub fn new(word: &str, plan: Option<Plan>, minutes: Option<u64>) -> Self {
         Source { word: word.to_owned(), plan, minutes }
     }
@@ -78,41 +78,41 @@ impl Source {
     }
 }
 
-/// How runs are made and told.
+/// How runs are made and reported.
 #[derive(Clone, Copy)]
 pub struct How {
-    /// Each twice, to see that everything happens again.
+    /// Run each seed twice and compare.
     pub is_twice: bool,
-    /// As JSON.
+    /// Report as JSON.
     pub is_json: bool,
-    /// Of many seeds all, though some fail.
+    /// Run all of many seeds, even if some fail.
     pub keeps_going: bool,
 }
 
-/// Runs of the mesh, one after the other or side by side, for as long as nobody interrupts them.
+/// Runs of the mesh, one after the other or in parallel, until they are interrupted.
 pub struct Runner {
     how: How,
     watch: Watch,
     interrupt: Interrupt,
-    /// What runs now, for who is told of a panic or of a step without an end.
+    /// What runs now, for the report of a panic or of a step without an end.
     current: Arc<Mutex<Source>>,
 }
 
 /// How a run ended; an error if it was interrupted.
 type Ended = Result<Result<Report, Box<Failure>>, Stopped>;
 
-/// A run that ended by itself, in words.
-pub struct Told {
-    /// Whether it went well.
+/// The report of a run that ended by itself.
+pub struct Described {
+    /// Whether there was no violation.
     pub is_well: bool,
-    /// In a line, or in full if it failed.
+    /// A summary, or the whole report if it failed.
     pub text: String,
-    /// As an object.
+    /// The report as JSON.
     pub json: Value,
 }
 
 impl Runner {
-    /// Before its first run.
+    /// A runner before its first run.
     pub fn new(how: How, interrupt: Interrupt) -> Self {
         let current = Arc::new(Mutex::new(Source::new(DEFAULT, None, None)));
         let source = Arc::clone(&current);
@@ -120,12 +120,12 @@ impl Runner {
         Runner { how, watch: Watch::start(again), interrupt, current }
     }
 
-    /// Whether somebody wishes that it ends.
+    /// The wish that it ends.
     pub fn interrupt(&self) -> &Interrupt {
         &self.interrupt
     }
 
-    /// One run, told in full; its page goes to a file if one is named.
+    /// One run with its whole report; its page is written to `html`.
     pub fn one(&self, source: &Source, seed: Option<u64>, html: Option<&Path>) -> ExitCode {
         self.begin(source);
         let plan = source.plan(seed);
@@ -158,24 +158,24 @@ impl Runner {
             }
             _ => Ok(()),
         };
-        // Who reads this may have gone, which ends the process: the page is there by then.
+        // If standard output is closed this ends the process, so the page is written before.
         line(text);
         written.map_or_else(|reason| failed(reason, 1), |()| ended(result.is_ok()))
     }
 
     /// One run of several; `None` if it was interrupted.
-    pub fn one_of_several(&self, source: &Source, seed: Option<u64>) -> Option<Told> {
+    pub fn one_of_several(&self, source: &Source, seed: Option<u64>) -> Option<Described> {
         self.begin(source);
         let plan = source.plan(seed);
         let again = source.again(plan.seed);
         let (result, seconds) = self.under_bar(&plan, None);
         Some(match result.ok()? {
-            Ok(report) => Told {
+            Ok(report) => Described {
                 is_well: true,
                 text: format!("{} events", report.tally.events),
                 json: words::report_json(&report, seconds),
             },
-            Err(failure) => Told {
+            Err(failure) => Described {
                 is_well: false,
                 text: words::failure_text(&failure, &again),
                 json: words::failure_json(&failure, &again),
@@ -213,7 +213,7 @@ impl Runner {
         ended(true)
     }
 
-    /// Many runs on so many threads: the failure of the lowest seed that ran, or all together.
+    /// Many runs on `jobs` threads: reports the failure of the lowest seed, or the totals.
     pub fn many(&self, source: &Source, seeds: &SeedRange, jobs: usize) -> ExitCode {
         self.begin(source);
         let bar = bar(seeds.count(), "{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left");
@@ -285,51 +285,51 @@ impl Runner {
         let chaos_end = WARM_UP_US + plan.chaos_us();
         let bar = bar(chaos_end / SECOND, "{wide_bar} {pos}/{len} virtual seconds{msg}, {eta} left");
         let started = Instant::now();
-        let told = |now: Micros| {
+        let progress = |now: Micros| {
             bar.set_position(now.min(chaos_end) / SECOND);
             if now > chaos_end {
                 bar.set_message(format!(" and {} of the cool-down", (now - chaos_end) / SECOND));
             }
         };
-        let result = self.run(plan, told, timeline);
+        let result = self.run(plan, progress, timeline);
         bar.finish_and_clear();
         (result, started.elapsed().as_secs_f64())
     }
 
-    /// Runs a plan, twice if that is asked for. `told` is told of the virtual time now and then.
-    fn run(&self, plan: &Plan, told: impl FnMut(Micros), timeline: Option<&mut Timeline>) -> Ended {
-        let report = match self.run_once(plan, told, timeline)? {
+    /// Runs a plan, twice if that is requested. `progress` is called with the virtual time now and then.
+    fn run(&self, plan: &Plan, progress: impl FnMut(Micros), timeline: Option<&mut Timeline>) -> Ended {
+        let report = match self.run_once(plan, progress, timeline)? {
             Ok(report) if self.how.is_twice => report,
             result => return Ok(result),
         };
         let other = match self.run_once(plan, |_| {}, None) {
             Ok(Ok(other)) => other,
             Ok(failure) => return Ok(failure),
-            // The first one came further, and is the one that was looked at.
+            // The first run was complete, so its numbers are reported.
             Err(_) => return Err(Stopped(Box::new(report.tally))),
         };
         if other == report {
             return Ok(Ok(report));
         }
         let (one, two) = (report.trail_hash, other.trail_hash);
-        let detail = format!("everything that happened has the hash {one:032x}, and then {two:032x}");
+        let detail = format!("the first run's events have the hash {one:032x}, the second's {two:032x}");
         let violation = Violation { invariant: "a seed means one run", detail };
         Ok(Err(Box::new(Failure { plan: plan.clone(), tally: other.tally, violation, last: Vec::new() })))
     }
 
-    fn run_once(&self, plan: &Plan, mut told: impl FnMut(Micros), mut timeline: Option<&mut Timeline>) -> Ended {
+    fn run_once(&self, plan: &Plan, mut progress: impl FnMut(Micros), mut timeline: Option<&mut Timeline>) -> Ended {
         let mut steps = 0u64;
         self.watch.step(plan.seed, 0);
         let result = run_while(plan, |world| {
             if let Some(timeline) = &mut timeline {
-                timeline.look(world);
+                timeline.update(world);
             }
             steps += 1;
-            if !steps.is_multiple_of(STEPS_OF_A_LOOK) {
+            if !steps.is_multiple_of(PROGRESS_STEPS) {
                 return true;
             }
             self.watch.step(plan.seed, steps);
-            told(world.now());
+            progress(world.now());
             !self.interrupt.is_asked()
         });
         self.watch.done(plan.seed);
@@ -388,7 +388,7 @@ impl Found {
     }
 }
 
-/// How much there is in a plan.
+/// The size of a plan in words.
 fn size(plan: &Plan) -> String {
     let Plan { nodes, clients, submits_per_min, minutes, .. } = plan;
     let faults = plan.faults.len();

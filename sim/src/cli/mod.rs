@@ -1,6 +1,6 @@
 //! Command line: the words that `sheratan-sim` takes, one module a subcommand.
 //!
-//! Exit codes: 0 all is well, 1 something was found or failed, 2 the command line is not understood, 130 interrupted.
+//! Exit codes: 0 no failure, 1 a violation or another failure, 2 a wrong command line, 130 interrupted.
 
 mod interrupt;
 mod load;
@@ -64,7 +64,7 @@ pub fn run() -> ExitCode {
     };
     match done {
         Ok(is_well) => terminal::ended(is_well),
-        // Who reads the output has gone: `sheratan-sim model run --verbose | head`.
+        // Standard output is closed, as in `sheratan-sim model run --verbose | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cannot write the output: {error}");

@@ -33,14 +33,14 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run one seed and say how it went.
+    /// Run one seed and report its result.
     Run {
         #[command(flatten)]
         which: Which,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
-        /// Print the run's profile, and each step before it happens.
+        /// Print the run's profile, and each step before it is applied.
         #[arg(long)]
         verbose: bool,
     },
@@ -64,7 +64,7 @@ enum Task {
         #[command(flatten)]
         which: Which,
     },
-    /// Run the histories in files: each happens beside the model, which answers for itself.
+    /// Run the histories in files: each is applied to the hub and to the model, which are compared.
     Replay {
         /// Their files.
         #[arg(required = true)]
@@ -112,13 +112,13 @@ fn run_one(out: &mut impl Write, watch: &Watch, which: Which, json: bool, verbos
     if verbose {
         writeln!(out, "{:?}", Profile::of(seed))?;
     }
-    let result = run_seed(seed, steps, |no, step| {
-        // Who reads the steps may take a pause.
+    let result = run_seed(seed, steps, |number, step| {
+        // The reader of the steps may pause.
         watch.done(seed);
         if verbose && written.is_ok() {
-            written = writeln!(out, "{no}: {step}");
+            written = writeln!(out, "{number}: {step}");
         }
-        watch.step(seed, no);
+        watch.step(seed, number);
     });
     written?;
     match (&result, json) {
@@ -144,7 +144,7 @@ fn check_many(
         watch.done(seed);
         bar.inc(1);
     };
-    let result = check(seeds, steps, jobs, |seed, no| watch.step(seed, no), done);
+    let result = check(seeds, steps, jobs, |seed, number| watch.step(seed, number), done);
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
     match &result {
@@ -160,7 +160,7 @@ fn check_many(
 }
 
 fn shrink_one(out: &mut impl Write, watch: &Watch, Which { seed, steps }: Which) -> io::Result<bool> {
-    match run_seed(seed, steps, |no, _| watch.step(seed, no)) {
+    match run_seed(seed, steps, |number, _| watch.step(seed, number)) {
         Ok(_) => {
             writeln!(out, "# seed {seed} does not fail within {steps} steps")?;
             Ok(false)

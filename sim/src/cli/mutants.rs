@@ -1,4 +1,4 @@
-//! `sheratan-sim mutants`: whether the simulator finds the mistakes that it is given.
+//! `sheratan-sim mutants`: checks that the simulator finds each mutant.
 
 use sheratan_mutants::Mutant;
 use sheratan_sim::model_check::check::SeedRange;
@@ -42,7 +42,7 @@ pub fn parse_name(name: &str) -> Result<Mutant, String> {
 const WITHOUT: &str =
     "this simulator was built without mutants; run `cargo run -p sheratan-sim --features sim-mutants -- …`";
 
-/// Says how to build the simulator with mutants in it.
+/// Reports how to build the simulator with mutants in it.
 #[cfg(not(feature = "sim-mutants"))]
 pub fn run(Args { seeds: _, jobs: _, only: _, json: _ }: Args) -> std::io::Result<bool> {
     eprintln!("{WITHOUT}");
@@ -77,13 +77,13 @@ mod hunting {
     use std::thread;
     use std::time::Instant;
 
-    /// Hunts mutants, one after the other; whether all were found that some hunter sees.
+    /// Hunts mutants one after the other; returns whether all that some hunter sees were found.
     pub fn run(Args { seeds, jobs, only, json }: Args) -> io::Result<bool> {
         if cfg!(panic = "abort") {
             eprintln!("a mutated hub may panic, which ends this build: hunt in the dev profile");
             return Ok(false);
         }
-        // Each panic is caught and is a find; its message would stand between the lines of the table.
+        // Each panic is caught and counts as a find; its message would be printed between the lines of the table.
         std::panic::set_hook(Box::new(|_| ()));
         let jobs = jobs.or(thread::available_parallelism().ok()).map_or(1, NonZero::get);
         let mutants = only.map_or(Mutant::ALL.to_vec(), |mutant| vec![mutant]);
@@ -108,7 +108,7 @@ mod hunting {
         Ok(is_all_found)
     }
 
-    /// How one hunt went.
+    /// The result of one hunt.
     struct Row {
         mutant: Mutant,
         verdict: Verdict,
@@ -168,7 +168,7 @@ mod hunting {
         }
     }
 
-    /// As much of a text as a line of a terminal holds: what differs is said first.
+    /// The start of a text, as much as a line of a terminal holds; texts say first what differs.
     fn start_of(what: &str) -> String {
         const CHARS_MAX: usize = 110;
         match what.char_indices().nth(CHARS_MAX) {

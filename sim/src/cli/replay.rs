@@ -1,4 +1,4 @@
-//! `sheratan-sim replay`: what a hub recorded, and what would have come of it under other limits.
+//! `sheratan-sim replay`: replays what a hub recorded, as it was or under other limits.
 
 use super::terminal::{BAD, BOLD, DIM, GOOD, MISUSED, WARN, bar, ended, failed, line};
 use clap::builder::NonEmptyStringValueParser;
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> ExitCode {
     }
     let (other, took_more) = match under_bar(|bar| what_if(&args.journal, args.until, &changes, &found, bar)) {
         Ok(other) => other,
-        // Other values of the settings are to be chosen.
+        // The user has to choose other values of the settings.
         Err(error @ ReplayError::Limits(_)) => return failed(format_args!("--set: {error}"), MISUSED),
         Err(error) => return failed(named(&args.journal, &error), 1),
     };
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> ExitCode {
     exit_code
 }
 
-/// Does it under a progress bar.
+/// Runs a replay under a progress bar.
 fn under_bar<T>(
     run: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<T, ReplayError>,
 ) -> Result<(T, Duration), ReplayError> {
@@ -131,7 +131,7 @@ fn show_replay(folder: &Path, replay: &Replay, took: Duration) {
 fn show_head(folder: &Path, replay: &Replay, took: Duration) {
     let Replay { hub_id, records, traced, state, .. } = replay;
     let in_use =
-        if replay.is_in_use { ", in use by a running hub: what it does from now on is not in here" } else { "" };
+        if replay.is_in_use { ", in use by a running hub: what it does from now on is not included" } else { "" };
     line(format_args!("{BOLD}{}{BOLD:#}: hub {hub_id}{in_use}", folder.display()));
     let from = replay.snapshot_seq.map_or(String::new(), |seq| format!(" behind the snapshot of record {seq}"));
     let secs = took.as_secs_f64();
@@ -172,7 +172,7 @@ fn show_state(state: &State) {
 }
 
 fn show_what_if(folder: &Path, replay: &Replay, other: &WhatIf, changes: &Changes, took: Duration) {
-    let WhatIf { recorded, changed, made_up } = other;
+    let WhatIf { recorded, changed, assumptions } = other;
     show_head(folder, replay, took);
     let sets: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value}")).collect();
     line("");
@@ -201,13 +201,13 @@ fn show_what_if(folder: &Path, replay: &Replay, other: &WhatIf, changes: &Change
     show_refusals("with it", &changed.refusals);
     line(format_args!(
         "assumed     {} leases without a recorded result run as long as others of their kind ({} ms if there are none) and succeed; {} of them ended",
-        made_up.assumed_leases,
+        assumptions.assumed_leases,
         RUN_MS_UNKNOWN.get(),
-        made_up.assumed_completions
+        assumptions.assumed_completions
     ));
     line(format_args!(
         "left out    {} results and {} extensions of leases that were not given, {} pulls of nodes that were busy",
-        made_up.results_left_out, made_up.extensions_left_out, made_up.pulls_left_out
+        assumptions.results_left_out, assumptions.extensions_left_out, assumptions.pulls_left_out
     ));
     show_covered(&replay.covered);
 }
@@ -256,7 +256,7 @@ fn minute_text(minute: Timestamp) -> String {
     format!("{:<17}", &Rfc3339::new(minute).to_string()[..16])
 }
 
-/// How many were refused: at least so many, where the trace does not have all.
+/// The number of refusals, with a plus sign if the trace may not have all.
 fn refused_text(refused: u64, is_all_known: bool) -> String {
     format!("{refused}{}", if is_all_known { "" } else { "+" })
 }
@@ -329,17 +329,17 @@ fn what_if_json(replay: &Replay, other: &WhatIf, changes: &Changes, took: Durati
             "state": state_json(&side.state),
         })
     };
-    let made_up = &other.made_up;
+    let assumptions = &other.assumptions;
     let mut value = head_json(replay, took);
     value["what_if"] = json!({
         "set": changes.iter().collect::<BTreeMap<_, _>>(),
         "recorded": side(&other.recorded),
         "changed": side(&other.changed),
-        "assumed_leases": made_up.assumed_leases,
-        "assumed_completions": made_up.assumed_completions,
-        "results_left_out": made_up.results_left_out,
-        "extensions_left_out": made_up.extensions_left_out,
-        "pulls_left_out": made_up.pulls_left_out,
+        "assumed_leases": assumptions.assumed_leases,
+        "assumed_completions": assumptions.assumed_completions,
+        "results_left_out": assumptions.results_left_out,
+        "extensions_left_out": assumptions.extensions_left_out,
+        "pulls_left_out": assumptions.pulls_left_out,
     });
     value
 }

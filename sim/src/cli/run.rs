@@ -2,7 +2,7 @@
 
 use super::interrupt::{Interrupt, ended_by};
 use super::load::{self, scale};
-use super::mesh::{How, Runner, Source, Told};
+use super::mesh::{Described, How, Runner, Source};
 use super::mutants;
 use super::scenario::{self, DEFAULT, Named};
 use super::terminal::{BAD, GOOD, MISUSED, ended, failed, line};
@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 impl Args {
-    /// Whether what else was asked can be done with that scenario.
+    /// Whether the other options can be used with that scenario.
     fn fits(&self, word: &str, named: &Named) -> Result<(), String> {
         let is_alone = self.scenario.len() == 1;
         let asked = [
@@ -134,7 +134,7 @@ fn one(runner: &Runner, args: &Args, word: &str, named: Named) -> ExitCode {
             let Some(run) = load::Run::of(word, load, args.seed, runner.interrupt()) else {
                 return ended_by(format_args!("{word} did not run to its end"));
             };
-            let code = run.tell(args.html.as_deref(), args.json);
+            let code = run.print(args.html.as_deref(), args.json);
             return match args.twice.then(|| run.check_again()) {
                 Some(Err(reason)) => failed(reason, 1),
                 _ => code,
@@ -154,24 +154,24 @@ fn one(runner: &Runner, args: &Args, word: &str, named: Named) -> ExitCode {
     }
 }
 
-/// Runs scenarios one after the other, and tells of each in a line, or in full if it fails.
+/// Runs scenarios one after the other, and prints a line for each, or the whole report if it fails.
 fn several<'a>(runner: &Runner, args: &Args, scenarios: impl Iterator<Item = (&'a str, Named)>) -> ExitCode {
     let mut is_well = true;
     let mut runs = Vec::new();
     for (word, named) in scenarios {
-        let Some(told) = told(runner, args, word, named) else {
+        let Some(described) = run_described(runner, args, word, named) else {
             if args.json {
                 line(json!({ "ok": false, "interrupted": true, "scenarios": runs }));
             }
             return ended_by(format_args!("{word} and what follows it did not run to their end"));
         };
-        is_well &= told.is_well;
+        is_well &= described.is_well;
         if args.json {
-            runs.push(json!({ "scenario": word, "ok": told.is_well, "report": told.json }));
-        } else if told.is_well {
-            line(format_args!("{word}: {GOOD}well{GOOD:#} ({})", told.text));
+            runs.push(json!({ "scenario": word, "ok": described.is_well, "report": described.json }));
+        } else if described.is_well {
+            line(format_args!("{word}: {GOOD}well{GOOD:#} ({})", described.text));
         } else {
-            line(format_args!("{word}: {BAD}failed{BAD:#}\n{}", told.text));
+            line(format_args!("{word}: {BAD}failed{BAD:#}\n{}", described.text));
         }
     }
     if args.json {
@@ -180,13 +180,17 @@ fn several<'a>(runner: &Runner, args: &Args, scenarios: impl Iterator<Item = (&'
     ended(is_well)
 }
 
-fn told(runner: &Runner, args: &Args, word: &str, named: Named) -> Option<Told> {
+fn run_described(runner: &Runner, args: &Args, word: &str, named: Named) -> Option<Described> {
     let plan = match named {
         Named::Load(load) => {
             let run = load::Run::of(word, load.scaled(args.scale.unwrap_or(1.0)), args.seed, runner.interrupt())?;
             let checked = run.check().and_then(|()| if args.twice { run.check_again() } else { Ok(()) });
             let is_well = checked.is_ok();
-            return Some(Told { is_well, text: checked.err().unwrap_or_else(|| run.summary()), json: run.to_json() });
+            return Some(Described {
+                is_well,
+                text: checked.err().unwrap_or_else(|| run.summary()),
+                json: run.to_json(),
+            });
         }
         Named::Default => None,
         Named::Plan(plan) => Some(*plan),

@@ -1,4 +1,4 @@
-//! Scenarios: what a word of the command line names: the mesh's usual run, a load scenario of the program, or a file.
+//! Scenarios: parses a word of the command line: the mesh's usual run, a load scenario of the program, or a file.
 
 use super::terminal::line;
 use serde_json::{Value, json};
@@ -12,11 +12,12 @@ use std::path::Path;
 /// The name of the mesh's usual run.
 pub const DEFAULT: &str = "default";
 
-/// What that shows.
+/// Its description.
 const DEFAULT_SHOWS: &str = "The mesh with all that can go wrong; each seed draws what takes part, under which limits, and how \
                              often each fault comes.";
 
-/// A name is meant by a word that has one wrong letter, one too many or two in each other's place, for each three of it.
+/// A word may mean a name if it has at most one mistake (a wrong, missing, extra or swapped letter) for each three
+/// letters.
 const LETTERS_PER_MISTAKE: usize = 3;
 
 /// What a word names.
@@ -29,7 +30,7 @@ pub enum Named {
     Load(Box<Load>),
 }
 
-/// What that word names; else why it names nothing.
+/// Reads what a word names; the error says why it names nothing.
 pub fn read(word: &str) -> Result<Named, String> {
     if word == DEFAULT {
         return Ok(Named::Default);

@@ -1,5 +1,5 @@
-//! Terminal: lines, colours and progress bars. Colours are left out where the stream is no terminal or `NO_COLOR` is set,
-//! bars where standard error is none.
+//! Terminal: lines, colours and progress bars. Colours are left out where the stream is no terminal or `NO_COLOR` is
+//! set, bars where standard error is none.
 
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
@@ -10,19 +10,19 @@ use std::process::ExitCode;
 
 /// What matters.
 pub const BOLD: Style = Style::new().bold();
-/// What may be passed over.
+/// What is less important.
 pub const DIM: Style = Style::new().dimmed();
 /// What went well.
 pub const GOOD: Style = AnsiColor::Green.on_default();
 /// What went wrong.
 pub const BAD: Style = AnsiColor::Red.on_default();
-/// What needs a look.
+/// What needs attention.
 pub const WARN: Style = AnsiColor::Yellow.on_default();
 
-/// The exit code of a command line that cannot be meant.
+/// The exit code of a command line that makes no sense.
 pub const MISUSED: u8 = 2;
 
-/// A line on standard output. A reader that has gone away (`| head`) ends the process quietly, as it ends `cat`.
+/// Prints a line on standard output. If that is closed (`| head`) the process ends quietly, as `cat` does.
 pub fn line(text: impl Display) {
     if let Err(error) = writeln!(anstream::stdout(), "{text}") {
         let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
@@ -30,7 +30,7 @@ pub fn line(text: impl Display) {
     }
 }
 
-/// Says why the command ends.
+/// Reports why the command ends.
 pub fn failed(reason: impl Display, exit_code: u8) -> ExitCode {
     let bad = BAD.bold();
     eprintln!("{bad}error{bad:#}: {reason}");

@@ -1,49 +1,49 @@
-//! Content: a file's bytes, and what of them is on the disk.
+//! Content: a file's visible bytes, and which of them are durable.
 
 use crate::draw::Draw;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// What a disk writes whole or not at all.
+/// The unit that a disk writes atomically.
 pub(super) const SECTOR_BYTES: usize = 512;
 
-/// A file's bytes, and what a power cut would make of them.
+/// A file's visible bytes, and how to undo the writes that were not synced.
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub bytes: Vec<u8>,
-    /// How to take back what was not synced, oldest first.
+    /// Undo log of the writes that were not synced, oldest first.
     undo: Vec<Undo>,
-    /// Sectors that the system takes for synced but the disk does not have, by their number: what the disk has there.
+    /// Sectors that the system takes for synced but the disk does not have, by index: the disk's bytes of each.
     stale: BTreeMap<usize, Vec<u8>>,
-    /// Where the last two writes began, the last one first.
+    /// The offsets of the last two writes, the last one first.
     written_at: [usize; 2],
-    /// Whether it is written at its end only. File systems let such a file grow over what is on the disk: of what was not
-    /// synced its beginning is left, perhaps with zeros behind it, and no sectors here and there.
+    /// Whether it is only appended to. After a power cut such a file has a prefix of the unsynced bytes, perhaps
+    /// followed by zeros, but no scattered sectors.
     pub is_appended: bool,
-    /// Handles; a file without a name and without one is gone.
+    /// Open handles; a file without a name and without a handle is removed.
     pub open_count: u32,
 }
 
-/// Takes back one write.
+/// How to undo one write.
 #[derive(Debug)]
 struct Undo {
     offset: usize,
-    /// What was there, as far as there was something.
+    /// The bytes that were overwritten.
     old: Vec<u8>,
     /// How many bytes were written.
     len: usize,
-    /// The file's size before.
+    /// The file's size before the write.
     old_len: usize,
 }
 
-/// How much of what was on its way a power cut lets through.
+/// Which of the unsynced writes survive a power cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Survival {
     Nothing,
     Everything,
     /// Some writes in order, then a part of the next one from its beginning.
     Prefix,
-    /// Some writes in order, then sectors of the others here and there.
+    /// Some writes in order, then scattered sectors of the others.
     Sectors,
 }
 
@@ -53,7 +53,7 @@ impl Content {
             return;
         }
         let old_len = self.bytes.len();
-        // A gap reads as zeros; to take the write back is to take the gap back too.
+        // A gap before the write reads as zeros, and is undone with it.
         let (offset, gap) = if offset > old_len { (old_len, offset - old_len) } else { (offset, 0) };
         self.written_at = [offset + gap, self.written_at[0]];
         let end = offset + gap + bytes.len();
@@ -68,26 +68,26 @@ impl Content {
         self.written_at[0].min(self.written_at[1])
     }
 
-    /// Cuts the file; it never becomes longer by that.
+    /// Truncates the file; never makes it longer.
     pub fn cut(&mut self, len: usize) {
         let old_len = self.bytes.len();
         let old = self.bytes.split_off(len.min(old_len));
         self.undo.push(Undo { offset: old_len - old.len(), len: old.len(), old_len, old });
     }
 
-    /// All that was written is on the disk, but for what the system forgot before.
+    /// Makes all writes durable, except in stale sectors that were not written again.
     pub fn settle(&mut self) {
         let dirty = self.dirty_sectors(0);
         self.stale.retain(|sector, _| !dirty.contains(sector));
         self.undo.clear();
     }
 
-    /// What was not synced is gone.
+    /// Undoes all writes that were not synced.
     pub fn revert(&mut self) {
-        while self.take_back() {}
+        while self.undo_last() {}
     }
 
-    /// What was not synced stays visible, and will never be synced.
+    /// Keeps the unsynced writes visible, but never makes them durable.
     pub fn go_stale(&mut self) {
         let dirty = self.dirty_sectors(0);
         let visible = self.bytes.clone();
@@ -99,7 +99,7 @@ impl Content {
         self.bytes = visible;
     }
 
-    /// What a power cut leaves.
+    /// Applies a power cut.
     pub fn lose(&mut self, draw: &mut Draw) {
         let survival =
             [Survival::Nothing, Survival::Everything, Survival::Prefix, Survival::Sectors][draw.below(4) as usize];
@@ -115,7 +115,7 @@ impl Content {
         let settled = self.dirty_sectors(0);
         let visible = self.bytes.clone();
         while self.undo.len() > whole {
-            self.take_back();
+            self.undo_last();
         }
         if self.is_appended && matches!(survival, Survival::Prefix | Survival::Sectors) {
             self.grow(&visible, next.start..part_end, draw);
@@ -127,7 +127,7 @@ impl Content {
             Survival::Prefix => first_sectors.contains(sector),
             Survival::Sectors => draw.chance(500),
         });
-        // A file whose new size did not arrive ends where it ended.
+        // If the new size did not reach the disk the file keeps its old size.
         if !dirty.is_empty() && self.bytes.len() < visible.len() && draw.chance(500) {
             self.bytes.resize(visible.len(), 0);
         }
@@ -136,7 +136,7 @@ impl Content {
             self.bytes[range.clone()].copy_from_slice(&visible[range]);
         }
         self.undo.clear();
-        // A forgotten sector came to the disk after all if it was written once more and that survived.
+        // A stale sector is durable after all if it was written again and that write survived.
         for (sector, there) in std::mem::take(&mut self.stale) {
             let was_written = survival == Survival::Everything && settled.contains(&sector);
             if !was_written {
@@ -147,7 +147,8 @@ impl Content {
         }
     }
 
-    /// A part of what was appended next has arrived, and perhaps the file's size before the rest.
+    /// Appends a part of the next write, and perhaps extends the file with zeros, as if its size had reached the disk
+    /// first.
     fn grow(&mut self, visible: &[u8], part: Range<usize>, draw: &mut Draw) {
         if self.bytes.len() == part.start && part.end <= visible.len() {
             self.bytes.extend_from_slice(&visible[part]);
@@ -158,26 +159,26 @@ impl Content {
         }
     }
 
-    /// Whether all that is seen is on the disk.
+    /// Whether all visible bytes are durable.
     pub fn is_synced(&self) -> bool {
         self.undo.is_empty() && self.stale.is_empty()
     }
 
-    /// Takes back the newest write that was not synced.
-    fn take_back(&mut self) -> bool {
+    /// Undoes the newest write that was not synced. False if there is none.
+    fn undo_last(&mut self) -> bool {
         let Some(Undo { offset, old, old_len, .. }) = self.undo.pop() else { return false };
         self.bytes.resize(old_len, 0);
         self.bytes[offset..offset + old.len()].copy_from_slice(&old);
         true
     }
 
-    /// The sectors that were written since the first `settled` writes that were not synced.
+    /// The sectors of the unsynced writes after the first `settled` ones.
     fn dirty_sectors(&self, settled: usize) -> BTreeSet<usize> {
         let sectors = |undo: &Undo| undo.offset / SECTOR_BYTES..(undo.offset + undo.len).div_ceil(SECTOR_BYTES);
         self.undo[settled..].iter().flat_map(sectors).collect()
     }
 
-    /// A sector's bytes, with zeros behind the file's end.
+    /// A sector's bytes, with zeros after the file's end.
     fn sector(&self, sector: usize) -> Vec<u8> {
         let mut bytes = self.bytes[bytes_of(sector, self.bytes.len())].to_vec();
         bytes.resize(SECTOR_BYTES, 0);
@@ -185,7 +186,7 @@ impl Content {
     }
 }
 
-/// Where a sector's bytes are in a file of that size.
+/// The range of a sector's bytes in a file of size `len`.
 fn bytes_of(sector: usize, len: usize) -> Range<usize> {
     (sector * SECTOR_BYTES).min(len)..((sector + 1) * SECTOR_BYTES).min(len)
 }

@@ -1,7 +1,7 @@
-//! Mistakes of the disk: syncs that a mutated run forgets, told apart by the path of the file or folder.
+//! Mistakes of the disk: syncs that a mutated run skips, selected by the path of the file or folder.
 //!
-//! The program's sync succeeds, and nothing of it is on the disk. So a forgotten sync is a mutant without a line in the
-//! code that should have called it.
+//! The program's sync succeeds, but nothing becomes durable. So a missing sync can be a mutant without a change to the
+//! code that calls it.
 
 use sheratan_mutants::{Mutant, is_active};
 use std::path::Path;
@@ -13,7 +13,7 @@ const OF_FILES: &[Mutant] =
 /// Mutants that forget syncs of folders.
 const OF_FOLDERS: &[Mutant] = &[Mutant::FolderNotSynced, Mutant::TraceBeginningNotSynced];
 
-/// Whether the sync of a file that has these names now is forgotten. They are not looked at if no mutant is active.
+/// Whether the sync of a file that has these names now is forgotten. The names are not read if no mutant is active.
 pub fn forgets_file<'p>(mut paths: impl Iterator<Item = &'p Path>) -> bool {
     let active = OF_FILES.iter().find(|mutant| is_active(**mutant));
     active.is_some_and(|mutant| paths.any(|path| is_file_of(*mutant, path)))
@@ -28,7 +28,7 @@ fn is_file_of(mutant: Mutant, path: &Path) -> bool {
     let name = name_of(path);
     match mutant {
         Mutant::AppendNotSynced => name.starts_with("journal-") && name.ends_with(".seg"),
-        // It gets its name when its first records are in it.
+        // A segment is renamed once its first records are in it.
         Mutant::SegmentNotSynced => name == "segment.tmp",
         Mutant::AuditFileNotSynced => name.ends_with(".jsonl"),
         Mutant::TraceBeginningNotSynced => name.starts_with("trace-") && name.ends_with(".seg"),

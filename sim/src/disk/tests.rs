@@ -209,7 +209,7 @@ fn a_lock_keeps_others_out_until_it_is_dropped_or_its_process_ends() {
     disk.kill();
     let third = disk.lock(path).unwrap();
     drop(second);
-    assert!(disk.is_locked(path), "a dead process' lock releases nobody else's");
+    assert!(disk.is_locked(path), "a dead process' lock releases no other's");
     drop(third);
     assert!(!disk.is_locked(path));
 }

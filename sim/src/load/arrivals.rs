@@ -1,8 +1,8 @@
-//! Arrivals: when jobs come.
+//! Arrivals: when jobs are submitted.
 //!
-//! A Poisson process whose rate changes over time, by thinning (Lewis and Shedler, 1979): candidates come at the highest
-//! rate, and each is kept as likely as the rate of its instant is high. Only additions, multiplications, divisions and
-//! comparisons are used, which every machine rounds alike, so a seed means the same run everywhere.
+//! A Poisson process whose rate changes over time, by thinning (Lewis and Shedler, 1979): candidates come at the
+//! highest rate, and each is kept as likely as the rate of its instant is high. Only additions, multiplications,
+//! divisions and comparisons are used, which every machine rounds alike, so a seed means the same run everywhere.
 
 use super::event::Micros;
 use crate::draw::Draw;
@@ -43,7 +43,7 @@ pub enum Rate {
 }
 
 impl Rate {
-    /// Why there is no such rate.
+    /// Checks the parameters; the error says what is wrong.
     pub fn check(&self) -> Result<(), String> {
         let fail = |why: &str| Err(why.to_owned());
         let highest = self.highest();
@@ -104,7 +104,7 @@ impl Rate {
         }
     }
 
-    /// So many times the rate, at each instant.
+    /// The rate multiplied by `factor`, at each instant.
     pub fn scaled(&self, factor: f64) -> Rate {
         match self {
             Rate::Constant { per_sec } => Rate::Constant { per_sec: per_sec * factor },
@@ -124,7 +124,7 @@ impl Rate {
         }
     }
 
-    /// When the next batch comes after `now`; `None` if that is after `until`.
+    /// When the next batch arrives after `now`; `None` if that is after `until`.
     pub fn next(&self, draw: &mut Draw, now: Micros, until: Micros, batch: u64) -> Option<Micros> {
         let per_sec = self.highest() / batch as f64;
         let mut at = now as f64;
@@ -141,8 +141,8 @@ impl Rate {
     }
 }
 
-/// An exponentially distributed number of mean 1, by von Neumann's method (1951), which compares uniform numbers and needs
-/// no logarithm: a run of falling numbers has odd length with probability e^-x, where x is its first.
+/// An exponentially distributed number of mean 1, by von Neumann's method (1951), which compares uniform numbers and
+/// needs no logarithm: a run of falling numbers has odd length with probability e^-x, where x is its first.
 pub fn exponential(draw: &mut Draw) -> f64 {
     let mut whole = 0.0;
     loop {

@@ -1,16 +1,16 @@
-//! Clients: jobs come whether the hub keeps up or not, wait for a client's connection, and are sent; what is refused or not
-//! answered is sent again, as often as the scenario says.
+//! Clients: jobs arrive whether the hub keeps up or not, wait for a client's connection, and are sent; a parcel that is
+//! refused or not answered is sent again, as often as the scenario says.
 
 use super::arrivals::exponential;
 use super::driver::Network;
-use super::event::{Event, LineNo, Micros};
+use super::event::{Event, LineId, Micros};
 use super::scenario::{Arrivals, Duration, Jobs};
 use super::tally::Tally;
 use super::wire::{self, Asked, Entry, Plan, Said, Status};
 use crate::draw::{Draw, Stream};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Jobs that are sent together.
+/// Jobs of one request.
 #[derive(Clone, Debug)]
 struct Parcel {
     jobs: Vec<Plan>,
@@ -23,13 +23,13 @@ pub struct Clients {
     arrivals: Arrivals,
     about: Jobs,
     until: Micros,
-    first_line: LineNo,
-    /// What each client has sent and knows no answer to, and when it was sent.
+    first_line: LineId,
+    /// What each client has sent without an answer yet, and when.
     under_way: Vec<Option<(Parcel, Micros)>>,
     idle: VecDeque<u32>,
-    /// Parcels that no client had time for.
+    /// Parcels that wait for an idle client.
     backlog: VecDeque<Parcel>,
-    /// Parcels that are tried again later.
+    /// Parcels that wait to be sent again, by number.
     waiting: BTreeMap<u32, Parcel>,
     next_waiting: u32,
     next_job: u64,
@@ -45,7 +45,7 @@ impl Clients {
         arrivals: &Arrivals,
         about: &Jobs,
         seconds: u64,
-        first_line: LineNo,
+        first_line: LineId,
     ) -> Self {
         let mut clients = Clients {
             arrivals: arrivals.clone(),
@@ -65,9 +65,10 @@ impl Clients {
         clients
     }
 
-    /// Writes the request that waits on a line; how many jobs are in it.
-    pub fn write(&self, line: LineNo, out: &mut Vec<u8>, body: &mut Vec<u8>) -> u64 {
-        let (parcel, _) = self.under_way[self.no(line)].as_ref().expect("a client that sends has something to send");
+    /// Writes the pending request of a line; returns how many jobs are in it.
+    pub fn write(&self, line: LineId, out: &mut Vec<u8>, body: &mut Vec<u8>) -> u64 {
+        let (parcel, _) =
+            self.under_way[self.client_of(line)].as_ref().expect("a client that sends has something to send");
         let job = |body: &mut Vec<u8>, plan: &Plan| wire::job(body, plan, self.arrivals.keys, self.about.params_bytes);
         match &parcel.jobs[..] {
             [one] => wire::post(out, body, "/mesh/submit_request", |body| job(body, one)),
@@ -80,15 +81,15 @@ impl Clients {
         parcel.jobs.len() as u64
     }
 
-    /// What the reply on a line is to be read as.
-    pub fn asked(&self, line: LineNo) -> Asked {
-        match &self.under_way[self.no(line)] {
+    /// How to parse the reply on a line.
+    pub fn asked(&self, line: LineId) -> Asked {
+        match &self.under_way[self.client_of(line)] {
             Some((parcel, _)) if parcel.jobs.len() == 1 => Asked::One,
             _ => Asked::Many,
         }
     }
 
-    /// The next jobs are there.
+    /// Submits the next jobs.
     pub fn offer(&mut self, net: &mut Network, tally: &mut Tally, now: Micros) {
         let left = self.arrivals.jobs_max.map_or(u64::MAX, |max| max - self.next_job);
         let count = self.arrivals.batch.min(left);
@@ -99,15 +100,15 @@ impl Clients {
         self.plan_offer(net, now);
     }
 
-    /// A parcel's time to be sent again has come.
-    pub fn resend(&mut self, net: &mut Network, tally: &mut Tally, now: Micros, no: u32) {
-        let parcel = self.waiting.remove(&no).expect("a parcel is sent again once");
+    /// Sends a parcel again.
+    pub fn resend(&mut self, net: &mut Network, tally: &mut Tally, now: Micros, index: u32) {
+        let parcel = self.waiting.remove(&index).expect("a parcel is sent again once");
         self.send(net, tally, now, parcel);
     }
 
-    /// A reply reached a client.
-    pub fn reply(&mut self, net: &mut Network, tally: &mut Tally, now: Micros, line: LineNo, said: Said) {
-        let (mut parcel, sent_at) = self.take(line);
+    /// Handles a reply to a client.
+    pub fn reply(&mut self, net: &mut Network, tally: &mut Tally, now: Micros, line: LineId, said: Said) {
+        let (mut parcel, sent_at) = self.finish_request(line);
         tally.answer.record(now - sent_at);
         let entries = match said {
             Said::Entries(entries) => entries,
@@ -135,16 +136,16 @@ impl Clients {
         self.send_backlog(net, tally, now);
     }
 
-    /// Whether the request of a line was sent so long ago that its client gives up.
-    pub fn is_over(&self, line: LineNo, now: Micros) -> bool {
-        let Some((_, sent_at)) = &self.under_way[self.no(line)] else { return false };
+    /// Whether the request of a line has timed out.
+    pub fn is_over(&self, line: LineId, now: Micros) -> bool {
+        let Some((_, sent_at)) = &self.under_way[self.client_of(line)] else { return false };
         self.arrivals.timeout_ms.is_some_and(|timeout_ms| sent_at + timeout_ms * 1_000 <= now)
     }
 
-    /// A client waits no longer.
-    pub fn give_up(&mut self, net: &mut Network, tally: &mut Tally, now: Micros, line: LineNo) {
+    /// Times out a client's request.
+    pub fn time_out(&mut self, net: &mut Network, tally: &mut Tally, now: Micros, line: LineId) {
         net.cut(now, line);
-        let (parcel, _) = self.take(line);
+        let (parcel, _) = self.finish_request(line);
         let count = parcel.jobs.len() as u64;
         tally.unanswered += count;
         if !self.try_later(net, now, parcel) {
@@ -153,30 +154,30 @@ impl Clients {
         self.send_backlog(net, tally, now);
     }
 
-    /// The network is gone: what was not answered is to be sent again.
-    pub fn lose_network(&mut self, tally: &mut Tally) {
-        for no in 0..self.under_way.len() {
-            if let Some((parcel, _)) = self.under_way[no].take() {
+    /// Handles the begin of an outage: unanswered parcels have to be sent again.
+    pub fn begin_outage(&mut self, tally: &mut Tally) {
+        for index in 0..self.under_way.len() {
+            if let Some((parcel, _)) = self.under_way[index].take() {
                 tally.unanswered += parcel.jobs.len() as u64;
                 self.backlog.push_back(parcel);
-                self.idle.push_back(no as u32);
+                self.idle.push_back(index as u32);
             }
         }
     }
 
-    /// The network is back: all clients come at once.
-    pub fn find_network(&mut self, net: &mut Network, tally: &mut Tally, now: Micros) {
+    /// Handles the end of an outage: all clients send at once.
+    pub fn end_outage(&mut self, net: &mut Network, tally: &mut Tally, now: Micros) {
         self.send_backlog(net, tally, now);
     }
 
-    /// Jobs of which no client knows whether the hub has them.
+    /// Jobs that are sent or waiting, without an answer yet.
     pub fn pending(&self) -> u64 {
         let under_way = self.under_way.iter().flatten().map(|(parcel, _)| parcel);
         let parcels = under_way.chain(&self.backlog).chain(self.waiting.values());
         parcels.map(|parcel| parcel.jobs.len() as u64).sum()
     }
 
-    fn plan(&mut self, now: Micros, no: u64) -> Plan {
+    fn plan(&mut self, now: Micros, number: u64) -> Plan {
         let work_us = match self.about.time {
             Duration::Constant { ms } => ms * 1_000,
             Duration::Uniform { min_ms, max_ms } => self.job_draw.between(min_ms * 1_000, max_ms * 1_000),
@@ -185,7 +186,7 @@ impl Clients {
                 work_us.min(max_ms * 1_000)
             }
         };
-        Plan { no, at: now, work_us, is_poison: self.job_draw.chance(self.about.poison_permille) }
+        Plan { number, at: now, work_us, is_poison: self.job_draw.chance(self.about.poison_permille) }
     }
 
     fn plan_offer(&mut self, net: &mut Network, now: Micros) {
@@ -206,12 +207,12 @@ impl Clients {
     fn send_backlog(&mut self, net: &mut Network, tally: &mut Tally, now: Micros) {
         while !net.is_out()
             && !self.backlog.is_empty()
-            && let Some(no) = self.idle.pop_front()
+            && let Some(index) = self.idle.pop_front()
         {
             let parcel = self.backlog.pop_front().expect("it is not empty");
             tally.sent += parcel.jobs.len() as u64;
-            self.under_way[no as usize] = Some((parcel, now));
-            let line = self.first_line + no;
+            self.under_way[index as usize] = Some((parcel, now));
+            let line = self.first_line + index;
             let connection = net.send(now, line).expect("an idle client's line is free");
             if let Some(timeout_ms) = self.arrivals.timeout_ms {
                 net.agenda.plan(now + timeout_ms * 1_000, Event::GiveUp(line, connection));
@@ -219,13 +220,13 @@ impl Clients {
         }
     }
 
-    fn take(&mut self, line: LineNo) -> (Parcel, Micros) {
-        let no = self.no(line);
-        self.idle.push_back(no as u32);
-        self.under_way[no].take().expect("what is answered was sent")
+    fn finish_request(&mut self, line: LineId) -> (Parcel, Micros) {
+        let index = self.client_of(line);
+        self.idle.push_back(index as u32);
+        self.under_way[index].take().expect("a request that is answered was sent")
     }
 
-    /// `false` if the parcel was tried often enough.
+    /// Plans to send a parcel again; `false` if it was tried often enough.
     fn try_later(&mut self, net: &mut Network, now: Micros, mut parcel: Parcel) -> bool {
         if parcel.tries >= self.arrivals.tries_max {
             return false;
@@ -233,14 +234,14 @@ impl Clients {
         let factor = self.arrivals.retry_factor.saturating_pow(parcel.tries);
         let wait_us = self.arrivals.retry_ms.saturating_mul(1_000).saturating_mul(factor);
         parcel.tries += 1;
-        let no = self.next_waiting;
+        let index = self.next_waiting;
         self.next_waiting += 1;
-        self.waiting.insert(no, parcel);
-        net.agenda.plan(now.saturating_add(wait_us), Event::Resend(no));
+        self.waiting.insert(index, parcel);
+        net.agenda.plan(now.saturating_add(wait_us), Event::Resend(index));
         true
     }
 
-    fn no(&self, line: LineNo) -> usize {
+    fn client_of(&self, line: LineId) -> usize {
         (line - self.first_line) as usize
     }
 }

@@ -1,7 +1,7 @@
-//! The driver: takes the next event and lets it happen, until the scenario's time is over.
+//! The driver: handles one event after the other, until the scenario's time is over.
 
 use super::clients::Clients;
-use super::event::{Agenda, Event, LineNo, Micros};
+use super::event::{Agenda, Event, LineId, Micros};
 use super::fleet::{Fleet, LINES};
 use super::hub::{Hub, Sent};
 use super::report::Report;
@@ -14,15 +14,15 @@ use sheratan_io::service::Plane;
 /// Points of a timeline: one for each pixel or two of a chart.
 const SAMPLES: u64 = 400;
 
-/// What no connection has for its number. (Eight bytes less than an option has, for millions of lines.)
+/// The id of an absent connection. (Eight bytes less than an `Option`, for millions of lines.)
 const NO_CONNECTION: u64 = u64::MAX;
 
-/// One client's or node's place for a request under way.
+/// One client's or node's slot for a request under way.
 struct Line {
-    /// The number of its connection, or [`NO_CONNECTION`].
+    /// The id of its connection, or [`NO_CONNECTION`].
     connection: u64,
     is_busy: bool,
-    /// What the reply on its way says.
+    /// The reply that is in flight.
     said: Option<Box<Said>>,
 }
 
@@ -32,9 +32,9 @@ impl Default for Line {
     }
 }
 
-/// What lies between the hub and everybody else.
+/// The network between the hub and its clients and nodes, and the agenda.
 pub struct Network {
-    /// What happens next.
+    /// The events to come.
     pub agenda: Agenda,
     hub: Hub,
     lines: Vec<Line>,
@@ -60,9 +60,9 @@ pub struct Driver {
 }
 
 impl Network {
-    /// Sends the request of a line, which is written when it reaches the hub; the connection's number. `None` if the line
-    /// waits for a reply, or there is no network.
-    pub fn send(&mut self, now: Micros, line: LineNo) -> Option<u64> {
+    /// Sends the request of a line, which is written when it reaches the hub; returns the connection's id. `None` if
+    /// the line waits for a reply, or in an outage.
+    pub fn send(&mut self, now: Micros, line: LineId) -> Option<u64> {
         if !self.can_send(line) {
             return None;
         }
@@ -75,25 +75,25 @@ impl Network {
         Some(connection)
     }
 
-    /// Whether the line has no request under way, and there is a network.
-    pub fn can_send(&self, line: LineNo) -> bool {
+    /// Whether the line has no request under way, and there is no outage.
+    pub fn can_send(&self, line: LineId) -> bool {
         !self.is_out && !self.lines[line as usize].is_busy
     }
 
-    /// Closes the connection of a line; a reply that is on its way is lost.
-    pub fn cut(&mut self, now: Micros, line: LineNo) {
+    /// Closes the connection of a line; a reply that is in flight is lost.
+    pub fn cut(&mut self, now: Micros, line: LineId) {
         let line = std::mem::take(&mut self.lines[line as usize]);
         if line.connection != NO_CONNECTION {
             self.hub.cut(&mut self.agenda, now, line.connection);
         }
     }
 
-    /// Whether there is no network.
+    /// Whether there is an outage.
     pub fn is_out(&self) -> bool {
         self.is_out
     }
 
-    fn open(&mut self, now: Micros, line: LineNo) -> u64 {
+    fn open(&mut self, now: Micros, line: LineId) -> u64 {
         let is_control = line < self.node_lines && line.is_multiple_of(LINES);
         let plane = if is_control { Plane::Control } else { Plane::Data };
         self.opened += 1;
@@ -145,32 +145,32 @@ impl Driver {
         }
     }
 
-    /// The instant that the run has come to.
+    /// The current virtual time.
     pub fn now(&self) -> Micros {
         self.now
     }
 
-    /// Lets the next event happen; `false` if the time is over.
+    /// Handles the next event; `false` if the time is over.
     pub fn step(&mut self) -> bool {
         let Some((now, event)) = self.net.agenda.next(self.until) else { return false };
         self.now = now;
-        self.happen(now, event);
-        for sent in self.net.hub.take_sent() {
-            self.travel_back(sent);
+        self.handle(now, event);
+        for sent in self.net.hub.drain_sent() {
+            self.plan_reply(sent);
         }
         true
     }
 
-    /// Runs to the end; `tell` is told the instant now and then.
-    pub fn run(self, mut tell: impl FnMut(Micros)) -> Report {
-        let told = |now| {
-            tell(now);
+    /// Runs to the end; `progress` is called with the virtual time now and then.
+    pub fn run(self, mut progress: impl FnMut(Micros)) -> Report {
+        let goes_on = |now| {
+            progress(now);
             true
         };
-        self.run_while(told).expect("nobody stops it")
+        self.run_while(goes_on).expect("`goes_on` is always true")
     }
 
-    /// Runs to the end, or until `goes_on`, which is asked now and then, says no: then there is no report.
+    /// Runs to the end, or until `goes_on`, which is called now and then, returns false: then there is no report.
     pub fn run_while(mut self, mut goes_on: impl FnMut(Micros) -> bool) -> Option<Report> {
         let mut steps = 0u32;
         while self.step() {
@@ -190,11 +190,11 @@ impl Driver {
         Report::new(&self.scenario, self.seed, self.tally, &self.net.hub, pending, under_way)
     }
 
-    fn happen(&mut self, now: Micros, event: Event) {
+    fn handle(&mut self, now: Micros, event: Event) {
         let Driver { net, fleet, clients, tally, .. } = self;
         match event {
-            Event::Arrive(line, connection) => self.arrive(now, line, connection),
-            Event::Turn => net.hub.turn(&mut net.agenda, now),
+            Event::Arrive(line, connection) => self.deliver_request(now, line, connection),
+            Event::Turn => net.hub.round(&mut net.agenda, now),
             Event::Commit => net.hub.committed(&mut net.agenda, now),
             Event::HubTimer => net.hub.handle_timer(&mut net.agenda, now),
             Event::Reply(line, connection) => {
@@ -210,35 +210,35 @@ impl Driver {
                 }
             }
             Event::GiveUp(line, connection) => {
-                // The answer to a later request of the same connection is not this one's.
+                // A timeout of an earlier connection is ignored.
                 let place = &net.lines[line as usize];
                 if place.connection == connection
                     && place.is_busy
                     && let Some(clients) = clients
                     && clients.is_over(line, now)
                 {
-                    clients.give_up(net, tally, now, line);
+                    clients.time_out(net, tally, now, line);
                 }
             }
             Event::Offer => self.clients.as_mut().expect("clients planned it").offer(net, tally, now),
-            Event::Resend(no) => self.clients.as_mut().expect("clients planned it").resend(net, tally, now, no),
-            Event::Beat(no) => fleet.beat(net, now, no),
-            Event::Pull(no) => fleet.pull(net, now, no),
-            Event::Done(no, life, slot) => fleet.done(net, tally, now, (no, life, slot)),
-            Event::Restart(no) => fleet.restart(net, now, no),
+            Event::Resend(index) => self.clients.as_mut().expect("clients planned it").resend(net, tally, now, index),
+            Event::Beat(index) => fleet.beat(net, now, index),
+            Event::Pull(index) => fleet.pull(net, now, index),
+            Event::Done(index, incarnation, slot) => fleet.done(net, tally, now, (index, incarnation, slot)),
+            Event::Restart(index) => fleet.restart(net, now, index),
             Event::OutageBegins => {
                 (0..net.lines.len() as u32).for_each(|line| net.cut(now, line));
                 net.is_out = true;
-                fleet.lose_network();
+                fleet.begin_outage();
                 if let Some(clients) = clients {
-                    clients.lose_network(tally);
+                    clients.begin_outage(tally);
                 }
             }
             Event::OutageEnds => {
                 net.is_out = false;
-                fleet.find_network(net, now);
+                fleet.end_outage(net, now);
                 if let Some(clients) = clients {
-                    clients.find_network(net, tally, now);
+                    clients.end_outage(net, tally, now);
                 }
             }
             Event::Sample => {
@@ -251,8 +251,8 @@ impl Driver {
         }
     }
 
-    /// A request reaches the hub.
-    fn arrive(&mut self, now: Micros, line: LineNo, connection: u64) {
+    /// Delivers a request to the hub.
+    fn deliver_request(&mut self, now: Micros, line: LineId, connection: u64) {
         let Driver { net, fleet, clients, request, body, .. } = self;
         if net.lines[line as usize].connection != connection {
             return;
@@ -262,15 +262,15 @@ impl Driver {
             _ => fleet.write(line, request, body),
         };
         if !net.hub.receive(&mut net.agenda, now, connection, request, entries) {
-            // The hub closed it for its silence: the client opens another.
+            // The hub closed the idle connection: the client opens another.
             let connection = net.open(now, line);
             let is_taken = net.hub.receive(&mut net.agenda, now, connection, request, entries);
             assert!(is_taken, "a new connection is open");
         }
     }
 
-    /// A reply left the hub. It is read at once, and heard of when it has travelled.
-    fn travel_back(&mut self, sent: Sent) {
+    /// Parses a reply that left the hub, and plans its arrival.
+    fn plan_reply(&mut self, sent: Sent) {
         let Sent { at, line, connection, bytes } = sent;
         let place = &mut self.net.lines[line as usize];
         if place.connection != connection {

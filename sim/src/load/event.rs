@@ -3,43 +3,43 @@
 use crate::agenda;
 pub use crate::agenda::Micros;
 
-/// What happens next.
+/// The events to come.
 pub type Agenda = agenda::Agenda<Event>;
 
-/// One client's or node's place for a request under way; at most one is.
-pub type LineNo = u32;
+/// Index of a line: one client's or node's slot for a request under way; it has one at most.
+pub type LineId = u32;
 
 /// Something that happens at an instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The request of a line reaches the hub, on the connection of that number.
-    Arrive(LineNo, u64),
-    /// The hub's thread has time for the next request.
+    /// The request of a line reaches the hub, on the connection with this id.
+    Arrive(LineId, u64),
+    /// The hub's thread runs the next round.
     Turn,
-    /// The journal holds what it was given.
+    /// The journal's batch is durable.
     Commit,
-    /// Something falls due in the service.
+    /// A timer of the service fires.
     HubTimer,
     /// The reply of a connection reaches its line.
-    Reply(LineNo, u64),
-    /// The client at a line waits no longer for the reply of that connection.
-    GiveUp(LineNo, u64),
-    /// The next jobs are there to be handed in.
+    Reply(LineId, u64),
+    /// The request of a line on that connection times out.
+    GiveUp(LineId, u64),
+    /// The next jobs are submitted.
     Offer,
-    /// A parcel that was refused is tried again.
+    /// A parcel is sent again.
     Resend(u32),
     /// A node sends its heartbeat.
     Beat(u32),
-    /// A node asks for jobs.
+    /// A node pulls.
     Pull(u32),
-    /// A node ends the job in one of its slots, in the life of that number.
+    /// The work in a node's slot ends, if the node is still in this incarnation.
     Done(u32, u32, u16),
-    /// A node that died starts again.
+    /// A node that died restarts.
     Restart(u32),
-    /// The network is gone.
+    /// An outage begins.
     OutageBegins,
-    /// The network is back.
+    /// The outage ends.
     OutageEnds,
-    /// The state is noted for the timeline.
+    /// A sample for the timeline is taken.
     Sample,
 }

@@ -1,11 +1,11 @@
-//! The hub's process: the engine that production runs, on one thread whose work takes time, and a journal that commits in
-//! groups.
+//! The hub's process: the engine that production runs, on one thread whose work takes time, and a journal that commits
+//! in groups.
 //!
-//! What is here is the loop around the engine: a round takes in what has come while the thread was busy, costs what the
-//! scenario says for the requests in it, and lets its replies leave at its end, as the event loop of the shell does with
-//! sockets. In which order things are read, done, made durable and told is the engine's affair.
+//! This is the loop around the engine: a round reads the requests that arrived while the thread was busy, takes the
+//! time that the scenario says for them, and sends its replies at its end, as the event loop of the shell does with
+//! sockets. The engine decides in which order requests are read, applied, made durable and answered.
 
-use super::event::{Agenda, Event, LineNo, Micros};
+use super::event::{Agenda, Event, LineId, Micros};
 use super::scenario::{HubCosts, Scenario};
 use sheratan_core::Hub as Core;
 use sheratan_core::{Command, HubKey, Timestamp};
@@ -23,30 +23,30 @@ use std::time::Duration;
 /// When runs begin.
 const START_MS: u64 = 1_768_500_000_000;
 
-/// Everybody's address.
+/// The address of all clients and nodes.
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Connections that one round looks at: as many events as the loop of the shell asks of the system at once.
+/// Connections that one round reads: as many events as the loop of the shell polls at once.
 const EVENTS_MAX: usize = 1_024;
 
 /// Bytes of a reply that left the hub.
 #[derive(Debug)]
 pub struct Sent {
-    /// When they left.
+    /// When they were sent.
     pub at: Micros,
     /// The line whose connection it is.
-    pub line: LineNo,
+    pub line: LineId,
     /// The connection.
     pub connection: u64,
     /// The whole reply.
     pub bytes: Vec<u8>,
 }
 
-/// The hub's end of a connection. What is in it was sent and not read, or written and not sent: nothing, most of the time.
+/// The hub's end of a connection: input that is not read and output that is not sent; mostly empty.
 #[derive(Debug)]
 struct LineWire {
-    line: LineNo,
-    /// The client sends no more.
+    line: LineId,
+    /// Whether the client has closed it.
     is_ended: bool,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
@@ -84,13 +84,13 @@ pub struct Hub {
     engine: Engine<LineWire>,
     costs: HubCosts,
     http_limits: Limits,
-    /// Connections with something that has come and was not taken in, in its order, and what that costs.
+    /// Connections with unread requests, in order of arrival, and the time that those take.
     inbox: VecDeque<(u64, Micros)>,
     busy_until: Micros,
     is_round_planned: bool,
-    /// What the journal said and was not heard.
+    /// The journal's report that the engine has not accepted yet.
     report: Option<Report>,
-    /// The same, while the journal writes.
+    /// The report of the batch that the journal is writing.
     committing: Option<Report>,
     timer_at: Option<Timestamp>,
     sent: Vec<Sent>,
@@ -122,14 +122,14 @@ impl Hub {
     }
 
     /// A new connection of a line.
-    pub fn open(&mut self, now: Micros, plane: Plane, line: LineNo) -> u64 {
+    pub fn open(&mut self, now: Micros, plane: Plane, line: LineId) -> u64 {
         let wire = LineWire { line, is_ended: false, inbox: Vec::new(), outbox: Vec::new() };
         let http = Connection::new(timestamp(now), &self.http_limits);
         self.engine.accept(Socket::new(wire, plane, LOCAL, http))
     }
 
-    /// A request reached a connection; `false` if the hub has closed that for its silence. `entries` are the jobs or results
-    /// in it.
+    /// Appends a request to a connection; `false` if the hub has closed it as idle. `entries` is the number of jobs or
+    /// results in it.
     pub fn receive(&mut self, agenda: &mut Agenda, now: Micros, connection: u64, bytes: &[u8], entries: u64) -> bool {
         let Some(socket) = self.engine.socket(connection) else { return false };
         socket.wire().inbox.extend_from_slice(bytes);
@@ -138,8 +138,8 @@ impl Hub {
         true
     }
 
-    /// A round of the loop: what has come is done, what was done is handed to the journal, what may be told leaves.
-    pub fn turn(&mut self, agenda: &mut Agenda, now: Micros) {
+    /// A round of the loop: applies requests, hands changes to the journal, and sends replies that are durable.
+    pub fn round(&mut self, agenda: &mut Agenda, now: Micros) {
         self.is_round_planned = false;
         let at = timestamp(now);
         let Hub { engine, inbox, .. } = self;
@@ -171,8 +171,8 @@ impl Hub {
             self.committing = Some(Report::Durable { up_to, spare: handover.batch, took, sealed_through: None });
             agenda.plan(self.busy_until + self.costs.commit_us, Event::Commit);
         }
-        self.tell();
-        // What waits for the journal to catch up goes on with its report.
+        self.collect_replies();
+        // Requests that wait for the journal continue with its report.
         if !self.inbox.is_empty() || self.engine.has_ready() && !self.engine.is_full() {
             self.round_soon(agenda, now);
         }
@@ -184,7 +184,7 @@ impl Hub {
         }
     }
 
-    /// The journal holds what it was given.
+    /// Handles the end of a commit.
     pub fn committed(&mut self, agenda: &mut Agenda, now: Micros) {
         self.report = self.committing.take();
         assert!(self.report.is_some(), "a commit was planned when it began");
@@ -192,41 +192,41 @@ impl Hub {
         self.round_soon(agenda, now);
     }
 
-    /// Something falls due in the service, or at a connection.
+    /// Handles a timer of the service or of a connection.
     pub fn handle_timer(&mut self, agenda: &mut Agenda, now: Micros) {
         self.timer_at = self.timer_at.filter(|timer_at| *timer_at > timestamp(now));
         self.round_soon(agenda, now);
     }
 
-    /// The client closes a connection. A request that has come is carried out all the same.
+    /// Closes a connection from the client's side. A request that has arrived is applied all the same.
     pub fn cut(&mut self, agenda: &mut Agenda, now: Micros, connection: u64) {
         let Some(socket) = self.engine.socket(connection) else { return };
         let wire = socket.wire();
         wire.is_ended = true;
-        // Its end is seen with what came before it.
+        // The close is read after the requests before it.
         if wire.inbox.is_empty() {
             self.inbox.push_back((connection, 0));
             self.round_soon(agenda, now);
         }
     }
 
-    /// What left since the last call.
-    pub fn take_sent(&mut self) -> Vec<Sent> {
+    /// Removes the replies that were sent since the last call.
+    pub fn drain_sent(&mut self) -> Vec<Sent> {
         std::mem::take(&mut self.sent)
     }
 
-    /// The state machine, to look at.
+    /// The state machine.
     pub fn core(&self) -> &Core {
         self.engine.service_ref().hub()
     }
 
-    /// Requests taken in, and group commits.
+    /// Requests read, and group commits.
     pub fn served(&self) -> (u64, u64) {
         (self.requests, self.commits)
     }
 
-    /// Replies leave when the round's work is done.
-    fn tell(&mut self) {
+    /// Collects the replies, which are sent when the round's work is done.
+    fn collect_replies(&mut self) {
         let Hub { engine, sent, busy_until, .. } = self;
         let mut leave = |connection, wire: &mut LineWire| {
             if !wire.outbox.is_empty() {
@@ -240,7 +240,7 @@ impl Hub {
         }
     }
 
-    /// The loop is woken: now, or when its thread has done what it is at.
+    /// Plans a round: now, or when the thread's current work is done.
     fn round_soon(&mut self, agenda: &mut Agenda, now: Micros) {
         if !std::mem::replace(&mut self.is_round_planned, true) {
             agenda.plan(now.max(self.busy_until), Event::Turn);

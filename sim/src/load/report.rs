@@ -1,5 +1,5 @@
-//! Report: what a run under load came to, as text, JSON and a page. It has no wall time in it, so two runs of a seed agree
-//! on every byte; how fast a run was is added by whoever watched it.
+//! Report: the result of a run under load, as text, JSON and a page. It has no wall time, so two runs of a seed give
+//! the same bytes; the caller adds how fast the run was.
 
 use super::event::Micros;
 use super::hub::Hub;
@@ -13,14 +13,14 @@ use sheratan_core::{Account, FinalStatus, Ledger};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What the hub says that it did and holds.
+/// The hub's own counts at the end.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Held {
-    /// Jobs that it took.
+    /// Jobs that it accepted.
     pub submitted: u64,
     /// Jobs that ended with a result.
     pub completed: u64,
-    /// Jobs whose attempts were spent.
+    /// Jobs without attempts left.
     pub dead: u64,
     /// Jobs that ended otherwise.
     pub expired: u64,
@@ -28,9 +28,9 @@ pub struct Held {
     pub waiting: u64,
     /// Jobs under lease.
     pub leased: u64,
-    /// Attempts after which a job was tried again.
+    /// Attempts after which a retry was scheduled.
     pub retries: u64,
-    /// Leases that ended without a result.
+    /// Leases that expired.
     pub reaped: u64,
     /// Final jobs that can still be read.
     pub retained: u64,
@@ -40,7 +40,7 @@ pub struct Held {
     pub nodes: u64,
 }
 
-/// A run's end.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report {
     /// What the scenario shows.
@@ -49,13 +49,13 @@ pub struct Report {
     pub seed: u64,
     /// How long it lasted, in virtual seconds.
     pub seconds: u64,
-    /// What the clients and nodes saw.
+    /// The counts of clients and nodes.
     pub tally: Tally,
-    /// What the hub says.
+    /// The counts of the hub.
     pub hub: Held,
-    /// Jobs of which no client knows whether the hub has them.
+    /// Jobs that are sent or waiting, without an answer yet.
     pub pending: u64,
-    /// Jobs that nodes are at, or whose result they could not hand over.
+    /// Jobs that run at nodes, or whose result the hub has not acknowledged.
     pub under_way: u64,
     /// Requests that the hub answered.
     pub requests: u64,
@@ -106,12 +106,12 @@ impl Report {
         Report { shows, seed, seconds, tally, hub: held, pending, under_way, requests, commits }
     }
 
-    /// Why the numbers cannot all be right: no job may be made or lost between the books of two who saw it.
+    /// Checks that the counts of clients, nodes and hub agree: no job may be lost or invented between them.
     pub fn check(&self) -> Result<(), String> {
         let (hub, tally) = (&self.hub, &self.tally);
         let held = hub.waiting + hub.leased;
         let known = tally.accepted + tally.dropped + tally.abandoned + self.pending;
-        // What was sent and never answered may be in the hub or not.
+        // Submits that were sent and never answered may be in the hub or not.
         let unsure = tally.abandoned + self.pending;
         let refused: u64 = tally.refused.values().sum();
         let books = [
@@ -138,12 +138,12 @@ impl Report {
         }
     }
 
-    /// Jobs done a second.
+    /// Completed jobs a second.
     pub fn goodput(&self) -> f64 {
         self.hub.completed as f64 / self.seconds as f64
     }
 
-    /// What the state takes, by the core's own ledger.
+    /// The bytes of the state, by the core's ledger.
     pub fn state_bytes(&self) -> u64 {
         self.hub.ledger.total()
     }

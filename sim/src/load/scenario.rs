@@ -1,4 +1,4 @@
-//! Scenario: what a run under load is made of, read from TOML.
+//! Scenario: the parameters of a run under load, read from TOML.
 //!
 //! The first line of a file is a comment that says what the scenario shows. Names of limits are those of `hub.toml`.
 //! Unknown members are refused, and every error names its line.
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use sheratan_core::Millis;
 use sheratan_core::limits::{Limits, PULL_JOBS_MAX};
 
-/// Entries of one submit that the hub takes.
+/// Entries of one submit that the hub accepts.
 const BATCH_MAX: u64 = 1_000;
 
-/// What a run is made of.
+/// The parameters of a run.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
@@ -21,30 +21,30 @@ pub struct Scenario {
     pub shows: String,
     /// How long the run lasts, in virtual seconds.
     pub seconds: u64,
-    /// What the machine costs.
+    /// The times that the hub's machine takes.
     #[serde(default)]
     pub hub: HubCosts,
     /// The operator's limits.
     #[serde(default)]
     pub limits: LimitsAsked,
-    /// Who hands in jobs.
+    /// The jobs that are submitted.
     pub arrivals: Option<Arrivals>,
     /// What the jobs are like.
     #[serde(default)]
     pub jobs: Jobs,
-    /// Who does them.
+    /// The nodes that run them.
     pub nodes: Nodes,
-    /// When nobody reaches the hub.
+    /// When the hub cannot be reached.
     pub outage: Option<Outage>,
 }
 
-/// What the hub's machine takes for what it does.
+/// The times that the hub's machine takes.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HubCosts {
-    /// The one thread's time for a request.
+    /// The thread's time for a request.
     pub request_us: u64,
-    /// And for each job or result in it.
+    /// The thread's time for each job or result in it.
     pub entry_us: u64,
     /// One group commit.
     pub commit_us: u64,
@@ -83,21 +83,21 @@ pub struct LimitsAsked {
     pub retry_backoff_cap_ms: Option<u64>,
     /// How long a final job stays readable.
     pub job_retention_sec: Option<u64>,
-    /// How many do.
+    /// How many final jobs stay readable.
     pub retained_jobs_max: Option<u64>,
     /// Keys that are remembered.
     pub idempotency_store_max_items: Option<u64>,
 }
 
-/// Who hands in jobs, and how.
+/// Which jobs are submitted, and how.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arrivals {
     /// Jobs per second, over time.
     pub rate: Rate,
-    /// No job comes after this.
+    /// No job is submitted after this.
     pub until_sec: Option<u64>,
-    /// No more jobs than this.
+    /// The most jobs that are submitted.
     pub jobs_max: Option<u64>,
     /// Jobs of one request.
     #[serde(default = "one")]
@@ -111,10 +111,10 @@ pub struct Arrivals {
     /// How often a refused job is tried again.
     #[serde(default)]
     pub tries_max: u32,
-    /// After how long.
+    /// The delay of the first retry.
     #[serde(default = "thousand")]
     pub retry_ms: u64,
-    /// How much longer each time.
+    /// The factor by which the delay grows each time.
     #[serde(default = "one")]
     pub retry_factor: u64,
     /// How long a client waits for a reply before it sends again, on a new connection; for ever if absent.
@@ -166,7 +166,7 @@ pub enum Duration {
     },
 }
 
-/// Who does the jobs.
+/// The nodes.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nodes {
@@ -177,7 +177,7 @@ pub struct Nodes {
     /// From one heartbeat to the next.
     #[serde(default = "ten_thousand")]
     pub heartbeat_ms: u64,
-    /// How they ask for jobs.
+    /// How they pull.
     #[serde(default)]
     pub pull: PullStyle,
     /// Nodes in a thousand that are slow.
@@ -216,7 +216,7 @@ impl Default for PullStyle {
     }
 }
 
-/// When nobody reaches the hub: all connections are cut at its beginning, and all come back at its end.
+/// When the hub cannot be reached: all connections are cut at its beginning, and reopened at its end.
 #[derive(Clone, Copy, PartialEq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outage {
@@ -256,8 +256,8 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// The same load at another size: so many times the nodes, clients, jobs and places in the queue, on a hub that is as
-    /// many times as fast. Times stay as they are, and so does the curve.
+    /// The same load at another size: so many times the nodes, clients, jobs and places in the queue, on a hub that is
+    /// as many times as fast. Times stay as they are, and so does the curve.
     pub fn scaled(&self, factor: f64) -> Self {
         let size = |n: u64| if n == 0 { 0 } else { ((n as f64 * factor).round() as u64).max(1) };
         let cost = |us: u64| (us as f64 / factor).round() as u64;

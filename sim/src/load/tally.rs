@@ -4,7 +4,7 @@ use super::event::Micros;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 
-/// The longest wait that is told from longer ones: the longest run.
+/// The longest wait that is counted exactly; longer ones count as this. No run is longer.
 const WAIT_US_MAX: u64 = 7 * 86_400 * 1_000_000;
 
 /// Significant digits of a quantile.

@@ -9,7 +9,7 @@ use std::io::Write;
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Its number, from 0.
-    pub no: u64,
+    pub number: u64,
     /// When it was there to be handed in.
     pub at: Micros,
     /// How long it takes.
@@ -44,7 +44,7 @@ pub enum Entry {
     Refused(Box<str>),
 }
 
-/// The words for what became of a job that the simulator tells apart.
+/// The statuses of jobs that the simulator distinguishes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Status {
     /// A new job.
@@ -196,7 +196,7 @@ pub fn list<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8
 
 /// Writes a job to be handed in.
 pub fn job(out: &mut Vec<u8>, plan: &Plan, is_keyed: bool, params_bytes: u64) {
-    let Plan { no, at, work_us, is_poison } = *plan;
+    let Plan { number, at, work_us, is_poison } = *plan;
     let put = |out: &mut Vec<u8>, text: std::fmt::Arguments| out.write_fmt(text).expect("a buffer takes all");
     put(out, format_args!("{{\"kind\":\"work\",\"params\":{{\"at\":{at},\"work_us\":{work_us}"));
     if is_poison {
@@ -209,7 +209,7 @@ pub fn job(out: &mut Vec<u8>, plan: &Plan, is_keyed: bool, params_bytes: u64) {
     }
     out.push(b'}');
     if is_keyed {
-        put(out, format_args!(",\"idempotency_key\":\"job-{no}\""));
+        put(out, format_args!(",\"idempotency_key\":\"job-{number}\""));
     }
     out.push(b'}');
 }
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_job_has_as_many_bytes_of_params_as_a_scenario_may_ask_for() {
-        let plan = Plan { no: 3, at: 5, work_us: 7, is_poison: false };
+        let plan = Plan { number: 3, at: 5, work_us: 7, is_poison: false };
         let mut body = Vec::new();
         job(&mut body, &plan, true, 100_000);
         let body: serde_json::Value = serde_json::from_slice(&body).expect("it is JSON");

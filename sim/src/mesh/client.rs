@@ -1,42 +1,42 @@
-//! Client: who submits, one by one or in batches, repeats what it is not sure of, and sometimes changes its mind.
+//! Client: submits jobs one by one or in batches, repeats submits of unknown result, and sometimes changes a payload.
 
 use super::fault::Fault;
 use super::http::{Reply, post};
 use super::node::zone_name;
-use super::oracle::Told;
+use super::oracle::Observation;
 use super::process::TOKEN;
 use super::scene::{Answer, Scene, Timer};
 use crate::agenda::{Micros, SECOND};
 use serde::Deserialize;
 use std::collections::VecDeque;
 
-/// Submits that a client keeps waiting; more it forgets.
+/// Submits that wait at a client; beyond this new ones are dropped.
 pub const WAITING_MAX: usize = 200;
 
-/// How often a submit is sent until its client gives up.
+/// How often a submit is repeated until its client gives up.
 const TRIES_MAX: u32 = 6;
 
-/// How long a submit takes at most that is refused until its client gives up: its pauses, and its calls.
+/// How long a submit that is always refused takes until its client gives up: its pauses and its calls.
 pub const GIVE_UP_US: Micros = 25 * SECOND;
 
-/// Keys in use; they come again.
+/// How many keys a client uses, again and again.
 pub const KEYS: u64 = 400;
 
 /// How long a client collects for a batch.
 const COLLECT_US: Micros = 2 * SECOND;
 
-/// One connection that submits.
+/// A client with one connection.
 #[derive(Debug, Default)]
 pub struct Client {
-    no: u64,
+    index: u64,
     waiting: VecDeque<Submit>,
-    /// Requests that were sent, in their order.
+    /// Requests that are not answered yet, in the order in which they were sent.
     sending: VecDeque<Sent>,
     is_pausing: bool,
     is_collecting: bool,
 }
 
-/// What is to be done.
+/// A submit.
 #[derive(Clone, Debug)]
 struct Submit {
     key: Option<u64>,
@@ -47,11 +47,11 @@ struct Submit {
     tries: u32,
 }
 
-/// What a request asked for.
+/// The submits of a request.
 #[derive(Debug)]
 enum Sent {
     One(Submit),
-    /// What stands between the submits is none.
+    /// `None` is an invalid member of the batch.
     Batch(Vec<Option<Submit>>),
 }
 
@@ -81,17 +81,17 @@ struct Member<'a> {
 }
 
 impl Client {
-    /// A client that has nothing to do.
-    pub fn new(no: u64) -> Self {
-        Client { no, ..Client::default() }
+    /// A client without submits.
+    pub fn new(index: u64) -> Self {
+        Client { index, ..Client::default() }
     }
 
-    /// There is something to be done.
+    /// Draws a submit and sends it, or collects it for a batch.
     pub fn submit(&mut self, scene: &mut Scene) {
-        let key = scene.draw.chance(scene.plan.keyed_percent * 10).then(|| self.no * KEYS + scene.draw.below(KEYS));
-        // A key means one payload, unless its client changes its mind.
-        let variant = u64::from(key.is_some() && scene.comes(Fault::ChangedPayload));
-        self.put(key, variant, scene);
+        let key = scene.draw.chance(scene.plan.keyed_percent * 10).then(|| self.index * KEYS + scene.draw.below(KEYS));
+        // A key always has the same payload, but for this fault.
+        let variant = u64::from(key.is_some() && scene.draws_fault(Fault::ChangedPayload));
+        self.push_submit(key, variant, scene);
         if scene.plan.traffic.batch_max > 1 && !self.is_collecting && scene.draw.chance(700) {
             self.is_collecting = true;
             scene.timers.push((scene.now + scene.draw.below(COLLECT_US), Timer::Retry));
@@ -99,13 +99,13 @@ impl Client {
         self.send(scene);
     }
 
-    /// What it planned is due.
+    /// One of its timers fires.
     pub fn wake(&mut self, _timer: Timer, scene: &mut Scene) {
         (self.is_pausing, self.is_collecting) = (false, false);
         self.send(scene);
     }
 
-    /// The first of its calls was answered.
+    /// Handles the answer to its oldest call.
     pub fn answered(&mut self, answer: Answer, scene: &mut Scene) {
         match self.sending.pop_front() {
             Some(Sent::One(submit)) => match answer {
@@ -124,7 +124,7 @@ impl Client {
         self.send(scene);
     }
 
-    /// Whether it waits for nothing.
+    /// Whether it has no submits to send and no calls under way.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.sending.is_empty()
     }
@@ -140,7 +140,7 @@ impl Client {
         }
         if members.len() != submits.len() {
             let (asked, answered) = (format!("{} submits", submits.len()), format!("{} members", members.len()));
-            return scene.told.push(Told::Astray { asked, answered });
+            return scene.observations.push(Observation::Mismatched { asked, answered });
         }
         scene.marks.push("batch of submits answered");
         if members.iter().any(|member| member.status_code == 200)
@@ -148,12 +148,14 @@ impl Client {
         {
             scene.marks.push("batch answered in part");
         }
-        // Backwards, so that what is repeated comes to stand as it stood.
+        // Backwards, so that submits that are pushed to the front keep their order.
         for (submit, member) in submits.into_iter().zip(members).rev() {
             let Some(submit) = submit else {
                 if member.status_code != 400 {
                     let answered = format!("status {}", member.status_code);
-                    scene.told.push(Told::Astray { asked: "what is no submit".to_owned(), answered });
+                    scene
+                        .observations
+                        .push(Observation::Mismatched { asked: "an invalid submit".to_owned(), answered });
                 }
                 continue;
             };
@@ -167,27 +169,27 @@ impl Client {
     fn acknowledged(&mut self, mut submit: Submit, job_id: &str, status: &str, scene: &mut Scene) {
         let Submit { key, variant, kind, ref params, .. } = submit;
         let (job_id, status, params) = (job_id.to_owned(), status.to_owned(), params.clone());
-        scene.told.push(Told::Submitted { key, variant, kind, params, job_id, status });
-        if submit.key.is_some() && scene.comes(Fault::Resubmit) {
+        scene.observations.push(Observation::Submitted { key, variant, kind, params, job_id, status });
+        if submit.key.is_some() && scene.draws_fault(Fault::Resubmit) {
             submit.tries = 0;
             self.waiting.push_back(submit);
         }
     }
 
     fn lost(&mut self, submit: Submit, scene: &mut Scene) {
-        // Who has no key must not repeat what may have been done.
+        // Without a key a repeat might be a second job.
         if submit.key.is_some() {
-            self.again(submit, scene);
+            self.retry(submit, scene);
         }
     }
 
     fn refused(&mut self, submit: Submit, status: u16, scene: &mut Scene) {
         if matches!(status, 429 | 503) {
-            self.again(submit, scene);
+            self.retry(submit, scene);
         }
     }
 
-    fn again(&mut self, mut submit: Submit, scene: &mut Scene) {
+    fn retry(&mut self, mut submit: Submit, scene: &mut Scene) {
         if submit.tries >= TRIES_MAX {
             return;
         }
@@ -199,12 +201,12 @@ impl Client {
         }
     }
 
-    fn put(&mut self, key: Option<u64>, variant: u64, scene: &mut Scene) {
+    fn push_submit(&mut self, key: Option<u64>, variant: u64, scene: &mut Scene) {
         if self.waiting.len() >= WAITING_MAX {
             return;
         }
         let draw = &mut *scene.draw;
-        // What a key stands for is drawn from the key, so that a repeat is a repeat.
+        // Kind and payload follow from the key, so that a later submit of the key is a repeat.
         let of = key.unwrap_or_else(|| draw.number());
         let (kind, params) = (of % 4, format!(r#"{{"n":{},"v":{variant}}}"#, of % 1_000_000));
         let mut body = format!(r#"{{"kind":"k{kind}","params":{params}"#);
@@ -234,19 +236,19 @@ impl Client {
         while self.sending.len() < depth && !self.is_pausing && !self.is_collecting && !self.waiting.is_empty() {
             let batch_max = scene.plan.traffic.batch_max as usize;
             let is_batch = batch_max > 1 && self.waiting.len() > 1;
-            let (path, body, sent) = if is_batch { self.take_batch(batch_max, scene) } else { self.take_one() };
-            let path = if scene.comes(Fault::Intruder) { "/api/registry" } else { path };
+            let (path, body, sent) = if is_batch { self.next_batch(batch_max, scene) } else { self.next_single() };
+            let path = if scene.draws_fault(Fault::Intruder) { "/api/registry" } else { path };
             scene.call(0, post(path, TOKEN, &body), 10 * SECOND);
             self.sending.push_back(sent);
         }
     }
 
-    fn take_one(&mut self) -> (&'static str, String, Sent) {
-        let submit = self.waiting.pop_front().expect("something waits");
+    fn next_single(&mut self) -> (&'static str, String, Sent) {
+        let submit = self.waiting.pop_front().expect("a submit waits");
         ("/mesh/submit_request", submit.body.clone(), Sent::One(submit))
     }
 
-    fn take_batch(&mut self, batch_max: usize, scene: &mut Scene) -> (&'static str, String, Sent) {
+    fn next_batch(&mut self, batch_max: usize, scene: &mut Scene) -> (&'static str, String, Sent) {
         let mut submits = Vec::new();
         let mut bodies = Vec::new();
         while submits.len() < batch_max {
@@ -263,7 +265,7 @@ impl Client {
     }
 }
 
-/// How long a client waits after a submit was sent in vain so often.
+/// How long a client pauses after so many tries of a submit failed.
 const fn pause(tries: u32) -> Micros {
     (SECOND / 4) << if tries < 5 { tries } else { 5 }
 }

@@ -34,7 +34,7 @@ macro_rules! faults {
 pub enum Per {
     /// Out of ten thousand messages, jobs, heartbeats or submits.
     TenThousand,
-    /// So many an hour.
+    /// Times an hour.
     Hour,
 }
 
@@ -43,15 +43,15 @@ pub enum Per {
 pub enum Place {
     /// Between actors and hub.
     Network,
-    /// Who does jobs.
+    /// The nodes.
     Nodes,
-    /// Who hands them in.
+    /// The clients.
     Clients,
     /// The hub's process, and its machine's power.
     Hub,
-    /// What it writes on.
+    /// The hub's disk.
     Disk,
-    /// Its time.
+    /// The hub's clock.
     Clock,
 }
 
@@ -71,7 +71,7 @@ impl Place {
         }
     }
 
-    /// Where that went wrong, by the name that it is counted under: a fault's, or what the hub and the disk count besides.
+    /// The place of a fault by the name that it is counted under: its own, or one that the hub or the disk counts.
     pub fn of(injected: &str) -> Self {
         let fault = Fault::ALL.iter().find(|fault| fault.is_called(injected));
         fault.map_or(if injected == "no space" { Place::Disk } else { Place::Hub }, |fault| fault.place())
@@ -79,12 +79,12 @@ impl Place {
 }
 
 impl Fault {
-    /// Whether that is its name: the disk counts in words what is planned under a name of one piece.
+    /// Whether that is its name; the disk's counters have spaces where plans have underscores.
     pub fn is_called(self, name: &str) -> bool {
         self.name().split('_').eq(name.split(['_', ' ']))
     }
 
-    /// Where it strikes.
+    /// Where it happens.
     pub const fn place(self) -> Place {
         match self {
             Fault::LoseRequest
@@ -117,11 +117,11 @@ impl Fault {
 }
 
 faults! {
-    /// A request vanishes on its way; its client waits in vain.
+    /// A request is lost on its way; its client waits in vain.
     LoseRequest = "lose_request" per TenThousand,
-    /// A reply vanishes on its way.
+    /// A reply is lost on its way.
     LoseReply = "lose_reply" per TenThousand,
-    /// A request arrives long after it was sent, and after what was sent later on other connections.
+    /// A request arrives long after it was sent, and after later ones on other connections.
     DelayRequest = "delay_request" per TenThousand,
     /// A reply arrives long after it was sent.
     DelayReply = "delay_reply" per TenThousand,
@@ -131,68 +131,68 @@ faults! {
     CutRequest = "cut_request" per TenThousand,
     /// The connection ends within a reply.
     CutReply = "cut_reply" per TenThousand,
-    /// The connection is reset when a request was sent.
+    /// The connection is reset after a request was sent.
     Reset = "reset" per TenThousand,
-    /// A request arrives byte group by byte group.
+    /// A request arrives in small pieces.
     Dribble = "dribble" per TenThousand,
     /// A client reads its replies slowly.
     SlowReader = "slow_reader" per TenThousand,
-    /// What an actor sends is lost for a while; what it is sent arrives.
+    /// An actor's requests are lost for a while; replies to it arrive.
     PartitionToHub = "partition_to_hub" per Hour,
-    /// What an actor is sent is lost for a while; what it sends arrives.
+    /// Replies to an actor are lost for a while; its requests arrive.
     PartitionFromHub = "partition_from_hub" per Hour,
     /// A node dies with its work and comes back under the same id.
     NodeCrash = "node_crash" per Hour,
-    /// A node does nothing for a while and then goes on as if nothing was.
+    /// A node does nothing for a while and then continues.
     NodeHang = "node_hang" per Hour,
     /// A node works beyond its lease's end without extending it.
     OverrunLease = "overrun_lease" per TenThousand,
-    /// A node answers twice.
+    /// A node submits a result twice.
     AnswerTwice = "answer_twice" per TenThousand,
     /// A node's result does not match its checksum.
     WrongChecksum = "wrong_checksum" per TenThousand,
-    /// A node answers for a job with another's lease.
+    /// A node submits a job's result under another job's lease.
     ForeignLease = "foreign_lease" per TenThousand,
-    /// A node takes a job and never answers.
+    /// A node is leased a job and never submits a result.
     DropJob = "drop_job" per TenThousand,
     /// An attempt fails.
     FailAttempt = "fail_attempt" per TenThousand,
     /// A node says it is another build than before.
     FlipAttestation = "flip_attestation" per TenThousand,
-    /// A client submits again what was acknowledged.
+    /// A client submits an acknowledged job again.
     Resubmit = "resubmit" per TenThousand,
-    /// A client submits another payload under a key that is taken.
+    /// A client submits another payload under a key that is bound.
     ChangedPayload = "changed_payload" per TenThousand,
-    /// A client comes with a wrong token or to the wrong plane.
+    /// A client sends a wrong token or to the wrong plane.
     Intruder = "intruder" per TenThousand,
-    /// The hub's process dies; what it wrote is there.
+    /// The hub's process is killed; what it wrote is there.
     HubKill = "hub_kill" per Hour,
     /// The hub's machine loses power; what was not synced may be lost, in part or whole.
     PowerCut = "power_cut" per Hour,
-    /// The hub dies at some instruction of the disk's work.
+    /// The hub dies at one of its disk operations.
     CrashInCommit = "crash_in_commit" per Hour,
     /// The hub is stopped in an orderly way and started again.
     HubRestart = "hub_restart" per Hour,
-    /// The disk fails to write, or writes less.
+    /// A write fails, or is short.
     WriteError = "write_error" per TenThousand,
-    /// The disk fails to sync.
+    /// A sync fails.
     SyncError = "sync_error" per TenThousand,
     /// The disk is full for a while.
     DiskFull = "disk_full" per Hour,
-    /// The disk takes long for a while.
+    /// The disk is slow for a while.
     SlowDisk = "slow_disk" per Hour,
     /// A bit flips at rest.
     BitFlip = "bit_flip" per Hour,
     /// Wall time jumps, back or ahead.
     ClockJump = "clock_jump" per Hour,
-    /// The hub's machine stands still for a while, and then time leaps.
+    /// The hub's machine pauses for a while, and then its time leaps.
     Stall = "stall" per Hour,
     /// Ten times the usual submits for a while.
     Burst = "burst" per Hour,
 }
 
-/// How often each fault comes; one that is not there does not.
+/// The rate of each fault; a fault that is absent is not injected.
 pub type Rates = BTreeMap<Fault, u32>;
 
-/// Faults that came, by name.
+/// Faults that were injected, by name.
 pub type Injected = BTreeMap<&'static str, u64>;

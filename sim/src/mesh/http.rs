@@ -1,5 +1,4 @@
-//! HTTP as the actors speak it: requests as text, replies read by their length. Only the hub's side is under test, so this
-//! side is as plain as can be.
+//! HTTP as the actors speak it: requests as text, replies read by their length. Only the hub's side is under test.
 
 use memchr::memmem;
 use std::fmt::Write;
@@ -32,8 +31,8 @@ pub fn get(path: &str, token: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: hub\r\nX-Sheratan-Token: {token}\r\n\r\n").into_bytes()
 }
 
-/// Takes the first whole reply out of what has arrived.
-pub fn take_reply(inbox: &mut Vec<u8>) -> Option<Reply> {
+/// Removes the first complete reply from the inbox.
+pub fn pop_reply(inbox: &mut Vec<u8>) -> Option<Reply> {
     let head_end = memmem::find(inbox, b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&inbox[..head_end]).expect("the hub's heads are ASCII");
     let status = head[9..12].parse().expect("a reply begins with its status");
@@ -61,13 +60,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_is_taken_when_its_body_is_there_and_what_follows_stays() {
+    fn a_reply_is_popped_when_its_body_is_complete_and_what_follows_stays() {
         let mut inbox = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab".to_vec();
-        assert!(take_reply(&mut inbox).is_none());
+        assert!(pop_reply(&mut inbox).is_none());
         inbox.extend_from_slice(b"cdHTTP/1.1 409 Conflict\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-        let reply = take_reply(&mut inbox).expect("it is whole");
+        let reply = pop_reply(&mut inbox).expect("it is whole");
         assert_eq!((reply.status, reply.body.as_slice(), reply.is_last), (200, &b"abcd"[..], false));
-        let reply = take_reply(&mut inbox).expect("it is whole");
+        let reply = pop_reply(&mut inbox).expect("it is whole");
         assert_eq!((reply.status, reply.is_last, inbox.len()), (409, true, 0));
     }
 }

@@ -1,15 +1,15 @@
-//! The mesh in virtual time: nodes, clients, an operator, the network between them, the disk, and the hub's processes, all
-//! from one seed.
+//! The mesh in virtual time: nodes, clients, an operator, the network between them, the disk, and the hub's processes,
+//! all from one seed.
 //!
-//! What runs is what production runs: the core, the service with its routes, the HTTP connections, the engine that decides
-//! in which order things are read, done, made durable and told, and the journal with its snapshots. Replaced are sockets
-//! ([`wire`], [`network`]), the disk ([`crate::disk`]), the clock and the threads ([`process`]).
+//! What runs is what production runs: the core, the service with its routes, the HTTP connections, the engine that
+//! decides in which order requests are read, applied, made durable and answered, and the journal with its snapshots.
+//! Replaced are sockets ([`wire`], [`network`]), the disk ([`crate::disk`]), the clock and the threads ([`process`]).
 //!
 //! ```text
 //!  clients ┐                                   ┌─ engine ─ service ─ core
 //!  nodes   ├─► network (faults) ─► wires ─► process
 //!  operator┘                                   └─ journal ─► virtual disk (faults)
-//!                 │ what they were told                │ what became durable
+//!                 │ what they observed                 │ what became durable
 //!                 └──────────────► oracle ◄────────────┘
 //! ```
 //! A run has three parts: a warm-up without faults, chaos, and a cool-down without faults in which all work must end.

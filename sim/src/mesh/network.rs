@@ -1,8 +1,8 @@
 //! Network: connections between actors and the hub, and what goes wrong on them.
 //!
-//! A connection is a pair of ordered byte streams, as TCP is: what arrives, arrives in order, or the connection is dead.
-//! So a message that is lost leaves its stream stuck until somebody gives the connection up, and messages overtake each
-//! other on different connections only.
+//! A connection is a pair of ordered byte streams, as TCP is: what arrives, arrives in order, or the connection is
+//! dead. So a message that is lost leaves its stream stuck until one end closes the connection, and messages overtake
+//! each other on different connections only.
 
 use super::fault::{Fault, Injected};
 use super::plan::Plan;
@@ -14,40 +14,40 @@ use std::collections::BTreeMap;
 /// One connection.
 #[derive(Debug)]
 pub struct Conn {
-    /// Who opened it, by its channel.
+    /// Index of the channel that opened it.
     pub channel: usize,
-    /// Where to.
+    /// The hub's plane that it was opened to.
     pub plane: Plane,
-    /// The hub's number for it, once it was accepted.
+    /// The hub's id for it, once it was accepted.
     pub hub: Option<u64>,
-    /// The process that it was opened to.
-    pub life: u64,
-    /// When the last bytes to the hub arrive: later ones arrive later.
+    /// The hub process that it was opened to.
+    pub process_id: u64,
+    /// When the last bytes to the hub arrive; later bytes do not arrive earlier.
     to_hub_at: Micros,
     to_actor_at: Micros,
-    /// Nothing arrives at the hub any more.
+    /// Whether bytes to the hub no longer arrive.
     is_stuck_to_hub: bool,
     is_stuck_to_actor: bool,
-    /// Nothing went wrong on it, and it is not over: what is asked is answered.
+    /// Whether it is open and had no fault, so that each request must be answered.
     pub is_sound: bool,
     /// When the hub last sent something.
     pub left_at: Micros,
-    /// The actor takes little at a time.
+    /// Whether the actor reads slowly.
     pub is_slow: bool,
-    /// The actor has taken nothing since then.
+    /// Since when the actor reads nothing.
     pub deaf_since: Option<Micros>,
-    /// A slow actor's next bite is on its way.
+    /// Whether a slow actor's next read is scheduled.
     pub is_draining: bool,
 }
 
-/// What becomes of bytes that were sent.
+/// When and how bytes that were sent arrive.
 #[derive(Debug, Default)]
 pub struct Fate {
-    /// Pieces, and when they arrive.
+    /// The pieces, and when they arrive.
     pub arrivals: Vec<(Micros, Vec<u8>)>,
-    /// The connection is reset then.
+    /// When the connection is reset.
     pub reset_at: Option<Micros>,
-    /// The same bytes come again on a connection of their own.
+    /// Whether the same bytes are sent again on another connection.
     pub is_repeated: bool,
 }
 
@@ -59,7 +59,7 @@ pub struct Network {
     draw: Draw,
     latency_us: [Micros; 2],
     injected: Injected,
-    /// Faults come.
+    /// Whether faults are injected.
     pub is_chaos: bool,
 }
 
@@ -70,16 +70,16 @@ impl Network {
         Network { conns: BTreeMap::new(), next: 1, draw, latency_us, injected: Injected::new(), is_chaos: false }
     }
 
-    /// Opens a connection to the process `life`.
-    pub fn open(&mut self, plan: &Plan, channel: usize, plane: Plane, life: u64) -> u64 {
+    /// Opens a connection to the hub process `process_id`.
+    pub fn open(&mut self, plan: &Plan, channel: usize, plane: Plane, process_id: u64) -> u64 {
         let id = self.next;
         self.next += 1;
-        let is_slow = self.comes(plan, Fault::SlowReader);
+        let is_slow = self.draws_fault(plan, Fault::SlowReader);
         let conn = Conn {
             channel,
             plane,
             hub: None,
-            life,
+            process_id,
             to_hub_at: 0,
             to_actor_at: 0,
             is_stuck_to_hub: false,
@@ -94,27 +94,27 @@ impl Network {
         id
     }
 
-    /// The connection of that number.
+    /// The connection with this id.
     pub fn get(&mut self, id: u64) -> Option<&mut Conn> {
         self.conns.get_mut(&id)
     }
 
-    /// The connection is no more.
+    /// Removes a connection.
     pub fn close(&mut self, id: u64) -> Option<Conn> {
         self.conns.remove(&id)
     }
 
-    /// All connections to a process end.
+    /// Removes all connections.
     pub fn close_all(&mut self) -> Vec<(u64, Conn)> {
         std::mem::take(&mut self.conns).into_iter().collect()
     }
 
-    /// Faults that came.
+    /// Faults that were injected, by name.
     pub fn injected(&self) -> &Injected {
         &self.injected
     }
 
-    /// How long a message takes.
+    /// Draws how long a message takes.
     pub fn latency(&mut self) -> Micros {
         let [least, more] = self.latency_us;
         50 + least + self.draw.below(more + 1)
@@ -125,14 +125,14 @@ impl Network {
         let mut fate = Fate::default();
         let mut at = now + self.latency();
         if self.is_chaos {
-            if is_cut_off || self.comes(plan, Fault::LoseRequest) {
+            if is_cut_off || self.draws_fault(plan, Fault::LoseRequest) {
                 self.stick(id, true);
-            } else if self.comes(plan, Fault::DelayRequest) {
-                self.spoil(id);
+            } else if self.draws_fault(plan, Fault::DelayRequest) {
+                self.mark_unsound(id);
                 at += self.draw.between(100_000, 20_000_000);
             }
         }
-        fate.is_repeated = self.comes(plan, Fault::DuplicateRequest);
+        fate.is_repeated = self.draws_fault(plan, Fault::DuplicateRequest);
         let Some(conn) = self.conns.get_mut(&id) else { return fate };
         at = at.max(conn.to_hub_at);
         conn.to_hub_at = at;
@@ -145,7 +145,7 @@ impl Network {
         {
             conn.to_hub_at = *last;
             conn.is_sound &= fate.reset_at.is_none() && fate.arrivals.len() == 1;
-            // Nothing follows what was cut.
+            // No bytes follow a cut.
             conn.is_stuck_to_hub |= fate.reset_at.is_some();
         }
         fate
@@ -156,10 +156,10 @@ impl Network {
         let mut fate = Fate::default();
         let mut at = now + self.latency();
         if self.is_chaos {
-            if is_cut_off || self.comes(plan, Fault::LoseReply) {
+            if is_cut_off || self.draws_fault(plan, Fault::LoseReply) {
                 self.stick(id, false);
-            } else if self.comes(plan, Fault::DelayReply) {
-                self.spoil(id);
+            } else if self.draws_fault(plan, Fault::DelayReply) {
+                self.mark_unsound(id);
                 at += self.draw.between(100_000, 20_000_000);
             }
         }
@@ -169,7 +169,7 @@ impl Network {
         if conn.is_stuck_to_actor {
             return fate;
         }
-        if self.comes(plan, Fault::CutReply) {
+        if self.draws_fault(plan, Fault::CutReply) {
             let kept = self.draw.below(bytes.len() as u64) as usize;
             fate.arrivals.push((at, bytes[..kept].to_vec()));
             fate.reset_at = Some(at);
@@ -181,14 +181,14 @@ impl Network {
     }
 
     fn send(&mut self, plan: &Plan, at: Micros, bytes: Vec<u8>, cut: Fault, fate: &mut Fate) {
-        if self.comes(plan, cut) {
+        if self.draws_fault(plan, cut) {
             let kept = self.draw.below(bytes.len() as u64) as usize;
             fate.arrivals.push((at, bytes[..kept].to_vec()));
             fate.reset_at = Some(at + self.draw.below(2_000_000));
-        } else if self.comes(plan, Fault::Reset) {
+        } else if self.draws_fault(plan, Fault::Reset) {
             fate.arrivals.push((at, bytes));
             fate.reset_at = Some(at + self.draw.below(20_000));
-        } else if self.comes(plan, Fault::Dribble) {
+        } else if self.draws_fault(plan, Fault::Dribble) {
             let piece = 1 + self.draw.below(80) as usize;
             let step = self.draw.below(200_000);
             for (index, part) in bytes.chunks(piece).enumerate() {
@@ -206,19 +206,19 @@ impl Network {
         }
     }
 
-    fn spoil(&mut self, id: u64) {
+    fn mark_unsound(&mut self, id: u64) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.is_sound = false;
         }
     }
 
-    /// Whether a fault comes now.
-    fn comes(&mut self, plan: &Plan, fault: Fault) -> bool {
+    /// Draws whether to inject a fault now, and counts it if so.
+    fn draws_fault(&mut self, plan: &Plan, fault: Fault) -> bool {
         let rate = plan.rate(fault);
-        let is_so = self.is_chaos && rate > 0 && self.draw.below(10_000) < rate;
-        if is_so {
+        let is_drawn = self.is_chaos && rate > 0 && self.draw.below(10_000) < rate;
+        if is_drawn {
             *self.injected.entry(fault.name()).or_default() += 1;
         }
-        is_so
+        is_drawn
     }
 }

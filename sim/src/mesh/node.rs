@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use super::http::{Reply, get, post};
-use super::oracle::Told;
+use super::oracle::Observation;
 use super::plan::Plan;
 use super::process::TOKEN;
 use super::scene::{Answer, Call, Scene, Timer};
@@ -20,7 +20,7 @@ const RETRY_US: Micros = 500_000;
 /// How long a node collects results for a batch.
 const COLLECT_US: Micros = 500_000;
 
-/// How long a pull that comes with a result waits at most: what is told behind it waits too.
+/// How long a pull within a result waits at most: pipelined requests wait behind it.
 const THEN_PULL_MS: u64 = 1_000;
 
 /// How often a result is sent until the node gives up; in the cool-down it never does.
@@ -37,23 +37,23 @@ pub const LANES: usize = 3;
 /// A worker.
 #[derive(Debug)]
 pub struct Node {
-    no: u64,
+    index: u64,
     zone: u64,
     capabilities: Vec<u64>,
     build: u64,
-    /// How often it was started; what was planned before its death is no more.
+    /// How often it was started; timers of earlier incarnations are ignored.
     pub incarnation: u64,
-    /// It does nothing before then.
+    /// Until when it does nothing.
     pub hung_until: Micros,
     is_up: bool,
     is_beating: bool,
     is_pulling: bool,
-    /// What failed is not sent again yet.
+    /// Whether it pauses before it repeats a request that failed.
     is_pausing: bool,
     work: BTreeMap<u64, Work>,
     next_work: u64,
     outbox: VecDeque<Message>,
-    /// Requests that were sent, in their order.
+    /// Requests that are not answered yet, in the order in which they were sent.
     sending: VecDeque<Sent>,
     last_lease: Option<String>,
 }
@@ -68,10 +68,10 @@ struct Work {
     lease_us: Micros,
 }
 
-/// Something to tell the hub.
+/// A result or an extension for the hub.
 #[derive(Clone, Debug)]
 struct Message {
-    /// A result; else an extension.
+    /// Whether it is a result; else it is an extension.
     is_result: bool,
     body: String,
     job_id: String,
@@ -79,12 +79,12 @@ struct Message {
     tries: u32,
 }
 
-/// What a request told the hub: more than one result only in a batch.
+/// The messages of a request: more than one only in a batch of results.
 #[derive(Debug)]
 struct Sent {
     messages: Vec<Message>,
     is_batch: bool,
-    /// It asked for jobs too.
+    /// Whether the request also pulls jobs.
     is_pulling: bool,
 }
 
@@ -133,11 +133,11 @@ struct ExtendedLease<'a> {
 
 impl Node {
     /// A node that is not started yet. The first of each zone can do everything.
-    pub fn new(plan: &Plan, no: u64, draw: &mut Draw) -> Self {
-        let is_generalist = no < plan.zones;
+    pub fn new(plan: &Plan, index: u64, draw: &mut Draw) -> Self {
+        let is_generalist = index < plan.zones;
         Node {
-            no,
-            zone: if is_generalist { no } else { draw.below(plan.zones) },
+            index,
+            zone: if is_generalist { index } else { draw.below(plan.zones) },
             capabilities: (0..2).filter(|_| is_generalist || draw.chance(500)).collect(),
             build: 1,
             incarnation: 0,
@@ -154,7 +154,7 @@ impl Node {
         }
     }
 
-    /// Starts, perhaps once more.
+    /// Starts or restarts.
     pub fn start(&mut self, scene: &mut Scene) {
         self.is_up = true;
         self.incarnation += 1;
@@ -162,7 +162,7 @@ impl Node {
         scene.timers.push((scene.now + 1 + scene.draw.below(SECOND), Timer::Pull));
     }
 
-    /// Dies: what it worked on is lost.
+    /// Crashes: its work and its results are lost.
     pub fn crash(&mut self) {
         self.is_up = false;
         self.incarnation += 1;
@@ -177,13 +177,13 @@ impl Node {
         self.is_up
     }
 
-    /// Something that it planned is due.
+    /// One of its timers fires.
     pub fn wake(&mut self, timer: Timer, scene: &mut Scene) {
         match timer {
             Timer::Heartbeat => self.beat(scene),
             Timer::Pull => self.pull(scene),
-            Timer::Done(no) => self.done(no, scene),
-            Timer::Extend(no) => self.extend(no, scene),
+            Timer::Done(id) => self.done(id, scene),
+            Timer::Extend(id) => self.extend(id, scene),
             Timer::Send => {
                 self.is_pausing = false;
                 self.send(scene);
@@ -192,15 +192,15 @@ impl Node {
         }
     }
 
-    /// A call was answered.
+    /// Handles the answer to its oldest call on a lane.
     pub fn answered(&mut self, lane: usize, answer: Answer, scene: &mut Scene) {
         match lane {
             CONTROL => {
                 self.is_beating = false;
                 scene.timers.push((scene.now + scene.plan.heartbeat_ms * 1_000, Timer::Heartbeat));
             }
-            PULLS => self.pulled(answer, scene),
-            _ => self.sent(answer, scene),
+            PULLS => self.on_pulled(answer, scene),
+            _ => self.on_sent(answer, scene),
         }
     }
 
@@ -208,10 +208,10 @@ impl Node {
         if !self.is_up || std::mem::replace(&mut self.is_beating, true) {
             return;
         }
-        if scene.comes(Fault::FlipAttestation) {
+        if scene.draws_fault(Fault::FlipAttestation) {
             self.build += 1;
         }
-        if scene.comes(Fault::Intruder) {
+        if scene.draws_fault(Fault::Intruder) {
             scene.call(CONTROL, post("/mesh/heartbeat", "not-the-token-of-this-mesh", "{}"), 5 * SECOND);
             return;
         }
@@ -222,7 +222,7 @@ impl Node {
         }
         let body = format!(
             r#"{{"node_id":"node{}","health":"GREEN","zone":"{}","capabilities":[{capabilities}],"attestation":{{"schema":"attestation_v1","build_id":"b{}","capability_hash":"00"}}}}"#,
-            self.no,
+            self.index,
             zone_name(self.zone),
             self.build,
         );
@@ -241,25 +241,25 @@ impl Node {
         self.is_pulling = true;
         let wait_ms = if scene.is_cool { scene.plan.pull_wait_ms.min(2_000) } else { scene.plan.pull_wait_ms };
         let kinds = if scene.is_chaos && scene.draw.chance(100) { "&kinds=k0,k1" } else { "" };
-        let path = format!("/mesh/pull_requests/node{}?max={slots}&wait_ms={wait_ms}{kinds}", self.no);
-        let waits = wait_ms * 1_000;
-        scene.calls.push(Call { lane: PULLS, bytes: get(&path, TOKEN), patience: waits + 10 * SECOND, waits });
+        let path = format!("/mesh/pull_requests/node{}?max={slots}&wait_ms={wait_ms}{kinds}", self.index);
+        let hub_wait = wait_ms * 1_000;
+        scene.calls.push(Call { lane: PULLS, bytes: get(&path, TOKEN), timeout: hub_wait + 10 * SECOND, hub_wait });
     }
 
-    fn pulled(&mut self, answer: Answer, scene: &mut Scene) {
+    fn on_pulled(&mut self, answer: Answer, scene: &mut Scene) {
         match answer {
-            Answer::Reply(Reply { status: 200, body, .. }, _) => self.pulled_with(Some(&body), scene),
-            Answer::Reply(..) | Answer::Lost => self.pulled_with(None, scene),
+            Answer::Reply(Reply { status: 200, body, .. }, _) => self.on_jobs(Some(&body), scene),
+            Answer::Reply(..) | Answer::Lost => self.on_jobs(None, scene),
         }
     }
 
-    fn pulled_with(&mut self, body: Option<&[u8]>, scene: &mut Scene) {
+    fn on_jobs(&mut self, body: Option<&[u8]>, scene: &mut Scene) {
         self.is_pulling = false;
         let mut pause = RETRY_US;
         if let Some(Ok(pulled)) = body.map(serde_json::from_slice::<Pulled>) {
             pause = pulled.defer_ms * 1_000 + if pulled.jobs.is_empty() { 10_000 } else { 0 };
             for job in &pulled.jobs {
-                self.take(job, scene);
+                self.begin_work(job, scene);
             }
             if pulled.jobs.is_empty() && scene.plan.pull_wait_ms == 0 {
                 pause += if scene.is_cool { SECOND / 4 } else { 2 * SECOND };
@@ -269,71 +269,72 @@ impl Node {
     }
 
     /// Begins to work on a job.
-    fn take(&mut self, job: &PulledJob, scene: &mut Scene) {
-        let told = Told::Leased { node: self.no, job_id: job.job_id.to_owned(), lease_id: job.lease_id.to_owned() };
-        scene.told.push(told);
-        if scene.comes(Fault::DropJob) {
+    fn begin_work(&mut self, job: &PulledJob, scene: &mut Scene) {
+        let leased =
+            Observation::Leased { node: self.index, job_id: job.job_id.to_owned(), lease_id: job.lease_id.to_owned() };
+        scene.observations.push(leased);
+        if scene.draws_fault(Fault::DropJob) {
             return;
         }
         let lease_us = scene.plan.limits.lease_ms.max(1_000) * 1_000;
         let work_us = scene.plan.work_ms.max(1) * 1_000;
-        let mut takes = 1 + scene.draw.below(if scene.is_cool { work_us.min(50_000) } else { work_us });
-        let is_overrun = scene.comes(Fault::OverrunLease);
+        let mut duration = 1 + scene.draw.below(if scene.is_cool { work_us.min(50_000) } else { work_us });
+        let is_overrun = scene.draws_fault(Fault::OverrunLease);
         if is_overrun {
-            takes = lease_us + scene.draw.below(lease_us);
+            duration = lease_us + scene.draw.below(lease_us);
         }
-        let no = self.next_work;
+        let id = self.next_work;
         self.next_work += 1;
         let work = Work {
             job_id: job.job_id.to_owned(),
             lease_id: job.lease_id.to_owned(),
-            ok: !scene.comes(Fault::FailAttempt),
+            ok: !scene.draws_fault(Fault::FailAttempt),
             is_extended: !is_overrun,
             lease_us,
         };
-        if work.is_extended && takes > lease_us / 3 {
-            scene.timers.push((scene.now + lease_us / 3, Timer::Extend(no)));
+        if work.is_extended && duration > lease_us / 3 {
+            scene.timers.push((scene.now + lease_us / 3, Timer::Extend(id)));
         }
-        scene.timers.push((scene.now + takes, Timer::Done(no)));
-        self.work.insert(no, work);
+        scene.timers.push((scene.now + duration, Timer::Done(id)));
+        self.work.insert(id, work);
     }
 
-    fn extend(&mut self, no: u64, scene: &mut Scene) {
-        let Some(work) = self.work.get(&no) else { return };
-        scene.timers.push((scene.now + work.lease_us / 3, Timer::Extend(no)));
-        let body = format!(r#"{{"node_id":"node{}","leases":["{}"]}}"#, self.no, work.lease_id);
+    fn extend(&mut self, id: u64, scene: &mut Scene) {
+        let Some(work) = self.work.get(&id) else { return };
+        scene.timers.push((scene.now + work.lease_us / 3, Timer::Extend(id)));
+        let body = format!(r#"{{"node_id":"node{}","leases":["{}"]}}"#, self.index, work.lease_id);
         let (job_id, lease_id) = (work.job_id.clone(), work.lease_id.clone());
         self.outbox.push_back(Message { is_result: false, body, job_id, lease_id, tries: TRIES_MAX });
         self.send(scene);
     }
 
-    fn done(&mut self, no: u64, scene: &mut Scene) {
-        let Some(work) = self.work.remove(&no) else { return };
-        let is_foreign = scene.comes(Fault::ForeignLease);
+    fn done(&mut self, id: u64, scene: &mut Scene) {
+        let Some(work) = self.work.remove(&id) else { return };
+        let is_foreign = scene.draws_fault(Fault::ForeignLease);
         let lease_id = self.last_lease.replace(work.lease_id.clone()).filter(|_| is_foreign);
         let lease_id = lease_id.unwrap_or_else(|| work.lease_id.clone());
-        let value = RawValue::from_string(format!(r#"{{"n":{no}}}"#)).expect("it is JSON");
+        let value = RawValue::from_string(format!(r#"{{"n":{id}}}"#)).expect("it is JSON");
         let error = RawValue::from_string(r#""it broke""#.to_owned()).expect("it is JSON");
         let (error, result) = if work.ok { (None, Some(&*value)) } else { (Some(&*error), None) };
         let signed = Signer::default().sign(error, &work.job_id, work.ok, result);
-        let sha256 = if scene.comes(Fault::WrongChecksum) { "0".repeat(64) } else { signed.sha256 };
-        // A lie that the hub finds out is followed by the truth, or the job waits for its lease's end.
+        let sha256 = if scene.draws_fault(Fault::WrongChecksum) { "0".repeat(64) } else { signed.sha256 };
+        // With a wrong checksum the result is refused, and the job waits for its lease's end.
         let is_retryable = scene.is_cool || !scene.draw.chance(30);
         let body = format!(
             r#"{{"job_id":"{}","node_id":"node{}","lease_id":"{lease_id}","ok":{},"result":{},"error":{},"retryable":{is_retryable},"integrity":{{"mode":"sha256","sha256":"{sha256}"}}}}"#,
             work.job_id,
-            self.no,
+            self.index,
             work.ok,
             result.map_or("null", RawValue::get),
             error.map_or("null", RawValue::get),
         );
         let message = Message { is_result: true, body, job_id: work.job_id, lease_id, tries: 0 };
-        if scene.comes(Fault::AnswerTwice) {
+        if scene.draws_fault(Fault::AnswerTwice) {
             self.outbox.push_back(message.clone());
         }
         self.outbox.push_back(message);
         if scene.plan.traffic.batch_max > 1 && !self.work.is_empty() && scene.draw.chance(500) {
-            // There may be more to tell in a moment.
+            // More results may join the batch.
             scene.timers.push((scene.now + scene.draw.below(COLLECT_US), Timer::Send));
         } else {
             self.send(scene);
@@ -367,7 +368,7 @@ impl Node {
         let bodies: Vec<_> = messages.iter().map(|message| message.body.as_str()).collect();
         let mut body = bodies.join(",");
         if is_batch {
-            body = format!(r#"{{"node_id":"node{}","results":[{body}]}}"#, self.no);
+            body = format!(r#"{{"node_id":"node{}","results":[{body}]}}"#, self.index);
         }
         let slots = scene.plan.slots.saturating_sub(self.work.len() as u64);
         let is_pulling = messages[0].is_result
@@ -380,13 +381,13 @@ impl Node {
             body.pop();
             write!(body, r#","pull":{{"max":{slots},"wait_ms":{wait_ms}}}}}"#).expect("a string takes all");
         }
-        let waits = wait_ms * 1_000;
+        let hub_wait = wait_ms * 1_000;
         let bytes = post(path, TOKEN, &body);
-        scene.calls.push(Call { lane: WORK, bytes, patience: waits + 10 * SECOND, waits: THEN_PULL_MS * 1_000 });
+        scene.calls.push(Call { lane: WORK, bytes, timeout: hub_wait + 10 * SECOND, hub_wait: THEN_PULL_MS * 1_000 });
         self.sending.push_back(Sent { messages, is_batch, is_pulling });
     }
 
-    fn sent(&mut self, answer: Answer, scene: &mut Scene) {
+    fn on_sent(&mut self, answer: Answer, scene: &mut Scene) {
         let Some(Sent { messages, is_batch, is_pulling }) = self.sending.pop_front() else { return };
         let (status, body) = match answer {
             Answer::Reply(Reply { status, body, .. }, _) => (Some(status), body),
@@ -394,42 +395,42 @@ impl Node {
         };
         if is_pulling {
             scene.marks.push("pull with a result answered");
-            self.pulled_with((status == Some(200)).then_some(&*body), scene);
+            self.on_jobs((status == Some(200)).then_some(&*body), scene);
         }
         match status {
             Some(200) if !messages[0].is_result => check_extended(&messages[0], &body, scene),
-            Some(200) if is_batch => self.batch_sent(messages, &body, scene),
+            Some(200) if is_batch => self.on_batch_sent(messages, &body, scene),
             Some(200) => {
                 for message in messages {
                     if let Ok(completed) = serde_json::from_slice::<Completed>(&body) {
-                        tell_completed(message, &completed, scene);
+                        report_completed(message, &completed, scene);
                     }
                 }
             }
-            None | Some(429 | 503) => messages.into_iter().rev().for_each(|message| self.again(message, scene)),
-            // Refused: the job went to another, or nobody can know.
+            None | Some(429 | 503) => messages.into_iter().rev().for_each(|message| self.retry(message, scene)),
+            // Refused: the lease is no longer valid, or the request is not.
             Some(_) => {}
         }
         self.send(scene);
     }
 
-    fn batch_sent(&mut self, messages: Vec<Message>, body: &[u8], scene: &mut Scene) {
+    fn on_batch_sent(&mut self, messages: Vec<Message>, body: &[u8], scene: &mut Scene) {
         let results = serde_json::from_slice::<CompletedBatch>(body).map(|batch| batch.results).unwrap_or_default();
         if results.len() != messages.len() {
             let (asked, answered) = (format!("{} results", messages.len()), format!("{} members", results.len()));
-            return scene.told.push(Told::Astray { asked, answered });
+            return scene.observations.push(Observation::Mismatched { asked, answered });
         }
         scene.marks.push("batch of results answered");
         for (message, completed) in messages.into_iter().zip(results).rev() {
             match completed.status_code {
-                200 => tell_completed(message, &completed, scene),
-                429 | 503 => self.again(message, scene),
+                200 => report_completed(message, &completed, scene),
+                429 | 503 => self.retry(message, scene),
                 _ => {}
             }
         }
     }
 
-    fn again(&mut self, mut message: Message, scene: &mut Scene) {
+    fn retry(&mut self, mut message: Message, scene: &mut Scene) {
         if message.tries < TRIES_MAX {
             message.tries += 1;
             self.outbox.push_front(message);
@@ -445,16 +446,20 @@ fn check_extended(message: &Message, body: &[u8], scene: &mut Scene) {
     let is_own = matches!(&*extended, [lease] if lease.lease_id == message.lease_id);
     if !is_own {
         let answered = String::from_utf8_lossy(body).into_owned();
-        scene.told.push(Told::Astray { asked: format!("an extension of {}", message.lease_id), answered });
+        scene
+            .observations
+            .push(Observation::Mismatched { asked: format!("an extension of {}", message.lease_id), answered });
     }
 }
 
-fn tell_completed(message: Message, completed: &Completed, scene: &mut Scene) {
+fn report_completed(message: Message, completed: &Completed, scene: &mut Scene) {
     if completed.job_id != message.job_id {
         let answered = format!("{} is {}", completed.job_id, completed.status);
-        return scene.told.push(Told::Astray { asked: format!("a result of {}", message.job_id), answered });
+        return scene
+            .observations
+            .push(Observation::Mismatched { asked: format!("a result of {}", message.job_id), answered });
     }
-    scene.told.push(Told::Completed {
+    scene.observations.push(Observation::Completed {
         job_id: message.job_id,
         lease_id: message.lease_id,
         status: completed.status.to_owned(),

@@ -1,7 +1,7 @@
-//! Oracle: what must be true whatever goes wrong, asked with nothing but what became durable and what actors were told.
+//! Oracle: the invariants that hold under every fault, checked against what became durable and what actors observed.
 //!
-//! It follows the journal with a core of its own, the shadow: what the journal took goes in, what the core says comes out.
-//! So it knows what a hub that loses nothing would know, before and after any crash.
+//! It applies each record that became durable to a core of its own, the shadow. So the shadow has the state of a hub
+//! that loses nothing, before and after any crash.
 
 mod reads;
 mod streams;
@@ -12,7 +12,7 @@ use sheratan_core::{
     Timestamp,
 };
 
-use super::listener::Heard;
+use super::listener::Received;
 use crate::agenda::Micros;
 use crate::model_check::invariants::{check_bounds, check_jobs};
 use crate::model_check::sightings::Sightings;
@@ -23,31 +23,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use streams::Streams;
 
-/// After how many records all jobs are walked through.
+/// How many records there are between two walks through all jobs.
 const WALK_EVERY: u64 = 128;
 
-/// What a run found wrong: the invariant's name, and what was seen.
+/// An invariant that a run violated.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {
-    /// The invariant.
+    /// The invariant's name.
     pub invariant: &'static str,
-    /// What was expected and what was there.
+    /// What was expected and what was found.
     pub detail: String,
 }
 
-/// Goes on if `is_so`; else that invariant is violated.
+/// Returns the violation of `invariant` unless `is_so`.
 pub fn holds(is_so: bool, invariant: &'static str, detail: impl FnOnce() -> String) -> Result<(), Violation> {
     if is_so { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }
 }
 
-/// What an actor was told.
+/// What an actor was answered or shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Told {
+pub enum Observation {
     /// A submit was answered with 200.
     Submitted {
         /// Its key.
         key: Option<u64>,
-        /// Which of its key's payloads it had.
+        /// Index of the payload among those that its key is used with.
         variant: u64,
         /// Its kind.
         kind: u64,
@@ -55,10 +55,10 @@ pub enum Told {
         params: String,
         /// The job.
         job_id: String,
-        /// What the hub says of the job.
+        /// The job's status as answered.
         status: String,
     },
-    /// A node was given a job.
+    /// A node was leased a job.
     Leased {
         /// The node.
         node: u64,
@@ -67,77 +67,77 @@ pub enum Told {
         /// The lease.
         lease_id: String,
     },
-    /// A result was taken.
+    /// A result was accepted.
     Completed {
         /// The job.
         job_id: String,
-        /// The lease that it was sent with.
+        /// The lease that the result was sent under.
         lease_id: String,
-        /// What the hub says that the job is now.
+        /// The job's status as answered.
         status: String,
-        /// Whether it was a repeat.
+        /// Whether it was answered as a repeat.
         is_duplicate: bool,
     },
     /// A reader was shown a job.
-    Saw {
-        /// When it asked.
+    JobShown {
+        /// When the reader sent its request.
         asked_at: Micros,
-        /// What it was shown.
+        /// The job as shown.
         row: Row,
     },
-    /// A reader was told that there is no such job.
-    Missed {
+    /// A reader was answered that there is no such job.
+    JobMissing {
         /// The job.
         job_id: String,
     },
     /// A reader was given a page of jobs.
-    Paged {
-        /// When it asked.
+    PageShown {
+        /// When the reader sent its request.
         asked_at: Micros,
         /// The page.
         page: Page,
     },
-    /// A reader waited for a job's end.
-    Waited(Wait),
-    /// A listener heard something.
-    Heard(Heard),
-    /// An actor was answered what it had not asked.
-    Astray {
-        /// What it had asked.
+    /// A reader's wait for a job's end was answered.
+    WaitEnded(Wait),
+    /// A listener received an event.
+    EventReceived(Received),
+    /// An actor received an answer to another request than its own.
+    Mismatched {
+        /// Its request.
         asked: String,
-        /// What it was answered.
+        /// The answer.
         answered: String,
     },
 }
 
-/// All that is known of what must be true.
+/// The shadow, and what is recorded of records and observations to check the next ones against.
 #[derive(Debug)]
 pub struct Oracle {
     shadow: Hub,
-    /// The last record that the shadow has.
+    /// The last record that was applied to the shadow.
     seq: u64,
     last_at: Timestamp,
     finals: BTreeMap<u64, FinalStatus>,
-    /// Leases that were given of each job that is not final.
+    /// How many leases each job that is not final has had.
     leases: BTreeMap<u64, u32>,
-    /// Jobs for which a node said that another attempt does not help.
+    /// Jobs that a node failed as not retryable.
     hopeless: BTreeSet<u64>,
-    /// The job of each key and payload, as clients were told last.
+    /// The job of each key and payload, as last acknowledged.
     keys: BTreeMap<(u64, u64), u64>,
-    /// Who was told of each lease.
+    /// The node that each lease was given to, by job and generation.
     holders: BTreeMap<(u64, u32), u64>,
-    /// Who completed each job that was told to be completed.
+    /// The lease under which each acknowledged completion was sent, by job.
     completions: BTreeMap<u64, String>,
-    /// What the shadow had counted when the process began that lives now.
+    /// The shadow's counters at the start of the current hub process.
     counted: Numbers,
     sightings: Sightings,
-    /// Jobs that clients were told of.
+    /// Submits that were acknowledged.
     acknowledged: u64,
     reads: Reads,
     streams: Streams,
 }
 
-/// Numbers of telemetry by what they count.
+/// Telemetry's numbers by name.
 type Numbers = BTreeMap<String, u64>;
 
 /// Counters that follow from durable commands alone.
@@ -153,7 +153,7 @@ const RECOUNTED: [(Counter, &str); 8] = [
 ];
 
 impl Oracle {
-    /// Before the first record.
+    /// An oracle before the first record of a hub with this key.
     pub fn new(key: HubKey) -> Self {
         let mut shadow = Hub::new(key);
         shadow.serve();
@@ -185,17 +185,17 @@ impl Oracle {
         self.seq
     }
 
-    /// What was seen.
+    /// What the shadow's outcomes and effects were, counted.
     pub fn sightings(&self) -> &Sightings {
         &self.sightings
     }
 
-    /// Jobs that clients were told of, and jobs that ended.
+    /// Submits that were acknowledged, and jobs that ended.
     pub fn counts(&self) -> (u64, u64) {
         (self.acknowledged, self.finals.len() as u64)
     }
 
-    /// The journal took a record.
+    /// Applies a record that became durable, and checks its outcome.
     pub fn durable(&mut self, seq: u64, now: Timestamp, payload: &[u8]) -> Result<(), Violation> {
         holds(seq == self.seq + 1, "dense journal", || format!("record {seq} follows record {}", self.seq))?;
         holds(now >= self.last_at, "time never goes back", || {
@@ -208,9 +208,9 @@ impl Oracle {
         holds(rules == self.shadow.rules(), "a record is of the rules that hold", || {
             format!("record {seq} is of rules {}, the hub has {}", rules.get(), self.shadow.rules().get())
         })?;
-        // As the command's own step would, so that what is full is full when it comes.
+        // As applying the command would do first, so that limits are checked against the state that the command meets.
         self.shadow.advance(now);
-        self.take_effects()?;
+        self.check_effects()?;
         let before = self.shadow.counts();
         let hopeless = match &command {
             Command::Complete(complete) if !complete.ok && !complete.is_retryable => Some(complete.job.get()),
@@ -223,7 +223,7 @@ impl Oracle {
             _ => None,
         };
         let outcome = self.shadow.apply(now, command);
-        self.take_effects()?;
+        self.check_effects()?;
         self.sightings.outcome(&outcome);
         let (counts, limits) = (self.shadow.counts(), self.shadow.limits());
         if let Outcome::Submitted(Submitted::Accepted { .. }) = &outcome {
@@ -249,7 +249,7 @@ impl Oracle {
                     *given += 1;
                     holds(*given == leased.lease.generation, "a lease is new", || {
                         format!(
-                            "job {} has lease {} when it is given the {given}. time",
+                            "job {} has lease generation {} at its lease number {given}",
                             leased.lease.job.get(),
                             leased.lease.generation
                         )
@@ -270,10 +270,10 @@ impl Oracle {
         if seq.is_multiple_of(WALK_EVERY) { self.walk() } else { Ok(()) }
     }
 
-    fn take_effects(&mut self) -> Result<(), Violation> {
+    fn check_effects(&mut self) -> Result<(), Violation> {
         let mut effects = Vec::new();
         self.shadow.settle(&mut effects);
-        // Nobody polls the shadow, so that these are all.
+        // The shadow has no long polls, so two calls deliver all effects.
         self.shadow.settle(&mut effects);
         for effect in effects {
             self.sightings.effect(&effect);
@@ -285,7 +285,7 @@ impl Oracle {
             let ended = known.or(gone.as_ref().map(|gone| gone.view()));
             let Some((ended, State::Final { status, at, .. })) = ended.map(|ended| (ended, ended.state())) else {
                 let detail = format!("job {} ended and is {:?}", job.get(), ended.map(|ended| ended.status()));
-                return Err(Violation { invariant: "an end is told with its job", detail });
+                return Err(Violation { invariant: "an end is reported with its job", detail });
             };
             let (attempts_max, expires_at) = (ended.attempts_max(), ended.expires_at());
             let retry_at_max = at + self.shadow.limits().retry_delay_ms_cap;
@@ -315,7 +315,7 @@ impl Oracle {
         for job in self.shadow.queue().iter_from(JobSeq::FIRST) {
             let is_over = match job.state() {
                 State::Final { .. } => false,
-                // Who has it in hand may end it: its time to live is for its wait.
+                // A leased job may outlive its time to live, which bounds only how long it waits.
                 State::Leased { until, .. } => until <= now,
                 State::Scheduled { .. } | State::Queued { .. } => job.expires_at() <= now,
             };
@@ -334,68 +334,72 @@ impl Oracle {
         })
     }
 
-    /// Bytes left the hub: what they speak of must be durable.
-    pub fn left(&self, bytes: &[u8]) -> Result<(), Violation> {
+    /// Checks bytes that left the hub: each job whose id is in them must be durable.
+    pub fn check_sent(&self, bytes: &[u8]) -> Result<(), Violation> {
         const MARK: &[u8] = b"\"job_id\":\"";
         let mut rest = bytes;
         while let Some(at) = memmem::find(rest, MARK) {
             rest = &rest[at + MARK.len()..];
             let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len());
             let text = String::from_utf8_lossy(&rest[..end]);
-            // A reply that is cut by the window ends within an id.
+            // A reply that the window cuts may end within an id.
             let Some(job) = self.shadow.key().parse_job_id(&text) else { continue };
-            holds(job < self.shadow.queue().next_seq(), "nothing is told before it is durable", || {
-                format!("job {} was told of, the journal knows {}", job.get(), self.shadow.queue().next_seq().get() - 1)
+            holds(job < self.shadow.queue().next_seq(), "nothing is reported before it is durable", || {
+                format!("job {} was sent, the journal knows {}", job.get(), self.shadow.queue().next_seq().get() - 1)
             })?;
         }
         Ok(())
     }
 
-    /// An actor was told something.
-    pub fn told(&mut self, now: Micros, told: Told) -> Result<(), Violation> {
+    /// Checks what an actor observed.
+    pub fn observe(&mut self, now: Micros, observation: Observation) -> Result<(), Violation> {
         let key = *self.shadow.key();
         let job_of = |text: &str| {
             key.parse_job_id(text).ok_or(Violation { invariant: "ids", detail: format!("`{text}` is no job") })
         };
-        match told {
-            Told::Submitted { key, variant, kind, params, job_id, status } => {
+        match observation {
+            Observation::Submitted { key, variant, kind, params, job_id, status } => {
                 let job = job_of(&job_id)?.get();
-                self.told_submitted(now, job, kind, &params, &status)?;
-                holds(job < self.shadow.queue().next_seq().get(), "an acknowledged job is there", || {
+                self.check_submitted(now, job, kind, &params, &status)?;
+                holds(job < self.shadow.queue().next_seq().get(), "an acknowledged job is durable", || {
                     format!("job {job} was acknowledged, the journal does not know it")
                 })?;
                 self.acknowledged += 1;
                 let Some(key) = key else { return Ok(()) };
                 let before = self.keys.insert((key, variant), job);
-                // A later job under the key is right only if the earlier one had ended: its key was spent or given away.
+                // A later job under the key is right only if the earlier one had ended: its key was spent or evicted.
                 let is_two = before.is_some_and(|before| before != job && !self.finals.contains_key(&before.min(job)));
                 holds(!is_two, "one job a key", || {
                     format!("key {key} has the jobs {} and {job} at once", before.unwrap_or(0))
                 })
             }
-            Told::Leased { node, job_id, lease_id } => {
+            Observation::Leased { node, job_id, lease_id } => {
                 let job = job_of(&job_id)?;
                 let lease = key.parse_lease_id(&lease_id).filter(|lease| lease.job == job);
                 let lease = lease.ok_or(Violation { invariant: "ids", detail: format!("`{lease_id}` is no lease") })?;
                 let known = self.shadow.queue().get(job).map(|job| job.generation());
-                holds(known.is_none_or(|known| known >= lease.generation), "an acknowledged lease is there", || {
-                    format!("job {} was given under lease {}, the journal knows {known:?}", job.get(), lease.generation)
+                holds(known.is_none_or(|known| known >= lease.generation), "an acknowledged lease is durable", || {
+                    format!(
+                        "job {} was leased with generation {}, the journal knows {known:?}",
+                        job.get(),
+                        lease.generation
+                    )
                 })?;
-                self.told_leased(now, job.get(), lease.generation)?;
+                self.note_leased(now, job.get(), lease.generation)?;
                 let holder = *self.holders.entry((job.get(), lease.generation)).or_insert(node);
                 holds(holder == node, "a lease has one holder", || {
                     format!("lease {} of job {} is with nodes {holder} and {node}", lease.generation, job.get())
                 })
             }
-            Told::Completed { job_id, lease_id, status, is_duplicate } => {
+            Observation::Completed { job_id, lease_id, status, is_duplicate } => {
                 let job = job_of(&job_id)?.get();
-                self.told_completed(now, job, &status)?;
+                self.check_completed(now, job, &status)?;
                 if status == "completed" {
                     let found = self.finals.get(&job).copied();
-                    holds(found == Some(FinalStatus::Completed), "an acknowledged result is there", || {
-                        format!("job {job} was told to be completed, the journal says {found:?}")
+                    holds(found == Some(FinalStatus::Completed), "an acknowledged result is durable", || {
+                        format!("job {job} was answered as completed, the journal has {found:?}")
                     })?;
-                    // The same result once more is a repeat, from whoever it comes.
+                    // The same result sent again is a repeat, whichever node sends it.
                     if !is_duplicate && let Some(first) = self.completions.insert(job, lease_id.clone()) {
                         holds(first == lease_id, "a job is completed once", || {
                             format!("job {job} was completed under {first} and {lease_id}")
@@ -404,22 +408,22 @@ impl Oracle {
                 }
                 Ok(())
             }
-            Told::Saw { asked_at, row } => self.told_row(now, asked_at, job_of(&row.job_id)?, &row),
-            Told::Missed { job_id } => self.told_missing(job_of(&job_id)?),
-            Told::Paged { asked_at, page } => self.told_page(now, asked_at, &page),
-            Told::Waited(wait) => self.told_waited(job_of(&wait.job_id)?.get(), &wait),
-            Told::Heard(heard) => self.told_heard(&heard),
-            Told::Astray { asked, answered } => {
-                let detail = format!("to {asked} came {answered}");
+            Observation::JobShown { asked_at, row } => self.check_row(now, asked_at, job_of(&row.job_id)?, &row),
+            Observation::JobMissing { job_id } => self.check_missing(job_of(&job_id)?),
+            Observation::PageShown { asked_at, page } => self.check_page(now, asked_at, &page),
+            Observation::WaitEnded(wait) => self.check_wait(job_of(&wait.job_id)?.get(), &wait),
+            Observation::EventReceived(received) => self.check_received(&received),
+            Observation::Mismatched { asked, answered } => {
+                let detail = format!("{asked} was answered with {answered}");
                 Err(Violation { invariant: "an answer is to its own request", detail })
             }
         }
     }
 
-    /// A hub was recovered: it is the one that is durable.
+    /// Checks that a recovered hub has the durable state.
     pub fn recovered(&self, hub: &Hub, next_seq: u64, what: &str) -> Result<(), Violation> {
         holds(next_seq == self.seq + 1, "nothing acknowledged is lost", || {
-            format!("{what} goes on at record {next_seq}, {} are durable", self.seq)
+            format!("{what} continues at record {next_seq}, {} are durable", self.seq)
         })?;
         holds(hub.outcome_hash() == self.shadow.outcome_hash(), "replay gives the same outcomes", || {
             format!("{what} differs after record {}", self.seq)
@@ -429,15 +433,15 @@ impl Oracle {
         })
     }
 
-    /// A new process begins to count.
+    /// Starts a recount: a new hub process counts from zero.
     pub fn begin_recount(&mut self) {
         self.counted = numbers(self.shadow.telemetry());
     }
 
-    /// At the end, when all that was done is durable: the live hub's state and numbers are those of what is durable.
+    /// Checks at the end, when all commands are durable, that the live hub's state and numbers equal the shadow's.
     pub fn compare(&mut self, live: &Hub) -> Result<(), Violation> {
         self.shadow.advance(live.now());
-        self.take_effects()?;
+        self.check_effects()?;
         self.walk()?;
         let recounted = numbers(self.shadow.telemetry());
         for (name, counted) in numbers(live.telemetry()) {
@@ -468,7 +472,7 @@ fn numbers(telemetry: &Telemetry) -> Numbers {
     numbers
 }
 
-/// A first attempt may be asked for at any instant; a retry is only scheduled if the job will not have expired.
+/// Whether a retry is scheduled for when the job has expired. A first attempt may be scheduled for any instant.
 fn is_retried_too_late(job: JobView<'_>) -> bool {
     matches!(job.state(), State::Scheduled { due_at } if job.generation() > 0 && due_at >= job.expires_at())
 }

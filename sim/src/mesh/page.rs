@@ -1,4 +1,4 @@
-//! Page: a run of the mesh as one HTML page: how it went, what happened when, what it was like.
+//! Page: a run of the mesh as one HTML page: its result, its timeline, its plan and numbers.
 
 use super::fault::{Injected, Per, Place};
 use super::plan::Plan;
@@ -17,16 +17,16 @@ const HOUR: Micros = 60 * MINUTE;
 /// Points of a rate: a run of some minutes has a second or less between two samples, in which little happens.
 const RATE_POINTS: usize = 120;
 
-/// What a page is made of.
+/// A run, as a page shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
-    /// What was planned.
+    /// The plan.
     pub plan: &'a Plan,
-    /// What it came to.
+    /// The run in numbers.
     pub tally: &'a Tally,
     /// How it ended.
     pub end: End<'a>,
-    /// What it was like over time.
+    /// The run over time.
     pub timeline: &'a Timeline,
     /// The command that runs it again.
     pub again: &'a str,
@@ -35,16 +35,16 @@ pub struct Run<'a> {
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
 pub enum End<'a> {
-    /// Well, with that hash of all that happened.
+    /// Without a violation, with the hash of all events.
     Well(u128),
-    /// An invariant is violated.
+    /// An invariant was violated.
     Failed(&'a Failure),
-    /// Somebody stopped it; it was well so far.
+    /// It was interrupted, without a violation so far.
     Interrupted,
 }
 
 impl<'a> Run<'a> {
-    /// One that ended by itself.
+    /// A run that ended by itself.
     pub fn ended(result: Result<&'a Report, &'a Failure>, timeline: &'a Timeline, again: &'a str) -> Self {
         let (plan, tally, end) = match result {
             Ok(report) => (&report.plan, &report.tally, End::Well(report.trail_hash)),
@@ -59,7 +59,7 @@ impl<'a> Run<'a> {
         let reached = self.tally.virtual_us as f64 / 1e6;
         let mut parts = Vec::new();
         let verdict = match self.end {
-            End::Well(_) => "All is well: no invariant was violated.".to_owned(),
+            End::Well(_) => "No invariant was violated.".to_owned(),
             End::Interrupted => format!("It was interrupted after {reached:.0} s. No invariant was violated so far."),
             End::Failed(failure) => {
                 let text = failure.violation.detail.clone();
@@ -67,7 +67,7 @@ impl<'a> Run<'a> {
                 format!("It failed after {reached:.6} s.")
             }
         };
-        parts.push(self.lives());
+        parts.push(self.timeline_part());
         parts.push(self.depth_chart());
         parts.push(self.goodput_chart());
         parts.push(self.reply_chart());
@@ -82,13 +82,13 @@ impl<'a> Run<'a> {
         let left_out = self.timeline.bands_left_out();
         let mut lead = vec![verdict, format!("Run it again: {}", self.again)];
         if left_out > 0 {
-            lead.push(format!("The first lives of the hub are shown; {left_out} later changes are left out."));
+            lead.push(format!("The first processes of the hub are shown; {left_out} later changes are left out."));
         }
         Page { title: format!("Mesh: seed {}, {} minutes of chaos", plan.seed, plan.minutes), lead, parts }
     }
 
-    /// The run's parts, the hub's lives, and what struck when, by place.
-    fn lives(&self) -> Part {
+    /// The run's phases, the hub's processes, and when which faults were injected, by place.
+    fn timeline_part(&self) -> Part {
         let mut rows = vec![self.row("run", self.phases())];
         let is_journal = |state| state == State::JournalDown;
         let bars = |is_wanted: &dyn Fn(State) -> bool| {
@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
         };
         rows.push(self.row("hub", bars(&|state| !is_journal(state))));
         rows.push(self.row("journal", bars(&is_journal)));
-        rows.extend(Place::ALL.map(|place| self.row(place.name(), self.strikes(place))));
+        rows.extend(Place::ALL.map(|place| self.row(place.name(), self.fault_spells(place))));
         let title = "The hub, and what went wrong where".to_owned();
         let x_max = self.tally.virtual_us as f64 / self.unit().1;
         Part::Lanes(Lanes { title, x_label: self.x_label(), x_max, rows })
@@ -124,7 +124,7 @@ impl<'a> Run<'a> {
     }
 
     /// When faults of a place came, between two samples.
-    fn strikes(&self, place: Place) -> Vec<Spell> {
+    fn fault_spells(&self, place: Place) -> Vec<Spell> {
         let pairs = self.timeline.samples().windows(2);
         let strikes = pairs.filter_map(|pair| {
             let came = came(&pair[0], &pair[1], place);
@@ -172,7 +172,7 @@ impl<'a> Run<'a> {
             self.rate("5xx", |sample| sample.replies[2]),
             self.rate("no reply", |sample| sample.lost),
         ];
-        self.chart("Requests by what came of them", "requests/s", series)
+        self.chart("Requests by result", "requests/s", series)
     }
 
     /// How often a second a count goes up.
@@ -216,7 +216,7 @@ impl<'a> Run<'a> {
             ("requests", tally.requests.to_string()),
             ("records in the journal", tally.records.to_string()),
             ("lines of the audit log", tally.audit_lines.to_string()),
-            ("lives of the hub", tally.lives.to_string()),
+            ("starts of the hub", tally.hub_starts.to_string()),
             ("jobs acknowledged", tally.acknowledged.to_string()),
             ("jobs ended", tally.ended.to_string()),
         ];
@@ -263,9 +263,9 @@ struct Shown {
 
 fn of_state(state: State) -> Shown {
     let (look, label, title) = match state {
-        State::Up(life) => {
-            let look = if life % 2 == 1 { Look::Well } else { Look::WellToo };
-            (look, life.to_string(), format!("life {life}"))
+        State::Up(process_id) => {
+            let look = if process_id % 2 == 1 { Look::Well } else { Look::WellToo };
+            (look, process_id.to_string(), format!("hub process {process_id}"))
         }
         State::Down => (Look::Bad, String::new(), "down".to_owned()),
         State::JournalDown => (Look::Bad, "down".to_owned(), "the journal takes nothing".to_owned()),
@@ -284,8 +284,8 @@ fn came(before: &Sample, after: &Sample, place: Place) -> Vec<(String, u64)> {
     grown.filter(|(_, more)| *more > 0).collect()
 }
 
-/// Faults by where they came and what they are called. The same may be counted where it is drawn and where it strikes: the
-/// higher count has all of it.
+/// Faults by where they came and what they are called. The same may be counted where it is drawn and where it strikes:
+/// the higher count has all of it.
 fn counted(injected: &Injected) -> BTreeMap<(Place, String), u64> {
     let mut counts = BTreeMap::new();
     for (name, count) in injected {
@@ -313,22 +313,22 @@ mod tests {
     use crate::mesh::trail::Note;
     use crate::report::html::tests::unclosed;
 
-    /// A run with faults at each place, looked at.
+    /// A run with faults at each place, and its timeline.
     fn seen() -> (Report, Timeline) {
         let mut plan = Plan::of(6, 10);
         plan.faults.insert(Fault::NodeCrash, 60);
         let mut timeline = Timeline::default();
-        let looked = run_while(&plan, |world| {
-            timeline.look(world);
+        let ended = run_while(&plan, |world| {
+            timeline.update(world);
             true
         });
-        let report = looked.expect("nobody stops it").unwrap_or_else(|failure| panic!("{failure}"));
+        let report = ended.expect("it is not stopped").unwrap_or_else(|failure| panic!("{failure}"));
         timeline.end(&report.tally);
         (report, timeline)
     }
 
     #[test]
-    fn a_page_shows_the_lives_the_faults_by_place_and_the_numbers() {
+    fn a_page_shows_the_processes_the_faults_by_place_and_the_numbers() {
         let (report, timeline) = seen();
         let html = Run::ended(Ok(&report), &timeline, "sheratan-sim run").to_page().to_html();
         assert_eq!(unclosed(&html), Vec::<String>::new());
@@ -337,8 +337,8 @@ mod tests {
         for row in ["run", "hub", "journal", "network", "nodes", "clients", "disk", "clock"] {
             assert!(html.contains(&format!(">{row}</text>")), "there is no row {row}");
         }
-        let lives = html.matches("<title>life ").count() as u64;
-        assert_eq!(lives, report.tally.lives, "each life of the hub has its bar");
+        let processes = html.matches("<title>hub process ").count() as u64;
+        assert_eq!(processes, report.tally.hub_starts, "each process of the hub has its bar");
         assert!(html.contains("node crash 1 (") || html.contains("node crash 1, "), "a tick says what came");
         let crashes = report.tally.injected["node_crash"];
         assert!(html.contains(&format!(
@@ -364,11 +364,11 @@ mod tests {
     #[test]
     fn a_page_of_a_run_that_was_interrupted_shows_how_far_it_came() {
         let (plan, mut timeline) = (Plan::of(6, 10), Timeline::default());
-        let looked = run_while(&plan, |world| {
-            timeline.look(world);
+        let ended = run_while(&plan, |world| {
+            timeline.update(world);
             world.now() < 100 * SECOND
         });
-        let tally = looked.expect_err("it is stopped").0;
+        let tally = ended.expect_err("it is stopped").0;
         timeline.end(&tally);
         let html =
             Run { plan: &plan, tally: &tally, end: End::Interrupted, timeline: &timeline, again: "it" }.to_page();

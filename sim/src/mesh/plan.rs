@@ -1,8 +1,8 @@
 //! Plan: what a run is like: who takes part, under which limits, and what goes wrong how often.
 //!
 //! Each seed draws a plan of its own ("swarm testing", Groce et al. 2012): some faults are gone, some are common, most
-//! limits are small, since what is worth seeing happens at their edges. A plan is also a scenario file: what the shrinker
-//! writes is the plan of a seed with as little in it as still fails.
+//! limits are small, since what is worth seeing happens at their edges. A plan is also a scenario file: what the
+//! shrinker writes is the plan of a seed with as little in it as still fails.
 
 use super::fault::{Fault, Per, Rates};
 use crate::agenda::{MINUTE, Micros};

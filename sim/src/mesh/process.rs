@@ -1,7 +1,8 @@
-//! Process: one life of the hub, from its start on a data folder to its end, however that comes.
+//! Process: one process of the hub, from its start on a data folder to its stop, kill or power cut.
 //!
-//! What in production are threads are steps here: the loop's [`Process::round`], the journal's [`Process::commit`], the
-//! background's [`Process::snapshot`]. Between any two of them, and within the disk's work of each, the process may die.
+//! The threads of production are steps here: the loop's [`Process::round`], the journal's [`Process::commit`], the
+//! background's [`Process::snapshot`]. Between any two of them, and within the disk's work of each, the process may
+//! die.
 
 use super::logs::Logs;
 use super::oracle::{Oracle, Violation, holds};
@@ -34,7 +35,7 @@ pub const TOKEN: &str = "a-token-of-the-simulated-mesh";
 /// Where the data folder is on the virtual disk.
 pub const DATA: &str = "/data";
 
-/// One life of the hub.
+/// One process of the hub.
 pub struct Process {
     engine: Engine<VirtualWire>,
     appender: Appender,
@@ -42,32 +43,32 @@ pub struct Process {
     slew: Slew,
     started_at: Micros,
     http_limits: http::Limits,
-    /// The batch that the disk works on.
+    /// The batch that is being written to disk.
     in_flight: Option<Commit>,
-    /// Pages of the logs that were asked for.
+    /// Requests for pages of the logs.
     pages: Vec<PageRequest>,
     segment_bytes: u64,
-    /// Up to where a snapshot may be made.
+    /// The last record of the sealed segments, up to which a snapshot may be made.
     sealed: Option<u64>,
     /// The next round.
     pub round: Alarm,
 }
 
-/// Records by their numbers, as they were handed to the journal.
+/// Records that were handed to the journal, by their numbers.
 pub type Handed = BTreeMap<u64, Vec<u8>>;
 
-/// What came of a step of the journal's thread.
+/// The result of a step of the journal's thread.
 #[derive(Debug)]
 pub enum Committed {
     /// The batch is durable.
     Done,
-    /// It is to be tried again after a pause.
+    /// The batch has to be tried again after a pause.
     Again(Micros),
-    /// The process died at it.
+    /// The process died in the step.
     Dead,
 }
 
-/// How the journal is kept in a run.
+/// The journal's options in a run.
 pub fn options(plan: &Plan, disk: &VirtualDisk, identity: Identity) -> Options {
     Options {
         segment_bytes: plan.segment_bytes,
@@ -78,7 +79,7 @@ pub fn options(plan: &Plan, disk: &VirtualDisk, identity: Identity) -> Options {
 }
 
 impl Process {
-    /// Starts on what the disk holds. The oracle is told what is there beyond what it knew, and compares.
+    /// Starts on the data folder. The oracle is given the records that it does not have yet, and compares the state.
     pub fn start(
         plan: &Plan,
         disk: &VirtualDisk,
@@ -95,7 +96,7 @@ impl Process {
             Err(error) => return Ok(Err(error)),
         };
         let journal::Recovery { hub, appender, store, report } = recovery;
-        // A batch that was on its way when the hub died may be there, in part or whole, though nobody was told.
+        // A batch that was in flight when the hub died may be there, in part or whole, without an acknowledgement.
         if report.next_seq > oracle.seq() + 1 {
             let mut reader = match store.reader(oracle.seq() + 1, report.next_seq - 1) {
                 Ok(reader) => reader,
@@ -144,36 +145,37 @@ impl Process {
         Ok(Ok((process, report)))
     }
 
-    /// A connection comes.
+    /// Accepts a connection, and returns the hub's id for it.
     pub fn accept(&mut self, conn: u64, plane: Plane, ip: IpAddr, window_bytes: usize) -> u64 {
         let http = http::Connection::new(self.engine.now(), &self.http_limits);
         self.engine.accept(Socket::new(VirtualWire::new(conn, window_bytes), plane, ip, http))
     }
 
-    /// Something happens at a connection; it is looked at in the next round.
-    pub fn touch(&mut self, id: u64, is_ending: bool, act: impl FnOnce(&mut VirtualWire)) {
+    /// Changes the wire of a connection, and marks it ready for the next round.
+    pub fn update_wire(&mut self, id: u64, is_ending: bool, act: impl FnOnce(&mut VirtualWire)) {
         if let Some(socket) = self.engine.socket(id) {
             act(socket.wire());
             self.engine.note(id, true, is_ending, false);
         }
     }
 
-    /// A connection's client took all that was written, which was as much as there is room for.
-    pub fn note_room(&mut self, id: u64) {
+    /// Notes that a connection is writable again: its client read a full window.
+    pub fn note_writable(&mut self, id: u64) {
         self.engine.note(id, false, false, true);
     }
 
-    /// A connection's client took what was written: there is room for more. Gives up to `bytes_max` of it.
-    pub fn take_out(&mut self, id: u64, bytes_max: usize) -> Option<(Vec<u8>, bool)> {
+    /// Up to `bytes_max` of a connection's output, as its client reads it, and whether there is more.
+    pub fn take_output(&mut self, id: u64, bytes_max: usize) -> Option<(Vec<u8>, bool)> {
         let wire = self.engine.socket(id)?.wire();
-        let bytes = wire.take_out(bytes_max);
+        let bytes = wire.take_output(bytes_max);
         let has_more = wire.has_output();
         self.engine.note(id, false, false, true);
         Some((bytes, has_more))
     }
 
-    /// One round of the loop. `wrote` is told of each connection that has something to send, `closed` of each that is over
-    /// with what it still sends, `written` of each line of the audit log. True if a batch was handed to the journal.
+    /// One round of the loop. `wrote` is called with each connection that has output, `closed` with each that was
+    /// closed and may have some left, `written` with each line of the audit log. True if a batch was handed to the
+    /// journal.
     pub fn round(
         &mut self,
         (now, wall): (Micros, Micros),
@@ -191,7 +193,7 @@ impl Process {
         engine.set_now(at);
         let connections = engine.connections() as u64;
         engine.service().set_connections(connections);
-        // As the log reader's thread has them after the round in which they were asked for.
+        // The log reader's thread answers them after the round in which they were requested.
         for PageRequest { origin, page } in self.pages.drain(..) {
             engine.deliver(origin, logs.page(page));
         }
@@ -218,7 +220,7 @@ impl Process {
         Ok(has_handover)
     }
 
-    /// The disk works on the batch that was handed over.
+    /// Writes the batch in flight to disk.
     pub fn commit(&mut self, disk: &VirtualDisk, oracle: &mut Oracle) -> Result<Committed, Violation> {
         let Some(mut commit) = self.in_flight.take() else { return Ok(Committed::Done) };
         let Handover { first_seq, hash_before, .. } = commit.handover();
@@ -251,7 +253,7 @@ impl Process {
         }
     }
 
-    /// The background makes a snapshot of what is sealed and lets go of what it covers. True if one was made.
+    /// Makes a snapshot of the sealed segments and removes those that it covers. True if one was made.
     pub fn snapshot(&mut self) -> Result<bool, Violation> {
         let Some(through) = self.sealed.take() else { return Ok(false) };
         match snapshots::follow(&self.store, through, self.segment_bytes, &mut |_| true) {
@@ -264,33 +266,33 @@ impl Process {
         }
     }
 
-    /// It is gone: what the journal had been handed and had not reported.
+    /// Ends the process: the records that were handed to the journal and not reported durable.
     pub fn into_handed(self) -> Handed {
         let batch = self.in_flight.iter().flat_map(|commit| commit.handover().batch.iter());
         batch.map(|(seq, _, payload)| (seq, payload.to_vec())).collect()
     }
 
-    /// An orderly end: what is in flight is answered, the last batch is made durable.
+    /// Begins an orderly stop: pending requests are answered, the last batch is made durable.
     pub fn begin_drain(&mut self) {
         self.engine.begin_drain();
     }
 
-    /// Whether it knows that its journal takes nothing.
+    /// Whether it knows that its journal does not accept records.
     pub fn is_journal_down(&self) -> bool {
         self.engine.is_journal_down()
     }
 
-    /// The clock of the loop, and the last record that it handed to the journal or is to.
+    /// The loop's clock, and the last record that it has made, whether handed to the journal yet or not.
     pub fn place(&self) -> (Timestamp, u64) {
         (self.engine.now(), self.engine.service_ref().last_seq())
     }
 
-    /// Whether all that was done is durable.
+    /// Whether all commands are durable.
     pub fn is_durable(&self) -> bool {
         self.in_flight.is_none() && self.engine.is_durable()
     }
 
-    /// Journals what is collected, at an orderly end.
+    /// Journals the collected heartbeats, at an orderly stop.
     pub fn flush(&mut self) {
         let now = self.engine.now();
         self.engine.service().flush(now);
@@ -307,8 +309,7 @@ impl Process {
         self.engine.connections()
     }
 
-    /// When the loop would wake by itself, if nothing comes before: at the latest in a second, as its clock may run at
-    /// another speed.
+    /// When the loop wakes if no event comes before: at the latest in a second, as its clock may run at another speed.
     pub fn wakes_at(&self, now: Micros) -> Micros {
         if self.engine.has_ready() || !self.pages.is_empty() {
             return now + 10;

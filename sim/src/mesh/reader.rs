@@ -1,9 +1,8 @@
-//! Reader: who looks at jobs that clients were told of, waits for their ends, and leafs through all of them and through the
-//! audit log.
+//! Reader: reads jobs that were acknowledged, waits for their ends, and pages through all jobs and the audit log.
 
 use super::http::{Reply, get};
 use super::logs::LogPage;
-use super::oracle::{Page, Row, Told, Wait};
+use super::oracle::{Observation, Page, Row, Wait};
 use super::process::TOKEN;
 use super::scene::{Answer, Call, Passage, Scene, Timer};
 use crate::agenda::{MINUTE, Micros, SECOND};
@@ -14,8 +13,8 @@ use sheratan_io::audit::seq_of;
 use sheratan_io::service::Plane;
 use std::collections::VecDeque;
 
-/// A reader's connections: looks, of which several may be under way, waits, and pages of the audit log.
-const LOOKS: usize = 0;
+/// A reader's connections: reads, which are pipelined, waits, and pages of the audit log.
+const READS: usize = 0;
 const WAITS: usize = 1;
 const LOGS: usize = 2;
 
@@ -31,24 +30,24 @@ const PAGE_JOBS: [u64; 3] = [3, 20, 1_000];
 /// Lines of a page of the audit log, at most.
 const PAGE_LINES: [u64; 3] = [1, 20, 1_000];
 
-/// Who reads.
+/// A reader.
 #[derive(Debug)]
 pub struct Reader {
-    /// Jobs that it looks at, the latest last.
+    /// Jobs that it may read, the latest last.
     known: VecDeque<String>,
-    /// Looks under way, in their order.
-    looks: VecDeque<Look>,
+    /// Reads that are not answered yet, in the order in which they were sent.
+    reads: VecDeque<Read>,
     waiting: Option<(String, Micros)>,
     /// Where the next page begins.
     cursor: Option<String>,
-    /// The page of the audit log that it has asked for, without its lines.
+    /// The page of the audit log that it has requested, without its lines.
     log_page: Option<LogPage>,
     /// The last line of the audit log that it has read.
     line: u64,
 }
 
 #[derive(Debug)]
-enum Look {
+enum Read {
     Job(String),
     Page { cursor: Option<String>, status: Option<&'static str> },
 }
@@ -90,21 +89,21 @@ struct ShownAttempt {
 }
 
 impl Reader {
-    /// One that knows of no job.
+    /// A reader without jobs.
     pub fn new(_no: u64) -> Self {
-        let (known, looks) = Default::default();
-        Reader { known, looks, waiting: None, cursor: None, log_page: None, line: 0 }
+        let (known, reads) = Default::default();
+        Reader { known, reads, waiting: None, cursor: None, log_page: None, line: 0 }
     }
 
-    /// It is told of a job.
-    pub fn know(&mut self, job_id: &str) {
+    /// Adds a job that was acknowledged.
+    pub fn add_job(&mut self, job_id: &str) {
         if self.known.len() == KNOWN_MAX {
             self.known.pop_front();
         }
         self.known.push_back(job_id.to_owned());
     }
 
-    /// It is time to read.
+    /// Its timer fires: it makes some reads.
     pub fn wake(&mut self, scene: &mut Scene) {
         let mean = MINUTE / scene.plan.traffic.reads_per_min.max(1);
         scene.timers.push((scene.now + 1 + scene.draw.below(2 * mean), Timer::Read));
@@ -113,44 +112,47 @@ impl Reader {
         }
         let audit_percent = scene.plan.traffic.audit_percent;
         if audit_percent > 0 && self.log_page.is_none() && scene.draw.chance(audit_percent * 10) {
-            self.leaf_log(scene);
+            self.read_log(scene);
         }
-        let room = (scene.plan.traffic.pipeline_max.max(1) as usize).saturating_sub(self.looks.len());
+        let room = (scene.plan.traffic.pipeline_max.max(1) as usize).saturating_sub(self.reads.len());
         for _ in 0..room.min(1 + scene.draw.below(4) as usize) {
-            if scene.draw.chance(200) { self.leaf(scene) } else { self.look(scene) }
+            if scene.draw.chance(200) { self.read_page(scene) } else { self.read_job(scene) }
         }
     }
 
-    /// A call was answered.
+    /// Handles the answer to its oldest call on a lane.
     pub fn answered(&mut self, lane: usize, answer: Answer, scene: &mut Scene) {
         match lane {
-            WAITS => return self.waited(answer, scene),
-            LOGS => return self.leafed_log(answer, scene),
+            WAITS => return self.on_waited(answer, scene),
+            LOGS => return self.on_log_page(answer, scene),
             _ => {}
         }
-        let Some(look) = self.looks.pop_front() else { return };
+        let Some(read) = self.reads.pop_front() else { return };
         let Answer::Reply(Reply { status, body, .. }, Passage { asked_at, .. }) = answer else { return };
-        match look {
-            Look::Job(job_id) => _ = see(job_id, status, &body, asked_at, scene),
-            Look::Page { cursor, status: filter } if status == 200 => {
+        match read {
+            Read::Job(job_id) => _ = report_job(job_id, status, &body, asked_at, scene),
+            Read::Page { cursor, status: filter } if status == 200 => {
                 let page: ShownPage = serde_json::from_slice(&body).expect("a page is what the contract says");
                 let next_cursor = page.next_cursor.map(str::to_owned);
                 self.cursor.clone_from(&next_cursor);
                 let rows = page.jobs.iter().map(row_of).collect();
                 scene.marks.push("page read");
-                scene.told.push(Told::Paged { asked_at, page: Page { rows, cursor, status: filter, next_cursor } });
+                scene.observations.push(Observation::PageShown {
+                    asked_at,
+                    page: Page { rows, cursor, status: filter, next_cursor },
+                });
             }
-            Look::Page { .. } => {}
+            Read::Page { .. } => {}
         }
     }
 
-    fn look(&mut self, scene: &mut Scene) {
+    fn read_job(&mut self, scene: &mut Scene) {
         let Some(job_id) = self.pick(scene) else { return };
-        scene.call(LOOKS, get(&format!("/mesh/jobs/{job_id}"), TOKEN), 10 * SECOND);
-        self.looks.push_back(Look::Job(job_id));
+        scene.call(READS, get(&format!("/mesh/jobs/{job_id}"), TOKEN), 10 * SECOND);
+        self.reads.push_back(Read::Job(job_id));
     }
 
-    fn leaf(&mut self, scene: &mut Scene) {
+    fn read_page(&mut self, scene: &mut Scene) {
         let cursor = self.cursor.take();
         let limit = *scene.draw.pick(&PAGE_JOBS);
         let mut path = format!("/mesh/jobs?limit={limit}");
@@ -161,12 +163,12 @@ impl Reader {
         if let Some(status) = status {
             path += &format!("&status={status}");
         }
-        scene.call(LOOKS, get(&path, TOKEN), 10 * SECOND);
-        self.looks.push_back(Look::Page { cursor, status });
+        scene.call(READS, get(&path, TOKEN), 10 * SECOND);
+        self.reads.push_back(Read::Page { cursor, status });
     }
 
-    /// Goes on in the audit log, or looks at its end or at an older line.
-    fn leaf_log(&mut self, scene: &mut Scene) {
+    /// Requests the next page of the audit log, its end, or a page from an older line.
+    fn read_log(&mut self, scene: &mut Scene) {
         let (limit, line) = (*scene.draw.pick(&PAGE_LINES), self.line);
         let older = scene.draw.below(line + 1);
         let after = *scene.draw.pick(&[Some(line), Some(line), Some(older), None]);
@@ -176,39 +178,39 @@ impl Reader {
         self.log_page = Some(LogPage { after, limit, known: scene.logged, lines: Vec::new() });
     }
 
-    fn leafed_log(&mut self, answer: Answer, scene: &mut Scene) {
+    fn on_log_page(&mut self, answer: Answer, scene: &mut Scene) {
         let Some(page) = self.log_page.take() else { return };
         let Answer::Reply(Reply { status: 200, body, .. }, _) = answer else { return };
         let ShownLog { events } = serde_json::from_slice(&body).expect("a page is what the contract says");
         let lines: Vec<_> = events.iter().map(|line| line.get().to_owned()).collect();
-        // After a power cut lines are fewer.
+        // After a power cut the log may have lost lines.
         self.line = lines.last().and_then(|line| seq_of(line.as_bytes())).or(page.after).unwrap_or(0).min(scene.logged);
         scene.marks.push(if lines.is_empty() { "audit page read: nothing new" } else { "audit page read" });
-        scene.leafed.push(LogPage { lines, ..page });
+        scene.log_pages.push(LogPage { lines, ..page });
     }
 
     fn wait(&mut self, scene: &mut Scene) {
         let Some(job_id) = self.pick(scene) else { return };
         let wait_ms = scene.draw.between(1, scene.plan.traffic.read_wait_ms);
-        let waits = wait_ms * 1_000;
+        let hub_wait = wait_ms * 1_000;
         let bytes = get(&format!("/mesh/jobs/{job_id}?wait_ms={wait_ms}"), TOKEN);
-        scene.calls.push(Call { lane: WAITS, bytes, patience: 2 * waits + 10 * SECOND, waits });
-        self.waiting = Some((job_id, waits));
+        scene.calls.push(Call { lane: WAITS, bytes, timeout: 2 * hub_wait + 10 * SECOND, hub_wait });
+        self.waiting = Some((job_id, hub_wait));
     }
 
-    fn waited(&mut self, answer: Answer, scene: &mut Scene) {
+    fn on_waited(&mut self, answer: Answer, scene: &mut Scene) {
         let Some((job_id, wait_us)) = self.waiting.take() else { return };
         let Answer::Reply(Reply { status, body, .. }, Passage { asked_at, left_at, is_smooth }) = answer else {
             return;
         };
-        let Some(is_final) = see(job_id.clone(), status, &body, asked_at, scene) else { return };
+        let Some(is_final) = report_job(job_id.clone(), status, &body, asked_at, scene) else { return };
         scene.marks.push(if is_final { "wait for an end: it came" } else { "wait for an end: its time was over" });
         if is_smooth {
-            scene.told.push(Told::Waited(Wait { job_id, asked_at, wait_us, left_at, is_final }));
+            scene.observations.push(Observation::WaitEnded(Wait { job_id, asked_at, wait_us, left_at, is_final }));
         }
     }
 
-    /// One of the jobs that it knows of; the latest are the ones of which something is to be seen.
+    /// One of its jobs, more often a late one, whose state still changes.
     fn pick(&self, scene: &mut Scene) -> Option<String> {
         let latest = if scene.draw.chance(500) { 4 } else { KNOWN_MAX as u64 };
         let back = scene.draw.below(latest.min(self.known.len() as u64)) as usize;
@@ -216,12 +218,12 @@ impl Reader {
     }
 }
 
-/// Where a reader's connection goes.
+/// The plane that a reader's connection is opened to.
 pub fn plane(lane: usize) -> Plane {
     if lane == LOGS { Plane::Control } else { Plane::Data }
 }
 
-/// Whether these are a job's latest attempts: all of them, or as many as are kept. A job that waits has room for one more.
+/// Whether these are a job's latest attempts: all of them, or as many as are kept (one fewer while the job waits).
 fn has_latest(attempts: &[ShownAttempt], last: u64) -> bool {
     let count = attempts.len() as u64;
     let first = last + 1 - count.min(last);
@@ -229,8 +231,8 @@ fn has_latest(attempts: &[ShownAttempt], last: u64) -> bool {
     is_whole && attempts.iter().map(|attempt| attempt.attempt).eq(first..=last)
 }
 
-/// Tells what a reply says of a job; whether that has ended, if it shows it.
-fn see(job_id: String, status: u16, body: &[u8], asked_at: Micros, scene: &mut Scene) -> Option<bool> {
+/// Reports what a reply shows of a job; returns whether the job is final, if the reply shows it.
+fn report_job(job_id: String, status: u16, body: &[u8], asked_at: Micros, scene: &mut Scene) -> Option<bool> {
     match status {
         200 => {
             let Shown { job } = serde_json::from_slice(body).expect("a job is what the contract says");
@@ -239,17 +241,17 @@ fn see(job_id: String, status: u16, body: &[u8], asked_at: Micros, scene: &mut S
             if !is_own {
                 let numbers: Vec<_> = attempts.iter().map(|attempt| attempt.attempt).collect();
                 let answered = format!("{} with {numbers:?} of {} attempts", row.job_id, row.attempt);
-                scene.told.push(Told::Astray { asked: format!("a look at {job_id}"), answered });
+                scene.observations.push(Observation::Mismatched { asked: format!("a read of {job_id}"), answered });
                 return None;
             }
             let is_final = !matches!(&*row.status, "scheduled" | "queued" | "leased");
-            scene.told.push(Told::Saw { asked_at, row });
+            scene.observations.push(Observation::JobShown { asked_at, row });
             scene.marks.push(if is_final { "read: a job that has ended" } else { "read: a job that has not ended" });
             Some(is_final)
         }
         404 => {
             scene.marks.push("read: no such job");
-            scene.told.push(Told::Missed { job_id });
+            scene.observations.push(Observation::JobMissing { job_id });
             None
         }
         503 => {

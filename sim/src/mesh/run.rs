@@ -10,17 +10,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Steps from one look at a run under way to the next: some milliseconds of the machine's time.
-pub const STEPS_OF_A_LOOK: u64 = 4_096;
+/// Steps between two reports of progress: some milliseconds of real time.
+pub const PROGRESS_STEPS: u64 = 4_096;
 
 /// How a run without a violation ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
-    /// What it was like.
+    /// The run's plan.
     pub plan: Plan,
-    /// In numbers.
+    /// The run in numbers.
     pub tally: Tally,
-    /// The hash of everything that happened.
+    /// The hash over all events.
     pub trail_hash: u128,
     /// The durable state at the end.
     pub digest: [u8; 32],
@@ -29,37 +29,37 @@ pub struct Report {
 /// How a run with a violation ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
-    /// What it was like.
+    /// The run's plan.
     pub plan: Plan,
-    /// In numbers.
+    /// The run in numbers.
     pub tally: Tally,
-    /// What is wrong.
+    /// The invariant that was violated.
     pub violation: Violation,
-    /// The last that happened.
+    /// The last events.
     pub last: Vec<Note>,
 }
 
-/// Runs a plan. `progress` is told the virtual time now and then, in microseconds.
+/// Runs a plan. `progress` is called with the virtual time in microseconds, every [`PROGRESS_STEPS`] steps.
 pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report, Box<Failure>> {
     let mut steps = 0u64;
-    let told = |world: &World| {
+    let goes_on = |world: &World| {
         steps += 1;
-        if steps.is_multiple_of(STEPS_OF_A_LOOK) {
+        if steps.is_multiple_of(PROGRESS_STEPS) {
             progress(world.now());
         }
         true
     };
-    run_while(plan, told).expect("nobody stops it")
+    run_while(plan, goes_on).expect("`goes_on` is always true")
 }
 
-/// What a run that was stopped had come to.
+/// A run that was stopped, in numbers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stopped(pub Box<Tally>);
 
-/// Runs a plan for as long as `goes_on`, which looks at the world after each step that went well.
+/// Runs a plan for as long as `goes_on` returns true; it is called with the world after each step without a violation.
 ///
 /// # Errors
-/// It was stopped.
+/// `goes_on` returned false.
 pub fn run_while(
     plan: &Plan,
     mut goes_on: impl FnMut(&World) -> bool,
@@ -74,7 +74,7 @@ pub fn run_while(
                 break Ok(());
             }
             Ok(Err(violation)) => break Err(violation),
-            Err(panic) => break Err(Violation { invariant: "no panic", detail: words_of(panic.as_ref()) }),
+            Err(panic) => break Err(Violation { invariant: "no panic", detail: panic_message(panic.as_ref()) }),
         }
     };
     Ok(match ended {
@@ -93,12 +93,12 @@ pub fn run_while(
     })
 }
 
-fn words_of(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message").to_owned()
 }
 
-/// Many runs' numbers together.
+/// The sums of many runs' numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// Runs.
@@ -110,26 +110,26 @@ pub struct Totals {
     /// Virtual time in microseconds.
     pub virtual_us: u64,
     /// Starts of the hub.
-    pub lives: u64,
+    pub hub_starts: u64,
     /// Jobs that ended.
     pub ended: u64,
-    /// Faults that came.
+    /// Faults that were injected, by name.
     pub injected: Injected,
-    /// What was seen.
+    /// Events that were counted by name.
     pub marks: BTreeMap<&'static str, u64>,
-    /// All runs' trails, in the order of their seeds.
+    /// The wrapping sum of all runs' trail hashes.
     pub trail_hash: u128,
 }
 
 impl Totals {
     /// Adds a run.
     pub fn add(&mut self, report: &Report) {
-        let Tally { events, requests, virtual_us, lives, ended, injected, marks, .. } = &report.tally;
+        let Tally { events, requests, virtual_us, hub_starts, ended, injected, marks, .. } = &report.tally;
         self.runs += 1;
         self.events += events;
         self.requests += requests;
         self.virtual_us += virtual_us;
-        self.lives += lives;
+        self.hub_starts += hub_starts;
         self.ended += ended;
         for (name, count) in injected {
             *self.injected.entry(name).or_default() += count;
@@ -137,7 +137,7 @@ impl Totals {
         for (name, count) in marks {
             *self.marks.entry(name).or_default() += count;
         }
-        // Whatever order threads finish in.
+        // A sum does not depend on the order in which threads finish.
         self.trail_hash = self.trail_hash.wrapping_add(report.trail_hash);
     }
 }

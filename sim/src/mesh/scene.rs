@@ -1,113 +1,113 @@
-//! Scene: what an actor sees of the world while it acts, and what it asks of it.
+//! Scene: what an actor can read of the world while it acts, and the calls, timers and observations that it returns.
 
 use super::fault::{Fault, Injected};
 use super::http::Reply;
 use super::logs::LogPage;
-use super::oracle::Told;
+use super::oracle::Observation;
 use super::plan::Plan;
 use crate::agenda::Micros;
 use crate::draw::Draw;
 
-/// What an actor can ask of the world, and what it is given.
+/// An actor's view of the world for one step, and what the step produced.
 #[derive(Debug)]
 pub struct Scene<'a> {
-    /// Now.
+    /// The current virtual time.
     pub now: Micros,
-    /// What the run is like.
+    /// The run's plan.
     pub plan: &'a Plan,
-    /// Chance.
+    /// The actors' stream of random numbers.
     pub draw: &'a mut Draw,
-    /// Faults come.
+    /// Whether faults are injected.
     pub is_chaos: bool,
-    /// Work must come to an end.
+    /// Whether the cool-down has begun, in which all work must end.
     pub is_cool: bool,
-    /// The last line of the audit log that the hub has told.
+    /// The last line of the audit log that is known to be written.
     pub logged: u64,
     /// Calls to make.
     pub calls: Vec<Call>,
     /// When to be woken, and what for.
     pub timers: Vec<(Micros, Timer)>,
-    /// For the oracle.
-    pub told: Vec<Told>,
-    /// For the logs: pages of the audit log that the actor was given.
-    pub leafed: Vec<LogPage>,
-    /// Faults that came.
+    /// What the actor was answered or shown, for the oracle to check.
+    pub observations: Vec<Observation>,
+    /// Pages of the audit log that the actor was given, for the log ledger to check.
+    pub log_pages: Vec<LogPage>,
+    /// Faults that were injected, by name.
     pub injected: &'a mut Injected,
-    /// What was seen.
+    /// Events to count under these names.
     pub marks: Vec<&'static str>,
-    /// The actor ends its connection.
+    /// Whether the actor closes its first connection.
     pub hangs_up: bool,
-    /// The actor reads no more.
+    /// Whether the actor stops reading.
     pub is_deafened: bool,
 }
 
 /// A request to make.
 #[derive(Debug)]
 pub struct Call {
-    /// On which of the actor's connections.
+    /// Index of the actor's connection.
     pub lane: usize,
     /// The request.
     pub bytes: Vec<u8>,
-    /// How long to wait for the reply.
-    pub patience: Micros,
-    /// For so long the hub may wait with it.
-    pub waits: Micros,
+    /// How long the actor waits for the reply before it closes the connection.
+    pub timeout: Micros,
+    /// How long the request allows the hub to wait before it answers.
+    pub hub_wait: Micros,
 }
 
 impl Scene<'_> {
-    /// Asks for something that is answered at once.
-    pub fn call(&mut self, lane: usize, bytes: Vec<u8>, patience: Micros) {
-        self.calls.push(Call { lane, bytes, patience, waits: 0 });
+    /// Makes a request that the hub answers without waiting.
+    pub fn call(&mut self, lane: usize, bytes: Vec<u8>, timeout: Micros) {
+        self.calls.push(Call { lane, bytes, timeout, hub_wait: 0 });
     }
 
-    /// Whether a fault comes now.
-    pub fn comes(&mut self, fault: Fault) -> bool {
+    /// Draws whether to inject a fault now, and counts it if so.
+    pub fn draws_fault(&mut self, fault: Fault) -> bool {
         let rate = self.plan.rate(fault);
-        let is_so = self.is_chaos && rate > 0 && self.draw.below(10_000) < rate;
-        if is_so {
+        let is_drawn = self.is_chaos && rate > 0 && self.draw.below(10_000) < rate;
+        if is_drawn {
             *self.injected.entry(fault.name()).or_default() += 1;
         }
-        is_so
+        is_drawn
     }
 }
 
-/// What an actor wants to be woken for.
+/// What a timer of an actor is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Timer {
     /// The next heartbeat.
     Heartbeat,
     /// The next pull.
     Pull,
-    /// A job is done.
+    /// The work on a job is done.
     Done(u64),
-    /// A lease is to be extended.
+    /// A lease has to be extended.
     Extend(u64),
-    /// Results wait to be sent.
+    /// Collected results have to be sent.
     Send,
-    /// A client's submit is tried again.
+    /// A client sends its waiting submits.
     Retry,
     /// A reader's next read.
     Read,
-    /// A listener comes, perhaps again.
+    /// A listener opens its stream or checks that it is alive.
     Listen,
 }
 
-/// What came of a call.
+/// How a call ended.
 #[derive(Debug)]
 pub enum Answer {
-    /// A reply, and how it came.
+    /// A reply, and how it was delivered.
     Reply(Reply, Passage),
-    /// The connection or the patience ended first.
+    /// The connection was closed or the call timed out before a reply.
     Lost,
 }
 
-/// How a reply came.
+/// How a reply was delivered.
 #[derive(Clone, Copy, Debug)]
 pub struct Passage {
     /// When its request was sent.
     pub asked_at: Micros,
-    /// When the hub last sent something on the connection: the reply, if nothing was asked behind it.
+    /// When the hub last sent something on the connection: this reply, if no later request was pipelined.
     pub left_at: Micros,
-    /// Neither the network nor the hub was hindered meanwhile.
+    /// Whether neither a network fault nor a slow hub delayed it.
     pub is_smooth: bool,
 }

@@ -1,9 +1,9 @@
-//! Shrink: the smallest plan that still fails alike.
+//! Shrink: finds a smaller plan that violates the same invariant.
 //!
-//! Chance comes in streams of its own for each part of a run, so a plan with less in it is another run that is alike: the
-//! same nodes do the same, as far as what is gone does not matter. Each step leaves something out (a fault, half of the
-//! nodes, of the clients, of the time, of the traffic) and is kept if the same invariant is violated. As less may fail only
-//! by another chance, each try is given a few seeds.
+//! Each part of a run draws from a random stream of its own, so a smaller plan gives a similar run: the nodes that are
+//! left do the same. Each step leaves something out (a fault, half of the nodes, of the clients, of the time, of the
+//! traffic) and is kept if the same invariant is violated. A smaller plan may need other draws to fail, so each is
+//! tried with a few seeds.
 
 use super::plan::{Plan, PlanTraffic};
 use super::run::{Failure, Report};
@@ -11,11 +11,11 @@ use super::run::{Failure, Report};
 /// Seeds that a smaller plan is tried with, its own first.
 const SEEDS: u64 = 8;
 
-/// A run's end; `None` if it was stopped.
+/// A run's result; `None` if it was stopped.
 type Ended = Option<Result<Report, Box<Failure>>>;
 
-/// Makes a failing plan smaller. `run` runs one, and ends the search by not running it to its end; `progress` is told of
-/// each that still fails.
+/// Makes a failing plan smaller. `run` runs a plan; if it returns `None` the search ends. `progress` is called with
+/// each smaller plan that still fails.
 pub fn shrink(failure: Failure, run: impl Fn(&Plan) -> Ended, mut progress: impl FnMut(&Plan)) -> Failure {
     let mut best = failure;
     while let Some(found) = next(&best, &run) {

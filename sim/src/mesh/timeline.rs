@@ -1,60 +1,60 @@
-//! Timeline: what a run was like over time, for whoever wants to look at it. It looks at the world between two steps; a run
-//! that nobody looks at has none.
+//! Timeline: a run over time, sampled from the world between two steps. Runs without a page have none.
 
 use super::fault::Injected;
 use super::world::{Tally, World};
 use crate::agenda::{Micros, SECOND};
 
-/// Points at most: two for each pixel or so of a chart. Beyond, every second one goes, and their distance doubles.
+/// Samples at most: about two for each pixel of a chart. Beyond, every second one is removed, and their distance
+/// doubles.
 const SAMPLES_MAX: usize = 1_200;
 
-/// Bands at most: hundreds of lives of the hub. Later ones are counted only.
+/// Bands at most: hundreds of hub processes. Later ones are counted only.
 const BANDS_MAX: usize = 2_000;
 
-/// One point. Counts are of all the time before it.
+/// One sample. Counts are totals since the start of the run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sample {
-    /// When.
+    /// Virtual time.
     pub at: Micros,
-    /// Jobs that wait, as the journal has it.
+    /// Jobs that wait, in the durable state.
     pub waiting: u64,
     /// Jobs under lease.
     pub leased: u64,
-    /// Jobs that clients were told of.
+    /// Submits that were acknowledged.
     pub acknowledged: u64,
     /// Jobs that ended.
     pub ended: u64,
-    /// Replies that came with a status of 200 and above, of 400 and above, of 500 and above.
+    /// Replies with a status of 2xx, 4xx and 5xx.
     pub replies: [u64; 3],
     /// Calls that had no reply.
     pub lost: u64,
-    /// Faults that came.
+    /// Faults that were injected, by name.
     pub injected: Injected,
 }
 
-/// How the hub was for a while.
+/// The state of the hub over a span of time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// A process is up, by its number.
+    /// A process is running, with this id.
     Up(u64),
-    /// None is.
+    /// No process is running.
     Down,
-    /// The journal takes nothing.
+    /// The journal does not accept records.
     JournalDown,
 }
 
 /// A state, and how long it lasted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Band {
-    /// Which.
+    /// The state.
     pub state: State,
-    /// Its beginning.
+    /// When it began.
     pub from: Micros,
-    /// Its end.
+    /// When it ended.
     pub to: Micros,
 }
 
-/// A run over time: [`Timeline::look`] after each step, [`Timeline::end`] after the last one.
+/// A run over time: call [`Timeline::update`] after each step, [`Timeline::end`] after the last one.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     every: Micros,
@@ -83,42 +83,42 @@ impl Default for Timeline {
 }
 
 impl Timeline {
-    /// Notes what has changed, and each second (or longer, in a long run) how much there is of everything.
-    pub fn look(&mut self, world: &World) {
+    /// Notes changes of the hub's state, and takes a sample each second (less often in a long run).
+    pub fn update(&mut self, world: &World) {
         let now = world.now();
         self.held = world.held();
-        self.hub_is(now, world.life().map_or(State::Down, State::Up));
-        self.journal_is(now, world.is_journal_down());
+        self.set_hub_state(now, world.process_id().map_or(State::Down, State::Up));
+        self.set_journal_down(now, world.is_journal_down());
         if now >= self.next_at {
             self.next_at = (now / self.every + 1) * self.every;
             self.sample(now, world.tally());
         }
     }
 
-    /// The run is over.
+    /// Ends the last band and takes the last sample.
     pub fn end(&mut self, tally: &Tally) {
         let now = tally.virtual_us;
-        self.journal_is(now, false);
+        self.set_journal_down(now, false);
         self.band(self.hub.0, self.hub.1, now);
         self.sample(now, tally.clone());
     }
 
-    /// The points, in order.
+    /// The samples, in order.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
 
-    /// How the hub was, each state by its end.
+    /// The hub's states, in the order of their ends.
     pub fn bands(&self) -> &[Band] {
         &self.bands
     }
 
-    /// Bands that there was no room for.
+    /// Bands beyond the limit, which are not kept.
     pub fn bands_left_out(&self) -> u64 {
         self.left_out
     }
 
-    fn hub_is(&mut self, now: Micros, state: State) {
+    fn set_hub_state(&mut self, now: Micros, state: State) {
         let (before, from) = self.hub;
         if state != before {
             self.band(before, from, now);
@@ -126,7 +126,7 @@ impl Timeline {
         }
     }
 
-    fn journal_is(&mut self, now: Micros, is_down: bool) {
+    fn set_journal_down(&mut self, now: Micros, is_down: bool) {
         match self.journal_down_from {
             None if is_down => self.journal_down_from = Some(now),
             Some(from) if !is_down => {
@@ -163,10 +163,10 @@ impl Timeline {
         });
         if self.samples.len() > SAMPLES_MAX {
             self.every *= 2;
-            let mut no = 0;
+            let mut index = 0;
             self.samples.retain(|_| {
-                no += 1;
-                no % 2 == 1
+                index += 1;
+                index % 2 == 1
             });
         }
     }
@@ -185,8 +185,8 @@ mod tests {
     fn bands_follow_each_other_and_the_last_ends_with_the_run() {
         let mut timeline = Timeline::default();
         for (now, state) in [(0, State::Up(1)), (5, State::Up(1)), (7, State::Down), (9, State::Up(2))] {
-            timeline.hub_is(now * SECOND, state);
-            timeline.journal_is(now * SECOND, now == 5);
+            timeline.set_hub_state(now * SECOND, state);
+            timeline.set_journal_down(now * SECOND, now == 5);
         }
         timeline.end(&tally(20, 1));
         let bands: Vec<_> =

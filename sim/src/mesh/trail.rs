@@ -1,25 +1,25 @@
-//! Trail: a hash over everything that happened, and the last of it in words.
+//! Trail: a hash over all events of a run, and the latest events as text.
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::VecDeque;
 use std::fmt;
 use std::hash::Hasher;
 
-/// Notes that a failure shows.
+/// How many of the latest events a failure shows.
 const NOTES_MAX: usize = 40;
 
-/// One thing that happened.
+/// One event of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Note {
-    /// When, in microseconds.
+    /// Virtual time in microseconds.
     pub at: u64,
-    /// What.
+    /// Its kind.
     pub what: &'static str,
-    /// Two numbers that tell it from others of its kind.
+    /// Two numbers that identify it among events of its kind.
     pub which: [u64; 2],
 }
 
-/// What happened in a run. The same seed must give the same hash, in every build profile.
+/// The events of a run. The same seed must give the same hash, in every build profile.
 #[derive(Clone, Debug)]
 pub struct Trail {
     hasher: SipHasher13,
@@ -34,7 +34,7 @@ impl Default for Trail {
 }
 
 impl Trail {
-    /// Something happened.
+    /// Appends an event.
     pub fn note(&mut self, at: u64, what: &'static str, which: [u64; 2]) {
         self.hasher.write_u64(at);
         self.hasher.write(what.as_bytes());
@@ -47,22 +47,22 @@ impl Trail {
         self.last.push_back(Note { at, what, which });
     }
 
-    /// Bytes were seen.
+    /// Adds bytes to the hash that no event shows.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.hasher.write(bytes);
     }
 
-    /// The hash of all of it.
+    /// The hash over all events and bytes so far.
     pub fn hash(&self) -> u128 {
         self.hasher.finish128().as_u128()
     }
 
-    /// How much happened.
+    /// How many events were appended.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The last of it.
+    /// The latest events, the oldest of them first.
     pub fn last(&self) -> impl Iterator<Item = &Note> {
         self.last.iter()
     }

@@ -3,10 +3,10 @@
 use sheratan_io::shell::wire::Wire;
 use std::io;
 
-/// Bytes that a usual reader leaves unread before the hub's writes wait.
+/// Bytes that a usual reader leaves unread before the hub's writes block.
 pub const WINDOW_BYTES: usize = 64 << 10;
 
-/// The hub's end: what has arrived and was not read, what was written and has not left.
+/// The hub's end: input that the hub has not read, and output that the client has not read.
 #[derive(Debug)]
 pub struct VirtualWire {
     /// The connection.
@@ -17,12 +17,12 @@ pub struct VirtualWire {
     is_reset: bool,
     outbox: Vec<u8>,
     window_bytes: usize,
-    /// The hub writes no more.
+    /// Whether the hub has shut down its writing side.
     pub is_shut_down: bool,
 }
 
 impl VirtualWire {
-    /// A connection that was just accepted, whose client leaves at most so much unread.
+    /// A connection that was just accepted, whose client leaves at most `window_bytes` unread.
     pub fn new(conn: u64, window_bytes: usize) -> Self {
         VirtualWire {
             conn,
@@ -36,23 +36,23 @@ impl VirtualWire {
         }
     }
 
-    /// Bytes arrive.
+    /// Appends bytes that arrive at the hub.
     pub fn arrive(&mut self, bytes: &[u8]) {
         self.inbox.extend_from_slice(bytes);
     }
 
-    /// The client sends no more.
+    /// Notes that the client sends no more.
     pub fn end(&mut self) {
         self.is_ended = true;
     }
 
-    /// The client is gone: reads and writes fail.
+    /// Resets the connection: reads and writes fail.
     pub fn reset(&mut self) {
         self.is_reset = true;
     }
 
-    /// Up to `bytes_max` of what was written leave.
-    pub fn take_out(&mut self, bytes_max: usize) -> Vec<u8> {
+    /// Removes up to `bytes_max` of the output.
+    pub fn take_output(&mut self, bytes_max: usize) -> Vec<u8> {
         if self.outbox.len() <= bytes_max {
             return std::mem::take(&mut self.outbox);
         }
@@ -60,12 +60,12 @@ impl VirtualWire {
         std::mem::replace(&mut self.outbox, rest)
     }
 
-    /// Whether no more can be written until something leaves.
+    /// Whether the window is full.
     pub fn is_full(&self) -> bool {
         self.outbox.len() >= self.window_bytes
     }
 
-    /// Whether something that was written has not left.
+    /// Whether there is output.
     pub fn has_output(&self) -> bool {
         !self.outbox.is_empty()
     }

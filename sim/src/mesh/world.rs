@@ -1,4 +1,4 @@
-//! World: everything that takes part in a run, and what happens when.
+//! World: the state of a run, and its event loop.
 
 mod chaos;
 mod hub;
@@ -11,7 +11,7 @@ use super::listener::Listener;
 use super::logs::Logs;
 use super::network::Network;
 use super::node::{LANES, Node};
-use super::oracle::{Oracle, Told, Violation, holds};
+use super::oracle::{Observation, Oracle, Violation, holds};
 use super::plan::Plan;
 use super::process::{Handed, Process, TOKEN};
 use super::reader::{self, READER_LANES, Reader};
@@ -28,28 +28,28 @@ use std::collections::{BTreeMap, VecDeque};
 /// Wall time at the start: 2026-01-15.
 const WALL_START_US: Micros = 1_768_500_000_000_000;
 
-/// The mesh comes up before anything goes wrong.
+/// How long the warm-up lasts, in which no faults are injected.
 pub const WARM_UP_US: Micros = 20 * SECOND;
 
-/// How often the faults that come by the hour are drawn.
+/// How often the faults whose rates are per hour are drawn.
 const FAULT_TICK_US: Micros = SECOND;
 
-/// How often the operator looks at the metrics.
+/// How often the operator reads the metrics.
 const SCRAPE_US: Micros = 15 * SECOND;
 
-/// What the cool-down takes at most, and more for each job that is held at its start: the longest lease and backoff, and
-/// then work at full speed.
+/// How long the cool-down may last: the longest lease and backoff, and the second for each job that is held at its
+/// start.
 const COOL_DOWN_US: Micros = 10 * MINUTE;
 const COOL_DOWN_PER_JOB_US: Micros = 2 * SECOND;
 
-/// A reader that is slow takes so much, so often.
-const SLOW_BITE_BYTES: usize = 512;
-const SLOW_BITE_US: Micros = 300_000;
+/// How many bytes a slow reader reads at once, and how often.
+const SLOW_READ_BYTES: usize = 512;
+const SLOW_READ_US: Micros = 300_000;
 
-/// How long a hub that cannot start stays down.
+/// How long after a failed start the hub is started again.
 const START_AGAIN_US: Micros = 2 * SECOND;
 
-/// Who takes part.
+/// A participant of the run other than the hub.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Actor {
     Node(usize),
@@ -59,73 +59,73 @@ enum Actor {
     Operator,
 }
 
-/// A connection that an actor keeps, and the calls on it.
+/// One of an actor's connections, and the calls on it.
 #[derive(Debug)]
 struct Channel {
     actor: Actor,
     lane: usize,
     plane: Plane,
     conn: Option<u64>,
-    /// The calls under way, as they were sent and will be answered.
-    calls: VecDeque<UnderWay>,
-    /// When the first of them has taken too long, or earlier.
-    patience: Alarm,
+    /// The calls that are not answered yet, in the order in which they were sent.
+    calls: VecDeque<PendingCall>,
+    /// Fires when the first of them times out, or earlier.
+    timeout: Alarm,
     inbox: Vec<u8>,
 }
 
-/// A call that was not answered yet.
+/// A call that is not answered yet.
 #[derive(Clone, Copy, Debug)]
-struct UnderWay {
+struct PendingCall {
     asked_at: Micros,
-    /// Then it has taken too long.
-    until: Micros,
-    /// For so long the hub may wait with it.
-    waits: Micros,
+    /// When it times out.
+    times_out_at: Micros,
+    /// How long the request allows the hub to wait before it answers.
+    hub_wait: Micros,
 }
 
 #[derive(Debug)]
 enum Event {
     /// Bytes arrive at the hub.
     ToHub { conn: u64, bytes: Vec<u8> },
-    /// The hub is told that a connection is over.
-    GoneToHub { conn: u64 },
+    /// The hub is notified that a connection was closed.
+    CloseAtHub { conn: u64 },
     /// Bytes arrive at an actor.
     ToActor { conn: u64, bytes: Vec<u8> },
-    /// An actor is told that a connection is over.
-    GoneToActor { conn: u64 },
-    /// A slow reader takes its next bite.
-    Bite { conn: u64 },
-    /// A call has taken too long.
-    Patience { channel: usize },
-    /// The loop's next round.
-    Round { life: u64 },
-    /// The disk is done with a batch, or has failed.
-    Commit { life: u64 },
-    /// The background looks for something to do.
-    Background { life: u64 },
+    /// An actor is notified that a connection was closed.
+    CloseAtActor { conn: u64 },
+    /// A slow reader reads the next bytes.
+    SlowRead { conn: u64 },
+    /// A channel's timeout alarm fires.
+    CallTimeout { channel: usize },
+    /// The hub's loop runs its next round.
+    Round { process_id: u64 },
+    /// The disk has finished a batch, or has failed.
+    Commit { process_id: u64 },
+    /// The background thread checks for work.
+    Background { process_id: u64 },
     /// The hub is started.
     Start,
-    /// An actor wakes up.
+    /// An actor's timer fires.
     Wake { actor: Actor, incarnation: u64, timer: Timer },
     /// A node is started.
     StartNode(usize),
-    /// A job is submitted.
+    /// A client gets a job to submit.
     Arrival,
-    /// Faults are drawn.
+    /// The faults whose rates are per hour are drawn.
     FaultTick,
-    /// The operator looks.
+    /// The operator reads the metrics.
     Scrape,
     /// The chaos begins.
     Chaos,
     /// The chaos ends.
     Cool,
-    /// An orderly stop is over.
-    Stopped { life: u64 },
+    /// The drain of an orderly stop is over.
+    Stopped { process_id: u64 },
     /// The power is cut.
-    PowerCut { life: u64 },
+    PowerCut { process_id: u64 },
 }
 
-/// What a run was, in numbers.
+/// A run in numbers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
     /// Events.
@@ -135,22 +135,22 @@ pub struct Tally {
     /// Virtual time.
     pub virtual_us: Micros,
     /// Starts of the hub.
-    pub lives: u64,
+    pub hub_starts: u64,
     /// Records in the journal.
     pub records: u64,
-    /// Jobs that clients were told of.
+    /// Submits that were acknowledged.
     pub acknowledged: u64,
     /// Jobs that ended.
     pub ended: u64,
     /// Lines of the audit log.
     pub audit_lines: u64,
-    /// Faults that came.
+    /// Faults that were injected, by name.
     pub injected: Injected,
-    /// What was seen.
+    /// Events that were counted by name.
     pub marks: BTreeMap<&'static str, u64>,
 }
 
-/// A run.
+/// The state of a run.
 #[derive(Debug)]
 pub struct World {
     plan: Plan,
@@ -159,36 +159,39 @@ pub struct World {
     network: Network,
     disk: VirtualDisk,
     process: Option<Process>,
-    /// What the last process had handed to the journal when it died: all that may be there without having been told.
+    /// What the last process had handed to the journal when it died: records that may be there without an
+    /// acknowledgement.
     handed: Handed,
-    life: u64,
+    /// Counts the hub's processes; the id of the current or last one.
+    process_id: u64,
     identity: Identity,
-    /// How far wall time is off.
-    wall_off: i64,
+    /// Microseconds by which wall time is off.
+    wall_offset_us: i64,
     channels: Vec<Channel>,
     nodes: Vec<Node>,
     clients: Vec<Client>,
     readers: Vec<Reader>,
     listeners: Vec<Listener>,
-    /// Actors are cut off from the hub, or the hub from them, until then.
+    /// Until when an actor's requests are lost, by node index.
     cut_to_hub: BTreeMap<usize, Micros>,
+    /// Until when the replies to an actor are lost, by node index.
     cut_from_hub: BTreeMap<usize, Micros>,
     burst_until: Micros,
     slow_until: Micros,
     full_until: Micros,
-    /// The loop stands still until then.
+    /// Until when the hub's loop does not run.
     stalled_until: Micros,
-    /// Something hindered the hub until then: a stall, a slow disk, a start.
-    unwell_until: Micros,
-    /// Bits that flipped at rest and were not found yet.
+    /// Until when a stall, a slow disk or a start may delay the hub's answers.
+    hindered_until: Micros,
+    /// Bits that flipped at rest and were not detected yet.
     flips: u64,
     is_chaos: bool,
     is_cool: bool,
     cool_until: Micros,
     draws: Draws,
     calls: u64,
-    /// Jobs that readers were told of.
-    acquainted: usize,
+    /// How many jobs were assigned to readers.
+    jobs_assigned: usize,
     oracle: Oracle,
     logs: Logs,
     trail: Trail,
@@ -196,7 +199,7 @@ pub struct World {
     marks: BTreeMap<&'static str, u64>,
 }
 
-/// Those who act.
+/// The actors.
 struct Cast<'a> {
     nodes: &'a mut [Node],
     clients: &'a mut [Client],
@@ -204,7 +207,7 @@ struct Cast<'a> {
     listeners: &'a mut [Listener],
 }
 
-/// Chance, by what it is for: less of one fault leaves the others as they were.
+/// A random stream for each purpose, so that removing one fault leaves the draws of the others as they were.
 #[derive(Debug)]
 struct Draws {
     actors: Draw,
@@ -214,21 +217,21 @@ struct Draws {
 }
 
 impl World {
-    /// The beginning of a run.
+    /// A run before its first event.
     pub fn new(plan: Plan) -> Self {
         let seed = plan.seed;
         let mut key = *b"sheratan-sim-key";
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let identity = Identity { hub_id: HubId(key), key: HubKey::new(key) };
         let mut actors = Draw::new(seed, Stream::Actors);
-        let nodes: Vec<_> = (0..plan.nodes).map(|no| Node::new(&plan, no, &mut actors)).collect();
+        let nodes: Vec<_> = (0..plan.nodes).map(|index| Node::new(&plan, index, &mut actors)).collect();
         let clients: Vec<_> = (0..plan.clients).map(Client::new).collect();
         let readers: Vec<_> = (0..plan.traffic.readers).map(Reader::new).collect();
         let listeners: Vec<_> = (0..plan.traffic.listeners).map(Listener::new).collect();
         let mut channels = Vec::new();
         let channel = |actor, lane, plane| {
             let (calls, inbox) = (VecDeque::new(), Vec::new());
-            Channel { actor, lane, plane, conn: None, calls, patience: Alarm::default(), inbox }
+            Channel { actor, lane, plane, conn: None, calls, timeout: Alarm::default(), inbox }
         };
         for index in 0..nodes.len() {
             for lane in 0..LANES {
@@ -266,9 +269,9 @@ impl World {
             disk: VirtualDisk::new(Draw::new(seed, Stream::Disk)),
             process: None,
             handed: Handed::default(),
-            life: 0,
+            process_id: 0,
             identity,
-            wall_off: 0,
+            wall_offset_us: 0,
             channels,
             nodes,
             clients,
@@ -280,7 +283,7 @@ impl World {
             slow_until: 0,
             full_until: 0,
             stalled_until: 0,
-            unwell_until: 0,
+            hindered_until: 0,
             flips: 0,
             is_chaos: false,
             is_cool: false,
@@ -292,7 +295,7 @@ impl World {
                 hub: Draw::new(seed, Stream::Hub),
             },
             calls: 0,
-            acquainted: 0,
+            jobs_assigned: 0,
             oracle: Oracle::new(identity.key),
             logs: Logs::new(seed),
             trail: Trail::default(),
@@ -302,13 +305,12 @@ impl World {
         }
     }
 
-    /// The next event happens. False when the run is over.
+    /// Handles the next event. False when the run is over.
     pub fn step(&mut self) -> Result<bool, Violation> {
         let Some((at, event)) = self.agenda.next(Micros::MAX) else { return Ok(false) };
         self.now = at.max(self.now);
         self.oracle.set_now(self.now);
-        let what = self.happen(event)?;
-        let (name, which) = what;
+        let (name, which) = self.handle(event)?;
         self.trail.note(self.now, name, which);
         if !self.is_cool {
             return Ok(true);
@@ -323,28 +325,28 @@ impl World {
         Ok(true)
     }
 
-    /// How late it is.
+    /// The current virtual time.
     pub fn now(&self) -> Micros {
         self.now
     }
 
-    /// The number of the hub's process that is up.
-    pub fn life(&self) -> Option<u64> {
-        self.process.is_some().then_some(self.life)
+    /// The id of the hub process that is running.
+    pub fn process_id(&self) -> Option<u64> {
+        self.process.is_some().then_some(self.process_id)
     }
 
-    /// Whether the hub knows that its journal takes nothing.
+    /// Whether the hub knows that its journal does not accept records.
     pub fn is_journal_down(&self) -> bool {
         self.process.as_ref().is_some_and(Process::is_journal_down)
     }
 
-    /// Jobs that wait, and jobs under lease, as the journal has it.
+    /// Jobs that wait, and jobs under lease, in the durable state.
     pub fn held(&self) -> (u64, u64) {
         let counts = self.oracle.shadow().counts();
         (counts.waiting(), counts.leased)
     }
 
-    /// What happened.
+    /// The events so far.
     pub fn trail(&self) -> &Trail {
         &self.trail
     }
@@ -363,7 +365,7 @@ impl World {
             events: self.trail.count(),
             requests: self.calls,
             virtual_us: self.now,
-            lives: self.life,
+            hub_starts: self.process_id,
             records: self.oracle.seq(),
             acknowledged,
             ended,
@@ -373,25 +375,25 @@ impl World {
         }
     }
 
-    /// The state that is durable, as a digest.
+    /// The digest of the durable state.
     pub fn digest(&self) -> [u8; 32] {
         self.oracle.shadow().digest()
     }
 
-    fn happen(&mut self, event: Event) -> Result<(&'static str, [u64; 2]), Violation> {
+    fn handle(&mut self, event: Event) -> Result<(&'static str, [u64; 2]), Violation> {
         Ok(match event {
             Event::ToHub { conn, bytes } => {
                 let len = bytes.len() as u64;
                 self.trail.bytes(&bytes);
-                self.arrive(conn, &bytes);
+                self.deliver_to_hub(conn, &bytes);
                 ("bytes reach the hub: connection, count", [conn, len])
             }
-            Event::GoneToHub { conn } => {
+            Event::CloseAtHub { conn } => {
                 if let Some(conn) = self.network.close(conn)
                     && let Some(id) = conn.hub
                     && let Some(process) = &mut self.process
                 {
-                    process.touch(id, true, |wire| wire.reset());
+                    process.update_wire(id, true, |wire| wire.reset());
                     self.round_soon();
                 }
                 ("a connection is gone for the hub", [conn, 0])
@@ -399,46 +401,51 @@ impl World {
             Event::ToActor { conn, bytes } => {
                 let len = bytes.len() as u64;
                 self.trail.bytes(&bytes);
-                self.receive(conn, &bytes)?;
+                self.deliver_to_actor(conn, &bytes)?;
                 ("bytes reach an actor: connection, count", [conn, len])
             }
-            Event::GoneToActor { conn } => {
+            Event::CloseAtActor { conn } => {
                 if let Some(index) = self.channels.iter().position(|channel| channel.conn == Some(conn)) {
-                    self.lose(index)?;
+                    self.disconnect(index)?;
                 }
                 ("a connection is gone for its actor", [conn, 0])
             }
-            Event::Bite { conn } => {
-                self.bite(conn)?;
+            Event::SlowRead { conn } => {
+                self.read_slowly(conn)?;
                 ("a slow reader reads", [conn, 0])
             }
-            Event::Patience { channel } => {
-                match self.channels[channel].patience.ring(self.now) {
-                    Ok(()) => self.run_out(channel)?,
-                    Err(Some(at)) => self.agenda.plan(at, Event::Patience { channel }),
+            Event::CallTimeout { channel } => {
+                match self.channels[channel].timeout.handle_event(self.now) {
+                    Ok(()) => self.time_out_call(channel)?,
+                    Err(Some(at)) => self.agenda.plan(at, Event::CallTimeout { channel }),
                     Err(None) => {}
                 }
                 ("an actor looks at its calls", [channel as u64, 0])
             }
-            Event::Round { life } => {
-                match self.process.as_mut().filter(|_| life == self.life).map(|process| process.round.ring(self.now)) {
-                    Some(Ok(())) => self.round(life)?,
-                    Some(Err(Some(at))) => self.agenda.plan(at, Event::Round { life }),
+            Event::Round { process_id } => {
+                match self
+                    .process
+                    .as_mut()
+                    .filter(|_| process_id == self.process_id)
+                    .map(|process| process.round.handle_event(self.now))
+                {
+                    Some(Ok(())) => self.round(process_id)?,
+                    Some(Err(Some(at))) => self.agenda.plan(at, Event::Round { process_id }),
                     Some(Err(None)) | None => {}
                 }
-                ("round", [life, 0])
+                ("round", [process_id, 0])
             }
-            Event::Commit { life } => {
-                self.commit(life)?;
-                ("commit", [life, self.oracle.seq()])
+            Event::Commit { process_id } => {
+                self.commit(process_id)?;
+                ("commit", [process_id, self.oracle.seq()])
             }
-            Event::Background { life } => {
-                self.background(life)?;
-                ("background", [life, 0])
+            Event::Background { process_id } => {
+                self.background(process_id)?;
+                ("background", [process_id, 0])
             }
             Event::Start => {
                 self.start()?;
-                ("start", [self.life, u64::from(self.process.is_some())])
+                ("start", [self.process_id, u64::from(self.process.is_some())])
             }
             Event::Wake { actor, incarnation, timer } => {
                 self.wake(actor, incarnation, timer)?;
@@ -446,7 +453,7 @@ impl World {
             }
             Event::StartNode(index) => {
                 if !self.nodes[index].is_up() {
-                    self.play(Actor::Node(index), |all, scene| all.nodes[index].start(scene))?;
+                    self.run_actor(Actor::Node(index), |all, scene| all.nodes[index].start(scene))?;
                 }
                 ("a node starts", [index as u64, 0])
             }
@@ -462,7 +469,7 @@ impl World {
                 let channel = self.channels.len() - 1;
                 if self.channels[channel].calls.is_empty() {
                     let bytes = get("/api/metrics", TOKEN);
-                    self.call(channel, Call { lane: 0, bytes, patience: 5 * SECOND, waits: 0 });
+                    self.call(channel, Call { lane: 0, bytes, timeout: 5 * SECOND, hub_wait: 0 });
                 }
                 if !self.is_cool {
                     self.agenda.plan(self.now + SCRAPE_US, Event::Scrape);
@@ -485,18 +492,18 @@ impl World {
                 self.cool();
                 ("the chaos ends", [0, 0])
             }
-            Event::Stopped { life } => {
-                if life == self.life && self.process.is_some() {
+            Event::Stopped { process_id } => {
+                if process_id == self.process_id && self.process.is_some() {
                     self.stop()?;
                 }
-                ("the hub has stopped", [life, 0])
+                ("the hub has stopped", [process_id, 0])
             }
-            Event::PowerCut { life } => {
-                if life == self.life && self.process.is_some() {
-                    self.inject("crash_after_reply");
+            Event::PowerCut { process_id } => {
+                if process_id == self.process_id && self.process.is_some() {
+                    self.count_fault("crash_after_reply");
                     self.power_off();
                 }
-                ("the power is cut", [life, 0])
+                ("the power is cut", [process_id, 0])
             }
         })
     }
@@ -504,10 +511,12 @@ impl World {
     fn answered(&mut self, index: usize, answer: Answer) -> Result<(), Violation> {
         let (actor, lane) = (self.channels[index].actor, self.channels[index].lane);
         match actor {
-            Actor::Node(index) => self.play(actor, |all, scene| all.nodes[index].answered(lane, answer, scene)),
-            Actor::Client(index) => self.play(actor, |all, scene| all.clients[index].answered(answer, scene)),
-            Actor::Reader(index) => self.play(actor, |all, scene| all.readers[index].answered(lane, answer, scene)),
-            Actor::Listener(index) => self.play(actor, |all, scene| all.listeners[index].answered(answer, scene)),
+            Actor::Node(index) => self.run_actor(actor, |all, scene| all.nodes[index].answered(lane, answer, scene)),
+            Actor::Client(index) => self.run_actor(actor, |all, scene| all.clients[index].answered(answer, scene)),
+            Actor::Reader(index) => {
+                self.run_actor(actor, |all, scene| all.readers[index].answered(lane, answer, scene))
+            }
+            Actor::Listener(index) => self.run_actor(actor, |all, scene| all.listeners[index].answered(answer, scene)),
             Actor::Operator => Ok(()),
         }
     }
@@ -523,7 +532,7 @@ impl World {
                 return Ok(());
             }
         }
-        self.play(actor, |all, scene| match actor {
+        self.run_actor(actor, |all, scene| match actor {
             Actor::Node(index) => all.nodes[index].wake(timer, scene),
             Actor::Client(index) => all.clients[index].wake(timer, scene),
             Actor::Reader(index) => all.readers[index].wake(scene),
@@ -541,11 +550,11 @@ impl World {
         let wait = 1 + self.draws.arrivals.below(2 * mean);
         self.agenda.plan(self.now + wait, Event::Arrival);
         let index = self.draws.arrivals.below(self.clients.len() as u64) as usize;
-        self.play(Actor::Client(index), |all, scene| all.clients[index].submit(scene))
+        self.run_actor(Actor::Client(index), |all, scene| all.clients[index].submit(scene))
     }
 
-    /// An actor acts; what it wants of the world is done.
-    fn play(&mut self, actor: Actor, act: impl FnOnce(&mut Cast, &mut Scene)) -> Result<(), Violation> {
+    /// Runs one step of an actor, then makes its calls, sets its timers and checks its observations.
+    fn run_actor(&mut self, actor: Actor, act: impl FnOnce(&mut Cast, &mut Scene)) -> Result<(), Violation> {
         let mut scene = Scene {
             now: self.now,
             plan: &self.plan,
@@ -555,8 +564,8 @@ impl World {
             logged: self.logs.last_line(),
             calls: Vec::new(),
             timers: Vec::new(),
-            told: Vec::new(),
-            leafed: Vec::new(),
+            observations: Vec::new(),
+            log_pages: Vec::new(),
             injected: &mut self.injected,
             marks: Vec::new(),
             hangs_up: false,
@@ -564,7 +573,7 @@ impl World {
         };
         let World { nodes, clients, readers, listeners, .. } = self;
         act(&mut Cast { nodes, clients, readers, listeners }, &mut scene);
-        let Scene { calls, timers, told, leafed, marks, hangs_up, is_deafened, .. } = scene;
+        let Scene { calls, timers, observations, log_pages, marks, hangs_up, is_deafened, .. } = scene;
         marks.into_iter().for_each(|mark| self.mark(mark));
         let (first, incarnation) = match actor {
             Actor::Node(index) => (index * LANES, self.nodes[index].incarnation),
@@ -579,27 +588,27 @@ impl World {
         for call in calls {
             self.call(first + call.lane, call);
         }
-        for told in &told {
-            if let (Told::Submitted { job_id, .. }, false) = (told, self.readers.is_empty()) {
-                self.acquainted += 1;
-                let index = self.acquainted % self.readers.len();
-                self.readers[index].know(job_id);
+        for observation in &observations {
+            if let (Observation::Submitted { job_id, .. }, false) = (observation, self.readers.is_empty()) {
+                self.jobs_assigned += 1;
+                let index = self.jobs_assigned % self.readers.len();
+                self.readers[index].add_job(job_id);
             }
         }
-        // What was just told is what a crash must not take back.
-        let crashes = self.plan.rate(Fault::CrashInCommit) * told.iter().map(weight).sum::<u64>();
+        // A crash must not undo what was just reported: that is when a power cut is most likely to show a bug.
+        let crashes = self.plan.rate(Fault::CrashInCommit) * observations.iter().map(weight).sum::<u64>();
         if self.is_chaos && crashes > 0 && self.draws.hub.below(36_000) < crashes {
-            self.agenda.plan(self.now + 1, Event::PowerCut { life: self.life });
+            self.agenda.plan(self.now + 1, Event::PowerCut { process_id: self.process_id });
         }
-        told.into_iter().try_for_each(|told: Told| self.oracle.told(self.now, told))?;
-        leafed.iter().try_for_each(|page| self.logs.told_page(page))?;
+        observations.into_iter().try_for_each(|observation| self.oracle.observe(self.now, observation))?;
+        log_pages.iter().try_for_each(|page| self.logs.check_page(page))?;
         if is_deafened && let Some(conn) = self.channels[first].conn.and_then(|conn| self.network.get(conn)) {
             (conn.is_slow, conn.deaf_since) = (true, Some(self.now));
         }
         if hangs_up { self.hang_up(first) } else { Ok(()) }
     }
 
-    fn inject(&mut self, name: &'static str) {
+    fn count_fault(&mut self, name: &'static str) {
         *self.injected.entry(name).or_default() += 1;
     }
 
@@ -608,11 +617,11 @@ impl World {
     }
 }
 
-/// How much there is to lose in what an actor was told: most in an end that time alone may have brought.
-fn weight(told: &Told) -> u64 {
-    match told {
-        Told::Saw { row, .. } if row.status == "expired" => 300,
-        Told::Saw { .. } | Told::Waited(_) => 10,
+/// How likely a power cut after an observation is to show a bug: most after an end by time alone, which has no command.
+fn weight(observation: &Observation) -> u64 {
+    match observation {
+        Observation::JobShown { row, .. } if row.status == "expired" => 300,
+        Observation::JobShown { .. } | Observation::WaitEnded(_) => 10,
         _ => 1,
     }
 }

@@ -1,4 +1,4 @@
-//! Check: many seeds on all cores, until one fails.
+//! Check: runs many seeds on all cores, until one fails.
 
 use crate::model_check::run::{Failure, Report, run_seed};
 use crate::model_check::sightings::Sightings;
@@ -13,14 +13,14 @@ use std::thread;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SeedRange(Range<u64>);
 
-/// What went on in all runs together.
+/// The sums of many runs' numbers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
     /// How many seeds ran.
     pub seeds: u64,
-    /// What happened, in numbers.
+    /// The runs in numbers.
     pub tally: Tally,
-    /// What was seen, and how often.
+    /// Outcomes and effects, counted by kind.
     pub sightings: Sightings,
     /// Jobs that were accepted.
     pub accepted: u64,
@@ -39,7 +39,7 @@ impl SeedRange {
         self.0.start
     }
 
-    /// The one behind the last.
+    /// The one after the last.
     pub fn end(&self) -> u64 {
         self.0.end
     }
@@ -54,15 +54,15 @@ impl FromStr for SeedRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no range of seeds; write it as 0..1000, the last one excluded");
+        let wrong = || format!("`{text}` is not a range of seeds; write it as 0..1000, the last one excluded");
         let (first, end) = text.split_once("..").ok_or_else(wrong)?;
         let (first, end) = (first.parse().map_err(|_| wrong())?, end.parse().map_err(|_| wrong())?);
         if first < end { Ok(SeedRange::new(first, end)) } else { Err(wrong()) }
     }
 }
 
-/// Runs the seeds on `jobs` threads: the totals, or the lowest seed that was seen to fail. `observe` is told of each
-/// seed's steps by number, `done` of each seed.
+/// Runs the seeds on `jobs` threads: the totals, or the lowest seed that was seen to fail. `observe` is called with
+/// each seed and step number, `done` with each finished seed.
 pub fn check(
     seeds: SeedRange,
     steps: u64,
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_share_the_seeds_and_their_number_changes_nothing() {
+    fn totals_do_not_depend_on_the_number_of_threads() {
         let seeds = SeedRange::new(20, 26);
         let one = check(seeds.clone(), 60, 1, |_, _| (), |_| ()).expect("these seeds are well");
         let four = check(seeds, 60, 4, |_, _| (), |_| ()).expect("these seeds are well");

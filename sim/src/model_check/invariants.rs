@@ -1,4 +1,4 @@
-//! Invariants: what must hold of every state, and that the hub's rows are the model's.
+//! Invariants: what must hold of every state, and whether the hub's rows equal the model's.
 
 use crate::model_check::model::{self, Model, liveness_at};
 use crate::model_check::violation::{Violation, holds};
@@ -7,7 +7,7 @@ use sheratan_core::{Account, AttemptEnd, Counts, FinalStatus, Hub, JobSeq, JobVi
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-/// What costs next to nothing to ask, after each step.
+/// Checks limits and counts. O(1), so it runs after each step.
 pub fn check_bounds(hub: &Hub) -> Result<(), Violation> {
     let (counts, limits) = (hub.counts(), hub.limits());
     holds(counts.retained <= limits.retained_jobs_max, || {
@@ -34,22 +34,22 @@ pub fn check_bounds(hub: &Hub) -> Result<(), Violation> {
     })
 }
 
-/// After time has passed up to `now`: nothing that was due is left.
+/// Checks, after `Hub::advance`, that no timer is due.
 pub fn check_nothing_is_due(hub: &Hub) -> Result<(), Violation> {
     let next = hub.next_due_at().filter(|_| hub.now() != Timestamp::NEVER);
     holds(next.is_none_or(|at| at > hub.now()), || {
-        format!("{:?} is due at {:?} although time was let pass", next, hub.now())
+        format!("{:?} is still due at {:?} after the hub was advanced", next, hub.now())
     })
 }
 
-/// A walk over all jobs: counts are sums, states fit attempts. O(n).
+/// Walks over all jobs: counts are sums, states fit attempts. O(n).
 pub fn check_jobs(hub: &Hub) -> Result<(), Violation> {
     let mut counts = Counts::default();
     let mut held = BTreeMap::new();
     let mut last = JobSeq::new(0);
     for job in hub.queue().iter_from(JobSeq::FIRST) {
         let seq = job.seq().get();
-        holds(last < job.seq() && job.seq() < hub.queue().next_seq(), || format!("job {seq} stands at a wrong place"))?;
+        holds(last < job.seq() && job.seq() < hub.queue().next_seq(), || format!("job {seq} is out of order"))?;
         last = job.seq();
         let running = job.attempts().filter(|attempt| attempt.end == AttemptEnd::Running).count();
         let is_last_running = job.attempts().next_back().is_some_and(|attempt| attempt.end == AttemptEnd::Running);
@@ -78,7 +78,7 @@ pub fn check_jobs(hub: &Hub) -> Result<(), Violation> {
         let leases = held.remove(&node.index().get()).unwrap_or(0);
         holds(node.leases() == leases, || format!("{} holds {leases} leases, not {}", node.name(), node.leases()))?;
         let liveness = liveness_at(hub.now(), hub.limits(), node.last_seen_at());
-        // At the end of time every node was last seen long ago and now, and no timer is left to say so.
+        // At the end of time no timer is left to make a node stale.
         holds(node.liveness() == liveness || hub.now() == Timestamp::NEVER, || {
             format!(
                 "{} is {} at {}, last seen at {}; it should be {}",
@@ -93,7 +93,7 @@ pub fn check_jobs(hub: &Hub) -> Result<(), Violation> {
     holds(held.is_empty(), || format!("nodes hold leases and are unknown: {held:?}"))
 }
 
-/// The hub's rows are the model's. O(n).
+/// Checks that the hub's rows equal the model's. O(n).
 pub fn check_rows(hub: &Hub, model: &Model) -> Result<(), Violation> {
     let differs = |what: String| Err(Violation::Rows(what));
     let mut jobs = hub.queue().iter_from(JobSeq::FIRST);
@@ -102,7 +102,7 @@ pub fn check_rows(hub: &Hub, model: &Model) -> Result<(), Violation> {
         check_job(job, expected)?;
     }
     if let Some(job) = jobs.next() {
-        return differs(format!("job {} should be gone", job.seq().get()));
+        return differs(format!("job {} should have been dropped", job.seq().get()));
     }
     if hub.counts() != model.counts() {
         return differs(format!("expected {:?}, there are {:?}", model.counts(), hub.counts()));
@@ -135,7 +135,7 @@ pub fn check_rows(hub: &Hub, model: &Model) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The first difference only: a job may have a hundred attempts.
+/// Reports the first difference only: a job may have a hundred attempts.
 fn check_job(job: JobView<'_>, expected: &model::Job) -> Result<(), Violation> {
     let differ = |what: &str, expected: &dyn Debug, found: &dyn Debug| {
         Err(Violation::Rows(format!("job {}: {what} should be {expected:?}, is {found:?}", job.seq().get())))

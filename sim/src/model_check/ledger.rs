@@ -1,7 +1,7 @@
-//! Ledger: promises followed through a run with nothing but what clients were told.
+//! Ledger: checks the hub's promises against nothing but the answers that clients were given.
 //!
 //! It knows no queue, no time and no model: an accepted job has the next number, a lease is newer than all before it, a
-//! job is completed once and final once, and what is final stays as it is until it goes for good. A mistake that hub and
+//! job is completed once and final once, and a final job stays as it is until it is dropped. A mistake that hub and
 //! model shared would show here.
 
 use crate::model_check::violation::{Violation, holds};
@@ -9,13 +9,13 @@ use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::{Command, CompletedStatus, Effect, FinalStatus, Hub, JobSeq, Leased, Outcome, State, Submitted};
 use std::collections::BTreeMap;
 
-/// What clients were told.
+/// The answers that clients were given.
 #[derive(Default, Debug)]
 pub struct Ledger {
     accepted: u64,
     /// Jobs that were leased, by the generation of their last lease.
     generations: BTreeMap<JobSeq, u32>,
-    /// Jobs whose end was told; how, where it was seen.
+    /// Jobs whose end was reported, with their final status if it was seen.
     ended: BTreeMap<JobSeq, Option<FinalStatus>>,
     completed: u64,
 }
@@ -31,16 +31,16 @@ impl Ledger {
         self.completed
     }
 
-    /// Takes in what followed from a step, before its outcome.
+    /// Checks an effect of a step, before its outcome.
     pub fn effect(&mut self, effect: &Effect) -> Result<(), Violation> {
         if let Effect::Ended { job: seq, .. } = effect {
-            let was_told = self.ended.insert(*seq, None).is_some();
-            holds(!was_told, || format!("job {} ended twice", seq.get()))?;
+            let was_reported = self.ended.insert(*seq, None).is_some();
+            holds(!was_reported, || format!("job {} ended twice", seq.get()))?;
         }
         Ok(())
     }
 
-    /// Takes in a command's outcome; `hub` has just given it.
+    /// Checks a command's outcome; `hub` has just returned it.
     pub fn outcome(&mut self, command: &Command, outcome: &Outcome, hub: &Hub) -> Result<(), Violation> {
         match (command, outcome) {
             (Command::Submit(_), Outcome::Submitted(Submitted::Accepted { job, .. })) => self.accept(*job, hub),
@@ -62,22 +62,22 @@ impl Ledger {
         }
     }
 
-    /// Every job that was accepted is there, or ended and went; what ended stays as it ended. O(n).
+    /// Checks that every accepted job is there, or ended and was dropped, and that a final job stays as it ended. O(n).
     pub fn check(&mut self, hub: &Hub) -> Result<(), Violation> {
         for seq in (1..=self.accepted).map(JobSeq::new) {
-            let told = self.ended.get(&seq).copied();
-            match (hub.queue().get(seq).map(|job| job.state()), told) {
-                (None, told) => holds(told.is_some(), || format!("job {} is gone and never ended", seq.get()))?,
+            let ended = self.ended.get(&seq).copied();
+            match (hub.queue().get(seq).map(|job| job.state()), ended) {
+                (None, ended) => holds(ended.is_some(), || format!("job {} was dropped and never ended", seq.get()))?,
                 (Some(State::Final { status, .. }), Some(known)) => {
                     let is_same = known.is_none_or(|known| known == status);
                     holds(is_same, || format!("job {} was {known:?} and is now {status:?}", seq.get()))?;
                     self.ended.insert(seq, Some(status));
                 }
                 (Some(State::Final { .. }), None) => {
-                    holds(false, || format!("job {} is final and nobody was told", seq.get()))?;
+                    holds(false, || format!("job {} is final and its end was not reported", seq.get()))?;
                 }
-                (Some(_), told) => {
-                    holds(told.is_none(), || format!("job {} ended and is now {}", seq.get(), job_status(hub, seq)))?;
+                (Some(_), ended) => {
+                    holds(ended.is_none(), || format!("job {} ended and is now {}", seq.get(), job_status(hub, seq)))?;
                 }
             }
         }
@@ -108,11 +108,11 @@ impl Ledger {
         let Some(job) = hub.queue().get(lease.job) else {
             return holds(false, || format!("job {seq} was leased and is unknown"));
         };
-        holds(job.lease() == lease, || format!("job {seq} was given as {lease:?} and is under {:?}", job.lease()))?;
+        holds(job.lease() == lease, || format!("job {seq} was leased as {lease:?} and is under {:?}", job.lease()))?;
         holds(lease.generation <= job.attempts_max(), || {
             format!("job {seq} has attempt {} of {}", lease.generation, job.attempts_max())
         })?;
-        holds(leased.until >= hub.now(), || format!("job {seq}: its lease ended before it was given"))?;
+        holds(leased.until >= hub.now(), || format!("job {seq}: its lease expired before it was granted"))?;
         let text = hub.key().lease_id(lease);
         holds(hub.key().parse_lease_id(text.as_str()) == Some(lease), || format!("{text} does not read back"))
     }

@@ -1,15 +1,14 @@
-//! Log: what the disk would hold of a run, and hubs rebuilt from it.
+//! Log: the journal and snapshot of a run in memory, and hubs rebuilt from them.
 //!
 //! It follows the rules of the shell: a command that changed something is written, encoded, with the later of its
-//! instant and the hub's; what was synced survives a crash, what was only written may or may not. Beside each record
-//! stands what the live hub was right after it, so that a rebuilt hub is compared at every record and not only at the
-//! last.
+//! instant and the hub's; synced records survive a crash, written ones may or may not. Each record is stored with the
+//! live hub's hashes right after it, so that a rebuilt hub is compared at every record and not only at the last.
 
 use crate::model_check::violation::Violation;
 use sheratan_core::{Command, Envelope, Hub, HubKey, Restore, Timestamp};
 use sheratan_history::{SnapshotOf, Source};
 
-/// Every how many records the digest of the whole state is remembered; it costs as much as some hundred commands.
+/// How many records there are between two digests of the whole state; a digest costs as much as some hundred commands.
 const DIGEST_EVERY: usize = 16;
 
 /// Rebuilt digests are compared for so many of the last records.
@@ -53,7 +52,7 @@ impl Log {
         self.records.push(Record { now, bytes, outcome_hash: hub.outcome_hash(), digest });
     }
 
-    /// Everything written so far is on the disk.
+    /// Makes all written records durable.
     pub fn sync(&mut self) {
         self.synced = self.records.len();
     }
@@ -68,13 +67,13 @@ impl Log {
         self.records.is_empty()
     }
 
-    /// How many records a crash leaves that keeps `kept` of those not yet synced.
+    /// How many records are left after a crash that keeps `kept` of those not yet synced.
     pub fn left_after_crash(&self, kept: u64) -> usize {
         self.synced + (self.records.len() - self.synced).min(usize::try_from(kept).unwrap_or(usize::MAX))
     }
 
     /// Makes a snapshot. Of the live hub only with everything synced, as at a clean stop.
-    pub fn take_snapshot(&mut self, of: SnapshotOf, live: &Hub) -> Result<(), Violation> {
+    pub fn make_snapshot(&mut self, of: SnapshotOf, live: &Hub) -> Result<(), Violation> {
         let (after, records) = match of {
             SnapshotOf::Live => {
                 self.sync();
@@ -86,7 +85,7 @@ impl Log {
         Ok(())
     }
 
-    /// The records after the first `left` are lost.
+    /// Drops the records after the first `left`.
     pub fn truncate(&mut self, left: usize) {
         self.records.truncate(left);
         self.synced = left;
@@ -97,8 +96,8 @@ impl Log {
         self.records.iter().enumerate().map(|(index, record)| Ok((record.now, self.decode(index)?)))
     }
 
-    /// A hub rebuilt from the first `left` records, or from the snapshot and those after it. Fails if on the way it is
-    /// not what the live hub was.
+    /// A hub rebuilt from the first `left` records, or from the snapshot and those after it. Fails if at some record it
+    /// differs from the live hub.
     pub fn rebuild(&self, left: usize, from: Source) -> Result<Hub, Violation> {
         let (first, mut hub) = match (&self.snapshot, from) {
             (Some(snapshot), Source::Snapshot) => (snapshot.after, self.restore(snapshot)?),

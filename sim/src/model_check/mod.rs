@@ -1,5 +1,5 @@
-//! Model check: the core alone, under virtual time, beside a hub made of `Vec`s and `for` loops. Any answer, row or rebuilt
-//! hub that differs is a [`violation`].
+//! Model check: the core alone, under virtual time, beside a hub made of `Vec`s and `for` loops. Any answer, row or
+//! rebuilt hub that differs is a [`violation`].
 //!
 //! A run is a list of steps, drawn from a seed by the [`traffic`] of a [`profile`] or read from a history as text
 //! (`sheratan_history`). The [`world`] takes them one after the other.

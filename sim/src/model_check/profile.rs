@@ -9,30 +9,30 @@ use crate::draw::{Draw, Stream};
 use sheratan_core::Millis;
 use sheratan_core::limits::Limits;
 
-/// What can be drawn as the next step, besides the journal's affairs.
+/// A step that can be drawn next, apart from the journal's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
     /// A job is submitted.
     Submit,
     /// A node pulls.
     Pull,
-    /// A node hands in a result.
+    /// A node submits a result.
     Complete,
     /// A node extends leases.
     Extend,
-    /// A node says what it is.
+    /// A node sends a heartbeat.
     Heartbeat,
-    /// Quiet heartbeats, put together.
+    /// Unchanged heartbeats, journaled together.
     NodesSeen,
     /// The limits change.
     Configure,
-    /// Time is recorded, or rules are taken up.
+    /// Time is recorded, or a version of the rules is adopted.
     Other,
     /// Time passes and nothing else.
     Advance,
     /// A long poll is parked.
     Park,
-    /// A long poll's client goes away.
+    /// A long poll's client disconnects.
     Unpark,
 }
 
@@ -79,7 +79,7 @@ impl Pace {
     const COMMON: [u32; 6] = [20, 30, 15, 4, 1, 30];
 }
 
-/// What a run is like.
+/// The parameters of a run.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Profile {
     /// The weight of each [`Act`].
@@ -104,7 +104,7 @@ pub struct Profile {
     pub extreme_permille: u64,
     /// Commands whose instant is earlier than the last one's, out of a thousand.
     pub backwards_permille: u64,
-    /// The shell settles after a command, out of a thousand: else more commands come first.
+    /// How often the shell settles after a command, out of a thousand; else more commands are applied first.
     pub settle_permille: u64,
     /// The disk has synced, out of a thousand steps.
     pub sync_permille: u64,
@@ -114,14 +114,14 @@ pub struct Profile {
     pub crash_permille: u64,
     /// How often more classes of jobs than the hub has room for are submitted.
     pub floods: u64,
-    /// Time comes to its end in the run's last part.
+    /// Whether the run's last part reaches the end of time.
     pub reaches_end_of_time: bool,
-    /// How often a silent node keeps its lease for longer than the hub remembers who is silent.
+    /// How often a silent node extends a lease for longer than the hub remembers silent nodes.
     pub vigils: u64,
 }
 
 impl Profile {
-    /// The character of the run of that seed.
+    /// The profile of a seed's run.
     pub fn of(seed: u64) -> Self {
         let draw = &mut Draw::new(seed, Stream::Profile);
         Profile {
@@ -147,8 +147,8 @@ impl Profile {
     }
 }
 
-/// The usual weights, some of them many times as large, some gone. The first two acts and all paces stay possible:
-/// a run without submits or time shows nothing.
+/// The usual weights, some of them many times as large, some zero. The first two acts and all paces stay possible: a
+/// run without submits or time shows nothing.
 fn vary<const N: usize>(draw: &mut Draw, common: [u32; N]) -> [u32; N] {
     let mut weights = common;
     for (index, weight) in weights.iter_mut().enumerate() {

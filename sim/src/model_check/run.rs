@@ -1,4 +1,4 @@
-//! Run: steps, one after the other, until they are over or something is wrong.
+//! Run: applies steps one after the other, to their end or to the first violation.
 
 use crate::model_check::sightings::Sightings;
 use crate::model_check::traffic::Traffic;
@@ -8,15 +8,15 @@ use sheratan_history::{Step, hub_key};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Steps of a run that does not say.
+/// The default number of steps of a run.
 pub const STEPS_DEFAULT: u64 = 1_000;
 
 /// How a run without a violation ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
-    /// What happened, in numbers.
+    /// The run in numbers.
     pub tally: Tally,
-    /// What was seen, and how often.
+    /// Outcomes and effects, counted by kind.
     pub sightings: Sightings,
     /// Jobs that were accepted.
     pub accepted: u64,
@@ -24,7 +24,7 @@ pub struct Report {
     pub completed: u64,
     /// The state at the end.
     pub digest: [u8; 32],
-    /// All outcomes up to the end.
+    /// The hash over all outcomes.
     pub outcome_hash: [u8; 16],
 }
 
@@ -33,11 +33,11 @@ pub struct Report {
 pub struct Failure {
     /// The steps up to the one that showed it.
     pub steps: Vec<Step>,
-    /// What was wrong; after the last step if the last look at everything showed it.
+    /// What was wrong; found after the last step if the final check showed it.
     pub violation: Violation,
 }
 
-/// Runs a seed. `observe` is told of each step before it happens.
+/// Runs a seed. `observe` is called with each step before it is applied.
 pub fn run_seed(seed: u64, steps_planned: u64, mut observe: impl FnMut(u64, &Step)) -> Result<Report, Failure> {
     let mut traffic = Traffic::new(seed, steps_planned);
     let mut world = World::new(hub_key(seed));
@@ -45,12 +45,12 @@ pub fn run_seed(seed: u64, steps_planned: u64, mut observe: impl FnMut(u64, &Ste
     while !traffic.is_over() {
         let step = traffic.next(world.hub());
         steps.push(step);
-        observe(steps.len() as u64, steps.last().expect("it was just put there"));
-        let step = steps.last().expect("it was just put there");
+        observe(steps.len() as u64, steps.last().expect("it was just pushed"));
+        let step = steps.last().expect("it was just pushed");
         if let Err(violation) = guarded(|| world.step(step)) {
             return Err(Failure { steps, violation });
         }
-        traffic.granted(world.take_granted());
+        traffic.note_granted(world.drain_granted());
     }
     end(world, steps)
 }

@@ -1,14 +1,14 @@
-//! Shrink: the shortest list of steps that still shows what a run found.
+//! Shrink: a shorter list of steps that still shows the same kind of violation.
 //!
-//! Delta debugging (Zeller and Hildebrandt 2002) over whole steps: parts are left out, larger ones first, as long as the
-//! same kind of violation shows. Steps hold instants and numbers, not references to each other, so any part of a run is
-//! a run.
+//! Delta debugging (Zeller and Hildebrandt 2002) over whole steps: parts are left out, larger ones first, as long as
+//! the same kind of violation shows. Steps hold instants and numbers, not references to each other, so any part of a
+//! run is a run.
 
 use crate::model_check::run::{Failure, run_steps};
 use sheratan_history::{History, Step};
 
-/// The history of a run without the steps that its violation does not need; its title says what is violated. A run with a
-/// panic can only be shrunk where a panic unwinds.
+/// The history of a run without the steps that its violation does not need; its title says what is violated. A run with
+/// a panic can only be shrunk where a panic unwinds.
 pub fn shrink(key_seed: u64, failure: &Failure) -> History {
     let kind = failure.violation.kind();
     let steps = shortest(&failure.steps, |steps| {
@@ -20,8 +20,8 @@ pub fn shrink(key_seed: u64, failure: &Failure) -> History {
     History::of_steps(&title, key_seed, &steps)
 }
 
-/// The steps without those that can be left out one part after the other. `fails` says how many of the steps it is given
-/// are enough to fail, if they do. It is asked O(n log n) times and more.
+/// The steps without those that can be left out, one part after the other. `fails` returns how many of the given steps
+/// are enough to fail, if they fail. It is called O(n log n) times or more.
 fn shortest(steps: &[Step], mut fails: impl FnMut(&[Step]) -> Option<usize>) -> Vec<Step> {
     let mut steps = steps.to_vec();
     let mut part = steps.len().div_ceil(2).max(1);

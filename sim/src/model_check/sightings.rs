@@ -1,4 +1,5 @@
-//! Sightings: what was seen in runs, so that a simulator that sees nothing does not pass for one that finds nothing.
+//! Sightings: outcomes and effects counted by kind, so that a simulator that exercises nothing does not pass for one
+//! that finds nothing.
 
 use sheratan_core::{Audit, CompletedStatus, Effect, Extended, FinalStatus, Outcome, Refusal, Submitted};
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 pub struct Sightings(BTreeMap<&'static str, u64>);
 
 impl Sightings {
-    /// What many runs together must have seen.
+    /// The kinds that many runs together must have seen.
     pub const EXPECTED: [&'static str; 40] = [
         "attempt retried",
         "attempts exhausted",
@@ -52,12 +53,12 @@ impl Sightings {
         "submitted: superseding",
     ];
 
-    /// How often that was seen.
+    /// How often a kind was seen.
     pub fn of(&self, what: &str) -> u64 {
         self.0.get(what).copied().unwrap_or(0)
     }
 
-    /// Everything that was seen, and how often.
+    /// All kinds that were seen, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0.iter().map(|(what, count)| (*what, *count))
     }
@@ -67,11 +68,11 @@ impl Sightings {
         other.iter().for_each(|(what, count)| *self.0.entry(what).or_default() += count);
     }
 
-    /// An outcome was seen.
+    /// Counts an outcome.
     pub fn outcome(&mut self, outcome: &Outcome) {
         if let Outcome::Extended(leases) = outcome {
             leases.iter().for_each(|lease| {
-                self.see(match lease {
+                self.count(match lease {
                     Extended::Until(_) => "lease extended",
                     Extended::LeaseLost => "lease not extended",
                     Extended::Cancelled => "lease cancelled",
@@ -79,23 +80,23 @@ impl Sightings {
             });
             return;
         }
-        self.see(match outcome {
+        self.count(match outcome {
             Outcome::Done => "configured",
             Outcome::Heard { .. } => "heard of",
-            Outcome::Submitted(submitted) => word_of_submitted(submitted),
+            Outcome::Submitted(submitted) => name_of_submitted(submitted),
             Outcome::Pulled(pulled) if !pulled.leases.is_empty() => "pulled: jobs",
             Outcome::Pulled(pulled) if pulled.defer_ms.get() > 0 => "pulled: deferred",
             Outcome::Pulled(_) => "pulled: nothing",
             Outcome::Completed(completed) if completed.is_duplicate => "completed: repeated",
-            Outcome::Completed(completed) => word_of_completed(completed.status),
-            Outcome::Refused(refusal) => word_of_refusal(refusal),
+            Outcome::Completed(completed) => name_of_completed(completed.status),
+            Outcome::Refused(refusal) => name_of_refusal(refusal),
             Outcome::Extended(_) => unreachable!("counted above, lease by lease"),
         });
     }
 
-    /// An effect was seen.
+    /// Counts an effect.
     pub fn effect(&mut self, effect: &Effect) {
-        self.see(match effect {
+        self.count(match effect {
             Effect::Wake(_) => "long poll woken",
             Effect::Ended { .. } => "job ended",
             Effect::Audit(_, Audit::BackpressureDrop { .. }) => "backpressure",
@@ -112,12 +113,12 @@ impl Sightings {
         });
     }
 
-    fn see(&mut self, what: &'static str) {
+    fn count(&mut self, what: &'static str) {
         *self.0.entry(what).or_default() += 1;
     }
 }
 
-fn word_of_submitted(submitted: &Submitted) -> &'static str {
+fn name_of_submitted(submitted: &Submitted) -> &'static str {
     match submitted {
         Submitted::Accepted { supersedes: Some(_), .. } => "submitted: superseding",
         Submitted::Accepted { replaces: Some(_), .. } => "submitted: replacing",
@@ -127,7 +128,7 @@ fn word_of_submitted(submitted: &Submitted) -> &'static str {
     }
 }
 
-fn word_of_completed(status: CompletedStatus) -> &'static str {
+fn name_of_completed(status: CompletedStatus) -> &'static str {
     match status {
         CompletedStatus::RetryScheduled(_) => "completed: retry scheduled",
         CompletedStatus::Final(FinalStatus::Completed) => "completed: completed",
@@ -137,7 +138,7 @@ fn word_of_completed(status: CompletedStatus) -> &'static str {
     }
 }
 
-fn word_of_refusal(refusal: &Refusal) -> &'static str {
+fn name_of_refusal(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::QueueFull { .. } => "refused: queue full",
         Refusal::QueueBytesFull { .. } => "refused: queue bytes full",

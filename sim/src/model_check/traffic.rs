@@ -1,7 +1,7 @@
 //! Traffic: what clients, nodes, clock and disk do next.
 //!
-//! It looks at the hub as clients can (leases they were given, jobs they know of) and at its next deadline, because the
-//! instants at, just before and just after a deadline are where a state machine with timers goes wrong.
+//! It reads of the hub what clients can know (their leases and jobs) and its next deadline, because a state machine
+//! with timers goes wrong at, just before and just after a deadline.
 
 use crate::draw::{Draw, Stream};
 use crate::model_check::profile::{self, Act, Pace, Profile};
@@ -14,7 +14,7 @@ use sheratan_core::{
 use sheratan_history::{SnapshotOf, Source, Step};
 use std::collections::VecDeque;
 
-/// Leases and results that are remembered, to be used again after their time.
+/// Leases and results that are remembered, to be used again after they have expired.
 const MEMORY_MAX: usize = 48;
 
 /// Classes of jobs in a flood: more than one zone may have.
@@ -23,7 +23,7 @@ const FLOOD_CLASSES: u64 = CLASSES_PER_ZONE_MAX as u64 + 8;
 /// Numbers that a job's id can spell.
 const SEQS: u64 = 1 << 48;
 
-/// When runs begin: 2026-01-15, so that instants look like instants.
+/// When runs begin: 2026-01-15, so that instants look real.
 const BEGIN: Timestamp = Timestamp::from_millis(1_768_500_000_000);
 
 /// How long before the end of time a run that reaches it arrives.
@@ -42,7 +42,7 @@ pub struct Traffic {
     leases: VecDeque<(Name, LeaseRef)>,
     results: VecDeque<Complete>,
     next_waiter: u64,
-    /// Drawn already, still to come.
+    /// Steps that are drawn already.
     ahead: VecDeque<Step>,
 }
 
@@ -67,31 +67,31 @@ impl Traffic {
         }
     }
 
-    /// The run's character.
+    /// The run's profile.
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// Nodes were given leases.
-    pub fn granted(&mut self, leases: Vec<(Name, LeaseRef)>) {
+    /// Remembers leases that were granted to nodes.
+    pub fn note_granted(&mut self, leases: Vec<(Name, LeaseRef)>) {
         self.leases.extend(leases);
         while self.leases.len() > MEMORY_MAX {
             self.leases.pop_front();
         }
     }
 
-    /// Whether the run is over. What comes in a flood or a vigil is not counted among the steps planned.
+    /// Whether the run is over. The steps of a flood or a vigil are not counted.
     pub fn is_over(&self) -> bool {
         self.ahead.is_empty() && self.steps_drawn >= self.steps_planned
     }
 
-    /// What happens next.
+    /// Draws the next step.
     pub fn next(&mut self, hub: &Hub) -> Step {
         if let Some(step) = self.ahead.pop_front() {
             return step;
         }
         self.steps_drawn += 1;
-        self.come_to_the_end_of_time();
+        self.move_to_end_of_time();
         if let Some(step) = self.disk() {
             return step;
         }
@@ -105,7 +105,7 @@ impl Traffic {
             Act::Submit if self.floods_left > 0 && self.draw.chance(10) => return self.flood(),
             Act::Submit => Command::Submit(Box::new(self.submit())),
             Act::Pull => Command::Pull(self.pull()),
-            // Without a lease there is little to complete, and the answer is known.
+            // Without a lease most results are refused, which shows little.
             Act::Complete | Act::Extend if self.leases.is_empty() && self.draw.chance(900) => {
                 Command::Pull(self.pull())
             }
@@ -128,11 +128,11 @@ impl Traffic {
         Step::Apply(at, command)
     }
 
-    /// What the disk does, if it does something.
+    /// Draws a step of the disk, if any.
     fn disk(&mut self) -> Option<Step> {
         let Profile { sync_permille, snapshot_permille, crash_permille, .. } = self.profile;
         if self.draw.chance(crash_permille) {
-            // Most often all that was written but not synced is lost, or nothing; else a part of it.
+            // Most often all unsynced records are lost, or none; else a part of them.
             let kept = *self.draw.pick(&[0, u64::MAX, 1, 2, 5, 20]);
             let from = *self.draw.pick(&[Source::Log, Source::Snapshot]);
             return Some(Step::Crash { kept, from });
@@ -140,7 +140,7 @@ impl Traffic {
         if self.draw.chance(snapshot_permille) {
             return Some(Step::Snapshot(*self.draw.pick(&[SnapshotOf::Live, SnapshotOf::Replay])));
         }
-        // A sync ends most batches, so it must not take the place of a step too often.
+        // A sync ends most batches, so it must not replace other steps too often.
         (self.draw.chance(sync_permille) && self.draw.chance(250)).then_some(Step::Sync)
     }
 
@@ -155,7 +155,7 @@ impl Traffic {
             Pace::Deadline => {
                 let Some(at) = hub.next_due_at() else { return };
                 let off = *self.draw.pick(&[0, 0, 1, 2]);
-                // One millisecond before it, at it, or after it; a deadline at the end of time is not gone to.
+                // One millisecond before it, at it, or after it, unless the deadline is at the end of time.
                 let target = (at - Millis::new(1)) + Millis::new(off);
                 if target < Timestamp::NEVER - LAST_STRETCH || self.is_at_the_end_of_time() {
                     self.clock = self.clock.max(target);
@@ -173,7 +173,7 @@ impl Traffic {
         if is_back { self.clock - Millis::new(back) } else { self.clock }
     }
 
-    fn come_to_the_end_of_time(&mut self) {
+    fn move_to_end_of_time(&mut self) {
         if self.is_at_the_end_of_time() {
             self.clock = self.clock.max(Timestamp::NEVER - LAST_STRETCH);
         }
@@ -184,8 +184,8 @@ impl Traffic {
         self.profile.reaches_end_of_time && is_last_part
     }
 
-    /// One job of each of more classes than there may be, under limits that let them in. They expire soon, so that a
-    /// second flood finds the first one's classes empty and in its way.
+    /// A job in each of more classes than there may be, under limits that accept them. They expire soon, so that a
+    /// second flood finds the first one's classes empty but not removed.
     fn flood(&mut self) -> Step {
         self.floods_left -= 1;
         let Limits { queue_depth_max, queue_bytes_max, .. } = Limits::default();
@@ -202,7 +202,7 @@ impl Traffic {
         self.ahead.pop_front().expect("a flood has many steps")
     }
 
-    /// A node that says nothing but that it still works, day after day, until the hub would have forgotten it twice.
+    /// A node that only extends its lease, day after day, for twice as long as the hub remembers silent nodes.
     fn vigil(&mut self, hub: &Hub) -> Step {
         self.vigils_left -= 1;
         let (node, lease) = self.lease(hub);
@@ -215,7 +215,7 @@ impl Traffic {
         self.ahead.pop_front().expect("a vigil has many steps")
     }
 
-    /// All limits anew, or a few of them.
+    /// Draws all limits anew, or a few of them.
     fn settings(&mut self, hub: &Hub) -> Vec<Setting> {
         let limits = profile::limits(&mut self.draw);
         let differences = limits.differences(hub.limits());
@@ -275,7 +275,7 @@ impl Traffic {
         }
     }
 
-    /// Numbers of nodes, some of which may be forgotten or never given.
+    /// Indices of nodes, some of which may be dropped or never assigned.
     fn nodes_seen(&mut self) -> Vec<NodeIndex> {
         let index_max = self.profile.nodes * 2;
         (0..self.draw.below(4)).map(|_| NodeIndex::new(self.draw.below(index_max) as u32)).collect()
@@ -328,7 +328,7 @@ impl Traffic {
         complete
     }
 
-    /// A lease and its holder: most often one that is held, else one that was given, sometimes one that never was.
+    /// A lease and its holder: most often a current one, else an earlier one, sometimes one that was never granted.
     fn lease(&mut self, hub: &Hub) -> (Name, LeaseRef) {
         let is_held = |lease: &LeaseRef| {
             hub.queue().get(lease.job).is_some_and(|job| job.lease() == *lease && job.leased_to().is_some())
@@ -381,7 +381,7 @@ impl Traffic {
         (length > 0).then(|| Payload::new(&vec![b'0' + variant as u8; length as usize]))
     }
 
-    /// What a node says went wrong, sometimes just as long as is kept with the attempt, or longer.
+    /// An error of a node, sometimes just as long as is kept with the attempt, or longer.
     fn error(&mut self) -> Option<Payload> {
         let kept_max = ATTEMPT_ERROR_BYTES_MAX as u64;
         let length = match self.draw.below(30) {
@@ -392,7 +392,7 @@ impl Traffic {
         (length > 0).then(|| Payload::new(&vec![b'e'; length as usize]))
     }
 
-    /// A duration up to `max`, in `permille` of a thousand cases.
+    /// A duration up to `max`, in `permille` of a thousand cases; else `None`.
     fn sometimes(&mut self, permille: u64, max: u64) -> Option<Millis> {
         if !self.draw.chance(permille) {
             return None;

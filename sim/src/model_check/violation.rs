@@ -1,17 +1,17 @@
-//! Violation: what a run found wrong.
+//! Violation: a broken promise of the hub.
 
 use std::fmt;
 
-/// A promise of the hub that a run saw broken. The texts say what was expected and what was there.
+/// A broken promise of the hub. The texts say what was expected and what was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Violation {
     /// The hub answered a command otherwise than the model.
     Answer(String),
-    /// The hub's rows are not the model's.
+    /// The hub's rows differ from the model's.
     Rows(String),
-    /// What must hold of every state does not hold of this one.
+    /// An invariant of every state does not hold.
     Invariant(String),
-    /// A rebuilt hub is not the hub that was lost.
+    /// A rebuilt hub differs from the hub that crashed.
     Replay(String),
     /// A long poll was woken twice, for nothing, or not at all.
     Wake(String),
@@ -19,7 +19,7 @@ pub enum Violation {
     Panic(String),
 }
 
-/// Goes on if `is_so`; else the violation of an invariant, which `what` describes.
+/// Returns a violation of an invariant, which `what` describes, unless `is_so`.
 pub fn holds(is_so: bool, what: impl FnOnce() -> String) -> Result<(), Violation> {
     if is_so { Ok(()) } else { Err(Violation::Invariant(what())) }
 }

@@ -1,9 +1,9 @@
-//! World: a hub under test, with all that stands beside it to tell whether it is right.
+//! World: a hub under test, with the model, log and ledger that check it.
 //!
-//! Each step goes to the hub and to the [`Model`], whose answers must be alike; what changed something goes to the
-//! [`Log`]; the [`Ledger`] follows what clients were told. Long polls are woken as the shell wakes them: the pull is
-//! repeated as a command of its own, and who finds nothing is parked again. A crash rebuilds the hub from log and
-//! snapshot, compares both with the one that was lost, and goes on with one of them.
+//! Each step is applied to the hub and to the [`Model`], whose answers must be equal; commands that changed something
+//! are appended to the [`Log`]; the [`Ledger`] checks the answers. Long polls are woken as the shell wakes them: the
+//! pull is repeated as a command of its own, and if it finds nothing the poll is parked again. A crash rebuilds the hub
+//! from log and snapshot, compares both with the one that crashed, and continues with one of them.
 
 use crate::model_check::invariants::{check_bounds, check_jobs, check_nothing_is_due, check_rows};
 use crate::model_check::ledger::Ledger;
@@ -18,13 +18,13 @@ use sheratan_core::{
 use sheratan_history::{Source, Step};
 use std::collections::BTreeMap;
 
-/// After how many steps the whole state is walked through and compared with the model's.
+/// How many steps there are between two comparisons of the whole state with the model's.
 const FULL_CHECK_EVERY: u64 = 16;
 
 /// The longest that the shell lets a poll wait.
 const WAIT_MAX: Millis = Millis::from_secs(60);
 
-/// A hub, and who watches it.
+/// A hub, and what checks it.
 #[derive(Debug)]
 pub struct World {
     key: HubKey,
@@ -48,10 +48,10 @@ struct Parked {
     until: Timestamp,
 }
 
-/// What happened in a run, in numbers.
+/// A run in numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
-    /// Steps taken.
+    /// Steps applied.
     pub steps: u64,
     /// Commands applied, repeated pulls of long polls included.
     pub commands: u64,
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// Lets a step happen, and looks whether all is well.
+    /// Applies a step, and checks the hub.
     pub fn step(&mut self, step: &Step) -> Result<(), Violation> {
         self.tally.steps += 1;
         match step {
@@ -121,11 +121,11 @@ impl World {
             Step::Sync => self.log.sync(),
             Step::Snapshot(of) => {
                 self.tally.snapshots += 1;
-                self.log.take_snapshot(*of, &self.hub)?;
+                self.log.make_snapshot(*of, &self.hub)?;
             }
             Step::Crash { kept, from } => self.crash(*kept, *from)?,
         }
-        self.take_effects()?;
+        self.check_effects()?;
         check_bounds(&self.hub)?;
         if self.tally.steps.is_multiple_of(FULL_CHECK_EVERY) {
             self.check()?;
@@ -133,7 +133,7 @@ impl World {
         Ok(())
     }
 
-    /// Ends the run: a last look at everything, and one more crash that loses nothing.
+    /// Ends the run: checks everything, and crashes once more without losing records.
     pub fn finish(&mut self) -> Result<(), Violation> {
         self.settle()?;
         self.check()?;
@@ -164,28 +164,28 @@ impl World {
         Ok(())
     }
 
-    /// The hub, to look at.
+    /// The hub under test.
     pub fn hub(&self) -> &Hub {
         &self.hub
     }
 
-    /// What happened so far.
+    /// The run so far in numbers.
     pub fn tally(&self) -> Tally {
         self.tally
     }
 
-    /// What clients were told so far.
+    /// The ledger of answers so far.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// What was seen so far.
+    /// Outcomes and effects so far, counted by kind.
     pub fn sightings(&self) -> &Sightings {
         &self.sightings
     }
 
-    /// The leases given since this was last asked, and to whom.
-    pub fn take_granted(&mut self) -> Vec<(Name, LeaseRef)> {
+    /// Removes the leases that were granted since the last call, with their nodes.
+    pub fn drain_granted(&mut self) -> Vec<(Name, LeaseRef)> {
         std::mem::take(&mut self.granted)
     }
 
@@ -215,8 +215,8 @@ impl World {
         }
         self.tally.refused += u64::from(matches!(outcome, Outcome::Refused(_)));
         check_nothing_is_due(&self.hub)?;
-        // Effects first: a job's end is told before the outcome that follows from it.
-        self.take_effects()?;
+        // Effects first: a job's end is reported before the outcome that follows from it.
+        self.check_effects()?;
         self.sightings.outcome(&outcome);
         self.ledger.outcome(command, &outcome, &self.hub)?;
         if let (Command::Pull(pull), Outcome::Pulled(pulled)) = (command, &outcome) {
@@ -231,21 +231,21 @@ impl World {
         check_nothing_is_due(&self.hub)?;
         let (hub_at, model_at) = (self.hub.next_due_at(), self.model.next_due_at());
         if model_at.is_some_and(|due| due != Timestamp::NEVER && hub_at.is_none_or(|at| at > due)) {
-            let text = format!("the next deadline is {hub_at:?}, but something falls due at {model_at:?}");
+            let text = format!("the next deadline is {hub_at:?}, but the model's is {model_at:?}");
             return Err(Violation::Invariant(text));
         }
-        self.take_effects()
+        self.check_effects()
     }
 
-    /// Takes in what followed from a command or from time passing.
-    fn take_effects(&mut self) -> Result<(), Violation> {
+    /// Checks the effects of a command or of passing time.
+    fn check_effects(&mut self) -> Result<(), Violation> {
         let mut effects = Vec::new();
         self.hub.settle(&mut effects);
-        self.follow(effects)
+        self.check_ends_and_wakes(effects)
     }
 
-    /// The jobs that ended are those that should have, in that order; the long polls that are woken were parked.
-    fn follow(&mut self, effects: Vec<Effect>) -> Result<(), Violation> {
+    /// Checks that the model's jobs ended, in its order, and that each woken long poll was parked.
+    fn check_ends_and_wakes(&mut self, effects: Vec<Effect>) -> Result<(), Violation> {
         let mut ended = Vec::new();
         for effect in effects {
             self.sightings.effect(&effect);
@@ -261,11 +261,11 @@ impl World {
                 Effect::Audit(..) => {}
             }
         }
-        let expected = self.model.take_ended();
+        let expected = self.model.drain_ended();
         if ended == expected {
             return Ok(());
         }
-        Err(Violation::Answer(format!("expected the end of {expected:?}, told was that of {ended:?}")))
+        Err(Violation::Answer(format!("expected the end of {expected:?}, that of {ended:?} was reported")))
     }
 
     /// Parks a long poll as the shell does after a pull that found nothing.
@@ -284,7 +284,7 @@ impl World {
         Ok(())
     }
 
-    /// Long polls whose time is over are answered before anything else happens.
+    /// Answers the long polls whose wait is over, before anything else.
     fn end_waits(&mut self, now: Timestamp) {
         let over: Vec<_> = self.parked.iter().filter(|(_, parked)| parked.until <= now).map(|(id, _)| *id).collect();
         for id in over {
@@ -293,8 +293,8 @@ impl World {
         }
     }
 
-    /// Repeats the pulls of woken long polls, as the shell does when it has applied a batch of commands, until nobody is
-    /// woken any more.
+    /// Repeats the pulls of woken long polls, as the shell does when it has applied a batch of commands, until none is
+    /// woken.
     fn settle(&mut self) -> Result<(), Violation> {
         let mut rounds_left = 2 * self.parked.len() + 2;
         while !self.woken.is_empty() {
@@ -305,7 +305,7 @@ impl World {
             for id in std::mem::take(&mut self.woken) {
                 self.wake(id)?;
             }
-            self.take_effects()?;
+            self.check_effects()?;
         }
         Ok(())
     }
@@ -329,12 +329,12 @@ impl World {
         let mut by_log = self.log.rebuild(left, Source::Log)?;
         let mut by_snapshot = self.log.rebuild(left, Source::Snapshot)?;
         if !is_torn {
-            // The hub may have seen later instants than its last record's: commands that changed nothing, and looks.
+            // The hub may have seen later instants than its last record's, by commands that changed nothing.
             self.advance(self.hub.now())?;
             for hub in [&mut by_log, &mut by_snapshot] {
                 hub.advance(self.hub.now());
             }
-            compare(&self.hub, &by_log, "the hub that was lost and the one rebuilt from the log")?;
+            compare(&self.hub, &by_log, "the hub that crashed and the one rebuilt from the log")?;
         } else {
             let now = by_log.now().max(by_snapshot.now());
             by_log.advance(now);
@@ -347,13 +347,13 @@ impl World {
         if is_torn {
             self.tally.torn += 1;
             self.log.truncate(left);
-            self.relive()?;
+            self.rebuild_model()?;
         }
         Ok(())
     }
 
-    /// What was lost never was: model and ledger know only what is still in the log.
-    fn relive(&mut self) -> Result<(), Violation> {
+    /// Rebuilds model and ledger from the records that are left in the log.
+    fn rebuild_model(&mut self) -> Result<(), Violation> {
         let (mut hub, mut effects) = (serving(Hub::new(self.key)), Vec::new());
         self.model = Model::new(self.key);
         self.ledger = Ledger::default();
@@ -369,12 +369,12 @@ impl World {
         hub.advance(self.hub.now());
         hub.settle(&mut effects);
         effects.drain(..).try_for_each(|effect| self.ledger.effect(&effect))?;
-        self.model.take_ended();
+        self.model.drain_ended();
         Ok(())
     }
 }
 
-/// A hub that clients talk to.
+/// A hub that serves clients.
 fn serving(mut hub: Hub) -> Hub {
     hub.serve();
     hub

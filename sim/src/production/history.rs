@@ -1,4 +1,4 @@
-//! What a hub was told, in order: the journal has what changed something, the trace what did not.
+//! The commands that a hub was given, in order: the journal has those that changed something, the trace the others.
 
 use super::ReplayError;
 use sheratan_core::{Command, Envelope, Hub, Timestamp};
@@ -11,27 +11,27 @@ use std::path::Path;
 pub struct Recording {
     history: History,
     trace: Reader,
-    /// The next of the trace, read ahead.
+    /// The next entry of the trace, read ahead.
     traced: Option<(u64, Timestamp, Command)>,
-    /// The journal's last record that was given.
+    /// The journal's last record that was returned.
     seq: u64,
 }
 
-/// What comes next.
+/// An item of a recording.
 #[derive(Debug)]
 pub enum Input {
-    /// The hub was told this.
-    Told(Told),
+    /// The hub was given this command.
+    Command(RecordedCommand),
     /// The hub that wrote the journal had this outcome hash.
     Mark(Mark),
 }
 
-/// A command as the hub was told.
+/// A command as the hub was given it.
 #[derive(Debug)]
-pub struct Told {
-    /// Its record in the journal; of what is in the trace the last one before it.
+pub struct RecordedCommand {
+    /// Its record in the journal; for a command of the trace, the last record before it.
     pub seq: u64,
-    /// The instant.
+    /// The instant at which it was applied.
     pub now: Timestamp,
     /// The command.
     pub command: Command,
@@ -40,13 +40,13 @@ pub struct Told {
 }
 
 impl Recording {
-    /// Opens a data folder: reads all of it once, to know how far it is whole.
+    /// Opens a data folder. Reads all of it once, to find where it ends.
     pub fn open(data_dir: &Path) -> Result<Recording, ReplayError> {
         let history = History::open(data_dir).map_err(ReplayError::Look)?;
         let trace = Reader::open(data_dir, history.identity.hub_id, history.last_seq).map_err(ReplayError::Trace)?;
         let seq = history.snapshot_seq.unwrap_or(0);
         let mut recording = Recording { history, trace, traced: None, seq };
-        // What was traced before the journal's oldest record has no state to be applied to.
+        // Entries from before the journal's oldest state have no state to be applied to.
         recording.read_ahead()?;
         while recording.traced.as_ref().is_some_and(|(after_seq, ..)| *after_seq < seq) {
             recording.read_ahead()?;
@@ -54,7 +54,7 @@ impl Recording {
         Ok(recording)
     }
 
-    /// The state that it begins with; an empty hub takes its place.
+    /// Removes the state that the recording begins with, leaving an empty hub.
     pub fn take_hub(&mut self) -> Hub {
         let empty = Hub::new(self.history.identity.key);
         std::mem::replace(&mut self.history.hub, empty)
@@ -70,17 +70,17 @@ impl Recording {
         self.history.last_seq
     }
 
-    /// Whether a hub runs on the folder, whose history goes on.
+    /// Whether a hub runs on the folder and may add to it.
     pub fn is_in_use(&self) -> bool {
         self.history.is_in_use
     }
 
-    /// The hub, in hex.
+    /// The hub's id, in hex.
     pub fn hub_id(&self) -> String {
         self.history.identity.hub_id.to_string()
     }
 
-    /// How much the trace has of what changed nothing.
+    /// Which part of the commands that changed nothing is in the trace.
     pub fn coverage(&self) -> &Coverage {
         self.trace.coverage()
     }
@@ -91,9 +91,9 @@ impl Recording {
         if let Some((after_seq, ..)) = &self.traced
             && *after_seq <= self.seq
         {
-            let (seq, now, command) = self.traced.take().expect("it was looked at");
+            let (seq, now, command) = self.traced.take().expect("it was just matched");
             self.read_ahead()?;
-            return Ok(Some(Input::Told(Told { seq, now, command, is_traced: true })));
+            return Ok(Some(Input::Command(RecordedCommand { seq, now, command, is_traced: true })));
         }
         Ok(match self.history.next().map_err(ReplayError::Read)? {
             None => None,
@@ -103,7 +103,7 @@ impl Recording {
                 let envelope = Envelope::decode(record.payload);
                 let envelope = envelope.map_err(|source| ReplayError::Undecodable { seq: record.seq, source })?;
                 let (seq, now, command) = (record.seq, record.now, envelope.command);
-                Some(Input::Told(Told { seq, now, command, is_traced: false }))
+                Some(Input::Command(RecordedCommand { seq, now, command, is_traced: false }))
             }
         })
     }

@@ -1,10 +1,11 @@
-//! Replay of production: what a real hub recorded, gone through again, and what would have come of it under other limits.
+//! Replay of production: what a real hub recorded, applied again as it was, or under other limits.
 //!
-//! - [`history::Recording`] merges a data folder's journal and trace into the order in which the hub was told.
-//! - [`replay::replay`] applies it as it was: state, timeline, digest, at the end or at any moment.
+//! - [`history::Recording`] merges a data folder's journal and trace into the order in which the hub was given the
+//!   commands.
+//! - [`replay::replay`] applies it as it was: state, timeline and digest, at the end or at any moment.
 //! - [`what_if::what_if`] applies it to two hubs side by side, one as it was and one under other limits.
 //!
-//! Nothing here locks or changes the folder, so a copy or a running hub's folder will do.
+//! Nothing here locks or changes the folder, so it may be a copy or a running hub's.
 
 pub mod history;
 pub mod replay;
@@ -17,25 +18,25 @@ use sheratan_io::journal::{LookError, ReadError};
 use std::fmt;
 use std::io;
 
-/// A recording cannot be replayed.
+/// Why a recording cannot be replayed.
 #[derive(Debug)]
 pub enum ReplayError {
     /// The data folder cannot be read, or its journal is damaged.
     Look(LookError),
-    /// The journal cannot be read on.
+    /// The journal cannot be read further.
     Read(ReadError),
     /// The trace cannot be read.
     Trace(io::Error),
-    /// A record is no command of this version.
+    /// A record is not a command of this version.
     Undecodable {
-        /// The record, or the one before it if it is the trace's.
+        /// The record; for an entry of the trace, the record before it.
         seq: u64,
         /// Why.
         source: DecodeError,
     },
-    /// The state at the recording's start cannot be made a second time.
+    /// The state at the recording's start cannot be copied.
     Restore(RestoreError),
-    /// The changed limits contradict each other or those that are recorded.
+    /// The changed limits contradict each other or the recorded ones.
     Limits(ConfigError),
 }
 

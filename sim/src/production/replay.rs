@@ -1,7 +1,7 @@
-//! A recording as it was: applied to a hub, compared with what the hub decided that wrote it, looked at at any moment.
+//! A recording as it was: applied to a hub, compared with what the recorded hub decided, with the state at any moment.
 
 use super::ReplayError;
-use super::history::{Input, Recording, Told};
+use super::history::{Input, RecordedCommand, Recording};
 use super::timeline::{Row, Tally, Waits, Watched};
 use sheratan_core::limits::Limits;
 use sheratan_core::{Command, Counts, Hub, Leased, Millis, Name, Node, Outcome, Timestamp};
@@ -15,37 +15,37 @@ pub(super) const PROGRESS_INPUTS: u64 = 4_096;
 /// What a replay found.
 #[derive(Debug)]
 pub struct Replay {
-    /// Whose recording it is, in hex.
+    /// The id of the recorded hub, in hex.
     pub hub_id: String,
-    /// Whether a hub runs on the folder: what it did meanwhile is not in here.
+    /// Whether a hub runs on the folder; commands that it was given meanwhile are not included.
     pub is_in_use: bool,
-    /// The last record of the snapshot that it began with.
+    /// The last record of the snapshot that the replay began with.
     pub snapshot_seq: Option<u64>,
     /// Records of the journal that were applied.
     pub records: u64,
-    /// Records of the trace that were looked at.
+    /// Entries of the trace that were applied.
     pub traced: u64,
     /// The first and the last instant.
     pub window: Option<(Timestamp, Timestamp)>,
-    /// The state at the moment that was asked for.
+    /// The state at the requested moment.
     pub state: State,
-    /// Why the replay is not what the hub decided; `None` if it is.
+    /// Where the replay first differs from what the hub decided.
     pub diverged: Option<Divergence>,
-    /// Places at which the two were compared.
+    /// How many outcome hashes were compared.
     pub marks: u64,
-    /// Minute by minute.
+    /// One row for each minute in which something happened.
     pub rows: Vec<Row>,
-    /// In all.
+    /// The sums of all rows.
     pub total: Tally,
-    /// In all.
+    /// How long jobs waited, over all rows.
     pub waits: Option<Waits>,
-    /// Why submits were refused.
+    /// Refused submits by reason.
     pub refusals: BTreeMap<&'static str, u64>,
     /// Pulls that found nothing.
     pub empty_pulls: u64,
-    /// How much the trace has.
+    /// Which part of the window the trace covers.
     pub covered: Covered,
-    /// What "what if" takes from it.
+    /// The measurements that "what if" makes assumptions from.
     pub(super) measured: Measured,
 }
 
@@ -56,7 +56,7 @@ pub struct State {
     pub now: Timestamp,
     /// The journal's last record then.
     pub seq: u64,
-    /// How many jobs are where.
+    /// Jobs by state.
     pub counts: Counts,
     /// The limits.
     pub limits: Limits,
@@ -73,7 +73,7 @@ pub struct State {
 pub struct Divergence {
     /// The record after which they differ, at the latest.
     pub seq: u64,
-    /// The hub's outcome hash.
+    /// The recorded hub's outcome hash.
     pub expected: [u8; 16],
     /// The replay's.
     pub found: [u8; 16],
@@ -82,25 +82,25 @@ pub struct Divergence {
 /// How much of a window the trace covers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Covered {
-    /// What the trace says of itself.
+    /// The trace's own account of its gaps.
     pub coverage: Coverage,
-    /// From when to when it has what changed nothing; `None` without a trace in the window.
+    /// From when to when it has the commands that changed nothing; `None` without a trace in the window.
     pub span: Option<(Timestamp, Timestamp)>,
-    /// The part of the window's time, gaps taken off.
+    /// The covered part of the window's time, without gaps, in percent.
     pub percent: f64,
     window: Option<(Timestamp, Timestamp)>,
 }
 
-/// What the recorded history tells of nodes and jobs.
+/// What was measured of nodes and jobs in a recording.
 #[derive(Default, Debug)]
 pub(super) struct Measured {
-    /// By kind: milliseconds of all successful attempts, and their number.
+    /// By kind: the summed milliseconds of all successful attempts, and their count.
     runs: BTreeMap<Name, (u64, u64)>,
-    /// Leases that each node held at once, at most.
+    /// The most leases that each node held at once.
     peaks: BTreeMap<Name, u64>,
 }
 
-/// How far a replay is: records done, of so many.
+/// Called with the records that were applied and the records in all.
 pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 
 /// Replays a data folder's recording, to its end or up to a moment.
@@ -112,8 +112,8 @@ pub fn replay(data_dir: &Path, until: Option<Timestamp>, progress: &mut Progress
     let (mut window, mut diverged, mut state) = (None::<(Timestamp, Timestamp)>, None, None);
     let mut measured = Measured::default();
     while let Some(input) = recording.next()? {
-        let told = match input {
-            Input::Told(told) => told,
+        let recorded = match input {
+            Input::Command(recorded) => recorded,
             Input::Mark(mark) => {
                 marks += 1;
                 let found = watched.hub().outcome_hash();
@@ -123,25 +123,26 @@ pub fn replay(data_dir: &Path, until: Option<Timestamp>, progress: &mut Progress
                 continue;
             }
         };
-        if let Some(until) = until.filter(|until| told.now > *until) {
+        if let Some(until) = until.filter(|until| recorded.now > *until) {
             watched.advance(until);
             state = Some(State::of(watched.hub(), seq));
             break;
         }
-        // The journal's own end, as `journal verify --replay` digests it: what is only traced lets time pass.
-        if told.is_traced && seq == recording.last_seq() && state.is_none() {
+        // The state at the journal's end, as `journal verify --replay` digests it: entries of the trace would advance
+        // time.
+        if recorded.is_traced && seq == recording.last_seq() && state.is_none() {
             state = Some(State::of(watched.hub(), seq));
         }
-        window = Some((window.map_or(told.now, |(first, _)| first), told.now));
-        if told.is_traced {
+        window = Some((window.map_or(recorded.now, |(first, _)| first), recorded.now));
+        if recorded.is_traced {
             traced += 1;
         } else {
-            (seq, records) = (told.seq, records + 1);
+            (seq, records) = (recorded.seq, records + 1);
         }
         if (records + traced).is_multiple_of(PROGRESS_INPUTS) {
             progress(seq - first_seq, recording.last_seq() - first_seq);
         }
-        measured.apply(&mut watched, told);
+        measured.apply(&mut watched, recorded);
     }
     let covered = Covered::of(recording.coverage(), window, first_seq);
     Ok(Replay {
@@ -180,17 +181,17 @@ impl State {
 }
 
 impl Measured {
-    fn apply(&mut self, watched: &mut Watched, told: Told) {
-        let (puller, job) = match &told.command {
+    fn apply(&mut self, watched: &mut Watched, recorded: RecordedCommand) {
+        let (puller, job) = match &recorded.command {
             Command::Pull(pull) => (Some(pull.node.clone()), None),
             Command::Complete(complete) if complete.ok => (None, Some(complete.job)),
             _ => (None, None),
         };
         let run = job.and_then(|job| {
             let job = watched.hub().queue().get(job)?;
-            Some((job.kind().clone(), told.now.since(job.attempts().next_back()?.started_at)))
+            Some((job.kind().clone(), recorded.now.since(job.attempts().next_back()?.started_at)))
         });
-        let outcome = watched.apply(told.now, told.command);
+        let outcome = watched.apply(recorded.now, recorded.command);
         if !outcome.is_durable() {
             return;
         }
@@ -205,14 +206,14 @@ impl Measured {
         }
     }
 
-    /// How long a job of a kind runs: as the kind's jobs did, or all, or `None` where none was recorded.
+    /// The mean run of a kind's jobs; of all jobs if none of the kind was recorded, `None` if none was.
     pub fn run_of(&self, kind: &Name) -> Option<Millis> {
         let all = || self.runs.values().fold((0, 0), |(ms, runs), (more, count)| (ms + more, runs + count));
         let (ms, runs) = self.runs.get(kind).copied().unwrap_or_else(all);
         (runs > 0).then(|| Millis::new(ms / runs))
     }
 
-    /// How many jobs a node works on at once.
+    /// The most jobs that a node worked on at once; at least 1.
     pub fn peak_of(&self, node: &Name) -> u64 {
         self.peaks.get(node).copied().unwrap_or(0).max(1)
     }
@@ -221,7 +222,7 @@ impl Measured {
 impl Covered {
     pub(super) fn of(coverage: &Coverage, window: Option<(Timestamp, Timestamp)>, first_seq: u64) -> Covered {
         let span = window.zip(coverage.begins).and_then(|((first, last), (after_seq, begins))| {
-            // A trace that begins before the first record covers that one too, whatever the clocks said.
+            // A trace that begins before the first record covers that one too, even if its clock was ahead.
             let from = if after_seq <= first_seq { first } else { begins.max(first) };
             (from <= last).then_some((from, last))
         });
@@ -236,7 +237,7 @@ impl Covered {
         Covered { coverage: coverage.clone(), span, percent, window }
     }
 
-    /// Whether all that was refused in a minute is known, as far as the trace can tell.
+    /// Whether the trace covers the whole minute, so that all its refusals are known.
     pub fn has_all_of(&self, row: &Row) -> bool {
         let (Some((first, last)), Some((from, to))) = (self.window, self.span) else { return false };
         let (start, end) = (row.minute.max(first), row.end().min(last));
@@ -257,7 +258,7 @@ fn missing_ms(coverage: &Coverage, from: Timestamp, to: Timestamp) -> u64 {
     missing
 }
 
-/// The leases that an outcome gave.
+/// The leases that an outcome granted.
 pub(super) fn leases(outcome: &Outcome) -> &[Leased] {
     match outcome {
         Outcome::Pulled(pulled) => &pulled.leases,
@@ -270,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overlapping_gaps_count_once_and_what_is_outside_the_window_not_at_all() {
+    fn overlapping_gaps_count_once_and_gaps_outside_the_window_not_at_all() {
         let at = Timestamp::from_millis;
         let gap = |from, to| Gap { from: at(from), to: at(to), records: 1 };
         let gaps = vec![gap(0, 120), gap(150, 160), gap(155, 170), gap(190, 500)];

@@ -1,4 +1,4 @@
-//! The timeline: what happened in a hub, minute by minute, told by its effects and outcomes.
+//! The timeline: what happened in a hub, minute by minute, counted from its outcomes and effects.
 
 use hdrhistogram::Histogram;
 use sheratan_core::telemetry::Counter;
@@ -9,35 +9,35 @@ use std::collections::BTreeMap;
 
 const MINUTE_MS: u64 = 60_000;
 
-/// Digits of the waits that are kept: one part in a thousand is below what anybody reads off a table.
+/// Significant digits of waits: a table shows no more than three.
 const WAIT_DIGITS: u8 = 3;
 
-/// The longest wait that is told from a longer one: a month.
+/// The longest wait that is counted exactly, a month; longer ones count as this.
 const WAIT_MS_MAX: u64 = 30 * 86_400_000;
 
 /// What happened in a minute, or in all.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Tally {
-    /// Jobs that came in.
+    /// Jobs that were accepted.
     pub accepted: u64,
     /// Submits that were refused.
     pub refused: u64,
-    /// Leases given.
+    /// Leases that were granted.
     pub leased: u64,
-    /// Jobs that were done.
+    /// Jobs that were completed.
     pub completed: u64,
     /// Jobs that ended otherwise.
     pub failed: u64,
-    /// Attempts after which another was planned.
+    /// Attempts after which a retry was scheduled.
     pub retried: u64,
 }
 
 /// How long jobs were ready before they were leased.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Waits {
-    /// Half of them at most so many milliseconds.
+    /// The median, in milliseconds.
     pub p50_ms: u64,
-    /// All but one in a hundred at most so many milliseconds.
+    /// The 99th percentile, in milliseconds.
     pub p99_ms: u64,
 }
 
@@ -50,15 +50,15 @@ pub struct Row {
     pub tally: Tally,
     /// Jobs that wait at its end.
     pub depth: u64,
-    /// Of the jobs that were leased in it; none without any.
+    /// The waits of the jobs that were leased in it; `None` without any.
     pub waits: Option<Waits>,
 }
 
-/// A hub that is applied to, and what is seen of it.
+/// A hub, and counts of what happens in it.
 #[derive(Debug)]
 pub struct Watched {
     hub: Hub,
-    /// When each job that waits is ready for a node: its next lease takes it from here.
+    /// When each waiting job is ready, until its next lease.
     ready_at: BTreeMap<JobSeq, Timestamp>,
     rows: Vec<Row>,
     minute: u64,
@@ -67,7 +67,7 @@ pub struct Watched {
     total: Tally,
     total_waits: Histogram<u64>,
     effects: Vec<Effect>,
-    /// Jobs that were done since the hub was watched.
+    /// The telemetry's count of completed jobs after the last settling.
     completed: u64,
     refusals: BTreeMap<&'static str, u64>,
     empty_pulls: u64,
@@ -102,7 +102,7 @@ impl Watched {
         &self.hub
     }
 
-    /// Applies a command after all that falls due before it.
+    /// Fires the timers that are due, then applies a command.
     pub fn apply(&mut self, now: Timestamp, command: Command) -> Outcome {
         self.advance(now);
         let (is_submit, is_pull) = (matches!(command, Command::Submit(_)), matches!(command, Command::Pull(_)));
@@ -133,15 +133,15 @@ impl Watched {
         outcome
     }
 
-    /// Lets happen what falls due up to `now`, each minute on its own.
+    /// Fires the timers that are due up to `now`, each counted in its own minute.
     pub fn advance(&mut self, now: Timestamp) {
         let now = now.max(self.hub.now());
         while let Some(at) = self.hub.next_deadline().filter(|at| *at <= now) {
-            self.turn(at);
+            self.end_minute_before(at);
             self.hub.advance(at);
             self.settle();
         }
-        self.turn(now);
+        self.end_minute_before(now);
         self.hub.advance(now);
     }
 
@@ -162,7 +162,7 @@ impl Watched {
         waits(&self.total_waits)
     }
 
-    /// Why submits were refused.
+    /// Refused submits by reason.
     pub fn refusals(&self) -> &BTreeMap<&'static str, u64> {
         &self.refusals
     }
@@ -172,8 +172,8 @@ impl Watched {
         self.empty_pulls
     }
 
-    /// A minute may be over: nothing falls due any more before `now`.
-    fn turn(&mut self, now: Timestamp) {
+    /// Ends the current minute if `now` is in a later one.
+    fn end_minute_before(&mut self, now: Timestamp) {
         if minute_of(now) <= self.minute {
             return;
         }
@@ -190,7 +190,7 @@ impl Watched {
     }
 
     fn settle(&mut self) {
-        // Nobody polls, listens or reads this hub's audit log.
+        // This hub has no long polls, event streams or audit log.
         loop {
             self.hub.settle(&mut self.effects);
             if self.effects.is_empty() {
@@ -202,7 +202,7 @@ impl Watched {
                         self.tally.retried += 1;
                         self.ready_at.insert(job, at + delay_ms);
                     }
-                    // Those that were done are taken off below.
+                    // Completed ones are subtracted below.
                     Effect::Ended { job, .. } => {
                         self.tally.failed += 1;
                         self.ready_at.remove(&job);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_is_told_with_the_depth_at_its_end_and_the_waits_in_it() {
+    fn a_row_has_the_depth_at_its_minute_s_end_and_the_waits_in_it() {
         let mut watched = Watched::new(Hub::new(HubKey::new([1; 16])));
         watched.apply(at(0), Command::Set(vec![Setting::QueueDepthMax(2)]));
         let submit = || Command::Submit(Box::new(Submit::new(Name::new("k").unwrap(), Some(Payload::new(b"{}")))));

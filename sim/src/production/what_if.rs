@@ -1,18 +1,20 @@
-//! What if: the recorded inputs once more, to a hub under other limits, beside one as it was.
+//! What if: applies the recorded commands to a hub under other limits, beside one as it was.
 //!
-//! Both hubs are told the same in the same order, and decide for themselves. What the inputs name must be translated, since
-//! under other limits other jobs come in and get other numbers:
-//! - A recorded result or extension names a lease. It is the i-th one that some recorded pull gave; it goes to the i-th one
-//!   that the same pull gave under the other limits. Where that gave fewer, the result is left out and counted.
-//! - A lease that has no recorded counterpart (the pull found nothing then, or fewer) has no recorded result. It is assumed
-//!   to run as long as jobs of its kind ran on average and to succeed; its node then asks for the next one, as a node that
-//!   waits does. No node holds more leases at once in this way than it did at its recorded peak.
+//! Both hubs are given the same commands in the same order, and decide for themselves. Jobs and leases that a command
+//! names must be translated, since under other limits other jobs are accepted and get other numbers:
+//! - A recorded result or extension names a lease, the i-th one that some recorded pull granted. It is applied to the
+//!   i-th one that the same pull granted under the other limits. If that granted fewer, the result is left out and
+//!   counted.
+//! - A lease without a recorded counterpart (the recorded pull granted fewer) has no recorded result. It is assumed to
+//!   run as long as jobs of its kind ran on average and to succeed; its node then pulls again, as a waiting node does.
+//!   In this way no node holds more leases at once than it did at its recorded peak.
 //!
-//! What cannot be known is how clients would have gone on: who was refused may have tried again, and those tries are in
-//! the trace, so under a higher limit some work comes in twice unless it has an idempotency key.
+//! What clients would have done under other limits cannot be known: a client that was refused may have submitted again,
+//! and that submit is recorded too. So under a higher limit some work is accepted twice unless it has an idempotency
+//! key.
 
 use super::ReplayError;
-use super::history::{Input, Recording, Told};
+use super::history::{Input, RecordedCommand, Recording};
 use super::replay::{Measured, PROGRESS_INPUTS, Progress, Replay, State, leases};
 use super::timeline::{Row, Tally, Waits, Watched};
 use sheratan_core::State as JobState;
@@ -24,30 +26,30 @@ use sheratan_io::config::Changes;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// How long a job is assumed to run where the recording has not one successful attempt.
+/// How long a job is assumed to run if the recording has no successful attempt.
 pub const RUN_MS_UNKNOWN: Millis = Millis::from_secs(1);
 
-/// Two histories of the same inputs.
+/// The results of the two hubs.
 #[derive(Debug)]
 pub struct WhatIf {
-    /// As it was.
+    /// The hub as it was recorded.
     pub recorded: Side,
-    /// Under the other limits.
+    /// The hub under the other limits.
     pub changed: Side,
-    /// What had to be made up or left out for it.
-    pub made_up: MadeUp,
+    /// What was assumed or left out for `changed`.
+    pub assumptions: Assumptions,
 }
 
-/// One of them.
+/// The result of one hub.
 #[derive(Debug)]
 pub struct Side {
-    /// Minute by minute.
+    /// One row for each minute in which something happened.
     pub rows: Vec<Row>,
-    /// In all.
+    /// The sums of all rows.
     pub total: Tally,
-    /// In all.
+    /// How long jobs waited, over all rows.
     pub waits: Option<Waits>,
-    /// Why submits were refused.
+    /// Refused submits by reason.
     pub refusals: BTreeMap<&'static str, u64>,
     /// Pulls that found nothing.
     pub empty_pulls: u64,
@@ -55,22 +57,22 @@ pub struct Side {
     pub state: State,
 }
 
-/// What the recording does not say of the other history.
+/// What was assumed or left out, since the recording does not have it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct MadeUp {
+pub struct Assumptions {
     /// Leases without a recorded result, whose jobs are assumed to succeed.
     pub assumed_leases: u64,
-    /// Those that ended within the window.
+    /// Assumed leases that were completed within the window.
     pub assumed_completions: u64,
-    /// Recorded results of leases that were not given.
+    /// Recorded results of leases that were not granted under the other limits.
     pub results_left_out: u64,
-    /// Recorded extensions of leases that were not given.
+    /// Recorded extensions of leases that were not granted under the other limits.
     pub extensions_left_out: u64,
-    /// Pulls that were left out because their node was as busy as it ever was.
+    /// Pulls that were left out because their node was at its recorded peak.
     pub pulls_left_out: u64,
 }
 
-/// Applies a recording to two hubs; `replay` is the same recording's, up to the same moment.
+/// Applies a recording to two hubs. `replay` is the replay of the same recording, up to the same moment.
 pub fn what_if(
     data_dir: &Path,
     until: Option<Timestamp>,
@@ -84,22 +86,22 @@ pub fn what_if(
     let mut both = Both::new(hub, changes, &replay.measured)?;
     let (mut seq, mut inputs) = (first_seq, 0u64);
     while let Some(input) = recording.next()? {
-        let Input::Told(told) = input else { continue };
-        if until.is_some_and(|until| told.now > until) {
+        let Input::Command(recorded) = input else { continue };
+        if until.is_some_and(|until| recorded.now > until) {
             break;
         }
-        // A running hub has gone on since the replay.
-        if told.seq > replay.state.seq {
+        // A running hub may have added records since the replay.
+        if recorded.seq > replay.state.seq {
             break;
         }
-        seq = told.seq;
+        seq = recorded.seq;
         inputs += 1;
         if inputs.is_multiple_of(PROGRESS_INPUTS) {
             progress(seq - first_seq, recording.last_seq() - first_seq);
         }
-        both.tell(told)?;
+        both.apply(recorded)?;
     }
-    both.pass(replay.state.now);
+    both.advance(replay.state.now);
     Ok(both.end(seq))
 }
 
@@ -108,18 +110,18 @@ struct Both<'a> {
     changed: Watched,
     changes: &'a Changes,
     measured: &'a Measured,
-    /// Of each recorded lease the one that stands for it.
+    /// By recorded lease, its counterpart under the other limits.
     leases: BTreeMap<LeaseRef, LeaseRef>,
-    /// What is assumed to happen, by instant; the number keeps the order of those at one instant.
+    /// Assumed extensions and results by instant, in the order of their numbers at one instant.
     assumed: BTreeMap<(Timestamp, u64), Assumed>,
     next_number: u64,
-    made_up: MadeUp,
+    assumptions: Assumptions,
 }
 
 /// A lease without a recorded result.
 struct Assumed {
     lease: LeaseRef,
-    /// The pull that gave it, to be repeated after it.
+    /// The pull that granted it, to be repeated after it.
     pull: Pull,
     ends_at: Timestamp,
 }
@@ -141,14 +143,14 @@ impl<'a> Both<'a> {
             leases,
             assumed: BTreeMap::new(),
             next_number: 0,
-            made_up: MadeUp::default(),
+            assumptions: Assumptions::default(),
         })
     }
 
-    /// Tells both hubs what was recorded.
-    fn tell(&mut self, told: Told) -> Result<(), ReplayError> {
-        let Told { now, command, .. } = told;
-        self.pass(now);
+    /// Applies a recorded command to both hubs, translated for the changed one.
+    fn apply(&mut self, recorded: RecordedCommand) -> Result<(), ReplayError> {
+        let RecordedCommand { now, command, .. } = recorded;
+        self.advance(now);
         match command {
             Command::Set(settings) => {
                 self.recorded.apply(now, Command::Set(settings));
@@ -158,7 +160,7 @@ impl<'a> Both<'a> {
             Command::Pull(pull) => self.pull(now, pull),
             Command::Extend(extend) => self.extend(now, extend),
             Command::Complete(complete) => self.complete(now, complete),
-            // Nodes have the same numbers on both sides only as far as they came in the same order.
+            // Nodes have the same index in both hubs only if they registered in the same order.
             Command::NodesSeen(nodes) => {
                 let name = |index| self.recorded.hub().registry().get(index).map(|node| node.name().clone());
                 let names: Vec<_> = nodes.iter().filter_map(|index| name(*index)).collect();
@@ -178,11 +180,11 @@ impl<'a> Both<'a> {
     fn pull(&mut self, now: Timestamp, pull: Pull) {
         let outcome = self.recorded.apply(now, Command::Pull(pull.clone()));
         let recorded = leases(&outcome);
-        // A node takes what it took, and what it still had room for.
+        // A node accepts as many jobs as it did, and more up to its recorded peak.
         let room = (recorded.len() as u64).max(self.room_of(&pull.node));
         let jobs_max = pull.jobs_max.max(1).min(u32::try_from(room).unwrap_or(u32::MAX));
         if jobs_max == 0 {
-            self.made_up.pulls_left_out += 1;
+            self.assumptions.pulls_left_out += 1;
             return;
         }
         let changed = self.changed.apply(now, Command::Pull(Pull { jobs_max, ..pull.clone() }));
@@ -198,7 +200,7 @@ impl<'a> Both<'a> {
         let missing = (extend.leases.len() - known.len()) as u64;
         let changed = Extend { leases: known, ..extend.clone() };
         if self.recorded.apply(now, Command::Extend(extend)).is_durable() {
-            self.made_up.extensions_left_out += missing;
+            self.assumptions.extensions_left_out += missing;
         }
         if !changed.leases.is_empty() {
             self.changed.apply(now, Command::Extend(changed));
@@ -212,7 +214,7 @@ impl<'a> Both<'a> {
         let counterpart = lease.and_then(|lease| self.leases.get(&lease).copied());
         let is_durable = self.recorded.apply(now, Command::Complete(complete.clone())).is_durable();
         if let Some(lease) = lease.filter(|_| is_durable) {
-            // What comes of it once more is a repeat, and changes nothing on either side.
+            // A further result of this lease is a repeat, and changes nothing in either hub.
             self.leases.remove(&lease);
         }
         match counterpart {
@@ -220,43 +222,43 @@ impl<'a> Both<'a> {
                 let changed = Complete { job: lease.job, lease: Some(lease), ..complete };
                 self.changed.apply(now, Command::Complete(changed));
             }
-            None => self.made_up.results_left_out += u64::from(is_durable),
+            None => self.assumptions.results_left_out += u64::from(is_durable),
         }
     }
 
-    /// Jobs that a node could take besides those that it has.
+    /// How many more jobs a node could hold up to its recorded peak.
     fn room_of(&self, node: &Name) -> u64 {
         let held = self.changed.hub().registry().by_name(node).map_or(0, |node| node.leases());
         self.measured.peak_of(node).saturating_sub(held)
     }
 
-    /// A lease was given of which no result is recorded.
+    /// Plans the end of a lease that has no recorded result.
     fn assume(&mut self, now: Timestamp, leased: Leased, pull: &Pull) {
-        self.made_up.assumed_leases += 1;
+        self.assumptions.assumed_leases += 1;
         let job = self.changed.hub().queue().get(leased.lease.job).expect("a job that has just been leased is known");
         let run = self.measured.run_of(job.kind()).unwrap_or(RUN_MS_UNKNOWN);
         let assumed = Assumed { lease: leased.lease, pull: pull.clone(), ends_at: now + run.max(Millis::new(1)) };
         self.plan(leased.until, assumed);
     }
 
-    /// Plans the result, or an extension just before the lease's end.
+    /// Plans the result at the assumed end, or an extension just before the lease expires.
     fn plan(&mut self, until: Timestamp, assumed: Assumed) {
         let at = assumed.ends_at.min(until - Millis::new(1));
         self.assumed.insert((at, self.next_number), assumed);
         self.next_number += 1;
     }
 
-    /// What is assumed to happen up to `now` happens.
-    fn pass(&mut self, now: Timestamp) {
+    /// Applies the assumed extensions and results that are due, and advances both hubs.
+    fn advance(&mut self, now: Timestamp) {
         while let Some(first) = self.assumed.first_entry().filter(|first| first.key().0 <= now) {
             let ((at, _), assumed) = first.remove_entry();
-            self.happen(at, assumed);
+            self.apply_assumed(at, assumed);
         }
         self.recorded.advance(now);
         self.changed.advance(now);
     }
 
-    fn happen(&mut self, at: Timestamp, assumed: Assumed) {
+    fn apply_assumed(&mut self, at: Timestamp, assumed: Assumed) {
         let Assumed { lease, pull, ends_at } = assumed;
         if at < ends_at {
             let extend =
@@ -280,7 +282,7 @@ impl<'a> Both<'a> {
             mark: ResultMark::Content(0),
         };
         if self.changed.apply(at, Command::Complete(complete)).is_durable() {
-            self.made_up.assumed_completions += 1;
+            self.assumptions.assumed_completions += 1;
         }
         if self.room_of(&pull.node) > 0 {
             let next = self.changed.apply(at, Command::Pull(Pull { jobs_max: 1, ..pull.clone() }));
@@ -299,11 +301,11 @@ impl<'a> Both<'a> {
             empty_pulls: watched.empty_pulls(),
             state: State::of(watched.hub(), seq),
         };
-        WhatIf { recorded: side(self.recorded), changed: side(self.changed), made_up: self.made_up }
+        WhatIf { recorded: side(self.recorded), changed: side(self.changed), assumptions: self.assumptions }
     }
 }
 
-/// The same state once more.
+/// A copy of the hub's durable state.
 fn copy_of(hub: &Hub) -> Result<Hub, ReplayError> {
     let mut restore = Restore::new(*hub.key());
     let mut result = Ok(());

@@ -4,7 +4,8 @@ use super::lanes::Lanes;
 use super::svg::{Chart, escaped};
 use std::fmt::Write;
 
-/// Colours told apart by people with the common colour blindnesses, in both themes (after Okabe and Ito).
+/// Colours that are distinguishable for people with the common colour blindnesses, in both themes (after Okabe and
+/// Ito).
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1c2024;--dim:#68707a;--paper:#ffffff;--grid:#dfe3e8;--s0:#0072b2;--s1:#d55e00;--s2:#009e73;--s3:#aa4499}
 @media (prefers-color-scheme:dark){:root{--ink:#e6e9ec;--dim:#9aa3ad;--paper:#14171a;--grid:#30363d;--s0:#56b4e9;--s1:#f0803c;--s2:#2fc99a;--s3:#e08ad0}}
@@ -28,9 +29,9 @@ i.k0{background:var(--s0)}i.k1{background:var(--s1)}i.k2{background:var(--s2)}i.
 pub struct Page {
     /// Its title.
     pub title: String,
-    /// What stands below the title, a paragraph each.
+    /// Paragraphs below the title.
     pub lead: Vec<String>,
-    /// What follows.
+    /// The parts below those.
     pub parts: Vec<Part>,
 }
 
@@ -108,7 +109,7 @@ impl Page {
     }
 }
 
-/// Values stand to the right, where their digits align; names, which come first, to the left.
+/// Values are aligned right, so that their digits align; names, in the first column, left.
 fn class(column: usize) -> &'static str {
     if column > 0 { " class=\"n\"" } else { "" }
 }

@@ -1,4 +1,4 @@
-//! Lanes: what was so from when to when, a row for each thing, as SVG over the same time as a chart's.
+//! Lanes: spans of time in rows, as SVG over the same time as a chart's.
 
 use super::svg::{LEFT, RIGHT, WIDTH, escaped, put_time_axis};
 use std::fmt::Write;
@@ -8,7 +8,7 @@ const ROW: f64 = 22.0;
 const BAR: f64 = 14.0;
 const BOTTOM: f64 = 40.0;
 
-/// What is shorter is drawn as long as this, to be seen at all.
+/// The least width of a bar, so that short ones are visible.
 const MARK_WIDTH: f64 = 1.5;
 
 /// The width of a letter, to see whether a label has room in its bar.
@@ -45,9 +45,9 @@ pub struct Bar {
     pub to: f64,
     /// How it looks.
     pub look: Look,
-    /// What stands in it if there is room.
+    /// Its text, if there is room.
     pub label: String,
-    /// What it says to who points at it.
+    /// Its tooltip.
     pub title: String,
 }
 
@@ -56,7 +56,7 @@ pub struct Bar {
 pub enum Look {
     /// As it should be.
     Well,
-    /// As it should be, told from the one before.
+    /// As it should be, in another shade than the one before.
     WellToo,
     /// Not as it should be.
     Bad,

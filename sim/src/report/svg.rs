@@ -12,7 +12,7 @@ pub(super) const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
 
-/// About how many lines an axis has.
+/// About how many ticks an axis has.
 const TICKS: f64 = 5.0;
 
 /// Lines over time.
@@ -31,7 +31,7 @@ pub struct Chart {
 /// One line.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Series {
-    /// What it stands for.
+    /// Its name in the legend.
     pub name: String,
     /// Its points, from left to right; it has a gap where there is no value.
     pub points: Vec<(f64, Option<f64>)>,
@@ -88,7 +88,7 @@ impl Chart {
     }
 }
 
-/// The horizontal axis below a plot that ends at `bottom`: its ticks up to `x_max`, and what it counts.
+/// Draws the horizontal axis below a plot that ends at `bottom`: its ticks up to `x_max`, and its label.
 pub(super) fn put_time_axis(out: &mut String, x_max: f64, bottom: f64, label: &str) {
     let mut put = |text: std::fmt::Arguments| out.write_fmt(text).expect("a string takes all");
     for tick in ticks(x_max, step(x_max)) {

@@ -1,4 +1,4 @@
-//! Words: how runs of the mesh went, as text and as JSON.
+//! Words: reports of runs of the mesh, as text and as JSON.
 
 use super::{Found, Kind, Source};
 use crate::cli::terminal::{BAD, GOOD};
@@ -7,7 +7,7 @@ use sheratan_sim::agenda::MINUTE;
 use sheratan_sim::mesh::run::{Failure, Report, Totals};
 use std::fmt::Write;
 
-/// A run that went well, and what it took of the machine's time.
+/// The report of a run without a violation, with its real time.
 pub fn report_text(report: &Report, seconds: f64) -> String {
     let tally = &report.tally;
     let virtual_s = tally.virtual_us as f64 / 1e6;
@@ -16,7 +16,7 @@ pub fn report_text(report: &Report, seconds: f64) -> String {
          {GOOD}seed {}: well{GOOD:#}\n\
          virtual time  {virtual_s:.0} s in {seconds:.3} s ({:.0} virtual minutes a second)\n\
          events        {} ({:.0} a second), {} requests, {} records, {} audit lines\n\
-         hub           {} lives\n\
+         hub           {} starts\n\
          jobs          {} acknowledged, {} ended\n\
          faults        {}\n\
          marks         {}\n\
@@ -30,7 +30,7 @@ pub fn report_text(report: &Report, seconds: f64) -> String {
         tally.requests,
         tally.records,
         tally.audit_lines,
-        tally.lives,
+        tally.hub_starts,
         tally.acknowledged,
         tally.ended,
         listed(tally.injected.iter()),
@@ -40,7 +40,7 @@ pub fn report_text(report: &Report, seconds: f64) -> String {
     )
 }
 
-/// The same as one object.
+/// The same as one JSON object.
 pub fn report_json(report: &Report, seconds: f64) -> Value {
     let tally = &report.tally;
     json!({
@@ -53,7 +53,7 @@ pub fn report_json(report: &Report, seconds: f64) -> Value {
         "requests": tally.requests,
         "records": tally.records,
         "audit_lines": tally.audit_lines,
-        "lives": tally.lives,
+        "lives": tally.hub_starts,
         "acknowledged": tally.acknowledged,
         "ended": tally.ended,
         "faults": tally.injected,
@@ -63,7 +63,7 @@ pub fn report_json(report: &Report, seconds: f64) -> Value {
     })
 }
 
-/// A failure, with how to see it again; `again` is the command that does.
+/// A failure; `again` is the command that runs it again.
 pub fn failure_text(failure: &Failure, again: &str) -> String {
     let bad = BAD.bold();
     format!(
@@ -76,7 +76,7 @@ pub fn failure_text(failure: &Failure, again: &str) -> String {
     )
 }
 
-/// The same as one object.
+/// The same as one JSON object.
 pub fn failure_json(failure: &Failure, again: &str) -> Value {
     json!({
         "ok": false,
@@ -90,14 +90,14 @@ pub fn failure_json(failure: &Failure, again: &str) -> Value {
     })
 }
 
-/// Many runs: those that went well together, and what was found in the others.
+/// The totals of many runs, with their failures by invariant.
 pub fn totals_text(totals: &Totals, seconds: f64, jobs: usize, found: &Found, source: &Source) -> String {
     let virtual_min = totals.virtual_us as f64 / MINUTE as f64;
     let mut text = format!(
         "{GOOD}{} seeds well{GOOD:#} in {seconds:.1} s on {jobs} threads\n\
          virtual time  {virtual_min:.0} minutes ({:.0} a second and thread)\n\
          events        {} ({:.0} a second), {} requests\n\
-         hub           {} lives\n\
+         hub           {} starts\n\
          jobs          {} ended\n\
          faults        {}\n\
          marks         {}\n\
@@ -107,7 +107,7 @@ pub fn totals_text(totals: &Totals, seconds: f64, jobs: usize, found: &Found, so
         totals.events,
         totals.events as f64 / seconds,
         totals.requests,
-        totals.lives,
+        totals.hub_starts,
         totals.ended,
         listed(totals.injected.iter()),
         listed(totals.marks.iter()),
@@ -143,7 +143,7 @@ pub fn totals_json(totals: &Totals, seconds: f64, next_seed: Option<u64>, found:
         "virtual_sec": totals.virtual_us as f64 / 1e6,
         "events": totals.events,
         "requests": totals.requests,
-        "lives": totals.lives,
+        "lives": totals.hub_starts,
         "ended": totals.ended,
         "faults": totals.injected,
         "marks": totals.marks,

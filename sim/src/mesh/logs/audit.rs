@@ -1,4 +1,4 @@
-//! The audit log's ledger: the hash of each line that was told to be in the file, and whether the files agree.
+//! The audit log's ledger: the hash of each line that was reported as written, and checks of the files against them.
 
 use super::{AUDIT_FILES_KEPT, Ending, Violation, holds};
 use crate::disk::VirtualDisk;
@@ -10,43 +10,45 @@ use std::path::Path;
 
 const CHAIN: &str = "the audit chain holds";
 
-/// What is known of the log.
+/// The lines that were reported as written.
 #[derive(Debug, Default)]
 pub struct AuditLedger {
     /// The hash of each line, the first one's first.
     lines: Vec<[u8; 32]>,
-    /// Lines that were written, those that were lost since included.
+    /// Lines that were written, including those that a power cut lost.
     written: u64,
 }
 
-/// A page of the log, as somebody asked for it and was answered.
+/// A page of the log, as requested and answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogPage {
-    /// The line behind which it begins; else it ends with the latest.
+    /// The line after which it begins; if `None`, it ends with the latest.
     pub after: Option<u64>,
     /// Lines, at most.
     pub limit: u64,
-    /// The last line that was told to be in the file when it was asked for.
+    /// The last line that was reported as written when the page was requested.
     pub known: u64,
     /// The lines.
     pub lines: Vec<String>,
 }
 
 impl AuditLedger {
-    /// Takes the lines that are in the file by now, and tells of them.
-    pub fn written(&mut self, feed: &mut Feed, mut told: impl FnMut(&[u8])) -> Result<(), Violation> {
+    /// Adds the lines that were written since the last call, and calls `on_lines` with them.
+    pub fn written(&mut self, feed: &mut Feed, mut on_lines: impl FnMut(&[u8])) -> Result<(), Violation> {
         while let Some(lines) = feed.take() {
-            told(&lines);
+            on_lines(&lines);
             for line in lines.split_inclusive(|byte| *byte == b'\n') {
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
                 let next = self.lines.len() as u64 + 1;
-                holds(self.push(line), CHAIN, || format!("line {next} is told as {}", String::from_utf8_lossy(line)))?;
+                holds(self.push(line), CHAIN, || {
+                    format!("line {next} is reported as {}", String::from_utf8_lossy(line))
+                })?;
             }
         }
         Ok(())
     }
 
-    /// True if it is the next line.
+    /// Adds a line; false if it is not the next one.
     fn push(&mut self, line: &[u8]) -> bool {
         let after = Link::after(line).filter(|after| after.seq == self.lines.len() as u64 + 2);
         self.lines.extend(after.as_ref().map(|after| after.prev));
@@ -59,13 +61,13 @@ impl AuditLedger {
         self.written
     }
 
-    /// The last line that was told to be there.
+    /// The last line that was reported as written.
     pub fn last_line(&self) -> u64 {
         self.lines.len() as u64
     }
 
-    /// A page has the lines that were asked for: those of the file, without a gap, up to its limit or to the last one that
-    /// there was. True if it begins later since older files have gone.
+    /// Checks that a page has the requested lines: as written, without a gap, up to its limit or to the last line that
+    /// was known. True if it begins later because older files were removed.
     pub fn check_page(&self, disk: &VirtualDisk, path: &Path, page: &LogPage) -> Result<bool, Violation> {
         const PAGE: &str = "a page of the audit log leaves no line out";
         let LogPage { after, limit, known, lines } = page;
@@ -74,7 +76,9 @@ impl AuditLedger {
             let seq = seq_of(line.as_bytes()).unwrap_or(0);
             let hash = Link::after(line.as_bytes()).map(|link| link.prev);
             let is_written = seq > 0 && hash.as_ref() == self.lines.get(seq as usize - 1);
-            holds(is_written, "what is told of the audit log is written there", || format!("in a page: {line}"))?;
+            holds(is_written, "a line that is read from the audit log was written to it", || {
+                format!("in a page: {line}")
+            })?;
             seqs.push(seq);
         }
         let (first, last) = (seqs.first().copied(), seqs.last().copied());
@@ -95,22 +99,22 @@ impl AuditLedger {
         Ok(first > wanted)
     }
 
-    /// Looks at what is there after a life: the chain holds, and goes on where it was, or after a power cut where it was
-    /// once. From then on what is there is what was written.
+    /// Checks the files after a process has ended: the chain holds, and ends at the last line, or after a power cut at
+    /// an earlier one. The lines that are there become the ledger's.
     pub fn check(&mut self, disk: &VirtualDisk, settings: &Settings, ending: Ending) -> Result<ChainReport, Violation> {
         let path = &settings.path;
         let broken = |detail| Violation { invariant: CHAIN, detail };
         if disk.names(path.parent().expect("it is in a folder")).is_err() {
-            // Before the first start, or that lost its power before the folder's name was on the disk.
+            // Before the first start, or the power was cut before the folder's name was durable.
             let is_lost = ending == Ending::Power || self.lines.is_empty();
-            holds(is_lost, CHAIN, || format!("the log has gone with {} lines", self.lines.len()))?;
+            holds(is_lost, CHAIN, || format!("the log is missing, with {} lines", self.lines.len()))?;
             self.lines.clear();
             return Ok(ChainCheck::default().report());
         }
         let report = verify(disk, path).map_err(|error| broken(error.to_string()))?;
         let link = Link::find(disk, path).map_err(|error| broken(error.to_string()))?.unwrap_or_default();
         let (known, there) = (self.lines.len() as u64, link.seq - 1);
-        // What was on its way when the process died is not known here.
+        // Lines that were in flight when the process died are not in the ledger.
         let may_be_more = ending != Ending::Between;
         holds(there <= known || may_be_more, CHAIN, || format!("{there} lines are there, {known} were written"))?;
         holds(there >= known || ending == Ending::Power, "what was logged stays", || {
@@ -121,20 +125,20 @@ impl AuditLedger {
                 format!("line {there} of the audit log is another than was written")
             })?;
         }
-        // Files go from the oldest, and only when there are more than are kept.
+        // Files are removed from the oldest, and only when there are more than are kept.
         let is_whole = report.first_seq == 1 || report.files >= u64::from(AUDIT_FILES_KEPT);
         holds(is_whole, "what was logged stays", || {
             format!("the log begins with line {} in {} files", report.first_seq, report.files)
         })?;
         self.lines.truncate(there as usize);
         if there > known {
-            self.take_in(disk, path)?;
+            self.add_written(disk, path)?;
         }
         Ok(report)
     }
 
-    /// Takes in the lines that were on their way when the process died, and arrived.
-    fn take_in(&mut self, disk: &VirtualDisk, path: &Path) -> Result<(), Violation> {
+    /// Adds the lines that were in flight when the process died, and were written.
+    fn add_written(&mut self, disk: &VirtualDisk, path: &Path) -> Result<(), Violation> {
         for (_, bytes) in read(disk, path)?.iter().rev() {
             bytes.split(|byte| *byte == b'\n').for_each(|line| _ = self.push(line));
         }
@@ -142,7 +146,8 @@ impl AuditLedger {
     }
 }
 
-/// A bit has flipped in one of the files: the chain's check names a line if a whole one follows, and a hub can go on.
+/// Checks a log with a flipped bit: the chain's check names a line if a complete one follows, and a hub can continue
+/// it.
 pub fn check_damaged(disk: &VirtualDisk, path: &Path, flipped: &Path, at: u64) -> Result<(), Violation> {
     let files = read(disk, path)?;
     let newer = files.iter().position(|(file, _)| file == flipped).unwrap_or(0);

@@ -1,4 +1,5 @@
-//! The trace's ledger: what was handed to the trace, and whether what is read is that, in order, with gaps told.
+//! The trace's ledger: the records that were handed to the trace, and checks of the files against them: the same
+//! records, in order, with gaps reported.
 
 use super::{DATA, Violation, holds};
 use sheratan_io::disk::Disk;
@@ -11,10 +12,10 @@ use std::sync::Arc;
 
 const TRUE: &str = "the trace has what was traced";
 
-/// What was traced, life by life.
+/// The records that were traced, by run of the hub.
 #[derive(Debug, Default)]
 pub struct TraceLedger {
-    lives: Vec<TracedLife>,
+    runs: Vec<TracedRun>,
 }
 
 /// A bit that flipped at rest.
@@ -22,12 +23,12 @@ pub struct TraceLedger {
 pub struct Damage {
     /// The file's number.
     file: Option<u64>,
-    /// Whether it is where the file says whose it is, and where its life begins.
+    /// Whether it is in the header, which says whose file it is and where its run of the hub begins.
     is_in_header: bool,
 }
 
 impl Damage {
-    /// In that byte of that file.
+    /// A flipped bit in byte `at` of a file.
     pub fn new(path: &Path, at: u64) -> Self {
         let name = path.file_stem().and_then(|name| name.to_str());
         let file = name.and_then(|name| name.strip_prefix("trace-")?.parse().ok());
@@ -35,19 +36,19 @@ impl Damage {
     }
 }
 
-/// What one life traced.
+/// What one run of the hub traced.
 #[derive(Debug)]
-struct TracedLife {
+struct TracedRun {
     /// The journal's last record at its start.
     begins: u64,
-    /// What its files call it; none if there was none: a disk that took nothing in a whole life leaves no trace of it.
-    life: Option<u64>,
+    /// Its id in its files; `None` if there are none, as when all writes of the run failed.
+    id: Option<u64>,
     records: Vec<Traced>,
-    /// What was handed over last.
+    /// The span of the records that were handed over last.
     last: Option<Gap>,
-    /// What it knew to be missing, and had told in no file, when it died.
-    untold: Option<Gap>,
-    /// Whether the power was cut before its files must have been on the disk.
+    /// The gap that it knew of and had reported in no file when it died.
+    unreported: Option<Gap>,
+    /// Whether the power was cut before its files were certain to be durable.
     is_cut: bool,
 }
 
@@ -61,58 +62,58 @@ struct Traced {
 }
 
 impl TraceLedger {
-    /// A life begins; what its files call it, if one says where.
-    pub fn begin(&mut self, begins: u64, life: Option<u64>) {
-        self.lives.push(TracedLife { begins, life, records: Vec::new(), last: None, untold: None, is_cut: false });
+    /// Begins a run; `id` is its id in its files, if there is one yet.
+    pub fn begin(&mut self, begins: u64, id: Option<u64>) {
+        self.runs.push(TracedRun { begins, id, records: Vec::new(), last: None, unreported: None, is_cut: false });
     }
 
-    /// What a round traced is handed over.
-    pub fn take(&mut self, pending: &Pending) {
-        let Some(life) = self.lives.last_mut() else { return };
-        life.last = None;
+    /// Records what a round hands to the trace.
+    pub fn hand_over(&mut self, pending: &Pending) {
+        let Some(run) = self.runs.last_mut() else { return };
+        run.last = None;
         for entry in pending.entries() {
             let traced = Traced::new(entry.after_seq, entry.now.as_millis(), entry.command);
-            let from = life.last.map_or(entry.now, |last| last.from);
-            life.last = Some(Gap { from, to: entry.now, records: 0 });
-            life.records.push(traced);
+            let from = run.last.map_or(entry.now, |last| last.from);
+            run.last = Some(Gap { from, to: entry.now, records: 0 });
+            run.records.push(traced);
         }
     }
 
-    /// It was written: what its files call the life by now, and what is missing and no file says so yet.
-    pub fn taken(&mut self, life: Option<u64>, gap: Option<Gap>) {
-        if let Some(last) = self.lives.last_mut() {
-            (last.life, last.untold) = (life, gap);
+    /// Records the state after the write: the run's id in its files, and the gap that no file reports yet.
+    pub fn note_written(&mut self, id: Option<u64>, gap: Option<Gap>) {
+        if let Some(last) = self.runs.last_mut() {
+            (last.id, last.unreported) = (id, gap);
         }
     }
 
-    /// It ended in good order; its first file may be the one that the end's record needed.
-    pub fn ended(&mut self, life: Option<u64>) {
-        if let Some(last) = self.lives.last_mut() {
-            last.life = life;
+    /// Records an orderly end; the run's first file may be the one that the end's record needed.
+    pub fn ended(&mut self, id: Option<u64>) {
+        if let Some(last) = self.runs.last_mut() {
+            last.id = id;
         }
     }
 
-    /// The process died while it wrote what was handed over last.
-    pub fn untold_last(&mut self) {
-        let Some(life) = self.lives.last_mut() else { return };
-        life.untold = match (life.untold, life.last) {
-            (Some(untold), Some(last)) => Some(Gap { to: last.to, ..untold }),
-            (untold, last) => untold.or(last),
+    /// The process died while it wrote what was handed over last: those records may be missing without a report.
+    pub fn note_unreported(&mut self) {
+        let Some(run) = self.runs.last_mut() else { return };
+        run.unreported = match (run.unreported, run.last) {
+            (Some(unreported), Some(last)) => Some(Gap { to: last.to, ..unreported }),
+            (unreported, last) => unreported.or(last),
         };
     }
 
-    /// The power is cut.
-    pub fn lose(&mut self) {
-        self.lives.iter_mut().for_each(|life| life.is_cut = true);
+    /// Records a power cut: no run's end is certain to be durable.
+    pub fn cut_power(&mut self) {
+        self.runs.iter_mut().for_each(|run| run.is_cut = true);
     }
 
-    /// Reads the trace of a journal that ends with `last_seq`: each record was traced, they are in order, belong to the
-    /// history that is, and what is missing is told or follows from how the life ended.
+    /// Reads the trace of a journal that ends with `last_seq`: each record was traced, they are in order and belong to
+    /// the journal's history, and missing records are reported as gaps or follow from how their run ended.
     pub fn check(&self, disk: Arc<dyn Disk>, hub_id: HubId, last_seq: u64) -> Result<Coverage, Violation> {
         self.read(disk, hub_id, last_seq, None)
     }
 
-    /// The same of a trace in which a bit has flipped, which takes records and tells of it only in part.
+    /// The same for a trace with a flipped bit, which loses records and reports only some of them.
     pub fn check_damaged(
         &self,
         disk: Arc<dyn Disk>,
@@ -133,54 +134,53 @@ impl TraceLedger {
         let unreadable = |error: std::io::Error| Violation { invariant: TRUE, detail: error.to_string() };
         let mut reader = Reader::open_on(disk, Path::new(DATA), hub_id, last_seq).map_err(unreadable)?;
         let coverage = reader.coverage().clone();
-        // A life's records count up to where the journal begins that outlived it, if the file that says so is readable.
+        // A run's records count up to where a later run's journal begins, if the header that says so is readable.
         let lost = damage.filter(|damage| damage.is_in_header).and_then(|damage| damage.file);
-        let is_known = |life: &&TracedLife| life.life.is_some() && life.life != lost;
-        let begins = |later: &[TracedLife]| later.iter().filter(is_known).map(|life| life.begins).min();
+        let is_known = |run: &&TracedRun| run.id.is_some() && run.id != lost;
+        let begins = |later: &[TracedRun]| later.iter().filter(is_known).map(|run| run.begins).min();
         let limits: Vec<u64> =
-            (1..=self.lives.len()).map(|next| begins(&self.lives[next..]).unwrap_or(u64::MAX).min(last_seq)).collect();
-        let mut traced =
-            self.lives.iter().enumerate().flat_map(|(at, life)| life.records.iter().map(move |it| (at, it)));
+            (1..=self.runs.len()).map(|next| begins(&self.runs[next..]).unwrap_or(u64::MAX).min(last_seq)).collect();
+        let mut traced = self.runs.iter().enumerate().flat_map(|(at, run)| run.records.iter().map(move |it| (at, it)));
         let mut skipped: Vec<(usize, Traced)> = Vec::new();
         let mut before = None::<(usize, Traced)>;
         loop {
             let found = reader.next().map_err(unreadable)?;
             let found = found.map(|entry| Traced::new(entry.after_seq, entry.now.as_millis(), entry.command));
-            let found_life = reader.run_id();
+            let found_run = reader.run_id();
             let mut at = None;
-            for (life, record) in traced.by_ref() {
-                // Where the clock was set back two lives may have traced the same at the same instant.
-                if found.as_ref() == Some(record) && self.lives[life].life == found_life {
-                    at = Some((life, *record));
+            for (run, record) in traced.by_ref() {
+                // After the clock was set back two runs may have traced the same record at the same instant.
+                if found.as_ref() == Some(record) && self.runs[run].id == found_run {
+                    at = Some((run, *record));
                     break;
                 }
-                skipped.push((life, *record));
+                skipped.push((run, *record));
             }
             if let Some(record) = &found {
                 holds(at.is_some(), TRUE, || {
                     format!("{record:?} was not traced, or before the one that was read last")
                 })?;
             }
-            if let Some((life, record)) = at {
-                holds(record.after_seq <= limits[life], "a traced record belongs to the history that is", || {
-                    format!("{record:?} of life {life} is read, whose journal was lost after {}", limits[life])
+            if let Some((run, record)) = at {
+                holds(record.after_seq <= limits[run], "a traced record belongs to the journal's history", || {
+                    format!("{record:?} of run {run} is read, whose journal was lost after {}", limits[run])
                 })?;
             }
-            for (life, record) in skipped.drain(..) {
-                // In a power cut a life may lose its end, and what came in one instant with the last that is left.
-                let is_end = at.is_none_or(|(next, _)| next != life);
-                let is_alike = before.is_some_and(|(last, left)| last == life && left.now == record.now);
-                // The ring has gone round. A life's clock may begin before the end of the last one's.
+            for (run, record) in skipped.drain(..) {
+                // A power cut may take a run's end, and records of the same instant as the last one that is left.
+                let is_end = at.is_none_or(|(next, _)| next != run);
+                let is_alike = before.is_some_and(|(last, left)| last == run && left.now == record.now);
+                // The ring has removed the oldest files. A run's clock may begin before the end of the last one's.
                 let is_old = coverage.begins.is_some_and(|(seq, now)| {
                     record.now <= now.as_millis() || before.is_none() && is_end && record.after_seq <= seq
                 });
                 let is_excused = damage.is_some()
                     || is_old
-                    || record.after_seq > limits[life]
-                    || coverage.gaps.iter().chain(&self.lives[life].untold).any(|gap| record.is_in(gap))
-                    || self.lives[life].is_cut && (is_end || is_alike);
-                holds(is_excused, "what is missing in the trace is told", || {
-                    format!("{record:?} of life {life} is missing; told are {coverage:?}")
+                    || record.after_seq > limits[run]
+                    || coverage.gaps.iter().chain(&self.runs[run].unreported).any(|gap| record.is_in(gap))
+                    || self.runs[run].is_cut && (is_end || is_alike);
+                holds(is_excused, "what is missing in the trace is reported as a gap", || {
+                    format!("{record:?} of run {run} is missing; the trace reports {coverage:?}")
                 })?;
             }
             if found.is_none() {
@@ -217,18 +217,18 @@ mod tests {
         Timestamp::from_millis(now)
     }
 
-    /// Lives of the trace on a disk that has room or not.
-    struct Lives {
+    /// Runs of the hub on a disk that may be full.
+    struct Runs {
         disk: VirtualDisk,
         ledger: TraceLedger,
         writer: Option<Writer>,
     }
 
-    impl Lives {
+    impl Runs {
         fn new() -> Self {
             let disk = VirtualDisk::new(Draw::new(1, Stream::LogDisk));
             disk.create_folder(Path::new(DATA)).unwrap();
-            Lives { disk, ledger: TraceLedger::default(), writer: None }
+            Runs { disk, ledger: TraceLedger::default(), writer: None }
         }
 
         fn begin(&mut self, now: u64) {
@@ -243,10 +243,10 @@ mod tests {
             self.disk.set_full(is_full);
             let mut pending = Pending::default();
             pending.push(after_seq, at(now), b"the same");
-            self.ledger.take(&pending);
+            self.ledger.hand_over(&pending);
             let writer = self.writer.as_mut().unwrap();
             writer.take(pending);
-            self.ledger.taken(writer.run_id(), writer.gap());
+            self.ledger.note_written(writer.run_id(), writer.gap());
         }
 
         fn die(&mut self) {
@@ -260,71 +260,71 @@ mod tests {
     }
 
     #[test]
-    fn of_two_lives_records_that_are_alike_the_ledger_knows_which_is_missing() {
+    fn of_equal_records_of_two_runs_the_ledger_knows_which_is_missing() {
         for is_first_missing in [true, false] {
-            let mut lives = Lives::new();
-            lives.begin(1);
-            lives.trace(0, 5, is_first_missing);
-            lives.die();
-            // The clock was set back meanwhile, and the same came at the same instant.
-            lives.begin(2);
-            lives.trace(0, 5, !is_first_missing);
-            lives.die();
-            assert_eq!(lives.check(0).unwrap().records, 1);
+            let mut runs = Runs::new();
+            runs.begin(1);
+            runs.trace(0, 5, is_first_missing);
+            runs.die();
+            // The clock was set back meanwhile, and the same record is traced at the same instant.
+            runs.begin(2);
+            runs.trace(0, 5, !is_first_missing);
+            runs.die();
+            assert_eq!(runs.check(0).unwrap().records, 1);
         }
     }
 
     #[test]
-    fn a_record_of_the_history_that_is_may_be_like_one_of_a_history_that_was_lost() {
-        let mut lives = Lives::new();
-        lives.begin(1);
-        lives.trace(1, 5, false);
-        lives.die();
-        // The journal's record 1 was lost; then the same came again.
-        lives.begin(2);
-        lives.trace(1, 5, false);
-        lives.die();
-        let told = lives.check(1).unwrap();
-        assert_eq!((told.records, told.orphans), (1, 1));
+    fn a_record_of_the_current_history_may_equal_one_of_a_lost_history() {
+        let mut runs = Runs::new();
+        runs.begin(1);
+        runs.trace(1, 5, false);
+        runs.die();
+        // The journal's record 1 was lost; then the same record was made again.
+        runs.begin(2);
+        runs.trace(1, 5, false);
+        runs.die();
+        let coverage = runs.check(1).unwrap();
+        assert_eq!((coverage.records, coverage.orphans), (1, 1));
     }
 
     #[test]
-    fn where_a_life_begins_is_unknown_if_its_first_file_s_header_is_damaged_and_only_then() {
-        let mut lives = Lives::new();
-        lives.begin(1);
-        lives.trace(1, 5, false);
-        lives.die();
+    fn the_beginning_of_a_run_is_unknown_only_if_its_first_file_s_header_is_damaged() {
+        let mut runs = Runs::new();
+        runs.begin(1);
+        runs.trace(1, 5, false);
+        runs.die();
         // The journal's record 1 was lost.
-        lives.begin(2);
-        lives.trace(0, 6, false);
-        lives.die();
+        runs.begin(2);
+        runs.trace(0, 6, false);
+        runs.die();
         let file = path(Path::new(DATA)).join("trace-00000000000000000002.seg");
         let mut bytes = Vec::new();
-        lives.disk.read_into(&file, &mut bytes).unwrap();
+        runs.disk.read_into(&file, &mut bytes).unwrap();
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
-            lives.disk.remove(&file).unwrap();
-            lives.disk.create(&file).unwrap().write_all(&damaged).unwrap();
+            runs.disk.remove(&file).unwrap();
+            runs.disk.create(&file).unwrap().write_all(&damaged).unwrap();
             let damage = Damage::new(&file, at as u64);
-            let read = lives.ledger.check_damaged(Arc::new(lives.disk.clone()), HUB, 1, &damage).unwrap();
+            let read = runs.ledger.check_damaged(Arc::new(runs.disk.clone()), HUB, 1, &damage).unwrap();
             assert_eq!(read.orphans == 0, at < HEADER_BYTES, "byte {at}: {read:?}");
         }
     }
 
     #[test]
-    fn what_is_missing_and_was_told_nowhere_is_a_violation() {
-        let mut lives = Lives::new();
-        lives.begin(1);
-        lives.trace(0, 5, true);
-        lives.trace(0, 6, false);
-        lives.die();
-        let told = lives.check(0).unwrap();
-        assert_eq!((told.records, told.gaps.len()), (1, 1), "a gap's record tells of it");
-        lives.ledger.lives[0].records.push(Traced::new(0, 7, b"in no file"));
-        lives.begin(8);
-        lives.trace(0, 9, false);
-        lives.die();
-        assert_eq!(lives.check(0).unwrap_err().invariant, "what is missing in the trace is told");
+    fn a_missing_record_that_no_gap_reports_is_a_violation() {
+        let mut runs = Runs::new();
+        runs.begin(1);
+        runs.trace(0, 5, true);
+        runs.trace(0, 6, false);
+        runs.die();
+        let coverage = runs.check(0).unwrap();
+        assert_eq!((coverage.records, coverage.gaps.len()), (1, 1), "the gap is reported");
+        runs.ledger.runs[0].records.push(Traced::new(0, 7, b"in no file"));
+        runs.begin(8);
+        runs.trace(0, 9, false);
+        runs.die();
+        assert_eq!(runs.check(0).unwrap_err().invariant, "what is missing in the trace is reported as a gap");
     }
 }

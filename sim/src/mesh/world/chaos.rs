@@ -1,4 +1,4 @@
-//! Chaos: what strikes whom, how it ends, and the last looks after it.
+//! Chaos: the faults whose rates are per hour, the cool-down, and the final checks.
 
 use super::{COOL_DOWN_PER_JOB_US, COOL_DOWN_US, Event, FAULT_TICK_US, World};
 use crate::agenda::SECOND;
@@ -19,7 +19,7 @@ impl World {
         self.agenda.plan(self.now + FAULT_TICK_US, Event::FaultTick);
         for fault in Fault::ALL {
             if fault.per() == Per::Hour && self.draws.faults.below(3_600) < self.plan.rate(*fault) {
-                self.strike(*fault)?;
+                self.inject_fault(*fault)?;
             }
         }
         if self.full_until > 0 && self.now >= self.full_until {
@@ -30,16 +30,16 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
+    pub(super) fn inject_fault(&mut self, fault: Fault) -> Result<(), Violation> {
         let node = self.draws.faults.below(self.nodes.len() as u64) as usize;
-        let lasts = self.draws.faults.between(SECOND, 60 * SECOND);
+        let duration = self.draws.faults.between(SECOND, 60 * SECOND);
         // A bit flips only where there is a file at rest.
         if fault != Fault::BitFlip {
-            self.inject(fault.name());
+            self.count_fault(fault.name());
         }
         match fault {
-            Fault::PartitionToHub => _ = self.cut_to_hub.insert(node, self.now + lasts),
-            Fault::PartitionFromHub => _ = self.cut_from_hub.insert(node, self.now + lasts),
+            Fault::PartitionToHub => _ = self.cut_to_hub.insert(node, self.now + duration),
+            Fault::PartitionFromHub => _ = self.cut_from_hub.insert(node, self.now + duration),
             Fault::NodeCrash => {
                 self.nodes[node].crash();
                 for lane in 0..LANES {
@@ -47,50 +47,50 @@ impl World {
                     channel.calls.clear();
                     channel.inbox.clear();
                     if let Some(conn) = channel.conn.take() {
-                        self.agenda.plan(self.now + 1, Event::GoneToHub { conn });
+                        self.agenda.plan(self.now + 1, Event::CloseAtHub { conn });
                     }
                 }
-                self.agenda.plan(self.now + lasts / 2, Event::StartNode(node));
+                self.agenda.plan(self.now + duration / 2, Event::StartNode(node));
             }
-            Fault::NodeHang => self.nodes[node].hung_until = self.now + lasts,
+            Fault::NodeHang => self.nodes[node].hung_until = self.now + duration,
             Fault::HubKill if self.process.is_some() => self.kill(),
             Fault::PowerCut if self.process.is_some() => self.power_off(),
             Fault::CrashInCommit => self.crash_later("crash_in_disk_operation"),
             Fault::HubRestart => {
                 if let Some(process) = &mut self.process {
                     process.begin_drain();
-                    self.agenda.plan(self.now + SECOND, Event::Stopped { life: self.life });
-                    self.unwell(SECOND);
+                    self.agenda.plan(self.now + SECOND, Event::Stopped { process_id: self.process_id });
+                    self.note_hindered(SECOND);
                     self.round_soon();
                 }
             }
             Fault::DiskFull => {
                 self.disk.set_full(true);
                 self.logs.set_full(true);
-                self.full_until = self.now + lasts / 2;
+                self.full_until = self.now + duration / 2;
             }
-            Fault::SlowDisk => self.slow_until = self.now + lasts / 2,
-            // At rest: nobody has the file's bytes in hand.
+            Fault::SlowDisk => self.slow_until = self.now + duration / 2,
+            // Only while no process runs, which might hold the file's bytes in memory.
             Fault::BitFlip if self.process.is_none() => self.flip(),
             Fault::ClockJump => self.jump(),
             Fault::Stall => {
-                self.stalled_until = self.now + lasts;
-                self.unwell(lasts);
+                self.stalled_until = self.now + duration;
+                self.note_hindered(duration);
                 self.round_at(self.stalled_until);
             }
-            Fault::Burst => self.burst_until = self.now + lasts / 2,
+            Fault::Burst => self.burst_until = self.now + duration / 2,
             _ => {}
         }
         Ok(())
     }
 
-    /// Wall time is set back or ahead.
+    /// Sets wall time back or ahead.
     pub(super) fn jump(&mut self) {
         let by = (self.draws.faults.magnitude(2 * 3_600 * 1_000) * 1_000) as i64;
-        self.wall_off += if self.draws.faults.chance(500) { by } else { -by };
+        self.wall_offset_us += if self.draws.faults.chance(500) { by } else { -by };
     }
 
-    /// No more faults; everybody works as well as they can.
+    /// Begins the cool-down: no more faults, and all actors work at full speed.
     pub(super) fn cool(&mut self) {
         (self.is_chaos, self.is_cool) = (false, true);
         self.network.is_chaos = false;
@@ -109,7 +109,7 @@ impl World {
         }
         let held = self.oracle.shadow().counts().waiting() + self.oracle.shadow().counts().leased;
         let submits: u64 = WAITING_MAX as u64 * self.clients.len() as u64;
-        // Where keys are few and young ones make no room for others, submits are refused until their clients give up.
+        // Where keys are few and young ones are not evicted, submits are refused until their clients give up.
         let limits = &self.plan.limits;
         let are_keys_full =
             limits.idempotency_floor_ms > 0 && limits.idempotency_keys_max < KEYS * self.clients.len() as u64;
@@ -127,12 +127,14 @@ impl World {
             && live.is_some_and(|live| live.waiting() + live.leased == 0)
     }
 
-    /// The last looks: the live hub against the journal, and one more start. False if the hub died before: a crash that was
-    /// planned in the chaos may come now.
+    /// The final checks: the live hub against the journal, and one more start. False if the hub died before: a crash
+    /// that was planned in the chaos may happen now.
     pub(super) fn finish(&mut self) -> Result<bool, Violation> {
-        self.run_dry()?;
+        self.commit_all()?;
         let Some(process) = &mut self.process else { return Ok(false) };
-        holds(process.is_durable(), "the journal recovers", || "all faults are over and it takes nothing".to_owned())?;
+        holds(process.is_durable(), "the journal recovers", || {
+            "all faults are over and it accepts no records".to_owned()
+        })?;
         let (now, last_seq) = process.place();
         let lost = self.logs.finish(last_seq, now)?;
         if self.logs.is_dead() {
@@ -140,12 +142,12 @@ impl World {
             return Ok(false);
         }
         holds(lost == 0, "the audit log recovers", || {
-            format!("all faults are over and it does not take {lost} events")
+            format!("all faults are over and {lost} events are not written")
         })?;
-        // From here on nothing comes any more: the comparison lets time pass for the shadow.
+        // No command follows: the comparison advances the shadow's time.
         let digest = self.oracle.shadow().digest();
         self.oracle.compare(process.hub())?;
-        self.logs.last_look(self.identity.hub_id, last_seq)?;
+        self.logs.final_check(self.identity.hub_id, last_seq)?;
         self.process = None;
         self.disk.crash(&mut self.draws.hub);
         let from_start = journal::recover(Path::new(DATA), options(&self.plan, &self.disk, self.identity), &mut |_| {});
@@ -154,7 +156,7 @@ impl World {
         let mut hub = recovery.hub;
         holds(hub.digest() == digest, "replay gives the same state", || "after the last start".to_owned())?;
         let at = hub.now();
-        // What happened since the last record is in no record: the same time passes for both.
+        // What timers did since the last record is in no record: both hubs are advanced to the same instant.
         hub.advance(self.oracle.shadow().now());
         holds(hub.digest() == self.oracle.shadow().digest(), "replay gives the same state", || {
             format!("at the last instant, {} ms after the last record", hub.now().since(at).get())

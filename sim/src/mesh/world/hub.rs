@@ -1,6 +1,6 @@
-//! The hub in the world: its processes start, work, and die in one way or another.
+//! The hub in the world: its processes start, run, and end by a stop, a kill or a power cut.
 
-use super::{Event, SLOW_BITE_US, START_AGAIN_US, WALL_START_US, World};
+use super::{Event, SLOW_READ_US, START_AGAIN_US, WALL_START_US, World};
 use crate::agenda::{Micros, SECOND};
 use crate::mesh::fault::Fault;
 use crate::mesh::oracle::{Violation, holds};
@@ -10,7 +10,7 @@ use sheratan_io::journal::{Notice, OpenError};
 
 impl World {
     pub(super) fn wall(&self) -> Micros {
-        (WALL_START_US + self.now).saturating_add_signed(self.wall_off)
+        (WALL_START_US + self.now).saturating_add_signed(self.wall_offset_us)
     }
 
     pub(super) fn start(&mut self) -> Result<(), Violation> {
@@ -42,8 +42,8 @@ impl World {
                     self.kill();
                     return Ok(());
                 }
-                self.life += 1;
-                self.unwell(0);
+                self.process_id += 1;
+                self.note_hindered(0);
                 for notice in &report.notices {
                     self.mark(match notice {
                         Notice::Torn(_) => "recovered: torn tail cut",
@@ -56,11 +56,11 @@ impl World {
                 }
                 self.process = Some(process);
                 self.handed.clear();
-                self.agenda.plan(self.now + SECOND, Event::Background { life: self.life });
+                self.agenda.plan(self.now + SECOND, Event::Background { process_id: self.process_id });
                 self.round_soon();
             }
             Err(error) => {
-                // Damage must be refused; everything else passes.
+                // A damaged journal must be refused; other errors go away by themselves.
                 let is_refused = matches!(error, OpenError::BadRecord(_));
                 holds(!is_refused || self.flips > 0, "an undamaged journal opens", || error.to_string())?;
                 if is_refused {
@@ -77,16 +77,16 @@ impl World {
         Ok(())
     }
 
-    /// The process is gone, and its connections with it.
+    /// Ends the process and its connections, and schedules the next start.
     pub(super) fn die(&mut self, down_us: Micros) {
-        // Who dies before it was ready had handed over nothing.
+        // A process that dies before it was ready had handed nothing to the journal.
         if let Some(process) = self.process.take() {
             self.handed = process.into_handed();
         }
         for (id, conn) in self.network.close_all() {
             self.channels[conn.channel].inbox.clear();
             if self.channels[conn.channel].conn == Some(id) {
-                self.agenda.plan(self.now + 1_000, Event::GoneToActor { conn: id });
+                self.agenda.plan(self.now + 1_000, Event::CloseAtActor { conn: id });
             }
         }
         self.agenda.plan(self.now + down_us, Event::Start);
@@ -108,7 +108,7 @@ impl World {
         // A machine whose clock has no battery.
         let jumps = self.plan.rate(Fault::ClockJump) * 100;
         if self.is_chaos && jumps > 0 && self.draws.hub.below(3_600) < jumps {
-            self.inject(Fault::ClockJump.name());
+            self.count_fault(Fault::ClockJump.name());
             self.jump();
         }
         let down = 10_000 + self.draws.hub.below(5 * SECOND);
@@ -116,37 +116,37 @@ impl World {
     }
 
     pub(super) fn flip(&mut self) {
-        // One at a time: the journal's checksums promise to find one.
+        // One at a time: the journal's checksums are certain to detect one.
         if self.flips == 0 && self.disk.flip_bit(&mut self.draws.hub).is_some() {
             self.flips = 1;
-            self.inject(Fault::BitFlip.name());
+            self.count_fault(Fault::BitFlip.name());
         }
         if self.logs.flip() {
-            self.inject("bit_flip_in_logs");
+            self.count_fault("bit_flip_in_logs");
         }
     }
 
-    /// The hub died at an operation of the logs' disk.
+    /// Ends the process at an operation of the logs' disk.
     pub(super) fn die_at_logs(&mut self) {
         self.mark("hub died at a log");
         if self.logs.was_killed() { self.kill() } else { self.power_off() }
     }
 
-    /// The hub dies at one of the disk's next operations.
+    /// Plans the hub's death at one of the disk's next operations.
     pub(super) fn crash_later(&mut self, what: &'static str) {
         let at = self.disk.ops() + 1 + self.draws.hub.below(40);
         if !self.logs.crash_later() {
             self.disk.crash_at(at);
         }
-        self.inject(what);
+        self.count_fault(what);
     }
 
-    /// An orderly end.
+    /// Stops the hub in an orderly way.
     pub(super) fn stop(&mut self) -> Result<(), Violation> {
         if let Some(process) = &mut self.process {
             process.flush();
         }
-        self.run_dry()?;
+        self.commit_all()?;
         if let Some(process) = &self.process {
             let (now, last_seq) = process.place();
             self.logs.finish(last_seq, now)?;
@@ -155,12 +155,12 @@ impl World {
         Ok(())
     }
 
-    /// Rounds and commits at once, until all that was done is durable or the disk does not take it.
-    pub(super) fn run_dry(&mut self) -> Result<(), Violation> {
+    /// Runs rounds and commits until all commands are durable or the disk fails.
+    pub(super) fn commit_all(&mut self) -> Result<(), Violation> {
         for _ in 0..8 {
-            let life = self.life;
-            self.round(life)?;
-            self.commit(life)?;
+            let process_id = self.process_id;
+            self.round(process_id)?;
+            self.commit(process_id)?;
             if self.process.as_ref().is_none_or(Process::is_durable) {
                 return Ok(());
             }
@@ -168,9 +168,9 @@ impl World {
         Ok(())
     }
 
-    /// The hub is hindered for so long: what it does may be late.
-    pub(super) fn unwell(&mut self, lasts: Micros) {
-        self.unwell_until = self.unwell_until.max(self.now + lasts);
+    /// Notes that the hub's answers may be late for that long.
+    pub(super) fn note_hindered(&mut self, duration: Micros) {
+        self.hindered_until = self.hindered_until.max(self.now + duration);
     }
 
     pub(super) fn round_soon(&mut self) {
@@ -181,12 +181,12 @@ impl World {
     pub(super) fn round_at(&mut self, at: Micros) {
         let Some(process) = &mut self.process else { return };
         if process.round.at().is_none_or(|before| at < before) && process.round.set(at) {
-            self.agenda.plan(at, Event::Round { life: self.life });
+            self.agenda.plan(at, Event::Round { process_id: self.process_id });
         }
     }
 
-    pub(super) fn round(&mut self, life: u64) -> Result<(), Violation> {
-        if life != self.life {
+    pub(super) fn round(&mut self, process_id: u64) -> Result<(), Violation> {
+        if process_id != self.process_id {
             return Ok(());
         }
         let clocks = (self.now, self.wall());
@@ -210,33 +210,33 @@ impl World {
                 if wire.is_full() {
                     full.push(id);
                 }
-                out.push((id, wire.conn, wire.take_out(usize::MAX), wire.is_shut_down));
+                out.push((id, wire.conn, wire.take_output(usize::MAX), wire.is_shut_down));
             }
         };
-        let (oracle, is_heard) = (&mut self.oracle, !self.listeners.is_empty());
+        let (oracle, has_listeners) = (&mut self.oracle, !self.listeners.is_empty());
         let written = |lines: &[u8]| {
-            if is_heard {
+            if has_listeners {
                 oracle.written(lines);
             }
         };
-        let mut over = Vec::new();
-        let closed = |wire: &mut VirtualWire| over.push((wire.conn, wire.take_out(usize::MAX)));
+        let mut ended = Vec::new();
+        let closed = |wire: &mut VirtualWire| ended.push((wire.conn, wire.take_output(usize::MAX)));
         let has_handover = process.round(clocks, &mut self.logs, written, &mut wrote, closed)?;
         if self.logs.is_dead() {
             self.die_at_logs();
             return Ok(());
         }
         let has_room = !full.is_empty();
-        full.into_iter().for_each(|id| process.note_room(id));
+        full.into_iter().for_each(|id| process.note_writable(id));
         let wakes_at = process.wakes_at(self.now);
-        self.oracle.hub_clock(process.hub().now());
+        self.oracle.note_hub_clock(process.hub().now());
         if has_handover {
             let slow = if self.now < self.slow_until { 200 * self.draws.hub.between(1, 10) } else { 1 };
             let takes = 1 + self.plan.commit_us * slow;
             if slow > 1 {
-                self.unwell(takes);
+                self.note_hindered(takes);
             }
-            self.agenda.plan(self.now + takes, Event::Commit { life });
+            self.agenda.plan(self.now + takes, Event::Commit { process_id });
         }
         for (_, conn, bytes, is_shut_down) in out {
             self.send_to_actor(conn, bytes, is_shut_down)?;
@@ -246,10 +246,10 @@ impl World {
                 && entry.deaf_since.is_none()
                 && !std::mem::replace(&mut entry.is_draining, true)
             {
-                self.agenda.plan(self.now + SLOW_BITE_US, Event::Bite { conn });
+                self.agenda.plan(self.now + SLOW_READ_US, Event::SlowRead { conn });
             }
         }
-        for (conn, bytes) in over {
+        for (conn, bytes) in ended {
             self.send_to_actor(conn, bytes, true)?;
         }
         self.round_at(wakes_at);
@@ -258,21 +258,21 @@ impl World {
         }
         let Some(process) = &self.process else { return Ok(()) };
         let sockets_max = self.channels.len() * 40;
-        holds(process.connections() <= sockets_max, "connections are let go", || {
+        holds(process.connections() <= sockets_max, "closed connections are released", || {
             format!("the hub holds {} connections of {} channels", process.connections(), self.channels.len())
         })
     }
 
-    pub(super) fn commit(&mut self, life: u64) -> Result<(), Violation> {
-        if life != self.life {
+    pub(super) fn commit(&mut self, process_id: u64) -> Result<(), Violation> {
+        if process_id != self.process_id {
             return Ok(());
         }
         let Some(process) = &mut self.process else { return Ok(()) };
         match process.commit(&self.disk, &mut self.oracle)? {
             Committed::Done => {
-                // Between the disk's answer and the replies.
+                // A crash between the disk's answer and the replies.
                 if self.is_chaos && self.draws.hub.below(36_000) < self.plan.rate(Fault::CrashInCommit) {
-                    self.inject("crash_after_sync");
+                    self.count_fault("crash_after_sync");
                     self.power_off();
                 } else {
                     self.round_soon();
@@ -280,8 +280,8 @@ impl World {
             }
             Committed::Again(pause) => {
                 self.mark("journal down");
-                self.unwell(pause);
-                self.agenda.plan(self.now + pause, Event::Commit { life });
+                self.note_hindered(pause);
+                self.agenda.plan(self.now + pause, Event::Commit { process_id });
                 self.round_soon();
             }
             Committed::Dead => {
@@ -292,12 +292,12 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn background(&mut self, life: u64) -> Result<(), Violation> {
-        if life != self.life {
+    pub(super) fn background(&mut self, process_id: u64) -> Result<(), Violation> {
+        if process_id != self.process_id {
             return Ok(());
         }
         let Some(process) = &mut self.process else { return Ok(()) };
-        self.logs.second();
+        self.logs.pass_second();
         let is_made = process.snapshot();
         if self.disk.is_dead() {
             self.mark("hub died in a snapshot");
@@ -307,7 +307,7 @@ impl World {
         if is_made? {
             self.mark("snapshot made");
         }
-        self.agenda.plan(self.now + SECOND, Event::Background { life });
+        self.agenda.plan(self.now + SECOND, Event::Background { process_id });
         Ok(())
     }
 }

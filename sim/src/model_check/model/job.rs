@@ -18,23 +18,23 @@ pub struct ModelJob {
     pub seq: JobSeq,
     /// What the client asked for.
     pub asked: Submit,
-    /// When its time to live is over.
+    /// When its time to live ends.
     pub expires_at: Timestamp,
     /// No retry starts after it.
     pub retry_until: Timestamp,
     /// Attempts in all.
     pub attempts_max: u32,
-    /// The place in the line that it took over from an older job.
+    /// The place in its lane that it took over from an older job.
     pub place: Option<JobSeq>,
     /// Whether an idempotency key is bound to it and not spent.
     pub is_keyed: bool,
-    /// Whether its end came with that of a lease.
+    /// Whether it ended together with a lease.
     pub ended_under_lease: bool,
-    /// How far it got.
+    /// Its state.
     pub state: State,
     /// Its attempts, oldest first; all of them, while the hub keeps the latest.
     pub attempts: Vec<Attempt>,
-    /// The first of them, which were forgotten for want of room.
+    /// How many of the first attempts were dropped for lack of room.
     pub forgotten: usize,
 }
 
@@ -83,15 +83,15 @@ impl ModelJob {
         zone == node.map_or(Zone::DEFAULT, |node| node.zone.clone()) && requires.iter().all(has)
     }
 
-    /// The attempts that are still known: those before the latest up to one less than are kept, and the latest; without
-    /// those that went for want of room.
+    /// The attempts that are still kept: the latest, and before it up to one less than the limit, without those that
+    /// were dropped for lack of room.
     pub fn kept_attempts(&self) -> &[Attempt] {
         let is_latest_apart = !self.is_waiting() && !self.ended_while_it_waited();
         let kept = if is_latest_apart { ATTEMPTS_KEPT_MAX } else { ATTEMPTS_KEPT_MAX - 1 };
         &self.attempts[self.attempts.len().saturating_sub(kept).max(self.forgotten)..]
     }
 
-    /// What it is charged.
+    /// The bytes that it is charged.
     pub fn bytes(&self) -> u64 {
         let payload =
             |payload: &Option<Payload>| payload.as_ref().map_or(0, |text| HEAP_HEADER_BYTES + text.len() as u64);
@@ -119,12 +119,12 @@ impl ModelJob {
         bytes
     }
 
-    /// Whether it ended without a lease to end with it: it expired, or was superseded, while it waited.
+    /// Whether it expired or was superseded while it waited, without a lease.
     fn ended_while_it_waited(&self) -> bool {
         self.is_final() && !self.ended_under_lease
     }
 
-    /// The attempt whose result this one repeats, or the refusal; `None` if it is the one that is waited for.
+    /// The attempt whose result this one repeats, or the refusal; `None` if it is the running attempt's first result.
     pub(super) fn judge(&self, complete: &Complete) -> Result<Option<&Attempt>, Refusal> {
         let other = match self.state {
             State::Final { status, .. } => Refusal::AlreadyFinal { status },
@@ -147,7 +147,7 @@ impl ModelJob {
             return match (&attempt.end, taken(attempt)) {
                 (AttemptEnd::Running, _) => Ok(None),
                 (_, Some(mark)) if mark == complete.mark => Ok(Some(attempt)),
-                // Another result than the one that was taken.
+                // Another result than the accepted one.
                 (_, Some(_)) if lease == self.last_lease() => Err(other),
                 _ => Err(Refusal::LeaseLost),
             };
@@ -166,7 +166,7 @@ impl ModelJob {
         if is_repeat(&attempt) { Ok(Some(attempt)) } else { Err(other) }
     }
 
-    /// What the result that ended this attempt was answered.
+    /// The answer to the result that ended this attempt.
     pub(super) fn answer_of(&self, attempt: &Attempt) -> CompletedStatus {
         match (&attempt.end, &self.state) {
             (AttemptEnd::Failed { retry_at: Some(at), .. }, _) => CompletedStatus::RetryScheduled(*at),
@@ -180,8 +180,8 @@ pub(super) fn class_of(submit: &Submit) -> ClassKey {
     ClassKey { zone: submit.zone.clone(), requires: submit.requires.clone() }
 }
 
-/// `d = min(cap, base * 2^(attempt - 1))`: its larger half, and of the other half a part that the hub's key, the job and
-/// the attempt choose.
+/// `d = min(cap, base * 2^(attempt - 1))`: its larger half, and of the other half a part that the hub's key, the job
+/// and the attempt choose.
 pub(super) fn retry_delay(key: &HubKey, limits: &Limits, seq: JobSeq, attempt: u32) -> Millis {
     let mut full = limits.retry_delay_ms_base.get();
     for _ in 1..attempt {

@@ -19,14 +19,14 @@ pub(super) struct ModelKey {
     pub answer: Option<ModelAnswer>,
 }
 
-/// What a repeat of a final job's submit is answered.
+/// The answer to a repeat of a final job's submit.
 #[derive(Debug)]
 pub(super) struct ModelAnswer {
     pub status: FinalStatus,
     pub result: Option<Payload>,
     pub error: Option<Payload>,
     spent_at: Timestamp,
-    /// Its place in the order in which keys were spent.
+    /// Its index in the order in which keys were spent.
     number: u64,
 }
 
@@ -39,30 +39,30 @@ impl ModelKeys {
         self.rows.iter().find(|row| row.name == *name)
     }
 
-    /// Whether one more may come: there is room, or the oldest spent key is old enough to make some.
+    /// Whether one more key may be bound: there is room, or the oldest spent key is old enough to be evicted.
     pub fn has_room(&self, now: Timestamp, limits: &Limits) -> bool {
-        (self.rows.len() as u64) < limits.idempotency_keys_max || self.first_to_go(now, limits).is_some()
+        (self.rows.len() as u64) < limits.idempotency_keys_max || self.next_evicted(now, limits).is_some()
     }
 
-    /// The key stands for that job from now on. Two old ones go at most.
+    /// Binds a key to a job. Evicts two old keys at most.
     pub fn bind(&mut self, now: Timestamp, limits: &Limits, idempotency: &Idempotency, job: JobSeq) {
         let is_new = self.get(&idempotency.key).is_none();
         self.rows.retain(|row| row.name != idempotency.key);
         for _ in 0..2 {
             if is_new
                 && self.rows.len() as u64 >= limits.idempotency_keys_max
-                && let Some(oldest) = self.first_to_go(now, limits)
+                && let Some(oldest) = self.next_evicted(now, limits)
             {
                 self.rows.remove(oldest);
             }
         }
         let Idempotency { key, payload_hash, ttl_ms, .. } = idempotency.clone();
         self.rows.push(ModelKey { name: key, payload_hash, job, ttl_ms, answer: None });
-        self.strip(limits);
+        self.drop_answers(limits);
     }
 
-    /// A job ended: if a key stands for it, its outcome is what the key answers.
-    pub fn settle(
+    /// Spends the key that is bound to a job which has ended, if any: it answers with the job's end.
+    pub fn spend(
         &mut self,
         now: Timestamp,
         limits: &Limits,
@@ -77,11 +77,11 @@ impl ModelKeys {
             self.spent_count += 1;
             row.answer = Some(ModelAnswer { status, result: kept(result), error: kept(error), spent_at: now, number });
         }
-        self.strip(limits);
+        self.drop_answers(limits);
     }
 
-    /// The oldest answers are forgotten while all of them take too much; their keys are not.
-    pub fn strip(&mut self, limits: &Limits) {
+    /// Drops the oldest answers while all of them exceed the limit; their keys stay.
+    pub fn drop_answers(&mut self, limits: &Limits) {
         while self.bytes() > limits.answers_bytes_max {
             let answers = self.rows.iter_mut().filter_map(|row| row.answer.as_mut());
             let with_payload = answers.filter(|answer| answer.result.is_some() || answer.error.is_some());
@@ -90,7 +90,7 @@ impl ModelKeys {
         }
     }
 
-    /// What keys and answers are charged.
+    /// The bytes that keys and answers are charged.
     pub fn bytes(&self) -> u64 {
         let payload =
             |payload: &Option<Payload>| payload.as_ref().map_or(0, |text| HEAP_HEADER_BYTES + text.len() as u64);
@@ -101,8 +101,8 @@ impl ModelKeys {
         self.rows.iter().map(|row| KEY_BYTES + row.answer.as_ref().map_or(0, answer)).sum()
     }
 
-    /// When each key of a final job is forgotten, with its job.
-    pub fn forgotten_at(&self, limits: &Limits) -> impl Iterator<Item = (Timestamp, JobSeq)> {
+    /// When each spent key expires, with its job.
+    pub fn expiries(&self, limits: &Limits) -> impl Iterator<Item = (Timestamp, JobSeq)> {
         let hubs = limits.idempotency_ttl_ms;
         self.rows.iter().filter_map(move |row| {
             let answer = row.answer.as_ref()?;
@@ -110,11 +110,11 @@ impl ModelKeys {
         })
     }
 
-    pub fn forget(&mut self, job: JobSeq) {
+    pub fn remove(&mut self, job: JobSeq) {
         self.rows.retain(|row| row.job != job);
     }
 
-    fn first_to_go(&self, now: Timestamp, limits: &Limits) -> Option<usize> {
+    fn next_evicted(&self, now: Timestamp, limits: &Limits) -> Option<usize> {
         let spent = self.rows.iter().enumerate().filter_map(|(at, row)| Some((row.answer.as_ref()?, at)));
         let (oldest, at) = spent.min_by_key(|(answer, _)| answer.number)?;
         (oldest.spent_at + limits.idempotency_floor_ms <= now).then_some(at)

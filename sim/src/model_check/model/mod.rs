@@ -1,9 +1,9 @@
-//! Model: what a hub should do, written so that it is obviously right and never mind how slow.
+//! Model: what a hub should do, written so that it is obviously right, however slow.
 //!
 //! Everything is a `Vec` and every question a loop over it: no lanes, timers, counts or indexes that could be out of
-//! step. It gives the same [`Outcome`]s as the hub, so a run compares them one by one, and the rows and accounts of both
-//! once in a while. One thing it shares with the hub on purpose, computed again here from its description: the keyed hash
-//! that spreads retries. It has no account of names that jobs share: no run comes near that limit.
+//! step. It gives the same [`Outcome`]s as the hub, so a run compares them one by one, and the rows and accounts of
+//! both once in a while. One thing it shares with the hub on purpose, computed again here from its description: the
+//! keyed hash that spreads retries. It has no account of names that jobs share: no run comes near that limit.
 
 mod job;
 mod key;
@@ -40,17 +40,17 @@ pub struct Model {
     ended: Vec<(Timestamp, JobSeq)>,
     dead: Vec<(Timestamp, JobSeq)>,
     next_final_number: u64,
-    /// Jobs that ended since it was last asked.
+    /// Jobs that ended since the last call of `drain_ended`.
     ended_lately: Vec<JobSeq>,
 }
 
-/// What can fall due. Of two at one instant the one that is first here comes first.
+/// The timers. Of two at one instant the variant that is first here fires first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Due {
     JobExpires(JobSeq),
     LeaseEnds(JobSeq),
     JobRuns(JobSeq),
-    NodeLookedAt(NodeIndex),
+    NodeCheck(NodeIndex),
     KeyForgotten(JobSeq),
     OldestFinalGoes,
 }
@@ -74,7 +74,8 @@ impl Model {
         }
     }
 
-    /// What the hub should answer. What a command makes due at once happens before its end.
+    /// Applies a command: the outcome that the hub should return. Timers that it makes due at once fire before it
+    /// returns.
     pub fn apply(&mut self, now: Timestamp, command: &Command) -> Outcome {
         self.advance(now);
         let outcome = self.carry_out(command);
@@ -86,8 +87,8 @@ impl Model {
         match command {
             Command::Set(settings) => {
                 settings.iter().for_each(|setting| self.limits.set(*setting));
-                self.nodes.look_at_all(self.now);
-                self.keys.strip(&self.limits);
+                self.nodes.schedule_checks(self.now);
+                self.keys.drop_answers(&self.limits);
                 self.drop_beyond_retention();
                 Outcome::Done
             }
@@ -101,7 +102,7 @@ impl Model {
                 let bytes = Some(node::bytes_of(heartbeat));
                 let jobs = &self.jobs;
                 let is_idle = |index| leases_of(jobs, index) == 0;
-                match self.nodes.heard_of(self.now, &self.limits, &heartbeat.node, bytes, is_idle) {
+                match self.nodes.note_heard(self.now, &self.limits, &heartbeat.node, bytes, is_idle) {
                     Err(refusal) => Outcome::Refused(refusal),
                     Ok(node) => {
                         node.zone = heartbeat.zone.clone();
@@ -119,7 +120,7 @@ impl Model {
             Command::Extend(extend) => {
                 let extended: Vec<_> = extend.leases.iter().map(|lease| self.extend(extend, *lease)).collect();
                 if extended.iter().any(|lease| matches!(lease, Extended::Until(_))) {
-                    self.seen(&extend.node);
+                    self.note_seen(&extend.node);
                 }
                 Outcome::Extended(extended)
             }
@@ -127,19 +128,19 @@ impl Model {
         }
     }
 
-    /// A node did something in its own name.
-    fn seen(&mut self, node: &Name) {
+    /// Notes that a node acted, which shows that it is alive.
+    fn note_seen(&mut self, node: &Name) {
         if let Some(index) = self.nodes.get(node).map(|node| node.index) {
             self.nodes.seen(self.now, &self.limits, index);
         }
     }
 
-    /// Lets everything happen that falls due up to `now`, each thing at its own instant.
+    /// Fires the timers that are due up to `now`, each at its own instant.
     pub fn advance(&mut self, now: Timestamp) {
         let now = now.max(self.now);
         while let Some((at, due)) = self.next_due().filter(|(at, _)| *at <= now) {
             self.now = self.now.max(at);
-            self.happen(due);
+            self.fire(due);
         }
         self.now = now;
     }
@@ -149,7 +150,7 @@ impl Model {
         self.now
     }
 
-    /// The instant of the next thing that changes something.
+    /// The instant of the next timer.
     pub fn next_due_at(&self) -> Option<Timestamp> {
         self.next_due().map(|(at, _)| at)
     }
@@ -169,12 +170,12 @@ impl Model {
         self.keys.len()
     }
 
-    /// The jobs that ended since this was last asked, in that order.
-    pub fn take_ended(&mut self) -> Vec<JobSeq> {
+    /// Removes the jobs that ended since the last call, in that order.
+    pub fn drain_ended(&mut self) -> Vec<JobSeq> {
         std::mem::take(&mut self.ended_lately)
     }
 
-    /// How many jobs are where, counted one by one.
+    /// Jobs by state, counted one by one.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for job in &self.jobs {
@@ -189,7 +190,7 @@ impl Model {
         counts
     }
 
-    /// What is charged to an account, added up.
+    /// The bytes charged to an account, summed.
     pub fn bytes(&self, account: Account) -> u64 {
         let is_on = |job: &&ModelJob| match (&job.state, account) {
             (State::Scheduled { .. } | State::Queued { .. }, Account::Waiting) => true,
@@ -229,15 +230,15 @@ impl Model {
             };
             expiry.into_iter().chain(next)
         });
-        let nodes = self.nodes.rows().iter().map(|node| (node.looked_at_next, Due::NodeLookedAt(node.index)));
-        let keys = self.keys.forgotten_at(&self.limits).map(|(at, job)| (at, Due::KeyForgotten(job)));
+        let nodes = self.nodes.rows().iter().map(|node| (node.next_check_at, Due::NodeCheck(node.index)));
+        let keys = self.keys.expiries(&self.limits).map(|(at, job)| (at, Due::KeyForgotten(job)));
         let timed = jobs.chain(nodes).chain(keys).filter(|(at, _)| *at != Timestamp::NEVER);
         let oldest = self.ended.first().into_iter().chain(self.dead.first());
         let oldest = oldest.map(|(at, _)| (*at + self.limits.job_retention_ms, Due::OldestFinalGoes));
         timed.chain(oldest).min()
     }
 
-    fn happen(&mut self, due: Due) {
+    fn fire(&mut self, due: Due) {
         match due {
             Due::JobExpires(seq) => self.finish(seq, FinalStatus::Expired, None, None),
             Due::LeaseEnds(seq) => {
@@ -246,11 +247,11 @@ impl Model {
                 self.retry_or_finish((seq, has_room), true, None, Some(Payload::new(b"\"lease expired\"")));
             }
             Due::JobRuns(seq) => self.job_mut(seq).state = State::Queued { since: self.now },
-            Due::NodeLookedAt(node) => {
+            Due::NodeCheck(node) => {
                 let is_idle = leases_of(&self.jobs, node) == 0;
-                self.nodes.look_at(self.now, &self.limits, node, is_idle);
+                self.nodes.update_liveness(self.now, &self.limits, node, is_idle);
             }
-            Due::KeyForgotten(job) => self.keys.forget(job),
+            Due::KeyForgotten(job) => self.keys.remove(job),
             Due::OldestFinalGoes => self.drop_oldest_final(),
         }
     }
@@ -315,19 +316,19 @@ impl Model {
         Ok(Known::Repeat(Submitted::Final { job: row.job, status, result, error }))
     }
 
-    /// Whether the job would find room, were the one that it supersedes gone.
+    /// Whether there would be room for the job without the one that it supersedes.
     fn check_room(&self, submit: &Submit, supersedes: Option<JobSeq>) -> Result<(), Refusal> {
         let others = || self.jobs.iter().filter(|job| Some(job.seq) != supersedes);
         let depth_without = others().filter(|job| job.is_waiting()).count() as u64;
         let bytes_without: u64 = others().filter(|job| !job.is_final()).map(ModelJob::bytes).sum();
-        // The client is told what there is now.
+        // The client is answered with the current numbers.
         let (depth, depth_max) = (self.counts().waiting(), self.limits.queue_depth_max);
         if depth_without >= depth_max {
             return Err(Refusal::QueueFull { depth, depth_max });
         }
         let asked_again = Submit { delay_ms: Millis::ZERO, ..submit.clone() };
         let mut coming = ModelJob::new(self.next_seq, Timestamp::ZERO, &self.limits, &asked_again, None);
-        // A time to live without an end takes its room all the same when it comes in.
+        // A job whose time to live never ends is charged for its timer all the same.
         coming.is_keyed |= submit.ttl_ms.is_some() || submit.retry_budget_ms.is_some();
         let bytes_max = self.limits.queue_bytes_max;
         if bytes_without + coming.bytes() > bytes_max {
@@ -364,7 +365,7 @@ impl Model {
         }
         let jobs = &self.jobs;
         let is_idle = |index| leases_of(jobs, index) == 0;
-        let node = self.nodes.heard_of(self.now, &self.limits, &pull.node, None, is_idle)?.index;
+        let node = self.nodes.note_heard(self.now, &self.limits, &pull.node, None, is_idle)?.index;
         let room = (self.limits.inflight_max - inflight).min(self.limits.leases_per_node_max - held);
         let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX)));
         let mut leases = Vec::new();
@@ -421,7 +422,7 @@ impl Model {
             )
         };
         if complete.lease.is_some() || complete.node.is_some() {
-            self.seen(&node);
+            self.note_seen(&node);
         }
         Ok(Completed { job: seq, status, is_duplicate: false })
     }
@@ -457,7 +458,7 @@ impl Model {
     }
 
     fn finish(&mut self, seq: JobSeq, status: FinalStatus, result: Option<Payload>, error: Option<Payload>) {
-        self.keys.settle(self.now, &self.limits, seq, status, (&result, &error));
+        self.keys.spend(self.now, &self.limits, seq, status, (&result, &error));
         self.job_mut(seq).is_keyed = false;
         self.finish_unkeyed(seq, status, result, error);
         self.drop_beyond_retention();
@@ -489,7 +490,7 @@ impl Model {
         }
     }
 
-    /// Of two that ended at one instant the dead one stays longer.
+    /// Of two that ended at one instant the dead one is dropped later.
     fn drop_oldest_final(&mut self) {
         let is_dead = match (self.ended.first(), self.dead.first()) {
             (Some((ended, _)), Some((dead, _))) => dead < ended,
@@ -503,7 +504,7 @@ impl Model {
         self.job_mut(seq).attempts.last_mut().expect("a leased job has an attempt").end = end;
     }
 
-    /// The jobs that this pull could take, the first to take in front.
+    /// The jobs that this pull could lease, in the order to lease them.
     fn ready_for(&self, pull: &Pull) -> Vec<JobSeq> {
         let node = self.nodes.get(&pull.node);
         let mut ready: Vec<_> = self
@@ -524,11 +525,11 @@ impl Model {
     }
 
     fn job(&self, seq: JobSeq) -> &ModelJob {
-        self.jobs.iter().find(|job| job.seq == seq).expect("the model asks for jobs that it has")
+        self.jobs.iter().find(|job| job.seq == seq).expect("the model looks up jobs that it has")
     }
 
     fn job_mut(&mut self, seq: JobSeq) -> &mut ModelJob {
-        self.jobs.iter_mut().find(|job| job.seq == seq).expect("the model asks for jobs that it has")
+        self.jobs.iter_mut().find(|job| job.seq == seq).expect("the model looks up jobs that it has")
     }
 
     /// How many leases a node holds.
@@ -547,7 +548,7 @@ fn leases_of(jobs: &[ModelJob], index: NodeIndex) -> u64 {
     jobs.iter().filter(is_its).count() as u64
 }
 
-/// The smaller goes first.
+/// The smaller is leased first.
 fn urgency(priority: Priority) -> u8 {
     match priority {
         Priority::Critical => 0,
@@ -557,7 +558,7 @@ fn urgency(priority: Priority) -> u8 {
     }
 }
 
-/// What a submit's key says of it.
+/// What the lookup of a submit's key returns.
 enum Known {
     No,
     Repeat(Submitted),

@@ -14,14 +14,14 @@ pub struct ModelNode {
     pub zone: Zone,
     /// What it can do.
     pub capabilities: NameSet,
-    /// What it is charged.
+    /// The bytes that it is charged.
     pub bytes: u64,
     /// When it was last heard of.
     pub last_seen_at: Timestamp,
-    /// What it was when it was last looked at.
+    /// Its liveness at the last check.
     pub liveness: Liveness,
-    /// When it is looked at next.
-    pub looked_at_next: Timestamp,
+    /// When it is checked next.
+    pub next_check_at: Timestamp,
 }
 
 #[derive(Default, Debug)]
@@ -39,9 +39,9 @@ impl ModelNodes {
         self.rows.iter().find(|node| node.name == *name)
     }
 
-    /// The node of that name, heard of now, perhaps for the first time: it takes so many bytes then. `is_idle` says of a
-    /// number whether that node has no leases.
-    pub fn heard_of(
+    /// Notes that a node was heard from, and adds it if it is new; it is charged `bytes`. `is_idle` returns whether the
+    /// node of an index has no leases.
+    pub fn note_heard(
         &mut self,
         now: Timestamp,
         limits: &Limits,
@@ -61,7 +61,7 @@ impl ModelNodes {
                 bytes,
                 last_seen_at: now,
                 liveness: Liveness::Online,
-                looked_at_next: now + limits.node_ttl_ms,
+                next_check_at: now + limits.node_ttl_ms,
             });
             self.next_index += 1;
         }
@@ -71,7 +71,8 @@ impl ModelNodes {
         Ok(&mut self.rows[at])
     }
 
-    /// Dead nodes without leases go, those that were seen longest ago first, until there is room; none goes in vain.
+    /// Removes dead nodes without leases, those that were seen longest ago first, until there is room; none if that
+    /// would not make enough.
     fn make_room(
         &mut self,
         limits: &Limits,
@@ -103,7 +104,7 @@ impl ModelNodes {
         Err(Refusal::NodeBytesFull { bytes: held, bytes_max })
     }
 
-    /// What all nodes are charged.
+    /// The bytes that all nodes are charged.
     pub fn bytes(&self) -> u64 {
         self.rows.iter().map(|node| node.bytes).sum()
     }
@@ -113,19 +114,19 @@ impl ModelNodes {
             node.last_seen_at = now;
             if node.liveness != Liveness::Online {
                 node.liveness = Liveness::Online;
-                node.looked_at_next = now + limits.node_ttl_ms;
+                node.next_check_at = now + limits.node_ttl_ms;
             }
         }
     }
 
-    /// Other limits are in force: each node is looked at.
-    pub fn look_at_all(&mut self, now: Timestamp) {
-        self.rows.iter_mut().for_each(|node| node.looked_at_next = now);
+    /// Schedules a check of each node, since the limits have changed.
+    pub fn schedule_checks(&mut self, now: Timestamp) {
+        self.rows.iter_mut().for_each(|node| node.next_check_at = now);
     }
 
-    /// It may have become stale or dead, or be forgotten: a dead one without leases, a week later.
-    pub fn look_at(&mut self, now: Timestamp, limits: &Limits, index: NodeIndex, is_idle: bool) {
-        let at = self.rows.iter().position(|node| node.index == index).expect("a node that is looked at is known");
+    /// Checks a node: it may become stale or dead, or be dropped, a week after a dead one without leases was seen.
+    pub fn update_liveness(&mut self, now: Timestamp, limits: &Limits, index: NodeIndex, is_idle: bool) {
+        let at = self.rows.iter().position(|node| node.index == index).expect("a node that is checked is known");
         let node = &mut self.rows[at];
         let dead_at = node.last_seen_at + limits.node_dead_ms.max(limits.node_ttl_ms);
         let forget_at = dead_at + NODE_FORGET_MS;
@@ -135,7 +136,7 @@ impl ModelNodes {
             return;
         }
         node.liveness = liveness_at(now, limits, node.last_seen_at);
-        node.looked_at_next = match node.liveness {
+        node.next_check_at = match node.liveness {
             Liveness::Online => node.last_seen_at + limits.node_ttl_ms,
             Liveness::Stale => dead_at,
             Liveness::Dead if now < forget_at => forget_at,
@@ -144,12 +145,12 @@ impl ModelNodes {
     }
 }
 
-/// What a node takes of which only the name is known.
+/// The bytes of a node of which only the name is known.
 fn bytes_of_name(name: &Name) -> u64 {
     NODE_BYTES + HEAP_HEADER_BYTES + name.len() as u64
 }
 
-/// What a node takes that says this.
+/// The bytes of a node with this heartbeat.
 pub(super) fn bytes_of(heartbeat: &Heartbeat) -> u64 {
     let name = |name: &Name| HEAP_HEADER_BYTES + name.len() as u64;
     let zone =
@@ -161,7 +162,7 @@ pub(super) fn bytes_of(heartbeat: &Heartbeat) -> u64 {
     bytes_of_name(&heartbeat.node) + profile + zone + can + heartbeat.endpoint.as_ref().map_or(0, name) + labels
 }
 
-/// What a node is that was last heard of then: the wire contract's sentence.
+/// The liveness of a node that was last seen then, by the wire contract's definition.
 pub fn liveness_at(now: Timestamp, limits: &Limits, last_seen_at: Timestamp) -> Liveness {
     let stale_at = last_seen_at + limits.node_ttl_ms;
     let dead_at = last_seen_at + limits.node_dead_ms.max(limits.node_ttl_ms);

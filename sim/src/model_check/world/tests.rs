@@ -1,4 +1,4 @@
-//! That each watcher barks: a world that is tampered with is not well.
+//! Each check can fail: a world that is tampered with has a violation.
 
 use super::*;
 use sheratan_core::{Complete, Heartbeat, JobSeq, NameSet, Payload, ResultMark, Submit, Zone};
@@ -76,7 +76,7 @@ fn a_snapshot_of_another_state_shows_at_the_crash() {
     let mut world = world();
     let mut other = Hub::new(world.key);
     other.apply(at(1_000), submit());
-    world.log.take_snapshot(SnapshotOf::Live, &other).expect("it can be written");
+    world.log.make_snapshot(SnapshotOf::Live, &other).expect("it can be written");
     assert_eq!(kind_of(world.step(&Step::Crash { kept: 0, from: Source::Snapshot })), "replay");
 }
 
@@ -88,7 +88,7 @@ fn another_answer_than_the_models_shows_at_once() {
 }
 
 #[test]
-fn a_row_that_the_model_does_not_have_shows_at_the_next_look() {
+fn a_row_that_the_model_does_not_have_shows_at_the_next_check() {
     let mut world = world();
     let heartbeat = Heartbeat {
         node: name("stranger"),
@@ -105,7 +105,10 @@ fn a_row_that_the_model_does_not_have_shows_at_the_next_look() {
 #[test]
 fn a_job_that_ends_twice_shows_in_the_ledger() {
     let mut world = world();
-    assert_eq!(kind_of(world.follow(vec![Effect::Ended { job: JobSeq::FIRST, gone: None }])), "invariant");
+    assert_eq!(
+        kind_of(world.check_ends_and_wakes(vec![Effect::Ended { job: JobSeq::FIRST, gone: None }])),
+        "invariant"
+    );
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn a_job_that_vanishes_shows_in_the_ledger() {
 }
 
 #[test]
-fn a_long_poll_that_is_not_woken_shows_at_the_next_look() {
+fn a_long_poll_that_is_not_woken_shows_at_the_next_check() {
     let mut world = world();
     let parked = Parked { pull: pull(), is_patient: true, until: at(9_000) };
     world.parked.insert(WaiterId(1), parked);
@@ -127,5 +130,5 @@ fn a_long_poll_that_is_not_woken_shows_at_the_next_look() {
 #[test]
 fn a_long_poll_that_is_woken_without_waiting_shows_at_once() {
     let mut world = world();
-    assert_eq!(kind_of(world.follow(vec![Effect::Wake(WaiterId(1))])), "wake");
+    assert_eq!(kind_of(world.check_ends_and_wakes(vec![Effect::Wake(WaiterId(1))])), "wake");
 }
