@@ -235,3 +235,37 @@ fn a_class_is_charged_for_its_zone_and_its_requirements() {
     assert!(of_zone > 0 && of_requires > 0);
     assert_eq!(charged(Some("zone"), &["gpu"]), neither + of_zone + of_requires);
 }
+
+#[test]
+fn a_class_is_refused_one_byte_beyond_what_jobs_may_share() {
+    let of_class = |bytes: usize| Submit { requires: names(&[&"r".repeat(bytes)]), ..job("k") };
+    let without_limits =
+        || Scene::with(|limits| (limits.queue_depth_max, limits.queue_bytes_max) = (u64::MAX, u64::MAX));
+    let shared = |scene: &Scene| scene.hub.ledger().get(Account::Shared);
+    let class_bytes = {
+        let mut scene = without_limits();
+        scene.submit(job("k"));
+        let before = shared(&scene);
+        scene.submit(of_class(100));
+        shared(&scene) - before
+    };
+    let mut scene = without_limits();
+    scene.submit(job("k"));
+    // Kinds with names of up to 256 bytes take all but the bytes of the class.
+    let base = KIND_BYTES + HEAP_HEADER_BYTES + LANE_BYTES;
+    let fill = SHARED_BYTES_MAX - shared(&scene) - class_bytes;
+    let count = fill.div_ceil(base + 256);
+    let mut too_many = count * (base + 256) - fill;
+    for n in 0..count {
+        let less = too_many.min(240);
+        too_many -= less;
+        scene.submit(job(&format!("{n:0width$}", width = 256 - less as usize)));
+    }
+    assert_eq!(shared(&scene), SHARED_BYTES_MAX - class_bytes);
+    let refusal = Refusal::SharedBytesFull { bytes: shared(&scene), bytes_max: SHARED_BYTES_MAX };
+    assert_eq!(scene.try_submit(of_class(101)), Err(refusal));
+    scene.submit(of_class(100));
+    assert_eq!(shared(&scene), SHARED_BYTES_MAX);
+    // What is there already costs nothing more.
+    scene.submit(of_class(100));
+}

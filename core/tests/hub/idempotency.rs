@@ -1,7 +1,7 @@
 //! Idempotency keys: their limits, and the answers to repeats; the table of the wire contract is in `tests/histories`.
 
-use crate::scene::{Scene, failure, job, keyed, restore, success, zone};
-use sheratan_core::limits::{ANSWER_BYTES, CLASSES_MAX, HEAP_HEADER_BYTES, KEY_BYTES};
+use crate::scene::{Scene, failure, job, keyed, names, restore, success, zone};
+use sheratan_core::limits::{ANSWER_BYTES, CLASSES_MAX, CLASSES_PER_ZONE_MAX, HEAP_HEADER_BYTES, KEY_BYTES};
 use sheratan_core::{
     Account, Complete, Idempotency, JobSeq, Millis, OnDuplicate, OnFailed, Payload, Refusal, Submit, Submitted,
 };
@@ -152,4 +152,29 @@ fn answers_are_found_and_go_in_their_order_after_many_keys_in_between_are_gone()
         let found = ["first", "last 0", "last 1", "last 2"].map(|key| answer(&mut scene, key).unwrap());
         assert_eq!(found, ["gone", "gone", "33333", "33333"], "stripped: {stripped}");
     }
+}
+
+#[test]
+fn a_class_that_a_superseded_job_leaves_is_room_for_the_next_ones() {
+    let with = |key: Option<&str>, zone_name: &str, n: usize| {
+        let submit = key.map_or_else(|| job("k"), |key| latest(key, n as u8));
+        Submit { zone: zone(zone_name), requires: names(&[&format!("r{n}")]), ..submit }
+    };
+    // A zone is full of classes, and one of the others is full of them as well.
+    let zones = CLASSES_MAX / CLASSES_PER_ZONE_MAX;
+    let mut scene = Scene::new();
+    for n in 0..CLASSES_MAX - 1 {
+        scene.submit(with(None, &format!("z{}", n % zones), n));
+    }
+    let last = CLASSES_MAX - 1;
+    scene.submit(with(Some("key"), &format!("z{}", last % zones), last));
+    // The only job of its class leaves it: for one of the same zone, but not for one of a zone that is full.
+    let refusal = scene.try_submit(with(Some("key"), "z0", 5_000));
+    assert!(matches!(refusal, Err(Refusal::ClassesFull { .. })), "{refusal:?}");
+    scene.submit(with(Some("key"), &format!("z{}", last % zones), 5_001));
+    scene.submit(with(Some("key"), "another", 5_002));
+    // A class that other jobs are of stays.
+    scene.submit(with(None, "another", 5_002));
+    let refusal = scene.try_submit(with(Some("key"), "another", 5_003));
+    assert!(matches!(refusal, Err(Refusal::ClassesFull { .. })), "{refusal:?}");
 }
