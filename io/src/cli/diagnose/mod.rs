@@ -192,7 +192,7 @@ fn report(args: &Args, output: &Output, bundle: &Bundle, subject: &Subject) {
     note(format_args!("nothing secret: {searched} secrets in {forms} forms were searched for"));
     if too_short > 0 {
         note(format_args!(
-            "{too_short} secrets have fewer than {SECRET_BYTES_MIN} bytes: they cannot be told from ordinary text, look yourself"
+            "{too_short} secrets have fewer than {SECRET_BYTES_MIN} bytes: they cannot be distinguished from ordinary text, so check the archive for them"
         ));
     }
 }
