@@ -1,5 +1,5 @@
-//! Damage: a batch that a power cut has torn is cut off, a missing acknowledged record is detected, and no record is read
-//! that was not written.
+//! Damage: a batch that a power cut has torn is cut off, a missing acknowledged record is detected, and a record that
+//! was not written is never read.
 
 use super::super::format::HEADER_BYTES;
 use super::*;
