@@ -44,7 +44,7 @@ pub use build::{BUILD_BYTES, Build};
 pub use divergence::{Cause, Divergence};
 pub use folder::{LockError, Options};
 pub use format::{FORMAT_VERSION, HubId, Identity};
-pub use history::{History, LookError};
+pub use history::{History, HistoryError};
 pub use read::{BadRecord, Item, Mark, ReadError, Reader, Reason, Record, Tail, TornTail};
 pub use recover::{Notice, OpenError, Progress, Recovered, Recovery, RecoveryReport, recover};
 pub use repair::{Lost, RepairError, RepairReport, repair};
