@@ -1,5 +1,5 @@
-//! Keeps a journal of this build for the builds to come: `cargo run -p sheratan-io --example keep_journal --
-//! io/tests/journals/NAME`. Set `SHERATAN_BUILD` to the commit, so that its headers say which build it was.
+//! Makes a journal of this build, which later builds must replay: `cargo run -p sheratan-io --example keep_journal --
+//! io/tests/journals/NAME`. Set `SHERATAN_BUILD` to the commit, so that its headers name the build.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods)]
 

@@ -1,4 +1,4 @@
-//! The journals of earlier builds, each replayed to the digest that it had. `kept/mod.rs` says how one is made.
+//! The journals of earlier builds are replayed to their recorded digests. `kept/mod.rs` makes such a journal.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods)]
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// `io/tests/journals/*/`.
 fn kept_folders() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journals");
-    let entries = fs::read_dir(folder).expect("there are kept journals");
+    let entries = fs::read_dir(folder).expect("the folder of kept journals exists");
     let paths = entries.map(|entry| entry.expect("the folder can be listed").path());
     let mut folders: Vec<_> = paths.filter(|path| path.is_dir()).collect();
     folders.sort();
@@ -25,7 +25,7 @@ fn every_kept_journal_replays_to_its_digest() {
 }
 
 #[test]
-fn a_journal_that_is_kept_now_is_checked_for_its_digest_its_outcomes_and_its_records() {
+fn the_check_of_a_kept_journal_compares_digest_outcome_hash_and_records() {
     let scratch = tempfile::tempdir().unwrap();
     let folder = scratch.path().join("now");
     kept::keep(&folder).unwrap();
@@ -41,7 +41,7 @@ fn a_journal_that_is_kept_now_is_checked_for_its_digest_its_outcomes_and_its_rec
 }
 
 #[test]
-fn two_kept_journals_of_one_build_are_the_same_byte_for_byte() {
+fn two_kept_journals_of_one_build_have_equal_bytes() {
     let scratch = tempfile::tempdir().unwrap();
     let [one, other] = ["one", "other"].map(|name| scratch.path().join(name));
     [&one, &other].into_iter().for_each(|folder| kept::keep(folder).unwrap());

@@ -10,12 +10,12 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
-  sheratan-hub journal verify                           reads everything, changes nothing, works beside a running hub
-  sheratan-hub journal verify --replay                  also applies every command and compares what the hub decided
-  sheratan-hub journal repair --data-dir /var/lib/hub   cuts at the first bad record; what is cut is kept aside
-  sheratan-hub journal repair --from-snapshot           says which records going back to the newest snapshot would lose
+  sheratan-hub journal verify                           read everything and change nothing; the hub may run
+  sheratan-hub journal verify --replay                  also replay all commands and compare the outcomes
+  sheratan-hub journal repair --data-dir /var/lib/hub   cut at the first bad record, move the rest to quarantine/
+  sheratan-hub journal repair --from-snapshot           report which records a return to the newest snapshot loses
   sheratan-hub journal repair --from-snapshot --accept-loss
-                                                        goes back to it; the records behind it are kept aside";
+                                                        return to it, move the later records to quarantine/";
 
 /// The arguments.
 #[derive(clap::Args, Debug)]
@@ -27,23 +27,23 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// Read every record and snapshot and say what is whole; exit code 1 if something is not
+    /// Read all records and snapshots and report damage; exit code 1 if there is any
     #[command(after_help = EXAMPLES)]
     Verify {
-        /// Apply the commands too, and compare with what the hub decided
+        /// Also replay all commands and compare their outcomes with the recorded ones
         #[arg(long)]
         replay: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// Cut the journal at its first bad record, so that the hub starts again; nothing is deleted
+    /// Cut the journal at its first bad record, so that the hub can start; what is cut is moved to quarantine/
     #[command(after_help = EXAMPLES)]
     Repair {
-        /// Go back to the newest snapshot that can be read instead: for records that this build cannot replay. Exit
-        /// code 1, and nothing is changed, if that loses records and --accept-loss is not there
+        /// Return to the newest readable snapshot instead, if this build cannot replay the records. If that loses
+        /// records and --accept-loss is not given, nothing is changed and the exit code is 1
         #[arg(long)]
         from_snapshot: bool,
-        /// Lose the records behind the snapshot; their files move to the quarantine
+        /// Drop the records after the snapshot; their files are moved to quarantine/
         #[arg(long, requires = "from_snapshot")]
         accept_loss: bool,
         #[command(flatten)]
@@ -53,10 +53,10 @@ enum What {
 
 #[derive(clap::Args, Debug)]
 struct Common {
-    /// Folder of the journal
+    /// Data folder of the hub
     #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", default_value = ".sheratan")]
     data_dir: PathBuf,
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

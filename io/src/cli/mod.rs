@@ -28,18 +28,18 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   sheratan-hub serve                                     run the hub
-  sheratan-hub demo .                                    see it work on the files of this folder
+  sheratan-hub demo .                                    a demonstration on the files of this folder
   sheratan-hub worker --exec 'python3 work.py'           run jobs on this machine
   sheratan-hub submit resize '{\"file\":\"a.png\"}' --wait   submit a job and see its result
-  sheratan-hub smoke                                     check that a running hub keeps its promises
-  sheratan-hub audit query --event 'NODE_*' --since 2h   what happened, from the audit log
-  sheratan-hub diagnose                                  an archive for a support person, without secrets";
+  sheratan-hub smoke                                     check that a running hub works as specified
+  sheratan-hub audit query --event 'NODE_*' --since 2h   search the audit log
+  sheratan-hub diagnose                                  write an archive for support";
 
 #[derive(Parser)]
 #[command(name = "sheratan-hub", version = env!("SHERATAN_BUILD_NAME"), after_help = EXAMPLES, subcommand_required = true)]
-#[command(about = "One binary that a mesh of workers meets at: durable jobs, leases, results")]
+#[command(about = "A durable job queue for a mesh of workers: jobs, leases, results")]
 struct Cli {
-    /// Ends this process when its standard input ends: a parent that dies takes it along.
+    /// Ends this process when its standard input ends, so that it does not outlive its parent.
     #[arg(long, hide = true)]
     lifeline: bool,
     #[command(subcommand)]
@@ -50,25 +50,25 @@ struct Cli {
 enum Command {
     /// Run the hub
     Serve(serve::Args),
-    /// See it work: a hub, three workers, a job for each file of a folder
+    /// Run a demonstration: a hub, three workers, and a job for each file of a folder
     Demo(demo::Args),
-    /// Run jobs on this machine: each job's params go to a command, its output is the result
+    /// Run jobs on this machine, each by a command: its input is the job's params, its output the result
     Worker(worker::Args),
-    /// Submit one job, or one for each line of standard input
+    /// Submit one job, or one job per line of standard input
     Submit(submit::Args),
-    /// Check that a running hub keeps its promises
+    /// Check that a running hub works as specified
     Smoke(smoke::Args),
-    /// Write an archive for a support person: all that helps, and no secret
+    /// Write an archive for support, with everything needed to find a fault and without secrets
     Diagnose(diagnose::Args),
-    /// Check the journal, or repair it
+    /// Verify the journal, or repair it
     Journal(journal::Args),
-    /// Check the audit log, follow it, search it
+    /// Verify, follow or search the audit log
     Audit(audit::Args),
-    /// Follow alert rules over an audit log, from outside the hub
+    /// Apply alert rules to an audit log, outside the hub
     Watch(watch::Args),
-    /// Show the settings that hold, and where each comes from
+    /// Show the effective settings and the source of each
     Config(settings::Args),
-    /// What the demo's workers run
+    /// The program that the demo's workers run
     #[command(hide = true)]
     DemoExec(demo::exec::Args),
 }

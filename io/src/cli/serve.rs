@@ -30,12 +30,12 @@ use std::time::{Duration, Instant};
 
 const EXAMPLES: &str = "\
 Examples:
-  sheratan-hub serve                                    on this machine, data in .sheratan
+  sheratan-hub serve                                    serve this machine only, data in .sheratan
   sheratan-hub serve --data-dir /var/lib/sheratan       with another data folder
   sheratan-hub serve --data-addr 0.0.0.0:8788 --hub-token-file /etc/sheratan/token
-                                                        for other machines too, with a token
-  SHERATAN_MAX_QUEUE_DEPTH=500 sheratan-hub serve       each setting is a flag, a variable, and a key of hub.toml
-  sheratan-hub config                                   what would hold, and where it comes from";
+                                                        serve other machines too, with a token
+  SHERATAN_MAX_QUEUE_DEPTH=500 sheratan-hub serve       a setting as a variable; flags and hub.toml work too
+  sheratan-hub config                                   show the effective settings and their sources";
 
 /// Descriptors for files, logs and the poll, besides one for each connection.
 const OWN_FILES: u64 = 64;

@@ -8,15 +8,15 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
-  sheratan-hub config                          all settings as they would hold for `sheratan-hub serve` here
-  sheratan-hub config --config /etc/hub.toml   with another file
-  sheratan-hub config --json                   for programs; secrets are shown as the start of their digest";
+  sheratan-hub config                          the settings of `sheratan-hub serve` in this folder
+  sheratan-hub config --config /etc/hub.toml   the same with another file
+  sheratan-hub config --json                   as JSON; a secret is shown as the start of its SHA-256";
 
 /// The arguments.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]

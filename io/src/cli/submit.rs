@@ -41,46 +41,46 @@ Examples:
   sheratan-hub submit resize - --key-from-line < files.jsonl
   seq 1 1000 | sheratan-hub submit count - --wait > results.jsonl
 
-Each line of standard input is the params of one job, as JSON. A job whose line is repeated under \
---key-from-line is the same job: run the command again after a failure and nothing is done twice.";
+Each line of standard input is the params of one job, as JSON. With --key-from-line equal lines are one \
+job, so the command can be repeated after a failure and no job is done twice.";
 
 /// The arguments of `submit`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What is to be done: the name by which workers choose
+    /// Kind of the job; workers select jobs by kind
     kind: String,
-    /// With what, as JSON; `-` reads one JSON value a line from standard input
+    /// Params of the job, as JSON; `-` reads them from standard input, one job per line
     #[arg(allow_hyphen_values = true)]
     params: Option<String>,
-    /// Wait for the jobs to end and print a line of JSON for each; exit code 1 if one did not complete
+    /// Wait until the jobs are final and print a line of JSON for each; exit code 1 if one did not complete
     #[arg(long)]
     wait: bool,
     /// Print the hub's answers as lines of JSON
     #[arg(long)]
     json: bool,
-    /// Which jobs go first
+    /// Priority; jobs of a higher one are leased first [default: normal]
     #[arg(long, value_parser = ["critical", "high", "normal", "low"])]
     priority: Option<String>,
-    /// A key of your own: submitting it again gives the same job
+    /// Idempotency key; a submit with the key of an earlier job returns that job
     #[arg(long, value_name = "KEY", conflicts_with = "key_from_line")]
     idempotency_key: Option<String>,
-    /// A key made from kind and line: running the same command again is safe
+    /// Use a digest of the kind and the line as idempotency key, so that the command can be repeated
     #[arg(long)]
     key_from_line: bool,
-    /// How long the job waits before it may run
+    /// Milliseconds until the job may be leased [default: 0]
     #[arg(long, value_name = "MS")]
     delay_ms: Option<u64>,
-    /// How long the job may live before it expires
+    /// Seconds after which an unfinished job expires [default: never]
     #[arg(long, value_name = "SEC")]
     ttl_sec: Option<u64>,
-    /// How often the job may be tried
+    /// Maximum number of attempts [default: the hub's retry_max_attempts]
     #[arg(long, value_name = "N")]
     max_attempts: Option<u32>,
-    /// What a worker must be able to do
+    /// Capabilities that a worker must have
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     requires: Vec<String>,
-    /// The zone whose workers may have it
+    /// Zone whose workers may run the job
     #[arg(long)]
     zone: Option<String>,
     #[command(flatten)]

@@ -23,16 +23,16 @@ const SECRET_BYTES_MAX: u64 = 4_096;
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Which hub")]
 pub struct TargetArgs {
-    /// The control plane, as host:port [default: what the data folder says, else 127.0.0.1:8787]
+    /// Address of the control plane, host:port [default: from the data folder, else 127.0.0.1:8787]
     #[arg(long, value_name = "ADDR", env = "SHERATAN_CONTROL_ADDR", hide_env_values = true)]
     pub control: Option<String>,
-    /// The data plane, as host:port [default: what the data folder says, else 127.0.0.1:8788]
+    /// Address of the data plane, host:port [default: from the data folder, else 127.0.0.1:8788]
     #[arg(long, value_name = "ADDR", env = "SHERATAN_DATA_ADDR", hide_env_values = true)]
     pub data: Option<String>,
-    /// The data folder of a hub on this machine: its addresses and its token are read from there
+    /// Data folder of a hub on this machine, from which addresses and token are read
     #[arg(long, value_name = "DIR", env = "SHERATAN_DATA_DIR", hide_env_values = true, default_value = ".sheratan")]
     pub data_dir: PathBuf,
-    /// A file with the hub's token [default: SHERATAN_HUB_TOKEN, else the data folder's]
+    /// File with the hub's token [default: SHERATAN_HUB_TOKEN, else the data folder's token]
     #[arg(long, value_name = "FILE", env = "SHERATAN_HUB_TOKEN_FILE", hide_env_values = true)]
     pub token_file: Option<PathBuf>,
 }

@@ -4,7 +4,7 @@
 //! [`Config::load`](super::Config::load) stops at the first invalid setting, and uses one of a secret and its file. A
 //! redactor needs all secrets.
 
-use super::table::{ALIASES, LATER_SECRETS, SETTINGS, Takes};
+use super::table::{ALIASES, LATER_SECRETS, SETTINGS, ValueType};
 use super::values::PREFIX;
 use super::{FILE, Flags};
 use crate::secret::Secret;
@@ -19,21 +19,21 @@ pub fn known_secrets(flags: &Flags) -> Vec<Secret> {
 
 fn read(flags: &Flags, variables: impl Iterator<Item = (OsString, OsString)>, file: &Path) -> Vec<Secret> {
     let mut secrets = Vec::new();
-    let mut take = |key: &str, value: &[u8]| match takes(key) {
-        Some(Takes::Secret) => secrets.push(Secret::new(value)),
+    let mut add = |key: &str, value: &[u8]| match value_type(key) {
+        Some(ValueType::Secret) => secrets.push(Secret::new(value)),
         // A file that cannot be read holds no known secret.
-        Some(Takes::SecretFile) => {
+        Some(ValueType::SecretFile) => {
             let path = std::str::from_utf8(value).map(Path::new);
             secrets.extend(path.ok().and_then(|path| Secret::read(path).ok()));
         }
         _ => {}
     };
     for (name, value) in &flags.settings {
-        take(name, value.as_bytes());
+        add(name, value.as_bytes());
     }
     for (name, value) in variables {
         if let Some(key) = name.to_string_lossy().strip_prefix(PREFIX) {
-            take(&key.to_lowercase(), value.as_encoded_bytes());
+            add(&key.to_lowercase(), value.as_encoded_bytes());
         }
     }
     let path = flags.config.as_deref().unwrap_or(file);
@@ -41,23 +41,23 @@ fn read(flags: &Flags, variables: impl Iterator<Item = (OsString, OsString)>, fi
     match text.parse::<toml::Table>() {
         Ok(table) => table.iter().for_each(|(key, value)| {
             if let Some(text) = value.as_str() {
-                take(key, text.as_bytes());
+                add(key, text.as_bytes());
             }
         }),
         // The file is not TOML, but its lines may have been meant as settings.
         Err(_) => text.lines().filter_map(|line| line.split_once('=')).for_each(|(key, value)| {
             let is_around = |character: char| character.is_whitespace() || character == '"' || character == '\'';
-            take(key.trim(), value.trim_matches(is_around).as_bytes());
+            add(key.trim(), value.trim_matches(is_around).as_bytes());
         }),
     }
     secrets
 }
 
 /// The type of a key's setting, by its name, an alias or an earlier name.
-fn takes(key: &str) -> Option<Takes> {
+fn value_type(key: &str) -> Option<ValueType> {
     let name = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
-    let setting = SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.takes);
-    setting.or_else(|| LATER_SECRETS.iter().find(|(later, _)| *later == name).map(|(_, takes)| *takes))
+    let setting = SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.value_type);
+    setting.or_else(|| LATER_SECRETS.iter().find(|(later, _)| *later == name).map(|(_, value_type)| *value_type))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Limits by the names of their settings: the only place that maps settings to limits.
 
 use super::ConfigError;
-use super::table::{SETTINGS, Takes};
+use super::table::{SETTINGS, ValueType};
 use super::values;
 use sheratan_core::Millis;
 use sheratan_core::limits::Limits;
@@ -104,12 +104,12 @@ fn parse_one(text: &str) -> Result<(&'static str, u64), ConfigError> {
         let names: Vec<_> = LIMITS.iter().map(|(name, _)| *name).collect();
         ConfigError::new(format!("{name} is no limit of the hub; these are: {}", names.join(", ")))
     })?;
-    let (Takes::Number(min, max) | Takes::Bytes(min, max)) = setting.takes else {
+    let (ValueType::Number(min, max) | ValueType::Bytes(min, max)) = setting.value_type else {
         unreachable!("limits are numbers or sizes");
     };
     let number = values::number(value).filter(|number| (min..=max).contains(number));
-    let number = number.filter(|_| matches!(setting.takes, Takes::Bytes(..)) || value.parse::<u64>().is_ok());
-    let number = number.ok_or_else(|| ConfigError::new(format!("{name} must be {}", setting.takes.words())))?;
+    let number = number.filter(|_| matches!(setting.value_type, ValueType::Bytes(..)) || value.parse::<u64>().is_ok());
+    let number = number.ok_or_else(|| ConfigError::new(format!("{name} must be {}", setting.value_type.words())))?;
     Ok((setting.name, number))
 }
 

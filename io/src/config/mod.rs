@@ -29,7 +29,7 @@ use sheratan_core::limits::Limits;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use table::{SETTINGS, Takes};
+use table::{SETTINGS, ValueType};
 use values::{Source, Values};
 use zeroize::Zeroizing;
 
@@ -231,9 +231,9 @@ fn webhook(values: &Values) -> Result<Option<WebhookUrl>, ConfigError> {
 
 /// Files with secrets that others can read.
 fn notices(values: &Values) -> Vec<String> {
-    let secrets = SETTINGS.iter().filter_map(|setting| match (setting.takes, values.get(setting.name)) {
-        (Takes::Secret, (_, Source::File(path))) => Some((path.as_path(), setting.name)),
-        (Takes::SecretFile, (path, _)) if !path.is_empty() => Some((Path::new(path), setting.name)),
+    let secrets = SETTINGS.iter().filter_map(|setting| match (setting.value_type, values.get(setting.name)) {
+        (ValueType::Secret, (_, Source::File(path))) => Some((path.as_path(), setting.name)),
+        (ValueType::SecretFile, (path, _)) if !path.is_empty() => Some((Path::new(path), setting.name)),
         _ => None,
     });
     // A file that was removed meanwhile was read already.
@@ -290,8 +290,9 @@ impl clap::FromArgMatches for Flags {
 impl clap::Args for Flags {
     fn augment_args(command: clap::Command) -> clap::Command {
         let config = clap::Arg::new("config").long("config").value_name("FILE");
-        let config =
-            config.help("File of settings; hub.toml here, if there is one").value_parser(clap::value_parser!(PathBuf));
+        let config = config
+            .help("File of settings [default: hub.toml in the current folder, if it exists]")
+            .value_parser(clap::value_parser!(PathBuf));
         SETTINGS.iter().fold(command.arg(config), |command, setting| {
             let Some(flag) = setting.flag() else { return command };
             let mut help = setting.help.to_owned();
@@ -299,7 +300,7 @@ impl clap::Args for Flags {
                 help += &format!(" [default: {}]", setting.default);
             }
             help += &format!(" [env: {}]", setting.variable());
-            command.arg(clap::Arg::new(setting.name).long(flag).value_name(setting.takes.placeholder()).help(help))
+            command.arg(clap::Arg::new(setting.name).long(flag).value_name(setting.value_type.placeholder()).help(help))
         })
     }
 

@@ -3,7 +3,7 @@
 
 /// The type of a setting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Takes {
+pub enum ValueType {
     /// An address with a port.
     Addr,
     /// A path.
@@ -34,13 +34,13 @@ pub struct Setting {
     /// Its default.
     pub default: &'static str,
     /// Its type.
-    pub takes: Takes,
+    pub value_type: ValueType,
     /// Its description.
     pub help: &'static str,
 }
 
-const fn setting(name: &'static str, default: &'static str, takes: Takes, help: &'static str) -> Setting {
-    Setting { name, default, takes, help }
+const fn setting(name: &'static str, default: &'static str, value_type: ValueType, help: &'static str) -> Setting {
+    Setting { name, default, value_type, help }
 }
 
 const YEAR_SEC: u64 = 366 * 86_400;
@@ -53,147 +53,282 @@ const GIB: u64 = 1 << 30;
 
 /// All settings, in the order of the documentation.
 pub const SETTINGS: &[Setting] = &[
-    setting("control_addr", "127.0.0.1:8787", Takes::Addr, "Address of the control plane: nodes and operators"),
-    setting("data_addr", "127.0.0.1:8788", Takes::Addr, "Address of the data plane: clients and workers"),
-    setting("data_dir", ".sheratan", Takes::Path, "Folder of the journal, the logs and the token"),
+    setting("control_addr", "127.0.0.1:8787", ValueType::Addr, "Address of the control plane, for nodes and operators"),
+    setting("data_addr", "127.0.0.1:8788", ValueType::Addr, "Address of the data plane, for clients and workers"),
+    setting(
+        "data_dir",
+        ".sheratan",
+        ValueType::Path,
+        "Folder of the journal, the logs and the token; created if missing",
+    ),
     setting(
         "hub_token",
         "",
-        Takes::Secret,
-        "The token; without one the hub makes its own in <data-dir>/secrets/hub_token",
+        ValueType::Secret,
+        "The token that requests must carry; if none is set, the first start writes one to <data-dir>/secrets/hub_token",
     ),
-    setting("hub_token_file", "", Takes::SecretFile, "File that holds the token"),
-    setting("hub_token_required", "1", Takes::Flag, "0 lets anybody in; only where both planes are on loopback"),
-    setting("node_ttl_sec", "120", Takes::Number(1, YEAR_SEC), "A node is STALE when it was not heard of for so long"),
-    setting("node_dead_sec", "600", Takes::Number(1, YEAR_SEC), "A node is DEAD when it was not heard of for so long"),
+    setting(
+        "hub_token_file",
+        "",
+        ValueType::SecretFile,
+        "File with the token; if neither it nor SHERATAN_HUB_TOKEN is set, the first start writes one to <data-dir>/secrets/hub_token",
+    ),
+    setting(
+        "hub_token_required",
+        "1",
+        ValueType::Flag,
+        "Whether requests need the token; 0 is allowed only if both planes listen on loopback",
+    ),
+    setting(
+        "node_ttl_sec",
+        "120",
+        ValueType::Number(1, YEAR_SEC),
+        "Seconds after a node was last seen until its status is STALE",
+    ),
+    setting(
+        "node_dead_sec",
+        "600",
+        ValueType::Number(1, YEAR_SEC),
+        "Seconds after a node was last seen until its status is DEAD",
+    ),
     setting(
         "max_queue_depth",
         "100000",
-        Takes::Number(1, MANY),
-        "Jobs that may wait; then submits are refused with backpressure",
+        ValueType::Number(1, MANY),
+        "Maximum number of waiting jobs; further submits are refused with backpressure",
     ),
-    setting("max_queue_bytes", "1GiB", Takes::Bytes(1_024, MANY), "Bytes of jobs that are not final"),
-    setting("max_inflight", "10000", Takes::Number(1, MANY), "Jobs that may be under lease"),
-    setting("max_nodes", "100000", Takes::Number(1, NODES_MANY), "Nodes that may be known"),
-    setting("max_node_bytes", "256MiB", Takes::Bytes(1_000, MANY), "Bytes of what nodes say of themselves"),
-    setting("max_leases_per_node", "1000", Takes::Number(1, MANY), "Jobs that may be under lease at one node"),
+    setting(
+        "max_queue_bytes",
+        "1GiB",
+        ValueType::Bytes(1_024, MANY),
+        "Maximum bytes of unfinished jobs, waiting and leased; further submits are refused with backpressure",
+    ),
+    setting(
+        "max_inflight",
+        "10000",
+        ValueType::Number(1, MANY),
+        "Maximum number of leased jobs; at the limit pulls return no jobs",
+    ),
+    setting(
+        "max_nodes",
+        "100000",
+        ValueType::Number(1, NODES_MANY),
+        "Maximum number of registered nodes; a new node replaces a dead one without leases, or is refused",
+    ),
+    setting(
+        "max_node_bytes",
+        "256MiB",
+        ValueType::Bytes(1_000, MANY),
+        "Maximum bytes of what nodes report about themselves; heartbeats that exceed it are refused",
+    ),
+    setting(
+        "max_leases_per_node",
+        "1000",
+        ValueType::Number(1, MANY),
+        "Maximum number of leased jobs of one node; at the limit its pulls return no jobs",
+    ),
     setting(
         "backpressure_mode",
         "429",
-        Takes::Word(&["429", "503"]),
-        "Status of a submit that is refused with backpressure",
+        ValueType::Word(&["429", "503"]),
+        "HTTP status of a request that is refused with backpressure",
     ),
     setting(
         "lease_timeout_sec",
         "300",
-        Takes::Number(1, 86_400),
-        "How long a lease lasts when neither job nor pull says",
+        ValueType::Number(1, 86_400),
+        "Duration of a lease in seconds, if neither the job nor the pull sets one",
     ),
-    setting("retry_max_attempts", "5", Takes::Number(1, 100), "Attempts of a job that does not say"),
+    setting(
+        "retry_max_attempts",
+        "5",
+        ValueType::Number(1, 100),
+        "Maximum number of attempts of a job that does not set max_attempts",
+    ),
     setting(
         "retry_backoff_base_ms",
         "500",
-        Takes::Number(1, 86_400_000),
-        "Delay of the first retry; it doubles with each",
+        ValueType::Number(1, 86_400_000),
+        "Delay of the first retry in milliseconds; it doubles with each further retry",
     ),
-    setting("retry_backoff_cap_ms", "15000", Takes::Number(1, 86_400_000), "Longest delay of a retry"),
+    setting(
+        "retry_backoff_cap_ms",
+        "15000",
+        ValueType::Number(1, 86_400_000),
+        "Maximum delay of a retry in milliseconds",
+    ),
     setting(
         "idempotency_ttl_sec",
         "86400",
-        Takes::Number(1, YEAR_SEC),
-        "How long a key is remembered after its job ended",
+        ValueType::Number(1, YEAR_SEC),
+        "Seconds that an idempotency key is remembered after its job is final",
     ),
     setting(
         "idempotency_max_cached_bytes",
         "16384",
-        Takes::Bytes(0, GIB),
-        "Largest result that is remembered with its key",
+        ValueType::Bytes(0, GIB),
+        "Maximum size of a result that is remembered with its idempotency key",
     ),
-    setting("idempotency_store_max_items", "1000000", Takes::Number(1, MANY), "Keys that are remembered"),
+    setting(
+        "idempotency_store_max_items",
+        "1000000",
+        ValueType::Number(1, MANY),
+        "Maximum number of remembered idempotency keys; the oldest keys of final jobs are evicted first",
+    ),
     setting(
         "idempotency_store_max_bytes",
         "512MiB",
-        Takes::Bytes(0, MANY),
-        "Bytes of keys and of the results remembered with them; beyond it the oldest results are forgotten",
+        ValueType::Bytes(0, MANY),
+        "Maximum bytes of idempotency keys and the results remembered with them; the oldest results are evicted first",
     ),
     setting(
         "idempotency_floor_sec",
         "600",
-        Takes::Number(0, YEAR_SEC),
-        "How long after its job's end a key makes no room for another, though keys are too many",
+        ValueType::Number(0, YEAR_SEC),
+        "Seconds after its job is final during which an idempotency key is not evicted for a new one",
     ),
     setting(
         "result_integrity_mode",
         "sha256",
-        Takes::Word(&["sha256", "hmac"]),
-        "What a result's integrity is checked by",
+        ValueType::Word(&["sha256", "hmac"]),
+        "How results are verified: by their SHA-256, or by an HMAC with the result key",
     ),
-    setting("result_integrity_required", "1", Takes::Flag, "Whether a result without integrity is refused"),
-    setting("result_hmac_key", "", Takes::Secret, "Key of results' signatures, for mode hmac"),
-    setting("result_hmac_key_file", "", Takes::SecretFile, "File that holds the key of results' signatures"),
-    setting("job_retention_sec", "86400", Takes::Number(1, YEAR_SEC), "How long a job that ended stays readable"),
-    setting("retained_jobs_max", "1000000", Takes::Number(0, MANY), "Jobs that ended and stay readable"),
-    setting("retained_bytes_max", "1GiB", Takes::Bytes(0, MANY), "Bytes of jobs that ended and stay readable"),
-    setting("dlq_max_items", "100000", Takes::Number(0, MANY), "Dead jobs that stay readable"),
-    setting("dlq_max_bytes", "256MiB", Takes::Bytes(0, MANY), "Bytes of dead jobs that stay readable"),
-    setting("max_body_bytes", "1MiB", Takes::Bytes(1_000, 32 << 20), "Largest body of a request"),
+    setting(
+        "result_integrity_required",
+        "1",
+        ValueType::Flag,
+        "Whether a result without a checksum or signature is refused",
+    ),
+    setting(
+        "result_hmac_key",
+        "",
+        ValueType::Secret,
+        "Key of the results' HMAC signatures; required if result_integrity_mode is hmac",
+    ),
+    setting(
+        "result_hmac_key_file",
+        "",
+        ValueType::SecretFile,
+        "File with the key of the results' HMAC signatures; a key is required if the mode is hmac",
+    ),
+    setting("job_retention_sec", "86400", ValueType::Number(1, YEAR_SEC), "Seconds that a final job stays readable"),
+    setting(
+        "retained_jobs_max",
+        "1000000",
+        ValueType::Number(0, MANY),
+        "Maximum number of readable final jobs, dead ones not counted; the oldest are evicted first",
+    ),
+    setting(
+        "retained_bytes_max",
+        "1GiB",
+        ValueType::Bytes(0, MANY),
+        "Maximum bytes of readable final jobs, dead ones not counted; the oldest are evicted first",
+    ),
+    setting(
+        "dlq_max_items",
+        "100000",
+        ValueType::Number(0, MANY),
+        "Maximum number of readable dead jobs; the oldest are evicted first",
+    ),
+    setting(
+        "dlq_max_bytes",
+        "256MiB",
+        ValueType::Bytes(0, MANY),
+        "Maximum bytes of readable dead jobs; the oldest are evicted first",
+    ),
+    setting("max_body_bytes", "1MiB", ValueType::Bytes(1_000, 32 << 20), "Maximum size of a request's body"),
     setting(
         "auth_fail_limit",
         "60",
-        Takes::Number(1, 1_000_000),
-        "Failures to authenticate a minute from one address, but loopback",
+        ValueType::Number(1, 1_000_000),
+        "Failed authentications per minute after which an address is refused with 429; loopback is exempt",
     ),
-    setting("metrics_public", "0", Takes::Flag, "1 lets other machines read the metrics without the token"),
-    setting("max_connections", "65536", Takes::Number(1, 1_000_000), "Connections at once"),
-    setting("idle_timeout_sec", "75", Takes::Number(1, 86_400), "How long a connection may be idle"),
+    setting("metrics_public", "0", ValueType::Flag, "Whether other machines may read the metrics without the token"),
+    setting(
+        "max_connections",
+        "65536",
+        ValueType::Number(1, 1_000_000),
+        "Maximum number of open connections of both planes",
+    ),
+    setting("idle_timeout_sec", "75", ValueType::Number(1, 86_400), "Seconds after which an idle connection is closed"),
     setting(
         "event_stream_bytes",
         "256KiB",
-        Takes::Bytes(4_096, 64 << 20),
-        "Events that may wait for a client of /api/events that reads too slowly; beyond it is dropped",
+        ValueType::Bytes(4_096, 64 << 20),
+        "Maximum bytes of unsent events of one client of /api/events; a client that reads too slowly is disconnected",
     ),
-    setting("journal_segment_bytes", "64MiB", Takes::Bytes(1 << 20, GIB), "Size of one file of the journal"),
+    setting(
+        "journal_segment_bytes",
+        "64MiB",
+        ValueType::Bytes(1 << 20, GIB),
+        "Size of a segment, one file of the journal",
+    ),
     setting(
         "trace_max_bytes",
         "256MiB",
-        Takes::Bytes(0, MANY),
-        "Size of <data-dir>/trace: what was refused or found nothing, for `what if`; 0 keeps none",
+        ValueType::Bytes(0, MANY),
+        "Maximum size of <data-dir>/trace, which records requests that were refused or found nothing; 0 disables it",
     ),
-    setting("log_level", "info", Takes::LogLevel, "error, warn, info, debug, trace, or a list of targets with levels"),
-    setting("log_file_bytes", "16MiB", Takes::Bytes(4_096, GIB), "Size at which <data-dir>/logs/hub.jsonl is rotated"),
+    setting(
+        "log_level",
+        "info",
+        ValueType::LogLevel,
+        "error, warn, info, debug, trace or off, or a list of targets with levels such as info,sheratan_io::journal=debug",
+    ),
+    setting(
+        "log_file_bytes",
+        "16MiB",
+        ValueType::Bytes(4_096, GIB),
+        "Size at which <data-dir>/logs/hub.jsonl is rotated",
+    ),
     setting(
         "log_files_kept",
         "8",
-        Takes::Number(0, 1_000),
-        "Older log files that are kept: hub.jsonl.1 and so on, the highest number is the latest",
+        ValueType::Number(0, 1_000),
+        "Number of rotated log files to keep: hub.jsonl.N, the highest N is the latest",
     ),
-    setting("audit_file_bytes", "16MiB", Takes::Bytes(4_096, GIB), "Size at which the audit log is rotated"),
+    setting(
+        "audit_file_bytes",
+        "16MiB",
+        ValueType::Bytes(4_096, GIB),
+        "Size at which <data-dir>/logs/hub_security_audit.jsonl is rotated",
+    ),
     setting(
         "audit_files_kept",
         "64",
-        Takes::Number(0, 10_000),
-        "Older files of the audit log that are kept; the highest number is the latest",
+        ValueType::Number(0, 10_000),
+        "Number of rotated audit log files to keep: hub_security_audit.jsonl.N, the highest N is the latest",
     ),
     setting(
         "alert_rules_file",
         "",
-        Takes::OptionalPath,
-        "File of alert rules; without one <data-dir>/alert_rules.json, if it is there",
+        ValueType::OptionalPath,
+        "File of alert rules; without it <data-dir>/alert_rules.json if it exists, else the built-in rules",
     ),
     setting(
         "alert_file_bytes",
         "4MiB",
-        Takes::Bytes(4_096, GIB),
+        ValueType::Bytes(4_096, GIB),
         "Size at which <data-dir>/logs/alerts.jsonl is rotated",
     ),
-    setting("alert_files_kept", "16", Takes::Number(0, 10_000), "Older files of alerts that are kept"),
+    setting(
+        "alert_files_kept",
+        "16",
+        ValueType::Number(0, 10_000),
+        "Number of rotated alert files to keep: alerts.jsonl.N, the highest N is the latest",
+    ),
     setting(
         "alert_webhook_url",
         "",
-        Takes::Secret,
-        "URL that alerts are posted to, as an Alertmanager posts or takes them",
+        ValueType::Secret,
+        "URL that alerts are posted to, of an Alertmanager or of a receiver of its webhooks",
     ),
-    setting("alert_webhook_url_file", "", Takes::SecretFile, "File that holds the webhook's URL"),
+    setting(
+        "alert_webhook_url_file",
+        "",
+        ValueType::SecretFile,
+        "File with the URL that alerts are posted to, of an Alertmanager or of a receiver of its webhooks",
+    ),
 ];
 
 /// Aliases of settings, which the wire contract defines.
@@ -212,8 +347,8 @@ pub const LATER: &[&str] = &[
 ];
 
 /// Those of [`LATER`] that hold a secret or name a file of one: they may be set, so they must not be shown.
-pub const LATER_SECRETS: &[(&str, Takes)] =
-    &[("hub_token_next", Takes::Secret), ("hub_token_next_file", Takes::SecretFile)];
+pub const LATER_SECRETS: &[(&str, ValueType)] =
+    &[("hub_token_next", ValueType::Secret), ("hub_token_next_file", ValueType::SecretFile)];
 
 /// Variables with the hub's prefix that are not settings: those that a worker sets for the command of a job, which may
 /// start a hub, and the one by which the scripts find the binary.
@@ -222,7 +357,7 @@ pub const NOT_SETTINGS: &[&str] = &["SHERATAN_JOB_ID", "SHERATAN_JOB_KIND", "SHE
 impl Setting {
     /// The flag, without its dashes in front.
     pub fn flag(&self) -> Option<String> {
-        (self.takes != Takes::Secret).then(|| self.name.replace('_', "-"))
+        (self.value_type != ValueType::Secret).then(|| self.name.replace('_', "-"))
     }
 
     /// The environment variable.
@@ -232,41 +367,43 @@ impl Setting {
 
     /// Whether its value is never shown.
     pub fn is_secret(&self) -> bool {
-        self.takes == Takes::Secret
+        self.value_type == ValueType::Secret
     }
 }
 
-impl Takes {
+impl ValueType {
     /// The allowed values, in words.
     pub fn words(self) -> String {
         match self {
-            Takes::Addr => "an address with a port, such as 127.0.0.1:8787".into(),
-            Takes::Path | Takes::SecretFile | Takes::OptionalPath => "a path, not empty".into(),
-            Takes::Number(min, max) => format!("a whole number from {min} to {max}"),
-            Takes::Bytes(min, max) => format!("a size from {min} to {max} bytes, such as 65536, 64KiB, 16MiB or 1GiB"),
-            Takes::Flag => "0 or 1".into(),
-            Takes::Word(words) => words.join(" or "),
-            Takes::LogLevel => {
+            ValueType::Addr => "an address with a port, such as 127.0.0.1:8787".into(),
+            ValueType::Path | ValueType::SecretFile | ValueType::OptionalPath => "a path, not empty".into(),
+            ValueType::Number(min, max) => format!("a whole number from {min} to {max}"),
+            ValueType::Bytes(min, max) => {
+                format!("a size from {min} to {max} bytes, such as 65536, 64KiB, 16MiB or 1GiB")
+            }
+            ValueType::Flag => "0 or 1".into(),
+            ValueType::Word(words) => words.join(" or "),
+            ValueType::LogLevel => {
                 "error, warn, info, debug or trace, or a list such as info,sheratan_io::journal=debug".into()
             }
-            Takes::Secret => "of visible ASCII characters, at least one".into(),
+            ValueType::Secret => "of visible ASCII characters, at least one".into(),
         }
     }
 
     /// The name of a flag's value in `--help`.
     pub fn placeholder(self) -> &'static str {
         match self {
-            Takes::Addr => "ADDR",
-            Takes::Path => "FOLDER",
-            Takes::OptionalPath => "FILE",
-            Takes::Number(..) => "N",
-            Takes::Bytes(..) => "BYTES",
-            Takes::Flag => "0|1",
-            Takes::Word(["429", _]) => "429|503",
-            Takes::Word(_) => "WORD",
-            Takes::LogLevel => "LEVEL",
-            Takes::Secret => "SECRET",
-            Takes::SecretFile => "FILE",
+            ValueType::Addr => "ADDR",
+            ValueType::Path => "FOLDER",
+            ValueType::OptionalPath => "FILE",
+            ValueType::Number(..) => "N",
+            ValueType::Bytes(..) => "BYTES",
+            ValueType::Flag => "0|1",
+            ValueType::Word(["429", _]) => "429|503",
+            ValueType::Word(_) => "WORD",
+            ValueType::LogLevel => "LEVEL",
+            ValueType::Secret => "SECRET",
+            ValueType::SecretFile => "FILE",
         }
     }
 }

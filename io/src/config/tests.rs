@@ -42,16 +42,16 @@ fn without_settings_the_defaults_are_those_of_the_wire_contract() {
 
 /// Three values of a setting besides its default, the third equal to the first if it only has two.
 fn three_values(setting: &table::Setting) -> [&'static str; 3] {
-    match setting.takes {
-        Takes::Addr => ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"],
-        Takes::Path | Takes::OptionalPath | Takes::SecretFile => ["/a", "/b", "/c"],
-        Takes::Number(..) => ["11", "12", "13"],
-        Takes::Bytes(..) => ["1048577", "2MiB", "3 MiB"],
-        Takes::Flag => ["0", "1", "0"],
-        Takes::Word([a, b]) => [b, a, b],
-        Takes::Word(_) => unreachable!("each has two words"),
-        Takes::LogLevel => ["warn", "error", "debug"],
-        Takes::Secret => ["a-secret-of-the-file", "a-secret-of-the-environment", "never a flag"],
+    match setting.value_type {
+        ValueType::Addr => ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"],
+        ValueType::Path | ValueType::OptionalPath | ValueType::SecretFile => ["/a", "/b", "/c"],
+        ValueType::Number(..) => ["11", "12", "13"],
+        ValueType::Bytes(..) => ["1048577", "2MiB", "3 MiB"],
+        ValueType::Flag => ["0", "1", "0"],
+        ValueType::Word([a, b]) => [b, a, b],
+        ValueType::Word(_) => unreachable!("each has two words"),
+        ValueType::LogLevel => ["warn", "error", "debug"],
+        ValueType::Secret => ["a-secret-of-the-file", "a-secret-of-the-environment", "never a flag"],
     }
 }
 

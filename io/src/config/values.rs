@@ -1,7 +1,7 @@
 //! Values: the text of each setting and its source; the later source wins.
 
 use super::ConfigError;
-use super::table::{ALIASES, LATER, NOT_SETTINGS, SETTINGS, Setting, Takes};
+use super::table::{ALIASES, LATER, NOT_SETTINGS, SETTINGS, Setting, ValueType};
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -83,7 +83,7 @@ impl Values {
     /// Applies one value. A secret and its file replace each other; both from one source contradict each other.
     pub fn set(&mut self, setting: &'static Setting, text: String, source: Source) -> Result<(), ConfigError> {
         let text = Zeroizing::new(text);
-        if !is_well_formed(setting.takes, &text) {
+        if !is_well_formed(setting.value_type, &text) {
             return Err(invalid(setting, &source));
         }
         let (known, known_source) = &self.values[setting.name];
@@ -142,9 +142,9 @@ impl Values {
 
 /// The setting that holds a secret for the one that names its file, and the other way round.
 fn counterpart(setting: &Setting) -> Option<&'static Setting> {
-    match setting.takes {
-        Takes::Secret => SETTINGS.iter().find(|other| other.name == format!("{}_file", setting.name)),
-        Takes::SecretFile => SETTINGS.iter().find(|other| setting.name == format!("{}_file", other.name)),
+    match setting.value_type {
+        ValueType::Secret => SETTINGS.iter().find(|other| other.name == format!("{}_file", setting.name)),
+        ValueType::SecretFile => SETTINGS.iter().find(|other| setting.name == format!("{}_file", other.name)),
         _ => None,
     }
 }
@@ -179,21 +179,21 @@ fn nearest(key: &str) -> Option<&'static str> {
 }
 
 fn invalid(setting: &Setting, source: &Source) -> ConfigError {
-    ConfigError::new(format!("{source}: {} must be {}", source.spells(setting.name), setting.takes.words()))
+    ConfigError::new(format!("{source}: {} must be {}", source.spells(setting.name), setting.value_type.words()))
 }
 
-fn is_well_formed(takes: Takes, text: &str) -> bool {
-    match takes {
-        Takes::Addr => text.parse::<SocketAddr>().is_ok(),
-        Takes::Path | Takes::OptionalPath => !text.is_empty(),
-        Takes::Number(min, max) => text.parse::<u64>().is_ok_and(|number| (min..=max).contains(&number)),
-        Takes::Bytes(min, max) => number(text).is_some_and(|bytes| (min..=max).contains(&bytes)),
-        Takes::Flag => flag(text).is_some(),
-        Takes::Word(words) => words.contains(&text),
-        Takes::LogLevel => is_log_level(text),
+fn is_well_formed(value_type: ValueType, text: &str) -> bool {
+    match value_type {
+        ValueType::Addr => text.parse::<SocketAddr>().is_ok(),
+        ValueType::Path | ValueType::OptionalPath => !text.is_empty(),
+        ValueType::Number(min, max) => text.parse::<u64>().is_ok_and(|number| (min..=max).contains(&number)),
+        ValueType::Bytes(min, max) => number(text).is_some_and(|bytes| (min..=max).contains(&bytes)),
+        ValueType::Flag => flag(text).is_some(),
+        ValueType::Word(words) => words.contains(&text),
+        ValueType::LogLevel => is_log_level(text),
         // An empty one is a variable that was forgotten: its operator believes that the hub has the token.
-        Takes::Secret => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
-        Takes::SecretFile => !text.is_empty(),
+        ValueType::Secret => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
+        ValueType::SecretFile => !text.is_empty(),
     }
 }
 

@@ -60,7 +60,7 @@ impl Chunked {
     pub fn decode(&mut self, bytes: &mut [u8], limits: &Limits) -> Result<bool, Refusal> {
         while self.read_at < bytes.len() && self.state != State::Done {
             self.state = match self.state {
-                State::Data { left } => self.take_data(bytes, left),
+                State::Data { left } => self.copy_data(bytes, left),
                 state => {
                     let byte = bytes[self.read_at];
                     self.read_at += 1;
@@ -85,7 +85,7 @@ impl Chunked {
         self.read_at
     }
 
-    fn take_data(&mut self, bytes: &mut [u8], left: u64) -> State {
+    fn copy_data(&mut self, bytes: &mut [u8], left: u64) -> State {
         let there = bytes.len() - self.read_at;
         let count = usize::try_from(left).map_or(there, |left| left.min(there));
         bytes.copy_within(self.read_at..self.read_at + count, self.write_at);

@@ -374,7 +374,7 @@ impl Reader {
     /// No whole record follows. In the last segment this is an end, clean or torn, or damage; in an earlier one,
     /// damage.
     fn examine_tail(&self, limit: Option<u64>) -> Result<Tail, ReadError> {
-        let open = self.open.as_ref().expect("a segment is open where a record was looked for");
+        let open = self.open.as_ref().expect("a segment is open while its records are read");
         let file = self.file().to_path_buf();
         let (offset, seq) = (open.offset as u64, self.next_seq);
         if let Some(next_seq) = limit {

@@ -1,7 +1,7 @@
 //! Access: which requests are allowed. The checks in order: leak guard, token, route, method, media type.
 
 use super::problem::{AuthReason, Problem};
-use super::route::{PlaneAddrs, Route, Way};
+use super::route::{Lookup, PlaneAddrs, Route};
 use super::{Answer, Caller, Event, Service};
 use crate::http::Request;
 use crate::redact::{Redactor, redact_one};
@@ -19,18 +19,18 @@ impl Service {
         now: Timestamp,
         caller: &Caller,
         request: &Request<'a>,
-        way: Way<'a>,
+        lookup: Lookup<'a>,
     ) -> Result<Answer, Problem> {
-        if way == Way::OtherPlane {
+        if lookup == Lookup::OtherPlane {
             return Err(self.refuse_plane(now, caller, request));
         }
-        if !self.is_public(caller, &way) {
+        if !self.is_public(caller, &lookup) {
             self.authenticate(now, caller, request)?;
         }
-        let route = match way {
-            Way::Here(Route::Unserved) => return Err(Problem::unserved_path()),
-            Way::Here(route) => route,
-            Way::OtherPlane | Way::Unknown => return Err(Problem::unknown_path()),
+        let route = match lookup {
+            Lookup::Found(Route::Unserved) => return Err(Problem::unserved_path()),
+            Lookup::Found(route) => route,
+            Lookup::OtherPlane | Lookup::Unknown => return Err(Problem::unknown_path()),
         };
         check_method(route.methods(), request)?;
         check_media_type(request)?;
@@ -65,10 +65,10 @@ impl Service {
     }
 
     /// Whether a request needs no token. Metrics need none from this machine, or from anywhere if they are public.
-    fn is_public(&self, caller: &Caller, way: &Way) -> bool {
-        match way {
-            Way::Here(Route::Health(route)) => route.is_public(caller),
-            Way::Here(Route::Metrics) => caller.ip.is_loopback() || self.settings.is_metrics_public,
+    fn is_public(&self, caller: &Caller, lookup: &Lookup) -> bool {
+        match lookup {
+            Lookup::Found(Route::Health(route)) => route.is_public(caller),
+            Lookup::Found(Route::Metrics) => caller.ip.is_loopback() || self.settings.is_metrics_public,
             _ => false,
         }
     }

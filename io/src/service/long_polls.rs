@@ -78,7 +78,7 @@ impl LongPolls {
     }
 
     /// Removes a request; `None` if it was answered or dropped before.
-    pub fn take(&mut self, id: WaiterId) -> Option<LongPoll> {
+    pub fn remove(&mut self, id: WaiterId) -> Option<LongPoll> {
         let poll = self.polls.remove(&id)?;
         self.ends.remove(&(poll.until, id));
         self.by_connection.remove(&(poll.origin.connection, id));
@@ -89,39 +89,39 @@ impl LongPolls {
     }
 
     /// Removes the requests that wait for the end of a job.
-    pub fn take_for_end(&mut self, job: JobSeq) -> Vec<LongPoll> {
+    pub fn remove_for_job(&mut self, job: JobSeq) -> Vec<LongPoll> {
         let range = (job, WaiterId(0))..=(job, WaiterId(u64::MAX));
         let ids: Vec<_> = self.by_job.range(range).map(|(_, id)| *id).collect();
-        ids.into_iter().filter_map(|id| self.take(id)).collect()
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// Removes a request whose deadline has passed.
     pub fn pop_due(&mut self, now: Timestamp) -> Option<(WaiterId, LongPoll)> {
         let (until, id) = self.ends.first().copied()?;
-        (until <= now).then(|| (id, self.take(id).expect("each deadline belongs to a waiting request")))
+        (until <= now).then(|| (id, self.remove(id).expect("each deadline belongs to a waiting request")))
     }
 
     /// Removes the requests whose replies acknowledge a result. O(n); used only when the journal fails.
-    pub fn take_acknowledging(&mut self) -> Vec<(WaiterId, LongPoll)> {
+    pub fn remove_acknowledging(&mut self) -> Vec<(WaiterId, LongPoll)> {
         let acknowledges = |poll: &LongPoll| match &poll.waits_for {
             WaitsFor::Jobs { head, .. } => head != REPLY_HEAD,
             WaitsFor::End(_) => false,
         };
         let ids: Vec<_> = self.polls.iter().filter(|(_, poll)| acknowledges(poll)).map(|(id, _)| *id).collect();
-        ids.into_iter().filter_map(|id| Some((id, self.take(id)?))).collect()
+        ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
     /// Removes all requests of a connection.
-    pub fn take_connection(&mut self, connection: u64) -> Vec<(WaiterId, LongPoll)> {
+    pub fn remove_connection(&mut self, connection: u64) -> Vec<(WaiterId, LongPoll)> {
         let range = (connection, WaiterId(0))..=(connection, WaiterId(u64::MAX));
         let ids: Vec<_> = self.by_connection.range(range).map(|(_, id)| *id).collect();
-        ids.into_iter().filter_map(|id| Some((id, self.take(id)?))).collect()
+        ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
     /// Removes all requests.
-    pub fn take_all(&mut self) -> Vec<(WaiterId, LongPoll)> {
+    pub fn remove_all(&mut self) -> Vec<(WaiterId, LongPoll)> {
         let ids: Vec<_> = self.polls.keys().copied().collect();
-        ids.into_iter().filter_map(|id| Some((id, self.take(id)?))).collect()
+        ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
     /// How many there are.
@@ -143,7 +143,7 @@ impl Service {
 
     /// Repeats a waiting pull, for which there may be a job now.
     pub(super) fn wake(&mut self, now: Timestamp, id: WaiterId) {
-        let Some(poll) = self.long_polls.take(id) else { return };
+        let Some(poll) = self.long_polls.remove(id) else { return };
         let LongPoll { origin, until, waits_for: WaitsFor::Jobs { pull, asker, head } } = poll else {
             unreachable!("only pulls wait in the hub");
         };
@@ -169,7 +169,7 @@ impl Service {
         if !rules::is_wait_over(is_final) {
             return;
         }
-        for poll in self.long_polls.take_for_end(job) {
+        for poll in self.long_polls.remove_for_job(job) {
             let reply = gone.map_or_else(|| self.job_reply(job), |gone| self.reply_with(gone.view()));
             self.answer_late(poll.origin, reply);
         }
@@ -184,21 +184,21 @@ impl Service {
 
     /// Answers the long polls of a connection as if they timed out.
     pub(super) fn end_polls_of(&mut self, connection: u64) {
-        for (id, poll) in self.long_polls.take_connection(connection) {
+        for (id, poll) in self.long_polls.remove_connection(connection) {
             self.end_poll(id, poll);
         }
     }
 
     /// Answers all long polls as if they timed out.
     pub(super) fn end_all_polls(&mut self) {
-        for (id, poll) in self.long_polls.take_all() {
+        for (id, poll) in self.long_polls.remove_all() {
             self.end_poll(id, poll);
         }
     }
 
     /// Drops the long polls of a closed connection.
     pub(super) fn drop_polls_of(&mut self, connection: u64) {
-        for (id, _) in self.long_polls.take_connection(connection) {
+        for (id, _) in self.long_polls.remove_connection(connection) {
             self.hub.unpark(id);
         }
     }
@@ -206,7 +206,7 @@ impl Service {
     /// Refuses the long polls that submitted a result, when the journal fails: their replies would acknowledge the
     /// result.
     pub(super) fn refuse_acknowledging_polls(&mut self, reason: &str) {
-        for (id, poll) in self.long_polls.take_acknowledging() {
+        for (id, poll) in self.long_polls.remove_acknowledging() {
             self.hub.unpark(id);
             self.answer_late(poll.origin, Problem::journal_unavailable(reason).into_reply());
         }

@@ -70,7 +70,7 @@ use long_polls::LongPolls;
 use metrics::ShellCounts;
 use nodes::QuietNodes;
 use notifications::Notifications;
-use route::{Route, Way};
+use route::{Lookup, Route};
 use sheratan_core::telemetry::Observation;
 use std::net::IpAddr;
 use traffic::Traffic;
@@ -136,11 +136,11 @@ impl Service {
 
     /// Answers a request.
     pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
-        let way = route::find(caller.plane, request.path());
-        let answer = self.route(now, caller, request, way);
+        let lookup = route::find(caller.plane, request.path());
+        let answer = self.route(now, caller, request, lookup);
         let answer = answer.unwrap_or_else(|problem| Answer::Reply(problem.into_reply()));
         if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
-            self.traffic.answered(caller.plane, way.name(), reply.status());
+            self.traffic.answered(caller.plane, lookup.name(), reply.status());
         }
         if caller.plane == Plane::Data && matches!(answer, Answer::Reply(_)) {
             self.record_time(now);
@@ -151,13 +151,13 @@ impl Service {
     /// Whether a request for the path only reads memory: health and metrics, which operators need most when the journal
     /// is behind.
     pub fn is_read_only(plane: Plane, path: &str) -> bool {
-        let way = route::find(plane, path);
-        matches!(way, Way::Here(Route::Health(_) | Route::Metrics))
+        let lookup = route::find(plane, path);
+        matches!(lookup, Lookup::Found(Route::Health(_) | Route::Metrics))
     }
 
     /// Whether a reply to the path shows jobs, whose shown state must be durable.
     pub fn shows_jobs(plane: Plane, path: &str) -> bool {
-        matches!(route::find(plane, path), Way::Here(Route::Jobs(route)) if route.is_read())
+        matches!(route::find(plane, path), Lookup::Found(Route::Jobs(route)) if route.is_read())
     }
 
     /// Records the latency of a request that was not parked, from its arrival until its reply may be sent.

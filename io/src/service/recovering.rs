@@ -4,7 +4,7 @@
 use super::access;
 use super::health;
 use super::problem::Problem;
-use super::route::{self, PlaneAddrs, Route, Way};
+use super::route::{self, Lookup, PlaneAddrs, Route};
 use super::{Caller, Event};
 use crate::http::{Reply, Request};
 use crate::redact::Redactor;
@@ -71,13 +71,13 @@ impl Recovering {
     }
 
     fn route(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
-        let way = route::find(caller.plane, request.path());
-        match way {
-            Way::OtherPlane => {
+        let lookup = route::find(caller.plane, request.path());
+        match lookup {
+            Lookup::OtherPlane => {
                 self.add_event(access::port_mismatch(now, caller, request, &self.addrs, &self.redactor));
                 Err(Problem::port_mismatch(caller.plane, &self.addrs))
             }
-            Way::Here(Route::Health(route @ (health::Route::Health | health::Route::Livez)))
+            Lookup::Found(Route::Health(route @ (health::Route::Health | health::Route::Livez)))
                 if route.is_public(caller) =>
             {
                 access::check_method(route.methods(), request)?;

@@ -37,14 +37,14 @@ pub enum Route<'a> {
     Unserved,
 }
 
-/// Where a path leads on a plane.
+/// The result of looking up a path on a plane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way<'a> {
-    /// To a route of this plane.
-    Here(Route<'a>),
-    /// To the other plane.
+pub enum Lookup<'a> {
+    /// A route of this plane.
+    Found(Route<'a>),
+    /// A path of the other plane.
     OtherPlane,
-    /// Nowhere.
+    /// A path of neither plane.
     Unknown,
 }
 
@@ -61,13 +61,13 @@ const RESERVED: &[(Plane, &str)] = &[
     (Plane::Data, "/mesh/jobs/*"),
 ];
 
-impl Way<'_> {
+impl Lookup<'_> {
     /// Its label in the metrics.
     pub const fn name(&self) -> &'static str {
         match self {
-            Way::Here(route) => route.name(),
-            Way::OtherPlane => "other_plane",
-            Way::Unknown => "unknown",
+            Lookup::Found(route) => route.name(),
+            Lookup::OtherPlane => "other_plane",
+            Lookup::Unknown => "unknown",
         }
     }
 }
@@ -138,13 +138,13 @@ impl PlaneAddrs {
     }
 }
 
-/// Where `path` leads on `plane`.
-pub fn find(plane: Plane, path: &str) -> Way<'_> {
+/// Looks up a path on a plane.
+pub fn find(plane: Plane, path: &str) -> Lookup<'_> {
     match belongs(path) {
-        None => Way::Unknown,
-        Some((None, route)) => Way::Here(route),
-        Some((Some(owner), route)) if owner == plane => Way::Here(route),
-        Some(_) => Way::OtherPlane,
+        None => Lookup::Unknown,
+        Some((None, route)) => Lookup::Found(route),
+        Some((Some(owner), route)) if owner == plane => Lookup::Found(route),
+        Some(_) => Lookup::OtherPlane,
     }
 }
 
@@ -209,18 +209,18 @@ mod tests {
             (Plane::Data, "/mesh/dlq", Route::Unserved),
         ];
         for (plane, path, route) in table {
-            assert_eq!(find(plane, path), Way::Here(route), "{path}");
-            assert_eq!(find(plane.other(), path), Way::OtherPlane, "{path}");
+            assert_eq!(find(plane, path), Lookup::Found(route), "{path}");
+            assert_eq!(find(plane.other(), path), Lookup::OtherPlane, "{path}");
         }
     }
 
     #[test]
     fn some_paths_belong_to_both_planes_and_some_to_neither() {
         for plane in [Plane::Control, Plane::Data] {
-            assert_eq!(find(plane, "/health"), Way::Here(Route::Health(health::Route::Health)));
+            assert_eq!(find(plane, "/health"), Lookup::Found(Route::Health(health::Route::Health)));
             for path in ["/mesh", "/mesh/pull_requests/", "/mesh/pull_requests/a/b", "/api", "/healthz", "/api/nodesx"]
             {
-                assert_eq!(find(plane, path), Way::Unknown, "{path}");
+                assert_eq!(find(plane, path), Lookup::Unknown, "{path}");
             }
         }
     }

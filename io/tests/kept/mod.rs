@@ -61,7 +61,7 @@ pub fn check(folder: &Path) -> Result<(), String> {
         let recovery = recover(copy.path(), options(), &mut |_| {}).map_err(|error| error.to_string())?;
         let found = found(&recovery.hub, recovery.report.next_seq - 1);
         if found != expected {
-            return Err(format!("{}: replayed it has\n{found}but it had\n{expected}", folder.display()));
+            return Err(format!("{}: the replay has\n{found}but the recorded result is\n{expected}", folder.display()));
         }
     }
     Ok(())
@@ -79,7 +79,7 @@ fn options() -> Options {
 
 fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(from) {
-        // Git keeps no empty folder.
+        // Git does not store empty folders.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
@@ -91,7 +91,7 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The clients and nodes of a made-up mesh: the same every time.
+/// The clients and nodes of an invented mesh, which do the same in each run.
 struct History {
     now: u64,
     drawn: u64,

@@ -42,7 +42,7 @@ pub struct RecordedCommand {
 impl Recording {
     /// Opens a data folder. Reads all of it once, to find where it ends.
     pub fn open(data_dir: &Path) -> Result<Recording, ReplayError> {
-        let history = History::open(data_dir).map_err(ReplayError::Look)?;
+        let history = History::open(data_dir).map_err(ReplayError::History)?;
         let trace = Reader::open(data_dir, history.identity.hub_id, history.last_seq).map_err(ReplayError::Trace)?;
         let seq = history.snapshot_seq.unwrap_or(0);
         let mut recording = Recording { history, trace, traced: None, seq };

@@ -14,7 +14,7 @@ pub mod what_if;
 
 use sheratan_core::{DecodeError, RestoreError};
 use sheratan_io::config::ConfigError;
-use sheratan_io::journal::{LookError, ReadError};
+use sheratan_io::journal::{HistoryError, ReadError};
 use std::fmt;
 use std::io;
 
@@ -22,7 +22,7 @@ use std::io;
 #[derive(Debug)]
 pub enum ReplayError {
     /// The data folder cannot be read, or its journal is damaged.
-    Look(LookError),
+    History(HistoryError),
     /// The journal cannot be read further.
     Read(ReadError),
     /// The trace cannot be read.
@@ -43,7 +43,7 @@ pub enum ReplayError {
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ReplayError::Look(error) => error.fmt(f),
+            ReplayError::History(error) => error.fmt(f),
             ReplayError::Read(error) => error.fmt(f),
             ReplayError::Trace(error) => write!(f, "the trace cannot be read: {error}"),
             ReplayError::Undecodable { seq, source } => write!(f, "record {seq} cannot be applied: {source}"),
@@ -56,7 +56,7 @@ impl fmt::Display for ReplayError {
 impl std::error::Error for ReplayError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ReplayError::Look(error) => Some(error),
+            ReplayError::History(error) => Some(error),
             ReplayError::Read(error) => Some(error),
             ReplayError::Trace(error) => Some(error),
             ReplayError::Undecodable { source, .. } => Some(source),

@@ -10,19 +10,19 @@ use std::net::IpAddr;
 /// The filters of the command line; a line must match all of them.
 #[derive(clap::Args, Debug)]
 pub struct FilterArgs {
-    /// Events by name, or by their start as in 'NODE_*'
+    /// Only these events; 'NODE_*' matches by prefix
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     event: Vec<String>,
-    /// From this instant on: RFC 3339, or how long ago (30s, 15m, 2h, 7d)
+    /// Only events at or after this instant: RFC 3339, or how long ago (30s, 15m, 2h, 7d)
     #[arg(long, value_name = "TIME")]
     since: Option<Instant>,
-    /// Before this instant, likewise
+    /// Only events before this instant: RFC 3339, or how long ago
     #[arg(long, value_name = "TIME")]
     until: Option<Instant>,
-    /// Events about this node
+    /// Only events about this node
     #[arg(long, value_name = "ID")]
     node: Option<String>,
-    /// Events that came from this address
+    /// Only events caused by this address
     #[arg(long, value_name = "ADDR")]
     ip: Option<IpAddr>,
 }

@@ -23,17 +23,17 @@ use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
-  sheratan-hub audit verify                          is a line changed, missing or put in?
-  sheratan-hub audit tail -n 50 -f                   the last 50 lines, and those that come
+  sheratan-hub audit verify                          was a line changed, removed or inserted?
+  sheratan-hub audit tail -n 50 -f                   the last 50 lines, then new ones
   sheratan-hub audit query --event 'AUTH_*,PORT_MISMATCH' --since 2h
   sheratan-hub audit query --node gpu-1 --json | jq .details
-  sheratan-hub audit query --since 7d --count        how many of each event
+  sheratan-hub audit query --since 7d --count        how often each event happened
   sheratan-hub audit verify --file /mnt/copy/hub_security_audit.jsonl
 
-Without a running hub, and beside one.";
+The commands read the files; the hub may run or be down.";
 
 /// How often a followed log is read: new lines appear without a noticeable delay.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The arguments.
 #[derive(clap::Args, Debug)]
@@ -45,33 +45,33 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// Check the chain over all files; exit code 1 and the first broken line if it does not hold
+    /// Verify the hash chain over all files; if it is broken, print the first bad line and exit with code 1
     #[command(after_help = EXAMPLES)]
     Verify {
         #[command(flatten)]
         log: Log,
     },
-    /// Show the last lines, and go on with -f
+    /// Show the last lines; with -f also new ones
     #[command(after_help = EXAMPLES)]
     Tail {
-        /// How many of the last lines
+        /// Number of last lines to show
         #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
         lines: usize,
-        /// Go on with the lines that are written, over rotations, until ctrl-C
+        /// Also show new lines as they are written, across rotations, until ctrl-C
         #[arg(short, long)]
         follow: bool,
         #[command(flatten)]
         log: Log,
     },
-    /// Show the lines that fit, or count them; the oldest first, from all files
+    /// Show the lines of all files that match the filters, the oldest first, or count them
     #[command(after_help = EXAMPLES)]
     Query {
         #[command(flatten)]
         filter: FilterArgs,
-        /// Stop after so many lines
+        /// Maximum number of lines to show [default: all]
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
-        /// Print how often each event happened instead of the lines; a line that stands for many counts as many
+        /// Print how often each event happened instead of the lines; a line with a `count` counts that often
         #[arg(long, conflicts_with = "limit")]
         count: bool,
         #[command(flatten)]
@@ -82,13 +82,13 @@ enum What {
 /// The log.
 #[derive(clap::Args, Debug)]
 struct Log {
-    /// The hub's data folder
+    /// Data folder of the hub
     #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", default_value = ".sheratan")]
     data_dir: PathBuf,
-    /// An audit log elsewhere; its older files are FILE.1, FILE.2 and so on beside it
+    /// Audit log to read instead of the data folder's; its rotated files are FILE.1, FILE.2 and so on
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Print JSON: lines as they are in the log, else one object
+    /// Print JSON: lines as they are in the log; for verify and --count one object
     #[arg(long)]
     json: bool,
 }
@@ -138,7 +138,7 @@ fn show_report(report: &ChainReport) {
         ));
     }
     if *is_tail_torn {
-        let text = "the last line is not whole: it is being written, or the hub's next start will say so";
+        let text = "the last line is incomplete: it is being written, or the hub's next start will record it as torn";
         terminal::line(styled(WARN, text));
     }
 }
@@ -174,7 +174,7 @@ fn tail(log: &Log, lines: usize, is_followed: bool) -> Result<ExitCode, Failure>
                 log.show(&line);
                 Duration::ZERO
             }
-            None => LOOK_EVERY,
+            None => POLL_INTERVAL,
         };
         // The listener lives as long as the process.
         if interrupts.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
@@ -198,7 +198,7 @@ fn query(log: &Log, filter: &Filter, limit: u64) -> Result<ExitCode, Failure> {
             None => unread += 1,
         }
     }
-    tell_unread(unread);
+    warn_unread(unread);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -226,14 +226,14 @@ fn count_events(log: &Log, filter: &Filter) -> Result<ExitCode, Failure> {
             terminal::line(format_args!("{} {count:>9}", styled(line::style(&event), name)));
         }
     }
-    tell_unread(unread);
+    warn_unread(unread);
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell_unread(count: u64) {
+fn warn_unread(count: u64) {
     if count > 0 {
         terminal::note(format_args!(
-            "{}: {count} lines are no lines of the audit log; `sheratan-hub audit verify` says more",
+            "{}: {count} lines are not lines of an audit log; `sheratan-hub audit verify` says more",
             styled(WARN, "warning")
         ));
     }

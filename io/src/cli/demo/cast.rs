@@ -1,7 +1,7 @@
 //! Cast: the demo's hub and workers, as child processes that cannot outlive it.
 //!
-//! Each child runs this very binary with a [lifeline](crate::cli::lifeline) on its standard input, and what it says
-//! goes to a file. Dropping one kills it.
+//! Each child runs this binary with a [lifeline](crate::cli::lifeline) on its standard input; its output is written to
+//! a file. Dropping a [`Member`] kills it.
 
 use crate::cli::failure::Failure;
 use crate::client::{Client, Endpoint, Token};
@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a hub may take until it listens: longer than any recovery of a demo.
+/// How long a hub may take until it listens: longer than the recovery of a demo's journal.
 const START_MAX: Duration = Duration::from_secs(30);
 
-/// How long a child may take to stop when it is asked to.
+/// How long a child may take to stop after it was asked to; then it is killed.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
-/// How often a child is polled: a fiftieth of a second, less than an operator notices.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often a child's state is polled: too short a delay for an operator to notice.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A child process.
 pub struct Member {
@@ -35,7 +35,7 @@ pub struct Hub {
     data_dir: PathBuf,
 }
 
-/// What a running hub says about itself.
+/// The contents of a running hub's `hub.addr`.
 #[derive(Clone, Deserialize, Debug)]
 struct HubAddr {
     pid: u32,
@@ -44,15 +44,13 @@ struct HubAddr {
     ready: bool,
 }
 
-/// What a worker of the demo runs, and how.
+/// The options of one of the demo's workers.
 pub struct WorkerPlan<'a> {
-    /// Its name.
     pub node: &'a str,
-    /// What it takes.
+    /// The kind of jobs that it runs.
     pub kind: &'a str,
-    /// How long its leases last.
     pub lease_sec: u64,
-    /// What it runs, without a shell.
+    /// The program of its jobs and its arguments, run without a shell.
     pub program: &'a [OsString],
 }
 
@@ -63,26 +61,26 @@ impl Member {
         let output = File::create(&log).map_err(cannot)?;
         let mut command = Command::new(binary);
         command.arg("--lifeline").args(arguments);
-        // The operator's own hub is not this demo's.
+        // The operator's settings are for another hub.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SHERATAN_") {
                 command.env_remove(name);
             }
         }
         command.stdin(Stdio::piped()).stdout(output.try_clone().map_err(cannot)?).stderr(output);
-        // An interrupt of the terminal is the demo's alone: it ends its children itself.
+        // An interrupt of the terminal must reach the demo only, which stops its children itself.
         platform::in_own_group(&mut command);
         Ok(Member { child: command.spawn().map_err(cannot)?, log })
     }
 
-    /// Ends the process as a power cut would.
+    /// Kills the process, which cannot clean up.
     pub fn kill(&mut self) {
-        // It may have ended by itself, which is what was wanted.
+        // An error means that the process has exited already, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Asks the process to stop, and sees to it.
+    /// Asks the process to stop; kills it after [`STOP_MAX`].
     pub fn stop(&mut self) {
         if platform::ask_to_stop(&self.child) {
             let asked = Instant::now();
@@ -90,19 +88,19 @@ impl Member {
                 if !matches!(self.child.try_wait(), Ok(None)) {
                     return;
                 }
-                std::thread::sleep(LOOK_EVERY);
+                std::thread::sleep(POLL_INTERVAL);
             }
         }
         self.kill();
     }
 
-    /// What the process said last, if it has ended by itself.
-    fn last_words(&mut self) -> Option<String> {
+    /// The exit status and the last lines of output, if the process has exited.
+    fn exit_report(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok().flatten()?;
-        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = said.lines().rev().take(5).collect();
+        let output = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = output.lines().rev().take(5).collect();
         let lines: Vec<_> = lines.into_iter().rev().collect();
-        Some(format!("it ended with {status}: {}", lines.join("\n")))
+        Some(format!("it exited with {status}: {}", lines.join("\n")))
     }
 }
 
@@ -118,18 +116,18 @@ impl Hub {
         Self::start_at(folder, "127.0.0.1:0", "127.0.0.1:0")
     }
 
-    /// Kills the hub as a power cut would.
+    /// Kills the hub, which cannot clean up.
     pub fn kill(&mut self) {
         self.member.kill();
     }
 
-    /// Starts a hub that was killed again, on the same data folder and addresses.
-    pub fn start_again(&mut self, folder: &Path) -> Result<(), Failure> {
+    /// Restarts a killed hub on the same data folder and addresses.
+    pub fn restart(&mut self, folder: &Path) -> Result<(), Failure> {
         *self = Self::start_at(folder, &self.addrs.control.clone(), &self.addrs.data.clone())?;
         Ok(())
     }
 
-    /// Asks the hub to stop, and sees to it.
+    /// Asks the hub to stop; kills it after [`STOP_MAX`].
     pub fn stop(&mut self) {
         self.member.stop();
     }
@@ -170,16 +168,16 @@ impl Hub {
         let pid = member.child.id();
         let started = Instant::now();
         while started.elapsed() < START_MAX {
-            // The file of a hub that was killed is still there: only the new one's counts, once it has recovered.
-            let said = std::fs::read(data_dir.join("hub.addr")).ok();
-            let addrs: Option<HubAddr> = said.and_then(|said| serde_json::from_slice(&said).ok());
+            // A killed hub leaves its file behind: wait for the new hub's, and until it has recovered.
+            let bytes = std::fs::read(data_dir.join("hub.addr")).ok();
+            let addrs: Option<HubAddr> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
             if let Some(addrs) = addrs.filter(|addrs| addrs.pid == pid && addrs.ready) {
                 return Ok(Hub { member, addrs, data_dir });
             }
-            if let Some(words) = member.last_words() {
-                return Err(Failure::local("the demo's hub does not start", words));
+            if let Some(report) = member.exit_report() {
+                return Err(Failure::local("the demo's hub does not start", report));
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_INTERVAL);
         }
         Err(Failure::Local(format!("the demo's hub did not listen within {} s", START_MAX.as_secs())))
     }

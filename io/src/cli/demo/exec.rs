@@ -1,4 +1,4 @@
-//! What the demo's workers run: the digest and the size of one file.
+//! `demo-exec`: the program that the demo's workers run. It prints the digest and the size of one file.
 
 use crate::cli::failure::Failure;
 use crate::cli::terminal;
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The exit code that says that another attempt is of no use (`EX_NOINPUT` of BSD's sysexits).
+/// The exit code for a file that cannot be read, which a retry does not change (`EX_NOINPUT` of BSD's sysexits).
 pub const EXIT_NO_INPUT: u8 = 66;
 
 /// The arguments of `demo-exec`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Takes at least so long, so that there is something to see
+    /// Milliseconds to wait first, so that a demo with a crash is long enough
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pause_ms: u64,
 }
@@ -24,22 +24,20 @@ pub struct Args {
 /// The params of one of the demo's jobs.
 #[derive(Serialize, Deserialize, Debug)]
 pub struct Params {
-    /// The file.
     pub path: PathBuf,
 }
 
-/// What is to be said about a file.
+/// The result of a job.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Digested {
-    /// In hex.
+    /// The digest in hex.
     pub sha256: String,
-    /// Line breaks.
+    /// The number of line breaks.
     pub lines: u64,
-    /// Its size.
     pub bytes: u64,
 }
 
-/// Reads params from standard input, prints what is to be said.
+/// Reads params from standard input and prints the result.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let params: Params = serde_json::from_reader(io::stdin().lock())
         .map_err(|error| Failure::local("the params on standard input are not {\"path\":…}", error))?;
@@ -56,7 +54,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Digest, lines and bytes of a file, in one pass and constant memory.
+/// The digest, lines and bytes of a file, in one pass and constant memory.
 pub fn digest(path: &Path) -> io::Result<Digested> {
     let mut file = File::open(path)?;
     let mut buffer = vec![0; 64 << 10];
@@ -78,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_files_digest_is_what_sha256sum_and_wc_say() {
+    fn digest_lines_and_bytes_are_those_of_sha256sum_and_wc() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("abc");
         std::fs::write(&path, "abc").unwrap();

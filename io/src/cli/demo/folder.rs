@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-/// What machines made. In a worktree of Git `.git` is a file.
+/// Generated files and folders. In a worktree of Git `.git` is a file.
 const SKIPPED: [&str; 4] = [".git", "target", "node_modules", ".sheratan"];
 
-/// Files of a folder.
+/// The files of a folder.
 #[derive(Debug)]
 pub struct Files {
     /// In the order of their names.
     pub paths: Vec<PathBuf>,
-    /// Whether there are more.
+    /// Whether the folder has more files than `files_max`.
     pub is_cut: bool,
-    /// Files whose names are no Unicode text: they cannot be spelled in JSON.
+    /// The number of files whose names are not Unicode and cannot be written as JSON.
     pub unnamed: usize,
 }
 
@@ -27,7 +27,7 @@ pub fn files(folder: &Path, files_max: usize) -> Result<Files, walkdir::Error> {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) if error.depth() == 0 => return Err(error),
-            // A folder that may not be read, or a file that is gone by now, is none of the demo's files.
+            // An unreadable folder or a file that was removed meanwhile is skipped.
             Err(_) => continue,
         };
         if !entry.file_type().is_file() {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_found_in_order_without_what_machines_made() {
+    fn files_are_found_in_order_without_generated_ones() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["b/two", "a", "c", "target/made", ".git/made", "b/node_modules/made", "b/.git"] {
             let path = dir.path().join(name);
@@ -64,7 +64,7 @@ mod tests {
 
         let found = files(dir.path(), 2).unwrap();
         assert_eq!((found.paths.len(), found.is_cut), (2, true));
-        assert!(!files(dir.path(), 3).unwrap().is_cut, "a limit that is just met cuts nothing");
+        assert!(!files(dir.path(), 3).unwrap().is_cut, "as many files as the limit");
         assert!(files(&dir.path().join("none"), 3).is_err());
     }
 }

@@ -1,7 +1,7 @@
-//! `demo`: a hub, three workers and a job for each file of a folder, from start to clean end.
+//! `demo`: a hub, three workers and a job for each file of a folder, started and stopped.
 //!
 //! Real processes on a temporary data folder: what is shown is what a user gets. With `--crash` the hub is killed in
-//! the middle and started again, and [`proof`] shows that each result came once.
+//! the middle and restarted, and [`proof`] checks that each job has exactly one result.
 
 mod cast;
 pub mod exec;
@@ -24,60 +24,60 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
-/// What the demo's jobs are called.
+/// The kind of the demo's jobs.
 const KIND: &str = "file_digest";
 
 /// The demo's workers.
 const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
 
-/// Long polls for the ends of jobs.
+/// Concurrent long polls for final jobs.
 const WATCHES: usize = 8;
 
 /// Jobs of one request.
 const BATCH_JOBS: usize = 500;
 
-/// How long a run with a crash should last at least, so that the crash comes in the middle of it.
+/// The duration of a run with a crash, at least, so that the crash happens in the middle of it.
 const CRASH_RUN_MS: u64 = 3_000;
 
-/// A lease so short that a job whose lease the crash cut loose runs again while somebody watches.
+/// Short, so that a job whose lease is lost in the crash is leased again within seconds.
 const LEASE_SEC: u64 = 3;
 
 const EXAMPLES: &str = "\
 Examples:
-  sheratan-hub demo                    the files of this folder
-  sheratan-hub demo ~/Documents
-  sheratan-hub demo --crash            the hub is killed with -9 in the middle; every result comes once
+  sheratan-hub demo                 on the files of this folder
+  sheratan-hub demo ~/Documents     on those of another one
+  sheratan-hub demo --crash         kill the hub with -9 in the middle and check every result
 
-Nothing is left behind: the hub, its workers and its data folder live as long as the demo.";
+The hub and its workers are stopped and its data folder is removed at the end.";
 
 /// The arguments of `demo`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The folder whose files become jobs
+    /// Folder of files; each becomes a job
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// Kill the hub with -9 in the middle, start it again, and check that every result came once
+    /// Kill the hub with -9 in the middle and restart it; each job must still have exactly one result
     #[arg(long)]
     crash: bool,
-    /// The most files to take
+    /// Maximum number of files
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=50_000))]
     limit: u64,
-    /// Keep the data folder and the logs, and say where they are
+    /// Keep the data folder and the logs, and print their path
     #[arg(long)]
     keep: bool,
 }
 
-/// One file and what became of its job.
+/// One file and its job.
 struct Work {
     path: PathBuf,
-    /// What tells whether it was changed since: its size, and when it was written last.
+    /// Its stamp when the job was made; `None` if it could not be read.
     stamp: Option<Stamp>,
     job_id: String,
     job: Option<JobView>,
 }
 
-/// A file's size, and when it was written last.
+/// A file's size and time of modification: if they differ, the file was changed.
 type Stamp = (u64, SystemTime);
 
 /// The demo while it runs.
@@ -94,27 +94,29 @@ struct Stage {
 /// How the demo ended.
 enum Ending {
     /// All jobs are final.
-    Played(Account),
+    Finished(Account),
     /// The operator pressed ctrl-C.
     Interrupted,
 }
 
-/// What is known when all jobs are final.
+/// The demo's record when all jobs are final.
 struct Account {
     works: Vec<Work>,
-    /// All jobs that the hub has, by its own listing.
+    /// All jobs that the hub lists.
     listed: Vec<JobView>,
     crash: Option<Crash>,
     elapsed: Duration,
 }
 
-/// The hub's death in the middle.
+/// The crash of the hub.
 struct Crash {
+    /// Results that had arrived.
     results_before: usize,
+    /// From the kill until the hub listened again.
     down: Duration,
 }
 
-/// Shows the hub at work.
+/// Runs the demo and prints its results and checks.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let interrupts = interrupt::listen()?;
     let root = args.folder.canonicalize().map_err(|error| Failure::local(args.folder.display(), error))?;
@@ -124,8 +126,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     let home = tempfile::Builder::new().prefix("sheratan-demo-").tempdir();
     let home = home.map_err(|error| Failure::local("a temporary folder cannot be made", error))?;
-    let ending = Stage::set(&root, home.path(), found, interrupts, args.crash).and_then(|mut stage| {
-        let ending = stage.play(args.crash);
+    let ending = Stage::start(&root, home.path(), found, interrupts, args.crash).and_then(|mut stage| {
+        let ending = stage.run(args.crash);
         stage.close();
         ending
     });
@@ -136,13 +138,13 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         note(format_args!("the temporary folder could not be removed: {error}"));
     }
     match ending? {
-        Ending::Played(account) => {
-            let is_proven = proof::show(&root, &account);
-            say_next(args.crash);
-            Ok(if is_proven { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ending::Finished(account) => {
+            let is_correct = proof::show(&root, &account);
+            suggest_next(args.crash);
+            Ok(if is_correct { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Ending::Interrupted => {
-            note("stopped: the hub and its workers have ended");
+            note("interrupted: the hub and its workers were stopped");
             Ok(ExitCode::FAILURE)
         }
     }
@@ -150,7 +152,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 
 impl Stage {
     /// Starts the hub and the workers.
-    fn set(
+    fn start(
         root: &Path,
         home: &Path,
         found: folder::Files,
@@ -176,19 +178,21 @@ impl Stage {
             root.display()
         ));
         if found.unnamed > 0 {
-            note(format_args!("{} files are left out: their names are no Unicode text", found.unnamed));
+            note(format_args!("{} files are skipped: their names are not Unicode", found.unnamed));
         }
         let works = found.paths.into_iter().map(Work::of).collect();
         Ok(Stage { home: home.to_owned(), hub, client, workers, works, progress: progress_bar(files), interrupts })
     }
 
-    /// Submits the jobs and waits for their ends.
-    fn play(&mut self, is_crash: bool) -> Result<Ending, Failure> {
+    /// Submits the jobs and waits until all are final.
+    fn run(&mut self, is_crash: bool) -> Result<Ending, Failure> {
         let started = Instant::now();
         self.submit()?;
         let (awaited, ended) = ended::watch(&self.client, WATCHES);
         for (number, work) in (0..).zip(&self.works) {
-            awaited.send(Awaited { number, job_id: work.job_id.clone() }).expect("the watches wait for jobs");
+            awaited
+                .send(Awaited { number, job_id: work.job_id.clone() })
+                .expect("the watches receive until the channel closes");
         }
         drop(awaited);
         let crash_at = if is_crash { Some(self.works.len().div_ceil(3)) } else { None };
@@ -196,7 +200,7 @@ impl Stage {
         let mut by_worker = BTreeMap::new();
         for results in 1..=self.works.len() {
             let Ended { awaited, outcome } = crossbeam_channel::select! {
-                recv(ended) -> ended => ended.expect("each job that is watched comes out"),
+                recv(ended) -> ended => ended.expect("each awaited job is reported"),
                 recv(self.interrupts) -> _ => return Ok(Ending::Interrupted),
             };
             let job = outcome?;
@@ -213,7 +217,7 @@ impl Stage {
         self.progress.finish_and_clear();
         let listed = self.list()?;
         let works = std::mem::take(&mut self.works);
-        Ok(Ending::Played(Account { works, listed, crash, elapsed: started.elapsed() }))
+        Ok(Ending::Finished(Account { works, listed, crash, elapsed: started.elapsed() }))
     }
 
     fn submit(&mut self) -> Result<(), Failure> {
@@ -222,14 +226,14 @@ impl Stage {
                 .iter()
                 .map(|work| {
                     let params = to_raw_value(&Params { path: work.path.clone() });
-                    let params = Some(params.expect("the paths are Unicode text"));
+                    let params = Some(params.expect("files with other names are skipped"));
                     Submit { kind: KIND.to_owned(), params, ..Submit::default() }
                 })
                 .collect();
             for (work, answer) in works.iter_mut().zip(self.client.submit_many(&submits)?) {
                 work.job_id = answer.job_id.ok_or_else(|| {
                     let reason = answer.detail.or(answer.error).unwrap_or_default();
-                    Failure::local(format_args!("the hub does not take the job for {}", work.path.display()), reason)
+                    Failure::local(format_args!("the hub refused the job for {}", work.path.display()), reason)
                 })?;
             }
         }
@@ -241,15 +245,15 @@ impl Stage {
         let killed = Instant::now();
         self.hub.kill();
         self.progress.suspend(|| {
-            note(format_args!("{} after {results} results", styled(BAD.bold(), "the hub is killed (-9)")));
+            note(format_args!("{} after {results} results", styled(BAD.bold(), "the hub was killed (-9)")));
         });
-        self.hub.start_again(&self.home)?;
+        self.hub.restart(&self.home)?;
         let down = killed.elapsed();
-        self.progress.suspend(|| note(format_args!("it is started again, and listens after {} ms", down.as_millis())));
+        self.progress.suspend(|| note(format_args!("the hub was restarted and listens after {} ms", down.as_millis())));
         Ok(Crash { results_before: results, down })
     }
 
-    /// All jobs that the hub has.
+    /// All jobs that the hub lists.
     fn list(&self) -> Result<Vec<JobView>, Failure> {
         let mut listed = Vec::new();
         let mut cursor = String::new();
@@ -278,7 +282,7 @@ impl Work {
         Work { stamp: stamp(&path), path, job_id: String::new(), job: None }
     }
 
-    /// Whether the file is not the one that the job was made for.
+    /// Whether the file was changed after its job was made.
     fn is_changed(&self) -> bool {
         stamp(&self.path) != self.stamp
     }
@@ -301,13 +305,13 @@ fn progress_bar(files: usize) -> ProgressBar {
     bar
 }
 
-fn say_next(is_crash: bool) {
+fn suggest_next(is_crash: bool) {
     line("");
     line(styled(BOLD, "Try next"));
     if !is_crash {
-        line("  sheratan-hub demo --crash                              the same, with the hub killed in the middle");
+        line("  sheratan-hub demo --crash                              the same, but the hub is killed in the middle");
     }
-    line("  sheratan-hub serve                                     a hub that stays");
-    line("  sheratan-hub worker --exec 'wc -c'                     a worker, in another terminal");
-    line("  sheratan-hub submit count '{\"msg\":\"hello\"}' --wait     a job, in a third");
+    line("  sheratan-hub serve                                     run a hub");
+    line("  sheratan-hub worker --exec 'wc -c'                     run a worker, in another terminal");
+    line("  sheratan-hub submit count '{\"msg\":\"hello\"}' --wait     submit a job, in a third");
 }

@@ -1,4 +1,4 @@
-//! Proof: what came out of the demo, and that each result came once and is right.
+//! Proof: the demo's results, and checks that each job has exactly one result and that it is right.
 
 use super::exec::{self, Digested};
 use super::{Account, Work};
@@ -8,19 +8,19 @@ use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Rows that a person reads.
+/// Rows of the table; the other files are counted.
 const ROWS_MAX: usize = 20;
 
-/// Jobs named when something is wrong with them.
+/// Jobs that a failed check names.
 const NAMED_MAX: usize = 5;
 
-/// One thing that must hold, and the files for which it does not.
+/// A claim, and the files for which it does not hold.
 struct Check {
     claim: String,
-    against: Vec<String>,
+    violations: Vec<String>,
 }
 
-/// Shows results, who did what, and what was checked; whether all of it holds.
+/// Prints the results, each worker's share and the checks; returns whether all checks hold.
 pub fn show(root: &Path, account: &Account) -> bool {
     line(table(root, &account.works));
     let hidden = account.works.len().saturating_sub(ROWS_MAX);
@@ -32,37 +32,37 @@ pub fn show(root: &Path, account: &Account) -> bool {
     line("");
     let checks = checks(root, account);
     for check in &checks {
-        let is_good = check.against.is_empty();
-        let mark = if is_good { styled(GOOD, "✓") } else { styled(BAD, "✗") };
+        let is_ok = check.violations.is_empty();
+        let mark = if is_ok { styled(GOOD, "✓") } else { styled(BAD, "✗") };
         line(format_args!("{mark} {}", check.claim));
-        for name in check.against.iter().take(NAMED_MAX) {
-            line(format_args!("    not so: {name}"));
+        for name in check.violations.iter().take(NAMED_MAX) {
+            line(format_args!("    violated by {name}"));
         }
-        let unnamed = check.against.len().saturating_sub(NAMED_MAX);
+        let unnamed = check.violations.len().saturating_sub(NAMED_MAX);
         if unnamed > 0 {
             line(format_args!("    and {unnamed} more"));
         }
     }
-    checks.iter().all(|check| check.against.is_empty())
+    checks.iter().all(|check| check.violations.is_empty())
 }
 
 fn table(root: &Path, works: &[Work]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    // One row a line, without a rule after each.
+    // Without a rule after each row.
     table.remove_style(TableComponent::HorizontalLines).remove_style(TableComponent::MiddleIntersections);
     table.set_header(["File", "Lines", "Bytes", "SHA-256", "Worker"]);
     for work in works.iter().take(ROWS_MAX) {
         let job = work.job.as_ref();
         let (lines, bytes, sha256) = match job.and_then(digested) {
-            Some(said) => (said.lines.to_string(), said.bytes.to_string(), format!("{}…", &said.sha256[..12])),
+            Some(result) => (result.lines.to_string(), result.bytes.to_string(), format!("{}…", &result.sha256[..12])),
             None => (String::new(), String::new(), job.map_or("no result", |job| &job.status).to_owned()),
         };
         let worker = job.and_then(|job| job.attempts.last()).map_or("", |attempt| &attempt.node_id);
         table.add_row([name(root, work).as_str(), &lines, &bytes, &sha256, worker]);
     }
     for column in [1, 2] {
-        table.column_mut(column).expect("it has five columns").set_cell_alignment(CellAlignment::Right);
+        table.column_mut(column).expect("the table has five columns").set_cell_alignment(CellAlignment::Right);
     }
     table
 }
@@ -78,31 +78,33 @@ fn show_shares(account: &Account) {
     line(format_args!("{}  {}", shares.join(" · "), styled(DIM, format_args!("{secs:.1} s, {rate:.0} jobs/s"))));
     let Some(crash) = &account.crash else { return };
     line(format_args!(
-        "the hub was killed after {} of {} results and was away for {} ms",
+        "the hub was killed after {} of {} results and was down for {} ms",
         crash.results_before,
         account.works.len(),
         crash.down.as_millis()
     ));
     let again = account.works.iter().filter(|work| work.job.as_ref().is_some_and(|job| job.attempts.len() > 1)).count();
     if again > 0 {
-        line(format_args!("{again} job(s) were given out again, because their lease was on its way when it died"));
+        line(format_args!(
+            "{again} job(s) were leased again, because the reply with their lease was lost in the crash"
+        ));
     }
 }
 
-/// What must hold: about the hub's own listing, about each job's history, about each digest.
+/// Checks of the hub's listing, of each job's attempts and of each digest.
 fn checks(root: &Path, account: &Account) -> Vec<Check> {
     let works = &account.works;
     let files = works.len();
-    let of = |claim: String, is_against: &dyn Fn(&Work) -> bool| {
-        let against = works.iter().filter(|work| is_against(work)).map(|work| name(root, work)).collect();
-        Check { claim, against }
+    let of = |claim: String, is_violated: &dyn Fn(&Work) -> bool| {
+        let violations = works.iter().filter(|work| is_violated(work)).map(|work| name(root, work)).collect();
+        Check { claim, violations }
     };
     let mut listed: BTreeMap<&str, usize> = BTreeMap::new();
     for job in &account.listed {
         *listed.entry(&job.job_id).or_default() += usize::from(job.is_completed());
     }
     let ours: BTreeSet<_> = works.iter().map(|work| work.job_id.as_str()).collect();
-    let strangers = listed.keys().filter(|id| !ours.contains(*id)).map(ToString::to_string).collect();
+    let unknown = listed.keys().filter(|id| !ours.contains(*id)).map(ToString::to_string).collect();
     let unreadable = works.iter().filter(|work| is_unreadable(work)).count();
     let mut checks = vec![
         of(format!("{files} jobs were acknowledged, and the hub lists each once"), &|work| {
@@ -110,30 +112,30 @@ fn checks(root: &Path, account: &Account) -> Vec<Check> {
         }),
         Check {
             claim: format!("the hub lists no job besides these ({} jobs)", account.listed.len()),
-            against: strangers,
+            violations: unknown,
         },
         of(format!("{} jobs are completed", files - unreadable), &|work| {
             !is_unreadable(work) && listed.get(work.job_id.as_str()) != Some(&1)
         }),
-        of("each has exactly one attempt whose result was taken".to_owned(), &|work| {
+        of("each has exactly one attempt whose result was accepted".to_owned(), &|work| {
             let completed =
                 |job: &JobView| job.attempts.iter().filter(|attempt| attempt.outcome == "completed").count();
             !is_unreadable(work) && work.job.as_ref().map(completed) != Some(1)
         }),
-        of("each digest and size is what this process reads from the file itself".to_owned(), &|work| {
+        of("each digest and size equals that of the file".to_owned(), &|work| {
             let is_right = || work.job.as_ref().and_then(digested) == exec::digest(&work.path).ok();
             !is_unreadable(work) && !work.is_changed() && !is_right()
         }),
     ];
     let changed = works.iter().filter(|work| work.is_changed()).count();
     if changed > 0 {
-        checks[4].claim.push_str(&format!(" (but for {changed} file(s) that were changed meanwhile)"));
+        checks[4].claim.push_str(&format!(" (except {changed} file(s) that were changed meanwhile)"));
     }
     if account.listed.len() != listed.len() {
-        checks[0].against.push(format!("{} entries for {} jobs", account.listed.len(), listed.len()));
+        checks[0].violations.push(format!("{} entries for {} jobs", account.listed.len(), listed.len()));
     }
     if unreadable > 0 {
-        let claim = format!("{unreadable} file(s) cannot be read, here as there, and their jobs say so");
+        let claim = format!("{unreadable} file(s) cannot be read, and their jobs failed with that error");
         checks.push(of(claim, &|work| is_unreadable(work) && !work.is_changed() && exec::digest(&work.path).is_ok()));
     }
     checks
@@ -171,7 +173,7 @@ mod tests {
         job
     }
 
-    /// Two files with right results, as the hub would list them.
+    /// Two files with right results, and jobs as the hub lists them.
     fn account(dir: &Path) -> Account {
         let works: Vec<_> = ["a", "b"]
             .iter()
@@ -191,11 +193,11 @@ mod tests {
 
     fn broken(dir: &Path, account: &Account) -> Vec<usize> {
         let checks = checks(dir, account);
-        (0..checks.len()).filter(|index| !checks[*index].against.is_empty()).collect()
+        (0..checks.len()).filter(|index| !checks[*index].violations.is_empty()).collect()
     }
 
     #[test]
-    fn each_way_in_which_a_result_may_be_lost_doubled_or_wrong_is_noticed() {
+    fn a_lost_duplicate_or_wrong_result_violates_a_check() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         let whole = || account(dir);
@@ -203,19 +205,19 @@ mod tests {
 
         let mut lost = whole();
         lost.listed.pop();
-        assert_eq!(broken(dir, &lost), [0, 2], "an acknowledged job that is not there");
+        assert_eq!(broken(dir, &lost), [0, 2], "an acknowledged job that is not listed");
 
-        let mut doubled = whole();
-        doubled.listed.push(doubled.listed[0].clone());
-        assert_eq!(broken(dir, &doubled), [0, 2], "a job that is there twice");
+        let mut duplicate = whole();
+        duplicate.listed.push(duplicate.listed[0].clone());
+        assert_eq!(broken(dir, &duplicate), [0, 2], "a job that is listed twice");
 
-        let mut strange = whole();
-        strange.listed.push(job("job_c", "1", &["completed"]));
-        assert_eq!(broken(dir, &strange), [1], "a job that nobody submitted");
+        let mut unknown = whole();
+        unknown.listed.push(job("job_c", "1", &["completed"]));
+        assert_eq!(broken(dir, &unknown), [1], "a job that the demo did not submit");
 
         let mut twice = whole();
         twice.works[0].job.as_mut().unwrap().attempts.extend(job("", "1", &["completed"]).attempts);
-        assert_eq!(broken(dir, &twice), [3], "two results taken");
+        assert_eq!(broken(dir, &twice), [3], "two accepted results");
 
         let mut again = whole();
         again.works[0].job = Some(job(
@@ -223,7 +225,7 @@ mod tests {
             again.works[0].job.as_ref().unwrap().result.as_ref().unwrap().get(),
             &["lease_expired", "completed"],
         ));
-        assert_eq!(broken(dir, &again), [0; 0], "a second attempt is no second result");
+        assert_eq!(broken(dir, &again), [0; 0], "a second attempt is not a second result");
 
         let mut wrong = whole();
         wrong.works[1].job = Some(job("job_b", r#"{"sha256":"00","lines":0,"bytes":1}"#, &["completed"]));
@@ -231,11 +233,11 @@ mod tests {
 
         let changed = whole();
         std::fs::write(&changed.works[1].path, "changed").unwrap();
-        assert_eq!(broken(dir, &changed), [0; 0], "a file that was changed meanwhile proves nothing");
+        assert_eq!(broken(dir, &changed), [0; 0], "a file that was changed meanwhile is not compared");
     }
 
     #[test]
-    fn a_file_that_nobody_can_read_is_no_fault_of_the_hub() {
+    fn a_file_that_cannot_be_read_violates_no_check() {
         let dir = tempfile::tempdir().unwrap();
         let mut account = account(dir.path());
         std::fs::remove_file(&account.works[0].path).unwrap();

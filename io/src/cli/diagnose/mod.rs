@@ -30,28 +30,29 @@ use subject::Subject;
 
 const EXAMPLES: &str = "\
 Examples:
-  sheratan-hub diagnose                                  of the hub whose data folder is .sheratan here, up or down
+  sheratan-hub diagnose                                  the hub whose data folder is .sheratan, up or down
   sheratan-hub diagnose --data-dir /var/lib/sheratan --config /etc/hub.toml --output /tmp/hub.zip
   sheratan-hub diagnose --control hub.lan:8787 --data hub.lan:8788 --token-file token
-                                                         of a hub on another machine: what it says of itself
-  sheratan-hub diagnose --json | jq .missing             what could not be had, and why
+                                                         a hub on another machine: only what it reports
+  sheratan-hub diagnose --json | jq .missing             which files are missing, and why
 
-Exit code 0 if the archive was written, whatever is missing in it; 1 if a secret was found in it: then it was not.";
+Exit code 0 if the archive is written, even if files are missing in it; 1 if a secret was found in it: it is not written \
+then.";
 
 /// The arguments of `diagnose`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The archive [default: diag_bundle_<UTC time>.zip in this folder]
+    /// File to write [default: diag_bundle_<UTC time>.zip in the current folder]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Overwrite the archive if it is there
+    /// Overwrite the file if it exists
     #[arg(long)]
     force: bool,
-    /// Print a JSON object: the archive's path, its files, what is missing
+    /// Print one JSON object: the archive's path, its files, and the missing ones with reasons
     #[arg(long)]
     json: bool,
-    /// File of settings; hub.toml here, if there is one
+    /// File of settings [default: hub.toml in the current folder, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -80,12 +81,12 @@ struct Content {
 const PIECES: [Piece; 17] = [
     Piece {
         name: "health.json",
-        about: "What both planes say of their health, liveness and readiness.",
+        about: "The health, liveness and readiness that both planes report.",
         gather: asked::health,
     },
     Piece {
         name: "registry.json",
-        about: "The nodes: status, zone, capabilities, leases. Of a hub that is down, as of its journal's last record.",
+        about: "The nodes: status, zone, capabilities, leases. If the hub is down, as of its journal's last record.",
         gather: asked::registry,
     },
     Piece {
@@ -121,12 +122,12 @@ const PIECES: [Piece; 17] = [
     },
     Piece {
         name: "config.json",
-        about: "The settings that hold for a hub that is started here, and where each comes from. Of a secret, whether it is set.",
+        about: "The effective settings of a hub that is started here, and their sources. For a secret only whether it is set.",
         gather: machine::config,
     },
     Piece {
         name: "environment.txt",
-        about: "The names of this process' environment variables. No values.",
+        about: "The names of this process' environment variables, without their values.",
         gather: machine::environment,
     },
     Piece {
@@ -137,17 +138,17 @@ const PIECES: [Piece; 17] = [
     Piece { name: "os.json", about: "The system: kernel, architecture, processors, memory.", gather: machine::os },
     Piece {
         name: "disk.json",
-        about: "Space of the file system that the data folder is on, and what the folder's parts take.",
+        about: "Free space of the data folder's file system, and the size of the folder's parts.",
         gather: folder::disk,
     },
     Piece {
         name: "journal.json",
-        about: "Whether the journal is whole. Of a hub that is down, also whether a replay decides as the hub did.",
+        about: "Whether the journal is intact. If the hub is down, also whether a replay decides as the hub did.",
         gather: folder::journal,
     },
     Piece {
         name: "audit_chain.json",
-        about: "Whether a line of the audit log was changed or taken out.",
+        about: "Whether a line of the audit log was changed or removed.",
         gather: folder::audit_chain,
     },
     Piece { name: "policy.json", about: "The active policy's version.", gather: asked::policy },
@@ -191,7 +192,7 @@ fn report(args: &Args, output: &Output, bundle: &Bundle, subject: &Subject) {
     note(format_args!("nothing secret: {searched} secrets in {forms} forms were searched for"));
     if too_short > 0 {
         note(format_args!(
-            "{too_short} secrets have fewer than {SECRET_BYTES_MIN} bytes: they cannot be told from ordinary text, look yourself"
+            "{too_short} secrets have fewer than {SECRET_BYTES_MIN} bytes: they cannot be distinguished from ordinary text, so check the archive for them"
         ));
     }
 }

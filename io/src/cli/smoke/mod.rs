@@ -19,13 +19,14 @@ Examples:
   sheratan-hub smoke --control hub.lan:8787 --data hub.lan:8788 --token-file token
   sheratan-hub smoke --json | jq 'select(.outcome == \"failed\")'
 
-Exit code 0 if no check failed. The refused tokens and ports in the audit log afterwards are its own.";
+Exit code 0 if no check failed. The checks send a wrong token and requests to the wrong plane, which the audit log \
+records.";
 
 /// The arguments of `smoke`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// How long to wait for a silent node to become stale; a hub whose node TTL is longer skips that check
+    /// Seconds to wait for a silent node to become STALE; the check is skipped if the hub's node_ttl_sec is longer
     #[arg(long, value_name = "SEC", default_value_t = 15)]
     ttl_wait_sec: u64,
     /// Print a line of JSON for each check

@@ -30,17 +30,17 @@ use std::time::{self, Duration};
 const EXAMPLES: &str = "\
 Examples:
   sheratan-hub watch                                  follow the log of the hub in .sheratan, until ctrl-C
-  sheratan-hub watch --once                           what would have been told of all that is in the log
+  sheratan-hub watch --once                           the alerts of all lines that are in the log
   sheratan-hub watch --once --since 7d --rules new_rules.json
                                                       try other rules on the last week
   sheratan-hub watch --file /mnt/copy/hub_security_audit.jsonl --once --json
   sheratan-hub watch --alerts /var/log/alerts.jsonl --webhook-url-file /etc/sheratan/webhook
 
-The hub itself follows its rules too, and writes <data-dir>/logs/alerts.jsonl: this is for other rules, other places,
-and old logs.";
+The hub applies its own rules and writes <data-dir>/logs/alerts.jsonl; this command is for other rules, other \
+machines and old logs.";
 
 /// How often a followed log is read.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The hub writes a line within a second of its event, so only a log that is quiet for longer shows that nothing
 /// happened.
@@ -54,28 +54,28 @@ const ALERT_FILES_KEPT: u32 = 16;
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The hub's data folder
+    /// Data folder of the hub
     #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", default_value = ".sheratan")]
     data_dir: PathBuf,
-    /// An audit log elsewhere; its older files are FILE.1, FILE.2 and so on beside it
+    /// Audit log to read instead of the data folder's; its rotated files are FILE.1, FILE.2 and so on
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// File of alert rules [default: <data-dir>/alert_rules.json if it is there, else the built-in ones]
+    /// File of alert rules [default: <data-dir>/alert_rules.json if it exists, else the built-in rules]
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
-    /// File that each change of an alert is appended to, a JSON object a line
+    /// File to which each change of an alert is appended, as a line of JSON
     #[arg(long, value_name = "FILE")]
     alerts: Option<PathBuf>,
-    /// File with a URL that alerts are posted to; what was in the log before the start is not posted
+    /// File with a URL to which alerts are posted; alerts of lines from before the start are not posted
     #[arg(long, value_name = "FILE")]
     webhook_url_file: Option<PathBuf>,
-    /// Only lines from then on: an instant, or how long ago (15m, 2h, 7d)
+    /// Skip lines before this instant: RFC 3339, or how long ago (30s, 15m, 2h, 7d)
     #[arg(long, value_name = "TIME")]
     since: Option<Instant>,
-    /// To the end of the log, then stop
+    /// Stop at the end of the log [default: follow it until ctrl-C]
     #[arg(long)]
     once: bool,
-    /// Print each change as the JSON line that the alerts' file has
+    /// Print each change as a line of JSON, as in the alerts' file
     #[arg(long)]
     json: bool,
 }
@@ -154,7 +154,7 @@ impl Watch {
             self.output.is_live = true;
             self.pass()?;
             // The listener lives as long as the process.
-            if interrupts.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
+            if interrupts.recv_timeout(POLL_INTERVAL) != Err(RecvTimeoutError::Timeout) {
                 return Ok(());
             }
         }

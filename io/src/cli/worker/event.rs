@@ -139,11 +139,13 @@ fn sentence(event: &Event) -> String {
         Event::HubAway { reason } => format!("{} {reason}; trying again", styled(WARN, "!")),
         Event::HubBack => format!("{} the hub is back", styled(GOOD, "✓")),
         Event::Stopping { is_abort: true, running } => {
-            format!("{} stopping at once: {running} job(s) killed and handed back", styled(WARN, "!"))
+            format!("{} stopping at once: {running} job(s) killed and reported as failed", styled(WARN, "!"))
         }
         Event::Stopping { running: 0, .. } => "stopping: nothing runs".to_owned(),
         Event::Stopping { running, .. } => {
-            format!("stopping when {running} job(s) are finished; once more kills them and hands them back")
+            format!(
+                "stopping when {running} job(s) are finished; a second signal kills them and reports them as failed"
+            )
         }
         Event::Stopped { done, failed, lost, refused } => {
             let lost = if *lost > 0 { format!(", {lost} with their lease lost") } else { String::new() };

@@ -35,53 +35,56 @@ Examples:
   sheratan-hub worker --node GPU_BOX_1 --capabilities gpu:true,cuda:12 --exec ./train.sh
   sheratan-hub worker --exec 'jq .msg' --drain-when-empty
 
-The command gets the job's params as JSON on standard input, and SHERATAN_JOB_ID, SHERATAN_JOB_KIND and \
-SHERATAN_ATTEMPT in its environment. What it prints is the result: JSON if it is JSON, else a text. An exit code \
-other than 0 means that the job failed; it is tried again, unless --fatal-exit names that code.
+The command reads the job's params as JSON from standard input; SHERATAN_JOB_ID, SHERATAN_JOB_KIND and \
+SHERATAN_ATTEMPT are in its environment. Its standard output is the result: JSON if it parses as JSON, else a \
+string. An exit code other than 0 means that the attempt failed; the job is retried, unless --fatal-exit lists the \
+code.
 
-Where the hub wants signed results, SHERATAN_RESULT_HMAC_KEY or SHERATAN_RESULT_HMAC_KEY_FILE has its key.
+If the hub requires signed results, set SHERATAN_RESULT_HMAC_KEY or SHERATAN_RESULT_HMAC_KEY_FILE to its key or the \
+key's file.
 
-ctrl-C or SIGTERM: no new jobs, what runs is finished. Once more: what runs is killed and handed back.";
+On ctrl-C or SIGTERM the worker pulls no more jobs and finishes the running ones; a second one kills them and \
+reports them as failed.";
 
 /// The arguments of `worker`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The command that does a job, run by the shell
+    /// Command that runs a job, passed to the shell
     #[arg(long, value_name = "CMD", required_unless_present = "program")]
     exec: Option<String>,
-    /// The program that does a job, and its arguments, run without a shell
+    /// Program that runs a job, and its arguments, without a shell
     #[arg(last = true, value_name = "PROGRAM", conflicts_with = "exec")]
     program: Vec<OsString>,
-    /// This worker's name in the registry [default: <host>-<random>]
+    /// Node id of this worker [default: <host>-<random>]
     #[arg(long, value_name = "ID")]
     node: Option<String>,
-    /// The kinds of jobs it takes [default: all]
+    /// Kinds of jobs to run [default: all]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     kinds: Vec<String>,
-    /// How many jobs it runs at once
+    /// Maximum number of jobs that run at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=CONCURRENCY_MAX))]
     concurrency: u64,
-    /// What it can do, for jobs that require it
+    /// Capabilities of this worker; a job that requires others is not leased to it
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     capabilities: Vec<String>,
-    /// Where it is, for jobs that name a zone
+    /// Zone of this worker; a job of another zone is not leased to it
     #[arg(long)]
     zone: Option<String>,
-    /// How long the hub waits for a worker that went silent before it gives a job to another; leases of jobs that
-    /// run longer are extended at a third of it
+    /// Duration of a lease in seconds; it is extended after a third of that while the job runs, and the hub requeues
+    /// the job of a worker that stopped extending
     #[arg(long, value_name = "SEC", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     lease_sec: u64,
-    /// Exit codes that say that another attempt is of no use
+    /// Exit codes of failures after which the job is not retried
     #[arg(long, value_name = "CODE,…", value_delimiter = ',')]
     fatal_exit: Vec<i32>,
-    /// Run one job and stop; exit code 1 if it failed
+    /// Run one job, then stop; exit code 1 if it failed
     #[arg(long, conflicts_with_all = ["drain_when_empty", "concurrency"])]
     once: bool,
-    /// Stop when there is no job to run
+    /// Stop when a pull returns no job
     #[arg(long)]
     drain_when_empty: bool,
-    /// Say what happens as lines of JSON
+    /// Report events as lines of JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -105,8 +108,8 @@ struct Worker {
 /// When a worker stops by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Until {
-    /// Not.
-    Told,
+    /// Only on a signal.
+    Signal,
     /// After one job.
     OneJob,
     /// When a pull finds nothing.
@@ -157,7 +160,7 @@ impl Worker {
         let until = match (args.once, args.drain_when_empty) {
             (true, _) => Until::OneJob,
             (false, true) => Until::Empty,
-            (false, false) => Until::Told,
+            (false, false) => Until::Signal,
         };
         Ok(Worker {
             client: args.target.client()?,

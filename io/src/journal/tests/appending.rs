@@ -1,4 +1,4 @@
-//! What is appended is found again: over restarts, full segments, and disks that fail or are full.
+//! Appended records are found again: after restarts, over full segments, and on disks that fail or are full.
 
 use super::*;
 use crate::disk::faults::{self, Operation};
@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use tempfile::tempdir;
 
 #[test]
-fn records_are_found_again_over_many_restarts_and_segments() {
+fn records_are_found_again_after_many_restarts_and_segments() {
     let folder = tempdir().unwrap();
     let mut last = 0;
     for run in 0..12 {
@@ -18,11 +18,11 @@ fn records_are_found_again_over_many_restarts_and_segments() {
         }
     }
     assert_eq!(opened(&folder).2, last);
-    assert!(segments(&folder).len() > 3, "the test is about more than one segment");
+    assert!(segments(&folder).len() > 3, "the records are in several segments");
 }
 
 #[test]
-fn a_first_start_leaves_a_journal_that_has_the_same_identity_ever_after() {
+fn a_journal_keeps_the_identity_of_its_first_start() {
     let folder = tempdir().unwrap();
     let first = *opened(&folder).0.identity();
     assert_eq!(*opened(&folder).0.identity(), first);
@@ -30,7 +30,7 @@ fn a_first_start_leaves_a_journal_that_has_the_same_identity_ever_after() {
 }
 
 #[test]
-fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
+fn a_batch_larger_than_a_segment_has_a_segment_of_its_own() {
     let folder = tempdir().unwrap();
     let (_, mut appender, ..) = opened(&folder);
     append(&mut appender, 1..=3);
@@ -41,7 +41,7 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
 }
 
 #[test]
-fn a_batch_that_does_not_follow_is_fenced_and_nothing_is_written() {
+fn a_batch_with_another_first_record_is_fenced_and_not_written() {
     let folder = tempdir().unwrap();
     let (_, mut appender, ..) = opened(&folder);
     append(&mut appender, 1..=2);
@@ -55,7 +55,7 @@ fn a_batch_that_does_not_follow_is_fenced_and_nothing_is_written() {
 }
 
 #[test]
-fn a_second_hub_is_kept_out_and_told_who_is_in() {
+fn a_second_hub_is_refused_with_the_process_that_holds_the_lock() {
     let folder = tempdir().unwrap();
     let held = opened(&folder);
     let error = open(folder.path()).map(drop).unwrap_err();
@@ -68,7 +68,7 @@ fn a_second_hub_is_kept_out_and_told_who_is_in() {
 
 /// Every operation fails once at every batch of a run over several segments; the batch is appended again.
 #[test]
-fn a_batch_that_failed_is_appended_again_and_every_record_is_there_once() {
+fn a_failed_batch_can_be_appended_again_and_each_record_is_stored_once() {
     let operations = [Operation::Write, Operation::Sync, Operation::Create, Operation::Fill, Operation::Rename];
     for operation in operations {
         let folder = tempdir().unwrap();
@@ -89,10 +89,10 @@ fn a_batch_that_failed_is_appended_again_and_every_record_is_there_once() {
     }
 }
 
-/// After a failure, the hub dies before it can append the batch again: the next one finds what was acknowledged, and of
-/// the failed batch nothing or a beginning.
+/// After a failure, the hub stops before it appends the batch again: the next start finds all acknowledged records, and
+/// none or the first ones of the failed batch.
 #[test]
-fn a_stop_after_a_failure_keeps_what_was_acknowledged() {
+fn a_stop_after_a_failure_keeps_all_acknowledged_records() {
     for operation in [Operation::Write, Operation::Sync] {
         let folder = tempdir().unwrap();
         let (_, mut appender, ..) = opened(&folder);
@@ -109,7 +109,7 @@ fn a_stop_after_a_failure_keeps_what_was_acknowledged() {
 }
 
 #[test]
-fn a_full_disk_is_told_from_a_failing_one_and_leaves_no_rubbish() {
+fn a_full_disk_is_reported_as_such_and_leaves_no_temporary_file() {
     let folder = tempdir().unwrap();
     let (_, mut appender, ..) = opened(&folder);
     append(&mut appender, 1..=150);

@@ -1,5 +1,5 @@
-//! Damage: what a power cut leaves is cut off, what was acknowledged and is not there is noticed, and nothing is ever
-//! read that was not written.
+//! Damage: a batch that a power cut has torn is cut off, a missing acknowledged record is detected, and a record that
+//! was not written is never read.
 
 use super::super::format::HEADER_BYTES;
 use super::*;
@@ -21,7 +21,7 @@ fn three_batches() -> (TempDir, PathBuf, [usize; 3]) {
     (folder, path, ends)
 }
 
-/// Opens a copy of the journal with other bytes in its last segment: the records found, or the reason why not.
+/// Opens a copy of the journal whose last segment is changed: the number of records found, or the error.
 fn open_changed(folder: &TempDir, change_bytes: impl FnOnce(&mut Vec<u8>)) -> Result<(u64, Vec<Notice>), OpenError> {
     let folder = copy(folder);
     change(&segments(&folder).pop().unwrap(), change_bytes);
@@ -34,9 +34,9 @@ fn open_changed(folder: &TempDir, change_bytes: impl FnOnce(&mut Vec<u8>)) -> Re
     Ok((found, notices))
 }
 
-/// Nothing behind some byte reached the disk. Whole batches before it are all there.
+/// Nothing after some byte reached the disk; all batches that end before it are found.
 #[test]
-fn a_journal_that_ends_anywhere_keeps_every_batch_before_that() {
+fn a_journal_that_is_cut_anywhere_keeps_every_batch_before_the_cut() {
     let (folder, _, ends) = three_batches();
     for cut in HEADER_BYTES..=ends[2] {
         let acknowledged = [4, 9, 13].into_iter().zip(ends).filter(|(_, end)| *end <= cut).map(|(seq, _)| seq).max();
@@ -54,7 +54,7 @@ fn a_journal_that_ends_anywhere_keeps_every_batch_before_that() {
 }
 
 #[test]
-fn a_file_that_ends_in_its_header_stops_the_start() {
+fn a_segment_that_is_cut_in_its_header_stops_the_start() {
     let (folder, ..) = three_batches();
     for cut in [0, 1, 100, HEADER_BYTES - 1] {
         let error = open_changed(&folder, |bytes| bytes.truncate(cut)).unwrap_err();
@@ -62,9 +62,9 @@ fn a_file_that_ends_in_its_header_stops_the_start() {
     }
 }
 
-/// Any block of the last batch may be missing while later ones are there: the disk writes them in any order.
+/// Any block of the last batch may be missing while later ones are written: the disk writes them in any order.
 #[test]
-fn a_last_batch_with_a_hole_anywhere_is_cut_there_with_a_notice() {
+fn a_hole_anywhere_in_the_last_batch_cuts_it_there_with_a_notice() {
     let (folder, _, ends) = three_batches();
     for hole in (ends[1]..ends[2]).step_by(8) {
         let (found, notices) = open_changed(&folder, |bytes| bytes[hole..(hole + 24).min(ends[2])].fill(0)).unwrap();
@@ -73,9 +73,9 @@ fn a_last_batch_with_a_hole_anywhere_is_cut_there_with_a_notice() {
     }
 }
 
-/// The same hole in a batch that another one follows: that one was only written when the first had been acknowledged.
+/// The same hole in a batch before another one, which was written after the first had been acknowledged.
 #[test]
-fn an_acknowledged_batch_with_a_hole_anywhere_stops_the_start_and_says_where() {
+fn a_hole_anywhere_in_an_acknowledged_batch_stops_the_start_with_its_offset() {
     let (folder, path, ends) = three_batches();
     for hole in (HEADER_BYTES..ends[1] - 24).step_by(8) {
         let error = open_changed(&folder, |bytes| bytes[hole..hole + 24].fill(0)).map(drop).unwrap_err();
@@ -87,10 +87,10 @@ fn an_acknowledged_batch_with_a_hole_anywhere_stops_the_start_and_says_where() {
     }
 }
 
-/// Either the same records, or a prefix with a notice, or a refusal; [`open`] compares each record with what was
-/// written.
+/// The start finds the same records, or a prefix with a notice, or is refused; [`open`] compares each record with the
+/// written one.
 #[test]
-fn a_flipped_bit_anywhere_never_makes_another_record() {
+fn a_flipped_bit_anywhere_never_changes_a_record() {
     let (folder, path, ends) = three_batches();
     for at in (0..256).chain(HEADER_BYTES..ends[2] + 64) {
         for bit in [at % 8, (at + 3) % 8] {
@@ -137,7 +137,7 @@ fn a_segment_that_is_missing_or_of_another_hub_stops_the_start() {
     assert!(error.to_string().contains("another hub"), "{error}");
 }
 
-/// A recycled segment is full of an older one's whole records, at every place where a new one could start.
+/// A recycled segment is full of intact records of an older one, at every offset where a new record could start.
 #[test]
 fn records_of_a_recycled_segment_are_never_read_again() {
     for sizes in [[1, 1, 1], [3, 50, 2], [20, 1, 7]] {
@@ -171,7 +171,7 @@ fn the_first_copy_of_a_batch_that_was_written_twice_is_not_read() {
     let folder = tempdir().unwrap();
     let (_, mut appender, ..) = opened(&folder);
     append(&mut appender, 1..=5);
-    // All of the batch arrives, but its sync fails; meanwhile a record was added to it.
+    // The batch is written, but its sync fails; before it is repeated a record is added to it.
     faults::arm(Operation::Sync, std::io::ErrorKind::Other);
     appender.append(6, &mut batch(6..=9), hash(6)).unwrap_err();
     append(&mut appender, 6..=10);
@@ -185,7 +185,7 @@ fn the_first_copy_of_a_batch_that_was_written_twice_is_not_read() {
 }
 
 #[test]
-fn verify_names_the_damage_and_repair_cuts_there_and_keeps_the_rest_aside() {
+fn verify_reports_the_damage_and_repair_cuts_there_and_moves_the_rest_to_the_quarantine() {
     let folder = tempdir().unwrap();
     let (_, mut appender, ..) = opened(&folder);
     for first in (1..=600).step_by(20) {
@@ -201,7 +201,7 @@ fn verify_names_the_damage_and_repair_cuts_there_and_keeps_the_rest_aside() {
         let damaged = segments(&copy)[at].clone();
         change(&damaged, |bytes| bytes[HEADER_BYTES + 3_000] ^= 1);
         let before = verify(copy.path(), false).unwrap();
-        let bad = before.problem.clone().expect("the damage is seen");
+        let bad = before.problem.clone().expect("the damage is detected");
         assert_eq!(bad.file, damaged);
         assert_eq!(before.last_seq(), bad.seq - 1);
         let report = repair(copy.path(), small(), now).unwrap();
@@ -226,7 +226,7 @@ fn range(lost: Lost) -> (u64, u64) {
 }
 
 #[test]
-fn nothing_of_another_format_is_repaired() {
+fn a_journal_of_another_format_is_not_repaired() {
     let folder = tempdir().unwrap();
     let (_, mut appender, ..) = opened(&folder);
     append(&mut appender, 1..=20);
@@ -259,7 +259,7 @@ fn nothing_of_another_format_is_repaired() {
 }
 
 #[test]
-fn repair_brings_back_a_journal_without_its_first_or_a_middle_segment() {
+fn repair_restores_a_journal_without_its_first_or_a_middle_segment() {
     let folder = tempdir().unwrap();
     let (_, mut appender, ..) = opened(&folder);
     for first in (1..=600).step_by(20) {
@@ -281,7 +281,7 @@ fn repair_brings_back_a_journal_without_its_first_or_a_middle_segment() {
 
 #[cfg(unix)]
 #[test]
-fn only_the_owner_may_read_what_is_written() {
+fn only_the_owner_may_read_the_files() {
     use std::os::unix::fs::PermissionsExt;
     let root = tempdir().unwrap();
     let folder = root.path().join("data");
@@ -292,7 +292,7 @@ fn only_the_owner_may_read_what_is_written() {
     assert_eq!([mode(&segment), mode(&folder.join("lock"))], [0o600, 0o600]);
 }
 
-/// Two batches in a recycled segment, the segment's bytes then, and its bytes after a third batch.
+/// A journal with three batches in a recycled segment, and the segment's bytes before and after the third.
 fn third_batch_over_old_records() -> (TempDir, Vec<u8>, Vec<u8>) {
     let folder = tempdir().unwrap();
     let (_, mut appender, ..) = opened(&folder);
@@ -311,9 +311,9 @@ fn third_batch_over_old_records() -> (TempDir, Vec<u8>, Vec<u8>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any number of changes, cuts and copies inside a segment: never a panic, never a record that was not written.
+    /// Changes, cuts and copies inside a segment never cause a panic or a record that was not written.
     #[test]
-    fn a_mangled_segment_gives_what_was_written_or_nothing(
+    fn a_mangled_segment_gives_only_written_records(
         changes in prop::collection::vec((0usize..5_000, any::<u8>(), 0usize..600, 0u8..4), 1..6),
     ) {
         thread_local! {
@@ -334,7 +334,7 @@ proptest! {
                 }
             }
         });
-        // The order of these is the order in which an operator would do it.
+        // In the order in which an operator runs them.
         match open(copy.path()) {
             Ok((.., found, _)) => prop_assert!(found <= 13),
             Err(OpenError::BadRecord(_)) => {
@@ -348,9 +348,9 @@ proptest! {
         }
     }
 
-    /// A power cut while a batch is written over an older segment's records: any pieces of it reached the disk.
+    /// A power cut while a batch overwrites an older segment's records: any pieces of it reached the disk.
     #[test]
-    fn a_batch_of_which_any_pieces_were_written_is_a_torn_one(pieces in prop::collection::vec(any::<bool>(), 64)) {
+    fn a_batch_of_which_any_pieces_were_written_is_torn(pieces in prop::collection::vec(any::<bool>(), 64)) {
         thread_local! {
             static WRITTEN: (TempDir, Vec<u8>, Vec<u8>) = third_batch_over_old_records();
         }

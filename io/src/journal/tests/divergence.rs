@@ -1,4 +1,4 @@
-//! Divergence: a replay that goes otherwise than the hub went stops what replays, says so, and changes nothing.
+//! Divergence: a replay that decides otherwise than the hub did fails with a report and changes nothing.
 
 use super::snapshots::{Live, encode, snapshot_files, submit};
 use super::*;
@@ -7,14 +7,14 @@ use tempfile::tempdir;
 
 const OLDER: Build = Build::new("0.9.0+older");
 
-/// Of a kind that there is none of.
-fn pull_in_vain() -> Command {
+/// A pull of a kind of which there are no jobs.
+fn empty_pull() -> Command {
     let (node, kinds) = (Name::new("node").unwrap(), vec![Name::new("none").unwrap()].into());
     Command::Pull(Pull { node, jobs_max: 1, kinds, lease_duration_ms: None })
 }
 
-/// Appends a record that the live hub never decided, as if it had: its payload and its number.
-fn append_undecided(live: &mut Live, payload: &[u8]) -> u64 {
+/// Appends a record that the live hub did not apply, and returns its number.
+fn append_unapplied(live: &mut Live, payload: &[u8]) -> u64 {
     let seq = live.appender.next_seq();
     let mut batch = Batch::new();
     batch.begin(seq, Timestamp::from_millis(live.now)).extend_from_slice(payload);
@@ -35,7 +35,7 @@ fn diverged(error: OpenError) -> Divergence {
 }
 
 #[test]
-fn a_record_that_is_not_what_it_was_stops_the_start_and_says_all_there_is_to_know() {
+fn a_record_that_is_decided_otherwise_stops_the_start_with_builds_records_and_the_next_step() {
     let nothing = Command::Extend(Extend { node: Name::new("node").unwrap(), leases: vec![], lease_duration_ms: None });
     let refused = Command::Complete(Complete {
         job: JobSeq::new((1 << 48) - 1),
@@ -49,22 +49,22 @@ fn a_record_that_is_not_what_it_was_stops_the_start_and_says_all_there_is_to_kno
     });
     let table = [
         ("a result of an unknown job", encoded(&refused), "refuses it (UnknownJob)"),
-        ("a pull that gets nothing", encoded(&pull_in_vain()), "changes nothing by it"),
+        ("a pull that gets nothing", encoded(&empty_pull()), "changes nothing by it"),
         ("an extension of nothing", encoded(&nothing), "changes nothing by it"),
         ("no command", vec![0xFF; 9], "cannot be read by this build"),
     ];
-    for (name, payload, said) in table {
+    for (name, payload, reason) in table {
         let folder = tempdir().unwrap();
         let mut live = Live::open(folder.path()).unwrap();
-        live.work(60);
+        live.append_records(60);
         let covered_seq = live.snapshot().covered_seq;
-        live.work(60);
-        let bad_seq = append_undecided(&mut live, &payload);
-        live.work_on_submits(3);
+        live.append_records(60);
+        let bad_seq = append_unapplied(&mut live, &payload);
+        live.append_submits(3);
         let last_seq = live.appender.next_seq() - 1;
         drop(live);
-        segments(&folder).iter().for_each(|path| sign(path, OLDER));
-        // What a start that succeeds would tidy up.
+        segments(&folder).iter().for_each(|path| set_build(path, OLDER));
+        // A successful start would remove it.
         std::fs::write(folder.path().join("journal/segment.tmp"), b"left behind").unwrap();
         let before = contents(folder.path());
 
@@ -74,15 +74,15 @@ fn a_record_that_is_not_what_it_was_stops_the_start_and_says_all_there_is_to_kno
         assert_eq!((divergence.first_seq, divergence.last_seq), (bad_seq, bad_seq), "{name}: {text}");
         assert_eq!((divergence.written_by, divergence.read_by), (OLDER, Build::THIS), "{name}");
         assert_eq!(divergence.snapshot_seq, Some(covered_seq), "{name}");
-        let lost = divergence.lost.expect("there are records behind the snapshot");
+        let lost = divergence.lost.expect("there are records after the snapshot");
         assert_eq!((lost.first_seq, lost.last_seq), (covered_seq + 1, last_seq), "{name}");
         assert!(lost.first_at.is_some() && lost.last_at.is_some(), "{name}");
         let file = divergence.file.file_name().unwrap().to_str().unwrap();
         let count = format!("lose {} records, {} to {last_seq}", last_seq - covered_seq, covered_seq + 1);
-        let way_out = "`sheratan-hub journal repair --from-snapshot --accept-loss`";
+        let next_step = "`sheratan-hub journal repair --from-snapshot --accept-loss`";
         let record = format!("record {bad_seq} ");
         for word in
-            [said, file, &record, OLDER.as_str(), Build::THIS.as_str(), "Start build 0.9.0+older", &count, way_out]
+            [reason, file, &record, OLDER.as_str(), Build::THIS.as_str(), "Start build 0.9.0+older", &count, next_step]
         {
             assert!(text.contains(word), "{name}: {word}: {text}");
         }
@@ -90,29 +90,29 @@ fn a_record_that_is_not_what_it_was_stops_the_start_and_says_all_there_is_to_kno
 
         let report = verify(folder.path(), true).unwrap();
         let replay = report.replay.as_ref().unwrap();
-        assert!(!report.is_ok() && replay.problem.as_ref().unwrap().contains(said), "{name}: {report}");
+        assert!(!report.is_ok() && replay.problem.as_ref().unwrap().contains(reason), "{name}: {report}");
         assert_eq!(replay.divergence.as_ref().unwrap().last_seq, bad_seq, "{name}");
         assert_eq!(contents(folder.path()), before, "{name}");
     }
 }
 
 #[test]
-fn another_outcome_hash_at_a_mark_stops_every_replay_and_names_the_records_in_between() {
+fn another_outcome_hash_at_a_mark_stops_every_replay_with_the_records_since_the_last_mark() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
-    live.work(20);
+    live.append_records(20);
     live.appender.seal(live.hub.outcome_hash());
     let agreed_seq = live.appender.next_seq() - 1;
-    live.work(20);
-    // The live hub never applied that command.
-    let seq = append_undecided(&mut live, &encoded(&Command::Submit(Box::new(submit(0)))));
-    let noted = live.hub.outcome_hash();
-    live.appender.seal(noted);
+    live.append_records(20);
+    // The live hub does not apply that command.
+    let seq = append_unapplied(&mut live, &encoded(&Command::Submit(Box::new(submit(0)))));
+    let recorded_hash = live.hub.outcome_hash();
+    live.appender.seal(recorded_hash);
     let error = live.store.snapshot_by_replay(seq, &mut |_| true).unwrap_err();
     let ReplayError::Diverged(divergence) = &error else { panic!("another error: {error}") };
     assert_eq!((divergence.first_seq, divergence.last_seq), (agreed_seq + 1, seq), "{error}");
     let Cause::OutcomeHash { recorded, replayed } = &divergence.cause else { panic!("another cause: {error}") };
-    assert_eq!(recorded, &hex::encode(noted));
+    assert_eq!(recorded, &hex::encode(recorded_hash));
     for word in [recorded, replayed, "Both are the same build", "no snapshot can be read"] {
         assert!(error.to_string().contains(word), "{word}: {error}");
     }
@@ -126,16 +126,16 @@ fn another_outcome_hash_at_a_mark_stops_every_replay_and_names_the_records_in_be
     assert_eq!(contents(folder.path()), before);
 }
 
-/// Set aside too early, the older build would not find it any more.
+/// The older build, which may be started next, must find it.
 #[test]
-fn a_bad_snapshot_stays_where_it_is_while_the_start_is_refused() {
+fn a_refused_start_does_not_move_an_unreadable_snapshot() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
-    live.work(40);
+    live.append_records(40);
     let first = live.snapshot().covered_seq;
-    live.work(40);
+    live.append_records(40);
     live.snapshot();
-    append_undecided(&mut live, b"none");
+    append_unapplied(&mut live, b"none");
     drop(live);
     change(&snapshot_files(&folder)[0], |bytes| bytes.truncate(bytes.len() - 1));
     let before = contents(folder.path());
@@ -145,10 +145,10 @@ fn a_bad_snapshot_stays_where_it_is_while_the_start_is_refused() {
 }
 
 #[test]
-fn a_snapshot_of_another_format_stops_the_start_by_words() {
+fn a_snapshot_of_another_format_stops_the_start() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
-    live.work(40);
+    live.append_records(40);
     live.snapshot();
     drop(live);
     change(&snapshot_files(&folder)[0], |bytes| {
@@ -169,18 +169,18 @@ fn a_snapshot_of_another_format_stops_the_start_by_words() {
     assert_eq!(contents(folder.path()), before);
 }
 
-/// Or the records of two builds would lie behind the name of one.
+/// A segment's header names one build.
 #[test]
 fn a_start_of_another_build_begins_a_segment_of_its_own() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
-    live.work(30);
+    live.append_records(30);
     let (digest, last_seq) = (live.digest(), live.appender.next_seq() - 1);
     drop(live);
-    sign(&segments(&folder)[0], OLDER);
+    set_build(&segments(&folder)[0], OLDER);
     let mut live = Live::open(folder.path()).unwrap();
     assert_eq!((live.digest(), live.report.notices.clone()), (digest, vec![]));
-    live.work(10);
+    live.append_records(10);
     let digest = live.digest();
     drop(live);
     let report = verify(folder.path(), true).unwrap();
@@ -188,5 +188,5 @@ fn a_start_of_another_build_begins_a_segment_of_its_own() {
     assert_eq!(builds, [(1, Some(OLDER)), (last_seq + 1, Some(Build::THIS))]);
     assert!(report.is_ok() && report.to_string().contains(OLDER.as_str()), "{report}");
     assert_eq!(Live::open(folder.path()).unwrap().digest(), digest);
-    assert_eq!(segments(&folder).len(), 2, "the same build goes on in its segment");
+    assert_eq!(segments(&folder).len(), 2, "the same build continues its segment");
 }

@@ -37,12 +37,12 @@ fn append(appender: &mut Appender, seqs: std::ops::RangeInclusive<u64>) {
     assert_eq!(appender.append(first, &mut batch(seqs), hash(first)).expect("the disk works"), last);
 }
 
-/// A hash that stands for the outcomes before a record.
+/// The outcome hash before a record, in these tests.
 fn hash(seq: u64) -> [u8; 16] {
     u128::from(seq).to_le_bytes()
 }
 
-/// Opens a journal of records that are no commands, checks each, and returns how many there are.
+/// Opens a journal whose records are payloads of [`payload`], checks each, and returns how many there are.
 fn open(folder: &Path) -> Result<(Store, Appender, u64, Vec<Notice>), OpenError> {
     let (store, mut recovered) = open_store(folder)?;
     let mut next_seq = 1;
@@ -58,7 +58,7 @@ fn open(folder: &Path) -> Result<(Store, Appender, u64, Vec<Notice>), OpenError>
 }
 
 /// Another test may be starting a process: between its fork and its exec the child holds this process' locks too, so a
-/// lock that was just given up may be held for some milliseconds more.
+/// lock that was just released may be held for some milliseconds more.
 fn open_store(folder: &Path) -> Result<(Store, Recovered), OpenError> {
     let is_own = |error: &OpenError| matches!(error, OpenError::Lock(LockError::Held { pid: Some(pid), .. }) if *pid == std::process::id());
     for _ in 0..100 {
@@ -71,7 +71,7 @@ fn open_store(folder: &Path) -> Result<(Store, Recovered), OpenError> {
 }
 
 fn opened(folder: &TempDir) -> (Store, Appender, u64, Vec<Notice>) {
-    open(folder.path()).expect("the journal is whole")
+    open(folder.path()).expect("the journal is intact")
 }
 
 fn segments(folder: &TempDir) -> Vec<std::path::PathBuf> {
@@ -86,16 +86,16 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     std::fs::write(path, bytes).expect("the file can be written");
 }
 
-/// Makes a segment say that another build wrote it.
-fn sign(path: &Path, build: Build) {
+/// Changes a segment's header as if `build` had written it.
+fn set_build(path: &Path, build: Build) {
     change(path, |bytes| {
-        let header = format::Header::decode(bytes).expect("the header is whole");
+        let header = format::Header::decode(bytes).expect("the header is intact");
         let header = format::Header { written_by: build, ..header }.encode();
         bytes[..header.len()].copy_from_slice(&header);
     });
 }
 
-/// Each file of a data folder and its bytes, but for the lock, which each process writes its number into.
+/// Each file of a data folder and its bytes, except the lock, into which each process writes its id.
 fn contents(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
     let mut contents = std::collections::BTreeMap::new();
     for entry in std::fs::read_dir(folder).expect("the folder is there") {
@@ -109,7 +109,7 @@ fn contents(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec
     contents
 }
 
-/// A copy of a data folder, to be damaged.
+/// A copy of a data folder, for a test to damage.
 fn copy(folder: &TempDir) -> TempDir {
     let copy = scratch();
     for name in ["journal", "snapshots"] {
@@ -123,7 +123,7 @@ fn copy(folder: &TempDir) -> TempDir {
     copy
 }
 
-/// A folder in memory where there is one: tests that open thousands of journals are not about the disk.
+/// A folder in memory if the system has one, since tests that open thousands of journals do not test the disk.
 fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };

@@ -1,4 +1,4 @@
-//! Rewinding: back to the newest snapshot, only if the loss is accepted, and nothing is deleted.
+//! Rewinding: a return to the newest snapshot, only if the loss is accepted, without deleting anything.
 
 use super::snapshots::{Live, snapshot_files, two_snapshots};
 use super::*;
@@ -11,8 +11,8 @@ fn rewound(folder: &Path) -> RewindReport {
     rewind(folder, small(), NOW, true).unwrap()
 }
 
-/// The records that are in the quarantine's segments.
-fn kept_records(report: &RewindReport) -> Vec<u64> {
+/// The records in the quarantine's segments.
+fn quarantined_records(report: &RewindReport) -> Vec<u64> {
     let names = report.moved.iter().filter(|path| path.extension().is_some_and(|name| name == "seg"));
     let mut kept: Vec<u64> = names.flat_map(records_of).collect();
     kept.sort_unstable();
@@ -31,7 +31,7 @@ fn records_of(path: &PathBuf) -> Vec<u64> {
 }
 
 #[test]
-fn without_the_loss_accepted_nothing_is_changed_and_the_loss_is_told() {
+fn unless_the_loss_is_accepted_nothing_is_changed_and_the_loss_is_reported() {
     let (folder, _, [_, covered_seq], last_seq) = two_snapshots();
     let before = contents(folder.path());
     let report = rewind(folder.path(), small(), NOW, false).unwrap();
@@ -47,17 +47,17 @@ fn without_the_loss_accepted_nothing_is_changed_and_the_loss_is_told() {
 }
 
 #[test]
-fn a_rewound_journal_goes_on_behind_its_snapshot_and_has_what_was_lost_in_the_quarantine() {
+fn a_rewound_journal_continues_after_its_snapshot_and_the_lost_records_are_in_the_quarantine() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
-    live.work(200);
+    live.append_records(200);
     live.snapshot();
-    live.work(80);
+    live.append_records(80);
     let covered_seq = live.appender.next_seq() - 1;
     // As at a clean stop, in the middle of a segment.
     live.store.write_snapshot(covered_seq, &live.hub).unwrap();
     let at_snapshot = live.digest();
-    live.work(400);
+    live.append_records(400);
     let last_seq = live.appender.next_seq() - 1;
     drop(live);
     assert!(folder::Folder::unlocked(folder.path()).segments().unwrap().iter().any(|s| s.first_seq > covered_seq + 1));
@@ -65,7 +65,7 @@ fn a_rewound_journal_goes_on_behind_its_snapshot_and_has_what_was_lost_in_the_qu
     assert!(report.is_done);
     assert!(report.quarantine.as_ref().unwrap().ends_with("quarantine/20260115T205203.348Z"));
     assert_eq!((report.snapshot.covered_seq, report.next_seq), (covered_seq, covered_seq + 1));
-    let kept = kept_records(&report);
+    let kept = quarantined_records(&report);
     assert!((covered_seq + 1..=last_seq).all(|seq| kept.binary_search(&seq).is_ok()), "{report}");
     let verified = verify(folder.path(), true).unwrap();
     assert!(verified.is_ok() && verified.last_seq() == covered_seq, "{verified}");
@@ -74,16 +74,16 @@ fn a_rewound_journal_goes_on_behind_its_snapshot_and_has_what_was_lost_in_the_qu
 
     let mut live = Live::open(folder.path()).unwrap();
     assert_eq!((live.digest(), live.appender.next_seq()), (at_snapshot, covered_seq + 1));
-    live.work(900);
-    let proven = live.snapshot();
-    live.work(900);
-    live.store.truncate(&proven).unwrap();
+    live.append_records(900);
+    let snapshot = live.snapshot();
+    live.append_records(900);
+    live.store.truncate(&snapshot).unwrap();
     live.snapshot();
     let digest = live.digest();
     drop(live);
     assert_eq!(Live::open(folder.path()).unwrap().digest(), digest);
     let now: Vec<_> = report.moved.iter().map(|path| std::fs::read(path).unwrap()).collect();
-    assert!(now == quarantined, "what is kept aside is written over by nobody");
+    assert!(now == quarantined, "files in the quarantine are never overwritten");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn after_a_rewind_the_older_snapshot_still_has_its_records() {
 }
 
 #[test]
-fn with_nothing_behind_the_snapshot_there_is_nothing_to_do() {
+fn without_records_after_the_snapshot_nothing_is_changed() {
     let (folder, ..) = two_snapshots();
     assert!(rewound(folder.path()).is_done);
     let before = contents(folder.path());
@@ -106,7 +106,7 @@ fn with_nothing_behind_the_snapshot_there_is_nothing_to_do() {
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_read_is_passed_over_and_set_aside() {
+fn an_unreadable_snapshot_is_skipped_and_moved_to_the_quarantine() {
     let (folder, _, [first, second], last_seq) = two_snapshots();
     change(&snapshot_files(&folder)[0], |bytes| bytes[300] ^= 1);
     let report = rewound(folder.path());
@@ -118,7 +118,7 @@ fn a_snapshot_that_cannot_be_read_is_passed_over_and_set_aside() {
 }
 
 #[test]
-fn damage_on_either_side_of_the_snapshot_does_not_stand_in_the_way() {
+fn damage_before_or_after_the_snapshot_does_not_prevent_a_rewind() {
     let (folder, _, [_, covered_seq], _) = two_snapshots();
     let count = segments(&folder).len();
     for at in 0..count {
@@ -135,7 +135,7 @@ fn damage_on_either_side_of_the_snapshot_does_not_stand_in_the_way() {
 }
 
 #[test]
-fn without_a_snapshot_or_the_lock_it_is_refused_with_what_to_do() {
+fn without_a_snapshot_or_the_lock_a_rewind_is_refused_with_the_next_step() {
     let (folder, ..) = two_snapshots();
     snapshot_files(&folder).iter().for_each(|path| change(path, |bytes| bytes.truncate(100)));
     let before = contents(folder.path());

@@ -1,4 +1,4 @@
-//! Snapshots: made by replay beside a live hub, proven, and what happens when one cannot be read.
+//! Snapshots: written by replay beside a live hub, compared with it, and starts if one cannot be read.
 
 use super::super::format::HEADER_BYTES;
 use super::*;
@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use tempfile::tempdir;
 
-/// A hub with its journal, driven as the loop drives it.
+/// A hub with its journal, used as the loop uses them.
 pub struct Live {
     pub hub: Hub,
     pub appender: Appender,
@@ -27,8 +27,8 @@ impl Live {
         Ok(Live { hub, appender, store, report, now, leased: VecDeque::new() })
     }
 
-    /// Batches of a submit, a pull and a result, until so many records were appended.
-    pub fn work(&mut self, records: u64) {
+    /// Appends batches of a submit, a pull and a result, until at least `records` records are appended.
+    pub fn append_records(&mut self, records: u64) {
         let until = self.appender.next_seq() + records;
         while self.appender.next_seq() < until {
             let mut batch = Batch::new();
@@ -52,8 +52,8 @@ impl Live {
         }
     }
 
-    /// As many submits, each a batch of its own.
-    pub fn work_on_submits(&mut self, records: u64) {
+    /// Appends `records` submits, each as a batch of its own.
+    pub fn append_submits(&mut self, records: u64) {
         for _ in 0..records {
             self.now += 7;
             let (seq, now) = (self.appender.next_seq(), Timestamp::from_millis(self.now));
@@ -76,7 +76,7 @@ impl Live {
                 lease_duration_ms: None,
             }),
             _ => {
-                let lease = self.leased.pop_front().expect("a job was leased a turn ago");
+                let lease = self.leased.pop_front().expect("the turn before leased a job");
                 Command::Complete(Complete {
                     job: lease.job,
                     lease: Some(lease),
@@ -91,16 +91,16 @@ impl Live {
         }
     }
 
-    /// What a replay up to the last record must have: each batch ends with a command that is in the journal.
+    /// The digest that a replay must have after the last record: each batch ends with a command that is in the journal.
     pub fn digest(&self) -> [u8; 32] {
         self.hub.digest()
     }
 
-    /// The snapshot that the background makes after a roll.
+    /// Writes the snapshot that the background thread writes after a segment is sealed.
     pub fn snapshot(&mut self) -> SnapshotReport {
         self.appender.seal(self.hub.outcome_hash());
         let through = self.appender.sealed_through();
-        self.store.snapshot_by_replay(through, &mut |_| true).expect("the replay agrees")
+        self.store.snapshot_by_replay(through, &mut |_| true).expect("the replay decides as the hub did")
     }
 }
 
@@ -113,27 +113,28 @@ pub fn snapshot_files(folder: &TempDir) -> Vec<PathBuf> {
     folder.snapshot_files().unwrap().into_iter().map(|file| file.path).collect()
 }
 
-/// A folder with two snapshots and records before, between and behind them; and the digest at its end.
+/// A folder with two snapshots and records before, between and after them; the digest at the end, the last records that
+/// the snapshots cover, and the last record.
 pub fn two_snapshots() -> (TempDir, [u8; 32], [u64; 2], u64) {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
     let covered = [400, 300].map(|records| {
-        live.work(records);
+        live.append_records(records);
         live.snapshot().covered_seq
     });
-    live.work(100);
+    live.append_records(100);
     (folder, live.digest(), covered, live.appender.next_seq() - 1)
 }
 
 #[test]
-fn a_hub_comes_back_as_it_was_however_often_it_stops() {
+fn a_hub_has_the_same_state_after_each_restart() {
     let folder = tempdir().unwrap();
     let mut digest = Live::open(folder.path()).unwrap().digest();
     for run in 0..8 {
         let mut live = Live::open(folder.path()).unwrap();
         assert_eq!(live.digest(), digest, "run {run}");
         assert_eq!(live.report.notices, vec![]);
-        live.work(150);
+        live.append_records(150);
         digest = live.digest();
         if run % 3 == 1 {
             live.store.write_snapshot(live.appender.next_seq() - 1, &live.hub).unwrap();
@@ -142,19 +143,19 @@ fn a_hub_comes_back_as_it_was_however_often_it_stops() {
 }
 
 #[test]
-fn a_snapshot_by_replay_is_the_live_hub_digest_for_digest() {
+fn a_snapshot_by_replay_has_the_digest_of_the_live_hub() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
     for _ in 0..4 {
-        live.work(200);
+        live.append_records(200);
         let report = live.snapshot();
         assert_eq!(report.covered_seq, live.appender.next_seq() - 1);
         assert_eq!(report.digest, hex::encode(live.digest()));
-        assert!(report.replayed >= 200 && report.replayed < 300, "only what is new: {}", report.replayed);
+        assert!(report.replayed >= 200 && report.replayed < 300, "only the new records: {}", report.replayed);
     }
     let again = live.snapshot();
-    assert_eq!((again.replayed, again.digest), (0, hex::encode(live.digest())), "with nothing new it is the same");
-    live.work(50);
+    assert_eq!((again.replayed, again.digest), (0, hex::encode(live.digest())), "without new records it is the same");
+    live.append_records(50);
     let (digest, store) = (live.digest(), live.store.identity().hub_id);
     drop(live);
     let live = Live::open(folder.path()).unwrap();
@@ -166,7 +167,7 @@ fn a_snapshot_by_replay_is_the_live_hub_digest_for_digest() {
 fn a_cancelled_replay_writes_nothing() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
-    live.work(5_000);
+    live.append_records(5_000);
     live.appender.seal(live.hub.outcome_hash());
     let error = live.store.snapshot_by_replay(live.appender.sealed_through(), &mut |_| false).unwrap_err();
     assert!(matches!(error, ReplayError::Cancelled), "{error}");
@@ -174,32 +175,32 @@ fn a_cancelled_replay_writes_nothing() {
 }
 
 #[test]
-fn segments_go_only_when_the_older_of_two_snapshots_covers_them() {
+fn segments_are_removed_only_when_the_older_of_two_snapshots_covers_them() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
-    live.work(400);
+    live.append_records(400);
     let first = live.snapshot();
     let before = segments(&folder);
     assert!(before.len() >= 2);
     assert_eq!(live.store.truncate(&first).unwrap(), Truncated::default(), "the fallback is the first record");
-    live.work(300);
+    live.append_records(300);
     let second = live.snapshot();
     let truncated = live.store.truncate(&second).unwrap();
-    assert_eq!(truncated.recycled, 2, "as many spares as are kept");
+    assert_eq!(truncated.recycled, 2, "as many as spares are kept");
     assert_eq!(truncated.recycled + truncated.deleted, before.len());
     let oldest = folder::Folder::unlocked(folder.path()).segments().unwrap()[0].first_seq;
     assert_eq!(oldest, first.covered_seq + 1);
-    live.work(300);
+    live.append_records(300);
     let third = live.snapshot();
     assert_eq!(live.store.truncate(&third).unwrap().snapshots_deleted, 1);
     assert_eq!(snapshot_files(&folder).len(), 2);
-    live.work(40);
+    live.append_records(40);
     let digest = live.digest();
     drop(live);
     let report = verify(folder.path(), true).unwrap();
     assert!(report.is_ok(), "{report}");
     assert_eq!(report.replay.unwrap().digest, hex::encode(digest));
-    // The day comes when the newest cannot be read.
+    // The newest snapshot cannot be read.
     change(&snapshot_files(&folder)[0], |bytes| bytes[200] ^= 1);
     let live = Live::open(folder.path()).unwrap();
     assert_eq!((live.digest(), live.report.snapshot_seq), (digest, Some(second.covered_seq)));
@@ -223,7 +224,7 @@ fn without_a_readable_snapshot_the_start_replays_from_the_first_record_or_stops(
 }
 
 #[test]
-fn a_flipped_bit_anywhere_in_a_snapshot_is_noticed() {
+fn a_flipped_bit_anywhere_in_a_snapshot_is_detected() {
     let (folder, ..) = two_snapshots();
     let path = snapshot_files(&folder).remove(0);
     let identity = *Store::open(folder.path(), small()).unwrap().0.identity();
@@ -240,7 +241,7 @@ fn a_flipped_bit_anywhere_in_a_snapshot_is_noticed() {
 fn a_snapshot_that_cannot_be_written_leaves_nothing_behind() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
-    live.work(50);
+    live.append_records(50);
     for operation in [Operation::Create, Operation::Write, Operation::Sync, Operation::Rename] {
         faults::arm(operation, std::io::ErrorKind::StorageFull);
         let error = live.store.write_snapshot(live.appender.next_seq() - 1, &live.hub).unwrap_err();
@@ -250,10 +251,10 @@ fn a_snapshot_that_cannot_be_written_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_journal_cut_behind_its_snapshot_goes_on_from_the_snapshot() {
+fn a_journal_that_ends_before_its_snapshot_continues_after_the_snapshot() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
-    live.work(60);
+    live.append_records(60);
     let covered_seq = live.appender.next_seq() - 1;
     live.store.write_snapshot(covered_seq, &live.hub).unwrap();
     let digest = live.digest();
@@ -265,7 +266,7 @@ fn a_journal_cut_behind_its_snapshot_goes_on_from_the_snapshot() {
         |notice: &Notice| matches!(notice, Notice::JournalBehind { snapshot_seq, .. } if *snapshot_seq == covered_seq);
     assert!(live.report.notices.iter().any(behind), "{:?}", live.report.notices);
     assert_eq!(live.appender.next_seq(), covered_seq + 1);
-    live.work(30);
+    live.append_records(30);
     let digest = live.digest();
     drop(live);
     assert_eq!(Live::open(folder.path()).unwrap().digest(), digest);
@@ -289,14 +290,14 @@ fn damage_that_a_snapshot_covers_is_repaired_without_losing_a_record() {
     }
 }
 
-/// A snapshot at a stop ends in the middle of a segment, whose damage in front of it is harmless.
+/// The snapshot of a stop covers the first part of a segment, whose damage is harmless.
 #[test]
 fn damage_in_the_covered_part_of_the_last_segment_is_repaired_without_losing_a_record() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
-    live.work(30);
+    live.append_records(30);
     live.store.write_snapshot(live.appender.next_seq() - 1, &live.hub).unwrap();
-    live.work(30);
+    live.append_records(30);
     let (digest, next_seq) = (live.digest(), live.appender.next_seq());
     drop(live);
     change(&segments(&folder)[0], |bytes| bytes[HEADER_BYTES + 40] ^= 1);
@@ -309,27 +310,27 @@ fn damage_in_the_covered_part_of_the_last_segment_is_repaired_without_losing_a_r
 }
 
 #[test]
-fn verify_looks_at_a_running_hub_without_disturbing_it() {
+fn verify_reads_the_journal_of_a_running_hub_without_changing_it() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
-    live.work(200);
+    live.append_records(200);
     let report = verify(folder.path(), true).unwrap();
     assert!(report.is_in_use && report.is_ok(), "{report}");
     assert_eq!(report.last_seq(), live.appender.next_seq() - 1);
     assert_eq!(report.replay.as_ref().unwrap().digest, hex::encode(live.digest()));
     assert!(report.to_string().contains("in use"));
-    live.work(10);
+    live.append_records(10);
 }
 
 #[test]
-fn spares_are_made_ahead_of_need_and_used() {
+fn a_spare_is_prepared_ahead_and_becomes_the_next_segment() {
     let folder = tempdir().unwrap();
     let mut live = Live::open(folder.path()).unwrap();
     assert!(live.store.prepare_spare().unwrap());
     assert!(!live.store.prepare_spare().unwrap(), "one is enough");
     faults::arm(Operation::Fill, std::io::ErrorKind::StorageFull);
     while segments(&folder).len() < 2 {
-        live.work(20);
+        live.append_records(20);
     }
     faults::disarm();
     assert!(live.store.prepare_spare().unwrap());

@@ -147,7 +147,7 @@ impl Service {
         });
         let help = "Requests of this plane that were answered";
         out.add(MetricType::Counter, "requests", None, help, answered.collect());
-        let help = "Time from a request's arrival to the moment when its reply may leave, but for long polls";
+        let help = "Time from a request's arrival until its reply may be sent, without long polls";
         out.timing("request", help, self.traffic.timing(plane));
     }
 
@@ -155,66 +155,67 @@ impl Service {
         let (registry, telemetry) = (self.hub.registry(), self.hub.telemetry());
         let nodes = [("online", Liveness::Online), ("stale", Liveness::Stale), ("dead", Liveness::Dead)];
         let nodes = nodes.map(|(word, liveness)| (word, registry.count(liveness)));
-        out.gauges("nodes", "Nodes by when they were last heard of", "status", nodes);
+        out.gauges("nodes", "Nodes by liveness", "status", nodes);
         let failures = [("missing_token", Counter::AuthFailureMissing), ("bad_token", Counter::AuthFailureBad)];
         let failures = failures.map(|(word, counter)| (word, telemetry.total(counter)));
         out.counters("auth_failures", "Requests of both planes that failed to authenticate", "reason", failures);
         let successes = [("active", telemetry.total(Counter::AuthSuccess))];
-        out.counters("auth_successes", "Requests of both planes with the right token", "token", successes);
-        let help = "Requests of both planes that were turned away for their address' failures";
+        out.counters("auth_successes", "Requests of both planes with a valid token", "token", successes);
+        let help = "Requests of both planes that were refused because of their address's failures";
         out.counter("auth_blocked", help, telemetry.total(Counter::AuthBlocked));
-        let help = "Requests for a path of the other plane, on either";
+        let help = "Requests of both planes for a path of the other one";
         out.counter("port_mismatches", help, telemetry.total(Counter::PortMismatch));
-        let help = "Clients that listen to GET /api/events";
+        let help = "Clients of GET /api/events";
         out.gauge("event_streams", help, self.notifications.streams().open_count() as u64);
-        let help = "Clients of GET /api/events that read too slowly and were dropped";
+        let help = "Clients of GET /api/events that were disconnected because they read too slowly";
         out.counter("event_streams_dropped", help, self.notifications.streams().dropped_total());
         // The rules' names are the operator's, and there are at most 32.
         let rule = |name: &str, value| Series { labels: vec![("rule", name.to_owned())], value: Value::Number(value) };
         let open = self.notifications.alerts().rules().map(|(of, open, _)| rule(&of.name, open as u64)).collect();
-        out.add(MetricType::Gauge, "alerts_open", None, "Bursts of audit events that go on, by alert rule", open);
+        out.add(MetricType::Gauge, "alerts_open", None, "Open alerts, by rule", open);
         let help = "Changes of alerts that did not reach their file or the webhook";
         out.counter("alerts_lost", help, self.shell_counts.alerts_lost);
         let opened = self.notifications.alerts().rules().map(|(of, _, opened)| rule(&of.name, opened)).collect();
-        out.add(MetricType::Counter, "alerts_opened", None, "Bursts of audit events that began", opened);
+        out.add(MetricType::Counter, "alerts_opened", None, "Alerts that were opened, by rule", opened);
     }
 
     /// The queue and its limits.
     fn waiting(&self, out: &mut Families, now: Timestamp) {
         let (counts, limits) = (self.hub.counts(), self.hub.limits());
         let jobs = [("queued", counts.queued), ("scheduled", counts.scheduled)];
-        out.gauges("queue_jobs", "Jobs that wait: for a node, or for an instant", "state", jobs);
-        out.gauge("queue_jobs_max", "Jobs that may wait (max_queue_depth)", limits.queue_depth_max);
+        out.gauges("queue_jobs", "Waiting jobs: queued for a node, or scheduled", "state", jobs);
+        out.gauge("queue_jobs_max", "Maximum number of waiting jobs (max_queue_depth)", limits.queue_depth_max);
         let of = |account: Account, bytes| Series {
             labels: vec![("account", account.as_str().to_owned())],
             value: Value::Number(bytes),
         };
         let held = Account::ALL.map(|account| of(account, self.hub.ledger().get(account)));
-        let help = "Bytes that are kept for clients and nodes, by what for";
+        let help = "Bytes held for clients and nodes, by account";
         out.add(MetricType::Gauge, "account", Some(Unit::Bytes), help, held.into());
         let may_be_held = Account::ALL.map(|account| of(account, account.bytes_max(limits)));
-        let help = "Bytes that may be kept; waiting and leased have one limit together";
+        let help = "Maximum bytes by account; waiting and leased share one limit";
         out.add(MetricType::Gauge, "account_max", Some(Unit::Bytes), help, may_be_held.into());
-        out.bytes("queue", "Bytes of jobs that wait", self.hub.ledger().get(Account::Waiting));
-        out.bytes("queue_max", "Bytes that unfinished jobs may have (max_queue_bytes)", limits.queue_bytes_max);
+        out.bytes("queue", "Bytes of waiting jobs", self.hub.ledger().get(Account::Waiting));
+        out.bytes("queue_max", "Maximum bytes of unfinished jobs (max_queue_bytes)", limits.queue_bytes_max);
         out.gauge("inflight_jobs", "Jobs under lease", counts.leased);
-        out.gauge("inflight_jobs_max", "Jobs that may be under lease (max_inflight)", limits.inflight_max);
-        out.gauge("retained_jobs", "Jobs that ended and are still readable", counts.retained);
-        out.gauge("retained_jobs_max", "Jobs that ended and may stay readable", limits.retained_jobs_max);
-        out.bytes(
-            "retained",
-            "Bytes of jobs that ended and are still readable",
-            self.hub.ledger().get(Account::Retained),
-        );
-        out.bytes("retained_max", "Bytes of jobs that ended and may stay readable", limits.retained_bytes_max);
-        out.gauge("idempotency_keys", "Idempotency keys that are held", self.hub.dedup().len() as u64);
-        out.gauge("idempotency_keys_max", "Idempotency keys that may be held", limits.idempotency_keys_max);
+        out.gauge("inflight_jobs_max", "Maximum number of jobs under lease (max_inflight)", limits.inflight_max);
+        out.gauge("retained_jobs", "Readable final jobs", counts.retained);
+        out.gauge("retained_jobs_max", "Maximum number of readable final jobs", limits.retained_jobs_max);
+        out.bytes("retained", "Bytes of readable final jobs", self.hub.ledger().get(Account::Retained));
+        out.bytes("retained_max", "Maximum bytes of readable final jobs", limits.retained_bytes_max);
+        out.gauge("idempotency_keys", "Remembered idempotency keys", self.hub.dedup().len() as u64);
+        out.gauge("idempotency_keys_max", "Maximum number of remembered idempotency keys", limits.idempotency_keys_max);
         out.gauge("long_polls", "Requests that wait for a job, or for a job's end", self.long_polls.len() as u64);
         let help = "1 while the queue is full: at a limit, or it refused something in the last two seconds";
         out.gauge("backpressure_active", help, self.is_backpressure_active(now).into());
         let dropped =
             DropReason::ALL.map(|reason| (reason.as_str(), self.hub.telemetry().total(Counter::Dropped(reason))));
-        out.counters("backpressure_drops", "Requests refused with backpressure, by what is full", "reason", dropped);
+        out.counters(
+            "backpressure_drops",
+            "Requests refused with backpressure, by the limit that was reached",
+            "reason",
+            dropped,
+        );
     }
 
     /// Jobs by how they were submitted and ended.
@@ -226,18 +227,22 @@ impl Service {
             labels: vec![("kind", kind.clone())],
             value: Value::Number(counts.submitted),
         });
-        let help = "Jobs that came in; beyond 200 kinds the rest is counted as other";
+        let help = "Submitted jobs by kind; kinds beyond the first 200 are counted as other";
         out.add(MetricType::Counter, "jobs_submitted", None, help, submitted.collect());
-        let help = "Jobs that ended, by how; beyond 200 kinds the rest is counted as other";
+        let help = "Final jobs by status and kind; kinds beyond the first 200 are counted as other";
         let ended = kinds.iter().flat_map(|(kind, counts)| ended_series(kind, counts)).collect();
         out.add(MetricType::Counter, "jobs_ended", None, help, ended);
         out.counter("leases_given", "Leases given", total(Counter::Leased));
         out.counter("leases_reaped", "Leases that ended without a result", total(Counter::LeaseReaped));
-        out.counter("attempts_ended", "Attempts that ended, however", total(Counter::AttemptEnded));
-        out.counter("retries_scheduled", "Attempts after which the job is tried again", total(Counter::RetryScheduled));
-        let help = "Jobs whose attempts or time for retries are spent";
+        out.counter(
+            "attempts_ended",
+            "Attempts that ended, by a result, a failure or a timeout",
+            total(Counter::AttemptEnded),
+        );
+        out.counter("retries_scheduled", "Attempts after which the job is retried", total(Counter::RetryScheduled));
+        let help = "Jobs that have no attempts or no time for retries left";
         out.counter("retries_exhausted", help, total(Counter::RetryExhausted));
-        let help = "Pulls that got nothing because too much is under lease";
+        let help = "Pulls without a job because the hub or the node holds as many leases as its limit";
         out.counter("inflight_saturated", help, total(Counter::InflightSaturated));
         let repeats = [
             ("in_progress", Counter::IdempotentInProgress),
@@ -245,7 +250,7 @@ impl Service {
             ("collision", Counter::IdempotentCollision),
         ];
         let repeats = repeats.map(|(word, counter)| (word, total(counter)));
-        out.counters("idempotent_submits", "Submits whose key was known, by what came of it", "outcome", repeats);
+        out.counters("idempotent_submits", "Submits with a known key, by outcome", "outcome", repeats);
         let results = [
             ("verified", Counter::IntegrityVerified),
             ("missing", Counter::IntegrityMissing),
@@ -271,17 +276,13 @@ impl Service {
     fn journal(&self, out: &mut Families) {
         let telemetry = self.hub.telemetry();
         out.gauge("journal_up", "1 while the journal is written", self.uncommitted.journal_down().is_none().into());
-        out.counter(
-            "journal_records",
-            "Records since the journal began, with those that the disk does not hold yet",
-            self.last_seq(),
-        );
-        let help = "Records that the disk does not hold yet: their replies wait for it";
+        out.counter("journal_records", "Records since the journal began, including pending ones", self.last_seq());
+        let help = "Records that are not durable yet; their replies wait";
         out.gauge("journal_pending_records", help, self.uncommitted.record_count());
-        out.counter("journal_commits", "Batches that the journal holds", telemetry.total(Counter::JournalCommit));
-        let help = "Times that the journal's disk began to take nothing";
+        out.counter("journal_commits", "Batches that were written", telemetry.total(Counter::JournalCommit));
+        let help = "Times that writing the journal began to fail";
         out.counter("journal_failures", help, telemetry.total(Counter::JournalFailure));
-        let help = "Time that the disk takes for a batch of records";
+        let help = "Time to write and sync a batch";
         out.timing("journal_commit", help, telemetry.journal_commit());
     }
 
@@ -289,11 +290,11 @@ impl Service {
         if !self.uncommitted.is_traced() {
             return;
         }
-        let help = "Records of the trace that were written since the hub started";
+        let help = "Records written to the trace since the hub started";
         out.counter("trace_records", help, self.shell_counts.traced.records);
         let bytes = vec![one(self.shell_counts.traced.bytes)];
         out.add(MetricType::Counter, "trace", Some(Unit::Bytes), "Bytes of these records", bytes);
-        let help = "Records that are missing in the trace: its disk took nothing, or too much came at once";
+        let help = "Records that the trace dropped because a write failed or its buffer was full";
         out.counter("trace_records_dropped", help, self.shell_counts.traced.dropped);
     }
 }

@@ -29,7 +29,7 @@ pub struct History {
 
 /// Why a journal's history cannot be read.
 #[derive(Debug)]
-pub enum LookError {
+pub enum HistoryError {
     /// The folder cannot be read.
     Io(io::Error),
     /// It is damaged or empty.
@@ -38,26 +38,26 @@ pub enum LookError {
 
 impl History {
     /// Checks a data folder and opens its history.
-    pub fn open(data_folder: &Path) -> Result<History, LookError> {
-        let report = verify::verify(data_folder, false).map_err(LookError::Io)?;
+    pub fn open(data_folder: &Path) -> Result<History, HistoryError> {
+        let report = verify::verify(data_folder, false).map_err(HistoryError::Io)?;
         let folder = Folder::unlocked(data_folder);
-        let segments = folder.segments().map_err(LookError::Io)?;
+        let segments = folder.segments().map_err(HistoryError::Io)?;
         let identity = segments.iter().rev().find_map(verify::header).map(|header| header.identity);
         let (true, Some(identity)) = (report.is_ok(), identity) else {
-            return Err(LookError::Damaged(Box::new(report)));
+            return Err(HistoryError::Damaged(Box::new(report)));
         };
         let from_start = report.segments.first().is_some_and(|segment| segment.first_seq == 1);
         let (hub, snapshot_seq) = match report.snapshots.last().filter(|_| !from_start) {
             Some(snapshot) => {
                 let loaded = replay::load(&RealDisk, &snapshot.file, &identity);
-                let (hub, seq) = loaded.map_err(|error| LookError::Io(io::Error::other(error.to_string())))?;
+                let (hub, seq) = loaded.map_err(|error| HistoryError::Io(io::Error::other(error.to_string())))?;
                 (hub, Some(seq))
             }
             None => (Hub::new(identity.key), None),
         };
         let last_seq = report.last_seq();
         let reader = Reader::new(&folder, Some(identity), snapshot_seq.unwrap_or(0) + 1, last_seq);
-        let reader = reader.map_err(|error| LookError::Io(io::Error::other(error.to_string())))?;
+        let reader = reader.map_err(|error| HistoryError::Io(io::Error::other(error.to_string())))?;
         Ok(History { identity, is_in_use: report.is_in_use, snapshot_seq, hub, last_seq, reader })
     }
 
@@ -68,20 +68,20 @@ impl History {
     }
 }
 
-impl fmt::Display for LookError {
+impl fmt::Display for HistoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LookError::Io(error) => error.fmt(f),
-            LookError::Damaged(report) => report.fmt(f),
+            HistoryError::Io(error) => error.fmt(f),
+            HistoryError::Damaged(report) => report.fmt(f),
         }
     }
 }
 
-impl std::error::Error for LookError {
+impl std::error::Error for HistoryError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            LookError::Io(error) => Some(error),
-            LookError::Damaged(_) => None,
+            HistoryError::Io(error) => Some(error),
+            HistoryError::Damaged(_) => None,
         }
     }
 }
