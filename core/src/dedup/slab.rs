@@ -6,6 +6,8 @@
 
 use super::Entry;
 use crate::timers::Timer;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::num::NonZeroU32;
 
 /// An entry's place in the slab.
@@ -18,7 +20,8 @@ pub(super) struct Slab {
     pages: Vec<Option<Box<Page>>>,
     /// How many entries each place has had: an old reference is told from a new one by it.
     versions: Vec<u32>,
-    free: Vec<KeyPlace>,
+    /// The lowest is taken first, so that few keys are in few pages.
+    free: BinaryHeap<Reverse<KeyPlace>>,
     /// A page that holds nothing, for the next one that is needed.
     spare: Option<Box<Page>>,
 }
@@ -80,10 +83,13 @@ impl Slab {
 
     /// Puts an entry into a free place.
     pub fn insert(&mut self, entry: Entry) -> KeyPlace {
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.versions.push(0);
-            KeyPlace::new(self.versions.len() - 1)
-        });
+        let place = self.free.pop().map_or_else(
+            || {
+                self.versions.push(0);
+                KeyPlace::new(self.versions.len() - 1)
+            },
+            |Reverse(place)| place,
+        );
         let (page, index) = split(place);
         if page == self.pages.len() {
             self.pages.push(None);
@@ -107,7 +113,7 @@ impl Slab {
         }
         let version = &mut self.versions[place.index()];
         *version = version.wrapping_add(1);
-        self.free.push(place);
+        self.free.push(Reverse(place));
         entry
     }
 }

@@ -175,8 +175,8 @@ impl Classes {
         class
     }
 
-    /// Counts an unfinished job as final and retained.
-    pub fn finish(&mut self, ledger: &mut Ledger, kinds: &mut Kinds, job: JobPlace) {
+    /// Counts an unfinished job as final and retained; returns the slot of its lane if that was its last job.
+    pub fn finish(&mut self, ledger: &mut Ledger, kinds: &mut Kinds, job: JobPlace) -> Option<Slot> {
         let JobPlace { class, kind, lane } = job;
         let row = self.rows.get_mut(class.0);
         row.unfinished -= 1;
@@ -184,7 +184,8 @@ impl Classes {
         let slot = row.slot.expect("a class with unfinished jobs has a slot");
         let jobs = &mut self.lanes.get_mut(lane.0).jobs;
         *jobs -= 1;
-        if *jobs == 0 {
+        let is_lane_removed = *jobs == 0;
+        if is_lane_removed {
             let emptied = self.lanes.remove(lane.0);
             assert!(emptied.ready() == 0, "a ready job is unfinished");
             row.lanes.remove(&kind);
@@ -207,6 +208,7 @@ impl Classes {
                 self.by_zone.remove(&zone);
             }
         }
+        is_lane_removed.then_some(slot)
     }
 
     /// Removes a final job that was dropped.

@@ -88,16 +88,16 @@ impl Kinds {
         }
     }
 
-    /// Uncounts a job that was dropped.
-    pub fn remove_job(&mut self, ledger: &mut Ledger, kind: KindIndex) {
+    /// Uncounts a job that was dropped; returns whether that removes the kind.
+    pub fn remove_job(&mut self, ledger: &mut Ledger, kind: KindIndex) -> bool {
         let row = self.row_mut(kind);
         row.jobs -= 1;
         if row.jobs == 0 {
             let bytes = bytes(&row.name);
             ledger.release(Account::Shared, bytes);
             self.idle_bytes -= bytes;
-            self.drop_if_unused(kind);
         }
+        self.remove_if_unused(kind)
     }
 
     /// Counts a parked long poll that waits for this kind.
@@ -111,14 +111,14 @@ impl Kinds {
         kind
     }
 
-    /// Uncounts a long poll that is no longer parked.
-    pub fn remove_place(&mut self, ledger: &mut Ledger, kind: KindIndex) {
+    /// Uncounts a long poll that is no longer parked; returns whether that removes the kind.
+    pub fn remove_place(&mut self, ledger: &mut Ledger, kind: KindIndex) -> bool {
         let row = self.row_mut(kind);
         row.places -= 1;
         if row.places == 0 {
             ledger.release(Account::Waiters, bytes(&row.name));
-            self.drop_if_unused(kind);
         }
+        self.remove_if_unused(kind)
     }
 
     pub fn row(&self, kind: KindIndex) -> &Kind {
@@ -154,13 +154,15 @@ impl Kinds {
         kind
     }
 
-    fn drop_if_unused(&mut self, kind: KindIndex) {
+    fn remove_if_unused(&mut self, kind: KindIndex) -> bool {
         let row = self.row(kind);
-        if row.jobs == 0 && row.places == 0 {
-            assert!(row.lanes.is_empty(), "a kind with a lane has jobs");
-            let row = self.rows.remove(kind.0);
-            self.by_name.remove(&row.name);
+        if row.jobs > 0 || row.places > 0 {
+            return false;
         }
+        assert!(row.lanes.is_empty(), "a kind with a lane has jobs");
+        let row = self.rows.remove(kind.0);
+        self.by_name.remove(&row.name);
+        true
     }
 }
 

@@ -389,7 +389,7 @@ impl Queue {
         };
         let ended = end_lease(cx, &mut self.leases, job, end, false);
         let status = if ok {
-            let parts = (&mut self.classes, &mut self.kinds, &mut self.retention);
+            let parts = (&mut self.classes, &mut self.kinds, &mut self.waiters, &mut self.retention);
             finish(cx, parts, job, before, Ending { status: FinalStatus::Completed, result, error: None });
             CompletedStatus::Final(FinalStatus::Completed)
         } else {
@@ -496,7 +496,11 @@ impl Queue {
     /// Removes a long poll; returns whether it was parked.
     pub(crate) fn unpark(&mut self, ledger: &mut Ledger, id: WaiterId) -> bool {
         let Some(waiter) = self.waiters.unpark(ledger, id) else { return false };
-        waiter.wanted.iter().filter_map(|wanted| wanted.kind()).for_each(|kind| self.kinds.remove_place(ledger, kind));
+        for kind in waiter.wanted.iter().filter_map(|wanted| wanted.kind()) {
+            if self.kinds.remove_place(ledger, kind) {
+                self.profiles.drop_views_of(kind);
+            }
+        }
         self.profiles.release(waiter.profile);
         true
     }
@@ -685,7 +689,7 @@ impl Queue {
             cx.events.push(Event::RetryScheduled { lease, delay });
             return CompletedStatus::RetryScheduled(due_at);
         };
-        let parts = (&mut self.classes, &mut self.kinds, &mut self.retention);
+        let parts = (&mut self.classes, &mut self.kinds, &mut self.waiters, &mut self.retention);
         finish(cx, parts, job, before, Ending { status, result, error });
         CompletedStatus::Final(status)
     }
@@ -732,7 +736,7 @@ impl Queue {
     /// Ends a job; `before` is what it was charged so far.
     fn finish(&mut self, cx: &mut Context, seq: JobSeq, before: (Account, u64), ending: Ending) {
         let job = self.table.get_mut(seq).expect("a job that ends is held");
-        finish(cx, (&mut self.classes, &mut self.kinds, &mut self.retention), job, before, ending);
+        finish(cx, (&mut self.classes, &mut self.kinds, &mut self.waiters, &mut self.retention), job, before, ending);
     }
 
     /// Drops a final job; returns it if its final number is `first` or above.
@@ -749,7 +753,9 @@ impl Queue {
             None
         };
         self.classes.remove_retained(ledger, class);
-        self.kinds.remove_job(ledger, kind);
+        if self.kinds.remove_job(ledger, kind) {
+            self.profiles.drop_views_of(kind);
+        }
         ended
     }
 }
@@ -789,7 +795,7 @@ impl Ending {
 /// Ends a job, which is retained from now on; `before` is what it was charged so far.
 fn finish(
     cx: &mut Context,
-    (classes, kinds, retention): (&mut Classes, &mut Kinds, &mut Retention),
+    (classes, kinds, waiters, retention): (&mut Classes, &mut Kinds, &mut Waiters, &mut Retention),
     job: &mut Job,
     before: (Account, u64),
     ending: Ending,
@@ -804,7 +810,9 @@ fn finish(
     job.set_key(None);
     job.lane = LaneIndex::NONE;
     cx.ledger.transfer(before, job.charge());
-    classes.finish(cx.ledger, kinds, place);
+    if let Some(slot) = classes.finish(cx.ledger, kinds, place) {
+        waiters.unmark_lane(slot, place.kind);
+    }
     cx.events.push(Event::Ended { job: job.seq, kind: place.kind, status, key });
 }
 

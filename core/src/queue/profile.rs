@@ -157,13 +157,12 @@ impl Profiles {
         profile: ProfileIndex,
         wanted: Wanted,
     ) -> Option<(Rank, Slot)> {
-        let row = self.rows.get_mut(profile.0);
-        row.update_bits(classes);
         let key = (wanted, profile);
         if (self.views.len() >= VIEWS_MAX || self.heads >= VIEW_HEADS_MAX) && !self.views.contains_key(&key) {
-            self.views.clear();
-            self.heads = 0;
+            self.drop_all_views();
         }
+        let row = self.rows.get_mut(profile.0);
+        row.update_bits(classes);
         let view = self.views.entry(key).or_insert_with(|| {
             let view = row.build_view(classes, kinds, wanted);
             self.heads += view.by_slot.len();
@@ -194,6 +193,22 @@ impl Profiles {
             }
         }
         unused.into_iter().for_each(|key| self.drop_view(key));
+        if self.heads > VIEW_HEADS_MAX {
+            self.drop_all_views();
+        }
+    }
+
+    /// Drops the views of a kind that was removed.
+    pub fn drop_views_of(&mut self, kind: KindIndex) {
+        let wanted = Wanted::Kind(kind);
+        let range = (wanted, ProfileIndex::FIRST)..=(wanted, ProfileIndex::LAST);
+        let keys: Vec<_> = self.views.range(range).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.drop_view(key));
+    }
+
+    fn drop_all_views(&mut self) {
+        self.views.clear();
+        self.heads = 0;
     }
 
     fn drop_view(&mut self, key: (Wanted, ProfileIndex)) {

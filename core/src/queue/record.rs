@@ -243,6 +243,7 @@ impl JobRecord {
         let attempt = if self.has_run { self.attempts.pop() } else { None };
         let is_running = |attempt: &Attempt| attempt.end == AttemptEnd::Running;
         if self.has_run != attempt.is_some()
+            || (self.has_run && !matches!(self.stage, StageKind::Leased | StageKind::Final))
             || self.attempts.iter().any(is_running)
             || attempt.as_ref().is_some_and(is_running) != (self.stage == StageKind::Leased)
             || self.charged > self.generation
@@ -374,6 +375,7 @@ mod tests {
             vec![JobRecord { charged: 1, ..queued(1) }],
             vec![JobRecord { node: Some(NodeIndex::new(0)), ..queued(1) }],
             vec![JobRecord { has_run: true, ..queued(1) }],
+            vec![JobRecord { has_run: true, ..tried(2, 2) }],
             vec![JobRecord { stage: StageKind::Leased, ..queued(1) }],
             vec![JobRecord { stage: StageKind::Leased, node: Some(NodeIndex::new(0)), ..queued(1) }],
             vec![JobRecord { final_number: None, ..ended(1, 0) }],

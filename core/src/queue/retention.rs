@@ -84,7 +84,7 @@ impl Retention {
     /// All jobs of a snapshot are restored: sorts them by final number. O(n log n).
     pub fn restored(&mut self, number: impl Fn(JobSeq) -> u64) {
         for row in [&mut self.finals, &mut self.dead] {
-            row.0.make_contiguous().sort_by_key(|(_, job)| number(*job));
+            row.0.make_contiguous().sort_by_cached_key(|(_, job)| number(*job));
         }
     }
 

@@ -187,6 +187,11 @@ impl Waiters {
         first
     }
 
+    /// The lane was removed.
+    pub fn unmark_lane(&mut self, slot: Slot, kind: KindIndex) {
+        self.marked_lanes.remove(&(slot, kind));
+    }
+
     pub fn pop_marked_lane(&mut self) -> Option<(Slot, KindIndex)> {
         self.marked_lanes.pop_first()
     }

@@ -54,7 +54,11 @@ impl Driver {
     }
 
     pub fn pull(&mut self, node: &str, jobs_max: u32) -> Vec<Leased> {
-        match self.apply(Command::Pull(pull(node, jobs_max))) {
+        self.pull_as(pull(node, jobs_max))
+    }
+
+    pub fn pull_as(&mut self, pull: Pull) -> Vec<Leased> {
+        match self.apply(Command::Pull(pull)) {
             Outcome::Pulled(pulled) => pulled.leases,
             other => panic!("a pull is not answered by {other:?}"),
         }

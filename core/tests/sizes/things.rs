@@ -421,3 +421,98 @@ fn leases_that_ended_before_an_older_one_leave_nothing() {
     let left = driver.held() - before;
     assert!(left < took / 20, "{left} bytes are left of {took}");
 }
+
+/// The subset of ten capabilities with this number.
+fn subset(number: u64) -> NameSet {
+    (0..10).filter(|bit| number >> bit & 1 == 1).map(|bit| name(&format!("c{bit}"))).collect()
+}
+
+#[test]
+fn views_that_many_profiles_have_of_many_classes_take_no_more_than_they_may() {
+    let mut driver = Driver::without_limits();
+    let (nodes, kinds, classes) = (100, 64, 1_024);
+    let kind_names: NameSet = (0..kinds).map(|kind| name(&format!("kind {kind}"))).collect();
+    for kind in kind_names.iter() {
+        assert!(driver.submit(Submit { zone: zone("elsewhere"), ..job(kind, 0) }));
+    }
+    for node in 0..nodes {
+        let capabilities = subset(1_023).iter().cloned().chain([name(&format!("host {node}"))]).collect();
+        assert!(driver.heartbeat(Heartbeat { capabilities, ..heartbeat(&format!("node {node}")) }));
+        assert!(driver.pull_as(Pull { kinds: kind_names.clone(), ..pull(&format!("node {node}"), 1) }).is_empty());
+    }
+    let (held, charged) = (driver.held(), driver.hub.ledger().total());
+    // The views that are there see each class that jobs are of from now on: 6.5 million heads.
+    for class in 0..classes {
+        for kind in kind_names.iter() {
+            assert!(driver.submit(Submit { requires: subset(class), ..job(kind, 0) }));
+        }
+    }
+    let (held, charged) = (driver.held() - held, driver.hub.ledger().total() - charged);
+    assert!(held <= charged + (40 << 20), "{held} bytes are held and {charged} are charged");
+}
+
+#[test]
+fn lanes_that_are_gone_are_marked_for_no_poll() {
+    let mut driver = Driver::with(|limits| limits.inflight_max = 1);
+    driver.hub.serve();
+    forget_at_once(&mut driver);
+    assert!(driver.submit(job("k", 0)));
+    assert_eq!(driver.pull("a", 1).len(), 1);
+    let week = Some(Millis::from_secs(7 * 86_400));
+    submit(50, |n| Submit { requires: subset(n), ttl_ms: week, ..job("of each class", 0) })(&mut driver);
+    // A full hub wakes no poll.
+    assert!(driver.park(1, &Pull { kinds: std::iter::once(name("never")).collect(), ..pull("b", 1) }));
+    driver.hub.settle(&mut Vec::new());
+    let before = driver.held();
+    for round in 0..50 {
+        for n in 0..1_000 {
+            let job = job(&format!("kind {n}"), 0);
+            assert!(driver.submit(Submit { requires: subset(round), ttl_ms: Some(Millis::new(1)), ..job }));
+        }
+        driver.now_ms += 1;
+        driver.hub.advance(sheratan_core::Timestamp::from_millis(driver.now_ms));
+        driver.hub.settle(&mut Vec::new());
+    }
+    let left = driver.held().saturating_sub(before);
+    assert!(left < 200_000, "{left} bytes are left of 50,000 lanes");
+}
+
+#[test]
+fn keys_after_a_burst_that_ended_in_another_order_take_what_they_are_charged() {
+    let mut driver = Driver::without_limits();
+    forget_at_once(&mut driver);
+    let (count, before) = (50_000, driver.held());
+    for n in 0..count {
+        let mut submit = Submit { ttl_ms: Some(Millis::ZERO), ..keyed(&format!("key {n}"), job("k", 0)) };
+        let key = submit.idempotency.as_mut().expect("it has a key");
+        key.ttl_ms = Some(Millis::new(1 + n * 7_919 % count));
+        assert!(driver.submit(submit));
+    }
+    driver.now_ms += count;
+    driver.hub.advance(sheratan_core::Timestamp::from_millis(driver.now_ms));
+    assert_eq!(driver.hub.dedup().len(), 0);
+    submit(1_000, |n| keyed(&format!("another key {n}"), job("k", 0)))(&mut driver);
+    let (held, charged) = (driver.held() - before, driver.hub.ledger().total());
+    assert!(held <= charged + count * 12, "{held} bytes are held and {charged} are charged");
+}
+
+#[test]
+fn views_of_kinds_that_are_gone_are_gone() {
+    let mut driver = Driver::without_limits();
+    forget_at_once(&mut driver);
+    let burst = |driver: &mut Driver, count: u64| {
+        let kind = |n: u64| format!("kind {n}");
+        submit(count, |n| Submit { requires: subset(1), ttl_ms: Some(Millis::new(1)), ..job(&kind(n), 0) })(driver);
+        for n in 0..count {
+            let kinds = std::iter::once(name(&kind(n))).collect();
+            assert!(driver.pull_as(Pull { kinds, ..pull("a", 1) }).is_empty());
+        }
+        driver.now_ms += 1;
+        driver.hub.advance(sheratan_core::Timestamp::from_millis(driver.now_ms));
+    };
+    burst(&mut driver, 100);
+    let before = driver.held();
+    burst(&mut driver, 20_000);
+    let left = driver.held().saturating_sub(before);
+    assert!(left < 200_000, "{left} bytes are left of 20,000 views");
+}
