@@ -414,21 +414,23 @@ impl Hub {
             self.audit(Audit::InflightSaturated { node: pull.node.clone(), inflight });
             return nothing(DEFER_MS);
         }
-        if !self.queue.has_any(profile, &pull.kinds) {
-            return nothing(Millis::ZERO);
-        }
         let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX))) as usize;
-        // A node that sends no heartbeats is registered with its first lease.
-        let known = node.map(Node::index);
-        let index = self.with_registry(|registry, cx| {
-            let index = known.map_or_else(|| registry.register(cx, &pull.node), Ok)?;
-            registry.note_seen(cx, index);
-            Ok(index)
-        })?;
+        let index = match node.map(Node::index) {
+            Some(index) => index,
+            // A node that sends no heartbeats is registered with its first lease.
+            None if self.queue.has_any(profile, &pull.kinds) => {
+                self.with_registry(|registry, cx| registry.register(cx, &pull.node))?
+            }
+            None => return nothing(Millis::ZERO),
+        };
         let Hub { key, now, limits, registry, queue, timers, ledger, events, .. } = self;
-        let name = registry.get(index).expect("it was registered above").name();
+        let name = registry.get(index).expect("it is registered").name();
         let cx = &mut Context { now: *now, key, limits, timers, ledger, events };
         let leases = queue.lease(cx, (index, name), profile, pull, jobs_max);
+        if leases.is_empty() {
+            return nothing(Millis::ZERO);
+        }
+        self.note_seen(index);
         Ok(Pulled { node: Some(index), leases, defer_ms: Millis::ZERO })
     }
 
