@@ -1,7 +1,7 @@
 //! Limits of bytes: what is refused or dropped at the limit and one byte beyond it, computed from what records are
 //! charged.
 
-use crate::scene::{Scene, failure, heartbeat, job, keyed, names, pull, success, zone};
+use crate::scene::{Scene, failure, heartbeat, job, keyed, name, names, pull, success, zone};
 use sheratan_core::limits::{
     ATTEMPT_BYTES, CLASS_BYTES, HEAP_HEADER_BYTES, JOB_BYTES, KIND_BYTES, LANE_BYTES, NODE_BYTES, RUN_BYTES,
     SHARED_BYTES_MAX, TERMS_BYTES,
@@ -268,4 +268,20 @@ fn a_class_is_refused_one_byte_beyond_what_jobs_may_share() {
     assert_eq!(shared(&scene), SHARED_BYTES_MAX);
     // What is there already costs nothing more.
     scene.submit(of_class(100));
+}
+
+#[test]
+fn classes_that_only_final_jobs_are_of_take_half_of_what_jobs_may_share() {
+    let mut scene = Scene::with(|limits| limits.job_retention_ms = Millis::from_secs(86_400));
+    let requires = |n: usize| (0..32).map(|i| name(&format!("{n}-{i:0200}"))).collect();
+    let mut most = 0;
+    for n in 0..12_000 {
+        let submit = Submit { requires: requires(n), ttl_ms: Some(Millis::ZERO), ..job("k") };
+        scene.submit(submit);
+        let shared = scene.hub.ledger().get(Account::Shared);
+        assert!(shared <= SHARED_BYTES_MAX / 2 + 10_000, "{shared}");
+        most = most.max(shared);
+    }
+    assert!(most > SHARED_BYTES_MAX / 2 - 10_000, "{most}");
+    assert!(scene.hub.counts().retained < 12_000);
 }
