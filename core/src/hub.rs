@@ -309,7 +309,8 @@ impl Hub {
         settings.iter().for_each(|setting| self.limits.set(*setting));
         self.registry.reconfigure(&mut self.timers, self.now);
         self.dedup.reconfigure(&old, &self.limits, &mut self.timers, &mut self.ledger);
-        self.queue.mark_all_lanes();
+        // Lanes for which the hub had no room are marked still.
+        self.queue.waiters_mut().note_all_freed();
         Outcome::Done
     }
 

@@ -274,15 +274,6 @@ impl Classes {
         lane.map_or(0, |lane| self.lane(*lane).ready())
     }
 
-    /// All lanes with ready jobs. O(lanes).
-    pub fn ready_lanes(&self) -> impl Iterator<Item = (Slot, KindIndex)> {
-        self.slots.iter().flatten().flat_map(|class| {
-            let row = self.row(*class);
-            let slot = row.slot.expect("it was found by its slot");
-            row.heads.kinds().map(move |kind| (slot, kind))
-        })
-    }
-
     pub fn key_in(&self, slot: Slot) -> Option<&ClassKey> {
         self.slots.get(usize::from(slot)).copied().flatten().map(|class| &*self.row(class).key)
     }

@@ -37,11 +37,6 @@ impl Heads {
         self.heap.first()
     }
 
-    /// Kinds of the lanes with ready jobs, in no particular order.
-    pub fn kinds(&self) -> impl Iterator<Item = KindIndex> {
-        self.heap.iter().map(|head| head.kind)
-    }
-
     /// Adds the head of a lane that had none.
     pub fn insert(&mut self, positions: &mut HeadPositions, head: Head) {
         self.heap.push(head);
@@ -160,7 +155,7 @@ mod tests {
                     by_lane.insert(lane, new);
                 }
                 prop_assert_eq!(heads.first(), by_lane.values().min_by_key(|head| head.rank));
-                let mut kinds: Vec<_> = heads.kinds().map(|kind| kind.0).collect();
+                let mut kinds: Vec<_> = heads.heap.iter().map(|head| head.kind.0).collect();
                 kinds.sort_unstable();
                 prop_assert!(kinds.iter().eq(by_lane.keys()));
             }

@@ -512,14 +512,6 @@ impl Queue {
         ids
     }
 
-    /// The limits changed: marks all lanes with ready jobs for waking, and all nodes as possibly having room.
-    pub(crate) fn mark_all_lanes(&mut self) {
-        for (slot, kind) in self.classes.ready_lanes() {
-            self.waiters.mark_lane(slot, kind);
-        }
-        self.waiters.note_all_freed();
-    }
-
     /// Removes and returns the long polls to wake: as many as there are ready jobs that they may lease and room for
     /// leases, the longest waiting first. `room_at` is the room at a node.
     pub(crate) fn unpark_waiters_to_wake(
