@@ -6,6 +6,7 @@
 //! timer are O(log n) in the jobs held.
 
 pub(crate) mod class;
+mod ending;
 pub(crate) mod event;
 mod heads;
 pub(crate) mod job;
@@ -19,44 +20,37 @@ mod retry;
 mod rows;
 mod table;
 pub(crate) mod waiter;
+mod waking;
 
-use crate::command::{Complete, Extend, Pull, Submit};
+use crate::command::{Extend, Pull, Submit};
 use crate::context::Context;
 use crate::dedup::KeyPlace;
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::{Account, Ledger};
 use crate::limits::{
-    ATTEMPT_ERROR_BYTES_MAX, ATTEMPTS_MAX, JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, SHARED_BYTES_MAX,
-    TERMS_BYTES,
+    ATTEMPTS_MAX, JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, SHARED_BYTES_MAX, TERMS_BYTES,
 };
 use crate::name::Name;
 use crate::name_set::NameSet;
-use crate::outcome::{Completed, CompletedStatus, Extended, FinalStatus, Leased, Refusal};
+use crate::outcome::{Extended, Leased, Refusal};
 use crate::payload::Payload;
 use crate::rules;
 use crate::time::{Millis, Timestamp};
 use crate::timers::Timer;
-use class::{ClassIndex, ClassKey, Classes, JobPlace, LaneIndex, Lowered};
+use class::{ClassIndex, ClassKey, Classes, JobPlace, Lowered};
 use event::Event;
 pub(crate) use job::EndedJob;
-use job::{EndedLease, Job, JobView, Outcome, ResultMatch, Run, Stage, Terms};
+use job::{Job, JobView, Run, Stage, Terms};
 use kind::{KindIndex, Kinds};
 use lane::Rank;
-use lease::{AttemptEnd, AttemptHistory, Leases, Revocation};
+use lease::{AttemptHistory, Leases};
 use profile::{ProfileIndex, Profiles, Wanted};
 pub(crate) use record::JobRecord;
 use retention::Retention;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::{Arc, LazyLock};
+use std::collections::BinaryHeap;
 use table::JobTable;
-use waiter::{Offer, Waiter, WaiterId, Waiters};
-
-/// The error of an attempt whose lease expired.
-static LEASE_EXPIRED: LazyLock<Payload> = LazyLock::new(|| Payload::new(br#""lease expired""#));
-
-/// Boxes kept for reuse: about 40 kB.
-const SPARE_RUNS_MAX: usize = 256;
+use waiter::Waiters;
 
 /// All jobs.
 #[derive(Debug)]
@@ -361,229 +355,6 @@ impl Queue {
         extend.leases.iter().map(|lease| self.extend_one(cx, extend, *lease)).collect()
     }
 
-    /// Accepts a result; returns the answer, and the node whose lease it ended.
-    pub(crate) fn complete(
-        &mut self,
-        cx: &mut Context,
-        complete: Complete,
-    ) -> Result<(Completed, Option<NodeIndex>), Refusal> {
-        let seq = complete.job;
-        let job = self.table.get_mut(seq).ok_or(Refusal::UnknownJob)?;
-        match job.match_result(&complete) {
-            ResultMatch::Lost => return Err(Refusal::LeaseLost),
-            ResultMatch::Final(status) => return Err(Refusal::AlreadyFinal { status }),
-            ResultMatch::Repeat(status) => return Ok((Completed { job: seq, status, is_duplicate: true }, None)),
-            ResultMatch::Current => {}
-        }
-        let before = job.charge();
-        let (at, mark) = (cx.now, complete.mark);
-        let Complete { ok, result, error, is_retryable, .. } = complete;
-        let end = if ok {
-            AttemptEnd::Completed { at, mark }
-        } else {
-            let is_kept = error.as_ref().is_some_and(|error| {
-                let bytes = cx.ledger.unfinished() + error.len() as u64;
-                error.len() <= ATTEMPT_ERROR_BYTES_MAX && bytes <= cx.limits.queue_bytes_max
-            });
-            AttemptEnd::Failed { at, mark, error: error.clone().filter(|_| is_kept), retry_at: None }
-        };
-        let ended = end_lease(cx, &mut self.leases, job, end, false);
-        let status = if ok {
-            let parts = (&mut self.classes, &mut self.kinds, &mut self.waiters, &mut self.retention);
-            finish(cx, parts, job, before, Ending { status: FinalStatus::Completed, result, error: None });
-            CompletedStatus::Final(FinalStatus::Completed)
-        } else {
-            self.retry_or_finish(cx, seq, before, is_retryable, result, error)
-        };
-        self.update_moved_lease(&ended);
-        Ok((Completed { job: seq, status, is_duplicate: false }, Some(ended.lease.node)))
-    }
-
-    /// A lease's timer fired. The attempt is charged, so that a job that crashes its nodes is not retried for ever.
-    pub(crate) fn expire_lease(&mut self, cx: &mut Context, seq: JobSeq) {
-        let job = self.table.get_mut(seq).expect("a job with a lease timer is held");
-        let before = job.charge();
-        let ended = end_lease(cx, &mut self.leases, job, AttemptEnd::Expired { at: cx.now }, true);
-        self.update_moved_lease(&ended);
-        self.retry_or_finish(cx, seq, before, true, None, Some(LEASE_EXPIRED.clone()));
-    }
-
-    /// A job's time to live is over. A leased job may still be completed; it is not retried.
-    pub(crate) fn expire(&mut self, cx: &mut Context, seq: JobSeq) {
-        let job = self.table.get(seq).expect("a job with a timer is held");
-        if job.is_waiting() {
-            let before = job.charge();
-            self.stop_waiting(cx, seq);
-            self.finish(cx, seq, before, Ending::without_result(FinalStatus::Expired));
-        }
-    }
-
-    /// Ends a job that a newer one supersedes; returns its place in the order of submission if it was waiting.
-    pub(crate) fn supersede(&mut self, cx: &mut Context, seq: JobSeq) -> Option<JobSeq> {
-        let job = self.table.get_mut(seq).expect("the job of a key that is not spent is held");
-        let before = job.charge();
-        // The key belongs to the newer job: the end of this one must not spend it.
-        job.set_key(None);
-        let place = job.is_waiting().then(|| job.rank().seq());
-        if job.is_waiting() {
-            self.stop_waiting(cx, seq);
-        } else {
-            let end = AttemptEnd::Revoked { at: cx.now, why: Revocation::Superseded };
-            let ended = end_lease(cx, &mut self.leases, job, end, false);
-            self.update_moved_lease(&ended);
-        }
-        self.finish(cx, seq, before, Ending::without_result(FinalStatus::Superseded));
-        place
-    }
-
-    /// When the oldest final job is dropped for its age.
-    pub(crate) fn next_retention_at(&self, limits: &Limits) -> Option<Timestamp> {
-        self.retention.next_at(limits.job_retention_ms)
-    }
-
-    /// Drops the final job that ended first; returns it if its final number is `first` or above.
-    pub(crate) fn drop_oldest_final(&mut self, ledger: &mut Ledger, first: u64) -> Option<EndedJob> {
-        self.retention.pop_oldest().and_then(|seq| self.drop_final(ledger, seq, first))
-    }
-
-    /// Drops final jobs until counts and bytes are within their limits; those with final number `first` or above are
-    /// passed to `dropped`.
-    pub(crate) fn enforce_retention(
-        &mut self,
-        limits: &Limits,
-        ledger: &mut Ledger,
-        first: u64,
-        mut dropped: impl FnMut(EndedJob),
-    ) {
-        while rules::retains_too_many(self.retention.final_count(), limits.retained_jobs_max)
-            || ledger.get(Account::Retained) > limits.retained_bytes_max
-        {
-            let seq = self.retention.pop_final().expect("a limit that is exceeded has jobs");
-            self.drop_final(ledger, seq, first).into_iter().for_each(&mut dropped);
-        }
-        while rules::retains_too_many(self.retention.dead_count(), limits.dead_jobs_max)
-            || ledger.get(Account::Dead) > limits.dead_bytes_max
-        {
-            let seq = self.retention.pop_dead().expect("a limit that is exceeded has jobs");
-            self.drop_final(ledger, seq, first).into_iter().for_each(&mut dropped);
-        }
-        while self.kinds.idle_bytes() + self.classes.idle_bytes() > SHARED_BYTES_MAX / 2
-            && let Some(seq) = self.retention.pop_final().or_else(|| self.retention.pop_dead())
-        {
-            self.drop_final(ledger, seq, first).into_iter().for_each(&mut dropped);
-        }
-    }
-
-    /// Parks a long poll; `false` if too many are.
-    pub(crate) fn park(&mut self, ledger: &mut Ledger, id: WaiterId, pull: &Pull, profile: ProfileIndex) -> bool {
-        let mut known: Vec<_> = pull.kinds.iter().filter_map(|name| self.kinds.find(name)).map(Wanted::Kind).collect();
-        let unknown_count = pull.kinds.len() - known.len();
-        known.extend(pull.kinds.is_empty().then_some(Wanted::Any));
-        if !self.waiters.has_room_for(profile, &known, unknown_count) {
-            return false;
-        }
-        let wanted = if pull.kinds.is_empty() {
-            vec![Wanted::Any]
-        } else {
-            pull.kinds.iter().map(|name| Wanted::Kind(self.kinds.add_place(ledger, name))).collect()
-        };
-        self.profiles.acquire_again(profile);
-        let jobs_max = u64::from(pull.jobs_max).max(1);
-        self.waiters.park(ledger, id, Waiter { node: pull.node.clone(), profile, wanted, jobs_max });
-        true
-    }
-
-    /// Removes a long poll; returns whether it was parked.
-    pub(crate) fn unpark(&mut self, ledger: &mut Ledger, id: WaiterId) -> bool {
-        let Some(waiter) = self.waiters.unpark(ledger, id) else { return false };
-        for kind in waiter.wanted.iter().filter_map(|wanted| wanted.kind()) {
-            if self.kinds.remove_place(ledger, kind) {
-                self.profiles.drop_views_of(kind);
-            }
-        }
-        self.profiles.release(waiter.profile);
-        true
-    }
-
-    /// Removes and returns the long polls of a node whose profile changed: it may run other jobs now.
-    pub(crate) fn unpark_all_of_node(&mut self, ledger: &mut Ledger, node: &Name) -> Vec<WaiterId> {
-        let ids = self.waiters.of_node(node);
-        ids.iter().for_each(|id| _ = self.unpark(ledger, *id));
-        ids
-    }
-
-    /// Removes and returns the long polls to wake: as many as there are ready jobs that they may lease and room for
-    /// leases, the longest waiting first. `room_at` is the room at a node.
-    pub(crate) fn unpark_waiters_to_wake(
-        &mut self,
-        ledger: &mut Ledger,
-        room_in_hub: u64,
-        room_at: impl Fn(&Name) -> u64,
-    ) -> Vec<WaiterId> {
-        let mut woken = Vec::new();
-        let mut granted: BTreeMap<Name, u64> = BTreeMap::new();
-        if room_in_hub == 0 || self.waiters.is_empty() {
-            if self.waiters.is_empty() {
-                self.waiters.clear_marked_lanes();
-            }
-            return woken;
-        }
-        let mut room = room_in_hub;
-        for node in self.waiters.drain_freed_nodes() {
-            let id = if room > 0 && room_at(&node) > 0 { self.first_with_job(&node) } else { None };
-            if let Some(id) = id {
-                self.unpark(ledger, id);
-                woken.push(id);
-                granted.insert(node.clone(), 1);
-                room -= 1;
-            }
-            // The node may have room for more leases, and the woken poll may lease nothing.
-            if id.is_some() || room == 0 {
-                self.waiters.note_freed(&node);
-            }
-        }
-        // Lanes for which there is no room stay marked, so that a full hub does not walk them at each result.
-        let mut marked_again = Vec::new();
-        while room > 0
-            && let Some((slot, kind)) = self.waiters.pop_marked_lane()
-        {
-            let mut left = rules::jobs_to_wake_for(self.classes.ready(slot, kind), room);
-            let offered = left;
-            let (mut chosen, mut full, mut is_any_passed_over) = (Vec::new(), Vec::new(), false);
-            if left > 0 {
-                self.waiters.offer_jobs(&self.classes, &mut self.profiles, (slot, kind), |id, waiter| {
-                    if left == 0 {
-                        return Offer::NoneLeft;
-                    }
-                    let (room_here, used) = (room_at(&waiter.node), granted.get(&waiter.node).copied().unwrap_or(0));
-                    if room_here == 0 {
-                        full.push(waiter.node.clone());
-                        return Offer::NodeFull;
-                    }
-                    let jobs = room_here.saturating_sub(used).min(waiter.jobs_max).min(left);
-                    if jobs == 0 {
-                        is_any_passed_over = true;
-                        return Offer::PassedOver;
-                    }
-                    left -= jobs;
-                    *granted.entry(waiter.node.clone()).or_default() += jobs;
-                    chosen.push(id);
-                    Offer::Accepted
-                });
-            }
-            full.iter().for_each(|node| self.waiters.note_full(node));
-            room -= offered - left;
-            // A woken poll may lease nothing, also one for which another of its node was passed over.
-            if rules::stays_marked(!chosen.is_empty() || is_any_passed_over) {
-                marked_again.push((slot, kind));
-            }
-            chosen.iter().for_each(|id| _ = self.unpark(ledger, *id));
-            woken.extend(chosen);
-        }
-        marked_again.into_iter().for_each(|(slot, kind)| self.waiters.mark_lane(slot, kind));
-        woken
-    }
-
     /// What the jobs, their texts and the long polls are charged, recomputed. O(n).
     pub(crate) fn recount(&self, ledger: &mut Ledger) {
         for job in self.table.iter_from(JobSeq::FIRST) {
@@ -597,12 +368,6 @@ impl Queue {
 
     fn view<'a>(&'a self, job: &'a Job) -> JobView<'a> {
         JobView::new(job, self.kinds.name(job.kind), self.classes.key(job.class))
-    }
-
-    /// The longest waiting poll of a node that may lease a ready job.
-    fn first_with_job(&mut self, node: &Name) -> Option<WaiterId> {
-        let Queue { waiters, profiles, classes, kinds, .. } = self;
-        waiters.first_of_node(node, |profile, wanted| profiles.first(classes, kinds, profile, wanted).is_some())
     }
 
     fn lease_one(
@@ -648,44 +413,6 @@ impl Queue {
         Extended::Until(until)
     }
 
-    /// After an attempt that did not succeed, schedules a retry or ends the job. A job that may not be retried ends as
-    /// dead with its error, also if it would have expired; no retry is scheduled for an instant at which the job has
-    /// expired.
-    fn retry_or_finish(
-        &mut self,
-        cx: &mut Context,
-        seq: JobSeq,
-        before: (Account, u64),
-        is_retryable: bool,
-        result: Option<Payload>,
-        error: Option<Payload>,
-    ) -> CompletedStatus {
-        let job = self.table.get_mut(seq).expect("its attempt has just ended");
-        let lease = job.lease();
-        let delay = retry::delay(cx.key, cx.limits, seq, lease.generation);
-        let due_at = rules::retry_at(cx.now, delay);
-        let status = if !is_retryable || !job.may_retry_at(due_at) {
-            cx.events.push(Event::Exhausted { job: seq, attempts: job.history.charged() });
-            FinalStatus::Dead
-        } else if rules::is_too_late(job.expires_at(), due_at) {
-            FinalStatus::Expired
-        } else {
-            // A retry is never refused, so the history is kept only if it fits within the limit.
-            let spare = job.schedule_retry(due_at, cx.ledger.unfinished() <= cx.limits.queue_bytes_max);
-            if self.spare_runs.len() < SPARE_RUNS_MAX {
-                self.spare_runs.push(spare);
-            }
-            self.scheduled += 1;
-            cx.ledger.transfer(before, job.charge());
-            cx.timers.set(due_at, Timer::JobDue(seq));
-            cx.events.push(Event::RetryScheduled { lease, delay });
-            return CompletedStatus::RetryScheduled(due_at);
-        };
-        let parts = (&mut self.classes, &mut self.kinds, &mut self.waiters, &mut self.retention);
-        finish(cx, parts, job, before, Ending { status, result, error });
-        CompletedStatus::Final(status)
-    }
-
     /// Puts a job into its lane and marks the lane: long polls are woken when the shell settles.
     fn make_ready(&mut self, place: JobPlace, rank: Rank, seq: JobSeq) {
         let kind = place.kind;
@@ -700,112 +427,6 @@ impl Queue {
         }
         self.waiters.mark_lane(slot, kind);
     }
-
-    /// Another lease of the node may have been moved to the place of the one that ended.
-    fn update_moved_lease(&mut self, ended: &LeaseEnd) {
-        let Some(moved) = ended.moved else { return };
-        let job = self.table.get_mut(moved).expect("a leased job is held");
-        let Stage::Leased(run) = &mut job.stage else { unreachable!("only a leased job is among its node's leases") };
-        run.place = ended.lease.place;
-    }
-
-    /// Removes a waiting job from its lane, or cancels its timer.
-    fn stop_waiting(&mut self, cx: &mut Context, seq: JobSeq) {
-        let job = self.table.get(seq).expect("a waiting job is held");
-        match job.stage {
-            Stage::Scheduled { due_at } => {
-                cx.timers.cancel(due_at, Timer::JobDue(seq));
-                self.scheduled -= 1;
-            }
-            Stage::Queued { .. } => {
-                self.classes.remove(job.place(), job.rank());
-                self.queued -= 1;
-            }
-            _ => unreachable!("only a scheduled or queued job waits"),
-        }
-    }
-
-    /// Ends a job; `before` is what it was charged so far.
-    fn finish(&mut self, cx: &mut Context, seq: JobSeq, before: (Account, u64), ending: Ending) {
-        let job = self.table.get_mut(seq).expect("a job that ends is held");
-        finish(cx, (&mut self.classes, &mut self.kinds, &mut self.waiters, &mut self.retention), job, before, ending);
-    }
-
-    /// Drops a final job; returns it if its final number is `first` or above.
-    fn drop_final(&mut self, ledger: &mut Ledger, seq: JobSeq, first: u64) -> Option<EndedJob> {
-        let job = self.table.remove(seq).expect("a retained job is held");
-        let (account, bytes) = job.charge();
-        ledger.release(account, bytes);
-        let (kind, class) = (job.kind, job.class);
-        let ended = if job.final_number().is_some_and(|number| number >= first) {
-            Some(EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class))))
-        } else {
-            let spare = job.into_spare_run().filter(|_| self.spare_runs.len() < SPARE_RUNS_MAX);
-            self.spare_runs.extend(spare);
-            None
-        };
-        self.classes.remove_retained(ledger, class);
-        if self.kinds.remove_job(ledger, kind) {
-            self.profiles.drop_views_of(kind);
-        }
-        ended
-    }
-}
-
-/// A lease that ended, and the job whose lease was moved to its place in the node's list, if there is one.
-struct LeaseEnd {
-    lease: EndedLease,
-    moved: Option<JobSeq>,
-}
-
-/// Ends the running attempt of a leased job.
-fn end_lease(cx: &mut Context, leases: &mut Leases, job: &mut Job, end: AttemptEnd, is_reaped: bool) -> LeaseEnd {
-    let lease = job.end_attempt(end);
-    if !is_reaped {
-        cx.timers.cancel(lease.until, Timer::LeaseEnds(job.seq));
-    }
-    let moved = leases.remove(lease.node, lease.place);
-    let ran = cx.now.since(lease.started_at);
-    cx.events.push(Event::AttemptEnded { lease: job.lease(), node: lease.node, ran, is_reaped });
-    LeaseEnd { lease, moved }
-}
-
-/// How a job ends.
-struct Ending {
-    status: FinalStatus,
-    result: Option<Payload>,
-    error: Option<Payload>,
-}
-
-impl Ending {
-    /// An end without a result or error of a node.
-    fn without_result(status: FinalStatus) -> Ending {
-        Ending { status, result: None, error: None }
-    }
-}
-
-/// Ends a job, which is retained from now on; `before` is what it was charged so far.
-fn finish(
-    cx: &mut Context,
-    (classes, kinds, waiters, retention): (&mut Classes, &mut Kinds, &mut Waiters, &mut Retention),
-    job: &mut Job,
-    before: (Account, u64),
-    ending: Ending,
-) {
-    if job.expires_at() > cx.now {
-        cx.timers.cancel(job.expires_at(), Timer::JobExpires(job.seq));
-    }
-    let Ending { status, result, error } = ending;
-    let number = retention.insert(cx.now, job.seq, status);
-    job.finish(Outcome { status, at: cx.now, result, error, number });
-    let (place, key) = (job.place(), job.key());
-    job.set_key(None);
-    job.lane = LaneIndex::NONE;
-    cx.ledger.transfer(before, job.charge());
-    if let Some(slot) = classes.finish(cx.ledger, kinds, place) {
-        waiters.unmark_lane(slot, place.kind);
-    }
-    cx.events.push(Event::Ended { job: job.seq, kind: place.kind, status, key });
 }
 
 fn class_key(submit: &Submit) -> ClassKey {

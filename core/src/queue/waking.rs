@@ -1,0 +1,128 @@
+//! Waking: long polls are parked while there is no job for them, and woken for as many ready jobs as there are.
+
+use super::Queue;
+use crate::command::Pull;
+use crate::ledger::Ledger;
+use crate::name::Name;
+use crate::queue::profile::{ProfileIndex, Wanted};
+use crate::queue::waiter::{Offer, Waiter, WaiterId};
+use crate::rules;
+use std::collections::BTreeMap;
+
+impl Queue {
+    /// Parks a long poll; `false` if too many are.
+    pub(crate) fn park(&mut self, ledger: &mut Ledger, id: WaiterId, pull: &Pull, profile: ProfileIndex) -> bool {
+        let mut known: Vec<_> = pull.kinds.iter().filter_map(|name| self.kinds.find(name)).map(Wanted::Kind).collect();
+        let unknown_count = pull.kinds.len() - known.len();
+        known.extend(pull.kinds.is_empty().then_some(Wanted::Any));
+        if !self.waiters.has_room_for(profile, &known, unknown_count) {
+            return false;
+        }
+        let wanted = if pull.kinds.is_empty() {
+            vec![Wanted::Any]
+        } else {
+            pull.kinds.iter().map(|name| Wanted::Kind(self.kinds.add_place(ledger, name))).collect()
+        };
+        self.profiles.acquire_again(profile);
+        let jobs_max = u64::from(pull.jobs_max).max(1);
+        self.waiters.park(ledger, id, Waiter { node: pull.node.clone(), profile, wanted, jobs_max });
+        true
+    }
+
+    /// Removes a long poll; returns whether it was parked.
+    pub(crate) fn unpark(&mut self, ledger: &mut Ledger, id: WaiterId) -> bool {
+        let Some(waiter) = self.waiters.unpark(ledger, id) else { return false };
+        for kind in waiter.wanted.iter().filter_map(|wanted| wanted.kind()) {
+            if self.kinds.remove_place(ledger, kind) {
+                self.profiles.drop_views_of(kind);
+            }
+        }
+        self.profiles.release(waiter.profile);
+        true
+    }
+
+    /// Removes and returns the long polls of a node whose profile changed: it may run other jobs now.
+    pub(crate) fn unpark_all_of_node(&mut self, ledger: &mut Ledger, node: &Name) -> Vec<WaiterId> {
+        let ids = self.waiters.of_node(node);
+        ids.iter().for_each(|id| _ = self.unpark(ledger, *id));
+        ids
+    }
+
+    /// Removes and returns the long polls to wake: as many as there are ready jobs that they may lease and room for
+    /// leases, the longest waiting first. `room_at` is the room at a node.
+    pub(crate) fn unpark_waiters_to_wake(
+        &mut self,
+        ledger: &mut Ledger,
+        room_in_hub: u64,
+        room_at: impl Fn(&Name) -> u64,
+    ) -> Vec<WaiterId> {
+        let mut woken = Vec::new();
+        let mut granted: BTreeMap<Name, u64> = BTreeMap::new();
+        if room_in_hub == 0 || self.waiters.is_empty() {
+            if self.waiters.is_empty() {
+                self.waiters.clear_marked_lanes();
+            }
+            return woken;
+        }
+        let mut room = room_in_hub;
+        for node in self.waiters.drain_freed_nodes() {
+            let id = if room > 0 && room_at(&node) > 0 { self.first_with_job(&node) } else { None };
+            if let Some(id) = id {
+                self.unpark(ledger, id);
+                woken.push(id);
+                granted.insert(node.clone(), 1);
+                room -= 1;
+            }
+            // The node may have room for more leases, and the woken poll may lease nothing.
+            if id.is_some() || room == 0 {
+                self.waiters.note_freed(&node);
+            }
+        }
+        // Lanes for which there is no room stay marked, so that a full hub does not walk them at each result.
+        let mut marked_again = Vec::new();
+        while room > 0
+            && let Some((slot, kind)) = self.waiters.pop_marked_lane()
+        {
+            let mut left = rules::jobs_to_wake_for(self.classes.ready(slot, kind), room);
+            let offered = left;
+            let (mut chosen, mut full, mut is_any_passed_over) = (Vec::new(), Vec::new(), false);
+            if left > 0 {
+                self.waiters.offer_jobs(&self.classes, &mut self.profiles, (slot, kind), |id, waiter| {
+                    if left == 0 {
+                        return Offer::NoneLeft;
+                    }
+                    let (room_here, used) = (room_at(&waiter.node), granted.get(&waiter.node).copied().unwrap_or(0));
+                    if room_here == 0 {
+                        full.push(waiter.node.clone());
+                        return Offer::NodeFull;
+                    }
+                    let jobs = room_here.saturating_sub(used).min(waiter.jobs_max).min(left);
+                    if jobs == 0 {
+                        is_any_passed_over = true;
+                        return Offer::PassedOver;
+                    }
+                    left -= jobs;
+                    *granted.entry(waiter.node.clone()).or_default() += jobs;
+                    chosen.push(id);
+                    Offer::Accepted
+                });
+            }
+            full.iter().for_each(|node| self.waiters.note_full(node));
+            room -= offered - left;
+            // A woken poll may lease nothing, also one for which another of its node was passed over.
+            if rules::stays_marked(!chosen.is_empty() || is_any_passed_over) {
+                marked_again.push((slot, kind));
+            }
+            chosen.iter().for_each(|id| _ = self.unpark(ledger, *id));
+            woken.extend(chosen);
+        }
+        marked_again.into_iter().for_each(|(slot, kind)| self.waiters.mark_lane(slot, kind));
+        woken
+    }
+
+    /// The longest waiting poll of a node that may lease a ready job.
+    fn first_with_job(&mut self, node: &Name) -> Option<WaiterId> {
+        let Queue { waiters, profiles, classes, kinds, .. } = self;
+        waiters.first_of_node(node, |profile, wanted| profiles.first(classes, kinds, profile, wanted).is_some())
+    }
+}
