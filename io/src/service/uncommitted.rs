@@ -51,6 +51,10 @@ pub struct Uncommitted {
     extended_jobs: Vec<JobSeq>,
     /// The instant of the last record, which covers everything that expired until then.
     recorded_at: Timestamp,
+    /// The instant of the last durable record, likewise; at most too early.
+    durable_at: Timestamp,
+    /// The instants of the records that are not durable, each with its last record, the earliest first.
+    instants: VecDeque<(u64, Timestamp)>,
     /// Commands that changed nothing; `None` if there is no trace.
     trace: Option<Pending>,
 }
@@ -68,6 +72,8 @@ impl Uncommitted {
             changed_jobs: VecDeque::new(),
             extended_jobs: Vec::new(),
             recorded_at: now,
+            durable_at: now,
+            instants: VecDeque::new(),
             trace: None,
         }
     }
@@ -97,6 +103,10 @@ impl Uncommitted {
         self.recorded_at = now;
         let seq = self.next_seq;
         self.next_seq += 1;
+        match self.instants.back_mut() {
+            Some((last, at)) if *at == now => *last = seq,
+            _ => self.instants.push_back((seq, now)),
+        }
         let mut change = |job| self.changed_jobs.push_back((seq, job));
         match outcome {
             Outcome::Submitted(Submitted::Accepted { job, supersedes, .. }) => {
@@ -156,6 +166,10 @@ impl Uncommitted {
         while self.changed_jobs.front().is_some_and(|(seq, _)| *seq <= up_to) {
             self.changed_jobs.pop_front();
         }
+        while let Some((_, at)) = self.instants.front().copied().filter(|(seq, _)| *seq <= up_to) {
+            self.durable_at = at;
+            self.instants.pop_front();
+        }
     }
 
     /// The journal cannot be written until [`Uncommitted::journal_recovered`].
@@ -214,6 +228,6 @@ impl Uncommitted {
             (_, Some(AttemptEnd::Expired { at })) => *at,
             _ => Timestamp::ZERO,
         };
-        ended_at > self.recorded_at || self.changed_jobs.iter().any(|(_, changed)| *changed == job.seq())
+        ended_at > self.durable_at || self.changed_jobs.iter().any(|(_, changed)| *changed == job.seq())
     }
 }

@@ -136,3 +136,20 @@ fn an_expiry_is_not_shown_while_it_cannot_be_journaled() {
     service.journal_recovered();
     assert_eq!(ask_at(LATER, &mut service, "GET", &path, "").unwrap().0, 200);
 }
+
+/// The record of another command covers the expiry, but the journal does not have it.
+#[test]
+fn an_expiry_within_a_record_that_is_not_durable_is_not_shown_while_the_journal_fails() {
+    let (mut service, path) = short_lived();
+    let submit = r#"{"kind":"another"}"#;
+    let (status, text) = ask_at(LATER, &mut service, "POST", "/mesh/submit_request", submit).unwrap();
+    assert_eq!((status, service.last_seq()), (200, 2), "{text}");
+    service.journal_failed("the disk is full".into());
+    for path in [&*path, "/mesh/jobs"] {
+        assert_eq!(ask_at(LATER, &mut service, "GET", path, "").unwrap().0, 503, "{path}");
+    }
+    service.set_durable(2);
+    for path in [&*path, "/mesh/jobs"] {
+        assert_eq!(ask_at(LATER, &mut service, "GET", path, "").unwrap().0, 200, "{path}");
+    }
+}
