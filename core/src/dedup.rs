@@ -28,7 +28,7 @@ pub(crate) use slab::KeyPlace;
 use slab::Slab;
 
 /// Capacity that the tables keep with few keys.
-const KEYS_KEPT_ROOM: usize = 1_024;
+const CAPACITY_MIN: usize = 1_024;
 
 /// All keys.
 #[derive(Default, Debug)]
@@ -426,11 +426,11 @@ impl Dedup {
 
     /// Releases the capacity of many keys when few are left. O(1) amortised.
     fn shrink(&mut self) {
-        if self.table.capacity() > KEYS_KEPT_ROOM && self.table.len() < self.table.capacity() / 8 {
+        if self.table.capacity() > CAPACITY_MIN && self.table.len() < self.table.capacity() / 8 {
             let slab = &self.slab;
             self.table.shrink_to(2 * self.table.len(), |place| slab.get(*place).key[0]);
         }
-        if self.spent.capacity() > KEYS_KEPT_ROOM && self.spent.len() < self.spent.capacity() / 8 {
+        if self.spent.capacity() > CAPACITY_MIN && self.spent.len() < self.spent.capacity() / 8 {
             self.spent.shrink_to(2 * self.spent.len());
         }
     }

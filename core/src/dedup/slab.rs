@@ -1,4 +1,4 @@
-//! The slab of keys: entries in pages, each in its place for as long as its key is held.
+//! The slab of keys: entries in pages; an entry keeps its place for as long as its key is held.
 //!
 //! Pages do not move, so the slab grows without a copy. A page that holds nothing is freed, so that keys that are gone take
 //! no more than the versions of their places and their places in the list of free ones: 8 bytes each, of more than 100, and

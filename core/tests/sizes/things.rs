@@ -338,7 +338,8 @@ fn keys_that_are_gone_before_older_ones_take_a_tenth_of_what_they_took() {
 /// Builds so many of one thing.
 type Burst<'a> = dyn Fn(&mut Driver, u64) + 'a;
 
-/// Builds a burst of things in a hub that has seen a small one, and lets them go; what it left, of what it took.
+/// Builds a burst of things in a hub that had a small one before, and drops them; returns the share of the burst's memory
+/// that is still held.
 fn left_of_a_burst(burst: &Burst, drop: impl Fn(&mut Driver)) -> f64 {
     let mut driver = Driver::without_limits();
     burst(&mut driver, 100);
@@ -349,11 +350,10 @@ fn left_of_a_burst(burst: &Burst, drop: impl Fn(&mut Driver)) -> f64 {
     drop(&mut driver);
     assert_eq!(driver.hub.recount(), *driver.hub.ledger());
     let left = driver.held().saturating_sub(before);
-    println!("{took} bytes taken, {left} left");
     left as f64 / took as f64
 }
 
-/// Jobs and keys end, retention and liveness pass.
+/// All jobs and keys expire, and all nodes are forgotten.
 fn a_month_passes(driver: &mut Driver) {
     driver.now_ms += 30 * 86_400_000;
     driver.hub.advance(sheratan_core::Timestamp::from_millis(driver.now_ms));
@@ -397,7 +397,6 @@ fn a_burst_that_is_gone_leaves_a_tenth_of_what_it_took() {
     ];
     let mut wrong = Vec::new();
     for (what, burst) in bursts {
-        println!("{what}:");
         let left = left_of_a_burst(burst, a_month_passes);
         if left > 0.1 {
             wrong.push(format!("{what}: {left:.3} is left"));
