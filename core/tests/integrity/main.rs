@@ -1,5 +1,6 @@
 //! Integrity through its public interface: JSON texts, their canonical forms, checksums and signatures.
 
+mod batch;
 mod canonical;
 mod checksum;
 mod json;

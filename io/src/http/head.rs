@@ -172,8 +172,13 @@ impl Head {
 
     /// The value of the first header with this name in the head's bytes.
     pub fn header<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
-        let is_named = |at: &&HeaderAt| bytes[at.name()].eq_ignore_ascii_case(name.as_bytes());
-        self.headers.iter().find(is_named).map(|at| &bytes[at.value()])
+        self.headers(bytes, name).next()
+    }
+
+    /// The values of all headers with this name in the head's bytes.
+    pub fn headers<'a>(&self, bytes: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let is_named = move |at: &&HeaderAt| bytes[at.name()].eq_ignore_ascii_case(name.as_bytes());
+        self.headers.iter().filter(is_named).map(|at| &bytes[at.value()])
     }
 }
 

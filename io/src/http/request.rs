@@ -96,6 +96,11 @@ impl<'a> Request<'a> {
         self.head.header(self.head_bytes, name)
     }
 
+    /// The values of all headers with this name, in their order.
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.head.headers(self.head_bytes, name)
+    }
+
     /// The body, decoded.
     pub fn body(&self) -> &'a [u8] {
         self.body

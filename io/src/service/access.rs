@@ -1,5 +1,6 @@
 //! Access: which requests are allowed. The checks in order: leak guard, token, route, method, media type.
 
+use super::header;
 use super::problem::{AuthReason, Problem};
 use super::route::{Lookup, PlaneAddrs, Route};
 use super::{Answer, Caller, Event, Service};
@@ -79,7 +80,7 @@ impl Service {
             self.hub.observe(now, Observation::AuthBlocked);
             return Err(Problem::auth_blocked(wait));
         }
-        let presented = presented_token(request);
+        let presented = presented_token(request)?;
         let reason = match presented {
             Some(bytes) if token.is(bytes) => {
                 self.hub.observe(now, Observation::AuthSuccess);
@@ -126,13 +127,16 @@ pub fn port_mismatch(
 }
 
 /// `X-Sheratan-Token: T`, else `Authorization: Bearer T`.
-fn presented_token<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
-    if let Some(token) = request.header("x-sheratan-token") {
-        return Some(token);
+fn presented_token<'a>(request: &Request<'a>) -> Result<Option<&'a [u8]>, Problem> {
+    let authorization = header::single(request, "Authorization")?;
+    if let Some(token) = header::single(request, "X-Sheratan-Token")? {
+        return Ok(Some(token));
     }
-    let value = request.header("authorization")?;
-    let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii_start())
+    let bearer = |value: &'a [u8]| {
+        let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii_start())
+    };
+    Ok(authorization.and_then(bearer))
 }
 
 /// Checks the request's method against `allow`, the methods of the path.
@@ -141,9 +145,13 @@ pub fn check_method(allow: &'static str, request: &Request) -> Result<(), Proble
     if allow.split(", ").any(|allowed| allowed == method) { Ok(()) } else { Err(Problem::method_not_allowed(allow)) }
 }
 
-/// A body without a media type counts as JSON: scripts for v1.5 send none.
+/// A body without a media type counts as JSON: scripts for v1.5 send none. No route takes a compressed one.
 fn check_media_type(request: &Request) -> Result<(), Problem> {
-    let Some(value) = request.header("content-type") else { return Ok(()) };
+    let coding = header::single(request, "Content-Encoding")?;
+    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) && !request.body().is_empty() {
+        return Err(Problem::unsupported_encoding());
+    }
+    let Some(value) = header::single(request, "Content-Type")? else { return Ok(()) };
     let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
     let is_json = essence.eq_ignore_ascii_case(b"application/json")
         || essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json");
@@ -167,6 +175,6 @@ fn credentials<'a>(request: &Request<'a>) -> impl Iterator<Item = &'a [u8]> {
         let scheme_end = value.iter().position(|byte| *byte == b' ').unwrap_or(0);
         value[scheme_end..].trim_ascii()
     };
-    let authorization = request.header("authorization").map(after_scheme);
-    request.header("x-sheratan-token").into_iter().chain(authorization)
+    let authorization = request.headers("authorization").map(after_scheme);
+    request.headers("x-sheratan-token").chain(authorization)
 }

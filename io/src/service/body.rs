@@ -1,12 +1,14 @@
-//! Bodies and queries: the clients' JSON and query strings, turned into typed values once, at the edge.
+//! Bodies: the clients' JSON, turned into typed values once, at the edge.
 //!
 //! A reader's error names the member that is wrong and the values that are allowed; it never echoes the value. A member
-//! that is `null` counts as absent. The JSON is validated as a whole before any member is read.
+//! that is `null` counts as absent. The JSON is validated as a whole before any member is read. Unknown members are
+//! ignored, unless they are misspelled ones of ours.
 
 use super::problem::Problem;
+use super::spelling;
 use crate::rfc3339;
 use sheratan_core::integrity::json::{self, Object, Value};
-use sheratan_core::limits::{CAPABILITIES_MAX, NAME_BYTES_MAX};
+use sheratan_core::limits::CAPABILITIES_MAX;
 use sheratan_core::{Millis, Name, NameSet, Payload, Timestamp};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -17,16 +19,17 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The members of a body; O(length), in one pass.
-    pub fn parse(body: &'a [u8]) -> Result<Self, Problem> {
+    /// The members of a body, of which the route knows `known`; O(length), in one pass.
+    pub fn parse(body: &'a [u8], known: &[&str]) -> Result<Self, Problem> {
         let object = json::parse_object(body)
             .map_err(|error| Problem::bad_request(format!("the body is not a JSON object: {error}")))?;
-        Ok(Fields { object })
+        Fields::of(object, known)
     }
 
-    /// The members of an object that is a value in a body.
-    pub fn of(value: Value<'a>) -> Option<Self> {
-        value.as_object().map(|object| Fields { object })
+    /// The members of an object of which `known` are known.
+    pub fn of(object: Object<'a>, known: &[&str]) -> Result<Self, Problem> {
+        object.members().iter().try_for_each(|(name, _)| spelling::check(name, known))?;
+        Ok(Fields { object })
     }
 
     /// The JSON text of a member.
@@ -81,6 +84,11 @@ impl<'a> Fields<'a> {
         self.text(key)?.map(|text| name(key, &text)).transpose()
     }
 
+    /// A member that is a key or an id that a client chose; a blank one is none.
+    pub fn key(&self, key: &str) -> Result<Option<Name>, Problem> {
+        self.text(key)?.map_or(Ok(None), |text| self::key(key, &text))
+    }
+
     /// A member that is a name and must be there.
     pub fn required_name(&self, key: &str) -> Result<Name, Problem> {
         self.name(key)?.ok_or_else(|| missing(key))
@@ -110,9 +118,10 @@ impl<'a> Fields<'a> {
         self.read(key, "a list", |value| value.as_array().map(Iterator::collect))
     }
 
-    /// A member that is an object.
-    pub fn object(&self, key: &str) -> Result<Option<Fields<'a>>, Problem> {
-        self.read(key, "an object", Fields::of)
+    /// A member that is an object, of whose members `known` are known.
+    pub fn object(&self, key: &str, known: &[&str]) -> Result<Option<Fields<'a>>, Problem> {
+        let object = self.read(key, "an object", |value| value.as_object())?;
+        object.map(|object| Fields::of(object, known)).transpose()
     }
 
     fn read<T>(&self, key: &str, what: &str, read: impl Fn(Value<'a>) -> Option<T>) -> Result<Option<T>, Problem> {
@@ -121,67 +130,40 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The parameters of a query string (`application/x-www-form-urlencoded`).
-pub struct Query<'a>(&'a str);
-
-impl<'a> Query<'a> {
-    /// The parameters of a query string, which follows the path's `?`.
-    pub fn new(query: Option<&'a str>) -> Self {
-        Query(query.unwrap_or(""))
-    }
-
-    /// The first parameter with this name, decoded.
-    pub fn get(&self, key: &str) -> Result<Option<Cow<'a, str>>, Problem> {
-        let found = self.0.split('&').find_map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name == key).then_some(value)
-        });
-        found
-            .map(|value| decode(value).ok_or_else(|| Problem::bad_request(format!("{key} is not well encoded"))))
-            .transpose()
-    }
-
-    /// A parameter that is a whole number in a range.
-    pub fn number(&self, key: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, Problem> {
-        let Some(text) = self.get(key)? else { return Ok(None) };
-        number(key, text.parse().ok(), range).map(Some)
-    }
-
-    /// A parameter that is a list of names, separated by commas.
-    pub fn names(&self, key: &str, names_max: usize) -> Result<NameSet, Problem> {
-        let Some(text) = self.get(key)? else { return Ok(NameSet::EMPTY) };
-        let names: Vec<_> =
-            text.split(',').filter(|part| !part.is_empty()).map(|part| name(key, part)).collect::<Result<_, _>>()?;
-        if names.len() > names_max {
-            return Err(Problem::bad_request(format!("{key} must have at most {names_max} entries")));
-        }
-        Ok(names.into())
-    }
-}
-
-/// Decodes a percent-encoded text; `None` if the encoding is invalid.
-pub fn decode(text: &str) -> Option<Cow<'_, str>> {
-    if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
-        return Some(Cow::Borrowed(text));
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digit = |byte: Option<u8>| (byte? as char).to_digit(16);
-                (digit(rest.next())? * 16 + digit(rest.next())?) as u8
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
-}
-
-/// Parses a name; the error names the member.
+/// Parses a name, without the white space around it; the error names the member. Characters that are not seen are
+/// refused: two names that look alike would be two nodes or kinds.
 pub fn name(key: &str, text: &str) -> Result<Name, Problem> {
+    let text = text.trim();
+    if text.chars().any(is_unseen) {
+        return Err(Problem::bad_request(format!("{key} must not contain zero-width or bidirectional characters")));
+    }
     Name::new(text).map_err(|error| Problem::bad_request(format!("{key} {error}")))
+}
+
+/// Parses a key or an id that a client chose, without the white space around it; a blank one is none.
+pub fn key(member: &str, text: &str) -> Result<Option<Name>, Problem> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Name::new(text).map(Some).map_err(|error| Problem::bad_request(format!("{member} {error}")))
+}
+
+/// Whether a character has no width, or changes the direction of others (Unicode's general category Cf, and the line and
+/// paragraph separators).
+fn is_unseen(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// The problem of a missing required member.
@@ -189,37 +171,22 @@ pub fn missing(key: &str) -> Problem {
     Problem::bad_request(format!("{key} is missing"))
 }
 
-fn number(key: &str, value: Option<u64>, range: RangeInclusive<u64>) -> Result<u64, Problem> {
+/// Checks a whole number; the error names the member and the range.
+pub fn number(key: &str, value: Option<u64>, range: RangeInclusive<u64>) -> Result<u64, Problem> {
     let (min, max) = (range.start(), range.end());
     value
         .filter(|value| range.contains(value))
         .ok_or_else(|| Problem::bad_request(format!("{key} must be a whole number from {min} to {max}")))
 }
 
-const _: () = assert!(NAME_BYTES_MAX <= 1024, "a list of names fits a request's head");
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_found_and_decoded() {
-        let query = Query::new(Some("max=5&kinds=a%2Cb,c&node=x+y&flag&bad=%G1"));
-        assert_eq!(query.number("max", 1..=10).unwrap(), Some(5));
-        assert!(query.number("max", 6..=10).unwrap_err().detail.contains("from 6 to 10"));
-        assert_eq!(query.get("node").unwrap().as_deref(), Some("x y"));
-        assert_eq!(query.get("flag").unwrap().as_deref(), Some(""));
-        assert_eq!(query.get("none").unwrap(), None);
-        assert!(query.get("bad").is_err());
-        let kinds: Vec<_> = query.names("kinds", 3).unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!(kinds, ["a", "b", "c"]);
-        assert!(query.names("kinds", 2).is_err());
-    }
-
-    #[test]
     fn an_invalid_member_is_named_with_its_allowed_values() {
         let body = br#"{"s":"x","n":3,"f":1.5,"neg":-1,"list":["b","a","a"],"null":null,"time":"soon"}"#;
-        let fields = Fields::parse(body).unwrap();
+        let fields = Fields::parse(body, &[]).unwrap();
         let detail = |problem: Problem| problem.detail;
         assert_eq!(fields.number("n", 0..=3).unwrap(), Some(3));
         assert_eq!(detail(fields.number("n", 0..=2).unwrap_err()), "n must be a whole number from 0 to 2");
@@ -232,6 +199,26 @@ mod tests {
         assert_eq!(fields.names("list", 2).unwrap_err().detail, "list must have at most 2 entries");
         assert_eq!(fields.names("list", 3).unwrap().len(), 2);
         assert!(fields.instant("time").unwrap_err().detail.starts_with("time: expected an RFC 3339 instant"));
-        assert!(Fields::parse(b"[1]").is_err());
+        assert!(Fields::parse(b"[1]", &[]).is_err());
+        let misspelled = Fields::parse(br#"{"Kinds":[]}"#, &["kinds"]).err().expect("it is refused");
+        assert!(misspelled.detail.starts_with("kinds is misspelled"));
+    }
+
+    #[test]
+    fn names_have_no_white_space_around_them_and_nothing_unseen_in_them() {
+        for text in ["a b", " a b", "a b\t", "\u{a0}a b\u{3000}\n"] {
+            assert_eq!(&*name("kind", text).unwrap(), "a b", "{text:?}");
+        }
+        for text in ["", " ", "\u{a0}"] {
+            assert_eq!(name("kind", text).unwrap_err().detail, "kind must not be empty", "{text:?}");
+        }
+        for text in ["a\u{200b}", "\u{feff}a", "a\u{202e}b", "a\u{ad}b", "a\u{2028}b", "a\u{e0041}"] {
+            let refused = name("kind", text).unwrap_err().detail;
+            assert_eq!(refused, "kind must not contain zero-width or bidirectional characters", "{text:?}");
+        }
+        assert!(name("kind", "a\u{0}b").is_err());
+        assert_eq!(key("k", " \t").unwrap(), None);
+        assert_eq!(key("k", " a\u{200d}b ").unwrap().as_deref(), Some("a\u{200d}b"));
+        assert!(key("k", "a\nb").is_err());
     }
 }

@@ -29,12 +29,14 @@
 //! | `long_polls` | requests that wait for a job to run, or for a job's end |
 //! | `uncommitted` | commands that were applied and are not durable yet |
 //! | `recovering` | replies while the hub recovers |
-//! | `body`, `batch`, `reply`, `problem` | how requests are read and replies written |
+//! | `query`, `header`, `body`, `spelling`, `batch` | how requests are read |
+//! | `reply`, `problem` | how replies are written |
 //! | `rules` | decisions of the other modules, one pure function each |
 
 mod access;
 mod batch;
 mod body;
+mod header;
 mod health;
 mod jobs;
 mod leases;
@@ -43,6 +45,7 @@ mod metrics;
 mod nodes;
 mod notifications;
 mod problem;
+mod query;
 mod recovering;
 mod reply;
 mod results;
@@ -50,6 +53,7 @@ mod route;
 #[cfg_attr(feature = "sim-mutants", path = "../../mutated/service.rs")]
 mod rules;
 mod settings;
+mod spelling;
 mod traffic;
 mod uncommitted;
 

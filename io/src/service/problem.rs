@@ -79,6 +79,11 @@ impl Problem {
         Problem::new(415, "unsupported_media_type", "the body must be JSON, with Content-Type: application/json")
     }
 
+    /// The body is compressed.
+    pub fn unsupported_encoding() -> Self {
+        Problem::new(415, "unsupported_media_type", "the body must be sent as it is, without a Content-Encoding")
+    }
+
     /// The frozen reply to a path of the other plane.
     pub fn port_mismatch(plane: Plane, addrs: &PlaneAddrs) -> Self {
         let other = plane.other();

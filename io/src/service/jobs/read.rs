@@ -2,17 +2,20 @@
 
 use crate::http::{Reply, Request};
 use crate::object::{Object, object, write_text};
-use crate::service::body::Query;
 use crate::service::long_polls::{self, LongPoll, WaitsFor};
 use crate::service::problem::Problem;
+use crate::service::query::Query;
 use crate::service::{Answer, Caller, Service, reply};
-use sheratan_core::{AttemptEnd, HubKey, JobSeq, JobView, Millis, Name, State, Timestamp};
+use sheratan_core::{AttemptEnd, FinalStatus, HubKey, JobSeq, JobView, Millis, Name, State, Timestamp};
 
 /// The most jobs on one page.
 const PAGE_JOBS_MAX: u64 = 1_000;
 
 /// The most jobs scanned for one page, about 5 ms, if a filter matches few jobs.
 const PAGE_SCAN_MAX: usize = 20_000;
+
+/// The states of jobs that are not final.
+const UNFINISHED: [&str; 3] = ["scheduled", "queued", "leased"];
 
 impl Service {
     pub(super) fn read_job(
@@ -22,7 +25,8 @@ impl Service {
         request: &Request,
         id: &str,
     ) -> Result<Answer, Problem> {
-        let wait_ms = Query::new(request.query()).number("wait_ms", 0..=long_polls::WAIT_MS_MAX)?.unwrap_or(0);
+        let query = Query::parse(request.query(), &["wait_ms"])?;
+        let wait_ms = query.number("wait_ms", 0..=long_polls::WAIT_MS_MAX)?.unwrap_or(0);
         let seq = self.hub.key().parse_job_id(id).ok_or_else(Problem::unknown_job)?;
         let job = self.hub.queue().get(seq).ok_or_else(|| self.unknown_job())?;
         if job.is_final() || wait_ms == 0 || self.is_draining {
@@ -59,20 +63,20 @@ impl Service {
         if let Some(reason) = self.uncommitted.hidden_because(self.hub.ended_at()) {
             return Err(Problem::not_durable(reason));
         }
-        let query = Query::new(request.query());
+        let query = Query::parse(request.query(), &["status", "kind", "node", "limit", "cursor"])?;
         let limit = query.number("limit", 1..=PAGE_JOBS_MAX)?.unwrap_or(100) as usize;
-        let (status, kind, node) = (query.get("status")?, query.get("kind")?, query.get("node")?);
+        let (status, kind, node) = (read_status(&query)?, query.name("kind")?, query.name("node")?);
         let last = match query.get("cursor")? {
             None => JobSeq::new(self.hub.queue().next_seq().get() - 1),
             Some(text) => {
-                let before = self.hub.key().parse_job_id(&text);
+                let before = self.hub.key().parse_job_id(text);
                 let before = before.ok_or_else(|| Problem::bad_request("cursor must be the next_cursor of a page"))?;
                 JobSeq::new(before.get() - 1)
             }
         };
         let is_asked_for = |job: &JobView<'_>| {
             let is_of_node = |node: &str| job.attempts().next_back().is_some_and(|attempt| *attempt.node == *node);
-            status.as_deref().is_none_or(|status| job.status() == status)
+            status.is_none_or(|status| job.status() == status)
                 && kind.as_deref().is_none_or(|kind| &**job.kind() == kind)
                 && node.as_deref().is_none_or(is_of_node)
         };
@@ -96,6 +100,16 @@ impl Service {
             };
         }))
     }
+}
+
+/// The state that jobs of a page have, if the query names one.
+fn read_status(query: &Query) -> Result<Option<&'static str>, Problem> {
+    let Some(word) = query.get("status")? else { return Ok(None) };
+    let mut words = UNFINISHED.into_iter().chain(FinalStatus::ALL.map(FinalStatus::as_str));
+    words.find(|known| *known == word).map(Some).ok_or_else(|| {
+        let words: Vec<_> = UNFINISHED.into_iter().chain(FinalStatus::ALL.map(FinalStatus::as_str)).collect();
+        Problem::bad_request(format!("status must be one of {}", words.join(", ")))
+    })
 }
 
 /// A job with its attempts and, if `is_whole`, its payloads.

@@ -2,12 +2,12 @@
 
 use crate::http::{Reply, Request};
 use crate::object::Object;
-use crate::service::batch::{self, Answers};
+use crate::service::batch::{self, Answers, Batch};
 use crate::service::body::{self, Fields};
+use crate::service::header;
 use crate::service::problem::Problem;
 use crate::service::{Caller, Service, leases, reply};
 use sheratan_core::integrity::checksum;
-use sheratan_core::integrity::json::Value;
 use sheratan_core::limits::ATTEMPTS_MAX;
 use sheratan_core::{
     Caller as Asker, Command, FinalStatus, HubKey, Idempotency, JobSeq, Millis, Name, OnDuplicate, OnFailed, Outcome,
@@ -17,26 +17,54 @@ use sheratan_core::{
 /// The longest delay and time to live: ten years, longer than any queue is used and far from the end of the calendar.
 const FAR_SECS: u64 = 10 * 365 * 86_400;
 
+/// The header that is the member `idempotency_key` of a single job.
+const KEY_HEADER: &str = "Idempotency-Key";
+
+/// The members of a job to submit.
+const MEMBERS: &[&str] = &[
+    "kind",
+    "params",
+    "priority",
+    "zone",
+    "requires",
+    "delay_ms",
+    "run_at_utc",
+    "ttl_sec",
+    "max_attempts",
+    "retry_budget_sec",
+    "lease_sec",
+    "idempotency_key",
+    "idempotency_ttl_sec",
+    "on_duplicate",
+    "on_failed",
+    "client",
+];
+
 impl Service {
     pub(super) fn submit_one(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
-        let fields = Fields::parse(request.body())?;
-        let submit = read_submit(&fields, request.header("idempotency-key"))?;
+        let fields = Fields::parse(request.body(), MEMBERS)?;
+        let submit = read_submit(&fields, header::single(request, KEY_HEADER)?)?;
         let submitted = self.submit(now, self.asker(caller), submit)?;
         Ok(reply::ok(|out| write_submitted(out, self.hub.key(), &submitted)))
     }
 
     pub(super) fn submit_many(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
-        let fields = Fields::parse(request.body())?;
-        let mut answers = Answers::new();
-        for entry in batch::read_entries(&fields, "requests")? {
+        if header::single(request, KEY_HEADER)?.is_some() {
+            let detail = format!("{KEY_HEADER} belongs to one job: give each of the requests an idempotency_key");
+            return Err(Problem::bad_request(detail));
+        }
+        let batch = Batch::read(request.body(), "requests")?;
+        let entries = batch.entries(&batch.fields(&["requests"])?)?;
+        let mut answers = Answers::new("requests");
+        for entry in entries {
             let submitted = self.submit_entry(now, self.asker(caller), entry);
             answers.push(submitted, |out, submitted| write_submitted(out, self.hub.key(), &submitted));
         }
         Ok(Reply::json(200, answers.into_body()))
     }
 
-    fn submit_entry(&mut self, now: Timestamp, asker: Asker, entry: Value) -> Result<Submitted, Problem> {
-        let submit = read_submit(&batch::read_entry(entry)?, None)?;
+    fn submit_entry(&mut self, now: Timestamp, asker: Asker, entry: &[u8]) -> Result<Submitted, Problem> {
+        let submit = read_submit(&batch::read_entry(entry, MEMBERS)?, None)?;
         self.submit(now, asker, submit)
     }
 
@@ -70,13 +98,11 @@ fn read_submit(fields: &Fields, header_key: Option<&[u8]>) -> Result<Submit, Pro
 }
 
 fn read_idempotency(fields: &Fields, header_key: Option<&[u8]>, kind: &Name) -> Result<Option<Idempotency>, Problem> {
-    let member = fields.name("idempotency_key")?;
-    let header = header_key
-        .map(|bytes| {
-            let text = std::str::from_utf8(bytes).map_err(|_| Problem::bad_request("Idempotency-Key must be UTF-8"))?;
-            body::name("Idempotency-Key", text)
-        })
-        .transpose()?;
+    let member = fields.key("idempotency_key")?;
+    let header = header_key.map_or(Ok(None), |bytes| {
+        let text = std::str::from_utf8(bytes);
+        body::key(KEY_HEADER, text.map_err(|_| Problem::bad_request(format!("{KEY_HEADER} must be UTF-8")))?)
+    })?;
     if let (Some(member), Some(header)) = (&member, &header)
         && member != header
     {

@@ -15,7 +15,7 @@ impl Service {
         caller: &Caller,
         request: &Request,
     ) -> Result<Reply, Problem> {
-        let fields = Fields::parse(request.body())?;
+        let fields = Fields::parse(request.body(), &["node_id", "leases", "lease_sec", "progress", "note"])?;
         let node = fields.required_name("node_id")?;
         let lease_duration_ms = super::read_lease_duration(&fields)?;
         let texts = fields.array("leases")?.ok_or_else(|| body::missing("leases"))?;

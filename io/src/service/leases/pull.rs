@@ -3,15 +3,19 @@
 use super::{LEASE_SECS, read_lease_duration};
 use crate::http::{Reply, Request};
 use crate::object::{Object, object};
-use crate::service::body::{self, Fields, Query};
+use crate::service::body::{self, Fields};
 use crate::service::long_polls::{self, LongPoll, WaitsFor};
 use crate::service::problem::Problem;
+use crate::service::query::{self, Query};
 use crate::service::{Answer, Caller, Service, reply};
 use sheratan_core::limits::{PULL_JOBS_MAX, PULL_KINDS_MAX};
 use sheratan_core::{Caller as Asker, Command, Hub, Leased, Millis, NameSet, Outcome, Pull, Pulled, Timestamp};
 
 /// The members of a pull's reply that precede the jobs. A longer head acknowledges the result that carried the pull.
 pub const REPLY_HEAD: &[u8] = br#""ok":true"#;
+
+/// The parameters of a pull, in its query or as members.
+const PARAMETERS: &[&str] = &["node_id", "max", "kinds", "wait_ms", "lease_sec"];
 
 /// A pull, and how long it may wait.
 pub struct PullRequest {
@@ -22,7 +26,7 @@ pub struct PullRequest {
 impl PullRequest {
     /// The pull that a result may carry.
     pub fn of_result(fields: &Fields) -> Result<Option<PullRequest>, Problem> {
-        let Some(pull) = fields.object("pull")? else { return Ok(None) };
+        let Some(pull) = fields.object("pull", PARAMETERS)? else { return Ok(None) };
         let node = match pull.name("node_id")? {
             Some(node) => node,
             None => fields.required_name("node_id")?,
@@ -126,30 +130,37 @@ impl Service {
     }
 }
 
-/// Reads a pull from path, query and body.
+/// Reads a pull from path, query and body; what is in two of them must be the same in both.
 fn read_pull(request: &Request, path_node: Option<&str>) -> Result<PullRequest, Problem> {
-    let query = Query::new(request.query());
-    let fields = if request.body().is_empty() { Fields::parse(b"{}")? } else { Fields::parse(request.body())? };
-    let node = match path_node {
-        Some(encoded) => {
-            let text = body::decode(encoded).ok_or_else(|| Problem::bad_request("the path is not well encoded"))?;
-            body::name("node_id", &text)?
-        }
-        None => fields.required_name("node_id")?,
-    };
+    let query = Query::parse(request.query(), PARAMETERS)?;
+    let body = if request.body().is_empty() { b"{}" } else { request.body() };
+    let fields = Fields::parse(body, PARAMETERS)?;
+    let of_path = path_node.map(|encoded| {
+        let text = query::decode_segment(encoded);
+        body::name("node_id", &text.ok_or_else(|| Problem::bad_request("the path is not well encoded"))?)
+    });
+    let of_both = agreed("node_id", query.name("node_id")?, fields.name("node_id")?)?;
+    let node = agreed("node_id", of_path.transpose()?, of_both)?.ok_or_else(|| body::missing("node_id"))?;
     let asked = read_asked(&fields)?;
-    let mut kinds = asked.kinds;
-    if kinds.is_empty() {
-        kinds = query.names("kinds", PULL_KINDS_MAX)?;
-    }
-    let jobs_max =
-        asked.jobs_max.map_or_else(|| query.number("max", 1..=u64::from(PULL_JOBS_MAX)), |max| Ok(Some(max)))?;
-    let wait_ms =
-        asked.wait_ms.map_or_else(|| query.number("wait_ms", 0..=long_polls::WAIT_MS_MAX), |wait| Ok(Some(wait)))?;
-    let lease_secs = query.number("lease_sec", LEASE_SECS)?;
-    let lease_duration_ms = asked.lease_duration_ms.or(lease_secs.map(Millis::from_secs));
+    let jobs_max = agreed("max", query.number("max", 1..=u64::from(PULL_JOBS_MAX))?, asked.jobs_max)?;
+    let wait_ms = agreed("wait_ms", query.number("wait_ms", 0..=long_polls::WAIT_MS_MAX)?, asked.wait_ms)?;
+    let lease_duration = query.number("lease_sec", LEASE_SECS)?.map(Millis::from_secs);
+    let lease_duration_ms = agreed("lease_sec", lease_duration, asked.lease_duration_ms)?;
+    let is_named = |kinds: NameSet| Some(kinds).filter(|kinds| !kinds.is_empty());
+    let kinds = agreed("kinds", is_named(query.names("kinds", PULL_KINDS_MAX)?), is_named(asked.kinds))?;
+    let kinds = kinds.unwrap_or(NameSet::EMPTY);
     let pull = Pull { node, jobs_max: jobs_max.unwrap_or(1) as u32, kinds, lease_duration_ms };
     Ok(PullRequest { pull, wait_ms: wait_ms.unwrap_or(0) })
+}
+
+/// The value of a parameter that may come in two places.
+fn agreed<T: PartialEq>(key: &str, one: Option<T>, other: Option<T>) -> Result<Option<T>, Problem> {
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => {
+            Err(Problem::bad_request(format!("{key} is given more than once, and the values differ")))
+        }
+        (one, other) => Ok(one.or(other)),
+    }
 }
 
 /// The members of a pull's body.

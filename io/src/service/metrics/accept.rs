@@ -22,12 +22,12 @@ impl Form {
     }
 }
 
-/// The form with the greatest weight among those that the header names. JSON wins a tie: web libraries that want JSON
+/// The form with the greatest weight among those that the headers name: several are one list. JSON wins a tie: web libraries that want JSON
 /// name `text/plain` as well. Wildcards mean the default, JSON.
-pub fn form(accept: Option<&[u8]>) -> Form {
-    let text = accept.and_then(|accept| std::str::from_utf8(accept).ok()).unwrap_or_default();
+pub fn form<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Form {
     let mut best = (0, Form::Json);
-    for range in text.split(',') {
+    let texts = accept.filter_map(|value| std::str::from_utf8(value).ok());
+    for range in texts.flat_map(|text| text.split(',')) {
         let mut parts = range.split(';').map(str::trim);
         let form = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
             "application/json" => Form::Json,
@@ -82,9 +82,10 @@ mod tests {
             ("text/plain;version=0.0.4;q=0.6,*/*;q=0.1", Form::Prometheus),
         ];
         for (accept, expected) in table {
-            assert_eq!(form(Some(accept.as_bytes())), expected, "{accept}");
+            assert_eq!(form([accept.as_bytes()].into_iter()), expected, "{accept}");
         }
-        assert_eq!(form(None), Form::Json);
-        assert_eq!(form(Some(b"\xff")), Form::Json);
+        assert_eq!(form([].into_iter()), Form::Json);
+        assert_eq!(form([b"\xff".as_slice()].into_iter()), Form::Json);
+        assert_eq!(form([b"text/html".as_slice(), b"text/plain"].into_iter()), Form::Prometheus);
     }
 }

@@ -25,7 +25,7 @@ pub const PATHS: [&str; 2] = ["/metrics", "/api/metrics"];
 impl Service {
     /// The plane's metrics in the form that the client asks for.
     pub(super) fn metrics(&self, now: Timestamp, caller: &Caller, request: &Request) -> Reply {
-        let form = accept::form(request.header("accept"));
+        let form = accept::form(request.headers("accept"));
         let body = match form {
             Form::Json => self.metrics_json(now, caller.plane),
             Form::Prometheus => exposition::prometheus(self.families(now, caller.plane)),

@@ -12,9 +12,27 @@ const LABELS_BYTES_MAX: usize = 4_096;
 /// A heartbeat of a node that would become stale within this time is journaled at once.
 pub(super) const QUIET_MARGIN_MS: Millis = Millis::from_secs(2);
 
+/// The members of a heartbeat that are known, those that this release does not read included.
+const MEMBERS: &[&str] = &[
+    "node_id",
+    "host_id",
+    "name",
+    "health",
+    "status",
+    "ts_utc",
+    "timestamp",
+    "zone",
+    "capabilities",
+    "labels",
+    "endpoint",
+    "attestation",
+    "public_key",
+    "signature",
+];
+
 impl Service {
     pub(super) fn heartbeat(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
-        let heartbeat = read_heartbeat(&Fields::parse(request.body())?)?;
+        let heartbeat = read_heartbeat(&Fields::parse(request.body(), MEMBERS)?)?;
         let name = heartbeat.node.clone();
         match self.quiet_node(now, &heartbeat) {
             Some(node) => self.quiet_nodes.add(now, node),
@@ -46,7 +64,8 @@ fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {
         None => fields.name("host_id")?.ok_or_else(|| body::missing("node_id"))?,
     };
     let labels = fields.payload("labels");
-    if fields.object("labels")?.is_some() && labels.as_ref().is_some_and(|labels| labels.len() > LABELS_BYTES_MAX) {
+    if fields.object("labels", &[])?.is_some() && labels.as_ref().is_some_and(|labels| labels.len() > LABELS_BYTES_MAX)
+    {
         return Err(Problem::bad_request(format!("labels must have at most {LABELS_BYTES_MAX} bytes")));
     }
     let health = fields.word("health", "GREEN, YELLOW or RED", |word| {

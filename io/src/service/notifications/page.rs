@@ -2,8 +2,8 @@
 
 use crate::alerts::line;
 use crate::http::Request;
-use crate::service::body::Query;
 use crate::service::problem::Problem;
+use crate::service::query::Query;
 use sheratan_core::Timestamp;
 use sheratan_core::alerts::Alerts;
 
@@ -33,14 +33,15 @@ pub enum Page {
 }
 
 pub fn audit(request: &Request) -> Result<Page, Problem> {
-    let query = Query::new(request.query());
+    let query = Query::parse(request.query(), &["after", "limit"])?;
     let after = query.number("after", 0..=u64::MAX)?;
     let limit = query.number("limit", 1..=AUDIT_LINES_MAX)?.unwrap_or(100) as usize;
     Ok(Page::Audit { after, limit })
 }
 
 pub fn alerts(now: Timestamp, request: &Request, alerts: &Alerts) -> Result<Page, Problem> {
-    let limit = Query::new(request.query()).number("limit", 1..=ALERT_LINES_MAX)?.unwrap_or(100) as usize;
+    let query = Query::parse(request.query(), &["limit"])?;
+    let limit = query.number("limit", 1..=ALERT_LINES_MAX)?.unwrap_or(100) as usize;
     let mut open = vec![b'['];
     for (index, alert) in alerts.open().enumerate() {
         if index > 0 {

@@ -12,8 +12,8 @@
 
 use crate::audit;
 use crate::http::{Method, Reply, Request};
-use crate::service::body::Query;
 use crate::service::problem::Problem;
+use crate::service::query::Query;
 use crate::service::{Answer, Caller, Service, rules};
 use sheratan_core::{Millis, Timestamp};
 use std::collections::BTreeMap;
@@ -93,11 +93,15 @@ impl Topics {
     /// All topics.
     pub const ALL: Topics = Topics { has: [true; Topic::ALL.len()] };
 
-    /// The topics of a list such as `audit,alert`.
-    pub fn parse(words: &str) -> Result<Topics, Problem> {
+    /// The topics of a list of words; all, if there are none.
+    pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Topics, Problem> {
+        let mut words = words.peekable();
+        if words.peek().is_none() {
+            return Ok(Topics::ALL);
+        }
         let mut topics = Topics { has: [false; Topic::ALL.len()] };
-        for word in words.split(',') {
-            let topic = Topic::ALL.into_iter().find(|topic| topic.as_str() == word);
+        for word in words {
+            let topic = Topic::ALL.into_iter().find(|topic| topic.as_str() == word.trim());
             let topic = topic
                 .ok_or_else(|| Problem::bad_request("events must be of audit, alert, counters, separated by commas"))?;
             topics.has[topic as usize] = true;
@@ -251,8 +255,8 @@ impl Service {
         caller: &Caller,
         request: &Request,
     ) -> Result<Answer, Problem> {
-        let words = Query::new(request.query()).get("events")?;
-        let topics = words.map_or(Ok(Topics::ALL), |words| Topics::parse(&words))?;
+        let query = Query::parse(request.query(), &["events"])?;
+        let topics = Topics::parse(query.list("events"))?;
         if self.is_draining {
             return Err(Problem::stopping());
         }
@@ -304,7 +308,7 @@ mod tests {
     fn streams(topics: &[&str]) -> Streams {
         let mut streams = Streams::default();
         for (connection, topics) in topics.iter().enumerate() {
-            streams.open(NOW, connection as u64, Topics::parse(topics).unwrap());
+            streams.open(NOW, connection as u64, Topics::parse(topics.split(',')).unwrap());
         }
         streams
     }
@@ -316,11 +320,12 @@ mod tests {
 
     #[test]
     fn topics_are_chosen_by_their_words_and_others_are_refused_with_what_there_is() {
-        let topics = Topics::parse("counters,audit").unwrap();
+        let topics = Topics::parse(["counters", "audit"].into_iter()).unwrap();
         assert!(topics.has(Topic::Audit) && topics.has(Topic::Counters) && !topics.has(Topic::Alert));
-        assert_eq!(Topics::parse("audit,alert,counters").unwrap(), Topics::ALL);
-        for words in ["", "audit,", "Audit", "audit, alert", "lost"] {
-            let problem = Topics::parse(words).unwrap_err();
+        assert_eq!(Topics::parse(["audit", "alert ", "counters"].into_iter()).unwrap(), Topics::ALL);
+        assert_eq!(Topics::parse([].into_iter()).unwrap(), Topics::ALL);
+        for words in ["", "audit,", "Audit", "audit alert", "lost"] {
+            let problem = Topics::parse(words.split(',')).unwrap_err();
             assert_eq!((problem.status, problem.code), (400, "bad_request"), "{words}");
             assert!(problem.detail.contains("audit, alert, counters"));
         }

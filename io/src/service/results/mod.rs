@@ -2,7 +2,7 @@
 
 mod integrity;
 
-use super::batch::{self, Answers};
+use super::batch::{self, Answers, Batch};
 use super::body::{self, Fields};
 use super::leases::PullRequest;
 use super::problem::Problem;
@@ -14,6 +14,21 @@ use sheratan_core::integrity::checksum::Claimed;
 use sheratan_core::{
     Command, Complete, Completed, CompletedStatus, HubKey, LeaseRef, Name, Outcome, ResultMark, Timestamp,
 };
+
+/// The members of a result.
+const MEMBERS: &[&str] = &[
+    "job_id",
+    "node_id",
+    "lease_id",
+    "result_id",
+    "ok",
+    "result",
+    "error",
+    "retryable",
+    "retry_after_ms",
+    "integrity",
+    "pull",
+];
 
 /// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +77,7 @@ impl Service {
     }
 
     fn complete_one(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
-        let fields = Fields::parse(request.body())?;
+        let fields = Fields::parse(request.body(), MEMBERS)?;
         let then_pull = PullRequest::of_result(&fields)?;
         let completed = self.complete(now, caller, &fields)?;
         let mut body = Vec::new();
@@ -71,12 +86,13 @@ impl Service {
     }
 
     fn complete_many(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
-        let fields = Fields::parse(request.body())?;
+        let batch = Batch::read(request.body(), "results")?;
+        let fields = batch.fields(&["results", "node_id", "pull"])?;
         let then_pull = PullRequest::of_result(&fields)?;
-        let entries = batch::read_entries(&fields, "results")?;
-        let mut answers = Answers::new();
+        let entries = batch.entries(&fields)?;
+        let mut answers = Answers::new("results");
         for entry in entries {
-            let completed = batch::read_entry(entry).and_then(|fields| self.complete(now, caller, &fields));
+            let completed = batch::read_entry(entry, MEMBERS).and_then(|fields| self.complete(now, caller, &fields));
             answers.push(completed, |out, completed| write_completed(out, self.hub.key(), &completed));
         }
         self.answer_then_pull(now, caller, answers.into_body(), then_pull)
@@ -99,9 +115,9 @@ impl Service {
         let job_id = fields.text("job_id")?.ok_or_else(|| body::missing("job_id"))?;
         let ok = fields.flag("ok")?.ok_or_else(|| body::missing("ok"))?;
         let lease_id = fields.text("lease_id")?;
-        let result_id = fields.name("result_id")?;
+        let result_id = fields.key("result_id")?;
         let (result, error) = (fields.raw("result"), fields.raw("error"));
-        let claimed = match fields.object("integrity")? {
+        let claimed = match fields.object("integrity", &["mode", "sha256", "sig"])? {
             Some(integrity) => Claimed { sha256: integrity.text("sha256")?, sig: integrity.text("sig")? },
             None => Claimed { sha256: None, sig: None },
         };
