@@ -8,6 +8,7 @@ use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::payload::Payload;
 use crate::rules::RulesVersion;
+use crate::salts::Salt;
 use crate::settings::Setting;
 use crate::time::{Millis, Timestamp};
 use crate::zone::Zone;
@@ -33,6 +34,8 @@ pub enum Command {
     Complete(Complete),
     /// From now on these rules are in force.
     AdoptRules(RulesVersion),
+    /// A start: from now on ids are made with this [salt](crate::salts).
+    BeginSalt(Salt),
 }
 
 /// A node's description of itself.
@@ -247,6 +250,7 @@ impl Encoded for Command {
             Command::Extend(extend) => put(7, &|out| extend.encode(out)),
             Command::Complete(complete) => put(8, &|out| complete.encode(out)),
             Command::AdoptRules(version) => put(9, &|out| version.encode(out)),
+            Command::BeginSalt(salt) => put(10, &|out| salt.encode(out)),
         }
     }
 
@@ -261,6 +265,7 @@ impl Encoded for Command {
             7 => Command::Extend(Encoded::decode(from)?),
             8 => Command::Complete(Encoded::decode(from)?),
             9 => Command::AdoptRules(Encoded::decode(from)?),
+            10 => Command::BeginSalt(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("command", other.into())),
         })
     }
@@ -428,6 +433,7 @@ mod tests {
             ),
             (Command::Complete(complete), "0801ac0202ac02020301"),
             (Command::AdoptRules(RulesVersion::NEWEST), "0901"),
+            (Command::BeginSalt(Salt::new([1, 2, 3, 4, 5, 6, 7, 8])), "0a0102030405060708"),
         ]
     }
 

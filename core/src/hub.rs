@@ -21,7 +21,7 @@ use crate::command::{Command, Complete, Extend, Heartbeat, Idempotency, Pull, Su
 use crate::context::Context;
 use crate::dedup::{Binding, Dedup, KeyPlace, KeyRecord};
 use crate::effect::{Audit, Effect};
-use crate::ids::{HubKey, JobSeq, NodeIndex};
+use crate::ids::{HubKey, Ids, JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::{Account, Ledger};
 use crate::limits::{DEFER_MS, Limits, PULL_JOBS_MAX};
 use crate::name::Name;
@@ -33,6 +33,7 @@ use crate::queue::{Counts, EndedJob, JobRecord, Queue};
 use crate::registry::node::{Node, NodeRecord};
 use crate::registry::{NodeContext, Registry};
 use crate::rules::{self, KnownKey, RulesVersion};
+use crate::salts::Salt;
 use crate::settings::Setting;
 use crate::telemetry::{Observation, Telemetry};
 use crate::time::{Millis, Timestamp};
@@ -43,7 +44,7 @@ use std::net::IpAddr;
 /// The state of a hub.
 #[derive(Debug)]
 pub struct Hub {
-    pub(crate) key: HubKey,
+    pub(crate) ids: Ids,
     pub(crate) rules: RulesVersion,
     pub(crate) now: Timestamp,
     pub(crate) limits: Limits,
@@ -87,7 +88,7 @@ impl Hub {
     /// A hub without jobs or nodes, under the first rules and their default limits, that replays a journal.
     pub fn new(key: HubKey) -> Self {
         Hub {
-            key,
+            ids: Ids::new(key),
             rules: RulesVersion::FIRST,
             now: Timestamp::ZERO,
             limits: Limits::default(),
@@ -131,6 +132,7 @@ impl Hub {
             Command::Extend(extend) => self.extend(&extend),
             Command::Complete(complete) => self.complete(complete),
             Command::AdoptRules(version) => self.adopt_rules(version),
+            Command::BeginSalt(salt) => self.begin_salt(salt),
         };
         self.handle_events();
         self.advance(self.now);
@@ -244,9 +246,18 @@ impl Hub {
         self.ended_at
     }
 
-    /// The hub's key, by which ids are read and written.
     pub fn key(&self) -> &HubKey {
-        &self.key
+        self.ids.key()
+    }
+
+    /// By which ids are written, and job ids are read.
+    pub fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// The lease that a text names; `None` if it names none of those that the hub still knows.
+    pub fn parse_lease_id(&self, text: &str) -> Option<LeaseRef> {
+        self.ids.parse_lease_id(text, |lease| Some(self.queue.get(lease.job)?.attempt(lease.generation)?.started_at))
     }
 
     /// The version of the rules that are in force.
@@ -301,7 +312,7 @@ impl Hub {
         if self.chain == Chain::START {
             return [0; 16];
         }
-        self.key.outcome_hash(self.chain.words()).to_le_bytes()
+        self.key().outcome_hash(self.chain.words()).to_le_bytes()
     }
 
     fn set(&mut self, settings: &[Setting]) -> Outcome {
@@ -319,6 +330,12 @@ impl Hub {
             return Outcome::Refused(Refusal::RulesNotTaken);
         }
         self.rules = version;
+        Outcome::Done
+    }
+
+    fn begin_salt(&mut self, salt: Salt) -> Outcome {
+        self.advance(self.now + Millis::new(1));
+        self.ids.salts.begin(self.queue.next_seq(), self.now, salt);
         Outcome::Done
     }
 
@@ -346,7 +363,7 @@ impl Hub {
             let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
             return Ok(Submitted::Accepted { job, supersedes: None, replaces: None });
         };
-        let key = self.key.idempotency_key(&idempotency.key);
+        let key = self.key().idempotency_key(&idempotency.key);
         let Some((place, entry)) = self.dedup.get(key) else {
             self.dedup.admit(self.now, &self.limits)?;
             let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
@@ -424,13 +441,14 @@ impl Hub {
             }
             None => return nothing(Millis::ZERO),
         };
-        let Hub { key, now, limits, registry, queue, timers, ledger, events, .. } = self;
+        let Hub { ids, now, limits, registry, queue, timers, ledger, events, .. } = self;
         let name = registry.get(index).expect("it is registered").name();
-        let cx = &mut Context { now: *now, key, limits, timers, ledger, events };
+        let cx = &mut Context { now: *now, key: ids.key(), limits, timers, ledger, events };
         let leases = queue.lease(cx, (index, name), profile, pull, jobs_max);
         if leases.is_empty() {
             return nothing(Millis::ZERO);
         }
+        self.ids.salts.note_lease();
         self.note_seen(index);
         Ok(Pulled { node: Some(index), leases, defer_ms: Millis::ZERO })
     }
@@ -543,8 +561,8 @@ impl Hub {
     }
 
     fn with_queue<T>(&mut self, act: impl FnOnce(&mut Queue, &mut Context) -> T) -> T {
-        let Hub { key, now, limits, queue, timers, ledger, events, .. } = self;
-        act(queue, &mut Context { now: *now, key, limits, timers, ledger, events })
+        let Hub { ids, now, limits, queue, timers, ledger, events, .. } = self;
+        act(queue, &mut Context { now: *now, key: ids.key(), limits, timers, ledger, events })
     }
 
     /// Runs `act` on the registry, then handles what it reports: audit events, and nodes that were forgotten.
@@ -629,8 +647,13 @@ impl Hub {
         taken_places: &mut BTreeSet<JobSeq>,
         record: JobRecord,
     ) -> Result<(), &'static str> {
-        let Hub { key, now, limits, registry, queue, timers, ledger, events, .. } = self;
-        queue.restore(&mut Context { now: *now, key, limits, timers, ledger, events }, registry, taken_places, record)
+        let Hub { ids, now, limits, registry, queue, timers, ledger, events, .. } = self;
+        queue.restore(
+            &mut Context { now: *now, key: ids.key(), limits, timers, ledger, events },
+            registry,
+            taken_places,
+            record,
+        )
     }
 
     pub(crate) fn restore_key(&mut self, record: KeyRecord) -> Result<(), &'static str> {

@@ -1,11 +1,13 @@
 //! Ids: the hub's internal numbers, and the texts that clients see for them.
 //!
 //! Inside, a job is a dense sequence number and a lease is that number with a generation. Outside, each carries a tag
-//! from a keyed hash (SipHash-2-4, Aumasson and Bernstein 2012) under the hub's key: job ids stay ordered, lease ids
-//! cannot be guessed (64 bits of tag), a mistyped id is recognised without a lookup, and every replay makes the same
-//! texts. Because the texts are functions of the numbers, none is stored.
+//! from a keyed hash (SipHash-2-4, Aumasson and Bernstein 2012) under the hub's key and a [salt](crate::salts): job ids
+//! stay ordered, lease ids cannot be guessed (64 bits of tag), a mistyped id is recognised without a lookup, and every
+//! replay makes the same texts. Because the texts are functions of the numbers, none is stored.
 
 use crate::encoding::{DecodeError, Encoded, Reader};
+use crate::salts::{Salt, Salts};
+use crate::time::Timestamp;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::fmt;
 use std::hash::Hasher;
@@ -13,6 +15,13 @@ use std::hash::Hasher;
 /// The hub's own key: 16 random bytes chosen when the data folder is created, kept in the journal's header.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HubKey([u8; 16]);
+
+/// The texts of a hub's ids, by its key and its salts.
+#[derive(Clone, Debug)]
+pub struct Ids {
+    key: HubKey,
+    pub(crate) salts: Salts,
+}
 
 /// A job's place in the order of submission, from 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -86,16 +95,20 @@ impl NodeIndex {
     }
 }
 
-impl HubKey {
-    /// A key from 16 bytes, which must be random and secret to keep lease ids unguessable.
-    pub const fn new(bytes: [u8; 16]) -> Self {
-        HubKey(bytes)
+impl Ids {
+    /// The ids of a hub that has no salts yet.
+    pub(crate) fn new(key: HubKey) -> Ids {
+        Ids { key, salts: Salts::default() }
+    }
+
+    pub(crate) fn key(&self) -> &HubKey {
+        &self.key
     }
 
     pub fn job_id(&self, seq: JobSeq) -> JobIdText {
         let mut text = IdText(*b"job_00000000000000000000");
         write_hex(&mut text.0[4..16], seq.0);
-        write_hex(&mut text.0[16..24], u64::from(self.job_tag(seq)));
+        write_hex(&mut text.0[16..24], u64::from(self.key.job_tag(seq, self.salts.of_job(seq))));
         text
     }
 
@@ -106,19 +119,24 @@ impl HubKey {
             return None;
         }
         let seq = JobSeq(read_hex(&digits[..12])?);
-        (read_hex(&digits[12..])? == u64::from(self.job_tag(seq))).then_some(seq)
+        (read_hex(&digits[12..])? == u64::from(self.key.job_tag(seq, self.salts.of_job(seq)))).then_some(seq)
     }
 
-    pub fn lease_id(&self, lease: LeaseRef) -> LeaseIdText {
+    /// The id of a lease that started at that instant.
+    pub fn lease_id(&self, lease: LeaseRef, started_at: Timestamp) -> LeaseIdText {
         let mut text = IdText(*b"lease_000000000000000000000000000000000000");
         write_hex(&mut text.0[6..18], lease.job.0);
         write_hex(&mut text.0[18..26], u64::from(lease.generation));
-        write_hex(&mut text.0[26..42], self.lease_tag(lease));
+        write_hex(&mut text.0[26..42], self.key.lease_tag(lease, self.salts.of_lease(started_at)));
         text
     }
 
-    /// The lease that a text names; `None` if the text is not a lease id of this hub.
-    pub fn parse_lease_id(&self, text: &str) -> Option<LeaseRef> {
+    /// The lease that a text names; `None` if the text is not the id of a lease whose start `started_at` knows.
+    pub fn parse_lease_id(
+        &self,
+        text: &str,
+        started_at: impl FnOnce(LeaseRef) -> Option<Timestamp>,
+    ) -> Option<LeaseRef> {
         let digits = text.strip_prefix("lease_")?.as_bytes();
         if digits.len() != 36 {
             return None;
@@ -126,12 +144,13 @@ impl HubKey {
         let job = JobSeq(read_hex(&digits[..12])?);
         let generation = u32::try_from(read_hex(&digits[12..20])?).ok()?;
         let lease = LeaseRef { job, generation };
-        (read_hex(&digits[20..])? == self.lease_tag(lease)).then_some(lease)
+        let tag = self.key.lease_tag(lease, self.salts.of_lease(started_at(lease)?));
+        (read_hex(&digits[20..])? == tag).then_some(lease)
     }
 
     /// The request id of a job's submission: a UUID version 8 made from the job's number.
     pub fn request_id(&self, seq: JobSeq) -> RequestIdText {
-        let mut bytes = self.hash(Purpose::Request, &[&seq.0.to_le_bytes()]).to_be_bytes();
+        let mut bytes = self.key.request_hash(seq, self.salts.of_job(seq)).to_be_bytes();
         bytes[6] = (bytes[6] & 0x0f) | 0x80;
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
         let mut text = IdText(*b"00000000-0000-0000-0000-000000000000");
@@ -144,6 +163,13 @@ impl HubKey {
             at += 2;
         }
         text
+    }
+}
+
+impl HubKey {
+    /// A key from 16 bytes, which must be random and secret to keep lease ids unguessable.
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        HubKey(bytes)
     }
 
     /// A number below `bound` that spreads the retries of many jobs, the same in every replay.
@@ -163,12 +189,26 @@ impl HubKey {
         self.hash(Purpose::OutcomeChain, &[&folded[0].to_le_bytes(), &folded[1].to_le_bytes()])
     }
 
-    fn job_tag(&self, seq: JobSeq) -> u32 {
-        self.hash(Purpose::Job, &[&seq.0.to_le_bytes()]) as u32
+    fn job_tag(&self, seq: JobSeq, salt: Option<Salt>) -> u32 {
+        self.salted(Purpose::Job, salt, &[&seq.0.to_le_bytes()]) as u32
     }
 
-    fn lease_tag(&self, lease: LeaseRef) -> u64 {
-        self.hash(Purpose::Lease, &[&lease.job.0.to_le_bytes(), &lease.generation.to_le_bytes()]) as u64
+    fn lease_tag(&self, lease: LeaseRef, salt: Option<Salt>) -> u64 {
+        self.salted(Purpose::Lease, salt, &[&lease.job.0.to_le_bytes(), &lease.generation.to_le_bytes()]) as u64
+    }
+
+    fn request_hash(&self, seq: JobSeq, salt: Option<Salt>) -> u128 {
+        self.salted(Purpose::Request, salt, &[&seq.0.to_le_bytes()])
+    }
+
+    /// The hash of `parts`, which have the same length for the same purpose, and of the salt behind them.
+    fn salted(&self, purpose: Purpose, salt: Option<Salt>, parts: &[&[u8]]) -> u128 {
+        let mut hasher = self.hasher(purpose);
+        parts.iter().for_each(|part| hasher.write(part));
+        if let Some(salt) = salt {
+            hasher.write(salt.as_bytes());
+        }
+        hasher.finish128().as_u128()
     }
 
     fn hash(&self, purpose: Purpose, parts: &[&[u8]]) -> u128 {
@@ -273,13 +313,18 @@ mod tests {
     use super::*;
 
     const KEY: HubKey = HubKey::new(*b"0123456789abcdef");
+    const AT: Timestamp = Timestamp::from_millis(5);
+
+    fn ids() -> Ids {
+        Ids::new(KEY)
+    }
 
     #[test]
     fn job_ids_parse_back_and_sort_in_order_of_submission() {
         let mut last = String::new();
         for seq in [1, 2, 9, 10, 255, 256, 1 << 20, JOB_SEQ_MAX] {
-            let text = KEY.job_id(JobSeq(seq)).to_string();
-            assert_eq!(KEY.parse_job_id(&text), Some(JobSeq(seq)));
+            let text = ids().job_id(JobSeq(seq)).to_string();
+            assert_eq!(ids().parse_job_id(&text), Some(JobSeq(seq)));
             assert!(last < text, "{last} < {text}");
             last = text;
         }
@@ -287,15 +332,15 @@ mod tests {
 
     #[test]
     fn an_id_with_a_changed_digit_is_refused() {
-        let lease = KEY.lease_id(LeaseRef { job: JobSeq(7), generation: 2 }).to_string();
-        let job = KEY.job_id(JobSeq(7)).to_string();
+        let lease = ids().lease_id(LeaseRef { job: JobSeq(7), generation: 2 }, AT).to_string();
+        let job = ids().job_id(JobSeq(7)).to_string();
         for (text, prefix) in [(lease, 6), (job, 4)] {
             for at in prefix..text.len() {
                 let mut bytes = text.clone().into_bytes();
                 bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
                 let changed = String::from_utf8(bytes).expect("still ASCII");
-                assert_eq!(KEY.parse_lease_id(&changed), None, "{changed}");
-                assert_eq!(KEY.parse_job_id(&changed), None, "{changed}");
+                assert_eq!(ids().parse_lease_id(&changed, |_| Some(AT)), None, "{changed}");
+                assert_eq!(ids().parse_job_id(&changed), None, "{changed}");
             }
         }
     }
@@ -303,15 +348,15 @@ mod tests {
     #[test]
     fn texts_that_are_not_ids_are_refused() {
         for text in ["", "job_", "job_12", "lease_", "JOB_00000000000000000000", "job_0000000000000000000G", "job_é"] {
-            assert_eq!(KEY.parse_job_id(text), None);
-            assert_eq!(KEY.parse_lease_id(text), None);
+            assert_eq!(ids().parse_job_id(text), None);
+            assert_eq!(ids().parse_lease_id(text, |_| Some(AT)), None);
         }
     }
 
     #[test]
     fn request_ids_are_uuids_of_version_8_and_differ() {
-        let first = KEY.request_id(JobSeq(1)).to_string();
-        let second = KEY.request_id(JobSeq(2)).to_string();
+        let first = ids().request_id(JobSeq(1)).to_string();
+        let second = ids().request_id(JobSeq(2)).to_string();
         assert_ne!(first, second);
         assert_eq!(&first[14..15], "8");
         assert!(matches!(&first[19..20], "8" | "9" | "a" | "b"));
@@ -320,7 +365,26 @@ mod tests {
 
     #[test]
     fn another_hub_makes_other_ids() {
-        let other = HubKey::new([7; 16]);
-        assert_eq!(other.parse_job_id(KEY.job_id(JobSeq(1)).as_str()), None);
+        let other = Ids::new(HubKey::new([7; 16]));
+        assert_eq!(other.parse_job_id(ids().job_id(JobSeq(1)).as_str()), None);
+    }
+
+    #[test]
+    fn a_salt_changes_the_ids_given_after_it_and_no_earlier_one() {
+        let (job, lease) = (JobSeq::new, |job| LeaseRef { job: JobSeq(job), generation: 1 });
+        let before = ids();
+        let mut after = ids();
+        after.salts.begin(job(8), Timestamp::from_millis(6), Salt::new([1; 8]));
+        assert_eq!(after.job_id(job(7)), before.job_id(job(7)));
+        assert_eq!(after.request_id(job(7)), before.request_id(job(7)));
+        assert_eq!(after.lease_id(lease(7), AT), before.lease_id(lease(7), AT));
+        assert_ne!(after.request_id(job(8)), before.request_id(job(8)));
+        assert_eq!(after.parse_job_id(before.job_id(job(8)).as_str()), None);
+        assert_eq!(after.parse_job_id(after.job_id(job(8)).as_str()), Some(job(8)));
+        let later = Timestamp::from_millis(6);
+        let old = before.lease_id(lease(7), later);
+        assert_eq!(after.parse_lease_id(old.as_str(), |_| Some(later)), None);
+        assert_eq!(after.parse_lease_id(old.as_str(), |_| Some(AT)), Some(lease(7)));
+        assert_eq!(after.parse_lease_id(old.as_str(), |_| None), None);
     }
 }

@@ -103,6 +103,9 @@ pub const PULL_JOBS_MAX: u32 = 1_000;
 /// Kinds that one pull may name.
 pub const PULL_KINDS_MAX: usize = 64;
 
+/// Salts of ids that are kept, 2 MiB of them. Only starts after which ids were given count: ten a day for 18 years.
+pub const SALTS_MAX: usize = 1 << 16;
+
 /// Long polls parked at once: one per connection that the shell may hold.
 pub const WAITERS_MAX: usize = 65_536;
 

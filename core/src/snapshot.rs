@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::queue::JobRecord;
 use crate::registry::node::NodeRecord;
 use crate::rules::RulesVersion;
+use crate::salts::{Salted, Salts};
 use crate::settings::Setting;
 use crate::time::Timestamp;
 use sha2::{Digest, Sha256};
@@ -43,6 +44,7 @@ struct Head {
     next_node: u32,
     next_job: JobSeq,
     next_final_number: u64,
+    salts: Vec<Salted>,
 }
 
 members!(Head {
@@ -53,6 +55,7 @@ members!(Head {
     5 next_node: required,
     6 next_job: required,
     7 next_final_number: required,
+    8 salts,
 });
 
 impl Encoded for Record {
@@ -145,6 +148,7 @@ impl Hub {
             next_node: self.registry.next_index(),
             next_job,
             next_final_number,
+            salts: self.ids.salts.records(),
         })));
         self.limits.differences(&Limits::default()).into_iter().for_each(|setting| put(Record::Setting(setting)));
         self.registry.records().for_each(|node| put(Record::Node(Box::new(node))));
@@ -233,6 +237,7 @@ impl Restore {
         self.hub.rules = head.rules;
         self.hub.now = head.now;
         self.hub.chain = Chain::from_words(words);
+        self.hub.ids.salts = Salts::restore(head.salts).map_err(RestoreError::Contradiction)?;
         self.hub.registry.restore_next_index(head.next_node);
         self.hub.queue.restore_next_numbers((head.next_job, head.next_final_number));
         Ok(())

@@ -4,7 +4,7 @@
 mod real;
 
 use crate::audit;
-use sheratan_core::{Outcome, Timestamp};
+use sheratan_core::{Outcome, Salt, Timestamp};
 use sheratan_mutants::{Mutant, is_active};
 
 pub(crate) fn is_journaled(outcome: &Outcome) -> bool {
@@ -18,6 +18,10 @@ pub(crate) fn must_record_time(ended_at: Timestamp, recorded_at: Timestamp) -> b
 
 pub(crate) fn may_show_all(durable_seq: u64, last_seq: u64, is_time_ahead: bool) -> bool {
     real::may_show_all(durable_seq, last_seq, is_time_ahead) || is_active(Mutant::UndurableShown)
+}
+
+pub(crate) fn salt_of_start(random: Salt) -> Salt {
+    if is_active(Mutant::SaltRepeated) { Salt::new([0; 8]) } else { real::salt_of_start(random) }
 }
 
 pub(crate) fn is_wait_over(is_final: bool) -> bool {

@@ -156,6 +156,22 @@ impl VirtualDisk {
         state.sweep();
     }
 
+    /// An independent disk with the files as they are visible now, all durable: a copy that an operator made.
+    pub fn copy_files(&self, draw: Draw) -> VirtualDisk {
+        let copy = VirtualDisk::new(draw);
+        let (from, mut to) = (self.state(), copy.state());
+        for (path, node) in &from.names {
+            let node = match &from.nodes[node] {
+                Node::Folder => Node::Folder,
+                Node::File(content) => Node::File(Content::of(content.bytes.clone())),
+            };
+            to.add(path, node);
+        }
+        drop((from, to));
+        copy.write_back();
+        copy
+    }
+
     /// Sets the rates of faults.
     pub fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;

@@ -5,6 +5,7 @@ pub mod disk;
 pub mod draw;
 pub mod journal_check;
 pub mod load;
+pub mod loss_check;
 pub mod mesh;
 pub mod model_check;
 #[cfg(feature = "sim-mutants")]

@@ -5,6 +5,7 @@
 //! A panic of a mutated hub counts as a find in the dev profile, where it does not abort.
 
 use crate::journal_check;
+use crate::loss_check;
 use crate::mesh::{self, plan::Plan};
 use crate::model_check::check::SeedRange;
 use crate::model_check::run::{STEPS_DEFAULT, run_seed};
@@ -31,6 +32,7 @@ pub struct Hunter {
 pub const HUNTERS: &[Hunter] = &[
     Hunter { name: "model", sees: Mutant::is_in_core, run: check_model },
     Hunter { name: "journal", sees: is_in_journal, run: check_journal },
+    Hunter { name: "loss", sees: |mutant| mutant == Mutant::SaltRepeated, run: check_losses },
     Hunter { name: "mesh", sees: |_| true, run: run_mesh },
 ];
 
@@ -121,6 +123,10 @@ fn guarded(run: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
 fn check_journal(seed: u64) -> Result<(), String> {
     journal_check::run_seed(seed);
     Ok(())
+}
+
+fn check_losses(seed: u64) -> Result<(), String> {
+    loss_check::run_seed(seed).map(drop)
 }
 
 /// Whether the mistake is in files: the journal's, its snapshots', their folders'.

@@ -94,6 +94,87 @@ fn a_flipped_byte_before_the_tail_stops_the_start_and_repair_keeps_what_it_cuts(
     assert!(ids[10..].iter().all(|id| status(&mut data, id) == 404));
 }
 
+/// A job that was leased, whose ids a client and a worker keep: what the ids name must not change.
+struct Kept {
+    job_id: String,
+    lease: Value,
+}
+
+impl Kept {
+    fn submit_and_lease(data: &mut Client) -> Kept {
+        let job_id = submit(data, 1_000);
+        let pulled = data.post("/mesh/pull_requests", &json!({"node_id": "n1", "max": 100})).ok();
+        let mut leases = pulled["jobs"].as_array().unwrap().iter();
+        Kept { lease: leases.find(|leased| leased["job_id"] == job_id.as_str()).unwrap().clone(), job_id }
+    }
+
+    /// The hub has lost the job. Others are submitted and leased, with the numbers that this one had.
+    fn assert_names_nothing(&self, data: &mut Client) {
+        let others: Vec<_> = (2_000..2_030).map(|n| submit(data, n)).collect();
+        let pulled = data.post("/mesh/pull_requests", &json!({"node_id": "n1", "max": 100})).ok();
+        let leased = pulled["jobs"].as_array().unwrap();
+        assert!(!others.contains(&self.job_id), "the lost job's id was given to another");
+        let is_known = |member: &str| leased.iter().any(|leased| leased[member] == self.lease[member]);
+        assert!(!is_known("lease_id") && !is_known("request_id"), "{leased:?}");
+        let read = data.get(&format!("/mesh/jobs/{}", self.job_id));
+        assert_eq!((read.status, read.error().as_str()), (404, "unknown_job"));
+        let answer = data.post("/mesh/submit_result", &result(&self.lease, "n1", &json!({"late": true})));
+        assert_eq!((answer.status, answer.error().as_str()), (404, "unknown_job"));
+        let mut mixed = self.lease.clone();
+        mixed["job_id"] = leased[0]["job_id"].clone();
+        let answer = data.post("/mesh/submit_result", &result(&mixed, "n1", &json!({"late": true})));
+        assert_eq!((answer.status, answer.error().as_str()), (409, "lease_lost"));
+        let extended = json!({"node_id": "n1", "leases": [self.lease["lease_id"]]});
+        let extended = data.post("/mesh/extend_lease", &extended).ok();
+        assert_eq!(extended["leases"][0]["error"], "lease_lost", "{extended}");
+    }
+}
+
+#[test]
+fn an_id_of_a_job_that_a_repair_lost_names_no_other_job() {
+    let mut hub = Hub::start();
+    let mut data = hub.data();
+    let early: Vec<_> = (100..110).map(|n| submit(&mut data, n)).collect();
+    let keyed = json!({"kind": "k", "params": {"n": 5}, "idempotency_key": "a key"});
+    let keyed_id = data.post("/mesh/submit_request", &keyed).ok()["job_id"].clone();
+    submit(&mut data, 110);
+    let kept = Kept::submit_and_lease(&mut data);
+    hub.kill();
+    let path = segment(hub.folder());
+    let mut bytes = fs::read(&path).unwrap();
+    let at = position(&bytes, 110);
+    bytes[at + 2] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let repaired = hub.run(&["journal", "repair"]);
+    assert_eq!(repaired.code, Some(0), "{repaired:?}");
+    assert!(repaired.stdout.contains("ids of lost jobs and leases"), "{repaired:?}");
+    hub.restart();
+    let mut data = hub.data();
+    kept.assert_names_nothing(&mut data);
+    for id in &early {
+        assert_eq!(data.get(&format!("/mesh/jobs/{id}")).status, 200, "{id} was before the damage");
+    }
+    let again = data.post("/mesh/submit_request", &keyed).ok();
+    assert_eq!((&again["job_id"], &again["dedup"]), (&keyed_id, &json!(true)), "the key is known");
+}
+
+#[test]
+fn an_id_given_since_a_copy_was_made_names_nothing_when_the_copy_is_back() {
+    let mut hub = Hub::start();
+    let early = submit(&mut hub.data(), 100);
+    hub.stop();
+    let copied = files(hub.folder());
+    hub.restart();
+    let kept = Kept::submit_and_lease(&mut hub.data());
+    hub.kill();
+    files(hub.folder()).keys().for_each(|path| fs::remove_file(path).unwrap());
+    copied.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    hub.restart();
+    let mut data = hub.data();
+    kept.assert_names_nothing(&mut data);
+    assert_eq!(data.get(&format!("/mesh/jobs/{early}")).status, 200);
+}
+
 #[test]
 fn verify_reads_beside_a_running_hub_and_a_replay_agrees_with_it() {
     let hub = Hub::start();

@@ -426,6 +426,12 @@ impl<'a> JobView<'a> {
         self.kind
     }
 
+    /// The attempt of the job's lease of that generation, if it is kept.
+    pub(crate) fn attempt(&self, generation: u32) -> Option<&'a Attempt> {
+        let age = rules::leases_since(generation, self.job.history.generation()).filter(|_| generation > 0)?;
+        self.job.attempts().nth_back(age as usize)
+    }
+
     pub fn params(&self) -> Option<&'a Payload> {
         self.job.params.as_ref()
     }

@@ -131,6 +131,8 @@ fn serve(
     if trace.is_some() {
         service.begin_trace();
     }
+    let salt = journal::random_salt().map_err(local("a salt for ids"))?;
+    service.begin_ids(shell::wall_time(), salt);
     if *service.hub().limits() != config.limits {
         // A new hub accepts it as well; the command's record holds the wall time.
         let set = Command::Set(config.limits.differences(service.hub().limits()));

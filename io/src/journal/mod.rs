@@ -51,7 +51,7 @@ pub use repair::{Lost, RepairError, RepairReport, repair};
 pub use replay::ReplayError;
 pub use rewind::{RewindReport, RewindTarget, rewind};
 pub use snapshot::{SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReport, SnapshotWriter};
-pub use store::{Store, Truncated};
+pub use store::{Store, Truncated, random_salt};
 pub use verify::{
     ReplayCheck, SegmentReport, SegmentStatus, SnapshotCheck, VerifyReport, inspect, is_in_use, verify, verify_on,
 };

@@ -23,6 +23,10 @@ use std::{fmt, io};
 /// Lost records are searched for up to this many after the first bad one.
 const LOST_SEARCHED: u64 = 1 << 32;
 
+/// What a loss means for those who have ids.
+pub(crate) const ORPHANED_IDS: &str =
+    "; ids of lost jobs and leases name nothing from now on (404 unknown_job, 409 lease_lost), and are not given again";
+
 /// What a repair did.
 #[derive(Clone, Debug, Serialize)]
 pub struct RepairReport {
@@ -421,7 +425,8 @@ impl fmt::Display for RepairReport {
             None => f.write_str("no record is lost: a snapshot has them")?,
             Some(lost) => write!(f, "lost: {lost}")?,
         }
-        write!(f, "; the journal goes on at record {}", self.next_seq)
+        write!(f, "; the journal goes on at record {}", self.next_seq)?;
+        if self.lost.is_some() { f.write_str(ORPHANED_IDS) } else { Ok(()) }
     }
 }
 

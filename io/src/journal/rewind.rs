@@ -11,7 +11,7 @@
 
 use super::build::Build;
 use super::folder::Options;
-use super::repair::{self, Lost, Repair, RepairError};
+use super::repair::{self, Lost, ORPHANED_IDS, Repair, RepairError};
 use super::replay;
 use super::snapshot::SnapshotReader;
 use super::verify;
@@ -127,6 +127,7 @@ impl fmt::Display for RewindReport {
         if let Some(quarantine) = &self.quarantine {
             writeln!(f, "{} files are now in {}", self.moved.len(), quarantine.display())?;
         }
-        write!(f, "lost: {lost}; the journal goes on at record {}, behind {snapshot}", self.next_seq)
+        let next_seq = self.next_seq;
+        write!(f, "lost: {lost}; the journal goes on at record {next_seq}, behind {snapshot}{ORPHANED_IDS}")
     }
 }

@@ -8,7 +8,7 @@ use super::recover::{OpenError, Progress, Recovered};
 use super::replay::{self, ReplayError};
 use super::snapshot::{SnapshotError, SnapshotReport};
 use serde::Serialize;
-use sheratan_core::{Hub, HubKey};
+use sheratan_core::{Hub, HubKey, Salt};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -186,6 +186,13 @@ fn random_identity() -> Result<Identity, getrandom::Error> {
     getrandom::fill(&mut hub_id)?;
     getrandom::fill(&mut key)?;
     Ok(Identity { hub_id: HubId(hub_id), key: HubKey::new(key) })
+}
+
+/// A salt for a start's ids that no other start has.
+pub fn random_salt() -> io::Result<Salt> {
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(Salt::new(salt))
 }
 
 impl From<LockError> for OpenError {

@@ -64,7 +64,7 @@ pub use problem::Problem;
 pub use recovering::{Recovering, Replayed};
 pub use route::{Plane, PlaneAddrs};
 pub use settings::Settings;
-use sheratan_core::{Caller as Asker, Command, Effect, Hub, Outcome, Principal, Timestamp};
+use sheratan_core::{Caller as Asker, Command, Effect, Hub, Outcome, Principal, Salt, Timestamp};
 pub use uncommitted::Handover;
 
 use crate::http::{Reply, Request};
@@ -177,6 +177,13 @@ impl Service {
     /// Applies a command of the hub itself, such as its limits at the start.
     pub fn command(&mut self, now: Timestamp, command: Command) -> Result<Outcome, Problem> {
         self.execute(now, Asker::HUB, command)
+    }
+
+    /// Makes the ids of this start unlike those of any other. Call it before the first request: only then are ids given.
+    /// `salt` is random.
+    pub fn begin_ids(&mut self, now: Timestamp, salt: Salt) {
+        let began = self.command(now, Command::BeginSalt(rules::salt_of_start(salt)));
+        began.expect("the journal has not failed yet");
     }
 
     /// Fires the timers that are due at `now`. Call it at [`Service::next_timeout`] or earlier, then

@@ -196,7 +196,7 @@ impl Problem {
                 let detail = format!(
                     "the idempotency_key belongs to a job with another payload (hash {hash}…); use another key, or on_duplicate \"latest_wins\""
                 );
-                let extra = format!(",\"existing_job_id\":\"{}\"", hub.key().job_id(*job));
+                let extra = format!(",\"existing_job_id\":\"{}\"", hub.ids().job_id(*job));
                 Problem { extra, ..Problem::new(409, "idempotency_key_collision", detail) }
             }
             Refusal::UnknownJob => Problem::unknown_job(),

@@ -1,6 +1,6 @@
 //! Rules: decisions of the service, one pure function each.
 
-use sheratan_core::{Outcome, Timestamp};
+use sheratan_core::{Outcome, Salt, Timestamp};
 
 /// Whether a command that had this outcome is a record of the journal.
 pub(crate) fn is_journaled(outcome: &Outcome) -> bool {
@@ -16,6 +16,11 @@ pub(crate) fn must_record_time(ended_at: Timestamp, recorded_at: Timestamp) -> b
 /// Whether the whole state may be shown while the journal cannot be written.
 pub(crate) fn may_show_all(durable_seq: u64, last_seq: u64, is_time_ahead: bool) -> bool {
     durable_seq == last_seq && !is_time_ahead
+}
+
+/// The salt of the ids that a start gives.
+pub(crate) fn salt_of_start(random: Salt) -> Salt {
+    random
 }
 
 /// Whether a request that waits for a job's end is to be answered.

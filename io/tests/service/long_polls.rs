@@ -68,7 +68,7 @@ fn a_long_poll_acknowledges_no_result_that_is_not_durable() {
     let mut service = service();
     post(&mut service, 1, "/mesh/submit_request", r#"{"kind":"a"}"#);
     post(&mut service, 2, "/mesh/pull_requests", r#"{"node_id":"n"}"#);
-    let job = service.hub().key().job_id(sheratan_core::JobSeq::new(1));
+    let job = service.hub().ids().job_id(sheratan_core::JobSeq::new(1));
     park(&mut service, 3, "other", "[]");
     let result = format!(r#"{{"job_id":"{job}","node_id":"n","ok":true,"pull":{{"wait_ms":30000}}}}"#);
     assert!(post(&mut service, 4, "/mesh/submit_result", &result), "there is no other job, so it waits");

@@ -47,7 +47,7 @@ fn failed() -> (Service, [String; 4]) {
     assert!(status == 200 && text.contains("lease_id"), "{text}");
     submit(&mut service, "third");
     service.journal_failed("the disk is full".into());
-    let path = |seq| format!("/mesh/jobs/{}", service.hub().key().job_id(JobSeq::new(seq)));
+    let path = |seq| format!("/mesh/jobs/{}", service.hub().ids().job_id(JobSeq::new(seq)));
     let paths = [1, 2, 3, 4].map(path);
     (service, paths)
 }
@@ -95,7 +95,7 @@ fn short_lived() -> (Service, String) {
     assert_eq!(status, 200, "{text}");
     service.settle(NOW);
     service.set_durable(service.last_seq());
-    let path = format!("/mesh/jobs/{}", service.hub().key().job_id(JobSeq::new(1)));
+    let path = format!("/mesh/jobs/{}", service.hub().ids().job_id(JobSeq::new(1)));
     (service, path)
 }
 

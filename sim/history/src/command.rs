@@ -1,18 +1,18 @@
 //! Commands as lines: one verb each; members that have their default are left out.
 
 use crate::values::{
-    self, DURATION, HASH_32, INSTANT, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_16, NUMBER_32, PAYLOAD, SETTING_VALUE,
-    ZONE,
+    self, DURATION, HASH_8, HASH_32, INSTANT, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_16, NUMBER_32, PAYLOAD,
+    SETTING_VALUE, ZONE,
 };
 use crate::words::{Kind, Options, Printed, WordError, Words};
 use sheratan_core::{
     Command, Complete, Extend, Health, Heartbeat, Idempotency, Millis, NameSet, NodeIndex, OnDuplicate, OnFailed,
-    Payload, Priority, Pull, ResultMark, RulesVersion, Setting, Submit, Timestamp, Zone,
+    Payload, Priority, Pull, ResultMark, RulesVersion, Salt, Setting, Submit, Timestamp, Zone,
 };
 
 /// The verbs of commands.
 pub(crate) const VERBS: &[&str] =
-    &["set", "heartbeat", "seen", "tick", "submit", "pull", "extend", "complete", "fail", "adopt_rules"];
+    &["set", "heartbeat", "seen", "tick", "submit", "pull", "extend", "complete", "fail", "adopt_rules", "begin_salt"];
 
 const NODES: Kind<Vec<NodeIndex>> = Kind {
     expected: "nodes' numbers with commas between them",
@@ -69,6 +69,7 @@ pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordEr
         }
         "complete" => Command::Complete(parse_complete(words, true)?),
         "fail" => Command::Complete(parse_complete(words, false)?),
+        "begin_salt" => Command::BeginSalt(Salt::new(words.take(&HASH_8)?)),
         "adopt_rules" => Command::AdoptRules(RulesVersion::new(words.take(&NUMBER_16)?)),
         _ => unreachable!("it is one of the verbs of commands"),
     };
@@ -95,6 +96,7 @@ pub(crate) fn print(command: &Command) -> String {
             line.maybe("for", &extend.lease_duration_ms, |ms| values::duration(*ms)).end()
         }
         Command::Complete(complete) => print_complete(complete),
+        Command::BeginSalt(salt) => Printed::new("begin_salt").word(values::hex(salt.as_bytes())).end(),
         Command::AdoptRules(version) => Printed::new("adopt_rules").word(version.get()).end(),
     }
 }

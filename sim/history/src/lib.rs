@@ -55,6 +55,7 @@
 //! complete 1 node=a                                     without a lease, as clients of v1.5
 //! complete 2 lease=1@1                                  with the lease of another job
 //! adopt_rules 2                                         -> done | refused rules_not_taken
+//! begin_salt 0102030405060708                           -> done
 //! ```
 //! `final` means not retryable. A result without `mark` has that of its content, so a repeated line is a result that is sent
 //! twice.

@@ -27,6 +27,8 @@ pub(crate) const PAYLOAD: Kind<Payload> = Kind {
     expected: "JSON without spaces outside its strings, text:\"…\", bytes:N (so many digits 1), or hex:…",
     read: read_payload,
 };
+pub(crate) const HASH_8: Kind<[u8; 8]> =
+    Kind { expected: "16 hex digits", read: |text| read_hex(text)?.try_into().ok() };
 pub(crate) const HASH_32: Kind<[u8; 32]> =
     Kind { expected: "64 hex digits, or a number up to 255 that all 32 bytes have", read: read_hash };
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use sheratan_core::limits::{Limits, NAME_BYTES_MAX};
 use sheratan_core::{
     Audit, Command, Complete, Effect, Extend, FinalStatus, Health, Heartbeat, Idempotency, JobSeq, LeaseRef, Millis,
-    Name, NameSet, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload, Priority, Pull, ResultMark, RulesVersion,
+    Name, NameSet, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload, Priority, Pull, ResultMark, RulesVersion, Salt,
     Setting, Submit, Submitted, Timestamp, WaiterId, Zone,
 };
 use sheratan_history::{Histories, History, SnapshotOf, Source, Step, print_effects, print_outcome};
@@ -182,6 +182,7 @@ fn commands() -> BoxedStrategy<Command> {
             .prop_map(|(node, leases, lease_duration_ms)| Command::Extend(Extend { node, leases, lease_duration_ms })),
         completes(),
         any::<u16>().prop_map(|version| Command::AdoptRules(RulesVersion::new(version))),
+        any::<[u8; 8]>().prop_map(|salt| Command::BeginSalt(Salt::new(salt))),
     ]
     .boxed()
 }

@@ -76,6 +76,7 @@ mutants! {
     Disk AppendNotSynced: "append-not-synced", "a batch is acknowledged before it was synced";
     Disk SegmentNotSynced: "segment-not-synced", "a new segment gets its name before it was synced";
     Disk FolderNotSynced: "folder-not-synced", "a new name in the journal's folders is used before its folder was synced";
+    Shell SaltRepeated: "salt-repeated", "each start makes its ids with the salt of the start before";
     Shell ReplyNotHeld: "reply-not-held", "a reply leaves while its record is on the way to the disk";
     Shell FailureAcknowledged: "failure-acknowledged", "a reply acknowledges what the journal failed to append";
     Shell UndurableShown: "undurable-shown", "a read shows what the journal failed to take";

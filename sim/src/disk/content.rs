@@ -48,6 +48,10 @@ enum Survival {
 }
 
 impl Content {
+    pub fn of(bytes: Vec<u8>) -> Content {
+        Content { bytes, ..Content::default() }
+    }
+
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
         if bytes.is_empty() {
             return;

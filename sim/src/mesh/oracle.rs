@@ -8,8 +8,8 @@ mod streams;
 
 pub use reads::{Page, Row, Wait};
 use sheratan_core::{
-    Command, CompletedStatus, Effect, Envelope, FinalStatus, Hub, HubKey, JobSeq, JobView, Outcome, State, Submitted,
-    Timestamp,
+    Command, CompletedStatus, Effect, Envelope, FinalStatus, Hub, HubKey, JobSeq, JobView, LeaseRef, Outcome, State,
+    Submitted, Timestamp,
 };
 
 use super::listener::Received;
@@ -120,6 +120,8 @@ pub struct Oracle {
     finals: BTreeMap<u64, FinalStatus>,
     /// How many leases each job that is not final has had.
     leases: BTreeMap<u64, u32>,
+    /// When each lease started.
+    lease_starts: BTreeMap<LeaseRef, Timestamp>,
     /// Jobs that a node failed as not retryable.
     hopeless: BTreeSet<u64>,
     /// The job of each key and payload, as last acknowledged.
@@ -162,6 +164,7 @@ impl Oracle {
             last_at: Timestamp::ZERO,
             finals: BTreeMap::new(),
             leases: BTreeMap::new(),
+            lease_starts: BTreeMap::new(),
             hopeless: BTreeSet::new(),
             keys: BTreeMap::new(),
             holders: BTreeMap::new(),
@@ -237,6 +240,8 @@ impl Oracle {
                 })?;
             }
             Outcome::Pulled(pulled) => {
+                let now = self.shadow.now();
+                self.lease_starts.extend(pulled.leases.iter().map(|leased| (leased.lease, now)));
                 holds(pulled.leases.is_empty() || counts.leased <= limits.inflight_max, "inflight limit", || {
                     format!("{} of {} jobs are under lease", counts.leased, limits.inflight_max)
                 })?;
@@ -343,7 +348,7 @@ impl Oracle {
             let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len());
             let text = String::from_utf8_lossy(&rest[..end]);
             // A reply that the window cuts may end within an id.
-            let Some(job) = self.shadow.key().parse_job_id(&text) else { continue };
+            let Some(job) = self.shadow.ids().parse_job_id(&text) else { continue };
             holds(job < self.shadow.queue().next_seq(), "nothing is reported before it is durable", || {
                 format!("job {} was sent, the journal knows {}", job.get(), self.shadow.queue().next_seq().get() - 1)
             })?;
@@ -353,9 +358,9 @@ impl Oracle {
 
     /// Checks what an actor observed.
     pub fn observe(&mut self, now: Micros, observation: Observation) -> Result<(), Violation> {
-        let key = *self.shadow.key();
+        let ids = self.shadow.ids().clone();
         let job_of = |text: &str| {
-            key.parse_job_id(text).ok_or(Violation { invariant: "ids", detail: format!("`{text}` is no job") })
+            ids.parse_job_id(text).ok_or(Violation { invariant: "ids", detail: format!("`{text}` is no job") })
         };
         match observation {
             Observation::Submitted { key, variant, kind, params, job_id, status } => {
@@ -375,7 +380,8 @@ impl Oracle {
             }
             Observation::Leased { node, job_id, lease_id } => {
                 let job = job_of(&job_id)?;
-                let lease = key.parse_lease_id(&lease_id).filter(|lease| lease.job == job);
+                let started_at = |lease: LeaseRef| self.lease_starts.get(&lease).copied();
+                let lease = ids.parse_lease_id(&lease_id, started_at).filter(|lease| lease.job == job);
                 let lease = lease.ok_or(Violation { invariant: "ids", detail: format!("`{lease_id}` is no lease") })?;
                 let known = self.shadow.queue().get(job).map(|job| job.generation());
                 holds(known.is_none_or(|known| known >= lease.generation), "an acknowledged lease is durable", || {

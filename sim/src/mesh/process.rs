@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::wire::VirtualWire;
 use crate::agenda::{Alarm, Micros};
 use crate::disk::VirtualDisk;
-use sheratan_core::{Command, Hub, Timestamp};
+use sheratan_core::{Command, Hub, Salt, Timestamp};
 use sheratan_io::http;
 use sheratan_io::journal::{self, Appender, Identity, OpenError, Options, RecoveryReport, Store};
 use sheratan_io::redact::Redactor;
@@ -124,6 +124,8 @@ impl Process {
         let (at, _) = slew.read(0, wall);
         let mut service = Service::new(hub, report.next_seq, settings(plan, at));
         service.begin_trace();
+        // No two starts are at the same instant.
+        service.begin_ids(at, Salt::new(now.to_le_bytes()));
         let settings = plan.limits.to_core().differences(service.hub().limits());
         if !settings.is_empty() {
             let done = service.command(at, Command::Set(settings));

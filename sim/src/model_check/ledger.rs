@@ -95,8 +95,8 @@ impl Ledger {
         holds(bytes <= limits.queue_bytes_max, || {
             format!("a submit was accepted with {bytes} bytes of unfinished jobs of {}", limits.queue_bytes_max)
         })?;
-        let text = hub.key().job_id(seq);
-        let reads_back = hub.key().parse_job_id(text.as_str()) == Some(seq);
+        let text = hub.ids().job_id(seq);
+        let reads_back = hub.ids().parse_job_id(text.as_str()) == Some(seq);
         holds(reads_back, || format!("{text} does not read back as job {}", seq.get()))
     }
 
@@ -113,8 +113,8 @@ impl Ledger {
             format!("job {seq} has attempt {} of {}", lease.generation, job.attempts_max())
         })?;
         holds(leased.until >= hub.now(), || format!("job {seq}: its lease expired before it was granted"))?;
-        let text = hub.key().lease_id(lease);
-        holds(hub.key().parse_lease_id(text.as_str()) == Some(lease), || format!("{text} does not read back"))
+        let text = hub.ids().lease_id(lease, hub.now());
+        holds(hub.parse_lease_id(text.as_str()) == Some(lease), || format!("{text} does not read back"))
     }
 }
 

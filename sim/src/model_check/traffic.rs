@@ -8,8 +8,8 @@ use crate::model_check::profile::{self, Act, Pace, Profile};
 use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_PER_ZONE_MAX, LEASE_DURATION_MAX, NODE_FORGET_MS};
 use sheratan_core::{
     Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Limits, Millis, Name, NameSet,
-    NodeIndex, OnDuplicate, OnFailed, Payload, Priority, Pull, ResultMark, RulesVersion, Setting, Submit, Timestamp,
-    WaiterId, Zone,
+    NodeIndex, OnDuplicate, OnFailed, Payload, Priority, Pull, ResultMark, RulesVersion, Salt, Setting, Submit,
+    Timestamp, WaiterId, Zone,
 };
 use sheratan_history::{SnapshotOf, Source, Step};
 use std::collections::VecDeque;
@@ -116,6 +116,9 @@ impl Traffic {
             Act::NodesSeen => Command::NodesSeen(self.nodes_seen()),
             Act::Configure => Command::Set(self.settings(hub)),
             Act::Other if self.draw.chance(500) => Command::Tick,
+            Act::Other if self.draw.chance(300) => {
+                Command::BeginSalt(Salt::new(self.draw.below(u64::MAX).to_le_bytes()))
+            }
             Act::Other => Command::AdoptRules(RulesVersion::new(self.draw.below(3) as u16)),
             Act::Advance => return Step::Advance(at),
             Act::Park => {

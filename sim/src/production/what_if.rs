@@ -169,7 +169,11 @@ impl<'a> Both<'a> {
                 self.recorded.apply(now, Command::NodesSeen(nodes));
                 self.changed.apply(now, Command::NodesSeen(indices));
             }
-            command @ (Command::Heartbeat(_) | Command::Submit(_) | Command::Tick | Command::AdoptRules(_)) => {
+            command @ (Command::Heartbeat(_)
+            | Command::Submit(_)
+            | Command::Tick
+            | Command::AdoptRules(_)
+            | Command::BeginSalt(_)) => {
                 self.recorded.apply(now, command.clone());
                 self.changed.apply(now, command);
             }

@@ -6,7 +6,7 @@ use crate::service::long_polls::{self, LongPoll, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::query::Query;
 use crate::service::{Answer, Caller, Service, reply};
-use sheratan_core::{AttemptEnd, FinalStatus, HubKey, JobSeq, JobView, Millis, Name, State, Timestamp};
+use sheratan_core::{AttemptEnd, FinalStatus, Ids, JobSeq, JobView, Millis, Name, State, Timestamp};
 
 /// The most jobs on one page.
 const PAGE_JOBS_MAX: u64 = 1_000;
@@ -27,7 +27,7 @@ impl Service {
     ) -> Result<Answer, Problem> {
         let query = Query::parse(request.query(), &["wait_ms"])?;
         let wait_ms = query.number("wait_ms", 0..=long_polls::WAIT_MS_MAX)?.unwrap_or(0);
-        let seq = self.hub.key().parse_job_id(id).ok_or_else(Problem::unknown_job)?;
+        let seq = self.hub.ids().parse_job_id(id).ok_or_else(Problem::unknown_job)?;
         let job = self.hub.queue().get(seq).ok_or_else(|| self.unknown_job())?;
         if job.is_final() || wait_ms == 0 || self.is_draining {
             return Ok(Answer::Reply(self.job_reply(seq)));
@@ -49,7 +49,7 @@ impl Service {
             return Problem::not_durable(reason).into_reply();
         }
         let mut shown = Vec::new();
-        write_job(&mut shown, self.hub.key(), job, true);
+        write_job(&mut shown, self.hub.ids(), job, true);
         reply::ok(|out| _ = out.flag("ok", true).raw("job", &shown))
     }
 
@@ -69,7 +69,7 @@ impl Service {
         let last = match query.get("cursor")? {
             None => JobSeq::new(self.hub.queue().next_seq().get() - 1),
             Some(text) => {
-                let before = self.hub.key().parse_job_id(text);
+                let before = self.hub.ids().parse_job_id(text);
                 let before = before.ok_or_else(|| Problem::bad_request("cursor must be the next_cursor of a page"))?;
                 JobSeq::new(before.get() - 1)
             }
@@ -91,11 +91,11 @@ impl Service {
             oldest = Some(job.seq());
             page.extend(Some(job).filter(is_asked_for));
         }
-        let key = self.hub.key();
+        let ids = self.hub.ids();
         Ok(reply::ok(|out| {
-            out.flag("ok", true).array("jobs", page, |out, job| write_job(out, key, job, false));
+            out.flag("ok", true).array("jobs", page, |out, job| write_job(out, ids, job, false));
             match oldest.filter(|_| is_cut) {
-                Some(oldest) => out.plain("next_cursor", key.job_id(oldest)),
+                Some(oldest) => out.plain("next_cursor", ids.job_id(oldest)),
                 None => out.raw("next_cursor", b"null"),
             };
         }))
@@ -113,9 +113,9 @@ fn read_status(query: &Query) -> Result<Option<&'static str>, Problem> {
 }
 
 /// A job with its attempts and, if `is_whole`, its payloads.
-fn write_job(out: &mut Vec<u8>, key: &HubKey, job: JobView<'_>, is_whole: bool) {
+fn write_job(out: &mut Vec<u8>, ids: &Ids, job: JobView<'_>, is_whole: bool) {
     object(out, |out| {
-        out.plain("job_id", key.job_id(job.seq())).plain("request_id", key.request_id(job.seq()));
+        out.plain("job_id", ids.job_id(job.seq())).plain("request_id", ids.request_id(job.seq()));
         out.text("kind", job.kind()).plain("status", job.status()).plain("priority", job.priority().as_str());
         out.text("zone", job.class().zone.as_str());
         out.array("requires", job.class().requires.iter(), |out, name: &Name| write_text(out, name));

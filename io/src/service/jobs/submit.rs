@@ -10,7 +10,7 @@ use crate::service::{Caller, Service, leases, reply};
 use sheratan_core::integrity::checksum;
 use sheratan_core::limits::ATTEMPTS_MAX;
 use sheratan_core::{
-    Caller as Asker, Command, FinalStatus, HubKey, Idempotency, JobSeq, Millis, Name, OnDuplicate, OnFailed, Outcome,
+    Caller as Asker, Command, FinalStatus, Idempotency, Ids, JobSeq, Millis, Name, OnDuplicate, OnFailed, Outcome,
     Priority, Submit, Submitted, Timestamp,
 };
 
@@ -45,7 +45,7 @@ impl Service {
         let fields = Fields::parse(request.body(), MEMBERS)?;
         let submit = read_submit(&fields, header::single(request, KEY_HEADER)?)?;
         let submitted = self.submit(now, self.asker(caller), submit)?;
-        Ok(reply::ok(|out| write_submitted(out, self.hub.key(), &submitted)))
+        Ok(reply::ok(|out| write_submitted(out, self.hub.ids(), &submitted)))
     }
 
     pub(super) fn submit_many(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
@@ -58,7 +58,7 @@ impl Service {
         let mut answers = Answers::new("requests");
         for entry in entries {
             let submitted = self.submit_entry(now, self.asker(caller), entry);
-            answers.push(submitted, |out, submitted| write_submitted(out, self.hub.key(), &submitted));
+            answers.push(submitted, |out, submitted| write_submitted(out, self.hub.ids(), &submitted));
         }
         Ok(Reply::json(200, answers.into_body()))
     }
@@ -129,32 +129,32 @@ fn read_idempotency(fields: &Fields, header_key: Option<&[u8]>, kind: &Name) -> 
 }
 
 /// The members of the reply to a submit.
-fn write_submitted(out: &mut Object, key: &HubKey, submitted: &Submitted) {
-    let ids = |out: &mut Object, job: JobSeq, is_repeat: bool| {
-        out.flag("ok", true).plain("request_id", key.request_id(job)).plain("job_id", key.job_id(job));
+fn write_submitted(out: &mut Object, ids: &Ids, submitted: &Submitted) {
+    let write_ids = |out: &mut Object, job: JobSeq, is_repeat: bool| {
+        out.flag("ok", true).plain("request_id", ids.request_id(job)).plain("job_id", ids.job_id(job));
         out.flag("dedup", is_repeat);
     };
     match submitted {
         Submitted::Accepted { job, supersedes, replaces } => {
-            ids(out, *job, false);
+            write_ids(out, *job, false);
             out.plain("status", "accepted");
             for (member, older) in [("supersedes", supersedes), ("replaces", replaces)] {
                 if let Some(older) = older {
-                    out.plain(member, key.job_id(*older));
+                    out.plain(member, ids.job_id(*older));
                 }
             }
         }
         Submitted::InProgress { job } => {
-            ids(out, *job, true);
+            write_ids(out, *job, true);
             out.plain("status", "in_progress");
         }
         Submitted::Final { job, status, result, error } => {
-            ids(out, *job, true);
+            write_ids(out, *job, true);
             let is_completed = *status == FinalStatus::Completed;
             out.plain("status", if is_completed { "completed" } else { "failed" });
             out.plain("job_status", status.as_str());
             match (is_completed, result) {
-                (true, None) => _ = out.plain("result_ref", format_args!("/mesh/jobs/{}", key.job_id(*job))),
+                (true, None) => _ = out.plain("result_ref", format_args!("/mesh/jobs/{}", ids.job_id(*job))),
                 (_, result) => _ = out.payload("result", result.as_ref()),
             }
             if !is_completed {

@@ -27,7 +27,7 @@ impl Service {
             .map(|text| text.as_str().ok_or_else(|| Problem::bad_request("leases must be a list of strings")))
             .collect::<Result<_, _>>()?;
         // A text that is not a lease id of this hub counts as a lost lease; the command carries only the others.
-        let parsed: Vec<_> = texts.iter().map(|text| self.hub.key().parse_lease_id(text)).collect();
+        let parsed: Vec<_> = texts.iter().map(|text| self.hub.parse_lease_id(text)).collect();
         let leases = parsed.iter().flatten().copied().collect();
         let extend = Extend { node: node.clone(), leases, lease_duration_ms };
         let outcome = self.execute(now, self.asker(caller), Command::Extend(extend))?;

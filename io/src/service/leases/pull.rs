@@ -193,11 +193,13 @@ fn write_nothing(out: &mut Object) {
 
 fn write_leased(out: &mut Vec<u8>, hub: &Hub, leased: &Leased) {
     let job = hub.queue().get(leased.lease.job).expect("a job that was just leased is known");
-    let key = hub.key();
+    let ids = hub.ids();
+    let started_at = job.attempts().next_back().expect("a job that was just leased has an attempt").started_at;
     object(out, |out| {
-        out.plain("job_id", key.job_id(job.seq())).plain("request_id", key.request_id(job.seq()));
+        out.plain("job_id", ids.job_id(job.seq())).plain("request_id", ids.request_id(job.seq()));
         out.text("kind", job.kind()).payload("params", job.params());
-        out.number("attempt", u64::from(leased.lease.generation)).plain("lease_id", key.lease_id(leased.lease));
+        out.number("attempt", u64::from(leased.lease.generation))
+            .plain("lease_id", ids.lease_id(leased.lease, started_at));
         out.time("lease_until_utc", leased.until).plain("priority", job.priority().as_str());
     });
 }

@@ -2,13 +2,13 @@
 
 use crate::object::Object;
 use crate::redact::Redactor;
-use sheratan_core::{Audit, HubKey, Name};
+use sheratan_core::{Audit, Ids, Name};
 
 /// Characters of an idempotency key in the audit log.
 const KEY_PREFIX_CHARS: usize = 8;
 
 /// Writes the details of an event; returns its name.
-pub fn write_details(out: &mut Object, key: &HubKey, redactor: &Redactor, audit: &Audit) -> &'static str {
+pub fn write_details(out: &mut Object, ids: &Ids, redactor: &Redactor, audit: &Audit) -> &'static str {
     match audit {
         Audit::BackpressureDrop { reason, held, max, queue_depth } => {
             out.number("queue_depth", *queue_depth).number("max", *max).plain("reason", reason.as_str());
@@ -20,20 +20,20 @@ pub fn write_details(out: &mut Object, key: &HubKey, redactor: &Redactor, audit:
             "INFLIGHT_SATURATED"
         }
         Audit::LeaseReap { job, node, attempt } => {
-            out.plain("job_id", key.job_id(*job)).text("node_id", node).number("attempt", u64::from(*attempt));
+            out.plain("job_id", ids.job_id(*job)).text("node_id", node).number("attempt", u64::from(*attempt));
             "LEASE_REAP"
         }
         Audit::RetryScheduled { job, attempt, delay_ms } => {
-            out.plain("job_id", key.job_id(*job)).number("attempt", u64::from(*attempt));
+            out.plain("job_id", ids.job_id(*job)).number("attempt", u64::from(*attempt));
             out.number("delay_ms", delay_ms.get());
             "RETRY_SCHEDULED"
         }
         Audit::RetryExhausted { job, attempts } => {
-            out.plain("job_id", key.job_id(*job)).number("attempts", u64::from(*attempts));
+            out.plain("job_id", ids.job_id(*job)).number("attempts", u64::from(*attempts));
             "RETRY_EXHAUSTED"
         }
         Audit::IdempotencyHit { job, is_final } => {
-            out.plain("job_id", key.job_id(*job)).flag("is_final", *is_final);
+            out.plain("job_id", ids.job_id(*job)).flag("is_final", *is_final);
             "IDEMPOTENCY_HIT"
         }
         Audit::IdempotencyKeyCollision { key, old_hash_prefix, new_hash_prefix } => {

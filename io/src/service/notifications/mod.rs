@@ -214,7 +214,7 @@ impl Service {
         let mut details = Vec::new();
         let mut event = "";
         let redactor = &self.settings.redactor;
-        object(&mut details, |out| event = audit::write_details(out, self.hub.key(), redactor, audit));
+        object(&mut details, |out| event = audit::write_details(out, self.hub.ids(), redactor, audit));
         self.notifications.add(Event { ts, event, details });
     }
 

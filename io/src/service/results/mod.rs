@@ -12,7 +12,7 @@ use crate::object::{Object, object};
 use sha2::{Digest, Sha256};
 use sheratan_core::integrity::checksum::Claimed;
 use sheratan_core::{
-    Command, Complete, Completed, CompletedStatus, HubKey, LeaseRef, Name, Outcome, ResultMark, Timestamp,
+    Command, Complete, Completed, CompletedStatus, Ids, LeaseRef, Name, Outcome, ResultMark, Timestamp,
 };
 
 /// The members of a result.
@@ -81,7 +81,7 @@ impl Service {
         let then_pull = PullRequest::of_result(&fields)?;
         let completed = self.complete(now, caller, &fields)?;
         let mut body = Vec::new();
-        object(&mut body, |out| write_completed(out, self.hub.key(), &completed));
+        object(&mut body, |out| write_completed(out, self.hub.ids(), &completed));
         self.answer_then_pull(now, caller, body, then_pull)
     }
 
@@ -93,7 +93,7 @@ impl Service {
         let mut answers = Answers::new("results");
         for entry in entries {
             let completed = batch::read_entry(entry, MEMBERS).and_then(|fields| self.complete(now, caller, &fields));
-            answers.push(completed, |out, completed| write_completed(out, self.hub.key(), &completed));
+            answers.push(completed, |out, completed| write_completed(out, self.hub.ids(), &completed));
         }
         self.answer_then_pull(now, caller, answers.into_body(), then_pull)
     }
@@ -122,10 +122,10 @@ impl Service {
             None => Claimed { sha256: None, sig: None },
         };
         let mark = self.check_integrity(now, caller, &claimed, error, &job_id, ok, result)?;
-        let job = self.hub.key().parse_job_id(&job_id).ok_or_else(Problem::unknown_job)?;
+        let job = self.hub.ids().parse_job_id(&job_id).ok_or_else(Problem::unknown_job)?;
         // A text that is not a lease id of this hub is fenced like an ended lease: no lease has generation 0.
         let no_lease = LeaseRef { job, generation: 0 };
-        let lease = lease_id.map(|text| self.hub.key().parse_lease_id(&text).unwrap_or(no_lease));
+        let lease = lease_id.map(|text| self.hub.parse_lease_id(&text).unwrap_or(no_lease));
         Ok(Complete {
             job,
             lease,
@@ -145,8 +145,8 @@ fn mark_of_id(result_id: &Name) -> ResultMark {
 }
 
 /// The members of the reply to a result.
-fn write_completed(out: &mut Object, key: &HubKey, completed: &Completed) {
-    out.flag("ok", true).plain("job_id", key.job_id(completed.job));
+fn write_completed(out: &mut Object, ids: &Ids, completed: &Completed) {
+    out.flag("ok", true).plain("job_id", ids.job_id(completed.job));
     match completed.status {
         CompletedStatus::Final(status) => _ = out.plain("status", status.as_str()),
         CompletedStatus::RetryScheduled(at) => {

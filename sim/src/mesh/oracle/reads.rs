@@ -184,9 +184,9 @@ impl Oracle {
     }
 
     pub(super) fn check_page(&mut self, now: Micros, asked_at: Micros, page: &Page) -> Result<(), Violation> {
-        let key = *self.shadow.key();
+        let ids = self.shadow.ids().clone();
         let seq_of = |text: &String| {
-            key.parse_job_id(text).ok_or(Violation { invariant: "ids", detail: format!("`{text}` is no job") })
+            ids.parse_job_id(text).ok_or(Violation { invariant: "ids", detail: format!("`{text}` is no job") })
         };
         let first = page.cursor.as_ref().map(seq_of).transpose()?;
         let next = page.next_cursor.as_ref().map(seq_of).transpose()?;

@@ -98,6 +98,10 @@ impl Model {
             }
             Command::AdoptRules(_) => Outcome::Refused(Refusal::RulesNotTaken),
             Command::Tick => Outcome::Done,
+            Command::BeginSalt(_) => {
+                self.advance(self.now + Millis::new(1));
+                Outcome::Done
+            }
             Command::Heartbeat(heartbeat) => {
                 let bytes = Some(node::bytes_of(heartbeat));
                 let jobs = &self.jobs;
