@@ -1,5 +1,7 @@
 //! The platform: functions that differ between Linux, macOS and Windows, with an implementation for each.
 
+pub mod guard;
+pub mod init;
 pub mod process;
 
 use std::fs::{self, OpenOptions};
@@ -33,6 +35,16 @@ pub fn private_file_options() -> OpenOptions {
     options
 }
 
+/// Creates a file that only its owner can read, in place of what has its name. It is never opened through a link: the
+/// name is removed, and the file must be new (`O_EXCL`).
+pub fn create_new_private(path: &Path) -> io::Result<fs::File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    private_file_options().create_new(true).open(path)
+}
+
 /// Whether users other than a file's owner can read it.
 #[cfg(unix)]
 pub fn is_open_to_others(path: &Path) -> io::Result<bool> {
@@ -44,6 +56,25 @@ pub fn is_open_to_others(path: &Path) -> io::Result<bool> {
 #[cfg(not(unix))]
 pub fn is_open_to_others(_path: &Path) -> io::Result<bool> {
     Ok(false)
+}
+
+/// Why others than this user decide what is at a path: it is theirs, or they can write it. `None` if they do not, or if
+/// nothing is there.
+#[cfg(unix)]
+pub fn foreign(path: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata(path).ok()?;
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user {
+        return Some(format!("belongs to another user (uid {}, yours is {user})", metadata.uid()));
+    }
+    (metadata.mode() & 0o022 != 0).then(|| format!("can be written by others (mode {:04o})", metadata.mode() & 0o7777))
+}
+
+/// On Windows a file has the permissions of its folder, which its owner chose.
+#[cfg(not(unix))]
+pub fn foreign(_path: &Path) -> Option<String> {
+    None
 }
 
 /// Removes all permissions of a file but its owner's. Returns `true` if there were any.

@@ -1,6 +1,9 @@
 //! Processes: how they are started, asked to stop and killed, with an implementation for each system.
 
-use std::process::{Child, Command, ExitStatus};
+use std::ffi::OsStr;
+#[cfg(unix)]
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// The shell's command for a line.
 #[cfg(unix)]
@@ -43,11 +46,59 @@ pub fn kill_group(id: u32) {
 /// Kills a process and its children.
 #[cfg(windows)]
 pub fn kill_group(id: u32) {
-    use std::process::Stdio;
     let mut command = Command::new("taskkill");
     command.args(["/T", "/F", "/PID", &id.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
     // A tree without members is fine: it has ended.
     let _ = command.status();
+}
+
+/// Asks a process that runs in a group of its own, and its children, to end.
+#[cfg(unix)]
+pub fn terminate_group(id: u32) {
+    use rustix::process::{Signal, kill_process_group};
+    // A group without members is fine: it has ended.
+    let _ = kill_process_group(pid(id), Signal::TERM);
+}
+
+/// Windows has no request to end that a process without a console could get.
+#[cfg(windows)]
+pub fn terminate_group(_: u32) {}
+
+/// Whether a program can be found as `exec` does: by its path, or in the folders of `PATH`.
+#[cfg(unix)]
+pub fn finds(program: &OsStr) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+    let is_program = |path: &Path| {
+        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    if program.as_bytes().contains(&b'/') {
+        return is_program(Path::new(program));
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    std::env::split_paths(&folders).any(|folder| is_program(&folder.join(program)))
+}
+
+/// Windows also looks elsewhere, and adds extensions: what is missing shows when it is started.
+#[cfg(windows)]
+pub fn finds(_: &OsStr) -> bool {
+    true
+}
+
+/// Whether the shell finds a command of this name: a program, a function of its own, a reserved word.
+#[cfg(unix)]
+pub fn shell_finds(word: &OsStr) -> bool {
+    let mut command = Command::new("sh");
+    command.args(["-c", "command -v -- \"$1\"", "sh"]).arg(word);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    // A shell that cannot be started is found missing when it is to run a job.
+    status.map_or(true, |status| status.success())
+}
+
+/// What is missing shows when it is started.
+#[cfg(windows)]
+pub fn shell_finds(_: &OsStr) -> bool {
+    true
 }
 
 /// Asks a child that was not waited for to stop; whether it could be asked.
@@ -87,8 +138,9 @@ pub fn host_name() -> Option<String> {
     std::env::var("COMPUTERNAME").ok()
 }
 
+/// A process' number as the system calls take it.
 #[cfg(unix)]
-fn pid(id: u32) -> rustix::process::Pid {
+pub(super) fn pid(id: u32) -> rustix::process::Pid {
     let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw);
     id.expect("a process has a number that is neither 0 nor negative")
 }
