@@ -8,9 +8,12 @@
 //! 75 s after which the hub closes it, so that a request rarely meets a closing connection.
 
 pub mod calls;
+mod error;
 pub mod integrity;
 
 use crate::secret::Secret;
+pub use error::{Applied, CallError, Refused};
+use error::{Problem, unanswered};
 use serde::Deserialize;
 use std::fmt;
 use std::time::Duration;
@@ -22,6 +25,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// How long a reply may take beyond the wait that the request asks for: enough for a slow disk's commit.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// The longest `Retry-After` that is honoured, the longest that a hub sends: a proxy's page may ask for a day.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// Connections kept for reuse: as many as the threads of the largest worker.
 const IDLE_CONNECTIONS_MAX: usize = 256;
@@ -45,6 +51,19 @@ pub struct Endpoint {
     pub url: String,
     /// The flag, variable or file that it is from, for messages.
     pub origin: String,
+    /// Whether requests are sent there.
+    pub access: Access,
+}
+
+/// Whether requests are sent to an address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// They are.
+    Open,
+    /// Not now: the hub that is meant does not run, as the text says.
+    NoHub(String),
+    /// Never: the token must not go there, as the text says.
+    Withheld(String),
 }
 
 /// A hub's token, and its source. Wiped from memory when dropped; never printed.
@@ -61,6 +80,7 @@ pub struct Client {
     control: Endpoint,
     data: Endpoint,
     token: Result<Token, NoToken>,
+    answer_max: Duration,
 }
 
 /// No token was found; lists the places that were searched.
@@ -109,42 +129,6 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
 }
 
-/// Why a call failed.
-#[derive(Clone, Debug)]
-pub enum CallError {
-    /// There was no reply.
-    Unreachable {
-        /// The plane that was called.
-        endpoint: Endpoint,
-        /// What happened.
-        reason: String,
-        /// Whether the hub may have received the request.
-        may_have_arrived: bool,
-    },
-    /// The hub refused the request.
-    Refused(Box<Refused>),
-    /// The server is not a hub, or not one of this wire contract.
-    Garbled {
-        /// The plane that was called.
-        endpoint: Endpoint,
-        /// What is wrong with the reply.
-        reason: String,
-    },
-}
-
-/// A refusal, as the wire contract spells it.
-#[derive(Clone, Debug)]
-pub struct Refused {
-    /// The HTTP status.
-    pub status: u16,
-    /// The code, `error` on the wire.
-    pub code: String,
-    /// The hub's detail, with a hint about this client where there is one.
-    pub detail: String,
-    /// How long to wait before a retry.
-    pub retry_after: Option<Duration>,
-}
-
 impl Token {
     /// A token; `origin` names its source, for messages.
     pub fn new(text: impl Into<String>, origin: impl Into<String>) -> Self {
@@ -173,7 +157,7 @@ impl Client {
             .max_idle_connections_per_host(IDLE_CONNECTIONS_MAX)
             .max_idle_age(Duration::from_secs(15))
             .build();
-        Client { agent: config.new_agent(), control, data, token }
+        Client { agent: config.new_agent(), control, data, token, answer_max: ANSWER_MAX }
     }
 
     /// The address of a plane.
@@ -182,6 +166,17 @@ impl Client {
             Plane::Control => &self.control,
             Plane::Data => &self.data,
         }
+    }
+
+    /// The same client, with another limit for how long a reply may take beyond the wait that the request asks for.
+    pub fn with_answer_max(&self, answer_max: Duration) -> Self {
+        Client { answer_max, ..self.clone() }
+    }
+
+    /// Whether both send the same token to the same addresses.
+    pub fn is_same_target(&self, other: &Client) -> bool {
+        let token = |client: &Client| client.token.as_ref().ok().map(|token| token.text.clone());
+        (&self.control, &self.data) == (&other.control, &other.data) && token(self) == token(other)
     }
 
     /// Whether there is a token to send.
@@ -196,16 +191,25 @@ impl Client {
 
     /// Sends a request; a reply of any status is `Ok`.
     pub fn exchange(&self, request: &Request) -> Result<Answer, CallError> {
-        let endpoint = self.endpoint(request.plane);
-        let answer = self.send(endpoint, request, None);
-        answer.map_err(|error| unreachable_hub(endpoint, &error))
+        self.exchange_as(request, None)
     }
 
     /// A GET with an `Accept` header, for paths with several forms. A reply of any status is `Ok`.
     pub fn fetch(&self, plane: Plane, path: &str, accept: &str) -> Result<Answer, CallError> {
-        let endpoint = self.endpoint(plane);
-        let request = Request { plane, body: None, path, auth: Auth::Own, wait: Duration::ZERO };
-        self.send(endpoint, &request, Some(accept)).map_err(|error| unreachable_hub(endpoint, &error))
+        self.exchange_as(&Request { plane, body: None, path, auth: Auth::Own, wait: Duration::ZERO }, Some(accept))
+    }
+
+    fn exchange_as(&self, request: &Request, accept: Option<&str>) -> Result<Answer, CallError> {
+        let endpoint = self.endpoint(request.plane);
+        match &endpoint.access {
+            Access::Open => {}
+            Access::NoHub(reason) => {
+                let (endpoint, reason) = (Box::new(endpoint.clone()), reason.clone());
+                return Err(CallError::Unreachable { endpoint, reason, may_have_arrived: false });
+            }
+            Access::Withheld(reason) => return Err(CallError::Unsendable { reason: reason.clone() }),
+        }
+        self.send(endpoint, request, accept).map_err(|error| unanswered(endpoint, &error))
     }
 
     /// A GET whose reply is a `T`.
@@ -231,10 +235,15 @@ impl Client {
         if answer.status != 200 {
             return Err(self.refusal(endpoint, &answer));
         }
-        serde_json::from_slice(&answer.body).map_err(|error| CallError::Garbled {
-            endpoint: endpoint.clone(),
-            reason: format!("the answer to {} is not what this release expects: {error}", request.path),
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            let path = request.path.split('?').next().unwrap_or_default();
+            self.garbled(request.plane, format!("the answer to {path} is not what this release expects: {error}"))
         })
+    }
+
+    /// The error of a reply with status 200 whose body is not the hub's.
+    fn garbled(&self, plane: Plane, reason: String) -> CallError {
+        CallError::Garbled { endpoint: Box::new(self.endpoint(plane).clone()), status: 200, reason, retry_after: None }
     }
 
     fn send(&self, endpoint: &Endpoint, request: &Request, accept: Option<&str>) -> Result<Answer, ureq::Error> {
@@ -247,7 +256,7 @@ impl Client {
             value.set_sensitive(true);
             builder = builder.header(name, value);
         }
-        let time_max = Some(CONNECT_MAX + request.wait + ANSWER_MAX);
+        let time_max = Some(CONNECT_MAX.min(self.answer_max) + request.wait + self.answer_max);
         let mut response = match request.body {
             None => {
                 let request = builder.method(Method::GET).body(())?;
@@ -260,7 +269,8 @@ impl Client {
             }
         };
         let retry_after = response.headers().get(http::header::RETRY_AFTER);
-        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let retry_after = retry_after.map(|secs| Duration::from_secs(secs).min(RETRY_AFTER_MAX));
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()?;
         Ok(Answer { status, body, retry_after })
@@ -277,18 +287,12 @@ impl Client {
     }
 
     fn refusal(&self, endpoint: &Endpoint, answer: &Answer) -> CallError {
-        #[derive(Deserialize)]
-        struct Problem {
-            error: String,
-            #[serde(default)]
-            detail: String,
-            reason: Option<String>,
-        }
-        let Ok(problem) = serde_json::from_slice::<Problem>(&answer.body) else {
-            let reason = format!("it answered {} without a code", answer.status);
-            return CallError::Garbled { endpoint: endpoint.clone(), reason };
+        let Some(Problem { code, detail, reason, applied }) = Problem::of(answer) else {
+            let reason = format!("it answered {} without a code of the hub", answer.status);
+            let (endpoint, retry_after) = (Box::new(endpoint.clone()), answer.retry_after);
+            return CallError::Garbled { endpoint, status: answer.status, reason, retry_after };
         };
-        let hint = match (problem.error.as_str(), problem.reason.as_deref(), &self.token) {
+        let hint = match (code.as_str(), reason.as_deref(), &self.token) {
             ("auth_failure", _, Ok(token)) => format!(" (it was read from {})", token.origin),
             ("auth_failure", _, Err(none)) => format!(" (no token was found: {})", none.searched),
             ("result_integrity_fail", Some("missing_integrity" | "sig_mismatch"), _) => {
@@ -296,90 +300,10 @@ impl Client {
             }
             _ => String::new(),
         };
-        let detail = problem.detail + &hint;
+        let detail = detail + &hint;
         let (status, retry_after) = (answer.status, answer.retry_after);
-        CallError::Refused(Box::new(Refused { status, code: problem.error, detail, retry_after }))
+        CallError::Refused(Box::new(Refused { status, code, detail, retry_after, applied }))
     }
-}
-
-impl CallError {
-    /// Whether the same call may succeed later without anyone's intervention.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            CallError::Unreachable { .. } => true,
-            CallError::Refused(refused) => matches!(refused.status, 408 | 429 | 502..=504),
-            CallError::Garbled { .. } => false,
-        }
-    }
-
-    /// What happened, without the next step: for callers that retry anyway.
-    pub fn summary(&self) -> String {
-        match self {
-            CallError::Unreachable { endpoint, reason, .. } => format!("no hub answers at {} ({reason})", endpoint.url),
-            CallError::Refused(_) | CallError::Garbled { .. } => self.to_string(),
-        }
-    }
-
-    /// The refusal's code; `None` without a refusal.
-    pub fn code(&self) -> Option<&str> {
-        match self {
-            CallError::Refused(refused) => Some(&refused.code),
-            CallError::Unreachable { .. } | CallError::Garbled { .. } => None,
-        }
-    }
-
-    /// How long the hub asks to wait before a retry.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            CallError::Refused(refused) => refused.retry_after,
-            CallError::Unreachable { .. } | CallError::Garbled { .. } => None,
-        }
-    }
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CallError::Unreachable { endpoint, .. } => {
-                let summary = self.summary();
-                write!(
-                    f,
-                    "{summary}: start one with `sheratan-hub serve`, or name another with --control and --data "
-                )?;
-                write!(f, "(this address is from {})", endpoint.origin)
-            }
-            CallError::Refused(refused) => {
-                let Refused { status, code, detail, .. } = &**refused;
-                write!(f, "the hub refused with {status} {code}")?;
-                if detail.is_empty() { Ok(()) } else { write!(f, ": {detail}") }
-            }
-            CallError::Garbled { endpoint, reason } => {
-                write!(f, "what answers at {} (address from {}) is no hub: {reason}", endpoint.url, endpoint.origin)
-            }
-        }
-    }
-}
-
-impl std::error::Error for CallError {}
-
-/// The error of a call without a reply. Only if connecting failed is it certain that the hub did not receive the
-/// request.
-fn unreachable_hub(endpoint: &Endpoint, error: &ureq::Error) -> CallError {
-    let (may_have_arrived, reason) = match error {
-        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            (false, "connection refused".to_owned())
-        }
-        ureq::Error::Io(error) => (true, error.to_string()),
-        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-            (false, format!("no connection within {} s", CONNECT_MAX.as_secs()))
-        }
-        ureq::Error::Timeout(_) => (true, "no answer in time".to_owned()),
-        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed | ureq::Error::BadUri(_) => {
-            (false, error.to_string())
-        }
-        other => (true, other.to_string()),
-    };
-    CallError::Unreachable { endpoint: endpoint.clone(), reason, may_have_arrived }
 }
 
 #[cfg(test)]

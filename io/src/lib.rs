@@ -1,6 +1,8 @@
 //! The shell around the core: everything that touches a socket, a file, a clock or a thread.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+// These macros panic where a stream cannot be written; `cli::terminal` does not.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod alerts;
 pub mod audit;

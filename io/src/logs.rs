@@ -4,7 +4,7 @@
 //! or a disk that hangs must not stop the hub. Lines that do not fit into a thread's channel, or whose write fails, are
 //! counted, and the count is written as soon as possible. (Only the audit log never loses a line.)
 
-mod sink;
+pub(crate) mod sink;
 
 use crate::redact::Redactor;
 use crate::rfc3339::Rfc3339;
@@ -104,7 +104,8 @@ fn telling_failures(mut file: RotatedFile, redactor: Arc<Redactor>) -> impl FnMu
         if let Err(error) = &written
             && !is_failing
         {
-            eprintln!("{}  WARN the log file cannot be written: {error}", now());
+            // A terminal that cannot be written either must not end the hub.
+            _ = writeln!(io::stderr(), "{}  WARN the log file cannot be written: {error}", now());
         }
         is_failing = written.is_err();
         written

@@ -92,7 +92,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().expect("the token lies in a folder");
     platform::create_private_dir(folder)?;
     let temporary = path.with_extension("new");
-    let mut file = platform::private_file_options().create(true).truncate(true).open(&temporary)?;
+    let mut file = platform::create_new_private(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;

@@ -7,8 +7,14 @@ pub mod client;
 pub mod hub;
 pub mod leak;
 pub mod prometheus;
+pub mod proxy;
 pub mod tools;
+#[cfg(unix)]
+pub mod worker;
 
 pub use bundle::Bundle;
 pub use client::{Client, Event, Events, Response};
 pub use hub::{Hub, Options, Run, binary, command, run, sim, until};
+pub use proxy::{Fault, Proxy};
+#[cfg(unix)]
+pub use worker::Worker;

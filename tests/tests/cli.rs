@@ -4,56 +4,14 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde_json::{Value, json};
+use sheratan_tests::Worker;
 use sheratan_tests::hub::{self, Hub, Run, command, until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use tempfile::TempDir;
-
-/// A worker as a process; its output is written to a file in the hub's folder.
-struct Worker {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Worker {
-    fn start(hub: &Hub, args: &[&str]) -> Worker {
-        let log =
-            hub.folder().join(format!("worker-{}.log", args.join("-").replace(|c: char| !c.is_alphanumeric(), "_")));
-        let folder = hub.folder().to_str().expect("a temporary folder's path is text");
-        let mut command = command(&[&["worker", "--json", "--data-dir", folder], args].concat());
-        let child = command.stdout(fs::File::create(&log).unwrap()).spawn().expect("the binary starts");
-        let worker = Worker { child, log };
-        until("the worker is registered", || !worker.events("registered").is_empty());
-        worker
-    }
-
-    fn events(&self, event: &str) -> Vec<Value> {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["event"] == event).collect()
-    }
-
-    fn interrupt(&self) {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process has a number");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
-    }
-
-    fn wait(&mut self) -> Option<i32> {
-        until("the worker ends", || self.child.try_wait().expect("it was started here").is_some());
-        self.child.wait().expect("it was started here").code()
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // It may have ended before; what matters is that it is not left behind.
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
 
 /// Runs `submit` with lines on its standard input.
 fn submit_lines(hub: &Hub, args: &[&str], lines: &str) -> Run {

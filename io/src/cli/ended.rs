@@ -3,10 +3,12 @@
 //! A few threads each hold one long poll. They wait for jobs in the order of submission, so that a thousand jobs cost a
 //! thousand requests and no polling; a long job occupies one thread, not the others.
 
+use super::link::Link;
 use crate::backoff::Backoff;
+use crate::client::CallError;
 use crate::client::calls::{JobView, WAIT_MAX};
-use crate::client::{CallError, Client};
 use crossbeam_channel::{Receiver, Sender};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Jobs that are waited for at once.
@@ -37,15 +39,15 @@ pub struct Ended {
 }
 
 /// Jobs that are sent in are returned when they are final. The output ends after the last job of the input.
-pub fn watch(client: &Client, threads: usize) -> (Sender<Awaited>, Receiver<Ended>) {
+pub fn watch(link: &Arc<Link>, threads: usize) -> (Sender<Awaited>, Receiver<Ended>) {
     let (awaited_sender, awaited) = crossbeam_channel::bounded(JOBS_MAX);
     let (ended_sender, ended) = crossbeam_channel::bounded(ENDS_MAX);
     for _ in 0..threads {
-        let (client, awaited, ended): (_, Receiver<Awaited>, _) =
-            (client.clone(), awaited.clone(), ended_sender.clone());
+        let (link, awaited, ended): (_, Receiver<Awaited>, _) =
+            (Arc::clone(link), awaited.clone(), ended_sender.clone());
         std::thread::spawn(move || {
             for awaited in awaited {
-                let outcome = end_of(&client, &awaited.job_id);
+                let outcome = end_of(&link, &awaited.job_id);
                 if ended.send(Ended { awaited, outcome }).is_err() {
                     return;
                 }
@@ -55,17 +57,24 @@ pub fn watch(client: &Client, threads: usize) -> (Sender<Awaited>, Receiver<Ende
     (awaited_sender, ended)
 }
 
-fn end_of(client: &Client, job_id: &str) -> Result<JobView, CallError> {
+fn end_of(link: &Link, job_id: &str) -> Result<JobView, CallError> {
     let mut backoff = Backoff::new();
     let mut away_since = None;
     loop {
-        match client.job(job_id, WAIT_MAX / 2) {
+        match link.client().job(job_id, WAIT_MAX / 2) {
             Ok(job) if job.is_final() => return Ok(job),
             Ok(_) => {
                 away_since = None;
                 backoff.reset();
             }
-            Err(error) if error.is_transient() => {
+            // A hub that restarts may be about to write another token.
+            Err(error) if error.is_transient() || error.code() == Some("auth_failure") => {
+                if link.look_again() {
+                    continue;
+                }
+                if !error.is_transient() {
+                    return Err(error);
+                }
                 if away_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
                     return Err(error);
                 }

@@ -54,7 +54,7 @@ enum What {
 #[derive(clap::Args, Debug)]
 struct Common {
     /// Data folder of the hub
-    #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", default_value = ".sheratan")]
+    #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", value_parser = super::names::data_dir(), default_value = ".sheratan")]
     data_dir: PathBuf,
     /// Print one JSON object
     #[arg(long)]
@@ -96,7 +96,7 @@ fn rewind(common: &Common, is_loss_accepted: bool) -> Result<ExitCode, Failure> 
 fn show(common: &Common, report: &(impl serde::Serialize + std::fmt::Display)) -> Result<(), Failure> {
     if common.json {
         let text = serde_json::to_string(report).map_err(|error| Failure::local("the report", error))?;
-        terminal::line(text);
+        terminal::json(text);
     } else {
         terminal::line(report);
     }

@@ -11,6 +11,8 @@ mod instant;
 mod interrupt;
 mod journal;
 mod lifeline;
+mod link;
+mod names;
 mod reload;
 mod serve;
 mod settings;
@@ -79,6 +81,8 @@ pub fn run() -> ExitCode {
     if cli.lifeline {
         lifeline::hold();
     }
+    // A worker and a hub go on without their output; where output is all that is done, it must have been written.
+    let is_output_all = !matches!(cli.command, Command::Worker(_) | Command::Serve(_));
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(args),
@@ -92,10 +96,14 @@ pub fn run() -> ExitCode {
         Command::Config(args) => settings::run(&args),
         Command::DemoExec(args) => demo::exec::run(args),
     };
-    outcome.unwrap_or_else(|failure| {
-        terminal::failure(&failure);
-        failure.exit_code()
-    })
+    match outcome {
+        Ok(_) if is_output_all && terminal::output() == terminal::Output::Failed => ExitCode::FAILURE,
+        Ok(code) => code,
+        Err(failure) => {
+            terminal::failure(&failure);
+            failure.exit_code()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::reload::{Reload, read_rules};
+use super::terminal::{note, printable};
 use crate::alerts::{AlertLog, WebhookUrl};
 use crate::audit::{Audit, Feed};
 use crate::config::{Config, Flags};
@@ -16,7 +17,6 @@ use crate::shell::snapshots::Snapshots;
 use crate::shell::{self, Parts, StopFlag};
 use crate::token::{Origin, Token};
 use crate::trace::Trace;
-use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use crossbeam_channel::Receiver;
 use sheratan_core::alerts::Alerts;
@@ -212,7 +212,8 @@ fn recover(recovered: Recovered, lobby: &Lobby) -> Result<Recovery, Failure> {
         lobby.set_progress(progress);
         if started.elapsed() > SILENT_RECOVERY && reported.elapsed() > SILENT_RECOVERY && is_terminal {
             reported = Instant::now();
-            eprintln!("recovering: {} records replayed, {} segments left", progress.records, progress.segments_left);
+            let Progress { records, segments_left, .. } = progress;
+            note(format_args!("recovering: {records} records replayed, {segments_left} segments left"));
         }
     };
     recovered.replay(&mut progress).map_err(|error| Failure::Local(error.to_string()))
@@ -331,7 +332,7 @@ impl AddrFile {
         let temporary = self.path.with_extension("addr.new");
         let (pid, PlaneAddrs { control, data }) = (std::process::id(), self.addrs);
         let text = format!("{{\"pid\":{pid},\"control\":\"{control}\",\"data\":\"{data}\",\"ready\":{is_ready}}}\n");
-        let mut file = platform::private_file_options().create(true).truncate(true).open(&temporary)?;
+        let mut file = platform::create_new_private(&temporary)?;
         file.write_all(text.as_bytes())?;
         fs::rename(temporary, &self.path)
     }
@@ -353,13 +354,17 @@ fn announce(config: &Config, addrs: PlaneAddrs, token_path: Option<&Path>) {
         (None, true) => "as configured".into(),
         (None, false) => "not needed".into(),
     };
-    eprintln!("{bold}sheratan-hub {version}{bold:#}");
-    eprintln!("  control plane  http://{}", addrs.control);
-    eprintln!("  data plane     http://{}", addrs.data);
-    eprintln!("  data folder    {data_dir}");
-    eprintln!("  token          {token}");
+    let shown = |path: &Path| printable(&path.to_string_lossy()).into_owned();
+    note(format_args!("{bold}sheratan-hub {version}{bold:#}"));
+    note(format_args!("  control plane  http://{}", addrs.control));
+    note(format_args!("  data plane     http://{}", addrs.data));
+    note(format_args!("  data folder    {}", shown(&config.data_dir)));
+    if let Some(file) = &config.file {
+        note(format_args!("  settings       {}", shown(file)));
+    }
+    note(format_args!("  token          {}", printable(&token)));
     let default = config.data_dir == Path::new(".sheratan");
-    let folder = if default { String::new() } else { format!(" --data-dir {data_dir}") };
-    eprintln!("  {dim}try next{dim:#}       sheratan-hub smoke{folder}");
+    let folder = if default { String::new() } else { format!(" --data-dir {}", shown(&config.data_dir)) };
+    note(format_args!("  {dim}try next{dim:#}       sheratan-hub smoke{folder}"));
     tracing::info!(control = %addrs.control, data = %addrs.data, %data_dir, version, "listening");
 }

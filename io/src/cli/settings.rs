@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         let member = |setting: &crate::config::Described| {
             (setting.name.to_owned(), serde_json::json!({"value": setting.value, "source": setting.source}))
         };
-        terminal::line(serde_json::Value::Object(described.iter().map(member).collect()));
+        terminal::json(serde_json::Value::Object(described.iter().map(member).collect()).to_string());
         return Ok(ExitCode::SUCCESS);
     }
     let width = described.iter().map(|setting| setting.value.len()).max().unwrap_or(0);

@@ -1,22 +1,30 @@
 //! `submit`: one job from the command line, or one for each line of standard input.
 //!
 //! Lines are sent in batches of all available lines, up to [`BATCH_JOBS_MAX`]. If the queue is full, the command waits.
-//! A request that may have arrived is never repeated unless its jobs have keys, by which the hub recognizes a repeat.
+//! A request that may have arrived is repeated, since each of its jobs has an idempotency key, by which the hub recognizes
+//! a repeat: the user's own, else one that is used only for this and is forgotten soon.
+//!
+//! A line that the hub would not take for JSON is refused before it is sent, by the hub's own reader: one bad line does
+//! not take its batch with it.
 
 use super::ended::{self, Awaited, Ended, PATIENCE};
 use super::failure::Failure;
+use super::link::Link;
+use super::names;
 use super::target::TargetArgs;
 use super::terminal;
 use crate::backoff::Backoff;
 use crate::client::calls::{Submit, SubmitAnswer};
-use crate::client::{CallError, Client};
+use crate::client::{Applied, CallError};
 use crossbeam_channel::{Receiver, Sender};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use std::io::{BufRead, IsTerminal};
+use sheratan_core::integrity::json;
+use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +36,12 @@ const BATCH_BYTES_MAX: usize = 768 << 10;
 
 /// Bytes of a job in a request besides its params.
 const JOB_BYTES: usize = 256;
+
+/// The longest line that is read; the hub's own limit of a request (`max_body_bytes`) is usually lower.
+const LINE_BYTES_MAX: usize = 64 << 20;
+
+/// How long the hub remembers a key that this command made after its job ended: longer than a repeat may come.
+const OWN_KEY_TTL_SEC: u64 = 2 * PATIENCE.as_secs();
 
 /// Lines read ahead.
 const LINES_MAX: usize = 2 * BATCH_JOBS_MAX;
@@ -41,14 +55,21 @@ Examples:
   sheratan-hub submit resize - --key-from-line < files.jsonl
   seq 1 1000 | sheratan-hub submit count - --wait > results.jsonl
 
-Each line of standard input is the params of one job, as JSON. With --key-from-line equal lines are one \
-job, so the command can be repeated after a failure and no job is done twice.";
+Each line of standard input is the params of one job, as JSON. A line that is refused is named by its number; the \
+others are submitted. With --key-from-line equal lines are one job, so the command can be repeated after a failure and \
+no job is done twice.
+
+A request without an answer (the hub restarts, a proxy answers 502) is sent again for a minute, and no job is taken \
+twice: each has an idempotency key. If the answer never comes, the message says how many jobs may have been taken.
+
+Exit code 0 if all jobs were accepted (with --wait: completed), 1 if one was not, 2 for an invalid command line.";
 
 /// The arguments of `submit`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Kind of the job; workers select jobs by kind
+    #[arg(value_parser = names::name)]
     kind: String,
     /// Params of the job, as JSON; `-` reads them from standard input, one job per line
     #[arg(allow_hyphen_values = true)]
@@ -63,7 +84,7 @@ pub struct Args {
     #[arg(long, value_parser = ["critical", "high", "normal", "low"])]
     priority: Option<String>,
     /// Idempotency key; a submit with the key of an earlier job returns that job
-    #[arg(long, value_name = "KEY", conflicts_with = "key_from_line")]
+    #[arg(long, value_name = "KEY", conflicts_with = "key_from_line", value_parser = names::name)]
     idempotency_key: Option<String>,
     /// Use a digest of the kind and the line as idempotency key, so that the command can be repeated
     #[arg(long)]
@@ -78,10 +99,10 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     max_attempts: Option<u32>,
     /// Capabilities that a worker must have
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = names::name)]
     requires: Vec<String>,
     /// Zone whose workers may run the job
-    #[arg(long)]
+    #[arg(long, value_parser = names::name)]
     zone: Option<String>,
     #[command(flatten)]
     target: TargetArgs,
@@ -110,7 +131,15 @@ struct Entry {
 }
 
 /// A line of standard input with its number, or why it cannot be read.
-type Line = (u64, std::io::Result<String>);
+type Line = (u64, Result<Vec<u8>, Unread>);
+
+/// Why a line cannot be read.
+enum Unread {
+    /// It is too long; the next one can be read.
+    TooLong,
+    /// The input cannot be read any more.
+    Input(io::Error),
+}
 
 /// Lines to be sent.
 struct Batches {
@@ -120,8 +149,9 @@ struct Batches {
 
 /// Sends jobs to the hub.
 struct Submission {
-    client: Client,
+    link: Arc<Link>,
     is_json: bool,
+    /// Whether the keys are the user's: then a job may have been known before this command.
     is_keyed: bool,
     is_single: bool,
     progress: ProgressBar,
@@ -138,17 +168,17 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         let text = "--idempotency-key is one key, and the lines of standard input are many jobs: use --key-from-line";
         return Err(Failure::Usage(text.to_owned()));
     }
-    let client = args.target.client()?;
+    let link = Arc::new(Link::new(args.target.clone())?);
     let progress = if is_stream { progress_bar(args.wait) } else { ProgressBar::hidden() };
     let (watched, printer) = match args.wait {
         true => {
-            let (watched, ended) = ended::watch(&client, WATCHES);
+            let (watched, ended) = ended::watch(&link, WATCHES);
             (Some(watched), Some(print_ends(ended, progress.clone())))
         }
         false => (None, None),
     };
     let mut submission = Submission {
-        client,
+        link,
         is_json: args.json && !args.wait,
         is_keyed: args.key_from_line || args.idempotency_key.is_some(),
         is_single: !is_stream,
@@ -177,24 +207,35 @@ impl Submission {
     fn single(&mut self, args: &Args) -> Result<(), Failure> {
         let text = args.params.as_deref();
         let params = text.map(|text| {
-            parse_params(text).map_err(|error| {
+            parse_params(text.as_bytes()).map_err(|error| {
                 let hint = "a text needs quotes inside the shell's, as in '\"hello\"'";
                 Failure::Usage(format!("the params are not JSON ({error}): {hint}"))
             })
         });
-        let submit = submit_of(args, text.unwrap_or(""), params.transpose()?);
+        let submit = submit_of(args, text.unwrap_or(""), &run_id(), 1, params.transpose()?);
         self.send(vec![Entry { line: 1, submit }])
     }
 
     fn stream(&mut self, args: &Args) -> Result<(), Failure> {
         let mut batches = Batches { lines: read_lines(), held: None };
+        let run_id = run_id();
         while let Some(batch) = batches.next_batch() {
             let mut entries = Vec::with_capacity(batch.len());
             for (line, text) in batch {
-                let text = text.map_err(|error| Failure::local("standard input cannot be read", error))?;
-                match parse_params(&text) {
-                    Ok(params) => entries.push(Entry { line, submit: submit_of(args, &text, Some(params)) }),
-                    Err(error) => self.refuse(line, &format!("not JSON: {error}")),
+                let params = match text {
+                    Ok(bytes) => parse_params(&bytes).map_err(|error| format!("not JSON: {error}")),
+                    Err(Unread::TooLong) => Err(format!("a line has at most {LINE_BYTES_MAX} bytes")),
+                    Err(Unread::Input(error)) => {
+                        self.send(entries)?;
+                        return Err(Failure::local("standard input cannot be read", error));
+                    }
+                };
+                match params {
+                    Ok(params) => {
+                        let submit = submit_of(args, params.get(), &run_id, line, Some(params.clone()));
+                        entries.push(Entry { line, submit });
+                    }
+                    Err(reason) => self.refuse(line, &reason),
                 }
             }
             self.send(entries)?;
@@ -208,7 +249,7 @@ impl Submission {
         let mut away_since = None;
         while !entries.is_empty() {
             let requests: Vec<_> = entries.iter().map(|entry| entry.submit.clone()).collect();
-            let wait = match self.client.submit_many(&requests) {
+            let wait = match self.link.client().submit_many(&requests) {
                 Ok(answers) => {
                     away_since = None;
                     backoff.reset();
@@ -216,18 +257,21 @@ impl Submission {
                     (entries, asked) = self.settle(entries, answers);
                     asked.map(|asked| backoff.next_wait(Some(asked)))
                 }
-                Err(error) if error.code() == Some("payload_too_large") => match entries.len() {
-                    1 => {
-                        self.refuse(entries[0].line, &error.to_string());
-                        return Ok(());
+                // What is wrong with one entry is told by sending each half alone.
+                Err(error) if matches!(error.code(), Some("payload_too_large" | "bad_request")) => {
+                    match entries.len() {
+                        1 => {
+                            self.refuse(entries[0].line, &error.to_string());
+                            return Ok(());
+                        }
+                        many => {
+                            let rest = entries.split_off(many / 2);
+                            self.send(entries)?;
+                            entries = rest;
+                            None
+                        }
                     }
-                    many => {
-                        let rest = entries.split_off(many / 2);
-                        self.send(entries)?;
-                        entries = rest;
-                        None
-                    }
-                },
+                }
                 Err(error) => {
                     self.check_repeat(&error, entries.len(), &mut away_since)?;
                     self.progress.set_message(error.summary());
@@ -242,25 +286,27 @@ impl Submission {
         Ok(())
     }
 
-    /// Whether repeating a failed request is useful and safe.
+    /// Whether repeating a failed request is useful. It is safe, since each job has a key.
     fn check_repeat(&self, error: &CallError, jobs: usize, away_since: &mut Option<Instant>) -> Result<(), Failure> {
-        if !error.is_transient() {
+        let before = self.accepted + self.known;
+        let is_moved = (error.is_transient() || error.code() == Some("auth_failure")) && self.link.look_again();
+        // A hub that was never reached is not waited for; one that is full or restarts is.
+        let is_never = matches!(error, CallError::Unreachable { may_have_arrived: false, .. }) && before == 0;
+        let is_full = matches!(error, CallError::Refused(refused) if refused.applied == Applied::No);
+        let waited = away_since.get_or_insert_with(Instant::now).elapsed();
+        if is_moved || (error.is_transient() && (is_full || (!is_never && waited < PATIENCE))) {
+            return Ok(());
+        }
+        if !error.may_have_been_applied() {
             return Err(error.clone().into());
         }
-        let CallError::Unreachable { may_have_arrived, .. } = error else { return Ok(()) };
-        if *may_have_arrived && !self.is_keyed {
-            return Err(Failure::Local(format!(
-                "{error}\nthe last {jobs} job(s) may or may not have been taken; {} were before. \
-                 With --key-from-line (or --idempotency-key) repeating is safe",
-                self.accepted + self.known
-            )));
-        }
-        // A hub that was never reached is not waited for.
-        let is_first = self.accepted + self.known == 0;
-        if is_first || away_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-            return Err(error.clone().into());
-        }
-        Ok(())
+        let advice = match self.is_keyed {
+            true => "repeating the command is safe",
+            false => "with --key-from-line (or --idempotency-key) repeating the command would be safe",
+        };
+        Err(Failure::Local(format!(
+            "{error}\nthe last {jobs} job(s) may or may not have been taken; {before} were before; {advice}"
+        )))
     }
 
     /// Counts the answers; returns the jobs that did not fit into the queue, and how long to wait before a retry.
@@ -268,6 +314,7 @@ impl Submission {
         let mut again = Vec::new();
         let mut asked = None;
         for (entry, answer) in entries.into_iter().zip(answers) {
+            // Applied or not: the key makes the repeat safe.
             match answer.job_id.clone().filter(|_| answer.ok) {
                 Some(job_id) => self.accept(entry.line, job_id, &answer),
                 None if matches!(answer.status_code, 429 | 503) => {
@@ -286,25 +333,29 @@ impl Submission {
     }
 
     fn accept(&mut self, line: u64, job_id: String, answer: &SubmitAnswer) {
-        match answer.dedup {
+        // Under a key of this command's own, a known job is one whose first answer was lost.
+        match answer.dedup && self.is_keyed {
             true => self.known += 1,
             false => self.accepted += 1,
         }
         self.progress.inc(1);
         if self.is_json {
             let text = serde_json::to_string(answer).expect("an answer is always JSON");
-            self.progress.suspend(|| terminal::line(text));
+            self.progress.suspend(|| terminal::json(text));
         } else if self.is_single && self.watched.is_none() {
-            terminal::line(format_args!("{job_id} {}", answer.status.as_deref().unwrap_or("accepted")));
+            let status = terminal::printable(answer.status.as_deref().unwrap_or("accepted"));
+            terminal::line(format_args!("{} {status}", terminal::printable(&job_id)));
         }
         if let Some(watched) = &self.watched {
-            watched.send(Awaited { number: line, job_id }).expect("the watches wait for as long as jobs may come");
+            // Nobody waits any more once the ends cannot be printed.
+            _ = watched.send(Awaited { number: line, job_id });
         }
     }
 
     fn refuse(&mut self, line: u64, reason: &str) {
         self.refused += 1;
         let place = if self.is_single { String::new() } else { format!("line {line}: ") };
+        let reason = terminal::printable(reason);
         let text = format!("{}: {place}{reason}", terminal::styled(terminal::BAD, "refused"));
         self.progress.suspend(|| terminal::note(text));
     }
@@ -326,7 +377,10 @@ fn print_ends(ended: Receiver<Ended>, progress: ProgressBar) -> JoinHandle<u64> 
         for ended in ended {
             let (text, is_completed) = end_line(&ended);
             failed += u64::from(!is_completed);
-            progress.suspend(|| terminal::line(text));
+            progress.suspend(|| terminal::json(text));
+            if terminal::output() != terminal::Output::Whole {
+                break;
+            }
         }
         failed
     })
@@ -381,7 +435,7 @@ impl Batches {
 }
 
 fn bytes_of((_, text): &Line) -> usize {
-    text.as_ref().map_or(0, String::len) + JOB_BYTES
+    text.as_ref().map_or(0, Vec::len) + JOB_BYTES
 }
 
 /// Lines of standard input that are not blank, read ahead by a thread.
@@ -391,12 +445,21 @@ fn read_lines() -> Receiver<Line> {
     }
     let (sender, receiver) = crossbeam_channel::bounded(LINES_MAX);
     std::thread::spawn(move || {
-        for (line, text) in (1..).zip(std::io::stdin().lock().lines()) {
-            let is_last = text.is_err();
-            if text.as_ref().is_ok_and(|text| text.trim().is_empty()) {
-                continue;
-            }
-            if sender.send((line, text)).is_err() || is_last {
+        let mut input = io::stdin().lock();
+        for number in 1.. {
+            let line = match read_line(&mut input) {
+                Ok(None) => return,
+                Ok(Some(line)) if line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()) => continue,
+                Ok(Some(line)) => line,
+                Err(error) => Err(Unread::Input(error)),
+            };
+            let is_last = matches!(line, Err(Unread::Input(_)));
+            // A byte order mark belongs to the file, not to its first line.
+            let line = line.map(|line| match line.strip_prefix(b"\xef\xbb\xbf") {
+                Some(rest) if number == 1 => rest.to_vec(),
+                _ => line,
+            });
+            if sender.send((number, line)).is_err() || is_last {
                 return;
             }
         }
@@ -404,17 +467,56 @@ fn read_lines() -> Receiver<Line> {
     receiver
 }
 
-/// JSON as it was written, unchanged.
-fn parse_params(text: &str) -> Result<Box<RawValue>, serde_json::Error> {
-    serde_json::from_str(text.trim())
+/// The next line, without its end; `None` at the end of the input.
+fn read_line(input: &mut impl BufRead) -> io::Result<Option<Result<Vec<u8>, Unread>>> {
+    let (mut line, mut length) = (Vec::new(), 0_usize);
+    loop {
+        let available = match input.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            available => available?,
+        };
+        if available.is_empty() && length == 0 {
+            return Ok(None);
+        }
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let part = &available[..end.unwrap_or(available.len())];
+        if length + part.len() <= LINE_BYTES_MAX {
+            line.extend_from_slice(part);
+        }
+        length += part.len();
+        let used = part.len() + usize::from(end.is_some());
+        input.consume(used);
+        // At the end of the input nothing is used; an empty line has an end.
+        if end.is_some() || used == 0 {
+            return Ok(Some(if length > LINE_BYTES_MAX { Err(Unread::TooLong) } else { Ok(line) }));
+        }
+        length = length.max(1);
+    }
 }
 
-fn submit_of(args: &Args, line: &str, params: Option<Box<RawValue>>) -> Submit {
-    let key = args.key_from_line.then(|| key_of(&args.kind, line));
+/// JSON as it was written, unchanged, if it is JSON to the hub too.
+fn parse_params(bytes: &[u8]) -> Result<Box<RawValue>, String> {
+    let value = json::parse(bytes).map_err(|error| error.to_string())?;
+    RawValue::from_string(value.text().to_owned()).map_err(|error| error.to_string())
+}
+
+/// What the keys of this run begin with.
+fn run_id() -> String {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => hex::encode(bytes),
+        // Without randomness the process and the time have to tell runs apart.
+        Err(_) => format!("{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond()),
+    }
+}
+
+fn submit_of(args: &Args, line: &str, run_id: &str, number: u64, params: Option<Box<RawValue>>) -> Submit {
+    let key = args.key_from_line.then(|| key_of(&args.kind, line)).or_else(|| args.idempotency_key.clone());
     Submit {
         kind: args.kind.clone(),
         params,
-        idempotency_key: key.or_else(|| args.idempotency_key.clone()),
+        idempotency_ttl_sec: key.is_none().then_some(OWN_KEY_TTL_SEC),
+        idempotency_key: Some(key.unwrap_or_else(|| format!("submit-{run_id}-{number}"))),
         priority: args.priority.clone(),
         zone: args.zone.clone(),
         requires: args.requires.clone(),
@@ -461,7 +563,7 @@ mod tests {
         let mut batches = Batches { lines, held: None };
         let mut sizes = |lengths: &[usize]| {
             for (line, length) in (1..).zip(lengths) {
-                sender.send((line, Ok("x".repeat(*length)))).unwrap();
+                sender.send((line, Ok(vec![b'x'; *length]))).unwrap();
             }
             let mut sizes = Vec::new();
             while !batches.lines.is_empty() || batches.held.is_some() {
@@ -486,11 +588,34 @@ mod tests {
     #[test]
     fn params_are_sent_as_they_were_written() {
         for text in [r#"{"b":1.0,"a":1e400}"#, "12345678901234567890123", "\"ä\"", "null", " [1, 2] "] {
-            assert_eq!(parse_params(text).unwrap().get(), text.trim());
+            assert_eq!(parse_params(text.as_bytes()).unwrap().get(), text.trim());
         }
-        for text in ["", "hello", "{", "1 2"] {
-            assert!(parse_params(text).is_err(), "{text}");
+        for text in ["", "hello", "{", "1 2", r#"{"a":1,"a":2}"#, r#""\ud83d""#, "\u{feff}1"] {
+            assert!(parse_params(text.as_bytes()).is_err(), "{text}");
         }
+        assert!(parse_params(b"\"\xff\"").is_err());
+        let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
+        assert!(parse_params(&nested(json::DEPTH_MAX)).is_ok());
+        assert!(parse_params(&nested(json::DEPTH_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn lines_are_read_whatever_they_hold() {
+        let lines = |bytes: &[u8]| {
+            let mut input = io::BufReader::with_capacity(3, bytes);
+            let mut lines = Vec::new();
+            while let Some(line) = read_line(&mut input).unwrap() {
+                lines.push(line.map_err(|_| ()).unwrap());
+            }
+            lines
+        };
+        assert_eq!(lines(b"abcd\n\n\xff\r\nlast"), [&b"abcd"[..], b"", b"\xff\r", b"last"]);
+        assert_eq!(lines(b"abc\n"), [b"abc"]);
+        assert!(lines(b"").is_empty());
+        let long = [vec![b'x'; LINE_BYTES_MAX + 1], b"\n1\n".to_vec()].concat();
+        let mut input = &long[..];
+        assert!(matches!(read_line(&mut input), Ok(Some(Err(Unread::TooLong)))));
+        assert!(matches!(read_line(&mut input), Ok(Some(Ok(line))) if line == b"1"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Payloads (`params`, `result`, `error`) stay the JSON text as received: nothing here parses or re-serialises them.
 
 use super::{CallError, Client, Plane};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::time::Duration;
 
@@ -60,6 +60,9 @@ pub struct Submit {
     /// Makes a repeated submit safe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// How long the hub remembers the key after the job ended; its own setting if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_ttl_sec: Option<u64>,
     /// `critical`, `high`, `normal` or `low`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<String>,
@@ -105,6 +108,9 @@ pub struct SubmitAnswer {
     /// When to ask again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// `no` or `unknown`: whether an entry that was not acknowledged was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<String>,
 }
 
 /// Asks for jobs.
@@ -127,7 +133,6 @@ pub struct Pull {
 #[derive(Clone, Default, Deserialize, Debug)]
 pub struct Pulled {
     /// One entry a job.
-    #[serde(default)]
     pub jobs: Vec<LeasedJob>,
     /// How long to wait before the next pull.
     #[serde(default)]
@@ -151,18 +156,25 @@ pub struct LeasedJob {
     pub lease_until_utc: String,
 }
 
-/// The answer for one lease of an extension.
+/// The answer for one lease of an extension or a release.
 #[derive(Clone, Deserialize, Debug)]
-pub struct ExtendAnswer {
-    /// Whether it was extended.
-    pub ok: bool,
-    /// `lease_lost`, if not.
+struct LeaseAnswer {
+    ok: bool,
     #[serde(default)]
-    pub error: Option<String>,
+    error: Option<String>,
+}
+
+/// What came of a lease that was to be extended or released.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LeaseState {
+    /// It was.
+    Done,
+    /// The hub says that the lease has ended; its code: `lease_lost` or `cancelled`.
+    Ended(String),
 }
 
 /// The result of a job.
-#[derive(Clone, Serialize, Debug)]
+#[derive(Clone, Serialize, Deserialize, Debug)]
 pub struct JobResult {
     /// The job.
     pub job_id: String,
@@ -174,20 +186,23 @@ pub struct JobResult {
     /// Whether it is done.
     pub ok: bool,
     /// What came out.
+    #[serde(default, deserialize_with = "as_sent")]
     pub result: Option<Box<RawValue>>,
     /// What went wrong.
+    #[serde(default, deserialize_with = "as_sent")]
     pub error: Option<Box<RawValue>>,
     /// Whether another attempt may succeed.
     pub retryable: bool,
     /// The checksum over all that.
+    #[serde(skip_deserializing)]
     pub integrity: Integrity,
     /// A pull to answer in the same round trip.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     pub pull: Option<Pull>,
 }
 
 /// A checksum or signature over a result.
-#[derive(Clone, Serialize, Debug)]
+#[derive(Clone, Default, Serialize, Debug)]
 pub struct Integrity {
     /// `sha256` or `hmac`.
     pub mode: &'static str,
@@ -201,6 +216,8 @@ pub struct Integrity {
 /// The answer to a result.
 #[derive(Clone, Deserialize, Debug)]
 pub struct ResultAnswer {
+    /// The job.
+    pub job_id: String,
     /// What became of the job: `completed`, `retry_scheduled`, `dead`, `failed`, …
     pub status: String,
     /// Whether this result had been accepted before.
@@ -282,27 +299,53 @@ impl Client {
         self.post(Plane::Data, "/mesh/pull_requests", &json(pull), Duration::from_millis(pull.wait_ms))
     }
 
-    /// Extends a lease; `false` if it is lost.
-    pub fn extend(&self, node_id: &str, lease_id: &str, lease_sec: u64) -> Result<bool, CallError> {
+    /// Extends a lease.
+    pub fn extend(&self, node_id: &str, lease_id: &str, lease_sec: u64) -> Result<LeaseState, CallError> {
+        self.lease("/mesh/extend_lease", node_id, lease_id, Some(lease_sec))
+    }
+
+    /// Gives a lease back before its job began: the attempt is not counted.
+    pub fn release(&self, node_id: &str, lease_id: &str) -> Result<LeaseState, CallError> {
+        self.lease("/mesh/release_lease", node_id, lease_id, None)
+    }
+
+    fn lease(
+        &self,
+        path: &str,
+        node_id: &str,
+        lease_id: &str,
+        lease_sec: Option<u64>,
+    ) -> Result<LeaseState, CallError> {
         #[derive(Serialize)]
         struct Body<'a> {
             node_id: &'a str,
             leases: [&'a str; 1],
-            lease_sec: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            lease_sec: Option<u64>,
         }
         #[derive(Deserialize)]
-        struct Extended {
-            leases: Vec<ExtendAnswer>,
+        struct Answers {
+            leases: Vec<LeaseAnswer>,
         }
         let body = json(&Body { node_id, leases: [lease_id], lease_sec });
-        let extended: Extended = self.post(Plane::Data, "/mesh/extend_lease", &body, Duration::ZERO)?;
-        Ok(extended.leases.first().is_some_and(|lease| lease.ok))
+        let answers: Answers = self.post(Plane::Data, path, &body, Duration::ZERO)?;
+        match <[LeaseAnswer; 1]>::try_from(answers.leases) {
+            Ok([LeaseAnswer { ok: true, .. }]) => Ok(LeaseState::Done),
+            Ok([LeaseAnswer { error: Some(code), .. }]) => Ok(LeaseState::Ended(code)),
+            Ok([_]) | Err(_) => {
+                Err(self.garbled(Plane::Data, format!("its answer to {path} is not one for one lease")))
+            }
+        }
     }
 
     /// Submits the result of a job.
     pub fn submit_result(&self, result: &JobResult) -> Result<ResultAnswer, CallError> {
         let wait = result.pull.as_ref().map_or(Duration::ZERO, |pull| Duration::from_millis(pull.wait_ms));
-        self.post(Plane::Data, "/mesh/submit_result", &json(result), wait)
+        let answer: ResultAnswer = self.post(Plane::Data, "/mesh/submit_result", &json(result), wait)?;
+        if answer.job_id == result.job_id {
+            return Ok(answer);
+        }
+        Err(self.garbled(Plane::Data, "its answer to a result is about another job".to_owned()))
     }
 
     /// Shows a job; waits for its end up to `wait`.
@@ -336,8 +379,14 @@ impl Client {
             return Ok(answer.results);
         }
         let reason = format!("it gave {} answers to {entries} entries", answer.results.len());
-        Err(CallError::Garbled { endpoint: self.endpoint(Plane::Data).clone(), reason })
+        Err(self.garbled(Plane::Data, reason))
     }
+}
+
+/// A payload as it was sent; `null` is none.
+fn as_sent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    let raw = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(Some(raw).filter(|raw| raw.get() != "null"))
 }
 
 fn json(body: &impl Serialize) -> Vec<u8> {

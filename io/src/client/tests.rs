@@ -33,7 +33,7 @@ fn stub(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
 }
 
 fn client(url: &str, token: Result<Token, NoToken>) -> Client {
-    let endpoint = Endpoint { url: url.to_owned(), origin: "the test".to_owned() };
+    let endpoint = Endpoint { url: url.to_owned(), origin: "the test".to_owned(), access: Access::Open };
     Client::new(endpoint.clone(), endpoint, token)
 }
 

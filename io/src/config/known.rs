@@ -12,6 +12,16 @@ use std::ffi::OsString;
 use std::path::Path;
 use zeroize::Zeroizing;
 
+/// Whether an environment variable holds a secret, or begins like one that does: `SHERATAN_HUB_TOKEN_NEXT`, or a file's
+/// name in `SHERATAN_HUB_TOKEN_FILE`.
+pub fn is_secret_variable(variable: &str) -> bool {
+    let settings = SETTINGS.iter().filter(|setting| setting.is_secret()).map(|setting| setting.name);
+    let later = LATER_SECRETS.iter().filter(|(_, value_type)| *value_type == ValueType::Secret).map(|(name, _)| *name);
+    let Some(key) = variable.strip_prefix(PREFIX).map(str::to_lowercase) else { return false };
+    let begins = |name: &str| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+    settings.chain(later).any(begins)
+}
+
 /// Every secret of the flags, the environment and `hub.toml`.
 pub fn known_secrets(flags: &Flags) -> Vec<Secret> {
     read(flags, std::env::vars_os(), Path::new(FILE))

@@ -11,7 +11,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use known::known_secrets;
+pub use known::{is_secret_variable, known_secrets};
 pub use limit::Changes;
 use sheratan_core::Millis;
 
@@ -85,6 +85,8 @@ pub struct Config {
     pub alerts: alerts::Settings,
     /// The file of alert rules, if the operator named one.
     pub alert_rules_file: Option<PathBuf>,
+    /// The file of settings that was read.
+    pub file: Option<PathBuf>,
     /// Warnings for the operator, a line each.
     pub notices: Vec<String>,
     values: Values,
@@ -111,7 +113,10 @@ impl Config {
     /// # Errors
     /// One line that names the source, the setting and the allowed values; never the value.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        Config::from_values(Config::read(flags, std::env::vars_os(), Path::new(FILE))?)
+        let mut config = Config::from_values(Config::read(flags, std::env::vars_os(), Path::new(FILE))?)?;
+        let path = flags.config.clone().unwrap_or_else(|| FILE.into());
+        config.file = path.exists().then_some(path);
+        Ok(config)
     }
 
     fn read(
@@ -121,6 +126,12 @@ impl Config {
     ) -> Result<Values, ConfigError> {
         let mut values = Values::defaults();
         let path = flags.config.as_deref().unwrap_or(file);
+        if flags.config.is_none() {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if path.exists() {
+                check_ours(&[path, folder], "--config")?;
+            }
+        }
         match std::fs::read_to_string(path) {
             Ok(text) => values.read_toml(path.to_owned(), &Zeroizing::new(text))?,
             Err(error) if flags.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
@@ -159,6 +170,10 @@ impl Config {
             ));
         }
         let data_dir = PathBuf::from(values.get("data_dir").0);
+        if matches!(values.get("data_dir").1, Source::Default) {
+            let secrets = data_dir.join("secrets");
+            check_ours(&[&data_dir, &secrets, &secrets.join("hub_token")], "--data-dir")?;
+        }
         Ok(Config {
             addrs,
             token,
@@ -199,8 +214,9 @@ impl Config {
                 webhook: webhook(&values)?,
             },
             alert_rules_file: values.text("alert_rules_file").map(PathBuf::from),
+            notices: notices(&values, &data_dir),
             data_dir,
-            notices: notices(&values),
+            file: None,
             values,
         })
     }
@@ -229,8 +245,18 @@ fn webhook(values: &Values) -> Result<Option<WebhookUrl>, ConfigError> {
     WebhookUrl::new(url).map(Some).map_err(named)
 }
 
-/// Files with secrets that others can read.
-fn notices(values: &Values) -> Vec<String> {
+/// What is found in the current folder, and was not named, is used only if others cannot have put it there.
+fn check_ours(paths: &[&Path], flag: &str) -> Result<(), ConfigError> {
+    let foreign = |path: &&Path| Some(format!("{} {}", path.display(), platform::foreign(path)?));
+    let Some(reason) = paths.iter().find_map(foreign) else { return Ok(()) };
+    Err(ConfigError::new(format!(
+        "{reason}: what is found in the current folder is used only if it is yours and no other can write it; if you trust {}, name it with {flag}",
+        paths[0].display()
+    )))
+}
+
+/// Files with secrets that others can read, and a data folder that others can write.
+fn notices(values: &Values, data_dir: &Path) -> Vec<String> {
     let secrets = SETTINGS.iter().filter_map(|setting| match (setting.value_type, values.get(setting.name)) {
         (ValueType::Secret, (_, Source::File(path))) => Some((path.as_path(), setting.name)),
         (ValueType::SecretFile, (path, _)) if !path.is_empty() => Some((Path::new(path), setting.name)),
@@ -238,8 +264,11 @@ fn notices(values: &Values) -> Vec<String> {
     });
     // A file that was removed meanwhile was read already.
     let open = secrets.filter(|(path, _)| platform::is_open_to_others(path).unwrap_or(false));
-    open.map(|(path, name)| format!("others can read {}, which holds a secret ({name}): chmod 600 it", path.display()))
-        .collect()
+    let open = open
+        .map(|(path, name)| format!("others can read {}, which holds a secret ({name}): chmod 600 it", path.display()));
+    let foreign = platform::foreign(data_dir);
+    let foreign = foreign.map(|reason| format!("the data folder {} {reason}", data_dir.display()));
+    open.chain(foreign).collect()
 }
 
 /// Each plane needs an address of its own: on a shared one the second could not listen.

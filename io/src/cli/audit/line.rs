@@ -1,6 +1,6 @@
 //! A line of the audit log, parsed, and as text: time, event, `key=value`.
 
-use super::super::terminal::{BAD, BOLD, DIM, WARN, styled};
+use super::super::terminal::{BAD, BOLD, DIM, WARN, printable, styled};
 use anstyle::Style;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -78,16 +78,6 @@ pub fn style(event: &str) -> Style {
 /// Whether an event's name matches, up to a `*` at the pattern's end.
 pub fn fits(name: &str, event: &str) -> bool {
     name.strip_suffix('*').map_or(name == event, |start| event.starts_with(start))
-}
-
-/// A text without terminal control codes: paths and names come from clients.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    let is_plain = |letter: char| letter == ' ' || letter.is_ascii_graphic() || letter.is_alphanumeric();
-    if text.chars().all(is_plain) {
-        return Cow::Borrowed(text);
-    }
-    let escape = |letter: char| if is_plain(letter) { letter.to_string() } else { letter.escape_default().to_string() };
-    Cow::Owned(text.chars().map(escape).collect())
 }
 
 fn detail(value: &Value) -> String {

@@ -7,7 +7,7 @@ mod line;
 
 use super::failure::Failure;
 use super::interrupt;
-use super::terminal::{self, BAD, DIM, GOOD, WARN, styled};
+use super::terminal::{self, BAD, DIM, GOOD, Output, WARN, printable, styled};
 use crate::audit::{self, ChainError, ChainReport};
 use crate::disk::RealDisk;
 use crate::rotated::{self, Follower, Start};
@@ -83,7 +83,7 @@ enum What {
 #[derive(clap::Args, Debug)]
 struct Log {
     /// Data folder of the hub
-    #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", default_value = ".sheratan")]
+    #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", value_parser = super::names::data_dir(), default_value = ".sheratan")]
     data_dir: PathBuf,
     /// Audit log to read instead of the data folder's; its rotated files are FILE.1, FILE.2 and so on
     #[arg(long, value_name = "FILE")]
@@ -110,12 +110,12 @@ fn verify(log: &Log) -> Result<ExitCode, Failure> {
     let outcome = audit::verify(&RealDisk, &path);
     let is_ok = outcome.is_ok();
     if log.json {
-        terminal::line(verified_as_json(&outcome));
+        terminal::json(verified_as_json(&outcome).to_string());
     } else {
         match outcome {
             Ok(report) => show_report(&report),
             Err(error) => {
-                terminal::line(format_args!("{} {error}", styled(BAD, "✗")));
+                terminal::line(format_args!("{} {}", styled(BAD, "✗"), printable(&error.to_string())));
                 if matches!(error, ChainError::Broken { .. }) {
                     terminal::line("keep a copy of the files; the lines before that one are as they were written");
                 }
@@ -167,6 +167,7 @@ fn tail(log: &Log, lines: usize, is_followed: bool) -> Result<ExitCode, Failure>
         }
         return Ok(ExitCode::SUCCESS);
     }
+    // Output is all that this command does.
     let interrupts = interrupt::listen()?;
     loop {
         let wait = match reader.next()? {
@@ -177,7 +178,8 @@ fn tail(log: &Log, lines: usize, is_followed: bool) -> Result<ExitCode, Failure>
             None => POLL_INTERVAL,
         };
         // The listener lives as long as the process.
-        if interrupts.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+        let is_interrupted = interrupts.recv_timeout(wait) != Err(RecvTimeoutError::Timeout);
+        if is_interrupted || terminal::output() != Output::Whole {
             return Ok(ExitCode::SUCCESS);
         }
     }
@@ -187,6 +189,7 @@ fn query(log: &Log, filter: &Filter, limit: u64) -> Result<ExitCode, Failure> {
     let mut reader = log.read(Start::Oldest)?;
     let (mut shown, mut unread) = (0, 0);
     while shown < limit
+        && terminal::output() == Output::Whole
         && let Some(line) = reader.next()?
     {
         match Line::parse(&line) {
@@ -216,13 +219,13 @@ fn count_events(log: &Log, filter: &Filter) -> Result<ExitCode, Failure> {
         }
     }
     if log.json {
-        terminal::line(serde_json::json!(counts));
+        terminal::json(serde_json::json!(counts).to_string());
     } else {
         let width = counts.keys().map(String::len).max().unwrap_or(0);
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         for (event, count) in counts {
-            let name = format!("{:width$}", line::printable(&event));
+            let name = format!("{:width$}", printable(&event));
             terminal::line(format_args!("{} {count:>9}", styled(line::style(&event), name)));
         }
     }
@@ -263,7 +266,7 @@ impl Log {
 
     fn show(&self, line: &[u8]) {
         if self.json {
-            terminal::bytes(line);
+            terminal::json(line);
         } else {
             terminal::line(line::shown(line));
         }

@@ -4,7 +4,7 @@
 //! a file. Dropping a [`Member`] kills it.
 
 use crate::cli::failure::Failure;
-use crate::client::{Client, Endpoint, Token};
+use crate::client::{Access, Client, Endpoint, Token};
 use crate::platform::process as platform;
 use serde::Deserialize;
 use std::ffi::{OsStr, OsString};
@@ -134,7 +134,10 @@ impl Hub {
 
     /// A client of this hub.
     pub fn client(&self) -> Result<Client, Failure> {
-        let endpoint = |addr: &str| Endpoint { url: format!("http://{addr}"), origin: "the demo".to_owned() };
+        let endpoint = |addr: &str| {
+            let (url, origin) = (format!("http://{addr}"), "the demo".to_owned());
+            Endpoint { url, origin, access: Access::Open }
+        };
         let path = self.data_dir.join("secrets").join("hub_token");
         let token = std::fs::read_to_string(&path).map_err(|error| Failure::local(path.display(), error))?;
         let token = Token::new(token.trim(), path.display().to_string());

@@ -48,7 +48,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            terminal::note(format_args!("{}: {error}", params.path.display()));
+            terminal::note(format_args!("{}: {error}", terminal::printable(&params.path.to_string_lossy())));
             Ok(ExitCode::from(EXIT_NO_INPUT))
         }
     }

@@ -11,6 +11,7 @@ mod proof;
 use super::ended::{self, Awaited, Ended};
 use super::failure::Failure;
 use super::interrupt;
+use super::link::Link;
 use super::terminal::{BAD, BOLD, line, note, styled};
 use crate::client::calls::{JobView, Submit};
 use crate::client::{Client, Plane};
@@ -22,6 +23,7 @@ use serde_json::value::to_raw_value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The kind of the demo's jobs.
@@ -85,6 +87,7 @@ struct Stage {
     home: PathBuf,
     hub: Hub,
     client: Client,
+    link: Arc<Link>,
     workers: Vec<Member>,
     works: Vec<Work>,
     progress: ProgressBar,
@@ -181,14 +184,15 @@ impl Stage {
             note(format_args!("{} files are skipped: their names are not Unicode", found.unnamed));
         }
         let works = found.paths.into_iter().map(Work::of).collect();
-        Ok(Stage { home: home.to_owned(), hub, client, workers, works, progress: progress_bar(files), interrupts })
+        let (home, link) = (home.to_owned(), Arc::new(Link::fixed(client.clone())));
+        Ok(Stage { home, hub, client, link, workers, works, progress: progress_bar(files), interrupts })
     }
 
     /// Submits the jobs and waits until all are final.
     fn run(&mut self, is_crash: bool) -> Result<Ending, Failure> {
         let started = Instant::now();
         self.submit()?;
-        let (awaited, ended) = ended::watch(&self.client, WATCHES);
+        let (awaited, ended) = ended::watch(&self.link, WATCHES);
         for (number, work) in (0..).zip(&self.works) {
             awaited
                 .send(Awaited { number, job_id: work.job_id.clone() })

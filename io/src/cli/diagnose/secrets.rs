@@ -11,7 +11,7 @@ use std::path::Path;
 /// A redactor of all of them.
 pub fn redactor(flags: &Flags, target: &TargetArgs, client: Option<&Client>) -> Redactor {
     let mut secrets = known_secrets(flags);
-    secrets.extend(in_folder(&target.data_dir.join("secrets")));
+    secrets.extend(in_folder(&target.data_dir().join("secrets")));
     secrets.extend(target.token_file.as_deref().and_then(|path| Secret::read(path).ok()));
     secrets.extend(client.and_then(Client::secret));
     Redactor::new(&secrets.iter().collect::<Vec<_>>())

@@ -11,9 +11,6 @@ use sheratan_core::Hub;
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
-/// The default name of the data folder.
-const DATA_DIR_DEFAULT: &str = ".sheratan";
-
 /// The subject's parts.
 pub struct Subject {
     /// The hub, if it answers; else why it is not called.
@@ -40,20 +37,21 @@ impl Subject {
     /// Finds the available parts. Calls only the hub, and waits for no lock.
     pub fn find(args: &Args) -> Self {
         let mut flags = Flags { config: args.config.clone(), settings: Vec::new() };
-        let is_folder_named = args.target.data_dir != Path::new(DATA_DIR_DEFAULT);
+        let is_folder_named = args.target.is_folder_named();
         if is_folder_named {
-            flags.settings.push(("data_dir", args.target.data_dir.display().to_string()));
+            flags.settings.push(("data_dir", args.target.data_dir().display().to_string()));
         }
         let config = Config::load(&flags);
         let mut target = args.target.clone();
         if let (false, Ok(config)) = (is_folder_named, &config) {
-            target.data_dir.clone_from(&config.data_dir);
+            target.data_dir = Some(config.data_dir.clone()).filter(|folder| folder != target.data_dir());
         }
         let client = target.client().map_err(|error| error.to_string());
         let redactor = secrets::redactor(&flags, &target, client.as_ref().ok());
         let is_named = target.control.is_some() || target.data.is_some();
-        let hub = client.and_then(|client| reach(client, is_named, &target.data_dir));
-        Subject { hub, config, data_dir: target.data_dir, redactor, journal: OnceCell::new() }
+        let hub = client.and_then(|client| reach(client, is_named, target.data_dir()));
+        let data_dir = target.data_dir().to_owned();
+        Subject { hub, config, data_dir, redactor, journal: OnceCell::new() }
     }
 
     /// A description of the hub.

@@ -7,7 +7,7 @@ mod checks;
 
 use super::failure::Failure;
 use super::target::{self, TargetArgs};
-use super::terminal::{BAD, DIM, GOOD, WARN, line, styled};
+use super::terminal::{BAD, DIM, GOOD, WARN, json, line, printable, styled};
 use checks::{Checks, Verdict};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     let Summary { passed, failed, skipped } = summary;
     if args.json {
-        line(serde_json::to_string(&summary).expect("numbers are always JSON"));
+        json(serde_json::to_string(&summary).expect("numbers are always JSON"));
     } else {
         let style = if failed == 0 { GOOD.bold() } else { BAD.bold() };
         line(styled(style, format_args!("{passed} passed, {failed} failed, {skipped} skipped")));
@@ -89,8 +89,9 @@ fn show(check: &str, verdict: &Verdict, took: Duration, is_json: bool) {
     if is_json {
         let ms = took.as_millis() as u64;
         let text = serde_json::to_string(&CheckLine { check, outcome, detail, ms });
-        return line(text.expect("texts and numbers are always JSON"));
+        return json(text.expect("texts and numbers are always JSON"));
     }
+    let detail = printable(detail);
     match verdict {
         Verdict::Passed(_) => line(format_args!("{mark} {check}  {}", styled(DIM, detail))),
         Verdict::Failed(_) => line(format_args!("{mark} {check}: {detail}")),

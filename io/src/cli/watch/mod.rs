@@ -55,7 +55,7 @@ const ALERT_FILES_KEPT: u32 = 16;
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Data folder of the hub
-    #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", default_value = ".sheratan")]
+    #[arg(long, value_name = "FOLDER", env = "SHERATAN_DATA_DIR", value_parser = super::names::data_dir(), default_value = ".sheratan")]
     data_dir: PathBuf,
     /// Audit log to read instead of the data folder's; its rotated files are FILE.1, FILE.2 and so on
     #[arg(long, value_name = "FILE")]
@@ -154,7 +154,8 @@ impl Watch {
             self.output.is_live = true;
             self.pass()?;
             // The listener lives as long as the process.
-            if interrupts.recv_timeout(POLL_INTERVAL) != Err(RecvTimeoutError::Timeout) {
+            let is_interrupted = interrupts.recv_timeout(POLL_INTERVAL) != Err(RecvTimeoutError::Timeout);
+            if is_interrupted || self.output.is_over() {
                 return Ok(());
             }
         }
@@ -224,12 +225,17 @@ impl Output {
         })
     }
 
+    /// Whether nobody gets the alerts any more: without a file or a webhook, standard output is all there is.
+    fn is_over(&self) -> bool {
+        self.file.is_none() && self.webhook.is_none() && terminal::output() != terminal::Output::Whole
+    }
+
     fn change(&mut self, change: &Change) -> Result<(), Failure> {
         self.report.change(change);
         let mut line = Vec::new();
         alerts::line::write(&mut line, change);
         match self.is_json {
-            true => terminal::line(String::from_utf8_lossy(&line)),
+            true => terminal::json(&line),
             false => terminal::line(report::shown(change)),
         }
         if let Some((path, file)) = &mut self.file {

@@ -1,6 +1,6 @@
 //! The report: alerts as text, one by one and as a summary at the end.
 
-use super::super::terminal::{self, BAD, DIM, GOOD, WARN, styled};
+use super::super::terminal::{self, BAD, DIM, GOOD, WARN, printable, styled};
 use crate::rfc3339::Rfc3339;
 use sheratan_core::alerts::{Alerts, Change, State};
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub fn shown(change: &Change) -> String {
         State::Updated => WARN,
         State::Resolved => GOOD,
     };
-    let group = alert.group.as_ref().map(|(member, value)| format!(" {member}={}", value.escape_debug()));
+    let group = alert.group.as_ref().map(|(member, value)| format!(" {member}={}", printable(value)));
     let numbers = match change.state {
         State::Opened => {
             format!("{} in {} s, more than {}", alert.count, alert.window.as_secs_ceil(), alert.threshold)
@@ -62,8 +62,8 @@ pub fn shown(change: &Change) -> String {
         "{} {} BURST_{}{} {}",
         styled(DIM, Rfc3339::new(change.at)),
         styled(style, format_args!("{:8}", change.state.as_str())),
-        alert.event,
+        printable(&alert.event),
         group.unwrap_or_default(),
-        format_args!("{numbers}{top} [{}]", alert.rule),
+        format_args!("{numbers}{top} [{}]", printable(&alert.rule)),
     )
 }

@@ -1,6 +1,7 @@
 //! Board: the operator's request (run, drain, abort), and the state of each slot.
 //!
-//! A slot calls [`Board::idle`] before it pulls a job, [`Board::busy`] when it has one, [`Board::end`] when it ends.
+//! A slot calls [`Board::idle`] before it pulls a job, [`Board::busy`] when it has one, [`Board::delivering`] when that
+//! has a result, [`Board::end`] when it ends.
 //! The main thread sleeps in [`Board::wait_until_quiet`].
 
 use crossbeam_channel::{Receiver, Sender};
@@ -10,6 +11,10 @@ use std::time::{Duration, Instant};
 /// How long an open pull is waited for when the worker stops. A hub with a job answers at once; an older pull is parked
 /// at the hub, which drops it when the connection closes.
 const PULL_GRACE: Duration = Duration::from_millis(250);
+
+/// How long results may still be delivered after the worker was asked to stop: less than what supervisors give a
+/// process before they kill it, since those that are left go to a file.
+const DELIVERY_GRACE: Duration = Duration::from_secs(5);
 
 /// How long reporting killed jobs to the hub may take.
 const ABORT_MAX: Duration = Duration::from_secs(5);
@@ -36,6 +41,8 @@ pub struct Tally {
     pub lost: u64,
     /// Ended with a result that the hub refused.
     pub refused: u64,
+    /// Ended with a result that was not delivered and went to a file.
+    pub undelivered: u64,
 }
 
 /// The board.
@@ -46,7 +53,9 @@ pub struct Board {
 
 struct State {
     wish: Wish,
+    drained_at: Option<Instant>,
     aborted_at: Option<Instant>,
+    failure: Option<String>,
     slots: Vec<Slot>,
     tally: Tally,
     is_hub_away: bool,
@@ -58,6 +67,8 @@ enum Slot {
     Idle(Instant),
     /// It runs a job; a message on the channel kills the job.
     Busy(Sender<()>),
+    /// It submits the result of a job, since then.
+    Delivering(Instant),
     /// It has ended.
     Ended,
 }
@@ -66,7 +77,15 @@ impl Board {
     /// A board for this many slots.
     pub fn new(slots: usize) -> Self {
         let slots = (0..slots).map(|_| Slot::Idle(Instant::now())).collect();
-        let state = State { wish: Wish::Run, aborted_at: None, slots, tally: Tally::default(), is_hub_away: false };
+        let state = State {
+            wish: Wish::Run,
+            drained_at: None,
+            aborted_at: None,
+            failure: None,
+            slots,
+            tally: Tally::default(),
+            is_hub_away: false,
+        };
         Board { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -99,7 +118,7 @@ impl Board {
     pub fn interrupt(&self) -> Wish {
         let mut state = self.lock();
         if state.wish == Wish::Run {
-            state.wish = Wish::Drain;
+            state.drain();
         } else {
             state.wish = Wish::Abort;
             state.aborted_at.get_or_insert_with(Instant::now);
@@ -116,9 +135,21 @@ impl Board {
 
     /// Lets the worker stop when the running jobs are finished.
     pub fn drain(&self) {
-        let mut state = self.lock();
-        state.wish = state.wish.max(Wish::Drain);
+        self.lock().drain();
         self.changed.notify_all();
+    }
+
+    /// Lets the worker stop like [`Board::drain`], as a failure with this reason, the first of which counts.
+    pub fn fail(&self, reason: String) {
+        let mut state = self.lock();
+        state.failure.get_or_insert(reason);
+        state.drain();
+        self.changed.notify_all();
+    }
+
+    /// Why the worker stopped, if that is a failure.
+    pub fn failure(&self) -> Option<String> {
+        self.lock().failure.clone()
     }
 
     /// Marks a slot as idle before a pull; returns whether it may pull.
@@ -140,6 +171,12 @@ impl Board {
         state.slots[slot] = Slot::Busy(kill);
         self.changed.notify_all();
         killed
+    }
+
+    /// Marks a slot as delivering the result of its job.
+    pub fn delivering(&self, slot: usize) {
+        self.lock().slots[slot] = Slot::Delivering(Instant::now());
+        self.changed.notify_all();
     }
 
     /// Marks a slot as ended.
@@ -175,6 +212,11 @@ impl Board {
 }
 
 impl State {
+    fn drain(&mut self) {
+        self.wish = self.wish.max(Wish::Drain);
+        self.drained_at.get_or_insert_with(Instant::now);
+    }
+
     /// How long until the next check whether everything is quiet; `None` if it is.
     fn until_quiet(&self, now: Instant) -> Option<Duration> {
         const FOREVER: Duration = Duration::from_secs(3_600);
@@ -185,7 +227,11 @@ impl State {
         let left = self.slots.iter().filter_map(|slot| match slot {
             Slot::Ended => None,
             Slot::Busy(_) => Some(FOREVER),
-            Slot::Idle(_) if self.wish == Wish::Run => Some(FOREVER),
+            Slot::Idle(_) | Slot::Delivering(_) if self.wish == Wish::Run => Some(FOREVER),
+            Slot::Delivering(since) => {
+                let since = self.drained_at.map_or(*since, |at| at.max(*since));
+                Some(DELIVERY_GRACE.saturating_sub(now - since)).filter(|left| !left.is_zero())
+            }
             Slot::Idle(since) => Some(PULL_GRACE.saturating_sub(now - *since)).filter(|left| !left.is_zero()),
         });
         left.min().map(|left| abort_left.map_or(left, |abort| abort.min(left)))
@@ -221,6 +267,19 @@ mod tests {
         board.end(0);
         assert!(until_quiet(&board, Duration::ZERO).is_some(), "the other slot's pull is young");
         assert_eq!(until_quiet(&board, PULL_GRACE), None);
+    }
+
+    #[test]
+    fn a_result_that_the_hub_does_not_take_is_waited_for_a_limited_time_once_the_worker_stops() {
+        let board = Board::new(1);
+        board.busy(0);
+        board.delivering(0);
+        assert!(until_quiet(&board, DELIVERY_GRACE * 1_000).is_some(), "without a request to stop it is tried on");
+        board.fail("the first".to_owned());
+        board.fail("the second".to_owned());
+        assert_eq!((board.wish(), board.failure()), (Wish::Drain, Some("the first".to_owned())));
+        assert!(until_quiet(&board, Duration::ZERO).is_some());
+        assert_eq!(until_quiet(&board, DELIVERY_GRACE), None);
     }
 
     #[test]

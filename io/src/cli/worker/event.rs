@@ -1,7 +1,14 @@
 //! Events: a worker's output about its jobs, as text or as lines of JSON.
 
-use crate::cli::terminal::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
+use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, WARN, out, printable, styled};
+use crate::logs::sink::{LineWriter, Sink};
 use serde::Serialize;
+use std::io::{self, Write};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// How long the end of the worker waits for unwritten lines.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// One event.
 #[derive(Serialize)]
@@ -56,6 +63,18 @@ pub enum Event<'a> {
         /// What the hub says.
         reason: &'a str,
     },
+    /// A result that was not delivered is in a file.
+    ResultsSaved {
+        /// How many.
+        results: usize,
+        /// The file.
+        path: &'a str,
+    },
+    /// The results that were not delivered cannot be written to a file.
+    ResultsLost {
+        /// Why.
+        reason: &'a str,
+    },
     /// The hub refused the heartbeat.
     HeartbeatRefused {
         /// What the hub says.
@@ -85,21 +104,33 @@ pub enum Event<'a> {
         lost: u64,
         /// Jobs whose result the hub refused.
         refused: u64,
+        /// Jobs whose result was not delivered.
+        undelivered: u64,
     },
 }
 
 /// Prints events on standard output.
-#[derive(Clone, Copy, Debug)]
+///
+/// A thread writes them, and lines that cannot be written are counted and lost: a reader that hangs or is gone, or a
+/// full disk, must not stop the jobs.
 pub struct Log {
-    /// Lines of JSON instead of lines for people.
-    pub is_json: bool,
+    is_json: bool,
+    lines: LineWriter,
+    sink: Mutex<Sink>,
 }
 
 impl Log {
+    /// A log; `is_json` for lines of JSON instead of lines for people.
+    pub fn start(is_json: bool) -> io::Result<Self> {
+        let lost = if is_json { lost_as_json } else { lost_as_text };
+        let sink = Sink::start("log", lost, |line: &[u8]| out(line))?;
+        Ok(Log { is_json, lines: sink.writer(), sink: Mutex::new(sink) })
+    }
+
     /// Prints an event.
-    pub fn say(self, event: &Event) {
+    pub fn say(&self, event: &Event) {
         let ts = jiff::Timestamp::now();
-        if self.is_json {
+        let line = if self.is_json {
             #[derive(Serialize)]
             struct Line<'a> {
                 ts: String,
@@ -107,36 +138,64 @@ impl Log {
                 event: &'a Event<'a>,
             }
             let line = Line { ts: format!("{ts:.3}"), event };
-            terminal::line(serde_json::to_string(&line).expect("an event is always JSON"));
+            serde_json::to_string(&line).expect("an event is always JSON")
         } else {
             let time = format!("{ts:.3}");
-            terminal::line(format_args!("{} {}", styled(DIM, &time[11..]), sentence(event)));
-        }
+            format!("{} {}", styled(DIM, &time[11..]), sentence(event))
+        };
+        // The writer counts a line that it cannot take.
+        _ = (&self.lines).write_all(format!("{line}\n").as_bytes());
     }
+
+    /// Waits, for a limited time, until everything is written.
+    pub fn finish(&self) {
+        self.sink.lock().expect("no thread panics while it holds the sink").finish(FLUSH_MAX);
+    }
+}
+
+fn lost_as_json(count: u64) -> String {
+    let ts = jiff::Timestamp::now();
+    format!("{{\"ts\":\"{ts:.3}\",\"event\":\"lines_lost\",\"count\":{count}}}\n")
+}
+
+fn lost_as_text(count: u64) -> String {
+    format!("{count} lines of this log were lost\n")
 }
 
 fn sentence(event: &Event) -> String {
     match event {
         Event::Registered { node_id, kinds, slots, hub } => {
             let kinds = if kinds.is_empty() { "all kinds".to_owned() } else { kinds.join(", ") };
+            let (node_id, kinds) = (printable(node_id), printable(&kinds));
             let jobs = if *slots == 1 { "one job".to_owned() } else { format!("{slots} jobs") };
             format!("{} waits for {jobs} at a time ({kinds}) from {hub}", styled(BOLD, node_id))
         }
         Event::Started { job_id, kind, attempt } => {
             let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-            format!("{} {job_id} {kind}{again}", styled(DIM, "▸"))
+            format!("{} {} {}{again}", styled(DIM, "▸"), printable(job_id), printable(kind))
         }
         Event::Finished { job_id, kind, ok: true, run_ms, .. } => {
-            format!("{} {job_id} {kind} {run_ms} ms", styled(GOOD, "✓"))
+            format!("{} {} {} {run_ms} ms", styled(GOOD, "✓"), printable(job_id), printable(kind))
         }
         Event::Finished { job_id, kind, status, run_ms, reason, .. } => {
-            let reason = reason.unwrap_or("failed");
+            let (job_id, kind, status) = (printable(job_id), printable(kind), printable(status));
+            let reason = printable(reason.unwrap_or("failed"));
             format!("{} {job_id} {kind} {run_ms} ms: {reason} → {status}", styled(BAD, "✗"))
         }
-        Event::LeaseLost { job_id, reason } => format!("{} {job_id} lease lost: {reason}", styled(WARN, "!")),
-        Event::ResultRefused { job_id, reason } => format!("{} {job_id} result refused: {reason}", styled(BAD, "✗")),
-        Event::HeartbeatRefused { reason } => format!("{} heartbeat refused: {reason}", styled(BAD, "✗")),
-        Event::HubAway { reason } => format!("{} {reason}; trying again", styled(WARN, "!")),
+        Event::LeaseLost { job_id, reason } => {
+            format!("{} {} lease lost: {}", styled(WARN, "!"), printable(job_id), printable(reason))
+        }
+        Event::ResultRefused { job_id, reason } => {
+            format!("{} {} result refused: {}", styled(BAD, "✗"), printable(job_id), printable(reason))
+        }
+        Event::ResultsSaved { results, path } => {
+            format!("{} {results} result(s) were not delivered and are in {}", styled(BAD, "✗"), printable(path))
+        }
+        Event::ResultsLost { reason } => {
+            format!("{} results were not delivered and are lost: {}", styled(BAD, "✗"), printable(reason))
+        }
+        Event::HeartbeatRefused { reason } => format!("{} heartbeat refused: {}", styled(BAD, "✗"), printable(reason)),
+        Event::HubAway { reason } => format!("{} {}; trying again", styled(WARN, "!"), printable(reason)),
         Event::HubBack => format!("{} the hub is back", styled(GOOD, "✓")),
         Event::Stopping { is_abort: true, running } => {
             format!("{} stopping at once: {running} job(s) killed and reported as failed", styled(WARN, "!"))
@@ -147,10 +206,14 @@ fn sentence(event: &Event) -> String {
                 "stopping when {running} job(s) are finished; a second signal kills them and reports them as failed"
             )
         }
-        Event::Stopped { done, failed, lost, refused } => {
+        Event::Stopped { done, failed, lost, refused, undelivered } => {
             let lost = if *lost > 0 { format!(", {lost} with their lease lost") } else { String::new() };
             let refused = if *refused > 0 { format!(", {refused} with their result refused") } else { String::new() };
-            format!("stopped: {done} done, {failed} failed{lost}{refused}")
+            let undelivered = match undelivered {
+                0 => String::new(),
+                count => format!(", {count} with their result not delivered"),
+            };
+            format!("stopped: {done} done, {failed} failed{lost}{refused}{undelivered}")
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Four threads serve it: one writes its input, two read its outputs, one waits for its end. So a command may read
 //! late, print much, or close its output early without a deadlock. It runs in a process group of its own: an interrupt
-//! of the terminal does not reach it, and killing it kills its children.
+//! of the terminal does not reach it, and killing it kills its children. A [`Guard`] kills them when the worker itself is
+//! killed.
 
+use crate::platform::guard::Guard;
 use crate::platform::process as platform;
 use crossbeam_channel::Receiver;
 use shared_child::SharedChild;
@@ -11,7 +13,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most bytes that are kept of a command's output; the hub's limit is usually lower (`max_body_bytes`).
 pub const RESULT_BYTES_MAX: usize = 16 << 20;
@@ -22,7 +24,20 @@ const MESSAGE_BYTES_MAX: usize = 2_048;
 /// How long outputs may stay open after the command ended, held by processes that it left running.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 
-/// The command of a job.
+/// Exit codes of a shell that cannot execute or find a command (POSIX).
+const SHELL_FAILURES: [i32; 2] = [126, 127];
+
+/// What runs jobs.
+pub struct JobCommand {
+    /// The program.
+    pub program: Program,
+    /// Variables of the worker's environment that the program does not get.
+    pub hidden: Vec<OsString>,
+    /// Kills the program if the worker is killed.
+    pub guard: Guard,
+}
+
+/// The program of a job.
 #[derive(Clone, Debug)]
 pub enum Program {
     /// A line for the shell.
@@ -32,8 +47,9 @@ pub enum Program {
 }
 
 /// A command that runs, or has just ended.
-pub struct Process {
+pub struct Process<'a> {
     child: Arc<SharedChild>,
+    guard: &'a Guard,
     ended: Receiver<io::Result<ExitStatus>>,
     output: Receiver<Output>,
     messages: Receiver<Vec<u8>>,
@@ -73,14 +89,46 @@ impl Program {
     }
 }
 
-impl Process {
+impl JobCommand {
+    /// Why the program is not there, if it is not; `None` also if that cannot be told before it runs.
+    pub fn missing(&self) -> Option<String> {
+        let word = match &self.program {
+            Program::Direct(words) => words.first()?.clone(),
+            Program::Shell(line) => first_word(line)?.into(),
+        };
+        let is_there = match &self.program {
+            Program::Direct(_) => platform::finds(&word),
+            Program::Shell(_) => platform::shell_finds(&word),
+        };
+        let missing = format!("the command cannot be started: {} is not there, or cannot be executed", word.display());
+        (!is_there).then_some(missing)
+    }
+
+    /// Why no job can run, if that is why a command ended: its shell did not find it.
+    pub fn not_there(&self, finished: &Finished) -> Option<String> {
+        let code = finished.status.as_ref().ok()?.code()?;
+        let is_shell = matches!(self.program, Program::Shell(_));
+        if is_shell && SHELL_FAILURES.contains(&code) { self.missing() } else { None }
+    }
+}
+
+/// The first word of a shell's line, if it is a plain name or path.
+fn first_word(line: &str) -> Option<&str> {
+    let word = line.split_whitespace().next()?;
+    let is_plain = |letter: char| letter.is_alphanumeric() || "/._+-".contains(letter);
+    word.chars().all(is_plain).then_some(word)
+}
+
+impl<'a> Process<'a> {
     /// Starts a command with `input` on its standard input.
-    pub fn start(program: &Program, input: Vec<u8>, environment: &[(&str, String)]) -> io::Result<Self> {
-        let mut command = program.command();
+    pub fn start(job: &'a JobCommand, input: Vec<u8>, environment: &[(&str, String)]) -> io::Result<Self> {
+        let mut command = job.program.command();
+        job.hidden.iter().for_each(|name| _ = command.env_remove(name));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         platform::in_own_group(&mut command);
         let child = Arc::new(SharedChild::spawn(&mut command)?);
+        job.guard.hold(child.id());
         let mut stdin = child.take_stdin().expect("its input was piped");
         // A command may end without reading its input.
         std::thread::spawn(move || _ = stdin.write_all(&input));
@@ -90,7 +138,7 @@ impl Process {
         let messages = on_thread(move || read_tail(stderr, MESSAGE_BYTES_MAX));
         let waited = Arc::clone(&child);
         let ended = on_thread(move || waited.wait());
-        Ok(Process { child, ended, output, messages })
+        Ok(Process { child, guard: &job.guard, ended, output, messages })
     }
 
     /// Receives a message when the command has ended, to be passed to [`Process::finish`].
@@ -106,8 +154,16 @@ impl Process {
         let _ = self.child.kill();
     }
 
+    /// Asks the command and its children to end, and kills those that are left at `until`.
+    pub fn stop(&self, until: Instant) {
+        platform::terminate_group(self.child.id());
+        // Either the command has ended or the time has come: what is left of the group is killed.
+        _ = self.ended.recv_deadline(until);
+        self.kill();
+    }
+
     /// How the command ended, for the message that [`Process::ended`] received.
-    pub fn finish(self, status: io::Result<ExitStatus>) -> Finished {
+    pub fn finish(&self, status: io::Result<ExitStatus>) -> Finished {
         let output = self.output.recv_timeout(OUTPUT_GRACE).or_else(|_| {
             platform::kill_group(self.child.id());
             self.output.recv_timeout(OUTPUT_GRACE)
@@ -115,6 +171,12 @@ impl Process {
         let output = output.unwrap_or(Output { bytes: Vec::new(), is_cut: true });
         let messages = self.messages.recv_timeout(OUTPUT_GRACE).unwrap_or_default();
         Finished { status, output, messages: String::from_utf8_lossy(&messages).into_owned() }
+    }
+}
+
+impl Drop for Process<'_> {
+    fn drop(&mut self) {
+        self.guard.release(self.child.id());
     }
 }
 
@@ -151,9 +213,18 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
+    fn shell(line: &str) -> JobCommand {
+        JobCommand { program: Program::Shell(line.to_owned()), hidden: Vec::new(), guard: Guard::none() }
+    }
+
+    fn direct(words: &[&str]) -> JobCommand {
+        let program = Program::Direct(words.iter().map(OsString::from).collect());
+        JobCommand { program, hidden: Vec::new(), guard: Guard::none() }
+    }
+
     fn run(line: &str, input: &[u8]) -> Finished {
-        let program = Program::Shell(line.to_owned());
-        let process = Process::start(&program, input.to_vec(), &[("SHERATAN_JOB_ID", "job_1".to_owned())]).unwrap();
+        let command = shell(line);
+        let process = Process::start(&command, input.to_vec(), &[("SHERATAN_JOB_ID", "job_1".to_owned())]).unwrap();
         let status = process.ended().recv().unwrap();
         process.finish(status)
     }
@@ -186,8 +257,8 @@ mod tests {
 
     #[test]
     fn killing_a_command_kills_its_children() {
-        let program = Program::Shell("sleep 60 & sleep 60; echo never".to_owned());
-        let process = Process::start(&program, Vec::new(), &[]).unwrap();
+        let command = shell("sleep 60 & sleep 60; echo never");
+        let process = Process::start(&command, Vec::new(), &[]).unwrap();
         process.kill();
         let status = process.ended().recv().unwrap();
         let finished = process.finish(status);
@@ -195,12 +266,61 @@ mod tests {
         assert!(finished.output.bytes.is_empty());
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
-    fn a_program_runs_without_a_shell() {
-        let words = ["printf", "%s", "$HOME; `x`"].map(OsString::from);
-        let process = Process::start(&Program::Direct(words.to_vec()), Vec::new(), &[]).unwrap();
+    fn a_command_that_is_stopped_may_clean_up_and_is_killed_if_it_does_not_end() {
+        let command = shell("trap 'echo cleaned; exit 0' TERM; echo up; while :; do sleep 0.01; done");
+        let process = Process::start(&command, Vec::new(), &[]).unwrap();
+        until_looping(&process);
+        process.stop(Instant::now() + Duration::from_secs(60));
+        assert_eq!(process.output.recv().unwrap().bytes, b"up\ncleaned\n");
+        let stubborn = shell("trap '' TERM; while :; do sleep 0.01; done");
+        let process = Process::start(&stubborn, Vec::new(), &[]).unwrap();
+        until_looping(&process);
+        process.stop(Instant::now());
+        assert_eq!(platform::signal_of(&process.child.wait().unwrap()), Some(9));
+    }
+
+    /// Waits until a shell runs the loop behind its trap: then it has a child.
+    #[cfg(target_os = "linux")]
+    fn until_looping(process: &Process) {
+        let children = format!("/proc/{0}/task/{0}/children", process.child.id());
+        while std::fs::read_to_string(&children).is_ok_and(|children| children.is_empty()) {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_program_runs_without_a_shell_and_without_hidden_variables() {
+        let command = direct(&["printf", "%s", "$HOME; `x`"]);
+        let process = Process::start(&command, Vec::new(), &[]).unwrap();
         let status = process.ended().recv().unwrap();
         assert_eq!(process.finish(status).output.bytes, b"$HOME; `x`");
-        assert!(Process::start(&Program::Direct(vec!["/no/such/program".into()]), Vec::new(), &[]).is_err());
+        assert!(Process::start(&direct(&["/no/such/program"]), Vec::new(), &[]).is_err());
+        let command = JobCommand { hidden: vec!["PATH".into()], ..direct(&["/usr/bin/env"]) };
+        let process = Process::start(&command, Vec::new(), &[]).unwrap();
+        let status = process.ended().recv().unwrap();
+        let output = process.finish(status).output.bytes;
+        assert!(String::from_utf8_lossy(&output).lines().all(|line| !line.starts_with("PATH=")));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_told_from_a_job_that_fails() {
+        for command in [shell("/no/such x"), shell("no-such-program"), direct(&["no-such"]), direct(&["/etc/passwd"])] {
+            assert!(command.missing().is_some(), "{:?}", command.program);
+        }
+        for command in
+            [shell("cat"), shell("if true; then :; fi"), shell("X=1 no-such"), direct(&["sh"]), shell("/bin/sh")]
+        {
+            assert!(command.missing().is_none(), "{:?}", command.program);
+        }
+        let finished = |code: i32| {
+            use std::os::unix::process::ExitStatusExt;
+            let output = Output { bytes: Vec::new(), is_cut: false };
+            Finished { status: Ok(ExitStatus::from_raw(code << 8)), output, messages: String::new() }
+        };
+        assert!(shell("/no/such").not_there(&finished(127)).is_some());
+        assert!(shell("/no/such").not_there(&finished(1)).is_none());
+        assert!(shell("cat").not_there(&finished(127)).is_none(), "it was the job that found no program");
     }
 }

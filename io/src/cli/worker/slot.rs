@@ -1,68 +1,97 @@
 //! Slot: runs one job at a time, from the pull to the accepted result.
 //!
-//! The loop: pull a job, run it, submit its result (with the next pull in the same round trip). If its lease is lost,
-//! the job's process is killed and no result is submitted, since the hub may have leased the job to another worker.
+//! The loop: pull a job, run it, submit its result (with the next pull in the same round trip). If its lease ends, the
+//! job's command is stopped and no result is submitted, since the hub may have leased the job to another worker. A
+//! result stays in the [outbox](super::outbox) until the hub decides on it.
 
 use super::board::Wish;
 use super::event::Event;
+use super::lease::{Lease, News};
 use super::process::{Finished, Process};
+use super::verdict::Verdict;
 use super::{Until, Worker};
 use crate::backoff::Backoff;
-use crate::client::calls::{JobResult, LeasedJob, Pull};
+use crate::client::calls::{JobResult, LeaseState, LeasedJob, Pull};
 use crate::client::{CallError, integrity};
 use crate::platform::process::signal_of;
 use crossbeam_channel::Receiver;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The longest long poll: below the idle limits of the proxies in common use.
 const WAIT_MS: u64 = 30_000;
 
-/// The result of a job's process.
+/// How long a result is sent again before it goes to a file: longer than any outage that people sleep through.
+const DELIVERY_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long a command may take to end after it was asked to, when its lease has ended already.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a lease is tried to be given back.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
+
+/// The result of a job's command.
 struct Outcome {
     ok: bool,
     result: Option<Box<RawValue>>,
     error: Option<Box<RawValue>>,
     is_retryable: bool,
+    /// Whether it was computed. Otherwise it says only that the job did not run to its end, and is not worth a file.
+    is_computed: bool,
     /// A short error, for the log.
     reason: Option<String>,
 }
 
-/// How a job's process ended.
+/// How a job's command ended.
 enum Run {
-    /// By itself, or it could not be started.
+    /// By itself.
     Ended(Outcome),
-    /// It was killed because the lease was lost.
-    LeaseLost,
+    /// It could not be started, nor can any other job's.
+    NotStarted(String),
+    /// It was stopped because the lease ended, as the text says.
+    LeaseLost(String),
     /// It was killed because the operator stopped the worker.
     Aborted,
 }
 
 /// Runs jobs until the worker stops.
-pub fn run(worker: &Worker, slot: usize) {
+pub fn run(worker: &Arc<Worker>, slot: usize) {
     let mut backoff = Backoff::new();
+    let mut refused_since = None;
     while worker.board.idle(slot) {
         let wait_ms = if worker.until == Until::Empty { 0 } else { WAIT_MS };
-        let pulled = match worker.client.pull(&pull(worker, wait_ms)) {
+        let asked = Instant::now();
+        let pulled = match worker.link.client().pull(&pull(worker, wait_ms)) {
             Ok(pulled) => pulled,
             Err(error) => {
+                if worker.is_final(&error, &mut refused_since) {
+                    worker.board.fail(error.to_string());
+                    break;
+                }
                 worker.say_away(&error);
                 worker.board.pause(backoff.next_wait(error.retry_after()), Wish::Run);
                 continue;
             }
         };
         worker.say_back();
-        backoff.reset();
+        refused_since = None;
         let mut next = pulled.jobs.into_iter().next();
         if next.is_none() && pulled.defer_ms == 0 && worker.until == Until::Empty {
             break;
         }
+        let is_early = next.is_none() && pulled.defer_ms == 0 && asked.elapsed() < Duration::from_millis(wait_ms / 2);
         while let Some(job) = next {
             next = run_one(worker, slot, &job);
         }
         if pulled.defer_ms > 0 {
             worker.board.pause(Duration::from_millis(pulled.defer_ms), Wish::Run);
+        } else if is_early {
+            // A hub that is about to stop ends long polls early, and a proxy may not let them last.
+            worker.board.pause(backoff.next_wait(None), Wish::Run);
+        } else {
+            backoff.reset();
         }
     }
     worker.board.end(slot);
@@ -79,74 +108,110 @@ fn pull(worker: &Worker, wait_ms: u64) -> Pull {
 }
 
 /// Runs one job and submits its result; returns the next job, if there was one at once.
-fn run_one(worker: &Worker, slot: usize, job: &LeasedJob) -> Option<LeasedJob> {
+fn run_one(worker: &Arc<Worker>, slot: usize, job: &LeasedJob) -> Option<LeasedJob> {
     let killed = worker.board.busy(slot);
     worker.log.say(&Event::Started { job_id: &job.job_id, kind: &job.kind, attempt: job.attempt });
     let started = Instant::now();
-    let outcome = match run_process(worker, job, &killed) {
+    let outcome = match run_command(worker, job, &killed) {
         Run::Ended(outcome) => outcome,
-        Run::Aborted => failure(json!({ "error": "worker_stopped" }), true, "the worker was stopped"),
-        Run::LeaseLost => {
+        Run::Aborted => not_run(json!({ "error": "worker_stopped" }), "the worker was stopped"),
+        Run::LeaseLost(reason) => {
             worker.board.count(|tally| tally.lost += 1);
-            worker.log.say(&Event::LeaseLost { job_id: &job.job_id, reason: "its process was killed" });
+            worker.log.say(&Event::LeaseLost { job_id: &job.job_id, reason: &reason });
             return None;
+        }
+        Run::NotStarted(reason) => {
+            worker.board.fail(format!("{reason}; no job can run here, so the worker stops"));
+            if give_back(worker, job) {
+                return None;
+            }
+            not_run(json!({ "error": "not_started", "detail": reason }), &reason)
         }
     };
     let run_ms = started.elapsed().as_millis() as u64;
+    let next = deliver(worker, slot, job, outcome, run_ms);
     if worker.until == Until::OneJob {
         worker.board.drain();
     }
-    deliver(worker, job, outcome, run_ms)
+    next
 }
 
-/// Runs a job's process to its end, and extends its lease meanwhile.
-fn run_process(worker: &Worker, job: &LeasedJob, killed: &Receiver<()>) -> Run {
+/// Runs a job's command to its end, or to the end of its lease.
+fn run_command(worker: &Arc<Worker>, job: &LeasedJob, killed: &Receiver<()>) -> Run {
+    let mut lease = Lease::keep(worker, &job.lease_id);
     let input = job.params.as_ref().map_or(Vec::new(), |params| params.get().as_bytes().to_vec());
     let environment = [
         ("SHERATAN_JOB_ID", job.job_id.clone()),
         ("SHERATAN_JOB_KIND", job.kind.clone()),
         ("SHERATAN_ATTEMPT", job.attempt.to_string()),
     ];
-    let process = match Process::start(&worker.program, input, &environment) {
+    let process = match Process::start(&worker.command, input, &environment) {
         Ok(process) => process,
-        Err(error) => {
-            let reason = format!("the command cannot be started: {error}");
-            return Run::Ended(failure(json!({ "error": "not_started", "detail": reason }), true, &reason));
-        }
+        Err(error) => return Run::NotStarted(format!("the command cannot be started: {error}")),
     };
-    let third = Duration::from_secs(worker.lease_sec) / 3;
-    let mut extend_at = Instant::now() + third;
-    let is_abort = loop {
+    let (why, until) = loop {
         crossbeam_channel::select! {
             recv(process.ended()) -> status => {
                 let status = status.expect("the thread that waits says how it ended");
-                return Run::Ended(outcome_of(process.finish(status), &worker.fatal_exits));
-            }
-            recv(killed) -> _ => break true,
-            recv(crossbeam_channel::at(extend_at)) -> _ => match worker.client.extend(
-                &worker.heartbeat.node_id, &job.lease_id, worker.lease_sec,
-            ) {
-                Ok(true) => extend_at = Instant::now() + third,
-                Ok(false) => break false,
-                // Two thirds of the lease are left, so the extension is retried after a tenth of a third.
-                Err(error) => {
-                    worker.say_away(&error);
-                    extend_at = Instant::now() + third / 10;
+                let finished = process.finish(status);
+                if let Some(reason) = worker.command.not_there(&finished) {
+                    return Run::NotStarted(reason);
                 }
+                return Run::Ended(outcome_of(finished, &worker.fatal_exits));
+            }
+            recv(killed) -> _ => {
+                process.kill();
+                return Run::Aborted;
+            }
+            recv(lease.news()) -> news => match news {
+                Ok(News::Extended(until)) => lease.extend(until),
+                Ok(News::Ended(code)) => break (format!("the hub says {code}"), Instant::now() + STOP_GRACE),
+                Err(_) => unreachable!("the thread that extends the lease ends after it said so, or with the lease"),
             },
+            recv(crossbeam_channel::at(lease.stop_at())) -> _ => {
+                break ("no extension reached the hub in time".to_owned(), lease.until());
+            }
         }
     };
-    process.kill();
-    if is_abort { Run::Aborted } else { Run::LeaseLost }
+    process.stop(until);
+    Run::LeaseLost(format!("{why}; its command was stopped"))
 }
 
-/// Submits the result of a job until the hub accepts or refuses it.
-fn deliver(worker: &Worker, job: &LeasedJob, mut outcome: Outcome, run_ms: u64) -> Option<LeasedJob> {
-    let mut backoff = Backoff::new();
-    let mut is_second_try = false;
+/// Gives a job back whose command could not be started; whether the hub took it.
+fn give_back(worker: &Worker, job: &LeasedJob) -> bool {
+    let (mut backoff, started) = (Backoff::new(), Instant::now());
     loop {
-        match worker.client.submit_result(&result_of(worker, job, &outcome)) {
+        let client = worker.link.client().with_answer_max(RELEASE_MAX / 2);
+        match client.release(&worker.heartbeat.node_id, &job.lease_id) {
+            Ok(LeaseState::Done | LeaseState::Ended(_)) => return true,
+            Err(error) if error.is_transient() && started.elapsed() < RELEASE_MAX => {
+                worker.say_away(&error);
+                worker.board.pause(backoff.next_wait(error.retry_after()).min(RELEASE_MAX / 4), Wish::Drain);
+            }
+            // Without an answer the lease ends by itself; a hub that cannot release one is given a failure.
+            Err(error) => return error.is_transient(),
+        }
+    }
+}
+
+/// Submits the result of a job until the hub decides on it.
+fn deliver(worker: &Worker, slot: usize, job: &LeasedJob, mut outcome: Outcome, run_ms: u64) -> Option<LeasedJob> {
+    let (mut backoff, started) = (Backoff::new(), Instant::now());
+    // Only the first try pulls: a job that was leased to a lost reply waits for its lease to end.
+    let mut is_first = true;
+    let mut is_of_form = false;
+    worker.board.delivering(slot);
+    loop {
+        let mut result = result_of(worker, job, &outcome);
+        if outcome.is_computed {
+            worker.outbox.keep(slot, result.clone());
+        }
+        let is_pull =
+            std::mem::take(&mut is_first) && worker.board.wish() == Wish::Run && worker.until != Until::OneJob;
+        result.pull = is_pull.then(|| pull(worker, 0));
+        let error = match worker.link.client().submit_result(&result) {
             Ok(answer) => {
+                worker.outbox.drop_of(slot);
                 worker.say_back();
                 worker.board.count(|tally| if outcome.ok { tally.done += 1 } else { tally.failed += 1 });
                 worker.log.say(&Event::Finished {
@@ -159,40 +224,56 @@ fn deliver(worker: &Worker, job: &LeasedJob, mut outcome: Outcome, run_ms: u64) 
                 });
                 return answer.jobs.into_iter().next();
             }
-            Err(error) if error.is_transient() || error.code() == Some("auth_failure") => {
+            Err(error) => error,
+        };
+        match Verdict::of(&error) {
+            Verdict::Later => {
                 worker.say_away(&error);
-                if worker.board.wish() == Wish::Abort {
-                    return give_up(worker, job, &error);
+                if started.elapsed() > DELIVERY_MAX {
+                    worker.save(|outbox| outbox.save_of(slot));
+                    return None;
                 }
-                worker.board.pause(backoff.next_wait(error.retry_after()), Wish::Drain);
+                let wish = worker.board.wish();
+                worker.board.pause(backoff.next_wait(error.retry_after()), wish);
             }
-            Err(error) if matches!(error.code(), Some("lease_lost" | "already_final" | "unknown_job")) => {
+            Verdict::Late => {
+                worker.outbox.drop_of(slot);
                 worker.say_back();
                 worker.board.count(|tally| tally.lost += 1);
                 worker.log.say(&Event::LeaseLost { job_id: &job.job_id, reason: "its result came too late" });
                 return None;
             }
-            // A result that the hub refuses is submitted as a failure with the reason.
-            Err(error) if !std::mem::replace(&mut is_second_try, true) => {
+            // The refusal may have been of the pull.
+            Verdict::Form if is_pull => {}
+            // The job would fail like this each time: it ends with the reason.
+            Verdict::Form if !std::mem::replace(&mut is_of_form, true) => {
+                worker.outbox.drop_of(slot);
                 let detail = error.to_string();
                 let code = error.code().unwrap_or("result_refused");
                 outcome = failure(json!({ "error": code, "detail": detail }), false, &detail);
             }
-            Err(error) => return give_up(worker, job, &error),
+            Verdict::Form => {
+                worker.outbox.drop_of(slot);
+                refused(worker, job, &error);
+                return None;
+            }
+            Verdict::Integrity => {
+                refused(worker, job, &error);
+                worker.save(|outbox| outbox.save_of(slot));
+                worker.board.fail(format!("{error}; no result of this worker is accepted, so it stops"));
+                return None;
+            }
         }
     }
 }
 
-/// Gives up a job, which is requeued when its lease expires.
-fn give_up(worker: &Worker, job: &LeasedJob, error: &CallError) -> Option<LeasedJob> {
+fn refused(worker: &Worker, job: &LeasedJob, error: &CallError) {
     worker.board.count(|tally| tally.refused += 1);
     worker.log.say(&Event::ResultRefused { job_id: &job.job_id, reason: &error.to_string() });
-    None
 }
 
 fn result_of(worker: &Worker, job: &LeasedJob, outcome: &Outcome) -> JobResult {
     let Outcome { ok, result, error, is_retryable, .. } = outcome;
-    let is_running_on = worker.board.wish() == Wish::Run && worker.until != Until::OneJob;
     JobResult {
         job_id: job.job_id.clone(),
         node_id: worker.heartbeat.node_id.clone(),
@@ -202,7 +283,7 @@ fn result_of(worker: &Worker, job: &LeasedJob, outcome: &Outcome) -> JobResult {
         result: result.clone(),
         error: error.clone(),
         retryable: *is_retryable,
-        pull: is_running_on.then(|| pull(worker, 0)),
+        pull: None,
     }
 }
 
@@ -226,6 +307,7 @@ fn outcome_of(finished: Finished, fatal_exits: &[i32]) -> Outcome {
             result: result_text(&finished.output.bytes),
             error: None,
             is_retryable: true,
+            is_computed: true,
             reason: None,
         },
         Some(code) => {
@@ -242,7 +324,13 @@ fn outcome_of(finished: Finished, fatal_exits: &[i32]) -> Outcome {
 
 fn failure(error: serde_json::Value, is_retryable: bool, reason: &str) -> Outcome {
     let error = to_raw_value(&error).expect("a JSON value is always JSON");
-    Outcome { ok: false, result: None, error: Some(error), is_retryable, reason: Some(reason.to_owned()) }
+    let reason = Some(reason.to_owned());
+    Outcome { ok: false, result: None, error: Some(error), is_retryable, is_computed: true, reason }
+}
+
+/// The failure of a job that did not run to its end for a reason of this worker's.
+fn not_run(error: serde_json::Value, reason: &str) -> Outcome {
+    Outcome { is_computed: false, ..failure(error, true, reason) }
 }
 
 /// A command's output as JSON: unchanged if it is JSON, `None` if it is empty, else as a text without its last line
