@@ -3,7 +3,7 @@
 
 use crate::ids::JobSeq;
 use crate::name::Name;
-use crate::outcome::DropReason;
+use crate::outcome::{DropReason, FinalStatus};
 use crate::queue::EndedJob;
 use crate::queue::waiter::WaiterId;
 use crate::time::{Millis, Timestamp};
@@ -40,8 +40,10 @@ pub enum Audit {
     /// A pull got no jobs because too many are under lease.
     InflightSaturated {
         node: Name,
-        /// Jobs under lease in the hub.
+        /// Jobs under lease in the hub, or at the node if that limit is the one that is reached.
         inflight: u64,
+        /// The limit.
+        max: u64,
     },
     /// A lease ended without a result.
     LeaseReap {
@@ -58,6 +60,12 @@ pub enum Audit {
         /// How long until the next one.
         delay_ms: Millis,
     },
+    /// A result was accepted of a job that was under no lease.
+    ResultUnleased {
+        job: JobSeq,
+        /// The node, if the result names it.
+        node: Option<Name>,
+    },
     /// A job's attempts or its retry budget are exhausted.
     RetryExhausted {
         job: JobSeq,
@@ -68,8 +76,10 @@ pub enum Audit {
     IdempotencyHit {
         /// The job that it refers to.
         job: JobSeq,
-        /// Whether that job is final.
-        is_final: bool,
+        /// The whole key: the shell decides whether its beginning may be shown.
+        key: Name,
+        /// How that job ended, if it did.
+        ended: Option<FinalStatus>,
     },
     /// A submit had a known key and another payload.
     IdempotencyKeyCollision {

@@ -26,6 +26,7 @@ use crate::ledger::{Account, Ledger};
 use crate::limits::{DEFER_MS, Limits, PULL_JOBS_MAX};
 use crate::name::Name;
 use crate::outcome::{Outcome, Pulled, Refusal, Submitted};
+use crate::queue::ending::Ended;
 use crate::queue::event::Event;
 use crate::queue::profile::{ProfileIndex, Profiles};
 use crate::queue::waiter::WaiterId;
@@ -388,7 +389,8 @@ impl Hub {
             }
             KnownKey::Repeats => {
                 let answer = entry.answer();
-                self.audit(Audit::IdempotencyHit { job: old, is_final: answer.is_some() });
+                let ended = answer.as_ref().map(|answer| answer.status);
+                self.audit(Audit::IdempotencyHit { job: old, key: idempotency.key, ended });
                 Ok(match answer {
                     None => Submitted::InProgress { job: old },
                     Some(answer) => {
@@ -425,11 +427,13 @@ impl Hub {
         let nothing = |defer_ms| Ok(Pulled { node: None, leases: Vec::new(), defer_ms });
         let node = self.registry.by_name(&pull.node);
         let (held, profile) = node.map_or((0, Profiles::UNKNOWN), |node| (node.leases(), node.profile()));
-        let inflight = self.queue.counts().leased;
-        let room = rules::room_in_hub(self.limits.inflight_max, inflight)
-            .min(rules::room_at_node(self.limits.leases_per_node_max, held));
+        let (inflight, inflight_max) = (self.queue.counts().leased, self.limits.inflight_max);
+        let held_max = self.limits.leases_per_node_max;
+        let room_in_hub = rules::room_in_hub(inflight_max, inflight);
+        let room = room_in_hub.min(rules::room_at_node(held_max, held));
         if room == 0 {
-            self.audit(Audit::InflightSaturated { node: pull.node.clone(), inflight });
+            let (inflight, max) = if room_in_hub == 0 { (inflight, inflight_max) } else { (held, held_max) };
+            self.audit(Audit::InflightSaturated { node: pull.node.clone(), inflight, max });
             return nothing(DEFER_MS);
         }
         let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX))) as usize;
@@ -467,15 +471,24 @@ impl Hub {
     fn complete(&mut self, complete: Complete) -> Outcome {
         // Only a lease or a node name shows that the node itself sent the result; a v1.5 client sends neither.
         let is_from_node = complete.lease.is_some() || complete.node.is_some();
-        match self.with_queue(|queue, cx| queue.complete(cx, complete)) {
-            Err(refusal) => Outcome::Refused(refusal),
-            Ok((completed, node)) => {
-                if let Some(node) = node.filter(|_| is_from_node) {
-                    self.note_seen(node);
-                }
-                Outcome::Completed(completed)
+        let (job, name) = (complete.job, complete.node.clone());
+        let (completed, ended) = match self.with_queue(|queue, cx| queue.complete(cx, complete)) {
+            Err(refusal) => return Outcome::Refused(refusal),
+            Ok(accepted) => accepted,
+        };
+        let node = match ended {
+            Ended::Nothing => None,
+            Ended::Lease(node) => Some(node),
+            Ended::Wait => {
+                let node = name.as_ref().and_then(|name| self.registry.by_name(name)).map(Node::index);
+                self.audit(Audit::ResultUnleased { job, node: name });
+                node
             }
+        };
+        if let Some(node) = node.filter(|_| is_from_node) {
+            self.note_seen(node);
         }
+        Outcome::Completed(completed)
     }
 
     fn fire(&mut self, timer: Timer) {

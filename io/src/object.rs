@@ -52,6 +52,13 @@ impl<'a> Object<'a> {
         self
     }
 
+    /// Members that are written already: `,"name":value` for each. They cannot be the first.
+    pub fn more(&mut self, members: &str) -> &mut Self {
+        assert!(!self.is_empty, "the members begin with a comma");
+        self.out.extend_from_slice(members.as_bytes());
+        self
+    }
+
     /// A member whose value is a client's JSON, unchanged; `null` if it is absent.
     pub fn payload(&mut self, key: &str, payload: Option<&Payload>) -> &mut Self {
         self.raw(key, payload.map_or(b"null", Payload::as_bytes))

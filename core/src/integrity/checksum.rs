@@ -61,8 +61,8 @@ pub fn payload_hash(kind: &str, params: Option<Value>) -> [u8; 32] {
     Sha256::digest(&text).into()
 }
 
-/// Checks a result against what was sent with it. `key` is needed in mode [`Mode::Hmac`]; without a key, or with an
-/// empty one, with which any client could sign, every signature is refused.
+/// Checks a result against what was sent with it. `key` is needed for signatures, which mode [`Mode::Hmac`] requires;
+/// without a key, or with an empty one, with which any client could sign, every signature is refused.
 pub fn verify_result(
     mode: Mode,
     key: Option<&[u8]>,
@@ -74,7 +74,8 @@ pub fn verify_result(
 ) -> Result<Verified, Failure> {
     let sha256 = claimed.sha256.as_deref().ok_or(Failure::MissingIntegrity)?;
     let sig = match mode {
-        Mode::Sha256 => None,
+        // A signature that comes is checked, or refused: whoever signs believes that it protects.
+        Mode::Sha256 => claimed.sig.as_deref(),
         Mode::Hmac => Some(claimed.sig.as_deref().ok_or(Failure::MissingIntegrity)?),
     };
     let sha256 = from_hex(sha256).ok_or(Failure::ShaMismatch)?;

@@ -28,23 +28,21 @@ static LEASE_EXPIRED: LazyLock<Payload> = LazyLock::new(|| Payload::new(br#""lea
 const SPARE_RUNS_MAX: usize = 256;
 
 impl Queue {
-    /// Accepts a result; returns the answer, and the node whose lease it ended.
-    pub(crate) fn complete(
-        &mut self,
-        cx: &mut Context,
-        complete: Complete,
-    ) -> Result<(Completed, Option<NodeIndex>), Refusal> {
+    /// Accepts a result; returns the answer, and what it ended.
+    pub(crate) fn complete(&mut self, cx: &mut Context, complete: Complete) -> Result<(Completed, Ended), Refusal> {
         let seq = complete.job;
         let job = self.table.get_mut(seq).ok_or(Refusal::UnknownJob)?;
         match job.match_result(&complete) {
             ResultMatch::Lost => return Err(Refusal::LeaseLost),
             ResultMatch::Final(status) => return Err(Refusal::AlreadyFinal { status }),
-            ResultMatch::Repeat(status) => return Ok((Completed { job: seq, status, is_duplicate: true }, None)),
-            ResultMatch::Current => {}
+            ResultMatch::Repeat(status) => {
+                return Ok((Completed { job: seq, status, is_duplicate: true }, Ended::Nothing));
+            }
+            ResultMatch::Current | ResultMatch::Unleased => {}
         }
-        let before = job.charge();
-        let (at, mark) = (cx.now, complete.mark);
-        let Complete { ok, result, error, is_retryable, .. } = complete;
+        let (at, mark, before) = (cx.now, complete.mark, job.charge());
+        let is_waiting = job.is_waiting();
+        let Complete { ok, node, result, error, is_retryable, .. } = complete;
         let end = if ok {
             AttemptEnd::Completed { at, mark }
         } else {
@@ -54,16 +52,23 @@ impl Queue {
             });
             AttemptEnd::Failed { at, mark, error: error.clone().filter(|_| is_kept), retry_at: None }
         };
-        let ended = end_lease(cx, &mut self.leases, job, end, false);
+        let ended = if is_waiting {
+            self.stop_waiting(cx, seq);
+            let spare = self.spare_runs.pop();
+            self.table.get_mut(seq).expect("found above").attempt_unleased(spare, cx.now, node, end);
+            None
+        } else {
+            Some(end_lease(cx, &mut self.leases, job, end, false))
+        };
         let status = if ok {
-            let parts = (&mut self.classes, &mut self.kinds, &mut self.waiters, &mut self.retention);
-            finish(cx, parts, job, before, Ending { status: FinalStatus::Completed, result, error: None });
+            self.finish(cx, seq, before, Ending { status: FinalStatus::Completed, result, error: None });
             CompletedStatus::Final(FinalStatus::Completed)
         } else {
             self.retry_or_finish(cx, seq, before, is_retryable, result, error)
         };
-        self.update_moved_lease(&ended);
-        Ok((Completed { job: seq, status, is_duplicate: false }, Some(ended.lease.node)))
+        ended.iter().for_each(|ended| self.update_moved_lease(ended));
+        let ended = ended.map_or(Ended::Wait, |ended| Ended::Lease(ended.lease.node));
+        Ok((Completed { job: seq, status, is_duplicate: false }, ended))
     }
 
     /// A lease's timer fired. The attempt is charged, so that a job that crashes its nodes is not retried for ever.
@@ -228,6 +233,17 @@ impl Queue {
         }
         ended
     }
+}
+
+/// What an accepted result ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ended {
+    /// It repeats an earlier one.
+    Nothing,
+    /// The lease of this node.
+    Lease(NodeIndex),
+    /// The wait of a job that was under no lease.
+    Wait,
 }
 
 /// A lease that ended, and the job whose lease was moved to its place in the node's list, if there is one.

@@ -25,6 +25,7 @@ use crate::queue::lease::{Attempt, AttemptEnd, AttemptHistory};
 use crate::rules;
 use crate::time::{Millis, Timestamp};
 use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::LazyLock;
 
 /// One job, as the table holds it.
 #[derive(Debug)]
@@ -140,11 +141,16 @@ pub(super) enum ResultMatch {
     Current,
     /// It was accepted before, and answered like this.
     Repeat(CompletedStatus),
+    /// The job waits, and the result names no lease: it is accepted, since the work is done.
+    Unleased,
     /// Its lease is not (or no longer) the job's.
     Lost,
     /// The job ended with another result, or without one.
     Final(FinalStatus),
 }
+
+/// The node of an attempt for which a result came without a lease and without a name.
+static UNNAMED_NODE: LazyLock<Name> = LazyLock::new(|| Name::new("unnamed").expect("a valid name"));
 
 impl Default for Terms {
     fn default() -> Self {
@@ -253,9 +259,31 @@ impl Job {
         until: Timestamp,
     ) -> LeaseRef {
         assert!(matches!(self.stage, Stage::Queued { .. }), "only a queued job is leased");
+        let attempt = Attempt { node: name, started_at: now, end: AttemptEnd::Running };
+        self.begin(spare, Run { attempt: Some(attempt), node, place, until, outcome: Outcome::NONE });
+        self.lease()
+    }
+
+    /// A node worked on it without a lease: an attempt that began and ended now. Without a name it is of the node that
+    /// had the latest lease, whose result comes late.
+    pub(super) fn attempt_unleased(
+        &mut self,
+        spare: Option<Box<Run>>,
+        now: Timestamp,
+        node: Option<Name>,
+        end: AttemptEnd,
+    ) {
+        assert!(self.is_waiting(), "the result of a job under lease ends its lease");
+        let latest = || self.attempts().next_back().map(|attempt| attempt.node.clone());
+        let node = node.or_else(latest).unwrap_or_else(|| UNNAMED_NODE.clone());
+        let attempt = Attempt { node, started_at: now, end: AttemptEnd::Running };
+        let nowhere = NodeIndex::new(0);
+        self.begin(spare, Run { attempt: Some(attempt), node: nowhere, place: 0, until: now, outcome: Outcome::NONE });
+        self.end_attempt(end);
+    }
+
+    fn begin(&mut self, spare: Option<Box<Run>>, run: Run) {
         self.history.begin();
-        let attempt = Some(Attempt { node: name, started_at: now, end: AttemptEnd::Running });
-        let run = Run { attempt, node, place, until, outcome: Outcome::NONE };
         self.stage = Stage::Leased(match spare {
             Some(mut spare) => {
                 *spare = run;
@@ -263,7 +291,6 @@ impl Job {
             }
             None => Box::new(run),
         });
-        self.lease()
     }
 
     /// Ends the running attempt; returns its lease.
@@ -370,7 +397,8 @@ impl Job {
         }
     }
 
-    /// Clients of v1.5 send no lease: the result is accepted if the job is leased (to their node, if they name it).
+    /// Clients of v1.5 send no lease: the result is accepted if the job is leased (to their node, if they name it), or
+    /// waits.
     fn match_result_without_lease(&self, complete: &Complete) -> ResultMatch {
         let is_same_node = |attempt: &Attempt| complete.node.as_ref().is_none_or(|node| *node == attempt.node);
         let is_repeat = |attempt: &Attempt| attempt.end.mark() == Some(complete.mark) && is_same_node(attempt);
@@ -381,11 +409,11 @@ impl Job {
         {
             return ResultMatch::Repeat(self.answer_of(attempt));
         }
-        let Some(latest) = self.attempts().next_back() else { return ResultMatch::Lost };
-        match &self.stage {
-            Stage::Leased(_) if is_same_node(latest) => ResultMatch::Current,
-            _ if is_repeat(latest) => ResultMatch::Repeat(self.answer_of(latest)),
-            Stage::Final(run) => ResultMatch::Final(run.outcome.status),
+        match (&self.stage, self.attempts().next_back()) {
+            (Stage::Leased(_), Some(latest)) if is_same_node(latest) => ResultMatch::Current,
+            (_, Some(latest)) if is_repeat(latest) => ResultMatch::Repeat(self.answer_of(latest)),
+            (Stage::Scheduled { .. } | Stage::Queued { .. }, _) => ResultMatch::Unleased,
+            (Stage::Final(run), Some(_)) => ResultMatch::Final(run.outcome.status),
             _ => ResultMatch::Lost,
         }
     }

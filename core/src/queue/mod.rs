@@ -6,7 +6,7 @@
 //! timer are O(log n) in the jobs held.
 
 pub(crate) mod class;
-mod ending;
+pub(crate) mod ending;
 pub(crate) mod event;
 mod heads;
 pub(crate) mod job;

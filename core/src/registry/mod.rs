@@ -10,7 +10,7 @@
 
 pub(crate) mod node;
 
-use crate::command::Heartbeat;
+use crate::command::{Health, Heartbeat};
 use crate::effect::Audit;
 use crate::ids::NodeIndex;
 use crate::ledger::{Account, Ledger};
@@ -31,7 +31,8 @@ pub struct Registry {
     /// Dead nodes without leases by last-seen time: the next one to be evicted is first.
     idle: BTreeSet<(Timestamp, NodeIndex)>,
     next_index: u32,
-    liveness_counts: [u64; 3],
+    /// Nodes by liveness and health.
+    counts: [[u64; 3]; 3],
 }
 
 /// What the registry needs while a command or timer is handled.
@@ -74,7 +75,12 @@ impl Registry {
 
     /// How many nodes have that liveness.
     pub fn count(&self, liveness: Liveness) -> u64 {
-        self.liveness_counts[liveness as usize]
+        self.counts[liveness as usize].iter().sum()
+    }
+
+    /// How many online nodes report that health.
+    pub fn count_online(&self, health: Health) -> u64 {
+        self.counts[Liveness::Online as usize][health as usize]
     }
 
     /// The node, if it is online and the heartbeat repeats its last one: then only its last-seen time changes, and the
@@ -96,7 +102,9 @@ impl Registry {
         self.note_seen(cx, index);
         let node = self.nodes.get_mut(&index).expect("it was registered above");
         let before = node.bytes();
+        self.counts[Liveness::Online as usize][node.health() as usize] -= 1;
         let is_changed = node.update(heartbeat);
+        self.counts[Liveness::Online as usize][node.health() as usize] += 1;
         cx.ledger.transfer((Account::Nodes, before), (Account::Nodes, node.bytes()));
         Ok((index, is_changed))
     }
@@ -122,7 +130,8 @@ impl Registry {
         node.note_seen(cx.now, cx.limits);
         cx.timers.set(node.check_at(), Timer::NodeLiveness(index));
         cx.audits.push(Audit::NodeOnline { node: node.name().clone() });
-        self.move_count(before, Liveness::Online);
+        let health = node.health();
+        self.move_count(health, before, Liveness::Online);
     }
 
     /// A node's timer fired.
@@ -144,7 +153,8 @@ impl Registry {
                 Liveness::Stale => Audit::NodeStale { node: name },
                 Liveness::Dead => Audit::NodeDead { node: name },
             });
-            self.move_count(before, after);
+            let health = node.health();
+            self.move_count(health, before, after);
         }
         self.update_idle(index);
     }
@@ -269,14 +279,14 @@ impl Registry {
         let node = self.nodes.remove(&index).expect("a node that is forgotten was known");
         self.idle.remove(&(node.last_seen_at(), index));
         self.indexes.remove(node.name());
-        self.liveness_counts[node.liveness() as usize] -= 1;
+        self.counts[node.liveness() as usize][node.health() as usize] -= 1;
         cx.ledger.release(Account::Nodes, node.bytes());
         cx.forgotten.push(node);
     }
 
     fn insert(&mut self, ledger: &mut Ledger, node: Node) {
         ledger.charge(Account::Nodes, node.bytes());
-        self.liveness_counts[node.liveness() as usize] += 1;
+        self.counts[node.liveness() as usize][node.health() as usize] += 1;
         self.indexes.insert(node.name().clone(), node.index());
         self.nodes.insert(node.index(), node);
     }
@@ -291,8 +301,8 @@ impl Registry {
         }
     }
 
-    fn move_count(&mut self, before: Liveness, after: Liveness) {
-        self.liveness_counts[before as usize] -= 1;
-        self.liveness_counts[after as usize] += 1;
+    fn move_count(&mut self, health: Health, before: Liveness, after: Liveness) {
+        self.counts[before as usize][health as usize] -= 1;
+        self.counts[after as usize][health as usize] += 1;
     }
 }

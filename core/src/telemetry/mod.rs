@@ -235,10 +235,11 @@ impl Telemetry {
             Audit::LeaseReap { .. } => Counter::LeaseReaped,
             Audit::RetryScheduled { .. } => Counter::RetryScheduled,
             Audit::RetryExhausted { .. } => Counter::RetryExhausted,
-            Audit::IdempotencyHit { is_final: false, .. } => Counter::IdempotentInProgress,
-            Audit::IdempotencyHit { is_final: true, .. } => Counter::IdempotentCompleted,
+            Audit::IdempotencyHit { ended: None, .. } => Counter::IdempotentInProgress,
+            Audit::IdempotencyHit { ended: Some(_), .. } => Counter::IdempotentCompleted,
             Audit::IdempotencyKeyCollision { .. } => Counter::IdempotentCollision,
-            Audit::NodeRegistered { .. }
+            Audit::ResultUnleased { .. }
+            | Audit::NodeRegistered { .. }
             | Audit::NodeOnline { .. }
             | Audit::NodeStale { .. }
             | Audit::NodeDead { .. } => return,

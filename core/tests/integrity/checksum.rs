@@ -66,7 +66,9 @@ fn checksum_and_signature_are_checked_as_the_mode_requires() {
     let table = [
         (Mode::Sha256, sent, None, Ok(())),
         (Mode::Sha256, jcs, None, Ok(())),
-        (Mode::Sha256, sent, Some("the signature is not checked"), Ok(())),
+        (Mode::Sha256, sent, sent_sig, Ok(())),
+        (Mode::Sha256, sent, other_sig, Err(SigMismatch)),
+        (Mode::Sha256, sent, Some("12"), Err(SigMismatch)),
         (Mode::Sha256, other, None, Err(ShaMismatch)),
         (Mode::Sha256, Some("12"), None, Err(ShaMismatch)),
         (Mode::Sha256, Some(""), None, Err(ShaMismatch)),

@@ -25,7 +25,11 @@ impl Service {
         if lookup == Lookup::OtherPlane {
             return Err(self.refuse_plane(now, caller, request));
         }
-        if !self.is_public(caller, &lookup) {
+        let is_token_checked = match lookup {
+            Lookup::Found(Route::Health(route)) if !route.checks_token() => false,
+            _ => !self.is_public(caller, &lookup) || presented_token(request)?.is_some(),
+        };
+        if is_token_checked {
             self.authenticate(now, caller, request)?;
         }
         let route = match lookup {
@@ -46,7 +50,7 @@ impl Service {
         route: Route,
     ) -> Result<Answer, Problem> {
         match route {
-            Route::Health(route) => self.handle_health(caller, route),
+            Route::Health(route) => self.handle_health(now, caller, route),
             Route::Metrics => Ok(Answer::Now(self.metrics(now, caller, request))),
             Route::Nodes(route) => self.handle_nodes(now, caller, request, route),
             Route::Notifications(route) => self.handle_notifications(now, caller, request, route),
@@ -65,7 +69,7 @@ impl Service {
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
     }
 
-    /// Whether a request needs no token. Metrics need none from this machine, or from anywhere if they are public.
+    /// Whether a request needs no token; one that is sent is checked all the same. Metrics need none from this machine, or from anywhere if they are public.
     fn is_public(&self, caller: &Caller, lookup: &Lookup) -> bool {
         match lookup {
             Lookup::Found(Route::Health(route)) => route.is_public(caller),
@@ -103,7 +107,7 @@ impl Service {
 
 /// A path as the audit log shows it. Secrets are redacted in the whole path before it is cut, since the rest of a cut
 /// secret could not be recognized.
-fn audited_path(redactor: &Redactor, request: &Request) -> String {
+pub fn audited_path(redactor: &Redactor, request: &Request) -> String {
     let path = without_credentials(request, request.path());
     let mut path = redactor.redact_text(&path).into_owned();
     // A path is visible ASCII, so each byte is a character.

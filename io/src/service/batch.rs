@@ -102,7 +102,7 @@ impl Answers {
 fn write_refused(out: &mut Object, key: &str, index: usize, problem: &Problem) {
     let detail = format!("{key}[{index}]: {}", problem.detail);
     out.flag("ok", false).plain("error", problem.code).text("detail", &detail).number("index", index as u64);
-    out.number("status_code", u64::from(problem.status));
+    out.number("status_code", u64::from(problem.status)).more(problem.extra());
     if let Some(wait) = problem.retry_after_ms {
         out.number("retry_after_ms", wait.get());
     }

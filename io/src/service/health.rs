@@ -4,6 +4,7 @@ use super::problem::Problem;
 use super::route::Plane;
 use super::{Answer, Caller, Service, reply};
 use crate::http::Reply;
+use sheratan_core::Timestamp;
 
 /// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,12 @@ impl Route {
         "GET, HEAD"
     }
 
+    /// Whether a token that is sent is checked although none is needed. A probe with an old token must not restart the
+    /// hub.
+    pub const fn checks_token(&self) -> bool {
+        matches!(self, Route::Health)
+    }
+
     /// Whether it needs no token. On the data plane, `/health` needs one except from this machine.
     pub fn is_public(&self, caller: &Caller) -> bool {
         match self {
@@ -50,9 +57,9 @@ impl Route {
 }
 
 impl Service {
-    pub(super) fn handle_health(&self, caller: &Caller, route: Route) -> Result<Answer, Problem> {
+    pub(super) fn handle_health(&self, now: Timestamp, caller: &Caller, route: Route) -> Result<Answer, Problem> {
         match route {
-            Route::Health => Ok(Answer::Now(health(caller.plane))),
+            Route::Health => Ok(Answer::Now(health(now, caller.plane))),
             Route::Livez => Ok(Answer::Now(livez())),
             Route::Readyz => self.readyz().map(Answer::Now),
         }
@@ -74,9 +81,13 @@ impl Service {
     }
 }
 
-pub fn health(plane: Plane) -> Reply {
+pub fn health(now: Timestamp, plane: Plane) -> Reply {
+    let service = match plane {
+        Plane::Control => "Sheratan Hub Control",
+        Plane::Data => "Sheratan Hub Data",
+    };
     reply::ok(|out| {
-        out.flag("ok", true).plain("status", "ok").plain("service", "sheratan-hub");
+        out.flag("ok", true).plain("status", "ok").plain("service", service).time("ts", now);
         out.plain("plane", plane.as_str()).plain("version", env!("CARGO_PKG_VERSION"));
     })
 }

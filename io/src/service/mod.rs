@@ -141,7 +141,9 @@ impl Service {
     /// Answers a request.
     pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
         let lookup = route::find(caller.plane, request.path());
+        let drops_before = self.drop_count();
         let answer = self.route(now, caller, request, lookup);
+        self.name_drops(drops_before, caller, request);
         let answer = answer.unwrap_or_else(|problem| Answer::Reply(problem.into_reply()));
         if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
             self.traffic.answered(caller.plane, lookup.name(), reply.status());
@@ -320,6 +322,9 @@ impl Service {
         self.uncommitted.begin(now, self.hub.rules(), asker, &command);
         let outcome = self.hub.apply(now, command);
         self.uncommitted.end(now, &outcome);
+        if matches!(&outcome, Outcome::Refused(refusal) if refusal.full().is_some()) {
+            self.note_drop();
+        }
         Ok(outcome)
     }
 

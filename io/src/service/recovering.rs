@@ -81,7 +81,7 @@ impl Recovering {
                 if route.is_public(caller) =>
             {
                 access::check_method(route.methods(), request)?;
-                Ok(if route == health::Route::Health { health::health(caller.plane) } else { health::livez() })
+                Ok(if route == health::Route::Health { health::health(now, caller.plane) } else { health::livez() })
             }
             _ => Err(Problem::not_ready(self.detail(), RETRY_AFTER_MS)),
         }

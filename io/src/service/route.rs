@@ -59,6 +59,8 @@ const RESERVED: &[(Plane, &str)] = &[
     (Plane::Control, "/api/tokens*"),
     (Plane::Data, "/mesh/dlq*"),
     (Plane::Data, "/mesh/jobs/*"),
+    (Plane::Data, "/mesh/results*"),
+    (Plane::Data, "/admin*"),
 ];
 
 impl Lookup<'_> {
@@ -207,6 +209,12 @@ mod tests {
             (Plane::Data, "/mesh/jobs/job_1", Route::Jobs(jobs::Route::One("job_1"))),
             (Plane::Data, "/mesh/jobs/job_1/explain", Route::Unserved),
             (Plane::Data, "/mesh/dlq", Route::Unserved),
+            (Plane::Data, "/mesh/dlq/requeue", Route::Unserved),
+            (Plane::Data, "/mesh/results/submit", Route::Results(results::Route::SubmitOne)),
+            (Plane::Data, "/mesh/results/NODE_1", Route::Unserved),
+            (Plane::Data, "/mesh/results", Route::Unserved),
+            (Plane::Data, "/admin/anything/at/all", Route::Unserved),
+            (Plane::Data, "/admin", Route::Unserved),
         ];
         for (plane, path, route) in table {
             assert_eq!(find(plane, path), Lookup::Found(route), "{path}");
@@ -218,8 +226,15 @@ mod tests {
     fn some_paths_belong_to_both_planes_and_some_to_neither() {
         for plane in [Plane::Control, Plane::Data] {
             assert_eq!(find(plane, "/health"), Lookup::Found(Route::Health(health::Route::Health)));
-            for path in ["/mesh", "/mesh/pull_requests/", "/mesh/pull_requests/a/b", "/api", "/healthz", "/api/nodesx"]
-            {
+            for path in [
+                "/mesh",
+                "/mesh/pull_requests/",
+                "/mesh/pull_requests/a/b",
+                "/api",
+                "/healthz",
+                "/api/nodesx",
+                "/administrator",
+            ] {
                 assert_eq!(find(plane, path), Lookup::Unknown, "{path}");
             }
         }

@@ -130,9 +130,10 @@ fn print_audit(audit: &Audit) -> (&'static str, String) {
             "BACKPRESSURE_DROP",
             line.option("reason", reason.as_str()).option("held", held).option("max", max).option("depth", queue_depth),
         ),
-        Audit::InflightSaturated { node, inflight } => {
-            ("INFLIGHT_SATURATED", line.option("node", values::name(node)).option("inflight", inflight))
-        }
+        Audit::InflightSaturated { node, inflight, max } => (
+            "INFLIGHT_SATURATED",
+            line.option("node", values::name(node)).option("inflight", inflight).option("max", max),
+        ),
         Audit::LeaseReap { job, node, attempt } => {
             ("LEASE_REAP", line.option("job", job.get()).option("node", values::name(node)).option("attempt", attempt))
         }
@@ -140,11 +141,15 @@ fn print_audit(audit: &Audit) -> (&'static str, String) {
             "RETRY_SCHEDULED",
             line.option("job", job.get()).option("attempt", attempt).option("delay", values::duration(*delay_ms)),
         ),
+        Audit::ResultUnleased { job, node } => {
+            let line = line.option("job", job.get());
+            ("RESULT_UNLEASED", node.iter().fold(line, |line, node| line.option("node", values::name(node))))
+        }
         Audit::RetryExhausted { job, attempts } => {
             ("RETRY_EXHAUSTED", line.option("job", job.get()).option("attempts", attempts))
         }
-        Audit::IdempotencyHit { job, is_final } => {
-            ("IDEMPOTENCY_HIT", line.option("job", job.get()).flag(*is_final, "final"))
+        Audit::IdempotencyHit { job, ended, .. } => {
+            ("IDEMPOTENCY_HIT", line.option("job", job.get()).flag(ended.is_some(), "final"))
         }
         Audit::IdempotencyKeyCollision { key, old_hash_prefix, new_hash_prefix } => (
             "IDEMPOTENCY_KEY_COLLISION",

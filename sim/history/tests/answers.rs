@@ -87,15 +87,23 @@ fn each_effect_has_its_text() {
             Audit::BackpressureDrop { reason: DropReason::Keys, held: 1, max: 2, queue_depth: 3 },
             "BACKPRESSURE_DROP at=5 reason=idempotency_store held=1 max=2 depth=3",
         ),
-        (Audit::InflightSaturated { node: node(), inflight: 2 }, "INFLIGHT_SATURATED at=5 node=\"a b\" inflight=2"),
+        (
+            Audit::InflightSaturated { node: node(), inflight: 2, max: 3 },
+            "INFLIGHT_SATURATED at=5 node=\"a b\" inflight=2 max=3",
+        ),
+        (Audit::ResultUnleased { job: JOB, node: Some(node()) }, "RESULT_UNLEASED at=5 job=7 node=\"a b\""),
+        (Audit::ResultUnleased { job: JOB, node: None }, "RESULT_UNLEASED at=5 job=7"),
         (Audit::LeaseReap { job: JOB, node: node(), attempt: 1 }, "LEASE_REAP at=5 job=7 node=\"a b\" attempt=1"),
         (
             Audit::RetryScheduled { job: JOB, attempt: 1, delay_ms: Millis::new(9) },
             "RETRY_SCHEDULED at=5 job=7 attempt=1 delay=9",
         ),
         (Audit::RetryExhausted { job: JOB, attempts: 3 }, "RETRY_EXHAUSTED at=5 job=7 attempts=3"),
-        (Audit::IdempotencyHit { job: JOB, is_final: false }, "IDEMPOTENCY_HIT at=5 job=7"),
-        (Audit::IdempotencyHit { job: JOB, is_final: true }, "IDEMPOTENCY_HIT at=5 job=7 final"),
+        (Audit::IdempotencyHit { job: JOB, key: node(), ended: None }, "IDEMPOTENCY_HIT at=5 job=7"),
+        (
+            Audit::IdempotencyHit { job: JOB, key: node(), ended: Some(FinalStatus::Dead) },
+            "IDEMPOTENCY_HIT at=5 job=7 final",
+        ),
         (
             Audit::IdempotencyKeyCollision { key: name("k"), old_hash_prefix, new_hash_prefix },
             "IDEMPOTENCY_KEY_COLLISION at=5 key=k old=01010101 new=02020202",

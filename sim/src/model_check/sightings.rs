@@ -102,6 +102,7 @@ impl Sightings {
             Effect::Audit(_, Audit::BackpressureDrop { .. }) => "backpressure",
             Effect::Audit(_, Audit::InflightSaturated { .. }) => "inflight saturated",
             Effect::Audit(_, Audit::LeaseReap { .. }) => "lease reaped",
+            Effect::Audit(_, Audit::ResultUnleased { .. }) => "result without a lease",
             Effect::Audit(_, Audit::RetryScheduled { .. }) => "attempt retried",
             Effect::Audit(_, Audit::RetryExhausted { .. }) => "attempts exhausted",
             Effect::Audit(_, Audit::IdempotencyHit { .. }) => "idempotency hit",

@@ -6,7 +6,7 @@ use crate::service::batch::{self, Answers, Batch};
 use crate::service::body::{self, Fields};
 use crate::service::header;
 use crate::service::problem::Problem;
-use crate::service::{Caller, Service, leases, reply};
+use crate::service::{Caller, Service, leases, notifications, reply};
 use sheratan_core::integrity::checksum;
 use sheratan_core::limits::ATTEMPTS_MAX;
 use sheratan_core::{
@@ -151,7 +151,7 @@ fn write_submitted(out: &mut Object, ids: &Ids, submitted: &Submitted) {
         Submitted::Final { job, status, result, error } => {
             write_ids(out, *job, true);
             let is_completed = *status == FinalStatus::Completed;
-            out.plain("status", if is_completed { "completed" } else { "failed" });
+            out.plain("status", notifications::submit_status(Some(*status)));
             out.plain("job_status", status.as_str());
             match (is_completed, result) {
                 (true, None) => _ = out.plain("result_ref", format_args!("/mesh/jobs/{}", ids.job_id(*job))),

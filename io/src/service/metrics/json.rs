@@ -4,7 +4,7 @@ use crate::object::Object;
 use crate::service::Service;
 use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::timing::{Timing, Unit};
-use sheratan_core::{Account, Liveness, Timestamp};
+use sheratan_core::{Account, Health, Liveness, Timestamp};
 
 /// The metrics of the control plane.
 pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
@@ -17,6 +17,17 @@ pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
     out.object("auth_failure", |out| _ = out.number("invalid_1m", bad).number("missing_1m", missing));
     out.number("auth_success_active_1m", minute(Counter::AuthSuccess));
     out.number("port_mismatch_rate_1m", minute(Counter::PortMismatch));
+    out.object("node_counts", |out| {
+        for health in [Health::Green, Health::Yellow, Health::Red] {
+            out.number(health.as_str(), registry.count_online(health));
+        }
+        for liveness in [Liveness::Stale, Liveness::Dead] {
+            out.number(liveness.as_str(), registry.count(liveness));
+        }
+    });
+    out.object("security", |out| {
+        out.number("auth_fail_1m", missing + bad).number("port_mismatch_1m", minute(Counter::PortMismatch));
+    });
 }
 
 /// The metrics of the data plane.
@@ -26,7 +37,10 @@ pub fn data(out: &mut Object, service: &Service, now: Timestamp) {
     out.number("queue_depth", counts.waiting()).number("queue_bytes", service.hub.ledger().get(Account::Waiting));
     out.number("scheduled", counts.scheduled).number("inflight", counts.leased).number("inflight_jobs", counts.leased);
     out.flag("backpressure_active", service.is_backpressure_active(now));
-    out.number("queue_drop_1m", telemetry.dropped_last_minute(now));
+    let drops = telemetry.dropped_last_minute(now);
+    out.number("queue_drop_1m", drops).number("drops_1m", drops);
+    // No result waits to be fetched: a client reads it with its job.
+    out.object("queue", |out| _ = out.number("depth", counts.waiting()).number("results_pending", 0));
     out.number("inflight_saturated_1m", minute(Counter::InflightSaturated));
     out.number("submitted_1m", minute(Counter::Submitted)).number("completed_1m", minute(Counter::Completed));
     out.number("failed_1m", minute(Counter::Failed));

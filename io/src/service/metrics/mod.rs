@@ -39,7 +39,7 @@ impl Service {
     pub(super) fn metrics_json(&self, now: Timestamp, plane: Plane) -> Vec<u8> {
         let mut body = Vec::with_capacity(2_048);
         object(&mut body, |out| {
-            out.flag("ok", true).plain("plane", plane.as_str());
+            out.flag("ok", true).plain("plane", plane.as_str()).time("ts", now);
             self.write_metrics(out, now, plane);
         });
         body

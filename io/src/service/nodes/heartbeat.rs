@@ -4,7 +4,7 @@ use crate::http::{Reply, Request};
 use crate::service::body::{self, Fields};
 use crate::service::problem::Problem;
 use crate::service::{Caller, Service, reply};
-use sheratan_core::{Command, Health, Heartbeat, Millis, NodeIndex, Outcome, Timestamp};
+use sheratan_core::{Command, Health, Heartbeat, Millis, NameSet, NodeIndex, Outcome, Timestamp};
 
 /// Bytes of a node's labels: shown in the registry, of which there may be 100,000.
 const LABELS_BYTES_MAX: usize = 4_096;
@@ -59,28 +59,39 @@ impl Service {
 }
 
 fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {
-    let node = match fields.name("node_id")? {
-        Some(node) => node,
-        None => fields.name("host_id")?.ok_or_else(|| body::missing("node_id"))?,
-    };
+    let ids = ["node_id", "host_id", "name"].into_iter().find_map(|member| fields.name(member).transpose());
+    let node = ids.transpose()?.ok_or_else(|| body::missing("node_id"))?;
     let labels = fields.payload("labels");
     if fields.object("labels", &[])?.is_some() && labels.as_ref().is_some_and(|labels| labels.len() > LABELS_BYTES_MAX)
     {
         return Err(Problem::bad_request(format!("labels must have at most {LABELS_BYTES_MAX} bytes")));
     }
-    let health = fields.word("health", "GREEN, YELLOW or RED", |word| {
-        [Health::Green, Health::Yellow, Health::Red]
-            .into_iter()
-            .find(|health| health.as_str().eq_ignore_ascii_case(word))
-    })?;
     Ok(Heartbeat {
         node,
         zone: fields.name("zone")?.into(),
-        capabilities: fields.capabilities("capabilities")?,
-        health: health.unwrap_or_default(),
-        endpoint: fields.name("endpoint")?,
+        capabilities: read_capabilities(fields)?,
+        health: read_health(fields).unwrap_or_default(),
+        endpoint: fields.key("endpoint")?,
         labels,
     })
+}
+
+/// Nodes in use send words of their own: one that is no health counts as absent.
+fn read_health(fields: &Fields) -> Option<Health> {
+    let word = fields.raw("health")?.as_str()?;
+    let healths = [Health::Green, Health::Yellow, Health::Red];
+    healths.into_iter().find(|health| health.as_str().eq_ignore_ascii_case(word.trim()))
+}
+
+/// The capabilities, or those of the attestation: nodes of v1.5 have them there. What else an attestation holds there is
+/// theirs.
+fn read_capabilities(fields: &Fields) -> Result<NameSet, Problem> {
+    if fields.raw("capabilities").is_some() {
+        return fields.capabilities("capabilities");
+    }
+    let attestation = fields.raw("attestation").and_then(|value| value.as_object());
+    let attested = attestation.and_then(|object| Fields::of(object, &[]).ok());
+    Ok(attested.and_then(|attested| attested.capabilities("capabilities").ok()).unwrap_or(NameSet::EMPTY))
 }
 
 /// How often a node should send a heartbeat: three times within its time to live, at most every 10 s.

@@ -3,7 +3,7 @@
 use crate::http::Reply;
 use crate::object::{Object, object, write_text};
 use crate::service::{Service, reply};
-use sheratan_core::{Hub, Name, Node, Timestamp};
+use sheratan_core::{Hub, Liveness, Name, Node, Timestamp};
 
 impl Service {
     pub(super) fn registry(&self) -> Reply {
@@ -21,7 +21,7 @@ pub fn registry_of(hub: &Hub) -> Vec<u8> {
 /// The members of the registry's body; `seen_at` returns when a node was last seen.
 fn write_registry(out: &mut Object, hub: &Hub, seen_at: impl Fn(&Node) -> Timestamp) {
     let limits = hub.limits();
-    out.flag("ok", true);
+    out.flag("ok", true).plain("schema", "sheratan.nodes_registry@1");
     out.number("node_ttl_sec", limits.node_ttl_ms.as_secs_ceil());
     out.number("node_dead_sec", limits.node_dead_ms.as_secs_ceil());
     out.object("nodes", |out| {
@@ -34,7 +34,12 @@ fn write_registry(out: &mut Object, hub: &Hub, seen_at: impl Fn(&Node) -> Timest
 /// A node in the registry; `seen_at` is later than the node's own instant if a heartbeat is not journaled yet.
 fn write_node(out: &mut Object, node: &Node, seen_at: Timestamp) {
     out.object(node.name(), |out| {
-        out.plain("status", node.liveness().as_str()).plain("health", node.health().as_str());
+        // Readers of v1.5 look for liveness in the health.
+        let health = match node.liveness() {
+            Liveness::Online => node.health().as_str(),
+            liveness => liveness.as_str(),
+        };
+        out.plain("status", node.liveness().as_str()).plain("health", health);
         out.plain("policy_state", "NORMAL").raw("policy_reason", b"null").raw("policy_until_utc", b"null");
         out.text("zone", node.zone().as_str());
         out.array("capabilities", node.capabilities().iter(), |out, name: &Name| write_text(out, name));
@@ -46,5 +51,10 @@ fn write_node(out: &mut Object, node: &Node, seen_at: Timestamp) {
         }
         out.time("registered_utc", node.registered_at()).time("last_seen_utc", seen_at);
         out.number("leases", node.leases());
+        out.object("queue", |out| {
+            // No result waits to be fetched: a client reads it with its job.
+            out.number("inbound_requests", node.leases()).number("outbound_results", 0);
+        });
+        out.raw("meta", b"{}").raw("project_id", b"null").raw("current_bundle_id", b"null");
     });
 }

@@ -2,21 +2,21 @@
 
 use crate::object::Object;
 use crate::redact::Redactor;
-use sheratan_core::{Audit, Ids, Name};
+use sheratan_core::{Audit, FinalStatus, Ids, Name, Timestamp};
 
 /// Characters of an idempotency key in the audit log.
 const KEY_PREFIX_CHARS: usize = 8;
 
 /// Writes the details of an event; returns its name.
-pub fn write_details(out: &mut Object, ids: &Ids, redactor: &Redactor, audit: &Audit) -> &'static str {
+pub fn write_details(out: &mut Object, at: Timestamp, ids: &Ids, redactor: &Redactor, audit: &Audit) -> &'static str {
     match audit {
         Audit::BackpressureDrop { reason, held, max, queue_depth } => {
             out.number("queue_depth", *queue_depth).number("max", *max).plain("reason", reason.as_str());
             out.number("held", *held);
             "BACKPRESSURE_DROP"
         }
-        Audit::InflightSaturated { node, inflight } => {
-            out.text("node_id", node).number("inflight", *inflight);
+        Audit::InflightSaturated { node, inflight, max } => {
+            out.text("node_id", node).number("inflight", *inflight).number("max", *max);
             "INFLIGHT_SATURATED"
         }
         Audit::LeaseReap { job, node, attempt } => {
@@ -25,15 +25,24 @@ pub fn write_details(out: &mut Object, ids: &Ids, redactor: &Redactor, audit: &A
         }
         Audit::RetryScheduled { job, attempt, delay_ms } => {
             out.plain("job_id", ids.job_id(*job)).number("attempt", u64::from(*attempt));
-            out.number("delay_ms", delay_ms.get());
+            out.number("delay_ms", delay_ms.get()).time("next_retry_utc", at + *delay_ms);
             "RETRY_SCHEDULED"
+        }
+        Audit::ResultUnleased { job, node } => {
+            out.plain("job_id", ids.job_id(*job));
+            match node {
+                Some(node) => out.text("node_id", node),
+                None => out.raw("node_id", b"null"),
+            };
+            "RESULT_UNLEASED"
         }
         Audit::RetryExhausted { job, attempts } => {
             out.plain("job_id", ids.job_id(*job)).number("attempts", u64::from(*attempts));
             "RETRY_EXHAUSTED"
         }
-        Audit::IdempotencyHit { job, is_final } => {
-            out.plain("job_id", ids.job_id(*job)).flag("is_final", *is_final);
+        Audit::IdempotencyHit { job, key, ended } => {
+            out.plain("job_id", ids.job_id(*job)).text("key_prefix", key_prefix(redactor, key));
+            out.plain("status", submit_status(*ended)).flag("is_final", ended.is_some());
             "IDEMPOTENCY_HIT"
         }
         Audit::IdempotencyKeyCollision { key, old_hash_prefix, new_hash_prefix } => {
@@ -45,6 +54,15 @@ pub fn write_details(out: &mut Object, ids: &Ids, redactor: &Redactor, audit: &A
         Audit::NodeOnline { node } => about(out, node, "NODE_ONLINE"),
         Audit::NodeStale { node } => about(out, node, "NODE_STALE"),
         Audit::NodeDead { node } => about(out, node, "NODE_DEAD"),
+    }
+}
+
+/// The status of the answer to a submit that repeats one whose job ended so.
+pub const fn submit_status(ended: Option<FinalStatus>) -> &'static str {
+    match ended {
+        None => "in_progress",
+        Some(FinalStatus::Completed) => "completed",
+        Some(_) => "failed",
     }
 }
 

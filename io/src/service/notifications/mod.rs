@@ -5,18 +5,21 @@
 //! The resource: pages of the audit log and of the alerts' file, and event streams.
 
 mod audit;
+mod drops;
 mod page;
 pub mod streams;
 
+pub use audit::submit_status;
 pub use page::Page;
 use sheratan_core::{Audit, Timestamp};
 
 use super::problem::Problem;
-use super::{Answer, Caller, Service};
+use super::{Answer, Caller, Service, access};
 use crate::alerts;
 use crate::http::Request;
 use crate::object::{Object, object};
 use crate::redact::Redactor;
+use drops::{Drops, Source};
 use sheratan_core::alerts::{Alerts, Change};
 use sheratan_core::telemetry::Observation;
 use std::borrow::Cow;
@@ -103,6 +106,7 @@ pub struct AlertLine {
 pub struct Notifications {
     redactor: Arc<Redactor>,
     events: Vec<Event>,
+    drops: Drops,
     alerts: Alerts,
     alert_lines: Vec<AlertLine>,
     streams: Streams,
@@ -114,6 +118,7 @@ impl Notifications {
         Notifications {
             redactor,
             events: Vec::new(),
+            drops: Drops::default(),
             alerts: Alerts::default(),
             alert_lines: Vec::new(),
             streams: Streams::default(),
@@ -204,6 +209,24 @@ impl Service {
         self.notifications.add(event);
     }
 
+    /// The hub refused a command because something is full, and will report it.
+    pub(super) fn note_drop(&mut self) {
+        self.notifications.drops.add();
+    }
+
+    /// How many refusals the hub has not reported yet.
+    pub(super) fn drop_count(&self) -> usize {
+        self.notifications.drops.len()
+    }
+
+    /// The refusals after the first `before` were answers to this request.
+    pub(super) fn name_drops(&mut self, before: usize, caller: &Caller, request: &Request) {
+        if self.drop_count() > before {
+            let path = access::audited_path(&self.settings.redactor, request);
+            self.notifications.drops.name(before, &Source { ip: caller.ip, path });
+        }
+    }
+
     /// Adds an event of the service.
     pub(super) fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {
         self.notifications.add(Event::new(ts, event, fill));
@@ -214,7 +237,14 @@ impl Service {
         let mut details = Vec::new();
         let mut event = "";
         let redactor = &self.settings.redactor;
-        object(&mut details, |out| event = audit::write_details(out, self.hub.ids(), redactor, audit));
+        object(&mut details, |out| {
+            event = audit::write_details(out, ts, self.hub.ids(), redactor, audit);
+            if let Audit::BackpressureDrop { .. } = audit
+                && let Some(Source { ip, path }) = self.notifications.drops.pop()
+            {
+                out.text("path", &path).plain("ip", ip);
+            }
+        });
         self.notifications.add(Event { ts, event, details });
     }
 

@@ -23,6 +23,7 @@ impl Service {
         result: Option<Value>,
     ) -> Result<ResultMark, Problem> {
         if claimed.sha256.is_none() && claimed.sig.is_none() && !self.settings.is_integrity_required {
+            self.hub.observe(now, Observation::IntegrityMissing);
             let mut hasher = Sha256::new();
             hasher.update([u8::from(ok)]);
             hasher.update(result.map_or(&b"null"[..], |value| value.as_bytes()));

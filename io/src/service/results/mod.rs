@@ -118,7 +118,11 @@ impl Service {
         let result_id = fields.key("result_id")?;
         let (result, error) = (fields.raw("result"), fields.raw("error"));
         let claimed = match fields.object("integrity", &["mode", "sha256", "sig"])? {
-            Some(integrity) => Claimed { sha256: integrity.text("sha256")?, sig: integrity.text("sig")? },
+            // An empty one is absent: clients without a key send it so.
+            Some(integrity) => {
+                let text = |key| integrity.text(key).map(|text| text.filter(|text| !text.trim().is_empty()));
+                Claimed { sha256: text("sha256")?, sig: text("sig")? }
+            }
             None => Claimed { sha256: None, sig: None },
         };
         let mark = self.check_integrity(now, caller, &claimed, error, &job_id, ok, result)?;

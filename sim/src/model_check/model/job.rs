@@ -124,7 +124,7 @@ impl ModelJob {
         self.is_final() && !self.ended_under_lease
     }
 
-    /// The attempt whose result this one repeats, or the refusal; `None` if it is the running attempt's first result.
+    /// The attempt whose result this one repeats, or the refusal; `None` if it is accepted as a first result.
     pub(super) fn judge(&self, complete: &Complete) -> Result<Option<&Attempt>, Refusal> {
         let other = match self.state {
             State::Final { status, .. } => Refusal::AlreadyFinal { status },
@@ -159,11 +159,13 @@ impl ModelJob {
         {
             return Ok(Some(repeated));
         }
-        let Some(attempt) = self.kept_attempts().last() else { return Err(Refusal::LeaseLost) };
-        if is_its_node(attempt) && attempt.end == AttemptEnd::Running {
-            return Ok(None);
+        match self.kept_attempts().last() {
+            Some(attempt) if is_its_node(attempt) && attempt.end == AttemptEnd::Running => Ok(None),
+            Some(attempt) if is_repeat(&attempt) => Ok(Some(attempt)),
+            _ if self.is_waiting() => Ok(None),
+            Some(_) => Err(other),
+            None => Err(Refusal::LeaseLost),
         }
-        if is_repeat(&attempt) { Ok(Some(attempt)) } else { Err(other) }
     }
 
     /// The answer to the result that ended this attempt.

@@ -405,13 +405,22 @@ impl Model {
             return Ok(Completed { job: seq, status: job.answer_of(repeated), is_duplicate: true });
         }
         let (at, mark) = (self.now, complete.mark);
-        let node = job.attempts.last().expect("a leased job has an attempt").node.clone();
+        let latest = job.attempts.last().map(|attempt| attempt.node.clone());
+        let unfinished = self.unfinished_bytes();
+        let node = if job.is_waiting() {
+            let node = complete.node.clone().or(latest).unwrap_or_else(|| Name::new("unnamed").expect("a name"));
+            let job = self.job_mut(seq);
+            job.attempts.push(Attempt { node: node.clone(), started_at: at, end: AttemptEnd::Running });
+            job.state = State::Leased { node: NodeIndex::new(u32::MAX), until: at };
+            node
+        } else {
+            latest.expect("a leased job has an attempt")
+        };
         let status = if complete.ok {
             self.end_attempt(seq, AttemptEnd::Completed { at, mark });
             self.finish(seq, FinalStatus::Completed, complete.result.clone(), None);
             CompletedStatus::Final(FinalStatus::Completed)
         } else {
-            let unfinished = self.unfinished_bytes();
             let is_kept = |error: &Payload| {
                 error.len() <= ATTEMPT_ERROR_BYTES_MAX && unfinished + error.len() as u64 <= self.limits.queue_bytes_max
             };
