@@ -234,6 +234,9 @@ impl Restore {
             .chain
             .try_into()
             .map_err(|_| RestoreError::Contradiction("the chain of outcomes has another length than two words"))?;
+        if head.next_job == JobSeq::new(0) {
+            return Err(RestoreError::Contradiction("the next job has the number 0; the first job has 1"));
+        }
         self.hub.rules = head.rules;
         self.hub.now = head.now;
         self.hub.chain = Chain::from_words(words);

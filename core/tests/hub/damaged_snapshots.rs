@@ -84,6 +84,14 @@ fn a_name_or_a_number_of_a_node_that_is_there_twice_is_refused() {
     }
 }
 
+#[test]
+fn a_head_that_gives_the_next_job_the_number_0_is_refused() {
+    let mut records = records(&Hub::new(KEY));
+    let next_job = records[0].windows(2).rposition(|member| member == [6, 1]).expect("the head's member");
+    records[0][next_job + 1] = 0;
+    assert!(matches!(read(&records), Err(RestoreError::Contradiction(_))));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
