@@ -119,6 +119,21 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads a configuration from the text of a file and from variables, instead of this process's own.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn parse(
+        file: &Path,
+        text: &str,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let mut values = Values::defaults();
+        values.read_toml(file.to_owned(), text)?;
+        values.read_environment(variables)?;
+        Config::from_values(values)
+    }
+
     fn read(
         flags: &Flags,
         variables: impl Iterator<Item = (OsString, OsString)>,
