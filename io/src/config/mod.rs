@@ -238,8 +238,13 @@ impl Config {
 }
 
 impl ConfigError {
+    /// An error of one line: keys come from files and from the environment, with whatever is in them.
     fn new(message: String) -> Self {
-        ConfigError(message)
+        let mut line = String::with_capacity(message.len());
+        for c in message.chars() {
+            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        }
+        ConfigError(line)
     }
 }
 

@@ -323,3 +323,11 @@ fn every_default_is_a_valid_value() {
         assert!(values.set(setting, setting.default.to_owned(), Source::Flag).is_ok(), "{}", setting.name);
     }
 }
+
+#[test]
+fn a_refusal_is_one_line_whatever_the_key_is() {
+    for toml in ["\"a\\nb\" = 1", "\"\\u001b[31m\" = 1"] {
+        let message = refusal(&Given { toml, ..NOTHING });
+        assert!(!message.contains(char::is_control), "{message:?}");
+    }
+}

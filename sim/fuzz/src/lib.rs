@@ -78,7 +78,8 @@ pub fn write(disk: &VirtualDisk, path: &Path, bytes: &[u8]) {
 /// Damages files as the input says, for as long as it says anything: bytes get other values, ends are lost, files go.
 pub fn damage(disk: &VirtualDisk, input: &mut Input, is_damaged: impl Fn(&Path) -> bool) {
     while !input.is_empty() {
-        let files: Vec<PathBuf> = disk.files().into_iter().map(|(path, _)| path).filter(|path| is_damaged(path)).collect();
+        let files: Vec<PathBuf> =
+            disk.files().into_iter().map(|(path, _)| path).filter(|path| is_damaged(path)).collect();
         let Some(path) = files.get(usize::from(input.byte()) % files.len().max(1)) else { return };
         let mut bytes = read(disk, path);
         let (place, act) = (usize::from(input.u16()), input.byte());

@@ -52,7 +52,9 @@ fn is_same(one: &Value, other: &Value) -> bool {
 fn walk(value: json::Value, depth: usize) {
     let as_text = value.as_str();
     // A surrogate pair inside an object inside a list.
-    planted(depth >= 2 && as_text.is_some_and(|text| text.chars().any(|c| c > '\u{ffff}') && value.text().contains("\\u")));
+    planted(
+        depth >= 2 && as_text.is_some_and(|text| text.chars().any(|c| c > '\u{ffff}') && value.text().contains("\\u")),
+    );
     _ = (value.as_u64(), value.as_f64(), value.as_bool());
     for element in value.as_array().into_iter().flatten() {
         walk(element, depth + 1);
