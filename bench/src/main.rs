@@ -4,6 +4,7 @@
 mod child;
 mod client;
 mod failure;
+mod hostile;
 mod hub;
 mod idle;
 mod interrupt;
@@ -49,6 +50,8 @@ enum Figure {
     /// The core alone: cost per operation with few and with many queued jobs, replay, snapshot, memory; or its cost
     /// beside another build's.
     Core(machine::Settings),
+    /// What clients without a token do to the others, and to the hub's memory.
+    Hostile(hostile::Settings),
     /// Requests that are refused or find nothing, with the trace and without it.
     Trace(trace::Settings),
 }
@@ -73,6 +76,7 @@ fn measure(figure: &Figure) -> Result<Report, Failure> {
         Figure::Load(settings) => load::measure(settings),
         Figure::Idle(settings) => idle::measure(settings),
         Figure::Core(settings) => machine::measure(settings),
+        Figure::Hostile(settings) => hostile::measure(settings),
         Figure::Trace(settings) => trace::measure(settings),
     }
 }
@@ -109,6 +113,7 @@ mod tests {
             "bench core --check",
             "bench load --connections 1 --duration 5",
             "bench trace --duration 6",
+            "bench hostile --connections 100",
         ] {
             assert!(is_accepted(line), "{line}");
         }

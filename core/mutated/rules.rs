@@ -54,6 +54,10 @@ pub(crate) fn is_exhausted(charged: u32, attempts_max: u32) -> bool {
     real::is_exhausted(charged + u32::from(is_active(Mutant::AttemptCountedTwice)), attempts_max)
 }
 
+pub(crate) fn may_reclaim(uncharged: u32) -> bool {
+    real::may_reclaim(uncharged) || is_active(Mutant::ReclaimedForEver)
+}
+
 pub(crate) fn is_too_late(expires_at: Timestamp, due_at: Timestamp) -> bool {
     real::is_too_late(expires_at, due_at) && !is_active(Mutant::ExpiredJobRetried)
 }

@@ -87,6 +87,10 @@ impl Chain {
                 CompletedStatus::RetryScheduled(at) => [8, job.get(), at.as_millis(), 0],
             },
             Outcome::Refused(_) => [9, 0, 0, 0],
+            Outcome::Reclaimed(jobs) => {
+                jobs.iter().for_each(|job| self.fold_all([job.get()]));
+                [12, jobs.len() as u64, 0, 0]
+            }
         };
         let mut words = [0; OUTCOME_WORDS + COUNT_WORDS];
         words[..OUTCOME_WORDS].copy_from_slice(&outcome_words);
@@ -164,6 +168,8 @@ mod tests {
             pulled(1, &[leased(1, 2, 10), leased(2, 1, 10)]),
             pulled(1, &[leased(1, 1, 10), leased(2, 1, 11)]),
             pulled(1, &[leased(1, 1, 10)]),
+            Outcome::Reclaimed(vec![JobSeq::new(5), JobSeq::new(6)]),
+            Outcome::Reclaimed(vec![JobSeq::new(6), JobSeq::new(5)]),
             Outcome::Extended(vec![until(5), until(6)]),
             Outcome::Extended(vec![until(5), until(7)]),
             Outcome::Extended(vec![until(6), until(5)]),

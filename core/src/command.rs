@@ -36,6 +36,8 @@ pub enum Command {
     AdoptRules(RulesVersion),
     /// A start: from now on ids are made with this [salt](crate::salts).
     BeginSalt(Salt),
+    /// The hub takes back leases whose reply never left it: no node has seen them.
+    Reclaim(Vec<LeaseRef>),
 }
 
 /// A node's description of itself.
@@ -251,6 +253,7 @@ impl Encoded for Command {
             Command::Complete(complete) => put(8, &|out| complete.encode(out)),
             Command::AdoptRules(version) => put(9, &|out| version.encode(out)),
             Command::BeginSalt(salt) => put(10, &|out| salt.encode(out)),
+            Command::Reclaim(leases) => put(12, &|out| leases.encode(out)),
         }
     }
 
@@ -266,6 +269,7 @@ impl Encoded for Command {
             8 => Command::Complete(Encoded::decode(from)?),
             9 => Command::AdoptRules(Encoded::decode(from)?),
             10 => Command::BeginSalt(Encoded::decode(from)?),
+            12 => Command::Reclaim(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("command", other.into())),
         })
     }
@@ -434,6 +438,7 @@ mod tests {
             (Command::Complete(complete), "0801ac0202ac02020301"),
             (Command::AdoptRules(RulesVersion::NEWEST), "0901"),
             (Command::BeginSalt(Salt::new([1, 2, 3, 4, 5, 6, 7, 8])), "0a0102030405060708"),
+            (Command::Reclaim(vec![lease]), "0c01ac0202"),
         ]
     }
 

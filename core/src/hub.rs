@@ -134,6 +134,7 @@ impl Hub {
             Command::Complete(complete) => self.complete(complete),
             Command::AdoptRules(version) => self.adopt_rules(version),
             Command::BeginSalt(salt) => self.begin_salt(salt),
+            Command::Reclaim(leases) => Outcome::Reclaimed(self.with_queue(|queue, cx| queue.reclaim(cx, &leases))),
         };
         self.handle_events();
         self.advance(self.now);

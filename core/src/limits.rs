@@ -125,6 +125,10 @@ pub const VIEW_HEADS_MAX: usize = 500_000;
 /// The largest `attempts_max` of a job.
 pub const ATTEMPTS_MAX: u32 = 100;
 
+/// Leases of a job that end uncharged because their reply never left the hub. One is a client that went away, or a
+/// journal that failed; after three the reply itself may be what no connection survives.
+pub const RECLAIMS_MAX: u32 = 3;
+
 /// The latest attempts of a job that are kept; earlier ones are only counted.
 pub const ATTEMPTS_KEPT_MAX: usize = 16;
 

@@ -22,6 +22,8 @@ pub enum Outcome {
     Extended(Vec<Extended>),
     /// A result was accepted, or recognised as a repeat.
     Completed(Completed),
+    /// The jobs of the leases that were taken back, in the order of the command.
+    Reclaimed(Vec<JobSeq>),
     /// Nothing was changed.
     Refused(Refusal),
 }
@@ -251,6 +253,7 @@ impl Outcome {
             Outcome::Pulled(pulled) => !pulled.leases.is_empty(),
             Outcome::Extended(leases) => leases.iter().any(|lease| matches!(lease, Extended::Until(_))),
             Outcome::Completed(completed) => !completed.is_duplicate,
+            Outcome::Reclaimed(jobs) => !jobs.is_empty(),
             Outcome::Refused(_) => false,
         }
     }

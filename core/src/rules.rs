@@ -9,6 +9,7 @@
 use crate::command::{OnDuplicate, OnFailed};
 use crate::encoding::{DecodeError, Encoded, Reader};
 use crate::ids::JobSeq;
+use crate::limits::RECLAIMS_MAX;
 use crate::name::Name;
 use crate::outcome::FinalStatus;
 use crate::queue::lane::Rank;
@@ -54,6 +55,11 @@ pub(crate) fn later(now: Timestamp, asked: Timestamp) -> Timestamp {
 /// The queue's depth: jobs that wait for an instant or for a node.
 pub(crate) fn waiting(scheduled: u64, queued: u64) -> u64 {
     scheduled + queued
+}
+
+/// Whether a lease is taken back from a job that had this many leases uncharged.
+pub(crate) fn may_reclaim(uncharged: u32) -> bool {
+    uncharged < RECLAIMS_MAX
 }
 
 /// Whether one more waiting job is too many.

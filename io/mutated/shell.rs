@@ -4,6 +4,8 @@
 mod real;
 
 use crate::http::Reply;
+use crate::service::Applied;
+use sheratan_core::LeaseRef;
 use sheratan_mutants::{Mutant, is_active};
 
 pub(crate) fn may_leave(seq: u64, durable: u64) -> bool {
@@ -12,6 +14,14 @@ pub(crate) fn may_leave(seq: u64, durable: u64) -> bool {
 
 pub(crate) fn acknowledges_earlier(is_read: bool, shows_jobs: bool) -> bool {
     real::acknowledges_earlier(is_read, shows_jobs && !is_active(Mutant::HeldReadShown))
+}
+
+pub(crate) fn applied_after_failure() -> Applied {
+    if is_active(Mutant::UnknownRefused) { Applied::No } else { real::applied_after_failure() }
+}
+
+pub(crate) fn leases_to_reclaim(reply: &mut Reply, is_connected: bool) -> Box<[LeaseRef]> {
+    real::leases_to_reclaim(reply, is_connected && !is_active(Mutant::SentLeaseReclaimed))
 }
 
 pub(crate) fn reply_after_failure(reply: Reply, is_acknowledgement: bool, refusal: impl FnOnce() -> Reply) -> Reply {

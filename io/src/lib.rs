@@ -22,5 +22,7 @@ pub mod rotated;
 pub mod secret;
 pub mod service;
 pub mod shell;
+pub mod stall;
+mod thread;
 pub mod token;
 pub mod trace;

@@ -9,6 +9,7 @@ pub(crate) mod sink;
 use crate::redact::Redactor;
 use crate::rfc3339::Rfc3339;
 use crate::rotated::RotatedFile;
+use crate::stall::{Watches, WriteWatch};
 use sheratan_core::Timestamp;
 use sink::{LineWriter, Sink};
 use std::fmt;
@@ -48,6 +49,7 @@ pub struct Logs {
     terminal: Sink,
     file: Sink,
     level: Level,
+    watches: Watches,
 }
 
 /// The log level, which can be changed while the process runs.
@@ -65,6 +67,11 @@ impl Level {
 }
 
 impl Logs {
+    /// The watches of the two, and of what is not opened yet.
+    pub fn watches(&self) -> Watches {
+        self.watches.clone()
+    }
+
     /// The handle that changes the level.
     pub fn level(&self) -> Level {
         self.level.clone()
@@ -78,17 +85,25 @@ impl Logs {
 pub fn start(settings: &Settings, redactor: &Arc<Redactor>) -> io::Result<Logs> {
     let rotated = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
     let filter = filter(&settings.level).map_err(io::Error::other)?;
-    let file = Sink::start("logs", lost_as_json, telling_failures(rotated, redactor.clone()))?;
-    let terminal = Sink::start("terminal", lost_as_text, redacting(redactor.clone(), io::stderr()))?;
+    let watches = Watches::default();
+    let to_file = watched(watches.log.clone(), telling_failures(rotated, redactor.clone()));
+    let to_terminal = watched(watches.stderr.clone(), redacting(redactor.clone(), io::stderr()));
+    let file = Sink::start("logs", lost_as_json, to_file)?;
+    let terminal = Sink::start("terminal", lost_as_text, to_terminal)?;
     let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (subscriber, level) = subscriber(filter, terminal.writer(), is_coloured, file.writer());
     subscriber.try_init().map_err(io::Error::other)?;
-    Ok(Logs { terminal, file, level })
+    Ok(Logs { terminal, file, level, watches })
 }
 
 /// Parses a level.
 pub fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(level)
+}
+
+/// Writes under a watch.
+fn watched(watch: WriteWatch, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> impl FnMut(&[u8]) -> io::Result<()> {
+    move |line| watch.watch(|| write(line))
 }
 
 /// Redacts the secrets in lines and writes them.

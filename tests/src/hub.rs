@@ -117,8 +117,20 @@ impl Hub {
     /// Asks the hub to stop (SIGTERM).
     #[cfg(unix)]
     pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Asks the hub to read its rules and the log's level again (SIGHUP).
+    #[cfg(unix)]
+    pub fn reload(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    /// Sends a signal.
+    #[cfg(unix)]
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid() as i32).expect("a process has a number");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        rustix::process::kill_process(pid, signal).expect("it runs");
     }
 
     /// The process' number.

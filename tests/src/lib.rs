@@ -8,6 +8,8 @@ pub mod hub;
 pub mod leak;
 pub mod prometheus;
 pub mod proxy;
+#[cfg(target_os = "linux")]
+pub mod stall;
 pub mod tools;
 #[cfg(unix)]
 pub mod worker;

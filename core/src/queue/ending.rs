@@ -3,7 +3,7 @@
 use super::Queue;
 use crate::command::Complete;
 use crate::context::Context;
-use crate::ids::{JobSeq, NodeIndex};
+use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::{Account, Ledger};
 use crate::limits::{ATTEMPT_ERROR_BYTES_MAX, Limits, SHARED_BYTES_MAX};
 use crate::outcome::{Completed, CompletedStatus, FinalStatus, Refusal};
@@ -78,6 +78,33 @@ impl Queue {
         let ended = end_lease(cx, &mut self.leases, job, AttemptEnd::Expired { at: cx.now }, true);
         self.update_moved_lease(&ended);
         self.retry_or_finish(cx, seq, before, true, None, Some(LEASE_EXPIRED.clone()));
+    }
+
+    /// Takes back those of the leases that still run: their jobs wait again, at their old places, as if they had not
+    /// been leased. A lease of a job that had [`RECLAIMS_MAX`](crate::limits::RECLAIMS_MAX) leases uncharged stays until its end and is charged, so
+    /// that a job whose reply always fails does not circle for ever. Returns the jobs.
+    pub(crate) fn reclaim(&mut self, cx: &mut Context, leases: &[LeaseRef]) -> Vec<JobSeq> {
+        leases.iter().filter(|lease| self.reclaim_one(cx, **lease)).map(|lease| lease.job).collect()
+    }
+
+    fn reclaim_one(&mut self, cx: &mut Context, lease: LeaseRef) -> bool {
+        let is_running = |job: &&mut Job| matches!(job.stage, Stage::Leased(_)) && job.lease() == lease;
+        let Some(job) = self.table.get_mut(lease.job).filter(is_running) else { return false };
+        if !rules::may_reclaim(job.history.uncharged()) {
+            return false;
+        }
+        let before = job.charge();
+        let end = AttemptEnd::Revoked { at: cx.now, why: Revocation::Undelivered };
+        let ended = end_lease(cx, &mut self.leases, job, end, false);
+        self.update_moved_lease(&ended);
+        let job = self.table.get(lease.job).expect("its attempt has just ended");
+        if rules::is_too_late(job.expires_at(), cx.now) {
+            self.finish(cx, lease.job, before, Ending::without_result(FinalStatus::Expired));
+        } else {
+            self.schedule(cx, lease.job, before, cx.now);
+            self.enqueue_scheduled(cx, lease.job);
+        }
+        true
     }
 
     /// A job's time to live is over. A leased job may still be completed; it is not retried.
@@ -168,13 +195,7 @@ impl Queue {
         } else if rules::is_too_late(job.expires_at(), due_at) {
             FinalStatus::Expired
         } else {
-            // A retry is never refused, so the history is kept only if it fits within the limit.
-            let spare = job.schedule_retry(due_at, cx.ledger.unfinished() <= cx.limits.queue_bytes_max);
-            if self.spare_runs.len() < SPARE_RUNS_MAX {
-                self.spare_runs.push(spare);
-            }
-            self.scheduled += 1;
-            cx.ledger.transfer(before, job.charge());
+            self.schedule(cx, seq, before, due_at);
             cx.timers.set(due_at, Timer::JobDue(seq));
             cx.events.push(Event::RetryScheduled { lease, delay });
             return CompletedStatus::RetryScheduled(due_at);
@@ -182,6 +203,19 @@ impl Queue {
         let parts = (&mut self.classes, &mut self.kinds, &mut self.waiters, &mut self.retention);
         finish(cx, parts, job, before, Ending { status, result, error });
         CompletedStatus::Final(status)
+    }
+
+    /// Lets a job wait for an instant after its attempt ended; `before` is what it was charged so far. The timer is the
+    /// caller's.
+    fn schedule(&mut self, cx: &mut Context, seq: JobSeq, before: (Account, u64), due_at: Timestamp) {
+        let job = self.table.get_mut(seq).expect("its attempt has just ended");
+        // The job is never refused, so its history is kept only if it fits within the limit.
+        let spare = job.schedule_retry(due_at, cx.ledger.unfinished() <= cx.limits.queue_bytes_max);
+        if self.spare_runs.len() < SPARE_RUNS_MAX {
+            self.spare_runs.push(spare);
+        }
+        self.scheduled += 1;
+        cx.ledger.transfer(before, job.charge());
     }
 
     /// Another lease of the node may have been moved to the place of the one that ended.

@@ -1,7 +1,7 @@
 //! Leases: which node works on a job and until when, how its attempts ended, and which leases a node holds.
 //!
 //! Each lease has a generation, which fences the earlier ones. A lease that is revoked for reasons of the node (it was
-//! drained, or released the lease) is not charged as an attempt. The ends of leases are timers ([`crate::timers`]);
+//! drained, or released the lease), or because no node learnt of it, is not charged as an attempt. The ends of leases are timers ([`crate::timers`]);
 //! [`Leases`] lists them by node.
 
 use crate::command::ResultMark;
@@ -61,6 +61,8 @@ pub enum Revocation {
     NodeDead,
     /// The node released it.
     Released,
+    /// The reply that granted it never left the hub.
+    Undelivered,
 }
 
 /// How many leases a job had, how many of them were charged as attempts, and how the earlier ones ended.
@@ -112,7 +114,7 @@ impl AttemptEnd {
             | AttemptEnd::Expired { .. } => true,
             AttemptEnd::Revoked { why, .. } => match why {
                 Revocation::Superseded | Revocation::Cancelled | Revocation::NodeDead => true,
-                Revocation::Drained | Revocation::Released => false,
+                Revocation::Drained | Revocation::Released | Revocation::Undelivered => false,
             },
         }
     }
@@ -126,6 +128,7 @@ impl Revocation {
             Revocation::Drained => "drained",
             Revocation::NodeDead => "node_dead",
             Revocation::Released => "released",
+            Revocation::Undelivered => "undelivered",
         }
     }
 }
@@ -150,6 +153,11 @@ impl AttemptHistory {
     /// Leases that were charged as attempts.
     pub fn charged(&self) -> u32 {
         self.charged
+    }
+
+    /// Leases that ended and were not charged.
+    pub fn uncharged(&self) -> u32 {
+        self.generation - self.charged
     }
 
     pub fn begin(&mut self) {
@@ -282,7 +290,7 @@ struct Failure {
 }
 
 members!(Failure { 1 at: required, 2 mark: required, 3 error, 4 retry_at });
-numbered!(Revocation { 0 Superseded, 1 Cancelled, 2 Drained, 3 NodeDead, 4 Released });
+numbered!(Revocation { 0 Superseded, 1 Cancelled, 2 Drained, 3 NodeDead, 4 Released, 5 Undelivered });
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -319,6 +327,7 @@ pub(super) mod tests {
             (AttemptEnd::Revoked { at, why: Revocation::NodeDead }, 1),
             (AttemptEnd::Revoked { at, why: Revocation::Drained }, 0),
             (AttemptEnd::Revoked { at, why: Revocation::Released }, 0),
+            (AttemptEnd::Revoked { at, why: Revocation::Undelivered }, 0),
         ];
         for (end, charged) in table {
             let mut history = AttemptHistory::default();

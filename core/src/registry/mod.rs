@@ -21,6 +21,7 @@ use crate::time::Timestamp;
 use crate::timers::{Timer, Timers};
 use node::{Liveness, Node, NodeRecord};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// All nodes.
 #[derive(Default, Debug)]
@@ -61,6 +62,12 @@ impl Registry {
     /// All nodes in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &Node> {
         self.indexes.values().map(|index| &self.nodes[index])
+    }
+
+    /// The nodes whose names are greater than this one, in the order of their names. O(log n), and O(1) for each.
+    pub fn iter_after(&self, name: &str) -> impl Iterator<Item = &Node> {
+        let after = self.indexes.range::<str, _>((Bound::Excluded(name), Bound::Unbounded));
+        after.map(|(_, index)| &self.nodes[index])
     }
 
     /// How many nodes there are.

@@ -6,6 +6,8 @@
 use super::webhook::{Webhook, WebhookUrl};
 use crate::rotated::RotatedFile;
 use crate::service::AlertLine;
+use crate::stall::WriteWatch;
+use crate::thread::{self, END_MAX, Thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use sheratan_core::alerts::{Change, State};
 use std::collections::VecDeque;
@@ -13,7 +15,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Lines that may wait for the thread.
@@ -44,18 +45,18 @@ pub struct AlertLog {
     lines: Option<Sender<AlertLine>>,
     /// Lines that were not written, and posts that were not accepted.
     lost: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread<()>>,
 }
 
 impl AlertLog {
     /// Opens the file and starts the threads. `source` is a URL that identifies the hub in alerts.
-    pub fn start(settings: &Settings, source: &str) -> io::Result<Self> {
+    pub fn start(settings: &Settings, source: &str, watch: WriteWatch) -> io::Result<Self> {
         let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
         let lost = Arc::new(AtomicU64::new(0));
         let webhook = settings.webhook.clone().map(|url| Webhook::start(url, source, lost.clone())).transpose()?;
         let (sender, lines) = bounded(LINES_MAX);
-        let writer = Writer { file, webhook, held: VecDeque::new(), lost: lost.clone(), is_failing: false };
-        let thread = std::thread::Builder::new().name("alerts".into()).spawn(move || writer.run(&lines))?;
+        let writer = Writer { file, webhook, held: VecDeque::new(), lost: lost.clone(), is_failing: false, watch };
+        let thread = thread::spawn("alerts", move || writer.run(&lines))?;
         Ok(AlertLog { lines: Some(sender), lost, thread: Some(thread) })
     }
 
@@ -75,12 +76,10 @@ impl AlertLog {
 }
 
 impl Drop for AlertLog {
-    /// Waits until everything is written, and a moment for the webhook.
+    /// Waits until everything is written, for a limited time.
     fn drop(&mut self) {
         self.lines = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the alerts' thread has panicked");
-        }
+        self.thread.take().map(|thread| thread.join(END_MAX));
     }
 }
 
@@ -90,6 +89,7 @@ struct Writer {
     held: VecDeque<Vec<u8>>,
     lost: Arc<AtomicU64>,
     is_failing: bool,
+    watch: WriteWatch,
 }
 
 impl Writer {
@@ -130,7 +130,7 @@ impl Writer {
 
     fn flush(&mut self) {
         while let Some(line) = self.held.front() {
-            if let Err(error) = self.file.write(line).map_err(io::Error::from) {
+            if let Err(error) = self.watch.watch(|| self.file.write(line)).map_err(io::Error::from) {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::error!(%error, "alerts cannot be written; they are kept until they can");
                 }

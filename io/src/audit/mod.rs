@@ -16,7 +16,7 @@ pub use chain::{ChainCheck, ChainError, ChainReport, Link, seq_of, verify};
 pub use coalescer::Coalescer;
 pub use feed::{Feed, Tap};
 pub use page::page;
-pub use writer::{Audit, Settings, Writer};
+pub use writer::{Audit, Room, Settings, Writer};
 
 use std::path::{Path, PathBuf};
 

@@ -117,7 +117,7 @@ mod tests {
 
     /// Records events a second apart, so that each gets a line of its own.
     fn record(settings: &Settings, count: u64) {
-        let audit = Audit::start(settings, None).unwrap();
+        let mut audit = Audit::start(settings, None, crate::stall::WriteWatch::default()).unwrap();
         for n in 0..count {
             audit.record(Event {
                 ts: Timestamp::from_millis(n * 1_000),

@@ -1,5 +1,5 @@
 //! The audit log's thread: receives events, writes lines. When a write fails, it keeps the events and logs the failure;
-//! when too many wait, the hub reads no more requests until they are written: an event is never dropped.
+//! when too many wait, the hub refuses what would add to them until they are written: an event is never dropped.
 //!
 //! Events that are queued together are written together, a chunk of lines by one write. No line is delayed for that:
 //! when the channel is empty, everything is written.
@@ -11,20 +11,25 @@ use super::rules;
 use crate::disk::{Disk, RealDisk};
 use crate::rotated::RotatedFile;
 use crate::service::Event;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crate::stall::WriteWatch;
+use crate::thread::{self, END_MAX, Thread};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use sheratan_core::{Millis, Timestamp};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Events that may wait for the thread; a full channel stops the loop's reading.
+/// Events that may wait for the thread.
 const EVENTS_MAX: usize = 16_384;
 
-/// The loop stops reading when fewer events than this fit: one round of requests must still fit.
+/// With less room in the channel, requests that would only leave an event are refused.
 const ROOM_MIN: usize = 4_096;
+
+/// Events that wait in the loop when the channel is full, before requests that may leave one are refused. What time
+/// alone brings about comes on top: it is bounded by the jobs and nodes that there are.
+const BACKLOG_MAX: usize = 65_536;
 
 /// Events that may wait for the disk in the thread: they take about 300 bytes each.
 const HELD_MAX: usize = 65_536;
@@ -50,39 +55,81 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Audit {
     events: Option<Sender<Event>>,
-    thread: Option<JoinHandle<()>>,
+    /// Events that did not fit into the channel.
+    backlog: VecDeque<Event>,
+    thread: Option<Thread<()>>,
+}
+
+/// Whether there is room for more events.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub enum Room {
+    /// For all.
+    #[default]
+    Free,
+    /// For those of requests that do something, not for those of requests that are refused.
+    Scarce,
+    /// For what time alone brings about.
+    None,
 }
 
 impl Audit {
     /// Opens the log, continues its chain and starts the thread. `tap` gets the lines that were written.
-    pub fn start(settings: &Settings, tap: Option<Tap>) -> io::Result<Self> {
-        let writer = Writer::open(Arc::new(RealDisk), settings, tap)?;
+    pub fn start(settings: &Settings, tap: Option<Tap>, watch: WriteWatch) -> io::Result<Self> {
+        let mut writer = Writer::open(Arc::new(RealDisk), settings, tap)?;
+        writer.watch = watch;
         let (sender, receiver) = bounded(EVENTS_MAX);
-        let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?;
-        Ok(Audit { events: Some(sender), thread: Some(thread) })
+        let thread = thread::spawn("audit", move || writer.run(&receiver))?;
+        Ok(Audit { events: Some(sender), backlog: VecDeque::new(), thread: Some(thread) })
     }
 
-    /// Sends an event to the thread. Blocks only if [`Audit::is_full`] was ignored for thousands of events.
-    pub fn record(&self, event: Event) {
+    /// Sends an event to the thread; never blocks.
+    pub fn record(&mut self, event: Event) {
+        self.backlog.push_back(event);
+        self.send_backlog();
+    }
+
+    /// Sends as many events as fit to the thread.
+    pub fn send_backlog(&mut self) {
         let events = self.events.as_ref().expect("it is open until it is dropped");
-        if events.send(event).is_err() {
-            tracing::error!("the audit log's thread has ended: an event is lost");
+        while let Some(event) = self.backlog.pop_front() {
+            match events.try_send(event) {
+                Ok(()) => {}
+                Err(TrySendError::Full(event)) => return self.backlog.push_front(event),
+                Err(TrySendError::Disconnected(_)) => {
+                    tracing::error!("the audit log's thread has ended: an event is lost");
+                }
+            }
         }
     }
 
-    /// Whether the thread is so far behind that no more requests should be read.
-    pub fn is_full(&self) -> bool {
-        self.events.as_ref().is_some_and(|events| EVENTS_MAX - events.len() < ROOM_MIN)
+    /// Whether events wait in the loop.
+    pub fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Whether there is room for more events.
+    pub fn room(&self) -> Room {
+        let free = self.events.as_ref().map_or(0, |events| EVENTS_MAX - events.len());
+        match (free >= ROOM_MIN, self.backlog.len() < BACKLOG_MAX) {
+            (true, _) => Room::Free,
+            (false, true) => Room::Scarce,
+            (false, false) => Room::None,
+        }
     }
 }
 
 impl Drop for Audit {
-    /// Waits until everything is written.
+    /// Waits until everything is written, for a limited time.
     fn drop(&mut self) {
-        self.events = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the audit log's thread has panicked");
+        let until = Instant::now() + END_MAX;
+        if let Some(events) = self.events.take() {
+            for event in self.backlog.drain(..) {
+                if events.send_deadline(event, until).is_err() {
+                    break;
+                }
+            }
         }
+        self.thread.take().map(|thread| thread.join(until.saturating_duration_since(Instant::now())));
     }
 }
 
@@ -105,6 +152,7 @@ pub struct Writer {
     /// Whether torn bytes may follow the last line: the next line must report them, in the same file.
     is_tail_unreported: bool,
     tap: Option<Tap>,
+    watch: WriteWatch,
 }
 
 impl Writer {
@@ -117,7 +165,21 @@ impl Writer {
         let now = Timestamp::ZERO;
         let is_tail_unreported = rules::must_report_torn(torn_tail(&*disk, &path)?.as_deref());
         let is_failing = false;
-        Ok(Writer { disk, path, file, link, coalescer, now, pending, lines, is_failing, is_tail_unreported, tap })
+        let watch = WriteWatch::default();
+        Ok(Writer {
+            disk,
+            path,
+            file,
+            link,
+            coalescer,
+            now,
+            pending,
+            lines,
+            is_failing,
+            is_tail_unreported,
+            tap,
+            watch,
+        })
     }
 
     /// Adds an event; it is written by the next [`flush`](Writer::flush), or counted with those that it repeats.
@@ -181,7 +243,8 @@ impl Writer {
     /// Writes the pending events, until a write fails.
     pub fn flush(&mut self) {
         while !self.pending.is_empty() {
-            if let Err(error) = self.write_chunk() {
+            let watch = self.watch.clone();
+            if let Err(error) = watch.watch(|| self.write_chunk()) {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::error!(%error, "the audit log cannot be written; its events are kept until it can");
                 }
@@ -293,7 +356,7 @@ mod tests {
     }
 
     fn record(settings: &Settings, events: std::ops::Range<u64>) {
-        let audit = Audit::start(settings, None).unwrap();
+        let mut audit = Audit::start(settings, None, WriteWatch::default()).unwrap();
         events.for_each(|n| audit.record(event(n)));
     }
 

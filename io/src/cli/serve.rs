@@ -11,10 +11,12 @@ use crate::logs;
 use crate::platform::{self, Signal};
 use crate::redact::{Redactor, SECRET_BYTES_MIN};
 use crate::service::{PlaneAddrs, Recovering, Service, Settings};
+use crate::shell::addresses::ConnectionLimits;
 use crate::shell::lobby::Lobby;
 use crate::shell::reader::{LogPaths, LogReader};
 use crate::shell::snapshots::Snapshots;
 use crate::shell::{self, Parts, StopFlag};
+use crate::stall::Watches;
 use crate::token::{Origin, Token};
 use crate::trace::Trace;
 use anstyle::{AnsiColor, Style};
@@ -57,6 +59,7 @@ pub struct Args {
 /// Serves until it is asked to stop.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = Config::load(&args.flags).map_err(|error| Failure::Usage(error.to_string()))?;
+    check_open_files(&config)?;
     // Invalid rules stop the start before anything that takes long.
     let alert_rules = read_rules(&config, &config.data_dir).map_err(|error| Failure::Usage(error.to_string()))?;
     platform::create_private_dir(&config.data_dir)
@@ -78,7 +81,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (rules_sender, rules) = crossbeam_channel::bounded(RELOADS_MAX);
     let (flags, data_dir) = (args.flags.clone(), config.data_dir.clone());
     let reload = Reload { flags, data_dir, level: logs.level(), rules: rules_sender };
-    let ended = serve(&config, lobby, addr_file, recovery, secrets, Rules { first: alert_rules, later: rules }, reload);
+    let rules = Rules { first: alert_rules, later: rules };
+    let ended = serve(&config, lobby, addr_file, recovery, secrets, rules, (reload, logs.watches()));
     drop(logs);
     ended
 }
@@ -90,7 +94,7 @@ fn serve(
     recovery: Recovery,
     secrets: Secrets,
     rules: Rules,
-    reload: Reload,
+    (reload, watches): (Reload, Watches),
 ) -> Result<ExitCode, Failure> {
     let local = |what: &'static str| move |error: io::Error| Failure::local(what, error);
     config.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
@@ -112,9 +116,9 @@ fn serve(
     let feed_waker = waker.clone();
     // The poll lives as long as the loop, which is as long as the feed is read.
     let (audit_tap, audit_feed) = Feed::new(move || _ = feed_waker.wake());
-    let audit = Audit::start(&config.audit, Some(audit_tap)).map_err(local("the audit log"))?;
+    let audit = Audit::start(&config.audit, Some(audit_tap), watches.audit.clone()).map_err(local("the audit log"))?;
     let source = format!("http://{}/api/alerts", addr_file.addrs.control);
-    let alerts = AlertLog::start(&config.alerts, &source).map_err(local("the alerts' file"))?;
+    let alerts = AlertLog::start(&config.alerts, &source, watches.alerts.clone()).map_err(local("the alerts' file"))?;
     let paths = LogPaths { audit: config.audit.path.clone(), alerts: config.alerts.path.clone() };
     let log_reader = LogReader::start(paths, waker.clone()).map_err(local("a thread"))?;
     let snapshots = Snapshots::start(store.clone(), config.segment_bytes).map_err(local("a thread"))?;
@@ -158,8 +162,10 @@ fn serve(
         alerts,
         trace,
         log_reader,
+        watches,
         http_limits: config.http,
-        connections_max,
+        connection_limits: ConnectionLimits::new(connections_max, config.connections_per_address_max),
+        buffered_bytes_max: config.buffered_bytes_max,
         stop,
         alert_rules: rules.later,
         sealed: snapshots.sealed(),
@@ -172,12 +178,12 @@ fn serve(
 
 /// Seals the journal and writes a snapshot, so that the next start replays nothing.
 fn last_snapshot(ended: shell::Ended, store: &journal::Store) -> Result<ExitCode, Failure> {
-    let shell::Ended { service, mut appender, is_durable } = ended;
-    if !is_durable {
+    let shell::Ended { service, appender } = ended;
+    let Some(mut appender) = appender else {
         let message = "the journal could not be written at the end: what was not acknowledged since is lost";
         tracing::error!("{message}");
         return Err(Failure::Local(message.into()));
-    }
+    };
     appender.seal(service.hub().outcome_hash());
     match store.write_snapshot(service.last_seq(), service.hub()) {
         Ok(report) => {
@@ -196,6 +202,17 @@ fn last_snapshot(ended: shell::Ended, store: &journal::Store) -> Result<ExitCode
 fn connections_max(config: &Config) -> usize {
     let files_max = platform::raise_open_files_max();
     config.connections_max.min(files_max.saturating_sub(OWN_FILES) as usize)
+}
+
+/// A hub that could accept no connection would run and answer nobody.
+fn check_open_files(config: &Config) -> Result<(), Failure> {
+    if connections_max(config) > 0 {
+        return Ok(());
+    }
+    let files_max = platform::raise_open_files_max();
+    Err(Failure::Local(format!(
+        "the process may open {files_max} files, and the hub needs {OWN_FILES} for itself and one for each connection: raise the limit (ulimit -n 1024, or LimitNOFILE= of the service)"
+    )))
 }
 
 /// Locks the data folder, which is this hub's from then on, and opens the journal.
@@ -296,16 +313,37 @@ fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>, redactor: 
 }
 
 fn handle_signals(stop: Arc<StopFlag>, waker: Arc<mio::Waker>, reload: Reload) -> Result<(), Failure> {
+    // A thread of its own: a reload reads files, and the disk may hang when the next signal comes.
+    let (ask, asked) = crossbeam_channel::bounded(1);
+    let reloading = std::thread::Builder::new().name("reload".into());
+    let reload_waker = waker.clone();
+    let run = move || {
+        for () in asked {
+            reload.run();
+            // The poll may have ended, and then no rules are needed.
+            _ = reload_waker.wake();
+        }
+    };
+    reloading.spawn(run).map_err(|error| Failure::local("a thread", error))?;
     platform::on_signals(move |signal| {
         match signal {
+            Signal::Stop if stop.is_stopping() => end_at_once(),
             Signal::Stop => stop.stop(),
-            Signal::Reload => reload.run(),
+            // A full channel means that a reload is due already.
+            Signal::Reload => _ = ask.try_send(()),
         }
         if let Err(error) = waker.wake() {
             tracing::error!(%error, "the event loop cannot be woken");
         }
     })
     .map_err(|error| Failure::local("signals cannot be received", error))
+}
+
+/// Ends the process without waiting for any thread: the disk of one may hang. The next start replays the journal, as
+/// after a kill.
+fn end_at_once() -> ! {
+    tracing::warn!("asked to stop a second time: the hub ends at once");
+    std::process::exit(1)
 }
 
 /// `hub.addr`: shows scripts and the command line where the hub listens, and whether it is ready. The hub removes it at

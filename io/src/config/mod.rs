@@ -73,6 +73,10 @@ pub struct Config {
     pub http: http::Limits,
     /// The most connections at a time.
     pub connections_max: usize,
+    /// The most connections from one address; a part of all if absent.
+    pub connections_per_address_max: Option<usize>,
+    /// Bytes that all connections together may hold.
+    pub buffered_bytes_max: usize,
     /// Size of the journal's segments.
     pub segment_bytes: u64,
     /// The trace's folder and size, unless it is disabled.
@@ -207,6 +211,9 @@ impl Config {
                 ..http::Limits::default()
             },
             connections_max: values.number("max_connections") as usize,
+            connections_per_address_max: Some(values.number("max_connections_per_address") as usize)
+                .filter(|max| *max > 0),
+            buffered_bytes_max: values.number("max_buffered_bytes") as usize,
             segment_bytes: values.number("journal_segment_bytes"),
             trace: Some(values.number("trace_max_bytes"))
                 .filter(|bytes_max| *bytes_max > 0)

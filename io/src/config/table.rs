@@ -250,6 +250,18 @@ pub const SETTINGS: &[Setting] = &[
         ValueType::Number(1, 1_000_000),
         "Maximum number of open connections of both planes",
     ),
+    setting(
+        "max_connections_per_address",
+        "0",
+        ValueType::Number(0, 1_000_000),
+        "Maximum number of connections from one address, of IPv6 from one /64; loopback is exempt; 0: a quarter of all",
+    ),
+    setting(
+        "max_buffered_bytes",
+        "256MiB",
+        ValueType::Bytes(1 << 20, MANY),
+        "Maximum bytes of requests and replies that all connections hold; above it those that hold the most are refused",
+    ),
     setting("idle_timeout_sec", "75", ValueType::Number(1, 86_400), "Seconds after which an idle connection is closed"),
     setting(
         "event_stream_bytes",

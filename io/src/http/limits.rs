@@ -48,6 +48,9 @@ pub struct Limits {
     pub linger_ms: Millis,
     /// Bytes discarded then. A client that exceeds the body limit tenfold still reads the refusal.
     pub linger_bytes_max: usize,
+    /// Bytes discarded after a body was refused that was not admitted: a client without a token that goes on sending is
+    /// not worth more. What its and the hub's socket buffers hold is sent before it can read the refusal.
+    pub unadmitted_bytes_max: usize,
 }
 
 impl Limits {
@@ -68,6 +71,7 @@ impl Limits {
         write_timeout_ms: Millis::from_secs(30),
         linger_ms: Millis::from_secs(1),
         linger_bytes_max: 16 << 20,
+        unadmitted_bytes_max: 256 << 10,
     };
 
     /// Bytes of a request line with the longest method and target, its end included: `M SP target SP HTTP/1.1 CR LF`.

@@ -19,6 +19,7 @@ mod reader;
 mod refusal;
 mod reply;
 mod request;
+mod unsent;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,8 @@ use sheratan_core::{Millis, Timestamp};
 pub struct Reader {
     input: Input,
     stage: Stage,
+    /// Whether bodies are read only after [`Reader::admit`].
+    checks_heads: bool,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,8 @@ struct Body {
     since: Timestamp,
     /// The client waits for `100 Continue`.
     is_awaited: bool,
+    /// More of it may be read.
+    is_admitted: bool,
 }
 
 #[derive(Debug)]
@@ -58,7 +62,30 @@ struct Message {
 impl Reader {
     /// A reader before its first request.
     pub fn new() -> Self {
-        Reader { input: Input::default(), stage: Stage::Head(HeadEnd::default()) }
+        Reader { input: Input::default(), stage: Stage::Head(HeadEnd::default()), checks_heads: false }
+    }
+
+    /// From now on a body that is not there with its head is read only after [`Reader::admit`].
+    pub fn check_heads(&mut self) {
+        self.checks_heads = true;
+    }
+
+    /// The head whose body is to be admitted, and its bytes.
+    pub fn unadmitted(&self) -> Option<(&Head, &[u8])> {
+        let Stage::Body(body) = &self.stage else { return None };
+        (!body.is_admitted).then(|| (&body.head, &self.input.bytes()[..body.head.len]))
+    }
+
+    /// Admits the body: more of it may be read.
+    pub fn admit(&mut self) {
+        if let Stage::Body(body) = &mut self.stage {
+            body.is_admitted = true;
+        }
+    }
+
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.input.bytes().len()
     }
 
     /// Adds bytes to the input.
@@ -124,7 +151,11 @@ impl Reader {
 
     /// Whether more bytes are needed for the next request.
     pub fn wants_bytes(&self) -> bool {
-        matches!(self.stage, Stage::Head(_) | Stage::Body(_))
+        match &self.stage {
+            Stage::Head(_) => true,
+            Stage::Body(body) => body.is_admitted,
+            Stage::Whole(_) | Stage::Taken(_) | Stage::Ended => false,
+        }
     }
 
     /// Whether no part of a next request has arrived, and one may.
@@ -149,7 +180,7 @@ impl Reader {
 
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub fn awaits_continue(&self) -> bool {
-        matches!(&self.stage, Stage::Body(body) if body.is_awaited)
+        matches!(&self.stage, Stage::Body(body) if body.is_awaited && body.is_admitted)
     }
 
     /// `100 Continue` was sent: the body's time begins.
@@ -207,7 +238,8 @@ impl Reader {
             Framing::Chunked => BodyFraming::Chunked(Chunked::new(len, limits)),
         };
         let is_awaited = head.expects_continue && !has_body_begun;
-        self.stage = Stage::Body(Body { head, framing, since: now, is_awaited });
+        let is_admitted = !self.checks_heads;
+        self.stage = Stage::Body(Body { head, framing, since: now, is_awaited, is_admitted });
         Ok(())
     }
 

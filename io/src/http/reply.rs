@@ -3,7 +3,7 @@
 use super::grammar::is_token;
 use super::output::Output;
 use jiff::fmt::rfc2822::DateTimePrinter;
-use sheratan_core::Timestamp;
+use sheratan_core::{LeaseRef, Timestamp};
 use std::io::Write;
 
 /// Headers that the connection writes itself: a second one would make a reply ambiguous.
@@ -16,6 +16,7 @@ pub struct Reply {
     content_type: &'static str,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
+    leases: Box<[LeaseRef]>,
 }
 
 /// How the connection continues after a reply.
@@ -39,7 +40,7 @@ impl Reply {
     pub fn text(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
         assert!((200..600).contains(&status), "a reply's status is final, not {status}");
         assert!(content_type.bytes().all(is_header_text), "a content type is written in the program: {content_type:?}");
-        Reply { status, content_type, headers: Vec::new(), body }
+        Reply { status, content_type, headers: Vec::new(), body, leases: Box::default() }
     }
 
     /// Adds a header. Bytes that would end the header (CR, LF, NUL) or are invalid in it become blanks: a value may
@@ -55,6 +56,17 @@ impl Reply {
         self
     }
 
+    /// Adds the leases that the reply grants: who cannot send it gives them back.
+    pub fn with_leases(mut self, leases: impl Iterator<Item = LeaseRef>) -> Self {
+        self.leases = leases.collect();
+        self
+    }
+
+    /// Removes the leases that the reply grants.
+    pub fn take_leases(&mut self) -> Box<[LeaseRef]> {
+        std::mem::take(&mut self.leases)
+    }
+
     /// The status.
     pub fn status(&self) -> u16 {
         self.status
@@ -66,7 +78,7 @@ impl Reply {
     }
 
     /// About how many bytes of memory it holds while it waits.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.body.len() + self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
     }
 

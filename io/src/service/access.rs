@@ -2,9 +2,9 @@
 
 use super::header;
 use super::problem::{AuthReason, Problem};
-use super::route::{Lookup, PlaneAddrs, Route};
+use super::route::{self, Lookup, PlaneAddrs, Route};
 use super::{Answer, Caller, Event, Service};
-use crate::http::Request;
+use crate::http::{Reply, Request};
 use crate::redact::{Redactor, redact_one};
 use crate::secret::Secret;
 use sheratan_core::Timestamp;
@@ -42,6 +42,24 @@ impl Service {
         self.dispatch(now, caller, request, route)
     }
 
+    /// Whether the body of a request may be read, whose head has arrived; else the reply to it. A client without a token
+    /// must not make the hub keep a body.
+    pub fn admit_body(&mut self, now: Timestamp, caller: &Caller, head: &Request) -> Result<(), Reply> {
+        let lookup = route::find(caller.plane, head.path());
+        self.stalls.begin_request();
+        let admitted = if lookup == Lookup::OtherPlane {
+            Err(self.refuse_plane(now, caller, head))
+        } else {
+            // Paths that need no token take no body either.
+            self.check_token(now, caller, head)
+        };
+        admitted.map_err(|problem| {
+            let reply = self.stalls.refusal().unwrap_or(problem).into_reply();
+            self.traffic.answered(caller.plane, lookup.name(), reply.status());
+            reply
+        })
+    }
+
     fn dispatch(
         &mut self,
         now: Timestamp,
@@ -49,6 +67,9 @@ impl Service {
         request: &Request,
         route: Route,
     ) -> Result<Answer, Problem> {
+        if route.leaves_events() && !self.stalls.admits_commands() {
+            return Err(Problem::audit_full());
+        }
         match route {
             Route::Health(route) => self.handle_health(now, caller, route),
             Route::Metrics => Ok(Answer::Now(self.metrics(now, caller, request))),
@@ -64,12 +85,15 @@ impl Service {
     /// Refuses a path of the other plane, before the caller is authenticated.
     fn refuse_plane(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Problem {
         self.hub.observe(now, Observation::PortMismatch);
-        let event = port_mismatch(now, caller, request, &self.settings.addrs, &self.settings.redactor);
-        self.notifications.add(event);
+        if self.stalls.admits_refusals_event() {
+            let event = port_mismatch(now, caller, request, &self.settings.addrs, &self.settings.redactor);
+            self.notifications.add(event);
+        }
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
     }
 
-    /// Whether a request needs no token; one that is sent is checked all the same. Metrics need none from this machine, or from anywhere if they are public.
+    /// Whether a request needs no token; one that is sent is checked all the same. Metrics need none from this machine,
+    /// or from anywhere if they are public.
     fn is_public(&self, caller: &Caller, lookup: &Lookup) -> bool {
         match lookup {
             Lookup::Found(Route::Health(route)) => route.is_public(caller),
@@ -79,6 +103,14 @@ impl Service {
     }
 
     fn authenticate(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {
+        self.check_token(now, caller, request)?;
+        if self.settings.token.is_some() {
+            self.hub.observe(now, Observation::AuthSuccess);
+        }
+        Ok(())
+    }
+
+    fn check_token(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {
         let Some(token) = &self.settings.token else { return Ok(()) };
         if let Some(wait) = self.hub.auth_blocked_for(now, caller.ip) {
             self.hub.observe(now, Observation::AuthBlocked);
@@ -86,15 +118,15 @@ impl Service {
         }
         let presented = presented_token(request)?;
         let reason = match presented {
-            Some(bytes) if token.is(bytes) => {
-                self.hub.observe(now, Observation::AuthSuccess);
-                return Ok(());
-            }
+            Some(bytes) if token.is(bytes) => return Ok(()),
             Some(_) => AuthReason::BadToken,
             None => AuthReason::MissingToken,
         };
         let is_token_present = presented.is_some();
         self.hub.observe(now, Observation::AuthFailure { address: caller.ip, is_token_present });
+        if !self.stalls.admits_refusals_event() {
+            return Err(Problem::audit_full());
+        }
         let path = audited_path(&self.settings.redactor, request);
         let method = without_credentials(request, request.method().as_str());
         self.audit(now, "AUTH_FAILURE", |out| {

@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use super::route::Plane;
+use super::stalls::Stalls;
 use super::{Answer, Caller, Service, reply};
 use crate::http::Reply;
 use sheratan_core::Timestamp;
@@ -59,15 +60,15 @@ impl Route {
 impl Service {
     pub(super) fn handle_health(&self, now: Timestamp, caller: &Caller, route: Route) -> Result<Answer, Problem> {
         match route {
-            Route::Health => Ok(Answer::Now(health(now, caller.plane))),
-            Route::Livez => Ok(Answer::Now(livez())),
+            Route::Health => Ok(Answer::Now(health(now, caller.plane, &self.stalls))),
+            Route::Livez => Ok(Answer::Now(livez(&self.stalls))),
             Route::Readyz => self.readyz().map(Answer::Now),
         }
     }
 
     /// Whether the hub accepts jobs.
     pub(super) fn is_ready(&self) -> bool {
-        self.uncommitted.journal_down().is_none() && !self.is_draining
+        self.uncommitted.journal_down().is_none() && !self.is_draining && self.stalls.is_audit_free()
     }
 
     fn readyz(&self) -> Result<Reply, Problem> {
@@ -77,11 +78,17 @@ impl Service {
         if self.is_draining {
             return Err(Problem::stopping());
         }
-        Ok(reply::ok(|out| _ = out.flag("ok", true).plain("status", "ready")))
+        if !self.stalls.is_audit_free() {
+            return Err(Problem::audit_full());
+        }
+        Ok(reply::ok(|out| {
+            out.flag("ok", true).plain("status", "ready");
+            self.stalls.write(out);
+        }))
     }
 }
 
-pub fn health(now: Timestamp, plane: Plane) -> Reply {
+pub fn health(now: Timestamp, plane: Plane, stalls: &Stalls) -> Reply {
     let service = match plane {
         Plane::Control => "Sheratan Hub Control",
         Plane::Data => "Sheratan Hub Data",
@@ -89,9 +96,13 @@ pub fn health(now: Timestamp, plane: Plane) -> Reply {
     reply::ok(|out| {
         out.flag("ok", true).plain("status", "ok").plain("service", service).time("ts", now);
         out.plain("plane", plane.as_str()).plain("version", env!("CARGO_PKG_VERSION"));
+        stalls.write(out);
     })
 }
 
-pub fn livez() -> Reply {
-    reply::ok(|out| _ = out.flag("ok", true).plain("status", "alive"))
+pub fn livez(stalls: &Stalls) -> Reply {
+    reply::ok(|out| {
+        out.flag("ok", true).plain("status", "alive");
+        stalls.write(out);
+    })
 }

@@ -1,19 +1,21 @@
-//! Long polls: requests that wait for a job to run, or for a job to end.
+//! Long polls: requests that wait for a job to run, for a job to end, or for the journal to hold what they would show.
 //!
 //! Each has an id, a deadline, and the connection that sent it. Operations are O(log n) in the long polls unless they
 //! say otherwise. The service's part below answers them: a pull is repeated when the hub wakes it, a read of a job is
 //! answered at the job's end, and both are answered at their deadline.
 
 use super::leases::REPLY_HEAD;
-use super::problem::Problem;
 use super::route::Plane;
 use super::{Service, rules};
 use crate::http::{Reply, RequestId};
-use sheratan_core::{Caller as Asker, EndedJob, JobSeq, Pull, Timestamp, WaiterId};
+use sheratan_core::{Caller as Asker, EndedJob, JobSeq, Millis, Pull, Timestamp, WaiterId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest long poll: below the idle limits of the proxies in common use.
 pub const WAIT_MS_MAX: u64 = 60_000;
+
+/// How long a read waits for a journal that cannot be written: as long as a reply is held for it.
+pub const HIDDEN_MS_MAX: Millis = Millis::from_secs(30);
 
 /// The connection and request that a reply goes to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -37,6 +39,28 @@ pub enum WaitsFor {
     },
     /// The end of a job.
     End(JobSeq),
+    /// The journal, which cannot be written and does not hold what this would show.
+    Journal(Read),
+}
+
+/// A read of jobs, as it is repeated.
+#[derive(Debug)]
+pub enum Read {
+    /// One job.
+    Job(JobSeq),
+    /// The page that this query asks for.
+    Page(Option<String>),
+}
+
+/// A reply to a request that waited.
+#[derive(Debug)]
+pub struct LateReply {
+    /// Where it goes.
+    pub origin: Origin,
+    /// The reply.
+    pub reply: Reply,
+    /// Whether it acknowledges a command or shows jobs: it must not be sent before that is durable.
+    pub is_acknowledgement: bool,
 }
 
 /// One long poll.
@@ -57,7 +81,7 @@ pub struct LongPolls {
     ends: BTreeSet<(Timestamp, WaiterId)>,
     by_connection: BTreeSet<(u64, WaiterId)>,
     by_job: BTreeSet<(JobSeq, WaiterId)>,
-    replies: Vec<(Origin, Reply)>,
+    replies: Vec<LateReply>,
 }
 
 impl LongPolls {
@@ -101,13 +125,10 @@ impl LongPolls {
         (until <= now).then(|| (id, self.remove(id).expect("each deadline belongs to a waiting request")))
     }
 
-    /// Removes the requests whose replies acknowledge a result. O(n); used only when the journal fails.
-    pub fn remove_acknowledging(&mut self) -> Vec<(WaiterId, LongPoll)> {
-        let acknowledges = |poll: &LongPoll| match &poll.waits_for {
-            WaitsFor::Jobs { head, .. } => head != REPLY_HEAD,
-            WaitsFor::End(_) => false,
-        };
-        let ids: Vec<_> = self.polls.iter().filter(|(_, poll)| acknowledges(poll)).map(|(id, _)| *id).collect();
+    /// Removes the reads that wait for the journal. O(n); used only when the journal recovers.
+    pub fn remove_reads(&mut self) -> Vec<(WaiterId, LongPoll)> {
+        let is_read = |poll: &LongPoll| matches!(poll.waits_for, WaitsFor::Journal(_));
+        let ids: Vec<_> = self.polls.iter().filter(|(_, poll)| is_read(poll)).map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
@@ -137,7 +158,7 @@ impl LongPolls {
 
 impl Service {
     /// Replies to requests that waited; the caller drains them.
-    pub fn late_replies(&mut self) -> &mut Vec<(Origin, Reply)> {
+    pub fn late_replies(&mut self) -> &mut Vec<LateReply> {
         &mut self.long_polls.replies
     }
 
@@ -147,18 +168,21 @@ impl Service {
         let LongPoll { origin, until, waits_for: WaitsFor::Jobs { pull, asker, head } } = poll else {
             unreachable!("only pulls wait in the hub");
         };
+        let acknowledges_result = head != REPLY_HEAD;
         match self.repeat_pull(now, asker, &pull) {
             Some(Ok(pulled)) => {
                 let reply = self.pull_reply(head, &pulled);
-                self.answer_late(origin, reply);
+                self.answer_late(origin, reply, true);
             }
-            Some(Err(problem)) => self.answer_late(origin, problem.into_reply()),
+            // The result that carried the pull was accepted, whatever becomes of the pull.
+            Some(Err(_)) if acknowledges_result => self.answer_late(origin, Self::empty_pull_reply(head), true),
+            Some(Err(problem)) => self.answer_late(origin, problem.into_reply(), false),
             // Another node leased the job, or this node has changed since and may not run it.
             None if self.hub.park(id, &pull) => {
                 let waits_for = WaitsFor::Jobs { pull, asker, head };
                 self.long_polls.insert(id, LongPoll { origin, until, waits_for });
             }
-            None => self.answer_late(origin, Self::empty_pull_reply(head)),
+            None => self.answer_late(origin, Self::empty_pull_reply(head), acknowledges_result),
         }
     }
 
@@ -170,8 +194,25 @@ impl Service {
             return;
         }
         for poll in self.long_polls.remove_for_job(job) {
+            let read = Read::Job(job);
+            if gone.is_none() && self.why_hidden(&read).is_some() {
+                let id = self.long_polls.next_id();
+                self.long_polls.insert(id, LongPoll { waits_for: WaitsFor::Journal(read), ..poll });
+                continue;
+            }
             let reply = gone.map_or_else(|| self.job_reply(job), |gone| self.reply_with(gone.view()));
-            self.answer_late(poll.origin, reply);
+            self.show_late(poll.origin, reply);
+        }
+    }
+
+    /// Answers the reads that waited for the journal.
+    pub(super) fn answer_reads(&mut self, now: Timestamp) {
+        let reads = self.long_polls.remove_reads();
+        if !reads.is_empty() {
+            self.record_time(now);
+        }
+        for (id, poll) in reads {
+            self.end_poll(id, poll);
         }
     }
 
@@ -203,29 +244,27 @@ impl Service {
         }
     }
 
-    /// Refuses the long polls that submitted a result, when the journal fails: their replies would acknowledge the
-    /// result.
-    pub(super) fn refuse_acknowledging_polls(&mut self, reason: &str) {
-        for (id, poll) in self.long_polls.remove_acknowledging() {
-            self.hub.unpark(id);
-            self.answer_late(poll.origin, Problem::journal_unavailable(reason).into_reply());
+    fn end_poll(&mut self, id: WaiterId, poll: LongPoll) {
+        match poll.waits_for {
+            WaitsFor::Jobs { head, .. } => {
+                self.hub.unpark(id);
+                let acknowledges_result = head != REPLY_HEAD;
+                self.answer_late(poll.origin, Self::empty_pull_reply(head), acknowledges_result);
+            }
+            WaitsFor::End(job) => self.show_late(poll.origin, self.job_reply(job)),
+            WaitsFor::Journal(read) => self.show_late(poll.origin, self.read_reply(&read)),
         }
     }
 
-    fn end_poll(&mut self, id: WaiterId, poll: LongPoll) {
-        let reply = match poll.waits_for {
-            WaitsFor::Jobs { head, .. } => {
-                self.hub.unpark(id);
-                Self::empty_pull_reply(head)
-            }
-            WaitsFor::End(job) => self.job_reply(job),
-        };
-        self.answer_late(poll.origin, reply);
+    /// Sends a reply that shows jobs, or the problem that says why it does not.
+    fn show_late(&mut self, origin: Origin, reply: Reply) {
+        let is_acknowledgement = reply.status() != 503;
+        self.answer_late(origin, reply, is_acknowledgement);
     }
 
     /// Only the data plane has long polls.
-    fn answer_late(&mut self, origin: Origin, reply: Reply) {
+    fn answer_late(&mut self, origin: Origin, reply: Reply, is_acknowledgement: bool) {
         self.traffic.answered(Plane::Data, "long_poll", reply.status());
-        self.long_polls.replies.push((origin, reply));
+        self.long_polls.replies.push(LateReply { origin, reply, is_acknowledgement });
     }
 }

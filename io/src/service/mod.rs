@@ -27,6 +27,7 @@
 //! | `notifications` | audit events, alerts, event streams, pages of the logs |
 //! | `health`, `metrics` | whether the hub runs and accepts jobs, what it counts |
 //! | `long_polls` | requests that wait for a job to run, or for a job's end |
+//! | `stalls` | what does not answer the hub's writes, and what is refused meanwhile |
 //! | `uncommitted` | commands that were applied and are not durable yet |
 //! | `recovering` | replies while the hub recovers |
 //! | `query`, `header`, `body`, `spelling`, `batch` | how requests are read |
@@ -54,17 +55,21 @@ mod route;
 mod rules;
 mod settings;
 mod spelling;
+mod stalls;
 mod traffic;
 mod uncommitted;
 
-pub use long_polls::Origin;
+pub use long_polls::{LateReply, Origin};
 pub use nodes::registry_of;
 pub use notifications::{AlertLine, Event, Page, streams};
-pub use problem::Problem;
+pub use problem::{Applied, Problem};
 pub use recovering::{Recovering, Replayed};
 pub use route::{Plane, PlaneAddrs};
 pub use settings::Settings;
-use sheratan_core::{Caller as Asker, Command, Effect, Hub, Outcome, Principal, Salt, Timestamp};
+use sheratan_core::limits::PULL_JOBS_MAX;
+use sheratan_core::{Caller as Asker, Command, Effect, Hub, LeaseRef, Outcome, Principal, Salt, Timestamp};
+use stalls::Stalls;
+pub use stalls::WATCHED;
 pub use uncommitted::Handover;
 
 use crate::http::{Reply, Request};
@@ -117,6 +122,9 @@ pub struct Service {
     notifications: Notifications,
     traffic: Traffic,
     shell_counts: ShellCounts,
+    stalls: Stalls,
+    /// Leases whose replies were not sent, to be taken back when the journal can be written.
+    unsent_leases: Vec<LeaseRef>,
     is_draining: bool,
 }
 
@@ -132,6 +140,8 @@ impl Service {
             notifications: Notifications::new(settings.redactor.clone()),
             traffic: Traffic::default(),
             shell_counts: ShellCounts::default(),
+            stalls: Stalls::default(),
+            unsent_leases: Vec::new(),
             is_draining: false,
             hub,
             settings,
@@ -142,7 +152,9 @@ impl Service {
     pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
         let lookup = route::find(caller.plane, request.path());
         let drops_before = self.drop_count();
+        self.stalls.begin_request();
         let answer = self.route(now, caller, request, lookup);
+        let answer = self.stalls.refusal().map_or(answer, Err);
         self.name_drops(drops_before, caller, request);
         let answer = answer.unwrap_or_else(|problem| Answer::Reply(problem.into_reply()));
         if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
@@ -257,18 +269,36 @@ impl Service {
         self.uncommitted.set_durable(up_to);
     }
 
-    /// The journal cannot be written: until it recovers, commands are refused, and so are reads that would show changes
-    /// that are not durable. Long polls that submitted a result are refused too, since their replies would acknowledge
-    /// it.
+    /// The journal cannot be written: until it recovers, commands are refused, and reads that would show changes that
+    /// are not durable wait.
     pub fn journal_failed(&mut self, reason: String) {
-        self.refuse_acknowledging_polls(&reason);
         self.uncommitted.journal_failed(reason);
         self.hub.observe(self.hub.now(), Observation::JournalFailure);
     }
 
-    /// The journal can be written again.
-    pub fn journal_recovered(&mut self) {
+    /// The journal can be written again: reads that waited for it are answered, in [`Service::late_replies`].
+    pub fn journal_recovered(&mut self, now: Timestamp) {
         self.uncommitted.journal_recovered();
+        self.answer_reads(now);
+        self.reclaim(now, &[]);
+    }
+
+    /// Takes back leases whose reply was not sent, now or when the journal can be written.
+    pub fn reclaim(&mut self, now: Timestamp, unsent: &[LeaseRef]) {
+        self.unsent_leases.extend_from_slice(unsent);
+        if self.unsent_leases.is_empty() || self.uncommitted.journal_down().is_some() {
+            return;
+        }
+        let leases = std::mem::take(&mut self.unsent_leases);
+        for leases in leases.chunks(PULL_JOBS_MAX as usize) {
+            tracing::info!(leases = leases.len(), "a pull's reply could not be sent: its jobs wait again");
+            self.execute(now, Asker::HUB, Command::Reclaim(leases.to_vec())).expect("the journal is not down");
+        }
+    }
+
+    /// Why the journal cannot be written, while it cannot.
+    pub fn journal_down(&self) -> Option<&str> {
+        self.uncommitted.journal_down()
     }
 
     /// Collects commands that change nothing for [`Service::take_trace`] from now on.

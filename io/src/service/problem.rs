@@ -31,6 +31,25 @@ pub enum AuthReason {
     BadToken,
 }
 
+/// Whether a request that `503 journal_unavailable` answers was applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Applied {
+    /// It was refused before: it is certainly not done, and may be repeated.
+    No,
+    /// It was applied, and may become durable.
+    Unknown,
+}
+
+impl Applied {
+    /// The word as the wire spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Applied::No => "no",
+            Applied::Unknown => "unknown",
+        }
+    }
+}
+
 impl AuthReason {
     /// The reason as the wire and the audit log spell it.
     pub const fn as_str(self) -> &'static str {
@@ -129,18 +148,45 @@ impl Problem {
         Problem::new(503, "not_ready", "the hub is stopping")
     }
 
-    /// The journal cannot be written, so the command is not applied or cannot be acknowledged.
+    /// The journal cannot be written, so the command was refused before it was applied.
     pub fn journal_unavailable(reason: &str) -> Self {
-        let detail =
-            format!("the journal cannot be written ({reason}): nothing is acknowledged until it can; retry in 1 s");
-        Problem { retry_after_ms: Some(Millis::new(1_000)), ..Problem::new(503, "journal_unavailable", detail) }
+        let detail = format!("the journal cannot be written ({reason}): nothing was done; retry in 1 s");
+        Problem::of_journal(Applied::No, detail)
     }
 
     /// The reply would show changes that the journal could not be written with, and that a crash may undo.
     pub fn not_durable(reason: &str) -> Self {
         let detail =
             format!("the journal cannot be written ({reason}), and does not hold what this would show; retry in 1 s");
-        Problem { retry_after_ms: Some(Millis::new(1_000)), ..Problem::new(503, "journal_unavailable", detail) }
+        Problem::of_journal(Applied::No, detail)
+    }
+
+    /// The command was applied, and the journal did not take it in time: it may become durable, or a crash may undo it.
+    pub fn not_acknowledged(reason: &str, applied: Applied) -> Self {
+        let detail = format!(
+            "the journal cannot be written ({reason}): what was asked for may have been done or not; look before you repeat it without an idempotency key"
+        );
+        Problem::of_journal(applied, detail)
+    }
+
+    fn of_journal(applied: Applied, detail: String) -> Self {
+        let extra = format!(",\"applied\":\"{}\"", applied.as_str());
+        let retry_after_ms = Some(Millis::new(1_000));
+        Problem { retry_after_ms, extra, ..Problem::new(503, "journal_unavailable", detail) }
+    }
+
+    /// All connections together hold too many bytes.
+    pub fn overloaded() -> Self {
+        let detail = "the hub's clients send more than it may hold, or read less than it answers (max_buffered_bytes): nothing was done; retry in 1 s";
+        let extra = format!(",\"applied\":\"{}\"", Applied::No.as_str());
+        Problem { retry_after_ms: Some(Millis::new(1_000)), extra, ..Problem::new(503, "overloaded", detail) }
+    }
+
+    /// The request would leave an event in the audit log, which cannot be written and has no more room.
+    pub fn audit_full() -> Self {
+        let detail = "the audit log cannot be written, and too many events wait for it: nothing was done; retry in 1 s";
+        let extra = format!(",\"applied\":\"{}\"", Applied::No.as_str());
+        Problem { retry_after_ms: Some(Millis::new(1_000)), extra, ..Problem::new(503, "overloaded", detail) }
     }
 
     /// A refusal of the core.

@@ -5,6 +5,7 @@ use super::access;
 use super::health;
 use super::problem::Problem;
 use super::route::{self, Lookup, PlaneAddrs, Route};
+use super::stalls::Stalls;
 use super::{Caller, Event};
 use crate::http::{Reply, Request};
 use crate::redact::Redactor;
@@ -81,7 +82,12 @@ impl Recovering {
                 if route.is_public(caller) =>
             {
                 access::check_method(route.methods(), request)?;
-                Ok(if route == health::Route::Health { health::health(now, caller.plane) } else { health::livez() })
+                let none = Stalls::default();
+                Ok(if route == health::Route::Health {
+                    health::health(now, caller.plane, &none)
+                } else {
+                    health::livez(&none)
+                })
             }
             _ => Err(Problem::not_ready(self.detail(), RETRY_AFTER_MS)),
         }

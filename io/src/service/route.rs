@@ -88,6 +88,16 @@ impl Route<'_> {
         }
     }
 
+    /// Whether a request for it may do something that the audit log has an event for.
+    pub const fn leaves_events(&self) -> bool {
+        match self {
+            Route::Health(_) | Route::Metrics | Route::Notifications(_) | Route::Unserved => false,
+            Route::Nodes(route) => !route.is_read(),
+            Route::Jobs(route) => !route.is_read(),
+            Route::Leases(_) | Route::Results(_) => true,
+        }
+    }
+
     /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
         match self {

@@ -115,6 +115,7 @@ impl Uncommitted {
             }
             Outcome::Pulled(pulled) => pulled.leases.iter().for_each(|leased| change(leased.lease.job)),
             Outcome::Completed(completed) => change(completed.job),
+            Outcome::Reclaimed(jobs) => jobs.iter().copied().for_each(change),
             Outcome::Extended(_) => self.extended_jobs.drain(..).for_each(change),
             Outcome::Done | Outcome::Heard { .. } | Outcome::Submitted(_) | Outcome::Refused(_) => {}
         }

@@ -6,10 +6,10 @@
 
 use crate::journal::{AppendError, Appender, Batch};
 use crate::service::Handover;
+use crate::thread::{self, Thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::Waker;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The first and the longest pause before a batch is retried: disk space may be freed at any moment, and a try costs
@@ -20,6 +20,9 @@ const RETRY_LONGEST: Duration = Duration::from_secs(1);
 /// How long the thread spins for the next batch before it sleeps: a client that waits for each answer sends its next
 /// request within this time, and to wake a thread on an idle core takes as long as a quarter of a fast disk's sync.
 const SPIN: Duration = Duration::from_micros(50);
+
+/// How long the end waits for the thread, whose last batch was waited for before.
+const FINISH_MAX: Duration = Duration::from_secs(1);
 
 /// A report of the journal's thread.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ pub struct Committer {
     work: Option<Sender<Handover>>,
     reports: Receiver<Report>,
     stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<Appender>>,
+    thread: Thread<Appender>,
 }
 
 impl Committer {
@@ -57,10 +60,9 @@ impl Committer {
         let (work, work_receiver) = bounded(1);
         let (report_sender, reports) = bounded(4);
         let (stop, stop_receiver) = bounded(0);
-        let thread = std::thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || run(appender, &work_receiver, &report_sender, &stop_receiver, &waker))?;
-        Ok(Committer { work: Some(work), reports, stop: Some(stop), thread: Some(thread) })
+        let run = move || run(appender, &work_receiver, &report_sender, &stop_receiver, &waker);
+        let thread = thread::spawn("journal", run)?;
+        Ok(Committer { work: Some(work), reports, stop: Some(stop), thread })
     }
 
     /// Sends a batch to the thread. The previous one must have been reported durable.
@@ -84,12 +86,12 @@ impl Committer {
         self.reports.recv_timeout(timeout).ok()
     }
 
-    /// Ends the thread; a batch whose append keeps failing is abandoned.
-    pub fn finish(mut self) -> Appender {
+    /// Ends the thread; a batch whose append keeps failing is abandoned. The appender is lost if a disk that hangs has
+    /// it.
+    pub fn finish(mut self) -> Option<Appender> {
         self.work = None;
         self.stop = None;
-        let thread = self.thread.take().expect("the thread is joined once");
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        self.thread.join(FINISH_MAX)
     }
 }
 

@@ -8,18 +8,20 @@
 //! 3. [`Engine::hand_over`] to the journal, [`Engine::write`]; then close [`Engine::drain_closed`].
 
 use super::committer::Report;
-use super::held::{HeldReplies, Released};
+use super::held::{HeldReplies, Patience, Released};
 use super::reader::PageRequest;
 use super::rules;
 use super::sockets::{Socket, Sockets};
+use super::turns::{FIRST_REQUESTS_MAX, Place, REQUESTS_MAX, ROUND_REQUESTS_MAX, Turns};
 use super::wire::Wire;
 use crate::http::{Method, Reply};
 use crate::journal::Batch;
+use crate::rfc3339::Rfc3339;
 use crate::service::streams::Sendout;
-use crate::service::{Answer, Caller, Handover, Origin, Problem, Service};
+use crate::service::{Answer, Caller, Handover, LateReply, Origin, Problem, Service};
 use sheratan_core::Timestamp;
 use sheratan_core::telemetry::Observation;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::mem;
 use std::time::Duration;
 
@@ -29,6 +31,12 @@ const READ_BYTES: usize = 64 * 1024;
 /// Bytes that may wait for the journal before the loop stops reading: a disk that is slow for a second at 1 GiB/s of
 /// network must not fill the memory.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes that all connections and held replies hold at most, unless the operator says otherwise.
+pub const BUFFERED_BYTES_MAX: usize = 256 << 20;
+
+/// A connection that holds no more than this is read also where memory is scarce: a head fits, and a usual request.
+const SMALL_BYTES: usize = 16 << 10;
 
 /// A stopwatch: microseconds since any instant.
 pub type Stopwatch = fn() -> u64;
@@ -42,11 +50,16 @@ pub struct Engine<W> {
     durable: u64,
     /// The empty batch to fill next; `None` while the journal has it.
     spare: Option<Batch>,
+    /// Since when the journal has a batch.
+    committing_since: Option<Timestamp>,
     is_journal_down: bool,
+    patience: Patience,
     now: Timestamp,
     stopwatch: Stopwatch,
     /// Connections that may have bytes to read or requests to answer.
-    ready: VecDeque<u64>,
+    turns: Turns,
+    /// Bytes that all connections and held replies may hold.
+    buffered_bytes_max: usize,
     /// Connections that have something to write or are to be closed.
     dirty: BTreeSet<u64>,
     /// Closed connections that the caller has not drained.
@@ -58,17 +71,20 @@ pub struct Engine<W> {
 
 impl<W: Wire> Engine<W> {
     /// An engine without connections, whose journal holds every record of the service.
-    pub fn new(now: Timestamp, service: Service, stopwatch: Stopwatch) -> Self {
+    pub fn new(now: Timestamp, service: Service, patience: Patience, stopwatch: Stopwatch) -> Self {
         Engine {
             durable: service.last_seq(),
             service,
             sockets: Sockets::default(),
             held: HeldReplies::default(),
             spare: Some(Batch::new()),
+            committing_since: None,
             is_journal_down: false,
+            patience,
             now,
             stopwatch,
-            ready: VecDeque::new(),
+            turns: Turns::default(),
+            buffered_bytes_max: BUFFERED_BYTES_MAX,
             dirty: BTreeSet::new(),
             closed: Vec::new(),
             pages: Vec::new(),
@@ -113,14 +129,25 @@ impl<W: Wire> Engine<W> {
 
     /// Adds a connection and returns its id. It is read in this round if it is marked as readable.
     pub fn accept(&mut self, socket: Socket<W>) -> u64 {
-        let may_read = socket.is_readable;
         let id = self.sockets.insert(socket);
         self.sockets.arm(id);
-        if may_read {
-            self.ready.push_back(id);
+        let socket = self.sockets.get(id).expect("it was just inserted");
+        socket.http.check_heads();
+        if socket.is_readable {
+            self.turns.add(id, &mut socket.place);
             self.dirty.insert(id);
         }
         id
+    }
+
+    /// Sets how many bytes all connections and held replies may hold.
+    pub fn set_buffered_bytes_max(&mut self, bytes: usize) {
+        self.buffered_bytes_max = bytes;
+    }
+
+    /// The bytes that all connections and held replies hold.
+    pub fn buffered_bytes(&self) -> usize {
+        self.sockets.buffered_bytes() + self.held.bytes()
     }
 
     /// Removes a connection that could not be registered with the poll.
@@ -134,7 +161,7 @@ impl<W: Wire> Engine<W> {
         socket.is_readable |= may_read;
         socket.is_ending |= is_ending;
         if may_read {
-            self.ready.push_back(id);
+            self.turns.add(id, &mut socket.place);
         }
         if may_write {
             self.dirty.insert(id);
@@ -149,8 +176,11 @@ impl<W: Wire> Engine<W> {
                 self.durable = up_to;
                 self.service.set_durable(up_to);
                 self.spare = Some(spare);
+                self.committing_since = None;
+                self.service.set_committing(None);
+                self.service.set_journal_stalled(self.now, None);
                 if mem::take(&mut self.is_journal_down) {
-                    self.service.journal_recovered();
+                    self.service.journal_recovered(self.now);
                 }
                 let released_at = (self.stopwatch)();
                 while let Some(released) = self.held.release(up_to) {
@@ -160,34 +190,105 @@ impl<W: Wire> Engine<W> {
                 sealed_through
             }
             Report::Down { reason } => {
-                self.is_journal_down = true;
-                while let Some(Released { origin, reply, is_acknowledgement, .. }) = self.held.pop() {
-                    let refusal = || Problem::journal_unavailable(&reason).into_reply();
-                    self.deliver(origin, rules::reply_after_failure(reply, is_acknowledgement, refusal));
-                }
-                self.service.journal_failed(reason);
+                self.journal_failed(reason);
                 None
             }
         }
     }
 
-    /// Reads once from each ready connection, so that none keeps the others waiting, and answers its requests. Stops
-    /// when `is_full` returns true.
-    pub fn read(&mut self, is_full: impl Fn() -> bool) {
-        for _ in 0..self.ready.len() {
-            if is_full() {
-                return;
-            }
-            let Some(id) = self.ready.pop_front() else { return };
-            self.read_one(id);
+    /// Acknowledgements stay held: a journal that is back soon makes them true.
+    fn journal_failed(&mut self, reason: String) {
+        self.is_journal_down = true;
+        self.service.journal_failed(reason);
+        for Released { origin, reply, .. } in self.held.release_harmless() {
+            self.deliver(origin, reply);
         }
     }
 
-    fn read_one(&mut self, id: u64) {
-        let Some(socket) = self.sockets.get(id) else { return };
-        if socket.is_readable && socket.http.wants_read() {
+    /// Looks for a commit that takes too long, and for replies that were held too long.
+    fn check_patience(&mut self) {
+        let Patience { commit_ms_max, held_ms_max } = self.patience;
+        if let Some(since) = self.committing_since
+            && !self.is_journal_down
+            && self.now >= since + commit_ms_max
+        {
+            self.service.set_journal_stalled(self.now, Some(since));
+            self.journal_failed(format!("the disk has not answered since {}", Rfc3339::new(since)));
+        }
+        while let Some(overdue) = self.held.release_overdue(self.now, held_ms_max) {
+            let Released { origin, mut reply, is_acknowledgement, .. } = overdue;
+            self.service.reclaim(self.now, &reply.take_leases());
+            let reason = self.service.journal_down().unwrap_or("the disk is slow");
+            let unknown = Problem::not_acknowledged(reason, rules::applied_after_failure());
+            self.deliver(origin, rules::reply_after_failure(reply, is_acknowledgement, || unknown.into_reply()));
+        }
+    }
+
+    /// When a commit takes too long, or a reply is held too long.
+    fn patience_ends_at(&self) -> Option<Timestamp> {
+        let Patience { commit_ms_max, held_ms_max } = self.patience;
+        let commit = self.committing_since.filter(|_| !self.is_journal_down).map(|since| since + commit_ms_max);
+        commit.into_iter().chain(self.held.oldest_at().map(|at| at + held_ms_max)).min()
+    }
+
+    /// Reads once from ready connections and answers their requests, in turns: see [`turns`](super::turns).
+    pub fn read(&mut self) {
+        // What is held for the journal is not the connections' to give up.
+        if self.buffered_bytes() > self.buffered_bytes_max
+            && self.sockets.buffered_bytes() > self.buffered_bytes_max / 4
+        {
+            self.shed();
+        }
+        if !self.is_memory_scarce() {
+            self.turns.resume();
+        }
+        let (first, later) = self.turns.counts();
+        let mut answered = 0;
+        for _ in 0..first {
+            let Some(id) = self.turns.pop_first() else { break };
+            answered += self.read_one(id, FIRST_REQUESTS_MAX);
+        }
+        for _ in 0..later + first {
+            if answered >= ROUND_REQUESTS_MAX {
+                break;
+            }
+            let Some(id) = self.turns.pop_later() else { break };
+            answered += self.read_one(id, REQUESTS_MAX).max(1);
+        }
+    }
+
+    /// Makes room: the connections that hold the most give it up.
+    fn shed(&mut self) {
+        let enough = self.buffered_bytes_max - self.buffered_bytes_max / 4;
+        let (mut count, before) = (0_u64, self.buffered_bytes());
+        for id in self.sockets.by_buffered_bytes() {
+            if self.buffered_bytes() <= enough {
+                break;
+            }
+            let socket = self.sockets.get(id).expect("it was just listed");
+            socket.http.shed(self.now, Problem::overloaded().into_reply());
+            self.dirty.insert(id);
+            self.sockets.recount(id);
+            count += 1;
+        }
+        tracing::warn!(
+            bytes = before,
+            connections = count,
+            "clients make the hub hold too much: those that hold the most are refused"
+        );
+    }
+
+    /// Returns how many requests were answered, at most `requests_max`.
+    fn read_one(&mut self, id: u64, requests_max: usize) -> usize {
+        let is_scarce = self.is_memory_scarce();
+        let Some(socket) = self.sockets.get(id) else { return 0 };
+        socket.place = Place::None;
+        // Where memory is scarce, a connection that holds much already is not read: what it sends waits in its socket.
+        let may_read = !is_scarce || socket.http.buffered_bytes() <= SMALL_BYTES;
+        if socket.is_readable && socket.http.wants_read() && may_read {
             if socket.read(self.now, &mut self.buffer).is_err() {
-                return self.close(id);
+                self.close(id);
+                return 0;
             }
             if socket.http.has_input_ended() {
                 // A disconnected client must not be given a job; one that closed only its writing side is answered now.
@@ -196,38 +297,74 @@ impl<W: Wire> Engine<W> {
             // Input that produces no reply may still change the connection: its end, or a malformed request.
             self.dirty.insert(id);
         }
-        self.answer(id);
-        if let Some(socket) = self.sockets.get(id)
-            && (socket.http.has_request() || socket.is_readable && socket.http.wants_read())
-        {
-            self.ready.push_back(id);
+        let answered = self.answer(id, requests_max);
+        self.admit_body(id);
+        self.sockets.recount(id);
+        self.queue_if_more(id);
+        answered
+    }
+
+    fn is_memory_scarce(&self) -> bool {
+        self.buffered_bytes() > self.buffered_bytes_max - self.buffered_bytes_max / 4
+    }
+
+    /// Lets a connection that has more to read or to answer wait for its next turn.
+    fn queue_if_more(&mut self, id: u64) {
+        let is_scarce = self.is_memory_scarce();
+        let Some(socket) = self.sockets.get(id) else { return };
+        let wants_read = socket.is_readable && socket.http.wants_read();
+        if socket.http.has_request() || wants_read && !(is_scarce && socket.http.buffered_bytes() > SMALL_BYTES) {
+            self.turns.add_later(id, &mut socket.place);
+        } else if wants_read {
+            self.turns.pause(id, &mut socket.place);
         }
+    }
+
+    /// Decides whether the body is read whose head has arrived.
+    fn admit_body(&mut self, id: u64) {
+        let Engine { sockets, service, now, dirty, .. } = self;
+        let Some(socket) = sockets.get(id) else { return };
+        let Some(head) = socket.http.unadmitted_request() else { return };
+        let origin = Origin { connection: id, request: head.id() };
+        match service.admit_body(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &head) {
+            Ok(()) => socket.http.admit(*now),
+            Err(reply) => socket.http.refuse_body(*now, reply),
+        }
+        dirty.insert(id);
     }
 
     /// Answers the requests that a connection has received. While the journal is behind, only read-only requests are
     /// answered; the others wait, one for each connection.
-    fn answer(&mut self, id: u64) {
+    fn answer(&mut self, id: u64, requests_max: usize) -> usize {
+        let mut room = self.buffered_bytes_max.saturating_sub(self.buffered_bytes());
         let Engine { sockets, service, held, durable, now, dirty, pages, is_journal_down, stopwatch, .. } = self;
-        let Some(socket) = sockets.get(id) else { return };
-        loop {
+        let Some(socket) = sockets.get(id) else { return 0 };
+        for answered in 0..requests_max {
             let is_behind = !*is_journal_down && service.batch_bytes() > BATCH_BYTES_MAX;
             if is_behind && !socket.http.next_path().is_some_and(|path| Service::is_read_only(socket.plane, path)) {
-                break;
+                return answered;
             }
-            let Some(request) = socket.http.next_request(*now) else { break };
+            let Some(request) = socket.http.next_request(*now) else { return answered };
             let origin = Origin { connection: id, request: request.id() };
             let came_at = stopwatch();
             let before = service.last_seq();
-            let answer = service.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request);
+            let answer = if room == 0 && !Service::is_read_only(socket.plane, request.path()) {
+                Answer::Now(Problem::overloaded().into_reply())
+            } else {
+                service.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request)
+            };
+            if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
+                room = room.saturating_sub(reply.bytes());
+            }
             let seq = service.last_seq();
             let reply = match answer {
-                // While the journal is down no command is applied, and the service shows nothing that is not durable.
+                // While the journal is down no command is applied, and reads of what is not durable are parked.
                 Answer::Reply(reply) if rules::may_leave(seq, *durable) || *is_journal_down => reply,
                 Answer::Reply(reply) => {
                     let is_read = matches!(request.method(), Method::Get | Method::Head);
                     let shows_jobs = Service::shows_jobs(socket.plane, request.path());
                     let is_acknowledgement = seq > before || rules::acknowledges_earlier(is_read, shows_jobs);
-                    held.hold(seq, origin, reply, is_acknowledgement, Some(came_at));
+                    held.hold(*now, seq, origin, reply, is_acknowledgement, Some(came_at));
                     continue;
                 }
                 Answer::Now(reply) => reply,
@@ -246,10 +383,12 @@ impl<W: Wire> Engine<W> {
             socket.http.reply(*now, origin.request, reply);
             dirty.insert(id);
         }
+        requests_max
     }
 
-    /// Fires the due timers of connections (requests that take too long), then those of the service.
+    /// Fires the due timers: of the journal and of connections (what takes too long), then those of the service.
     pub fn fire_timers(&mut self) {
+        self.check_patience();
         while let Some(id) = self.sockets.pop_due(self.now) {
             let socket = self.sockets.get(id).expect("a timer is removed with its connection");
             if socket.http.next_timeout().is_some_and(|at| at <= self.now) {
@@ -266,11 +405,12 @@ impl<W: Wire> Engine<W> {
     pub fn settle(&mut self) {
         self.service.settle(self.now);
         let seq = self.service.last_seq();
-        for (origin, reply) in mem::take(self.service.late_replies()) {
-            if rules::may_leave(seq, self.durable) || self.is_journal_down {
+        for LateReply { origin, reply, is_acknowledgement } in mem::take(self.service.late_replies()) {
+            let is_harmless = self.is_journal_down && !is_acknowledgement;
+            if rules::may_leave(seq, self.durable) || is_harmless {
                 self.deliver(origin, reply);
             } else {
-                self.held.hold(seq, origin, reply, true, None);
+                self.held.hold(self.now, seq, origin, reply, is_acknowledgement, None);
             }
         }
     }
@@ -282,6 +422,7 @@ impl<W: Wire> Engine<W> {
                 let Some(socket) = self.sockets.get(id) else { continue };
                 socket.http.push(self.now, &bytes);
                 self.dirty.insert(id);
+                self.sockets.recount(id);
             }
         }
     }
@@ -293,6 +434,8 @@ impl<W: Wire> Engine<W> {
             return None;
         }
         let spare = self.spare.take()?;
+        self.committing_since = Some(self.now);
+        self.service.set_committing(self.committing_since);
         Some(self.service.take_batch(spare).expect("there is one"))
     }
 
@@ -322,7 +465,9 @@ impl<W: Wire> Engine<W> {
     }
 
     /// Queues a reply on its connection; `took_us`, if present, is recorded as the request's latency.
-    fn deliver_after(&mut self, origin: Origin, reply: Reply, took_us: Option<u64>) {
+    fn deliver_after(&mut self, origin: Origin, mut reply: Reply, took_us: Option<u64>) {
+        let is_connected = self.sockets.get(origin.connection).is_some();
+        self.service.reclaim(self.now, &rules::leases_to_reclaim(&mut reply, is_connected));
         // The client may have disconnected.
         let Some(socket) = self.sockets.get(origin.connection) else { return };
         if let Some(took_us) = took_us {
@@ -330,6 +475,7 @@ impl<W: Wire> Engine<W> {
         }
         socket.http.reply(self.now, origin.request, reply);
         self.dirty.insert(origin.connection);
+        self.sockets.recount(origin.connection);
     }
 
     /// Writes queued bytes to each connection that has some; a connection whose replies are written may have more
@@ -342,21 +488,27 @@ impl<W: Wire> Engine<W> {
                 continue;
             }
             wrote(id, socket.wire());
-            if socket.http.has_request() || socket.is_readable && socket.http.wants_read() {
-                self.ready.push_back(id);
-            }
+            self.sockets.recount(id);
+            self.queue_if_more(id);
             self.sockets.arm(id);
         }
     }
 
     fn close(&mut self, id: u64) {
-        if let Some(socket) = self.sockets.remove(id) {
+        if let Some(mut socket) = self.sockets.remove(id) {
             if socket.http.is_aborted() && self.service.streams().drop_slow(id) {
                 tracing::info!(ip = %socket.ip, "an event stream was dropped: its client reads too slowly");
             }
+            self.service.reclaim(self.now, &socket.http.take_unsent_leases());
             self.closed.push((id, socket));
         }
         self.service.forget(id);
+    }
+
+    /// Closes all connections.
+    pub fn close_all(&mut self) {
+        self.sockets.ids().into_iter().for_each(|id| self.close(id));
+        self.held.drain().into_iter().for_each(|released| self.deliver(released.origin, released.reply));
     }
 
     /// Drains the connections that were closed since the last call.
@@ -364,9 +516,11 @@ impl<W: Wire> Engine<W> {
         mem::take(&mut self.closed)
     }
 
-    /// Whether a connection waits to be read or answered.
+    /// Whether there is something to do at once: a connection waits to be read or answered, or a connection that was
+    /// closed left a command for the journal.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        let may_resume = self.turns.has_paused() && !self.is_memory_scarce();
+        !self.turns.is_empty() || may_resume || self.spare.is_some() && self.service.has_batch()
     }
 
     /// Whether the journal is behind: until it has caught up, only read-only requests are answered. While it is down,
@@ -377,7 +531,8 @@ impl<W: Wire> Engine<W> {
 
     /// When the next timer is due.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        self.sockets.next_timeout().into_iter().chain(self.service.next_timeout()).min()
+        let next = self.sockets.next_timeout().into_iter().chain(self.service.next_timeout());
+        next.chain(self.patience_ends_at()).min()
     }
 
     /// Begins to stop: requests in flight are answered, then connections close.

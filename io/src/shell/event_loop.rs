@@ -1,8 +1,10 @@
 //! The event loop: drives the engine with real sockets, the machine's clock and threads, one round after another.
 
+use super::addresses::{Addresses, ConnectionLimits};
 use super::clock::{Clock, Jump};
 use super::committer::{Committer, Report};
 use super::engine::{Engine, micros};
+use super::held::Patience;
 use super::listener::Listeners;
 use super::lobby::Arrivals;
 use super::reader::LogReader;
@@ -11,13 +13,14 @@ use super::{Ended, FIRST_SOCKET, Parts, StopFlag};
 use crate::alerts::AlertLog;
 use crate::audit::{Audit, Feed};
 use crate::http;
+use crate::stall::Watches;
 use crate::trace::Trace;
 use crossbeam_channel::{Receiver, Sender};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use sheratan_core::alerts::Alerts;
 use sheratan_core::{Millis, Timestamp};
-use std::io;
+use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -39,6 +42,9 @@ const SPIN: Duration = Duration::from_micros(200);
 /// Connections accepted in one round: a flood of them must not keep the others waiting.
 const ACCEPTS_MAX: usize = 256;
 
+/// What a client is answered whose address has too many connections.
+const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 78\r\n\r\n{\"ok\":false,\"error\":\"overloaded\",\"status\":503,\"detail\":\"too many connections\"}";
+
 /// The state of the loop's thread.
 pub(super) struct EventLoop {
     poll: Poll,
@@ -51,8 +57,10 @@ pub(super) struct EventLoop {
     trace: Option<Trace>,
     alert_rules: Receiver<Alerts>,
     log_reader: LogReader,
+    watches: Watches,
     http_limits: http::Limits,
-    connections_max: usize,
+    limits: ConnectionLimits,
+    addresses: Addresses,
     stop: Arc<StopFlag>,
     sealed: Sender<u64>,
     clock: Clock,
@@ -71,7 +79,7 @@ impl EventLoop {
         let mut event_loop = EventLoop {
             poll,
             listeners,
-            engine: Engine::new(now, service, stopwatch),
+            engine: Engine::new(now, service, Patience::DEFAULT, stopwatch),
             committer: Committer::start(appender, waker)?,
             audit,
             audit_feed: parts.audit_feed,
@@ -79,13 +87,16 @@ impl EventLoop {
             trace: parts.trace,
             alert_rules: parts.alert_rules,
             log_reader,
+            watches: parts.watches,
             http_limits: parts.http_limits,
-            connections_max: parts.connections_max,
+            limits: parts.connection_limits,
+            addresses: Addresses::default(),
             stop: parts.stop,
             sealed: parts.sealed,
             clock,
             drain_until: None,
         };
+        event_loop.engine.set_buffered_bytes_max(parts.buffered_bytes_max);
         for mut socket in sockets {
             socket.is_readable = true;
             event_loop.add(socket);
@@ -111,13 +122,18 @@ impl EventLoop {
         self.handle_reports();
         self.begin_drain_if_asked();
         self.accept_connections();
+        let buffered_bytes = self.engine.buffered_bytes() as u64;
+        self.engine.service().set_buffered_bytes(buffered_bytes);
         let connections = self.engine.connections() as u64;
         self.engine.service().set_connections(connections);
         self.engine.service().set_alerts_lost(self.alerts.lost());
         if let Some(trace) = &self.trace {
             self.engine.service().set_traced(trace.counts());
         }
-        self.engine.read(|| self.audit.is_full());
+        self.report_stalls();
+        self.audit.send_backlog();
+        self.engine.service().set_audit_room(self.audit.room());
+        self.engine.read();
         self.request_pages();
         self.engine.fire_timers();
         self.engine.settle();
@@ -148,16 +164,29 @@ impl EventLoop {
 
     /// How long to wait for events; `None` without a limit.
     fn timeout(&self) -> Option<Duration> {
-        if self.engine.is_full() || self.audit.is_full() {
-            // The journal's report wakes the loop; the audit log's thread does not.
+        if self.engine.is_full() {
             return Some(FULL_PAUSE);
         }
         if self.engine.has_ready() {
             return Some(Duration::ZERO);
         }
+        if self.engine.connections() < self.limits.connections_max && self.listeners.is_ready(self.engine.now()) {
+            // Room was made after the last look, and the event of those who wait is spent.
+            return Some(Duration::ZERO);
+        }
+        if self.audit.has_backlog() {
+            // The audit log's thread does not wake the loop.
+            return Some(FULL_PAUSE);
+        }
         let now = self.engine.now();
         let next = self.engine.next_timeout().into_iter().chain(self.drain_until);
-        let at = next.chain(self.listeners.next_timeout(now)).min()?;
+        let at = next.chain(self.listeners.next_timeout(now)).min();
+        if self.watches.ages().iter().any(|age| !age.is_zero()) {
+            // A write may be about to take too long, and its end does not wake the loop.
+            let soon = now + Millis::new(POLL_MS_MAX);
+            return Some(Duration::from_millis(at.unwrap_or(soon).min(soon).since(now).get() + 1));
+        }
+        let at = at?;
         // One more millisecond, so that the timer is due when the poll returns. The wait is capped, since the hub's
         // clock may run faster than the poll's.
         Some(Duration::from_millis((at.since(now).get() + 1).min(POLL_MS_MAX)))
@@ -219,11 +248,18 @@ impl EventLoop {
 
     fn accept_connections(&mut self) {
         for _ in 0..ACCEPTS_MAX {
-            if self.engine.connections() >= self.connections_max {
+            let open = self.engine.connections();
+            if open >= self.limits.connections_max {
                 return;
             }
             let now = self.engine.now();
-            let Some((stream, peer, plane)) = self.listeners.accept(now) else { return };
+            let Some((mut stream, peer, plane)) = self.listeners.accept(now) else { return };
+            if !self.addresses.admits(peer.ip(), open, &self.limits) {
+                self.engine.service().count_refused_connection();
+                // Best effort: a client that has sent its request already may see a reset instead.
+                _ = stream.write(TOO_MANY_CONNECTIONS);
+                continue;
+            }
             let http = http::Connection::new(now, &self.http_limits);
             self.add(Socket::new(stream, plane, peer.ip(), http));
         }
@@ -231,13 +267,16 @@ impl EventLoop {
 
     /// Adds a connection and registers it with the poll; closes it if it cannot be registered.
     fn add(&mut self, socket: Socket<TcpStream>) {
+        let ip = socket.ip;
         let id = self.engine.accept(socket);
         let token = Token(FIRST_SOCKET + super::sockets::slot(id));
         let stream = self.engine.socket(id).expect("it was just accepted").wire();
         if let Err(error) = self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE) {
             tracing::warn!(%error, "a connection cannot be registered");
             self.engine.remove(id);
+            return;
         }
+        self.addresses.add(ip);
     }
 
     fn request_pages(&mut self) {
@@ -247,6 +286,12 @@ impl EventLoop {
                 self.engine.deliver(origin, reply);
             }
         }
+    }
+
+    /// Reports writes of the logs that do not return.
+    fn report_stalls(&mut self) {
+        let now = self.engine.now();
+        self.engine.service().set_write_ages(now, self.watches.ages());
     }
 
     /// Records events in the audit log, the alerts and the trace, and pushes them to event streams.
@@ -270,6 +315,7 @@ impl EventLoop {
         for (_, mut socket) in self.engine.drain_closed() {
             // Closing the descriptor deregisters it as well.
             _ = self.poll.registry().deregister(socket.wire());
+            self.addresses.remove(socket.ip);
         }
     }
 
@@ -293,6 +339,7 @@ impl EventLoop {
     /// Hands over the last batch and waits until it is durable, at most [`LAST_BATCH_WAIT`].
     pub fn end(mut self) -> Ended {
         let now = self.engine.now();
+        self.engine.close_all();
         self.engine.service().flush(now);
         self.engine.settle();
         self.record();
@@ -314,7 +361,8 @@ impl EventLoop {
             }
         }
         let is_durable = self.engine.is_durable();
-        Ended { service: self.engine.into_service(), appender: self.committer.finish(), is_durable }
+        let appender = self.committer.finish().filter(|_| is_durable);
+        Ended { service: self.engine.into_service(), appender }
     }
 }
 

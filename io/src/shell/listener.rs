@@ -111,6 +111,11 @@ impl Listeners {
         None
     }
 
+    /// Whether connections may wait to be accepted.
+    pub fn is_ready(&self, now: Timestamp) -> bool {
+        now >= self.paused_until && self.listeners.iter().any(|listener| listener.is_ready)
+    }
+
     /// When accepting resumes after a pause.
     pub fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
         (now < self.paused_until).then_some(self.paused_until)

@@ -159,6 +159,10 @@ impl Doorkeeper {
     }
 
     fn timeout(&self) -> Option<Duration> {
+        if self.sockets.count() < self.connections_max && self.listeners.is_ready(self.now) {
+            // A timer made room after the last look, and the event of those who wait is spent.
+            return Some(Duration::ZERO);
+        }
         let at = self.sockets.next_timeout().into_iter().chain(self.listeners.next_timeout(self.now)).min()?;
         Some(Duration::from_millis((at.since(self.now).get() + 1).min(POLL_MS_MAX)))
     }
@@ -180,7 +184,8 @@ impl Doorkeeper {
     fn accept_connections(&mut self) {
         while self.sockets.count() < self.connections_max {
             let Some((stream, peer, plane)) = self.listeners.accept(self.now) else { return };
-            let http = http::Connection::new(self.now, &self.http_limits);
+            let mut http = http::Connection::new(self.now, &self.http_limits);
+            http.check_heads();
             let id = self.sockets.insert(Socket::new(stream, plane, peer.ip(), http));
             let token = Token(FIRST_SOCKET + super::sockets::slot(id));
             let stream = self.sockets.get(id).expect("inserted above").wire();
@@ -199,6 +204,12 @@ impl Doorkeeper {
         loop {
             if socket.is_readable && socket.http.wants_read() && socket.read(*now, buffer).is_err() {
                 return self.close(id);
+            }
+            // A body changes nothing about the answer, so it is not read.
+            if let Some(head) = socket.http.unadmitted_request() {
+                let origin = Origin { connection: id, request: head.id() };
+                let reply = recovering.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &head);
+                socket.http.refuse_body(*now, reply);
             }
             while let Some(request) = socket.http.next_request(*now) {
                 let origin = Origin { connection: id, request: request.id() };

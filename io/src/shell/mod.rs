@@ -11,11 +11,12 @@
 //!
 //! A round costs one `poll`, one read and one write for each ready connection, and one hand-over of a batch.
 
+pub mod addresses;
 pub mod clock;
 pub mod committer;
 pub mod engine;
 mod event_loop;
-mod held;
+pub mod held;
 mod listener;
 pub mod lobby;
 pub mod reader;
@@ -23,6 +24,7 @@ pub mod reader;
 mod rules;
 pub mod snapshots;
 pub mod sockets;
+mod turns;
 pub mod wire;
 
 use crate::alerts::AlertLog;
@@ -30,7 +32,9 @@ use crate::audit::{Audit, Feed};
 use crate::http;
 use crate::journal::Appender;
 use crate::service::{Plane, PlaneAddrs, Service};
+use crate::stall::Watches;
 use crate::trace::Trace;
+use addresses::ConnectionLimits;
 use clock::Clock;
 use crossbeam_channel::{Receiver, Sender};
 use event_loop::EventLoop;
@@ -63,6 +67,11 @@ impl StopFlag {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Whether it was asked to stop before.
+    pub fn is_stopping(&self) -> bool {
+        self.stop_requests() > 0
+    }
+
     fn stop_requests(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
@@ -90,10 +99,14 @@ pub struct Parts {
     pub trace: Option<Trace>,
     /// Reads pages of the logs.
     pub log_reader: LogReader,
+    /// Whether the logs' writes return.
+    pub watches: Watches,
     /// Limits of a connection.
     pub http_limits: http::Limits,
-    /// The most connections at a time.
-    pub connections_max: usize,
+    /// Limits of the connections together.
+    pub connection_limits: ConnectionLimits,
+    /// Bytes that all connections together may hold.
+    pub buffered_bytes_max: usize,
     /// Asks the loop to stop.
     pub stop: Arc<StopFlag>,
     /// New alert rules after a reload.
@@ -106,10 +119,8 @@ pub struct Parts {
 pub struct Ended {
     /// The service with the hub's last state.
     pub service: Service,
-    /// The journal, which no thread uses any more.
-    pub appender: Appender,
-    /// Whether all commands are durable.
-    pub is_durable: bool,
+    /// The journal, which no thread uses any more, if all commands are durable.
+    pub appender: Option<Appender>,
 }
 
 /// Binds the planes' listening sockets; returns them and their addresses.

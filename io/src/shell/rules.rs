@@ -1,6 +1,8 @@
 //! Rules of replies: which may be sent, given which records are durable.
 
 use crate::http::Reply;
+use crate::service::Applied;
+use sheratan_core::LeaseRef;
 
 /// Whether a reply that shows the state up to record `seq` may be sent when all records up to `durable` are durable.
 pub(crate) fn may_leave(seq: u64, durable: u64) -> bool {
@@ -13,8 +15,17 @@ pub(crate) fn acknowledges_earlier(is_read: bool, shows_jobs: bool) -> bool {
     !is_read || shows_jobs
 }
 
-/// What is sent for a held reply when the journal failed: the refusal for an acknowledgement, the reply itself
-/// otherwise.
+/// Whether what a held reply acknowledges was done, when the journal did not take it in time.
+pub(crate) fn applied_after_failure() -> Applied {
+    Applied::Unknown
+}
+
+/// The leases to take back of a reply: those that it grants, if there is no connection to send it on.
+pub(crate) fn leases_to_reclaim(reply: &mut Reply, is_connected: bool) -> Box<[LeaseRef]> {
+    if is_connected { Box::default() } else { reply.take_leases() }
+}
+
+/// What is sent for a reply that was held too long: the refusal for an acknowledgement, the reply itself otherwise.
 pub(crate) fn reply_after_failure(reply: Reply, is_acknowledgement: bool, refusal: impl FnOnce() -> Reply) -> Reply {
     if is_acknowledgement { refusal() } else { reply }
 }

@@ -10,11 +10,11 @@
 
 use crate::journal::{Progress, ReplayError, SnapshotReport, Store};
 use crate::platform;
+use crate::thread::{self, END_MAX, Thread};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 /// A start replays this much in a second or two, so a snapshot is not worth it.
 const JOURNAL_BYTES_MIN: u64 = 256 << 20;
@@ -26,7 +26,7 @@ const SEGMENTS_MIN: u64 = 4;
 pub struct Snapshots {
     sealed: Option<Sender<u64>>,
     is_stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread<()>>,
 }
 
 impl Snapshots {
@@ -35,7 +35,7 @@ impl Snapshots {
         let (sealed, receiver) = bounded(1);
         let is_stopping = Arc::new(AtomicBool::new(false));
         let flag = is_stopping.clone();
-        let thread = std::thread::Builder::new().name("snapshots".into()).spawn(move || {
+        let thread = thread::spawn("snapshots", move || {
             if let Err(error) = platform::lower_thread_priority() {
                 tracing::debug!(%error, "the snapshots' thread keeps its priority");
             }
@@ -53,9 +53,7 @@ impl Snapshots {
     pub fn finish(mut self) {
         self.is_stopping.store(true, Ordering::SeqCst);
         self.sealed = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the snapshots' thread has panicked");
-        }
+        self.thread.take().map(|thread| thread.join(END_MAX));
     }
 }
 

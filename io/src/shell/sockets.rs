@@ -4,6 +4,7 @@
 //! client in the slot. Timers are lazy: each connection has at most one, armed for the earliest deadline since it last
 //! fired; when it fires too early it is armed again. 10,000 idle connections cost one firing each per idle limit.
 
+use super::turns::Place;
 use super::wire::Wire;
 use crate::http::{self, Reply, RequestId};
 use crate::service::Plane;
@@ -28,6 +29,10 @@ pub struct Socket<W> {
     /// The socket was closed for writing.
     is_shut_down: bool,
     armed_at: Option<Timestamp>,
+    /// Where it waits for its turn.
+    pub place: Place,
+    /// The bytes that it holds, as last counted.
+    counted_bytes: usize,
 }
 
 /// All connections.
@@ -36,6 +41,8 @@ pub struct Sockets<W> {
     free: Vec<u32>,
     timers: BTreeSet<(Timestamp, u64)>,
     count: usize,
+    /// The bytes that all of them hold, as last counted.
+    buffered_bytes: usize,
 }
 
 struct Slot<W> {
@@ -45,14 +52,25 @@ struct Slot<W> {
 
 impl<W> Default for Sockets<W> {
     fn default() -> Self {
-        Sockets { slots: Vec::new(), free: Vec::new(), timers: BTreeSet::new(), count: 0 }
+        Sockets { slots: Vec::new(), free: Vec::new(), timers: BTreeSet::new(), count: 0, buffered_bytes: 0 }
     }
 }
 
 impl<W: Wire> Socket<W> {
     /// A connection that was just accepted.
     pub fn new(wire: W, plane: Plane, ip: IpAddr, http: http::Connection) -> Self {
-        Socket { wire, plane, ip, http, is_readable: false, is_ending: false, is_shut_down: false, armed_at: None }
+        Socket {
+            wire,
+            plane,
+            ip,
+            http,
+            is_readable: false,
+            is_ending: false,
+            is_shut_down: false,
+            armed_at: None,
+            place: Place::None,
+            counted_bytes: 0,
+        }
     }
 
     /// Reads once into `buffer` and passes the bytes to the HTTP connection.
@@ -137,10 +155,33 @@ impl<W: Wire> Sockets<W> {
         entry.uses = entry.uses.wrapping_add(1);
         self.free.push(slot_of(id));
         self.count -= 1;
+        self.buffered_bytes -= std::mem::take(&mut socket.counted_bytes);
         if let Some(at) = socket.armed_at.take() {
             self.timers.remove(&(at, id));
         }
         Some(socket)
+    }
+
+    /// Counts the bytes that a connection holds.
+    pub fn recount(&mut self, id: u64) {
+        let Some(socket) = self.get(id) else { return };
+        let now = socket.http.buffered_bytes();
+        let before = std::mem::replace(&mut socket.counted_bytes, now);
+        self.buffered_bytes = self.buffered_bytes + now - before;
+    }
+
+    /// The bytes that all connections hold.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffered_bytes
+    }
+
+    /// The connections that hold bytes, those with the most first. O(n log n).
+    pub fn by_buffered_bytes(&mut self) -> Vec<u64> {
+        let ids = self.ids();
+        let counted = ids.into_iter().map(|id| (self.get(id).map_or(0, |socket| socket.counted_bytes), id));
+        let mut counted: Vec<_> = counted.filter(|(bytes, _)| *bytes > 0).collect();
+        counted.sort_unstable_by(|a, b| b.cmp(a));
+        counted.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Arms the connection's timer, unless an earlier one is armed.

@@ -7,13 +7,13 @@ use super::pending::{Gap, Pending};
 use super::rules;
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::journal::HubId;
+use crate::thread::{self, END_MAX, Thread};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use sheratan_core::Timestamp;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 
 /// Rounds that may wait for the thread.
 const ROUNDS_MAX: usize = 1_024;
@@ -44,7 +44,7 @@ pub struct Trace {
     /// Dropped records that no file records as a gap yet.
     gap: Option<Gap>,
     tally: Tally,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread<()>>,
 }
 
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Trace {
             let writer = Writer::begin(Arc::new(RealDisk), settings, hub_id, begins, of_thread);
             writer.run(&messages, &waiting);
         };
-        let thread = std::thread::Builder::new().name("trace".into()).spawn(run)?;
+        let thread = thread::spawn("trace", run)?;
         Ok(Trace { sender: Some(sender), waiting_bytes, gap: None, tally, thread: Some(thread) })
     }
 
@@ -123,12 +123,10 @@ impl Trace {
 }
 
 impl Drop for Trace {
-    /// Waits until everything is written.
+    /// Waits until everything is written, for a limited time.
     fn drop(&mut self) {
         self.sender = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the trace's thread has panicked");
-        }
+        self.thread.take().map(|thread| thread.join(END_MAX));
     }
 }
 

@@ -1,8 +1,12 @@
 //! The service through its public interface and the real HTTP connection, without a socket: every interleaving can be
 //! written down.
 
+mod engine;
 mod event_streams;
+mod journal_fails;
 mod long_polls;
 mod metrics;
 mod reads;
 mod scene;
+mod strangers;
+mod unsent;

@@ -104,6 +104,6 @@ fn a_journal_failure_and_its_recovery_are_visible() {
     service.journal_failed("the disk is full".into());
     shows(&mut service, ["ready 0", "journal_up 0", "journal_pending_records 1"]);
     service.set_durable(1);
-    service.journal_recovered();
+    service.journal_recovered(NOW);
     shows(&mut service, ["ready 1", "journal_up 1", "journal_pending_records 0"]);
 }

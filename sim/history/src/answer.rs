@@ -25,6 +25,7 @@ pub fn print_outcome(outcome: &Outcome) -> String {
             Extended::Cancelled => "cancelled".to_owned(),
         })),
         Outcome::Completed(completed) => print_completed(completed),
+        Outcome::Reclaimed(jobs) => join(jobs.iter().map(|job| format!("{} reclaimed", job.get()))),
         Outcome::Refused(refusal) => print_refusal(refusal),
     }
 }

@@ -11,8 +11,20 @@ use sheratan_core::{
 };
 
 /// The verbs of commands.
-pub(crate) const VERBS: &[&str] =
-    &["set", "heartbeat", "seen", "tick", "submit", "pull", "extend", "complete", "fail", "adopt_rules", "begin_salt"];
+pub(crate) const VERBS: &[&str] = &[
+    "set",
+    "heartbeat",
+    "seen",
+    "tick",
+    "submit",
+    "pull",
+    "extend",
+    "complete",
+    "fail",
+    "adopt_rules",
+    "begin_salt",
+    "reclaim",
+];
 
 const NODES: Kind<Vec<NodeIndex>> = Kind {
     expected: "nodes' numbers with commas between them",
@@ -71,6 +83,7 @@ pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordEr
         "fail" => Command::Complete(parse_complete(words, false)?),
         "begin_salt" => Command::BeginSalt(Salt::new(words.take(&HASH_8)?)),
         "adopt_rules" => Command::AdoptRules(RulesVersion::new(words.take(&NUMBER_16)?)),
+        "reclaim" => Command::Reclaim(if words.peek().is_some() { words.take(&LEASES)? } else { Vec::new() }),
         _ => unreachable!("it is one of the verbs of commands"),
     };
     words.end()?;
@@ -98,6 +111,10 @@ pub(crate) fn print(command: &Command) -> String {
         Command::Complete(complete) => print_complete(complete),
         Command::BeginSalt(salt) => Printed::new("begin_salt").word(values::hex(salt.as_bytes())).end(),
         Command::AdoptRules(version) => Printed::new("adopt_rules").word(version.get()).end(),
+        Command::Reclaim(leases) if leases.is_empty() => "reclaim".to_owned(),
+        Command::Reclaim(leases) => {
+            Printed::new("reclaim").word(values::list(leases.iter().map(|lease| values::lease(*lease)))).end()
+        }
     }
 }
 

@@ -183,6 +183,7 @@ fn commands() -> BoxedStrategy<Command> {
         completes(),
         any::<u16>().prop_map(|version| Command::AdoptRules(RulesVersion::new(version))),
         any::<[u8; 8]>().prop_map(|salt| Command::BeginSalt(Salt::new(salt))),
+        prop::collection::vec(leases(), 0..4).prop_map(Command::Reclaim),
     ]
     .boxed()
 }

@@ -52,6 +52,7 @@ mutants! {
     Core AttemptCountedTwice: "attempt-counted-twice", "one attempt too many is counted of a job";
     Core JobTtlSkipped: "job-ttl-skipped", "a job whose time to live has ended keeps waiting";
     Core ExpiredJobRetried: "expired-job-retried", "a job whose time to live ended under a lease is retried";
+    Core ReclaimedForEver: "reclaimed-for-ever", "a job's leases are taken back uncharged without a limit";
     Core LeaseExpirySkipped: "lease-expiry-skipped", "a lease does not expire";
     Core ExtensionShortensLease: "extension-shortens-lease", "an extension may make a lease shorter";
     Core ExtensionByAnotherNode: "extension-by-another-node", "a node may extend the lease of another node";
@@ -79,6 +80,8 @@ mutants! {
     Shell SaltRepeated: "salt-repeated", "each start makes its ids with the salt of the start before";
     Shell ReplyNotHeld: "reply-not-held", "a reply leaves while its record is on the way to the disk";
     Shell FailureAcknowledged: "failure-acknowledged", "a reply acknowledges what the journal failed to append";
+    Shell UnknownRefused: "unknown-refused", "a command that was applied is answered as not done";
+    Shell SentLeaseReclaimed: "sent-lease-reclaimed", "a lease is taken back although its node was told of it";
     Shell UndurableShown: "undurable-shown", "a read shows what the journal failed to take";
     Shell TimeNotRecorded: "time-not-recorded", "an end by time alone is reported although no record holds it";
     Shell HeldReadShown: "held-read-shown", "a read that waits for the journal is answered although the journal failed";

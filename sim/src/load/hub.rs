@@ -13,6 +13,7 @@ use sheratan_io::http::{Connection, Limits};
 use sheratan_io::service::{Plane, Service, Settings};
 use sheratan_io::shell::committer::Report;
 use sheratan_io::shell::engine::Engine;
+use sheratan_io::shell::held::Patience;
 use sheratan_io::shell::sockets::Socket;
 use sheratan_io::shell::wire::Wire;
 use std::collections::VecDeque;
@@ -106,7 +107,7 @@ impl Hub {
         let set = service.command(timestamp(0), Command::Set(settings));
         assert!(set.is_ok(), "a journal that is not down takes the limits");
         Hub {
-            engine: Engine::new(timestamp(0), service, || 0),
+            engine: Engine::new(timestamp(0), service, Patience::DEFAULT, || 0),
             costs: scenario.hub.clone(),
             http_limits: Limits::default(),
             inbox: VecDeque::new(),
@@ -159,7 +160,7 @@ impl Hub {
         }
         let connections = engine.connections() as u64;
         engine.service().set_connections(connections);
-        engine.read(|| false);
+        engine.read();
         engine.fire_timers();
         engine.settle();
         engine.service().events().clear();

@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::http::{Reply, post};
 use super::node::zone_name;
-use super::oracle::Observation;
+use super::oracle::{Observation, SUBMIT_MARK};
 use super::process::TOKEN;
 use super::scene::{Answer, Scene, Timer};
 use crate::agenda::{Micros, SECOND};
@@ -34,6 +34,8 @@ pub struct Client {
     sending: VecDeque<Sent>,
     is_pausing: bool,
     is_collecting: bool,
+    /// How many marks it has given to submits without a key.
+    marks: u64,
 }
 
 /// A submit.
@@ -45,6 +47,14 @@ struct Submit {
     params: String,
     body: String,
     tries: u32,
+    /// Its number among the client's marks, if it has no key.
+    mark: u64,
+}
+
+impl Submit {
+    fn mark(&self, client: u64) -> String {
+        format!(r#"{SUBMIT_MARK}{client}.{}""#, self.mark)
+    }
 }
 
 /// The submits of a request.
@@ -53,6 +63,13 @@ enum Sent {
     One(Submit),
     /// `None` is an invalid member of the batch.
     Batch(Vec<Option<Submit>>),
+}
+
+/// A problem, as far as a client reads it.
+#[derive(Deserialize)]
+struct Refused<'a> {
+    #[serde(default)]
+    applied: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +95,8 @@ struct Member<'a> {
     job_status: Option<&'a str>,
     #[serde(default)]
     status: &'a str,
+    #[serde(default)]
+    applied: &'a str,
 }
 
 impl Client {
@@ -116,7 +135,7 @@ impl Client {
                     }
                 }
                 Answer::Lost => self.lost(submit, scene),
-                Answer::Reply(Reply { status, .. }, _) => self.refused(submit, status, scene),
+                Answer::Reply(Reply { status, body, .. }, _) => self.refused(submit, status, applied(&body), scene),
             },
             Some(Sent::Batch(submits)) => self.batch_answered(submits, answer, scene),
             None => return,
@@ -136,7 +155,8 @@ impl Client {
         };
         let members = serde_json::from_slice::<Batch>(&body).map(|batch| batch.results).unwrap_or_default();
         if status != 200 {
-            return submits.into_iter().rev().flatten().for_each(|submit| self.refused(submit, status, scene));
+            let applied = applied(&body);
+            return submits.into_iter().rev().flatten().for_each(|submit| self.refused(submit, status, applied, scene));
         }
         if members.len() != submits.len() {
             let (asked, answered) = (format!("{} submits", submits.len()), format!("{} members", members.len()));
@@ -161,7 +181,7 @@ impl Client {
             };
             match member.status_code {
                 200 => self.acknowledged(submit, member.job_id, member.job_status.unwrap_or(member.status), scene),
-                status => self.refused(submit, status, scene),
+                status => self.refused(submit, status, member.applied, scene),
             }
         }
     }
@@ -183,9 +203,20 @@ impl Client {
         }
     }
 
-    fn refused(&mut self, submit: Submit, status: u16, scene: &mut Scene) {
-        if matches!(status, 429 | 503) {
-            self.retry(submit, scene);
+    fn refused(&mut self, submit: Submit, status: u16, applied: &str, scene: &mut Scene) {
+        match (status, applied) {
+            (503, "unknown") => {
+                scene.marks.push("submit of unknown outcome");
+                self.lost(submit, scene);
+            }
+            (429 | 503, _) => {
+                if applied == "no" {
+                    scene.marks.push("submit refused by the journal");
+                    scene.observations.push(Observation::NotDone { params: submit.params.clone() });
+                }
+                self.retry(submit, scene);
+            }
+            _ => {}
         }
     }
 
@@ -194,6 +225,15 @@ impl Client {
             return;
         }
         submit.tries += 1;
+        if submit.key.is_none() {
+            // Each try has a mark of its own.
+            let before = submit.mark(self.index);
+            self.marks += 1;
+            submit.mark = self.marks;
+            let after = submit.mark(self.index);
+            submit.params = submit.params.replace(&before, &after);
+            submit.body = submit.body.replace(&before, &after);
+        }
         let pause = pause(submit.tries);
         self.waiting.push_front(submit);
         if !std::mem::replace(&mut self.is_pausing, true) {
@@ -208,7 +248,13 @@ impl Client {
         let draw = &mut *scene.draw;
         // Kind and payload follow from the key, so that a later submit of the key is a repeat.
         let of = key.unwrap_or_else(|| draw.number());
-        let (kind, params) = (of % 4, format!(r#"{{"n":{},"v":{variant}}}"#, of % 1_000_000));
+        let kind = of % 4;
+        let mut params = format!(r#"{{"n":{},"v":{variant}}}"#, of % 1_000_000);
+        if key.is_none() {
+            self.marks += 1;
+            params.pop();
+            params += &format!(r#",{SUBMIT_MARK}{}.{}"}}"#, self.index, self.marks);
+        }
         let mut body = format!(r#"{{"kind":"k{kind}","params":{params}"#);
         if let Some(key) = key {
             let on_duplicate = if key.is_multiple_of(5) { "latest_wins" } else { "same_result" };
@@ -228,7 +274,7 @@ impl Client {
             body += &format!(r#","delay_ms":{}"#, draw.below(10_000));
         }
         body.push('}');
-        self.waiting.push_back(Submit { key, variant, kind, params, body, tries: 0 });
+        self.waiting.push_back(Submit { key, variant, kind, params, body, tries: 0, mark: self.marks });
     }
 
     fn send(&mut self, scene: &mut Scene) {
@@ -263,6 +309,11 @@ impl Client {
         }
         ("/mesh/submit_requests", format!(r#"{{"requests":[{}]}}"#, bodies.join(",")), Sent::Batch(submits))
     }
+}
+
+/// What a problem says of its request: `no` if it was certainly not applied.
+fn applied(body: &[u8]) -> &str {
+    serde_json::from_slice::<Refused>(body).map_or("", |refused| refused.applied)
 }
 
 /// How long a client pauses after so many tries of a submit failed.

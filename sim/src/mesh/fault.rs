@@ -110,7 +110,12 @@ impl Fault {
             | Fault::FlipAttestation => Place::Nodes,
             Fault::Resubmit | Fault::ChangedPayload | Fault::Intruder | Fault::Burst => Place::Clients,
             Fault::HubKill | Fault::PowerCut | Fault::CrashInCommit | Fault::HubRestart => Place::Hub,
-            Fault::WriteError | Fault::SyncError | Fault::DiskFull | Fault::SlowDisk | Fault::BitFlip => Place::Disk,
+            Fault::WriteError
+            | Fault::SyncError
+            | Fault::DiskFull
+            | Fault::SlowDisk
+            | Fault::DiskHang
+            | Fault::BitFlip => Place::Disk,
             Fault::ClockJump | Fault::Stall => Place::Clock,
         }
     }
@@ -189,6 +194,8 @@ faults! {
     Stall = "stall" per Hour,
     /// Ten times the usual submits for a while.
     Burst = "burst" per Hour,
+    /// A sync of the journal does not return for a while.
+    DiskHang = "disk_hang" per Hour,
 }
 
 /// The rate of each fault; a fault that is absent is not injected.

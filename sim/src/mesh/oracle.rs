@@ -4,6 +4,7 @@
 //! that loses nothing, before and after any crash.
 
 mod reads;
+mod refusals;
 mod streams;
 
 pub use reads::{Page, Row, Wait};
@@ -18,6 +19,8 @@ use crate::model_check::invariants::{check_bounds, check_jobs};
 use crate::model_check::sightings::Sightings;
 use memchr::memmem;
 use reads::Reads;
+pub use refusals::MARK as SUBMIT_MARK;
+use refusals::Refusals;
 use sheratan_core::telemetry::{Counter, Telemetry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -57,6 +60,11 @@ pub enum Observation {
         job_id: String,
         /// The job's status as answered.
         status: String,
+    },
+    /// A submit was answered as certainly not done.
+    NotDone {
+        /// Its payload.
+        params: String,
     },
     /// A node was leased a job.
     Leased {
@@ -128,6 +136,8 @@ pub struct Oracle {
     keys: BTreeMap<(u64, u64), u64>,
     /// The node that each lease was given to, by job and generation.
     holders: BTreeMap<(u64, u32), u64>,
+    /// Leases that the hub took back, by job and generation: no node may learn of them.
+    reclaimed: BTreeSet<(u64, u32)>,
     /// The lease under which each acknowledged completion was sent, by job.
     completions: BTreeMap<u64, String>,
     /// The shadow's counters at the start of the current hub process.
@@ -136,6 +146,7 @@ pub struct Oracle {
     /// Submits that were acknowledged.
     acknowledged: u64,
     reads: Reads,
+    refusals: Refusals,
     streams: Streams,
 }
 
@@ -168,11 +179,13 @@ impl Oracle {
             hopeless: BTreeSet::new(),
             keys: BTreeMap::new(),
             holders: BTreeMap::new(),
+            reclaimed: BTreeSet::new(),
             completions: BTreeMap::new(),
             counted: numbers(shadow.telemetry()),
             sightings: Sightings::default(),
             acknowledged: 0,
             reads: Reads::default(),
+            refusals: Refusals::default(),
             streams: Streams::default(),
             shadow,
         }
@@ -221,6 +234,15 @@ impl Oracle {
         };
         self.hopeless.extend(hopeless);
         let is_hopeless = hopeless.is_some();
+        if let Command::Submit(submit) = &command
+            && let Some(params) = &submit.params
+        {
+            self.refusals.done(params.as_bytes())?;
+        }
+        let reclaimed = match &command {
+            Command::Reclaim(leases) => leases.clone(),
+            _ => Vec::new(),
+        };
         let node = match &command {
             Command::Pull(pull) => Some(pull.node.clone()),
             _ => None,
@@ -261,6 +283,12 @@ impl Oracle {
                     })?;
                 }
             }
+            Outcome::Reclaimed(jobs) => {
+                for lease in reclaimed.iter().filter(|lease| jobs.contains(&lease.job)) {
+                    self.reclaimed.insert((lease.job.get(), lease.generation));
+                    self.check_reclaimed(lease.job.get(), lease.generation)?;
+                }
+            }
             Outcome::Completed(completed) if is_hopeless => {
                 holds(
                     completed.status == CompletedStatus::Final(FinalStatus::Dead),
@@ -273,6 +301,14 @@ impl Oracle {
         holds(outcome.is_durable(), "what is journaled changes something", || format!("record {seq}: {outcome:?}"))?;
         check_bounds(&self.shadow).map_err(|found| Violation { invariant: "bounds", detail: found.to_string() })?;
         if seq.is_multiple_of(WALK_EVERY) { self.walk() } else { Ok(()) }
+    }
+
+    fn check_reclaimed(&self, job: u64, generation: u32) -> Result<(), Violation> {
+        let lease = (job, generation);
+        let is_seen = self.reclaimed.contains(&lease) && self.holders.contains_key(&lease);
+        holds(!is_seen, "a lease that is taken back was seen by no node", || {
+            format!("lease {generation} of job {job} was seen and taken back")
+        })
     }
 
     fn check_effects(&mut self) -> Result<(), Violation> {
@@ -356,6 +392,11 @@ impl Oracle {
         Ok(())
     }
 
+    /// Notes that the network repeats a request.
+    pub fn note_repeated(&mut self, request: &[u8]) {
+        self.refusals.repeated(request);
+    }
+
     /// Checks what an actor observed.
     pub fn observe(&mut self, now: Micros, observation: Observation) -> Result<(), Violation> {
         let ids = self.shadow.ids().clone();
@@ -378,6 +419,7 @@ impl Oracle {
                     format!("key {key} has the jobs {} and {job} at once", before.unwrap_or(0))
                 })
             }
+            Observation::NotDone { params } => self.refusals.refused(params.as_bytes()),
             Observation::Leased { node, job_id, lease_id } => {
                 let job = job_of(&job_id)?;
                 let started_at = |lease: LeaseRef| self.lease_starts.get(&lease).copied();
@@ -393,6 +435,7 @@ impl Oracle {
                 })?;
                 self.note_leased(now, job.get(), lease.generation)?;
                 let holder = *self.holders.entry((job.get(), lease.generation)).or_insert(node);
+                self.check_reclaimed(job.get(), lease.generation)?;
                 holds(holder == node, "a lease has one holder", || {
                     format!("lease {} of job {} is with nodes {holder} and {node}", lease.generation, job.get())
                 })

@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::wire::VirtualWire;
 use crate::agenda::{Alarm, Micros};
 use crate::disk::VirtualDisk;
-use sheratan_core::{Command, Hub, Salt, Timestamp};
+use sheratan_core::{Command, Hub, Millis, Salt, Timestamp};
 use sheratan_io::http;
 use sheratan_io::journal::{self, Appender, Identity, OpenError, Options, RecoveryReport, Store};
 use sheratan_io::redact::Redactor;
@@ -19,6 +19,7 @@ use sheratan_io::service::{Handover, Plane, Service, Settings};
 use sheratan_io::shell::clock::Slew;
 use sheratan_io::shell::committer::{Attempt, Commit, Report};
 use sheratan_io::shell::engine::Engine;
+use sheratan_io::shell::held::Patience;
 use sheratan_io::shell::reader::PageRequest;
 use sheratan_io::shell::snapshots;
 use sheratan_io::shell::sockets::Socket;
@@ -34,6 +35,9 @@ pub const TOKEN: &str = "a-token-of-the-simulated-mesh";
 
 /// Where the data folder is on the virtual disk.
 pub const DATA: &str = "/data";
+
+/// Shorter than in production, so that clients still wait for their answers when it ends.
+const PATIENCE: Patience = Patience { commit_ms_max: Millis::from_secs(1), held_ms_max: Millis::from_secs(4) };
 
 /// One process of the hub.
 pub struct Process {
@@ -132,7 +136,7 @@ impl Process {
             done.expect("the journal has not failed yet");
         }
         let process = Process {
-            engine: Engine::new(at, service, || 0),
+            engine: Engine::new(at, service, PATIENCE, || 0),
             appender,
             store,
             slew,
@@ -199,7 +203,7 @@ impl Process {
         for PageRequest { origin, page } in self.pages.drain(..) {
             engine.deliver(origin, logs.page(page));
         }
-        engine.read(|| false);
+        engine.read();
         self.pages = engine.drain_page_requests();
         engine.fire_timers();
         engine.settle();

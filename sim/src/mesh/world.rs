@@ -178,6 +178,8 @@ pub struct World {
     cut_from_hub: BTreeMap<usize, Micros>,
     burst_until: Micros,
     slow_until: Micros,
+    /// Until when no sync of the journal returns.
+    hung_until: Micros,
     full_until: Micros,
     /// Until when the hub's loop does not run.
     stalled_until: Micros,
@@ -281,6 +283,7 @@ impl World {
             cut_from_hub: BTreeMap::new(),
             burst_until: 0,
             slow_until: 0,
+            hung_until: 0,
             full_until: 0,
             stalled_until: 0,
             hindered_until: 0,

@@ -5,7 +5,7 @@
 //! model shared would show here.
 
 use crate::model_check::violation::{Violation, holds};
-use sheratan_core::limits::PULL_JOBS_MAX;
+use sheratan_core::limits::{PULL_JOBS_MAX, RECLAIMS_MAX};
 use sheratan_core::{Command, CompletedStatus, Effect, FinalStatus, Hub, JobSeq, Leased, Outcome, State, Submitted};
 use std::collections::BTreeMap;
 
@@ -109,8 +109,8 @@ impl Ledger {
             return holds(false, || format!("job {seq} was leased and is unknown"));
         };
         holds(job.lease() == lease, || format!("job {seq} was leased as {lease:?} and is under {:?}", job.lease()))?;
-        holds(lease.generation <= job.attempts_max(), || {
-            format!("job {seq} has attempt {} of {}", lease.generation, job.attempts_max())
+        holds(lease.generation <= job.attempts_max() + RECLAIMS_MAX, || {
+            format!("job {seq} has lease {} of {} attempts", lease.generation, job.attempts_max())
         })?;
         holds(leased.until >= hub.now(), || format!("job {seq}: its lease expired before it was granted"))?;
         let text = hub.ids().lease_id(lease, hub.now());

@@ -89,6 +89,8 @@ impl Sightings {
             Outcome::Pulled(_) => "pulled: nothing",
             Outcome::Completed(completed) if completed.is_duplicate => "completed: repeated",
             Outcome::Completed(completed) => name_of_completed(completed.status),
+            Outcome::Reclaimed(jobs) if jobs.is_empty() => "reclaimed: nothing",
+            Outcome::Reclaimed(_) => "reclaimed",
             Outcome::Refused(refusal) => name_of_refusal(refusal),
             Outcome::Extended(_) => unreachable!("counted above, lease by lease"),
         });

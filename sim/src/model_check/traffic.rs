@@ -115,6 +115,10 @@ impl Traffic {
             Act::Heartbeat => Command::Heartbeat(self.heartbeat()),
             Act::NodesSeen => Command::NodesSeen(self.nodes_seen()),
             Act::Configure => Command::Set(self.settings(hub)),
+            Act::Other if self.draw.chance(500) => {
+                let count = self.draw.below(4);
+                Command::Reclaim((0..count).map(|_| self.lease(hub).1).collect())
+            }
             Act::Other if self.draw.chance(500) => Command::Tick,
             Act::Other if self.draw.chance(300) => {
                 Command::BeginSalt(Salt::new(self.draw.below(u64::MAX).to_le_bytes()))

@@ -160,6 +160,11 @@ impl<'a> Both<'a> {
             Command::Pull(pull) => self.pull(now, pull),
             Command::Extend(extend) => self.extend(now, extend),
             Command::Complete(complete) => self.complete(now, complete),
+            Command::Reclaim(leases) => {
+                let known = leases.iter().filter_map(|lease| self.leases.remove(lease)).collect();
+                self.recorded.apply(now, Command::Reclaim(leases));
+                self.changed.apply(now, Command::Reclaim(known));
+            }
             // Nodes have the same index in both hubs only if they registered in the same order.
             Command::NodesSeen(nodes) => {
                 let name = |index| self.recorded.hub().registry().get(index).map(|node| node.name().clone());

@@ -67,7 +67,7 @@ impl Service {
         match route {
             Route::SubmitOne => self.submit_one(now, caller, request).map(Answer::Reply),
             Route::SubmitMany => self.submit_many(now, caller, request).map(Answer::Reply),
-            Route::List => self.list_jobs(request).map(Answer::Reply),
+            Route::List => self.list_jobs(now, caller, request),
             Route::One(id) => self.read_job(now, caller, request, id),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::http::{Reply, Request};
 use crate::object::{Object, object, write_text};
-use crate::service::long_polls::{self, LongPoll, WaitsFor};
+use crate::service::long_polls::{self, LongPoll, Read, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::query::Query;
 use crate::service::{Answer, Caller, Service, reply};
@@ -10,6 +10,9 @@ use sheratan_core::{AttemptEnd, FinalStatus, Ids, JobSeq, JobView, Millis, Name,
 
 /// The most jobs on one page.
 const PAGE_JOBS_MAX: u64 = 1_000;
+
+/// The parameters of a page.
+const PAGE_QUERY: &[&str] = &["status", "kind", "node", "limit", "cursor"];
 
 /// The most jobs scanned for one page, about 5 ms, if a filter matches few jobs.
 const PAGE_SCAN_MAX: usize = 20_000;
@@ -28,9 +31,9 @@ impl Service {
         let query = Query::parse(request.query(), &["wait_ms"])?;
         let wait_ms = query.number("wait_ms", 0..=long_polls::WAIT_MS_MAX)?.unwrap_or(0);
         let seq = self.hub.ids().parse_job_id(id).ok_or_else(Problem::unknown_job)?;
-        let job = self.hub.queue().get(seq).ok_or_else(|| self.unknown_job())?;
-        if job.is_final() || wait_ms == 0 || self.is_draining {
-            return Ok(Answer::Reply(self.job_reply(seq)));
+        let job = self.hub.queue().get(seq);
+        if job.is_none_or(|job| job.is_final()) || wait_ms == 0 || self.is_draining {
+            return Ok(self.show(now, caller, Read::Job(seq)));
         }
         let id = self.long_polls.next_id();
         let until = now + Millis::new(wait_ms);
@@ -38,9 +41,50 @@ impl Service {
         Ok(Answer::Parked)
     }
 
+    pub(super) fn list_jobs(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
+        Query::parse(request.query(), PAGE_QUERY)?;
+        Ok(self.show(now, caller, Read::Page(request.query().map(str::to_owned))))
+    }
+
+    /// Answers a read. While the journal cannot be written, a read that would show what a crash may undo waits.
+    fn show(&mut self, now: Timestamp, caller: &Caller, read: Read) -> Answer {
+        if self.why_hidden(&read).is_none() {
+            return Answer::Reply(self.read_reply(&read));
+        }
+        let id = self.long_polls.next_id();
+        let until = now + long_polls::HIDDEN_MS_MAX;
+        self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for: WaitsFor::Journal(read) });
+        Answer::Parked
+    }
+
+    /// The reply to a read, with the state as it is now.
+    pub(in crate::service) fn read_reply(&self, read: &Read) -> Reply {
+        match read {
+            Read::Job(seq) => self.job_reply(*seq),
+            Read::Page(query) => self.page_reply(query.as_deref()).unwrap_or_else(Problem::into_reply),
+        }
+    }
+
+    /// Why a read may not be answered: the journal cannot be written, and does not hold what the reply would show.
+    pub(in crate::service) fn why_hidden(&self, read: &Read) -> Option<&str> {
+        let ended_at = self.hub.ended_at();
+        let job = match read {
+            Read::Job(seq) => self.hub.queue().get(*seq),
+            Read::Page(_) => None,
+        };
+        match job {
+            Some(job) => self.uncommitted.job_hidden_because(ended_at, job),
+            // While commands are not durable they may be why a job is unknown: one that ends can evict another.
+            None => self.uncommitted.hidden_because(ended_at),
+        }
+    }
+
     /// The reply that shows a job as it is now.
     pub(in crate::service) fn job_reply(&self, seq: JobSeq) -> Reply {
-        self.hub.queue().get(seq).map_or_else(|| self.unknown_job().into_reply(), |job| self.reply_with(job))
+        if let Some(reason) = self.why_hidden(&Read::Job(seq)) {
+            return Problem::not_durable(reason).into_reply();
+        }
+        self.hub.queue().get(seq).map_or_else(|| Problem::unknown_job().into_reply(), |job| self.reply_with(job))
     }
 
     /// The reply that shows this job.
@@ -53,17 +97,11 @@ impl Service {
         reply::ok(|out| _ = out.flag("ok", true).raw("job", &shown))
     }
 
-    /// The problem of an unknown job. While commands are not durable they may be the cause: a job that ends can evict
-    /// another.
-    fn unknown_job(&self) -> Problem {
-        self.uncommitted.hidden_because(self.hub.ended_at()).map_or_else(Problem::unknown_job, Problem::not_durable)
-    }
-
-    pub(super) fn list_jobs(&self, request: &Request) -> Result<Reply, Problem> {
+    fn page_reply(&self, query: Option<&str>) -> Result<Reply, Problem> {
         if let Some(reason) = self.uncommitted.hidden_because(self.hub.ended_at()) {
             return Err(Problem::not_durable(reason));
         }
-        let query = Query::parse(request.query(), &["status", "kind", "node", "limit", "cursor"])?;
+        let query = Query::parse(query, PAGE_QUERY)?;
         let limit = query.number("limit", 1..=PAGE_JOBS_MAX)?.unwrap_or(100) as usize;
         let (status, kind, node) = (read_status(&query)?, query.name("kind")?, query.name("node")?);
         let last = match query.get("cursor")? {

@@ -67,7 +67,7 @@ impl Service {
     pub(in crate::service) fn pull_reply(&self, head: Vec<u8>, pulled: &Pulled) -> Reply {
         let mut rest = Vec::new();
         object(&mut rest, |out| write_pulled(out, &self.hub, pulled));
-        reply::joined(head, &rest)
+        reply::joined(head, &rest).with_leases(pulled.leases.iter().map(|leased| leased.lease))
     }
 
     /// The reply to a pull that timed out without a job.

@@ -113,7 +113,7 @@ impl Service {
     /// The metrics of a plane.
     pub(super) fn families(&self, now: Timestamp, plane: Plane) -> Vec<Family> {
         let mut families = Families(Vec::new());
-        self.common(&mut families, plane);
+        self.common(&mut families, now, plane);
         match plane {
             Plane::Control => self.control(&mut families),
             Plane::Data => {
@@ -127,7 +127,7 @@ impl Service {
     }
 
     /// The metrics of both planes.
-    fn common(&self, out: &mut Families, plane: Plane) {
+    fn common(&self, out: &mut Families, now: Timestamp, plane: Plane) {
         let version = ("version", env!("CARGO_PKG_VERSION").to_owned());
         let build = Series { labels: vec![version], value: Value::Number(1) };
         out.add(MetricType::Info, "build", None, "The hub's version", vec![build]);
@@ -141,6 +141,12 @@ impl Service {
             self.is_ready().into(),
         );
         out.gauge("connections", "Connections of both planes", self.shell_counts.connections);
+        let help = "Connections that were refused because their address has too many";
+        out.counter("connections_refused", help, self.shell_counts.connections_refused);
+        let bytes = vec![one(self.shell_counts.buffered_bytes)];
+        let help = "Bytes of requests and replies that all connections hold (max_buffered_bytes)";
+        out.add(MetricType::Gauge, "buffered", Some(Unit::Bytes), help, bytes);
+        self.writes(out, now);
         let answered = self.traffic.of(plane).map(|(route, status, count)| Series {
             labels: vec![("route", route.to_owned()), ("status", status.to_string())],
             value: Value::Number(count),
@@ -284,6 +290,17 @@ impl Service {
         out.counter("journal_failures", help, telemetry.total(Counter::JournalFailure));
         let help = "Time to write and sync a batch";
         out.timing("journal_commit", help, telemetry.journal_commit());
+    }
+
+    /// Writes that are under way: the age of one that does not return grows.
+    fn writes(&self, out: &mut Families, now: Timestamp) {
+        let seconds = |labels, value| Series { labels, value: Value::Seconds(value) };
+        let age = self.stalls.commit_age(now).get() as f64 / 1_000.0;
+        let help = "How long the commit under way has taken so far";
+        out.add(MetricType::Gauge, "journal_commit_age", Some(Unit::Seconds), help, vec![seconds(Vec::new(), age)]);
+        let ages = self.stalls.ages().map(|(what, age)| seconds(vec![("of", what.to_owned())], age));
+        let help = "How long the write under way to a log has taken so far";
+        out.add(MetricType::Gauge, "write_age", Some(Unit::Seconds), help, ages.into());
     }
 
     fn trace(&self, out: &mut Families) {

@@ -38,6 +38,11 @@ impl Route {
         }
     }
 
+    /// Whether it only shows what is there.
+    pub const fn is_read(&self) -> bool {
+        matches!(self, Route::Registry)
+    }
+
     /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
         match self {
@@ -57,7 +62,7 @@ impl Service {
     ) -> Result<Answer, Problem> {
         match route {
             Route::Heartbeat => self.heartbeat(now, caller, request).map(Answer::Now),
-            Route::Registry => Ok(Answer::Reply(self.registry())),
+            Route::Registry => self.registry(request).map(Answer::Reply),
         }
     }
 }

@@ -18,6 +18,10 @@ impl World {
         }
         self.agenda.plan(self.now + FAULT_TICK_US, Event::FaultTick);
         for fault in Fault::ALL {
+            // Plans from before this fault draw nothing for it, so that they run as they did.
+            if *fault == Fault::DiskHang && self.plan.rate(*fault) == 0 {
+                continue;
+            }
             if fault.per() == Per::Hour && self.draws.faults.below(3_600) < self.plan.rate(*fault) {
                 self.inject_fault(*fault)?;
             }
@@ -70,6 +74,10 @@ impl World {
                 self.full_until = self.now + duration / 2;
             }
             Fault::SlowDisk => self.slow_until = self.now + duration / 2,
+            Fault::DiskHang => {
+                self.hung_until = self.now + duration / 2;
+                self.note_hindered(duration / 2);
+            }
             // Only while no process runs, which might hold the file's bytes in memory.
             Fault::BitFlip if self.process.is_none() => self.flip(),
             Fault::ClockJump => self.jump(),
@@ -99,6 +107,7 @@ impl World {
         self.logs.set_faults(0);
         self.logs.set_full(false);
         (self.slow_until, self.burst_until, self.stalled_until) = (0, 0, self.now);
+        self.hung_until = 0;
         self.cut_to_hub.clear();
         self.cut_from_hub.clear();
         for index in 0..self.nodes.len() {

@@ -267,6 +267,10 @@ impl World {
         if process_id != self.process_id {
             return Ok(());
         }
+        if self.now < self.hung_until {
+            self.agenda.plan(self.hung_until, Event::Commit { process_id });
+            return Ok(());
+        }
         let Some(process) = &mut self.process else { return Ok(()) };
         match process.commit(&self.disk, &mut self.oracle)? {
             Committed::Done => {

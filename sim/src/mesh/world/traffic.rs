@@ -138,6 +138,7 @@ impl World {
         let repeat = bytes.clone();
         let fate = self.network.to_hub(&self.plan, self.now, conn, bytes, is_cut_off);
         if fate.is_repeated {
+            self.oracle.note_repeated(&repeat);
             // A proxy on the way sends it again, and does not read the reply.
             let plane = self.channels[channel].plane;
             let other = self.network.open(&self.plan, channel, plane, self.process_id);

@@ -6,7 +6,7 @@ use sheratan_core::limits::{
 };
 use sheratan_core::{
     Attempt, AttemptEnd, ClassKey, Complete, CompletedStatus, HubKey, JobSeq, LeaseRef, Millis, Payload, Refusal,
-    ResultMark, State, Submit, Timestamp, Zone,
+    ResultMark, Revocation, State, Submit, Timestamp, Zone,
 };
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
@@ -70,6 +70,13 @@ impl ModelJob {
     /// Its latest lease; of generation 0 before the first.
     pub fn last_lease(&self) -> LeaseRef {
         LeaseRef { job: self.seq, generation: self.attempts.len() as u32 }
+    }
+
+    /// Attempts that are not charged: no node learnt of their leases.
+    pub(super) fn uncharged(&self) -> u32 {
+        let is_undelivered =
+            |attempt: &&Attempt| matches!(attempt.end, AttemptEnd::Revoked { why: Revocation::Undelivered, .. });
+        self.attempts.iter().filter(is_undelivered).count() as u32
     }
 
     /// What decides which nodes may run it.

@@ -14,7 +14,7 @@ use key::ModelKeys;
 use node::ModelNodes;
 use sheratan_core::limits::{
     ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, CLASSES_PER_ZONE_MAX, DEFER_MS, LEASE_DURATION_MAX, LEASE_DURATION_MIN,
-    Limits, PULL_JOBS_MAX,
+    Limits, PULL_JOBS_MAX, RECLAIMS_MAX,
 };
 use sheratan_core::{
     Account, Attempt, AttemptEnd, Command, Complete, Completed, CompletedStatus, Counts, Extend, Extended, FinalStatus,
@@ -129,6 +129,10 @@ impl Model {
                 Outcome::Extended(extended)
             }
             Command::Complete(complete) => self.complete(complete).map_or_else(Outcome::Refused, Outcome::Completed),
+            Command::Reclaim(leases) => {
+                let taken = leases.iter().filter(|lease| self.reclaim(**lease)).map(|lease| lease.job);
+                Outcome::Reclaimed(taken.collect())
+            }
         }
     }
 
@@ -440,6 +444,27 @@ impl Model {
         Ok(Completed { job: seq, status, is_duplicate: false })
     }
 
+    fn reclaim(&mut self, lease: LeaseRef) -> bool {
+        let Some(job) = self.jobs.iter().find(|job| job.seq == lease.job) else { return false };
+        let is_running = matches!(job.state, State::Leased { .. }) && job.last_lease() == lease;
+        if !is_running || job.uncharged() >= RECLAIMS_MAX {
+            return false;
+        }
+        let has_room = self.unfinished_bytes() <= self.limits.queue_bytes_max;
+        self.end_attempt(lease.job, AttemptEnd::Revoked { at: self.now, why: Revocation::Undelivered });
+        let now = self.now;
+        if self.job(lease.job).expires_at <= now {
+            self.finish(lease.job, FinalStatus::Expired, None, None);
+            return true;
+        }
+        let job = self.job_mut(lease.job);
+        job.state = State::Queued { since: now };
+        if !has_room {
+            job.forgotten = job.attempts.len() - 1;
+        }
+        true
+    }
+
     fn retry_or_finish(
         &mut self,
         (seq, has_room): (JobSeq, bool),
@@ -450,7 +475,8 @@ impl Model {
         let job = self.job(seq);
         let attempt = job.attempts.len() as u32;
         let due_at = self.now + job::retry_delay(&self.key, &self.limits, seq, attempt);
-        let may_retry = is_retryable && attempt < job.attempts_max && due_at <= job.retry_until;
+        let charged = attempt - job.uncharged();
+        let may_retry = is_retryable && charged < job.attempts_max && due_at <= job.retry_until;
         let status = match may_retry {
             false => FinalStatus::Dead,
             true if job.expires_at <= due_at => FinalStatus::Expired,
