@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde_json::{Value, json};
-use sheratan_tests::hub::{Options, command, run, until};
+use sheratan_tests::hub::{Options, command, until};
 use sheratan_tests::proxy::BAD_GATEWAY;
 use sheratan_tests::tools::skipped;
 use sheratan_tests::{Fault, Hub, Proxy, Worker};
@@ -109,6 +109,20 @@ fn a_lease_is_kept_while_extensions_fail_now_and_then() {
         let job = until_final(&hub, &submit(&hub, json!({"kind": "k"})));
         assert_eq!((&job["result"], job["attempts"].as_array().unwrap().len()), (&json!(1), 1), "{fault:?}: {job}");
     }
+}
+
+#[test]
+fn the_lease_is_kept_while_the_result_is_not_delivered() {
+    let hub = Hub::start();
+    let proxy = Proxy::to(hub.data);
+    proxy.fail("submit_result", u64::MAX, Fault::Answer(502, BAD_GATEWAY));
+    let _worker = Worker::through(&hub, hub.control, proxy.addr, &["--lease-sec", "1", "--exec", "echo 42"]);
+    let job_id = submit(&hub, json!({"kind": "k"}));
+    // Each extends a lease of one second by a third of it.
+    until("the lease would have ended", || proxy.asked("extend_lease") > 6);
+    proxy.heal();
+    let job = until_final(&hub, &job_id);
+    assert_eq!((&job["result"], job["attempts"].as_array().unwrap().len()), (&json!(42), 1), "{job}");
 }
 
 #[test]
@@ -293,9 +307,9 @@ fn a_worker_whose_command_is_not_there_stops_and_the_queue_does_not_suffer() {
     let jobs: Vec<_> = (0..5).map(|n| submit(&hub, json!({"kind": "k", "params": n, "max_attempts": 1}))).collect();
     let folder = hub.folder().to_str().unwrap();
     for command in [&["--exec", "/not/there"][..], &["--exec", "not-there --fast"], &["--", "/not/there"]] {
-        let run = run(&[&["worker", "--data-dir", folder], command].concat());
-        assert_eq!(run.code, Some(1), "{command:?}: {}", run.stderr);
-        assert!(run.stderr.contains("not"), "{command:?}: {}", run.stderr);
+        let mut worker = Worker::begin(&[&["--data-dir", folder], command].concat(), &[]);
+        assert_eq!(worker.wait(), Some(1), "{command:?}");
+        assert!(worker.said("stderr").contains("cannot be started"), "{command:?}: {}", worker.said("stderr"));
     }
     assert!(jobs.iter().all(|job_id| job(&hub, job_id)["status"] == "queued"));
 }
@@ -335,7 +349,9 @@ fn a_job_whose_own_work_finds_no_program_fails_alone() {
 
 #[test]
 fn a_command_gets_no_secret_of_the_hub() {
-    let hub = Hub::start();
+    // The worker signs with its key, and the hub checks what is signed.
+    let env = vec![("SHERATAN_RESULT_HMAC_KEY".to_owned(), "s3cret-key".to_owned())];
+    let hub = Hub::start_in(TempDir::new().unwrap(), Options { args: Vec::new(), env });
     let token = hub.token();
     let secrets = [
         ("SHERATAN_HUB_TOKEN", token.as_str()),
@@ -411,9 +427,9 @@ fn names_on_the_command_line_are_trimmed_or_refused() {
         ["--kinds", "a\u{200b}"],
     ] {
         let exec: &[&str] = if flags[0] == "--exec" { &[] } else { &["--exec", "cat"] };
-        let run = run(&[&["worker", "--data-dir", folder], &flags[..], exec].concat());
-        assert_eq!(run.code, Some(2), "{flags:?}: {}", run.stderr);
-        assert!(run.stderr.contains(flags[0]), "{flags:?}: {}", run.stderr);
+        let mut worker = Worker::begin(&[&["--data-dir", folder], &flags[..], exec].concat(), &[]);
+        assert_eq!(worker.wait(), Some(2), "{flags:?}");
+        assert!(worker.said("stderr").contains(flags[0]), "{flags:?}: {}", worker.said("stderr"));
     }
     let _worker = Worker::start(
         &hub,

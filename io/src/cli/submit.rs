@@ -292,9 +292,12 @@ impl Submission {
         let is_moved = (error.is_transient() || error.code() == Some("auth_failure")) && self.link.look_again();
         // A hub that was never reached is not waited for; one that is full or restarts is.
         let is_never = matches!(error, CallError::Unreachable { may_have_arrived: false, .. }) && before == 0;
-        let is_full = matches!(error, CallError::Refused(refused) if refused.applied == Applied::No);
+        if error.is_transient() && matches!(error, CallError::Refused(refused) if refused.applied == Applied::No) {
+            *away_since = None;
+            return Ok(());
+        }
         let waited = away_since.get_or_insert_with(Instant::now).elapsed();
-        if is_moved || (error.is_transient() && (is_full || (!is_never && waited < PATIENCE))) {
+        if is_moved || (error.is_transient() && !is_never && waited < PATIENCE) {
             return Ok(());
         }
         if !error.may_have_been_applied() {

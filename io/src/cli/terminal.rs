@@ -1,7 +1,8 @@
 //! Terminal: lines and colours on the standard streams.
 //!
 //! All that the command line prints passes here, and nothing that cannot be printed ends a process: the lints
-//! `print_stdout` and `print_stderr` hold everywhere else. Colours are left out if the stream is not a terminal or `NO_COLOR` is set.
+//! `print_stdout` and `print_stderr` hold in the whole crate. Colours are left out if the stream is not a terminal or
+//! `NO_COLOR` is set.
 
 use super::failure::Failure;
 use anstyle::{AnsiColor, Style};

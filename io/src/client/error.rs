@@ -6,6 +6,7 @@
 use super::{Answer, CONNECT_MAX, Endpoint};
 use serde::Deserialize;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 /// Why a call failed.
@@ -80,14 +81,14 @@ impl Problem {
         struct Members {
             ok: bool,
             error: String,
-            status: Option<u16>,
+            status: u16,
             #[serde(default)]
             detail: String,
             reason: Option<String>,
             applied: Option<String>,
         }
         let members: Members = serde_json::from_slice(&answer.body).ok()?;
-        let is_ours = !members.ok && members.status.is_none_or(|status| status == answer.status);
+        let is_ours = !members.ok && members.status == answer.status;
         if !is_ours || matches!(answer.status, 200..400 | 502 | 504) {
             return None;
         }
@@ -190,10 +191,10 @@ pub(super) fn unanswered(endpoint: &Endpoint, error: &ureq::Error) -> CallError 
         ureq::Error::Http(_) | ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
             return CallError::Unsendable { reason: error.to_string() };
         }
-        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             (false, "connection refused".to_owned())
         }
-        ureq::Error::Io(error) => (true, error.to_string()),
+        ureq::Error::Io(error) => (!is_before_connection(error), error.to_string()),
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
             (false, format!("no connection within {} s", CONNECT_MAX.as_secs()))
         }
@@ -202,4 +203,28 @@ pub(super) fn unanswered(endpoint: &Endpoint, error: &ureq::Error) -> CallError 
         other => (true, other.to_string()),
     };
     CallError::Unreachable { endpoint: Box::new(endpoint.clone()), reason, may_have_arrived }
+}
+
+/// Whether an error is one of finding or reaching the machine: nothing was sent.
+fn is_before_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable};
+    // The standard library has no kind for a name that cannot be resolved.
+    let is_lookup = error.to_string().starts_with("failed to lookup address information");
+    is_lookup || matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::client::Access;
+    use std::net::ToSocketAddrs;
+
+    #[test]
+    fn a_request_to_a_name_that_cannot_be_resolved_has_not_arrived() {
+        let endpoint = Endpoint { url: String::new(), origin: String::new(), access: Access::Open };
+        let error = ("no-such-host.invalid", 80).to_socket_addrs().expect_err("RFC 6761: no host has this name");
+        assert!(!unanswered(&endpoint, &ureq::Error::Io(error)).may_have_been_applied());
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert!(unanswered(&endpoint, &ureq::Error::Io(reset)).may_have_been_applied());
+    }
 }

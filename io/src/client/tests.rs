@@ -71,7 +71,7 @@ fn a_connection_that_ends_without_an_answer_may_have_carried_the_request() {
 fn a_refusal_keeps_its_code_its_words_and_when_to_come_back() {
     let (url, served) = stub(
         "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3\r\nContent-Length: LENGTH\r\n\r\n\
-         {\"ok\":false,\"error\":\"backpressure\",\"detail\":\"the queue is full\",\"queue_depth\":5}",
+         {\"status\":429,\"ok\":false,\"error\":\"backpressure\",\"detail\":\"the queue is full\",\"queue_depth\":5}",
     );
     let error = get(&client(&url, token())).unwrap_err();
     served.join().unwrap();
@@ -84,7 +84,7 @@ fn a_refusal_keeps_its_code_its_words_and_when_to_come_back() {
 #[test]
 fn a_refused_token_says_where_it_came_from_and_never_what_it_is() {
     const ANSWER: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: LENGTH\r\n\r\n\
-         {\"ok\":false,\"error\":\"auth_failure\",\"detail\":\"not ours\"}";
+         {\"status\":403,\"ok\":false,\"error\":\"auth_failure\",\"detail\":\"not ours\"}";
     let (url, served) = stub(ANSWER);
     let known = client(&url, token());
     let text = get(&known).unwrap_err().to_string();
@@ -104,7 +104,7 @@ fn a_refused_token_says_where_it_came_from_and_never_what_it_is() {
 fn a_result_without_the_signature_that_the_hub_wants_says_which_key_is_missing() {
     let (url, served) = stub(
         "HTTP/1.1 403 Forbidden\r\nContent-Length: LENGTH\r\n\r\n\
-         {\"ok\":false,\"error\":\"result_integrity_fail\",\"reason\":\"missing_integrity\",\"detail\":\"no\"}",
+         {\"status\":403,\"ok\":false,\"error\":\"result_integrity_fail\",\"reason\":\"missing_integrity\",\"detail\":\"no\"}",
     );
     let error = get(&client(&url, token())).unwrap_err();
     served.join().unwrap();
@@ -116,12 +116,32 @@ fn an_answer_that_is_not_the_hubs_is_told_from_a_refusal() {
     for answer in [
         "HTTP/1.1 404 Not Found\r\nContent-Length: LENGTH\r\n\r\nnot found",
         "HTTP/1.1 200 OK\r\nContent-Length: LENGTH\r\n\r\n<html>",
+        "HTTP/1.1 502 Bad Gateway\r\nContent-Length: LENGTH\r\n\r\n{\"status\":502,\"ok\":false,\"error\":\"lease_lost\"}",
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: LENGTH\r\n\r\n{\"ok\":false,\"error\":\"auth_failure\"}",
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: LENGTH\r\n\r\n{\"status\":403,\"ok\":true,\"error\":\"x\"}",
+        "HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: LENGTH\r\n\r\n{\"status\":302,\"ok\":false,\"error\":\"x\"}",
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: LENGTH\r\n\r\n{\"error\":\"no healthy upstream\"}",
     ] {
         let (url, served) = stub(answer);
         let error = get(&client(&url, token())).unwrap_err();
         served.join().unwrap();
         assert!(matches!(error, CallError::Garbled { .. }), "{error:?}");
         assert!(error.to_string().contains("is no hub"), "{error}");
+        assert!(error.is_transient() && error.may_have_been_applied(), "{error:?}");
+    }
+}
+
+#[test]
+fn a_hub_whose_journal_failed_says_whether_the_request_may_be_applied() {
+    for (member, may_have_been) in [(",\"applied\":\"no\"", false), (",\"applied\":\"unknown\"", true), ("", true)] {
+        let answer = format!(
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: LENGTH\r\n\r\n\
+             {{\"status\":503,\"ok\":false,\"error\":\"journal_unavailable\"{member}}}"
+        );
+        let (url, served) = stub(answer.leak());
+        let error = get(&client(&url, token())).unwrap_err();
+        served.join().unwrap();
+        assert_eq!((error.is_transient(), error.may_have_been_applied()), (true, may_have_been), "{member}");
     }
 }
 

@@ -12,7 +12,7 @@ use super::ended::{self, Awaited, Ended};
 use super::failure::Failure;
 use super::interrupt;
 use super::link::Link;
-use super::terminal::{BAD, BOLD, line, note, styled};
+use super::terminal::{BAD, BOLD, line, note, printable, styled};
 use crate::client::calls::{JobView, Submit};
 use crate::client::{Client, Plane};
 use cast::{Hub, Member, WorkerPlan};
@@ -136,7 +136,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     });
     let is_kept = args.keep || ending.is_err();
     if is_kept {
-        note(format_args!("data folder and logs are kept in {}", home.keep().display()));
+        note(format_args!("data folder and logs are kept in {}", printable(&home.keep().to_string_lossy())));
     } else if let Err(error) = home.close() {
         note(format_args!("the temporary folder could not be removed: {error}"));
     }
@@ -178,7 +178,7 @@ impl Stage {
         note(format_args!(
             "{} workers, and a job for each of {files} files of {}{more}",
             WORKERS.len(),
-            root.display()
+            printable(&root.to_string_lossy())
         ));
         if found.unnamed > 0 {
             note(format_args!("{} files are skipped: their names are not Unicode", found.unnamed));

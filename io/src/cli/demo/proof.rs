@@ -2,7 +2,7 @@
 
 use super::exec::{self, Digested};
 use super::{Account, Work};
-use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, line, styled};
+use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, line, printable, styled};
 use crate::client::calls::JobView;
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,7 +154,7 @@ fn digested(job: &JobView) -> Option<Digested> {
 }
 
 fn name(root: &Path, work: &Work) -> String {
-    work.path.strip_prefix(root).unwrap_or(&work.path).display().to_string()
+    printable(&work.path.strip_prefix(root).unwrap_or(&work.path).to_string_lossy()).into_owned()
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
                 path.display()
             )));
         }
-        terminal::note(format_args!("waiting for {}", path.display()));
+        terminal::note(format_args!("waiting for {}", terminal::printable(&path.to_string_lossy())));
     }
     let follower = Follower::open(&path, Start::Oldest).map_err(local)?;
     let mut watch = Watch {

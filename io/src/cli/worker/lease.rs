@@ -1,4 +1,4 @@
-//! Lease: keeps the lease of a running job, and knows by this machine's clock when it ends.
+//! Lease: keeps the lease of a job until its result is delivered, and knows by this machine's clock when it ends.
 //!
 //! A thread extends it, since a call may hang for as long as the network does. The job's thread hears of extensions and
 //! of the hub's word that the lease has ended; if it hears nothing, it stops the command before the lease ends, because
@@ -6,12 +6,15 @@
 
 use super::Worker;
 use crate::client::calls::LeaseState;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The longest part of a lease that is left for the command to end in.
 const STOP_GRACE_MAX: Duration = Duration::from_secs(5);
+
+/// How long the answer to an extension may take at least.
+const ANSWER_MIN: Duration = Duration::from_secs(1);
 
 /// A lease that is being extended, until it is dropped.
 pub struct Lease {
@@ -70,8 +73,8 @@ fn extend(worker: &Worker, lease_id: &str, duration: Duration, dropped: &Receive
     let mut wait = third;
     while dropped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
         let asked = Instant::now();
-        // Several tries fit into the rest of the lease.
-        let client = worker.link.client().with_answer_max(third / 2);
+        // Several tries fit into the rest of the lease; a hub with a slow disk needs a moment for each.
+        let client = worker.link.client().with_answer_max((third / 2).max(ANSWER_MIN));
         let answer = client.extend(&worker.heartbeat.node_id, lease_id, worker.lease_sec);
         let said = match answer {
             Ok(LeaseState::Done) => {
@@ -88,7 +91,8 @@ fn extend(worker: &Worker, lease_id: &str, duration: Duration, dropped: &Receive
             }
         };
         let is_end = matches!(said, News::Ended(_));
-        if news.send(said).is_err() || is_end {
+        // While the result is delivered nobody reads the news, and the lease is kept all the same.
+        if matches!(news.try_send(said), Err(TrySendError::Disconnected(_))) || is_end {
             return;
         }
     }

@@ -112,7 +112,9 @@ fn run_one(worker: &Arc<Worker>, slot: usize, job: &LeasedJob) -> Option<LeasedJ
     let killed = worker.board.busy(slot);
     worker.log.say(&Event::Started { job_id: &job.job_id, kind: &job.kind, attempt: job.attempt });
     let started = Instant::now();
-    let outcome = match run_command(worker, job, &killed) {
+    // It is kept until the hub has decided on the result.
+    let mut lease = Lease::keep(worker, &job.lease_id);
+    let outcome = match run_command(worker, job, &mut lease, &killed) {
         Run::Ended(outcome) => outcome,
         Run::Aborted => not_run(json!({ "error": "worker_stopped" }), "the worker was stopped"),
         Run::LeaseLost(reason) => {
@@ -137,8 +139,7 @@ fn run_one(worker: &Arc<Worker>, slot: usize, job: &LeasedJob) -> Option<LeasedJ
 }
 
 /// Runs a job's command to its end, or to the end of its lease.
-fn run_command(worker: &Arc<Worker>, job: &LeasedJob, killed: &Receiver<()>) -> Run {
-    let mut lease = Lease::keep(worker, &job.lease_id);
+fn run_command(worker: &Worker, job: &LeasedJob, lease: &mut Lease, killed: &Receiver<()>) -> Run {
     let input = job.params.as_ref().map_or(Vec::new(), |params| params.get().as_bytes().to_vec());
     let environment = [
         ("SHERATAN_JOB_ID", job.job_id.clone()),
