@@ -327,7 +327,7 @@ fn a_worker_stops_when_its_command_goes_away_under_it() {
         until_final(&hub, &submit(&hub, json!({"kind": "k", "params": 1})));
         let away = folder.path().join("away");
         fs::rename(&program, &away).unwrap();
-        let jobs: Vec<_> = (0..5).map(|n| submit(&hub, json!({"kind": "k", "params": n, "max_attempts": 2}))).collect();
+        let jobs: Vec<_> = (0..5).map(|n| submit(&hub, json!({"kind": "k", "params": n, "max_attempts": 1}))).collect();
         assert_eq!(worker.wait(), Some(1), "{command:?}");
         assert!(worker.said("stderr").contains("cannot be started"), "{}", worker.said("stderr"));
         let waiting = jobs.iter().filter(|job_id| job(&hub, job_id)["attempts"].as_array().is_none_or(Vec::is_empty));
@@ -336,6 +336,25 @@ fn a_worker_stops_when_its_command_goes_away_under_it() {
         let _other = Worker::start(&hub, command);
         assert!(jobs.iter().all(|job_id| until_final(&hub, job_id)["status"] == "completed"), "{command:?}");
     }
+}
+
+#[test]
+fn a_lease_that_is_given_back_costs_its_job_no_attempt() {
+    let hub = Hub::start();
+    let job_id = submit(&hub, json!({"kind": "k", "max_attempts": 1}));
+    let release = |node: &str, lease: &Value| {
+        let body = json!({"node_id": node, "leases": [lease, "lease_none"]});
+        hub.data().post("/mesh/release_lease", &body).ok()["leases"].clone()
+    };
+    let pull = || hub.data().post("/mesh/pull_requests", &json!({"node_id": "n"})).ok()["jobs"][0].clone();
+    let lease = pull()["lease_id"].clone();
+    assert_eq!(release("other", &lease)[0]["error"], "lease_lost", "it is another node's");
+    let answers = release("n", &lease);
+    assert_eq!((&answers[0], &answers[1]["error"]), (&json!({"lease_id": lease, "ok": true}), &json!("lease_lost")));
+    assert_eq!(release("n", &lease)[0]["error"], "lease_lost", "it was given back");
+    assert_eq!(job(&hub, &job_id)["status"], "queued");
+    let result = sheratan_tests::client::result(&pull(), "n", &json!(1));
+    assert_eq!(hub.data().post("/mesh/submit_result", &result).ok()["status"], "completed");
 }
 
 #[test]

@@ -2,10 +2,9 @@
 
 use crate::http::{Reply, Request};
 use crate::object::object;
-use crate::service::body::{self, Fields};
+use crate::service::body::Fields;
 use crate::service::problem::Problem;
 use crate::service::{Caller, Service, reply};
-use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::{Command, Extend, Extended, Outcome, Timestamp};
 
 impl Service {
@@ -18,14 +17,7 @@ impl Service {
         let fields = Fields::parse(request.body(), &["node_id", "leases", "lease_sec", "progress", "note"])?;
         let node = fields.required_name("node_id")?;
         let lease_duration_ms = super::read_lease_duration(&fields)?;
-        let texts = fields.array("leases")?.ok_or_else(|| body::missing("leases"))?;
-        if texts.len() > PULL_JOBS_MAX as usize {
-            return Err(Problem::bad_request(format!("leases must have at most {PULL_JOBS_MAX} entries")));
-        }
-        let texts: Vec<_> = texts
-            .iter()
-            .map(|text| text.as_str().ok_or_else(|| Problem::bad_request("leases must be a list of strings")))
-            .collect::<Result<_, _>>()?;
+        let texts = super::read_leases(&fields)?;
         // A text that is not a lease id of this hub counts as a lost lease; the command carries only the others.
         let parsed: Vec<_> = texts.iter().map(|text| self.hub.parse_lease_id(text)).collect();
         let leases = parsed.iter().flatten().copied().collect();

@@ -1,17 +1,20 @@
-//! Leases: nodes pull jobs, at once or with a long poll, and extend the leases that they hold.
+//! Leases: nodes pull jobs, at once or with a long poll, extend the leases that they hold, and give them back.
 
 mod extend;
 mod pull;
+mod release;
 
 pub use pull::{PullRequest, REPLY_HEAD};
 use sheratan_core::{Millis, Timestamp};
 
-use super::body::Fields;
+use super::body::{self, Fields};
 use super::problem::Problem;
 use super::route;
 use super::{Answer, Caller, Service};
 use crate::http::Request;
-use sheratan_core::limits::{LEASE_DURATION_MAX, LEASE_DURATION_MIN};
+use sheratan_core::integrity::json::Value;
+use sheratan_core::limits::{LEASE_DURATION_MAX, LEASE_DURATION_MIN, PULL_JOBS_MAX};
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 const LEASE_SECS: RangeInclusive<u64> = LEASE_DURATION_MIN.get() / 1000..=LEASE_DURATION_MAX.get() / 1000;
@@ -23,6 +26,8 @@ pub enum Route<'a> {
     Pull(Option<&'a str>),
     /// Extend leases.
     Extend,
+    /// Give leases back.
+    Release,
 }
 
 impl<'a> Route<'a> {
@@ -30,6 +35,7 @@ impl<'a> Route<'a> {
         match path {
             "/mesh/pull_requests" => Some(Route::Pull(None)),
             "/mesh/extend_lease" => Some(Route::Extend),
+            "/mesh/release_lease" => Some(Route::Release),
             _ => route::parameter(path, "/mesh/pull_requests/").map(|node| Route::Pull(Some(node))),
         }
     }
@@ -39,6 +45,7 @@ impl<'a> Route<'a> {
         match self {
             Route::Pull(_) => "pull_requests",
             Route::Extend => "extend_lease",
+            Route::Release => "release_lease",
         }
     }
 
@@ -47,7 +54,7 @@ impl<'a> Route<'a> {
         match self {
             // HEAD would lease jobs and drop them.
             Route::Pull(Some(_)) => "GET, POST",
-            Route::Pull(None) | Route::Extend => "POST",
+            Route::Pull(None) | Route::Extend | Route::Release => "POST",
         }
     }
 }
@@ -63,8 +70,19 @@ impl Service {
         match route {
             Route::Pull(node) => self.pull(now, caller, request, node),
             Route::Extend => self.extend_leases(now, caller, request).map(Answer::Reply),
+            Route::Release => self.release_leases(now, caller, request).map(Answer::Reply),
         }
     }
+}
+
+/// The leases that a body names, a text each.
+fn read_leases<'a>(fields: &Fields<'a>) -> Result<Vec<Cow<'a, str>>, Problem> {
+    let texts = fields.array("leases")?.ok_or_else(|| body::missing("leases"))?;
+    if texts.len() > PULL_JOBS_MAX as usize {
+        return Err(Problem::bad_request(format!("leases must have at most {PULL_JOBS_MAX} entries")));
+    }
+    let text = |text: &Value<'a>| text.as_str().ok_or_else(|| Problem::bad_request("leases must be a list of strings"));
+    texts.iter().map(text).collect()
 }
 
 /// The lease duration, if the body has one.
