@@ -243,11 +243,12 @@ impl<W: Wire> Engine<W> {
             self.turns.resume();
         }
         let (first, later) = self.turns.counts();
-        let mut answered = 0;
         for _ in 0..first {
             let Some(id) = self.turns.pop_first() else { break };
-            answered += self.read_one(id, FIRST_REQUESTS_MAX);
+            self.read_one(id, FIRST_REQUESTS_MAX);
         }
+        // Counted apart, so that those who ask once never keep the others from their turns.
+        let mut answered = 0;
         for _ in 0..later + first {
             if answered >= ROUND_REQUESTS_MAX {
                 break;

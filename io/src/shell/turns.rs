@@ -12,9 +12,9 @@ pub const FIRST_REQUESTS_MAX: usize = 1;
 /// Requests of a connection in each later turn.
 pub const REQUESTS_MAX: usize = 16;
 
-/// After this many requests a round begins no more turns: half a millisecond of refusals, so that nobody who asks once
-/// waits longer for those who pipeline.
-pub const ROUND_REQUESTS_MAX: usize = 64;
+/// After this many requests in later turns a round begins no more of them: a tenth of a millisecond of refusals, so that
+/// nobody who asks once waits longer for those who pipeline.
+pub const ROUND_REQUESTS_MAX: usize = 16;
 
 /// Where a connection waits for its turn.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
