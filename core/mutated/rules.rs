@@ -10,7 +10,7 @@ use crate::ids::JobSeq;
 use crate::name::Name;
 use crate::outcome::FinalStatus;
 use crate::queue::lane::Rank;
-use crate::time::{Millis, Timestamp};
+use crate::time::{Calendar, Millis, Timestamp, Utc};
 use sheratan_mutants::{Mutant, is_active};
 
 pub(crate) fn later(now: Timestamp, asked: Timestamp) -> Timestamp {
@@ -72,6 +72,14 @@ pub(crate) fn extended_until(until: Timestamp, now: Timestamp, duration: Millis,
     } else {
         real::extended_until(until, now, duration, expires_at)
     }
+}
+
+pub(crate) fn dated_at(calendar: Calendar, run_at: Utc) -> Timestamp {
+    real::dated_at(if is_active(Mutant::RunAtIgnoresClock) { Calendar::UNSET } else { calendar }, run_at)
+}
+
+pub(crate) fn until_after_sleep(until: Timestamp, slept: Millis) -> Timestamp {
+    if is_active(Mutant::LeaseEndsInSleep) { until } else { real::until_after_sleep(until, slept) }
 }
 
 pub(crate) fn may_extend(holder: &Name, node: &Name) -> bool {

@@ -5,7 +5,8 @@ mod real;
 
 pub(crate) use real::Timer;
 
-use crate::time::Timestamp;
+use crate::ids::JobSeq;
+use crate::time::{Calendar, Timestamp, Utc};
 use sheratan_mutants::{Mutant, is_active};
 
 /// The real timers, without those of the active mutant.
@@ -25,6 +26,26 @@ impl Timers {
         }
     }
 
+    pub fn set_dated(&mut self, run_at: Utc, seq: JobSeq, not_before: Timestamp) {
+        self.0.set_dated(run_at, seq, not_before);
+    }
+
+    pub fn cancel_dated(&mut self, run_at: Utc, seq: JobSeq) {
+        self.0.cancel_dated(run_at, seq);
+    }
+
+    pub fn not_before(&self, run_at: Utc, seq: JobSeq) -> Timestamp {
+        self.0.not_before(run_at, seq)
+    }
+
+    pub fn calendar(&self) -> Calendar {
+        self.0.calendar()
+    }
+
+    pub fn set_calendar(&mut self, calendar: Calendar) {
+        self.0.set_calendar(calendar);
+    }
+
     pub fn next_at(&self) -> Option<Timestamp> {
         self.0.next_at()
     }
@@ -42,6 +63,6 @@ fn is_ignored(timer: Timer) -> bool {
     match timer {
         Timer::JobExpires(_) => is_active(Mutant::JobTtlSkipped),
         Timer::LeaseEnds(_) => is_active(Mutant::LeaseExpirySkipped),
-        Timer::JobDue(_) | Timer::NodeLiveness(_) | Timer::KeyExpires(_) => false,
+        Timer::JobDue(_) | Timer::JobDated(..) | Timer::NodeLiveness(_) | Timer::KeyExpires(_) => false,
     }
 }

@@ -10,7 +10,7 @@ use crate::payload::Payload;
 use crate::rules::RulesVersion;
 use crate::salts::Salt;
 use crate::settings::Setting;
-use crate::time::{Millis, Timestamp};
+use crate::time::{Calendar, Millis, Utc};
 use crate::zone::Zone;
 
 /// A request to the state machine.
@@ -38,6 +38,10 @@ pub enum Command {
     BeginSalt(Salt),
     /// The hub takes back leases whose reply never left it: no node has seen them.
     Reclaim(Vec<LeaseRef>),
+    /// The machine's clock was set: from now on the calendar is this one.
+    SetCalendar(Calendar),
+    /// The machine slept for this long from the record's instant on.
+    Slept(Millis),
 }
 
 /// A node's description of itself.
@@ -81,8 +85,8 @@ pub struct Submit {
     pub requires: NameSet,
     /// The first attempt starts no earlier than this after submission.
     pub delay_ms: Millis,
-    /// The first attempt starts no earlier than this.
-    pub run_at: Timestamp,
+    /// The first attempt starts no earlier than the calendar shows this.
+    pub run_at: Utc,
     /// This long after submission no attempt starts any more, and no lease is extended.
     pub ttl_ms: Option<Millis>,
     /// Attempts in total.
@@ -197,7 +201,7 @@ impl Submit {
             zone: Zone::DEFAULT,
             requires: NameSet::EMPTY,
             delay_ms: Millis::ZERO,
-            run_at: Timestamp::ZERO,
+            run_at: Utc::ZERO,
             ttl_ms: None,
             attempts_max: None,
             retry_budget_ms: None,
@@ -254,6 +258,8 @@ impl Encoded for Command {
             Command::AdoptRules(version) => put(9, &|out| version.encode(out)),
             Command::BeginSalt(salt) => put(10, &|out| salt.encode(out)),
             Command::Reclaim(leases) => put(12, &|out| leases.encode(out)),
+            Command::SetCalendar(calendar) => put(11, &|out| calendar.encode(out)),
+            Command::Slept(duration) => put(13, &|out| duration.encode(out)),
         }
     }
 
@@ -270,6 +276,8 @@ impl Encoded for Command {
             9 => Command::AdoptRules(Encoded::decode(from)?),
             10 => Command::BeginSalt(Encoded::decode(from)?),
             12 => Command::Reclaim(Encoded::decode(from)?),
+            11 => Command::SetCalendar(Encoded::decode(from)?),
+            13 => Command::Slept(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("command", other.into())),
         })
     }
@@ -401,7 +409,7 @@ mod tests {
             zone: Zone::new(name("z")),
             requires: set(&["c"]),
             delay_ms: Millis::new(1),
-            run_at: Timestamp::from_millis(2),
+            run_at: Utc::from_millis(2),
             ttl_ms: Some(Millis::new(0)),
             attempts_max: Some(4),
             retry_budget_ms: Some(Millis::new(5)),
@@ -439,6 +447,8 @@ mod tests {
             (Command::AdoptRules(RulesVersion::NEWEST), "0901"),
             (Command::BeginSalt(Salt::new([1, 2, 3, 4, 5, 6, 7, 8])), "0a0102030405060708"),
             (Command::Reclaim(vec![lease]), "0c01ac0202"),
+            (Command::SetCalendar(Calendar::from_offset_ms(-151)), "0bad02"),
+            (Command::Slept(Millis::new(300)), "0dac02"),
         ]
     }
 

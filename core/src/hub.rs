@@ -37,7 +37,7 @@ use crate::rules::{self, KnownKey, RulesVersion};
 use crate::salts::Salt;
 use crate::settings::Setting;
 use crate::telemetry::{Observation, Telemetry};
-use crate::time::{Millis, Timestamp};
+use crate::time::{Calendar, Millis, Timestamp};
 use crate::timers::{Timer, Timers};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -53,7 +53,7 @@ pub struct Hub {
     pub(crate) queue: Queue,
     pub(crate) dedup: Dedup,
     pub(crate) chain: Chain,
-    timers: Timers,
+    pub(crate) timers: Timers,
     ledger: Ledger,
     /// What happened to jobs in the current transition.
     events: Vec<Event>,
@@ -135,6 +135,11 @@ impl Hub {
             Command::AdoptRules(version) => self.adopt_rules(version),
             Command::BeginSalt(salt) => self.begin_salt(salt),
             Command::Reclaim(leases) => Outcome::Reclaimed(self.with_queue(|queue, cx| queue.reclaim(cx, &leases))),
+            Command::SetCalendar(calendar) => {
+                self.timers.set_calendar(calendar);
+                Outcome::Done
+            }
+            Command::Slept(duration) => self.sleep(duration),
         };
         self.handle_events();
         self.advance(self.now);
@@ -243,6 +248,11 @@ impl Hub {
         self.now
     }
 
+    /// What the calendar shows at an instant of the hub's time.
+    pub fn calendar(&self) -> Calendar {
+        self.timers.calendar()
+    }
+
     /// When an attempt or a job ended last, by a timer or a command, since this hub was created.
     pub fn ended_at(&self) -> Timestamp {
         self.ended_at
@@ -324,6 +334,15 @@ impl Hub {
         self.dedup.reconfigure(&old, &self.limits, &mut self.timers, &mut self.ledger);
         // Lanes for which the hub had no room are marked still.
         self.queue.waiters_mut().note_all_freed();
+        Outcome::Done
+    }
+
+    /// The machine slept. Leases and the liveness of nodes stand still: nobody could work or be heard. All other time
+    /// passes. O((leases + nodes) log n).
+    fn sleep(&mut self, duration: Millis) -> Outcome {
+        self.with_queue(|queue, cx| queue.postpone_leases(cx, duration));
+        self.registry.postpone_checks(&mut self.timers, duration);
+        self.advance(self.now + duration);
         Outcome::Done
     }
 
@@ -497,6 +516,9 @@ impl Hub {
             Timer::JobExpires(seq) => self.with_queue(|queue, cx| queue.expire(cx, seq)),
             Timer::LeaseEnds(seq) => self.with_queue(|queue, cx| queue.expire_lease(cx, seq)),
             Timer::JobDue(seq) => self.with_queue(|queue, cx| queue.enqueue_scheduled(cx, seq)),
+            Timer::JobDated(seq, not_before) => {
+                self.with_queue(|queue, cx| queue.reach_date(cx, seq, not_before));
+            }
             Timer::NodeLiveness(node) => self.with_registry(|registry, cx| registry.check_liveness(cx, node)),
             Timer::KeyExpires(place) => self.dedup.expire(&mut self.ledger, place),
         }

@@ -67,5 +67,5 @@ pub use rules::RulesVersion;
 pub use salts::Salt;
 pub use settings::Setting;
 pub use snapshot::{Restore, RestoreError};
-pub use time::{Millis, Timestamp};
+pub use time::{Calendar, Millis, Timestamp, Utc};
 pub use zone::Zone;

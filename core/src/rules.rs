@@ -13,7 +13,7 @@ use crate::limits::RECLAIMS_MAX;
 use crate::name::Name;
 use crate::outcome::FinalStatus;
 use crate::queue::lane::Rank;
-use crate::time::{Millis, Timestamp};
+use crate::time::{Calendar, Millis, Timestamp, Utc};
 
 /// The version of the rules, from 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -116,6 +116,16 @@ pub(crate) fn retry_at(now: Timestamp, delay: Millis) -> Timestamp {
 /// is over.
 pub(crate) fn extended_until(until: Timestamp, now: Timestamp, duration: Millis, expires_at: Timestamp) -> Timestamp {
     if expires_at <= now { until } else { until.max(now + duration) }
+}
+
+/// When a job becomes due that is scheduled for an instant of the calendar.
+pub(crate) fn dated_at(calendar: Calendar, run_at: Utc) -> Timestamp {
+    calendar.instant(run_at)
+}
+
+/// When a lease ends after the machine slept for that long: its node gets the time that was left.
+pub(crate) fn until_after_sleep(until: Timestamp, slept: Millis) -> Timestamp {
+    until + slept
 }
 
 /// Whether `node` may extend a lease of `holder`.

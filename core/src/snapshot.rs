@@ -16,7 +16,7 @@ use crate::registry::node::NodeRecord;
 use crate::rules::RulesVersion;
 use crate::salts::{Salted, Salts};
 use crate::settings::Setting;
-use crate::time::Timestamp;
+use crate::time::{Calendar, Timestamp};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -45,6 +45,7 @@ struct Head {
     next_job: JobSeq,
     next_final_number: u64,
     salts: Vec<Salted>,
+    calendar: Calendar,
 }
 
 members!(Head {
@@ -56,6 +57,7 @@ members!(Head {
     6 next_job: required,
     7 next_final_number: required,
     8 salts,
+    9 calendar,
 });
 
 impl Encoded for Record {
@@ -149,10 +151,11 @@ impl Hub {
             next_job,
             next_final_number,
             salts: self.ids.salts.records(),
+            calendar: self.calendar(),
         })));
         self.limits.differences(&Limits::default()).into_iter().for_each(|setting| put(Record::Setting(setting)));
         self.registry.records().for_each(|node| put(Record::Node(Box::new(node))));
-        self.queue.records().for_each(|job| put(Record::Job(Box::new(job))));
+        self.queue.records(&self.timers).for_each(|job| put(Record::Job(Box::new(job))));
         self.dedup.records().for_each(|key| put(Record::Key(Box::new(key))));
         put(Record::End);
     }
@@ -239,6 +242,7 @@ impl Restore {
         }
         self.hub.rules = head.rules;
         self.hub.now = head.now;
+        self.hub.timers.set_calendar(head.calendar);
         self.hub.chain = Chain::from_words(words);
         self.hub.ids.salts = Salts::restore(head.salts).map_err(RestoreError::Contradiction)?;
         self.hub.registry.restore_next_index(head.next_node);

@@ -3,11 +3,15 @@
 //! Most timers of one variant are set for later than all earlier ones: leases last equally long, jobs live equally
 //! long. Such a timer is pushed to the end of its variant's queue in O(1), and the one that fires first is in front.
 //! Any other is stored in a tree.
+//!
+//! Jobs that are scheduled for an instant of the calendar are stored by that instant, and converted when they are
+//! looked at: when the machine's clock is set, none of them has to be moved.
 
 use crate::ascending::{AscendingKey, AscendingQueue};
 use crate::ids::{JOB_SEQ_MAX, JobSeq, NodeIndex};
-use crate::time::Timestamp;
-use std::collections::BTreeSet;
+use crate::rules;
+use crate::time::{Calendar, Timestamp, Utc};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is due. The order of the variants breaks ties between timers of the same instant, in every replay alike.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -19,6 +23,9 @@ pub(crate) enum Timer {
     LeaseEnds(JobSeq),
     /// A scheduled job becomes ready.
     JobDue(JobSeq),
+    /// The calendar shows the instant that a job is scheduled for; it becomes ready unless its delay ends later.
+    /// Ordered as [`Timer::JobDue`]. Set by [`Timers::set_dated`] alone.
+    JobDated(JobSeq, Timestamp),
     /// A node's liveness has to be checked.
     NodeLiveness(NodeIndex),
     /// A spent idempotency key with a time to live of its own expires: its place in the slab of keys.
@@ -33,6 +40,9 @@ pub(crate) struct Timers {
     queues: [AscendingQueue<Key, CAPACITY_MIN>; VARIANTS],
     /// Timers that were set for earlier than the last one of their queue.
     late: BTreeSet<Key>,
+    /// Jobs by the instant of the calendar that they are scheduled for, each with the instant at which its delay ends.
+    dated: BTreeMap<(Utc, JobSeq), Timestamp>,
+    calendar: Calendar,
     /// The first of all; [`Timers::NONE`] if none is set.
     first: Key,
     len: usize,
@@ -56,7 +66,14 @@ const _: () = assert!((VARIANTS as u64) << NUMBER_BITS < TOMBSTONE);
 
 impl Default for Timers {
     fn default() -> Self {
-        Timers { queues: Default::default(), late: BTreeSet::new(), first: Timers::NONE, len: 0 }
+        Timers {
+            queues: Default::default(),
+            late: BTreeSet::new(),
+            dated: BTreeMap::new(),
+            calendar: Calendar::UNSET,
+            first: Timers::NONE,
+            len: 0,
+        }
     }
 }
 
@@ -88,6 +105,42 @@ impl Timers {
         assert!(was_set, "only a timer that is set is cancelled: {timer:?}");
     }
 
+    /// Sets the timer of a job that waits until the calendar shows `run_at`, and that has a delay until `not_before`.
+    /// Does nothing at [`Utc::NEVER`].
+    pub fn set_dated(&mut self, run_at: Utc, seq: JobSeq, not_before: Timestamp) {
+        if run_at == Utc::NEVER {
+            return;
+        }
+        let before = self.dated.insert((run_at, seq), not_before);
+        assert!(before.is_none(), "a timer is set once: {seq:?}");
+        self.first = self.first.min(self.key_of_dated(run_at, seq));
+        self.len += 1;
+    }
+
+    /// Cancels the timer of a job that waits for `run_at`.
+    pub fn cancel_dated(&mut self, run_at: Utc, seq: JobSeq) {
+        if run_at != Utc::NEVER {
+            let was_set = self.remove_dated(run_at, seq);
+            assert!(was_set.is_some(), "only a timer that is set is cancelled: {seq:?}");
+        }
+    }
+
+    /// When the delay ends of a job that waits for `run_at`.
+    pub fn not_before(&self, run_at: Utc, seq: JobSeq) -> Timestamp {
+        self.dated.get(&(run_at, seq)).copied().unwrap_or_default()
+    }
+
+    pub fn calendar(&self) -> Calendar {
+        self.calendar
+    }
+
+    /// The machine's clock was set: jobs that are scheduled for an instant of the calendar become due at another one.
+    /// O(log n).
+    pub fn set_calendar(&mut self, calendar: Calendar) {
+        self.calendar = calendar;
+        self.find_first();
+    }
+
     /// When the next one fires.
     pub fn next_at(&self) -> Option<Timestamp> {
         (self.first != Timers::NONE).then_some(self.first.0)
@@ -96,6 +149,10 @@ impl Timers {
     pub fn pop(&mut self) -> Option<(Timestamp, Timer)> {
         self.next_at()?;
         let (at, packed) = self.first;
+        if let Some((run_at, seq)) = self.first_dated().filter(|(key, _)| *key == self.first).map(|(_, dated)| dated) {
+            let not_before = self.remove_dated(run_at, seq).expect("the first timer is set");
+            return Some((at, Timer::JobDated(seq, not_before)));
+        }
         let was_set = self.remove(self.first);
         assert!(was_set, "the first timer is set");
         Some((at, packed.unpack()))
@@ -111,11 +168,34 @@ impl Timers {
         if was_set {
             self.len -= 1;
             if key == self.first {
-                let firsts = self.queues.iter().map(AscendingQueue::first).chain([self.late.first().copied()]);
-                self.first = firsts.flatten().min().unwrap_or(Timers::NONE);
+                self.find_first();
             }
         }
         was_set
+    }
+
+    fn remove_dated(&mut self, run_at: Utc, seq: JobSeq) -> Option<Timestamp> {
+        let not_before = self.dated.remove(&(run_at, seq))?;
+        self.len -= 1;
+        if self.key_of_dated(run_at, seq) == self.first {
+            self.find_first();
+        }
+        Some(not_before)
+    }
+
+    fn find_first(&mut self) {
+        let firsts = self.queues.iter().map(AscendingQueue::first).chain([self.late.first().copied()]);
+        let dated = self.first_dated().map(|(key, _)| key);
+        self.first = firsts.flatten().chain(dated).min().unwrap_or(Timers::NONE);
+    }
+
+    fn first_dated(&self) -> Option<(Key, (Utc, JobSeq))> {
+        let (run_at, seq) = *self.dated.first_key_value()?.0;
+        Some((self.key_of_dated(run_at, seq), (run_at, seq)))
+    }
+
+    fn key_of_dated(&self, run_at: Utc, seq: JobSeq) -> Key {
+        (rules::dated_at(self.calendar, run_at), Packed::of(Timer::JobDue(seq)))
     }
 }
 
@@ -134,7 +214,7 @@ impl Packed {
         let (variant, number) = match timer {
             Timer::JobExpires(seq) => (0, seq.get()),
             Timer::LeaseEnds(seq) => (1, seq.get()),
-            Timer::JobDue(seq) => (2, seq.get()),
+            Timer::JobDue(seq) | Timer::JobDated(seq, _) => (2, seq.get()),
             Timer::NodeLiveness(node) => (3, node.get().into()),
             Timer::KeyExpires(place) => (4, place.into()),
         };
@@ -188,6 +268,24 @@ mod tests {
         let mut timers = Timers::default();
         timers.set(Timestamp::NEVER, Timer::KeyExpires(1));
         assert_eq!((timers.next_at(), timers.pop(), timers.len()), (None, None, 0));
+    }
+
+    #[test]
+    fn a_dated_job_is_due_when_the_calendar_shows_its_instant() {
+        let (at, seq, mut timers) = (Timestamp::from_millis, JobSeq::new, Timers::default());
+        for (run_at, job) in [(100, 1), (300, 2), (200, 3), (u64::MAX, 4)] {
+            timers.set_dated(Utc::from_millis(run_at), seq(job), at(job));
+        }
+        timers.set(at(150), Timer::JobDue(seq(5)));
+        assert_eq!((timers.len(), timers.next_at()), (4, Some(at(100))));
+        timers.set_calendar(Calendar::from_offset_ms(-100));
+        assert_eq!(timers.pop(), Some((at(150), Timer::JobDue(seq(5)))));
+        assert_eq!(timers.pop(), Some((at(200), Timer::JobDated(seq(1), at(1)))));
+        timers.set_calendar(Calendar::from_offset_ms(250));
+        assert_eq!(timers.not_before(Utc::from_millis(300), seq(2)), at(2));
+        timers.cancel_dated(Utc::from_millis(200), seq(3));
+        assert_eq!(timers.pop(), Some((at(50), Timer::JobDated(seq(2), at(2)))));
+        assert_eq!((timers.len(), timers.next_at()), (0, None));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::redact::Redactor;
 use crate::rfc3339::Rfc3339;
 use crate::rotated::RotatedFile;
 use crate::stall::{Watches, WriteWatch};
-use sheratan_core::Timestamp;
+use sheratan_core::Utc;
 use sink::{LineWriter, Sink};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -158,7 +158,7 @@ impl FormatTime for Clock {
 
 fn now() -> Rfc3339 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Rfc3339::new(Timestamp::from_millis(since_epoch.as_millis() as u64))
+    Rfc3339::new(Utc::from_millis(since_epoch.as_millis() as u64))
 }
 
 fn lost_as_json(count: u64) -> String {

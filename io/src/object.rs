@@ -1,7 +1,7 @@
 //! Objects: the JSON of replies and log lines, written directly into a buffer, member by member, without a tree.
 
 use crate::rfc3339::Rfc3339;
-use sheratan_core::{Payload, Timestamp};
+use sheratan_core::{Payload, Utc};
 use std::fmt::Display;
 use std::io::Write;
 
@@ -42,7 +42,7 @@ impl<'a> Object<'a> {
     }
 
     /// A member whose value is an instant.
-    pub fn time(&mut self, key: &str, value: Timestamp) -> &mut Self {
+    pub fn time(&mut self, key: &str, value: Utc) -> &mut Self {
         self.plain(key, Rfc3339::new(value))
     }
 
@@ -135,7 +135,7 @@ mod tests {
         let mut out = Vec::new();
         object(&mut out, |members| {
             members.flag("ok", true).text("text", "a\"b\\c\nd é").number("n", u64::MAX);
-            members.time("at_utc", Timestamp::ZERO).raw("raw", b"[1,{}]").plain("id", 5);
+            members.time("at_utc", Utc::ZERO).raw("raw", b"[1,{}]").plain("id", 5);
             members.array("list", [1, 2], |out, n| write!(out, "{n}").unwrap());
             members.array("empty", [0; 0], |_, _| {});
             members.object("inner", |inner| _ = inner.flag("no", false));

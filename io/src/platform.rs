@@ -147,6 +147,24 @@ pub fn survive_file_size_limit() -> io::Result<()> {
     Ok(())
 }
 
+/// Microseconds of a clock that runs while the machine sleeps. The monotonic clock of [`std::time::Instant`] stands
+/// still then.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+pub fn sleepless_us() -> Option<u64> {
+    use rustix::time::{ClockId, clock_gettime};
+    #[cfg(not(target_vendor = "apple"))]
+    let now = clock_gettime(ClockId::Boottime);
+    #[cfg(target_vendor = "apple")]
+    let now = clock_gettime(ClockId::Monotonic);
+    Some(now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000)
+}
+
+/// Other systems are not asked: a sleep is a step of the machine's clock there, or on Windows passes as time awake.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+pub fn sleepless_us() -> Option<u64> {
+    None
+}
+
 /// Lowers the calling thread's priority below all others, for work that may be slow.
 #[cfg(target_os = "linux")]
 pub fn lower_thread_priority() -> io::Result<()> {

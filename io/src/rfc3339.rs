@@ -6,12 +6,12 @@
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimeParser;
 use serde::{Serialize, Serializer};
-use sheratan_core::Timestamp;
+use sheratan_core::Utc;
 use std::fmt;
 
 /// An instant as text: `2026-01-15T20:52:03.348Z`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rfc3339(Timestamp);
+pub struct Rfc3339(Utc);
 
 /// The error for a text that is not an instant.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,7 +26,7 @@ const PARSER: DateTimeParser = DateTimeParser::new();
 
 impl Rfc3339 {
     /// The instant, to be written.
-    pub const fn new(at: Timestamp) -> Self {
+    pub const fn new(at: Utc) -> Self {
         Rfc3339(at)
     }
 }
@@ -83,14 +83,14 @@ const fn civil_date(day: u64) -> (u64, u64, u64) {
 ///
 /// # Errors
 /// The text is not an instant with an offset, or is before 1970 or after 9999.
-pub fn parse(text: &str) -> Result<Timestamp, ParseError> {
+pub fn parse(text: &str) -> Result<Utc, ParseError> {
     // In pieces, since the library's instants end a day before the calendar does, and "never" must read back.
     let pieces = PARSER.parse_pieces(text).map_err(|_| ParseError)?;
     let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset()) else { return Err(ParseError) };
     let civil = DateTime::from_parts(pieces.date(), time);
     let local = civil.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_millis();
     let millis = local - i128::from(offset.seconds()) * 1_000;
-    u64::try_from(millis).ok().filter(|millis| *millis <= LAST_MILLIS).map(Timestamp::from_millis).ok_or(ParseError)
+    u64::try_from(millis).ok().filter(|millis| *millis <= LAST_MILLIS).map(Utc::from_millis).ok_or(ParseError)
 }
 
 impl fmt::Display for ParseError {
@@ -118,13 +118,13 @@ mod tests {
             (u64::MAX, "9999-12-31T23:59:59.999Z"),
         ];
         for (millis, text) in table {
-            assert_eq!(Rfc3339::new(Timestamp::from_millis(millis)).to_string(), text);
+            assert_eq!(Rfc3339::new(Utc::from_millis(millis)).to_string(), text);
         }
     }
 
     #[test]
     fn an_instant_is_read_with_any_offset_and_any_precision() {
-        let expected = Timestamp::from_millis(1_768_510_323_348);
+        let expected = Utc::from_millis(1_768_510_323_348);
         let same = [
             "2026-01-15T20:52:03.348Z",
             "2026-01-15T22:52:03.348+02:00",
@@ -134,7 +134,7 @@ mod tests {
         for text in same {
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
-        assert_eq!(parse("1970-01-01T01:00:00+01:00"), Ok(Timestamp::ZERO));
+        assert_eq!(parse("1970-01-01T01:00:00+01:00"), Ok(Utc::ZERO));
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_was_written_reads_back(millis in 0..=LAST_MILLIS) {
-            let at = Timestamp::from_millis(millis);
+            let at = Utc::from_millis(millis);
             proptest::prop_assert_eq!(parse(&Rfc3339::new(at).to_string()), Ok(at));
         }
     }

@@ -8,7 +8,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use sheratan_core::limits::Limits;
 use sheratan_core::{
     Caller, Command, Complete, Envelope, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Millis, Name,
-    NameSet, OnDuplicate, OnFailed, Outcome, Payload, Pull, ResultMark, Submit, Submitted, Timestamp, Zone,
+    NameSet, OnDuplicate, OnFailed, Outcome, Payload, Pull, ResultMark, Submit, Submitted, Timestamp, Utc, Zone,
 };
 use sheratan_io::config::Changes;
 use sheratan_io::journal::{self, Appender, Batch, Options, Store};
@@ -240,7 +240,7 @@ fn a_replay_stops_at_the_moment_and_the_digest_there_is_always_the_same() {
     let mut hub = Recorder::new(depth(10));
     (0..5).for_each(|n| _ = hub.submit(1_000_000 + n * 60_000));
     let folder = hub.stop();
-    let until = |ms| replay(folder.path(), Some(at(ms)), &mut |_, _| {}).unwrap();
+    let until = |ms| replay(folder.path(), Some(Utc::from_millis(ms)), &mut |_, _| {}).unwrap();
     let found = until(1_130_000);
     assert_eq!((found.total.accepted, found.state.now, found.state.seq), (3, at(1_130_000), 4));
     assert_eq!(found.state.digest, until(1_130_000).state.digest);

@@ -230,6 +230,10 @@ impl Queue {
     fn stop_waiting(&mut self, cx: &mut Context, seq: JobSeq) {
         let job = self.table.get(seq).expect("a waiting job is held");
         match job.stage {
+            Stage::Dated { run_at } => {
+                cx.timers.cancel_dated(run_at, seq);
+                self.scheduled -= 1;
+            }
             Stage::Scheduled { due_at } => {
                 cx.timers.cancel(due_at, Timer::JobDue(seq));
                 self.scheduled -= 1;

@@ -23,7 +23,7 @@ use crate::queue::kind::KindIndex;
 use crate::queue::lane::Rank;
 use crate::queue::lease::{Attempt, AttemptEnd, AttemptHistory};
 use crate::rules;
-use crate::time::{Millis, Timestamp};
+use crate::time::{Millis, Timestamp, Utc};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::LazyLock;
 
@@ -63,8 +63,16 @@ pub(crate) struct Terms {
 /// The state of a job.
 #[derive(Debug)]
 pub(super) enum Stage {
-    Scheduled { due_at: Timestamp },
-    Queued { since: Timestamp },
+    /// It waits until the calendar shows this instant; [`crate::timers`] has the instant at which its delay ends.
+    Dated {
+        run_at: Utc,
+    },
+    Scheduled {
+        due_at: Timestamp,
+    },
+    Queued {
+        since: Timestamp,
+    },
     Leased(Box<Run>),
     Final(Box<Run>),
 }
@@ -96,6 +104,10 @@ pub(super) struct Outcome {
 /// The state of a job, as other modules see it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum State {
+    /// It waits until the calendar shows an instant.
+    Dated {
+        run_at: Utc,
+    },
     /// It waits for an instant: a delayed start, or the next attempt.
     Scheduled {
         due_at: Timestamp,
@@ -225,7 +237,7 @@ impl Job {
 
     /// Whether it waits for an instant or a node.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.stage, Stage::Scheduled { .. } | Stage::Queued { .. })
+        matches!(self.stage, Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. })
     }
 
     /// Its place in the order of ending, if it is final.
@@ -239,7 +251,7 @@ impl Job {
     /// The account that it is charged to, and how many bytes. O(attempts kept).
     pub fn charge(&self) -> (Account, u64) {
         let (account, run) = match &self.stage {
-            Stage::Scheduled { .. } | Stage::Queued { .. } => (Account::Waiting, 0),
+            Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. } => (Account::Waiting, 0),
             Stage::Leased(run) => (Account::Leased, run.bytes()),
             Stage::Final(run) if run.outcome.status == FinalStatus::Dead => (Account::Dead, run.bytes()),
             Stage::Final(run) => (Account::Retained, run.bytes()),
@@ -322,7 +334,7 @@ impl Job {
                 run.outcome = outcome;
                 run
             }
-            Stage::Scheduled { .. } | Stage::Queued { .. } => {
+            Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. } => {
                 let node = NodeIndex::new(0);
                 Box::new(Run { attempt: None, node, place: 0, until: now, outcome })
             }
@@ -412,7 +424,7 @@ impl Job {
         match (&self.stage, self.attempts().next_back()) {
             (Stage::Leased(_), Some(latest)) if is_same_node(latest) => ResultMatch::Current,
             (_, Some(latest)) if is_repeat(latest) => ResultMatch::Repeat(self.answer_of(latest)),
-            (Stage::Scheduled { .. } | Stage::Queued { .. }, _) => ResultMatch::Unleased,
+            (Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. }, _) => ResultMatch::Unleased,
             (Stage::Final(run), Some(_)) => ResultMatch::Final(run.outcome.status),
             _ => ResultMatch::Lost,
         }
@@ -503,6 +515,7 @@ impl<'a> JobView<'a> {
 
     pub fn state(&self) -> State {
         match &self.job.stage {
+            Stage::Dated { run_at } => State::Dated { run_at: *run_at },
             Stage::Scheduled { due_at } => State::Scheduled { due_at: *due_at },
             Stage::Queued { since } => State::Queued { since: *since },
             Stage::Leased(run) => State::Leased { node: run.node, until: run.until },
@@ -521,7 +534,7 @@ impl<'a> JobView<'a> {
     /// The name of its state, for a final job that of its [`FinalStatus`].
     pub fn status(&self) -> &'static str {
         match &self.job.stage {
-            Stage::Scheduled { .. } => "scheduled",
+            Stage::Dated { .. } | Stage::Scheduled { .. } => "scheduled",
             Stage::Queued { .. } => "queued",
             Stage::Leased(_) => "leased",
             Stage::Final(run) => run.outcome.status.as_str(),

@@ -210,6 +210,11 @@ impl Leases {
         self.by_node.get(&node).map_or(&[], Vec::as_slice)
     }
 
+    /// All jobs under lease, in no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = JobSeq> {
+        self.by_node.values().flatten().copied()
+    }
+
     /// Adds a lease of a node; returns its place in the node's list.
     pub(super) fn insert(&mut self, node: NodeIndex, job: JobSeq) -> u32 {
         let held = self.by_node.entry(node).or_default();

@@ -239,7 +239,9 @@ impl Queue {
         let kind = self.kinds.add_job(cx.ledger, admitted.kind, &submit.kind);
         let key = class_key(&submit);
         let (class, lane) = self.classes.add_unfinished(cx.ledger, &mut self.kinds, admitted.class, key, kind);
-        let due_at = (cx.now + submit.delay_ms).max(submit.run_at);
+        let due_at = cx.now + submit.delay_ms;
+        let is_dated = due_at != Timestamp::NEVER && submit.run_at > cx.timers.calendar().utc(cx.now);
+        let stage = if is_dated { Stage::Dated { run_at: submit.run_at } } else { Stage::Scheduled { due_at } };
         let terms = Terms::new(
             submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
             submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
@@ -256,7 +258,7 @@ impl Queue {
             kind,
             class,
             lane,
-            stage: Stage::Scheduled { due_at },
+            stage,
             history: AttemptHistory::default(),
             terms: has_terms.then(|| Box::new(terms)),
             priority: submit.priority,
@@ -266,7 +268,9 @@ impl Queue {
         cx.ledger.charge(account, bytes);
         self.scheduled += 1;
         let job = self.table.insert(job);
-        if due_at > cx.now {
+        if is_dated {
+            cx.timers.set_dated(submit.run_at, seq, due_at);
+        } else if due_at > cx.now {
             cx.timers.set(due_at, Timer::JobDue(seq));
         } else {
             job.stage = Stage::Queued { since: cx.now };
@@ -300,6 +304,18 @@ impl Queue {
         job.stage = Stage::Queued { since: cx.now };
         let (place, rank) = (job.place(), job.rank());
         self.make_ready(place, rank, seq);
+    }
+
+    /// The calendar shows the instant that a job is scheduled for.
+    pub(crate) fn reach_date(&mut self, cx: &mut Context, seq: JobSeq, not_before: Timestamp) {
+        let job = self.table.get_mut(seq).expect("a job that is scheduled is held");
+        assert!(matches!(job.stage, Stage::Dated { .. }), "only a job with a date reaches it");
+        job.stage = Stage::Scheduled { due_at: not_before };
+        if not_before > cx.now {
+            cx.timers.set(not_before, Timer::JobDue(seq));
+        } else {
+            self.enqueue_scheduled(cx, seq);
+        }
     }
 
     /// Whether a job of these kinds (all if none is named) is ready that a node of this profile may run.
@@ -353,6 +369,20 @@ impl Queue {
     /// Extends leases. A lease that has ended, or that another node holds, is answered as lost.
     pub(crate) fn extend(&mut self, cx: &mut Context, extend: &Extend) -> Vec<Extended> {
         extend.leases.iter().map(|lease| self.extend_one(cx, extend, *lease)).collect()
+    }
+
+    /// The machine slept for `duration`: each lease ends as much later. O(leases · log n).
+    pub(crate) fn postpone_leases(&mut self, cx: &mut Context, duration: Millis) {
+        for seq in self.leases.iter() {
+            let job = self.table.get_mut(seq).expect("a leased job is held");
+            let Stage::Leased(run) = &mut job.stage else {
+                unreachable!("only a leased job is among its node's leases")
+            };
+            let until = rules::until_after_sleep(run.until, duration);
+            cx.timers.cancel(run.until, Timer::LeaseEnds(seq));
+            cx.timers.set(until, Timer::LeaseEnds(seq));
+            run.until = until;
+        }
     }
 
     /// What the jobs, their texts and the long polls are charged, recomputed. O(n).

@@ -16,8 +16,8 @@ use crate::outcome::FinalStatus;
 use crate::payload::Payload;
 use crate::registry::Registry;
 use crate::rules;
-use crate::time::{Millis, Timestamp};
-use crate::timers::Timer;
+use crate::time::{Millis, Timestamp, Utc};
+use crate::timers::{Timer, Timers};
 use crate::zone::Zone;
 use std::collections::BTreeSet;
 
@@ -50,6 +50,8 @@ pub(crate) struct JobRecord {
     result: Option<Payload>,
     error: Option<Payload>,
     final_number: Option<u64>,
+    /// The instant of the calendar that it waits for; `at` is the end of its delay then.
+    run_at: Option<Utc>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,14 +86,15 @@ members!(JobRecord {
     21 result,
     22 error,
     23 final_number,
+    24 run_at,
 });
 
 numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final });
 
 impl Queue {
     /// The records of all jobs, in order of submission.
-    pub(crate) fn records(&self) -> impl Iterator<Item = JobRecord> {
-        self.table.iter_from(JobSeq::FIRST).map(|job| self.record(job))
+    pub(crate) fn records(&self, timers: &Timers) -> impl Iterator<Item = JobRecord> {
+        self.table.iter_from(JobSeq::FIRST).map(|job| self.record(timers, job))
     }
 
     /// The numbers that the next job and the next final job get.
@@ -148,6 +151,7 @@ impl Queue {
             StageKind::Final => (self.classes.add_retained(cx.ledger, key), LaneIndex::NONE),
             _ => self.classes.add_unfinished(cx.ledger, &mut self.kinds, None, key, kind),
         };
+        let not_before = record.at;
         let job = record.into_job(registry, JobPlace { class, kind, lane }, place)?;
         // At this very instant a leased job's timer may have fired; a waiting job's has not, or the job would be final.
         let is_final = matches!(job.stage, Stage::Final(_));
@@ -157,6 +161,10 @@ impl Queue {
         let (account, bytes) = job.charge();
         cx.ledger.charge(account, bytes);
         match &job.stage {
+            Stage::Dated { run_at } => {
+                self.scheduled += 1;
+                cx.timers.set_dated(*run_at, seq, not_before);
+            }
             Stage::Scheduled { due_at } => {
                 self.scheduled += 1;
                 cx.timers.set(*due_at, Timer::JobDue(seq));
@@ -186,7 +194,7 @@ impl Queue {
         });
     }
 
-    fn record(&self, job: &Job) -> JobRecord {
+    fn record(&self, timers: &Timers, job: &Job) -> JobRecord {
         let class = self.classes.key(job.class);
         let terms = job.terms.as_deref();
         let mut record = JobRecord {
@@ -213,8 +221,12 @@ impl Queue {
             result: None,
             error: None,
             final_number: None,
+            run_at: None,
         };
         match &job.stage {
+            Stage::Dated { run_at } => {
+                (record.at, record.run_at) = (timers.not_before(*run_at, job.seq), Some(*run_at));
+            }
             Stage::Scheduled { due_at } => (record.stage, record.at) = (StageKind::Scheduled, *due_at),
             Stage::Queued { since } => (record.stage, record.at) = (StageKind::Queued, *since),
             Stage::Leased(run) => {
@@ -251,8 +263,14 @@ impl JobRecord {
         {
             return Err("a job's attempts contradict its state");
         }
+        if self.run_at.is_some() && self.stage != StageKind::Scheduled {
+            return Err("a job that does not wait for an instant has one");
+        }
         let stage = match (self.stage, self.node, self.status, self.final_number) {
-            (StageKind::Scheduled, None, None, None) => Stage::Scheduled { due_at: self.at },
+            (StageKind::Scheduled, None, None, None) => match self.run_at {
+                Some(run_at) => Stage::Dated { run_at },
+                None => Stage::Scheduled { due_at: self.at },
+            },
             (StageKind::Queued, None, None, None) => Stage::Queued { since: self.at },
             (StageKind::Leased, Some(node), None, None) => {
                 Stage::Leased(Box::new(Run { attempt, node, place, until: self.at, outcome: Outcome::NONE }))
@@ -325,6 +343,7 @@ mod tests {
             result: None,
             error: None,
             final_number: None,
+            run_at: None,
         };
         record.encode(&mut bytes);
         let decoded = JobRecord::decode(&mut Reader::new(&bytes));
@@ -380,6 +399,7 @@ mod tests {
             vec![JobRecord { stage: StageKind::Leased, node: Some(NodeIndex::new(0)), ..queued(1) }],
             vec![JobRecord { final_number: None, ..ended(1, 0) }],
             vec![JobRecord { attempts_max: 256, ..queued(1) }],
+            vec![JobRecord { run_at: Some(Utc::from_millis(5)), ..queued(1) }],
         ];
         for records in bad {
             assert!(restore(records.clone()).is_err(), "{records:?}");

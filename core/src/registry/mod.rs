@@ -17,7 +17,7 @@ use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
 use crate::name::Name;
 use crate::outcome::Refusal;
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
 use node::{Liveness, Node, NodeRecord};
 use std::collections::{BTreeMap, BTreeSet};
@@ -188,6 +188,16 @@ impl Registry {
             node.rearm(now);
             timers.set(node.check_at(), Timer::NodeLiveness(*index));
         }
+    }
+
+    /// The machine slept for `duration`: the nodes were not unseen in that time. O(n log n), rare.
+    pub(crate) fn postpone_checks(&mut self, timers: &mut Timers, duration: Millis) {
+        for (index, node) in &mut self.nodes {
+            timers.cancel(node.check_at(), Timer::NodeLiveness(*index));
+            node.postpone(duration);
+            timers.set(node.check_at(), Timer::NodeLiveness(*index));
+        }
+        self.idle = self.idle.iter().map(|(seen_at, index)| (*seen_at + duration, *index)).collect();
     }
 
     pub(crate) fn get_mut(&mut self, index: NodeIndex) -> Option<&mut Node> {

@@ -9,7 +9,7 @@ use crate::name_set::NameSet;
 use crate::payload::Payload;
 use crate::queue::profile::{ProfileIndex, Profiles};
 use crate::rules;
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 use crate::zone::Zone;
 
 /// How long ago a node was seen, in steps.
@@ -264,6 +264,12 @@ impl Node {
     /// The limits changed: the timer fires at once, to check the liveness under the new ones.
     pub(crate) fn rearm(&mut self, now: Timestamp) {
         self.check_at = now;
+    }
+
+    /// The machine slept: the node counts as seen that much later.
+    pub(crate) fn postpone(&mut self, duration: Millis) {
+        self.last_seen_at = self.last_seen_at + duration;
+        self.check_at = self.check_at + duration;
     }
 
     /// Whether it may be evicted as soon as another node needs the room.

@@ -3,16 +3,16 @@
 //! `ts`, `event` and the details' `count`, `window_sec`, `threshold` and `top_ips` are frozen; the rest may grow.
 
 use crate::object::{Object, object};
-use sheratan_core::Timestamp;
 use sheratan_core::alerts::{Alert, Change};
+use sheratan_core::{Calendar, Timestamp};
 
 /// Writes the change's line, without its line end.
-pub fn write(out: &mut Vec<u8>, change: &Change) {
+pub fn write(out: &mut Vec<u8>, calendar: Calendar, change: &Change) {
     let alert = &change.alert;
     object(out, |line| {
-        line.time("ts", change.at).plain("event", format_args!("BURST_{}", alert.event));
+        line.time("ts", calendar.utc(change.at)).plain("event", format_args!("BURST_{}", alert.event));
         line.object("details", |out| {
-            numbers(out, alert);
+            numbers(out, calendar, alert);
             out.plain("state", change.state.as_str());
             out.number("duration_ms", change.at.since(alert.opened_at).get());
         });
@@ -20,15 +20,15 @@ pub fn write(out: &mut Vec<u8>, change: &Change) {
 }
 
 /// Writes an open alert, as `GET /api/alerts` shows it.
-pub fn write_open(out: &mut Vec<u8>, now: Timestamp, alert: &Alert) {
+pub fn write_open(out: &mut Vec<u8>, (now, calendar): (Timestamp, Calendar), alert: &Alert) {
     object(out, |out| {
         out.plain("event", format_args!("BURST_{}", alert.event));
-        numbers(out, alert);
+        numbers(out, calendar, alert);
         out.number("duration_ms", now.since(alert.opened_at).get());
     });
 }
 
-fn numbers(out: &mut Object, alert: &Alert) {
+fn numbers(out: &mut Object, calendar: Calendar, alert: &Alert) {
     out.number("count", alert.count).number("window_sec", alert.window.as_secs_ceil());
     out.number("threshold", alert.threshold);
     out.array("top_ips", &alert.top, |out, (ip, count)| {
@@ -38,7 +38,7 @@ fn numbers(out: &mut Object, alert: &Alert) {
     if let Some((member, value)) = &alert.group {
         out.object("group", |out| _ = out.text(member, value));
     }
-    out.time("opened_ts", alert.opened_at).number("total", alert.total);
+    out.time("opened_ts", calendar.utc(alert.opened_at)).number("total", alert.total);
 }
 
 #[cfg(test)]
@@ -57,13 +57,14 @@ mod tests {
             window: Millis::from_secs(60),
             cooldown: Millis::from_secs(300),
             group: Some(("ip".into(), "a\"b".into())),
-            opened_at: Timestamp::from_millis(1_000),
+            opened_at: Timestamp::from_millis(500),
             count: 21,
             total: 22,
             top: vec![("192.0.2.1".parse().unwrap(), 21)],
         };
         let mut line = Vec::new();
-        write(&mut line, &Change { at: Timestamp::from_millis(1_500), state: State::Updated, alert });
+        let calendar = Calendar::from_offset_ms(500);
+        write(&mut line, calendar, &Change { at: Timestamp::from_millis(1_000), state: State::Updated, alert });
         let expected = serde_json::json!({
             "ts": "1970-01-01T00:00:01.500Z", "event": "BURST_AUTH_FAILURE",
             "details": {

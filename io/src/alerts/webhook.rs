@@ -12,8 +12,8 @@ use crate::rfc3339::Rfc3339;
 use crate::secret::Secret;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::{Value, json};
-use sheratan_core::Millis;
 use sheratan_core::alerts::{Change, State};
+use sheratan_core::{Calendar, Millis};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -121,10 +121,10 @@ impl Webhook {
     }
 
     /// Queues a change to be posted; never blocks.
-    pub fn post(&self, change: &Change) {
+    pub fn post(&self, change: &Change, calendar: Calendar) {
         let body = match self.is_alertmanager {
-            true => json!([alert(change, &self.source)]),
-            false => notification(change, &self.source),
+            true => json!([alert(change, calendar, &self.source)]),
+            false => notification(change, calendar, &self.source),
         };
         if self.bodies.try_send(body.to_string().into_bytes()).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -233,7 +233,7 @@ fn agent() -> ureq::Agent {
 }
 
 /// One alert in the Alertmanager's API format.
-fn alert(change: &Change, source: &str) -> Value {
+fn alert(change: &Change, calendar: Calendar, source: &str) -> Value {
     let Change { at, state, alert } = change;
     let ends_at = match state {
         State::Resolved => *at,
@@ -258,16 +258,16 @@ fn alert(change: &Change, source: &str) -> Value {
             }),
             "count": alert.count.to_string(), "total": alert.total.to_string(),
         },
-        "startsAt": Rfc3339::new(alert.opened_at).to_string(),
-        "endsAt": Rfc3339::new(ends_at).to_string(),
+        "startsAt": Rfc3339::new(calendar.utc(alert.opened_at)).to_string(),
+        "endsAt": Rfc3339::new(calendar.utc(ends_at)).to_string(),
         "generatorURL": source,
     })
 }
 
 /// A change as an Alertmanager posts it to a webhook.
-fn notification(change: &Change, source: &str) -> Value {
+fn notification(change: &Change, calendar: Calendar, source: &str) -> Value {
     let status = if change.state == State::Resolved { "resolved" } else { "firing" };
-    let mut alert = alert(change, source);
+    let mut alert = alert(change, calendar, source);
     let fingerprint = format!("{:016x}", change.alert.id);
     alert["status"] = json!(status);
     alert["fingerprint"] = json!(fingerprint);
@@ -312,7 +312,7 @@ mod tests {
             top: Vec::new(),
         };
         let change = Change { at: alert.opened_at, state: State::Opened, alert };
-        (0..QUEUE_MAX + 10).for_each(|_| webhook.post(&change));
+        (0..QUEUE_MAX + 10).for_each(|_| webhook.post(&change, Calendar::UNSET));
         // The thread may hold one besides those in the queue.
         assert!((9..=10).contains(&lost.load(Ordering::Relaxed)), "{lost:?}");
     }

@@ -97,10 +97,10 @@ impl Writer {
         loop {
             let wait = if self.held.is_empty() { Duration::MAX } else { RETRY };
             match lines.recv_timeout(wait) {
-                Ok(AlertLine { change, line }) => {
+                Ok(AlertLine { change, calendar, line }) => {
                     log(&change);
                     if let Some(webhook) = &self.webhook {
-                        webhook.post(&change);
+                        webhook.post(&change, calendar);
                     }
                     self.hold(line);
                 }

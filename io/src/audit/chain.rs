@@ -15,7 +15,6 @@ use crate::rotated::{Part, newest_first};
 use crate::service::Event;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sheratan_core::Timestamp;
 use std::fmt;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -99,7 +98,7 @@ impl Link {
     pub fn write(&self, event: &Event, out: &mut Vec<u8>) -> Link {
         let start = out.len();
         object(out, |line| {
-            line.time("ts", event.ts).plain("event", event.event).raw("details", &event.details);
+            line.time("ts", event.utc()).plain("event", event.event).raw("details", &event.details);
             line.number("seq", self.seq).plain("prev", hex::encode(self.prev));
         });
         let next = rules::next_link(self, &out[start..]);
@@ -107,12 +106,12 @@ impl Link {
         next
     }
 
-    /// Extends the chain over the torn bytes after the last whole line; returns the event to write next.
-    pub fn pass(&mut self, torn: &[u8], now: Timestamp) -> Event {
+    /// Extends the chain over the torn bytes after the last whole line; returns the event to write before `event`.
+    pub fn pass(&mut self, torn: &[u8], event: &Event) -> Event {
         let mut details = Vec::new();
         object(&mut details, |out| _ = out.number("bytes", torn.len() as u64).plain("before", hex::encode(self.prev)));
         self.prev = Sha256::digest(torn).into();
-        Event { ts: now, event: TORN, details }
+        Event { event: TORN, details, ..event.clone() }
     }
 }
 

@@ -5,7 +5,7 @@
 //! end. Of all other kinds, whose single events are evidence, the first hundred of a window are written as they are.
 
 use crate::service::Event;
-use sheratan_core::{Millis, Timestamp};
+use sheratan_core::{Calendar, Millis, Timestamp};
 use std::collections::BTreeMap;
 
 /// How long events of a kind are collected.
@@ -41,7 +41,7 @@ impl Coalescer {
         if let Some(window) = self.windows.get(event.event)
             && window.is_over(event.ts)
         {
-            out.extend(window.summary(event.ts, event.event));
+            out.extend(window.summary((event.ts, event.calendar), event.event));
             self.windows.remove(event.event);
         }
         let window = self.windows.entry(event.event).or_insert_with(|| Window {
@@ -65,20 +65,20 @@ impl Coalescer {
     }
 
     /// Puts into `out` the summaries of the windows that are over.
-    pub fn drain_due(&mut self, now: Timestamp, out: &mut impl Extend<Event>) {
+    pub fn drain_due(&mut self, (now, calendar): (Timestamp, Calendar), out: &mut impl Extend<Event>) {
         self.windows.retain(|event, window| {
             let is_over = window.is_over(now);
             if is_over {
-                out.extend(window.summary(now, event));
+                out.extend(window.summary((now, calendar), event));
             }
             !is_over
         });
     }
 
     /// Puts into `out` the summaries of all windows, at the end.
-    pub fn drain_all(&mut self, now: Timestamp, out: &mut impl Extend<Event>) {
+    pub fn drain_all(&mut self, clock: (Timestamp, Calendar), out: &mut impl Extend<Event>) {
         for (event, window) in std::mem::take(&mut self.windows) {
-            out.extend(window.summary(now, event));
+            out.extend(window.summary(clock, event));
         }
     }
 }
@@ -89,11 +89,11 @@ impl Window {
     }
 
     /// The last counted event, with the count and the first one's instant; `None` if none were counted.
-    fn summary(&self, now: Timestamp, event: &'static str) -> Option<Event> {
+    fn summary(&self, clock: (Timestamp, Calendar), event: &'static str) -> Option<Event> {
         if self.held == 0 {
             return None;
         }
-        Some(Event::counted(now, event, self.held, self.first_held_at, &self.last_details))
+        Some(Event::counted(clock, event, self.held, self.first_held_at, &self.last_details))
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
     const FAILURE: &str = "AUTH_FAILURE";
 
     fn event(ms: u64, event: &'static str, details: &str) -> Event {
-        Event { ts: at(ms), event, details: details.as_bytes().to_vec() }
+        Event { ts: at(ms), calendar: Calendar::UNSET, event, details: details.as_bytes().to_vec() }
     }
 
     fn at(ms: u64) -> Timestamp {
@@ -120,7 +120,7 @@ mod tests {
 
     fn due(coalescer: &mut Coalescer, ms: u64) -> Vec<Event> {
         let mut out = Vec::new();
-        coalescer.drain_due(at(ms), &mut out);
+        coalescer.drain_due((at(ms), Calendar::UNSET), &mut out);
         out
     }
 
@@ -145,8 +145,8 @@ mod tests {
         assert_eq!(written, 100);
         let details = r#"{"count":50,"first_ts":"1970-01-01T00:00:00.100Z"}"#;
         let mut out = Vec::new();
-        coalescer.drain_all(at(200), &mut out);
-        coalescer.drain_all(at(200), &mut out);
+        coalescer.drain_all((at(200), Calendar::UNSET), &mut out);
+        coalescer.drain_all((at(200), Calendar::UNSET), &mut out);
         assert_eq!(out, [event(200, FAILURE, details)]);
     }
 
@@ -171,11 +171,11 @@ mod tests {
             for (step, kind) in &steps {
                 now += step;
                 if step % 2 == 0 {
-                    coalescer.drain_due(at(now), &mut out);
+                    coalescer.drain_due((at(now), Calendar::UNSET), &mut out);
                 }
                 coalescer.add(event(now, [REAP, FAILURE, "RETRY_SCHEDULED"][*kind], "{}"), &mut out);
             }
-            coalescer.drain_all(at(now), &mut out);
+            coalescer.drain_all((at(now), Calendar::UNSET), &mut out);
             let reported: u64 = out.iter().map(|event| {
                 let details: serde_json::Value = serde_json::from_slice(&event.details).unwrap();
                 details["count"].as_u64().unwrap_or(1)

@@ -109,7 +109,7 @@ mod tests {
     use crate::disk::RealDisk;
     use crate::rotated::newest_first;
     use crate::service::Event;
-    use sheratan_core::Timestamp;
+    use sheratan_core::{Calendar, Timestamp};
 
     fn settings(folder: &tempfile::TempDir, bytes_max: u64, kept: u32) -> Settings {
         Settings { path: folder.path().join("logs/audit.jsonl"), bytes_max, kept }
@@ -121,6 +121,7 @@ mod tests {
         for n in 0..count {
             audit.record(Event {
                 ts: Timestamp::from_millis(n * 1_000),
+                calendar: Calendar::UNSET,
                 event: "AUTH_FAILURE",
                 details: b"{}".to_vec(),
             });

@@ -14,7 +14,7 @@ use crate::service::Event;
 use crate::stall::WriteWatch;
 use crate::thread::{self, END_MAX, Thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use sheratan_core::{Millis, Timestamp};
+use sheratan_core::{Calendar, Millis, Timestamp};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -142,8 +142,9 @@ pub struct Writer {
     file: RotatedFile,
     link: Link,
     coalescer: Coalescer,
-    /// The latest known instant.
+    /// The latest known instant, and what the calendar showed at the latest event.
     now: Timestamp,
+    calendar: Calendar,
     /// Events to be written.
     pending: VecDeque<Event>,
     /// Lines under construction.
@@ -162,7 +163,7 @@ impl Writer {
         let file = RotatedFile::open_on(disk.clone(), &path, settings.bytes_max, settings.kept)?.synced_when_full();
         let link = rules::resumed_link(Link::find(&*disk, &path)?);
         let (coalescer, pending, lines) = (Coalescer::default(), VecDeque::new(), Vec::new());
-        let now = Timestamp::ZERO;
+        let (now, calendar) = (Timestamp::ZERO, Calendar::UNSET);
         let is_tail_unreported = rules::must_report_torn(torn_tail(&*disk, &path)?.as_deref());
         let is_failing = false;
         let watch = WriteWatch::default();
@@ -173,6 +174,7 @@ impl Writer {
             link,
             coalescer,
             now,
+            calendar,
             pending,
             lines,
             is_failing,
@@ -185,19 +187,20 @@ impl Writer {
     /// Adds an event; it is written by the next [`flush`](Writer::flush), or counted with those that it repeats.
     pub fn take(&mut self, event: Event) {
         self.now = self.now.max(event.ts);
+        self.calendar = event.calendar;
         self.coalescer.add(event, &mut self.pending);
     }
 
     /// Sets the time; summaries of windows that are over become pending.
     pub fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        self.coalescer.drain_due(self.now, &mut self.pending);
+        self.coalescer.drain_due((self.now, self.calendar), &mut self.pending);
     }
 
     /// Writes everything that is left, summaries of open windows included. Returns how many events could not be
     /// written.
     pub fn finish(mut self) -> usize {
-        self.coalescer.drain_all(self.now, &mut self.pending);
+        self.coalescer.drain_all((self.now, self.calendar), &mut self.pending);
         self.flush();
         self.pending.len()
     }
@@ -303,7 +306,7 @@ impl Writer {
         if let Some(torn) = torn_tail(&*self.disk, &self.path)? {
             self.lines.clear();
             let mut link = self.link.clone();
-            let event = link.pass(&torn, event.ts);
+            let event = link.pass(&torn, event);
             let next = link.write(&event, &mut self.lines);
             if let Err(failed) = self.file.write_here(&self.lines) {
                 // If nothing of the line was written, the earlier torn bytes are still unreported.
@@ -352,7 +355,7 @@ mod tests {
 
     fn event(n: u64) -> Event {
         let details = format!(r#"{{"n":{n}}}"#).into_bytes();
-        Event { ts: Timestamp::from_millis(n), event: "AUTH_FAILURE", details }
+        Event { ts: Timestamp::from_millis(n), calendar: Calendar::UNSET, event: "AUTH_FAILURE", details }
     }
 
     fn record(settings: &Settings, events: std::ops::Range<u64>) {

@@ -1,21 +1,21 @@
 //! Instants on the command line: absolute, or relative to now.
 
 use crate::rfc3339;
-use sheratan_core::{Millis, Timestamp};
+use sheratan_core::{Millis, Utc};
 use std::str::FromStr;
 
 /// An instant as it is written on the command line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Instant {
     /// `2026-01-15T20:52:03Z`
-    At(Timestamp),
+    At(Utc),
     /// `15m`: this long before now.
     Ago(Millis),
 }
 
 impl Instant {
     /// The instant, if it is `now`.
-    pub fn resolve(self, now: Timestamp) -> Timestamp {
+    pub fn resolve(self, now: Utc) -> Utc {
         match self {
             Instant::At(at) => at,
             Instant::Ago(duration) => now - duration,
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn an_instant_is_absolute_or_relative_to_now() {
-        let now = Timestamp::from_millis(1_768_510_323_348);
+        let now = Utc::from_millis(1_768_510_323_348);
         let table = [
             ("0s", 1_768_510_323_348),
             ("90s", 1_768_510_233_348),
@@ -67,7 +67,7 @@ mod tests {
         ];
         for (text, millis) in table {
             let at = text.parse::<Instant>().map(|instant| instant.resolve(now));
-            assert_eq!(at, Ok(Timestamp::from_millis(millis)), "{text}");
+            assert_eq!(at, Ok(Utc::from_millis(millis)), "{text}");
         }
     }
 

@@ -5,6 +5,7 @@ use super::terminal;
 use crate::journal::{self, Options};
 use crate::shell;
 use clap::Subcommand;
+use sheratan_core::Calendar;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -79,15 +80,20 @@ fn verify(common: &Common, is_replayed: bool) -> Result<ExitCode, Failure> {
 }
 
 fn repair(common: &Common) -> Result<ExitCode, Failure> {
-    let report = journal::repair(&common.data_dir, Options::default(), shell::wall_time())
+    let report = journal::repair(&common.data_dir, Options::default(), Calendar::UNSET.instant(shell::wall_time()))
         .map_err(|error| Failure::Local(error.to_string()))?;
     show(common, &report)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn rewind(common: &Common, is_loss_accepted: bool) -> Result<ExitCode, Failure> {
-    let report = journal::rewind(&common.data_dir, Options::default(), shell::wall_time(), is_loss_accepted)
-        .map_err(|error| Failure::Local(error.to_string()))?;
+    let report = journal::rewind(
+        &common.data_dir,
+        Options::default(),
+        Calendar::UNSET.instant(shell::wall_time()),
+        is_loss_accepted,
+    )
+    .map_err(|error| Failure::Local(error.to_string()))?;
     show(common, &report)?;
     let is_refused = report.lost.is_some() && !report.is_done;
     Ok(if is_refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })

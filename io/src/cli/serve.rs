@@ -12,9 +12,11 @@ use crate::platform::{self, Signal};
 use crate::redact::{Redactor, SECRET_BYTES_MIN};
 use crate::service::{PlaneAddrs, Recovering, Service, Settings};
 use crate::shell::addresses::ConnectionLimits;
+use crate::shell::clock::Clock;
 use crate::shell::lobby::Lobby;
 use crate::shell::reader::{LogPaths, LogReader};
 use crate::shell::snapshots::Snapshots;
+use crate::shell::timekeeper::{Notice, Start, Timekeeper};
 use crate::shell::{self, Parts, StopFlag};
 use crate::stall::Watches;
 use crate::token::{Origin, Token};
@@ -22,7 +24,7 @@ use crate::trace::Trace;
 use anstyle::{AnsiColor, Style};
 use crossbeam_channel::Receiver;
 use sheratan_core::alerts::Alerts;
-use sheratan_core::{Command, RulesVersion};
+use sheratan_core::{Calendar, Command, Hub, RulesVersion, Timestamp};
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -45,6 +47,9 @@ const OWN_FILES: u64 = 64;
 /// Reloaded rules that the loop has not read yet.
 const RELOADS_MAX: usize = 4;
 
+/// How often a start that waits for the machine's clock reads it.
+const CLOCK_CHECK_EVERY: Duration = Duration::from_millis(200);
+
 /// A longer recovery logs its progress.
 const SILENT_RECOVERY: Duration = Duration::from_secs(1);
 
@@ -54,6 +59,10 @@ const SILENT_RECOVERY: Duration = Duration::from_secs(1);
 pub struct Args {
     #[command(flatten)]
     flags: Flags,
+    /// Start although the machine's clock is more than a day behind the journal: the journal was written with a clock
+    /// that was ahead. The calendar is set back; leases, delays and other durations are not affected
+    #[arg(long)]
+    accept_clock: bool,
 }
 
 /// Serves until it is asked to stop.
@@ -76,13 +85,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let lobby = Lobby::open(listeners, recovering, config.http, connections_max(&config))
         .map_err(|error| Failure::local("the planes' sockets", error))?;
     let recovery = recover(recovered, &lobby)?;
+    let clock = StartedClock::start(&recovery.hub, config.clock_wait, args.accept_clock)?;
     platform::survive_file_size_limit().map_err(|error| Failure::local("signals cannot be received", error))?;
     let logs = logs::start(&config.logs, &redactor).map_err(|error| Failure::local("the logs", error))?;
     let (rules_sender, rules) = crossbeam_channel::bounded(RELOADS_MAX);
     let (flags, data_dir) = (args.flags.clone(), config.data_dir.clone());
     let reload = Reload { flags, data_dir, level: logs.level(), rules: rules_sender };
     let rules = Rules { first: alert_rules, later: rules };
-    let ended = serve(&config, lobby, addr_file, recovery, secrets, rules, (reload, logs.watches()));
+    let ended = serve(&config, lobby, addr_file, (recovery, clock), secrets, rules, (reload, logs.watches()));
     drop(logs);
     ended
 }
@@ -91,7 +101,7 @@ fn serve(
     config: &Config,
     lobby: Lobby,
     mut addr_file: AddrFile,
-    recovery: Recovery,
+    (recovery, mut clock): (Recovery, StartedClock),
     secrets: Secrets,
     rules: Rules,
     (reload, watches): (Reload, Watches),
@@ -107,6 +117,7 @@ fn serve(
         took_ms = report.took_ms,
         "recovered"
     );
+    clock.log();
     let Secrets { access, redactor } = secrets;
     access.log();
     tell_short_secrets(&redactor);
@@ -128,26 +139,30 @@ fn serve(
     }
     let addrs = addr_file.addrs;
     let token_path = access.origin.map(|_| Token::path(&config.data_dir));
-    let mut service = Service::new(hub, report.next_seq, settings(config, addrs, access.token, redactor));
+    let mut service = Service::new(hub, report.next_seq, settings(config, addrs, access.token, redactor, clock.now()));
     let (hub_id, traced_from) = (store.identity().hub_id, service.last_seq());
-    let start_trace = |settings| Trace::start(settings, hub_id, traced_from, shell::wall_time());
+    let start_trace = |settings| Trace::start(settings, hub_id, traced_from, clock.now());
     let trace = config.trace.clone().map(start_trace).transpose().map_err(local("a thread"))?;
     if trace.is_some() {
         service.begin_trace();
     }
+    let now = clock.now();
+    if service.hub().calendar() != clock.calendar {
+        service.set_calendar(now, clock.calendar).expect("the journal has not failed yet");
+    }
     let salt = journal::random_salt().map_err(local("a salt for ids"))?;
-    service.begin_ids(shell::wall_time(), salt);
+    service.begin_ids(now, salt);
     if *service.hub().limits() != config.limits {
-        // A new hub accepts it as well; the command's record holds the wall time.
+        // A new hub accepts it as well; the command's record holds the hub's time.
         let set = Command::Set(config.limits.differences(service.hub().limits()));
-        service.command(shell::wall_time(), set).expect("the journal has not failed yet");
+        service.command(now, set).expect("the journal has not failed yet");
     }
     if service.hub().rules() < RulesVersion::NEWEST {
         // Earlier records keep their rules; from here on this build's rules apply.
         let adopt = Command::AdoptRules(RulesVersion::NEWEST);
-        service.command(shell::wall_time(), adopt).expect("the journal has not failed yet");
+        service.command(now, adopt).expect("the journal has not failed yet");
     }
-    service.set_alerts(shell::wall_time(), rules.first);
+    service.set_alerts(now, rules.first);
     let arrivals = lobby.close().map_err(local("the planes' sockets"))?;
     addr_file.set_ready().map_err(local("hub.addr"))?;
     announce(config, addrs, token_path.as_deref());
@@ -155,6 +170,8 @@ fn serve(
         poll,
         waker,
         arrivals,
+        clock: clock.clock,
+        timekeeper: clock.timekeeper,
         service,
         appender,
         audit,
@@ -236,6 +253,48 @@ fn recover(recovered: Recovered, lobby: &Lobby) -> Result<Recovery, Failure> {
     recovered.replay(&mut progress).map_err(|error| Failure::Local(error.to_string()))
 }
 
+/// The machine's clocks, and the hub's time and calendar at the start.
+struct StartedClock {
+    clock: Clock,
+    timekeeper: Timekeeper,
+    calendar: Calendar,
+    notice: Option<Notice>,
+}
+
+impl StartedClock {
+    /// Waits for a clock that is far behind the journal to be set: a machine without a battery for its clock gets the
+    /// time from the network soon after it starts.
+    fn start(hub: &Hub, wait: Duration, is_accepted: bool) -> Result<StartedClock, Failure> {
+        let (mut clock, started, mut is_told) = (Clock::new(), Instant::now(), false);
+        loop {
+            let reading = clock.read_with_wall();
+            let far_behind = match Timekeeper::start(&reading, hub.now(), hub.calendar(), is_accepted) {
+                Ok(Start { timekeeper, calendar, notice }) => {
+                    return Ok(StartedClock { clock, timekeeper, calendar, notice });
+                }
+                Err(far_behind) => far_behind,
+            };
+            if started.elapsed() >= wait {
+                return Err(Failure::Local(far_behind.to_string()));
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                eprintln!("waiting {} s for the machine's clock to be set: {far_behind}", wait.as_secs());
+            }
+            std::thread::sleep(CLOCK_CHECK_EVERY);
+        }
+    }
+
+    fn now(&mut self) -> Timestamp {
+        self.timekeeper.now(&self.clock.read())
+    }
+
+    fn log(&self) {
+        if let Some(notice) = self.notice {
+            tracing::warn!("{notice}");
+        }
+    }
+}
+
 /// The alert rules of the start, and the channel of reloaded ones.
 struct Rules {
     first: Alerts,
@@ -297,7 +356,13 @@ fn tell_short_secrets(redactor: &Redactor) {
     }
 }
 
-fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>, redactor: Arc<Redactor>) -> Settings {
+fn settings(
+    config: &Config,
+    addrs: PlaneAddrs,
+    token: Option<Token>,
+    redactor: Arc<Redactor>,
+    started_at: Timestamp,
+) -> Settings {
     Settings {
         addrs,
         token,
@@ -307,7 +372,7 @@ fn settings(config: &Config, addrs: PlaneAddrs, token: Option<Token>, redactor: 
         result_hmac_key: config.result_hmac_key.clone(),
         backpressure_status: config.backpressure_status,
         is_metrics_public: config.is_metrics_public,
-        started_at: shell::wall_time(),
+        started_at,
         redactor,
     }
 }

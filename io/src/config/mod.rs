@@ -29,6 +29,7 @@ use sheratan_core::limits::Limits;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use table::{SETTINGS, ValueType};
 use values::{Source, Values};
 use zeroize::Zeroizing;
@@ -69,6 +70,8 @@ pub struct Config {
     pub auth_failures_max: u32,
     /// Whether other machines may read the metrics without the token.
     pub is_metrics_public: bool,
+    /// How long a start waits for the machine's clock to be set.
+    pub clock_wait: Duration,
     /// Bounds of a connection.
     pub http: http::Limits,
     /// The most connections at a time.
@@ -203,6 +206,7 @@ impl Config {
             is_integrity_required: values.flag("result_integrity_required"),
             result_hmac_key,
             auth_failures_max: values.number("auth_fail_limit") as u32,
+            clock_wait: Duration::from_secs(values.number("clock_wait_sec")),
             is_metrics_public: values.flag("metrics_public"),
             http: http::Limits {
                 body_bytes_max: values.number("max_body_bytes") as usize,

@@ -262,6 +262,12 @@ pub const SETTINGS: &[Setting] = &[
         ValueType::Bytes(1 << 20, MANY),
         "Maximum bytes of requests and replies that all connections hold; above it those that hold the most are refused",
     ),
+    setting(
+        "clock_wait_sec",
+        "60",
+        ValueType::Number(0, 86_400),
+        "Seconds that a start waits for the machine's clock to be set if it is more than a day behind the journal",
+    ),
     setting("idle_timeout_sec", "75", ValueType::Number(1, 86_400), "Seconds after which an idle connection is closed"),
     setting(
         "event_stream_bytes",

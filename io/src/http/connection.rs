@@ -5,7 +5,7 @@ use super::reader::Reader;
 use super::reply::Persistence;
 use super::unsent::{self, UnsentLeases};
 use super::{Limits, Method, Refusal, Reply, Request, RequestId};
-use sheratan_core::{LeaseRef, Timestamp};
+use sheratan_core::{Calendar, LeaseRef, Timestamp};
 use std::collections::VecDeque;
 use std::mem;
 
@@ -33,6 +33,7 @@ use std::mem;
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,
+    calendar: Calendar,
     reader: Reader,
     /// The requests that were returned and whose replies are not in the output, in order.
     slots: VecDeque<Slot>,
@@ -90,6 +91,7 @@ impl Connection {
     pub fn new(now: Timestamp, limits: &Limits) -> Self {
         Connection {
             limits: *limits,
+            calendar: Calendar::UNSET,
             reader: Reader::new(),
             slots: VecDeque::new(),
             first_id: 0,
@@ -103,6 +105,11 @@ impl Connection {
             has_input_ended: false,
             is_draining: false,
         }
+    }
+
+    /// Sets what the calendar shows at the instants that the connection is given: replies have it as `Date`.
+    pub fn set_calendar(&mut self, calendar: Calendar) {
+        self.calendar = calendar;
     }
 
     /// From now on a body that does not come together with its head is read only after [`Connection::admit`]: whoever
@@ -441,9 +448,9 @@ impl Connection {
             if is_last && self.stream == Stream::Waiting {
                 let bytes_ahead = self.output.len();
                 self.stream = if slot.is_head { Stream::None } else { Stream::Open { bytes_ahead } };
-                reply.write_unended(now, &mut self.output, slot.is_head);
+                reply.write_unended(self.calendar.utc(now), &mut self.output, slot.is_head);
             } else {
-                reply.write(now, &mut self.output, persistence, slot.is_head);
+                reply.write(self.calendar.utc(now), &mut self.output, persistence, slot.is_head);
             }
         }
         if self.slots.is_empty() {
@@ -517,7 +524,7 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        self.slots.len() < self.limits.pipeline_max && self.has_output_room()
+        self.slots.len() < self.limits.pipeline_max as usize && self.has_output_room()
     }
 
     fn has_output_room(&self) -> bool {

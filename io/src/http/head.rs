@@ -129,7 +129,7 @@ impl Head {
         let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut []);
         let status = parsed
-            .parse_with_uninit_headers(bytes, &mut room[..limits.headers_max.min(HEADERS_MAX)])
+            .parse_with_uninit_headers(bytes, &mut room[..(limits.headers_max as usize).min(HEADERS_MAX)])
             .map_err(|error| refusal_of(error, bytes, limits))?;
         assert_eq!(status, httparse::Status::Complete(bytes.len()), "both find the head's end at the same place");
         let parts = (parsed.method, parsed.path, parsed.version);
@@ -218,7 +218,7 @@ fn refusal_of(error: httparse::Error, bytes: &[u8], limits: &Limits) -> Refusal 
     match error {
         httparse::Error::HeaderName => Fault::HeaderName.into(),
         httparse::Error::HeaderValue => Fault::HeaderValue.into(),
-        httparse::Error::TooManyHeaders => Refusal::TooManyHeaders { headers_max: limits.headers_max },
+        httparse::Error::TooManyHeaders => Refusal::TooManyHeaders { headers_max: limits.headers_max as usize },
         httparse::Error::Version if names_version(bytes) => Refusal::UnknownVersion,
         _ => Fault::RequestLine.into(),
     }

@@ -17,12 +17,12 @@ pub struct Limits {
     /// Bytes of a request's target; one more is `414 uri_too_long`. RFC 9112 asks for at least 8,000.
     pub target_bytes_max: usize,
     /// Headers of a request, up to [`HEADERS_MAX`]; one more is `431 headers_too_large`. As Apache's default.
-    pub headers_max: usize,
+    pub headers_max: u32,
     /// Bytes of a body, decoded; one more is `413 payload_too_large`. The operator's setting.
     pub body_bytes_max: usize,
     /// Requests that are not answered; at the limit nothing more is read. A client that pipelines 32 deep fills
     /// a round trip of 30 ms at 1,000 requests a second.
-    pub pipeline_max: usize,
+    pub pipeline_max: u32,
     /// Bytes of replies that wait to be sent; above it no request is read: a client that sends and never reads must not
     /// fill the memory. Four socket buffers.
     pub output_bytes_max: usize,
@@ -86,7 +86,7 @@ impl Default for Limits {
     }
 }
 
-const _: () = assert!(Limits::DEFAULT.headers_max <= HEADERS_MAX);
+const _: () = assert!(Limits::DEFAULT.headers_max as usize <= HEADERS_MAX);
 const _: () = assert!(
     Limits::DEFAULT.request_line_bytes_max() + 512 <= Limits::DEFAULT.head_bytes_max,
     "the longest request line leaves room for headers"

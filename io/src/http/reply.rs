@@ -3,7 +3,7 @@
 use super::grammar::is_token;
 use super::output::Output;
 use jiff::fmt::rfc2822::DateTimePrinter;
-use sheratan_core::{LeaseRef, Timestamp};
+use sheratan_core::{LeaseRef, Utc};
 use std::io::Write;
 
 /// Headers that the connection writes itself: a second one would make a reply ambiguous.
@@ -88,7 +88,7 @@ impl Reply {
     }
 
     /// Writes the reply. A HEAD gets the same head without the body.
-    pub(super) fn write(self, now: Timestamp, output: &mut Output, persistence: Persistence, is_to_head: bool) {
+    pub(super) fn write(self, now: Utc, output: &mut Output, persistence: Persistence, is_to_head: bool) {
         let length = self.has_body().then_some(self.body.len());
         self.write_head(now, output, persistence, length);
         if !is_to_head && self.has_body() {
@@ -97,7 +97,7 @@ impl Reply {
     }
 
     /// Writes the head of a stream, and the beginning of its body, which ends with the connection.
-    pub(super) fn write_unended(self, now: Timestamp, output: &mut Output, is_to_head: bool) {
+    pub(super) fn write_unended(self, now: Utc, output: &mut Output, is_to_head: bool) {
         self.write_head(now, output, Persistence::Close, None);
         if !is_to_head {
             output.push(self.body);
@@ -109,7 +109,7 @@ impl Reply {
         self.status != 204 && self.status != 304
     }
 
-    fn write_head(&self, now: Timestamp, output: &mut Output, persistence: Persistence, length: Option<usize>) {
+    fn write_head(&self, now: Utc, output: &mut Output, persistence: Persistence, length: Option<usize>) {
         output.write(|out| {
             out.reserve(256);
             write!(out, "HTTP/1.1 {} {}\r\nDate: ", self.status, reason_phrase(self.status)).expect(TAKES_ALL);
@@ -150,7 +150,7 @@ fn is_header_text(byte: u8) -> bool {
 }
 
 /// The instant as an IMF-fixdate (RFC 9110, section 5.6.7); about 30 ns, so that nothing needs to be cached.
-fn write_date(out: &mut Vec<u8>, now: Timestamp) {
+fn write_date(out: &mut Vec<u8>, now: Utc) {
     let latest = jiff::Timestamp::MAX;
     let millis = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let instant = jiff::Timestamp::from_millisecond(millis).unwrap_or(latest);

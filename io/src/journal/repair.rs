@@ -14,7 +14,7 @@ use super::verify::{self, SegmentStatus};
 use crate::disk::{self, Disk};
 use crate::rfc3339::Rfc3339;
 use serde::Serialize;
-use sheratan_core::{Hub, Timestamp};
+use sheratan_core::{Calendar, Hub, Timestamp};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -357,7 +357,7 @@ fn known_records(segment: &SegmentFile, seqs: Range<u64>) -> Option<(Option<Rfc3
     let end = format::end_of_content(&bytes, offset);
     while let Some((_, entry)) = format::search(&bytes, offset..end, &seed, seqs.clone()) {
         let (seq, at, end) = match entry {
-            format::Entry::Record { seq, now, end, .. } => (seq, Some(Rfc3339::new(now)), end),
+            format::Entry::Record { seq, now, end, .. } => (seq, Some(by_hub_time(now)), end),
             format::Entry::Seal { last_seq, end, .. } => (last_seq, None, end),
         };
         first_at = first_at.or(at);
@@ -365,6 +365,12 @@ fn known_records(segment: &SegmentFile, seqs: Range<u64>) -> Option<(Option<Rfc3
         offset = end;
     }
     last.map(|(seq, at)| (first_at, seq, at))
+}
+
+/// A record's instant by the hub's time. It differs from the calendar by all steps of the machine's clock so far, which
+/// only a replay knows.
+fn by_hub_time(now: Timestamp) -> Rfc3339 {
+    Rfc3339::new(Calendar::UNSET.utc(now))
 }
 
 /// Refuses files of another format version: they cannot be read, but are not damaged.

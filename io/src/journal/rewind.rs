@@ -45,7 +45,7 @@ pub struct RewindTarget {
     pub file: PathBuf,
     /// The last record in it.
     pub covered_seq: u64,
-    /// The hub's time in it.
+    /// What its calendar shows.
     pub at: Rfc3339,
     /// The build that made it.
     pub written_by: Build,
@@ -98,7 +98,7 @@ fn newest_restorable(repair: &mut Repair) -> Result<RewindTarget, RepairError> {
         match opened {
             Ok((hub, reader)) => {
                 let info = reader.info();
-                let (file, at) = (info.file.clone(), Rfc3339::new(hub.now()));
+                let (file, at) = (info.file.clone(), Rfc3339::new(hub.calendar().utc(hub.now())));
                 let target = RewindTarget { file, covered_seq: info.covered_seq, at, written_by: info.written_by };
                 (repair.covered_seq, repair.covered_hash) = (info.covered_seq, info.outcome_hash);
                 return Ok(target);

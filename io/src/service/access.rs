@@ -7,8 +7,8 @@ use super::{Answer, Caller, Event, Service};
 use crate::http::{Reply, Request};
 use crate::redact::{Redactor, redact_one};
 use crate::secret::Secret;
-use sheratan_core::Timestamp;
 use sheratan_core::telemetry::Observation;
+use sheratan_core::{Calendar, Timestamp};
 use std::borrow::Cow;
 
 /// Bytes of a path in the audit log: longer paths are cut, so that a line has a bound.
@@ -86,7 +86,13 @@ impl Service {
     fn refuse_plane(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Problem {
         self.hub.observe(now, Observation::PortMismatch);
         if self.stalls.admits_refusals_event() {
-            let event = port_mismatch(now, caller, request, &self.settings.addrs, &self.settings.redactor);
+            let event = port_mismatch(
+                (now, self.hub.calendar()),
+                caller,
+                request,
+                &self.settings.addrs,
+                &self.settings.redactor,
+            );
             self.notifications.add(event);
         }
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
@@ -149,14 +155,14 @@ pub fn audited_path(redactor: &Redactor, request: &Request) -> String {
 
 /// The event for a path of the other plane.
 pub fn port_mismatch(
-    now: Timestamp,
+    clock: (Timestamp, Calendar),
     caller: &Caller,
     request: &Request,
     addrs: &PlaneAddrs,
     redactor: &Redactor,
 ) -> Event {
     let (port, expected) = (addrs.of(caller.plane).port(), addrs.of(caller.plane.other()).port());
-    Event::new(now, "PORT_MISMATCH", |out| {
+    Event::new(clock, "PORT_MISMATCH", |out| {
         out.plain("ip", caller.ip).text("path", &audited_path(redactor, request));
         out.number("port", u64::from(port)).number("expected", u64::from(expected));
     })

@@ -9,7 +9,7 @@ use super::spelling;
 use crate::rfc3339;
 use sheratan_core::integrity::json::{self, Object, Value};
 use sheratan_core::limits::CAPABILITIES_MAX;
-use sheratan_core::{Millis, Name, NameSet, Payload, Timestamp};
+use sheratan_core::{Millis, Name, NameSet, Payload, Utc};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
@@ -74,7 +74,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A member that is an RFC 3339 instant.
-    pub fn instant(&self, key: &str) -> Result<Option<Timestamp>, Problem> {
+    pub fn instant(&self, key: &str) -> Result<Option<Utc>, Problem> {
         let Some(text) = self.text(key)? else { return Ok(None) };
         rfc3339::parse(&text).map(Some).map_err(|error| Problem::bad_request(format!("{key}: {error}")))
     }

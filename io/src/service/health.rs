@@ -5,7 +5,7 @@ use super::route::Plane;
 use super::stalls::Stalls;
 use super::{Answer, Caller, Service, reply};
 use crate::http::Reply;
-use sheratan_core::Timestamp;
+use sheratan_core::{Timestamp, Utc};
 
 /// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +60,7 @@ impl Route {
 impl Service {
     pub(super) fn handle_health(&self, now: Timestamp, caller: &Caller, route: Route) -> Result<Answer, Problem> {
         match route {
-            Route::Health => Ok(Answer::Now(health(now, caller.plane, &self.stalls))),
+            Route::Health => Ok(Answer::Now(health(self.hub.calendar().utc(now), caller.plane, &self.stalls))),
             Route::Livez => Ok(Answer::Now(livez(&self.stalls))),
             Route::Readyz => self.readyz().map(Answer::Now),
         }
@@ -88,7 +88,7 @@ impl Service {
     }
 }
 
-pub fn health(now: Timestamp, plane: Plane, stalls: &Stalls) -> Reply {
+pub fn health(now: Utc, plane: Plane, stalls: &Stalls) -> Reply {
     let service = match plane {
         Plane::Control => "Sheratan Hub Control",
         Plane::Data => "Sheratan Hub Data",

@@ -145,6 +145,12 @@ impl LongPolls {
         ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
+    /// Moves all deadlines. O(n).
+    pub fn postpone(&mut self, duration: Millis) {
+        self.polls.values_mut().for_each(|poll| poll.until = poll.until + duration);
+        self.ends = self.polls.iter().map(|(id, poll)| (poll.until, *id)).collect();
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.polls.len()

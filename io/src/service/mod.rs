@@ -67,7 +67,9 @@ pub use recovering::{Recovering, Replayed};
 pub use route::{Plane, PlaneAddrs};
 pub use settings::Settings;
 use sheratan_core::limits::PULL_JOBS_MAX;
-use sheratan_core::{Caller as Asker, Command, Effect, Hub, LeaseRef, Outcome, Principal, Salt, Timestamp};
+use sheratan_core::{
+    Calendar, Caller as Asker, Command, Effect, Hub, LeaseRef, Millis, Outcome, Principal, Salt, Timestamp,
+};
 use stalls::Stalls;
 pub use stalls::WATCHED;
 pub use uncommitted::Handover;
@@ -84,6 +86,9 @@ use sheratan_core::telemetry::Observation;
 use std::net::IpAddr;
 use traffic::Traffic;
 use uncommitted::Uncommitted;
+
+/// A step of the machine's clock that is an event of its own; a smaller one is drift that the calendar follows.
+pub const CLOCK_STEP_MS: u64 = 2_000;
 
 /// The sender of a request, and where its reply goes.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +142,7 @@ impl Service {
             uncommitted: Uncommitted::new(hub.now(), next_seq, hub.outcome_hash()),
             long_polls: LongPolls::default(),
             quiet_nodes: QuietNodes::default(),
-            notifications: Notifications::new(settings.redactor.clone()),
+            notifications: Notifications::new(settings.redactor.clone(), hub.calendar()),
             traffic: Traffic::default(),
             shell_counts: ShellCounts::default(),
             stalls: Stalls::default(),
@@ -198,6 +203,25 @@ impl Service {
     pub fn begin_ids(&mut self, now: Timestamp, salt: Salt) {
         let began = self.command(now, Command::BeginSalt(rules::salt_of_start(salt)));
         began.expect("the journal has not failed yet");
+    }
+
+    /// The machine's clock was set: from now on the calendar is this one.
+    pub fn set_calendar(&mut self, now: Timestamp, calendar: Calendar) -> Result<(), Problem> {
+        let by_ms = i128::from(calendar.offset_ms()) - i128::from(self.hub.calendar().offset_ms());
+        self.command(now, Command::SetCalendar(calendar))?;
+        self.notifications.set_calendar(calendar);
+        if by_ms.unsigned_abs() >= CLOCK_STEP_MS.into() {
+            self.audit(now, "CLOCK_SET", |out| _ = out.raw("by_ms", by_ms.to_string().as_bytes()));
+        }
+        Ok(())
+    }
+
+    /// The machine slept for `duration` from `now` on: leases and long polls get the time that was left.
+    pub fn sleep(&mut self, now: Timestamp, duration: Millis) -> Result<(), Problem> {
+        self.record_quiet_nodes(now)?;
+        self.command(now, Command::Slept(duration))?;
+        self.long_polls.postpone(duration);
+        Ok(())
     }
 
     /// Fires the timers that are due at `now`. Call it at [`Service::next_timeout`] or earlier, then

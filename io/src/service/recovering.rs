@@ -9,7 +9,7 @@ use super::stalls::Stalls;
 use super::{Caller, Event};
 use crate::http::{Reply, Request};
 use crate::redact::Redactor;
-use sheratan_core::{Millis, Timestamp};
+use sheratan_core::{Calendar, Millis, Timestamp};
 use std::sync::Arc;
 
 /// When to retry: most recoveries take less.
@@ -59,32 +59,33 @@ impl Recovering {
     }
 
     /// Answers a request.
-    pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Reply {
-        self.route(now, caller, request).unwrap_or_else(Problem::into_reply)
+    pub fn handle(&mut self, clock: (Timestamp, Calendar), caller: &Caller, request: &Request) -> Reply {
+        self.route(clock, caller, request).unwrap_or_else(Problem::into_reply)
     }
 
     /// The events for the audit log (requests for paths of the other plane), each with its count.
     pub fn into_events(self) -> Vec<(Event, u64)> {
         let counted = self.counted.map(|Counted { count, first_ts, last }| {
-            (Event::counted(last.ts, last.event, count, first_ts, &last.details), count)
+            (Event::counted((last.ts, last.calendar), last.event, count, first_ts, &last.details), count)
         });
         self.events.into_iter().map(|event| (event, 1)).chain(counted).collect()
     }
 
-    fn route(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
+    fn route(&mut self, clock: (Timestamp, Calendar), caller: &Caller, request: &Request) -> Result<Reply, Problem> {
         let lookup = route::find(caller.plane, request.path());
         match lookup {
             Lookup::OtherPlane => {
-                self.add_event(access::port_mismatch(now, caller, request, &self.addrs, &self.redactor));
+                self.add_event(access::port_mismatch(clock, caller, request, &self.addrs, &self.redactor));
                 Err(Problem::port_mismatch(caller.plane, &self.addrs))
             }
             Lookup::Found(Route::Health(route @ (health::Route::Health | health::Route::Livez)))
                 if route.is_public(caller) =>
             {
                 access::check_method(route.methods(), request)?;
+                let (now, calendar) = clock;
                 let none = Stalls::default();
                 Ok(if route == health::Route::Health {
-                    health::health(now, caller.plane, &none)
+                    health::health(calendar.utc(now), caller.plane, &none)
                 } else {
                     health::livez(&none)
                 })
@@ -137,7 +138,7 @@ mod tests {
         wire.received(NOW, format!("{target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
         let request = wire.next_request(NOW).expect("a whole request came");
         let caller = Caller { plane, ip, origin: Origin { connection: 1, request: request.id() } };
-        let reply = recovering.handle(NOW, &caller, &request);
+        let reply = recovering.handle((NOW, Calendar::UNSET), &caller, &request);
         (reply.status(), String::from_utf8(reply.body().to_vec()).unwrap())
     }
 

@@ -4,7 +4,7 @@ use super::Service;
 use super::problem::Problem;
 use crate::audit::Room;
 use crate::object::{Object, object};
-use sheratan_core::{Millis, Timestamp};
+use sheratan_core::{Millis, Timestamp, Utc};
 use std::time::Duration;
 
 /// What is written beside the journal.
@@ -20,8 +20,8 @@ const JOURNAL: usize = WATCHED.len();
 pub struct Stalls {
     /// How long a write of each has been under way.
     ages: [Duration; WATCHED.len()],
-    /// Since when each stalls; the journal is the last.
-    since: [Option<Timestamp>; WATCHED.len() + 1],
+    /// Since when each stalls, and what the calendar showed then; the journal is the last.
+    since: [Option<(Timestamp, Utc)>; WATCHED.len() + 1],
     /// Since when the journal has a batch.
     committing_since: Option<Timestamp>,
     room: Room,
@@ -31,9 +31,9 @@ pub struct Stalls {
 
 impl Stalls {
     /// What stalls, and since when.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Timestamp)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Utc)> {
         let names = WATCHED.into_iter().chain(["journal"]);
-        names.zip(self.since).filter_map(|(name, since)| Some((name, since?)))
+        names.zip(self.since).filter_map(|(name, since)| Some((name, since?.1)))
     }
 
     /// How long a write of each has been under way.
@@ -111,17 +111,18 @@ impl Service {
         let what = WATCHED.get(index).copied().unwrap_or("journal");
         match (self.stalls.since[index], since) {
             (None, Some(since)) => {
-                let since_utc = crate::rfc3339::Rfc3339::new(since);
+                let utc = self.hub.calendar().utc(since);
+                let since_utc = crate::rfc3339::Rfc3339::new(utc);
                 tracing::error!(what, %since_utc, "a write does not return: the disk hangs, or nobody reads the output");
-                self.audit(now, "WRITE_STALLED", |out| _ = out.plain("what", what).time("since_utc", since));
+                self.audit(now, "WRITE_STALLED", |out| _ = out.plain("what", what).time("since_utc", utc));
             }
-            (Some(since), None) => {
+            (Some((since, _)), None) => {
                 let stalled_ms = now.since(since).get();
                 tracing::warn!(what, stalled_ms, "writes return again");
                 self.audit(now, "WRITE_RESUMED", |out| _ = out.plain("what", what).number("stalled_ms", stalled_ms));
             }
             _ => return,
         }
-        self.stalls.since[index] = since;
+        self.stalls.since[index] = since.map(|since| (since, self.hub.calendar().utc(since)));
     }
 }

@@ -1,47 +1,75 @@
-//! The clock: monotonic time anchored to wall time at start.
+//! The clock: reads the machine's clocks for the [`Timekeeper`](super::timekeeper::Timekeeper).
 //!
-//! Leases and timers must not jump when an operator sets the machine's clock or a laptop resumes from sleep: the clock
-//! follows wall time by running at twice or half its speed until the two agree. Twice is the most that is safe: workers
-//! extend their leases at a third of the duration, so no lease expires before its extension while the clock catches up.
+//! A round of the loop reads one clock, and every few milliseconds all of them: about 25 ns each.
 
 use super::engine::micros;
-use sheratan_core::{Millis, Timestamp};
+use super::timekeeper::Reading;
+use crate::platform;
+use sheratan_core::{Timestamp, Utc};
+use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// A difference that is worth a line in the log: more than what a busy machine or a leap second makes.
-const JUMP_MS: u64 = 2_000;
+/// Time awake between two readings of all clocks.
+const ALL_EVERY_US: u64 = 5_000;
 
-/// Reads the machine's clocks.
+/// If more time than this passes while wall time is read, it is not compared with the other clocks.
+const READING_US_MAX: u64 = 5_000;
+
+/// How often wall time is read until that takes less.
+const TRIES_MAX: u32 = 3;
+
+/// The clocks of the machine.
+#[derive(Debug)]
 pub struct Clock {
-    started: Instant,
-    slew: Slew,
-}
-
-/// A jump of wall time between two reads of the clock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Jump {
-    /// Wall time jumped ahead by this much.
-    Ahead(Millis),
-    /// Wall time jumped back by this much.
-    Back(Millis),
+    /// What the sleepless clock showed when the machine had been awake for as long as the process then.
+    sleepless_before: Option<u64>,
+    asleep: u64,
+    next_at: u64,
 }
 
 impl Clock {
-    /// A clock that shows wall time now.
     pub fn new() -> Self {
-        Clock::not_before(Timestamp::ZERO)
+        let awake = awake_us();
+        let sleepless_before = platform::sleepless_us().map(|now| now.saturating_sub(awake));
+        Clock { sleepless_before, asleep: 0, next_at: 0 }
     }
 
-    /// A clock that shows wall time now, but nothing before `earliest`: the hub's time at its last record. If wall time
-    /// was set back while the hub was down, time continues from there at half its speed. It does not stop until wall
-    /// time has caught up, since every lease and retry would stop with it.
-    pub fn not_before(earliest: Timestamp) -> Self {
-        Clock { started: Instant::now(), slew: Slew::not_before(wall_micros(), earliest) }
+    /// What the clocks show now; without wall time if all clocks were read just before.
+    pub fn read(&mut self) -> Reading {
+        let awake = awake_us();
+        if awake < self.next_at {
+            return Reading { awake, asleep: self.asleep, wall: None };
+        }
+        self.next_at = awake + ALL_EVERY_US;
+        self.read_all()
     }
 
-    /// The current instant, never earlier than the one before; and a jump of wall time, reported once.
-    pub fn now(&mut self) -> (Timestamp, Option<Jump>) {
-        self.slew.read(micros(self.started.elapsed()), wall_micros())
+    /// What the clocks show now, wall time included, however long that takes.
+    pub fn read_with_wall(&mut self) -> Reading {
+        loop {
+            let reading = self.read_all();
+            if reading.wall.is_some() {
+                return reading;
+            }
+        }
+    }
+
+    fn read_all(&mut self) -> Reading {
+        self.note_sleep();
+        for _ in 0..TRIES_MAX {
+            let (before, wall, awake) = (awake_us(), wall_us(), awake_us());
+            if awake - before <= READING_US_MAX {
+                return Reading { awake, asleep: self.asleep, wall: Some(wall) };
+            }
+        }
+        Reading { awake: awake_us(), asleep: self.asleep, wall: None }
+    }
+
+    /// A pause between the two clocks makes the sleep shorter until the next reading.
+    fn note_sleep(&mut self) {
+        if let (Some(now), Some(before)) = (platform::sleepless_us(), self.sleepless_before) {
+            self.asleep = self.asleep.max(now.saturating_sub(before).saturating_sub(awake_us()));
+        }
     }
 }
 
@@ -51,91 +79,26 @@ impl Default for Clock {
     }
 }
 
-/// The clock's arithmetic, in microseconds: the loop reads the clock more often than once a millisecond.
-#[derive(Debug)]
-pub struct Slew {
-    now: u64,
-    monotonic: u64,
-    is_jumping: bool,
+/// Wall time now.
+pub fn wall_time() -> Utc {
+    Utc::from_millis(u64::try_from(wall_us() / 1_000).unwrap_or(0))
 }
 
-impl Slew {
-    /// A clock that starts now and shows `wall` (microseconds), but nothing before `earliest`.
-    pub fn not_before(wall: u64, earliest: Timestamp) -> Self {
-        Slew { now: wall.max(earliest.as_millis().saturating_mul(1_000)), monotonic: 0, is_jumping: false }
-    }
-
-    /// The instant `monotonic` µs after the start, when wall time is `wall` µs; and a jump of wall time, reported once.
-    pub fn read(&mut self, monotonic: u64, wall: u64) -> (Timestamp, Option<Jump>) {
-        let elapsed = monotonic.saturating_sub(self.monotonic);
-        self.monotonic = monotonic;
-        let straight = self.now + elapsed;
-        let (ahead, back) = (wall.saturating_sub(straight), straight.saturating_sub(wall));
-        self.now = straight + ahead.min(elapsed) - back.min(elapsed / 2);
-        let off = Millis::new(ahead.max(back) / 1_000);
-        let was_jumping = std::mem::replace(&mut self.is_jumping, off.get() >= JUMP_MS);
-        let jump = if ahead > 0 { Jump::Ahead(off) } else { Jump::Back(off) };
-        (Timestamp::from_millis(self.now / 1_000), (self.is_jumping && !was_jumping).then_some(jump))
-    }
+/// The time that the machine has been awake since the process began: connections are measured on it.
+pub fn awake_at() -> Timestamp {
+    Timestamp::from_millis(awake_us() / 1_000)
 }
 
-fn wall_micros() -> u64 {
-    // A machine whose clock shows a time before 1970 counts from 1970.
-    micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+fn awake_us() -> u64 {
+    static STARTED: OnceLock<Instant> = OnceLock::new();
+    micros(STARTED.get_or_init(Instant::now).elapsed())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const START: u64 = 1_000_000_000_000;
-    const HOUR: u64 = 3_600_000_000;
-
-    #[test]
-    fn it_follows_wall_time_while_the_two_agree() {
-        let mut slew = Slew::not_before(START, Timestamp::ZERO);
-        for elapsed in [0, 1, 999, 1_000, 5_000_000] {
-            let (now, jump) = slew.read(elapsed, START + elapsed);
-            assert_eq!(now.as_millis(), (START + elapsed) / 1_000);
-            assert_eq!(jump, None);
-        }
-    }
-
-    #[test]
-    fn a_hub_whose_clock_was_set_back_while_it_was_down_goes_on_from_its_last_record_at_half_the_speed() {
-        let last = Timestamp::from_millis((START + HOUR) / 1_000);
-        let mut slew = Slew::not_before(START, last);
-        let (now, jump) = slew.read(2_000_000, START + 2_000_000);
-        assert_eq!(now, last + Millis::from_secs(1));
-        assert!(matches!(jump, Some(Jump::Back(_))));
-        let (now, _) = slew.read(3 * HOUR, START + 3 * HOUR);
-        assert_eq!(now.as_millis(), (START + 3 * HOUR) / 1_000, "caught up");
-    }
-
-    #[test]
-    fn wall_time_that_jumps_ahead_is_caught_up_with_at_twice_the_speed() {
-        let mut slew = Slew::not_before(START, Timestamp::ZERO);
-        let (now, jump) = slew.read(1_000_000, START + HOUR);
-        assert_eq!(now.as_millis(), (START + 2_000_000) / 1_000);
-        assert_eq!(jump, Some(Jump::Ahead(Millis::new((HOUR - 1_000_000) / 1_000))));
-        let (_, jump) = slew.read(2_000_000, START + HOUR + 1_000_000);
-        assert_eq!(jump, None, "a jump is reported once");
-        let (now, _) = slew.read(HOUR, START + 2 * HOUR - 1_000_000);
-        assert_eq!(now.as_millis(), (START + 2 * HOUR - 1_000_000) / 1_000, "caught up, and not beyond");
-    }
-
-    #[test]
-    fn wall_time_that_jumps_back_is_waited_for_at_half_the_speed_and_time_never_goes_back() {
-        let mut slew = Slew::not_before(START, Timestamp::ZERO);
-        let (now, jump) = slew.read(1_000_000, START - HOUR);
-        assert_eq!(now.as_millis(), (START + 500_000) / 1_000);
-        assert!(matches!(jump, Some(Jump::Back(_))));
-        let mut last = now;
-        for second in 2..10_000 {
-            let (now, _) = slew.read(second * 1_000_000, START - HOUR + second * 1_000_000);
-            assert!(now >= last);
-            last = now;
-        }
-        assert_eq!(last.as_millis(), (START - HOUR) / 1_000 + 9_999_000);
+/// Negative before 1970.
+fn wall_us() -> i64 {
+    let signed = |duration: std::time::Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => signed(since),
+        Err(error) => -signed(error.duration()),
     }
 }

@@ -12,6 +12,7 @@ use super::held::{HeldReplies, Patience, Released};
 use super::reader::PageRequest;
 use super::rules;
 use super::sockets::{Socket, Sockets};
+use super::timekeeper::{Changes, Reading, Timekeeper};
 use super::turns::{FIRST_REQUESTS_MAX, Place, REQUESTS_MAX, ROUND_REQUESTS_MAX, Turns};
 use super::wire::Wire;
 use crate::http::{Method, Reply};
@@ -19,8 +20,8 @@ use crate::journal::Batch;
 use crate::rfc3339::Rfc3339;
 use crate::service::streams::Sendout;
 use crate::service::{Answer, Caller, Handover, LateReply, Origin, Problem, Service};
-use sheratan_core::Timestamp;
 use sheratan_core::telemetry::Observation;
+use sheratan_core::{Calendar, Timestamp};
 use std::collections::BTreeSet;
 use std::mem;
 use std::time::Duration;
@@ -55,6 +56,9 @@ pub struct Engine<W> {
     is_journal_down: bool,
     patience: Patience,
     now: Timestamp,
+    /// The time that the machine was awake: connections are measured on it, which neither a clock that is set nor a
+    /// sleep moves.
+    awake: Timestamp,
     stopwatch: Stopwatch,
     /// Connections that may have bytes to read or requests to answer.
     turns: Turns,
@@ -71,7 +75,12 @@ pub struct Engine<W> {
 
 impl<W: Wire> Engine<W> {
     /// An engine without connections, whose journal holds every record of the service.
-    pub fn new(now: Timestamp, service: Service, patience: Patience, stopwatch: Stopwatch) -> Self {
+    pub fn new(
+        (now, awake): (Timestamp, Timestamp),
+        service: Service,
+        patience: Patience,
+        stopwatch: Stopwatch,
+    ) -> Self {
         Engine {
             durable: service.last_seq(),
             service,
@@ -82,6 +91,7 @@ impl<W: Wire> Engine<W> {
             is_journal_down: false,
             patience,
             now,
+            awake,
             stopwatch,
             turns: Turns::default(),
             buffered_bytes_max: BUFFERED_BYTES_MAX,
@@ -92,14 +102,46 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// Sets the time; an earlier instant than the last one is ignored.
-    pub fn set_now(&mut self, now: Timestamp) {
-        self.now = now.max(self.now);
+    /// Sets the time to what the machine's clocks show. A sleep of the machine and a step of its clock become commands;
+    /// while the journal is down they wait, and the hub's time and calendar with them.
+    pub fn set_time(&mut self, timekeeper: &mut Timekeeper, reading: &Reading) -> Changes {
+        let mut changes = Changes::default();
+        if let Some(slept) = timekeeper.slept(reading)
+            && self.service.sleep(self.now, slept).is_ok()
+        {
+            timekeeper.note_sleep(slept);
+            changes.slept = Some(slept);
+        }
+        self.now = timekeeper.now(reading).max(self.now);
+        self.awake = reading.awake_at().max(self.awake);
+        let before = self.service.hub().calendar();
+        if let Some(calendar) = timekeeper.step(reading, before)
+            && self.service.set_calendar(self.now, calendar).is_ok()
+        {
+            timekeeper.note_step(reading);
+            changes.stepped_ms = Some(calendar.offset_ms().saturating_sub(before.offset_ms()));
+        }
+        if changes != Changes::default() {
+            let calendar = self.calendar_of_connections();
+            for id in self.sockets.ids() {
+                self.sockets.get(id).expect("the id was just listed").http.set_calendar(calendar);
+            }
+        }
+        changes
     }
 
-    /// The instant that was set last.
+    /// The hub's time.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// The time that connections are measured on.
+    pub fn awake(&self) -> Timestamp {
+        self.awake
+    }
+
+    fn calendar_of_connections(&self) -> Calendar {
+        Calendar::showing(self.service.hub().calendar().utc(self.now), self.awake)
     }
 
     /// The service, to drain what it has for the logs and to set its gauges.
@@ -128,7 +170,8 @@ impl<W: Wire> Engine<W> {
     }
 
     /// Adds a connection and returns its id. It is read in this round if it is marked as readable.
-    pub fn accept(&mut self, socket: Socket<W>) -> u64 {
+    pub fn accept(&mut self, mut socket: Socket<W>) -> u64 {
+        socket.http.set_calendar(self.calendar_of_connections());
         let id = self.sockets.insert(socket);
         self.sockets.arm(id);
         let socket = self.sockets.get(id).expect("it was just inserted");
@@ -213,7 +256,10 @@ impl<W: Wire> Engine<W> {
             && self.now >= since + commit_ms_max
         {
             self.service.set_journal_stalled(self.now, Some(since));
-            self.journal_failed(format!("the disk has not answered since {}", Rfc3339::new(since)));
+            self.journal_failed(format!(
+                "the disk has not answered since {}",
+                Rfc3339::new(self.service.hub().calendar().utc(since))
+            ));
         }
         while let Some(overdue) = self.held.release_overdue(self.now, held_ms_max) {
             let Released { origin, mut reply, is_acknowledgement, .. } = overdue;
@@ -267,7 +313,7 @@ impl<W: Wire> Engine<W> {
                 break;
             }
             let socket = self.sockets.get(id).expect("it was just listed");
-            socket.http.shed(self.now, Problem::overloaded().into_reply());
+            socket.http.shed(self.awake, Problem::overloaded().into_reply());
             self.dirty.insert(id);
             self.sockets.recount(id);
             count += 1;
@@ -287,7 +333,7 @@ impl<W: Wire> Engine<W> {
         // Where memory is scarce, a connection that holds much already is not read: what it sends waits in its socket.
         let may_read = !is_scarce || socket.http.buffered_bytes() <= SMALL_BYTES;
         if socket.is_readable && socket.http.wants_read() && may_read {
-            if socket.read(self.now, &mut self.buffer).is_err() {
+            if socket.read(self.awake, &mut self.buffer).is_err() {
                 self.close(id);
                 return 0;
             }
@@ -323,13 +369,13 @@ impl<W: Wire> Engine<W> {
 
     /// Decides whether the body is read whose head has arrived.
     fn admit_body(&mut self, id: u64) {
-        let Engine { sockets, service, now, dirty, .. } = self;
+        let Engine { sockets, service, now, awake, dirty, .. } = self;
         let Some(socket) = sockets.get(id) else { return };
         let Some(head) = socket.http.unadmitted_request() else { return };
         let origin = Origin { connection: id, request: head.id() };
         match service.admit_body(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &head) {
-            Ok(()) => socket.http.admit(*now),
-            Err(reply) => socket.http.refuse_body(*now, reply),
+            Ok(()) => socket.http.admit(*awake),
+            Err(reply) => socket.http.refuse_body(*awake, reply),
         }
         dirty.insert(id);
     }
@@ -338,14 +384,14 @@ impl<W: Wire> Engine<W> {
     /// answered; the others wait, one for each connection.
     fn answer(&mut self, id: u64, requests_max: usize) -> usize {
         let mut room = self.buffered_bytes_max.saturating_sub(self.buffered_bytes());
-        let Engine { sockets, service, held, durable, now, dirty, pages, is_journal_down, stopwatch, .. } = self;
+        let Engine { sockets, service, held, durable, now, awake, dirty, pages, is_journal_down, stopwatch, .. } = self;
         let Some(socket) = sockets.get(id) else { return 0 };
         for answered in 0..requests_max {
             let is_behind = !*is_journal_down && service.batch_bytes() > BATCH_BYTES_MAX;
             if is_behind && !socket.http.next_path().is_some_and(|path| Service::is_read_only(socket.plane, path)) {
                 return answered;
             }
-            let Some(request) = socket.http.next_request(*now) else { return answered };
+            let Some(request) = socket.http.next_request(*awake) else { return answered };
             let origin = Origin { connection: id, request: request.id() };
             let came_at = stopwatch();
             let before = service.last_seq();
@@ -370,7 +416,7 @@ impl<W: Wire> Engine<W> {
                 }
                 Answer::Now(reply) => reply,
                 Answer::Stream(beginning) => {
-                    socket.begin_stream(*now, origin.request, beginning);
+                    socket.begin_stream(*awake, origin.request, beginning);
                     dirty.insert(id);
                     continue;
                 }
@@ -381,7 +427,7 @@ impl<W: Wire> Engine<W> {
                 }
             };
             service.answered(*now, socket.plane, stopwatch().saturating_sub(came_at));
-            socket.http.reply(*now, origin.request, reply);
+            socket.http.reply(*awake, origin.request, reply);
             dirty.insert(id);
         }
         requests_max
@@ -390,10 +436,10 @@ impl<W: Wire> Engine<W> {
     /// Fires the due timers: of the journal and of connections (what takes too long), then those of the service.
     pub fn fire_timers(&mut self) {
         self.check_patience();
-        while let Some(id) = self.sockets.pop_due(self.now) {
+        while let Some(id) = self.sockets.pop_due(self.awake) {
             let socket = self.sockets.get(id).expect("a timer is removed with its connection");
-            if socket.http.next_timeout().is_some_and(|at| at <= self.now) {
-                socket.http.handle_timeout(self.now);
+            if socket.http.next_timeout().is_some_and(|at| at <= self.awake) {
+                socket.http.handle_timeout(self.awake);
                 self.dirty.insert(id);
             }
             self.sockets.arm(id);
@@ -421,7 +467,7 @@ impl<W: Wire> Engine<W> {
         for Sendout { to, bytes } in self.service.streams().take(self.now) {
             for id in to {
                 let Some(socket) = self.sockets.get(id) else { continue };
-                socket.http.push(self.now, &bytes);
+                socket.http.push(self.awake, &bytes);
                 self.dirty.insert(id);
                 self.sockets.recount(id);
             }
@@ -474,7 +520,7 @@ impl<W: Wire> Engine<W> {
         if let Some(took_us) = took_us {
             self.service.answered(self.now, socket.plane, took_us);
         }
-        socket.http.reply(self.now, origin.request, reply);
+        socket.http.reply(self.awake, origin.request, reply);
         self.dirty.insert(origin.connection);
         self.sockets.recount(origin.connection);
     }
@@ -484,7 +530,7 @@ impl<W: Wire> Engine<W> {
     pub fn write(&mut self, mut wrote: impl FnMut(u64, &mut W)) {
         for id in mem::take(&mut self.dirty) {
             let Some(socket) = self.sockets.get(id) else { continue };
-            if socket.write(self.now).is_err() || socket.http.is_done() {
+            if socket.write(self.awake).is_err() || socket.http.is_done() {
                 self.close(id);
                 continue;
             }
@@ -530,9 +576,10 @@ impl<W: Wire> Engine<W> {
         !self.is_journal_down && self.service.batch_bytes() > BATCH_BYTES_MAX
     }
 
-    /// When the next timer is due.
+    /// When the next timer is due, by the hub's time. A connection's comes later if the machine sleeps meanwhile.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        let next = self.sockets.next_timeout().into_iter().chain(self.service.next_timeout());
+        let of_sockets = self.sockets.next_timeout().map(|at| self.now + at.since(self.awake));
+        let next = of_sockets.into_iter().chain(self.service.next_timeout());
         next.chain(self.patience_ends_at()).min()
     }
 
@@ -541,7 +588,7 @@ impl<W: Wire> Engine<W> {
         self.service.begin_drain();
         for id in self.sockets.ids() {
             let socket = self.sockets.get(id).expect("the id was just listed");
-            socket.http.begin_drain(self.now);
+            socket.http.begin_drain(self.awake);
             self.dirty.insert(id);
         }
     }

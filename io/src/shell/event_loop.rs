@@ -1,7 +1,7 @@
 //! The event loop: drives the engine with real sockets, the machine's clock and threads, one round after another.
 
 use super::addresses::{Addresses, ConnectionLimits};
-use super::clock::{Clock, Jump};
+use super::clock::Clock;
 use super::committer::{Committer, Report};
 use super::engine::{Engine, micros};
 use super::held::Patience;
@@ -9,10 +9,12 @@ use super::listener::Listeners;
 use super::lobby::Arrivals;
 use super::reader::LogReader;
 use super::sockets::Socket;
+use super::timekeeper::{Changes, Timekeeper};
 use super::{Ended, FIRST_SOCKET, Parts, StopFlag};
 use crate::alerts::AlertLog;
 use crate::audit::{Audit, Feed};
 use crate::http;
+use crate::service::CLOCK_STEP_MS;
 use crate::stall::Watches;
 use crate::trace::Trace;
 use crossbeam_channel::{Receiver, Sender};
@@ -64,6 +66,7 @@ pub(super) struct EventLoop {
     stop: Arc<StopFlag>,
     sealed: Sender<u64>,
     clock: Clock,
+    timekeeper: Timekeeper,
     drain_until: Option<Timestamp>,
 }
 
@@ -74,12 +77,13 @@ impl EventLoop {
         let Arrivals { mut listeners, sockets, events } = arrivals;
         listeners.register(poll.registry())?;
         events.into_iter().for_each(|(event, count)| service.record_before_start(event, count));
-        let mut clock = Clock::not_before(service.hub().now());
-        let (now, _) = clock.now();
+        let (mut clock, timekeeper) = (parts.clock, parts.timekeeper);
+        let reading = clock.read();
+        let times = (timekeeper.now(&reading), reading.awake_at());
         let mut event_loop = EventLoop {
             poll,
             listeners,
-            engine: Engine::new(now, service, Patience::DEFAULT, stopwatch),
+            engine: Engine::new(times, service, Patience::DEFAULT, stopwatch),
             committer: Committer::start(appender, waker)?,
             audit,
             audit_feed: parts.audit_feed,
@@ -94,6 +98,7 @@ impl EventLoop {
             stop: parts.stop,
             sealed: parts.sealed,
             clock,
+            timekeeper,
             drain_until: None,
         };
         event_loop.engine.set_buffered_bytes_max(parts.buffered_bytes_max);
@@ -170,7 +175,8 @@ impl EventLoop {
         if self.engine.has_ready() {
             return Some(Duration::ZERO);
         }
-        if self.engine.connections() < self.limits.connections_max && self.listeners.is_ready(self.engine.now()) {
+        let awake = self.engine.awake();
+        if self.engine.connections() < self.limits.connections_max && self.listeners.is_ready(awake) {
             // Room was made after the last look, and the event of those who wait is spent.
             return Some(Duration::ZERO);
         }
@@ -178,31 +184,31 @@ impl EventLoop {
             // The audit log's thread does not wake the loop.
             return Some(FULL_PAUSE);
         }
-        let now = self.engine.now();
-        let next = self.engine.next_timeout().into_iter().chain(self.drain_until);
-        let at = next.chain(self.listeners.next_timeout(now)).min();
+        let own = self.drain_until.into_iter().chain(self.listeners.next_timeout(awake));
+        let of_engine = self.engine.next_timeout().map(|at| at.since(self.engine.now()));
+        let wait = own.map(|at| at.since(awake)).chain(of_engine).min();
+        let capped = |wait: Millis| Duration::from_millis((wait.get() + 1).min(POLL_MS_MAX + 1));
         if self.watches.ages().iter().any(|age| !age.is_zero()) {
             // A write may be about to take too long, and its end does not wake the loop.
-            let soon = now + Millis::new(POLL_MS_MAX);
-            return Some(Duration::from_millis(at.unwrap_or(soon).min(soon).since(now).get() + 1));
+            return Some(capped(wait.unwrap_or(Millis::new(POLL_MS_MAX))));
         }
-        let at = at?;
-        // One more millisecond, so that the timer is due when the poll returns. The wait is capped, since the hub's
-        // clock may run faster than the poll's.
-        Some(Duration::from_millis((at.since(now).get() + 1).min(POLL_MS_MAX)))
+        // One more millisecond, so that the timer is due when the poll returns. The wait is capped, since the machine's
+        // clock may be set meanwhile.
+        wait.map(capped)
     }
 
     fn read_clock(&mut self) {
-        let (now, jump) = self.clock.now();
-        self.engine.set_now(now);
-        match jump {
-            Some(Jump::Ahead(by)) => {
-                tracing::warn!(by_ms = by.get(), "wall time jumped ahead; the hub's clock runs faster until it agrees");
-            }
-            Some(Jump::Back(by)) => {
-                tracing::warn!(by_ms = by.get(), "wall time jumped back; the hub's clock runs slower until it agrees");
-            }
-            None => {}
+        let reading = self.clock.read();
+        let Changes { slept, stepped_ms } = self.engine.set_time(&mut self.timekeeper, &reading);
+        if let Some(slept) = slept {
+            tracing::info!(slept_ms = slept.get(), "the machine slept: leases get the time that was left");
+        }
+        if let Some(by_ms) = stepped_ms.filter(|by_ms| by_ms.unsigned_abs() >= CLOCK_STEP_MS) {
+            let direction = if by_ms > 0 { "ahead" } else { "back" };
+            tracing::warn!(
+                by_ms = by_ms.unsigned_abs(),
+                "wall time jumped {direction}: jobs with run_at_utc follow it, durations are not affected"
+            );
         }
     }
 
@@ -252,7 +258,7 @@ impl EventLoop {
             if open >= self.limits.connections_max {
                 return;
             }
-            let now = self.engine.now();
+            let now = self.engine.awake();
             let Some((mut stream, peer, plane)) = self.listeners.accept(now) else { return };
             if !self.addresses.admits(peer.ip(), open, &self.limits) {
                 self.engine.service().count_refused_connection();
@@ -324,7 +330,7 @@ impl EventLoop {
             return;
         }
         tracing::info!(connections = self.engine.connections(), "stopping: requests in flight are answered first");
-        self.drain_until = Some(self.engine.now() + DRAIN_MS);
+        self.drain_until = Some(self.engine.awake() + DRAIN_MS);
         self.listeners.close();
         self.engine.begin_drain();
     }
@@ -333,7 +339,7 @@ impl EventLoop {
     pub fn is_over(&self) -> bool {
         let is_drained = self.engine.connections() == 0 && self.engine.is_durable();
         let is_asked_twice = self.stop.stop_requests() > 1;
-        self.drain_until.is_some_and(|until| is_drained || is_asked_twice || self.engine.now() >= until)
+        self.drain_until.is_some_and(|until| is_drained || is_asked_twice || self.engine.awake() >= until)
     }
 
     /// Hands over the last batch and waits until it is durable, at most [`LAST_BATCH_WAIT`].

@@ -5,7 +5,7 @@
 //! since the reply is soon outdated. When the hub is ready, the lobby passes on the sockets and all open connections as
 //! they are: the hub answers the requests that are still to come, and writes the rest of the lobby's replies.
 
-use super::clock::Clock;
+use super::clock;
 use super::listener::Listeners;
 use super::sockets::{Socket, Sockets};
 use super::{EVENTS_MAX, FIRST_SOCKET, WAKER};
@@ -14,7 +14,7 @@ use crate::journal::Progress;
 use crate::service::{Caller, Event, Origin, Recovering, Replayed};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use sheratan_core::Timestamp;
+use sheratan_core::{Calendar, Timestamp};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -73,7 +73,6 @@ struct Doorkeeper {
     recovering: Recovering,
     http_limits: http::Limits,
     connections_max: usize,
-    clock: Clock,
     now: Timestamp,
     buffer: Box<[u8]>,
 }
@@ -94,8 +93,6 @@ impl Lobby {
             segments_left: AtomicU64::new(UNREPORTED),
             is_closing: AtomicBool::new(false),
         });
-        let mut clock = Clock::new();
-        let (now, _) = clock.now();
         let doorkeeper = Doorkeeper {
             shared: shared.clone(),
             poll,
@@ -104,8 +101,7 @@ impl Lobby {
             recovering,
             http_limits,
             connections_max: connections_max.min(LOBBY_CONNECTIONS_MAX),
-            clock,
-            now,
+            now: clock::awake_at(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
         };
         let thread = std::thread::Builder::new().name("lobby".into()).spawn(move || doorkeeper.run())?;
@@ -149,7 +145,7 @@ impl Doorkeeper {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
-            self.now = self.clock.now().0.max(self.now);
+            self.now = clock::awake_at().max(self.now);
             self.recovering.set_progress(self.shared.progress());
             self.note_events(&events);
             self.accept_connections();
@@ -186,6 +182,7 @@ impl Doorkeeper {
             let Some((stream, peer, plane)) = self.listeners.accept(self.now) else { return };
             let mut http = http::Connection::new(self.now, &self.http_limits);
             http.check_heads();
+            http.set_calendar(calendar(self.now));
             let id = self.sockets.insert(Socket::new(stream, plane, peer.ip(), http));
             let token = Token(FIRST_SOCKET + super::sockets::slot(id));
             let stream = self.sockets.get(id).expect("inserted above").wire();
@@ -208,12 +205,20 @@ impl Doorkeeper {
             // A body changes nothing about the answer, so it is not read.
             if let Some(head) = socket.http.unadmitted_request() {
                 let origin = Origin { connection: id, request: head.id() };
-                let reply = recovering.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &head);
+                let reply = recovering.handle(
+                    (*now, calendar(*now)),
+                    &Caller { plane: socket.plane, ip: socket.ip, origin },
+                    &head,
+                );
                 socket.http.refuse_body(*now, reply);
             }
             while let Some(request) = socket.http.next_request(*now) {
                 let origin = Origin { connection: id, request: request.id() };
-                let reply = recovering.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request);
+                let reply = recovering.handle(
+                    (*now, calendar(*now)),
+                    &Caller { plane: socket.plane, ip: socket.ip, origin },
+                    &request,
+                );
                 socket.http.begin_drain(*now);
                 socket.http.reply(*now, origin.request, reply);
             }
@@ -257,4 +262,9 @@ impl Doorkeeper {
         }
         Ok(Arrivals { listeners: self.listeners, sockets, events: self.recovering.into_events() })
     }
+}
+
+/// The calendar of connections while the hub's own is not known.
+fn calendar(now: Timestamp) -> Calendar {
+    Calendar::showing(clock::wall_time(), now)
 }

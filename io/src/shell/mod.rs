@@ -24,6 +24,7 @@ pub mod reader;
 mod rules;
 pub mod snapshots;
 pub mod sockets;
+pub mod timekeeper;
 mod turns;
 pub mod wire;
 
@@ -36,17 +37,18 @@ use crate::stall::Watches;
 use crate::trace::Trace;
 use addresses::ConnectionLimits;
 use clock::Clock;
+pub use clock::wall_time;
 use crossbeam_channel::{Receiver, Sender};
 use event_loop::EventLoop;
 pub use listener::{BindError, Listeners};
 use lobby::Arrivals;
 use mio::{Events, Poll, Token, Waker};
 use reader::LogReader;
-use sheratan_core::Timestamp;
 use sheratan_core::alerts::Alerts;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use timekeeper::Timekeeper;
 
 /// Events that one `poll` may return.
 const EVENTS_MAX: usize = 1_024;
@@ -85,6 +87,9 @@ pub struct Parts {
     pub waker: Arc<Waker>,
     /// The planes' sockets, and the connections that were accepted before the hub was ready.
     pub arrivals: Arrivals,
+    /// The machine's clocks, and the hub's time on top of them.
+    pub clock: Clock,
+    pub timekeeper: Timekeeper,
     /// The service that answers their requests.
     pub service: Service,
     /// Appends to the journal; the journal's thread gets it.
@@ -126,11 +131,6 @@ pub struct Ended {
 /// Binds the planes' listening sockets; returns them and their addresses.
 pub fn bind(asked: &PlaneAddrs) -> Result<(Listeners, PlaneAddrs), BindError> {
     Listeners::bind(asked, LISTENERS)
-}
-
-/// Wall time now.
-pub fn wall_time() -> Timestamp {
-    Clock::new().now().0
 }
 
 /// A poll with its waker.

@@ -8,7 +8,7 @@ use sheratan_core::limits::Limits;
 use sheratan_core::{
     Caller, Command, Complete, Envelope, Extend, Health, Heartbeat, Hub, HubKey, Idempotency, LeaseRef, Millis, Name,
     NameSet, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload, Priority, Pull, ResultMark, Setting, Submit,
-    Timestamp, Zone,
+    Timestamp, Utc, Zone,
 };
 use sheratan_io::journal::{Batch, HubId, Identity, Options, Recovery, recover, verify};
 use std::fs;
@@ -190,7 +190,7 @@ impl History {
             0 => submit.zone = Zone::new(name("zone-a")),
             1 => submit.requires = vec![name("gpu")].into(),
             2 => submit.delay_ms = Millis::new(20_000),
-            3 => submit.run_at = Timestamp::from_millis(self.now + 30_000),
+            3 => submit.run_at = Utc::from_millis(self.now + 30_000),
             4 => submit.ttl_ms = Some(Millis::new(15_000)),
             5 => (submit.attempts_max, submit.retry_budget_ms) = (Some(2), Some(Millis::new(60_000))),
             6 => submit.lease_duration_ms = Some(Millis::new(8_000)),

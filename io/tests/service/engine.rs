@@ -1,13 +1,14 @@
 //! The engine over pipes in memory: the journal's reports, the clock and the clients' ends are the test's.
 
 use crate::scene;
-use sheratan_core::{Millis, Timestamp};
+use sheratan_core::{Calendar, Millis, Timestamp};
 use sheratan_io::http::{Connection, Limits};
 use sheratan_io::service::{Handover, Plane, Settings};
 use sheratan_io::shell::committer::Report;
 use sheratan_io::shell::engine::Engine;
 use sheratan_io::shell::held::Patience;
 use sheratan_io::shell::sockets::Socket;
+use sheratan_io::shell::timekeeper::{Reading, Timekeeper};
 use sheratan_io::shell::wire::Wire;
 use std::cell::RefCell;
 use std::io;
@@ -74,14 +75,25 @@ pub struct Stage {
     pub engine: Engine<End>,
     pub limits: Limits,
     now: Timestamp,
+    timekeeper: Timekeeper,
     batch: Option<Handover>,
+}
+
+/// What the machine's clocks show: it is awake, and its clock is right.
+fn reading(now: Timestamp) -> Reading {
+    let micros = |duration: Millis| duration.get() * 1_000;
+    let wall = Some(now.as_millis() as i64 * 1_000);
+    Reading { awake: micros(now.since(scene::NOW)), asleep: 0, wall }
 }
 
 impl Stage {
     pub fn new(settings: Settings) -> Stage {
         let service = scene::service(settings);
-        let engine = Engine::new(scene::NOW, service, Patience::DEFAULT, || 0);
-        Stage { engine, limits: Limits::DEFAULT, now: scene::NOW, batch: None }
+        let reading = reading(scene::NOW);
+        let engine = Engine::new((scene::NOW, reading.awake_at()), service, Patience::DEFAULT, || 0);
+        let start = Timekeeper::start(&reading, Timestamp::ZERO, Calendar::UNSET, false);
+        let timekeeper = start.expect("a new hub has no journal to be behind").timekeeper;
+        Stage { engine, limits: Limits::DEFAULT, now: scene::NOW, timekeeper, batch: None }
     }
 
     pub fn connect(&mut self) -> Client {
@@ -90,7 +102,7 @@ impl Stage {
 
     pub fn connect_from(&mut self, plane: Plane, ip: IpAddr) -> Client {
         let pipe = Rc::new(RefCell::new(Pipe::default()));
-        let http = Connection::new(self.now, &self.limits);
+        let http = Connection::new(reading(self.now).awake_at(), &self.limits);
         let id = self.engine.accept(Socket::new(End(Rc::clone(&pipe)), plane, ip, http));
         Client { id, pipe }
     }
@@ -109,7 +121,7 @@ impl Stage {
 
     /// A round of the loop; a batch goes to the journal, which keeps it.
     pub fn round(&mut self) {
-        self.engine.set_now(self.now);
+        self.engine.set_time(&mut self.timekeeper, &reading(self.now));
         self.engine.read();
         self.engine.fire_timers();
         self.engine.settle();

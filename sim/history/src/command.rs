@@ -1,13 +1,13 @@
 //! Commands as lines: one verb each; members that have their default are left out.
 
 use crate::values::{
-    self, DURATION, HASH_8, HASH_32, INSTANT, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_16, NUMBER_32, PAYLOAD,
-    SETTING_VALUE, ZONE,
+    self, CALENDAR, DURATION, HASH_8, HASH_32, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_16, NUMBER_32, PAYLOAD,
+    SETTING_VALUE, UTC, ZONE,
 };
 use crate::words::{Kind, Options, Printed, WordError, Words};
 use sheratan_core::{
     Command, Complete, Extend, Health, Heartbeat, Idempotency, Millis, NameSet, NodeIndex, OnDuplicate, OnFailed,
-    Payload, Priority, Pull, ResultMark, RulesVersion, Salt, Setting, Submit, Timestamp, Zone,
+    Payload, Priority, Pull, ResultMark, RulesVersion, Salt, Setting, Submit, Utc, Zone,
 };
 
 /// The verbs of commands.
@@ -24,6 +24,8 @@ pub(crate) const VERBS: &[&str] = &[
     "adopt_rules",
     "begin_salt",
     "reclaim",
+    "set_calendar",
+    "slept",
 ];
 
 const NODES: Kind<Vec<NodeIndex>> = Kind {
@@ -84,6 +86,8 @@ pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordEr
         "begin_salt" => Command::BeginSalt(Salt::new(words.take(&HASH_8)?)),
         "adopt_rules" => Command::AdoptRules(RulesVersion::new(words.take(&NUMBER_16)?)),
         "reclaim" => Command::Reclaim(if words.peek().is_some() { words.take(&LEASES)? } else { Vec::new() }),
+        "set_calendar" => Command::SetCalendar(words.take(&CALENDAR)?),
+        "slept" => Command::Slept(words.take(&DURATION)?),
         _ => unreachable!("it is one of the verbs of commands"),
     };
     words.end()?;
@@ -115,6 +119,8 @@ pub(crate) fn print(command: &Command) -> String {
         Command::Reclaim(leases) => {
             Printed::new("reclaim").word(values::list(leases.iter().map(|lease| values::lease(*lease)))).end()
         }
+        Command::SetCalendar(calendar) => Printed::new("set_calendar").word(values::calendar(*calendar)).end(),
+        Command::Slept(duration) => Printed::new("slept").word(values::duration(*duration)).end(),
     }
 }
 
@@ -194,7 +200,7 @@ fn parse_submit(words: &mut Words<'_>) -> Result<Submit, WordError> {
         zone: options.get("zone", &ZONE)?.unwrap_or_default(),
         requires: options.get("requires", &NAMES)?.unwrap_or_default(),
         delay_ms: options.get("delay", &DURATION)?.unwrap_or_default(),
-        run_at: options.get("run_at", &INSTANT)?.unwrap_or_default(),
+        run_at: options.get("run_at", &UTC)?.unwrap_or_default(),
         ttl_ms: options.get("ttl", &DURATION)?,
         attempts_max: options.get("attempts_max", &NUMBER_32)?,
         retry_budget_ms: options.get("retry_budget", &DURATION)?,
@@ -232,7 +238,7 @@ fn print_submit(submit: &Submit) -> String {
         .unless(&Zone::DEFAULT, "zone", &submit.zone, values::zone)
         .unless(&NameSet::EMPTY, "requires", &submit.requires, values::names)
         .unless(&Millis::ZERO, "delay", &submit.delay_ms, |ms| values::duration(*ms))
-        .unless(&Timestamp::ZERO, "run_at", &submit.run_at, |at| values::instant(*at))
+        .unless(&Utc::ZERO, "run_at", &submit.run_at, |at| values::utc(*at))
         .maybe("ttl", &submit.ttl_ms, |ms| values::duration(*ms))
         .maybe("attempts_max", &submit.attempts_max, u32::to_string)
         .maybe("retry_budget", &submit.retry_budget_ms, |ms| values::duration(*ms))

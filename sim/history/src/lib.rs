@@ -56,6 +56,8 @@
 //! complete 2 lease=1@1                                  with the lease of another job
 //! adopt_rules 2                                         -> done | refused rules_not_taken
 //! begin_salt 0102030405060708                           -> done
+//! set_calendar -3600000                                 the machine's clock was set: the calendar minus the hub's time -> done
+//! slept 60000                                           the machine slept for so long -> done
 //! ```
 //! `final` means not retryable. A result without `mark` has that of its content, so a repeated line is a result that is sent
 //! twice.

@@ -84,6 +84,7 @@ pub(crate) fn print_job(hub: &Hub, job: JobSeq) -> String {
 fn print_job_view(job: &JobView<'_>) -> String {
     let line = Printed::new(job.status());
     let line = match job.state() {
+        State::Dated { run_at } => line.option("run_at", values::utc(run_at)),
         State::Scheduled { due_at } => line.option("due", values::instant(due_at)),
         State::Queued { since } => line.option("since", values::instant(since)),
         State::Leased { until, .. } => {

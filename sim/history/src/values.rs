@@ -3,7 +3,7 @@
 //! A value that has other characters than plain ones is quoted as a whole.
 
 use crate::words::{Kind, word_len};
-use sheratan_core::{JobSeq, LeaseRef, Millis, Name, NameSet, Payload, Timestamp, Zone};
+use sheratan_core::{Calendar, JobSeq, LeaseRef, Millis, Name, NameSet, Payload, Timestamp, Utc, Zone};
 
 pub(crate) const NAME: Kind<Name> =
     Kind { expected: "a name: 1 to 256 bytes without control characters, quoted if not plain", read: read_name };
@@ -17,6 +17,11 @@ pub(crate) const NUMBER_16: Kind<u16> =
     Kind { expected: "a number of 16 bits", read: |text| read_digits(text)?.try_into().ok() };
 pub(crate) const INSTANT: Kind<Timestamp> =
     Kind { expected: "an instant in milliseconds, or NEVER", read: |text| read_ms(text).map(Timestamp::from_millis) };
+pub(crate) const UTC: Kind<Utc> = Kind { expected: INSTANT.expected, read: |text| read_ms(text).map(Utc::from_millis) };
+pub(crate) const CALENDAR: Kind<Calendar> = Kind {
+    expected: "how far the calendar is ahead of the hub's time, in milliseconds, as +N or -N",
+    read: read_calendar,
+};
 pub(crate) const DURATION: Kind<Millis> =
     Kind { expected: "a duration in milliseconds, or NEVER", read: |text| read_ms(text).map(Millis::new) };
 pub(crate) const SETTING_VALUE: Kind<u64> = Kind { expected: "a number, or NEVER", read: read_ms };
@@ -166,6 +171,20 @@ pub(crate) fn list(items: impl Iterator<Item = String>) -> String {
 
 pub(crate) fn instant(at: Timestamp) -> String {
     ms(at.as_millis())
+}
+
+pub(crate) fn utc(at: Utc) -> String {
+    ms(at.as_millis())
+}
+
+pub(crate) fn calendar(calendar: Calendar) -> String {
+    format!("{:+}", calendar.offset_ms())
+}
+
+fn read_calendar(text: &str) -> Option<Calendar> {
+    let digits = text.strip_prefix(['+', '-'])?;
+    read_digits(digits)?;
+    text.parse().ok().map(Calendar::from_offset_ms)
 }
 
 pub(crate) fn duration(duration: Millis) -> String {

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use sheratan_core::limits::{Limits, NAME_BYTES_MAX};
 use sheratan_core::{
-    Audit, Command, Complete, Effect, Extend, FinalStatus, Health, Heartbeat, Idempotency, JobSeq, LeaseRef, Millis,
-    Name, NameSet, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload, Priority, Pull, ResultMark, RulesVersion, Salt,
-    Setting, Submit, Submitted, Timestamp, WaiterId, Zone,
+    Audit, Calendar, Command, Complete, Effect, Extend, FinalStatus, Health, Heartbeat, Idempotency, JobSeq, LeaseRef,
+    Millis, Name, NameSet, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload, Priority, Pull, ResultMark,
+    RulesVersion, Salt, Setting, Submit, Submitted, Timestamp, Utc, WaiterId, Zone,
 };
 use sheratan_history::{Histories, History, SnapshotOf, Source, Step, print_effects, print_outcome};
 
@@ -130,7 +130,7 @@ fn idempotencies() -> BoxedStrategy<Idempotency> {
 fn submits() -> BoxedStrategy<Command> {
     let priorities = vec![Priority::Critical, Priority::High, Priority::Normal, Priority::Low];
     let what = (names(), prop::option::of(payloads()), prop::sample::select(priorities), zones(), sets());
-    let when = (durations(), numbers().prop_map(Timestamp::from_millis), prop::option::of(durations()));
+    let when = (durations(), numbers().prop_map(Utc::from_millis), prop::option::of(durations()));
     let how = (prop::option::of(any::<u32>()), prop::option::of(durations()), prop::option::of(durations()));
     (what, when, how, prop::option::of(idempotencies()))
         .prop_map(|(what, when, how, idempotency)| {
@@ -184,6 +184,8 @@ fn commands() -> BoxedStrategy<Command> {
         any::<u16>().prop_map(|version| Command::AdoptRules(RulesVersion::new(version))),
         any::<[u8; 8]>().prop_map(|salt| Command::BeginSalt(Salt::new(salt))),
         prop::collection::vec(leases(), 0..4).prop_map(Command::Reclaim),
+        any::<i64>().prop_map(|offset| Command::SetCalendar(Calendar::from_offset_ms(offset))),
+        durations().prop_map(Command::Slept),
     ]
     .boxed()
 }

@@ -50,6 +50,8 @@ mutants! {
     Core LeaseGenerationReused: "lease-generation-reused", "a second lease of a job has the generation of the first";
     Core StaleLeaseCompletes: "stale-lease-completes", "a result under a lease that has ended is accepted as the running attempt's";
     Core AttemptCountedTwice: "attempt-counted-twice", "one attempt too many is counted of a job";
+    Core RunAtIgnoresClock: "run-at-ignores-clock", "a job that is scheduled for an instant of the calendar keeps its place when the clock is set";
+    Core LeaseEndsInSleep: "lease-ends-in-sleep", "a lease ends while the machine sleeps";
     Core JobTtlSkipped: "job-ttl-skipped", "a job whose time to live has ended keeps waiting";
     Core ExpiredJobRetried: "expired-job-retried", "a job whose time to live ended under a lease is retried";
     Core ReclaimedForEver: "reclaimed-for-ever", "a job's leases are taken back uncharged without a limit";

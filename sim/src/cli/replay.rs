@@ -3,7 +3,7 @@
 use super::terminal::{BAD, BOLD, DIM, GOOD, MISUSED, WARN, bar, ended, failed, line};
 use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
-use sheratan_core::Timestamp;
+use sheratan_core::{Calendar, Timestamp, Utc};
 use sheratan_io::config::Changes;
 use sheratan_io::rfc3339::{self, Rfc3339};
 use sheratan_sim::production::ReplayError;
@@ -39,7 +39,7 @@ pub struct Args {
     journal: PathBuf,
     /// Stop at this instant (RFC 3339)
     #[arg(long, value_name = "UTC", value_parser = instant)]
-    until: Option<Timestamp>,
+    until: Option<Utc>,
     /// What if this setting had been another one? Each limit of the configuration, by its name; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = NonEmptyStringValueParser::new())]
     sets: Vec<String>,
@@ -99,7 +99,7 @@ fn named(folder: &Path, error: &ReplayError) -> String {
     format!("{} cannot be replayed: {error}", folder.display())
 }
 
-fn instant(text: &str) -> Result<Timestamp, String> {
+fn instant(text: &str) -> Result<Utc, String> {
     rfc3339::parse(text).map_err(|_| "expected an RFC 3339 instant such as 2026-01-15T20:52:03Z".to_owned())
 }
 
@@ -114,7 +114,7 @@ fn show_replay(folder: &Path, replay: &Replay, took: Duration) {
         let Row { minute, tally, depth, waits } = row;
         line(format_args!(
             "{}{}{depth:>10}{}",
-            minute_text(*minute),
+            minute_text(replay.state.calendar, *minute),
             tally_text(tally, replay.covered.has_all_of(row)),
             waits_text(*waits)
         ));
@@ -125,7 +125,7 @@ fn show_replay(folder: &Path, replay: &Replay, took: Duration) {
     line(format_args!("{BOLD}{:<17}{tally}{depth:>10}{waits}{BOLD:#}", "in all"));
     show_refusals("refused", &replay.refusals);
     line(format_args!("{} pulls found nothing", replay.empty_pulls));
-    show_covered(&replay.covered);
+    show_covered(replay.state.calendar, &replay.covered);
 }
 
 fn show_head(folder: &Path, replay: &Replay, took: Duration) {
@@ -147,7 +147,7 @@ fn show_head(folder: &Path, replay: &Replay, took: Duration) {
             hex::encode(diverged.expected)
         )),
     }
-    line(format_args!("state at    {}, after record {}", Rfc3339::new(state.now), state.seq));
+    line(format_args!("state at    {}, after record {}", Rfc3339::new(state.calendar.utc(state.now)), state.seq));
     show_state(state);
 }
 
@@ -186,7 +186,7 @@ fn show_what_if(folder: &Path, replay: &Replay, other: &WhatIf, changes: &Change
         let is_known = replay.covered.has_all_of(&pair[0]);
         is_all_known &= is_known;
         let [a, b] = pair.map(|row| (row.tally, row.depth, row.waits));
-        line(format_args!("{}{}", minute_text(minute), pair_text(a, b, is_known)));
+        line(format_args!("{}{}", minute_text(replay.state.calendar, minute), pair_text(a, b, is_known)));
     }
     let of = |side: &Side| (side.total, side.state.counts.waiting(), side.waits);
     line(format_args!("{BOLD}{:<17}{}{BOLD:#}", "in all", pair_text(of(recorded), of(changed), is_all_known)));
@@ -209,7 +209,7 @@ fn show_what_if(folder: &Path, replay: &Replay, other: &WhatIf, changes: &Change
         "left out    {} results and {} extensions of leases that were not given, {} pulls of nodes that were busy",
         assumptions.results_left_out, assumptions.extensions_left_out, assumptions.pulls_left_out
     ));
-    show_covered(&replay.covered);
+    show_covered(replay.state.calendar, &replay.covered);
 }
 
 fn show_refusals(what: &str, refusals: &BTreeMap<&'static str, u64>) {
@@ -219,7 +219,8 @@ fn show_refusals(what: &str, refusals: &BTreeMap<&'static str, u64>) {
     }
 }
 
-fn show_covered(covered: &Covered) {
+fn show_covered(calendar: Calendar, covered: &Covered) {
+    let shown = |at: Timestamp| Rfc3339::new(calendar.utc(at));
     let Covered { coverage, span, percent, .. } = covered;
     let Some((from, to)) = span else {
         return line(format_args!(
@@ -227,10 +228,10 @@ fn show_covered(covered: &Covered) {
         ));
     };
     let (style, plus) = if *percent < 100.0 { (WARN, "; a + is for those it does not have") } else { (GOOD, "") };
-    let (from, to) = (Rfc3339::new(*from), Rfc3339::new(*to));
+    let (from, to) = (shown(*from), shown(*to));
     line(format_args!("trace       covers {style}{percent:.1} %{style:#} of the window, from {from} to {to}{plus}"));
     for gap in &coverage.gaps {
-        let (from, to) = (Rfc3339::new(gap.from), Rfc3339::new(gap.to));
+        let (from, to) = (shown(gap.from), shown(gap.to));
         let records = if gap.records == 0 { "an unknown number of".to_owned() } else { gap.records.to_string() };
         line(format_args!("            {WARN}a gap{WARN:#} from {from} to {to}: {records} records are missing"));
     }
@@ -251,9 +252,9 @@ fn show_covered(covered: &Covered) {
     }
 }
 
-fn minute_text(minute: Timestamp) -> String {
+fn minute_text(calendar: Calendar, minute: Timestamp) -> String {
     // `2026-01-15T20:52:00.000Z` without its seconds.
-    format!("{:<17}", &Rfc3339::new(minute).to_string()[..16])
+    format!("{:<17}", &Rfc3339::new(calendar.utc(minute)).to_string()[..16])
 }
 
 /// The number of refusals, with a plus sign if the trace may not have all.
@@ -316,7 +317,7 @@ fn side_by_side(recorded: &Side, changed: &Side) -> BTreeMap<Timestamp, [Row; 2]
 
 fn replay_json(replay: &Replay, took: Duration) -> Value {
     let mut value = head_json(replay, took);
-    value["minutes"] = replay.rows.iter().map(|row| row_json(row, &replay.covered)).collect();
+    value["minutes"] = replay.rows.iter().map(|row| row_json(replay.state.calendar, row, &replay.covered)).collect();
     value["total"] = total_json(&replay.total, replay.waits, &replay.refusals, replay.empty_pulls);
     value
 }
@@ -324,7 +325,7 @@ fn replay_json(replay: &Replay, took: Duration) -> Value {
 fn what_if_json(replay: &Replay, other: &WhatIf, changes: &Changes, took: Duration) -> Value {
     let side = |side: &Side| {
         json!({
-            "minutes": side.rows.iter().map(|row| row_json(row, &replay.covered)).collect::<Vec<_>>(),
+            "minutes": side.rows.iter().map(|row| row_json(replay.state.calendar, row, &replay.covered)).collect::<Vec<_>>(),
             "total": total_json(&side.total, side.waits, &side.refusals, side.empty_pulls),
             "state": state_json(&side.state),
         })
@@ -345,7 +346,7 @@ fn what_if_json(replay: &Replay, other: &WhatIf, changes: &Changes, took: Durati
 }
 
 fn head_json(replay: &Replay, took: Duration) -> Value {
-    let instant = |at: Timestamp| Rfc3339::new(at).to_string();
+    let instant = |at: Timestamp| Rfc3339::new(replay.state.calendar.utc(at)).to_string();
     let span =
         |span: Option<(Timestamp, Timestamp)>| span.map(|(from, to)| json!({"from": instant(from), "to": instant(to)}));
     let coverage = &replay.covered.coverage;
@@ -381,7 +382,7 @@ fn state_json(state: &State) -> Value {
         |(name, liveness, leases): &(String, &str, u64)| json!({"node": name, "status": liveness, "leases": leases});
     let counts = state.counts;
     json!({
-        "at": Rfc3339::new(state.now).to_string(),
+        "at": Rfc3339::new(state.calendar.utc(state.now)).to_string(),
         "seq": state.seq,
         "queued": counts.queued,
         "scheduled": counts.scheduled,
@@ -393,10 +394,10 @@ fn state_json(state: &State) -> Value {
     })
 }
 
-fn row_json(row: &Row, covered: &Covered) -> Value {
+fn row_json(calendar: Calendar, row: &Row, covered: &Covered) -> Value {
     let mut value = tally_json(&row.tally, row.waits);
     value["is_covered"] = covered.has_all_of(row).into();
-    value["minute"] = Rfc3339::new(row.minute).to_string().into();
+    value["minute"] = Rfc3339::new(calendar.utc(row.minute)).to_string().into();
     value["depth"] = row.depth.into();
     value
 }

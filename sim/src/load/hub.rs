@@ -8,13 +8,14 @@
 use super::event::{Agenda, Event, LineId, Micros};
 use super::scenario::{HubCosts, Scenario};
 use sheratan_core::Hub as Core;
-use sheratan_core::{Command, HubKey, Timestamp};
+use sheratan_core::{Calendar, Command, HubKey, Timestamp};
 use sheratan_io::http::{Connection, Limits};
 use sheratan_io::service::{Plane, Service, Settings};
 use sheratan_io::shell::committer::Report;
 use sheratan_io::shell::engine::Engine;
 use sheratan_io::shell::held::Patience;
 use sheratan_io::shell::sockets::Socket;
+use sheratan_io::shell::timekeeper::{Reading, Timekeeper};
 use sheratan_io::shell::wire::Wire;
 use std::collections::VecDeque;
 use std::io;
@@ -83,6 +84,7 @@ impl Wire for LineWire {
 /// The hub's process.
 pub struct Hub {
     engine: Engine<LineWire>,
+    timekeeper: Timekeeper,
     costs: HubCosts,
     http_limits: Limits,
     /// Connections with unread requests, in order of arrival, and the time that those take.
@@ -106,8 +108,12 @@ impl Hub {
         let settings = scenario.limits().differences(service.hub().limits());
         let set = service.command(timestamp(0), Command::Set(settings));
         assert!(set.is_ok(), "a journal that is not down takes the limits");
+        let wall = i64::try_from(START_MS * 1_000).expect("the run is in this century");
+        let reading = Reading { awake: 0, asleep: 0, wall: Some(wall) };
+        let start = Timekeeper::start(&reading, Timestamp::ZERO, Calendar::UNSET, false);
         Hub {
-            engine: Engine::new(timestamp(0), service, Patience::DEFAULT, || 0),
+            engine: Engine::new((timestamp(0), reading.awake_at()), service, Patience::DEFAULT, || 0),
+            timekeeper: start.expect("a new hub has no journal to be behind").timekeeper,
             costs: scenario.hub.clone(),
             http_limits: Limits::default(),
             inbox: VecDeque::new(),
@@ -125,7 +131,7 @@ impl Hub {
     /// A new connection of a line.
     pub fn open(&mut self, now: Micros, plane: Plane, line: LineId) -> u64 {
         let wire = LineWire { line, is_ended: false, inbox: Vec::new(), outbox: Vec::new() };
-        let http = Connection::new(timestamp(now), &self.http_limits);
+        let http = Connection::new(Timestamp::from_millis(now / 1_000), &self.http_limits);
         self.engine.accept(Socket::new(wire, plane, LOCAL, http))
     }
 
@@ -142,9 +148,8 @@ impl Hub {
     /// A round of the loop: applies requests, hands changes to the journal, and sends replies that are durable.
     pub fn round(&mut self, agenda: &mut Agenda, now: Micros) {
         self.is_round_planned = false;
-        let at = timestamp(now);
-        let Hub { engine, inbox, .. } = self;
-        engine.set_now(at);
+        let Hub { engine, inbox, timekeeper, .. } = self;
+        engine.set_time(timekeeper, &Reading { awake: now, asleep: 0, wall: None });
         let mut cost = 0;
         for (connection, cost_us) in inbox.drain(..inbox.len().min(EVENTS_MAX)) {
             let Some(socket) = engine.socket(connection) else { continue };

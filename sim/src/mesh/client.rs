@@ -6,8 +6,11 @@ use super::node::zone_name;
 use super::oracle::{Observation, SUBMIT_MARK};
 use super::process::TOKEN;
 use super::scene::{Answer, Scene, Timer};
+use super::world::WALL_START_US;
 use crate::agenda::{Micros, SECOND};
 use serde::Deserialize;
+use sheratan_core::Utc;
+use sheratan_io::rfc3339::Rfc3339;
 use std::collections::VecDeque;
 
 /// Submits that wait at a client; beyond this new ones are dropped.
@@ -272,6 +275,11 @@ impl Client {
         }
         if draw.chance(100) {
             body += &format!(r#","delay_ms":{}"#, draw.below(10_000));
+        }
+        if of % 16 == 3 {
+            // By a clock that is right, which that of the hub's machine may not be.
+            let run_at = Utc::from_millis((WALL_START_US + scene.now) / 1_000 + of % 8_000);
+            body += &format!(r#","run_at_utc":"{}""#, Rfc3339::new(run_at));
         }
         body.push('}');
         self.waiting.push_back(Submit { key, variant, kind, params, body, tries: 0, mark: self.marks });

@@ -116,7 +116,7 @@ impl Fault {
             | Fault::SlowDisk
             | Fault::DiskHang
             | Fault::BitFlip => Place::Disk,
-            Fault::ClockJump | Fault::Stall => Place::Clock,
+            Fault::ClockJump | Fault::Sleep | Fault::Stall => Place::Clock,
         }
     }
 }
@@ -190,6 +190,8 @@ faults! {
     BitFlip = "bit_flip" per Hour,
     /// Wall time jumps, back or ahead.
     ClockJump = "clock_jump" per Hour,
+    /// The hub's machine sleeps, for up to three days.
+    Sleep = "sleep" per Hour,
     /// The hub's machine pauses for a while, and then its time leaps.
     Stall = "stall" per Hour,
     /// Ten times the usual submits for a while.

@@ -358,7 +358,8 @@ impl Oracle {
                 State::Final { .. } => false,
                 // A leased job may outlive its time to live, which bounds only how long it waits.
                 State::Leased { until, .. } => until <= now,
-                State::Scheduled { .. } | State::Queued { .. } => job.expires_at() <= now,
+                State::Dated { run_at } if run_at <= self.shadow.calendar().utc(now) => true,
+                State::Dated { .. } | State::Scheduled { .. } | State::Queued { .. } => job.expires_at() <= now,
             };
             holds(!is_retried_too_late(job), "no retry is promised for when its job has expired", || {
                 format!("job {} is scheduled and expires at {}", job.seq().get(), job.expires_at().as_millis())

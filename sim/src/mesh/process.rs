@@ -16,13 +16,13 @@ use sheratan_io::journal::{self, Appender, Identity, OpenError, Options, Recover
 use sheratan_io::redact::Redactor;
 use sheratan_io::secret::Secret;
 use sheratan_io::service::{Handover, Plane, Service, Settings};
-use sheratan_io::shell::clock::Slew;
 use sheratan_io::shell::committer::{Attempt, Commit, Report};
 use sheratan_io::shell::engine::Engine;
 use sheratan_io::shell::held::Patience;
 use sheratan_io::shell::reader::PageRequest;
 use sheratan_io::shell::snapshots;
 use sheratan_io::shell::sockets::Socket;
+use sheratan_io::shell::timekeeper::{Changes, Reading, Start, Timekeeper};
 use sheratan_io::token::Token;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -44,8 +44,9 @@ pub struct Process {
     engine: Engine<VirtualWire>,
     appender: Appender,
     store: Store,
-    slew: Slew,
-    started_at: Micros,
+    timekeeper: Timekeeper,
+    /// What the machine's clocks showed at the start.
+    started: Clocks,
     http_limits: http::Limits,
     /// The batch that is being written to disk.
     in_flight: Option<Commit>,
@@ -54,8 +55,23 @@ pub struct Process {
     segment_bytes: u64,
     /// The last record of the sealed segments, up to which a snapshot may be made.
     sealed: Option<u64>,
+    /// When the calendar was changed last.
+    stepped_at: Micros,
+    /// Whether the machine's clock was far behind the journal at the start.
+    pub is_far_behind: bool,
     /// The next round.
     pub round: Alarm,
+}
+
+/// The clocks of the hub's machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// Virtual time: the machine is awake in it.
+    pub awake: Micros,
+    /// How long the machine slept, besides.
+    pub asleep: Micros,
+    /// Its wall time.
+    pub wall: i64,
 }
 
 /// Records that were handed to the journal, by their numbers.
@@ -82,13 +98,20 @@ pub fn options(plan: &Plan, disk: &VirtualDisk, identity: Identity) -> Options {
     }
 }
 
+impl Clocks {
+    /// What a process that started at `start` reads.
+    fn since(self, start: Clocks) -> Reading {
+        Reading { awake: self.awake - start.awake, asleep: self.asleep - start.asleep, wall: Some(self.wall) }
+    }
+}
+
 impl Process {
     /// Starts on the data folder. The oracle is given the records that it does not have yet, and compares the state.
     pub fn start(
         plan: &Plan,
         disk: &VirtualDisk,
         identity: Identity,
-        (now, wall): (Micros, Micros),
+        clocks: Clocks,
         handed: &Handed,
         oracle: &mut Oracle,
     ) -> Result<Result<(Process, RecoveryReport), OpenError>, Violation> {
@@ -124,28 +147,37 @@ impl Process {
         }
         oracle.recovered(&hub, report.next_seq, "the recovered hub")?;
         oracle.begin_recount();
-        let mut slew = Slew::not_before(wall, hub.now());
-        let (at, _) = slew.read(0, wall);
+        let reading = clocks.since(clocks);
+        let start = |is_accepted| Timekeeper::start(&reading, hub.now(), hub.calendar(), is_accepted);
+        // The operator of a hub that does not start, since its machine's clock is far behind the journal, accepts that.
+        let is_far_behind = start(false).is_err();
+        let Start { timekeeper, calendar, .. } = start(true).expect("any clock is accepted");
+        let at = timekeeper.now(&reading);
         let mut service = Service::new(hub, report.next_seq, settings(plan, at));
         service.begin_trace();
+        if service.hub().calendar() != calendar {
+            service.set_calendar(at, calendar).expect("the journal has not failed yet");
+        }
         // No two starts are at the same instant.
-        service.begin_ids(at, Salt::new(now.to_le_bytes()));
+        service.begin_ids(at, Salt::new(clocks.awake.to_le_bytes()));
         let settings = plan.limits.to_core().differences(service.hub().limits());
         if !settings.is_empty() {
             let done = service.command(at, Command::Set(settings));
             done.expect("the journal has not failed yet");
         }
         let process = Process {
-            engine: Engine::new(at, service, PATIENCE, || 0),
+            engine: Engine::new((at, reading.awake_at()), service, PATIENCE, || 0),
             appender,
             store,
-            slew,
-            started_at: now,
+            timekeeper,
+            started: clocks,
             http_limits: http_limits(plan),
             in_flight: None,
             pages: Vec::new(),
             segment_bytes: plan.segment_bytes,
             sealed: None,
+            stepped_at: 0,
+            is_far_behind,
             round: Alarm::default(),
         };
         Ok(Ok((process, report)))
@@ -153,7 +185,7 @@ impl Process {
 
     /// Accepts a connection, and returns the hub's id for it.
     pub fn accept(&mut self, conn: u64, plane: Plane, ip: IpAddr, window_bytes: usize) -> u64 {
-        let http = http::Connection::new(self.engine.now(), &self.http_limits);
+        let http = http::Connection::new(self.engine.awake(), &self.http_limits);
         self.engine.accept(Socket::new(VirtualWire::new(conn, window_bytes), plane, ip, http))
     }
 
@@ -184,19 +216,21 @@ impl Process {
     /// journal.
     pub fn round(
         &mut self,
-        (now, wall): (Micros, Micros),
+        clocks: Clocks,
         logs: &mut Logs,
         mut written: impl FnMut(&[u8]),
         mut wrote: impl FnMut(u64, &mut VirtualWire),
         mut closed: impl FnMut(&mut VirtualWire),
     ) -> Result<bool, Violation> {
         let before = self.engine.now();
-        let (at, _) = self.slew.read(now - self.started_at, wall);
+        let reading = clocks.since(self.started);
+        let changes = self.engine.set_time(&mut self.timekeeper, &reading);
+        let at = self.engine.now();
         holds(at >= before, "time never goes back", || {
             format!("the clock shows {} after {}", at.as_millis(), before.as_millis())
         })?;
+        self.check_calendar(clocks, changes)?;
         let engine = &mut self.engine;
-        engine.set_now(at);
         let connections = engine.connections() as u64;
         engine.service().set_connections(connections);
         // The log reader's thread answers them after the round in which they were requested.
@@ -224,6 +258,18 @@ impl Process {
             closed(socket.wire());
         }
         Ok(has_handover)
+    }
+
+    /// The calendar shows wall time, unless the journal does not take its change, or the last one was just before.
+    fn check_calendar(&mut self, clocks: Clocks, changes: Changes) -> Result<(), Violation> {
+        if changes.stepped_ms.is_some() {
+            self.stepped_at = clocks.awake;
+        }
+        let is_held = self.engine.is_journal_down() || clocks.awake < self.stepped_at + 1_000_000;
+        let hub = self.engine.service_ref().hub();
+        let shown = i128::from(self.engine.now().as_millis()) + i128::from(hub.calendar().offset_ms());
+        let off_ms = (shown - i128::from(clocks.wall / 1_000)).unsigned_abs();
+        holds(is_held || off_ms <= 2_001, "the calendar follows wall time", || format!("it is {off_ms} ms off"))
     }
 
     /// Writes the batch in flight to disk.

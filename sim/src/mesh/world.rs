@@ -26,7 +26,7 @@ use sheratan_io::service::Plane;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Wall time at the start: 2026-01-15.
-const WALL_START_US: Micros = 1_768_500_000_000_000;
+pub(super) const WALL_START_US: Micros = 1_768_500_000_000_000;
 
 /// How long the warm-up lasts, in which no faults are injected.
 pub const WARM_UP_US: Micros = 20 * SECOND;
@@ -167,6 +167,8 @@ pub struct World {
     identity: Identity,
     /// Microseconds by which wall time is off.
     wall_offset_us: i64,
+    /// How long the hub's machine slept. The others' time does not pass meanwhile: to the hub it is as if all slept.
+    asleep_us: Micros,
     channels: Vec<Channel>,
     nodes: Vec<Node>,
     clients: Vec<Client>,
@@ -274,6 +276,7 @@ impl World {
             process_id: 0,
             identity,
             wall_offset_us: 0,
+            asleep_us: 0,
             channels,
             nodes,
             clients,

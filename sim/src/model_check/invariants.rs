@@ -61,7 +61,7 @@ pub fn check_jobs(hub: &Hub) -> Result<(), Violation> {
             format!("job {seq} had too many attempts")
         })?;
         match job.state() {
-            State::Scheduled { .. } => counts.scheduled += 1,
+            State::Dated { .. } | State::Scheduled { .. } => counts.scheduled += 1,
             State::Queued { .. } => counts.queued += 1,
             State::Leased { node, .. } => {
                 counts.leased += 1;

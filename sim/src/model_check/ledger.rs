@@ -51,6 +51,10 @@ impl Ledger {
             }
             (Command::Complete(_), Outcome::Completed(completed)) if !completed.is_duplicate => {
                 let seq = completed.job;
+                // The result of a job that was not leased is that of an attempt of its own.
+                if let Some(job) = hub.queue().get(seq) {
+                    self.generations.insert(seq, job.generation());
+                }
                 if completed.status == CompletedStatus::Final(FinalStatus::Completed) {
                     self.completed += 1;
                     let status = self.ended.insert(seq, Some(FinalStatus::Completed));

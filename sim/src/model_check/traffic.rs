@@ -7,9 +7,9 @@ use crate::draw::{Draw, Stream};
 use crate::model_check::profile::{self, Act, Pace, Profile};
 use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_PER_ZONE_MAX, LEASE_DURATION_MAX, NODE_FORGET_MS};
 use sheratan_core::{
-    Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Limits, Millis, Name, NameSet,
-    NodeIndex, OnDuplicate, OnFailed, Payload, Priority, Pull, ResultMark, RulesVersion, Salt, Setting, Submit,
-    Timestamp, WaiterId, Zone,
+    Calendar, Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Limits, Millis, Name,
+    NameSet, NodeIndex, OnDuplicate, OnFailed, Payload, Priority, Pull, ResultMark, RulesVersion, Salt, Setting,
+    Submit, Timestamp, Utc, WaiterId, Zone,
 };
 use sheratan_history::{SnapshotOf, Source, Step};
 use std::collections::VecDeque;
@@ -29,12 +29,16 @@ const BEGIN: Timestamp = Timestamp::from_millis(1_768_500_000_000);
 /// How long before the end of time a run that reaches it arrives.
 const LAST_STRETCH: Millis = Millis::from_secs(20 * 86_400);
 
+/// The longest sleep of a machine in a run that does not reach the end of time.
+const SLEEP_MAX: Millis = Millis::from_secs(20 * 86_400);
+
 /// The source of a run's steps.
 #[derive(Debug)]
 pub struct Traffic {
     profile: Profile,
     draw: Draw,
     clock: Timestamp,
+    calendar: Calendar,
     steps_drawn: u64,
     steps_planned: u64,
     floods_left: u64,
@@ -56,6 +60,7 @@ impl Traffic {
             profile,
             draw: Draw::new(seed, Stream::Traffic),
             clock: BEGIN,
+            calendar: Calendar::UNSET,
             steps_drawn: 0,
             steps_planned,
             floods_left,
@@ -119,9 +124,17 @@ impl Traffic {
                 let count = self.draw.below(4);
                 Command::Reclaim((0..count).map(|_| self.lease(hub).1).collect())
             }
-            Act::Other if self.draw.chance(500) => Command::Tick,
+            Act::Other if self.draw.chance(300) => Command::Tick,
             Act::Other if self.draw.chance(300) => {
                 Command::BeginSalt(Salt::new(self.draw.below(u64::MAX).to_le_bytes()))
+            }
+            Act::Other if self.draw.chance(200) => Command::SetCalendar(self.calendar()),
+            Act::Other if self.draw.chance(300) => {
+                let duration = self.sometimes(1_000, 86_400_000).unwrap_or_default();
+                // The end of time comes only when it is planned.
+                let duration = if self.profile.reaches_end_of_time { duration } else { duration.min(SLEEP_MAX) };
+                self.clock = at + duration;
+                Command::Slept(duration)
             }
             Act::Other => Command::AdoptRules(RulesVersion::new(self.draw.below(3) as u16)),
             Act::Advance => return Step::Advance(at),
@@ -232,6 +245,19 @@ impl Traffic {
         differences.into_iter().filter(|_| self.draw.chance(200)).collect()
     }
 
+    /// The calendar after the clock was set: by a little or by years, back or ahead, or to what it was at first.
+    fn calendar(&mut self) -> Calendar {
+        let by = self.draw.magnitude(40 * 365 * 86_400_000) as i64;
+        let offset = match self.draw.below(6) {
+            0 => 0,
+            1 if self.is_extreme() => *self.draw.pick(&[i64::MIN, i64::MAX]),
+            1..=3 => self.calendar.offset_ms().saturating_add(by),
+            _ => self.calendar.offset_ms().saturating_sub(by),
+        };
+        self.calendar = Calendar::from_offset_ms(offset);
+        self.calendar
+    }
+
     fn submit(&mut self) -> Submit {
         let variant = self.draw.below(3);
         let params = self.payload(variant);
@@ -242,10 +268,12 @@ impl Traffic {
             on_failed: *self.draw.pick(&[OnFailed::SameResult, OnFailed::NewJob]),
             ttl_ms: self.sometimes(200, 5_000),
         });
+        let today = self.calendar.utc(self.clock);
         let run_at = match self.draw.below(10) {
-            0 => self.clock + Millis::new(self.draw.magnitude(10_000)),
-            1 => self.clock - Millis::new(self.draw.magnitude(10_000)),
-            _ => Timestamp::ZERO,
+            0 => today + Millis::new(self.draw.magnitude(10_000)),
+            1 => today - Millis::new(self.draw.magnitude(10_000)),
+            2 if self.draw.chance(300) => today + Millis::new(self.draw.magnitude(40 * 365 * 86_400_000)),
+            _ => Utc::ZERO,
         };
         Submit {
             kind: name("kind", self.draw.below(self.profile.kinds)),
@@ -254,7 +282,7 @@ impl Traffic {
             zone: self.zone(),
             requires: self.capabilities(200),
             delay_ms: self.sometimes(200, 5_000).unwrap_or(Millis::ZERO),
-            run_at: if self.is_extreme() { Timestamp::NEVER } else { run_at },
+            run_at: if self.is_extreme() { Utc::NEVER } else { run_at },
             ttl_ms: self.sometimes(250, 20_000),
             attempts_max: self.sometimes(400, 4).map(|attempts| u32::try_from(attempts.get()).unwrap_or(u32::MAX)),
             retry_budget_ms: self.sometimes(200, 20_000),

@@ -106,6 +106,9 @@ impl World {
         match step {
             Step::Apply(now, command) => {
                 self.end_waits(*now);
+                if let Command::Slept(duration) = command {
+                    self.parked.values_mut().for_each(|parked| parked.until = parked.until + *duration);
+                }
                 self.apply(*now, command)?;
             }
             Step::Advance(now) => {
@@ -205,7 +208,13 @@ impl World {
             let text = format!("{command:?} at {}: expected {expected:?}, got {outcome:?}", now.as_millis());
             return Err(Violation::Answer(text));
         }
-        if self.hub.now() != self.model.now() || self.hub.now() != journaled_at {
+        let passed = match command {
+            Command::Slept(duration) => *duration,
+            // Leases before it and after it must not start at one instant.
+            Command::BeginSalt(_) => Millis::new(1),
+            _ => Millis::ZERO,
+        };
+        if self.hub.now() != self.model.now() || self.hub.now() != journaled_at + passed {
             let text = format!("the hub's time is {:?} after a command at {journaled_at:?}", self.hub.now());
             return Err(Violation::Invariant(text));
         }

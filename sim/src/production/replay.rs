@@ -4,7 +4,7 @@ use super::ReplayError;
 use super::history::{Input, RecordedCommand, Recording};
 use super::timeline::{Row, Tally, Waits, Watched};
 use sheratan_core::limits::Limits;
-use sheratan_core::{Command, Counts, Hub, Leased, Millis, Name, Node, Outcome, Timestamp};
+use sheratan_core::{Calendar, Command, Counts, Hub, Leased, Millis, Name, Node, Outcome, Timestamp, Utc};
 use sheratan_io::trace::{Coverage, Gap};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,6 +54,8 @@ pub struct Replay {
 pub struct State {
     /// The moment.
     pub now: Timestamp,
+    /// What the calendar shows of instants then.
+    pub calendar: Calendar,
     /// The journal's last record then.
     pub seq: u64,
     /// Jobs by state.
@@ -104,7 +106,7 @@ pub(super) struct Measured {
 pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 
 /// Replays a data folder's recording, to its end or up to a moment.
-pub fn replay(data_dir: &Path, until: Option<Timestamp>, progress: &mut Progress<'_>) -> Result<Replay, ReplayError> {
+pub fn replay(data_dir: &Path, until: Option<Utc>, progress: &mut Progress<'_>) -> Result<Replay, ReplayError> {
     let mut recording = Recording::open(data_dir)?;
     let mut watched = Watched::new(recording.take_hub());
     let first_seq = recording.snapshot_seq().unwrap_or(0);
@@ -123,6 +125,7 @@ pub fn replay(data_dir: &Path, until: Option<Timestamp>, progress: &mut Progress
                 continue;
             }
         };
+        let until = until.map(|until| watched.hub().calendar().instant(until));
         if let Some(until) = until.filter(|until| recorded.now > *until) {
             watched.advance(until);
             state = Some(State::of(watched.hub(), seq));
@@ -170,6 +173,7 @@ impl State {
         let node = |node: &Node| (node.name().to_string(), node.liveness().as_str(), node.leases());
         State {
             now: hub.now(),
+            calendar: hub.calendar(),
             seq,
             counts: hub.counts(),
             limits: hub.limits().clone(),

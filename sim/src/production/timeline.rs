@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use sheratan_core::telemetry::Counter;
 use sheratan_core::{
-    Audit, Command, Effect, Hub, JobSeq, JobView, Millis, Outcome, Refusal, State, Submitted, Timestamp,
+    Audit, Calendar, Command, Effect, Hub, JobSeq, JobView, Millis, Outcome, Refusal, State, Submitted, Timestamp,
 };
 use std::collections::BTreeMap;
 
@@ -77,7 +77,8 @@ impl Watched {
     /// Watches a hub from its state on.
     pub fn new(mut hub: Hub) -> Watched {
         hub.serve();
-        let ready_at = hub.queue().iter_from(JobSeq::FIRST).filter_map(|job| Some((job.seq(), ready_at(job)?)));
+        let jobs = hub.queue().iter_from(JobSeq::FIRST);
+        let ready_at = jobs.filter_map(|job| Some((job.seq(), ready_at(hub.calendar(), job)?)));
         let histogram = || {
             Histogram::new_with_max(WAIT_MS_MAX, WAIT_DIGITS).expect("these are bounds and digits that there can be")
         };
@@ -111,7 +112,7 @@ impl Watched {
         match &outcome {
             Outcome::Submitted(Submitted::Accepted { job, .. }) => {
                 self.tally.accepted += 1;
-                let ready_at = self.hub.queue().get(*job).and_then(ready_at);
+                let ready_at = self.hub.queue().get(*job).and_then(|job| ready_at(self.hub.calendar(), job));
                 self.ready_at.extend(ready_at.map(|at| (*job, at)));
             }
             Outcome::Pulled(pulled) if !pulled.leases.is_empty() => {
@@ -249,8 +250,9 @@ fn waits(histogram: &Histogram<u64>) -> Option<Waits> {
 }
 
 /// When a job that waits is ready for a node.
-fn ready_at(job: JobView<'_>) -> Option<Timestamp> {
+fn ready_at(calendar: Calendar, job: JobView<'_>) -> Option<Timestamp> {
     match job.state() {
+        State::Dated { run_at } => Some(calendar.instant(run_at)),
         State::Scheduled { due_at: at } | State::Queued { since: at } => Some(at),
         State::Leased { .. } | State::Final { .. } => None,
     }

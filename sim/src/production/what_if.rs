@@ -20,7 +20,7 @@ use super::timeline::{Row, Tally, Waits, Watched};
 use sheratan_core::State as JobState;
 use sheratan_core::{
     Command, Complete, Extend, Extended, Hub, JobSeq, LeaseRef, Leased, Millis, Name, Outcome, Pull, Restore,
-    ResultMark, Timestamp,
+    ResultMark, Timestamp, Utc,
 };
 use sheratan_io::config::Changes;
 use std::collections::BTreeMap;
@@ -75,7 +75,7 @@ pub struct Assumptions {
 /// Applies a recording to two hubs. `replay` is the replay of the same recording, up to the same moment.
 pub fn what_if(
     data_dir: &Path,
-    until: Option<Timestamp>,
+    until: Option<Utc>,
     changes: &Changes,
     replay: &Replay,
     progress: &mut Progress<'_>,
@@ -87,7 +87,7 @@ pub fn what_if(
     let (mut seq, mut inputs) = (first_seq, 0u64);
     while let Some(input) = recording.next()? {
         let Input::Command(recorded) = input else { continue };
-        if until.is_some_and(|until| recorded.now > until) {
+        if until.is_some_and(|until| recorded.now > both.recorded.hub().calendar().instant(until)) {
             break;
         }
         // A running hub may have added records since the replay.
@@ -178,7 +178,9 @@ impl<'a> Both<'a> {
             | Command::Submit(_)
             | Command::Tick
             | Command::AdoptRules(_)
-            | Command::BeginSalt(_)) => {
+            | Command::BeginSalt(_)
+            | Command::SetCalendar(_)
+            | Command::Slept(_)) => {
                 self.recorded.apply(now, command.clone());
                 self.changed.apply(now, command);
             }

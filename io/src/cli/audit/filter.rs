@@ -4,7 +4,7 @@ use super::super::instant::Instant;
 use super::line::{Line, fits};
 use crate::rfc3339;
 use serde_json::Value;
-use sheratan_core::Timestamp;
+use sheratan_core::Utc;
 use std::net::IpAddr;
 
 /// The filters of the command line; a line must match all of them.
@@ -31,15 +31,15 @@ pub struct FilterArgs {
 #[derive(Debug)]
 pub struct Filter<'a> {
     events: &'a [String],
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
+    since: Option<Utc>,
+    until: Option<Utc>,
     node: Option<&'a str>,
     ip: Option<IpAddr>,
 }
 
 impl FilterArgs {
     /// The filters with their instants, if it is `now`.
-    pub fn resolve(&self, now: Timestamp) -> Filter<'_> {
+    pub fn resolve(&self, now: Utc) -> Filter<'_> {
         let at = |instant: Option<Instant>| instant.map(|instant| instant.resolve(now));
         let FilterArgs { event, since, until, node, ip } = self;
         Filter { events: event, since: at(*since), until: at(*until), node: node.as_deref(), ip: *ip }

@@ -245,7 +245,7 @@ mod tests {
     use crate::alerts;
     use serde_json::json;
     use sheratan_core::alerts::{Alert, Change, State};
-    use sheratan_core::{Millis, Timestamp};
+    use sheratan_core::{Calendar, Millis, Timestamp};
 
     #[test]
     fn members_that_are_not_listed_are_left_out() {
@@ -287,7 +287,7 @@ mod tests {
             top: vec![(std::net::Ipv4Addr::LOCALHOST.into(), 2)],
         };
         let mut line = Vec::new();
-        alerts::line::write(&mut line, &Change { at: Timestamp::ZERO, state: State::Opened, alert });
+        alerts::line::write(&mut line, Calendar::UNSET, &Change { at: Timestamp::ZERO, state: State::Opened, alert });
         let line: Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(ALERT_LINE.keep(line.clone()), Some(line));
     }

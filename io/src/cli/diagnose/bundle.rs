@@ -7,7 +7,7 @@ use crate::redact::Redactor;
 use crate::rfc3339::Rfc3339;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sheratan_core::Timestamp;
+use sheratan_core::Utc;
 use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write};
 use zip::result::ZipError;
@@ -26,7 +26,7 @@ const MANIFEST: &str = "manifest.json";
 /// All gathered files.
 pub struct Bundle {
     /// The instant, the only difference between two bundles of a hub that is down.
-    pub created: Timestamp,
+    pub created: Utc,
     /// Whether the hub answered.
     pub hub: String,
     /// The files, in order.
@@ -157,7 +157,7 @@ mod tests {
         let content = |text: &str| Ok(Content { bytes: text.as_bytes().to_vec(), source: "the test".into() });
         let entry = |name, content| Entry { name, about: "A file.", content };
         let entries = vec![entry("a.txt", content(text)), entry("b.txt", Err("it is not there".into()))];
-        Bundle { created: Timestamp::ZERO, hub: "down".into(), entries }
+        Bundle { created: Utc::ZERO, hub: "down".into(), entries }
     }
 
     fn redactor(secret: &str) -> Redactor {

@@ -4,7 +4,7 @@
 use crate::cli::failure::Failure;
 use crate::platform;
 use crate::rfc3339::Rfc3339;
-use sheratan_core::Timestamp;
+use sheratan_core::Utc;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub struct Output {
 
 impl Output {
     /// The named file, else one in this folder whose name is the time.
-    pub fn choose(named: Option<&Path>, is_overwriting: bool, created: Timestamp) -> Result<Self, Failure> {
+    pub fn choose(named: Option<&Path>, is_overwriting: bool, created: Utc) -> Result<Self, Failure> {
         let path = named.map_or_else(|| default_name(created), Path::to_owned);
         if path == Path::new("-") {
             let message = "--output names a file: an archive is searched as a whole before any of it may be seen";
@@ -52,7 +52,7 @@ impl Output {
 }
 
 /// `diag_bundle_20260115T205203Z.zip`.
-fn default_name(created: Timestamp) -> PathBuf {
+fn default_name(created: Utc) -> PathBuf {
     let instant = Rfc3339::new(created).to_string();
     let seconds = instant.split('.').next().unwrap_or(&instant).replace(['-', ':'], "");
     PathBuf::from(format!("diag_bundle_{seconds}Z.zip"))
@@ -62,7 +62,7 @@ fn default_name(created: Timestamp) -> PathBuf {
 mod tests {
     use super::*;
 
-    const NOW: Timestamp = Timestamp::from_millis(1_768_510_323_348);
+    const NOW: Utc = Utc::from_millis(1_768_510_323_348);
 
     #[test]
     fn an_archive_is_named_by_its_second() {

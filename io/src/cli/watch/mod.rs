@@ -20,7 +20,7 @@ use report::Report;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sheratan_core::alerts::{Alerts, Change};
-use sheratan_core::{Millis, Timestamp};
+use sheratan_core::{Calendar, Millis, Timestamp};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let follower = Follower::open(&path, Start::Oldest).map_err(local)?;
     let mut watch = Watch {
         follower,
-        since: args.since.map_or(Timestamp::ZERO, |since| since.resolve(shell::wall_time())),
+        since: args.since.map_or(Timestamp::ZERO, |since| LOG_TIME.instant(since.resolve(shell::wall_time()))),
         alerts: rules,
         output: Output::open(args, &path)?,
         path,
@@ -115,6 +115,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     watch.output.report.end(&watch.alerts);
     Ok(ExitCode::SUCCESS)
 }
+
+/// The rules run on the log's own time: the instants of its lines.
+const LOG_TIME: Calendar = Calendar::UNSET;
 
 /// The engine between a log and the alerts' outputs.
 struct Watch {
@@ -163,7 +166,8 @@ impl Watch {
 
     fn line(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let parsed = serde_json::from_slice::<Line>(bytes).ok();
-        let Some((line, ts)) = parsed.and_then(|line| rfc3339::parse(&line.ts).ok().map(|ts| (line, ts))) else {
+        let instant = |line: &Line| rfc3339::parse(&line.ts).ok().map(|ts| LOG_TIME.instant(ts));
+        let Some((line, ts)) = parsed.and_then(|line| instant(&line).map(|ts| (line, ts))) else {
             self.output.report.unread += 1;
             return Ok(());
         };
@@ -233,7 +237,7 @@ impl Output {
     fn change(&mut self, change: &Change) -> Result<(), Failure> {
         self.report.change(change);
         let mut line = Vec::new();
-        alerts::line::write(&mut line, change);
+        alerts::line::write(&mut line, LOG_TIME, change);
         match self.is_json {
             true => terminal::json(&line),
             false => terminal::line(report::shown(change)),
@@ -244,7 +248,7 @@ impl Output {
             written.map_err(|error| Failure::local(format!("{} cannot be written", path.display()), error))?;
         }
         if let Some(webhook) = self.webhook.as_ref().filter(|_| self.is_live) {
-            webhook.post(change);
+            webhook.post(change, LOG_TIME);
         }
         Ok(())
     }

@@ -60,7 +60,7 @@ pub fn shown(change: &Change) -> String {
     let top = alert.top.first().map(|(ip, count)| format!(", most from {ip} ({count})")).unwrap_or_default();
     format!(
         "{} {} BURST_{}{} {}",
-        styled(DIM, Rfc3339::new(change.at)),
+        styled(DIM, Rfc3339::new(super::LOG_TIME.utc(change.at))),
         styled(style, format_args!("{:8}", change.state.as_str())),
         printable(&alert.event),
         group.unwrap_or_default(),

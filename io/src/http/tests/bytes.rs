@@ -65,12 +65,12 @@ const LIMITS: Limits = Limits {
 const INPUT_BYTES_MAX: usize = 2 * (LIMITS.head_bytes_max + LIMITS.body_bytes_max + 400);
 
 /// Up to the limit, then a reply for each request of the pipeline and one refusal, each with its head.
-const OUTPUT_BYTES_MAX: usize = 2 * (LIMITS.output_bytes_max + (LIMITS.pipeline_max + 1) * (400 + 700));
+const OUTPUT_BYTES_MAX: usize = 2 * (LIMITS.output_bytes_max + (LIMITS.pipeline_max as usize + 1) * (400 + 700));
 
 fn check(connection: &Connection, pending: usize) {
     let heap = connection.heap();
     assert!(heap.input_bytes <= INPUT_BYTES_MAX && heap.output_bytes <= OUTPUT_BYTES_MAX, "{heap:?}");
-    assert!(connection.pending() <= LIMITS.pipeline_max);
+    assert!(connection.pending() <= LIMITS.pipeline_max as usize);
     if connection.is_done() {
         assert!(connection.output().is_empty() && !connection.wants_read() && !connection.has_request());
     } else {

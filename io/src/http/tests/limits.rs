@@ -53,7 +53,7 @@ fn a_method_may_have_32_bytes() {
 #[test]
 fn a_request_may_have_as_many_headers_as_the_limit() {
     let request = |count: usize| format!("{HEAD}{}\r\n", "X: y\r\n".repeat(count - 1));
-    let max = Limits::DEFAULT.headers_max;
+    let max = Limits::DEFAULT.headers_max as usize;
     assert_outcome(connection, &request(max), None);
     assert_outcome(connection, &request(max + 1), Some((431, "headers_too_large")));
 }

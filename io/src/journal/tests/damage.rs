@@ -272,7 +272,7 @@ fn repair_restores_a_journal_without_its_first_or_a_middle_segment() {
         std::fs::remove_file(&segments(&copy)[at]).unwrap();
         let report = repair(copy.path(), small(), Timestamp::from_millis(5)).unwrap();
         assert_eq!(report.lost.map(range), Some((first_lost, 600)));
-        let at = |seq: u64| Some(crate::rfc3339::Rfc3339::new(Timestamp::from_millis(1_000 + seq)));
+        let at = |seq: u64| Some(crate::rfc3339::Rfc3339::new(sheratan_core::Utc::from_millis(1_000 + seq)));
         assert_eq!(report.lost.unwrap().last_at, at(600));
         assert_eq!(opened(&copy).2, first_lost - 1);
         assert_eq!(opened(&copy).0.identity(), opened(&folder).0.identity());

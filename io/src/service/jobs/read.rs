@@ -6,7 +6,7 @@ use crate::service::long_polls::{self, LongPoll, Read, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::query::Query;
 use crate::service::{Answer, Caller, Service, reply};
-use sheratan_core::{AttemptEnd, FinalStatus, Ids, JobSeq, JobView, Millis, Name, State, Timestamp};
+use sheratan_core::{AttemptEnd, Calendar, FinalStatus, Hub, JobSeq, JobView, Millis, Name, State, Timestamp};
 
 /// The most jobs on one page.
 const PAGE_JOBS_MAX: u64 = 1_000;
@@ -93,7 +93,7 @@ impl Service {
             return Problem::not_durable(reason).into_reply();
         }
         let mut shown = Vec::new();
-        write_job(&mut shown, self.hub.ids(), job, true);
+        write_job(&mut shown, &self.hub, job, true);
         reply::ok(|out| _ = out.flag("ok", true).raw("job", &shown))
     }
 
@@ -131,7 +131,7 @@ impl Service {
         }
         let ids = self.hub.ids();
         Ok(reply::ok(|out| {
-            out.flag("ok", true).array("jobs", page, |out, job| write_job(out, ids, job, false));
+            out.flag("ok", true).array("jobs", page, |out, job| write_job(out, &self.hub, job, false));
             match oldest.filter(|_| is_cut) {
                 Some(oldest) => out.plain("next_cursor", ids.job_id(oldest)),
                 None => out.raw("next_cursor", b"null"),
@@ -151,36 +151,38 @@ fn read_status(query: &Query) -> Result<Option<&'static str>, Problem> {
 }
 
 /// A job with its attempts and, if `is_whole`, its payloads.
-fn write_job(out: &mut Vec<u8>, ids: &Ids, job: JobView<'_>, is_whole: bool) {
+fn write_job(out: &mut Vec<u8>, hub: &Hub, job: JobView<'_>, is_whole: bool) {
+    let (ids, calendar) = (hub.ids(), hub.calendar());
     object(out, |out| {
         out.plain("job_id", ids.job_id(job.seq())).plain("request_id", ids.request_id(job.seq()));
         out.text("kind", job.kind()).plain("status", job.status()).plain("priority", job.priority().as_str());
         out.text("zone", job.class().zone.as_str());
         out.array("requires", job.class().requires.iter(), |out, name: &Name| write_text(out, name));
-        out.time("submitted_utc", job.submitted_at());
+        out.time("submitted_utc", calendar.utc(job.submitted_at()));
         if job.expires_at() != Timestamp::NEVER {
-            out.time("expires_utc", job.expires_at());
+            out.time("expires_utc", calendar.utc(job.expires_at()));
         }
         out.number("attempts_max", u64::from(job.attempts_max()));
         out.number("attempt", u64::from(job.generation()));
         if let Some(node) = job.leased_to() {
             out.text("node_id", node);
         }
-        write_state(out, &job.state(), is_whole);
+        write_state(out, calendar, &job.state(), is_whole);
         if is_whole {
             out.payload("params", job.params());
-            write_attempts(out, job);
+            write_attempts(out, calendar, job);
         }
     });
 }
 
-fn write_state(out: &mut Object, state: &State, is_whole: bool) {
+fn write_state(out: &mut Object, calendar: Calendar, state: &State, is_whole: bool) {
     match state {
-        State::Scheduled { due_at } => _ = out.time("run_at_utc", *due_at),
-        State::Queued { since } => _ = out.time("queued_utc", *since),
-        State::Leased { until, .. } => _ = out.time("lease_until_utc", *until),
+        State::Dated { run_at } => _ = out.time("run_at_utc", *run_at),
+        State::Scheduled { due_at } => _ = out.time("run_at_utc", calendar.utc(*due_at)),
+        State::Queued { since } => _ = out.time("queued_utc", calendar.utc(*since)),
+        State::Leased { until, .. } => _ = out.time("lease_until_utc", calendar.utc(*until)),
         State::Final { at, result, error, .. } => {
-            out.time("final_utc", *at);
+            out.time("final_utc", calendar.utc(*at));
             if is_whole {
                 out.payload("result", result.as_ref()).payload("error", error.as_ref());
             }
@@ -188,13 +190,13 @@ fn write_state(out: &mut Object, state: &State, is_whole: bool) {
     }
 }
 
-fn write_attempts(out: &mut Object, job: JobView<'_>) {
+fn write_attempts(out: &mut Object, calendar: Calendar, job: JobView<'_>) {
     // The earliest of many attempts are dropped; the others keep their numbers.
     let first = job.generation() + 1 - job.attempts().count() as u32;
     out.array("attempts", (first..).zip(job.attempts()), |out, (number, attempt)| {
         object(out, |out| {
             out.number("attempt", u64::from(number)).text("node_id", &attempt.node);
-            out.time("start_utc", attempt.started_at);
+            out.time("start_utc", calendar.utc(attempt.started_at));
             let (word, end, error) = match &attempt.end {
                 AttemptEnd::Running => ("running", None, None),
                 AttemptEnd::Completed { at, .. } => ("completed", Some(*at), None),
@@ -204,7 +206,7 @@ fn write_attempts(out: &mut Object, job: JobView<'_>) {
             };
             out.plain("outcome", word);
             match end {
-                Some(at) => out.time("end_utc", at),
+                Some(at) => out.time("end_utc", calendar.utc(at)),
                 None => out.raw("end_utc", b"null"),
             };
             if let AttemptEnd::Revoked { why, .. } = &attempt.end {

@@ -11,7 +11,7 @@ use sheratan_core::integrity::checksum;
 use sheratan_core::limits::ATTEMPTS_MAX;
 use sheratan_core::{
     Caller as Asker, Command, FinalStatus, Idempotency, Ids, JobSeq, Millis, Name, OnDuplicate, OnFailed, Outcome,
-    Priority, Submit, Submitted, Timestamp,
+    Priority, Submit, Submitted, Timestamp, Utc,
 };
 
 /// The longest delay and time to live: ten years, longer than any queue is used and far from the end of the calendar.
@@ -86,7 +86,7 @@ fn read_submit(fields: &Fields, header_key: Option<&[u8]>) -> Result<Submit, Pro
         zone: fields.name("zone")?.into(),
         requires: fields.capabilities("requires")?,
         delay_ms: Millis::new(fields.number("delay_ms", 0..=FAR_SECS * 1000)?.unwrap_or(0)),
-        run_at: fields.instant("run_at_utc")?.unwrap_or(Timestamp::ZERO),
+        run_at: fields.instant("run_at_utc")?.unwrap_or(Utc::ZERO),
         ttl_ms: fields.seconds("ttl_sec", 1..=FAR_SECS)?,
         attempts_max: fields.number("max_attempts", 1..=u64::from(ATTEMPTS_MAX))?.map(|n| n as u32),
         retry_budget_ms: fields.seconds("retry_budget_sec", 0..=FAR_SECS)?,

@@ -5,7 +5,7 @@ use crate::object::object;
 use crate::service::body::Fields;
 use crate::service::problem::Problem;
 use crate::service::{Caller, Service, reply};
-use sheratan_core::{Command, Extend, Extended, Outcome, Timestamp};
+use sheratan_core::{Calendar, Command, Extend, Extended, Outcome, Timestamp};
 
 impl Service {
     pub(super) fn extend_leases(
@@ -26,6 +26,7 @@ impl Service {
         if !outcome.is_durable() {
             self.note_liveness(now, &node);
         }
+        let calendar = self.hub.calendar();
         let Outcome::Extended(extended) = outcome else { unreachable!("an extension is answered as one") };
         let mut extended = extended.into_iter();
         Ok(reply::ok(|out| {
@@ -34,18 +35,18 @@ impl Service {
                     Some(_) => extended.next().expect("one outcome for each lease of the command"),
                     None => Extended::LeaseLost,
                 };
-                write_extended(out, text, outcome);
+                write_extended(out, calendar, text, outcome);
             });
         }))
     }
 }
 
 /// One entry of the reply to an extension.
-fn write_extended(out: &mut Vec<u8>, lease_id: &str, extended: Extended) {
+fn write_extended(out: &mut Vec<u8>, calendar: Calendar, lease_id: &str, extended: Extended) {
     object(out, |out| {
         out.text("lease_id", lease_id);
         match extended {
-            Extended::Until(until) => out.flag("ok", true).time("lease_until_utc", until),
+            Extended::Until(until) => out.flag("ok", true).time("lease_until_utc", calendar.utc(until)),
             Extended::LeaseLost => out.flag("ok", false).plain("error", "lease_lost"),
             Extended::Cancelled => out.flag("ok", false).plain("error", "cancelled"),
         };

@@ -39,7 +39,8 @@ impl Service {
     pub(super) fn metrics_json(&self, now: Timestamp, plane: Plane) -> Vec<u8> {
         let mut body = Vec::with_capacity(2_048);
         object(&mut body, |out| {
-            out.flag("ok", true).plain("plane", plane.as_str()).time("ts", now);
+            out.flag("ok", true).plain("plane", plane.as_str());
+            out.time("ts", self.hub.calendar().utc(now));
             self.write_metrics(out, now, plane);
         });
         body
@@ -57,7 +58,7 @@ impl Service {
     pub fn counters(&self, now: Timestamp) -> Vec<u8> {
         let mut out = Vec::with_capacity(2_048);
         object(&mut out, |out| {
-            out.time("ts", now);
+            out.time("ts", self.hub.calendar().utc(now));
             self.write_metrics(out, now, Plane::Control);
             self.write_metrics(out, now, Plane::Data);
         });

@@ -2,13 +2,13 @@
 
 use crate::object::Object;
 use crate::redact::Redactor;
-use sheratan_core::{Audit, FinalStatus, Ids, Name, Timestamp};
+use sheratan_core::{Audit, FinalStatus, Ids, Name, Utc};
 
 /// Characters of an idempotency key in the audit log.
 const KEY_PREFIX_CHARS: usize = 8;
 
 /// Writes the details of an event; returns its name.
-pub fn write_details(out: &mut Object, at: Timestamp, ids: &Ids, redactor: &Redactor, audit: &Audit) -> &'static str {
+pub fn write_details(out: &mut Object, at: Utc, ids: &Ids, redactor: &Redactor, audit: &Audit) -> &'static str {
     match audit {
         Audit::BackpressureDrop { reason, held, max, queue_depth } => {
             out.number("queue_depth", *queue_depth).number("max", *max).plain("reason", reason.as_str());

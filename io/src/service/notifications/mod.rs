@@ -11,7 +11,7 @@ pub mod streams;
 
 pub use audit::submit_status;
 pub use page::Page;
-use sheratan_core::{Audit, Timestamp};
+use sheratan_core::{Audit, Calendar, Timestamp, Utc};
 
 use super::problem::Problem;
 use super::{Answer, Caller, Service, access};
@@ -65,8 +65,10 @@ impl Route {
 /// One event for the audit log.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Event {
-    /// When it happened.
+    /// When it happened, by the hub's time: the windows of rules and of the audit log are measured on it.
     pub ts: Timestamp,
+    /// What the calendar showed then.
+    pub calendar: Calendar,
     /// Its name.
     pub event: &'static str,
     /// Its details, a JSON object.
@@ -74,15 +76,37 @@ pub struct Event {
 }
 
 impl Event {
-    pub(super) fn new(ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) -> Event {
+    pub(super) fn new(
+        (ts, calendar): (Timestamp, Calendar),
+        event: &'static str,
+        fill: impl FnOnce(&mut Object),
+    ) -> Event {
         let mut details = Vec::new();
         object(&mut details, fill);
-        Event { ts, event, details }
+        Event { ts, calendar, event, details }
+    }
+
+    /// When it happened.
+    pub fn utc(&self) -> Utc {
+        self.calendar.utc(self.ts)
+    }
+
+    /// The event on the time of another calendar: it shows the same instant.
+    fn on(self, calendar: Calendar) -> Event {
+        Event { ts: calendar.instant(self.utc()), calendar, ..self }
     }
 
     /// One event for `count` events of a kind: the last one's details, with the count and the first one's instant.
-    pub fn counted(ts: Timestamp, event: &'static str, count: u64, first_ts: Timestamp, last_details: &[u8]) -> Event {
-        let mut counted = Event::new(ts, event, |out| _ = out.number("count", count).time("first_ts", first_ts));
+    pub fn counted(
+        (ts, calendar): (Timestamp, Calendar),
+        event: &'static str,
+        count: u64,
+        first_ts: Timestamp,
+        last_details: &[u8],
+    ) -> Event {
+        let first_ts = calendar.utc(first_ts);
+        let fill = |out: &mut Object| _ = out.number("count", count).time("first_ts", first_ts);
+        let mut counted = Event::new((ts, calendar), event, fill);
         if let Some(members) = last_details.strip_prefix(b"{").filter(|members| members.len() > 1) {
             counted.details.pop();
             counted.details.push(b',');
@@ -97,6 +121,8 @@ impl Event {
 pub struct AlertLine {
     /// What changed.
     pub change: Change,
+    /// What the calendar showed then.
+    pub calendar: Calendar,
     /// The change as a line, without its line feed.
     pub line: Vec<u8>,
 }
@@ -105,6 +131,7 @@ pub struct AlertLine {
 #[derive(Debug)]
 pub struct Notifications {
     redactor: Arc<Redactor>,
+    calendar: Calendar,
     events: Vec<Event>,
     drops: Drops,
     alerts: Alerts,
@@ -114,15 +141,21 @@ pub struct Notifications {
 
 impl Notifications {
     /// No notifications yet; `redactor` removes the process's secrets from events.
-    pub fn new(redactor: Arc<Redactor>) -> Self {
+    pub fn new(redactor: Arc<Redactor>, calendar: Calendar) -> Self {
         Notifications {
             redactor,
+            calendar,
             events: Vec::new(),
             drops: Drops::default(),
             alerts: Alerts::default(),
             alert_lines: Vec::new(),
             streams: Streams::default(),
         }
+    }
+
+    /// The machine's clock was set: later notifications show this calendar.
+    pub fn set_calendar(&mut self, calendar: Calendar) {
+        self.calendar = calendar;
     }
 
     /// Adds an event; every event passes here. Secrets that a node's name or a path may hold are redacted, then the
@@ -170,9 +203,10 @@ impl Notifications {
     fn add_alerts(&mut self, changes: Vec<Change>) {
         for change in changes {
             let mut line = Vec::new();
-            alerts::line::write(&mut line, &change);
+            let calendar = self.calendar;
+            alerts::line::write(&mut line, calendar, &change);
             self.streams.alert(&line);
-            self.alert_lines.push(AlertLine { change, line });
+            self.alert_lines.push(AlertLine { change, calendar, line });
         }
     }
 }
@@ -205,6 +239,7 @@ impl Service {
 
     /// Adds an event for `count` requests for paths of the other plane, received while the hub recovered.
     pub fn record_before_start(&mut self, event: Event, count: u64) {
+        let event = event.on(self.hub.calendar());
         (0..count).for_each(|_| self.hub.observe(event.ts, Observation::PortMismatch));
         self.notifications.add(event);
     }
@@ -229,7 +264,7 @@ impl Service {
 
     /// Adds an event of the service.
     pub(super) fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {
-        self.notifications.add(Event::new(ts, event, fill));
+        self.notifications.add(Event::new((ts, self.hub.calendar()), event, fill));
     }
 
     /// Adds an event of the hub.
@@ -237,15 +272,16 @@ impl Service {
         let mut details = Vec::new();
         let mut event = "";
         let redactor = &self.settings.redactor;
+        let at = self.hub.calendar().utc(ts);
         object(&mut details, |out| {
-            event = audit::write_details(out, ts, self.hub.ids(), redactor, audit);
+            event = audit::write_details(out, at, self.hub.ids(), redactor, audit);
             if let Audit::BackpressureDrop { .. } = audit
                 && let Some(Source { ip, path }) = self.notifications.drops.pop()
             {
                 out.text("path", &path).plain("ip", ip);
             }
         });
-        self.notifications.add(Event { ts, event, details });
+        self.notifications.add(Event { ts, calendar: self.hub.calendar(), event, details });
     }
 
     pub(super) fn handle_notifications(
@@ -257,7 +293,9 @@ impl Service {
     ) -> Result<Answer, Problem> {
         match route {
             Route::Audit => page::audit(request).map(Answer::Page),
-            Route::Alerts => page::alerts(now, request, &self.notifications.alerts).map(Answer::Page),
+            Route::Alerts => {
+                page::alerts((now, self.hub.calendar()), request, &self.notifications.alerts).map(Answer::Page)
+            }
             Route::Events => self.open_stream(now, caller, request),
         }
     }

@@ -4,8 +4,8 @@ use crate::alerts::line;
 use crate::http::Request;
 use crate::service::problem::Problem;
 use crate::service::query::Query;
-use sheratan_core::Timestamp;
 use sheratan_core::alerts::Alerts;
+use sheratan_core::{Calendar, Timestamp};
 
 /// Lines of one page of the audit log.
 const AUDIT_LINES_MAX: u64 = 1_000;
@@ -39,7 +39,7 @@ pub fn audit(request: &Request) -> Result<Page, Problem> {
     Ok(Page::Audit { after, limit })
 }
 
-pub fn alerts(now: Timestamp, request: &Request, alerts: &Alerts) -> Result<Page, Problem> {
+pub fn alerts(clock: (Timestamp, Calendar), request: &Request, alerts: &Alerts) -> Result<Page, Problem> {
     let query = Query::parse(request.query(), &["limit"])?;
     let limit = query.number("limit", 1..=ALERT_LINES_MAX)?.unwrap_or(100) as usize;
     let mut open = vec![b'['];
@@ -47,7 +47,7 @@ pub fn alerts(now: Timestamp, request: &Request, alerts: &Alerts) -> Result<Page
         if index > 0 {
             open.push(b',');
         }
-        line::write_open(&mut open, now, &alert);
+        line::write_open(&mut open, clock, &alert);
     }
     open.push(b']');
     Ok(Page::Alerts { open, limit })

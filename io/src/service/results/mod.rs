@@ -12,7 +12,7 @@ use crate::object::{Object, object};
 use sha2::{Digest, Sha256};
 use sheratan_core::integrity::checksum::Claimed;
 use sheratan_core::{
-    Command, Complete, Completed, CompletedStatus, Ids, LeaseRef, Name, Outcome, ResultMark, Timestamp,
+    Command, Complete, Completed, CompletedStatus, Hub, LeaseRef, Name, Outcome, ResultMark, Timestamp,
 };
 
 /// The members of a result.
@@ -81,7 +81,7 @@ impl Service {
         let then_pull = PullRequest::of_result(&fields)?;
         let completed = self.complete(now, caller, &fields)?;
         let mut body = Vec::new();
-        object(&mut body, |out| write_completed(out, self.hub.ids(), &completed));
+        object(&mut body, |out| write_completed(out, &self.hub, &completed));
         self.answer_then_pull(now, caller, body, then_pull)
     }
 
@@ -93,7 +93,7 @@ impl Service {
         let mut answers = Answers::new("results");
         for entry in entries {
             let completed = batch::read_entry(entry, MEMBERS).and_then(|fields| self.complete(now, caller, &fields));
-            answers.push(completed, |out, completed| write_completed(out, self.hub.ids(), &completed));
+            answers.push(completed, |out, completed| write_completed(out, &self.hub, &completed));
         }
         self.answer_then_pull(now, caller, answers.into_body(), then_pull)
     }
@@ -149,12 +149,12 @@ fn mark_of_id(result_id: &Name) -> ResultMark {
 }
 
 /// The members of the reply to a result.
-fn write_completed(out: &mut Object, ids: &Ids, completed: &Completed) {
-    out.flag("ok", true).plain("job_id", ids.job_id(completed.job));
+fn write_completed(out: &mut Object, hub: &Hub, completed: &Completed) {
+    out.flag("ok", true).plain("job_id", hub.ids().job_id(completed.job));
     match completed.status {
         CompletedStatus::Final(status) => _ = out.plain("status", status.as_str()),
         CompletedStatus::RetryScheduled(at) => {
-            out.plain("status", "retry_scheduled").time("next_attempt_utc", at);
+            out.plain("status", "retry_scheduled").time("next_attempt_utc", hub.calendar().utc(at));
         }
     }
     if completed.is_duplicate {

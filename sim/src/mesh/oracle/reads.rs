@@ -286,7 +286,7 @@ impl Oracle {
         let is_over = match known.state() {
             State::Final { at, .. } => at + limits.job_retention_ms <= now,
             State::Leased { until, .. } => until <= now,
-            State::Scheduled { .. } | State::Queued { .. } => known.expires_at() <= now,
+            State::Dated { .. } | State::Scheduled { .. } | State::Queued { .. } => known.expires_at() <= now,
         };
         // A job that time ends drops the oldest final one; dead ones are counted apart, and an unfinished job may
         // become either.
@@ -300,7 +300,9 @@ impl Oracle {
             || match known.state() {
                 State::Final { status: FinalStatus::Dead, .. } => of_dead,
                 State::Final { .. } => of_retained,
-                State::Scheduled { .. } | State::Queued { .. } | State::Leased { .. } => of_retained || of_dead,
+                State::Dated { .. } | State::Scheduled { .. } | State::Queued { .. } | State::Leased { .. } => {
+                    of_retained || of_dead
+                }
             }
     }
 }

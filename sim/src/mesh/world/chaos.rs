@@ -1,6 +1,6 @@
 //! Chaos: the faults whose rates are per hour, the cool-down, and the final checks.
 
-use super::{COOL_DOWN_PER_JOB_US, COOL_DOWN_US, Event, FAULT_TICK_US, World};
+use super::{COOL_DOWN_PER_JOB_US, COOL_DOWN_US, Event, FAULT_TICK_US, WALL_START_US, World};
 use crate::agenda::SECOND;
 use crate::disk::Faults;
 use crate::mesh::client::{Client, GIVE_UP_US, KEYS, WAITING_MAX};
@@ -81,6 +81,7 @@ impl World {
             // Only while no process runs, which might hold the file's bytes in memory.
             Fault::BitFlip if self.process.is_none() => self.flip(),
             Fault::ClockJump => self.jump(),
+            Fault::Sleep => self.asleep_us += 1_000 * (1_000 + self.draws.faults.magnitude(3 * 86_400_000)),
             Fault::Stall => {
                 self.stalled_until = self.now + duration;
                 self.note_hindered(duration);
@@ -92,10 +93,17 @@ impl World {
         Ok(())
     }
 
-    /// Sets wall time back or ahead.
+    /// Sets wall time back or ahead: by hours, to 1970, to 2100, or to what it should be.
     pub(super) fn jump(&mut self) {
         let by = (self.draws.faults.magnitude(2 * 3_600 * 1_000) * 1_000) as i64;
-        self.wall_offset_us += if self.draws.faults.chance(500) { by } else { -by };
+        let should_be = (WALL_START_US + self.now + self.asleep_us) as i64;
+        self.wall_offset_us = match self.draws.faults.below(10) {
+            0 => by - should_be,
+            1 => 74 * 365 * 86_400 * SECOND as i64 + by,
+            2..=4 => 0,
+            5..=7 => self.wall_offset_us + by,
+            _ => self.wall_offset_us - by,
+        };
     }
 
     /// Begins the cool-down: no more faults, and all actors work at full speed.
@@ -108,6 +116,8 @@ impl World {
         self.logs.set_full(false);
         (self.slow_until, self.burst_until, self.stalled_until) = (0, 0, self.now);
         self.hung_until = 0;
+        // Jobs may wait for an instant that a wrong clock would not show for years.
+        self.wall_offset_us = 0;
         self.cut_to_hub.clear();
         self.cut_from_hub.clear();
         for index in 0..self.nodes.len() {

@@ -4,13 +4,15 @@ use super::{Event, SLOW_READ_US, START_AGAIN_US, WALL_START_US, World};
 use crate::agenda::{Micros, SECOND};
 use crate::mesh::fault::Fault;
 use crate::mesh::oracle::{Violation, holds};
-use crate::mesh::process::{Committed, Process};
+use crate::mesh::process::{Clocks, Committed, Process};
 use crate::mesh::wire::VirtualWire;
 use sheratan_io::journal::{Notice, OpenError};
 
 impl World {
-    pub(super) fn wall(&self) -> Micros {
-        (WALL_START_US + self.now).saturating_add_signed(self.wall_offset_us)
+    /// What the clocks of the hub's machine show.
+    fn clocks(&self) -> Clocks {
+        let wall = (WALL_START_US + self.now + self.asleep_us) as i64;
+        Clocks { awake: self.now, asleep: self.asleep_us, wall: wall + self.wall_offset_us }
     }
 
     pub(super) fn start(&mut self) -> Result<(), Violation> {
@@ -20,7 +22,7 @@ impl World {
         if self.is_chaos && self.draws.hub.below(3_600) < self.plan.rate(Fault::CrashInCommit) * 4 {
             self.crash_later("crash_in_recovery");
         }
-        let clocks = (self.now, self.wall());
+        let clocks = self.clocks();
         let started = Process::start(&self.plan, &self.disk, self.identity, clocks, &self.handed, &mut self.oracle)?;
         if self.disk.is_dead() {
             drop(started);
@@ -53,6 +55,9 @@ impl World {
                 }
                 if report.snapshot_seq.is_some() {
                     self.mark("recovered from a snapshot");
+                }
+                if process.is_far_behind {
+                    self.mark("start with a clock that is far behind the journal");
                 }
                 self.process = Some(process);
                 self.handed.clear();
@@ -189,7 +194,7 @@ impl World {
         if process_id != self.process_id {
             return Ok(());
         }
-        let clocks = (self.now, self.wall());
+        let clocks = self.clocks();
         let Some(process) = &mut self.process else { return Ok(()) };
         process.round.clear();
         if self.now < self.stalled_until {

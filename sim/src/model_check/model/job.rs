@@ -6,7 +6,7 @@ use sheratan_core::limits::{
 };
 use sheratan_core::{
     Attempt, AttemptEnd, ClassKey, Complete, CompletedStatus, HubKey, JobSeq, LeaseRef, Millis, Payload, Refusal,
-    ResultMark, Revocation, State, Submit, Timestamp, Zone,
+    ResultMark, Revocation, State, Submit, Timestamp, Utc, Zone,
 };
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
@@ -32,6 +32,8 @@ pub struct ModelJob {
     pub ended_under_lease: bool,
     /// Its state.
     pub state: State,
+    /// When its delay ends, for a job that waits for an instant of the calendar.
+    pub not_before: Timestamp,
     /// Its attempts, oldest first; all of them, while the hub keeps the latest.
     pub attempts: Vec<Attempt>,
     /// How many of the first attempts were dropped for lack of room.
@@ -39,9 +41,21 @@ pub struct ModelJob {
 }
 
 impl ModelJob {
-    pub(super) fn new(seq: JobSeq, now: Timestamp, limits: &Limits, submit: &Submit, place: Option<JobSeq>) -> Self {
-        let due_at = (now + submit.delay_ms).max(submit.run_at);
-        let state = if due_at > now { State::Scheduled { due_at } } else { State::Queued { since: now } };
+    pub(super) fn new(
+        seq: JobSeq,
+        (now, calendar_now): (Timestamp, Utc),
+        limits: &Limits,
+        submit: &Submit,
+        place: Option<JobSeq>,
+    ) -> Self {
+        let not_before = now + submit.delay_ms;
+        let state = if submit.run_at > calendar_now && not_before != Timestamp::NEVER {
+            State::Dated { run_at: submit.run_at }
+        } else if not_before > now {
+            State::Scheduled { due_at: not_before }
+        } else {
+            State::Queued { since: now }
+        };
         ModelJob {
             seq,
             asked: submit.clone(),
@@ -52,6 +66,7 @@ impl ModelJob {
             is_keyed: submit.idempotency.is_some(),
             ended_under_lease: false,
             state,
+            not_before,
             attempts: Vec::new(),
             forgotten: 0,
         }
@@ -59,7 +74,7 @@ impl ModelJob {
 
     /// Whether it waits for an instant or a node.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Scheduled { .. } | State::Queued { .. })
+        matches!(self.state, State::Dated { .. } | State::Scheduled { .. } | State::Queued { .. })
     }
 
     /// Whether it ended.

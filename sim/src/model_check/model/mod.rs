@@ -19,7 +19,7 @@ use sheratan_core::limits::{
 use sheratan_core::{
     Account, Attempt, AttemptEnd, Command, Complete, Completed, CompletedStatus, Counts, Extend, Extended, FinalStatus,
     HubKey, Idempotency, JobSeq, LeaseRef, Leased, Millis, Name, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload,
-    Priority, Pull, Pulled, Refusal, Revocation, RulesVersion, State, Submit, Submitted, Timestamp,
+    Priority, Pull, Pulled, Refusal, Revocation, RulesVersion, State, Submit, Submitted, Timestamp, Utc,
 };
 
 pub use job::ModelJob as Job;
@@ -30,6 +30,8 @@ pub use node::{ModelNode as Node, liveness_at};
 pub struct Model {
     key: HubKey,
     now: Timestamp,
+    /// How far the calendar is ahead of `now`.
+    offset_ms: i128,
     limits: Limits,
     nodes: ModelNodes,
     jobs: Vec<ModelJob>,
@@ -61,6 +63,7 @@ impl Model {
         Model {
             key,
             now: Timestamp::ZERO,
+            offset_ms: 0,
             limits: Limits::default(),
             nodes: ModelNodes::default(),
             jobs: Vec::new(),
@@ -100,6 +103,20 @@ impl Model {
             Command::Tick => Outcome::Done,
             Command::BeginSalt(_) => {
                 self.advance(self.now + Millis::new(1));
+                Outcome::Done
+            }
+            Command::SetCalendar(calendar) => {
+                self.offset_ms = calendar.offset_ms().into();
+                Outcome::Done
+            }
+            Command::Slept(duration) => {
+                for job in &mut self.jobs {
+                    if let State::Leased { until, .. } = &mut job.state {
+                        *until = *until + *duration;
+                    }
+                }
+                self.nodes.sleep(*duration);
+                self.advance(self.now + *duration);
                 Outcome::Done
             }
             Command::Heartbeat(heartbeat) => {
@@ -188,7 +205,7 @@ impl Model {
         let mut counts = Counts::default();
         for job in &self.jobs {
             match job.state {
-                State::Scheduled { .. } => counts.scheduled += 1,
+                State::Dated { .. } | State::Scheduled { .. } => counts.scheduled += 1,
                 State::Queued { .. } => counts.queued += 1,
                 State::Leased { .. } => counts.leased += 1,
                 State::Final { status: FinalStatus::Dead, .. } => counts.dead += 1,
@@ -201,7 +218,7 @@ impl Model {
     /// The bytes charged to an account, summed.
     pub fn bytes(&self, account: Account) -> u64 {
         let is_on = |job: &&ModelJob| match (&job.state, account) {
-            (State::Scheduled { .. } | State::Queued { .. }, Account::Waiting) => true,
+            (State::Dated { .. } | State::Scheduled { .. } | State::Queued { .. }, Account::Waiting) => true,
             (State::Leased { .. }, Account::Leased) => true,
             (State::Final { status, .. }, Account::Dead) => *status == FinalStatus::Dead,
             (State::Final { status, .. }, Account::Retained) => *status != FinalStatus::Dead,
@@ -232,6 +249,7 @@ impl Model {
         let jobs = self.jobs.iter().flat_map(|job| {
             let expiry = job.is_waiting().then_some((job.expires_at, Due::JobExpires(job.seq)));
             let next = match job.state {
+                State::Dated { run_at } => Some((self.instant_of(run_at), Due::JobRuns(job.seq))),
                 State::Scheduled { due_at } => Some((due_at, Due::JobRuns(job.seq))),
                 State::Leased { until, .. } => Some((until, Due::LeaseEnds(job.seq))),
                 _ => None,
@@ -254,7 +272,14 @@ impl Model {
                 self.end_attempt(seq, AttemptEnd::Expired { at: self.now });
                 self.retry_or_finish((seq, has_room), true, None, Some(Payload::new(b"\"lease expired\"")));
             }
-            Due::JobRuns(seq) => self.job_mut(seq).state = State::Queued { since: self.now },
+            Due::JobRuns(seq) => {
+                let since = self.now;
+                let job = self.job_mut(seq);
+                job.state = match job.state {
+                    State::Dated { .. } if job.not_before > since => State::Scheduled { due_at: job.not_before },
+                    _ => State::Queued { since },
+                };
+            }
             Due::NodeCheck(node) => {
                 let is_idle = leases_of(&self.jobs, node) == 0;
                 self.nodes.update_liveness(self.now, &self.limits, node, is_idle);
@@ -262,6 +287,18 @@ impl Model {
             Due::KeyForgotten(job) => self.keys.remove(job),
             Due::OldestFinalGoes => self.drop_oldest_final(),
         }
+    }
+
+    /// What the calendar shows now.
+    fn calendar_now(&self) -> Utc {
+        let shown = i128::from(self.now.as_millis()) + self.offset_ms;
+        if self.now == Timestamp::NEVER { Utc::NEVER } else { Utc::from_millis(clamped(shown)) }
+    }
+
+    /// When the calendar shows an instant.
+    fn instant_of(&self, utc: Utc) -> Timestamp {
+        let at = i128::from(utc.as_millis()) - self.offset_ms;
+        if utc == Utc::NEVER { Timestamp::NEVER } else { Timestamp::from_millis(clamped(at)) }
     }
 
     fn submit(&mut self, submit: &Submit) -> Result<Submitted, Refusal> {
@@ -289,7 +326,7 @@ impl Model {
         }
         let seq = self.next_seq;
         self.next_seq = JobSeq::new(seq.get() + 1);
-        self.jobs.push(ModelJob::new(seq, self.now, &self.limits, submit, place));
+        self.jobs.push(ModelJob::new(seq, (self.now, self.calendar_now()), &self.limits, submit, place));
         if let Some(idempotency) = &submit.idempotency {
             self.keys.bind(self.now, &self.limits, idempotency, seq);
         }
@@ -335,7 +372,8 @@ impl Model {
             return Err(Refusal::QueueFull { depth, depth_max });
         }
         let asked_again = Submit { delay_ms: Millis::ZERO, ..submit.clone() };
-        let mut coming = ModelJob::new(self.next_seq, Timestamp::ZERO, &self.limits, &asked_again, None);
+        let at_start = (Timestamp::ZERO, Utc::ZERO);
+        let mut coming = ModelJob::new(self.next_seq, at_start, &self.limits, &asked_again, None);
         // A job whose time to live never ends is charged for its timer all the same.
         coming.is_keyed |= submit.ttl_ms.is_some() || submit.retry_budget_ms.is_some();
         let bytes_max = self.limits.queue_bytes_max;
@@ -588,6 +626,11 @@ fn leases_of(jobs: &[ModelJob], index: NodeIndex) -> u64 {
 }
 
 /// The smaller is leased first.
+/// No instant is before 1970.
+fn clamped(ms: i128) -> u64 {
+    ms.clamp(0, u64::MAX.into()) as u64
+}
+
 fn urgency(priority: Priority) -> u8 {
     match priority {
         Priority::Critical => 0,

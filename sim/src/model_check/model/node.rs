@@ -1,7 +1,7 @@
 //! Nodes in the model: a row each, in the order of their numbers.
 
 use sheratan_core::limits::{HEAP_HEADER_BYTES, Limits, NODE_BYTES, NODE_FORGET_MS, PROFILE_BYTES};
-use sheratan_core::{Heartbeat, Liveness, Name, NameSet, NodeIndex, Refusal, Timestamp, Zone};
+use sheratan_core::{Heartbeat, Liveness, Millis, Name, NameSet, NodeIndex, Refusal, Timestamp, Zone};
 
 /// One node.
 #[derive(Clone, Debug)]
@@ -116,6 +116,14 @@ impl ModelNodes {
                 node.liveness = Liveness::Online;
                 node.next_check_at = now + limits.node_ttl_ms;
             }
+        }
+    }
+
+    /// The machine slept: no node was unseen in that time.
+    pub fn sleep(&mut self, duration: Millis) {
+        for node in &mut self.rows {
+            node.last_seen_at = node.last_seen_at + duration;
+            node.next_check_at = node.next_check_at + duration;
         }
     }
 
