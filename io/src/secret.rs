@@ -28,6 +28,8 @@ pub enum SecretFileError {
     Empty,
     /// It is too large to be a secret.
     Size,
+    /// It is a text in UTF-16.
+    Utf16,
 }
 
 impl Secret {
@@ -39,8 +41,10 @@ impl Secret {
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(SecretFileError::Size);
         }
-        match bytes.trim_ascii() {
+        // Editors of some systems begin a text with a byte order mark.
+        match bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes).trim_ascii() {
             [] => Err(SecretFileError::Empty),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err(SecretFileError::Utf16),
             secret => Ok(Secret::new(secret)),
         }
     }
@@ -80,6 +84,7 @@ impl fmt::Display for SecretFileError {
         match self {
             SecretFileError::Read(error) => write!(f, "cannot be read: {error}"),
             SecretFileError::Empty => f.write_str("is empty"),
+            SecretFileError::Utf16 => f.write_str("is UTF-16: save it as UTF-8 or ASCII"),
             SecretFileError::Size => write!(f, "has more than {FILE_BYTES_MAX} bytes: is it the right file?"),
         }
     }
@@ -122,12 +127,15 @@ mod tests {
         let path = folder.path().join("secret");
         let said = || Secret::read(&path).unwrap_err().to_string();
         assert!(said().starts_with("cannot be read: "));
-        for (text, secret) in [("abc", "abc"), ("abc\n", "abc"), ("\t abc d \r\n", "abc d")] {
+        for (text, secret) in [("abc", "abc"), ("abc\n", "abc"), ("\t abc d \r\n", "abc d"), ("\u{feff}abc\r\n", "abc")]
+        {
             std::fs::write(&path, text).unwrap();
             assert!(Secret::read(&path).unwrap().is(secret.as_bytes()), "{text:?}");
         }
         std::fs::write(&path, " \n").unwrap();
         assert_eq!(said(), "is empty");
+        std::fs::write(&path, b"\xff\xfea\0b\0").unwrap();
+        assert_eq!(said(), "is UTF-16: save it as UTF-8 or ASCII");
         std::fs::write(&path, "x".repeat(4_096)).unwrap();
         assert_eq!(Secret::read(&path).unwrap().len(), 4_096);
         std::fs::write(&path, "x".repeat(4_097)).unwrap();

@@ -26,6 +26,8 @@ pub enum Origin {
     Found,
     /// It existed, and other users could read it until now.
     FoundOpen,
+    /// It existed, other users may read it, and the file system does not let the hub change that.
+    StaysOpen,
 }
 
 /// Why a token cannot be read or generated.
@@ -65,8 +67,14 @@ impl Token {
             Err(TokenError::Read(_, SecretFileError::Read(error))) if error.kind() == io::ErrorKind::NotFound => {}
             token => {
                 let token = token?;
-                let was_open = platform::make_private(&path).map_err(|error| TokenError::Write(path, error))?;
-                return Ok((token, if was_open { Origin::FoundOpen } else { Origin::Found }));
+                let origin = match platform::make_private(&path) {
+                    Ok(true) => Origin::FoundOpen,
+                    Ok(false) => Origin::Found,
+                    // Mounts without permissions of their own: the token is there and right.
+                    Err(error) if is_fixed(&error) => Origin::StaysOpen,
+                    Err(error) => return Err(TokenError::Write(path, error)),
+                };
+                return Ok((token, origin));
             }
         }
         let mut bytes = zeroize::Zeroizing::new([0; RANDOM_BYTES]);
@@ -85,6 +93,12 @@ impl Token {
     pub fn secret(&self) -> &Secret {
         &self.0
     }
+}
+
+/// Whether an error says that permissions cannot be changed here.
+fn is_fixed(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | Unsupported)
 }
 
 /// Writes a temporary file first and renames it: a half-written token would lock out every client.

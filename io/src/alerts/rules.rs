@@ -77,7 +77,9 @@ fn read_text(path: &Path) -> io::Result<String> {
     if std::fs::metadata(path)?.len() > FILE_BYTES_MAX {
         return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes: is it the right file?")));
     }
-    std::fs::read_to_string(path)
+    let text = std::fs::read_to_string(path)?;
+    // Editors of some systems begin a text with a byte order mark.
+    Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
 }
 
 fn parse(text: &str) -> Result<Alerts, String> {

@@ -335,6 +335,11 @@ impl Access {
             (_, Some(Origin::FoundOpen)) => {
                 tracing::warn!("others could read the token's file; now they cannot, but change the token");
             }
+            (_, Some(Origin::StaysOpen)) => {
+                tracing::warn!(
+                    "others can read the token's file, and this file system does not let the hub change that"
+                );
+            }
             (_, Some(Origin::Found) | None) => {}
         }
     }
@@ -367,6 +372,8 @@ fn settings(
         addrs,
         token,
         auth_failures_max: config.auth_failures_max,
+        is_loopback_exempt: config.is_loopback_exempt,
+        host_names: config.host_names.clone(),
         integrity_mode: config.integrity_mode,
         is_integrity_required: config.is_integrity_required,
         result_hmac_key: config.result_hmac_key.clone(),

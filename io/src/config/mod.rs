@@ -5,6 +5,7 @@
 
 mod known;
 mod limit;
+mod spelling;
 pub mod table;
 mod values;
 
@@ -22,7 +23,7 @@ use crate::logs;
 use crate::platform;
 use crate::secret::Secret;
 use crate::service::PlaneAddrs;
-use crate::token::{TOKEN_BYTES_MIN, Token};
+use crate::token::{TOKEN_BYTES_MIN, Token, TokenError};
 use crate::trace;
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::limits::Limits;
@@ -68,6 +69,10 @@ pub struct Config {
     pub result_hmac_key: Option<Secret>,
     /// Authentication failures a minute from one address.
     pub auth_failures_max: u32,
+    /// Whether this machine is exempt from that limit: it is, unless the operator sets it.
+    pub is_loopback_exempt: bool,
+    /// Names of this hub, beside those of this machine, that a request without a token may name.
+    pub host_names: Vec<String>,
     /// Whether other machines may read the metrics without the token.
     pub is_metrics_public: bool,
     /// How long a start waits for the machine's clock to be set.
@@ -159,7 +164,7 @@ impl Config {
             Err(error) if flags.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(ConfigError::new(format!("{} cannot be read: {error}", path.display()))),
         }
-        values.read_environment(variables)?;
+        values.warnings = values.read_environment(variables)?;
         for (name, text) in &flags.settings {
             let setting = SETTINGS.iter().find(|setting| setting.name == *name).expect("flags are made from the table");
             values.set(setting, text.clone(), Source::Flag)?;
@@ -179,7 +184,7 @@ impl Config {
     fn from_values(values: Values) -> Result<Self, ConfigError> {
         let addrs = PlaneAddrs { control: values.addr("control_addr"), data: values.addr("data_addr") };
         let token = secret(&values, "hub_token", "hub_token_file")?
-            .map(|secret| Token::new(secret).map_err(|error| ConfigError::new(error.to_string())))
+            .map(|secret| Token::new(secret).map_err(|error| ConfigError::new(named_token(&values, &error))))
             .transpose()?;
         let is_token_required = values.flag("hub_token_required");
         check_addrs(&addrs)?;
@@ -201,12 +206,14 @@ impl Config {
             token,
             is_token_required,
             limits: limit::limits(|name| values.number(name))?,
-            backpressure_status: if values.get("backpressure_mode").0 == "503" { 503 } else { 429 },
+            backpressure_status: if matches!(values.get("backpressure_mode").0, "503" | "defer") { 503 } else { 429 },
             integrity_mode,
             is_integrity_required: values.flag("result_integrity_required"),
             result_hmac_key,
             auth_failures_max: values.number("auth_fail_limit") as u32,
             clock_wait: Duration::from_secs(values.number("clock_wait_sec")),
+            is_loopback_exempt: *values.get("auth_fail_limit").1 == Source::Default,
+            host_names: values.get("host_names").0.split(',').map(|name| name.trim().to_ascii_lowercase()).collect(),
             is_metrics_public: values.flag("metrics_public"),
             http: http::Limits {
                 body_bytes_max: values.number("max_body_bytes") as usize,
@@ -240,7 +247,7 @@ impl Config {
                 webhook: webhook(&values)?,
             },
             alert_rules_file: values.text("alert_rules_file").map(PathBuf::from),
-            notices: notices(&values, &data_dir),
+            notices: notices(&values, &data_dir, &addrs),
             data_dir,
             file: None,
             values,
@@ -269,6 +276,14 @@ fn secret(values: &Values, name: &str, file_name: &str) -> Result<Option<Secret>
     secret.map(Some).map_err(|error| ConfigError::new(format!("{file_name}: {path} {error}")))
 }
 
+/// A token's error with its source.
+fn named_token(values: &Values, error: &TokenError) -> String {
+    match values.text("hub_token_file") {
+        Some(path) => format!("hub_token_file: {path}: {error}"),
+        None => format!("{}: {error}", values.get("hub_token").1),
+    }
+}
+
 /// Where alerts are posted to.
 fn webhook(values: &Values) -> Result<Option<WebhookUrl>, ConfigError> {
     let Some(url) = secret(values, "alert_webhook_url", "alert_webhook_url_file")? else { return Ok(None) };
@@ -286,8 +301,9 @@ fn check_ours(paths: &[&Path], flag: &str) -> Result<(), ConfigError> {
     )))
 }
 
-/// Files with secrets that others can read, and a data folder that others can write.
-fn notices(values: &Values, data_dir: &Path) -> Vec<String> {
+/// Misspelled variables, files with secrets that others can read, a data folder that others can write, and planes that
+/// other machines reach without TLS.
+fn notices(values: &Values, data_dir: &Path, addrs: &PlaneAddrs) -> Vec<String> {
     let secrets = SETTINGS.iter().filter_map(|setting| match (setting.value_type, values.get(setting.name)) {
         (ValueType::Secret, (_, Source::File(path))) => Some((path.as_path(), setting.name)),
         (ValueType::SecretFile, (path, _)) if !path.is_empty() => Some((Path::new(path), setting.name)),
@@ -299,7 +315,13 @@ fn notices(values: &Values, data_dir: &Path) -> Vec<String> {
         .map(|(path, name)| format!("others can read {}, which holds a secret ({name}): chmod 600 it", path.display()));
     let foreign = platform::foreign(data_dir);
     let foreign = foreign.map(|reason| format!("the data folder {} {reason}", data_dir.display()));
-    open.chain(foreign).collect()
+    let exposed = [addrs.control, addrs.data].into_iter().filter(|addr| !addr.ip().to_canonical().is_loopback());
+    let exposed = exposed.map(|addr| {
+        format!(
+            "other machines reach {addr} over plain HTTP, which shows the token to the network: put a TLS proxy, a VPN or a tunnel in front"
+        )
+    });
+    values.warnings.iter().cloned().chain(open).chain(foreign).chain(exposed).collect()
 }
 
 /// Each plane needs an address of its own: on a shared one the second could not listen.

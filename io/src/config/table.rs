@@ -14,10 +14,12 @@ pub enum ValueType {
     Number(u64, u64),
     /// A size in bytes, with an optional KiB, MiB or GiB, in a range.
     Bytes(u64, u64),
-    /// 0 or 1, also true or false.
+    /// 0 or 1, also true or false, yes or no, on or off.
     Flag,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// Names of hosts, separated by commas, or nothing.
+    Names,
     /// A level, or a list of targets with levels.
     LogLevel,
     /// A secret: never a flag, since other users can see a process's flags.
@@ -130,8 +132,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "backpressure_mode",
         "429",
-        ValueType::Word(&["429", "503"]),
-        "HTTP status of a request that is refused with backpressure",
+        ValueType::Word(&["429", "503", "drop", "defer"]),
+        "HTTP status of a request that is refused with backpressure; drop is 429, defer is 503",
     ),
     setting(
         "lease_timeout_sec",
@@ -243,6 +245,12 @@ pub const SETTINGS: &[Setting] = &[
         ValueType::Number(1, 1_000_000),
         "Failed authentications per minute after which an address is refused with 429; loopback is exempt",
     ),
+    setting(
+        "host_names",
+        "",
+        ValueType::Names,
+        "Names of this hub, separated by commas, that a browser or proxy of this machine may ask for without the token",
+    ),
     setting("metrics_public", "0", ValueType::Flag, "Whether other machines may read the metrics without the token"),
     setting(
         "max_connections",
@@ -350,10 +358,16 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Aliases of settings, which the wire contract defines.
-pub const ALIASES: &[(&str, &str)] = &[("hub_token_active", "hub_token"), ("hub_token_active_file", "hub_token_file")];
+pub const ALIASES: &[(&str, &str)] = &[
+    ("hub_token_active", "hub_token"),
+    ("hub_token_active_file", "hub_token_file"),
+    ("retry_base_delay_ms", "retry_backoff_base_ms"),
+    ("lease_timeout", "lease_timeout_sec"),
+    ("result_integrity", "result_integrity_mode"),
+];
 
-/// Settings of the wire contract that this release does not support. They are refused rather than ignored, since an
-/// operator who sets one relies on it.
+/// Settings of the wire contract that this release does not support. In `hub.toml` they are refused; as variables, which
+/// nodes and hubs of a mesh share, only those of tokens are, since an operator who sets one relies on it.
 pub const LATER: &[&str] = &[
     "hub_token_next",
     "hub_token_next_file",
@@ -362,7 +376,12 @@ pub const LATER: &[&str] = &[
     "dlq_enabled",
     "attestation_flip_window_sec",
     "attestation_flip_threshold",
+    "attestation_spoof_threshold",
 ];
+
+/// Those of [`LATER`] that replace the token.
+pub const LATER_TOKENS: &[&str] =
+    &["hub_token_next", "hub_token_next_file", "hub_token_rotation_until", "hub_token_rotation_until_file"];
 
 /// Those of [`LATER`] that hold a secret or name a file of one: they may be set, so they must not be shown.
 pub const LATER_SECRETS: &[(&str, ValueType)] =
@@ -401,6 +420,7 @@ impl ValueType {
             }
             ValueType::Flag => "0 or 1".into(),
             ValueType::Word(words) => words.join(" or "),
+            ValueType::Names => "names of hosts, separated by commas".into(),
             ValueType::LogLevel => {
                 "error, warn, info, debug or trace, or a list such as info,sheratan_io::journal=debug".into()
             }
@@ -417,8 +437,9 @@ impl ValueType {
             ValueType::Number(..) => "N",
             ValueType::Bytes(..) => "BYTES",
             ValueType::Flag => "0|1",
-            ValueType::Word(["429", _]) => "429|503",
+            ValueType::Word(["429", ..]) => "429|503",
             ValueType::Word(_) => "WORD",
+            ValueType::Names => "NAMES",
             ValueType::LogLevel => "LEVEL",
             ValueType::Secret => "SECRET",
             ValueType::SecretFile => "FILE",

@@ -48,8 +48,9 @@ fn three_values(setting: &table::Setting) -> [&'static str; 3] {
         ValueType::Number(..) => ["11", "12", "13"],
         ValueType::Bytes(..) => ["1048577", "2MiB", "3 MiB"],
         ValueType::Flag => ["0", "1", "0"],
-        ValueType::Word([a, b]) => [b, a, b],
+        ValueType::Word([a, b, ..]) => [b, a, b],
         ValueType::Word(_) => unreachable!("each has two words"),
+        ValueType::Names => ["hub.example", "a, b", "[::1]"],
         ValueType::LogLevel => ["warn", "error", "debug"],
         ValueType::Secret => ["a-secret-of-the-file", "a-secret-of-the-environment", "never a flag"],
     }
@@ -123,26 +124,14 @@ fn an_invalid_setting_is_reported_in_one_line_with_the_allowed_values() {
             format!("environment: SHERATAN_MAX_QUEUE_DEPTH {number}"),
         ),
         (
-            Given { variables: &[("SHERATAN_NODE_TTL", "1")], ..NOTHING },
-            "environment: SHERATAN_NODE_TTL: there is no such setting (did you mean SHERATAN_NODE_TTL_SEC?)".into(),
+            Given { toml: "hub_token = \"\"", ..NOTHING },
+            "hub.toml: hub_token must be of visible ASCII characters, at least one".into(),
         ),
         (
-            Given { variables: &[("SHERATAN_TOKEN", "x")], ..NOTHING },
-            "environment: SHERATAN_TOKEN: there is no such setting (did you mean SHERATAN_HUB_TOKEN?)".into(),
+            Given { variables: &[("SHERATAN_MAX_QUEUE_DEPTH", "5\u{200b}00")], ..NOTHING },
+            format!("environment: SHERATAN_MAX_QUEUE_DEPTH {number} (character 2 is \\u{{200b}})"),
         ),
-        (
-            Given { variables: &[("SHERATAN_JOB_RETENTION", "1")], ..NOTHING },
-            "environment: SHERATAN_JOB_RETENTION: there is no such setting (did you mean SHERATAN_JOB_RETENTION_SEC?)"
-                .into(),
-        ),
-        (
-            Given { variables: &[("SHERATAN_CONFIG", "x")], ..NOTHING },
-            "environment: SHERATAN_CONFIG: there is no such setting".into(),
-        ),
-        (
-            Given { variables: &[("SHERATAN_HUB_TOKEN", "")], ..NOTHING },
-            "environment: SHERATAN_HUB_TOKEN must be of visible ASCII characters, at least one".into(),
-        ),
+        (Given { toml: "dlq_enabled = true", ..NOTHING }, "hub.toml: dlq_enabled: this release of the hub".into()),
         (
             Given { variables: &[("SHERATAN_HUB_TOKEN", "a"), ("SHERATAN_HUB_TOKEN_ACTIVE", "b")], ..NOTHING },
             "environment: SHERATAN_HUB_TOKEN is set twice, to different values; keep one of them".into(),
@@ -161,7 +150,7 @@ fn an_invalid_setting_is_reported_in_one_line_with_the_allowed_values() {
         ),
         (
             Given { flags: &[("backpressure_mode", "500")], ..NOTHING },
-            "flag: --backpressure-mode must be 429 or 503".into(),
+            "flag: --backpressure-mode must be 429 or 503 or drop or defer".into(),
         ),
         (
             Given { flags: &[("node_ttl_sec", "700")], ..NOTHING },
@@ -244,6 +233,92 @@ fn the_variables_that_a_worker_sets_for_a_jobs_command_are_not_settings() {
     let variables =
         [("SHERATAN_JOB_ID", "job_1"), ("SHERATAN_JOB_KIND", "k"), ("SHERATAN_ATTEMPT", "1"), ("PATH", "/")];
     assert!(load(&Given { variables: &variables, ..NOTHING }).is_ok());
+}
+
+#[test]
+fn variables_of_other_programs_are_left_alone_and_a_near_miss_is_noticed() {
+    let notices = |name: &str| load(&Given { variables: &[(name, "tcp://10.0.0.7:8787")], ..NOTHING }).unwrap().notices;
+    for name in [
+        "SHERATAN_HUB_SERVICE_HOST",
+        "SHERATAN_HUB_SERVICE_PORT_DATA",
+        "SHERATAN_HUB_PORT",
+        "SHERATAN_HUB_PORT_8787_TCP_ADDR",
+        "SHERATAN_DATA_PORT",
+        "SHERATAN_CORE_URL",
+        "SHERATAN_BUILD_ID",
+        "SHERATAN_HOME",
+        "SHERATAN_VERSION",
+        "SHERATAN_CONFIG",
+    ] {
+        assert_eq!(notices(name), Vec::<String>::new(), "{name}");
+    }
+    for (name, meant) in [
+        ("SHERATAN_NODE_TTL", "SHERATAN_NODE_TTL_SEC"),
+        ("SHERATAN_TOKEN", "SHERATAN_HUB_TOKEN"),
+        ("SHERATAN_MAX_QUEUE_DEPT", "SHERATAN_MAX_QUEUE_DEPTH"),
+        ("SHERATAN_JOB_RETENTION", "SHERATAN_JOB_RETENTION_SEC"),
+    ] {
+        let notices = notices(name);
+        assert!(notices.len() == 1 && notices[0].ends_with(&format!("did you mean {meant}?")), "{notices:?}");
+    }
+    for name in ["SHERATAN_DLQ_ENABLED", "SHERATAN_ATTESTATION_SPOOF_THRESHOLD"] {
+        assert_eq!(notices(name), [format!("{name} is not supported by this release and is ignored")]);
+    }
+}
+
+#[test]
+fn a_variable_that_is_set_and_empty_is_not_set() {
+    for setting in SETTINGS {
+        for empty in ["", " ", "\r"] {
+            let values = values(&Given { variables: &[(&setting.variable(), empty)], ..NOTHING }).unwrap();
+            assert_eq!(values.get(setting.name), (setting.default, &Source::Default), "{}", setting.name);
+        }
+    }
+    assert!(load(&Given { variables: &[("SHERATAN_HUB_TOKEN_NEXT", "")], ..NOTHING }).is_ok());
+}
+
+#[test]
+fn variables_are_read_as_files_of_other_systems_and_other_releases_spell_them() {
+    let variables = [
+        ("SHERATAN_MAX_QUEUE_DEPTH", "\"500\"\r"),
+        ("SHERATAN_RETRY_BASE_DELAY_MS", "700"),
+        ("SHERATAN_LEASE_TIMEOUT", "'60'"),
+        ("SHERATAN_RESULT_INTEGRITY", "sha256\r\n"),
+        ("SHERATAN_BACKPRESSURE_MODE", "defer"),
+        ("SHERATAN_RESULT_INTEGRITY_REQUIRED", "No"),
+        ("SHERATAN_METRICS_PUBLIC", "Yes"),
+        ("SHERATAN_HUB_TOKEN", "\u{feff}1234567890123456\r\n"),
+    ];
+    let config = load(&Given { variables: &variables, ..NOTHING }).unwrap();
+    assert_eq!(config.limits.queue_depth_max, 500);
+    assert_eq!(config.limits.retry_delay_ms_base, Millis::new(700));
+    assert_eq!(config.limits.lease_duration_ms, Millis::from_secs(60));
+    assert_eq!(
+        (config.backpressure_status, config.is_integrity_required, config.is_metrics_public),
+        (503, false, true)
+    );
+    assert!(config.token.unwrap().is(b"1234567890123456"));
+    for (word, status) in [("drop", 429), ("429", 429), ("503", 503)] {
+        let given = Given { variables: &[("SHERATAN_BACKPRESSURE_MODE", word)], ..NOTHING };
+        assert_eq!(load(&given).unwrap().backpressure_status, status);
+    }
+}
+
+#[test]
+fn loopback_is_exempt_from_the_limit_of_failures_unless_it_is_set_and_plain_planes_are_noticed() {
+    assert!(load(&NOTHING).unwrap().is_loopback_exempt);
+    let set = Given { variables: &[("SHERATAN_AUTH_FAIL_LIMIT", "60")], ..NOTHING };
+    assert!(!load(&set).unwrap().is_loopback_exempt);
+    let exposed = Given {
+        variables: &[("SHERATAN_HUB_TOKEN", "1234567890123456")],
+        flags: &[("data_addr", "[::]:8788")],
+        ..NOTHING
+    };
+    let notices = load(&exposed).unwrap().notices;
+    assert!(
+        notices.len() == 1 && notices[0].starts_with("other machines reach [::]:8788 over plain HTTP"),
+        "{notices:?}"
+    );
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Values: the text of each setting and its source; the later source wins.
 
 use super::ConfigError;
-use super::table::{ALIASES, LATER, NOT_SETTINGS, SETTINGS, Setting, ValueType};
+use super::spelling;
+use super::table::{ALIASES, LATER, LATER_TOKENS, NOT_SETTINGS, SETTINGS, Setting, ValueType};
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ pub enum Source {
 pub struct Values {
     /// Some are secrets, so all are wiped from memory.
     values: BTreeMap<&'static str, (Zeroizing<String>, Source)>,
+    /// What the operator should know of the variables.
+    pub warnings: Vec<String>,
 }
 
 impl Values {
@@ -37,7 +40,7 @@ impl Values {
     pub fn defaults() -> Self {
         let values =
             SETTINGS.iter().map(|setting| (setting.name, (setting.default.to_owned().into(), Source::Default)));
-        Values { values: values.collect() }
+        Values { values: values.collect(), warnings: Vec::new() }
     }
 
     /// Applies a `hub.toml`.
@@ -61,11 +64,14 @@ impl Values {
         Ok(())
     }
 
-    /// Applies the environment.
+    /// Applies the environment; returns warnings. The prefix is shared with other programs of a mesh, and service
+    /// discovery puts variables there too: a variable that is none of the hub's is left alone. One that is set and
+    /// empty counts as not set.
     pub fn read_environment(
         &mut self,
         variables: impl Iterator<Item = (OsString, OsString)>,
-    ) -> Result<(), ConfigError> {
+    ) -> Result<Vec<String>, ConfigError> {
+        let mut warnings = Vec::new();
         let mut found: Vec<_> = variables
             .filter_map(|(name, value)| Some((name.to_string_lossy().strip_prefix(PREFIX)?.to_lowercase(), value)))
             .filter(|(key, _)| !NOT_SETTINGS.contains(&&*variable(key)))
@@ -73,18 +79,34 @@ impl Values {
         found.sort();
         for (key, value) in found {
             let source = Source::Environment;
-            let setting = find(&key, &source)?;
-            let text = value.into_string().map_err(|_| invalid(setting, &source))?;
-            self.set(setting, text, source)?;
+            if LATER.contains(&&*key) && !LATER_TOKENS.contains(&&*key) {
+                warnings.push(format!("{} is not supported by this release and is ignored", variable(&key)));
+                continue;
+            }
+            let is_known = LATER.contains(&&*key) || setting_of(&key).is_some();
+            if !is_known {
+                warnings.extend(near_miss(&key));
+                continue;
+            }
+            let text = Zeroizing::new(value.into_string().map_err(|_| not_utf8(&key))?);
+            let setting = match spelling::plain(ValueType::Secret, &text) {
+                "" => continue,
+                _ => find(&key, &source)?,
+            };
+            match spelling::plain(setting.value_type, &text) {
+                "" => continue,
+                plain => self.set(setting, plain.to_owned(), source)?,
+            }
         }
-        Ok(())
+        Ok(warnings)
     }
 
     /// Applies one value. A secret and its file replace each other; both from one source contradict each other.
     pub fn set(&mut self, setting: &'static Setting, text: String, source: Source) -> Result<(), ConfigError> {
         let text = Zeroizing::new(text);
         if !is_well_formed(setting.value_type, &text) {
-            return Err(invalid(setting, &source));
+            let unseen = if setting.is_secret() { String::new() } else { spelling::unseen(&text) };
+            return Err(ConfigError::new(format!("{}{unseen}", invalid(setting, &source))));
         }
         let (known, known_source) = &self.values[setting.name];
         if *known_source == source && *known != text {
@@ -160,11 +182,31 @@ fn find(key: &str, source: &Source) -> Result<&'static Setting, ConfigError> {
     if LATER.contains(&key) {
         return Err(refused("this release of the hub does not support it; take it out".into()));
     }
-    let name = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
-    SETTINGS.iter().find(|setting| setting.name == name).ok_or_else(|| {
+    setting_of(key).ok_or_else(|| {
         let hint = nearest(key).map(|name| format!(" (did you mean {}?)", source.spells(name)));
         refused(format!("there is no such setting{}", hint.unwrap_or_default()))
     })
+}
+
+/// The setting of a key, by its name or an alias.
+fn setting_of(key: &str) -> Option<&'static Setting> {
+    let name = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// A warning for a variable that is none of the hub's, if it may be a misspelling of one. What the service discovery of
+/// Kubernetes and Docker sets is none: `…_SERVICE_HOST`, `…_PORT`, `…_PORT_8787_TCP_ADDR`.
+fn near_miss(key: &str) -> Option<String> {
+    let mut words = key.split('_');
+    if words.any(|word| matches!(word, "service" | "port")) {
+        return None;
+    }
+    let name = variable(nearest(key)?);
+    Some(format!("the variable {} is none of the hub's and is ignored; did you mean {name}?", variable(key)))
+}
+
+fn not_utf8(key: &str) -> ConfigError {
+    ConfigError::new(format!("{}: {} is not UTF-8", Source::Environment, variable(key)))
 }
 
 /// The setting that `key` may be a misspelling of: one that differs in few letters, or has more words.
@@ -190,8 +232,9 @@ fn is_well_formed(value_type: ValueType, text: &str) -> bool {
         ValueType::Bytes(min, max) => number(text).is_some_and(|bytes| (min..=max).contains(&bytes)),
         ValueType::Flag => flag(text).is_some(),
         ValueType::Word(words) => words.contains(&text),
+        ValueType::Names => text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_, []:".contains(&byte)),
         ValueType::LogLevel => is_log_level(text),
-        // An empty one is a variable that was forgotten: its operator believes that the hub has the token.
+        // An empty one is a key that was forgotten: its operator believes that the hub has the token.
         ValueType::Secret => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
         ValueType::SecretFile => !text.is_empty(),
     }
@@ -219,9 +262,9 @@ pub(super) fn number(text: &str) -> Option<u64> {
 }
 
 fn flag(text: &str) -> Option<bool> {
-    match text {
-        "1" | "true" => Some(true),
-        "0" | "false" => Some(false),
+    match &*text.to_ascii_lowercase() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
         _ => None,
     }
 }

@@ -7,7 +7,15 @@ use sheratan_core::{LeaseRef, Utc};
 use std::io::Write;
 
 /// Headers that the connection writes itself: a second one would make a reply ambiguous.
-const OWN_HEADERS: [&str; 5] = ["connection", "content-length", "content-type", "date", "transfer-encoding"];
+const OWN_HEADERS: [&str; 7] = [
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "transfer-encoding",
+    "x-content-type-options",
+];
 
 /// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,6 +128,8 @@ impl Reply {
             if let Some(length) = length {
                 write!(out, "\r\nContent-Length: {length}").expect(TAKES_ALL);
             }
+            // No browser guesses what a reply is, and no cache keeps it.
+            out.extend_from_slice(b"\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store");
             for (name, value) in &self.headers {
                 write!(out, "\r\n{name}: {value}").expect(TAKES_ALL);
             }

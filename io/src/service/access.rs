@@ -3,7 +3,7 @@
 use super::header;
 use super::problem::{AuthReason, Problem};
 use super::route::{self, Lookup, PlaneAddrs, Route};
-use super::{Answer, Caller, Event, Service};
+use super::{Answer, Caller, Event, Service, origin};
 use crate::http::{Reply, Request};
 use crate::redact::{Redactor, redact_one};
 use crate::secret::Secret;
@@ -31,6 +31,10 @@ impl Service {
         };
         if is_token_checked {
             self.authenticate(now, caller, request)?;
+        }
+        let is_probe = matches!(lookup, Lookup::Found(Route::Health(route)) if !route.checks_token());
+        if !is_probe && (self.settings.token.is_none() || !is_token_checked) {
+            self.check_origin(now, caller, request)?;
         }
         let route = match lookup {
             Lookup::Found(Route::Unserved) => return Err(Problem::unserved_path()),
@@ -106,6 +110,17 @@ impl Service {
             Lookup::Found(Route::Metrics) => caller.ip.is_loopback() || self.settings.is_metrics_public,
             _ => false,
         }
+    }
+
+    /// A request that is answered without a token must not come from a web page of another site, nor by a name that
+    /// another site made lead here.
+    fn check_origin(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {
+        let Some(header) = origin::foreign(&self.settings, caller, request)? else { return Ok(()) };
+        let path = audited_path(&self.settings.redactor, request);
+        self.audit(now, "FOREIGN_ORIGIN", |out| {
+            out.text("path", &path).plain("ip", caller.ip).plain("header", header);
+        });
+        Err(Problem::foreign_origin(header))
     }
 
     fn authenticate(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {

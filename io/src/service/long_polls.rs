@@ -11,11 +11,19 @@ use crate::http::{Reply, RequestId};
 use sheratan_core::{Caller as Asker, EndedJob, JobSeq, Millis, Pull, Timestamp, WaiterId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The longest long poll: below the idle limits of the proxies in common use.
+/// The longest wait that may be asked for.
 pub const WAIT_MS_MAX: u64 = 60_000;
 
 /// How long a read waits for a journal that cannot be written: as long as a reply is held for it.
 pub const HIDDEN_MS_MAX: Millis = Millis::from_secs(30);
+
+/// When a long poll is answered at the latest: proxies in common use give up after 60 s.
+const ANSWERED_WITHIN: Millis = Millis::from_secs(59);
+
+/// When a long poll that was asked for now ends.
+pub fn deadline(now: Timestamp, wait_ms: u64) -> Timestamp {
+    now + Millis::new(wait_ms).min(ANSWERED_WITHIN)
+}
 
 /// The connection and request that a reply goes to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

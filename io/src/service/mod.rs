@@ -30,6 +30,7 @@
 //! | `stalls` | what does not answer the hub's writes, and what is refused meanwhile |
 //! | `uncommitted` | commands that were applied and are not durable yet |
 //! | `recovering` | replies while the hub recovers |
+//! | `origin` | whether a request without a token comes from a web page that is not ours |
 //! | `query`, `header`, `body`, `spelling`, `batch` | how requests are read |
 //! | `reply`, `problem` | how replies are written |
 //! | `rules` | decisions of the other modules, one pure function each |
@@ -45,6 +46,7 @@ mod long_polls;
 mod metrics;
 mod nodes;
 mod notifications;
+mod origin;
 mod problem;
 mod query;
 mod recovering;
@@ -136,7 +138,7 @@ pub struct Service {
 impl Service {
     /// A service for a recovered hub; `next_seq` is the number of the journal's next record.
     pub fn new(mut hub: Hub, next_seq: u64, settings: Settings) -> Self {
-        hub.set_guard(settings.auth_failures_max, true);
+        hub.set_guard(settings.auth_failures_max, settings.is_loopback_exempt);
         hub.serve();
         Service {
             uncommitted: Uncommitted::new(hub.now(), next_seq, hub.outcome_hash()),

@@ -123,6 +123,14 @@ impl Problem {
         Problem { extra, ..Problem::new(403, "auth_failure", detail) }
     }
 
+    /// A web page that is not the hub's asks, without a token.
+    pub fn foreign_origin(header: &'static str) -> Self {
+        let detail = format!(
+            "without a token a request must come from this hub's own pages or from no page at all: its {header} names another; send the token, or add the name to host_names"
+        );
+        Problem::new(403, "foreign_origin", detail)
+    }
+
     /// The address had too many authentication failures.
     pub fn auth_blocked(wait: Millis) -> Self {
         let detail = format!("too many authentication failures from this address; retry in {} s", wait.as_secs_ceil());

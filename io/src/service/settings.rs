@@ -17,6 +17,10 @@ pub struct Settings {
     pub token: Option<Token>,
     /// Authentication failures a minute from one address.
     pub auth_failures_max: u32,
+    /// Whether this machine is exempt from that limit.
+    pub is_loopback_exempt: bool,
+    /// Names of this hub, in lower case, beside those of this machine.
+    pub host_names: Vec<String>,
     /// How a result's integrity is checked.
     pub integrity_mode: Mode,
     /// Whether a result without integrity is refused.
@@ -42,6 +46,8 @@ impl Settings {
             addrs: PlaneAddrs { control: (local, 8787).into(), data: (local, 8788).into() },
             token: None,
             auth_failures_max: 60,
+            is_loopback_exempt: true,
+            host_names: vec!["hub".into()],
             integrity_mode: Mode::Sha256,
             is_integrity_required: false,
             result_hmac_key: None,

@@ -92,6 +92,8 @@ impl Listeners {
                         // A reply is one write, so Nagle's algorithm would only delay it. A socket that refuses the
                         // option is closed already.
                         _ = stream.set_nodelay(true);
+                        // On a dual-stack socket IPv4 peers have mapped addresses: from here on they are IPv4.
+                        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                         return Some((stream, peer, listener.plane));
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

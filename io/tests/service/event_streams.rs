@@ -22,7 +22,7 @@ impl Scene {
 
     /// Requests a stream; returns the status of a reply that is not a stream.
     fn listen(&mut self, topics: &str) -> Result<(), u16> {
-        let head = format!("GET /api/events?events={topics} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let head = format!("GET /api/events?events={topics} HTTP/1.1\r\nHost: hub\r\n\r\n");
         self.wire.received(START, head.as_bytes());
         let request = self.wire.next_request(START).expect("a whole request came");
         let origin = Origin { connection: 1, request: request.id() };

@@ -15,7 +15,7 @@ fn a_reply_is_written_in_full() {
     let reply = Reply::json(429, b"{}".to_vec()).with_header("Retry-After", "3".to_owned());
     assert_eq!((reply.status(), reply.body()), (429, b"{}".as_slice()));
     let expected = "HTTP/1.1 429 Too Many Requests\r\nDate: Thu, 15 Jan 2026 20:52:03 GMT\r\n\
-                    Content-Type: application/json\r\nContent-Length: 2\r\nRetry-After: 3\r\n\r\n{}";
+                    Content-Type: application/json\r\nContent-Length: 2\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nRetry-After: 3\r\n\r\n{}";
     assert_eq!(String::from_utf8(written(reply, START)).expect("text"), expected);
 }
 

@@ -6,7 +6,7 @@ use crate::service::long_polls::{self, LongPoll, Read, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::query::Query;
 use crate::service::{Answer, Caller, Service, reply};
-use sheratan_core::{AttemptEnd, Calendar, FinalStatus, Hub, JobSeq, JobView, Millis, Name, State, Timestamp};
+use sheratan_core::{AttemptEnd, Calendar, FinalStatus, Hub, JobSeq, JobView, Name, State, Timestamp};
 
 /// The most jobs on one page.
 const PAGE_JOBS_MAX: u64 = 1_000;
@@ -36,7 +36,7 @@ impl Service {
             return Ok(self.show(now, caller, Read::Job(seq)));
         }
         let id = self.long_polls.next_id();
-        let until = now + Millis::new(wait_ms);
+        let until = long_polls::deadline(now, wait_ms);
         self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for: WaitsFor::End(seq) });
         Ok(Answer::Parked)
     }

@@ -94,7 +94,7 @@ impl Service {
                 if self.is_draining || !self.hub.park(id, &pull) {
                     return Ok(Answer::Reply(Self::empty_pull_reply(head)));
                 }
-                let until = now + Millis::new(wait_ms);
+                let until = long_polls::deadline(now, wait_ms);
                 let waits_for = WaitsFor::Jobs { pull, asker, head };
                 self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for });
                 Ok(Answer::Parked)

@@ -266,8 +266,7 @@ impl Service {
         }
         let counters = topics.has(Topic::Counters).then(|| self.counters(now));
         let beginning = Reply::text(200, "text/event-stream", beginning(counters.as_deref()));
-        // A proxy that buffers events would delay them; nginx turns its buffering off for the second header.
-        let beginning = beginning.with_header("Cache-Control", "no-store".into());
+        // A proxy that buffers events would delay them; nginx turns its buffering off for this header.
         Ok(Answer::Stream(beginning.with_header("X-Accel-Buffering", "no".into())))
     }
 }
