@@ -1,4 +1,4 @@
-//! The rules of replies, with mutants.
+//! The rules of replies and sockets, with mutants.
 
 #[path = "../src/shell/rules.rs"]
 mod real;
@@ -26,4 +26,8 @@ pub(crate) fn leases_to_reclaim(reply: &mut Reply, is_connected: bool) -> Box<[L
 
 pub(crate) fn reply_after_failure(reply: Reply, is_acknowledgement: bool, refusal: impl FnOnce() -> Reply) -> Reply {
     real::reply_after_failure(reply, is_acknowledgement && !is_active(Mutant::FailureAcknowledged), refusal)
+}
+
+pub(crate) fn may_hold_more(is_short: bool, is_drained_by_short_read: bool) -> bool {
+    real::may_hold_more(is_short, is_drained_by_short_read || is_active(Mutant::ShortReadDrains))
 }

@@ -1,4 +1,4 @@
-//! Rules of replies: which may be sent, given which records are durable.
+//! Rules of replies, which may be sent, given which records are durable; and of sockets, which may be read.
 
 use crate::http::Reply;
 use crate::service::Applied;
@@ -28,4 +28,10 @@ pub(crate) fn leases_to_reclaim(reply: &mut Reply, is_connected: bool) -> Box<[L
 /// What is sent for a reply that was held too long: the refusal for an acknowledgement, the reply itself otherwise.
 pub(crate) fn reply_after_failure(reply: Reply, is_acknowledgement: bool, refusal: impl FnOnce() -> Reply) -> Reply {
     if is_acknowledgement { refusal() } else { reply }
+}
+
+/// Whether a socket may hold more bytes after a read that gave some: unless it did not fill the buffer, and that means
+/// that the socket is drained.
+pub(crate) fn may_hold_more(is_short: bool, is_drained_by_short_read: bool) -> bool {
+    !is_short || !is_drained_by_short_read
 }

@@ -4,6 +4,7 @@
 //! client in the slot. Timers are lazy: each connection has at most one, armed for the earliest deadline since it last
 //! fired; when it fires too early it is armed again. 10,000 idle connections cost one firing each per idle limit.
 
+use super::rules;
 use super::turns::Place;
 use super::wire::Wire;
 use crate::http::{self, Reply, RequestId};
@@ -81,8 +82,8 @@ impl<W: Wire> Socket<W> {
                 self.http.received_end(now);
             }
             Ok(count) => {
-                // A read that does not fill the buffer emptied the socket: the next bytes raise a new event.
-                self.is_readable = count == buffer.len() || self.is_ending;
+                let is_short = count < buffer.len();
+                self.is_readable = rules::may_hold_more(is_short, self.wire.is_drained_by_short_read()) || self.is_ending;
                 self.http.received(now, &buffer[..count]);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

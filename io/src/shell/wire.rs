@@ -12,6 +12,9 @@ const STREAM_SEND_BUFFER_BYTES: usize = 32 << 10;
 pub trait Wire {
     /// Reads available bytes; 0 at the end, [`io::ErrorKind::WouldBlock`] if none are available yet.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Whether a read that does not fill the buffer has emptied the socket, so that the next bytes raise an event. It is
+    /// so with epoll and kqueue; on Windows mio raises the next event only after a read that would block.
+    fn is_drained_by_short_read(&self) -> bool;
     /// Writes as many bytes as fit; [`io::ErrorKind::WouldBlock`] if none do.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Closes the writing side.
@@ -24,6 +27,10 @@ pub trait Wire {
 impl Wire for TcpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Read::read(self, buffer)
+    }
+
+    fn is_drained_by_short_read(&self) -> bool {
+        !cfg!(windows)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -25,6 +25,10 @@ struct Pipe {
     is_reset: bool,
     /// The client reads nothing.
     is_blocked: bool,
+    /// Bytes raise an event only after a read that would block, as on Windows.
+    is_rearmed_by_would_block: bool,
+    /// The hub was told of bytes since its last read that would block.
+    is_told: bool,
 }
 
 /// The hub's end of a pipe.
@@ -38,11 +42,16 @@ impl Wire for End {
         }
         let count = pipe.to_hub.len().min(buffer.len());
         if count == 0 {
+            pipe.is_told = false;
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let bytes: Vec<u8> = pipe.to_hub.drain(..count).collect();
         buffer[..count].copy_from_slice(&bytes);
         Ok(count)
+    }
+
+    fn is_drained_by_short_read(&self) -> bool {
+        !self.0.borrow().is_rearmed_by_would_block
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -109,8 +118,12 @@ impl Stage {
 
     /// Puts bytes on a connection, without a round.
     pub fn put(&mut self, client: &Client, bytes: &str) {
-        client.pipe.borrow_mut().to_hub.extend_from_slice(bytes.as_bytes());
-        self.engine.note(client.id, true, false, false);
+        let mut pipe = client.pipe.borrow_mut();
+        pipe.to_hub.extend_from_slice(bytes.as_bytes());
+        let is_raised = !(pipe.is_rearmed_by_would_block && pipe.is_told);
+        pipe.is_told = true;
+        drop(pipe);
+        self.engine.note(client.id, is_raised, false, false);
     }
 
     /// Sends a request and runs a round.
@@ -178,6 +191,11 @@ impl Client {
     /// The client stops or starts to read.
     pub fn block(&self, is_blocked: bool) {
         self.pipe.borrow_mut().is_blocked = is_blocked;
+    }
+
+    /// From now on bytes raise an event only after a read that would block.
+    pub fn rearm_by_would_block(&self) {
+        self.pipe.borrow_mut().is_rearmed_by_would_block = true;
     }
 
     /// The connection's next writes fail, and no event says so.

@@ -8,5 +8,6 @@ mod long_polls;
 mod metrics;
 mod reads;
 mod scene;
+mod sockets;
 mod strangers;
 mod unsent;

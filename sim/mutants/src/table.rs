@@ -80,6 +80,7 @@ mutants! {
     Disk SegmentNotSynced: "segment-not-synced", "a new segment gets its name before it was synced";
     Disk FolderNotSynced: "folder-not-synced", "a new name in the journal's folders is used before its folder was synced";
     Shell SaltRepeated: "salt-repeated", "each start makes its ids with the salt of the start before";
+    Shell ShortReadDrains: "short-read-drains", "a short read counts as a drained socket where the system raises no event then";
     Shell ReplyNotHeld: "reply-not-held", "a reply leaves while its record is on the way to the disk";
     Shell FailureAcknowledged: "failure-acknowledged", "a reply acknowledges what the journal failed to append";
     Shell UnknownRefused: "unknown-refused", "a command that was applied is answered as not done";

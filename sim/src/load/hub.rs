@@ -69,6 +69,10 @@ impl Wire for LineWire {
         Ok(count)
     }
 
+    fn is_drained_by_short_read(&self) -> bool {
+        true
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.outbox.extend_from_slice(bytes);
         Ok(bytes.len())

@@ -189,6 +189,14 @@ impl Process {
         self.engine.accept(Socket::new(VirtualWire::new(conn, window_bytes), plane, ip, http))
     }
 
+    /// Bytes arrive on a connection, which the system may say by an event.
+    pub fn arrive(&mut self, id: u64, bytes: &[u8]) {
+        if let Some(socket) = self.engine.socket(id) {
+            let may_read = socket.wire().arrive(bytes);
+            self.engine.note(id, may_read, false, false);
+        }
+    }
+
     /// Changes the wire of a connection, and marks it ready for the next round.
     pub fn update_wire(&mut self, id: u64, is_ending: bool, act: impl FnOnce(&mut VirtualWire)) {
         if let Some(socket) = self.engine.socket(id) {

@@ -17,6 +17,10 @@ pub struct VirtualWire {
     is_reset: bool,
     outbox: Vec<u8>,
     window_bytes: usize,
+    /// Whether an event is raised only after a read that would block, as on Windows; otherwise with all bytes that arrive.
+    is_rearmed_by_would_block: bool,
+    /// Whether the next bytes raise an event.
+    is_armed: bool,
     /// Whether the hub has shut down its writing side.
     pub is_shut_down: bool,
 }
@@ -32,13 +36,18 @@ impl VirtualWire {
             is_reset: false,
             outbox: Vec::new(),
             window_bytes,
+            is_rearmed_by_would_block: conn % 4 == 3,
+            is_armed: true,
             is_shut_down: false,
         }
     }
 
-    /// Appends bytes that arrive at the hub.
-    pub fn arrive(&mut self, bytes: &[u8]) {
+    /// Appends bytes that arrive at the hub. Returns whether that raises an event.
+    pub fn arrive(&mut self, bytes: &[u8]) -> bool {
         self.inbox.extend_from_slice(bytes);
+        let is_raised = self.is_armed;
+        self.is_armed = !self.is_rearmed_by_would_block;
+        is_raised
     }
 
     /// Notes that the client sends no more.
@@ -78,6 +87,7 @@ impl Wire for VirtualWire {
         }
         let rest = &self.inbox[self.at..];
         if rest.is_empty() {
+            self.is_armed = true;
             return if self.is_ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
         let count = rest.len().min(buffer.len());
@@ -88,6 +98,10 @@ impl Wire for VirtualWire {
             self.at = 0;
         }
         Ok(count)
+    }
+
+    fn is_drained_by_short_read(&self) -> bool {
+        !self.is_rearmed_by_would_block
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -50,7 +50,7 @@ impl World {
                 hub
             }
         };
-        process.update_wire(hub, false, |wire| wire.arrive(bytes));
+        process.arrive(hub, bytes);
         self.round_soon();
     }
 

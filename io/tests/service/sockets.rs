@@ -1,0 +1,19 @@
+//! Sockets: when they are read again.
+
+use crate::engine::Stage;
+use crate::scene;
+
+#[test]
+fn each_request_of_a_connection_is_answered_where_only_a_read_that_would_block_raises_the_next_event() {
+    let mut stage = Stage::new(scene::settings());
+    let client = stage.connect();
+    client.rearm_by_would_block();
+    for _ in 0..3 {
+        stage.send(&client, "GET", "/livez", "");
+        // The loop runs again for as long as a socket may hold bytes.
+        while stage.engine.has_ready() {
+            stage.round();
+        }
+        assert_eq!(client.statuses(), [200]);
+    }
+}
