@@ -109,6 +109,7 @@ impl Hub {
     }
 
     /// Asks the hub to stop (SIGTERM) and waits for it.
+    #[cfg(unix)]
     pub fn stop(&mut self) -> ExitStatus {
         self.terminate();
         wait(&mut self.child)
@@ -316,6 +317,7 @@ fn read_addrs(folder: &Path, needs_ready: bool) -> Option<(SocketAddr, SocketAdd
     (!needs_ready || addrs["ready"] == true).then(|| Some((addr("control")?, addr("data")?)))?
 }
 
+#[cfg(unix)]
 fn wait(child: &mut Child) -> ExitStatus {
     let start = Instant::now();
     loop {

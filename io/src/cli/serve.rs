@@ -278,7 +278,7 @@ impl StartedClock {
                 return Err(Failure::Local(far_behind.to_string()));
             }
             if !std::mem::replace(&mut is_told, true) {
-                eprintln!("waiting {} s for the machine's clock to be set: {far_behind}", wait.as_secs());
+                note(format_args!("waiting {} s for the machine's clock to be set: {far_behind}", wait.as_secs()));
             }
             std::thread::sleep(CLOCK_CHECK_EVERY);
         }

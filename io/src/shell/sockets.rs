@@ -83,7 +83,8 @@ impl<W: Wire> Socket<W> {
             }
             Ok(count) => {
                 let is_short = count < buffer.len();
-                self.is_readable = rules::may_hold_more(is_short, self.wire.is_drained_by_short_read()) || self.is_ending;
+                self.is_readable =
+                    rules::may_hold_more(is_short, self.wire.is_drained_by_short_read()) || self.is_ending;
                 self.http.received(now, &buffer[..count]);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

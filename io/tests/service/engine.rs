@@ -185,7 +185,7 @@ impl Client {
     pub fn statuses(&self) -> Vec<u16> {
         let text = self.received();
         let replies = text.split("HTTP/1.1 ").skip(1);
-        replies.map(|reply| reply[..3].parse().expect("a reply begins with its status")).collect()
+        replies.map(|reply| reply[..3].parse::<u16>().expect("a reply begins with its status")).collect()
     }
 
     /// The client stops or starts to read.
