@@ -75,11 +75,11 @@ fn a_second_hub_on_the_same_folder_is_refused_with_the_first_ones_process() {
 
 #[test]
 fn settings_that_are_not_understood_are_refused_in_one_line() {
-    let message = refused(&[], &[("SHERATAN_MAX_QUEUE_DEPT", "5")]);
-    assert!(
-        message.contains("SHERATAN_MAX_QUEUE_DEPT") && message.contains("did you mean SHERATAN_MAX_QUEUE_DEPTH?"),
-        "{message}"
-    );
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("hub.toml");
+    std::fs::write(&file, "max_queue_dept = 5\n").unwrap();
+    let message = refused(&["--config", file.to_str().unwrap()], &[]);
+    assert!(message.contains("max_queue_dept") && message.contains("did you mean max_queue_depth?"), "{message}");
     let message = refused(&["--node-ttl-sec", "soon"], &[]);
     assert!(message.contains("--node-ttl-sec must be a whole number from 1 to"), "{message}");
     let message = refused(&["--config", "nowhere.toml"], &[]);
