@@ -66,6 +66,6 @@ pub use registry::node::{Liveness, Node};
 pub use rules::RulesVersion;
 pub use salts::Salt;
 pub use settings::Setting;
-pub use snapshot::{Restore, RestoreError};
+pub use snapshot::{FORMAT as SNAPSHOT_FORMAT, Restore, RestoreError};
 pub use time::{Calendar, Millis, Timestamp, Utc};
 pub use zone::Zone;

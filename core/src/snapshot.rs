@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 /// The format of snapshot records that this build writes and reads.
-const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 1;
 
 /// One record of a snapshot.
 enum Record {

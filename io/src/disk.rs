@@ -12,20 +12,28 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::process;
 
 /// Zeros are written in pieces of this size: large enough that the cost of system calls is negligible.
 const FILL_BYTES: usize = 1 << 20;
+/// A file with unreadable parts is read in pieces of this size, and a piece that fails in blocks.
+const PIECE_BYTES: usize = 1 << 20;
+const BLOCK_BYTES: usize = 4096;
 
 /// A file system.
 pub trait Disk: fmt::Debug + Send + Sync {
     /// Creates a folder, and those above it, for its owner only.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
 
-    /// Locks a file, and creates it if it does not exist. The lock is held until the guard is dropped or the process
-    /// ends.
+    /// Locks a file, and creates it if it does not exist: the one that the path leads to when it is locked. The lock is
+    /// held until the guard is dropped or the process ends.
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure>;
+
+    /// Locks a folder, which cannot be removed while it has files. Where the system or the file system has no such
+    /// locks, the guard only knows the folder.
+    fn lock_folder(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure>;
 
     /// Whether the lock is held at the moment.
     fn is_locked(&self, path: &Path) -> bool;
@@ -42,8 +50,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Opens a file to read it from its start, piece by piece.
     fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskReader>>;
 
-    /// Reads a whole file into `buffer`, whose capacity is reused.
-    fn read_into(&self, path: &Path, buffer: &mut Vec<u8>) -> io::Result<()>;
+    /// Reads a whole file into `buffer`, whose capacity is reused. Returns the ranges that the disk does not give
+    /// ([`is_unreadable`]), which are zeros in the buffer.
+    fn read_into(&self, path: &Path, buffer: &mut Vec<u8>) -> io::Result<Vec<Range<usize>>>;
 
     /// The first `bytes_max` bytes of a file, or all of a shorter one.
     fn read_start(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>>;
@@ -85,6 +94,9 @@ pub trait DiskFile: Write + fmt::Debug + Send {
 
     /// The file's size.
     fn len(&self) -> io::Result<u64>;
+
+    /// Whether a path leads to this file. `false` if nothing exists there.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
 /// A file that is being read.
@@ -98,7 +110,13 @@ pub trait DiskReader: Read + Seek + fmt::Debug + Send {
 }
 
 /// A held lock, released when it is dropped.
-pub trait Lock: fmt::Debug + Send + Sync {}
+pub trait Lock: fmt::Debug + Send + Sync {
+    /// Whether a path leads to what is locked. `false` if nothing exists there.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
+
+    /// Writes the process' id into the locked file, for those that are refused.
+    fn name_owner(&self) -> io::Result<()>;
+}
 
 /// Why a file cannot be locked.
 #[derive(Debug)]
@@ -133,6 +151,61 @@ pub(crate) fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
+/// Whether an error means that the disk does not give these bytes: an unreadable sector, or a checksum of the file
+/// system that does not match. Any other error (too many open files, no permission) says nothing about the bytes.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| UNREADABLE.contains(&code))
+}
+
+/// The error of a disk that does not give some bytes, for a simulated one.
+pub fn unreadable() -> io::Error {
+    io::Error::from_raw_os_error(UNREADABLE[0])
+}
+
+/// EIO, ENODATA (a medium error as the block layer reports it), EBADMSG and EUCLEAN (checksums of file systems).
+#[cfg(target_os = "linux")]
+const UNREADABLE: &[i32] = &[5, 61, 74, 117];
+/// EIO.
+#[cfg(all(unix, not(target_os = "linux")))]
+const UNREADABLE: &[i32] = &[5];
+/// ERROR_CRC, ERROR_SECTOR_NOT_FOUND, ERROR_READ_FAULT, ERROR_IO_DEVICE.
+#[cfg(not(unix))]
+const UNREADABLE: &[i32] = &[23, 27, 30, 1117];
+
+/// Reads a file of which the disk does not give all bytes, piece by piece; the ranges that it does not give are zeros.
+/// Pieces that fail are tried again in blocks, so that a hole is no larger than what is unreadable.
+fn read_around_holes(file: &mut File, bytes: usize, buffer: &mut Vec<u8>) -> io::Result<Vec<Range<usize>>> {
+    buffer.clear();
+    buffer.resize(bytes, 0);
+    let mut holes: Vec<Range<usize>> = Vec::new();
+    let mut at = 0;
+    let mut piece_bytes = PIECE_BYTES;
+    while at < bytes {
+        let piece = at..(at + piece_bytes).min(bytes);
+        let read = file.seek(SeekFrom::Start(at as u64)).and_then(|_| file.read_exact(&mut buffer[piece.clone()]));
+        match read {
+            Ok(()) => {}
+            Err(error) if is_unreadable(&error) && piece_bytes > BLOCK_BYTES => {
+                piece_bytes = BLOCK_BYTES;
+                continue;
+            }
+            Err(error) if is_unreadable(&error) => {
+                buffer[piece.clone()].fill(0);
+                match holes.last_mut().filter(|hole| hole.end == piece.start) {
+                    Some(hole) => hole.end = piece.end,
+                    None => holes.push(piece.clone()),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        at = piece.end;
+        if at.is_multiple_of(PIECE_BYTES) {
+            piece_bytes = PIECE_BYTES;
+        }
+    }
+    Ok(holes)
+}
+
 /// The machine's file system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
@@ -147,20 +220,46 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure> {
-        let mut lock = private().read(true).write(true).truncate(false).open(path).map_err(LockFailure::Io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                // Windows does not let others read a locked file: then the process remains unknown.
-                let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(LockFailure::Held(pid));
+        loop {
+            let mut lock = private().read(true).write(true).truncate(false).open(path).map_err(LockFailure::Io)?;
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => {
+                    let mut text = String::new();
+                    // Windows does not let others read a locked file: then the process remains unknown.
+                    let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                    return Err(LockFailure::Held(pid));
+                }
+                Err(fs::TryLockError::Error(source)) => return Err(LockFailure::Io(source)),
             }
-            Err(fs::TryLockError::Error(source)) => return Err(LockFailure::Io(source)),
+            // The file may have been removed or replaced between the two calls: its lock then excludes nobody.
+            if is_same(&lock, path).map_err(LockFailure::Io)? {
+                return Ok(Box::new(FileLock(lock)));
+            }
         }
-        lock.set_len(0).and_then(|()| lock.rewind()).map_err(LockFailure::Io)?;
-        writeln!(lock, "{}", process::id()).map_err(LockFailure::Io)?;
-        Ok(Box::new(FileLock(lock)))
+    }
+
+    #[cfg(unix)]
+    fn lock_folder(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure> {
+        loop {
+            let folder = File::open(path).map_err(LockFailure::Io)?;
+            match folder.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => return Err(LockFailure::Held(None)),
+                // A network file system may lock files only; the lock of the file excludes a second hub.
+                Err(fs::TryLockError::Error(error)) => {
+                    tracing::debug!(folder = %path.display(), %error, "this file system does not lock folders");
+                }
+            }
+            if is_same(&folder, path).map_err(LockFailure::Io)? {
+                return Ok(Box::new(FileLock(folder)));
+            }
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn lock_folder(&self, _path: &Path) -> Result<Box<dyn Lock>, LockFailure> {
+        Ok(Box::new(NoLock))
     }
 
     fn is_locked(&self, path: &Path) -> bool {
@@ -184,11 +283,16 @@ impl Disk for RealDisk {
         Ok(Box::new(File::open(path)?))
     }
 
-    fn read_into(&self, path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
+    fn read_into(&self, path: &Path, buffer: &mut Vec<u8>) -> io::Result<Vec<Range<usize>>> {
         buffer.clear();
         let mut file = File::open(path)?;
-        buffer.reserve(file.metadata().map_or(0, |metadata| metadata.len() as usize));
-        file.read_to_end(buffer).map(drop)
+        let bytes = file.metadata()?.len() as usize;
+        buffer.reserve(bytes);
+        match file.read_to_end(buffer) {
+            Ok(_) => Ok(Vec::new()),
+            Err(error) if is_unreadable(&error) => read_around_holes(&mut file, bytes, buffer),
+            Err(error) => Err(error),
+        }
     }
 
     fn read_start(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
@@ -261,6 +365,10 @@ impl DiskFile for File {
     fn len(&self) -> io::Result<u64> {
         self.metadata().map(|metadata| metadata.len())
     }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        is_same(self, path)
+    }
 }
 
 impl DiskReader for File {
@@ -279,7 +387,53 @@ impl DiskReader for File {
 #[derive(Debug)]
 struct FileLock(File);
 
-impl Lock for FileLock {}
+impl Lock for FileLock {
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        is_same(&self.0, path)
+    }
+
+    fn name_owner(&self) -> io::Result<()> {
+        let mut file = &self.0;
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", process::id())
+    }
+}
+
+/// In place of a lock that the system does not have.
+#[cfg(not(unix))]
+#[derive(Debug)]
+struct NoLock;
+
+#[cfg(not(unix))]
+impl Lock for NoLock {
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        fs::exists(path)
+    }
+
+    fn name_owner(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether a path leads to an open file or folder. `false` if nothing exists there.
+fn is_same(file: &File, path: &Path) -> io::Result<bool> {
+    #[cfg(unix)]
+    let is_same = {
+        use std::os::unix::fs::MetadataExt;
+        let open = file.metadata()?;
+        fs::metadata(path).map(|named| (named.dev(), named.ino()) == (open.dev(), open.ino()))
+    };
+    #[cfg(not(unix))]
+    let is_same = {
+        let open = Handle::from_file(file.try_clone()?)?;
+        Handle::from_path(path).map(|named| named == open)
+    };
+    match is_same {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        is_same => is_same,
+    }
+}
 
 impl Drop for FileLock {
     /// Closing the file would leave the lock to a child that is just being forked, which has a copy until it executes

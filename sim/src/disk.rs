@@ -17,10 +17,11 @@ mod mistakes;
 
 use crate::draw::Draw;
 use content::Content;
-use sheratan_io::disk::{Disk, DiskFile, DiskReader, Lock, LockFailure};
+use sheratan_io::disk::{Disk, DiskFile, DiskReader, Lock, LockFailure, unreadable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -29,6 +30,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 pub struct Faults {
     /// Writes that fail after some of their bytes.
     pub write_permille: u64,
+    /// Opens of a file, renames and unlinks that fail: too many open files, no permission.
+    pub name_permille: u64,
     /// Syncs of a file that fail. The unsynced writes may stay unsynced, be lost at once, or stay visible and never
     /// reach the disk although the next sync succeeds.
     pub sync_permille: u64,
@@ -177,6 +180,14 @@ impl VirtualDisk {
         self.state().faults = faults;
     }
 
+    /// Runs something that looks at the disk from outside: no open fails by chance meanwhile.
+    pub fn observe<T>(&self, act: impl FnOnce() -> T) -> T {
+        let name_permille = std::mem::take(&mut self.state().faults.name_permille);
+        let seen = act();
+        self.state().faults.name_permille = name_permille;
+        seen
+    }
+
     /// Sets whether the disk is full: then nothing can be created, and no file grows.
     pub fn set_full(&self, is_full: bool) {
         self.state().is_full = is_full;
@@ -226,6 +237,32 @@ impl VirtualDisk {
         state.flipped.push((node, at, mask));
         state.count("bit flip");
         Some((path, at))
+    }
+
+    /// Makes one sector of one of the wanted files unreadable, until it is written again. Returns the file and the
+    /// sector's offset; `None` if there is no such file.
+    pub fn spoil_sector_of(&self, draw: &mut Draw, is_wanted: impl Fn(&Path) -> bool) -> Option<(PathBuf, u64)> {
+        let mut state = self.state();
+        let candidates = state.names.iter().filter(|(path, node)| {
+            is_wanted(path) && matches!(&state.nodes[node], Node::File(content) if !content.bytes.is_empty())
+        });
+        let candidates: Vec<_> = candidates.map(|(path, node)| (path.clone(), *node)).collect();
+        if candidates.is_empty() {
+            return None;
+        }
+        let (path, node) = draw.pick(&candidates).clone();
+        let at = state.content_mut(node).spoil(draw);
+        state.count("bad sector");
+        Some((path, at))
+    }
+
+    /// Makes all sectors readable again, as a disk sometimes does.
+    pub fn heal(&self) {
+        for node in self.state().nodes.values_mut() {
+            if let Node::File(content) = node {
+                content.heal();
+            }
+        }
     }
 
     /// Restores all flipped bits, as an operator with a good copy does.
@@ -320,6 +357,24 @@ impl State {
                 self.dead_error()
             }
         }
+    }
+
+    /// An open that fails by chance, which says nothing about the file.
+    fn fail_open(&mut self) -> io::Result<()> {
+        if self.faults.name_permille > 0 && self.draw.chance(self.faults.name_permille) {
+            self.count("failed open");
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(())
+    }
+
+    /// A rename or an unlink that fails by chance.
+    fn fail_name(&mut self, what: &'static str) -> io::Result<()> {
+        if self.faults.name_permille > 0 && self.draw.chance(self.faults.name_permille) {
+            self.count(what);
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(())
     }
 
     fn dead_error<T>(&self) -> io::Result<T> {
@@ -571,6 +626,10 @@ impl Disk for VirtualDisk {
         Ok(Box::new(VirtualLock { disk: self.clone(), path: path.to_path_buf(), generation: state.generation }))
     }
 
+    fn lock_folder(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure> {
+        self.lock(path)
+    }
+
     fn is_locked(&self, path: &Path) -> bool {
         self.state().locks.contains(path)
     }
@@ -596,6 +655,7 @@ impl Disk for VirtualDisk {
         let mut state = self.state();
         state.check_alive()?;
         let node = state.find_file(path)?;
+        state.fail_open()?;
         Ok(Box::new(self.handle(&mut state, node)))
     }
 
@@ -622,22 +682,31 @@ impl Disk for VirtualDisk {
         let mut state = self.state();
         state.check_alive()?;
         let node = state.find_file(path)?;
+        state.fail_open()?;
         Ok(Box::new(self.handle(&mut state, node)))
     }
 
-    fn read_into(&self, path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
+    fn read_into(&self, path: &Path, buffer: &mut Vec<u8>) -> io::Result<Vec<Range<usize>>> {
         buffer.clear();
-        let state = self.state();
+        let mut state = self.state();
         state.check_alive()?;
-        buffer.extend_from_slice(&state.content(state.find_file(path)?).bytes);
-        Ok(())
+        let node = state.find_file(path)?;
+        state.fail_open()?;
+        let content = state.content(node);
+        buffer.extend_from_slice(&content.bytes);
+        let holes = content.holes(0..content.bytes.len());
+        holes.iter().for_each(|hole| buffer[hole.clone()].fill(0));
+        Ok(holes)
     }
 
     fn read_start(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-        let state = self.state();
+        let mut state = self.state();
         state.check_alive()?;
-        let bytes = &state.content(state.find_file(path)?).bytes;
-        Ok(bytes[..bytes_max.min(bytes.len())].to_vec())
+        let node = state.find_file(path)?;
+        state.fail_open()?;
+        let content = state.content(node);
+        let bytes = bytes_max.min(content.bytes.len());
+        if content.holes(0..bytes).is_empty() { Ok(content.bytes[..bytes].to_vec()) } else { Err(unreadable()) }
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
@@ -658,6 +727,7 @@ impl Disk for VirtualDisk {
         self.state().run_atomic(|state| {
             state.check_folder(folder_of(to))?;
             let node = state.find_file(from)?;
+            state.fail_name("failed rename")?;
             state.change(vec![(from.to_path_buf(), None), (to.to_path_buf(), Some(node))]);
             Ok(())
         })
@@ -678,6 +748,7 @@ impl Disk for VirtualDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.state().run_atomic(|state| {
             state.find_file(path)?;
+            state.fail_name("failed unlink")?;
             state.change(vec![(path.to_path_buf(), None)]);
             Ok(())
         })
@@ -734,7 +805,11 @@ impl Read for Handle {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let state = self.state()?;
         state.check_alive()?;
-        let read = state.content(self.node).bytes.get(self.at..).unwrap_or_default().read(buffer)?;
+        let content = state.content(self.node);
+        let read = content.bytes.get(self.at..).unwrap_or_default().read(buffer)?;
+        if !content.holes(self.at..self.at + read).is_empty() {
+            return Err(unreadable());
+        }
         drop(state);
         self.at += read;
         Ok(read)
@@ -791,6 +866,13 @@ impl DiskFile for Handle {
     fn len(&self) -> io::Result<u64> {
         Ok(self.state()?.content(self.node).bytes.len() as u64)
     }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        DiskReader::is_at(self, path).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(false),
+            _ => Err(error),
+        })
+    }
 }
 
 impl Drop for Handle {
@@ -809,7 +891,16 @@ struct VirtualLock {
     generation: u64,
 }
 
-impl Lock for VirtualLock {}
+impl Lock for VirtualLock {
+    /// Locks are of paths here: no other process removes one.
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(path == self.path)
+    }
+
+    fn name_owner(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 impl Drop for VirtualLock {
     fn drop(&mut self) {

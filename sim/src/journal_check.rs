@@ -30,8 +30,14 @@ pub struct Survived {
     pub disk: BTreeMap<&'static str, u64>,
     /// Starts of the hub.
     pub recoveries: u64,
+    /// Starts that were refused since a sector could not be read.
+    pub refused_for_sectors: u64,
     /// Records that were acknowledged.
     pub records: usize,
+}
+
+fn is_unreadable(reason: &Reason) -> bool {
+    matches!(reason, Reason::Unreadable { .. } | Reason::Header(_) | Reason::Missing { .. })
 }
 
 /// Runs a seed: six lives of one journal, each ended by a power cut or a kill at any operation of the disk. Panics,
@@ -65,6 +71,9 @@ struct Run {
     lives: Draw,
     /// How long all records are, where they are alike: then the remains of a torn batch begin where a new record ends.
     filler_bytes: Option<u64>,
+    /// Whether a sector may be unreadable.
+    has_bad_sector: bool,
+    refused_for_sectors: u64,
 }
 
 /// The disk is dead, and with it the hub.
@@ -87,6 +96,8 @@ impl Run {
             short_permille,
             lives,
             filler_bytes,
+            has_bad_sector: false,
+            refused_for_sectors: 0,
         }
     }
 
@@ -104,13 +115,24 @@ impl Run {
             } else {
                 self.disk.kill();
             }
+            if self.lives.chance(150) {
+                let is_kept = |path: &Path| path.extension().is_some_and(|name| name == "seg" || name == "snap");
+                self.has_bad_sector |= self.disk.spoil_sector_of(&mut self.lives, is_kept).is_some();
+            }
         }
         self.disk.set_faults(Faults::default());
+        self.disk.heal();
+        self.has_bad_sector = false;
         let Ok(recovery) = self.start() else { panic!("seed {}: a disk without faults works", self.seed) };
         drop(recovery);
         let report = verify_on(Arc::new(self.disk.clone()), Path::new(FOLDER), true).expect("the folder is there");
         assert!(report.is_ok(), "seed {}: {report}", self.seed);
-        Survived { disk: self.disk.tally(), recoveries: self.recoveries, records: self.promised.len() }
+        Survived {
+            disk: self.disk.tally(),
+            recoveries: self.recoveries,
+            refused_for_sectors: self.refused_for_sectors,
+            records: self.promised.len(),
+        }
     }
 
     fn live(&mut self) -> Result<(), Died> {
@@ -141,7 +163,11 @@ impl Run {
 
     fn set_faults(&mut self) {
         let rates = [0, 0, 10, 100];
-        let faults = Faults { write_permille: *self.draw.pick(&rates), sync_permille: *self.draw.pick(&rates) };
+        let faults = Faults {
+            write_permille: *self.draw.pick(&rates),
+            sync_permille: *self.draw.pick(&rates),
+            name_permille: *self.lives.pick(&[0, 0, 30, 100]),
+        };
         self.disk.set_faults(faults);
     }
 
@@ -157,19 +183,32 @@ impl Run {
             match recover(Path::new(FOLDER), options, &mut |_| {}) {
                 Ok(recovery) => break recovery,
                 Err(_) if self.disk.is_dead() => return Err(Died),
-                Err(OpenError::Io { .. } | OpenError::Append(_)) => self.set_faults(),
+                Err(OpenError::Io { .. } | OpenError::Append(_) | OpenError::Lock(_) | OpenError::Snapshot(_)) => {
+                    self.set_faults();
+                }
+                // What the disk does not give may have been acknowledged: a start must not take it for the end.
+                Err(OpenError::BadRecord(bad)) if self.has_bad_sector && is_unreadable(&bad.reason) => {
+                    self.refused_for_sectors += 1;
+                    self.disk.heal();
+                    self.has_bad_sector = false;
+                }
                 Err(error) => panic!("seed {}: {error}", self.seed),
             }
         };
         self.recoveries += 1;
-        self.check(&recovery);
+        self.disk.clone().observe(|| self.check(&recovery));
         Ok(recovery)
     }
 
     fn check(&mut self, recovery: &Recovery) {
         let seed = self.seed;
         for notice in &recovery.report.notices {
-            assert!(matches!(notice, Notice::Torn(torn) if !torn.is_file_cut), "seed {seed}: {notice}");
+            let is_expected = match notice {
+                Notice::Torn(torn) => !torn.is_file_cut,
+                Notice::Unreadable(_) | Notice::SnapshotUnreadable { .. } => self.has_bad_sector,
+                Notice::SnapshotBad { .. } | Notice::JournalBehind { .. } | Notice::NoSpace(_) => false,
+            };
+            assert!(is_expected, "seed {seed}: {notice}");
         }
         let found = recovery.report.next_seq as usize - 1;
         let (promised, possible) = (self.promised.len(), self.promised.len() + self.pending.len());
@@ -179,6 +218,10 @@ impl Run {
         let hash = self.promised.last().map_or_else(|| Hub::new(IDENTITY.key).outcome_hash(), |last| last.hash);
         assert_eq!(recovery.hub.outcome_hash(), hash, "seed {seed}: another hub");
         self.now = self.now.max(recovery.hub.now().as_millis());
+        if self.has_bad_sector {
+            // It may be among records that a snapshot covers.
+            return;
+        }
         let mut reader = match recovery.store.reader(1, u64::MAX) {
             Err(ReadError::Bad(bad)) => match bad.reason {
                 // A truncation took what two snapshots cover.
@@ -234,6 +277,7 @@ impl Run {
 
     fn snapshot(&mut self, store: &Store, through: u64) -> Result<(), Died> {
         let report = match store.snapshot_by_replay(through, &mut |_| true) {
+            Err(ReplayError::Read(ReadError::Bad(bad))) if self.has_bad_sector && is_unreadable(&bad.reason) => None,
             Err(error @ (ReplayError::Diverged(_) | ReplayError::Read(ReadError::Bad(_)))) => {
                 panic!("seed {}: {error}", self.seed)
             }

@@ -222,7 +222,7 @@ impl Run {
             2 => {
                 let is_segment = |path: &Path| path.extension().is_some_and(|extension| extension == "seg");
                 self.disk.flip_bit_of(&mut self.draw, is_segment);
-                match repair(Path::new(FOLDER), self.options(), now) {
+                match repair(Path::new(FOLDER), self.options(), now, true) {
                     Ok(report) => self.losses.repairs += u64::from(report.lost.is_some()),
                     // The header of the only segment: nobody knows any more which hub it is of.
                     Err(RepairError::NothingReadable(_)) => self.disk.unflip(),

@@ -9,7 +9,7 @@ const KNOWN_SEEDS: [u64; 2] = [615, 972];
 
 #[test]
 fn what_was_acknowledged_survives_every_power_cut_at_every_operation() {
-    let (mut tally, mut recoveries, mut records) = (BTreeMap::new(), 0, 0);
+    let (mut tally, mut recoveries, mut records, mut refused) = (BTreeMap::new(), 0, 0, 0);
     for seed in (0..SEEDS).chain(KNOWN_SEEDS) {
         let survived = run_seed(seed);
         for (what, count) in survived.disk {
@@ -17,9 +17,20 @@ fn what_was_acknowledged_survives_every_power_cut_at_every_operation() {
         }
         recoveries += survived.recoveries;
         records += survived.records;
+        refused += survived.refused_for_sectors;
     }
+    assert!(refused > SEEDS / 10, "starts are hardly refused for a bad sector: {refused}");
     println!("{recoveries} recoveries, {records} records, {tally:?}");
-    for what in ["crash point", "power cut", "process kill", "sync error", "write error"] {
+    for what in [
+        "crash point",
+        "power cut",
+        "process kill",
+        "sync error",
+        "write error",
+        "bad sector",
+        "failed open",
+        "failed rename",
+    ] {
         assert!(tally.get(what).is_some_and(|count| *count > SEEDS / 3), "{what} hardly happens: {tally:?}");
     }
 }

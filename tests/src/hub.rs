@@ -103,9 +103,22 @@ impl Hub {
         (self.control, self.data) = addrs.expect("it was waited for");
     }
 
+    /// Starts a hub again whose addresses are given by its flags: it may not be able to write them into its folder.
+    pub fn begin_restart_without_addr(&mut self) {
+        self.child = spawn(self.folder.path(), &self.options);
+        let stderr = self.child.stderr.take().expect("it is a pipe");
+        let said = self.said.clone();
+        thread::spawn(move || drain(stderr, &said));
+    }
+
     /// Other flags from the next start on.
     pub fn set_args(&mut self, args: &[&str]) {
         self.options.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
+    /// Other variables from the next start on.
+    pub fn set_env(&mut self, env: Vec<(String, String)>) {
+        self.options.env = env;
     }
 
     /// Asks the hub to stop (SIGTERM) and waits for it.

@@ -8,6 +8,7 @@ pub mod hub;
 pub mod leak;
 pub mod prometheus;
 pub mod proxy;
+pub mod shim;
 #[cfg(target_os = "linux")]
 pub mod stall;
 pub mod tools;

@@ -44,8 +44,9 @@ enum What {
         /// records and --accept-loss is not given, nothing is changed and the exit code is 1
         #[arg(long)]
         from_snapshot: bool,
-        /// Drop the records after the snapshot; their files are moved to quarantine/
-        #[arg(long, requires = "from_snapshot")]
+        /// Drop the records after the snapshot or, without --from-snapshot, all records if none can be kept; their
+        /// files are moved to quarantine/
+        #[arg(long)]
         accept_loss: bool,
         #[command(flatten)]
         common: Common,
@@ -67,7 +68,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.what {
         What::Verify { replay, common } => verify(common, *replay),
         What::Repair { from_snapshot: true, accept_loss, common } => rewind(common, *accept_loss),
-        What::Repair { common, .. } => repair(common),
+        What::Repair { accept_loss, common, .. } => repair(common, *accept_loss),
     }
 }
 
@@ -79,8 +80,9 @@ fn verify(common: &Common, is_replayed: bool) -> Result<ExitCode, Failure> {
     Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn repair(common: &Common) -> Result<ExitCode, Failure> {
-    let report = journal::repair(&common.data_dir, Options::default(), Calendar::UNSET.instant(shell::wall_time()))
+fn repair(common: &Common, is_loss_accepted: bool) -> Result<ExitCode, Failure> {
+    let now = Calendar::UNSET.instant(shell::wall_time());
+    let report = journal::repair(&common.data_dir, Options::default(), now, is_loss_accepted)
         .map_err(|error| Failure::Local(error.to_string()))?;
     show(common, &report)?;
     Ok(ExitCode::SUCCESS)

@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     // First the ports, then the folder: a second hub fails before anything that takes long.
     let (listeners, addrs) = shell::bind(&config.addrs).map_err(|error| Failure::Local(error.to_string()))?;
     let recovered = open_journal(&config)?;
-    let addr_file = AddrFile::write(&config.data_dir, addrs).map_err(|error| Failure::local("hub.addr", error))?;
+    let addr_file = AddrFile::write(&config.data_dir, addrs);
     // The secrets first, so that no log line shows one.
     let access = Access::find(&config)?;
     let redactor = Arc::new(redactor(&config, &access));
@@ -164,7 +164,7 @@ fn serve(
     }
     service.set_alerts(now, rules.first);
     let arrivals = lobby.close().map_err(local("the planes' sockets"))?;
-    addr_file.set_ready().map_err(local("hub.addr"))?;
+    addr_file.set_ready();
     announce(config, addrs, token_path.as_deref());
     let ended = shell::run(Parts {
         poll,
@@ -425,16 +425,23 @@ struct AddrFile {
     addrs: PlaneAddrs,
 }
 
+// A convenience: a hub serves without it, such as on a full disk.
 impl AddrFile {
     /// Only the holder of the folder's lock may write it.
-    fn write(data_dir: &Path, addrs: PlaneAddrs) -> io::Result<AddrFile> {
+    fn write(data_dir: &Path, addrs: PlaneAddrs) -> AddrFile {
         let mut file = AddrFile { path: data_dir.join("hub.addr"), addrs };
-        file.put(false)?;
-        Ok(file)
+        // There is no log yet; if it fails again, `set_ready` reports it.
+        _ = file.put(false);
+        file
     }
 
-    fn set_ready(&mut self) -> io::Result<()> {
-        self.put(true)
+    fn set_ready(&mut self) {
+        if let Err(error) = self.put(true) {
+            // What an earlier hub left would send clients to its ports.
+            _ = fs::remove_file(&self.path);
+            let file = self.path.display();
+            tracing::warn!(%file, %error, "clients that look for the hub in its data folder do not find it: give them its address");
+        }
     }
 
     /// Written to a temporary file and renamed, so that no reader sees half of it.

@@ -8,7 +8,7 @@
 
 use super::batch::Batch;
 use super::build::Build;
-use super::folder::{Folder, Options};
+use super::folder::{self, Folder, NotOurs, Options};
 use super::format::{self, HEADER_BYTES, Header, Identity, SEAL_BYTES, Seed};
 use crate::disk::{self, Disk, DiskFile};
 use std::fmt;
@@ -29,6 +29,15 @@ pub struct Appender {
     next_seq: u64,
     sealed_through: u64,
     segment: Option<Segment>,
+    owed: Option<Owed>,
+}
+
+/// A segment that a start could not make: it begins with these records of another one.
+#[derive(Debug)]
+struct Owed {
+    first_seq: u64,
+    hash_before: Option<[u8; 16]>,
+    records: Vec<u8>,
 }
 
 /// The current segment.
@@ -66,6 +75,8 @@ pub enum AppendError {
         /// What the system says.
         source: io::Error,
     },
+    /// The data folder or the segment is gone, or another process may own it.
+    NotOurs(NotOurs),
     /// The batch does not follow the last record: another writer is at work, or the caller lost count. Never repeat it.
     Fenced {
         /// The number that the next record must have.
@@ -76,9 +87,15 @@ pub enum AppendError {
 }
 
 impl Appender {
+    /// What has to be written before the next batch could not be, for lack of space: [`append`](Appender::append) tries
+    /// it first.
+    pub(crate) fn owe(&mut self, first_seq: u64, hash_before: Option<[u8; 16]>, records: Vec<u8>) {
+        self.owed = Some(Owed { first_seq, hash_before, records });
+    }
+
     pub(crate) fn new(folder: Arc<Folder>, options: Options, identity: Identity, start: Start) -> Appender {
         let Start { epoch_last, next_seq, sealed_through } = start;
-        Appender { folder, options, identity, epoch_last, next_seq, sealed_through, segment: None }
+        Appender { folder, options, identity, epoch_last, next_seq, sealed_through, segment: None, owed: None }
     }
 
     /// Makes a batch durable and returns the number of its last record. One write and one sync; a new segment
@@ -98,8 +115,13 @@ impl Appender {
                 return Err(AppendError::Fenced { expected_seq: self.next_seq, found_seq });
             }
         }
+        if let Some(Owed { first_seq, hash_before, mut records }) = self.owed.take() {
+            let rewritten = self.rewrite(first_seq, hash_before, &mut records);
+            rewritten.inspect_err(|_| self.owe(first_seq, hash_before, records))?;
+        }
         let needed_bytes = (batch.bytes() + SEAL_BYTES) as u64;
-        if self.segment.as_ref().is_some_and(|segment| segment.room_bytes() < needed_bytes) {
+        if self.segment.as_ref().is_none_or(|segment| segment.room_bytes() < needed_bytes) {
+            self.check_ours()?;
             self.seal(hash_before);
         }
         // The segment is kept only if the append succeeded: after an error it is abandoned here.
@@ -117,12 +139,30 @@ impl Appender {
     ///
     /// A seal is optional: if it cannot be written, the next segment's header holds the same facts.
     pub fn seal(&mut self, hash: [u8; 16]) {
+        // The owed records are in an older segment, which must be read again by the next start.
+        if self.owed.is_some() {
+            return;
+        }
         let Some(mut segment) = self.segment.take() else { return };
         let seal = format::seal(&segment.seed, self.next_seq - 1, hash);
         if let Err(error) = disk::write(&mut *segment.file, &seal).and_then(|()| segment.file.sync()) {
             tracing::warn!(file = %segment.path.display(), %error, "a segment of the journal could not be sealed");
         }
         self.sealed_through = self.next_seq - 1;
+    }
+
+    /// Whether the data folder and the open segment are still this hub's: what is written into files that nobody finds
+    /// again is lost. Three system calls; the caller repeats it once a second.
+    pub fn check_ours(&self) -> Result<(), AppendError> {
+        self.folder.check_ours().and_then(|()| self.folder.check_snapshots()).map_err(AppendError::NotOurs)?;
+        let Some(Segment { file, path, .. }) = &self.segment else { return Ok(()) };
+        match folder::is_at(file.is_at(path), path).map_err(AppendError::NotOurs)? {
+            true => Ok(()),
+            false => Err(AppendError::NotOurs(NotOurs(format!(
+                "the segment {} was removed or replaced while the hub runs: stop the hub, put the file back, start again",
+                path.display()
+            )))),
+        }
     }
 
     /// The number that the next record must have.
@@ -168,6 +208,7 @@ impl Appender {
         outcome_hash: Option<[u8; 16]>,
         records: &mut [u8],
     ) -> Result<Segment, AppendError> {
+        self.folder.check_ours().map_err(AppendError::NotOurs)?;
         self.sealed_through = first_seq - 1;
         let path = self.folder.segment_path(first_seq);
         let bytes_min = (HEADER_BYTES + records.len() + SEAL_BYTES) as u64;
@@ -322,6 +363,7 @@ impl fmt::Display for AppendError {
             AppendError::Io { file, source } => {
                 write!(f, "the journal's segment {} cannot be written: {source}", file.display())
             }
+            AppendError::NotOurs(error) => error.fmt(f),
             AppendError::Fenced { expected_seq, found_seq } => write!(
                 f,
                 "the batch begins at record {found_seq}, the journal goes on at {expected_seq}: another writer is at work"
@@ -334,7 +376,7 @@ impl std::error::Error for AppendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             AppendError::NoSpace { source, .. } | AppendError::Io { source, .. } => Some(source),
-            AppendError::Fenced { .. } => None,
+            AppendError::NotOurs(_) | AppendError::Fenced { .. } => None,
         }
     }
 }

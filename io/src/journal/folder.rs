@@ -1,9 +1,11 @@
 //! Folder: the journal's files by their names, and the lock that excludes a second hub.
 
 use super::format::{HEADER_BYTES, Header, HeaderError, Identity};
-use crate::disk::{Disk, Lock, LockFailure, RealDisk};
+use crate::disk::{self, Disk, Lock, LockFailure, RealDisk};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::{fmt, io};
 
 /// How the journal uses the disk.
@@ -39,9 +41,25 @@ impl Default for Options {
 pub(crate) struct Folder {
     disk: Arc<dyn Disk>,
     root: PathBuf,
-    /// Held while the hub runs; the system releases it even if the process is killed.
-    _lock: Option<Box<dyn Lock>>,
+    /// Held while the hub runs; the system releases them even if the process is killed.
+    locks: Option<Mutex<Locks>>,
 }
+
+/// The two locks that exclude a second hub: the folder `journal` cannot be removed while it has files, and any system
+/// locks the file `lock`.
+#[derive(Debug)]
+struct Locks {
+    folder: Box<dyn Lock>,
+    /// Only to know it again: without its snapshots a truncated journal cannot be read.
+    snapshots: Box<dyn Lock>,
+    file: Box<dyn Lock>,
+    /// Why another process may be writing to the folder: then it is not this hub's again.
+    lost: Option<String>,
+}
+
+/// Another process may own the data folder, or it is gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotOurs(pub String);
 
 /// A segment's file, and the number in its name.
 #[derive(Clone, Debug)]
@@ -77,6 +95,10 @@ pub enum LockError {
     },
 }
 
+/// How often, and after which pause, a lock file that another process holds is tried again.
+const LOCK_TRIES: usize = 3;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Digits of a sequence number in a file's name: all of a `u64`, so that names sort as numbers do.
 const DIGITS: usize = 20;
 
@@ -91,11 +113,22 @@ impl Folder {
             .try_for_each(|folder| disk.create_folder(folder))
             .and_then(|()| disk.sync_folder(root))
             .map_err(error)?;
-        let lock = disk.lock(&path).map_err(|failure| match failure {
+        let failed = |failure| match failure {
             LockFailure::Held(pid) => LockError::Held { folder: root.to_path_buf(), pid },
             LockFailure::Io(source) => error(source),
+        };
+        // The folder first: a hub that is refused must not have made another lock file in place of a removed one.
+        let folder_lock = disk.lock_folder(&root.join("journal")).map_err(|failure| match failure {
+            LockFailure::Held(_) => LockError::Held { folder: root.to_path_buf(), pid: owner(&*disk, &path) },
+            failure => failed(failure),
         })?;
-        let folder = Folder { disk, root: root.to_path_buf(), _lock: Some(lock) };
+        let snapshots = disk.lock_folder(&root.join("snapshots")).map_err(failed)?;
+        let file_lock = disk.lock(&path).map_err(failed)?;
+        if let Err(error) = file_lock.name_owner() {
+            tracing::warn!(file = %path.display(), %error, "the lock file does not name this process");
+        }
+        let locks = Locks { folder: folder_lock, snapshots, file: file_lock, lost: None };
+        let folder = Folder { disk, root: root.to_path_buf(), locks: Some(Mutex::new(locks)) };
         // A killed hub may have renamed a file without syncing the name, and the start relies on the files it finds.
         [folder.journal(), folder.snapshots()]
             .iter()
@@ -111,7 +144,7 @@ impl Folder {
 
     /// The folder without its lock, read-only.
     pub fn unlocked_on(disk: Arc<dyn Disk>, root: &Path) -> Folder {
-        Folder { disk, root: root.to_path_buf(), _lock: None }
+        Folder { disk, root: root.to_path_buf(), locks: None }
     }
 
     /// Whether it contains a journal's or a snapshots' folder: any other folder is left unchanged.
@@ -123,9 +156,68 @@ impl Folder {
         !(is_missing(self.journal()) && is_missing(self.snapshots()))
     }
 
-    /// Whether a hub holds the lock at the moment.
+    /// Whether a hub holds a lock at the moment.
     pub fn is_locked(&self) -> bool {
-        self.disk.is_locked(&self.root.join("lock"))
+        self.disk.is_locked(&self.root.join("lock")) || self.disk.is_locked(&self.journal())
+    }
+
+    /// Whether the snapshots are still there.
+    pub fn check_snapshots(&self) -> Result<(), NotOurs> {
+        let Some(locks) = &self.locks else { return Ok(()) };
+        let path = self.snapshots();
+        match is_at(locks.lock().expect("no check panics").snapshots.is_at(&path), &path)? {
+            true => Ok(()),
+            false => Err(NotOurs(format!(
+                "the folder {} was removed or replaced while the hub runs: put it back, or stop the hub, which then writes a snapshot",
+                path.display()
+            ))),
+        }
+    }
+
+    /// Whether the folder is still this hub's: the paths lead to what it has locked. A lock file that was removed or
+    /// replaced is locked again; if another process holds it, that process may be writing, and the folder is not this
+    /// hub's any more.
+    pub fn check_ours(&self) -> Result<(), NotOurs> {
+        let Some(locks) = &self.locks else { return Ok(()) };
+        let mut locks = locks.lock().expect("no check panics");
+        if let Some(lost) = &locks.lost {
+            return Err(NotOurs(lost.clone()));
+        }
+        let journal = self.journal();
+        if !is_at(locks.folder.is_at(&journal), &journal)? {
+            return Err(NotOurs(format!(
+                "the folder {} was removed or replaced while the hub runs: stop the hub, put the folder back, start again",
+                journal.display()
+            )));
+        }
+        let path = self.root.join("lock");
+        if is_at(locks.file.is_at(&path), &path)? {
+            return Ok(());
+        }
+        for _ in 0..LOCK_TRIES {
+            match self.disk.lock(&path) {
+                Ok(lock) => {
+                    tracing::warn!(file = %path.display(), "the lock file was removed or replaced; it is locked again");
+                    if let Err(error) = lock.name_owner() {
+                        tracing::warn!(file = %path.display(), %error, "the lock file does not name this process");
+                    }
+                    (locks.file, locks.lost) = (lock, None);
+                    return Ok(());
+                }
+                // Somebody who only looks whether a hub runs holds it for an instant.
+                Err(LockFailure::Held(pid)) => {
+                    locks.lost = Some(match pid {
+                        Some(pid) => format!("process {pid} has locked {} too: stop one of both", path.display()),
+                        None => format!("another process has locked {} too: stop one of both", path.display()),
+                    });
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(LockFailure::Io(error)) => {
+                    return Err(NotOurs(format!("the lock file {} cannot be locked again: {error}", path.display())));
+                }
+            }
+        }
+        Err(NotOurs(locks.lost.clone().expect("each try found it held")))
     }
 
     pub fn disk(&self) -> &dyn Disk {
@@ -168,6 +260,11 @@ impl Folder {
         Ok(numbered.into_iter().rev().map(|(covered_seq, path)| SnapshotFile { path, covered_seq }).collect())
     }
 
+    /// Snapshots that a start set aside.
+    pub fn set_aside_snapshots(&self) -> io::Result<Vec<PathBuf>> {
+        self.names(&self.snapshots(), |name| name.starts_with("snapshot-") && name.ends_with(".bad"))
+    }
+
     /// Spare segments.
     pub fn spares(&self) -> io::Result<Vec<PathBuf>> {
         self.names(&self.journal(), |name| name.starts_with("spare-") && name.ends_with(".seg"))
@@ -204,6 +301,17 @@ impl Folder {
     }
 }
 
+/// The process that a lock file names.
+fn owner(disk: &dyn Disk, lock: &Path) -> Option<u32> {
+    let text = disk.read_start(lock, 20).ok()?;
+    std::str::from_utf8(&text).ok()?.trim().parse().ok()
+}
+
+/// Whether a path leads to a file of this hub. Without an answer it may not.
+pub(crate) fn is_at(found: io::Result<bool>, path: &Path) -> Result<bool, NotOurs> {
+    found.map_err(|error| NotOurs(format!("whether {} is still this hub's cannot be seen: {error}", path.display())))
+}
+
 /// Creates a folder durably: a synced file is lost with the unsynced name of a folder above it.
 ///
 /// Each level is durable before the next is made. So of the existing levels only the deepest may not be durable yet, if
@@ -225,11 +333,15 @@ pub(crate) fn create_durably(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
 impl SegmentFile {
     /// Reads the segment's header only.
     pub fn header(&self) -> io::Result<Result<Header, HeaderError>> {
-        Ok(Header::decode(&self.disk.read_start(&self.path, HEADER_BYTES)?))
+        match self.disk.read_start(&self.path, HEADER_BYTES) {
+            Ok(block) => Ok(Header::decode(&block)),
+            Err(error) if disk::is_unreadable(&error) => Ok(Err(HeaderError::Unreadable)),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Reads the whole file into `buffer`, whose capacity is reused.
-    pub fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+    /// Reads the whole file into `buffer`, whose capacity is reused; returns what the disk does not give.
+    pub fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<Vec<Range<usize>>> {
         self.disk.read_into(&self.path, buffer)
     }
 
@@ -238,6 +350,14 @@ impl SegmentFile {
         self.disk.len(&self.path)
     }
 }
+
+impl fmt::Display for NotOurs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotOurs {}
 
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

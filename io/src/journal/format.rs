@@ -11,7 +11,7 @@ use std::ops::Range;
 pub(crate) const HEADER_BYTES: usize = 4096;
 /// The bytes of the header that its checksum covers; those after the build, and the rest of the block, are reserved and
 /// zero.
-const HEADER_USED: usize = 256;
+pub(crate) const HEADER_USED: usize = 256;
 /// The offset of the build.
 const BUILD_AT: usize = 96;
 /// Bytes before a record's payload.
@@ -74,6 +74,8 @@ pub(crate) enum HeaderError {
     Version(u32),
     Checksum,
     Build,
+    /// The disk does not give it.
+    Unreadable,
 }
 
 /// The initial state of a segment's record checksums: it covers the hub and the epoch.
@@ -316,6 +318,7 @@ impl fmt::Display for HeaderError {
             HeaderError::Version(version) => write!(f, "the segment has {}", WrongVersion(*version)),
             HeaderError::Checksum => f.write_str("the header's checksum does not match"),
             HeaderError::Build => f.write_str("the header names no build"),
+            HeaderError::Unreadable => f.write_str("the disk does not give the header"),
         }
     }
 }

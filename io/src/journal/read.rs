@@ -12,7 +12,7 @@
 use super::build::Build;
 use super::folder::{Folder, SegmentFile};
 use super::format::{
-    self, Entry, HEADER_BYTES, Header, HeaderError, Identity, RECORD_HEADER_BYTES, Seed, WrongVersion,
+    self, Entry, HEADER_BYTES, HEADER_USED, Header, HeaderError, Identity, RECORD_HEADER_BYTES, Seed, WrongVersion,
 };
 use sheratan_core::Timestamp;
 use std::ops::Range;
@@ -27,6 +27,10 @@ pub struct Reader {
     at: usize,
     open: Option<Open>,
     buffer: Vec<u8>,
+    /// What the disk does not give of the open segment.
+    holes: Vec<Range<usize>>,
+    /// What it does not give behind the records of all segments that were read.
+    unreadable: Vec<Unreadable>,
     identity: Option<Identity>,
     epoch_last: u64,
     /// The first record to return.
@@ -112,6 +116,17 @@ pub struct BadRecord {
     pub reason: Reason,
 }
 
+/// Bytes of a segment that the disk does not give, and that no record is in.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Unreadable {
+    /// The segment.
+    pub file: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
 /// Why a record is bad.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -128,6 +143,13 @@ pub enum Reason {
         next_seq: u64,
         /// Where it is.
         next_offset: u64,
+    },
+    /// The disk does not give bytes that the record is in, or may be in.
+    Unreadable {
+        /// Where they begin.
+        offset: u64,
+        /// How many.
+        bytes: u64,
     },
     /// There is no whole record, and the next segment begins with a later one.
     Hole {
@@ -175,6 +197,10 @@ pub(crate) struct End {
     pub tail: Tail,
     /// The last segment, if any was read.
     pub segment: Option<(SegmentFile, Header)>,
+    /// Whether the disk does not give a part of that segment.
+    pub has_holes: bool,
+    /// What the disk does not give, behind the records.
+    pub unreadable: Vec<Unreadable>,
     pub offset: usize,
     /// The first record of the last batch of that segment (as far as it was returned), and its bytes up to `offset`.
     pub last_batch: Option<(u64, Vec<u8>)>,
@@ -216,6 +242,8 @@ impl Reader {
             at,
             open: None,
             buffer: Vec::new(),
+            holes: Vec::new(),
+            unreadable: Vec::new(),
             identity,
             epoch_last: 0,
             from,
@@ -259,6 +287,11 @@ impl Reader {
         &self.segments[self.at.min(self.segments.len() - 1)].path
     }
 
+    /// What the disk does not give behind the records of the segments that were read.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
+    }
+
     /// The build that made that segment; `None` before it was opened and after its end.
     pub fn written_by(&self) -> Option<Build> {
         self.open.as_ref().map(|open| open.header.written_by)
@@ -275,12 +308,13 @@ impl Reader {
     }
 
     pub(crate) fn into_end(self) -> End {
-        let Reader { mut segments, at, open, buffer, next_seq, last_batch, tail, .. } = self;
+        let Reader { mut segments, at, open, buffer, holes, unreadable, next_seq, last_batch, tail, .. } = self;
+        let has_holes = !holes.is_empty();
         let offset = open.as_ref().map_or(0, |open| open.offset);
         let last_batch = last_batch.map(|batch| (batch.first_seq, buffer[batch.offset..offset].to_vec()));
         let segment = open.map(|open| (segments.swap_remove(at), open.header));
         let tail = tail.expect("the end is asked for when the reader is there");
-        End { next_seq, tail, segment, offset, last_batch }
+        End { next_seq, tail, segment, has_holes, unreadable, offset, last_batch }
     }
 
     fn step(&mut self) -> Result<Step, ReadError> {
@@ -314,14 +348,28 @@ impl Reader {
                     }
                     return Ok(Step::Record { seq, now, index, payload });
                 }
-                _ => self.tail = Some(self.examine_tail(limit)?),
+                _ => {
+                    self.tail = Some(self.examine_tail(limit)?);
+                    self.note_unreadable();
+                }
             }
         }
         Ok(Step::End)
     }
 
+    /// Notes which unreadable bytes of the open segment are behind its records.
+    fn note_unreadable(&mut self) {
+        let file = self.file().to_path_buf();
+        let noted = self.holes.iter().map(|hole| {
+            let (offset, bytes) = (hole.start as u64, hole.len() as u64);
+            Unreadable { file: file.clone(), offset, bytes }
+        });
+        self.unreadable.extend(noted);
+    }
+
     /// Closes the open segment; `tail` is the journal's if it is the last one.
     fn close(&mut self, tail: Tail) {
+        self.note_unreadable();
         if self.at + 1 == self.segments.len() {
             self.tail = Some(tail);
         } else {
@@ -347,10 +395,14 @@ impl Reader {
                 reason,
             }));
         }
-        segment.read_into(&mut self.buffer).map_err(|source| ReadError::Io { file: segment.path.clone(), source })?;
+        let holes = segment.read_into(&mut self.buffer);
+        self.holes = holes.map_err(|source| ReadError::Io { file: segment.path.clone(), source })?;
         let bad = |reason| {
             ReadError::Bad(BadRecord { file: segment.path.clone(), offset: 0, seq: segment.first_seq, reason })
         };
+        if let Some(hole) = self.holes.iter().find(|hole| hole.start < HEADER_USED) {
+            return Err(bad(Reason::of_hole(hole)));
+        }
         let header = Header::decode(&self.buffer).map_err(|error| bad(Reason::of_header(error)))?;
         if self.identity.is_some_and(|identity| identity != header.identity) {
             return Err(bad(Reason::Foreign("it belongs to another hub")));
@@ -377,6 +429,10 @@ impl Reader {
         let open = self.open.as_ref().expect("a segment is open while its records are read");
         let file = self.file().to_path_buf();
         let (offset, seq) = (open.offset as u64, self.next_seq);
+        if let Some(hole) = self.hole_in_next(open) {
+            let reason = Reason::of_hole(hole);
+            return Err(ReadError::Bad(BadRecord { file, offset, seq, reason }));
+        }
         if let Some(next_seq) = limit {
             let reason = Reason::Hole { next_seq };
             return Err(ReadError::Bad(BadRecord { file, offset, seq, reason }));
@@ -406,6 +462,19 @@ impl Reader {
         Ok(Tail::Torn(TornTail { file, offset, bytes: end as u64 - offset, seq, is_file_cut }))
     }
 
+    /// The unreadable bytes that the next record is in, or may be in: those that hold its header, if not all that is
+    /// left of it shows that none was begun, or that hold the payload of a record that claims to be the next.
+    fn hole_in_next(&self, open: &Open) -> Option<&Range<usize>> {
+        let (bytes, offset) = (&self.buffer, open.offset);
+        let header = offset..(offset + RECORD_HEADER_BYTES).min(bytes.len());
+        let first = self.holes.iter().find(|hole| hole.end > offset)?;
+        let begun = &bytes[header.start..header.end.min(first.start.max(header.start))];
+        let is_header_hidden = first.start < header.end && (begun.is_empty() || begun.iter().any(|byte| *byte != 0));
+        let claims_next = format::claimed_seq(bytes, offset) == Some(self.next_seq);
+        let end = if claims_next { header.end + format::u32_at(bytes, offset) as usize } else { header.start };
+        (is_header_hidden || first.start < end).then_some(first)
+    }
+
     /// Where the remains of an incomplete record end. In a segment that was new, all unwritten bytes are zero; in a
     /// recycled one, only a record header with exactly the next sequence number identifies such remains.
     fn end_of_remains(&self, open: &Open, content_end: usize) -> usize {
@@ -421,10 +490,30 @@ impl Reader {
 }
 
 impl Reason {
+    fn of_hole(hole: &Range<usize>) -> Reason {
+        Reason::Unreadable { offset: hole.start as u64, bytes: hole.len() as u64 }
+    }
+
     pub(crate) fn of_header(error: HeaderError) -> Reason {
         match error {
             HeaderError::Version(version) => Reason::Version(version),
             error => Reason::Header(error.to_string()),
+        }
+    }
+
+    /// What an operator can do, and what it costs.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Reason::Missing { .. } => {
+                "nothing was changed. Put back the segments and snapshots that were moved or removed, or a backup: \
+                 `sheratan-hub journal verify` lists those that are there, and `sheratan-hub journal repair` looks for \
+                 snapshots that were set aside. What is in none of them is lost"
+            }
+            _ => {
+                "nothing was changed. `sheratan-hub journal verify` shows what is left. Copy the data folder, or put \
+                 back a backup; `sheratan-hub journal repair` cuts the journal there: it loses the records from there \
+                 on that no snapshot has, and keeps their files aside"
+            }
         }
     }
 
@@ -464,6 +553,9 @@ impl fmt::Display for Reason {
                 f,
                 "it is not whole, yet record {next_seq} at offset {next_offset} was written after it had been acknowledged"
             ),
+            Reason::Unreadable { offset, bytes } => {
+                write!(f, "the disk does not give the {bytes} bytes at offset {offset}")
+            }
             Reason::Hole { next_seq } => write!(f, "it is not whole, and the next segment begins at record {next_seq}"),
             Reason::Missing { first_seq: 0 } => f.write_str("there is no segment"),
             Reason::Missing { first_seq } => write!(f, "the oldest segment begins at record {first_seq}"),

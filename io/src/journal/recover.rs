@@ -4,7 +4,7 @@ use super::append::{self, AppendError, Appender, Start};
 use super::build::Build;
 use super::divergence::Divergence;
 use super::folder::{LockError, Options, SnapshotFile};
-use super::read::{BadRecord, End, Item, ReadError, Reader, Tail, TornTail};
+use super::read::{BadRecord, End, Item, ReadError, Reader, Tail, TornTail, Unreadable};
 use super::replay::{self, Replica, Stopped};
 use super::rules;
 use super::snapshot::SnapshotError;
@@ -66,6 +66,17 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// There is no room for the segment with which the journal continues; the hub serves reads until there is.
+    NoSpace(String),
+    /// The disk does not give a snapshot; an older one, or the journal from its start, was used instead.
+    SnapshotUnreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The disk does not give some bytes behind a segment's records. Nothing is lost, and the disk is failing.
+    Unreadable(Unreadable),
     /// The snapshot is newer than the journal's end, which must have been cut. Nothing is lost.
     JournalBehind {
         /// The last record in the snapshot.
@@ -119,8 +130,8 @@ pub struct Recovered {
     epoch_last: u64,
     covered_seq: u64,
     reader: Option<Reader>,
-    /// Snapshots that cannot be read, and why: set aside when the start succeeds.
-    bad_snapshots: Vec<(PathBuf, String)>,
+    /// Snapshots that are of no use, and why: the damaged ones are set aside when the start succeeds.
+    bad_snapshots: Vec<(PathBuf, SnapshotError)>,
 }
 
 impl Recovered {
@@ -161,8 +172,8 @@ impl Recovered {
                     self.covered_seq = covered_seq;
                     return Ok(Some(hub));
                 }
-                Err(error @ SnapshotError::Version { .. }) => return Err(OpenError::Snapshot(error)),
-                Err(error) => self.bad_snapshots.push((path, error.to_string())),
+                Err(error) if error.is_lost() => self.bad_snapshots.push((path, error)),
+                Err(error) => return Err(OpenError::Snapshot(error)),
             }
         }
         Ok(None)
@@ -187,7 +198,9 @@ impl Recovered {
         let Recovered { store, epoch_last, covered_seq, reader, .. } = self;
         let journal = store.folder.journal();
         append::remove_leftovers(&store.folder).map_err(|source| OpenError::Io { file: journal, source })?;
-        let End { next_seq, tail, segment, offset, last_batch } = reader.expect("it was read to its end").into_end();
+        let End { next_seq, tail, segment, has_holes, unreadable, offset, last_batch } =
+            reader.expect("it was read to its end").into_end();
+        notices.extend(unreadable.into_iter().map(Notice::Unreadable));
         let is_behind = next_seq <= covered_seq;
         if is_behind {
             notices.push(Notice::JournalBehind { snapshot_seq: covered_seq, journal_seq: next_seq - 1 });
@@ -200,24 +213,25 @@ impl Recovered {
         let start = Start { epoch_last, next_seq, sealed_through };
         let mut appender = Appender::new(store.folder, store.options, store.identity, start);
         match (tail, segment) {
-            (tail, Some((file, header))) if rules::may_resume(&tail) && !is_behind => {
+            // Into a segment that the disk does not give back whole nothing more is written.
+            (tail, Some((file, header))) if rules::may_resume(&tail) && !is_behind && !has_holes => {
                 let records = rules::records_to_rewrite(last_batch);
                 appender
                     .resume(&file.path, &header, offset as u64, &records)
                     .map_err(|source| OpenError::Io { file: file.path, source })?;
                 if header.written_by != Build::THIS {
-                    appender.rewrite(next_seq, Some(hash), &mut []).map_err(OpenError::Append)?;
+                    rewrite_or_owe(&mut appender, &mut notices, next_seq, Some(hash), Vec::new())?;
                 }
             }
-            (Tail::Torn(torn), _) => {
-                notices.push(Notice::Torn(torn));
-                let rewritten = match last_batch {
-                    Some((first_seq, mut records)) if !is_behind => {
-                        appender.rewrite(first_seq, Some(hash_before_batch), &mut records)
-                    }
-                    _ => appender.rewrite(next_seq, Some(hash), &mut []),
+            (tail @ (Tail::Torn(_) | Tail::Clean), _) => {
+                if let Tail::Torn(torn) = tail {
+                    notices.push(Notice::Torn(torn));
+                }
+                let (first_seq, hash, records) = match last_batch {
+                    Some((first_seq, records)) if !is_behind => (first_seq, hash_before_batch, records),
+                    _ => (next_seq, hash, Vec::new()),
                 };
-                rewritten.map_err(OpenError::Append)?;
+                rewrite_or_owe(&mut appender, &mut notices, first_seq, Some(hash), records)?;
             }
             // The first append makes a new segment.
             _ => {}
@@ -225,11 +239,18 @@ impl Recovered {
         Ok((appender, notices))
     }
 
-    /// Moves unreadable snapshots aside, which would otherwise count among the kept ones.
+    /// Moves damaged snapshots aside, which would otherwise count among the kept ones. One that the disk does not give
+    /// may be intact: it stays, and does not count.
     fn set_bad_snapshots_aside(&mut self) -> Result<Vec<Notice>, OpenError> {
         let disk = self.store.folder.disk();
         let mut notices = Vec::new();
-        for (path, reason) in self.bad_snapshots.drain(..) {
+        for (path, error) in self.bad_snapshots.drain(..) {
+            let reason = error.to_string();
+            if !matches!(error, SnapshotError::Bad { .. }) {
+                self.store.pass_over(&path);
+                notices.push(Notice::SnapshotUnreadable { file: path, reason });
+                continue;
+            }
             let aside = path.with_extension("bad");
             disk.rename(&path, &aside).map_err(|source| OpenError::Io { file: path, source })?;
             notices.push(Notice::SnapshotBad { file: aside, reason });
@@ -243,6 +264,25 @@ impl Recovered {
             self.reader = Some(Reader::new(&self.store.folder, identity, self.covered_seq + 1, u64::MAX)?);
         }
         Ok(self.reader.as_mut().expect("it was made above"))
+    }
+}
+
+/// Begins a new segment with these records. On a full disk the start goes on without it: the first append tries again,
+/// and until then the hub serves reads.
+fn rewrite_or_owe(
+    appender: &mut Appender,
+    notices: &mut Vec<Notice>,
+    first_seq: u64,
+    hash: Option<[u8; 16]>,
+    mut records: Vec<u8>,
+) -> Result<(), OpenError> {
+    match appender.rewrite(first_seq, hash, &mut records) {
+        Err(error @ AppendError::NoSpace { .. }) => {
+            notices.push(Notice::NoSpace(error.to_string()));
+            appender.owe(first_seq, hash, records);
+            Ok(())
+        }
+        rewritten => rewritten.map_err(OpenError::Append),
     }
 }
 
@@ -278,6 +318,16 @@ impl fmt::Display for Notice {
             Notice::SnapshotBad { file, reason } => {
                 write!(f, "{reason}; it was set aside as {} and the start went on without it", file.display())
             }
+            Notice::NoSpace(reason) => write!(f, "{reason}; until then the hub only serves reads"),
+            Notice::SnapshotUnreadable { reason, .. } => write!(
+                f,
+                "{reason}; it cannot be read, stays where it is, and the start went on without it: check the disk"
+            ),
+            Notice::Unreadable(Unreadable { file, offset, bytes }) => write!(
+                f,
+                "the disk does not give the {bytes} bytes at offset {offset} of {}: no record is lost, but check the disk",
+                file.display()
+            ),
             Notice::JournalBehind { snapshot_seq, journal_seq } => write!(
                 f,
                 "the journal ends at record {journal_seq}, before the snapshot's {snapshot_seq}: the start went on from the snapshot"
@@ -291,10 +341,7 @@ impl fmt::Display for OpenError {
         match self {
             OpenError::Lock(error) => error.fmt(f),
             OpenError::BadRecord(bad) if !bad.reason.is_damage() => bad.fmt(f),
-            OpenError::BadRecord(bad) => write!(
-                f,
-                "{bad}: `sheratan-hub journal verify` shows what is left, `sheratan-hub journal repair` cuts the journal there and keeps the rest aside"
-            ),
+            OpenError::BadRecord(bad) => write!(f, "{bad}: {}", bad.reason.advice()),
             OpenError::Io { file, source } => write!(f, "{}: {source}", file.display()),
             OpenError::Diverged(divergence) => write!(f, "the journal cannot be replayed: {divergence}"),
             OpenError::Snapshot(error) => error.fmt(f),

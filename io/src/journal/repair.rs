@@ -40,6 +40,8 @@ pub struct RepairReport {
     pub lost: Option<Lost>,
     /// The number of the next record.
     pub next_seq: u64,
+    /// Snapshots that had been set aside, are whole, and have their names again.
+    pub put_back: Vec<PathBuf>,
 }
 
 /// A range of records that are lost, or would be.
@@ -69,6 +71,15 @@ pub enum RepairError {
         /// Its format version.
         version: u32,
     },
+    /// A snapshot is whole, but this build cannot restore it.
+    Snapshot(SnapshotError),
+    /// No record and no snapshot would be left, and that was not accepted. Nothing was changed.
+    LosesAll {
+        /// Why.
+        damage: Box<BadRecord>,
+        /// The records.
+        lost: Lost,
+    },
     /// There is no state to go back to.
     NoSnapshot {
         /// The data folder.
@@ -89,9 +100,21 @@ pub enum RepairError {
     Append(AppendError),
 }
 
-/// Cuts the journal at its first bad record and moves the rest to the quarantine, which is named after `now`.
-pub fn repair(data_folder: &Path, options: Options, now: Timestamp) -> Result<RepairReport, RepairError> {
-    let mut repair = Repair::new(lock(data_folder, &options)?, now)?;
+/// Cuts the journal at its first bad record and moves the rest to the quarantine, which is named after `now`. Refuses
+/// to leave nothing, unless `is_loss_accepted`.
+pub fn repair(
+    data_folder: &Path,
+    options: Options,
+    now: Timestamp,
+    is_loss_accepted: bool,
+) -> Result<RepairReport, RepairError> {
+    let folder = lock(data_folder, &options)?;
+    let put_back = put_good_snapshots_back(&folder)?;
+    let mut repair = Repair::new(folder, now)?;
+    repair.report.put_back = put_back;
+    if !is_loss_accepted {
+        repair.refuse_to_lose_all()?;
+    }
     repair.set_bad_snapshots_aside()?;
     repair.drop_damage_before_snapshot()?;
     if let Some(damage) = repair.first_damage()? {
@@ -131,22 +154,46 @@ impl Repair {
         let epoch_last = headers.iter().map(|header| header.epoch).max().unwrap_or(0);
         let mut covered = None;
         let snapshots = snapshot_files(&folder)?;
-        if let Some(info) = snapshots.iter().find_map(|file| readable(folder.disk(), &file.path)) {
-            identity = identity.or(Some(info.identity));
-            covered = Some((info.covered_seq, info.outcome_hash));
+        for file in &snapshots {
+            if let Some(info) = readable(folder.disk(), &file.path)? {
+                identity = identity.or(Some(info.identity));
+                covered = Some((info.covered_seq, info.outcome_hash));
+                break;
+            }
         }
         let identity = identity.ok_or_else(|| RepairError::NothingReadable(folder.root().to_path_buf()))?;
         let (covered_seq, covered_hash) = covered.unwrap_or_else(|| (0, Hub::new(identity.key).outcome_hash()));
         let quarantine = unused_quarantine(&folder, now);
-        let report = RepairReport { damage: None, quarantine: None, moved: Vec::new(), lost: None, next_seq: 0 };
+        let report = RepairReport {
+            damage: None,
+            quarantine: None,
+            moved: Vec::new(),
+            lost: None,
+            next_seq: 0,
+            put_back: Vec::new(),
+        };
         Ok(Repair { folder, identity, epoch_last, covered_seq, covered_hash, quarantine, report })
     }
 
     fn set_bad_snapshots_aside(&mut self) -> Result<(), RepairError> {
-        let snapshots = snapshot_files(&self.folder)?;
-        let folder = self.folder.clone();
-        let is_bad = |path: &Path| readable(folder.disk(), path).is_none();
-        snapshots.iter().filter(|file| is_bad(&file.path)).try_for_each(|file| self.set_aside(&file.path))
+        for file in snapshot_files(&self.folder)? {
+            if readable(self.folder.disk(), &file.path)?.is_none() {
+                self.set_aside(&file.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An error if the repair would leave neither a record nor a snapshot.
+    fn refuse_to_lose_all(&self) -> Result<(), RepairError> {
+        let Some(damage) = self.first_damage()?.filter(|_| self.covered_seq == 0) else { return Ok(()) };
+        let Cut { cut, kept, end_seq } = self.plan_cut(&damage)?;
+        match lost_with(&damage, &cut, end_seq) {
+            Some(lost) if kept.is_none_or(|kept| kept.first_seq == kept.end_seq) && end_seq == 1 => {
+                Err(RepairError::LosesAll { damage: Box::new(damage), lost })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes damaged segments that the newest snapshot covers in full, with the older segments and the snapshots that
@@ -200,18 +247,23 @@ impl Repair {
 
     /// Removes the segment with the damage and all later ones, and puts back the records of the first that can be kept.
     fn cut(&mut self, damage: BadRecord, options: Options) -> Result<(), RepairError> {
+        let Cut { cut, kept, end_seq } = self.plan_cut(&damage)?;
+        self.report.lost = lost_with(&damage, &cut, end_seq);
+        self.replace(&cut, kept, end_seq, None, options)?;
+        self.report.damage = Some(damage);
+        Ok(())
+    }
+
+    fn plan_cut(&self, damage: &BadRecord) -> Result<Cut, RepairError> {
         let needed_seq = self.covered_seq + 1;
         let all = segments(&self.folder)?;
         // The segment in which reading began and, unless the damage is in a later one, ended.
         let damaged = all.iter().find(|segment| segment.path == damage.file);
         let from = damaged.map_or(0, |damaged| damaged.first_seq);
         let cut: Vec<_> = all.into_iter().filter(|segment| segment.first_seq >= from).collect();
-        let mut kept = damaged_rest(&cut, &damage, needed_seq);
+        let kept = damaged_rest(&cut, damage, needed_seq);
         let end_seq = kept.as_ref().map_or(damage.seq.max(needed_seq), |kept| kept.end_seq);
-        self.report.lost = lost_with(&damage, &cut, end_seq);
-        self.replace(&cut, kept.take(), end_seq, None, options)?;
-        self.report.damage = Some(damage);
-        Ok(())
+        Ok(Cut { cut, kept, end_seq })
     }
 
     /// First writes the kept records and a segment for the next ones, then moves the rest aside, newest first. If it is
@@ -281,6 +333,16 @@ impl Repair {
         self.report.moved.push(target);
         Ok(())
     }
+}
+
+/// Where a repair cuts.
+struct Cut {
+    /// The segment with the damage and all later ones.
+    cut: Vec<SegmentFile>,
+    /// The records of the first of them that stay.
+    kept: Option<Kept>,
+    /// The number after the last record that stays.
+    end_seq: u64,
 }
 
 /// Complete records of a damaged segment.
@@ -380,19 +442,56 @@ fn refuse_other_versions(folder: &Folder, segments: &[SegmentFile]) -> Result<()
             return Err(RepairError::Version { file: segment.path.clone(), version });
         }
     }
-    for snapshot in snapshot_files(folder)? {
-        if let Err(SnapshotError::Version { file, version }) = SnapshotReader::open(folder.disk(), &snapshot.path) {
-            return Err(RepairError::Version { file, version });
+    let mut snapshots: Vec<_> = snapshot_files(folder)?.into_iter().map(|file| file.path).collect();
+    snapshots.extend(set_aside_snapshots(folder)?);
+    for path in snapshots {
+        match SnapshotReader::open(folder.disk(), &path) {
+            Err(SnapshotError::Version { file, version }) => return Err(RepairError::Version { file, version }),
+            Err(error @ SnapshotError::Unrestorable { .. }) => return Err(RepairError::Snapshot(error)),
+            _ => {}
         }
     }
     Ok(())
 }
 
 /// A snapshot's header, if the whole snapshot can be read.
-fn readable(disk: &dyn Disk, path: &Path) -> Option<super::SnapshotInfo> {
-    let mut reader = SnapshotReader::open(disk, path).ok()?;
-    while reader.next().ok()?.is_some() {}
-    Some(reader.info().clone())
+fn readable(disk: &dyn Disk, path: &Path) -> Result<Option<super::SnapshotInfo>, RepairError> {
+    let read = || {
+        let mut reader = SnapshotReader::open(disk, path)?;
+        while reader.next()?.is_some() {}
+        Ok(reader.info().clone())
+    };
+    match read() {
+        Ok(info) => Ok(Some(info)),
+        Err(error) if SnapshotError::is_lost(&error) => Ok(None),
+        Err(SnapshotError::Io { file, source }) => Err(RepairError::Io { file, source }),
+        Err(error) => Err(RepairError::Snapshot(error)),
+    }
+}
+
+/// Gives snapshots that a start set aside their names again, if they are whole and of this hub: an earlier release set
+/// them aside for any reason.
+fn put_good_snapshots_back(folder: &Folder) -> Result<Vec<PathBuf>, RepairError> {
+    let segments = segments(folder)?;
+    refuse_other_versions(folder, &segments)?;
+    let identity = segments.iter().rev().find_map(verify::header).map(|header| header.identity);
+    let disk = folder.disk();
+    let mut put_back = Vec::new();
+    for path in set_aside_snapshots(folder)? {
+        let Some(info) = readable(disk, &path)? else { continue };
+        let target = folder.snapshot_path(info.covered_seq);
+        let is_own = identity.is_none_or(|identity| identity == info.identity);
+        if is_own && path.with_extension("snap") == target && disk.len(&target).is_err() {
+            let renamed = disk::rename_durably(disk, &path, &target);
+            renamed.map_err(|source| RepairError::Io { file: path, source })?;
+            put_back.push(target);
+        }
+    }
+    Ok(put_back)
+}
+
+fn set_aside_snapshots(folder: &Folder) -> Result<Vec<PathBuf>, RepairError> {
+    folder.set_aside_snapshots().map_err(|source| RepairError::Io { file: folder.snapshots(), source })
 }
 
 pub(crate) fn segments(folder: &Folder) -> Result<Vec<SegmentFile>, RepairError> {
@@ -419,8 +518,11 @@ fn name_of(now: Timestamp) -> String {
 
 impl fmt::Display for RepairReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for snapshot in &self.put_back {
+            writeln!(f, "the snapshot {} had been set aside, is whole, and is used again", snapshot.display())?;
+        }
         match &self.damage {
-            None if self.moved.is_empty() => return f.write_str("nothing to repair"),
+            None if self.moved.is_empty() && self.put_back.is_empty() => return f.write_str("nothing to repair"),
             None => {}
             Some(damage) => writeln!(f, "{damage}")?,
         }
@@ -458,6 +560,11 @@ impl fmt::Display for RepairError {
                 write!(f, "nothing in {} can be read: no segment's header and no snapshot", folder.display())
             }
             RepairError::Version { file, version } => write!(f, "{} has {}", file.display(), WrongVersion(*version)),
+            RepairError::Snapshot(error) => error.fmt(f),
+            RepairError::LosesAll { damage, lost } => write!(
+                f,
+                "nothing was changed: {damage}; a repair would lose all records ({lost}) and leave an empty hub. Put back the missing files or a backup; if the loss of everything is acceptable: `sheratan-hub journal repair --accept-loss`"
+            ),
             RepairError::NoSnapshot { folder, problems, written_by } => {
                 write!(f, "no snapshot in {} can be read, so there is no state to go back to", folder.display())?;
                 problems.iter().try_for_each(|problem| write!(f, " ({problem})"))?;
@@ -477,7 +584,11 @@ impl std::error::Error for RepairError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             RepairError::Lock(error) => Some(error),
-            RepairError::NothingReadable(_) | RepairError::Version { .. } | RepairError::NoSnapshot { .. } => None,
+            RepairError::NothingReadable(_)
+            | RepairError::Version { .. }
+            | RepairError::LosesAll { .. }
+            | RepairError::NoSnapshot { .. } => None,
+            RepairError::Snapshot(error) => Some(error),
             RepairError::Io { source, .. } => Some(source),
             RepairError::Append(error) => Some(error),
         }

@@ -91,17 +91,20 @@ impl Replica {
 pub(crate) fn load(disk: &dyn Disk, path: &Path, identity: &Identity) -> Result<(Hub, u64), SnapshotError> {
     let mut reader = SnapshotReader::open(disk, path)?;
     if reader.info().identity != *identity {
-        return Err(reader.bad("it belongs to another hub"));
+        return Err(reader.unrestorable("it belongs to another hub"));
     }
     let mut restore = Restore::new(identity.key);
     while let Some(record) = reader.next()? {
         if let Err(error) = restore.record(record) {
-            return Err(reader.bad(&error.to_string()));
+            return Err(reader.unrestorable(&error.to_string()));
         }
     }
-    let hub = restore.finish().map_err(|error| reader.bad(&error.to_string()))?;
+    let hub = match restore.finish() {
+        Ok(hub) => hub,
+        Err(error) => return Err(reader.unrestorable(&error.to_string())),
+    };
     if hub.outcome_hash() != reader.info().outcome_hash {
-        return Err(reader.bad("its state has another outcome hash than its header"));
+        return Err(reader.unrestorable("its state has another outcome hash than its header"));
     }
     Ok((hub, reader.info().covered_seq))
 }
@@ -113,6 +116,8 @@ pub(crate) fn write(
     covered_seq: u64,
     hub: &Hub,
 ) -> Result<SnapshotReport, SnapshotError> {
+    let not_ours = |error| SnapshotError::Io { file: folder.snapshots(), source: std::io::Error::other(error) };
+    folder.check_ours().map_err(not_ours)?;
     let mut writer = SnapshotWriter::create(folder, identity, covered_seq, hub.outcome_hash())?;
     hub.snapshot(|record| writer.put(record));
     let (file, bytes, records, digest) = writer.finish()?;
@@ -127,10 +132,20 @@ pub(crate) fn snapshot_by_replay(
     through: u64,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<SnapshotReport, ReplayError> {
-    let newest = folder.snapshot_files().map_err(|source| io(folder.snapshots(), source))?.into_iter();
-    let newest = newest
-        .filter(|snapshot| snapshot.covered_seq <= through)
-        .find_map(|s| load(folder.disk(), &s.path, identity).ok());
+    let mut newest = None;
+    for snapshot in folder.snapshot_files().map_err(|source| io(folder.snapshots(), source))? {
+        if snapshot.covered_seq > through {
+            continue;
+        }
+        match load(folder.disk(), &snapshot.path, identity) {
+            Ok(loaded) => {
+                newest = Some(loaded);
+                break;
+            }
+            Err(error) if error.is_lost() => {}
+            Err(error) => return Err(ReplayError::Snapshot(error)),
+        }
+    }
     let snapshot_seq = newest.as_ref().map(|(_, seq)| *seq);
     let (hub, covered_seq) = newest.unwrap_or_else(|| (Hub::new(identity.key), 0));
     let mut replica = Replica::new(hub);

@@ -11,7 +11,7 @@ use super::format::{self, FORMAT_VERSION, HubId, Identity, WrongVersion};
 use crate::disk::{self, Disk, DiskFile, DiskReader};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sheratan_core::HubKey;
+use sheratan_core::{HubKey, SNAPSHOT_FORMAT};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::{fmt, mem};
@@ -20,11 +20,16 @@ const MAGIC: [u8; 8] = *b"SHERsnap";
 /// The checksum covers all of it; the bytes after the build are reserved and zero.
 const HEADER_BYTES: usize = 256;
 const BUILD_AT: usize = 80;
+/// The format of its records; 0 is read as 1.
+const RECORD_FORMAT_AT: usize = 72;
 const FOOTER_BYTES: usize = 4 + 8 + 32;
 /// In place of a record's length: the footer follows.
 const FOOTER_MARK: u32 = u32::MAX;
 /// Records are read and written through a buffer of this size.
 const BUFFER_BYTES: usize = 1 << 20;
+/// A snapshot is synced each time so much of it was written: else the disk would get all of it at once, and the
+/// journal's syncs would wait for it.
+const SYNC_BYTES: u64 = 8 << 20;
 /// The largest record: two payloads of the largest body, and the job's other members.
 const RECORD_BYTES_MAX: usize = 3 * super::PAYLOAD_BYTES_MAX;
 
@@ -77,7 +82,16 @@ pub enum SnapshotError {
         /// Its format version.
         version: u32,
     },
-    /// The file is not a complete snapshot of this hub.
+    /// Its checksums match and this build cannot restore it: it is not damaged, and another build may.
+    Unrestorable {
+        /// The file.
+        file: PathBuf,
+        /// The build that made it.
+        written_by: Build,
+        /// Why.
+        reason: String,
+    },
+    /// The file is damaged: a checksum does not match, or its end is missing.
     Bad {
         /// The file.
         file: PathBuf,
@@ -99,6 +113,7 @@ pub struct SnapshotWriter<'a> {
     hasher: Sha256,
     records: u64,
     bytes: u64,
+    synced_bytes: u64,
     failed: Option<io::Error>,
 }
 
@@ -111,6 +126,8 @@ pub struct SnapshotReader {
     hasher: Sha256,
     records: u64,
     offset: u64,
+    /// Whether the footer was read, and matches.
+    is_at_footer: bool,
 }
 
 impl<'a> SnapshotWriter<'a> {
@@ -131,13 +148,17 @@ impl<'a> SnapshotWriter<'a> {
         header[32..48].copy_from_slice(identity.key.as_bytes());
         header[48..56].copy_from_slice(&covered_seq.to_le_bytes());
         header[56..72].copy_from_slice(&outcome_hash);
+        header[RECORD_FORMAT_AT] = SNAPSHOT_FORMAT;
         header[BUILD_AT..BUILD_AT + BUILD_BYTES].copy_from_slice(Build::THIS.as_bytes());
         let crc = header_crc(&header);
         header[12..16].copy_from_slice(&crc.to_le_bytes());
-        let file = disk.create(&temporary).map_err(|source| SnapshotError::Io { file: temporary.clone(), source })?;
+        // It may have been removed since the start.
+        let file = disk.create_folder(&folder.snapshots()).and_then(|()| disk.create(&temporary));
+        let file = file.map_err(|source| SnapshotError::Io { file: temporary.clone(), source })?;
         let out = Some(BufWriter::with_capacity(BUFFER_BYTES, file));
         let hasher = Sha256::new();
-        let mut writer = SnapshotWriter { disk, out, temporary, path, hasher, records: 0, bytes: 0, failed: None };
+        let mut writer =
+            SnapshotWriter { disk, out, temporary, path, hasher, records: 0, bytes: 0, synced_bytes: 0, failed: None };
         writer.write(&[&header]);
         Ok(writer)
     }
@@ -182,6 +203,10 @@ impl<'a> SnapshotWriter<'a> {
                 self.failed = out.write_all(part).err();
             }
         }
+        if self.bytes - self.synced_bytes >= SYNC_BYTES && self.failed.is_none() {
+            self.synced_bytes = self.bytes;
+            self.failed = out.flush().and_then(|()| out.get_mut().sync()).err();
+        }
     }
 }
 
@@ -216,6 +241,12 @@ impl SnapshotReader {
         if version != FORMAT_VERSION {
             return Err(SnapshotError::Version { file: path.to_path_buf(), version });
         }
+        let written_by = Build::decode(format::bytes_at(&header, BUILD_AT)).ok_or_else(|| bad("it names no build"))?;
+        let record_format = header[RECORD_FORMAT_AT].max(1);
+        if record_format > SNAPSHOT_FORMAT {
+            let reason = format!("its records have format {record_format}, this hub reads {SNAPSHOT_FORMAT}");
+            return Err(SnapshotError::Unrestorable { file: path.to_path_buf(), written_by, reason });
+        }
         let info = SnapshotInfo {
             file: path.to_path_buf(),
             identity: Identity {
@@ -224,10 +255,18 @@ impl SnapshotReader {
             },
             covered_seq: format::u64_at(&header, 48),
             outcome_hash: format::bytes_at(&header, 56),
-            written_by: Build::decode(format::bytes_at(&header, BUILD_AT)).ok_or_else(|| bad("it names no build"))?,
+            written_by,
         };
         let offset = HEADER_BYTES as u64;
-        Ok(SnapshotReader { input, info, record: Vec::new(), hasher: Sha256::new(), records: 0, offset })
+        Ok(SnapshotReader {
+            input,
+            info,
+            record: Vec::new(),
+            hasher: Sha256::new(),
+            records: 0,
+            offset,
+            is_at_footer: false,
+        })
     }
 
     /// The header.
@@ -243,7 +282,8 @@ impl SnapshotReader {
             let records = u64::from_le_bytes(self.read()?);
             let digest: [u8; 32] = self.read()?;
             let found: [u8; 32] = self.hasher.clone().finalize().into();
-            return match records == self.records && digest == found {
+            self.is_at_footer = records == self.records && digest == found;
+            return match self.is_at_footer {
                 true => Ok(None),
                 false => Err(self.bad("the footer does not match the records")),
             };
@@ -273,6 +313,18 @@ impl SnapshotReader {
         self.records
     }
 
+    /// Why the snapshot, of which a record cannot be restored, is not used: it is damaged, or of another build. Reads
+    /// the rest, since only the footer's checksum shows that all is as it was written.
+    pub(crate) fn unrestorable(mut self, reason: &str) -> SnapshotError {
+        while !self.is_at_footer {
+            if let Err(error) = self.next() {
+                return error;
+            }
+        }
+        let SnapshotInfo { file, written_by, .. } = self.info;
+        SnapshotError::Unrestorable { file, written_by, reason: reason.to_owned() }
+    }
+
     pub(crate) fn bad(&self, reason: &str) -> SnapshotError {
         SnapshotError::Bad { file: self.info.file.clone(), offset: self.offset, reason: reason.to_owned() }
     }
@@ -299,6 +351,18 @@ fn header_crc(header: &[u8; HEADER_BYTES]) -> u32 {
     hasher.finalize()
 }
 
+impl SnapshotError {
+    /// Whether the file is of no use any more: proven damaged, or not given by the disk. Any other error says nothing
+    /// about its contents.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            SnapshotError::Bad { .. } => true,
+            SnapshotError::Io { source, .. } => disk::is_unreadable(source),
+            SnapshotError::Version { .. } | SnapshotError::Unrestorable { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -306,6 +370,11 @@ impl fmt::Display for SnapshotError {
             SnapshotError::Version { file, version } => {
                 write!(f, "the snapshot {} has {}", file.display(), WrongVersion(*version))
             }
+            SnapshotError::Unrestorable { file, written_by, reason } => write!(
+                f,
+                "the snapshot {} is whole, and this hub cannot restore it: {reason}; nothing was changed: start build {written_by}, which made it, or a newer one on this data folder",
+                file.display()
+            ),
             SnapshotError::Bad { file, offset, reason } => {
                 write!(f, "the snapshot {} is bad at offset {offset}: {reason}", file.display())
             }
@@ -317,7 +386,7 @@ impl std::error::Error for SnapshotError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             SnapshotError::Io { source, .. } => Some(source),
-            SnapshotError::Version { .. } | SnapshotError::Bad { .. } => None,
+            SnapshotError::Version { .. } | SnapshotError::Unrestorable { .. } | SnapshotError::Bad { .. } => None,
         }
     }
 }

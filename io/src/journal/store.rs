@@ -9,9 +9,11 @@ use super::replay::{self, ReplayError};
 use super::snapshot::{SnapshotError, SnapshotReport};
 use serde::Serialize;
 use sheratan_core::{Hub, HubKey, Salt};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A locked data folder. Cheap to clone; the lock is held until the last clone and the appender are gone.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub struct Store {
     pub(crate) folder: Arc<Folder>,
     pub(crate) options: Options,
     pub(crate) identity: Identity,
+    /// Snapshots that the disk did not give at the start.
+    passed_over: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// What a truncation did.
@@ -48,15 +52,17 @@ impl Store {
             let (file, seq) = (newest.path.clone(), newest.first_seq);
             OpenError::BadRecord(BadRecord { file, offset: 0, seq, reason: Reason::of_header(error) })
         })?;
-        let store = Store { folder, options, identity: header.identity };
+        let store = Store { folder, options, identity: header.identity, passed_over: Arc::default() };
         let recovered = Recovered::new(store.clone(), header.epoch);
         Ok((store, recovered))
     }
 
     fn create(folder: Arc<Folder>, options: Options) -> Result<(Store, Recovered), OpenError> {
         let snapshots = folder.snapshot_files().map_err(|source| OpenError::Io { file: folder.snapshots(), source })?;
-        if let Some(newest) = snapshots.first() {
-            let seq = newest.covered_seq + 1;
+        let set_aside = folder.set_aside_snapshots();
+        let set_aside = set_aside.map_err(|source| OpenError::Io { file: folder.snapshots(), source })?;
+        if !snapshots.is_empty() || !set_aside.is_empty() {
+            let seq = snapshots.first().map_or(1, |newest| newest.covered_seq + 1);
             let reason = Reason::Missing { first_seq: 0 };
             let file = folder.segment_path(seq);
             return Err(OpenError::BadRecord(BadRecord { file, offset: 0, seq, reason }));
@@ -69,9 +75,14 @@ impl Store {
         let start = Start { epoch_last: 0, next_seq: 1, sealed_through: 0 };
         let mut appender = Appender::new(folder.clone(), options.clone(), identity, start);
         appender.rewrite(1, Some(Hub::new(identity.key).outcome_hash()), &mut []).map_err(OpenError::Append)?;
-        let store = Store { folder, options, identity };
+        let store = Store { folder, options, identity, passed_over: Arc::default() };
         let recovered = Recovered::new(store.clone(), 1);
         Ok((store, recovered))
+    }
+
+    /// The snapshot does not count among those that are kept: the disk does not give it.
+    pub(crate) fn pass_over(&self, snapshot: &Path) {
+        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).insert(snapshot.to_path_buf());
     }
 
     /// The identity of the data folder's hub.
@@ -87,6 +98,7 @@ impl Store {
     /// Prepares the next segment before it is needed. Returns `true` if one was made, which takes about 50 ms of disk
     /// time: once after the start and after each roll.
     pub fn prepare_spare(&self) -> io::Result<bool> {
+        self.folder.check_ours().map_err(io::Error::other)?;
         if !self.folder.spares()?.is_empty() || self.options.spares_max == 0 {
             return Ok(false);
         }
@@ -141,14 +153,18 @@ impl Store {
     ///
     /// It needs the report of a snapshot that was just verified; nothing else may truncate a journal.
     pub fn truncate(&self, proven: &SnapshotReport) -> io::Result<Truncated> {
+        self.folder.check_ours().map_err(io::Error::other)?;
         let disk = self.folder.disk();
         let mut truncated = Truncated::default();
-        let snapshots = self.folder.snapshot_files()?;
+        let passed_over = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = self.folder.snapshot_files()?;
+        let snapshots: Vec<_> = all.iter().filter(|snapshot| !passed_over.contains(&snapshot.path)).collect();
         let Some(newest) = snapshots.first().filter(|newest| newest.covered_seq == proven.covered_seq) else {
             return Ok(truncated);
         };
         let kept = self.options.snapshots_max.max(1);
-        for snapshot in snapshots.iter().skip(kept) {
+        let oldest_kept = snapshots.get(kept - 1).map(|oldest| oldest.covered_seq);
+        for snapshot in all.iter().filter(|snapshot| oldest_kept.is_some_and(|oldest| snapshot.covered_seq < oldest)) {
             disk.remove(&snapshot.path)?;
             truncated.snapshots_deleted += 1;
         }

@@ -6,7 +6,7 @@ use super::build::Build;
 use super::divergence::Divergence;
 use super::folder::{Folder, SegmentFile};
 use super::format::{Header, Identity};
-use super::read::{BadRecord, Item, ReadError, Reader, Reason, Tail, TornTail};
+use super::read::{BadRecord, Item, ReadError, Reader, Reason, Tail, TornTail, Unreadable};
 use super::replay::{self, ReplayError, Replica};
 use super::snapshot::{self, SnapshotReader};
 use crate::disk::Disk;
@@ -56,6 +56,8 @@ pub struct SegmentReport {
     pub bytes: u64,
     /// How it ends.
     pub status: SegmentStatus,
+    /// What the disk does not give of it behind its records.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// How a segment ends.
@@ -190,14 +192,14 @@ pub(crate) fn check_segment(
     let file = &files[at];
     let is_last = at + 1 == files.len();
     let mut attempts_left = if is_in_use && is_last { RUNNING_ATTEMPTS } else { 1 };
-    let (records, status) = loop {
+    let (records, status, unreadable) = loop {
         attempts_left -= 1;
-        let (records, status) = read_segment(files, at, identity);
+        let (records, status, unreadable) = read_segment(files, at, identity);
         match status {
             SegmentStatus::Torn(_) | SegmentStatus::Bad(_) if attempts_left > 0 => {}
             // The remains that look torn are being written.
-            SegmentStatus::Torn(_) if is_in_use => break (records, SegmentStatus::Open),
-            status => break (records, status),
+            SegmentStatus::Torn(_) if is_in_use => break (records, SegmentStatus::Open, unreadable),
+            status => break (records, status, unreadable),
         }
     };
     let bytes = match file.bytes() {
@@ -207,10 +209,10 @@ pub(crate) fn check_segment(
     };
     let (epoch, written_by) = header(file).map(|header| (header.epoch, header.written_by)).unzip();
     let (file, first_seq) = (file.path.clone(), file.first_seq);
-    Some(SegmentReport { file, epoch, written_by, first_seq, records, bytes, status })
+    Some(SegmentReport { file, epoch, written_by, first_seq, records, bytes, status, unreadable })
 }
 
-fn read_segment(files: &[SegmentFile], at: usize, identity: Option<Identity>) -> (u64, SegmentStatus) {
+fn read_segment(files: &[SegmentFile], at: usize, identity: Option<Identity>) -> (u64, SegmentStatus, Vec<Unreadable>) {
     let first_seq = files[at].first_seq;
     let next = files.get(at + 1);
     let to = next.map_or(u64::MAX, |next| next.first_seq - 1);
@@ -235,7 +237,7 @@ fn read_segment(files: &[SegmentFile], at: usize, identity: Option<Identity>) ->
         (None, _) if records > 0 && sealed_seq == Some(first_seq + records - 1) => SegmentStatus::Sealed,
         (None, _) => SegmentStatus::Superseded,
     };
-    (records, status)
+    (records, status, reader.unreadable().to_vec())
 }
 
 fn check_snapshot(disk: &dyn Disk, path: &Path, covered_seq: u64) -> SnapshotCheck {
@@ -332,10 +334,7 @@ impl fmt::Display for VerifyReport {
         match &self.problem {
             Some(bad) if !bad.reason.is_damage() => bad.fmt(f),
             Some(bad) => {
-                write!(
-                    f,
-                    "damaged: {bad}; `sheratan-hub journal repair` cuts the journal there and keeps the rest aside"
-                )
+                write!(f, "damaged: {bad}: {}", bad.reason.advice())
             }
             None if self.is_ok() => write!(f, "ok: records up to {}", self.last_seq()),
             None => f.write_str("damaged: see above"),
@@ -345,7 +344,7 @@ impl fmt::Display for VerifyReport {
 
 impl fmt::Display for SegmentReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SegmentReport { file, epoch, written_by, first_seq, records, bytes, status } = self;
+        let SegmentReport { file, epoch, written_by, first_seq, records, bytes, status, unreadable } = self;
         write!(f, "{}  records {first_seq} to {}, ", file_name(file), (first_seq + records).saturating_sub(1))?;
         if let Some(epoch) = epoch {
             write!(f, "epoch {epoch}, ")?;
@@ -362,7 +361,10 @@ impl fmt::Display for SegmentReport {
             SegmentStatus::Torn(torn) => torn.fmt(f),
             SegmentStatus::Bad(bad) => bad.fmt(f),
             SegmentStatus::Unreadable(error) => f.write_str(error),
-        }
+        }?;
+        unreadable.iter().try_for_each(|Unreadable { offset, bytes, .. }| {
+            write!(f, "; the disk does not give the {bytes} bytes at offset {offset}, behind the records")
+        })
     }
 }
 

@@ -81,6 +81,7 @@ impl RotatedFile {
 
     /// As [`RotatedFile::write`], but without a rotation, even if the file becomes too large.
     pub fn write_here(&mut self, lines: &[u8]) -> Result<(), WriteError> {
+        self.follow_path()?;
         // One write: a crash between two would leave a torn line that looks like a whole one.
         let ended = if self.is_torn { [b"\n", lines].concat() } else { Vec::new() };
         let bytes = if self.is_torn { &ended } else { lines };
@@ -98,6 +99,19 @@ impl RotatedFile {
             self.is_torn = bytes.get(taken - 1) != Some(&b'\n');
         }
         Err(WriteError { error, left })
+    }
+
+    /// Opens what the path leads to, if the file was removed or replaced: lines that are written into a file without a
+    /// name are in no log.
+    fn follow_path(&mut self) -> io::Result<()> {
+        if self.file.is_at(&self.path)? {
+            return Ok(());
+        }
+        self.file = append_to(&*self.disk, &self.path)?;
+        self.bytes = self.file.len()?;
+        self.is_torn = self.bytes > 0 && last_byte(&*self.disk, &self.path)? != b'\n';
+        tracing::warn!(file = %self.path.display(), "a log file was removed or replaced; the log goes on in the file of that name");
+        Ok(())
     }
 
     /// Renames the file to the next number and begins a new one. If an earlier rotation failed after the rename, or the

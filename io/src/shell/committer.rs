@@ -1,6 +1,9 @@
 //! The journal's thread: receives a batch, makes it durable, reports it. Group commit follows: while the disk works on
 //! one batch, the loop fills the next.
 //!
+//! Once a second it looks whether the data folder is still the hub's: what is written into files that were removed or
+//! replaced is lost, and another process may be writing. Until they are the hub's again nothing is written.
+//!
 //! When an append fails, the thread reports why once and retries the same batch until it succeeds or the hub stops: an
 //! applied command is never left out of the journal.
 
@@ -16,6 +19,9 @@ use std::time::{Duration, Instant};
 /// one failed system call.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
+
+/// How often the thread looks whether the data folder is still the hub's.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the thread spins for the next batch before it sleeps: a client that waits for each answer sends its next
 /// request within this time, and to wake a thread on an idle core takes as long as a quarter of a fast disk's sync.
@@ -38,11 +44,13 @@ pub enum Report {
         /// If a segment was sealed, its last record: a snapshot can replace the segment.
         sealed_through: Option<u64>,
     },
-    /// The append failed; the batch is retried.
+    /// The append failed and is retried, or the data folder is not the hub's any more.
     Down {
         /// Why.
         reason: String,
     },
+    /// The data folder is the hub's again; no batch had to be written meanwhile.
+    Up,
 }
 
 /// The loop's handle to the journal's thread.
@@ -102,11 +110,24 @@ fn run(
     stop: &Receiver<()>,
     waker: &Waker,
 ) -> Appender {
-    while let Some(handover) = next(work) {
+    let mut watch = Watch { looked_at: Instant::now(), is_down: false };
+    loop {
+        let handover = match next(work) {
+            Ok(handover) => handover,
+            Err(RecvTimeoutError::Timeout) => {
+                watch.look(&appender, reports, waker);
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return appender,
+        };
         let started = Instant::now();
         let mut commit = Commit::new(handover, &appender);
         let (up_to, sealed_through) = loop {
-            match commit.attempt(&mut appender) {
+            let attempt = match watch.check(&appender) {
+                Ok(()) => commit.attempt(&mut appender),
+                Err(error) => Ok(commit.postpone(&error)),
+            };
+            match attempt {
                 Ok(Attempt::Done { up_to, sealed_through }) => break (up_to, sealed_through),
                 Ok(Attempt::Again { pause, down }) => {
                     if let Some(reason) = down {
@@ -127,7 +148,42 @@ fn run(
         let report = Report::Durable { up_to, spare: commit.into_spare(), took: started.elapsed(), sealed_through };
         send(reports, waker, report);
     }
-    appender
+}
+
+/// Whether the data folder is still the hub's.
+struct Watch {
+    looked_at: Instant,
+    is_down: bool,
+}
+
+impl Watch {
+    /// Looks if a second has passed since the last time, or if the folder was not the hub's then.
+    fn check(&mut self, appender: &Appender) -> Result<(), AppendError> {
+        if !self.is_down && self.looked_at.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        self.looked_at = Instant::now();
+        let found = appender.check_ours();
+        self.is_down = found.is_err();
+        found
+    }
+
+    /// Looks while there is nothing to write, and reports what has changed.
+    fn look(&mut self, appender: &Appender, reports: &Sender<Report>, waker: &Waker) {
+        let was_down = self.is_down;
+        match self.check(appender) {
+            Err(error) if !was_down => {
+                let reason = error.to_string();
+                tracing::error!(error = %reason, "the journal cannot be written; nothing is acknowledged until it can");
+                send(reports, waker, Report::Down { reason });
+            }
+            Ok(()) if was_down => {
+                tracing::info!("the journal can be written again");
+                send(reports, waker, Report::Up);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A batch to append, retried until it is durable.
@@ -174,13 +230,16 @@ impl Commit {
                 Ok(Attempt::Done { up_to, sealed_through: (sealed != self.sealed_before).then_some(sealed) })
             }
             Err(error @ AppendError::Fenced { .. }) => Err(error),
-            Err(error) => {
-                let pause = self.pause;
-                self.pause = (pause * 2).min(RETRY_LONGEST);
-                let is_first = !std::mem::replace(&mut self.is_reported_down, true);
-                Ok(Attempt::Again { pause, down: is_first.then(|| error.to_string()) })
-            }
+            Err(error) => Ok(self.postpone(&error)),
         }
+    }
+
+    /// The next try is after a pause.
+    fn postpone(&mut self, error: &AppendError) -> Attempt {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(RETRY_LONGEST);
+        let is_first = !std::mem::replace(&mut self.is_reported_down, true);
+        Attempt::Again { pause, down: is_first.then(|| error.to_string()) }
     }
 
     /// The batch and its place in the journal.
@@ -196,13 +255,13 @@ impl Commit {
     }
 }
 
-/// The next batch; `None` when the loop has ended.
-fn next(work: &Receiver<Handover>) -> Option<Handover> {
+/// The next batch, if there is one within a second; disconnected when the loop has ended.
+fn next(work: &Receiver<Handover>) -> Result<Handover, RecvTimeoutError> {
     let until = Instant::now() + SPIN;
     while work.is_empty() && Instant::now() < until {
         std::thread::yield_now();
     }
-    work.recv().ok()
+    work.recv_timeout(LOOK_EVERY)
 }
 
 /// Sends a report and wakes the loop. If the loop has ended, the report is not needed.

@@ -232,6 +232,11 @@ impl<W: Wire> Engine<W> {
                 }
                 sealed_through
             }
+            Report::Up => {
+                self.is_journal_down = false;
+                self.service.journal_recovered(self.now);
+                None
+            }
             Report::Down { reason } => {
                 self.journal_failed(reason);
                 None

@@ -93,7 +93,11 @@ pub fn follow(
     if !is_due(store, through, segment_bytes) {
         return Ok(None);
     }
-    let report = store.snapshot_by_replay(through, progress)?;
+    let report = store.snapshot_by_replay(through, &mut |so_far| {
+        // A snapshot takes longer than the segments that fill meanwhile: without a spare each roll makes its file.
+        prepare_spare(store);
+        progress(so_far)
+    })?;
     match store.truncate(&report) {
         Ok(truncated) => tracing::debug!(?truncated, "the journal was truncated"),
         Err(error) => tracing::error!(%error, "the journal cannot be truncated"),

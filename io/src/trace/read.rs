@@ -182,7 +182,8 @@ impl Reader {
 /// Reads a whole file into `buffer`; `false` if it does not exist.
 fn read(disk: &dyn Disk, segment: &Segment, buffer: &mut Vec<u8>) -> io::Result<bool> {
     match disk.read_into(&segment.path, buffer) {
-        Ok(()) => Ok(true),
+        // What the disk does not give is zeros, in which no entry is found.
+        Ok(_holes) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }

@@ -20,6 +20,8 @@ pub(super) struct Content {
     /// Whether it is only appended to. After a power cut such a file has a prefix of the unsynced bytes, perhaps
     /// followed by zeros, but no scattered sectors.
     pub is_appended: bool,
+    /// Sectors that cannot be read, by index.
+    bad: BTreeSet<usize>,
     /// Open handles; a file without a name and without a handle is removed.
     pub open_count: u32,
 }
@@ -64,7 +66,28 @@ impl Content {
         let old = self.bytes[offset..end.min(old_len)].to_vec();
         self.bytes.resize(old_len.max(end), 0);
         self.bytes[offset + gap..end].copy_from_slice(bytes);
+        // A disk gives a sector that is written as a whole another place.
+        let written = (offset + gap).div_ceil(SECTOR_BYTES)..end / SECTOR_BYTES;
+        self.bad.retain(|sector| !written.contains(sector));
         self.undo.push(Undo { offset, old, len: end - offset, old_len });
+    }
+
+    /// Makes a sector unreadable; returns its offset.
+    pub fn spoil(&mut self, draw: &mut Draw) -> u64 {
+        let sector = draw.below(self.bytes.len().div_ceil(SECTOR_BYTES) as u64);
+        self.bad.insert(sector as usize);
+        sector * SECTOR_BYTES as u64
+    }
+
+    pub fn heal(&mut self) {
+        self.bad.clear();
+    }
+
+    /// The parts of a range that cannot be read.
+    pub fn holes(&self, range: Range<usize>) -> Vec<Range<usize>> {
+        let sectors = self.bad.iter().map(|sector| sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES);
+        let parts = sectors.map(|sector| sector.start.max(range.start)..sector.end.min(range.end));
+        parts.filter(|part| !part.is_empty()).collect()
     }
 
     /// Where the last two writes begin.

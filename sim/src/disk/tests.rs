@@ -32,7 +32,7 @@ fn disk_with(seed: u64, bytes: &[u8]) -> (VirtualDisk, Box<dyn DiskFile>) {
 
 fn read(disk: &VirtualDisk, path: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    disk.read_into(Path::new(path), &mut bytes).ok().map(|()| bytes)
+    disk.read_into(Path::new(path), &mut bytes).ok().map(|_| bytes)
 }
 
 /// What came of 200 seeds.

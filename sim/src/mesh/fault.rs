@@ -74,7 +74,8 @@ impl Place {
     /// The place of a fault by the name that it is counted under: its own, or one that the hub or the disk counts.
     pub fn of(injected: &str) -> Self {
         let fault = Fault::ALL.iter().find(|fault| fault.is_called(injected));
-        fault.map_or(if injected == "no space" { Place::Disk } else { Place::Hub }, |fault| fault.place())
+        let is_of_disk = ["no space", "failed open", "failed rename", "failed unlink"].contains(&injected);
+        fault.map_or(if is_of_disk { Place::Disk } else { Place::Hub }, |fault| fault.place())
     }
 }
 
@@ -115,7 +116,9 @@ impl Fault {
             | Fault::DiskFull
             | Fault::SlowDisk
             | Fault::DiskHang
-            | Fault::BitFlip => Place::Disk,
+            | Fault::BitFlip
+            | Fault::BadSector
+            | Fault::NameError => Place::Disk,
             Fault::ClockJump | Fault::Sleep | Fault::Stall => Place::Clock,
         }
     }
@@ -198,6 +201,10 @@ faults! {
     Burst = "burst" per Hour,
     /// A sync of the journal does not return for a while.
     DiskHang = "disk_hang" per Hour,
+    /// A sector of a segment or snapshot cannot be read any more, while no hub runs.
+    BadSector = "bad_sector" per Hour,
+    /// An open, a rename or an unlink fails.
+    NameError = "name_error" per TenThousand,
 }
 
 /// The rate of each fault; a fault that is absent is not injected.

@@ -263,7 +263,7 @@ impl Logs {
 
     /// Sets how many writes fail from now on. Syncs do not fail: nothing is promised of a chain after a failed sync.
     pub fn set_faults(&mut self, write_permille: u64) {
-        self.disk.set_faults(Faults { write_permille, sync_permille: 0 });
+        self.disk.set_faults(Faults { write_permille, ..Faults::default() });
     }
 
     /// Sets whether the disk is full.

@@ -125,25 +125,7 @@ impl Process {
         let journal::Recovery { hub, appender, store, report } = recovery;
         // A batch that was in flight when the hub died may be there, in part or whole, without an acknowledgement.
         if report.next_seq > oracle.seq() + 1 {
-            let mut reader = match store.reader(oracle.seq() + 1, report.next_seq - 1) {
-                Ok(reader) => reader,
-                Err(error) => return Err(Violation { invariant: "readable journal", detail: error.to_string() }),
-            };
-            loop {
-                match reader.next() {
-                    Ok(Some(journal::Item::Record(record))) => {
-                        let was_handed = handed.get(&record.seq).is_some_and(|payload| payload == record.payload);
-                        holds(was_handed, "what was cut stays cut", || {
-                            format!("record {} was never handed over, or was another", record.seq)
-                        })?;
-                        oracle.durable(record.seq, record.now, record.payload)?;
-                    }
-
-                    Ok(Some(journal::Item::Mark(_))) => {}
-                    Ok(None) => break,
-                    Err(error) => return Err(Violation { invariant: "readable journal", detail: error.to_string() }),
-                }
-            }
+            disk.observe(|| note_unreported(&store, report.next_seq, handed, oracle))?;
         }
         oracle.recovered(&hub, report.next_seq, "the recovered hub")?;
         oracle.begin_recount();
@@ -384,6 +366,30 @@ impl std::fmt::Debug for Process {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Process({} connections, {:?})", self.engine.connections(), self.appender)
     }
+}
+
+/// Reads the records that were durable when the hub died and that it did not report.
+fn note_unreported(store: &Store, next_seq: u64, handed: &Handed, oracle: &mut Oracle) -> Result<(), Violation> {
+    let mut reader = match store.reader(oracle.seq() + 1, next_seq - 1) {
+        Ok(reader) => reader,
+        Err(error) => return Err(Violation { invariant: "readable journal", detail: error.to_string() }),
+    };
+    loop {
+        match reader.next() {
+            Ok(Some(journal::Item::Record(record))) => {
+                let was_handed = handed.get(&record.seq).is_some_and(|payload| payload == record.payload);
+                holds(was_handed, "what was cut stays cut", || {
+                    format!("record {} was never handed over, or was another", record.seq)
+                })?;
+                oracle.durable(record.seq, record.now, record.payload)?;
+            }
+
+            Ok(Some(journal::Item::Mark(_))) => {}
+            Ok(None) => break,
+            Err(error) => return Err(Violation { invariant: "readable journal", detail: error.to_string() }),
+        }
+    }
+    Ok(())
 }
 
 fn http_limits(plan: &Plan) -> http::Limits {

@@ -189,6 +189,8 @@ pub struct World {
     hindered_until: Micros,
     /// Bits that flipped at rest and were not detected yet.
     flips: u64,
+    /// Whether a sector may be unreadable.
+    has_bad_sector: bool,
     is_chaos: bool,
     is_cool: bool,
     cool_until: Micros,
@@ -291,6 +293,7 @@ impl World {
             stalled_until: 0,
             hindered_until: 0,
             flips: 0,
+            has_bad_sector: false,
             is_chaos: false,
             is_cool: false,
             cool_until: Micros::MAX,
@@ -489,7 +492,11 @@ impl World {
                 let [write_error, sync_error] =
                     [Fault::WriteError, Fault::SyncError].map(|fault| self.plan.rate(fault));
                 // Out of a thousand operations, which are far fewer than messages.
-                self.disk.set_faults(Faults { write_permille: write_error / 10, sync_permille: sync_error / 10 });
+                self.disk.set_faults(Faults {
+                    write_permille: write_error / 10,
+                    sync_permille: sync_error / 10,
+                    name_permille: self.plan.rate(Fault::NameError) / 10,
+                });
                 self.logs.set_faults(write_error / 10);
                 self.agenda.plan(self.now + FAULT_TICK_US, Event::FaultTick);
                 ("the chaos begins", [0, 0])

@@ -193,7 +193,7 @@ fn verify_reports_the_damage_and_repair_cuts_there_and_moves_the_rest_to_the_qua
     }
     drop(appender);
     let now = Timestamp::from_millis(1_768_510_323_348);
-    let untouched = repair(folder.path(), small(), now).unwrap();
+    let untouched = repair(folder.path(), small(), now, true).unwrap();
     assert!(untouched.damage.is_none() && untouched.moved.is_empty() && untouched.next_seq == 601);
     let count = segments(&folder).len();
     for at in 0..count - 1 {
@@ -204,7 +204,7 @@ fn verify_reports_the_damage_and_repair_cuts_there_and_moves_the_rest_to_the_qua
         let bad = before.problem.clone().expect("the damage is detected");
         assert_eq!(bad.file, damaged);
         assert_eq!(before.last_seq(), bad.seq - 1);
-        let report = repair(copy.path(), small(), now).unwrap();
+        let report = repair(copy.path(), small(), now, true).unwrap();
         assert_eq!(report.damage.as_ref(), Some(&bad));
         assert_eq!(report.lost.map(range), Some((bad.seq, 600)), "{report}");
         assert_eq!(report.next_seq, bad.seq);
@@ -245,7 +245,7 @@ fn a_journal_of_another_format_is_not_repaired() {
         let before = contents(folder.path());
         let refusals = [
             open(folder.path()).map(drop).unwrap_err().to_string(),
-            repair(folder.path(), small(), Timestamp::from_millis(1)).unwrap_err().to_string(),
+            repair(folder.path(), small(), Timestamp::from_millis(1), true).unwrap_err().to_string(),
             rewind(folder.path(), small(), Timestamp::from_millis(1), true).unwrap_err().to_string(),
             verify(folder.path(), false).unwrap().to_string(),
         ];
@@ -270,7 +270,7 @@ fn repair_restores_a_journal_without_its_first_or_a_middle_segment() {
         let copy = copy(&folder);
         let first_lost = folder::Folder::unlocked(copy.path()).segments().unwrap()[at].first_seq;
         std::fs::remove_file(&segments(&copy)[at]).unwrap();
-        let report = repair(copy.path(), small(), Timestamp::from_millis(5)).unwrap();
+        let report = repair(copy.path(), small(), Timestamp::from_millis(5), true).unwrap();
         assert_eq!(report.lost.map(range), Some((first_lost, 600)));
         let at = |seq: u64| Some(crate::rfc3339::Rfc3339::new(sheratan_core::Utc::from_millis(1_000 + seq)));
         assert_eq!(report.lost.unwrap().last_at, at(600));
@@ -339,7 +339,7 @@ proptest! {
             Ok((.., found, _)) => prop_assert!(found <= 13),
             Err(OpenError::BadRecord(_)) => {
                 prop_assert!(!verify(copy.path(), false).unwrap().is_ok());
-                match repair(copy.path(), small(), Timestamp::from_millis(1)) {
+                match repair(copy.path(), small(), Timestamp::from_millis(1), true) {
                     Ok(report) => prop_assert_eq!(open(copy.path()).unwrap().2 + 1, report.next_seq),
                     Err(error) => prop_assert!(matches!(error, RepairError::NothingReadable(_)), "{}", error),
                 }

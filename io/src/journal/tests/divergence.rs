@@ -161,7 +161,7 @@ fn a_snapshot_of_another_format_stops_the_start() {
     let before = contents(folder.path());
     let refusals = [
         Live::open(folder.path()).map(drop).unwrap_err().to_string(),
-        repair(folder.path(), small(), Timestamp::from_millis(1)).unwrap_err().to_string(),
+        repair(folder.path(), small(), Timestamp::from_millis(1), true).unwrap_err().to_string(),
     ];
     for refusal in refusals {
         assert!(refusal.contains("start a newer sheratan-hub"), "{refusal}");

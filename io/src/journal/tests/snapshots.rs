@@ -281,7 +281,7 @@ fn damage_that_a_snapshot_covers_is_repaired_without_losing_a_record() {
     for at in 0..covered {
         let copy = copy(&folder);
         change(&segments(&copy)[at], |bytes| bytes[HEADER_BYTES + 40] ^= 1);
-        let report = repair(copy.path(), small(), Timestamp::from_millis(9)).unwrap();
+        let report = repair(copy.path(), small(), Timestamp::from_millis(9), true).unwrap();
         assert!(report.damage.is_some() && report.lost.is_none(), "{report}");
         assert_eq!(report.next_seq, last + 1);
         assert_eq!(Live::open(copy.path()).unwrap().digest(), digest);
@@ -303,7 +303,7 @@ fn damage_in_the_covered_part_of_the_last_segment_is_repaired_without_losing_a_r
     change(&segments(&folder)[0], |bytes| bytes[HEADER_BYTES + 40] ^= 1);
     let error = Live::open(folder.path()).map(drop).unwrap_err();
     assert!(matches!(error, OpenError::BadRecord(_)), "{error}");
-    let report = repair(folder.path(), small(), Timestamp::from_millis(9)).unwrap();
+    let report = repair(folder.path(), small(), Timestamp::from_millis(9), true).unwrap();
     assert_eq!((report.lost, report.next_seq), (None, next_seq), "{report}");
     assert_eq!(Live::open(folder.path()).unwrap().digest(), digest);
     assert!(verify(folder.path(), true).unwrap().is_ok());

@@ -38,7 +38,7 @@ impl World {
         let node = self.draws.faults.below(self.nodes.len() as u64) as usize;
         let duration = self.draws.faults.between(SECOND, 60 * SECOND);
         // A bit flips only where there is a file at rest.
-        if fault != Fault::BitFlip {
+        if !matches!(fault, Fault::BitFlip | Fault::BadSector) {
             self.count_fault(fault.name());
         }
         match fault {
@@ -80,6 +80,7 @@ impl World {
             }
             // Only while no process runs, which might hold the file's bytes in memory.
             Fault::BitFlip if self.process.is_none() => self.flip(),
+            Fault::BadSector if self.process.is_none() => self.spoil(),
             Fault::ClockJump => self.jump(),
             Fault::Sleep => self.asleep_us += 1_000 * (1_000 + self.draws.faults.magnitude(3 * 86_400_000)),
             Fault::Stall => {

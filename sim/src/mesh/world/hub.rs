@@ -7,6 +7,7 @@ use crate::mesh::oracle::{Violation, holds};
 use crate::mesh::process::{Clocks, Committed, Process};
 use crate::mesh::wire::VirtualWire;
 use sheratan_io::journal::{Notice, OpenError};
+use std::path::Path;
 
 impl World {
     /// What the clocks of the hub's machine show.
@@ -51,6 +52,9 @@ impl World {
                         Notice::Torn(_) => "recovered: torn tail cut",
                         Notice::SnapshotBad { .. } => "recovered: bad snapshot set aside",
                         Notice::JournalBehind { .. } => "recovered: journal behind snapshot",
+                        Notice::Unreadable(_) => "recovered: unreadable bytes behind the records",
+                        Notice::SnapshotUnreadable { .. } => "recovered: unreadable snapshot passed over",
+                        Notice::NoSpace(_) => "recovered: without room for a segment",
                     });
                 }
                 if report.snapshot_seq.is_some() {
@@ -67,11 +71,13 @@ impl World {
             Err(error) => {
                 // A damaged journal must be refused; other errors go away by themselves.
                 let is_refused = matches!(error, OpenError::BadRecord(_));
-                holds(!is_refused || self.flips > 0, "an undamaged journal opens", || error.to_string())?;
+                let may_be_damaged = self.flips > 0 || self.has_bad_sector;
+                holds(!is_refused || may_be_damaged, "an undamaged journal opens", || error.to_string())?;
                 if is_refused {
                     self.mark("damage refused at the start");
                     self.disk.unflip();
-                    self.flips = 0;
+                    self.disk.heal();
+                    (self.flips, self.has_bad_sector) = (0, false);
                 } else {
                     self.mark("start failed for now");
                 }
@@ -110,6 +116,10 @@ impl World {
         if self.is_chaos && self.draws.hub.below(3_600) < self.plan.rate(Fault::BitFlip) * 20 {
             self.flip();
         }
+        let sectors = self.plan.rate(Fault::BadSector) * 20;
+        if self.is_chaos && sectors > 0 && self.draws.hub.below(3_600) < sectors {
+            self.spoil();
+        }
         // A machine whose clock has no battery.
         let jumps = self.plan.rate(Fault::ClockJump) * 100;
         if self.is_chaos && jumps > 0 && self.draws.hub.below(3_600) < jumps {
@@ -118,6 +128,14 @@ impl World {
         }
         let down = 10_000 + self.draws.hub.below(5 * SECOND);
         self.die(down);
+    }
+
+    pub(super) fn spoil(&mut self) {
+        let is_kept = |path: &Path| path.extension().is_some_and(|name| name == "seg" || name == "snap");
+        if !self.has_bad_sector && self.disk.spoil_sector_of(&mut self.draws.hub, is_kept).is_some() {
+            self.has_bad_sector = true;
+            self.count_fault(Fault::BadSector.name());
+        }
     }
 
     pub(super) fn flip(&mut self) {
