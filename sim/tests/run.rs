@@ -226,7 +226,7 @@ fn seeds_of_a_file_are_runs_of_its_plan() {
 fn with_keep_going_seeds_run_though_some_fail() {
     // Few jobs, of which few are dropped: in some runs none is.
     let mut plan = Plan { submits_per_min: 6, ..failing() };
-    plan.faults = [(Fault::DropJob, 1_500)].into();
+    plan.faults = [(Fault::DropJob, 600)].into();
     let file = file("some-fail.toml", &plan.to_string());
     let alone: Vec<_> =
         (0..8).map(|seed| json(&run(&["--scenario", &file, "--seed", &seed.to_string(), "--json"]))).collect();

@@ -15,7 +15,7 @@ fn a_thousand_seeds_pass_and_see_every_expected_sighting() {
     assert!(totals.tally.torn > 1_000 && totals.tally.snapshots > 1_000, "{:?}", totals.tally);
     for what in Sightings::EXPECTED {
         let count = totals.sightings.of(what);
-        assert!(count >= 100, "{what} was seen {count} times only");
+        assert!(count >= 80, "{what} was seen {count} times only");
     }
 }
 

@@ -49,7 +49,7 @@ fn ten_thousand_idle_connections_and_a_slow_loris_do_not_slow_other_clients() {
     let idle: Vec<_> = (0..IDLE).map(|_| connect(hub.data)).collect();
     // Half a head, which is never completed.
     let mut loris = connect(hub.data);
-    loris.write_all(b"POST /mesh/submit_request HTTP/1.1\r\nHost: h\r\nX-").unwrap();
+    loris.write_all(b"POST /mesh/submit_request HTTP/1.1\r\nHost: localhost\r\nX-").unwrap();
     for n in 0..50 {
         lifecycle(&mut data, "n");
         loris.write_all(b"y").unwrap();
@@ -61,7 +61,7 @@ fn ten_thousand_idle_connections_and_a_slow_loris_do_not_slow_other_clients() {
     assert!(grown < IDLE as u64 * 4, "{grown} KiB for {IDLE} idle connections: more than 4 KiB each");
     // An idle connection still works.
     let mut last = idle.into_iter().next_back().unwrap();
-    last.write_all(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    last.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = [0; 15];
     last.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
@@ -81,7 +81,7 @@ fn requests_in_one_write_are_answered_in_their_order() {
     let hub = Hub::start();
     let token = hub.token();
     let mut client = hub.data();
-    let head = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\nX-Sheratan-Token: {token}\r\n\r\n");
+    let head = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Sheratan-Token: {token}\r\n\r\n");
     // The first waits for a job, and the requests behind it wait for its reply.
     let wire = head("/mesh/pull_requests/n?wait_ms=300") + &head("/mesh/jobs") + &head("/nowhere") + &head("/health");
     client.send(wire.as_bytes()).unwrap();
@@ -97,18 +97,17 @@ fn connections_beyond_the_limit_wait_until_there_is_room() {
         assert_eq!(client.get("/health").status, 200);
     }
     let mut waiting = Client::new(hub.data, None);
-    waiting.send(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    waiting.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert_eq!(held[0].get("/health").status, 200);
     held.pop();
     assert_eq!(waiting.receive().unwrap().status, 200);
 }
 
 #[test]
-fn a_burst_of_failures_from_another_machine_is_refused_before_the_token_is_checked() {
-    let hub = Hub::start_with(&["--auth-fail-limit", "3"]);
-    for _ in 0..10 {
+fn a_burst_of_failures_of_this_machine_never_locks_it_out_unless_a_limit_is_set() {
+    let hub = Hub::start();
+    for _ in 0..70 {
         assert_eq!(Client::new(hub.data, Some("wrong".into())).get("/mesh/jobs").status, 403, "loopback is exempt");
     }
     assert_eq!(hub.data().get("/mesh/jobs").status, 200);
-    until("the failures are in the audit log", || hub.audit("AUTH_FAILURE").len() == 10);
 }

@@ -143,7 +143,13 @@ fn a_stop_answers_what_is_in_flight_and_leaves_a_snapshot() {
     hub.terminate();
     let answer = node.receive().unwrap();
     assert!(answer.status == 200 && answer.json()["jobs"] == json!([]), "{answer:?}");
-    assert_eq!(hub.stop().code(), Some(0));
+    // It is not asked again: that would end it at once.
+    let mut ended = None;
+    until("the hub has ended", || {
+        ended = hub.exited();
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
     assert!(!hub.folder().join("hub.addr").exists());
     let snapshots = std::fs::read_dir(hub.folder().join("snapshots")).unwrap().count();
     assert_eq!(snapshots, 1);

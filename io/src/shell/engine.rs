@@ -342,15 +342,16 @@ impl<W: Wire> Engine<W> {
                 self.close(id);
                 return 0;
             }
-            if socket.http.has_input_ended() {
-                // A disconnected client must not be given a job; one that closed only its writing side is answered now.
-                self.service.end_waits(id);
-            }
             // Input that produces no reply may still change the connection: its end, or a malformed request.
             self.dirty.insert(id);
         }
         let answered = self.answer(id, requests_max);
         self.admit_body(id);
+        if self.sockets.get(id).is_some_and(|socket| socket.http.has_input_ended()) {
+            // A disconnected client must not be given a job; one that closed only its writing side is answered now. The
+            // end may have been read before the request was answered.
+            self.service.end_waits(id);
+        }
         self.sockets.recount(id);
         self.queue_if_more(id);
         answered

@@ -23,6 +23,8 @@ struct Pipe {
     from_hub: Vec<u8>,
     /// The client is gone: reads and writes fail.
     is_reset: bool,
+    /// The client sends no more.
+    is_ended: bool,
     /// The client reads nothing.
     is_blocked: bool,
     /// Bytes raise an event only after a read that would block, as on Windows.
@@ -41,6 +43,9 @@ impl Wire for End {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         let count = pipe.to_hub.len().min(buffer.len());
+        if count == 0 && pipe.is_ended {
+            return Ok(0);
+        }
         if count == 0 {
             pipe.is_told = false;
             return Err(io::ErrorKind::WouldBlock.into());
@@ -124,6 +129,12 @@ impl Stage {
         pipe.is_told = true;
         drop(pipe);
         self.engine.note(client.id, is_raised, false, false);
+    }
+
+    /// The client closes its writing side, without a round.
+    pub fn end(&mut self, client: &Client) {
+        client.pipe.borrow_mut().is_ended = true;
+        self.engine.note(client.id, true, true, false);
     }
 
     /// Sends a request and runs a round.

@@ -1,6 +1,6 @@
 //! Sockets: when they are read again.
 
-use crate::engine::Stage;
+use crate::engine::{Stage, request};
 use crate::scene;
 
 #[test]
@@ -16,4 +16,18 @@ fn each_request_of_a_connection_is_answered_where_only_a_read_that_would_block_r
         }
         assert_eq!(client.statuses(), [200]);
     }
+}
+
+#[test]
+fn a_poll_whose_client_closed_its_writing_side_meanwhile_is_answered_at_once() {
+    let mut stage = Stage::new(scene::settings());
+    let client = stage.connect();
+    stage.put(&client, &request("POST", "/mesh/pull_requests", r#"{"node_id":"n","wait_ms":60000}"#));
+    stage.end(&client);
+    stage.round();
+    while stage.engine.has_ready() {
+        stage.round();
+    }
+    stage.commit();
+    assert_eq!(client.statuses(), [200]);
 }

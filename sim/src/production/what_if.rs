@@ -19,8 +19,8 @@ use super::replay::{Measured, PROGRESS_INPUTS, Progress, Replay, State, leases};
 use super::timeline::{Row, Tally, Waits, Watched};
 use sheratan_core::State as JobState;
 use sheratan_core::{
-    Command, Complete, Extend, Extended, Hub, JobSeq, LeaseRef, Leased, Millis, Name, Outcome, Pull, Restore,
-    ResultMark, Timestamp, Utc,
+    Command, Complete, Extend, Extended, Hub, JobSeq, JobView, LeaseRef, Leased, Millis, Name, Outcome, Pull, Restore,
+    ResultMark, Submitted, Timestamp, Utc,
 };
 use sheratan_io::config::Changes;
 use std::collections::BTreeMap;
@@ -112,6 +112,8 @@ struct Both<'a> {
     measured: &'a Measured,
     /// By recorded lease, its counterpart under the other limits.
     leases: BTreeMap<LeaseRef, LeaseRef>,
+    /// By recorded job, the job of the same submit under the other limits; jobs that ended with a result are left out.
+    jobs: BTreeMap<JobSeq, JobSeq>,
     /// Assumed extensions and results by instant, in the order of their numbers at one instant.
     assumed: BTreeMap<(Timestamp, u64), Assumed>,
     next_number: u64,
@@ -132,6 +134,8 @@ impl<'a> Both<'a> {
         let limits = changes.over(hub.limits()).map_err(ReplayError::Limits)?;
         let held = hub.queue().iter_from(JobSeq::FIRST).filter(|job| matches!(job.state(), JobState::Leased { .. }));
         let leases = held.map(|job| (job.lease(), job.lease())).collect();
+        let unfinished = hub.queue().iter_from(JobSeq::FIRST).filter(|job| !job.is_final());
+        let jobs = unfinished.map(|job| (job.seq(), job.seq())).collect();
         let mut changed = Watched::new(copy);
         let now = changed.hub().now();
         changed.apply(now, Command::Set(limits.differences(changed.hub().limits())));
@@ -141,6 +145,7 @@ impl<'a> Both<'a> {
             changes,
             measured,
             leases,
+            jobs,
             assumed: BTreeMap::new(),
             next_number: 0,
             assumptions: Assumptions::default(),
@@ -174,8 +179,12 @@ impl<'a> Both<'a> {
                 self.recorded.apply(now, Command::NodesSeen(nodes));
                 self.changed.apply(now, Command::NodesSeen(indices));
             }
+            command @ Command::Submit(_) => {
+                let recorded = accepted(&self.recorded.apply(now, command.clone()));
+                let changed = accepted(&self.changed.apply(now, command));
+                self.jobs.extend(recorded.zip(changed));
+            }
             command @ (Command::Heartbeat(_)
-            | Command::Submit(_)
             | Command::Tick
             | Command::AdoptRules(_)
             | Command::BeginSalt(_)
@@ -219,8 +228,11 @@ impl<'a> Both<'a> {
     }
 
     fn complete(&mut self, now: Timestamp, complete: Complete) {
-        // Clients of v1.5 name only the job: they mean its latest lease.
+        // Clients of v1.5 name only the job: they mean its latest lease, or the job itself while it waits.
         let job = self.recorded.hub().queue().get(complete.job);
+        if complete.lease.is_none() && job.as_ref().is_some_and(is_waiting) {
+            return self.complete_waiting(now, complete);
+        }
         let lease = complete.lease.or_else(|| job.map(|job| job.lease()));
         let counterpart = lease.and_then(|lease| self.leases.get(&lease).copied());
         let is_durable = self.recorded.apply(now, Command::Complete(complete.clone())).is_durable();
@@ -234,6 +246,19 @@ impl<'a> Both<'a> {
                 self.changed.apply(now, Command::Complete(changed));
             }
             None => self.assumptions.results_left_out += u64::from(is_durable),
+        }
+    }
+
+    /// A result for a job that waits.
+    fn complete_waiting(&mut self, now: Timestamp, complete: Complete) {
+        let job = complete.job;
+        let is_durable = self.recorded.apply(now, Command::Complete(complete.clone())).is_durable();
+        match self.jobs.get(&job).copied() {
+            Some(job) => _ = self.changed.apply(now, Command::Complete(Complete { job, ..complete })),
+            None => self.assumptions.results_left_out += u64::from(is_durable),
+        }
+        if self.recorded.hub().queue().get(job).is_none_or(|job| job.is_final()) {
+            self.jobs.remove(&job);
         }
     }
 
@@ -313,6 +338,18 @@ impl<'a> Both<'a> {
             state: State::of(watched.hub(), seq),
         };
         WhatIf { recorded: side(self.recorded), changed: side(self.changed), assumptions: self.assumptions }
+    }
+}
+
+fn is_waiting(job: &JobView) -> bool {
+    !job.is_final() && !matches!(job.state(), JobState::Leased { .. })
+}
+
+/// The job that a submit made.
+fn accepted(outcome: &Outcome) -> Option<JobSeq> {
+    match outcome {
+        Outcome::Submitted(Submitted::Accepted { job, .. }) => Some(*job),
+        _ => None,
     }
 }
 
