@@ -212,6 +212,12 @@ impl Connection {
         Some(Request::new(id, head, head_bytes, body))
     }
 
+    /// Notes that the returned request is not looked at any more, so that the input after it can be read before it is
+    /// answered. [`Connection::next_request`] does so too.
+    pub fn finish_request(&mut self, now: Timestamp) {
+        self.advance(now);
+    }
+
     /// Answers a request. The reply is sent after those to all earlier requests.
     ///
     /// After a timeout closed the connection, replies are dropped.

@@ -436,6 +436,10 @@ impl<W: Wire> Engine<W> {
             socket.http.reply(*awake, origin.request, reply);
             dirty.insert(id);
         }
+        // Otherwise what follows a request that waits, for a job or for the journal, would wait with it.
+        if let Some(socket) = sockets.get(id) {
+            socket.http.finish_request(*awake);
+        }
         requests_max
     }
 

@@ -31,3 +31,17 @@ fn a_poll_whose_client_closed_its_writing_side_meanwhile_is_answered_at_once() {
     stage.commit();
     assert_eq!(client.statuses(), [200]);
 }
+
+#[test]
+fn a_request_behind_one_that_waits_for_the_journal_is_applied_before_the_commit() {
+    let mut stage = Stage::new(scene::settings());
+    let client = stage.connect();
+    stage.put(&client, &request("POST", "/mesh/submit_request", r#"{"kind":"k"}"#).repeat(2));
+    stage.round();
+    while stage.engine.has_ready() {
+        stage.round();
+    }
+    assert_eq!(stage.engine.service().hub().counts().queued, 2);
+    stage.commit();
+    assert_eq!(client.statuses(), [200, 200]);
+}
