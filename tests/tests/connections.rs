@@ -4,7 +4,7 @@
 
 use serde_json::json;
 use sheratan_tests::client::result;
-use sheratan_tests::{Client, Hub, until};
+use sheratan_tests::{Client, Hub};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
