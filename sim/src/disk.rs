@@ -509,6 +509,11 @@ impl State {
         }
         let part = self.draw.below(bytes.len() as u64) as usize;
         match fate {
+            // The rest of the sector would have to be read first.
+            Fate::Done if self.content(node).is_partly_bad(at..at + bytes.len()) => {
+                self.count("write into a bad sector");
+                Err(unreadable())
+            }
             Fate::Done if self.draw.chance(self.faults.write_permille) => {
                 self.count("write error");
                 self.content_mut(node).write(at, &bytes[..part]);

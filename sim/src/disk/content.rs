@@ -90,6 +90,13 @@ impl Content {
         parts.filter(|part| !part.is_empty()).collect()
     }
 
+    /// Whether a write to this range replaces a part of a sector that cannot be read.
+    pub fn is_partly_bad(&self, range: Range<usize>) -> bool {
+        let is_whole = |sector: usize| range.start <= sector * SECTOR_BYTES && (sector + 1) * SECTOR_BYTES <= range.end;
+        let touched = range.start / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES);
+        self.bad.range(touched).any(|sector| !is_whole(*sector))
+    }
+
     /// Where the last two writes begin.
     pub fn latest_at(&self) -> usize {
         self.written_at[0].min(self.written_at[1])

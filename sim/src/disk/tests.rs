@@ -319,3 +319,21 @@ fn a_file_that_is_neither_named_nor_open_is_forgotten() {
     drop(file);
     assert_eq!(disk.bytes(), 0);
 }
+
+#[test]
+fn a_bad_sector_is_neither_read_nor_written_in_part_and_readable_once_it_was_written_whole() {
+    for seed in 0..50 {
+        let (disk, mut file) = disk_with(seed, &[1; 2 * SECTOR_BYTES]);
+        let (_, at) = disk.spoil_sector_of(&mut draw(seed), |_| true).unwrap();
+        let whole = |disk: &VirtualDisk| {
+            let mut bytes = Vec::new();
+            disk.open_to_read(Path::new(FILE)).unwrap().read_to_end(&mut bytes).map(|_| bytes)
+        };
+        assert!(whole(&disk).is_err());
+        file.seek_to(at + 1).unwrap();
+        assert!(file.write_all(&[2; SECTOR_BYTES - 1]).is_err(), "a part of it");
+        file.seek_to(at).unwrap();
+        file.write_all(&[3; SECTOR_BYTES]).unwrap();
+        assert_eq!(whole(&disk).unwrap()[at as usize], 3);
+    }
+}
