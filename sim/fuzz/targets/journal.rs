@@ -76,7 +76,7 @@ fuzz_target!(|data: &[u8]| {
     }
     disk.kill();
     let now = Timestamp::from_millis(1_768_510_323_348);
-    let Ok(report) = repair(Path::new(FOLDER), options(&disk), now) else { return };
+    let Ok(report) = repair(Path::new(FOLDER), options(&disk), now, false) else { return };
     // A repair that cut the journal behind its first segment.
     planted(report.lost.is_some_and(|lost| lost.first_seq > 8));
     let recovery = start(&disk).expect("a repaired folder starts");
