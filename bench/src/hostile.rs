@@ -3,9 +3,9 @@
 //! Some connections pipeline requests that are refused, without a pause, and others send bodies that nobody asked for;
 //! meanwhile one client on a connection of its own asks `/livez`, with and without the strangers in turns.
 
-use crate::client::answer::Answer;
 use crate::failure::Failure;
 use crate::hub::{self, Hub};
+use crate::idle::read_answer;
 use crate::interrupt::Interrupt;
 use crate::memory::resident_bytes;
 use crate::report::{Bound, Report};
@@ -113,22 +113,6 @@ fn livez_median_ms(stream: &mut TcpStream, slice: Duration) -> Result<(f64, u64)
     }
     times.sort_by(f64::total_cmp);
     Ok((times[times.len() / 2], times.len() as u64))
-}
-
-fn read_answer(stream: &mut TcpStream) -> Result<(), Failure> {
-    let mut input = [0; 4096];
-    let mut filled = 0;
-    loop {
-        match stream.read(&mut input[filled..]).map_err(Failure::system("read an answer"))? {
-            0 => return Err(Failure::Closed),
-            bytes => filled += bytes,
-        }
-        match Answer::parse(&input[..filled]) {
-            Ok(None) => {}
-            Ok(Some(Answer { status: 200, .. })) => return Ok(()),
-            _ => return Err(Failure::Unreadable(String::from_utf8_lossy(&input[..filled]).into_owned())),
-        }
-    }
 }
 
 /// The strangers' threads.

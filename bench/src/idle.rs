@@ -154,6 +154,12 @@ fn open_idle(address: SocketAddr, request: &[u8]) -> Result<TcpStream, Failure> 
     let mut stream =
         TcpStream::connect(address).map_err(|error| Failure::system(format!("connect to {address}"))(error))?;
     stream.write_all(request).map_err(Failure::system("send a request"))?;
+    read_answer(&mut stream)?;
+    Ok(stream)
+}
+
+/// Reads one answer, which must be 200.
+pub fn read_answer(stream: &mut TcpStream) -> Result<(), Failure> {
     let mut input = [0; 4096];
     let mut filled = 0;
     loop {
@@ -163,7 +169,7 @@ fn open_idle(address: SocketAddr, request: &[u8]) -> Result<TcpStream, Failure> 
         }
         match Answer::parse(&input[..filled]) {
             Ok(None) => {}
-            Ok(Some(Answer { status: 200, .. })) => return Ok(stream),
+            Ok(Some(Answer { status: 200, .. })) => return Ok(()),
             _ => return Err(Failure::Unreadable(String::from_utf8_lossy(&input[..filled]).into_owned())),
         }
     }
