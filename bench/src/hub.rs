@@ -32,6 +32,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The same with another program.
+    pub fn with_program(&self, hub: &Path) -> Self {
+        Settings { hub: Some(hub.to_path_buf()), addr: None, token_file: None, dir: self.dir.clone() }
+    }
+
     /// A process of our own.
     pub fn of_our_own(hub: Option<PathBuf>, dir: Option<PathBuf>) -> Self {
         Settings { hub, addr: None, token_file: None, dir }

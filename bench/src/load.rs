@@ -3,6 +3,8 @@
 //! The run is cut into slices: the disk is probed while the load is paused, before, between and after the slices of the
 //! load. Each slice of the load is compared with the probes on either side of it.
 
+mod turns;
+
 use crate::client::fleet::{Fleet, Stretch};
 use crate::client::latency::Latencies;
 use crate::client::request::Target;
@@ -14,6 +16,7 @@ use crate::probe::Probe;
 use crate::report::{Bound, Report, grouped};
 use crate::sample::Samples;
 use serde_json::json;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What to measure.
@@ -28,6 +31,9 @@ pub struct Settings {
     /// Bytes of each job's params, and of its result.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(11..=1_000_000))]
     payload_bytes: u32,
+    /// Another build of the hub, to be measured beside this one, in turns.
+    #[arg(long, value_name = "PATH", conflicts_with = "addr")]
+    against_hub: Option<PathBuf>,
     #[command(flatten)]
     hub: hub::Settings,
 }
@@ -59,6 +65,9 @@ struct Figures {
 pub fn measure(settings: &Settings) -> Result<Report, Failure> {
     platform::raise_open_files().map_err(Failure::system("raise the limit on open files"))?;
     let interrupt = Interrupt::on_signals()?;
+    if let Some(other) = &settings.against_hub {
+        return turns::measure(settings, other, &interrupt);
+    }
     let hub = Hub::find_or_start(&settings.hub, &interrupt)?;
     let figures = run(settings, &hub, interrupt)?;
     hub.stop()?;

@@ -3,6 +3,7 @@
 
 mod child;
 mod client;
+mod cpu;
 mod failure;
 mod hostile;
 mod hub;
@@ -112,6 +113,7 @@ mod tests {
             "bench idle --json",
             "bench core --check",
             "bench load --connections 1 --duration 5",
+            "bench load --connections 8 --against-hub other/sheratan-hub --dir d",
             "bench trace --duration 6",
             "bench hostile --connections 100",
         ] {

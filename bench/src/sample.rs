@@ -11,6 +11,11 @@ impl Samples {
         self.0.push(value);
     }
 
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The middle one (the mean of the two in the middle of an even count): a pause of the machine does not move it.
     pub fn median(&self) -> f64 {
         assert!(!self.0.is_empty(), "something was measured");
