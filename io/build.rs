@@ -1,10 +1,9 @@
-//! What the binary says of its own making: `sheratan-hub diagnose` tells it and the journal's files carry it, so that a
-//! report, or a record that is replayed otherwise, can be matched with a build.
+//! What this build is called: the journal's files carry it, so that a record that is replayed otherwise can be matched
+//! with a build.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods)]
 
 use std::env;
-use std::process::Command;
 
 /// What a header of the journal has room for.
 const BUILD_BYTES: usize = 64;
@@ -13,11 +12,6 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=SHERATAN_BUILD");
     let said = |name: &str| env::var(name).unwrap_or_default();
-    let rustc = Command::new(said("RUSTC")).arg("--version").output();
-    let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
-    println!("cargo::rustc-env=SHERATAN_BUILD_TARGET={}", said("TARGET"));
-    println!("cargo::rustc-env=SHERATAN_BUILD_PROFILE={}", said("PROFILE"));
-    println!("cargo::rustc-env=SHERATAN_BUILD_RUSTC={rustc}");
     println!(
         "cargo::rustc-env=SHERATAN_BUILD_NAME={}",
         build_name(&said("CARGO_PKG_VERSION"), &said("SHERATAN_BUILD"))

@@ -97,7 +97,7 @@ impl fmt::Display for Failure {
             ),
             Failure::NoHub(path) => write!(
                 f,
-                "there is no hub at {}: build it with `cargo build --release -p sheratan-io`, or name it with --hub",
+                "there is no hub at {}: build it with `cargo build --release -p sheratan-hub`, or name it with --hub",
                 path.display()
             ),
             Failure::Hub { what, output } => write!(f, "the hub {what}; the end of its output:\n{output}"),

@@ -17,12 +17,14 @@ pub struct Backoff {
     span: Duration,
 }
 
-impl Backoff {
+impl Default for Backoff {
     /// Starts with the first span.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Backoff { span: SPAN_MIN }
     }
+}
 
+impl Backoff {
     /// How long to wait now; at least as long as the hub asked for.
     pub fn next_wait(&mut self, asked: Option<Duration>) -> Duration {
         let half = self.span / 2;
@@ -48,7 +50,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_cap_and_start_over_after_a_success() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let mut span = SPAN_MIN;
         for _ in 0..12 {
             let wait = backoff.next_wait(None);
@@ -62,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_wait_that_the_hub_asks_for_is_a_lower_bound() {
-        assert_eq!(Backoff::new().next_wait(Some(Duration::from_secs(30))), Duration::from_secs(30));
-        assert!(Backoff::new().next_wait(Some(Duration::ZERO)) >= SPAN_MIN / 2);
+        assert_eq!(Backoff::default().next_wait(Some(Duration::from_secs(30))), Duration::from_secs(30));
+        assert!(Backoff::default().next_wait(Some(Duration::ZERO)) >= SPAN_MIN / 2);
     }
 }

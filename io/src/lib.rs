@@ -1,17 +1,16 @@
 //! The shell around the core: everything that touches a socket, a file, a clock or a thread.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
-// These macros panic where a stream cannot be written; `cli::terminal` does not.
+// These macros panic where a stream cannot be written.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod alerts;
 pub mod audit;
-mod backoff;
-pub mod cli;
-pub mod client;
+pub mod backoff;
 pub mod config;
 pub mod disk;
 pub mod http;
+pub mod integrity;
 pub mod journal;
 pub mod logs;
 mod object;

@@ -4,7 +4,7 @@
 //! or a disk that hangs must not stop the hub. Lines that do not fit into a thread's channel, or whose write fails, are
 //! counted, and the count is written as soon as possible. (Only the audit log never loses a line.)
 
-pub(crate) mod sink;
+pub mod sink;
 
 use crate::redact::Redactor;
 use crate::rfc3339::Rfc3339;

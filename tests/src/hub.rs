@@ -241,7 +241,7 @@ pub fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
 /// The binary under test: `SHERATAN_TEST_BINARY`, or the one that cargo builds in the tests' own profile.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| find("SHERATAN_TEST_BINARY", "sheratan-io", "sheratan-hub"))
+    BINARY.get_or_init(|| find("SHERATAN_TEST_BINARY", "sheratan-hub", "sheratan-hub"))
 }
 
 /// The simulator: `SHERATAN_TEST_SIM`, or the one that cargo builds in the tests' own profile.

@@ -9,7 +9,7 @@ pub mod rules;
 mod webhook;
 mod writer;
 
-pub use webhook::{Webhook, WebhookUrl, WebhookUrlError};
+pub use webhook::{Post, Posted, Webhook, WebhookUrl, WebhookUrlError};
 pub use writer::{AlertLog, Settings};
 
 use std::path::{Path, PathBuf};

@@ -20,16 +20,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use ureq::http;
 
 /// Changes that wait to be posted: an hour of a burst in each of some twenty groups.
 const QUEUE_MAX: usize = 256;
 
 /// How long one change is retried; then it is dropped, since a later one is more useful.
 const TRY_FOR: Duration = Duration::from_secs(300);
-
-/// How long a receiver may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// How long the end of the process waits for changes that are not posted yet.
 const FINISH_MAX: Duration = Duration::from_secs(2);
@@ -56,7 +52,7 @@ impl WebhookUrl {
     /// The URL that the secret holds.
     pub fn new(url: Secret) -> Result<Self, WebhookUrlError> {
         let text = std::str::from_utf8(url.expose()).map_err(|_| WebhookUrlError::Form)?;
-        let uri: http::Uri = text.parse().map_err(|_| WebhookUrlError::Form)?;
+        let uri: ::http::Uri = text.parse().map_err(|_| WebhookUrlError::Form)?;
         match (uri.scheme_str(), uri.host()) {
             (Some("https"), _) => Err(WebhookUrlError::Tls),
             (Some("http"), Some(host)) if !host.is_empty() => Ok(WebhookUrl(url)),
@@ -69,12 +65,13 @@ impl WebhookUrl {
         &self.0
     }
 
-    fn text(&self) -> &str {
+    /// The URL itself, for the client that posts to it.
+    pub fn expose(&self) -> &str {
         std::str::from_utf8(self.0.expose()).expect("it was read as text when it was made")
     }
 
     fn is_alertmanager(&self) -> bool {
-        self.text().split('?').next().is_some_and(|url| url.trim_end_matches('/').ends_with("/api/v2/alerts"))
+        self.expose().split('?').next().is_some_and(|url| url.trim_end_matches('/').ends_with("/api/v2/alerts"))
     }
 }
 
@@ -97,6 +94,19 @@ impl fmt::Display for WebhookUrlError {
 
 impl std::error::Error for WebhookUrlError {}
 
+/// Posts a body once: the HTTP client of whoever starts the hub.
+pub type Post = Box<dyn Fn(&WebhookUrl, &[u8]) -> Posted + Send>;
+
+/// The result of one post. Reasons never contain the URL.
+pub enum Posted {
+    /// It was accepted.
+    Accepted,
+    /// It was refused, and would be again.
+    Refused(String),
+    /// It may be accepted later.
+    Failed(String),
+}
+
 /// The handle to the posting thread.
 #[derive(Debug)]
 pub struct Webhook {
@@ -111,11 +121,11 @@ pub struct Webhook {
 impl Webhook {
     /// Starts the thread. `source` is a URL that identifies the hub in alerts; `lost` counts changes that are not
     /// posted.
-    pub fn start(url: WebhookUrl, source: &str, lost: Arc<AtomicU64>) -> io::Result<Self> {
+    pub fn start(url: WebhookUrl, source: &str, lost: Arc<AtomicU64>, post: Post) -> io::Result<Self> {
         let (bodies, receiver) = bounded(QUEUE_MAX);
         let (stop, stopped) = bounded(1);
         let is_alertmanager = url.is_alertmanager();
-        let poster = Poster { agent: agent(), url, lost: lost.clone(), stopped, is_failing: false };
+        let poster = Poster { post, url, lost: lost.clone(), stopped, is_failing: false };
         let thread = std::thread::Builder::new().name("webhook".into()).spawn(move || poster.run(&receiver))?;
         Ok(Webhook { source: source.to_owned(), is_alertmanager, bodies, lost, stop, thread })
     }
@@ -149,18 +159,11 @@ impl Webhook {
 }
 
 struct Poster {
-    agent: ureq::Agent,
+    post: Post,
     url: WebhookUrl,
     lost: Arc<AtomicU64>,
     stopped: Receiver<()>,
     is_failing: bool,
-}
-
-/// The result of one try.
-enum Try {
-    Taken,
-    Refused(String),
-    Failed(String),
 }
 
 impl Poster {
@@ -174,26 +177,26 @@ impl Poster {
 
     /// Retries until the body is accepted, refused or too old; `false` if the hub stops.
     fn deliver(&mut self, body: &[u8]) -> bool {
-        let (started, mut backoff) = (Instant::now(), Backoff::new());
+        let (started, mut backoff) = (Instant::now(), Backoff::default());
         loop {
-            match self.post(body) {
-                Try::Taken => {
+            match (self.post)(&self.url, body) {
+                Posted::Accepted => {
                     if std::mem::take(&mut self.is_failing) {
                         tracing::info!("the webhook accepts alerts again");
                     }
                     return true;
                 }
-                Try::Refused(reason) => {
+                Posted::Refused(reason) => {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(reason, "the webhook refused an alert");
                     return true;
                 }
-                Try::Failed(reason) if started.elapsed() > TRY_FOR => {
+                Posted::Failed(reason) if started.elapsed() > TRY_FOR => {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(reason, "an alert was not posted: the webhook accepted none for {TRY_FOR:?}");
                     return true;
                 }
-                Try::Failed(reason) => {
+                Posted::Failed(reason) => {
                     if !std::mem::replace(&mut self.is_failing, true) {
                         tracing::warn!(reason, "an alert could not be posted to the webhook; it is retried");
                     }
@@ -205,31 +208,6 @@ impl Poster {
             }
         }
     }
-
-    /// Tries once. Reasons never contain the URL.
-    fn post(&self, body: &[u8]) -> Try {
-        let sent = self.agent.post(self.url.text()).header("Content-Type", "application/json").send(body);
-        match sent.map(|response| response.status()) {
-            Ok(status) if status.is_success() => Try::Taken,
-            Ok(status) if status.is_server_error() || matches!(status.as_u16(), 408 | 429) => {
-                Try::Failed(format!("status {status}"))
-            }
-            Ok(status) => Try::Refused(format!("status {status}")),
-            Err(ureq::Error::Io(error)) => Try::Failed(error.kind().to_string()),
-            Err(ureq::Error::Timeout(_)) => Try::Failed("no answer in time".into()),
-            Err(_) => Try::Failed("no connection".into()),
-        }
-    }
-}
-
-fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(None)
-        .user_agent(concat!("sheratan-hub/", env!("CARGO_PKG_VERSION")))
-        .timeout_global(Some(ANSWER_MAX));
-    config.build().new_agent()
 }
 
 /// One alert in the Alertmanager's API format.
@@ -293,11 +271,12 @@ mod tests {
 
     #[test]
     fn changes_that_do_not_fit_into_the_queue_are_counted_and_never_block() {
-        // Connections are accepted by the kernel and never answered.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = url(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        // A receiver that does not answer before the test's end.
+        let (_end, ended) = bounded::<()>(0);
+        let post = move |_: &WebhookUrl, _: &[u8]| Posted::Failed(format!("{:?}", ended.recv()));
         let lost = Arc::new(AtomicU64::new(0));
-        let webhook = Webhook::start(url, "http://hub/", lost.clone()).unwrap();
+        let webhook =
+            Webhook::start(url("http://receiver/").unwrap(), "http://hub/", lost.clone(), Box::new(post)).unwrap();
         let alert = sheratan_core::alerts::Alert {
             id: 1,
             rule: "r".into(),

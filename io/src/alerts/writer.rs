@@ -3,7 +3,7 @@
 //! Alerts are few (one a rule and group while it is open, one line a cool-down), so each line is a write of its own. A
 //! line whose write failed is kept and retried; a line that does not fit into the channel is counted and logged.
 
-use super::webhook::{Webhook, WebhookUrl};
+use super::webhook::{Post, Webhook, WebhookUrl};
 use crate::rotated::RotatedFile;
 use crate::service::AlertLine;
 use crate::stall::WriteWatch;
@@ -49,11 +49,13 @@ pub struct AlertLog {
 }
 
 impl AlertLog {
-    /// Opens the file and starts the threads. `source` is a URL that identifies the hub in alerts.
-    pub fn start(settings: &Settings, source: &str, watch: WriteWatch) -> io::Result<Self> {
+    /// Opens the file and starts the threads. `source` is a URL that identifies the hub in alerts; `post` posts to the
+    /// webhook, if one is configured.
+    pub fn start(settings: &Settings, source: &str, watch: WriteWatch, post: Post) -> io::Result<Self> {
         let file = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
         let lost = Arc::new(AtomicU64::new(0));
-        let webhook = settings.webhook.clone().map(|url| Webhook::start(url, source, lost.clone())).transpose()?;
+        let webhook =
+            settings.webhook.clone().map(|url| Webhook::start(url, source, lost.clone(), post)).transpose()?;
         let (sender, lines) = bounded(LINES_MAX);
         let writer = Writer { file, webhook, held: VecDeque::new(), lost: lost.clone(), is_failing: false, watch };
         let thread = thread::spawn("alerts", move || writer.run(&lines))?;

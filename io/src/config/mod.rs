@@ -351,46 +351,6 @@ fn check_exposure(addrs: &PlaneAddrs, token: Option<&Token>, is_token_required: 
     Ok(())
 }
 
-impl clap::FromArgMatches for Flags {
-    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
-        let mut flags = Flags::default();
-        flags.update_from_arg_matches(matches)?;
-        Ok(flags)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
-        self.config = matches.get_one::<PathBuf>("config").cloned();
-        for setting in SETTINGS.iter().filter(|setting| setting.flag().is_some()) {
-            if let Some(text) = matches.get_one::<String>(setting.name) {
-                self.settings.push((setting.name, text.clone()));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl clap::Args for Flags {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        let config = clap::Arg::new("config").long("config").value_name("FILE");
-        let config = config
-            .help("File of settings [default: hub.toml in the current folder, if it exists]")
-            .value_parser(clap::value_parser!(PathBuf));
-        SETTINGS.iter().fold(command.arg(config), |command, setting| {
-            let Some(flag) = setting.flag() else { return command };
-            let mut help = setting.help.to_owned();
-            if !setting.default.is_empty() {
-                help += &format!(" [default: {}]", setting.default);
-            }
-            help += &format!(" [env: {}]", setting.variable());
-            command.arg(clap::Arg::new(setting.name).long(flag).value_name(setting.value_type.placeholder()).help(help))
-        })
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Flags::augment_args(command)
-    }
-}
-
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

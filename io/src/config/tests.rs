@@ -81,22 +81,6 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default_for_each_sett
 }
 
 #[test]
-fn each_setting_that_is_not_a_secret_is_a_flag_of_serve() {
-    for setting in SETTINGS {
-        let [value, ..] = three_values(setting);
-        let flag = format!("--{}", setting.name.replace('_', "-"));
-        let command = <Flags as clap::Args>::augment_args(clap::Command::new("serve"));
-        let matches = command.try_get_matches_from(["serve", &flag, value]);
-        if setting.is_secret() {
-            assert!(matches.is_err(), "{flag}");
-        } else {
-            let flags = <Flags as clap::FromArgMatches>::from_arg_matches(&matches.unwrap()).unwrap();
-            assert_eq!(flags.settings, [(setting.name, value.to_owned())]);
-        }
-    }
-}
-
-#[test]
 fn sizes_have_units_and_flags_two_spellings() {
     let config = load(&Given {
         toml: "max_queue_bytes = \"2 MiB\"\nmax_body_bytes = 65536\nresult_integrity_required = false",

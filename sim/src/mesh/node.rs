@@ -10,7 +10,7 @@ use crate::agenda::{Micros, SECOND};
 use crate::draw::Draw;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sheratan_io::client::integrity::Signer;
+use sheratan_io::integrity::Signer;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 

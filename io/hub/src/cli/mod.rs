@@ -1,0 +1,128 @@
+//! Command line of `sheratan-hub`: one module for each subcommand.
+//!
+//! Exit codes: 0 success, 1 failure, 2 invalid command line.
+
+mod audit;
+mod demo;
+mod diagnose;
+mod ended;
+mod failure;
+mod flags;
+mod instant;
+mod interrupt;
+mod journal;
+mod lifeline;
+mod link;
+mod names;
+mod reload;
+mod serve;
+mod settings;
+mod smoke;
+mod submit;
+mod target;
+mod terminal;
+mod watch;
+mod worker;
+
+use clap::{Parser, Subcommand};
+use sheratan_io::journal::Build;
+use std::process::ExitCode;
+
+/// The end of `sheratan-hub --help`.
+const EXAMPLES: &str = "\
+Examples:
+  sheratan-hub serve                                     run the hub
+  sheratan-hub demo .                                    a demonstration on the files of this folder
+  sheratan-hub worker --exec 'python3 work.py'           run jobs on this machine
+  sheratan-hub submit resize '{\"file\":\"a.png\"}' --wait   submit a job and see its result
+  sheratan-hub smoke                                     check that a running hub works as specified
+  sheratan-hub audit query --event 'NODE_*' --since 2h   search the audit log
+  sheratan-hub diagnose                                  write an archive for support";
+
+#[derive(Parser)]
+#[command(name = "sheratan-hub", version = Build::THIS.as_str(), after_help = EXAMPLES, subcommand_required = true)]
+#[command(about = "A durable job queue for a mesh of workers: jobs, leases, results")]
+struct Cli {
+    /// Ends this process when its standard input ends, so that it does not outlive its parent.
+    #[arg(long, hide = true)]
+    lifeline: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the hub
+    Serve(serve::Args),
+    /// Run a demonstration: a hub, three workers, and a job for each file of a folder
+    Demo(demo::Args),
+    /// Run jobs on this machine, each by a command: its input is the job's params, its output the result
+    Worker(worker::Args),
+    /// Submit one job, or one job per line of standard input
+    Submit(submit::Args),
+    /// Check that a running hub works as specified
+    Smoke(smoke::Args),
+    /// Write an archive for support, with everything needed to find a fault and without secrets
+    Diagnose(diagnose::Args),
+    /// Verify the journal, or repair it
+    Journal(journal::Args),
+    /// Verify, follow or search the audit log
+    Audit(audit::Args),
+    /// Apply alert rules to an audit log, outside the hub
+    Watch(watch::Args),
+    /// Show the effective settings and the source of each
+    Config(settings::Args),
+    /// The program that the demo's workers run
+    #[command(hide = true)]
+    DemoExec(demo::exec::Args),
+}
+
+/// Runs the command line; returns the process's exit code.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    if cli.lifeline {
+        lifeline::hold();
+    }
+    // A worker and a hub go on without their output; where output is all that is done, it must have been written.
+    let is_output_all = !matches!(cli.command, Command::Worker(_) | Command::Serve(_));
+    let outcome = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(args),
+        Command::Worker(args) => worker::run(args),
+        Command::Submit(args) => submit::run(args),
+        Command::Smoke(args) => smoke::run(args),
+        Command::Diagnose(args) => diagnose::run(&args),
+        Command::Journal(args) => journal::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Config(args) => settings::run(&args),
+        Command::DemoExec(args) => demo::exec::run(args),
+    };
+    match outcome {
+        Ok(_) if is_output_all && terminal::output() == terminal::Output::Failed => ExitCode::FAILURE,
+        Ok(code) => code,
+        Err(failure) => {
+            terminal::failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_subcommand_that_is_shown_has_examples() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("sheratan-hub"), "{} has no examples", command.get_name());
+        }
+    }
+}
