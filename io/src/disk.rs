@@ -7,6 +7,7 @@
 //! new name is durable only after its folder was synced. In tests every operation of the machine's disk can be made to
 //! fail.
 
+use crate::platform;
 use same_file::Handle;
 use std::ffi::OsString;
 use std::fmt;
@@ -310,7 +311,7 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        platform::rename(from, to)
     }
 
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -321,17 +322,8 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
-    #[cfg(unix)]
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        // The parent of a relative path of one name is the current folder.
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        File::open(path)?.sync_all()
-    }
-
-    /// Windows has no such call: NTFS journals names itself.
-    #[cfg(not(unix))]
-    fn sync_folder(&self, _path: &Path) -> io::Result<()> {
-        Ok(())
+        platform::sync_dir(path)
     }
 }
 

@@ -91,16 +91,69 @@ pub fn make_private(_path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Makes the names in a folder durable: after a power cut, a new file exists only if its folder was synced.
-#[cfg(unix)]
+/// Renames a file; an existing file with the new name is replaced.
+#[cfg(not(windows))]
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// Renames a file; an existing file with the new name is replaced. A file that another process has open, a reader or a
+/// virus scanner, cannot be replaced on all file systems and releases of Windows: it is tried again for a second.
+#[cfg(windows)]
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    use std::time::{Duration, Instant};
+    const ERROR_SHARING_VIOLATION: i32 = 32;
+    let started = Instant::now();
+    loop {
+        match fs::rename(from, to) {
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    || error.raw_os_error() == Some(ERROR_SHARING_VIOLATION) =>
+            {
+                if started.elapsed() > Duration::from_secs(1) {
+                    return Err(error);
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            renamed => return renamed,
+        }
+    }
+}
+
+/// Makes the names in a folder durable: after a power cut, a new file exists only if its folder was synced. An empty
+/// path is the current folder.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
+    sync_opened_dir(if path.as_os_str().is_empty() { Path::new(".") } else { path })
+}
+
+#[cfg(all(unix, not(target_vendor = "apple")))]
+fn sync_opened_dir(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 
-/// On Windows folders are durable with their files.
-#[cfg(not(unix))]
-pub fn sync_dir(_path: &Path) -> io::Result<()> {
-    Ok(())
+/// `F_FULLFSYNC`, which SMB and exFAT do not have for folders: there fsync is all that they offer.
+#[cfg(target_vendor = "apple")]
+fn sync_opened_dir(path: &Path) -> io::Result<()> {
+    let folder = fs::File::open(path)?;
+    folder.sync_all().or_else(|_| Ok(rustix::fs::fsync(&folder)?))
+}
+
+/// `FlushFileBuffers` of the folder (`FILE_FLAG_BACKUP_SEMANTICS` opens it). File systems that do not flush folders
+/// refuse it; then names are as durable as the file system makes them.
+#[cfg(windows)]
+fn sync_opened_dir(path: &Path) -> io::Result<()> {
+    use std::os::windows::fs::OpenOptionsExt;
+    const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
+    /// ERROR_INVALID_FUNCTION, ERROR_ACCESS_DENIED, ERROR_INVALID_HANDLE, ERROR_NOT_SUPPORTED, ERROR_INVALID_PARAMETER.
+    const REFUSED: [i32; 5] = [1, 5, 6, 50, 87];
+    let folder = OpenOptions::new().write(true).custom_flags(FILE_FLAG_BACKUP_SEMANTICS).open(path);
+    match folder.and_then(|folder| folder.sync_all()) {
+        Err(error) if error.raw_os_error().is_some_and(|code| REFUSED.contains(&code)) => {
+            tracing::debug!(folder = %path.display(), %error, "this file system does not flush folders");
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 /// Microseconds of a clock that runs while the machine sleeps. The monotonic clock of [`std::time::Instant`] stands

@@ -3,7 +3,6 @@
 use crate::platform;
 use crate::secret::{Secret, SecretFileError};
 use std::fmt;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -110,7 +109,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    platform::rename(&temporary, path)?;
     platform::sync_dir(folder)
 }
 
@@ -133,6 +132,7 @@ impl std::error::Error for TokenError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn the_first_start_generates_a_token_and_the_second_reads_it() {

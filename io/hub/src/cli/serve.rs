@@ -15,7 +15,7 @@ use sheratan_io::audit::{Audit, Feed};
 use sheratan_io::config::Config;
 use sheratan_io::journal::{self, Progress, Recovered, Recovery, Store};
 use sheratan_io::logs;
-use sheratan_io::platform::{Signal, create_new_private, create_private_dir, on_signals};
+use sheratan_io::platform::{Signal, create_new_private, create_private_dir, on_signals, rename};
 use sheratan_io::redact::{Redactor, SECRET_BYTES_MIN};
 use sheratan_io::service::{PlaneAddrs, Recovering, Service, Settings};
 use sheratan_io::shell::addresses::ConnectionLimits;
@@ -455,7 +455,7 @@ impl AddrFile {
         let text = format!("{{\"pid\":{pid},\"control\":\"{control}\",\"data\":\"{data}\",\"ready\":{is_ready}}}\n");
         let mut file = create_new_private(&temporary)?;
         file.write_all(text.as_bytes())?;
-        fs::rename(temporary, &self.path)
+        rename(&temporary, &self.path)
     }
 }
 

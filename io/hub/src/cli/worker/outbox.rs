@@ -104,13 +104,14 @@ pub fn write(path: &Path, results: &[JobResult]) -> io::Result<()> {
     }
     let temporary = path.with_extension("jsonl.new");
     let mut file = platform::create_new_private(&temporary)?;
-    let written = file.write_all(&bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    let written =
+        file.write_all(&bytes).and_then(|()| file.sync_all()).and_then(|()| platform::rename(&temporary, path));
     if written.is_err() {
         // What is incomplete must not be taken for the results; the error is the one of the write.
         _ = fs::remove_file(&temporary);
     }
     written?;
-    platform::sync_dir(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    platform::sync_dir(path.parent().unwrap_or(Path::new("")))
 }
 
 /// The results in a file, or the line that is none and why.
