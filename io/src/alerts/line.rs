@@ -6,6 +6,26 @@ use crate::object::{Object, object};
 use sheratan_core::alerts::{Alert, Change};
 use sheratan_core::{Calendar, Timestamp};
 
+/// A change of an alert, for the alerts' file and the webhook.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AlertLine {
+    /// What changed.
+    pub change: Change,
+    /// What the calendar showed then.
+    pub calendar: Calendar,
+    /// The change as a line, without its line feed.
+    pub line: Vec<u8>,
+}
+
+impl AlertLine {
+    /// The line of a change.
+    pub fn new(calendar: Calendar, change: Change) -> AlertLine {
+        let mut line = Vec::new();
+        write(&mut line, calendar, &change);
+        AlertLine { change, calendar, line }
+    }
+}
+
 /// Writes the change's line, without its line end.
 pub fn write(out: &mut Vec<u8>, calendar: Calendar, change: &Change) {
     let alert = &change.alert;

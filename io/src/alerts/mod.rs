@@ -9,6 +9,7 @@ pub mod rules;
 mod webhook;
 mod writer;
 
+pub use line::AlertLine;
 pub use webhook::{Post, Posted, Webhook, WebhookUrl, WebhookUrlError};
 pub use writer::{AlertLog, Settings};
 

@@ -3,9 +3,9 @@
 //! Alerts are few (one a rule and group while it is open, one line a cool-down), so each line is a write of its own. A
 //! line whose write failed is kept and retried; a line that does not fit into the channel is counted and logged.
 
+use super::line::AlertLine;
 use super::webhook::{Post, Webhook, WebhookUrl};
 use crate::rotated::RotatedFile;
-use crate::service::AlertLine;
 use crate::stall::WriteWatch;
 use crate::thread::{self, END_MAX, Thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};

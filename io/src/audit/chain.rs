@@ -8,11 +8,11 @@
 //! that next line is torn as well, the one after it reports all bytes after the last whole line, and its `prev` is the
 //! hash of all these.
 
-use super::rules;
+use super::Event;
+use super::{Link, rules};
 use crate::disk::{Disk, DiskReader};
 use crate::object::object;
 use crate::rotated::{Part, newest_first};
-use crate::service::Event;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -24,15 +24,6 @@ const READ_BYTES: usize = 64 << 10;
 
 /// The event that reports incomplete bytes before it.
 pub const TORN: &str = "AUDIT_LINE_TORN";
-
-/// The end of the chain: what the next line needs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Link {
-    /// The next line's number, from 1.
-    pub seq: u64,
-    /// The hash of the last line; zeros before the first.
-    pub prev: [u8; 32],
-}
 
 /// The result of checking a chain that is intact.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,12 +56,6 @@ pub enum ChainError {
         /// What is wrong.
         reason: &'static str,
     },
-}
-
-impl Default for Link {
-    fn default() -> Self {
-        Link { seq: 1, prev: [0; 32] }
-    }
 }
 
 impl Link {

@@ -4,7 +4,7 @@
 //! Some kinds repeat by nature: the first event of a window is written as it is, the rest as one line at the window's
 //! end. Of all other kinds, whose single events are evidence, the first hundred of a window are written as they are.
 
-use crate::service::Event;
+use super::Event;
 use sheratan_core::{Calendar, Millis, Timestamp};
 use std::collections::BTreeMap;
 

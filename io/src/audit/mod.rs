@@ -6,15 +6,19 @@
 
 mod chain;
 mod coalescer;
+mod event;
 mod feed;
+mod link;
 mod page;
 #[cfg_attr(feature = "sim-mutants", path = "../../mutated/audit.rs")]
 mod rules;
 mod writer;
 
-pub use chain::{ChainCheck, ChainError, ChainReport, Link, seq_of, verify};
+pub use chain::{ChainCheck, ChainError, ChainReport, seq_of, verify};
 pub use coalescer::Coalescer;
+pub use event::Event;
 pub use feed::{Feed, Tap};
+pub use link::Link;
 pub use page::page;
 pub use writer::{Audit, Room, Settings, Writer};
 

@@ -106,9 +106,9 @@ fn first_seq(part: &Part) -> io::Result<Option<u64>> {
 mod tests {
     use super::super::{Audit, Settings, verify};
     use super::*;
+    use crate::audit::Event;
     use crate::disk::RealDisk;
     use crate::rotated::newest_first;
-    use crate::service::Event;
     use sheratan_core::{Calendar, Timestamp};
 
     fn settings(folder: &tempfile::TempDir, bytes_max: u64, kept: u32) -> Settings {

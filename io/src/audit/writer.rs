@@ -4,13 +4,14 @@
 //! Events that are queued together are written together, a chunk of lines by one write. No line is delayed for that:
 //! when the channel is empty, everything is written.
 
-use super::chain::{Link, torn_tail};
+use super::Event;
+use super::Link;
+use super::chain::torn_tail;
 use super::coalescer::Coalescer;
 use super::feed::Tap;
 use super::rules;
 use crate::disk::{Disk, RealDisk};
 use crate::rotated::RotatedFile;
-use crate::service::Event;
 use crate::stall::WriteWatch;
 use crate::thread::{self, END_MAX, Thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};

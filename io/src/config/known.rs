@@ -4,8 +4,8 @@
 //! [`Config::load`](super::Config::load) stops at the first invalid setting, and uses one of a secret and its file. A
 //! redactor needs all secrets.
 
+use super::table::PREFIX;
 use super::table::{ALIASES, LATER_SECRETS, SETTINGS, ValueType};
-use super::values::PREFIX;
 use super::{FILE, Flags};
 use crate::secret::Secret;
 use std::ffi::OsString;

@@ -1,6 +1,9 @@
 //! The table of settings: each with its name, its default and its type. Flags, environment variables, `hub.toml` and
 //! the documentation are generated from it, so that they cannot disagree.
 
+/// The prefix of the hub's variables.
+pub const PREFIX: &str = "SHERATAN_";
+
 /// The type of a setting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ValueType {
@@ -391,6 +394,11 @@ pub const LATER_SECRETS: &[(&str, ValueType)] =
 /// start a hub, and the one by which the scripts find the binary.
 pub const NOT_SETTINGS: &[&str] = &["SHERATAN_JOB_ID", "SHERATAN_JOB_KIND", "SHERATAN_ATTEMPT", "SHERATAN_HUB"];
 
+/// A key's name in the environment.
+pub fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase())
+}
+
 impl Setting {
     /// The flag, without its dashes in front.
     pub fn flag(&self) -> Option<String> {
@@ -399,7 +407,7 @@ impl Setting {
 
     /// The environment variable.
     pub fn variable(&self) -> String {
-        super::values::variable(self.name)
+        variable(self.name)
     }
 
     /// Whether its value is never shown.

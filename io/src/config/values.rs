@@ -2,7 +2,7 @@
 
 use super::ConfigError;
 use super::spelling;
-use super::table::{ALIASES, LATER, LATER_TOKENS, NOT_SETTINGS, SETTINGS, Setting, ValueType};
+use super::table::{ALIASES, LATER, LATER_TOKENS, NOT_SETTINGS, PREFIX, SETTINGS, Setting, ValueType, variable};
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,9 +10,6 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
-
-/// The prefix of the hub's variables.
-pub const PREFIX: &str = "SHERATAN_";
 
 /// The source of a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -169,11 +166,6 @@ fn counterpart(setting: &Setting) -> Option<&'static Setting> {
         ValueType::SecretFile => SETTINGS.iter().find(|other| setting.name == format!("{}_file", other.name)),
         _ => None,
     }
-}
-
-/// A key's name in the environment.
-pub fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.to_uppercase())
 }
 
 /// The setting of a key.

@@ -6,7 +6,7 @@
 
 use super::build::Build;
 use super::folder::Folder;
-use super::repair::{self, Lost};
+use super::lost::Lost;
 use serde::Serialize;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -72,7 +72,7 @@ impl Divergence {
         let segments = folder.segments().unwrap_or_default();
         let holds = segments.iter().rev().find(|segment| segment.first_seq <= last_seq.max(1));
         let file = holds.map_or_else(|| folder.segment_path(last_seq), |segment| segment.path.clone());
-        let lost = snapshot_seq.and_then(|seq| repair::records_from(&segments, seq + 1));
+        let lost = snapshot_seq.and_then(|seq| Lost::known(&segments, seq + 1));
         Divergence { file, first_seq, last_seq, cause, written_by, read_by: Build::THIS, snapshot_seq, lost }
     }
 }

@@ -25,6 +25,7 @@ mod divergence;
 mod folder;
 mod format;
 mod history;
+mod lost;
 mod read;
 mod recover;
 mod repair;
@@ -45,13 +46,14 @@ pub use divergence::{Cause, Divergence};
 pub use folder::{LockError, NotOurs, Options};
 pub use format::{FORMAT_VERSION, HubId, Identity};
 pub use history::{History, HistoryError};
+pub use lost::Lost;
 pub use read::{BadRecord, Item, Mark, ReadError, Reader, Reason, Record, Tail, TornTail, Unreadable};
-pub use recover::{Notice, OpenError, Progress, Recovered, Recovery, RecoveryReport, recover};
-pub use repair::{Lost, RepairError, RepairReport, repair};
-pub use replay::ReplayError;
+pub use recover::{Notice, OpenError, Recovered, Recovery, RecoveryReport, random_salt, recover};
+pub use repair::{RepairError, RepairReport, repair};
+pub use replay::{Progress, ReplayError};
 pub use rewind::{RewindReport, RewindTarget, rewind};
 pub use snapshot::{SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReport, SnapshotWriter};
-pub use store::{Store, Truncated, random_salt};
+pub use store::{Store, Truncated};
 pub use verify::{
     ReplayCheck, SegmentReport, SegmentStatus, SnapshotCheck, VerifyReport, inspect, is_in_use, verify, verify_on,
 };

@@ -3,15 +3,17 @@
 use super::append::{self, AppendError, Appender, Start};
 use super::build::Build;
 use super::divergence::Divergence;
-use super::folder::{LockError, Options, SnapshotFile};
-use super::read::{BadRecord, End, Item, ReadError, Reader, Tail, TornTail, Unreadable};
-use super::replay::{self, Replica, Stopped};
+use super::folder::{Folder, LockError, Options, SnapshotFile};
+use super::format::{HubId, Identity};
+use super::read::{BadRecord, End, Item, ReadError, Reader, Reason, Tail, TornTail, Unreadable};
+use super::replay::{self, Progress, Replica, Stopped};
 use super::rules;
 use super::snapshot::SnapshotError;
 use super::store::Store;
 use serde::Serialize;
-use sheratan_core::Hub;
+use sheratan_core::{Hub, HubKey, Salt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 use std::{fmt, io};
 
@@ -86,17 +88,6 @@ pub enum Notice {
     },
 }
 
-/// The progress of a replay.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Progress {
-    /// The next record's number.
-    pub next_seq: u64,
-    /// Records replayed.
-    pub records: u64,
-    /// Segments that are not replayed completely.
-    pub segments_left: usize,
-}
-
 /// Why the hub cannot start on this data folder.
 #[derive(Debug)]
 pub enum OpenError {
@@ -132,6 +123,51 @@ pub struct Recovered {
     reader: Option<Reader>,
     /// Snapshots that are of no use, and why: the damaged ones are set aside when the start succeeds.
     bad_snapshots: Vec<(PathBuf, SnapshotError)>,
+}
+
+impl Store {
+    /// Locks a data folder and opens its journal, which is created on the first start: with an id and a key of its own,
+    /// durable before the first record can be.
+    pub fn open(data_folder: &Path, options: Options) -> Result<(Store, Recovered), OpenError> {
+        let folder = Arc::new(Folder::lock(options.disk.clone(), data_folder).map_err(OpenError::Lock)?);
+        let journal = folder.journal();
+        let failed = |source| OpenError::Io { file: journal.clone(), source };
+        let Some(newest) = folder.segments().map_err(failed)?.pop() else {
+            append::remove_leftovers(&folder).map_err(failed)?;
+            return Store::create(folder, options);
+        };
+        let header = newest.header().map_err(|source| OpenError::Io { file: newest.path.clone(), source })?;
+        let header = header.map_err(|error| {
+            let (file, seq) = (newest.path.clone(), newest.first_seq);
+            OpenError::BadRecord(BadRecord { file, offset: 0, seq, reason: Reason::of_header(error) })
+        })?;
+        let store = Store::new(folder, options, header.identity);
+        let recovered = Recovered::new(store.clone(), header.epoch);
+        Ok((store, recovered))
+    }
+
+    fn create(folder: Arc<Folder>, options: Options) -> Result<(Store, Recovered), OpenError> {
+        let snapshots = folder.snapshot_files().map_err(|source| OpenError::Io { file: folder.snapshots(), source })?;
+        let set_aside = folder.set_aside_snapshots();
+        let set_aside = set_aside.map_err(|source| OpenError::Io { file: folder.snapshots(), source })?;
+        if !snapshots.is_empty() || !set_aside.is_empty() {
+            let seq = snapshots.first().map_or(1, |newest| newest.covered_seq + 1);
+            let reason = Reason::Missing { first_seq: 0 };
+            let file = folder.segment_path(seq);
+            return Err(OpenError::BadRecord(BadRecord { file, offset: 0, seq, reason }));
+        }
+        let identity = match options.new_identity {
+            Some(identity) => identity,
+            None => random_identity().map_err(OpenError::Randomness)?,
+        };
+        // Durable now: ids made with the key must never outlive it.
+        let start = Start { epoch_last: 0, next_seq: 1, sealed_through: 0 };
+        let mut appender = Appender::new(folder.clone(), options.clone(), identity, start);
+        appender.rewrite(1, Some(Hub::new(identity.key).outcome_hash()), &mut []).map_err(OpenError::Append)?;
+        let store = Store::new(folder, options, identity);
+        let recovered = Recovered::new(store.clone(), 1);
+        Ok((store, recovered))
+    }
 }
 
 impl Recovered {
@@ -286,9 +322,24 @@ fn rewrite_or_owe(
     }
 }
 
-impl Progress {
-    pub(crate) fn of(reader: &Reader, records: u64) -> Progress {
-        Progress { next_seq: reader.next_seq(), records, segments_left: reader.segments_left() }
+/// An id and a key that no other hub has.
+fn random_identity() -> Result<Identity, getrandom::Error> {
+    let (mut hub_id, mut key) = ([0; 16], [0; 16]);
+    getrandom::fill(&mut hub_id)?;
+    getrandom::fill(&mut key)?;
+    Ok(Identity { hub_id: HubId(hub_id), key: HubKey::new(key) })
+}
+
+/// A salt for a start's ids that no other start has.
+pub fn random_salt() -> io::Result<Salt> {
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(Salt::new(salt))
+}
+
+impl From<LockError> for OpenError {
+    fn from(error: LockError) -> Self {
+        OpenError::Lock(error)
     }
 }
 

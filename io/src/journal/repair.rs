@@ -8,20 +8,16 @@ use super::append::{AppendError, Appender, Start};
 use super::build::Build;
 use super::folder::{self, Folder, LockError, Options, SegmentFile, SnapshotFile};
 use super::format::{self, HEADER_BYTES, Header, HeaderError, Identity, WrongVersion};
-use super::read::{BadRecord, ReadError, Reader, Reason};
+use super::lost::Lost;
+use super::read::{BadRecord, ReadError, Reader};
 use super::snapshot::{SnapshotError, SnapshotReader};
 use super::verify::{self, SegmentStatus};
 use crate::disk::{self, Disk};
-use crate::rfc3339::Rfc3339;
 use serde::Serialize;
-use sheratan_core::{Calendar, Hub, Timestamp};
-use std::ops::Range;
+use sheratan_core::{Hub, Timestamp};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
-
-/// Lost records are searched for up to this many after the first bad one.
-const LOST_SEARCHED: u64 = 1 << 32;
 
 /// What a loss means for those who have ids.
 pub(crate) const ORPHANED_IDS: &str =
@@ -42,19 +38,6 @@ pub struct RepairReport {
     pub next_seq: u64,
     /// Snapshots that had been set aside, are whole, and have their names again.
     pub put_back: Vec<PathBuf>,
-}
-
-/// A range of records that are lost, or would be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub struct Lost {
-    /// The first.
-    pub first_seq: u64,
-    /// The last known one.
-    pub last_seq: u64,
-    /// When the first readable one was applied.
-    pub first_at: Option<Rfc3339>,
-    /// When the last readable one was applied.
-    pub last_at: Option<Rfc3339>,
 }
 
 /// Why a data folder cannot be repaired.
@@ -188,7 +171,7 @@ impl Repair {
     fn refuse_to_lose_all(&self) -> Result<(), RepairError> {
         let Some(damage) = self.first_damage()?.filter(|_| self.covered_seq == 0) else { return Ok(()) };
         let Cut { cut, kept, end_seq } = self.plan_cut(&damage)?;
-        match lost_with(&damage, &cut, end_seq) {
+        match Lost::with(&damage, &cut, end_seq) {
             Some(lost) if kept.is_none_or(|kept| kept.first_seq == kept.end_seq) && end_seq == 1 => {
                 Err(RepairError::LosesAll { damage: Box::new(damage), lost })
             }
@@ -248,7 +231,7 @@ impl Repair {
     /// Removes the segment with the damage and all later ones, and puts back the records of the first that can be kept.
     fn cut(&mut self, damage: BadRecord, options: Options) -> Result<(), RepairError> {
         let Cut { cut, kept, end_seq } = self.plan_cut(&damage)?;
-        self.report.lost = lost_with(&damage, &cut, end_seq);
+        self.report.lost = Lost::with(&damage, &cut, end_seq);
         self.replace(&cut, kept, end_seq, None, options)?;
         self.report.damage = Some(damage);
         Ok(())
@@ -376,65 +359,6 @@ fn damaged_rest(cut: &[SegmentFile], damage: &BadRecord, needed_seq: u64) -> Opt
     Some(Kept { first_seq, end_seq, outcome_hash, records: bytes[start..offset].to_vec() })
 }
 
-/// The lost records of the segments `cut` from `from` on, which is damaged or precedes the damage.
-pub(crate) fn lost_with(damage: &BadRecord, cut: &[SegmentFile], from: u64) -> Option<Lost> {
-    let hinted_seq = match damage.reason {
-        Reason::Damaged { next_seq, .. } => next_seq,
-        Reason::Hole { next_seq } => next_seq - 1,
-        _ => damage.seq,
-    };
-    let hinted = Lost { first_seq: from, last_seq: hinted_seq, first_at: None, last_at: None };
-    match records_from(cut, from) {
-        Some(known) => Some(Lost { last_seq: known.last_seq.max(hinted_seq), ..known }),
-        None => (hinted_seq >= from).then_some(hinted),
-    }
-}
-
-/// The known records from `from` on in these segments, gaps included. Of a record that occurs twice, the newer
-/// segment's counts. Reads each segment whole.
-pub(crate) fn records_from(segments: &[SegmentFile], from: u64) -> Option<Lost> {
-    let mut found = None::<Lost>;
-    for (at, segment) in segments.iter().enumerate() {
-        let end = segments.get(at + 1).map_or(from.saturating_add(LOST_SEARCHED), |next| next.first_seq);
-        let named_seq = Some(segment.first_seq - 1).filter(|seq| *seq >= from);
-        let known = (end > from).then(|| known_records(segment, from..end)).flatten();
-        let (first_at, last_seq, last_at) = match (known, named_seq) {
-            (Some(known), _) => known,
-            (None, Some(last_seq)) => (None, last_seq, None),
-            (None, None) => continue,
-        };
-        let first_at = found.map_or(first_at, |found| found.first_at.or(first_at));
-        let last_at = last_at.or(found.and_then(|found| found.last_at));
-        found = Some(Lost { first_seq: from, last_seq, first_at, last_at });
-    }
-    found
-}
-
-/// For the records of a segment in a range: the first one's instant, and the last one's number and instant.
-fn known_records(segment: &SegmentFile, seqs: Range<u64>) -> Option<(Option<Rfc3339>, u64, Option<Rfc3339>)> {
-    let mut bytes = Vec::new();
-    segment.read_into(&mut bytes).ok()?;
-    let seed = Header::decode(&bytes).ok()?.seed();
-    let (mut offset, mut first_at, mut last) = (HEADER_BYTES, None, None::<(u64, Option<Rfc3339>)>);
-    let end = format::end_of_content(&bytes, offset);
-    while let Some((_, entry)) = format::search(&bytes, offset..end, &seed, seqs.clone()) {
-        let (seq, at, end) = match entry {
-            format::Entry::Record { seq, now, end, .. } => (seq, Some(by_hub_time(now)), end),
-            format::Entry::Seal { last_seq, end, .. } => (last_seq, None, end),
-        };
-        first_at = first_at.or(at);
-        last = Some((seq, at.or(last.and_then(|(_, at)| at))));
-        offset = end;
-    }
-    last.map(|(seq, at)| (first_at, seq, at))
-}
-
-/// A record's instant by the hub's time. It differs from the calendar by all steps of the machine's clock so far, which
-/// only a replay knows.
-fn by_hub_time(now: Timestamp) -> Rfc3339 {
-    Rfc3339::new(Calendar::UNSET.utc(now))
-}
-
 /// Refuses files of another format version: they cannot be read, but are not damaged.
 fn refuse_other_versions(folder: &Folder, segments: &[SegmentFile]) -> Result<(), RepairError> {
     for segment in segments {
@@ -535,20 +459,6 @@ impl fmt::Display for RepairReport {
         }
         write!(f, "; the journal goes on at record {}", self.next_seq)?;
         if self.lost.is_some() { f.write_str(ORPHANED_IDS) } else { Ok(()) }
-    }
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Lost { first_seq, last_seq, first_at, last_at } = self;
-        match last_seq - first_seq {
-            0 => write!(f, "1 record, {first_seq}")?,
-            more => write!(f, "{} records, {first_seq} to {last_seq}", more + 1)?,
-        }
-        match (first_at, last_at) {
-            (Some(first_at), Some(last_at)) => write!(f, " ({first_at} to {last_at})"),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -7,13 +7,29 @@ use super::divergence::{Cause, Divergence};
 use super::folder::Folder;
 use super::format::Identity;
 use super::read::{Item, Mark, ReadError, Reader, Record};
-use super::recover::Progress;
 use super::rules;
 use super::snapshot::{SnapshotError, SnapshotReader, SnapshotReport, SnapshotWriter};
 use crate::disk::Disk;
 use sheratan_core::{Envelope, Hub, Outcome, Restore};
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+/// The progress of a replay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// The next record's number.
+    pub next_seq: u64,
+    /// Records replayed.
+    pub records: u64,
+    /// Segments that are not replayed completely.
+    pub segments_left: usize,
+}
+
+impl Progress {
+    pub(crate) fn of(reader: &Reader, records: u64) -> Progress {
+        Progress { next_seq: reader.next_seq(), records, segments_left: reader.segments_left() }
+    }
+}
 
 /// Records between two reports of progress: a few milliseconds.
 const PROGRESS_RECORDS: u64 = 4_096;

@@ -11,7 +11,8 @@
 
 use super::build::Build;
 use super::folder::Options;
-use super::repair::{self, Lost, ORPHANED_IDS, Repair, RepairError};
+use super::lost::Lost;
+use super::repair::{self, ORPHANED_IDS, Repair, RepairError};
 use super::replay;
 use super::snapshot::SnapshotReader;
 use super::verify;
@@ -66,8 +67,8 @@ pub fn rewind(
     let next_seq = covered_seq + 1;
     let segments = repair::segments(&repair.folder)?;
     let lost = match repair.first_damage()? {
-        Some(damage) => repair::lost_with(&damage, &segments, next_seq),
-        None => repair::records_from(&segments, next_seq),
+        Some(damage) => Lost::with(&damage, &segments, next_seq),
+        None => Lost::known(&segments, next_seq),
     };
     let is_done = lost.is_some() && is_loss_accepted;
     if is_done {

@@ -1,14 +1,13 @@
 //! Store: the background's operations on the data folder: spares, snapshots, truncation.
 
-use super::append::{self, Appender, Start};
-use super::folder::{Folder, LockError, Options};
-use super::format::{HubId, Identity};
-use super::read::{BadRecord, ReadError, Reader, Reason};
-use super::recover::{OpenError, Progress, Recovered};
-use super::replay::{self, ReplayError};
+use super::append;
+use super::folder::{Folder, Options};
+use super::format::Identity;
+use super::read::{ReadError, Reader};
+use super::replay::{self, Progress, ReplayError};
 use super::snapshot::{SnapshotError, SnapshotReport};
 use serde::Serialize;
-use sheratan_core::{Hub, HubKey, Salt};
+use sheratan_core::Hub;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -37,47 +36,8 @@ pub struct Truncated {
 }
 
 impl Store {
-    /// Locks a data folder and opens its journal, which is created on the first start: with an id and a key of its own,
-    /// durable before the first record can be.
-    pub fn open(data_folder: &Path, options: Options) -> Result<(Store, Recovered), OpenError> {
-        let folder = Arc::new(Folder::lock(options.disk.clone(), data_folder).map_err(OpenError::Lock)?);
-        let journal = folder.journal();
-        let failed = |source| OpenError::Io { file: journal.clone(), source };
-        let Some(newest) = folder.segments().map_err(failed)?.pop() else {
-            append::remove_leftovers(&folder).map_err(failed)?;
-            return Store::create(folder, options);
-        };
-        let header = newest.header().map_err(|source| OpenError::Io { file: newest.path.clone(), source })?;
-        let header = header.map_err(|error| {
-            let (file, seq) = (newest.path.clone(), newest.first_seq);
-            OpenError::BadRecord(BadRecord { file, offset: 0, seq, reason: Reason::of_header(error) })
-        })?;
-        let store = Store { folder, options, identity: header.identity, passed_over: Arc::default() };
-        let recovered = Recovered::new(store.clone(), header.epoch);
-        Ok((store, recovered))
-    }
-
-    fn create(folder: Arc<Folder>, options: Options) -> Result<(Store, Recovered), OpenError> {
-        let snapshots = folder.snapshot_files().map_err(|source| OpenError::Io { file: folder.snapshots(), source })?;
-        let set_aside = folder.set_aside_snapshots();
-        let set_aside = set_aside.map_err(|source| OpenError::Io { file: folder.snapshots(), source })?;
-        if !snapshots.is_empty() || !set_aside.is_empty() {
-            let seq = snapshots.first().map_or(1, |newest| newest.covered_seq + 1);
-            let reason = Reason::Missing { first_seq: 0 };
-            let file = folder.segment_path(seq);
-            return Err(OpenError::BadRecord(BadRecord { file, offset: 0, seq, reason }));
-        }
-        let identity = match options.new_identity {
-            Some(identity) => identity,
-            None => random_identity().map_err(OpenError::Randomness)?,
-        };
-        // Durable now: ids made with the key must never outlive it.
-        let start = Start { epoch_last: 0, next_seq: 1, sealed_through: 0 };
-        let mut appender = Appender::new(folder.clone(), options.clone(), identity, start);
-        appender.rewrite(1, Some(Hub::new(identity.key).outcome_hash()), &mut []).map_err(OpenError::Append)?;
-        let store = Store { folder, options, identity, passed_over: Arc::default() };
-        let recovered = Recovered::new(store.clone(), 1);
-        Ok((store, recovered))
+    pub(crate) fn new(folder: Arc<Folder>, options: Options, identity: Identity) -> Store {
+        Store { folder, options, identity, passed_over: Arc::default() }
     }
 
     /// The snapshot does not count among those that are kept: the disk does not give it.
@@ -193,26 +153,5 @@ impl Store {
         let spares = self.folder.spares()?;
         let free = (0..=spares.len()).map(|number| self.folder.spare_path(number)).find(|path| !spares.contains(path));
         Ok(free.expect("one more name than there are spares"))
-    }
-}
-
-/// An id and a key that no other hub has.
-fn random_identity() -> Result<Identity, getrandom::Error> {
-    let (mut hub_id, mut key) = ([0; 16], [0; 16]);
-    getrandom::fill(&mut hub_id)?;
-    getrandom::fill(&mut key)?;
-    Ok(Identity { hub_id: HubId(hub_id), key: HubKey::new(key) })
-}
-
-/// A salt for a start's ids that no other start has.
-pub fn random_salt() -> io::Result<Salt> {
-    let mut salt = [0; 8];
-    getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(Salt::new(salt))
-}
-
-impl From<LockError> for OpenError {
-    fn from(error: LockError) -> Self {
-        OpenError::Lock(error)
     }
 }

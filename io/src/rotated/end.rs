@@ -1,25 +1,10 @@
 //! The end of a file, read backwards: a few lines cost their own length, not the file's.
 
-use super::{Follower, Start};
 use crate::disk::DiskReader;
 use std::io::{self, Read, SeekFrom};
-use std::path::Path;
 
 /// Bytes of one read: some hundred lines.
 const STEP: u64 = 64 << 10;
-
-/// The last whole lines of all files together, at most `count`, the oldest first, without their ends; empty if the file
-/// does not exist. O(those lines), and a listing of the folder.
-pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<Vec<u8>>> {
-    let mut follower = Follower::open(path, Start::Last(count))?;
-    let mut lines = Vec::new();
-    while lines.len() < count
-        && let Some(line) = follower.next_line()?
-    {
-        lines.push(line);
-    }
-    Ok(lines)
-}
 
 /// Where a file's last lines are.
 pub struct LastLines {
@@ -65,7 +50,6 @@ impl LastLines {
 
 #[cfg(test)]
 mod tests {
-    use super::super::RotatedFile;
     use super::*;
     use std::fs::{self, File};
 
@@ -94,25 +78,6 @@ mod tests {
                     "{count} of {text:.9?}"
                 );
             }
-        }
-    }
-
-    #[test]
-    fn the_last_lines_come_from_as_many_files_as_they_need() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        assert_eq!(last_lines(&path, 3).unwrap(), [[0; 0]; 0]);
-        let mut file = RotatedFile::open(&path, 6, 9).unwrap();
-        let lines: Vec<_> = (10..30).map(|n| n.to_string()).collect();
-        lines.iter().for_each(|line| file.write(format!("{line}\n").as_bytes()).unwrap());
-        fs::write(folder.path().join("x.3"), "torn").unwrap();
-        fs::write(&path, "28\n29\nnot whole").unwrap();
-        let expected: Vec<_> =
-            ["10", "11", "12", "13", "torn"].into_iter().chain(lines[6..].iter().map(|s| &**s)).collect();
-        for count in 0..30 {
-            let found = last_lines(&path, count).unwrap();
-            let texts: Vec<_> = found.iter().map(|line| std::str::from_utf8(line).unwrap()).collect();
-            assert_eq!(texts, expected[expected.len() - count.min(expected.len())..]);
         }
     }
 }

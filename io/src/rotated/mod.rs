@@ -9,8 +9,7 @@
 mod end;
 mod follower;
 
-pub use end::last_lines;
-pub use follower::{Follower, Start};
+pub use follower::{Follower, Start, last_lines};
 
 use crate::disk::{Disk, DiskFile, DiskReader, RealDisk};
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -1,18 +1,16 @@
 //! Access: which requests are allowed. The checks in order: leak guard, token, route, method, media type.
 
+use super::credentials::{audited_path, presented_token, without_credentials};
 use super::header;
+use super::plane::PlaneAddrs;
 use super::problem::{AuthReason, Problem};
-use super::route::{self, Lookup, PlaneAddrs, Route};
-use super::{Answer, Caller, Event, Service, origin};
+use super::route::{self, Lookup, Route};
+use super::{Answer, Caller, Service, origin};
+use crate::audit::Event;
 use crate::http::{Reply, Request};
-use crate::redact::{Redactor, redact_one};
-use crate::secret::Secret;
+use crate::redact::Redactor;
 use sheratan_core::telemetry::Observation;
 use sheratan_core::{Calendar, Timestamp};
-use std::borrow::Cow;
-
-/// Bytes of a path in the audit log: longer paths are cut, so that a line has a bound.
-const AUDITED_PATH_BYTES_MAX: usize = 256;
 
 impl Service {
     pub(super) fn route<'a>(
@@ -158,16 +156,6 @@ impl Service {
     }
 }
 
-/// A path as the audit log shows it. Secrets are redacted in the whole path before it is cut, since the rest of a cut
-/// secret could not be recognized.
-pub fn audited_path(redactor: &Redactor, request: &Request) -> String {
-    let path = without_credentials(request, request.path());
-    let mut path = redactor.redact_text(&path).into_owned();
-    // A path is visible ASCII, so each byte is a character.
-    path.truncate(AUDITED_PATH_BYTES_MAX);
-    path
-}
-
 /// The event for a path of the other plane.
 pub fn port_mismatch(
     clock: (Timestamp, Calendar),
@@ -181,19 +169,6 @@ pub fn port_mismatch(
         out.plain("ip", caller.ip).text("path", &audited_path(redactor, request));
         out.number("port", u64::from(port)).number("expected", u64::from(expected));
     })
-}
-
-/// `X-Sheratan-Token: T`, else `Authorization: Bearer T`.
-fn presented_token<'a>(request: &Request<'a>) -> Result<Option<&'a [u8]>, Problem> {
-    let authorization = header::single(request, "Authorization")?;
-    if let Some(token) = header::single(request, "X-Sheratan-Token")? {
-        return Ok(Some(token));
-    }
-    let bearer = |value: &'a [u8]| {
-        let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii_start())
-    };
-    Ok(authorization.and_then(bearer))
 }
 
 /// Checks the request's method against `allow`, the methods of the path.
@@ -213,25 +188,4 @@ fn check_media_type(request: &Request) -> Result<(), Problem> {
     let is_json = essence.eq_ignore_ascii_case(b"application/json")
         || essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json");
     if is_json || request.body().is_empty() { Ok(()) } else { Err(Problem::unsupported_media_type()) }
-}
-
-/// A text of the request, without the request's credentials: a token that is not this hub's may be valid elsewhere.
-fn without_credentials<'a>(request: &Request, text: &'a str) -> Cow<'a, str> {
-    let mut text = Cow::Borrowed(text);
-    for credentials in credentials(request) {
-        if let Cow::Owned(redacted) = redact_one(&Secret::new(credentials), &text) {
-            text = Cow::Owned(redacted);
-        }
-    }
-    text
-}
-
-/// The values of the token's header and, after the scheme, of `Authorization`.
-fn credentials<'a>(request: &Request<'a>) -> impl Iterator<Item = &'a [u8]> {
-    let after_scheme = |value: &'a [u8]| {
-        let scheme_end = value.iter().position(|byte| *byte == b' ').unwrap_or(0);
-        value[scheme_end..].trim_ascii()
-    };
-    let authorization = request.headers("authorization").map(after_scheme);
-    request.headers("x-sheratan-token").chain(authorization)
 }

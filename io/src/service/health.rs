@@ -1,7 +1,7 @@
 //! Health: whether the process runs, whether the hub has recovered, and whether it accepts jobs.
 
+use super::plane::Plane;
 use super::problem::Problem;
-use super::route::Plane;
 use super::stalls::Stalls;
 use super::{Answer, Caller, Service, reply};
 use crate::http::Reply;

@@ -4,12 +4,14 @@
 //! say otherwise. The service's part below answers them: a pull is repeated when the hub wakes it, a read of a job is
 //! answered at the job's end, and both are answered at their deadline.
 
-use super::leases::REPLY_HEAD;
-use super::route::Plane;
+use super::plane::Plane;
 use super::{Service, rules};
 use crate::http::{Reply, RequestId};
 use sheratan_core::{Caller as Asker, EndedJob, JobSeq, Millis, Pull, Timestamp, WaiterId};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The members of a pull's reply that precede the jobs. A longer head acknowledges the result that carried the pull.
+pub const REPLY_HEAD: &[u8] = br#""ok":true"#;
 
 /// The longest wait that may be asked for.
 pub const WAIT_MS_MAX: u64 = 60_000;

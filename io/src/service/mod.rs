@@ -31,6 +31,7 @@
 //! | `uncommitted` | commands that were applied and are not durable yet |
 //! | `recovering` | replies while the hub recovers |
 //! | `origin` | whether a request without a token comes from a web page that is not ours |
+//! | `plane`, `path`, `credentials` | the planes, parts of paths, the token that a request presents |
 //! | `query`, `header`, `body`, `spelling`, `batch` | how requests are read |
 //! | `reply`, `problem` | how replies are written |
 //! | `rules` | decisions of the other modules, one pure function each |
@@ -38,6 +39,7 @@
 mod access;
 mod batch;
 mod body;
+mod credentials;
 mod header;
 mod health;
 mod jobs;
@@ -47,6 +49,8 @@ mod metrics;
 mod nodes;
 mod notifications;
 mod origin;
+mod path;
+mod plane;
 mod problem;
 mod query;
 mod recovering;
@@ -63,10 +67,10 @@ mod uncommitted;
 
 pub use long_polls::{LateReply, Origin};
 pub use nodes::registry_of;
-pub use notifications::{AlertLine, Event, Page, streams};
+pub use notifications::{Page, streams};
+pub use plane::{Plane, PlaneAddrs};
 pub use problem::{Applied, Problem};
 pub use recovering::{Recovering, Replayed};
-pub use route::{Plane, PlaneAddrs};
 pub use settings::Settings;
 use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::{

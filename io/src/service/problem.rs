@@ -1,6 +1,6 @@
 //! Problems: every refusal that a client can get, with its status, code and text in one place (RFC 9457).
 
-use super::route::{Plane, PlaneAddrs};
+use super::plane::{Plane, PlaneAddrs};
 use crate::http::{self, Reply};
 use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
 use sheratan_core::{Hub, Millis, Refusal};

@@ -1,12 +1,14 @@
 //! Recovering: the replies while the hub recovers. Liveness and paths of the other plane are answered as usual; every
 //! other request is asked to retry.
 
+use super::Caller;
 use super::access;
 use super::health;
+use super::plane::PlaneAddrs;
 use super::problem::Problem;
-use super::route::{self, Lookup, PlaneAddrs, Route};
+use super::route::{self, Lookup, Route};
 use super::stalls::Stalls;
-use super::{Caller, Event};
+use crate::audit::Event;
 use crate::http::{Reply, Request};
 use crate::redact::Redactor;
 use sheratan_core::{Calendar, Millis, Timestamp};

@@ -4,17 +4,9 @@
 //! guard and the router cannot disagree. A path of the other plane is refused as such even if this release does not
 //! serve it.
 
+use super::path;
+use super::plane::Plane;
 use super::{health, jobs, leases, metrics, nodes, notifications, results};
-use std::net::SocketAddr;
-
-/// A plane of the hub.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Plane {
-    /// Nodes and operators.
-    Control,
-    /// Clients and workers.
-    Data,
-}
 
 /// A route of a resource. Each resource's module defines its paths, their methods and their labels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,43 +105,6 @@ impl Route<'_> {
     }
 }
 
-impl Plane {
-    /// The other plane.
-    pub const fn other(self) -> Plane {
-        match self {
-            Plane::Control => Plane::Data,
-            Plane::Data => Plane::Control,
-        }
-    }
-
-    /// The plane's name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Plane::Control => "control",
-            Plane::Data => "data",
-        }
-    }
-}
-
-/// The addresses of both planes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PlaneAddrs {
-    /// Of the control plane.
-    pub control: SocketAddr,
-    /// Of the data plane.
-    pub data: SocketAddr,
-}
-
-impl PlaneAddrs {
-    /// The address of a plane.
-    pub const fn of(&self, plane: Plane) -> SocketAddr {
-        match plane {
-            Plane::Control => self.control,
-            Plane::Data => self.data,
-        }
-    }
-}
-
 /// Looks up a path on a plane.
 pub fn find(plane: Plane, path: &str) -> Lookup<'_> {
     match belongs(path) {
@@ -177,24 +132,10 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
         Some((Some(Plane::Data), jobs.or_else(leases).or_else(results)?))
     };
     let unserved = || {
-        let owner = RESERVED.iter().find(|(_, pattern)| matches(pattern, path))?.0;
+        let owner = RESERVED.iter().find(|(_, pattern)| path::matches(pattern, path))?.0;
         Some((Some(owner), Route::Unserved))
     };
     of_data().or_else(of_control).or_else(of_both).or_else(unserved)
-}
-
-/// The part of a path after `prefix`, if it is one segment.
-pub fn parameter<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
-    path.strip_prefix(prefix).filter(|rest| !rest.is_empty() && !rest.contains('/'))
-}
-
-fn matches(pattern: &str, path: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(prefix) => path
-            .strip_prefix(prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/')),
-        None => pattern == path,
-    }
 }
 
 #[cfg(test)]

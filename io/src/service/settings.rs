@@ -1,6 +1,6 @@
 //! Settings: the service's configuration, apart from the hub's limits.
 
-use super::route::PlaneAddrs;
+use super::plane::PlaneAddrs;
 use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::token::Token;

@@ -2,7 +2,7 @@
 //!
 //! The labels are fixed words (plane, route, status), so their number is bounded: some thirty routes, a dozen statuses.
 
-use super::route::Plane;
+use super::plane::Plane;
 use sheratan_core::Timestamp;
 use sheratan_core::telemetry::timing::{Timing, Unit};
 use std::collections::BTreeMap;

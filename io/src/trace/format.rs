@@ -18,7 +18,6 @@
 //! | 24 | 4 | 1: the encoded command; 2: a gap, its first instant and its count of records; 3: the run's end |
 //! | 28 | | payload |
 
-use super::pending::Gap;
 use crate::journal::HubId;
 use sheratan_core::Timestamp;
 
@@ -71,6 +70,28 @@ pub enum What<'a> {
     End,
 }
 
+/// Records that were dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gap {
+    /// The instant of the first.
+    pub from: Timestamp,
+    /// The instant of the last.
+    pub to: Timestamp,
+    /// How many.
+    pub records: u64,
+}
+
+/// A command that changed nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry<'a> {
+    /// The journal's last record then.
+    pub after_seq: u64,
+    /// The instant.
+    pub now: Timestamp,
+    /// The encoded command.
+    pub command: &'a [u8],
+}
+
 impl Header {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
@@ -98,6 +119,13 @@ impl Header {
             run_begins: place(40),
             begins: place(56),
         })
+    }
+}
+
+impl Gap {
+    /// Both gaps as one.
+    pub(super) fn and(self, other: Gap) -> Gap {
+        Gap { from: self.from.min(other.from), to: self.to.max(other.to), records: self.records + other.records }
     }
 }
 

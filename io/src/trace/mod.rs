@@ -17,9 +17,9 @@ mod rules;
 mod writer;
 
 pub use counts::Counts;
-pub use format::HEADER_BYTES;
-pub use pending::{Gap, Pending};
-pub use read::{Coverage, Entry, Reader};
+pub use format::{Entry, Gap, HEADER_BYTES};
+pub use pending::Pending;
+pub use read::{Coverage, Reader};
 pub use writer::{Settings, Trace, Writer};
 
 use crate::disk::Disk;

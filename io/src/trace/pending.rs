@@ -1,23 +1,11 @@
 //! Pending: the records that one round of the loop traced, as the bytes to write.
 
-use super::format::{self, Place, RECORD_HEADER_BYTES};
-use super::read::Entry;
+use super::format::{self, Entry, Gap, Place, RECORD_HEADER_BYTES};
 use sheratan_core::Timestamp;
 
 /// Bytes that one round may trace: a flood of large, refused submits must not fill the memory. Further records are
 /// dropped and counted.
 const BYTES_MAX: usize = 8 << 20;
-
-/// Records that were dropped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Gap {
-    /// The instant of the first.
-    pub from: Timestamp,
-    /// The instant of the last.
-    pub to: Timestamp,
-    /// How many.
-    pub records: u64,
-}
 
 /// Records for the trace, in order.
 #[derive(Default, Debug)]
@@ -68,12 +56,5 @@ impl Pending {
             (Some(lost), Some(gap)) => Some(lost.and(gap)),
             (lost, gap) => lost.or(gap),
         }
-    }
-}
-
-impl Gap {
-    /// Both gaps as one.
-    pub(super) fn and(self, other: Gap) -> Gap {
-        Gap { from: self.from.min(other.from), to: self.to.max(other.to), records: self.records + other.records }
     }
 }

@@ -3,8 +3,7 @@
 //! Two passes over the files, one file in memory at a time: only the next run shows which records a crash cut off the
 //! journal's end, and entries that were traced after such a record belong to no history.
 
-use super::format::{self, HEADER_BYTES, Header, Place, What};
-use super::pending::Gap;
+use super::format::{self, Entry, Gap, HEADER_BYTES, Header, Place, What};
 use super::{Segment, path};
 use crate::disk::{Disk, RealDisk};
 use crate::journal::HubId;
@@ -12,17 +11,6 @@ use sheratan_core::Timestamp;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-
-/// A command that changed nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Entry<'a> {
-    /// The journal's last record then.
-    pub after_seq: u64,
-    /// The instant.
-    pub now: Timestamp,
-    /// The encoded command.
-    pub command: &'a [u8],
-}
 
 /// How much of a hub's history a trace covers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

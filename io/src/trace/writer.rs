@@ -2,8 +2,9 @@
 
 use super::Segment;
 use super::counts::{Counts, Tally};
+use super::format::Gap;
 use super::format::{self, GAP_BYTES, HEADER_BYTES, Header, Place, What};
-use super::pending::{Gap, Pending};
+use super::pending::Pending;
 use super::rules;
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::journal::HubId;

@@ -4,7 +4,6 @@
 //! `print_stdout` and `print_stderr` hold in the whole crate. Colours are left out if the stream is not a terminal or
 //! `NO_COLOR` is set.
 
-use super::failure::Failure;
 use anstyle::{AnsiColor, Style};
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -95,7 +94,7 @@ pub fn warning(text: impl Display) {
 }
 
 /// Prints why the command failed.
-pub fn failure(failure: &Failure) {
+pub fn failure(failure: impl Display) {
     let text = failure.to_string();
     let lines: Vec<_> = text.lines().map(printable).collect();
     note(format_args!("{}: {}", styled(BAD.bold(), "error"), lines.join("\n")));

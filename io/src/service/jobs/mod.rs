@@ -3,8 +3,8 @@
 mod read;
 mod submit;
 
+use super::path;
 use super::problem::Problem;
-use super::route;
 use super::{Answer, Caller, Service};
 use crate::http::Request;
 use sheratan_core::Timestamp;
@@ -28,7 +28,7 @@ impl<'a> Route<'a> {
             "/mesh/submit_request" => Some(Route::SubmitOne),
             "/mesh/submit_requests" => Some(Route::SubmitMany),
             "/mesh/jobs" => Some(Route::List),
-            _ => route::parameter(path, "/mesh/jobs/").map(Route::One),
+            _ => path::parameter(path, "/mesh/jobs/").map(Route::One),
         }
     }
 

@@ -4,12 +4,12 @@ mod extend;
 mod pull;
 mod release;
 
-pub use pull::{PullRequest, REPLY_HEAD};
+pub use pull::PullRequest;
 use sheratan_core::{Millis, Timestamp};
 
 use super::body::{self, Fields};
+use super::path;
 use super::problem::Problem;
-use super::route;
 use super::{Answer, Caller, Service};
 use crate::http::Request;
 use sheratan_core::integrity::json::Value;
@@ -36,7 +36,7 @@ impl<'a> Route<'a> {
             "/mesh/pull_requests" => Some(Route::Pull(None)),
             "/mesh/extend_lease" => Some(Route::Extend),
             "/mesh/release_lease" => Some(Route::Release),
-            _ => route::parameter(path, "/mesh/pull_requests/").map(|node| Route::Pull(Some(node))),
+            _ => path::parameter(path, "/mesh/pull_requests/").map(|node| Route::Pull(Some(node))),
         }
     }
 

@@ -4,15 +4,12 @@ use super::{LEASE_SECS, read_lease_duration};
 use crate::http::{Reply, Request};
 use crate::object::{Object, object};
 use crate::service::body::{self, Fields};
-use crate::service::long_polls::{self, LongPoll, WaitsFor};
+use crate::service::long_polls::{self, LongPoll, REPLY_HEAD, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::query::{self, Query};
 use crate::service::{Answer, Caller, Service, reply};
 use sheratan_core::limits::{PULL_JOBS_MAX, PULL_KINDS_MAX};
 use sheratan_core::{Caller as Asker, Command, Hub, Leased, Millis, NameSet, Outcome, Pull, Pulled, Timestamp};
-
-/// The members of a pull's reply that precede the jobs. A longer head acknowledges the result that carried the pull.
-pub const REPLY_HEAD: &[u8] = br#""ok":true"#;
 
 /// The parameters of a pull, in its query or as members.
 const PARAMETERS: &[&str] = &["node_id", "max", "kinds", "wait_ms", "lease_sec"];

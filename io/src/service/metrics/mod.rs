@@ -13,7 +13,7 @@ mod shell_counts;
 pub use shell_counts::ShellCounts;
 use sheratan_core::Timestamp;
 
-use super::route::Plane;
+use super::plane::Plane;
 use super::{Caller, Service};
 use crate::http::{Reply, Request};
 use crate::object::{Object, object};

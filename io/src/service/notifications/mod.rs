@@ -11,11 +11,13 @@ pub mod streams;
 
 pub use audit::submit_status;
 pub use page::Page;
-use sheratan_core::{Audit, Calendar, Timestamp, Utc};
+use sheratan_core::{Audit, Calendar, Timestamp};
 
+use super::credentials::audited_path;
 use super::problem::Problem;
-use super::{Answer, Caller, Service, access};
-use crate::alerts;
+use super::{Answer, Caller, Service};
+use crate::alerts::AlertLine;
+use crate::audit::Event;
 use crate::http::Request;
 use crate::object::{Object, object};
 use crate::redact::Redactor;
@@ -60,71 +62,6 @@ impl Route {
     pub const fn methods(&self) -> &'static str {
         "GET, HEAD"
     }
-}
-
-/// One event for the audit log.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Event {
-    /// When it happened, by the hub's time: the windows of rules and of the audit log are measured on it.
-    pub ts: Timestamp,
-    /// What the calendar showed then.
-    pub calendar: Calendar,
-    /// Its name.
-    pub event: &'static str,
-    /// Its details, a JSON object.
-    pub details: Vec<u8>,
-}
-
-impl Event {
-    pub(super) fn new(
-        (ts, calendar): (Timestamp, Calendar),
-        event: &'static str,
-        fill: impl FnOnce(&mut Object),
-    ) -> Event {
-        let mut details = Vec::new();
-        object(&mut details, fill);
-        Event { ts, calendar, event, details }
-    }
-
-    /// When it happened.
-    pub fn utc(&self) -> Utc {
-        self.calendar.utc(self.ts)
-    }
-
-    /// The event on the time of another calendar: it shows the same instant.
-    fn on(self, calendar: Calendar) -> Event {
-        Event { ts: calendar.instant(self.utc()), calendar, ..self }
-    }
-
-    /// One event for `count` events of a kind: the last one's details, with the count and the first one's instant.
-    pub fn counted(
-        (ts, calendar): (Timestamp, Calendar),
-        event: &'static str,
-        count: u64,
-        first_ts: Timestamp,
-        last_details: &[u8],
-    ) -> Event {
-        let first_ts = calendar.utc(first_ts);
-        let fill = |out: &mut Object| _ = out.number("count", count).time("first_ts", first_ts);
-        let mut counted = Event::new((ts, calendar), event, fill);
-        if let Some(members) = last_details.strip_prefix(b"{").filter(|members| members.len() > 1) {
-            counted.details.pop();
-            counted.details.push(b',');
-            counted.details.extend_from_slice(members);
-        }
-        counted
-    }
-}
-
-/// A change of an alert, for the alerts' file and the webhook.
-#[derive(Clone, PartialEq, Debug)]
-pub struct AlertLine {
-    /// What changed.
-    pub change: Change,
-    /// What the calendar showed then.
-    pub calendar: Calendar,
-    /// The change as a line, without its line feed.
-    pub line: Vec<u8>,
 }
 
 /// Pending events and alerts, the alert rules and the event streams.
@@ -202,11 +139,9 @@ impl Notifications {
 
     fn add_alerts(&mut self, changes: Vec<Change>) {
         for change in changes {
-            let mut line = Vec::new();
-            let calendar = self.calendar;
-            alerts::line::write(&mut line, calendar, &change);
-            self.streams.alert(&line);
-            self.alert_lines.push(AlertLine { change, calendar, line });
+            let line = AlertLine::new(self.calendar, change);
+            self.streams.alert(&line.line);
+            self.alert_lines.push(line);
         }
     }
 }
@@ -257,7 +192,7 @@ impl Service {
     /// The refusals after the first `before` were answers to this request.
     pub(super) fn name_drops(&mut self, before: usize, caller: &Caller, request: &Request) {
         if self.drop_count() > before {
-            let path = access::audited_path(&self.settings.redactor, request);
+            let path = audited_path(&self.settings.redactor, request);
             self.notifications.drops.name(before, &Source { ip: caller.ip, path });
         }
     }

@@ -1,0 +1,55 @@
+//! Events: what the audit log has lines of.
+
+use crate::object::{Object, object};
+use sheratan_core::{Calendar, Timestamp, Utc};
+
+/// One event for the audit log.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Event {
+    /// When it happened, by the hub's time: the windows of rules and of the audit log are measured on it.
+    pub ts: Timestamp,
+    /// What the calendar showed then.
+    pub calendar: Calendar,
+    /// Its name.
+    pub event: &'static str,
+    /// Its details, a JSON object.
+    pub details: Vec<u8>,
+}
+
+impl Event {
+    /// An event with the members that `fill` writes.
+    pub fn new((ts, calendar): (Timestamp, Calendar), event: &'static str, fill: impl FnOnce(&mut Object)) -> Event {
+        let mut details = Vec::new();
+        object(&mut details, fill);
+        Event { ts, calendar, event, details }
+    }
+
+    /// When it happened.
+    pub fn utc(&self) -> Utc {
+        self.calendar.utc(self.ts)
+    }
+
+    /// The event on the time of another calendar: it shows the same instant.
+    pub fn on(self, calendar: Calendar) -> Event {
+        Event { ts: calendar.instant(self.utc()), calendar, ..self }
+    }
+
+    /// One event for `count` events of a kind: the last one's details, with the count and the first one's instant.
+    pub fn counted(
+        (ts, calendar): (Timestamp, Calendar),
+        event: &'static str,
+        count: u64,
+        first_ts: Timestamp,
+        last_details: &[u8],
+    ) -> Event {
+        let first_ts = calendar.utc(first_ts);
+        let fill = |out: &mut Object| _ = out.number("count", count).time("first_ts", first_ts);
+        let mut counted = Event::new((ts, calendar), event, fill);
+        if let Some(members) = last_details.strip_prefix(b"{").filter(|members| members.len() > 1) {
+            counted.details.pop();
+            counted.details.push(b',');
+            counted.details.extend_from_slice(members);
+        }
+        counted
+    }
+}
