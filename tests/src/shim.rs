@@ -1,6 +1,6 @@
 //! Shim: a library between the hub and its C library, which makes a file's bytes unreadable as a failing disk does.
 
-use crate::tools::skipped;
+use crate::tools::{skipped, tool};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -17,13 +17,17 @@ impl Shim {
         let folder = TempDir::new().expect("a temporary folder");
         let shim = Shim { folder };
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim/bad_sector.c");
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(shim.library()).arg(source);
-        if cfg!(target_os = "linux") && cc.output().is_ok_and(|output| output.status.success()) {
-            return Some(shim);
+        if !cfg!(target_os = "linux") {
+            skipped("only Linux preloads the library: the simulated disk has the same faults");
+            return None;
         }
-        skipped("no C compiler (cc) on this machine, or not Linux: the simulated disk has the same faults");
-        None
+        let built = Command::new(tool("cc", "gcc")?)
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(shim.library())
+            .arg(&source)
+            .status();
+        assert!(built.expect("it is there").success(), "{} is compiled", source.display());
+        Some(shim)
     }
 
     /// The variables with which reads of these bytes of a file fail, under whatever name it is.

@@ -4,6 +4,8 @@
 
 use serde_json::json;
 use sheratan_tests::client::result;
+#[cfg(target_os = "linux")]
+use sheratan_tests::tools::skipped;
 use sheratan_tests::{Client, Hub};
 use std::fs;
 use std::io::{Read, Write};
@@ -38,8 +40,7 @@ fn ten_thousand_idle_connections_and_a_slow_loris_do_not_slow_other_clients() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|maximum| maximum < FILES) {
-        eprintln!("SKIPPED: {FILES} open files are needed, and the hard limit is {:?}", limit.maximum);
-        return;
+        return skipped(&format!("{FILES} open files are needed, and the hard limit is {:?}", limit.maximum));
     }
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
     let hub = Hub::start();

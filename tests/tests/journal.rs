@@ -221,13 +221,7 @@ fn segments_roll_snapshots_are_made_by_replay_and_old_segments_are_removed() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_refuses_reads_on_and_recovers_without_a_restart() {
-    let disk = SmallDisk::mount(12);
-    let Some(disk) = disk else {
-        eprintln!(
-            "SKIPPED: a small file system cannot be mounted here (it needs root); the journal's own tests inject the error"
-        );
-        return;
-    };
+    let Some(disk) = SmallDisk::mount(12) else { return };
     let options = Options {
         args: ["--journal-segment-bytes", "1MiB", "--max-queue-bytes", "1GiB"].map(str::to_owned).to_vec(),
         env: Vec::new(),
@@ -270,10 +264,7 @@ fn a_full_disk_refuses_reads_on_and_recovers_without_a_restart() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_hub_starts_on_a_full_disk_serves_reads_and_resumes_when_there_is_space() {
-    let Some(disk) = SmallDisk::mount(12) else {
-        sheratan_tests::tools::skipped("a small file system cannot be mounted here: it needs root");
-        return;
-    };
+    let Some(disk) = SmallDisk::mount(12) else { return };
     let free = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let [control, data] = free.map(|listener| listener.local_addr().unwrap().to_string());
     let options = Options {
@@ -338,12 +329,17 @@ struct SmallDisk(TempDir);
 
 #[cfg(target_os = "linux")]
 impl SmallDisk {
+    /// `None`, and the test is skipped, without the right to mount.
     fn mount(mib: u32) -> Option<SmallDisk> {
         let folder = TempDir::new().unwrap();
         let size = format!("size={mib}m");
         let mut mount = std::process::Command::new("mount");
         let status = mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).status();
-        status.is_ok_and(|status| status.success()).then_some(SmallDisk(folder))
+        if !status.is_ok_and(|status| status.success()) {
+            sheratan_tests::tools::skipped("a small file system cannot be mounted here: it needs root");
+            return None;
+        }
+        Some(SmallDisk(folder))
     }
 
     fn path(&self) -> &Path {
