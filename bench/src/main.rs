@@ -1,5 +1,6 @@
 //! Command line of the benchmarks: which figures there are, and how to ask for them.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "those lists are the core's")]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod child;
 mod client;
@@ -17,6 +18,7 @@ mod probe;
 mod report;
 mod requested;
 mod sample;
+mod terminal;
 mod trace;
 
 use clap::{Parser, Subcommand};
@@ -61,12 +63,16 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match measure(&arguments.figure) {
         Ok(report) => {
-            print!("{}", if arguments.json { report.to_json() } else { report.to_text() });
+            let text = if arguments.json { report.to_json() } else { report.to_text() };
+            if let Err(error) = terminal::print(&text) {
+                terminal::note(format_args!("sheratan-bench: the report cannot be written: {error}"));
+                return ExitCode::from(2);
+            }
             let is_missed = arguments.check && !report.is_met();
             if is_missed { ExitCode::from(1) } else { ExitCode::SUCCESS }
         }
         Err(failure) => {
-            eprintln!("sheratan-bench: {failure}");
+            terminal::note(format_args!("sheratan-bench: {failure}"));
             ExitCode::from(2)
         }
     }

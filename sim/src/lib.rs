@@ -1,4 +1,5 @@
 //! The simulator of Sheratan Hub: virtual time, from a seed.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod agenda;
 pub mod disk;

@@ -11,6 +11,8 @@ pub mod proxy;
 pub mod shim;
 #[cfg(target_os = "linux")]
 pub mod stall;
+#[cfg(unix)]
+pub mod streams;
 pub mod tools;
 #[cfg(unix)]
 pub mod worker;

@@ -6,9 +6,9 @@
 use serde_json::{Value, json};
 use sheratan_tests::Worker;
 use sheratan_tests::hub::{self, Hub, Run, command, until};
+use sheratan_tests::streams::with_input;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 use tempfile::TempDir;
@@ -16,11 +16,7 @@ use tempfile::TempDir;
 /// Runs `submit` with lines on its standard input.
 fn submit_lines(hub: &Hub, args: &[&str], lines: &str) -> Run {
     let folder = hub.folder().to_str().expect("a temporary folder's path is text");
-    let mut command = command(&[&["submit", "--data-dir", folder], args].concat());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the binary starts");
-    child.stdin.take().expect("it is a pipe").write_all(lines.as_bytes()).expect("it reads its input");
-    Run::from(child.wait_with_output().expect("it was started here"))
+    with_input(command(&[&["submit", "--data-dir", folder], args].concat()), lines.as_bytes())
 }
 
 fn json_lines(text: &str) -> Vec<Value> {

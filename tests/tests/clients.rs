@@ -7,6 +7,7 @@
 use serde_json::{Value, json};
 use sheratan_tests::hub::{Options, Run, command, until};
 use sheratan_tests::proxy::BAD_GATEWAY;
+use sheratan_tests::streams::{broken, with_input};
 use sheratan_tests::{Fault, Hub, Proxy, Worker};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -35,14 +36,6 @@ fn through(hub: &Hub, proxy: &Proxy, args: &[&str]) -> Command {
     let mut command = command(&[args, &["--control", &control, "--data", &data]].concat());
     command.env("SHERATAN_HUB_TOKEN", hub.token());
     command
-}
-
-fn with_input(mut command: Command, input: &[u8]) -> Run {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the binary starts");
-    // A command that ends early does not read its input.
-    _ = child.stdin.take().expect("it is a pipe").write_all(input);
-    Run::from(child.wait_with_output().expect("it was started here"))
 }
 
 fn jobs(hub: &Hub, kind: &str) -> Vec<Value> {
@@ -158,14 +151,6 @@ fn a_byte_order_mark_and_line_ends_of_another_system_are_no_part_of_a_line() {
     let submit = command(&["submit", "k", "-", "--data-dir", hub.folder().to_str().unwrap()]);
     let run = with_input(submit, b"\xef\xbb\xbf{\"n\":1}\r\n{\"n\":2}\r\n\r\n");
     assert_eq!((run.code, jobs(&hub, "k").len()), (Some(0), 2), "{}", run.stderr);
-}
-
-/// A standard output whose reader has gone, or that is on a full disk.
-fn broken(is_full: bool) -> Stdio {
-    match is_full {
-        true => OpenOptions::new().write(true).open("/dev/full").unwrap().into(),
-        false => std::io::pipe().unwrap().1.into(),
-    }
 }
 
 #[test]

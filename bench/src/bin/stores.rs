@@ -7,6 +7,7 @@
 //! it should be for this. `docs/decisions/0001-journal.md` has the results.
 // The lists in clippy.toml are the core's; this measures a shell.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 use clap::Parser;
 use comfy_table::Table;
@@ -18,8 +19,9 @@ use sheratan_core::limits::Limits;
 use sheratan_core::{Command, Name, Payload, Submit, Timestamp};
 use sheratan_io::journal::{Appender, Batch, Item, Options, Recovery, Store, recover};
 use std::error::Error;
+use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::{Seek, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -112,13 +114,18 @@ fn durable_batches(settings: &Settings, folder: &Path, batch_records: u64) -> Re
             format!("{:.1}", turn.longest_ms),
         ]);
     }
-    println!(
+    print(format_args!(
         "{batch_records} records of {} bytes a batch, {} rounds\n{table}\n",
         settings.record_bytes, settings.rounds
-    );
+    ))?;
     drop(turns);
     fs::remove_dir_all(&folder)?;
     Ok(())
+}
+
+/// Prints a table. A reader that has gone is an error, as is a full disk.
+fn print(table: impl Display) -> Result<(), Failure> {
+    Ok(writeln!(io::stdout(), "{table}")?)
 }
 
 /// A store with its measurements.
@@ -179,8 +186,8 @@ fn recovery(settings: &Settings, folder: &Path) -> Result<(), Failure> {
         ]);
         fs::remove_dir_all(&folder)?;
     }
-    println!("{} records of {} bytes, files in memory\n{table}", settings.recovery_records, settings.record_bytes);
-    Ok(())
+    let (records, bytes) = (settings.recovery_records, settings.record_bytes);
+    print(format_args!("{records} records of {bytes} bytes, files in memory\n{table}"))
 }
 
 /// How long a hub takes to recover many queued jobs: from the records alone, and from a snapshot.
@@ -231,8 +238,7 @@ fn hub_recovery(settings: &Settings, folder: &Path) -> Result<(), Failure> {
             row("(making the snapshot: replay, write, restore, compare)", started_at.elapsed().as_secs_f64());
         }
     }
-    println!("\n{jobs} queued jobs of {} bytes\n{table}", params.len());
-    Ok(())
+    print(format_args!("\n{jobs} queued jobs of {} bytes\n{table}", params.len()))
 }
 
 fn submit(params: &str) -> Submit {

@@ -3,6 +3,7 @@
 use crate::child::{Errors, run};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::terminal::note;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,7 +58,7 @@ impl Commit {
         let checkout = Checkout::create(self, interrupt)?;
         let is_seen = std::io::stderr().is_terminal();
         if is_seen {
-            eprintln!("building {BENCH} of {} in {}", self.short_hash(), target_dir.display());
+            note(format_args!("building {BENCH} of {} in {}", self.short_hash(), target_dir.display()));
         }
         let mut cargo = Command::new("cargo");
         cargo.current_dir(checkout.tree()).args(["build", "--release", "--locked"]);

@@ -1,8 +1,7 @@
 //! Interrupts: requests to end a run: ctrl-C, SIGTERM, a terminal that closes. The results so far are still reported; a
 //! second interrupt ends the program at once.
 
-use super::terminal::WARN;
-use anstream::eprintln;
+use super::terminal::{WARN, note};
 use sheratan_io::platform;
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -38,6 +37,6 @@ impl Interrupt {
 
 /// Reports that the command was interrupted, and what that means.
 pub fn ended_by(what: impl Display) -> ExitCode {
-    eprintln!("{WARN}interrupted{WARN:#}: {what}");
+    note(format_args!("{WARN}interrupted{WARN:#}: {what}"));
     ExitCode::from(INTERRUPTED)
 }

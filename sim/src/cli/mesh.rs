@@ -4,9 +4,8 @@ mod words;
 
 use super::interrupt::{Interrupt, ended_by};
 use super::scenario::DEFAULT;
-use super::terminal::{bar, ended, failed, line};
+use super::terminal::{bar, ended, failed, line, note};
 use super::watch::Watch;
-use anstream::eprintln;
 use serde_json::{Value, json};
 use sheratan_sim::agenda::{Micros, SECOND};
 use sheratan_sim::mesh::oracle::Violation;
@@ -202,7 +201,7 @@ impl Runner {
             self.run(plan, |_| {}, None).ok()
         };
         let smallest = shrink(failure, run, |plan| {
-            tries.suspend(|| eprintln!("still fails: {}", size(plan)));
+            tries.suspend(|| note(format_args!("still fails: {}", size(plan))));
             tries.set_message(size(plan));
         });
         tries.finish_and_clear();
@@ -237,7 +236,7 @@ impl Runner {
                             Ok(Ok(report)) => totals.lock().expect("no thread panics with it").add(&report),
                             Ok(Err(failure)) => {
                                 if self.how.keeps_going {
-                                    bar.suspend(|| eprintln!("{failure}"));
+                                    bar.suspend(|| note(&failure));
                                 } else {
                                     is_over.store(true, Ordering::Relaxed);
                                 }

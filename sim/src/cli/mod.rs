@@ -66,10 +66,7 @@ pub fn run() -> ExitCode {
         Ok(is_well) => terminal::ended(is_well),
         // Standard output is closed, as in `sheratan-sim model run --verbose | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("cannot write the output: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => terminal::failed(terminal::unwritten(&error), 1),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `sheratan-sim mutants`: checks that the simulator finds each mutant.
 
+#[cfg(not(feature = "sim-mutants"))]
+use super::terminal::note;
 use sheratan_mutants::Mutant;
 use sheratan_sim::model_check::check::SeedRange;
 use std::num::NonZero;
@@ -45,7 +47,7 @@ const WITHOUT: &str =
 /// Reports how to build the simulator with mutants in it.
 #[cfg(not(feature = "sim-mutants"))]
 pub fn run(Args { seeds: _, jobs: _, only: _, json: _ }: Args) -> std::io::Result<bool> {
-    eprintln!("{WITHOUT}");
+    note(WITHOUT);
     Ok(false)
 }
 
@@ -68,7 +70,7 @@ pub use hunting::run;
 #[cfg(feature = "sim-mutants")]
 mod hunting {
     use super::Args;
-    use crate::cli::terminal::bar;
+    use crate::cli::terminal::{bar, note};
     use serde_json::{Value, json};
     use sheratan_mutants::Mutant;
     use sheratan_sim::mutation::{HUNTERS, Verdict, hunt};
@@ -80,7 +82,7 @@ mod hunting {
     /// Hunts mutants one after the other; returns whether all that some hunter sees were found.
     pub fn run(Args { seeds, jobs, only, json }: Args) -> io::Result<bool> {
         if cfg!(panic = "abort") {
-            eprintln!("a mutated hub may panic, which ends this build: hunt in the dev profile");
+            note("a mutated hub may panic, which ends this build: hunt in the dev profile");
             return Ok(false);
         }
         // Each panic is caught and counts as a find; its message would be printed between the lines of the table.

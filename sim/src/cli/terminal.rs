@@ -1,7 +1,8 @@
 //! Terminal: lines, colours and progress bars. Colours are left out where the stream is no terminal or `NO_COLOR` is
 //! set, bars where standard error is none.
+//!
+//! All that the command line prints passes here: nobody panics because a stream is closed or full.
 
-use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Display;
@@ -26,15 +27,29 @@ pub const MISUSED: u8 = 2;
 pub fn line(text: impl Display) {
     if let Err(error) = writeln!(anstream::stdout(), "{text}") {
         let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
+        if !is_gone {
+            failed(unwritten(&error), 1);
+        }
         std::process::exit(if is_gone { 0 } else { 1 });
     }
+}
+
+/// Prints a line on standard error.
+pub fn note(text: impl Display) {
+    // A failure to write to standard error cannot be reported anywhere.
+    _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// Reports why the command ends.
 pub fn failed(reason: impl Display, exit_code: u8) -> ExitCode {
     let bad = BAD.bold();
-    eprintln!("{bad}error{bad:#}: {reason}");
+    note(format_args!("{bad}error{bad:#}: {reason}"));
     ExitCode::from(exit_code)
+}
+
+/// Why a command ends that cannot print.
+pub fn unwritten(error: &io::Error) -> String {
+    format!("the output cannot be written: {error}")
 }
 
 /// Whether all was well, as an exit code.

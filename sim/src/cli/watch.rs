@@ -1,6 +1,7 @@
 //! Watch: which step of which seed each thread runs, to report the two failures that no run can: a panic that aborts,
 //! and a step that never ends.
 
+use super::terminal::note;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::process;
@@ -35,7 +36,7 @@ impl Watch {
             std::panic::set_hook(Box::new(move |panic| {
                 match CURRENT.get() {
                     Some((seed, step)) => fail(seed, step, &panic.to_string(), &again(seed)),
-                    None => eprintln!("{panic}"),
+                    None => note(panic),
                 }
                 process::exit(1);
             }));
@@ -74,7 +75,6 @@ fn check(under_way: &UnderWay, again: &impl Fn(u64) -> String) {
 }
 
 fn fail(seed: u64, step: u64, reason: &str, again: &str) -> ! {
-    eprintln!("seed {seed} failed at step {step}: {reason}");
-    eprintln!("replay it:  {again}");
+    note(format_args!("seed {seed} failed at step {step}: {reason}\nreplay it:  {again}"));
     process::exit(1);
 }
