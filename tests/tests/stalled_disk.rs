@@ -74,6 +74,44 @@ fn reads_are_answered_while_the_disk_is_stalled() {
     assert_eq!(depth, Some(accepted as u64 + 1));
 }
 
+#[test]
+fn a_fast_disk_that_hangs_does_not_take_the_loop_with_it() {
+    let Some(stall) = Stall::build() else { return };
+    let mut hub = Hub::start_in(TempDir::new().unwrap(), Options { args: Vec::new(), env: stall.env_of_fast_disk() });
+    let in_loop = |hub: &Hub| sample(hub, "sheratan_hub_journal_commits_in_loop_total");
+    for round in 1..=3 {
+        let before = in_loop(&hub);
+        until("the loop's thread writes the journal", || {
+            submit_anything(&hub).ok();
+            in_loop(&hub) > before
+        });
+        stall.begin(Call::Sync);
+        let mut waiting = hub.data();
+        submit(&mut waiting, &json!(round));
+        until("the other thread has the loop", || sample(&hub, "sheratan_hub_loop_takeovers_total") >= round);
+        // This waits for the disk as well, and so do reads of what it changes.
+        let mut second = hub.data();
+        submit(&mut second, &json!(round));
+        for plane in [hub.control, hub.data] {
+            for path in ["/metrics", "/health", "/livez"] {
+                assert_eq!(Client::new(plane, None).get(path).status, 200, "{path}");
+            }
+        }
+        if round == 1 {
+            until("the hub says what hangs", || Client::new(hub.control, None).get("/readyz").status == 503);
+        }
+        stall.end(Call::Sync);
+        assert_eq!(waiting.receive().unwrap().status, 200);
+        let answer = second.receive().unwrap();
+        assert!(answer.status == 200 || answer.json()["applied"] == "no", "{}", answer.json());
+    }
+    let depth = |hub: &Hub| Client::new(hub.data, None).get("/api/metrics").ok()["queue_depth"].as_u64();
+    let before = depth(&hub);
+    assert_eq!(hub.stop().code(), Some(0));
+    hub.restart();
+    assert_eq!(depth(&hub), before);
+}
+
 /// A hub with the library.
 fn hub(stall: &Stall) -> Hub {
     Hub::start_in(TempDir::new().unwrap(), Options { args: Vec::new(), env: stall.env() })

@@ -40,9 +40,13 @@ pub enum Observation {
     IntegrityFailed,
     /// A batch is durable in the journal.
     JournalCommit {
-        /// From the submission to the journal's thread until the disk has confirmed it.
+        /// From the hand-over until the disk has confirmed it.
         took_us: u64,
+        /// The loop's thread wrote it, since the disk is fast.
+        is_in_loop: bool,
     },
+    /// The loop's thread was still at the disk, so the other one took the loop.
+    LoopTakenOver,
     /// Writes to the journal's disk began to fail.
     JournalFailure,
 }
@@ -94,11 +98,15 @@ pub enum Counter {
     IntegrityFailed,
     /// Batches that are durable in the journal.
     JournalCommit,
+    /// Those that the loop's thread wrote.
+    JournalCommitInLoop,
+    /// Times that the loop was taken over from a thread that was at the disk.
+    LoopTakenOver,
     /// Times that writes to the journal's disk began to fail.
     JournalFailure,
 }
 
-const COUNTERS: usize = 22 + DropReason::ALL.len();
+const COUNTERS: usize = 24 + DropReason::ALL.len();
 
 /// All counts.
 #[derive(Clone, Debug)]
@@ -142,8 +150,12 @@ impl Telemetry {
             Observation::IntegrityVerified => Counter::IntegrityVerified,
             Observation::IntegrityMissing => Counter::IntegrityMissing,
             Observation::IntegrityFailed => Counter::IntegrityFailed,
-            Observation::JournalCommit { took_us } => {
+            Observation::LoopTakenOver => Counter::LoopTakenOver,
+            Observation::JournalCommit { took_us, is_in_loop } => {
                 self.journal_commit.record(at, took_us);
+                if is_in_loop {
+                    self.count(at, Counter::JournalCommitInLoop);
+                }
                 Counter::JournalCommit
             }
             Observation::JournalFailure => Counter::JournalFailure,
@@ -279,7 +291,9 @@ impl Counter {
             Counter::IntegrityFailed => 19,
             Counter::JournalCommit => 20,
             Counter::JournalFailure => 21,
-            Counter::Dropped(reason) => 22 + reason as usize,
+            Counter::JournalCommitInLoop => 22,
+            Counter::LoopTakenOver => 23,
+            Counter::Dropped(reason) => 24 + reason as usize,
         }
     }
 }

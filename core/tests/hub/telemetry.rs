@@ -123,7 +123,8 @@ fn observations_and_counts_are_not_part_of_the_state() {
         Observation::AuthSuccess,
         Observation::PortMismatch,
         Observation::IntegrityFailed,
-        Observation::JournalCommit { took_us: 130 },
+        Observation::JournalCommit { took_us: 130, is_in_loop: true },
+        Observation::LoopTakenOver,
     ] {
         scene.hub.observe(at(1), observation);
     }

@@ -119,8 +119,7 @@ impl Appender {
             let rewritten = self.rewrite(first_seq, hash_before, &mut records);
             rewritten.inspect_err(|_| self.owe(first_seq, hash_before, records))?;
         }
-        let needed_bytes = (batch.bytes() + SEAL_BYTES) as u64;
-        if self.segment.as_ref().is_none_or(|segment| segment.room_bytes() < needed_bytes) {
+        if !self.has_room(batch.bytes()) {
             self.check_ours()?;
             self.seal(hash_before);
         }
@@ -132,6 +131,12 @@ impl Appender {
         let last_seq = batch.last_seq().expect("it has a first record");
         self.next_seq = last_seq + 1;
         Ok(last_seq)
+    }
+
+    /// Whether a batch of so many bytes goes into the current segment: one write and one sync, and nothing else.
+    pub fn has_room(&self, batch_bytes: usize) -> bool {
+        let needed_bytes = (batch_bytes + SEAL_BYTES) as u64;
+        self.owed.is_none() && self.segment.as_ref().is_some_and(|segment| segment.room_bytes() >= needed_bytes)
     }
 
     /// Seals the current segment at a clean stop, so that [`super::Store::snapshot_by_replay`] may cover it.

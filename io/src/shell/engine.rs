@@ -5,10 +5,12 @@
 //! A round, after the caller has set the time:
 //! 1. [`Engine::note`] readiness, [`Engine::handle_report`] of the journal, [`Engine::accept`] new connections.
 //! 2. [`Engine::read`], [`Engine::fire_timers`], [`Engine::settle`]; then drain what the service has for the logs.
-//! 3. [`Engine::hand_over`] to the journal, [`Engine::write`]; then close [`Engine::drain_closed`].
+//! 3. [`Engine::hand_over`] to the journal, [`Engine::write`]; then close [`Engine::drain_closed`]. A batch that
+//!    [`Engine::commits_here`] is committed between the two, and its report handled before the replies are written.
 
 use super::committer::Report;
 use super::held::{HeldReplies, Patience, Released};
+use super::pace::Pace;
 use super::reader::PageRequest;
 use super::rules;
 use super::sockets::{Socket, Sockets};
@@ -53,6 +55,9 @@ pub struct Engine<W> {
     spare: Option<Batch>,
     /// Since when the journal has a batch.
     committing_since: Option<Timestamp>,
+    /// The bytes of that batch.
+    committing_bytes: usize,
+    pace: Pace,
     is_journal_down: bool,
     patience: Patience,
     now: Timestamp,
@@ -88,6 +93,8 @@ impl<W: Wire> Engine<W> {
             held: HeldReplies::default(),
             spare: Some(Batch::new()),
             committing_since: None,
+            committing_bytes: 0,
+            pace: Pace::unknown(),
             is_journal_down: false,
             patience,
             now,
@@ -214,8 +221,9 @@ impl<W: Wire> Engine<W> {
     /// Handles a report of the journal's thread. Returns the last record of a segment if one was sealed.
     pub fn handle_report(&mut self, report: Report) -> Option<u64> {
         match report {
-            Report::Durable { up_to, spare, took, sealed_through } => {
-                self.service.observe(self.now, Observation::JournalCommit { took_us: micros(took) });
+            Report::Durable { up_to, spare, took, is_in_loop, sealed_through } => {
+                self.service.observe(self.now, Observation::JournalCommit { took_us: micros(took), is_in_loop });
+                self.pace.note(self.committing_bytes, took);
                 self.durable = up_to;
                 self.service.set_durable(up_to);
                 self.spare = Some(spare);
@@ -491,14 +499,15 @@ impl<W: Wire> Engine<W> {
             return None;
         }
         let spare = self.spare.take()?;
+        self.committing_bytes = self.service.batch_bytes();
         self.committing_since = Some(self.now);
         self.service.set_committing(self.committing_since);
         Some(self.service.take_batch(spare).expect("there is one"))
     }
 
-    /// Whether the journal has a batch that it has not reported durable.
-    pub fn is_committing(&self) -> bool {
-        self.spare.is_none()
+    /// Whether the batch that was handed over is committed in the loop's thread, since the disk is fast.
+    pub fn commits_here(&self) -> bool {
+        self.pace.commits_here(self.committing_bytes)
     }
 
     /// Whether all commands are durable.

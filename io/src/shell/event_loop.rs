@@ -14,13 +14,14 @@ use super::{Ended, FIRST_SOCKET, Parts, StopFlag};
 use crate::alerts::AlertLog;
 use crate::audit::{Audit, Feed};
 use crate::http;
-use crate::service::CLOCK_STEP_MS;
+use crate::service::{CLOCK_STEP_MS, Handover};
 use crate::stall::Watches;
 use crate::trace::Trace;
 use crossbeam_channel::{Receiver, Sender};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use sheratan_core::alerts::Alerts;
+use sheratan_core::telemetry::Observation;
 use sheratan_core::{Millis, Timestamp};
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
@@ -38,9 +39,6 @@ const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// The longest wait in one poll.
 const POLL_MS_MAX: u64 = 1_000;
 
-/// How long the loop spins for the journal's report before it sleeps.
-const SPIN: Duration = Duration::from_micros(200);
-
 /// Connections accepted in one round: a flood of them must not keep the others waiting.
 const ACCEPTS_MAX: usize = 256;
 
@@ -52,7 +50,7 @@ pub(super) struct EventLoop {
     poll: Poll,
     listeners: Listeners,
     engine: Engine<TcpStream>,
-    committer: Committer,
+    committer: Arc<Committer<Box<EventLoop>>>,
     audit: Audit,
     audit_feed: Feed,
     alerts: AlertLog,
@@ -71,7 +69,7 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    /// Registers the planes' sockets and the lobby's connections, and starts the journal's thread.
+    /// Registers the planes' sockets and the lobby's connections.
     pub fn new(parts: Parts) -> io::Result<Self> {
         let Parts { poll, waker, arrivals, mut service, appender, audit, alerts, log_reader, .. } = parts;
         let Arrivals { mut listeners, sockets, events } = arrivals;
@@ -84,7 +82,7 @@ impl EventLoop {
             poll,
             listeners,
             engine: Engine::new(times, service, Patience::DEFAULT, stopwatch),
-            committer: Committer::start(appender, waker)?,
+            committer: Arc::new(Committer::new(appender, waker)),
             audit,
             audit_feed: parts.audit_feed,
             alerts,
@@ -109,19 +107,31 @@ impl EventLoop {
         Ok(event_loop)
     }
 
-    /// One round: waits for an event or a timer, then acts.
-    pub fn round(&mut self, events: &mut Events) -> io::Result<()> {
-        match self.wait(events) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => result?,
-        }
-        self.act(events);
-        Ok(())
+    /// What the loop's thread shares with the other one.
+    pub fn committer(&self) -> &Arc<Committer<Box<EventLoop>>> {
+        &self.committer
     }
 
-    /// Does everything that can be done now. It is called once before the first wait as well: the start may have
-    /// changed limits, and clients of the lobby have waited long enough.
-    pub fn act(&mut self, events: &Events) {
+    /// One round: waits for an event or a timer, then acts. `None` if the other thread has taken the loop meanwhile.
+    pub fn round(mut self: Box<Self>, events: &mut Events) -> io::Result<Option<Box<Self>>> {
+        match self.poll.poll(events, self.timeout()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            result => result?,
+        }
+        Ok(self.act(events))
+    }
+
+    /// This thread has taken the loop from one that is still at the disk.
+    pub fn take_over(&mut self) {
+        let now = self.engine.now();
+        self.engine.service().observe(now, Observation::LoopTakenOver);
+        tracing::debug!("a commit takes long: the loop goes on in the other thread");
+    }
+
+    /// Does everything that can be done now. A thread that begins to lead calls it before the first wait: the start may
+    /// have changed limits, clients of the lobby have waited long enough, and who led before may have been in the middle
+    /// of a round.
+    pub fn act(mut self: Box<Self>, events: &Events) -> Option<Box<Self>> {
         self.read_clock();
         self.note_events(events);
         self.handle_reports();
@@ -144,27 +154,28 @@ impl EventLoop {
         self.engine.settle();
         self.record();
         if let Some(handover) = self.engine.hand_over() {
-            self.committer.append(handover);
+            if self.engine.commits_here() {
+                self = self.commit_here(handover)?;
+            } else {
+                self.committer.append(handover);
+            }
         }
         self.engine.write(|_, _| {});
         self.drop_closed();
+        Some(self)
     }
 
-    /// Waits for events until the next timeout. While the disk works on a batch, it spins for [`SPIN`] before it
-    /// sleeps: a fast disk is done by then, and to wake the thread would add a tenth of the disk's time.
-    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let timeout = self.timeout();
-        if self.engine.is_committing() && timeout != Some(Duration::ZERO) {
-            let until = Instant::now() + SPIN;
-            while Instant::now() < until {
-                self.poll.poll(events, Some(Duration::ZERO))?;
-                if !events.is_empty() || self.committer.has_report() {
-                    return Ok(());
-                }
-                std::thread::yield_now();
-            }
+    /// Commits in this thread. What does not wait for the disk is written before.
+    fn commit_here(mut self: Box<Self>, handover: Handover) -> Option<Box<Self>> {
+        self.engine.write(|_, _| {});
+        let committer = self.committer.clone();
+        let (mut event_loop, report) = committer.commit_here(self, handover)?;
+        if let Some(report) = report {
+            event_loop.handle_report(report);
+            event_loop.engine.settle();
+            event_loop.record();
         }
-        self.poll.poll(events, timeout)
+        Some(event_loop)
     }
 
     /// How long to wait for events; `None` without a limit.
@@ -367,7 +378,7 @@ impl EventLoop {
             }
         }
         let is_durable = self.engine.is_durable();
-        let appender = self.committer.finish().filter(|_| is_durable);
+        let appender = self.committer.end().filter(|_| is_durable);
         Ended { service: self.engine.into_service(), appender }
     }
 }

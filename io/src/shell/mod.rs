@@ -19,6 +19,7 @@ mod event_loop;
 pub mod held;
 mod listener;
 pub mod lobby;
+pub mod pace;
 pub mod reader;
 #[cfg_attr(feature = "sim-mutants", path = "../../mutated/shell.rs")]
 mod rules;
@@ -38,7 +39,8 @@ use crate::trace::Trace;
 use addresses::ConnectionLimits;
 use clock::Clock;
 pub use clock::wall_time;
-use crossbeam_channel::{Receiver, Sender};
+use committer::Committer;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use event_loop::EventLoop;
 pub use listener::{BindError, Listeners};
 use lobby::Arrivals;
@@ -46,12 +48,17 @@ use mio::{Events, Poll, Token, Waker};
 use reader::LogReader;
 use sheratan_core::alerts::Alerts;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::Builder;
 use timekeeper::Timekeeper;
 
 /// Events that one `poll` may return.
 const EVENTS_MAX: usize = 1_024;
+
+/// The stack of the threads that serve: as large as a process's first one has.
+const STACK_BYTES: usize = 8 << 20;
 
 const WAKER: Token = Token(0);
 const LISTENERS: [(Token, Plane); 2] = [(Token(1), Plane::Control), (Token(2), Plane::Data)];
@@ -140,13 +147,50 @@ pub fn poll() -> io::Result<(Poll, Arc<Waker>)> {
     Ok((poll, waker))
 }
 
-/// Serves until it is asked to stop, then answers the requests in flight.
+/// Serves until it is asked to stop, then answers the requests in flight. Two threads take turns at leading: see
+/// [`committer`].
 pub fn run(parts: Parts) -> io::Result<Ended> {
-    let mut event_loop = EventLoop::new(parts)?;
-    let mut events = Events::with_capacity(EVENTS_MAX);
-    event_loop.act(&events);
-    while !event_loop.is_over() {
-        event_loop.round(&mut events)?;
+    let event_loop = Box::new(EventLoop::new(parts)?);
+    let committer = event_loop.committer().clone();
+    let (sender, result) = bounded(2);
+    for (name, event_loop) in [("loop", Some(event_loop)), ("journal", None)] {
+        let (committer, sender) = (committer.clone(), sender.clone());
+        Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(move || {
+            let served = catch_unwind(AssertUnwindSafe(|| serve(&committer, event_loop)));
+            if let Some(result) = served.transpose() {
+                // Of two that end by a panic only the first is reported.
+                _ = sender.try_send(result);
+            }
+        })?;
     }
-    Ok(event_loop.end())
+    match result.recv().expect("a thread that ends says so") {
+        Ok(ended) => ended,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// Leads while there is a loop, and follows while there is none. Returns how the loop ended, if it ended here.
+fn serve(committer: &Committer<Box<EventLoop>>, mut event_loop: Option<Box<EventLoop>>) -> Option<io::Result<Ended>> {
+    let mut events = Events::with_capacity(EVENTS_MAX);
+    loop {
+        let first = match event_loop.take() {
+            Some(event_loop) => event_loop,
+            None => {
+                let mut taken = committer.follow()?;
+                taken.take_over();
+                taken
+            }
+        };
+        events.clear();
+        let mut led = first.act(&events);
+        while let Some(event_loop) = led {
+            if event_loop.is_over() {
+                return Some(Ok(event_loop.end()));
+            }
+            led = match event_loop.round(&mut events) {
+                Ok(led) => led,
+                Err(error) => return Some(Err(error)),
+            };
+        }
+    }
 }

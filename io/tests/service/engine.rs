@@ -161,7 +161,8 @@ impl Stage {
         while let Some(Handover { mut batch, first_seq, .. }) = self.batch.take() {
             let up_to = first_seq + batch.iter().count() as u64 - 1;
             batch.clear();
-            let report = Report::Durable { up_to, spare: batch, took: Duration::ZERO, sealed_through: None };
+            let took = Duration::ZERO;
+            let report = Report::Durable { up_to, spare: batch, took, is_in_loop: false, sealed_through: None };
             self.engine.handle_report(report);
             self.round();
         }

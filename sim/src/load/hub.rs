@@ -178,8 +178,18 @@ impl Hub {
             let up_to = handover.batch.last_seq().expect("a batch that is handed over has records");
             handover.batch.clear();
             let took = Duration::from_micros(self.costs.commit_us);
-            self.committing = Some(Report::Durable { up_to, spare: handover.batch, took, sealed_through: None });
-            agenda.plan(self.busy_until + self.costs.commit_us, Event::Commit);
+            let is_in_loop = engine.commits_here();
+            let report = Report::Durable { up_to, spare: handover.batch, took, is_in_loop, sealed_through: None };
+            if is_in_loop {
+                self.collect_replies();
+                self.busy_until += self.costs.commit_us;
+                self.commits += 1;
+                self.engine.handle_report(report);
+                self.engine.settle();
+            } else {
+                self.committing = Some(report);
+                agenda.plan(self.busy_until + self.costs.commit_us, Event::Commit);
+            }
         }
         self.collect_replies();
         // Requests that wait for the journal continue with its report.

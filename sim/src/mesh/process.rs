@@ -1,7 +1,7 @@
 //! Process: one process of the hub, from its start on a data folder to its stop, kill or power cut.
 //!
-//! The threads of production are steps here: the loop's [`Process::round`], the journal's [`Process::commit`], the
-//! background's [`Process::snapshot`]. Between any two of them, and within the disk's work of each, the process may
+//! The threads of production are steps here: the loop's [`Process::round`], [`Process::commit`] in the loop's thread or
+//! in the other one, the background's [`Process::snapshot`]. Between any two of them, and within the disk's work of each, the process may
 //! die.
 
 use super::logs::Logs;
@@ -25,6 +25,7 @@ use sheratan_io::shell::sockets::Socket;
 use sheratan_io::shell::timekeeper::{Changes, Reading, Start, Timekeeper};
 use sheratan_io::token::Token;
 use std::collections::BTreeMap;
+use std::mem;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +51,12 @@ pub struct Process {
     http_limits: http::Limits,
     /// The batch that is being written to disk.
     in_flight: Option<Commit>,
+    /// When it was handed to the journal.
+    handed_at: Micros,
+    /// The loop's thread writes it, and no other has taken the loop.
+    is_committing_here: bool,
+    /// The loop's thread has written it, in the middle of a round.
+    is_round_open: bool,
     /// Requests for pages of the logs.
     pages: Vec<PageRequest>,
     segment_bytes: u64,
@@ -77,7 +84,16 @@ pub struct Clocks {
 /// Records that were handed to the journal, by their numbers.
 pub type Handed = BTreeMap<u64, Vec<u8>>;
 
-/// The result of a step of the journal's thread.
+/// Where a batch that was handed over in a round is committed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Committer {
+    /// In the loop's thread: the loop stands still meanwhile.
+    Here,
+    /// In the other thread.
+    Other,
+}
+
+/// The result of a commit.
 #[derive(Debug)]
 pub enum Committed {
     /// The batch is durable.
@@ -155,6 +171,9 @@ impl Process {
             started: clocks,
             http_limits: http_limits(plan),
             in_flight: None,
+            handed_at: 0,
+            is_committing_here: false,
+            is_round_open: false,
             pages: Vec::new(),
             segment_bytes: plan.segment_bytes,
             sealed: None,
@@ -201,9 +220,9 @@ impl Process {
         Some((bytes, has_more))
     }
 
-    /// One round of the loop. `wrote` is called with each connection that has output, `closed` with each that was
-    /// closed and may have some left, `written` with each line of the audit log. True if a batch was handed to the
-    /// journal.
+    /// One round of the loop, or the rest of the one in which the loop's thread has committed. `wrote` is called with
+    /// each connection that has output, `closed` with each that was closed and may have some left, `written` with each
+    /// line of the audit log. Returns where the batch is committed that was handed to the journal.
     pub fn round(
         &mut self,
         clocks: Clocks,
@@ -211,7 +230,38 @@ impl Process {
         mut written: impl FnMut(&[u8]),
         mut wrote: impl FnMut(u64, &mut VirtualWire),
         mut closed: impl FnMut(&mut VirtualWire),
-    ) -> Result<bool, Violation> {
+    ) -> Result<Option<Committer>, Violation> {
+        // Who takes the loop over from a thread that does not return begins a round.
+        self.is_committing_here = false;
+        if !mem::take(&mut self.is_round_open) {
+            self.begin_round(clocks, logs)?;
+        }
+        let engine = &mut self.engine;
+        engine.settle();
+        let (at, traced) = (engine.now(), engine.service().take_trace());
+        let events = engine.service().events().drain(..).collect();
+        logs.record(at, events, traced, |lines| {
+            engine.service().streams().audit(lines);
+            written(lines);
+        })?;
+        engine.service().alert_lines().clear();
+        engine.push_events();
+        let mut committer = None;
+        if let Some(handover) = engine.hand_over() {
+            self.in_flight = Some(Commit::new(handover));
+            self.handed_at = clocks.awake;
+            self.is_committing_here = engine.commits_here();
+            committer = Some(if self.is_committing_here { Committer::Here } else { Committer::Other });
+        }
+        engine.write(&mut wrote);
+        for (_, mut socket) in engine.drain_closed() {
+            closed(socket.wire());
+        }
+        Ok(committer)
+    }
+
+    /// The first half of a round: what has happened is read and applied.
+    fn begin_round(&mut self, clocks: Clocks, logs: &mut Logs) -> Result<(), Violation> {
         let before = self.engine.now();
         let reading = clocks.since(self.started);
         let changes = self.engine.set_time(&mut self.timekeeper, &reading);
@@ -230,24 +280,7 @@ impl Process {
         engine.read();
         self.pages = engine.drain_page_requests();
         engine.fire_timers();
-        engine.settle();
-        let (traced, events) = (engine.service().take_trace(), engine.service().events().drain(..).collect());
-        logs.record(at, events, traced, |lines| {
-            engine.service().streams().audit(lines);
-            written(lines);
-        })?;
-        engine.service().alert_lines().clear();
-        engine.push_events();
-        let handover = engine.hand_over();
-        let has_handover = handover.is_some();
-        if has_handover {
-            self.in_flight = handover.map(|handover| Commit::new(handover, &self.appender));
-        }
-        engine.write(&mut wrote);
-        for (_, mut socket) in engine.drain_closed() {
-            closed(socket.wire());
-        }
-        Ok(has_handover)
+        Ok(())
     }
 
     /// The calendar shows wall time, unless the journal does not take its change, or the last one was just before.
@@ -263,7 +296,7 @@ impl Process {
     }
 
     /// Writes the batch in flight to disk.
-    pub fn commit(&mut self, disk: &VirtualDisk, oracle: &mut Oracle) -> Result<Committed, Violation> {
+    pub fn commit(&mut self, now: Micros, disk: &VirtualDisk, oracle: &mut Oracle) -> Result<Committed, Violation> {
         let Some(mut commit) = self.in_flight.take() else { return Ok(Committed::Done) };
         let Handover { first_seq, hash_before, .. } = commit.handover();
         holds(*hash_before == oracle.shadow().outcome_hash(), "the live hub is deterministic", || {
@@ -281,7 +314,10 @@ impl Process {
                     oracle.durable(seq, now, payload)?;
                 }
                 let spare = commit.into_spare();
-                let report = Report::Durable { up_to, spare, took: Duration::ZERO, sealed_through };
+                let took = Duration::from_micros(now - self.handed_at);
+                self.is_round_open = mem::take(&mut self.is_committing_here);
+                let is_in_loop = self.is_round_open;
+                let report = Report::Durable { up_to, spare, took, is_in_loop, sealed_through };
                 self.sealed = self.engine.handle_report(report).or(self.sealed);
                 Ok(Committed::Done)
             }
@@ -290,9 +326,16 @@ impl Process {
                     self.engine.handle_report(Report::Down { reason });
                 }
                 self.in_flight = Some(commit);
+                // The other thread tries again.
+                self.is_round_open = mem::take(&mut self.is_committing_here);
                 Ok(Committed::Again(pause.as_micros() as Micros))
             }
         }
+    }
+
+    /// Whether the loop stands still for a commit.
+    pub fn is_committing_here(&self) -> bool {
+        self.is_committing_here
     }
 
     /// Makes a snapshot of the sealed segments and removes those that it covers. True if one was made.

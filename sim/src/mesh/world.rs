@@ -185,6 +185,8 @@ pub struct World {
     full_until: Micros,
     /// Until when the hub's loop does not run.
     stalled_until: Micros,
+    /// The loop's thread commits until then, or until the loop is taken from it.
+    committing_until: Micros,
     /// Until when a stall, a slow disk or a start may delay the hub's answers.
     hindered_until: Micros,
     /// Bits that flipped at rest and were not detected yet.
@@ -291,6 +293,7 @@ impl World {
             hung_until: 0,
             full_until: 0,
             stalled_until: 0,
+            committing_until: 0,
             hindered_until: 0,
             flips: 0,
             has_bad_sector: false,

@@ -286,6 +286,10 @@ impl Service {
         let help = "Records that are not durable yet; their replies wait";
         out.gauge("journal_pending_records", help, self.uncommitted.record_count());
         out.counter("journal_commits", "Batches that were written", telemetry.total(Counter::JournalCommit));
+        let help = "Batches that the loop's thread wrote, since the disk is fast";
+        out.counter("journal_commits_in_loop", help, telemetry.total(Counter::JournalCommitInLoop));
+        let help = "Times that the loop was taken over from a thread that was at the disk";
+        out.counter("loop_takeovers", help, telemetry.total(Counter::LoopTakenOver));
         let help = "Times that writing the journal began to fail";
         out.counter("journal_failures", help, telemetry.total(Counter::JournalFailure));
         let help = "Time to write and sync a batch";

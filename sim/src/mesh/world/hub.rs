@@ -4,10 +4,14 @@ use super::{Event, SLOW_READ_US, START_AGAIN_US, WALL_START_US, World};
 use crate::agenda::{Micros, SECOND};
 use crate::mesh::fault::Fault;
 use crate::mesh::oracle::{Violation, holds};
-use crate::mesh::process::{Clocks, Committed, Process};
+use crate::mesh::process::{Clocks, Committed, Committer, Process};
 use crate::mesh::wire::VirtualWire;
 use sheratan_io::journal::{Notice, OpenError};
+use sheratan_io::shell::committer::{LOOK_AT_LEADER_EVERY, OVERTAKE_AFTER};
 use std::path::Path;
+
+/// After this long the loop is taken from a thread that commits: the follower looks that often, and waits that long.
+const OVERTAKE_US: Micros = (OVERTAKE_AFTER.as_micros() + LOOK_AT_LEADER_EVERY.as_micros()) as Micros;
 
 impl World {
     /// What the clocks of the hub's machine show.
@@ -100,6 +104,7 @@ impl World {
                 self.agenda.plan(self.now + 1_000, Event::CloseAtActor { conn: id });
             }
         }
+        self.committing_until = self.now;
         self.agenda.plan(self.now + down_us, Event::Start);
     }
 
@@ -197,7 +202,7 @@ impl World {
     }
 
     pub(super) fn round_soon(&mut self) {
-        let at = (self.now + 20).max(self.stalled_until);
+        let at = (self.now + 20).max(self.stalled_until).max(self.committing_until);
         self.round_at(at);
     }
 
@@ -215,8 +220,9 @@ impl World {
         let clocks = self.clocks();
         let Some(process) = &mut self.process else { return Ok(()) };
         process.round.clear();
-        if self.now < self.stalled_until {
-            self.round_at(self.stalled_until);
+        let held_until = self.stalled_until.max(self.committing_until);
+        if self.now < held_until {
+            self.round_at(held_until);
             return Ok(());
         }
         let mut out: Vec<(u64, u64, Vec<u8>, bool)> = Vec::new();
@@ -244,7 +250,7 @@ impl World {
         };
         let mut ended = Vec::new();
         let closed = |wire: &mut VirtualWire| ended.push((wire.conn, wire.take_output(usize::MAX)));
-        let has_handover = process.round(clocks, &mut self.logs, written, &mut wrote, closed)?;
+        let committer = process.round(clocks, &mut self.logs, written, &mut wrote, closed)?;
         if self.logs.is_dead() {
             self.die_at_logs();
             return Ok(());
@@ -253,11 +259,19 @@ impl World {
         full.into_iter().for_each(|id| process.note_writable(id));
         let wakes_at = process.wakes_at(self.now);
         self.oracle.note_hub_clock(process.hub().now());
-        if has_handover {
+        if let Some(committer) = committer {
             let slow = if self.now < self.slow_until { 200 * self.draws.hub.between(1, 10) } else { 1 };
             let takes = 1 + self.plan.commit_us * slow;
             if slow > 1 {
                 self.note_hindered(takes);
+            }
+            if committer == Committer::Here {
+                self.mark("committed in the loop's thread");
+                // Its report comes first.
+                self.committing_until = self.now + (takes + 1).min(OVERTAKE_US);
+                if takes > OVERTAKE_US {
+                    self.mark("the loop was taken over from a commit");
+                }
             }
             self.agenda.plan(self.now + takes, Event::Commit { process_id });
         }
@@ -291,11 +305,16 @@ impl World {
             return Ok(());
         }
         if self.now < self.hung_until {
+            if self.process.as_ref().is_some_and(Process::is_committing_here) {
+                self.committing_until = self.committing_until.max(self.hung_until.min(self.now + OVERTAKE_US));
+            }
             self.agenda.plan(self.hung_until, Event::Commit { process_id });
             return Ok(());
         }
         let Some(process) = &mut self.process else { return Ok(()) };
-        match process.commit(&self.disk, &mut self.oracle)? {
+        // Whoever holds the loop goes on.
+        self.committing_until = self.now;
+        match process.commit(self.now, &self.disk, &mut self.oracle)? {
             Committed::Done => {
                 // A crash between the disk's answer and the replies.
                 if self.is_chaos && self.draws.hub.below(36_000) < self.plan.rate(Fault::CrashInCommit) {
