@@ -213,11 +213,7 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(path)
+        platform::create_private_dir(path)
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure> {
@@ -454,10 +450,8 @@ fn reserve(_file: &File, _bytes: u64) -> io::Result<()> {
 }
 
 fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
+    let mut options = platform::private_file_options();
     options.create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
 }
 

@@ -1,11 +1,11 @@
 //! Integrity: the checksum, and with a key the signature, that a worker sends with a result.
 
+use crate::secret::Secret;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sheratan_core::integrity::checksum::{self, Mode};
 use sheratan_core::integrity::json::{self, Value};
 use std::fmt;
-use zeroize::Zeroizing;
 
 /// A checksum or signature over a result.
 #[derive(Clone, Default, Serialize, Debug)]
@@ -22,12 +22,12 @@ pub struct Integrity {
 /// Makes checksums, and signatures if it has the hub's key for results.
 #[derive(Clone, Default)]
 pub struct Signer {
-    key: Option<Zeroizing<String>>,
+    key: Option<Secret>,
 }
 
 impl Signer {
     /// A signer with a key; without one it makes checksums only.
-    pub fn new(key: Option<Zeroizing<String>>) -> Self {
+    pub fn new(key: Option<Secret>) -> Self {
         Signer { key }
     }
 
@@ -36,7 +36,7 @@ impl Signer {
         let (error, result) = (error.map(value_of), result.map(value_of));
         let sha256 = hex::encode(checksum::result_sha256(error, job_id, ok, result));
         let sig = self.key.as_ref().map(|key| {
-            let signature = checksum::result_signature(key.as_bytes(), error, job_id, ok, result);
+            let signature = checksum::result_signature(key.expose(), error, job_id, ok, result);
             hex::encode(signature)
         });
         let mode = if sig.is_some() { Mode::Hmac } else { Mode::Sha256 };
@@ -71,7 +71,7 @@ mod tests {
         let result = as_json(br#" {"b": 1.0, "a": [1e3, "\u00e4"]} "#).unwrap();
         let error = as_json(b"null").unwrap();
         for (key, mode) in [(None, Mode::Sha256), (Some("k3y"), Mode::Hmac)] {
-            let signer = Signer::new(key.map(|key| Zeroizing::new(key.to_owned())));
+            let signer = Signer::new(key.map(Secret::new));
             let integrity = signer.sign(Some(&error), "job_1", true, Some(&result));
             assert_eq!(integrity.mode, mode.as_str());
             let claimed = Claimed { sha256: Some(integrity.sha256.into()), sig: integrity.sig.map(Into::into) };
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_signer_never_shows_its_key() {
-        let signer = Signer::new(Some(Zeroizing::new("k3y".to_owned())));
+        let signer = Signer::new(Some(Secret::new("k3y")));
         assert_eq!(format!("{signer:?}"), "Signer(with a key)");
     }
 }

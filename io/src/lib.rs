@@ -7,6 +7,7 @@
 pub mod alerts;
 pub mod audit;
 pub mod backoff;
+mod bytes;
 pub mod config;
 pub mod disk;
 pub mod http;

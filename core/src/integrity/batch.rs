@@ -5,6 +5,7 @@
 //! character is never a quote or a bracket. Where the entries cannot be told apart (a string or a bracket that is not
 //! closed, an entry that is missing) there is no batch, and the check of the whole body says what is wrong with it.
 
+use super::scanner::Scanner;
 use super::text::plain_end;
 
 /// A body in two parts.
@@ -27,7 +28,7 @@ impl<'a> Batch<'a> {
     /// Takes the entries of the list `key` out of a body; `None` if the body has no such list, or its entries cannot be
     /// told apart. O(body).
     pub fn split(body: &'a [u8], key: &str, entries_max: usize) -> Result<Option<Self>, TooMany> {
-        let mut scanner = Scanner { bytes: body, at: 0 };
+        let mut scanner = Scanner::new(body);
         if scanner.find_list(key.as_bytes()).is_none() {
             return Ok(None);
         }
@@ -53,11 +54,6 @@ impl<'a> Batch<'a> {
     pub fn offset_in_body(&self, offset_in_rest: usize) -> usize {
         offset_in_rest + if offset_in_rest < self.entries_at { 0 } else { self.entries_bytes }
     }
-}
-
-struct Scanner<'a> {
-    bytes: &'a [u8],
-    at: usize,
 }
 
 impl<'a> Scanner<'a> {
@@ -121,21 +117,5 @@ impl<'a> Scanner<'a> {
                 _ => self.at += 1,
             }
         }
-    }
-
-    fn skip_white_space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
-        }
-    }
-
-    fn consume(&mut self, byte: u8) -> bool {
-        let is_next = self.peek() == Some(byte);
-        self.at += usize::from(is_next);
-        is_next
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
     }
 }

@@ -1,6 +1,7 @@
 //! The check of a JSON text: one pass over it, after which reading it cannot fail.
 
 use super::json::{DEPTH_MAX, JsonError, Member, Reason, Value};
+use super::scanner::Scanner;
 use super::text::{escape, plain_end, unescape};
 
 /// Objects with up to so many keys are checked for duplicates pair by pair, which is faster than sorting.
@@ -12,7 +13,7 @@ const ROOT_MEMBERS: usize = 16;
 /// A pass over a text.
 pub(super) struct Checker<'a> {
     text: &'a str,
-    at: usize,
+    scanner: Scanner<'a>,
     /// The members of all objects that are open, the outermost first, in one buffer.
     members: Vec<Member<'a>>,
 }
@@ -22,11 +23,11 @@ impl<'a> Checker<'a> {
     pub(super) fn check(bytes: &'a [u8]) -> Result<(Value<'a>, Vec<Member<'a>>), JsonError> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| JsonError { reason: Reason::Encoding, offset: error.valid_up_to() })?;
-        let mut checker = Checker { text, at: 0, members: Vec::with_capacity(ROOT_MEMBERS) };
-        checker.skip_white_space();
+        let mut checker = Checker { text, scanner: Scanner::new(bytes), members: Vec::with_capacity(ROOT_MEMBERS) };
+        checker.scanner.skip_white_space();
         let value = checker.value(DEPTH_MAX)?;
-        checker.skip_white_space();
-        if checker.at < text.len() {
+        checker.scanner.skip_white_space();
+        if checker.scanner.at < text.len() {
             return checker.fail(Reason::Trailing);
         }
         Ok((value, checker.members))
@@ -34,8 +35,8 @@ impl<'a> Checker<'a> {
 
     /// Checks a value. The members of an object are left in `members`.
     fn value(&mut self, depth: usize) -> Result<Value<'a>, JsonError> {
-        let start = self.at;
-        match self.peek() {
+        let start = self.scanner.at;
+        match self.scanner.peek() {
             Some(b'"') => _ = self.string()?,
             Some(b'{') => self.object(depth)?,
             Some(b'[') => self.array(depth)?,
@@ -46,20 +47,20 @@ impl<'a> Checker<'a> {
             Some(_) => return self.fail(Reason::Value),
             None => return self.fail(Reason::End),
         }
-        Ok(Value::checked(&self.text[start..self.at]))
+        Ok(Value::checked(&self.text[start..self.scanner.at]))
     }
 
     fn array(&mut self, depth: usize) -> Result<(), JsonError> {
         let outer_count = self.members.len();
         self.open(depth)?;
-        if self.consume(b']') {
+        if self.scanner.consume(b']') {
             return Ok(());
         }
         loop {
             self.value(depth - 1)?;
             self.members.truncate(outer_count);
-            self.skip_white_space();
-            if self.consume(b']') {
+            self.scanner.skip_white_space();
+            if self.scanner.consume(b']') {
                 return Ok(());
             }
             self.separator()?;
@@ -67,10 +68,10 @@ impl<'a> Checker<'a> {
     }
 
     fn object(&mut self, depth: usize) -> Result<(), JsonError> {
-        let start = self.at;
+        let start = self.scanner.at;
         let outer_count = self.members.len();
         self.open(depth)?;
-        if self.consume(b'}') {
+        if self.scanner.consume(b'}') {
             return Ok(());
         }
         loop {
@@ -79,8 +80,8 @@ impl<'a> Checker<'a> {
             let value = self.value(depth - 1)?;
             self.members.truncate(inner_count);
             self.members.push((unescape(key), value));
-            self.skip_white_space();
-            if self.consume(b'}') {
+            self.scanner.skip_white_space();
+            if self.scanner.consume(b'}') {
                 break;
             }
             self.separator()?;
@@ -95,16 +96,16 @@ impl<'a> Checker<'a> {
         if depth == 0 {
             return self.fail(Reason::Depth);
         }
-        self.at += 1;
-        self.skip_white_space();
+        self.scanner.at += 1;
+        self.scanner.skip_white_space();
         Ok(())
     }
 
     fn separator(&mut self) -> Result<(), JsonError> {
-        match self.peek() {
+        match self.scanner.peek() {
             Some(b',') => {
-                self.at += 1;
-                self.skip_white_space();
+                self.scanner.at += 1;
+                self.scanner.skip_white_space();
                 Ok(())
             }
             Some(_) => self.fail(Reason::Separator),
@@ -113,33 +114,33 @@ impl<'a> Checker<'a> {
     }
 
     fn key(&mut self) -> Result<&'a str, JsonError> {
-        match self.peek() {
+        match self.scanner.peek() {
             Some(b'"') => {}
             Some(_) => return self.fail(Reason::Key),
             None => return self.fail(Reason::End),
         }
         let key = self.string()?;
-        self.skip_white_space();
-        if !self.consume(b':') {
+        self.scanner.skip_white_space();
+        if !self.scanner.consume(b':') {
             return self.fail(Reason::Key);
         }
-        self.skip_white_space();
+        self.scanner.skip_white_space();
         Ok(key)
     }
 
     /// Checks a string; returns the text between its quotes.
     fn string(&mut self) -> Result<&'a str, JsonError> {
-        self.at += 1;
-        let start = self.at;
+        self.scanner.at += 1;
+        let start = self.scanner.at;
         loop {
-            self.at = plain_end(self.text.as_bytes(), self.at);
-            match self.peek() {
+            self.scanner.at = plain_end(self.scanner.bytes, self.scanner.at);
+            match self.scanner.peek() {
                 Some(b'"') => {
-                    self.at += 1;
-                    return Ok(&self.text[start..self.at - 1]);
+                    self.scanner.at += 1;
+                    return Ok(&self.text[start..self.scanner.at - 1]);
                 }
-                Some(b'\\') => match escape(&self.text[self.at..]) {
-                    Ok((_, length)) => self.at += length,
+                Some(b'\\') => match escape(&self.text[self.scanner.at..]) {
+                    Ok((_, length)) => self.scanner.at += length,
                     Err(reason) => return self.fail(reason),
                 },
                 Some(_) => return self.fail(Reason::Text),
@@ -149,20 +150,20 @@ impl<'a> Checker<'a> {
     }
 
     fn number(&mut self) -> Result<(), JsonError> {
-        self.consume(b'-');
-        if self.consume(b'0') {
-            if matches!(self.peek(), Some(b'0'..=b'9')) {
+        self.scanner.consume(b'-');
+        if self.scanner.consume(b'0') {
+            if matches!(self.scanner.peek(), Some(b'0'..=b'9')) {
                 return self.fail(Reason::Number);
             }
         } else {
             self.digits()?;
         }
-        if self.consume(b'.') {
+        if self.scanner.consume(b'.') {
             self.digits()?;
         }
-        if self.consume(b'e') || self.consume(b'E') {
-            if !self.consume(b'+') {
-                self.consume(b'-');
+        if self.scanner.consume(b'e') || self.scanner.consume(b'E') {
+            if !self.scanner.consume(b'+') {
+                self.scanner.consume(b'-');
             }
             self.digits()?;
         }
@@ -170,39 +171,23 @@ impl<'a> Checker<'a> {
     }
 
     fn digits(&mut self) -> Result<(), JsonError> {
-        let start = self.at;
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
+        let start = self.scanner.at;
+        while matches!(self.scanner.peek(), Some(b'0'..=b'9')) {
+            self.scanner.at += 1;
         }
-        if self.at == start { self.fail(Reason::Number) } else { Ok(()) }
+        if self.scanner.at == start { self.fail(Reason::Number) } else { Ok(()) }
     }
 
     fn literal(&mut self, literal: &str) -> Result<(), JsonError> {
-        if !self.text[self.at..].starts_with(literal) {
+        if !self.text[self.scanner.at..].starts_with(literal) {
             return self.fail(Reason::Value);
         }
-        self.at += literal.len();
+        self.scanner.at += literal.len();
         Ok(())
     }
 
-    fn skip_white_space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
-        }
-    }
-
-    fn consume(&mut self, byte: u8) -> bool {
-        let is_next = self.peek() == Some(byte);
-        self.at += usize::from(is_next);
-        is_next
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
     fn fail<T>(&self, reason: Reason) -> Result<T, JsonError> {
-        Err(JsonError { reason, offset: self.at })
+        Err(JsonError { reason, offset: self.scanner.at })
     }
 }
 

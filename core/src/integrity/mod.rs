@@ -6,4 +6,5 @@ mod check;
 pub mod checksum;
 mod cursor;
 pub mod json;
+mod scanner;
 mod text;

@@ -6,4 +6,5 @@
 
 pub mod cli;
 pub mod client;
+pub mod hub_addr;
 pub mod platform;

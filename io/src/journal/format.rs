@@ -3,6 +3,7 @@
 //! The layout, field by field, is in `docs/journal-format.md`. All numbers are little-endian.
 
 use super::build::{BUILD_BYTES, Build};
+use crate::bytes::{bytes_at, crc_around, u32_at, u64_at};
 use sheratan_core::{HubKey, Timestamp};
 use std::fmt;
 use std::ops::Range;
@@ -157,10 +158,7 @@ impl Header {
 
 impl Seed {
     fn crc(&self, record: &[u8]) -> u32 {
-        let mut hasher = self.0.clone();
-        hasher.update(&record[0..4]);
-        hasher.update(&record[8..]);
-        hasher.finalize()
+        crc_around(self.0.clone(), record, 4)
     }
 }
 
@@ -262,26 +260,11 @@ pub(crate) fn end_of_content(segment: &[u8], start: usize) -> usize {
 }
 
 fn header_crc(block: &[u8; HEADER_BYTES]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&block[0..12]);
-    hasher.update(&block[16..HEADER_USED]);
-    hasher.finalize()
+    crc_around(crc32fast::Hasher::new(), &block[..HEADER_USED], 12)
 }
 
 pub(crate) fn padded(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGNMENT)
-}
-
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes_at(bytes, at))
-}
-
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes_at(bytes, at))
-}
-
-pub(crate) fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    *bytes[at..].first_chunk().expect("the caller has checked the length")
 }
 
 impl fmt::Debug for HubId {

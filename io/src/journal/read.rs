@@ -14,6 +14,7 @@ use super::folder::{Folder, SegmentFile};
 use super::format::{
     self, Entry, HEADER_BYTES, HEADER_USED, Header, HeaderError, Identity, RECORD_HEADER_BYTES, Seed, WrongVersion,
 };
+use crate::bytes::u32_at;
 use sheratan_core::Timestamp;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -471,7 +472,7 @@ impl Reader {
         let begun = &bytes[header.start..header.end.min(first.start.max(header.start))];
         let is_header_hidden = first.start < header.end && (begun.is_empty() || begun.iter().any(|byte| *byte != 0));
         let claims_next = format::claimed_seq(bytes, offset) == Some(self.next_seq);
-        let end = if claims_next { header.end + format::u32_at(bytes, offset) as usize } else { header.start };
+        let end = if claims_next { header.end + u32_at(bytes, offset) as usize } else { header.start };
         (is_header_hidden || first.start < end).then_some(first)
     }
 
@@ -482,7 +483,7 @@ impl Reader {
         if !open.header.is_recycled {
             content_end
         } else if format::claimed_seq(bytes, offset) == Some(self.next_seq) {
-            (offset + RECORD_HEADER_BYTES + format::u32_at(bytes, offset) as usize).min(bytes.len())
+            (offset + RECORD_HEADER_BYTES + u32_at(bytes, offset) as usize).min(bytes.len())
         } else {
             offset
         }

@@ -7,7 +7,8 @@
 use super::append;
 use super::build::{BUILD_BYTES, Build};
 use super::folder::Folder;
-use super::format::{self, FORMAT_VERSION, HubId, Identity, WrongVersion};
+use super::format::{FORMAT_VERSION, HubId, Identity, WrongVersion};
+use crate::bytes::{bytes_at, crc_around, u32_at, u64_at};
 use crate::disk::{self, Disk, DiskFile, DiskReader};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -234,14 +235,14 @@ impl SnapshotReader {
             io::ErrorKind::UnexpectedEof => bad("the file ends before its header"),
             _ => io(error),
         })?;
-        if header[0..8] != MAGIC || format::u32_at(&header, 12) != header_crc(&header) {
+        if header[0..8] != MAGIC || u32_at(&header, 12) != header_crc(&header) {
             return Err(bad("the header's checksum does not match"));
         }
-        let version = format::u32_at(&header, 8);
+        let version = u32_at(&header, 8);
         if version != FORMAT_VERSION {
             return Err(SnapshotError::Version { file: path.to_path_buf(), version });
         }
-        let written_by = Build::decode(format::bytes_at(&header, BUILD_AT)).ok_or_else(|| bad("it names no build"))?;
+        let written_by = Build::decode(bytes_at(&header, BUILD_AT)).ok_or_else(|| bad("it names no build"))?;
         let record_format = header[RECORD_FORMAT_AT].max(1);
         if record_format > SNAPSHOT_FORMAT {
             let reason = format!("its records have format {record_format}, this hub reads {SNAPSHOT_FORMAT}");
@@ -249,12 +250,9 @@ impl SnapshotReader {
         }
         let info = SnapshotInfo {
             file: path.to_path_buf(),
-            identity: Identity {
-                hub_id: HubId(format::bytes_at(&header, 16)),
-                key: HubKey::new(format::bytes_at(&header, 32)),
-            },
-            covered_seq: format::u64_at(&header, 48),
-            outcome_hash: format::bytes_at(&header, 56),
+            identity: Identity { hub_id: HubId(bytes_at(&header, 16)), key: HubKey::new(bytes_at(&header, 32)) },
+            covered_seq: u64_at(&header, 48),
+            outcome_hash: bytes_at(&header, 56),
             written_by,
         };
         let offset = HEADER_BYTES as u64;
@@ -345,10 +343,7 @@ impl SnapshotReader {
 }
 
 fn header_crc(header: &[u8; HEADER_BYTES]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&header[0..12]);
-    hasher.update(&header[16..]);
-    hasher.finalize()
+    crc_around(crc32fast::Hasher::new(), header, 12)
 }
 
 impl SnapshotError {

@@ -18,7 +18,9 @@
 //! | 24 | 4 | 1: the encoded command; 2: a gap, its first instant and its count of records; 3: the run's end |
 //! | 28 | | payload |
 
+use crate::bytes::{crc_around, u32_at, u64_at};
 use crate::journal::HubId;
+use crc32fast::Hasher;
 use sheratan_core::Timestamp;
 
 /// Bytes of a file's header, which identifies the hub, the run, and where the run begins.
@@ -103,7 +105,7 @@ impl Header {
         for (number, to) in numbers.zip(bytes[32..].chunks_exact_mut(8)) {
             to.copy_from_slice(&number.to_le_bytes());
         }
-        let crc = crc(&bytes, 12);
+        let crc = crc_around(Hasher::new(), &bytes, 12);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
@@ -113,7 +115,7 @@ impl Header {
         let bytes = file.first_chunk::<HEADER_BYTES>()?;
         let is_known = bytes[0..8] == MAGIC && u32_at(bytes, 8) == FORMAT_VERSION;
         let place = |at| Place { after_seq: u64_at(bytes, at), now: Timestamp::from_millis(u64_at(bytes, at + 8)) };
-        (is_known && u32_at(bytes, 12) == crc(bytes, 12)).then(|| Header {
+        (is_known && u32_at(bytes, 12) == crc_around(Hasher::new(), bytes, 12)).then(|| Header {
             hub_id: HubId(*bytes[16..].first_chunk().expect("a header is longer")),
             run_id: u64_at(bytes, 32),
             run_begins: place(40),
@@ -166,7 +168,7 @@ pub fn first_record(bytes: &[u8]) -> Option<&[u8]> {
 pub fn seal(bytes: &mut [u8]) {
     let mut start = 0;
     while let Some(record) = first_record(&bytes[start..]) {
-        let (crc, end) = (crc(record, 4), start + record.len());
+        let (crc, end) = (crc_around(Hasher::new(), record, 4), start + record.len());
         bytes[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
         start = end;
     }
@@ -175,7 +177,7 @@ pub fn seal(bytes: &mut [u8]) {
 /// The record at the start of `bytes`, and its length; `None` if it is incomplete or damaged.
 pub fn decode(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let record = first_record(bytes)?;
-    if u32_at(record, 4) != crc(record, 4) {
+    if u32_at(record, 4) != crc_around(Hasher::new(), record, 4) {
         return None;
     }
     let at = place_of(record);
@@ -195,20 +197,4 @@ pub fn decode(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
 /// Where a record was made.
 pub fn place_of(record: &[u8]) -> Place {
     Place { after_seq: u64_at(record, 8), now: Timestamp::from_millis(u64_at(record, 16)) }
-}
-
-/// The CRC-32 of all bytes except the four at `hole`, which hold it.
-fn crc(bytes: &[u8], hole: usize) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&bytes[..hole]);
-    hasher.update(&bytes[hole + 4..]);
-    hasher.finalize()
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(*bytes[at..].first_chunk().expect("the caller has checked the length"))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(*bytes[at..].first_chunk().expect("the caller has checked the length"))
 }

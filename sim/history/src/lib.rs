@@ -105,6 +105,6 @@ mod words;
 pub use answer::{print_effects, print_outcome};
 pub use history::{Entry, Histories, History, ParseError, hub_key};
 pub use look::Look;
-pub use scene::Scene;
+pub use scene::{Scene, records_of};
 pub use step::{Input, Line, SnapshotOf, Source, Step};
 pub use words::WordError;

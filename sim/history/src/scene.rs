@@ -217,7 +217,8 @@ impl Scene {
     }
 }
 
-fn records_of(hub: &Hub) -> Vec<Vec<u8>> {
+/// The records of a snapshot of a hub.
+pub fn records_of(hub: &Hub) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     hub.snapshot(|record| records.push(record.to_vec()));
     records

@@ -6,7 +6,7 @@
 
 use crate::model_check::violation::Violation;
 use sheratan_core::{Command, Envelope, Hub, HubKey, Restore, Timestamp};
-use sheratan_history::{SnapshotOf, Source};
+use sheratan_history::{SnapshotOf, Source, records_of};
 
 /// How many records there are between two digests of the whole state; a digest costs as much as some hundred commands.
 const DIGEST_EVERY: usize = 16;
@@ -137,10 +137,4 @@ impl Log {
             .map(|envelope| envelope.command)
             .map_err(|error| Violation::Replay(format!("record {} cannot be read: {error}", index + 1)))
     }
-}
-
-fn records_of(hub: &Hub) -> Vec<Vec<u8>> {
-    let mut records = Vec::new();
-    hub.snapshot(|record| records.push(record.to_vec()));
-    records
 }

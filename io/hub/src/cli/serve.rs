@@ -5,6 +5,7 @@ use super::flags::Flags;
 use super::reload::{Reload, read_rules};
 use super::terminal::{note, printable};
 use crate::client::webhook;
+use crate::hub_addr::AddrFile;
 use crate::platform;
 use anstyle::{AnsiColor, Style};
 use crossbeam_channel::Receiver;
@@ -15,7 +16,7 @@ use sheratan_io::audit::{Audit, Feed};
 use sheratan_io::config::Config;
 use sheratan_io::journal::{self, Progress, Recovered, Recovery, Store};
 use sheratan_io::logs;
-use sheratan_io::platform::{Signal, create_new_private, create_private_dir, on_signals, rename};
+use sheratan_io::platform::{Signal, create_private_dir, on_signals};
 use sheratan_io::redact::{Redactor, SECRET_BYTES_MIN};
 use sheratan_io::service::{PlaneAddrs, Recovering, Service, Settings};
 use sheratan_io::shell::addresses::ConnectionLimits;
@@ -28,9 +29,8 @@ use sheratan_io::shell::{self, Parts, StopFlag};
 use sheratan_io::stall::Watches;
 use sheratan_io::token::{Origin, Token};
 use sheratan_io::trace::Trace;
-use std::fs;
-use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -131,7 +131,7 @@ fn serve(
     // The poll lives as long as the loop, which is as long as the feed is read.
     let (audit_tap, audit_feed) = Feed::new(move || _ = feed_waker.wake());
     let audit = Audit::start(&config.audit, Some(audit_tap), watches.audit.clone()).map_err(local("the audit log"))?;
-    let source = format!("http://{}/api/alerts", addr_file.addrs.control);
+    let source = format!("http://{}/api/alerts", addr_file.addrs().control);
     let alerts = AlertLog::start(&config.alerts, &source, watches.alerts.clone(), webhook::post())
         .map_err(local("the alerts' file"))?;
     let paths = LogPaths { audit: config.audit.path.clone(), alerts: config.alerts.path.clone() };
@@ -141,7 +141,7 @@ fn serve(
     if connections_max < config.connections_max {
         tracing::info!(connections_max, "the limit of open files allows fewer connections than max_connections");
     }
-    let addrs = addr_file.addrs;
+    let addrs = addr_file.addrs();
     let token_path = access.origin.map(|_| Token::path(&config.data_dir));
     let mut service = Service::new(hub, report.next_seq, settings(config, addrs, access.token, redactor, clock.now()));
     let (hub_id, traced_from) = (store.identity().hub_id, service.last_seq());
@@ -420,50 +420,6 @@ fn handle_signals(stop: Arc<StopFlag>, waker: Arc<mio::Waker>, reload: Reload) -
 fn end_at_once() -> ! {
     tracing::warn!("asked to stop a second time: the hub ends at once");
     std::process::exit(1)
-}
-
-/// `hub.addr`: shows scripts and the command line where the hub listens, and whether it is ready. The hub removes it at
-/// its end, so that it never names a port on which no hub listens.
-struct AddrFile {
-    path: PathBuf,
-    addrs: PlaneAddrs,
-}
-
-// A convenience: a hub serves without it, such as on a full disk.
-impl AddrFile {
-    /// Only the holder of the folder's lock may write it.
-    fn write(data_dir: &Path, addrs: PlaneAddrs) -> AddrFile {
-        let mut file = AddrFile { path: data_dir.join("hub.addr"), addrs };
-        // There is no log yet; if it fails again, `set_ready` reports it.
-        _ = file.put(false);
-        file
-    }
-
-    fn set_ready(&mut self) {
-        if let Err(error) = self.put(true) {
-            // What an earlier hub left would send clients to its ports.
-            _ = fs::remove_file(&self.path);
-            let file = self.path.display();
-            tracing::warn!(%file, %error, "clients that look for the hub in its data folder do not find it: give them its address");
-        }
-    }
-
-    /// Written to a temporary file and renamed, so that no reader sees half of it.
-    fn put(&mut self, is_ready: bool) -> io::Result<()> {
-        let temporary = self.path.with_extension("addr.new");
-        let (pid, PlaneAddrs { control, data }) = (std::process::id(), self.addrs);
-        let text = format!("{{\"pid\":{pid},\"control\":\"{control}\",\"data\":\"{data}\",\"ready\":{is_ready}}}\n");
-        let mut file = create_new_private(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        rename(&temporary, &self.path)
-    }
-}
-
-impl Drop for AddrFile {
-    fn drop(&mut self) {
-        // A file that cannot be removed misleads until the next start, which replaces it.
-        _ = fs::remove_file(&self.path);
-    }
 }
 
 /// Prints the addresses for the operator.

@@ -9,14 +9,15 @@
 //! the address that a killed hub left behind.
 
 use super::names;
-use crate::client::{Access, Client, Endpoint, NoToken, Plane, Token};
-use serde::Deserialize;
+use crate::client::{Access, Client, Credential, Endpoint, NoToken, Plane};
+use crate::hub_addr::HubAddr;
 use sheratan_io::integrity::Signer;
 use sheratan_io::journal;
 use sheratan_io::platform;
+use sheratan_io::secret::{Secret, SecretFileError};
+use sheratan_io::token::Token;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -26,10 +27,6 @@ const DATA_DEFAULT: &str = "127.0.0.1:8788";
 
 /// The default data folder.
 const DATA_DIR_DEFAULT: &str = ".sheratan";
-
-/// The largest file of a secret that is read; a secret has some dozens of bytes, and a wrong path may lead to a disk
-/// image.
-const SECRET_BYTES_MAX: u64 = 4_096;
 
 /// The hub to call, and the token.
 #[derive(clap::Args, Clone, Debug)]
@@ -82,14 +79,6 @@ pub enum TargetError {
         /// Why it is not used.
         reason: String,
     },
-}
-
-/// The contents of a running hub's `<data-dir>/hub.addr`.
-#[derive(Deserialize)]
-struct HubAddr {
-    pid: Option<u32>,
-    control: String,
-    data: String,
 }
 
 /// Where a token is from.
@@ -186,14 +175,12 @@ impl TargetArgs {
     }
 
     fn addr_path(&self) -> PathBuf {
-        self.data_dir().join("hub.addr")
+        HubAddr::path(self.data_dir())
     }
 
     /// The addresses of the hub that runs on the folder: the one that holds its lock, not one that was killed.
     fn running(&self) -> Option<HubAddr> {
-        let bytes = std::fs::read(self.addr_path()).ok()?;
-        // A torn file is being written.
-        let addr: HubAddr = serde_json::from_slice(&bytes).ok()?;
+        let addr = HubAddr::read(self.data_dir())?;
         // The lock has the process id of its holder, where a locked file can be read.
         let lock = std::fs::read_to_string(self.data_dir().join("lock")).unwrap_or_default();
         let holder = lock.split_whitespace().next().and_then(|text| text.parse::<u32>().ok());
@@ -219,25 +206,24 @@ impl TargetArgs {
     }
 
     /// The token in a file or a variable that the user named.
-    fn named_token(&self) -> Result<Option<Token>, TargetError> {
+    fn named_token(&self) -> Result<Option<Credential>, TargetError> {
         if let Some(path) = named(&self.token_file) {
             let origin = format!("{} (--token-file or SHERATAN_HUB_TOKEN_FILE)", path.display());
-            let text = secret_file("token", path)?;
-            return token(&text, origin).map(Some);
+            return credential(secret_file("token", path)?, origin).map(Some);
         }
         for variable in ["SHERATAN_HUB_TOKEN", "SHERATAN_HUB_TOKEN_ACTIVE"] {
-            if let Some(text) = secret_variable("token", variable)? {
-                return token(&text, variable.to_owned()).map(Some);
+            if let Some(secret) = secret_variable("token", variable)? {
+                return credential(secret, variable.to_owned()).map(Some);
             }
         }
         Ok(None)
     }
 
     /// The token in the data folder.
-    fn folders_token(&self) -> Result<Result<Token, NoToken>, TargetError> {
-        let path = self.data_dir().join("secrets").join("hub_token");
+    fn folders_token(&self) -> Result<Result<Credential, NoToken>, TargetError> {
+        let path = Token::path(self.data_dir());
         match read_secret(&path) {
-            Ok(text) => token(&text, path.display().to_string()).map(Ok),
+            Ok(secret) => credential(secret, path.display().to_string()).map(Ok),
             Err(reason) => Ok(Err(NoToken {
                 searched: format!(
                     "--token-file, SHERATAN_HUB_TOKEN_FILE and SHERATAN_HUB_TOKEN are not set, and {} {reason}",
@@ -298,49 +284,43 @@ fn url_of(text: &str) -> Result<String, &'static str> {
     Ok(format!("http://{host}:{port}"))
 }
 
-/// A token of a text, if a header can carry it.
-fn token(text: &str, origin: String) -> Result<Token, TargetError> {
-    if let Some(letter) = text.chars().find(|letter| !letter.is_ascii_graphic()) {
+/// A token of a secret, if a header can carry it.
+fn credential(secret: Secret, origin: String) -> Result<Credential, TargetError> {
+    let is_quoted = matches!(secret.expose(), [b'"', .., b'"'] | [b'\'', .., b'\'']);
+    let Ok(token) = Token::new(secret.clone()) else {
+        let text = String::from_utf8_lossy(secret.expose());
+        let letter = text.chars().find(|letter| !letter.is_ascii_graphic()).unwrap_or_default();
         let what = format!("the token (from {origin})");
         let reason = format!("has a character that no token has ({}): is it one line?", letter.escape_unicode());
         return Err(TargetError::Secret { what, reason });
-    }
-    let is_quoted =
-        text.len() > 1 && ['"', '\''].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote));
+    };
     let origin = if is_quoted { format!("{origin}, with quotes around it") } else { origin };
-    Ok(Token::new(text, origin))
+    Ok(Credential::new(token, origin))
 }
 
 /// The secret in a variable; `None` if it is not set, or empty.
-fn secret_variable(what: &str, variable: &str) -> Result<Option<Zeroizing<String>>, TargetError> {
+fn secret_variable(what: &str, variable: &str) -> Result<Option<Secret>, TargetError> {
     let Some(value) = std::env::var_os(variable) else { return Ok(None) };
     let value = value.into_string().map(Zeroizing::new).map_err(|_| TargetError::Secret {
         what: format!("the {what} (from {variable})"),
         reason: "is not text in UTF-8".to_owned(),
     })?;
     let text = trimmed(&value);
-    Ok(if text.is_empty() { None } else { Some(Zeroizing::new(text.to_owned())) })
+    Ok(if text.is_empty() { None } else { Some(Secret::new(text)) })
 }
 
 /// The secret in a file that was named.
-fn secret_file(what: &str, path: &Path) -> Result<Zeroizing<String>, TargetError> {
+fn secret_file(what: &str, path: &Path) -> Result<Secret, TargetError> {
     let what = format!("the {what} file {}", path.display());
     read_secret(path).map_err(|reason| TargetError::Secret { what, reason })
 }
 
 /// The secret in a file, or what is wrong with the file, which ends the sentence "the file … ".
-fn read_secret(path: &Path) -> Result<Zeroizing<String>, String> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX as usize + 1));
-    let file = File::open(path).map_err(|error| unreadable(&error))?;
-    file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
-    if bytes.len() as u64 > SECRET_BYTES_MAX {
-        return Err(format!("is too large: no secret has more than {SECRET_BYTES_MAX} bytes"));
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|_| "is not text in UTF-8 (is it UTF-16?)".to_owned())?;
-    match trimmed(text) {
-        "" => Err("is empty".to_owned()),
-        secret => Ok(Zeroizing::new(secret.to_owned())),
-    }
+fn read_secret(path: &Path) -> Result<Secret, String> {
+    Secret::read(path).map_err(|error| match error {
+        SecretFileError::Read(error) if error.kind() == ErrorKind::NotFound => "does not exist".to_owned(),
+        error => error.to_string(),
+    })
 }
 
 /// A text without what editors and shells put around it: white space, line ends, a byte order mark.
@@ -348,16 +328,10 @@ fn trimmed(text: &str) -> &str {
     text.trim_matches(|letter: char| letter.is_whitespace() || letter == '\u{feff}')
 }
 
-fn unreadable(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     fn args(dir: &Path) -> TargetArgs {
         TargetArgs { control: None, data: None, data_dir: Some(dir.to_owned()), token_file: None }
@@ -427,8 +401,8 @@ mod tests {
         assert!(reason(&args).ends_with("does not exist"), "{}", reason(&args));
         std::fs::write(&file, " \n").unwrap();
         assert!(reason(&args).ends_with("is empty"));
-        std::fs::write(&file, "x".repeat(SECRET_BYTES_MAX as usize + 1)).unwrap();
-        assert!(reason(&args).contains("no secret has more than"));
+        std::fs::write(&file, "x".repeat(4_097)).unwrap();
+        assert!(reason(&args).contains("is it the right file?"));
     }
 
     #[test]

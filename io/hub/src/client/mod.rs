@@ -15,6 +15,8 @@ pub use error::{Applied, CallError, Refused};
 use error::{Problem, unanswered};
 use serde::Deserialize;
 use sheratan_io::secret::Secret;
+pub use sheratan_io::service::Plane;
+use sheratan_io::token::Token;
 use std::fmt;
 use std::time::Duration;
 use ureq::http::{self, Method};
@@ -34,15 +36,6 @@ const IDLE_CONNECTIONS_MAX: usize = 256;
 
 /// The largest reply that is read: a page of a thousand jobs, each with the largest default payload, is smaller.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
-
-/// The two planes of a hub.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Plane {
-    /// Nodes and operators.
-    Control,
-    /// Clients and workers.
-    Data,
-}
 
 /// The address of a plane, and its source.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,10 +59,10 @@ pub enum Access {
     Withheld(String),
 }
 
-/// A hub's token, and its source. Wiped from memory when dropped; never printed.
+/// A hub's token, and its source. Never printed.
 #[derive(Clone)]
-pub struct Token {
-    text: Zeroizing<String>,
+pub struct Credential {
+    token: Token,
     origin: String,
 }
 
@@ -79,7 +72,7 @@ pub struct Client {
     agent: ureq::Agent,
     control: Endpoint,
     data: Endpoint,
-    token: Result<Token, NoToken>,
+    token: Result<Credential, NoToken>,
     answer_max: Duration,
 }
 
@@ -129,22 +122,22 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
 }
 
-impl Token {
+impl Credential {
     /// A token; `origin` names its source, for messages.
-    pub fn new(text: impl Into<String>, origin: impl Into<String>) -> Self {
-        Token { text: Zeroizing::new(text.into()), origin: origin.into() }
+    pub fn new(token: Token, origin: impl Into<String>) -> Self {
+        Credential { token, origin: origin.into() }
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token(from {})", self.origin)
+        write!(f, "Credential(from {})", self.origin)
     }
 }
 
 impl Client {
     /// A client of the hub at these endpoints. Nothing is connected yet.
-    pub fn new(control: Endpoint, data: Endpoint, token: Result<Token, NoToken>) -> Self {
+    pub fn new(control: Endpoint, data: Endpoint, token: Result<Credential, NoToken>) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -175,7 +168,7 @@ impl Client {
 
     /// Whether both send the same token to the same addresses.
     pub fn is_same_target(&self, other: &Client) -> bool {
-        let token = |client: &Client| client.token.as_ref().ok().map(|token| token.text.clone());
+        let token = |client: &Client| client.secret().map(|secret| Zeroizing::new(secret.expose().to_vec()));
         (&self.control, &self.data) == (&other.control, &other.data) && token(self) == token(other)
     }
 
@@ -186,7 +179,7 @@ impl Client {
 
     /// The token, for a redactor.
     pub fn secret(&self) -> Option<Secret> {
-        self.token.as_ref().ok().map(|token| Secret::new(token.text.as_bytes()))
+        self.token.as_ref().ok().map(|credential| credential.token.secret().clone())
     }
 
     /// Sends a request; a reply of any status is `Ok`.
@@ -252,7 +245,7 @@ impl Client {
             builder = builder.header(http::header::ACCEPT, accept);
         }
         if let Some((name, value)) = self.token_header(request.auth) {
-            let mut value = http::HeaderValue::try_from(value.as_str()).map_err(http::Error::from)?;
+            let mut value = http::HeaderValue::try_from(value.as_slice()).map_err(http::Error::from)?;
             value.set_sensitive(true);
             builder = builder.header(name, value);
         }
@@ -276,14 +269,15 @@ impl Client {
         Ok(Answer { status, body, retry_after })
     }
 
-    fn token_header(&self, auth: Auth) -> Option<(&'static str, Zeroizing<String>)> {
-        let own = || self.token.as_ref().ok().map(|token| &token.text);
-        match auth {
-            Auth::None => None,
-            Auth::Own => Some(("x-sheratan-token", own()?.clone())),
-            Auth::OwnAsBearer => Some(("authorization", Zeroizing::new(format!("Bearer {}", own()?.as_str())))),
-            Auth::Other(text) => Some(("x-sheratan-token", Zeroizing::new(text.to_owned()))),
-        }
+    fn token_header(&self, auth: Auth) -> Option<(&'static str, Zeroizing<Vec<u8>>)> {
+        let own = || self.token.as_ref().ok().map(|credential| credential.token.secret().expose());
+        let (name, value) = match auth {
+            Auth::None => return None,
+            Auth::Own => ("x-sheratan-token", own()?.to_vec()),
+            Auth::OwnAsBearer => ("authorization", [b"Bearer ", own()?].concat()),
+            Auth::Other(text) => ("x-sheratan-token", text.as_bytes().to_vec()),
+        };
+        Some((name, Zeroizing::new(value)))
     }
 
     fn refusal(&self, endpoint: &Endpoint, answer: &Answer) -> CallError {
@@ -293,7 +287,7 @@ impl Client {
             return CallError::Garbled { endpoint, status: answer.status, reason, retry_after };
         };
         let hint = match (code.as_str(), reason.as_deref(), &self.token) {
-            ("auth_failure", _, Ok(token)) => format!(" (it was read from {})", token.origin),
+            ("auth_failure", _, Ok(credential)) => format!(" (it was read from {})", credential.origin),
             ("auth_failure", _, Err(none)) => format!(" (no token was found: {})", none.searched),
             ("result_integrity_fail", Some("missing_integrity" | "sig_mismatch"), _) => {
                 " (the hub wants signed results: SHERATAN_RESULT_HMAC_KEY must be its key here, too)".to_owned()

@@ -32,13 +32,13 @@ fn stub(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
     (url, served)
 }
 
-fn client(url: &str, token: Result<Token, NoToken>) -> Client {
+fn client(url: &str, token: Result<Credential, NoToken>) -> Client {
     let endpoint = Endpoint { url: url.to_owned(), origin: "the test".to_owned(), access: Access::Open };
     Client::new(endpoint.clone(), endpoint, token)
 }
 
-fn token() -> Result<Token, NoToken> {
-    Ok(Token::new("s3cret", "the token file"))
+fn token() -> Result<Credential, NoToken> {
+    Ok(Credential::new(Token::new(Secret::new("s3cret")).unwrap(), "the token file"))
 }
 
 fn get(client: &Client) -> Result<serde_json::Value, CallError> {
@@ -177,5 +177,5 @@ fn what_comes_in_several_forms_is_asked_for_in_one() {
 #[test]
 fn neither_client_nor_token_shows_the_secret_when_debugged() {
     let shown = format!("{:?}", token().unwrap());
-    assert_eq!(shown, "Token(from the token file)");
+    assert_eq!(shown, "Credential(from the token file)");
 }

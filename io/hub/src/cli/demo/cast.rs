@@ -4,9 +4,10 @@
 //! a file. Dropping a [`Member`] kills it.
 
 use crate::cli::failure::Failure;
-use crate::client::{Access, Client, Endpoint, Token};
+use crate::client::{Access, Client, Credential, Endpoint};
+use crate::hub_addr::HubAddr;
 use crate::platform::process as platform;
-use serde::Deserialize;
+use sheratan_io::token::Token;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -33,15 +34,6 @@ pub struct Hub {
     member: Member,
     addrs: HubAddr,
     data_dir: PathBuf,
-}
-
-/// The contents of a running hub's `hub.addr`.
-#[derive(Clone, Deserialize, Debug)]
-struct HubAddr {
-    pid: u32,
-    control: String,
-    data: String,
-    ready: bool,
 }
 
 /// The options of one of the demo's workers.
@@ -138,10 +130,10 @@ impl Hub {
             let (url, origin) = (format!("http://{addr}"), "the demo".to_owned());
             Endpoint { url, origin, access: Access::Open }
         };
-        let path = self.data_dir.join("secrets").join("hub_token");
-        let token = std::fs::read_to_string(&path).map_err(|error| Failure::local(path.display(), error))?;
-        let token = Token::new(token.trim(), path.display().to_string());
-        Ok(Client::new(endpoint(&self.addrs.control), endpoint(&self.addrs.data), Ok(token)))
+        let path = Token::path(&self.data_dir);
+        let token = Token::read(&path).map_err(|error| Failure::Local(error.to_string()))?;
+        let credential = Credential::new(token, path.display().to_string());
+        Ok(Client::new(endpoint(&self.addrs.control), endpoint(&self.addrs.data), Ok(credential)))
     }
 
     /// Starts a worker of this hub.
@@ -172,9 +164,8 @@ impl Hub {
         let started = Instant::now();
         while started.elapsed() < START_MAX {
             // A killed hub leaves its file behind: wait for the new hub's, and until it has recovered.
-            let bytes = std::fs::read(data_dir.join("hub.addr")).ok();
-            let addrs: Option<HubAddr> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            if let Some(addrs) = addrs.filter(|addrs| addrs.pid == pid && addrs.ready) {
+            let addrs = HubAddr::read(&data_dir);
+            if let Some(addrs) = addrs.filter(|addrs| addrs.pid == Some(pid) && addrs.ready) {
                 return Ok(Hub { member, addrs, data_dir });
             }
             if let Some(report) = member.exit_report() {
