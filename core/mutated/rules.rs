@@ -116,6 +116,10 @@ pub(crate) fn may_evict(spent_at: Timestamp, now: Timestamp, floor: Millis) -> b
     real::may_evict(spent_at, now, floor) || is_active(Mutant::YoungKeyEvicted)
 }
 
+pub(crate) fn prefers_another_node(rules: RulesVersion) -> bool {
+    real::prefers_another_node(rules) && !is_active(Mutant::RetryPrefersNoNode)
+}
+
 pub(crate) fn first_of(fresh: Option<(Rank, JobSeq)>, late: Option<(Rank, JobSeq)>) -> Option<(Rank, JobSeq)> {
     if is_active(Mutant::LaneOrderReversed) { fresh.max(late) } else { real::first_of(fresh, late) }
 }

@@ -444,7 +444,7 @@ mod tests {
                 "0701016e0201ac020200",
             ),
             (Command::Complete(complete), "0801ac0202ac02020301"),
-            (Command::AdoptRules(RulesVersion::NEWEST), "0901"),
+            (Command::AdoptRules(RulesVersion::FIRST), "0901"),
             (Command::BeginSalt(Salt::new([1, 2, 3, 4, 5, 6, 7, 8])), "0a0102030405060708"),
             (Command::Reclaim(vec![lease]), "0c01ac0202"),
             (Command::SetCalendar(Calendar::from_offset_ms(-151)), "0bad02"),

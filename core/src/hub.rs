@@ -196,7 +196,7 @@ impl Hub {
     /// parked or a job is ready for it already: then repeat the pull, or answer it.
     pub fn park(&mut self, id: WaiterId, pull: &Pull) -> bool {
         let profile = self.profile_of(&pull.node);
-        !self.queue.has_any(profile, &pull.kinds) && self.queue.park(&mut self.ledger, id, pull, profile)
+        !self.queue.has_any(&pull.node, profile, &pull.kinds) && self.queue.park(&mut self.ledger, id, pull, profile)
     }
 
     /// Removes a long poll that was answered or whose client disconnected.
@@ -460,7 +460,7 @@ impl Hub {
         let index = match node.map(Node::index) {
             Some(index) => index,
             // A node that sends no heartbeats is registered with its first lease.
-            None if self.queue.has_any(profile, &pull.kinds) => {
+            None if self.queue.has_any(&pull.node, profile, &pull.kinds) => {
                 self.with_registry(|registry, cx| registry.register(cx, &pull.node))?
             }
             None => return nothing(Millis::ZERO),
@@ -515,7 +515,8 @@ impl Hub {
         match timer {
             Timer::JobExpires(seq) => self.with_queue(|queue, cx| queue.expire(cx, seq)),
             Timer::LeaseEnds(seq) => self.with_queue(|queue, cx| queue.expire_lease(cx, seq)),
-            Timer::JobDue(seq) => self.with_queue(|queue, cx| queue.enqueue_scheduled(cx, seq)),
+            Timer::JobDue(seq) => self.make_due(seq),
+            Timer::ReservationEnds(seq) => self.queue.end_reservation(seq),
             Timer::JobDated(seq, not_before) => {
                 self.with_queue(|queue, cx| queue.reach_date(cx, seq, not_before));
             }
@@ -523,6 +524,17 @@ impl Hub {
             Timer::KeyExpires(place) => self.dedup.expire(&mut self.ledger, place),
         }
         self.handle_events();
+    }
+
+    /// A scheduled job becomes ready. A retry is reserved for other nodes than that of its last attempt, if that node
+    /// and another one that could run it are online.
+    fn make_due(&mut self, seq: JobSeq) {
+        let reservable = self.queue.reservable(seq).filter(|_| rules::prefers_another_node(self.rules));
+        let is_reserved = reservable.is_some_and(|(node, class)| self.registry.has_alternative_to(node, class));
+        self.with_queue(|queue, cx| match is_reserved {
+            true => queue.reserve_scheduled(cx, seq),
+            false => queue.enqueue_scheduled(cx, seq),
+        });
     }
 
     /// Passes what happened to jobs on to nodes, keys, telemetry and clients: events are handled here and nowhere else.

@@ -129,6 +129,23 @@ pub const ATTEMPTS_MAX: u32 = 100;
 /// journal that failed; after three the reply itself may be what no connection survives.
 pub const RECLAIMS_MAX: u32 = 3;
 
+/// How long the first retry of a job is reserved for other nodes than that of its last attempt; each further one twice
+/// as long. Nodes that work ask within seconds, and a job that waits in vain is late by this much.
+pub const RESERVATION_MS_BASE: Millis = Millis::from_secs(5);
+
+/// The longest reservation of a retry.
+pub const RESERVATION_MS_CAP: Millis = Millis::from_secs(60);
+
+/// Retries that are reserved at once, about 160 bytes each; one more is for all nodes at once.
+pub const RESERVED_JOBS_MAX: usize = 4_096;
+
+/// Reserved retries that a pull examines, the most urgent first: about 3 µs.
+pub const RESERVED_EXAMINED_MAX: usize = 64;
+
+/// Sets of capabilities of a zone's online nodes that are examined to find out whether another node could run a retry:
+/// about 10 µs, for each retry.
+pub const PROFILES_EXAMINED_MAX: usize = 256;
+
 /// The latest attempts of a job that are kept; earlier ones are only counted.
 pub const ATTEMPTS_KEPT_MAX: usize = 16;
 
@@ -212,6 +229,8 @@ pub const WAITER_BYTES: u64 = 256;
 pub const PLACE_BYTES: u64 = 96;
 
 const _: () = assert!(LEASE_DURATION_MIN.get() < LEASE_DURATION_MAX.get());
+const _: () = assert!(RESERVATION_MS_BASE.get() < RESERVATION_MS_CAP.get());
+const _: () = assert!(RESERVED_EXAMINED_MAX <= RESERVED_JOBS_MAX);
 const _: () = assert!(PULL_JOBS_MAX as u64 <= 10_000, "one pull stays within the default inflight limit");
 const _: () = assert!(CLASSES_MAX <= u16::MAX as usize && CLASSES_PER_ZONE_MAX <= CLASSES_MAX);
 const _: () = assert!(WAITERS_MAX <= WAITER_PLACES_MAX && WAITER_PLACES_MAX <= WAITERS_MAX * PULL_KINDS_MAX);

@@ -9,7 +9,7 @@
 use crate::command::{OnDuplicate, OnFailed};
 use crate::encoding::{DecodeError, Encoded, Reader};
 use crate::ids::JobSeq;
-use crate::limits::RECLAIMS_MAX;
+use crate::limits::{RECLAIMS_MAX, RESERVATION_MS_BASE, RESERVATION_MS_CAP};
 use crate::name::Name;
 use crate::outcome::FinalStatus;
 use crate::queue::lane::Rank;
@@ -36,7 +36,9 @@ impl RulesVersion {
     /// The first version.
     pub const FIRST: RulesVersion = RulesVersion(1);
     /// The newest version that this build knows.
-    pub const NEWEST: RulesVersion = RulesVersion(1);
+    pub const NEWEST: RulesVersion = RulesVersion(2);
+    /// From this one on a retry prefers another node than that of the last attempt.
+    const RETRIES_PREFER_ANOTHER_NODE: RulesVersion = RulesVersion(2);
 
     pub const fn new(version: u16) -> Self {
         RulesVersion(version)
@@ -110,6 +112,19 @@ pub(crate) fn is_too_late(expires_at: Timestamp, due_at: Timestamp) -> bool {
 /// When the next attempt may start after one that ended now.
 pub(crate) fn retry_at(now: Timestamp, delay: Millis) -> Timestamp {
     now + delay
+}
+
+/// Whether a retry is reserved for other nodes than that of its last attempt.
+pub(crate) fn prefers_another_node(rules: RulesVersion) -> bool {
+    rules >= RulesVersion::RETRIES_PREFER_ANOTHER_NODE
+}
+
+/// When the reservation of a retry ends that was ready at `since`, after a lease of `generation`: after 5 s for the
+/// first retry, then twice as long each time, up to a minute.
+pub(crate) fn reserved_until(since: Timestamp, generation: u32) -> Timestamp {
+    let factor = 1u64.checked_shl(generation.saturating_sub(1)).unwrap_or(u64::MAX);
+    let duration = RESERVATION_MS_BASE.get().saturating_mul(factor).min(RESERVATION_MS_CAP.get());
+    since + Millis::new(duration)
 }
 
 /// When a lease ends that is extended now: never earlier than before, and not later either once the job's time to live
@@ -231,6 +246,12 @@ mod tests {
             let found = known_key(is_same, ended, on_duplicate, on_failed);
             assert_eq!(found, expected, "{is_same} {ended:?} {on_duplicate:?} {on_failed:?}");
         }
+    }
+
+    #[test]
+    fn a_reservation_lasts_twice_as_long_after_each_lease_up_to_a_minute() {
+        let lasts = |generation| reserved_until(Timestamp::from_millis(7), generation).as_millis() - 7;
+        assert_eq!([1, 2, 3, 4, 5, 100, u32::MAX].map(lasts), [5_000, 10_000, 20_000, 40_000, 60_000, 60_000, 60_000]);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) enum Timer {
     NodeLiveness(NodeIndex),
     /// A spent idempotency key with a time to live of its own expires: its place in the slab of keys.
     KeyExpires(u32),
+    /// A retry is for all nodes from now on, that of its last attempt included.
+    ReservationEnds(JobSeq),
 }
 
 /// A set of timers ordered by instant. All operations are O(log n) in the timers set at most, and O(1) for a timer at
@@ -55,7 +57,7 @@ type Key = (Timestamp, Packed);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Packed(u64);
 
-const VARIANTS: usize = 5;
+const VARIANTS: usize = 6;
 /// Capacity that each queue keeps with few timers.
 const CAPACITY_MIN: usize = 1_024;
 const NUMBER_BITS: u32 = 56;
@@ -217,6 +219,7 @@ impl Packed {
             Timer::JobDue(seq) | Timer::JobDated(seq, _) => (2, seq.get()),
             Timer::NodeLiveness(node) => (3, node.get().into()),
             Timer::KeyExpires(place) => (4, place.into()),
+            Timer::ReservationEnds(seq) => (5, seq.get()),
         };
         Packed(variant << NUMBER_BITS | number)
     }
@@ -233,7 +236,8 @@ impl Packed {
             2 => Timer::JobDue(JobSeq::new(number)),
             3 => Timer::NodeLiveness(NodeIndex::new(number as u32)),
             4 => Timer::KeyExpires(number as u32),
-            _ => unreachable!("a timer has one of five variants"),
+            5 => Timer::ReservationEnds(JobSeq::new(number)),
+            _ => unreachable!("a timer has one of six variants"),
         }
     }
 }
@@ -250,7 +254,7 @@ mod tests {
         let jobs =
             seqs.map(Timer::JobExpires).into_iter().chain(seqs.map(Timer::LeaseEnds)).chain(seqs.map(Timer::JobDue));
         let nodes = indexes.map(Timer::NodeLiveness).into_iter().chain([0, u32::MAX].map(Timer::KeyExpires));
-        let timers: Vec<_> = jobs.chain(nodes).collect();
+        let timers: Vec<_> = jobs.chain(nodes).chain(seqs.map(Timer::ReservationEnds)).collect();
         assert!(timers.is_sorted());
         assert!(timers.is_sorted_by_key(|timer| Packed::of(*timer)));
         for timer in timers {

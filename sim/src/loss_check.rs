@@ -123,6 +123,7 @@ impl Run {
         let now = Timestamp::from_millis(self.now);
         let mut service = Service::new(hub, report.next_seq, Settings::local(now));
         service.begin_ids(now, Salt::new(self.unique().to_le_bytes()));
+        service.adopt_rules(now);
         let mut life = Life { service, appender, store };
         life.commit();
         life

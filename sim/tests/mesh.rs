@@ -9,7 +9,7 @@ const MINUTES: u64 = 2;
 #[test]
 fn seeds_of_the_mesh_go_well_and_see_what_can_go_wrong() {
     let mut totals = Totals::default();
-    for seed in 0..150 {
+    for seed in 0..200 {
         match run(&Plan::of(seed, MINUTES), |_| {}) {
             Ok(report) => totals.add(&report),
             Err(failure) => panic!("{failure}\nreproduce it: sheratan-sim run --seed {seed} --minutes {MINUTES}"),

@@ -12,7 +12,7 @@
 use sheratan_core::{
     Caller, Command, Complete, CompletedStatus, Effect, Envelope, FinalStatus, Health, Heartbeat, Hub, HubKey,
     Idempotency, LeaseRef, Limits, Millis, Name, NameSet, OnDuplicate, OnFailed, Origin, Outcome, Payload, Principal,
-    Pull, ResultMark, Setting, Submit, Submitted, Timestamp, WaiterId, Zone,
+    Pull, ResultMark, RulesVersion, Setting, Submit, Submitted, Timestamp, WaiterId, Zone,
 };
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -143,7 +143,8 @@ impl Backlog {
             record: None,
         };
         backlog.hub.serve();
-        backlog.apply_all(vec![Command::Set(Setting::all(&limits))], |outcome| assert_eq!(outcome, Outcome::Done));
+        let commands = vec![Command::Set(Setting::all(&limits)), Command::AdoptRules(RulesVersion::NEWEST)];
+        backlog.apply_all(commands, |outcome| assert_eq!(outcome, Outcome::Done));
         backlog
     }
 

@@ -259,6 +259,11 @@ impl Classes {
         }
     }
 
+    /// The slot of a class with unfinished jobs.
+    pub fn slot_of(&self, class: ClassIndex) -> Slot {
+        self.row(class).slot.expect("a class with unfinished jobs has a slot")
+    }
+
     /// The first job of a class, of one kind or of any.
     pub fn head(&self, slot: Slot, kind: Option<KindIndex>) -> Option<(Rank, JobSeq)> {
         let row = self.row(self.slots[usize::from(slot)]?);

@@ -1,6 +1,6 @@
 //! Endings: how attempts and jobs end, by a result or by time, and how final jobs are dropped.
 
-use super::Queue;
+use super::{Queue, cancel_reservation};
 use crate::command::Complete;
 use crate::context::Context;
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
@@ -240,6 +240,10 @@ impl Queue {
             }
             Stage::Queued { .. } => {
                 self.classes.remove(job.place(), job.rank());
+                self.queued -= 1;
+            }
+            Stage::Reserved { .. } => {
+                cancel_reservation(&mut self.reserved, cx.timers, job);
                 self.queued -= 1;
             }
             _ => unreachable!("only a scheduled or queued job waits"),

@@ -73,6 +73,10 @@ pub(super) enum Stage {
     Queued {
         since: Timestamp,
     },
+    /// As `Queued`, but only for other nodes than that of the last attempt.
+    Reserved {
+        since: Timestamp,
+    },
     Leased(Box<Run>),
     Final(Box<Run>),
 }
@@ -237,7 +241,24 @@ impl Job {
 
     /// Whether it waits for an instant or a node.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.stage, Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. })
+        matches!(
+            self.stage,
+            Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. } | Stage::Reserved { .. }
+        )
+    }
+
+    /// The node whose attempt failed or was lost before this retry.
+    pub(super) fn failed_at(&self) -> Option<&Name> {
+        let latest = self.history.earlier().next_back()?;
+        matches!(latest.end, AttemptEnd::Failed { .. } | AttemptEnd::Expired { .. }).then_some(&latest.node)
+    }
+
+    /// When its reservation ends, if it is reserved.
+    pub(super) fn reserved_until(&self) -> Option<Timestamp> {
+        match self.stage {
+            Stage::Reserved { since } => Some(rules::reserved_until(since, self.history.generation())),
+            _ => None,
+        }
     }
 
     /// Its place in the order of ending, if it is final.
@@ -251,7 +272,9 @@ impl Job {
     /// The account that it is charged to, and how many bytes. O(attempts kept).
     pub fn charge(&self) -> (Account, u64) {
         let (account, run) = match &self.stage {
-            Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. } => (Account::Waiting, 0),
+            Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. } | Stage::Reserved { .. } => {
+                (Account::Waiting, 0)
+            }
             Stage::Leased(run) => (Account::Leased, run.bytes()),
             Stage::Final(run) if run.outcome.status == FinalStatus::Dead => (Account::Dead, run.bytes()),
             Stage::Final(run) => (Account::Retained, run.bytes()),
@@ -270,7 +293,7 @@ impl Job {
         place: u32,
         until: Timestamp,
     ) -> LeaseRef {
-        assert!(matches!(self.stage, Stage::Queued { .. }), "only a queued job is leased");
+        assert!(matches!(self.stage, Stage::Queued { .. } | Stage::Reserved { .. }), "only a queued job is leased");
         let attempt = Attempt { node: name, started_at: now, end: AttemptEnd::Running };
         self.begin(spare, Run { attempt: Some(attempt), node, place, until, outcome: Outcome::NONE });
         self.lease()
@@ -334,7 +357,7 @@ impl Job {
                 run.outcome = outcome;
                 run
             }
-            Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. } => {
+            Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. } | Stage::Reserved { .. } => {
                 let node = NodeIndex::new(0);
                 Box::new(Run { attempt: None, node, place: 0, until: now, outcome })
             }
@@ -424,8 +447,8 @@ impl Job {
         match (&self.stage, self.attempts().next_back()) {
             (Stage::Leased(_), Some(latest)) if is_same_node(latest) => ResultMatch::Current,
             (_, Some(latest)) if is_repeat(latest) => ResultMatch::Repeat(self.answer_of(latest)),
-            (Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. }, _) => ResultMatch::Unleased,
             (Stage::Final(run), Some(_)) => ResultMatch::Final(run.outcome.status),
+            _ if self.is_waiting() => ResultMatch::Unleased,
             _ => ResultMatch::Lost,
         }
     }
@@ -517,7 +540,7 @@ impl<'a> JobView<'a> {
         match &self.job.stage {
             Stage::Dated { run_at } => State::Dated { run_at: *run_at },
             Stage::Scheduled { due_at } => State::Scheduled { due_at: *due_at },
-            Stage::Queued { since } => State::Queued { since: *since },
+            Stage::Queued { since } | Stage::Reserved { since } => State::Queued { since: *since },
             Stage::Leased(run) => State::Leased { node: run.node, until: run.until },
             Stage::Final(run) => {
                 let Outcome { status, at, result, error, number } = &run.outcome;
@@ -535,7 +558,7 @@ impl<'a> JobView<'a> {
     pub fn status(&self) -> &'static str {
         match &self.job.stage {
             Stage::Dated { .. } | Stage::Scheduled { .. } => "scheduled",
-            Stage::Queued { .. } => "queued",
+            Stage::Queued { .. } | Stage::Reserved { .. } => "queued",
             Stage::Leased(_) => "leased",
             Stage::Final(run) => run.outcome.status.as_str(),
         }
@@ -544,6 +567,11 @@ impl<'a> JobView<'a> {
     /// The latest lease.
     pub fn lease(&self) -> LeaseRef {
         self.job.lease()
+    }
+
+    /// The node that does not get it before an instant, if it is a retry that is reserved for other nodes.
+    pub fn withheld_from(&self) -> Option<(&'a Name, Timestamp)> {
+        Some((self.job.failed_at()?, self.job.reserved_until()?))
     }
 
     /// The node that holds its lease.

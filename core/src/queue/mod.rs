@@ -15,6 +15,7 @@ pub(crate) mod lane;
 pub(crate) mod lease;
 pub(crate) mod profile;
 mod record;
+mod reserved;
 mod retention;
 mod retry;
 mod rows;
@@ -36,7 +37,7 @@ use crate::outcome::{Extended, Leased, Refusal};
 use crate::payload::Payload;
 use crate::rules;
 use crate::time::{Millis, Timestamp};
-use crate::timers::Timer;
+use crate::timers::{Timer, Timers};
 use class::{ClassIndex, ClassKey, Classes, JobPlace, Lowered};
 use event::Event;
 pub(crate) use job::EndedJob;
@@ -46,6 +47,7 @@ use lane::Rank;
 use lease::{AttemptHistory, Leases};
 use profile::{ProfileIndex, Profiles, Wanted};
 pub(crate) use record::JobRecord;
+use reserved::{Reservation, Reserved};
 use retention::Retention;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -59,6 +61,7 @@ pub struct Queue {
     kinds: Kinds,
     classes: Classes,
     profiles: Profiles,
+    reserved: Reserved,
     waiters: Waiters,
     leases: Leases,
     retention: Retention,
@@ -107,6 +110,7 @@ impl Default for Queue {
             kinds: Kinds::default(),
             classes: Classes::default(),
             profiles: Profiles::default(),
+            reserved: Reserved::default(),
             waiters: Waiters::default(),
             leases: Leases::default(),
             retention: Retention::default(),
@@ -306,6 +310,33 @@ impl Queue {
         self.make_ready(place, rank, seq);
     }
 
+    /// The node whose attempt failed or was lost before this retry, and the class of the job, if one more job may be
+    /// reserved for other nodes.
+    pub(crate) fn reservable(&self, seq: JobSeq) -> Option<(&Name, &ClassKey)> {
+        let job = self.table.get(seq).filter(|_| self.reserved.has_room())?;
+        Some((job.failed_at()?, self.classes.key(job.class)))
+    }
+
+    /// A retry's timer fired, and it is reserved for other nodes than that of its last attempt.
+    pub(crate) fn reserve_scheduled(&mut self, cx: &mut Context, seq: JobSeq) {
+        let job = self.table.get_mut(seq).expect("a job that becomes ready is held");
+        assert!(matches!(job.stage, Stage::Scheduled { .. }), "only a scheduled job becomes ready");
+        job.stage = Stage::Reserved { since: cx.now };
+        self.scheduled -= 1;
+        self.queued += 1;
+        insert_reservation(&mut self.reserved, cx.timers, job);
+    }
+
+    /// A reservation's timer fired: the job is for all nodes.
+    pub(crate) fn end_reservation(&mut self, seq: JobSeq) {
+        let job = self.table.get_mut(seq).expect("a job with a timer is held");
+        let Stage::Reserved { since } = job.stage else { unreachable!("only a reserved job has this timer") };
+        job.stage = Stage::Queued { since };
+        let (place, rank) = (job.place(), job.rank());
+        self.reserved.remove(rank);
+        self.enter_lane(place, rank, seq);
+    }
+
     /// The calendar shows the instant that a job is scheduled for.
     pub(crate) fn reach_date(&mut self, cx: &mut Context, seq: JobSeq, not_before: Timestamp) {
         let job = self.table.get_mut(seq).expect("a job that is scheduled is held");
@@ -318,15 +349,18 @@ impl Queue {
         }
     }
 
-    /// Whether a job of these kinds (all if none is named) is ready that a node of this profile may run.
-    pub(crate) fn has_any(&mut self, profile: ProfileIndex, kinds: &NameSet) -> bool {
+    /// Whether a job of these kinds (all if none is named) is ready that this node of this profile may run.
+    pub(crate) fn has_any(&mut self, node: &Name, profile: ProfileIndex, kinds: &NameSet) -> bool {
+        let Queue { profiles, classes, reserved, kinds: rows, .. } = self;
         if kinds.is_empty() {
-            return self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Any).is_some();
+            return profiles.first(classes, rows, profile, Wanted::Any).is_some()
+                || reserved.first_for(classes, profiles, (node, profile), None).is_some();
         }
-        let wanted = kinds.iter().filter_map(|name| self.kinds.find(name));
-        wanted
-            .into_iter()
-            .any(|kind| self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Kind(kind)).is_some())
+        let mut wanted = kinds.iter().filter_map(|name| rows.find(name));
+        wanted.any(|kind| {
+            profiles.first(classes, rows, profile, Wanted::Kind(kind)).is_some()
+                || reserved.first_for(classes, profiles, (node, profile), Some(&[kind])).is_some()
+        })
     }
 
     /// Leases up to `jobs_max` jobs to a node, in the order of rank among all that it may run.
@@ -341,21 +375,30 @@ impl Queue {
         let mut leased = Vec::new();
         if pull.kinds.is_empty() {
             while leased.len() < jobs_max
-                && let Some((_, slot)) = self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Any)
+                && let Some((_, seq)) = self.first_of_any(name, profile)
             {
-                let (_, seq) = self.classes.head(slot, None).expect("the first head of a view is a ready job");
                 leased.push(self.lease_one(cx, seq, node, name, pull.lease_duration_ms));
             }
             return leased;
         }
+        let kinds: Vec<_> = pull.kinds.iter().filter_map(|name| self.kinds.find(name)).collect();
         let mut firsts = BinaryHeap::new();
-        for kind in pull.kinds.iter().filter_map(|name| self.kinds.find(name)) {
-            let first = self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Kind(kind));
-            firsts.extend(first.map(|(rank, slot)| Reverse((rank, slot, kind))));
+        for kind in &kinds {
+            let first = self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Kind(*kind));
+            firsts.extend(first.map(|(rank, slot)| Reverse((rank, slot, *kind))));
         }
-        while leased.len() < jobs_max
-            && let Some(Reverse((_, slot, kind))) = firsts.pop()
-        {
+        while leased.len() < jobs_max {
+            let reserved = self.reserved.first_for(&self.classes, &mut self.profiles, (name, profile), Some(&kinds));
+            let in_lanes = firsts.peek().map(|Reverse((rank, slot, kind))| (*rank, *slot, *kind));
+            let (slot, kind) = match (in_lanes, reserved) {
+                (in_lanes, Some((rank, seq))) if in_lanes.is_none_or(|(first, _, _)| rank < first) => {
+                    leased.push(self.lease_one(cx, seq, node, name, pull.lease_duration_ms));
+                    continue;
+                }
+                (Some((_, slot, kind)), _) => (slot, kind),
+                (None, _) => break,
+            };
+            firsts.pop();
             let (_, seq) = self.classes.head(slot, Some(kind)).expect("the first head of a view is a ready job");
             leased.push(self.lease_one(cx, seq, node, name, pull.lease_duration_ms));
             if leased.len() < jobs_max {
@@ -364,6 +407,16 @@ impl Queue {
             }
         }
         leased
+    }
+
+    /// The first job of any kind that a node may run.
+    fn first_of_any(&mut self, node: &Name, profile: ProfileIndex) -> Option<(Rank, JobSeq)> {
+        let Queue { profiles, classes, reserved, kinds, .. } = self;
+        let first = profiles.first(classes, kinds, profile, Wanted::Any);
+        let in_lanes =
+            first.map(|(_, slot)| classes.head(slot, None).expect("the first head of a view is a ready job"));
+        let reserved = reserved.first_for(classes, profiles, (node, profile), None);
+        in_lanes.into_iter().chain(reserved).min()
     }
 
     /// Extends leases. A lease that has ended, or that another node holds, is answered as lost.
@@ -409,8 +462,17 @@ impl Queue {
         lease_duration_ms: Option<Millis>,
     ) -> Leased {
         let job = self.table.get_mut(seq).expect("a ready job is held");
-        let Stage::Queued { since } = job.stage else { unreachable!("only a queued job is ready") };
-        self.classes.remove(job.place(), job.rank());
+        let since = match job.stage {
+            Stage::Queued { since } => {
+                self.classes.remove(job.place(), job.rank());
+                since
+            }
+            Stage::Reserved { since } => {
+                cancel_reservation(&mut self.reserved, cx.timers, job);
+                since
+            }
+            _ => unreachable!("only a queued job is ready"),
+        };
         let before = job.charge();
         let until = cx.now + lease_duration(lease_duration_ms, job, cx.limits);
         let place = self.leases.insert(node, seq);
@@ -443,11 +505,16 @@ impl Queue {
         Extended::Until(until)
     }
 
-    /// Puts a job into its lane and marks the lane: long polls are woken when the shell settles.
+    /// A job that was scheduled is for all nodes.
     fn make_ready(&mut self, place: JobPlace, rank: Rank, seq: JobSeq) {
-        let kind = place.kind;
         self.scheduled -= 1;
         self.queued += 1;
+        self.enter_lane(place, rank, seq);
+    }
+
+    /// Puts a job into its lane and marks the lane: long polls are woken when the shell settles.
+    fn enter_lane(&mut self, place: JobPlace, rank: Rank, seq: JobSeq) {
+        let kind = place.kind;
         let (slot, lowered) = self.classes.push(place, rank, seq);
         if lowered != Lowered::Neither {
             self.profiles.notify_views(&self.classes, Wanted::Kind(kind), slot, rank);
@@ -457,6 +524,21 @@ impl Queue {
         }
         self.waiters.mark_lane(slot, kind);
     }
+}
+
+/// Reserves a job for other nodes than that of its last attempt, and sets the timer at which that ends.
+fn insert_reservation(reserved: &mut Reserved, timers: &mut Timers, job: &Job) {
+    let node = job.failed_at().expect("a retry is reserved after an attempt that failed").clone();
+    let until = job.reserved_until().expect("it is reserved");
+    timers.set(until, Timer::ReservationEnds(job.seq));
+    reserved.insert(job.rank(), Reservation::new(job.seq, job.place(), node));
+}
+
+/// Ends the reservation of a job that is leased or ends.
+fn cancel_reservation(reserved: &mut Reserved, timers: &mut Timers, job: &Job) {
+    let until = job.reserved_until().expect("it is reserved");
+    timers.cancel(until, Timer::ReservationEnds(job.seq));
+    reserved.remove(job.rank());
 }
 
 fn class_key(submit: &Submit) -> ClassKey {

@@ -1,10 +1,10 @@
 //! Records: jobs as a snapshot stores them, and the queue restored from them. Lanes, timers, leases and counts are not
 //! written: they are derived from the jobs.
 
-use super::Queue;
 use super::class::{ClassKey, JobPlace, LaneIndex};
 use super::job::{Job, Outcome, Run, Stage, Terms};
 use super::lease::{Attempt, AttemptEnd, AttemptHistory};
+use super::{Queue, insert_reservation};
 use crate::command::Priority;
 use crate::context::Context;
 use crate::encoding::{members, numbered};
@@ -60,6 +60,7 @@ enum StageKind {
     Queued,
     Leased,
     Final,
+    Reserved,
 }
 
 members!(JobRecord {
@@ -89,7 +90,7 @@ members!(JobRecord {
     24 run_at,
 });
 
-numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final });
+numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final, 4 Reserved });
 
 impl Queue {
     /// The records of all jobs, in order of submission.
@@ -173,6 +174,13 @@ impl Queue {
                 self.scheduled += 1;
                 self.make_ready(job.place(), job.rank(), seq);
             }
+            Stage::Reserved { .. } => {
+                if !self.reserved.has_room() {
+                    return Err("more retries are reserved than the hub may reserve");
+                }
+                self.queued += 1;
+                insert_reservation(&mut self.reserved, cx.timers, &job);
+            }
             Stage::Leased(run) => {
                 registry.add_lease(run.node);
                 cx.timers.set(run.until, Timer::LeaseEnds(seq));
@@ -229,6 +237,7 @@ impl Queue {
             }
             Stage::Scheduled { due_at } => (record.stage, record.at) = (StageKind::Scheduled, *due_at),
             Stage::Queued { since } => (record.stage, record.at) = (StageKind::Queued, *since),
+            Stage::Reserved { since } => (record.stage, record.at) = (StageKind::Reserved, *since),
             Stage::Leased(run) => {
                 (record.stage, record.at) = (StageKind::Leased, run.until);
                 (record.node, record.has_run) = (Some(run.node), true);
@@ -272,6 +281,7 @@ impl JobRecord {
                 None => Stage::Scheduled { due_at: self.at },
             },
             (StageKind::Queued, None, None, None) => Stage::Queued { since: self.at },
+            (StageKind::Reserved, None, None, None) => Stage::Reserved { since: self.at },
             (StageKind::Leased, Some(node), None, None) => {
                 Stage::Leased(Box::new(Run { attempt, node, place, until: self.at, outcome: Outcome::NONE }))
             }
@@ -288,7 +298,7 @@ impl JobRecord {
             self.lease_duration_ms,
             self.place,
         );
-        Ok(Job {
+        let job = Job {
             seq: self.seq,
             params: self.params,
             submitted_at: self.submitted_at,
@@ -300,7 +310,11 @@ impl JobRecord {
             terms: (terms != Terms::default()).then(|| Box::new(terms)),
             priority: self.priority,
             attempts_max: u8::try_from(self.attempts_max).map_err(|_| "a job may have more attempts than the limit")?,
-        })
+        };
+        if matches!(job.stage, Stage::Reserved { .. }) && job.failed_at().is_none() {
+            return Err("a job is reserved although no attempt failed");
+        }
+        Ok(job)
     }
 }
 
@@ -374,6 +388,7 @@ mod tests {
             vec![ended(1, 4), in_place(3, 1), in_place(4, 2)],
             vec![tried(1, 1)],
             vec![tried(40, ATTEMPTS_KEPT_MAX)],
+            vec![JobRecord { stage: StageKind::Reserved, ..tried(1, 1) }],
         ];
         for records in good {
             assert_eq!(restore(records.clone()), Ok(()), "{records:?}");
@@ -400,6 +415,7 @@ mod tests {
             vec![JobRecord { final_number: None, ..ended(1, 0) }],
             vec![JobRecord { attempts_max: 256, ..queued(1) }],
             vec![JobRecord { run_at: Some(Utc::from_millis(5)), ..queued(1) }],
+            vec![JobRecord { stage: StageKind::Reserved, ..queued(1) }],
         ];
         for records in bad {
             assert!(restore(records.clone()).is_err(), "{records:?}");

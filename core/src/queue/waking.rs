@@ -117,12 +117,67 @@ impl Queue {
             woken.extend(chosen);
         }
         marked_again.into_iter().for_each(|(slot, kind)| self.waiters.mark_lane(slot, kind));
+        self.unpark_for_reserved(ledger, room, &room_at, &mut granted, &mut woken);
         woken
+    }
+
+    /// Removes the long polls to wake for reserved jobs, one for each, and adds them to `woken`. A job for which one is
+    /// woken stays marked, since that poll may lease nothing.
+    fn unpark_for_reserved(
+        &mut self,
+        ledger: &mut Ledger,
+        mut room: u64,
+        room_at: &impl Fn(&Name) -> u64,
+        granted: &mut BTreeMap<Name, u64>,
+        woken: &mut Vec<WaiterId>,
+    ) {
+        let mut examined = None;
+        while room > 0
+            && let Some((rank, reservation)) = self.reserved.next_marked(examined)
+        {
+            examined = Some(rank);
+            let lane = (self.classes.slot_of(reservation.place.class), reservation.place.kind);
+            let (mut chosen, mut full, mut is_any_passed_over) = (None, Vec::new(), false);
+            self.waiters.offer_jobs(&self.classes, &mut self.profiles, lane, |id, waiter| {
+                if chosen.is_some() {
+                    return Offer::NoneLeft;
+                }
+                let (room_here, used) = (room_at(&waiter.node), granted.get(&waiter.node).copied().unwrap_or(0));
+                if room_here == 0 {
+                    full.push(waiter.node.clone());
+                    return Offer::NodeFull;
+                }
+                if waiter.node == reservation.node {
+                    return Offer::PassedOver;
+                }
+                if room_here <= used {
+                    is_any_passed_over = true;
+                    return Offer::PassedOver;
+                }
+                chosen = Some((id, waiter.node.clone()));
+                Offer::Accepted
+            });
+            full.iter().for_each(|node| self.waiters.note_full(node));
+            if !rules::stays_marked(chosen.is_some() || is_any_passed_over) {
+                self.reserved.unmark(rank);
+            }
+            if let Some((id, node)) = chosen {
+                self.unpark(ledger, id);
+                woken.push(id);
+                *granted.entry(node).or_default() += 1;
+                room -= 1;
+            }
+        }
     }
 
     /// The longest waiting poll of a node that may lease a ready job.
     fn first_with_job(&mut self, node: &Name) -> Option<WaiterId> {
-        let Queue { waiters, profiles, classes, kinds, .. } = self;
-        waiters.first_of_node(node, |profile, wanted| profiles.first(classes, kinds, profile, wanted).is_some())
+        let Queue { waiters, profiles, classes, kinds, reserved, .. } = self;
+        waiters.first_of_node(node, |profile, wanted| {
+            profiles.first(classes, kinds, profile, wanted).is_some()
+                || reserved
+                    .first_for(classes, profiles, (node, profile), wanted.kind().as_ref().map(std::slice::from_ref))
+                    .is_some()
+        })
     }
 }

@@ -9,6 +9,7 @@
 //! longest ago is evicted first.
 
 pub(crate) mod node;
+mod online;
 
 use crate::command::{Health, Heartbeat};
 use crate::effect::Audit;
@@ -17,9 +18,11 @@ use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
 use crate::name::Name;
 use crate::outcome::Refusal;
+use crate::queue::class::ClassKey;
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
 use node::{Liveness, Node, NodeRecord};
+use online::OnlineNodes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -34,6 +37,7 @@ pub struct Registry {
     next_index: u32,
     /// Nodes by liveness and health.
     counts: [[u64; 3]; 3],
+    online: OnlineNodes,
 }
 
 /// What the registry needs while a command or timer is handled.
@@ -90,6 +94,12 @@ impl Registry {
         self.counts[Liveness::Online as usize][health as usize]
     }
 
+    /// Whether the node of that name is online, and another one that may run jobs of this class.
+    pub(crate) fn has_alternative_to(&self, name: &Name, class: &ClassKey) -> bool {
+        let node = self.by_name(name).filter(|node| node.liveness() == Liveness::Online);
+        node.is_some_and(|node| self.online.has_other(class, node))
+    }
+
     /// The node, if it is online and the heartbeat repeats its last one: then only its last-seen time changes, and the
     /// shell may put several such heartbeats into one [`Command::NodesSeen`](crate::Command::NodesSeen).
     pub fn repeats(&self, heartbeat: &Heartbeat) -> Option<NodeIndex> {
@@ -110,7 +120,9 @@ impl Registry {
         let node = self.nodes.get_mut(&index).expect("it was registered above");
         let before = node.bytes();
         self.counts[Liveness::Online as usize][node.health() as usize] -= 1;
+        self.online.remove(node);
         let is_changed = node.update(heartbeat);
+        self.online.add(node);
         self.counts[Liveness::Online as usize][node.health() as usize] += 1;
         cx.ledger.transfer((Account::Nodes, before), (Account::Nodes, node.bytes()));
         Ok((index, is_changed))
@@ -138,6 +150,7 @@ impl Registry {
         cx.timers.set(node.check_at(), Timer::NodeLiveness(index));
         cx.audits.push(Audit::NodeOnline { node: node.name().clone() });
         let health = node.health();
+        self.online.add(node);
         self.move_count(health, before, Liveness::Online);
     }
 
@@ -149,7 +162,9 @@ impl Registry {
             self.remove(cx, index);
             return;
         }
+        self.online.remove(node);
         node.check_liveness(cx.now, cx.limits);
+        self.online.add(node);
         let after = node.liveness();
         cx.timers.set(node.check_at(), Timer::NodeLiveness(index));
         if after != before {
@@ -296,6 +311,7 @@ impl Registry {
         let node = self.nodes.remove(&index).expect("a node that is forgotten was known");
         self.idle.remove(&(node.last_seen_at(), index));
         self.indexes.remove(node.name());
+        self.online.remove(&node);
         self.counts[node.liveness() as usize][node.health() as usize] -= 1;
         cx.ledger.release(Account::Nodes, node.bytes());
         cx.forgotten.push(node);
@@ -303,6 +319,7 @@ impl Registry {
 
     fn insert(&mut self, ledger: &mut Ledger, node: Node) {
         ledger.charge(Account::Nodes, node.bytes());
+        self.online.add(&node);
         self.counts[node.liveness() as usize][node.health() as usize] += 1;
         self.indexes.insert(node.name().clone(), node.index());
         self.nodes.insert(node.index(), node);

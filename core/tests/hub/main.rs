@@ -9,6 +9,7 @@ mod idempotency;
 mod leases;
 mod order;
 mod replay;
+mod reserved;
 mod scene;
 mod telemetry;
 mod waiters;

@@ -74,7 +74,8 @@ pub use recovering::{Recovering, Replayed};
 pub use settings::Settings;
 use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::{
-    Calendar, Caller as Asker, Command, Effect, Hub, LeaseRef, Millis, Outcome, Principal, Salt, Timestamp,
+    Calendar, Caller as Asker, Command, Effect, Hub, LeaseRef, Millis, Outcome, Principal, RulesVersion, Salt,
+    Timestamp,
 };
 use stalls::Stalls;
 pub use stalls::WATCHED;
@@ -209,6 +210,14 @@ impl Service {
     pub fn begin_ids(&mut self, now: Timestamp, salt: Salt) {
         let began = self.command(now, Command::BeginSalt(rules::salt_of_start(salt)));
         began.expect("the journal has not failed yet");
+    }
+
+    /// From now on this build's rules decide; earlier records keep theirs.
+    pub fn adopt_rules(&mut self, now: Timestamp) {
+        if self.hub.rules() < RulesVersion::NEWEST {
+            let adopted = self.command(now, Command::AdoptRules(RulesVersion::NEWEST));
+            adopted.expect("the journal has not failed yet");
+        }
     }
 
     /// The machine's clock was set: from now on the calendar is this one.

@@ -7,8 +7,8 @@
 use sheratan_core::limits::Limits;
 use sheratan_core::{
     Caller, Command, Complete, Envelope, Extend, Health, Heartbeat, Hub, HubKey, Idempotency, LeaseRef, Millis, Name,
-    NameSet, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload, Priority, Pull, ResultMark, Setting, Submit,
-    Timestamp, Utc, Zone,
+    NameSet, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload, Priority, Pull, ResultMark, RulesVersion, Setting,
+    Submit, Timestamp, Utc, Zone,
 };
 use sheratan_io::journal::{Batch, HubId, Identity, Options, Recovery, recover, verify};
 use std::fs;
@@ -32,6 +32,9 @@ pub fn keep(folder: &Path) -> io::Result<()> {
     let mut history = History::default();
     while recovery.appender.next_seq() <= RECORDS {
         history.append_batch(&mut recovery);
+        if recovery.appender.next_seq() > RECORDS / 4 && recovery.hub.rules() < RulesVersion::NEWEST {
+            history.append(&mut recovery, vec![Command::AdoptRules(RulesVersion::NEWEST)]);
+        }
         if recovery.appender.next_seq() > RECORDS / 2 && fs::read_dir(folder.join("snapshots"))?.next().is_none() {
             let covered_seq = recovery.appender.next_seq() - 1;
             recovery.store.write_snapshot(covered_seq, &recovery.hub).map_err(io::Error::other)?;

@@ -69,6 +69,8 @@ mutants! {
     Core KeyExpiresEarly: "key-expires-early", "a key expires one millisecond early";
     Core YoungKeyEvicted: "young-key-evicted", "a full table of keys evicts a spent key that is younger than the floor";
     Core RetryDelayIgnored: "retry-delay-ignored", "a failed job is retried at once";
+    Core RetryPrefersNoNode: "retry-prefers-no-node", "a retry is leased to the node of its last attempt although another one could run it";
+    Core ReservationNeverEnds: "reservation-never-ends", "a retry waits for another node for ever";
     Core LaneOrderReversed: "lane-order-reversed", "of a lane's fresh and returned jobs the later one is leased first";
     Core WakeForgotten: "wake-forgotten", "a job that becomes ready wakes no long poll";
     Core SecondWakeForgotten: "second-wake-forgotten", "a long poll is not woken for the job that another one left";

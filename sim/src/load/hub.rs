@@ -112,6 +112,7 @@ impl Hub {
         let settings = scenario.limits().differences(service.hub().limits());
         let set = service.command(timestamp(0), Command::Set(settings));
         assert!(set.is_ok(), "a journal that is not down takes the limits");
+        service.adopt_rules(timestamp(0));
         let wall = i64::try_from(START_MS * 1_000).expect("the run is in this century");
         let reading = Reading { awake: 0, asleep: 0, wall: Some(wall) };
         let start = Timekeeper::start(&reading, Timestamp::ZERO, Calendar::UNSET, false);

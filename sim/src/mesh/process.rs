@@ -163,6 +163,7 @@ impl Process {
             let done = service.command(at, Command::Set(settings));
             done.expect("the journal has not failed yet");
         }
+        service.adopt_rules(at);
         let process = Process {
             engine: Engine::new((at, reading.awake_at()), service, PATIENCE, || 0),
             appender,

@@ -146,6 +146,10 @@ fn check_job(job: JobView<'_>, expected: &model::Job) -> Result<(), Violation> {
     if job.state() != expected.state {
         return differ("its state (or result)", &expected.state, &job.state());
     }
+    let withheld_from = expected.withheld_from.as_ref().map(|(node, until)| (node, *until));
+    if job.withheld_from() != withheld_from {
+        return differ("the node that does not get it yet", &withheld_from, &job.withheld_from());
+    }
     if !job.attempts().eq(expected.kept_attempts()) {
         return differ("its last attempt (or an earlier one)", &expected.attempts.last(), &job.attempts().next_back());
     }

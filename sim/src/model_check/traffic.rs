@@ -55,6 +55,9 @@ impl Traffic {
     pub fn new(seed: u64, steps_planned: u64) -> Self {
         let profile = Profile::of(seed);
         let start = Step::Apply(BEGIN, Command::Set(Setting::all(&profile.limits)));
+        // Some runs begin under the first rules.
+        let rules = if seed.is_multiple_of(4) { RulesVersion::FIRST } else { RulesVersion::NEWEST };
+        let adopt = Step::Apply(BEGIN, Command::AdoptRules(rules));
         let (floods_left, vigils_left) = (profile.floods, profile.vigils);
         Traffic {
             profile,
@@ -68,7 +71,7 @@ impl Traffic {
             leases: VecDeque::new(),
             results: VecDeque::new(),
             next_waiter: 1,
-            ahead: VecDeque::from([start]),
+            ahead: VecDeque::from([start, adopt]),
         }
     }
 
@@ -136,7 +139,7 @@ impl Traffic {
                 self.clock = at + duration;
                 Command::Slept(duration)
             }
-            Act::Other => Command::AdoptRules(RulesVersion::new(self.draw.below(3) as u16)),
+            Act::Other => Command::AdoptRules(RulesVersion::new(self.draw.below(4) as u16)),
             Act::Advance => return Step::Advance(at),
             Act::Park => {
                 let id = WaiterId(self.next_waiter);

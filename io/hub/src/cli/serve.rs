@@ -10,7 +10,7 @@ use crate::platform;
 use anstyle::{AnsiColor, Style};
 use crossbeam_channel::Receiver;
 use sheratan_core::alerts::Alerts;
-use sheratan_core::{Calendar, Command, Hub, RulesVersion, Timestamp};
+use sheratan_core::{Calendar, Command, Hub, Timestamp};
 use sheratan_io::alerts::{AlertLog, WebhookUrl};
 use sheratan_io::audit::{Audit, Feed};
 use sheratan_io::config::Config;
@@ -161,11 +161,7 @@ fn serve(
         let set = Command::Set(config.limits.differences(service.hub().limits()));
         service.command(now, set).expect("the journal has not failed yet");
     }
-    if service.hub().rules() < RulesVersion::NEWEST {
-        // Earlier records keep their rules; from here on this build's rules apply.
-        let adopt = Command::AdoptRules(RulesVersion::NEWEST);
-        service.command(now, adopt).expect("the journal has not failed yet");
-    }
+    service.adopt_rules(now);
     service.set_alerts(now, rules.first);
     let arrivals = lobby.close().map_err(local("the planes' sockets"))?;
     addr_file.set_ready();

@@ -5,8 +5,8 @@ use sheratan_core::limits::{
     ATTEMPT_BYTES, ATTEMPTS_KEPT_MAX, ATTEMPTS_MAX, HEAP_HEADER_BYTES, JOB_BYTES, Limits, RUN_BYTES, TERMS_BYTES,
 };
 use sheratan_core::{
-    Attempt, AttemptEnd, ClassKey, Complete, CompletedStatus, HubKey, JobSeq, LeaseRef, Millis, Payload, Refusal,
-    ResultMark, Revocation, State, Submit, Timestamp, Utc, Zone,
+    Attempt, AttemptEnd, ClassKey, Complete, CompletedStatus, HubKey, JobSeq, LeaseRef, Millis, Name, Payload,
+    Priority, Refusal, ResultMark, Revocation, State, Submit, Timestamp, Utc, Zone,
 };
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
@@ -32,6 +32,8 @@ pub struct ModelJob {
     pub ended_under_lease: bool,
     /// Its state.
     pub state: State,
+    /// The node that does not get it before an instant, if it is a retry that is reserved for other nodes.
+    pub withheld_from: Option<(Name, Timestamp)>,
     /// When its delay ends, for a job that waits for an instant of the calendar.
     pub not_before: Timestamp,
     /// Its attempts, oldest first; all of them, while the hub keeps the latest.
@@ -66,10 +68,22 @@ impl ModelJob {
             is_keyed: submit.idempotency.is_some(),
             ended_under_lease: false,
             state,
+            withheld_from: None,
             not_before,
             attempts: Vec::new(),
             forgotten: 0,
         }
+    }
+
+    /// Its place in the order of leasing; the smaller is leased first.
+    pub(super) fn order(&self) -> (u8, JobSeq) {
+        let urgency = match self.asked.priority {
+            Priority::Critical => 0,
+            Priority::High => 1,
+            Priority::Normal => 2,
+            Priority::Low => 3,
+        };
+        (urgency, self.place.unwrap_or(self.seq))
     }
 
     /// Whether it waits for an instant or a node.
@@ -97,6 +111,12 @@ impl ModelJob {
     /// What decides which nodes may run it.
     pub(super) fn class(&self) -> ClassKey {
         class_of(&self.asked)
+    }
+
+    /// The node whose attempt failed or was lost last.
+    pub(super) fn failed_at(&self) -> Option<&Name> {
+        let latest = self.attempts.last()?;
+        matches!(latest.end, AttemptEnd::Failed { .. } | AttemptEnd::Expired { .. }).then_some(&latest.node)
     }
 
     pub(super) fn may_run_on(&self, node: Option<&ModelNode>) -> bool {
@@ -202,6 +222,17 @@ impl ModelJob {
 
 pub(super) fn class_of(submit: &Submit) -> ClassKey {
     ClassKey { zone: submit.zone.clone(), requires: submit.requires.clone() }
+}
+
+/// For how long a retry after that attempt is reserved: 5 s, then twice as long each time, at most a minute.
+pub(super) fn reservation(attempt: u32) -> Millis {
+    match attempt {
+        0 | 1 => Millis::from_secs(5),
+        2 => Millis::from_secs(10),
+        3 => Millis::from_secs(20),
+        4 => Millis::from_secs(40),
+        _ => Millis::from_secs(60),
+    }
 }
 
 /// `d = min(cap, base * 2^(attempt - 1))`: its larger half, and of the other half a part that the hub's key, the job

@@ -14,12 +14,12 @@ use key::ModelKeys;
 use node::ModelNodes;
 use sheratan_core::limits::{
     ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, CLASSES_PER_ZONE_MAX, DEFER_MS, LEASE_DURATION_MAX, LEASE_DURATION_MIN,
-    Limits, PULL_JOBS_MAX, RECLAIMS_MAX,
+    Limits, PULL_JOBS_MAX, RECLAIMS_MAX, RESERVED_EXAMINED_MAX, RESERVED_JOBS_MAX,
 };
 use sheratan_core::{
     Account, Attempt, AttemptEnd, Command, Complete, Completed, CompletedStatus, Counts, Extend, Extended, FinalStatus,
-    HubKey, Idempotency, JobSeq, LeaseRef, Leased, Millis, Name, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload,
-    Priority, Pull, Pulled, Refusal, Revocation, RulesVersion, State, Submit, Submitted, Timestamp, Utc,
+    HubKey, Idempotency, JobSeq, LeaseRef, Leased, Liveness, Millis, Name, NodeIndex, OnDuplicate, OnFailed, Outcome,
+    Payload, Pull, Pulled, Refusal, Revocation, RulesVersion, State, Submit, Submitted, Timestamp, Utc,
 };
 
 pub use job::ModelJob as Job;
@@ -54,6 +54,7 @@ enum Due {
     JobRuns(JobSeq),
     NodeCheck(NodeIndex),
     KeyForgotten(JobSeq),
+    ReservationEnds(JobSeq),
     OldestFinalGoes,
 }
 
@@ -237,7 +238,7 @@ impl Model {
 
     /// Whether a job is ready that this pull could take.
     pub fn has_job_for(&self, pull: &Pull) -> bool {
-        !self.ready_for(pull).is_empty()
+        self.ready_for(pull).is_some()
     }
 
     /// Whether hub and node may have one more lease.
@@ -254,7 +255,8 @@ impl Model {
                 State::Leased { until, .. } => Some((until, Due::LeaseEnds(job.seq))),
                 _ => None,
             };
-            expiry.into_iter().chain(next)
+            let reserved = job.withheld_from.as_ref().map(|(_, until)| (*until, Due::ReservationEnds(job.seq)));
+            expiry.into_iter().chain(next).chain(reserved)
         });
         let nodes = self.nodes.rows().iter().map(|node| (node.next_check_at, Due::NodeCheck(node.index)));
         let keys = self.keys.expiries(&self.limits).map(|(at, job)| (at, Due::KeyForgotten(job)));
@@ -274,7 +276,9 @@ impl Model {
             }
             Due::JobRuns(seq) => {
                 let since = self.now;
+                let withheld_from = self.withheld_from(self.job(seq));
                 let job = self.job_mut(seq);
+                job.withheld_from = withheld_from;
                 job.state = match job.state {
                     State::Dated { .. } if job.not_before > since => State::Scheduled { due_at: job.not_before },
                     _ => State::Queued { since },
@@ -285,8 +289,28 @@ impl Model {
                 self.nodes.update_liveness(self.now, &self.limits, node, is_idle);
             }
             Due::KeyForgotten(job) => self.keys.remove(job),
+            Due::ReservationEnds(seq) => self.job_mut(seq).withheld_from = None,
             Due::OldestFinalGoes => self.drop_oldest_final(),
         }
+    }
+
+    /// From which node a job that becomes ready is withheld, and until when: a retry from that of the last attempt, if
+    /// another node that could run it is online as well.
+    fn withheld_from(&self, job: &ModelJob) -> Option<(Name, Timestamp)> {
+        let failed_at = job.failed_at().filter(|_| self.rules >= RulesVersion::new(2))?;
+        let is_online = |node: &&node::ModelNode| node.liveness == Liveness::Online;
+        self.nodes.get(failed_at).filter(is_online)?;
+        let others = self.nodes.rows().iter().filter(|node| node.name != *failed_at).filter(is_online);
+        let has_other = others.into_iter().any(|node| job.may_run_on(Some(node)));
+        let has_room = self.reserved().len() < RESERVED_JOBS_MAX;
+        (has_other && has_room).then(|| (failed_at.clone(), self.now + job::reservation(job.attempts.len() as u32)))
+    }
+
+    /// The reserved jobs, the most urgent first.
+    fn reserved(&self) -> Vec<&ModelJob> {
+        let mut reserved: Vec<_> = self.jobs.iter().filter(|job| job.withheld_from.is_some()).collect();
+        reserved.sort_by_key(|job| job.order());
+        reserved
     }
 
     /// What the calendar shows now.
@@ -405,8 +429,7 @@ impl Model {
         if inflight >= self.limits.inflight_max || held >= self.limits.leases_per_node_max {
             return nothing(DEFER_MS);
         }
-        let ready = self.ready_for(pull);
-        if ready.is_empty() {
+        if !self.has_job_for(pull) {
             return nothing(Millis::ZERO);
         }
         let jobs = &self.jobs;
@@ -415,12 +438,15 @@ impl Model {
         let room = (self.limits.inflight_max - inflight).min(self.limits.leases_per_node_max - held);
         let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX)));
         let mut leases = Vec::new();
-        for seq in ready.into_iter().take(jobs_max as usize) {
+        while leases.len() < jobs_max as usize
+            && let Some(seq) = self.ready_for(pull)
+        {
             let until = self.now + self.lease_duration(pull.lease_duration_ms, seq);
             let started_at = self.now;
             let job = self.job_mut(seq);
             job.attempts.push(Attempt { node: pull.node.clone(), started_at, end: AttemptEnd::Running });
             job.state = State::Leased { node, until };
+            job.withheld_from = None;
             leases.push(Leased { lease: job.last_lease(), until });
         }
         Ok(Pulled { node: Some(node), leases, defer_ms: Millis::ZERO })
@@ -454,6 +480,7 @@ impl Model {
             let job = self.job_mut(seq);
             job.attempts.push(Attempt { node: node.clone(), started_at: at, end: AttemptEnd::Running });
             job.state = State::Leased { node: NodeIndex::new(u32::MAX), until: at };
+            job.withheld_from = None;
             node
         } else {
             latest.expect("a leased job has an attempt")
@@ -547,6 +574,7 @@ impl Model {
         let job = self.job_mut(seq);
         job.ended_under_lease = !job.is_waiting();
         job.state = State::Final { status, at, result, error, number };
+        job.withheld_from = None;
         let ended = if status == FinalStatus::Dead { &mut self.dead } else { &mut self.ended };
         ended.push((at, seq));
         self.ended_lately.push(seq);
@@ -581,19 +609,15 @@ impl Model {
         self.job_mut(seq).attempts.last_mut().expect("a leased job has an attempt").end = end;
     }
 
-    /// The jobs that this pull could lease, in the order to lease them.
-    fn ready_for(&self, pull: &Pull) -> Vec<JobSeq> {
+    /// The job that this pull leases first. Of the reserved jobs only the most urgent ones are looked at.
+    fn ready_for(&self, pull: &Pull) -> Option<JobSeq> {
         let node = self.nodes.get(&pull.node);
-        let mut ready: Vec<_> = self
-            .jobs
-            .iter()
-            .filter(|job| matches!(job.state, State::Queued { .. }))
-            .filter(|job| pull.kinds.is_empty() || pull.kinds.contains(&job.asked.kind))
-            .filter(|job| job.may_run_on(node))
-            .map(|job| (urgency(job.asked.priority), job.place.unwrap_or(job.seq), job.seq))
-            .collect();
-        ready.sort();
-        ready.into_iter().map(|(_, _, seq)| seq).collect()
+        let is_withheld = |job: &&ModelJob| matches!(&job.withheld_from, Some((from, _)) if *from == pull.node);
+        let reserved = self.reserved().into_iter().take(RESERVED_EXAMINED_MAX).filter(|job| !is_withheld(job));
+        let for_all = self.jobs.iter().filter(|job| matches!(job.state, State::Queued { .. }));
+        let ready = for_all.filter(|job| job.withheld_from.is_none()).chain(reserved);
+        let wanted = ready.filter(|job| pull.kinds.is_empty() || pull.kinds.contains(&job.asked.kind));
+        wanted.filter(|job| job.may_run_on(node)).min_by_key(|job| job.order()).map(|job| job.seq)
     }
 
     fn lease_duration(&self, asked: Option<Millis>, seq: JobSeq) -> Millis {
@@ -625,19 +649,9 @@ fn leases_of(jobs: &[ModelJob], index: NodeIndex) -> u64 {
     jobs.iter().filter(is_its).count() as u64
 }
 
-/// The smaller is leased first.
 /// No instant is before 1970.
 fn clamped(ms: i128) -> u64 {
     ms.clamp(0, u64::MAX.into()) as u64
-}
-
-fn urgency(priority: Priority) -> u8 {
-    match priority {
-        Priority::Critical => 0,
-        Priority::High => 1,
-        Priority::Normal => 2,
-        Priority::Low => 3,
-    }
 }
 
 /// What the lookup of a submit's key returns.
