@@ -196,6 +196,21 @@ fn a_failure_is_retried_until_the_attempts_are_spent() {
 }
 
 #[test]
+fn a_retry_is_given_to_another_node_than_the_one_that_failed_its_job() {
+    let hub = Hub::start_with(&["--retry-backoff-base-ms", "10"]);
+    let mut data = hub.data();
+    for node in ["broken", "good"] {
+        hub.control().post("/mesh/heartbeat", &json!({"node_id": node})).ok();
+    }
+    let id = submit(&mut data, &json!({"kind": "k"}));
+    let job = pull(&mut data, "broken").expect("it is there");
+    data.post("/mesh/submit_result", &failure(&job, "broken", &json!("no such program"))).ok();
+    until("the retry is ready", || data.get(&format!("/mesh/jobs/{id}")).ok()["job"]["status"] == "queued");
+    assert!(pull(&mut data, "broken").is_none(), "the other node is alive and may run it");
+    assert_eq!(pull(&mut data, "good").expect("it is ready")["job_id"], id.as_str());
+}
+
+#[test]
 fn a_failure_that_is_not_retryable_is_final() {
     let hub = Hub::start();
     let mut data = hub.data();
