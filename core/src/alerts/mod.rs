@@ -88,8 +88,13 @@ struct Watch {
     opened_count: u64,
 }
 
-/// The details of an event; `None` if they are not a JSON object.
-struct Details<'a>(Option<json::Object<'a>>);
+/// The details of an event.
+enum Details<'a> {
+    /// Absent if they are not a JSON object.
+    Parsed(Option<json::Object<'a>>),
+    /// Only the address is known.
+    Address(IpAddr),
+}
 
 impl Alerts {
     /// An engine for these rules.
@@ -122,16 +127,31 @@ impl Alerts {
 
     /// Counts an event. `details` is its JSON object: `ip` is its address, `count` how many events it represents.
     pub fn event(&mut self, at: Timestamp, event: &str, details: &[u8], changes: &mut Vec<Change>) {
+        self.count(at, event, || Details::Parsed(json::parse_object(details).ok()), changes);
+    }
+
+    /// Counts an event that was not written down, if no rule needs more of it than its address.
+    pub fn event_of(&mut self, at: Timestamp, event: &str, address: IpAddr, changes: &mut Vec<Change>) {
+        assert!(!self.needs_details(event), "a rule that groups by a member gets the event's details");
+        self.count(at, event, || Details::Address(address), changes);
+    }
+
+    /// Whether a rule groups these events by a member other than their address.
+    pub fn needs_details(&self, event: &str) -> bool {
+        let mut rules = self.watches.iter().map(|watch| &watch.rule).filter(|rule| rule.event == event);
+        rules.any(|rule| rule.group_by.as_ref().is_some_and(|member| member != "ip"))
+    }
+
+    fn count<'a>(&mut self, at: Timestamp, event: &str, details: impl Fn() -> Details<'a>, changes: &mut Vec<Change>) {
         let at = at.max(self.latest_at);
-        let mut parsed = None;
+        let mut known = None;
         for index in 0..self.watches.len() {
             if self.watches[index].rule.event != event {
                 continue;
             }
             // Due changes of all rules come first, so that changes are in the order of time.
             self.advance(at, changes);
-            let details = parsed.get_or_insert_with(|| Details(json::parse_object(details).ok()));
-            self.watches[index].event(at, details, changes);
+            self.watches[index].event(at, known.get_or_insert_with(&details), changes);
         }
     }
 
@@ -259,11 +279,17 @@ impl Watch {
 
 impl Details<'_> {
     fn get(&self, member: &str) -> Option<json::Value<'_>> {
-        self.0.as_ref()?.get(member)
+        match self {
+            Details::Parsed(object) => object.as_ref()?.get(member),
+            Details::Address(_) => None,
+        }
     }
 
     fn address(&self) -> Option<IpAddr> {
-        self.get("ip")?.as_str()?.parse().ok()
+        match self {
+            Details::Parsed(_) => self.get("ip")?.as_str()?.parse().ok(),
+            Details::Address(address) => Some(*address),
+        }
     }
 
     /// How many events a line represents: 1 if it does not say.
@@ -273,6 +299,9 @@ impl Details<'_> {
 
     /// The value by which the event is grouped; empty without the member.
     fn text(&self, member: &str) -> String {
+        if let (Details::Address(address), "ip") = (self, member) {
+            return address.to_string();
+        }
         let Some(value) = self.get(member) else { return String::new() };
         let text = value.as_str().unwrap_or(value.text().into());
         let end = (0..=GROUP_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

@@ -269,3 +269,27 @@ proptest! {
         prop_assert_eq!(changes, naive(&rule(threshold, window, cooldown), &events, end));
     }
 }
+
+#[test]
+fn an_event_of_which_only_the_address_is_known_is_counted_as_one_with_details() {
+    let mut by_address = rule(1, 1_000, 0);
+    by_address.group_by = Some("ip".into());
+    let rules = [rule(2, 1_000, 0), by_address];
+    let (mut run, mut short) = (Run::new(&rules), Run::new(&rules));
+    for (ms, ip) in [(0, "192.0.2.1"), (1, "192.0.2.2"), (2, "192.0.2.1"), (3, "::1")] {
+        run.event_from(ms, ip);
+        let address = ip.parse().expect("an address");
+        short.alerts.event_of(Timestamp::from_millis(ms), &rules[0].event, address, &mut short.changes);
+    }
+    assert!(!run.changes.is_empty());
+    assert_eq!(run.changes, short.changes);
+}
+
+#[test]
+fn only_a_rule_that_groups_by_another_member_than_the_address_needs_details() {
+    for (member, needs) in [(None, false), (Some("ip"), false), (Some("path"), true)] {
+        let grouped = Rule { group_by: member.map(str::to_owned), ..rule(1, 1_000, 0) };
+        let run = Run::new(std::slice::from_ref(&grouped));
+        assert_eq!((run.alerts.needs_details(&grouped.event), run.alerts.needs_details("OTHER")), (needs, false));
+    }
+}

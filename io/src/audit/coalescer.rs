@@ -38,6 +38,11 @@ impl Coalescer {
     /// Adds an event, and puts into `out` the events to write now: the summary of its kind's last window, if that is
     /// over, and the event itself, unless it is only counted.
     pub fn add(&mut self, event: Event, out: &mut impl Extend<Event>) {
+        if event.is_count {
+            // There are few, and one within another count would be lost.
+            out.extend([event]);
+            return;
+        }
         if let Some(window) = self.windows.get(event.event)
             && window.is_over(event.ts)
         {
@@ -105,7 +110,11 @@ mod tests {
     const FAILURE: &str = "AUTH_FAILURE";
 
     fn event(ms: u64, event: &'static str, details: &str) -> Event {
-        Event { ts: at(ms), calendar: Calendar::UNSET, event, details: details.as_bytes().to_vec() }
+        Event { ts: at(ms), calendar: Calendar::UNSET, event, details: details.as_bytes().to_vec(), is_count: false }
+    }
+
+    fn count(ms: u64, name: &'static str, details: &str) -> Event {
+        Event { is_count: true, ..event(ms, name, details) }
     }
 
     fn at(ms: u64) -> Timestamp {
@@ -133,7 +142,7 @@ mod tests {
         assert_eq!(taken(&mut coalescer, event(3_000, "BACKPRESSURE_DROP", "{}")).len(), 1, "kinds do not mix");
         assert_eq!(due(&mut coalescer, 10_999), []);
         let details = r#"{"count":2,"first_ts":"1970-01-01T00:00:02.000Z","n":2}"#;
-        assert_eq!(due(&mut coalescer, 11_000), [event(11_000, REAP, details)]);
+        assert_eq!(due(&mut coalescer, 11_000), [count(11_000, REAP, details)]);
         assert_eq!(due(&mut coalescer, 11_000), []);
         assert_eq!(taken(&mut coalescer, event(11_000, REAP, "{}")).len(), 1, "a new window");
     }
@@ -147,7 +156,15 @@ mod tests {
         let mut out = Vec::new();
         coalescer.drain_all((at(200), Calendar::UNSET), &mut out);
         coalescer.drain_all((at(200), Calendar::UNSET), &mut out);
-        assert_eq!(out, [event(200, FAILURE, details)]);
+        assert_eq!(out, [count(200, FAILURE, details)]);
+    }
+
+    #[test]
+    fn an_event_that_is_a_count_is_written_whatever_came_before_it() {
+        let mut coalescer = Coalescer::default();
+        (0..150).for_each(|ms| _ = taken(&mut coalescer, event(ms, FAILURE, "{}")));
+        let seven = count(150, FAILURE, r#"{"count":7}"#);
+        assert_eq!(taken(&mut coalescer, seven.clone()), [seven]);
     }
 
     #[test]
@@ -155,7 +172,7 @@ mod tests {
         let mut coalescer = Coalescer::default();
         taken(&mut coalescer, event(0, REAP, "{}"));
         taken(&mut coalescer, event(9_999, REAP, r#"{"n":1}"#));
-        let summary = event(10_000, REAP, r#"{"count":1,"first_ts":"1970-01-01T00:00:09.999Z","n":1}"#);
+        let summary = count(10_000, REAP, r#"{"count":1,"first_ts":"1970-01-01T00:00:09.999Z","n":1}"#);
         assert_eq!(
             taken(&mut coalescer, event(10_000, REAP, r#"{"n":2}"#)),
             [summary, event(10_000, REAP, r#"{"n":2}"#)]

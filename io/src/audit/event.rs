@@ -14,6 +14,8 @@ pub struct Event {
     pub event: &'static str,
     /// Its details, a JSON object.
     pub details: Vec<u8>,
+    /// Whether it stands for a number of events, which its details say.
+    pub is_count: bool,
 }
 
 impl Event {
@@ -21,7 +23,7 @@ impl Event {
     pub fn new((ts, calendar): (Timestamp, Calendar), event: &'static str, fill: impl FnOnce(&mut Object)) -> Event {
         let mut details = Vec::new();
         object(&mut details, fill);
-        Event { ts, calendar, event, details }
+        Event { ts, calendar, event, details, is_count: false }
     }
 
     /// When it happened.
@@ -44,7 +46,7 @@ impl Event {
     ) -> Event {
         let first_ts = calendar.utc(first_ts);
         let fill = |out: &mut Object| _ = out.number("count", count).time("first_ts", first_ts);
-        let mut counted = Event::new((ts, calendar), event, fill);
+        let mut counted = Event { is_count: true, ..Event::new((ts, calendar), event, fill) };
         if let Some(members) = last_details.strip_prefix(b"{").filter(|members| members.len() > 1) {
             counted.details.pop();
             counted.details.push(b',');

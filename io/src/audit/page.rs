@@ -124,6 +124,7 @@ mod tests {
                 calendar: Calendar::UNSET,
                 event: "AUTH_FAILURE",
                 details: b"{}".to_vec(),
+                is_count: false,
             });
         }
     }

@@ -356,7 +356,8 @@ mod tests {
 
     fn event(n: u64) -> Event {
         let details = format!(r#"{{"n":{n}}}"#).into_bytes();
-        Event { ts: Timestamp::from_millis(n), calendar: Calendar::UNSET, event: "AUTH_FAILURE", details }
+        let ts = Timestamp::from_millis(n);
+        Event { ts, calendar: Calendar::UNSET, event: "AUTH_FAILURE", details, is_count: false }
     }
 
     fn record(settings: &Settings, events: std::ops::Range<u64>) {

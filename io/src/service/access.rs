@@ -2,15 +2,16 @@
 
 use super::credentials::{audited_path, presented_token, without_credentials};
 use super::header;
+use super::notifications::Kind;
 use super::plane::PlaneAddrs;
 use super::problem::{AuthReason, Problem};
 use super::route::{self, Lookup, Route};
 use super::{Answer, Caller, Service, origin};
-use crate::audit::Event;
 use crate::http::{Reply, Request};
+use crate::object::Object;
 use crate::redact::Redactor;
+use sheratan_core::Timestamp;
 use sheratan_core::telemetry::Observation;
-use sheratan_core::{Calendar, Timestamp};
 
 impl Service {
     pub(super) fn route<'a>(
@@ -87,16 +88,10 @@ impl Service {
     /// Refuses a path of the other plane, before the caller is authenticated.
     fn refuse_plane(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Problem {
         self.hub.observe(now, Observation::PortMismatch);
-        if self.stalls.admits_refusals_event() {
-            let event = port_mismatch(
-                (now, self.hub.calendar()),
-                caller,
-                request,
-                &self.settings.addrs,
-                &self.settings.redactor,
-            );
-            self.notifications.add(event);
-        }
+        // If it cannot be recorded, `Stalls::refusal` is the reply.
+        self.record_stranger(now, caller, Kind::PortMismatch, |out, settings| {
+            write_port_mismatch(out, caller, request, &settings.addrs, &settings.redactor);
+        });
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
     }
 
@@ -114,11 +109,11 @@ impl Service {
     /// another site made lead here.
     fn check_origin(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {
         let Some(header) = origin::foreign(&self.settings, caller, request)? else { return Ok(()) };
-        let path = audited_path(&self.settings.redactor, request);
-        self.audit(now, "FOREIGN_ORIGIN", |out| {
+        let is_recorded = self.record_stranger(now, caller, Kind::ForeignOrigin, |out, settings| {
+            let path = audited_path(&settings.redactor, request);
             out.text("path", &path).plain("ip", caller.ip).plain("header", header);
         });
-        Err(Problem::foreign_origin(header))
+        Err(if is_recorded { Problem::foreign_origin(header) } else { Problem::audit_full() })
     }
 
     fn authenticate(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {
@@ -143,32 +138,27 @@ impl Service {
         };
         let is_token_present = presented.is_some();
         self.hub.observe(now, Observation::AuthFailure { address: caller.ip, is_token_present });
-        if !self.stalls.admits_refusals_event() {
-            return Err(Problem::audit_full());
-        }
-        let path = audited_path(&self.settings.redactor, request);
-        let method = without_credentials(request, request.method().as_str());
-        self.audit(now, "AUTH_FAILURE", |out| {
+        let is_recorded = self.record_stranger(now, caller, Kind::AuthFailure, |out, settings| {
+            let path = audited_path(&settings.redactor, request);
+            let method = without_credentials(request, request.method().as_str());
             out.text("path", &path).plain("ip", caller.ip).plain("reason", reason.as_str());
             out.text("method", &method).flag("token_present", is_token_present);
         });
-        Err(Problem::auth_failure(reason))
+        Err(if is_recorded { Problem::auth_failure(reason) } else { Problem::audit_full() })
     }
 }
 
-/// The event for a path of the other plane.
-pub fn port_mismatch(
-    clock: (Timestamp, Calendar),
+/// Writes the details of the event for a path of the other plane.
+pub fn write_port_mismatch(
+    out: &mut Object,
     caller: &Caller,
     request: &Request,
     addrs: &PlaneAddrs,
     redactor: &Redactor,
-) -> Event {
+) {
     let (port, expected) = (addrs.of(caller.plane).port(), addrs.of(caller.plane.other()).port());
-    Event::new(clock, "PORT_MISMATCH", |out| {
-        out.plain("ip", caller.ip).text("path", &audited_path(redactor, request));
-        out.number("port", u64::from(port)).number("expected", u64::from(expected));
-    })
+    out.plain("ip", caller.ip).text("path", &audited_path(redactor, request));
+    out.number("port", u64::from(port)).number("expected", u64::from(expected));
 }
 
 /// Checks the request's method against `allow`, the methods of the path.

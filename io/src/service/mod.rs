@@ -244,6 +244,7 @@ impl Service {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.hub.advance(now);
         self.notifications.advance_alerts(now);
+        self.notifications.end_strangers(now, false);
         if self.quiet_nodes.is_due(now) && self.record_quiet_nodes(now).is_err() {
             self.quiet_nodes.postpone(now);
         }
@@ -371,8 +372,10 @@ impl Service {
         self.end_all_polls();
     }
 
-    /// Journals the collected quiet nodes. Call it before the last batch is taken.
+    /// Journals the collected quiet nodes, and adds the events that were only counted. Call it before the last batch and
+    /// the last events are taken.
     pub fn flush(&mut self, now: Timestamp) {
+        self.notifications.end_strangers(now, true);
         // A failed journal has reported its failure, and the nodes will send heartbeats again.
         _ = self.record_quiet_nodes(now);
     }

@@ -4,6 +4,7 @@
 use super::Caller;
 use super::access;
 use super::health;
+use super::notifications::Kind;
 use super::plane::PlaneAddrs;
 use super::problem::Problem;
 use super::route::{self, Lookup, Route};
@@ -77,7 +78,10 @@ impl Recovering {
         let lookup = route::find(caller.plane, request.path());
         match lookup {
             Lookup::OtherPlane => {
-                self.add_event(access::port_mismatch(clock, caller, request, &self.addrs, &self.redactor));
+                let event = Event::new(clock, Kind::PortMismatch.event(), |out| {
+                    access::write_port_mismatch(out, caller, request, &self.addrs, &self.redactor);
+                });
+                self.add_event(event);
                 Err(Problem::port_mismatch(caller.plane, &self.addrs))
             }
             Lookup::Found(Route::Health(route @ (health::Route::Health | health::Route::Livez)))

@@ -7,15 +7,17 @@
 mod audit;
 mod drops;
 mod page;
+mod strangers;
 pub mod streams;
 
 pub use audit::submit_status;
 pub use page::Page;
 use sheratan_core::{Audit, Calendar, Timestamp};
+pub use strangers::Kind;
 
 use super::credentials::audited_path;
 use super::problem::Problem;
-use super::{Answer, Caller, Service};
+use super::{Answer, Caller, Service, Settings};
 use crate::alerts::AlertLine;
 use crate::audit::Event;
 use crate::http::Request;
@@ -25,7 +27,9 @@ use drops::{Drops, Source};
 use sheratan_core::alerts::{Alerts, Change};
 use sheratan_core::telemetry::Observation;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
+use strangers::{Closing, Record, Strangers};
 use streams::{Streams, Topic};
 
 /// The paths of this resource.
@@ -71,6 +75,7 @@ pub struct Notifications {
     calendar: Calendar,
     events: Vec<Event>,
     drops: Drops,
+    strangers: Strangers,
     alerts: Alerts,
     alert_lines: Vec<AlertLine>,
     streams: Streams,
@@ -84,6 +89,7 @@ impl Notifications {
             calendar,
             events: Vec::new(),
             drops: Drops::default(),
+            strangers: Strangers::default(),
             alerts: Alerts::default(),
             alert_lines: Vec::new(),
             streams: Streams::default(),
@@ -98,13 +104,57 @@ impl Notifications {
     /// Adds an event; every event passes here. Secrets that a node's name or a path may hold are redacted, then the
     /// alert rules and the audit log get it.
     pub fn add(&mut self, mut event: Event) {
+        self.redact(&mut event);
+        self.count(&event);
+        self.events.push(event);
+    }
+
+    /// Adds an event of a request that needs no token. `fill` writes its details, unless nobody reads them.
+    fn add_of_stranger(&mut self, ts: Timestamp, address: IpAddr, kind: Kind, fill: impl FnOnce(&mut Object)) {
+        self.end_strangers(ts, false);
+        let (clock, name) = ((ts, self.calendar), kind.event());
+        match self.strangers.record(ts, address, kind) {
+            Record::Line => self.add(Event::new(clock, name, fill)),
+            Record::LastLine(until) => {
+                let until = self.calendar.utc(until);
+                self.add(Event::new(clock, name, |out| {
+                    fill(out);
+                    out.time("counted_until_utc", until);
+                }));
+            }
+            Record::Count if self.alerts.needs_details(name) => {
+                let mut event = Event::new(clock, name, fill);
+                self.redact(&mut event);
+                self.count(&event);
+            }
+            Record::Count => {
+                let mut changes = Vec::new();
+                self.alerts.event_of(ts, name, address, &mut changes);
+                self.add_alerts(changes);
+            }
+        }
+    }
+
+    /// Adds the counts of the strangers whose hour is over, or of all at the end. The alert rules have counted these
+    /// requests.
+    pub fn end_strangers(&mut self, now: Timestamp, is_last: bool) {
+        let until = if is_last { Timestamp::NEVER } else { now };
+        while let Some(closings) = self.strangers.pop_due(until) {
+            let clock = (now, self.calendar);
+            self.events.extend(closings.into_iter().map(|closing| closing_line(clock, closing)));
+        }
+    }
+
+    fn redact(&self, event: &mut Event) {
         if let Cow::Owned(redacted) = self.redactor.redact_json(&event.details) {
             event.details = redacted;
         }
+    }
+
+    fn count(&mut self, event: &Event) {
         let mut changes = Vec::new();
         self.alerts.event(event.ts, event.event, &event.details, &mut changes);
         self.add_alerts(changes);
-        self.events.push(event);
     }
 
     /// Replaces the alert rules; unchanged rules keep their counts.
@@ -124,7 +174,8 @@ impl Notifications {
 
     /// When the next timer of an alert or a stream is due.
     pub fn next_timeout(&self) -> Option<Timestamp> {
-        self.alerts.next_deadline().into_iter().chain(self.streams.next_timeout()).min()
+        let next = self.alerts.next_deadline().into_iter().chain(self.streams.next_timeout());
+        next.chain(self.strangers.next_end()).min()
     }
 
     /// The alerts, read-only.
@@ -144,6 +195,18 @@ impl Notifications {
             self.alert_lines.push(line);
         }
     }
+}
+
+/// The line that says how many requests of a stranger were only counted.
+fn closing_line(clock: (Timestamp, Calendar), Closing { kind, address, counted }: Closing) -> Event {
+    let mut details = Vec::new();
+    object(&mut details, |out| {
+        match address {
+            Some(address) => out.plain("ip", address),
+            None => out.plain("addresses", "others"),
+        };
+    });
+    Event::counted(clock, kind.event(), counted.count, counted.first_at, &details)
 }
 
 impl Service {
@@ -197,6 +260,24 @@ impl Service {
         }
     }
 
+    /// Records a request that needs no token; `fill` writes the details of its line, if it gets one. `false` if it has
+    /// to get one and the audit log accepts none.
+    pub(super) fn record_stranger(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        kind: Kind,
+        fill: impl FnOnce(&mut Object, &Settings),
+    ) -> bool {
+        let has_line = self.notifications.strangers.has_line(now, caller.ip);
+        if has_line && !self.stalls.admits_refusals_event() {
+            return false;
+        }
+        let settings = &self.settings;
+        self.notifications.add_of_stranger(now, caller.ip, kind, |out| fill(out, settings));
+        true
+    }
+
     /// Adds an event of the service.
     pub(super) fn audit(&mut self, ts: Timestamp, event: &'static str, fill: impl FnOnce(&mut Object)) {
         self.notifications.add(Event::new((ts, self.hub.calendar()), event, fill));
@@ -216,7 +297,7 @@ impl Service {
                 out.text("path", &path).plain("ip", ip);
             }
         });
-        self.notifications.add(Event { ts, calendar: self.hub.calendar(), event, details });
+        self.notifications.add(Event { ts, calendar: self.hub.calendar(), event, details, is_count: false });
     }
 
     pub(super) fn handle_notifications(
