@@ -8,6 +8,7 @@
 use super::limits::{HEADERS_MAX, METHOD_BYTES_MAX};
 use super::refusal::{Fault, Refusal};
 use super::{Limits, Method};
+use memchr::memchr;
 use sheratan_core::Timestamp;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -72,7 +73,7 @@ impl HeadEnd {
     /// since.
     pub fn find(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         loop {
-            let line_end = bytes[self.scanned..].iter().position(|byte| *byte == b'\n').map(|at| self.scanned + at + 1);
+            let line_end = memchr(b'\n', &bytes[self.scanned..]).map(|at| self.scanned + at + 1);
             let end = line_end.unwrap_or(bytes.len());
             if self.line_at == 0 && end > limits.request_line_bytes_max() {
                 return Err(Refusal::uri_too_long(limits));

@@ -24,7 +24,6 @@ use crate::service::streams::Sendout;
 use crate::service::{Answer, Caller, Handover, LateReply, Origin, Problem, Service};
 use sheratan_core::telemetry::Observation;
 use sheratan_core::{Calendar, Timestamp};
-use std::collections::BTreeSet;
 use std::mem;
 use std::time::Duration;
 
@@ -70,7 +69,7 @@ pub struct Engine<W> {
     /// Bytes that all connections and held replies may hold.
     buffered_bytes_max: usize,
     /// Connections that have something to write or are to be closed.
-    dirty: BTreeSet<u64>,
+    dirty: Vec<u64>,
     /// Closed connections that the caller has not drained.
     closed: Vec<(u64, Box<Socket<W>>)>,
     /// Requested pages of logs that the caller has not drained.
@@ -102,7 +101,7 @@ impl<W: Wire> Engine<W> {
             stopwatch,
             turns: Turns::default(),
             buffered_bytes_max: BUFFERED_BYTES_MAX,
-            dirty: BTreeSet::new(),
+            dirty: Vec::new(),
             closed: Vec::new(),
             pages: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
@@ -185,7 +184,7 @@ impl<W: Wire> Engine<W> {
         socket.http.check_heads();
         if socket.is_readable {
             self.turns.add(id, &mut socket.place);
-            self.dirty.insert(id);
+            socket.mark_dirty(id, &mut self.dirty);
         }
         id
     }
@@ -214,7 +213,7 @@ impl<W: Wire> Engine<W> {
             self.turns.add(id, &mut socket.place);
         }
         if may_write {
-            self.dirty.insert(id);
+            socket.mark_dirty(id, &mut self.dirty);
         }
     }
 
@@ -327,7 +326,7 @@ impl<W: Wire> Engine<W> {
             }
             let socket = self.sockets.get(id).expect("it was just listed");
             socket.http.shed(self.awake, Problem::overloaded().into_reply());
-            self.dirty.insert(id);
+            socket.mark_dirty(id, &mut self.dirty);
             self.sockets.recount(id);
             count += 1;
         }
@@ -351,7 +350,7 @@ impl<W: Wire> Engine<W> {
                 return 0;
             }
             // Input that produces no reply may still change the connection: its end, or a malformed request.
-            self.dirty.insert(id);
+            socket.mark_dirty(id, &mut self.dirty);
         }
         let answered = self.answer(id, requests_max);
         self.admit_body(id);
@@ -391,7 +390,7 @@ impl<W: Wire> Engine<W> {
             Ok(()) => socket.http.admit(*awake),
             Err(reply) => socket.http.refuse_body(*awake, reply),
         }
-        dirty.insert(id);
+        socket.mark_dirty(id, dirty);
     }
 
     /// Answers the requests that a connection has received. While the journal is behind, only read-only requests are
@@ -423,7 +422,7 @@ impl<W: Wire> Engine<W> {
                 Answer::Reply(reply) if rules::may_leave(seq, *durable) || *is_journal_down => reply,
                 Answer::Reply(reply) => {
                     let is_read = matches!(request.method(), Method::Get | Method::Head);
-                    let shows_jobs = Service::shows_jobs(socket.plane, request.path());
+                    let shows_jobs = is_read && Service::shows_jobs(socket.plane, request.path());
                     let is_acknowledgement = seq > before || rules::acknowledges_earlier(is_read, shows_jobs);
                     held.hold(*now, seq, origin, reply, is_acknowledgement, Some(came_at));
                     continue;
@@ -431,7 +430,7 @@ impl<W: Wire> Engine<W> {
                 Answer::Now(reply) => reply,
                 Answer::Stream(beginning) => {
                     socket.begin_stream(*awake, origin.request, beginning);
-                    dirty.insert(id);
+                    socket.mark_dirty(id, dirty);
                     continue;
                 }
                 Answer::Parked => continue,
@@ -442,7 +441,7 @@ impl<W: Wire> Engine<W> {
             };
             service.answered(*now, socket.plane, stopwatch().saturating_sub(came_at));
             socket.http.reply(*awake, origin.request, reply);
-            dirty.insert(id);
+            socket.mark_dirty(id, dirty);
         }
         // Otherwise what follows a request that waits, for a job or for the journal, would wait with it.
         if let Some(socket) = sockets.get(id) {
@@ -458,7 +457,7 @@ impl<W: Wire> Engine<W> {
             let socket = self.sockets.get(id).expect("a timer is removed with its connection");
             if socket.http.next_timeout().is_some_and(|at| at <= self.awake) {
                 socket.http.handle_timeout(self.awake);
-                self.dirty.insert(id);
+                socket.mark_dirty(id, &mut self.dirty);
             }
             self.sockets.arm(id);
         }
@@ -486,7 +485,7 @@ impl<W: Wire> Engine<W> {
             for id in to {
                 let Some(socket) = self.sockets.get(id) else { continue };
                 socket.http.push(self.awake, &bytes);
-                self.dirty.insert(id);
+                socket.mark_dirty(id, &mut self.dirty);
                 self.sockets.recount(id);
             }
         }
@@ -540,15 +539,17 @@ impl<W: Wire> Engine<W> {
             self.service.answered(self.now, socket.plane, took_us);
         }
         socket.http.reply(self.awake, origin.request, reply);
-        self.dirty.insert(origin.connection);
+        socket.mark_dirty(origin.connection, &mut self.dirty);
         self.sockets.recount(origin.connection);
     }
 
     /// Writes queued bytes to each connection that has some; a connection whose replies are written may have more
     /// requests in its buffer. `wrote` is called for each connection that stays open.
     pub fn write(&mut self, mut wrote: impl FnMut(u64, &mut W)) {
-        for id in mem::take(&mut self.dirty) {
+        let mut dirty = mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
             let Some(socket) = self.sockets.get(id) else { continue };
+            socket.is_dirty = false;
             if socket.write(self.awake).is_err() || socket.http.is_done() {
                 self.close(id);
                 continue;
@@ -558,6 +559,8 @@ impl<W: Wire> Engine<W> {
             self.queue_if_more(id);
             self.sockets.arm(id);
         }
+        // Its memory is used again.
+        self.dirty = dirty;
     }
 
     fn close(&mut self, id: u64) {
@@ -608,7 +611,7 @@ impl<W: Wire> Engine<W> {
         for id in self.sockets.ids() {
             let socket = self.sockets.get(id).expect("the id was just listed");
             socket.http.begin_drain(self.awake);
-            self.dirty.insert(id);
+            socket.mark_dirty(id, &mut self.dirty);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::service::Plane;
 use sheratan_core::Timestamp;
 use std::collections::BTreeSet;
 use std::io;
+use std::mem;
 use std::net::IpAddr;
 
 /// One client's connection.
@@ -30,6 +31,8 @@ pub struct Socket<W> {
     /// The socket was closed for writing.
     is_shut_down: bool,
     armed_at: Option<Timestamp>,
+    /// It is among those that have something to write or are to be closed.
+    pub is_dirty: bool,
     /// Where it waits for its turn.
     pub place: Place,
     /// The bytes that it holds, as last counted.
@@ -69,8 +72,16 @@ impl<W: Wire> Socket<W> {
             is_ending: false,
             is_shut_down: false,
             armed_at: None,
+            is_dirty: false,
             place: Place::None,
             counted_bytes: 0,
+        }
+    }
+
+    /// Adds the connection to those that have something to write or are to be closed, once.
+    pub fn mark_dirty(&mut self, id: u64, dirty: &mut Vec<u64>) {
+        if !mem::replace(&mut self.is_dirty, true) {
+            dirty.push(id);
         }
     }
 
@@ -107,7 +118,7 @@ impl<W: Wire> Socket<W> {
                 Err(error) => return Err(error),
             }
         }
-        if self.http.wants_shutdown() && !std::mem::replace(&mut self.is_shut_down, true) {
+        if self.http.wants_shutdown() && !mem::replace(&mut self.is_shut_down, true) {
             self.wire.shutdown_write()?;
         }
         Ok(())
@@ -157,7 +168,7 @@ impl<W: Wire> Sockets<W> {
         entry.uses = entry.uses.wrapping_add(1);
         self.free.push(slot_of(id));
         self.count -= 1;
-        self.buffered_bytes -= std::mem::take(&mut socket.counted_bytes);
+        self.buffered_bytes -= mem::take(&mut socket.counted_bytes);
         if let Some(at) = socket.armed_at.take() {
             self.timers.remove(&(at, id));
         }
@@ -168,7 +179,7 @@ impl<W: Wire> Sockets<W> {
     pub fn recount(&mut self, id: u64) {
         let Some(socket) = self.get(id) else { return };
         let now = socket.http.buffered_bytes();
-        let before = std::mem::replace(&mut socket.counted_bytes, now);
+        let before = mem::replace(&mut socket.counted_bytes, now);
         self.buffered_bytes = self.buffered_bytes + now - before;
     }
 
