@@ -8,10 +8,7 @@ use std::process::{Child, Command};
 /// it. `None` where no such limit is known.
 #[cfg(unix)]
 pub fn raise_open_files() -> io::Result<Option<u64>> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
-    Ok(maximum)
+    rlimit::increase_nofile_limit(u64::MAX).map(Some)
 }
 
 /// Raises the number of files that this process may hold open: Windows has no such limit for sockets.

@@ -9,7 +9,7 @@ use sheratan_tests::hub::{Options, Run, command, until};
 use sheratan_tests::proxy::BAD_GATEWAY;
 use sheratan_tests::streams::{broken, with_input};
 use sheratan_tests::{Fault, Hub, Proxy, Worker};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};

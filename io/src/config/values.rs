@@ -204,7 +204,7 @@ fn not_utf8(key: &str) -> ConfigError {
 /// The setting that `key` may be a misspelling of: one that differs in few letters, or has more words.
 fn nearest(key: &str) -> Option<&'static str> {
     let names = SETTINGS.iter().map(|setting| setting.name);
-    let (distance, name) = names.clone().map(|name| (distance(key, name), name)).min()?;
+    let (distance, name) = names.clone().map(|name| (strsim::levenshtein(key, name), name)).min()?;
     let with_more_words = |name: &&str| {
         let mut words = name.split('_');
         key.split('_').all(|word| words.any(|other| other == word))
@@ -259,20 +259,6 @@ fn flag(text: &str) -> Option<bool> {
         "0" | "false" | "no" | "off" => Some(false),
         _ => None,
     }
-}
-
-/// How many characters must be changed, inserted or removed (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 impl Source {

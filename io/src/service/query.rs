@@ -6,6 +6,7 @@
 use super::body;
 use super::problem::Problem;
 use super::spelling;
+use percent_encoding::percent_decode_str;
 use sheratan_core::{Name, NameSet};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -77,31 +78,20 @@ impl<'a> Query<'a> {
 
 /// Decodes a segment of a path, in which `+` is itself (RFC 3986, section 3.3); `None` if it is not well encoded.
 pub fn decode_segment(text: &str) -> Option<Cow<'_, str>> {
-    decode(text, false)
+    // The library leaves a `%` without two digits as it is.
+    let has_digits =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    let is_well_encoded = text.split('%').skip(1).all(has_digits);
+    is_well_encoded.then(|| percent_decode_str(text).decode_utf8().ok()).flatten()
 }
 
 /// Decodes a name or value of a query, in which `+` is a space.
 fn decode_form(text: &str) -> Option<Cow<'_, str>> {
-    decode(text, true)
-}
-
-fn decode(text: &str, is_plus_a_space: bool) -> Option<Cow<'_, str>> {
-    if !text.bytes().any(|byte| byte == b'%' || byte == b'+' && is_plus_a_space) {
-        return Some(Cow::Borrowed(text));
+    if !text.contains('+') {
+        return decode_segment(text);
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' if is_plus_a_space => b' ',
-            b'%' => {
-                let digit = |byte: Option<u8>| (byte? as char).to_digit(16);
-                (digit(rest.next())? * 16 + digit(rest.next())?) as u8
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
+    let text = text.replace('+', " ");
+    decode_segment(&text).map(|decoded| Cow::Owned(decoded.into_owned()))
 }
 
 #[cfg(test)]
@@ -151,7 +141,7 @@ mod tests {
             let refused = parse(text).number("max", 1..=10).unwrap_err().detail;
             assert_eq!(refused, "max must be a whole number from 1 to 10", "{text}");
         }
-        for text in ["bad=%G1", "bad=%", "bad=%ff"] {
+        for text in ["bad=%G1", "bad=%", "bad=%4", "bad=%%41", "bad=%+1", "bad=%ff"] {
             assert_eq!(refusal(text), "bad is not well encoded", "{text}");
         }
         for text in ["kinds[]=a", "kinds%5B%5D=a", "Kinds=a", "kind=a", "kinds=a&kind=b"] {

@@ -10,20 +10,9 @@ use std::path::Path;
 /// Raises the limit of open files as far as the system allows; returns the limit.
 #[cfg(unix)]
 pub fn raise_open_files_max() -> u64 {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    // macOS reports no hard limit but refuses to set none: the kernel's own limit is between these.
-    let counts = [None, Some(1 << 20), Some(245_760), Some(122_880), Some(61_440), Some(24_576), Some(10_240)];
-    let limit = getrlimit(Resource::Nofile);
-    let wanted =
-        counts.map(|count| count.map_or(limit.maximum, |count| Some(limit.maximum.unwrap_or(count).min(count))));
-    let is_more =
-        |wanted: &Option<u64>| limit.current.is_some_and(|current| wanted.is_none_or(|wanted| wanted > current));
-    let raised = wanted.into_iter().filter(is_more).find(|wanted| {
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = *wanted;
-        setrlimit(Resource::Nofile, limit).is_ok()
-    });
-    raised.unwrap_or(limit.current).unwrap_or(u64::MAX)
+    let raised = rlimit::increase_nofile_limit(u64::MAX);
+    // A limit that cannot be raised still is one.
+    raised.or_else(|_| rlimit::Resource::NOFILE.get_soft()).unwrap_or(u64::MAX)
 }
 
 /// Windows has no such limit for sockets.
