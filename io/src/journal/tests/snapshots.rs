@@ -336,6 +336,7 @@ fn a_spare_is_prepared_ahead_and_becomes_the_next_segment() {
     assert!(live.store.prepare_spare().unwrap());
 }
 
+/// As a hub that has adopted no other rules.
 pub fn encode(command: &Command, buffer: &mut Vec<u8>) {
-    Envelope::encode(RulesVersion::NEWEST, Caller::HUB, command, buffer);
+    Envelope::encode(RulesVersion::FIRST, Caller::HUB, command, buffer);
 }
