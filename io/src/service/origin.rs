@@ -2,7 +2,7 @@
 //!
 //! A browser on this machine sends what any page tells it to. It says so: `Sec-Fetch-Site` and `Origin` name the page,
 //! and after DNS rebinding `Host` is the page's own name. Programs send none of the first two, and a name of this
-//! machine, or the hub's address, as the third. With a valid token nothing of this is looked at: behind a proxy any name
+//! machine, a name without a dot, or the hub's address, as the third. With a valid token nothing of this is looked at: behind a proxy any name
 //! is right.
 
 use super::problem::Problem;
@@ -36,7 +36,14 @@ fn is_own_origin(settings: &Settings, origin: &[u8]) -> bool {
 }
 
 fn is_own_host(settings: &Settings, host: &[u8]) -> bool {
-    std::str::from_utf8(host).is_ok_and(|host| is_own_name(settings, split_port(host).0))
+    let is_own = |name: &str| is_own_name(settings, name) || is_local_name(name);
+    std::str::from_utf8(host).is_ok_and(|host| is_own(split_port(host).0))
+}
+
+/// Whether a name is one of a host file, a container's network or a search list: nobody registers a name without a dot,
+/// so no page has led a browser here by it.
+fn is_local_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 fn is_own_name(settings: &Settings, name: &str) -> bool {
@@ -82,14 +89,27 @@ mod tests {
     #[test]
     fn a_name_of_this_machine_or_of_the_hub_is_right_and_another_is_not() {
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        for host in
-            ["localhost", "LocalHost.:8787", "127.0.0.1:8787", "127.9.9.9", "[::1]:1", "hub.example", "HUB.example:80"]
-        {
+        for host in [
+            "localhost",
+            "LocalHost.:8787",
+            "127.0.0.1:8787",
+            "127.9.9.9",
+            "[::1]:1",
+            "hub.example",
+            "HUB.example:80",
+            "x",
+            "my_hub-1:8787",
+        ] {
             assert_eq!(of(local, "HTTP/1.1", &format!("Host: {host}\r\n")), None, "{host}");
         }
-        for host in
-            ["evil.example", "localhost.evil.example", "192.0.2.1", "127.0.0.1.evil.example:8787", "a.hub.example"]
-        {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "127.0.0.1.evil.example:8787",
+            "a.hub.example",
+        ] {
             assert_eq!(of(local, "HTTP/1.1", &format!("Host: {host}\r\n")), Some("Host"), "{host}");
             assert_eq!(of(FAR, "HTTP/1.1", &format!("Host: {host}\r\n")), None, "{host}");
         }
@@ -108,6 +128,7 @@ mod tests {
             ("Sec-Fetch-Site: same-site", Some("Sec-Fetch-Site")),
             ("Origin: http://localhost:3000", Some("Origin")),
             ("Origin: http://localhost", Some("Origin")),
+            ("Origin: http://hub:8787", Some("Origin")),
             ("Origin: https://evil.example", Some("Origin")),
             ("Origin: null", Some("Origin")),
         ];
