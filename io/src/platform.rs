@@ -19,7 +19,24 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    builder.create(path).map_err(|error| match obstacle(path) {
+        Some(obstacle) => io::Error::new(error.kind(), obstacle),
+        None => error,
+    })
+}
+
+/// What is in the way of a folder: the system's error does not name it.
+fn obstacle(path: &Path) -> Option<String> {
+    let found = path.ancestors().find_map(|part| Some((part, fs::symlink_metadata(part).ok()?)));
+    let (part, metadata) = found.filter(|(part, _)| !part.is_dir())?;
+    let target = fs::read_link(part).ok().filter(|_| metadata.is_symlink());
+    Some(match target {
+        Some(target) if part.exists() => {
+            format!("{} is a link to {}, which is no folder", part.display(), target.display())
+        }
+        Some(target) => format!("{} is a link to {}, which does not exist", part.display(), target.display()),
+        None => format!("{} is a file, not a folder", part.display()),
+    })
 }
 
 /// Options that create a file that only its owner can read.

@@ -169,3 +169,58 @@ fn a_token_whose_permissions_cannot_be_changed_is_used_with_a_warning() {
         until("the warning is logged", || hub.log().contains("does not let the hub change that"));
     }
 }
+
+#[test]
+fn jobs_get_the_hubs_time_to_live_and_keys_are_left_alone_where_the_operator_says_so() {
+    let env = [("SHERATAN_QUEUE_ITEM_TTL_SEC", "3600"), ("SHERATAN_IDEMPOTENCY_ENABLED", "0")];
+    let hub = hub_with(&env, &[], |_| {});
+    let mut data = hub.data();
+    let mut submit = |ttl: Option<u64>| {
+        let body = json!({"kind": "k", "idempotency_key": "order-1", "ttl_sec": ttl});
+        let answer = data.post("/mesh/submit_request", &body).ok();
+        assert_eq!((&answer["dedup"], &answer["status"]), (&json!(false), &json!("accepted")));
+        answer["job_id"].as_str().unwrap().to_owned()
+    };
+    let jobs = [submit(None), submit(Some(7))];
+    assert_ne!(jobs[0], jobs[1], "a key means nothing here");
+    let lives = |id: &String| {
+        let job = hub.data().get(&format!("/mesh/jobs/{id}")).ok()["job"].clone();
+        let ms = |member: &str| {
+            let text = job[member].as_str().unwrap_or_else(|| panic!("{member}: {job}")).to_owned();
+            text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
+        };
+        ms("expires_utc") - ms("submitted_utc")
+    };
+    assert_eq!(jobs.each_ref().map(lives), [3_600_000, 7_000]);
+}
+
+#[test]
+fn a_short_token_starts_where_the_operator_allows_it_and_is_said_everywhere() {
+    let env = [("SHERATAN_HUB_TOKEN", "12345678"), ("SHERATAN_HUB_TOKEN_BYTES_MIN", "8")];
+    let hub = hub_with(&env, &["--data-addr", "0.0.0.0:0"], |_| {});
+    until("the audit log has it", || !hub.audit("TOKEN_SHORT").is_empty());
+    assert_eq!(hub.audit("TOKEN_SHORT")[0]["details"], json!({"bytes": 8, "bytes_min": 16}));
+    until("the log warns", || {
+        hub.log().contains("the token has 8 bytes") || hub.said().contains("the token has 8 bytes")
+    });
+    let metrics = Client::new(hub.control, Some("12345678".into())).ask("GET", "/metrics", &[("Accept", "text/plain")]);
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    assert!(text.contains("sheratan_hub_token_is_short 1\n"), "{text}");
+}
+
+#[test]
+fn a_data_folder_that_is_none_is_named_with_what_is_in_the_way() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::os::unix::fs::symlink("/nowhere", path("link")).unwrap();
+    fs::write(path("file"), "").unwrap();
+    for (data, said) in [
+        (path("link"), "link is a link to /nowhere, which does not exist"),
+        (path("file"), "file is a file, not a folder"),
+        (path("file/data"), "file is a file, not a folder"),
+    ] {
+        let run = sheratan_tests::run(&["serve", "--data-dir", data.to_str().unwrap()]);
+        assert_eq!(run.code, Some(1));
+        assert!(run.stderr.contains(said) && run.stderr.contains("--data-dir"), "{}", run.stderr);
+    }
+}

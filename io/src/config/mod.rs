@@ -29,6 +29,7 @@ use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::limits::Limits;
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use table::{SETTINGS, ValueType};
@@ -61,6 +62,10 @@ pub struct Config {
     pub limits: Limits,
     /// The status of `backpressure`.
     pub backpressure_status: u16,
+    /// The time to live of a job that names none.
+    pub job_ttl: Option<Millis>,
+    /// Whether idempotency keys are looked at.
+    pub is_idempotency_enabled: bool,
     /// How a result's integrity is checked.
     pub integrity_mode: Mode,
     /// Whether a result without integrity is refused.
@@ -172,6 +177,11 @@ impl Config {
         Ok(values)
     }
 
+    /// Whether other machines reach the hub with a token that is shorter than it should be.
+    pub fn has_short_token(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| is_short(&self.addrs, token))
+    }
+
     /// All effective settings.
     pub fn describe(&self) -> Vec<Described> {
         let describe = |setting: &table::Setting| {
@@ -188,7 +198,7 @@ impl Config {
             .transpose()?;
         let is_token_required = values.flag("hub_token_required");
         check_addrs(&addrs)?;
-        check_exposure(&addrs, token.as_ref(), is_token_required)?;
+        check_exposure(&addrs, token.as_ref(), is_token_required, values.number("hub_token_bytes_min") as usize)?;
         let integrity_mode = Mode::from_word(values.get("result_integrity_mode").0).expect("the word was checked");
         let result_hmac_key = secret(&values, "result_hmac_key", "result_hmac_key_file")?;
         if integrity_mode == Mode::Hmac && result_hmac_key.is_none() {
@@ -201,12 +211,15 @@ impl Config {
             let secrets = data_dir.join("secrets");
             check_ours(&[&data_dir, &secrets, &secrets.join("hub_token")], "--data-dir")?;
         }
+        let notices = notices(&values, &data_dir, &addrs, token.as_ref());
         Ok(Config {
             addrs,
             token,
             is_token_required,
             limits: limit::limits(|name| values.number(name))?,
             backpressure_status: if matches!(values.get("backpressure_mode").0, "503" | "defer") { 503 } else { 429 },
+            job_ttl: Some(values.number("queue_item_ttl_sec")).filter(|secs| *secs > 0).map(Millis::from_secs),
+            is_idempotency_enabled: values.flag("idempotency_enabled"),
             integrity_mode,
             is_integrity_required: values.flag("result_integrity_required"),
             result_hmac_key,
@@ -247,7 +260,7 @@ impl Config {
                 webhook: webhook(&values)?,
             },
             alert_rules_file: values.text("alert_rules_file").map(PathBuf::from),
-            notices: notices(&values, &data_dir, &addrs),
+            notices,
             data_dir,
             file: None,
             values,
@@ -303,7 +316,7 @@ fn check_ours(paths: &[&Path], flag: &str) -> Result<(), ConfigError> {
 
 /// Misspelled variables, files with secrets that others can read, a data folder that others can write, and planes that
 /// other machines reach without TLS.
-fn notices(values: &Values, data_dir: &Path, addrs: &PlaneAddrs) -> Vec<String> {
+fn notices(values: &Values, data_dir: &Path, addrs: &PlaneAddrs, token: Option<&Token>) -> Vec<String> {
     let secrets = SETTINGS.iter().filter_map(|setting| match (setting.value_type, values.get(setting.name)) {
         (ValueType::Secret, (_, Source::File(path))) => Some((path.as_path(), setting.name)),
         (ValueType::SecretFile, (path, _)) if !path.is_empty() => Some((Path::new(path), setting.name)),
@@ -315,13 +328,28 @@ fn notices(values: &Values, data_dir: &Path, addrs: &PlaneAddrs) -> Vec<String> 
         .map(|(path, name)| format!("others can read {}, which holds a secret ({name}): chmod 600 it", path.display()));
     let foreign = platform::foreign(data_dir);
     let foreign = foreign.map(|reason| format!("the data folder {} {reason}", data_dir.display()));
-    let exposed = [addrs.control, addrs.data].into_iter().filter(|addr| !addr.ip().to_canonical().is_loopback());
-    let exposed = exposed.map(|addr| {
+    let exposed = exposed(addrs).map(|addr| {
         format!(
             "other machines reach {addr} over plain HTTP, which shows the token to the network: put a TLS proxy, a VPN or a tunnel in front"
         )
     });
-    values.warnings.iter().cloned().chain(open).chain(foreign).chain(exposed).collect()
+    let short = token.filter(|token| is_short(addrs, token)).map(|token| {
+        format!(
+            "the token has {} bytes, and other machines reach this hub: one of less than {TOKEN_BYTES_MIN} can be guessed (hub_token_bytes_min allows it)",
+            token.secret().len()
+        )
+    });
+    values.warnings.iter().cloned().chain(open).chain(foreign).chain(exposed).chain(short).collect()
+}
+
+/// The addresses that other machines reach.
+fn exposed(addrs: &PlaneAddrs) -> impl Iterator<Item = SocketAddr> + use<> {
+    [addrs.control, addrs.data].into_iter().filter(|addr| !addr.ip().to_canonical().is_loopback())
+}
+
+/// Whether other machines reach a hub with a token that is shorter than it should be.
+fn is_short(addrs: &PlaneAddrs, token: &Token) -> bool {
+    token.secret().len() < TOKEN_BYTES_MIN && exposed(addrs).next().is_some()
 }
 
 /// Each plane needs an address of its own: on a shared one the second could not listen.
@@ -334,17 +362,21 @@ fn check_addrs(addrs: &PlaneAddrs) -> Result<(), ConfigError> {
 }
 
 /// If other machines can reach the hub, it must require a token that cannot be guessed.
-fn check_exposure(addrs: &PlaneAddrs, token: Option<&Token>, is_token_required: bool) -> Result<(), ConfigError> {
-    let exposed = [addrs.control, addrs.data].into_iter().find(|addr| !addr.ip().is_loopback());
-    if let Some(addr) = exposed {
+fn check_exposure(
+    addrs: &PlaneAddrs,
+    token: Option<&Token>,
+    is_token_required: bool,
+    bytes_min: usize,
+) -> Result<(), ConfigError> {
+    if let Some(addr) = exposed(addrs).next() {
         if !is_token_required {
             return Err(ConfigError::new(format!(
                 "hub_token_required is 0, but {addr} is not a loopback address: others could reach the hub without a token"
             )));
         }
-        if token.is_none_or(|token| token.secret().len() < TOKEN_BYTES_MIN) {
+        if token.is_none_or(|token| token.secret().len() < bytes_min) {
             return Err(ConfigError::new(format!(
-                "{addr} is not a loopback address: set a token of at least {TOKEN_BYTES_MIN} bytes with SHERATAN_HUB_TOKEN or --hub-token-file"
+                "{addr} is not a loopback address: set a token of at least {bytes_min} bytes with SHERATAN_HUB_TOKEN or --hub-token-file"
             )));
         }
     }

@@ -85,6 +85,12 @@ pub const SETTINGS: &[Setting] = &[
         "Whether requests need the token; 0 is allowed only if both planes listen on loopback",
     ),
     setting(
+        "hub_token_bytes_min",
+        "16",
+        ValueType::Number(8, 16),
+        "Fewest bytes of the token of a hub that other machines reach; below 16 each start warns",
+    ),
+    setting(
         "node_ttl_sec",
         "120",
         ValueType::Number(1, YEAR_SEC),
@@ -101,6 +107,12 @@ pub const SETTINGS: &[Setting] = &[
         "100000",
         ValueType::Number(1, MANY),
         "Maximum number of waiting jobs; further submits are refused with backpressure",
+    ),
+    setting(
+        "queue_item_ttl_sec",
+        "0",
+        ValueType::Number(0, YEAR_SEC),
+        "Seconds that a job without ttl_sec may wait until it expires; 0 for ever",
     ),
     setting(
         "max_queue_bytes",
@@ -161,6 +173,12 @@ pub const SETTINGS: &[Setting] = &[
         "15000",
         ValueType::Number(1, 86_400_000),
         "Maximum delay of a retry in milliseconds",
+    ),
+    setting(
+        "idempotency_enabled",
+        "1",
+        ValueType::Flag,
+        "Whether idempotency keys are looked at; with 0 each submit is a new job",
     ),
     setting(
         "idempotency_ttl_sec",

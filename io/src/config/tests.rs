@@ -180,6 +180,31 @@ fn an_address_that_other_machines_can_reach_needs_a_token_that_cannot_be_guessed
 }
 
 #[test]
+fn a_shorter_token_is_allowed_by_a_setting_and_warned_about() {
+    let flags: &[_] = &[("data_addr", "0.0.0.0:8788")];
+    let token = |text| ("SHERATAN_HUB_TOKEN", text);
+    let with =
+        |min, text| load(&Given { flags, variables: &[("SHERATAN_HUB_TOKEN_BYTES_MIN", min), token(text)], ..NOTHING });
+    let config = with("8", "12345678").unwrap();
+    assert!(config.has_short_token());
+    assert!(config.notices.iter().any(|notice| notice.starts_with("the token has 8 bytes")), "{:?}", config.notices);
+    assert!(with("8", "1234567").map(|_| ()).unwrap_err().to_string().contains("set a token of at least 8 bytes"));
+    assert!(with("7", "12345678").map(|_| ()).unwrap_err().to_string().contains("SHERATAN_HUB_TOKEN_BYTES_MIN"));
+    assert!(!with("8", "1234567890123456").unwrap().has_short_token());
+    let local = load(&Given { variables: &[token("short")], ..NOTHING }).unwrap();
+    assert!(!local.has_short_token() && local.notices.is_empty(), "no other machine reaches it");
+}
+
+#[test]
+fn the_time_to_live_of_jobs_and_idempotency_are_set_by_the_names_in_use() {
+    let with = |variables: &[_]| load(&Given { variables, ..NOTHING }).unwrap();
+    let config = with(&[("SHERATAN_QUEUE_ITEM_TTL_SEC", "3600"), ("SHERATAN_IDEMPOTENCY_ENABLED", "0")]);
+    assert_eq!((config.job_ttl, config.is_idempotency_enabled), (Some(Millis::from_secs(3_600)), false));
+    let config = with(&[("SHERATAN_QUEUE_ITEM_TTL_SEC", "0"), ("SHERATAN_IDEMPOTENCY_ENABLED", "1")]);
+    assert_eq!((config.job_ttl, config.is_idempotency_enabled), (None, true));
+}
+
+#[test]
 fn a_secret_is_always_shown_by_its_digest() {
     let given = Given {
         toml: "result_hmac_key = \"hunter2-key\"",

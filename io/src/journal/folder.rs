@@ -86,13 +86,26 @@ pub enum LockError {
         /// The process, if the lock file names it.
         pid: Option<u32>,
     },
-    /// The lock file cannot be made or read.
+    /// The disk refuses a step.
     Io {
-        /// The lock file.
-        file: PathBuf,
+        /// What was tried.
+        step: Step,
+        /// On what.
+        path: PathBuf,
         /// Why.
         source: io::Error,
     },
+}
+
+/// A step on the way to a locked folder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// A folder is created.
+    Create,
+    /// The names in a folder are made durable.
+    Sync,
+    /// A file or a folder is locked.
+    Lock,
 }
 
 /// How often, and after which pause, a lock file that another process holds is tried again.
@@ -106,34 +119,36 @@ impl Folder {
     /// Creates the folder if it does not exist, locks it, and makes the names of its files durable.
     pub fn lock(disk: Arc<dyn Disk>, root: &Path) -> Result<Folder, LockError> {
         let path = root.join("lock");
-        let error = |source| LockError::Io { file: path.clone(), source };
-        create_durably(&*disk, root).map_err(error)?;
-        [root.join("journal"), root.join("snapshots")]
-            .iter()
-            .try_for_each(|folder| disk.create_folder(folder))
-            .and_then(|()| disk.sync_folder(root))
-            .map_err(error)?;
-        let failed = |failure| match failure {
+        let failed_at = |step, path: &Path| {
+            let path = path.to_owned();
+            move |source| LockError::Io { step, path, source }
+        };
+        create_durably(&*disk, root).map_err(failed_at(Step::Create, root))?;
+        let (journal, snapshots) = (root.join("journal"), root.join("snapshots"));
+        for folder in [&journal, &snapshots] {
+            disk.create_folder(folder).map_err(failed_at(Step::Create, folder))?;
+        }
+        disk.sync_folder(root).map_err(failed_at(Step::Sync, root))?;
+        let failed = |failure, path: &Path| match failure {
             LockFailure::Held(pid) => LockError::Held { folder: root.to_path_buf(), pid },
-            LockFailure::Io(source) => error(source),
+            LockFailure::Io(source) => failed_at(Step::Lock, path)(source),
         };
         // The folder first: a hub that is refused must not have made another lock file in place of a removed one.
-        let folder_lock = disk.lock_folder(&root.join("journal")).map_err(|failure| match failure {
+        let folder_lock = disk.lock_folder(&journal).map_err(|failure| match failure {
             LockFailure::Held(_) => LockError::Held { folder: root.to_path_buf(), pid: owner(&*disk, &path) },
-            failure => failed(failure),
+            failure => failed(failure, &journal),
         })?;
-        let snapshots = disk.lock_folder(&root.join("snapshots")).map_err(failed)?;
-        let file_lock = disk.lock(&path).map_err(failed)?;
+        let snapshots_lock = disk.lock_folder(&snapshots).map_err(|failure| failed(failure, &snapshots))?;
+        let file_lock = disk.lock(&path).map_err(|failure| failed(failure, &path))?;
         if let Err(error) = file_lock.name_owner() {
             tracing::warn!(file = %path.display(), %error, "the lock file does not name this process");
         }
-        let locks = Locks { folder: folder_lock, snapshots, file: file_lock, lost: None };
+        let locks = Locks { folder: folder_lock, snapshots: snapshots_lock, file: file_lock, lost: None };
         let folder = Folder { disk, root: root.to_path_buf(), locks: Some(Mutex::new(locks)) };
         // A killed hub may have renamed a file without syncing the name, and the start relies on the files it finds.
-        [folder.journal(), folder.snapshots()]
-            .iter()
-            .try_for_each(|folder_of_files| folder.disk.sync_folder(folder_of_files))
-            .map_err(error)?;
+        for folder_of_files in [&journal, &snapshots] {
+            folder.disk.sync_folder(folder_of_files).map_err(failed_at(Step::Sync, folder_of_files))?;
+        }
         Ok(folder)
     }
 
@@ -370,12 +385,26 @@ impl fmt::Display for LockError {
                 }
                 f.write_str(": stop that hub, or choose another folder with --data-dir")
             }
-            LockError::Io { file, source } => {
-                write!(
-                    f,
-                    "the lock file {} cannot be had: {source}: check the folder's owner and rights",
-                    file.display()
-                )
+            LockError::Io { step, path, source } => {
+                let what = match step {
+                    Step::Create => "created",
+                    Step::Sync => "synced",
+                    Step::Lock => "locked",
+                };
+                write!(f, "{} cannot be {what}: {source}: ", path.display())?;
+                f.write_str(match (step, source.kind()) {
+                    _ if disk::is_unreadable(source) => "check the disk",
+                    (_, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+                        "check the folder's owner and rights"
+                    }
+                    (Step::Create, _) => "choose another folder with --data-dir",
+                    (Step::Sync, _) => {
+                        "a file system whose folders cannot be synced is none for a journal: put the data folder on a local disk"
+                    }
+                    (Step::Lock, _) => {
+                        "a file system without locks is none for a journal: put the data folder on a local disk"
+                    }
+                })
             }
         }
     }
@@ -387,5 +416,37 @@ impl std::error::Error for LockError {
             LockError::Held { .. } => None,
             LockError::Io { source, .. } => Some(source),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_used_is_reported_with_the_step_that_failed() {
+        use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+        let table = [
+            (Step::Sync, InvalidInput, "cannot be synced", "on a local disk"),
+            (Step::Sync, Unsupported, "cannot be synced", "on a local disk"),
+            (Step::Lock, Unsupported, "cannot be locked", "on a local disk"),
+            (Step::Lock, PermissionDenied, "cannot be locked", "owner and rights"),
+            (Step::Create, PermissionDenied, "cannot be created", "owner and rights"),
+        ];
+        for (step, kind, what, advice) in table {
+            let error = LockError::Io { step, path: "/data".into(), source: kind.into() }.to_string();
+            assert!(error.starts_with(&format!("/data {what}: ")) && error.ends_with(advice), "{error}");
+        }
+        let failing = io::Error::from_raw_os_error(5);
+        let error = LockError::Io { step: Step::Sync, path: "/data".into(), source: failing }.to_string();
+        assert!(error.ends_with("check the disk"), "{error}");
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_a_folder_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("journal"), "a file").unwrap();
+        let error = Folder::lock(Arc::new(RealDisk), root.path()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("journal is a file, not a folder"), "{error}");
     }
 }

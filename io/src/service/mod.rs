@@ -83,6 +83,7 @@ pub use uncommitted::Handover;
 
 use crate::http::{Reply, Request};
 use crate::journal::Batch;
+use crate::token::TOKEN_BYTES_MIN;
 use crate::trace::Pending;
 use long_polls::LongPolls;
 use metrics::ShellCounts;
@@ -217,6 +218,18 @@ impl Service {
         if self.hub.rules() < RulesVersion::NEWEST {
             let adopted = self.command(now, Command::AdoptRules(RulesVersion::NEWEST));
             adopted.expect("the journal has not failed yet");
+        }
+    }
+
+    /// Records that the operator allows a short token, if so.
+    pub fn audit_short_token(&mut self, now: Timestamp) {
+        if self.settings.has_short_token
+            && let Some(token) = &self.settings.token
+        {
+            let bytes = token.secret().len() as u64;
+            self.audit(now, "TOKEN_SHORT", |out| {
+                out.number("bytes", bytes).number("bytes_min", TOKEN_BYTES_MIN as u64);
+            });
         }
     }
 

@@ -4,8 +4,8 @@ use super::plane::PlaneAddrs;
 use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::token::Token;
-use sheratan_core::Timestamp;
 use sheratan_core::integrity::checksum::Mode;
+use sheratan_core::{Millis, Timestamp};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -29,6 +29,12 @@ pub struct Settings {
     pub result_hmac_key: Option<Secret>,
     /// The status of `backpressure`: 429 or 503.
     pub backpressure_status: u16,
+    /// The time to live of a job that names none.
+    pub job_ttl: Option<Millis>,
+    /// Whether idempotency keys are looked at.
+    pub is_idempotency_enabled: bool,
+    /// Whether other machines reach the hub with a token that is shorter than it should be.
+    pub has_short_token: bool,
     /// Whether other machines may read the metrics without the token.
     pub is_metrics_public: bool,
     /// When the hub's process started.
@@ -52,6 +58,9 @@ impl Settings {
             is_integrity_required: false,
             result_hmac_key: None,
             backpressure_status: 429,
+            job_ttl: None,
+            is_idempotency_enabled: true,
+            has_short_token: false,
             is_metrics_public: false,
             started_at,
             redactor: Arc::new(Redactor::new(&[])),

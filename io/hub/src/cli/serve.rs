@@ -74,8 +74,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     check_open_files(&config)?;
     // Invalid rules stop the start before anything that takes long.
     let alert_rules = read_rules(&config, &config.data_dir).map_err(|error| Failure::Usage(error.to_string()))?;
-    create_private_dir(&config.data_dir)
-        .map_err(|error| Failure::local(format!("the data folder {}", config.data_dir.display()), error))?;
+    create_private_dir(&config.data_dir).map_err(|error| {
+        let folder = config.data_dir.display();
+        Failure::Local(format!("the data folder {folder}: {error}; choose another one with --data-dir"))
+    })?;
     // First the ports, then the folder: a second hub fails before anything that takes long.
     let (listeners, addrs) = shell::bind(&config.addrs).map_err(|error| Failure::Local(error.to_string()))?;
     let recovered = open_journal(&config)?;
@@ -163,6 +165,7 @@ fn serve(
     }
     service.adopt_rules(now);
     service.set_alerts(now, rules.first);
+    service.audit_short_token(now);
     let arrivals = lobby.close().map_err(local("the planes' sockets"))?;
     addr_file.set_ready();
     announce(config, addrs, token_path.as_deref());
@@ -378,6 +381,9 @@ fn settings(
         is_integrity_required: config.is_integrity_required,
         result_hmac_key: config.result_hmac_key.clone(),
         backpressure_status: config.backpressure_status,
+        job_ttl: config.job_ttl,
+        is_idempotency_enabled: config.is_idempotency_enabled,
+        has_short_token: config.has_short_token(),
         is_metrics_public: config.is_metrics_public,
         started_at,
         redactor,

@@ -68,7 +68,11 @@ impl Service {
         self.submit(now, asker, submit)
     }
 
-    fn submit(&mut self, now: Timestamp, asker: Asker, submit: Submit) -> Result<Submitted, Problem> {
+    fn submit(&mut self, now: Timestamp, asker: Asker, mut submit: Submit) -> Result<Submitted, Problem> {
+        submit.ttl_ms = submit.ttl_ms.or(self.settings.job_ttl);
+        if !self.settings.is_idempotency_enabled {
+            submit.idempotency = None;
+        }
         match self.execute(now, asker, Command::Submit(Box::new(submit)))? {
             Outcome::Submitted(submitted) => Ok(submitted),
             outcome => Err(self.problem_of(outcome)),

@@ -140,6 +140,8 @@ impl Service {
             "1 while the hub takes work: it is not stopping, and its journal is written",
             self.is_ready().into(),
         );
+        let help = "1 if other machines reach the hub with a token of less than 16 bytes";
+        out.gauge("token_is_short", help, self.settings.has_short_token.into());
         out.gauge("connections", "Connections of both planes", self.shell_counts.connections);
         let help = "Connections that were refused because their address has too many";
         out.counter("connections_refused", help, self.shell_counts.connections_refused);
