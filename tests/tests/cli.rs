@@ -4,9 +4,9 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde_json::{Value, json};
-use sheratan_tests::Worker;
 use sheratan_tests::hub::{self, Hub, Run, command, until};
 use sheratan_tests::streams::with_input;
+use sheratan_tests::{Client, Worker};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -167,6 +167,21 @@ fn smoke_says_what_it_cannot_see_on_a_hub_with_a_long_node_ttl() {
     let run = hub.run(&["smoke"]);
     assert_eq!(run.code, Some(0), "{}", run.stdout);
     assert!(run.stdout.contains("node TTL is 120 s, start the hub with --node-ttl-sec 2 to see it"), "{}", run.stdout);
+}
+
+#[test]
+fn smoke_does_not_fail_where_events_are_only_counted() {
+    let hub = Hub::start();
+    let mut intruder = Client::new(hub.control, None);
+    for _ in 0..120 {
+        assert_eq!(intruder.get("/mesh/jobs").status, 410);
+    }
+    let run = hub.run(&["smoke"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    for event in ["AUTH_FAILURE", "PORT_MISMATCH"] {
+        let line = run.stdout.lines().find(|line| line.contains(event)).unwrap();
+        assert!(line.contains("skipped: many requests without a token came from one address: until 2"), "{line}");
+    }
 }
 
 /// A folder of small files.
