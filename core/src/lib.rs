@@ -38,6 +38,7 @@ mod time;
 mod timers;
 mod zone;
 
+pub use access::guard::AuthGuard;
 pub use command::{
     Command, Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority, Pull, ResultMark,
     Submit,

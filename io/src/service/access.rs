@@ -6,10 +6,11 @@ use super::notifications::Kind;
 use super::plane::PlaneAddrs;
 use super::problem::{AuthReason, Problem};
 use super::route::{self, Lookup, Route};
-use super::{Answer, Caller, Service, origin};
+use super::{Answer, Caller, Service, Settings, origin};
 use crate::http::{Reply, Request};
 use crate::object::Object;
 use crate::redact::Redactor;
+use crate::token::Token;
 use sheratan_core::Timestamp;
 use sheratan_core::telemetry::Observation;
 
@@ -24,15 +25,11 @@ impl Service {
         if lookup == Lookup::OtherPlane {
             return Err(self.refuse_plane(now, caller, request));
         }
-        let is_token_checked = match lookup {
-            Lookup::Found(Route::Health(route)) if !route.checks_token() => false,
-            _ => !self.is_public(caller, &lookup) || presented_token(request)?.is_some(),
-        };
-        if is_token_checked {
+        let checks = checks(&self.settings, caller, request, &lookup)?;
+        if checks.token {
             self.authenticate(now, caller, request)?;
         }
-        let is_probe = matches!(lookup, Lookup::Found(Route::Health(route)) if !route.checks_token());
-        if !is_probe && (self.settings.token.is_none() || !is_token_checked) {
+        if checks.origin {
             self.check_origin(now, caller, request)?;
         }
         let route = match lookup {
@@ -95,23 +92,12 @@ impl Service {
         Problem::port_mismatch(caller.plane, &self.settings.addrs)
     }
 
-    /// Whether a request needs no token; one that is sent is checked all the same. Metrics need none from this machine,
-    /// or from anywhere if they are public.
-    fn is_public(&self, caller: &Caller, lookup: &Lookup) -> bool {
-        match lookup {
-            Lookup::Found(Route::Health(route)) => route.is_public(caller),
-            Lookup::Found(Route::Metrics) => caller.ip.is_loopback() || self.settings.is_metrics_public,
-            _ => false,
-        }
-    }
-
     /// A request that is answered without a token must not come from a web page of another site, nor by a name that
     /// another site made lead here.
     fn check_origin(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {
         let Some(header) = origin::foreign(&self.settings, caller, request)? else { return Ok(()) };
         let is_recorded = self.record_stranger(now, caller, Kind::ForeignOrigin, |out, settings| {
-            let path = audited_path(&settings.redactor, request);
-            out.text("path", &path).plain("ip", caller.ip).plain("header", header);
+            write_foreign_origin(out, caller, request, header, &settings.redactor);
         });
         Err(if is_recorded { Problem::foreign_origin(header) } else { Problem::audit_full() })
     }
@@ -130,22 +116,69 @@ impl Service {
             self.hub.observe(now, Observation::AuthBlocked);
             return Err(Problem::auth_blocked(wait));
         }
-        let presented = presented_token(request)?;
-        let reason = match presented {
-            Some(bytes) if token.is(bytes) => return Ok(()),
-            Some(_) => AuthReason::BadToken,
-            None => AuthReason::MissingToken,
-        };
-        let is_token_present = presented.is_some();
+        let Some(reason) = judge_token(token, request)? else { return Ok(()) };
+        let is_token_present = reason == AuthReason::BadToken;
         self.hub.observe(now, Observation::AuthFailure { address: caller.ip, is_token_present });
         let is_recorded = self.record_stranger(now, caller, Kind::AuthFailure, |out, settings| {
-            let path = audited_path(&settings.redactor, request);
-            let method = without_credentials(request, request.method().as_str());
-            out.text("path", &path).plain("ip", caller.ip).plain("reason", reason.as_str());
-            out.text("method", &method).flag("token_present", is_token_present);
+            write_auth_failure(out, caller, request, reason, &settings.redactor);
         });
         Err(if is_recorded { Problem::auth_failure(reason) } else { Problem::audit_full() })
     }
+}
+
+/// What is checked of a request before it is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Checks {
+    /// The token.
+    pub token: bool,
+    /// That no web page of another site sent it.
+    pub origin: bool,
+}
+
+/// What is checked of a request for a path of this plane. A token that is sent is checked where none is needed too, but
+/// for probes.
+pub fn checks(settings: &Settings, caller: &Caller, request: &Request, lookup: &Lookup) -> Result<Checks, Problem> {
+    let is_probe = matches!(lookup, Lookup::Found(Route::Health(route)) if !route.checks_token());
+    let is_public = match lookup {
+        Lookup::Found(Route::Health(route)) => route.is_public(caller),
+        Lookup::Found(Route::Metrics) => caller.ip.is_loopback() || settings.is_metrics_public,
+        _ => false,
+    };
+    let token = !is_probe && (!is_public || presented_token(request)?.is_some());
+    Ok(Checks { token, origin: !is_probe && (settings.token.is_none() || !token) })
+}
+
+/// Why a request does not present the token; `None` if it does.
+pub fn judge_token(token: &Token, request: &Request) -> Result<Option<AuthReason>, Problem> {
+    Ok(match presented_token(request)? {
+        Some(bytes) if token.is(bytes) => None,
+        Some(_) => Some(AuthReason::BadToken),
+        None => Some(AuthReason::MissingToken),
+    })
+}
+
+/// Writes the details of the event for a request without the token.
+pub fn write_auth_failure(
+    out: &mut Object,
+    caller: &Caller,
+    request: &Request,
+    reason: AuthReason,
+    redactor: &Redactor,
+) {
+    let method = without_credentials(request, request.method().as_str());
+    out.text("path", &audited_path(redactor, request)).plain("ip", caller.ip).plain("reason", reason.as_str());
+    out.text("method", &method).flag("token_present", reason == AuthReason::BadToken);
+}
+
+/// Writes the details of the event for a request of a web page of another site.
+pub fn write_foreign_origin(
+    out: &mut Object,
+    caller: &Caller,
+    request: &Request,
+    header: &'static str,
+    redactor: &Redactor,
+) {
+    out.text("path", &audited_path(redactor, request)).plain("ip", caller.ip).plain("header", header);
 }
 
 /// Writes the details of the event for a path of the other plane.

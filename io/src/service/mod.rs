@@ -70,7 +70,7 @@ pub use nodes::registry_of;
 pub use notifications::{Page, streams};
 pub use plane::{Plane, PlaneAddrs};
 pub use problem::{Applied, Problem};
-pub use recovering::{Recovering, Replayed};
+pub use recovering::{Recorded, Recovering, Replayed};
 pub use settings::Settings;
 use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::{

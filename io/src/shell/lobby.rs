@@ -9,10 +9,9 @@ use super::clock;
 use super::listener::Listeners;
 use super::sockets::{Socket, Sockets};
 use super::{EVENTS_MAX, FIRST_SOCKET, WAKER};
-use crate::audit::Event;
 use crate::http;
 use crate::journal::Progress;
-use crate::service::{Caller, Origin, Recovering, Replayed};
+use crate::service::{Caller, Origin, Recorded, Recovering, Replayed};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use sheratan_core::{Calendar, Timestamp};
@@ -48,7 +47,7 @@ pub struct Arrivals {
     /// The open connections.
     pub sockets: Vec<Socket<TcpStream>>,
     /// Events for the audit log, each with its count.
-    pub events: Vec<(Event, u64)>,
+    pub events: Vec<(Recorded, u64)>,
 }
 
 struct Shared {
@@ -206,7 +205,7 @@ impl Doorkeeper {
             // A body changes nothing about the answer, so it is not read.
             if let Some(head) = socket.http.unadmitted_request() {
                 let origin = Origin { connection: id, request: head.id() };
-                let reply = recovering.handle(
+                let reply = recovering.refuse_body(
                     (*now, calendar(*now)),
                     &Caller { plane: socket.plane, ip: socket.ip, origin },
                     &head,

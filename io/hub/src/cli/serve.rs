@@ -86,7 +86,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let access = Access::find(&config)?;
     let redactor = Arc::new(redactor(&config, &access));
     let secrets = Secrets { access, redactor: redactor.clone() };
-    let recovering = Recovering::new(addrs, redactor.clone());
+    // When the hub's process started is of no account before it has recovered.
+    let token = secrets.access.token.clone();
+    let recovering = Recovering::new(settings(&config, addrs, token, redactor.clone(), Timestamp::ZERO));
     let lobby = Lobby::open(listeners, recovering, config.http, connections_max(&config))
         .map_err(|error| Failure::local("the planes' sockets", error))?;
     let recovery = recover(recovered, &lobby)?;

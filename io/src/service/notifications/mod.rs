@@ -17,7 +17,7 @@ pub use strangers::Kind;
 
 use super::credentials::audited_path;
 use super::problem::Problem;
-use super::{Answer, Caller, Service, Settings};
+use super::{Answer, Caller, Recorded, Service, Settings};
 use crate::alerts::AlertLine;
 use crate::audit::Event;
 use crate::http::Request;
@@ -235,10 +235,17 @@ impl Service {
         self.notifications.streams.is_wanted(Topic::Audit)
     }
 
-    /// Adds an event for `count` requests for paths of the other plane, received while the hub recovered.
-    pub fn record_before_start(&mut self, event: Event, count: u64) {
+    /// Adds an event for `count` requests that were refused while the hub recovered.
+    pub fn record_before_start(&mut self, recorded: Recorded, count: u64) {
+        let Recorded { kind, address, is_token_present, event } = recorded;
         let event = event.on(self.hub.calendar());
-        (0..count).for_each(|_| self.hub.observe(event.ts, Observation::PortMismatch));
+        for _ in 0..count {
+            match kind {
+                Kind::PortMismatch => self.hub.observe(event.ts, Observation::PortMismatch),
+                Kind::AuthFailure => self.hub.observe(event.ts, Observation::AuthFailure { address, is_token_present }),
+                Kind::ForeignOrigin => {}
+            }
+        }
         self.notifications.add(event);
     }
 
