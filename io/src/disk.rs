@@ -16,6 +16,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 use std::process;
+use std::thread;
+use std::time::Duration;
 
 /// Zeros are written in pieces of this size: large enough that the cost of system calls is negligible.
 const FILL_BYTES: usize = 1 << 20;
@@ -35,6 +37,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Locks a folder, which cannot be removed while it has files. Where the system or the file system has no such
     /// locks, the guard only knows the folder.
     fn lock_folder(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure>;
+
+    /// Waits before a lock is tried again.
+    fn pause(&self, pause: Duration);
 
     /// Whether the lock is held at the moment.
     fn is_locked(&self, path: &Path) -> bool;
@@ -257,6 +262,10 @@ impl Disk for RealDisk {
     #[cfg(not(unix))]
     fn lock_folder(&self, _path: &Path) -> Result<Box<dyn Lock>, LockFailure> {
         Ok(Box::new(NoLock))
+    }
+
+    fn pause(&self, pause: Duration) {
+        thread::sleep(pause);
     }
 
     fn is_locked(&self, path: &Path) -> bool {

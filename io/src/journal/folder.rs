@@ -1,6 +1,7 @@
 //! Folder: the journal's files by their names, and the lock that excludes a second hub.
 
 use super::format::{HEADER_BYTES, Header, HeaderError, Identity};
+use super::rules;
 use crate::disk::{self, Disk, Lock, LockFailure, RealDisk};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -206,7 +207,7 @@ impl Folder {
             )));
         }
         let path = self.root.join("lock");
-        if is_at(locks.file.is_at(&path), &path)? {
+        if rules::is_still_locked(is_at(locks.file.is_at(&path), &path)?) {
             return Ok(());
         }
         for _ in 0..LOCK_TRIES {
@@ -225,7 +226,7 @@ impl Folder {
                         Some(pid) => format!("process {pid} has locked {} too: stop one of both", path.display()),
                         None => format!("another process has locked {} too: stop one of both", path.display()),
                     });
-                    std::thread::sleep(LOCK_PAUSE);
+                    self.disk.pause(LOCK_PAUSE);
                 }
                 Err(LockFailure::Io(error)) => {
                     return Err(NotOurs(format!("the lock file {} cannot be locked again: {error}", path.display())));

@@ -13,6 +13,11 @@ pub(crate) fn records_to_rewrite(last_batch: Option<(u64, Vec<u8>)>) -> Vec<u8> 
     last_batch.map_or_else(Vec::new, |(_, records)| records)
 }
 
+/// Whether a lock still excludes others: its file is the one that its path leads to.
+pub(crate) fn is_still_locked(is_at_path: bool) -> bool {
+    is_at_path
+}
+
 /// The last record in a state whose next record is `next_seq`, which a snapshot of it covers.
 pub(crate) fn covered_seq(next_seq: u64) -> u64 {
     next_seq - 1

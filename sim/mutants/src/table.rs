@@ -97,6 +97,7 @@ mutants! {
     Shell RecordNotJournaled: "record-not-journaled", "a command that changed something is not handed to the journal";
     Shell TornTailIgnored: "torn-tail-ignored", "a start takes a torn batch for a clean end and appends behind it";
     Shell LastBatchNotRewritten: "last-batch-not-rewritten", "a start trusts a last batch that may never have reached the disk";
+    Shell LostLockIgnored: "lost-lock-ignored", "a hub writes on although another one has locked its data folder";
     Shell SnapshotCoversTooMuch: "snapshot-covers-too-much", "a snapshot says that it has one record more than it has";
     Shell SnapshotCoversTooLittle: "snapshot-covers-too-little", "a snapshot says that it has one record less than it has";
     Shell AuditLinkNotAdvanced: "audit-link-not-advanced", "the next line of the audit log does not link to the last";

@@ -24,6 +24,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// Rates of faults, in permille of the operations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -52,7 +53,11 @@ struct State {
     synced_names: BTreeMap<PathBuf, u64>,
     /// Changes to names that were not synced, oldest first.
     changes: Vec<NameChange>,
-    locks: BTreeSet<PathBuf>,
+    /// The number of the lock that is held on each path.
+    locks: BTreeMap<PathBuf, u64>,
+    next_lock: u64,
+    /// Whether folders can be locked: file systems of networks may lock files only.
+    are_folders_locked: bool,
     /// Counts the processes; handles of earlier ones are unusable.
     generation: u64,
     ops: u64,
@@ -96,7 +101,9 @@ impl VirtualDisk {
             names: BTreeMap::new(),
             synced_names: BTreeMap::new(),
             changes: Vec::new(),
-            locks: BTreeSet::new(),
+            locks: BTreeMap::new(),
+            next_lock: 1,
+            are_folders_locked: true,
             generation: 0,
             ops: 0,
             crash_at: None,
@@ -186,6 +193,22 @@ impl VirtualDisk {
         let seen = act();
         self.state().faults.name_permille = name_permille;
         seen
+    }
+
+    /// Removes a file that is locked, as somebody does who tidies up: its holder's lock excludes nobody any more.
+    pub fn remove_lock(&self, path: &Path) {
+        let mut state = self.state();
+        if state.locks.remove(path).is_some() {
+            state.count("removed lock");
+        }
+    }
+
+    /// Runs something on a machine that does not see the locks of folders.
+    pub fn without_folder_locks<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.state().are_folders_locked = false;
+        let done = act();
+        self.state().are_folders_locked = true;
+        done
     }
 
     /// Sets whether the disk is full: then nothing can be created, and no file grows.
@@ -625,19 +648,27 @@ impl Disk for VirtualDisk {
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure> {
         let mut state = self.state();
         state.check_alive().and_then(|()| state.check_folder(folder_of(path))).map_err(LockFailure::Io)?;
-        if !state.locks.insert(path.to_path_buf()) {
+        if state.locks.contains_key(path) {
             return Err(LockFailure::Held(None));
         }
-        Ok(Box::new(VirtualLock { disk: self.clone(), path: path.to_path_buf(), generation: state.generation }))
+        let number = state.next_lock;
+        state.next_lock += 1;
+        state.locks.insert(path.to_path_buf(), number);
+        Ok(Box::new(VirtualLock { disk: self.clone(), path: path.to_path_buf(), number: Some(number) }))
     }
 
     fn lock_folder(&self, path: &Path) -> Result<Box<dyn Lock>, LockFailure> {
-        self.lock(path)
+        if self.state().are_folders_locked {
+            return self.lock(path);
+        }
+        Ok(Box::new(VirtualLock { disk: self.clone(), path: path.to_path_buf(), number: None }))
     }
 
     fn is_locked(&self, path: &Path) -> bool {
-        self.state().locks.contains(path)
+        self.state().locks.contains_key(path)
     }
+
+    fn pause(&self, _: Duration) {}
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.state();
@@ -893,13 +924,19 @@ impl Drop for Handle {
 struct VirtualLock {
     disk: VirtualDisk,
     path: PathBuf,
-    generation: u64,
+    /// `None` on a folder where folders cannot be locked.
+    number: Option<u64>,
+}
+
+impl VirtualLock {
+    fn is_held(&self, state: &State) -> bool {
+        self.number.is_none() || state.locks.get(&self.path).copied() == self.number
+    }
 }
 
 impl Lock for VirtualLock {
-    /// Locks are of paths here: no other process removes one.
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        Ok(path == self.path)
+        Ok(path == self.path && self.is_held(&self.disk.state()))
     }
 
     fn name_owner(&self) -> io::Result<()> {
@@ -910,8 +947,8 @@ impl Lock for VirtualLock {
 impl Drop for VirtualLock {
     fn drop(&mut self) {
         let mut state = self.disk.state();
-        // After a restart the lock is released, and another process may hold it.
-        if state.generation == self.generation {
+        // A lock that was removed, or released by a restart, may be another process' by now.
+        if self.number.is_some() && self.is_held(&state) {
             state.locks.remove(&self.path);
         }
     }

@@ -215,6 +215,33 @@ fn a_lock_keeps_others_out_until_it_is_dropped_or_its_process_ends() {
 }
 
 #[test]
+fn a_lock_whose_file_was_removed_excludes_nobody_and_releases_no_others() {
+    let disk = disk(1);
+    let path = Path::new("/data/lock");
+    let first = disk.lock(path).unwrap();
+    assert!(first.is_at(path).unwrap());
+    disk.remove_lock(path);
+    assert!(!first.is_at(path).unwrap() && !disk.is_locked(path));
+    let second = disk.lock(path).unwrap();
+    assert!(!first.is_at(path).unwrap() && second.is_at(path).unwrap());
+    drop(first);
+    assert!(disk.is_locked(path));
+}
+
+#[test]
+fn a_machine_that_does_not_see_locks_of_folders_is_kept_out_by_files_only() {
+    let disk = disk(1);
+    let (folder, path) = (Path::new("/data"), Path::new("/data/lock"));
+    let _locks = (disk.lock_folder(folder).unwrap(), disk.lock(path).unwrap());
+    assert!(disk.lock_folder(folder).is_err());
+    disk.without_folder_locks(|| {
+        assert!(disk.lock_folder(folder).unwrap().is_at(folder).unwrap());
+        assert!(disk.lock(path).is_err());
+    });
+    assert!(disk.lock_folder(folder).is_err(), "the first still holds it");
+}
+
+#[test]
 fn at_a_crash_point_the_operation_is_done_or_not_or_in_part_and_nothing_goes_after_it() {
     let found = outcomes(|seed| {
         let (disk, mut file) = disk_with(seed, &[1; 8]);

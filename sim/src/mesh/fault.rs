@@ -110,7 +110,9 @@ impl Fault {
             | Fault::FailAttempt
             | Fault::FlipAttestation => Place::Nodes,
             Fault::Resubmit | Fault::ChangedPayload | Fault::Intruder | Fault::Burst => Place::Clients,
-            Fault::HubKill | Fault::PowerCut | Fault::CrashInCommit | Fault::HubRestart => Place::Hub,
+            Fault::HubKill | Fault::PowerCut | Fault::CrashInCommit | Fault::HubRestart | Fault::SecondHub => {
+                Place::Hub
+            }
             Fault::WriteError
             | Fault::SyncError
             | Fault::DiskFull
@@ -205,6 +207,8 @@ faults! {
     BadSector = "bad_sector" per Hour,
     /// An open, a rename or an unlink fails.
     NameError = "name_error" per TenThousand,
+    /// The hub's lock file is removed, and a second hub is started on the data folder.
+    SecondHub = "second_hub" per Hour,
 }
 
 /// The rate of each fault; a fault that is absent is not injected.

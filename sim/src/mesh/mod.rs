@@ -28,6 +28,7 @@ pub mod process;
 pub mod reader;
 pub mod run;
 pub mod scene;
+pub mod second;
 pub mod shrink;
 pub mod timeline;
 pub mod trail;

@@ -8,7 +8,7 @@ use super::logs::Logs;
 use super::oracle::{Oracle, Violation, holds};
 use super::plan::Plan;
 use super::wire::VirtualWire;
-use crate::agenda::{Alarm, Micros};
+use crate::agenda::{Alarm, Micros, SECOND};
 use crate::disk::VirtualDisk;
 use sheratan_core::{Command, Hub, Millis, Salt, Timestamp};
 use sheratan_io::http;
@@ -62,6 +62,9 @@ pub struct Process {
     segment_bytes: u64,
     /// The last record of the sealed segments, up to which a snapshot may be made.
     sealed: Option<u64>,
+    /// When it was looked at last whether the data folder is still this hub's, and whether it was not.
+    looked_at: Micros,
+    is_not_ours: bool,
     /// When the calendar was changed last.
     stepped_at: Micros,
     /// Whether the machine's clock was far behind the journal at the start.
@@ -178,6 +181,8 @@ impl Process {
             pages: Vec::new(),
             segment_bytes: plan.segment_bytes,
             sealed: None,
+            looked_at: clocks.awake,
+            is_not_ours: false,
             stepped_at: 0,
             is_far_behind,
             round: Alarm::default(),
@@ -296,8 +301,41 @@ impl Process {
         holds(is_held || off_ms <= 2_001, "the calendar follows wall time", || format!("it is {off_ms} ms off"))
     }
 
+    /// Looks whether the data folder is still this hub's, as the journal's thread does once a second, and before each
+    /// try while it was not.
+    pub fn look(&mut self, now: Micros) {
+        if !self.is_not_ours && now < self.looked_at + SECOND {
+            return;
+        }
+        self.looked_at = now;
+        let was_not_ours = self.is_not_ours;
+        match self.appender.check_ours() {
+            Err(error) => {
+                self.is_not_ours = true;
+                if !was_not_ours {
+                    self.engine.handle_report(Report::Down { reason: error.to_string() });
+                }
+            }
+            Ok(()) => {
+                self.is_not_ours = false;
+                if was_not_ours && self.in_flight.is_none() {
+                    self.engine.handle_report(Report::Up);
+                }
+            }
+        }
+    }
+
     /// Writes the batch in flight to disk.
     pub fn commit(&mut self, now: Micros, disk: &VirtualDisk, oracle: &mut Oracle) -> Result<Committed, Violation> {
+        if self.in_flight.is_none() {
+            return Ok(Committed::Done);
+        }
+        self.look(now);
+        if self.is_not_ours {
+            // The loop's thread leaves it to the other one, which looks again.
+            self.is_round_open = mem::take(&mut self.is_committing_here);
+            return Ok(Committed::Again(SECOND));
+        }
         let Some(mut commit) = self.in_flight.take() else { return Ok(Committed::Done) };
         let Handover { first_seq, hash_before, .. } = commit.handover();
         holds(*hash_before == oracle.shadow().outcome_hash(), "the live hub is deterministic", || {
@@ -352,10 +390,15 @@ impl Process {
         }
     }
 
-    /// Ends the process: the records that were handed to the journal and not reported durable.
-    pub fn into_handed(self) -> Handed {
+    /// The records that were handed to the journal and not reported durable.
+    pub fn handed(&self) -> Handed {
         let batch = self.in_flight.iter().flat_map(|commit| commit.handover().batch.iter());
         batch.map(|(seq, _, payload)| (seq, payload.to_vec())).collect()
+    }
+
+    /// Ends the process: the records that were handed to the journal and not reported durable.
+    pub fn into_handed(self) -> Handed {
+        self.handed()
     }
 
     /// Begins an orderly stop: pending requests are answered, the last batch is made durable.
@@ -413,7 +456,7 @@ impl std::fmt::Debug for Process {
 }
 
 /// Reads the records that were durable when the hub died and that it did not report.
-fn note_unreported(store: &Store, next_seq: u64, handed: &Handed, oracle: &mut Oracle) -> Result<(), Violation> {
+pub fn note_unreported(store: &Store, next_seq: u64, handed: &Handed, oracle: &mut Oracle) -> Result<(), Violation> {
     let mut reader = match store.reader(oracle.seq() + 1, next_seq - 1) {
         Ok(reader) => reader,
         Err(error) => return Err(Violation { invariant: "readable journal", detail: error.to_string() }),

@@ -18,8 +18,8 @@ impl World {
         }
         self.agenda.plan(self.now + FAULT_TICK_US, Event::FaultTick);
         for fault in Fault::ALL {
-            // Plans from before this fault draw nothing for it, so that they run as they did.
-            if *fault == Fault::DiskHang && self.plan.rate(*fault) == 0 {
+            // Plans from before these faults draw nothing for them, so that they run as they did.
+            if matches!(fault, Fault::DiskHang | Fault::SecondHub) && self.plan.rate(*fault) == 0 {
                 continue;
             }
             if fault.per() == Per::Hour && self.draws.faults.below(3_600) < self.plan.rate(*fault) {
@@ -88,6 +88,7 @@ impl World {
                 self.note_hindered(duration);
                 self.round_at(self.stalled_until);
             }
+            Fault::SecondHub if self.process.is_some() && self.second.is_none() => self.remove_lock(),
             Fault::Burst => self.burst_until = self.now + duration / 2,
             _ => {}
         }

@@ -98,6 +98,8 @@ impl World {
         if let Some(process) = self.process.take() {
             self.handed = process.into_handed();
         }
+        self.handed.append(&mut self.second_handed);
+        self.second = None;
         for (id, conn) in self.network.close_all() {
             self.channels[conn.channel].inbox.clear();
             if self.channels[conn.channel].conn == Some(id) {
@@ -344,6 +346,7 @@ impl World {
         }
         let Some(process) = &mut self.process else { return Ok(()) };
         self.logs.pass_second();
+        process.look(self.now);
         let is_made = process.snapshot();
         if self.disk.is_dead() {
             self.mark("hub died in a snapshot");

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod hub;
+mod second;
 mod traffic;
 
 use super::client::Client;
@@ -16,6 +17,7 @@ use super::plan::Plan;
 use super::process::{Handed, Process, TOKEN};
 use super::reader::{self, READER_LANES, Reader};
 use super::scene::{Answer, Call, Scene, Timer};
+use super::second::Second;
 use super::trail::Trail;
 use crate::agenda::{Agenda, Alarm, MINUTE, Micros, SECOND};
 use crate::disk::{Faults, VirtualDisk};
@@ -123,6 +125,12 @@ enum Event {
     Stopped { process_id: u64 },
     /// The power is cut.
     PowerCut { process_id: u64 },
+    /// A second hub is started on the data folder.
+    SecondStarts { process_id: u64 },
+    /// The second hub has recovered, and writes.
+    SecondWrites { process_id: u64 },
+    /// The operator sees that the hub has lost its folder, and starts it again.
+    Replaced { process_id: u64 },
 }
 
 /// A run in numbers.
@@ -162,6 +170,9 @@ pub struct World {
     /// What the last process had handed to the journal when it died: records that may be there without an
     /// acknowledgement.
     handed: Handed,
+    /// A second hub that has locked the data folder, and what it may have written without an acknowledgement.
+    second: Option<Second>,
+    second_handed: Handed,
     /// Counts the hub's processes; the id of the current or last one.
     process_id: u64,
     identity: Identity,
@@ -277,6 +288,8 @@ impl World {
             disk: VirtualDisk::new(Draw::new(seed, Stream::Disk)),
             process: None,
             handed: Handed::default(),
+            second: None,
+            second_handed: Handed::default(),
             process_id: 0,
             identity,
             wall_offset_us: 0,
@@ -520,6 +533,20 @@ impl World {
                     self.power_off();
                 }
                 ("the power is cut", [process_id, 0])
+            }
+            Event::SecondStarts { process_id } => {
+                self.start_second(process_id)?;
+                ("a second hub starts", [process_id, u64::from(self.second.is_some())])
+            }
+            Event::SecondWrites { process_id } => {
+                self.write_second(process_id)?;
+                ("a second hub writes", [process_id, self.oracle.seq()])
+            }
+            Event::Replaced { process_id } => {
+                if process_id == self.process_id && self.process.is_some() {
+                    self.kill();
+                }
+                ("the hub is started again", [process_id, 0])
             }
         })
     }
