@@ -8,14 +8,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use sheratan_tests::tools::tool;
+use sheratan_tests::shim::Shim;
 use sheratan_tests::{Client, Hub, Options, command, until};
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 use tempfile::TempDir;
-
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shim/clock.c");
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -24,53 +19,8 @@ const YEAR: i64 = 365 * DAY;
 /// Differences that are not the clock's: a test that is slow, and the second that a step may take.
 const SLACK: i64 = 20;
 
-/// A machine whose clocks the test sets.
-struct Machine {
-    folder: TempDir,
-    library: PathBuf,
-}
-
-impl Machine {
-    /// `None` without a C compiler.
-    fn new() -> Option<Machine> {
-        let compiler = tool("cc", "gcc")?;
-        let folder = TempDir::new().unwrap();
-        let library = folder.path().join("clock.so");
-        let built = Command::new(compiler).args(["-shared", "-fPIC", "-o"]).arg(&library).arg(SOURCE).status().unwrap();
-        assert!(built.success());
-        Some(Machine { folder, library })
-    }
-
-    /// Sets wall time to so many seconds ahead of what it is.
-    fn set(&self, secs: i64) {
-        self.write("clock", secs);
-    }
-
-    /// The machine has slept for so long.
-    fn sleep(&self, secs: i64) {
-        self.write("slept", secs);
-    }
-
-    fn write(&self, name: &str, secs: i64) {
-        let (new, path) = (self.folder.path().join("new"), self.folder.path().join(name));
-        fs::write(&new, secs.to_string()).unwrap();
-        fs::rename(new, path).unwrap();
-    }
-
-    fn env(&self) -> Vec<(String, String)> {
-        let path = |name: &str| self.folder.path().join(name).to_str().unwrap().to_owned();
-        let variable = |name: &str, value: String| (name.to_owned(), value);
-        let library = self.library.to_str().unwrap().to_owned();
-        vec![
-            variable("LD_PRELOAD", library),
-            variable("SHIM_CLOCK", path("clock")),
-            variable("SHIM_SLEPT", path("slept")),
-        ]
-    }
-
-    fn hub(&self) -> Hub {
-        Hub::start_in(TempDir::new().unwrap(), Options { args: Vec::new(), env: self.env() })
-    }
+fn hub_on(machine: &Shim) -> Hub {
+    Hub::start_in(TempDir::new().unwrap(), Options { args: Vec::new(), env: machine.clocks() })
 }
 
 /// What the machine's clock shows that is set to `ahead`, in `later` seconds.
@@ -115,16 +65,16 @@ fn await_date(hub: &Hub, ahead: i64) {
 
 /// The clock is set from `before` seconds ahead of the right time to `after`, in a running hub with work.
 fn set_in_a_running_hub(before: i64, after: i64) {
-    let Some(machine) = Machine::new() else { return };
-    machine.set(before);
-    let hub = machine.hub();
+    let Some(machine) = Shim::build() else { return };
+    machine.set_clock(before);
+    let hub = hub_on(&machine);
     let leased = submit(&hub, &json!({"kind": "leased"}));
     let delayed = submit(&hub, &json!({"kind": "delayed", "delay_ms": 1_800_000}));
     assert_about(&lease(&hub, "leased", 300)["lease_until_utc"], wall(before, 300));
     let tomorrow = submit(&hub, &json!({"kind": "t", "run_at_utc": wall(after, DAY).to_string()}));
     let early = submit(&hub, &json!({"kind": "e", "run_at_utc": wall(after, -HOUR).to_string()}));
 
-    machine.set(after);
+    machine.set_clock(after);
     await_date(&hub, after);
     // Durations go on; what is left of them is shown on the new calendar.
     assert_eq!(job(&hub, &leased)["status"], "leased");
@@ -150,7 +100,7 @@ fn set_in_a_running_hub(before: i64, after: i64) {
     assert_about(&hub.audit("AUTH_FAILURE")[0]["ts"], wall(after, 0));
     let folder = hub.folder().to_str().unwrap();
     let mut query = command(&["audit", "query", "--since", "10m", "--event", "AUTH_FAILURE", "--data-dir", folder]);
-    let found = query.envs(machine.env()).output().unwrap();
+    let found = query.envs(machine.clocks()).output().unwrap();
     assert!(String::from_utf8_lossy(&found.stdout).contains("AUTH_FAILURE"), "{found:?}");
     until("the clock's step is audited", || hub.audit("CLOCK_SET").len() == 1);
     let by_ms = hub.audit("CLOCK_SET")[0]["details"]["by_ms"].as_i64().unwrap();
@@ -164,12 +114,12 @@ fn a_clock_that_starts_in_1970_is_followed_when_it_is_set() {
 
 #[test]
 fn a_clock_that_starts_before_1970_is_followed_when_it_is_set() {
-    let Some(machine) = Machine::new() else { return };
-    machine.set(-Timestamp::now().as_second() - 5 * YEAR);
-    let hub = machine.hub();
+    let Some(machine) = Shim::build() else { return };
+    machine.set_clock(-Timestamp::now().as_second() - 5 * YEAR);
+    let hub = hub_on(&machine);
     let early = submit(&hub, &json!({"kind": "k"}));
     assert_eq!(job(&hub, &early)["status"], "queued");
-    machine.set(0);
+    machine.set_clock(0);
     await_date(&hub, 0);
     assert_about(&lease(&hub, "k", 300)["lease_until_utc"], wall(0, 300));
 }
@@ -186,22 +136,22 @@ fn a_clock_that_starts_in_2100_is_followed_when_it_is_set() {
 
 #[test]
 fn a_clock_that_is_set_back_and_forth_is_followed() {
-    let Some(machine) = Machine::new() else { return };
-    let hub = machine.hub();
+    let Some(machine) = Shim::build() else { return };
+    let hub = hub_on(&machine);
     let tomorrow = submit(&hub, &json!({"kind": "k", "run_at_utc": wall(0, DAY).to_string()}));
     for ahead in [-3 * HOUR, 20 * HOUR, -50 * YEAR, 0] {
-        machine.set(ahead);
+        machine.set_clock(ahead);
         await_date(&hub, ahead);
         assert_eq!(job(&hub, &tomorrow)["status"], "scheduled", "{ahead} s");
     }
-    machine.set(2 * DAY);
+    machine.set_clock(2 * DAY);
     until("tomorrow has come", || job(&hub, &tomorrow)["status"] == "queued");
 }
 
 #[test]
 fn a_lease_and_a_long_poll_stand_still_while_the_machine_sleeps_and_delays_pass() {
-    let Some(machine) = Machine::new() else { return };
-    let hub = machine.hub();
+    let Some(machine) = Shim::build() else { return };
+    let hub = hub_on(&machine);
     hub.control().post("/mesh/heartbeat", &json!({"node_id": "n"})).ok();
     let leased = submit(&hub, &json!({"kind": "leased"}));
     lease(&hub, "leased", 300);
@@ -230,12 +180,12 @@ fn a_lease_and_a_long_poll_stand_still_while_the_machine_sleeps_and_delays_pass(
 
 #[test]
 fn a_hub_goes_on_with_its_calendar_after_a_restart() {
-    let Some(machine) = Machine::new() else { return };
-    machine.set(74 * YEAR);
-    let mut hub = machine.hub();
+    let Some(machine) = Shim::build() else { return };
+    machine.set_clock(74 * YEAR);
+    let mut hub = hub_on(&machine);
     let leased = submit(&hub, &json!({"kind": "leased"}));
     lease(&hub, "leased", 3_600);
-    machine.set(0);
+    machine.set_clock(0);
     await_date(&hub, 0);
     let tomorrow = submit(&hub, &json!({"kind": "k", "run_at_utc": wall(0, DAY).to_string()}));
     for _ in 0..2 {
@@ -250,18 +200,18 @@ fn a_hub_goes_on_with_its_calendar_after_a_restart() {
 
 #[test]
 fn durations_pass_while_the_hub_is_down_and_stand_still_if_its_clock_was_set_back() {
-    let Some(machine) = Machine::new() else { return };
-    let mut hub = machine.hub();
+    let Some(machine) = Shim::build() else { return };
+    let mut hub = hub_on(&machine);
     let leased = submit(&hub, &json!({"kind": "leased"}));
     lease(&hub, "leased", 7_200);
     let delayed = submit(&hub, &json!({"kind": "delayed", "delay_ms": 2 * HOUR * 1_000}));
     hub.kill();
-    machine.set(HOUR);
+    machine.set_clock(HOUR);
     hub.restart();
     assert_about(&job(&hub, &delayed)["run_at_utc"], wall(HOUR, HOUR));
     assert_about(&job(&hub, &leased)["lease_until_utc"], wall(HOUR, HOUR));
     hub.kill();
-    machine.set(-HOUR);
+    machine.set_clock(-HOUR);
     hub.restart();
     until("it says that the clock is behind", || hub.said().contains("behind the journal"));
     assert_about(&job(&hub, &delayed)["run_at_utc"], wall(-HOUR, HOUR));
@@ -270,18 +220,18 @@ fn durations_pass_while_the_hub_is_down_and_stand_still_if_its_clock_was_set_bac
 
 #[test]
 fn a_start_with_a_clock_years_behind_the_journal_is_refused_until_it_is_accepted() {
-    let Some(machine) = Machine::new() else { return };
-    machine.set(3 * YEAR);
-    let mut hub = machine.hub();
+    let Some(machine) = Shim::build() else { return };
+    machine.set_clock(3 * YEAR);
+    let mut hub = hub_on(&machine);
     let leased = submit(&hub, &json!({"kind": "leased"}));
     lease(&hub, "leased", 3_600);
     assert_eq!(hub.stop().code(), Some(0));
-    machine.set(0);
+    machine.set_clock(0);
 
     let folder = hub.folder().to_str().unwrap().to_owned();
     let addrs = ["--control-addr", "127.0.0.1:0", "--data-addr", "127.0.0.1:0", "--clock-wait-sec", "0"];
     let args = [&["serve", "--data-dir", &folder], &addrs[..]].concat();
-    let refused = command(&args).envs(machine.env()).output().unwrap();
+    let refused = command(&args).envs(machine.clocks()).output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
     let year = |ahead| wall(ahead, 0).to_string()[..10].to_owned();
@@ -300,17 +250,17 @@ fn a_start_with_a_clock_years_behind_the_journal_is_refused_until_it_is_accepted
 
 #[test]
 fn a_start_waits_for_a_clock_that_was_not_set_yet() {
-    let Some(machine) = Machine::new() else { return };
-    let mut hub = machine.hub();
+    let Some(machine) = Shim::build() else { return };
+    let mut hub = hub_on(&machine);
     let leased = submit(&hub, &json!({"kind": "leased"}));
     lease(&hub, "leased", 3_600);
     hub.kill();
-    machine.set(60 - Timestamp::now().as_second());
+    machine.set_clock(60 - Timestamp::now().as_second());
     hub.begin_restart();
     until("it says what it waits for", || hub.said().contains("waiting 60 s for the machine's clock"));
     assert_eq!(Client::new(hub.control, None).get("/livez").status, 200);
     assert_eq!(Client::new(hub.control, None).get("/readyz").status, 503);
-    machine.set(0);
+    machine.set_clock(0);
     until("it serves", || Client::new(hub.control, None).get("/readyz").status == 200);
     assert_about(&job(&hub, &leased)["lease_until_utc"], wall(0, 3_600));
 }

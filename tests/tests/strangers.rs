@@ -3,11 +3,10 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde_json::json;
-use sheratan_tests::tools::tool;
+use sheratan_tests::shim::Shim;
 use sheratan_tests::{Client, Hub, Options, until};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use tempfile::TempDir;
 
 /// A hub with these variables on a folder that `prepare` fills.
@@ -151,14 +150,10 @@ fn a_hub_starts_beside_variables_of_other_programs_and_with_files_of_other_syste
 #[test]
 fn a_token_whose_permissions_cannot_be_changed_is_used_with_a_warning() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = TempDir::new().unwrap();
-    let shim = folder.path().join("shim.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim.c");
-    let Some(compiler) = tool("cc", "gcc") else { return };
-    let built = Command::new(compiler).args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(source).arg("-ldl").status();
-    assert!(built.is_ok_and(|status| status.success()));
-    for errno in ["1", "30", "95"] {
-        let env = [("LD_PRELOAD", shim.to_str().unwrap()), ("SHIM_CHMOD", errno)];
+    let Some(shim) = Shim::build() else { return };
+    for errno in [1, 30, 95] {
+        let env = shim.unchangeable(errno);
+        let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let hub = hub_with(&env, &[], |folder| {
             fs::create_dir(folder.join("secrets")).unwrap();
             let path = folder.join("secrets/hub_token");
