@@ -189,6 +189,29 @@ impl Hub {
         run(&[args, &["--data-dir", folder]].concat())
     }
 
+    /// Submits a job; its id.
+    #[track_caller]
+    pub fn submit(&self, request: Value) -> String {
+        let answer = self.data().post("/mesh/submit_request", &request).ok();
+        answer["job_id"].as_str().expect("a job has an id").to_owned()
+    }
+
+    /// A job as the hub shows it.
+    #[track_caller]
+    pub fn job(&self, job_id: &str) -> Value {
+        self.data().get(&format!("/mesh/jobs/{job_id}")).ok()["job"].clone()
+    }
+
+    /// A job, once it has ended.
+    #[track_caller]
+    pub fn until_final(&self, job_id: &str) -> Value {
+        until("the job is final", || {
+            !["queued", "scheduled", "leased"]
+                .contains(&self.job(job_id)["status"].as_str().expect("a job has a status"))
+        });
+        self.job(job_id)
+    }
+
     /// The newest file of the hub's own log. A thread writes it: what the hub did a moment ago may not be in it yet.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder().join("logs/hub.jsonl")).unwrap_or_default()

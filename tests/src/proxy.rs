@@ -26,6 +26,22 @@ pub enum Fault {
     Hang,
 }
 
+/// What a gateway, a network or a server that is no hub may do to a request or its answer.
+pub const FAULTS: [Fault; 12] = [
+    Fault::Answer(502, BAD_GATEWAY),
+    Fault::Answer(503, r#"{"message":"no healthy upstream"}"#),
+    Fault::Answer(504, r#"{"ok":false,"error":"bad_request"}"#),
+    Fault::Answer(504, r#"{"ok":false,"error":"lease_lost"}"#),
+    Fault::Answer(404, r#"{"error":"not_found"}"#),
+    Fault::Answer(200, "<html>captive portal</html>"),
+    Fault::Answer(200, r#"{"ok":true}"#),
+    Fault::Answer(200, r#"{"ok":true,"status":"ok"}"#),
+    Fault::Replace(502, BAD_GATEWAY),
+    Fault::Reset,
+    Fault::Half,
+    Fault::Swallow,
+];
+
 /// What nginx answers while the server behind it restarts.
 pub const BAD_GATEWAY: &str =
     "<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>";

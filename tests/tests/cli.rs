@@ -23,10 +23,6 @@ fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
-fn job(hub: &Hub, job_id: &str) -> Value {
-    hub.data().get(&format!("/mesh/jobs/{job_id}")).ok()["job"].clone()
-}
-
 #[test]
 fn a_worker_runs_what_is_submitted_and_its_output_is_the_result() {
     let hub = Hub::start();
@@ -83,7 +79,7 @@ fn a_worker_that_is_asked_to_stop_finishes_its_job_first() {
     fs::write(gate.path().join("go"), "").unwrap();
     assert_eq!(worker.wait(), Some(0));
     let job_id = submitted.stdout.split(' ').next().unwrap();
-    assert_eq!((&job(&hub, job_id)["status"], &job(&hub, job_id)["result"]), (&json!("completed"), &json!(1)));
+    assert_eq!((&hub.job(job_id)["status"], &hub.job(job_id)["result"]), (&json!("completed"), &json!(1)));
     assert_eq!(worker.events("started").len(), 1, "it took no other job");
 }
 
@@ -97,7 +93,7 @@ fn a_worker_that_is_asked_twice_kills_its_job_and_hands_it_back() {
     until("the worker stops", || !worker.events("stopping").is_empty());
     worker.interrupt();
     assert_eq!(worker.wait(), Some(0));
-    let job = job(&hub, submitted.stdout.split(' ').next().unwrap());
+    let job = hub.job(submitted.stdout.split(' ').next().unwrap());
     assert_eq!(job["attempts"][0]["outcome"], "failed");
     assert_eq!(job["attempts"][0]["error"], json!({"error": "worker_stopped"}));
     assert!(["queued", "scheduled"].contains(&job["status"].as_str().unwrap()), "it waits for another attempt: {job}");

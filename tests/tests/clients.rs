@@ -6,9 +6,9 @@
 
 use serde_json::{Value, json};
 use sheratan_tests::hub::{Options, Run, command, until};
-use sheratan_tests::proxy::BAD_GATEWAY;
+use sheratan_tests::proxy::FAULTS;
 use sheratan_tests::streams::{broken, with_input};
-use sheratan_tests::{Fault, Hub, Proxy, Worker};
+use sheratan_tests::{Hub, Proxy, Worker};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -17,18 +17,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
-
-const FAULTS: [Fault; 9] = [
-    Fault::Answer(502, BAD_GATEWAY),
-    Fault::Answer(503, r#"{"message":"no healthy upstream"}"#),
-    Fault::Answer(504, r#"{"ok":false,"error":"bad_request"}"#),
-    Fault::Answer(200, "<html>captive portal</html>"),
-    Fault::Answer(200, r#"{"ok":true}"#),
-    Fault::Replace(502, BAD_GATEWAY),
-    Fault::Reset,
-    Fault::Half,
-    Fault::Swallow,
-];
 
 /// A client command of this hub that calls another address of its data plane.
 fn through(hub: &Hub, proxy: &Proxy, args: &[&str]) -> Command {

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 use sheratan_tests::hub::{Options, command, until};
-use sheratan_tests::proxy::BAD_GATEWAY;
+use sheratan_tests::proxy::{BAD_GATEWAY, FAULTS};
 use sheratan_tests::tools::skipped;
 use sheratan_tests::{Fault, Hub, Proxy, Worker};
 use std::fs;
@@ -14,36 +14,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
-
-/// What a gateway, a network or a server that is no hub may answer.
-const FAULTS: [Fault; 10] = [
-    Fault::Answer(502, BAD_GATEWAY),
-    Fault::Answer(503, r#"{"message":"no healthy upstream"}"#),
-    Fault::Answer(504, r#"{"ok":false,"error":"lease_lost"}"#),
-    Fault::Answer(404, r#"{"error":"not_found"}"#),
-    Fault::Answer(200, "<html>captive portal</html>"),
-    Fault::Answer(200, r#"{"ok":true,"status":"ok"}"#),
-    Fault::Replace(502, BAD_GATEWAY),
-    Fault::Reset,
-    Fault::Half,
-    Fault::Swallow,
-];
-
-fn submit(hub: &Hub, body: Value) -> String {
-    hub.data().post("/mesh/submit_request", &body).ok()["job_id"].as_str().expect("a job has an id").to_owned()
-}
-
-fn job(hub: &Hub, job_id: &str) -> Value {
-    hub.data().get(&format!("/mesh/jobs/{job_id}")).ok()["job"].clone()
-}
-
-#[track_caller]
-fn until_final(hub: &Hub, job_id: &str) -> Value {
-    until("the job is final", || {
-        !["queued", "scheduled", "leased"].contains(&job(hub, job_id)["status"].as_str().unwrap())
-    });
-    job(hub, job_id)
-}
 
 fn is_running(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
@@ -71,7 +41,7 @@ fn a_result_is_delivered_whatever_a_proxy_answers_for_the_hub() {
         for times in [1, 2] {
             proxy.heal();
             proxy.fail("submit_result", times, fault);
-            let job = until_final(&hub, &submit(&hub, json!({"kind": "k"})));
+            let job = hub.until_final(&hub.submit(json!({"kind": "k"})));
             assert_eq!((&job["status"], &job["result"]), (&json!("completed"), &json!(42)), "{fault:?}: {job}");
             assert_eq!(job["attempts"].as_array().unwrap().len(), 1, "{fault:?}: {job}");
         }
@@ -89,8 +59,8 @@ fn a_worker_waits_while_a_proxy_answers_its_heartbeats_and_pulls() {
         let args = ["--kinds", &kind, "--lease-sec", "1", "--exec", "cat"];
         let mut worker = Worker::through(&hub, control.addr, data.addr, &args);
         until("it has pulled", || data.asked("pull_requests") > 0 || worker.has_ended());
-        let job_id = submit(&hub, json!({"kind": kind, "params": 7}));
-        assert_eq!(until_final(&hub, &job_id)["result"], 7, "{fault:?}: {}", worker.said("stderr"));
+        let job_id = hub.submit(json!({"kind": kind, "params": 7}));
+        assert_eq!(hub.until_final(&job_id)["result"], 7, "{fault:?}: {}", worker.said("stderr"));
     }
 }
 
@@ -106,7 +76,7 @@ fn a_lease_is_kept_while_extensions_fail_now_and_then() {
     ] {
         proxy.heal();
         proxy.fail("extend_lease", times, fault);
-        let job = until_final(&hub, &submit(&hub, json!({"kind": "k"})));
+        let job = hub.until_final(&hub.submit(json!({"kind": "k"})));
         assert_eq!((&job["result"], job["attempts"].as_array().unwrap().len()), (&json!(1), 1), "{fault:?}: {job}");
     }
 }
@@ -117,11 +87,11 @@ fn the_lease_is_kept_while_the_result_is_not_delivered() {
     let proxy = Proxy::to(hub.data);
     proxy.fail("submit_result", u64::MAX, Fault::Answer(502, BAD_GATEWAY));
     let _worker = Worker::through(&hub, hub.control, proxy.addr, &["--lease-sec", "1", "--exec", "echo 42"]);
-    let job_id = submit(&hub, json!({"kind": "k"}));
+    let job_id = hub.submit(json!({"kind": "k"}));
     // Each extends a lease of one second by a third of it.
     until("the lease would have ended", || proxy.asked("extend_lease") > 6);
     proxy.heal();
-    let job = until_final(&hub, &job_id);
+    let job = hub.until_final(&job_id);
     assert_eq!((&job["result"], job["attempts"].as_array().unwrap().len()), (&json!(42), 1), "{job}");
 }
 
@@ -131,7 +101,7 @@ fn a_result_that_cannot_be_delivered_is_in_a_file_after_a_stop_and_is_delivered_
     let proxy = Proxy::to(hub.data);
     proxy.fail("submit_result", u64::MAX, Fault::Answer(502, BAD_GATEWAY));
     let mut worker = Worker::through(&hub, hub.control, proxy.addr, &["--exec", "echo '{\"b\": 1.0}'"]);
-    let job_id = submit(&hub, json!({"kind": "k"}));
+    let job_id = hub.submit(json!({"kind": "k"}));
     until("a result was sent", || proxy.asked("submit_result") > 0);
     worker.interrupt();
     assert_eq!(worker.wait(), Some(1), "a result is left");
@@ -139,12 +109,12 @@ fn a_result_that_cannot_be_delivered_is_in_a_file_after_a_stop_and_is_delivered_
     let [file] = &files[..] else { panic!("one file: {files:?}") };
     assert!(worker.said("stderr").contains(file.file_name().unwrap().to_str().unwrap()), "{}", worker.said("stderr"));
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(job(&hub, &job_id)["status"], "leased", "it is not reported as failed");
+    assert_eq!(hub.job(&job_id)["status"], "leased", "it is not reported as failed");
 
     let resend = || hub.run(&["worker", "--resend", file.to_str().unwrap()]);
     let run = resend();
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    let done = job(&hub, &job_id);
+    let done = hub.job(&job_id);
     assert_eq!((&done["status"], &done["result"]), (&json!("completed"), &json!({"b": 1.0})));
     assert!(!file.exists(), "nothing is left to deliver");
     assert_eq!(resend().code, Some(1), "the file is gone");
@@ -156,7 +126,7 @@ fn what_the_hub_refuses_stays_in_the_file_and_is_named() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("results.jsonl");
     let line = |job_id: &str| json!({"job_id": job_id, "node_id": "n", "lease_id": "lease_x", "ok": true, "result": 1, "retryable": true});
-    let job_id = submit(&hub, json!({"kind": "k"}));
+    let job_id = hub.submit(json!({"kind": "k"}));
     fs::write(&file, format!("{}\n", line(&job_id))).unwrap();
     let run = hub.run(&["worker", "--resend", file.to_str().unwrap()]);
     assert_eq!(run.code, Some(1));
@@ -168,7 +138,7 @@ fn what_the_hub_refuses_stays_in_the_file_and_is_named() {
 fn a_result_that_the_hub_cannot_take_in_any_form_ends_its_job_with_the_reason() {
     let hub = Hub::start_with(&["--max-body-bytes", "4096"]);
     let _worker = Worker::start(&hub, &["--exec", "head -c 9000 /dev/zero | tr '\\0' x"]);
-    let job = until_final(&hub, &submit(&hub, json!({"kind": "k"})));
+    let job = hub.until_final(&hub.submit(json!({"kind": "k"})));
     assert_eq!((&job["status"], &job["error"]["error"]), (&json!("dead"), &json!("payload_too_large")), "{job}");
 }
 
@@ -177,7 +147,7 @@ fn a_worker_without_the_results_key_stops_and_keeps_the_result() {
     let key = ("SHERATAN_RESULT_HMAC_KEY".to_owned(), "k3y-of-the-results".to_owned());
     let env = vec![key.clone(), ("SHERATAN_RESULT_INTEGRITY_MODE".to_owned(), "hmac".to_owned())];
     let hub = Hub::start_in(TempDir::new().unwrap(), Options { args: Vec::new(), env });
-    let jobs: Vec<_> = (0..3).map(|n| submit(&hub, json!({"kind": "k", "params": n}))).collect();
+    let jobs: Vec<_> = (0..3).map(|n| hub.submit(json!({"kind": "k", "params": n}))).collect();
     let mut worker = Worker::start(&hub, &["--exec", "cat"]);
     assert_eq!(worker.wait(), Some(1));
     assert!(worker.said("stderr").contains("SHERATAN_RESULT_HMAC_KEY"), "{}", worker.said("stderr"));
@@ -187,7 +157,7 @@ fn a_worker_without_the_results_key_stops_and_keeps_the_result() {
     let mut resend =
         command(&["worker", "--resend", file.to_str().unwrap(), "--data-dir", hub.folder().to_str().unwrap()]);
     assert!(resend.env(&key.0, &key.1).output().unwrap().status.success(), "with the key it is taken");
-    assert_eq!(job(&hub, &jobs[0])["status"], "completed");
+    assert_eq!(hub.job(&jobs[0])["status"], "completed");
 }
 
 #[test]
@@ -209,7 +179,7 @@ fn a_worker_goes_on_when_its_log_cannot_be_written() {
             };
             let mut worker = worker.spawn().unwrap();
             for n in 0..3 {
-                let done = until_final(&hub, &submit(&hub, json!({"kind": "k", "params": n})));
+                let done = hub.until_final(&hub.submit(json!({"kind": "k", "params": n})));
                 assert_eq!(done["result"], n, "{stream}, full: {is_full}");
             }
             assert!(worker.try_wait().unwrap().is_none(), "{stream}, full: {is_full}");
@@ -229,7 +199,7 @@ fn a_reader_that_hangs_does_not_stop_the_jobs() {
     let requests: Vec<_> = (0..400).map(|n| json!({"kind": kind, "params": n})).collect();
     let answers = hub.data().post("/mesh/submit_requests", &json!({"requests": requests})).ok();
     let last = answers["results"][399]["job_id"].as_str().unwrap();
-    assert_eq!(until_final(&hub, last)["result"], 399);
+    assert_eq!(hub.until_final(last)["result"], 399);
     worker.kill().unwrap();
     worker.wait().unwrap();
 }
@@ -243,10 +213,10 @@ fn a_worker_that_is_cut_off_stops_its_command_before_another_worker_has_the_job(
     let worker = Worker::through(&hub, hub.control, proxy.addr, &["--lease-sec", "2", "--exec", &exec]);
     worker.until_registered();
     proxy.fail("extend_lease", u64::MAX, Fault::Hang);
-    let job_id = submit(&hub, json!({"kind": "k"}));
+    let job_id = hub.submit(json!({"kind": "k"}));
     until("the command runs", || family(folder.path()).len() == 2);
     let processes = family(folder.path());
-    until("the hub ends the lease", || job(&hub, &job_id)["attempts"][0]["outcome"] == "lease_expired");
+    until("the hub ends the lease", || hub.job(&job_id)["attempts"][0]["outcome"] == "lease_expired");
     let left: Vec<_> = processes.iter().filter(|pid| is_running(pid)).collect();
     assert!(left.is_empty(), "{left:?} still run");
     until("the worker knows", || !worker.events("lease_lost").is_empty());
@@ -257,11 +227,10 @@ fn a_job_that_the_hub_took_back_is_stopped_with_its_children() {
     let hub = Hub::start();
     let folder = TempDir::new().unwrap();
     let worker = Worker::start(&hub, &["--lease-sec", "2", "--exec", &family_command(folder.path())]);
-    submit(&hub, json!({"kind": "k", "params": 1, "idempotency_key": "a"}));
+    hub.submit(json!({"kind": "k", "params": 1, "idempotency_key": "a"}));
     until("the command runs", || family(folder.path()).len() == 2);
     let processes = family(folder.path());
-    submit(
-        &hub,
+    hub.submit(
         json!({"kind": "other-kind-of-work", "params": 2, "idempotency_key": "a", "on_duplicate": "latest_wins"}),
     );
     until("both have ended", || !processes.iter().any(|pid| is_running(pid)));
@@ -273,7 +242,7 @@ fn the_commands_of_a_worker_that_is_killed_end_with_it() {
     let hub = Hub::start();
     let folder = TempDir::new().unwrap();
     let mut worker = Worker::start(&hub, &["--exec", &family_command(folder.path())]);
-    submit(&hub, json!({"kind": "k"}));
+    hub.submit(json!({"kind": "k"}));
     until("the command runs", || family(folder.path()).len() == 2);
     let processes = family(folder.path());
     worker.kill();
@@ -295,8 +264,8 @@ fn a_worker_that_is_the_first_process_of_a_container_reaps_what_its_commands_lea
     unshare.args(["worker", "--json", "--data-dir"]).arg(hub.folder()).args(["--exec", exec]).stdin(Stdio::null());
     let worker = Worker::spawn(unshare, TempDir::new().unwrap());
     worker.until_registered();
-    let jobs: Vec<_> = (0..10).map(|_| submit(&hub, json!({"kind": "k"}))).collect();
-    let zombies = jobs.iter().map(|job_id| until_final(&hub, job_id)["result"].as_u64().unwrap());
+    let jobs: Vec<_> = (0..10).map(|_| hub.submit(json!({"kind": "k"}))).collect();
+    let zombies = jobs.iter().map(|job_id| hub.until_final(job_id)["result"].as_u64().unwrap());
     // The last orphan may not be reaped yet.
     assert!(zombies.clone().max().unwrap() <= 1, "{:?}", zombies.collect::<Vec<_>>());
 }
@@ -304,14 +273,14 @@ fn a_worker_that_is_the_first_process_of_a_container_reaps_what_its_commands_lea
 #[test]
 fn a_worker_whose_command_is_not_there_stops_and_the_queue_does_not_suffer() {
     let hub = Hub::start();
-    let jobs: Vec<_> = (0..5).map(|n| submit(&hub, json!({"kind": "k", "params": n, "max_attempts": 1}))).collect();
+    let jobs: Vec<_> = (0..5).map(|n| hub.submit(json!({"kind": "k", "params": n, "max_attempts": 1}))).collect();
     let folder = hub.folder().to_str().unwrap();
     for command in [&["--exec", "/not/there"][..], &["--exec", "not-there --fast"], &["--", "/not/there"]] {
         let mut worker = Worker::begin(&[&["--data-dir", folder], command].concat(), &[]);
         assert_eq!(worker.wait(), Some(1), "{command:?}");
         assert!(worker.said("stderr").contains("cannot be started"), "{command:?}: {}", worker.said("stderr"));
     }
-    assert!(jobs.iter().all(|job_id| job(&hub, job_id)["status"] == "queued"));
+    assert!(jobs.iter().all(|job_id| hub.job(job_id)["status"] == "queued"));
 }
 
 #[test]
@@ -324,24 +293,24 @@ fn a_worker_stops_when_its_command_goes_away_under_it() {
     let path = program.to_str().unwrap();
     for command in [&["--exec", path][..], &["--", path]] {
         let mut worker = Worker::start(&hub, command);
-        until_final(&hub, &submit(&hub, json!({"kind": "k", "params": 1})));
+        hub.until_final(&hub.submit(json!({"kind": "k", "params": 1})));
         let away = folder.path().join("away");
         fs::rename(&program, &away).unwrap();
-        let jobs: Vec<_> = (0..5).map(|n| submit(&hub, json!({"kind": "k", "params": n, "max_attempts": 1}))).collect();
+        let jobs: Vec<_> = (0..5).map(|n| hub.submit(json!({"kind": "k", "params": n, "max_attempts": 1}))).collect();
         assert_eq!(worker.wait(), Some(1), "{command:?}");
         assert!(worker.said("stderr").contains("cannot be started"), "{}", worker.said("stderr"));
-        let waiting = jobs.iter().filter(|job_id| job(&hub, job_id)["attempts"].as_array().is_none_or(Vec::is_empty));
+        let waiting = jobs.iter().filter(|job_id| hub.job(job_id)["attempts"].as_array().is_none_or(Vec::is_empty));
         assert!(waiting.count() >= 4, "{command:?}: at most one job met it");
         fs::rename(&away, &program).unwrap();
         let _other = Worker::start(&hub, command);
-        assert!(jobs.iter().all(|job_id| until_final(&hub, job_id)["status"] == "completed"), "{command:?}");
+        assert!(jobs.iter().all(|job_id| hub.until_final(job_id)["status"] == "completed"), "{command:?}");
     }
 }
 
 #[test]
 fn a_lease_that_is_given_back_costs_its_job_no_attempt() {
     let hub = Hub::start();
-    let job_id = submit(&hub, json!({"kind": "k", "max_attempts": 1}));
+    let job_id = hub.submit(json!({"kind": "k", "max_attempts": 1}));
     let release = |node: &str, lease: &Value| {
         let body = json!({"node_id": node, "leases": [lease, "lease_none"]});
         hub.data().post("/mesh/release_lease", &body).ok()["leases"].clone()
@@ -352,7 +321,7 @@ fn a_lease_that_is_given_back_costs_its_job_no_attempt() {
     let answers = release("n", &lease);
     assert_eq!((&answers[0], &answers[1]["error"]), (&json!({"lease_id": lease, "ok": true}), &json!("lease_lost")));
     assert_eq!(release("n", &lease)[0]["error"], "lease_lost", "it was given back");
-    assert_eq!(job(&hub, &job_id)["status"], "queued");
+    assert_eq!(hub.job(&job_id)["status"], "queued");
     let result = sheratan_tests::client::result(&pull(), "n", &json!(1));
     assert_eq!(hub.data().post("/mesh/submit_result", &result).ok()["status"], "completed");
 }
@@ -361,7 +330,7 @@ fn a_lease_that_is_given_back_costs_its_job_no_attempt() {
 fn a_job_whose_own_work_finds_no_program_fails_alone() {
     let hub = Hub::start();
     let mut worker = Worker::start(&hub, &["--exec", "cat > /dev/null; no-such-program"]);
-    let job = until_final(&hub, &submit(&hub, json!({"kind": "k", "max_attempts": 1})));
+    let job = hub.until_final(&hub.submit(json!({"kind": "k", "max_attempts": 1})));
     assert_eq!(job["error"]["exit_code"], 127);
     assert!(!worker.has_ended());
 }
@@ -384,10 +353,10 @@ fn a_command_gets_no_secret_of_the_hub() {
     let folder = hub.folder().to_str().unwrap();
     let environment = |flags: &[&str], kind: &str| {
         let args = [&["--data-dir", folder, "--kinds", kind, "--once", "--exec", "env"], flags].concat();
-        let job_id = submit(&hub, json!({"kind": kind}));
+        let job_id = hub.submit(json!({"kind": kind}));
         let mut worker = Worker::begin(&args, &secrets);
         assert_eq!(worker.wait(), Some(0), "{}", worker.said("stderr"));
-        job(&hub, &job_id)["result"].as_str().unwrap().to_owned()
+        hub.job(&job_id)["result"].as_str().unwrap().to_owned()
     };
     let closed = environment(&[], "closed");
     assert!(closed.contains("SHERATAN_MINE=mine") && closed.contains("SHERATAN_JOB_ID="), "{closed}");
@@ -405,7 +374,7 @@ fn a_worker_that_is_started_before_its_hub_finds_address_and_token_and_follows_a
     let mut hub = Hub::start_in(folder, Options::default());
     worker.until_registered();
     for n in 0..2 {
-        assert_eq!(until_final(&hub, &submit(&hub, json!({"kind": "k", "params": n})))["result"], n);
+        assert_eq!(hub.until_final(&hub.submit(json!({"kind": "k", "params": n})))["result"], n);
         // Each start is on new ports.
         hub.kill();
         hub.restart();
@@ -414,7 +383,7 @@ fn a_worker_that_is_started_before_its_hub_finds_address_and_token_and_follows_a
     hub.stop();
     fs::remove_file(hub.folder().join("secrets/hub_token")).unwrap();
     hub.restart();
-    assert_eq!(until_final(&hub, &submit(&hub, json!({"kind": "k", "params": 5})))["result"], 5);
+    assert_eq!(hub.until_final(&hub.submit(json!({"kind": "k", "params": 5})))["result"], 5);
 }
 
 #[test]
@@ -454,15 +423,15 @@ fn names_on_the_command_line_are_trimmed_or_refused() {
         &hub,
         &["--kinds", "a, b", "--capabilities", "gpu:true, cuda:12", "--node", " n ", "--exec", "cat"],
     );
-    let job_id = submit(&hub, json!({"kind": "b", "params": 1, "requires": ["cuda:12"]}));
-    let job = until_final(&hub, &job_id);
+    let job_id = hub.submit(json!({"kind": "b", "params": 1, "requires": ["cuda:12"]}));
+    let job = hub.until_final(&job_id);
     assert_eq!((&job["result"], &job["attempts"][0]["node_id"]), (&json!(1), &json!("n")));
 }
 
 #[test]
 fn what_a_command_prints_reaches_the_terminal_as_text() {
     let hub = Hub::start();
-    let job_id = submit(&hub, json!({"kind": "k", "max_attempts": 1}));
+    let job_id = hub.submit(json!({"kind": "k", "max_attempts": 1}));
     let worker = command(&[
         "worker",
         "--data-dir",
