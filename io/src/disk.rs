@@ -216,6 +216,19 @@ fn read_around_holes(file: &mut File, bytes: usize, buffer: &mut Vec<u8>) -> io:
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
+/// To open a pipe would wait, for ever perhaps, until somebody reads it.
+fn refuse_pipe(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Ok(found) = fs::metadata(path)
+        && std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type())
+    {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a named pipe, which no log is written to"));
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
 impl Disk for RealDisk {
     fn create_folder(&self, path: &Path) -> io::Result<()> {
         platform::create_private_dir(path)
@@ -282,6 +295,7 @@ impl Disk for RealDisk {
     }
 
     fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        refuse_pipe(path)?;
         Ok(Box::new(private().append(true).open(path)?))
     }
 

@@ -4,12 +4,14 @@
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sheratan_tests::{Client, Hub, until};
+use sheratan_tests::{Client, Hub, Options, Run, command, until};
 use std::fs;
 use std::path::Path;
+use tempfile::TempDir;
 
 fn pid(hub: &Hub) -> Pid {
     Pid::from_raw(hub.pid() as i32).unwrap()
@@ -134,4 +136,47 @@ fn sighup_does_not_stop_a_hub() {
     until("the log reports it", || hub.log().contains("SIGHUP"));
     assert_eq!(hub.data().get("/readyz").status, 200);
     assert!(hub.stop().success());
+}
+
+/// A data folder whose log of that name is a named pipe that nobody reads, or a folder.
+fn folder_with_log(name: &str, is_pipe: bool) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let logs = folder.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    if is_pipe {
+        mknodat(CWD, logs.join(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    } else {
+        fs::create_dir(logs.join(name)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn a_log_file_that_cannot_be_written_does_not_keep_a_hub_from_starting() {
+    for is_pipe in [true, false] {
+        let folder = folder_with_log("hub.jsonl", is_pipe);
+        let log = folder.path().join("logs").join("hub.jsonl");
+        let mut hub = Hub::start_in(folder, Options::default());
+        hub.data().post("/mesh/submit_request", &json!({"kind": "k"})).ok();
+        until("the terminal says which file it is", || {
+            hub.said().contains(&format!("WARN the log file {} cannot be written: ", log.display()))
+        });
+        // It is tried again when something is to be logged.
+        let removed = if is_pipe { fs::remove_file(&log) } else { fs::remove_dir(&log) };
+        removed.unwrap();
+        until("the file is written", || {
+            hub.reload();
+            fs::metadata(&log).is_ok_and(|file| file.len() > 0)
+        });
+        assert!(hub.stop().success());
+    }
+}
+
+#[test]
+fn an_audit_log_that_is_a_named_pipe_is_refused() {
+    let folder = folder_with_log("hub_security_audit.jsonl", true);
+    let mut hub = command(&["serve", "--control-addr", "127.0.0.1:0", "--data-addr", "127.0.0.1:0", "--data-dir"]);
+    let run = Run::from(hub.arg(folder.path()).output().unwrap());
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("it is a named pipe, which no log is written to"), "{run:?}");
 }

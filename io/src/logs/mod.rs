@@ -81,12 +81,12 @@ impl Logs {
 /// Starts to log.
 ///
 /// # Errors
-/// The file cannot be opened, or the process logs already.
+/// The level is invalid, or the process logs already. A file that cannot be opened is said on the terminal, and tried
+/// again for each line: what is only said does not keep a hub from starting.
 pub fn start(settings: &Settings, redactor: &Arc<Redactor>) -> io::Result<Logs> {
-    let rotated = RotatedFile::open(&settings.path, settings.bytes_max, settings.kept)?;
     let filter = filter(&settings.level).map_err(io::Error::other)?;
     let watches = Watches::default();
-    let to_file = watched(watches.log.clone(), telling_failures(rotated, redactor.clone()));
+    let to_file = watched(watches.log.clone(), telling_failures(settings.clone(), redactor.clone()));
     let to_terminal = watched(watches.stderr.clone(), redacting(redactor.clone(), io::stderr()));
     let file = Sink::start("logs", lost_as_json, to_file)?;
     let terminal = Sink::start("terminal", lost_as_text, to_terminal)?;
@@ -112,15 +112,26 @@ fn redacting(redactor: Arc<Redactor>, mut out: impl Write) -> impl FnMut(&[u8]) 
 }
 
 /// Writes to the file, redacted. The first failure is written to the terminal, since logging it would lead back here.
-fn telling_failures(mut file: RotatedFile, redactor: Arc<Redactor>) -> impl FnMut(&[u8]) -> io::Result<()> {
+fn telling_failures(settings: Settings, redactor: Arc<Redactor>) -> impl FnMut(&[u8]) -> io::Result<()> {
+    let mut file = None;
     let mut is_failing = false;
     move |line| {
-        let written = file.write(&redactor.redact_json(line)).map_err(io::Error::from);
+        let written = match &mut file {
+            Some(_) => Ok(()),
+            none => {
+                RotatedFile::open(&settings.path, settings.bytes_max, settings.kept).map(|opened| *none = Some(opened))
+            }
+        };
+        let written = written.and_then(|()| {
+            let file = file.as_mut().expect("it was just opened");
+            file.write(&redactor.redact_json(line)).map_err(io::Error::from)
+        });
         if let Err(error) = &written
             && !is_failing
         {
+            let path = settings.path.display();
             // A terminal that cannot be written either must not end the hub.
-            _ = writeln!(io::stderr(), "{}  WARN the log file cannot be written: {error}", now());
+            _ = writeln!(io::stderr(), "{}  WARN the log file {path} cannot be written: {error}", now());
         }
         is_failing = written.is_err();
         written

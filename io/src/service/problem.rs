@@ -2,6 +2,7 @@
 
 use super::plane::{Plane, PlaneAddrs};
 use crate::http::{self, Reply};
+use sheratan_core::integrity::checksum::Failure;
 use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
 use sheratan_core::{Hub, Millis, Refusal};
 
@@ -138,10 +139,20 @@ impl Problem {
     }
 
     /// A result's checksum or signature is missing or wrong.
-    pub fn integrity(reason: &'static str) -> Self {
-        let detail = format!(
-            "the result's integrity is not right ({reason}): sha256 must be over the canonical JSON of error, job_id, ok and result"
-        );
+    pub fn integrity(failure: Failure, has_key: bool) -> Self {
+        let reason = failure.as_str();
+        let rule = match failure {
+            Failure::SigMismatch if !has_key => {
+                "the result is signed, and this hub has no key to check that: give it the workers' key (result_hmac_key), or do not sign"
+            }
+            Failure::SigMismatch => {
+                "sig must be the HMAC-SHA256 of what sha256 is over, under the hub's result_hmac_key"
+            }
+            Failure::ShaMismatch | Failure::MissingIntegrity => {
+                "sha256 must be over the canonical JSON of error, job_id, ok and result"
+            }
+        };
+        let detail = format!("the result's integrity is not right ({reason}): {rule}");
         let extra = format!(",\"reason\":\"{reason}\"");
         Problem { extra, ..Problem::new(403, "result_integrity_fail", detail) }
     }

@@ -289,8 +289,11 @@ impl Client {
         let hint = match (code.as_str(), reason.as_deref(), &self.token) {
             ("auth_failure", _, Ok(credential)) => format!(" (it was read from {})", credential.origin),
             ("auth_failure", _, Err(none)) => format!(" (no token was found: {})", none.searched),
-            ("result_integrity_fail", Some("missing_integrity" | "sig_mismatch"), _) => {
+            ("result_integrity_fail", Some("missing_integrity"), _) => {
                 " (the hub wants signed results: SHERATAN_RESULT_HMAC_KEY must be its key here, too)".to_owned()
+            }
+            ("result_integrity_fail", Some("sig_mismatch"), _) => {
+                " (here the key is SHERATAN_RESULT_HMAC_KEY)".to_owned()
             }
             _ => String::new(),
         };

@@ -45,7 +45,7 @@ impl Service {
                     out.text("job_id", job_id).plain("mode", mode.as_str());
                     out.plain("reason", failure.as_str()).plain("ip", caller.ip);
                 });
-                Err(Problem::integrity(failure.as_str()))
+                Err(Problem::integrity(failure, self.settings.result_hmac_key.is_some()))
             }
         }
     }
