@@ -16,7 +16,7 @@ use protobuf::well_known_types::Any;
 use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use sheratan_core::limits::Limits;
-use sheratan_core::{Command, Name, Payload, Submit, Timestamp};
+use sheratan_core::{Caller, Command, Envelope, Name, Payload, Setting, Submit, Timestamp};
 use sheratan_io::journal::{Appender, Batch, Item, Options, Recovery, Store, recover};
 use std::error::Error;
 use std::fmt::Display;
@@ -197,20 +197,26 @@ fn hub_recovery(settings: &Settings, folder: &Path) -> Result<(), Failure> {
     let Recovery { mut hub, mut appender, store, .. } = recover(&folder, Options::default(), &mut |_| {})?;
     let limits = Limits { queue_depth_max: jobs, queue_bytes_max: u64::MAX, ..Limits::default() };
     let params = format!("{{\"text\":\"{}\"}}", "x".repeat(settings.record_bytes));
-    let mut commands = std::iter::once(Command::Configure(Box::new(limits)))
+    let mut commands = std::iter::once(Command::Set(Setting::all(&limits)))
         .chain((0..jobs).map(|_| Command::Submit(Box::new(submit(&params)))))
         .peekable();
-    let mut batch = Batch::new();
+    let (mut batch, mut effects) = (Batch::new(), Vec::new());
     while commands.peek().is_some() {
         batch.clear();
         let (first_seq, hash_before) = (appender.next_seq(), hub.outcome_hash());
         for (seq, command) in (first_seq..first_seq + LOADED_BATCH).zip(&mut commands) {
             let now = Timestamp::from_millis(seq);
-            command.encode(batch.begin(seq, now));
+            Envelope::encode(hub.rules(), Caller::HUB, &command, batch.begin(seq, now));
             batch.commit();
             assert!(hub.apply(now, command).is_durable(), "the limits let all jobs in");
         }
-        hub.effects().clear();
+        loop {
+            effects.clear();
+            hub.settle(&mut effects);
+            if effects.is_empty() {
+                break;
+            }
+        }
         appender.append(first_seq, &mut batch, hash_before)?;
     }
     appender.seal(hub.outcome_hash());
@@ -242,7 +248,7 @@ fn hub_recovery(settings: &Settings, folder: &Path) -> Result<(), Failure> {
 }
 
 fn submit(params: &str) -> Submit {
-    Submit::new(Name::new("echo").expect("it is a name"), Payload::new(params.as_bytes()))
+    Submit::new(Name::new("echo").expect("it is a name"), Some(Payload::new(params.as_bytes())))
 }
 
 /// Records that no store can make smaller, and whose number can be checked.
