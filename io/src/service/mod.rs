@@ -67,10 +67,10 @@ mod uncommitted;
 
 pub use long_polls::{LateReply, Origin};
 pub use nodes::registry_of;
-pub use notifications::{Page, streams};
+pub use notifications::{Page, Recorded, streams};
 pub use plane::{Plane, PlaneAddrs};
 pub use problem::{Applied, Problem};
-pub use recovering::{Recorded, Recovering, Replayed};
+pub use recovering::{Recovering, Replayed};
 pub use settings::Settings;
 use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::{

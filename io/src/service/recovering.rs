@@ -2,7 +2,7 @@
 //! is refused afterwards is refused now: a request without the token, or from a web page. Every other request is asked to
 //! retry.
 
-use super::notifications::Kind;
+use super::notifications::{Kind, Recorded};
 use super::problem::{AuthReason, Problem};
 use super::route::{self, Lookup, Route};
 use super::stalls::Stalls;
@@ -12,7 +12,6 @@ use crate::http::{Reply, Request};
 use crate::object::Object;
 use sheratan_core::{AuthGuard, Calendar, Millis, Timestamp};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// When to retry: most recoveries take less.
 const RETRY_AFTER_MS: Millis = Millis::from_secs(1);
@@ -37,16 +36,6 @@ pub struct Replayed {
     pub records: u64,
     /// Segments that are not replayed completely.
     pub segments_left: u64,
-}
-
-/// A request that was refused, for the audit log.
-#[derive(Clone, Debug)]
-pub struct Recorded {
-    pub kind: Kind,
-    pub address: IpAddr,
-    /// Whether it presented a token.
-    pub is_token_present: bool,
-    pub event: Event,
 }
 
 /// Requests of a kind that are only counted.

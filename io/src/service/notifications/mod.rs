@@ -13,11 +13,11 @@ pub mod streams;
 pub use audit::submit_status;
 pub use page::Page;
 use sheratan_core::{Audit, Calendar, Timestamp};
-pub use strangers::Kind;
+pub use strangers::{Kind, Recorded};
 
 use super::credentials::audited_path;
 use super::problem::Problem;
-use super::{Answer, Caller, Recorded, Service, Settings};
+use super::{Answer, Caller, Service, Settings};
 use crate::alerts::AlertLine;
 use crate::audit::Event;
 use crate::http::Request;

@@ -9,6 +9,7 @@
 //! addresses. With some 350 bytes for a line, 5 MB an hour at most: a ring of 1 GiB holds more than a week of a flood
 //! from a thousand addresses, and years of one from one address. O(log addresses) for each request.
 
+use crate::audit::Event;
 use sheratan_core::{Millis, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -81,6 +82,16 @@ pub enum Record {
     LastLine(Timestamp),
     /// By a count.
     Count,
+}
+
+/// A request that was refused, for the audit log.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub kind: Kind,
+    pub address: IpAddr,
+    /// Whether it presented a token.
+    pub is_token_present: bool,
+    pub event: Event,
 }
 
 impl Kind {
