@@ -35,6 +35,7 @@ mod rewind;
 mod rules;
 mod snapshot;
 mod store;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -47,13 +48,14 @@ pub use folder::{LockError, NotOurs, Options};
 pub use format::{FORMAT_VERSION, HubId, Identity};
 pub use history::{History, HistoryError};
 pub use lost::Lost;
-pub use read::{BadRecord, Item, Mark, ReadError, Reader, Reason, Record, Tail, TornTail, Unreadable};
+pub use read::{BadRecord, Item, Mark, ReadError, Reader, Reason, Record, Unreadable};
 pub use recover::{Notice, OpenError, Recovered, Recovery, RecoveryReport, random_salt, recover};
 pub use repair::{RepairError, RepairReport, repair};
 pub use replay::{Progress, ReplayError};
 pub use rewind::{RewindReport, RewindTarget, rewind};
 pub use snapshot::{SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReport, SnapshotWriter};
 pub use store::{Store, Truncated};
+pub use tail::{Tail, TornTail};
 pub use verify::{
     ReplayCheck, SegmentReport, SegmentStatus, SnapshotCheck, VerifyReport, inspect, is_in_use, verify, verify_on,
 };

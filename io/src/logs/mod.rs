@@ -249,8 +249,8 @@ mod tests {
         let node = format!("node {token:?}");
         let (to_terminal, to_file) = logged("info", false, || tracing::warn!(%node, path = "/s3%22cret%5Ctoken", "x"));
         let path = folder.path().join("x.jsonl");
-        let file = RotatedFile::open(&path, 1 << 20, 1).unwrap();
-        telling_failures(file, redactor.clone())(to_file.as_bytes()).unwrap();
+        let settings = Settings { path: path.clone(), bytes_max: 1 << 20, kept: 1, level: "info".into() };
+        telling_failures(settings, redactor.clone())(to_file.as_bytes()).unwrap();
         let line: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(line["node"], format!("node \"{secret}\""));
         assert_eq!(line["path"], format!("/{secret}"));
