@@ -438,7 +438,7 @@ mod tests {
             let error = LockError::Io { step, path: "/data".into(), source: kind.into() }.to_string();
             assert!(error.starts_with(&format!("/data {what}: ")) && error.ends_with(advice), "{error}");
         }
-        let failing = io::Error::from_raw_os_error(5);
+        let failing = disk::unreadable();
         let error = LockError::Io { step: Step::Sync, path: "/data".into(), source: failing }.to_string();
         assert!(error.ends_with("check the disk"), "{error}");
     }
