@@ -14,6 +14,7 @@ mod grammar;
 mod head;
 mod input;
 mod limits;
+mod method;
 mod output;
 mod reader;
 mod refusal;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use connection::Connection;
 pub use limits::{HEADERS_MAX, Limits};
+pub use method::Method;
 pub use refusal::{Awaited, Fault, Refusal};
 pub use reply::{Reply, problem};
-pub use request::{Method, Request, RequestId};
+pub use request::{Request, RequestId};

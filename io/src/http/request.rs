@@ -1,32 +1,12 @@
 //! Requests: a client's request as a view into its connection's buffer.
 
 use super::head::Head;
+use super::method::Method;
 use std::fmt;
 
 /// A request's id on its connection: ascending in the order of arrival, in which the replies are sent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub(super) u64);
-
-/// A request's method.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Method {
-    /// GET
-    Get,
-    /// HEAD
-    Head,
-    /// POST
-    Post,
-    /// PUT
-    Put,
-    /// DELETE
-    Delete,
-    /// PATCH
-    Patch,
-    /// OPTIONS
-    Options,
-    /// Any other token, up to 32 bytes.
-    Other(String),
-}
 
 /// A complete request: head and body have arrived and were checked.
 #[derive(Clone, Copy)]
@@ -35,35 +15,6 @@ pub struct Request<'a> {
     head: &'a Head,
     head_bytes: &'a [u8],
     body: &'a [u8],
-}
-
-impl Method {
-    pub(super) fn parse(token: &str) -> Self {
-        match token {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "POST" => Method::Post,
-            "PUT" => Method::Put,
-            "DELETE" => Method::Delete,
-            "PATCH" => Method::Patch,
-            "OPTIONS" => Method::Options,
-            other => Method::Other(other.to_owned()),
-        }
-    }
-
-    /// The method as it was sent.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-            Method::Post => "POST",
-            Method::Put => "PUT",
-            Method::Delete => "DELETE",
-            Method::Patch => "PATCH",
-            Method::Options => "OPTIONS",
-            Method::Other(token) => token,
-        }
-    }
 }
 
 impl<'a> Request<'a> {

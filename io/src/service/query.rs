@@ -64,6 +64,9 @@ impl<'a> Query<'a> {
 
     /// A parameter that is a list of names.
     pub fn names(&self, key: &str, names_max: usize) -> Result<NameSet, Problem> {
+        if self.all(key).any(|value| value.starts_with('[') && value.ends_with(']')) {
+            return Err(Problem::bad_request(format!("{key} is a list of names with commas between them, not JSON")));
+        }
         let names: Vec<_> = self.list(key).map(|text| body::name(key, text)).collect::<Result<_, _>>()?;
         if names.len() > names_max {
             return Err(Problem::bad_request(format!("{key} must have at most {names_max} entries")));
@@ -127,6 +130,10 @@ mod tests {
             assert!(parse(text).names("kinds", 2).is_err());
         }
         assert!(parse("").names("kinds", 2).unwrap().is_empty());
+        for text in ["kinds=%5B%22a%22%2C%22b%22%5D", "kinds=b&kinds=[]", "kinds=[a]"] {
+            let refused = parse(text).names("kinds", 3).unwrap_err();
+            assert_eq!(refused.detail, "kinds is a list of names with commas between them, not JSON", "{text}");
+        }
         for text in ["kinds=", "kinds", "kinds=a,,b", "kinds=a&kinds=", "kinds=,"] {
             assert_eq!(parse(text).names("kinds", 3).unwrap_err().detail, "kinds must not be empty", "{text}");
         }

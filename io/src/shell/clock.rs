@@ -89,7 +89,8 @@ pub fn awake_at() -> Timestamp {
     Timestamp::from_millis(awake_us() / 1_000)
 }
 
-fn awake_us() -> u64 {
+/// The same in microseconds: a stopwatch.
+pub(super) fn awake_us() -> u64 {
     static STARTED: OnceLock<Instant> = OnceLock::new();
     micros(STARTED.get_or_init(Instant::now).elapsed())
 }

@@ -1,9 +1,9 @@
 //! The event loop: drives the engine with real sockets, the machine's clock and threads, one round after another.
 
 use super::addresses::{Addresses, ConnectionLimits};
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::committer::{Committer, Report};
-use super::engine::{Engine, micros};
+use super::engine::Engine;
 use super::held::Patience;
 use super::listener::Listeners;
 use super::lobby::Arrivals;
@@ -24,7 +24,7 @@ use sheratan_core::alerts::Alerts;
 use sheratan_core::telemetry::Observation;
 use sheratan_core::{Millis, Timestamp};
 use std::io::{self, Write};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long clients may take to read their last replies when the hub stops.
@@ -81,7 +81,7 @@ impl EventLoop {
         let mut event_loop = EventLoop {
             poll,
             listeners,
-            engine: Engine::new(times, service, Patience::DEFAULT, stopwatch),
+            engine: Engine::new(times, service, Patience::DEFAULT, clock::awake_us),
             committer: Arc::new(Committer::new(appender, waker)),
             audit,
             audit_feed: parts.audit_feed,
@@ -381,10 +381,4 @@ impl EventLoop {
         let appender = self.committer.end().filter(|_| is_durable);
         Ended { service: self.engine.into_service(), appender }
     }
-}
-
-/// Microseconds since the first call in this process.
-fn stopwatch() -> u64 {
-    static STARTED: OnceLock<Instant> = OnceLock::new();
-    micros(STARTED.get_or_init(Instant::now).elapsed())
 }
