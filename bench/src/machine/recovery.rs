@@ -3,7 +3,7 @@
 use super::backlog::{Backlog, Shape};
 use crate::report::{Report, grouped};
 use serde_json::json;
-use sheratan_core::{Command, Envelope, Hub, HubKey, Restore, Setting, Timestamp};
+use sheratan_core::{Command, Envelope, Hub, HubKey, Restore, RulesVersion, Setting, Timestamp};
 use std::time::{Duration, Instant};
 
 /// Jobs at work at a time while lifecycles are recorded.
@@ -60,11 +60,12 @@ pub fn measure(report: &mut Report, jobs: u64) {
 
 /// Decodes and applies commands as a start of the hub does, but from memory. The hub follows: it has no effects.
 fn replay(original: &Backlog, commands: &[(Timestamp, Vec<u8>)]) -> (Hub, Duration) {
-    // The record starts after the limits were set.
+    // The record starts after the limits were set and the rules were adopted.
     let limits = original.hub().limits().clone();
     let mut hub = Hub::new(*original.hub().key());
     let started_at = Backlog::started_at();
     hub.apply(started_at, Command::Set(Setting::all(&limits)));
+    hub.apply(started_at, Command::AdoptRules(RulesVersion::NEWEST));
     let start = Instant::now();
     for (now, bytes) in commands {
         let envelope = Envelope::decode(bytes).expect("what was encoded decodes");

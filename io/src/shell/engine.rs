@@ -72,6 +72,8 @@ pub struct Engine<W> {
     dirty: Vec<u64>,
     /// Closed connections that the caller has not drained.
     closed: Vec<(u64, Box<Socket<W>>)>,
+    /// Something followed from closed connections after the caller had drained what the service has for the logs.
+    has_late_effects: bool,
     /// Requested pages of logs that the caller has not drained.
     pages: Vec<PageRequest>,
     buffer: Box<[u8]>,
@@ -103,6 +105,7 @@ impl<W: Wire> Engine<W> {
             buffered_bytes_max: BUFFERED_BYTES_MAX,
             dirty: Vec::new(),
             closed: Vec::new(),
+            has_late_effects: false,
             pages: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
         }
@@ -467,6 +470,7 @@ impl<W: Wire> Engine<W> {
 
     /// Answers the long polls that can be answered.
     pub fn settle(&mut self) {
+        self.has_late_effects = false;
         self.service.settle(self.now);
         let seq = self.service.last_seq();
         for LateReply { origin, reply, is_acknowledgement } in mem::take(self.service.late_replies()) {
@@ -561,6 +565,11 @@ impl<W: Wire> Engine<W> {
         }
         // Its memory is used again.
         self.dirty = dirty;
+        if !self.service.hub().is_settled() {
+            // The leases of a closed connection were taken back, and others may get them.
+            self.settle();
+            self.has_late_effects = true;
+        }
     }
 
     fn close(&mut self, id: u64) {
@@ -589,7 +598,8 @@ impl<W: Wire> Engine<W> {
     /// closed left a command for the journal.
     pub fn has_ready(&self) -> bool {
         let may_resume = self.turns.has_paused() && !self.is_memory_scarce();
-        !self.turns.is_empty() || may_resume || self.spare.is_some() && self.service.has_batch()
+        let is_work_left = self.has_late_effects || self.spare.is_some() && self.service.has_batch();
+        !self.turns.is_empty() || may_resume || is_work_left
     }
 
     /// Whether the journal is behind: until it has caught up, only read-only requests are answered. While it is down,

@@ -200,6 +200,11 @@ impl Client {
         replies.map(|reply| reply[..3].parse::<u16>().expect("a reply begins with its status")).collect()
     }
 
+    /// The engine's id of its connection.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The client stops or starts to read.
     pub fn block(&self, is_blocked: bool) {
         self.pipe.borrow_mut().is_blocked = is_blocked;

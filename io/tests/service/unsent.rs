@@ -66,6 +66,27 @@ fn the_leases_of_a_reply_behind_one_that_nobody_reads_are_taken_back() {
 }
 
 #[test]
+fn leases_that_are_taken_back_while_the_journal_works_leave_nothing_undone() {
+    let (mut stage, client) = pulled(0);
+    let waiting = stage.connect();
+    client.block(true);
+    stage.commit();
+    stage.send(&waiting, "GET", "/mesh/pull_requests/other?wait_ms=30000", "");
+    // In this round a batch is handed over, and then the first client's reply cannot be written.
+    client.vanish();
+    stage.engine.note(client.id(), false, false, true);
+    let submitter = stage.connect();
+    stage.send(&submitter, "POST", "/mesh/submit_request", r#"{"kind":"another","requires":["x"]}"#);
+    assert_eq!(state(&stage).0, 1, "the other node has the lease");
+    assert!(stage.engine.has_ready(), "its events wait for the logs");
+    assert!(stage.engine.next_timeout().is_some());
+    stage.commit();
+    let reply = waiting.received();
+    assert!(reply.contains(r#""attempt":2"#), "{reply}");
+    assert!(!stage.engine.has_ready());
+}
+
+#[test]
 fn the_leases_of_a_reply_that_was_sent_stand() {
     let (mut stage, client) = pulled(0);
     stage.commit();

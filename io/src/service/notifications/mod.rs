@@ -135,7 +135,7 @@ impl Notifications {
         }
     }
 
-    /// Adds the counts of the strangers whose hour is over, or of all at the end. The alert rules have counted these
+    /// Adds the counts of the strangers that are due, or of all at the end. The alert rules have counted these
     /// requests.
     pub fn end_strangers(&mut self, now: Timestamp, is_last: bool) {
         let until = if is_last { Timestamp::NEVER } else { now };
@@ -175,7 +175,7 @@ impl Notifications {
     /// When the next timer of an alert or a stream is due.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let next = self.alerts.next_deadline().into_iter().chain(self.streams.next_timeout());
-        next.chain(self.strangers.next_end()).min()
+        next.chain(self.strangers.next_due()).min()
     }
 
     /// The alerts, read-only.

@@ -2,16 +2,17 @@
 //!
 //! Anybody may send such requests without end, so their lines could turn over the log's ring, and with it what is known
 //! of an intruder. An address (of IPv6, a network of 64 bits) gets [`LINES_MAX`] lines an hour; further requests are
-//! counted, without being formatted, and one line for each kind says at the end of the hour how many they were. Alert
-//! rules see each of them.
+//! counted, without being formatted, and one line for each kind says how many they were: 10 s after the first, each
+//! further one after four times as long, and at the end of the hour. Alert rules see each of them.
 //!
 //! Bounded: [`ADDRESSES_MAX`] addresses, the others share one allowance; and [`LINES_IN_ALL_MAX`] lines in an hour of all
-//! addresses. With some 350 bytes for a line, 5 MB an hour at most: a ring of 1 GiB holds more than a week of a flood
-//! from a thousand addresses, and years of one from one address. O(log addresses) for each request.
+//! addresses, beside the counts. With some 350 bytes for a line, 10 MB an hour at most: a ring of 1 GiB holds four days of
+//! a flood from a thousand addresses, and years of one from one address. O(log addresses) for each request.
 
 use crate::audit::Event;
 use sheratan_core::{Millis, Timestamp};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Lines of an address in an hour, of all kinds together.
@@ -19,6 +20,12 @@ pub const LINES_MAX: u32 = 100;
 
 /// In which lines are counted, from an address's first one.
 pub const WINDOW: Millis = Millis::from_secs(3_600);
+
+/// After the first request that is only counted, its count is written so much later.
+const REPORT_FIRST: Millis = Millis::from_secs(10);
+
+/// Each further count is written after so many times as long as the one before.
+const REPORT_FACTOR: u64 = 4;
 
 /// Addresses with an allowance of their own: about 300 kB.
 const ADDRESSES_MAX: usize = 1_024;
@@ -44,15 +51,20 @@ pub enum Kind {
 pub struct Strangers {
     /// By address or network; `None` is shared by those that have no window of their own.
     windows: BTreeMap<Option<IpAddr>, Window>,
-    /// The windows, the first to end in front.
-    order: VecDeque<(Timestamp, Option<IpAddr>)>,
+    /// When each window's counts are to be written next.
+    due: BTreeSet<(Timestamp, Option<IpAddr>)>,
     /// Lines of all addresses since an instant.
     lines_in_all: (Timestamp, u32),
 }
 
 /// An hour of an address.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 struct Window {
+    ends_at: Timestamp,
+    /// Its place among those that are due.
+    due_at: Timestamp,
+    /// How long counts are collected before they are written; `None` before the first.
+    report_after: Option<Millis>,
     lines: u32,
     counted: BTreeMap<Kind, Counted>,
 }
@@ -64,7 +76,7 @@ pub struct Counted {
     pub first_at: Timestamp,
 }
 
-/// The end of an address's hour, in which requests of a kind were only counted.
+/// Requests of a kind that were only counted since the last such count of the address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Closing {
     pub kind: Kind,
@@ -120,20 +132,23 @@ impl Strangers {
         if self.lines_in_all.0 + WINDOW <= now {
             self.lines_in_all = (now, 0);
         }
+        let due = &mut self.due;
         let window = self.windows.entry(counted_under).or_insert_with(|| {
-            self.order.push_back((now + WINDOW, counted_under));
-            Window::default()
+            let ends_at = now + WINDOW;
+            due.insert((ends_at, counted_under));
+            Window { ends_at, due_at: ends_at, report_after: None, lines: 0, counted: BTreeMap::new() }
         });
         if has_line {
             window.lines += 1;
             self.lines_in_all.1 += 1;
-            if window.lines < LINES_MAX {
-                return Record::Line;
-            }
-            let ends_at = self.order.iter().find(|(_, of)| *of == counted_under).map_or(now, |(at, _)| *at);
-            return Record::LastLine(ends_at);
+            return if window.lines < LINES_MAX { Record::Line } else { Record::LastLine(window.ends_at) };
         }
         window.counted.entry(kind).or_insert(Counted { count: 0, first_at: now }).count += 1;
+        if window.report_after.is_none() {
+            due.remove(&(window.due_at, counted_under));
+            window.plan_report(now, REPORT_FIRST);
+            due.insert((window.due_at, counted_under));
+        }
         Record::Count
     }
 
@@ -142,18 +157,33 @@ impl Strangers {
         own.filter(|_| self.windows.contains_key(&own) || self.windows.len() < ADDRESSES_MAX)
     }
 
-    /// When the next window ends.
-    pub fn next_end(&self) -> Option<Timestamp> {
-        self.order.front().map(|(at, _)| *at)
+    /// When the next counts are due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at)
     }
 
-    /// Ends the first window that is over at `now`; returns its counts.
+    /// The counts of the first address whose counts are due at `now`; its hour may be over with them.
     pub fn pop_due(&mut self, now: Timestamp) -> Option<Vec<Closing>> {
-        let (_, address) = self.order.front().copied().filter(|(at, _)| *at <= now)?;
-        self.order.pop_front();
-        let window = self.windows.remove(&address).expect("a window in the order is held");
-        let closing = |(kind, counted)| Closing { kind, address, counted };
-        Some(window.counted.into_iter().map(closing).collect())
+        let (at, address) = self.due.first().copied().filter(|(at, _)| *at <= now)?;
+        self.due.pop_first();
+        let window = self.windows.get_mut(&address).expect("a window that is due is held");
+        let counted = mem::take(&mut window.counted);
+        if window.ends_at <= now {
+            self.windows.remove(&address);
+        } else {
+            let before = window.report_after.expect("a window is due before its end when something was counted");
+            window.plan_report(at, Millis::new(before.get() * REPORT_FACTOR));
+            self.due.insert((window.due_at, address));
+        }
+        Some(counted.into_iter().map(|(kind, counted)| Closing { kind, address, counted }).collect())
+    }
+}
+
+impl Window {
+    /// The next counts are written after so long, or at the end of the hour.
+    fn plan_report(&mut self, now: Timestamp, after: Millis) {
+        self.report_after = Some(after);
+        self.due_at = (now + after).min(self.ends_at);
     }
 }
 
@@ -194,12 +224,23 @@ mod tests {
         assert!((100..130).all(|ms| record(ms, PortMismatch) == Record::Count));
         assert_eq!(record(140, AuthFailure), Record::Count);
         assert_eq!(strangers.record(at(150), address(2), AuthFailure), Record::Line, "another address");
-        assert_eq!((strangers.next_end(), strangers.pop_due(hour(1) - Millis::new(1))), (Some(hour(1)), None));
         let closing =
             |kind, count, ms| Closing { kind, address: Some(address(1)), counted: Counted { count, first_at: at(ms) } };
+        assert_eq!((strangers.next_due(), strangers.pop_due(at(10_099))), (Some(at(10_100)), None));
         assert_eq!(
-            strangers.pop_due(hour(1)),
+            strangers.pop_due(at(10_100)),
             Some(vec![closing(PortMismatch, 30, 100), closing(AuthFailure, 1, 140)])
+        );
+        let mut written_at = Vec::new();
+        while let Some(at) = strangers.next_due().filter(|at| *at <= hour(1)) {
+            assert_eq!(strangers.record(at - Millis::new(1), address(1), PortMismatch), Record::Count);
+            written_at.push(at.as_millis() / 1_000);
+            assert_eq!(strangers.pop_due(at), Some(vec![closing(PortMismatch, 1, at.as_millis() - 1)]));
+        }
+        assert_eq!(
+            written_at,
+            [50, 210, 850, 3_410, 3_600],
+            "each after four times as long, and at the end of the hour"
         );
         assert_eq!(strangers.record(hour(1), address(1), PortMismatch), Record::Line, "a new hour");
         assert_eq!(strangers.pop_due(hour(2)), Some(Vec::new()), "nothing of the other address was only counted");
@@ -232,10 +273,10 @@ mod tests {
             let now = at(u64::from(number) / 100);
             tally(&mut strangers, now);
             lines += u64::from(strangers.record(now, address(number % 3_000), AuthFailure) != Record::Count);
-            assert!(strangers.windows.len() <= ADDRESSES_MAX + 1 && strangers.order.len() <= ADDRESSES_MAX + 1);
+            assert!(strangers.windows.len() <= ADDRESSES_MAX + 1 && strangers.due.len() == strangers.windows.len());
         }
         assert_eq!(lines, u64::from(LINES_IN_ALL_MAX));
         tally(&mut strangers, hour(2));
-        assert_eq!((lines + counted, strangers.next_end()), (u64::from(requests), None));
+        assert_eq!((lines + counted, strangers.next_due()), (u64::from(requests), None));
     }
 }
