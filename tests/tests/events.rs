@@ -75,14 +75,21 @@ fn a_client_that_does_not_read_is_dropped_and_others_are_not_affected() {
     slow.read_exact(&mut start).unwrap();
     assert_eq!(&start, b"HTTP/1.1 200 OK");
     let mut other = listen(&hub, "audit");
-    let (mut wrong, mut data) = (Client::new(hub.control, Some("wrong".into())), hub.data());
+    let (mut wrong, mut control, mut data) =
+        (Client::new(hub.control, Some("wrong".into())), hub.control(), hub.data());
     let mut seqs = Vec::new();
-    // Two kinds of events, each of which may have a hundred lines of its own in ten seconds, with paths as long as a
-    // line keeps. The other client receives each before the next is made, so that it is never far behind.
+    // A hundred lines of requests without a token, with paths as long as a line keeps, and as many of a kind that may
+    // have a hundred of its own in ten seconds. The other client receives each before the next is made, so that it is
+    // never far behind.
     for n in 0..100 {
-        fail_to_authenticate(&mut wrong, &format!("/{n}{}", "x".repeat(250)));
+        if n % 2 == 0 {
+            fail_to_authenticate(&mut wrong, &format!("/{n}{}", "x".repeat(250)));
+        } else {
+            assert_eq!(data.get(&format!("/api/policies/{}", "x".repeat(250))).status, 410);
+        }
         seqs.push(next(&mut other).json()["seq"].as_u64().unwrap());
-        assert_eq!(data.get(&format!("/api/policies/{}", "x".repeat(250))).status, 410);
+        let node = format!("{n}-{}", "x".repeat(100));
+        control.post("/mesh/heartbeat", &json!({"host_id": node, "status": "online"})).ok();
         seqs.push(next(&mut other).json()["seq"].as_u64().unwrap());
         assert_eq!(data.get("/readyz").status, 200);
     }

@@ -140,7 +140,8 @@ fn fill_audit_log(hub: &Hub) -> u64 {
     let mut events = 0;
     while Client::new(hub.data, None).get("/readyz").json()["error"] != "overloaded" {
         let answers = client.post("/mesh/submit_requests", &json!({"requests": entries})).ok();
-        events += answers["results"].as_array().unwrap().iter().filter(|answer| answer["status_code"] == 409).count() as u64;
+        events +=
+            answers["results"].as_array().unwrap().iter().filter(|answer| answer["status_code"] == 409).count() as u64;
         assert!(events < 100_000, "the audit log never fills");
     }
     events
