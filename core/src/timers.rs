@@ -143,9 +143,9 @@ impl Timers {
         self.find_first();
     }
 
-    /// When the next one fires.
+    /// When the next one fires. What the calendar shows only at the end of time never does.
     pub fn next_at(&self) -> Option<Timestamp> {
-        (self.first != Timers::NONE).then_some(self.first.0)
+        (self.first.0 != Timestamp::NEVER).then_some(self.first.0)
     }
 
     pub fn pop(&mut self) -> Option<(Timestamp, Timer)> {
@@ -272,6 +272,17 @@ mod tests {
         let mut timers = Timers::default();
         timers.set(Timestamp::NEVER, Timer::KeyExpires(1));
         assert_eq!((timers.next_at(), timers.pop(), timers.len()), (None, None, 0));
+    }
+
+    #[test]
+    fn a_dated_job_beyond_the_end_of_time_is_never_due_until_the_calendar_shows_otherwise() {
+        let mut timers = Timers::default();
+        timers.set_calendar(Calendar::from_offset_ms(-100));
+        timers.set_dated(Utc::from_millis(u64::MAX - 50), JobSeq::new(1), Timestamp::ZERO);
+        assert_eq!((timers.next_at(), timers.pop()), (None, None));
+        timers.set_calendar(Calendar::from_offset_ms(100));
+        let due_at = Timestamp::from_millis(u64::MAX - 150);
+        assert_eq!(timers.pop(), Some((due_at, Timer::JobDated(JobSeq::new(1), Timestamp::ZERO))));
     }
 
     #[test]
