@@ -207,8 +207,10 @@ fn a_hub_starts_and_runs_whatever_becomes_of_its_standard_error() {
             || fs::read_to_string(folder.path().join("hub.addr")).is_ok_and(|addr| addr.contains("\"ready\":true"));
         until("it is ready, or has ended", || ready() || hub.try_wait().unwrap().is_some());
         // Its log file cannot be rotated any more either.
-        fs::remove_dir_all(folder.path().join("logs")).unwrap_or_default();
-        File::create(folder.path().join("logs")).unwrap();
+        until("a file is in the place of its logs, which it makes again while it can", || {
+            fs::remove_dir_all(folder.path().join("logs")).unwrap_or_default();
+            File::create(folder.path().join("logs")).is_ok()
+        });
         let pid = rustix::process::Pid::from_raw(hub.id() as i32).unwrap();
         for _ in 0..40 {
             // A reload is a line of the log.
