@@ -663,7 +663,7 @@ impl World {
 /// How likely a power cut after an observation is to show a bug: most after an end by time alone, which has no command.
 fn weight(observation: &Observation) -> u64 {
     match observation {
-        Observation::JobShown { row, .. } if row.status == "expired" => 300,
+        Observation::JobShown { row, .. } if row.status == "expired" => 1_000,
         Observation::JobShown { .. } | Observation::WaitEnded(_) => 10,
         _ => 1,
     }
