@@ -71,7 +71,8 @@ impl Filter<'_> {
     fn fits_ip(&self, line: &Line) -> bool {
         // By value: an IPv6 address has many spellings.
         let ip = || line.details.get("ip").and_then(Value::as_str)?.parse::<IpAddr>().ok();
-        self.ip.is_none_or(|asked| ip() == Some(asked))
+        // An IPv4 address is the same written as IPv6.
+        self.ip.is_none_or(|asked| ip().is_some_and(|ip| ip.to_canonical() == asked.to_canonical()))
     }
 }
 
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn a_line_is_shown_if_it_matches_all_filters() {
         let now = rfc3339::parse("2026-01-15T12:30:00Z").unwrap();
-        let table: [(&[&str], &[usize]); 17] = [
+        let table: [(&[&str], &[usize]); 18] = [
             (&[], &[0, 1, 2, 3]),
             (&["--event", "AUTH_FAILURE"], &[0]),
             (&["--event", "AUTH_FAILURE,NODE"], &[0, 3]),
@@ -112,6 +113,7 @@ mod tests {
             (&["--node", "a"], &[1]),
             (&["--node", "7"], &[]),
             (&["--ip", "127.0.0.1"], &[0]),
+            (&["--ip", "::ffff:127.0.0.1"], &[0]),
             (&["--ip", "0:0:0:0:0:0:0:1"], &[2]),
             (&["--ip", "::1", "--node", "a"], &[]),
         ];
