@@ -100,6 +100,11 @@ fn an_invalid_setting_is_reported_in_one_line_with_the_allowed_values() {
             "hub.toml: max_queue_dept: there is no such setting (did you mean max_queue_depth?)".into(),
         ),
         (Given { toml: "something = 1", ..NOTHING }, "hub.toml: something: there is no such setting".into()),
+        (
+            Given { toml: "x-token-of-1234567 = 0", ..NOTHING },
+            "hub.toml: a name of 18 characters: there is no such setting; it is not shown, since it may be a secret"
+                .into(),
+        ),
         (Given { toml: "max_queue_depth = 0", ..NOTHING }, format!("hub.toml: max_queue_depth {number}")),
         (Given { toml: "max_queue_depth = [1]", ..NOTHING }, format!("hub.toml: max_queue_depth {number}")),
         (Given { toml: "[queue]\nmax = 1", ..NOTHING }, "hub.toml: queue: there is no such setting".into()),

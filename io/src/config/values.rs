@@ -174,10 +174,20 @@ fn find(key: &str, source: &Source) -> Result<&'static Setting, ConfigError> {
     if LATER.contains(&key) {
         return Err(refused("this release of the hub does not support it; take it out".into()));
     }
-    setting_of(key).ok_or_else(|| {
-        let hint = nearest(key).map(|name| format!(" (did you mean {}?)", source.spells(name)));
-        refused(format!("there is no such setting{}", hint.unwrap_or_default()))
+    setting_of(key).ok_or_else(|| match nearest(key) {
+        Some(name) => refused(format!("there is no such setting (did you mean {}?)", source.spells(name))),
+        None if may_be_secret(key) => ConfigError::new(format!(
+            "{source}: a name of {} characters: there is no such setting; it is not shown, since it may be a secret",
+            key.chars().count()
+        )),
+        None => refused("there is no such setting".into()),
     })
+}
+
+/// Whether a key that no setting has may be a token that was written in the wrong place: it is long, and has what no
+/// setting's name has.
+fn may_be_secret(key: &str) -> bool {
+    key.len() >= 16 && key.bytes().any(|byte| !byte.is_ascii_lowercase() && byte != b'_')
 }
 
 /// The setting of a key, by its name or an alias.
