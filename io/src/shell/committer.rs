@@ -88,6 +88,8 @@ struct Desk<L> {
     is_dozing: bool,
     /// The data folder is not the hub's: the leader must not write.
     is_down: bool,
+    /// The follower has not got the appender to look at the data folder: it gets the leader's next batch.
+    is_look_due: bool,
     is_ending: bool,
 }
 
@@ -108,6 +110,7 @@ impl<L> Committer<L> {
             commits: 0,
             is_dozing: false,
             is_down: false,
+            is_look_due: false,
             is_ending: false,
         };
         Committer { desk: Mutex::new(desk), changed: Condvar::new(), reports, received, waker }
@@ -131,7 +134,9 @@ impl<L> Committer<L> {
         let mut work = Work { commit: Commit::new(handover), began: Instant::now() };
         let mut desk = self.desk();
         let bytes = work.commit.handover().batch.bytes();
-        let may_write = !desk.is_down && desk.appender.as_ref().is_some_and(|appender| appender.has_room(bytes));
+        let may_write = !desk.is_down
+            && !desk.is_look_due
+            && desk.appender.as_ref().is_some_and(|appender| appender.has_room(bytes));
         let appender = if may_write { desk.appender.take() } else { None };
         let Some(mut appender) = appender else {
             desk.work = Some(work);
@@ -148,10 +153,8 @@ impl<L> Committer<L> {
         desk.commits += 1;
         let Some((event_loop, _)) = desk.parked.take() else {
             drop(desk);
-            // Its first pause is over.
-            if let Some(report) = self.finish(work, Some(attempt), &mut appender, &mut Watch::new()) {
-                self.put_back(appender, Some(report));
-            }
+            let report = self.finish(work, Some(attempt), &mut appender, &mut Watch::new());
+            self.put_back(appender, report);
             return None;
         };
         desk.appender = Some(appender);
@@ -181,9 +184,11 @@ impl<L> Committer<L> {
                 self.put_back(appender, report);
                 desk = self.desk();
                 desk.is_down = watch.is_down;
+                desk.is_look_due = watch.is_due();
                 continue;
             }
-            if watch.is_due()
+            desk.is_look_due = watch.is_due();
+            if desk.is_look_due
                 && let Some(appender) = desk.appender.take()
             {
                 drop(desk);

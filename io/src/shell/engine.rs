@@ -220,7 +220,7 @@ impl<W: Wire> Engine<W> {
         }
     }
 
-    /// Handles a report of the journal's thread. Returns the last record of a segment if one was sealed.
+    /// Handles a report of a commit. Returns the last record of a segment if one was sealed.
     pub fn handle_report(&mut self, report: Report) -> Option<u64> {
         match report {
             Report::Durable { up_to, spare, took, is_in_loop, sealed_through } => {

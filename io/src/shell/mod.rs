@@ -1,8 +1,8 @@
 //! The shell: one loop that reads ready connections, lets the service answer their requests, hands uncommitted commands
-//! to the journal's thread, and writes the replies whose records are durable.
+//! to the journal, and writes the replies whose records are durable.
 //!
 //! ```text
-//!  sockets ─read─► http::Connection ─► Service ─► batch ─► journal's thread ─► disk
+//!  sockets ─read─► http::Connection ─► Service ─► batch ─► Appender ─► disk
 //!     ▲                                  │ reply, with the number of the last record
 //!     └────────write──── HeldReplies ◄───┘ … until the disk has that record
 //! ```
@@ -99,7 +99,7 @@ pub struct Parts {
     pub timekeeper: Timekeeper,
     /// The service that answers their requests.
     pub service: Service,
-    /// Appends to the journal; the journal's thread gets it.
+    /// Appends to the journal; the threads that serve share it.
     pub appender: Appender,
     /// The audit log.
     pub audit: Audit,
