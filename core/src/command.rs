@@ -97,6 +97,8 @@ pub struct Submit {
     pub lease_duration_ms: Option<Millis>,
     /// Repeats of this submit refer to the same job.
     pub idempotency: Option<Idempotency>,
+    /// The node that submits it, as it says itself: its results are for it.
+    pub client: Option<Name>,
 }
 
 /// How repeats of a submit are recognised and answered.
@@ -207,6 +209,7 @@ impl Submit {
             retry_budget_ms: None,
             lease_duration_ms: None,
             idempotency: None,
+            client: None,
         }
     }
 }
@@ -305,6 +308,7 @@ members!(Submit {
     10 retry_budget_ms,
     11 lease_duration_ms,
     12 idempotency,
+    13 client,
 });
 
 members!(Idempotency {
@@ -415,6 +419,7 @@ mod tests {
             retry_budget_ms: Some(Millis::new(5)),
             lease_duration_ms: second,
             idempotency: Some(idempotency),
+            client: Some(name("c")),
         };
         let lease = LeaseRef { job: JobSeq::new(300), generation: 2 };
         let complete = Complete {

@@ -191,9 +191,13 @@ pub const HEAP_HEADER_BYTES: u64 = 24;
 /// is left alone in its page of the table; in a full page it takes half of it.
 pub const JOB_BYTES: u64 = 184;
 
-/// Additional bytes of a job with a time to live, a retry budget, a lease duration or an idempotency key: a box and a
-/// timer.
+/// Additional bytes of a job with a time to live, a retry budget, a lease duration, an idempotency key or a client: a box
+/// and a timer.
 pub const TERMS_BYTES: u64 = 72;
+
+/// Additional bytes of a job that names its client: a row and its place in the index of names, which jobs of one client
+/// share, and the job's place among the client's results.
+pub const CLIENT_BYTES: u64 = 144;
 
 /// Additional bytes of a leased or final job: the node, the instants, the outcome.
 pub const RUN_BYTES: u64 = 192;

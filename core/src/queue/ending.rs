@@ -262,13 +262,18 @@ impl Queue {
         let (account, bytes) = job.charge();
         ledger.release(account, bytes);
         let (kind, class) = (job.kind, job.class);
+        let client = job.client();
         let ended = if job.final_number().is_some_and(|number| number >= first) {
-            Some(EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class))))
+            let name = client.map(|client| self.clients.name(client.index).clone());
+            Some(EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class)), name))
         } else {
             let spare = job.into_spare_run().filter(|_| self.spare_runs.len() < SPARE_RUNS_MAX);
             self.spare_runs.extend(spare);
             None
         };
+        if let Some(client) = client {
+            self.clients.remove_job(client);
+        }
         self.classes.remove_retained(ledger, class);
         if self.kinds.remove_job(ledger, kind) {
             self.profiles.drop_views_of(kind);

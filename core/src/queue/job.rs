@@ -19,6 +19,7 @@ use crate::name::Name;
 use crate::outcome::{CompletedStatus, FinalStatus};
 use crate::payload::Payload;
 use crate::queue::class::{ClassIndex, ClassKey, JobPlace, LaneIndex};
+use crate::queue::client::ClientRef;
 use crate::queue::kind::KindIndex;
 use crate::queue::lane::Rank;
 use crate::queue::lease::{Attempt, AttemptEnd, AttemptHistory};
@@ -58,6 +59,7 @@ pub(crate) struct Terms {
     pub key: Option<KeyPlace>,
     /// The place in the order of submission that it took from an older job.
     place: Option<NonZeroU64>,
+    pub client: Option<ClientRef>,
 }
 
 /// The state of a job.
@@ -140,6 +142,7 @@ pub struct JobView<'a> {
     job: &'a Job,
     kind: &'a Name,
     class: &'a ClassKey,
+    client: Option<&'a Name>,
 }
 
 /// A final job that was dropped from the table.
@@ -148,6 +151,7 @@ pub struct EndedJob {
     job: Job,
     kind: Name,
     class: std::sync::Arc<ClassKey>,
+    client: Option<Name>,
 }
 
 /// How a submitted result relates to the state of its job.
@@ -185,7 +189,7 @@ impl Terms {
         let clamped = |duration: Millis| duration.clamp(LEASE_DURATION_MIN, LEASE_DURATION_MAX).get();
         let lease_duration_ms = lease_duration_ms.map(clamped).and_then(|ms| NonZeroU32::new(ms as u32));
         let place = place.and_then(|place| NonZeroU64::new(place.get()));
-        Terms { expires_at, retry_until, lease_duration_ms, key: None, place }
+        Terms { expires_at, retry_until, lease_duration_ms, key: None, place, client: None }
     }
 
     pub fn lease_duration_ms(&self) -> Option<Millis> {
@@ -215,6 +219,10 @@ impl Job {
     /// The place of its idempotency key, while that is bound to it and not spent.
     pub fn key(&self) -> Option<KeyPlace> {
         self.terms.as_ref().and_then(|terms| terms.key)
+    }
+
+    pub fn client(&self) -> Option<ClientRef> {
+        self.terms.as_ref().and_then(|terms| terms.client)
     }
 
     pub(super) fn set_key(&mut self, key: Option<KeyPlace>) {
@@ -279,7 +287,8 @@ impl Job {
             Stage::Final(run) if run.outcome.status == FinalStatus::Dead => (Account::Dead, run.bytes()),
             Stage::Final(run) => (Account::Retained, run.bytes()),
         };
-        let terms = if self.terms.is_some() { TERMS_BYTES } else { 0 };
+        let client = |terms: &Terms| terms.client.map_or(0, ClientRef::bytes);
+        let terms = self.terms.as_deref().map_or(0, |terms| TERMS_BYTES + client(terms));
         (account, JOB_BYTES + Payload::bytes_of(&self.params) + terms + self.history.bytes() + run)
     }
 
@@ -477,8 +486,8 @@ impl Run {
 }
 
 impl<'a> JobView<'a> {
-    pub(super) fn new(job: &'a Job, kind: &'a Name, class: &'a ClassKey) -> Self {
-        JobView { job, kind, class }
+    pub(super) fn new(job: &'a Job, kind: &'a Name, class: &'a ClassKey, client: Option<&'a Name>) -> Self {
+        JobView { job, kind, class, client }
     }
 
     pub fn seq(&self) -> JobSeq {
@@ -506,6 +515,11 @@ impl<'a> JobView<'a> {
     /// Which nodes may run it.
     pub fn class(&self) -> &'a ClassKey {
         self.class
+    }
+
+    /// The node that submitted it, as its submit named it.
+    pub fn client(&self) -> Option<&'a Name> {
+        self.client
     }
 
     pub fn submitted_at(&self) -> Timestamp {
@@ -584,8 +598,8 @@ impl<'a> JobView<'a> {
 }
 
 impl EndedJob {
-    pub(super) fn new(job: Job, kind: Name, class: std::sync::Arc<ClassKey>) -> Self {
-        EndedJob { job, kind, class }
+    pub(super) fn new(job: Job, kind: Name, class: std::sync::Arc<ClassKey>, client: Option<Name>) -> Self {
+        EndedJob { job, kind, class, client }
     }
 
     /// Its place in the order of ending.
@@ -594,7 +608,7 @@ impl EndedJob {
     }
 
     pub fn view(&self) -> JobView<'_> {
-        JobView::new(&self.job, &self.kind, &self.class)
+        JobView::new(&self.job, &self.kind, &self.class, self.client.as_ref())
     }
 }
 
@@ -623,6 +637,6 @@ pub(super) mod tests {
     fn a_record_is_small() {
         assert!(size_of::<Option<Job>>() <= 88, "{} bytes", size_of::<Option<Job>>());
         assert!(size_of::<Run>() <= 152, "{} bytes", size_of::<Run>());
-        assert!(size_of::<Terms>() <= 32, "{} bytes", size_of::<Terms>());
+        assert!(size_of::<Terms>() <= 40, "{} bytes", size_of::<Terms>());
     }
 }

@@ -6,6 +6,7 @@
 //! timer are O(log n) in the jobs held.
 
 pub(crate) mod class;
+mod client;
 pub(crate) mod ending;
 pub(crate) mod event;
 mod heads;
@@ -29,7 +30,8 @@ use crate::dedup::KeyPlace;
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::{Account, Ledger};
 use crate::limits::{
-    ATTEMPTS_MAX, JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, SHARED_BYTES_MAX, TERMS_BYTES,
+    ATTEMPTS_MAX, CLIENT_BYTES, JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, SHARED_BYTES_MAX,
+    TERMS_BYTES,
 };
 use crate::name::Name;
 use crate::name_set::NameSet;
@@ -39,6 +41,7 @@ use crate::rules;
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
 use class::{ClassIndex, ClassKey, Classes, JobPlace, Lowered};
+use client::Clients;
 use event::Event;
 pub(crate) use job::EndedJob;
 use job::{Job, JobView, Run, Stage, Terms};
@@ -60,6 +63,7 @@ pub struct Queue {
     table: JobTable,
     kinds: Kinds,
     classes: Classes,
+    clients: Clients,
     profiles: Profiles,
     reserved: Reserved,
     waiters: Waiters,
@@ -109,6 +113,7 @@ impl Default for Queue {
             table: JobTable::default(),
             kinds: Kinds::default(),
             classes: Classes::default(),
+            clients: Clients::default(),
             profiles: Profiles::default(),
             reserved: Reserved::default(),
             waiters: Waiters::default(),
@@ -246,12 +251,13 @@ impl Queue {
         let due_at = cx.now + submit.delay_ms;
         let is_dated = due_at != Timestamp::NEVER && submit.run_at > cx.timers.calendar().utc(cx.now);
         let stage = if is_dated { Stage::Dated { run_at: submit.run_at } } else { Stage::Scheduled { due_at } };
-        let terms = Terms::new(
+        let mut terms = Terms::new(
             submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
             submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
             submit.lease_duration_ms,
             place,
         );
+        terms.client = submit.client.as_ref().map(|name| self.clients.add_job(name));
         cx.timers.set(terms.expires_at, Timer::JobExpires(seq));
         cx.events.push(Event::Submitted { kind });
         let has_terms = submit.idempotency.is_some() || terms != Terms::default();
@@ -450,7 +456,8 @@ impl Queue {
     }
 
     fn view<'a>(&'a self, job: &'a Job) -> JobView<'a> {
-        JobView::new(job, self.kinds.name(job.kind), self.classes.key(job.class))
+        let client = job.client().map(|client| self.clients.name(client.index));
+        JobView::new(job, self.kinds.name(job.kind), self.classes.key(job.class), client)
     }
 
     fn lease_one(
@@ -550,8 +557,10 @@ fn bytes_of(submit: &Submit) -> u64 {
     let has_terms = submit.idempotency.is_some()
         || submit.ttl_ms.is_some()
         || submit.retry_budget_ms.is_some()
-        || submit.lease_duration_ms.is_some();
-    JOB_BYTES + Payload::bytes_of(&submit.params) + if has_terms { TERMS_BYTES } else { 0 }
+        || submit.lease_duration_ms.is_some()
+        || submit.client.is_some();
+    let client = submit.client.as_ref().map_or(0, |name| CLIENT_BYTES + name.bytes());
+    JOB_BYTES + Payload::bytes_of(&submit.params) + if has_terms { TERMS_BYTES } else { 0 } + client
 }
 
 fn lease_duration(asked: Option<Millis>, job: &Job, limits: &Limits) -> Millis {

@@ -2,6 +2,7 @@
 //! written: they are derived from the jobs.
 
 use super::class::{ClassKey, JobPlace, LaneIndex};
+use super::client::ClientRef;
 use super::job::{Job, Outcome, Run, Stage, Terms};
 use super::lease::{Attempt, AttemptEnd, AttemptHistory};
 use super::{Queue, insert_reservation};
@@ -52,6 +53,7 @@ pub(crate) struct JobRecord {
     final_number: Option<u64>,
     /// The instant of the calendar that it waits for; `at` is the end of its delay then.
     run_at: Option<Utc>,
+    client: Option<Name>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +90,7 @@ members!(JobRecord {
     22 error,
     23 final_number,
     24 run_at,
+    25 client,
 });
 
 numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final, 4 Reserved });
@@ -153,7 +156,8 @@ impl Queue {
             _ => self.classes.add_unfinished(cx.ledger, &mut self.kinds, None, key, kind),
         };
         let not_before = record.at;
-        let job = record.into_job(registry, JobPlace { class, kind, lane }, place)?;
+        let client = record.client.as_ref().map(|name| self.clients.add_job(name));
+        let job = record.into_job(registry, JobPlace { class, kind, lane }, place, client)?;
         // At this very instant a leased job's timer may have fired; a waiting job's has not, or the job would be final.
         let is_final = matches!(job.stage, Stage::Final(_));
         if job.is_waiting() || (!is_final && job.expires_at() > cx.now) {
@@ -230,6 +234,7 @@ impl Queue {
             error: None,
             final_number: None,
             run_at: None,
+            client: job.client().map(|client| self.clients.name(client.index).clone()),
         };
         match &job.stage {
             Stage::Dated { run_at } => {
@@ -254,7 +259,13 @@ impl Queue {
 }
 
 impl JobRecord {
-    fn into_job(mut self, registry: &Registry, job_place: JobPlace, place: u32) -> Result<Job, &'static str> {
+    fn into_job(
+        mut self,
+        registry: &Registry,
+        job_place: JobPlace,
+        place: u32,
+        client: Option<ClientRef>,
+    ) -> Result<Job, &'static str> {
         for attempt in &mut self.attempts {
             // All attempts of a known node share the text of its name.
             if let Some(node) = registry.by_name(&attempt.node) {
@@ -292,12 +303,13 @@ impl JobRecord {
             }
             _ => return Err("a job's members contradict its state"),
         };
-        let terms = Terms::new(
+        let mut terms = Terms::new(
             self.expires_at.unwrap_or(Timestamp::NEVER),
             self.retry_until.unwrap_or(Timestamp::NEVER),
             self.lease_duration_ms,
             self.place,
         );
+        terms.client = client;
         let job = Job {
             seq: self.seq,
             params: self.params,
@@ -358,6 +370,7 @@ mod tests {
             error: None,
             final_number: None,
             run_at: None,
+            client: None,
         };
         record.encode(&mut bytes);
         let decoded = JobRecord::decode(&mut Reader::new(&bytes));

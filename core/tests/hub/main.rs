@@ -3,6 +3,7 @@
 
 mod bounds;
 mod capacity;
+mod clients;
 mod damaged_snapshots;
 mod ends;
 mod idempotency;

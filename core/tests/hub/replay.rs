@@ -59,6 +59,7 @@ fn submits() -> impl Strategy<Value = Submit> {
             delay_ms: Millis::new(delay_ms),
             ttl_ms: ttl_ms.map(Millis::new),
             retry_budget_ms: budget_ms.map(Millis::new),
+            client: (bytes % 3 == 1).then(|| name(["p", "q"][bytes % 2])),
             ..keyed
         },
     )

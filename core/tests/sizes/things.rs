@@ -92,6 +92,9 @@ fn a_job_takes_what_it_is_charged() {
     table.check("queued with terms", 0.6, nothing, |driver, count| {
         submit(count, |n| Submit { ttl_ms: Some(Millis::new(1 + n * 7_919 % count)), ..job("k", 0) })(driver);
     });
+    table.check("with a client each", 0.5, nothing, |driver, count| {
+        submit(count, |n| Submit { client: Some(name(&format!("client {n}"))), ..job("k", 0) })(driver);
+    });
     table.held_max = Some(260.0);
     table.check("keyed with ttl", 0.6, nothing, |driver, count| {
         submit(count, |n| Submit { ttl_ms: Some(soon), ..keyed(&format!("key {n}"), job("k", 0)) })(driver);

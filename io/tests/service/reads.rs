@@ -188,3 +188,33 @@ fn an_expiry_within_a_record_that_is_not_durable_is_not_shown_while_the_journal_
         assert_eq!(ask_at(LATER, &mut service, "GET", path, "").unwrap().0, 200, "{path}");
     }
 }
+
+#[test]
+fn a_job_shows_the_node_that_its_submit_named_as_its_client() {
+    let mut service = scene::service(scene::settings());
+    let mut submit = |client: &str| {
+        let body = format!(r#"{{"kind":"k","client":{client}}}"#);
+        ask(&mut service, "POST", "/mesh/submit_request", &body).expect("it is answered at once")
+    };
+    for (client, detail) in [
+        (r#""NODE_A""#, "client must be an object"),
+        (r#"{"node_id":7}"#, "node_id must be a string"),
+        (r#"{"node_id":" "}"#, "client.node_id must not be empty"),
+        (r#"{"node":"NODE_A","NodeID":"NODE_A"}"#, "node_id is misspelled"),
+    ] {
+        let (status, text) = submit(client);
+        assert!(status == 400 && text.contains(detail), "{client}: {text}");
+    }
+    for client in ["null", "{}", r#"{"node_id":null}"#, r#"{"node_id":" NODE_A ","other":1}"#] {
+        assert_eq!(submit(client).0, 200, "{client}");
+    }
+    service.set_durable(service.last_seq());
+    for seq in 1..=4 {
+        let path = format!("/mesh/jobs/{}", service.hub().ids().job_id(JobSeq::new(seq)));
+        let (_, text) = get(&mut service, &path);
+        assert_eq!(text.contains(r#""client":{"node_id":"NODE_A"}"#), seq == 4, "{text}");
+        assert_eq!(text.contains("client"), seq == 4, "{text}");
+    }
+    let (_, text) = get(&mut service, "/mesh/jobs");
+    assert_eq!(text.matches(r#""client":{"node_id":"NODE_A"}"#).count(), 1, "{text}");
+}

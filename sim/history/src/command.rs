@@ -190,6 +190,7 @@ fn parse_submit(words: &mut Words<'_>) -> Result<Submit, WordError> {
         "on_duplicate",
         "on_failed",
         "key_ttl",
+        "client",
     ];
     let options = words.options(OPTIONS, &[])?;
     let idempotency = parse_idempotency(words, &options)?;
@@ -206,6 +207,7 @@ fn parse_submit(words: &mut Words<'_>) -> Result<Submit, WordError> {
         retry_budget_ms: options.get("retry_budget", &DURATION)?,
         lease_duration_ms: options.get("for", &DURATION)?,
         idempotency,
+        client: options.get("client", &NAME)?,
     })
 }
 
@@ -242,7 +244,8 @@ fn print_submit(submit: &Submit) -> String {
         .maybe("ttl", &submit.ttl_ms, |ms| values::duration(*ms))
         .maybe("attempts_max", &submit.attempts_max, u32::to_string)
         .maybe("retry_budget", &submit.retry_budget_ms, |ms| values::duration(*ms))
-        .maybe("for", &submit.lease_duration_ms, |ms| values::duration(*ms));
+        .maybe("for", &submit.lease_duration_ms, |ms| values::duration(*ms))
+        .maybe("client", &submit.client, |name| values::name(name));
     let Some(idempotency) = &submit.idempotency else { return line.end() };
     line.option("key", values::name(&idempotency.key))
         .option("hash", values::hash(&idempotency.payload_hash))

@@ -132,8 +132,8 @@ fn submits() -> BoxedStrategy<Command> {
     let what = (names(), prop::option::of(payloads()), prop::sample::select(priorities), zones(), sets());
     let when = (durations(), numbers().prop_map(Utc::from_millis), prop::option::of(durations()));
     let how = (prop::option::of(any::<u32>()), prop::option::of(durations()), prop::option::of(durations()));
-    (what, when, how, prop::option::of(idempotencies()))
-        .prop_map(|(what, when, how, idempotency)| {
+    (what, when, how, prop::option::of(idempotencies()), prop::option::of(names()))
+        .prop_map(|(what, when, how, idempotency, client)| {
             Command::Submit(Box::new(Submit {
                 kind: what.0,
                 params: what.1,
@@ -147,6 +147,7 @@ fn submits() -> BoxedStrategy<Command> {
                 retry_budget_ms: how.1,
                 lease_duration_ms: how.2,
                 idempotency,
+                client,
             }))
         })
         .boxed()

@@ -158,6 +158,9 @@ fn write_job(out: &mut Vec<u8>, hub: &Hub, job: JobView<'_>, is_whole: bool) {
         out.text("kind", job.kind()).plain("status", job.status()).plain("priority", job.priority().as_str());
         out.text("zone", job.class().zone.as_str());
         out.array("requires", job.class().requires.iter(), |out, name: &Name| write_text(out, name));
+        if let Some(client) = job.client() {
+            out.object("client", |out| _ = out.text("node_id", client));
+        }
         out.time("submitted_utc", calendar.utc(job.submitted_at()));
         if job.expires_at() != Timestamp::NEVER {
             out.time("expires_utc", calendar.utc(job.expires_at()));

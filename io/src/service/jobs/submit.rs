@@ -96,9 +96,16 @@ fn read_submit(fields: &Fields, header_key: Option<&[u8]>) -> Result<Submit, Pro
         retry_budget_ms: fields.seconds("retry_budget_sec", 0..=FAR_SECS)?,
         lease_duration_ms: leases::read_lease_duration(fields)?,
         idempotency,
+        client: read_client(fields)?,
         kind,
         params,
     })
+}
+
+/// The node that a submit names as its sender.
+fn read_client(fields: &Fields) -> Result<Option<Name>, Problem> {
+    let Some(client) = fields.object("client", &["node_id"])? else { return Ok(None) };
+    client.text("node_id")?.map(|text| body::name("client.node_id", &text)).transpose()
 }
 
 fn read_idempotency(fields: &Fields, header_key: Option<&[u8]>, kind: &Name) -> Result<Option<Idempotency>, Problem> {

@@ -2,7 +2,8 @@
 
 use super::node::ModelNode;
 use sheratan_core::limits::{
-    ATTEMPT_BYTES, ATTEMPTS_KEPT_MAX, ATTEMPTS_MAX, HEAP_HEADER_BYTES, JOB_BYTES, Limits, RUN_BYTES, TERMS_BYTES,
+    ATTEMPT_BYTES, ATTEMPTS_KEPT_MAX, ATTEMPTS_MAX, CLIENT_BYTES, HEAP_HEADER_BYTES, JOB_BYTES, Limits, RUN_BYTES,
+    TERMS_BYTES,
 };
 use sheratan_core::{
     Attempt, AttemptEnd, ClassKey, Complete, CompletedStatus, HubKey, JobSeq, LeaseRef, Millis, Name, Payload,
@@ -141,8 +142,11 @@ impl ModelJob {
             || self.retry_until != Timestamp::NEVER
             || self.asked.lease_duration_ms.is_some()
             || self.place.is_some()
-            || self.is_keyed;
+            || self.is_keyed
+            || self.asked.client.is_some();
+        let client = |name: &Name| CLIENT_BYTES + HEAP_HEADER_BYTES + name.len() as u64;
         let mut bytes = JOB_BYTES + payload(&self.asked.params) + if has_terms { TERMS_BYTES } else { 0 };
+        bytes += self.asked.client.as_ref().map_or(0, client);
         let is_latest_apart = !self.is_waiting() && !self.ended_while_it_waited();
         let kept = self.kept_attempts();
         let (earlier, latest) = kept.split_at(kept.len() - usize::from(is_latest_apart));
