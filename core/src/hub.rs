@@ -6,7 +6,7 @@
 //!   the state is a function of the commands that changed something (the journal) and of nothing else: calls in between
 //!   do not matter.
 //! - [`Hub::advance`] fires due timers without a command: call it at [`Hub::next_deadline`], or long polls wake late.
-//! - [`Hub::park`], [`Hub::unpark`], [`Hub::observe`] change ephemeral state, which no journal holds.
+//! - [`Hub::park`], [`Hub::unpark`], [`Hub::observe`], [`Hub::note_results_read`] change ephemeral state, which no journal holds.
 //! - After any of these, call [`Hub::settle`] until it returns no more effects. [`Hub::next_deadline`] panics before
 //!   that: a shell that sleeps before it has carried out all effects leaves a client without its answer.
 //! - All other methods only read.
@@ -224,6 +224,11 @@ impl Hub {
         self.is_settled = self.effects.is_empty();
         self.undelivered_ends.clear(self.queue.next_numbers().1);
         effects.append(&mut self.effects);
+    }
+
+    /// A client has read its results before a position.
+    pub fn note_results_read(&mut self, client: &str, position: u64) {
+        self.queue.clients_mut().note_read(client, position);
     }
 
     /// Counts what the shell observed.
@@ -585,6 +590,7 @@ impl Hub {
             }
             Event::Exhausted { job, attempts } => self.audit(Audit::RetryExhausted { job, attempts }),
             Event::Ended { job, kind, status, key } => {
+                self.queue.add_result(job);
                 if let Some(place) = key {
                     let outcome = self.queue.outcome_of(job);
                     let stores = (&mut self.timers, &mut self.ledger);

@@ -51,6 +51,9 @@ pub type LeaseIdText = IdText<42>;
 /// A UUID in its usual form (RFC 9562, version 8).
 pub type RequestIdText = IdText<36>;
 
+/// `results_` + 12 hex of position + 12 hex of a job's number + 8 hex of tag.
+pub type ResultCursorText = IdText<40>;
+
 /// The purpose of a keyed hash, which is part of its input: hashes for different purposes never have the same input.
 #[derive(Clone, Copy)]
 #[repr(u8)]
@@ -61,6 +64,7 @@ enum Purpose {
     RetryJitter = 4,
     IdempotencyKey = 5,
     OutcomeChain = 6,
+    ResultCursor = 7,
 }
 
 /// Sequence numbers are written as 12 hex digits: 2^48 jobs, 89 years at 100,000 a second.
@@ -148,6 +152,26 @@ impl Ids {
         (read_hex(&digits[20..])? == tag).then_some(lease)
     }
 
+    /// The text of a position among the results of all clients, given after job `last` was submitted.
+    pub fn result_cursor(&self, position: u64, last: JobSeq) -> ResultCursorText {
+        let mut text = IdText(*b"results_00000000000000000000000000000000");
+        write_hex(&mut text.0[8..20], position);
+        write_hex(&mut text.0[20..32], last.0);
+        write_hex(&mut text.0[32..40], u64::from(self.key.cursor_tag(position, last, self.salts.of_job(last))));
+        text
+    }
+
+    /// The position that a text names; `None` if this hub did not give it, or gave it from records that are gone.
+    pub fn parse_result_cursor(&self, text: &str) -> Option<u64> {
+        let digits = text.strip_prefix("results_")?.as_bytes();
+        if digits.len() != 32 {
+            return None;
+        }
+        let (position, last) = (read_hex(&digits[..12])?, JobSeq(read_hex(&digits[12..24])?));
+        let tag = self.key.cursor_tag(position, last, self.salts.of_job(last));
+        (read_hex(&digits[24..])? == u64::from(tag)).then_some(position)
+    }
+
     /// The request id of a job's submission: a UUID version 8 made from the job's number.
     pub fn request_id(&self, seq: JobSeq) -> RequestIdText {
         let mut bytes = self.key.request_hash(seq, self.salts.of_job(seq)).to_be_bytes();
@@ -191,6 +215,10 @@ impl HubKey {
 
     fn job_tag(&self, seq: JobSeq, salt: Option<Salt>) -> u32 {
         self.salted(Purpose::Job, salt, &[&seq.0.to_le_bytes()]) as u32
+    }
+
+    fn cursor_tag(&self, position: u64, last: JobSeq, salt: Option<Salt>) -> u32 {
+        self.salted(Purpose::ResultCursor, salt, &[&position.to_le_bytes(), &last.0.to_le_bytes()]) as u32
     }
 
     fn lease_tag(&self, lease: LeaseRef, salt: Option<Salt>) -> u64 {
@@ -351,6 +379,22 @@ mod tests {
             assert_eq!(ids().parse_job_id(text), None);
             assert_eq!(ids().parse_lease_id(text, |_| Some(AT)), None);
         }
+    }
+
+    #[test]
+    fn a_cursor_names_its_position_until_the_records_that_it_came_from_are_gone() {
+        let ids = ids();
+        let text = ids.result_cursor(300, JobSeq(7));
+        assert_eq!(ids.parse_result_cursor(text.as_str()), Some(300));
+        let mut after = ids.clone();
+        after.salts.begin(JobSeq(8), AT, Salt::new([1; 8]));
+        assert_eq!(after.parse_result_cursor(text.as_str()), Some(300));
+        let mut cut = ids.clone();
+        cut.salts.begin(JobSeq(7), AT, Salt::new([1; 8]));
+        assert_eq!(cut.parse_result_cursor(text.as_str()), None);
+        let mistyped = text.as_str().replace("results_00000000012c", "results_00000000012d");
+        assert_eq!(ids.parse_result_cursor(&mistyped), None);
+        assert_eq!(ids.parse_result_cursor(ids.job_id(JobSeq(7)).as_str()), None);
     }
 
     #[test]

@@ -48,7 +48,9 @@ pub use effect::{Audit, Effect};
 pub use encoding::DecodeError;
 pub use envelope::{Caller, Envelope, FORMAT, Origin, Principal};
 pub use hub::Hub;
-pub use ids::{HubKey, IdText, Ids, JobIdText, JobSeq, LeaseIdText, LeaseRef, NodeIndex, RequestIdText};
+pub use ids::{
+    HubKey, IdText, Ids, JobIdText, JobSeq, LeaseIdText, LeaseRef, NodeIndex, RequestIdText, ResultCursorText,
+};
 pub use ledger::{Account, Ledger};
 pub use limits::Limits;
 pub use name::{Name, NameError};

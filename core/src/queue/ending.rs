@@ -262,8 +262,8 @@ impl Queue {
         let (account, bytes) = job.charge();
         ledger.release(account, bytes);
         let (kind, class) = (job.kind, job.class);
-        let client = job.client();
-        let ended = if job.final_number().is_some_and(|number| number >= first) {
+        let (client, number) = (job.client(), job.final_number().expect("a retained job is final"));
+        let ended = if number >= first {
             let name = client.map(|client| self.clients.name(client.index).clone());
             Some(EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class)), name))
         } else {
@@ -272,6 +272,7 @@ impl Queue {
             None
         };
         if let Some(client) = client {
+            self.clients.drop_result(client, number);
             self.clients.remove_job(client);
         }
         self.classes.remove_retained(ledger, class);

@@ -185,6 +185,45 @@ impl Queue {
         }
     }
 
+    /// The results of a client from a position on: its final jobs whose final numbers are not below it, in the order of
+    /// ending. O(log n).
+    pub fn results_from(&self, client: &str, position: u64) -> impl Iterator<Item = JobView<'_>> {
+        let held = |seq| self.get(seq).expect("a result that is held is that of a job that is held");
+        self.clients.results_from(client, position).map(held)
+    }
+
+    /// The position after all results.
+    pub fn results_end(&self) -> u64 {
+        self.retention.next_number()
+    }
+
+    /// The position before which results of this client may have been dropped.
+    pub fn results_dropped_before(&self, client: &str) -> u64 {
+        self.clients.dropped_before(client)
+    }
+
+    /// How many results of this client it has not read since the hub started.
+    pub fn results_unread_by(&self, client: &str) -> u64 {
+        self.clients.unread_by(client)
+    }
+
+    /// How many results their clients have not read since the hub started.
+    pub fn results_unread(&self) -> u64 {
+        self.clients.unread()
+    }
+
+    pub(crate) fn clients_mut(&mut self) -> &mut Clients {
+        &mut self.clients
+    }
+
+    /// A job ended: if it names a client, its result is for that one.
+    pub(crate) fn add_result(&mut self, seq: JobSeq) {
+        let job = self.table.get(seq).expect("a job whose end is handled is held");
+        if let (Some(client), Some(number)) = (job.client(), job.final_number()) {
+            self.clients.add_result(client, number, seq);
+        }
+    }
+
     pub(crate) fn kinds_mut(&mut self) -> &mut Kinds {
         &mut self.kinds
     }
@@ -446,10 +485,16 @@ impl Queue {
 
     /// What the jobs, their texts and the long polls are charged, recomputed. O(n).
     pub(crate) fn recount(&self, ledger: &mut Ledger) {
+        let mut results = 0;
         for job in self.table.iter_from(JobSeq::FIRST) {
             let (account, bytes) = job.charge();
             ledger.charge(account, bytes);
+            if let (Some(client), Some(number)) = (job.client(), job.final_number()) {
+                assert_eq!(self.clients.result(client, number), Some(job.seq), "a result is that of its job");
+                results += 1;
+            }
         }
+        assert_eq!(self.clients.result_count(), results, "each result is that of a final job");
         let (of_jobs, of_places) = self.kinds.bytes();
         ledger.charge(Account::Shared, of_jobs + self.classes.bytes());
         ledger.charge(Account::Waiters, of_places + self.waiters.bytes());

@@ -191,6 +191,9 @@ impl Queue {
             }
             Stage::Final(run) => {
                 self.retention.restore(run.outcome.at, seq, run.outcome.status);
+                if let Some(client) = job.client() {
+                    self.clients.add_result(client, run.outcome.number, seq);
+                }
             }
         }
         self.table.insert(job);
@@ -199,11 +202,23 @@ impl Queue {
 
     /// All jobs of a snapshot are restored: puts the final ones in the order in which they ended. O(n log n).
     pub(crate) fn restored(&mut self) {
+        self.clients.restored(self.first_number_after_gaps());
         let table = &self.table;
         self.retention.restored(|seq| match table.get(seq).map(|job| &job.stage) {
             Some(Stage::Final(run)) => rules::retention_order(run.outcome.number),
             _ => unreachable!("only final jobs are among the final ones"),
         });
+    }
+
+    /// The first final number from which on no final job is missing.
+    fn first_number_after_gaps(&self) -> u64 {
+        let mut numbers: Vec<_> = self.table.iter_from(JobSeq::FIRST).filter_map(Job::final_number).collect();
+        numbers.sort_unstable();
+        let mut first = self.retention.next_number();
+        while numbers.pop().is_some_and(|number| number + 1 == first) {
+            first -= 1;
+        }
+        first
     }
 
     fn record(&self, timers: &Timers, job: &Job) -> JobRecord {

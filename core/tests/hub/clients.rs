@@ -1,8 +1,8 @@
 //! Clients: the nodes that submits name, whose the results are.
 
-use crate::scene::{Scene, job, keyed, name};
+use crate::scene::{Scene, job, keyed, name, restore};
 use sheratan_core::limits::{CLIENT_BYTES, HEAP_HEADER_BYTES, TERMS_BYTES};
-use sheratan_core::{Account, JobSeq, OnDuplicate, OnFailed, Submit, Submitted};
+use sheratan_core::{Account, Hub, JobSeq, Millis, OnDuplicate, OnFailed, Submit, Submitted};
 
 fn by(client: &str) -> Submit {
     Submit { client: Some(name(client)), ..job("k") }
@@ -55,4 +55,44 @@ fn a_repeat_that_names_another_client_refers_to_the_same_job() {
     let first = scene.submit(of("a"));
     assert_eq!(scene.try_submit(of("b")), Ok(Submitted::InProgress { job: first }));
     assert_eq!(client_of(&scene, first).as_deref(), Some("a"));
+}
+
+/// The jobs whose results a client reads from a position on.
+fn results(scene: &Hub, client: &str, position: u64) -> Vec<u64> {
+    scene.queue().results_from(client, position).map(|job| job.seq().get()).collect()
+}
+
+#[test]
+fn results_are_read_in_the_order_of_ending_and_survive_a_restart_from_a_snapshot() {
+    let mut scene = Scene::new();
+    let [late, early] = ["a", "a"].map(|client| scene.submit(Submit { attempts_max: Some(1), ..by(client) }));
+    let leases: Vec<_> = scene.pull("n", 2).into_iter().map(|leased| leased.lease).collect();
+    scene.fail(leases[1]);
+    scene.succeed(leases[0]);
+    scene.submit(Submit { ttl_ms: Some(Millis::ZERO), ..by("a") });
+    let order = [early.get(), late.get(), 3];
+    assert_eq!(results(&scene.hub, "a", 0), order);
+    let restored = restore(&scene.hub);
+    for (position, left) in [(0, &order[..]), (1, &order[1..]), (3, &[])] {
+        assert_eq!(results(&restored, "a", position), left);
+    }
+    assert_eq!((restored.queue().results_end(), restored.queue().results_unread_by("a")), (3, 3));
+}
+
+#[test]
+fn a_hub_that_starts_takes_every_final_number_that_is_gone_for_a_result_of_any_client() {
+    let mut scene = Scene::with(|limits| limits.dead_jobs_max = 0);
+    let submit = |scene: &mut Scene, client, ok| {
+        scene.submit(Submit { attempts_max: Some(1), ..by(client) });
+        let lease = scene.lease("n").lease;
+        if ok { scene.succeed(lease) } else { scene.fail(lease) }
+    };
+    for (client, ok) in [("a", true), ("b", false), ("a", true), ("a", true)] {
+        submit(&mut scene, client, ok);
+    }
+    let dropped = |hub: &Hub| ["a", "b"].map(|client| hub.queue().results_dropped_before(client));
+    assert_eq!(dropped(&scene.hub), [0, 2]);
+    let restored = restore(&scene.hub);
+    assert_eq!(dropped(&restored), [2, 2]);
+    assert_eq!(restored.queue().results_unread(), 3);
 }

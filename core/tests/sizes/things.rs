@@ -117,6 +117,10 @@ fn a_lease_and_an_end_take_what_they_are_charged() {
         submit(count, |_| job("k", 0))(driver);
         lease_all(driver, "a").iter().for_each(|leased| driver.complete(success(leased.lease, 10)));
     });
+    table.check("completed with a client each", 0.5, nothing, |driver, count| {
+        submit(count, |n| Submit { client: Some(name(&format!("client {n}"))), ..job("k", 0) })(driver);
+        lease_all(driver, "a").iter().for_each(|leased| driver.complete(success(leased.lease, 10)));
+    });
     table.check("expired", 0.6, nothing, |driver, count| {
         submit(count, |_| Submit { ttl_ms: Some(Millis::ZERO), ..job("k", 0) })(driver);
     });

@@ -1,4 +1,5 @@
-//! Long polls: requests that wait for a job to run, for a job to end, or for the journal to hold what they would show.
+//! Long polls: requests that wait for a job to run, for a job or one of a client's jobs to end, or for the journal to hold
+//! what they would show.
 //!
 //! Each has an id, a deadline, and the connection that sent it. Operations are O(log n) in the long polls unless they
 //! say otherwise. The service's part below answers them: a pull is repeated when the hub wakes it, a read of a job is
@@ -7,7 +8,7 @@
 use super::plane::Plane;
 use super::{Service, rules};
 use crate::http::{Reply, RequestId};
-use sheratan_core::{Caller as Asker, EndedJob, JobSeq, Millis, Pull, Timestamp, WaiterId};
+use sheratan_core::{Caller as Asker, EndedJob, JobSeq, Millis, Name, Pull, Timestamp, WaiterId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The members of a pull's reply that precede the jobs. A longer head acknowledges the result that carried the pull.
@@ -49,6 +50,8 @@ pub enum WaitsFor {
     },
     /// The end of a job.
     End(JobSeq),
+    /// The end of a job of a client.
+    Results(ResultsRead),
     /// The journal, which cannot be written and does not hold what this would show.
     Journal(Read),
 }
@@ -60,6 +63,17 @@ pub enum Read {
     Job(JobSeq),
     /// The page that this query asks for.
     Page(Option<String>),
+    /// Results of a client.
+    Results(ResultsRead),
+}
+
+/// What a client asks for of its results.
+#[derive(Debug)]
+pub struct ResultsRead {
+    pub client: Name,
+    /// The position from which on it has not read.
+    pub position: u64,
+    pub limit: usize,
 }
 
 /// A reply to a request that waited.
@@ -91,6 +105,7 @@ pub struct LongPolls {
     ends: BTreeSet<(Timestamp, WaiterId)>,
     by_connection: BTreeSet<(u64, WaiterId)>,
     by_job: BTreeSet<(JobSeq, WaiterId)>,
+    by_client: BTreeSet<(Name, WaiterId)>,
     replies: Vec<LateReply>,
 }
 
@@ -105,8 +120,10 @@ impl LongPolls {
     pub fn insert(&mut self, id: WaiterId, poll: LongPoll) {
         self.ends.insert((poll.until, id));
         self.by_connection.insert((poll.origin.connection, id));
-        if let WaitsFor::End(job) = poll.waits_for {
-            self.by_job.insert((job, id));
+        match &poll.waits_for {
+            WaitsFor::End(job) => _ = self.by_job.insert((*job, id)),
+            WaitsFor::Results(read) => _ = self.by_client.insert((read.client.clone(), id)),
+            WaitsFor::Jobs { .. } | WaitsFor::Journal(_) => {}
         }
         self.polls.insert(id, poll);
     }
@@ -116,8 +133,10 @@ impl LongPolls {
         let poll = self.polls.remove(&id)?;
         self.ends.remove(&(poll.until, id));
         self.by_connection.remove(&(poll.origin.connection, id));
-        if let WaitsFor::End(job) = poll.waits_for {
-            self.by_job.remove(&(job, id));
+        match &poll.waits_for {
+            WaitsFor::End(job) => _ = self.by_job.remove(&(*job, id)),
+            WaitsFor::Results(read) => _ = self.by_client.remove(&(read.client.clone(), id)),
+            WaitsFor::Jobs { .. } | WaitsFor::Journal(_) => {}
         }
         Some(poll)
     }
@@ -126,6 +145,13 @@ impl LongPolls {
     pub fn remove_for_job(&mut self, job: JobSeq) -> Vec<LongPoll> {
         let range = (job, WaiterId(0))..=(job, WaiterId(u64::MAX));
         let ids: Vec<_> = self.by_job.range(range).map(|(_, id)| *id).collect();
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// Removes the requests that wait for results of a client.
+    pub fn remove_for_client(&mut self, client: &Name) -> Vec<LongPoll> {
+        let range = (client.clone(), WaiterId(0))..=(client.clone(), WaiterId(u64::MAX));
+        let ids: Vec<_> = self.by_client.range(range).map(|(_, id)| *id).collect();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
@@ -209,16 +235,43 @@ impl Service {
         if !rules::is_wait_over(is_final) {
             return;
         }
+        self.answer_results(job, gone);
         for poll in self.long_polls.remove_for_job(job) {
             let read = Read::Job(job);
             if gone.is_none() && self.why_hidden(&read).is_some() {
-                let id = self.long_polls.next_id();
-                self.long_polls.insert(id, LongPoll { waits_for: WaitsFor::Journal(read), ..poll });
+                self.wait_for_journal(poll.origin, poll.until, read);
                 continue;
             }
             let reply = gone.map_or_else(|| self.job_reply(job), |gone| self.reply_with(gone.view()));
             self.show_late(poll.origin, reply);
         }
+    }
+
+    /// Answers the clients that wait for results, if the job that ended is theirs.
+    fn answer_results(&mut self, job: JobSeq, gone: Option<&EndedJob>) {
+        if self.long_polls.by_client.is_empty() {
+            return;
+        }
+        let gone = gone.map(EndedJob::view);
+        let Some(client) = gone.or_else(|| self.hub.queue().get(job)).and_then(|job| job.client().cloned()) else {
+            return;
+        };
+        for poll in self.long_polls.remove_for_client(&client) {
+            let LongPoll { origin, until, waits_for: WaitsFor::Results(read) } = poll else {
+                unreachable!("it waits for results");
+            };
+            if gone.is_none() && self.uncommitted.hidden_because(self.hub.ended_at()).is_some() {
+                self.wait_for_journal(origin, until, Read::Results(read));
+                continue;
+            }
+            self.show_late(origin, self.results_reply(&read, gone));
+        }
+    }
+
+    /// Lets a request wait for the journal, which does not hold what it would show.
+    fn wait_for_journal(&mut self, origin: Origin, until: Timestamp, read: Read) {
+        let id = self.long_polls.next_id();
+        self.long_polls.insert(id, LongPoll { origin, until, waits_for: WaitsFor::Journal(read) });
     }
 
     /// Answers the reads that waited for the journal.
@@ -268,6 +321,7 @@ impl Service {
                 self.answer_late(poll.origin, Self::empty_pull_reply(head), acknowledges_result);
             }
             WaitsFor::End(job) => self.show_late(poll.origin, self.job_reply(job)),
+            WaitsFor::Results(read) => self.show_late(poll.origin, self.results_reply(&read, None)),
             WaitsFor::Journal(read) => self.show_late(poll.origin, self.read_reply(&read)),
         }
     }

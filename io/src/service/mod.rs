@@ -188,7 +188,11 @@ impl Service {
 
     /// Whether a reply to the path shows jobs, whose shown state must be durable.
     pub fn shows_jobs(plane: Plane, path: &str) -> bool {
-        matches!(route::find(plane, path), Lookup::Found(Route::Jobs(route)) if route.is_read())
+        match route::find(plane, path) {
+            Lookup::Found(Route::Jobs(route)) => route.is_read(),
+            Lookup::Found(Route::Results(route)) => route.is_read(),
+            _ => false,
+        }
     }
 
     /// Records the latency of a request that was not parked, from its arrival until its reply may be sent.

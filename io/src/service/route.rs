@@ -24,7 +24,7 @@ pub enum Route<'a> {
     /// Of the data plane.
     Leases(leases::Route<'a>),
     /// Of the data plane.
-    Results(results::Route),
+    Results(results::Route<'a>),
     /// A path of this plane that this release does not serve.
     Unserved,
 }
@@ -86,7 +86,8 @@ impl Route<'_> {
             Route::Health(_) | Route::Metrics | Route::Notifications(_) | Route::Unserved => false,
             Route::Nodes(route) => !route.is_read(),
             Route::Jobs(route) => !route.is_read(),
-            Route::Leases(_) | Route::Results(_) => true,
+            Route::Results(route) => !route.is_read(),
+            Route::Leases(_) => true,
         }
     }
 
@@ -162,7 +163,7 @@ mod tests {
             (Plane::Data, "/mesh/dlq", Route::Unserved),
             (Plane::Data, "/mesh/dlq/requeue", Route::Unserved),
             (Plane::Data, "/mesh/results/submit", Route::Results(results::Route::SubmitOne)),
-            (Plane::Data, "/mesh/results/NODE_1", Route::Unserved),
+            (Plane::Data, "/mesh/results/NODE_1", Route::Results(results::Route::Fetch("NODE_1"))),
             (Plane::Data, "/mesh/results", Route::Unserved),
             (Plane::Data, "/admin/anything/at/all", Route::Unserved),
             (Plane::Data, "/admin", Route::Unserved),

@@ -7,6 +7,7 @@ mod journal_fails;
 mod long_polls;
 mod metrics;
 mod reads;
+mod results;
 mod scene;
 mod sockets;
 mod strangers;

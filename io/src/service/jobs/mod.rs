@@ -3,6 +3,8 @@
 mod read;
 mod submit;
 
+pub use read::write_members;
+
 use super::path;
 use super::problem::Problem;
 use super::{Answer, Caller, Service};

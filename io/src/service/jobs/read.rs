@@ -47,7 +47,7 @@ impl Service {
     }
 
     /// Answers a read. While the journal cannot be written, a read that would show what a crash may undo waits.
-    fn show(&mut self, now: Timestamp, caller: &Caller, read: Read) -> Answer {
+    pub(in crate::service) fn show(&mut self, now: Timestamp, caller: &Caller, read: Read) -> Answer {
         if self.why_hidden(&read).is_none() {
             return Answer::Reply(self.read_reply(&read));
         }
@@ -61,6 +61,7 @@ impl Service {
     pub(in crate::service) fn read_reply(&self, read: &Read) -> Reply {
         match read {
             Read::Job(seq) => self.job_reply(*seq),
+            Read::Results(read) => self.results_reply(read, None),
             Read::Page(query) => self.page_reply(query.as_deref()).unwrap_or_else(Problem::into_reply),
         }
     }
@@ -70,7 +71,7 @@ impl Service {
         let ended_at = self.hub.ended_at();
         let job = match read {
             Read::Job(seq) => self.hub.queue().get(*seq),
-            Read::Page(_) => None,
+            Read::Page(_) | Read::Results(_) => None,
         };
         match job {
             Some(job) => self.uncommitted.job_hidden_because(ended_at, job),
@@ -152,44 +153,47 @@ fn read_status(query: &Query) -> Result<Option<&'static str>, Problem> {
 
 /// A job with its attempts and, if `is_whole`, its payloads.
 fn write_job(out: &mut Vec<u8>, hub: &Hub, job: JobView<'_>, is_whole: bool) {
-    let (ids, calendar) = (hub.ids(), hub.calendar());
     object(out, |out| {
-        out.plain("job_id", ids.job_id(job.seq())).plain("request_id", ids.request_id(job.seq()));
-        out.text("kind", job.kind()).plain("status", job.status()).plain("priority", job.priority().as_str());
-        out.text("zone", job.class().zone.as_str());
-        out.array("requires", job.class().requires.iter(), |out, name: &Name| write_text(out, name));
-        if let Some(client) = job.client() {
-            out.object("client", |out| _ = out.text("node_id", client));
-        }
-        out.time("submitted_utc", calendar.utc(job.submitted_at()));
-        if job.expires_at() != Timestamp::NEVER {
-            out.time("expires_utc", calendar.utc(job.expires_at()));
-        }
-        out.number("attempts_max", u64::from(job.attempts_max()));
-        out.number("attempt", u64::from(job.generation()));
-        if let Some(node) = job.leased_to() {
-            out.text("node_id", node);
-        }
-        write_state(out, calendar, &job.state(), is_whole);
+        write_members(out, hub, job);
         if is_whole {
+            if let State::Final { result, error, .. } = job.state() {
+                out.payload("result", result.as_ref()).payload("error", error.as_ref());
+            }
             out.payload("params", job.params());
-            write_attempts(out, calendar, job);
+            write_attempts(out, hub.calendar(), job);
         }
     });
 }
 
-fn write_state(out: &mut Object, calendar: Calendar, state: &State, is_whole: bool) {
+/// The members of a job, without its attempts and payloads.
+pub fn write_members(out: &mut Object, hub: &Hub, job: JobView<'_>) {
+    let (ids, calendar) = (hub.ids(), hub.calendar());
+    out.plain("job_id", ids.job_id(job.seq())).plain("request_id", ids.request_id(job.seq()));
+    out.text("kind", job.kind()).plain("status", job.status()).plain("priority", job.priority().as_str());
+    out.text("zone", job.class().zone.as_str());
+    out.array("requires", job.class().requires.iter(), |out, name: &Name| write_text(out, name));
+    if let Some(client) = job.client() {
+        out.object("client", |out| _ = out.text("node_id", client));
+    }
+    out.time("submitted_utc", calendar.utc(job.submitted_at()));
+    if job.expires_at() != Timestamp::NEVER {
+        out.time("expires_utc", calendar.utc(job.expires_at()));
+    }
+    out.number("attempts_max", u64::from(job.attempts_max()));
+    out.number("attempt", u64::from(job.generation()));
+    if let Some(node) = job.leased_to() {
+        out.text("node_id", node);
+    }
+    write_state(out, calendar, &job.state());
+}
+
+fn write_state(out: &mut Object, calendar: Calendar, state: &State) {
     match state {
         State::Dated { run_at } => _ = out.time("run_at_utc", *run_at),
         State::Scheduled { due_at } => _ = out.time("run_at_utc", calendar.utc(*due_at)),
         State::Queued { since } => _ = out.time("queued_utc", calendar.utc(*since)),
         State::Leased { until, .. } => _ = out.time("lease_until_utc", calendar.utc(*until)),
-        State::Final { at, result, error, .. } => {
-            out.time("final_utc", calendar.utc(*at));
-            if is_whole {
-                out.payload("result", result.as_ref()).payload("error", error.as_ref());
-            }
-        }
+        State::Final { at, .. } => _ = out.time("final_utc", calendar.utc(*at)),
     }
 }
 

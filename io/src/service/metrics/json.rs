@@ -39,8 +39,8 @@ pub fn data(out: &mut Object, service: &Service, now: Timestamp) {
     out.flag("backpressure_active", service.is_backpressure_active(now));
     let drops = telemetry.dropped_last_minute(now);
     out.number("queue_drop_1m", drops).number("drops_1m", drops);
-    // No result waits to be fetched: a client reads it with its job.
-    out.object("queue", |out| _ = out.number("depth", counts.waiting()).number("results_pending", 0));
+    let pending = service.hub.queue().results_unread();
+    out.object("queue", |out| _ = out.number("depth", counts.waiting()).number("results_pending", pending));
     out.number("inflight_saturated_1m", minute(Counter::InflightSaturated));
     out.number("submitted_1m", minute(Counter::Submitted)).number("completed_1m", minute(Counter::Completed));
     out.number("failed_1m", minute(Counter::Failed));

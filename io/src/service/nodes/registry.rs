@@ -5,7 +5,7 @@ use crate::object::{Object, object, write_text};
 use crate::service::problem::Problem;
 use crate::service::query::Query;
 use crate::service::{Service, reply};
-use sheratan_core::{Calendar, Hub, Liveness, Name, Node, Timestamp};
+use sheratan_core::{Hub, Liveness, Name, Node, Timestamp};
 
 /// The most nodes on one page, about 1.8 MB in 5 ms: the loop must not stop for 100,000 nodes.
 const PAGE_NODES_MAX: u64 = 5_000;
@@ -48,7 +48,7 @@ fn write_registry(out: &mut Object, hub: &Hub, page: &Page<'_>, seen_at: impl Fn
     let mut last = None;
     out.object("nodes", |out| {
         for record in nodes.by_ref().take(page.limit) {
-            write_node(out, hub.calendar(), record, seen_at(record));
+            write_node(out, hub, record, seen_at(record));
             last = Some(record.name());
         }
     });
@@ -59,7 +59,8 @@ fn write_registry(out: &mut Object, hub: &Hub, page: &Page<'_>, seen_at: impl Fn
 }
 
 /// A node in the registry; `seen_at` is later than the node's own instant if a heartbeat is not journaled yet.
-fn write_node(out: &mut Object, calendar: Calendar, node: &Node, seen_at: Timestamp) {
+fn write_node(out: &mut Object, hub: &Hub, node: &Node, seen_at: Timestamp) {
+    let calendar = hub.calendar();
     out.object(node.name(), |out| {
         // Readers of v1.5 look for liveness in the health.
         let health = match node.liveness() {
@@ -80,8 +81,8 @@ fn write_node(out: &mut Object, calendar: Calendar, node: &Node, seen_at: Timest
         out.time("last_seen_utc", calendar.utc(seen_at));
         out.number("leases", node.leases());
         out.object("queue", |out| {
-            // No result waits to be fetched: a client reads it with its job.
-            out.number("inbound_requests", node.leases()).number("outbound_results", 0);
+            let unread = hub.queue().results_unread_by(node.name());
+            out.number("inbound_requests", node.leases()).number("outbound_results", unread);
         });
         out.raw("meta", b"{}").raw("project_id", b"null").raw("current_bundle_id", b"null");
     });

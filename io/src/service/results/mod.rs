@@ -1,10 +1,13 @@
-//! Results: nodes submit the results of leased jobs, one in a request or up to a thousand.
+//! Results: nodes submit the results of leased jobs, one in a request or up to a thousand, and fetch those of the jobs
+//! that they submitted.
 
 mod integrity;
+mod sync;
 
 use super::batch::{self, Answers, Batch};
 use super::body::{self, Fields};
 use super::leases::PullRequest;
+use super::path;
 use super::problem::Problem;
 use super::{Answer, Caller, Service};
 use crate::http::Request;
@@ -32,19 +35,21 @@ const MEMBERS: &[&str] = &[
 
 /// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Route {
+pub enum Route<'a> {
     /// Submit one result.
     SubmitOne,
     /// Submit a batch of results.
     SubmitMany,
+    /// Fetch the results of a client, by the node id in the path.
+    Fetch(&'a str),
 }
 
-impl Route {
-    pub fn find(path: &str) -> Option<Self> {
+impl<'a> Route<'a> {
+    pub fn find(path: &'a str) -> Option<Self> {
         match path {
             "/mesh/submit_result" | "/mesh/results/submit" | "/mesh/sync_result" => Some(Route::SubmitOne),
             "/mesh/submit_results" => Some(Route::SubmitMany),
-            _ => None,
+            _ => path::parameter(path, "/mesh/results/").map(Route::Fetch),
         }
     }
 
@@ -53,12 +58,21 @@ impl Route {
         match self {
             Route::SubmitOne => "submit_result",
             Route::SubmitMany => "submit_results",
+            Route::Fetch(_) => "results",
         }
     }
 
     /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
-        "POST"
+        match self {
+            Route::SubmitOne | Route::SubmitMany => "POST",
+            Route::Fetch(_) => "GET, HEAD",
+        }
+    }
+
+    /// Whether its reply shows the state of jobs, and changes none.
+    pub const fn is_read(&self) -> bool {
+        matches!(self, Route::Fetch(_))
     }
 }
 
@@ -73,6 +87,7 @@ impl Service {
         match route {
             Route::SubmitOne => self.complete_one(now, caller, request),
             Route::SubmitMany => self.complete_many(now, caller, request),
+            Route::Fetch(node) => self.fetch_results(now, caller, request, node),
         }
     }
 
