@@ -4,6 +4,7 @@
 
 use crate::encoding::{DecodeError, Encoded, Reader, members, numbered};
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
+use crate::integrity::stored::ResultIntegrity;
 use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::payload::Payload;
@@ -182,6 +183,8 @@ pub struct Complete {
     /// Whether another attempt may succeed.
     pub is_retryable: bool,
     pub mark: ResultMark,
+    /// What the result is stored with, if it ends its job.
+    pub integrity: Option<Box<ResultIntegrity>>,
 }
 
 /// Distinguishes a repeat of a result from another result.
@@ -191,6 +194,9 @@ pub enum ResultMark {
     Content(u64),
     /// The first eight bytes of the SHA-256 of the `result_id` that its node gave it.
     Id(u64),
+    /// The first four bytes of the SHA-256 of the `result_id`, and the first eight of that of the result: another result
+    /// under an id that was used is no repeat.
+    IdAndContent { id: u32, content: u64 },
 }
 
 impl Submit {
@@ -211,6 +217,22 @@ impl Submit {
             idempotency: None,
             client: None,
         }
+    }
+}
+
+impl ResultMark {
+    /// Whether a result with this mark repeats one that was accepted with `accepted`. Marks of earlier builds have the id
+    /// alone.
+    pub(crate) fn repeats(self, accepted: ResultMark) -> bool {
+        match (self, accepted) {
+            (ResultMark::IdAndContent { id, .. }, ResultMark::Id(accepted)) => id == accepted as u32,
+            (mark, accepted) => mark == accepted,
+        }
+    }
+
+    /// Whether its node gave the result an id.
+    pub(crate) fn has_id(self) -> bool {
+        !matches!(self, ResultMark::Content(_))
     }
 }
 
@@ -341,6 +363,7 @@ members!(Complete {
     6 error,
     7 is_retryable: required,
     8 mark: required,
+    9 integrity,
 });
 
 numbered!(Health { 0 Green, 1 Yellow, 2 Red });
@@ -353,9 +376,13 @@ impl Encoded for ResultMark {
         let (number, hash) = match self {
             ResultMark::Content(hash) => (0, hash),
             ResultMark::Id(hash) => (1, hash),
+            ResultMark::IdAndContent { content, .. } => (2, content),
         };
         out.push(number);
         hash.to_le_bytes().encode(out);
+        if let ResultMark::IdAndContent { id, .. } = self {
+            id.to_le_bytes().encode(out);
+        }
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -364,6 +391,7 @@ impl Encoded for ResultMark {
         match number {
             0 => Ok(ResultMark::Content(hash)),
             1 => Ok(ResultMark::Id(hash)),
+            2 => Ok(ResultMark::IdAndContent { id: u32::from_le_bytes(Encoded::decode(from)?), content: hash }),
             other => Err(DecodeError::UnknownVariant("result mark", other.into())),
         }
     }
@@ -372,6 +400,7 @@ impl Encoded for ResultMark {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::integrity::stored::Origin;
 
     fn name(text: &str) -> Name {
         Name::new(text).expect("a valid name")
@@ -430,7 +459,8 @@ mod tests {
             result: payload.clone(),
             error: payload,
             is_retryable: false,
-            mark: ResultMark::Id(1),
+            mark: ResultMark::IdAndContent { id: 2, content: 1 },
+            integrity: Some(Box::new(ResultIntegrity { origin: Origin::Hub, sha256: [9; 32] })),
         };
         let sevens = "0707070707070707070707070707070707070707070707070707070707070707";
         assert_eq!(sevens.len(), 64);

@@ -19,7 +19,7 @@ use crate::access::guard::AuthGuard;
 use crate::chain::Chain;
 use crate::command::{Command, Complete, Extend, Heartbeat, Idempotency, Pull, Submit};
 use crate::context::Context;
-use crate::dedup::{Binding, Dedup, KeyPlace, KeyRecord};
+use crate::dedup::{Binding, Dedup, KeyPlace, KeyRecord, RepeatAnswer};
 use crate::effect::{Audit, Effect};
 use crate::ids::{HubKey, Ids, JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::{Account, Ledger};
@@ -424,7 +424,8 @@ impl Hub {
                 Ok(match answer {
                     None => Submitted::InProgress { job: old },
                     Some(answer) => {
-                        Submitted::Final { job: old, status: answer.status, result: answer.result, error: answer.error }
+                        let RepeatAnswer { status, result, error, integrity } = answer;
+                        Submitted::Final { job: old, status, result, error, integrity }
                     }
                 })
             }

@@ -211,6 +211,9 @@ pub const KEY_BYTES: u64 = 128;
 /// Bytes of a remembered answer in addition to its payloads.
 pub const ANSWER_BYTES: u64 = 48;
 
+/// Bytes of the checksum that a result or an answer is stored with: a box of its own.
+pub const INTEGRITY_BYTES: u64 = 48;
+
 /// Bytes of a node in addition to its texts: its record, its place in the index of names, a timer.
 pub const NODE_BYTES: u64 = 512;
 

@@ -1,6 +1,7 @@
 //! Outcomes: the state machine's answers to commands, refusals included.
 
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
+use crate::integrity::stored::ResultIntegrity;
 use crate::limits::{BACKPRESSURE_RETRY_MS, CLASSES_MAX, CLASSES_PER_ZONE_MAX};
 use crate::payload::Payload;
 use crate::time::{Millis, Timestamp};
@@ -49,6 +50,8 @@ pub enum Submitted {
         result: Option<Payload>,
         /// Absent if it was too large to be remembered, or was dropped.
         error: Option<Payload>,
+        /// The checksum of both; absent if one of them is not remembered.
+        integrity: Option<ResultIntegrity>,
     },
 }
 

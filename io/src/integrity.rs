@@ -77,8 +77,9 @@ mod tests {
             let claimed = Claimed { sha256: Some(integrity.sha256.into()), sig: integrity.sig.map(Into::into) };
             let value = json::parse(result.get().as_bytes()).unwrap();
             let key = key.map(str::as_bytes);
-            assert!(verify_result(mode, key, &claimed, None, "job_1", true, Some(value)).is_ok());
-            assert!(verify_result(mode, key, &claimed, None, "job_1", false, Some(value)).is_err());
+            let keys = key.as_slice();
+            assert!(verify_result(mode, keys, &claimed, None, "job_1", true, Some(value)).is_ok());
+            assert!(verify_result(mode, keys, &claimed, None, "job_1", false, Some(value)).is_err());
         }
     }
 

@@ -266,6 +266,7 @@ fn failed_or_done(lease: LeaseRef, ok: bool) -> Complete {
         error: None,
         is_retryable: true,
         mark: ResultMark::Content(u64::from(lease.generation)),
+        integrity: None,
     }
 }
 

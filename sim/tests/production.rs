@@ -132,6 +132,7 @@ fn complete(node: &str, lease: LeaseRef, ok: bool) -> Complete {
         error: None,
         is_retryable: false,
         mark: ResultMark::Content(7),
+        integrity: None,
     }
 }
 

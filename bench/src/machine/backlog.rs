@@ -452,6 +452,7 @@ impl Backlog {
             error: None,
             is_retryable: true,
             mark: ResultMark::Content(1),
+            integrity: None,
         })
     }
 }

@@ -6,8 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-/// Events that are not a burst yet. A rule has to keep one event more than this.
-pub const THRESHOLDS: RangeInclusive<u64> = 1..=10_000;
+/// Events that are not a burst yet; with 0 each one is. A rule has to keep one event more than this.
+pub const THRESHOLDS: RangeInclusive<u64> = 0..=10_000;
 
 /// The time in which events are counted, in seconds: up to a day.
 pub const WINDOW_SECS: RangeInclusive<u64> = 1..=86_400;
@@ -53,7 +53,7 @@ pub enum RuleError {
 
 impl Rule {
     /// The default rules: more than 20 failed authentications in a minute from other machines, and more than 20
-    /// requests for a path of the other plane.
+    /// requests for a path of the other plane; and each stored result that no longer matches its checksum.
     pub fn built_in() -> Vec<Rule> {
         let rule = |name: &str, event: &str| Rule {
             name: name.into(),
@@ -64,7 +64,8 @@ impl Rule {
             ignore: Rule::ignored_by_default(event),
             cooldown: Millis::from_secs(300),
         };
-        vec![rule("auth_failure_burst", "AUTH_FAILURE"), rule("port_mismatch_burst", "PORT_MISMATCH")]
+        let corrupt = Rule { threshold: 0, ..rule("result_corrupt", "RESULT_CORRUPT") };
+        vec![rule("auth_failure_burst", "AUTH_FAILURE"), rule("port_mismatch_burst", "PORT_MISMATCH"), corrupt]
     }
 
     /// The networks that a rule for this event ignores by default: for failed authentications the hub's own machine,
@@ -140,10 +141,9 @@ mod tests {
     fn numbers_are_checked_at_their_edges() {
         let rule = || Rule::built_in().remove(0);
         let table = [
-            (Rule { threshold: 0, ..rule() }, Some("threshold must be a whole number from 1 to 10000")),
-            (Rule { threshold: 1, ..rule() }, None),
+            (Rule { threshold: 0, ..rule() }, None),
             (Rule { threshold: 10_000, ..rule() }, None),
-            (Rule { threshold: 10_001, ..rule() }, Some("threshold must be a whole number from 1 to 10000")),
+            (Rule { threshold: 10_001, ..rule() }, Some("threshold must be a whole number from 0 to 10000")),
             (Rule { window: Millis::ZERO, ..rule() }, Some("window_sec must be a whole number from 1 to 86400")),
             (Rule { cooldown: Millis::ZERO, ..rule() }, None),
             (Rule { cooldown: Millis::from_secs(86_401), ..rule() }, Some("cooldown_sec must be")),
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn this_machine_is_ignored_by_default_for_failed_authentications_only() {
-        let [auth, port] = Rule::built_in().try_into().expect("there are two");
+        let [auth, port, _] = Rule::built_in().try_into().expect("there are three");
         for (address, is_ignored) in [
             ("127.0.0.1", true),
             ("127.9.9.9", true),

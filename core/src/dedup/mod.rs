@@ -14,6 +14,7 @@ mod slab;
 
 use crate::encoding::{members, numbered};
 use crate::ids::JobSeq;
+use crate::integrity::stored::ResultIntegrity;
 use crate::ledger::{Account, Ledger};
 use crate::limits::{ANSWER_BYTES, KEY_BYTES, Limits};
 use crate::outcome::{FinalStatus, Refusal};
@@ -77,6 +78,16 @@ struct Spent {
 struct Answer {
     result: Option<Payload>,
     error: Option<Payload>,
+    /// Absent unless both are what the checksum is over.
+    integrity: Option<Box<ResultIntegrity>>,
+}
+
+/// What a key's job ended with.
+#[derive(Clone, Copy)]
+pub(crate) struct Answered<'a> {
+    pub result: Option<&'a Payload>,
+    pub error: Option<&'a Payload>,
+    pub integrity: Option<&'a ResultIntegrity>,
 }
 
 /// The answer to a repeat of a submit whose job is final.
@@ -85,6 +96,7 @@ pub(crate) struct RepeatAnswer {
     pub status: FinalStatus,
     pub result: Option<Payload>,
     pub error: Option<Payload>,
+    pub integrity: Option<ResultIntegrity>,
 }
 
 /// A key as a snapshot holds it.
@@ -99,6 +111,7 @@ pub(crate) struct KeyRecord {
     has_answer: bool,
     result: Option<Payload>,
     error: Option<Payload>,
+    integrity: Option<Box<ResultIntegrity>>,
 }
 
 members!(KeyRecord {
@@ -111,6 +124,7 @@ members!(KeyRecord {
     7 has_answer,
     8 result,
     9 error,
+    10 integrity,
 });
 
 numbered!(FinalStatus { 0 Completed, 1 Failed, 2 Dead, 3 Cancelled, 4 Expired, 5 Superseded });
@@ -134,11 +148,11 @@ impl Entry {
     /// The answer to a repeat, if the key's job is final.
     pub fn answer(&self) -> Option<RepeatAnswer> {
         let spent = self.spent.as_ref()?;
-        let (result, error) = match spent.answer.as_deref() {
-            Some(Answer { result, error }) => (result.clone(), error.clone()),
-            None => (None, None),
+        let (result, error, integrity) = match spent.answer.as_deref() {
+            Some(Answer { result, error, integrity }) => (result.clone(), error.clone(), integrity.as_deref().copied()),
+            None => (None, None, None),
         };
-        Some(RepeatAnswer { status: spent.status, result, error })
+        Some(RepeatAnswer { status: spent.status, result, error, integrity })
     }
 
     fn bytes(&self) -> u64 {
@@ -159,7 +173,9 @@ impl Entry {
 
 impl Answer {
     fn bytes(&self) -> u64 {
-        ANSWER_BYTES + Payload::bytes_of(&self.result) + Payload::bytes_of(&self.error)
+        let Answer { result, error, integrity } = self;
+        let payloads = Payload::bytes_of(result) + Payload::bytes_of(error);
+        ANSWER_BYTES + payloads + ResultIntegrity::bytes_of(integrity)
     }
 }
 
@@ -241,12 +257,14 @@ impl Dedup {
         (timers, ledger): (&mut Timers, &mut Ledger),
         place: KeyPlace,
         status: FinalStatus,
-        (result, error): (Option<&Payload>, Option<&Payload>),
+        Answered { result, error, integrity }: Answered,
     ) {
         let fits = |payload: &&Payload| payload.len() as u64 <= limits.idempotency_cached_bytes_max;
+        let is_whole = result.is_none_or(|result| fits(&result)) && error.is_none_or(|error| fits(&error));
         let (result, error) = (result.filter(fits).cloned(), error.filter(fits).cloned());
         let has_answer = result.is_some() || error.is_some();
-        let answer = has_answer.then(|| Box::new(Answer { result, error }));
+        let integrity = integrity.filter(|_| is_whole).map(|integrity| Box::new(*integrity));
+        let answer = has_answer.then(|| Box::new(Answer { result, error, integrity }));
         ledger.charge(Account::Answers, answer.as_deref().map_or(0, Answer::bytes));
         let entry = self.slab.get_mut(place);
         assert!(entry.spent.is_none(), "a key is spent once");
@@ -322,8 +340,9 @@ impl Dedup {
         if self.get(record.key).is_some() {
             return Err("two records have the same key");
         }
-        let KeyRecord { key, payload_hash, job, ttl_ms, spent_at, status, has_answer, result, error } = record;
-        let answer = has_answer.then(|| Box::new(Answer { result, error }));
+        let KeyRecord { key, payload_hash, job, ttl_ms, spent_at, status, has_answer, result, error, integrity } =
+            record;
+        let answer = has_answer.then(|| Box::new(Answer { result, error, integrity }));
         let spent = match (spent_at, status) {
             (Some(at), Some(status)) => Some(Spent { at, status, answer }),
             (None, None) => None,
@@ -466,6 +485,7 @@ impl KeyRecord {
             has_answer: answer.is_some(),
             result: answer.and_then(|answer| answer.result.clone()),
             error: answer.and_then(|answer| answer.error.clone()),
+            integrity: answer.and_then(|answer| answer.integrity.clone()),
         }
     }
 }

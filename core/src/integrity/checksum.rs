@@ -5,6 +5,7 @@
 
 use super::canonical::{self, Rule};
 use super::json::Value;
+use super::stored::{Origin, ResultIntegrity};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -35,6 +36,10 @@ pub struct Verified {
     /// Its checksum over the form with numbers as sent, whichever form the client used, so that a repeat of the same
     /// result has the same checksum.
     pub sha256: [u8; 32],
+    /// The checksum that was sent, and whether a signature came with it.
+    pub integrity: ResultIntegrity,
+    /// Which of the keys the signature is by, if there is one.
+    pub signed_with: Option<usize>,
 }
 
 /// Why a result failed the check.
@@ -61,11 +66,11 @@ pub fn payload_hash(kind: &str, params: Option<Value>) -> [u8; 32] {
     Sha256::digest(&text).into()
 }
 
-/// Checks a result against what was sent with it. `key` is needed for signatures, which mode [`Mode::Hmac`] requires;
-/// without a key, or with an empty one, with which any client could sign, every signature is refused.
+/// Checks a result against what was sent with it. A signature, which mode [`Mode::Hmac`] requires, must be by one of
+/// `keys`; without a key every signature is refused, and so it is by an empty one, with which any client could sign.
 pub fn verify_result(
     mode: Mode,
-    key: Option<&[u8]>,
+    keys: &[&[u8]],
     claimed: &Claimed,
     error: Option<Value>,
     job_id: &str,
@@ -80,25 +85,26 @@ pub fn verify_result(
     };
     let sha256 = from_hex(sha256).ok_or(Failure::ShaMismatch)?;
     let as_sent = result_text(Rule::AsSent, error, job_id, ok, result);
-    let verified = Verified { sha256: Sha256::digest(&as_sent).into() };
+    let own = sha256_of(&as_sent);
     // The second form is written only if the first one does not match: nearly all texts have the same form under both.
     let jcs = || result_text(Rule::Jcs, error, job_id, ok, result);
-    if !is_equal(&verified.sha256, &sha256) && !is_equal(&Sha256::digest(jcs()).into(), &sha256) {
+    if !is_equal(&own, &sha256) && !is_equal(&sha256_of(&jcs()), &sha256) {
         return Err(Failure::ShaMismatch);
     }
+    let mut signed_with = None;
     if let Some(sig) = sig {
         let sig = from_hex(sig).ok_or(Failure::SigMismatch)?;
-        let key = key.filter(|key| !key.is_empty()).ok_or(Failure::SigMismatch)?;
-        if !is_equal(&signature(key, &as_sent), &sig) && !is_equal(&signature(key, &jcs()), &sig) {
-            return Err(Failure::SigMismatch);
-        }
+        let is_by = |key: &[u8]| is_equal(&signature(key, &as_sent), &sig) || is_equal(&signature(key, &jcs()), &sig);
+        let found = keys.iter().position(|key| !key.is_empty() && is_by(key));
+        signed_with = Some(found.ok_or(Failure::SigMismatch)?);
     }
-    Ok(verified)
+    let origin = if signed_with.is_some() { Origin::Signed } else { Origin::Worker };
+    Ok(Verified { sha256: own, integrity: ResultIntegrity { origin, sha256 }, signed_with })
 }
 
 /// The checksum of a result with numbers as sent: what a worker sends.
 pub fn result_sha256(error: Option<Value>, job_id: &str, ok: bool, result: Option<Value>) -> [u8; 32] {
-    Sha256::digest(result_text(Rule::AsSent, error, job_id, ok, result)).into()
+    sha256_of(&result_text(Rule::AsSent, error, job_id, ok, result))
 }
 
 /// The signature of a result with numbers as sent: what a worker that has the key sends.
@@ -106,7 +112,7 @@ pub fn result_signature(key: &[u8], error: Option<Value>, job_id: &str, ok: bool
     signature(key, &result_text(Rule::AsSent, error, job_id, ok, result))
 }
 
-fn result_text(rule: Rule, error: Option<Value>, job_id: &str, ok: bool, result: Option<Value>) -> Vec<u8> {
+pub(super) fn result_text(rule: Rule, error: Option<Value>, job_id: &str, ok: bool, result: Option<Value>) -> Vec<u8> {
     let bytes = |value: Option<Value>| value.map_or(4, |value| value.as_bytes().len());
     let mut text = Vec::with_capacity(64 + job_id.len() + bytes(error) + bytes(result));
     text.extend_from_slice(br#"{"error":"#);
@@ -117,6 +123,10 @@ fn result_text(rule: Rule, error: Option<Value>, job_id: &str, ok: bool, result:
     write_or_null(result, rule, &mut text);
     text.push(b'}');
     text
+}
+
+pub(super) fn sha256_of(text: &[u8]) -> [u8; 32] {
+    Sha256::digest(text).into()
 }
 
 fn write_or_null(value: Option<Value>, rule: Rule, out: &mut Vec<u8>) {

@@ -7,4 +7,5 @@ pub mod checksum;
 mod cursor;
 pub mod json;
 mod scanner;
+pub mod stored;
 mod text;

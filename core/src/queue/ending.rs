@@ -4,6 +4,7 @@ use super::{Queue, cancel_reservation};
 use crate::command::Complete;
 use crate::context::Context;
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
+use crate::integrity::stored::ResultIntegrity;
 use crate::ledger::{Account, Ledger};
 use crate::limits::{ATTEMPT_ERROR_BYTES_MAX, Limits, SHARED_BYTES_MAX};
 use crate::outcome::{Completed, CompletedStatus, FinalStatus, Refusal};
@@ -42,7 +43,7 @@ impl Queue {
         }
         let (at, mark, before) = (cx.now, complete.mark, job.charge());
         let is_waiting = job.is_waiting();
-        let Complete { ok, node, result, error, is_retryable, .. } = complete;
+        let Complete { ok, node, result, error, is_retryable, integrity, .. } = complete;
         let end = if ok {
             AttemptEnd::Completed { at, mark }
         } else {
@@ -61,10 +62,11 @@ impl Queue {
             Some(end_lease(cx, &mut self.leases, job, end, false))
         };
         let status = if ok {
-            self.finish(cx, seq, before, Ending { status: FinalStatus::Completed, result, error: None });
+            let sent = Sent { result, error: None, integrity };
+            self.finish(cx, seq, before, Ending { status: FinalStatus::Completed, sent });
             CompletedStatus::Final(FinalStatus::Completed)
         } else {
-            self.retry_or_finish(cx, seq, before, is_retryable, result, error)
+            self.retry_or_finish(cx, seq, before, is_retryable, Sent { result, error, integrity })
         };
         ended.iter().for_each(|ended| self.update_moved_lease(ended));
         let ended = ended.map_or(Ended::Wait, |ended| Ended::Lease(ended.lease.node));
@@ -77,7 +79,8 @@ impl Queue {
         let before = job.charge();
         let ended = end_lease(cx, &mut self.leases, job, AttemptEnd::Expired { at: cx.now }, true);
         self.update_moved_lease(&ended);
-        self.retry_or_finish(cx, seq, before, true, None, Some(LEASE_EXPIRED.clone()));
+        let sent = Sent { error: Some(LEASE_EXPIRED.clone()), ..Sent::NOTHING };
+        self.retry_or_finish(cx, seq, before, true, sent);
     }
 
     /// Takes back those of the leases that still run: their jobs wait again, at their old places, as if they had not
@@ -182,8 +185,7 @@ impl Queue {
         seq: JobSeq,
         before: (Account, u64),
         is_retryable: bool,
-        result: Option<Payload>,
-        error: Option<Payload>,
+        sent: Sent,
     ) -> CompletedStatus {
         let job = self.table.get_mut(seq).expect("its attempt has just ended");
         let lease = job.lease();
@@ -201,7 +203,7 @@ impl Queue {
             return CompletedStatus::RetryScheduled(due_at);
         };
         let parts = (&mut self.classes, &mut self.kinds, &mut self.waiters, &mut self.retention);
-        finish(cx, parts, job, before, Ending { status, result, error });
+        finish(cx, parts, job, before, Ending { status, sent });
         CompletedStatus::Final(status)
     }
 
@@ -315,14 +317,24 @@ fn end_lease(cx: &mut Context, leases: &mut Leases, job: &mut Job, end: AttemptE
 /// How a job ends.
 struct Ending {
     status: FinalStatus,
+    sent: Sent,
+}
+
+/// What a job ends with.
+struct Sent {
     result: Option<Payload>,
     error: Option<Payload>,
+    integrity: Option<Box<ResultIntegrity>>,
+}
+
+impl Sent {
+    const NOTHING: Sent = Sent { result: None, error: None, integrity: None };
 }
 
 impl Ending {
     /// An end without a result or error of a node.
     fn without_result(status: FinalStatus) -> Ending {
-        Ending { status, result: None, error: None }
+        Ending { status, sent: Sent::NOTHING }
     }
 }
 
@@ -337,9 +349,9 @@ fn finish(
     if job.expires_at() > cx.now {
         cx.timers.cancel(job.expires_at(), Timer::JobExpires(job.seq));
     }
-    let Ending { status, result, error } = ending;
+    let Ending { status, sent: Sent { result, error, integrity } } = ending;
     let number = retention.insert(cx.now, job.seq, status);
-    job.finish(Outcome { status, at: cx.now, result, error, number });
+    job.finish(Outcome { status, at: cx.now, result, error, integrity, number });
     let (place, key) = (job.place(), job.key());
     job.set_key(None);
     job.lane = LaneIndex::NONE;

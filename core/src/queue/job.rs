@@ -13,6 +13,7 @@
 use crate::command::{Complete, Priority, ResultMark};
 use crate::dedup::KeyPlace;
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
+use crate::integrity::stored::ResultIntegrity;
 use crate::ledger::Account;
 use crate::limits::{JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, RUN_BYTES, TERMS_BYTES};
 use crate::name::Name;
@@ -103,6 +104,8 @@ pub(super) struct Outcome {
     pub at: Timestamp,
     pub result: Option<Payload>,
     pub error: Option<Payload>,
+    /// The checksum of the result that ended it.
+    pub integrity: Option<Box<ResultIntegrity>>,
     /// Its place in the order of ending, for retention.
     pub number: u64,
 }
@@ -131,6 +134,8 @@ pub enum State {
         at: Timestamp,
         result: Option<Payload>,
         error: Option<Payload>,
+        /// The checksum of the result that ended it.
+        integrity: Option<ResultIntegrity>,
         /// Its place in the order of ending.
         number: u64,
     },
@@ -434,7 +439,7 @@ impl Job {
         }
         match (&attempt.end, attempt.end.mark(), &self.stage) {
             (AttemptEnd::Running, _, _) => ResultMatch::Current,
-            (_, Some(mark), _) if mark == complete.mark => ResultMatch::Repeat(self.answer_of(attempt)),
+            (_, Some(mark), _) if complete.mark.repeats(mark) => ResultMatch::Repeat(self.answer_of(attempt)),
             // Another result than the one that was accepted.
             (_, Some(_), Stage::Final(run)) if age == 0 => ResultMatch::Final(run.outcome.status),
             _ => ResultMatch::Lost,
@@ -445,10 +450,11 @@ impl Job {
     /// waits.
     fn match_result_without_lease(&self, complete: &Complete) -> ResultMatch {
         let is_same_node = |attempt: &Attempt| complete.node.as_ref().is_none_or(|node| *node == attempt.node);
-        let is_repeat = |attempt: &Attempt| attempt.end.mark() == Some(complete.mark) && is_same_node(attempt);
+        let is_mark = |mark: ResultMark| complete.mark.repeats(mark);
+        let is_repeat = |attempt: &Attempt| attempt.end.mark().is_some_and(is_mark) && is_same_node(attempt);
         // A result with an id of its node repeats any attempt that ended with that id. A result without an id can only
         // repeat the latest attempt, since two attempts may fail with the same error.
-        if matches!(complete.mark, ResultMark::Id(_))
+        if complete.mark.has_id()
             && let Some(attempt) = self.attempts().find(|attempt| is_repeat(attempt))
         {
             return ResultMatch::Repeat(self.answer_of(attempt));
@@ -473,15 +479,23 @@ pub(super) struct EndedLease {
 
 impl Outcome {
     /// The outcome of a job that is not final.
-    pub(super) const NONE: Outcome =
-        Outcome { status: FinalStatus::Failed, at: Timestamp::ZERO, result: None, error: None, number: 0 };
+    pub(super) const NONE: Outcome = Outcome {
+        status: FinalStatus::Failed,
+        at: Timestamp::ZERO,
+        result: None,
+        error: None,
+        integrity: None,
+        number: 0,
+    };
 }
 
 impl Run {
     fn bytes(&self) -> u64 {
         // The attempt shares its error with the outcome.
         let node = self.attempt.as_ref().map_or(0, |attempt| attempt.node.bytes());
-        RUN_BYTES + node + Payload::bytes_of(&self.outcome.result) + Payload::bytes_of(&self.outcome.error)
+        let Outcome { result, error, integrity, .. } = &self.outcome;
+        let outcome = Payload::bytes_of(result) + Payload::bytes_of(error) + ResultIntegrity::bytes_of(integrity);
+        RUN_BYTES + node + outcome
     }
 }
 
@@ -557,9 +571,9 @@ impl<'a> JobView<'a> {
             Stage::Queued { since } | Stage::Reserved { since } => State::Queued { since: *since },
             Stage::Leased(run) => State::Leased { node: run.node, until: run.until },
             Stage::Final(run) => {
-                let Outcome { status, at, result, error, number } = &run.outcome;
-                let (result, error) = (result.clone(), error.clone());
-                State::Final { status: *status, at: *at, result, error, number: *number }
+                let Outcome { status, at, result, error, integrity, number } = &run.outcome;
+                let (result, error, integrity) = (result.clone(), error.clone(), integrity.as_deref().copied());
+                State::Final { status: *status, at: *at, result, error, integrity, number: *number }
             }
         }
     }
@@ -636,7 +650,7 @@ pub(super) mod tests {
     #[test]
     fn a_record_is_small() {
         assert!(size_of::<Option<Job>>() <= 88, "{} bytes", size_of::<Option<Job>>());
-        assert!(size_of::<Run>() <= 152, "{} bytes", size_of::<Run>());
+        assert!(size_of::<Run>() <= 160, "{} bytes", size_of::<Run>());
         assert!(size_of::<Terms>() <= 40, "{} bytes", size_of::<Terms>());
     }
 }

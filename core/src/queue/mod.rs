@@ -26,7 +26,7 @@ mod waking;
 
 use crate::command::{Extend, Pull, Submit};
 use crate::context::Context;
-use crate::dedup::KeyPlace;
+use crate::dedup::{Answered, KeyPlace};
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::{Account, Ledger};
 use crate::limits::{
@@ -44,7 +44,7 @@ use class::{ClassIndex, ClassKey, Classes, JobPlace, Lowered};
 use client::Clients;
 use event::Event;
 pub(crate) use job::EndedJob;
-use job::{Job, JobView, Run, Stage, Terms};
+use job::{Job, JobView, Outcome, Run, Stage, Terms};
 use kind::{KindIndex, Kinds};
 use lane::Rank;
 use lease::{AttemptHistory, Leases};
@@ -177,10 +177,13 @@ impl Queue {
         self.leases.of(node)
     }
 
-    /// The result and the error of a final job.
-    pub(crate) fn outcome_of(&self, seq: JobSeq) -> (Option<&Payload>, Option<&Payload>) {
+    /// The result and the error of a final job, and the checksum that they are stored with.
+    pub(crate) fn outcome_of(&self, seq: JobSeq) -> Answered<'_> {
         match self.table.get(seq).map(|job| &job.stage) {
-            Some(Stage::Final(run)) => (run.outcome.result.as_ref(), run.outcome.error.as_ref()),
+            Some(Stage::Final(run)) => {
+                let Outcome { result, error, integrity, .. } = &run.outcome;
+                Answered { result: result.as_ref(), error: error.as_ref(), integrity: integrity.as_deref() }
+            }
             _ => unreachable!("a job whose end is handled is final"),
         }
     }

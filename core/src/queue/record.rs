@@ -10,6 +10,7 @@ use crate::command::Priority;
 use crate::context::Context;
 use crate::encoding::{members, numbered};
 use crate::ids::{JobSeq, NodeIndex};
+use crate::integrity::stored::ResultIntegrity;
 use crate::limits::ATTEMPTS_KEPT_MAX;
 use crate::name::Name;
 use crate::name_set::NameSet;
@@ -54,6 +55,8 @@ pub(crate) struct JobRecord {
     /// The instant of the calendar that it waits for; `at` is the end of its delay then.
     run_at: Option<Utc>,
     client: Option<Name>,
+    /// The checksum of the result that ended it.
+    integrity: Option<Box<ResultIntegrity>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,6 +94,7 @@ members!(JobRecord {
     23 final_number,
     24 run_at,
     25 client,
+    26 integrity,
 });
 
 numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final, 4 Reserved });
@@ -250,6 +254,7 @@ impl Queue {
             final_number: None,
             run_at: None,
             client: job.client().map(|client| self.clients.name(client.index).clone()),
+            integrity: None,
         };
         match &job.stage {
             Stage::Dated { run_at } => {
@@ -263,10 +268,11 @@ impl Queue {
                 (record.node, record.has_run) = (Some(run.node), true);
             }
             Stage::Final(run) => {
-                let Outcome { status, at, result, error, number } = &run.outcome;
+                let Outcome { status, at, result, error, integrity, number } = &run.outcome;
                 (record.stage, record.at, record.has_run) = (StageKind::Final, *at, run.attempt.is_some());
                 (record.status, record.final_number) = (Some(*status), Some(*number));
                 (record.result, record.error) = (result.clone(), error.clone());
+                record.integrity.clone_from(integrity);
             }
         }
         record
@@ -301,6 +307,9 @@ impl JobRecord {
         if self.run_at.is_some() && self.stage != StageKind::Scheduled {
             return Err("a job that does not wait for an instant has one");
         }
+        if self.integrity.is_some() && self.stage != StageKind::Final {
+            return Err("a job that has not ended has the checksum of a result");
+        }
         let stage = match (self.stage, self.node, self.status, self.final_number) {
             (StageKind::Scheduled, None, None, None) => match self.run_at {
                 Some(run_at) => Stage::Dated { run_at },
@@ -312,7 +321,8 @@ impl JobRecord {
                 Stage::Leased(Box::new(Run { attempt, node, place, until: self.at, outcome: Outcome::NONE }))
             }
             (StageKind::Final, None, Some(status), Some(number)) => {
-                let outcome = Outcome { status, at: self.at, result: self.result, error: self.error, number };
+                let (at, result, error, integrity) = (self.at, self.result, self.error, self.integrity);
+                let outcome = Outcome { status, at, result, error, integrity, number };
                 let node = NodeIndex::new(0);
                 Stage::Final(Box::new(Run { attempt, node, place: 0, until: self.at, outcome }))
             }
@@ -386,6 +396,7 @@ mod tests {
             final_number: None,
             run_at: None,
             client: None,
+            integrity: None,
         };
         record.encode(&mut bytes);
         let decoded = JobRecord::decode(&mut Reader::new(&bytes));

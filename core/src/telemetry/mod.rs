@@ -38,6 +38,8 @@ pub enum Observation {
     IntegrityMissing,
     /// A result's checksum or signature was wrong.
     IntegrityFailed,
+    /// A stored result that was to be shown no longer matches its checksum.
+    ResultCorrupt,
     /// A batch is durable in the journal.
     JournalCommit {
         /// From the hand-over until the disk has confirmed it.
@@ -96,6 +98,8 @@ pub enum Counter {
     IntegrityMissing,
     /// Results with a wrong checksum or signature.
     IntegrityFailed,
+    /// Reads of stored results that no longer match their checksum.
+    ResultCorrupt,
     /// Batches that are durable in the journal.
     JournalCommit,
     /// Those that the loop's thread wrote.
@@ -106,7 +110,7 @@ pub enum Counter {
     JournalFailure,
 }
 
-const COUNTERS: usize = 24 + DropReason::ALL.len();
+const COUNTERS: usize = 25 + DropReason::ALL.len();
 
 /// All counts.
 #[derive(Clone, Debug)]
@@ -150,6 +154,7 @@ impl Telemetry {
             Observation::IntegrityVerified => Counter::IntegrityVerified,
             Observation::IntegrityMissing => Counter::IntegrityMissing,
             Observation::IntegrityFailed => Counter::IntegrityFailed,
+            Observation::ResultCorrupt => Counter::ResultCorrupt,
             Observation::LoopTakenOver => Counter::LoopTakenOver,
             Observation::JournalCommit { took_us, is_in_loop } => {
                 self.journal_commit.record(at, took_us);
@@ -293,7 +298,8 @@ impl Counter {
             Counter::JournalFailure => 21,
             Counter::JournalCommitInLoop => 22,
             Counter::LoopTakenOver => 23,
-            Counter::Dropped(reason) => 24 + reason as usize,
+            Counter::ResultCorrupt => 24,
+            Counter::Dropped(reason) => 25 + reason as usize,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::scene::{KEY, at, failure, heartbeat, job, keyed, name, names, pull, replay, restore, success};
 use proptest::prelude::*;
+use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::limits::{ANSWER_BYTES, HEAP_HEADER_BYTES, KEY_BYTES, Limits, NODE_BYTES, PROFILE_BYTES};
 use sheratan_core::{
     Command, Complete, Extend, Heartbeat, Hub, HubKey, JobSeq, LeaseRef, Liveness, Millis, NameSet, OnDuplicate,
@@ -75,7 +76,9 @@ fn completes() -> impl Strategy<Value = Complete> {
             let complete = if ok { success(lease) } else { failure(lease) };
             let result = (bytes > 0).then(|| Payload::new(&vec![b'1'; bytes]));
             let lease = has_lease.then_some(lease);
-            Complete { lease, node: node.map(name), result, is_retryable, ..complete }
+            let sha256 = [bytes as u8; 32];
+            let integrity = (bytes > 2).then(|| Box::new(ResultIntegrity { origin: Origin::Worker, sha256 }));
+            Complete { lease, node: node.map(name), result, is_retryable, integrity, ..complete }
         },
     )
 }

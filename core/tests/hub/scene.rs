@@ -231,6 +231,7 @@ pub fn success(lease: LeaseRef) -> Complete {
         error: None,
         is_retryable: true,
         mark: ResultMark::Content(1),
+        integrity: None,
     }
 }
 

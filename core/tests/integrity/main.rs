@@ -5,3 +5,4 @@ mod canonical;
 mod checksum;
 mod json;
 mod spelling;
+mod stored;

@@ -1,6 +1,7 @@
 //! A hub that is filled, and a count of the bytes that it allocates.
 
 use crate::requested::Count;
+use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::{
     Command, Complete, Health, Heartbeat, Hub, HubKey, Idempotency, LeaseRef, Leased, Limits, Millis, Name, NameSet,
     OnDuplicate, OnFailed, Outcome, Payload, Pull, ResultMark, Setting, Submit, Submitted, Timestamp, WaiterId, Zone,
@@ -123,6 +124,7 @@ pub fn success(lease: LeaseRef, bytes: usize) -> Complete {
         error: None,
         is_retryable: true,
         mark: ResultMark::Content(1),
+        integrity: Some(Box::new(ResultIntegrity { origin: Origin::Worker, sha256: [1; 32] })),
     }
 }
 

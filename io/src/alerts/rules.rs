@@ -152,10 +152,11 @@ mod tests {
     #[test]
     fn rules_are_added_to_the_built_in_ones_or_replace_them() {
         let added = r#"{"rules":[{"name":"mine","event":"LEASE_REAP","threshold":5}]}"#;
-        assert_eq!(names(added), ["auth_failure_burst", "port_mismatch_burst", "mine"]);
+        assert_eq!(names(added), ["auth_failure_burst", "port_mismatch_burst", "result_corrupt", "mine"]);
         let replaced = r#"{"rules":[{"name":"auth_failure_burst","event":"AUTH_FAILURE","threshold":5}]}"#;
-        assert_eq!(names(replaced), ["port_mismatch_burst", "auth_failure_burst"]);
-        assert_eq!(names(r#"{"rules":[{"name":"port_mismatch_burst","enabled":false}]}"#), ["auth_failure_burst"]);
+        assert_eq!(names(replaced), ["port_mismatch_burst", "result_corrupt", "auth_failure_burst"]);
+        let removed = r#"{"rules":[{"name":"port_mismatch_burst","enabled":false}]}"#;
+        assert_eq!(names(removed), ["auth_failure_burst", "result_corrupt"]);
     }
 
     #[test]

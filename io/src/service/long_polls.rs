@@ -242,7 +242,10 @@ impl Service {
                 self.wait_for_journal(poll.origin, poll.until, read);
                 continue;
             }
-            let reply = gone.map_or_else(|| self.job_reply(job), |gone| self.reply_with(gone.view()));
+            let reply = match gone {
+                None => self.job_reply(job),
+                Some(gone) => self.gone_reply(gone),
+            };
             self.show_late(poll.origin, reply);
         }
     }
@@ -264,7 +267,8 @@ impl Service {
                 self.wait_for_journal(origin, until, Read::Results(read));
                 continue;
             }
-            self.show_late(origin, self.results_reply(&read, gone));
+            let reply = self.results_reply(&read, gone);
+            self.show_late(origin, reply);
         }
     }
 
@@ -320,9 +324,18 @@ impl Service {
                 let acknowledges_result = head != REPLY_HEAD;
                 self.answer_late(poll.origin, Self::empty_pull_reply(head), acknowledges_result);
             }
-            WaitsFor::End(job) => self.show_late(poll.origin, self.job_reply(job)),
-            WaitsFor::Results(read) => self.show_late(poll.origin, self.results_reply(&read, None)),
-            WaitsFor::Journal(read) => self.show_late(poll.origin, self.read_reply(&read)),
+            WaitsFor::End(job) => {
+                let reply = self.job_reply(job);
+                self.show_late(poll.origin, reply);
+            }
+            WaitsFor::Results(read) => {
+                let reply = self.results_reply(&read, None);
+                self.show_late(poll.origin, reply);
+            }
+            WaitsFor::Journal(read) => {
+                let reply = self.read_reply(&read);
+                self.show_late(poll.origin, reply);
+            }
         }
     }
 

@@ -22,7 +22,7 @@
 //! |---|---|
 //! | `jobs` | submits, reads of one job and of pages |
 //! | `leases` | pulls and extensions |
-//! | `results` | results and their integrity |
+//! | `results` | results and their integrity, when they come and when they are shown |
 //! | `nodes` | heartbeats, the registry, quiet nodes |
 //! | `notifications` | audit events, alerts, event streams, pages of the logs |
 //! | `health`, `metrics` | whether the hub runs and accepts jobs, what it counts |
@@ -89,6 +89,7 @@ use long_polls::LongPolls;
 use metrics::ShellCounts;
 use nodes::QuietNodes;
 use notifications::Notifications;
+use results::corrupt::CorruptResults;
 use route::{Lookup, Route};
 use sheratan_core::telemetry::Observation;
 use std::net::IpAddr;
@@ -136,6 +137,7 @@ pub struct Service {
     traffic: Traffic,
     shell_counts: ShellCounts,
     stalls: Stalls,
+    corrupt_results: CorruptResults,
     /// Leases whose replies were not sent, to be taken back when the journal can be written.
     unsent_leases: Vec<LeaseRef>,
     is_draining: bool,
@@ -154,6 +156,7 @@ impl Service {
             traffic: Traffic::default(),
             shell_counts: ShellCounts::default(),
             stalls: Stalls::default(),
+            corrupt_results: CorruptResults::default(),
             unsent_leases: Vec::new(),
             is_draining: false,
             hub,

@@ -157,6 +157,12 @@ impl Problem {
         Problem { extra, ..Problem::new(403, "result_integrity_fail", detail) }
     }
 
+    /// A stored result no longer matches its checksum; `extra` is what is shown besides.
+    pub fn result_corrupt(extra: String) -> Self {
+        let detail = "the stored result no longer matches the checksum that it came with: memory or disk changed it, and it is not shown; submit the job again, and have the hub's machine checked";
+        Problem { extra, ..Problem::new(500, "result_corrupt", detail) }
+    }
+
     /// The request cannot be served yet.
     pub fn not_ready(detail: impl Into<String>, wait: Millis) -> Self {
         Problem { retry_after_ms: Some(wait), ..Problem::new(503, "not_ready", detail) }

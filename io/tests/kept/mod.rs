@@ -4,6 +4,7 @@
 //! same digest and the same outcome hash, from its snapshot and from its first record. `cargo run -p sheratan-io
 //! --example keep_journal -- io/tests/journals/NAME` makes one.
 
+use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::limits::Limits;
 use sheratan_core::{
     Caller, Command, Complete, Envelope, Extend, Health, Heartbeat, Hub, HubKey, Idempotency, LeaseRef, Millis, Name,
@@ -223,7 +224,15 @@ impl History {
             result: ok.then(|| Payload::new(b"{\"bytes\":4711}")),
             error: (!ok).then(|| Payload::new(b"\"no such file\"")),
             is_retryable: self.draw(2) == 0,
-            mark: [ResultMark::Content, ResultMark::Id][self.draw(2) as usize](self.draw(1 << 40)),
+            mark: match self.draw(3) {
+                0 => ResultMark::Content(self.draw(1 << 40)),
+                1 => ResultMark::Id(self.draw(1 << 40)),
+                _ => ResultMark::IdAndContent { id: self.draw(1 << 30) as u32, content: self.draw(1 << 40) },
+            },
+            integrity: (self.draw(4) > 0).then(|| {
+                let origin = [Origin::Worker, Origin::Signed, Origin::Hub][self.draw(3) as usize];
+                Box::new(ResultIntegrity { origin, sha256: [self.draw(256) as u8; 32] })
+            }),
         }
     }
 

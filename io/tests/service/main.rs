@@ -3,6 +3,7 @@
 
 mod engine;
 mod event_streams;
+mod integrity;
 mod journal_fails;
 mod long_polls;
 mod metrics;

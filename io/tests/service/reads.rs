@@ -1,31 +1,8 @@
 //! Reads of jobs: changes that a crash may undo are not shown, even while the journal is down; all others are.
 
-use crate::scene::{self, LOCAL, NOW};
+use crate::scene::{self, NOW, ask, ask_at};
 use sheratan_core::{JobSeq, Millis, Timestamp};
-use sheratan_io::http::{Connection, Limits, Reply};
-use sheratan_io::service::{Answer, Caller, Origin, Plane, Service};
-
-/// Sends a request on a connection of its own; the reply, or `None` if the request is parked.
-fn ask(service: &mut Service, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-    ask_at(NOW, service, method, path, body)
-}
-
-fn ask_at(now: Timestamp, service: &mut Service, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-    let mut wire = Connection::new(now, &Limits::default());
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: hub\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    wire.received(now, head.as_bytes());
-    let request = wire.next_request(now).expect("a whole request came");
-    let caller = Caller { plane: Plane::Data, ip: LOCAL, origin: Origin { connection: 1, request: request.id() } };
-    match service.handle(now, &caller, &request) {
-        Answer::Parked => None,
-        Answer::Reply(reply) | Answer::Now(reply) => Some(text_of(&reply)),
-        Answer::Stream(_) | Answer::Page(_) => unreachable!("nobody asked for a log"),
-    }
-}
-
-fn text_of(reply: &Reply) -> (u16, String) {
-    (reply.status(), String::from_utf8(reply.body().to_vec()).expect("replies are JSON"))
-}
+use sheratan_io::service::Service;
 
 fn get(service: &mut Service, path: &str) -> (u16, String) {
     ask(service, "GET", path, "").expect("it is answered at once")

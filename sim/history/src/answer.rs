@@ -2,6 +2,7 @@
 
 use crate::values;
 use crate::words::Printed;
+use sheratan_core::integrity::stored::ResultIntegrity;
 use sheratan_core::{
     Audit, Completed, CompletedStatus, Effect, Extended, FinalStatus, Outcome, Payload, Pulled, Refusal, Submitted,
 };
@@ -48,15 +49,21 @@ fn print_submitted(submitted: &Submitted) -> String {
             .maybe("replaces", replaces, |job| job.get().to_string())
             .end(),
         Submitted::InProgress { job } => format!("in_progress {}", job.get()),
-        Submitted::Final { job, status, result, error } => {
-            print_end(Printed::new("final").word(job.get()).word(status.as_str()), result, error).end()
+        Submitted::Final { job, status, result, error, integrity } => {
+            print_end(Printed::new("final").word(job.get()).word(status.as_str()), result, error, integrity).end()
         }
     }
 }
 
-/// A job's result and error, after its status.
-pub(crate) fn print_end(line: Printed, result: &Option<Payload>, error: &Option<Payload>) -> Printed {
-    line.maybe("result", result, values::payload).maybe("error", error, values::payload)
+/// A job's result and error with their checksum, after its status.
+pub(crate) fn print_end(
+    line: Printed,
+    result: &Option<Payload>,
+    error: &Option<Payload>,
+    integrity: &Option<ResultIntegrity>,
+) -> Printed {
+    let line = line.maybe("result", result, values::payload).maybe("error", error, values::payload);
+    line.maybe("integrity", integrity, values::integrity)
 }
 
 fn print_pulled(pulled: &Pulled) -> String {

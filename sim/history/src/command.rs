@@ -1,8 +1,8 @@
 //! Commands as lines: one verb each; members that have their default are left out.
 
 use crate::values::{
-    self, CALENDAR, DURATION, HASH_8, HASH_32, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_16, NUMBER_32, PAYLOAD,
-    SETTING_VALUE, UTC, ZONE,
+    self, CALENDAR, DURATION, HASH_8, HASH_32, INTEGRITY, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_16, NUMBER_32,
+    PAYLOAD, SETTING_VALUE, UTC, ZONE,
 };
 use crate::words::{Kind, Options, Printed, WordError, Words};
 use sheratan_core::{
@@ -58,10 +58,15 @@ const ON_FAILED: Kind<OnFailed> = Kind {
     },
 };
 const MARK: Kind<ResultMark> = Kind {
-    expected: "content:NUMBER or id:NUMBER",
+    expected: "content:NUMBER, id:NUMBER or id:NUMBER:CONTENT",
     read: |text| match text.split_once(':')? {
         ("content", number) => (NUMBER.read)(number).map(ResultMark::Content),
-        ("id", number) => (NUMBER.read)(number).map(ResultMark::Id),
+        ("id", numbers) => match numbers.split_once(':') {
+            Some((id, content)) => {
+                Some(ResultMark::IdAndContent { id: (NUMBER_32.read)(id)?, content: (NUMBER.read)(content)? })
+            }
+            None => (NUMBER.read)(numbers).map(ResultMark::Id),
+        },
         _ => None,
     },
 };
@@ -282,7 +287,7 @@ fn parse_complete(words: &mut Words<'_>, ok: bool) -> Result<Complete, WordError
         None => words.take(&Kind { expected: "a lease as JOB@GENERATION, or a job's number", read: JOB.read })?,
     };
     let names: &[&str] = if own.is_some() { &[] } else { &["lease"] };
-    let options = words.options(&[&["result", "error", "node", "mark"], names].concat(), &["final"])?;
+    let options = words.options(&[&["result", "error", "node", "mark", "integrity"], names].concat(), &["final"])?;
     let (result, error) = (options.get("result", &PAYLOAD)?, options.get("error", &PAYLOAD)?);
     let mark = options.get("mark", &MARK)?.unwrap_or_else(|| content_mark(ok, &result, &error));
     Ok(Complete {
@@ -294,6 +299,7 @@ fn parse_complete(words: &mut Words<'_>, ok: bool) -> Result<Complete, WordError
         error,
         is_retryable: !options.has("final"),
         mark,
+        integrity: options.get("integrity", &INTEGRITY)?.map(Box::new),
     })
 }
 
@@ -313,8 +319,10 @@ fn print_complete(complete: &Complete) -> String {
             |mark| match mark {
                 ResultMark::Content(number) => format!("content:{number}"),
                 ResultMark::Id(number) => format!("id:{number}"),
+                ResultMark::IdAndContent { id, content } => format!("id:{id}:{content}"),
             },
         )
+        .maybe("integrity", &complete.integrity, |integrity| values::integrity(integrity))
         .flag(!complete.is_retryable, "final")
         .end()
 }

@@ -50,7 +50,8 @@
 //!         -> 1 | 2 supersedes=1 | 2 replaces=1 | in_progress 1 | final 1 completed result="done" | refused WHY
 //! pull a max=2 kinds=x,y for=5000                       -> 1@1 until=5000, 2@1 until=5000 | nothing | nothing defer=500
 //! extend a 1@1,2@1 for=5000                             -> until=5000, lost
-//! complete 1@1 result="done" node=a mark=id:7           -> completed | completed again | refused WHY
+//! complete 1@1 result="done" node=a mark=id:7:1         -> completed | completed again | refused WHY
+//!     integrity=sha256:1                                (on one line; what the result is stored with)
 //! fail 1@1 error="broken" final                         -> dead | retry at=1500 | retry at=1500 again
 //! complete 1 node=a                                     without a lease, as clients of v1.5
 //! complete 2 lease=1@1                                  with the lease of another job
@@ -60,7 +61,7 @@
 //! slept 60000                                           the machine slept for so long -> done
 //! ```
 //! `final` means not retryable. A result without `mark` has that of its content, so a repeated line is a result that is sent
-//! twice.
+//! twice; `id:7` is a mark of a result's id alone, as earlier builds wrote it.
 //!
 //! # Other inputs
 //! ```text

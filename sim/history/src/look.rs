@@ -90,7 +90,9 @@ fn print_job_view(job: &JobView<'_>) -> String {
         State::Leased { until, .. } => {
             line.maybe("node", &job.leased_to(), |name| values::name(name)).option("until", values::instant(until))
         }
-        State::Final { at, result, error, .. } => print_end(line.option("at", values::instant(at)), &result, &error),
+        State::Final { at, result, error, integrity, .. } => {
+            print_end(line.option("at", values::instant(at)), &result, &error, &integrity)
+        }
     };
     line.option("kind", values::name(job.kind()))
         .maybe("params", &job.params(), |params| values::payload(params))

@@ -3,6 +3,7 @@
 //! A value that has other characters than plain ones is quoted as a whole.
 
 use crate::words::{Kind, word_len};
+use sheratan_core::integrity::stored::{self, ResultIntegrity};
 use sheratan_core::{Calendar, JobSeq, LeaseRef, Millis, Name, NameSet, Payload, Timestamp, Utc, Zone};
 
 pub(crate) const NAME: Kind<Name> =
@@ -36,6 +37,14 @@ pub(crate) const HASH_8: Kind<[u8; 8]> =
     Kind { expected: "16 hex digits", read: |text| read_hex(text)?.try_into().ok() };
 pub(crate) const HASH_32: Kind<[u8; 32]> =
     Kind { expected: "64 hex digits, or a number up to 255 that all 32 bytes have", read: read_hash };
+
+pub(crate) const INTEGRITY: Kind<ResultIntegrity> = Kind {
+    expected: "sha256, hmac or hub, then a colon and a hash as 64 hex digits or a number up to 255",
+    read: |text| {
+        let (mode, sha256) = text.split_once(':')?;
+        Some(ResultIntegrity { origin: stored::Origin::from_mode(mode)?, sha256: read_hash(sha256)? })
+    },
+};
 
 fn read_digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
@@ -197,6 +206,10 @@ fn ms(ms: u64) -> String {
 
 pub(crate) fn lease(lease: LeaseRef) -> String {
     format!("{}@{}", lease.job.get(), lease.generation)
+}
+
+pub(crate) fn integrity(integrity: &ResultIntegrity) -> String {
+    format!("{}:{}", integrity.origin.mode(), hash(&integrity.sha256))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

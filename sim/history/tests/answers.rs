@@ -22,7 +22,8 @@ fn leased(job: u64) -> Leased {
 
 #[test]
 fn each_outcome_has_its_text() {
-    let ended = |result| Submitted::Final { job: JOB, status: FinalStatus::Completed, result, error: None };
+    let ended =
+        |result| Submitted::Final { job: JOB, status: FinalStatus::Completed, result, error: None, integrity: None };
     let submitted = [
         (Submitted::Accepted { job: JOB, supersedes: None, replaces: None }, "7"),
         (Submitted::Accepted { job: JOB, supersedes: Some(JobSeq::new(3)), replaces: None }, "7 supersedes=3"),

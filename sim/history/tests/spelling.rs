@@ -1,6 +1,7 @@
 //! Every command and step reads back as it was printed, whatever names and payloads are in it.
 
 use proptest::prelude::*;
+use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::limits::{Limits, NAME_BYTES_MAX};
 use sheratan_core::{
     Audit, Calendar, Command, Complete, Effect, Extend, FinalStatus, Health, Heartbeat, Idempotency, JobSeq, LeaseRef,
@@ -159,14 +160,23 @@ fn pulls() -> BoxedStrategy<Pull> {
         .boxed()
 }
 
+fn integrities() -> impl Strategy<Value = ResultIntegrity> {
+    let origins = prop::sample::select(vec![Origin::Worker, Origin::Signed, Origin::Hub]);
+    let hashes = prop_oneof![any::<[u8; 32]>(), any::<u8>().prop_map(|byte| [byte; 32])];
+    (origins, hashes).prop_map(|(origin, sha256)| ResultIntegrity { origin, sha256 })
+}
+
 fn completes() -> BoxedStrategy<Command> {
-    let marks = prop_oneof![numbers().prop_map(ResultMark::Content), numbers().prop_map(ResultMark::Id)];
+    let both = (any::<u32>(), numbers()).prop_map(|(id, content)| ResultMark::IdAndContent { id, content });
+    let marks = prop_oneof![numbers().prop_map(ResultMark::Content), numbers().prop_map(ResultMark::Id), both];
+    let marks = (marks, prop::option::of(integrities()));
     let lease = (prop::option::of(leases()), any::<bool>(), numbers());
     let flags = (any::<bool>(), any::<bool>());
     (lease, prop::option::of(names()), flags, prop::option::of(payloads()), prop::option::of(payloads()), marks)
-        .prop_map(|((lease, is_own, job), node, (ok, is_retryable), result, error, mark)| {
+        .prop_map(|((lease, is_own, job), node, (ok, is_retryable), result, error, (mark, integrity))| {
             let job = lease.filter(|_| is_own).map_or(JobSeq::new(job), |lease| lease.job);
-            Command::Complete(Complete { job, lease, node, ok, result, error, is_retryable, mark })
+            let integrity = integrity.map(Box::new);
+            Command::Complete(Complete { job, lease, node, ok, result, error, is_retryable, mark, integrity })
         })
         .boxed()
 }
@@ -228,10 +238,17 @@ proptest! {
     fn every_answer_is_one_line_that_stays_as_it_is(
         result in prop::option::of(payloads()),
         error in prop::option::of(payloads()),
+        integrity in prop::option::of(integrities()),
         node in names(),
     ) {
         let job = JobSeq::FIRST;
-        let outcome = Outcome::Submitted(Submitted::Final { job, status: FinalStatus::Dead, result, error });
+        let outcome = Outcome::Submitted(Submitted::Final {
+            job,
+            status: FinalStatus::Dead,
+            result,
+            error,
+            integrity,
+        });
         let effect = Effect::Audit(Timestamp::ZERO, Audit::LeaseReap { job, node, attempt: 1 });
         for answer in [print_outcome(&outcome), print_effects(&[effect])] {
             let text = format!("== t\nstatus 1 -> {answer}  # why\n");

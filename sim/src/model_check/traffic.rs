@@ -5,6 +5,7 @@
 
 use crate::draw::{Draw, Stream};
 use crate::model_check::profile::{self, Act, Pace, Profile};
+use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_PER_ZONE_MAX, LEASE_DURATION_MAX, NODE_FORGET_MS};
 use sheratan_core::{
     Calendar, Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Limits, Millis, Name,
@@ -355,10 +356,15 @@ impl Traffic {
             result: self.payload(variant),
             error: if ok { None } else { self.error() },
             is_retryable: self.draw.chance(850),
-            mark: match self.draw.below(4) {
+            mark: match self.draw.below(6) {
                 mark @ 0..=2 => ResultMark::Content(mark),
-                _ => ResultMark::Id(self.draw.below(3)),
+                3 => ResultMark::Id(self.draw.below(3)),
+                _ => ResultMark::IdAndContent { id: self.draw.below(3) as u32, content: self.draw.below(2) },
             },
+            integrity: self.draw.chance(700).then(|| {
+                let origin = [Origin::Worker, Origin::Signed, Origin::Hub][self.draw.below(3) as usize];
+                Box::new(ResultIntegrity { origin, sha256: [self.draw.below(4) as u8; 32] })
+            }),
         };
         self.results.push_back(complete.clone());
         if self.results.len() > MEMORY_MAX {

@@ -298,6 +298,7 @@ mod tests {
                 error: None,
                 is_retryable: false,
                 mark: ResultMark::Content(1),
+                integrity: None,
             }),
         );
         watched.apply(at(140_000), Command::Pull(Pull { node: Name::new("m").unwrap(), ..pull }));

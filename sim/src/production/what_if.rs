@@ -316,6 +316,7 @@ impl<'a> Both<'a> {
             error: None,
             is_retryable: false,
             mark: ResultMark::Content(0),
+            integrity: None,
         };
         if self.changed.apply(at, Command::Complete(complete)).is_durable() {
             self.assumptions.assumed_completions += 1;

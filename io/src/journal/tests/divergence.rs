@@ -46,6 +46,7 @@ fn a_record_that_is_decided_otherwise_stops_the_start_with_builds_records_and_th
         error: None,
         is_retryable: false,
         mark: ResultMark::Content(0),
+        integrity: None,
     });
     let table = [
         ("a result of an unknown job", encoded(&refused), "refuses it (UnknownJob)"),

@@ -86,6 +86,7 @@ impl Live {
                     error: None,
                     is_retryable: true,
                     mark: ResultMark::Content(self.now),
+                    integrity: None,
                 })
             }
         }

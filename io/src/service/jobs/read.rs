@@ -5,8 +5,9 @@ use crate::object::{Object, object, write_text};
 use crate::service::long_polls::{self, LongPoll, Read, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::query::Query;
+use crate::service::results::corrupt::{self, Corrupt};
 use crate::service::{Answer, Caller, Service, reply};
-use sheratan_core::{AttemptEnd, Calendar, FinalStatus, Hub, JobSeq, JobView, Name, State, Timestamp};
+use sheratan_core::{AttemptEnd, Calendar, EndedJob, FinalStatus, Hub, JobSeq, JobView, Name, State, Timestamp};
 
 /// The most jobs on one page.
 const PAGE_JOBS_MAX: u64 = 1_000;
@@ -58,7 +59,7 @@ impl Service {
     }
 
     /// The reply to a read, with the state as it is now.
-    pub(in crate::service) fn read_reply(&self, read: &Read) -> Reply {
+    pub(in crate::service) fn read_reply(&mut self, read: &Read) -> Reply {
         match read {
             Read::Job(seq) => self.job_reply(*seq),
             Read::Results(read) => self.results_reply(read, None),
@@ -81,21 +82,40 @@ impl Service {
     }
 
     /// The reply that shows a job as it is now.
-    pub(in crate::service) fn job_reply(&self, seq: JobSeq) -> Reply {
+    pub(in crate::service) fn job_reply(&mut self, seq: JobSeq) -> Reply {
         if let Some(reason) = self.why_hidden(&Read::Job(seq)) {
             return Problem::not_durable(reason).into_reply();
         }
-        self.hub.queue().get(seq).map_or_else(|| Problem::unknown_job().into_reply(), |job| self.reply_with(job))
+        let Some(job) = self.hub.queue().get(seq) else { return Problem::unknown_job().into_reply() };
+        let (reply, corrupt) = self.show_job(job);
+        self.note_corrupt(corrupt);
+        reply
     }
 
-    /// The reply that shows this job.
-    pub(in crate::service) fn reply_with(&self, job: JobView<'_>) -> Reply {
+    /// The reply that shows a job that is gone.
+    pub(in crate::service) fn gone_reply(&mut self, job: &EndedJob) -> Reply {
+        let (reply, corrupt) = self.show_job(job.view());
+        self.note_corrupt(corrupt);
+        reply
+    }
+
+    /// The reply that shows this job, and what has to be reported of its result.
+    fn show_job(&self, job: JobView<'_>) -> (Reply, Option<Corrupt>) {
         if let Some(reason) = self.uncommitted.job_hidden_because(self.hub.ended_at(), job) {
-            return Problem::not_durable(reason).into_reply();
+            return (Problem::not_durable(reason).into_reply(), None);
         }
-        let mut shown = Vec::new();
-        write_job(&mut shown, &self.hub, job, true);
-        reply::ok(|out| _ = out.flag("ok", true).raw("job", &shown))
+        let corrupt = corrupt::of_job(self.hub.ids(), job);
+        let shown = if corrupt.is_some() { Shown::AllButResult } else { Shown::All };
+        let mut text = Vec::new();
+        write_job(&mut text, &self.hub, job, shown);
+        let reply = match corrupt {
+            None => reply::ok(|out| _ = out.flag("ok", true).raw("job", &text)),
+            Some(_) => {
+                let job = String::from_utf8_lossy(&text);
+                Problem::result_corrupt(format!(",\"job\":{job}")).into_reply()
+            }
+        };
+        (reply, corrupt)
     }
 
     fn page_reply(&self, query: Option<&str>) -> Result<Reply, Problem> {
@@ -132,7 +152,7 @@ impl Service {
         }
         let ids = self.hub.ids();
         Ok(reply::ok(|out| {
-            out.flag("ok", true).array("jobs", page, |out, job| write_job(out, &self.hub, job, false));
+            out.flag("ok", true).array("jobs", page, |out, job| write_job(out, &self.hub, job, Shown::Row));
             match oldest.filter(|_| is_cut) {
                 Some(oldest) => out.plain("next_cursor", ids.job_id(oldest)),
                 None => out.raw("next_cursor", b"null"),
@@ -151,17 +171,31 @@ fn read_status(query: &Query) -> Result<Option<&'static str>, Problem> {
     })
 }
 
-/// A job with its attempts and, if `is_whole`, its payloads.
-fn write_job(out: &mut Vec<u8>, hub: &Hub, job: JobView<'_>, is_whole: bool) {
+/// How much of a job is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// As on a page: neither payloads nor attempts.
+    Row,
+    All,
+    /// Not the result and the error that it ended with.
+    AllButResult,
+}
+
+/// A job.
+fn write_job(out: &mut Vec<u8>, hub: &Hub, job: JobView<'_>, shown: Shown) {
     object(out, |out| {
         write_members(out, hub, job);
-        if is_whole {
-            if let State::Final { result, error, .. } = job.state() {
+        if shown == Shown::Row {
+            return;
+        }
+        if let State::Final { result, error, integrity, .. } = job.state() {
+            if shown == Shown::All {
                 out.payload("result", result.as_ref()).payload("error", error.as_ref());
             }
-            out.payload("params", job.params());
-            write_attempts(out, hub.calendar(), job);
+            corrupt::write_integrity(out, integrity.as_ref());
         }
+        out.payload("params", job.params());
+        write_attempts(out, hub.calendar(), job, shown);
     });
 }
 
@@ -197,7 +231,7 @@ fn write_state(out: &mut Object, calendar: Calendar, state: &State) {
     }
 }
 
-fn write_attempts(out: &mut Object, calendar: Calendar, job: JobView<'_>) {
+fn write_attempts(out: &mut Object, calendar: Calendar, job: JobView<'_>, shown: Shown) {
     // The earliest of many attempts are dropped; the others keep their numbers.
     let first = job.generation() + 1 - job.attempts().count() as u32;
     out.array("attempts", (first..).zip(job.attempts()), |out, (number, attempt)| {
@@ -219,7 +253,9 @@ fn write_attempts(out: &mut Object, calendar: Calendar, job: JobView<'_>) {
             if let AttemptEnd::Revoked { why, .. } = &attempt.end {
                 out.plain("reason", why.as_str());
             }
-            out.payload("error", error);
+            // The last attempt shares its error with the job.
+            let is_hidden = shown == Shown::AllButResult && number == job.generation();
+            out.payload("error", error.filter(|_| !is_hidden));
         });
     });
 }

@@ -6,6 +6,7 @@ use crate::service::batch::{self, Answers, Batch};
 use crate::service::body::{self, Fields};
 use crate::service::header;
 use crate::service::problem::Problem;
+use crate::service::results::corrupt;
 use crate::service::{Caller, Service, leases, notifications, reply};
 use sheratan_core::integrity::checksum;
 use sheratan_core::limits::ATTEMPTS_MAX;
@@ -74,9 +75,22 @@ impl Service {
             submit.idempotency = None;
         }
         match self.execute(now, asker, Command::Submit(Box::new(submit)))? {
-            Outcome::Submitted(submitted) => Ok(submitted),
+            Outcome::Submitted(submitted) => self.check_repeat(submitted),
             outcome => Err(self.problem_of(outcome)),
         }
+    }
+}
+
+impl Service {
+    /// A remembered answer is shown only if it still is what its job ended with.
+    fn check_repeat(&mut self, submitted: Submitted) -> Result<Submitted, Problem> {
+        let Some(corrupt) = corrupt::of_repeat(self.hub.ids(), &submitted) else { return Ok(submitted) };
+        self.note_corrupt(Some(corrupt));
+        let Submitted::Final { job, status, .. } = submitted else { unreachable!("only a final job has an answer") };
+        let (ids, status) = (self.hub.ids(), status.as_str());
+        let (request_id, job_id) = (ids.request_id(job), ids.job_id(job));
+        let ids = format!(",\"request_id\":\"{request_id}\",\"job_id\":\"{job_id}\",\"dedup\":true");
+        Err(Problem::result_corrupt(format!("{ids},\"job_status\":\"{status}\"")))
     }
 }
 
@@ -159,7 +173,7 @@ fn write_submitted(out: &mut Object, ids: &Ids, submitted: &Submitted) {
             write_ids(out, *job, true);
             out.plain("status", "in_progress");
         }
-        Submitted::Final { job, status, result, error } => {
+        Submitted::Final { job, status, result, error, integrity } => {
             write_ids(out, *job, true);
             let is_completed = *status == FinalStatus::Completed;
             out.plain("status", notifications::submit_status(Some(*status)));
@@ -170,6 +184,9 @@ fn write_submitted(out: &mut Object, ids: &Ids, submitted: &Submitted) {
             }
             if !is_completed {
                 out.payload("job_error", error.as_ref());
+            }
+            if integrity.is_some() {
+                corrupt::write_integrity(out, integrity.as_ref());
             }
         }
     }

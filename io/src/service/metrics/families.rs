@@ -266,6 +266,8 @@ impl Service {
         ];
         let results = results.map(|(word, counter)| (word, total(counter)));
         out.counters("result_integrity_checks", "Results by their checksum or signature", "outcome", results);
+        let help = "Reads of stored results that no longer match their checksum";
+        out.counter("results_corrupt", help, total(Counter::ResultCorrupt));
         out.timing("queue_wait", "Time that jobs wait for a node, from ready to leased", telemetry.queue_wait());
         out.timing("run", "Time that attempts take, from the lease to its end", telemetry.run());
     }

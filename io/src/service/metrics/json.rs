@@ -63,6 +63,7 @@ pub fn data(out: &mut Object, service: &Service, now: Timestamp) {
     out.object("integrity", |out| {
         integrity.iter().for_each(|(word, count)| _ = out.number(&format!("{word}_1m"), *count));
     });
+    out.number("result_corrupt_1m", minute(Counter::ResultCorrupt));
     quantiles(out, "queue_wait_ms", telemetry.queue_wait(), now);
     quantiles(out, "run_ms", telemetry.run(), now);
     quantiles(out, "journal_commit_ms", telemetry.journal_commit(), now);

@@ -4,13 +4,15 @@ use crate::secret::Secret;
 use crate::service::problem::Problem;
 use crate::service::{Caller, Service};
 use sha2::{Digest, Sha256};
+use sheratan_core::Timestamp;
 use sheratan_core::integrity::checksum::{self, Claimed};
 use sheratan_core::integrity::json::Value;
+use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::telemetry::Observation;
-use sheratan_core::{ResultMark, Timestamp};
 
 impl Service {
-    /// Checks a result's checksum or signature; returns the mark that distinguishes it from other results.
+    /// Checks a result's checksum or signature; returns the start of the hash that distinguishes it from other results,
+    /// and the checksum to store it with.
     #[expect(clippy::too_many_arguments, reason = "the members that the checksum is over, each once")]
     pub(super) fn check_integrity(
         &mut self,
@@ -21,21 +23,25 @@ impl Service {
         job_id: &str,
         ok: bool,
         result: Option<Value>,
-    ) -> Result<ResultMark, Problem> {
+    ) -> Result<(u64, ResultIntegrity), Problem> {
         if claimed.sha256.is_none() && claimed.sig.is_none() && !self.settings.is_integrity_required {
             self.hub.observe(now, Observation::IntegrityMissing);
             let mut hasher = Sha256::new();
             hasher.update([u8::from(ok)]);
             hasher.update(result.map_or(&b"null"[..], |value| value.as_bytes()));
             hasher.update(error.map_or(&b"null"[..], |value| value.as_bytes()));
-            return Ok(mark_of(&hasher.finalize().into()));
+            let own = stored_as(error, job_id, ok, result);
+            return Ok((first_bytes(&hasher.finalize().into()), own));
         }
         let mode = self.settings.integrity_mode;
         let key = self.settings.result_hmac_key.as_ref().map(Secret::expose);
-        match checksum::verify_result(mode, key, claimed, error, job_id, ok, result) {
+        match checksum::verify_result(mode, key.as_slice(), claimed, error, job_id, ok, result) {
             Ok(verified) => {
                 self.hub.observe(now, Observation::IntegrityVerified);
-                Ok(mark_of(&verified.sha256))
+                // The error of a success is not stored, so the worker's checksum would not be of what is.
+                let is_stored = !ok || error.is_none();
+                let own = || stored_as(error, job_id, ok, result);
+                Ok((first_bytes(&verified.sha256), if is_stored { verified.integrity } else { own() }))
             }
             Err(failure) => {
                 let is_missing = failure == checksum::Failure::MissingIntegrity;
@@ -51,8 +57,10 @@ impl Service {
     }
 }
 
-fn mark_of(sha256: &[u8; 32]) -> ResultMark {
-    ResultMark::Content(first_bytes(sha256))
+/// The hub's own checksum of what it stores of a result.
+fn stored_as(error: Option<Value>, job_id: &str, ok: bool, result: Option<Value>) -> ResultIntegrity {
+    let sha256 = checksum::result_sha256(error.filter(|_| !ok), job_id, ok, result);
+    ResultIntegrity { origin: Origin::Hub, sha256 }
 }
 
 /// The first eight bytes of a hash, as a number.

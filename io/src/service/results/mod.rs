@@ -1,6 +1,7 @@
 //! Results: nodes submit the results of leased jobs, one in a request or up to a thousand, and fetch those of the jobs
 //! that they submitted.
 
+pub mod corrupt;
 mod integrity;
 mod sync;
 
@@ -140,7 +141,7 @@ impl Service {
             }
             None => Claimed { sha256: None, sig: None },
         };
-        let mark = self.check_integrity(now, caller, &claimed, error, &job_id, ok, result)?;
+        let (content, integrity) = self.check_integrity(now, caller, &claimed, error, &job_id, ok, result)?;
         let job = self.hub.ids().parse_job_id(&job_id).ok_or_else(Problem::unknown_job)?;
         // A text that is not a lease id of this hub is fenced like an ended lease: no lease has generation 0.
         let no_lease = LeaseRef { job, generation: 0 };
@@ -153,14 +154,16 @@ impl Service {
             result: fields.payload("result"),
             error: fields.payload("error"),
             is_retryable: fields.flag("retryable")?.unwrap_or(true),
-            mark: result_id.map_or(mark, |id| mark_of_id(&id)),
+            mark: result_id.map_or(ResultMark::Content(content), |id| mark_of_id(&id, content)),
+            integrity: Some(Box::new(integrity)),
         })
     }
 }
 
 /// The mark of a result that has an id of its node.
-fn mark_of_id(result_id: &Name) -> ResultMark {
-    ResultMark::Id(integrity::first_bytes(&Sha256::digest(result_id.as_bytes()).into()))
+fn mark_of_id(result_id: &Name, content: u64) -> ResultMark {
+    let hash = integrity::first_bytes(&Sha256::digest(result_id.as_bytes()).into());
+    ResultMark::IdAndContent { id: hash as u32, content }
 }
 
 /// The members of the reply to a result.

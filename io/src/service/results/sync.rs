@@ -4,6 +4,7 @@
 //! A cursor is a position among the results of all clients. One that is given with the last result of a client is after
 //! all that ended so far, so that what is dropped later than that, and is of others, never looks like a gap.
 
+use super::corrupt::{self, Corrupt};
 use crate::http::{Reply, Request};
 use crate::object::object;
 use crate::service::long_polls::{self, LongPoll, Read, ResultsRead, WaitsFor};
@@ -49,10 +50,18 @@ impl Service {
     }
 
     /// The results that a client asks for, as they are now. `gone` is one that was dropped already.
-    pub(in crate::service) fn results_reply(&self, read: &ResultsRead, gone: Option<JobView<'_>>) -> Reply {
+    pub(in crate::service) fn results_reply(&mut self, read: &ResultsRead, gone: Option<JobView<'_>>) -> Reply {
         if let Some(reason) = self.uncommitted.hidden_because(self.hub.ended_at()) {
             return Problem::not_durable(reason).into_reply();
         }
+        let (reply, corrupt) = self.list_results(read, gone);
+        corrupt.into_iter().for_each(|corrupt| self.note_corrupt(Some(corrupt)));
+        reply
+    }
+
+    /// The reply, and the results in it that no longer match their checksum.
+    fn list_results(&self, read: &ResultsRead, gone: Option<JobView<'_>>) -> (Reply, Vec<Corrupt>) {
+        let mut all_corrupt = Vec::new();
         let ResultsRead { client, position, limit } = read;
         let queue = self.hub.queue();
         let mut jobs = gone.into_iter().chain(queue.results_from(client, *position)).peekable();
@@ -61,25 +70,32 @@ impl Service {
             if count > 0 {
                 results.push(b',');
             }
-            let State::Final { status, result, error, number, .. } = job.state() else {
+            let State::Final { status, result, error, integrity, number, .. } = job.state() else {
                 unreachable!("only final jobs have results")
             };
+            let corrupt = corrupt::of_job(self.hub.ids(), job);
             object(&mut results, |out| {
-                out.flag("ok", status == FinalStatus::Completed);
+                out.flag("ok", status == FinalStatus::Completed && corrupt.is_none());
                 jobs::write_members(out, &self.hub, job);
-                out.payload("result", result.as_ref()).payload("error", error.as_ref());
+                match corrupt {
+                    None => out.payload("result", result.as_ref()).payload("error", error.as_ref()),
+                    Some(_) => out.payload("result", None).plain("error", "result_corrupt").flag("corrupt", true),
+                };
+                corrupt::write_integrity(out, integrity.as_ref());
             });
+            all_corrupt.extend(corrupt);
             (count, last) = (count + 1, Some(number + 1));
         }
         let has_more = jobs.peek().is_some();
         let end = last.filter(|_| has_more).unwrap_or_else(|| queue.results_end());
         let newest = JobSeq::new(queue.next_seq().get() - 1);
         let is_gap = gone.is_none() && queue.results_dropped_before(client) > *position;
-        reply::ok(|out| {
+        let reply = reply::ok(|out| {
             out.flag("ok", true).text("node_id", client).raw("results", &[b"[", &results[..], b"]"].concat());
             out.plain("cursor", self.hub.ids().result_cursor(end, newest));
             out.flag("has_more", has_more).flag("dropped", is_gap);
-        })
+        });
+        (reply, all_corrupt)
     }
 
     /// The position that a cursor names.

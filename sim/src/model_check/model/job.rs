@@ -2,8 +2,8 @@
 
 use super::node::ModelNode;
 use sheratan_core::limits::{
-    ATTEMPT_BYTES, ATTEMPTS_KEPT_MAX, ATTEMPTS_MAX, CLIENT_BYTES, HEAP_HEADER_BYTES, JOB_BYTES, Limits, RUN_BYTES,
-    TERMS_BYTES,
+    ATTEMPT_BYTES, ATTEMPTS_KEPT_MAX, ATTEMPTS_MAX, CLIENT_BYTES, HEAP_HEADER_BYTES, INTEGRITY_BYTES, JOB_BYTES,
+    Limits, RUN_BYTES, TERMS_BYTES,
 };
 use sheratan_core::{
     Attempt, AttemptEnd, ClassKey, Complete, CompletedStatus, HubKey, JobSeq, LeaseRef, Millis, Name, Payload,
@@ -159,8 +159,8 @@ impl ModelJob {
         if !self.is_waiting() {
             bytes += RUN_BYTES + latest.first().map_or(0, |attempt| HEAP_HEADER_BYTES + attempt.node.len() as u64);
         }
-        if let State::Final { result, error, .. } = &self.state {
-            bytes += payload(result) + payload(error);
+        if let State::Final { result, error, integrity, .. } = &self.state {
+            bytes += payload(result) + payload(error) + if integrity.is_some() { INTEGRITY_BYTES } else { 0 };
         }
         bytes
     }
@@ -180,6 +180,11 @@ impl ModelJob {
             AttemptEnd::Completed { mark, .. } | AttemptEnd::Failed { mark, .. } => Some(mark),
             _ => None,
         };
+        // An id that was used before is not enough, unless an earlier build accepted that result.
+        let is_repeat_of = |accepted| match (accepted, complete.mark) {
+            (ResultMark::Id(accepted), ResultMark::IdAndContent { id, .. }) => accepted as u32 == id,
+            (accepted, mark) => accepted == mark,
+        };
         if let Some(lease) = complete.lease {
             let is_one_of_its = lease.job == self.seq && (1..=self.last_lease().generation).contains(&lease.generation);
             let forgotten = (self.attempts.len() - self.kept_attempts().len()) as u32;
@@ -192,15 +197,15 @@ impl ModelJob {
             }
             return match (&attempt.end, taken(attempt)) {
                 (AttemptEnd::Running, _) => Ok(None),
-                (_, Some(mark)) if mark == complete.mark => Ok(Some(attempt)),
+                (_, Some(mark)) if is_repeat_of(mark) => Ok(Some(attempt)),
                 // Another result than the accepted one.
                 (_, Some(_)) if lease == self.last_lease() => Err(other),
                 _ => Err(Refusal::LeaseLost),
             };
         }
         let is_its_node = |attempt: &Attempt| complete.node.as_ref().is_none_or(|node| *node == attempt.node);
-        let is_repeat = |attempt: &&Attempt| is_its_node(attempt) && taken(attempt) == Some(complete.mark);
-        if matches!(complete.mark, ResultMark::Id(_))
+        let is_repeat = |attempt: &&Attempt| is_its_node(attempt) && taken(attempt).is_some_and(is_repeat_of);
+        if matches!(complete.mark, ResultMark::Id(_) | ResultMark::IdAndContent { .. })
             && let Some(repeated) = self.kept_attempts().iter().find(is_repeat)
         {
             return Ok(Some(repeated));

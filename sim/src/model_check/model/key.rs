@@ -1,6 +1,8 @@
 //! Idempotency keys in the model: a row each.
 
-use sheratan_core::limits::{ANSWER_BYTES, HEAP_HEADER_BYTES, KEY_BYTES, Limits};
+use super::Sent;
+use sheratan_core::integrity::stored::ResultIntegrity;
+use sheratan_core::limits::{ANSWER_BYTES, HEAP_HEADER_BYTES, INTEGRITY_BYTES, KEY_BYTES, Limits};
 use sheratan_core::{FinalStatus, Idempotency, JobSeq, Millis, Name, Payload, Timestamp};
 
 #[derive(Default, Debug)]
@@ -25,6 +27,7 @@ pub(super) struct ModelAnswer {
     pub status: FinalStatus,
     pub result: Option<Payload>,
     pub error: Option<Payload>,
+    pub integrity: Option<ResultIntegrity>,
     spent_at: Timestamp,
     /// Its index in the order in which keys were spent.
     number: u64,
@@ -62,20 +65,18 @@ impl ModelKeys {
     }
 
     /// Spends the key that is bound to a job which has ended, if any: it answers with the job's end.
-    pub fn spend(
-        &mut self,
-        now: Timestamp,
-        limits: &Limits,
-        job: JobSeq,
-        status: FinalStatus,
-        (result, error): (&Option<Payload>, &Option<Payload>),
-    ) {
+    pub fn spend(&mut self, now: Timestamp, limits: &Limits, job: JobSeq, status: FinalStatus, sent: &Sent) {
         let fits = |payload: &Payload| payload.len() as u64 <= limits.idempotency_cached_bytes_max;
         let kept = |payload: &Option<Payload>| payload.clone().filter(fits);
-        let number = self.spent_count;
+        let (result, error, number) = (kept(&sent.result), kept(&sent.error), self.spent_count);
+        let is_nothing = result.is_none() && error.is_none();
+        // A checksum of what is not kept proves nothing.
+        let is_part = (&result, &error) != (&sent.result, &sent.error);
+        let integrity = sent.integrity.filter(|_| !is_nothing && !is_part);
         for row in self.rows.iter_mut().filter(|row| row.job == job && row.answer.is_none()) {
             self.spent_count += 1;
-            row.answer = Some(ModelAnswer { status, result: kept(result), error: kept(error), spent_at: now, number });
+            let (result, error) = (result.clone(), error.clone());
+            row.answer = Some(ModelAnswer { status, result, error, integrity, spent_at: now, number });
         }
         self.drop_answers(limits);
     }
@@ -86,7 +87,7 @@ impl ModelKeys {
             let answers = self.rows.iter_mut().filter_map(|row| row.answer.as_mut());
             let with_payload = answers.filter(|answer| answer.result.is_some() || answer.error.is_some());
             let Some(oldest) = with_payload.min_by_key(|answer| answer.number) else { return };
-            (oldest.result, oldest.error) = (None, None);
+            (oldest.result, oldest.error, oldest.integrity) = (None, None, None);
         }
     }
 
@@ -96,7 +97,10 @@ impl ModelKeys {
             |payload: &Option<Payload>| payload.as_ref().map_or(0, |text| HEAP_HEADER_BYTES + text.len() as u64);
         let answer = |answer: &ModelAnswer| match (&answer.result, &answer.error) {
             (None, None) => 0,
-            (result, error) => ANSWER_BYTES + payload(result) + payload(error),
+            (result, error) => {
+                let integrity = if answer.integrity.is_some() { INTEGRITY_BYTES } else { 0 };
+                ANSWER_BYTES + payload(result) + payload(error) + integrity
+            }
         };
         self.rows.iter().map(|row| KEY_BYTES + row.answer.as_ref().map_or(0, answer)).sum()
     }

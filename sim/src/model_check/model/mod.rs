@@ -12,6 +12,7 @@ mod node;
 use job::ModelJob;
 use key::ModelKeys;
 use node::ModelNodes;
+use sheratan_core::integrity::stored::ResultIntegrity;
 use sheratan_core::limits::{
     ATTEMPT_ERROR_BYTES_MAX, CLASSES_MAX, CLASSES_PER_ZONE_MAX, DEFER_MS, LEASE_DURATION_MAX, LEASE_DURATION_MIN,
     Limits, PULL_JOBS_MAX, RECLAIMS_MAX, RESERVED_EXAMINED_MAX, RESERVED_JOBS_MAX,
@@ -44,6 +45,14 @@ pub struct Model {
     next_final_number: u64,
     /// Jobs that ended since the last call of `drain_ended`.
     ended_lately: Vec<JobSeq>,
+}
+
+/// What a job ends with.
+#[derive(Default)]
+struct Sent {
+    result: Option<Payload>,
+    error: Option<Payload>,
+    integrity: Option<ResultIntegrity>,
 }
 
 /// The timers. Of two at one instant the variant that is first here fires first.
@@ -268,11 +277,12 @@ impl Model {
 
     fn fire(&mut self, due: Due) {
         match due {
-            Due::JobExpires(seq) => self.finish(seq, FinalStatus::Expired, None, None),
+            Due::JobExpires(seq) => self.finish(seq, FinalStatus::Expired, Sent::default()),
             Due::LeaseEnds(seq) => {
                 let has_room = self.unfinished_bytes() <= self.limits.queue_bytes_max;
                 self.end_attempt(seq, AttemptEnd::Expired { at: self.now });
-                self.retry_or_finish((seq, has_room), true, None, Some(Payload::new(b"\"lease expired\"")));
+                let error = Some(Payload::new(b"\"lease expired\""));
+                self.retry_or_finish((seq, has_room), true, Sent { error, ..Sent::default() });
             }
             Due::JobRuns(seq) => {
                 let since = self.now;
@@ -346,7 +356,7 @@ impl Model {
             } else {
                 self.end_attempt(old, AttemptEnd::Revoked { at: self.now, why: Revocation::Superseded });
             }
-            self.finish_unkeyed(old, FinalStatus::Superseded, None, None);
+            self.finish_unkeyed(old, FinalStatus::Superseded, Sent::default());
         }
         let seq = self.next_seq;
         self.next_seq = JobSeq::new(seq.get() + 1);
@@ -382,7 +392,8 @@ impl Model {
             return Ok(Known::Replaces(row.job));
         }
         let (status, result, error) = (answer.status, answer.result.clone(), answer.error.clone());
-        Ok(Known::Repeat(Submitted::Final { job: row.job, status, result, error }))
+        let integrity = answer.integrity;
+        Ok(Known::Repeat(Submitted::Final { job: row.job, status, result, error, integrity }))
     }
 
     /// Whether there would be room for the job without the one that it supersedes.
@@ -485,9 +496,14 @@ impl Model {
         } else {
             latest.expect("a leased job has an attempt")
         };
+        let sent = Sent {
+            result: complete.result.clone(),
+            error: complete.error.clone(),
+            integrity: complete.integrity.as_deref().copied(),
+        };
         let status = if complete.ok {
             self.end_attempt(seq, AttemptEnd::Completed { at, mark });
-            self.finish(seq, FinalStatus::Completed, complete.result.clone(), None);
+            self.finish(seq, FinalStatus::Completed, Sent { error: None, ..sent });
             CompletedStatus::Final(FinalStatus::Completed)
         } else {
             let is_kept = |error: &Payload| {
@@ -496,12 +512,7 @@ impl Model {
             let error = complete.error.clone().filter(is_kept);
             self.end_attempt(seq, AttemptEnd::Failed { at, mark, error, retry_at: None });
             let has_room = unfinished <= self.limits.queue_bytes_max;
-            self.retry_or_finish(
-                (seq, has_room),
-                complete.is_retryable,
-                complete.result.clone(),
-                complete.error.clone(),
-            )
+            self.retry_or_finish((seq, has_room), complete.is_retryable, sent)
         };
         if complete.lease.is_some() || complete.node.is_some() {
             self.note_seen(&node);
@@ -519,7 +530,7 @@ impl Model {
         self.end_attempt(lease.job, AttemptEnd::Revoked { at: self.now, why: Revocation::Undelivered });
         let now = self.now;
         if self.job(lease.job).expires_at <= now {
-            self.finish(lease.job, FinalStatus::Expired, None, None);
+            self.finish(lease.job, FinalStatus::Expired, Sent::default());
             return true;
         }
         let job = self.job_mut(lease.job);
@@ -530,13 +541,7 @@ impl Model {
         true
     }
 
-    fn retry_or_finish(
-        &mut self,
-        (seq, has_room): (JobSeq, bool),
-        is_retryable: bool,
-        result: Option<Payload>,
-        error: Option<Payload>,
-    ) -> CompletedStatus {
+    fn retry_or_finish(&mut self, (seq, has_room): (JobSeq, bool), is_retryable: bool, sent: Sent) -> CompletedStatus {
         let job = self.job(seq);
         let attempt = job.attempts.len() as u32;
         let due_at = self.now + job::retry_delay(&self.key, &self.limits, seq, attempt);
@@ -557,23 +562,24 @@ impl Model {
                 return CompletedStatus::RetryScheduled(due_at);
             }
         };
-        self.finish(seq, status, result, error);
+        self.finish(seq, status, sent);
         CompletedStatus::Final(status)
     }
 
-    fn finish(&mut self, seq: JobSeq, status: FinalStatus, result: Option<Payload>, error: Option<Payload>) {
-        self.keys.spend(self.now, &self.limits, seq, status, (&result, &error));
+    fn finish(&mut self, seq: JobSeq, status: FinalStatus, sent: Sent) {
+        self.keys.spend(self.now, &self.limits, seq, status, &sent);
         self.job_mut(seq).is_keyed = false;
-        self.finish_unkeyed(seq, status, result, error);
+        self.finish_unkeyed(seq, status, sent);
         self.drop_beyond_retention();
     }
 
-    fn finish_unkeyed(&mut self, seq: JobSeq, status: FinalStatus, result: Option<Payload>, error: Option<Payload>) {
+    fn finish_unkeyed(&mut self, seq: JobSeq, status: FinalStatus, sent: Sent) {
         let (at, number) = (self.now, self.next_final_number);
         self.next_final_number += 1;
         let job = self.job_mut(seq);
         job.ended_under_lease = !job.is_waiting();
-        job.state = State::Final { status, at, result, error, number };
+        let Sent { result, error, integrity } = sent;
+        job.state = State::Final { status, at, result, error, integrity, number };
         job.withheld_from = None;
         let ended = if status == FinalStatus::Dead { &mut self.dead } else { &mut self.ended };
         ended.push((at, seq));

@@ -31,6 +31,7 @@ fn complete(mark: u64) -> Command {
         error: None,
         is_retryable: true,
         mark: ResultMark::Content(mark),
+        integrity: None,
     })
 }
 
