@@ -153,6 +153,26 @@ fn a_stored_result_that_was_changed_is_not_shown_and_all_else_of_its_job_is() {
 }
 
 #[test]
+fn a_list_of_results_shows_all_but_the_one_that_was_changed() {
+    let mut service = scene::service(scene::settings());
+    for n in [41, 7] {
+        let submit = json!({"kind": "k", "client": {"node_id": "c"}});
+        post(&mut service, "/mesh/submit_request", &submit);
+        let job = post(&mut service, "/mesh/pull_requests", &json!({"node_id": "n"})).1["jobs"][0].clone();
+        submit_result(&mut service, &success(&job, &json!({"sum": n})));
+    }
+    let mut service = reread(&service, "{\"sum\":41}", "{\"sum\":42}");
+    let (status, text) = ask(&mut service, "GET", "/mesh/results/c", "").expect("it is answered at once");
+    let list: Value = serde_json::from_str(&text).expect("replies are JSON");
+    let [corrupt, whole] = [&list["results"][0], &list["results"][1]];
+    assert_eq!((status, &whole["ok"], &whole["result"]), (200, &json!(true), &json!({"sum": 7})));
+    assert_eq!((&corrupt["ok"], &corrupt["corrupt"], &corrupt["result"]), (&json!(false), &json!(true), &Value::Null));
+    assert_eq!((&corrupt["error"], &corrupt["status"]), (&json!("result_corrupt"), &json!("completed")));
+    assert_eq!([&corrupt["integrity"]["mode"], &whole["integrity"]["mode"]], [&json!("sha256"); 2]);
+    assert_eq!(events(&mut service, "RESULT_CORRUPT").len(), 1);
+}
+
+#[test]
 fn an_answer_that_was_changed_is_not_given_alone_or_in_a_batch() {
     let mut service = scene::service(scene::settings());
     let job = lease(&mut service, "a key");
