@@ -289,7 +289,7 @@ fn an_error_names_the_line_and_the_word_and_what_was_expected() {
         ("== t\ncomplete 1@", "line 2: word 2 is `1@`, expected a lease as JOB@GENERATION, or a job's number"),
         (
             "== t\ncomplete 1@1 lease=1@1",
-            "word 3 is `lease=1@1`, expected one of result=…, error=…, node=…, mark=…, final",
+            "word 3 is `lease=1@1`, expected one of result=…, error=…, node=…, mark=…, integrity=…, final",
         ),
         ("== t\ntick tock", "line 2: word 2 is `tock`, expected the end of the line"),
         ("== t\ncrash kept=1", "line 2: the line ends before word 3, expected from=log or from=snapshot"),
