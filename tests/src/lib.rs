@@ -2,6 +2,7 @@
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod alter;
 pub mod bundle;
 pub mod client;
 pub mod hub;

@@ -1,0 +1,113 @@
+//! The integrity of results, from the worker through the hub's files to the submitter.
+// The lists in `clippy.toml` are for the core.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use serde_json::{Value, json};
+use sheratan_tests::alter::alter_stored;
+use sheratan_tests::client::{checksum, failure, result};
+use sheratan_tests::{Hub, until};
+
+fn keyed(key: &str) -> Value {
+    json!({"kind": "k", "params": {"n": 1}, "idempotency_key": key, "max_attempts": 1, "client": {"node_id": "c"}})
+}
+
+/// Submits a job under this key and ends it.
+fn end(hub: &Hub, key: &str, body: impl Fn(&Value) -> Value) -> String {
+    let job_id = hub.submit(keyed(key));
+    let job = hub.data().get("/mesh/pull_requests/n").ok()["jobs"][0].clone();
+    hub.data().post("/mesh/submit_result", &body(&job)).ok();
+    job_id
+}
+
+/// A job whose success, and one whose failure is changed in the hub's files; and one that is not.
+fn ended_jobs(hub: &Hub) -> [String; 3] {
+    let changed = end(hub, "changed", |job| result(job, "n", &json!({"sum": 41})));
+    let failed = end(hub, "failed", |job| failure(job, "n", &json!("no such file")));
+    [changed, failed, end(hub, "whole", |job| result(job, "n", &json!({"sum": 7})))]
+}
+
+fn change(hub: &Hub) {
+    assert!(alter_stored(hub.folder(), "{\"sum\":41}", "{\"sum\":42}") > 0, "the result is stored");
+    assert!(alter_stored(hub.folder(), "no such file", "no such disk") > 0, "so is the error");
+}
+
+/// The hub shows and reports the two results that were changed, and the third job as it was.
+fn shows_what_was_changed(hub: &Hub, [changed, failed, whole]: &[String; 3]) {
+    for (job_id, status) in [(changed, "completed"), (failed, "dead")] {
+        for query in ["", "?wait_ms=1000"] {
+            let shown = hub.data().get(&format!("/mesh/jobs/{job_id}{query}"));
+            assert_eq!((shown.status, shown.error().as_str()), (500, "result_corrupt"));
+            let job = &shown.json()["job"];
+            assert_eq!(
+                (&job["job_id"], &job["status"], &job["params"]),
+                (&json!(job_id), &json!(status), &json!({"n": 1}))
+            );
+            assert!(job.get("result").is_none() && job.get("error").is_none() && job["attempts"][0]["error"].is_null());
+            assert_eq!(job["integrity"]["mode"], "sha256");
+        }
+    }
+    for key in ["changed", "failed"] {
+        let repeat = hub.data().post("/mesh/submit_request", &keyed(key));
+        assert_eq!((repeat.status, repeat.error().as_str()), (500, "result_corrupt"));
+        assert!(repeat.json().get("result").is_none() && repeat.json().get("job_error").is_none());
+    }
+    let list = hub.data().get("/mesh/results/c").ok();
+    let is_corrupt = |index: usize| list["results"][index]["corrupt"] == true;
+    assert_eq!([0, 1, 2].map(is_corrupt), [true, true, false]);
+    assert_eq!(hub.job(whole)["result"], json!({"sum": 7}));
+    assert_eq!(hub.data().post("/mesh/submit_request", &keyed("whole")).ok()["result"], json!({"sum": 7}));
+
+    until("each has one line in the audit log", || hub.audit("RESULT_CORRUPT").len() == 2);
+    let metrics = hub.data().get("/metrics").ok();
+    assert_eq!(metrics["result_corrupt_1m"], 8, "two reads, a repeat and a list of each");
+    until("an alert is open", || {
+        let alerts = hub.control().get("/api/alerts").ok();
+        alerts["open"].as_array().is_some_and(|open| open.iter().any(|alert| alert["event"] == "BURST_RESULT_CORRUPT"))
+    });
+}
+
+#[test]
+fn a_result_that_was_changed_in_a_snapshot_is_found_when_it_is_read() {
+    let mut hub = Hub::start();
+    let jobs = ended_jobs(&hub);
+    assert!(hub.stop().success());
+    change(&hub);
+    hub.restart();
+    shows_what_was_changed(&hub, &jobs);
+}
+
+#[test]
+fn a_result_that_was_changed_in_the_journal_is_found_when_it_is_read() {
+    let mut hub = Hub::start();
+    let jobs = ended_jobs(&hub);
+    hub.kill();
+    change(&hub);
+    hub.restart();
+    shows_what_was_changed(&hub, &jobs);
+}
+
+#[test]
+fn a_job_shows_the_checksum_of_its_worker_also_after_a_restart() {
+    let mut hub = Hub::start();
+    let jobs = ended_jobs(&hub);
+    let expected = [
+        (true, json!({"sum": 41}), Value::Null),
+        (false, Value::Null, json!("no such file")),
+        (true, json!({"sum": 7}), Value::Null),
+    ];
+    let check = |hub: &Hub| {
+        for (job_id, (ok, result, error)) in jobs.iter().zip(&expected) {
+            let job = hub.job(job_id);
+            let sha256 = checksum(&json!(job_id), *ok, result, error);
+            assert_eq!(job["integrity"], json!({"mode": "sha256", "sha256": sha256}));
+            assert_eq!((&job["result"], &job["error"]), (result, error));
+        }
+    };
+    check(&hub);
+    hub.kill();
+    hub.restart();
+    check(&hub);
+    assert!(hub.stop().success());
+    hub.restart();
+    check(&hub);
+}
