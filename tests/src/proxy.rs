@@ -22,6 +22,8 @@ pub enum Fault {
     Half,
     /// It arrives, and the connection is reset.
     Swallow,
+    /// It arrives, and in the hub's answer this text is replaced by another one of its length.
+    Alter(&'static str, &'static str),
     /// It does not arrive, and nothing comes back until the proxy is dropped.
     Hang,
 }
@@ -141,6 +143,11 @@ fn serve(client: &TcpStream, state: &State) -> io::Result<()> {
                 let reply = pass_on(state, &head, &body)?;
                 (&*client).write_all(&reply[..reply.len() - reply.len() / 4])?;
                 return client.shutdown(Shutdown::Both);
+            }
+            Some(Fault::Alter(from, to)) => {
+                assert_eq!(from.len(), to.len(), "the answer keeps its length");
+                let reply = String::from_utf8_lossy(&pass_on(state, &head, &body)?).replace(from, to);
+                (&*client).write_all(reply.as_bytes())?;
             }
             Some(Fault::Swallow) => {
                 pass_on(state, &head, &body)?;

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use sheratan_tests::alter::alter_stored;
 use sheratan_tests::client::{checksum, failure, result};
-use sheratan_tests::{Hub, until};
+use sheratan_tests::{Fault, Hub, Proxy, command, until};
 
 fn keyed(key: &str) -> Value {
     json!({"kind": "k", "params": {"n": 1}, "idempotency_key": key, "max_attempts": 1, "client": {"node_id": "c"}})
@@ -110,4 +110,56 @@ fn a_job_shows_the_checksum_of_its_worker_also_after_a_restart() {
     assert!(hub.stop().success());
     hub.restart();
     check(&hub);
+}
+
+/// `submit --wait` of a hub whose worker sums up, and whose data plane is behind a proxy.
+fn submit_through(hub: &Hub, proxy: &Proxy, args: &[&str]) -> (Option<i32>, Vec<Value>, String) {
+    let (control, data) = (hub.control.to_string(), proxy.addr.to_string());
+    let mut submit = command(&[args, &["--wait", "--control", &control, "--data", &data]].concat());
+    submit.env("SHERATAN_HUB_TOKEN", hub.token());
+    let run = sheratan_tests::Run::from(submit.output().expect("it runs"));
+    let lines = run.stdout.lines().map(|line| serde_json::from_str(line).expect("each line is JSON"));
+    (run.code, lines.collect(), run.stderr)
+}
+
+#[cfg(unix)]
+#[test]
+fn submit_wait_ends_with_a_code_of_its_own_if_the_result_was_changed_on_its_way_back() {
+    let hub = Hub::start();
+    let _worker = sheratan_tests::Worker::start(&hub, &["--exec", "cat"]);
+    let alterations = [
+        ("{\"sum\":41}", "{\"sum\":42}"),
+        ("\"status\":\"completed\"", "\"status\":\"cancelled\""),
+        ("\"error\":null", "\"error\":1234"),
+    ];
+    for (from, to) in alterations {
+        let proxy = Proxy::to(hub.data);
+        let (code, lines, said) = submit_through(&hub, &proxy, &["submit", "k", "{\"sum\":41}"]);
+        assert_eq!(
+            (code, &lines[0]["ok"], &lines[0]["result"]),
+            (Some(0), &json!(true), &json!({"sum": 41})),
+            "{said}"
+        );
+        proxy.fail("/mesh/jobs/", 1, Fault::Alter(from, to));
+        let (code, lines, said) = submit_through(&hub, &proxy, &["submit", "k", "{\"sum\":41}"]);
+        assert_eq!((code, &lines[0]["ok"], &lines[0]["status"]), (Some(3), &json!(false), &json!("corrupt")), "{from}");
+        assert!(lines[0].get("result").is_none() && lines[0]["problem"].as_str().unwrap().contains("checksum"));
+        assert!(said.contains("1 result(s) do not match the checksum"), "{said}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn submit_wait_ends_with_the_same_code_if_the_hub_finds_its_stored_result_changed() {
+    let mut hub = Hub::start();
+    let worker = sheratan_tests::Worker::start(&hub, &["--exec", "cat"]);
+    let args = ["submit", "k", "{\"sum\":41}", "--idempotency-key", "a-1", "--wait"];
+    assert_eq!(hub.run(&args).code, Some(0));
+    drop(worker);
+    assert!(hub.stop().success());
+    assert!(alter_stored(hub.folder(), "{\"sum\":41}", "{\"sum\":42}") > 0);
+    hub.restart();
+    let run = hub.run(&args);
+    assert_eq!(run.code, Some(3), "{}{}", run.stdout, run.stderr);
+    assert!(run.stderr.contains("result_corrupt"), "{}", run.stderr);
 }

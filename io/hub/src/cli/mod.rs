@@ -6,6 +6,7 @@ mod audit;
 mod demo;
 mod diagnose;
 mod ended;
+mod ends;
 mod failure;
 mod flags;
 mod instant;

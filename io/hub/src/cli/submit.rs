@@ -7,7 +7,8 @@
 //! A line that the hub would not take for JSON is refused before it is sent, by the hub's own reader: one bad line does
 //! not take its batch with it.
 
-use super::ended::{self, Awaited, Ended, PATIENCE};
+use super::ended::{self, Awaited, PATIENCE};
+use super::ends::{self, EXIT_CORRUPT, Ends};
 use super::failure::Failure;
 use super::link::Link;
 use super::names;
@@ -17,7 +18,6 @@ use crate::client::calls::{Submit, SubmitAnswer};
 use crate::client::{Applied, CallError};
 use crossbeam_channel::{Receiver, Sender};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use sheratan_core::integrity::json;
@@ -25,7 +25,6 @@ use sheratan_io::backoff::Backoff;
 use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Jobs of one request: half of the hub's limit, so that a batch delays other clients by a millisecond.
@@ -62,7 +61,11 @@ no job is done twice.
 A request without an answer (the hub restarts, a proxy answers 502) is sent again for a minute, and no job is taken \
 twice: each has an idempotency key. If the answer never comes, the message says how many jobs may have been taken.
 
-Exit code 0 if all jobs were accepted (with --wait: completed), 1 if one was not, 2 for an invalid command line.";
+With --wait each result is compared with the checksum that its worker sent. One that does not match was changed on its way \
+or where the hub stores it: it is not printed, its line has the status corrupt, and the exit code is 3.
+
+Exit code 0 if all jobs were accepted (with --wait: completed), 1 if one was not, 2 for an invalid command line, 3 if a \
+result does not match its checksum.";
 
 /// The arguments of `submit`.
 #[derive(clap::Args)]
@@ -74,7 +77,8 @@ pub struct Args {
     /// Params of the job, as JSON; `-` reads them from standard input, one job per line
     #[arg(allow_hyphen_values = true)]
     params: Option<String>,
-    /// Wait until the jobs are final and print a line of JSON for each; exit code 1 if one did not complete
+    /// Wait until the jobs are final, verify their results and print a line of JSON for each; exit code 1 if one did not
+    /// complete, 3 if one was changed
     #[arg(long)]
     wait: bool,
     /// Print the hub's answers as lines of JSON
@@ -106,22 +110,6 @@ pub struct Args {
     zone: Option<String>,
     #[command(flatten)]
     target: TargetArgs,
-}
-
-/// One line of what `--wait` prints.
-#[derive(Serialize)]
-struct EndLine<'a> {
-    line: u64,
-    job_id: &'a str,
-    ok: bool,
-    status: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<String>,
-    attempts: usize,
 }
 
 /// One job with the number of its line.
@@ -159,6 +147,8 @@ struct Submission {
     accepted: u64,
     known: u64,
     refused: u64,
+    /// Of those, by how many the hub found a stored result changed.
+    corrupt: u64,
 }
 
 /// Submits the jobs of the arguments or of standard input.
@@ -173,7 +163,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let (watched, printer) = match args.wait {
         true => {
             let (watched, ended) = ended::watch(&link, WATCHES);
-            (Some(watched), Some(print_ends(ended, progress.clone())))
+            (Some(watched), Some(ends::print(ended, progress.clone())))
         }
         false => (None, None),
     };
@@ -187,6 +177,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         accepted: 0,
         known: 0,
         refused: 0,
+        corrupt: 0,
     };
     let outcome = match is_stream {
         true => submission.stream(&args),
@@ -194,13 +185,16 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     };
     // The watches end when there are no more jobs; submitted jobs are waited for even if others failed.
     submission.watched = None;
-    let failed = printer.map_or(0, |printer| printer.join().expect("printing does not panic"));
+    let ends = printer.map_or_else(Ends::default, |printer| printer.join().expect("printing does not panic"));
     submission.progress.finish_and_clear();
     outcome?;
     if is_stream {
-        submission.summarise(failed, args.wait);
+        submission.summarise(ends.failed, args.wait);
     }
-    Ok(if submission.refused + failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if ends.note() || submission.corrupt > 0 {
+        return Ok(ExitCode::from(EXIT_CORRUPT));
+    }
+    Ok(if submission.refused + ends.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Submission {
@@ -327,6 +321,8 @@ impl Submission {
                 }
                 None => {
                     let code = answer.error.as_deref().unwrap_or("refused");
+                    // The answer that is remembered with the key.
+                    self.corrupt += u64::from(code == "result_corrupt");
                     let detail = answer.detail.as_deref().unwrap_or("no reason given");
                     self.refuse(entry.line, &format!("{code}: {detail}"));
                 }
@@ -371,49 +367,6 @@ impl Submission {
         let word = if is_wait { "ended" } else { "submitted" };
         terminal::note(format_args!("{accepted} {word}{known}{refused}{failed}"));
     }
-}
-
-/// Prints a line for each ended job; returns how many did not complete.
-fn print_ends(ended: Receiver<Ended>, progress: ProgressBar) -> JoinHandle<u64> {
-    std::thread::spawn(move || {
-        let mut failed = 0;
-        for ended in ended {
-            let (text, is_completed) = end_line(&ended);
-            failed += u64::from(!is_completed);
-            progress.suspend(|| terminal::json(text));
-            if terminal::output() != terminal::Output::Whole {
-                break;
-            }
-        }
-        failed
-    })
-}
-
-fn end_line(ended: &Ended) -> (String, bool) {
-    let Awaited { number, job_id } = &ended.awaited;
-    let line = match &ended.outcome {
-        Ok(job) => EndLine {
-            line: *number,
-            job_id,
-            ok: job.is_completed(),
-            status: &job.status,
-            result: job.result.as_deref(),
-            error: job.error.as_deref(),
-            problem: None,
-            attempts: job.attempts.len(),
-        },
-        Err(error) => EndLine {
-            line: *number,
-            job_id,
-            ok: false,
-            status: "unknown",
-            result: None,
-            error: None,
-            problem: Some(error.to_string()),
-            attempts: 0,
-        },
-    };
-    (serde_json::to_string(&line).expect("a line of texts and JSON is always JSON"), line.ok)
 }
 
 impl Batches {
@@ -619,21 +572,5 @@ mod tests {
         let mut input = &long[..];
         assert!(matches!(read_line(&mut input), Ok(Some(Err(Unread::TooLong)))));
         assert!(matches!(read_line(&mut input), Ok(Some(Ok(line))) if line == b"1"));
-    }
-
-    #[test]
-    fn the_line_of_an_ended_job_is_json_with_the_result_as_it_came() {
-        let job: crate::client::calls::JobView = serde_json::from_str(
-            r#"{"job_id":"job_1","kind":"k","status":"completed","result":{"b": 1.0},"error":null,
-                "attempts":[{"node_id":"n","outcome":"completed"}]}"#,
-        )
-        .unwrap();
-        let awaited = Awaited { number: 7, job_id: "job_1".to_owned() };
-        let (text, is_completed) = end_line(&Ended { awaited, outcome: Ok(job) });
-        assert!(is_completed);
-        assert_eq!(
-            text,
-            r#"{"line":7,"job_id":"job_1","ok":true,"status":"completed","result":{"b": 1.0},"attempts":1}"#
-        );
     }
 }

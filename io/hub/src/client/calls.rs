@@ -2,6 +2,7 @@
 //!
 //! Payloads (`params`, `result`, `error`) stay the JSON text as received: nothing here parses or re-serialises them.
 
+use super::integrity::JobIntegrity;
 use super::{CallError, Client, Plane};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -235,6 +236,9 @@ pub struct JobView {
     /// What went wrong, if it is final and not completed.
     #[serde(default)]
     pub error: Option<Box<RawValue>>,
+    /// The checksum of both, if it ended with a result.
+    #[serde(default)]
+    pub integrity: Option<JobIntegrity>,
 }
 
 /// One attempt at a job.

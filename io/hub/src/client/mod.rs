@@ -9,6 +9,7 @@
 
 pub mod calls;
 mod error;
+pub mod integrity;
 pub mod webhook;
 
 pub use error::{Applied, CallError, Refused};

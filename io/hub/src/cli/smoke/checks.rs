@@ -1,6 +1,9 @@
 //! Checks: the guarantees of the baseline, in the order in which they build on each other.
 
+mod tampered;
+
 use crate::client::calls::{Heartbeat, JobResult, LeasedJob, Submit};
+use crate::client::integrity::Integrity;
 use crate::client::{Answer, Auth, CallError, Client, Plane, Request};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -58,6 +61,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("a job that was submitted is leased, the more urgent first", |checks| verdict(checks.lease())),
     ("a result under another lease is refused with 409", |checks| verdict(checks.fencing())),
     ("a result with a wrong checksum is refused with 403", Checks::integrity),
+    ("a tampered result is refused, audited and counted, and changes nothing", Checks::tampered),
     ("a result completes its job, and repeating it changes nothing", |checks| verdict(checks.complete())),
     ("a repeated idempotency key gives the same job", |checks| verdict(checks.idempotency())),
     ("AUTH_FAILURE is in the audit log, without the token", Checks::audit_auth_failure),
@@ -243,6 +247,9 @@ impl Checks {
             let job = self.client.job(&leased.job_id, Duration::ZERO).map_err(said)?;
             if !job.is_completed() || job.result.as_deref().map(RawValue::get) != Some(r#"{"echo":[1,"ä"]}"#) {
                 return Err(format!("the job is {} with the result {:?}", job.status, job.result));
+            }
+            if job.integrity_as(&leased.job_id) != Integrity::Whole {
+                return Err(format!("the job's checksum {:?} is not of its result", job.integrity));
             }
         }
         Ok("200 with duplicate:true".to_owned())
