@@ -318,6 +318,11 @@ impl Hub {
         ledger
     }
 
+    /// The job that an idempotency key is bound to. O(1).
+    pub fn job_of_key(&self, key: &Name) -> Option<JobSeq> {
+        self.dedup.get(self.key().idempotency_key(key)).map(|(_, entry)| entry.job)
+    }
+
     /// Jobs by state.
     pub fn counts(&self) -> Counts {
         self.queue.counts()
@@ -556,6 +561,7 @@ impl Hub {
         self.events = events;
         let Hub { limits, queue, ledger, undelivered_ends: ends, effects, .. } = self;
         queue.enforce_retention(limits, ledger, ends.first_number, |dropped| ends.attach_dropped(effects, dropped));
+        queue.count_changes();
     }
 
     fn handle_event(&mut self, event: Event) {

@@ -62,6 +62,8 @@ pub use payload::Payload;
 pub use queue::class::ClassKey;
 pub use queue::job::{EndedJob, JobView, State};
 pub use queue::lease::{Attempt, AttemptEnd, Revocation};
+pub use queue::scan::{Filter, Found};
+pub use queue::tally::{Status, Tally};
 pub use queue::waiter::WaiterId;
 pub use queue::{Counts, Queue};
 pub use registry::Registry;

@@ -146,6 +146,13 @@ pub const RESERVED_EXAMINED_MAX: usize = 64;
 /// about 10 µs, for each retry.
 pub const PROFILES_EXAMINED_MAX: usize = 256;
 
+/// The cost of a scan for a page of jobs, after which the page ends: 5 ms at most. To pass a block of jobs or a job in
+/// another state or of another kind costs 1, to examine a job [`SCAN_COST_JOB`], and 16 bytes of its error 1 more.
+pub const SCAN_COST_MAX: u64 = 80_000;
+
+/// The cost of a job that is examined: 20,000 jobs at most.
+pub const SCAN_COST_JOB: u64 = 4;
+
 /// The latest attempts of a job that are kept; earlier ones are only counted.
 pub const ATTEMPTS_KEPT_MAX: usize = 16;
 

@@ -7,6 +7,7 @@ mod classes;
 mod cost;
 mod job_memory;
 mod outcome_hash;
+mod pages;
 mod polls;
 mod recovery;
 
@@ -53,6 +54,8 @@ enum Figure {
     Polls,
     /// The hash of all outcomes.
     Hash,
+    /// A page of jobs by each filter.
+    Pages,
 }
 
 /// How often hubs take turns.
@@ -88,6 +91,9 @@ pub fn measure(settings: &Settings) -> Result<Report, Failure> {
     if is_wanted(Figure::Hash) {
         outcome_hash::measure(&mut report, rounds);
     }
+    if is_wanted(Figure::Pages) {
+        pages::measure(&mut report, many, rounds);
+    }
     if let Some(plain) = plain_weight {
         job_memory::measure(&mut report, jobs, &plain);
     }
@@ -114,7 +120,8 @@ mod tests {
         assert!(value["long_poll"]["park"]["large_ns"].as_f64().is_some_and(|ns| ns > 0.0));
         assert!(value["outcome_hash"]["call_ns"].as_f64().is_some_and(|ns| ns > 0.0));
         assert!(value["restore"]["count"].is_u64());
-        assert_eq!(value["targets"].as_array().map(Vec::len), Some(3));
+        assert_eq!(value["page_of_jobs"].as_object().map(serde_json::Map::len), Some(11));
+        assert_eq!(value["targets"].as_array().map(Vec::len), Some(4));
     }
 
     #[test]

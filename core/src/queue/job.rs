@@ -24,6 +24,7 @@ use crate::queue::client::ClientRef;
 use crate::queue::kind::KindIndex;
 use crate::queue::lane::Rank;
 use crate::queue::lease::{Attempt, AttemptEnd, AttemptHistory};
+use crate::queue::tally::Status;
 use crate::rules;
 use crate::time::{Millis, Timestamp, Utc};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -45,6 +46,8 @@ pub(crate) struct Job {
     pub(super) priority: Priority,
     /// At most [`crate::limits::ATTEMPTS_MAX`].
     pub(super) attempts_max: u8,
+    /// The state that it was last counted under.
+    pub(super) counted: Option<Status>,
 }
 
 /// Members that few jobs have; the default is that of all other jobs.
@@ -250,6 +253,28 @@ impl Job {
     /// The latest lease.
     pub fn lease(&self) -> LeaseRef {
         LeaseRef { job: self.seq, generation: self.history.generation() }
+    }
+
+    pub fn status(&self) -> Status {
+        match &self.stage {
+            Stage::Dated { .. } | Stage::Scheduled { .. } => Status::Scheduled,
+            Stage::Queued { .. } | Stage::Reserved { .. } => Status::Queued,
+            Stage::Leased(_) => Status::Leased,
+            Stage::Final(run) => Status::Final(run.outcome.status),
+        }
+    }
+
+    /// The error of its end or, if it has none, of its latest attempt.
+    pub fn last_error(&self) -> Option<&Payload> {
+        let of_end = match &self.stage {
+            Stage::Final(run) => run.outcome.error.as_ref(),
+            _ => None,
+        };
+        let of_attempt = || match &self.attempts().next_back()?.end {
+            AttemptEnd::Failed { error, .. } => error.as_ref(),
+            _ => None,
+        };
+        of_end.or_else(of_attempt)
     }
 
     /// Whether it waits for an instant or a node.
@@ -549,6 +574,11 @@ impl<'a> JobView<'a> {
         self.job.attempts_max.into()
     }
 
+    /// The error of its end or, if it has none, of its latest attempt.
+    pub fn last_error(&self) -> Option<&'a Payload> {
+        self.job.last_error()
+    }
+
     /// How many leases it had; this is the generation of the latest one.
     pub fn generation(&self) -> u32 {
         self.job.history.generation()
@@ -584,12 +614,7 @@ impl<'a> JobView<'a> {
 
     /// The name of its state, for a final job that of its [`FinalStatus`].
     pub fn status(&self) -> &'static str {
-        match &self.job.stage {
-            Stage::Dated { .. } | Stage::Scheduled { .. } => "scheduled",
-            Stage::Queued { .. } | Stage::Reserved { .. } => "queued",
-            Stage::Leased(_) => "leased",
-            Stage::Final(run) => run.outcome.status.as_str(),
-        }
+        self.job.status().as_str()
     }
 
     /// The latest lease.
@@ -644,6 +669,7 @@ pub(super) mod tests {
             terms: None,
             priority: Priority::Normal,
             attempts_max: 1,
+            counted: None,
         }
     }
 

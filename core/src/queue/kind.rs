@@ -4,6 +4,7 @@ use crate::ledger::{Account, Ledger};
 use crate::limits::KIND_BYTES;
 use crate::name::Name;
 use crate::queue::rows::Rows;
+use crate::queue::tally::{Status, Tally};
 use crate::telemetry::kinds::RowRef;
 use std::collections::BTreeMap;
 
@@ -30,6 +31,8 @@ pub(crate) struct Kind {
     name: Name,
     /// Jobs, final ones included: while there are any, the row is on the shared account.
     jobs: u64,
+    /// The same by state, while there are any.
+    tally: Option<Box<Tally>>,
     /// Places of parked long polls: while there are any, the row is on the waiters' account (as well). They are not
     /// durable, so no decision may depend on them.
     places: u64,
@@ -100,6 +103,15 @@ impl Kinds {
         self.remove_if_unused(kind)
     }
 
+    /// Moves a job of a kind from the state that it was counted under, if it was, to the one that it is in, if it is held.
+    pub fn count(&mut self, kind: KindIndex, before: Option<Status>, after: Option<Status>) {
+        let tally = &mut self.row_mut(kind).tally;
+        tally.get_or_insert_default().count(before, after);
+        if after.is_none() && tally.as_ref().is_some_and(|tally| tally.total() == 0) {
+            *tally = None;
+        }
+    }
+
     /// Counts a parked long poll that waits for this kind.
     pub fn add_place(&mut self, ledger: &mut Ledger, name: &Name) -> KindIndex {
         let kind = self.intern(name);
@@ -129,6 +141,22 @@ impl Kinds {
         self.rows.get_mut(kind.0)
     }
 
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// The jobs of a kind by state, with its name; `None` if there are none.
+    pub fn tally(&self, name: &str) -> Option<(&Name, &Tally)> {
+        let (name, kind) = self.by_name.get_key_value(name)?;
+        Some((name, self.row(*kind).tally.as_deref()?))
+    }
+
+    /// The kinds that jobs are of, in the order of their names, with their jobs by state.
+    pub fn tallies(&self) -> impl Iterator<Item = (&Name, &Tally)> {
+        let rows = self.by_name.iter().map(|(name, kind)| (name, self.row(*kind)));
+        rows.filter_map(|(name, row)| Some((name, row.tally.as_deref()?)))
+    }
+
     /// Bytes of kinds that only final jobs name.
     pub fn idle_bytes(&self) -> u64 {
         self.idle_bytes
@@ -148,7 +176,7 @@ impl Kinds {
         if let Some(kind) = self.by_name.get(name) {
             return *kind;
         }
-        let row = Kind { name: name.clone(), jobs: 0, places: 0, lanes: Vec::new(), telemetry_row: None };
+        let row = Kind { name: name.clone(), jobs: 0, tally: None, places: 0, lanes: Vec::new(), telemetry_row: None };
         let kind = KindIndex(self.rows.insert(row));
         self.by_name.insert(name.clone(), kind);
         kind

@@ -20,7 +20,9 @@ mod reserved;
 mod retention;
 mod retry;
 mod rows;
+pub(crate) mod scan;
 mod table;
+pub(crate) mod tally;
 pub(crate) mod waiter;
 mod waking;
 
@@ -53,8 +55,9 @@ pub(crate) use record::JobRecord;
 use reserved::{Reservation, Reserved};
 use retention::Retention;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use table::JobTable;
+use tally::Tally;
 use waiter::Waiters;
 
 /// All jobs.
@@ -156,6 +159,32 @@ impl Queue {
             retained: self.retention.final_count(),
             dead: self.retention.dead_count(),
         }
+    }
+
+    /// Jobs by state.
+    pub fn tally(&self) -> &Tally {
+        self.table.tally()
+    }
+
+    /// The kinds that jobs are of, in the order of their names, with their jobs by state. O(kinds).
+    pub fn kind_counts(&self) -> impl Iterator<Item = (&Name, &Tally)> {
+        self.kinds.tallies()
+    }
+
+    /// How many kinds jobs and long polls name.
+    pub fn kind_count(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// The jobs of a kind by state, with its name; `None` if there are none. O(log n).
+    pub fn kind_tally(&self, kind: &str) -> Option<(&Name, &Tally)> {
+        self.kinds.tally(kind)
+    }
+
+    /// Counts the jobs that a transition may have changed.
+    pub(crate) fn count_changes(&mut self) {
+        let Queue { table, kinds, .. } = self;
+        table.count_changes(|kind, before, after| kinds.count(kind, before, after));
     }
 
     /// Jobs held, final ones included.
@@ -315,6 +344,7 @@ impl Queue {
             terms: has_terms.then(|| Box::new(terms)),
             priority: submit.priority,
             attempts_max: submit.attempts_max.unwrap_or(cx.limits.attempts_max).clamp(1, ATTEMPTS_MAX) as u8,
+            counted: None,
         };
         let (account, bytes) = job.charge();
         cx.ledger.charge(account, bytes);
@@ -488,15 +518,18 @@ impl Queue {
 
     /// What the jobs, their texts and the long polls are charged, recomputed. O(n).
     pub(crate) fn recount(&self, ledger: &mut Ledger) {
-        let mut results = 0;
+        let (mut results, mut tallies) = (0, BTreeMap::<_, Tally>::new());
         for job in self.table.iter_from(JobSeq::FIRST) {
             let (account, bytes) = job.charge();
             ledger.charge(account, bytes);
+            tallies.entry(self.kinds.name(job.kind)).or_default().count(None, Some(job.status()));
             if let (Some(client), Some(number)) = (job.client(), job.final_number()) {
                 assert_eq!(self.clients.result(client, number), Some(job.seq), "a result is that of its job");
                 results += 1;
             }
         }
+        assert!(self.kinds.tallies().eq(tallies.iter().map(|(kind, tally)| (*kind, tally))), "each job is counted");
+        self.table.check_tallies();
         assert_eq!(self.clients.result_count(), results, "each result is that of a final job");
         let (of_jobs, of_places) = self.kinds.bytes();
         ledger.charge(Account::Shared, of_jobs + self.classes.bytes());

@@ -206,6 +206,7 @@ impl Queue {
 
     /// All jobs of a snapshot are restored: puts the final ones in the order in which they ended. O(n log n).
     pub(crate) fn restored(&mut self) {
+        self.count_changes();
         self.clients.restored(self.first_number_after_gaps());
         let table = &self.table;
         self.retention.restored(|seq| match table.get(seq).map(|job| &job.stage) {
@@ -347,6 +348,7 @@ impl JobRecord {
             terms: (terms != Terms::default()).then(|| Box::new(terms)),
             priority: self.priority,
             attempts_max: u8::try_from(self.attempts_max).map_err(|_| "a job may have more attempts than the limit")?,
+            counted: None,
         };
         if matches!(job.stage, Stage::Reserved { .. }) && job.failed_at().is_none() {
             return Err("a job is reserved although no attempt failed");

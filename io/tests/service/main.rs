@@ -5,6 +5,7 @@ mod engine;
 mod event_streams;
 mod integrity;
 mod journal_fails;
+mod lists;
 mod long_polls;
 mod metrics;
 mod reads;

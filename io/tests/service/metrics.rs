@@ -107,3 +107,35 @@ fn a_journal_failure_and_its_recovery_are_visible() {
     service.journal_recovered(NOW);
     shows(&mut service, ["ready 1", "journal_up 1", "journal_pending_records 0"]);
 }
+
+#[test]
+fn jobs_are_shown_by_kind_and_state_and_those_of_many_kinds_as_one() {
+    let mut service = service(false);
+    let post = |service: &mut Service, path: &str, body: &str| {
+        let head = format!("POST {path} HTTP/1.1\r\nX-Sheratan-Token: {TOKEN}\r\n");
+        assert_eq!(ask(service, Plane::Data, LOCAL, &head, body).0.status(), 200);
+    };
+    let held = |service: &mut Service| {
+        let text = scrape(service, Plane::Data, "text/plain");
+        let lines = text.lines().filter_map(|line| line.strip_prefix("sheratan_hub_kind_jobs"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for body in [r#"{"kind":"a"}"#, r#"{"kind":"b","delay_ms":9}"#, r#"{"kind":"a"}"#, r#"{"kind":"c","ttl_sec":1}"#] {
+        post(&mut service, "/mesh/submit_request", body);
+    }
+    post(&mut service, "/mesh/pull_requests", r#"{"node_id":"n","kinds":["a"]}"#);
+    let few = [
+        r#"{kind="a",status="queued"} 1"#,
+        r#"{kind="a",status="leased"} 1"#,
+        r#"{kind="b",status="scheduled"} 1"#,
+        r#"{kind="c",status="queued"} 1"#,
+    ];
+    assert_eq!(held(&mut service), few);
+    let jobs: Vec<_> = (0..300).map(|n| format!(r#"{{"kind":"k{n}"}}"#)).collect();
+    post(&mut service, "/mesh/submit_requests", &format!(r#"{{"requests":[{}]}}"#, jobs.join(",")));
+    let many = held(&mut service);
+    assert_eq!(many.len(), 202, "{many:?}");
+    assert!(few.iter().all(|line| many.contains(&(*line).to_owned())), "{many:?}");
+    let others = many.iter().find_map(|line| line.strip_prefix(r#"{kind="other",status="queued"} "#));
+    assert_eq!(others, Some("103"), "{many:?}");
+}

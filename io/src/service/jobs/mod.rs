@@ -1,5 +1,6 @@
 //! Jobs: clients submit them, read them one by one or in pages, and wait until they end.
 
+mod list;
 mod read;
 mod submit;
 

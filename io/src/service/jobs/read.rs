@@ -1,4 +1,4 @@
-//! Reading jobs: one, at once or when it has ended; or a page of them, the newest first.
+//! Reading a job: at once or when it has ended.
 
 use crate::http::{Reply, Request};
 use crate::object::{Object, object, write_text};
@@ -7,19 +7,7 @@ use crate::service::problem::Problem;
 use crate::service::query::Query;
 use crate::service::results::corrupt::{self, Corrupt};
 use crate::service::{Answer, Caller, Service, reply};
-use sheratan_core::{AttemptEnd, Calendar, EndedJob, FinalStatus, Hub, JobSeq, JobView, Name, State, Timestamp};
-
-/// The most jobs on one page.
-const PAGE_JOBS_MAX: u64 = 1_000;
-
-/// The parameters of a page.
-const PAGE_QUERY: &[&str] = &["status", "kind", "node", "limit", "cursor"];
-
-/// The most jobs scanned for one page, about 5 ms, if a filter matches few jobs.
-const PAGE_SCAN_MAX: usize = 20_000;
-
-/// The states of jobs that are not final.
-const UNFINISHED: [&str; 3] = ["scheduled", "queued", "leased"];
+use sheratan_core::{AttemptEnd, Calendar, EndedJob, Hub, JobSeq, JobView, Name, State, Timestamp};
 
 impl Service {
     pub(super) fn read_job(
@@ -40,11 +28,6 @@ impl Service {
         let until = long_polls::deadline(now, wait_ms);
         self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for: WaitsFor::End(seq) });
         Ok(Answer::Parked)
-    }
-
-    pub(super) fn list_jobs(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
-        Query::parse(request.query(), PAGE_QUERY)?;
-        Ok(self.show(now, caller, Read::Page(request.query().map(str::to_owned))))
     }
 
     /// Answers a read. While the journal cannot be written, a read that would show what a crash may undo waits.
@@ -117,63 +100,11 @@ impl Service {
         };
         (reply, corrupt)
     }
-
-    fn page_reply(&self, query: Option<&str>) -> Result<Reply, Problem> {
-        if let Some(reason) = self.uncommitted.hidden_because(self.hub.ended_at()) {
-            return Err(Problem::not_durable(reason));
-        }
-        let query = Query::parse(query, PAGE_QUERY)?;
-        let limit = query.number("limit", 1..=PAGE_JOBS_MAX)?.unwrap_or(100) as usize;
-        let (status, kind, node) = (read_status(&query)?, query.name("kind")?, query.name("node")?);
-        let last = match query.get("cursor")? {
-            None => JobSeq::new(self.hub.queue().next_seq().get() - 1),
-            Some(text) => {
-                let before = self.hub.ids().parse_job_id(text);
-                let before = before.ok_or_else(|| Problem::bad_request("cursor must be the next_cursor of a page"))?;
-                JobSeq::new(before.get() - 1)
-            }
-        };
-        let is_asked_for = |job: &JobView<'_>| {
-            let is_of_node = |node: &str| job.attempts().next_back().is_some_and(|attempt| *attempt.node == *node);
-            status.is_none_or(|status| job.status() == status)
-                && kind.as_deref().is_none_or(|kind| &**job.kind() == kind)
-                && node.as_deref().is_none_or(is_of_node)
-        };
-        let mut page = Vec::new();
-        let mut oldest = None;
-        let mut is_cut = false;
-        for (scanned, job) in self.hub.queue().iter_back_from(last).enumerate() {
-            if page.len() == limit || scanned == PAGE_SCAN_MAX {
-                is_cut = true;
-                break;
-            }
-            oldest = Some(job.seq());
-            page.extend(Some(job).filter(is_asked_for));
-        }
-        let ids = self.hub.ids();
-        Ok(reply::ok(|out| {
-            out.flag("ok", true).array("jobs", page, |out, job| write_job(out, &self.hub, job, Shown::Row));
-            match oldest.filter(|_| is_cut) {
-                Some(oldest) => out.plain("next_cursor", ids.job_id(oldest)),
-                None => out.raw("next_cursor", b"null"),
-            };
-        }))
-    }
-}
-
-/// The state that jobs of a page have, if the query names one.
-fn read_status(query: &Query) -> Result<Option<&'static str>, Problem> {
-    let Some(word) = query.get("status")? else { return Ok(None) };
-    let mut words = UNFINISHED.into_iter().chain(FinalStatus::ALL.map(FinalStatus::as_str));
-    words.find(|known| *known == word).map(Some).ok_or_else(|| {
-        let words: Vec<_> = UNFINISHED.into_iter().chain(FinalStatus::ALL.map(FinalStatus::as_str)).collect();
-        Problem::bad_request(format!("status must be one of {}", words.join(", ")))
-    })
 }
 
 /// How much of a job is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shown {
+pub(super) enum Shown {
     /// As on a page: neither payloads nor attempts.
     Row,
     All,
@@ -182,7 +113,7 @@ enum Shown {
 }
 
 /// A job.
-fn write_job(out: &mut Vec<u8>, hub: &Hub, job: JobView<'_>, shown: Shown) {
+pub(super) fn write_job(out: &mut Vec<u8>, hub: &Hub, job: JobView<'_>, shown: Shown) {
     object(out, |out| {
         write_members(out, hub, job);
         if shown == Shown::Row {

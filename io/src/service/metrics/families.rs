@@ -1,5 +1,6 @@
 //! Families: the metrics as Prometheus names them, `sheratan_hub_*` in base units.
 
+use super::kinds;
 use crate::service::{Plane, Service};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
@@ -240,6 +241,8 @@ impl Service {
         let help = "Final jobs by status and kind; kinds beyond the first 200 are counted as other";
         let ended = kinds.iter().flat_map(|(kind, counts)| ended_series(kind, counts)).collect();
         out.add(MetricType::Counter, "jobs_ended", None, help, ended);
+        let help = "Jobs that are held, by kind and state; kinds beyond the first 200 are counted as other";
+        out.add(MetricType::Gauge, "kind_jobs", None, help, kinds::held_jobs(self));
         out.counter("leases_given", "Leases given", total(Counter::Leased));
         out.counter("leases_reaped", "Leases that ended without a result", total(Counter::LeaseReaped));
         out.counter(

@@ -8,6 +8,7 @@ mod accept;
 mod exposition;
 mod families;
 mod json;
+mod kinds;
 mod shell_counts;
 
 pub use shell_counts::ShellCounts;
