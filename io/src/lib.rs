@@ -17,6 +17,7 @@ pub mod logs;
 mod object;
 pub mod platform;
 pub mod redact;
+pub mod result_keys;
 pub mod rfc3339;
 pub mod rotated;
 pub mod secret;

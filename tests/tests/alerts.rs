@@ -136,7 +136,7 @@ fn rules_that_are_not_understood_stop_the_start_with_the_rule_that_is_wrong() {
         let base = ["serve", "--control-addr", "127.0.0.1:0", "--data-addr", "127.0.0.1:0", "--data-dir"];
         run(&[&base[..], &[folder.path().to_str().unwrap()], args].concat())
     };
-    write_rules(folder.path(), &json!([{"name": "mine", "event": "LEASE_REAP", "threshold": 0}]));
+    write_rules(folder.path(), &json!([{"name": "mine", "event": "LEASE_REAP", "threshold": 10_001}]));
     let refused = serve(&[]);
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("\"mine\"") && refused.stderr.contains("threshold must be"), "{}", refused.stderr);

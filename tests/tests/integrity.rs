@@ -4,8 +4,10 @@
 
 use serde_json::{Value, json};
 use sheratan_tests::alter::alter_stored;
-use sheratan_tests::client::{checksum, failure, result};
-use sheratan_tests::{Fault, Hub, Proxy, command, until};
+use sheratan_tests::client::{checksum, failure, hmac, result};
+use sheratan_tests::{Fault, Hub, Options, Proxy, command, until};
+use std::fs;
+use tempfile::TempDir;
 
 fn keyed(key: &str) -> Value {
     json!({"kind": "k", "params": {"n": 1}, "idempotency_key": key, "max_attempts": 1, "client": {"node_id": "c"}})
@@ -110,6 +112,89 @@ fn a_job_shows_the_checksum_of_its_worker_also_after_a_restart() {
     assert!(hub.stop().success());
     hub.restart();
     check(&hub);
+}
+
+/// Ends a new job with a result that is signed with this key; the answer.
+fn end_signed(hub: &Hub, key: &str) -> (u16, Value) {
+    hub.submit(json!({"kind": "signed"}));
+    let job = hub.data().get("/mesh/pull_requests/n?kinds=signed").ok()["jobs"][0].clone();
+    let mut body = result(&job, "n", &json!(1));
+    let canonical = json!({"error": null, "job_id": job["job_id"], "ok": true, "result": 1}).to_string();
+    body["integrity"]["sig"] = json!(hmac(key.as_bytes(), canonical.as_bytes()));
+    let answer = hub.data().post("/mesh/submit_result", &body);
+    (answer.status, answer.json())
+}
+
+fn in_ms(ms: i64) -> String {
+    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(ms);
+    at.to_string()
+}
+
+const OLD: &str = "the-key-that-is-replaced";
+const NEW: &str = "the-key-that-replaces-it";
+const NEWEST: &str = "the-key-that-comes-last";
+
+#[cfg(unix)]
+#[test]
+fn the_key_of_results_is_replaced_without_a_restart_and_without_a_refusal() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let names = ["KEY_FILE", "KEY_NEXT_FILE", "KEY_ROTATION_UNTIL_FILE"];
+    let [key, next, deadline] = names.map(file);
+    let write = |path: &str, text: &str| fs::write(path, text).unwrap();
+    write(&key, OLD);
+    [&next, &deadline].into_iter().for_each(|path| write(path, "\n"));
+    let env = names.map(|name| (format!("SHERATAN_RESULT_HMAC_{name}"), file(name)));
+    let options = Options { args: vec!["--result-integrity-mode".into(), "hmac".into()], env: env.to_vec() };
+    let mut hub = Hub::start_in(TempDir::new().unwrap(), options);
+    let accepted = |hub: &Hub| [OLD, NEW].map(|key| end_signed(hub, key).0 == 200);
+    let reload = |hub: &Hub, event: &str, count: usize| {
+        hub.reload();
+        until_event(hub, event, count);
+    };
+    assert_eq!(accepted(&hub), [true, false]);
+
+    write(&next, NEW);
+    write(&deadline, &in_ms(3_600_000));
+    reload(&hub, "RESULT_KEY_ROTATION_BEGUN", 1);
+    assert_eq!(accepted(&hub), [true, true]);
+    until_event(&hub, "RESULT_KEY_OLD_ACCEPTED_IN_WINDOW", 1);
+    let metrics = hub.data().get("/metrics").ok();
+    assert_eq!((&metrics["result_signed_old_key_1m"], &metrics["result_signed_new_key_1m"]), (&json!(1), &json!(2)));
+    // A key that was read by a reload is shown nowhere.
+    hub.submit(json!({"kind": "other", "idempotency_key": NEW}));
+    hub.data().post("/mesh/submit_request", &json!({"kind": "another", "idempotency_key": NEW}));
+    until_event(&hub, "IDEMPOTENCY_KEY_COLLISION", 1);
+    assert_ne!(hub.audit("IDEMPOTENCY_KEY_COLLISION")[0]["details"]["key_prefix"], NEW[..8]);
+
+    write(&deadline, &in_ms(7_200_000));
+    reload(&hub, "RESULT_KEY_ROTATION_BEGUN", 2);
+    assert_eq!(accepted(&hub), [true, true], "it is extended");
+    write(&deadline, &in_ms(300));
+    reload(&hub, "RESULT_KEY_ROTATION_FINALIZED", 1);
+    let (status, refused) = end_signed(&hub, OLD);
+    assert_eq!((status, &refused["reason"]), (403, &json!("sig_mismatch")));
+    assert!(refused["detail"].as_str().unwrap().contains("was replaced"), "{refused}");
+    assert_eq!(accepted(&hub), [false, true]);
+    hub.kill();
+    hub.restart();
+    assert_eq!(accepted(&hub), [false, true], "the window is over at the start");
+    assert_eq!(hub.audit("RESULT_KEY_ROTATION_FINALIZED").len(), 1);
+
+    write(&next, OLD);
+    let changes = hub.audit("RESULT_KEYS_CHANGED").len();
+    hub.reload();
+    until("a reload that cannot be is refused", || hub.log().contains("is the same key as result_hmac_key"));
+    assert_eq!(accepted(&hub), [false, true], "what was stays");
+
+    write(&key, NEWEST);
+    [&next, &deadline].into_iter().for_each(|path| write(path, ""));
+    reload(&hub, "RESULT_KEYS_CHANGED", changes + 1);
+    assert_eq!((accepted(&hub), end_signed(&hub, NEWEST).0), ([false, false], 200));
+}
+
+fn until_event(hub: &Hub, event: &str, count: usize) {
+    until(event, || hub.audit(event).len() == count);
 }
 
 /// `submit --wait` of a hub whose worker sums up, and whose data plane is behind a proxy.

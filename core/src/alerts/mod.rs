@@ -21,8 +21,8 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Rules: each event is compared with each.
-pub const RULES_MAX: usize = 32;
+/// Rules, built-in ones included: each event is compared with each.
+pub const RULES_MAX: usize = 48;
 
 /// Groups of a rule.
 pub const GROUPS_MAX: usize = 1_000;

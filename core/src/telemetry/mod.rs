@@ -40,6 +40,10 @@ pub enum Observation {
     IntegrityFailed,
     /// A stored result that was to be shown no longer matches its checksum.
     ResultCorrupt,
+    /// A result's signature was right, by the only key or by the next one of a rotation.
+    SignedByNewKey,
+    /// A result's signature was right, by the key that a rotation replaces.
+    SignedByOldKey,
     /// A batch is durable in the journal.
     JournalCommit {
         /// From the hand-over until the disk has confirmed it.
@@ -100,6 +104,10 @@ pub enum Counter {
     IntegrityFailed,
     /// Reads of stored results that no longer match their checksum.
     ResultCorrupt,
+    /// Results signed with the only key, or with the next one of a rotation.
+    SignedByNewKey,
+    /// Results signed with the key that a rotation replaces.
+    SignedByOldKey,
     /// Batches that are durable in the journal.
     JournalCommit,
     /// Those that the loop's thread wrote.
@@ -110,7 +118,7 @@ pub enum Counter {
     JournalFailure,
 }
 
-const COUNTERS: usize = 25 + DropReason::ALL.len();
+const COUNTERS: usize = 27 + DropReason::ALL.len();
 
 /// All counts.
 #[derive(Clone, Debug)]
@@ -155,6 +163,8 @@ impl Telemetry {
             Observation::IntegrityMissing => Counter::IntegrityMissing,
             Observation::IntegrityFailed => Counter::IntegrityFailed,
             Observation::ResultCorrupt => Counter::ResultCorrupt,
+            Observation::SignedByNewKey => Counter::SignedByNewKey,
+            Observation::SignedByOldKey => Counter::SignedByOldKey,
             Observation::LoopTakenOver => Counter::LoopTakenOver,
             Observation::JournalCommit { took_us, is_in_loop } => {
                 self.journal_commit.record(at, took_us);
@@ -299,7 +309,9 @@ impl Counter {
             Counter::JournalCommitInLoop => 22,
             Counter::LoopTakenOver => 23,
             Counter::ResultCorrupt => 24,
-            Counter::Dropped(reason) => 25 + reason as usize,
+            Counter::SignedByNewKey => 25,
+            Counter::SignedByOldKey => 26,
+            Counter::Dropped(reason) => 27 + reason as usize,
         }
     }
 }

@@ -165,7 +165,7 @@ mod tests {
             {"name":"b","event":"AUTH_FAILURE","threshold":5,"window_sec":10,"group_by":"ip","ignore":["10.0.0.0/8","::2"],"cooldown_sec":0},
             {"name":"c","event":"AUTH_FAILURE","threshold":5,"ignore":[]}]}"#;
         let alerts = parse(text).unwrap();
-        let rules: Vec<_> = alerts.rules().map(|(rule, ..)| rule).skip(2).collect();
+        let rules: Vec<_> = alerts.rules().map(|(rule, ..)| rule).skip(Rule::built_in().len()).collect();
         assert_eq!((rules[0].window, rules[0].cooldown), (Millis::from_secs(60), Millis::from_secs(300)));
         assert_eq!(rules[0].ignore, Rule::ignored_by_default("AUTH_FAILURE"));
         assert_eq!(rules[1].ignore.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "::2/128"]);
@@ -180,7 +180,7 @@ mod tests {
             (r#"{"rules":[{"name":"a","treshold":5}]}"#, "unknown field `treshold`"),
             (r#"{"rules":[{"name":"a","threshold":5}]}"#, "\"a\" that cannot be followed: event is missing"),
             (r#"{"rules":[{"name":"a","event":"E"}]}"#, "threshold is missing"),
-            (r#"{"rules":[{"name":"a","event":"E","threshold":0}]}"#, "threshold must be a whole number from 1 to"),
+            (r#"{"rules":[{"name":"a","event":"E","threshold":10001}]}"#, "threshold must be a whole number from 0 to"),
             (r#"{"rules":[{"name":"a b","event":"E","threshold":1}]}"#, "name must be a word"),
             (r#"{"rules":[{"name":"a","event":"E","threshold":1,"ignore":["x"]}]}"#, "\"x\" in ignore is no address"),
             (r#"{"rules":[{"name":"a","enabled":false},{"name":"a","enabled":false}]}"#, "two rules"),
@@ -189,7 +189,7 @@ mod tests {
             let reason = parse(text).map(drop).unwrap_err();
             assert!(reason.contains(expected), "{text}: {reason}");
         }
-        let many: Vec<_> = (0..31).map(|n| format!(r#"{{"name":"r{n}","event":"E","threshold":1}}"#)).collect();
-        assert!(parse(&format!("{{\"rules\":[{}]}}", many.join(","))).map(drop).unwrap_err().contains("at most 32"));
+        let many: Vec<_> = (0..RULES_MAX).map(|n| format!(r#"{{"name":"r{n}","event":"E","threshold":1}}"#)).collect();
+        assert!(parse(&format!("{{\"rules\":[{}]}}", many.join(","))).map(drop).unwrap_err().contains("at most 48"));
     }
 }

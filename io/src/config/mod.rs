@@ -21,7 +21,9 @@ use crate::audit;
 use crate::http;
 use crate::logs;
 use crate::platform;
-use crate::secret::Secret;
+use crate::result_keys::ResultKeys;
+use crate::rfc3339;
+use crate::secret::{Secret, SecretFileError};
 use crate::service::PlaneAddrs;
 use crate::token::{TOKEN_BYTES_MIN, Token, TokenError};
 use crate::trace;
@@ -70,8 +72,8 @@ pub struct Config {
     pub integrity_mode: Mode,
     /// Whether a result without integrity is refused.
     pub is_integrity_required: bool,
-    /// The key of results' signatures.
-    pub result_hmac_key: Option<Secret>,
+    /// The keys of results' signatures.
+    pub result_keys: ResultKeys,
     /// Authentication failures a minute from one address.
     pub auth_failures_max: u32,
     /// Whether this machine is exempt from that limit: it is, unless the operator sets it.
@@ -200,8 +202,8 @@ impl Config {
         check_addrs(&addrs)?;
         check_exposure(&addrs, token.as_ref(), is_token_required, values.number("hub_token_bytes_min") as usize)?;
         let integrity_mode = Mode::from_word(values.get("result_integrity_mode").0).expect("the word was checked");
-        let result_hmac_key = secret(&values, "result_hmac_key", "result_hmac_key_file")?;
-        if integrity_mode == Mode::Hmac && result_hmac_key.is_none() {
+        let result_keys = result_keys(&values)?;
+        if integrity_mode == Mode::Hmac && result_keys.is_empty() {
             return Err(ConfigError::new(
                 "result_integrity_mode is hmac, but there is no key: set SHERATAN_RESULT_HMAC_KEY or result_hmac_key_file".into(),
             ));
@@ -222,7 +224,7 @@ impl Config {
             is_idempotency_enabled: values.flag("idempotency_enabled"),
             integrity_mode,
             is_integrity_required: values.flag("result_integrity_required"),
-            result_hmac_key,
+            result_keys,
             auth_failures_max: values.number("auth_fail_limit") as u32,
             clock_wait: Duration::from_secs(values.number("clock_wait_sec")),
             is_loopback_exempt: *values.get("auth_fail_limit").1 == Source::Default,
@@ -287,6 +289,36 @@ fn secret(values: &Values, name: &str, file_name: &str) -> Result<Option<Secret>
     let Some(path) = values.text(file_name) else { return Ok(None) };
     let secret = Secret::read(Path::new(path));
     secret.map(Some).map_err(|error| ConfigError::new(format!("{file_name}: {path} {error}")))
+}
+
+/// The keys of results, and their rotation.
+fn result_keys(values: &Values) -> Result<ResultKeys, ConfigError> {
+    let active = secret(values, "result_hmac_key", "result_hmac_key_file")?;
+    // A rotation begins and ends with what is in these files: they may be there before, and empty.
+    let (next_file, until_file) = ("result_hmac_key_next_file", "result_hmac_key_rotation_until_file");
+    let next = match values.text("result_hmac_key_next") {
+        Some(text) => Some(Secret::new(text.as_bytes())),
+        None => secret_if_any(values, next_file)?,
+    };
+    let in_file = secret_if_any(values, until_file)?;
+    let until = match (values.text("result_hmac_key_rotation_until"), &in_file) {
+        (Some(text), _) => Some(rfc3339::parse(text).expect("values are well formed")),
+        (None, Some(text)) => {
+            let parsed = std::str::from_utf8(text.expose()).map_err(|_| rfc3339::ParseError).and_then(rfc3339::parse);
+            Some(parsed.map_err(|error| ConfigError::new(format!("{until_file}: {error}")))?)
+        }
+        (None, None) => None,
+    };
+    ResultKeys::new(active, next, until).map_err(|error| ConfigError::new(error.to_string()))
+}
+
+/// What a file holds, if a setting names one and it is not empty.
+fn secret_if_any(values: &Values, file_name: &str) -> Result<Option<Secret>, ConfigError> {
+    let Some(path) = values.text(file_name) else { return Ok(None) };
+    match Secret::read(Path::new(path)) {
+        Err(SecretFileError::Empty) => Ok(None),
+        read => read.map(Some).map_err(|error| ConfigError::new(format!("{file_name}: {path} {error}"))),
+    }
 }
 
 /// A token's error with its source.

@@ -29,6 +29,8 @@ pub enum ValueType {
     Secret,
     /// The path of a file that holds a secret.
     SecretFile,
+    /// An instant of the calendar, or nothing.
+    OptionalInstant,
 }
 
 /// One setting.
@@ -233,6 +235,30 @@ pub const SETTINGS: &[Setting] = &[
         "",
         ValueType::SecretFile,
         "File with the key of the results' HMAC signatures; a key is required if the mode is hmac",
+    ),
+    setting(
+        "result_hmac_key_next",
+        "",
+        ValueType::Secret,
+        "The key that replaces result_hmac_key: both are accepted until result_hmac_key_rotation_until, then this one alone",
+    ),
+    setting(
+        "result_hmac_key_next_file",
+        "",
+        ValueType::SecretFile,
+        "File with the key that replaces result_hmac_key; an empty file is no key",
+    ),
+    setting(
+        "result_hmac_key_rotation_until",
+        "",
+        ValueType::OptionalInstant,
+        "Until when both keys of results are accepted, as RFC 3339",
+    ),
+    setting(
+        "result_hmac_key_rotation_until_file",
+        "",
+        ValueType::OptionalPath,
+        "File with the instant until which both keys of results are accepted; an empty file is none",
     ),
     setting("job_retention_sec", "86400", ValueType::Number(1, YEAR_SEC), "Seconds that a final job stays readable"),
     setting(
@@ -451,6 +477,7 @@ impl ValueType {
                 "error, warn, info, debug or trace, or a list such as info,sheratan_io::journal=debug".into()
             }
             ValueType::Secret => "of visible ASCII characters, at least one".into(),
+            ValueType::OptionalInstant => "an instant with its offset, such as 2026-01-15T20:52:03Z".into(),
         }
     }
 
@@ -469,6 +496,7 @@ impl ValueType {
             ValueType::LogLevel => "LEVEL",
             ValueType::Secret => "SECRET",
             ValueType::SecretFile => "FILE",
+            ValueType::OptionalInstant => "INSTANT",
         }
     }
 }

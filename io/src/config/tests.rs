@@ -52,6 +52,7 @@ fn three_values(setting: &table::Setting) -> [&'static str; 3] {
         ValueType::Word(_) => unreachable!("each has two words"),
         ValueType::Names => ["hub.example", "a, b", "[::1]"],
         ValueType::LogLevel => ["warn", "error", "debug"],
+        ValueType::OptionalInstant => ["2026-01-01T00:00:00Z", "2026-01-02T01:00:00+01:00", "2026-01-03T00:00:00.5Z"],
         ValueType::Secret => ["a-secret-of-the-file", "a-secret-of-the-environment", "never a flag"],
     }
 }
@@ -218,7 +219,7 @@ fn a_secret_is_always_shown_by_its_digest() {
     };
     let config = load(&given).unwrap();
     let described: String = config.describe().iter().map(|setting| format!("{setting:?}")).collect();
-    let debugged = format!("{:?} {:?} {:?}", config.values, config.token, config.result_hmac_key);
+    let debugged = format!("{:?} {:?} {:?}", config.values, config.token, config.result_keys);
     for shown in [described, debugged] {
         assert!(shown.matches("sha256:").count() >= 2 && !shown.contains("hunter2"), "{shown}");
     }
@@ -419,4 +420,53 @@ fn a_refusal_is_one_line_whatever_the_key_is() {
         let message = refusal(&Given { toml, ..NOTHING });
         assert!(!message.contains(char::is_control), "{message:?}");
     }
+}
+
+#[test]
+fn the_keys_of_results_come_from_the_environment_or_from_files_and_rotate_only_as_a_pair_with_an_instant() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (next, empty) = (file("next", "in-a-file\n"), file("empty", " \n"));
+    let (until, nonsense) = (file("until", "2030-01-01T00:00:00Z\n"), file("nonsense", "tomorrow"));
+    let key = ("SHERATAN_RESULT_HMAC_KEY", "in-the-environment");
+    let until_variable = ("SHERATAN_RESULT_HMAC_KEY_ROTATION_UNTIL", "2030-01-01T01:00:00+01:00");
+    let until_file = "SHERATAN_RESULT_HMAC_KEY_ROTATION_UNTIL_FILE";
+    let next_file = "SHERATAN_RESULT_HMAC_KEY_NEXT_FILE";
+    let keys = |variables: &[(&str, &str)]| load(&Given { variables, ..NOTHING }).map(|config| config.result_keys);
+    for variables in [[key, (next_file, &next), until_variable], [key, (next_file, &next), (until_file, &until)]] {
+        let keys = keys(&variables).unwrap();
+        let window = keys.window().unwrap();
+        assert!(window.new.is(b"in-a-file") && window.old.is_some_and(|key| key.is(b"in-the-environment")));
+        assert_eq!(window.until.as_millis(), 1_893_456_000_000);
+    }
+    let not_yet = keys(&[key, (next_file, &empty), (until_file, &empty)]).unwrap();
+    assert!(not_yet.window().is_none() && !not_yet.is_empty());
+
+    let refused = |variables: &[(&str, &str)]| keys(variables).unwrap_err().to_string();
+    let other = ("SHERATAN_RESULT_HMAC_KEY_NEXT", "another");
+    assert!(refused(&[key, other]).contains("set result_hmac_key_rotation_until"));
+    assert!(refused(&[key, until_variable]).contains("there is no next key"));
+    assert!(refused(&[key, (other.0, key.1), until_variable]).contains("is the same key"));
+    assert!(refused(&[key, other, (until_file, &nonsense)]).contains("RFC 3339"));
+    assert!(refused(&[key, other, (until_variable.0, "tomorrow")]).contains("must be an instant"));
+    assert!(refused(&[key, other, until_variable, (until_file, &until)]).contains("are both set"));
+    assert!(refused(&[key, other, (next_file, &next), until_variable]).contains("are both set"));
+    let none = folder.path().join("none");
+    assert!(
+        refused(&[key, (next_file, none.to_str().unwrap()), until_variable]).starts_with("result_hmac_key_next_file")
+    );
+}
+
+#[test]
+fn the_next_key_alone_is_a_key_for_signed_results() {
+    let variables = [
+        ("SHERATAN_RESULT_INTEGRITY_MODE", "hmac"),
+        ("SHERATAN_RESULT_HMAC_KEY_NEXT", "next"),
+        ("SHERATAN_RESULT_HMAC_KEY_ROTATION_UNTIL", "2030-01-01T00:00:00Z"),
+    ];
+    assert!(load(&Given { variables: &variables, ..NOTHING }).is_ok());
 }

@@ -3,6 +3,7 @@
 use super::ConfigError;
 use super::spelling;
 use super::table::{ALIASES, LATER, LATER_TOKENS, NOT_SETTINGS, PREFIX, SETTINGS, Setting, ValueType, variable};
+use crate::rfc3339;
 use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -164,6 +165,10 @@ fn counterpart(setting: &Setting) -> Option<&'static Setting> {
     match setting.value_type {
         ValueType::Secret => SETTINGS.iter().find(|other| other.name == format!("{}_file", setting.name)),
         ValueType::SecretFile => SETTINGS.iter().find(|other| setting.name == format!("{}_file", other.name)),
+        ValueType::OptionalInstant => SETTINGS.iter().find(|other| other.name == format!("{}_file", setting.name)),
+        ValueType::OptionalPath => SETTINGS.iter().find(|other| {
+            other.value_type == ValueType::OptionalInstant && setting.name == format!("{}_file", other.name)
+        }),
         _ => None,
     }
 }
@@ -239,6 +244,7 @@ fn is_well_formed(value_type: ValueType, text: &str) -> bool {
         // An empty one is a key that was forgotten: its operator believes that the hub has the token.
         ValueType::Secret => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
         ValueType::SecretFile => !text.is_empty(),
+        ValueType::OptionalInstant => rfc3339::parse(text).is_ok(),
     }
 }
 

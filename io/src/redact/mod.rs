@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock};
 use zeroize::Zeroizing;
 
 /// A shorter secret cannot be distinguished from ordinary text: every log contains `123`. Only a hub on loopback
@@ -33,10 +34,16 @@ const ESCAPES_MAX: usize = 2;
 const BASE64_OFFSETS: Range<usize> = 0..3;
 
 /// Finds secrets in texts, in all their forms, and replaces them by the start of their digest.
+pub struct Redactor {
+    /// Replaced as a whole when there are more secrets.
+    search: RwLock<Arc<Search>>,
+}
+
+/// A search for all forms of some secrets.
 ///
 /// The forms are wiped after the construction; the automaton made from them, and the secrets themselves, live as long
 /// as the redactor, which is as long as the process.
-pub struct Redactor {
+struct Search {
     secrets: Vec<Secret>,
     too_short: usize,
     search: Option<AhoCorasick>,
@@ -47,6 +54,73 @@ pub struct Redactor {
 impl Redactor {
     /// A redactor of these secrets. Those with fewer than [`SECRET_BYTES_MIN`] bytes are left out and counted.
     pub fn new(secrets: &[&Secret]) -> Self {
+        Redactor { search: RwLock::new(Arc::new(Search::new(secrets))) }
+    }
+
+    /// From now on these secrets are replaced as well. Secrets that are not in use any more are replaced on: a client may
+    /// send them still.
+    pub fn learn<'a>(&self, secrets: impl Iterator<Item = &'a Secret>) {
+        let (before, more): (_, Vec<&Secret>) = (self.search(), secrets.collect());
+        let learnt = Search::new(&before.secrets.iter().chain(more).collect::<Vec<_>>());
+        if learnt.secrets.len() > before.secrets.len() {
+            *self.search.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(learnt);
+        }
+    }
+
+    /// How many secrets are searched for.
+    pub fn secrets(&self) -> usize {
+        self.search().secrets.len()
+    }
+
+    /// How many forms are searched for.
+    pub fn forms(&self) -> usize {
+        self.search().owners.len()
+    }
+
+    /// How many secrets are too short to be searched for.
+    pub fn too_short(&self) -> usize {
+        self.search().too_short
+    }
+
+    /// Whether the text contains a secret in any form. O(length).
+    pub fn contains(&self, text: &[u8]) -> bool {
+        self.search().contains(text)
+    }
+
+    /// Whether the text is a part of a secret, and too long to be one by chance.
+    pub fn is_part(&self, text: &[u8]) -> bool {
+        self.search().is_part(text)
+    }
+
+    /// The text with each secret replaced. If a secret is found only in the percent-decoded text, the whole text except
+    /// its line end is replaced. O(length).
+    pub fn redact<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        self.search().redact(text)
+    }
+
+    /// As [`Redactor::redact`], for a text of characters.
+    pub fn redact_text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.search().redact_text(text)
+    }
+
+    /// As [`Redactor::redact`], for JSON, which stays JSON: each text and name in it is redacted by itself, so that an
+    /// encoded one does not affect the others. A number that is a secret becomes a text.
+    pub fn redact_json<'a>(&self, json: &'a [u8]) -> Cow<'a, [u8]> {
+        self.search().redact_json(json)
+    }
+
+    /// As [`Redactor::redact_json`], for a tree.
+    pub fn redact_value(&self, value: Value) -> Value {
+        self.search().redact_value(value)
+    }
+
+    fn search(&self) -> Arc<Search> {
+        Arc::clone(&self.search.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Search {
+    fn new(secrets: &[&Secret]) -> Self {
         let mut distinct: Vec<&Secret> = Vec::new();
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
             if !distinct.iter().any(|known| known.is(secret.expose())) {
@@ -69,39 +143,20 @@ impl Redactor {
             search.expect("a few secrets of some kilobytes fit into an automaton")
         });
         let owners = forms.into_iter().map(|(_, owner)| owner).collect();
-        Redactor { secrets: secrets.into_iter().cloned().collect(), too_short: short.len(), search, owners }
+        Search { secrets: secrets.into_iter().cloned().collect(), too_short: short.len(), search, owners }
     }
 
-    /// How many secrets are searched for.
-    pub fn secrets(&self) -> usize {
-        self.secrets.len()
-    }
-
-    /// How many forms are searched for.
-    pub fn forms(&self) -> usize {
-        self.owners.len()
-    }
-
-    /// How many secrets are too short to be searched for.
-    pub fn too_short(&self) -> usize {
-        self.too_short
-    }
-
-    /// Whether the text contains a secret in any form. O(length).
-    pub fn contains(&self, text: &[u8]) -> bool {
+    fn contains(&self, text: &[u8]) -> bool {
         let Some(search) = &self.search else { return false };
         search.is_match(text) || self.encoded(search, text).is_some()
     }
 
-    /// Whether the text is a part of a secret, and too long to be one by chance.
-    pub fn is_part(&self, text: &[u8]) -> bool {
+    fn is_part(&self, text: &[u8]) -> bool {
         let is_in = |secret: &Secret| secret.expose().windows(text.len()).any(|part| part == text);
         text.len() >= SECRET_BYTES_MIN && self.secrets.iter().any(is_in)
     }
 
-    /// The text with each secret replaced. If a secret is found only in the percent-decoded text, the whole text except
-    /// its line end is replaced. O(length).
-    pub fn redact<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+    fn redact<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(search) = &self.search else { return Cow::Borrowed(text) };
         let text = if search.is_match(text) { Cow::Owned(self.replaced(search, text)) } else { Cow::Borrowed(text) };
         match self.encoded(search, &text) {
@@ -110,8 +165,7 @@ impl Redactor {
         }
     }
 
-    /// As [`Redactor::redact`], for a text of characters.
-    pub fn redact_text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    fn redact_text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match self.redact(text.as_bytes()) {
             Cow::Borrowed(_) => Cow::Borrowed(text),
             // A form that ends within a character is extended to the character's end.
@@ -119,9 +173,7 @@ impl Redactor {
         }
     }
 
-    /// As [`Redactor::redact`], for JSON, which stays JSON: each text and name in it is redacted by itself, so that an
-    /// encoded one does not affect the others. A number that is a secret becomes a text.
-    pub fn redact_json<'a>(&self, json: &'a [u8]) -> Cow<'a, [u8]> {
+    fn redact_json<'a>(&self, json: &'a [u8]) -> Cow<'a, [u8]> {
         if !self.contains(json) {
             return Cow::Borrowed(json);
         }
@@ -134,8 +186,7 @@ impl Redactor {
         Cow::Owned(with_line_end_of(json, line))
     }
 
-    /// As [`Redactor::redact_json`], for a tree.
-    pub fn redact_value(&self, value: Value) -> Value {
+    fn redact_value(&self, value: Value) -> Value {
         let text = |text: String| match self.redact_text(&text) {
             Cow::Borrowed(_) => text,
             Cow::Owned(redacted) => redacted,

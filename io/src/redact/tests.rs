@@ -183,3 +183,16 @@ proptest! {
         prop_assert!(matches!(redactor.redact_json(&text), Cow::Borrowed(_)));
     }
 }
+
+#[test]
+fn secrets_that_are_learnt_later_are_replaced_beside_the_first_ones() {
+    let redactor = redactor(&[b"the-first-secret"]);
+    let learnt = [Secret::new(*b"the-second-secret"), Secret::new(*b"short")];
+    redactor.learn(learnt.iter());
+    let text = redactor.redact_text("the-first-secret the-second-secret short");
+    assert!(text.starts_with("sha256:") && text.ends_with(" short"), "{text}");
+    assert!(!text.contains("first") && !text.contains("second"), "{text}");
+    let forms = redactor.forms();
+    redactor.learn(learnt.iter());
+    assert_eq!((redactor.secrets(), redactor.forms()), (2, forms));
+}

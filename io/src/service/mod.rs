@@ -90,6 +90,7 @@ use metrics::ShellCounts;
 use nodes::QuietNodes;
 use notifications::Notifications;
 use results::corrupt::CorruptResults;
+use results::signatures::OldKeyUses;
 use route::{Lookup, Route};
 use sheratan_core::telemetry::Observation;
 use std::net::IpAddr;
@@ -138,6 +139,7 @@ pub struct Service {
     shell_counts: ShellCounts,
     stalls: Stalls,
     corrupt_results: CorruptResults,
+    old_key_uses: OldKeyUses,
     /// Leases whose replies were not sent, to be taken back when the journal can be written.
     unsent_leases: Vec<LeaseRef>,
     is_draining: bool,
@@ -157,6 +159,7 @@ impl Service {
             shell_counts: ShellCounts::default(),
             stalls: Stalls::default(),
             corrupt_results: CorruptResults::default(),
+            old_key_uses: OldKeyUses::default(),
             unsent_leases: Vec::new(),
             is_draining: false,
             hub,
@@ -268,6 +271,7 @@ impl Service {
         if self.quiet_nodes.is_due(now) && self.record_quiet_nodes(now).is_err() {
             self.quiet_nodes.postpone(now);
         }
+        self.end_rotation(now);
         self.end_due_polls(now);
         self.send_to_streams(now);
     }
@@ -275,7 +279,8 @@ impl Service {
     /// When the next timer is due.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let next = self.hub.next_deadline().into_iter().chain(self.long_polls.next_end());
-        next.chain(self.quiet_nodes.next_timeout()).chain(self.notifications.next_timeout()).min()
+        let next = next.chain(self.quiet_nodes.next_timeout()).chain(self.notifications.next_timeout());
+        next.chain(self.rotation_ends_at()).min()
     }
 
     /// Delivers the hub's effects since the last call: answers woken long polls and records audit events.

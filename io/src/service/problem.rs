@@ -32,6 +32,16 @@ pub enum AuthReason {
     BadToken,
 }
 
+/// What a hub has to check a signature with that it refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SignatureKeys {
+    None,
+    /// Keys by none of which it is.
+    Other,
+    /// It is by a key that was replaced.
+    Replaced,
+}
+
 /// Whether a request that `503 journal_unavailable` answers was applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Applied {
@@ -139,10 +149,13 @@ impl Problem {
     }
 
     /// A result's checksum or signature is missing or wrong.
-    pub fn integrity(failure: Failure, has_key: bool) -> Self {
+    pub fn integrity(failure: Failure, keys: SignatureKeys) -> Self {
         let reason = failure.as_str();
         let rule = match failure {
-            Failure::SigMismatch if !has_key => {
+            Failure::SigMismatch if keys == SignatureKeys::Replaced => {
+                "it is signed with the key that was replaced (the rotation of result_hmac_key is over): give the worker the next one"
+            }
+            Failure::SigMismatch if keys == SignatureKeys::None => {
                 "the result is signed, and this hub has no key to check that: give it the workers' key (result_hmac_key), or do not sign"
             }
             Failure::SigMismatch => {

@@ -2,7 +2,7 @@
 
 use super::plane::PlaneAddrs;
 use crate::redact::Redactor;
-use crate::secret::Secret;
+use crate::result_keys::ResultKeys;
 use crate::token::Token;
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::{Millis, Timestamp};
@@ -25,8 +25,8 @@ pub struct Settings {
     pub integrity_mode: Mode,
     /// Whether a result without integrity is refused.
     pub is_integrity_required: bool,
-    /// The key of results' signatures.
-    pub result_hmac_key: Option<Secret>,
+    /// The keys of results' signatures.
+    pub result_keys: ResultKeys,
     /// The status of `backpressure`: 429 or 503.
     pub backpressure_status: u16,
     /// The time to live of a job that names none.
@@ -56,7 +56,7 @@ impl Settings {
             host_names: vec!["hub".into()],
             integrity_mode: Mode::Sha256,
             is_integrity_required: false,
-            result_hmac_key: None,
+            result_keys: ResultKeys::default(),
             backpressure_status: 429,
             job_ttl: None,
             is_idempotency_enabled: true,

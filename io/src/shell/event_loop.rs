@@ -10,7 +10,7 @@ use super::lobby::Arrivals;
 use super::reader::LogReader;
 use super::sockets::Socket;
 use super::timekeeper::{Changes, Timekeeper};
-use super::{Ended, FIRST_SOCKET, Parts, StopFlag};
+use super::{Ended, FIRST_SOCKET, Parts, Reloaded, StopFlag};
 use crate::alerts::AlertLog;
 use crate::audit::{Audit, Feed};
 use crate::http;
@@ -20,7 +20,6 @@ use crate::trace::Trace;
 use crossbeam_channel::{Receiver, Sender};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use sheratan_core::alerts::Alerts;
 use sheratan_core::telemetry::Observation;
 use sheratan_core::{Millis, Timestamp};
 use std::io::{self, Write};
@@ -55,7 +54,7 @@ pub(super) struct EventLoop {
     audit_feed: Feed,
     alerts: AlertLog,
     trace: Option<Trace>,
-    alert_rules: Receiver<Alerts>,
+    reloaded: Receiver<Reloaded>,
     log_reader: LogReader,
     watches: Watches,
     http_limits: http::Limits,
@@ -87,7 +86,7 @@ impl EventLoop {
             audit_feed: parts.audit_feed,
             alerts,
             trace: parts.trace,
-            alert_rules: parts.alert_rules,
+            reloaded: parts.reloaded,
             log_reader,
             watches: parts.watches,
             http_limits: parts.http_limits,
@@ -244,8 +243,11 @@ impl EventLoop {
             self.engine.deliver(origin, reply);
         }
         let now = self.engine.now();
-        while let Ok(rules) = self.alert_rules.try_recv() {
-            self.engine.service().set_alerts(now, rules);
+        while let Ok(reloaded) = self.reloaded.try_recv() {
+            match reloaded {
+                Reloaded::AlertRules(rules) => self.engine.service().set_alerts(now, rules),
+                Reloaded::ResultKeys(keys) => self.engine.service().set_result_keys(now, keys),
+            }
         }
         while let Some(lines) = self.audit_feed.take() {
             self.engine.service().streams().audit(&lines);

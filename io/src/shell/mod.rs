@@ -33,6 +33,7 @@ use crate::alerts::AlertLog;
 use crate::audit::{Audit, Feed};
 use crate::http;
 use crate::journal::Appender;
+use crate::result_keys::ResultKeys;
 use crate::service::{Plane, PlaneAddrs, Service};
 use crate::stall::Watches;
 use crate::trace::Trace;
@@ -121,10 +122,17 @@ pub struct Parts {
     pub buffered_bytes_max: usize,
     /// Asks the loop to stop.
     pub stop: Arc<StopFlag>,
-    /// New alert rules after a reload.
-    pub alert_rules: Receiver<Alerts>,
+    /// What was read again while the hub runs.
+    pub reloaded: Receiver<Reloaded>,
     /// Receives the last record of each sealed segment.
     pub sealed: Sender<u64>,
+}
+
+/// What a reload gives to the loop.
+#[derive(Debug)]
+pub enum Reloaded {
+    AlertRules(Alerts),
+    ResultKeys(ResultKeys),
 }
 
 /// What is left when the loop has ended.

@@ -4,8 +4,9 @@
 use crate::scene::{self, NOW, ask};
 use serde_json::{Value, json};
 use sheratan_core::telemetry::Counter;
-use sheratan_core::{HubKey, JobSeq, Restore};
+use sheratan_core::{Calendar, HubKey, JobSeq, Millis, Restore, Timestamp, Utc};
 use sheratan_io::integrity::{Signer, as_json};
+use sheratan_io::result_keys::ResultKeys;
 use sheratan_io::secret::Secret;
 use sheratan_io::service::{Service, Settings};
 
@@ -72,7 +73,7 @@ fn counted(service: &Service, counter: Counter) -> u64 {
 
 #[test]
 fn a_job_shows_the_checksum_that_its_worker_sent_and_the_mode_in_which_it_was_checked() {
-    let settings = Settings { result_hmac_key: Some(Secret::new(KEY)), ..scene::settings() };
+    let settings = Settings { result_keys: ResultKeys::single(Secret::new(KEY)), ..scene::settings() };
     let mut service = scene::service(settings);
     let null = Value::Null;
     for (n, (ok, error, key)) in
@@ -116,7 +117,7 @@ fn a_job_that_no_result_ended_has_no_checksum() {
     let (_, submitted) = post(&mut service, "/mesh/submit_request", &json!({"kind": "k", "ttl_sec": 1}));
     let unfinished = get(&mut service, &submitted["job_id"]).1;
     assert_eq!(unfinished["job"].get("integrity"), None);
-    service.handle_timeout(NOW + sheratan_core::Millis::from_secs(2));
+    service.handle_timeout(NOW + Millis::from_secs(2));
     let (status, expired) = get(&mut service, &submitted["job_id"]);
     assert_eq!((status, expired["job"].get("integrity")), (200, Some(&Value::Null)));
 }
@@ -199,7 +200,7 @@ fn an_answer_that_was_changed_is_not_given_alone_or_in_a_batch() {
 
 #[test]
 fn a_result_that_was_changed_on_its_way_changes_nothing_and_the_honest_one_is_accepted_after_it() {
-    let settings = Settings { result_hmac_key: Some(Secret::new(KEY)), ..scene::settings() };
+    let settings = Settings { result_keys: ResultKeys::single(Secret::new(KEY)), ..scene::settings() };
     let mut service = scene::service(settings);
     let job = lease(&mut service, "a key");
     let honest = signed(&job, true, &json!({"sum": 41}), &Value::Null, Some(KEY));
@@ -260,4 +261,122 @@ fn a_repeat_with_another_payload_is_already_final_and_its_integrity_is_looked_at
         assert_eq!(get(&mut service, &job["job_id"]).1["job"]["result"], json!(1));
         assert_eq!(service.hub().queue().get(JobSeq::FIRST).map(|job| job.status()), Some("completed"));
     }
+}
+
+const OLD: &str = "the key that is replaced";
+const NEW: &str = "the key that replaces it";
+
+fn rotation(until: Timestamp) -> ResultKeys {
+    let until = Utc::from_millis(until.as_millis());
+    ResultKeys::new(Some(Secret::new(OLD)), Some(Secret::new(NEW)), Some(until)).expect("a rotation")
+}
+
+/// Submits a result that is signed with this key; the status of the answer.
+fn submit_signed(service: &mut Service, now: Timestamp, key: &str) -> (u16, Value) {
+    let body = json!({"kind": "k"}).to_string();
+    scene::ask_at(now, service, "POST", "/mesh/submit_request", &body);
+    let pull = json!({"node_id": "n"}).to_string();
+    let (_, pulled) = scene::ask_at(now, service, "POST", "/mesh/pull_requests", &pull).expect("there is a job");
+    let job = serde_json::from_str::<Value>(&pulled).expect("replies are JSON")["jobs"][0].clone();
+    let body = signed(&job, true, &json!(1), &Value::Null, Some(key)).to_string();
+    let (status, text) = scene::ask_at(now, service, "POST", "/mesh/submit_result", &body).expect("it is answered");
+    (status, serde_json::from_str(&text).expect("replies are JSON"))
+}
+
+#[test]
+fn until_the_instant_of_a_rotation_both_keys_are_accepted_and_at_it_the_next_one_alone() {
+    let until = NOW + Millis::from_secs(100);
+    let mut service = scene::service(Settings { result_keys: rotation(until), ..scene::settings() });
+    service.begin_result_keys(NOW);
+    let begun = events(&mut service, "RESULT_KEY_ROTATION_BEGUN");
+    assert_eq!(begun[0]["old_key"], Secret::new(OLD).to_string());
+    assert_eq!((begun.len(), &begun[0]["new_key"]), (1, &json!(Secret::new(NEW).to_string())));
+    let before = until - Millis::new(1);
+    for now in [NOW, before] {
+        assert_eq!([OLD, NEW].map(|key| submit_signed(&mut service, now, key).0), [200, 200]);
+        assert_eq!(submit_signed(&mut service, now, "a third key").1["reason"], "sig_mismatch");
+    }
+    let used = events(&mut service, "RESULT_KEY_OLD_ACCEPTED_IN_WINDOW");
+    assert_eq!(used.len(), 2, "a line a minute");
+    assert_eq!(
+        (&used[0]["node_id"], &used[0]["ip"], &used[0]["results"]),
+        (&json!("n"), &json!("127.0.0.1"), &json!(1))
+    );
+    let signed =
+        |service: &Service| [Counter::SignedByNewKey, Counter::SignedByOldKey].map(|key| counted(service, key));
+    assert_eq!(signed(&service), [2, 2]);
+
+    // Whether the timer fires or a result comes first.
+    for is_timer_first in [true, false] {
+        let mut service = scene::service(Settings { result_keys: rotation(until), ..scene::settings() });
+        submit_signed(&mut service, NOW, OLD);
+        service.settle(NOW);
+        assert!(service.next_timeout().is_some_and(|at| at <= until), "the window's end is a timer");
+        if is_timer_first {
+            service.handle_timeout(until);
+        }
+        let (status, refused) = submit_signed(&mut service, until, OLD);
+        assert_eq!((status, &refused["reason"]), (403, &json!("sig_mismatch")));
+        assert!(refused["detail"].as_str().unwrap().contains("the key that was replaced"), "{refused}");
+        assert_eq!(submit_signed(&mut service, until + Millis::new(1), NEW).0, 200);
+        service.handle_timeout(until + Millis::from_secs(1));
+        let mut finalized = Vec::new();
+        let mut failed = Vec::new();
+        for event in service.events().drain(..) {
+            let details: Value = serde_json::from_slice(&event.details).expect("details are JSON");
+            match event.event {
+                "RESULT_KEY_ROTATION_FINALIZED" => finalized.push(details),
+                "RESULT_INTEGRITY_FAIL" => failed.push(details),
+                _ => {}
+            }
+        }
+        assert_eq!((finalized.len(), &finalized[0]["old_key_results"]), (1, &json!(1)), "exactly once");
+        assert_eq!(failed[0]["old_key"], true);
+        assert_eq!(signed(&service), [1, 1]);
+    }
+}
+
+#[test]
+fn a_window_that_is_over_at_the_start_accepts_the_next_key_alone() {
+    let mut service = scene::service(Settings { result_keys: rotation(NOW), ..scene::settings() });
+    service.begin_result_keys(NOW);
+    assert_eq!([OLD, NEW].map(|key| submit_signed(&mut service, NOW, key).0), [403, 200]);
+    assert!(events(&mut service, "RESULT_KEY_ROTATION_FINALIZED").is_empty(), "it ended before this start");
+}
+
+#[test]
+fn keys_that_are_read_again_begin_extend_and_end_a_rotation() {
+    let keys = || ResultKeys::single(Secret::new(OLD));
+    let mut service = scene::service(Settings { result_keys: keys(), ..scene::settings() });
+    let accepted = |service: &mut Service, ms: u64| {
+        [OLD, NEW].map(|key| submit_signed(service, NOW + Millis::new(ms), key).0 == 200)
+    };
+    assert_eq!(accepted(&mut service, 0), [true, false]);
+    service.set_result_keys(NOW, rotation(NOW + Millis::new(1_000)));
+    assert_eq!(accepted(&mut service, 999), [true, true]);
+    service.set_result_keys(NOW, rotation(NOW + Millis::new(5_000)));
+    assert_eq!((accepted(&mut service, 4_999), accepted(&mut service, 5_000)), ([true, true], [false, true]));
+    service.set_result_keys(NOW, rotation(NOW + Millis::new(5_000)));
+    assert_eq!(accepted(&mut service, 5_001), [false, true], "the same settings change nothing");
+    service.set_result_keys(NOW, ResultKeys::single(Secret::new(NEW)));
+    assert_eq!(accepted(&mut service, 5_002), [false, true]);
+    service.set_result_keys(NOW, rotation(NOW));
+    assert_eq!(accepted(&mut service, 5_003), [false, true], "an instant that is past ends it at once");
+    service.set_result_keys(NOW, ResultKeys::single(Secret::new(NEW)));
+    let names = ["RESULT_KEY_ROTATION_BEGUN", "RESULT_KEY_ROTATION_FINALIZED"];
+    let count = |name: &str| service.events().iter().filter(|event| event.event == name).count();
+    assert_eq!(names.map(count), [2, 2]);
+    let changed = events(&mut service, "RESULT_KEYS_CHANGED");
+    assert_eq!(changed.len(), 5);
+    assert_eq!(changed[2]["keys"], json!([Secret::new(NEW).to_string()]));
+}
+
+#[test]
+fn a_calendar_that_is_set_moves_the_end_of_the_window_and_does_not_open_it_again() {
+    let until = NOW + Millis::from_secs(100);
+    let mut service = scene::service(Settings { result_keys: rotation(until), ..scene::settings() });
+    service.set_calendar(NOW, Calendar::from_offset_ms(100_000)).unwrap();
+    assert_eq!([OLD, NEW].map(|key| submit_signed(&mut service, NOW, key).0), [403, 200]);
+    service.set_calendar(NOW, Calendar::from_offset_ms(0)).unwrap();
+    assert_eq!([OLD, NEW].map(|key| submit_signed(&mut service, NOW, key).0), [403, 200]);
 }

@@ -1,5 +1,5 @@
-//! Reload at SIGHUP while the hub runs: the alert rules and the log's level. All other settings hold until the next
-//! start. A setting that cannot be read keeps its value.
+//! Reload at SIGHUP while the hub runs: the alert rules, the log's level and the keys of results. All other settings hold
+//! until the next start. A setting that cannot be read keeps its value.
 
 use crossbeam_channel::Sender;
 use sheratan_core::alerts::Alerts;
@@ -7,7 +7,10 @@ use sheratan_io::alerts;
 use sheratan_io::alerts::rules::{self, RulesError};
 use sheratan_io::config::{Config, Flags};
 use sheratan_io::logs::Level;
+use sheratan_io::redact::Redactor;
+use sheratan_io::shell::Reloaded;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The state that a reload needs.
 pub struct Reload {
@@ -17,8 +20,10 @@ pub struct Reload {
     pub data_dir: PathBuf,
     /// The log's level.
     pub level: Level,
-    /// Sends rules to the loop.
-    pub rules: Sender<Alerts>,
+    /// Learns the keys that are read, before they are used.
+    pub redactor: Arc<Redactor>,
+    /// Sends what was read to the loop.
+    pub reloads: Sender<Reloaded>,
 }
 
 /// The rules of the named file, else of the data folder's file if it exists, else the built-in ones.
@@ -43,10 +48,18 @@ impl Reload {
         match read_rules(&config, &self.data_dir) {
             Ok(alerts) => {
                 tracing::info!(rules = alerts.rules().count(), "SIGHUP: the alert rules were read again");
-                // A full channel means that rules that were read a moment ago are queued already.
-                _ = self.rules.try_send(alerts);
+                self.send(Reloaded::AlertRules(alerts));
             }
             Err(error) => tracing::error!("SIGHUP: the rules before stay: {error}"),
         }
+        self.redactor.learn(config.result_keys.all());
+        tracing::info!(keys = config.result_keys.all().count(), "SIGHUP: the keys of results were read again");
+        self.send(Reloaded::ResultKeys(config.result_keys));
+    }
+
+    /// Waits while the loop is busy: the latest reload must not be lost.
+    fn send(&self, reloaded: Reloaded) {
+        // The loop has ended, and needs no settings any more.
+        _ = self.reloads.send(reloaded);
     }
 }

@@ -25,7 +25,7 @@ use sheratan_io::shell::lobby::Lobby;
 use sheratan_io::shell::reader::{LogPaths, LogReader};
 use sheratan_io::shell::snapshots::Snapshots;
 use sheratan_io::shell::timekeeper::{Notice, Start, Timekeeper};
-use sheratan_io::shell::{self, Parts, StopFlag};
+use sheratan_io::shell::{self, Parts, Reloaded, StopFlag};
 use sheratan_io::stall::Watches;
 use sheratan_io::token::{Origin, Token};
 use sheratan_io::trace::Trace;
@@ -47,7 +47,7 @@ Examples:
 /// Descriptors for files, logs and the poll, besides one for each connection.
 const OWN_FILES: u64 = 64;
 
-/// Reloaded rules that the loop has not read yet.
+/// Reloaded settings that the loop has not read yet.
 const RELOADS_MAX: usize = 4;
 
 /// How often a start that waits for the machine's clock reads it.
@@ -95,10 +95,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let clock = StartedClock::start(&recovery.hub, config.clock_wait, args.accept_clock)?;
     platform::survive_file_size_limit().map_err(|error| Failure::local("signals cannot be received", error))?;
     let logs = logs::start(&config.logs, &redactor).map_err(|error| Failure::local("the logs", error))?;
-    let (rules_sender, rules) = crossbeam_channel::bounded(RELOADS_MAX);
+    let (reloads, reloaded) = crossbeam_channel::bounded(RELOADS_MAX);
     let (flags, data_dir) = (args.flags.0.clone(), config.data_dir.clone());
-    let reload = Reload { flags, data_dir, level: logs.level(), rules: rules_sender };
-    let rules = Rules { first: alert_rules, later: rules };
+    let reload = Reload { flags, data_dir, level: logs.level(), redactor, reloads };
+    let rules = Rules { first: alert_rules, reloaded };
     let ended = serve(&config, lobby, addr_file, (recovery, clock), secrets, rules, (reload, logs.watches()));
     drop(logs);
     ended
@@ -168,6 +168,7 @@ fn serve(
     service.adopt_rules(now);
     service.set_alerts(now, rules.first);
     service.audit_short_token(now);
+    service.begin_result_keys(now);
     let arrivals = lobby.close().map_err(local("the planes' sockets"))?;
     addr_file.set_ready();
     announce(config, addrs, token_path.as_deref());
@@ -189,7 +190,7 @@ fn serve(
         connection_limits: ConnectionLimits::new(connections_max, config.connections_per_address_max),
         buffered_bytes_max: config.buffered_bytes_max,
         stop,
-        alert_rules: rules.later,
+        reloaded: rules.reloaded,
         sealed: snapshots.sealed(),
     });
     drop(addr_file);
@@ -300,10 +301,10 @@ impl StartedClock {
     }
 }
 
-/// The alert rules of the start, and the channel of reloaded ones.
+/// The alert rules of the start, and the channel of what is reloaded.
 struct Rules {
     first: Alerts,
-    later: Receiver<Alerts>,
+    reloaded: Receiver<Reloaded>,
 }
 
 /// Which callers are admitted, and the redactor of the process's secrets.
@@ -354,7 +355,7 @@ impl Access {
 fn redactor(config: &Config, access: &Access) -> Redactor {
     let tokens = [&config.token, &access.token].into_iter().flatten().map(Token::secret);
     let webhook = config.alerts.webhook.as_ref().map(WebhookUrl::secret);
-    Redactor::new(&tokens.chain(&config.result_hmac_key).chain(webhook).collect::<Vec<_>>())
+    Redactor::new(&tokens.chain(config.result_keys.all()).chain(webhook).collect::<Vec<_>>())
 }
 
 fn tell_short_secrets(redactor: &Redactor) {
@@ -381,7 +382,7 @@ fn settings(
         host_names: config.host_names.clone(),
         integrity_mode: config.integrity_mode,
         is_integrity_required: config.is_integrity_required,
-        result_hmac_key: config.result_hmac_key.clone(),
+        result_keys: config.result_keys.clone(),
         backpressure_status: config.backpressure_status,
         job_ttl: config.job_ttl,
         is_idempotency_enabled: config.is_idempotency_enabled,

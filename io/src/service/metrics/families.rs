@@ -269,6 +269,15 @@ impl Service {
         ];
         let results = results.map(|(word, counter)| (word, total(counter)));
         out.counters("result_integrity_checks", "Results by their checksum or signature", "outcome", results);
+        let signed = [("new", Counter::SignedByNewKey), ("old", Counter::SignedByOldKey)];
+        let signed = signed.map(|(word, counter)| (word, total(counter)));
+        let help = "Signed results by key: old is the one that a rotation replaces";
+        out.counters("results_signed", help, "key", signed);
+        if let Some(until) = self.settings.result_keys.ends_at() {
+            let until = Series { labels: Vec::new(), value: Value::Seconds(until.as_millis() as f64 / 1_000.0) };
+            let help = "Until when the old key of results is accepted, in seconds since the Unix epoch; absent without a rotation";
+            out.add(MetricType::Gauge, "result_key_rotation_end_time", Some(Unit::Seconds), help, vec![until]);
+        }
         let help = "Reads of stored results that no longer match their checksum";
         out.counter("results_corrupt", help, total(Counter::ResultCorrupt));
         out.timing("queue_wait", "Time that jobs wait for a node, from ready to leased", telemetry.queue_wait());

@@ -63,6 +63,8 @@ pub fn data(out: &mut Object, service: &Service, now: Timestamp) {
     out.object("integrity", |out| {
         integrity.iter().for_each(|(word, count)| _ = out.number(&format!("{word}_1m"), *count));
     });
+    let (new, old) = (minute(Counter::SignedByNewKey), minute(Counter::SignedByOldKey));
+    out.number("result_signed_new_key_1m", new).number("result_signed_old_key_1m", old);
     out.number("result_corrupt_1m", minute(Counter::ResultCorrupt));
     quantiles(out, "queue_wait_ms", telemetry.queue_wait(), now);
     quantiles(out, "run_ms", telemetry.run(), now);

@@ -3,8 +3,10 @@
 
 pub mod corrupt;
 mod integrity;
+pub mod signatures;
 mod sync;
 
+use self::integrity::SentResult;
 use super::batch::{self, Answers, Batch};
 use super::body::{self, Fields};
 use super::leases::PullRequest;
@@ -141,7 +143,9 @@ impl Service {
             }
             None => Claimed { sha256: None, sig: None },
         };
-        let (content, integrity) = self.check_integrity(now, caller, &claimed, error, &job_id, ok, result)?;
+        let node = fields.name("node_id")?;
+        let sent = SentResult { claimed, error, job_id: &job_id, ok, result, node: node.as_ref() };
+        let (content, integrity) = self.check_integrity(now, caller, &sent)?;
         let job = self.hub.ids().parse_job_id(&job_id).ok_or_else(Problem::unknown_job)?;
         // A text that is not a lease id of this hub is fenced like an ended lease: no lease has generation 0.
         let no_lease = LeaseRef { job, generation: 0 };
@@ -149,7 +153,7 @@ impl Service {
         Ok(Complete {
             job,
             lease,
-            node: fields.name("node_id")?,
+            node,
             ok,
             result: fields.payload("result"),
             error: fields.payload("error"),
