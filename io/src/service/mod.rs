@@ -22,7 +22,7 @@
 //! |---|---|
 //! | `jobs` | submits, reads of one job and of pages |
 //! | `leases` | pulls and extensions |
-//! | `results` | results and their integrity, when they come and when they are shown |
+//! | `results`, `corrupt` | results and their integrity: when they come, and when they are shown |
 //! | `nodes` | heartbeats, the registry, quiet nodes |
 //! | `notifications` | audit events, alerts, event streams, pages of the logs |
 //! | `health`, `metrics` | whether the hub runs and accepts jobs, what it counts |
@@ -39,6 +39,7 @@
 mod access;
 mod batch;
 mod body;
+mod corrupt;
 mod credentials;
 mod header;
 mod health;
@@ -85,11 +86,11 @@ use crate::http::{Reply, Request};
 use crate::journal::Batch;
 use crate::token::TOKEN_BYTES_MIN;
 use crate::trace::Pending;
+use corrupt::CorruptResults;
 use long_polls::LongPolls;
 use metrics::ShellCounts;
 use nodes::QuietNodes;
 use notifications::Notifications;
-use results::corrupt::CorruptResults;
 use results::signatures::OldKeyUses;
 use route::{Lookup, Route};
 use sheratan_core::telemetry::Observation;

@@ -2,10 +2,10 @@
 
 use crate::http::{Reply, Request};
 use crate::object::{Object, object, write_text};
+use crate::service::corrupt::{self, Corrupt};
 use crate::service::long_polls::{self, LongPoll, Read, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::query::Query;
-use crate::service::results::corrupt::{self, Corrupt};
 use crate::service::{Answer, Caller, Service, reply};
 use sheratan_core::{AttemptEnd, Calendar, EndedJob, Hub, JobSeq, JobView, Name, State, Timestamp};
 

@@ -1,7 +1,6 @@
 //! Results: nodes submit the results of leased jobs, one in a request or up to a thousand, and fetch those of the jobs
 //! that they submitted.
 
-pub mod corrupt;
 mod integrity;
 pub mod signatures;
 mod sync;

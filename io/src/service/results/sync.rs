@@ -4,9 +4,9 @@
 //! A cursor is a position among the results of all clients. One that is given with the last result of a client is after
 //! all that ended so far, so that what is dropped later than that, and is of others, never looks like a gap.
 
-use super::corrupt::{self, Corrupt};
 use crate::http::{Reply, Request};
 use crate::object::object;
+use crate::service::corrupt::{self, Corrupt};
 use crate::service::long_polls::{self, LongPoll, Read, ResultsRead, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::query::{self, Query};
