@@ -25,7 +25,7 @@ use crate::ids::{HubKey, Ids, JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::{Account, Ledger};
 use crate::limits::{DEFER_MS, Limits, PULL_JOBS_MAX};
 use crate::name::Name;
-use crate::outcome::{Outcome, Pulled, Refusal, Submitted};
+use crate::outcome::{LeftOut, Outcome, Pulled, Refusal, Submitted};
 use crate::queue::ending::Ended;
 use crate::queue::event::Event;
 use crate::queue::profile::{ProfileIndex, Profiles};
@@ -176,6 +176,7 @@ impl Hub {
                     let ends = &self.undelivered_ends;
                     let dropped = self.queue.drop_oldest_final(&mut self.ledger, ends.first_number);
                     dropped.into_iter().for_each(|dropped| ends.attach_dropped(&mut self.effects, dropped));
+                    self.note_dropped();
                 }
                 Due::OldestKey => self.dedup.evict_oldest(&self.limits, &mut self.timers, &mut self.ledger),
             }
@@ -346,7 +347,7 @@ impl Hub {
         let old = self.limits.clone();
         settings.iter().for_each(|setting| self.limits.set(*setting));
         self.registry.reconfigure(&mut self.timers, self.now);
-        self.dedup.reconfigure(&old, &self.limits, &mut self.timers, &mut self.ledger);
+        self.dedup.reconfigure(self.now, (&old, &self.limits), (&mut self.timers, &mut self.ledger));
         // Lanes for which the hub had no room are marked still.
         self.queue.waiters_mut().note_all_freed();
         Outcome::Done
@@ -429,8 +430,12 @@ impl Hub {
                 Ok(match answer {
                     None => Submitted::InProgress { job: old },
                     Some(answer) => {
-                        let RepeatAnswer { status, result, error, integrity } = answer;
-                        Submitted::Final { job: old, status, result, error, integrity }
+                        let RepeatAnswer { status, result, error, integrity, lacks_since } = answer;
+                        let left_out = lacks_since.map(|gone_at| match self.queue.get(old) {
+                            Some(_) => LeftOut::InJob,
+                            None => LeftOut::Gone(Some(gone_at).filter(|at| *at != Timestamp::NEVER)),
+                        });
+                        Submitted::Final { job: old, status, result, error, integrity, left_out }
                     }
                 })
             }
@@ -455,7 +460,7 @@ impl Hub {
 
     fn bind_again(&mut self, place: KeyPlace, idempotency: &Idempotency, job: JobSeq) {
         let stores = (&mut self.timers, &mut self.ledger);
-        let place = self.dedup.bind_again(&self.limits, stores, place, Binding::new(idempotency, job));
+        let place = self.dedup.bind_again((self.now, &self.limits), stores, place, Binding::new(idempotency, job));
         self.queue.set_key(job, place);
     }
 
@@ -562,6 +567,7 @@ impl Hub {
         let Hub { limits, queue, ledger, undelivered_ends: ends, effects, .. } = self;
         queue.enforce_retention(limits, ledger, ends.first_number, |dropped| ends.attach_dropped(effects, dropped));
         queue.count_changes();
+        self.note_dropped();
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -611,6 +617,12 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// Tells the keys which jobs were dropped.
+    fn note_dropped(&mut self) {
+        let Hub { now, queue, dedup, .. } = self;
+        queue.take_dropped().for_each(|job| dedup.note_dropped(*now, job));
     }
 
     fn note_seen(&mut self, node: NodeIndex) {

@@ -56,7 +56,8 @@ pub use limits::Limits;
 pub use name::{Name, NameError};
 pub use name_set::NameSet;
 pub use outcome::{
-    Completed, CompletedStatus, DropReason, Extended, FinalStatus, Full, Leased, Outcome, Pulled, Refusal, Submitted,
+    Completed, CompletedStatus, DropReason, Extended, FinalStatus, Full, Leased, LeftOut, Outcome, Pulled, Refusal,
+    Submitted,
 };
 pub use payload::Payload;
 pub use queue::class::ClassKey;

@@ -52,7 +52,18 @@ pub enum Submitted {
         error: Option<Payload>,
         /// The checksum of both; absent if one of them is not remembered.
         integrity: Option<ResultIntegrity>,
+        /// Where the result or error is that is not remembered; absent if both are.
+        left_out: Option<LeftOut>,
     },
+}
+
+/// Where the result and the error of a final job are that are not remembered with its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeftOut {
+    /// The job has them.
+    InJob,
+    /// Nowhere: the job is not retained any more. They went at this instant, if it is known.
+    Gone(Option<Timestamp>),
 }
 
 /// How a job ended.

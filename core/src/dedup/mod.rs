@@ -23,7 +23,7 @@ use crate::rules;
 use crate::time::{Millis, Timestamp};
 use crate::timers::Timers;
 use hashbrown::HashTable;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) use slab::KeyPlace;
 use slab::Slab;
@@ -43,6 +43,8 @@ pub struct Dedup {
     spent_count: usize,
     /// How many of `spent`, from the front, have had their answers dropped.
     answers_dropped: usize,
+    /// The spent keys whose jobs have results or errors that their answers have not, by job.
+    left_out: BTreeMap<JobSeq, KeyPlace>,
 }
 
 /// A reference to a spent key; stale once the version of its place is another one.
@@ -72,6 +74,10 @@ struct Spent {
     status: FinalStatus,
     /// Absent if there was none, it was too large, or it was dropped.
     answer: Option<Box<Answer>>,
+    /// Whether the answer has what the job ended with: nothing was too large or dropped.
+    is_whole: bool,
+    /// If it is not whole and the job is not held: the instant at which what it lacks was dropped.
+    gone_at: Timestamp,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -97,6 +103,9 @@ pub(crate) struct RepeatAnswer {
     pub result: Option<Payload>,
     pub error: Option<Payload>,
     pub integrity: Option<ResultIntegrity>,
+    /// If the answer lacks something: the instant at which that was dropped, unless the job has it. It is
+    /// [`Timestamp::NEVER`] if it is not known.
+    pub lacks_since: Option<Timestamp>,
 }
 
 /// A key as a snapshot holds it.
@@ -112,6 +121,9 @@ pub(crate) struct KeyRecord {
     result: Option<Payload>,
     error: Option<Payload>,
     integrity: Option<Box<ResultIntegrity>>,
+    /// Of a spent key; earlier versions did not record it.
+    is_whole: bool,
+    gone_at: Option<Timestamp>,
 }
 
 members!(KeyRecord {
@@ -125,6 +137,8 @@ members!(KeyRecord {
     8 result,
     9 error,
     10 integrity,
+    11 is_whole,
+    12 gone_at,
 });
 
 numbered!(FinalStatus { 0 Completed, 1 Failed, 2 Dead, 3 Cancelled, 4 Expired, 5 Superseded });
@@ -152,7 +166,8 @@ impl Entry {
             Some(Answer { result, error, integrity }) => (result.clone(), error.clone(), integrity.as_deref().copied()),
             None => (None, None, None),
         };
-        Some(RepeatAnswer { status: spent.status, result, error, integrity })
+        let lacks_since = (!spent.is_whole).then_some(spent.gone_at);
+        Some(RepeatAnswer { status: spent.status, result, error, integrity, lacks_since })
     }
 
     fn bytes(&self) -> u64 {
@@ -228,14 +243,14 @@ impl Dedup {
         let payload_hash = *payload_hash.first_chunk().expect("it has 32 bytes");
         let ttl_ms = ttl_ms.unwrap_or(Millis::MAX);
         let place = self.insert(ledger, Entry { key: halves(key), payload_hash, job, ttl_ms, spent: None });
-        self.drop_excess_answers(limits, ledger);
+        self.drop_excess_answers((now, limits), ledger);
         place
     }
 
     /// Binds a key that is held to another job.
     pub(crate) fn bind_again(
         &mut self,
-        limits: &Limits,
+        (now, limits): (Timestamp, &Limits),
         (timers, ledger): (&mut Timers, &mut Ledger),
         place: KeyPlace,
         binding: Binding,
@@ -246,7 +261,7 @@ impl Dedup {
         let payload_hash = *payload_hash.first_chunk().expect("it has 32 bytes");
         let ttl_ms = ttl_ms.unwrap_or(Millis::MAX);
         let place = self.insert(ledger, Entry { key, payload_hash, job, ttl_ms, spent: None });
-        self.drop_excess_answers(limits, ledger);
+        self.drop_excess_answers((now, limits), ledger);
         place
     }
 
@@ -268,14 +283,25 @@ impl Dedup {
         ledger.charge(Account::Answers, answer.as_deref().map_or(0, Answer::bytes));
         let entry = self.slab.get_mut(place);
         assert!(entry.spent.is_none(), "a key is spent once");
-        entry.spent = Some(Spent { at: now, status, answer });
+        entry.spent = Some(Spent { at: now, status, answer, is_whole, gone_at: Timestamp::NEVER });
+        if !is_whole {
+            self.left_out.insert(entry.job, place);
+        }
         if entry.has_own_ttl() {
             let expires_at = entry.expires_at(limits.idempotency_ttl_ms).expect("it is spent");
             timers.set(expires_at, place.timer());
         }
         self.spent.push_back(SpentRef { place, version: self.slab.version(place) });
         self.spent_count += 1;
-        self.drop_excess_answers(limits, ledger);
+        self.drop_excess_answers((now, limits), ledger);
+    }
+
+    /// A job was dropped: what it had and the answer of its key lacks is gone. O(log n).
+    pub(crate) fn note_dropped(&mut self, now: Timestamp, job: JobSeq) {
+        if let Some(place) = self.left_out.remove(&job) {
+            let spent = self.slab.get_mut(place).spent.as_mut().expect("only a spent key lacks something");
+            spent.gone_at = now;
+        }
     }
 
     /// When the oldest spent key expires, keys with timers of their own not counted.
@@ -304,7 +330,12 @@ impl Dedup {
     }
 
     /// The limits changed: sets the timers of keys anew and drops answers beyond the limit. O(keys), rare.
-    pub(crate) fn reconfigure(&mut self, old: &Limits, new: &Limits, timers: &mut Timers, ledger: &mut Ledger) {
+    pub(crate) fn reconfigure(
+        &mut self,
+        now: Timestamp,
+        (old, new): (&Limits, &Limits),
+        (timers, ledger): (&mut Timers, &mut Ledger),
+    ) {
         if old.idempotency_ttl_ms != new.idempotency_ttl_ms {
             for (place, entry) in self.slab.iter().filter(|(_, entry)| entry.has_own_ttl()) {
                 let timer = place.timer();
@@ -316,7 +347,7 @@ impl Dedup {
                 }
             }
         }
-        self.drop_excess_answers(new, ledger);
+        self.drop_excess_answers((now, new), ledger);
     }
 
     /// The keys for the snapshot: bound ones by job number, then spent ones in the order in which they were spent.
@@ -340,11 +371,12 @@ impl Dedup {
         if self.get(record.key).is_some() {
             return Err("two records have the same key");
         }
-        let KeyRecord { key, payload_hash, job, ttl_ms, spent_at, status, has_answer, result, error, integrity } =
-            record;
+        let KeyRecord { key, payload_hash, job, ttl_ms, spent_at, status, has_answer, result, error, .. } = record;
+        let KeyRecord { integrity, is_whole, gone_at, .. } = record;
+        let gone_at = gone_at.unwrap_or(Timestamp::NEVER);
         let answer = has_answer.then(|| Box::new(Answer { result, error, integrity }));
         let spent = match (spent_at, status) {
-            (Some(at), Some(status)) => Some(Spent { at, status, answer }),
+            (Some(at), Some(status)) => Some(Spent { at, status, answer, is_whole, gone_at }),
             (None, None) => None,
             _ => return Err("a key has only one of the instant and the status of its job's end"),
         };
@@ -358,6 +390,9 @@ impl Dedup {
         let entry = self.entry(place);
         if let Some(at) = entry.expires_at(limits.idempotency_ttl_ms).filter(|_| entry.has_own_ttl()) {
             timers.set(at, place.timer());
+        }
+        if !is_whole {
+            self.left_out.insert(job, place);
         }
         if is_answer_dropped && self.answers_dropped == self.spent.len() {
             self.answers_dropped += 1;
@@ -388,14 +423,17 @@ impl Dedup {
     }
 
     /// Drops the oldest answers until the account is within its limit.
-    fn drop_excess_answers(&mut self, limits: &Limits, ledger: &mut Ledger) {
+    fn drop_excess_answers(&mut self, (now, limits): (Timestamp, &Limits), ledger: &mut Ledger) {
         while ledger.get(Account::Answers) > limits.answers_bytes_max && self.answers_dropped < self.spent.len() {
             let spent = self.spent[self.answers_dropped];
             self.answers_dropped += 1;
             if self.is_current(&spent) {
                 let entry = self.slab.get_mut(spent.place);
-                let answer = entry.spent.as_mut().and_then(|spent| spent.answer.take());
-                ledger.release(Account::Answers, answer.as_deref().map_or(0, Answer::bytes));
+                let held = entry.spent.as_mut().expect("it is spent");
+                let Some(answer) = held.answer.take() else { continue };
+                (held.is_whole, held.gone_at) = (false, now);
+                self.left_out.insert(entry.job, spent.place);
+                ledger.release(Account::Answers, answer.bytes());
             }
         }
     }
@@ -418,6 +456,7 @@ impl Dedup {
         ledger.release(Account::Answers, entry.bytes());
         self.shrink();
         if entry.spent.is_some() {
+            self.left_out.remove(&entry.job);
             self.spent_count -= 1;
             self.drop_stale_references();
         }
@@ -486,6 +525,8 @@ impl KeyRecord {
             result: answer.and_then(|answer| answer.result.clone()),
             error: answer.and_then(|answer| answer.error.clone()),
             integrity: answer.and_then(|answer| answer.integrity.clone()),
+            is_whole: spent.is_some_and(|spent| spent.is_whole),
+            gone_at: spent.map(|spent| spent.gone_at).filter(|at| *at != Timestamp::NEVER),
         }
     }
 }

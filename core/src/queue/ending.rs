@@ -264,6 +264,7 @@ impl Queue {
         let (account, bytes) = job.charge();
         ledger.release(account, bytes);
         let (kind, class) = (job.kind, job.class);
+        self.dropped.push(seq);
         self.kinds.count(job.kind, job.counted, None);
         let (client, number) = (job.client(), job.final_number().expect("a retained job is final"));
         let ended = if number >= first {

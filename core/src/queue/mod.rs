@@ -75,6 +75,8 @@ pub struct Queue {
     /// Boxes of dropped jobs and ended attempts, for the next leases.
     #[expect(clippy::vec_box, reason = "jobs hold their runs in boxes, which are reused")]
     spare_runs: Vec<Box<Run>>,
+    /// Final jobs that were dropped since the last [`Queue::take_dropped`].
+    dropped: Vec<JobSeq>,
     scheduled: u64,
     queued: u64,
     next_seq: JobSeq,
@@ -123,6 +125,7 @@ impl Default for Queue {
             leases: Leases::default(),
             retention: Retention::default(),
             spare_runs: Vec::new(),
+            dropped: Vec::new(),
             scheduled: 0,
             queued: 0,
             next_seq: JobSeq::FIRST,
@@ -179,6 +182,11 @@ impl Queue {
     /// The jobs of a kind by state, with its name; `None` if there are none. O(log n).
     pub fn kind_tally(&self, kind: &str) -> Option<(&Name, &Tally)> {
         self.kinds.tally(kind)
+    }
+
+    /// The final jobs that were dropped since the last call.
+    pub(crate) fn take_dropped(&mut self) -> impl Iterator<Item = JobSeq> {
+        self.dropped.drain(..)
     }
 
     /// Counts the jobs that a transition may have changed.

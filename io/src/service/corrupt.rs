@@ -45,7 +45,9 @@ pub fn of_job(ids: &Ids, job: JobView<'_>) -> Option<Corrupt> {
 
 /// What is wrong with the answer that is remembered with a key.
 pub fn of_repeat(ids: &Ids, submitted: &Submitted) -> Option<Corrupt> {
-    let Submitted::Final { job, status, result, error, integrity: Some(integrity) } = submitted else { return None };
+    let Submitted::Final { job, status, result, error, integrity: Some(integrity), .. } = submitted else {
+        return None;
+    };
     check(ids, *job, *status, (result.as_ref(), error.as_ref()), *integrity, "answer")
 }
 

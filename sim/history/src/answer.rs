@@ -4,7 +4,8 @@ use crate::values;
 use crate::words::Printed;
 use sheratan_core::integrity::stored::ResultIntegrity;
 use sheratan_core::{
-    Audit, Completed, CompletedStatus, Effect, Extended, FinalStatus, Outcome, Payload, Pulled, Refusal, Submitted,
+    Audit, Completed, CompletedStatus, Effect, Extended, FinalStatus, LeftOut, Outcome, Payload, Pulled, Refusal,
+    Submitted,
 };
 
 /// The separator of the parts of an answer.
@@ -49,8 +50,15 @@ fn print_submitted(submitted: &Submitted) -> String {
             .maybe("replaces", replaces, |job| job.get().to_string())
             .end(),
         Submitted::InProgress { job } => format!("in_progress {}", job.get()),
-        Submitted::Final { job, status, result, error, integrity } => {
-            print_end(Printed::new("final").word(job.get()).word(status.as_str()), result, error, integrity).end()
+        Submitted::Final { job, status, result, error, integrity, left_out } => {
+            let line = Printed::new("final").word(job.get()).word(status.as_str());
+            let line = print_end(line, result, error, integrity);
+            line.maybe("left_out", left_out, |left_out| match left_out {
+                LeftOut::InJob => "in_job".to_owned(),
+                LeftOut::Gone(Some(at)) => format!("gone@{}", values::instant(*at)),
+                LeftOut::Gone(None) => "gone".to_owned(),
+            })
+            .end()
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The text of each answer and each effect: a change of the language is read here first.
 
 use sheratan_core::{
-    Audit, Completed, CompletedStatus, DropReason, Effect, Extended, FinalStatus, JobSeq, LeaseRef, Leased, Millis,
-    Name, NodeIndex, Outcome, Payload, Pulled, Refusal, Submitted, Timestamp, WaiterId, Zone,
+    Audit, Completed, CompletedStatus, DropReason, Effect, Extended, FinalStatus, JobSeq, LeaseRef, Leased, LeftOut,
+    Millis, Name, NodeIndex, Outcome, Payload, Pulled, Refusal, Submitted, Timestamp, WaiterId, Zone,
 };
 use sheratan_history::{print_effects, print_outcome};
 
@@ -20,16 +20,24 @@ fn leased(job: u64) -> Leased {
     Leased { lease: LeaseRef { job: JobSeq::new(job), generation: 2 }, until: at(9) }
 }
 
+fn ended(result: Option<Payload>, left_out: Option<LeftOut>) -> Submitted {
+    let (status, error, integrity) = (FinalStatus::Completed, None, None);
+    Submitted::Final { job: JOB, status, result, error, integrity, left_out }
+}
+
 #[test]
 fn each_outcome_has_its_text() {
-    let ended =
-        |result| Submitted::Final { job: JOB, status: FinalStatus::Completed, result, error: None, integrity: None };
+    let left_out = |left_out| ended(None, Some(left_out));
+    let ended = |result| ended(result, None);
     let submitted = [
         (Submitted::Accepted { job: JOB, supersedes: None, replaces: None }, "7"),
         (Submitted::Accepted { job: JOB, supersedes: Some(JobSeq::new(3)), replaces: None }, "7 supersedes=3"),
         (Submitted::Accepted { job: JOB, supersedes: None, replaces: Some(JobSeq::new(3)) }, "7 replaces=3"),
         (Submitted::InProgress { job: JOB }, "in_progress 7"),
         (ended(None), "final 7 completed"),
+        (left_out(LeftOut::InJob), "final 7 completed left_out=in_job"),
+        (left_out(LeftOut::Gone(Some(at(9)))), "final 7 completed left_out=gone@9"),
+        (left_out(LeftOut::Gone(None)), "final 7 completed left_out=gone"),
         (ended(Some(Payload::new(b"{\"a\":\"b c\"}"))), "final 7 completed result={\"a\":\"b c\"}"),
     ];
     let pulled = |leases, ms| Outcome::Pulled(Pulled { node: None, leases, defer_ms: Millis::new(ms) });

@@ -248,6 +248,7 @@ proptest! {
             result,
             error,
             integrity,
+            left_out: None,
         });
         let effect = Effect::Audit(Timestamp::ZERO, Audit::LeaseReap { job, node, attempt: 1 });
         for answer in [print_outcome(&outcome), print_effects(&[effect])] {

@@ -11,8 +11,8 @@ use crate::service::{Caller, Service, leases, notifications, reply};
 use sheratan_core::integrity::checksum;
 use sheratan_core::limits::ATTEMPTS_MAX;
 use sheratan_core::{
-    Caller as Asker, Command, FinalStatus, Idempotency, Ids, JobSeq, Millis, Name, OnDuplicate, OnFailed, Outcome,
-    Priority, Submit, Submitted, Timestamp, Utc,
+    Caller as Asker, Command, FinalStatus, Hub, Idempotency, JobSeq, LeftOut, Millis, Name, OnDuplicate, OnFailed,
+    Outcome, Priority, Submit, Submitted, Timestamp, Utc,
 };
 
 /// The longest delay and time to live: ten years, longer than any queue is used and far from the end of the calendar.
@@ -46,7 +46,7 @@ impl Service {
         let fields = Fields::parse(request.body(), MEMBERS)?;
         let submit = read_submit(&fields, header::single(request, KEY_HEADER)?)?;
         let submitted = self.submit(now, self.asker(caller), submit)?;
-        Ok(reply::ok(|out| write_submitted(out, self.hub.ids(), &submitted)))
+        Ok(reply::ok(|out| write_submitted(out, &self.hub, &submitted)))
     }
 
     pub(super) fn submit_many(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
@@ -59,7 +59,7 @@ impl Service {
         let mut answers = Answers::new("requests");
         for entry in entries {
             let submitted = self.submit_entry(now, self.asker(caller), entry);
-            answers.push(submitted, |out, submitted| write_submitted(out, self.hub.ids(), &submitted));
+            answers.push(submitted, |out, submitted| write_submitted(out, &self.hub, &submitted));
         }
         Ok(Reply::json(200, answers.into_body()))
     }
@@ -154,7 +154,8 @@ fn read_idempotency(fields: &Fields, header_key: Option<&[u8]>, kind: &Name) -> 
 }
 
 /// The members of the reply to a submit.
-fn write_submitted(out: &mut Object, ids: &Ids, submitted: &Submitted) {
+fn write_submitted(out: &mut Object, hub: &Hub, submitted: &Submitted) {
+    let ids = hub.ids();
     let write_ids = |out: &mut Object, job: JobSeq, is_repeat: bool| {
         out.flag("ok", true).plain("request_id", ids.request_id(job)).plain("job_id", ids.job_id(job));
         out.flag("dedup", is_repeat);
@@ -173,17 +174,27 @@ fn write_submitted(out: &mut Object, ids: &Ids, submitted: &Submitted) {
             write_ids(out, *job, true);
             out.plain("status", "in_progress");
         }
-        Submitted::Final { job, status, result, error, integrity } => {
+        Submitted::Final { job, status, result, error, integrity, left_out } => {
             write_ids(out, *job, true);
             let is_completed = *status == FinalStatus::Completed;
             out.plain("status", notifications::submit_status(Some(*status)));
             out.plain("job_status", status.as_str());
-            match (is_completed, result) {
-                (true, None) => _ = out.plain("result_ref", format_args!("/mesh/jobs/{}", ids.job_id(*job))),
-                (_, result) => _ = out.payload("result", result.as_ref()),
+            if result.is_some() || left_out.is_none() {
+                out.payload("result", result.as_ref());
             }
             if !is_completed {
                 out.payload("job_error", error.as_ref());
+            }
+            match left_out {
+                None => {}
+                Some(LeftOut::InJob) => _ = out.plain("result_ref", format_args!("/mesh/jobs/{}", ids.job_id(*job))),
+                Some(LeftOut::Gone(at)) => {
+                    out.raw("result_ref", b"null");
+                    match at {
+                        Some(at) => out.time("result_gone_utc", hub.calendar().utc(*at)),
+                        None => out.raw("result_gone_utc", b"null"),
+                    };
+                }
             }
             if integrity.is_some() {
                 corrupt::write_integrity(out, integrity.as_ref());

@@ -28,6 +28,10 @@ pub(super) struct ModelAnswer {
     pub result: Option<Payload>,
     pub error: Option<Payload>,
     pub integrity: Option<ResultIntegrity>,
+    /// Whether it has all that the job ended with.
+    pub is_whole: bool,
+    /// When what it lacks was dropped, if the job is not held.
+    pub gone_at: Option<Timestamp>,
     spent_at: Timestamp,
     /// Its index in the order in which keys were spent.
     number: u64,
@@ -61,7 +65,7 @@ impl ModelKeys {
         }
         let Idempotency { key, payload_hash, ttl_ms, .. } = idempotency.clone();
         self.rows.push(ModelKey { name: key, payload_hash, job, ttl_ms, answer: None });
-        self.drop_answers(limits);
+        self.drop_answers(now, limits);
     }
 
     /// Spends the key that is bound to a job which has ended, if any: it answers with the job's end.
@@ -76,18 +80,27 @@ impl ModelKeys {
         for row in self.rows.iter_mut().filter(|row| row.job == job && row.answer.is_none()) {
             self.spent_count += 1;
             let (result, error) = (result.clone(), error.clone());
-            row.answer = Some(ModelAnswer { status, result, error, integrity, spent_at: now, number });
+            let (is_whole, gone_at) = (!is_part, None);
+            row.answer =
+                Some(ModelAnswer { status, result, error, integrity, is_whole, gone_at, spent_at: now, number });
         }
-        self.drop_answers(limits);
+        self.drop_answers(now, limits);
+    }
+
+    /// A job was dropped: what the answer of its key lacks is gone.
+    pub fn note_dropped(&mut self, now: Timestamp, job: JobSeq) {
+        let answers = self.rows.iter_mut().filter(|row| row.job == job).filter_map(|row| row.answer.as_mut());
+        answers.filter(|answer| !answer.is_whole).for_each(|answer| answer.gone_at = Some(now));
     }
 
     /// Drops the oldest answers while all of them exceed the limit; their keys stay.
-    pub fn drop_answers(&mut self, limits: &Limits) {
+    pub fn drop_answers(&mut self, now: Timestamp, limits: &Limits) {
         while self.bytes() > limits.answers_bytes_max {
             let answers = self.rows.iter_mut().filter_map(|row| row.answer.as_mut());
             let with_payload = answers.filter(|answer| answer.result.is_some() || answer.error.is_some());
             let Some(oldest) = with_payload.min_by_key(|answer| answer.number) else { return };
             (oldest.result, oldest.error, oldest.integrity) = (None, None, None);
+            (oldest.is_whole, oldest.gone_at) = (false, Some(now));
         }
     }
 

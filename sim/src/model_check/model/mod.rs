@@ -19,8 +19,8 @@ use sheratan_core::limits::{
 };
 use sheratan_core::{
     Account, Attempt, AttemptEnd, Command, Complete, Completed, CompletedStatus, Counts, Extend, Extended, FinalStatus,
-    HubKey, Idempotency, JobSeq, LeaseRef, Leased, Liveness, Millis, Name, NodeIndex, OnDuplicate, OnFailed, Outcome,
-    Payload, Pull, Pulled, Refusal, Revocation, RulesVersion, State, Submit, Submitted, Timestamp, Utc,
+    HubKey, Idempotency, JobSeq, LeaseRef, Leased, LeftOut, Liveness, Millis, Name, NodeIndex, OnDuplicate, OnFailed,
+    Outcome, Payload, Pull, Pulled, Refusal, Revocation, RulesVersion, State, Submit, Submitted, Timestamp, Utc,
 };
 
 pub use job::ModelJob as Job;
@@ -101,7 +101,7 @@ impl Model {
             Command::Set(settings) => {
                 settings.iter().for_each(|setting| self.limits.set(*setting));
                 self.nodes.schedule_checks(self.now);
-                self.keys.drop_answers(&self.limits);
+                self.keys.drop_answers(self.now, &self.limits);
                 self.drop_beyond_retention();
                 Outcome::Done
             }
@@ -393,7 +393,13 @@ impl Model {
         }
         let (status, result, error) = (answer.status, answer.result.clone(), answer.error.clone());
         let integrity = answer.integrity;
-        Ok(Known::Repeat(Submitted::Final { job: row.job, status, result, error, integrity }))
+        let is_held = self.jobs.iter().any(|job| job.seq == row.job);
+        let left_out = match answer.is_whole {
+            true => None,
+            false if is_held => Some(LeftOut::InJob),
+            false => Some(LeftOut::Gone(answer.gone_at)),
+        };
+        Ok(Known::Repeat(Submitted::Final { job: row.job, status, result, error, integrity, left_out }))
     }
 
     /// Whether there would be room for the job without the one that it supersedes.
@@ -591,13 +597,13 @@ impl Model {
             || self.bytes(Account::Retained) > self.limits.retained_bytes_max
         {
             let (_, seq) = self.ended.remove(0);
-            self.jobs.retain(|job| job.seq != seq);
+            self.drop_job(seq);
         }
         while self.dead.len() as u64 > self.limits.dead_jobs_max
             || self.bytes(Account::Dead) > self.limits.dead_bytes_max
         {
             let (_, seq) = self.dead.remove(0);
-            self.jobs.retain(|job| job.seq != seq);
+            self.drop_job(seq);
         }
     }
 
@@ -608,7 +614,12 @@ impl Model {
             (ended, _) => ended.is_none(),
         };
         let (_, seq) = if is_dead { self.dead.remove(0) } else { self.ended.remove(0) };
+        self.drop_job(seq);
+    }
+
+    fn drop_job(&mut self, seq: JobSeq) {
         self.jobs.retain(|job| job.seq != seq);
+        self.keys.note_dropped(self.now, seq);
     }
 
     fn end_attempt(&mut self, seq: JobSeq, end: AttemptEnd) {
