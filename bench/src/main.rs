@@ -13,6 +13,7 @@ mod interrupt;
 mod load;
 mod machine;
 mod memory;
+mod overload;
 mod platform;
 mod probe;
 mod report;
@@ -55,6 +56,9 @@ enum Figure {
     Core(machine::Settings),
     /// What clients without a token do to the others, and to the hub's memory.
     Hostile(hostile::Settings),
+    /// More jobs than the workers can do: goodput, latency of submits, what a refusal costs.
+    #[command(after_long_help = overload::EXAMPLES)]
+    Overload(overload::Settings),
     /// Requests that are refused or find nothing, with the trace and without it.
     Trace(trace::Settings),
 }
@@ -84,6 +88,7 @@ fn measure(figure: &Figure) -> Result<Report, Failure> {
         Figure::Idle(settings) => idle::measure(settings),
         Figure::Core(settings) => machine::measure(settings),
         Figure::Hostile(settings) => hostile::measure(settings),
+        Figure::Overload(settings) => overload::measure(settings),
         Figure::Trace(settings) => trace::measure(settings),
     }
 }
@@ -120,6 +125,8 @@ mod tests {
             "bench core --check",
             "bench load --connections 1 --duration 5",
             "bench load --connections 8 --against-hub other/sheratan-hub --dir d",
+            "bench overload --json --check",
+            "bench overload --hub other/sheratan-hub --duration 12 --capacity 500",
             "bench trace --duration 6",
             "bench hostile --connections 100",
         ] {

@@ -36,9 +36,15 @@ pub struct Requests {
 impl Requests {
     /// The requests of the worker of that name, which is its jobs' kind as well: each pull gets the job just submitted.
     pub fn new(target: &Target, worker: &str) -> Self {
+        Requests::of_kind(target, worker, worker, 0)
+    }
+
+    /// The requests of a worker that runs jobs of a kind, and waits up to `wait_ms` for one.
+    pub fn of_kind(target: &Target, worker: &str, kind: &str, wait_ms: u64) -> Self {
         let payload = payload(target.payload_bytes);
-        let submit = format!(r#"{{"kind":"{worker}","params":{payload}}}"#);
-        let pull = format!(r#"{{"node_id":"{worker}","max":1,"kinds":["{worker}"]}}"#);
+        let submit = format!(r#"{{"kind":"{kind}","params":{payload}}}"#);
+        let wait = if wait_ms > 0 { format!(r#","wait_ms":{wait_ms}"#) } else { String::new() };
+        let pull = format!(r#"{{"node_id":"{worker}","max":1,"kinds":["{kind}"]{wait}}}"#);
         let (job, lease, checksum) = ("j".repeat(JOB_ID_BYTES), "l".repeat(LEASE_ID_BYTES), "c".repeat(64));
         let result = format!(
             r#"{{"job_id":"{job}","node_id":"{worker}","lease_id":"{lease}","ok":true,"result":{payload},"integrity":{{"mode":"sha256","sha256":"{checksum}"}}}}"#
@@ -74,6 +80,12 @@ impl Requests {
         write_hex(&mut self.result[self.checksum.clone()], &hasher.finalize());
         &self.result
     }
+}
+
+/// A request that submits `count` jobs of a kind at once.
+pub fn batch(target: &Target, kind: &str, count: usize) -> Vec<u8> {
+    let entry = format!(r#"{{"kind":"{kind}","params":{}}}"#, payload(target.payload_bytes));
+    post(target, "/mesh/submit_requests", &format!(r#"{{"requests":[{}]}}"#, vec![entry; count].join(",")))
 }
 
 /// A health request, which an idle connection sends before it becomes idle.

@@ -101,7 +101,7 @@ fn read_pull(status: u16, body: &[u8], job_id: &[u8; JOB_ID_BYTES]) -> Option<[u
     is_that_job.then(|| text_after(body, r#""lease_id":""#).copied())?
 }
 
-fn read_result(status: u16, body: &[u8]) -> Option<()> {
+pub fn read_result(status: u16, body: &[u8]) -> Option<()> {
     let is_completed = status == 200 && has(body, r#""ok":true"#) && has(body, r#""status":"completed""#);
     is_completed.then_some(())
 }

@@ -231,6 +231,27 @@ impl Backlog {
         self.apply_all(commands, |outcome| assert!(is_accepted(&outcome), "{outcome:?}"))
     }
 
+    /// Lets no more jobs wait than do now, or as many as come.
+    pub fn set_full(&mut self, is_full: bool) {
+        let depth_max = if is_full { self.hub.counts().waiting() } else { u64::MAX };
+        let set = vec![Command::Set(vec![Setting::QueueDepthMax(depth_max)])];
+        self.apply_all(set, |outcome| assert_eq!(outcome, Outcome::Done));
+    }
+
+    /// Submits jobs that are refused; returns the time it took.
+    pub fn refuse(&mut self, count: u64) -> Duration {
+        let commands = (0..count).map(|_| self.a_submit()).collect();
+        self.apply_all(commands, |outcome| assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}"))
+    }
+
+    /// Makes submits and drops them; returns the time that dropping took.
+    pub fn drop_submits(&mut self, count: u64) -> Duration {
+        let commands: Vec<_> = (0..count).map(|_| self.a_submit()).collect();
+        let start = Instant::now();
+        commands.into_iter().for_each(|command| drop(black_box(command)));
+        start.elapsed()
+    }
+
     /// Submits jobs as a hub has them that reads them from a socket or a journal: each with texts of its own. In small
     /// batches, so that commands add little to the measured memory; `observe` is called after each.
     pub fn fill(&mut self, count: u64, mut observe: impl FnMut(&Hub)) {

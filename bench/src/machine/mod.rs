@@ -10,6 +10,7 @@ mod outcome_hash;
 mod pages;
 mod polls;
 mod recovery;
+mod refusal;
 
 use crate::failure::Failure;
 use crate::report::Report;
@@ -56,6 +57,8 @@ enum Figure {
     Hash,
     /// A page of jobs by each filter.
     Pages,
+    /// A refused submit compared with an accepted one.
+    Refusal,
 }
 
 /// How often hubs take turns.
@@ -94,10 +97,18 @@ pub fn measure(settings: &Settings) -> Result<Report, Failure> {
     if is_wanted(Figure::Pages) {
         pages::measure(&mut report, many, rounds);
     }
+    if is_wanted(Figure::Refusal) {
+        refusal::measure(&mut report, rounds);
+    }
     if let Some(plain) = plain_weight {
         job_memory::measure(&mut report, jobs, &plain);
     }
     Ok(report)
+}
+
+/// A refused submit compared with an accepted one, in the core alone.
+pub fn refusals(report: &mut Report) {
+    refusal::measure(report, ROUNDS);
 }
 
 #[cfg(test)]
@@ -121,7 +132,8 @@ mod tests {
         assert!(value["outcome_hash"]["call_ns"].as_f64().is_some_and(|ns| ns > 0.0));
         assert!(value["restore"]["count"].is_u64());
         assert_eq!(value["page_of_jobs"].as_object().map(serde_json::Map::len), Some(11));
-        assert_eq!(value["targets"].as_array().map(Vec::len), Some(4));
+        assert!(value["refusal"]["refused_ns"].as_f64().is_some_and(|ns| ns > 0.0));
+        assert_eq!(value["targets"].as_array().map(Vec::len), Some(5));
     }
 
     #[test]

@@ -1,0 +1,79 @@
+//! A flood: clients that submit as fast as the hub answers, many requests at once on each connection, from a thread of
+//! their own. With enough of them the hub's own processor is the limit.
+
+use crate::client::answer::Answer;
+use crate::client::request::{Requests, Target};
+use crate::failure::Failure;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Clients that submit without a pause.
+pub struct Flood {
+    is_over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<io::Result<BTreeMap<u16, u64>>>>,
+}
+
+/// Requests that a connection sends at once.
+const BURST: usize = 16;
+/// How soon a connection notices that the flood is over, while the hub does not answer.
+const READ_MAX: Duration = Duration::from_millis(100);
+
+impl Flood {
+    /// Begins to submit jobs of a kind.
+    pub fn begin(address: SocketAddr, target: &Target, kind: &str, connections: usize) -> Result<Self, Failure> {
+        let burst = Requests::of_kind(target, kind, kind, 0).submit.repeat(BURST);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            let stream = TcpStream::connect(address).map_err(Failure::system(format!("connect to {address}")))?;
+            let (burst, is_over) = (burst.clone(), is_over.clone());
+            threads.push(std::thread::spawn(move || submit(stream, &burst, &is_over)));
+        }
+        Ok(Flood { is_over, threads })
+    }
+
+    /// Ends it; returns the answers by status.
+    pub fn end(self) -> Result<BTreeMap<u16, u64>, Failure> {
+        self.is_over.store(true, Ordering::Relaxed);
+        let mut sum = BTreeMap::new();
+        for thread in self.threads {
+            let statuses = thread.join().expect("a client does not panic").map_err(Failure::system("submit jobs"))?;
+            statuses.into_iter().for_each(|(status, count)| *sum.entry(status).or_default() += count);
+        }
+        Ok(sum)
+    }
+}
+
+fn submit(mut stream: TcpStream, burst: &[u8], is_over: &AtomicBool) -> io::Result<BTreeMap<u16, u64>> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(READ_MAX))?;
+    let mut statuses = BTreeMap::new();
+    let (mut input, mut bytes) = (Vec::new(), vec![0; 64 << 10]);
+    while !is_over.load(Ordering::Relaxed) {
+        stream.write_all(burst)?;
+        let mut open = BURST;
+        while open > 0 && !is_over.load(Ordering::Relaxed) {
+            match stream.read(&mut bytes) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => input.extend_from_slice(&bytes[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(error) => return Err(error),
+            }
+            let mut start = 0;
+            while let Some(answer) =
+                Answer::parse(&input[start..]).map_err(|_| io::Error::from(ErrorKind::InvalidData))?
+            {
+                *statuses.entry(answer.status).or_default() += 1;
+                start += answer.body.end;
+                open -= 1;
+            }
+            input.drain(..start);
+        }
+    }
+    Ok(statuses)
+}
