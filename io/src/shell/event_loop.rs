@@ -195,7 +195,9 @@ impl EventLoop {
             return Some(FULL_PAUSE);
         }
         let own = self.drain_until.into_iter().chain(self.listeners.next_timeout(awake));
-        let of_engine = self.engine.next_timeout().map(|at| at.since(self.engine.now()));
+        let of_trace = self.trace.as_ref().and_then(Trace::due_at);
+        let of_engine = self.engine.next_timeout().into_iter().chain(of_trace).min();
+        let of_engine = of_engine.map(|at| at.since(self.engine.now()));
         let wait = own.map(|at| at.since(awake)).chain(of_engine).min();
         let capped = |wait: Millis| Duration::from_millis((wait.get() + 1).min(POLL_MS_MAX + 1));
         if self.watches.ages().iter().any(|age| !age.is_zero()) {
@@ -315,6 +317,7 @@ impl EventLoop {
 
     /// Records events in the audit log, the alerts and the trace, and pushes them to event streams.
     fn record(&mut self) {
+        let now = self.engine.now();
         let service = self.engine.service();
         for event in service.events().drain(..) {
             self.audit.record(event);
@@ -324,6 +327,9 @@ impl EventLoop {
         }
         if let (Some(trace), Some(pending)) = (&mut self.trace, service.take_trace()) {
             trace.record(pending);
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.send_due(now);
         }
         self.audit_feed.set_wanted(service.is_audit_wanted());
         self.engine.push_events();

@@ -28,6 +28,19 @@ impl Pending {
         self.records += 1;
     }
 
+    /// Adds the records of a later round.
+    pub(super) fn append(&mut self, later: Pending) {
+        self.bytes.extend_from_slice(&later.bytes);
+        self.records += later.records;
+        self.span = match (self.span, later.span) {
+            (Some((first, _)), Some((_, last))) => Some((first, last)),
+            (span, later) => span.or(later),
+        };
+        if let Some(gap) = later.gap {
+            self.add_gap(gap);
+        }
+    }
+
     /// Whether there are neither records nor a gap.
     pub fn is_empty(&self) -> bool {
         self.records == 0 && self.gap.is_none()

@@ -71,6 +71,7 @@ fn a_record_that_fits_no_file_is_a_gap() {
     let folder = tempfile::tempdir().unwrap();
     let mut trace = Trace::start(settings(&folder, 16 << 10), HUB, 0, at(0)).unwrap();
     trace.record(pending(1..3, 2_000));
+    trace.send();
     trace.record(pending(3..4, 10));
     drop(trace);
     let (found, coverage) = read(&folder, 100);
@@ -166,6 +167,27 @@ fn only_the_owner_can_read_a_trace() {
     assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+#[test]
+fn records_of_several_rounds_are_sent_together_when_the_first_is_a_tenth_of_a_second_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
+    assert_eq!(trace.due_at(), None);
+    (1..4).for_each(|n| trace.record(pending(n..n + 1, 10)));
+    assert_eq!(trace.due_at(), Some(at(101)));
+    trace.send_due(at(100));
+    assert_eq!(trace.due_at(), Some(at(101)));
+    trace.send_due(at(101));
+    assert_eq!(trace.due_at(), None);
+    // So many bytes do not wait.
+    trace.record(pending(5..70, 1_000));
+    assert_eq!(trace.due_at(), None);
+    trace.record(pending(80..81, 10));
+    drop(trace);
+    let (found, coverage) = read(&folder, 100);
+    assert_eq!(found.last().map(|(seq, ..)| *seq), Some(80));
+    assert_eq!(coverage.gaps, []);
+}
+
 /// A file in the folder's place makes every write fail.
 #[test]
 fn a_disk_that_fails_delays_no_caller_and_leaves_a_gap() {
@@ -173,6 +195,7 @@ fn a_disk_that_fails_delays_no_caller_and_leaves_a_gap() {
     fs::write(path(folder.path()), "").unwrap();
     let mut trace = Trace::start(settings(&folder, 64 << 10), HUB, 0, at(0)).unwrap();
     trace.record(pending(1..4, 10));
+    trace.send();
     while trace.waiting_bytes() > 0 {
         std::thread::yield_now();
     }

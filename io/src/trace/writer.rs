@@ -10,7 +10,7 @@ use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::journal::HubId;
 use crate::thread::{self, END_MAX, Thread};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use sheratan_core::Timestamp;
+use sheratan_core::{Millis, Timestamp};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Rounds that may wait for the thread.
 const ROUNDS_MAX: usize = 1_024;
+
+/// Records of several rounds are sent together, so that a hub that refuses most of what it is asked does not wake the
+/// thread for each: when there are so many bytes of them, or the first is so old.
+const SEND_BYTES_MIN: usize = 64 << 10;
+const SEND_AFTER: Millis = Millis::new(100);
 
 /// Bytes that may wait for the thread: enough for a disk that is slow for a moment, a bound for a disk that hangs.
 const WAITING_BYTES_MAX: usize = 16 << 20;
@@ -42,6 +47,8 @@ pub struct Settings {
 pub struct Trace {
     sender: Option<Sender<Message>>,
     waiting_bytes: Arc<AtomicUsize>,
+    /// Records that were not sent yet.
+    held: Pending,
     /// Dropped records that no file records as a gap yet.
     gap: Option<Gap>,
     tally: Tally,
@@ -68,12 +75,43 @@ impl Trace {
             writer.run(&messages, &waiting);
         };
         let thread = thread::spawn("trace", run)?;
-        Ok(Trace { sender: Some(sender), waiting_bytes, gap: None, tally, thread: Some(thread) })
+        Ok(Trace {
+            sender: Some(sender),
+            waiting_bytes,
+            held: Pending::default(),
+            gap: None,
+            tally,
+            thread: Some(thread),
+        })
     }
 
-    /// Sends the records of a round to the thread; never blocks.
-    pub fn record(&mut self, mut pending: Pending) {
+    /// Adds the records of a round. Call [`Trace::send_due`] at [`Trace::due_at`].
+    pub fn record(&mut self, pending: Pending) {
         self.tally.dropped(pending.gap.map_or(0, |gap| gap.records));
+        self.held.append(pending);
+        if self.held.bytes.len() >= SEND_BYTES_MIN {
+            self.send();
+        }
+    }
+
+    /// When records have to be sent that were not.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        self.held.span.map(|(first, _)| first.now + SEND_AFTER)
+    }
+
+    /// Sends the records that are due.
+    pub fn send_due(&mut self, now: Timestamp) {
+        if self.due_at().is_some_and(|at| at <= now) {
+            self.send();
+        }
+    }
+
+    /// Sends the records to the thread; never blocks.
+    pub(super) fn send(&mut self) {
+        let mut pending = std::mem::take(&mut self.held);
+        if pending.is_empty() {
+            return;
+        }
         if let Some(gap) = self.gap.take() {
             pending.add_gap(gap);
         }
@@ -111,11 +149,11 @@ impl Trace {
 
     /// Writes the run's end record, with the journal's last record.
     pub fn end(mut self, after_seq: u64, now: Timestamp) {
-        if self.gap.is_some() {
-            self.record(Pending {
-                span: Some((Place { after_seq, now }, Place { after_seq, now })),
-                ..Pending::default()
-            });
+        self.send();
+        if let Some(gap) = self.gap.take() {
+            let at = Place { after_seq, now };
+            self.held = Pending { span: Some((at, at)), gap: Some(gap), ..Pending::default() };
+            self.send();
         }
         let sender = self.sender.as_ref().expect("it is open until it is dropped");
         // If the channel is full, the file ends as after a crash: some of the last records may be missing.
@@ -126,6 +164,9 @@ impl Trace {
 impl Drop for Trace {
     /// Waits until everything is written, for a limited time.
     fn drop(&mut self) {
+        if self.sender.is_some() {
+            self.send();
+        }
         self.sender = None;
         self.thread.take().map(|thread| thread.join(END_MAX));
     }
