@@ -26,7 +26,7 @@ pub enum Effect {
 /// An event for the audit log.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Audit {
-    /// A submit or heartbeat was refused because a limit is reached.
+    /// Submits or heartbeats were refused because a limit is reached: those of a round, with the latest one's figures.
     BackpressureDrop {
         /// Which limit.
         reason: DropReason,
@@ -36,6 +36,8 @@ pub enum Audit {
         max: u64,
         /// Waiting jobs.
         queue_depth: u64,
+        /// How many were refused.
+        count: u64,
     },
     /// A pull got no jobs because too many are under lease.
     InflightSaturated {

@@ -36,6 +36,7 @@ use crate::registry::{NodeContext, Registry};
 use crate::rules::{self, KnownKey, RulesVersion};
 use crate::salts::Salt;
 use crate::settings::Setting;
+use crate::telemetry::drops::Drops;
 use crate::telemetry::{Observation, Telemetry};
 use crate::time::{Calendar, Millis, Timestamp};
 use crate::timers::{Timer, Timers};
@@ -59,6 +60,8 @@ pub struct Hub {
     events: Vec<Event>,
     guard: AuthGuard,
     telemetry: Telemetry,
+    /// Refusals of the current round.
+    drops: Drops,
     effects: Vec<Effect>,
     /// When an attempt or a job ended last.
     ended_at: Timestamp,
@@ -102,6 +105,7 @@ impl Hub {
             events: Vec::new(),
             guard: AuthGuard::new(60, true),
             telemetry: Telemetry::default(),
+            drops: Drops::default(),
             effects: Vec::new(),
             ended_at: Timestamp::ZERO,
             undelivered_ends: UndeliveredEnds::default(),
@@ -118,6 +122,8 @@ impl Hub {
     /// From now on it serves clients: it produces effects and counts what happens.
     pub fn serve(&mut self) {
         self.is_serving = true;
+        // What happened before was not counted.
+        self.telemetry.begin_waiting(self.now);
         self.undelivered_ends.clear(self.queue.next_numbers().1);
     }
 
@@ -146,15 +152,23 @@ impl Hub {
             }
             Command::Slept(duration) => self.sleep(duration),
         };
+        if let Outcome::Refused(refusal) = &outcome {
+            // Nothing has changed, so nothing follows.
+            self.note_drops(refusal, 1);
+            return outcome;
+        }
         self.handle_events();
         self.advance(self.now);
-        if let Outcome::Refused(refusal) = &outcome {
-            self.report_drop(refusal);
-        }
         if outcome.is_durable() {
             self.extend_chain(&outcome);
         }
         outcome
+    }
+
+    /// Counts `count` more refusals like this one, of submits that were not read: the queue has not changed since.
+    pub fn refuse_unread(&mut self, refusal: &Refusal, count: u32) {
+        self.is_settled = false;
+        self.note_drops(refusal, count);
     }
 
     /// Fires the timers that are due up to `now`, each at its own instant, earliest first.
@@ -222,6 +236,7 @@ impl Hub {
         };
         let woken = self.queue.unpark_waiters_to_wake(&mut self.ledger, room, room_at);
         self.effects.extend(woken.into_iter().map(Effect::Wake));
+        self.effects.extend(self.drops.drain().map(|(at, audit)| Effect::Audit(at, audit)));
         self.is_settled = self.effects.is_empty();
         self.undelivered_ends.clear(self.queue.next_numbers().1);
         effects.append(&mut self.effects);
@@ -395,11 +410,18 @@ impl Hub {
     }
 
     fn submit(&mut self, submit: Box<Submit>) -> Result<Submitted, Refusal> {
-        let Some(idempotency) = submit.idempotency.clone() else {
-            let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
-            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
-            return Ok(Submitted::Accepted { job, supersedes: None, replaces: None });
-        };
+        match submit.idempotency.clone() {
+            Some(idempotency) => self.submit_with_key(submit, idempotency),
+            None => {
+                let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
+                let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
+                Ok(Submitted::Accepted { job, supersedes: None, replaces: None })
+            }
+        }
+    }
+
+    /// A known key is answered before the limits are looked at, and a refused submit binds no key.
+    fn submit_with_key(&mut self, submit: Box<Submit>, idempotency: Idempotency) -> Result<Submitted, Refusal> {
         let key = self.key().idempotency_key(&idempotency.key);
         let Some((place, entry)) = self.dedup.get(key) else {
             self.dedup.admit(self.now, &self.limits)?;
@@ -577,6 +599,9 @@ impl Hub {
         match event {
             Event::Submitted { kind } => {
                 if self.is_serving {
+                    if self.queue.counts().waiting() == 1 {
+                        self.telemetry.begin_waiting(self.now);
+                    }
                     let kind = self.queue.kinds_mut().row_mut(kind);
                     kind.count(|name, row_ref| self.telemetry.count_submitted(self.now, name, row_ref));
                 }
@@ -665,11 +690,14 @@ impl Hub {
         }
     }
 
-    /// Reports a refusal that says that something is full.
-    fn report_drop(&mut self, refusal: &Refusal) {
+    /// Counts refusals that say that something is full; they are reported when the hub is settled.
+    fn note_drops(&mut self, refusal: &Refusal, count: u32) {
+        if !self.is_serving {
+            return;
+        }
         let Some(full) = refusal.full() else { return };
-        let queue_depth = self.queue.counts().waiting();
-        self.audit(Audit::BackpressureDrop { reason: full.reason, held: full.held, max: full.max, queue_depth });
+        self.telemetry.count_dropped(self.now, full.reason, count);
+        self.drops.add(self.now, full, self.queue.counts().waiting(), u64::from(count));
     }
 
     fn extend_chain(&mut self, outcome: &Outcome) {

@@ -65,6 +65,7 @@ enum Purpose {
     IdempotencyKey = 5,
     OutcomeChain = 6,
     ResultCursor = 7,
+    Refusal = 8,
 }
 
 /// Sequence numbers are written as 12 hex digits: 2^48 jobs, 89 years at 100,000 a second.
@@ -200,6 +201,12 @@ impl HubKey {
     pub(crate) fn retry_jitter(&self, seq: JobSeq, attempt: u32, bound: u64) -> u64 {
         let hash = self.hash(Purpose::RetryJitter, &[&seq.0.to_le_bytes(), &attempt.to_le_bytes()]) as u64;
         // Multiply-shift: the high half of hash * bound is uniform below bound, without a division.
+        ((u128::from(hash) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// A number below `bound` that spreads what refused clients are told.
+    pub(crate) fn spread(&self, number: u64, bound: u64) -> u64 {
+        let hash = self.hash(Purpose::Refusal, &[&number.to_le_bytes()]) as u64;
         ((u128::from(hash) * u128::from(bound)) >> 64) as u64
     }
 

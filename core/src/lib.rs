@@ -27,6 +27,7 @@ mod outcome;
 mod payload;
 mod queue;
 mod registry;
+mod room;
 #[cfg_attr(feature = "sim-mutants", path = "../mutated/rules.rs")]
 mod rules;
 mod salts;

@@ -172,12 +172,19 @@ pub const LEASE_DURATION_MAX: Millis = Millis::from_secs(86_400);
 /// The shortest lease: a shorter one could end before its answer has crossed a slow network.
 pub const LEASE_DURATION_MIN: Millis = Millis::from_secs(1);
 
-/// The `defer_ms` of a pull that gets no jobs because too many are under lease: with half a second, 1,000 nodes make
-/// 2,000 requests a second.
+/// The `defer_ms` in the outcome of a pull that gets no jobs because too many are under lease. What the node is told is
+/// [`Hub::defer_for`](crate::Hub::defer_for).
 pub const DEFER_MS: Millis = Millis::new(500);
 
-/// The `Retry-After` of a refused submit.
-pub const BACKPRESSURE_RETRY_MS: Millis = Millis::new(1_000);
+/// The shortest wait that a saturated node is told: 1,000 nodes make 10,000 requests a second at most.
+pub const DEFER_MS_MIN: Millis = Millis::new(100);
+
+/// The longest: a node that was told so is late by this much if room comes sooner.
+pub const DEFER_MS_MAX: Millis = Millis::new(10_000);
+
+/// The longest `Retry-After` of what is refused because a limit is reached: clients must notice within minutes that a
+/// hub whose workers were away drains again.
+pub const RETRY_AFTER_SECS_MAX: u64 = 300;
 
 /// Addresses whose authentication failures are counted. At the limit an address whose minute is over is evicted first,
 /// then the oldest that is not blocked; a blocked one only if all are blocked.
@@ -243,6 +250,7 @@ pub const WAITER_BYTES: u64 = 256;
 pub const PLACE_BYTES: u64 = 96;
 
 const _: () = assert!(LEASE_DURATION_MIN.get() < LEASE_DURATION_MAX.get());
+const _: () = assert!(DEFER_MS_MIN.get() <= DEFER_MS.get() && DEFER_MS.get() <= DEFER_MS_MAX.get());
 const _: () = assert!(RESERVATION_MS_BASE.get() < RESERVATION_MS_CAP.get());
 const _: () = assert!(RESERVED_EXAMINED_MAX <= RESERVED_JOBS_MAX);
 const _: () = assert!(PULL_JOBS_MAX as u64 <= 10_000, "one pull stays within the default inflight limit");

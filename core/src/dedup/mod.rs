@@ -223,6 +223,13 @@ impl Dedup {
         Err(Refusal::KeysFull { keys: self.len() as u64, keys_max })
     }
 
+    /// When there will be room for one more key, if jobs that are not final stay so: the oldest spent key may be evicted
+    /// then, or expires. Keys with timers of their own are not counted.
+    pub(crate) fn room_at(&self, limits: &Limits) -> Option<Timestamp> {
+        let spent = self.slab.get(self.spent.front()?.place).spent.as_ref().expect("the first spent key is spent");
+        Some((spent.at + limits.idempotency_floor_ms).min(rules::key_expires_at(spent.at, limits.idempotency_ttl_ms)))
+    }
+
     /// Binds a new key, which was admitted, to a job. Evicts up to two keys, so that a lowered limit is reached step by
     /// step.
     pub(crate) fn bind(

@@ -289,6 +289,10 @@ impl Queue {
         submit: &Submit,
         leaving: Option<JobSeq>,
     ) -> Result<Admitted, Refusal> {
+        let (own_bytes, bytes_max) = (bytes_of(submit), limits.queue_bytes_max);
+        if own_bytes > bytes_max {
+            return Err(Refusal::JobTooLarge { bytes: own_bytes, bytes_max });
+        }
         let leaving = leaving.and_then(|seq| self.table.get(seq));
         let counts = self.counts();
         let waiting = leaving.filter(|job| job.is_waiting());
@@ -297,10 +301,11 @@ impl Queue {
         if rules::is_full(depth - u64::from(waiting.is_some()), depth_max) {
             return Err(Refusal::QueueFull { depth, depth_max });
         }
-        let (bytes, bytes_max) = (ledger.unfinished(), limits.queue_bytes_max);
+        let bytes = ledger.unfinished();
         let leaving_bytes = leaving.map_or(0, |job| job.charge().1);
-        if rules::bytes_after(bytes, leaving_bytes, bytes_of(submit)) > bytes_max {
-            return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth });
+        let bytes_after = rules::bytes_after(bytes, leaving_bytes, own_bytes);
+        if bytes_after > bytes_max {
+            return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth, over: bytes_after - bytes_max });
         }
         let key = class_key(submit);
         let class = self.classes.admit(&key, leaving.map(|job| job.class))?;

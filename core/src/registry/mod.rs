@@ -277,6 +277,9 @@ impl Registry {
         let (bytes, bytes_max) = (cx.ledger.get(Account::Nodes), cx.limits.nodes_bytes_max);
         let is_one_too_many = before.is_none() && nodes >= nodes_max;
         let before = before.unwrap_or(0);
+        if after > before && after > bytes_max {
+            return Err(Refusal::NodeTooLarge { bytes: after, bytes_max });
+        }
         let more = bytes - before + after;
         let lacks_bytes = |freed: u64| after > before && more.saturating_sub(freed) > bytes_max;
         if !is_one_too_many && !lacks_bytes(0) {

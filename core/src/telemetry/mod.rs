@@ -4,6 +4,7 @@
 //! The hub reports what happens to jobs, and the shell reports what it observes ([`Telemetry::observe`]). Each report
 //! costs O(1); memory is bounded by about 3 MB.
 
+pub(crate) mod drops;
 pub mod kinds;
 pub mod timing;
 pub mod window;
@@ -17,8 +18,8 @@ use std::net::IpAddr;
 use timing::{Timing, Unit};
 use window::Window;
 
-/// The queue counts as full for so long after a refusal: longer than the `Retry-After` of the refusal, so that the
-/// state does not flicker while clients wait.
+/// The queue counts as full for so long after a refusal, so that the state does not flicker while clients that were told
+/// to wait a second are away.
 const BACKPRESSURE_LINGER: Millis = Millis::from_secs(2);
 
 /// What the shell observes beside commands. Unauthenticated callers can cause it, so it is not journaled.
@@ -76,6 +77,8 @@ pub enum Counter {
     Completed,
     /// Jobs that ended because attempts failed.
     Failed,
+    /// Jobs that were cancelled, expired or were superseded.
+    EndedOtherwise,
     /// Submits and heartbeats that were refused because a limit is reached.
     Dropped(DropReason),
     /// Pulls that got no jobs because too many are under lease.
@@ -118,7 +121,7 @@ pub enum Counter {
     JournalFailure,
 }
 
-const COUNTERS: usize = 27 + DropReason::ALL.len();
+const COUNTERS: usize = 28 + DropReason::ALL.len();
 
 /// All counts.
 #[derive(Clone, Debug)]
@@ -129,6 +132,10 @@ pub struct Telemetry {
     journal_commit: Timing,
     kinds: Kinds,
     dropped_at: Option<Timestamp>,
+    /// Since when jobs wait: when there was none before.
+    waits_since: Timestamp,
+    /// When the latest lease was given.
+    leased_at: Timestamp,
 }
 
 #[derive(Clone, Default, Debug)]
@@ -146,6 +153,8 @@ impl Default for Telemetry {
             journal_commit: Timing::new(Unit::Micros),
             kinds: Kinds::default(),
             dropped_at: None,
+            waits_since: Timestamp::ZERO,
+            leased_at: Timestamp::ZERO,
         }
     }
 }
@@ -186,6 +195,7 @@ impl Telemetry {
 
     /// Counts a lease; `waited` is the time since the job became ready.
     pub(crate) fn count_leased(&mut self, at: Timestamp, waited: Millis) {
+        self.leased_at = self.leased_at.max(at);
         self.queue_wait.record(at, waited.get());
         self.count(at, Counter::Leased);
     }
@@ -208,7 +218,9 @@ impl Telemetry {
         match status {
             FinalStatus::Completed => self.count(at, Counter::Completed),
             FinalStatus::Failed | FinalStatus::Dead => self.count(at, Counter::Failed),
-            FinalStatus::Cancelled | FinalStatus::Expired | FinalStatus::Superseded => {}
+            FinalStatus::Cancelled | FinalStatus::Expired | FinalStatus::Superseded => {
+                self.count(at, Counter::EndedOtherwise)
+            }
         }
     }
 
@@ -220,6 +232,26 @@ impl Telemetry {
     /// The count of the last 60 seconds.
     pub fn last_minute(&self, now: Timestamp, counter: Counter) -> u64 {
         self.meters[counter.index()].window.sum(now)
+    }
+
+    /// When the oldest second began in which the last 60 seconds have such an event.
+    pub(crate) fn oldest_of_minute(&self, now: Timestamp, counter: Counter) -> Option<Timestamp> {
+        self.meters[counter.index()].window.oldest_at(now)
+    }
+
+    /// Notes that jobs wait from now on, and did not before.
+    pub(crate) fn begin_waiting(&mut self, at: Timestamp) {
+        self.waits_since = at;
+    }
+
+    /// Since when jobs wait, as far as it was seen.
+    pub(crate) fn waits_since(&self) -> Timestamp {
+        self.waits_since
+    }
+
+    /// When the latest lease was given, as far as it was seen.
+    pub(crate) fn leased_at(&self) -> Timestamp {
+        self.leased_at
     }
 
     /// Submits and heartbeats that were refused in the last 60 seconds because a limit is reached.
@@ -254,10 +286,6 @@ impl Telemetry {
     /// Counts an event of the audit log.
     pub(crate) fn count_audit(&mut self, at: Timestamp, audit: &Audit) {
         let counter = match audit {
-            Audit::BackpressureDrop { reason, .. } => {
-                self.dropped_at = self.dropped_at.max(Some(at));
-                Counter::Dropped(*reason)
-            }
             Audit::InflightSaturated { .. } => Counter::InflightSaturated,
             Audit::LeaseReap { .. } => Counter::LeaseReaped,
             Audit::RetryScheduled { .. } => Counter::RetryScheduled,
@@ -265,7 +293,9 @@ impl Telemetry {
             Audit::IdempotencyHit { ended: None, .. } => Counter::IdempotentInProgress,
             Audit::IdempotencyHit { ended: Some(_), .. } => Counter::IdempotentCompleted,
             Audit::IdempotencyKeyCollision { .. } => Counter::IdempotentCollision,
-            Audit::ResultUnleased { .. }
+            // Counted when they are refused, by `count_dropped`.
+            Audit::BackpressureDrop { .. }
+            | Audit::ResultUnleased { .. }
             | Audit::NodeRegistered { .. }
             | Audit::NodeOnline { .. }
             | Audit::NodeStale { .. }
@@ -274,10 +304,20 @@ impl Telemetry {
         self.count(at, counter);
     }
 
+    /// Counts refusals because a limit is reached.
+    pub(crate) fn count_dropped(&mut self, at: Timestamp, reason: DropReason, count: u32) {
+        self.dropped_at = self.dropped_at.max(Some(at));
+        self.count_many(at, Counter::Dropped(reason), count);
+    }
+
     fn count(&mut self, at: Timestamp, counter: Counter) {
+        self.count_many(at, counter, 1);
+    }
+
+    fn count_many(&mut self, at: Timestamp, counter: Counter, count: u32) {
         let meter = &mut self.meters[counter.index()];
-        meter.total += 1;
-        meter.window.add(at, 1);
+        meter.total += u64::from(count);
+        meter.window.add(at, count);
     }
 }
 
@@ -311,7 +351,8 @@ impl Counter {
             Counter::ResultCorrupt => 24,
             Counter::SignedByNewKey => 25,
             Counter::SignedByOldKey => 26,
-            Counter::Dropped(reason) => 27 + reason as usize,
+            Counter::EndedOtherwise => 27,
+            Counter::Dropped(reason) => 28 + reason as usize,
         }
     }
 }

@@ -29,7 +29,9 @@ impl Default for Window {
 impl Window {
     /// Counts `count` events at `at`; does nothing if they are older than the window.
     pub fn add(&mut self, at: Timestamp, count: u32) {
-        let sec = second_of(at);
+        // Most events are of the latest second, which is known without a division.
+        let is_latest = at.as_millis().wrapping_sub(self.latest_sec * 1_000) < 1_000;
+        let sec = if is_latest { self.latest_sec } else { second_of(at) };
         if sec > self.latest_sec {
             for passed in self.latest_sec + 1..=sec.min(self.latest_sec + WINDOW_SECS) {
                 self.buckets[bucket_index(passed)] = 0;
@@ -45,6 +47,12 @@ impl Window {
     /// The count of the window that ends at `now`.
     pub fn sum(&self, now: Timestamp) -> u64 {
         seconds_of_window(second_of(now), self.latest_sec).map(|sec| u64::from(self.buckets[bucket_index(sec)])).sum()
+    }
+
+    /// When the oldest second with events began that is in the window which ends at `now`.
+    pub fn oldest_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut secs = seconds_of_window(second_of(now), self.latest_sec);
+        secs.find(|sec| self.buckets[bucket_index(*sec)] > 0).map(|sec| Timestamp::from_millis(sec * 1_000))
     }
 }
 

@@ -8,7 +8,7 @@ use sheratan_core::limits::{
 };
 use sheratan_core::{
     Account, AttemptEnd, Command, Complete, Health, Heartbeat, Millis, OnDuplicate, OnFailed, Outcome, Payload,
-    Refusal, Submit, Zone,
+    Refusal, Submit, Timestamp, Zone,
 };
 
 fn payload(bytes: usize) -> Option<Payload> {
@@ -32,10 +32,25 @@ fn the_queue_accepts_bytes_up_to_its_limit_and_refuses_one_more() {
     let bytes_max = waiting(60) + waiting(40);
     let mut scene = Scene::with(|limits| limits.queue_bytes_max = bytes_max);
     scene.submit(sized(60));
-    let refusal = Refusal::QueueBytesFull { bytes: waiting(60), bytes_max, depth: 1 };
+    let refusal = Refusal::QueueBytesFull { bytes: waiting(60), bytes_max, depth: 1, over: 1 };
     assert_eq!(scene.try_submit(sized(41)), Err(refusal));
     scene.submit(sized(40));
     assert_eq!(scene.hub.ledger().get(Account::Waiting), bytes_max);
+}
+
+#[test]
+fn a_job_that_never_fits_is_not_told_to_wait() {
+    let bytes_max = waiting(60);
+    let mut scene = Scene::with(|limits| (limits.queue_bytes_max, limits.queue_depth_max) = (bytes_max, 1));
+    scene.submit(sized(10));
+    for (bytes, fits) in [(60, true), (61, false)] {
+        let refusal = scene.try_submit(sized(bytes)).unwrap_err();
+        match fits {
+            true => assert_eq!(refusal, Refusal::QueueFull { depth: 1, depth_max: 1 }),
+            false => assert_eq!(refusal, Refusal::JobTooLarge { bytes: waiting(61), bytes_max }),
+        }
+        assert_eq!(scene.hub.retry_after(Timestamp::ZERO, &refusal, 1).is_some(), fits);
+    }
 }
 
 #[test]
@@ -67,7 +82,7 @@ fn a_superseded_job_makes_room_for_its_own_depth_and_bytes_and_no_more() {
     let mut scene = Scene::with(|limits| (limits.queue_depth_max, limits.queue_bytes_max) = (2, bytes_max));
     let first = scene.submit(under_key(1, 30));
     scene.submit(sized(50));
-    let refusal = Refusal::QueueBytesFull { bytes: bytes_max - 20, bytes_max, depth: 2 };
+    let refusal = Refusal::QueueBytesFull { bytes: bytes_max - 20, bytes_max, depth: 2, over: 1 };
     assert_eq!(scene.try_submit(under_key(2, 51)), Err(refusal));
     assert_eq!(scene.status(first), "queued", "a refused submit supersedes nothing");
     let second = scene.submit(under_key(2, 50));
@@ -157,7 +172,7 @@ fn a_node_that_is_known_says_as_much_as_there_is_room_for() {
     scene.heartbeat(labelled(100));
     scene.heartbeat(labelled(200));
     let outcome = scene.apply(Command::Heartbeat(labelled(201)));
-    assert_eq!(outcome, Outcome::Refused(Refusal::NodeBytesFull { bytes: with(200), bytes_max: with(200) }));
+    assert_eq!(outcome, Outcome::Refused(Refusal::NodeTooLarge { bytes: with(201), bytes_max: with(200) }));
     // Beyond a limit that was lowered a node may say something else of the same size.
     scene.limit(|limits| limits.nodes_bytes_max = with(100));
     scene.heartbeat(Heartbeat { health: Health::Red, ..labelled(200) });

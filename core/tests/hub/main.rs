@@ -12,6 +12,7 @@ mod leases;
 mod order;
 mod replay;
 mod reserved;
+mod room;
 mod scan;
 mod scene;
 mod telemetry;

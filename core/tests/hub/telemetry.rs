@@ -100,7 +100,7 @@ fn drops_are_counted_by_the_limit_that_is_reached() {
     let mut scene = Scene::with(|limits| (limits.idempotency_keys_max, limits.queue_bytes_max) = (1, 1_000));
     scene.submit(keyed("a", 1, OnDuplicate::SameResult, OnFailed::SameResult));
     scene.try_submit(keyed("b", 1, OnDuplicate::SameResult, OnFailed::SameResult)).unwrap_err();
-    scene.try_submit(Submit { params: Some(sheratan_core::Payload::new(&[b'1'; 900])), ..job("k") }).unwrap_err();
+    scene.try_submit(Submit { params: Some(sheratan_core::Payload::new(&[b'1'; 700])), ..job("k") }).unwrap_err();
     settle(&mut scene);
     let telemetry = scene.hub.telemetry();
     assert_eq!(telemetry.total(Counter::Dropped(DropReason::Keys)), 1);

@@ -59,13 +59,13 @@ impl Coalescer {
         let written_max = if REPEATING.contains(&event.event) { 1 } else { SINGLE_LINES_MAX };
         if window.written < written_max {
             window.written += 1;
-            out.extend([event]);
+            out.extend([event.written()]);
             return;
         }
         if window.held == 0 {
             window.first_held_at = event.ts;
         }
-        window.held += 1;
+        window.held += event.times;
         window.last_details = event.details;
     }
 
@@ -110,7 +110,14 @@ mod tests {
     const FAILURE: &str = "AUTH_FAILURE";
 
     fn event(ms: u64, event: &'static str, details: &str) -> Event {
-        Event { ts: at(ms), calendar: Calendar::UNSET, event, details: details.as_bytes().to_vec(), is_count: false }
+        Event {
+            ts: at(ms),
+            calendar: Calendar::UNSET,
+            event,
+            details: details.as_bytes().to_vec(),
+            is_count: false,
+            times: 1,
+        }
     }
 
     fn count(ms: u64, name: &'static str, details: &str) -> Event {

@@ -16,6 +16,8 @@ pub struct Event {
     pub details: Vec<u8>,
     /// Whether it stands for a number of events, which its details say.
     pub is_count: bool,
+    /// How many events it stands for that have the same details; these do not say it.
+    pub times: u64,
 }
 
 impl Event {
@@ -23,7 +25,7 @@ impl Event {
     pub fn new((ts, calendar): (Timestamp, Calendar), event: &'static str, fill: impl FnOnce(&mut Object)) -> Event {
         let mut details = Vec::new();
         object(&mut details, fill);
-        Event { ts, calendar, event, details, is_count: false }
+        Event { ts, calendar, event, details, is_count: false, times: 1 }
     }
 
     /// When it happened.
@@ -34,6 +36,15 @@ impl Event {
     /// The event on the time of another calendar: it shows the same instant.
     pub fn on(self, calendar: Calendar) -> Event {
         Event { ts: calendar.instant(self.utc()), calendar, ..self }
+    }
+
+    /// The event as it is written: if it stands for several, its details say how many.
+    pub fn written(self) -> Event {
+        if self.times == 1 {
+            return self;
+        }
+        let counted = Event::counted((self.ts, self.calendar), self.event, self.times, self.ts, &self.details);
+        Event { is_count: self.is_count, ..counted }
     }
 
     /// One event for `count` events of a kind: the last one's details, with the count and the first one's instant.

@@ -125,6 +125,7 @@ mod tests {
                 event: "AUTH_FAILURE",
                 details: b"{}".to_vec(),
                 is_count: false,
+                times: 1,
             });
         }
     }

@@ -2,6 +2,7 @@
 
 use super::grammar::is_token;
 use super::output::Output;
+use crate::object::object;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use sheratan_core::{LeaseRef, Utc};
 use std::io::Write;
@@ -145,12 +146,12 @@ impl Reply {
 /// A refusal as `application/problem+json`: the members of RFC 9457, `ok`, `error`, then `extra_members` as they are
 /// (`,"name":value` for each).
 pub fn problem(status: u16, code: &'static str, detail: &str, extra_members: &str) -> Reply {
-    let detail = serde_json::to_string(detail).expect("any string is JSON");
-    let body = format!(
-        r#"{{"type":"about:blank","title":"{}","status":{status},"detail":{detail},"ok":false,"error":"{code}"{extra_members}}}"#,
-        reason_phrase(status)
-    );
-    Reply::text(status, "application/problem+json", body.into_bytes())
+    let mut body = Vec::with_capacity(192 + detail.len() + extra_members.len());
+    object(&mut body, |out| {
+        out.raw("type", br#""about:blank""#).text("title", reason_phrase(status)).number("status", status.into());
+        out.text("detail", detail).flag("ok", false).text("error", code).more(extra_members);
+    });
+    Reply::text(status, "application/problem+json", body)
 }
 
 const TAKES_ALL: &str = "a vector takes all bytes";

@@ -79,11 +79,7 @@ impl Answers {
 
     /// Adds the answer to the next entry; `fill` writes what was answered.
     pub fn push<T>(&mut self, answer: Result<T, Problem>, fill: impl FnOnce(&mut Object, T)) {
-        let index = self.count;
-        self.count += 1;
-        if index > 0 {
-            self.body.push(b',');
-        }
+        let index = self.begin();
         object(&mut self.body, |out| match answer {
             Ok(answer) => {
                 fill(out, answer);
@@ -93,6 +89,20 @@ impl Answers {
         });
     }
 
+    /// Adds the refusal of the next entry.
+    pub fn refuse(&mut self, problem: &Problem) {
+        let index = self.begin();
+        object(&mut self.body, |out| write_refused(out, self.key, index, problem));
+    }
+
+    fn begin(&mut self) -> usize {
+        if self.count > 0 {
+            self.body.push(b',');
+        }
+        self.count += 1;
+        self.count - 1
+    }
+
     pub fn into_body(mut self) -> Vec<u8> {
         self.body.extend_from_slice(b"]}");
         self.body
@@ -100,9 +110,8 @@ impl Answers {
 }
 
 fn write_refused(out: &mut Object, key: &str, index: usize, problem: &Problem) {
-    let detail = format!("{key}[{index}]: {}", problem.detail);
-    out.flag("ok", false).plain("error", problem.code).text("detail", &detail).number("index", index as u64);
-    out.number("status_code", u64::from(problem.status)).more(problem.extra());
+    out.flag("ok", false).text("error", problem.code).text_at("detail", (key, index), &problem.detail);
+    out.number("index", index as u64).number("status_code", u64::from(problem.status)).more(problem.extra());
     if let Some(wait) = problem.retry_after_ms {
         out.number("retry_after_ms", wait.get());
     }

@@ -75,7 +75,7 @@ pub use recovering::{Recovering, Replayed};
 pub use settings::Settings;
 use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::{
-    Calendar, Caller as Asker, Command, Effect, Hub, LeaseRef, Millis, Outcome, Principal, RulesVersion, Salt,
+    Calendar, Caller as Asker, Command, Effect, Hub, LeaseRef, Millis, Outcome, Principal, Refusal, RulesVersion, Salt,
     Timestamp,
 };
 use stalls::Stalls;
@@ -144,6 +144,8 @@ pub struct Service {
     /// Leases whose replies were not sent, to be taken back when the journal can be written.
     unsent_leases: Vec<LeaseRef>,
     is_draining: bool,
+    /// Refusals and deferrals so far: each is told to wait another time.
+    refusals: u64,
 }
 
 impl Service {
@@ -163,6 +165,7 @@ impl Service {
             old_key_uses: OldKeyUses::default(),
             unsent_leases: Vec::new(),
             is_draining: false,
+            refusals: 0,
             hub,
             settings,
         }
@@ -171,11 +174,10 @@ impl Service {
     /// Answers a request.
     pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
         let lookup = route::find(caller.plane, request.path());
-        let drops_before = self.drop_count();
         self.stalls.begin_request();
         let answer = self.route(now, caller, request, lookup);
         let answer = self.stalls.refusal().map_or(answer, Err);
-        self.name_drops(drops_before, caller, request);
+        self.name_drops(caller, request);
         let answer = answer.unwrap_or_else(|problem| Answer::Reply(problem.into_reply()));
         if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
             self.traffic.answered(caller.plane, lookup.name(), reply.status());
@@ -298,7 +300,7 @@ impl Service {
         loop {
             self.hub.settle(&mut effects);
             if effects.is_empty() {
-                return;
+                return self.add_drops(now, false);
             }
             for effect in effects.drain(..) {
                 match effect {
@@ -402,6 +404,8 @@ impl Service {
     /// the last events are taken.
     pub fn flush(&mut self, now: Timestamp) {
         self.notifications.end_strangers(now, true);
+        self.settle_effects(now);
+        self.add_drops(now, true);
         // A failed journal has reported its failure, and the nodes will send heartbeats again.
         _ = self.record_quiet_nodes(now);
     }
@@ -420,8 +424,10 @@ impl Service {
         self.uncommitted.begin(now, self.hub.rules(), asker, &command);
         let outcome = self.hub.apply(now, command);
         self.uncommitted.end(now, &outcome);
-        if matches!(&outcome, Outcome::Refused(refusal) if refusal.full().is_some()) {
-            self.note_drop();
+        if let Outcome::Refused(refusal) = &outcome
+            && let Some(full) = refusal.full()
+        {
+            self.note_drops(full.reason, 1);
         }
         Ok(outcome)
     }
@@ -440,9 +446,15 @@ impl Service {
         }
     }
 
-    fn problem_of(&self, outcome: Outcome) -> Problem {
+    fn problem_of_refusal(&mut self, now: Timestamp, refusal: &Refusal) -> Problem {
+        self.refusals += 1;
+        let retry_after_ms = self.hub.retry_after(now, refusal, self.refusals);
+        Problem::of_refusal(refusal, &self.hub, retry_after_ms, self.settings.backpressure_status)
+    }
+
+    fn problem_of(&mut self, now: Timestamp, outcome: Outcome) -> Problem {
         match outcome {
-            Outcome::Refused(refusal) => Problem::of_refusal(&refusal, &self.hub, self.settings.backpressure_status),
+            Outcome::Refused(refusal) => self.problem_of_refusal(now, &refusal),
             other => unreachable!("a command is answered in kind or refused, not with {other:?}"),
         }
     }

@@ -227,9 +227,8 @@ impl Problem {
         Problem { retry_after_ms: Some(Millis::new(1_000)), extra, ..Problem::new(503, "overloaded", detail) }
     }
 
-    /// A refusal of the core.
-    pub fn of_refusal(refusal: &Refusal, hub: &Hub, backpressure_status: u16) -> Self {
-        let retry_after_ms = refusal.retry_after_ms();
+    /// A refusal of the core; `retry_after_ms` is when there may be room, if the reason is that something is full.
+    pub fn of_refusal(refusal: &Refusal, hub: &Hub, retry_after_ms: Option<Millis>, backpressure_status: u16) -> Self {
         let secs = retry_after_ms.map_or(0, Millis::as_secs_ceil);
         let full = |what: String, max: u64| {
             let detail = format!("{what}; retry in {secs} s");
@@ -273,6 +272,20 @@ impl Problem {
                     "{keys} of {keys_max} idempotency keys are held, and none of a job that ended idempotency_floor_sec ago (idempotency_store_max_items)"
                 ),
                 *keys_max,
+            ),
+            Refusal::JobTooLarge { bytes, bytes_max } => Problem::new(
+                413,
+                "payload_too_large",
+                format!(
+                    "the job alone takes {bytes} bytes, and all unfinished jobs together may take {bytes_max} (max_queue_bytes): it never fits"
+                ),
+            ),
+            Refusal::NodeTooLarge { bytes, bytes_max } => Problem::new(
+                413,
+                "payload_too_large",
+                format!(
+                    "what the node says of itself takes {bytes} bytes, and that of all nodes together may take {bytes_max} (max_node_bytes): it never fits"
+                ),
             ),
             Refusal::RulesNotTaken => unreachable!("only the hub itself adopts rules"),
             Refusal::KeyCollision { job, old_hash_prefix } => {

@@ -8,6 +8,7 @@ mod journal_fails;
 mod lists;
 mod long_polls;
 mod metrics;
+mod overload;
 mod reads;
 mod results;
 mod scene;

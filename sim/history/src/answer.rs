@@ -100,8 +100,16 @@ fn print_refusal(refusal: &Refusal) -> String {
         Refusal::QueueFull { depth, depth_max } => {
             refused("queue_full").option("depth", depth).option("max", depth_max)
         }
-        Refusal::QueueBytesFull { bytes, bytes_max, depth } => {
-            refused("queue_bytes_full").option("bytes", bytes).option("max", bytes_max).option("depth", depth)
+        Refusal::QueueBytesFull { bytes, bytes_max, depth, over } => refused("queue_bytes_full")
+            .option("bytes", bytes)
+            .option("max", bytes_max)
+            .option("depth", depth)
+            .option("over", over),
+        Refusal::JobTooLarge { bytes, bytes_max } => {
+            refused("job_too_large").option("bytes", bytes).option("max", bytes_max)
+        }
+        Refusal::NodeTooLarge { bytes, bytes_max } => {
+            refused("node_too_large").option("bytes", bytes).option("max", bytes_max)
         }
         Refusal::SharedBytesFull { bytes, bytes_max } => {
             refused("shared_bytes_full").option("bytes", bytes).option("max", bytes_max)
@@ -142,9 +150,13 @@ fn print_effect(effect: &Effect) -> String {
 fn print_audit(audit: &Audit) -> (&'static str, String) {
     let line = Printed::new("");
     let (event, line) = match audit {
-        Audit::BackpressureDrop { reason, held, max, queue_depth } => (
+        Audit::BackpressureDrop { reason, held, max, queue_depth, count } => (
             "BACKPRESSURE_DROP",
-            line.option("reason", reason.as_str()).option("held", held).option("max", max).option("depth", queue_depth),
+            line.option("reason", reason.as_str())
+                .option("held", held)
+                .option("max", max)
+                .option("depth", queue_depth)
+                .unless(&1, "count", count, u64::to_string),
         ),
         Audit::InflightSaturated { node, inflight, max } => (
             "INFLIGHT_SATURATED",

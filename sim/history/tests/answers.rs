@@ -67,7 +67,12 @@ fn each_refusal_has_its_text() {
     let zone = Zone::new(name("far west"));
     let table = [
         (Refusal::QueueFull { depth: 1, depth_max: 2 }, "queue_full depth=1 max=2"),
-        (Refusal::QueueBytesFull { bytes: 1, bytes_max: 2, depth: 3 }, "queue_bytes_full bytes=1 max=2 depth=3"),
+        (
+            Refusal::QueueBytesFull { bytes: 1, bytes_max: 2, depth: 3, over: 4 },
+            "queue_bytes_full bytes=1 max=2 depth=3 over=4",
+        ),
+        (Refusal::JobTooLarge { bytes: 3, bytes_max: 2 }, "job_too_large bytes=3 max=2"),
+        (Refusal::NodeTooLarge { bytes: 3, bytes_max: 2 }, "node_too_large bytes=3 max=2"),
         (Refusal::SharedBytesFull { bytes: 1, bytes_max: 2 }, "shared_bytes_full bytes=1 max=2"),
         (
             Refusal::ClassesFull { classes: 1, zone, zone_classes: 2 },
@@ -93,7 +98,7 @@ fn each_effect_has_its_text() {
     let (old_hash_prefix, new_hash_prefix) = ([1; 4], [2; 4]);
     let audits = [
         (
-            Audit::BackpressureDrop { reason: DropReason::Keys, held: 1, max: 2, queue_depth: 3 },
+            Audit::BackpressureDrop { reason: DropReason::Keys, held: 1, max: 2, queue_depth: 3, count: 1 },
             "BACKPRESSURE_DROP at=5 reason=idempotency_store held=1 max=2 depth=3",
         ),
         (

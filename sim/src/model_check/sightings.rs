@@ -145,6 +145,8 @@ fn name_of_refusal(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::QueueFull { .. } => "refused: queue full",
         Refusal::QueueBytesFull { .. } => "refused: queue bytes full",
+        Refusal::JobTooLarge { .. } => "refused: job too large",
+        Refusal::NodeTooLarge { .. } => "refused: node too large",
         Refusal::ClassesFull { .. } => "refused: classes full",
         Refusal::NodesFull { .. } => "refused: nodes full",
         Refusal::NodeBytesFull { .. } => "refused: node bytes full",

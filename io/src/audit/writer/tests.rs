@@ -16,7 +16,7 @@ fn tear(path: &PathBuf, bytes: u64) {
 fn event(n: u64) -> Event {
     let details = format!(r#"{{"n":{n}}}"#).into_bytes();
     let ts = Timestamp::from_millis(n);
-    Event { ts, calendar: Calendar::UNSET, event: "AUTH_FAILURE", details, is_count: false }
+    Event { ts, calendar: Calendar::UNSET, event: "AUTH_FAILURE", details, is_count: false, times: 1 }
 }
 
 fn record(settings: &Settings, events: std::ops::Range<u64>) {

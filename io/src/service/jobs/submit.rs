@@ -8,11 +8,12 @@ use crate::service::corrupt;
 use crate::service::header;
 use crate::service::problem::Problem;
 use crate::service::{Caller, Service, leases, notifications, reply};
+use memchr::memmem::Finder;
 use sheratan_core::integrity::checksum;
 use sheratan_core::limits::ATTEMPTS_MAX;
 use sheratan_core::{
-    Caller as Asker, Command, FinalStatus, Hub, Idempotency, JobSeq, LeftOut, Millis, Name, OnDuplicate, OnFailed,
-    Outcome, Priority, Submit, Submitted, Timestamp, Utc,
+    Caller as Asker, Command, DropReason, FinalStatus, Hub, Idempotency, JobSeq, LeftOut, Millis, Name, OnDuplicate,
+    OnFailed, Outcome, Priority, Refusal, Submit, Submitted, Timestamp, Utc,
 };
 
 /// The longest delay and time to live: ten years, longer than any queue is used and far from the end of the calendar.
@@ -57,26 +58,67 @@ impl Service {
         let batch = Batch::read(request.body(), "requests")?;
         let entries = batch.entries(&batch.fields(&["requests"])?)?;
         let mut answers = Answers::new("requests");
+        let mut full: Option<(Refusal, Problem)> = None;
+        let mut unread_count = 0;
+        let key_finder = Finder::new("idempotency_key");
         for entry in entries {
-            let submitted = self.submit_entry(now, self.asker(caller), entry);
-            answers.push(submitted, |out, submitted| write_submitted(out, &self.hub, &submitted));
+            if let Some((_, problem)) = &full
+                && !may_have_key(&key_finder, entry)
+            {
+                // Until this request is answered nobody leaves the queue. An entry costs a tenth of one that is read.
+                unread_count += 1;
+                answers.refuse(problem);
+                continue;
+            }
+            match self.submit_entry(now, self.asker(caller), entry) {
+                Ok(Err(refusal)) => {
+                    let problem = self.problem_of_refusal(now, &refusal);
+                    answers.refuse(&problem);
+                    if matches!(refusal, Refusal::QueueFull { .. }) {
+                        full.get_or_insert((refusal, problem));
+                    }
+                }
+                Ok(Ok(submitted)) => {
+                    answers.push(Ok(submitted), |out, submitted| write_submitted(out, &self.hub, &submitted));
+                }
+                Err(problem) => answers.refuse(&problem),
+            }
+        }
+        if let Some((refusal, _)) = full.filter(|_| unread_count > 0) {
+            self.hub.refuse_unread(&refusal, unread_count);
+            self.note_drops(DropReason::QueueDepth, unread_count.into());
         }
         Ok(Reply::json(200, answers.into_body()))
     }
 
-    fn submit_entry(&mut self, now: Timestamp, asker: Asker, entry: &[u8]) -> Result<Submitted, Problem> {
+    fn submit_entry(
+        &mut self,
+        now: Timestamp,
+        asker: Asker,
+        entry: &[u8],
+    ) -> Result<Result<Submitted, Refusal>, Problem> {
         let submit = read_submit(&batch::read_entry(entry, MEMBERS)?, None)?;
-        self.submit(now, asker, submit)
+        self.try_submit(now, asker, submit)
     }
 
-    fn submit(&mut self, now: Timestamp, asker: Asker, mut submit: Submit) -> Result<Submitted, Problem> {
+    fn submit(&mut self, now: Timestamp, asker: Asker, submit: Submit) -> Result<Submitted, Problem> {
+        self.try_submit(now, asker, submit)?.map_err(|refusal| self.problem_of_refusal(now, &refusal))
+    }
+
+    fn try_submit(
+        &mut self,
+        now: Timestamp,
+        asker: Asker,
+        mut submit: Submit,
+    ) -> Result<Result<Submitted, Refusal>, Problem> {
         submit.ttl_ms = submit.ttl_ms.or(self.settings.job_ttl);
         if !self.settings.is_idempotency_enabled {
             submit.idempotency = None;
         }
         match self.execute(now, asker, Command::Submit(Box::new(submit)))? {
-            Outcome::Submitted(submitted) => self.check_repeat(submitted),
-            outcome => Err(self.problem_of(outcome)),
+            Outcome::Submitted(submitted) => self.check_repeat(submitted).map(Ok),
+            Outcome::Refused(refusal) => Ok(Err(refusal)),
+            other => unreachable!("a submit is answered in kind or refused, not with {other:?}"),
         }
     }
 }
@@ -92,6 +134,12 @@ impl Service {
         let ids = format!(",\"request_id\":\"{request_id}\",\"job_id\":\"{job_id}\",\"dedup\":true");
         Err(Problem::result_corrupt(format!("{ids},\"job_status\":\"{status}\"")))
     }
+}
+
+/// Whether an entry may have an idempotency key, whose job may be known: a full queue answers that all the same. A name
+/// that is spelled with escapes has a backslash.
+fn may_have_key(key_finder: &Finder, entry: &[u8]) -> bool {
+    memchr::memchr(b'\\', entry).is_some() || key_finder.find(entry).is_some()
 }
 
 /// Reads a job to submit.

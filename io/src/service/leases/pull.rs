@@ -8,7 +8,7 @@ use crate::service::long_polls::{self, LongPoll, REPLY_HEAD, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::query::{self, Query};
 use crate::service::{Answer, Caller, Service, reply};
-use sheratan_core::limits::{PULL_JOBS_MAX, PULL_KINDS_MAX};
+use sheratan_core::limits::{DEFER_MS, PULL_JOBS_MAX, PULL_KINDS_MAX};
 use sheratan_core::{Caller as Asker, Command, Hub, Leased, Millis, NameSet, Outcome, Pull, Pulled, Timestamp};
 
 /// The parameters of a pull, in its query or as members.
@@ -116,13 +116,17 @@ impl Service {
     fn lease(&mut self, now: Timestamp, asker: Asker, pull: Pull) -> Result<Pulled, Problem> {
         let node = pull.node.clone();
         match self.execute(now, asker, Command::Pull(pull))? {
-            Outcome::Pulled(pulled) => {
+            Outcome::Pulled(mut pulled) => {
+                if pulled.defer_ms == DEFER_MS {
+                    self.refusals += 1;
+                    pulled.defer_ms = self.hub.defer_for(now, &node, self.refusals);
+                }
                 if pulled.leases.is_empty() {
                     self.note_liveness(now, &node);
                 }
                 Ok(pulled)
             }
-            outcome => Err(self.problem_of(outcome)),
+            outcome => Err(self.problem_of(now, outcome)),
         }
     }
 }

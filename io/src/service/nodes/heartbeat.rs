@@ -38,7 +38,7 @@ impl Service {
             Some(node) => self.quiet_nodes.add(now, node),
             None => match self.execute(now, self.asker(caller), Command::Heartbeat(heartbeat))? {
                 Outcome::Heard { node } => self.quiet_nodes.remove(node),
-                outcome => return Err(self.problem_of(outcome)),
+                outcome => return Err(self.problem_of(now, outcome)),
             },
         }
         let node = self.hub.registry().by_name(&name).expect("a node that was heard of is registered");

@@ -10,7 +10,7 @@ const KEY_PREFIX_CHARS: usize = 8;
 /// Writes the details of an event; returns its name.
 pub fn write_details(out: &mut Object, at: Utc, ids: &Ids, redactor: &Redactor, audit: &Audit) -> &'static str {
     match audit {
-        Audit::BackpressureDrop { reason, held, max, queue_depth } => {
+        Audit::BackpressureDrop { reason, held, max, queue_depth, count: _ } => {
             out.number("queue_depth", *queue_depth).number("max", *max).plain("reason", reason.as_str());
             out.number("held", *held);
             "BACKPRESSURE_DROP"

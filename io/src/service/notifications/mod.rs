@@ -24,6 +24,7 @@ use crate::http::Request;
 use crate::object::{Object, object};
 use crate::redact::Redactor;
 use drops::{Drops, Source};
+use sheratan_core::DropReason;
 use sheratan_core::alerts::{Alerts, Change};
 use sheratan_core::telemetry::Observation;
 use std::borrow::Cow;
@@ -105,7 +106,10 @@ impl Notifications {
     /// alert rules and the audit log get it.
     pub fn add(&mut self, mut event: Event) {
         self.redact(&mut event);
-        self.count(&event);
+        match event.times {
+            1 => self.count(&event),
+            _ => self.count(&event.clone().written()),
+        }
         self.events.push(event);
     }
 
@@ -175,7 +179,7 @@ impl Notifications {
     /// When the next timer of an alert or a stream is due.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let next = self.alerts.next_deadline().into_iter().chain(self.streams.next_timeout());
-        next.chain(self.strangers.next_due()).min()
+        next.chain(self.strangers.next_due()).chain(self.drops.due_at()).min()
     }
 
     /// The alerts, read-only.
@@ -249,21 +253,16 @@ impl Service {
         self.notifications.add(event);
     }
 
-    /// The hub refused a command because something is full, and will report it.
-    pub(super) fn note_drop(&mut self) {
-        self.notifications.drops.add();
+    /// The hub refused `count` commands because something is full, and will report it.
+    pub(super) fn note_drops(&mut self, reason: DropReason, count: u64) {
+        self.notifications.drops.add(reason, count);
     }
 
-    /// How many refusals the hub has not reported yet.
-    pub(super) fn drop_count(&self) -> usize {
-        self.notifications.drops.len()
-    }
-
-    /// The refusals after the first `before` were answers to this request.
-    pub(super) fn name_drops(&mut self, before: usize, caller: &Caller, request: &Request) {
-        if self.drop_count() > before {
-            let path = audited_path(&self.settings.redactor, request);
-            self.notifications.drops.name(before, &Source { ip: caller.ip, path });
+    /// The refusals since the last call were answers to this request.
+    pub(super) fn name_drops(&mut self, caller: &Caller, request: &Request) {
+        if self.notifications.drops.has_current() {
+            let redactor = &self.settings.redactor;
+            self.notifications.drops.name(caller.ip, request.path(), || audited_path(redactor, request));
         }
     }
 
@@ -290,21 +289,39 @@ impl Service {
         self.notifications.add(Event::new((ts, self.hub.calendar()), event, fill));
     }
 
-    /// Adds an event of the hub.
+    /// Adds an event of the hub; refusals are collected for [`Service::add_drops`].
     pub(super) fn audit_hub(&mut self, ts: Timestamp, audit: &Audit) {
+        match audit {
+            Audit::BackpressureDrop { .. } => self.notifications.drops.report(ts, audit),
+            _ => self.audit_from(ts, audit, None, 1),
+        }
+    }
+
+    /// Adds the events of refusals that are due, or of all at the end. The hub is settled: it has reported all refusals.
+    pub(super) fn add_drops(&mut self, now: Timestamp, is_last: bool) {
+        if !self.notifications.drops.due_at().is_some_and(|at| at <= now || is_last) {
+            return;
+        }
+        for (ts, audit) in self.notifications.drops.take_reported(now) {
+            let Audit::BackpressureDrop { reason, count, .. } = audit else { unreachable!("nothing else is reported") };
+            for (source, count) in self.notifications.drops.take(reason, count) {
+                self.audit_from(ts, &audit, source, count);
+            }
+        }
+    }
+
+    fn audit_from(&mut self, ts: Timestamp, audit: &Audit, source: Option<Source>, times: u64) {
         let mut details = Vec::new();
         let mut event = "";
         let redactor = &self.settings.redactor;
         let at = self.hub.calendar().utc(ts);
         object(&mut details, |out| {
             event = audit::write_details(out, at, self.hub.ids(), redactor, audit);
-            if let Audit::BackpressureDrop { .. } = audit
-                && let Some(Source { ip, path }) = self.notifications.drops.pop()
-            {
+            if let Some(Source { ip, path }) = source {
                 out.text("path", &path).plain("ip", ip);
             }
         });
-        self.notifications.add(Event { ts, calendar: self.hub.calendar(), event, details, is_count: false });
+        self.notifications.add(Event { ts, calendar: self.hub.calendar(), event, details, is_count: false, times });
     }
 
     pub(super) fn handle_notifications(

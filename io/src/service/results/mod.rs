@@ -124,7 +124,7 @@ impl Service {
         }
         match outcome {
             Outcome::Completed(completed) => Ok(completed),
-            outcome => Err(self.problem_of(outcome)),
+            outcome => Err(self.problem_of(now, outcome)),
         }
     }
 

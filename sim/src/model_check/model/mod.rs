@@ -407,19 +407,24 @@ impl Model {
         let others = || self.jobs.iter().filter(|job| Some(job.seq) != supersedes);
         let depth_without = others().filter(|job| job.is_waiting()).count() as u64;
         let bytes_without: u64 = others().filter(|job| !job.is_final()).map(ModelJob::bytes).sum();
-        // The client is answered with the current numbers.
-        let (depth, depth_max) = (self.counts().waiting(), self.limits.queue_depth_max);
-        if depth_without >= depth_max {
-            return Err(Refusal::QueueFull { depth, depth_max });
-        }
         let asked_again = Submit { delay_ms: Millis::ZERO, ..submit.clone() };
         let at_start = (Timestamp::ZERO, Utc::ZERO);
         let mut coming = ModelJob::new(self.next_seq, at_start, &self.limits, &asked_again, None);
         // A job whose time to live never ends is charged for its timer all the same.
         coming.is_keyed |= submit.ttl_ms.is_some() || submit.retry_budget_ms.is_some();
         let bytes_max = self.limits.queue_bytes_max;
-        if bytes_without + coming.bytes() > bytes_max {
-            return Err(Refusal::QueueBytesFull { bytes: self.unfinished_bytes(), bytes_max, depth });
+        if coming.bytes() > bytes_max {
+            return Err(Refusal::JobTooLarge { bytes: coming.bytes(), bytes_max });
+        }
+        // The client is answered with the current numbers.
+        let (depth, depth_max) = (self.counts().waiting(), self.limits.queue_depth_max);
+        if depth_without >= depth_max {
+            return Err(Refusal::QueueFull { depth, depth_max });
+        }
+        let bytes_with = bytes_without + coming.bytes();
+        if bytes_with > bytes_max {
+            let (bytes, over) = (self.unfinished_bytes(), bytes_with - bytes_max);
+            return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth, over });
         }
         let classes_of = |jobs: &mut dyn Iterator<Item = &ModelJob>| {
             let mut classes: Vec<_> = jobs.filter(|job| !job.is_final()).map(ModelJob::class).collect();

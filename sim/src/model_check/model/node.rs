@@ -86,6 +86,9 @@ impl ModelNodes {
         let may_go = |node: &&ModelNode| node.liveness == Liveness::Dead && is_idle(node.index) && node.name != *name;
         let mut idle: Vec<_> = self.rows.iter().filter(may_go).collect();
         idle.sort_by_key(|node| (node.last_seen_at, node.index));
+        if bytes > known.unwrap_or(0) && bytes > bytes_max {
+            return Err(Refusal::NodeTooLarge { bytes, bytes_max });
+        }
         let is_one_too_many = known.is_none() && nodes >= nodes_max;
         for count in 0..=idle.len() {
             let freed: u64 = idle[..count].iter().map(|node| node.bytes).sum();

@@ -1,0 +1,158 @@
+//! A hub at its limits: what is refused, what is answered all the same, and how refusals are counted.
+
+use crate::scene::{self, NOW, ask_at};
+use serde_json::{Value, json};
+use sheratan_core::telemetry::Counter;
+use sheratan_core::{Command, DropReason, Millis, Setting, Timestamp};
+use sheratan_io::service::Service;
+
+fn service(settings: Vec<Setting>) -> Service {
+    let mut service = scene::service(scene::settings());
+    service.command(NOW, Command::Set(settings)).expect("the journal works");
+    service
+}
+
+fn post_at(now: Timestamp, service: &mut Service, path: &str, body: &Value) -> (u16, Value) {
+    let (status, body) = ask_at(now, service, "POST", path, &body.to_string()).expect("it is not parked");
+    (status, serde_json::from_str(&body).expect("replies are JSON"))
+}
+
+fn post(service: &mut Service, path: &str, body: &Value) -> (u16, Value) {
+    post_at(NOW, service, path, body)
+}
+
+fn batch(service: &mut Service, entries: &[Value]) -> Vec<Value> {
+    let (status, body) = post(service, "/mesh/submit_requests", &json!({ "requests": entries }));
+    assert_eq!(status, 200);
+    body["results"].as_array().expect("a list").clone()
+}
+
+fn codes(answers: &[Value]) -> Vec<u64> {
+    answers.iter().map(|answer| answer["status_code"].as_u64().expect("each has one")).collect()
+}
+
+fn drops(service: &Service) -> u64 {
+    service.hub().telemetry().total(Counter::Dropped(DropReason::QueueDepth))
+}
+
+/// The counts of the events for refusals that were added, with the path of each.
+fn events(service: &mut Service) -> Vec<(u64, String)> {
+    let events = service.events().drain(..).filter(|event| event.event == "BACKPRESSURE_DROP");
+    let details = |event: sheratan_io::audit::Event| {
+        let details: Value = serde_json::from_slice(&event.details).expect("details are JSON");
+        (event.times, details["path"].as_str().unwrap_or_default().to_owned())
+    };
+    events.map(details).collect()
+}
+
+#[test]
+fn entries_behind_one_that_found_the_queue_full_get_its_answer_with_their_own_index() {
+    let mut service = service(vec![Setting::QueueDepthMax(2)]);
+    let answers = batch(&mut service, &vec![json!({"kind": "k"}); 5]);
+    assert_eq!(codes(&answers), [200, 200, 429, 429, 429]);
+    for (index, answer) in answers.iter().enumerate().skip(2) {
+        assert_eq!((&answer["error"], &answer["index"]), (&json!("backpressure"), &json!(index)));
+        assert_eq!((&answer["queue_depth"], &answer["max"]), (&json!(2), &json!(2)));
+        let detail = answer["detail"].as_str().expect("a text");
+        assert!(detail.starts_with(&format!("requests[{index}]: the queue is full: 2 of 2 jobs wait")), "{detail}");
+        assert!(answer["retry_after_ms"].as_u64().is_some_and(|ms| ms >= 1_000));
+    }
+    assert_eq!(drops(&service), 3);
+    service.settle(NOW);
+    assert_eq!(events(&mut service), [(3, "/mesh/submit_requests".into())]);
+}
+
+#[test]
+fn a_known_key_is_answered_in_a_full_queue_wherever_it_stands_in_a_batch() {
+    let mut service = service(vec![Setting::QueueDepthMax(2)]);
+    let known = json!({"kind": "k", "idempotency_key": "known"});
+    let newer = json!({"kind": "k", "params": 2, "idempotency_key": "newer", "on_duplicate": "latest_wins"});
+    let older = json!({"kind": "k", "params": 1, "idempotency_key": "newer"});
+    let first = batch(&mut service, &[known.clone(), older]);
+    assert_eq!(codes(&first), [200, 200]);
+    let fresh = json!({"kind": "k"});
+    let other = json!({"kind": "k", "idempotency_key": "other"});
+    let body = format!(
+        r#"{{"requests":[{fresh},{fresh},{known},{other},{{"kind":"k","idempotency\u005fkey":"known"}},{newer},{fresh}]}}"#
+    );
+    let (_, body) = ask_at(NOW, &mut service, "POST", "/mesh/submit_requests", &body).expect("it is not parked");
+    let body: Value = serde_json::from_str(&body).expect("replies are JSON");
+    let answers = body["results"].as_array().expect("a list");
+    assert_eq!(codes(answers), [429, 429, 200, 429, 200, 200, 429]);
+    for index in [2, 4] {
+        assert_eq!((&answers[index]["dedup"], &answers[index]["job_id"]), (&json!(true), &first[0]["job_id"]));
+    }
+    assert_eq!(answers[5]["supersedes"], first[1]["job_id"], "it adds no job");
+    assert_eq!(service.hub().counts().waiting(), 2);
+    // A refused submit binds no key.
+    service.command(NOW, Command::Set(vec![Setting::QueueDepthMax(3)])).expect("the journal works");
+    let again = batch(&mut service, &[json!({"kind": "k", "params": "of another job", "idempotency_key": "other"})]);
+    assert_eq!((codes(&again), &again[0]["dedup"]), (vec![200], &json!(false)));
+}
+
+#[test]
+fn refusals_of_a_tenth_of_a_second_are_one_event_and_none_is_lost() {
+    let mut service = service(vec![Setting::QueueDepthMax(1)]);
+    let mut now = NOW;
+    let mut counted = Vec::new();
+    for _ in 0..1_001 {
+        post_at(now, &mut service, "/mesh/submit_request", &json!({"kind": "k"}));
+        service.handle_timeout(now);
+        service.settle(now);
+        counted.extend(events(&mut service).into_iter().map(|(count, _)| count));
+        now = now + Millis::new(1);
+    }
+    assert_eq!(counted[0], 1, "the first is not delayed");
+    assert!(counted[1..].iter().all(|count| *count == 100), "{counted:?}");
+    let due_at = service.next_timeout().expect("events are due");
+    assert!(due_at <= now + Millis::new(100));
+    service.handle_timeout(due_at);
+    service.settle(due_at);
+    counted.extend(events(&mut service).into_iter().map(|(count, _)| count));
+    assert_eq!((counted.iter().sum::<u64>(), drops(&service)), (1_000, 1_000));
+}
+
+#[test]
+fn what_was_refused_last_is_in_the_audit_log_of_a_hub_that_stops() {
+    let mut service = service(vec![Setting::QueueDepthMax(1)]);
+    for _ in 0..4 {
+        post(&mut service, "/mesh/submit_request", &json!({"kind": "k"}));
+        service.settle(NOW);
+    }
+    assert_eq!(events(&mut service).len(), 1);
+    service.flush(NOW);
+    assert_eq!(events(&mut service), [(2, "/mesh/submit_request".into())]);
+}
+
+#[test]
+fn a_job_that_never_fits_is_too_large_and_not_told_to_wait() {
+    let mut service = service(vec![Setting::QueueBytesMax(1_000), Setting::QueueDepthMax(1)]);
+    assert_eq!(post(&mut service, "/mesh/submit_request", &json!({"kind": "k"})).0, 200);
+    let (status, body) = post(&mut service, "/mesh/submit_request", &json!({"kind": "k", "params": "x".repeat(1_000)}));
+    assert_eq!((status, &body["error"]), (413, &json!("payload_too_large")));
+    assert!(body["detail"].as_str().is_some_and(|detail| detail.contains("max_queue_bytes")));
+    let answers = batch(&mut service, &[json!({"kind": "k", "params": "x".repeat(1_000)}), json!({"kind": "k"})]);
+    assert_eq!(codes(&answers), [413, 429]);
+    assert_eq!(answers[0].get("retry_after_ms"), None);
+}
+
+#[test]
+fn clients_that_are_refused_together_do_not_return_together() {
+    let mut service = service(vec![Setting::QueueDepthMax(1), Setting::InflightMax(0)]);
+    post(&mut service, "/mesh/submit_request", &json!({"kind": "k"}));
+    let mut later = NOW + Millis::from_secs(40);
+    let mut waits = std::collections::BTreeSet::new();
+    let mut deferrals = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let answers = {
+            let body = json!({"requests": [{"kind": "k"}]});
+            post_at(later, &mut service, "/mesh/submit_requests", &body).1["results"].clone()
+        };
+        waits.insert(answers[0]["retry_after_ms"].as_u64().expect("each is told to wait"));
+        let (_, pulled) = post_at(later, &mut service, "/mesh/pull_requests", &json!({"node_id": "n"}));
+        deferrals.insert(pulled["defer_ms"].as_u64().expect("it is saturated"));
+        later = later + Millis::new(1);
+    }
+    assert!(waits.len() >= 15 && waits.iter().all(|ms| (40_000..=61_000).contains(ms)), "{waits:?}");
+    assert!(deferrals.len() >= 150 && deferrals.iter().all(|ms| (100..=10_000).contains(ms)), "{deferrals:?}");
+}
