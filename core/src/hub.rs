@@ -28,6 +28,7 @@ use crate::name::Name;
 use crate::outcome::{LeftOut, Outcome, Pulled, Refusal, Submitted};
 use crate::queue::ending::Ended;
 use crate::queue::event::Event;
+use crate::queue::job::State;
 use crate::queue::profile::{ProfileIndex, Profiles};
 use crate::queue::waiter::WaiterId;
 use crate::queue::{Counts, EndedJob, JobRecord, Queue};
@@ -453,10 +454,18 @@ impl Hub {
                     None => Submitted::InProgress { job: old },
                     Some(answer) => {
                         let RepeatAnswer { status, result, error, integrity, lacks_since } = answer;
-                        let left_out = lacks_since.map(|gone_at| match self.queue.get(old) {
-                            Some(_) => LeftOut::InJob,
-                            None => LeftOut::Gone(Some(gone_at).filter(|at| *at != Timestamp::NEVER)),
-                        });
+                        let left_out = match (self.queue.get(old).map(|job| job.state()), lacks_since) {
+                            (Some(State::Final { result: whole, error: reason, .. }), _) => {
+                                // Earlier versions did not record what an answer lacks.
+                                let is_part =
+                                    (whole.is_some(), reason.is_some()) != (result.is_some(), error.is_some());
+                                is_part.then_some(LeftOut::InJob)
+                            }
+                            (_, Some(gone_at)) => {
+                                Some(LeftOut::Gone(Some(gone_at).filter(|at| *at != Timestamp::NEVER)))
+                            }
+                            (_, None) => None,
+                        };
                         Submitted::Final { job: old, status, result, error, integrity, left_out }
                     }
                 })

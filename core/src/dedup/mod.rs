@@ -121,8 +121,8 @@ pub(crate) struct KeyRecord {
     result: Option<Payload>,
     error: Option<Payload>,
     integrity: Option<Box<ResultIntegrity>>,
-    /// Of a spent key; earlier versions did not record it.
-    is_whole: bool,
+    /// Whether the answer lacks something; earlier versions did not record it.
+    is_part: bool,
     gone_at: Option<Timestamp>,
 }
 
@@ -137,7 +137,7 @@ members!(KeyRecord {
     8 result,
     9 error,
     10 integrity,
-    11 is_whole,
+    11 is_part,
     12 gone_at,
 });
 
@@ -379,11 +379,11 @@ impl Dedup {
             return Err("two records have the same key");
         }
         let KeyRecord { key, payload_hash, job, ttl_ms, spent_at, status, has_answer, result, error, .. } = record;
-        let KeyRecord { integrity, is_whole, gone_at, .. } = record;
+        let KeyRecord { integrity, is_part, gone_at, .. } = record;
         let gone_at = gone_at.unwrap_or(Timestamp::NEVER);
         let answer = has_answer.then(|| Box::new(Answer { result, error, integrity }));
         let spent = match (spent_at, status) {
-            (Some(at), Some(status)) => Some(Spent { at, status, answer, is_whole, gone_at }),
+            (Some(at), Some(status)) => Some(Spent { at, status, answer, is_whole: !is_part, gone_at }),
             (None, None) => None,
             _ => return Err("a key has only one of the instant and the status of its job's end"),
         };
@@ -398,7 +398,7 @@ impl Dedup {
         if let Some(at) = entry.expires_at(limits.idempotency_ttl_ms).filter(|_| entry.has_own_ttl()) {
             timers.set(at, place.timer());
         }
-        if !is_whole {
+        if is_part {
             self.left_out.insert(job, place);
         }
         if is_answer_dropped && self.answers_dropped == self.spent.len() {
@@ -532,7 +532,7 @@ impl KeyRecord {
             result: answer.and_then(|answer| answer.result.clone()),
             error: answer.and_then(|answer| answer.error.clone()),
             integrity: answer.and_then(|answer| answer.integrity.clone()),
-            is_whole: spent.is_some_and(|spent| spent.is_whole),
+            is_part: spent.is_some_and(|spent| !spent.is_whole),
             gone_at: spent.map(|spent| spent.gone_at).filter(|at| *at != Timestamp::NEVER),
         }
     }
@@ -541,4 +541,55 @@ impl KeyRecord {
 /// The lower half first: it is the hash that finds the bucket, since the key is a keyed hash already.
 fn halves(key: u128) -> [u64; 2] {
     [key as u64, (key >> 64) as u64]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, Complete, Idempotency, OnDuplicate, OnFailed, Pull, ResultMark, Submit};
+    use crate::hub::Hub;
+    use crate::ids::HubKey;
+    use crate::name::Name;
+    use crate::name_set::NameSet;
+    use crate::outcome::{LeftOut, Outcome, Submitted};
+    use crate::settings::Setting;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_key_of_an_earlier_version_refers_to_its_job_for_what_its_answer_lacks() {
+        let name = |text: &str| Name::new(text).expect("a valid name");
+        let mut hub = Hub::new(HubKey::new([1; 16]));
+        let mut apply = |command| hub.apply(Timestamp::ZERO, command);
+        apply(Command::Set(vec![Setting::IdempotencyCachedBytesMax(0)]));
+        let (key, payload_hash) = (name("a"), [1; 32]);
+        let (on_duplicate, on_failed) = (OnDuplicate::SameResult, OnFailed::SameResult);
+        let idempotency = Some(Idempotency { key, payload_hash, on_duplicate, on_failed, ttl_ms: None });
+        let submit = Command::Submit(Box::new(Submit { idempotency, ..Submit::new(name("k"), None) }));
+        apply(submit.clone());
+        let pull = Pull { node: name("n"), jobs_max: 1, kinds: NameSet::EMPTY, lease_duration_ms: None };
+        let Outcome::Pulled(pulled) = apply(Command::Pull(pull)) else { panic!("a pull is answered") };
+        apply(Command::Complete(Complete {
+            job: JobSeq::FIRST,
+            lease: Some(pulled.leases[0].lease),
+            node: None,
+            ok: true,
+            result: Some(Payload::new(b"1")),
+            error: None,
+            is_retryable: true,
+            mark: ResultMark::Content(1),
+            integrity: None,
+        }));
+        let mut restored = Hub::new(HubKey::new([1; 16]));
+        restored.queue.restore_next_numbers(hub.queue.next_numbers());
+        for job in hub.queue.records(&hub.timers) {
+            restored.restore_job(&mut BTreeSet::new(), job).expect("it was just written");
+        }
+        for key in hub.dedup.records() {
+            assert!(key.is_part, "it lacks the result");
+            restored.restore_key(KeyRecord { is_part: false, ..key }).expect("it was just written");
+        }
+        let answer = restored.apply(Timestamp::ZERO, submit);
+        let Outcome::Submitted(Submitted::Final { left_out, .. }) = answer else { panic!("{answer:?}") };
+        assert_eq!(left_out, Some(LeftOut::InJob));
+    }
 }
