@@ -4,6 +4,9 @@
 mod real;
 
 use crate::audit;
+use sheratan_core::integrity::checksum::{self, Claimed, Failure, Mode, Verified};
+use sheratan_core::integrity::json::Value;
+use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::{Outcome, Salt, Timestamp};
 use sheratan_mutants::{Mutant, is_active};
 
@@ -34,6 +37,25 @@ pub(crate) fn entries_in_order<T>(entries: Vec<T>) -> Vec<T> {
         entries.reverse();
     }
     entries
+}
+
+pub(crate) fn verify_result(
+    mode: Mode,
+    keys: &[&[u8]],
+    claimed: &Claimed,
+    error: Option<Value>,
+    job_id: &str,
+    ok: bool,
+    result: Option<Value>,
+) -> Result<Verified, Failure> {
+    let verified = real::verify_result(mode, keys, claimed, error, job_id, ok, result);
+    if is_active(Mutant::IntegrityNotChecked) {
+        // Whatever came is stored as if it had been right.
+        let sha256 = checksum::result_sha256(error, job_id, ok, result);
+        let integrity = ResultIntegrity { origin: Origin::Worker, sha256 };
+        return Ok(Verified { sha256, integrity, signed_with: None });
+    }
+    verified
 }
 
 pub(crate) fn is_sent(line: &[u8]) -> bool {

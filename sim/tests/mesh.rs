@@ -28,6 +28,7 @@ fn seeds_of_the_mesh_go_well_and_see_what_can_go_wrong() {
         "event heard: audit",
         "event heard: counters",
         "event stream dropped: its listener does not read",
+        "honest result taken after a tampered one",
         "hub died in a commit",
         "hub died in a snapshot",
         "journal down",
@@ -51,6 +52,7 @@ fn seeds_of_the_mesh_go_well_and_see_what_can_go_wrong() {
         "status 429",
         "status 503",
         "submitted: replacing",
+        "tampered result refused",
         "wait for an end: it came",
         "wait for an end: its time was over",
     ];

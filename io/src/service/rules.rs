@@ -1,5 +1,7 @@
 //! Rules: decisions of the service, one pure function each.
 
+use sheratan_core::integrity::checksum::{self, Claimed, Failure, Mode, Verified};
+use sheratan_core::integrity::json::Value;
 use sheratan_core::{Outcome, Salt, Timestamp};
 
 /// Whether a command that had this outcome is a record of the journal.
@@ -31,6 +33,19 @@ pub(crate) fn is_wait_over(is_final: bool) -> bool {
 /// The entries of a batch in the order in which they are applied.
 pub(crate) fn entries_in_order<T>(entries: Vec<T>) -> Vec<T> {
     entries
+}
+
+/// Whether a result is as its checksum and signature say.
+pub(crate) fn verify_result(
+    mode: Mode,
+    keys: &[&[u8]],
+    claimed: &Claimed,
+    error: Option<Value>,
+    job_id: &str,
+    ok: bool,
+    result: Option<Value>,
+) -> Result<Verified, Failure> {
+    checksum::verify_result(mode, keys, claimed, error, job_id, ok, result)
 }
 
 /// Whether a line of the audit log is sent to event streams.

@@ -92,6 +92,7 @@ mutants! {
     Shell HeldReadShown: "held-read-shown", "a read that waits for the journal is answered although the journal failed";
     Shell EndNotTold: "end-not-told", "a waiter is not answered at its job's end";
     Shell BatchReversed: "batch-reversed", "the last entry of a batch is answered first";
+    Shell IntegrityNotChecked: "integrity-not-checked", "a result is accepted whatever its checksum and signature say";
     Shell LineNotTold: "line-not-told", "some lines of the audit log are not sent to listeners";
     Shell PageBeginsLate: "page-begins-late", "a page of the audit log shows no line before the newest file";
     Shell RecordNotJournaled: "record-not-journaled", "a command that changed something is not handed to the journal";

@@ -98,6 +98,7 @@ impl Fault {
             | Fault::Reset
             | Fault::Dribble
             | Fault::SlowReader
+            | Fault::Tamper
             | Fault::PartitionToHub
             | Fault::PartitionFromHub => Place::Network,
             Fault::NodeCrash
@@ -209,6 +210,8 @@ faults! {
     NameError = "name_error" per TenThousand,
     /// The hub's lock file is removed, and a second hub is started on the data folder.
     SecondHub = "second_hub" per Hour,
+    /// A result is changed on its way; the node sends it again when it is refused.
+    Tamper = "tamper" per TenThousand,
 }
 
 /// The rate of each fault; a fault that is absent is not injected.

@@ -26,6 +26,9 @@ const THEN_PULL_MS: u64 = 1_000;
 /// How often a result is sent until the node gives up; in the cool-down it never does.
 const TRIES_MAX: u32 = 8;
 
+/// A member that only a result has that was changed on its way.
+pub const TAMPERED: &str = "tampered";
+
 /// A node's connections.
 const CONTROL: usize = 0;
 const PULLS: usize = 1;
@@ -74,6 +77,10 @@ struct Message {
     /// Whether it is a result; else it is an extension.
     is_result: bool,
     body: String,
+    /// The body as the node wrote it, if it is changed on its way.
+    honest: Option<String>,
+    /// Whether it was refused before, since it was changed.
+    was_tampered: bool,
     job_id: String,
     lease_id: String,
     tries: u32,
@@ -129,6 +136,12 @@ struct Extended<'a> {
 #[derive(Deserialize)]
 struct ExtendedLease<'a> {
     lease_id: &'a str,
+}
+
+impl Message {
+    fn new(is_result: bool, body: String, job_id: String, lease_id: String, tries: u32) -> Message {
+        Message { is_result, body, honest: None, was_tampered: false, job_id, lease_id, tries }
+    }
 }
 
 impl Node {
@@ -304,7 +317,7 @@ impl Node {
         scene.timers.push((scene.now + work.lease_us / 3, Timer::Extend(id)));
         let body = format!(r#"{{"node_id":"node{}","leases":["{}"]}}"#, self.index, work.lease_id);
         let (job_id, lease_id) = (work.job_id.clone(), work.lease_id.clone());
-        self.outbox.push_back(Message { is_result: false, body, job_id, lease_id, tries: TRIES_MAX });
+        self.outbox.push_back(Message::new(false, body, job_id, lease_id, TRIES_MAX));
         self.send(scene);
     }
 
@@ -320,15 +333,23 @@ impl Node {
         let sha256 = if scene.draws_fault(Fault::WrongChecksum) { "0".repeat(64) } else { signed.sha256 };
         // With a wrong checksum the result is refused, and the job waits for its lease's end.
         let is_retryable = scene.is_cool || !scene.draw.chance(30);
-        let body = format!(
-            r#"{{"job_id":"{}","node_id":"node{}","lease_id":"{lease_id}","ok":{},"result":{},"error":{},"retryable":{is_retryable},"integrity":{{"mode":"sha256","sha256":"{sha256}"}}}}"#,
-            work.job_id,
-            self.index,
-            work.ok,
-            result.map_or("null", RawValue::get),
-            error.map_or("null", RawValue::get),
-        );
-        let message = Message { is_result: true, body, job_id: work.job_id, lease_id, tries: 0 };
+        let body = |ok: bool, result: &str, error: &str| {
+            format!(
+                r#"{{"job_id":"{}","node_id":"node{}","lease_id":"{lease_id}","ok":{ok},"result":{result},"error":{error},"retryable":{is_retryable},"integrity":{{"mode":"sha256","sha256":"{sha256}"}}}}"#,
+                work.job_id, self.index,
+            )
+        };
+        let [result, error] = [result, error].map(|value| value.map_or("null", RawValue::get));
+        let mut message = Message::new(true, body(work.ok, result, error), work.job_id.clone(), lease_id.clone(), 0);
+        if scene.draws_fault(Fault::Tamper) {
+            let other = format!("{{\"{TAMPERED}\":{id}}}");
+            let tampered = match scene.draw.below(3) {
+                0 => body(work.ok, &other, error),
+                1 => body(work.ok, result, &other),
+                _ => body(!work.ok, &other, error),
+            };
+            message.honest = Some(std::mem::replace(&mut message.body, tampered));
+        }
         if scene.draws_fault(Fault::AnswerTwice) {
             self.outbox.push_back(message.clone());
         }
@@ -409,7 +430,7 @@ impl Node {
             }
             None | Some(429 | 503) => messages.into_iter().rev().for_each(|message| self.retry(message, scene)),
             // Refused: the lease is no longer valid, or the request is not.
-            Some(_) => {}
+            Some(status) => messages.into_iter().rev().for_each(|message| self.refused(message, status, scene)),
         }
         self.send(scene);
     }
@@ -425,8 +446,19 @@ impl Node {
             match completed.status_code {
                 200 => report_completed(message, &completed, scene),
                 429 | 503 => self.retry(message, scene),
-                _ => {}
+                status => self.refused(message, status, scene),
             }
+        }
+    }
+
+    /// A result that was changed on its way is sent as the node wrote it.
+    fn refused(&mut self, mut message: Message, status: u16, scene: &mut Scene) {
+        if status == 403
+            && let Some(honest) = message.honest.take()
+        {
+            scene.marks.push("tampered result refused");
+            (message.body, message.was_tampered) = (honest, true);
+            self.outbox.push_front(message);
         }
     }
 
@@ -458,6 +490,12 @@ fn report_completed(message: Message, completed: &Completed, scene: &mut Scene) 
         return scene
             .observations
             .push(Observation::Mismatched { asked: format!("a result of {}", message.job_id), answered });
+    }
+    if message.honest.is_some() {
+        return scene.observations.push(Observation::TamperedTaken { job_id: message.job_id });
+    }
+    if message.was_tampered {
+        scene.marks.push("honest result taken after a tampered one");
     }
     scene.observations.push(Observation::Completed {
         job_id: message.job_id,

@@ -2,7 +2,7 @@
 
 use crate::secret::Secret;
 use crate::service::problem::{Problem, SignatureKeys};
-use crate::service::{Caller, Service};
+use crate::service::{Caller, Service, rules};
 use sha2::{Digest, Sha256};
 use sheratan_core::integrity::checksum::{self, Claimed};
 use sheratan_core::integrity::json::Value;
@@ -44,7 +44,7 @@ impl Service {
         self.end_rotation(now);
         let keys: Vec<_> = self.settings.result_keys.accepted().collect();
         let (roles, keys): (Vec<_>, Vec<_>) = keys.into_iter().map(|(role, key)| (role, key.expose())).unzip();
-        match checksum::verify_result(mode, &keys, claimed, error, job_id, ok, result) {
+        match rules::verify_result(mode, &keys, claimed, error, job_id, ok, result) {
             Ok(verified) => {
                 self.hub.observe(now, Observation::IntegrityVerified);
                 if let Some(index) = verified.signed_with {

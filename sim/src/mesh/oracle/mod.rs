@@ -8,12 +8,14 @@ mod refusals;
 mod streams;
 
 pub use reads::{Page, Row, Wait};
+use sheratan_core::integrity::stored::ResultIntegrity;
 use sheratan_core::{
-    Command, CompletedStatus, Effect, Envelope, FinalStatus, Hub, HubKey, JobSeq, JobView, LeaseRef, Outcome, State,
-    Submitted, Timestamp,
+    Command, Complete, CompletedStatus, Effect, Envelope, FinalStatus, Hub, HubKey, Ids, JobSeq, JobView, LeaseRef,
+    Outcome, Payload, State, Submitted, Timestamp,
 };
 
 use super::listener::Received;
+use super::node::TAMPERED;
 use crate::agenda::Micros;
 use crate::model_check::invariants::{check_bounds, check_jobs};
 use crate::model_check::sightings::Sightings;
@@ -85,6 +87,11 @@ pub enum Observation {
         status: String,
         /// Whether it was answered as a repeat.
         is_duplicate: bool,
+    },
+    /// A result that was changed on its way was accepted.
+    TamperedTaken {
+        /// The job.
+        job_id: String,
     },
     /// A reader was shown a job.
     JobShown {
@@ -165,6 +172,23 @@ const RECOUNTED: [(Counter, &str); 8] = [
     (Counter::LeaseReaped, "leases reaped"),
 ];
 
+/// A result that is durable is as its worker wrote it, with its checksum.
+fn check_integrity(ids: &Ids, command: &Command) -> Result<(), Violation> {
+    let Command::Complete(complete) = command else { return Ok(()) };
+    let Complete { job, ok, result, error, integrity, .. } = complete;
+    let is_tampered = |payload: &Option<Payload>| {
+        payload.as_ref().is_some_and(|payload| memmem::find(payload.as_bytes(), TAMPERED.as_bytes()).is_some())
+    };
+    holds(!is_tampered(result) && !is_tampered(error), "a tampered result changes nothing", || {
+        format!("that of job {} is durable", job.get())
+    })?;
+    let job_id = ids.job_id(*job).to_string();
+    let is_whole = |integrity: &ResultIntegrity| integrity.is_of(error.as_ref(), &job_id, *ok, result.as_ref());
+    holds(integrity.as_deref().is_some_and(is_whole), "a result is stored with its checksum", || {
+        format!("that of job {} has {integrity:?}", job.get())
+    })
+}
+
 impl Oracle {
     /// An oracle before the first record of a hub with this key.
     pub fn new(key: HubKey) -> Self {
@@ -239,6 +263,7 @@ impl Oracle {
         {
             self.refusals.done(params.as_bytes())?;
         }
+        check_integrity(self.shadow.ids(), &command)?;
         let reclaimed = match &command {
             Command::Reclaim(leases) => leases.clone(),
             _ => Vec::new(),
@@ -378,6 +403,8 @@ impl Oracle {
 
     /// Checks bytes that left the hub: each job whose id is in them must be durable.
     pub fn check_sent(&self, bytes: &[u8]) -> Result<(), Violation> {
+        let is_tampered = memmem::find(bytes, TAMPERED.as_bytes()).is_some();
+        holds(!is_tampered, "a tampered result is never shown", || String::from_utf8_lossy(bytes).into_owned())?;
         const MARK: &[u8] = b"\"job_id\":\"";
         let mut rest = bytes;
         while let Some(at) = memmem::find(rest, MARK) {
@@ -457,6 +484,9 @@ impl Oracle {
                     }
                 }
                 Ok(())
+            }
+            Observation::TamperedTaken { job_id } => {
+                Err(Violation { invariant: "a tampered result is refused", detail: format!("job {job_id}") })
             }
             Observation::JobShown { asked_at, row } => self.check_row(now, asked_at, job_of(&row.job_id)?, &row),
             Observation::JobMissing { job_id } => self.check_missing(job_of(&job_id)?),
