@@ -7,6 +7,7 @@ use sheratan_sim::load::driver::Driver;
 use sheratan_sim::load::library;
 use sheratan_sim::load::report::Report;
 use sheratan_sim::load::scenario::Scenario;
+use sheratan_sim::mesh::library as plans;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -41,7 +42,8 @@ fn every_file_is_a_scenario_of_the_program_and_says_what_it_shows() {
         .map(|path| path.file_stem().expect("a file has a name").to_string_lossy().into_owned())
         .collect();
     names.sort();
-    let mut built: Vec<_> = library::ALL.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let all = library::ALL.iter().chain(plans::ALL);
+    let mut built: Vec<_> = all.map(|(name, _)| (*name).to_owned()).collect();
     built.sort();
     assert_eq!(names, built);
     for (name, text) in library::ALL {

@@ -1,5 +1,6 @@
 //! The mesh: seeds of it go well, show what they should, and mean one run each.
 
+use sheratan_sim::mesh::library;
 use sheratan_sim::mesh::plan::Plan;
 use sheratan_sim::mesh::run::{Totals, run};
 
@@ -58,6 +59,20 @@ fn seeds_of_the_mesh_go_well_and_see_what_can_go_wrong() {
     ];
     let missing: Vec<_> = expected.iter().filter(|mark| !totals.marks.contains_key(**mark)).collect();
     assert!(missing.is_empty(), "never seen: {missing:?}; seen: {:?}", totals.marks);
+}
+
+#[test]
+fn a_tampered_result_is_refused_and_the_honest_one_is_taken_after_it() {
+    let plan = Plan::parse(library::find("tamper").expect("it is there")).expect("it is one");
+    let mut totals = Totals::default();
+    for seed in 1..=5 {
+        let report = run(&Plan { seed, ..plan.clone() }, |_| {});
+        totals.add(&report.unwrap_or_else(|failure| panic!("{failure}")));
+    }
+    let count = |mark: &str| totals.marks.get(mark).copied().unwrap_or(0);
+    let [refused, taken] = ["tampered result refused", "honest result taken after a tampered one"].map(count);
+    // A kill of the hub, or a lease that ends meanwhile, takes a few.
+    assert!(refused > 200 && taken * 10 > refused * 9, "{refused} were refused, {taken} were taken after that");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use serde_json::Value;
 use sheratan_sim::load::library;
 use sheratan_sim::mesh::fault::Fault;
+use sheratan_sim::mesh::library as plans;
 use sheratan_sim::mesh::plan::Plan;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -68,9 +69,9 @@ fn a_load_scenario_runs_under_its_name_as_it_does_under_load() {
 }
 
 #[test]
-fn the_list_has_the_mesh_and_every_load_scenario_with_what_each_shows() {
+fn the_list_has_the_mesh_and_every_scenario_with_what_each_shows() {
     let list = said(&run(&["--list"]));
-    assert_eq!(list.lines().count(), 1 + library::ALL.len(), "{list}");
+    assert_eq!(list.lines().count(), 1 + library::ALL.len() + plans::ALL.len(), "{list}");
     assert!(list.starts_with("default ") && list.lines().all(|line| line.len() > 60), "{list}");
     let list = json(&run(&["--list", "--json"]));
     assert_eq!((&list[0]["name"], &list[3]["name"]), (&"default".into(), &"spike".into()));

@@ -4,6 +4,7 @@ use super::terminal::line;
 use serde_json::{Value, json};
 use sheratan_sim::load::library;
 use sheratan_sim::load::scenario::Scenario as Load;
+use sheratan_sim::mesh::library as plans;
 use sheratan_sim::mesh::plan::Plan;
 use sheratan_sim::scenario::Scenario;
 use std::fs;
@@ -35,7 +36,7 @@ pub fn read(word: &str) -> Result<Named, String> {
     if word == DEFAULT {
         return Ok(Named::Default);
     }
-    let text = match library::find(word) {
+    let text = match library::find(word).or_else(|| plans::find(word)) {
         Some(text) => text.to_owned(),
         None if is_path(word) => fs::read_to_string(word).map_err(|error| format!("{word} cannot be read: {error}"))?,
         None => return Err(unknown(word)),
@@ -54,7 +55,7 @@ pub fn read(word: &str) -> Result<Named, String> {
 pub fn list(names: impl Iterator<Item = &'static str>, is_json: bool) {
     let mut entries = Vec::new();
     for name in names {
-        let text = library::find(name).unwrap_or(DEFAULT_SHOWS);
+        let text = library::find(name).or_else(|| plans::find(name)).unwrap_or(DEFAULT_SHOWS);
         let shows = text.lines().next().unwrap_or_default().trim_start_matches(['#', ' ']);
         match is_json {
             true => entries.push(json!({ "name": name, "shows": shows })),
@@ -68,7 +69,7 @@ pub fn list(names: impl Iterator<Item = &'static str>, is_json: bool) {
 
 /// All names, the mesh's first.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    [DEFAULT].into_iter().chain(loads())
+    [DEFAULT].into_iter().chain(loads()).chain(plans::ALL.iter().map(|(name, _)| *name))
 }
 
 /// The names of the load scenarios.

@@ -17,6 +17,7 @@
 pub mod client;
 pub mod fault;
 pub mod http;
+pub mod library;
 pub mod listener;
 pub mod logs;
 pub mod network;
