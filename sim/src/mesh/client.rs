@@ -171,10 +171,14 @@ impl Client {
         {
             scene.marks.push("batch answered in part");
         }
+        // Behind an entry that a full queue refused, others may be refused unread.
+        let is_full = |status: u16| matches!(status, 429 | 503);
+        let full_at = members.iter().position(|member| is_full(member.status_code)).unwrap_or(members.len());
         // Backwards, so that submits that are pushed to the front keep their order.
-        for (submit, member) in submits.into_iter().zip(members).rev() {
+        for (index, (submit, member)) in submits.into_iter().zip(members).enumerate().rev() {
             let Some(submit) = submit else {
-                if member.status_code != 400 {
+                let is_unread = index > full_at && is_full(member.status_code);
+                if member.status_code != 400 && !is_unread {
                     let answered = format!("status {}", member.status_code);
                     scene
                         .observations
