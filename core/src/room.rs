@@ -65,6 +65,12 @@ impl Hub {
         let needed = if is_hub_full { 1 } else { leased.div_ceil(held.max(1)) };
         spread_ms(self.key(), number, drain.until(needed))
     }
+
+    /// How long a node should wait before its next pull, whose long poll found no place: polls end within a minute, and
+    /// one of many ends soon.
+    pub fn defer_unparked(&self, number: u64) -> Millis {
+        spread_ms(self.key(), number, Some(Millis::from_secs(1)))
+    }
 }
 
 impl Drain {

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 pub const WINDOW: Millis = Millis::from_secs(10);
 
 /// Kinds for which one line a window is enough.
-const REPEATING: [&str; 5] =
-    ["BACKPRESSURE_DROP", "INFLIGHT_SATURATED", "IDEMPOTENCY_HIT", "LEASE_REAP", "RETRY_SCHEDULED"];
+const REPEATING: [&str; 6] =
+    ["BACKPRESSURE_DROP", "OVERLOADED", "INFLIGHT_SATURATED", "IDEMPOTENCY_HIT", "LEASE_REAP", "RETRY_SCHEDULED"];
 
 /// Lines of any other kind in one window.
 const SINGLE_LINES_MAX: u64 = 100;

@@ -27,6 +27,7 @@
 //! | `notifications` | audit events, alerts, event streams, pages of the logs |
 //! | `health`, `metrics` | whether the hub runs and accepts jobs, what it counts |
 //! | `long_polls` | requests that wait for a job to run, or for a job's end |
+//! | `overload` | what was refused because the shell holds too much |
 //! | `stalls` | what does not answer the hub's writes, and what is refused meanwhile |
 //! | `uncommitted` | commands that were applied and are not durable yet |
 //! | `recovering` | replies while the hub recovers |
@@ -50,6 +51,7 @@ mod metrics;
 mod nodes;
 mod notifications;
 mod origin;
+mod overload;
 mod path;
 mod plane;
 mod problem;
@@ -69,6 +71,7 @@ mod uncommitted;
 pub use long_polls::{LateReply, Origin};
 pub use nodes::registry_of;
 pub use notifications::{Page, Recorded, streams};
+pub use overload::Overload;
 pub use plane::{Plane, PlaneAddrs};
 pub use problem::{Applied, Problem};
 pub use recovering::{Recovering, Replayed};
@@ -91,7 +94,9 @@ use long_polls::LongPolls;
 use metrics::ShellCounts;
 use nodes::QuietNodes;
 use notifications::Notifications;
+use overload::Overloads;
 use results::signatures::OldKeyUses;
+pub use route::Load;
 use route::{Lookup, Route};
 use sheratan_core::telemetry::Observation;
 use std::net::IpAddr;
@@ -144,6 +149,9 @@ pub struct Service {
     /// Leases whose replies were not sent, to be taken back when the journal can be written.
     unsent_leases: Vec<LeaseRef>,
     is_draining: bool,
+    overloads: Overloads,
+    /// Whether the request that is answered may wait.
+    may_wait: bool,
     /// Refusals and deferrals so far: each is told to wait another time.
     refusals: u64,
 }
@@ -165,6 +173,8 @@ impl Service {
             old_key_uses: OldKeyUses::default(),
             unsent_leases: Vec::new(),
             is_draining: false,
+            overloads: Overloads::default(),
+            may_wait: true,
             refusals: 0,
             hub,
             settings,
@@ -193,6 +203,14 @@ impl Service {
     pub fn is_read_only(plane: Plane, path: &str) -> bool {
         let lookup = route::find(plane, path);
         matches!(lookup, Lookup::Found(Route::Health(_) | Route::Metrics))
+    }
+
+    /// What a request for the path does to the hub's load.
+    pub fn load_of(plane: Plane, path: &str) -> Load {
+        match route::find(plane, path) {
+            Lookup::Found(route) => route.load(),
+            _ => Load::Other,
+        }
     }
 
     /// Whether a reply to the path shows jobs, whose shown state must be durable.
@@ -283,7 +301,7 @@ impl Service {
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let next = self.hub.next_deadline().into_iter().chain(self.long_polls.next_end());
         let next = next.chain(self.quiet_nodes.next_timeout()).chain(self.notifications.next_timeout());
-        next.chain(self.rotation_ends_at()).min()
+        next.chain(self.rotation_ends_at()).chain(self.overloads.due_at()).min()
     }
 
     /// Delivers the hub's effects since the last call: answers woken long polls and records audit events.
@@ -300,7 +318,8 @@ impl Service {
         loop {
             self.hub.settle(&mut effects);
             if effects.is_empty() {
-                return self.add_drops(now, false);
+                self.add_drops(now, false);
+                return self.add_overloads(now, false);
             }
             for effect in effects.drain(..) {
                 match effect {
@@ -406,6 +425,7 @@ impl Service {
         self.notifications.end_strangers(now, true);
         self.settle_effects(now);
         self.add_drops(now, true);
+        self.add_overloads(now, true);
         // A failed journal has reported its failure, and the nodes will send heartbeats again.
         _ = self.record_quiet_nodes(now);
     }

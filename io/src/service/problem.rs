@@ -220,6 +220,13 @@ impl Problem {
         Problem { retry_after_ms: Some(Millis::new(1_000)), extra, ..Problem::new(503, "overloaded", detail) }
     }
 
+    /// Submits and long polls hold the share of connections or bytes that they may hold.
+    pub fn share_is_used() -> Self {
+        let detail = "submits and long polls hold four fifths of the connections or of max_buffered_bytes, and the rest is kept for results, extensions and heartbeats (max_connections): nothing was done; retry in 1 s";
+        let extra = format!(",\"applied\":\"{}\"", Applied::No.as_str());
+        Problem { retry_after_ms: Some(Millis::new(1_000)), extra, ..Problem::new(503, "overloaded", detail) }
+    }
+
     /// The request would leave an event in the audit log, which cannot be written and has no more room.
     pub fn audit_full() -> Self {
         let detail = "the audit log cannot be written, and too many events wait for it: nothing was done; retry in 1 s";

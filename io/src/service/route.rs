@@ -40,6 +40,17 @@ pub enum Lookup<'a> {
     Unknown,
 }
 
+/// What requests do to the hub's load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Load {
+    /// They bring work.
+    Submit,
+    /// They finish work, or keep it alive: results, extensions, releases, heartbeats.
+    Finish,
+    /// They do neither.
+    Other,
+}
+
 /// Paths that this release does not serve, by the plane that they belong to. A trailing `*` stands for the rest.
 const RESERVED: &[(Plane, &str)] = &[
     (Plane::Control, "/"),
@@ -77,6 +88,17 @@ impl Route<'_> {
             Route::Leases(route) => route.name(),
             Route::Results(route) => route.name(),
             Route::Unserved => "unserved",
+        }
+    }
+
+    /// What a request for it does to the hub's load.
+    pub const fn load(&self) -> Load {
+        match self {
+            Route::Jobs(route) if !route.is_read() => Load::Submit,
+            Route::Results(route) if !route.is_read() => Load::Finish,
+            Route::Leases(leases::Route::Extend | leases::Route::Release) => Load::Finish,
+            Route::Nodes(route) if !route.is_read() => Load::Finish,
+            _ => Load::Other,
         }
     }
 

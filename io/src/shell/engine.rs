@@ -13,15 +13,16 @@ use super::held::{HeldReplies, Patience, Released};
 use super::pace::Pace;
 use super::reader::PageRequest;
 use super::rules;
+use super::share::{Scarcity, Share};
 use super::sockets::{Socket, Sockets};
 use super::timekeeper::{Changes, Reading, Timekeeper};
-use super::turns::{FIRST_REQUESTS_MAX, Place, REQUESTS_MAX, ROUND_REQUESTS_MAX, Turns};
+use super::turns::{FIRST_REQUESTS_MAX, Order, Place, REQUESTS_MAX, ROUND_REQUESTS_MAX, SUBMITTERS_US_MAX, Turns};
 use super::wire::Wire;
 use crate::http::{Method, Reply};
 use crate::journal::Batch;
 use crate::rfc3339::Rfc3339;
 use crate::service::streams::Sendout;
-use crate::service::{Answer, Caller, Handover, LateReply, Origin, Problem, Service};
+use crate::service::{Answer, Caller, Handover, LateReply, Load, Origin, Overload, Problem, Service};
 use sheratan_core::telemetry::Observation;
 use sheratan_core::{Calendar, Timestamp};
 use std::mem;
@@ -37,8 +38,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Bytes that all connections and held replies hold at most, unless the operator says otherwise.
 pub const BUFFERED_BYTES_MAX: usize = 256 << 20;
 
-/// A connection that holds no more than this is read also where memory is scarce: a head fits, and a usual request.
-const SMALL_BYTES: usize = 16 << 10;
+/// Connections, unless the caller says otherwise.
+const CONNECTIONS_MAX: usize = 1 << 16;
 
 /// A stopwatch: microseconds since any instant.
 pub type Stopwatch = fn() -> u64;
@@ -68,6 +69,7 @@ pub struct Engine<W> {
     turns: Turns,
     /// Bytes that all connections and held replies may hold.
     buffered_bytes_max: usize,
+    share: Share,
     /// Connections that have something to write or are to be closed.
     dirty: Vec<u64>,
     /// Closed connections that the caller has not drained.
@@ -103,6 +105,7 @@ impl<W: Wire> Engine<W> {
             stopwatch,
             turns: Turns::default(),
             buffered_bytes_max: BUFFERED_BYTES_MAX,
+            share: Share::of(CONNECTIONS_MAX),
             dirty: Vec::new(),
             closed: Vec::new(),
             has_late_effects: false,
@@ -186,10 +189,15 @@ impl<W: Wire> Engine<W> {
         let socket = self.sockets.get(id).expect("it was just inserted");
         socket.http.check_heads();
         if socket.is_readable {
-            self.turns.add(id, &mut socket.place);
+            self.turns.add(id, &mut socket.place, socket.order);
             socket.mark_dirty(id, &mut self.dirty);
         }
         id
+    }
+
+    /// Sets how many connections the caller accepts at most.
+    pub fn set_connections_max(&mut self, connections_max: usize) {
+        self.share.set_connections_max(connections_max);
     }
 
     /// Sets how many bytes all connections and held replies may hold.
@@ -213,11 +221,18 @@ impl<W: Wire> Engine<W> {
         socket.is_readable |= may_read;
         socket.is_ending |= is_ending;
         if may_read {
-            self.turns.add(id, &mut socket.place);
+            self.turns.add(id, &mut socket.place, socket.order);
         }
         if may_write {
             socket.mark_dirty(id, &mut self.dirty);
         }
+    }
+
+    /// Records that a client has gone: its connection was reset, or is closed in both directions. What it has sent and
+    /// was not applied yet is not done, though it may be complete. (A client that closed only its own direction may
+    /// still read, and is answered.)
+    pub fn note_gone(&mut self, id: u64) {
+        self.close(id);
     }
 
     /// Handles a report of a commit. Returns the last record of a segment if one was sealed.
@@ -303,10 +318,20 @@ impl<W: Wire> Engine<W> {
         if !self.is_memory_scarce() {
             self.turns.resume();
         }
-        let (first, later) = self.turns.counts();
+        for order in [Order::Others, Order::Submitters] {
+            self.take_turns(order);
+        }
+    }
+
+    fn take_turns(&mut self, order: Order) {
+        let (first, later) = self.turns.counts(order);
+        let began_at = (self.stopwatch)();
         for _ in 0..first {
-            let Some(id) = self.turns.pop_first() else { break };
+            let Some(id) = self.turns.pop_first(order) else { break };
             self.read_one(id, FIRST_REQUESTS_MAX);
+            if order == Order::Submitters && (self.stopwatch)().saturating_sub(began_at) >= SUBMITTERS_US_MAX {
+                break;
+            }
         }
         // Counted apart, so that those who ask once never keep the others from their turns.
         let mut answered = 0;
@@ -314,7 +339,7 @@ impl<W: Wire> Engine<W> {
             if answered >= ROUND_REQUESTS_MAX {
                 break;
             }
-            let Some(id) = self.turns.pop_later() else { break };
+            let Some(id) = self.turns.pop_later(order) else { break };
             answered += self.read_one(id, REQUESTS_MAX).max(1);
         }
     }
@@ -323,11 +348,15 @@ impl<W: Wire> Engine<W> {
     fn shed(&mut self) {
         let enough = self.buffered_bytes_max - self.buffered_bytes_max / 4;
         let (mut count, before) = (0_u64, self.buffered_bytes());
-        for id in self.sockets.by_buffered_bytes() {
+        let mut ids = self.sockets.by_buffered_bytes();
+        // Those whose request finishes work come last.
+        ids.sort_by_key(|id| self.sockets.get(*id).is_some_and(|socket| socket.is_finishing));
+        for id in ids {
             if self.buffered_bytes() <= enough {
                 break;
             }
             let socket = self.sockets.get(id).expect("it was just listed");
+            self.service.note_overload(Overload::Bytes, socket.ip);
             socket.http.shed(self.awake, Problem::overloaded().into_reply());
             socket.mark_dirty(id, &mut self.dirty);
             self.sockets.recount(id);
@@ -342,11 +371,10 @@ impl<W: Wire> Engine<W> {
 
     /// Returns how many requests were answered, at most `requests_max`.
     fn read_one(&mut self, id: u64, requests_max: usize) -> usize {
-        let is_scarce = self.is_memory_scarce();
+        let scarcity = self.scarcity();
         let Some(socket) = self.sockets.get(id) else { return 0 };
         socket.place = Place::None;
-        // Where memory is scarce, a connection that holds much already is not read: what it sends waits in its socket.
-        let may_read = !is_scarce || socket.http.buffered_bytes() <= SMALL_BYTES;
+        let may_read = scarcity.lets_read(socket.http.buffered_bytes(), socket.is_finishing);
         if socket.is_readable && socket.http.wants_read() && may_read {
             if socket.read(self.awake, &mut self.buffer).is_err() {
                 self.close(id);
@@ -368,16 +396,22 @@ impl<W: Wire> Engine<W> {
     }
 
     fn is_memory_scarce(&self) -> bool {
-        self.buffered_bytes() > self.buffered_bytes_max - self.buffered_bytes_max / 4
+        self.scarcity() != Scarcity::None
+    }
+
+    fn scarcity(&self) -> Scarcity {
+        Scarcity::of(self.buffered_bytes(), self.buffered_bytes_max)
     }
 
     /// Lets a connection that has more to read or to answer wait for its next turn.
     fn queue_if_more(&mut self, id: u64) {
-        let is_scarce = self.is_memory_scarce();
+        let scarcity = self.scarcity();
         let Some(socket) = self.sockets.get(id) else { return };
         let wants_read = socket.is_readable && socket.http.wants_read();
-        if socket.http.has_request() || wants_read && !(is_scarce && socket.http.buffered_bytes() > SMALL_BYTES) {
-            self.turns.add_later(id, &mut socket.place);
+        if socket.http.has_request()
+            || wants_read && scarcity.lets_read(socket.http.buffered_bytes(), socket.is_finishing)
+        {
+            self.turns.add_later(id, &mut socket.place, socket.order);
         } else if wants_read {
             self.turns.pause(id, &mut socket.place);
         }
@@ -389,6 +423,7 @@ impl<W: Wire> Engine<W> {
         let Some(socket) = sockets.get(id) else { return };
         let Some(head) = socket.http.unadmitted_request() else { return };
         let origin = Origin { connection: id, request: head.id() };
+        socket.is_finishing = Service::load_of(socket.plane, head.path()) == Load::Finish;
         match service.admit_body(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &head) {
             Ok(()) => socket.http.admit(*awake),
             Err(reply) => socket.http.refuse_body(*awake, reply),
@@ -400,7 +435,11 @@ impl<W: Wire> Engine<W> {
     /// answered; the others wait, one for each connection.
     fn answer(&mut self, id: u64, requests_max: usize) -> usize {
         let mut room = self.buffered_bytes_max.saturating_sub(self.buffered_bytes());
-        let Engine { sockets, service, held, durable, now, awake, dirty, pages, is_journal_down, stopwatch, .. } = self;
+        // What those who submit may not use of it.
+        let kept = self.buffered_bytes_max - Share::bytes_max(self.buffered_bytes_max);
+        let Engine {
+            sockets, service, held, durable, now, awake, dirty, pages, is_journal_down, stopwatch, share, ..
+        } = self;
         let Some(socket) = sockets.get(id) else { return 0 };
         for answered in 0..requests_max {
             let is_behind = !*is_journal_down && service.batch_bytes() > BATCH_BYTES_MAX;
@@ -411,11 +450,32 @@ impl<W: Wire> Engine<W> {
             let origin = Origin { connection: id, request: request.id() };
             let came_at = stopwatch();
             let before = service.last_seq();
-            let answer = if room == 0 && !Service::is_read_only(socket.plane, request.path()) {
-                Answer::Now(Problem::overloaded().into_reply())
-            } else {
-                service.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request)
+            let is_submit = Service::load_of(socket.plane, request.path()) == Load::Submit;
+            let may_join = share.has_room(socket.is_in_share);
+            let overload = match () {
+                () if room == 0 && !Service::is_read_only(socket.plane, request.path()) => Some(Overload::Bytes),
+                () if is_submit && room <= kept => Some(Overload::BytesShare),
+                () if is_submit && !may_join => Some(Overload::ConnectionsShare),
+                () => None,
             };
+            let answer = match overload {
+                Some(what) => {
+                    service.note_overload(what, socket.ip);
+                    let problem =
+                        if what == Overload::Bytes { Problem::overloaded() } else { Problem::share_is_used() };
+                    Answer::Now(problem.into_reply())
+                }
+                None => {
+                    service.set_may_wait(may_join);
+                    service.handle(*now, &Caller { plane: socket.plane, ip: socket.ip, origin }, &request)
+                }
+            };
+            socket.is_finishing = false;
+            socket.order = if is_submit { Order::Submitters } else { Order::Others };
+            let is_refused = matches!(&answer, Answer::Now(reply) | Answer::Reply(reply) if reply.status() == 503);
+            // It would hold one of the connections that are kept for others.
+            let is_last = is_refused && !may_join;
+            share.set(&mut socket.is_in_share, may_join && (is_submit || matches!(answer, Answer::Parked)));
             if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
                 room = room.saturating_sub(reply.bytes());
             }
@@ -428,6 +488,9 @@ impl<W: Wire> Engine<W> {
                     let shows_jobs = is_read && Service::shows_jobs(socket.plane, request.path());
                     let is_acknowledgement = seq > before || rules::acknowledges_earlier(is_read, shows_jobs);
                     held.hold(*now, seq, origin, reply, is_acknowledgement, Some(came_at));
+                    if is_last {
+                        socket.http.begin_drain(*awake);
+                    }
                     continue;
                 }
                 Answer::Now(reply) => reply,
@@ -443,6 +506,9 @@ impl<W: Wire> Engine<W> {
                 }
             };
             service.answered(*now, socket.plane, stopwatch().saturating_sub(came_at));
+            if is_last {
+                socket.http.begin_drain(*awake);
+            }
             socket.http.reply(*awake, origin.request, reply);
             socket.mark_dirty(id, dirty);
         }
@@ -574,6 +640,7 @@ impl<W: Wire> Engine<W> {
 
     fn close(&mut self, id: u64) {
         if let Some(mut socket) = self.sockets.remove(id) {
+            self.share.set(&mut socket.is_in_share, false);
             if socket.http.is_aborted() && self.service.streams().drop_slow(id) {
                 tracing::info!(ip = %socket.ip, "an event stream was dropped: its client reads too slowly");
             }

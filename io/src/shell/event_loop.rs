@@ -14,7 +14,7 @@ use super::{Ended, FIRST_SOCKET, Parts, Reloaded, StopFlag};
 use crate::alerts::AlertLog;
 use crate::audit::{Audit, Feed};
 use crate::http;
-use crate::service::{CLOCK_STEP_MS, Handover};
+use crate::service::{CLOCK_STEP_MS, Handover, Overload};
 use crate::stall::Watches;
 use crate::trace::Trace;
 use crossbeam_channel::{Receiver, Sender};
@@ -99,6 +99,7 @@ impl EventLoop {
             drain_until: None,
         };
         event_loop.engine.set_buffered_bytes_max(parts.buffered_bytes_max);
+        event_loop.engine.set_connections_max(parts.connection_limits.connections_max);
         for mut socket in sockets {
             socket.is_readable = true;
             event_loop.add(socket);
@@ -231,7 +232,12 @@ impl EventLoop {
                 continue;
             };
             let Some(id) = self.engine.id_at(slot) else { continue };
-            let may_read = event.is_readable() || event.is_read_closed() || event.is_error();
+            if event.is_error() || event.is_write_closed() {
+                // A reset, or both directions are closed. Linux still gives what had arrived before it.
+                self.engine.note_gone(id);
+                continue;
+            }
+            let may_read = event.is_readable() || event.is_read_closed();
             self.engine.note(id, may_read, event.is_read_closed(), event.is_writable());
         }
     }
@@ -277,6 +283,7 @@ impl EventLoop {
             let Some((mut stream, peer, plane)) = self.listeners.accept(now) else { return };
             if !self.addresses.admits(peer.ip(), open, &self.limits) {
                 self.engine.service().count_refused_connection();
+                self.engine.service().note_overload(Overload::Address, peer.ip());
                 // Best effort: a client that has sent its request already may see a reset instead.
                 _ = stream.write(TOO_MANY_CONNECTIONS);
                 continue;

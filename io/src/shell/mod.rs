@@ -23,6 +23,7 @@ pub mod pace;
 pub mod reader;
 #[cfg_attr(feature = "sim-mutants", path = "../../mutated/shell.rs")]
 mod rules;
+pub mod share;
 pub mod snapshots;
 pub mod sockets;
 pub mod timekeeper;

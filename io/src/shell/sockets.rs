@@ -5,7 +5,7 @@
 //! fired; when it fires too early it is armed again. 10,000 idle connections cost one firing each per idle limit.
 
 use super::rules;
-use super::turns::Place;
+use super::turns::{Order, Place};
 use super::wire::Wire;
 use crate::http::{self, Reply, RequestId};
 use crate::service::Plane;
@@ -35,6 +35,12 @@ pub struct Socket<W> {
     pub is_dirty: bool,
     /// Where it waits for its turn.
     pub place: Place,
+    /// Who it waits among.
+    pub order: Order,
+    /// It counts on the share of submits and long polls.
+    pub is_in_share: bool,
+    /// The request that is arriving finishes work: it is read also where memory is scarce.
+    pub is_finishing: bool,
     /// The bytes that it holds, as last counted.
     counted_bytes: usize,
 }
@@ -74,6 +80,9 @@ impl<W: Wire> Socket<W> {
             armed_at: None,
             is_dirty: false,
             place: Place::None,
+            order: Order::Others,
+            is_in_share: false,
+            is_finishing: false,
             counted_bytes: 0,
         }
     }

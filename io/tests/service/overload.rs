@@ -1,10 +1,12 @@
 //! A hub at its limits: what is refused, what is answered all the same, and how refusals are counted.
 
+use crate::engine::{Client, Stage, request};
 use crate::scene::{self, NOW, ask_at};
 use serde_json::{Value, json};
 use sheratan_core::telemetry::Counter;
 use sheratan_core::{Command, DropReason, Millis, Setting, Timestamp};
-use sheratan_io::service::Service;
+use sheratan_io::http::Limits;
+use sheratan_io::service::{Plane, Service};
 
 fn service(settings: Vec<Setting>) -> Service {
     let mut service = scene::service(scene::settings());
@@ -155,4 +157,150 @@ fn clients_that_are_refused_together_do_not_return_together() {
     }
     assert!(waits.len() >= 15 && waits.iter().all(|ms| (40_000..=61_000).contains(ms)), "{waits:?}");
     assert!(deferrals.len() >= 150 && deferrals.iter().all(|ms| (100..=10_000).contains(ms)), "{deferrals:?}");
+}
+
+fn refuse(stage: &mut Stage, client: &Client, path: &str, body: &str) -> String {
+    stage.send(client, "POST", path, body);
+    stage.commit();
+    client.received()
+}
+
+const SUBMIT: &str = "/mesh/submit_request";
+const JOB: &str = r#"{"kind":"k"}"#;
+const PULL: &str = r#"{"node_id":"n","wait_ms":60000}"#;
+
+#[test]
+fn what_a_client_sent_that_has_gone_is_not_done() {
+    for (is_gone, applied) in [(true, 0), (false, 3)] {
+        let mut stage = Stage::new(scene::settings());
+        let client = stage.connect();
+        stage.put(&client, &request("POST", SUBMIT, JOB).repeat(3));
+        stage.end(&client);
+        if is_gone {
+            stage.engine.note_gone(client.id());
+        }
+        stage.round();
+        while stage.engine.has_ready() {
+            stage.round();
+        }
+        stage.commit();
+        // A client that closed only its own direction still reads.
+        assert_eq!(client.statuses(), vec![200; applied]);
+        assert_eq!(stage.engine.service().hub().counts().queued, applied as u64);
+    }
+}
+
+#[test]
+fn a_job_that_was_submitted_runs_whatever_becomes_of_its_client() {
+    let mut stage = Stage::new(scene::settings());
+    let client = stage.connect();
+    stage.put(&client, &request("POST", SUBMIT, JOB));
+    stage.round();
+    stage.engine.note_gone(client.id());
+    stage.commit();
+    assert_eq!(stage.engine.service().hub().counts().queued, 1);
+}
+
+#[test]
+fn the_poll_of_a_client_that_has_gone_is_unparked_at_once() {
+    let mut stage = Stage::new(scene::settings());
+    let (client, other) = (stage.connect(), stage.connect());
+    stage.send(&client, "POST", "/mesh/pull_requests", PULL);
+    assert_eq!(stage.engine.service().hub().queue().waiter_count(), 1);
+    stage.engine.note_gone(client.id());
+    assert_eq!(stage.engine.service().hub().queue().waiter_count(), 0);
+    stage.send(&other, "POST", SUBMIT, JOB);
+    stage.commit();
+    assert_eq!(stage.engine.service().hub().counts().queued, 1, "nobody was given the job");
+}
+
+#[test]
+fn submits_and_long_polls_hold_four_fifths_of_the_connections_and_the_rest_is_for_those_who_finish_work() {
+    let mut stage = Stage::new(scene::settings());
+    stage.engine.set_connections_max(5);
+    let clients: Vec<_> = (0..6).map(|_| stage.connect()).collect();
+    for client in &clients[..3] {
+        assert!(refuse(&mut stage, client, SUBMIT, JOB).starts_with("HTTP/1.1 200"));
+    }
+    // It leases one of the jobs, so its connection does not wait; then it does.
+    let pulled = refuse(&mut stage, &clients[3], "/mesh/pull_requests", r#"{"node_id":"n","max":3}"#);
+    let body: Value = serde_json::from_str(pulled.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON");
+    let job = body["jobs"][0].clone();
+    assert_eq!(refuse(&mut stage, &clients[3], "/mesh/pull_requests", PULL), "", "it is parked");
+    for (client, path, body) in [(&clients[4], SUBMIT, JOB), (&clients[5], "/mesh/pull_requests", PULL)] {
+        let reply = refuse(&mut stage, client, path, body);
+        assert!(reply.starts_with("HTTP/1.1 503") && reply.contains(r#""error":"overloaded""#), "{path}: {reply}");
+        assert!(reply.contains("Retry-After: 1") && reply.contains("Connection: close"), "{reply}");
+        stage.pass(Limits::DEFAULT.linger_ms);
+        assert!(stage.engine.socket(client.id()).is_none(), "it does not hold a connection that is kept");
+    }
+    // One that counts already may go on.
+    assert!(refuse(&mut stage, &clients[0], SUBMIT, JOB).starts_with("HTTP/1.1 200"));
+    let lease = json!({"node_id": "n", "leases": [job["lease_id"]]}).to_string();
+    let result = json!({"job_id": job["job_id"], "node_id": "n", "lease_id": job["lease_id"], "ok": true}).to_string();
+    let worker = stage.connect();
+    for (path, body) in [("/mesh/extend_lease", &lease), ("/mesh/submit_result", &result)] {
+        let reply = refuse(&mut stage, &worker, path, body);
+        assert!(reply.starts_with("HTTP/1.1 200"), "{path}: {reply}");
+    }
+    let control = stage.connect_from(Plane::Control, scene::LOCAL);
+    assert!(refuse(&mut stage, &control, "/mesh/heartbeat", r#"{"node_id":"n"}"#).starts_with("HTTP/1.1 200"));
+    // Whoever asks for something else gives its part up.
+    stage.send(&clients[1], "GET", "/livez", "");
+    let late = stage.connect();
+    assert!(refuse(&mut stage, &late, SUBMIT, JOB).starts_with("HTTP/1.1 200"));
+    let metrics = stage.connect();
+    stage.put(&metrics, "GET /metrics HTTP/1.1\r\nHost: hub\r\nAccept: text/plain\r\n\r\n");
+    stage.round();
+    let text = metrics.received();
+    assert!(text.contains(r#"overloaded_total{what="connections_of_submits_and_polls"} 2"#), "{text}");
+    let events = stage.engine.service().events().drain(..);
+    let sum: u64 = events.filter(|event| event.event == "OVERLOADED").map(|event| event.times).sum();
+    assert_eq!(sum, 2);
+}
+
+#[test]
+fn a_submit_is_refused_where_the_last_fifth_of_the_bytes_begins_and_a_result_is_not() {
+    let mut stage = Stage::new(scene::settings());
+    let hoarder = stage.connect();
+    stage.send(&hoarder, "POST", SUBMIT, &json!({"kind": "k", "params": "x".repeat(50_000)}).to_string());
+    stage.commit();
+    let reply = hoarder.received();
+    let job: Value = serde_json::from_str(reply.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON");
+    hoarder.block(true);
+    stage.send(&hoarder, "GET", &format!("/mesh/jobs/{}", job["job_id"].as_str().expect("an id")), "");
+    let held = stage.engine.buffered_bytes();
+    assert!(held > 50_000, "{held}");
+    let client = stage.connect();
+    for (max, expected) in [(held * 5 / 4 + 10_000, "200"), (held * 5 / 4 - 1_000, "503")] {
+        stage.engine.set_buffered_bytes_max(max);
+        let reply = refuse(&mut stage, &client, SUBMIT, JOB);
+        assert_eq!(&reply[9..12], expected, "{held} of {max}: {reply}");
+        let extended = refuse(&mut stage, &client, "/mesh/extend_lease", r#"{"node_id":"n","leases":["lease_x"]}"#);
+        assert!(extended.starts_with("HTTP/1.1 200"), "{extended}");
+    }
+}
+
+#[test]
+fn who_submitted_last_is_read_after_all_others_and_never_starves() {
+    let mut stage = Stage::new(scene::settings());
+    let (submitter, worker) = (stage.connect(), stage.connect());
+    assert!(refuse(&mut stage, &submitter, SUBMIT, JOB).starts_with("HTTP/1.1 200"));
+    assert!(refuse(&mut stage, &worker, "/mesh/pull_requests", r#"{"node_id":"n"}"#).contains("lease_id"));
+    stage.put(&submitter, &request("POST", SUBMIT, JOB));
+    stage.put(&worker, &request("POST", "/mesh/pull_requests", r#"{"node_id":"n"}"#));
+    stage.round();
+    stage.commit();
+    assert!(worker.received().contains(r#""jobs":[]"#), "it was read before the submit that came first");
+    assert_eq!(submitter.statuses(), [200]);
+    let others: Vec<_> = (0..20).map(|_| stage.connect()).collect();
+    for other in &others {
+        stage.put(other, &request("GET", "/livez", "").repeat(500));
+    }
+    for _ in 0..5 {
+        stage.put(&submitter, &request("POST", SUBMIT, JOB));
+        stage.round();
+        stage.commit();
+        assert_eq!(submitter.statuses(), [200], "it is served in each round");
+    }
 }

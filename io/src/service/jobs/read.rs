@@ -24,6 +24,10 @@ impl Service {
         if job.is_none_or(|job| job.is_final()) || wait_ms == 0 || self.is_draining {
             return Ok(self.show(now, caller, Read::Job(seq)));
         }
+        if !self.may_wait {
+            self.note_unparked(caller);
+            return Err(Problem::share_is_used());
+        }
         let id = self.long_polls.next_id();
         let until = long_polls::deadline(now, wait_ms);
         self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for: WaitsFor::End(seq) });

@@ -7,7 +7,7 @@ use crate::service::body::{self, Fields};
 use crate::service::long_polls::{self, LongPoll, REPLY_HEAD, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::query::{self, Query};
-use crate::service::{Answer, Caller, Service, reply};
+use crate::service::{Answer, Caller, Overload, Service, reply};
 use sheratan_core::limits::{DEFER_MS, PULL_JOBS_MAX, PULL_KINDS_MAX};
 use sheratan_core::{Caller as Asker, Command, Hub, Leased, Millis, NameSet, Outcome, Pull, Pulled, Timestamp};
 
@@ -87,9 +87,21 @@ impl Service {
             Some(pulled) => Ok(Answer::Reply(self.pull_reply(head, &pulled?))),
             None if wait_ms == 0 => Ok(Answer::Reply(Self::empty_pull_reply(head))),
             None => {
-                let id = self.long_polls.next_id();
-                if self.is_draining || !self.hub.park(id, &pull) {
+                if self.is_draining {
                     return Ok(Answer::Reply(Self::empty_pull_reply(head)));
+                }
+                if !self.may_wait {
+                    self.note_unparked(caller);
+                    return Err(Problem::share_is_used());
+                }
+                let id = self.long_polls.next_id();
+                if !self.hub.park(id, &pull) {
+                    // Without a pause the node would ask again at once.
+                    self.note_overload(Overload::LongPolls, caller.ip);
+                    self.refusals += 1;
+                    let defer_ms = self.hub.defer_unparked(self.refusals);
+                    let pulled = Pulled { node: None, leases: Vec::new(), defer_ms };
+                    return Ok(Answer::Reply(self.pull_reply(head, &pulled)));
                 }
                 let until = long_polls::deadline(now, wait_ms);
                 let waits_for = WaitsFor::Jobs { pull, asker, head };

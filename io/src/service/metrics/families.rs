@@ -146,6 +146,8 @@ impl Service {
         out.gauge("connections", "Connections of both planes", self.shell_counts.connections);
         let help = "Connections that were refused because their address has too many";
         out.counter("connections_refused", help, self.shell_counts.connections_refused);
+        let help = "Connections and requests refused because connections, bytes or long polls are at their limit";
+        out.counters("overloaded", help, "what", self.overloads.totals());
         let bytes = vec![one(self.shell_counts.buffered_bytes)];
         let help = "Bytes of requests and replies that all connections hold (max_buffered_bytes)";
         out.add(MetricType::Gauge, "buffered", Some(Unit::Bytes), help, bytes);

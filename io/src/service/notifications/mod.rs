@@ -289,6 +289,17 @@ impl Service {
         self.notifications.add(Event::new((ts, self.hub.calendar()), event, fill));
     }
 
+    /// Adds an event that stands for several.
+    pub(super) fn audit_times(
+        &mut self,
+        ts: Timestamp,
+        name: &'static str,
+        times: u64,
+        fill: impl FnOnce(&mut Object),
+    ) {
+        self.notifications.add(Event { times, ..Event::new((ts, self.hub.calendar()), name, fill) });
+    }
+
     /// Adds an event of the hub; refusals are collected for [`Service::add_drops`].
     pub(super) fn audit_hub(&mut self, ts: Timestamp, audit: &Audit) {
         match audit {

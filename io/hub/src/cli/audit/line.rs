@@ -11,10 +11,11 @@ const ALARMING: [&str; 6] =
     ["AUTH_FAILURE", "RESULT_INTEGRITY_FAIL", "ATTESTATION_SPOOF*", "IDENTITY_*", "AUDIT_LINE_TORN", "NODE_DEAD"];
 
 /// Events that deserve attention.
-const NOTABLE: [&str; 12] = [
+const NOTABLE: [&str; 13] = [
     "PORT_MISMATCH",
     "BACKPRESSURE_DROP",
     "INFLIGHT_SATURATED",
+    "OVERLOADED",
     "IDEMPOTENCY_KEY_COLLISION",
     "RETRY_EXHAUSTED",
     "RESULT_ORPHANED",
