@@ -457,8 +457,9 @@ impl Hub {
                         let left_out = match (self.queue.get(old).map(|job| job.state()), lacks_since) {
                             (Some(State::Final { result: whole, error: reason, .. }), _) => {
                                 // Earlier versions did not record what an answer lacks.
-                                let is_part =
-                                    (whole.is_some(), reason.is_some()) != (result.is_some(), error.is_some());
+                                let lacks = |of_job: bool, of_answer: bool| of_job && !of_answer;
+                                let is_part = lacks(whole.is_some(), result.is_some())
+                                    || lacks(reason.is_some(), error.is_some());
                                 is_part.then_some(LeftOut::InJob)
                             }
                             (_, Some(gone_at)) => {

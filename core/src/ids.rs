@@ -438,4 +438,22 @@ mod tests {
         assert_eq!(after.parse_lease_id(old.as_str(), |_| Some(AT)), Some(lease(7)));
         assert_eq!(after.parse_lease_id(old.as_str(), |_| None), None);
     }
+
+    /// A thousand keys that all fall into one of 4,096 buckets under a key that their author knows.
+    #[test]
+    fn idempotency_keys_that_collide_under_another_key_are_spread_like_any_others() {
+        const BUCKETS: u64 = 4_096;
+        let bucket = |key: &HubKey, text: &str| key.idempotency_key(text) as u64 % BUCKETS;
+        let (known, own) = (HubKey::new([0; 16]), HubKey::new(*b"a secret of ours"));
+        let mut chosen = (0_u64..).map(|n| format!("key {n}")).filter(|text| bucket(&known, text) == 0);
+        let chosen: Vec<_> = chosen.by_ref().take(1_000).collect();
+        let plain: Vec<_> = (0..1_000).map(|n| format!("job {n}")).collect();
+        let fullest = |texts: &[String]| {
+            let mut counts = vec![0; BUCKETS as usize];
+            texts.iter().for_each(|text| counts[bucket(&own, text) as usize] += 1);
+            counts.into_iter().max().expect("there are buckets")
+        };
+        // A thousand throws into 4,096 buckets: more than six in one of them is a matter of one in a hundred thousand.
+        assert!(fullest(&plain) <= 6 && fullest(&chosen) <= 6, "{} and {}", fullest(&plain), fullest(&chosen));
+    }
 }

@@ -178,3 +178,51 @@ fn a_class_that_a_superseded_job_leaves_is_room_for_the_next_ones() {
     let refusal = scene.try_submit(with(Some("key"), "another", 5_003));
     assert!(matches!(refusal, Err(Refusal::ClassesFull { .. })), "{refusal:?}");
 }
+
+/// A flood of fresh keys, each of whose jobs ends at once, against a store that is full: honest work that is repeated
+/// within the floor is done once; the flood is refused instead.
+#[test]
+fn a_flood_of_fresh_keys_makes_no_work_of_the_last_ten_minutes_run_twice() {
+    const KEYS_MAX: u64 = 300;
+    const FLOOR_MS: u64 = 600_000;
+    let mut scene = Scene::with(|limits| limits.idempotency_keys_max = KEYS_MAX);
+    let (mut honest, mut refused, mut fresh) = (Vec::new(), 0, 0);
+    for minute in 0..40 {
+        for second in 0..60 {
+            let now = (minute * 60 + second) * 1_000;
+            scene.at(now);
+            if second == 0 {
+                let key = format!("honest {minute}");
+                if let Ok(Submitted::Accepted { job, .. }) = scene.try_submit(a_key(&key)) {
+                    let lease = scene.lease("n").lease;
+                    assert_eq!(lease.job, job);
+                    scene.succeed(lease);
+                    honest.push((key, job, now));
+                }
+            }
+            for _ in 0..3 {
+                fresh += 1;
+                match scene.try_submit(a_key(&format!("fresh {fresh}"))) {
+                    Ok(_) => {
+                        _ = {
+                            let lease = scene.lease("n").lease;
+                            scene.succeed(lease)
+                        }
+                    }
+                    Err(refusal) => {
+                        assert!(matches!(refusal, Refusal::KeysFull { .. }), "{refusal:?}");
+                        refused += 1;
+                    }
+                }
+            }
+            for (key, job, ended_at) in honest.iter().filter(|(.., ended_at)| now - ended_at < FLOOR_MS) {
+                match scene.try_submit(a_key(key)) {
+                    Ok(Submitted::Final { job: same, .. }) => assert_eq!(same, *job),
+                    other => panic!("{key} of {} s ago: {other:?}", (now - ended_at) / 1_000),
+                }
+            }
+        }
+    }
+    assert!(scene.hub.dedup().len() as u64 <= KEYS_MAX);
+    assert!(honest.len() > 3 && refused > 1_000, "{} honest ones, {refused} refused", honest.len());
+}

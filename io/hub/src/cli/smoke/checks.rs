@@ -1,5 +1,6 @@
 //! Checks: the guarantees of the baseline, in the order in which they build on each other.
 
+mod repeated;
 mod tampered;
 
 use crate::client::calls::{Heartbeat, JobResult, LeasedJob, Submit};
@@ -63,7 +64,9 @@ pub const ALL: &[(&str, Check)] = &[
     ("a result with a wrong checksum is refused with 403", Checks::integrity),
     ("a tampered result is refused, audited and counted, and changes nothing", Checks::tampered),
     ("a result completes its job, and repeating it changes nothing", |checks| verdict(checks.complete())),
-    ("a repeated idempotency key gives the same job", |checks| verdict(checks.idempotency())),
+    ("a job that is submitted ten times under one key is one job with the same answers", |checks| {
+        verdict(checks.idempotency())
+    }),
     ("AUTH_FAILURE is in the audit log, without the token", Checks::audit_auth_failure),
     ("PORT_MISMATCH is in the audit log, without the query", Checks::audit_port_mismatch),
     ("the lines of the audit log are one chain", |checks| verdict(checks.audit_chain())),
@@ -253,23 +256,6 @@ impl Checks {
             }
         }
         Ok("200 with duplicate:true".to_owned())
-    }
-
-    fn idempotency(&self) -> Result<String, String> {
-        let submit = self.submit("normal", Some(&self.run));
-        let answers = self.client.submit_many(&[submit.clone(), submit.clone()]).map_err(said)?;
-        let [first, second] = &answers[..] else { return Err("two submits have not two answers".to_owned()) };
-        if first.job_id.is_none() || first.job_id != second.job_id || first.dedup || !second.dedup {
-            return Err(format!("the answers are {first:?} and {second:?}"));
-        }
-        let other = Submit { params: Some(to_raw_value("other").expect("a text is JSON")), ..submit };
-        let answers = self.client.submit_many(&[other]).map_err(said)?;
-        let code = answers.first().and_then(|answer| answer.error.as_deref());
-        self.finish_open();
-        match code {
-            Some("idempotency_key_collision") => Ok("and 409 for another payload".to_owned()),
-            code => Err(format!("another payload under the same key was answered with {code:?}")),
-        }
     }
 
     fn audit_auth_failure(&mut self) -> Verdict {
