@@ -130,6 +130,21 @@ fn in_a_retry_storm_most_is_refused_and_each_job_is_done_once() {
 }
 
 #[test]
+fn in_a_storm_of_duplicates_each_job_is_done_once_and_every_copy_is_answered() {
+    let report = run("duplicate-storm", 0.1);
+    assert_all_done(&report);
+    let tally = &report.tally;
+    assert_eq!(report.hub.submitted, tally.offered, "{report}");
+    assert_eq!((tally.accepted, tally.copied), (tally.offered, 9 * tally.offered), "{report}");
+    assert_eq!(
+        tally.repeated,
+        9 * tally.offered,
+        "all answers but one of each job name the job that is there: {report}"
+    );
+    assert!(tally.refused.contains_key("backpressure") && tally.offered > 1_000, "{report}");
+}
+
+#[test]
 fn a_hub_does_not_recover_while_impatient_clients_go_on() {
     let report = run("impatient-clients", 0.05);
     assert!(report.tally.unanswered > report.tally.offered, "{report}");

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 struct Parcel {
     jobs: Vec<Plan>,
     tries: u32,
+    /// Whether another parcel has the same jobs, and counts them.
+    is_copy: bool,
 }
 
 /// All clients. A client is one connection; which one sends a parcel makes no difference.
@@ -35,6 +37,13 @@ pub struct Clients {
     next_job: u64,
     arrival_draw: Draw,
     job_draw: Draw,
+}
+
+impl Parcel {
+    /// Its jobs, if no other parcel counts them.
+    fn offered(&self) -> u64 {
+        if self.is_copy { 0 } else { self.jobs.len() as u64 }
+    }
 }
 
 impl Clients {
@@ -96,7 +105,10 @@ impl Clients {
         let jobs = (0..count).map(|index| self.plan(now, self.next_job + index)).collect::<Vec<_>>();
         self.next_job += count;
         tally.offered += count;
-        self.send(net, tally, now, Parcel { jobs, tries: 0 });
+        for _ in 1..self.arrivals.copies {
+            self.send(net, tally, now, Parcel { jobs: jobs.clone(), tries: 0, is_copy: true });
+        }
+        self.send(net, tally, now, Parcel { jobs, tries: 0, is_copy: false });
         self.plan_offer(net, now);
     }
 
@@ -116,9 +128,10 @@ impl Clients {
             Said::Done | Said::Jobs(..) => unreachable!("a submit is not answered so"),
         };
         let mut entries = entries.into_iter();
+        let is_copy = parcel.is_copy;
         parcel.jobs.retain(|_| match entries.next().expect("one entry for each job") {
             Entry::Ok(status) => {
-                tally.accepted += 1;
+                *(if is_copy { &mut tally.copied } else { &mut tally.accepted }) += 1;
                 tally.repeated += u64::from(status != Status::Accepted);
                 false
             }
@@ -128,7 +141,7 @@ impl Clients {
             }
         });
         if !parcel.jobs.is_empty() {
-            let count = parcel.jobs.len() as u64;
+            let count = parcel.offered();
             if !self.try_later(net, now, parcel) {
                 tally.dropped += count;
             }
@@ -146,8 +159,8 @@ impl Clients {
     pub fn time_out(&mut self, net: &mut Network, tally: &mut Tally, now: Micros, line: LineId) {
         net.cut(now, line);
         let (parcel, _) = self.finish_request(line);
-        let count = parcel.jobs.len() as u64;
-        tally.unanswered += count;
+        tally.unanswered += parcel.jobs.len() as u64;
+        let count = parcel.offered();
         if !self.try_later(net, now, parcel) {
             tally.abandoned += count;
         }
@@ -174,7 +187,7 @@ impl Clients {
     pub fn pending(&self) -> u64 {
         let under_way = self.under_way.iter().flatten().map(|(parcel, _)| parcel);
         let parcels = under_way.chain(&self.backlog).chain(self.waiting.values());
-        parcels.map(|parcel| parcel.jobs.len() as u64).sum()
+        parcels.map(Parcel::offered).sum()
     }
 
     fn plan(&mut self, now: Micros, number: u64) -> Plan {

@@ -13,6 +13,7 @@ pub const ALL: &[Built] = &[
     ("slow-nodes", include_str!("../../scenarios/slow-nodes.toml")),
     ("poison-jobs", include_str!("../../scenarios/poison-jobs.toml")),
     ("retry-storm", include_str!("../../scenarios/retry-storm.toml")),
+    ("duplicate-storm", include_str!("../../scenarios/duplicate-storm.toml")),
     ("impatient-clients", include_str!("../../scenarios/impatient-clients.toml")),
     ("million-nodes", include_str!("../../scenarios/million-nodes.toml")),
     ("ten-million-queued", include_str!("../../scenarios/ten-million-queued.toml")),

@@ -125,10 +125,10 @@ impl Report {
                 "the hub has what it acknowledged, and nothing that was not sent",
             ),
             (
-                (tally.accepted + refused + tally.unanswered
-                    ..=tally.accepted + refused + tally.unanswered + self.pending)
+                (tally.accepted + tally.copied + refused + tally.unanswered
+                    ..=tally.accepted + tally.copied + refused + tally.unanswered + self.pending)
                     .contains(&tally.sent),
-                "sent = accepted + refused + unanswered",
+                "sent = accepted + copied + refused + unanswered",
             ),
             (tally.completed <= hub.completed, "no result is acknowledged that the hub does not have"),
         ];

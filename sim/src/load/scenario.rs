@@ -108,6 +108,9 @@ pub struct Arrivals {
     /// Whether each job has an idempotency key.
     #[serde(default)]
     pub keys: bool,
+    /// How often each job is submitted, all at once; more than once with keys only.
+    #[serde(default = "one")]
+    pub copies: u64,
     /// How often a refused job is tried again.
     #[serde(default)]
     pub tries_max: u32,
@@ -331,8 +334,9 @@ impl Scenario {
             between("retry_factor", arrivals.retry_factor, 1, 10)?;
             arrivals.rate.check().map_err(|reason| ("rate", reason))?;
             // What is sent again without a key may be two jobs.
-            if !arrivals.keys && (self.outage.is_some() || arrivals.timeout_ms.is_some()) {
-                let reason = "keys must be true where replies may be lost: an outage, or a timeout_ms".to_owned();
+            if !arrivals.keys && (self.outage.is_some() || arrivals.timeout_ms.is_some() || arrivals.copies > 1) {
+                let reason =
+                    "keys must be true where jobs are sent again: an outage, a timeout_ms, or copies".to_owned();
                 return Err(("arrivals", reason));
             }
         }

@@ -74,6 +74,8 @@ pub struct Tally {
     pub sent: u64,
     /// Jobs of which a client knows that the hub has them.
     pub accepted: u64,
+    /// The same, of further copies of jobs.
+    pub copied: u64,
     /// Answers that said that the hub has the job already.
     pub repeated: u64,
     /// Refusals of jobs, by code.
