@@ -216,7 +216,7 @@ fn read_address(value: &Value, pid: u32) -> Result<SocketAddr, String> {
     text.parse().map_err(|error| format!("{text} is no address: {error}"))
 }
 
-fn read_token(path: &Path) -> Result<String, Failure> {
+pub fn read_token(path: &Path) -> Result<String, Failure> {
     let text = fs::read_to_string(path).map_err(Failure::system(format!("read the token in {}", path.display())))?;
     Ok(text.trim().to_owned())
 }

@@ -59,6 +59,9 @@ enum Figure {
     /// More jobs than the workers can do: goodput, latency of submits, what a refusal costs.
     #[command(after_long_help = overload::EXAMPLES)]
     Overload(overload::Settings),
+    /// Throttling and recovery of a hub that runs; its queue is full for a while. Exits with 1 if a target is missed.
+    #[command(after_long_help = overload::running::EXAMPLES)]
+    LoadTest(overload::running::Settings),
     /// Requests that are refused or find nothing, with the trace and without it.
     Trace(trace::Settings),
 }
@@ -72,7 +75,8 @@ fn main() -> ExitCode {
                 terminal::note(format_args!("sheratan-bench: the report cannot be written: {error}"));
                 return ExitCode::from(2);
             }
-            let is_missed = arguments.check && !report.is_met();
+            let is_checked = arguments.check || matches!(arguments.figure, Figure::LoadTest(_));
+            let is_missed = is_checked && !report.is_met();
             if is_missed { ExitCode::from(1) } else { ExitCode::SUCCESS }
         }
         Err(failure) => {
@@ -89,6 +93,7 @@ fn measure(figure: &Figure) -> Result<Report, Failure> {
         Figure::Core(settings) => machine::measure(settings),
         Figure::Hostile(settings) => hostile::measure(settings),
         Figure::Overload(settings) => overload::measure(settings),
+        Figure::LoadTest(settings) => overload::running::measure(settings),
         Figure::Trace(settings) => trace::measure(settings),
     }
 }
@@ -127,6 +132,7 @@ mod tests {
             "bench load --connections 8 --against-hub other/sheratan-hub --dir d",
             "bench overload --json --check",
             "bench overload --hub other/sheratan-hub --duration 12 --capacity 500",
+            "bench load-test --url http://127.0.0.1:8788 --token-file t",
             "bench trace --duration 6",
             "bench hostile --connections 100",
         ] {

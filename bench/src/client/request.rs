@@ -88,6 +88,19 @@ pub fn batch(target: &Target, kind: &str, count: usize) -> Vec<u8> {
     post(target, "/mesh/submit_requests", &format!(r#"{{"requests":[{}]}}"#, vec![entry; count].join(",")))
 }
 
+/// A request that submits a job of a kind, which expires.
+pub fn submit_with_ttl(target: &Target, kind: &str, ttl_secs: u64) -> Vec<u8> {
+    let params = payload(target.payload_bytes);
+    post(target, "/mesh/submit_request", &format!(r#"{{"kind":"{kind}","params":{params},"ttl_sec":{ttl_secs}}}"#))
+}
+
+/// A request for the metrics as JSON.
+pub fn metrics(target: &Target) -> Vec<u8> {
+    let Target { host, token, .. } = target;
+    let token = if token.is_empty() { String::new() } else { format!("X-Sheratan-Token: {token}\r\n") };
+    format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n{token}Accept: application/json\r\n\r\n").into_bytes()
+}
+
 /// A health request, which an idle connection sends before it becomes idle.
 pub fn livez(target: &Target) -> Vec<u8> {
     format!("GET /livez HTTP/1.1\r\nHost: {}\r\nX-Sheratan-Token: {}\r\n\r\n", target.host, target.token).into_bytes()

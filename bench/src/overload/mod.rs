@@ -9,10 +9,11 @@
 mod cost;
 mod flood;
 mod load;
+pub mod running;
 
 use crate::client::fleet::Fleet;
 use crate::client::latency::Latencies;
-use crate::client::request::Target;
+use crate::client::request::{Requests, Target};
 use crate::failure::Failure;
 use crate::hub::{self, Hub};
 use crate::interrupt::Interrupt;
@@ -179,7 +180,8 @@ fn measure_beyond(own: &hub::Settings, queue_depth_max: u64, interrupt: &Interru
     let target = target_of(&hub);
     let measure = |connections| -> Result<_, Failure> {
         let mut load = Load::connect(hub.data, &target, (BEYOND_WORKERS, Duration::ZERO), 0, interrupt.clone())?;
-        let flood = Flood::begin(hub.data, &target, &load::kind(), connections)?;
+        let submit = Requests::of_kind(&target, &load::kind(), &load::kind(), 0).submit;
+        let flood = Flood::begin(hub.data, &submit, connections)?;
         load.run(WARM)?;
         let counts = load.run(PEAK_TIME)?;
         Ok((counts, flood.end()?))
