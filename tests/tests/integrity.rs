@@ -114,6 +114,51 @@ fn a_job_shows_the_checksum_of_its_worker_also_after_a_restart() {
     check(&hub);
 }
 
+/// How many records the journal has.
+fn records(hub: &Hub) -> String {
+    let text = hub.data().ask("GET", "/metrics", &[("Accept", "text/plain")]);
+    let text = String::from_utf8(text.body).expect("metrics are text");
+    let line = text.lines().find(|line| line.starts_with("sheratan_hub_journal_records_total"));
+    line.expect("the journal's records are counted").to_owned()
+}
+
+#[test]
+fn a_tampered_result_changes_nothing_and_one_under_a_used_id_is_no_repeat() {
+    let hub = Hub::start();
+    let job_id = hub.submit(keyed("tampered"));
+    let job = hub.data().get("/mesh/pull_requests/n").ok()["jobs"][0].clone();
+    let (before, count) = (hub.job(&job_id), records(&hub));
+    let mut honest = result(&job, "n", &json!({"sum": 41}));
+    honest["result_id"] = json!("r-1");
+    let changes =
+        [("result", json!({"sum": 42})), ("result", Value::Null), ("error", json!("e")), ("ok", json!(false))];
+    for (member, value) in &changes {
+        let mut tampered = honest.clone();
+        tampered[*member] = value.clone();
+        for (path, body) in
+            [("/mesh/submit_result", tampered.clone()), ("/mesh/submit_results", json!({"results": [tampered]}))]
+        {
+            let answer = hub.data().post(path, &body);
+            let refused = if answer.status == 200 { answer.json()["results"][0].clone() } else { answer.json() };
+            assert_eq!(
+                (&refused["error"], &refused["reason"]),
+                (&json!("result_integrity_fail"), &json!("sha_mismatch"))
+            );
+        }
+        assert_eq!((hub.job(&job_id), records(&hub)), (before.clone(), count.clone()), "{member}");
+    }
+    until("each is in the audit log", || hub.audit("RESULT_INTEGRITY_FAIL").len() == 2 * changes.len());
+    assert_eq!(hub.data().post("/mesh/submit_result", &honest).ok()["status"], "completed");
+    assert_eq!(hub.data().post("/mesh/submit_result", &honest).ok()["duplicate"], true);
+    let mut other = result(&job, "n", &json!({"sum": 42}));
+    other["result_id"] = json!("r-1");
+    let refused = hub.data().post("/mesh/submit_result", &other);
+    assert_eq!((refused.status, refused.error().as_str()), (409, "already_final"));
+    other["result"] = json!({"sum": 43});
+    assert_eq!(hub.data().post("/mesh/submit_result", &other).error(), "result_integrity_fail");
+    assert_eq!(hub.job(&job_id)["result"], json!({"sum": 41}));
+}
+
 /// Ends a new job with a result that is signed with this key; the answer.
 fn end_signed(hub: &Hub, key: &str) -> (u16, Value) {
     hub.submit(json!({"kind": "signed"}));
