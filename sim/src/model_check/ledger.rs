@@ -6,7 +6,9 @@
 
 use crate::model_check::violation::{Violation, holds};
 use sheratan_core::limits::{PULL_JOBS_MAX, RECLAIMS_MAX};
-use sheratan_core::{Command, CompletedStatus, Effect, FinalStatus, Hub, JobSeq, Leased, Outcome, State, Submitted};
+use sheratan_core::{
+    Command, CompletedStatus, Effect, FinalStatus, Hub, JobSeq, Leased, Name, Outcome, State, Submitted,
+};
 use std::collections::BTreeMap;
 
 /// The answers that clients were given.
@@ -43,7 +45,13 @@ impl Ledger {
     /// Checks a command's outcome; `hub` has just returned it.
     pub fn outcome(&mut self, command: &Command, outcome: &Outcome, hub: &Hub) -> Result<(), Violation> {
         match (command, outcome) {
-            (Command::Submit(_), Outcome::Submitted(Submitted::Accepted { job, .. })) => self.accept(*job, hub),
+            (Command::Submit(submit), Outcome::Submitted(Submitted::Accepted { job, .. })) => {
+                // A job that ended and was dropped within its submit names nobody any more.
+                let client = hub.queue().get(*job).map(|job| job.client().cloned());
+                let is_named = client.is_none_or(|client| client == submit.client);
+                holds(is_named, || format!("job {} does not name the client of its submit", job.get()))?;
+                self.accept(*job, hub)
+            }
             (Command::Pull(pull), Outcome::Pulled(pulled)) => {
                 let jobs_max = pull.jobs_max.clamp(1, PULL_JOBS_MAX) as usize;
                 holds(pulled.leases.len() <= jobs_max, || "a pull gave more jobs than were asked for".to_owned())?;
@@ -68,6 +76,7 @@ impl Ledger {
 
     /// Checks that every accepted job is there, or ended and was dropped, and that a final job stays as it ended. O(n).
     pub fn check(&mut self, hub: &Hub) -> Result<(), Violation> {
+        check_results(hub)?;
         for seq in (1..=self.accepted).map(JobSeq::new) {
             let ended = self.ended.get(&seq).copied();
             match (hub.queue().get(seq).map(|job| job.state()), ended) {
@@ -120,6 +129,23 @@ impl Ledger {
         let text = hub.ids().lease_id(lease, hub.now());
         holds(hub.parse_lease_id(text.as_str()) == Some(lease), || format!("{text} does not read back"))
     }
+}
+
+/// Checks that each client's results are its final jobs, in the order in which they ended.
+fn check_results(hub: &Hub) -> Result<(), Violation> {
+    let mut by_client: BTreeMap<&Name, Vec<(u64, JobSeq)>> = BTreeMap::new();
+    for job in hub.queue().iter_from(JobSeq::FIRST) {
+        if let (Some(client), State::Final { number, .. }) = (job.client(), job.state()) {
+            by_client.entry(client).or_default().push((number, job.seq()));
+        }
+    }
+    for (client, mut ended) in by_client {
+        ended.sort_unstable();
+        let read: Vec<_> = hub.queue().results_from(client, 0).map(|job| job.seq()).collect();
+        let is_same = read.iter().eq(ended.iter().map(|(_, job)| job));
+        holds(is_same, || format!("the results of {client} are {read:?}, its jobs ended as {ended:?}"))?;
+    }
+    Ok(())
 }
 
 fn job_status(hub: &Hub, seq: JobSeq) -> &'static str {
