@@ -105,7 +105,12 @@ impl Drop for Member {
 impl Hub {
     /// Starts a hub on free ports and waits until it listens.
     pub fn start(folder: &Path) -> Result<Self, Failure> {
-        Self::start_at(folder, "127.0.0.1:0", "127.0.0.1:0")
+        Self::start_with(folder, &[])
+    }
+
+    /// The same with these flags of `serve`.
+    pub fn start_with(folder: &Path, flags: &[&str]) -> Result<Self, Failure> {
+        Self::start_at(folder, "127.0.0.1:0", "127.0.0.1:0", flags)
     }
 
     /// Kills the hub, which cannot clean up.
@@ -115,7 +120,7 @@ impl Hub {
 
     /// Restarts a killed hub on the same data folder and addresses.
     pub fn restart(&mut self, folder: &Path) -> Result<(), Failure> {
-        *self = Self::start_at(folder, &self.addrs.control.clone(), &self.addrs.data.clone())?;
+        *self = Self::start_at(folder, &self.addrs.control.clone(), &self.addrs.data.clone(), &[])?;
         Ok(())
     }
 
@@ -155,10 +160,11 @@ impl Hub {
         Member::start(&arguments, folder.join(format!("{}.log", plan.node)))
     }
 
-    fn start_at(folder: &Path, control: &str, data: &str) -> Result<Self, Failure> {
+    fn start_at(folder: &Path, control: &str, data: &str, flags: &[&str]) -> Result<Self, Failure> {
         let data_dir = folder.join("data");
         let arguments = ["serve", "--control-addr", control, "--data-addr", data, "--data-dir"].map(OsStr::new);
-        let arguments = [&arguments[..], &[data_dir.as_os_str()]].concat();
+        let flags: Vec<_> = flags.iter().map(OsStr::new).collect();
+        let arguments = [&arguments[..], &[data_dir.as_os_str()], &flags].concat();
         let mut member = Member::start(&arguments, folder.join("hub.log"))?;
         let pid = member.child.id();
         let started = Instant::now();

@@ -3,7 +3,7 @@
 //! Real processes on a temporary data folder: what is shown is what a user gets. With `--crash` the hub is killed in
 //! the middle and restarted, and [`proof`] checks that each job has exactly one result.
 
-mod cast;
+pub mod cast;
 pub mod exec;
 mod folder;
 mod proof;

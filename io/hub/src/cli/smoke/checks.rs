@@ -2,6 +2,7 @@
 
 mod repeated;
 mod tampered;
+mod throttled;
 
 use crate::client::calls::{Heartbeat, JobResult, LeasedJob, Submit};
 use crate::client::integrity::Integrity;
@@ -67,6 +68,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("a job that is submitted ten times under one key is one job with the same answers", |checks| {
         verdict(checks.idempotency())
     }),
+    ("a full queue refuses with 429, and accepts when there is room", |_| throttled::check()),
     ("AUTH_FAILURE is in the audit log, without the token", Checks::audit_auth_failure),
     ("PORT_MISMATCH is in the audit log, without the query", Checks::audit_port_mismatch),
     ("the lines of the audit log are one chain", |checks| verdict(checks.audit_chain())),
