@@ -285,6 +285,9 @@ impl Client {
             let run_at = Utc::from_millis((WALL_START_US + scene.now) / 1_000 + of % 8_000);
             body += &format!(r#","run_at_utc":"{}""#, Rfc3339::new(run_at));
         }
+        if of % 3 == 1 {
+            body += &format!(r#","client":{{"node_id":"client{}"}}"#, of % 2);
+        }
         body.push('}');
         self.waiting.push_back(Submit { key, variant, kind, params, body, tries: 0, mark: self.marks });
     }

@@ -1,4 +1,5 @@
-//! Reader: reads jobs that were acknowledged, waits for their ends, and pages through all jobs and the audit log.
+//! Reader: reads jobs that were acknowledged, waits for their ends, and pages through all jobs, a client's results and the
+//! audit log.
 
 use super::http::{Reply, get};
 use super::logs::LogPage;
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 use sheratan_core::limits::ATTEMPTS_KEPT_MAX;
 use sheratan_io::audit::seq_of;
 use sheratan_io::service::Plane;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// A reader's connections: reads, which are pipelined, waits, and pages of the audit log.
 const READS: usize = 0;
@@ -40,6 +41,11 @@ pub struct Reader {
     waiting: Option<(String, Micros)>,
     /// Where the next page begins.
     cursor: Option<String>,
+    /// The client whose results it reads.
+    client: u64,
+    /// Where the results begin that it has not read, and those that it has read.
+    results_after: Option<String>,
+    results_read: BTreeSet<String>,
     /// The page of the audit log that it has requested, without its lines.
     log_page: Option<LogPage>,
     /// The last line of the audit log that it has read.
@@ -50,6 +56,7 @@ pub struct Reader {
 enum Read {
     Job(String),
     Page { cursor: Option<String>, status: Option<&'static str> },
+    Results,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +70,13 @@ struct ShownPage<'a> {
     #[serde(borrow)]
     jobs: Vec<ShownJob<'a>>,
     next_cursor: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct ShownResults<'a> {
+    #[serde(borrow)]
+    results: Vec<ShownJob<'a>>,
+    cursor: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -90,9 +104,11 @@ struct ShownAttempt {
 
 impl Reader {
     /// A reader without jobs.
-    pub fn new(_no: u64) -> Self {
-        let (known, reads) = Default::default();
-        Reader { known, reads, waiting: None, cursor: None, log_page: None, line: 0 }
+    pub fn new(no: u64) -> Self {
+        let (known, reads, results_read) = Default::default();
+        let (client, results_after) = (no % 2, None);
+        let (waiting, cursor, log_page, line) = (None, None, None, 0);
+        Reader { known, reads, waiting, cursor, client, results_after, results_read, log_page, line }
     }
 
     /// Adds a job that was acknowledged.
@@ -116,7 +132,11 @@ impl Reader {
         }
         let room = (scene.plan.traffic.pipeline_max.max(1) as usize).saturating_sub(self.reads.len());
         for _ in 0..room.min(1 + scene.draw.below(4) as usize) {
-            if scene.draw.chance(200) { self.read_page(scene) } else { self.read_job(scene) }
+            match scene.draw.below(10) {
+                0 | 1 => self.read_page(scene),
+                2 => self.read_results(scene),
+                _ => self.read_job(scene),
+            }
         }
     }
 
@@ -142,8 +162,41 @@ impl Reader {
                     page: Page { rows, cursor, status: filter, next_cursor },
                 });
             }
-            Read::Page { .. } => {}
+            Read::Results if status == 200 => self.on_results(&body, asked_at, scene),
+            // The hub has lost the records that the cursor is from.
+            Read::Results if status == 400 => {
+                self.results_after = None;
+                self.results_read.clear();
+                scene.marks.push("results read: begun again");
+            }
+            Read::Page { .. } | Read::Results => {}
         }
+    }
+
+    /// Requests the results that it has not read, unless it waits for such an answer.
+    fn read_results(&mut self, scene: &mut Scene) {
+        if self.reads.iter().any(|read| matches!(read, Read::Results)) {
+            return;
+        }
+        let after = self.results_after.as_ref().map_or(String::new(), |after| format!("&after={after}"));
+        let path = format!("/mesh/results/client{}?limit=5{after}", self.client);
+        scene.call(READS, get(&path, TOKEN), 10 * SECOND);
+        self.reads.push_back(Read::Results);
+    }
+
+    /// Each result is one that it has not read.
+    fn on_results(&mut self, body: &[u8], asked_at: Micros, scene: &mut Scene) {
+        let ShownResults { results, cursor } =
+            serde_json::from_slice(body).expect("results are what the contract says");
+        scene.marks.push(if results.is_empty() { "results read: nothing new" } else { "results read" });
+        for row in results.iter().map(row_of) {
+            if !self.results_read.insert(row.job_id.clone()) {
+                let asked = format!("the results after {:?}", self.results_after);
+                scene.observations.push(Observation::Mismatched { asked, answered: format!("{} again", row.job_id) });
+            }
+            scene.observations.push(Observation::JobShown { asked_at, row });
+        }
+        self.results_after = Some(cursor.to_owned());
     }
 
     fn read_job(&mut self, scene: &mut Scene) {

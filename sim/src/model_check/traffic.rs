@@ -292,7 +292,7 @@ impl Traffic {
             retry_budget_ms: self.sometimes(200, 20_000),
             lease_duration_ms: self.sometimes(300, 4_000),
             idempotency,
-            client: self.draw.chance(300).then(|| name("client", self.draw.below(3))),
+            client: (variant > 0).then(|| name("client", variant)),
         }
     }
 

@@ -397,7 +397,8 @@ impl Model {
         let left_out = match answer.is_whole {
             true => None,
             false if is_held => Some(LeftOut::InJob),
-            false => Some(LeftOut::Gone(answer.gone_at)),
+            // At the end of time no instant is told from none.
+            false => Some(LeftOut::Gone(answer.gone_at.filter(|at| *at != Timestamp::NEVER))),
         };
         Ok(Known::Repeat(Submitted::Final { job: row.job, status, result, error, integrity, left_out }))
     }
