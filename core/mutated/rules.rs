@@ -54,8 +54,8 @@ pub(crate) fn is_exhausted(charged: u32, attempts_max: u32) -> bool {
     real::is_exhausted(charged + u32::from(is_active(Mutant::AttemptCountedTwice)), attempts_max)
 }
 
-pub(crate) fn may_reclaim(uncharged: u32) -> bool {
-    real::may_reclaim(uncharged) || is_active(Mutant::ReclaimedForEver)
+pub(crate) fn may_reclaim(returns: u32) -> bool {
+    real::may_reclaim(returns) || is_active(Mutant::ReclaimedForEver)
 }
 
 pub(crate) fn is_too_late(expires_at: Timestamp, due_at: Timestamp) -> bool {
@@ -66,11 +66,16 @@ pub(crate) fn retry_at(now: Timestamp, delay: Millis) -> Timestamp {
     real::retry_at(now, if is_active(Mutant::RetryDelayIgnored) { Millis::ZERO } else { delay })
 }
 
-pub(crate) fn extended_until(until: Timestamp, now: Timestamp, duration: Millis, expires_at: Timestamp) -> Timestamp {
-    if is_active(Mutant::ExtensionShortensLease) && now < expires_at {
+pub(crate) fn extended_until(
+    until: Timestamp,
+    now: Timestamp,
+    duration: Millis,
+    bounds: (Timestamp, Timestamp),
+) -> Timestamp {
+    if is_active(Mutant::ExtensionShortensLease) && now < bounds.0 {
         now + duration
     } else {
-        real::extended_until(until, now, duration, expires_at)
+        real::extended_until(until, now, duration, bounds)
     }
 }
 

@@ -27,6 +27,17 @@ impl<K: AscendingKey, const CAPACITY_MIN: usize> AscendingQueue<K, CAPACITY_MIN>
         self.keys.front().copied()
     }
 
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.keys.len() - self.tombstones
+    }
+
+    /// How many keys are smaller than this one. O(n) in those, if any were removed from among them.
+    pub fn before(&self, key: K) -> usize {
+        let index = self.keys.partition_point(|other| other.without_tombstone() < key);
+        if self.tombstones == 0 { index } else { self.keys.range(..index).filter(|key| !is_tombstone(**key)).count() }
+    }
+
     /// Pushes a key to the end; `false` if it is not above the last one.
     pub fn push(&mut self, key: K) -> bool {
         let is_last = self.keys.back().is_none_or(|last| last.without_tombstone() < key);

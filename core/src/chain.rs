@@ -75,9 +75,10 @@ impl Chain {
             Outcome::Extended(extended) => {
                 for lease in extended {
                     self.fold_all(match lease {
-                        Extended::Until(until) => [1, until.as_millis()],
+                        Extended::Until { until, .. } => [1, until.as_millis()],
                         Extended::LeaseLost => [2, 0],
                         Extended::Cancelled => [3, 0],
+                        Extended::Revoked => [4, 0],
                     });
                 }
                 [6, extended.len() as u64, 0, 0]
@@ -85,12 +86,20 @@ impl Chain {
             Outcome::Completed(Completed { job, status, .. }) => match status {
                 CompletedStatus::Final(status) => [7, job.get(), *status as u64, 0],
                 CompletedStatus::RetryScheduled(at) => [8, job.get(), at.as_millis(), 0],
+                CompletedStatus::Acknowledged => [13, job.get(), 0, 0],
             },
             Outcome::Refused(_) => [9, 0, 0, 0],
             Outcome::Reclaimed(jobs) => {
                 jobs.iter().for_each(|job| self.fold_all([job.get()]));
                 [12, jobs.len() as u64, 0, 0]
             }
+            Outcome::Released(leases) => {
+                leases.iter().for_each(|released| self.fold_all([*released as u64]));
+                [14, leases.len() as u64, 0, 0]
+            }
+            Outcome::KindSet { version } => [15, *version, 0, 0],
+            Outcome::ActBegun { act, matched } => [16, (*act).into(), *matched, 0],
+            Outcome::Parked { orphan, .. } => [17, *orphan, 0, 0],
         };
         let mut words = [0; OUTCOME_WORDS + COUNT_WORDS];
         words[..OUTCOME_WORDS].copy_from_slice(&outcome_words);
@@ -124,7 +133,7 @@ fn multiply(word: u64, factor: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::ids::{LeaseRef, NodeIndex};
-    use crate::outcome::{FinalStatus, Leased, Pulled};
+    use crate::outcome::{FinalStatus, Leased, Pulled, Released};
     use crate::time::{Millis, Timestamp};
     use std::collections::BTreeSet;
 
@@ -146,9 +155,10 @@ mod tests {
                 node: Some(NodeIndex::new(node)),
                 leases: leases.to_vec(),
                 defer_ms: Millis::ZERO,
+                withheld: None,
             })
         };
-        let until = |ms| Extended::Until(Timestamp::from_millis(ms));
+        let until = |ms| Extended::Until { until: Timestamp::from_millis(ms), is_last: false };
         let accepted = |supersedes: Option<u64>, replaces: Option<u64>| {
             let (supersedes, replaces) = (supersedes.map(JobSeq::new), replaces.map(JobSeq::new));
             Outcome::Submitted(Submitted::Accepted { job: JobSeq::new(9), supersedes, replaces })
@@ -175,6 +185,17 @@ mod tests {
             Outcome::Extended(vec![until(6), until(5)]),
             Outcome::Extended(vec![until(5), Extended::LeaseLost]),
             Outcome::Extended(vec![until(5), Extended::Cancelled]),
+            Outcome::Extended(vec![until(5), Extended::Revoked]),
+            Outcome::Released(vec![Released::Given]),
+            Outcome::Released(vec![Released::Acknowledged]),
+            Outcome::KindSet { version: 1 },
+            Outcome::KindSet { version: 2 },
+            Outcome::ActBegun { act: 1, matched: 1 },
+            Outcome::ActBegun { act: 2, matched: 1 },
+            Outcome::ActBegun { act: 1, matched: 2 },
+            Outcome::Parked { orphan: 1, is_duplicate: false },
+            Outcome::Parked { orphan: 2, is_duplicate: false },
+            completed(CompletedStatus::Acknowledged),
             completed(CompletedStatus::Final(FinalStatus::Completed)),
             completed(CompletedStatus::Final(FinalStatus::Dead)),
             retry(5),

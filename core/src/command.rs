@@ -2,12 +2,15 @@
 //!
 //! The tables at the end are the encoding: the number of a variant or member never changes, a new one gets the next.
 
+use crate::acts::BeginAct;
 use crate::encoding::{DecodeError, Encoded, Reader, members, numbered};
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::integrity::stored::ResultIntegrity;
 use crate::name::Name;
 use crate::name_set::NameSet;
+use crate::orphans::ParkResult;
 use crate::payload::Payload;
+use crate::queue::kind_rules::KindRules;
 use crate::rules::RulesVersion;
 use crate::salts::Salt;
 use crate::settings::Setting;
@@ -43,6 +46,39 @@ pub enum Command {
     SetCalendar(Calendar),
     /// The machine slept for this long from the record's instant on.
     Slept(Millis),
+    /// A job is no longer wanted.
+    Cancel(JobSeq),
+    /// A node gives leases back.
+    Release(Release),
+    /// An operator sets the rules of a kind.
+    SetKind(Box<SetKind>),
+    /// An operator requeues a dead letter.
+    Requeue(JobSeq),
+    /// An operator discards a dead letter.
+    Discard(JobSeq),
+    /// An operator takes a node out of service.
+    Drain(Drain),
+    /// A drained node is in service again.
+    Resume(Name),
+    /// An operator has the hub forget a node.
+    RemoveNode(Name),
+    /// An operator acts on many dead letters.
+    BeginAct(Box<BeginAct>),
+    /// An operator ends an act on many dead letters.
+    CancelAct(u32),
+    /// A result came for an unknown job.
+    ParkResult(Box<ParkResult>),
+    /// An operator makes an orphan the result of a job.
+    AdoptOrphan(AdoptOrphan),
+    /// An operator discards an orphan.
+    DiscardOrphan(u64),
+}
+
+/// An orphan becomes the result of a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AdoptOrphan {
+    pub orphan: u64,
+    pub job: JobSeq,
 }
 
 /// A node's description of itself.
@@ -79,7 +115,8 @@ pub struct Submit {
     pub kind: Name,
     /// Any JSON.
     pub params: Option<Payload>,
-    pub priority: Priority,
+    /// That of the kind's rules, or normal, if absent.
+    pub priority: Option<Priority>,
     /// Only nodes of this zone run the job.
     pub zone: Zone,
     /// Only nodes that have all of these capabilities run the job.
@@ -100,6 +137,8 @@ pub struct Submit {
     pub idempotency: Option<Idempotency>,
     /// The node that submits it, as it says itself: its results are for it.
     pub client: Option<Name>,
+    /// How long one attempt may take, from its lease on, however often the lease is extended.
+    pub max_run_ms: Option<Millis>,
 }
 
 /// How repeats of a submit are recognised and answered.
@@ -166,6 +205,10 @@ pub struct Extend {
     pub leases: Vec<LeaseRef>,
     /// How long the leases last from now on; the job's or the hub's own duration if absent.
     pub lease_duration_ms: Option<Millis>,
+    /// Percent; shown with each of the jobs.
+    pub progress: Option<u8>,
+    /// What the node says about its work; shown with each of the jobs.
+    pub note: Option<Name>,
 }
 
 /// A job's result, as its node submits it. The shell, which holds the key, has checked its integrity.
@@ -185,6 +228,36 @@ pub struct Complete {
     pub mark: ResultMark,
     /// What the result is stored with, if it ends its job.
     pub integrity: Option<Box<ResultIntegrity>>,
+    /// When its node wants the next attempt: instead of the usual delay.
+    pub retry_after_ms: Option<Millis>,
+}
+
+/// A node's request to give leases back.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Release {
+    /// The node that holds them.
+    pub node: Name,
+    pub leases: Vec<LeaseRef>,
+}
+
+/// The rules of a kind, as an operator sets them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SetKind {
+    pub kind: Name,
+    /// All of them: what is absent is not set any more.
+    pub rules: KindRules,
+    /// Only if the rules have this version, so that two operators do not undo each other's changes.
+    pub expected: Option<u64>,
+}
+
+/// A node gets no more jobs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Drain {
+    pub node: Name,
+    /// How long its leases may be extended. If absent, they are not.
+    pub deadline_ms: Option<Millis>,
+    /// Why; shown.
+    pub reason: Option<Name>,
 }
 
 /// Distinguishes a repeat of a result from another result.
@@ -205,7 +278,7 @@ impl Submit {
         Submit {
             kind,
             params,
-            priority: Priority::Normal,
+            priority: None,
             zone: Zone::DEFAULT,
             requires: NameSet::EMPTY,
             delay_ms: Millis::ZERO,
@@ -216,6 +289,7 @@ impl Submit {
             lease_duration_ms: None,
             idempotency: None,
             client: None,
+            max_run_ms: None,
         }
     }
 }
@@ -285,6 +359,19 @@ impl Encoded for Command {
             Command::Reclaim(leases) => put(12, &|out| leases.encode(out)),
             Command::SetCalendar(calendar) => put(11, &|out| calendar.encode(out)),
             Command::Slept(duration) => put(13, &|out| duration.encode(out)),
+            Command::Cancel(job) => put(14, &|out| job.encode(out)),
+            Command::Release(release) => put(15, &|out| release.encode(out)),
+            Command::SetKind(set) => put(16, &|out| set.encode(out)),
+            Command::Requeue(job) => put(17, &|out| job.encode(out)),
+            Command::Discard(job) => put(18, &|out| job.encode(out)),
+            Command::Drain(drain) => put(19, &|out| drain.encode(out)),
+            Command::Resume(node) => put(20, &|out| node.encode(out)),
+            Command::RemoveNode(node) => put(21, &|out| node.encode(out)),
+            Command::BeginAct(begin) => put(22, &|out| begin.encode(out)),
+            Command::CancelAct(act) => put(23, &|out| act.encode(out)),
+            Command::ParkResult(parked) => put(24, &|out| parked.encode(out)),
+            Command::AdoptOrphan(adopt) => put(25, &|out| adopt.encode(out)),
+            Command::DiscardOrphan(orphan) => put(26, &|out| orphan.encode(out)),
         }
     }
 
@@ -303,6 +390,19 @@ impl Encoded for Command {
             12 => Command::Reclaim(Encoded::decode(from)?),
             11 => Command::SetCalendar(Encoded::decode(from)?),
             13 => Command::Slept(Encoded::decode(from)?),
+            14 => Command::Cancel(Encoded::decode(from)?),
+            15 => Command::Release(Encoded::decode(from)?),
+            16 => Command::SetKind(Encoded::decode(from)?),
+            17 => Command::Requeue(Encoded::decode(from)?),
+            18 => Command::Discard(Encoded::decode(from)?),
+            19 => Command::Drain(Encoded::decode(from)?),
+            20 => Command::Resume(Encoded::decode(from)?),
+            21 => Command::RemoveNode(Encoded::decode(from)?),
+            22 => Command::BeginAct(Encoded::decode(from)?),
+            23 => Command::CancelAct(Encoded::decode(from)?),
+            24 => Command::ParkResult(Encoded::decode(from)?),
+            25 => Command::AdoptOrphan(Encoded::decode(from)?),
+            26 => Command::DiscardOrphan(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("command", other.into())),
         })
     }
@@ -331,6 +431,7 @@ members!(Submit {
     11 lease_duration_ms,
     12 idempotency,
     13 client,
+    14 max_run_ms,
 });
 
 members!(Idempotency {
@@ -352,6 +453,8 @@ members!(Extend {
     1 node: required,
     2 leases: required,
     3 lease_duration_ms,
+    4 progress,
+    5 note,
 });
 
 members!(Complete {
@@ -364,6 +467,29 @@ members!(Complete {
     7 is_retryable: required,
     8 mark: required,
     9 integrity,
+    10 retry_after_ms,
+});
+
+members!(Release {
+    1 node: required,
+    2 leases: required,
+});
+
+members!(SetKind {
+    1 kind: required,
+    2 rules: required,
+    3 expected,
+});
+
+members!(AdoptOrphan {
+    1 orphan: required,
+    2 job: required,
+});
+
+members!(Drain {
+    1 node: required,
+    2 deadline_ms,
+    3 reason,
 });
 
 numbered!(Health { 0 Green, 1 Yellow, 2 Red });
@@ -438,7 +564,7 @@ mod tests {
         let submit = Submit {
             kind: name("k"),
             params: payload.clone(),
-            priority: Priority::Low,
+            priority: Some(Priority::Low),
             zone: Zone::new(name("z")),
             requires: set(&["c"]),
             delay_ms: Millis::new(1),
@@ -449,6 +575,7 @@ mod tests {
             lease_duration_ms: second,
             idempotency: Some(idempotency),
             client: Some(name("c")),
+            max_run_ms: second,
         };
         let lease = LeaseRef { job: JobSeq::new(300), generation: 2 };
         let complete = Complete {
@@ -461,7 +588,9 @@ mod tests {
             is_retryable: false,
             mark: ResultMark::IdAndContent { id: 2, content: 1 },
             integrity: Some(Box::new(ResultIntegrity { origin: Origin::Hub, sha256: [9; 32] })),
+            retry_after_ms: second,
         };
+        let rules = KindRules { inflight_max: Some(2), ..KindRules::NONE };
         let sevens = "0707070707070707070707070707070707070707070707070707070707070707";
         assert_eq!(sevens.len(), 64);
         vec![
@@ -475,8 +604,14 @@ mod tests {
                 "0601016e0203030101",
             ),
             (
-                Command::Extend(Extend { node: name("n"), leases: vec![lease], lease_duration_ms: None }),
-                "0701016e0201ac020200",
+                Command::Extend(Extend {
+                    node: name("n"),
+                    leases: vec![lease],
+                    lease_duration_ms: None,
+                    progress: Some(50),
+                    note: Some(name("half")),
+                }),
+                "0701016e0201ac0202043205",
             ),
             (Command::Complete(complete), "0801ac0202ac02020301"),
             (Command::AdoptRules(RulesVersion::FIRST), "0901"),
@@ -484,6 +619,23 @@ mod tests {
             (Command::Reclaim(vec![lease]), "0c01ac0202"),
             (Command::SetCalendar(Calendar::from_offset_ms(-151)), "0bad02"),
             (Command::Slept(Millis::new(300)), "0dac02"),
+            (Command::Cancel(JobSeq::new(300)), "0eac02"),
+            (Command::Release(Release { node: name("n"), leases: vec![lease] }), "0f01016e0201ac0202"),
+            (
+                Command::SetKind(Box::new(SetKind { kind: name("k"), rules, expected: Some(0) })),
+                "1001016b02010200030000",
+            ),
+            (Command::Requeue(JobSeq::new(300)), "11ac02"),
+            (Command::Discard(JobSeq::new(300)), "12ac02"),
+            (
+                Command::Drain(Drain { node: name("n"), deadline_ms: second, reason: Some(name("r")) }),
+                "1301016e02e80703017200",
+            ),
+            (Command::Resume(name("n")), "14016e"),
+            (Command::RemoveNode(name("n")), "15016e"),
+            (Command::CancelAct(300), "17ac02"),
+            (Command::AdoptOrphan(AdoptOrphan { orphan: 300, job: JobSeq::new(1) }), "1901ac02020100"),
+            (Command::DiscardOrphan(300), "1aac02"),
         ]
     }
 

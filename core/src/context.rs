@@ -4,13 +4,15 @@ use crate::ids::HubKey;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::queue::event::Event;
+use crate::rules::RulesVersion;
 use crate::time::Timestamp;
 use crate::timers::Timers;
 
-/// The instant and the settings, and the timers, ledger and events to change.
+/// The instant, the rules and the settings, and the timers, ledger and events to change.
 pub(crate) struct Context<'a> {
     pub now: Timestamp,
     pub key: &'a HubKey,
+    pub rules: RulesVersion,
     pub limits: &'a Limits,
     pub timers: &'a mut Timers,
     pub ledger: &'a mut Ledger,

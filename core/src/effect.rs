@@ -1,10 +1,13 @@
 //! Effects: what the shell has to do after a command or timer, beside the answer. A hub that replays a journal has
 //! none.
 
+use crate::acts::ActOn;
+use crate::envelope::Principal;
 use crate::ids::JobSeq;
 use crate::name::Name;
 use crate::outcome::{DropReason, FinalStatus};
 use crate::queue::EndedJob;
+use crate::queue::job::EndReason;
 use crate::queue::waiter::WaiterId;
 use crate::time::{Millis, Timestamp};
 
@@ -92,6 +95,60 @@ pub enum Audit {
         /// The first bytes of the refused payload's hash.
         new_hash_prefix: [u8; 4],
     },
+    /// A job became a dead letter.
+    DeadLetterAdded {
+        job: JobSeq,
+        kind: Name,
+        reason: EndReason,
+        /// How many leases it had.
+        attempts: u32,
+    },
+    /// An operator requeued a dead letter.
+    DeadLetterRequeued { job: JobSeq, kind: Name, by: Principal },
+    /// An operator discarded a dead letter.
+    DeadLetterDiscarded { job: JobSeq, kind: Name, by: Principal },
+    /// A dead letter went: another one needed the room, or it was kept for as long as letters are.
+    DeadLetterEvicted { job: JobSeq, kind: Name, is_aged: bool },
+    /// A result came for a dead letter.
+    DeadLetterCompleted { job: JobSeq, kind: Name },
+    /// An operator began to act on many dead letters.
+    ActBegan { act: u32, what: ActOn, matched: u64, by: Principal },
+    /// An act on many dead letters ended.
+    ActEnded {
+        act: u32,
+        what: ActOn,
+        done: u64,
+        /// Letters whose keys belong to other jobs.
+        skipped: u64,
+        /// The first and the last job that it changed.
+        jobs: Option<(JobSeq, JobSeq)>,
+        is_cancelled: bool,
+    },
+    /// A result came for an unknown job, and is kept.
+    ResultOrphaned {
+        orphan: u64,
+        /// The job's id as its node sent it.
+        job_id: Name,
+        node: Option<Name>,
+        /// How many older ones were dropped for it.
+        evicted: u64,
+    },
+    /// An operator made an orphan the result of a job.
+    OrphanAdopted { orphan: u64, job: JobSeq, node: Option<Name>, by: Principal },
+    /// An operator discarded an orphan.
+    OrphanDiscarded { orphan: u64, by: Principal },
+    /// A job was cancelled.
+    JobCancelled { job: JobSeq, by: Principal },
+    /// The rules of a kind were set.
+    KindChanged { kind: Name, version: u64, by: Principal },
+    /// The pause of a kind was over.
+    KindResumed { kind: Name },
+    /// An operator drained a node.
+    NodeDrained { node: Name, by: Principal },
+    /// An operator let a drained node work again.
+    NodeResumed { node: Name, by: Principal },
+    /// An operator had a node forgotten.
+    NodeRemoved { node: Name, by: Principal },
     /// A node was seen for the first time.
     NodeRegistered { node: Name },
     /// A stale or dead node was seen again.

@@ -130,6 +130,16 @@ impl Encoded for u16 {
     }
 }
 
+impl Encoded for u8 {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(*self);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        from.byte()
+    }
+}
+
 impl Encoded for bool {
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(u8::from(*self));

@@ -16,23 +16,31 @@
 //! `now` never goes back: an earlier instant counts as the latest one seen. The shell journals `max(now, hub.now())`.
 
 use crate::access::guard::AuthGuard;
+use crate::acts::{Act, ActOn, Acts, BeginAct};
 use crate::chain::Chain;
-use crate::command::{Command, Complete, Extend, Heartbeat, Idempotency, Pull, Submit};
+use crate::command::{
+    AdoptOrphan, Command, Complete, Drain, Extend, Heartbeat, Idempotency, Pull, Release, SetKind, Submit,
+};
 use crate::context::Context;
 use crate::dedup::{Binding, Dedup, KeyPlace, KeyRecord, RepeatAnswer};
 use crate::effect::{Audit, Effect};
+use crate::envelope::Caller;
 use crate::ids::{HubKey, Ids, JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::{Account, Ledger};
-use crate::limits::{DEFER_MS, Limits, PULL_JOBS_MAX};
+use crate::limits::{ACT_STEP_EXAMINED, ACT_WAIT_MS, DEFER_MS, DRAINED_DEFER_MS, Limits, PULL_JOBS_MAX};
 use crate::name::Name;
-use crate::outcome::{LeftOut, Outcome, Pulled, Refusal, Submitted};
+use crate::orphans::{Orphan, Orphans, ParkResult};
+use crate::outcome::{FinalStatus, LeftOut, Outcome, Pulled, Refusal, Submitted, Withheld};
 use crate::queue::ending::Ended;
-use crate::queue::event::Event;
-use crate::queue::job::State;
+use crate::queue::event::{Event, LetterLeft};
+use crate::queue::job::{EndReason, State};
+use crate::queue::kind::KindRecord;
+use crate::queue::letter_filter::LetterFilter;
 use crate::queue::profile::{ProfileIndex, Profiles};
+use crate::queue::retry_budget::Earned;
 use crate::queue::waiter::WaiterId;
 use crate::queue::{Counts, EndedJob, JobRecord, Queue};
-use crate::registry::node::{Node, NodeRecord};
+use crate::registry::node::{Drained, Liveness, Node, NodeRecord};
 use crate::registry::{NodeContext, Registry};
 use crate::rules::{self, KnownKey, RulesVersion};
 use crate::salts::Salt;
@@ -41,6 +49,7 @@ use crate::telemetry::drops::Drops;
 use crate::telemetry::{Observation, Telemetry};
 use crate::time::{Calendar, Millis, Timestamp};
 use crate::timers::{Timer, Timers};
+use crate::zone::Zone;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -54,9 +63,13 @@ pub struct Hub {
     pub(crate) registry: Registry,
     pub(crate) queue: Queue,
     pub(crate) dedup: Dedup,
+    pub(crate) acts: Acts,
+    pub(crate) orphans: Orphans,
     pub(crate) chain: Chain,
     pub(crate) timers: Timers,
     ledger: Ledger,
+    /// Who sent the command that is handled.
+    caller: Caller,
     /// What happened to jobs in the current transition.
     events: Vec<Event>,
     guard: AuthGuard,
@@ -77,8 +90,8 @@ pub struct Hub {
 struct UndeliveredEnds {
     /// The final number of the first of their jobs.
     first_number: u64,
-    /// Their positions among the effects, in the order of ending.
-    positions: Vec<usize>,
+    /// Their positions among the effects, in the order of ending; `None` for a dead letter that got another number.
+    positions: Vec<Option<usize>>,
 }
 
 /// What is due next.
@@ -100,9 +113,12 @@ impl Hub {
             registry: Registry::default(),
             queue: Queue::default(),
             dedup: Dedup::default(),
+            acts: Acts::default(),
+            orphans: Orphans::default(),
             chain: Chain::START,
             timers: Timers::default(),
             ledger: Ledger::default(),
+            caller: Caller::HUB,
             events: Vec::new(),
             guard: AuthGuard::new(60, true),
             telemetry: Telemetry::default(),
@@ -128,15 +144,24 @@ impl Hub {
         self.undelivered_ends.clear(self.queue.next_numbers().1);
     }
 
-    /// Carries out a command. Never fails: a refusal is an outcome and changes nothing.
+    /// Carries out a command of the hub itself.
     pub fn apply(&mut self, now: Timestamp, command: Command) -> Outcome {
+        self.apply_for(Caller::HUB, now, command)
+    }
+
+    /// Carries out a command. Never fails: a refusal is an outcome and changes nothing.
+    pub fn apply_for(&mut self, caller: Caller, now: Timestamp, command: Command) -> Outcome {
         self.advance(now);
         self.is_settled = false;
+        self.caller = caller;
         let outcome = match command {
             Command::Set(settings) => self.set(&settings),
             Command::Heartbeat(heartbeat) => self.heartbeat(heartbeat),
             Command::NodesSeen(nodes) => {
-                nodes.into_iter().for_each(|node| self.note_seen(node));
+                for node in nodes {
+                    self.note_seen(node);
+                    self.note_heartbeat(node);
+                }
                 Outcome::Done
             }
             Command::Tick => Outcome::Done,
@@ -152,6 +177,21 @@ impl Hub {
                 Outcome::Done
             }
             Command::Slept(duration) => self.sleep(duration),
+            Command::Cancel(job) => self.cancel(job),
+            Command::Release(release) => self.release(&release),
+            Command::SetKind(set) => self.set_kind(*set),
+            Command::Requeue(job) => done_or_refused(self.requeue(job, LetterLeft::Requeued)),
+            Command::Discard(job) => {
+                done_or_refused(self.with_queue(|queue, cx| queue.discard(cx, job, LetterLeft::Discarded)))
+            }
+            Command::Drain(drain) => self.drain(drain),
+            Command::Resume(node) => self.resume(&node),
+            Command::RemoveNode(node) => self.remove_node(&node),
+            Command::BeginAct(begin) => self.begin_act(*begin),
+            Command::CancelAct(act) => self.cancel_act(act),
+            Command::ParkResult(parked) => self.park_result(*parked),
+            Command::AdoptOrphan(adopt) => self.adopt_orphan(&adopt),
+            Command::DiscardOrphan(orphan) => self.discard_orphan(orphan),
         };
         if let Outcome::Refused(refusal) = &outcome {
             // Nothing has changed, so nothing follows.
@@ -188,10 +228,12 @@ impl Hub {
                     self.fire(timer);
                 }
                 Due::OldestFinal => {
+                    let first = self.undelivered_ends.first_number;
+                    let dropped = self.with_queue(|queue, cx| queue.drop_oldest_final(cx, first));
                     let ends = &self.undelivered_ends;
-                    let dropped = self.queue.drop_oldest_final(&mut self.ledger, ends.first_number);
                     dropped.into_iter().for_each(|dropped| ends.attach_dropped(&mut self.effects, dropped));
                     self.note_dropped();
+                    self.handle_events();
                 }
                 Due::OldestKey => self.dedup.evict_oldest(&self.limits, &mut self.timers, &mut self.ledger),
             }
@@ -232,10 +274,14 @@ impl Hub {
         let room = rules::room_in_hub(self.limits.inflight_max, self.queue.counts().leased);
         let (registry, limits) = (&self.registry, &self.limits);
         let room_at = |node: &Name| {
-            let held = registry.by_name(node).map_or(0, Node::leases);
-            rules::room_at_node(limits.leases_per_node_max, held)
+            let node = registry.by_name(node);
+            if node.is_some_and(|node| node.drain().is_some()) {
+                return 0;
+            }
+            rules::room_at_node(limits.leases_per_node_max, node.map_or(0, Node::leases))
         };
-        let woken = self.queue.unpark_waiters_to_wake(&mut self.ledger, room, room_at);
+        let in_zone_max = self.limits.leases_per_zone_max;
+        let woken = self.queue.unpark_waiters_to_wake(&mut self.ledger, self.now, room, in_zone_max, room_at);
         self.effects.extend(woken.into_iter().map(Effect::Wake));
         self.effects.extend(self.drops.drain().map(|(at, audit)| Effect::Audit(at, audit)));
         self.is_settled = self.effects.is_empty();
@@ -316,6 +362,22 @@ impl Hub {
         &self.queue
     }
 
+    /// Acts on many dead letters.
+    pub fn acts(&self) -> &Acts {
+        &self.acts
+    }
+
+    /// Results of unknown jobs.
+    pub fn orphans(&self) -> &Orphans {
+        &self.orphans
+    }
+
+    /// How many dead letters match a filter. O(letters), of its kind if it names one.
+    pub fn count_letters(&self, filter: &LetterFilter) -> u64 {
+        let letters = self.queue.letters_from(0, filter.kind.as_deref());
+        letters.filter(|(_, letter)| filter.matches(letter)).count() as u64
+    }
+
     /// The idempotency keys.
     pub fn dedup(&self) -> &Dedup {
         &self.dedup
@@ -332,6 +394,7 @@ impl Hub {
         self.queue.recount(&mut ledger);
         ledger.charge(Account::Answers, self.dedup.bytes());
         ledger.charge(Account::Nodes, self.registry.bytes());
+        ledger.charge(Account::Orphans, self.orphans.bytes());
         ledger
     }
 
@@ -361,7 +424,10 @@ impl Hub {
 
     fn set(&mut self, settings: &[Setting]) -> Outcome {
         let old = self.limits.clone();
+        self.with_queue(Queue::settle_budget);
         settings.iter().for_each(|setting| self.limits.set(*setting));
+        self.with_queue(Queue::update_credit_timer);
+        self.orphans.enforce(&mut self.ledger, &self.limits);
         self.registry.reconfigure(&mut self.timers, self.now);
         self.dedup.reconfigure(self.now, (&old, &self.limits), (&mut self.timers, &mut self.ledger));
         // Lanes for which the hub had no room are marked still.
@@ -382,7 +448,11 @@ impl Hub {
         if version < self.rules || version > RulesVersion::NEWEST {
             return Outcome::Refused(Refusal::RulesNotTaken);
         }
+        let had_budget = rules::limits_retries(self.rules);
         self.rules = version;
+        if rules::limits_retries(version) && !had_budget {
+            self.with_queue(Queue::begin_budget);
+        }
         Outcome::Done
     }
 
@@ -399,6 +469,7 @@ impl Hub {
             Err(refusal) => return Outcome::Refused(refusal),
             Ok(accepted) => accepted,
         };
+        self.note_heartbeat(index);
         if is_changed {
             let profile = self.queue.profiles_mut().acquire(&zone, &capabilities);
             let node = self.registry.get_mut(index).expect("its heartbeat was just accepted");
@@ -497,15 +568,26 @@ impl Hub {
     }
 
     fn pull(&mut self, pull: &Pull) -> Result<Pulled, Refusal> {
-        let nothing = |defer_ms| Ok(Pulled { node: None, leases: Vec::new(), defer_ms });
+        let nothing = |defer_ms| Ok(Pulled { node: None, leases: Vec::new(), defer_ms, withheld: None });
         let node = self.registry.by_name(&pull.node);
+        if node.is_some_and(|node| node.drain().is_some()) {
+            let withheld = Some(Withheld::Drained);
+            return Ok(Pulled { node: None, leases: Vec::new(), defer_ms: DRAINED_DEFER_MS, withheld });
+        }
         let (held, profile) = node.map_or((0, Profiles::UNKNOWN), |node| (node.leases(), node.profile()));
         let (inflight, inflight_max) = (self.queue.counts().leased, self.limits.inflight_max);
         let held_max = self.limits.leases_per_node_max;
         let room_in_hub = rules::room_in_hub(inflight_max, inflight);
-        let room = room_in_hub.min(rules::room_at_node(held_max, held));
+        let in_zone = self.queue.leases_in_zone(node.map_or(&Zone::DEFAULT, Node::zone));
+        let in_zone_max = self.limits.leases_per_zone_max;
+        let room_in_zone = rules::room_in_zone(in_zone_max, in_zone);
+        let room = room_in_hub.min(room_in_zone).min(rules::room_at_node(held_max, held));
         if room == 0 {
-            let (inflight, max) = if room_in_hub == 0 { (inflight, inflight_max) } else { (held, held_max) };
+            let (inflight, max) = match (room_in_hub, room_in_zone) {
+                (0, _) => (inflight, inflight_max),
+                (_, 0) => (in_zone, in_zone_max),
+                _ => (held, held_max),
+            };
             self.audit(Audit::InflightSaturated { node: pull.node.clone(), inflight, max });
             return nothing(DEFER_MS);
         }
@@ -518,20 +600,21 @@ impl Hub {
             }
             None => return nothing(Millis::ZERO),
         };
-        let Hub { ids, now, limits, registry, queue, timers, ledger, events, .. } = self;
+        let Hub { ids, now, rules, limits, registry, queue, timers, ledger, events, .. } = self;
         let name = registry.get(index).expect("it is registered").name();
-        let cx = &mut Context { now: *now, key: ids.key(), limits, timers, ledger, events };
+        let cx = &mut Context { now: *now, key: ids.key(), rules: *rules, limits, timers, ledger, events };
         let leases = queue.lease(cx, (index, name), profile, pull, jobs_max);
         if leases.is_empty() {
             return nothing(Millis::ZERO);
         }
         self.ids.salts.note_lease();
         self.note_seen(index);
-        Ok(Pulled { node: Some(index), leases, defer_ms: Millis::ZERO })
+        Ok(Pulled { node: Some(index), leases, defer_ms: Millis::ZERO, withheld: None })
     }
 
     fn extend(&mut self, extend: &Extend) -> Outcome {
-        let outcome = Outcome::Extended(self.with_queue(|queue, cx| queue.extend(cx, extend)));
+        let drain_at = self.registry.by_name(&extend.node).and_then(|node| node.extensions_end_at(self.now));
+        let outcome = Outcome::Extended(self.with_queue(|queue, cx| queue.extend(cx, extend, drain_at)));
         // An extension that changes nothing is not journaled, so it must not change when the node was last seen either.
         if outcome.is_durable()
             && let Some(index) = self.registry.by_name(&extend.node).map(Node::index)
@@ -545,6 +628,9 @@ impl Hub {
         // Only a lease or a node name shows that the node itself sent the result; a v1.5 client sends neither.
         let is_from_node = complete.lease.is_some() || complete.node.is_some();
         let (job, name) = (complete.job, complete.node.clone());
+        if rules::refiles_letters(self.rules) && self.queue.completes_letter(&complete) {
+            self.revive_for_result(job);
+        }
         let (completed, ended) = match self.with_queue(|queue, cx| queue.complete(cx, complete)) {
             Err(refusal) => return Outcome::Refused(refusal),
             Ok(accepted) => accepted,
@@ -564,16 +650,291 @@ impl Hub {
         Outcome::Completed(completed)
     }
 
+    fn cancel(&mut self, job: JobSeq) -> Outcome {
+        let outcome = done_or_refused(self.with_queue(|queue, cx| queue.cancel(cx, job)));
+        if outcome == Outcome::Done {
+            self.audit(Audit::JobCancelled { job, by: self.caller.by });
+        }
+        outcome
+    }
+
+    fn release(&mut self, release: &Release) -> Outcome {
+        let released = self.with_queue(|queue, cx| queue.release(cx, &release.node, &release.leases));
+        let outcome = Outcome::Released(released);
+        if outcome.is_durable()
+            && let Some(index) = self.registry.by_name(&release.node).map(Node::index)
+        {
+            self.note_seen(index);
+        }
+        outcome
+    }
+
+    fn set_kind(&mut self, set: SetKind) -> Outcome {
+        let SetKind { kind, rules, expected } = set;
+        if let Err(refusal) = self.with_queue(|queue, cx| queue.set_kind_rules(cx, &kind, rules, expected)) {
+            return Outcome::Refused(refusal);
+        }
+        let version = self.queue.kind_rules(&kind).1;
+        self.audit(Audit::KindChanged { kind, version, by: self.caller.by });
+        Outcome::KindSet { version }
+    }
+
+    /// Requeues a dead letter; its idempotency key, if it is held still, is bound to it again.
+    fn requeue(&mut self, job: JobSeq, how: LetterLeft) -> Result<(), Refusal> {
+        let place = self.place_of_dead_key(job)?;
+        self.with_queue(|queue, cx| queue.admit_again(cx, job))?;
+        self.with_queue(|queue, cx| queue.requeue(cx, job, how));
+        self.bind_revived(job, place);
+        Ok(())
+    }
+
+    /// A result of an attempt without a lease came for a dead letter: the work is done.
+    fn revive_for_result(&mut self, job: JobSeq) {
+        let place = self.place_of_dead_key(job).unwrap_or(None);
+        self.with_queue(|queue, cx| queue.revive_for_result(cx, job));
+        self.bind_revived(job, place);
+    }
+
+    /// The place of the key that a dead letter had, if it is held still; a refusal if it belongs to another job.
+    fn place_of_dead_key(&self, job: JobSeq) -> Result<Option<KeyPlace>, Refusal> {
+        let Some(key) = self.queue.letter_key(job)? else { return Ok(None) };
+        match self.dedup.get(key) {
+            Some((place, entry)) if entry.job == job => Ok(Some(place)),
+            Some((_, entry)) => Err(Refusal::KeyCollision { job: entry.job, old_hash_prefix: entry.hash_prefix() }),
+            None => Ok(None),
+        }
+    }
+
+    fn bind_revived(&mut self, job: JobSeq, place: Option<KeyPlace>) {
+        if let Some(place) = place {
+            let stores = (&mut self.timers, &mut self.ledger);
+            let place = self.dedup.unspend(&self.limits, stores, place);
+            self.queue.set_key(job, place);
+        }
+    }
+
+    fn begin_act(&mut self, begin: BeginAct) -> Outcome {
+        let BeginAct { what, filter, rate_per_sec, count_max } = begin;
+        if let Err(refusal) = self.acts.admit() {
+            return Outcome::Refused(refusal);
+        }
+        let matched = self.count_letters(&filter);
+        if let Some(max) = count_max.filter(|max| matched > *max) {
+            return Outcome::Refused(Refusal::TooManyLetters { matched, max });
+        }
+        let (id, now) = (self.acts.next_id(), self.now);
+        let act = Act {
+            id,
+            what,
+            filter,
+            rate_per_sec,
+            by: self.caller.by,
+            began_at: now,
+            matched,
+            done: 0,
+            skipped: 0,
+            first: None,
+            last: None,
+            ended_at: None,
+            is_cancelled: false,
+            next_number: 0,
+            end_number: self.queue.next_numbers().1,
+            step_at: now,
+        };
+        self.acts.insert(act);
+        self.timers.set(now, Timer::ActSteps(id));
+        self.audit(Audit::ActBegan { act: id, what, matched, by: self.caller.by });
+        Outcome::ActBegun { act: id, matched }
+    }
+
+    fn cancel_act(&mut self, id: u32) -> Outcome {
+        match self.acts.get(id) {
+            None => Outcome::Refused(Refusal::UnknownAct),
+            Some(act) if !act.is_running() => Outcome::Refused(Refusal::ActEnded),
+            Some(act) => {
+                self.timers.cancel(act.step_at, Timer::ActSteps(id));
+                self.end_act(id, true);
+                Outcome::Done
+            }
+        }
+    }
+
+    /// The timer of an act fired: it handles the next letters.
+    fn step_act(&mut self, id: u32) {
+        let act = self.acts.get(id).expect("an act with a timer runs").clone();
+        let from = self.queue.letters_from(act.next_number, act.filter.kind.as_deref());
+        let mut examined = from.take_while(|(number, _)| *number < act.end_number).peekable();
+        let (mut chosen, mut next_number, mut count) = (Vec::new(), act.end_number, 0);
+        while let Some((number, letter)) = examined.next() {
+            count += 1;
+            if act.filter.matches(&letter) {
+                chosen.push((number, letter.seq()));
+            }
+            if chosen.len() as u64 >= act.step_letters() || count >= ACT_STEP_EXAMINED {
+                next_number = examined.peek().map_or(act.end_number, |(number, _)| *number);
+                break;
+            }
+        }
+        drop(examined);
+        let (mut pause, mut has_room) = (act.pause_ms(), true);
+        for (number, job) in chosen {
+            let handled = match act.what {
+                ActOn::Requeue => self.requeue(job, LetterLeft::ByAct { is_requeued: true }),
+                ActOn::Discard => {
+                    self.with_queue(|queue, cx| queue.discard(cx, job, LetterLeft::ByAct { is_requeued: false }))
+                }
+            };
+            let act = self.acts.get_mut(id).expect("it runs");
+            match handled {
+                Ok(()) => {
+                    act.done += 1;
+                    act.first = act.first.or(Some(job));
+                    act.last = Some(job);
+                }
+                Err(refusal) if refusal.full().is_some() => {
+                    (next_number, pause, has_room) = (number, ACT_WAIT_MS, false);
+                    break;
+                }
+                Err(_) => act.skipped += 1,
+            }
+        }
+        let act = self.acts.get_mut(id).expect("it runs");
+        act.next_number = next_number;
+        if has_room && next_number >= act.end_number {
+            self.end_act(id, false);
+        } else {
+            act.step_at = self.now + pause;
+            self.timers.set(act.step_at, Timer::ActSteps(id));
+        }
+    }
+
+    fn end_act(&mut self, id: u32, is_cancelled: bool) {
+        let now = self.now;
+        let act = self.acts.get_mut(id).expect("it runs");
+        (act.ended_at, act.is_cancelled, act.step_at) = (Some(now), is_cancelled, Timestamp::NEVER);
+        let audit = Audit::ActEnded {
+            act: id,
+            what: act.what,
+            done: act.done,
+            skipped: act.skipped,
+            jobs: act.first.zip(act.last),
+            is_cancelled,
+        };
+        self.audit(audit);
+    }
+
+    fn park_result(&mut self, parked: ParkResult) -> Outcome {
+        let (job_id, node) = (parked.job_id.clone(), parked.node.clone());
+        let (orphan, is_duplicate, evicted) = self.orphans.park(&mut self.ledger, &self.limits, self.now, parked);
+        if !is_duplicate {
+            self.audit(Audit::ResultOrphaned { orphan, job_id, node, evicted });
+        }
+        Outcome::Parked { orphan, is_duplicate }
+    }
+
+    /// An operator adopts an orphan: it becomes the result of this job, as if its node had sent it now.
+    fn adopt_orphan(&mut self, adopt: &AdoptOrphan) -> Outcome {
+        let Some(orphan) = self.orphans.get(adopt.orphan) else { return Outcome::Refused(Refusal::UnknownOrphan) };
+        let ParkResult { node, ok, result, error, mark, integrity, .. } = orphan.parked.clone();
+        let complete = Complete {
+            job: adopt.job,
+            lease: None,
+            node: None,
+            ok,
+            result,
+            error,
+            is_retryable: true,
+            mark,
+            integrity,
+            retry_after_ms: None,
+        };
+        let outcome = self.complete(complete);
+        if outcome.is_durable() {
+            self.orphans.remove(&mut self.ledger, adopt.orphan);
+            self.audit(Audit::OrphanAdopted { orphan: adopt.orphan, job: adopt.job, node, by: self.caller.by });
+        }
+        outcome
+    }
+
+    fn discard_orphan(&mut self, orphan: u64) -> Outcome {
+        if self.orphans.remove(&mut self.ledger, orphan).is_none() {
+            return Outcome::Refused(Refusal::UnknownOrphan);
+        }
+        self.audit(Audit::OrphanDiscarded { orphan, by: self.caller.by });
+        Outcome::Done
+    }
+
+    fn drain(&mut self, drain: Drain) -> Outcome {
+        let Drain { node, deadline_ms, reason } = drain;
+        let Some(index) = self.registry.by_name(&node).map(Node::index) else {
+            return Outcome::Refused(Refusal::UnknownNode);
+        };
+        let until = deadline_ms.map(|deadline| self.now + deadline);
+        self.registry.set_drain(&mut self.ledger, index, Some(Drained { since: self.now, until, reason }));
+        if let Some(until) = until {
+            self.with_queue(|queue, cx| queue.end_leases_by(cx, index, until));
+        }
+        self.wake_waiters_of(&node);
+        self.audit(Audit::NodeDrained { node, by: self.caller.by });
+        Outcome::Done
+    }
+
+    fn resume(&mut self, node: &Name) -> Outcome {
+        let Some(index) = self.registry.by_name(node).map(Node::index) else {
+            return Outcome::Refused(Refusal::UnknownNode);
+        };
+        self.registry.set_drain(&mut self.ledger, index, None);
+        self.audit(Audit::NodeResumed { node: node.clone(), by: self.caller.by });
+        Outcome::Done
+    }
+
+    fn remove_node(&mut self, node: &Name) -> Outcome {
+        let Some(known) = self.registry.by_name(node) else { return Outcome::Refused(Refusal::UnknownNode) };
+        if known.leases() > 0 || known.liveness() == Liveness::Online {
+            return Outcome::Refused(Refusal::NodeInUse { leases: known.leases() });
+        }
+        let index = known.index();
+        self.with_registry(|registry, cx| registry.forget(cx, index));
+        self.audit(Audit::NodeRemoved { node: node.clone(), by: self.caller.by });
+        Outcome::Done
+    }
+
+    /// A node's timer fired. If it is dead now, the leases come back that it got before its last heartbeat: it would
+    /// have sent another one. A node without heartbeats (of v1.5) keeps its leases to their ends.
+    fn check_liveness(&mut self, index: NodeIndex) {
+        let before = self.registry.get(index).map(Node::liveness);
+        self.with_registry(|registry, cx| registry.check_liveness(cx, index));
+        let Some(node) = self.registry.get(index) else { return };
+        let has_died = node.liveness() == Liveness::Dead && before != Some(Liveness::Dead);
+        if let Some(heartbeat_at) =
+            node.heartbeat_at().filter(|_| has_died && rules::returns_leases_of_dead(self.rules))
+        {
+            self.with_queue(|queue, cx| queue.return_leases(cx, index, heartbeat_at));
+        }
+    }
+
     fn fire(&mut self, timer: Timer) {
         match timer {
             Timer::JobExpires(seq) => self.with_queue(|queue, cx| queue.expire(cx, seq)),
-            Timer::LeaseEnds(seq) => self.with_queue(|queue, cx| queue.expire_lease(cx, seq)),
-            Timer::JobDue(seq) => self.make_due(seq),
+            Timer::LeaseEnds(seq) => {
+                let node = self.queue.node_of_lease(seq).and_then(|node| self.registry.get(node));
+                let is_drained = node.is_some_and(|node| node.drain().is_some());
+                self.with_queue(|queue, cx| queue.expire_lease(cx, seq, is_drained));
+            }
+            Timer::JobDue(seq) if rules::limits_retries(self.rules) => {
+                if self.with_queue(|queue, cx| queue.spend_credit(cx, seq)) {
+                    self.make_due(seq);
+                }
+            }
+            Timer::JobDue(seq) | Timer::JobReleased(seq) => self.make_due(seq),
+            Timer::RetryCredit => self.with_queue(Queue::grant_credits),
+            Timer::ActSteps(act) => self.step_act(act),
             Timer::ReservationEnds(seq) => self.queue.end_reservation(seq),
             Timer::JobDated(seq, not_before) => {
                 self.with_queue(|queue, cx| queue.reach_date(cx, seq, not_before));
             }
-            Timer::NodeLiveness(node) => self.with_registry(|registry, cx| registry.check_liveness(cx, node)),
+            Timer::NodeLiveness(node) => self.check_liveness(node),
+            Timer::KindOpens(kind) => self.with_queue(|queue, cx| queue.open_kind(cx, kind)),
             Timer::KeyExpires(place) => self.dedup.expire(&mut self.ledger, place),
         }
         self.handle_events();
@@ -593,12 +954,19 @@ impl Hub {
     /// Passes what happened to jobs on to nodes, keys, telemetry and clients: events are handled here and nowhere else.
     /// Retention is enforced last, so that a job's end is among the effects before the job may be dropped.
     fn handle_events(&mut self) {
-        let mut events = std::mem::take(&mut self.events);
-        events.drain(..).for_each(|event| self.handle_event(event));
-        self.events = events;
-        let Hub { limits, queue, ledger, undelivered_ends: ends, effects, .. } = self;
-        queue.enforce_retention(limits, ledger, ends.first_number, |dropped| ends.attach_dropped(effects, dropped));
-        queue.count_changes();
+        loop {
+            let mut events = std::mem::take(&mut self.events);
+            events.drain(..).for_each(|event| self.handle_event(event));
+            self.events = events;
+            let Hub { ids, now, rules, limits, queue, timers, ledger, undelivered_ends: ends, effects, .. } = self;
+            let (key, events) = (ids.key(), &mut self.events);
+            let cx = &mut Context { now: *now, key, rules: *rules, limits, timers, ledger, events };
+            queue.enforce_retention(cx, ends.first_number, |dropped| ends.attach_dropped(effects, dropped));
+            if self.events.is_empty() {
+                break;
+            }
+        }
+        self.queue.count_changes();
         self.note_dropped();
     }
 
@@ -623,15 +991,17 @@ impl Hub {
                 }
             }
             Event::AttemptEnded { lease, node, ran, is_reaped } => {
-                let name = self.registry.remove_lease(node).name();
-                self.queue.waiters_mut().note_freed(name);
                 if self.is_serving {
                     self.telemetry.count_attempt_ended(self.now, ran);
                 }
                 if is_reaped {
-                    let node = name.clone();
+                    let node = self.registry.get(node).expect("a node with a lease is known").name().clone();
                     self.audit(Audit::LeaseReap { job: lease.job, node, attempt: lease.generation });
                 }
+            }
+            Event::LeaseFreed { node } => {
+                let name = self.registry.remove_lease(node).name();
+                self.queue.waiters_mut().note_freed(name);
             }
             Event::RetryScheduled { lease, delay } => {
                 self.audit(Audit::RetryScheduled { job: lease.job, attempt: lease.generation, delay_ms: delay });
@@ -640,6 +1010,10 @@ impl Hub {
             Event::Ended { job, kind, status, key } => {
                 self.queue.add_result(job);
                 if let Some(place) = key {
+                    if status == FinalStatus::Dead && rules::refiles_letters(self.rules) {
+                        let key = self.dedup.key_in(place);
+                        self.with_queue(|queue, cx| queue.keep_dead_key(cx, job, key));
+                    }
                     let outcome = self.queue.outcome_of(job);
                     let stores = (&mut self.timers, &mut self.ledger);
                     self.dedup.spend((self.now, &self.limits), stores, place, status, outcome);
@@ -647,10 +1021,45 @@ impl Hub {
                 if self.is_serving {
                     let kind = self.queue.kinds_mut().row_mut(kind);
                     kind.count(|name, row_ref| self.telemetry.count_ended(self.now, name, row_ref, status));
-                    self.undelivered_ends.positions.push(self.effects.len());
+                    self.undelivered_ends.positions.push(Some(self.effects.len()));
                     self.effects.push(Effect::Ended { job, gone: None });
                 }
+                if status == FinalStatus::Dead {
+                    let view = self.queue.get(job).expect("a job whose end is handled is held");
+                    let (kind, attempts) = (view.kind().clone(), view.generation());
+                    // Under older rules it is not kept.
+                    let reason = view.end_reason().unwrap_or(EndReason::Attempts);
+                    self.audit(Audit::DeadLetterAdded { job, kind, reason, attempts });
+                }
             }
+            Event::LetterLeft { job, kind, how } => {
+                if how.is_renumbered() && self.is_serving {
+                    self.undelivered_ends.positions.push(None);
+                }
+                let (kind, by) = (self.queue.kinds_mut().name(kind).clone(), self.caller.by);
+                match how {
+                    LetterLeft::Requeued => self.audit(Audit::DeadLetterRequeued { job, kind, by }),
+                    LetterLeft::Discarded => self.audit(Audit::DeadLetterDiscarded { job, kind, by }),
+                    LetterLeft::Evicted => self.audit(Audit::DeadLetterEvicted { job, kind, is_aged: false }),
+                    LetterLeft::Aged => self.audit(Audit::DeadLetterEvicted { job, kind, is_aged: true }),
+                    LetterLeft::Completed => self.audit(Audit::DeadLetterCompleted { job, kind }),
+                    LetterLeft::ByAct { is_requeued } => {
+                        if self.is_serving && is_requeued {
+                            self.telemetry.count_requeued(self.now);
+                        }
+                    }
+                }
+            }
+            Event::KindResumed { kind } => {
+                let kind = self.queue.kinds_mut().name(kind).clone();
+                self.audit(Audit::KindResumed { kind });
+            }
+        }
+    }
+
+    fn note_heartbeat(&mut self, node: NodeIndex) {
+        if rules::returns_leases_of_dead(self.rules) {
+            self.registry.note_heartbeat(self.now, node);
         }
     }
 
@@ -674,8 +1083,8 @@ impl Hub {
     }
 
     fn with_queue<T>(&mut self, act: impl FnOnce(&mut Queue, &mut Context) -> T) -> T {
-        let Hub { ids, now, limits, queue, timers, ledger, events, .. } = self;
-        act(queue, &mut Context { now: *now, key: ids.key(), limits, timers, ledger, events })
+        let Hub { ids, now, rules, limits, queue, timers, ledger, events, .. } = self;
+        act(queue, &mut Context { now: *now, key: ids.key(), rules: *rules, limits, timers, ledger, events })
     }
 
     /// Runs `act` on the registry, then handles what it reports: audit events, and nodes that were forgotten.
@@ -731,7 +1140,7 @@ impl Hub {
     /// Whether nothing is due up to `now`: true for most calls, and cheaper to find out than what is due next.
     fn is_nothing_due(&self, now: Timestamp) -> bool {
         let or_never = |at: Option<Timestamp>| at.unwrap_or(Timestamp::NEVER);
-        let retention_at = or_never(self.queue.next_retention_at(&self.limits));
+        let retention_at = or_never(self.queue.next_retention_at(&self.limits, self.rules));
         let expiry_at = or_never(self.dedup.next_expiry_at(&self.limits));
         or_never(self.timers.next_at()).min(retention_at).min(expiry_at) > now
     }
@@ -740,7 +1149,7 @@ impl Hub {
         let mut first = (self.timers.next_at(), Due::Timer);
         // Ties are broken in this order.
         let others = [
-            (self.queue.next_retention_at(&self.limits), Due::OldestFinal),
+            (self.queue.next_retention_at(&self.limits, self.rules), Due::OldestFinal),
             (self.dedup.next_expiry_at(&self.limits), Due::OldestKey),
         ];
         for other in others {
@@ -763,9 +1172,9 @@ impl Hub {
         taken_places: &mut BTreeSet<JobSeq>,
         record: JobRecord,
     ) -> Result<(), &'static str> {
-        let Hub { ids, now, limits, registry, queue, timers, ledger, events, .. } = self;
+        let Hub { ids, now, rules, limits, registry, queue, timers, ledger, events, .. } = self;
         queue.restore(
-            &mut Context { now: *now, key: ids.key(), limits, timers, ledger, events },
+            &mut Context { now: *now, key: ids.key(), rules: *rules, limits, timers, ledger, events },
             registry,
             taken_places,
             record,
@@ -783,8 +1192,36 @@ impl Hub {
         }
     }
 
+    pub(crate) fn restore_earned(&mut self, kind: &str, earned: Earned) -> Result<(), &'static str> {
+        self.queue.restore_earned(kind, earned)
+    }
+
+    pub(crate) fn restore_orphan(&mut self, orphan: Orphan) -> Result<(), &'static str> {
+        if orphan.id < self.orphans.next_id() {
+            return Err("orphans are not in the order of their ids");
+        }
+        self.orphans.insert(&mut self.ledger, orphan);
+        Ok(())
+    }
+
+    pub(crate) fn restore_act(&mut self, act: Act) -> Result<(), &'static str> {
+        if act.id < self.acts.next_id() {
+            return Err("acts are not in the order of their ids");
+        }
+        if act.is_running() == (act.step_at == Timestamp::NEVER) {
+            return Err("an act that has ended goes on, or one that runs does not");
+        }
+        self.timers.set(act.step_at, Timer::ActSteps(act.id));
+        self.acts.insert(act);
+        Ok(())
+    }
+
+    pub(crate) fn restore_kind(&mut self, record: KindRecord) -> Result<(), &'static str> {
+        self.queue.kinds_mut().restore(&mut self.ledger, record)
+    }
+
     pub(crate) fn restored(&mut self) {
-        self.queue.restored();
+        self.with_queue(Queue::restored);
         self.registry.restored();
     }
 }
@@ -793,7 +1230,7 @@ impl UndeliveredEnds {
     /// Retention dropped a job: if the effect of its end is not delivered yet, the job is attached to it.
     fn attach_dropped(&self, effects: &mut [Effect], dropped: EndedJob) {
         let index = dropped.number().checked_sub(self.first_number);
-        if let Some(position) = index.and_then(|index| self.positions.get(index as usize)) {
+        if let Some(Some(position)) = index.and_then(|index| self.positions.get(index as usize)) {
             let Effect::Ended { gone, .. } = &mut effects[*position] else { unreachable!("its position was recorded") };
             *gone = Some(Box::new(dropped));
         }
@@ -804,6 +1241,10 @@ impl UndeliveredEnds {
         self.first_number = next_number;
         self.positions.clear();
     }
+}
+
+fn done_or_refused(result: Result<(), Refusal>) -> Outcome {
+    result.map_or_else(Outcome::Refused, |()| Outcome::Done)
 }
 
 impl Binding {

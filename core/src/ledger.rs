@@ -12,6 +12,7 @@
 //! | answers | `answers_bytes_max` | the oldest answers are dropped, their keys are kept |
 //! | nodes | `nodes_bytes_max` | dead nodes are evicted, then a heartbeat that needs more is refused |
 //! | shared | [`SHARED_BYTES_MAX`] | final jobs are dropped while they alone use over half; then a submit is refused |
+//! | orphans | `orphans_bytes_max` | the oldest results are dropped |
 //! | waiters | [`WAITERS_MAX`], [`WAITER_PLACES_MAX`] | a long poll is answered at once |
 //!
 //! [`WAITERS_MAX`]: crate::limits::WAITERS_MAX
@@ -44,6 +45,8 @@ pub enum Account {
     Shared,
     /// Parked long polls.
     Waiters,
+    /// Results of unknown jobs.
+    Orphans,
 }
 
 /// The bytes on each account.
@@ -53,7 +56,7 @@ pub struct Ledger {
 }
 
 impl Account {
-    pub const ALL: [Account; 8] = [
+    pub const ALL: [Account; 9] = [
         Account::Waiting,
         Account::Leased,
         Account::Retained,
@@ -62,6 +65,7 @@ impl Account {
         Account::Nodes,
         Account::Shared,
         Account::Waiters,
+        Account::Orphans,
     ];
 
     /// The limit of bytes on it. Waiting and leased jobs share one limit.
@@ -74,6 +78,7 @@ impl Account {
             Account::Nodes => limits.nodes_bytes_max,
             Account::Shared => SHARED_BYTES_MAX,
             Account::Waiters => WAITERS_BYTES_MAX,
+            Account::Orphans => limits.orphans_bytes_max,
         }
     }
 
@@ -87,6 +92,7 @@ impl Account {
             Account::Nodes => "nodes",
             Account::Shared => "shared",
             Account::Waiters => "waiters",
+            Account::Orphans => "orphans",
         }
     }
 }
@@ -153,7 +159,7 @@ mod tests {
         for account in Account::ALL {
             ledger.charge(account, 1 << account as u32);
         }
-        assert_eq!((ledger.total(), ledger.durable()), (255, 255 - (1 << Account::Waiters as u32)));
+        assert_eq!((ledger.total(), ledger.durable()), (511, 511 - (1 << Account::Waiters as u32)));
     }
 
     #[test]
@@ -164,9 +170,10 @@ mod tests {
             dead_bytes_max: 30,
             answers_bytes_max: 40,
             nodes_bytes_max: 50,
+            orphans_bytes_max: 60,
             ..Limits::default()
         };
-        let expected = [10, 10, 20, 30, 40, 50, SHARED_BYTES_MAX, WAITERS_BYTES_MAX];
+        let expected = [10, 10, 20, 30, 40, 50, SHARED_BYTES_MAX, WAITERS_BYTES_MAX, 60];
         assert_eq!(Account::ALL.map(|account| account.bytes_max(&limits)), expected);
     }
 

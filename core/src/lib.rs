@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod acts;
 pub mod alerts;
 mod ascending;
 mod chain;
@@ -16,6 +17,7 @@ mod dedup;
 mod effect;
 mod encoding;
 mod envelope;
+pub mod explain;
 mod hub;
 mod ids;
 pub mod integrity;
@@ -23,6 +25,7 @@ mod ledger;
 pub mod limits;
 mod name;
 mod name_set;
+mod orphans;
 mod outcome;
 mod payload;
 mod queue;
@@ -40,9 +43,10 @@ mod timers;
 mod zone;
 
 pub use access::guard::AuthGuard;
+pub use acts::{Act, ActOn, Acts, BeginAct};
 pub use command::{
-    Command, Complete, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority, Pull, ResultMark,
-    Submit,
+    AdoptOrphan, Command, Complete, Drain, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority,
+    Pull, Release, ResultMark, SetKind, Submit,
 };
 pub use dedup::Dedup;
 pub use effect::{Audit, Effect};
@@ -56,20 +60,23 @@ pub use ledger::{Account, Ledger};
 pub use limits::Limits;
 pub use name::{Name, NameError};
 pub use name_set::NameSet;
+pub use orphans::{Orphan, Orphans, ParkResult};
 pub use outcome::{
     Completed, CompletedStatus, DropReason, Extended, FinalStatus, Full, Leased, LeftOut, Outcome, Pulled, Refusal,
-    Submitted,
+    Released, Submitted, Withheld,
 };
 pub use payload::Payload;
 pub use queue::class::ClassKey;
-pub use queue::job::{EndedJob, JobView, State};
+pub use queue::job::{EndReason, EndedJob, JobView, State};
+pub use queue::kind_rules::{Gate, KindRules, OnExhausted, OnLettersFull, Pause};
 pub use queue::lease::{Attempt, AttemptEnd, Revocation};
+pub use queue::letter_filter::LetterFilter;
 pub use queue::scan::{Filter, Found};
 pub use queue::tally::{Status, Tally};
 pub use queue::waiter::WaiterId;
 pub use queue::{Counts, Queue};
 pub use registry::Registry;
-pub use registry::node::{Liveness, Node};
+pub use registry::node::{Drained, Liveness, Node};
 pub use rules::RulesVersion;
 pub use salts::Salt;
 pub use settings::Setting;

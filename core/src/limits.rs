@@ -57,6 +57,27 @@ pub struct Limits {
     pub nodes_max: u64,
     /// Bytes that nodes report of themselves; beyond it a heartbeat that needs more is refused.
     pub nodes_bytes_max: u64,
+    /// Jobs under lease in one zone; at it the pulls of its nodes get no jobs and a `defer_ms`.
+    pub leases_per_zone_max: u64,
+    /// Leases of a job that may be lost (they expire, or their nodes die); at it the job is dead.
+    pub losses_max: u32,
+    /// The longest `retry_after_ms` of a failed attempt that is honoured.
+    pub retry_after_ms_cap: Millis,
+    /// Retries that become ready, in percent of the fresh jobs of the same kind.
+    pub retry_share_percent: u32,
+    /// Retries that become ready each second in any case, over all kinds.
+    pub retries_per_sec_min: u32,
+    /// 1: jobs that fail for good are dead letters; 0: they end as failed.
+    pub dead_letters_enabled: u32,
+    /// How long a dead letter is kept.
+    pub dead_retention_ms: Millis,
+    /// What happens when there is no room for a further dead letter. 0: the oldest of the kind with the most is evicted;
+    /// 1: submits are refused in good time, so that a dying job always finds room.
+    pub dead_full_refuses: u32,
+    /// Results of unknown jobs that are kept.
+    pub orphans_max: u64,
+    /// Bytes of results of unknown jobs.
+    pub orphans_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -84,6 +105,16 @@ impl Default for Limits {
             answers_bytes_max: 512 << 20,
             nodes_max: 100_000,
             nodes_bytes_max: 256 << 20,
+            leases_per_zone_max: u64::MAX,
+            losses_max: 5,
+            retry_after_ms_cap: Millis::from_secs(3_600),
+            retry_share_percent: 20,
+            retries_per_sec_min: 10,
+            dead_letters_enabled: 1,
+            dead_retention_ms: Millis::from_secs(14 * 86_400),
+            dead_full_refuses: 0,
+            orphans_max: 10_000,
+            orphans_bytes_max: 64 << 20,
         }
     }
 }
@@ -96,6 +127,40 @@ pub const CLASSES_MAX: usize = 4_096;
 
 /// Distinct sets of requirements with unfinished jobs in one zone, so that no zone uses up [`CLASSES_MAX`].
 pub const CLASSES_PER_ZONE_MAX: usize = 1_024;
+
+/// Kinds with rules of their own.
+pub const RULED_KINDS_MAX: usize = 1_024;
+
+/// Parts of a lease in which the rates of kinds are counted: one thousandth of a lease in 1,000 seconds is one a
+/// millisecond.
+pub const RATE_UNITS: u64 = 1_000_000;
+
+/// Nodes that are examined to explain why a job does not run: about 2 ms.
+pub const EXPLAIN_NODES_MAX: usize = 10_000;
+
+/// Parts of a credit for a retry.
+pub const CREDIT_UNITS: u64 = 1_000_000;
+
+/// How many seconds of the floor of the retry budget are saved at most.
+pub const RETRY_FLOOR_SAVED_SECS: u64 = 10;
+
+/// Acts on many dead letters that run at once.
+pub const ACTS_RUNNING_MAX: usize = 16;
+
+/// Acts that are kept, those included that ended.
+pub const ACTS_KEPT_MAX: usize = 100;
+
+/// Letters that one step of an act without a rate changes: about 0.2 ms.
+pub const ACT_STEP_LETTERS: u64 = 200;
+
+/// Letters that one step of an act looks at.
+pub const ACT_STEP_EXAMINED: usize = 4_000;
+
+/// How long an act waits while the queue has no room.
+pub const ACT_WAIT_MS: Millis = Millis::from_secs(1);
+
+/// Bytes of a result of an unknown job in addition to its texts and payloads.
+pub const ORPHAN_BYTES: u64 = 256;
 
 /// Jobs that one pull may lease.
 pub const PULL_JOBS_MAX: u32 = 1_000;
@@ -128,6 +193,9 @@ pub const ATTEMPTS_MAX: u32 = 100;
 /// Leases of a job that end uncharged because their reply never left the hub. One is a client that went away, or a
 /// journal that failed; after three the reply itself may be what no connection survives.
 pub const RECLAIMS_MAX: u32 = 3;
+
+/// How long a job waits after its second release by a node; each further one twice as long.
+pub const RELEASE_DELAY_MS_BASE: Millis = Millis::from_secs(1);
 
 /// How long the first retry of a job is reserved for other nodes than that of its last attempt; each further one twice
 /// as long. Nodes that work ask within seconds, and a job that waits in vain is late by this much.
@@ -182,6 +250,9 @@ pub const DEFER_MS_MIN: Millis = Millis::new(100);
 /// The longest: a node that was told so is late by this much if room comes sooner.
 pub const DEFER_MS_MAX: Millis = Millis::new(10_000);
 
+/// The `defer_ms` of a pull of a node that gets no jobs: its operator resumes it by hand.
+pub const DRAINED_DEFER_MS: Millis = Millis::new(5_000);
+
 /// The longest `Retry-After` of what is refused because a limit is reached: clients must notice within minutes that a
 /// hub whose workers were away drains again.
 pub const RETRY_AFTER_SECS_MAX: u64 = 300;
@@ -212,6 +283,11 @@ pub const TERMS_BYTES: u64 = 72;
 /// Additional bytes of a job that names its client: a row and its place in the index of names, which jobs of one client
 /// share, and the job's place among the client's results.
 pub const CLIENT_BYTES: u64 = 144;
+/// Bytes of what a node says about its work, in addition to the text.
+pub const REPORT_BYTES: u64 = 48;
+
+/// Additional bytes of a job with a bound on its run time, or that was requeued.
+pub const RARE_TERMS_BYTES: u64 = 48;
 
 /// Additional bytes of a leased or final job: the node, the instants, the outcome.
 pub const RUN_BYTES: u64 = 192;
@@ -238,6 +314,9 @@ pub const PROFILE_BYTES: u64 = 736;
 /// Bytes of a kind in addition to its name: its record, its list of lanes.
 pub const KIND_BYTES: u64 = 368;
 
+/// Bytes of a kind's rules in addition to their texts.
+pub const KIND_RULES_BYTES: u64 = 288;
+
 /// Bytes of a lane in addition to its ready jobs.
 pub const LANE_BYTES: u64 = 320;
 
@@ -251,6 +330,7 @@ pub const PLACE_BYTES: u64 = 96;
 
 const _: () = assert!(LEASE_DURATION_MIN.get() < LEASE_DURATION_MAX.get());
 const _: () = assert!(DEFER_MS_MIN.get() <= DEFER_MS.get() && DEFER_MS.get() <= DEFER_MS_MAX.get());
+const _: () = assert!(ACTS_RUNNING_MAX < ACTS_KEPT_MAX);
 const _: () = assert!(RESERVATION_MS_BASE.get() < RESERVATION_MS_CAP.get());
 const _: () = assert!(RESERVED_EXAMINED_MAX <= RESERVED_JOBS_MAX);
 const _: () = assert!(PULL_JOBS_MAX as u64 <= 10_000, "one pull stays within the default inflight limit");
@@ -274,6 +354,7 @@ mod tests {
             + limits.dead_bytes_max
             + limits.answers_bytes_max
             + limits.nodes_bytes_max
+            + limits.orphans_bytes_max
             + SHARED_BYTES_MAX
             + WAITERS_BYTES_MAX;
         assert!(sum <= 4 << 30, "{sum} bytes");

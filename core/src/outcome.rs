@@ -25,6 +25,22 @@ pub enum Outcome {
     Completed(Completed),
     /// The jobs of the leases that were taken back, in the order of the command.
     Reclaimed(Vec<JobSeq>),
+    /// The answers for the leases of a release, in its order.
+    Released(Vec<Released>),
+    /// The rules of a kind were set, and have this version now; 0 if they were removed.
+    KindSet {
+        version: u64,
+    },
+    /// An act on many dead letters began; so many match.
+    ActBegun {
+        act: u32,
+        matched: u64,
+    },
+    /// A result of an unknown job is kept.
+    Parked {
+        orphan: u64,
+        is_duplicate: bool,
+    },
     /// Nothing was changed.
     Refused(Refusal),
 }
@@ -90,8 +106,26 @@ pub struct Pulled {
     pub node: Option<NodeIndex>,
     /// One for each job, in the order to run them.
     pub leases: Vec<Leased>,
-    /// Zero unless too many jobs are under lease: then the node is told to wait ([`Hub::defer_for`](crate::Hub::defer_for)).
+    /// Zero unless too many jobs are under lease ([`Hub::defer_for`](crate::Hub::defer_for) says how long to wait), or the
+    /// node gets none.
     pub defer_ms: Millis,
+    /// Why the node gets no jobs, whatever is ready.
+    pub withheld: Option<Withheld>,
+}
+
+/// Why a node gets no jobs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Withheld {
+    /// An operator drained it.
+    Drained,
+}
+
+impl Withheld {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Withheld::Drained => "drained",
+        }
+    }
 }
 
 /// A job under a new lease. The shell reads the payload from the hub: it is not copied here.
@@ -106,12 +140,30 @@ pub struct Leased {
 /// The answer for one lease of an extend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Extended {
-    /// It lasts until then.
-    Until(Timestamp),
+    Until {
+        /// It lasts until then.
+        until: Timestamp,
+        /// It will not be extended beyond that: its attempt has taken too long by then, its node is to be drained, or its
+        /// job expired.
+        is_last: bool,
+    },
     /// It has ended, or another node holds it.
     LeaseLost,
-    /// The job was cancelled.
+    /// The job was cancelled: the lease counted until now.
     Cancelled,
+    /// It was lost to a newer job: it counted until now.
+    Revoked,
+}
+
+/// The answer for one lease of a release.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Released {
+    /// It was given back: its job waits again.
+    Given,
+    /// It had ended, and counts no more.
+    Acknowledged,
+    /// It has ended, or another node holds it.
+    LeaseLost,
 }
 
 /// The answer to a result.
@@ -129,13 +181,18 @@ pub enum CompletedStatus {
     Final(FinalStatus),
     /// The next attempt may start then.
     RetryScheduled(Timestamp),
+    /// The job had ended, and the lease of the result counts no more: it is answered as lost.
+    Acknowledged,
 }
 
 /// Why a command changed nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// The limit of waiting jobs is reached.
-    QueueFull { depth: u64, depth_max: u64 },
+    QueueFull {
+        depth: u64,
+        depth_max: u64,
+    },
     /// The limit of bytes of unfinished jobs is reached.
     QueueBytesFull {
         bytes: u64,
@@ -146,9 +203,15 @@ pub enum Refusal {
         over: u64,
     },
     /// The job alone has more bytes than all unfinished jobs may have.
-    JobTooLarge { bytes: u64, bytes_max: u64 },
+    JobTooLarge {
+        bytes: u64,
+        bytes_max: u64,
+    },
     /// The limit of bytes of names of kinds, zones and requirements is reached.
-    SharedBytesFull { bytes: u64, bytes_max: u64 },
+    SharedBytesFull {
+        bytes: u64,
+        bytes_max: u64,
+    },
     /// Too many distinct pairs of zone and requirements have unfinished jobs: in total, or in this zone.
     ClassesFull {
         /// Such pairs in total.
@@ -159,13 +222,30 @@ pub enum Refusal {
         zone_classes: u64,
     },
     /// The limit of nodes is reached, and none of them is dead without leases.
-    NodesFull { nodes: u64, nodes_max: u64 },
+    NodesFull {
+        nodes: u64,
+        nodes_max: u64,
+    },
     /// The limit of bytes that nodes report is reached.
-    NodeBytesFull { bytes: u64, bytes_max: u64 },
+    NodeBytesFull {
+        bytes: u64,
+        bytes_max: u64,
+    },
     /// The node alone reports more bytes than all nodes may.
-    NodeTooLarge { bytes: u64, bytes_max: u64 },
+    NodeTooLarge {
+        bytes: u64,
+        bytes_max: u64,
+    },
+    /// So many jobs are dead letters or may become such that one more might find no room.
+    LettersFull {
+        letters: u64,
+        letters_max: u64,
+    },
     /// The limit of idempotency keys is reached, and none of them may be evicted yet.
-    KeysFull { keys: u64, keys_max: u64 },
+    KeysFull {
+        keys: u64,
+        keys_max: u64,
+    },
     /// The rules are older than those that the hub has, or newer than those that this build knows.
     RulesNotTaken,
     /// The key is bound to a job with another payload.
@@ -179,7 +259,38 @@ pub enum Refusal {
     /// The job is not under this lease (any more).
     LeaseLost,
     /// The job ended with another result, or without one.
-    AlreadyFinal { status: FinalStatus },
+    AlreadyFinal {
+        status: FinalStatus,
+    },
+    /// The job is not a dead letter: it has not ended.
+    NotDead,
+    /// The rules of the kind have another version than expected.
+    KindChanged {
+        version: u64,
+    },
+    /// The limit of kinds with rules is reached.
+    RuledKindsFull {
+        kinds: u64,
+    },
+    /// The hub knows no such node.
+    UnknownNode,
+    /// The node has leases, or is online.
+    NodeInUse {
+        leases: u64,
+    },
+    /// More dead letters match than the operator expects.
+    TooManyLetters {
+        matched: u64,
+        max: u64,
+    },
+    /// The limit of acts that run at once is reached.
+    TooManyActs {
+        running: u64,
+    },
+    UnknownAct,
+    /// The act has ended.
+    ActEnded,
+    UnknownOrphan,
 }
 
 /// The limit that was reached when something was refused with `backpressure`.
@@ -198,10 +309,12 @@ pub enum DropReason {
     SharedBytes,
     /// Bytes that nodes report.
     NodeBytes,
+    /// Dead letters, and jobs that may become such.
+    DeadLetters,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 7] = [
+    pub const ALL: [DropReason; 8] = [
         DropReason::QueueDepth,
         DropReason::QueueBytes,
         DropReason::Classes,
@@ -209,6 +322,7 @@ impl DropReason {
         DropReason::Nodes,
         DropReason::SharedBytes,
         DropReason::NodeBytes,
+        DropReason::DeadLetters,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -220,6 +334,7 @@ impl DropReason {
             DropReason::Nodes => "nodes",
             DropReason::SharedBytes => "shared_bytes",
             DropReason::NodeBytes => "node_bytes",
+            DropReason::DeadLetters => "dead_letters",
         }
     }
 }
@@ -249,13 +364,24 @@ impl Refusal {
             Refusal::NodesFull { nodes, nodes_max } => (DropReason::Nodes, nodes, nodes_max),
             Refusal::NodeBytesFull { bytes, bytes_max } => (DropReason::NodeBytes, bytes, bytes_max),
             Refusal::KeysFull { keys, keys_max } => (DropReason::Keys, keys, keys_max),
+            Refusal::LettersFull { letters, letters_max } => (DropReason::DeadLetters, letters, letters_max),
             Refusal::JobTooLarge { .. }
             | Refusal::NodeTooLarge { .. }
             | Refusal::RulesNotTaken
             | Refusal::KeyCollision { .. }
             | Refusal::UnknownJob
             | Refusal::LeaseLost
-            | Refusal::AlreadyFinal { .. } => return None,
+            | Refusal::AlreadyFinal { .. }
+            | Refusal::NotDead
+            | Refusal::KindChanged { .. }
+            | Refusal::RuledKindsFull { .. }
+            | Refusal::UnknownNode
+            | Refusal::NodeInUse { .. }
+            | Refusal::TooManyLetters { .. }
+            | Refusal::TooManyActs { .. }
+            | Refusal::UnknownAct
+            | Refusal::ActEnded
+            | Refusal::UnknownOrphan => return None,
         };
         Some(Full { reason, held, max })
     }
@@ -268,9 +394,12 @@ impl Outcome {
             Outcome::Done | Outcome::Heard { .. } => true,
             Outcome::Submitted(submitted) => matches!(submitted, Submitted::Accepted { .. }),
             Outcome::Pulled(pulled) => !pulled.leases.is_empty(),
-            Outcome::Extended(leases) => leases.iter().any(|lease| matches!(lease, Extended::Until(_))),
+            Outcome::Extended(leases) => leases.iter().any(|lease| !matches!(lease, Extended::LeaseLost)),
             Outcome::Completed(completed) => !completed.is_duplicate,
             Outcome::Reclaimed(jobs) => !jobs.is_empty(),
+            Outcome::Released(leases) => leases.iter().any(|lease| !matches!(lease, Released::LeaseLost)),
+            Outcome::KindSet { .. } | Outcome::ActBegun { .. } => true,
+            Outcome::Parked { is_duplicate, .. } => !is_duplicate,
             Outcome::Refused(_) => false,
         }
     }

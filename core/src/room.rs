@@ -100,6 +100,13 @@ impl Drain {
     }
 }
 
+/// How long until so many ready jobs are leased, at the rate of the window; `None` if none was.
+pub(crate) fn time_to_lease(telemetry: &Telemetry, now: Timestamp, jobs: u64) -> Option<Millis> {
+    let count = telemetry.last_minute(now, Counter::Leased);
+    let drain = Drain::new(now, count, oldest(telemetry, now, &[Counter::Leased]), now);
+    if count == 0 { None } else { drain.until(jobs) }
+}
+
 /// Jobs that stopped waiting: each lease is one, and each end of a job without an attempt; an attempt after which its
 /// job waits again takes one back.
 fn of_waiting(telemetry: &Telemetry, now: Timestamp) -> Drain {

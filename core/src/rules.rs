@@ -9,7 +9,7 @@
 use crate::command::{OnDuplicate, OnFailed};
 use crate::encoding::{DecodeError, Encoded, Reader};
 use crate::ids::JobSeq;
-use crate::limits::{RECLAIMS_MAX, RESERVATION_MS_BASE, RESERVATION_MS_CAP};
+use crate::limits::{Limits, RECLAIMS_MAX, RELEASE_DELAY_MS_BASE, RESERVATION_MS_BASE, RESERVATION_MS_CAP};
 use crate::name::Name;
 use crate::outcome::FinalStatus;
 use crate::queue::lane::Rank;
@@ -36,9 +36,12 @@ impl RulesVersion {
     /// The first version.
     pub const FIRST: RulesVersion = RulesVersion(1);
     /// The newest version that this build knows.
-    pub const NEWEST: RulesVersion = RulesVersion(2);
+    pub const NEWEST: RulesVersion = RulesVersion(3);
     /// From this one on a retry prefers another node than that of the last attempt.
     const RETRIES_PREFER_ANOTHER_NODE: RulesVersion = RulesVersion(2);
+    /// From this one on losses are counted apart from failures, retries have a budget, a dead node's leases come back at
+    /// once, a revoked lease counts until its node learns of it, and dead letters leave by rules of their own.
+    const CONTROLLED_DEGRADATION: RulesVersion = RulesVersion(3);
 
     pub const fn new(version: u16) -> Self {
         RulesVersion(version)
@@ -59,9 +62,59 @@ pub(crate) fn waiting(scheduled: u64, queued: u64) -> u64 {
     scheduled + queued
 }
 
-/// Whether a lease is taken back from a job that had this many leases uncharged.
-pub(crate) fn may_reclaim(uncharged: u32) -> bool {
-    uncharged < RECLAIMS_MAX
+/// Whether a lease is taken back from a job that had this many leases returned.
+pub(crate) fn may_reclaim(returns: u32) -> bool {
+    returns < RECLAIMS_MAX
+}
+
+/// Whether a lost lease is counted apart from failures.
+pub(crate) fn counts_losses(rules: RulesVersion) -> bool {
+    rules >= RulesVersion::CONTROLLED_DEGRADATION
+}
+
+/// Whether a job has had too many losses.
+pub(crate) fn is_lost(losses: u32, losses_max: u32) -> bool {
+    losses >= losses_max
+}
+
+/// Whether the lease of a job that was cancelled or superseded counts until its node learns of that, or it ends.
+pub(crate) fn holds_revoked_leases(rules: RulesVersion) -> bool {
+    rules >= RulesVersion::CONTROLLED_DEGRADATION
+}
+
+/// Whether the leases of a node that died come back before they end: of one that sent a heartbeat since, so that its
+/// silence means something.
+pub(crate) fn returns_leases_of_dead(rules: RulesVersion) -> bool {
+    rules >= RulesVersion::CONTROLLED_DEGRADATION
+}
+
+/// Whether dead letters have a retention of their own, make room by kind, and stay readable as failed jobs when they
+/// leave.
+pub(crate) fn refiles_letters(rules: RulesVersion) -> bool {
+    rules >= RulesVersion::CONTROLLED_DEGRADATION
+}
+
+/// How long a dead letter is kept.
+pub(crate) fn dead_retention(rules: RulesVersion, limits: &Limits) -> Millis {
+    if refiles_letters(rules) { limits.dead_retention_ms } else { limits.job_retention_ms }
+}
+
+/// Whether retries have a budget.
+pub(crate) fn limits_retries(rules: RulesVersion) -> bool {
+    rules >= RulesVersion::CONTROLLED_DEGRADATION
+}
+
+/// How long a job waits whose node gave its lease back, the `returns`-th time: at first not at all, so that a node that
+/// leaves delays nothing; then twice as long each time, so that a job that is pulled and released does not spin.
+pub(crate) fn release_delay(returns: u32, cap: Millis) -> Millis {
+    let doublings = returns.saturating_sub(2);
+    let full = RELEASE_DELAY_MS_BASE.get().saturating_mul(1u64.checked_shl(doublings).unwrap_or(u64::MAX));
+    if returns <= 1 { Millis::ZERO } else { Millis::new(full.min(cap.get().max(RELEASE_DELAY_MS_BASE.get()))) }
+}
+
+/// When an attempt that began at `started_at` has taken too long.
+pub(crate) fn run_ends_at(started_at: Timestamp, max_run: Option<Millis>) -> Timestamp {
+    max_run.map_or(Timestamp::NEVER, |max_run| started_at + max_run)
 }
 
 /// Whether one more waiting job is too many.
@@ -82,6 +135,11 @@ pub(crate) fn room_in_hub(inflight_max: u64, leased: u64) -> u64 {
 /// How many more leases a node may get.
 pub(crate) fn room_at_node(leases_per_node_max: u64, held: u64) -> u64 {
     leases_per_node_max.saturating_sub(held)
+}
+
+/// How many more leases the nodes of a zone may get.
+pub(crate) fn room_in_zone(leases_per_zone_max: u64, held: u64) -> u64 {
+    leases_per_zone_max.saturating_sub(held)
 }
 
 /// The generation of a job's next lease.
@@ -127,10 +185,15 @@ pub(crate) fn reserved_until(since: Timestamp, generation: u32) -> Timestamp {
     since + Millis::new(duration)
 }
 
-/// When a lease ends that is extended now: never earlier than before, and not later either once the job's time to live
-/// is over.
-pub(crate) fn extended_until(until: Timestamp, now: Timestamp, duration: Millis, expires_at: Timestamp) -> Timestamp {
-    if expires_at <= now { until } else { until.max(now + duration) }
+/// When a lease ends that is extended now: never earlier than before, not later either once the job's time to live is
+/// over, and never later than `latest`, when its attempt has taken too long or its node is to be drained.
+pub(crate) fn extended_until(
+    until: Timestamp,
+    now: Timestamp,
+    duration: Millis,
+    (expires_at, latest): (Timestamp, Timestamp),
+) -> Timestamp {
+    if expires_at <= now { until } else { until.max((now + duration).min(latest)) }
 }
 
 /// When a job becomes due that is scheduled for an instant of the calendar.
@@ -257,8 +320,19 @@ mod tests {
     #[test]
     fn a_lease_is_extended_up_to_the_instant_before_its_job_expires() {
         let at = Timestamp::from_millis;
-        let extended = |now, expires_at| extended_until(at(100), at(now), Millis::new(50), at(expires_at)).as_millis();
+        let extended = |now, expires_at| {
+            extended_until(at(100), at(now), Millis::new(50), (at(expires_at), Timestamp::NEVER)).as_millis()
+        };
         assert_eq!([extended(40, 1_000), extended(60, 1_000)], [100, 110]);
         assert_eq!([extended(60, 61), extended(60, 60), extended(60, 59)], [110, 100, 100]);
+        let up_to = |latest| extended_until(at(100), at(60), Millis::new(50), (at(1_000), at(latest))).as_millis();
+        assert_eq!([up_to(99), up_to(105), up_to(111)], [100, 105, 110]);
+    }
+
+    #[test]
+    fn the_first_release_delays_nothing_and_each_further_one_twice_as_long() {
+        let delays = |cap| [1, 2, 3, 4, 9, u32::MAX].map(|returns| release_delay(returns, Millis::new(cap)).get());
+        assert_eq!(delays(15_000), [0, 1_000, 2_000, 4_000, 15_000, 15_000]);
+        assert_eq!(delays(10), [0, 1_000, 1_000, 1_000, 1_000, 1_000]);
     }
 }

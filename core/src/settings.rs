@@ -91,6 +91,16 @@ settings! {
     20 AnswersBytesMax answers_bytes_max: u64;
     21 NodesMax nodes_max: u64;
     22 NodesBytesMax nodes_bytes_max: u64;
+    23 LeasesPerZoneMax leases_per_zone_max: u64;
+    24 LossesMax losses_max: u32;
+    25 RetryAfterCap retry_after_ms_cap: Millis;
+    26 RetryShare retry_share_percent: u32;
+    27 RetriesPerSecMin retries_per_sec_min: u32;
+    28 DeadLettersEnabled dead_letters_enabled: u32;
+    29 DeadRetention dead_retention_ms: Millis;
+    30 DeadFullRefuses dead_full_refuses: u32;
+    31 OrphansMax orphans_max: u64;
+    32 OrphansBytesMax orphans_bytes_max: u64;
 }
 
 impl Limits {
@@ -136,7 +146,7 @@ mod tests {
     fn each_setting_decodes_to_itself_and_sets_its_own_member() {
         let defaults = Limits::default();
         for setting in Setting::all(&defaults) {
-            let changed = Setting::from_name(setting.name(), setting.value() + 1).expect("it has a name");
+            let changed = Setting::from_name(setting.name(), setting.value() ^ 1).expect("it has a name");
             let mut bytes = Vec::new();
             changed.encode(&mut bytes);
             assert_eq!(Setting::decode(&mut Reader::new(&bytes)), Ok(changed));

@@ -1,18 +1,24 @@
 //! Snapshots: the durable state as a sequence of records, written and restored.
 //!
 //! Only what cannot be derived is written: lanes, timers, accounts, counts and indexes are rebuilt. Records have a
-//! fixed order (head, settings, nodes by number, jobs by sequence, bound idempotency keys by job, spent ones by age,
+//! fixed order (head, settings, nodes by number, kinds with rules by name, jobs by sequence, bound idempotency keys by job, spent ones by age,
 //! end), so equal states have equal bytes and [`Hub::digest`] is the SHA-256 over them. Writing and restoring take
 //! about a microsecond per job.
 
+use crate::acts::Act;
 use crate::chain::Chain;
 use crate::dedup::KeyRecord;
 use crate::encoding::{DecodeError, Encoded, Reader, members};
 use crate::hub::Hub;
 use crate::ids::{HubKey, JobSeq};
 use crate::limits::Limits;
+use crate::name::Name;
+use crate::orphans::Orphan;
 use crate::queue::JobRecord;
+use crate::queue::kind::KindRecord;
+use crate::queue::retry_budget::{BudgetRecord, Earned};
 use crate::registry::node::NodeRecord;
+use crate::rules;
 use crate::rules::RulesVersion;
 use crate::salts::{Salted, Salts};
 use crate::settings::Setting;
@@ -30,11 +36,26 @@ enum Record {
     /// A setting that is not the rules version's default.
     Setting(Setting),
     Node(Box<NodeRecord>),
+    Kind(Box<KindRecord>),
+    Budget(BudgetRecord),
+    /// What a kind earned for retries.
+    Earned(Box<EarnedRecord>),
+    Orphan(Box<Orphan>),
+    Act(Box<Act>),
     Job(Box<JobRecord>),
     Key(Box<KeyRecord>),
     /// Ends the snapshot, so that a truncated one is detected.
     End,
 }
+
+/// What a kind earned for retries.
+#[derive(Clone, PartialEq, Debug)]
+struct EarnedRecord {
+    kind: Name,
+    earned: Earned,
+}
+
+members!(EarnedRecord { 1 kind: required, 2 earned: required });
 
 struct Head {
     format: u16,
@@ -46,6 +67,8 @@ struct Head {
     next_final_number: u64,
     salts: Vec<Salted>,
     calendar: Calendar,
+    next_act: u32,
+    next_orphan: u64,
 }
 
 members!(Head {
@@ -58,6 +81,8 @@ members!(Head {
     7 next_final_number: required,
     8 salts,
     9 calendar,
+    10 next_act,
+    11 next_orphan,
 });
 
 impl Encoded for Record {
@@ -84,6 +109,26 @@ impl Encoded for Record {
                 key.encode(out);
             }
             Record::End => out.push(6),
+            Record::Kind(kind) => {
+                out.push(7);
+                kind.encode(out);
+            }
+            Record::Budget(budget) => {
+                out.push(8);
+                budget.encode(out);
+            }
+            Record::Earned(earned) => {
+                out.push(9);
+                earned.encode(out);
+            }
+            Record::Orphan(orphan) => {
+                out.push(10);
+                orphan.encode(out);
+            }
+            Record::Act(act) => {
+                out.push(11);
+                act.encode(out);
+            }
         }
     }
 
@@ -95,6 +140,11 @@ impl Encoded for Record {
             4 => Record::Job(Encoded::decode(from)?),
             5 => Record::Key(Encoded::decode(from)?),
             6 => Record::End,
+            7 => Record::Kind(Encoded::decode(from)?),
+            8 => Record::Budget(Encoded::decode(from)?),
+            9 => Record::Earned(Encoded::decode(from)?),
+            10 => Record::Orphan(Encoded::decode(from)?),
+            11 => Record::Act(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("snapshot record", other.into())),
         })
     }
@@ -119,6 +169,8 @@ pub struct Restore {
     part: Part,
     /// Places of older jobs that jobs have, for as long as records are read.
     taken_places: BTreeSet<JobSeq>,
+    next_act: u32,
+    next_orphan: u64,
 }
 
 /// The part of the snapshot that is read next.
@@ -127,8 +179,12 @@ enum Part {
     Head,
     Settings,
     Nodes,
+    Kinds,
     Jobs,
     Keys,
+    Budget,
+    Orphans,
+    Acts,
     Ended,
 }
 
@@ -152,11 +208,22 @@ impl Hub {
             next_final_number,
             salts: self.ids.salts.records(),
             calendar: self.calendar(),
+            next_act: self.acts.next_id(),
+            next_orphan: self.orphans.next_id(),
         })));
         self.limits.differences(&Limits::default()).into_iter().for_each(|setting| put(Record::Setting(setting)));
         self.registry.records().for_each(|node| put(Record::Node(Box::new(node))));
+        self.queue.kind_records().for_each(|kind| put(Record::Kind(Box::new(kind))));
         self.queue.records(&self.timers).for_each(|job| put(Record::Job(Box::new(job))));
         self.dedup.records().for_each(|key| put(Record::Key(Box::new(key))));
+        if rules::limits_retries(self.rules) {
+            put(Record::Budget(self.queue.budget_record()));
+        }
+        for (kind, earned) in self.queue.earned_records() {
+            put(Record::Earned(Box::new(EarnedRecord { kind: kind.clone(), earned })));
+        }
+        self.orphans.iter_from(0).for_each(|orphan| put(Record::Orphan(Box::new(orphan.clone()))));
+        self.acts.iter().for_each(|act| put(Record::Act(Box::new(act.clone()))));
         put(Record::End);
     }
 
@@ -175,7 +242,7 @@ impl Hub {
 impl Restore {
     /// Starts to restore the hub with that key.
     pub fn new(key: HubKey) -> Self {
-        Restore { hub: Hub::new(key), part: Part::Head, taken_places: BTreeSet::new() }
+        Restore { hub: Hub::new(key), part: Part::Head, taken_places: BTreeSet::new(), next_act: 0, next_orphan: 0 }
     }
 
     /// Restores the next record.
@@ -187,6 +254,10 @@ impl Restore {
             Record::Head(_) => Part::Head,
             Record::Setting(_) => Part::Settings,
             Record::Node(_) => Part::Nodes,
+            Record::Kind(_) => Part::Kinds,
+            Record::Budget(_) | Record::Earned(_) => Part::Budget,
+            Record::Orphan(_) => Part::Orphans,
+            Record::Act(_) => Part::Acts,
             Record::Job(_) => Part::Jobs,
             Record::Key(_) => Part::Keys,
             Record::End => Part::Ended,
@@ -209,6 +280,8 @@ impl Restore {
             return Err(RestoreError::Incomplete);
         }
         self.hub.restored();
+        self.hub.acts.restore_next_id(self.next_act);
+        self.hub.orphans.restore_next_id(self.next_orphan);
         Ok(self.hub)
     }
 
@@ -221,6 +294,14 @@ impl Restore {
                 self.hub.restore_job(&mut self.taken_places, *job).map_err(RestoreError::Contradiction)?;
             }
             Record::Key(key) => self.hub.restore_key(*key).map_err(RestoreError::Contradiction)?,
+            Record::Kind(kind) => self.hub.restore_kind(*kind).map_err(RestoreError::Contradiction)?,
+            Record::Budget(budget) => self.hub.queue.restore_budget(budget),
+            Record::Earned(earned) => {
+                let EarnedRecord { kind, earned } = *earned;
+                self.hub.restore_earned(&kind, earned).map_err(RestoreError::Contradiction)?;
+            }
+            Record::Orphan(orphan) => self.hub.restore_orphan(*orphan).map_err(RestoreError::Contradiction)?,
+            Record::Act(act) => self.hub.restore_act(*act).map_err(RestoreError::Contradiction)?,
             Record::End => {}
         }
         Ok(())
@@ -240,6 +321,7 @@ impl Restore {
         if head.next_job == JobSeq::new(0) {
             return Err(RestoreError::Contradiction("the next job has the number 0; the first job has 1"));
         }
+        (self.next_act, self.next_orphan) = (head.next_act, head.next_orphan);
         self.hub.rules = head.rules;
         self.hub.now = head.now;
         self.hub.timers.set_calendar(head.calendar);

@@ -9,6 +9,7 @@
 
 use crate::ascending::{AscendingKey, AscendingQueue};
 use crate::ids::{JOB_SEQ_MAX, JobSeq, NodeIndex};
+use crate::queue::kind::KindIndex;
 use crate::rules;
 use crate::time::{Calendar, Timestamp, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,14 @@ pub(crate) enum Timer {
     KeyExpires(u32),
     /// A retry is for all nodes from now on, that of its last attempt included.
     ReservationEnds(JobSeq),
+    /// The gate of a kind opens: its pause ends, or its rate allows one more lease.
+    KindOpens(KindIndex),
+    /// A postponed retry got its credit. At the instant at which it is set.
+    JobReleased(JobSeq),
+    /// The retry budget has one more credit for postponed retries.
+    RetryCredit,
+    /// An act on dead letters goes on.
+    ActSteps(u32),
 }
 
 /// A set of timers ordered by instant. All operations are O(log n) in the timers set at most, and O(1) for a timer at
@@ -57,7 +66,7 @@ type Key = (Timestamp, Packed);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Packed(u64);
 
-const VARIANTS: usize = 6;
+const VARIANTS: usize = 10;
 /// Capacity that each queue keeps with few timers.
 const CAPACITY_MIN: usize = 1_024;
 const NUMBER_BITS: u32 = 56;
@@ -220,6 +229,10 @@ impl Packed {
             Timer::NodeLiveness(node) => (3, node.get().into()),
             Timer::KeyExpires(place) => (4, place.into()),
             Timer::ReservationEnds(seq) => (5, seq.get()),
+            Timer::KindOpens(kind) => (6, kind.0.into()),
+            Timer::JobReleased(seq) => (7, seq.get()),
+            Timer::RetryCredit => (8, 0),
+            Timer::ActSteps(act) => (9, act.into()),
         };
         Packed(variant << NUMBER_BITS | number)
     }
@@ -237,7 +250,11 @@ impl Packed {
             3 => Timer::NodeLiveness(NodeIndex::new(number as u32)),
             4 => Timer::KeyExpires(number as u32),
             5 => Timer::ReservationEnds(JobSeq::new(number)),
-            _ => unreachable!("a timer has one of six variants"),
+            6 => Timer::KindOpens(KindIndex(number as u32)),
+            7 => Timer::JobReleased(JobSeq::new(number)),
+            8 => Timer::RetryCredit,
+            9 => Timer::ActSteps(number as u32),
+            _ => unreachable!("a timer has one of the variants"),
         }
     }
 }
@@ -254,7 +271,14 @@ mod tests {
         let jobs =
             seqs.map(Timer::JobExpires).into_iter().chain(seqs.map(Timer::LeaseEnds)).chain(seqs.map(Timer::JobDue));
         let nodes = indexes.map(Timer::NodeLiveness).into_iter().chain([0, u32::MAX].map(Timer::KeyExpires));
-        let timers: Vec<_> = jobs.chain(nodes).chain(seqs.map(Timer::ReservationEnds)).collect();
+        let kinds = [0, u32::MAX].map(KindIndex).map(Timer::KindOpens);
+        let timers = jobs.chain(nodes).chain(seqs.map(Timer::ReservationEnds)).chain(kinds);
+        let more = seqs.map(Timer::JobReleased).into_iter().chain([
+            Timer::RetryCredit,
+            Timer::ActSteps(0),
+            Timer::ActSteps(u32::MAX),
+        ]);
+        let timers: Vec<_> = timers.chain(more).collect();
         assert!(timers.is_sorted());
         assert!(timers.is_sorted_by_key(|timer| Packed::of(*timer)));
         for timer in timers {

@@ -267,6 +267,7 @@ fn failed_or_done(lease: LeaseRef, ok: bool) -> Complete {
         is_retryable: true,
         mark: ResultMark::Content(u64::from(lease.generation)),
         integrity: None,
+        retry_after_ms: None,
     }
 }
 

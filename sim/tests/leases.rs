@@ -23,7 +23,8 @@ fn a_silent_node_that_extends_its_lease_is_dropped_after_the_lease() {
     let mut now = begin;
     while now < begin + NODE_FORGET_MS + NODE_FORGET_MS {
         now = now + Millis::new(LEASE_DURATION_MAX.get() - 1);
-        let extend = Extend { node: node.clone(), leases: leases.clone(), lease_duration_ms: None };
+        let extend =
+            Extend { node: node.clone(), leases: leases.clone(), lease_duration_ms: None, progress: None, note: None };
         steps.push(Step::Apply(now, Command::Extend(extend)));
     }
     steps.push(Step::Advance(now + LEASE_DURATION_MAX));

@@ -133,6 +133,7 @@ fn complete(node: &str, lease: LeaseRef, ok: bool) -> Complete {
         is_retryable: false,
         mark: ResultMark::Content(7),
         integrity: None,
+        retry_after_ms: None,
     }
 }
 
@@ -181,7 +182,16 @@ fn the_result_of_a_lease_that_a_lower_limit_does_not_give_is_left_out() {
     let mut hub = Recorder::new(depth(10));
     (0..2).for_each(|n| _ = hub.submit(1_000_000 + n));
     let leases = hub.pull(1_001_000, 2);
-    hub.apply(1_002_000, Command::Extend(Extend { node: name("n"), leases: leases.clone(), lease_duration_ms: None }));
+    hub.apply(
+        1_002_000,
+        Command::Extend(Extend {
+            node: name("n"),
+            leases: leases.clone(),
+            lease_duration_ms: None,
+            progress: None,
+            note: None,
+        }),
+    );
     for lease in leases {
         hub.apply(1_003_000, Command::Complete(complete("n", lease, true)));
     }
@@ -197,7 +207,8 @@ fn a_waiting_node_is_assumed_to_do_what_was_refused_as_long_as_jobs_ran_and_to_k
     let accepted = (0..4).filter(|n| hub.submit(1_000_000 + n).is_some()).count();
     assert_eq!(accepted, 1);
     let leases = hub.pull(1_000_000, 1);
-    let extend = Extend { node: name("n"), leases: leases.clone(), lease_duration_ms: None };
+    let extend =
+        Extend { node: name("n"), leases: leases.clone(), lease_duration_ms: None, progress: None, note: None };
     hub.apply(1_005_000, Command::Extend(extend));
     hub.apply(1_010_000, Command::Complete(complete("n", leases[0], true)));
     assert!(hub.pull(1_020_000, 1).is_empty());
@@ -335,7 +346,13 @@ impl Traffic {
                 let (node, lease) = self.leases[at].clone();
                 match self.below(8) {
                     0 => {
-                        let extend = Extend { node: name(&node), leases: vec![lease], lease_duration_ms: None };
+                        let extend = Extend {
+                            node: name(&node),
+                            leases: vec![lease],
+                            lease_duration_ms: None,
+                            progress: None,
+                            note: None,
+                        };
                         hub.apply(self.now, Command::Extend(extend));
                     }
                     // Sent twice, or never.

@@ -474,6 +474,7 @@ impl Backlog {
             is_retryable: true,
             mark: ResultMark::Content(1),
             integrity: None,
+            retry_after_ms: None,
         })
     }
 }

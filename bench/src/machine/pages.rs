@@ -113,6 +113,7 @@ fn end_all(hub: &mut Hub, ok: bool) {
                 error: (!ok).then(|| Payload::new(br#"{"code":"E_DISK"}"#)),
                 is_retryable: true,
                 mark: ResultMark::Content(1),
+                retry_after_ms: None,
                 integrity: None,
             };
             assert!(hub.apply(NOW, Command::Complete(complete)).is_durable());

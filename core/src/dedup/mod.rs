@@ -272,6 +272,24 @@ impl Dedup {
         place
     }
 
+    /// The key in a place that is taken.
+    pub(crate) fn key_in(&self, place: KeyPlace) -> u128 {
+        let key = self.entry(place).key;
+        u128::from(key[1]) << 64 | u128::from(key[0])
+    }
+
+    /// The job of a spent key is not final any more: repeats refer to it again.
+    pub(crate) fn unspend(
+        &mut self,
+        limits: &Limits,
+        (timers, ledger): (&mut Timers, &mut Ledger),
+        place: KeyPlace,
+    ) -> KeyPlace {
+        let &Entry { key, payload_hash, job, ttl_ms, .. } = self.entry(place);
+        self.evict(limits, timers, ledger, place);
+        self.insert(ledger, Entry { key, payload_hash, job, ttl_ms, spent: None })
+    }
+
     /// The key's job became final: stores the answer to repeats.
     pub(crate) fn spend(
         &mut self,
@@ -577,6 +595,7 @@ mod tests {
             error: None,
             is_retryable: true,
             mark: ResultMark::Content(1),
+            retry_after_ms: None,
             integrity: None,
         }));
         let mut restored = Hub::new(HubKey::new([1; 16]));

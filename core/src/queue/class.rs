@@ -162,10 +162,20 @@ impl Classes {
         let lane = *row.lanes.entry(kind).or_insert_with(|| {
             ledger.charge(Account::Shared, LANE_BYTES);
             kinds.add_lane(kind, slot);
-            LaneIndex(self.lanes.insert(self.spare.pop().unwrap_or_default()))
+            let mut lane = self.spare.pop().unwrap_or_default();
+            lane.is_open = kinds.row(kind).is_open;
+            LaneIndex(self.lanes.insert(lane))
         });
         self.lane_mut(lane).jobs += 1;
         (class, lane)
+    }
+
+    /// A final job of a class and kind is unfinished again; the class was admitted. Returns its lane.
+    pub fn revive(&mut self, ledger: &mut Ledger, kinds: &mut Kinds, class: ClassIndex, kind: KindIndex) -> LaneIndex {
+        let key = ClassKey::clone(self.key(class));
+        let (_, lane) = self.add_unfinished(ledger, kinds, Some(class), key, kind);
+        self.row_mut(class).retained -= 1;
+        lane
     }
 
     /// Adds a final job that is restored.
@@ -234,6 +244,9 @@ impl Classes {
         let slot = row.slot.expect("a class with unfinished jobs has a slot");
         let old_head = lane.head().map(|(rank, _)| rank);
         lane.push(rank, seq);
+        if !lane.is_open {
+            return (slot, Lowered::Neither);
+        }
         let head = Head { rank, job: seq, kind: job.kind, lane: job.lane };
         match old_head {
             Some(old) if old < rank => return (slot, Lowered::Neither),
@@ -251,11 +264,34 @@ impl Classes {
         let ready_jobs = self.lanes.get_mut(lane.0);
         let is_head = ready_jobs.head().is_some_and(|(head, _)| head == rank);
         ready_jobs.remove(rank);
-        if is_head {
+        if is_head && ready_jobs.is_open {
             match ready_jobs.head() {
                 Some((rank, job)) => row.heads.replace(&mut self.head_positions, Head { rank, job, kind, lane }),
                 None => row.heads.remove(&mut self.head_positions, lane),
             }
+        }
+    }
+
+    /// Opens the lane of a class and kind, whose jobs are offered to nodes again; returns its first job, and the heads that
+    /// it lowered.
+    pub fn open_lane(&mut self, slot: Slot, kind: KindIndex) -> Option<(Rank, Lowered)> {
+        let (row, lane) = self.lane_in(slot, kind);
+        let ready_jobs = self.lanes.get_mut(lane.0);
+        ready_jobs.is_open = true;
+        let (rank, job) = ready_jobs.head()?;
+        let (heads, head) = (&mut self.rows.get_mut(row.0).heads, Head { rank, job, kind, lane });
+        heads.insert(&mut self.head_positions, head);
+        let is_first = heads.first() == Some(&head);
+        Some((rank, if is_first { Lowered::LaneAndClass } else { Lowered::Lane }))
+    }
+
+    /// Closes the lane of a class and kind: its jobs are withdrawn.
+    pub fn close_lane(&mut self, slot: Slot, kind: KindIndex) {
+        let (row, lane) = self.lane_in(slot, kind);
+        let ready_jobs = self.lanes.get_mut(lane.0);
+        ready_jobs.is_open = false;
+        if ready_jobs.head().is_some() {
+            self.rows.get_mut(row.0).heads.remove(&mut self.head_positions, lane);
         }
     }
 
@@ -264,19 +300,31 @@ impl Classes {
         self.row(class).slot.expect("a class with unfinished jobs has a slot")
     }
 
-    /// The first job of a class, of one kind or of any.
+    /// The first job of a class, of one kind or of any, among the kinds whose gates are open.
     pub fn head(&self, slot: Slot, kind: Option<KindIndex>) -> Option<(Rank, JobSeq)> {
         let row = self.row(self.slots[usize::from(slot)]?);
         match kind {
-            Some(kind) => self.lane(*row.lanes.get(&kind)?).head(),
+            Some(kind) => Some(self.lane(*row.lanes.get(&kind)?)).filter(|lane| lane.is_open)?.head(),
             None => row.heads.first().map(|head| (head.rank, head.job)),
         }
     }
 
-    /// How many jobs of a class and kind are ready.
+    /// How many jobs of a class and kind are ready, if the kind's gate is open.
     pub fn ready(&self, slot: Slot, kind: KindIndex) -> u64 {
         let lane = self.slots[usize::from(slot)].and_then(|class| self.row(class).lanes.get(&kind));
-        lane.map_or(0, |lane| self.lane(*lane).ready())
+        lane.map(|lane| self.lane(*lane)).filter(|lane| lane.is_open).map_or(0, Lane::ready)
+    }
+
+    /// Ready jobs of a class with a smaller rank, in the lanes that are open.
+    pub fn ahead_of(&self, class: ClassIndex, rank: Rank) -> u64 {
+        let lanes = self.row(class).lanes.values().map(|lane| self.lane(*lane));
+        lanes.filter(|lane| lane.is_open).map(|lane| lane.before(rank)).sum()
+    }
+
+    /// Unfinished jobs of a class and kind.
+    pub fn unfinished(&self, slot: Slot, kind: KindIndex) -> u64 {
+        let lane = self.slots[usize::from(slot)].and_then(|class| self.row(class).lanes.get(&kind));
+        lane.map_or(0, |lane| self.lane(*lane).jobs)
     }
 
     pub fn key_in(&self, slot: Slot) -> Option<&ClassKey> {
@@ -361,6 +409,12 @@ impl Classes {
                 return slot;
             }
         }
+    }
+
+    /// The class in a slot, and its lane for a kind that has one.
+    fn lane_in(&self, slot: Slot, kind: KindIndex) -> (ClassIndex, LaneIndex) {
+        let class = self.slots[usize::from(slot)].expect("a slot with a lane has a class");
+        (class, *self.row(class).lanes.get(&kind).expect("a kind knows its lanes"))
     }
 
     fn row(&self, class: ClassIndex) -> &Class {

@@ -116,6 +116,20 @@ impl Clients {
         }
     }
 
+    /// A job of the client that ended got another number, or has not ended any more.
+    pub fn renumber_result(&mut self, client: ClientRef, before: u64, after: Option<u64>) {
+        let job =
+            self.results.remove(&(client.index, before)).expect("each final job of a client is among its results");
+        let row = self.rows.get_mut(client.index.row());
+        if before >= row.read_before {
+            row.unread -= 1;
+            self.unread -= 1;
+        }
+        if let Some(number) = after {
+            self.add_result(client, number, job);
+        }
+    }
+
     /// The results of a client from a position on, in the order of ending.
     pub fn results_from(&self, name: &str, position: u64) -> impl Iterator<Item = JobSeq> {
         let client = self.by_name.get(name).copied();

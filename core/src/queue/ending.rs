@@ -5,25 +5,31 @@ use crate::command::Complete;
 use crate::context::Context;
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::integrity::stored::ResultIntegrity;
-use crate::ledger::{Account, Ledger};
+use crate::ledger::Account;
 use crate::limits::{ATTEMPT_ERROR_BYTES_MAX, Limits, SHARED_BYTES_MAX};
 use crate::outcome::{Completed, CompletedStatus, FinalStatus, Refusal};
 use crate::payload::Payload;
-use crate::queue::class::{Classes, LaneIndex};
-use crate::queue::event::Event;
-use crate::queue::job::{EndedJob, EndedLease, Job, Outcome, ResultMatch, Stage};
-use crate::queue::kind::Kinds;
-use crate::queue::lease::{AttemptEnd, Leases, Revocation};
-use crate::queue::retention::Retention;
+use crate::queue::class::LaneIndex;
+use crate::queue::event::{Event, LetterLeft};
+use crate::queue::job::{EndReason, EndedJob, EndedLease, Job, Outcome, ResultMatch, Stage};
+use crate::queue::kind_rules::{KindRules, OnExhausted};
+use crate::queue::lease::{AttemptEnd, Revocation, Toll};
+use crate::queue::letters::Letter;
+use crate::queue::retention::Oldest;
 use crate::queue::retry;
-use crate::queue::waiter::Waiters;
 use crate::rules;
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 use crate::timers::Timer;
 use std::sync::{Arc, LazyLock};
 
 /// The error of an attempt whose lease expired.
 static LEASE_EXPIRED: LazyLock<Payload> = LazyLock::new(|| Payload::new(br#""lease expired""#));
+
+/// The error of an attempt whose node died.
+static NODE_DEAD: LazyLock<Payload> = LazyLock::new(|| Payload::new(br#""node dead""#));
+
+/// The error of an attempt that took longer than its `max_run`.
+static MAX_RUN: LazyLock<Payload> = LazyLock::new(|| Payload::new(br#""max_run""#));
 
 /// Boxes kept for reuse: about 40 kB.
 const SPARE_RUNS_MAX: usize = 256;
@@ -39,11 +45,18 @@ impl Queue {
             ResultMatch::Repeat(status) => {
                 return Ok((Completed { job: seq, status, is_duplicate: true }, Ended::Nothing));
             }
+            ResultMatch::Held => {
+                let node = self.end_hold(cx, seq);
+                return Ok((
+                    Completed { job: seq, status: CompletedStatus::Acknowledged, is_duplicate: false },
+                    Ended::Lease(node),
+                ));
+            }
             ResultMatch::Current | ResultMatch::Unleased => {}
         }
         let (at, mark, before) = (cx.now, complete.mark, job.charge());
         let is_waiting = job.is_waiting();
-        let Complete { ok, node, result, error, is_retryable, integrity, .. } = complete;
+        let Complete { ok, node, result, error, is_retryable, retry_after_ms, integrity, .. } = complete;
         let end = if ok {
             AttemptEnd::Completed { at, mark }
         } else {
@@ -51,55 +64,85 @@ impl Queue {
                 let bytes = cx.ledger.unfinished() + error.len() as u64;
                 error.len() <= ATTEMPT_ERROR_BYTES_MAX && bytes <= cx.limits.queue_bytes_max
             });
-            AttemptEnd::Failed { at, mark, error: error.clone().filter(|_| is_kept), retry_at: None }
+            AttemptEnd::Failed { at, mark, error: error.clone().filter(|_| is_kept), retry_at: Timestamp::NEVER }
         };
         let ended = if is_waiting {
             self.stop_waiting(cx, seq);
             let spare = self.spare_runs.pop();
-            self.table.get_mut(seq).expect("found above").attempt_unleased(spare, cx.now, node, end);
+            let job = self.table.get_mut(seq).expect("found above");
+            job.attempt_unleased(spare, cx.now, node, end, Toll::Charge);
             None
         } else {
-            Some(end_lease(cx, &mut self.leases, job, end, false))
+            Some(self.end_lease(cx, seq, end, false))
         };
         let status = if ok {
             let sent = Sent { result, error: None, integrity };
-            self.finish(cx, seq, before, Ending { status: FinalStatus::Completed, sent });
+            self.finish(cx, seq, before, Ending { status: FinalStatus::Completed, sent, reason: None });
             CompletedStatus::Final(FinalStatus::Completed)
         } else {
-            self.retry_or_finish(cx, seq, before, is_retryable, Sent { result, error, integrity })
+            let failure = Failure { is_retryable, retry_after_ms, sent: Sent { result, error, integrity } };
+            self.retry_or_finish(cx, seq, before, Toll::Charge, failure)
         };
-        ended.iter().for_each(|ended| self.update_moved_lease(ended));
-        let ended = ended.map_or(Ended::Wait, |ended| Ended::Lease(ended.lease.node));
+        let ended = ended.map_or(Ended::Wait, Ended::Lease);
         Ok((Completed { job: seq, status, is_duplicate: false }, ended))
     }
 
-    /// A lease's timer fired. The attempt is charged, so that a job that crashes its nodes is not retried for ever.
-    pub(crate) fn expire_lease(&mut self, cx: &mut Context, seq: JobSeq) {
-        let job = self.table.get_mut(seq).expect("a job with a lease timer is held");
-        let before = job.charge();
-        let ended = end_lease(cx, &mut self.leases, job, AttemptEnd::Expired { at: cx.now }, true);
-        self.update_moved_lease(&ended);
-        let sent = Sent { error: Some(LEASE_EXPIRED.clone()), ..Sent::NOTHING };
-        self.retry_or_finish(cx, seq, before, true, sent);
+    /// A lease's timer fired; `is_drained` if its node is. The attempt took too long, or came back since its node leaves,
+    /// or is lost.
+    pub(crate) fn expire_lease(&mut self, cx: &mut Context, seq: JobSeq, is_drained: bool) {
+        let job = self.table.get(seq).expect("a job with a lease timer is held");
+        let (run, is_final) = match &job.stage {
+            Stage::Leased(run) => (run, false),
+            Stage::Final(run) if run.outcome.is_held => (run, true),
+            _ => unreachable!("only a leased job has a lease timer"),
+        };
+        if is_final {
+            self.free_hold(cx, seq, true);
+            return;
+        }
+        let started_at = run.attempt.as_ref().expect("a leased job has an attempt").started_at;
+        let at = cx.now;
+        if at >= rules::run_ends_at(started_at, self.max_run(job)) {
+            self.take_lease(cx, seq, AttemptEnd::Revoked { at, why: Revocation::MaxRun }, true);
+        } else if is_drained {
+            self.take_lease(cx, seq, AttemptEnd::Revoked { at, why: Revocation::Drained }, true);
+        } else {
+            self.take_lease(cx, seq, AttemptEnd::Expired { at }, true);
+        }
+    }
+
+    /// A node died: the leases come back that it got before its last heartbeat. O(leases of the node · log n).
+    pub(crate) fn return_leases(&mut self, cx: &mut Context, node: NodeIndex, heartbeat_at: Timestamp) {
+        // In the order of the jobs: a node's list has none that is durable.
+        let mut jobs = self.leases.of(node).to_vec();
+        jobs.sort_unstable();
+        for seq in jobs {
+            let job = self.table.get(seq).expect("a leased job is held");
+            let Stage::Leased(run) = &job.stage else {
+                self.free_hold(cx, seq, false);
+                continue;
+            };
+            if run.attempt.as_ref().is_some_and(|attempt| attempt.started_at <= heartbeat_at) {
+                self.take_lease(cx, seq, AttemptEnd::Revoked { at: cx.now, why: Revocation::NodeDead }, false);
+            }
+        }
     }
 
     /// Takes back those of the leases that still run: their jobs wait again, at their old places, as if they had not
-    /// been leased. A lease of a job that had [`RECLAIMS_MAX`](crate::limits::RECLAIMS_MAX) leases uncharged stays until its end and is charged, so
+    /// been leased. A lease of a job that had [`RECLAIMS_MAX`](crate::limits::RECLAIMS_MAX) leases returned stays until its end and is charged, so
     /// that a job whose reply always fails does not circle for ever. Returns the jobs.
     pub(crate) fn reclaim(&mut self, cx: &mut Context, leases: &[LeaseRef]) -> Vec<JobSeq> {
         leases.iter().filter(|lease| self.reclaim_one(cx, **lease)).map(|lease| lease.job).collect()
     }
 
     fn reclaim_one(&mut self, cx: &mut Context, lease: LeaseRef) -> bool {
-        let is_running = |job: &&mut Job| matches!(job.stage, Stage::Leased(_)) && job.lease() == lease;
-        let Some(job) = self.table.get_mut(lease.job).filter(is_running) else { return false };
-        if !rules::may_reclaim(job.history.uncharged()) {
+        let is_running = |job: &&Job| matches!(job.stage, Stage::Leased(_)) && job.lease() == lease;
+        let Some(job) = self.table.get(lease.job).filter(is_running) else { return false };
+        if !rules::may_reclaim(job.history.returns()) {
             return false;
         }
         let before = job.charge();
-        let end = AttemptEnd::Revoked { at: cx.now, why: Revocation::Undelivered };
-        let ended = end_lease(cx, &mut self.leases, job, end, false);
-        self.update_moved_lease(&ended);
+        self.end_lease(cx, lease.job, AttemptEnd::Revoked { at: cx.now, why: Revocation::Undelivered }, false);
         let job = self.table.get(lease.job).expect("its attempt has just ended");
         if rules::is_too_late(job.expires_at(), cx.now) {
             self.finish(cx, lease.job, before, Ending::without_result(FinalStatus::Expired));
@@ -110,126 +153,202 @@ impl Queue {
         true
     }
 
+    /// Ends a lease that ends without a result, and schedules the next attempt or ends the job.
+    pub(super) fn take_lease(&mut self, cx: &mut Context, seq: JobSeq, end: AttemptEnd, is_reaped: bool) {
+        let before = self.table.get(seq).expect("a leased job is held").charge();
+        let toll = end.toll(cx.rules);
+        let error = match &end {
+            AttemptEnd::Expired { .. } => Some(LEASE_EXPIRED.clone()),
+            AttemptEnd::Revoked { why: Revocation::NodeDead, .. } => Some(NODE_DEAD.clone()),
+            AttemptEnd::Revoked { why: Revocation::MaxRun, .. } => Some(MAX_RUN.clone()),
+            _ => None,
+        };
+        self.end_lease(cx, seq, end, is_reaped);
+        self.retry_or_finish(
+            cx,
+            seq,
+            before,
+            toll,
+            Failure { sent: Sent { error, ..Sent::NOTHING }, ..Failure::RETRYABLE },
+        );
+    }
+
     /// A job's time to live is over. A leased job may still be completed; it is not retried.
     pub(crate) fn expire(&mut self, cx: &mut Context, seq: JobSeq) {
         let job = self.table.get(seq).expect("a job with a timer is held");
         if job.is_waiting() {
-            let before = job.charge();
+            let (before, kind) = (job.charge(), job.kind);
+            // What the budget kept from being retried in time ends with its error: that is not hidden behind the expiry.
+            let failed = matches!(job.stage, Stage::Postponed { .. }).then(|| job.last_error().cloned());
             self.stop_waiting(cx, seq);
-            self.finish(cx, seq, before, Ending::without_result(FinalStatus::Expired));
+            let ending = match failed {
+                Some(error) => {
+                    let attempts = job_of(&self.table, seq).history.charged();
+                    cx.events.push(Event::Exhausted { job: seq, attempts });
+                    let status = exhausted_status(self.kinds.row(kind).rules(), cx.limits);
+                    Ending { status, sent: Sent { error, ..Sent::NOTHING }, reason: Some(EndReason::Expired) }
+                }
+                None => Ending::without_result(FinalStatus::Expired),
+            };
+            self.finish(cx, seq, before, ending);
         }
     }
 
-    /// Ends a job that a newer one supersedes; returns its place in the order of submission if it was waiting.
-    pub(crate) fn supersede(&mut self, cx: &mut Context, seq: JobSeq) -> Option<JobSeq> {
-        let job = self.table.get_mut(seq).expect("the job of a key that is not spent is held");
-        let before = job.charge();
-        // The key belongs to the newer job: the end of this one must not spend it.
-        job.set_key(None);
-        let place = job.is_waiting().then(|| job.rank().seq());
-        if job.is_waiting() {
-            self.stop_waiting(cx, seq);
-        } else {
-            let end = AttemptEnd::Revoked { at: cx.now, why: Revocation::Superseded };
-            let ended = end_lease(cx, &mut self.leases, job, end, false);
-            self.update_moved_lease(&ended);
+    /// When the next final job is dropped for its age.
+    pub(crate) fn next_retention_at(&self, limits: &Limits, rules: rules::RulesVersion) -> Option<Timestamp> {
+        let dead_retention = rules::dead_retention(rules, limits);
+        self.retention.next(limits.job_retention_ms, dead_retention).map(|(at, _)| at)
+    }
+
+    /// Drops the final job that is due for its age; returns it if its final number is `first` or above.
+    pub(crate) fn drop_oldest_final(&mut self, cx: &mut Context, first: u64) -> Option<EndedJob> {
+        let dead_retention = rules::dead_retention(cx.rules, cx.limits);
+        match self.retention.next(cx.limits.job_retention_ms, dead_retention)?.1 {
+            Oldest::Final => self.retention.pop_final().and_then(|seq| self.drop_final(cx, seq, first)),
+            Oldest::Letter(number) if rules::refiles_letters(cx.rules) => {
+                self.refile_letter(cx, number, LetterLeft::Aged);
+                None
+            }
+            Oldest::Letter(number) => self.drop_letter(cx, number, first),
         }
-        self.finish(cx, seq, before, Ending::without_result(FinalStatus::Superseded));
-        place
-    }
-
-    /// When the oldest final job is dropped for its age.
-    pub(crate) fn next_retention_at(&self, limits: &Limits) -> Option<Timestamp> {
-        self.retention.next_at(limits.job_retention_ms)
-    }
-
-    /// Drops the final job that ended first; returns it if its final number is `first` or above.
-    pub(crate) fn drop_oldest_final(&mut self, ledger: &mut Ledger, first: u64) -> Option<EndedJob> {
-        self.retention.pop_oldest().and_then(|seq| self.drop_final(ledger, seq, first))
     }
 
     /// Drops final jobs until counts and bytes are within their limits; those with final number `first` or above are
     /// passed to `dropped`.
-    pub(crate) fn enforce_retention(
-        &mut self,
-        limits: &Limits,
-        ledger: &mut Ledger,
-        first: u64,
-        mut dropped: impl FnMut(EndedJob),
-    ) {
+    pub(crate) fn enforce_retention(&mut self, cx: &mut Context, first: u64, mut dropped: impl FnMut(EndedJob)) {
+        let limits = cx.limits;
+        loop {
+            let is_one_too_many = rules::retains_too_many(self.retention.dead_count(), limits.dead_jobs_max);
+            if !is_one_too_many && cx.ledger.get(Account::Dead) <= limits.dead_bytes_max {
+                break;
+            }
+            let letters = self.retention.letters();
+            if rules::refiles_letters(cx.rules) {
+                let number = if is_one_too_many { letters.oldest_of_most() } else { letters.oldest_of_largest() };
+                self.refile_letter(cx, number.expect("a limit that is exceeded has jobs"), LetterLeft::Evicted);
+            } else {
+                let (number, _) = letters.oldest().expect("a limit that is exceeded has jobs");
+                self.drop_letter(cx, number, first).into_iter().for_each(&mut dropped);
+            }
+        }
         while rules::retains_too_many(self.retention.final_count(), limits.retained_jobs_max)
-            || ledger.get(Account::Retained) > limits.retained_bytes_max
+            || cx.ledger.get(Account::Retained) > limits.retained_bytes_max
         {
             let seq = self.retention.pop_final().expect("a limit that is exceeded has jobs");
-            self.drop_final(ledger, seq, first).into_iter().for_each(&mut dropped);
+            self.drop_final(cx, seq, first).into_iter().for_each(&mut dropped);
         }
-        while rules::retains_too_many(self.retention.dead_count(), limits.dead_jobs_max)
-            || ledger.get(Account::Dead) > limits.dead_bytes_max
-        {
-            let seq = self.retention.pop_dead().expect("a limit that is exceeded has jobs");
-            self.drop_final(ledger, seq, first).into_iter().for_each(&mut dropped);
-        }
-        while self.kinds.idle_bytes() + self.classes.idle_bytes() > SHARED_BYTES_MAX / 2
-            && let Some(seq) = self.retention.pop_final().or_else(|| self.retention.pop_dead())
-        {
-            self.drop_final(ledger, seq, first).into_iter().for_each(&mut dropped);
+        while self.kinds.idle_bytes() + self.classes.idle_bytes() > SHARED_BYTES_MAX / 2 {
+            if let Some(seq) = self.retention.pop_final() {
+                self.drop_final(cx, seq, first).into_iter().for_each(&mut dropped);
+            } else if let Some((number, _)) = self.retention.letters().oldest() {
+                if rules::refiles_letters(cx.rules) {
+                    self.report_letter_left(cx, number, LetterLeft::Evicted);
+                }
+                self.drop_letter(cx, number, first).into_iter().for_each(&mut dropped);
+            } else {
+                break;
+            }
         }
     }
 
     /// After an attempt that did not succeed, schedules a retry or ends the job. A job that may not be retried ends as
     /// dead with its error, also if it would have expired; no retry is scheduled for an instant at which the job has
     /// expired.
-    fn retry_or_finish(
+    pub(super) fn retry_or_finish(
         &mut self,
         cx: &mut Context,
         seq: JobSeq,
         before: (Account, u64),
-        is_retryable: bool,
-        sent: Sent,
+        toll: Toll,
+        failure: Failure,
     ) -> CompletedStatus {
+        let Failure { is_retryable, retry_after_ms, sent } = failure;
         let job = self.table.get_mut(seq).expect("its attempt has just ended");
         let lease = job.lease();
-        let delay = retry::delay(cx.key, cx.limits, seq, lease.generation);
+        let kind = self.kinds.row(job.kind).rules();
+        let delay = match (retry_after_ms, toll) {
+            (_, Toll::Return) => rules::release_delay(job.history.returns(), cx.limits.retry_delay_ms_cap),
+            (Some(named), _) => retry::named_delay(cx.key, cx.limits, seq, lease.generation, named),
+            (None, toll) => {
+                let base = kind.retry_delay_ms_base.unwrap_or(cx.limits.retry_delay_ms_base);
+                let cap = kind.retry_delay_ms_cap.unwrap_or(cx.limits.retry_delay_ms_cap);
+                let counted = if toll == Toll::Loss { job.history.losses() } else { job.history.charged() };
+                let exponent = if rules::counts_losses(cx.rules) { counted } else { lease.generation };
+                retry::delay(cx.key, (base, cap), (seq, lease.generation), exponent)
+            }
+        };
         let due_at = rules::retry_at(cx.now, delay);
-        let status = if !is_retryable || !job.may_retry_at(due_at) {
+        let losses_max = kind.losses_max.unwrap_or(cx.limits.losses_max);
+        let refused = if is_retryable { job.refuses_retry(due_at, losses_max) } else { Some(EndReason::NotRetryable) };
+        let (status, reason) = if let Some(reason) = refused.filter(|_| toll != Toll::Return) {
             cx.events.push(Event::Exhausted { job: seq, attempts: job.history.charged() });
-            FinalStatus::Dead
+            (exhausted_status(kind, cx.limits), Some(reason).filter(|_| rules::counts_losses(cx.rules)))
         } else if rules::is_too_late(job.expires_at(), due_at) {
-            FinalStatus::Expired
+            (FinalStatus::Expired, None)
         } else {
             self.schedule(cx, seq, before, due_at);
-            cx.timers.set(due_at, Timer::JobDue(seq));
+            // What was given back is ready at once; a retry asks the budget first.
+            if due_at > cx.now || toll != Toll::Return {
+                cx.timers.set(due_at, Timer::JobDue(seq));
+            } else {
+                self.enqueue_scheduled(cx, seq);
+            }
             cx.events.push(Event::RetryScheduled { lease, delay });
             return CompletedStatus::RetryScheduled(due_at);
         };
-        let parts = (&mut self.classes, &mut self.kinds, &mut self.waiters, &mut self.retention);
-        finish(cx, parts, job, before, Ending { status, sent });
+        self.finish(cx, seq, before, Ending { status, sent, reason });
         CompletedStatus::Final(status)
+    }
+
+    /// How long one attempt of a job may take.
+    pub(super) fn max_run(&self, job: &Job) -> Option<Millis> {
+        job.max_run_ms().or(self.kinds.row(job.kind).rules().max_run_ms)
+    }
+
+    /// Ends the running attempt of a leased job, and its lease; returns the node.
+    pub(super) fn end_lease(&mut self, cx: &mut Context, seq: JobSeq, end: AttemptEnd, is_reaped: bool) -> NodeIndex {
+        let job = self.table.get_mut(seq).expect("a leased job is held");
+        let lease = job.end_attempt(end.clone(), end.toll(cx.rules));
+        let ran = cx.now.since(lease.started_at);
+        cx.events.push(Event::AttemptEnded { lease: job.lease(), node: lease.node, ran, is_reaped });
+        self.free_lease(cx, seq, &lease, is_reaped);
+        lease.node
+    }
+
+    /// Gives back what a lease counts on: its node's, its kind's, its zone's and the hub's limit.
+    pub(super) fn free_lease(&mut self, cx: &mut Context, seq: JobSeq, lease: &EndedLease, is_reaped: bool) {
+        if !is_reaped {
+            cx.timers.cancel(lease.until, Timer::LeaseEnds(seq));
+        }
+        let job = self.table.get(seq).expect("a leased job is held");
+        let (kind, zone) = (job.kind, self.classes.key(job.class).zone.clone());
+        if let Some(moved) = self.leases.remove(lease.node, &zone, lease.place) {
+            // Another lease of the node was moved to its place.
+            let job = self.table.get_mut(moved).expect("a leased job is held");
+            let (Stage::Leased(run) | Stage::Final(run)) = &mut job.stage else {
+                unreachable!("only a leased job is among its node's leases")
+            };
+            run.place = lease.place;
+        }
+        cx.events.push(Event::LeaseFreed { node: lease.node });
+        self.waiters.mark_lanes_of_zone(&zone);
+        self.kinds.row_mut(kind).remove_lease();
+        self.update_gate(cx, kind);
     }
 
     /// Lets a job wait for an instant after its attempt ended; `before` is what it was charged so far. The timer is the
     /// caller's.
-    fn schedule(&mut self, cx: &mut Context, seq: JobSeq, before: (Account, u64), due_at: Timestamp) {
+    pub(super) fn schedule(&mut self, cx: &mut Context, seq: JobSeq, before: (Account, u64), due_at: Timestamp) {
         let job = self.table.get_mut(seq).expect("its attempt has just ended");
         // The job is never refused, so its history is kept only if it fits within the limit.
         let spare = job.schedule_retry(due_at, cx.ledger.unfinished() <= cx.limits.queue_bytes_max);
-        if self.spare_runs.len() < SPARE_RUNS_MAX {
-            self.spare_runs.push(spare);
-        }
+        self.keep_spare(spare);
         self.scheduled += 1;
-        cx.ledger.transfer(before, job.charge());
-    }
-
-    /// Another lease of the node may have been moved to the place of the one that ended.
-    fn update_moved_lease(&mut self, ended: &LeaseEnd) {
-        let Some(moved) = ended.moved else { return };
-        let job = self.table.get_mut(moved).expect("a leased job is held");
-        let Stage::Leased(run) = &mut job.stage else { unreachable!("only a leased job is among its node's leases") };
-        run.place = ended.lease.place;
+        cx.ledger.transfer(before, job_of(&self.table, seq).charge());
     }
 
     /// Removes a waiting job from its lane, or cancels its timer.
-    fn stop_waiting(&mut self, cx: &mut Context, seq: JobSeq) {
+    pub(super) fn stop_waiting(&mut self, cx: &mut Context, seq: JobSeq) {
         let job = self.table.get(seq).expect("a waiting job is held");
         match job.stage {
             Stage::Dated { run_at } => {
@@ -238,6 +357,10 @@ impl Queue {
             }
             Stage::Scheduled { due_at } => {
                 cx.timers.cancel(due_at, Timer::JobDue(seq));
+                self.scheduled -= 1;
+            }
+            Stage::Postponed { .. } => {
+                self.cancel_postponed(cx, seq);
                 self.scheduled -= 1;
             }
             Stage::Queued { .. } => {
@@ -252,17 +375,49 @@ impl Queue {
         }
     }
 
-    /// Ends a job; `before` is what it was charged so far.
-    fn finish(&mut self, cx: &mut Context, seq: JobSeq, before: (Account, u64), ending: Ending) {
+    /// Ends a job, which is retained from now on; `before` is what it was charged so far.
+    pub(super) fn finish(&mut self, cx: &mut Context, seq: JobSeq, before: (Account, u64), ending: Ending) {
         let job = self.table.get_mut(seq).expect("a job that ends is held");
-        finish(cx, (&mut self.classes, &mut self.kinds, &mut self.waiters, &mut self.retention), job, before, ending);
+        if job.expires_at() > cx.now {
+            cx.timers.cancel(job.expires_at(), Timer::JobExpires(seq));
+        }
+        let Ending { status, sent: Sent { result, error, integrity }, reason } = ending;
+        let number = self.retention.number();
+        job.finish(Outcome { status, at: cx.now, result, error, integrity, number, reason, is_held: false });
+        let (place, key) = (job.place(), job.key());
+        job.set_key(None);
+        job.lane = LaneIndex::NONE;
+        let (account, bytes) = job.charge();
+        cx.ledger.transfer(before, (account, bytes));
+        if status == FinalStatus::Dead {
+            let letter = Letter { at: cx.now, job: seq, kind: place.kind, bytes };
+            self.retention.letters_mut().insert(number, letter);
+        } else {
+            self.retention.push(cx.now, seq);
+        }
+        if let Some(slot) = self.classes.finish(cx.ledger, &mut self.kinds, place) {
+            self.waiters.unmark_lane(slot, place.kind);
+        }
+        cx.events.push(Event::Ended { job: seq, kind: place.kind, status, key });
+        if status == FinalStatus::Dead && rules::refiles_letters(cx.rules) {
+            self.enforce_letters_of(cx, place.kind);
+        }
+    }
+
+    /// Drops a dead letter; returns it if its final number is `first` or above.
+    pub(super) fn drop_letter(&mut self, cx: &mut Context, number: u64, first: u64) -> Option<EndedJob> {
+        let letter = self.retention.letters_mut().remove(number);
+        self.drop_final(cx, letter.job, first)
     }
 
     /// Drops a final job; returns it if its final number is `first` or above.
-    fn drop_final(&mut self, ledger: &mut Ledger, seq: JobSeq, first: u64) -> Option<EndedJob> {
+    fn drop_final(&mut self, cx: &mut Context, seq: JobSeq, first: u64) -> Option<EndedJob> {
+        if matches!(&job_of(&self.table, seq).stage, Stage::Final(run) if run.outcome.is_held) {
+            self.free_hold(cx, seq, false);
+        }
         let job = self.table.remove(seq).expect("a retained job is held");
         let (account, bytes) = job.charge();
-        ledger.release(account, bytes);
+        cx.ledger.release(account, bytes);
         let (kind, class) = (job.kind, job.class);
         self.dropped.push(seq);
         self.kinds.count(job.kind, job.counted, None);
@@ -271,19 +426,26 @@ impl Queue {
             let name = client.map(|client| self.clients.name(client.index).clone());
             Some(EndedJob::new(job, self.kinds.name(kind).clone(), Arc::clone(self.classes.key(class)), name))
         } else {
-            let spare = job.into_spare_run().filter(|_| self.spare_runs.len() < SPARE_RUNS_MAX);
-            self.spare_runs.extend(spare);
+            if let Some(spare) = job.into_spare_run() {
+                self.keep_spare(spare);
+            }
             None
         };
         if let Some(client) = client {
             self.clients.drop_result(client, number);
             self.clients.remove_job(client);
         }
-        self.classes.remove_retained(ledger, class);
-        if self.kinds.remove_job(ledger, kind) {
+        self.classes.remove_retained(cx.ledger, class);
+        if self.kinds.remove_job(cx.ledger, kind) {
             self.profiles.drop_views_of(kind);
         }
         ended
+    }
+
+    pub(super) fn keep_spare(&mut self, spare: Box<super::Run>) {
+        if self.spare_runs.len() < SPARE_RUNS_MAX {
+            self.spare_runs.push(spare);
+        }
     }
 }
 
@@ -298,68 +460,52 @@ pub(crate) enum Ended {
     Wait,
 }
 
-/// A lease that ended, and the job whose lease was moved to its place in the node's list, if there is one.
-struct LeaseEnd {
-    lease: EndedLease,
-    moved: Option<JobSeq>,
+/// An attempt that did not succeed.
+pub(super) struct Failure {
+    pub is_retryable: bool,
+    /// When its node wants the next attempt.
+    pub retry_after_ms: Option<Millis>,
+    pub sent: Sent,
 }
 
-/// Ends the running attempt of a leased job.
-fn end_lease(cx: &mut Context, leases: &mut Leases, job: &mut Job, end: AttemptEnd, is_reaped: bool) -> LeaseEnd {
-    let lease = job.end_attempt(end);
-    if !is_reaped {
-        cx.timers.cancel(lease.until, Timer::LeaseEnds(job.seq));
-    }
-    let moved = leases.remove(lease.node, lease.place);
-    let ran = cx.now.since(lease.started_at);
-    cx.events.push(Event::AttemptEnded { lease: job.lease(), node: lease.node, ran, is_reaped });
-    LeaseEnd { lease, moved }
+impl Failure {
+    /// A failure of which its node said nothing.
+    pub const RETRYABLE: Failure = Failure { is_retryable: true, retry_after_ms: None, sent: Sent::NOTHING };
 }
 
 /// How a job ends.
-struct Ending {
-    status: FinalStatus,
-    sent: Sent,
+pub(super) struct Ending {
+    pub status: FinalStatus,
+    pub sent: Sent,
+    pub reason: Option<EndReason>,
 }
 
 /// What a job ends with.
-struct Sent {
-    result: Option<Payload>,
-    error: Option<Payload>,
-    integrity: Option<Box<ResultIntegrity>>,
+pub(super) struct Sent {
+    pub result: Option<Payload>,
+    pub error: Option<Payload>,
+    pub integrity: Option<Box<ResultIntegrity>>,
 }
 
 impl Sent {
-    const NOTHING: Sent = Sent { result: None, error: None, integrity: None };
+    pub const NOTHING: Sent = Sent { result: None, error: None, integrity: None };
 }
 
 impl Ending {
     /// An end without a result or error of a node.
-    fn without_result(status: FinalStatus) -> Ending {
-        Ending { status, sent: Sent::NOTHING }
+    pub fn without_result(status: FinalStatus) -> Ending {
+        Ending { status, sent: Sent::NOTHING, reason: None }
     }
 }
 
-/// Ends a job, which is retained from now on; `before` is what it was charged so far.
-fn finish(
-    cx: &mut Context,
-    (classes, kinds, waiters, retention): (&mut Classes, &mut Kinds, &mut Waiters, &mut Retention),
-    job: &mut Job,
-    before: (Account, u64),
-    ending: Ending,
-) {
-    if job.expires_at() > cx.now {
-        cx.timers.cancel(job.expires_at(), Timer::JobExpires(job.seq));
-    }
-    let Ending { status, sent: Sent { result, error, integrity } } = ending;
-    let number = retention.insert(cx.now, job.seq, status);
-    job.finish(Outcome { status, at: cx.now, result, error, integrity, number });
-    let (place, key) = (job.place(), job.key());
-    job.set_key(None);
-    job.lane = LaneIndex::NONE;
-    cx.ledger.transfer(before, job.charge());
-    if let Some(slot) = classes.finish(cx.ledger, kinds, place) {
-        waiters.unmark_lane(slot, place.kind);
-    }
-    cx.events.push(Event::Ended { job: job.seq, kind: place.kind, status, key });
+fn exhausted_status(kind: &KindRules, limits: &Limits) -> FinalStatus {
+    let is_parked = match kind.on_exhausted {
+        Some(on_exhausted) => on_exhausted == OnExhausted::Park,
+        None => limits.dead_letters_enabled != 0,
+    };
+    if is_parked { FinalStatus::Dead } else { FinalStatus::Failed }
+}
+
+fn job_of(table: &super::table::JobTable, seq: JobSeq) -> &Job {
+    table.get(seq).expect("a job that is named is held")
 }

@@ -17,13 +17,17 @@ pub(crate) enum Event {
         /// From ready to leased.
         waited: Millis,
     },
-    /// A lease ended, for whatever reason.
+    /// An attempt ended, for whatever reason.
     AttemptEnded {
         lease: LeaseRef,
         node: NodeIndex,
         ran: Millis,
         /// Whether the lease expired.
         is_reaped: bool,
+    },
+    /// A lease counts no more. It may be later than its attempt's end, if it was held.
+    LeaseFreed {
+        node: NodeIndex,
     },
     RetryScheduled {
         lease: LeaseRef,
@@ -41,4 +45,44 @@ pub(crate) enum Event {
         /// The idempotency key that was bound to the job, to be spent now.
         key: Option<KeyPlace>,
     },
+    /// A job is no dead letter any more.
+    LetterLeft {
+        job: JobSeq,
+        kind: KindIndex,
+        how: LetterLeft,
+    },
+    /// The pause of a kind is over.
+    KindResumed {
+        kind: KindIndex,
+    },
+}
+
+/// How a dead letter left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LetterLeft {
+    /// An operator requeued it.
+    Requeued,
+    /// An operator discarded it.
+    Discarded,
+    /// An act on many requeued or discarded it; whether it was requeued.
+    ByAct { is_requeued: bool },
+    /// Another letter needed the room.
+    Evicted,
+    /// It was kept for as long as letters are.
+    Aged,
+    /// A result came after all.
+    Completed,
+}
+
+impl LetterLeft {
+    /// Whether the job stays final, with another number in the order of ending.
+    pub const fn is_renumbered(self) -> bool {
+        match self {
+            LetterLeft::Discarded
+            | LetterLeft::ByAct { is_requeued: false }
+            | LetterLeft::Evicted
+            | LetterLeft::Aged => true,
+            LetterLeft::Requeued | LetterLeft::ByAct { is_requeued: true } | LetterLeft::Completed => false,
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //!             ┌────────── retry ──────────┐
 //!             ▼                           │
 //! submit ► Scheduled ► Queued ► Leased ───┴► Final(completed | failed | dead | cancelled | expired | superseded)
-//!             └───────────┴─────── expire, supersede ──────────────────▲
+//!             └───────────┴─────── expire, supersede, cancel ──────────▲
 //! ```
 //! The record is small, since there may be millions: 88 bytes, with kind and class as numbers and members that few jobs
 //! have in a box. The lease and the outcome share a second box, which is allocated with the lease, so that a job's end
@@ -12,10 +12,13 @@
 
 use crate::command::{Complete, Priority, ResultMark};
 use crate::dedup::KeyPlace;
+use crate::encoding::numbered;
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::integrity::stored::ResultIntegrity;
 use crate::ledger::Account;
-use crate::limits::{JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, RUN_BYTES, TERMS_BYTES};
+use crate::limits::{
+    JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, RARE_TERMS_BYTES, REPORT_BYTES, RUN_BYTES, TERMS_BYTES,
+};
 use crate::name::Name;
 use crate::outcome::{CompletedStatus, FinalStatus};
 use crate::payload::Payload;
@@ -23,7 +26,7 @@ use crate::queue::class::{ClassIndex, ClassKey, JobPlace, LaneIndex};
 use crate::queue::client::ClientRef;
 use crate::queue::kind::KindIndex;
 use crate::queue::lane::Rank;
-use crate::queue::lease::{Attempt, AttemptEnd, AttemptHistory};
+use crate::queue::lease::{Attempt, AttemptEnd, AttemptHistory, Revocation, Toll};
 use crate::queue::tally::Status;
 use crate::rules;
 use crate::time::{Millis, Timestamp, Utc};
@@ -61,9 +64,35 @@ pub(crate) struct Terms {
     lease_duration_ms: Option<NonZeroU32>,
     /// The place of its idempotency key, while the key is bound to it and not spent.
     pub key: Option<KeyPlace>,
-    /// The place in the order of submission that it took from an older job.
+    /// The place in the order of submission that it took from an older job, or that it got when it was requeued.
     place: Option<NonZeroU64>,
     pub client: Option<ClientRef>,
+    rare: Option<Box<Rare>>,
+}
+
+/// Terms that very few jobs have.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub(crate) struct Rare {
+    /// How long one attempt may take, from its lease on.
+    pub max_run_ms: Option<Millis>,
+    /// When it was requeued last: its time to live and its retry budget began anew.
+    pub requeued_at: Option<Timestamp>,
+    /// The hash of its idempotency key, of a dead job.
+    pub dead_key: Option<Hash>,
+}
+
+/// 128 bits in two halves: an alignment of 8 instead of 16.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Hash([u64; 2]);
+
+impl Hash {
+    pub fn new(hash: u128) -> Hash {
+        Hash([hash as u64, (hash >> 64) as u64])
+    }
+
+    pub fn get(self) -> u128 {
+        u128::from(self.0[1]) << 64 | u128::from(self.0[0])
+    }
 }
 
 /// The state of a job.
@@ -83,6 +112,10 @@ pub(super) enum Stage {
     Reserved {
         since: Timestamp,
     },
+    /// A retry that is due, and waits for a credit of the retry budget.
+    Postponed {
+        since: Timestamp,
+    },
     Leased(Box<Run>),
     Final(Box<Run>),
 }
@@ -98,6 +131,16 @@ pub(super) struct Run {
     /// When the lease ends.
     pub until: Timestamp,
     pub outcome: Outcome,
+    /// What its node says about its work.
+    pub report: Option<Box<Report>>,
+}
+
+/// What a node says about its work.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub(super) struct Report {
+    /// Percent.
+    pub progress: Option<u8>,
+    pub note: Option<Name>,
 }
 
 /// How a job ended. Meaningful only if it is final.
@@ -111,6 +154,11 @@ pub(super) struct Outcome {
     pub integrity: Option<Box<ResultIntegrity>>,
     /// Its place in the order of ending, for retention.
     pub number: u64,
+    /// Why no attempt follows, if it ended without success.
+    pub reason: Option<EndReason>,
+    /// Whether its lease still counts: its node has not learnt yet that the job was cancelled or superseded, and may
+    /// still be at work.
+    pub is_held: bool,
 }
 
 /// The state of a job, as other modules see it.
@@ -123,6 +171,10 @@ pub enum State {
     /// It waits for an instant: a delayed start, or the next attempt.
     Scheduled {
         due_at: Timestamp,
+    },
+    /// It waits for a credit of the retry budget.
+    Postponed {
+        since: Timestamp,
     },
     /// It waits for a node.
     Queued {
@@ -162,6 +214,21 @@ pub struct EndedJob {
     client: Option<Name>,
 }
 
+/// Why a job that ended without success gets no further attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EndReason {
+    /// Its attempts are spent.
+    Attempts,
+    /// Its node said that no retry will help.
+    NotRetryable,
+    /// The next attempt would start after its retry budget.
+    RetryBudget,
+    /// Too many of its leases were lost.
+    Lost,
+    /// Its time to live was over while it waited for a retry.
+    Expired,
+}
+
 /// How a submitted result relates to the state of its job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ResultMatch {
@@ -171,6 +238,8 @@ pub(super) enum ResultMatch {
     Repeat(CompletedStatus),
     /// The job waits, and the result names no lease: it is accepted, since the work is done.
     Unleased,
+    /// Its lease is held: its node learns by the answer that it is lost.
+    Held,
     /// Its lease is not (or no longer) the job's.
     Lost,
     /// The job ended with another result, or without one.
@@ -197,7 +266,21 @@ impl Terms {
         let clamped = |duration: Millis| duration.clamp(LEASE_DURATION_MIN, LEASE_DURATION_MAX).get();
         let lease_duration_ms = lease_duration_ms.map(clamped).and_then(|ms| NonZeroU32::new(ms as u32));
         let place = place.and_then(|place| NonZeroU64::new(place.get()));
-        Terms { expires_at, retry_until, lease_duration_ms, key: None, place, client: None }
+        Terms { expires_at, retry_until, lease_duration_ms, key: None, place, client: None, rare: None }
+    }
+
+    /// With these rare terms.
+    pub(super) fn with_rare(self, rare: Rare) -> Terms {
+        Terms { rare: (rare != Rare::default()).then(|| Box::new(rare)), ..self }
+    }
+
+    pub fn rare(&self) -> Option<&Rare> {
+        self.rare.as_deref()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        let rare = if self.rare.is_some() { RARE_TERMS_BYTES } else { 0 };
+        TERMS_BYTES + self.client.map_or(0, ClientRef::bytes) + rare
     }
 
     pub fn lease_duration_ms(&self) -> Option<Millis> {
@@ -240,6 +323,24 @@ impl Job {
         self.terms = (*terms != Terms::default()).then_some(terms);
     }
 
+    /// The hash of its idempotency key, of a dead job.
+    pub(super) fn dead_key(&self) -> Option<u128> {
+        self.terms.as_ref()?.rare()?.dead_key.map(Hash::get)
+    }
+
+    pub(super) fn set_dead_key(&mut self, key: Option<u128>) {
+        self.change_rare(|rare| rare.dead_key = key.map(Hash::new));
+    }
+
+    fn change_rare(&mut self, change: impl FnOnce(&mut Rare)) {
+        let mut terms = self.terms.take().unwrap_or_default();
+        let mut rare = terms.rare.take().unwrap_or_default();
+        change(&mut rare);
+        terms.rare = (*rare != Rare::default()).then_some(rare);
+        // A job is charged for its terms by whether it has a box: one that holds only defaults is removed.
+        self.terms = (*terms != Terms::default()).then_some(terms);
+    }
+
     pub fn rank(&self) -> Rank {
         let place = self.terms.as_ref().and_then(|terms| terms.place());
         Rank::new(self.priority, place.unwrap_or(self.seq))
@@ -257,7 +358,7 @@ impl Job {
 
     pub fn status(&self) -> Status {
         match &self.stage {
-            Stage::Dated { .. } | Stage::Scheduled { .. } => Status::Scheduled,
+            Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Postponed { .. } => Status::Scheduled,
             Stage::Queued { .. } | Stage::Reserved { .. } => Status::Queued,
             Stage::Leased(_) => Status::Leased,
             Stage::Final(run) => Status::Final(run.outcome.status),
@@ -277,18 +378,38 @@ impl Job {
         of_end.or_else(of_attempt)
     }
 
+    /// How long one attempt may take, if the job says so.
+    pub fn max_run_ms(&self) -> Option<Millis> {
+        self.terms.as_ref()?.rare()?.max_run_ms
+    }
+
+    /// When its clocks began: when it was submitted, or requeued last.
+    pub fn clock_from(&self) -> Timestamp {
+        let requeued_at = self.terms.as_ref().and_then(|terms| terms.rare()?.requeued_at);
+        requeued_at.unwrap_or(self.submitted_at)
+    }
+
     /// Whether it waits for an instant or a node.
     pub fn is_waiting(&self) -> bool {
         matches!(
             self.stage,
-            Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. } | Stage::Reserved { .. }
+            Stage::Dated { .. }
+                | Stage::Scheduled { .. }
+                | Stage::Postponed { .. }
+                | Stage::Queued { .. }
+                | Stage::Reserved { .. }
         )
     }
 
     /// The node whose attempt failed or was lost before this retry.
     pub(super) fn failed_at(&self) -> Option<&Name> {
         let latest = self.history.earlier().next_back()?;
-        matches!(latest.end, AttemptEnd::Failed { .. } | AttemptEnd::Expired { .. }).then_some(&latest.node)
+        let is_bad_sign = match latest.end {
+            AttemptEnd::Failed { .. } | AttemptEnd::Expired { .. } => true,
+            AttemptEnd::Revoked { why, .. } => matches!(why, Revocation::MaxRun | Revocation::NodeDead),
+            AttemptEnd::Running | AttemptEnd::Completed { .. } => false,
+        };
+        is_bad_sign.then_some(&latest.node)
     }
 
     /// When its reservation ends, if it is reserved.
@@ -310,15 +431,16 @@ impl Job {
     /// The account that it is charged to, and how many bytes. O(attempts kept).
     pub fn charge(&self) -> (Account, u64) {
         let (account, run) = match &self.stage {
-            Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. } | Stage::Reserved { .. } => {
-                (Account::Waiting, 0)
-            }
+            Stage::Dated { .. }
+            | Stage::Scheduled { .. }
+            | Stage::Postponed { .. }
+            | Stage::Queued { .. }
+            | Stage::Reserved { .. } => (Account::Waiting, 0),
             Stage::Leased(run) => (Account::Leased, run.bytes()),
             Stage::Final(run) if run.outcome.status == FinalStatus::Dead => (Account::Dead, run.bytes()),
             Stage::Final(run) => (Account::Retained, run.bytes()),
         };
-        let client = |terms: &Terms| terms.client.map_or(0, ClientRef::bytes);
-        let terms = self.terms.as_deref().map_or(0, |terms| TERMS_BYTES + client(terms));
+        let terms = self.terms.as_ref().map_or(0, |terms| terms.bytes());
         (account, JOB_BYTES + Payload::bytes_of(&self.params) + terms + self.history.bytes() + run)
     }
 
@@ -334,7 +456,7 @@ impl Job {
     ) -> LeaseRef {
         assert!(matches!(self.stage, Stage::Queued { .. } | Stage::Reserved { .. }), "only a queued job is leased");
         let attempt = Attempt { node: name, started_at: now, end: AttemptEnd::Running };
-        self.begin(spare, Run { attempt: Some(attempt), node, place, until, outcome: Outcome::NONE });
+        self.begin(spare, Run { node, place, ..Run::new(Some(attempt), until, Outcome::NONE) });
         self.lease()
     }
 
@@ -346,14 +468,14 @@ impl Job {
         now: Timestamp,
         node: Option<Name>,
         end: AttemptEnd,
+        toll: Toll,
     ) {
         assert!(self.is_waiting(), "the result of a job under lease ends its lease");
         let latest = || self.attempts().next_back().map(|attempt| attempt.node.clone());
         let node = node.or_else(latest).unwrap_or_else(|| UNNAMED_NODE.clone());
         let attempt = Attempt { node, started_at: now, end: AttemptEnd::Running };
-        let nowhere = NodeIndex::new(0);
-        self.begin(spare, Run { attempt: Some(attempt), node: nowhere, place: 0, until: now, outcome: Outcome::NONE });
-        self.end_attempt(end);
+        self.begin(spare, Run::new(Some(attempt), now, Outcome::NONE));
+        self.end_attempt(end, toll);
     }
 
     fn begin(&mut self, spare: Option<Box<Run>>, run: Run) {
@@ -368,11 +490,11 @@ impl Job {
     }
 
     /// Ends the running attempt; returns its lease.
-    pub(super) fn end_attempt(&mut self, end: AttemptEnd) -> EndedLease {
+    pub(super) fn end_attempt(&mut self, end: AttemptEnd, toll: Toll) -> EndedLease {
         let Stage::Leased(run) = &mut self.stage else { unreachable!("only a leased job's attempt ends") };
         let attempt = run.attempt.as_mut().expect("a leased job has an attempt");
         assert!(attempt.end == AttemptEnd::Running, "an attempt ends once");
-        self.history.end(&end);
+        self.history.end(toll);
         attempt.end = end;
         EndedLease { node: run.node, place: run.place, until: run.until, started_at: attempt.started_at }
     }
@@ -393,28 +515,70 @@ impl Job {
         let stage = std::mem::replace(&mut self.stage, Stage::Queued { since: now });
         self.stage = Stage::Final(match stage {
             Stage::Leased(mut run) => {
-                run.outcome = outcome;
+                let is_held = run.outcome.is_held;
+                run.outcome = Outcome { is_held, ..outcome };
                 run
             }
-            Stage::Dated { .. } | Stage::Scheduled { .. } | Stage::Queued { .. } | Stage::Reserved { .. } => {
-                let node = NodeIndex::new(0);
-                Box::new(Run { attempt: None, node, place: 0, until: now, outcome })
-            }
+            Stage::Dated { .. }
+            | Stage::Scheduled { .. }
+            | Stage::Postponed { .. }
+            | Stage::Queued { .. }
+            | Stage::Reserved { .. } => Box::new(Run::new(None, now, outcome)),
             Stage::Final(_) => unreachable!("a job ends once"),
         });
+    }
+
+    /// A final job waits again and begins anew, with this place in the order of submission: its clocks and counts start
+    /// again. Returns when it expires now, and the emptied box of its run.
+    pub(super) fn begin_anew(&mut self, now: Timestamp, place: JobSeq, has_room: bool) -> (Timestamp, Box<Run>) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Scheduled { due_at: now });
+        let Stage::Final(mut run) = stage else { unreachable!("only a final job begins anew") };
+        if let Some(attempt) = run.attempt.take() {
+            self.history.keep(attempt, has_room);
+        }
+        (run.outcome, run.report) = (Outcome::NONE, None);
+        self.history.reset_counts();
+        let from = self.clock_from();
+        self.change_rare(|rare| (rare.requeued_at, rare.dead_key) = (Some(now), None));
+        let terms = self.terms.as_mut().expect("it has rare terms");
+        let again = |at: Timestamp| if at == Timestamp::NEVER { at } else { now + at.since(from) };
+        (terms.expires_at, terms.retry_until) = (again(terms.expires_at), again(terms.retry_until));
+        terms.place = NonZeroU64::new(place.get());
+        (terms.expires_at, run)
+    }
+
+    /// A dead job ends as failed.
+    pub(super) fn refile(&mut self, now: Timestamp, number: u64) {
+        let Stage::Final(run) = &mut self.stage else { unreachable!("a dead job is final") };
+        (run.outcome.status, run.outcome.at, run.outcome.number) = (FinalStatus::Failed, now, number);
+        self.set_dead_key(None);
+    }
+
+    /// The node whose lease it is, running or held.
+    pub(super) fn holder(&self) -> Option<&Name> {
+        match &self.stage {
+            Stage::Leased(run) => run.attempt.as_ref().map(|attempt| &attempt.node),
+            Stage::Final(run) if run.outcome.is_held => run.attempt.as_ref().map(|attempt| &attempt.node),
+            _ => None,
+        }
     }
 
     /// The emptied box of a final job's run.
     pub(super) fn into_spare_run(self) -> Option<Box<Run>> {
         let Stage::Final(mut run) = self.stage else { return None };
-        run.attempt = None;
-        run.outcome = Outcome::NONE;
+        (run.attempt, run.report, run.outcome) = (None, None, Outcome::NONE);
         Some(run)
     }
 
-    /// Whether its attempts and its retry budget allow a retry at this instant.
-    pub(super) fn may_retry_at(&self, due_at: Timestamp) -> bool {
-        !rules::is_exhausted(self.history.charged(), self.attempts_max.into()) && due_at <= self.retry_until()
+    /// Why no attempt follows at this instant; `None` if one may.
+    pub(super) fn refuses_retry(&self, due_at: Timestamp, losses_max: u32) -> Option<EndReason> {
+        if rules::is_exhausted(self.history.charged(), self.attempts_max.into()) {
+            return Some(EndReason::Attempts);
+        }
+        if rules::is_lost(self.history.losses(), losses_max) {
+            return Some(EndReason::Lost);
+        }
+        (due_at > self.retry_until()).then_some(EndReason::RetryBudget)
     }
 
     pub(super) fn match_result(&self, complete: &Complete) -> ResultMatch {
@@ -437,7 +601,9 @@ impl Job {
     /// since.
     fn answer_of(&self, attempt: &Attempt) -> CompletedStatus {
         match (&attempt.end, &self.stage) {
-            (AttemptEnd::Failed { retry_at: Some(at), .. }, _) => CompletedStatus::RetryScheduled(*at),
+            (AttemptEnd::Failed { retry_at, .. }, _) if *retry_at != Timestamp::NEVER => {
+                CompletedStatus::RetryScheduled(*retry_at)
+            }
             (_, Stage::Final(run)) => CompletedStatus::Final(run.outcome.status),
             _ => unreachable!("a result that scheduled no retry ended its job"),
         }
@@ -448,7 +614,7 @@ impl Job {
         if let Stage::Leased(run) = &mut self.stage
             && let Some(Attempt { end: AttemptEnd::Failed { retry_at, .. }, .. }) = &mut run.attempt
         {
-            *retry_at = Some(due_at);
+            *retry_at = due_at;
         }
     }
 
@@ -464,6 +630,7 @@ impl Job {
         }
         match (&attempt.end, attempt.end.mark(), &self.stage) {
             (AttemptEnd::Running, _, _) => ResultMatch::Current,
+            (_, _, Stage::Final(run)) if age == 0 && run.outcome.is_held => ResultMatch::Held,
             (_, Some(mark), _) if complete.mark.repeats(mark) => ResultMatch::Repeat(self.answer_of(attempt)),
             // Another result than the one that was accepted.
             (_, Some(_), Stage::Final(run)) if age == 0 => ResultMatch::Final(run.outcome.status),
@@ -486,6 +653,8 @@ impl Job {
         }
         match (&self.stage, self.attempts().next_back()) {
             (Stage::Leased(_), Some(latest)) if is_same_node(latest) => ResultMatch::Current,
+            (Stage::Final(run), Some(latest)) if run.outcome.is_held && is_same_node(latest) => ResultMatch::Held,
+            (Stage::Final(run), _) if run.outcome.status == FinalStatus::Cancelled => ResultMatch::Lost,
             (_, Some(latest)) if is_repeat(latest) => ResultMatch::Repeat(self.answer_of(latest)),
             (Stage::Final(run), Some(_)) => ResultMatch::Final(run.outcome.status),
             _ if self.is_waiting() => ResultMatch::Unleased,
@@ -511,16 +680,26 @@ impl Outcome {
         error: None,
         integrity: None,
         number: 0,
+        reason: None,
+        is_held: false,
     };
 }
 
 impl Run {
+    /// A run of no node, with this attempt.
+    pub(super) fn new(attempt: Option<Attempt>, until: Timestamp, outcome: Outcome) -> Run {
+        let node = NodeIndex::new(0);
+        Run { attempt, node, place: 0, until, outcome, report: None }
+    }
+
     fn bytes(&self) -> u64 {
         // The attempt shares its error with the outcome.
         let node = self.attempt.as_ref().map_or(0, |attempt| attempt.node.bytes());
         let Outcome { result, error, integrity, .. } = &self.outcome;
         let outcome = Payload::bytes_of(result) + Payload::bytes_of(error) + ResultIntegrity::bytes_of(integrity);
-        RUN_BYTES + node + outcome
+        let note = |report: &Report| REPORT_BYTES + report.note.as_ref().map_or(0, Name::bytes);
+        let report = self.report.as_deref().map_or(0, note);
+        RUN_BYTES + node + report + outcome
     }
 }
 
@@ -589,6 +768,48 @@ impl<'a> JobView<'a> {
         self.job.history.charged()
     }
 
+    /// How many of them were lost: they expired, or their nodes died.
+    pub fn losses(&self) -> u32 {
+        self.job.history.losses()
+    }
+
+    /// How long one attempt may take, if the job says so.
+    pub fn max_run_ms(&self) -> Option<Millis> {
+        self.job.max_run_ms()
+    }
+
+    /// Progress in percent and a note, as the node of its latest lease reported them.
+    pub fn progress(&self) -> (Option<u8>, Option<&'a Name>) {
+        match &self.job.stage {
+            Stage::Leased(run) | Stage::Final(run) => {
+                let report = run.report.as_deref();
+                (report.and_then(|report| report.progress), report.and_then(|report| report.note.as_ref()))
+            }
+            _ => (None, None),
+        }
+    }
+
+    /// Why no attempt followed, if it ended without success.
+    pub fn end_reason(&self) -> Option<EndReason> {
+        match &self.job.stage {
+            Stage::Final(run) => run.outcome.reason,
+            _ => None,
+        }
+    }
+
+    /// Whether its lease still counts although it is final: its node has not learnt yet that it ended.
+    pub fn is_held(&self) -> bool {
+        self.held_by().is_some()
+    }
+
+    /// The node whose lease still counts although the job is final.
+    pub fn held_by(&self) -> Option<NodeIndex> {
+        match &self.job.stage {
+            Stage::Final(run) if run.outcome.is_held => Some(run.node),
+            _ => None,
+        }
+    }
+
     /// The latest attempts, oldest first: at most [`crate::limits::ATTEMPTS_KEPT_MAX`].
     pub fn attempts(&self) -> impl DoubleEndedIterator<Item = &'a Attempt> + use<'a> {
         self.job.attempts()
@@ -598,10 +819,11 @@ impl<'a> JobView<'a> {
         match &self.job.stage {
             Stage::Dated { run_at } => State::Dated { run_at: *run_at },
             Stage::Scheduled { due_at } => State::Scheduled { due_at: *due_at },
+            Stage::Postponed { since } => State::Postponed { since: *since },
             Stage::Queued { since } | Stage::Reserved { since } => State::Queued { since: *since },
             Stage::Leased(run) => State::Leased { node: run.node, until: run.until },
             Stage::Final(run) => {
-                let Outcome { status, at, result, error, integrity, number } = &run.outcome;
+                let Outcome { status, at, result, error, integrity, number, .. } = &run.outcome;
                 let (result, error, integrity) = (result.clone(), error.clone(), integrity.as_deref().copied());
                 State::Final { status: *status, at: *at, result, error, integrity, number: *number }
             }
@@ -635,6 +857,26 @@ impl<'a> JobView<'a> {
         }
     }
 }
+
+impl EndReason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            EndReason::Attempts => "attempts",
+            EndReason::NotRetryable => "not_retryable",
+            EndReason::RetryBudget => "retry_budget",
+            EndReason::Lost => "lost",
+            EndReason::Expired => "expired",
+        }
+    }
+
+    /// The inverse of [`EndReason::as_str`].
+    pub fn from_word(word: &str) -> Option<Self> {
+        use EndReason::{Attempts, Expired, Lost, NotRetryable, RetryBudget};
+        [Attempts, NotRetryable, RetryBudget, Lost, Expired].into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+numbered!(EndReason { 0 Attempts, 1 NotRetryable, 2 RetryBudget, 3 Lost, 4 Expired });
 
 impl EndedJob {
     pub(super) fn new(job: Job, kind: Name, class: std::sync::Arc<ClassKey>, client: Option<Name>) -> Self {
@@ -677,6 +919,6 @@ pub(super) mod tests {
     fn a_record_is_small() {
         assert!(size_of::<Option<Job>>() <= 88, "{} bytes", size_of::<Option<Job>>());
         assert!(size_of::<Run>() <= 160, "{} bytes", size_of::<Run>());
-        assert!(size_of::<Terms>() <= 40, "{} bytes", size_of::<Terms>());
+        assert!(size_of::<Terms>() <= 48, "{} bytes", size_of::<Terms>());
     }
 }

@@ -1,17 +1,22 @@
-//! Kinds: the names of what jobs do, a row for each that a job or a parked long poll names.
+//! Kinds: the names of what jobs do, a row for each that a job or a parked long poll names, or that has rules.
 
+use crate::encoding::members;
 use crate::ledger::{Account, Ledger};
-use crate::limits::KIND_BYTES;
+use crate::limits::{KIND_BYTES, KIND_RULES_BYTES, RULED_KINDS_MAX};
 use crate::name::Name;
+use crate::outcome::Refusal;
+use crate::queue::kind_rules::{Bucket, Gate, KindRules};
+use crate::queue::retry_budget::Earned;
 use crate::queue::rows::Rows;
 use crate::queue::tally::{Status, Tally};
 use crate::telemetry::kinds::RowRef;
+use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
 /// A kind's row. Derived: a restored hub may give other numbers, and neither durable state nor decisions depend on
 /// them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct KindIndex(pub(super) u32);
+pub(crate) struct KindIndex(pub(crate) u32);
 
 /// The capacity of a kind's list of lanes is not reduced below this.
 const LANES_CAPACITY_MIN: usize = 16;
@@ -23,6 +28,7 @@ pub(crate) struct Kinds {
     rows: Rows<Kind>,
     /// Bytes of kinds that only final jobs name.
     idle_bytes: u64,
+    ruled: usize,
 }
 
 /// One kind.
@@ -40,7 +46,43 @@ pub(crate) struct Kind {
     lanes: Vec<u16>,
     /// Its row in telemetry.
     telemetry_row: Option<RowRef>,
+    /// Absent for a kind that no job has. Boxed: many polls may wait for kinds that do not exist.
+    state: Option<Box<State>>,
+    /// Whether its lanes are offered to nodes. Kept by [`Queue::update_gate`](super::Queue).
+    pub(super) is_open: bool,
 }
+
+/// What changes as jobs of a kind run, and its rules.
+#[derive(Clone, PartialEq, Default, Debug)]
+struct State {
+    /// Its jobs under lease, those included whose lease is held.
+    leased: u64,
+    /// What it earned for retries, as long as it has jobs.
+    earned: Earned,
+    ruled: Option<Box<Ruled>>,
+}
+
+/// The rules of a kind.
+#[derive(Clone, PartialEq, Debug)]
+struct Ruled {
+    rules: KindRules,
+    /// When its gate opens by itself: the instant of its timer.
+    opens_at: Timestamp,
+    /// Counts the changes, from 1.
+    version: u64,
+    bucket: Bucket,
+}
+
+/// A kind with rules, as a snapshot holds it.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct KindRecord {
+    name: Name,
+    rules: KindRules,
+    version: u64,
+    bucket: Bucket,
+}
+
+members!(KindRecord { 1 name: required, 2 rules: required, 3 version: required, 4 bucket });
 
 impl Kinds {
     pub fn find(&self, name: &str) -> Option<KindIndex> {
@@ -99,6 +141,8 @@ impl Kinds {
             let bytes = bytes(&row.name);
             ledger.release(Account::Shared, bytes);
             self.idle_bytes -= bytes;
+            // Not with the row: long polls may keep that, and they are not durable.
+            self.row_mut(kind).change(|state| state.earned = Earned::default());
         }
         self.remove_if_unused(kind)
     }
@@ -131,6 +175,96 @@ impl Kinds {
             ledger.release(Account::Waiters, bytes(&row.name));
         }
         self.remove_if_unused(kind)
+    }
+
+    /// Kinds with rules, in the order of their names: name, rules, version. O(kinds).
+    pub fn ruled(&self) -> impl Iterator<Item = (&Name, &KindRules, u64)> {
+        self.by_name.iter().filter_map(|(name, kind)| {
+            let ruled = self.row(*kind).ruled()?;
+            Some((name, &ruled.rules, ruled.version))
+        })
+    }
+
+    /// The rules of a kind, and their version, which is 0 if none were set.
+    pub fn rules_of(&self, name: &str) -> (&KindRules, u64) {
+        let ruled = self.find(name).and_then(|kind| self.row(kind).ruled());
+        ruled.map_or((&KindRules::NONE, 0), |ruled| (&ruled.rules, ruled.version))
+    }
+
+    /// Sets the rules of a kind if their version is `expected`, and returns the kind; its gate is updated afterwards, and
+    /// rules without a member are removed by [`Kinds::remove_empty_rules`].
+    pub fn set_rules(
+        &mut self,
+        ledger: &mut Ledger,
+        now: Timestamp,
+        (name, rules): (&Name, KindRules),
+        expected: Option<u64>,
+    ) -> Result<KindIndex, Refusal> {
+        let (old, version) = self.rules_of(name);
+        if expected.is_some_and(|expected| expected != version) {
+            return Err(Refusal::KindChanged { version });
+        }
+        if version == 0 && self.ruled >= RULED_KINDS_MAX {
+            return Err(Refusal::RuledKindsFull { kinds: self.ruled as u64 });
+        }
+        let has_same_rate = old.leases_per_1000_sec == rules.leases_per_1000_sec;
+        let kind = self.intern(name);
+        let row = self.row_mut(kind);
+        let bucket = row.ruled().map(|ruled| ruled.bucket).filter(|_| has_same_rate);
+        let bucket = bucket.unwrap_or(Bucket::empty(now));
+        let opens_at = row.opens_at();
+        let before = row.ruled().map_or(0, |ruled| ruled_bytes(name, ruled));
+        let ruled = Ruled { rules, opens_at, version: version + 1, bucket };
+        ledger.charge(Account::Shared, ruled_bytes(name, &ruled));
+        ledger.release(Account::Shared, before);
+        row.change(|state| state.ruled = Some(Box::new(ruled)));
+        self.ruled += usize::from(version == 0);
+        Ok(kind)
+    }
+
+    /// Removes rules without a member, and the row if nothing else needs it.
+    pub fn remove_empty_rules(&mut self, ledger: &mut Ledger, kind: KindIndex) {
+        let row = self.row_mut(kind);
+        let ruled = row.state.as_mut().and_then(|state| state.ruled.take_if(|ruled| ruled.rules == KindRules::NONE));
+        if let Some(ruled) = ruled {
+            row.change(|_| ());
+            ledger.release(Account::Shared, ruled_bytes(&row.name, &ruled));
+            self.ruled -= 1;
+            self.remove_if_unused(kind);
+        }
+    }
+
+    /// What kinds earned for retries, in the order of their names.
+    pub fn earned(&self) -> impl Iterator<Item = (&Name, Earned)> {
+        let earned = self.by_name.iter().map(|(name, kind)| (name, self.row(*kind).earned()));
+        earned.filter(|(_, earned)| *earned != Earned::default())
+    }
+
+    /// The kinds with rules, for the snapshot.
+    pub fn records(&self) -> impl Iterator<Item = KindRecord> {
+        self.by_name.iter().filter_map(|(name, kind)| {
+            let Ruled { rules, version, bucket, .. } = self.row(*kind).ruled()?.clone();
+            Some(KindRecord { name: name.clone(), rules, version, bucket })
+        })
+    }
+
+    /// Restores a kind of a snapshot.
+    pub fn restore(&mut self, ledger: &mut Ledger, record: KindRecord) -> Result<(), &'static str> {
+        let KindRecord { name, rules, version, bucket } = record;
+        if self.by_name.last_key_value().is_some_and(|(last, _)| *last >= name) || version == 0 {
+            return Err("kinds with rules are not in the order of their names, or one has no version");
+        }
+        let kind = self.intern(&name);
+        let ruled = Ruled { rules, opens_at: Timestamp::NEVER, version, bucket };
+        ledger.charge(Account::Shared, ruled_bytes(&name, &ruled));
+        self.row_mut(kind).change(|state| state.ruled = Some(Box::new(ruled)));
+        self.ruled += 1;
+        Ok(())
+    }
+
+    /// The kinds with rules.
+    pub fn ruled_indexes(&self) -> Vec<KindIndex> {
+        self.by_name.values().copied().filter(|kind| self.row(*kind).has_rules()).collect()
     }
 
     pub fn row(&self, kind: KindIndex) -> &Kind {
@@ -166,7 +300,9 @@ impl Kinds {
     pub fn bytes(&self) -> (u64, u64) {
         let idle = self.rows.iter().filter(|row| row.jobs > 0 && row.lanes.is_empty());
         assert_eq!(self.idle_bytes, idle.map(|row| bytes(&row.name)).sum::<u64>());
-        self.rows.iter().fold((0, 0), |(jobs, places), row| {
+        let ruled = self.rows.iter().filter_map(|row| Some(ruled_bytes(&row.name, row.ruled()?)));
+        let ruled: u64 = ruled.sum();
+        self.rows.iter().fold((ruled, 0), |(jobs, places), row| {
             let bytes = bytes(&row.name);
             (jobs + if row.jobs > 0 { bytes } else { 0 }, places + if row.places > 0 { bytes } else { 0 })
         })
@@ -176,7 +312,16 @@ impl Kinds {
         if let Some(kind) = self.by_name.get(name) {
             return *kind;
         }
-        let row = Kind { name: name.clone(), jobs: 0, tally: None, places: 0, lanes: Vec::new(), telemetry_row: None };
+        let row = Kind {
+            name: name.clone(),
+            jobs: 0,
+            tally: None,
+            places: 0,
+            lanes: Vec::new(),
+            telemetry_row: None,
+            state: None,
+            is_open: true,
+        };
         let kind = KindIndex(self.rows.insert(row));
         self.by_name.insert(name.clone(), kind);
         kind
@@ -184,7 +329,7 @@ impl Kinds {
 
     fn remove_if_unused(&mut self, kind: KindIndex) -> bool {
         let row = self.row(kind);
-        if row.jobs > 0 || row.places > 0 {
+        if row.jobs > 0 || row.places > 0 || row.has_rules() {
             return false;
         }
         assert!(row.lanes.is_empty(), "a kind with a lane has jobs");
@@ -200,10 +345,112 @@ impl Kind {
         &self.lanes
     }
 
+    fn ruled(&self) -> Option<&Ruled> {
+        self.state.as_ref()?.ruled.as_deref()
+    }
+
+    fn ruled_mut(&mut self) -> Option<&mut Ruled> {
+        self.state.as_mut()?.ruled.as_deref_mut()
+    }
+
+    /// Changes its state, which is removed if nothing is left in it.
+    fn change(&mut self, change: impl FnOnce(&mut State)) {
+        let state = self.state.get_or_insert_default();
+        change(state);
+        if **state == State::default() {
+            self.state = None;
+        }
+    }
+
+    pub fn rules(&self) -> &KindRules {
+        self.ruled().map_or(&KindRules::NONE, |ruled| &ruled.rules)
+    }
+
+    /// When its gate opens by itself: the instant of its timer.
+    pub(super) fn opens_at(&self) -> Timestamp {
+        self.ruled().map_or(Timestamp::NEVER, |ruled| ruled.opens_at)
+    }
+
+    pub(super) fn set_opens_at(&mut self, at: Timestamp) {
+        if let Some(ruled) = self.ruled_mut() {
+            ruled.opens_at = at;
+        }
+    }
+
+    /// What it earned for retries, as long as it has jobs.
+    pub(super) fn earned(&self) -> Earned {
+        self.state.as_ref().map_or(Earned::default(), |state| state.earned)
+    }
+
+    pub(super) fn earned_mut(&mut self) -> &mut Earned {
+        &mut self.state.get_or_insert_default().earned
+    }
+
+    pub fn has_jobs(&self) -> bool {
+        self.jobs > 0
+    }
+
+    pub fn has_rules(&self) -> bool {
+        self.ruled().is_some()
+    }
+
+    /// Its jobs under lease, those included whose lease is held.
+    pub fn leased(&self) -> u64 {
+        self.state.as_ref().map_or(0, |state| state.leased)
+    }
+
+    /// Whether a job of it may be leased now.
+    pub fn gate(&self, now: Timestamp) -> Gate {
+        let Some(ruled) = self.ruled() else { return Gate::Open };
+        ruled.rules.gate(self.leased(), ruled.bucket, now)
+    }
+
+    /// How many more jobs of it may be leased now.
+    pub fn room(&self, now: Timestamp) -> u64 {
+        self.ruled().map_or(u64::MAX, |ruled| ruled.rules.room(self.leased(), ruled.bucket, now))
+    }
+
+    pub(super) fn add_lease(&mut self) {
+        self.state.get_or_insert_default().leased += 1;
+    }
+
+    /// Spends one lease of its rate.
+    pub(super) fn spend_rate(&mut self, now: Timestamp) {
+        if let Some(ruled) = self.ruled_mut() {
+            ruled.bucket = ruled.rules.take(ruled.bucket, now);
+        }
+    }
+
+    pub(super) fn remove_lease(&mut self) {
+        let state = self.state.as_mut().expect("a lease that ends was counted");
+        state.leased = state.leased.checked_sub(1).expect("a lease that ends was counted");
+    }
+
+    /// Ends its pause if it is over; returns whether it did.
+    pub(super) fn end_pause(&mut self, ledger: &mut Ledger, now: Timestamp) -> bool {
+        let name = self.name.clone();
+        let Some(ruled) = self.ruled_mut() else { return false };
+        let until = ruled.rules.pause.as_ref().and_then(|pause| pause.until);
+        let is_over = until.is_some_and(|until| until <= now);
+        if is_over {
+            let before = ruled_bytes(&name, ruled);
+            ruled.rules.pause = None;
+            ruled.version += 1;
+            ledger.transfer((Account::Shared, before), (Account::Shared, ruled_bytes(&name, ruled)));
+        }
+        is_over
+    }
+
     /// Lets telemetry count an event of this kind.
     pub fn count(&mut self, count: impl FnOnce(&Name, &mut Option<RowRef>)) {
         count(&self.name, &mut self.telemetry_row);
     }
+}
+
+/// What the rules are charged: the name as well, since a kind may have rules and no job.
+fn ruled_bytes(name: &Name, ruled: &Ruled) -> u64 {
+    let reason = ruled.rules.pause.as_ref().and_then(|pause| pause.reason.as_ref());
+    KIND_BYTES + KIND_RULES_BYTES + name.bytes() + reason.map_or(0, Name::bytes)
 }
 
 fn bytes(name: &Name) -> u64 {

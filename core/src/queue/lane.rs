@@ -19,6 +19,8 @@ pub(super) struct Lane {
     fresh: [AscendingQueue<Ready, CAPACITY_MIN>; 4],
     late: BTreeMap<Rank, JobSeq>,
     ready: u64,
+    /// Whether its jobs are offered to nodes: whether the gate of its kind is open.
+    pub is_open: bool,
     /// Unfinished jobs of this class and kind, ready or not. The lane exists while there are any.
     pub jobs: u64,
 }
@@ -73,6 +75,13 @@ impl Lane {
             assert!(was_ready, "only a ready job is removed");
         }
         self.ready -= 1;
+    }
+
+    /// Ready jobs that run before one of this rank. O(n) in those of its priority.
+    pub fn before(&self, rank: Rank) -> u64 {
+        let higher = self.fresh[..rank.priority()].iter().map(AscendingQueue::len).sum::<usize>();
+        let same = self.fresh[rank.priority()].before(Ready(rank.seq().get()));
+        (higher + same + self.late.range(..rank).count()) as u64
     }
 
     /// The job to run first.

@@ -5,20 +5,27 @@
 //! [`Event`]. Operations come in the order in which a job passes through them. Submit, lease, extend, complete and each
 //! timer are O(log n) in the jobs held.
 
+mod cancel;
 pub(crate) mod class;
 mod client;
+mod dead;
 pub(crate) mod ending;
 pub(crate) mod event;
 mod heads;
 pub(crate) mod job;
 pub(crate) mod kind;
+pub(crate) mod kind_rules;
 pub(crate) mod lane;
 pub(crate) mod lease;
+pub(crate) mod letter_filter;
+mod letters;
+mod postponed;
 pub(crate) mod profile;
 mod record;
 mod reserved;
 mod retention;
 mod retry;
+pub(crate) mod retry_budget;
 mod rows;
 pub(crate) mod scan;
 mod table;
@@ -32,28 +39,31 @@ use crate::dedup::{Answered, KeyPlace};
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::{Account, Ledger};
 use crate::limits::{
-    ATTEMPTS_MAX, CLIENT_BYTES, JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, SHARED_BYTES_MAX,
-    TERMS_BYTES,
+    ATTEMPTS_MAX, CLIENT_BYTES, JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, RARE_TERMS_BYTES,
+    SHARED_BYTES_MAX, TERMS_BYTES,
 };
 use crate::name::Name;
 use crate::name_set::NameSet;
-use crate::outcome::{Extended, Leased, Refusal};
+use crate::outcome::{Extended, FinalStatus, Leased, Refusal};
 use crate::payload::Payload;
 use crate::rules;
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
+use crate::zone::Zone;
 use class::{ClassIndex, ClassKey, Classes, JobPlace, Lowered};
 use client::Clients;
 use event::Event;
 pub(crate) use job::EndedJob;
-use job::{Job, JobView, Outcome, Run, Stage, Terms};
+use job::{Job, JobView, Outcome, Rare, Run, Stage, Terms};
 use kind::{KindIndex, Kinds};
+use kind_rules::{Gate, KindRules};
 use lane::Rank;
 use lease::{AttemptHistory, Leases};
 use profile::{ProfileIndex, Profiles, Wanted};
 pub(crate) use record::JobRecord;
 use reserved::{Reservation, Reserved};
 use retention::Retention;
+use retry_budget::RetryBudget;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use table::JobTable;
@@ -72,6 +82,7 @@ pub struct Queue {
     waiters: Waiters,
     leases: Leases,
     retention: Retention,
+    budget: RetryBudget,
     /// Boxes of dropped jobs and ended attempts, for the next leases.
     #[expect(clippy::vec_box, reason = "jobs hold their runs in boxes, which are reused")]
     spare_runs: Vec<Box<Run>>,
@@ -97,8 +108,10 @@ pub struct Counts {
     pub scheduled: u64,
     /// Jobs that wait for a node.
     pub queued: u64,
-    /// Jobs under lease.
+    /// Jobs under lease, those included whose leases are held.
     pub leased: u64,
+    /// Final jobs whose leases are held: their nodes have not learnt yet that they ended.
+    pub held: u64,
     /// Final jobs that are retained, dead ones not counted.
     pub retained: u64,
     /// Dead jobs that are retained.
@@ -124,6 +137,7 @@ impl Default for Queue {
             waiters: Waiters::default(),
             leases: Leases::default(),
             retention: Retention::default(),
+            budget: RetryBudget::default(),
             spare_runs: Vec::new(),
             dropped: Vec::new(),
             scheduled: 0,
@@ -159,6 +173,7 @@ impl Queue {
             scheduled: self.scheduled,
             queued: self.queued,
             leased: self.leases.count(),
+            held: self.leases.held,
             retained: self.retention.final_count(),
             dead: self.retention.dead_count(),
         }
@@ -212,6 +227,101 @@ impl Queue {
     /// The jobs that a node has under lease, in no particular order.
     pub fn leases_of(&self, node: NodeIndex) -> &[JobSeq] {
         self.leases.of(node)
+    }
+
+    /// Jobs of a zone under lease.
+    pub fn leases_in_zone(&self, zone: &Zone) -> u64 {
+        self.leases.in_zone(zone)
+    }
+
+    /// Jobs under lease by zone.
+    pub fn leases_by_zone(&self) -> impl Iterator<Item = (&Zone, u64)> {
+        self.leases.zones()
+    }
+
+    /// The rules of a kind, and their version, which is 0 if none are set.
+    pub fn kind_rules(&self, kind: &str) -> (&KindRules, u64) {
+        self.kinds.rules_of(kind)
+    }
+
+    /// The gate of a kind: whether a job of it may be leased now.
+    pub fn kind_gate(&self, now: Timestamp, kind: &str) -> Gate {
+        self.kinds.find(kind).map_or(Gate::Open, |kind| self.kinds.row(kind).gate(now))
+    }
+
+    /// Jobs of a kind under lease.
+    pub fn leases_of_kind(&self, kind: &str) -> u64 {
+        self.kinds.find(kind).map_or(0, |kind| self.kinds.row(kind).leased())
+    }
+
+    /// Kinds with rules, in the order of their names, each with its rules and their version. O(kinds).
+    pub fn ruled_kinds(&self) -> impl Iterator<Item = (&Name, &KindRules, u64)> {
+        self.kinds.ruled()
+    }
+
+    /// Sets the rules of a kind, if their version is `expected`. Lowering a limit revokes nothing; raising one opens the
+    /// kind at once.
+    pub(crate) fn set_kind_rules(
+        &mut self,
+        cx: &mut Context,
+        kind: &Name,
+        rules: KindRules,
+        expected: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let kind = self.kinds.set_rules(cx.ledger, cx.now, (kind, rules), expected)?;
+        self.update_gate(cx, kind);
+        self.kinds.remove_empty_rules(cx.ledger, kind);
+        Ok(())
+    }
+
+    /// A kind's timer fired.
+    pub(crate) fn open_kind(&mut self, cx: &mut Context, kind: KindIndex) {
+        self.kinds.row_mut(kind).set_opens_at(Timestamp::NEVER);
+        if self.kinds.row_mut(kind).end_pause(cx.ledger, cx.now) {
+            cx.events.push(Event::KindResumed { kind });
+        }
+        self.update_gate(cx, kind);
+        self.kinds.remove_empty_rules(cx.ledger, kind);
+    }
+
+    /// Opens or closes the lanes of a kind as its gate says now, and sets the timer for when it opens by itself. O(1) if
+    /// nothing changes, O(log n) for each class with jobs of the kind otherwise.
+    fn update_gate(&mut self, cx: &mut Context, kind: KindIndex) {
+        let row = self.kinds.row_mut(kind);
+        if !row.has_rules() && row.is_open {
+            return;
+        }
+        let gate = row.gate(cx.now);
+        let (opens_at, is_open) = (gate.opens_at(), gate == Gate::Open);
+        if opens_at != row.opens_at() {
+            cx.timers.cancel(row.opens_at(), Timer::KindOpens(kind));
+            cx.timers.set(opens_at, Timer::KindOpens(kind));
+            row.set_opens_at(opens_at);
+        }
+        if std::mem::replace(&mut row.is_open, is_open) == is_open {
+            return;
+        }
+        if is_open && self.reserved.has_any() {
+            self.reserved.mark_all();
+        }
+        for slot in self.kinds.row(kind).lanes().to_vec() {
+            if !is_open {
+                self.classes.close_lane(slot, kind);
+            } else if let Some((rank, lowered)) = self.classes.open_lane(slot, kind) {
+                self.profiles.notify_views(&self.classes, Wanted::Kind(kind), slot, rank);
+                if lowered == Lowered::LaneAndClass {
+                    self.profiles.notify_views(&self.classes, Wanted::Any, slot, rank);
+                }
+                self.waiters.mark_lane(slot, kind);
+            }
+        }
+    }
+
+    /// Ready jobs of its class that are leased before a ready job, those of kinds whose gates are closed not counted.
+    /// O(jobs of the class before it).
+    pub(crate) fn ahead_of(&self, seq: JobSeq) -> u64 {
+        let job = self.table.get(seq).expect("a ready job is held");
+        self.classes.ahead_of(job.class, job.rank())
     }
 
     /// The result and the error of a final job, and the checksum that they are stored with.
@@ -310,6 +420,9 @@ impl Queue {
         let key = class_key(submit);
         let class = self.classes.admit(&key, leaving.map(|job| job.class))?;
         let kind = self.kinds.find(&submit.kind);
+        if let Some(kind) = kind {
+            self.admit_letters(limits, kind)?;
+        }
         let shared = ledger.get(Account::Shared);
         let new = self.kinds.bytes_if_new(kind, &submit.kind) + self.classes.bytes_if_new(&key, class, kind);
         if new > 0 && shared + new > SHARED_BYTES_MAX {
@@ -318,8 +431,8 @@ impl Queue {
         Ok(Admitted { kind, class })
     }
 
-    /// Adds a job that was admitted, in the place of an older one or at the end. Its idempotency key is bound
-    /// afterwards.
+    /// Adds a job that was admitted, in the place of an older one or at the end. The rules of its kind that are bound at
+    /// submission are asked here. Its idempotency key is bound afterwards.
     pub(crate) fn submit(
         &mut self,
         cx: &mut Context,
@@ -330,20 +443,29 @@ impl Queue {
         let seq = self.next_seq;
         self.next_seq = seq.next();
         let kind = self.kinds.add_job(cx.ledger, admitted.kind, &submit.kind);
+        let rules = self.kinds.row(kind).rules();
+        let priority = submit.priority.or(rules.priority).unwrap_or_default();
+        let ttl_ms = submit.ttl_ms.or(rules.ttl_ms);
+        let lease_duration_ms = submit.lease_duration_ms.or(rules.lease_duration_ms);
+        let attempts_max = submit.attempts_max.or(rules.attempts_max).unwrap_or(cx.limits.attempts_max);
         let key = class_key(&submit);
         let (class, lane) = self.classes.add_unfinished(cx.ledger, &mut self.kinds, admitted.class, key, kind);
         let due_at = cx.now + submit.delay_ms;
         let is_dated = due_at != Timestamp::NEVER && submit.run_at > cx.timers.calendar().utc(cx.now);
         let stage = if is_dated { Stage::Dated { run_at: submit.run_at } } else { Stage::Scheduled { due_at } };
-        let mut terms = Terms::new(
-            submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
+        let terms = Terms::new(
+            ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
             submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
-            submit.lease_duration_ms,
+            lease_duration_ms,
             place,
         );
+        let mut terms = terms.with_rare(Rare { max_run_ms: submit.max_run_ms, ..Rare::default() });
         terms.client = submit.client.as_ref().map(|name| self.clients.add_job(name));
         cx.timers.set(terms.expires_at, Timer::JobExpires(seq));
         cx.events.push(Event::Submitted { kind });
+        if Queue::has_budget(cx) {
+            self.earn_credit(cx, kind);
+        }
         let has_terms = submit.idempotency.is_some() || terms != Terms::default();
         let job = Job {
             seq,
@@ -355,8 +477,8 @@ impl Queue {
             stage,
             history: AttemptHistory::default(),
             terms: has_terms.then(|| Box::new(terms)),
-            priority: submit.priority,
-            attempts_max: submit.attempts_max.unwrap_or(cx.limits.attempts_max).clamp(1, ATTEMPTS_MAX) as u8,
+            priority,
+            attempts_max: attempts_max.clamp(1, ATTEMPTS_MAX) as u8,
             counted: None,
         };
         let (account, bytes) = job.charge();
@@ -445,12 +567,12 @@ impl Queue {
         let Queue { profiles, classes, reserved, kinds: rows, .. } = self;
         if kinds.is_empty() {
             return profiles.first(classes, rows, profile, Wanted::Any).is_some()
-                || reserved.first_for(classes, profiles, (node, profile), None).is_some();
+                || reserved.first_for((classes, rows), profiles, (node, profile), None).is_some();
         }
         let mut wanted = kinds.iter().filter_map(|name| rows.find(name));
         wanted.any(|kind| {
             profiles.first(classes, rows, profile, Wanted::Kind(kind)).is_some()
-                || reserved.first_for(classes, profiles, (node, profile), Some(&[kind])).is_some()
+                || reserved.first_for((classes, rows), profiles, (node, profile), Some(&[kind])).is_some()
         })
     }
 
@@ -479,7 +601,8 @@ impl Queue {
             firsts.extend(first.map(|(rank, slot)| Reverse((rank, slot, *kind))));
         }
         while leased.len() < jobs_max {
-            let reserved = self.reserved.first_for(&self.classes, &mut self.profiles, (name, profile), Some(&kinds));
+            let stores = (&self.classes, &self.kinds);
+            let reserved = self.reserved.first_for(stores, &mut self.profiles, (name, profile), Some(&kinds));
             let in_lanes = firsts.peek().map(|Reverse((rank, slot, kind))| (*rank, *slot, *kind));
             let (slot, kind) = match (in_lanes, reserved) {
                 (in_lanes, Some((rank, seq))) if in_lanes.is_none_or(|(first, _, _)| rank < first) => {
@@ -490,7 +613,8 @@ impl Queue {
                 (None, _) => break,
             };
             firsts.pop();
-            let (_, seq) = self.classes.head(slot, Some(kind)).expect("the first head of a view is a ready job");
+            // A lease may have closed the kind: its reserved jobs go through the same gate.
+            let Some((_, seq)) = self.classes.head(slot, Some(kind)) else { continue };
             leased.push(self.lease_one(cx, seq, node, name, pull.lease_duration_ms));
             if leased.len() < jobs_max {
                 let next = self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Kind(kind));
@@ -506,20 +630,45 @@ impl Queue {
         let first = profiles.first(classes, kinds, profile, Wanted::Any);
         let in_lanes =
             first.map(|(_, slot)| classes.head(slot, None).expect("the first head of a view is a ready job"));
-        let reserved = reserved.first_for(classes, profiles, (node, profile), None);
+        let reserved = reserved.first_for((classes, kinds), profiles, (node, profile), None);
         in_lanes.into_iter().chain(reserved).min()
     }
 
-    /// Extends leases. A lease that has ended, or that another node holds, is answered as lost.
-    pub(crate) fn extend(&mut self, cx: &mut Context, extend: &Extend) -> Vec<Extended> {
-        extend.leases.iter().map(|lease| self.extend_one(cx, extend, *lease)).collect()
+    /// Extends leases, those of a node that is to be drained up to `drain_at`. A lease that has ended, or that another node
+    /// holds, is answered as lost.
+    pub(crate) fn extend(&mut self, cx: &mut Context, extend: &Extend, drain_at: Option<Timestamp>) -> Vec<Extended> {
+        extend.leases.iter().map(|lease| self.extend_one(cx, extend, *lease, drain_at)).collect()
+    }
+
+    /// A node is to be drained by an instant: its leases end by then, those that it holds for jobs that ended as well.
+    /// O(leases of the node · log n).
+    pub(crate) fn end_leases_by(&mut self, cx: &mut Context, node: NodeIndex, drain_at: Timestamp) {
+        for seq in self.leases.of(node) {
+            let job = self.table.get_mut(*seq).expect("a leased job is held");
+            let (Stage::Leased(run) | Stage::Final(run)) = &mut job.stage else {
+                unreachable!("only a leased job is among its node's leases")
+            };
+            if drain_at < run.until {
+                cx.timers.cancel(run.until, Timer::LeaseEnds(*seq));
+                cx.timers.set(drain_at, Timer::LeaseEnds(*seq));
+                run.until = drain_at;
+            }
+        }
+    }
+
+    /// The node whose lease a timer ends.
+    pub(crate) fn node_of_lease(&self, seq: JobSeq) -> Option<NodeIndex> {
+        match &self.table.get(seq)?.stage {
+            Stage::Leased(run) | Stage::Final(run) => Some(run.node),
+            _ => None,
+        }
     }
 
     /// The machine slept for `duration`: each lease ends as much later. O(leases · log n).
     pub(crate) fn postpone_leases(&mut self, cx: &mut Context, duration: Millis) {
         for seq in self.leases.iter() {
             let job = self.table.get_mut(seq).expect("a leased job is held");
-            let Stage::Leased(run) = &mut job.stage else {
+            let (Stage::Leased(run) | Stage::Final(run)) = &mut job.stage else {
                 unreachable!("only a leased job is among its node's leases")
             };
             let until = rules::until_after_sleep(run.until, duration);
@@ -574,36 +723,67 @@ impl Queue {
             }
             _ => unreachable!("only a queued job is ready"),
         };
-        let before = job.charge();
+        let (before, kind) = (job.charge(), job.kind);
+        let max_run = job.max_run_ms().or(self.kinds.row(kind).rules().max_run_ms);
         let until = cx.now + lease_duration(lease_duration_ms, job, cx.limits);
-        let place = self.leases.insert(node, seq);
+        let until = until.min(rules::run_ends_at(cx.now, max_run));
+        let place = self.leases.insert(node, &self.classes.key(job.class).zone, seq);
         let lease = job.lease_to(self.spare_runs.pop(), cx.now, node, name.clone(), place, until);
         self.queued -= 1;
         cx.ledger.transfer(before, job.charge());
         cx.timers.set(until, Timer::LeaseEnds(seq));
         cx.events.push(Event::Leased { node, waited: cx.now.since(since) });
+        let row = self.kinds.row_mut(kind);
+        row.add_lease();
+        row.spend_rate(cx.now);
+        self.update_gate(cx, kind);
         Leased { lease, until }
     }
 
-    fn extend_one(&mut self, cx: &mut Context, extend: &Extend, lease: LeaseRef) -> Extended {
+    fn extend_one(
+        &mut self,
+        cx: &mut Context,
+        extend: &Extend,
+        lease: LeaseRef,
+        drain_at: Option<Timestamp>,
+    ) -> Extended {
         let Some(job) = self.table.get_mut(lease.job) else { return Extended::LeaseLost };
         if job.lease() != lease {
             return Extended::LeaseLost;
         }
+        if let Stage::Final(run) = &job.stage
+            && run.outcome.is_held
+            && job.holder() == Some(&extend.node)
+        {
+            let is_cancelled = run.outcome.status == FinalStatus::Cancelled;
+            self.end_hold(cx, lease.job);
+            return if is_cancelled { Extended::Cancelled } else { Extended::Revoked };
+        }
+        let before = job.charge();
+        let max_run = job.max_run_ms().or(self.kinds.row(job.kind).rules().max_run_ms);
         let duration = lease_duration(extend.lease_duration_ms, job, cx.limits);
         let expires_at = job.expires_at();
         let Stage::Leased(run) = &mut job.stage else { return Extended::LeaseLost };
-        let holder = &run.attempt.as_ref().expect("a leased job has an attempt").node;
-        if !rules::may_extend(holder, &extend.node) {
+        let attempt = run.attempt.as_ref().expect("a leased job has an attempt");
+        if !rules::may_extend(&attempt.node, &extend.node) {
             return Extended::LeaseLost;
         }
-        let until = rules::extended_until(run.until, cx.now, duration, expires_at);
+        let run_ends_at = rules::run_ends_at(attempt.started_at, max_run);
+        let latest = run_ends_at.min(drain_at.unwrap_or(Timestamp::NEVER));
+        let until = rules::extended_until(run.until, cx.now, duration, (expires_at, latest));
+        let is_last = until >= latest || expires_at <= cx.now;
+        if extend.progress.is_some() || extend.note.is_some() {
+            let report = run.report.get_or_insert_default();
+            report.progress = extend.progress.or(report.progress);
+            report.note = extend.note.clone().or_else(|| report.note.take());
+        }
         if until != run.until {
             cx.timers.cancel(run.until, Timer::LeaseEnds(lease.job));
             cx.timers.set(until, Timer::LeaseEnds(lease.job));
             run.until = until;
         }
-        Extended::Until(until)
+        cx.ledger.transfer(before, job.charge());
+        Extended::Until { until, is_last }
     }
 
     /// A job that was scheduled is for all nodes.
@@ -652,9 +832,11 @@ fn bytes_of(submit: &Submit) -> u64 {
         || submit.ttl_ms.is_some()
         || submit.retry_budget_ms.is_some()
         || submit.lease_duration_ms.is_some()
-        || submit.client.is_some();
+        || submit.client.is_some()
+        || submit.max_run_ms.is_some();
     let client = submit.client.as_ref().map_or(0, |name| CLIENT_BYTES + name.bytes());
-    JOB_BYTES + Payload::bytes_of(&submit.params) + if has_terms { TERMS_BYTES } else { 0 } + client
+    let rare = if submit.max_run_ms.is_some() { RARE_TERMS_BYTES } else { 0 };
+    JOB_BYTES + Payload::bytes_of(&submit.params) + rare + if has_terms { TERMS_BYTES } else { 0 } + client
 }
 
 fn lease_duration(asked: Option<Millis>, job: &Job, limits: &Limits) -> Millis {

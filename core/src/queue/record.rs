@@ -3,8 +3,10 @@
 
 use super::class::{ClassKey, JobPlace, LaneIndex};
 use super::client::ClientRef;
-use super::job::{Job, Outcome, Run, Stage, Terms};
+use super::job::{EndReason, Hash, Job, Outcome, Rare, Report, Run, Stage, Terms};
+use super::kind::KindRecord;
 use super::lease::{Attempt, AttemptEnd, AttemptHistory};
+use super::letters::Letter;
 use super::{Queue, insert_reservation};
 use crate::command::Priority;
 use crate::context::Context;
@@ -57,6 +59,18 @@ pub(crate) struct JobRecord {
     client: Option<Name>,
     /// The checksum of the result that ended it.
     integrity: Option<Box<ResultIntegrity>>,
+    losses: u32,
+    /// Absent if these are all leases that were neither charged nor lost.
+    returns: Option<u32>,
+    max_run_ms: Option<Millis>,
+    requeued_at: Option<Timestamp>,
+    /// The hash of the idempotency key that a dead job had.
+    dead_key: Option<u128>,
+    reason: Option<EndReason>,
+    progress: Option<u8>,
+    note: Option<Name>,
+    /// When the held lease of a final job ends; `node` holds it.
+    held_until: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +80,7 @@ enum StageKind {
     Leased,
     Final,
     Reserved,
+    Postponed,
 }
 
 members!(JobRecord {
@@ -95,11 +110,25 @@ members!(JobRecord {
     24 run_at,
     25 client,
     26 integrity,
+    27 losses,
+    28 returns,
+    29 max_run_ms,
+    30 requeued_at,
+    31 dead_key,
+    32 reason,
+    33 progress,
+    34 note,
+    35 held_until,
 });
 
-numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final, 4 Reserved });
+numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final, 4 Reserved, 5 Postponed });
 
 impl Queue {
+    /// The records of the kinds with rules, in the order of their names.
+    pub(crate) fn kind_records(&self) -> impl Iterator<Item = KindRecord> {
+        self.kinds.records()
+    }
+
     /// The records of all jobs, in order of submission.
     pub(crate) fn records(&self, timers: &Timers) -> impl Iterator<Item = JobRecord> {
         self.table.iter_from(JobSeq::FIRST).map(|job| self.record(timers, job))
@@ -136,25 +165,33 @@ impl Queue {
         if record.stage != StageKind::Final && self.classes.admit(&key, None).is_err() {
             return Err("there are more classes of jobs than the hub may have");
         }
-        if record.stage != StageKind::Final
-            && let Some(place) = record.place
-            && (place >= seq
-                || self.table.get(place).is_some_and(|older| older.final_number().is_none())
-                || !taken_places.insert(place))
-        {
-            return Err("two jobs have the same place in the order, or a job has the place of a newer one");
+        if record.stage != StageKind::Final {
+            // A requeued job has a place after its own, whose number no job has.
+            let is_taken = match record.place {
+                None => taken_places.contains(&seq),
+                Some(place) => {
+                    let older = self.table.get(place);
+                    place == seq
+                        || place >= self.next_seq
+                        || older.is_some_and(|older| older.final_number().is_none())
+                        || !taken_places.insert(place)
+                }
+            };
+            if is_taken {
+                return Err("two jobs have the same place in the order, or one has a place that was not given yet");
+            }
         }
         if record.final_number.is_some_and(|number| number >= self.retention.next_number()) {
             return Err("a job ended with a number that the hub has not given yet");
         }
         let place = match (record.stage, record.node) {
-            (StageKind::Leased, Some(node)) if registry.get(node).is_none() => {
+            (_, Some(node)) if registry.get(node).is_none() => {
                 return Err("a job is leased to a node that does not exist");
             }
-            (StageKind::Leased, Some(node)) => self.leases.insert(node, seq),
+            (StageKind::Leased | StageKind::Final, Some(node)) => self.leases.insert(node, &record.zone, seq),
             _ => 0,
         };
-        let kind = self.kinds.add_job(cx.ledger, None, &record.kind);
+        let kind = self.kinds.add_job(cx.ledger, self.kinds.find(&record.kind), &record.kind);
         let (class, lane) = match record.stage {
             StageKind::Final => (self.classes.add_retained(cx.ledger, key), LaneIndex::NONE),
             _ => self.classes.add_unfinished(cx.ledger, &mut self.kinds, None, key, kind),
@@ -178,6 +215,7 @@ impl Queue {
                 self.scheduled += 1;
                 cx.timers.set(*due_at, Timer::JobDue(seq));
             }
+            Stage::Postponed { .. } => self.scheduled += 1,
             Stage::Queued { .. } => {
                 self.scheduled += 1;
                 self.make_ready(job.place(), job.rank(), seq);
@@ -191,12 +229,24 @@ impl Queue {
             }
             Stage::Leased(run) => {
                 registry.add_lease(run.node);
+                self.kinds.row_mut(job.kind).add_lease();
                 cx.timers.set(run.until, Timer::LeaseEnds(seq));
             }
             Stage::Final(run) => {
-                self.retention.restore(run.outcome.at, seq, run.outcome.status);
                 if let Some(client) = job.client() {
                     self.clients.add_result(client, run.outcome.number, seq);
+                }
+                if run.outcome.is_held {
+                    self.leases.held += 1;
+                    registry.add_lease(run.node);
+                    self.kinds.row_mut(job.kind).add_lease();
+                    cx.timers.set(run.until, Timer::LeaseEnds(seq));
+                }
+                if run.outcome.status == FinalStatus::Dead {
+                    let letter = Letter { at: run.outcome.at, job: seq, kind: job.kind, bytes };
+                    self.retention.restore_letter(run.outcome.number, letter)?;
+                } else {
+                    self.retention.restore(run.outcome.at, seq);
                 }
             }
         }
@@ -204,10 +254,13 @@ impl Queue {
         Ok(())
     }
 
-    /// All jobs of a snapshot are restored: puts the final ones in the order in which they ended. O(n log n).
-    pub(crate) fn restored(&mut self) {
+    /// All jobs of a snapshot are restored: puts the final ones in the order in which they ended, and closes the kinds
+    /// whose gates are closed. O(n log n).
+    pub(crate) fn restored(&mut self, cx: &mut Context) {
         self.count_changes();
         self.clients.restored(self.first_number_after_gaps());
+        self.restore_postponed(cx);
+        self.kinds.ruled_indexes().into_iter().for_each(|kind| self.update_gate(cx, kind));
         let table = &self.table;
         self.retention.restored(|seq| match table.get(seq).map(|job| &job.stage) {
             Some(Stage::Final(run)) => rules::retention_order(run.outcome.number),
@@ -256,20 +309,38 @@ impl Queue {
             run_at: None,
             client: job.client().map(|client| self.clients.name(client.index).clone()),
             integrity: None,
+            losses: job.history.losses(),
+            returns: Some(job.history.returns()).filter(|returns| *returns != job.history.unpaid()),
+            max_run_ms: job.max_run_ms(),
+            requeued_at: terms.and_then(Terms::rare).and_then(|rare| rare.requeued_at),
+            dead_key: job.dead_key(),
+            reason: None,
+            progress: None,
+            note: None,
+            held_until: None,
         };
+        if let Stage::Leased(run) | Stage::Final(run) = &job.stage {
+            let report = run.report.as_deref().cloned().unwrap_or_default();
+            (record.progress, record.note) = (report.progress, report.note);
+        }
         match &job.stage {
             Stage::Dated { run_at } => {
                 (record.at, record.run_at) = (timers.not_before(*run_at, job.seq), Some(*run_at));
             }
             Stage::Scheduled { due_at } => (record.stage, record.at) = (StageKind::Scheduled, *due_at),
             Stage::Queued { since } => (record.stage, record.at) = (StageKind::Queued, *since),
+            Stage::Postponed { since } => (record.stage, record.at) = (StageKind::Postponed, *since),
             Stage::Reserved { since } => (record.stage, record.at) = (StageKind::Reserved, *since),
             Stage::Leased(run) => {
                 (record.stage, record.at) = (StageKind::Leased, run.until);
                 (record.node, record.has_run) = (Some(run.node), true);
             }
             Stage::Final(run) => {
-                let Outcome { status, at, result, error, integrity, number } = &run.outcome;
+                let Outcome { status, at, result, error, integrity, number, reason, .. } = &run.outcome;
+                record.reason = *reason;
+                if run.outcome.is_held {
+                    (record.node, record.held_until) = (Some(run.node), Some(run.until));
+                }
                 (record.stage, record.at, record.has_run) = (StageKind::Final, *at, run.attempt.is_some());
                 (record.status, record.final_number) = (Some(*status), Some(*number));
                 (record.result, record.error) = (result.clone(), error.clone());
@@ -300,7 +371,7 @@ impl JobRecord {
             || (self.has_run && !matches!(self.stage, StageKind::Leased | StageKind::Final))
             || self.attempts.iter().any(is_running)
             || attempt.as_ref().is_some_and(is_running) != (self.stage == StageKind::Leased)
-            || self.charged > self.generation
+            || u64::from(self.charged) + u64::from(self.losses) > u64::from(self.generation)
             || self.attempts.len() + usize::from(self.has_run) > ATTEMPTS_KEPT_MAX.min(self.generation as usize)
         {
             return Err("a job's attempts contradict its state");
@@ -311,31 +382,43 @@ impl JobRecord {
         if self.integrity.is_some() && self.stage != StageKind::Final {
             return Err("a job that has not ended has the checksum of a result");
         }
+        let has_report = self.progress.is_some() || self.note.is_some();
+        let report = has_report.then(|| Box::new(Report { progress: self.progress, note: self.note }));
         let stage = match (self.stage, self.node, self.status, self.final_number) {
             (StageKind::Scheduled, None, None, None) => match self.run_at {
                 Some(run_at) => Stage::Dated { run_at },
                 None => Stage::Scheduled { due_at: self.at },
             },
             (StageKind::Queued, None, None, None) => Stage::Queued { since: self.at },
+            (StageKind::Postponed, None, None, None) => Stage::Postponed { since: self.at },
             (StageKind::Reserved, None, None, None) => Stage::Reserved { since: self.at },
             (StageKind::Leased, Some(node), None, None) => {
-                Stage::Leased(Box::new(Run { attempt, node, place, until: self.at, outcome: Outcome::NONE }))
+                Stage::Leased(Box::new(Run { node, place, report, ..Run::new(attempt, self.at, Outcome::NONE) }))
             }
-            (StageKind::Final, None, Some(status), Some(number)) => {
-                let (at, result, error, integrity) = (self.at, self.result, self.error, self.integrity);
-                let outcome = Outcome { status, at, result, error, integrity, number };
-                let node = NodeIndex::new(0);
-                Stage::Final(Box::new(Run { attempt, node, place: 0, until: self.at, outcome }))
+            (StageKind::Final, node, Some(status), Some(number))
+                if node.is_some() == self.held_until.is_some() && (node.is_none() || attempt.is_some()) =>
+            {
+                let (result, error, integrity, reason) = (self.result, self.error, self.integrity, self.reason);
+                let is_held = node.is_some();
+                let outcome = Outcome { status, at: self.at, result, error, integrity, number, reason, is_held };
+                let (node, until) = (node.unwrap_or(NodeIndex::new(0)), self.held_until.unwrap_or(self.at));
+                Stage::Final(Box::new(Run { node, place, report, ..Run::new(attempt, until, outcome) }))
             }
             _ => return Err("a job's members contradict its state"),
         };
-        let mut terms = Terms::new(
+        let terms = Terms::new(
             self.expires_at.unwrap_or(Timestamp::NEVER),
             self.retry_until.unwrap_or(Timestamp::NEVER),
             self.lease_duration_ms,
             self.place,
         );
+        let rare =
+            Rare { max_run_ms: self.max_run_ms, requeued_at: self.requeued_at, dead_key: self.dead_key.map(Hash::new) };
+        let mut terms = terms.with_rare(rare);
         terms.client = client;
+        let unpaid = self.generation.saturating_sub(self.charged + self.losses);
+        let counts = [self.charged, self.losses, self.returns.unwrap_or(unpaid.min(u16::MAX.into()))];
+        let history = AttemptHistory::restore(self.generation, counts, self.attempts);
         let job = Job {
             seq: self.seq,
             params: self.params,
@@ -344,12 +427,15 @@ impl JobRecord {
             class: job_place.class,
             lane: job_place.lane,
             stage,
-            history: AttemptHistory::restore(self.generation, self.charged, self.attempts),
+            history: history.ok_or("a job has more attempts than can be counted")?,
             terms: (terms != Terms::default()).then(|| Box::new(terms)),
             priority: self.priority,
             attempts_max: u8::try_from(self.attempts_max).map_err(|_| "a job may have more attempts than the limit")?,
             counted: None,
         };
+        if matches!(job.stage, Stage::Postponed { .. }) && job.attempts().next_back().is_none() {
+            return Err("a retry is postponed although there was no attempt");
+        }
         if matches!(job.stage, Stage::Reserved { .. }) && job.failed_at().is_none() {
             return Err("a job is reserved although no attempt failed");
         }
@@ -399,6 +485,15 @@ mod tests {
             run_at: None,
             client: None,
             integrity: None,
+            losses: 0,
+            returns: None,
+            max_run_ms: None,
+            requeued_at: None,
+            dead_key: None,
+            reason: None,
+            progress: None,
+            note: None,
+            held_until: None,
         };
         record.encode(&mut bytes);
         let decoded = JobRecord::decode(&mut Reader::new(&bytes));
@@ -427,6 +522,7 @@ mod tests {
         let good = [
             vec![queued(1), queued(8)],
             vec![ended(1, 4), in_place(3, 1), in_place(4, 2)],
+            vec![in_place(3, 7), queued(6)],
             vec![tried(1, 1)],
             vec![tried(40, ATTEMPTS_KEPT_MAX)],
             vec![JobRecord { stage: StageKind::Reserved, ..tried(1, 1) }],
@@ -439,8 +535,8 @@ mod tests {
             vec![queued(9)],
             vec![queued(2), queued(2)],
             vec![queued(2), queued(1)],
-            vec![in_place(3, 3)],
-            vec![in_place(3, 4)],
+            vec![in_place(3, 9)],
+            vec![in_place(3, 4), queued(4)],
             vec![queued(1), in_place(3, 1)],
             vec![in_place(3, 1), in_place(4, 1)],
             vec![ended(1, 5)],

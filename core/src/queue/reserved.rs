@@ -9,7 +9,7 @@ use crate::ids::JobSeq;
 use crate::limits::{RESERVED_EXAMINED_MAX, RESERVED_JOBS_MAX};
 use crate::name::Name;
 use crate::queue::class::{Classes, JobPlace};
-use crate::queue::kind::KindIndex;
+use crate::queue::kind::{KindIndex, Kinds};
 use crate::queue::lane::Rank;
 use crate::queue::profile::{ProfileIndex, Profiles};
 use std::collections::BTreeMap;
@@ -43,6 +43,10 @@ impl Reserved {
         self.by_rank.len() < RESERVED_JOBS_MAX
     }
 
+    pub fn has_any(&self) -> bool {
+        !self.by_rank.is_empty()
+    }
+
     pub fn insert(&mut self, rank: Rank, reservation: Reservation) {
         let old = self.by_rank.insert(rank, reservation);
         assert!(old.is_none(), "a job is reserved once");
@@ -58,16 +62,17 @@ impl Reserved {
         }
     }
 
-    /// The first job that this node may lease; of these kinds, or of any if there is no list.
+    /// The first job that this node may lease; of these kinds, or of any if there is no list. Jobs of kinds whose gates
+    /// are closed are passed over, and not counted as examined: about 10 ns for each.
     pub fn first_for(
         &self,
-        classes: &Classes,
+        (classes, rows): (&Classes, &Kinds),
         profiles: &mut Profiles,
         (node, profile): (&Name, ProfileIndex),
         kinds: Option<&[KindIndex]>,
     ) -> Option<(Rank, JobSeq)> {
         let is_wanted = |kind: KindIndex| kinds.is_none_or(|kinds| kinds.contains(&kind));
-        let mut examined = self.by_rank.iter().take(RESERVED_EXAMINED_MAX);
+        let mut examined = self.open(rows).take(RESERVED_EXAMINED_MAX);
         let found = examined.find(|(_, reservation)| {
             let place = reservation.place;
             reservation.node != *node
@@ -78,11 +83,20 @@ impl Reserved {
     }
 
     /// The next of the examined jobs after `after` for which a long poll may have to be woken.
-    pub fn next_marked(&self, after: Option<Rank>) -> Option<(Rank, &Reservation)> {
-        let mut examined = self.by_rank.iter().take(RESERVED_EXAMINED_MAX);
+    pub fn next_marked(&self, rows: &Kinds, after: Option<Rank>) -> Option<(Rank, &Reservation)> {
+        let mut examined = self.open(rows).take(RESERVED_EXAMINED_MAX);
         let next =
             examined.find(|(rank, reservation)| reservation.is_marked && after.is_none_or(|after| **rank > after));
         next.map(|(rank, reservation)| (*rank, reservation))
+    }
+
+    /// A kind's gate opened: long polls may have to be woken for its jobs, and for fewer of the others.
+    pub fn mark_all(&mut self) {
+        self.by_rank.values_mut().for_each(|reservation| reservation.is_marked = true);
+    }
+
+    fn open(&self, rows: &Kinds) -> impl Iterator<Item = (&Rank, &Reservation)> {
+        self.by_rank.iter().filter(|(_, reservation)| rows.row(reservation.place.kind).is_open)
     }
 
     /// No long poll has to be woken for it (any more).

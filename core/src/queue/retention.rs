@@ -1,8 +1,8 @@
-//! Retention: final jobs that are still readable, in the order in which they ended. Dead ones are kept separately, with
-//! limits of their own.
+//! Retention: final jobs that are still readable, in the order in which they ended. Dead ones are kept separately, as
+//! [`Letters`].
 
 use crate::ids::JobSeq;
-use crate::outcome::FinalStatus;
+use crate::queue::letters::{Letter, Letters};
 use crate::time::{Millis, Timestamp};
 use std::collections::VecDeque;
 
@@ -10,8 +10,17 @@ use std::collections::VecDeque;
 #[derive(Default, Debug)]
 pub(super) struct Retention {
     finals: Row,
-    dead: Row,
+    letters: Letters,
     next_number: u64,
+}
+
+/// A final job that is dropped for its age.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Oldest {
+    /// The first that is not dead.
+    Final,
+    /// The dead one with this number.
+    Letter(u64),
 }
 
 /// Jobs in the order in which they ended: the next one to be dropped is in front.
@@ -28,7 +37,15 @@ impl Retention {
     }
 
     pub fn dead_count(&self) -> u64 {
-        self.dead.0.len() as u64
+        self.letters.len()
+    }
+
+    pub fn letters(&self) -> &Letters {
+        &self.letters
+    }
+
+    pub fn letters_mut(&mut self) -> &mut Letters {
+        &mut self.letters
     }
 
     /// The final number of the next job to end.
@@ -36,30 +53,25 @@ impl Retention {
         self.next_number
     }
 
-    /// Adds a job that ended; returns its final number, which counts in the order of ending.
-    pub fn insert(&mut self, at: Timestamp, job: JobSeq, status: FinalStatus) -> u64 {
-        self.row_mut(status).0.push_back((at, job));
+    /// The final number of one more job that ended: it counts in the order of ending.
+    pub fn number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number - 1
     }
 
-    /// When the oldest one is dropped for its age.
-    pub fn next_at(&self, retention: Millis) -> Option<Timestamp> {
-        let at = match (self.finals.oldest_at(), self.dead.oldest_at()) {
-            (Some(finals), Some(dead)) => Some(finals.min(dead)),
-            (finals, dead) => finals.or(dead),
-        };
-        at.map(|at| at + retention)
+    /// Adds a job that ended and is not dead.
+    pub fn push(&mut self, at: Timestamp, job: JobSeq) {
+        self.finals.0.push_back((at, job));
     }
 
-    /// Removes the one that ended first. Of two that ended at the same instant, the dead one is kept longer.
-    pub fn pop_oldest(&mut self) -> Option<JobSeq> {
-        let is_dead = match (self.finals.oldest_at(), self.dead.oldest_at()) {
-            (Some(finals), Some(dead)) => dead < finals,
-            (None, Some(_)) => true,
-            _ => false,
-        };
-        if is_dead { self.pop_dead() } else { self.pop_final() }
+    /// Which one is dropped next for its age, and when. Of two at the same instant, the dead one is kept longer.
+    pub fn next(&self, retention: Millis, dead_retention: Millis) -> Option<(Timestamp, Oldest)> {
+        let of_finals = self.finals.oldest_at().map(|at| (at + retention, Oldest::Final));
+        let of_letters = self.letters.oldest().map(|(number, at)| (at + dead_retention, Oldest::Letter(number)));
+        match (of_finals, of_letters) {
+            (Some(of_finals), Some(of_letters)) if of_letters.0 < of_finals.0 => Some(of_letters),
+            (of_finals, of_letters) => of_finals.or(of_letters),
+        }
     }
 
     /// Removes the one that ended first among those that are not dead.
@@ -67,14 +79,18 @@ impl Retention {
         self.finals.pop()
     }
 
-    /// Removes the dead one that ended first.
-    pub fn pop_dead(&mut self) -> Option<JobSeq> {
-        self.dead.pop()
+    /// Restores a job of a snapshot that is not dead. Snapshots have jobs in the order of submission.
+    pub fn restore(&mut self, at: Timestamp, job: JobSeq) {
+        self.finals.0.push_back((at, job));
     }
 
-    /// Restores a job of a snapshot. Snapshots have jobs in the order of submission.
-    pub fn restore(&mut self, at: Timestamp, job: JobSeq, status: FinalStatus) {
-        self.row_mut(status).0.push_back((at, job));
+    /// Restores a dead job of a snapshot.
+    pub fn restore_letter(&mut self, number: u64, letter: Letter) -> Result<(), &'static str> {
+        if self.letters.has(number) {
+            return Err("two dead jobs have the same place in the order of ending");
+        }
+        self.letters.insert(number, letter);
+        Ok(())
     }
 
     pub fn restore_next_number(&mut self, next_number: u64) {
@@ -83,13 +99,7 @@ impl Retention {
 
     /// All jobs of a snapshot are restored: sorts them by final number. O(n log n).
     pub fn restored(&mut self, number: impl Fn(JobSeq) -> u64) {
-        for row in [&mut self.finals, &mut self.dead] {
-            row.0.make_contiguous().sort_by_cached_key(|(_, job)| number(*job));
-        }
-    }
-
-    fn row_mut(&mut self, status: FinalStatus) -> &mut Row {
-        if status == FinalStatus::Dead { &mut self.dead } else { &mut self.finals }
+        self.finals.0.make_contiguous().sort_by_cached_key(|(_, job)| number(*job));
     }
 }
 

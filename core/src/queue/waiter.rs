@@ -12,6 +12,7 @@ use crate::name::Name;
 use crate::queue::class::{Classes, Slot};
 use crate::queue::kind::KindIndex;
 use crate::queue::profile::{ProfileIndex, Profiles, Wanted};
+use crate::zone::Zone;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Bound;
@@ -40,6 +41,8 @@ pub(crate) struct Waiters {
     places: usize,
     /// Lanes with ready jobs for which waiters may have to be woken.
     marked_lanes: BTreeSet<(Slot, KindIndex)>,
+    /// Marked lanes of zones that have no room for a lease.
+    lanes_of_full_zones: BTreeMap<Zone, BTreeSet<(Slot, KindIndex)>>,
     /// Nodes with waiters that may have room for a lease which they did not have before.
     freed_nodes: BTreeSet<Name>,
     /// Nodes with waiters that were found without room: lines have no heads for them.
@@ -162,6 +165,7 @@ impl Waiters {
 
     /// The limits changed: every node with waiters may have room.
     pub fn note_all_freed(&mut self) {
+        self.mark_lanes_of_all_zones();
         std::mem::take(&mut self.full_nodes).iter().for_each(|node| self.insert_heads(node));
         self.freed_nodes = self.by_node.iter().map(|(node, _, _)| node.clone()).collect();
     }
@@ -192,12 +196,32 @@ impl Waiters {
         self.marked_lanes.remove(&(slot, kind));
     }
 
+    /// The zone of a marked lane has no room: it is marked again when the zone may have some.
+    pub fn set_aside(&mut self, zone: &Zone, lane: (Slot, KindIndex)) {
+        self.lanes_of_full_zones.entry(zone.clone()).or_default().insert(lane);
+    }
+
+    /// A lease in the zone ended: it may have room.
+    pub fn mark_lanes_of_zone(&mut self, zone: &Zone) {
+        if !self.lanes_of_full_zones.is_empty()
+            && let Some(lanes) = self.lanes_of_full_zones.remove(zone)
+        {
+            self.marked_lanes.extend(lanes);
+        }
+    }
+
+    /// The limits changed: any zone may have room.
+    fn mark_lanes_of_all_zones(&mut self) {
+        self.marked_lanes.extend(std::mem::take(&mut self.lanes_of_full_zones).into_values().flatten());
+    }
+
     pub fn pop_marked_lane(&mut self) -> Option<(Slot, KindIndex)> {
         self.marked_lanes.pop_first()
     }
 
     /// No poll is parked, so none is to be woken.
     pub fn clear_marked_lanes(&mut self) {
+        self.lanes_of_full_zones.clear();
         self.marked_lanes.clear();
     }
 

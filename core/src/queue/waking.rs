@@ -7,6 +7,8 @@ use crate::name::Name;
 use crate::queue::profile::{ProfileIndex, Wanted};
 use crate::queue::waiter::{Offer, Waiter, WaiterId};
 use crate::rules;
+use crate::time::Timestamp;
+use crate::zone::Zone;
 use std::collections::BTreeMap;
 
 impl Queue {
@@ -53,11 +55,14 @@ impl Queue {
     pub(crate) fn unpark_waiters_to_wake(
         &mut self,
         ledger: &mut Ledger,
+        now: Timestamp,
         room_in_hub: u64,
+        leases_per_zone_max: u64,
         room_at: impl Fn(&Name) -> u64,
     ) -> Vec<WaiterId> {
         let mut woken = Vec::new();
         let mut granted: BTreeMap<Name, u64> = BTreeMap::new();
+        let mut granted_in_zones: BTreeMap<Zone, u64> = BTreeMap::new();
         if room_in_hub == 0 || self.waiters.is_empty() {
             if self.waiters.is_empty() {
                 self.waiters.clear_marked_lanes();
@@ -83,7 +88,15 @@ impl Queue {
         while room > 0
             && let Some((slot, kind)) = self.waiters.pop_marked_lane()
         {
-            let mut left = rules::jobs_to_wake_for(self.classes.ready(slot, kind), room);
+            let zone = self.classes.key_in(slot).map_or(Zone::DEFAULT, |key| key.zone.clone());
+            let granted_there = granted_in_zones.get(&zone).copied().unwrap_or(0);
+            let room_in_zone = rules::room_in_zone(leases_per_zone_max, self.leases.in_zone(&zone) + granted_there);
+            if room_in_zone == 0 {
+                self.waiters.set_aside(&zone, (slot, kind));
+                continue;
+            }
+            let room_here = room.min(room_in_zone).min(self.kinds.row(kind).room(now));
+            let mut left = rules::jobs_to_wake_for(self.classes.ready(slot, kind), room_here);
             let offered = left;
             let (mut chosen, mut full, mut is_any_passed_over) = (Vec::new(), Vec::new(), false);
             if left > 0 {
@@ -109,6 +122,9 @@ impl Queue {
             }
             full.iter().for_each(|node| self.waiters.note_full(node));
             room -= offered - left;
+            if leases_per_zone_max != u64::MAX {
+                *granted_in_zones.entry(zone).or_default() += offered - left;
+            }
             // A woken poll may lease nothing, also one for which another of its node was passed over.
             if rules::stays_marked(!chosen.is_empty() || is_any_passed_over) {
                 marked_again.push((slot, kind));
@@ -133,7 +149,7 @@ impl Queue {
     ) {
         let mut examined = None;
         while room > 0
-            && let Some((rank, reservation)) = self.reserved.next_marked(examined)
+            && let Some((rank, reservation)) = self.reserved.next_marked(&self.kinds, examined)
         {
             examined = Some(rank);
             let lane = (self.classes.slot_of(reservation.place.class), reservation.place.kind);
@@ -176,7 +192,12 @@ impl Queue {
         waiters.first_of_node(node, |profile, wanted| {
             profiles.first(classes, kinds, profile, wanted).is_some()
                 || reserved
-                    .first_for(classes, profiles, (node, profile), wanted.kind().as_ref().map(std::slice::from_ref))
+                    .first_for(
+                        (classes, kinds),
+                        profiles,
+                        (node, profile),
+                        wanted.kind().as_ref().map(std::slice::from_ref),
+                    )
                     .is_some()
         })
     }

@@ -21,7 +21,7 @@ use crate::outcome::Refusal;
 use crate::queue::class::ClassKey;
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
-use node::{Liveness, Node, NodeRecord};
+use node::{Drained, Liveness, Node, NodeRecord};
 use online::OnlineNodes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -134,6 +134,27 @@ impl Registry {
             self.make_room(cx, name, None, Node::bytes_of_name(name))?;
         }
         Ok(self.find_or_insert(cx, name))
+    }
+
+    /// A node sent a heartbeat, so that its silence means something from now on.
+    pub(crate) fn note_heartbeat(&mut self, now: Timestamp, index: NodeIndex) {
+        if let Some(node) = self.nodes.get_mut(&index) {
+            node.note_heartbeat(now);
+        }
+    }
+
+    /// Drains a node, or lets it work again.
+    pub(crate) fn set_drain(&mut self, ledger: &mut Ledger, index: NodeIndex, drain: Option<Drained>) {
+        let node = self.nodes.get_mut(&index).expect("the caller found it");
+        let before = node.bytes();
+        node.set_drain(drain);
+        ledger.transfer((Account::Nodes, before), (Account::Nodes, node.bytes()));
+        self.update_idle(index);
+    }
+
+    /// Forgets a node without leases at once.
+    pub(crate) fn forget(&mut self, cx: &mut NodeContext, index: NodeIndex) {
+        self.evict(cx, index);
     }
 
     pub(crate) fn note_seen(&mut self, cx: &mut NodeContext, index: NodeIndex) {

@@ -3,7 +3,7 @@
 use crate::command::{Health, Heartbeat};
 use crate::encoding::{members, numbered};
 use crate::ids::NodeIndex;
-use crate::limits::{Limits, NODE_BYTES, NODE_FORGET_MS, PROFILE_BYTES};
+use crate::limits::{HEAP_HEADER_BYTES, Limits, NODE_BYTES, NODE_FORGET_MS, PROFILE_BYTES};
 use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::payload::Payload;
@@ -31,18 +31,45 @@ pub struct Node {
     zone: Zone,
     capabilities: NameSet,
     health: Health,
-    endpoint: Option<Name>,
-    labels: Option<Payload>,
+    /// Absent if it reports neither. Boxed: most nodes do not.
+    told: Option<Box<Told>>,
     registered_at: Timestamp,
     last_seen_at: Timestamp,
     liveness: Liveness,
     /// When its timer fires.
     check_at: Timestamp,
+    /// When it sent its latest heartbeat; [`Timestamp::ZERO`] if it sent none.
+    heartbeat_at: Timestamp,
+    drain: Option<Box<Drained>>,
     /// Derived from the jobs when a snapshot is read.
-    leases: u64,
+    leases: u32,
     /// Derived from zone and capabilities.
     profile: ProfileIndex,
 }
+
+/// What a node reports of itself that is only shown.
+#[derive(Clone, PartialEq, Debug)]
+struct Told {
+    endpoint: Option<Name>,
+    labels: Option<Payload>,
+}
+
+impl Told {
+    fn new(endpoint: Option<Name>, labels: Option<Payload>) -> Option<Box<Told>> {
+        (endpoint.is_some() || labels.is_some()).then(|| Box::new(Told { endpoint, labels }))
+    }
+}
+
+/// A node gets no jobs, by an operator's order.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Drained {
+    pub since: Timestamp,
+    /// Until then its leases may be extended; not at all if absent.
+    pub until: Option<Timestamp>,
+    pub reason: Option<Name>,
+}
+
+members!(Drained { 1 since: required, 2 until, 3 reason });
 
 /// A node as a snapshot holds it.
 #[derive(Clone, PartialEq, Debug)]
@@ -58,6 +85,8 @@ pub(crate) struct NodeRecord {
     last_seen_at: Timestamp,
     liveness: Liveness,
     check_at: Timestamp,
+    heartbeat_at: Timestamp,
+    drain: Option<Box<Drained>>,
 }
 
 members!(NodeRecord {
@@ -72,6 +101,8 @@ members!(NodeRecord {
     9 last_seen_at: required,
     10 liveness: required,
     11 check_at: required,
+    12 heartbeat_at,
+    13 drain,
 });
 
 numbered!(Liveness { 0 Online, 1 Stale, 2 Dead });
@@ -85,12 +116,13 @@ impl NodeRecord {
             zone: self.zone,
             capabilities: self.capabilities,
             health: self.health,
-            endpoint: self.endpoint,
-            labels: self.labels,
+            told: Told::new(self.endpoint, self.labels),
             registered_at: self.registered_at,
             last_seen_at: self.last_seen_at,
             liveness: self.liveness,
             check_at: self.check_at,
+            heartbeat_at: self.heartbeat_at,
+            drain: self.drain,
             leases: 0,
             profile: Profiles::UNKNOWN,
         }
@@ -105,12 +137,13 @@ impl Node {
             zone: Zone::DEFAULT,
             capabilities: NameSet::EMPTY,
             health: Health::Green,
-            endpoint: None,
-            labels: None,
+            told: None,
             registered_at: now,
             last_seen_at: now,
             liveness: Liveness::Online,
             check_at: rules::stale_at(now, limits.node_ttl_ms),
+            heartbeat_at: Timestamp::ZERO,
+            drain: None,
             leases: 0,
             profile: Profiles::UNKNOWN,
         }
@@ -141,12 +174,12 @@ impl Node {
 
     /// Where it can be reached, as it reports.
     pub fn endpoint(&self) -> Option<&Name> {
-        self.endpoint.as_ref()
+        self.told.as_ref()?.endpoint.as_ref()
     }
 
     /// Its labels, a JSON object.
     pub fn labels(&self) -> Option<&Payload> {
-        self.labels.as_ref()
+        self.told.as_ref()?.labels.as_ref()
     }
 
     pub fn registered_at(&self) -> Timestamp {
@@ -163,7 +196,30 @@ impl Node {
 
     /// How many jobs it holds under lease.
     pub fn leases(&self) -> u64 {
-        self.leases
+        self.leases.into()
+    }
+
+    /// When it sent its latest heartbeat, if it sent one.
+    pub fn heartbeat_at(&self) -> Option<Timestamp> {
+        (self.heartbeat_at != Timestamp::ZERO).then_some(self.heartbeat_at)
+    }
+
+    /// Whether and until when it is drained.
+    pub fn drain(&self) -> Option<&Drained> {
+        self.drain.as_deref()
+    }
+
+    /// Until when its leases may be extended, if it is drained.
+    pub(crate) fn extensions_end_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.drain.as_ref().map(|drain| drain.until.unwrap_or(now))
+    }
+
+    pub(crate) fn set_drain(&mut self, drain: Option<Drained>) {
+        self.drain = drain.map(Box::new);
+    }
+
+    pub(crate) fn note_heartbeat(&mut self, now: Timestamp) {
+        self.heartbeat_at = now;
     }
 
     /// When its timer fires.
@@ -182,18 +238,20 @@ impl Node {
 
     /// Bytes of memory that the node takes.
     pub(crate) fn bytes(&self) -> u64 {
-        bytes(&self.name, &self.zone, &self.capabilities, self.endpoint.as_ref(), &self.labels)
+        let reason = self.drain.as_ref().and_then(|drain| drain.reason.as_ref());
+        bytes(&self.name, &self.zone, &self.capabilities, self.endpoint(), self.labels())
+            + reason.map_or(0, Name::bytes)
     }
 
     /// Bytes of memory that a node takes after this heartbeat.
     pub(crate) fn bytes_of(heartbeat: &Heartbeat) -> u64 {
         let Heartbeat { node, zone, capabilities, endpoint, labels, health: _ } = heartbeat;
-        bytes(node, zone, capabilities, endpoint.as_ref(), labels)
+        bytes(node, zone, capabilities, endpoint.as_ref(), labels.as_ref())
     }
 
     /// Bytes of memory that a node takes before its first heartbeat.
     pub(crate) fn bytes_of_name(name: &Name) -> u64 {
-        bytes(name, &Zone::DEFAULT, &NameSet::EMPTY, None, &None)
+        bytes(name, &Zone::DEFAULT, &NameSet::EMPTY, None, None)
     }
 
     pub(crate) fn record(&self) -> NodeRecord {
@@ -203,12 +261,14 @@ impl Node {
             zone: self.zone.clone(),
             capabilities: self.capabilities.clone(),
             health: self.health,
-            endpoint: self.endpoint.clone(),
-            labels: self.labels.clone(),
+            endpoint: self.endpoint().cloned(),
+            labels: self.labels().cloned(),
             registered_at: self.registered_at,
             last_seen_at: self.last_seen_at,
             liveness: self.liveness,
             check_at: self.check_at,
+            heartbeat_at: self.heartbeat_at,
+            drain: self.drain.clone(),
         }
     }
 
@@ -217,8 +277,8 @@ impl Node {
         self.zone == heartbeat.zone
             && self.capabilities == heartbeat.capabilities
             && self.health == heartbeat.health
-            && self.endpoint == heartbeat.endpoint
-            && self.labels == heartbeat.labels
+            && self.endpoint() == heartbeat.endpoint.as_ref()
+            && self.labels() == heartbeat.labels.as_ref()
     }
 
     /// Stores what a heartbeat reports; returns whether that changes which jobs the node may run.
@@ -227,8 +287,7 @@ impl Node {
         self.zone = heartbeat.zone;
         self.capabilities = heartbeat.capabilities;
         self.health = heartbeat.health;
-        self.endpoint = heartbeat.endpoint;
-        self.labels = heartbeat.labels;
+        self.told = Told::new(heartbeat.endpoint, heartbeat.labels);
         is_changed
     }
 
@@ -272,9 +331,10 @@ impl Node {
         self.check_at = self.check_at + duration;
     }
 
-    /// Whether it may be evicted as soon as another node needs the room.
+    /// Whether it may be evicted as soon as another node needs the room. A drained one is not: its name would come back
+    /// undrained.
     pub(crate) fn is_idle_and_dead(&self) -> bool {
-        self.liveness == Liveness::Dead && rules::may_forget(self.leases)
+        self.liveness == Liveness::Dead && rules::may_forget(self.leases()) && self.drain.is_none()
     }
 
     /// Whether it is idle and has been dead for so long that it is forgotten.
@@ -295,12 +355,12 @@ impl Node {
     }
 }
 
-fn bytes(name: &Name, zone: &Zone, capabilities: &NameSet, endpoint: Option<&Name>, labels: &Option<Payload>) -> u64 {
+fn bytes(name: &Name, zone: &Zone, capabilities: &NameSet, endpoint: Option<&Name>, labels: Option<&Payload>) -> u64 {
     let texts = name.bytes() + zone.bytes() + capabilities.bytes() + endpoint.map_or(0, Name::bytes);
     // Charged as if no other node had the same profile: what a node is charged does not depend on others.
     let is_plain = *zone == Zone::DEFAULT && *capabilities == NameSet::EMPTY;
     let profile = if is_plain { 0 } else { PROFILE_BYTES };
-    NODE_BYTES + texts + profile + Payload::bytes_of(labels)
+    NODE_BYTES + texts + profile + labels.map_or(0, |labels| HEAP_HEADER_BYTES + labels.len() as u64)
 }
 
 impl Liveness {

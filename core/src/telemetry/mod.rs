@@ -119,9 +119,19 @@ pub enum Counter {
     LoopTakenOver,
     /// Times that writes to the journal's disk began to fail.
     JournalFailure,
+    /// Jobs that became dead letters.
+    DeadLetterAdded,
+    /// Dead letters that were requeued, one by one or by an act on many.
+    DeadLetterRequeued,
+    /// Dead letters that went for others, or for their age.
+    DeadLetterEvicted,
+    /// Jobs that were cancelled.
+    Cancelled,
+    /// Results of unknown jobs.
+    ResultOrphaned,
 }
 
-const COUNTERS: usize = 28 + DropReason::ALL.len();
+const COUNTERS: usize = 33 + DropReason::ALL.len();
 
 /// All counts.
 #[derive(Clone, Debug)]
@@ -224,6 +234,11 @@ impl Telemetry {
         }
     }
 
+    /// Counts a dead letter that an act requeued.
+    pub(crate) fn count_requeued(&mut self, at: Timestamp) {
+        self.count(at, Counter::DeadLetterRequeued);
+    }
+
     /// The count since the start.
     pub fn total(&self, counter: Counter) -> u64 {
         self.meters[counter.index()].total
@@ -293,9 +308,25 @@ impl Telemetry {
             Audit::IdempotencyHit { ended: None, .. } => Counter::IdempotentInProgress,
             Audit::IdempotencyHit { ended: Some(_), .. } => Counter::IdempotentCompleted,
             Audit::IdempotencyKeyCollision { .. } => Counter::IdempotentCollision,
+            Audit::DeadLetterAdded { .. } => Counter::DeadLetterAdded,
+            Audit::DeadLetterRequeued { .. } => Counter::DeadLetterRequeued,
+            Audit::DeadLetterEvicted { .. } => Counter::DeadLetterEvicted,
+            Audit::JobCancelled { .. } => Counter::Cancelled,
+            Audit::ResultOrphaned { .. } => Counter::ResultOrphaned,
             // Counted when they are refused, by `count_dropped`.
             Audit::BackpressureDrop { .. }
             | Audit::ResultUnleased { .. }
+            | Audit::DeadLetterDiscarded { .. }
+            | Audit::ActBegan { .. }
+            | Audit::ActEnded { .. }
+            | Audit::OrphanAdopted { .. }
+            | Audit::OrphanDiscarded { .. }
+            | Audit::DeadLetterCompleted { .. }
+            | Audit::KindChanged { .. }
+            | Audit::KindResumed { .. }
+            | Audit::NodeDrained { .. }
+            | Audit::NodeResumed { .. }
+            | Audit::NodeRemoved { .. }
             | Audit::NodeRegistered { .. }
             | Audit::NodeOnline { .. }
             | Audit::NodeStale { .. }
@@ -352,7 +383,12 @@ impl Counter {
             Counter::SignedByNewKey => 25,
             Counter::SignedByOldKey => 26,
             Counter::EndedOtherwise => 27,
-            Counter::Dropped(reason) => 28 + reason as usize,
+            Counter::DeadLetterAdded => 28,
+            Counter::DeadLetterRequeued => 29,
+            Counter::DeadLetterEvicted => 30,
+            Counter::Cancelled => 31,
+            Counter::ResultOrphaned => 32,
+            Counter::Dropped(reason) => 33 + reason as usize,
         }
     }
 }

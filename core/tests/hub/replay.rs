@@ -55,7 +55,7 @@ fn submits() -> impl Strategy<Value = Submit> {
         |(keyed, (delay_ms, ttl_ms, budget_ms), priority, kind, is_special, bytes)| Submit {
             kind: name(kind),
             params: (bytes > 0).then(|| Payload::new(&vec![b'1'; bytes])),
-            priority,
+            priority: Some(priority),
             requires: if is_special { names(&["gpu"]) } else { NameSet::EMPTY },
             delay_ms: Millis::new(delay_ms),
             ttl_ms: ttl_ms.map(Millis::new),
@@ -100,7 +100,13 @@ fn commands() -> impl Strategy<Value = Command> {
     });
     let extends =
         (node_names(), prop::collection::vec(lease_refs(), 0..3), 1_000..9_000_u64).prop_map(|(node, leases, ms)| {
-            Command::Extend(Extend { node: name(node), leases, lease_duration_ms: Some(Millis::new(ms)) })
+            Command::Extend(Extend {
+                node: name(node),
+                leases,
+                lease_duration_ms: Some(Millis::new(ms)),
+                progress: None,
+                note: None,
+            })
         });
     prop_oneof![
         1 => configure,

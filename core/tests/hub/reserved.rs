@@ -9,6 +9,7 @@ fn scene_with_reserved(count: usize, kinds: &[&str]) -> Scene {
     let mut scene = Scene::with(|limits| {
         limits.retry_delay_ms_cap = Millis::new(1);
         limits.leases_per_node_max = 10_000;
+        limits.retries_per_sec_min = 10_000;
     });
     scene.apply(Command::AdoptRules(RulesVersion::NEWEST));
     ["a", "b"].into_iter().for_each(|node| scene.heartbeat(heartbeat(node)));

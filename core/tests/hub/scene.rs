@@ -232,6 +232,7 @@ pub fn success(lease: LeaseRef) -> Complete {
         is_retryable: true,
         mark: ResultMark::Content(1),
         integrity: None,
+        retry_after_ms: None,
     }
 }
 

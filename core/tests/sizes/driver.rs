@@ -123,6 +123,7 @@ pub fn success(lease: LeaseRef, bytes: usize) -> Complete {
         result: payload(bytes),
         error: None,
         is_retryable: true,
+        retry_after_ms: None,
         mark: ResultMark::Content(1),
         integrity: Some(Box::new(ResultIntegrity { origin: Origin::Worker, sha256: [1; 32] })),
     }

@@ -95,7 +95,7 @@ fn a_job_takes_what_it_is_charged() {
     table.check("with a client each", 0.5, nothing, |driver, count| {
         submit(count, |n| Submit { client: Some(name(&format!("client {n}"))), ..job("k", 0) })(driver);
     });
-    table.held_max = Some(260.0);
+    table.held_max = Some(268.0);
     table.check("keyed with ttl", 0.6, nothing, |driver, count| {
         submit(count, |n| Submit { ttl_ms: Some(soon), ..keyed(&format!("key {n}"), job("k", 0)) })(driver);
     });
@@ -161,7 +161,7 @@ fn a_key_and_an_answer_take_what_they_are_charged() {
 #[test]
 fn a_node_takes_what_it_is_charged() {
     let mut table = Table::default();
-    table.check("nodes", 0.6, nothing, |driver, count| {
+    table.check("nodes", 0.55, nothing, |driver, count| {
         (0..count).for_each(|n| assert!(driver.heartbeat(heartbeat(&format!("node-{n}")))));
     });
     table.check("nodes with labels", 0.6, nothing, |driver, count| {
@@ -204,7 +204,7 @@ fn names_that_jobs_share_take_what_they_are_charged() {
     table.check("kinds of jobs in all priorities", 0.4, nothing, |driver, count| {
         use sheratan_core::Priority::{Critical, High, Low, Normal};
         for priority in [Critical, High, Low, Normal] {
-            submit(count / 4, |n| Submit { priority, ..job(&format!("kind {n}"), 0) })(driver);
+            submit(count / 4, |n| Submit { priority: Some(priority), ..job(&format!("kind {n}"), 0) })(driver);
         }
     });
     table.check("kinds of final jobs", 0.45, nothing, |driver, count| {

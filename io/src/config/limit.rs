@@ -32,6 +32,16 @@ const LIMITS: &[(&str, Set)] = &[
     ("idempotency_store_max_bytes", |limits, number| limits.answers_bytes_max = number),
     ("max_nodes", |limits, number| limits.nodes_max = number),
     ("max_node_bytes", |limits, number| limits.nodes_bytes_max = number),
+    ("max_leases_per_zone", |limits, number| limits.leases_per_zone_max = if number == 0 { u64::MAX } else { number }),
+    ("retry_max_losses", |limits, number| limits.losses_max = number as u32),
+    ("retry_after_max_sec", |limits, number| limits.retry_after_ms_cap = Millis::from_secs(number)),
+    ("retry_budget_percent", |limits, number| limits.retry_share_percent = number as u32),
+    ("retry_budget_min_per_sec", |limits, number| limits.retries_per_sec_min = number as u32),
+    ("dlq_enabled", |limits, number| limits.dead_letters_enabled = number as u32),
+    ("dlq_retention_sec", |limits, number| limits.dead_retention_ms = Millis::from_secs(number)),
+    ("dlq_when_full", |limits, number| limits.dead_full_refuses = number as u32),
+    ("orphans_max", |limits, number| limits.orphans_max = number),
+    ("orphans_bytes_max", |limits, number| limits.orphans_bytes_max = number),
 ];
 
 /// Changes of some limits, as in `sheratan-sim replay --set`.
@@ -104,11 +114,12 @@ fn parse_one(text: &str) -> Result<(&'static str, u64), ConfigError> {
         let names: Vec<_> = LIMITS.iter().map(|(name, _)| *name).collect();
         ConfigError::new(format!("{name} is no limit of the hub; these are: {}", names.join(", ")))
     })?;
-    let (ValueType::Number(min, max) | ValueType::Bytes(min, max)) = setting.value_type else {
-        unreachable!("limits are numbers or sizes");
-    };
-    let number = values::number(value).filter(|number| (min..=max).contains(number));
-    let number = number.filter(|_| matches!(setting.value_type, ValueType::Bytes(..)) || value.parse::<u64>().is_ok());
+    let number = values::limit_of(setting.value_type, value);
+    let number = number.filter(|number| match setting.value_type {
+        ValueType::Number(min, max) => (min..=max).contains(number) && value.parse::<u64>().is_ok(),
+        ValueType::Bytes(min, max) => (min..=max).contains(number),
+        _ => true,
+    });
     let number = number.ok_or_else(|| ConfigError::new(format!("{name} must be {}", setting.value_type.words())))?;
     Ok((setting.name, number))
 }

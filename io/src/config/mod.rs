@@ -218,7 +218,7 @@ impl Config {
             addrs,
             token,
             is_token_required,
-            limits: limit::limits(|name| values.number(name))?,
+            limits: limit::limits(|name| values.limit(name))?,
             backpressure_status: if matches!(values.get("backpressure_mode").0, "503" | "defer") { 503 } else { 429 },
             job_ttl: Some(values.number("queue_item_ttl_sec")).filter(|secs| *secs > 0).map(Millis::from_secs),
             is_idempotency_enabled: values.flag("idempotency_enabled"),

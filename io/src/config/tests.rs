@@ -121,7 +121,10 @@ fn an_invalid_setting_is_reported_in_one_line_with_the_allowed_values() {
             Given { variables: &[("SHERATAN_MAX_QUEUE_DEPTH", "5\u{200b}00")], ..NOTHING },
             format!("environment: SHERATAN_MAX_QUEUE_DEPTH {number} (character 2 is \\u{{200b}})"),
         ),
-        (Given { toml: "dlq_enabled = true", ..NOTHING }, "hub.toml: dlq_enabled: this release of the hub".into()),
+        (
+            Given { toml: "attestation_flip_threshold = 3", ..NOTHING },
+            "hub.toml: attestation_flip_threshold: this release of the hub".into(),
+        ),
         (
             Given { variables: &[("SHERATAN_HUB_TOKEN", "a"), ("SHERATAN_HUB_TOKEN_ACTIVE", "b")], ..NOTHING },
             "environment: SHERATAN_HUB_TOKEN is set twice, to different values; keep one of them".into(),
@@ -276,7 +279,7 @@ fn variables_of_other_programs_are_left_alone_and_a_near_miss_is_noticed() {
         let notices = notices(name);
         assert!(notices.len() == 1 && notices[0].ends_with(&format!("did you mean {meant}?")), "{notices:?}");
     }
-    for name in ["SHERATAN_DLQ_ENABLED", "SHERATAN_ATTESTATION_SPOOF_THRESHOLD"] {
+    for name in ["SHERATAN_ATTESTATION_FLIP_THRESHOLD", "SHERATAN_ATTESTATION_SPOOF_THRESHOLD"] {
         assert_eq!(notices(name), [format!("{name} is not supported by this release and is ignored")]);
     }
 }

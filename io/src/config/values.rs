@@ -148,6 +148,12 @@ impl Values {
         number(self.get(name).0).expect("values are well formed")
     }
 
+    /// The value of a limit: a number or a size, 0 or 1 of a flag, or the place of a word among those allowed.
+    pub fn limit(&self, name: &str) -> u64 {
+        let setting = SETTINGS.iter().find(|setting| setting.name == name).expect("it is in the table");
+        limit_of(setting.value_type, self.get(name).0).expect("values are well formed")
+    }
+
     /// A flag, 0 or 1.
     pub fn flag(&self, name: &str) -> bool {
         flag(self.get(name).0).expect("values are well formed")
@@ -267,6 +273,16 @@ pub(super) fn number(text: &str) -> Option<u64> {
         _ => return None,
     };
     text[..digits].parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// The value of a limit whose setting has this type.
+pub(super) fn limit_of(value_type: ValueType, text: &str) -> Option<u64> {
+    match value_type {
+        ValueType::Number(..) | ValueType::Bytes(..) => number(text),
+        ValueType::Flag => flag(text).map(u64::from),
+        ValueType::Word(words) => words.iter().position(|word| *word == text).map(|place| place as u64),
+        _ => unreachable!("limits are numbers, sizes, flags or words"),
+    }
 }
 
 fn flag(text: &str) -> Option<bool> {

@@ -78,6 +78,9 @@ impl Service {
             Route::Jobs(route) => self.handle_jobs(now, caller, request, route),
             Route::Leases(route) => self.handle_leases(now, caller, request, route),
             Route::Results(route) => self.handle_results(now, caller, request, route),
+            Route::Kinds(route) => self.handle_kinds(now, caller, request, route),
+            Route::Letters(route) => self.handle_letters(now, caller, request, route),
+            Route::Orphans(route) => self.handle_orphans(now, caller, request, route),
             Route::Unserved => Err(Problem::unserved_path()),
         }
     }

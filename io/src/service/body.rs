@@ -32,6 +32,25 @@ impl<'a> Fields<'a> {
         Ok(Fields { object })
     }
 
+    /// As [`Fields::parse`], but any member that is not known is refused: where it would mean more than was understood.
+    pub fn parse_strict(body: &'a [u8], known: &[&str]) -> Result<Self, Problem> {
+        let fields = Fields::parse(body, known)?;
+        match fields.object.members().iter().find(|(name, _)| !known.contains(&&**name)) {
+            None => Ok(fields),
+            Some(_) => Err(Problem::bad_request(format!("a member is not known here; known are {}", known.join(", ")))),
+        }
+    }
+
+    /// Whether there is no member.
+    pub fn is_empty(&self) -> bool {
+        self.object.members().is_empty()
+    }
+
+    /// Whether a member is there, also if it is `null`.
+    pub fn has(&self, key: &str) -> bool {
+        self.object.get(key).is_some()
+    }
+
     /// The JSON text of a member.
     pub fn raw(&self, key: &str) -> Option<Value<'a>> {
         self.object.get(key).filter(|value| !value.is_null())

@@ -21,7 +21,10 @@
 //! | room | what lives there |
 //! |---|---|
 //! | `jobs` | submits, reads of one job and of pages |
-//! | `leases` | pulls and extensions |
+//! | `leases` | pulls, extensions and releases |
+//! | `kinds` | the rules of kinds |
+//! | `letters` | dead letters |
+//! | `orphans` | results of unknown jobs |
 //! | `results`, `corrupt` | results and their integrity: when they come, and when they are shown |
 //! | `nodes` | heartbeats, the registry, quiet nodes |
 //! | `notifications` | audit events, alerts, event streams, pages of the logs |
@@ -45,12 +48,15 @@ mod credentials;
 mod header;
 mod health;
 mod jobs;
+mod kinds;
 mod leases;
+mod letters;
 mod long_polls;
 mod metrics;
 mod nodes;
 mod notifications;
 mod origin;
+mod orphans;
 mod overload;
 mod path;
 mod plane;
@@ -218,6 +224,7 @@ impl Service {
         match route::find(plane, path) {
             Lookup::Found(Route::Jobs(route)) => route.is_read(),
             Lookup::Found(Route::Results(route)) => route.is_read(),
+            Lookup::Found(Route::Letters(route)) => route.is_read(),
             _ => false,
         }
     }
@@ -442,7 +449,7 @@ impl Service {
         }
         let now = now.max(self.hub.now());
         self.uncommitted.begin(now, self.hub.rules(), asker, &command);
-        let outcome = self.hub.apply(now, command);
+        let outcome = self.hub.apply_for(asker, now, command);
         self.uncommitted.end(now, &outcome);
         if let Outcome::Refused(refusal) = &outcome
             && let Some(full) = refusal.full()

@@ -234,6 +234,23 @@ impl Problem {
         Problem { retry_after_ms: Some(Millis::new(1_000)), extra, ..Problem::new(503, "overloaded", detail) }
     }
 
+    /// What only an administrator may do is asked for from another machine.
+    pub fn admin_local_only() -> Self {
+        Problem::new(403, "admin_local_only", "this is allowed from the hub's own machine only (loopback)")
+    }
+
+    pub fn unknown_node() -> Self {
+        Problem::new(404, "unknown_node", "the hub knows no such node: GET /api/registry lists all")
+    }
+
+    pub fn unknown_act() -> Self {
+        Problem::new(404, "unknown_act", "the hub knows no such act (any more): GET /mesh/dlq/acts lists all")
+    }
+
+    pub fn unknown_orphan() -> Self {
+        Problem::new(404, "unknown_orphan", "the hub has no such orphan (any more): GET /mesh/orphans lists all")
+    }
+
     /// A refusal of the core; `retry_after_ms` is when there may be room, if the reason is that something is full.
     pub fn of_refusal(refusal: &Refusal, hub: &Hub, retry_after_ms: Option<Millis>, backpressure_status: u16) -> Self {
         let secs = retry_after_ms.map_or(0, Millis::as_secs_ceil);
@@ -313,8 +330,57 @@ impl Problem {
                 409,
                 "already_final",
                 format!("the job ended before with another result; its status is {}", status.as_str()),
+            )
+            .with_extra(format!(",\"status\":\"{}\"", status.as_str())),
+            Refusal::LettersFull { letters, letters_max } => full(
+                format!(
+                    "{letters} of {letters_max} jobs are dead letters or may become such, and none is given up for others (on_letters_full: refuse)"
+                ),
+                *letters_max,
+            ),
+            Refusal::TooManyLetters { matched, max } => Problem::new(
+                409,
+                "too_many_matches",
+                format!("{matched} dead letters match, more than max_count, which is {max}: nothing was done"),
+            )
+            .with_extra(format!(",\"matched\":{matched}")),
+            Refusal::TooManyActs { running } => Problem::new(
+                409,
+                "too_many_acts",
+                format!("{running} acts run, which is the limit: wait for one, or cancel it"),
+            ),
+            Refusal::UnknownAct => Problem::unknown_act(),
+            Refusal::ActEnded => Problem::new(409, "already_final", "the act has ended"),
+            Refusal::UnknownOrphan => Problem::unknown_orphan(),
+            Refusal::NotDead => Problem::new(409, "not_dead", "the job has not ended, so it is no dead letter"),
+            Refusal::KindChanged { version } => Problem::new(
+                412,
+                "version_mismatch",
+                format!(
+                    "the rules of the kind have version {version} by now: read them, then send If-Match: \"{version}\""
+                ),
+            ),
+            Refusal::RuledKindsFull { kinds } => Problem::new(
+                409,
+                "too_many_kinds",
+                format!(
+                    "{kinds} kinds have rules, which is the limit: remove those of another kind (PUT with all members null)"
+                ),
+            ),
+            Refusal::UnknownNode => Problem::unknown_node(),
+            Refusal::NodeInUse { leases: 0 } => {
+                Problem::new(409, "node_in_use", "the node is online: drain it and stop it, then remove it")
+            }
+            Refusal::NodeInUse { leases } => Problem::new(
+                409,
+                "node_in_use",
+                format!("the node has {leases} leases: drain it and wait until they have ended"),
             ),
         }
+    }
+
+    fn with_extra(self, extra: String) -> Self {
+        Problem { extra, ..self }
     }
 
     /// The members beside `type`, `title`, `status`, `detail`, `ok` and `error`.

@@ -6,7 +6,7 @@
 
 use super::path;
 use super::plane::Plane;
-use super::{health, jobs, leases, metrics, nodes, notifications, results};
+use super::{health, jobs, kinds, leases, letters, metrics, nodes, notifications, orphans, results};
 
 /// A route of a resource. Each resource's module defines its paths, their methods and their labels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,7 +16,7 @@ pub enum Route<'a> {
     /// Of both planes: what the hub counts.
     Metrics,
     /// Of the control plane.
-    Nodes(nodes::Route),
+    Nodes(nodes::Route<'a>),
     /// Of the control plane.
     Notifications(notifications::Route),
     /// Of the data plane.
@@ -25,6 +25,12 @@ pub enum Route<'a> {
     Leases(leases::Route<'a>),
     /// Of the data plane.
     Results(results::Route<'a>),
+    /// Of the data plane.
+    Kinds(kinds::Route<'a>),
+    /// Of the data plane.
+    Letters(letters::Route<'a>),
+    /// Of the data plane.
+    Orphans(orphans::Route<'a>),
     /// A path of this plane that this release does not serve.
     Unserved,
 }
@@ -87,6 +93,9 @@ impl Route<'_> {
             Route::Jobs(route) => route.name(),
             Route::Leases(route) => route.name(),
             Route::Results(route) => route.name(),
+            Route::Kinds(route) => route.name(),
+            Route::Letters(route) => route.name(),
+            Route::Orphans(route) => route.name(),
             Route::Unserved => "unserved",
         }
     }
@@ -110,6 +119,9 @@ impl Route<'_> {
             Route::Jobs(route) => !route.is_read(),
             Route::Results(route) => !route.is_read(),
             Route::Leases(_) => true,
+            Route::Kinds(route) => route.leaves_events(),
+            Route::Letters(route) => route.leaves_events(),
+            Route::Orphans(route) => route.leaves_events(),
         }
     }
 
@@ -123,6 +135,9 @@ impl Route<'_> {
             Route::Jobs(route) => route.methods(),
             Route::Leases(route) => route.methods(),
             Route::Results(route) => route.methods(),
+            Route::Kinds(route) => route.methods(),
+            Route::Letters(route) => route.methods(),
+            Route::Orphans(route) => route.methods(),
             Route::Unserved => "POST",
         }
     }
@@ -152,7 +167,11 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
         let jobs = jobs::Route::find(path).map(Route::Jobs);
         let leases = || leases::Route::find(path).map(Route::Leases);
         let results = || results::Route::find(path).map(Route::Results);
-        Some((Some(Plane::Data), jobs.or_else(leases).or_else(results)?))
+        let kinds = || kinds::Route::find(path).map(Route::Kinds);
+        let letters = || letters::Route::find(path).map(Route::Letters);
+        let orphans = || orphans::Route::find(path).map(Route::Orphans);
+        let route = jobs.or_else(leases).or_else(results).or_else(kinds).or_else(letters).or_else(orphans)?;
+        Some((Some(Plane::Data), route))
     };
     let unserved = || {
         let owner = RESERVED.iter().find(|(_, pattern)| path::matches(pattern, path))?.0;
@@ -164,6 +183,7 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sheratan_core::ActOn;
 
     #[test]
     fn each_path_leads_to_its_plane_and_is_refused_on_the_other() {
@@ -173,7 +193,9 @@ mod tests {
             (Plane::Control, "/registry", Route::Nodes(nodes::Route::Registry)),
             (Plane::Control, "/api/registry", Route::Nodes(nodes::Route::Registry)),
             (Plane::Control, "/api/events", Route::Notifications(notifications::Route::Events)),
-            (Plane::Control, "/api/nodes/x/drain", Route::Unserved),
+            (Plane::Control, "/api/nodes/x/drain", Route::Nodes(nodes::Route::Drain("x"))),
+            (Plane::Control, "/api/nodes/x", Route::Nodes(nodes::Route::One("x"))),
+            (Plane::Control, "/api/nodes/x/accept", Route::Unserved),
             (Plane::Control, "/api/policies", Route::Unserved),
             (Plane::Control, "/", Route::Unserved),
             (Plane::Data, "/mesh/submit_request", Route::Jobs(jobs::Route::SubmitOne)),
@@ -182,8 +204,18 @@ mod tests {
             (Plane::Data, "/mesh/sync_result", Route::Results(results::Route::SubmitOne)),
             (Plane::Data, "/mesh/jobs/job_1", Route::Jobs(jobs::Route::One("job_1"))),
             (Plane::Data, "/mesh/jobs/job_1/explain", Route::Unserved),
-            (Plane::Data, "/mesh/dlq", Route::Unserved),
-            (Plane::Data, "/mesh/dlq/requeue", Route::Unserved),
+            (Plane::Data, "/mesh/dlq", Route::Letters(letters::Route::List)),
+            (Plane::Data, "/mesh/dlq/requeue", Route::Letters(letters::Route::Many(ActOn::Requeue))),
+            (Plane::Data, "/mesh/dlq/job_1", Route::Letters(letters::Route::One("job_1"))),
+            (Plane::Data, "/mesh/dlq/job_1/requeue", Route::Letters(letters::Route::Requeue("job_1"))),
+            (Plane::Data, "/mesh/dlq/acts", Route::Letters(letters::Route::Acts)),
+            (Plane::Data, "/mesh/dlq/acts/1", Route::Letters(letters::Route::Act("1"))),
+            (Plane::Data, "/mesh/dlq/acts/1/cancel", Route::Letters(letters::Route::CancelAct("1"))),
+            (Plane::Data, "/mesh/dlq/job_1/anything", Route::Unserved),
+            (Plane::Data, "/mesh/kinds", Route::Kinds(kinds::Route::List)),
+            (Plane::Data, "/mesh/kinds/k", Route::Kinds(kinds::Route::One("k"))),
+            (Plane::Data, "/mesh/orphans/1/adopt", Route::Orphans(orphans::Route::Adopt("1"))),
+            (Plane::Data, "/mesh/jobs/job_1/cancel", Route::Jobs(jobs::Route::Cancel("job_1"))),
             (Plane::Data, "/mesh/results/submit", Route::Results(results::Route::SubmitOne)),
             (Plane::Data, "/mesh/results/NODE_1", Route::Results(results::Route::Fetch("NODE_1"))),
             (Plane::Data, "/mesh/results", Route::Unserved),

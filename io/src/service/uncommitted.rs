@@ -16,7 +16,8 @@ use super::rules;
 use crate::journal::Batch;
 use crate::trace::Pending;
 use sheratan_core::{
-    AttemptEnd, Caller, Command, Envelope, JobSeq, JobView, Outcome, RulesVersion, State, Submitted, Timestamp,
+    AttemptEnd, Caller, Command, Envelope, Extend, JobSeq, JobView, Outcome, Release, RulesVersion, State, Submitted,
+    Timestamp,
 };
 use std::collections::VecDeque;
 
@@ -47,8 +48,8 @@ pub struct Uncommitted {
     /// Jobs by the record that changed them, the earliest first. Bounded by the uncommitted records, whose bytes are
     /// bounded: a record changes one job, or up to a thousand for a pull or an extension.
     changed_jobs: VecDeque<(u64, JobSeq)>,
-    /// The jobs of the leases that the command between `begin` and `end` extends.
-    extended_jobs: Vec<JobSeq>,
+    /// The jobs that the command between `begin` and `end` names.
+    named_jobs: Vec<JobSeq>,
     /// The instant of the last record, which covers everything that expired until then.
     recorded_at: Timestamp,
     /// The instant of the last durable record, likewise; at most too early.
@@ -70,7 +71,7 @@ impl Uncommitted {
             durable_seq: next_seq - 1,
             journal_down: None,
             changed_jobs: VecDeque::new(),
-            extended_jobs: Vec::new(),
+            named_jobs: Vec::new(),
             recorded_at: now,
             durable_at: now,
             instants: VecDeque::new(),
@@ -82,9 +83,13 @@ impl Uncommitted {
     pub fn begin(&mut self, now: Timestamp, rules: RulesVersion, caller: Caller, command: &Command) {
         assert!(self.journal_down.is_none(), "no command is applied while the journal is down");
         Envelope::encode(rules, caller, command, self.batch.begin(self.next_seq, now));
-        self.extended_jobs.clear();
-        if let Command::Extend(extend) = command {
-            self.extended_jobs.extend(extend.leases.iter().map(|lease| lease.job));
+        self.named_jobs.clear();
+        match command {
+            Command::Extend(Extend { leases, .. }) | Command::Release(Release { leases, .. }) => {
+                self.named_jobs.extend(leases.iter().map(|lease| lease.job));
+            }
+            Command::Cancel(job) | Command::Requeue(job) | Command::Discard(job) => self.named_jobs.push(*job),
+            _ => {}
         }
     }
 
@@ -116,8 +121,13 @@ impl Uncommitted {
             Outcome::Pulled(pulled) => pulled.leases.iter().for_each(|leased| change(leased.lease.job)),
             Outcome::Completed(completed) => change(completed.job),
             Outcome::Reclaimed(jobs) => jobs.iter().copied().for_each(change),
-            Outcome::Extended(_) => self.extended_jobs.drain(..).for_each(change),
-            Outcome::Done | Outcome::Heard { .. } | Outcome::Submitted(_) | Outcome::Refused(_) => {}
+            Outcome::Extended(_) | Outcome::Released(_) | Outcome::Done => self.named_jobs.drain(..).for_each(change),
+            Outcome::Heard { .. }
+            | Outcome::Submitted(_)
+            | Outcome::KindSet { .. }
+            | Outcome::ActBegun { .. }
+            | Outcome::Parked { .. }
+            | Outcome::Refused(_) => {}
         }
     }
 

@@ -162,7 +162,13 @@ impl History {
             }),
             15 => {
                 let leases = self.leases.last().copied().into_iter().collect();
-                Command::Extend(Extend { node: self.node(), leases, lease_duration_ms: None })
+                Command::Extend(Extend {
+                    node: self.node(),
+                    leases,
+                    lease_duration_ms: None,
+                    progress: None,
+                    note: None,
+                })
             }
             _ if self.leases.is_empty() => Command::Tick,
             _ => {
@@ -189,7 +195,7 @@ impl History {
         let params = Payload::new(format!("{{\"number\":{}}}", self.submits).as_bytes());
         let priorities = [Priority::Critical, Priority::High, Priority::Normal, Priority::Low];
         let priority = priorities[self.draw(4) as usize];
-        let mut submit = Submit { priority, ..Submit::new(kind, Some(params)) };
+        let mut submit = Submit { priority: Some(priority), ..Submit::new(kind, Some(params)) };
         match self.draw(8) {
             0 => submit.zone = Zone::new(name("zone-a")),
             1 => submit.requires = vec![name("gpu")].into(),
@@ -233,6 +239,7 @@ impl History {
                 let origin = [Origin::Worker, Origin::Signed, Origin::Hub][self.draw(3) as usize];
                 Box::new(ResultIntegrity { origin, sha256: [self.draw(256) as u8; 32] })
             }),
+            retry_after_ms: None,
         }
     }
 

@@ -5,7 +5,7 @@ use crate::words::Printed;
 use sheratan_core::integrity::stored::ResultIntegrity;
 use sheratan_core::{
     Audit, Completed, CompletedStatus, Effect, Extended, FinalStatus, LeftOut, Outcome, Payload, Pulled, Refusal,
-    Submitted,
+    Released, Submitted,
 };
 
 /// The separator of the parts of an answer.
@@ -22,10 +22,23 @@ pub fn print_outcome(outcome: &Outcome) -> String {
         Outcome::Submitted(submitted) => print_submitted(submitted),
         Outcome::Pulled(pulled) => print_pulled(pulled),
         Outcome::Extended(leases) => join(leases.iter().map(|extended| match extended {
-            Extended::Until(until) => format!("until={}", values::instant(*until)),
+            Extended::Until { until, is_last } => {
+                format!("until={}{}", values::instant(*until), if *is_last { " last" } else { "" })
+            }
             Extended::LeaseLost => "lost".to_owned(),
             Extended::Cancelled => "cancelled".to_owned(),
+            Extended::Revoked => "revoked".to_owned(),
         })),
+        Outcome::Released(leases) => join(leases.iter().map(|released| match released {
+            Released::Given => "given".to_owned(),
+            Released::Acknowledged => "acknowledged".to_owned(),
+            Released::LeaseLost => "lost".to_owned(),
+        })),
+        Outcome::KindSet { version } => format!("version {version}"),
+        Outcome::ActBegun { act, matched } => format!("act {act} matched={matched}"),
+        Outcome::Parked { orphan, is_duplicate } => {
+            Printed::new("orphan").word(orphan).flag(*is_duplicate, "again").end()
+        }
         Outcome::Completed(completed) => print_completed(completed),
         Outcome::Reclaimed(jobs) => join(jobs.iter().map(|job| format!("{} reclaimed", job.get()))),
         Outcome::Refused(refusal) => print_refusal(refusal),
@@ -83,6 +96,7 @@ fn print_pulled(pulled: &Pulled) -> String {
     );
     Printed::new(&leases)
         .unless(&sheratan_core::Millis::ZERO, "defer", &pulled.defer_ms, |ms| values::duration(*ms))
+        .maybe("reason", &pulled.withheld, |withheld| withheld.as_str().to_owned())
         .end()
 }
 
@@ -90,6 +104,7 @@ fn print_completed(completed: &Completed) -> String {
     let line = match completed.status {
         CompletedStatus::Final(status) => Printed::new(status.as_str()),
         CompletedStatus::RetryScheduled(at) => Printed::new("retry").option("at", values::instant(at)),
+        CompletedStatus::Acknowledged => Printed::new("acknowledged"),
     };
     line.flag(completed.is_duplicate, "again").end()
 }
@@ -132,6 +147,21 @@ fn print_refusal(refusal: &Refusal) -> String {
         Refusal::UnknownJob => refused("unknown_job"),
         Refusal::LeaseLost => refused("lease_lost"),
         Refusal::AlreadyFinal { status } => refused("already_final").word(FinalStatus::as_str(*status)),
+        Refusal::NotDead => refused("not_dead"),
+        Refusal::KindChanged { version } => refused("kind_changed").option("version", version),
+        Refusal::RuledKindsFull { kinds } => refused("ruled_kinds_full").option("kinds", kinds),
+        Refusal::LettersFull { letters, letters_max } => {
+            refused("letters_full").option("letters", letters).option("max", letters_max)
+        }
+        Refusal::TooManyLetters { matched, max } => {
+            refused("too_many_letters").option("matched", matched).option("max", max)
+        }
+        Refusal::TooManyActs { running } => refused("too_many_acts").option("running", running),
+        Refusal::UnknownAct => refused("unknown_act"),
+        Refusal::ActEnded => refused("act_ended"),
+        Refusal::UnknownOrphan => refused("unknown_orphan"),
+        Refusal::UnknownNode => refused("unknown_node"),
+        Refusal::NodeInUse { leases } => refused("node_in_use").option("leases", leases),
     }
     .end()
 }
@@ -185,6 +215,56 @@ fn print_audit(audit: &Audit) -> (&'static str, String) {
                 .option("old", values::hex(old_hash_prefix))
                 .option("new", values::hex(new_hash_prefix)),
         ),
+        Audit::DeadLetterAdded { job, kind, reason, attempts } => (
+            "DLQ_ENQUEUE",
+            line.option("job", job.get())
+                .option("kind", values::name(kind))
+                .option("reason", reason.as_str())
+                .option("attempts", attempts),
+        ),
+        Audit::DeadLetterRequeued { job, kind, .. } => {
+            ("DLQ_REQUEUE", line.option("job", job.get()).option("kind", values::name(kind)))
+        }
+        Audit::DeadLetterDiscarded { job, kind, .. } => {
+            ("DLQ_DISCARD", line.option("job", job.get()).option("kind", values::name(kind)))
+        }
+        Audit::DeadLetterEvicted { job, kind, is_aged } => {
+            ("DLQ_EVICT", line.option("job", job.get()).option("kind", values::name(kind)).flag(*is_aged, "aged"))
+        }
+        Audit::DeadLetterCompleted { job, kind } => {
+            ("DLQ_COMPLETED", line.option("job", job.get()).option("kind", values::name(kind)))
+        }
+        Audit::ActBegan { act, what, matched, .. } => {
+            ("DLQ_ACT_BEGAN", line.option("act", act).option("what", what.as_str()).option("matched", matched))
+        }
+        Audit::ActEnded { act, what, done, skipped, jobs, is_cancelled } => (
+            "DLQ_ACT_ENDED",
+            line.option("act", act)
+                .option("what", what.as_str())
+                .option("done", done)
+                .option("skipped", skipped)
+                .maybe("jobs", jobs, |(first, last)| format!("{}..{}", first.get(), last.get()))
+                .flag(*is_cancelled, "cancelled"),
+        ),
+        Audit::ResultOrphaned { orphan, job_id, node, evicted } => (
+            "RESULT_ORPHANED",
+            line.option("orphan", orphan)
+                .option("id", values::name(job_id))
+                .maybe("node", node, |name| values::name(name))
+                .unless(&0, "evicted", evicted, u64::to_string),
+        ),
+        Audit::OrphanAdopted { orphan, job, .. } => {
+            ("ORPHAN_ADOPTED", line.option("orphan", orphan).option("job", job.get()))
+        }
+        Audit::OrphanDiscarded { orphan, .. } => ("ORPHAN_DISCARDED", line.option("orphan", orphan)),
+        Audit::JobCancelled { job, .. } => ("JOB_CANCELLED", line.option("job", job.get())),
+        Audit::KindChanged { kind, version, .. } => {
+            ("ADMIN_KIND_CHANGED", line.option("kind", values::name(kind)).option("version", version))
+        }
+        Audit::KindResumed { kind } => ("KIND_RESUMED", line.option("kind", values::name(kind))),
+        Audit::NodeDrained { node, .. } => ("NODE_DRAINED", line.option("node", values::name(node))),
+        Audit::NodeResumed { node, .. } => ("NODE_RESUMED", line.option("node", values::name(node))),
+        Audit::NodeRemoved { node, .. } => ("NODE_REMOVED", line.option("node", values::name(node))),
         Audit::NodeRegistered { node } => ("NODE_REGISTERED", line.option("node", values::name(node))),
         Audit::NodeOnline { node } => ("NODE_ONLINE", line.option("node", values::name(node))),
         Audit::NodeStale { node } => ("NODE_STALE", line.option("node", values::name(node))),

@@ -1,13 +1,14 @@
 //! Commands as lines: one verb each; members that have their default are left out.
 
+use crate::operate;
 use crate::values::{
-    self, CALENDAR, DURATION, HASH_8, HASH_32, INTEGRITY, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_16, NUMBER_32,
-    PAYLOAD, SETTING_VALUE, UTC, ZONE,
+    self, CALENDAR, DURATION, HASH_8, HASH_32, INTEGRITY, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_8, NUMBER_16,
+    NUMBER_32, PAYLOAD, SETTING_VALUE, UTC, ZONE,
 };
 use crate::words::{Kind, Options, Printed, WordError, Words};
 use sheratan_core::{
     Command, Complete, Extend, Health, Heartbeat, Idempotency, Millis, NameSet, NodeIndex, OnDuplicate, OnFailed,
-    Payload, Priority, Pull, ResultMark, RulesVersion, Salt, Setting, Submit, Utc, Zone,
+    Payload, Priority, Pull, Release, ResultMark, RulesVersion, Salt, Setting, Submit, Utc, Zone,
 };
 
 /// The verbs of commands.
@@ -26,6 +27,8 @@ pub(crate) const VERBS: &[&str] = &[
     "reclaim",
     "set_calendar",
     "slept",
+    "cancel",
+    "release",
 ];
 
 const NODES: Kind<Vec<NodeIndex>> = Kind {
@@ -36,7 +39,8 @@ const LEASES: Kind<Vec<sheratan_core::LeaseRef>> = Kind {
     expected: "leases as JOB@GENERATION with commas between them",
     read: |text| values::read_list(text, LEASE.read),
 };
-const PRIORITY: Kind<Priority> = Kind { expected: "critical, high, normal or low", read: Priority::from_word };
+pub(crate) const PRIORITY: Kind<Priority> =
+    Kind { expected: "critical, high, normal or low", read: Priority::from_word };
 const HEALTH: Kind<Health> = Kind {
     expected: "green, yellow or red",
     read: |text| [Health::Green, Health::Yellow, Health::Red].into_iter().find(|health| health_word(*health) == text),
@@ -57,7 +61,7 @@ const ON_FAILED: Kind<OnFailed> = Kind {
         _ => None,
     },
 };
-const MARK: Kind<ResultMark> = Kind {
+pub(crate) const MARK: Kind<ResultMark> = Kind {
     expected: "content:NUMBER, id:NUMBER or id:NUMBER:CONTENT",
     read: |text| match text.split_once(':')? {
         ("content", number) => (NUMBER.read)(number).map(ResultMark::Content),
@@ -83,8 +87,14 @@ pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordEr
         "extend" => {
             let node = words.take(&NAME)?;
             let leases = words.take_if(&LEASES).unwrap_or_default();
-            let options = words.options(&["for"], &[])?;
-            Command::Extend(Extend { node, leases, lease_duration_ms: options.get("for", &DURATION)? })
+            let options = words.options(&["for", "progress", "note"], &[])?;
+            Command::Extend(Extend {
+                node,
+                leases,
+                lease_duration_ms: options.get("for", &DURATION)?,
+                progress: options.get("progress", &NUMBER_8)?,
+                note: options.get("note", &NAME)?,
+            })
         }
         "complete" => Command::Complete(parse_complete(words, true)?),
         "fail" => Command::Complete(parse_complete(words, false)?),
@@ -93,6 +103,12 @@ pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordEr
         "reclaim" => Command::Reclaim(if words.peek().is_some() { words.take(&LEASES)? } else { Vec::new() }),
         "set_calendar" => Command::SetCalendar(words.take(&CALENDAR)?),
         "slept" => Command::Slept(words.take(&DURATION)?),
+        "cancel" => Command::Cancel(words.take(&JOB)?),
+        "release" => {
+            let node = words.take(&NAME)?;
+            Command::Release(Release { node, leases: words.take_if(&LEASES).unwrap_or_default() })
+        }
+        verb if operate::VERBS.contains(&verb) => operate::parse(verb, words)?,
         _ => unreachable!("it is one of the verbs of commands"),
     };
     words.end()?;
@@ -115,7 +131,10 @@ pub(crate) fn print(command: &Command) -> String {
             let leases = values::list(extend.leases.iter().map(|lease| values::lease(*lease)));
             let line = Printed::new("extend").word(values::name(&extend.node));
             let line = if leases.is_empty() { line } else { line.word(leases) };
-            line.maybe("for", &extend.lease_duration_ms, |ms| values::duration(*ms)).end()
+            line.maybe("for", &extend.lease_duration_ms, |ms| values::duration(*ms))
+                .maybe("progress", &extend.progress, u8::to_string)
+                .maybe("note", &extend.note, |name| values::name(name))
+                .end()
         }
         Command::Complete(complete) => print_complete(complete),
         Command::BeginSalt(salt) => Printed::new("begin_salt").word(values::hex(salt.as_bytes())).end(),
@@ -126,6 +145,23 @@ pub(crate) fn print(command: &Command) -> String {
         }
         Command::SetCalendar(calendar) => Printed::new("set_calendar").word(values::calendar(*calendar)).end(),
         Command::Slept(duration) => Printed::new("slept").word(values::duration(*duration)).end(),
+        Command::Cancel(job) => Printed::new("cancel").word(job.get()).end(),
+        Command::Release(release) => {
+            let leases = values::list(release.leases.iter().map(|lease| values::lease(*lease)));
+            let line = Printed::new("release").word(values::name(&release.node));
+            if leases.is_empty() { line.end() } else { line.word(leases).end() }
+        }
+        Command::SetKind(set) => operate::print_set_kind(set),
+        Command::Requeue(job) => Printed::new("requeue").word(job.get()).end(),
+        Command::Discard(job) => Printed::new("discard").word(job.get()).end(),
+        Command::Drain(drain) => operate::print_drain(drain),
+        Command::Resume(node) => Printed::new("resume").word(values::name(node)).end(),
+        Command::BeginAct(begin) => operate::print_act(begin),
+        Command::CancelAct(act) => Printed::new("cancel_act").word(act).end(),
+        Command::ParkResult(parked) => operate::print_orphan(parked),
+        Command::AdoptOrphan(adopt) => Printed::new("adopt").word(adopt.orphan).word(adopt.job.get()).end(),
+        Command::DiscardOrphan(orphan) => Printed::new("discard_orphan").word(orphan).end(),
+        Command::RemoveNode(node) => Printed::new("remove_node").word(values::name(node)).end(),
     }
 }
 
@@ -196,13 +232,14 @@ fn parse_submit(words: &mut Words<'_>) -> Result<Submit, WordError> {
         "on_failed",
         "key_ttl",
         "client",
+        "max_run",
     ];
     let options = words.options(OPTIONS, &[])?;
     let idempotency = parse_idempotency(words, &options)?;
     Ok(Submit {
         kind,
         params: options.get("params", &PAYLOAD)?,
-        priority: options.get("priority", &PRIORITY)?.unwrap_or_default(),
+        priority: options.get("priority", &PRIORITY)?,
         zone: options.get("zone", &ZONE)?.unwrap_or_default(),
         requires: options.get("requires", &NAMES)?.unwrap_or_default(),
         delay_ms: options.get("delay", &DURATION)?.unwrap_or_default(),
@@ -213,6 +250,7 @@ fn parse_submit(words: &mut Words<'_>) -> Result<Submit, WordError> {
         lease_duration_ms: options.get("for", &DURATION)?,
         idempotency,
         client: options.get("client", &NAME)?,
+        max_run_ms: options.get("max_run", &DURATION)?,
     })
 }
 
@@ -241,7 +279,7 @@ fn print_submit(submit: &Submit) -> String {
     let line = Printed::new("submit")
         .word(values::name(&submit.kind))
         .maybe("params", &submit.params, values::payload)
-        .unless(&Priority::Normal, "priority", &submit.priority, |priority| priority.as_str().to_owned())
+        .maybe("priority", &submit.priority, |priority| priority.as_str().to_owned())
         .unless(&Zone::DEFAULT, "zone", &submit.zone, values::zone)
         .unless(&NameSet::EMPTY, "requires", &submit.requires, values::names)
         .unless(&Millis::ZERO, "delay", &submit.delay_ms, |ms| values::duration(*ms))
@@ -250,7 +288,8 @@ fn print_submit(submit: &Submit) -> String {
         .maybe("attempts_max", &submit.attempts_max, u32::to_string)
         .maybe("retry_budget", &submit.retry_budget_ms, |ms| values::duration(*ms))
         .maybe("for", &submit.lease_duration_ms, |ms| values::duration(*ms))
-        .maybe("client", &submit.client, |name| values::name(name));
+        .maybe("client", &submit.client, |name| values::name(name))
+        .maybe("max_run", &submit.max_run_ms, |ms| values::duration(*ms));
     let Some(idempotency) = &submit.idempotency else { return line.end() };
     line.option("key", values::name(&idempotency.key))
         .option("hash", values::hash(&idempotency.payload_hash))
@@ -287,7 +326,8 @@ fn parse_complete(words: &mut Words<'_>, ok: bool) -> Result<Complete, WordError
         None => words.take(&Kind { expected: "a lease as JOB@GENERATION, or a job's number", read: JOB.read })?,
     };
     let names: &[&str] = if own.is_some() { &[] } else { &["lease"] };
-    let options = words.options(&[&["result", "error", "node", "mark", "integrity"], names].concat(), &["final"])?;
+    let names = [&["result", "error", "node", "mark", "integrity", "after"], names].concat();
+    let options = words.options(&names, &["final"])?;
     let (result, error) = (options.get("result", &PAYLOAD)?, options.get("error", &PAYLOAD)?);
     let mark = options.get("mark", &MARK)?.unwrap_or_else(|| content_mark(ok, &result, &error));
     Ok(Complete {
@@ -300,6 +340,7 @@ fn parse_complete(words: &mut Words<'_>, ok: bool) -> Result<Complete, WordError
         is_retryable: !options.has("final"),
         mark,
         integrity: options.get("integrity", &INTEGRITY)?.map(Box::new),
+        retry_after_ms: options.get("after", &DURATION)?,
     })
 }
 
@@ -312,24 +353,24 @@ fn print_complete(complete: &Complete) -> String {
     line.maybe("result", &complete.result, values::payload)
         .maybe("error", &complete.error, values::payload)
         .maybe("node", &complete.node, |name| values::name(name))
-        .unless(
-            &content_mark(complete.ok, &complete.result, &complete.error),
-            "mark",
-            &complete.mark,
-            |mark| match mark {
-                ResultMark::Content(number) => format!("content:{number}"),
-                ResultMark::Id(number) => format!("id:{number}"),
-                ResultMark::IdAndContent { id, content } => format!("id:{id}:{content}"),
-            },
-        )
+        .unless(&content_mark(complete.ok, &complete.result, &complete.error), "mark", &complete.mark, print_mark)
         .maybe("integrity", &complete.integrity, |integrity| values::integrity(integrity))
+        .maybe("after", &complete.retry_after_ms, |ms| values::duration(*ms))
         .flag(!complete.is_retryable, "final")
         .end()
 }
 
+pub(crate) fn print_mark(mark: &ResultMark) -> String {
+    match mark {
+        ResultMark::Content(number) => format!("content:{number}"),
+        ResultMark::Id(number) => format!("id:{number}"),
+        ResultMark::IdAndContent { id, content } => format!("id:{id}:{content}"),
+    }
+}
+
 /// The mark of a result without one: results of equal content have equal marks. (The hub's shell uses SHA-256; FNV-1a
 /// of 64 bits is enough here, since histories are not adversarial.)
-fn content_mark(ok: bool, result: &Option<Payload>, error: &Option<Payload>) -> ResultMark {
+pub(crate) fn content_mark(ok: bool, result: &Option<Payload>, error: &Option<Payload>) -> ResultMark {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut put = |bytes: &[u8]| {
         for byte in bytes {

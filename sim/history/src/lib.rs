@@ -45,20 +45,34 @@
 //! seen 0,1                                              nodes' numbers -> done
 //! tick                                                  -> done
 //! submit k params=[1] priority=high zone=west requires=gpu delay=500 run_at=1700 ttl=5000 attempts_max=2
-//!     retry_budget=9000 for=60000                       (on one line; `for` is how long its leases last)
+//!     retry_budget=9000 for=60000 max_run=90000         (on one line; `for` is how long its leases last)
 //!     key=one hash=1 on_duplicate=latest_wins on_failed=new_job key_ttl=1000
 //!         -> 1 | 2 supersedes=1 | 2 replaces=1 | in_progress 1 | final 1 completed result="done" | refused WHY
 //! pull a max=2 kinds=x,y for=5000                       -> 1@1 until=5000, 2@1 until=5000 | nothing | nothing defer=500
-//! extend a 1@1,2@1 for=5000                             -> until=5000, lost
+//! extend a 1@1,2@1 for=5000 progress=50 note=half       -> until=5000, until=5000 last, lost, cancelled, revoked
 //! complete 1@1 result="done" node=a mark=id:7:1         -> completed | completed again | refused WHY
 //!     integrity=sha256:1                                (on one line; what the result is stored with)
 //! fail 1@1 error="broken" final                         -> dead | retry at=1500 | retry at=1500 again
+//! fail 1@1 after=60000                                  its node wants the next attempt so much later
 //! complete 1 node=a                                     without a lease, as clients of v1.5
 //! complete 2 lease=1@1                                  with the lease of another job
 //! adopt_rules 2                                         -> done | refused rules_not_taken
 //! begin_salt 0102030405060708                           -> done
 //! set_calendar -3600000                                 the machine's clock was set: the calendar minus the hub's time -> done
 //! slept 60000                                           the machine slept for so long -> done
+//! cancel 1                                              -> done | refused WHY
+//! release a 1@1,2@1                                     a node gives leases back -> given, acknowledged, lost
+//! set_kind k inflight=2 rate=2000 burst=3 priority=high for=60000 ttl=5000 attempts_max=2 losses_max=1 max_run=9000
+//!     retry_base=100 retry_cap=1000 exhausted=drop letters_max=9 letters_full=refuse paused expect=1
+//!     (on one line; `rate` is leases in 1,000 seconds; a pause may have `paused_until=INSTANT pause_reason=NAME`)
+//!                                                       -> version 1 | refused WHY
+//! begin requeue kind=k error=broken reason=lost before=9 after=1 rate=2 count_max=9
+//!                                                       on many dead letters -> act 0 matched=3 | refused WHY
+//! cancel_act 0                                          -> done | refused WHY
+//! orphan x-7 node=a result=1 failed                     a result of an unknown job -> orphan 0 | orphan 0 again
+//! adopt 0 1, discard_orphan 0                           -> as of a result | done | refused WHY
+//! requeue 1, discard 1                                  a dead letter -> done | refused WHY
+//! drain a deadline=5000 reason=update, resume a, remove_node a           -> done | refused WHY
 //! ```
 //! `final` means not retryable. A result without `mark` has that of its content, so a repeated line is a result that is sent
 //! twice; `id:7` is a mark of a result's id alone, as earlier builds wrote it.
@@ -81,6 +95,9 @@
 //! status 1     -> scheduled | queued | leased | completed | failed | dead | cancelled | expired | superseded | gone
 //! job 1        -> queued since=0 kind=k submitted=0 attempts=0/5
 //! attempts 1   -> a from=0 expired at=300000, b from=300396 running
+//! acts         -> 0 requeue done=2/3 ended=5000
+//! orphans      -> 0 x-7
+//! kind k       -> open leases=1 version=2 | full | paused until=5000 | rate_limited until=1500
 //! counts       -> scheduled=0 queued=1 leased=0 retained=0 dead=0
 //! ledger       -> waiting=184 shared=1113         accounts that are not empty, or those named: `ledger waiting,leased`
 //! nodes        -> a ONLINE number=0 registered=0 seen=5, b …
@@ -98,6 +115,7 @@ mod answer;
 mod command;
 mod history;
 mod look;
+mod operate;
 mod scene;
 mod step;
 mod values;

@@ -5,7 +5,7 @@ use crate::command;
 use crate::values::{self, JOB, NAME};
 use crate::words::{Kind, Printed, WordError, Words};
 use sheratan_core::{
-    Account, Attempt, AttemptEnd, Health, Heartbeat, Hub, JobSeq, JobView, Name, NameSet, Node, Priority, State,
+    Account, Attempt, AttemptEnd, Gate, Health, Heartbeat, Hub, JobSeq, JobView, Name, NameSet, Node, Priority, State,
     Timestamp, Zone,
 };
 
@@ -18,6 +18,12 @@ pub enum Look {
     Job(JobSeq),
     /// A job's attempts, as far as they are kept.
     Attempts(JobSeq),
+    /// The gate of a kind, its leases and the version of its rules.
+    Kind(Name),
+    /// Acts on dead letters.
+    Acts,
+    /// Results of unknown jobs.
+    Orphans,
     /// Jobs by state.
     Counts,
     /// Bytes on these accounts, or on all that have some.
@@ -41,8 +47,8 @@ pub enum Look {
 }
 
 pub(crate) const VERBS: &[&str] = &[
-    "status", "job", "attempts", "counts", "ledger", "nodes", "node", "repeats", "keys", "waiters", "deadline", "now",
-    "digest",
+    "status", "job", "attempts", "kind", "acts", "orphans", "counts", "ledger", "nodes", "node", "repeats", "keys",
+    "waiters", "deadline", "now", "digest",
 ];
 
 const ACCOUNTS: Kind<Vec<Account>> = Kind {
@@ -56,6 +62,9 @@ impl Look {
             "status" => Look::Status(words.take(&JOB)?),
             "job" => Look::Job(words.take(&JOB)?),
             "attempts" => Look::Attempts(words.take(&JOB)?),
+            "kind" => Look::Kind(words.take(&NAME)?),
+            "acts" => Look::Acts,
+            "orphans" => Look::Orphans,
             "counts" => Look::Counts,
             "ledger" => Look::Ledger(if words.peek().is_some() { words.take(&ACCOUNTS)? } else { Vec::new() }),
             "nodes" => Look::Nodes,
@@ -86,6 +95,7 @@ fn print_job_view(job: &JobView<'_>) -> String {
     let line = match job.state() {
         State::Dated { run_at } => line.option("run_at", values::utc(run_at)),
         State::Scheduled { due_at } => line.option("due", values::instant(due_at)),
+        State::Postponed { since } => line.option("postponed", values::instant(since)),
         State::Queued { since } => line.option("since", values::instant(since)),
         State::Leased { until, .. } => {
             line.maybe("node", &job.leased_to(), |name| values::name(name)).option("until", values::instant(until))
@@ -102,6 +112,12 @@ fn print_job_view(job: &JobView<'_>) -> String {
         .option("submitted", values::instant(job.submitted_at()))
         .unless(&Timestamp::NEVER, "expires", &job.expires_at(), |at| values::instant(*at))
         .option("attempts", format_args!("{}/{}", job.attempts_charged(), job.attempts_max()))
+        .unless(&0, "losses", &job.losses(), u32::to_string)
+        .maybe("max_run", &job.max_run_ms(), |ms| values::duration(*ms))
+        .maybe("progress", &job.progress().0, u8::to_string)
+        .maybe("note", &job.progress().1, |name| values::name(name))
+        .maybe("reason", &job.end_reason(), |reason| reason.as_str().to_owned())
+        .flag(job.is_held(), "held")
         .end()
 }
 
@@ -126,6 +142,41 @@ fn print_attempt(attempt: &Attempt) -> String {
         }
     };
     line.end()
+}
+
+pub(crate) fn print_kind(hub: &Hub, kind: &Name) -> String {
+    let queue = hub.queue();
+    let gate = match queue.kind_gate(hub.now(), kind) {
+        Gate::Open => "open".to_owned(),
+        Gate::Full => "full".to_owned(),
+        Gate::Paused(Timestamp::NEVER) => "paused".to_owned(),
+        Gate::Paused(until) => format!("paused until={}", values::instant(until)),
+        Gate::RateLimited(until) => format!("rate_limited until={}", values::instant(until)),
+    };
+    Printed::new(&gate)
+        .unless(&0, "leases", &queue.leases_of_kind(kind), u64::to_string)
+        .unless(&0, "version", &queue.kind_rules(kind).1, u64::to_string)
+        .end()
+}
+
+pub(crate) fn print_acts(hub: &Hub) -> String {
+    join(hub.acts().iter().map(|act| {
+        Printed::new(&act.id.to_string())
+            .word(act.what.as_str())
+            .option("done", format_args!("{}/{}", act.done, act.matched))
+            .unless(&0, "skipped", &act.skipped, u64::to_string)
+            .maybe("ended", &act.ended_at, |at| values::instant(*at))
+            .flag(act.is_cancelled, "cancelled")
+            .end()
+    }))
+}
+
+pub(crate) fn print_orphans(hub: &Hub) -> String {
+    join(
+        hub.orphans()
+            .iter_from(0)
+            .map(|orphan| Printed::new(&orphan.id.to_string()).word(values::name(&orphan.parked.job_id)).end()),
+    )
 }
 
 pub(crate) fn print_counts(hub: &Hub) -> String {
@@ -166,6 +217,8 @@ fn print_node_record(node: &Node) -> String {
         .unless(&Health::Green, "health", &node.health(), |health| health.as_str().to_lowercase())
         .maybe("endpoint", &node.endpoint(), |name| values::name(name))
         .maybe("labels", &node.labels(), |labels| values::payload(labels))
+        .flag(node.drain().is_some(), "drained")
+        .maybe("until", &node.drain().and_then(|drain| drain.until), |at| values::instant(*at))
         .end()
 }
 

@@ -14,6 +14,8 @@ pub(crate) const ZONE: Kind<Zone> = Kind { expected: NAME.expected, read: |text|
 pub(crate) const NUMBER: Kind<u64> = Kind { expected: "a number", read: |text| read_digits(text) };
 pub(crate) const NUMBER_32: Kind<u32> =
     Kind { expected: "a number of 32 bits", read: |text| read_digits(text)?.try_into().ok() };
+pub(crate) const NUMBER_8: Kind<u8> =
+    Kind { expected: "a number of 8 bits", read: |text| read_digits(text)?.try_into().ok() };
 pub(crate) const NUMBER_16: Kind<u16> =
     Kind { expected: "a number of 16 bits", read: |text| read_digits(text)?.try_into().ok() };
 pub(crate) const INSTANT: Kind<Timestamp> =

@@ -40,7 +40,7 @@ fn each_outcome_has_its_text() {
         (left_out(LeftOut::Gone(None)), "final 7 completed left_out=gone"),
         (ended(Some(Payload::new(b"{\"a\":\"b c\"}"))), "final 7 completed result={\"a\":\"b c\"}"),
     ];
-    let pulled = |leases, ms| Outcome::Pulled(Pulled { node: None, leases, defer_ms: Millis::new(ms) });
+    let pulled = |leases, ms| Outcome::Pulled(Pulled { node: None, leases, defer_ms: Millis::new(ms), withheld: None });
     let completed = |status, is_duplicate| Outcome::Completed(Completed { job: JOB, status, is_duplicate });
     let table = [
         (Outcome::Done, "done"),
@@ -50,8 +50,12 @@ fn each_outcome_has_its_text() {
         (pulled(vec![leased(1), leased(2)], 0), "1@2 until=9, 2@2 until=9"),
         (Outcome::Extended(vec![]), "nothing"),
         (
-            Outcome::Extended(vec![Extended::Until(Timestamp::NEVER), Extended::LeaseLost, Extended::Cancelled]),
-            "until=NEVER, lost, cancelled",
+            Outcome::Extended(vec![
+                Extended::Until { until: Timestamp::NEVER, is_last: true },
+                Extended::LeaseLost,
+                Extended::Cancelled,
+            ]),
+            "until=NEVER last, lost, cancelled",
         ),
         (completed(CompletedStatus::Final(FinalStatus::Dead), false), "dead"),
         (completed(CompletedStatus::RetryScheduled(at(5)), true), "retry at=5 again"),

@@ -4,9 +4,10 @@ use proptest::prelude::*;
 use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::limits::{Limits, NAME_BYTES_MAX};
 use sheratan_core::{
-    Audit, Calendar, Command, Complete, Effect, Extend, FinalStatus, Health, Heartbeat, Idempotency, JobSeq, LeaseRef,
-    Millis, Name, NameSet, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload, Priority, Pull, ResultMark,
-    RulesVersion, Salt, Setting, Submit, Submitted, Timestamp, Utc, WaiterId, Zone,
+    ActOn, AdoptOrphan, Audit, BeginAct, Calendar, Command, Complete, Drain, Effect, EndReason, Extend, FinalStatus,
+    Health, Heartbeat, Idempotency, JobSeq, KindRules, LeaseRef, LetterFilter, Millis, Name, NameSet, NodeIndex,
+    OnDuplicate, OnExhausted, OnFailed, OnLettersFull, Outcome, ParkResult, Pause, Payload, Priority, Pull, Release,
+    ResultMark, RulesVersion, Salt, SetKind, Setting, Submit, Submitted, Timestamp, Utc, WaiterId, Zone,
 };
 use sheratan_history::{Histories, History, SnapshotOf, Source, Step, print_effects, print_outcome};
 
@@ -100,8 +101,9 @@ fn leases() -> BoxedStrategy<LeaseRef> {
 fn settings() -> BoxedStrategy<Command> {
     let all = Setting::all(&Limits::default());
     let setting = (prop::sample::select(all), numbers()).prop_map(|(setting, value)| {
-        let value = if setting.name() == "attempts_max" { value % (1 << 32) } else { value };
-        Setting::from_name(setting.name(), value).expect("it is one of the settings")
+        let setting_of = |value| Setting::from_name(setting.name(), value);
+        // Some have 32 bits.
+        setting_of(value).or_else(|| setting_of(value % (1 << 32))).expect("it is one of the settings")
     });
     prop::collection::vec(setting, 0..5).prop_map(Command::Set).boxed()
 }
@@ -130,11 +132,13 @@ fn idempotencies() -> BoxedStrategy<Idempotency> {
 
 fn submits() -> BoxedStrategy<Command> {
     let priorities = vec![Priority::Critical, Priority::High, Priority::Normal, Priority::Low];
-    let what = (names(), prop::option::of(payloads()), prop::sample::select(priorities), zones(), sets());
+    let what =
+        (names(), prop::option::of(payloads()), prop::option::of(prop::sample::select(priorities)), zones(), sets());
     let when = (durations(), numbers().prop_map(Utc::from_millis), prop::option::of(durations()));
     let how = (prop::option::of(any::<u32>()), prop::option::of(durations()), prop::option::of(durations()));
-    (what, when, how, prop::option::of(idempotencies()), prop::option::of(names()))
-        .prop_map(|(what, when, how, idempotency, client)| {
+    let more = (prop::option::of(names()), prop::option::of(durations()));
+    (what, when, how, prop::option::of(idempotencies()), more)
+        .prop_map(|(what, when, how, idempotency, (client, max_run_ms))| {
             Command::Submit(Box::new(Submit {
                 kind: what.0,
                 params: what.1,
@@ -149,6 +153,7 @@ fn submits() -> BoxedStrategy<Command> {
                 lease_duration_ms: how.2,
                 idempotency,
                 client,
+                max_run_ms,
             }))
         })
         .boxed()
@@ -171,14 +176,117 @@ fn completes() -> BoxedStrategy<Command> {
     let marks = prop_oneof![numbers().prop_map(ResultMark::Content), numbers().prop_map(ResultMark::Id), both];
     let marks = (marks, prop::option::of(integrities()));
     let lease = (prop::option::of(leases()), any::<bool>(), numbers());
-    let flags = (any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), prop::option::of(durations()));
     (lease, prop::option::of(names()), flags, prop::option::of(payloads()), prop::option::of(payloads()), marks)
-        .prop_map(|((lease, is_own, job), node, (ok, is_retryable), result, error, (mark, integrity))| {
-            let job = lease.filter(|_| is_own).map_or(JobSeq::new(job), |lease| lease.job);
-            let integrity = integrity.map(Box::new);
-            Command::Complete(Complete { job, lease, node, ok, result, error, is_retryable, mark, integrity })
+        .prop_map(
+            |((lease, is_own, job), node, (ok, is_retryable, retry_after_ms), result, error, (mark, integrity))| {
+                let job = lease.filter(|_| is_own).map_or(JobSeq::new(job), |lease| lease.job);
+                let integrity = integrity.map(Box::new);
+                Command::Complete(Complete {
+                    job,
+                    lease,
+                    node,
+                    ok,
+                    result,
+                    error,
+                    is_retryable,
+                    mark,
+                    integrity,
+                    retry_after_ms,
+                })
+            },
+        )
+        .boxed()
+}
+
+fn extends() -> BoxedStrategy<Command> {
+    let leases = prop::collection::vec(leases(), 0..4);
+    (names(), leases, prop::option::of(durations()), prop::option::of(any::<u8>()), prop::option::of(names()))
+        .prop_map(|(node, leases, lease_duration_ms, progress, note)| {
+            Command::Extend(Extend { node, leases, lease_duration_ms, progress, note })
         })
         .boxed()
+}
+
+fn rules() -> BoxedStrategy<KindRules> {
+    let instants = || prop::option::of(numbers().prop_map(Timestamp::from_millis));
+    let pause = (prop::option::of(names()), instants()).prop_map(|(reason, until)| Pause { reason, until });
+    let number = || prop::option::of(numbers());
+    let duration = || prop::option::of(durations());
+    let small = || prop::option::of(any::<u32>());
+    let priorities = vec![Priority::Critical, Priority::High, Priority::Normal, Priority::Low];
+    let ends = (
+        prop::option::of(prop::sample::select(vec![OnExhausted::Park, OnExhausted::Drop])),
+        prop::option::of(prop::sample::select(vec![OnLettersFull::Evict, OnLettersFull::Refuse])),
+    );
+    (
+        (number(), number(), small(), number()),
+        (small(), small(), prop::option::of(prop::sample::select(priorities))),
+        (duration(), duration(), duration(), duration(), duration()),
+        ends,
+        prop::option::of(pause),
+    )
+        .prop_map(|(counts, attempts, durations, ends, pause)| KindRules {
+            inflight_max: counts.0,
+            leases_per_1000_sec: counts.1,
+            burst: counts.2,
+            priority: attempts.2,
+            lease_duration_ms: durations.0,
+            ttl_ms: durations.1,
+            attempts_max: attempts.0,
+            losses_max: attempts.1,
+            max_run_ms: durations.2,
+            retry_delay_ms_base: durations.3,
+            retry_delay_ms_cap: durations.4,
+            on_exhausted: ends.0,
+            letters_max: counts.3,
+            on_letters_full: ends.1,
+            pause,
+        })
+        .boxed()
+}
+
+fn filters() -> BoxedStrategy<LetterFilter> {
+    let reasons = vec![EndReason::Attempts, EndReason::NotRetryable, EndReason::Lost, EndReason::Expired];
+    let instants = || prop::option::of(numbers().prop_map(Timestamp::from_millis));
+    let reason = prop::option::of(prop::sample::select(reasons));
+    (prop::option::of(names()), prop::option::of(names()), reason, instants(), instants())
+        .prop_map(|(kind, error, reason, before, after)| LetterFilter { kind, error, reason, before, after })
+        .boxed()
+}
+
+/// What operators do, and what else is not about one lease or submit.
+fn operators() -> BoxedStrategy<Command> {
+    let job = || numbers().prop_map(JobSeq::new);
+    let what = prop::sample::select(vec![ActOn::Requeue, ActOn::Discard]);
+    let act = (what, filters(), prop::option::of(any::<u32>()), prop::option::of(numbers()));
+    let marks = prop_oneof![numbers().prop_map(ResultMark::Content), numbers().prop_map(ResultMark::Id)];
+    let payload = || prop::option::of(payloads());
+    prop_oneof![
+        job().prop_map(Command::Cancel),
+        job().prop_map(Command::Requeue),
+        job().prop_map(Command::Discard),
+        (names(), prop::collection::vec(leases(), 0..4))
+            .prop_map(|(node, leases)| Command::Release(Release { node, leases })),
+        (names(), rules(), prop::option::of(numbers()))
+            .prop_map(|(kind, rules, expected)| Command::SetKind(Box::new(SetKind { kind, rules, expected }))),
+        (names(), prop::option::of(durations()), prop::option::of(names()))
+            .prop_map(|(node, deadline_ms, reason)| Command::Drain(Drain { node, deadline_ms, reason })),
+        names().prop_map(Command::Resume),
+        names().prop_map(Command::RemoveNode),
+        act.prop_map(|(what, filter, rate_per_sec, count_max)| {
+            Command::BeginAct(Box::new(BeginAct { what, filter, rate_per_sec, count_max }))
+        }),
+        any::<u32>().prop_map(Command::CancelAct),
+        (names(), prop::option::of(names()), any::<bool>(), payload(), payload(), marks).prop_map(
+            |(job_id, node, ok, result, error, mark)| {
+                Command::ParkResult(Box::new(ParkResult { job_id, node, ok, result, error, mark, integrity: None }))
+            }
+        ),
+        (numbers(), job()).prop_map(|(orphan, job)| Command::AdoptOrphan(AdoptOrphan { orphan, job })),
+        numbers().prop_map(Command::DiscardOrphan),
+    ]
+    .boxed()
 }
 
 fn commands() -> BoxedStrategy<Command> {
@@ -189,8 +297,8 @@ fn commands() -> BoxedStrategy<Command> {
         Just(Command::Tick),
         submits(),
         pulls().prop_map(Command::Pull),
-        (names(), prop::collection::vec(leases(), 0..4), prop::option::of(durations()))
-            .prop_map(|(node, leases, lease_duration_ms)| Command::Extend(Extend { node, leases, lease_duration_ms })),
+        extends(),
+        operators(),
         completes(),
         any::<u16>().prop_map(|version| Command::AdoptRules(RulesVersion::new(version))),
         any::<[u8; 8]>().prop_map(|salt| Command::BeginSalt(Salt::new(salt))),
@@ -290,7 +398,7 @@ fn an_error_names_the_line_and_the_word_and_what_was_expected() {
         ("== t\ncomplete 1@", "line 2: word 2 is `1@`, expected a lease as JOB@GENERATION, or a job's number"),
         (
             "== t\ncomplete 1@1 lease=1@1",
-            "word 3 is `lease=1@1`, expected one of result=…, error=…, node=…, mark=…, integrity=…, final",
+            "word 3 is `lease=1@1`, expected one of result=…, error=…, node=…, mark=…, integrity=…, after=…, final",
         ),
         ("== t\ntick tock", "line 2: word 2 is `tock`, expected the end of the line"),
         ("== t\ncrash kept=1", "line 2: the line ends before word 3, expected from=log or from=snapshot"),

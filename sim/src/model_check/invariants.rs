@@ -21,9 +21,14 @@ pub fn check_bounds(hub: &Hub) -> Result<(), Violation> {
         let bytes = hub.ledger().get(account);
         holds(bytes <= bytes_max, || format!("{bytes} bytes are on account {} of {bytes_max}", account.as_str()))?;
     }
-    let unfinished = counts.waiting() + counts.leased;
+    let unfinished = counts.waiting() + counts.leased - counts.held;
     holds(hub.queue().len() as u64 == unfinished + counts.retained + counts.dead, || {
-        format!("{} jobs are known, {unfinished} unfinished and {} final", hub.queue().len(), counts.retained)
+        format!(
+            "{} jobs are known, {unfinished} unfinished, {} final and {} dead",
+            hub.queue().len(),
+            counts.retained,
+            counts.dead
+        )
     })?;
     let nodes: u64 =
         [Liveness::Online, Liveness::Stale, Liveness::Dead].map(|one| hub.registry().count(one)).iter().sum();
@@ -60,8 +65,13 @@ pub fn check_jobs(hub: &Hub) -> Result<(), Violation> {
         holds(job.attempts_charged() <= job.attempts_max() && job.attempts().count() <= ATTEMPTS_KEPT_MAX, || {
             format!("job {seq} had too many attempts")
         })?;
+        if let Some(node) = job.held_by() {
+            counts.leased += 1;
+            counts.held += 1;
+            *held.entry(node.get()).or_insert(0u64) += 1;
+        }
         match job.state() {
-            State::Dated { .. } | State::Scheduled { .. } => counts.scheduled += 1,
+            State::Dated { .. } | State::Scheduled { .. } | State::Postponed { .. } => counts.scheduled += 1,
             State::Queued { .. } => counts.queued += 1,
             State::Leased { node, .. } => {
                 counts.leased += 1;
@@ -156,7 +166,8 @@ fn check_job(job: JobView<'_>, expected: &model::Job) -> Result<(), Violation> {
     if job.params() != expected.asked.params.as_ref() {
         return differ("its payload", &expected.asked.params, &job.params());
     }
-    let terms = (&expected.asked.kind, expected.asked.priority, expected.expires_at, expected.attempts_max);
+    let priority = expected.asked.priority.unwrap_or_default();
+    let terms = (&expected.asked.kind, priority, expected.expires_at, expected.attempts_max);
     let found = (job.kind(), job.priority(), job.expires_at(), job.attempts_max());
     if terms == found { Ok(()) } else { differ("what was asked for", &terms, &found) }
 }

@@ -193,5 +193,6 @@ pub fn limits(draw: &mut Draw) -> Limits {
         answers_bytes_max: one(usual.answers_bytes_max, 1_500),
         nodes_max: one(usual.nodes_max, 5),
         nodes_bytes_max: one(usual.nodes_bytes_max, 8_000),
+        ..usual
     }
 }

@@ -73,9 +73,10 @@ impl Sightings {
         if let Outcome::Extended(leases) = outcome {
             leases.iter().for_each(|lease| {
                 self.count(match lease {
-                    Extended::Until(_) => "lease extended",
+                    Extended::Until { .. } => "lease extended",
                     Extended::LeaseLost => "lease not extended",
                     Extended::Cancelled => "lease cancelled",
+                    Extended::Revoked => "lease revoked",
                 });
             });
             return;
@@ -91,6 +92,11 @@ impl Sightings {
             Outcome::Completed(completed) => name_of_completed(completed.status),
             Outcome::Reclaimed(jobs) if jobs.is_empty() => "reclaimed: nothing",
             Outcome::Reclaimed(_) => "reclaimed",
+            Outcome::Released(_) => "leases released",
+            Outcome::KindSet { .. } => "kind set",
+            Outcome::ActBegun { .. } => "act begun",
+            Outcome::Parked { is_duplicate: true, .. } => "parked: repeated",
+            Outcome::Parked { .. } => "parked",
             Outcome::Refused(refusal) => name_of_refusal(refusal),
             Outcome::Extended(_) => unreachable!("counted above, lease by lease"),
         });
@@ -113,6 +119,22 @@ impl Sightings {
             Effect::Audit(_, Audit::NodeOnline { .. }) => "node online again",
             Effect::Audit(_, Audit::NodeStale { .. }) => "node stale",
             Effect::Audit(_, Audit::NodeDead { .. }) => "node dead",
+            Effect::Audit(_, Audit::DeadLetterAdded { .. }) => "dead letter",
+            Effect::Audit(_, Audit::DeadLetterRequeued { .. }) => "dead letter requeued",
+            Effect::Audit(_, Audit::DeadLetterDiscarded { .. }) => "dead letter discarded",
+            Effect::Audit(_, Audit::DeadLetterEvicted { .. }) => "dead letter evicted",
+            Effect::Audit(_, Audit::DeadLetterCompleted { .. }) => "dead letter completed",
+            Effect::Audit(_, Audit::ActBegan { .. }) => "act began",
+            Effect::Audit(_, Audit::ActEnded { .. }) => "act ended",
+            Effect::Audit(_, Audit::ResultOrphaned { .. }) => "result orphaned",
+            Effect::Audit(_, Audit::OrphanAdopted { .. }) => "orphan adopted",
+            Effect::Audit(_, Audit::OrphanDiscarded { .. }) => "orphan discarded",
+            Effect::Audit(_, Audit::JobCancelled { .. }) => "job cancelled",
+            Effect::Audit(_, Audit::KindChanged { .. }) => "kind changed",
+            Effect::Audit(_, Audit::KindResumed { .. }) => "kind resumed",
+            Effect::Audit(_, Audit::NodeDrained { .. }) => "node drained",
+            Effect::Audit(_, Audit::NodeResumed { .. }) => "node resumed",
+            Effect::Audit(_, Audit::NodeRemoved { .. }) => "node removed",
         });
     }
 
@@ -133,6 +155,7 @@ fn name_of_submitted(submitted: &Submitted) -> &'static str {
 
 fn name_of_completed(status: CompletedStatus) -> &'static str {
     match status {
+        CompletedStatus::Acknowledged => "completed: lease lost",
         CompletedStatus::RetryScheduled(_) => "completed: retry scheduled",
         CompletedStatus::Final(FinalStatus::Completed) => "completed: completed",
         CompletedStatus::Final(FinalStatus::Dead) => "completed: dead",
@@ -157,5 +180,16 @@ fn name_of_refusal(refusal: &Refusal) -> &'static str {
         Refusal::UnknownJob => "refused: unknown job",
         Refusal::LeaseLost => "refused: lease lost",
         Refusal::AlreadyFinal { .. } => "refused: already final",
+        Refusal::LettersFull { .. } => "refused: letters full",
+        Refusal::NotDead => "refused: not dead",
+        Refusal::KindChanged { .. } => "refused: kind changed",
+        Refusal::RuledKindsFull { .. } => "refused: too many kinds",
+        Refusal::UnknownNode => "refused: unknown node",
+        Refusal::NodeInUse { .. } => "refused: node in use",
+        Refusal::TooManyLetters { .. } => "refused: too many letters",
+        Refusal::TooManyActs { .. } => "refused: too many acts",
+        Refusal::UnknownAct => "refused: unknown act",
+        Refusal::ActEnded => "refused: act ended",
+        Refusal::UnknownOrphan => "refused: unknown orphan",
     }
 }

@@ -51,13 +51,16 @@ pub struct Traffic {
     ahead: VecDeque<Step>,
 }
 
+/// The newest rules that the model knows.
+const MODELLED: RulesVersion = RulesVersion::new(2);
+
 impl Traffic {
     /// The traffic of a seed's run, which is planned to be that long.
     pub fn new(seed: u64, steps_planned: u64) -> Self {
         let profile = Profile::of(seed);
         let start = Step::Apply(BEGIN, Command::Set(Setting::all(&profile.limits)));
         // Some runs begin under the first rules.
-        let rules = if seed.is_multiple_of(4) { RulesVersion::FIRST } else { RulesVersion::NEWEST };
+        let rules = if seed.is_multiple_of(4) { RulesVersion::FIRST } else { MODELLED };
         let adopt = Step::Apply(BEGIN, Command::AdoptRules(rules));
         let (floods_left, vigils_left) = (profile.floods, profile.vigils);
         Traffic {
@@ -140,7 +143,7 @@ impl Traffic {
                 self.clock = at + duration;
                 Command::Slept(duration)
             }
-            Act::Other => Command::AdoptRules(RulesVersion::new(self.draw.below(4) as u16)),
+            Act::Other => Command::AdoptRules(RulesVersion::new(self.draw.below(u64::from(MODELLED.get()) + 1) as u16)),
             Act::Advance => return Step::Advance(at),
             Act::Park => {
                 let id = WaiterId(self.next_waiter);
@@ -230,7 +233,8 @@ impl Traffic {
     fn vigil(&mut self, hub: &Hub) -> Step {
         self.vigils_left -= 1;
         let (node, lease) = self.lease(hub);
-        let extend = Extend { node, leases: vec![lease], lease_duration_ms: Some(LEASE_DURATION_MAX) };
+        let lease_duration_ms = Some(LEASE_DURATION_MAX);
+        let extend = Extend { node, leases: vec![lease], lease_duration_ms, progress: None, note: None };
         self.ahead.clear();
         for _ in 0..=2 * NODE_FORGET_MS.get() / LEASE_DURATION_MAX.get() {
             self.ahead.push_back(Step::Apply(self.clock, Command::Extend(extend.clone())));
@@ -282,7 +286,7 @@ impl Traffic {
         Submit {
             kind: name("kind", self.draw.below(self.profile.kinds)),
             params,
-            priority: *self.draw.pick(&[Priority::Critical, Priority::High, Priority::Normal, Priority::Low]),
+            priority: Some(*self.draw.pick(&[Priority::Critical, Priority::High, Priority::Normal, Priority::Low])),
             zone: self.zone(),
             requires: self.capabilities(200),
             delay_ms: self.sometimes(200, 5_000).unwrap_or(Millis::ZERO),
@@ -293,6 +297,7 @@ impl Traffic {
             lease_duration_ms: self.sometimes(300, 4_000),
             idempotency,
             client: (variant > 0).then(|| name("client", variant)),
+            max_run_ms: None,
         }
     }
 
@@ -328,7 +333,8 @@ impl Traffic {
             leases.push(self.lease(hub).1);
         }
         let node = if self.draw.chance(100) { self.node() } else { node };
-        Extend { node, leases, lease_duration_ms: self.sometimes(500, 8_000) }
+        let lease_duration_ms = self.sometimes(500, 8_000);
+        Extend { node, leases, lease_duration_ms, progress: None, note: None }
     }
 
     fn complete(&mut self, hub: &Hub) -> Complete {
@@ -365,6 +371,7 @@ impl Traffic {
                 let origin = [Origin::Worker, Origin::Signed, Origin::Hub][self.draw.below(3) as usize];
                 Box::new(ResultIntegrity { origin, sha256: [self.draw.below(4) as u8; 32] })
             }),
+            retry_after_ms: None,
         };
         self.results.push_back(complete.clone());
         if self.results.len() > MEMORY_MAX {

@@ -253,7 +253,7 @@ fn waits(histogram: &Histogram<u64>) -> Option<Waits> {
 fn ready_at(calendar: Calendar, job: JobView<'_>) -> Option<Timestamp> {
     match job.state() {
         State::Dated { run_at } => Some(calendar.instant(run_at)),
-        State::Scheduled { due_at: at } | State::Queued { since: at } => Some(at),
+        State::Scheduled { due_at: at } | State::Postponed { since: at } | State::Queued { since: at } => Some(at),
         State::Leased { .. } | State::Final { .. } => None,
     }
 }
@@ -299,6 +299,7 @@ mod tests {
                 is_retryable: false,
                 mark: ResultMark::Content(1),
                 integrity: None,
+                retry_after_ms: None,
             }),
         );
         watched.apply(at(140_000), Command::Pull(Pull { node: Name::new("m").unwrap(), ..pull }));

@@ -19,8 +19,8 @@ use super::replay::{Measured, PROGRESS_INPUTS, Progress, Replay, State, leases};
 use super::timeline::{Row, Tally, Waits, Watched};
 use sheratan_core::State as JobState;
 use sheratan_core::{
-    Command, Complete, Extend, Extended, Hub, JobSeq, JobView, LeaseRef, Leased, Millis, Name, Outcome, Pull, Restore,
-    ResultMark, Submitted, Timestamp, Utc,
+    AdoptOrphan, Command, Complete, Extend, Extended, Hub, JobSeq, JobView, LeaseRef, Leased, Millis, Name, Outcome,
+    Pull, Release, Restore, ResultMark, Submitted, Timestamp, Utc,
 };
 use sheratan_io::config::Changes;
 use std::collections::BTreeMap;
@@ -184,7 +184,27 @@ impl<'a> Both<'a> {
                 let changed = accepted(&self.changed.apply(now, command));
                 self.jobs.extend(recorded.zip(changed));
             }
-            command @ (Command::Heartbeat(_)
+            Command::Release(release) => {
+                let known = release.leases.iter().filter_map(|lease| self.leases.remove(lease)).collect();
+                let translated = Release { node: release.node.clone(), leases: known };
+                self.recorded.apply(now, Command::Release(release));
+                self.changed.apply(now, Command::Release(translated));
+            }
+            Command::Cancel(job) => self.on_job(now, job, Command::Cancel),
+            Command::Requeue(job) => self.on_job(now, job, Command::Requeue),
+            Command::Discard(job) => self.on_job(now, job, Command::Discard),
+            Command::AdoptOrphan(adopt) => {
+                self.on_job(now, adopt.job, |job| Command::AdoptOrphan(AdoptOrphan { job, ..adopt }));
+            }
+            command @ (Command::SetKind(_)
+            | Command::Drain(_)
+            | Command::Resume(_)
+            | Command::RemoveNode(_)
+            | Command::BeginAct(_)
+            | Command::CancelAct(_)
+            | Command::ParkResult(_)
+            | Command::DiscardOrphan(_)
+            | Command::Heartbeat(_)
             | Command::Tick
             | Command::AdoptRules(_)
             | Command::BeginSalt(_)
@@ -195,6 +215,14 @@ impl<'a> Both<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A command about one job: the changed hub has it by another number, or not at all.
+    fn on_job(&mut self, now: Timestamp, job: JobSeq, command: impl Fn(JobSeq) -> Command) {
+        self.recorded.apply(now, command(job));
+        if let Some(job) = self.jobs.get(&job) {
+            self.changed.apply(now, command(*job));
+        }
     }
 
     fn pull(&mut self, now: Timestamp, pull: Pull) {
@@ -297,11 +325,16 @@ impl<'a> Both<'a> {
     fn apply_assumed(&mut self, at: Timestamp, assumed: Assumed) {
         let Assumed { lease, pull, ends_at } = assumed;
         if at < ends_at {
-            let extend =
-                Extend { node: pull.node.clone(), leases: vec![lease], lease_duration_ms: pull.lease_duration_ms };
+            let extend = Extend {
+                node: pull.node.clone(),
+                leases: vec![lease],
+                lease_duration_ms: pull.lease_duration_ms,
+                progress: None,
+                note: None,
+            };
             let outcome = self.changed.apply(at, Command::Extend(extend));
             if let Outcome::Extended(extended) = outcome
-                && let [Extended::Until(until)] = extended[..]
+                && let [Extended::Until { until, .. }] = extended[..]
             {
                 self.plan(until, Assumed { lease, pull, ends_at });
             }
@@ -317,6 +350,7 @@ impl<'a> Both<'a> {
             is_retryable: false,
             mark: ResultMark::Content(0),
             integrity: None,
+            retry_after_ms: None,
         };
         if self.changed.apply(at, Command::Complete(complete)).is_durable() {
             self.assumptions.assumed_completions += 1;

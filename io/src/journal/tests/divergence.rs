@@ -36,7 +36,13 @@ fn diverged(error: OpenError) -> Divergence {
 
 #[test]
 fn a_record_that_is_decided_otherwise_stops_the_start_with_builds_records_and_the_next_step() {
-    let nothing = Command::Extend(Extend { node: Name::new("node").unwrap(), leases: vec![], lease_duration_ms: None });
+    let nothing = Command::Extend(Extend {
+        node: Name::new("node").unwrap(),
+        leases: vec![],
+        lease_duration_ms: None,
+        progress: None,
+        note: None,
+    });
     let refused = Command::Complete(Complete {
         job: JobSeq::new((1 << 48) - 1),
         lease: None,
@@ -47,6 +53,7 @@ fn a_record_that_is_decided_otherwise_stops_the_start_with_builds_records_and_th
         is_retryable: false,
         mark: ResultMark::Content(0),
         integrity: None,
+        retry_after_ms: None,
     });
     let table = [
         ("a result of an unknown job", encoded(&refused), "refuses it (UnknownJob)"),

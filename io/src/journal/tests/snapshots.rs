@@ -87,6 +87,7 @@ impl Live {
                     is_retryable: true,
                     mark: ResultMark::Content(self.now),
                     integrity: None,
+                    retry_after_ms: None,
                 })
             }
         }

@@ -8,9 +8,10 @@ pub use read::write_members;
 
 use super::path;
 use super::problem::Problem;
-use super::{Answer, Caller, Service};
+use super::{Answer, Caller, Service, reply};
 use crate::http::Request;
-use sheratan_core::Timestamp;
+use sheratan_core::{Command, Outcome, Timestamp};
+pub use submit::read_priority;
 
 /// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +24,8 @@ pub enum Route<'a> {
     List,
     /// One job, by its id.
     One(&'a str),
+    /// Cancel one.
+    Cancel(&'a str),
 }
 
 impl<'a> Route<'a> {
@@ -31,7 +34,10 @@ impl<'a> Route<'a> {
             "/mesh/submit_request" => Some(Route::SubmitOne),
             "/mesh/submit_requests" => Some(Route::SubmitMany),
             "/mesh/jobs" => Some(Route::List),
-            _ => path::parameter(path, "/mesh/jobs/").map(Route::One),
+            _ => {
+                let cancel = || path::parameter(path.strip_suffix("/cancel")?, "/mesh/jobs/").map(Route::Cancel);
+                path::parameter(path, "/mesh/jobs/").map(Route::One).or_else(cancel)
+            }
         }
     }
 
@@ -42,13 +48,14 @@ impl<'a> Route<'a> {
             Route::SubmitMany => "submit_requests",
             Route::List => "jobs",
             Route::One(_) => "job",
+            Route::Cancel(_) => "job_cancel",
         }
     }
 
     /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
         match self {
-            Route::SubmitOne | Route::SubmitMany => "POST",
+            Route::SubmitOne | Route::SubmitMany | Route::Cancel(_) => "POST",
             Route::List | Route::One(_) => "GET, HEAD",
         }
     }
@@ -72,6 +79,17 @@ impl Service {
             Route::SubmitMany => self.submit_many(now, caller, request).map(Answer::Reply),
             Route::List => self.list_jobs(now, caller, request),
             Route::One(id) => self.read_job(now, caller, request, id),
+            Route::Cancel(id) => self.cancel_job(now, caller, id),
+        }
+    }
+
+    fn cancel_job(&mut self, now: Timestamp, caller: &Caller, id: &str) -> Result<Answer, Problem> {
+        let job = self.parse_job(id)?;
+        match self.execute(now, self.asker(caller), Command::Cancel(job))? {
+            Outcome::Done => Ok(Answer::Reply(reply::ok(|out| {
+                out.flag("ok", true).plain("job_id", self.hub.ids().job_id(job)).plain("status", "cancelled");
+            }))),
+            outcome => Err(self.problem_of(now, outcome)),
         }
     }
 }

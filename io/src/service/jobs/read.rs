@@ -68,6 +68,11 @@ impl Service {
         }
     }
 
+    /// Why a page of jobs may not be shown.
+    pub(in crate::service) fn why_pages_are_hidden(&self) -> Option<&str> {
+        self.uncommitted.hidden_because(self.hub.ended_at())
+    }
+
     /// The reply that shows a job as it is now.
     pub(in crate::service) fn job_reply(&mut self, seq: JobSeq) -> Reply {
         if let Some(reason) = self.why_hidden(&Read::Job(seq)) {
@@ -150,6 +155,19 @@ pub fn write_members(out: &mut Object, hub: &Hub, job: JobView<'_>) {
     }
     out.number("attempts_max", u64::from(job.attempts_max()));
     out.number("attempt", u64::from(job.generation()));
+    if job.losses() > 0 {
+        out.number("losses", u64::from(job.losses()));
+    }
+    if let Some(reason) = job.end_reason() {
+        out.plain("reason", reason.as_str());
+    }
+    let (progress, note) = job.progress();
+    if let Some(percent) = progress {
+        out.number("progress", u64::from(percent));
+    }
+    if let Some(note) = note {
+        out.text("note", note);
+    }
     if let Some(node) = job.leased_to() {
         out.text("node_id", node);
     }
@@ -160,6 +178,8 @@ fn write_state(out: &mut Object, calendar: Calendar, state: &State) {
     match state {
         State::Dated { run_at } => _ = out.time("run_at_utc", *run_at),
         State::Scheduled { due_at } => _ = out.time("run_at_utc", calendar.utc(*due_at)),
+        // A retry that is due and waits for the retry budget: it has no instant.
+        State::Postponed { since } => _ = out.time("postponed_utc", calendar.utc(*since)),
         State::Queued { since } => _ = out.time("queued_utc", calendar.utc(*since)),
         State::Leased { until, .. } => _ = out.time("lease_until_utc", calendar.utc(*until)),
         State::Final { at, .. } => _ = out.time("final_utc", calendar.utc(*at)),

@@ -40,6 +40,7 @@ const MEMBERS: &[&str] = &[
     "on_duplicate",
     "on_failed",
     "client",
+    "max_run_sec",
 ];
 
 impl Service {
@@ -148,7 +149,7 @@ fn read_submit(fields: &Fields, header_key: Option<&[u8]>) -> Result<Submit, Pro
     let params = fields.payload("params");
     let idempotency = read_idempotency(fields, header_key, &kind)?;
     Ok(Submit {
-        priority: fields.word("priority", "critical, high, normal or low", Priority::from_word)?.unwrap_or_default(),
+        priority: read_priority(fields)?,
         zone: fields.name("zone")?.into(),
         requires: fields.capabilities("requires")?,
         delay_ms: Millis::new(fields.number("delay_ms", 0..=FAR_SECS * 1000)?.unwrap_or(0)),
@@ -159,9 +160,15 @@ fn read_submit(fields: &Fields, header_key: Option<&[u8]>) -> Result<Submit, Pro
         lease_duration_ms: leases::read_lease_duration(fields)?,
         idempotency,
         client: read_client(fields)?,
+        max_run_ms: fields.seconds("max_run_sec", 1..=FAR_SECS)?,
         kind,
         params,
     })
+}
+
+/// The priority, if it is given.
+pub fn read_priority(fields: &Fields) -> Result<Option<Priority>, Problem> {
+    fields.word("priority", "critical, high, normal or low", Priority::from_word)
 }
 
 /// The node that a submit names as its sender.

@@ -21,7 +21,9 @@ impl Service {
         // A text that is not a lease id of this hub counts as a lost lease; the command carries only the others.
         let parsed: Vec<_> = texts.iter().map(|text| self.hub.parse_lease_id(text)).collect();
         let leases = parsed.iter().flatten().copied().collect();
-        let extend = Extend { node: node.clone(), leases, lease_duration_ms };
+        let progress = fields.number("progress", 0..=100)?.map(|percent| percent as u8);
+        let note = fields.key("note")?;
+        let extend = Extend { node: node.clone(), leases, lease_duration_ms, progress, note };
         let outcome = self.execute(now, self.asker(caller), Command::Extend(extend))?;
         if !outcome.is_durable() {
             self.note_liveness(now, &node);
@@ -46,8 +48,11 @@ fn write_extended(out: &mut Vec<u8>, calendar: Calendar, lease_id: &str, extende
     object(out, |out| {
         out.text("lease_id", lease_id);
         match extended {
-            Extended::Until(until) => out.flag("ok", true).time("lease_until_utc", calendar.utc(until)),
-            Extended::LeaseLost => out.flag("ok", false).plain("error", "lease_lost"),
+            Extended::Until { until, is_last } => {
+                out.flag("ok", true).time("lease_until_utc", calendar.utc(until));
+                if is_last { out.flag("last", true) } else { out }
+            }
+            Extended::LeaseLost | Extended::Revoked => out.flag("ok", false).plain("error", "lease_lost"),
             Extended::Cancelled => out.flag("ok", false).plain("error", "cancelled"),
         };
     });

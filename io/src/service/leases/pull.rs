@@ -100,7 +100,7 @@ impl Service {
                     self.note_overload(Overload::LongPolls, caller.ip);
                     self.refusals += 1;
                     let defer_ms = self.hub.defer_unparked(self.refusals);
-                    let pulled = Pulled { node: None, leases: Vec::new(), defer_ms };
+                    let pulled = Pulled { node: None, leases: Vec::new(), defer_ms, withheld: None };
                     return Ok(Answer::Reply(self.pull_reply(head, &pulled)));
                 }
                 let until = long_polls::deadline(now, wait_ms);
@@ -197,6 +197,9 @@ fn read_asked(fields: &Fields) -> Result<Asked, Problem> {
 fn write_pulled(out: &mut Object, hub: &Hub, pulled: &Pulled) {
     out.array("jobs", &pulled.leases, |out, lease| write_leased(out, hub, lease));
     out.number("defer_ms", pulled.defer_ms.get());
+    if let Some(withheld) = pulled.withheld {
+        out.plain("reason", withheld.as_str());
+    }
 }
 
 /// The members of a pull's reply when there is no job.

@@ -59,7 +59,7 @@ fn write_registry(out: &mut Object, hub: &Hub, page: &Page<'_>, seen_at: impl Fn
 }
 
 /// A node in the registry; `seen_at` is later than the node's own instant if a heartbeat is not journaled yet.
-fn write_node(out: &mut Object, hub: &Hub, node: &Node, seen_at: Timestamp) {
+pub fn write_node(out: &mut Object, hub: &Hub, node: &Node, seen_at: Timestamp) {
     let calendar = hub.calendar();
     out.object(node.name(), |out| {
         // Readers of v1.5 look for liveness in the health.
@@ -80,6 +80,17 @@ fn write_node(out: &mut Object, hub: &Hub, node: &Node, seen_at: Timestamp) {
         out.time("registered_utc", calendar.utc(node.registered_at()));
         out.time("last_seen_utc", calendar.utc(seen_at));
         out.number("leases", node.leases());
+        out.flag("drained", node.drain().is_some());
+        if let Some(drain) = node.drain() {
+            // What still has to end before the node may be stopped.
+            out.number("undrained_leases", node.leases()).time("drained_utc", calendar.utc(drain.since));
+            if let Some(until) = drain.until {
+                out.time("drain_deadline_utc", calendar.utc(until));
+            }
+            if let Some(reason) = &drain.reason {
+                out.text("drain_reason", reason);
+            }
+        }
         out.object("queue", |out| {
             let unread = hub.queue().results_unread_by(node.name());
             out.number("inbound_requests", node.leases()).number("outbound_results", unread);

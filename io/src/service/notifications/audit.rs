@@ -2,7 +2,7 @@
 
 use crate::object::Object;
 use crate::redact::Redactor;
-use sheratan_core::{Audit, FinalStatus, Ids, Name, Utc};
+use sheratan_core::{Audit, FinalStatus, Ids, JobSeq, Name, Principal, Utc};
 
 /// Characters of an idempotency key in the audit log.
 const KEY_PREFIX_CHARS: usize = 8;
@@ -50,6 +50,74 @@ pub fn write_details(out: &mut Object, at: Utc, ids: &Ids, redactor: &Redactor, 
             out.plain("new_hash_prefix", hex::encode(new_hash_prefix));
             "IDEMPOTENCY_KEY_COLLISION"
         }
+        Audit::DeadLetterAdded { job, kind, reason, attempts } => {
+            letter(out, ids, *job, kind).plain("reason", reason.as_str()).number("attempts", u64::from(*attempts));
+            "DLQ_ENQUEUE"
+        }
+        Audit::DeadLetterRequeued { job, kind, by } => {
+            letter(out, ids, *job, kind).plain("by", by.as_str());
+            "DLQ_REQUEUE"
+        }
+        Audit::DeadLetterDiscarded { job, kind, by } => {
+            letter(out, ids, *job, kind).plain("by", by.as_str());
+            "DLQ_DISCARD"
+        }
+        Audit::DeadLetterEvicted { job, kind, is_aged } => {
+            letter(out, ids, *job, kind).plain("reason", if *is_aged { "age" } else { "room" });
+            "DLQ_EVICT"
+        }
+        Audit::DeadLetterCompleted { job, kind } => {
+            letter(out, ids, *job, kind);
+            "DLQ_COMPLETED"
+        }
+        Audit::ActBegan { act, what, matched, by } => {
+            out.number("act_id", (*act).into()).plain("act", what.as_str()).number("matched", *matched);
+            out.plain("by", by.as_str());
+            "DLQ_ACT_BEGAN"
+        }
+        Audit::ActEnded { act, what, done, skipped, jobs, is_cancelled } => {
+            out.number("act_id", (*act).into()).plain("act", what.as_str()).number("done", *done);
+            out.number("skipped", *skipped).flag("cancelled", *is_cancelled);
+            if let Some((first, last)) = jobs {
+                out.plain("first_job_id", ids.job_id(*first)).plain("last_job_id", ids.job_id(*last));
+            }
+            "DLQ_ACT_ENDED"
+        }
+        Audit::ResultOrphaned { orphan, job_id, node, evicted } => {
+            out.text("job_id", redacted(redactor, job_id));
+            match node {
+                Some(node) => out.text("node_id", node),
+                None => out.raw("node_id", b"null"),
+            };
+            out.number("orphan_id", *orphan).number("evicted", *evicted);
+            "RESULT_ORPHANED"
+        }
+        Audit::OrphanAdopted { orphan, job, node, by } => {
+            out.number("orphan_id", *orphan).plain("job_id", ids.job_id(*job)).plain("by", by.as_str());
+            if let Some(node) = node {
+                out.text("node_id", node);
+            }
+            "ORPHAN_ADOPTED"
+        }
+        Audit::OrphanDiscarded { orphan, by } => {
+            out.number("orphan_id", *orphan).plain("by", by.as_str());
+            "ORPHAN_DISCARDED"
+        }
+        Audit::JobCancelled { job, by } => {
+            out.plain("job_id", ids.job_id(*job)).plain("by", by.as_str());
+            "JOB_CANCELLED"
+        }
+        Audit::KindChanged { kind, version, by } => {
+            out.text("kind", kind).number("version", *version).plain("by", by.as_str());
+            "ADMIN_KIND_CHANGED"
+        }
+        Audit::KindResumed { kind } => {
+            out.text("kind", kind);
+            "KIND_RESUMED"
+        }
+        Audit::NodeDrained { node, by } => by_operator(out, node, *by, "NODE_DRAINED"),
+        Audit::NodeResumed { node, by } => by_operator(out, node, *by, "NODE_RESUMED"),
+        Audit::NodeRemoved { node, by } => by_operator(out, node, *by, "NODE_REMOVED"),
         Audit::NodeRegistered { node } => about(out, node, "NODE_REGISTERED"),
         Audit::NodeOnline { node } => about(out, node, "NODE_ONLINE"),
         Audit::NodeStale { node } => about(out, node, "NODE_STALE"),
@@ -66,12 +134,26 @@ pub const fn submit_status(ended: Option<FinalStatus>) -> &'static str {
     }
 }
 
+/// A text that a client chose, or `redacted` if it holds a secret.
+fn redacted<'a>(redactor: &Redactor, text: &'a str) -> &'a str {
+    if redactor.contains(text.as_bytes()) { "redacted" } else { text }
+}
+
 /// The beginning of an idempotency key, or `redacted` if the key holds a secret or begins like one.
 fn key_prefix<'a>(redactor: &Redactor, key: &'a str) -> &'a str {
     let end = key.char_indices().nth(KEY_PREFIX_CHARS).map_or(key.len(), |(at, _)| at);
     let prefix = &key[..end];
     let is_secret = redactor.contains(key.as_bytes()) || redactor.is_part(prefix.as_bytes());
     if is_secret { "redacted" } else { prefix }
+}
+
+fn letter<'a, 'b>(out: &'a mut Object<'b>, ids: &Ids, job: JobSeq, kind: &Name) -> &'a mut Object<'b> {
+    out.plain("job_id", ids.job_id(job)).text("kind", kind)
+}
+
+fn by_operator(out: &mut Object, node: &Name, by: Principal, event: &'static str) -> &'static str {
+    out.text("node_id", node).plain("by", by.as_str());
+    event
 }
 
 fn about(out: &mut Object, node: &Name, event: &'static str) -> &'static str {

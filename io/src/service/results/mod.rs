@@ -17,7 +17,8 @@ use crate::object::{Object, object};
 use sha2::{Digest, Sha256};
 use sheratan_core::integrity::checksum::Claimed;
 use sheratan_core::{
-    Command, Complete, Completed, CompletedStatus, Hub, LeaseRef, Name, Outcome, ResultMark, Timestamp,
+    Command, Complete, Completed, CompletedStatus, FinalStatus, Hub, JobSeq, LeaseRef, Millis, Name, Outcome,
+    ParkResult, Refusal, ResultMark, Timestamp,
 };
 
 /// The members of a result.
@@ -98,7 +99,7 @@ impl Service {
         let then_pull = PullRequest::of_result(&fields)?;
         let completed = self.complete(now, caller, &fields)?;
         let mut body = Vec::new();
-        object(&mut body, |out| write_completed(out, &self.hub, &completed));
+        object(&mut body, |out| write_accepted(out, &self.hub, &completed));
         self.answer_then_pull(now, caller, body, then_pull)
     }
 
@@ -110,20 +111,48 @@ impl Service {
         let mut answers = Answers::new("results");
         for entry in entries {
             let completed = batch::read_entry(entry, MEMBERS).and_then(|fields| self.complete(now, caller, &fields));
-            answers.push(completed, |out, completed| write_completed(out, &self.hub, &completed));
+            answers.push(completed, |out, completed| write_accepted(out, &self.hub, &completed));
         }
         self.answer_then_pull(now, caller, answers.into_body(), then_pull)
     }
 
-    fn complete(&mut self, now: Timestamp, caller: &Caller, fields: &Fields) -> Result<Completed, Problem> {
+    fn complete(&mut self, now: Timestamp, caller: &Caller, fields: &Fields) -> Result<Accepted, Problem> {
         let complete = self.read_complete(now, caller, fields)?;
+        if self.hub.queue().get(complete.job).is_none() {
+            return self.park_result(now, caller, fields, complete);
+        }
         let node = complete.node.clone();
         let outcome = self.execute(now, self.asker(caller), Command::Complete(complete))?;
         if let Some(node) = node.filter(|_| !outcome.is_durable()) {
             self.note_liveness(now, &node);
         }
         match outcome {
-            Outcome::Completed(completed) => Ok(completed),
+            // Its lease counts no more, and that is a record; the result itself changes nothing.
+            Outcome::Completed(Completed { status: CompletedStatus::Acknowledged, .. }) => {
+                Err(self.problem_of(now, Outcome::Refused(Refusal::LeaseLost)))
+            }
+            Outcome::Completed(completed) => Ok(Accepted::Completed(completed)),
+            outcome => Err(self.problem_of(now, outcome)),
+        }
+    }
+
+    /// A result of a job that the hub does not know: the work was done, so it is kept for an operator. A worker that
+    /// named a lease learns that it is lost.
+    fn park_result(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        fields: &Fields,
+        complete: Complete,
+    ) -> Result<Accepted, Problem> {
+        let Complete { node, lease, ok, result, error, mark, integrity, .. } = complete;
+        let job_id = body::name("job_id", &fields.text("job_id")?.unwrap_or_default())?;
+        let parked = ParkResult { job_id: job_id.clone(), node, ok, result, error, mark, integrity };
+        match self.execute(now, self.asker(caller), Command::ParkResult(Box::new(parked)))? {
+            Outcome::Parked { .. } if lease.is_some() => {
+                Err(self.problem_of(now, Outcome::Refused(Refusal::LeaseLost)))
+            }
+            Outcome::Parked { is_duplicate, .. } => Ok(Accepted::Parked { job_id, is_duplicate }),
             outcome => Err(self.problem_of(now, outcome)),
         }
     }
@@ -145,7 +174,8 @@ impl Service {
         let node = fields.name("node_id")?;
         let sent = SentResult { claimed, error, job_id: &job_id, ok, result, node: node.as_ref() };
         let (content, integrity) = self.check_integrity(now, caller, &sent)?;
-        let job = self.hub.ids().parse_job_id(&job_id).ok_or_else(Problem::unknown_job)?;
+        // A text that is no job id of this hub is a job that it does not know: its result may be parked.
+        let job = self.hub.ids().parse_job_id(&job_id).unwrap_or(JobSeq::new(0));
         // A text that is not a lease id of this hub is fenced like an ended lease: no lease has generation 0.
         let no_lease = LeaseRef { job, generation: 0 };
         let lease = lease_id.map(|text| self.hub.parse_lease_id(&text).unwrap_or(no_lease));
@@ -159,6 +189,7 @@ impl Service {
             is_retryable: fields.flag("retryable")?.unwrap_or(true),
             mark: result_id.map_or(ResultMark::Content(content), |id| mark_of_id(&id, content)),
             integrity: Some(Box::new(integrity)),
+            retry_after_ms: fields.number("retry_after_ms", 0..=u64::from(u32::MAX))?.map(Millis::new),
         })
     }
 }
@@ -169,11 +200,35 @@ fn mark_of_id(result_id: &Name, content: u64) -> ResultMark {
     ResultMark::IdAndContent { id: hash as u32, content }
 }
 
+/// A result that was accepted.
+enum Accepted {
+    Completed(Completed),
+    /// It is that of an unknown job, and is kept.
+    Parked {
+        job_id: Name,
+        is_duplicate: bool,
+    },
+}
+
+fn write_accepted(out: &mut Object, hub: &Hub, accepted: &Accepted) {
+    match accepted {
+        Accepted::Completed(completed) => write_completed(out, hub, completed),
+        Accepted::Parked { job_id, is_duplicate } => {
+            out.flag("ok", true).text("job_id", job_id).plain("status", "orphaned");
+            if *is_duplicate {
+                out.flag("duplicate", true);
+            }
+        }
+    }
+}
+
 /// The members of the reply to a result.
-fn write_completed(out: &mut Object, hub: &Hub, completed: &Completed) {
+pub fn write_completed(out: &mut Object, hub: &Hub, completed: &Completed) {
     out.flag("ok", true).plain("job_id", hub.ids().job_id(completed.job));
     match completed.status {
+        CompletedStatus::Final(FinalStatus::Failed) => _ = out.plain("status", "dropped"),
         CompletedStatus::Final(status) => _ = out.plain("status", status.as_str()),
+        CompletedStatus::Acknowledged => unreachable!("it is answered as a lost lease"),
         CompletedStatus::RetryScheduled(at) => {
             out.plain("status", "retry_scheduled").time("next_attempt_utc", hub.calendar().utc(at));
         }

@@ -10,8 +10,8 @@ mod streams;
 pub use reads::{Page, Row, Wait};
 use sheratan_core::integrity::stored::ResultIntegrity;
 use sheratan_core::{
-    Command, Complete, CompletedStatus, Effect, Envelope, FinalStatus, Hub, HubKey, Ids, JobSeq, JobView, LeaseRef,
-    Outcome, Payload, State, Submitted, Timestamp,
+    Command, Complete, CompletedStatus, Effect, EndReason, Envelope, FinalStatus, Hub, HubKey, Ids, JobSeq, JobView,
+    LeaseRef, Outcome, Payload, State, Submitted, Timestamp,
 };
 
 use super::listener::Received;
@@ -364,7 +364,9 @@ impl Oracle {
             let given = self.leases.remove(&job.get()).unwrap_or(0);
             if status == FinalStatus::Dead {
                 let is_hopeless = self.hopeless.remove(&job.get());
-                holds(is_hopeless || given >= attempts_max, "all attempts are made", || {
+                let losses_max = self.shadow.limits().losses_max;
+                let is_lost = ended.end_reason() == Some(EndReason::Lost) && ended.losses() >= losses_max;
+                holds(is_hopeless || is_lost || given >= attempts_max, "all attempts are made", || {
                     format!("job {} is dead after {given} of {attempts_max} attempts", job.get())
                 })?;
             }
@@ -384,7 +386,9 @@ impl Oracle {
                 // A leased job may outlive its time to live, which bounds only how long it waits.
                 State::Leased { until, .. } => until <= now,
                 State::Dated { run_at } if run_at <= self.shadow.calendar().utc(now) => true,
-                State::Dated { .. } | State::Scheduled { .. } | State::Queued { .. } => job.expires_at() <= now,
+                State::Dated { .. } | State::Scheduled { .. } | State::Postponed { .. } | State::Queued { .. } => {
+                    job.expires_at() <= now
+                }
             };
             holds(!is_retried_too_late(job), "no retry is promised for when its job has expired", || {
                 format!("job {} is scheduled and expires at {}", job.seq().get(), job.expires_at().as_millis())

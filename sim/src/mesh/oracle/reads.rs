@@ -249,9 +249,12 @@ impl Oracle {
     fn check_end(&mut self, now: Micros, job: u64, status: &str, payloads: Option<String>) -> Result<(), Violation> {
         let reported = self.reads.reported.entry(job).or_default();
         let (_, first) = reported.end.get_or_insert_with(|| (now, status.to_owned()));
-        holds(first == status, "what was reported never goes back", || {
+        // A dead letter that is evicted or discarded is a failed job from then on.
+        let is_next = first == status || (first.as_str(), status) == ("dead", "failed");
+        holds(is_next, "what was reported never goes back", || {
             format!("job {job} was reported as {first}, then as {status}")
         })?;
+        status.clone_into(first);
         if let Some(payloads) = payloads {
             let first = reported.payloads.get_or_insert_with(|| payloads.clone());
             holds(*first == payloads, "what was reported never goes back", || {
@@ -266,7 +269,9 @@ impl Oracle {
             format!("job {job} was reported as {status}, the journal has {found:?}")
         })?;
         let durable = found.map(FinalStatus::as_str);
-        holds(durable.is_none_or(|durable| durable == status), "what is reported is true", || {
+        // A dead letter that is evicted or discarded is a failed job.
+        let agrees = |durable: &str| durable == status || (durable, status) == ("dead", "failed");
+        holds(durable.is_none_or(agrees), "what is reported is true", || {
             format!("job {job} was reported as {status}, the journal has {durable:?}")
         })?;
         let attempts = self
@@ -286,7 +291,9 @@ impl Oracle {
         let is_over = match known.state() {
             State::Final { at, .. } => at + limits.job_retention_ms <= now,
             State::Leased { until, .. } => until <= now,
-            State::Dated { .. } | State::Scheduled { .. } | State::Queued { .. } => known.expires_at() <= now,
+            State::Dated { .. } | State::Scheduled { .. } | State::Postponed { .. } | State::Queued { .. } => {
+                known.expires_at() <= now
+            }
         };
         // A job that time ends drops the oldest final one; dead ones are counted apart, and an unfinished job may
         // become either.
@@ -300,9 +307,11 @@ impl Oracle {
             || match known.state() {
                 State::Final { status: FinalStatus::Dead, .. } => of_dead,
                 State::Final { .. } => of_retained,
-                State::Dated { .. } | State::Scheduled { .. } | State::Queued { .. } | State::Leased { .. } => {
-                    of_retained || of_dead
-                }
+                State::Dated { .. }
+                | State::Scheduled { .. }
+                | State::Postponed { .. }
+                | State::Queued { .. }
+                | State::Leased { .. } => of_retained || of_dead,
             }
     }
 }

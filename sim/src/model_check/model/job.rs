@@ -78,7 +78,7 @@ impl ModelJob {
 
     /// Its place in the order of leasing; the smaller is leased first.
     pub(super) fn order(&self) -> (u8, JobSeq) {
-        let urgency = match self.asked.priority {
+        let urgency = match self.asked.priority.unwrap_or_default() {
             Priority::Critical => 0,
             Priority::High => 1,
             Priority::Normal => 2,
@@ -222,7 +222,9 @@ impl ModelJob {
     /// The answer to the result that ended this attempt.
     pub(super) fn answer_of(&self, attempt: &Attempt) -> CompletedStatus {
         match (&attempt.end, &self.state) {
-            (AttemptEnd::Failed { retry_at: Some(at), .. }, _) => CompletedStatus::RetryScheduled(*at),
+            (AttemptEnd::Failed { retry_at, .. }, _) if *retry_at != Timestamp::NEVER => {
+                CompletedStatus::RetryScheduled(*retry_at)
+            }
             (_, State::Final { status, .. }) => CompletedStatus::Final(*status),
             _ => panic!("a result without a retry ended its job"),
         }

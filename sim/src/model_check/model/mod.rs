@@ -150,7 +150,7 @@ impl Model {
             Command::Pull(pull) => self.pull(pull).map_or_else(Outcome::Refused, Outcome::Pulled),
             Command::Extend(extend) => {
                 let extended: Vec<_> = extend.leases.iter().map(|lease| self.extend(extend, *lease)).collect();
-                if extended.iter().any(|lease| matches!(lease, Extended::Until(_))) {
+                if extended.iter().any(|lease| matches!(lease, Extended::Until { .. })) {
                     self.note_seen(&extend.node);
                 }
                 Outcome::Extended(extended)
@@ -160,6 +160,7 @@ impl Model {
                 let taken = leases.iter().filter(|lease| self.reclaim(**lease)).map(|lease| lease.job);
                 Outcome::Reclaimed(taken.collect())
             }
+            other => unreachable!("the traffic has no {other:?}"),
         }
     }
 
@@ -215,7 +216,7 @@ impl Model {
         let mut counts = Counts::default();
         for job in &self.jobs {
             match job.state {
-                State::Dated { .. } | State::Scheduled { .. } => counts.scheduled += 1,
+                State::Dated { .. } | State::Scheduled { .. } | State::Postponed { .. } => counts.scheduled += 1,
                 State::Queued { .. } => counts.queued += 1,
                 State::Leased { .. } => counts.leased += 1,
                 State::Final { status: FinalStatus::Dead, .. } => counts.dead += 1,
@@ -448,7 +449,7 @@ impl Model {
     fn pull(&mut self, pull: &Pull) -> Result<Pulled, Refusal> {
         let inflight = self.jobs.iter().filter(|job| matches!(job.state, State::Leased { .. })).count() as u64;
         let held = self.nodes.get(&pull.node).map_or(0, |node| leases_of(&self.jobs, node.index));
-        let nothing = |defer_ms| Ok(Pulled { node: None, leases: Vec::new(), defer_ms });
+        let nothing = |defer_ms| Ok(Pulled { node: None, leases: Vec::new(), defer_ms, withheld: None });
         if inflight >= self.limits.inflight_max || held >= self.limits.leases_per_node_max {
             return nothing(DEFER_MS);
         }
@@ -472,7 +473,7 @@ impl Model {
             job.withheld_from = None;
             leases.push(Leased { lease: job.last_lease(), until });
         }
-        Ok(Pulled { node: Some(node), leases, defer_ms: Millis::ZERO })
+        Ok(Pulled { node: Some(node), leases, defer_ms: Millis::ZERO, withheld: None })
     }
 
     fn extend(&mut self, extend: &Extend, lease: LeaseRef) -> Extended {
@@ -486,7 +487,7 @@ impl Model {
         let later = until.max(self.now + self.lease_duration(extend.lease_duration_ms, lease.job));
         let until = if is_over { until } else { later };
         self.job_mut(lease.job).state = State::Leased { node, until };
-        Extended::Until(until)
+        Extended::Until { until, is_last: is_over }
     }
 
     fn complete(&mut self, complete: &Complete) -> Result<Completed, Refusal> {
@@ -522,7 +523,7 @@ impl Model {
                 error.len() <= ATTEMPT_ERROR_BYTES_MAX && unfinished + error.len() as u64 <= self.limits.queue_bytes_max
             };
             let error = complete.error.clone().filter(is_kept);
-            self.end_attempt(seq, AttemptEnd::Failed { at, mark, error, retry_at: None });
+            self.end_attempt(seq, AttemptEnd::Failed { at, mark, error, retry_at: Timestamp::NEVER });
             let has_room = unfinished <= self.limits.queue_bytes_max;
             self.retry_or_finish((seq, has_room), complete.is_retryable, sent)
         };
@@ -569,7 +570,7 @@ impl Model {
                     job.forgotten = job.attempts.len() - 1;
                 }
                 if let Some(Attempt { end: AttemptEnd::Failed { retry_at, .. }, .. }) = job.attempts.last_mut() {
-                    *retry_at = Some(due_at);
+                    *retry_at = due_at;
                 }
                 return CompletedStatus::RetryScheduled(due_at);
             }

@@ -32,6 +32,7 @@ fn complete(mark: u64) -> Command {
         is_retryable: true,
         mark: ResultMark::Content(mark),
         integrity: None,
+        retry_after_ms: None,
     })
 }
 

@@ -1,0 +1,276 @@
+//! Explaining: why a job does not run now, from the same predicates that gate its lease.
+//!
+//! Each reason names what lifts it, so that acting on it is enough: with all reasons lifted the job is leased by the next
+//! pull of its turn. An estimate of its start is the time until the jobs before it are leased at the rate of the last
+//! minute; it is absent where a reason has no end of its own. O(ready jobs of its class + nodes examined).
+
+use crate::hub::Hub;
+use crate::ids::JobSeq;
+use crate::limits::EXPLAIN_NODES_MAX;
+use crate::name::Name;
+use crate::outcome::FinalStatus;
+
+use crate::queue::job::{JobView, State};
+use crate::queue::kind_rules::Gate;
+use crate::registry::node::Liveness;
+use crate::room;
+use crate::rules;
+use crate::time::{Timestamp, Utc};
+
+/// Why a job does not run, and when it may.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Explanation {
+    /// All that hold now, in the order in which they are asked.
+    pub reasons: Vec<Reason>,
+    /// Ready jobs that are leased before it, of those that the same nodes may run; only of a ready job.
+    pub ahead: Option<u64>,
+    /// When it is expected to start.
+    pub starts_at: Option<Timestamp>,
+}
+
+/// One reason why a job does not run.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reason {
+    Ended(FinalStatus),
+    /// It runs.
+    Leased {
+        node: Name,
+        until: Timestamp,
+    },
+    /// It waits for an instant of the calendar.
+    RunAt {
+        until: Utc,
+    },
+    /// It waits until its delay is over.
+    Delayed {
+        until: Timestamp,
+    },
+    /// A retry that waits for its delay.
+    Backoff {
+        until: Timestamp,
+        attempts: u32,
+    },
+    /// A node gave it back more than once.
+    Released {
+        until: Timestamp,
+    },
+    /// A retry that waits for a credit of the retry budget; `ahead` of its kind wait longer.
+    RetryBudget {
+        ahead: u64,
+        next_at: Timestamp,
+    },
+    /// A retry that is not for the node of its last attempt before an instant.
+    Reserved {
+        node: Name,
+        until: Timestamp,
+    },
+    KindPaused {
+        reason: Option<Name>,
+        until: Timestamp,
+    },
+    KindFull {
+        leased: u64,
+        max: u64,
+    },
+    KindRate {
+        until: Timestamp,
+    },
+    HubFull {
+        leased: u64,
+        max: u64,
+    },
+    ZoneFull {
+        leased: u64,
+        max: u64,
+    },
+    /// No node may take it.
+    NoNode(Nodes),
+    /// It is ready, and nodes may take it: others come first, or none has asked yet.
+    Turn {
+        nodes: u64,
+    },
+}
+
+/// The nodes of a job's zone, and why none of them takes it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Nodes {
+    /// Nodes of its zone that were examined, up to [`EXPLAIN_NODES_MAX`].
+    pub in_zone: u64,
+    /// Online nodes of the zone that lack a requirement, by requirement.
+    pub lacking: Vec<(Name, u64)>,
+    /// Nodes that could run it and are not online.
+    pub offline: u64,
+    /// Nodes that could run it and are drained.
+    pub drained: u64,
+    /// Nodes that could run it and have as many leases as they may.
+    pub full: u64,
+}
+
+impl Reason {
+    /// The reason as one word.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Reason::Ended(_) => "final",
+            Reason::Leased { .. } => "leased",
+            Reason::RunAt { .. } => "run_at",
+            Reason::Delayed { .. } => "delay",
+            Reason::Backoff { .. } => "backoff",
+            Reason::Released { .. } => "released",
+            Reason::RetryBudget { .. } => "retry_budget",
+            Reason::Reserved { .. } => "reserved",
+            Reason::KindPaused { .. } => "kind_paused",
+            Reason::KindFull { .. } => "kind_full",
+            Reason::KindRate { .. } => "kind_rate",
+            Reason::HubFull { .. } => "hub_full",
+            Reason::ZoneFull { .. } => "zone_full",
+            Reason::NoNode(nodes) => match nodes {
+                Nodes { full: 1.., .. } => "nodes_full",
+                Nodes { drained: 1.., .. } => "nodes_drained",
+                Nodes { offline: 1.., .. } => "nodes_offline",
+                _ => "no_node",
+            },
+            Reason::Turn { .. } => "turn",
+        }
+    }
+
+    /// When it ends by itself, on the hub's time; `None` if something else has to happen.
+    pub fn until(&self, hub: &Hub) -> Option<Timestamp> {
+        let until = match self {
+            Reason::RunAt { until } => hub.calendar().instant(*until),
+            Reason::Delayed { until }
+            | Reason::Backoff { until, .. }
+            | Reason::Released { until }
+            | Reason::KindPaused { until, .. }
+            | Reason::KindRate { until } => *until,
+            Reason::RetryBudget { next_at, .. } => *next_at,
+            _ => return None,
+        };
+        (until != Timestamp::NEVER).then_some(until)
+    }
+}
+
+impl Hub {
+    /// Why a job does not run now; `None` if it is unknown.
+    pub fn explain(&self, seq: JobSeq) -> Option<Explanation> {
+        let job = self.queue().get(seq)?;
+        let only = |reason| Some(Explanation { reasons: vec![reason], ahead: None, starts_at: None });
+        match job.state() {
+            State::Final { status, .. } => return only(Reason::Ended(status)),
+            State::Leased { until, .. } => {
+                let node = job.leased_to().expect("a leased job has a node").clone();
+                return only(Reason::Leased { node, until });
+            }
+            _ => {}
+        }
+        let mut reasons = Vec::new();
+        reasons.extend(self.wait_of(job));
+        let is_ready = matches!(job.state(), State::Queued { .. });
+        reasons.extend(self.gates_of(job));
+        let nodes_reason = self.nodes_for(job);
+        let has_nodes = matches!(nodes_reason, Reason::Turn { .. });
+        if !has_nodes || (reasons.is_empty() && is_ready) {
+            reasons.push(nodes_reason);
+        }
+        let ahead = is_ready.then(|| self.queue().ahead_of(seq));
+        let starts_at = self.start_of(&reasons, ahead.unwrap_or(0));
+        Some(Explanation { reasons, ahead, starts_at })
+    }
+
+    /// What a job that is not ready waits for, or for which node a ready one does.
+    fn wait_of(&self, job: JobView<'_>) -> Option<Reason> {
+        match job.state() {
+            State::Dated { run_at } => Some(Reason::RunAt { until: run_at }),
+            State::Scheduled { due_at } => Some(match job.attempts().next_back() {
+                None => Reason::Delayed { until: due_at },
+                Some(attempt) if attempt.end.is_returned() => Reason::Released { until: due_at },
+                Some(_) => Reason::Backoff { until: due_at, attempts: job.attempts_charged() },
+            }),
+            State::Postponed { .. } => {
+                let (ahead, next_at) = self.queue().budget_wait(self.limits(), job.seq());
+                Some(Reason::RetryBudget { ahead, next_at })
+            }
+            State::Queued { .. } => {
+                job.withheld_from().map(|(node, until)| Reason::Reserved { node: node.clone(), until })
+            }
+            State::Leased { .. } | State::Final { .. } => None,
+        }
+    }
+
+    /// Which limits keep any job of its kind and zone from being leased.
+    fn gates_of(&self, job: JobView<'_>) -> Vec<Reason> {
+        let (queue, limits) = (self.queue(), self.limits());
+        let mut reasons = Vec::new();
+        let kind = job.kind();
+        match queue.kind_gate(self.now(), kind) {
+            Gate::Open => {}
+            Gate::Paused(until) => {
+                let pause = queue.kind_rules(kind).0.pause.as_ref();
+                reasons.push(Reason::KindPaused { reason: pause.and_then(|pause| pause.reason.clone()), until });
+            }
+            Gate::Full => {
+                let max = queue.kind_rules(kind).0.inflight_max.unwrap_or(0);
+                reasons.push(Reason::KindFull { leased: queue.leases_of_kind(kind), max });
+            }
+            Gate::RateLimited(until) => reasons.push(Reason::KindRate { until }),
+        }
+        let leased = queue.counts().leased;
+        if rules::room_in_hub(limits.inflight_max, leased) == 0 {
+            reasons.push(Reason::HubFull { leased, max: limits.inflight_max });
+        }
+        let in_zone = queue.leases_in_zone(&job.class().zone);
+        if rules::room_in_zone(limits.leases_per_zone_max, in_zone) == 0 {
+            reasons.push(Reason::ZoneFull { leased: in_zone, max: limits.leases_per_zone_max });
+        }
+        reasons
+    }
+
+    /// Whether a node may take it: one that is online, matches, is not drained and has room.
+    fn nodes_for(&self, job: JobView<'_>) -> Reason {
+        let (class, mut nodes, mut free) = (job.class(), Nodes::default(), 0);
+        let mut lacking: Vec<_> = class.requires.iter().map(|name| (name.clone(), 0)).collect();
+        let withheld_from = job.withheld_from().map(|(node, _)| node);
+        for node in self.registry().iter().take(EXPLAIN_NODES_MAX) {
+            if *node.zone() != class.zone {
+                continue;
+            }
+            nodes.in_zone += 1;
+            let is_online = node.liveness() == Liveness::Online;
+            if !class.admits(node.zone(), node.capabilities()) {
+                let lacks = |name: &Name| !node.capabilities().iter().any(|own| own == name);
+                lacking.iter_mut().filter(|(name, _)| is_online && lacks(name)).for_each(|(_, count)| *count += 1);
+            } else if !is_online {
+                nodes.offline += 1;
+            } else if node.drain().is_some() {
+                nodes.drained += 1;
+            } else if rules::room_at_node(self.limits().leases_per_node_max, node.leases()) == 0 {
+                nodes.full += 1;
+            } else if withheld_from != Some(node.name()) {
+                free += 1;
+            }
+        }
+        if free > 0 || withheld_from.is_some() {
+            return Reason::Turn { nodes: free };
+        }
+        lacking.retain(|(_, count)| *count > 0);
+        nodes.lacking = lacking;
+        Reason::NoNode(nodes)
+    }
+
+    /// When a job is expected to start: when its last reason has ended, and those ahead of it are leased at the rate of
+    /// the last minute.
+    fn start_of(&self, reasons: &[Reason], ahead: u64) -> Option<Timestamp> {
+        let mut at = self.now();
+        for reason in reasons {
+            match reason {
+                Reason::Turn { .. } => {}
+                // Another node may take it at once.
+                Reason::Reserved { .. } => {}
+                // A place becomes free as leases end.
+                Reason::KindFull { .. } | Reason::HubFull { .. } | Reason::ZoneFull { .. } => {}
+                Reason::NoNode(nodes) if nodes.full > 0 => {}
+                reason => at = at.max(reason.until(self)?),
+            }
+        }
+        Some(at + room::time_to_lease(self.telemetry(), self.now(), ahead + 1)?)
+    }
+}

@@ -1,0 +1,182 @@
+//! Dead letters: operators list them, look at them, requeue and discard them.
+
+mod acts;
+mod filter;
+
+use super::problem::Problem;
+use super::query::Query;
+use super::{Answer, Caller, Service, jobs, path, reply};
+use crate::http::{Method, Request};
+use crate::object::object;
+use sheratan_core::{ActOn, Command, JobSeq, Outcome, Timestamp};
+
+/// The paths of this resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route<'a> {
+    /// A page of dead letters.
+    List,
+    /// One dead letter, by its job's id.
+    One(&'a str),
+    /// Requeue one.
+    Requeue(&'a str),
+    /// Requeue or discard many.
+    Many(ActOn),
+    /// All acts on many.
+    Acts,
+    /// One act on many.
+    Act(&'a str),
+    /// End an act on many.
+    CancelAct(&'a str),
+}
+
+/// The most letters on one page.
+const PAGE_LETTERS_MAX: u64 = 1_000;
+
+/// The most letters examined for one page, about 2 ms.
+const EXAMINED_MAX: usize = 10_000;
+
+/// The parameters of a page.
+const PAGE_QUERY: &[&str] = &["kind", "error", "reason", "before_utc", "after_utc", "limit", "cursor"];
+
+impl<'a> Route<'a> {
+    pub fn find(path: &'a str) -> Option<Self> {
+        match path {
+            "/mesh/dlq" => Some(Route::List),
+            "/mesh/dlq/requeue" => Some(Route::Many(ActOn::Requeue)),
+            "/mesh/dlq/discard" => Some(Route::Many(ActOn::Discard)),
+            "/mesh/dlq/acts" => Some(Route::Acts),
+            _ if path.starts_with("/mesh/dlq/acts/") => {
+                let cancel = || path::parameter(path.strip_suffix("/cancel")?, "/mesh/dlq/acts/").map(Route::CancelAct);
+                path::parameter(path, "/mesh/dlq/acts/").map(Route::Act).or_else(cancel)
+            }
+            _ => {
+                let requeue = || path::parameter(path.strip_suffix("/requeue")?, "/mesh/dlq/").map(Route::Requeue);
+                path::parameter(path, "/mesh/dlq/").map(Route::One).or_else(requeue)
+            }
+        }
+    }
+
+    /// Its label in the metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Route::List => "dlq",
+            Route::One(_) => "dlq_one",
+            Route::Requeue(_) => "dlq_requeue",
+            Route::Many(ActOn::Requeue) => "dlq_requeue_many",
+            Route::Many(ActOn::Discard) => "dlq_discard_many",
+            Route::Acts => "dlq_acts",
+            Route::Act(_) => "dlq_act",
+            Route::CancelAct(_) => "dlq_act_cancel",
+        }
+    }
+
+    /// Its methods, as `Allow` lists them.
+    pub const fn methods(&self) -> &'static str {
+        match self {
+            Route::List | Route::Acts | Route::Act(_) => "GET, HEAD",
+            Route::One(_) => "GET, HEAD, DELETE",
+            Route::Requeue(_) | Route::Many(_) | Route::CancelAct(_) => "POST",
+        }
+    }
+
+    /// Whether a request for it may do something that the audit log has an event for.
+    pub const fn leaves_events(&self) -> bool {
+        !matches!(self, Route::List | Route::Acts | Route::Act(_))
+    }
+
+    /// Whether its reply shows the state of jobs.
+    pub const fn is_read(&self) -> bool {
+        matches!(self, Route::List | Route::One(_))
+    }
+}
+
+impl Service {
+    pub(super) fn handle_letters(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        route: Route,
+    ) -> Result<Answer, Problem> {
+        match route {
+            Route::List => self.list_letters(request),
+            Route::One(id) if *request.method() == Method::Delete => {
+                let job = self.parse_job(id)?;
+                self.act_on_letter(now, caller, job, Command::Discard(job), "failed")
+            }
+            Route::One(id) => {
+                let job = self.parse_job(id)?;
+                let is_dead = |job: sheratan_core::JobView<'_>| job.status() == "dead";
+                if !self.hub.queue().get(job).is_some_and(is_dead) {
+                    return Err(Problem::unknown_job());
+                }
+                Ok(Answer::Reply(self.job_reply(job)))
+            }
+            Route::Requeue(id) => {
+                let job = self.parse_job(id)?;
+                self.act_on_letter(now, caller, job, Command::Requeue(job), "queued")
+            }
+            Route::Many(what) => self.begin_act(now, caller, request, what),
+            Route::Acts => Ok(Answer::Reply(self.list_acts())),
+            Route::Act(id) => self.read_act(parse_act(id)?).map(Answer::Reply),
+            Route::CancelAct(id) => self.cancel_act(now, caller, parse_act(id)?),
+        }
+    }
+
+    /// The job that an id in a path names.
+    pub(super) fn parse_job(&self, id: &str) -> Result<JobSeq, Problem> {
+        self.hub.ids().parse_job_id(id).ok_or_else(Problem::unknown_job)
+    }
+
+    fn act_on_letter(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        job: JobSeq,
+        command: Command,
+        status: &str,
+    ) -> Result<Answer, Problem> {
+        match self.execute(now, self.asker(caller), command)? {
+            Outcome::Done => Ok(Answer::Reply(reply::ok(|out| {
+                out.flag("ok", true).plain("job_id", self.hub.ids().job_id(job)).plain("status", status);
+            }))),
+            outcome => Err(self.problem_of(now, outcome)),
+        }
+    }
+
+    /// A page of letters in the order in which they ended. The cursor is a letter's final number, so it stays valid
+    /// whatever leaves or comes.
+    fn list_letters(&self, request: &Request) -> Result<Answer, Problem> {
+        if let Some(reason) = self.why_pages_are_hidden() {
+            return Err(Problem::not_durable(reason));
+        }
+        let query = Query::parse(request.query(), PAGE_QUERY)?;
+        let limit = query.number("limit", 1..=PAGE_LETTERS_MAX)?.unwrap_or(100) as usize;
+        let from = query.number("cursor", 0..=u64::MAX)?.unwrap_or(0);
+        let filter = filter::of_query(&query, self.hub.calendar())?;
+        let (mut page, mut scanned, mut next) = (Vec::new(), 0_u64, None);
+        for (number, letter) in self.hub.queue().letters_from(from, filter.kind.as_deref()) {
+            if page.len() == limit || scanned == EXAMINED_MAX as u64 {
+                next = Some(number);
+                break;
+            }
+            scanned += 1;
+            page.extend(Some(letter).filter(|letter| filter.matches(letter)));
+        }
+        Ok(Answer::Reply(reply::ok(|out| {
+            out.flag("ok", true);
+            out.array("letters", page, |out, letter| object(out, |out| jobs::write_members(out, &self.hub, letter)));
+            out.number("total", self.hub.counts().dead).number("scanned", scanned);
+            match next {
+                Some(next) => out.plain("next_cursor", next),
+                None => out.raw("next_cursor", b"null"),
+            };
+        })))
+    }
+}
+
+/// The act that an id in a path names.
+fn parse_act(text: &str) -> Result<u32, Problem> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number).ok_or_else(Problem::unknown_act)
+}

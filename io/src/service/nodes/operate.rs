@@ -1,0 +1,73 @@
+//! Nodes in and out of service: operators drain, resume and remove them.
+
+use crate::http::Request;
+use crate::service::body::{self, Fields};
+use crate::service::problem::Problem;
+use crate::service::{Answer, Caller, Service, query, reply};
+use sheratan_core::{Command, Drain, Name, Origin, Outcome, Timestamp};
+
+/// The longest deadline of a drain: a week.
+const DEADLINE_SECS: std::ops::RangeInclusive<u64> = 0..=7 * 86_400;
+
+impl Service {
+    pub(super) fn drain_node(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        node: &str,
+    ) -> Result<Answer, Problem> {
+        let body: &[u8] = if request.body().is_empty() { b"{}" } else { request.body() };
+        let fields = Fields::parse_strict(body, &["deadline_sec", "reason"])?;
+        let node = node_of(node)?;
+        let (deadline_ms, reason) = (fields.seconds("deadline_sec", DEADLINE_SECS)?, fields.key("reason")?);
+        self.operate_node(now, caller, node.clone(), Command::Drain(Drain { node, deadline_ms, reason }))
+    }
+
+    pub(super) fn resume_node(&mut self, now: Timestamp, caller: &Caller, node: &str) -> Result<Answer, Problem> {
+        let node = node_of(node)?;
+        self.operate_node(now, caller, node.clone(), Command::Resume(node))
+    }
+
+    pub(super) fn remove_node(&mut self, now: Timestamp, caller: &Caller, node: &str) -> Result<Answer, Problem> {
+        if Origin::of(caller.ip) != Origin::Loopback {
+            return Err(Problem::admin_local_only());
+        }
+        let node = node_of(node)?;
+        self.operate_node(now, caller, node.clone(), Command::RemoveNode(node))
+    }
+
+    pub(super) fn read_node(&self, node: &str) -> Result<Answer, Problem> {
+        let node = node_of(node)?;
+        let record = self.hub.registry().by_name(&node).ok_or_else(Problem::unknown_node)?;
+        Ok(Answer::Reply(reply::ok(|out| {
+            out.flag("ok", true).object("nodes", |out| {
+                super::registry::write_node(out, &self.hub, record, self.quiet_nodes.seen_at(record));
+            });
+        })))
+    }
+
+    fn operate_node(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        node: Name,
+        command: Command,
+    ) -> Result<Answer, Problem> {
+        match self.execute(now, self.asker(caller), command)? {
+            Outcome::Done => Ok(Answer::Reply(reply::ok(|out| {
+                out.flag("ok", true).text("node_id", &node);
+                if let Some(record) = self.hub.registry().by_name(&node) {
+                    out.flag("drained", record.drain().is_some()).number("leases", record.leases());
+                }
+            }))),
+            outcome => Err(self.problem_of(now, outcome)),
+        }
+    }
+}
+
+/// The node that a path names.
+fn node_of(encoded: &str) -> Result<Name, Problem> {
+    let text = query::decode_segment(encoded);
+    body::name("node_id", &text.ok_or_else(|| Problem::bad_request("the path is not well encoded"))?)
+}

@@ -1,0 +1,145 @@
+//! Orphans: results of jobs that the hub does not know. Operators list them, and adopt or discard them one by one.
+
+use super::body::{self, Fields};
+use super::problem::Problem;
+use super::query::Query;
+use super::{Answer, Caller, Service, path, reply};
+use crate::http::{Method, Request};
+use crate::object::{Object, object};
+use sheratan_core::{AdoptOrphan, Command, Hub, Orphan, Outcome, Timestamp};
+
+/// The paths of this resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route<'a> {
+    /// A page of orphans.
+    List,
+    /// One orphan, by its id.
+    One(&'a str),
+    /// Make one the result of a job.
+    Adopt(&'a str),
+}
+
+/// The most orphans on one page.
+const PAGE_ORPHANS_MAX: u64 = 1_000;
+
+impl<'a> Route<'a> {
+    pub fn find(path: &'a str) -> Option<Self> {
+        match path {
+            "/mesh/orphans" => Some(Route::List),
+            _ => {
+                let adopt = || path::parameter(path.strip_suffix("/adopt")?, "/mesh/orphans/").map(Route::Adopt);
+                path::parameter(path, "/mesh/orphans/").map(Route::One).or_else(adopt)
+            }
+        }
+    }
+
+    /// Its label in the metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Route::List => "orphans",
+            Route::One(_) => "orphan",
+            Route::Adopt(_) => "orphan_adopt",
+        }
+    }
+
+    /// Its methods, as `Allow` lists them.
+    pub const fn methods(&self) -> &'static str {
+        match self {
+            Route::List => "GET, HEAD",
+            Route::One(_) => "GET, HEAD, DELETE",
+            Route::Adopt(_) => "POST",
+        }
+    }
+
+    /// Whether a request for it may do something that the audit log has an event for.
+    pub const fn leaves_events(&self) -> bool {
+        !matches!(self, Route::List)
+    }
+}
+
+impl Service {
+    pub(super) fn handle_orphans(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        route: Route,
+    ) -> Result<Answer, Problem> {
+        match route {
+            Route::List => self.list_orphans(request),
+            Route::One(id) if *request.method() == Method::Delete => {
+                let orphan = parse_id(id)?;
+                match self.execute(now, self.asker(caller), Command::DiscardOrphan(orphan))? {
+                    Outcome::Done => Ok(Answer::Reply(reply::ok(|out| _ = out.flag("ok", true)))),
+                    outcome => Err(self.problem_of(now, outcome)),
+                }
+            }
+            Route::One(id) => {
+                let orphan = self.hub.orphans().get(parse_id(id)?).ok_or_else(Problem::unknown_orphan)?;
+                Ok(Answer::Reply(reply::ok(|out| {
+                    out.flag("ok", true).object("orphan", |out| write_orphan(out, &self.hub, orphan, true));
+                })))
+            }
+            Route::Adopt(id) => self.adopt_orphan(now, caller, request, id),
+        }
+    }
+
+    /// The result becomes that of the job that the body names, or of the one that it was sent for.
+    fn adopt_orphan(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        id: &str,
+    ) -> Result<Answer, Problem> {
+        let body: &[u8] = if request.body().is_empty() { b"{}" } else { request.body() };
+        let fields = Fields::parse_strict(body, &["job_id"])?;
+        let id = parse_id(id)?;
+        let orphan = self.hub.orphans().get(id).ok_or_else(Problem::unknown_orphan)?;
+        let named = fields.text("job_id")?;
+        let job = self.parse_job(named.as_deref().unwrap_or(&orphan.parked.job_id))?;
+        match self.execute(now, self.asker(caller), Command::AdoptOrphan(AdoptOrphan { orphan: id, job }))? {
+            Outcome::Completed(completed) => Ok(Answer::Reply(reply::ok(|out| {
+                super::results::write_completed(out, &self.hub, &completed);
+            }))),
+            outcome => Err(self.problem_of(now, outcome)),
+        }
+    }
+
+    fn list_orphans(&self, request: &Request) -> Result<Answer, Problem> {
+        let query = Query::parse(request.query(), &["limit", "cursor"])?;
+        let limit = query.number("limit", 1..=PAGE_ORPHANS_MAX)?.unwrap_or(100) as usize;
+        let from = query.number("cursor", 0..=u64::MAX)?.unwrap_or(0);
+        let mut orphans = self.hub.orphans().iter_from(from);
+        let page: Vec<_> = orphans.by_ref().take(limit).collect();
+        let next = orphans.next().map(|orphan| orphan.id);
+        Ok(Answer::Reply(reply::ok(|out| {
+            out.flag("ok", true).array("orphans", page, |out, orphan| {
+                object(out, |out| write_orphan(out, &self.hub, orphan, false));
+            });
+            out.number("total", self.hub.orphans().len() as u64);
+            match next {
+                Some(next) => out.plain("next_cursor", next),
+                None => out.raw("next_cursor", b"null"),
+            };
+        })))
+    }
+}
+
+fn parse_id(text: &str) -> Result<u64, Problem> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    body::number("the orphan's id", text.parse().ok().filter(|_| is_number), 0..=u64::MAX)
+}
+
+fn write_orphan(out: &mut Object, hub: &Hub, orphan: &Orphan, is_whole: bool) {
+    let parked = &orphan.parked;
+    out.number("orphan_id", orphan.id).text("job_id", &parked.job_id);
+    if let Some(node) = &parked.node {
+        out.text("node_id", node);
+    }
+    // `result_ok` and not `ok`, which says whether the request went well.
+    out.flag("result_ok", parked.ok).time("received_utc", hub.calendar().utc(orphan.at));
+    if is_whole {
+        out.payload("result", parked.result.as_ref()).payload("error", parked.error.as_ref());
+    }
+}

@@ -1,0 +1,219 @@
+//! What operators do, as lines: rules of kinds, dead letters, nodes in and out of service.
+
+use crate::command::{MARK, PRIORITY, content_mark, print_mark};
+use crate::values::{self, DURATION, INSTANT, INTEGRITY, JOB, NAME, NUMBER, NUMBER_32, PAYLOAD};
+use crate::words::{Kind, Printed, WordError, Words};
+use sheratan_core::{
+    ActOn, AdoptOrphan, BeginAct, Command, Drain, EndReason, KindRules, LetterFilter, OnExhausted, OnLettersFull,
+    ParkResult, Pause, SetKind,
+};
+
+/// The verbs of operators' commands.
+pub(crate) const VERBS: &[&str] = &[
+    "set_kind",
+    "requeue",
+    "discard",
+    "drain",
+    "resume",
+    "remove_node",
+    "begin",
+    "cancel_act",
+    "orphan",
+    "adopt",
+    "discard_orphan",
+];
+
+const ACT_ON: Kind<ActOn> = Kind {
+    expected: "requeue or discard",
+    read: |text| [ActOn::Requeue, ActOn::Discard].into_iter().find(|what| what.as_str() == text),
+};
+const REASON: Kind<EndReason> =
+    Kind { expected: "why a job ended, such as attempts or lost", read: EndReason::from_word };
+const ON_EXHAUSTED: Kind<OnExhausted> = Kind {
+    expected: "park or drop",
+    read: |text| match text {
+        "park" => Some(OnExhausted::Park),
+        "drop" => Some(OnExhausted::Drop),
+        _ => None,
+    },
+};
+const ON_LETTERS_FULL: Kind<OnLettersFull> = Kind {
+    expected: "evict or refuse",
+    read: |text| match text {
+        "evict" => Some(OnLettersFull::Evict),
+        "refuse" => Some(OnLettersFull::Refuse),
+        _ => None,
+    },
+};
+
+pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordError> {
+    Ok(match verb {
+        "set_kind" => Command::SetKind(Box::new(parse_set_kind(words)?)),
+        "requeue" => Command::Requeue(words.take(&JOB)?),
+        "discard" => Command::Discard(words.take(&JOB)?),
+        "drain" => {
+            let node = words.take(&NAME)?;
+            let options = words.options(&["deadline", "reason"], &[])?;
+            Command::Drain(Drain {
+                node,
+                deadline_ms: options.get("deadline", &DURATION)?,
+                reason: options.get("reason", &NAME)?,
+            })
+        }
+        "resume" => Command::Resume(words.take(&NAME)?),
+        "remove_node" => Command::RemoveNode(words.take(&NAME)?),
+        "begin" => Command::BeginAct(Box::new(parse_act(words)?)),
+        "cancel_act" => Command::CancelAct(words.take(&NUMBER_32)?),
+        "orphan" => Command::ParkResult(Box::new(parse_orphan(words)?)),
+        "adopt" => {
+            let orphan = words.take(&NUMBER)?;
+            Command::AdoptOrphan(AdoptOrphan { orphan, job: words.take(&JOB)? })
+        }
+        "discard_orphan" => Command::DiscardOrphan(words.take(&NUMBER)?),
+        _ => unreachable!("it is one of the verbs of operators"),
+    })
+}
+
+pub(crate) fn print_drain(drain: &Drain) -> String {
+    Printed::new("drain")
+        .word(values::name(&drain.node))
+        .maybe("deadline", &drain.deadline_ms, |ms| values::duration(*ms))
+        .maybe("reason", &drain.reason, |name| values::name(name))
+        .end()
+}
+
+fn parse_act(words: &mut Words<'_>) -> Result<BeginAct, WordError> {
+    let what = words.take(&ACT_ON)?;
+    let options = words.options(&["kind", "error", "reason", "before", "after", "rate", "count_max"], &[])?;
+    let filter = LetterFilter {
+        kind: options.get("kind", &NAME)?,
+        error: options.get("error", &NAME)?,
+        reason: options.get("reason", &REASON)?,
+        before: options.get("before", &INSTANT)?,
+        after: options.get("after", &INSTANT)?,
+    };
+    Ok(BeginAct {
+        what,
+        filter,
+        rate_per_sec: options.get("rate", &NUMBER_32)?,
+        count_max: options.get("count_max", &NUMBER)?,
+    })
+}
+
+pub(crate) fn print_act(begin: &BeginAct) -> String {
+    let BeginAct { what, filter, rate_per_sec, count_max } = begin;
+    Printed::new("begin")
+        .word(what.as_str())
+        .maybe("kind", &filter.kind, |name| values::name(name))
+        .maybe("error", &filter.error, |name| values::name(name))
+        .maybe("reason", &filter.reason, |reason| reason.as_str().to_owned())
+        .maybe("before", &filter.before, |at| values::instant(*at))
+        .maybe("after", &filter.after, |at| values::instant(*at))
+        .maybe("rate", rate_per_sec, u32::to_string)
+        .maybe("count_max", count_max, u64::to_string)
+        .end()
+}
+
+fn parse_orphan(words: &mut Words<'_>) -> Result<ParkResult, WordError> {
+    let job_id = words.take(&NAME)?;
+    let options = words.options(&["node", "result", "error", "mark", "integrity"], &["failed"])?;
+    let (result, error) = (options.get("result", &PAYLOAD)?, options.get("error", &PAYLOAD)?);
+    let ok = !options.has("failed");
+    let mark = options.get("mark", &MARK)?.unwrap_or_else(|| content_mark(ok, &result, &error));
+    let integrity = options.get("integrity", &INTEGRITY)?.map(Box::new);
+    Ok(ParkResult { job_id, node: options.get("node", &NAME)?, ok, result, error, mark, integrity })
+}
+
+pub(crate) fn print_orphan(parked: &ParkResult) -> String {
+    let ParkResult { job_id, node, ok, result, error, mark, integrity } = parked;
+    Printed::new("orphan")
+        .word(values::name(job_id))
+        .maybe("node", node, |name| values::name(name))
+        .maybe("result", result, values::payload)
+        .maybe("error", error, values::payload)
+        .unless(&content_mark(*ok, result, error), "mark", mark, print_mark)
+        .maybe("integrity", integrity, |integrity| values::integrity(integrity))
+        .flag(!ok, "failed")
+        .end()
+}
+
+fn parse_set_kind(words: &mut Words<'_>) -> Result<SetKind, WordError> {
+    let kind = words.take(&NAME)?;
+    const OPTIONS: &[&str] = &[
+        "inflight",
+        "rate",
+        "burst",
+        "priority",
+        "for",
+        "ttl",
+        "attempts_max",
+        "losses_max",
+        "max_run",
+        "retry_base",
+        "retry_cap",
+        "exhausted",
+        "letters_max",
+        "letters_full",
+        "paused_until",
+        "pause_reason",
+        "expect",
+    ];
+    let options = words.options(OPTIONS, &["paused"])?;
+    let (until, reason) = (options.get("paused_until", &INSTANT)?, options.get("pause_reason", &NAME)?);
+    let is_paused = options.has("paused") || until.is_some() || reason.is_some();
+    let rules = KindRules {
+        inflight_max: options.get("inflight", &NUMBER)?,
+        leases_per_1000_sec: options.get("rate", &NUMBER)?,
+        burst: options.get("burst", &NUMBER_32)?,
+        priority: options.get("priority", &PRIORITY)?,
+        lease_duration_ms: options.get("for", &DURATION)?,
+        ttl_ms: options.get("ttl", &DURATION)?,
+        attempts_max: options.get("attempts_max", &NUMBER_32)?,
+        losses_max: options.get("losses_max", &NUMBER_32)?,
+        max_run_ms: options.get("max_run", &DURATION)?,
+        retry_delay_ms_base: options.get("retry_base", &DURATION)?,
+        retry_delay_ms_cap: options.get("retry_cap", &DURATION)?,
+        on_exhausted: options.get("exhausted", &ON_EXHAUSTED)?,
+        letters_max: options.get("letters_max", &NUMBER)?,
+        on_letters_full: options.get("letters_full", &ON_LETTERS_FULL)?,
+        pause: is_paused.then_some(Pause { reason, until }),
+    };
+    Ok(SetKind { kind, rules, expected: options.get("expect", &NUMBER)? })
+}
+
+pub(crate) fn print_set_kind(set: &SetKind) -> String {
+    let SetKind { kind, rules, expected } = set;
+    let exhausted_word = |on_exhausted: &OnExhausted| match on_exhausted {
+        OnExhausted::Park => "park".to_owned(),
+        OnExhausted::Drop => "drop".to_owned(),
+    };
+    let full_word = |on_full: &OnLettersFull| match on_full {
+        OnLettersFull::Evict => "evict".to_owned(),
+        OnLettersFull::Refuse => "refuse".to_owned(),
+    };
+    let line = Printed::new("set_kind")
+        .word(values::name(kind))
+        .maybe("inflight", &rules.inflight_max, u64::to_string)
+        .maybe("rate", &rules.leases_per_1000_sec, u64::to_string)
+        .maybe("burst", &rules.burst, u32::to_string)
+        .maybe("priority", &rules.priority, |priority| priority.as_str().to_owned())
+        .maybe("for", &rules.lease_duration_ms, |ms| values::duration(*ms))
+        .maybe("ttl", &rules.ttl_ms, |ms| values::duration(*ms))
+        .maybe("attempts_max", &rules.attempts_max, u32::to_string)
+        .maybe("losses_max", &rules.losses_max, u32::to_string)
+        .maybe("max_run", &rules.max_run_ms, |ms| values::duration(*ms))
+        .maybe("retry_base", &rules.retry_delay_ms_base, |ms| values::duration(*ms))
+        .maybe("retry_cap", &rules.retry_delay_ms_cap, |ms| values::duration(*ms))
+        .maybe("exhausted", &rules.on_exhausted, exhausted_word)
+        .maybe("letters_max", &rules.letters_max, u64::to_string)
+        .maybe("letters_full", &rules.on_letters_full, full_word);
+    let line = match &rules.pause {
+        None => line,
+        Some(Pause { reason: None, until: None }) => line.flag(true, "paused"),
+        Some(Pause { reason, until }) => {
+            line.maybe("paused_until", until, |at| values::instant(*at))
+                .maybe("pause_reason", reason, |name| values::name(name))
+        }
+    };
+    line.maybe("expect", expected, u64::to_string).end()
+}
