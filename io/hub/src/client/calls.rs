@@ -2,7 +2,6 @@
 //!
 //! Payloads (`params`, `result`, `error`) stay the JSON text as received: nothing here parses or re-serialises them.
 
-use super::integrity::JobIntegrity;
 use super::{CallError, Client, Plane};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -239,6 +238,15 @@ pub struct JobView {
     /// The checksum of both, if it ended with a result.
     #[serde(default)]
     pub integrity: Option<JobIntegrity>,
+}
+
+/// The checksum that a final job shows.
+#[derive(Clone, Deserialize, Debug)]
+pub struct JobIntegrity {
+    /// Who made it, and how it was checked.
+    pub mode: String,
+    /// In hex.
+    pub sha256: String,
 }
 
 /// One attempt at a job.

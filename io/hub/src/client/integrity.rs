@@ -1,18 +1,8 @@
 //! The integrity of a final job: whether what the hub shows is what the job's worker sent.
 
-use super::calls::JobView;
-use serde::Deserialize;
+use super::calls::{JobIntegrity, JobView};
 use sheratan_core::Payload;
 use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
-
-/// The checksum that a final job shows.
-#[derive(Clone, Deserialize, Debug)]
-pub struct JobIntegrity {
-    /// Who made it, and how it was checked.
-    pub mode: String,
-    /// In hex.
-    pub sha256: String,
-}
 
 /// What a job's checksum says of its result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,7 +1,7 @@
 //! Exposition: families as OpenMetrics 1.0.0 (<https://prometheus.io/docs/specs/om/open_metrics_spec/>), written by the
 //! Prometheus project's own library, and in the older text format 0.0.4, which is derived from it.
 
-use super::families::{Family, Series, Value};
+use super::family::{Family, Series, Value};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;

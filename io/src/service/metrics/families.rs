@@ -1,49 +1,15 @@
 //! Families: the metrics as Prometheus names them, `sheratan_hub_*` in base units.
 
+use super::family::{Family, Series, Value};
 use super::kinds;
 use crate::service::{Plane, Service};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::kinds::{KindCounts, OTHER};
-use sheratan_core::telemetry::timing::{Timing, Totals};
+use sheratan_core::telemetry::timing::Timing;
 use sheratan_core::{Account, DropReason, FinalStatus, Liveness, Timestamp};
 use std::collections::BTreeMap;
-
-/// One metric with all its series. The name is without prefix, unit and the `_total` of counters.
-#[derive(Debug)]
-pub struct Family {
-    /// Its name.
-    pub name: &'static str,
-    /// Its description, without a full stop at the end.
-    pub help: &'static str,
-    /// The base unit, which ends the name.
-    pub unit: Option<Unit>,
-    /// Its type for Prometheus.
-    pub kind: MetricType,
-    /// The series.
-    pub series: Vec<Series>,
-}
-
-/// One series: its labels and its value.
-#[derive(Debug)]
-pub struct Series {
-    /// Label and value.
-    pub labels: Vec<(&'static str, String)>,
-    /// The value.
-    pub value: Value,
-}
-
-/// A series' value.
-#[derive(Debug)]
-pub enum Value {
-    /// Of a counter or a gauge.
-    Number(u64),
-    /// An instant in seconds.
-    Seconds(f64),
-    /// Of a histogram.
-    Totals(Totals),
-}
 
 /// Families under construction.
 struct Families(Vec<Family>);
@@ -64,7 +30,7 @@ impl Families {
     }
 
     fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
-        self.add(MetricType::Counter, name, None, help, vec![one(value)]);
+        self.add(MetricType::Counter, name, None, help, vec![Series::one(value)]);
     }
 
     /// A counter with one series for each value of a label.
@@ -75,11 +41,11 @@ impl Families {
         label: &'static str,
         values: [(&'static str, u64); N],
     ) {
-        self.add(MetricType::Counter, name, None, help, values.map(|value| labelled(label, value)).into());
+        self.add(MetricType::Counter, name, None, help, values.map(|value| Series::labelled(label, value)).into());
     }
 
     fn gauge(&mut self, name: &'static str, help: &'static str, value: u64) {
-        self.add(MetricType::Gauge, name, None, help, vec![one(value)]);
+        self.add(MetricType::Gauge, name, None, help, vec![Series::one(value)]);
     }
 
     fn gauges<const N: usize>(
@@ -89,25 +55,17 @@ impl Families {
         label: &'static str,
         values: [(&'static str, u64); N],
     ) {
-        self.add(MetricType::Gauge, name, None, help, values.map(|value| labelled(label, value)).into());
+        self.add(MetricType::Gauge, name, None, help, values.map(|value| Series::labelled(label, value)).into());
     }
 
     fn bytes(&mut self, name: &'static str, help: &'static str, value: u64) {
-        self.add(MetricType::Gauge, name, Some(Unit::Bytes), help, vec![one(value)]);
+        self.add(MetricType::Gauge, name, Some(Unit::Bytes), help, vec![Series::one(value)]);
     }
 
     fn timing(&mut self, name: &'static str, help: &'static str, timing: &Timing) {
         let series = Series { labels: Vec::new(), value: Value::Totals(timing.totals()) };
         self.add(MetricType::Histogram, name, Some(Unit::Seconds), help, vec![series]);
     }
-}
-
-fn one(value: u64) -> Series {
-    Series { labels: Vec::new(), value: Value::Number(value) }
-}
-
-fn labelled(label: &'static str, (word, value): (&'static str, u64)) -> Series {
-    Series { labels: vec![(label, word.to_owned())], value: Value::Number(value) }
 }
 
 impl Service {
@@ -148,7 +106,7 @@ impl Service {
         out.counter("connections_refused", help, self.shell_counts.connections_refused);
         let help = "Connections and requests refused because connections, bytes or long polls are at their limit";
         out.counters("overloaded", help, "what", self.overloads.totals());
-        let bytes = vec![one(self.shell_counts.buffered_bytes)];
+        let bytes = vec![Series::one(self.shell_counts.buffered_bytes)];
         let help = "Bytes of requests and replies that all connections hold (max_buffered_bytes)";
         out.add(MetricType::Gauge, "buffered", Some(Unit::Bytes), help, bytes);
         self.writes(out, now);
@@ -331,7 +289,7 @@ impl Service {
         }
         let help = "Records written to the trace since the hub started";
         out.counter("trace_records", help, self.shell_counts.traced.records);
-        let bytes = vec![one(self.shell_counts.traced.bytes)];
+        let bytes = vec![Series::one(self.shell_counts.traced.bytes)];
         out.add(MetricType::Counter, "trace", Some(Unit::Bytes), "Bytes of these records", bytes);
         let help = "Records that the trace dropped because a write failed or its buffer was full";
         out.counter("trace_records_dropped", help, self.shell_counts.traced.dropped);

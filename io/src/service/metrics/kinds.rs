@@ -3,7 +3,7 @@
 //! Clients choose the names of kinds, so at most [`METRIC_KINDS_MAX`] have series of their own: all, if there are so few,
 //! else those whose events are counted by kind. The jobs of the others are summed.
 
-use super::families::{Series, Value};
+use super::family::{Series, Value};
 use crate::service::Service;
 use sheratan_core::limits::METRIC_KINDS_MAX;
 use sheratan_core::telemetry::kinds::OTHER;

@@ -7,6 +7,7 @@
 mod accept;
 mod exposition;
 mod families;
+mod family;
 mod json;
 mod kinds;
 mod shell_counts;
