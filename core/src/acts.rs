@@ -2,7 +2,8 @@
 //!
 //! An act is durable: it goes on after a restart. It covers the letters that were there when it began, so that jobs that fail
 //! again do not go round for ever. It works in steps that its timer starts: each handles a bounded number of letters, so no
-//! act stops the hub. A letter whose key belongs to another job by now is skipped; while the queue is full, the act waits.
+//! act stops the hub. A letter whose key belongs to another job by now, or that is larger than all unfinished jobs may be,
+//! is skipped; while the queue is full, the act waits.
 
 use crate::encoding::{members, numbered};
 use crate::envelope::Principal;
@@ -43,7 +44,7 @@ pub struct Act {
     /// How many letters matched when it began.
     pub matched: u64,
     pub done: u64,
-    /// Letters whose idempotency keys belong to other jobs.
+    /// Letters whose idempotency keys belong to other jobs, or that are too large.
     pub skipped: u64,
     /// The first and the last job that it changed.
     pub first: Option<JobSeq>,

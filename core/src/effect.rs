@@ -118,7 +118,7 @@ pub enum Audit {
         act: u32,
         what: ActOn,
         done: u64,
-        /// Letters whose keys belong to other jobs.
+        /// Letters whose keys belong to other jobs, or that are too large.
         skipped: u64,
         /// The first and the last job that it changed.
         jobs: Option<(JobSeq, JobSeq)>,

@@ -33,7 +33,7 @@ use crate::orphans::{Orphan, Orphans, ParkResult};
 use crate::outcome::{FinalStatus, LeftOut, Outcome, Pulled, Refusal, Submitted, Withheld};
 use crate::queue::ending::Ended;
 use crate::queue::event::{Event, LetterLeft};
-use crate::queue::job::{EndReason, State};
+use crate::queue::job::{EndReason, JobView, State};
 use crate::queue::kind::KindRecord;
 use crate::queue::letter_filter::LetterFilter;
 use crate::queue::profile::{ProfileIndex, Profiles};
@@ -835,6 +835,12 @@ impl Hub {
     /// An operator adopts an orphan: it becomes the result of this job, as if its node had sent it now.
     fn adopt_orphan(&mut self, adopt: &AdoptOrphan) -> Outcome {
         let Some(orphan) = self.orphans.get(adopt.orphan) else { return Outcome::Refused(Refusal::UnknownOrphan) };
+        // No node learns by an operator's call that its job has ended.
+        if let Some(job) = self.queue.get(adopt.job).filter(JobView::is_held)
+            && let State::Final { status, .. } = job.state()
+        {
+            return Outcome::Refused(Refusal::AlreadyFinal { status });
+        }
         let ParkResult { node, ok, result, error, mark, integrity, .. } = orphan.parked.clone();
         let complete = Complete {
             job: adopt.job,
@@ -934,7 +940,11 @@ impl Hub {
                 self.with_queue(|queue, cx| queue.reach_date(cx, seq, not_before));
             }
             Timer::NodeLiveness(node) => self.check_liveness(node),
-            Timer::KindOpens(kind) => self.with_queue(|queue, cx| queue.open_kind(cx, kind)),
+            Timer::KindOpens(kind) => {
+                if let Some(kind) = self.with_queue(|queue, cx| queue.open_kind(cx, kind)) {
+                    self.audit(Audit::KindResumed { kind });
+                }
+            }
             Timer::KeyExpires(place) => self.dedup.expire(&mut self.ledger, place),
         }
         self.handle_events();
@@ -961,7 +971,10 @@ impl Hub {
             let Hub { ids, now, rules, limits, queue, timers, ledger, undelivered_ends: ends, effects, .. } = self;
             let (key, events) = (ids.key(), &mut self.events);
             let cx = &mut Context { now: *now, key, rules: *rules, limits, timers, ledger, events };
-            queue.enforce_retention(cx, ends.first_number, |dropped| ends.attach_dropped(effects, dropped));
+            queue.enforce_letters(cx, ends.first_number, |dropped| ends.attach_dropped(effects, dropped));
+            if cx.events.is_empty() {
+                queue.enforce_retention(cx, ends.first_number, |dropped| ends.attach_dropped(effects, dropped));
+            }
             if self.events.is_empty() {
                 break;
             }
@@ -1049,10 +1062,6 @@ impl Hub {
                         }
                     }
                 }
-            }
-            Event::KindResumed { kind } => {
-                let kind = self.queue.kinds_mut().name(kind).clone();
-                self.audit(Audit::KindResumed { kind });
             }
         }
     }

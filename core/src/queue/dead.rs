@@ -13,7 +13,7 @@ use crate::outcome::{FinalStatus, Refusal};
 use crate::queue::event::{Event, LetterLeft};
 use crate::queue::job::{Job, JobView, ResultMatch, Stage};
 use crate::queue::kind::KindIndex;
-use crate::queue::kind_rules::OnLettersFull;
+use crate::queue::kind_rules::{KindRules, OnLettersFull};
 use crate::rules;
 use crate::timers::Timer;
 
@@ -43,9 +43,14 @@ impl Queue {
     }
 
     /// Whether a job of a kind may be submitted that refuses work rather than give up dead letters: it and all that are
-    /// unfinished may become such.
-    pub(super) fn admit_letters(&self, limits: &Limits, kind: KindIndex) -> Result<(), Refusal> {
-        let rules = self.kinds.row(kind).rules();
+    /// unfinished may become such, but for the one that is `leaving`. A kind without a row has no jobs and no rules.
+    pub(super) fn admit_letters(
+        &self,
+        limits: &Limits,
+        kind: Option<KindIndex>,
+        leaving: Option<&Job>,
+    ) -> Result<(), Refusal> {
+        let rules = kind.map_or(&KindRules::NONE, |kind| self.kinds.row(kind).rules());
         let refuses = match rules.on_letters_full {
             Some(on_full) => on_full == OnLettersFull::Refuse,
             None => limits.dead_full_refuses != 0,
@@ -54,15 +59,20 @@ impl Queue {
             return Ok(());
         }
         let counts = self.counts();
-        let (letters, letters_max) = (counts.waiting() + counts.leased + counts.dead, limits.dead_jobs_max);
-        if letters >= letters_max {
+        let unfinished = counts.waiting() + counts.leased - counts.held;
+        let (letters, letters_max) = (unfinished + counts.dead, limits.dead_jobs_max);
+        if letters - u64::from(leaving.is_some()) >= letters_max {
             return Err(Refusal::LettersFull { letters, letters_max });
         }
-        let Some(letters_max) = rules.letters_max else { return Ok(()) };
+        let (Some(kind), Some(letters_max)) = (kind, rules.letters_max) else { return Ok(()) };
         let unfinished: u64 =
             self.kinds.row(kind).lanes().iter().map(|slot| self.classes.unfinished(*slot, kind)).sum();
         let letters = unfinished + self.retention.letters().count_of(kind);
-        if letters >= letters_max { Err(Refusal::LettersFull { letters, letters_max }) } else { Ok(()) }
+        let is_leaving = leaving.is_some_and(|job| job.kind == kind);
+        if letters - u64::from(is_leaving) >= letters_max {
+            return Err(Refusal::LettersFull { letters, letters_max });
+        }
+        Ok(())
     }
 
     /// A kind has one more dead letter than it may have: its oldest goes.
@@ -98,7 +108,11 @@ impl Queue {
             return Err(Refusal::QueueFull { depth, depth_max });
         }
         let (bytes, bytes_max) = (cx.ledger.unfinished(), cx.limits.queue_bytes_max);
-        let after = rules::bytes_after(bytes, 0, job.charge().1);
+        let own_bytes = job.charge().1;
+        if own_bytes > bytes_max {
+            return Err(Refusal::JobTooLarge { bytes: own_bytes, bytes_max });
+        }
+        let after = rules::bytes_after(bytes, 0, own_bytes);
         if after > bytes_max {
             return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth, over: after - bytes_max });
         }
@@ -137,11 +151,15 @@ impl Queue {
         cx.events.push(Event::LetterLeft { job: seq, kind, how });
     }
 
-    /// Whether a result is that of an attempt without a lease for a dead letter, and says that the work is done.
+    /// Whether a result is that of an attempt without a lease for a dead letter, and says that the work is done. If no
+    /// further class may have unfinished jobs, it cannot be accepted.
     pub(crate) fn completes_letter(&self, complete: &Complete) -> bool {
         let is_work = complete.ok && complete.lease.is_none();
         is_work
-            && self.letter(complete.job).is_ok_and(|job| !matches!(job.match_result(complete), ResultMatch::Repeat(_)))
+            && self.letter(complete.job).is_ok_and(|job| {
+                !matches!(job.match_result(complete), ResultMatch::Repeat(_))
+                    && self.classes.admit(self.classes.key(job.class), None).is_ok()
+            })
     }
 
     /// Lets a dead letter wait whose result has come: it ends at once.
@@ -170,12 +188,6 @@ impl Queue {
         job.refile(cx.now, number);
         cx.ledger.transfer(before, job.charge());
         self.retention.push(cx.now, letter.job);
-        cx.events.push(Event::LetterLeft { job: letter.job, kind: letter.kind, how });
-    }
-
-    /// Reports that a letter is about to be dropped.
-    pub(super) fn report_letter_left(&self, cx: &mut Context, number: u64, how: LetterLeft) {
-        let (_, letter) = self.retention.letters().from(number, None).next().expect("it is a letter");
         cx.events.push(Event::LetterLeft { job: letter.job, kind: letter.kind, how });
     }
 }

@@ -213,9 +213,12 @@ impl Queue {
         }
     }
 
-    /// Drops final jobs until counts and bytes are within their limits; those with final number `first` or above are
-    /// passed to `dropped`.
-    pub(crate) fn enforce_retention(&mut self, cx: &mut Context, first: u64, mut dropped: impl FnMut(EndedJob)) {
+    /// Lets dead letters go until counts and bytes are within their limits, those of kinds first. Under the first rules
+    /// they are dropped: see [`Queue::enforce_retention`] for `first` and `dropped`.
+    pub(crate) fn enforce_letters(&mut self, cx: &mut Context, first: u64, mut dropped: impl FnMut(EndedJob)) {
+        for kind in std::mem::take(&mut self.kinds_with_new_letters) {
+            self.enforce_letters_of(cx, kind);
+        }
         let limits = cx.limits;
         loop {
             let is_one_too_many = rules::retains_too_many(self.retention.dead_count(), limits.dead_jobs_max);
@@ -231,6 +234,12 @@ impl Queue {
                 self.drop_letter(cx, number, first).into_iter().for_each(&mut dropped);
             }
         }
+    }
+
+    /// Drops final jobs until counts and bytes are within their limits; those with final number `first` or above are
+    /// passed to `dropped`. All events are handled before, since they name kinds that go with their last jobs.
+    pub(crate) fn enforce_retention(&mut self, cx: &mut Context, first: u64, mut dropped: impl FnMut(EndedJob)) {
+        let limits = cx.limits;
         while rules::retains_too_many(self.retention.final_count(), limits.retained_jobs_max)
             || cx.ledger.get(Account::Retained) > limits.retained_bytes_max
         {
@@ -242,7 +251,9 @@ impl Queue {
                 self.drop_final(cx, seq, first).into_iter().for_each(&mut dropped);
             } else if let Some((number, _)) = self.retention.letters().oldest() {
                 if rules::refiles_letters(cx.rules) {
-                    self.report_letter_left(cx, number, LetterLeft::Evicted);
+                    // It is dropped as a failed job, once its event is handled.
+                    self.refile_letter(cx, number, LetterLeft::Evicted);
+                    break;
                 }
                 self.drop_letter(cx, number, first).into_iter().for_each(&mut dropped);
             } else {
@@ -400,7 +411,7 @@ impl Queue {
         }
         cx.events.push(Event::Ended { job: seq, kind: place.kind, status, key });
         if status == FinalStatus::Dead && rules::refiles_letters(cx.rules) {
-            self.enforce_letters_of(cx, place.kind);
+            self.kinds_with_new_letters.push(place.kind);
         }
     }
 

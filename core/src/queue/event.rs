@@ -51,10 +51,6 @@ pub(crate) enum Event {
         kind: KindIndex,
         how: LetterLeft,
     },
-    /// The pause of a kind is over.
-    KindResumed {
-        kind: KindIndex,
-    },
 }
 
 /// How a dead letter left.

@@ -604,7 +604,11 @@ impl Job {
             (AttemptEnd::Failed { retry_at, .. }, _) if *retry_at != Timestamp::NEVER => {
                 CompletedStatus::RetryScheduled(*retry_at)
             }
-            (_, Stage::Final(run)) => CompletedStatus::Final(run.outcome.status),
+            (_, Stage::Final(run)) if run.attempt.as_ref() == Some(attempt) => {
+                CompletedStatus::Final(run.outcome.status)
+            }
+            // It made the job a dead letter, which was requeued or completed since.
+            (AttemptEnd::Failed { .. }, _) => CompletedStatus::Final(FinalStatus::Dead),
             _ => unreachable!("a result that scheduled no retry ended its job"),
         }
     }

@@ -88,6 +88,8 @@ pub struct Queue {
     spare_runs: Vec<Box<Run>>,
     /// Final jobs that were dropped since the last [`Queue::take_dropped`].
     dropped: Vec<JobSeq>,
+    /// Kinds that may have more dead letters than their rules allow.
+    kinds_with_new_letters: Vec<KindIndex>,
     scheduled: u64,
     queued: u64,
     next_seq: JobSeq,
@@ -140,6 +142,7 @@ impl Default for Queue {
             budget: RetryBudget::default(),
             spare_runs: Vec::new(),
             dropped: Vec::new(),
+            kinds_with_new_letters: Vec::new(),
             scheduled: 0,
             queued: 0,
             next_seq: JobSeq::FIRST,
@@ -274,14 +277,14 @@ impl Queue {
         Ok(())
     }
 
-    /// A kind's timer fired.
-    pub(crate) fn open_kind(&mut self, cx: &mut Context, kind: KindIndex) {
+    /// A kind's timer fired; returns its name if its pause is over. A kind without jobs and other rules is removed.
+    pub(crate) fn open_kind(&mut self, cx: &mut Context, kind: KindIndex) -> Option<Name> {
         self.kinds.row_mut(kind).set_opens_at(Timestamp::NEVER);
-        if self.kinds.row_mut(kind).end_pause(cx.ledger, cx.now) {
-            cx.events.push(Event::KindResumed { kind });
-        }
+        let is_resumed = self.kinds.row_mut(kind).end_pause(cx.ledger, cx.now);
+        let resumed = is_resumed.then(|| self.kinds.name(kind).clone());
         self.update_gate(cx, kind);
         self.kinds.remove_empty_rules(cx.ledger, kind);
+        resumed
     }
 
     /// Opens or closes the lanes of a kind as its gate says now, and sets the timer for when it opens by itself. O(1) if
@@ -420,9 +423,7 @@ impl Queue {
         let key = class_key(submit);
         let class = self.classes.admit(&key, leaving.map(|job| job.class))?;
         let kind = self.kinds.find(&submit.kind);
-        if let Some(kind) = kind {
-            self.admit_letters(limits, kind)?;
-        }
+        self.admit_letters(limits, kind, leaving)?;
         let shared = ledger.get(Account::Shared);
         let new = self.kinds.bytes_if_new(kind, &submit.kind) + self.classes.bytes_if_new(&key, class, kind);
         if new > 0 && shared + new > SHARED_BYTES_MAX {

@@ -113,8 +113,9 @@ impl Registry {
         cx: &mut NodeContext,
         heartbeat: Heartbeat,
     ) -> Result<(NodeIndex, bool), Refusal> {
-        let before = self.by_name(&heartbeat.node).map(Node::bytes);
-        self.make_room(cx, &heartbeat.node, before, Node::bytes_of(&heartbeat))?;
+        let known = self.by_name(&heartbeat.node);
+        let (before, of_drain) = (known.map(Node::bytes), known.map_or(0, Node::bytes_of_drain));
+        self.make_room(cx, &heartbeat.node, before, Node::bytes_of(&heartbeat) + of_drain)?;
         let index = self.find_or_insert(cx, &heartbeat.node);
         self.note_seen(cx, index);
         let node = self.nodes.get_mut(&index).expect("it was registered above");

@@ -238,9 +238,13 @@ impl Node {
 
     /// Bytes of memory that the node takes.
     pub(crate) fn bytes(&self) -> u64 {
+        bytes(&self.name, &self.zone, &self.capabilities, self.endpoint(), self.labels()) + self.bytes_of_drain()
+    }
+
+    /// Those of them that a heartbeat does not change.
+    pub(crate) fn bytes_of_drain(&self) -> u64 {
         let reason = self.drain.as_ref().and_then(|drain| drain.reason.as_ref());
-        bytes(&self.name, &self.zone, &self.capabilities, self.endpoint(), self.labels())
-            + reason.map_or(0, Name::bytes)
+        reason.map_or(0, Name::bytes)
     }
 
     /// Bytes of memory that a node takes after this heartbeat.
