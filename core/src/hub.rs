@@ -90,7 +90,8 @@ pub struct Hub {
 struct UndeliveredEnds {
     /// The final number of the first of their jobs.
     first_number: u64,
-    /// Their positions among the effects, in the order of ending; `None` for a dead letter that got another number.
+    /// Their positions among the effects, in the order of ending; `None` for a dead letter that got another number and
+    /// whose end was delivered before.
     positions: Vec<Option<usize>>,
 }
 
@@ -1045,9 +1046,11 @@ impl Hub {
                     self.audit(Audit::DeadLetterAdded { job, kind, reason, attempts });
                 }
             }
-            Event::LetterLeft { job, kind, how } => {
-                if how.is_renumbered() && self.is_serving {
-                    self.undelivered_ends.positions.push(None);
+            Event::LetterLeft { job, kind, how, renumbered_from } => {
+                if let Some(number) = renumbered_from
+                    && self.is_serving
+                {
+                    self.undelivered_ends.renumber(number);
                 }
                 let (kind, by) = (self.queue.kinds_mut().name(kind).clone(), self.caller.by);
                 match how {
@@ -1238,11 +1241,21 @@ impl Hub {
 impl UndeliveredEnds {
     /// Retention dropped a job: if the effect of its end is not delivered yet, the job is attached to it.
     fn attach_dropped(&self, effects: &mut [Effect], dropped: EndedJob) {
-        let index = dropped.number().checked_sub(self.first_number);
-        if let Some(Some(position)) = index.and_then(|index| self.positions.get(index as usize)) {
-            let Effect::Ended { gone, .. } = &mut effects[*position] else { unreachable!("its position was recorded") };
+        if let Some(position) = self.position(dropped.number()) {
+            let Effect::Ended { gone, .. } = &mut effects[position] else { unreachable!("its position was recorded") };
             *gone = Some(Box::new(dropped));
         }
+    }
+
+    /// Where the effect of the end with this number is; `None` if it is delivered.
+    fn position(&self, number: u64) -> Option<usize> {
+        let index = number.checked_sub(self.first_number)?;
+        self.positions.get(index as usize).copied().flatten()
+    }
+
+    /// The job that ended with this number gets the next one.
+    fn renumber(&mut self, number: u64) {
+        self.positions.push(self.position(number));
     }
 
     /// All effects are delivered; the next job that ends gets this final number.

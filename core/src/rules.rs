@@ -191,8 +191,9 @@ pub(crate) fn extended_until(
     until: Timestamp,
     now: Timestamp,
     duration: Millis,
-    (expires_at, latest): (Timestamp, Timestamp),
+    bounds: (Timestamp, Timestamp),
 ) -> Timestamp {
+    let (expires_at, latest) = bounds;
     if expires_at <= now { until } else { until.max((now + duration).min(latest)) }
 }
 

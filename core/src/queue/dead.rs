@@ -148,7 +148,7 @@ impl Queue {
         cx.ledger.transfer(before, after);
         self.scheduled += 1;
         self.keep_spare(spare);
-        cx.events.push(Event::LetterLeft { job: seq, kind, how });
+        cx.events.push(Event::LetterLeft { job: seq, kind, how, renumbered_from: None });
     }
 
     /// Whether a result is that of an attempt without a lease for a dead letter, and says that the work is done. If no
@@ -188,6 +188,7 @@ impl Queue {
         job.refile(cx.now, number);
         cx.ledger.transfer(before, job.charge());
         self.retention.push(cx.now, letter.job);
-        cx.events.push(Event::LetterLeft { job: letter.job, kind: letter.kind, how });
+        let renumbered_from = Some(old_number);
+        cx.events.push(Event::LetterLeft { job: letter.job, kind: letter.kind, how, renumbered_from });
     }
 }

@@ -50,6 +50,8 @@ pub(crate) enum Event {
         job: JobSeq,
         kind: KindIndex,
         how: LetterLeft,
+        /// Its former number in the order of ending, if it stays final and has got another one.
+        renumbered_from: Option<u64>,
     },
 }
 
@@ -68,17 +70,4 @@ pub(crate) enum LetterLeft {
     Aged,
     /// A result came after all.
     Completed,
-}
-
-impl LetterLeft {
-    /// Whether the job stays final, with another number in the order of ending.
-    pub const fn is_renumbered(self) -> bool {
-        match self {
-            LetterLeft::Discarded
-            | LetterLeft::ByAct { is_requeued: false }
-            | LetterLeft::Evicted
-            | LetterLeft::Aged => true,
-            LetterLeft::Requeued | LetterLeft::ByAct { is_requeued: true } | LetterLeft::Completed => false,
-        }
-    }
 }
