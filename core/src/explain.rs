@@ -57,7 +57,7 @@ pub enum Reason {
     /// A retry that waits for a credit of the retry budget; `ahead` of its kind wait longer.
     RetryBudget {
         ahead: u64,
-        next_at: Timestamp,
+        credit_at: Timestamp,
     },
     /// A retry that is not for the node of its last attempt before an instant.
     Reserved {
@@ -142,7 +142,7 @@ impl Reason {
             | Reason::Released { until }
             | Reason::KindPaused { until, .. }
             | Reason::KindRate { until } => *until,
-            Reason::RetryBudget { next_at, .. } => *next_at,
+            Reason::RetryBudget { credit_at, .. } => *credit_at,
             _ => return None,
         };
         (until != Timestamp::NEVER).then_some(until)
@@ -186,8 +186,8 @@ impl Hub {
                 Some(_) => Reason::Backoff { until: due_at, attempts: job.attempts_charged() },
             }),
             State::Postponed { .. } => {
-                let (ahead, next_at) = self.queue().budget_wait(self.limits(), job.seq());
-                Some(Reason::RetryBudget { ahead, next_at })
+                let (ahead, credit_at) = self.queue().budget_wait(self.limits(), job.seq());
+                Some(Reason::RetryBudget { ahead, credit_at })
             }
             State::Queued { .. } => {
                 job.withheld_from().map(|(node, until)| Reason::Reserved { node: node.clone(), until })
@@ -266,7 +266,8 @@ impl Hub {
                 // Another node may take it at once.
                 Reason::Reserved { .. } => {}
                 // A place becomes free as leases end.
-                Reason::KindFull { .. } | Reason::HubFull { .. } | Reason::ZoneFull { .. } => {}
+                Reason::KindFull { max: 1.., .. } | Reason::HubFull { max: 1.., .. } => {}
+                Reason::ZoneFull { max: 1.., .. } => {}
                 Reason::NoNode(nodes) if nodes.full > 0 => {}
                 reason => at = at.max(reason.until(self)?),
             }

@@ -117,10 +117,9 @@ impl<'a> Object<'a> {
             self.out.push(b',');
         }
         self.is_empty = false;
-        // Names of members are written in the program and need no escapes.
-        self.out.push(b'"');
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
+        // Some members are named by clients: nodes, for one.
+        write_text(self.out, key);
+        self.out.push(b':');
         self.out
     }
 }
@@ -172,13 +171,13 @@ mod tests {
             members.array("list", [1, 2], |out, n| write!(out, "{n}").unwrap());
             members.array("empty", [0; 0], |_, _| {});
             members.text_at("at", ("list", 10), "a\"b").text_at("plain", ("l", 0), "c").number("zero", 0);
-            members.object("inner", |inner| _ = inner.flag("no", false));
+            members.object("inner", |inner| _ = inner.flag("no", false)).number("a \"node\"", 1);
         });
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         let expected = serde_json::json!({
             "ok": true, "text": "a\"b\\c\nd é", "n": u64::MAX, "at_utc": "1970-01-01T00:00:00.000Z",
             "raw": [1, {}], "id": "5", "list": [1, 2], "empty": [],
-            "at": "list[10]: a\"b", "plain": "l[0]: c", "zero": 0, "inner": {"no": false}
+            "at": "list[10]: a\"b", "plain": "l[0]: c", "zero": 0, "inner": {"no": false}, "a \"node\"": 1
         });
         assert_eq!(value, expected);
     }

@@ -119,7 +119,7 @@ impl Kept {
         let read = data.get(&format!("/mesh/jobs/{}", self.job_id));
         assert_eq!((read.status, read.error().as_str()), (404, "unknown_job"));
         let answer = data.post("/mesh/submit_result", &result(&self.lease, "n1", &json!({"late": true})));
-        assert_eq!((answer.status, answer.error().as_str()), (404, "unknown_job"));
+        assert_eq!((answer.status, answer.error().as_str()), (409, "lease_lost"), "it is parked");
         let mut mixed = self.lease.clone();
         mixed["job_id"] = leased[0]["job_id"].clone();
         let answer = data.post("/mesh/submit_result", &result(&mixed, "n1", &json!({"late": true})));

@@ -92,6 +92,21 @@ fn no_reply_is_guessed_at_or_kept() {
 }
 
 #[test]
+fn a_node_whose_name_has_quotes_breaks_nobodys_json() {
+    let hub = hub_with(&[], &[], |_| ());
+    let name = "a \"quoted\" \\ node";
+    hub.control().post("/mesh/heartbeat", &json!({"node_id": name, "zone": "\"z\""})).ok();
+    let registry = hub.control().get("/api/registry").ok();
+    assert_eq!(registry["nodes"][name]["zone"], "\"z\"", "{registry}");
+    let job = json!({"kind": "\"k\"", "requires": ["\"c\""]});
+    let job = hub.data().post("/mesh/submit_request", &job).ok();
+    let path = format!("/mesh/jobs/{}/explain", job["job_id"].as_str().unwrap());
+    let explained = hub.data().get(&path).ok();
+    assert_eq!(explained["reasons"][0]["code"], "no_node", "{explained}");
+    hub.data().get("/mesh/kinds").ok();
+}
+
+#[test]
 fn on_a_dual_stack_address_this_machine_is_this_machine() {
     let env = [("SHERATAN_HUB_TOKEN", "a-token-of-the-test")];
     let hub = hub_with(&env, &["--control-addr", "[::]:0", "--data-addr", "[::]:0"], |_| {});

@@ -315,10 +315,10 @@ impl Classes {
         lane.map(|lane| self.lane(*lane)).filter(|lane| lane.is_open).map_or(0, Lane::ready)
     }
 
-    /// Ready jobs of a class with a smaller rank, in the lanes that are open.
-    pub fn ahead_of(&self, class: ClassIndex, rank: Rank) -> u64 {
-        let lanes = self.row(class).lanes.values().map(|lane| self.lane(*lane));
-        lanes.filter(|lane| lane.is_open).map(|lane| lane.before(rank)).sum()
+    /// Ready jobs of a class with a smaller rank, in the lanes that are open and in that of a kind.
+    pub fn ahead_of(&self, class: ClassIndex, kind: KindIndex, rank: Rank) -> u64 {
+        let lanes = self.row(class).lanes.iter().map(|(of, lane)| (*of == kind, self.lane(*lane)));
+        lanes.filter(|(is_own, lane)| *is_own || lane.is_open).map(|(_, lane)| lane.before(rank)).sum()
     }
 
     /// Unfinished jobs of a class and kind.

@@ -320,11 +320,11 @@ impl Queue {
         }
     }
 
-    /// Ready jobs of its class that are leased before a ready job, those of kinds whose gates are closed not counted.
+    /// Ready jobs of its class that are leased before a ready job, those of other kinds whose gates are closed not counted.
     /// O(jobs of the class before it).
     pub(crate) fn ahead_of(&self, seq: JobSeq) -> u64 {
         let job = self.table.get(seq).expect("a ready job is held");
-        self.classes.ahead_of(job.class, job.rank())
+        self.classes.ahead_of(job.class, job.kind, job.rank())
     }
 
     /// The result and the error of a final job, and the checksum that they are stored with.

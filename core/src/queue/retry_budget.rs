@@ -91,11 +91,17 @@ impl Floor {
 
     /// When there is a whole credit.
     fn next_at(self, limits: &Limits) -> Timestamp {
+        self.credits_at(limits, 1)
+    }
+
+    /// When there are so many credits, counting those beyond what is saved.
+    fn credits_at(self, limits: &Limits, count: u64) -> Timestamp {
         let a_millisecond = u64::from(limits.retries_per_sec_min) * (CREDIT_UNITS / 1_000);
         if a_millisecond == 0 {
             return Timestamp::NEVER;
         }
-        self.at + Millis::new(CREDIT_UNITS.saturating_sub(self.level).div_ceil(a_millisecond))
+        let lacking = count.saturating_mul(CREDIT_UNITS).saturating_sub(self.level);
+        self.at + Millis::new(lacking.div_ceil(a_millisecond))
     }
 }
 
@@ -170,6 +176,11 @@ impl RetryBudget {
     /// Retries of a kind that wait longer than one.
     pub fn ahead_of(&self, kind: KindIndex, since: Timestamp, seq: JobSeq) -> u64 {
         self.postponed.get(&kind).map_or(0, |retries| retries.range(..(since, seq)).count() as u64)
+    }
+
+    /// When a retry that `ahead` of its kind go before gets a credit of the floor, while the kinds take turns.
+    pub fn credit_at(&self, limits: &Limits, ahead: u64) -> Timestamp {
+        self.floor.credits_at(limits, (ahead + 1).saturating_mul(self.turns.len().max(1) as u64))
     }
 
     /// When the floor has its next credit.

@@ -216,6 +216,7 @@ mod tests {
             (Plane::Data, "/mesh/kinds/k", Route::Kinds(kinds::Route::One("k"))),
             (Plane::Data, "/mesh/orphans/1/adopt", Route::Orphans(orphans::Route::Adopt("1"))),
             (Plane::Data, "/mesh/jobs/job_1/cancel", Route::Jobs(jobs::Route::Cancel("job_1"))),
+            (Plane::Data, "/mesh/jobs/job_1/explain", Route::Jobs(jobs::Route::Explain("job_1"))),
             (Plane::Data, "/mesh/results/submit", Route::Results(results::Route::SubmitOne)),
             (Plane::Data, "/mesh/results/NODE_1", Route::Results(results::Route::Fetch("NODE_1"))),
             (Plane::Data, "/mesh/results", Route::Unserved),

@@ -95,6 +95,7 @@
 //! status 1     -> scheduled | queued | leased | completed | failed | dead | cancelled | expired | superseded | gone
 //! job 1        -> queued since=0 kind=k submitted=0 attempts=0/5
 //! attempts 1   -> a from=0 expired at=300000, b from=300396 running
+//! explain 1    -> kind_paused until=5000, turn nodes=2 ahead=0 starts=60
 //! acts         -> 0 requeue done=2/3 ended=5000
 //! orphans      -> 0 x-7
 //! kind k       -> open leases=1 version=2 | full | paused until=5000 | rate_limited until=1500

@@ -4,6 +4,7 @@ use crate::answer::{NOTHING, join, print_end};
 use crate::command;
 use crate::values::{self, JOB, NAME};
 use crate::words::{Kind, Printed, WordError, Words};
+use sheratan_core::explain::Reason;
 use sheratan_core::{
     Account, Attempt, AttemptEnd, Gate, Health, Heartbeat, Hub, JobSeq, JobView, Name, NameSet, Node, Priority, State,
     Timestamp, Zone,
@@ -18,6 +19,8 @@ pub enum Look {
     Job(JobSeq),
     /// A job's attempts, as far as they are kept.
     Attempts(JobSeq),
+    /// Why a job does not run.
+    Explain(JobSeq),
     /// The gate of a kind, its leases and the version of its rules.
     Kind(Name),
     /// Acts on dead letters.
@@ -47,8 +50,8 @@ pub enum Look {
 }
 
 pub(crate) const VERBS: &[&str] = &[
-    "status", "job", "attempts", "kind", "acts", "orphans", "counts", "ledger", "nodes", "node", "repeats", "keys",
-    "waiters", "deadline", "now", "digest",
+    "status", "job", "attempts", "explain", "kind", "acts", "orphans", "counts", "ledger", "nodes", "node", "repeats",
+    "keys", "waiters", "deadline", "now", "digest",
 ];
 
 const ACCOUNTS: Kind<Vec<Account>> = Kind {
@@ -62,6 +65,7 @@ impl Look {
             "status" => Look::Status(words.take(&JOB)?),
             "job" => Look::Job(words.take(&JOB)?),
             "attempts" => Look::Attempts(words.take(&JOB)?),
+            "explain" => Look::Explain(words.take(&JOB)?),
             "kind" => Look::Kind(words.take(&NAME)?),
             "acts" => Look::Acts,
             "orphans" => Look::Orphans,
@@ -88,6 +92,32 @@ pub(crate) fn print_status(hub: &Hub, job: JobSeq) -> String {
 
 pub(crate) fn print_job(hub: &Hub, job: JobSeq) -> String {
     hub.queue().get(job).map_or_else(|| "gone".to_owned(), |job| print_job_view(&job))
+}
+
+pub(crate) fn print_explanation(hub: &Hub, job: JobSeq) -> String {
+    let Some(explanation) = hub.explain(job) else { return "gone".to_owned() };
+    let reasons = explanation.reasons.iter().map(|reason| {
+        let line = Printed::new(reason.code()).maybe("until", &reason.until(hub), |at| values::instant(*at));
+        match reason {
+            Reason::Reserved { node, .. } | Reason::Leased { node, .. } => {
+                line.option("node", values::name(node)).end()
+            }
+            Reason::KindFull { leased, max } | Reason::HubFull { leased, max } | Reason::ZoneFull { leased, max } => {
+                line.option("leased", format!("{leased}/{max}")).end()
+            }
+            Reason::RetryBudget { ahead, .. } => line.option("retries_ahead", ahead).end(),
+            Reason::Turn { nodes } => line.option("nodes", nodes).end(),
+            Reason::NoNode(nodes) => {
+                let lacking = nodes.lacking.iter().map(|(name, count)| format!("{}:{count}", values::name(name)));
+                line.option("in_zone", nodes.in_zone).option("lacking", lacking.collect::<Vec<_>>().join(",")).end()
+            }
+            _ => line.end(),
+        }
+    });
+    Printed::new(&join(reasons))
+        .maybe("ahead", &explanation.ahead, u64::to_string)
+        .maybe("starts", &explanation.starts_at, |at| values::instant(*at))
+        .end()
 }
 
 fn print_job_view(job: &JobView<'_>) -> String {

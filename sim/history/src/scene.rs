@@ -122,6 +122,7 @@ impl Scene {
             Look::Status(job) => look::print_status(&self.hub, *job),
             Look::Job(job) => look::print_job(&self.hub, *job),
             Look::Attempts(job) => look::print_attempts(&self.hub, *job),
+            Look::Explain(job) => look::print_explanation(&self.hub, *job),
             Look::Kind(kind) => look::print_kind(&self.hub, kind),
             Look::Acts => look::print_acts(&self.hub),
             Look::Orphans => look::print_orphans(&self.hub),

@@ -1,5 +1,6 @@
 //! Jobs: clients submit them, read them one by one or in pages, and wait until they end.
 
+mod explain;
 mod list;
 mod read;
 mod submit;
@@ -26,6 +27,8 @@ pub enum Route<'a> {
     One(&'a str),
     /// Cancel one.
     Cancel(&'a str),
+    /// Why one does not run.
+    Explain(&'a str),
 }
 
 impl<'a> Route<'a> {
@@ -35,8 +38,9 @@ impl<'a> Route<'a> {
             "/mesh/submit_requests" => Some(Route::SubmitMany),
             "/mesh/jobs" => Some(Route::List),
             _ => {
-                let cancel = || path::parameter(path.strip_suffix("/cancel")?, "/mesh/jobs/").map(Route::Cancel);
-                path::parameter(path, "/mesh/jobs/").map(Route::One).or_else(cancel)
+                let of = |end| path::parameter(path.strip_suffix(end)?, "/mesh/jobs/");
+                let other = || of("/cancel").map(Route::Cancel).or_else(|| of("/explain").map(Route::Explain));
+                path::parameter(path, "/mesh/jobs/").map(Route::One).or_else(other)
             }
         }
     }
@@ -49,6 +53,7 @@ impl<'a> Route<'a> {
             Route::List => "jobs",
             Route::One(_) => "job",
             Route::Cancel(_) => "job_cancel",
+            Route::Explain(_) => "job_explain",
         }
     }
 
@@ -56,13 +61,13 @@ impl<'a> Route<'a> {
     pub const fn methods(&self) -> &'static str {
         match self {
             Route::SubmitOne | Route::SubmitMany | Route::Cancel(_) => "POST",
-            Route::List | Route::One(_) => "GET, HEAD",
+            Route::List | Route::One(_) | Route::Explain(_) => "GET, HEAD",
         }
     }
 
     /// Whether its reply shows the state of jobs.
     pub const fn is_read(&self) -> bool {
-        matches!(self, Route::List | Route::One(_))
+        matches!(self, Route::List | Route::One(_) | Route::Explain(_))
     }
 }
 
@@ -80,6 +85,7 @@ impl Service {
             Route::List => self.list_jobs(now, caller, request),
             Route::One(id) => self.read_job(now, caller, request, id),
             Route::Cancel(id) => self.cancel_job(now, caller, id),
+            Route::Explain(id) => self.explain_job(id),
         }
     }
 
