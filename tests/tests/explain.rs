@@ -91,7 +91,8 @@ fn retries_wait_for_their_delay_and_then_for_the_budget() {
     // Of a hundred retries the floor of one a second lets most wait.
     let mesh = Mesh::start(&[("SHERATAN_RETRY_BUDGET_PERCENT", "0"), ("SHERATAN_RETRY_BUDGET_MIN_PER_SEC", "1")]);
     mesh.heartbeat("a", &[]);
-    let job = (0..100).map(|n| mesh.submit(&json!({"kind": "k", "params": n}))).next_back().unwrap();
+    let jobs: Vec<_> = (0..100).map(|n| mesh.submit(&json!({"kind": "k", "params": n}))).collect();
+    let job = &jobs[99];
     let mut data = mesh.hub.data();
     let leased = data.post("/mesh/pull_requests", &json!({"node_id": "a", "max": 100})).ok();
     for leased in leased["jobs"].as_array().unwrap() {
@@ -99,11 +100,11 @@ fn retries_wait_for_their_delay_and_then_for_the_budget() {
         failed["retry_after_ms"] = json!(1_000);
         data.post("/mesh/submit_result", &failed).ok();
     }
-    let explained = mesh.explain(&job);
+    let explained = mesh.explain(job);
     assert_eq!(explained["reasons"][0]["code"], "backoff", "{explained}");
     assert!(explained["reasons"][0]["until_utc"].is_string(), "{explained}");
-    until("it waits for the budget", || mesh.codes(&job) == ["retry_budget"]);
-    let explained = mesh.explain(&job);
+    until("it waits for the budget", || mesh.codes(job) == ["retry_budget"]);
+    let explained = mesh.explain(job);
     let ahead = explained["reasons"][0]["retries_ahead"].as_u64().unwrap();
     assert!(ahead > 0 && explained["reasons"][0]["until_utc"].is_string(), "{explained}");
 }
