@@ -8,7 +8,7 @@
 use crate::encoding::{members, numbered};
 use crate::envelope::Principal;
 use crate::ids::JobSeq;
-use crate::limits::{ACTS_KEPT_MAX, ACTS_RUNNING_MAX};
+use crate::limits::{ACT_STEP_LETTERS, ACTS_KEPT_MAX, ACTS_RUNNING_MAX};
 use crate::outcome::Refusal;
 use crate::queue::letter_filter::LetterFilter;
 use crate::time::{Millis, Timestamp};
@@ -100,17 +100,15 @@ impl Act {
         self.ended_at.is_none()
     }
 
-    /// When the next letter may follow one that was handled at this instant.
-    pub(crate) fn pause_ms(&self) -> Millis {
-        Millis::new(self.rate_per_sec.map_or(1, |rate| (1_000 / u64::from(rate.max(1))).max(1)))
+    /// How long until the next step after one that changed so many letters: never less than its rate asks for.
+    pub(crate) fn pause_after(&self, letters: u64) -> Millis {
+        Millis::new(self.rate_per_sec.map_or(1, |rate| (letters * 1_000).div_ceil(u64::from(rate.max(1))).max(1)))
     }
 
-    /// How many letters one step may change.
+    /// How many letters one step may change: at a rate there are at most about 20 steps a second.
     pub(crate) fn step_letters(&self) -> u64 {
-        match self.rate_per_sec {
-            Some(rate) => u64::from(rate).div_ceil(1_000).max(1),
-            None => crate::limits::ACT_STEP_LETTERS,
-        }
+        let of_rate = self.rate_per_sec.map_or(ACT_STEP_LETTERS, |rate| u64::from(rate).div_ceil(20));
+        of_rate.clamp(1, ACT_STEP_LETTERS)
     }
 }
 
@@ -149,5 +147,42 @@ impl Acts {
 
     pub(crate) fn next_id(&self) -> u32 {
         self.next_id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_rate_is_exceeded_and_none_is_missed_by_more_than_a_millisecond_a_step() {
+        for rate in [1, 3, 19, 20, 21, 30, 600, 999, 1_000, 1_001, 1_999, 100_000, 1_000_000] {
+            let act = Act {
+                id: 0,
+                what: ActOn::Requeue,
+                filter: LetterFilter::default(),
+                rate_per_sec: Some(rate),
+                by: Principal::Hub,
+                began_at: Timestamp::ZERO,
+                matched: 0,
+                done: 0,
+                skipped: 0,
+                first: None,
+                last: None,
+                ended_at: None,
+                is_cancelled: false,
+                next_number: 0,
+                end_number: 0,
+                step_at: Timestamp::ZERO,
+            };
+            let (letters, pause) = (act.step_letters(), act.pause_after(act.step_letters()).get());
+            assert!((1..=ACT_STEP_LETTERS).contains(&letters));
+            assert!(letters * 1_000 <= u64::from(rate) * pause, "{letters} in {pause} ms exceed {rate}/s");
+            assert!(
+                pause == 1 || letters * 1_000 > u64::from(rate) * (pause - 1),
+                "{letters} in {pause} ms of {rate}/s"
+            );
+            assert_eq!(act.pause_after(0), Millis::new(1));
+        }
     }
 }

@@ -8,6 +8,8 @@ use crate::name::Name;
 use crate::outcome::{DropReason, FinalStatus};
 use crate::queue::EndedJob;
 use crate::queue::job::EndReason;
+use crate::queue::kind_rules::KindRules;
+use crate::queue::letter_filter::LetterFilter;
 use crate::queue::waiter::WaiterId;
 use crate::time::{Millis, Timestamp};
 
@@ -112,17 +114,20 @@ pub enum Audit {
     /// A result came for a dead letter.
     DeadLetterCompleted { job: JobSeq, kind: Name },
     /// An operator began to act on many dead letters.
-    ActBegan { act: u32, what: ActOn, matched: u64, by: Principal },
+    ActBegan { act: u32, what: ActOn, filter: LetterFilter, matched: u64, by: Principal },
     /// An act on many dead letters ended.
     ActEnded {
         act: u32,
         what: ActOn,
+        filter: LetterFilter,
         done: u64,
         /// Letters whose keys belong to other jobs, or that are too large.
         skipped: u64,
         /// The first and the last job that it changed.
         jobs: Option<(JobSeq, JobSeq)>,
         is_cancelled: bool,
+        /// Who began it, or cancelled it.
+        by: Principal,
     },
     /// A result came for an unknown job, and is kept.
     ResultOrphaned {
@@ -140,7 +145,13 @@ pub enum Audit {
     /// A job was cancelled.
     JobCancelled { job: JobSeq, by: Principal },
     /// The rules of a kind were set.
-    KindChanged { kind: Name, version: u64, by: Principal },
+    KindChanged {
+        kind: Name,
+        version: u64,
+        /// Before and after.
+        rules: Box<(KindRules, KindRules)>,
+        by: Principal,
+    },
     /// The pause of a kind was over.
     KindResumed { kind: Name },
     /// An operator drained a node.

@@ -672,11 +672,12 @@ impl Hub {
 
     fn set_kind(&mut self, set: SetKind) -> Outcome {
         let SetKind { kind, rules, expected } = set;
+        let changed = Box::new((self.queue.kind_rules(&kind).0.clone(), rules.clone()));
         if let Err(refusal) = self.with_queue(|queue, cx| queue.set_kind_rules(cx, &kind, rules, expected)) {
             return Outcome::Refused(refusal);
         }
         let version = self.queue.kind_rules(&kind).1;
-        self.audit(Audit::KindChanged { kind, version, by: self.caller.by });
+        self.audit(Audit::KindChanged { kind, version, rules: changed, by: self.caller.by });
         Outcome::KindSet { version }
     }
 
@@ -720,6 +721,7 @@ impl Hub {
             return Outcome::Refused(refusal);
         }
         let matched = self.count_letters(&filter);
+        let audited = filter.clone();
         if let Some(max) = count_max.filter(|max| matched > *max) {
             return Outcome::Refused(Refusal::TooManyLetters { matched, max });
         }
@@ -744,7 +746,7 @@ impl Hub {
         };
         self.acts.insert(act);
         self.timers.set(now, Timer::ActSteps(id));
-        self.audit(Audit::ActBegan { act: id, what, matched, by: self.caller.by });
+        self.audit(Audit::ActBegan { act: id, what, filter: audited, matched, by: self.caller.by });
         Outcome::ActBegun { act: id, matched }
     }
 
@@ -777,7 +779,7 @@ impl Hub {
             }
         }
         drop(examined);
-        let (mut pause, mut has_room) = (act.pause_ms(), true);
+        let (mut changed, mut has_room) = (0, true);
         for (number, job) in chosen {
             let handled = match act.what {
                 ActOn::Requeue => self.requeue(job, LetterLeft::ByAct { is_requeued: true }),
@@ -789,11 +791,12 @@ impl Hub {
             match handled {
                 Ok(()) => {
                     act.done += 1;
+                    changed += 1;
                     act.first = act.first.or(Some(job));
                     act.last = Some(job);
                 }
                 Err(refusal) if refusal.full().is_some() => {
-                    (next_number, pause, has_room) = (number, ACT_WAIT_MS, false);
+                    (next_number, has_room) = (number, false);
                     break;
                 }
                 Err(_) => act.skipped += 1,
@@ -804,7 +807,7 @@ impl Hub {
         if has_room && next_number >= act.end_number {
             self.end_act(id, false);
         } else {
-            act.step_at = self.now + pause;
+            act.step_at = self.now + if has_room { act.pause_after(changed) } else { ACT_WAIT_MS };
             self.timers.set(act.step_at, Timer::ActSteps(id));
         }
     }
@@ -813,13 +816,16 @@ impl Hub {
         let now = self.now;
         let act = self.acts.get_mut(id).expect("it runs");
         (act.ended_at, act.is_cancelled, act.step_at) = (Some(now), is_cancelled, Timestamp::NEVER);
+        let by = if is_cancelled { self.caller.by } else { act.by };
         let audit = Audit::ActEnded {
             act: id,
             what: act.what,
+            filter: act.filter.clone(),
             done: act.done,
             skipped: act.skipped,
             jobs: act.first.zip(act.last),
             is_cancelled,
+            by,
         };
         self.audit(audit);
     }

@@ -241,6 +241,11 @@ pub enum Refusal {
         letters: u64,
         letters_max: u64,
     },
+    /// The dead letters and the jobs that may become such have as many bytes as dead letters may have.
+    LetterBytesFull {
+        bytes: u64,
+        bytes_max: u64,
+    },
     /// The limit of idempotency keys is reached, and none of them may be evicted yet.
     KeysFull {
         keys: u64,
@@ -365,6 +370,7 @@ impl Refusal {
             Refusal::NodeBytesFull { bytes, bytes_max } => (DropReason::NodeBytes, bytes, bytes_max),
             Refusal::KeysFull { keys, keys_max } => (DropReason::Keys, keys, keys_max),
             Refusal::LettersFull { letters, letters_max } => (DropReason::DeadLetters, letters, letters_max),
+            Refusal::LetterBytesFull { bytes, bytes_max } => (DropReason::DeadLetters, bytes, bytes_max),
             Refusal::JobTooLarge { .. }
             | Refusal::NodeTooLarge { .. }
             | Refusal::RulesNotTaken

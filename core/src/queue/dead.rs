@@ -7,13 +7,13 @@ use super::Queue;
 use crate::command::Complete;
 use crate::context::Context;
 use crate::ids::JobSeq;
-use crate::ledger::Account;
-use crate::limits::Limits;
+use crate::ledger::{Account, Ledger};
+use crate::limits::{Limits, RUN_BYTES};
 use crate::outcome::{FinalStatus, Refusal};
 use crate::queue::event::{Event, LetterLeft};
 use crate::queue::job::{Job, JobView, ResultMatch, Stage};
 use crate::queue::kind::KindIndex;
-use crate::queue::kind_rules::{KindRules, OnLettersFull};
+use crate::queue::kind_rules::OnLettersFull;
 use crate::rules;
 use crate::timers::Timer;
 
@@ -42,20 +42,16 @@ impl Queue {
         }
     }
 
-    /// Whether a job of a kind may be submitted that refuses work rather than give up dead letters: it and all that are
-    /// unfinished may become such, but for the one that is `leaving`. A kind without a row has no jobs and no rules.
+    /// Whether a job of `own_bytes` may be submitted of a kind that refuses work rather than give up dead letters: it and
+    /// all that are unfinished may become such, but for the one that it supersedes. `kind` is its row, if it exists.
     pub(super) fn admit_letters(
         &self,
-        limits: &Limits,
+        (limits, ledger): (&Limits, &Ledger),
         kind: Option<KindIndex>,
+        own_bytes: u64,
         leaving: Option<&Job>,
     ) -> Result<(), Refusal> {
-        let rules = kind.map_or(&KindRules::NONE, |kind| self.kinds.row(kind).rules());
-        let refuses = match rules.on_letters_full {
-            Some(on_full) => on_full == OnLettersFull::Refuse,
-            None => limits.dead_full_refuses != 0,
-        };
-        if !refuses {
+        if self.gives_up_letters(limits, kind) {
             return Ok(());
         }
         let counts = self.counts();
@@ -64,20 +60,37 @@ impl Queue {
         if letters - u64::from(leaving.is_some()) >= letters_max {
             return Err(Refusal::LettersFull { letters, letters_max });
         }
-        let (Some(kind), Some(letters_max)) = (kind, rules.letters_max) else { return Ok(()) };
+        // A letter has a run; its errors are not known yet.
+        let as_letter = |job: &Job| job.charge().1 + if job.is_waiting() { RUN_BYTES } else { 0 };
+        let bytes = ledger.unfinished() + ledger.get(Account::Dead) + counts.waiting() * RUN_BYTES;
+        let bytes_max = limits.dead_bytes_max;
+        if rules::bytes_after(bytes, leaving.map_or(0, as_letter), own_bytes + RUN_BYTES) > bytes_max {
+            return Err(Refusal::LetterBytesFull { bytes, bytes_max });
+        }
+        let Some(kind) = kind else { return Ok(()) };
+        let Some(letters_max) = self.kinds.row(kind).rules().letters_max else { return Ok(()) };
         let unfinished: u64 =
             self.kinds.row(kind).lanes().iter().map(|slot| self.classes.unfinished(*slot, kind)).sum();
         let letters = unfinished + self.retention.letters().count_of(kind);
-        let is_leaving = leaving.is_some_and(|job| job.kind == kind);
-        if letters - u64::from(is_leaving) >= letters_max {
-            return Err(Refusal::LettersFull { letters, letters_max });
+        let leaves = u64::from(leaving.is_some_and(|job| job.kind == kind));
+        if letters - leaves >= letters_max { Err(Refusal::LettersFull { letters, letters_max }) } else { Ok(()) }
+    }
+
+    /// Whether a kind's letters go when there is no room. If not, its jobs find their places among the letters, however
+    /// many there are: its limit holds when they are submitted.
+    pub(super) fn gives_up_letters(&self, limits: &Limits, kind: Option<KindIndex>) -> bool {
+        match kind.and_then(|kind| self.kinds.row(kind).rules().on_letters_full) {
+            Some(on_full) => on_full == OnLettersFull::Evict,
+            None => limits.dead_full_refuses == 0,
         }
-        Ok(())
     }
 
     /// A kind has one more dead letter than it may have: its oldest goes.
     pub(super) fn enforce_letters_of(&mut self, cx: &mut Context, kind: KindIndex) {
         let Some(letters_max) = self.kinds.row(kind).rules().letters_max else { return };
+        if !self.gives_up_letters(cx.limits, Some(kind)) {
+            return;
+        }
         while self.retention.letters().count_of(kind) > letters_max {
             let oldest = self.retention.letters().oldest_of(kind).expect("it has some");
             self.refile_letter(cx, oldest, LetterLeft::Evicted);

@@ -227,8 +227,17 @@ impl Queue {
             }
             let letters = self.retention.letters();
             if rules::refiles_letters(cx.rules) {
-                let number = if is_one_too_many { letters.oldest_of_most() } else { letters.oldest_of_largest() };
-                self.refile_letter(cx, number.expect("a limit that is exceeded has jobs"), LetterLeft::Evicted);
+                let gives_up = |kind| self.gives_up_letters(limits, Some(kind));
+                let oldest = match is_one_too_many {
+                    true => letters.oldest_of_most(gives_up),
+                    false => letters.oldest_of_largest(gives_up),
+                };
+                // All are of kinds that keep them. How large errors are is not known when jobs are submitted, so beyond
+                // the limit of bytes even such a kind gives up its letters.
+                let is_too_large = cx.ledger.get(Account::Dead) > limits.dead_bytes_max;
+                let largest = || letters.oldest_of_largest(|_| true).filter(|_| is_too_large);
+                let Some(number) = oldest.or_else(largest) else { break };
+                self.refile_letter(cx, number, LetterLeft::Evicted);
             } else {
                 let (number, _) = letters.oldest().expect("a limit that is exceeded has jobs");
                 self.drop_letter(cx, number, first).into_iter().for_each(&mut dropped);

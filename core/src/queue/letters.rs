@@ -2,7 +2,8 @@
 //!
 //! They have limits of their own, in jobs and bytes. Beyond a limit a letter of the kind with the most goes (in letters
 //! or in bytes, by the limit that is reached), its oldest one: a kind whose jobs all fail makes room for itself and
-//! takes none from the others. A letter takes about 120 bytes here.
+//! takes none from the others. Kinds that refuse work rather than give up letters are passed over. A letter takes about
+//! 120 bytes here.
 
 use crate::ids::JobSeq;
 use crate::queue::kind::KindIndex;
@@ -88,14 +89,14 @@ impl Letters {
         self.by_kind.get(&kind)?.numbers.first().copied()
     }
 
-    /// The oldest letter of the kind that has the most letters.
-    pub fn oldest_of_most(&self) -> Option<u64> {
-        self.by_count.last().map(|(_, Reverse(first), _)| *first)
+    /// The oldest letter of the kind that has the most letters, of those that give up letters. O(kinds that do not).
+    pub fn oldest_of_most(&self, gives_up: impl Fn(KindIndex) -> bool) -> Option<u64> {
+        first_of_last(&self.by_count, gives_up)
     }
 
-    /// The oldest letter of the kind that has the most bytes.
-    pub fn oldest_of_largest(&self) -> Option<u64> {
-        self.by_bytes.last().map(|(_, Reverse(first), _)| *first)
+    /// The oldest letter of the kind that has the most bytes, of those that give up letters. O(kinds that do not).
+    pub fn oldest_of_largest(&self, gives_up: impl Fn(KindIndex) -> bool) -> Option<u64> {
+        first_of_last(&self.by_bytes, gives_up)
     }
 
     /// The letters from a number on, in the order of ending; of one kind, or of all. O(log n), and O(log n) for each.
@@ -126,6 +127,13 @@ impl Letters {
     }
 }
 
+fn first_of_last(
+    kinds: &BTreeSet<(u64, Reverse<u64>, KindIndex)>,
+    gives_up: impl Fn(KindIndex) -> bool,
+) -> Option<u64> {
+    kinds.iter().rev().find(|(_, _, kind)| gives_up(*kind)).map(|(_, Reverse(first), _)| *first)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,11 +146,15 @@ mod tests {
         for (number, kind, bytes) in [(1, 7, 10), (2, 7, 10), (3, 8, 50), (4, 9, 10), (5, 9, 10)] {
             letters.insert(number, letter(kind, bytes));
         }
-        assert_eq!((letters.oldest_of_most(), letters.oldest_of_largest()), (Some(1), Some(3)), "7 began before 9");
+        let all = |_| true;
+        let oldest = (letters.oldest_of_most(all), letters.oldest_of_largest(all));
+        assert_eq!(oldest, (Some(1), Some(3)), "7 began before 9");
+        assert_eq!(letters.oldest_of_most(|kind| kind != KindIndex(7)), Some(4));
+        assert_eq!(letters.oldest_of_largest(|_| false), None);
         letters.remove(1);
-        assert_eq!(letters.oldest_of_most(), Some(4));
+        assert_eq!(letters.oldest_of_most(all), Some(4));
         letters.resize(5, 100);
-        assert_eq!(letters.oldest_of_largest(), Some(4));
+        assert_eq!(letters.oldest_of_largest(all), Some(4));
     }
 
     proptest! {
@@ -170,7 +182,7 @@ mod tests {
                 }
                 let most = (0..4).map(KindIndex).filter(|kind| of(*kind).next().is_some());
                 let most = most.max_by_key(|kind| (of(*kind).count(), Reverse(of(*kind).next().unwrap().0)));
-                prop_assert_eq!(letters.oldest_of_most(), most.map(|kind| of(kind).next().unwrap().0));
+                prop_assert_eq!(letters.oldest_of_most(|_| true), most.map(|kind| of(kind).next().unwrap().0));
             }
         }
     }

@@ -423,7 +423,7 @@ impl Queue {
         let key = class_key(submit);
         let class = self.classes.admit(&key, leaving.map(|job| job.class))?;
         let kind = self.kinds.find(&submit.kind);
-        self.admit_letters(limits, kind, leaving)?;
+        self.admit_letters((limits, ledger), kind, own_bytes, leaving)?;
         let shared = ledger.get(Account::Shared);
         let new = self.kinds.bytes_if_new(kind, &submit.kind) + self.classes.bytes_if_new(&key, class, kind);
         if new > 0 && shared + new > SHARED_BYTES_MAX {

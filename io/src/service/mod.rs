@@ -22,8 +22,8 @@
 //! |---|---|
 //! | `jobs` | submits, reads of one job and of pages |
 //! | `leases` | pulls, extensions and releases |
-//! | `kinds` | the rules of kinds |
-//! | `letters` | dead letters |
+//! | `kinds`, `kind_rules` | kinds; their rules as they are written |
+//! | `letters`, `letter_filter` | dead letters; filters as they are written |
 //! | `orphans` | results of unknown jobs |
 //! | `results`, `corrupt` | results and their integrity: when they come, and when they are shown |
 //! | `nodes` | heartbeats, the registry, quiet nodes |
@@ -48,8 +48,10 @@ mod credentials;
 mod header;
 mod health;
 mod jobs;
+mod kind_rules;
 mod kinds;
 mod leases;
+mod letter_filter;
 mod letters;
 mod long_polls;
 mod metrics;

@@ -338,6 +338,12 @@ impl Problem {
                 ),
                 *letters_max,
             ),
+            Refusal::LetterBytesFull { bytes, bytes_max } => full(
+                format!(
+                    "dead letters and jobs that may become such have {bytes} of {bytes_max} bytes, and none is given up for others (on_letters_full: refuse)"
+                ),
+                *bytes_max,
+            ),
             Refusal::TooManyLetters { matched, max } => Problem::new(
                 409,
                 "too_many_matches",

@@ -150,6 +150,9 @@ fn print_refusal(refusal: &Refusal) -> String {
         Refusal::NotDead => refused("not_dead"),
         Refusal::KindChanged { version } => refused("kind_changed").option("version", version),
         Refusal::RuledKindsFull { kinds } => refused("ruled_kinds_full").option("kinds", kinds),
+        Refusal::LetterBytesFull { bytes, bytes_max } => {
+            refused("letter_bytes_full").option("bytes", bytes).option("max", bytes_max)
+        }
         Refusal::LettersFull { letters, letters_max } => {
             refused("letters_full").option("letters", letters).option("max", letters_max)
         }
@@ -237,7 +240,7 @@ fn print_audit(audit: &Audit) -> (&'static str, String) {
         Audit::ActBegan { act, what, matched, .. } => {
             ("DLQ_ACT_BEGAN", line.option("act", act).option("what", what.as_str()).option("matched", matched))
         }
-        Audit::ActEnded { act, what, done, skipped, jobs, is_cancelled } => (
+        Audit::ActEnded { act, what, done, skipped, jobs, is_cancelled, .. } => (
             "DLQ_ACT_ENDED",
             line.option("act", act)
                 .option("what", what.as_str())

@@ -13,7 +13,8 @@ pub fn check_bounds(hub: &Hub) -> Result<(), Violation> {
     holds(counts.retained <= limits.retained_jobs_max, || {
         format!("{} final jobs are kept of {}", counts.retained, limits.retained_jobs_max)
     })?;
-    holds(counts.dead <= limits.dead_jobs_max, || {
+    // Kinds that keep their letters keep them when the limit is lowered.
+    holds(counts.dead <= limits.dead_jobs_max || limits.dead_full_refuses != 0, || {
         format!("{} dead jobs are kept of {}", counts.dead, limits.dead_jobs_max)
     })?;
     let bounds = [(Account::Retained, limits.retained_bytes_max), (Account::Dead, limits.dead_bytes_max)];

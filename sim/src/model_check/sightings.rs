@@ -181,6 +181,7 @@ fn name_of_refusal(refusal: &Refusal) -> &'static str {
         Refusal::LeaseLost => "refused: lease lost",
         Refusal::AlreadyFinal { .. } => "refused: already final",
         Refusal::LettersFull { .. } => "refused: letters full",
+        Refusal::LetterBytesFull { .. } => "refused: bytes of letters full",
         Refusal::NotDead => "refused: not dead",
         Refusal::KindChanged { .. } => "refused: kind changed",
         Refusal::RuledKindsFull { .. } => "refused: too many kinds",

@@ -12,7 +12,6 @@ use super::problem::Problem;
 use super::{Answer, Caller, Service, reply};
 use crate::http::Request;
 use sheratan_core::{Command, Outcome, Timestamp};
-pub use submit::read_priority;
 
 /// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

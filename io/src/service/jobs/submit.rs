@@ -167,7 +167,7 @@ fn read_submit(fields: &Fields, header_key: Option<&[u8]>) -> Result<Submit, Pro
 }
 
 /// The priority, if it is given.
-pub fn read_priority(fields: &Fields) -> Result<Option<Priority>, Problem> {
+fn read_priority(fields: &Fields) -> Result<Option<Priority>, Problem> {
     fields.word("priority", "critical, high, normal or low", Priority::from_word)
 }
 

@@ -1,11 +1,10 @@
 //! Acts on many dead letters: operators begin them, watch them and cancel them.
 
-use super::filter;
 use crate::http::{Reply, Request};
 use crate::object::{Object, object};
 use crate::service::body::Fields;
 use crate::service::problem::Problem;
-use crate::service::{Answer, Caller, Service, reply};
+use crate::service::{Answer, Caller, Service, letter_filter, reply};
 use sheratan_core::{Act, ActOn, BeginAct, Command, Hub, LetterFilter, Outcome, Timestamp};
 
 /// The members of a request beside those of the filter.
@@ -24,9 +23,9 @@ impl Service {
         request: &Request,
         what: ActOn,
     ) -> Result<Answer, Problem> {
-        let members = [&filter::MEMBERS[..], &OWN_MEMBERS].concat();
+        let members = [&letter_filter::MEMBERS[..], &OWN_MEMBERS].concat();
         let fields = Fields::parse_strict(request.body(), &members)?;
-        let filter = filter::of_body(&fields, self.hub.calendar())?;
+        let filter = letter_filter::of_body(&fields, self.hub.calendar())?;
         let is_all = fields.flag("all")?.unwrap_or(false);
         let has_filter = filter != LetterFilter::default();
         if has_filter == is_all {
@@ -85,22 +84,7 @@ fn write_act(out: &mut Object, hub: &Hub, act: &Act) {
             (Some(_), false) => "done",
         },
     );
-    out.object("filter", |out| {
-        let LetterFilter { kind, error, reason, before, after } = &act.filter;
-        for (key, text) in [("kind", kind), ("error", error)] {
-            if let Some(text) = text {
-                out.text(key, text);
-            }
-        }
-        if let Some(reason) = reason {
-            out.plain("reason", reason.as_str());
-        }
-        for (key, at) in [("before_utc", before), ("after_utc", after)] {
-            if let Some(at) = at {
-                out.time(key, calendar.utc(*at));
-            }
-        }
-    });
+    out.object("filter", |out| letter_filter::write(out, &act.filter, calendar));
     if let Some(rate) = act.rate_per_sec {
         out.number("rate_per_sec", rate.into());
     }

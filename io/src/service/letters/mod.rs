@@ -1,11 +1,10 @@
 //! Dead letters: operators list them, look at them, requeue and discard them.
 
 mod acts;
-mod filter;
 
 use super::problem::Problem;
 use super::query::Query;
-use super::{Answer, Caller, Service, jobs, path, reply};
+use super::{Answer, Caller, Service, jobs, letter_filter, path, reply};
 use crate::http::{Method, Request};
 use crate::object::object;
 use sheratan_core::{ActOn, Command, JobSeq, Outcome, Timestamp};
@@ -153,7 +152,7 @@ impl Service {
         let query = Query::parse(request.query(), PAGE_QUERY)?;
         let limit = query.number("limit", 1..=PAGE_LETTERS_MAX)?.unwrap_or(100) as usize;
         let from = query.number("cursor", 0..=u64::MAX)?.unwrap_or(0);
-        let filter = filter::of_query(&query, self.hub.calendar())?;
+        let filter = letter_filter::of_query(&query, self.hub.calendar())?;
         let (mut page, mut scanned, mut next) = (Vec::new(), 0_u64, None);
         for (number, letter) in self.hub.queue().letters_from(from, filter.kind.as_deref()) {
             if page.len() == limit || scanned == EXAMINED_MAX as u64 {

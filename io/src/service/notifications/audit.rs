@@ -2,13 +2,20 @@
 
 use crate::object::Object;
 use crate::redact::Redactor;
-use sheratan_core::{Audit, FinalStatus, Ids, JobSeq, Name, Principal, Utc};
+use crate::service::{kind_rules, letter_filter};
+use sheratan_core::{Audit, Calendar, FinalStatus, Ids, JobSeq, Name, Principal, Utc};
 
 /// Characters of an idempotency key in the audit log.
 const KEY_PREFIX_CHARS: usize = 8;
 
 /// Writes the details of an event; returns its name.
-pub fn write_details(out: &mut Object, at: Utc, ids: &Ids, redactor: &Redactor, audit: &Audit) -> &'static str {
+pub fn write_details(
+    out: &mut Object,
+    (at, calendar): (Utc, Calendar),
+    ids: &Ids,
+    redactor: &Redactor,
+    audit: &Audit,
+) -> &'static str {
     match audit {
         Audit::BackpressureDrop { reason, held, max, queue_depth, count: _ } => {
             out.number("queue_depth", *queue_depth).number("max", *max).plain("reason", reason.as_str());
@@ -70,14 +77,15 @@ pub fn write_details(out: &mut Object, at: Utc, ids: &Ids, redactor: &Redactor, 
             letter(out, ids, *job, kind);
             "DLQ_COMPLETED"
         }
-        Audit::ActBegan { act, what, matched, by } => {
+        Audit::ActBegan { act, what, filter, matched, by } => {
             out.number("act_id", (*act).into()).plain("act", what.as_str()).number("matched", *matched);
-            out.plain("by", by.as_str());
+            out.object("filter", |out| letter_filter::write(out, filter, calendar)).plain("by", by.as_str());
             "DLQ_ACT_BEGAN"
         }
-        Audit::ActEnded { act, what, done, skipped, jobs, is_cancelled } => {
+        Audit::ActEnded { act, what, filter, done, skipped, jobs, is_cancelled, by } => {
             out.number("act_id", (*act).into()).plain("act", what.as_str()).number("done", *done);
             out.number("skipped", *skipped).flag("cancelled", *is_cancelled);
+            out.object("filter", |out| letter_filter::write(out, filter, calendar)).plain("by", by.as_str());
             if let Some((first, last)) = jobs {
                 out.plain("first_job_id", ids.job_id(*first)).plain("last_job_id", ids.job_id(*last));
             }
@@ -107,8 +115,14 @@ pub fn write_details(out: &mut Object, at: Utc, ids: &Ids, redactor: &Redactor, 
             out.plain("job_id", ids.job_id(*job)).plain("by", by.as_str());
             "JOB_CANCELLED"
         }
-        Audit::KindChanged { kind, version, by } => {
+        Audit::KindChanged { kind, version, rules, by } => {
             out.text("kind", kind).number("version", *version).plain("by", by.as_str());
+            for (key, rules) in [("old", &rules.0), ("new", &rules.1)] {
+                out.object(key, |out| {
+                    kind_rules::write_pause(out, rules, calendar);
+                    kind_rules::write(out, rules);
+                });
+            }
             "ADMIN_KIND_CHANGED"
         }
         Audit::KindResumed { kind } => {

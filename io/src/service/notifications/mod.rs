@@ -325,14 +325,14 @@ impl Service {
         let mut details = Vec::new();
         let mut event = "";
         let redactor = &self.settings.redactor;
-        let at = self.hub.calendar().utc(ts);
+        let calendar = self.hub.calendar();
         object(&mut details, |out| {
-            event = audit::write_details(out, at, self.hub.ids(), redactor, audit);
+            event = audit::write_details(out, (calendar.utc(ts), calendar), self.hub.ids(), redactor, audit);
             if let Some(Source { ip, path }) = source {
                 out.text("path", &path).plain("ip", ip);
             }
         });
-        self.notifications.add(Event { ts, calendar: self.hub.calendar(), event, details, is_count: false, times });
+        self.notifications.add(Event { ts, calendar, event, details, is_count: false, times });
     }
 
     pub(super) fn handle_notifications(

@@ -1,9 +1,10 @@
-//! Filters of dead letters, as queries and bodies write them.
+//! Filters of dead letters, as queries, bodies and the audit log write them.
 
-use crate::service::body::Fields;
-use crate::service::problem::Problem;
-use crate::service::query::Query;
-use crate::{rfc3339, service::body};
+use super::body::{self, Fields};
+use super::problem::Problem;
+use super::query::Query;
+use crate::object::Object;
+use crate::rfc3339;
 use sheratan_core::{Calendar, EndReason, LetterFilter};
 
 /// The members of a filter.
@@ -44,4 +45,22 @@ pub fn of_body(fields: &Fields, calendar: Calendar) -> Result<LetterFilter, Prob
         before: instant("before_utc")?,
         after: instant("after_utc")?,
     })
+}
+
+/// The members of a filter that are set.
+pub fn write(out: &mut Object, filter: &LetterFilter, calendar: Calendar) {
+    let LetterFilter { kind, error, reason, before, after } = filter;
+    for (key, text) in [("kind", kind), ("error", error)] {
+        if let Some(text) = text {
+            out.text(key, text);
+        }
+    }
+    if let Some(reason) = reason {
+        out.plain("reason", reason.as_str());
+    }
+    for (key, at) in [("before_utc", before), ("after_utc", after)] {
+        if let Some(at) = at {
+            out.time(key, calendar.utc(*at));
+        }
+    }
 }
