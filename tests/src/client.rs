@@ -67,12 +67,7 @@ impl Client {
 
     /// A request without a body and with these headers besides.
     pub fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.addr);
-        if let Some(token) = &self.token {
-            head += &format!("X-Sheratan-Token: {token}\r\n");
-        }
-        headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
-        self.send(format!("{head}\r\n").as_bytes()).and_then(|()| self.receive_to(method)).expect("the hub answers")
+        self.send_with(method, path, headers, None).and_then(|()| self.receive_to(method)).expect("the hub answers")
     }
 
     /// `POST path` with a JSON body.
@@ -86,12 +81,35 @@ impl Client {
         self.receive_to(method)
     }
 
+    /// `PUT path` with a JSON body, and with `If-Match` if a version is expected.
+    pub fn put(&mut self, path: &str, body: &Value, if_match: Option<&str>) -> Response {
+        let header = if_match.map(|tag| ("If-Match", tag));
+        let sent = self.send_with("PUT", path, header.as_slice(), Some(body));
+        sent.and_then(|()| self.receive_to("PUT")).expect("the hub answers")
+    }
+
+    /// `DELETE path`.
+    pub fn delete(&mut self, path: &str) -> Response {
+        self.try_request("DELETE", path, None).expect("the hub answers")
+    }
+
     /// Sends a request whose reply is received later.
     pub fn send_request(&mut self, method: &str, path: &str, body: Option<&Value>) -> io::Result<()> {
+        self.send_with(method, path, &[], body)
+    }
+
+    fn send_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> io::Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.addr);
         if let Some(token) = &self.token {
             head += &format!("X-Sheratan-Token: {token}\r\n");
         }
+        headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         if !body.is_empty() {
             head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());

@@ -15,6 +15,7 @@ pub mod stall;
 #[cfg(unix)]
 pub mod streams;
 pub mod tools;
+pub mod work;
 #[cfg(unix)]
 pub mod worker;
 

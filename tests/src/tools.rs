@@ -27,3 +27,12 @@ pub fn skipped(reason: &str) {
         file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the list of skips takes a line");
     }
 }
+
+/// An address of this machine by which it is no loopback, if it has one; nothing is sent to find it.
+pub fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    // TEST-NET-1 (RFC 5737): the system only chooses the address that it would send from.
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().expect("it is bound").ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}

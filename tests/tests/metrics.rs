@@ -5,12 +5,12 @@
 use serde_json::{Value, json};
 use sheratan_tests::client::{failure, result};
 use sheratan_tests::prometheus::Prometheus;
-use sheratan_tests::tools::{skipped, tool};
+use sheratan_tests::tools::{own_address, skipped, tool};
 use sheratan_tests::{Client, Hub, Options, until};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -215,15 +215,6 @@ fn the_form_is_what_accept_names_and_json_without() {
         }
     }
     assert!(scrape(hub.data, OPEN_METRICS).ends_with("# EOF\n"));
-}
-
-/// An address of this machine by which it is no loopback; nothing is sent to find it.
-fn own_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    // TEST-NET-1 (RFC 5737): the system only chooses the address that it would send from.
-    socket.connect("192.0.2.1:9").ok()?;
-    let address = socket.local_addr().unwrap().ip();
-    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
 #[test]
