@@ -41,8 +41,13 @@ impl Response {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The problem's code.
+    /// The problem's code. No member of a problem comes twice: readers differ in which they take, or refuse both.
     pub fn error(&self) -> String {
+        let Names(mut names) = serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no problem: {self:?}"));
+        names.sort();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count, "a member comes twice: {}", String::from_utf8_lossy(&self.body));
         self.json()["error"].as_str().unwrap_or_else(|| panic!("no problem: {self:?}")).to_owned()
     }
 
@@ -51,6 +56,31 @@ impl Response {
     pub fn ok(self) -> Value {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
         self.json()
+    }
+}
+
+/// The names of an object's members, as they come.
+struct Names(Vec<String>);
+
+impl<'de> serde::Deserialize<'de> for Names {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: serde::de::MapAccess<'de>>(self, mut map: M) -> Result<Names, M::Error> {
+                let mut names = Vec::new();
+                while let Some((name, serde::de::IgnoredAny)) = map.next_entry()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
     }
 }
 

@@ -329,9 +329,10 @@ impl Problem {
             Refusal::AlreadyFinal { status } => Problem::new(
                 409,
                 "already_final",
-                format!("the job ended before with another result; its status is {}", status.as_str()),
+                format!("the job has ended already, with the status {}", status.as_str()),
             )
-            .with_extra(format!(",\"status\":\"{}\"", status.as_str())),
+            // `status` is the problem's own.
+            .with_extra(format!(",\"job_status\":\"{}\"", status.as_str())),
             Refusal::LettersFull { letters, letters_max } => full(
                 format!(
                     "{letters} of {letters_max} jobs are dead letters or may become such, and none is given up for others (on_letters_full: refuse)"
