@@ -26,6 +26,7 @@ use crate::dedup::{Binding, Dedup, KeyPlace, KeyRecord, RepeatAnswer};
 use crate::effect::{Audit, Effect};
 use crate::envelope::Caller;
 use crate::ids::{HubKey, Ids, JobSeq, LeaseRef, NodeIndex};
+use crate::integrity::stored::ResultIntegrity;
 use crate::ledger::{Account, Ledger};
 use crate::limits::{ACT_STEP_EXAMINED, ACT_WAIT_MS, DEFER_MS, DRAINED_DEFER_MS, Limits, PULL_JOBS_MAX};
 use crate::name::Name;
@@ -848,7 +849,12 @@ impl Hub {
         {
             return Outcome::Refused(Refusal::AlreadyFinal { status });
         }
-        let ParkResult { node, ok, result, error, mark, integrity, .. } = orphan.parked.clone();
+        let ParkResult { job_id, node, ok, result, error, mark, mut integrity } = orphan.parked.clone();
+        let adopting = self.ids().job_id(adopt.job).to_string();
+        if *job_id != *adopting {
+            // The worker's checksum is of the job that it named.
+            integrity = ResultIntegrity::of_hub(error.as_ref(), &adopting, ok, result.as_ref()).map(Box::new);
+        }
         let complete = Complete {
             job: adopt.job,
             lease: None,

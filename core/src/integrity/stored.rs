@@ -5,7 +5,7 @@
 //! its key, 34 bytes of the journal, and a SHA-256 of the result for each read.
 
 use super::canonical::Rule;
-use super::checksum::{result_text, sha256_of};
+use super::checksum::{result_sha256, result_text, sha256_of};
 use super::json::{self, Value};
 use crate::encoding::{DecodeError, Encoded, Reader, numbered};
 use crate::limits::INTEGRITY_BYTES;
@@ -31,6 +31,14 @@ pub enum Origin {
 }
 
 impl ResultIntegrity {
+    /// The hub's own checksum of these members, as they are stored; `None` if a text is not JSON.
+    pub fn of_hub(error: Option<&Payload>, job_id: &str, ok: bool, result: Option<&Payload>) -> Option<Self> {
+        // The error of a success is not stored.
+        let error = error.filter(|_| !ok);
+        let (error, result) = (value_of(error).ok()?, value_of(result).ok()?);
+        Some(ResultIntegrity { origin: Origin::Hub, sha256: result_sha256(error, job_id, ok, result) })
+    }
+
     /// Whether this is the checksum of these members. Texts that are not JSON any more have none.
     pub fn is_of(&self, error: Option<&Payload>, job_id: &str, ok: bool, result: Option<&Payload>) -> bool {
         let (Ok(error), Ok(result)) = (value_of(error), value_of(result)) else { return false };
@@ -81,3 +89,20 @@ impl Encoded for ResultIntegrity {
 }
 
 numbered!(Origin { 0 Worker, 1 Signed, 2 Hub });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hubs_own_checksum_is_of_one_job_and_of_what_is_stored() {
+        let (result, error) = (Payload::new(&b"{\"b\": 1.0}"[..]), Payload::new(&b"\"no\""[..]));
+        let of_hub = ResultIntegrity::of_hub(Some(&error), "job_1", true, Some(&result)).expect("they are JSON");
+        assert!(of_hub.is_of(None, "job_1", true, Some(&result)), "the error of a success is not stored");
+        assert!(!of_hub.is_of(None, "job_2", true, Some(&result)));
+        assert_eq!(of_hub.origin, Origin::Hub);
+        let failed = ResultIntegrity::of_hub(Some(&error), "job_1", false, None).expect("it is JSON");
+        assert!(failed.is_of(Some(&error), "job_1", false, None));
+        assert_eq!(ResultIntegrity::of_hub(None, "job_1", true, Some(&Payload::new(&b"{"[..]))), None);
+    }
+}
