@@ -35,6 +35,11 @@ impl FromStr for Instant {
     }
 }
 
+/// A duration on the command line: `90s`, `15m`, `2h`, `7d`.
+pub fn parse_duration(text: &str) -> Result<Millis, String> {
+    duration(text).ok_or_else(|| "expected a duration such as 90s, 15m, 2h, 7d".to_owned())
+}
+
 fn duration(text: &str) -> Option<Millis> {
     let digits_end = text.find(|letter: char| !letter.is_ascii_digit())?;
     let (digits, unit) = text.split_at(digits_end);

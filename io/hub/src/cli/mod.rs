@@ -1,31 +1,42 @@
 //! Command line of `sheratan-hub`: one module for each subcommand.
 //!
-//! Exit codes: 0 success, 1 failure, 2 invalid command line.
+//! Exit codes: 0 success, 1 failure, 2 invalid command line, 3 a result does not match its checksum.
 
+mod answer;
 mod audit;
+mod completions;
 mod demo;
 mod diagnose;
+mod dlq;
 mod ended;
 mod ends;
 mod failure;
 mod flags;
 mod instant;
 mod interrupt;
+mod jobs;
 mod journal;
+mod kinds;
 mod lifeline;
 mod link;
+mod listing;
+mod man;
 mod names;
+mod nodes;
+mod orphans;
+mod query;
 mod reload;
 mod serve;
 mod settings;
 mod smoke;
 mod submit;
+mod table;
 mod target;
 mod terminal;
 mod watch;
 mod worker;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use sheratan_io::journal::Build;
 use std::process::ExitCode;
 
@@ -36,6 +47,8 @@ Examples:
   sheratan-hub demo .                                    a demonstration on the files of this folder
   sheratan-hub worker --exec 'python3 work.py'           run jobs on this machine
   sheratan-hub submit resize '{\"file\":\"a.png\"}' --wait   submit a job and see its result
+  sheratan-hub jobs explain job_…                        why a job is not running
+  sheratan-hub dlq requeue --kind resize --dry-run       how many dead jobs would run again
   sheratan-hub smoke                                     check that a running hub works as specified
   sheratan-hub audit query --event 'NODE_*' --since 2h   search the audit log
   sheratan-hub diagnose                                  write an archive for support";
@@ -61,6 +74,16 @@ enum Command {
     Worker(worker::Args),
     /// Submit one job, or one job per line of standard input
     Submit(submit::Args),
+    /// List, show, explain, watch or cancel jobs
+    Jobs(jobs::Args),
+    /// List, show, requeue or discard dead letters
+    Dlq(dlq::Args),
+    /// List, set, pause or resume kinds of jobs
+    Kinds(kinds::Args),
+    /// List, show, drain, resume or remove nodes
+    Nodes(nodes::Args),
+    /// List, show, adopt or discard results of unknown jobs
+    Orphans(orphans::Args),
     /// Check that a running hub works as specified
     Smoke(smoke::Args),
     /// Write an archive for support, with everything needed to find a fault and without secrets
@@ -73,6 +96,10 @@ enum Command {
     Watch(watch::Args),
     /// Show the effective settings and the source of each
     Config(settings::Args),
+    /// Print a script that makes a shell complete this command line
+    Completions(completions::Args),
+    /// Write a page for man of each command
+    Man(man::Args),
     /// The program that the demo's workers run
     #[command(hide = true)]
     DemoExec(demo::exec::Args),
@@ -91,12 +118,19 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Worker(args) => worker::run(args),
         Command::Submit(args) => submit::run(args),
+        Command::Jobs(args) => jobs::run(args),
+        Command::Dlq(args) => dlq::run(args),
+        Command::Kinds(args) => kinds::run(args),
+        Command::Nodes(args) => nodes::run(args),
+        Command::Orphans(args) => orphans::run(args),
         Command::Smoke(args) => smoke::run(args),
         Command::Diagnose(args) => diagnose::run(&args),
         Command::Journal(args) => journal::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Config(args) => settings::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::DemoExec(args) => demo::exec::run(args),
     };
     match outcome {
@@ -109,10 +143,22 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The command line as its helps show it: what is hidden there is not in it.
+fn shown() -> clap::Command {
+    let full = Cli::command();
+    let command = clap::Command::new(full.get_name().to_owned()).version(Build::THIS.as_str()).after_help(EXAMPLES);
+    let command = match full.get_about() {
+        Some(about) => command.about(about.clone()),
+        None => command,
+    };
+    let args = full.get_arguments().filter(|arg| !arg.is_hide_set()).cloned();
+    let subcommands = full.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    command.args(args).subcommands(subcommands)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -121,9 +167,13 @@ mod tests {
 
     #[test]
     fn each_subcommand_that_is_shown_has_examples() {
-        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("sheratan-hub"), "{} has no examples", command.get_name());
+        fn check(command: &clap::Command) {
+            for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("sheratan-hub"), "{} has no examples", command.get_name());
+                check(command);
+            }
         }
+        check(&Cli::command());
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! A [`Client`] holds a pool of kept-alive connections and may be shared between threads. [`Client::exchange`] returns
 //! a reply of any status; [`Client::call`] makes a refusal an error. The typed calls of the data plane and of nodes are
-//! in [`calls`].
+//! in [`calls`]; what operators ask for and do, answered with the hub's own documents, is in [`document`].
 //!
 //! Cost: one HTTP round trip a call, no thread of its own. A connection is reused for 15 s of idleness: less than the
 //! 75 s after which the hub closes it, so that a request rarely meets a closing connection.
 
 pub mod calls;
+pub mod document;
 mod error;
 pub mod integrity;
 pub mod webhook;
@@ -112,6 +113,15 @@ pub struct Request<'a> {
     pub wait: Duration,
 }
 
+/// What a request has beside its body and its token.
+#[derive(Clone, Default)]
+struct Head<'a> {
+    /// GET without a body and POST with one, unless it is named.
+    method: Option<Method>,
+    accept: Option<&'a str>,
+    if_match: Option<u64>,
+}
+
 /// A reply of any status.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -185,15 +195,16 @@ impl Client {
 
     /// Sends a request; a reply of any status is `Ok`.
     pub fn exchange(&self, request: &Request) -> Result<Answer, CallError> {
-        self.exchange_as(request, None)
+        self.exchange_as(request, &Head::default())
     }
 
     /// A GET with an `Accept` header, for paths with several forms. A reply of any status is `Ok`.
     pub fn fetch(&self, plane: Plane, path: &str, accept: &str) -> Result<Answer, CallError> {
-        self.exchange_as(&Request { plane, body: None, path, auth: Auth::Own, wait: Duration::ZERO }, Some(accept))
+        let head = Head { accept: Some(accept), ..Head::default() };
+        self.exchange_as(&Request { plane, body: None, path, auth: Auth::Own, wait: Duration::ZERO }, &head)
     }
 
-    fn exchange_as(&self, request: &Request, accept: Option<&str>) -> Result<Answer, CallError> {
+    fn exchange_as(&self, request: &Request, head: &Head) -> Result<Answer, CallError> {
         let endpoint = self.endpoint(request.plane);
         match &endpoint.access {
             Access::Open => {}
@@ -203,7 +214,7 @@ impl Client {
             }
             Access::Withheld(reason) => return Err(CallError::Unsendable { reason: reason.clone() }),
         }
-        self.send(endpoint, request, accept).map_err(|error| unanswered(endpoint, &error))
+        self.send(endpoint, request, head).map_err(|error| unanswered(endpoint, &error))
     }
 
     /// A GET whose reply is a `T`.
@@ -240,10 +251,13 @@ impl Client {
         CallError::Garbled { endpoint: Box::new(self.endpoint(plane).clone()), status: 200, reason, retry_after: None }
     }
 
-    fn send(&self, endpoint: &Endpoint, request: &Request, accept: Option<&str>) -> Result<Answer, ureq::Error> {
+    fn send(&self, endpoint: &Endpoint, request: &Request, head: &Head) -> Result<Answer, ureq::Error> {
         let mut builder = http::Request::builder().uri(format!("{}{}", endpoint.url, request.path));
-        if let Some(accept) = accept {
+        if let Some(accept) = head.accept {
             builder = builder.header(http::header::ACCEPT, accept);
+        }
+        if let Some(version) = head.if_match {
+            builder = builder.header(http::header::IF_MATCH, format!("\"{version}\""));
         }
         if let Some((name, value)) = self.token_header(request.auth) {
             let mut value = http::HeaderValue::try_from(value.as_slice()).map_err(http::Error::from)?;
@@ -253,12 +267,12 @@ impl Client {
         let time_max = Some(CONNECT_MAX.min(self.answer_max) + request.wait + self.answer_max);
         let mut response = match request.body {
             None => {
-                let request = builder.method(Method::GET).body(())?;
+                let request = builder.method(head.method.clone().unwrap_or(Method::GET)).body(())?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(time_max).build())?
             }
             Some(body) => {
                 builder = builder.header(http::header::CONTENT_TYPE, "application/json");
-                let request = builder.method(Method::POST).body(body)?;
+                let request = builder.method(head.method.clone().unwrap_or(Method::POST)).body(body)?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(time_max).build())?
             }
         };
