@@ -2,11 +2,15 @@
 
 use super::body::{self, Fields};
 use super::problem::Problem;
-use super::query;
+use super::query::{self, Query};
 use super::{Answer, Caller, Service, header, kind_rules, path, reply};
 use crate::http::{Method, Reply, Request};
 use crate::object::{Object, object};
-use sheratan_core::{Command, Gate, Hub, Name, Outcome, SetKind, Timestamp};
+use sheratan_core::{Command, Gate, Hub, Name, Outcome, SetKind, Status, Timestamp};
+use std::collections::BTreeSet;
+
+/// The most kinds on one page.
+const PAGE_KINDS_MAX: u64 = 1_000;
 
 /// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +60,7 @@ impl Service {
         route: Route,
     ) -> Result<Answer, Problem> {
         match route {
-            Route::List => Ok(Answer::Reply(self.list_kinds())),
+            Route::List => self.list_kinds(request).map(Answer::Reply),
             Route::One(encoded) => {
                 let text = query::decode_segment(encoded);
                 let text = text.ok_or_else(|| Problem::bad_request("the path is not well encoded"))?;
@@ -69,12 +73,28 @@ impl Service {
         }
     }
 
-    fn list_kinds(&self) -> Reply {
-        reply::ok(|out| {
-            out.flag("ok", true).array("kinds", self.hub.queue().ruled_kinds(), |out, (name, _, _)| {
+    /// A page of the kinds that have rules or jobs, in the order of their names; the cursor is the next one's name.
+    /// O(kinds).
+    fn list_kinds(&self, request: &Request) -> Result<Reply, Problem> {
+        let query = Query::parse(request.query(), &["limit", "cursor"])?;
+        let limit = query.number("limit", 1..=PAGE_KINDS_MAX)?.unwrap_or(PAGE_KINDS_MAX) as usize;
+        let from = query.name("cursor")?;
+        let queue = self.hub.queue();
+        let named = queue.ruled_kinds().map(|(name, _, _)| name).chain(queue.kind_counts().map(|(name, _)| name));
+        let mut names: BTreeSet<_> = named.filter(|name| from.as_ref().is_none_or(|from| *name >= from)).collect();
+        let next = names.iter().nth(limit).copied();
+        if let Some(next) = next {
+            _ = names.split_off(next);
+        }
+        Ok(reply::ok(|out| {
+            out.flag("ok", true).array("kinds", names, |out, name| {
                 object(out, |out| write_kind(out, &self.hub, name));
             });
-        })
+            match next {
+                Some(next) => out.text("next_cursor", next),
+                None => out.raw("next_cursor", b"null"),
+            };
+        }))
     }
 
     fn kind_reply(&self, kind: &Name) -> Reply {
@@ -138,6 +158,11 @@ fn write_kind(out: &mut Object, hub: &Hub, kind: &Name) {
         out.time("opens_utc", calendar.utc(at));
     }
     out.number("inflight", queue.leases_of_kind(kind));
+    out.object("jobs", |out| {
+        let tally = queue.kind_tally(kind).map(|(_, tally)| tally);
+        let held = Status::ALL.into_iter().filter_map(|status| Some((status, tally?.get(status))));
+        held.filter(|(_, count)| *count > 0).for_each(|(status, count)| _ = out.number(status.as_str(), count));
+    });
     kind_rules::write_pause(out, rules, calendar);
     out.object("rules", |out| kind_rules::write(out, rules));
 }
