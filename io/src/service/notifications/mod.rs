@@ -28,6 +28,7 @@ use sheratan_core::DropReason;
 use sheratan_core::alerts::{Alerts, Change};
 use sheratan_core::telemetry::Observation;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use strangers::{Closing, Record, Strangers};
@@ -76,6 +77,8 @@ pub struct Notifications {
     calendar: Calendar,
     events: Vec<Event>,
     drops: Drops,
+    /// Who sent the orphans of the current round.
+    orphan_sources: BTreeMap<u64, IpAddr>,
     strangers: Strangers,
     alerts: Alerts,
     alert_lines: Vec<AlertLine>,
@@ -90,6 +93,7 @@ impl Notifications {
             calendar,
             events: Vec::new(),
             drops: Drops::default(),
+            orphan_sources: BTreeMap::new(),
             strangers: Strangers::default(),
             alerts: Alerts::default(),
             alert_lines: Vec::new(),
@@ -304,7 +308,11 @@ impl Service {
     pub(super) fn audit_hub(&mut self, ts: Timestamp, audit: &Audit) {
         match audit {
             Audit::BackpressureDrop { .. } => self.notifications.drops.report(ts, audit),
-            _ => self.audit_from(ts, audit, None, 1),
+            Audit::ResultOrphaned { orphan, .. } => {
+                let ip = self.notifications.orphan_sources.remove(orphan);
+                self.audit_from(ts, audit, 1, |out| _ = ip.map(|ip| out.plain("ip", ip)));
+            }
+            _ => self.audit_from(ts, audit, 1, |_| ()),
         }
     }
 
@@ -316,21 +324,29 @@ impl Service {
         for (ts, audit) in self.notifications.drops.take_reported(now) {
             let Audit::BackpressureDrop { reason, count, .. } = audit else { unreachable!("nothing else is reported") };
             for (source, count) in self.notifications.drops.take(reason, count) {
-                self.audit_from(ts, &audit, source, count);
+                self.audit_from(ts, &audit, count, |out| {
+                    if let Some(Source { ip, path }) = source {
+                        out.text("path", &path).plain("ip", ip);
+                    }
+                });
             }
         }
     }
 
-    fn audit_from(&mut self, ts: Timestamp, audit: &Audit, source: Option<Source>, times: u64) {
+    /// The address that sent the result of an unknown job; its event follows when the hub is settled.
+    pub(super) fn note_orphan(&mut self, orphan: u64, ip: IpAddr) {
+        self.notifications.orphan_sources.insert(orphan, ip);
+    }
+
+    /// Adds an event of the hub; `fill` adds what the hub does not know.
+    fn audit_from(&mut self, ts: Timestamp, audit: &Audit, times: u64, fill: impl FnOnce(&mut Object)) {
         let mut details = Vec::new();
         let mut event = "";
         let redactor = &self.settings.redactor;
         let calendar = self.hub.calendar();
         object(&mut details, |out| {
             event = audit::write_details(out, (calendar.utc(ts), calendar), self.hub.ids(), redactor, audit);
-            if let Some(Source { ip, path }) = source {
-                out.text("path", &path).plain("ip", ip);
-            }
+            fill(out);
         });
         self.notifications.add(Event { ts, calendar, event, details, is_count: false, times });
     }

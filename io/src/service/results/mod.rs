@@ -148,7 +148,11 @@ impl Service {
         let Complete { node, lease, ok, result, error, mark, integrity, .. } = complete;
         let job_id = body::name("job_id", &fields.text("job_id")?.unwrap_or_default())?;
         let parked = ParkResult { job_id: job_id.clone(), node, ok, result, error, mark, integrity };
-        match self.execute(now, self.asker(caller), Command::ParkResult(Box::new(parked)))? {
+        let outcome = self.execute(now, self.asker(caller), Command::ParkResult(Box::new(parked)))?;
+        if let Outcome::Parked { orphan, is_duplicate: false } = outcome {
+            self.note_orphan(orphan, caller.ip);
+        }
+        match outcome {
             Outcome::Parked { .. } if lease.is_some() => {
                 Err(self.problem_of(now, Outcome::Refused(Refusal::LeaseLost)))
             }
