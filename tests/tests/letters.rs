@@ -72,7 +72,7 @@ fn a_letter_is_looked_at_with_every_attempt_and_begins_anew_when_it_is_requeued(
     until("the retry is ready", || hub.status(job_id) == "queued");
     hub.complete(&hub.lease("two", "k"), "two").ok();
     let refused = data.post(&format!("{DLQ}/{job_id}/requeue"), &json!({})).refused(409, "already_final");
-    assert_eq!(refused["status"], "completed");
+    assert_eq!(refused["job_status"], "completed");
 
     let enqueued = &audited(&hub, "DLQ_ENQUEUE", 1)[0];
     assert_eq!(*enqueued, json!({"job_id": job_id, "kind": "k", "reason": "attempts", "attempts": 2}));
@@ -89,7 +89,7 @@ fn a_letter_that_is_discarded_is_a_failed_job_and_one_that_was_done_after_all_is
     assert_eq!([&discarded["job_id"], &discarded["status"]], [job_id.as_str(), "failed"]);
     let job = hub.job(&job_id);
     assert_eq!([&job["status"], &job["error"], &job["reason"]], ["failed", "broken", "not_retryable"]);
-    assert_eq!(data.delete(&format!("{DLQ}/{job_id}")).refused(409, "already_final")["status"], "failed");
+    assert_eq!(data.delete(&format!("{DLQ}/{job_id}")).refused(409, "already_final")["job_status"], "failed");
     let line = &audited(&hub, "DLQ_DISCARD", 1)[0];
     assert_eq!(*line, json!({"job_id": job_id, "kind": "k", "by": "shared_token"}));
 
@@ -402,5 +402,5 @@ fn without_dead_letters_a_job_ends_as_failed_and_a_kind_may_drop_its_own() {
     assert_eq!([&shown["status"], &shown["reason"], &shown["error"]], ["failed", "attempts", "broken"]);
     assert_eq!(total(&hub), 0);
     let refused = hub.data().post(&format!("{DLQ}/{job_id}/requeue"), &json!({})).refused(409, "already_final");
-    assert_eq!(refused["status"], "failed");
+    assert_eq!(refused["job_status"], "failed");
 }
