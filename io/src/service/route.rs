@@ -203,7 +203,6 @@ mod tests {
             (Plane::Data, "/mesh/pull_requests/NODE_1", Route::Leases(leases::Route::Pull(Some("NODE_1")))),
             (Plane::Data, "/mesh/sync_result", Route::Results(results::Route::SubmitOne)),
             (Plane::Data, "/mesh/jobs/job_1", Route::Jobs(jobs::Route::One("job_1"))),
-            (Plane::Data, "/mesh/jobs/job_1/explain", Route::Unserved),
             (Plane::Data, "/mesh/dlq", Route::Letters(letters::Route::List)),
             (Plane::Data, "/mesh/dlq/requeue", Route::Letters(letters::Route::Many(ActOn::Requeue))),
             (Plane::Data, "/mesh/dlq/job_1", Route::Letters(letters::Route::One("job_1"))),
