@@ -84,19 +84,25 @@ fn a_worker_that_is_asked_to_stop_finishes_its_job_first() {
 }
 
 #[test]
-fn a_worker_that_is_asked_twice_kills_its_job_and_hands_it_back() {
+fn a_worker_that_is_asked_twice_kills_its_job_and_gives_it_back_uncharged() {
     let hub = Hub::start();
     let mut worker = Worker::start(&hub, &["--exec", "sleep 600"]);
-    let submitted = hub.run(&["submit", "k", "1"]);
+    let submitted = hub.run(&["submit", "k", "1", "--max-attempts", "1"]);
     until("the job runs", || !worker.events("started").is_empty());
     worker.interrupt();
     until("the worker stops", || !worker.events("stopping").is_empty());
     worker.interrupt();
     assert_eq!(worker.wait(), Some(0));
-    let job = hub.job(submitted.stdout.split(' ').next().unwrap());
-    assert_eq!(job["attempts"][0]["outcome"], "failed");
-    assert_eq!(job["attempts"][0]["error"], json!({"error": "worker_stopped"}));
-    assert!(["queued", "scheduled"].contains(&job["status"].as_str().unwrap()), "it waits for another attempt: {job}");
+    let job_id = submitted.stdout.split(' ').next().unwrap();
+    assert_eq!(worker.events("released")[0]["job_id"], job_id);
+    assert_eq!(worker.events("stopped")[0]["released"], 1);
+    let job = hub.job(job_id);
+    assert_eq!(
+        (&job["attempts"][0]["outcome"], &job["attempts"][0]["reason"]),
+        (&json!("revoked"), &json!("released"))
+    );
+    let _other = Worker::start(&hub, &["--exec", "cat"]);
+    assert_eq!(hub.until_final(job_id)["result"], 1, "its only attempt is left");
 }
 
 #[test]

@@ -155,6 +155,9 @@ pub struct LeasedJob {
     pub lease_id: String,
     /// When the lease ends by the hub's clock, RFC 3339.
     pub lease_until_utc: String,
+    /// How long that is from the answer; a hub of an earlier release does not say.
+    #[serde(default)]
+    pub lease_ms: Option<u64>,
 }
 
 /// The answer for one lease of an extension or a release.
@@ -163,15 +166,35 @@ struct LeaseAnswer {
     ok: bool,
     #[serde(default)]
     error: Option<String>,
+    #[serde(default)]
+    lease_ms: Option<u64>,
+    #[serde(default)]
+    last: bool,
 }
 
 /// What came of a lease that was to be extended or released.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LeaseState {
     /// It was.
-    Done,
+    Done {
+        /// How long an extended lease lasts from the answer; a hub of an earlier release does not say.
+        lease_ms: Option<u64>,
+        /// Whether it is not extended further.
+        is_last: bool,
+    },
     /// The hub says that the lease has ended; its code: `lease_lost` or `cancelled`.
     Ended(String),
+}
+
+/// What a worker says of a job with an extension.
+#[derive(Clone, PartialEq, Eq, Serialize, Default, Debug)]
+pub struct Report {
+    /// How far it is, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<u8>,
+    /// A few words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// The result of a job.
@@ -194,6 +217,9 @@ pub struct JobResult {
     pub error: Option<Box<RawValue>>,
     /// Whether another attempt may succeed.
     pub retryable: bool,
+    /// When, in milliseconds from now; as the hub chooses if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
     /// The checksum over all that.
     #[serde(skip_deserializing)]
     pub integrity: Integrity,
@@ -301,13 +327,19 @@ impl Client {
     }
 
     /// Extends a lease.
-    pub fn extend(&self, node_id: &str, lease_id: &str, lease_sec: u64) -> Result<LeaseState, CallError> {
-        self.lease("/mesh/extend_lease", node_id, lease_id, Some(lease_sec))
+    pub fn extend(
+        &self,
+        node_id: &str,
+        lease_id: &str,
+        lease_sec: u64,
+        report: &Report,
+    ) -> Result<LeaseState, CallError> {
+        self.lease("/mesh/extend_lease", node_id, lease_id, Some(lease_sec), report)
     }
 
-    /// Gives a lease back before its job began: the attempt is not counted.
+    /// Gives a lease back whose job is not finished here: the attempt is not counted.
     pub fn release(&self, node_id: &str, lease_id: &str) -> Result<LeaseState, CallError> {
-        self.lease("/mesh/release_lease", node_id, lease_id, None)
+        self.lease("/mesh/release_lease", node_id, lease_id, None, &Report::default())
     }
 
     fn lease(
@@ -316,6 +348,7 @@ impl Client {
         node_id: &str,
         lease_id: &str,
         lease_sec: Option<u64>,
+        report: &Report,
     ) -> Result<LeaseState, CallError> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -323,15 +356,17 @@ impl Client {
             leases: [&'a str; 1],
             #[serde(skip_serializing_if = "Option::is_none")]
             lease_sec: Option<u64>,
+            #[serde(flatten)]
+            report: &'a Report,
         }
         #[derive(Deserialize)]
         struct Answers {
             leases: Vec<LeaseAnswer>,
         }
-        let body = json(&Body { node_id, leases: [lease_id], lease_sec });
+        let body = json(&Body { node_id, leases: [lease_id], lease_sec, report });
         let answers: Answers = self.post(Plane::Data, path, &body, Duration::ZERO)?;
         match <[LeaseAnswer; 1]>::try_from(answers.leases) {
-            Ok([LeaseAnswer { ok: true, .. }]) => Ok(LeaseState::Done),
+            Ok([LeaseAnswer { ok: true, lease_ms, last, .. }]) => Ok(LeaseState::Done { lease_ms, is_last: last }),
             Ok([LeaseAnswer { error: Some(code), .. }]) => Ok(LeaseState::Ended(code)),
             Ok([_]) | Err(_) => {
                 Err(self.garbled(Plane::Data, format!("its answer to {path} is not one for one lease")))

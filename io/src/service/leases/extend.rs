@@ -28,7 +28,7 @@ impl Service {
         if !outcome.is_durable() {
             self.note_liveness(now, &node);
         }
-        let calendar = self.hub.calendar();
+        let (calendar, now) = (self.hub.calendar(), self.hub.now());
         let Outcome::Extended(extended) = outcome else { unreachable!("an extension is answered as one") };
         let mut extended = extended.into_iter();
         Ok(reply::ok(|out| {
@@ -37,19 +37,20 @@ impl Service {
                     Some(_) => extended.next().expect("one outcome for each lease of the command"),
                     None => Extended::LeaseLost,
                 };
-                write_extended(out, calendar, text, outcome);
+                write_extended(out, calendar, now, text, outcome);
             });
         }))
     }
 }
 
 /// One entry of the reply to an extension.
-fn write_extended(out: &mut Vec<u8>, calendar: Calendar, lease_id: &str, extended: Extended) {
+fn write_extended(out: &mut Vec<u8>, calendar: Calendar, now: Timestamp, lease_id: &str, extended: Extended) {
     object(out, |out| {
         out.text("lease_id", lease_id);
         match extended {
             Extended::Until { until, is_last } => {
                 out.flag("ok", true).time("lease_until_utc", calendar.utc(until));
+                out.number("lease_ms", until.since(now).get());
                 if is_last { out.flag("last", true) } else { out }
             }
             Extended::LeaseLost | Extended::Revoked => out.flag("ok", false).plain("error", "lease_lost"),

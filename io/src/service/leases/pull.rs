@@ -216,6 +216,7 @@ fn write_leased(out: &mut Vec<u8>, hub: &Hub, leased: &Leased) {
         out.text("kind", job.kind()).payload("params", job.params());
         out.number("attempt", u64::from(leased.lease.generation))
             .plain("lease_id", ids.lease_id(leased.lease, started_at));
-        out.time("lease_until_utc", hub.calendar().utc(leased.until)).plain("priority", job.priority().as_str());
+        out.time("lease_until_utc", hub.calendar().utc(leased.until));
+        out.number("lease_ms", leased.until.since(hub.now()).get()).plain("priority", job.priority().as_str());
     });
 }

@@ -440,6 +440,7 @@ impl Checks {
             result: Some(result),
             error: None,
             retryable: true,
+            retry_after_ms: None,
             pull: None,
         }
     }

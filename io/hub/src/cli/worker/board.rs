@@ -16,7 +16,7 @@ const PULL_GRACE: Duration = Duration::from_millis(250);
 /// process before they kill it, since those that are left go to a file.
 const DELIVERY_GRACE: Duration = Duration::from_secs(5);
 
-/// How long reporting killed jobs to the hub may take.
+/// How long giving killed jobs back to the hub may take.
 const ABORT_MAX: Duration = Duration::from_secs(5);
 
 /// What the operator wishes.
@@ -26,7 +26,7 @@ pub enum Wish {
     Run,
     /// Finish the running jobs.
     Drain,
-    /// Kill the running jobs and report them as failed.
+    /// Kill the running jobs and give them back.
     Abort,
 }
 
@@ -39,6 +39,10 @@ pub struct Tally {
     pub failed: u64,
     /// Lost their lease before they ended.
     pub lost: u64,
+    /// Were cancelled at the hub.
+    pub cancelled: u64,
+    /// Were given back because the worker stops.
+    pub released: u64,
     /// Ended with a result that the hub refused.
     pub refused: u64,
     /// Ended with a result that was not delivered and went to a file.

@@ -56,6 +56,16 @@ pub enum Event<'a> {
         /// How that was noticed.
         reason: &'a str,
     },
+    /// The job was cancelled at the hub, and its command stopped.
+    Cancelled {
+        /// The job.
+        job_id: &'a str,
+    },
+    /// The job was given back because the worker stops: the attempt is not counted.
+    Released {
+        /// The job.
+        job_id: &'a str,
+    },
     /// The hub refused the result of a job.
     ResultRefused {
         /// The job.
@@ -102,6 +112,10 @@ pub enum Event<'a> {
         failed: u64,
         /// Jobs whose lease ended first.
         lost: u64,
+        /// Jobs that were cancelled.
+        cancelled: u64,
+        /// Jobs that were given back.
+        released: u64,
         /// Jobs whose result the hub refused.
         refused: u64,
         /// Jobs whose result was not delivered.
@@ -185,6 +199,12 @@ fn sentence(event: &Event) -> String {
         Event::LeaseLost { job_id, reason } => {
             format!("{} {} lease lost: {}", styled(WARN, "!"), printable(job_id), printable(reason))
         }
+        Event::Cancelled { job_id } => {
+            format!("{} {} cancelled: its command was stopped", styled(WARN, "!"), printable(job_id))
+        }
+        Event::Released { job_id } => {
+            format!("{} {} given back: another worker gets it", styled(WARN, "!"), printable(job_id))
+        }
         Event::ResultRefused { job_id, reason } => {
             format!("{} {} result refused: {}", styled(BAD, "✗"), printable(job_id), printable(reason))
         }
@@ -198,22 +218,22 @@ fn sentence(event: &Event) -> String {
         Event::HubAway { reason } => format!("{} {}; trying again", styled(WARN, "!"), printable(reason)),
         Event::HubBack => format!("{} the hub is back", styled(GOOD, "✓")),
         Event::Stopping { is_abort: true, running } => {
-            format!("{} stopping at once: {running} job(s) killed and reported as failed", styled(WARN, "!"))
+            format!("{} stopping at once: {running} job(s) killed and given back", styled(WARN, "!"))
         }
         Event::Stopping { running: 0, .. } => "stopping: nothing runs".to_owned(),
         Event::Stopping { running, .. } => {
-            format!(
-                "stopping when {running} job(s) are finished; a second signal kills them and reports them as failed"
-            )
+            format!("stopping when {running} job(s) are finished; a second signal kills them and gives them back")
         }
-        Event::Stopped { done, failed, lost, refused, undelivered } => {
+        Event::Stopped { done, failed, lost, cancelled, released, refused, undelivered } => {
             let lost = if *lost > 0 { format!(", {lost} with their lease lost") } else { String::new() };
+            let cancelled = if *cancelled > 0 { format!(", {cancelled} cancelled") } else { String::new() };
+            let released = if *released > 0 { format!(", {released} given back") } else { String::new() };
             let refused = if *refused > 0 { format!(", {refused} with their result refused") } else { String::new() };
             let undelivered = match undelivered {
                 0 => String::new(),
                 count => format!(", {count} with their result not delivered"),
             };
-            format!("stopped: {done} done, {failed} failed{lost}{refused}{undelivered}")
+            format!("stopped: {done} done, {failed} failed{lost}{cancelled}{released}{refused}{undelivered}")
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A worker has one thread for heartbeats ([`heart`]) and one for each slot ([`slot`]), each with its own long poll and
 //! at most one job. The slots share a [`board`] with the operator's request: run, drain, abort. Output consists of
-//! [`event`]s. [`process`] runs a job's process, [`lease`] keeps its lease, the [`outbox`] its result, until the hub
-//! decides on that ([`verdict`]); what is left in the end, [`resend`] delivers later.
+//! [`event`]s. [`process`] runs a job's process, which may [`report`] how it is doing, [`lease`] keeps its lease, the
+//! [`outbox`] its result, until the hub decides on that ([`verdict`]); what is left in the end, [`resend`] delivers later.
 
 mod board;
 mod event;
@@ -11,6 +11,7 @@ mod heart;
 mod lease;
 mod outbox;
 mod process;
+mod report;
 mod resend;
 mod slot;
 mod verdict;
@@ -66,11 +67,15 @@ A result that the hub does not take (it is away, a proxy answers for it) is sent
 left after 24 hours, or when the worker is asked to stop, go to a file, named on standard error, in the data folder, \
 else in the current one; --resend delivers them.
 
-The command is stopped (SIGTERM, then SIGKILL, with its children) when its lease ends, and killed if the worker is. A \
+The command is stopped (SIGTERM, then SIGKILL, with its children) when its job is cancelled, its lease ends or \
+its time to run (max_run_sec of the kind) is over, and killed if the worker is. A \
 command that is not there, or a request that the hub refuses for good, ends the worker with exit code 1.
 
-On ctrl-C or SIGTERM the worker pulls no more jobs and finishes the running ones; a second one kills them and \
-reports them as failed.";
+Lines of the command's standard error may be reports: `sheratan-progress: 40 half way` is shown with the job, and \
+`sheratan-retry-after: 60` says in how many seconds another attempt may succeed, if this one fails.
+
+On ctrl-C or SIGTERM the worker pulls no more jobs and finishes the running ones; a second one kills them and gives \
+their leases back, which costs them no attempt.";
 
 /// The arguments of `worker`.
 #[derive(clap::Args)]
@@ -107,7 +112,7 @@ pub struct Args {
     /// Exit codes of failures after which the job is not retried
     #[arg(long, value_name = "CODE,…", value_delimiter = ',')]
     fatal_exit: Vec<i32>,
-    /// Run one job, then stop; exit code 1 if it failed
+    /// Run one job, then stop; exit code 1 if it was not completed
     #[arg(long, conflicts_with_all = ["drain_when_empty", "concurrency"])]
     once: bool,
     /// Stop when a pull returns no job
@@ -164,16 +169,17 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let ended = worker.run(interrupts);
     // What is in the outbox now was computed, and no slot will deliver it any more.
     worker.save(Outbox::save_all);
-    let tally @ Tally { done, failed, lost, refused, undelivered } = worker.board.tally();
+    let tally @ Tally { done, failed, lost, cancelled, released, refused, undelivered } = worker.board.tally();
     if tally != Tally::default() || ended.is_ok() {
-        worker.log.say(&Event::Stopped { done, failed, lost, refused, undelivered });
+        worker.log.say(&Event::Stopped { done, failed, lost, cancelled, released, refused, undelivered });
     }
     worker.log.finish();
     ended?;
     if let Some(reason) = worker.board.failure() {
         return Err(Failure::Local(reason));
     }
-    let is_good = undelivered == 0 && (worker.until != Until::OneJob || failed + lost + refused == 0);
+    let is_good =
+        undelivered == 0 && (worker.until != Until::OneJob || failed + lost + cancelled + released + refused == 0);
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -140,6 +140,7 @@ mod tests {
             result: result.map(|text| as_json(text.as_bytes()).unwrap()),
             error: None,
             retryable: true,
+            retry_after_ms: None,
             integrity: Default::default(),
             pull: None,
         }

@@ -5,12 +5,13 @@
 //! of the terminal does not reach it, and killing it kills its children. A [`Guard`] kills them when the worker itself is
 //! killed.
 
+use super::report::{self, Reports};
 use crate::platform::guard::Guard;
 use crate::platform::process as platform;
 use crossbeam_channel::Receiver;
 use shared_child::SharedChild;
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -120,8 +121,13 @@ fn first_word(line: &str) -> Option<&str> {
 }
 
 impl<'a> Process<'a> {
-    /// Starts a command with `input` on its standard input.
-    pub fn start(job: &'a JobCommand, input: Vec<u8>, environment: &[(&str, String)]) -> io::Result<Self> {
+    /// Starts a command with `input` on its standard input; its reports go to `reports`, not into its messages.
+    pub fn start(
+        job: &'a JobCommand,
+        input: Vec<u8>,
+        environment: &[(&str, String)],
+        reports: &Arc<Reports>,
+    ) -> io::Result<Self> {
         let mut command = job.program.command();
         job.hidden.iter().for_each(|name| _ = command.env_remove(name));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -135,7 +141,8 @@ impl<'a> Process<'a> {
         let stdout = child.take_stdout().expect("its output was piped");
         let output = on_thread(move || read_head(stdout, RESULT_BYTES_MAX));
         let stderr = child.take_stderr().expect("its messages were piped");
-        let messages = on_thread(move || read_tail(stderr, MESSAGE_BYTES_MAX));
+        let reports = Arc::clone(reports);
+        let messages = on_thread(move || read_messages(stderr, &reports));
         let waited = Arc::clone(&child);
         let ended = on_thread(move || waited.wait());
         Ok(Process { child, guard: &job.guard, ended, output, messages })
@@ -196,16 +203,26 @@ fn read_head(mut from: impl Read, bytes_max: usize) -> Output {
     Output { bytes, is_cut: rest > 0 }
 }
 
-/// The last bytes.
-fn read_tail(mut from: impl Read, bytes_max: usize) -> Vec<u8> {
-    let mut tail = Vec::new();
-    let mut buffer = [0; 4_096];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        tail.extend_from_slice(&buffer[..count]);
-        let surplus = tail.len().saturating_sub(bytes_max);
-        tail.drain(..surplus);
+/// The last bytes of a command's messages, without its reports, which are passed on line by line.
+fn read_messages(from: impl Read, reports: &Reports) -> Vec<u8> {
+    let mut from = BufReader::new(from);
+    let (mut tail, mut line, mut is_long) = (Vec::new(), Vec::new(), false);
+    loop {
+        // A line that is too long for a report comes in parts.
+        let part = from.by_ref().take(report::LINE_BYTES_MAX as u64).read_until(b'\n', &mut line);
+        if !matches!(part, Ok(1..)) {
+            return tail;
+        }
+        // A whole line ends with a line break, or with the output.
+        let is_whole = line.ends_with(b"\n") || line.len() < report::LINE_BYTES_MAX;
+        if is_long || !is_whole || !reports.take(line.trim_ascii_end()) {
+            tail.extend_from_slice(&line);
+            let surplus = tail.len().saturating_sub(MESSAGE_BYTES_MAX);
+            tail.drain(..surplus);
+        }
+        is_long = !is_whole;
+        line.clear();
     }
-    tail
 }
 
 #[cfg(all(test, unix))]
@@ -224,7 +241,9 @@ mod tests {
 
     fn run(line: &str, input: &[u8]) -> Finished {
         let command = shell(line);
-        let process = Process::start(&command, input.to_vec(), &[("SHERATAN_JOB_ID", "job_1".to_owned())]).unwrap();
+        let process =
+            Process::start(&command, input.to_vec(), &[("SHERATAN_JOB_ID", "job_1".to_owned())], &Arc::default())
+                .unwrap();
         let status = process.ended().recv().unwrap();
         process.finish(status)
     }
@@ -235,6 +254,21 @@ mod tests {
         assert_eq!(finished.output.bytes, b"in:job_1");
         assert_eq!(finished.messages, "oops\n");
         assert_eq!(finished.status.unwrap().code(), Some(3));
+    }
+
+    #[test]
+    fn reports_are_whole_lines_and_no_messages() {
+        let messages = |bytes: &[u8]| {
+            let reports = Reports::default();
+            let messages = String::from_utf8(read_messages(bytes, &reports)).unwrap();
+            (messages, reports.progress().map(|progress| progress.percent))
+        };
+        assert_eq!(messages(b"a\nsheratan-progress: 1\r\nb\n"), ("a\nb\n".to_owned(), Some(1)));
+        assert_eq!(messages(b"a\nsheratan-progress: 2"), ("a\n".to_owned(), Some(2)));
+        let long = format!("sheratan-progress: 3 {}\n", "x".repeat(report::LINE_BYTES_MAX));
+        assert_eq!(messages(long.as_bytes()), (long, None));
+        let behind = format!("{}sheratan-progress: 4\n", "x".repeat(report::LINE_BYTES_MAX));
+        assert_eq!(messages(behind.as_bytes()), (behind, None));
     }
 
     #[test]
@@ -258,7 +292,7 @@ mod tests {
     #[test]
     fn killing_a_command_kills_its_children() {
         let command = shell("sleep 60 & sleep 60; echo never");
-        let process = Process::start(&command, Vec::new(), &[]).unwrap();
+        let process = Process::start(&command, Vec::new(), &[], &Arc::default()).unwrap();
         process.kill();
         let status = process.ended().recv().unwrap();
         let finished = process.finish(status);
@@ -270,12 +304,12 @@ mod tests {
     #[test]
     fn a_command_that_is_stopped_may_clean_up_and_is_killed_if_it_does_not_end() {
         let command = shell("trap 'echo cleaned; exit 0' TERM; echo up; while :; do sleep 0.01; done");
-        let process = Process::start(&command, Vec::new(), &[]).unwrap();
+        let process = Process::start(&command, Vec::new(), &[], &Arc::default()).unwrap();
         until_looping(&process);
         process.stop(Instant::now() + Duration::from_secs(60));
         assert_eq!(process.output.recv().unwrap().bytes, b"up\ncleaned\n");
         let stubborn = shell("trap '' TERM; while :; do sleep 0.01; done");
-        let process = Process::start(&stubborn, Vec::new(), &[]).unwrap();
+        let process = Process::start(&stubborn, Vec::new(), &[], &Arc::default()).unwrap();
         until_looping(&process);
         process.stop(Instant::now());
         assert_eq!(platform::signal_of(&process.child.wait().unwrap()), Some(9));
@@ -293,12 +327,12 @@ mod tests {
     #[test]
     fn a_program_runs_without_a_shell_and_without_hidden_variables() {
         let command = direct(&["printf", "%s", "$HOME; `x`"]);
-        let process = Process::start(&command, Vec::new(), &[]).unwrap();
+        let process = Process::start(&command, Vec::new(), &[], &Arc::default()).unwrap();
         let status = process.ended().recv().unwrap();
         assert_eq!(process.finish(status).output.bytes, b"$HOME; `x`");
-        assert!(Process::start(&direct(&["/no/such/program"]), Vec::new(), &[]).is_err());
+        assert!(Process::start(&direct(&["/no/such/program"]), Vec::new(), &[], &Arc::default()).is_err());
         let command = JobCommand { hidden: vec!["PATH".into()], ..direct(&["/usr/bin/env"]) };
-        let process = Process::start(&command, Vec::new(), &[]).unwrap();
+        let process = Process::start(&command, Vec::new(), &[], &Arc::default()).unwrap();
         let status = process.ended().recv().unwrap();
         let output = process.finish(status).output.bytes;
         assert!(String::from_utf8_lossy(&output).lines().all(|line| !line.starts_with("PATH=")));

@@ -2,12 +2,14 @@
 //!
 //! The loop: pull a job, run it, submit its result (with the next pull in the same round trip). If its lease ends, the
 //! job's command is stopped and no result is submitted, since the hub may have leased the job to another worker. A
-//! result stays in the [outbox](super::outbox) until the hub decides on it.
+//! result stays in the [outbox](super::outbox) until the hub decides on it. A job that the worker does not finish because
+//! it stops is given back.
 
 use super::board::Wish;
 use super::event::Event;
 use super::lease::{Lease, News};
 use super::process::{Finished, Process};
+use super::report::Reports;
 use super::verdict::Verdict;
 use super::{Until, Worker};
 use crate::client::CallError;
@@ -30,6 +32,9 @@ const DELIVERY_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// How long a command may take to end after it was asked to, when its lease has ended already.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
+/// The longest delay that the hub reads; it has a limit of its own (`retry_after_max_sec`).
+const RETRY_AFTER_MS_MAX: u128 = u32::MAX as u128;
+
 /// How long a lease is tried to be given back.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
 
@@ -39,6 +44,8 @@ struct Outcome {
     result: Option<Box<RawValue>>,
     error: Option<Box<RawValue>>,
     is_retryable: bool,
+    /// When another attempt may succeed, if the command said so.
+    retry_after: Option<Duration>,
     /// Whether it was computed. Otherwise it says only that the job did not run to its end, and is not worth a file.
     is_computed: bool,
     /// A short error, for the log.
@@ -53,6 +60,8 @@ enum Run {
     NotStarted(String),
     /// It was stopped because the lease ended, as the text says.
     LeaseLost(String),
+    /// It was stopped because the job was cancelled.
+    Cancelled,
     /// It was killed because the operator stopped the worker.
     Aborted,
 }
@@ -84,6 +93,12 @@ pub fn run(worker: &Arc<Worker>, slot: usize) {
         }
         let is_early = next.is_none() && pulled.defer_ms == 0 && asked.elapsed() < Duration::from_millis(wait_ms / 2);
         while let Some(job) = next {
+            // Asked to stop while it waited for the answer, the worker begins nothing.
+            if worker.board.wish() != Wish::Run {
+                worker.board.delivering(slot);
+                give_back(worker, &job);
+                break;
+            }
             next = run_one(worker, slot, &job);
         }
         if pulled.defer_ms > 0 {
@@ -113,11 +128,22 @@ fn run_one(worker: &Arc<Worker>, slot: usize, job: &LeasedJob) -> Option<LeasedJ
     let killed = worker.board.busy(slot);
     worker.log.say(&Event::Started { job_id: &job.job_id, kind: &job.kind, attempt: job.attempt });
     let started = Instant::now();
+    let reports = Arc::default();
     // It is kept until the hub has decided on the result.
-    let mut lease = Lease::keep(worker, &job.lease_id);
-    let outcome = match run_command(worker, job, &mut lease, &killed) {
-        Run::Ended(outcome) => outcome,
-        Run::Aborted => not_run(json!({ "error": "worker_stopped" }), "the worker was stopped"),
+    let mut lease = Lease::keep(worker, job, &reports);
+    let outcome = match run_command(worker, job, &mut lease, &killed, &reports) {
+        Run::Ended(outcome) => Outcome { retry_after: reports.retry_after(), ..outcome },
+        Run::Aborted => {
+            if give_back(worker, job) {
+                return None;
+            }
+            not_run(json!({ "error": "worker_stopped" }), "the worker was stopped")
+        }
+        Run::Cancelled => {
+            worker.board.count(|tally| tally.cancelled += 1);
+            worker.log.say(&Event::Cancelled { job_id: &job.job_id });
+            return None;
+        }
         Run::LeaseLost(reason) => {
             worker.board.count(|tally| tally.lost += 1);
             worker.log.say(&Event::LeaseLost { job_id: &job.job_id, reason: &reason });
@@ -140,14 +166,20 @@ fn run_one(worker: &Arc<Worker>, slot: usize, job: &LeasedJob) -> Option<LeasedJ
 }
 
 /// Runs a job's command to its end, or to the end of its lease.
-fn run_command(worker: &Worker, job: &LeasedJob, lease: &mut Lease, killed: &Receiver<()>) -> Run {
+fn run_command(
+    worker: &Worker,
+    job: &LeasedJob,
+    lease: &mut Lease,
+    killed: &Receiver<()>,
+    reports: &Arc<Reports>,
+) -> Run {
     let input = job.params.as_ref().map_or(Vec::new(), |params| params.get().as_bytes().to_vec());
     let environment = [
         ("SHERATAN_JOB_ID", job.job_id.clone()),
         ("SHERATAN_JOB_KIND", job.kind.clone()),
         ("SHERATAN_ATTEMPT", job.attempt.to_string()),
     ];
-    let process = match Process::start(&worker.command, input, &environment) {
+    let process = match Process::start(&worker.command, input, &environment, reports) {
         Ok(process) => process,
         Err(error) => return Run::NotStarted(format!("the command cannot be started: {error}")),
     };
@@ -166,12 +198,20 @@ fn run_command(worker: &Worker, job: &LeasedJob, lease: &mut Lease, killed: &Rec
                 return Run::Aborted;
             }
             recv(lease.news()) -> news => match news {
-                Ok(News::Extended(until)) => lease.extend(until),
+                Ok(News::Extended { until, is_last }) => lease.extend(until, is_last),
+                Ok(News::Ended(code)) if code == "cancelled" => {
+                    process.stop(Instant::now() + STOP_GRACE);
+                    return Run::Cancelled;
+                }
                 Ok(News::Ended(code)) => break (format!("the hub says {code}"), Instant::now() + STOP_GRACE),
-                Err(_) => unreachable!("the thread that extends the lease ends after it said so, or with the lease"),
+                Err(_) => unreachable!("the thread that extends the lease ends after the lease was dropped"),
             },
             recv(crossbeam_channel::at(lease.stop_at())) -> _ => {
-                break ("no extension reached the hub in time".to_owned(), lease.until());
+                let why = match lease.is_last() {
+                    true => "its time to run is over (max_run_sec of its kind, or the deadline of a drain)",
+                    false => "no extension reached the hub in time",
+                };
+                break (why.to_owned(), lease.until());
             }
         }
     };
@@ -179,16 +219,23 @@ fn run_command(worker: &Worker, job: &LeasedJob, lease: &mut Lease, killed: &Rec
     Run::LeaseLost(format!("{why}; its command was stopped"))
 }
 
-/// Gives a job back whose command could not be started; whether the hub took it.
+/// Gives a job back that does not run to its end here; whether the hub took it.
 fn give_back(worker: &Worker, job: &LeasedJob) -> bool {
     let (mut backoff, started) = (Backoff::default(), Instant::now());
     loop {
         let client = worker.link.client().with_answer_max(RELEASE_MAX / 2);
         match client.release(&worker.heartbeat.node_id, &job.lease_id) {
-            Ok(LeaseState::Done | LeaseState::Ended(_)) => return true,
+            Ok(LeaseState::Done { .. }) => {
+                worker.board.count(|tally| tally.released += 1);
+                worker.log.say(&Event::Released { job_id: &job.job_id });
+                return true;
+            }
+            // It was not the worker's any more.
+            Ok(LeaseState::Ended(_)) => return true,
             Err(error) if error.is_transient() && started.elapsed() < RELEASE_MAX => {
                 worker.say_away(&error);
-                worker.board.pause(backoff.next_wait(error.retry_after()).min(RELEASE_MAX / 4), Wish::Drain);
+                let wish = worker.board.wish();
+                worker.board.pause(backoff.next_wait(error.retry_after()).min(RELEASE_MAX / 4), wish);
             }
             // Without an answer the lease ends by itself; a hub that cannot release one is given a failure.
             Err(error) => return error.is_transient(),
@@ -275,7 +322,9 @@ fn refused(worker: &Worker, job: &LeasedJob, error: &CallError) {
 }
 
 fn result_of(worker: &Worker, job: &LeasedJob, outcome: &Outcome) -> JobResult {
-    let Outcome { ok, result, error, is_retryable, .. } = outcome;
+    let Outcome { ok, result, error, is_retryable, retry_after, .. } = outcome;
+    // A success needs no other attempt.
+    let retry_after_ms = retry_after.filter(|_| !ok).map(|after| after.as_millis().min(RETRY_AFTER_MS_MAX) as u64);
     JobResult {
         job_id: job.job_id.clone(),
         node_id: worker.heartbeat.node_id.clone(),
@@ -285,6 +334,7 @@ fn result_of(worker: &Worker, job: &LeasedJob, outcome: &Outcome) -> JobResult {
         result: result.clone(),
         error: error.clone(),
         retryable: *is_retryable,
+        retry_after_ms,
         pull: None,
     }
 }
@@ -309,6 +359,7 @@ fn outcome_of(finished: Finished, fatal_exits: &[i32]) -> Outcome {
             result: result_text(&finished.output.bytes),
             error: None,
             is_retryable: true,
+            retry_after: None,
             is_computed: true,
             reason: None,
         },
@@ -327,7 +378,7 @@ fn outcome_of(finished: Finished, fatal_exits: &[i32]) -> Outcome {
 fn failure(error: serde_json::Value, is_retryable: bool, reason: &str) -> Outcome {
     let error = to_raw_value(&error).expect("a JSON value is always JSON");
     let reason = Some(reason.to_owned());
-    Outcome { ok: false, result: None, error: Some(error), is_retryable, is_computed: true, reason }
+    Outcome { ok: false, result: None, error: Some(error), is_retryable, retry_after: None, is_computed: true, reason }
 }
 
 /// The failure of a job that did not run to its end for a reason of this worker's.

@@ -4,7 +4,7 @@ use super::{
     ASK_EVERY, AUDIT_MAX, Checks, JOB_TTL_SEC, NODE, Verdict, entries, expect, expect_refusal, is_now, parse, said,
     verdict,
 };
-use crate::client::calls::{JobResult, LeaseState};
+use crate::client::calls::{JobResult, LeaseState, Report};
 use crate::client::{Auth, Plane};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -34,8 +34,8 @@ impl Checks {
         if job.status != "leased" || job.attempts.len() != 1 {
             return Err(format!("{}, with {} attempts", is_now(&job.status), job.attempts.len()));
         }
-        let extended = self.client.extend(NODE, &first.lease_id, JOB_TTL_SEC).map_err(said)?;
-        if extended != LeaseState::Done {
+        let extended = self.client.extend(NODE, &first.lease_id, JOB_TTL_SEC, &Report::default()).map_err(said)?;
+        if !matches!(extended, LeaseState::Done { .. }) {
             return Err(format!("its lease is not the same: {extended:?}"));
         }
         Ok(first.job_id.clone())
