@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use sheratan_tests::hub::{self, Hub, Run, command, until};
 use sheratan_tests::streams::with_input;
-use sheratan_tests::{Client, Worker};
+use sheratan_tests::{Client, Fault, Proxy, Worker};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -155,12 +155,33 @@ fn smoke_passes_on_a_fresh_hub_and_fails_without_one() {
     let lines = json_lines(&run.stdout);
     let summary = lines.last().unwrap();
     assert_eq!((&summary["failed"], &summary["skipped"]), (&json!(0), &json!(0)), "{}", run.stdout);
+    let letter = "a job that failed for good is a dead letter, and completes once it is requeued";
+    assert!(lines.iter().any(|line| line["check"] == letter && line["outcome"] == "passed"), "{}", run.stdout);
+    assert_eq!(hub.data().get("/mesh/dlq").ok()["total"], 0, "it leaves no letter");
     let depth = hub.data().get("/mesh/jobs?status=queued").ok()["jobs"].as_array().unwrap().len();
     assert_eq!(depth, 0, "it leaves nothing in the queue");
     hub.kill();
     let run = hub.run(&["smoke"]);
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("no hub answers") && run.stderr.contains("sheratan-hub serve"), "{}", run.stderr);
+}
+
+#[test]
+fn smoke_says_that_a_hub_keeps_no_letters_and_fails_where_a_requeue_does_not_work() {
+    let hub = Hub::start_with(&["--dlq-enabled", "0"]);
+    let run = hub.run(&["smoke"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    assert!(run.stdout.contains("skipped: this hub keeps no dead letters"), "{}", run.stdout);
+
+    let hub = Hub::start();
+    let proxy = Proxy::to(hub.data);
+    proxy.fail("/requeue", u64::MAX, Fault::Answer(404, r#"{"ok":false,"error":"unknown_path","status":404}"#));
+    let (control, data) = (hub.control.to_string(), proxy.addr.to_string());
+    let mut smoke = command(&["smoke", "--control", &control, "--data", &data]);
+    let run = Run::from(smoke.env("SHERATAN_HUB_TOKEN", hub.token()).output().unwrap());
+    assert_eq!(run.code, Some(1), "{}", run.stdout);
+    assert!(run.stdout.contains("once it is requeued: the hub refused with 404 unknown_path"), "{}", run.stdout);
+    assert_eq!(hub.data().get("/mesh/dlq").ok()["total"], 0, "it discards its letter");
 }
 
 #[test]

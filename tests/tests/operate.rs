@@ -167,6 +167,36 @@ fn a_job_is_shown_with_its_attempts_and_its_result_is_verified() {
 }
 
 #[test]
+fn a_job_is_explained_with_what_lifts_each_reason() {
+    let hub = Hub::start();
+    hub.control().post("/mesh/heartbeat", &json!({"node_id": "n"})).ok();
+    let ids = submit_many(&hub, "k", 2);
+    assert_eq!(
+        hub.run(&["kinds", "pause", "k", "--reason", "no disk", "--until", "2999-01-01T00:00:00Z"]).code,
+        Some(0)
+    );
+    let answer = document(&hub.run(&["jobs", "explain", &ids[1], "--json"]));
+    assert_eq!(answer, hub.data().get(&format!("/mesh/jobs/{}/explain", ids[1])).ok());
+    let run = hub.run(&["jobs", "explain", &ids[1]]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let expected = [
+        format!("{} is queued", ids[1]),
+        "  kind_paused: Its kind is paused: no disk.".to_owned(),
+        "    lifted by resuming the kind, or the end of its pause (at 2999-01-01T00:00:00.000Z)".to_owned(),
+    ];
+    let lines: Vec<_> = run.stdout.lines().collect();
+    assert_eq!(lines[..3], expected, "{}", run.stdout);
+    assert_eq!(hub.run(&["kinds", "resume", "k"]).code, Some(0));
+    let job = pull(&hub, "n");
+    assert!(hub.run(&["jobs", "explain", &ids[0]]).stdout.contains("leased: It runs on node 'n'."));
+    assert!(hub.run(&["jobs", "explain", &ids[1]]).stdout.contains("turn: It is ready"));
+    hub.data().post("/mesh/submit_result", &result(&job, "n", &json!(1))).ok();
+    let run = hub.run(&["jobs", "explain", &ids[0]]);
+    assert!(run.stdout.starts_with(&format!("{} is completed", ids[0])), "{}", run.stdout);
+    refused(&hub.run(&["jobs", "explain", "job_none"]), 1, "404 unknown_job");
+}
+
+#[test]
 fn jobs_are_cancelled_and_one_that_cannot_be_does_not_keep_the_others() {
     let hub = Hub::start();
     let ids = submit_many(&hub, "k", 3);

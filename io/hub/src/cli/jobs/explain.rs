@@ -25,7 +25,7 @@ fn print(explained: &Members) {
         let (code, detail) = (reason.text("code"), reason.text("detail"));
         terminal::line(format_args!("  {}: {}", styled(BOLD, printable(&code)), printable(&detail)));
         let (lifted_by, until) = (reason.text("lifted_by"), reason.text("until_utc"));
-        let until = if until.is_empty() { String::new() } else { format!(", at {until} at the latest") };
+        let until = if until.is_empty() { String::new() } else { format!(" (at {until})") };
         if !lifted_by.is_empty() || !until.is_empty() {
             let text = format!("    lifted by {lifted_by}{until}");
             terminal::line(styled(DIM, printable(&text)));

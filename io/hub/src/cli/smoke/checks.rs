@@ -1,5 +1,6 @@
 //! Checks: the guarantees of the baseline, in the order in which they build on each other.
 
+mod letters;
 mod repeated;
 mod tampered;
 mod throttled;
@@ -68,6 +69,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("a job that is submitted ten times under one key is one job with the same answers", |checks| {
         verdict(checks.idempotency())
     }),
+    ("a job that failed for good is a dead letter, and completes once it is requeued", Checks::letter),
     ("a full queue refuses with 429, and accepts when there is room", |_| throttled::check()),
     ("AUTH_FAILURE is in the audit log, without the token", Checks::audit_auth_failure),
     ("PORT_MISMATCH is in the audit log, without the query", Checks::audit_port_mismatch),
