@@ -273,6 +273,12 @@ pub fn sim() -> &'static Path {
     SIM.get_or_init(|| find("SHERATAN_TEST_SIM", "sheratan-sim", "sheratan-sim"))
 }
 
+/// The benchmarks: `SHERATAN_TEST_BENCH`, or the ones that cargo builds in the tests' own profile.
+pub fn bench() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| find("SHERATAN_TEST_BENCH", "sheratan-bench", "sheratan-bench"))
+}
+
 fn find(variable: &str, package: &str, name: &str) -> PathBuf {
     if let Some(path) = env::var_os(variable) {
         return PathBuf::from(path);

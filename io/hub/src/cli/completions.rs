@@ -11,7 +11,9 @@ Examples:
   sheratan-hub completions bash > ~/.local/share/bash-completion/completions/sheratan-hub
   sheratan-hub completions zsh > ~/.zfunc/_sheratan-hub
   sheratan-hub completions fish > ~/.config/fish/completions/sheratan-hub.fish
-  sheratan-hub completions powershell >> $PROFILE";
+  sheratan-hub completions powershell >> $PROFILE
+
+Exit code 0, 1 if the script cannot be written, 2 for an invalid command line.";
 
 /// The arguments of `completions`.
 #[derive(clap::Args)]

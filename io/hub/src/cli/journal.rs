@@ -16,7 +16,10 @@ Examples:
   sheratan-hub journal repair --data-dir /var/lib/hub   cut at the first bad record, move the rest to quarantine/
   sheratan-hub journal repair --from-snapshot           report which records a return to the newest snapshot loses
   sheratan-hub journal repair --from-snapshot --accept-loss
-                                                        return to it, move the later records to quarantine/";
+                                                        return to it, move the later records to quarantine/
+
+Exit code 0 if the journal is intact or was repaired, 1 if it is damaged, was not repaired or cannot be read, 2 for an \
+invalid command line.";
 
 /// The arguments.
 #[derive(clap::Args, Debug)]

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   sheratan-hub man ~/.local/share/man/man1             then: man sheratan-hub, man sheratan-hub-dlq-requeue
-  sheratan-hub man . && man ./sheratan-hub-jobs.1";
+  sheratan-hub man . && man ./sheratan-hub-jobs.1
+
+Exit code 0, 1 if the pages cannot be written, 2 for an invalid command line.";
 
 /// The arguments of `man`.
 #[derive(clap::Args)]

@@ -166,11 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn each_subcommand_that_is_shown_has_examples() {
+    fn each_subcommand_that_is_shown_has_examples_and_names_its_exit_codes() {
         fn check(command: &clap::Command) {
             for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("sheratan-hub"), "{} has no examples", command.get_name());
+                let codes = help.split("Exit code 0").nth(1).unwrap_or_default();
+                assert!(codes.contains("2"), "{} does not say its exit codes", command.get_name());
                 check(command);
             }
         }

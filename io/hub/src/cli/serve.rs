@@ -42,7 +42,10 @@ Examples:
   sheratan-hub serve --data-addr 0.0.0.0:8788 --hub-token-file /etc/sheratan/token
                                                         serve other machines too, with a token
   SHERATAN_MAX_QUEUE_DEPTH=500 sheratan-hub serve       a setting as a variable; flags and hub.toml work too
-  sheratan-hub config                                   show the effective settings and their sources";
+  sheratan-hub config                                   show the effective settings and their sources
+
+Exit code 0 after SIGTERM or ctrl-C, 1 if the hub cannot start, must stop, or was ended at once by a second signal, 2 for an \
+invalid command line or setting.";
 
 /// Descriptors for files, logs and the poll, besides one for each connection.
 const OWN_FILES: u64 = 64;

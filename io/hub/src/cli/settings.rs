@@ -11,7 +11,9 @@ const EXAMPLES: &str = "\
 Examples:
   sheratan-hub config                          the settings of `sheratan-hub serve` in this folder
   sheratan-hub config --config /etc/hub.toml   the same with another file
-  sheratan-hub config --json                   as JSON; a secret is shown as the start of its SHA-256";
+  sheratan-hub config --json                   as JSON; a secret is shown as the start of its SHA-256
+
+Exit code 0, or 2 if the settings, or the command line, are invalid.";
 
 /// The arguments.
 #[derive(clap::Args, Debug)]

@@ -30,7 +30,9 @@ Examples:
   sheratan-hub audit query --since 7d --count        how often each event happened
   sheratan-hub audit verify --file /mnt/copy/hub_security_audit.jsonl
 
-The commands read the files; the hub may run or be down.";
+The commands read the files; the hub may run or be down.
+
+Exit code 0, 1 if the chain is broken or the log cannot be read, 2 for an invalid command line.";
 
 /// How often a followed log is read: new lines appear without a noticeable delay.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);

@@ -50,7 +50,9 @@ Examples:
   sheratan-hub demo ~/Documents     on those of another one
   sheratan-hub demo --crash         kill the hub with -9 in the middle and check every result
 
-The hub and its workers are stopped and its data folder is removed at the end.";
+The hub and its workers are stopped and its data folder is removed at the end.
+
+Exit code 0 if each job has exactly one right result, 1 if not or if it was interrupted, 2 for an invalid command line.";
 
 /// The arguments of `demo`.
 #[derive(clap::Args)]

@@ -36,8 +36,8 @@ Examples:
                                                          a hub on another machine: only what it reports
   sheratan-hub diagnose --json | jq .missing             which files are missing, and why
 
-Exit code 0 if the archive is written, even if files are missing in it; 1 if a secret was found in it: it is not written \
-then.";
+Exit code 0 if the archive is written, even if files are missing in it; 1 if it cannot be written, or a secret was found in \
+it: it is not written then; 2 for an invalid command line.";
 
 /// The arguments of `diagnose`.
 #[derive(clap::Args, Debug)]

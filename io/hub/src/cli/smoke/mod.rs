@@ -19,7 +19,7 @@ Examples:
   sheratan-hub smoke --control hub.lan:8787 --data hub.lan:8788 --token-file token
   sheratan-hub smoke --json | jq 'select(.outcome == \"failed\")'
 
-Exit code 0 if no check failed. The checks send a wrong token and requests to the wrong plane, which the audit log \
+Exit code 0 if no check failed, 1 if one did or no hub answers, 2 for an invalid command line. The checks send a wrong token and requests to the wrong plane, which the audit log \
 records.";
 
 /// The arguments of `smoke`.

@@ -38,7 +38,9 @@ Examples:
   sheratan-hub watch --alerts /var/log/alerts.jsonl --webhook-url-file /etc/sheratan/webhook
 
 The hub applies its own rules and writes <data-dir>/logs/alerts.jsonl; this command is for other rules, other \
-machines and old logs.";
+machines and old logs.
+
+Exit code 0, whatever was raised; 1 if the log or the rules cannot be read, 2 for an invalid command line.";
 
 /// How often a followed log is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);

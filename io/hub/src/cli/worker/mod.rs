@@ -75,7 +75,10 @@ Lines of the command's standard error may be reports: `sheratan-progress: 40 hal
 `sheratan-retry-after: 60` says in how many seconds another attempt may succeed, if this one fails.
 
 On ctrl-C or SIGTERM the worker pulls no more jobs and finishes the running ones; a second one kills them and gives \
-their leases back, which costs them no attempt.";
+their leases back, which costs them no attempt.
+
+Exit code 0 after a stop that was asked for, 1 if a result is left in a file, with --once if the job was not completed, or \
+if no job can run here (the hub refuses for good, the command is not there), 2 for an invalid command line.";
 
 /// The arguments of `worker`.
 #[derive(clap::Args)]
