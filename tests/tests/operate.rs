@@ -252,13 +252,13 @@ fn a_watch_that_is_interrupted_ends_at_once_and_leaves_the_job_alone() {
     assert_eq!(hub.job(&id)["status"], "queued");
 }
 
-const KINDS: &str = "KIND VERSION GATE INFLIGHT RULES PAUSED UNTIL REASON";
+const KINDS: &str = "KIND VERSION GATE QUEUED LEASED DEAD RULES PAUSED UNTIL REASON";
 
 #[test]
 fn the_rules_of_a_kind_are_set_and_each_change_says_its_versions() {
     let hub = Hub::start();
     let none = hub.run(&["kinds", "list"]);
-    assert_eq!((none.code, none.stdout.as_str(), none.stderr.trim()), (Some(0), "", "no kind has rules"));
+    assert_eq!((none.code, none.stdout.as_str(), none.stderr.trim()), (Some(0), "", "no kind has rules or jobs"));
     let set = |args: &[&str]| hub.run(&[&["kinds", "set", "a/b"], args].concat());
     let run = set(&["--max-inflight", "5", "--rate-per-sec", "2.5", "--priority", "low"]);
     assert!(run.stdout.starts_with("a/b: version 0 → 1\n"), "{}", run.stdout);
@@ -269,13 +269,31 @@ fn the_rules_of_a_kind_are_set_and_each_change_says_its_versions() {
     let listed = rows(&hub.run(&["kinds", "list"]), KINDS);
     assert_eq!(listed[0][..2], ["a/b", "2"]);
     assert_eq!(listed[0].last().unwrap(), "priority=low rate_per_sec=2.5");
-    let listed = document(&hub.run(&["kinds", "list", "--json"]));
-    assert_eq!(listed["kinds"][0]["kind"], "a/b");
+    hub.submit(json!({"kind": "b"}));
+    let listed = document(&hub.run(&["kinds", "list", "--json", "--limit", "1"]));
+    assert_eq!((&listed["kinds"][0]["kind"], listed["kinds"].as_array().unwrap().len()), (&json!("a/b"), 1));
+    let cursor = listed["next_cursor"].as_str().unwrap();
+    let listed = document(&hub.run(&["kinds", "list", "--json", "--cursor", cursor]));
+    assert_eq!((&listed["kinds"][0]["kind"], &listed["kinds"][0]["jobs"]["queued"]), (&json!("b"), &json!(1)));
     assert_eq!(member(&hub.run(&["kinds", "show", "a/b"]), "rate_per_sec"), "2.5");
     assert_eq!(document(&hub.run(&["kinds", "show", "none", "--json"]))["version"], 0);
     refused(&set(&[]), 2, "no rule is named");
     refused(&set(&["--priority", "urgent"]), 1, "priority");
     refused(&set(&["--max-inflight=-1"]), 1, "max_inflight");
+}
+
+#[test]
+fn each_rule_of_the_hub_is_a_flag() {
+    let hub = Hub::start();
+    let refused = hub.data().try_request("PUT", "/mesh/kinds/k", Some(&json!({}))).unwrap().json();
+    let rules = refused["detail"].as_str().unwrap().split("the rules are ").nth(1).unwrap().to_owned();
+    let (set, pause) =
+        (sheratan_tests::run(&["kinds", "set", "--help"]).stdout, ["paused", "pause_reason", "paused_until_utc"]);
+    let rules: Vec<_> = rules.split(", ").filter(|rule| !pause.contains(rule)).collect();
+    assert!(rules.len() > 10, "{rules:?}");
+    for rule in rules {
+        assert!(set.contains(&format!("--{} <", rule.replace('_', "-"))), "{rule}: {set}");
+    }
 }
 
 #[test]
@@ -286,7 +304,8 @@ fn a_paused_kind_leases_nothing_until_it_is_resumed() {
     assert!(run.stdout.contains("pause_reason  none → disk full"), "{}{}", run.stdout, run.stderr);
     assert_eq!(pull(&hub, "n"), Value::Null);
     let listed = rows(&hub.run(&["kinds", "list"]), KINDS);
-    assert_eq!((listed[0][2].as_str(), listed[0].last().unwrap().as_str()), ("paused", "disk full"));
+    assert_eq!(listed[0][..6], ["k", "1", "paused", "1", "0", "0"]);
+    assert_eq!(listed[0].last().unwrap(), "disk full");
     refused(&hub.run(&["kinds", "resume", "k", "--if-version", "7"]), 1, "412");
     assert_eq!(document(&hub.run(&["kinds", "resume", "k", "--json"]))["paused"], false);
     assert_eq!(pull(&hub, "n")["kind"], "k");

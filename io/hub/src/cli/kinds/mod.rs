@@ -5,8 +5,9 @@ mod rules;
 use super::answer::{self, AnswerArgs};
 use super::failure::Failure;
 use super::instant;
+use super::listing::{Listing, ListingArgs, Resource};
 use super::names;
-use super::query::segment;
+use super::query::{Query, segment};
 use super::table::{Table, cell, print_members, state};
 use super::terminal::{self, DIM, printable, styled};
 use crate::client::document::{Act, Document, Members};
@@ -44,9 +45,11 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// List the kinds that have rules
+    /// List the kinds that have rules or jobs
     #[command(after_help = EXAMPLES)]
     List {
+        #[command(flatten)]
+        listing: ListingArgs,
         #[command(flatten)]
         answer: AnswerArgs,
     },
@@ -109,10 +112,7 @@ struct VersionArgs {
 /// Lists, shows, sets, pauses, resumes.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.what {
-        What::List { answer } => {
-            let kinds = answer.client()?.read(Plane::Data, "/mesh/kinds", Duration::ZERO)?;
-            answer.show(&kinds, |kinds| print_all(&kinds.members));
-        }
+        What::List { listing, answer } => list(&listing, &answer)?,
         What::Show(KindArgs { kind, answer }) => {
             let kind = read(&answer.client()?, &kind)?;
             answer.show(&kind, |kind| print_one(&kind.members));
@@ -157,20 +157,33 @@ fn set(args: &KindArgs, version: &VersionArgs, members: Map<String, Value>) -> R
     Ok(())
 }
 
-fn print_all(kinds: &Members) {
-    let mut table = Table::new(&["KIND", ">VERSION", "GATE", ">INFLIGHT", "RULES", "PAUSED UNTIL", "REASON"]);
-    for kind in kinds.objects("kinds") {
+fn list(listing: &ListingArgs, args: &AnswerArgs) -> Result<(), Failure> {
+    let kinds = Resource { plane: Plane::Data, path: "/mesh/kinds", member: "kinds", is_by_name: false };
+    let listing = Listing::fetch(&args.client()?, kinds, &Query::default(), listing)?;
+    if args.json {
+        terminal::json(listing.json());
+        return Ok(());
+    }
+    let header = ["KIND", ">VERSION", "GATE", ">QUEUED", ">LEASED", ">DEAD", "RULES", "PAUSED UNTIL", "REASON"];
+    let mut table = Table::new(&header);
+    for (_, kind) in listing.entries() {
+        let jobs = kind.object("jobs");
+        let count = |status: &str| cell(jobs.number(status).unwrap_or(0).to_string());
         table.add([
             cell(kind.text("kind")),
             cell(kind.text("version")),
             state(&kind.text("gate")),
-            cell(kind.text("inflight")),
+            count("queued"),
+            count("leased"),
+            count("dead"),
             cell(listed(&kind.object("rules"))),
             cell(if kind.flag("paused") { or_dash(kind.text("paused_until_utc")) } else { String::new() }),
             cell(kind.text("pause_reason")),
         ]);
     }
-    table.print("no kind has rules");
+    table.print("no kind has rules or jobs");
+    listing.note_more();
+    Ok(())
 }
 
 fn or_dash(text: String) -> String {
@@ -183,7 +196,8 @@ fn listed(rules: &Members) -> String {
 }
 
 fn print_one(kind: &Members) {
-    let first = ["kind", "version", "gate", "opens_utc", "inflight", "paused", "pause_reason", "paused_until_utc"];
+    let first =
+        ["kind", "version", "gate", "opens_utc", "inflight", "jobs", "paused", "pause_reason", "paused_until_utc"];
     print_members(kind, &first, &["rules"]);
     terminal::line("");
     let rules = kind.object("rules");
