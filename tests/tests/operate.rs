@@ -365,6 +365,20 @@ fn a_drain_that_is_waited_for_can_be_left_and_goes_on() {
 }
 
 #[test]
+fn a_drain_is_waited_for_over_a_restart_of_the_hub() {
+    let mut hub = Hub::start();
+    hub.submit(json!({"kind": "k"}));
+    let job = pull(&hub, "n");
+    let mut wait = begin(&hub, &["nodes", "drain", "n", "--wait", "--json"]);
+    let mut notes = BufReader::new(wait.stderr.take().unwrap()).lines();
+    assert_eq!(notes.next().unwrap().unwrap(), "n has 1 lease(s) left");
+    hub.kill();
+    hub.restart();
+    hub.data().post("/mesh/submit_result", &result(&job, "n", &json!(1))).ok();
+    assert_eq!(document(&ended(wait))["nodes"]["n"]["leases"], 0);
+}
+
+#[test]
 fn orphans_are_listed_shown_adopted_and_discarded() {
     let hub = Hub::start();
     let id = hub.submit(json!({"kind": "k"}));
@@ -460,10 +474,10 @@ fn an_act_whose_answer_was_lost_says_that_it_may_have_been_done_and_where_to_loo
 #[test]
 fn on_a_terminal_a_table_fits_its_width_and_has_colours_unless_no_color_is_set() {
     let hub = Hub::start();
-    hub.submit(json!({"kind": "k", "run_at_utc": "2999-01-01T00:00:00Z"}));
-    let on_terminal = |no_color: bool| {
+    let id = hub.submit(json!({"kind": "k", "run_at_utc": "2999-01-01T00:00:00Z"}));
+    let on_terminal = |columns: u32, no_color: bool| {
         let binary = sheratan_tests::binary().display().to_string();
-        let line = format!("stty cols 200; '{binary}' jobs list --data-dir '{}'", hub.folder().display());
+        let line = format!("stty cols {columns}; '{binary}' jobs list --data-dir '{}'", hub.folder().display());
         // Part of every Debian, BSD and macOS; util-linux' own takes the command like this.
         let mut script = std::process::Command::new("script");
         script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).env("TERM", "xterm").env_remove("NO_COLOR");
@@ -472,10 +486,13 @@ fn on_a_terminal_a_table_fits_its_width_and_has_colours_unless_no_color_is_set()
         }
         String::from_utf8_lossy(&script.output().unwrap().stdout).into_owned()
     };
-    let coloured = on_terminal(false);
+    let coloured = on_terminal(200, false);
     assert!(coloured.contains("\u{1b}[1m") && coloured.contains("scheduled"), "{coloured:?}");
-    let plain = on_terminal(true);
+    let plain = on_terminal(200, true);
     assert!(!plain.contains('\u{1b}') && plain.contains("scheduled"), "{plain:?}");
+    let narrow = on_terminal(60, true);
+    let widths = narrow.lines().map(|line| line.trim_end().chars().count());
+    assert!(widths.max().unwrap() <= 60 && narrow.contains(&id), "{narrow}");
 }
 
 #[test]

@@ -295,6 +295,19 @@ fn what_a_command_reports_is_shown_with_its_job_at_once_and_is_no_message() {
 }
 
 #[test]
+fn a_lease_is_kept_where_a_hub_does_not_take_a_report() {
+    const REFUSAL: &str = r#"{"ok":false,"error":"bad_request","status":400,"detail":"progress"}"#;
+    let hub = Hub::start();
+    let proxy = Proxy::to(hub.data);
+    proxy.fail("extend_lease", 1, Fault::Answer(400, REFUSAL));
+    let exec = "echo 'sheratan-progress: 40' >&2; sleep 4; echo 1";
+    let worker = Worker::through(&hub, hub.control, proxy.addr, &["--lease-sec", "2", "--exec", exec]);
+    worker.until_registered();
+    let job = hub.until_final(&hub.submit(json!({"kind": "k", "max_attempts": 1})));
+    assert_eq!((&job["result"], job["attempts"].as_array().unwrap().len()), (&json!(1), 1), "{job}");
+}
+
+#[test]
 fn a_command_says_when_another_attempt_may_succeed() {
     let hub = Hub::start();
     let _worker = Worker::start(&hub, &["--exec", "echo 'sheratan-retry-after: 1800' >&2; exit 1"]);

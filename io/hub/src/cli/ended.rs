@@ -4,21 +4,17 @@
 //! thousand requests and no polling; a long job occupies one thread, not the others.
 
 use super::link::Link;
+use super::patience::Patience;
 use crate::client::CallError;
 use crate::client::calls::{JobView, WAIT_MAX};
 use crossbeam_channel::{Receiver, Sender};
-use sheratan_io::backoff::Backoff;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Jobs that are waited for at once.
 const JOBS_MAX: usize = 100_000;
 
 /// Ended jobs that may wait for the receiver.
 const ENDS_MAX: usize = 1_000;
-
-/// How long a hub may be unreachable before its jobs are given up: longer than a restart with a million jobs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A job that is waited for.
 #[derive(Clone, Debug)]
@@ -58,29 +54,12 @@ pub fn watch(link: &Arc<Link>, threads: usize) -> (Sender<Awaited>, Receiver<End
 }
 
 fn end_of(link: &Link, job_id: &str) -> Result<JobView, CallError> {
-    let mut backoff = Backoff::default();
-    let mut away_since = None;
+    let mut patience = Patience::default();
     loop {
         match link.client().job(job_id, WAIT_MAX / 2) {
             Ok(job) if job.is_final() => return Ok(job),
-            Ok(_) => {
-                away_since = None;
-                backoff.reset();
-            }
-            // A hub that restarts may be about to write another token.
-            Err(error) if error.is_transient() || error.code() == Some("auth_failure") => {
-                if link.look_again() {
-                    continue;
-                }
-                if !error.is_transient() {
-                    return Err(error);
-                }
-                if away_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-                    return Err(error);
-                }
-                std::thread::sleep(backoff.next_wait(error.retry_after()));
-            }
-            Err(error) => return Err(error),
+            Ok(_) => patience.answered(),
+            Err(error) => std::thread::sleep(patience.after(link, error)?),
         }
     }
 }

@@ -24,6 +24,7 @@ mod man;
 mod names;
 mod nodes;
 mod orphans;
+mod patience;
 mod query;
 mod reload;
 mod serve;

@@ -4,8 +4,10 @@ use super::answer::{self, AnswerArgs};
 use super::failure::Failure;
 use super::instant;
 use super::interrupt;
+use super::link::Link;
 use super::listing::{Listing, ListingArgs, Resource};
 use super::names;
+use super::patience::Patience;
 use super::query::{Query, segment};
 use super::table::{Table, cell, print_members, state};
 use super::terminal::{self, printable};
@@ -191,12 +193,24 @@ fn operate(node: &NodeArgs, suffix: &str, act: Act) -> Result<ExitCode, Failure>
 /// Drains a node, and waits until it has no lease. An interrupt ends the wait, and not the drain.
 fn drain_and_wait(node: &NodeArgs, body: &str) -> Result<ExitCode, Failure> {
     let NodeArgs { id, answer } = node;
-    let (interrupts, client) = (interrupt::listen()?, answer.client()?);
-    let drained = client.act(Plane::Control, &format!("{}/drain", path(id)), Act::Post(body));
+    // An interrupt from now on must not hide that the node is drained.
+    let (interrupts, link) = (interrupt::listen()?, Link::new(answer.target.clone())?);
+    let drained = link.client().act(Plane::Control, &format!("{}/drain", path(id)), Act::Post(body));
     drained.map_err(|error| answer::failed_act(error, &format!("nodes show '{id}'")))?;
-    let mut said = None;
+    let (mut said, mut patience) = (None, Patience::default());
     loop {
-        let document = read(&client, id)?;
+        let document = match link.client().read(Plane::Control, &path(id), Duration::ZERO) {
+            Ok(document) => document,
+            Err(error) => {
+                let wait = patience.after(&link, error)?;
+                if interrupts.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+                    terminal::note(format_args!("{} stays drained; the hub does not answer", printable(id)));
+                    return Ok(ExitCode::FAILURE);
+                }
+                continue;
+            }
+        };
+        patience.answered();
         let record = node_of(&document, id);
         let leases = record.number("leases").unwrap_or(0);
         let is_over = leases == 0 || !record.flag("drained");

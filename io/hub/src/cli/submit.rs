@@ -7,11 +7,12 @@
 //! A line that the hub would not take for JSON is refused before it is sent, by the hub's own reader: one bad line does
 //! not take its batch with it.
 
-use super::ended::{self, Awaited, PATIENCE};
+use super::ended::{self, Awaited};
 use super::ends::{self, EXIT_CORRUPT, Ends};
 use super::failure::Failure;
 use super::link::Link;
 use super::names;
+use super::patience::PATIENCE;
 use super::target::TargetArgs;
 use super::terminal;
 use crate::client::calls::{Submit, SubmitAnswer};

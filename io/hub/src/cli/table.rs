@@ -3,7 +3,7 @@
 
 use super::terminal::{self, printable};
 use crate::client::document::Members;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, presets};
 use std::io::IsTerminal;
 
 /// A table that is being filled.
@@ -23,6 +23,10 @@ impl Table {
             let column = table.column_mut(index).expect("the header has made it");
             // Two spaces between columns.
             column.set_padding((0, 2));
+            if index == 0 {
+                // What rows are named by is copied: it is not broken.
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
             if name.starts_with('>') {
                 column.set_cell_alignment(CellAlignment::Right);
             }

@@ -2,17 +2,16 @@
 
 use super::act;
 use crate::cli::answer::AnswerArgs;
-use crate::cli::ended::PATIENCE;
 use crate::cli::failure::Failure;
 use crate::cli::link::Link;
+use crate::cli::patience::Patience;
 use crate::cli::terminal;
 use crate::client::Plane;
 use crate::client::document::Document;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use indicatif::{ProgressBar, ProgressStyle};
-use sheratan_io::backoff::Backoff;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often a running act is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -23,7 +22,7 @@ pub fn follow(args: &AnswerArgs, begun: Document, interrupts: &Receiver<()>) -> 
     let id = begun.members.object("act").number("act_id").and_then(|id| u32::try_from(id).ok());
     let id = id.ok_or_else(|| Failure::Local("the hub's answer names no act".to_owned()))?;
     let bar = progress_bar();
-    let (mut document, mut away_since, mut backoff) = (begun, None, Backoff::default());
+    let (mut document, mut patience) = (begun, Patience::default());
     let mut wait = POLL_INTERVAL;
     loop {
         let act = document.members.object("act");
@@ -44,19 +43,14 @@ pub fn follow(args: &AnswerArgs, begun: Document, interrupts: &Receiver<()>) -> 
         }
         match link.client().read(Plane::Data, &act::path(id), Duration::ZERO) {
             Ok(answer) => {
-                (document, away_since, wait) = (answer, None, POLL_INTERVAL);
-                backoff.reset();
+                (document, wait) = (answer, POLL_INTERVAL);
+                patience.answered();
             }
             // The act is in the journal: it goes on where a hub that restarts stopped.
-            Err(error) if error.is_transient() || error.code() == Some("auth_failure") => {
-                let is_over = away_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE;
-                if !link.look_again() && (is_over || !error.is_transient()) {
-                    return Err(error.into());
-                }
+            Err(error) => {
                 bar.set_message(error.summary());
-                wait = backoff.next_wait(error.retry_after());
+                wait = patience.after(&link, error)?;
             }
-            Err(error) => return Err(error.into()),
         }
     }
     bar.finish_and_clear();

@@ -28,6 +28,7 @@ Examples:
   sheratan-hub jobs explain job_…                       why it is not running
   sheratan-hub jobs watch job_…                         each change until it has ended
   sheratan-hub jobs cancel job_… job_…
+  sheratan-hub jobs list --kind old --json | jq -r '.jobs[].job_id' | xargs sheratan-hub jobs cancel
 
 Exit code 0 if the hub did what was asked, 1 if it refused or a job did not complete, 2 for an invalid command line, 3 \
 if a result does not match its checksum.";
@@ -54,16 +55,18 @@ enum What {
     /// Cancel jobs; the worker of a leased one learns it at its next extension
     #[command(after_help = EXAMPLES)]
     Cancel {
-        #[command(flatten)]
-        jobs: JobsArgs,
+        /// The jobs
+        #[arg(value_name = "JOB", required = true, value_parser = names::name)]
+        ids: Vec<String>,
         #[command(flatten)]
         answer: AnswerArgs,
     },
     /// Print each change of jobs until all have ended; exit code 1 if one did not complete
     #[command(after_help = EXAMPLES)]
     Watch {
-        #[command(flatten)]
-        jobs: JobsArgs,
+        /// The jobs
+        #[arg(value_name = "JOB", required = true, num_args = 1..=watch::JOBS_MAX, value_parser = names::name)]
+        ids: Vec<String>,
         #[command(flatten)]
         answer: AnswerArgs,
     },
@@ -110,21 +113,14 @@ struct JobArgs {
     answer: AnswerArgs,
 }
 
-#[derive(clap::Args)]
-struct JobsArgs {
-    /// The jobs
-    #[arg(value_name = "JOB", required = true, num_args = 1..=watch::JOBS_MAX, value_parser = names::name)]
-    ids: Vec<String>,
-}
-
 /// Lists, shows, explains, cancels or watches.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.what {
         What::List(args) => list(&args),
         What::Show(JobArgs { id, answer }) => show::show(&answer, &path(&id), &id),
         What::Explain(JobArgs { id, answer }) => explain::explain(&answer, &id),
-        What::Cancel { jobs, answer } => cancel(&answer, &jobs.ids),
-        What::Watch { jobs, answer } => watch::watch(answer, jobs.ids),
+        What::Cancel { ids, answer } => cancel(&answer, &ids),
+        What::Watch { ids, answer } => watch::watch(answer, ids),
     }
 }
 

@@ -4,21 +4,20 @@
 
 use super::{path, status};
 use crate::cli::answer::AnswerArgs;
-use crate::cli::ended::PATIENCE;
 use crate::cli::ends::EXIT_CORRUPT;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt;
 use crate::cli::link::Link;
+use crate::cli::patience::Patience;
 use crate::cli::terminal::{self, DIM, Output, printable, styled};
 use crate::client::calls::JobView;
 use crate::client::document::{Document, Members};
 use crate::client::integrity::Integrity;
 use crate::client::{CallError, Plane};
 use crossbeam_channel::{Receiver, Sender};
-use sheratan_io::backoff::Backoff;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The most jobs that are watched at once: each is a thread and a long poll.
 pub const JOBS_MAX: usize = 100;
@@ -95,35 +94,31 @@ fn next(news: &Receiver<News>, interrupts: &Receiver<()>) -> Option<News> {
 
 /// Follows one job to its end.
 fn follow(link: &Link, id: &str, news: &Sender<News>) {
-    let mut backoff = Backoff::default();
-    let (mut away_since, mut seen) = (None, None);
+    let (mut patience, mut seen) = (Patience::default(), None);
     // The first answer comes at once.
     let mut wait = Duration::ZERO;
     loop {
         let path = format!("{}?wait_ms={}", path(id), wait.as_millis());
         let document = match link.client().read(Plane::Data, &path, wait) {
             Ok(document) => document,
-            // A hub that restarts may be about to write another token.
-            Err(error) if error.is_transient() || error.code() == Some("auth_failure") => {
-                let is_moved = link.look_again();
-                let is_over = away_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE;
-                let is_never =
-                    seen.is_none() && matches!(error, CallError::Unreachable { may_have_arrived: false, .. });
-                if !is_moved && (!error.is_transient() || is_over || is_never) {
-                    // Without a receiver the command is ending.
-                    let _ = news.send(News::Unknown(error));
-                    return;
-                }
-                std::thread::sleep(backoff.next_wait(error.retry_after()));
-                continue;
-            }
-            Err(error) => {
+            // A hub that was never reached is not waited for.
+            Err(error @ CallError::Unreachable { may_have_arrived: false, .. }) if seen.is_none() => {
+                // Without a receiver the command is ending.
                 let _ = news.send(News::Unknown(error));
                 return;
             }
+            Err(error) => match patience.after(link, error) {
+                Ok(wait) => {
+                    std::thread::sleep(wait);
+                    continue;
+                }
+                Err(error) => {
+                    let _ = news.send(News::Unknown(error));
+                    return;
+                }
+            },
         };
-        away_since = None;
-        backoff.reset();
+        patience.answered();
         wait = WAIT;
         let end = end_of(&document, id);
         let now = Some(shape(&document.members.object("job")));

@@ -2,9 +2,9 @@
 
 use super::outbox;
 use super::verdict::Verdict;
-use crate::cli::ended::PATIENCE;
 use crate::cli::failure::Failure;
 use crate::cli::link::Link;
+use crate::cli::patience::PATIENCE;
 use crate::cli::terminal;
 use crate::client::calls::JobResult;
 use sheratan_io::backoff::Backoff;
