@@ -254,6 +254,22 @@ fn the_command_of_a_cancelled_job_is_stopped_with_its_children_and_the_worker_go
 }
 
 #[test]
+fn a_worker_says_that_its_node_is_drained_and_goes_on_when_it_is_resumed() {
+    let hub = Hub::start();
+    let worker = Worker::start(&hub, &["--node", "n", "--concurrency", "2", "--exec", "cat"]);
+    assert_eq!(hub.run(&["nodes", "drain", "n"]).code, Some(0));
+    until("the worker says so", || !worker.events("jobs_withheld").is_empty());
+    let mut other = Worker::start(&hub, &["--node", "n", "--drain-when-empty", "--exec", "cat"]);
+    assert_eq!(other.wait(), Some(0), "for a drained node there is nothing to wait for");
+    let job_id = hub.submit(json!({"kind": "k", "params": 1}));
+    assert_eq!(hub.run(&["nodes", "resume", "n"]).code, Some(0));
+    assert_eq!(hub.until_final(&job_id)["result"], 1);
+    until("the worker says that too", || worker.events("jobs_withheld").len() == 2);
+    let reasons: Vec<_> = worker.events("jobs_withheld").iter().map(|event| event["reason"].clone()).collect();
+    assert_eq!(reasons, [json!("drained"), Value::Null], "once for both slots");
+}
+
+#[test]
 fn a_command_has_stopped_when_its_time_to_run_is_over() {
     let hub = Hub::start();
     // A lease that is granted for less than was asked, and one that is extended until the hub extends it no further.

@@ -4,6 +4,7 @@
 //! followed until there is none, or the limit is reached.
 
 use super::failure::Failure;
+use super::names;
 use super::query::Query;
 use super::terminal;
 use crate::client::document::{Document, Members};
@@ -25,7 +26,7 @@ pub struct ListingArgs {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=ENTRIES_MAX))]
     limit: u64,
     /// Go on where an earlier list ended: the cursor that it named
-    #[arg(long, value_name = "CURSOR")]
+    #[arg(long, value_name = "CURSOR", value_parser = names::not_blank)]
     cursor: Option<String>,
 }
 

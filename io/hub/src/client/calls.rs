@@ -138,6 +138,9 @@ pub struct Pulled {
     /// How long to wait before the next pull.
     #[serde(default)]
     pub defer_ms: u64,
+    /// Why the node gets none at all: `drained`, `quarantined`.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// One job under lease.

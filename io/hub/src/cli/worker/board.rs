@@ -63,6 +63,8 @@ struct State {
     slots: Vec<Slot>,
     tally: Tally,
     is_hub_away: bool,
+    /// Why the hub gives this node no jobs.
+    withheld: Option<String>,
 }
 
 /// The state of a slot.
@@ -89,6 +91,7 @@ impl Board {
             slots,
             tally: Tally::default(),
             is_hub_away: false,
+            withheld: None,
         };
         Board { state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -199,6 +202,16 @@ impl Board {
     /// Records whether the hub is reachable; returns whether that changed.
     pub fn hub_is_away(&self, is_away: bool) -> bool {
         std::mem::replace(&mut self.lock().is_hub_away, is_away) != is_away
+    }
+
+    /// Records why the hub gives this node no jobs, if it does not; returns whether that changed.
+    pub fn jobs_are_withheld(&self, reason: Option<&str>) -> bool {
+        let withheld = &mut self.lock().withheld;
+        let is_new = withheld.as_deref() != reason;
+        if is_new {
+            *withheld = reason.map(str::to_owned);
+        }
+        is_new
     }
 
     /// Sleeps until no job runs and none will start.

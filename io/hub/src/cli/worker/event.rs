@@ -97,6 +97,11 @@ pub enum Event<'a> {
     },
     /// The hub answers again.
     HubBack,
+    /// The hub gives this node no jobs, or gives it jobs again.
+    JobsWithheld {
+        /// Why: `drained`, `quarantined`; `None` once that is over.
+        reason: Option<&'a str>,
+    },
     /// The operator asked the worker to stop.
     Stopping {
         /// Whether at once.
@@ -217,6 +222,10 @@ fn sentence(event: &Event) -> String {
         Event::HeartbeatRefused { reason } => format!("{} heartbeat refused: {}", styled(BAD, "✗"), printable(reason)),
         Event::HubAway { reason } => format!("{} {}; trying again", styled(WARN, "!"), printable(reason)),
         Event::HubBack => format!("{} the hub is back", styled(GOOD, "✓")),
+        Event::JobsWithheld { reason: Some(reason) } => {
+            format!("{} the hub gives this node no jobs: it is {}", styled(WARN, "!"), printable(reason))
+        }
+        Event::JobsWithheld { reason: None } => format!("{} the hub gives this node jobs again", styled(GOOD, "✓")),
         Event::Stopping { is_abort: true, running } => {
             format!("{} stopping at once: {running} job(s) killed and given back", styled(WARN, "!"))
         }

@@ -87,8 +87,13 @@ pub fn run(worker: &Arc<Worker>, slot: usize) {
         };
         worker.say_back();
         refused_since = None;
+        if worker.board.jobs_are_withheld(pulled.reason.as_deref()) {
+            worker.log.say(&Event::JobsWithheld { reason: pulled.reason.as_deref() });
+        }
         let mut next = pulled.jobs.into_iter().next();
-        if next.is_none() && pulled.defer_ms == 0 && worker.until == Until::Empty {
+        // What is withheld will not come soon; what is deferred for want of leases may.
+        let is_empty = next.is_none() && (pulled.defer_ms == 0 || pulled.reason.is_some());
+        if is_empty && worker.until == Until::Empty {
             break;
         }
         let is_early = next.is_none() && pulled.defer_ms == 0 && asked.elapsed() < Duration::from_millis(wait_ms / 2);
