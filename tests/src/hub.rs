@@ -297,6 +297,30 @@ fn find(variable: &str, package: &str, name: &str) -> PathBuf {
     path.expect("cargo says where the binary is")
 }
 
+impl Run {
+    /// The one document of JSON that a command printed that did what it was asked.
+    #[track_caller]
+    pub fn document(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        let document = serde_json::from_str(&self.stdout);
+        document.unwrap_or_else(|error| panic!("not one document ({error}): {}", self.stdout))
+    }
+
+    /// The text of a member that a command showed on a line of its own.
+    #[track_caller]
+    pub fn member(&self, name: &str) -> &str {
+        let line = self.stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("  "));
+        line.unwrap_or_else(|| panic!("no {name}: {}", self.stdout)).trim()
+    }
+
+    /// The command printed nothing, said this on standard error, and ended with this code.
+    #[track_caller]
+    pub fn is_refused(&self, code: i32, said: &str) {
+        assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "{}", self.stderr);
+        assert!(self.stderr.contains(said), "{}", self.stderr);
+    }
+}
+
 impl From<Output> for Run {
     fn from(output: Output) -> Run {
         Run {

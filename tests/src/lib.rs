@@ -5,6 +5,8 @@
 pub mod alter;
 pub mod bundle;
 pub mod client;
+#[cfg(unix)]
+pub mod family;
 pub mod hub;
 pub mod leak;
 pub mod prometheus;

@@ -8,26 +8,6 @@ use sheratan_tests::client::failure;
 use sheratan_tests::{Hub, Run, command, until};
 use std::process::{Child, Stdio};
 
-/// The one document that a command printed.
-#[track_caller]
-fn document(run: &Run) -> Value {
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
-    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("not one document ({error}): {}", run.stdout))
-}
-
-/// The text of a member that a command showed on a line of its own.
-#[track_caller]
-fn member<'a>(run: &'a Run, name: &str) -> &'a str {
-    let line = run.stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("  "));
-    line.unwrap_or_else(|| panic!("no {name}: {}", run.stdout)).trim()
-}
-
-#[track_caller]
-fn refused(run: &Run, code: i32, said: &str) {
-    assert_eq!((run.code, run.stdout.as_str()), (Some(code), ""), "{}", run.stderr);
-    assert!(run.stderr.contains(said), "{}", run.stderr);
-}
-
 /// Dead letters of a kind, each with this error; their jobs.
 fn letters(hub: &Hub, kind: &str, error: &Value, count: usize) -> Vec<String> {
     let requests: Vec<_> = (0..count).map(|n| json!({"kind": kind, "params": n, "max_attempts": 1})).collect();
@@ -76,7 +56,7 @@ fn dead_letters_are_listed_by_each_filter_and_shown_with_their_errors() {
     let expected = old.iter().map(|id| [id, "old", "attempts"]).chain(new.iter().map(|id| [id, "a/b", "attempts"]));
     assert_eq!(listed, expected.collect::<Vec<_>>());
 
-    let list = |args: &[&str]| document(&hub.run(&[&["dlq", "list", "--json"], args].concat()));
+    let list = |args: &[&str]| hub.run(&[&["dlq", "list", "--json"], args].concat()).document();
     let ids = |page: &Value| -> Vec<String> {
         page["letters"].as_array().unwrap().iter().map(|letter| letter["job_id"].as_str().unwrap().into()).collect()
     };
@@ -95,11 +75,11 @@ fn dead_letters_are_listed_by_each_filter_and_shown_with_their_errors() {
     assert_eq!(ids(&rest), [&old[2..], &new].concat());
 
     let shown = hub.run(&["dlq", "show", &new[0]]);
-    assert_eq!((member(&shown, "error"), member(&shown, "reason")), (r#"{"code":"E\u{202e}1"}"#, "attempts"));
-    assert_eq!(document(&hub.run(&["dlq", "show", &new[0], "--json"]))["job"]["error"], json!({"code": "E\u{202e}1"}));
+    assert_eq!((shown.member("error"), shown.member("reason")), (r#"{"code":"E\u{202e}1"}"#, "attempts"));
+    assert_eq!(hub.run(&["dlq", "show", &new[0], "--json"]).document()["job"]["error"], json!({"code": "E\u{202e}1"}));
     let living = hub.submit(json!({"kind": "k"}));
-    refused(&hub.run(&["dlq", "show", &living]), 1, "404 unknown_job");
-    refused(&hub.run(&["dlq", "list", "--error", " "]), 2, "--error");
+    hub.run(&["dlq", "show", &living]).is_refused(1, "404 unknown_job");
+    hub.run(&["dlq", "list", "--error", " "]).is_refused(2, "--error");
 }
 
 #[test]
@@ -113,10 +93,10 @@ fn letters_are_requeued_and_discarded_by_their_names() {
     assert_eq!((run.code, run.stdout.lines().count()), (Some(1), 2), "{}", run.stdout);
     assert!(run.stderr.contains("job_none: the hub refused with 404 unknown_job"), "{}", run.stderr);
     assert_eq!([0, 1].map(|index| status(&hub, &ids[index])), ["queued", "queued"]);
-    refused(&hub.run(&["dlq", "requeue", &ids[0]]), 1, "409 not_dead");
-    let answer = document(&hub.run(&["dlq", "discard", &ids[2], "--json"]));
+    hub.run(&["dlq", "requeue", &ids[0]]).is_refused(1, "409 not_dead");
+    let answer = hub.run(&["dlq", "discard", &ids[2], "--json"]).document();
     assert_eq!((&answer["job_id"], &answer["status"]), (&json!(ids[2]), &json!("failed")));
-    let left = document(&hub.run(&["dlq", "list", "--json"]));
+    let left = hub.run(&["dlq", "list", "--json"]).document();
     assert_eq!((&left["total"], &left["letters"][0]["job_id"]), (&json!(1), &json!(ids[3])));
 }
 
@@ -125,22 +105,22 @@ fn many_letters_are_acted_on_only_if_it_is_said_which() {
     let hub = Hub::start();
     letters(&hub, "k", &json!("no"), 3);
     for verb in ["requeue", "discard"] {
-        refused(&hub.run(&["dlq", verb]), 2, "--all --dry-run");
-        refused(&hub.run(&["dlq", verb, "--rate", "1"]), 2, "nothing says which letters");
-        refused(&hub.run(&["dlq", verb, "--all", "--kind", "k"]), 2, "cannot be used with");
-        refused(&hub.run(&["dlq", verb, "job_1", "--all"]), 2, "cannot be used with");
-        refused(&hub.run(&["dlq", verb, "job_1", "--kind", "k"]), 2, "cannot be used with");
-        refused(&hub.run(&["dlq", verb, "--kind", ""]), 2, "--kind");
-        refused(&hub.run(&["dlq", verb, "--all", "--max-count", "2"]), 1, "409 too_many_matches");
+        hub.run(&["dlq", verb]).is_refused(2, "--all --dry-run");
+        hub.run(&["dlq", verb, "--rate", "1"]).is_refused(2, "nothing says which letters");
+        hub.run(&["dlq", verb, "--all", "--kind", "k"]).is_refused(2, "cannot be used with");
+        hub.run(&["dlq", verb, "job_1", "--all"]).is_refused(2, "cannot be used with");
+        hub.run(&["dlq", verb, "job_1", "--kind", "k"]).is_refused(2, "cannot be used with");
+        hub.run(&["dlq", verb, "--kind", ""]).is_refused(2, "--kind");
+        hub.run(&["dlq", verb, "--all", "--max-count", "2"]).is_refused(1, "409 too_many_matches");
         let run = hub.run(&["dlq", verb, "--all", "--dry-run"]);
         assert_eq!((run.code, run.stdout.starts_with("3 dead letter(s) would be")), (Some(0), true), "{}", run.stdout);
         let run = hub.run(&["dlq", verb, "--all", "--dry-run", "--max-count", "2"]);
         assert_eq!((run.code, run.stdout.contains("more than --max-count")), (Some(1), true), "{}", run.stdout);
-        let counted = document(&hub.run(&["dlq", verb, "--kind", "other", "--dry-run", "--json"]));
+        let counted = hub.run(&["dlq", verb, "--kind", "other", "--dry-run", "--json"]).document();
         assert_eq!((&counted["dry_run"], &counted["matched"]), (&json!(true), &json!(0)));
     }
     assert!(acts(&hub).is_empty());
-    assert_eq!(document(&hub.run(&["dlq", "list", "--json"]))["total"], 3);
+    assert_eq!(hub.run(&["dlq", "list", "--json"]).document()["total"], 3);
 }
 
 #[test]
@@ -150,19 +130,24 @@ fn an_act_on_many_is_waited_for_and_its_end_is_shown() {
     let bad = letters(&hub, "bad", &json!("no"), 5);
     let run = hub.run(&["dlq", "requeue", "--error", "timeout", "--rate", "100"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    let shown = ["status", "matched", "done", "rate_per_sec"].map(|name| member(&run, name));
+    let shown = ["status", "matched", "done", "rate_per_sec"].map(|name| run.member(name));
     assert_eq!(shown, ["done", "5", "5", "100"]);
     assert!(good.iter().all(|id| status(&hub, id) == "queued") && bad.iter().all(|id| status(&hub, id) == "dead"));
-    let answer = document(&hub.run(&["dlq", "discard", "--all", "--max-count", "5", "--json"]));
+    let answer = hub.run(&["dlq", "discard", "--all", "--max-count", "5", "--json"]).document();
     assert_eq!((&answer["act"]["status"], &answer["act"]["done"]), (&json!("done"), &json!(5)));
-    assert_eq!(document(&hub.run(&["dlq", "list", "--json"]))["total"], 0);
-    let listed = document(&hub.run(&["dlq", "acts", "list", "--json"]));
+    assert_eq!(hub.run(&["dlq", "list", "--json"]).document()["total"], 0);
+    let listed = hub.run(&["dlq", "acts", "list", "--json"]).document();
     assert_eq!(listed["acts"].as_array().unwrap().len(), 2);
     let table = hub.run(&["dlq", "acts", "list"]).stdout;
     assert!(table.starts_with("ACT  WHAT") && table.contains("error=\"timeout\""), "{table}");
     assert_eq!(table.lines().count(), 3);
-    refused(&hub.run(&["dlq", "acts", "show", "77"]), 1, "404 unknown_act");
-    refused(&hub.run(&["dlq", "acts", "show", "first"]), 2, "first");
+    let act = listed["acts"][0]["act_id"].to_string();
+    assert_eq!(hub.run(&["dlq", "acts", "show", &act, "--json"]).document()["act"], listed["acts"][0]);
+    for command in ["show", "watch"] {
+        assert_eq!(hub.run(&["dlq", "acts", command, &act]).member("status"), "done");
+    }
+    hub.run(&["dlq", "acts", "show", "77"]).is_refused(1, "404 unknown_act");
+    hub.run(&["dlq", "acts", "show", "first"]).is_refused(2, "first");
 }
 
 #[test]
@@ -173,10 +158,10 @@ fn a_letter_whose_key_belongs_to_another_job_is_skipped_and_the_exit_code_says_s
     hub.data().post("/mesh/submit_result", &failure(&job, "n", &json!("no"))).ok();
     hub.submit(json!({"kind": "k", "max_attempts": 1, "idempotency_key": "a", "on_failed": "new_job"}));
     let id = job["job_id"].as_str().unwrap();
-    refused(&hub.run(&["dlq", "requeue", id]), 1, "409 idempotency_key_collision");
+    hub.run(&["dlq", "requeue", id]).is_refused(1, "409 idempotency_key_collision");
     let run = hub.run(&["dlq", "requeue", "--kind", "k"]);
     assert_eq!(run.code, Some(1), "{}", run.stdout);
-    assert_eq!(member(&run, "skipped"), "1");
+    assert_eq!(run.member("skipped"), "1");
     assert!(run.stderr.contains("1 letter(s) were skipped and stay"), "{}", run.stderr);
     assert_eq!(status(&hub, id), "dead");
 }
@@ -193,7 +178,7 @@ fn an_act_goes_on_when_its_command_is_interrupted_and_over_a_restart_until_it_is
     let run = Run::from(command.wait_with_output().unwrap());
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     assert!(run.stderr.contains(&format!("`sheratan-hub dlq acts cancel {id}` ends it")), "{}", run.stderr);
-    assert_eq!(member(&run, "status"), "running");
+    assert_eq!(run.member("status"), "running");
 
     let asked = acts_asked(&hub);
     let watch = begin(&hub, &["dlq", "acts", "watch", &id, "--json"]);
@@ -201,13 +186,13 @@ fn an_act_goes_on_when_its_command_is_interrupted_and_over_a_restart_until_it_is
     hub.kill();
     hub.restart();
     until("it goes on", || acts(&hub)[0]["done"].as_u64() >= Some(1));
-    let answer = document(&hub.run(&["dlq", "acts", "cancel", &id, "--json"]));
+    let answer = hub.run(&["dlq", "acts", "cancel", &id, "--json"]).document();
     assert_eq!(answer["act"]["status"], "cancelled");
     let run = Run::from(watch.wait_with_output().unwrap());
     assert_eq!(run.code, Some(1), "it was not done to the end: {}", run.stderr);
     let last: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(last["act"]["status"], "cancelled");
-    refused(&hub.run(&["dlq", "acts", "cancel", &id]), 1, "409 already_final");
+    hub.run(&["dlq", "acts", "cancel", &id]).is_refused(1, "409 already_final");
 
     let run = hub.run(&["dlq", "discard", "--kind", "k", "--rate", "1", "--no-wait"]);
     assert_eq!((run.code, run.stdout.contains("running")), (Some(0), true), "{}{}", run.stdout, run.stderr);

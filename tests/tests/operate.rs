@@ -10,13 +10,6 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
-/// The one document that a command printed.
-#[track_caller]
-fn document(run: &Run) -> Value {
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
-    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("not one document ({error}): {}", run.stdout))
-}
-
 /// The rows of a table that a command printed, without its header: each the cells that are not empty.
 #[track_caller]
 fn rows(run: &Run, header: &str) -> Vec<Vec<String>> {
@@ -28,19 +21,6 @@ fn rows(run: &Run, header: &str) -> Vec<Vec<String>> {
     let first: Vec<String> = lines.next().unwrap_or_default();
     assert_eq!(first.join(" "), header);
     lines.collect()
-}
-
-/// The text of a member that a command showed on a line of its own.
-#[track_caller]
-fn member<'a>(run: &'a Run, name: &str) -> &'a str {
-    let line = run.stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("  "));
-    line.unwrap_or_else(|| panic!("no {name}: {}", run.stdout)).trim()
-}
-
-#[track_caller]
-fn refused(run: &Run, code: i32, said: &str) {
-    assert_eq!((run.code, run.stdout.as_str()), (Some(code), ""), "{}", run.stderr);
-    assert!(run.stderr.contains(said), "{}", run.stderr);
 }
 
 /// Submits jobs of a kind; their ids.
@@ -87,7 +67,7 @@ fn a_list_of_jobs_follows_the_hubs_pages_and_is_one_document() {
     let hub = Hub::start();
     let ids = submit_many(&hub, "many", 2_300);
     hub.submit(json!({"kind": "other"}));
-    let list = |args: &[&str]| document(&hub.run(&[&["jobs", "list", "--kind", "many", "--json"], args].concat()));
+    let list = |args: &[&str]| hub.run(&[&["jobs", "list", "--kind", "many", "--json"], args].concat()).document();
     let first = list(&["--limit", "2200"]);
     let listed = |answer: &Value| -> Vec<String> {
         let jobs = answer["jobs"].as_array().unwrap().iter();
@@ -128,14 +108,14 @@ fn jobs_are_listed_by_each_filter_of_the_hub() {
         &["--until", "2999-01-01T00:00:00Z", "--since", "1h", "--status", "dead"],
     ];
     for filter in filters {
-        let listed = document(&hub.run(&[&["jobs", "list", "--json"], filter].concat()));
+        let listed = hub.run(&[&["jobs", "list", "--json"], filter].concat()).document();
         assert_eq!(listed["jobs"].as_array().unwrap().len(), 1, "{filter:?}");
         assert_eq!(listed["jobs"][0]["job_id"], dead, "{filter:?}");
     }
     let none = hub.run(&["jobs", "list", "--until", "1h"]);
     assert_eq!((none.code, none.stdout.as_str(), none.stderr.trim()), (Some(0), "", "no job matches"));
-    refused(&hub.run(&["jobs", "list", "--status", "nonsense"]), 2, "possible values: scheduled, queued");
-    refused(&hub.run(&["jobs", "list", "--since", "yesterday"]), 2, "15m");
+    hub.run(&["jobs", "list", "--status", "nonsense"]).is_refused(2, "possible values: scheduled, queued");
+    hub.run(&["jobs", "list", "--since", "yesterday"]).is_refused(2, "15m");
 }
 
 #[test]
@@ -146,7 +126,7 @@ fn a_job_is_shown_with_its_attempts_and_its_result_is_verified() {
     let progress = json!({"node_id": "n", "leases": [job["lease_id"]], "progress": 40, "note": "half way"});
     hub.data().post("/mesh/extend_lease", &progress).ok();
     let shown = hub.run(&["jobs", "show", &id]);
-    assert_eq!((member(&shown, "progress"), member(&shown, "note")), ("40", "half way"));
+    assert_eq!((shown.member("progress"), shown.member("note")), ("40", "half way"));
     let list = rows(&hub.run(&["jobs", "list"]), JOBS);
     assert_eq!((list[0][2].as_str(), list[0][5].as_str()), ("leased 40 %", "n"));
     hub.data().post("/mesh/submit_result", &result(&job, "n", &json!({"sum": 41}))).ok();
@@ -154,7 +134,7 @@ fn a_job_is_shown_with_its_attempts_and_its_result_is_verified() {
     for part in ["completed", "(verified)", r#"{"sum":41}"#, r#"{"n":1.5}"#, "ATTEMPT  NODE  OUTCOME"] {
         assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
     }
-    let answer = document(&hub.run(&["jobs", "show", &id, "--json"]));
+    let answer = hub.run(&["jobs", "show", &id, "--json"]).document();
     assert_eq!((&answer["job"]["job_id"], &answer["job"]["result"]), (&json!(id), &json!({"sum": 41})));
 
     let proxy = Proxy::to(hub.data);
@@ -175,7 +155,7 @@ fn a_job_is_explained_with_what_lifts_each_reason() {
         hub.run(&["kinds", "pause", "k", "--reason", "no disk", "--until", "2999-01-01T00:00:00Z"]).code,
         Some(0)
     );
-    let answer = document(&hub.run(&["jobs", "explain", &ids[1], "--json"]));
+    let answer = hub.run(&["jobs", "explain", &ids[1], "--json"]).document();
     assert_eq!(answer, hub.data().get(&format!("/mesh/jobs/{}/explain", ids[1])).ok());
     let run = hub.run(&["jobs", "explain", &ids[1]]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
@@ -193,14 +173,14 @@ fn a_job_is_explained_with_what_lifts_each_reason() {
     hub.data().post("/mesh/submit_result", &result(&job, "n", &json!(1))).ok();
     let run = hub.run(&["jobs", "explain", &ids[0]]);
     assert!(run.stdout.starts_with(&format!("{} is completed", ids[0])), "{}", run.stdout);
-    refused(&hub.run(&["jobs", "explain", "job_none"]), 1, "404 unknown_job");
+    hub.run(&["jobs", "explain", "job_none"]).is_refused(1, "404 unknown_job");
 }
 
 #[test]
 fn jobs_are_cancelled_and_one_that_cannot_be_does_not_keep_the_others() {
     let hub = Hub::start();
     let ids = submit_many(&hub, "k", 3);
-    let answer = document(&hub.run(&["jobs", "cancel", &ids[0], "--json"]));
+    let answer = hub.run(&["jobs", "cancel", &ids[0], "--json"]).document();
     assert_eq!((&answer["job_id"], &answer["status"]), (&json!(ids[0]), &json!("cancelled")));
     let run = hub.run(&["jobs", "cancel", &ids[0], "job_none", &ids[1]]);
     assert_eq!((run.code, run.stdout.trim()), (Some(1), format!("{} cancelled", ids[1]).as_str()));
@@ -263,23 +243,23 @@ fn the_rules_of_a_kind_are_set_and_each_change_says_its_versions() {
     let run = set(&["--max-inflight", "5", "--rate-per-sec", "2.5", "--priority", "low"]);
     assert!(run.stdout.starts_with("a/b: version 0 → 1\n"), "{}", run.stdout);
     assert!(run.stdout.contains("max_inflight  default → 5") && run.stdout.contains("rate_per_sec  default → 2.5"));
-    refused(&set(&["--max-inflight", "6", "--if-version", "0"]), 1, "412 version_mismatch");
-    let answer = document(&set(&["--max-inflight", "default", "--if-version", "1", "--json"]));
+    set(&["--max-inflight", "6", "--if-version", "0"]).is_refused(1, "412 version_mismatch");
+    let answer = set(&["--max-inflight", "default", "--if-version", "1", "--json"]).document();
     assert_eq!((&answer["version"], &answer["rules"]), (&json!(2), &json!({"priority": "low", "rate_per_sec": 2.5})));
     let listed = rows(&hub.run(&["kinds", "list"]), KINDS);
     assert_eq!(listed[0][..2], ["a/b", "2"]);
     assert_eq!(listed[0].last().unwrap(), "priority=low rate_per_sec=2.5");
     hub.submit(json!({"kind": "b"}));
-    let listed = document(&hub.run(&["kinds", "list", "--json", "--limit", "1"]));
+    let listed = hub.run(&["kinds", "list", "--json", "--limit", "1"]).document();
     assert_eq!((&listed["kinds"][0]["kind"], listed["kinds"].as_array().unwrap().len()), (&json!("a/b"), 1));
     let cursor = listed["next_cursor"].as_str().unwrap();
-    let listed = document(&hub.run(&["kinds", "list", "--json", "--cursor", cursor]));
+    let listed = hub.run(&["kinds", "list", "--json", "--cursor", cursor]).document();
     assert_eq!((&listed["kinds"][0]["kind"], &listed["kinds"][0]["jobs"]["queued"]), (&json!("b"), &json!(1)));
-    assert_eq!(member(&hub.run(&["kinds", "show", "a/b"]), "rate_per_sec"), "2.5");
-    assert_eq!(document(&hub.run(&["kinds", "show", "none", "--json"]))["version"], 0);
-    refused(&set(&[]), 2, "no rule is named");
-    refused(&set(&["--priority", "urgent"]), 1, "priority");
-    refused(&set(&["--max-inflight=-1"]), 1, "max_inflight");
+    assert_eq!(hub.run(&["kinds", "show", "a/b"]).member("rate_per_sec"), "2.5");
+    assert_eq!(hub.run(&["kinds", "show", "none", "--json"]).document()["version"], 0);
+    set(&[]).is_refused(2, "no rule is named");
+    set(&["--priority", "urgent"]).is_refused(1, "priority");
+    set(&["--max-inflight=-1"]).is_refused(1, "max_inflight");
 }
 
 #[test]
@@ -306,14 +286,16 @@ fn a_paused_kind_leases_nothing_until_it_is_resumed() {
     let listed = rows(&hub.run(&["kinds", "list"]), KINDS);
     assert_eq!(listed[0][..6], ["k", "1", "paused", "1", "0", "0"]);
     assert_eq!(listed[0].last().unwrap(), "disk full");
-    refused(&hub.run(&["kinds", "resume", "k", "--if-version", "7"]), 1, "412");
-    assert_eq!(document(&hub.run(&["kinds", "resume", "k", "--json"]))["paused"], false);
+    hub.run(&["kinds", "resume", "k", "--if-version", "7"]).is_refused(1, "412");
+    assert_eq!(hub.run(&["kinds", "resume", "k", "--json"]).document()["paused"], false);
+    assert_eq!(hub.run(&["kinds", "pause", "k"]).code, Some(0));
+    assert!(hub.run(&["kinds", "resume", "k"]).stdout.contains("paused  true → false"));
     assert_eq!(pull(&hub, "n")["kind"], "k");
     let until = "2999-01-01T00:00:00Z";
-    let paused = document(&hub.run(&["kinds", "pause", "k", "--until", until, "--json"]));
+    let paused = hub.run(&["kinds", "pause", "k", "--until", until, "--json"]).document();
     assert_eq!(paused["paused_until_utc"], "2999-01-01T00:00:00.000Z");
-    refused(&hub.run(&["kinds", "pause", "k", "--until", "2001-01-01T00:00:00Z"]), 1, "must be in the future");
-    refused(&hub.run(&["kinds", "pause", "k", "--for", "soon"]), 2, "2h");
+    hub.run(&["kinds", "pause", "k", "--until", "2001-01-01T00:00:00Z"]).is_refused(1, "must be in the future");
+    hub.run(&["kinds", "pause", "k", "--for", "soon"]).is_refused(2, "2h");
 }
 
 const NODES: &str = "NODE STATUS HEALTH ZONE LEASES DRAINED CAPABILITIES LAST SEEN";
@@ -327,28 +309,33 @@ fn nodes_are_listed_drained_resumed_and_removed() {
     beat("b").ok();
     let list = rows(&hub.run(&["nodes", "list"]), NODES);
     assert_eq!(list[0][..6], ["a/1", "ONLINE", "GREEN", "default", "0", "no"]);
-    let first = document(&hub.run(&["nodes", "list", "--limit", "1", "--json"]));
+    let first = hub.run(&["nodes", "list", "--limit", "1", "--json"]).document();
     assert_eq!(first["nodes"].as_object().unwrap().keys().collect::<Vec<_>>(), ["a/1"]);
-    let rest = document(&hub.run(&["nodes", "list", "--cursor", first["next_cursor"].as_str().unwrap(), "--json"]));
+    let rest = hub.run(&["nodes", "list", "--cursor", first["next_cursor"].as_str().unwrap(), "--json"]).document();
     assert_eq!(rest["nodes"].as_object().unwrap().keys().collect::<Vec<_>>(), ["b"]);
 
     hub.submit(json!({"kind": "k"}));
     let job = pull(&hub, "a/1");
     let run = hub.run(&["nodes", "drain", "a/1", "--reason", "new disk", "--deadline", "1h"]);
     assert_eq!((run.code, run.stdout.trim()), (Some(0), "a/1 is drained; 1 lease(s) are left"));
-    assert_eq!(member(&hub.run(&["nodes", "show", "a/1"]), "drain_reason"), "new disk");
-    let shown = document(&hub.run(&["nodes", "show", "a/1", "--json"]));
+    assert_eq!(hub.run(&["nodes", "show", "a/1"]).member("drain_reason"), "new disk");
+    let shown = hub.run(&["nodes", "show", "a/1", "--json"]).document();
     assert_eq!(shown["nodes"]["a/1"]["undrained_leases"], 1);
     let mut wait = begin(&hub, &["nodes", "drain", "a/1", "--wait", "--json"]);
-    refused(&hub.run(&["nodes", "remove", "a/1"]), 1, "409 node_in_use");
+    hub.run(&["nodes", "remove", "a/1"]).is_refused(1, "409 node_in_use");
     assert!(wait.try_wait().unwrap().is_none(), "it waits for the lease");
     hub.data().post("/mesh/submit_result", &result(&job, "a/1", &json!(1))).ok();
-    assert_eq!(document(&ended(wait))["nodes"]["a/1"]["leases"], 0);
+    assert_eq!(ended(wait).document()["nodes"]["a/1"]["leases"], 0);
     assert_eq!(rows(&hub.run(&["nodes", "list"]), NODES)[0][5], "yes");
 
-    assert_eq!(document(&hub.run(&["nodes", "resume", "a/1", "--json"]))["drained"], false);
+    assert_eq!(hub.run(&["nodes", "resume", "a/1", "--json"]).document()["drained"], false);
     until("the node is not online any more", || hub.run(&["nodes", "remove", "a/1"]).code == Some(0));
-    refused(&hub.run(&["nodes", "show", "a/1"]), 1, "404 unknown_node");
+    until("nor is the other", || {
+        hub.run(&["nodes", "remove", "b", "--json"]).stdout == "{\"ok\":true,\"node_id\":\"b\"}\n"
+    });
+    let none = hub.run(&["nodes", "list"]);
+    assert_eq!((none.code, none.stdout.as_str(), none.stderr.trim()), (Some(0), "", "no node is registered"));
+    hub.run(&["nodes", "show", "a/1"]).is_refused(1, "404 unknown_node");
 }
 
 #[test]
@@ -361,7 +348,7 @@ fn a_drain_that_is_waited_for_can_be_left_and_goes_on() {
     assert_eq!(notes.next().unwrap().unwrap(), "n has 1 lease(s) left");
     interrupt(&wait);
     assert_eq!(ended(wait).code, Some(1));
-    assert_eq!(document(&hub.run(&["nodes", "show", "n", "--json"]))["nodes"]["n"]["drained"], true);
+    assert_eq!(hub.run(&["nodes", "show", "n", "--json"]).document()["nodes"]["n"]["drained"], true);
 }
 
 #[test]
@@ -375,7 +362,7 @@ fn a_drain_is_waited_for_over_a_restart_of_the_hub() {
     hub.kill();
     hub.restart();
     hub.data().post("/mesh/submit_result", &result(&job, "n", &json!(1))).ok();
-    assert_eq!(document(&ended(wait))["nodes"]["n"]["leases"], 0);
+    assert_eq!(ended(wait).document()["nodes"]["n"]["leases"], 0);
 }
 
 #[test]
@@ -389,13 +376,13 @@ fn orphans_are_listed_shown_adopted_and_discarded() {
     let list = rows(&hub.run(&["orphans", "list"]), "ORPHAN JOB NODE OK RECEIVED");
     let (first, second) = (list[0][0].as_str(), list[1][0].as_str());
     assert_eq!(list[0][1..4], ["job_of_old", "n", "yes"]);
-    let page = document(&hub.run(&["orphans", "list", "--limit", "1", "--json"]));
+    let page = hub.run(&["orphans", "list", "--limit", "1", "--json"]).document();
     assert_eq!((page["orphans"].as_array().unwrap().len(), &page["total"]), (1, &json!(3)));
-    let shown = document(&hub.run(&["orphans", "show", first, "--json"]));
+    let shown = hub.run(&["orphans", "show", first, "--json"]).document();
     assert_eq!(shown["orphan"]["result"], json!({"of": "job_of_old"}));
     assert!(hub.run(&["orphans", "show", first]).stdout.contains(r#"{"of":"job_of_old"}"#));
-    refused(&hub.run(&["orphans", "adopt", first]), 1, "404 unknown_job");
-    let adopted = document(&hub.run(&["orphans", "adopt", first, "--job", &id, "--json"]));
+    hub.run(&["orphans", "adopt", first]).is_refused(1, "404 unknown_job");
+    let adopted = hub.run(&["orphans", "adopt", first, "--job", &id, "--json"]).document();
     assert_eq!((&adopted["job_id"], &adopted["status"]), (&json!(id), &json!("completed")));
     let job = hub.job(&id);
     assert_eq!((&job["result"], &job["integrity"]["mode"]), (&json!({"of": "job_of_old"}), &json!("hub")));
@@ -403,7 +390,17 @@ fn orphans_are_listed_shown_adopted_and_discarded() {
     let run = hub.run(&["orphans", "discard", first, second]);
     assert_eq!((run.code, run.stdout.trim()), (Some(1), format!("{second} discarded").as_str()));
     assert!(run.stderr.contains(&format!("{first}: ")) && run.stderr.contains("unknown_orphan"), "{}", run.stderr);
-    assert_eq!(document(&hub.run(&["orphans", "list", "--json"]))["total"], 1);
+    assert_eq!(hub.run(&["orphans", "list", "--json"]).document()["total"], 1);
+    let last = hub.run(&["orphans", "list", "--json"]).document()["orphans"][0]["orphan_id"].to_string();
+    let other = hub.submit(json!({"kind": "k"}));
+    let run = hub.run(&["orphans", "adopt", &last, "--job", &other]);
+    assert_eq!((run.code, run.stdout.trim()), (Some(0), format!("{other} completed").as_str()), "{}", run.stderr);
+    let orphan = result(&json!({"job_id": "job_of_old", "lease_id": null}), "n", &json!(1));
+    hub.data().post("/mesh/submit_result", &orphan).ok();
+    let parked = hub.run(&["orphans", "list", "--json"]).document()["orphans"][0]["orphan_id"].to_string();
+    assert_eq!(hub.run(&["orphans", "discard", &parked, "--json"]).document(), json!({"ok": true}));
+    let none = hub.run(&["orphans", "list"]);
+    assert_eq!((none.code, none.stdout.as_str(), none.stderr.trim()), (Some(0), "", "there are no orphans"));
 }
 
 /// Each command that calls the hub, at least once.
@@ -446,12 +443,12 @@ fn without_a_hub_or_with_a_wrong_token_each_command_says_so_and_ends() {
         let folder = hub.folder().to_str().unwrap();
         let mut command = command(&[args, &["--data-dir", folder, "--json"][..]].concat());
         let run = Run::from(command.env("SHERATAN_HUB_TOKEN", "not-this-hubs-token").output().unwrap());
-        refused(&run, 1, "auth_failure");
+        run.is_refused(1, "auth_failure");
     }
     hub.kill();
     for args in COMMANDS {
         let run = hub.run(args);
-        refused(&run, 1, "start one with `sheratan-hub serve`");
+        run.is_refused(1, "start one with `sheratan-hub serve`");
         assert!(!run.stderr.contains("may have been done"), "{args:?}: {}", run.stderr);
         assert_eq!(run.stderr.lines().count(), 1, "{args:?}: {}", run.stderr);
     }
@@ -466,7 +463,7 @@ fn an_act_whose_answer_was_lost_says_that_it_may_have_been_done_and_where_to_loo
     let (control, data) = (hub.control.to_string(), proxy.addr.to_string());
     let mut cancel = command(&["jobs", "cancel", &id, "--control", &control, "--data", &data]);
     let run = Run::from(cancel.env("SHERATAN_HUB_TOKEN", hub.token()).output().unwrap());
-    refused(&run, 1, "it may have been done all the same");
+    run.is_refused(1, "it may have been done all the same");
     assert!(run.stderr.contains(&format!("sheratan-hub jobs show {id}")), "{}", run.stderr);
     assert_eq!(hub.job(&id)["status"], "cancelled");
 }
