@@ -72,6 +72,16 @@ pub enum Command {
     AdoptOrphan(AdoptOrphan),
     /// An operator discards an orphan.
     DiscardOrphan(u64),
+    /// The weights of the clients or kinds that take turns. They replace all former ones; all others have the weight 1.
+    SetWeights(Vec<Weight>),
+}
+
+/// How many turns in a round a client or kind has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Weight {
+    pub group: Name,
+    /// 1 to [`WEIGHT_MAX`](crate::WEIGHT_MAX).
+    pub weight: u32,
 }
 
 /// An orphan becomes the result of a job.
@@ -372,6 +382,7 @@ impl Encoded for Command {
             Command::ParkResult(parked) => put(24, &|out| parked.encode(out)),
             Command::AdoptOrphan(adopt) => put(25, &|out| adopt.encode(out)),
             Command::DiscardOrphan(orphan) => put(26, &|out| orphan.encode(out)),
+            Command::SetWeights(weights) => put(27, &|out| weights.encode(out)),
         }
     }
 
@@ -403,6 +414,7 @@ impl Encoded for Command {
             24 => Command::ParkResult(Encoded::decode(from)?),
             25 => Command::AdoptOrphan(Encoded::decode(from)?),
             26 => Command::DiscardOrphan(Encoded::decode(from)?),
+            27 => Command::SetWeights(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("command", other.into())),
         })
     }
@@ -479,6 +491,11 @@ members!(SetKind {
     1 kind: required,
     2 rules: required,
     3 expected,
+});
+
+members!(Weight {
+    1 group: required,
+    2 weight: required,
 });
 
 members!(AdoptOrphan {

@@ -19,7 +19,7 @@ use crate::access::guard::AuthGuard;
 use crate::acts::{Act, ActOn, Acts, BeginAct};
 use crate::chain::Chain;
 use crate::command::{
-    AdoptOrphan, Command, Complete, Drain, Extend, Heartbeat, Idempotency, Pull, Release, SetKind, Submit,
+    AdoptOrphan, Command, Complete, Drain, Extend, Heartbeat, Idempotency, Pull, Release, SetKind, Submit, Weight,
 };
 use crate::context::Context;
 use crate::dedup::{Binding, Dedup, KeyPlace, KeyRecord, RepeatAnswer};
@@ -28,10 +28,11 @@ use crate::envelope::Caller;
 use crate::ids::{HubKey, Ids, JobSeq, LeaseRef, NodeIndex};
 use crate::integrity::stored::ResultIntegrity;
 use crate::ledger::{Account, Ledger};
-use crate::limits::{ACT_STEP_EXAMINED, ACT_WAIT_MS, DEFER_MS, DRAINED_DEFER_MS, Limits, PULL_JOBS_MAX};
+use crate::limits::{ACT_STEP_EXAMINED, ACT_WAIT_MS, DEFER_MS, DRAINED_DEFER_MS, Limits, PULL_JOBS_MAX, WEIGHTS_MAX};
 use crate::name::Name;
 use crate::orphans::{Orphan, Orphans, ParkResult};
 use crate::outcome::{FinalStatus, LeftOut, Outcome, Pulled, Refusal, Submitted, Withheld};
+use crate::queue::ageing::OrderRecord;
 use crate::queue::ending::Ended;
 use crate::queue::event::{Event, LetterLeft};
 use crate::queue::job::{EndReason, JobView, State};
@@ -39,6 +40,7 @@ use crate::queue::kind::KindRecord;
 use crate::queue::letter_filter::LetterFilter;
 use crate::queue::profile::{ProfileIndex, Profiles};
 use crate::queue::retry_budget::Earned;
+use crate::queue::turns::WEIGHT_MAX;
 use crate::queue::waiter::WaiterId;
 use crate::queue::{Counts, EndedJob, JobRecord, Queue};
 use crate::registry::node::{Drained, Liveness, Node, NodeRecord};
@@ -51,7 +53,7 @@ use crate::telemetry::{Observation, Telemetry};
 use crate::time::{Calendar, Millis, Timestamp};
 use crate::timers::{Timer, Timers};
 use crate::zone::Zone;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// The state of a hub.
@@ -194,6 +196,7 @@ impl Hub {
             Command::ParkResult(parked) => self.park_result(*parked),
             Command::AdoptOrphan(adopt) => self.adopt_orphan(&adopt),
             Command::DiscardOrphan(orphan) => self.discard_orphan(orphan),
+            Command::SetWeights(weights) => self.set_weights(weights),
         };
         if let Outcome::Refused(refusal) = &outcome {
             // Nothing has changed, so nothing follows.
@@ -429,6 +432,7 @@ impl Hub {
         self.with_queue(Queue::settle_budget);
         settings.iter().for_each(|setting| self.limits.set(*setting));
         self.with_queue(Queue::update_credit_timer);
+        self.with_queue(|queue, cx| queue.reorder(cx, &old));
         self.orphans.enforce(&mut self.ledger, &self.limits);
         self.registry.reconfigure(&mut self.timers, self.now);
         self.dedup.reconfigure(self.now, (&old, &self.limits), (&mut self.timers, &mut self.ledger));
@@ -669,6 +673,18 @@ impl Hub {
             self.note_seen(index);
         }
         outcome
+    }
+
+    fn set_weights(&mut self, weights: Vec<Weight>) -> Outcome {
+        let weights = weights.into_iter().take(WEIGHTS_MAX);
+        let weights = weights.map(|Weight { group, weight }| (group, weight.clamp(1, WEIGHT_MAX)));
+        self.queue.set_weights(weights.collect());
+        Outcome::Done
+    }
+
+    /// The weights of clients or kinds that take turns, by name; that of all others is 1.
+    pub fn weights(&self) -> &BTreeMap<Name, u32> {
+        self.queue.weights()
     }
 
     fn set_kind(&mut self, set: SetKind) -> Outcome {
@@ -948,7 +964,9 @@ impl Hub {
             Timer::JobDue(seq) | Timer::JobReleased(seq) => self.make_due(seq),
             Timer::RetryCredit => self.with_queue(Queue::grant_credits),
             Timer::ActSteps(act) => self.step_act(act),
-            Timer::ReservationEnds(seq) => self.queue.end_reservation(seq),
+            Timer::ReservationEnds(seq) => self.with_queue(|queue, cx| queue.end_reservation(cx, seq)),
+            Timer::JobsVisited => self.with_queue(Queue::visit_jobs),
+            Timer::JobsAge => self.with_queue(Queue::age_jobs),
             Timer::JobDated(seq, not_before) => {
                 self.with_queue(|queue, cx| queue.reach_date(cx, seq, not_before));
             }
@@ -1238,6 +1256,10 @@ impl Hub {
         self.timers.set(act.step_at, Timer::ActSteps(act.id));
         self.acts.insert(act);
         Ok(())
+    }
+
+    pub(crate) fn restore_order(&mut self, record: OrderRecord) -> Result<(), &'static str> {
+        self.with_queue(|queue, cx| queue.restore_order(cx, record))
     }
 
     pub(crate) fn restore_kind(&mut self, record: KindRecord) -> Result<(), &'static str> {

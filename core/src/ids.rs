@@ -66,6 +66,7 @@ enum Purpose {
     OutcomeChain = 6,
     ResultCursor = 7,
     Refusal = 8,
+    Group = 9,
 }
 
 /// Sequence numbers are written as 12 hex digits: 2^48 jobs, 89 years at 100,000 a second.
@@ -207,6 +208,12 @@ impl HubKey {
     /// A number below `bound` that spreads what refused clients are told.
     pub(crate) fn spread(&self, number: u64, bound: u64) -> u64 {
         let hash = self.hash(Purpose::Refusal, &[&number.to_le_bytes()]) as u64;
+        ((u128::from(hash) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// A number below `bound` for a group that shares with others.
+    pub(crate) fn group_place(&self, group: &str, bound: u64) -> u64 {
+        let hash = self.hash(Purpose::Group, &[group.as_bytes()]) as u64;
         ((u128::from(hash) * u128::from(bound)) >> 64) as u64
     }
 

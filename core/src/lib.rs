@@ -46,7 +46,7 @@ pub use access::guard::AuthGuard;
 pub use acts::{Act, ActOn, Acts, BeginAct};
 pub use command::{
     AdoptOrphan, Command, Complete, Drain, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority,
-    Pull, Release, ResultMark, SetKind, Submit,
+    Pull, Release, ResultMark, SetKind, Submit, Weight,
 };
 pub use dedup::Dedup;
 pub use effect::{Audit, Effect};
@@ -73,6 +73,7 @@ pub use queue::lease::{Attempt, AttemptEnd, Revocation};
 pub use queue::letter_filter::LetterFilter;
 pub use queue::scan::{Filter, Found};
 pub use queue::tally::{Status, Tally};
+pub use queue::turns::WEIGHT_MAX;
 pub use queue::waiter::WaiterId;
 pub use queue::{Counts, Queue};
 pub use registry::Registry;

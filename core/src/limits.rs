@@ -78,6 +78,11 @@ pub struct Limits {
     pub orphans_max: u64,
     /// Bytes of results of unknown jobs.
     pub orphans_bytes_max: u64,
+    /// Which jobs take turns with others of the same priority: 0: none; 1: those of a client; 2: those of a kind.
+    pub fair_by: u32,
+    /// A job that has been ready for so long counts one priority higher, and another one each time again; 0: it never
+    /// does.
+    pub priority_age_ms: Millis,
 }
 
 impl Default for Limits {
@@ -115,9 +120,18 @@ impl Default for Limits {
             dead_full_refuses: 0,
             orphans_max: 10_000,
             orphans_bytes_max: 64 << 20,
+            fair_by: 0,
+            priority_age_ms: Millis::ZERO,
         }
     }
 }
+
+/// Clients or kinds with jobs that wait for turns, at one level of one class; beyond it some share.
+pub const GROUPS_MAX: usize = 256;
+/// Weights of clients and kinds.
+pub const WEIGHTS_MAX: usize = 10_000;
+/// Ready jobs that follow a change of fairness or ageing in one step, of a millisecond each: about a third of it.
+pub const VISITED_JOBS_MAX: usize = 1_000;
 
 /// A dead node without leases is forgotten after a week: a laptop that is off for a few days is still known.
 pub const NODE_FORGET_MS: Millis = Millis::from_secs(7 * 86_400);
@@ -286,8 +300,8 @@ pub const CLIENT_BYTES: u64 = 144;
 /// Bytes of what a node says about its work, in addition to the text.
 pub const REPORT_BYTES: u64 = 48;
 
-/// Additional bytes of a job with a bound on its run time, or that was requeued.
-pub const RARE_TERMS_BYTES: u64 = 48;
+/// Additional bytes of a job with a bound on its run time, that was requeued, or that has a turn.
+pub const RARE_TERMS_BYTES: u64 = 56;
 
 /// Additional bytes of a leased or final job: the node, the instants, the outcome.
 pub const RUN_BYTES: u64 = 192;

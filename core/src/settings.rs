@@ -101,6 +101,8 @@ settings! {
     30 DeadFullRefuses dead_full_refuses: u32;
     31 OrphansMax orphans_max: u64;
     32 OrphansBytesMax orphans_bytes_max: u64;
+    33 FairBy fair_by: u32;
+    34 PriorityAge priority_age_ms: Millis;
 }
 
 impl Limits {

@@ -15,8 +15,10 @@ use crate::limits::Limits;
 use crate::name::Name;
 use crate::orphans::Orphan;
 use crate::queue::JobRecord;
+use crate::queue::ageing::OrderRecord;
 use crate::queue::kind::KindRecord;
 use crate::queue::retry_budget::{BudgetRecord, Earned};
+use crate::queue::turns::TurnsRecord;
 use crate::registry::node::NodeRecord;
 use crate::rules;
 use crate::rules::RulesVersion;
@@ -42,6 +44,9 @@ enum Record {
     Earned(Box<EarnedRecord>),
     Orphan(Box<Orphan>),
     Act(Box<Act>),
+    /// The turns at a level of a class.
+    Turns(Box<TurnsRecord>),
+    Order(Box<OrderRecord>),
     Job(Box<JobRecord>),
     Key(Box<KeyRecord>),
     /// Ends the snapshot, so that a truncated one is detected.
@@ -129,6 +134,14 @@ impl Encoded for Record {
                 out.push(11);
                 act.encode(out);
             }
+            Record::Turns(turns) => {
+                out.push(12);
+                turns.encode(out);
+            }
+            Record::Order(order) => {
+                out.push(13);
+                order.encode(out);
+            }
         }
     }
 
@@ -145,6 +158,8 @@ impl Encoded for Record {
             9 => Record::Earned(Encoded::decode(from)?),
             10 => Record::Orphan(Encoded::decode(from)?),
             11 => Record::Act(Encoded::decode(from)?),
+            12 => Record::Turns(Encoded::decode(from)?),
+            13 => Record::Order(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("snapshot record", other.into())),
         })
     }
@@ -185,6 +200,7 @@ enum Part {
     Budget,
     Orphans,
     Acts,
+    Order,
     Ended,
 }
 
@@ -224,6 +240,8 @@ impl Hub {
         }
         self.orphans.iter_from(0).for_each(|orphan| put(Record::Orphan(Box::new(orphan.clone()))));
         self.acts.iter().for_each(|act| put(Record::Act(Box::new(act.clone()))));
+        self.queue.turn_records().for_each(|turns| put(Record::Turns(Box::new(turns))));
+        self.queue.order_record().into_iter().for_each(|order| put(Record::Order(Box::new(order))));
         put(Record::End);
     }
 
@@ -258,6 +276,7 @@ impl Restore {
             Record::Budget(_) | Record::Earned(_) => Part::Budget,
             Record::Orphan(_) => Part::Orphans,
             Record::Act(_) => Part::Acts,
+            Record::Turns(_) | Record::Order(_) => Part::Order,
             Record::Job(_) => Part::Jobs,
             Record::Key(_) => Part::Keys,
             Record::End => Part::Ended,
@@ -302,6 +321,8 @@ impl Restore {
             }
             Record::Orphan(orphan) => self.hub.restore_orphan(*orphan).map_err(RestoreError::Contradiction)?,
             Record::Act(act) => self.hub.restore_act(*act).map_err(RestoreError::Contradiction)?,
+            Record::Turns(turns) => self.hub.queue.restore_turns(*turns).map_err(RestoreError::Contradiction)?,
+            Record::Order(order) => self.hub.restore_order(*order).map_err(RestoreError::Contradiction)?,
             Record::End => {}
         }
         Ok(())

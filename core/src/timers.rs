@@ -41,6 +41,10 @@ pub(crate) enum Timer {
     RetryCredit,
     /// An act on dead letters goes on.
     ActSteps(u32),
+    /// The next ready jobs follow a change of fairness or ageing.
+    JobsVisited,
+    /// A ready job counts one priority higher.
+    JobsAge,
 }
 
 /// A set of timers ordered by instant. All operations are O(log n) in the timers set at most, and O(1) for a timer at
@@ -66,7 +70,7 @@ type Key = (Timestamp, Packed);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Packed(u64);
 
-const VARIANTS: usize = 10;
+const VARIANTS: usize = 12;
 /// Capacity that each queue keeps with few timers.
 const CAPACITY_MIN: usize = 1_024;
 const NUMBER_BITS: u32 = 56;
@@ -233,6 +237,8 @@ impl Packed {
             Timer::JobReleased(seq) => (7, seq.get()),
             Timer::RetryCredit => (8, 0),
             Timer::ActSteps(act) => (9, act.into()),
+            Timer::JobsVisited => (10, 0),
+            Timer::JobsAge => (11, 0),
         };
         Packed(variant << NUMBER_BITS | number)
     }
@@ -254,6 +260,8 @@ impl Packed {
             7 => Timer::JobReleased(JobSeq::new(number)),
             8 => Timer::RetryCredit,
             9 => Timer::ActSteps(number as u32),
+            10 => Timer::JobsVisited,
+            11 => Timer::JobsAge,
             _ => unreachable!("a timer has one of the variants"),
         }
     }
@@ -277,6 +285,8 @@ mod tests {
             Timer::RetryCredit,
             Timer::ActSteps(0),
             Timer::ActSteps(u32::MAX),
+            Timer::JobsVisited,
+            Timer::JobsAge,
         ]);
         let timers: Vec<_> = timers.chain(more).collect();
         assert!(timers.is_sorted());

@@ -12,6 +12,7 @@ use crate::name::Name;
 use crate::outcome::{FinalStatus, Refusal, Released};
 use crate::queue::event::Event;
 use crate::queue::job::{EndedLease, Stage};
+use crate::queue::lane::Rank;
 use crate::queue::lease::{AttemptEnd, Revocation};
 use crate::rules;
 
@@ -32,13 +33,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Ends a job that a newer one supersedes; returns its place in the order of submission if it was waiting.
-    pub(crate) fn supersede(&mut self, cx: &mut Context, seq: JobSeq) -> Option<JobSeq> {
+    /// Ends a job that a newer one supersedes; returns its place in the order to run jobs if it was waiting.
+    pub(crate) fn supersede(&mut self, cx: &mut Context, seq: JobSeq) -> Option<Rank> {
         let job = self.table.get_mut(seq).expect("the job of a key that is not spent is held");
         let before = job.charge();
         // The key belongs to the newer job: the end of this one must not spend it.
         job.set_key(None);
-        let place = job.is_waiting().then(|| job.rank().seq());
+        let place = job.is_waiting().then(|| job.rank());
         if job.is_waiting() {
             self.stop_waiting(cx, seq);
         } else if rules::holds_revoked_leases(cx.rules) {

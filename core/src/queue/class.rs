@@ -4,7 +4,7 @@
 //! Each class with unfinished jobs has a slot: the index of its bit in profiles. At most [`CLASSES_MAX`] classes have
 //! one at a time. A class with final jobs only keeps its row, and its slot until another class needs it.
 
-use crate::ids::JobSeq;
+use crate::ids::{HubKey, JobSeq};
 use crate::ledger::{Account, Ledger};
 use crate::limits::{CLASS_BYTES, CLASSES_MAX, CLASSES_PER_ZONE_MAX, LANE_BYTES};
 use crate::name_set::NameSet;
@@ -13,6 +13,7 @@ use crate::queue::heads::{Head, HeadPositions, Heads};
 use crate::queue::kind::{KindIndex, Kinds};
 use crate::queue::lane::{Lane, Rank};
 use crate::queue::rows::Rows;
+use crate::queue::turns::{Clocks, Group, Turns, TurnsRecord};
 use crate::zone::Zone;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -78,6 +79,8 @@ struct Class {
     lanes: BTreeMap<KindIndex, LaneIndex>,
     /// The first ready job of each lane.
     heads: Heads,
+    /// Of jobs with turns; dropped with the last unfinished job.
+    turns: Option<Box<Turns>>,
 }
 
 /// The class, kind and lane of an unfinished job.
@@ -206,6 +209,7 @@ impl Classes {
             kinds.remove_lane(kind, slot);
         }
         if row.unfinished == 0 {
+            row.turns = None;
             let zone = row.key.zone.clone();
             self.idle_bytes += row.key.bytes();
             self.in_use -= 1;
@@ -242,6 +246,9 @@ impl Classes {
         let row = self.rows.get_mut(job.class.0);
         let lane = self.lanes.get_mut(job.lane.0);
         let slot = row.slot.expect("a class with unfinished jobs has a slot");
+        if rank.turn() > 0 {
+            row.turns.get_or_insert_default().add(rank.level());
+        }
         let old_head = lane.head().map(|(rank, _)| rank);
         lane.push(rank, seq);
         if !lane.is_open {
@@ -264,12 +271,51 @@ impl Classes {
         let ready_jobs = self.lanes.get_mut(lane.0);
         let is_head = ready_jobs.head().is_some_and(|(head, _)| head == rank);
         ready_jobs.remove(rank);
+        if rank.turn() > 0 {
+            row.turns.as_mut().expect("its turn was counted").remove(rank.level());
+        }
         if is_head && ready_jobs.is_open {
             match ready_jobs.head() {
                 Some((rank, job)) => row.heads.replace(&mut self.head_positions, Head { rank, job, kind, lane }),
                 None => row.heads.remove(&mut self.head_positions, lane),
             }
         }
+    }
+
+    /// The turn of a job of a group that becomes ready at a level.
+    pub fn next_turn(
+        &mut self,
+        class: ClassIndex,
+        level: usize,
+        clocks: &Clocks,
+        key: &HubKey,
+        (group, weight): (Group, u32),
+    ) -> u64 {
+        self.row_mut(class).turns.get_or_insert_default().next(level, clocks, key, group, weight)
+    }
+
+    /// A job of that rank is leased: the clocks advance to its turn.
+    pub fn advance(&mut self, class: ClassIndex, rank: Rank, clocks: &mut Clocks) {
+        let (level, turn) = (rank.level(), rank.turn());
+        if turn > 0
+            && let Some(turns) = &mut self.row_mut(class).turns
+        {
+            turns.advance(level, turn);
+            clocks[level] = clocks[level].max(turn);
+        }
+    }
+
+    /// The turns of all classes, in the order of their keys.
+    pub fn turn_records(&self) -> impl Iterator<Item = TurnsRecord> {
+        let rows = self.by_key.values().map(|class| self.row(*class));
+        rows.filter_map(|row| Some(row.turns.as_ref()?.records(&row.key.zone, &row.key.requires))).flatten()
+    }
+
+    /// Restores turns of a class, whose jobs are restored.
+    pub fn restore_turns(&mut self, key: &ClassKey, record: TurnsRecord) -> Result<(), &'static str> {
+        let class = self.by_key.get(key).copied().filter(|class| self.row(*class).unfinished > 0);
+        let class = class.ok_or("a class without jobs has turns")?;
+        self.row_mut(class).turns.get_or_insert_default().restore(record)
     }
 
     /// Opens the lane of a class and kind, whose jobs are offered to nodes again; returns its first job, and the heads that
@@ -367,7 +413,8 @@ impl Classes {
         self.idle_bytes += key.bytes();
         let key = Arc::new(key);
         let (lanes, heads) = (BTreeMap::new(), Heads::default());
-        let row = Class { key: Arc::clone(&key), unfinished: 0, retained: 0, slot: None, lanes, heads };
+        let key_of_row = Arc::clone(&key);
+        let row = Class { key: key_of_row, unfinished: 0, retained: 0, slot: None, lanes, heads, turns: None };
         let class = ClassIndex(self.rows.insert(row));
         self.by_key.insert(key, class);
         class

@@ -384,7 +384,7 @@ impl Queue {
                 self.scheduled -= 1;
             }
             Stage::Queued { .. } => {
-                self.classes.remove(job.place(), job.rank());
+                self.leave_lane(cx, seq);
                 self.queued -= 1;
             }
             Stage::Reserved { .. } => {

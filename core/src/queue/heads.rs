@@ -2,7 +2,7 @@
 //!
 //! An indexed binary heap (Sedgewick and Wayne, *Algorithms*, 4th ed., section 2.4): each lane knows the position of
 //! its head, so that a changed head is moved in place. To find the first is O(1), to change one O(log n) in the lanes
-//! with ready jobs, without an allocation for each. A head takes 24 bytes.
+//! with ready jobs, without an allocation for each. A head takes 32 bytes.
 
 use crate::ids::JobSeq;
 use crate::queue::class::LaneIndex;
@@ -127,13 +127,12 @@ impl HeadPositions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Priority;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     fn head(lane: u32, job: u64) -> Head {
         let job = JobSeq::new(job);
-        Head { rank: Rank::new(Priority::Normal, job), job, kind: KindIndex(lane), lane: LaneIndex(lane) }
+        Head { rank: Rank::new(2, 0, job), job, kind: KindIndex(lane), lane: LaneIndex(lane) }
     }
 
     proptest! {

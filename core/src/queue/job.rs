@@ -49,6 +49,8 @@ pub(crate) struct Job {
     pub(super) priority: Priority,
     /// At most [`crate::limits::ATTEMPTS_MAX`].
     pub(super) attempts_max: u8,
+    /// How many levels higher than its priority it counts.
+    pub(super) aged: u8,
     /// The state that it was last counted under.
     pub(super) counted: Option<Status>,
 }
@@ -79,6 +81,8 @@ pub(crate) struct Rare {
     pub requeued_at: Option<Timestamp>,
     /// The hash of its idempotency key, of a dead job.
     pub dead_key: Option<Hash>,
+    /// Its turn, if groups take turns.
+    pub turn: Option<NonZeroU64>,
 }
 
 /// 128 bits in two halves: an alignment of 8 instead of 16.
@@ -341,9 +345,23 @@ impl Job {
         self.terms = (*terms != Terms::default()).then_some(terms);
     }
 
+    /// Where it counts in the order to run jobs: its priority, or higher.
+    pub fn level(&self) -> usize {
+        self.priority as usize - usize::from(self.aged)
+    }
+
+    /// Its turn; 0 if it has none.
+    pub fn turn(&self) -> u64 {
+        self.terms.as_ref().and_then(|terms| terms.rare()?.turn).map_or(0, NonZeroU64::get)
+    }
+
+    pub(super) fn set_turn(&mut self, turn: u64) {
+        self.change_rare(|rare| rare.turn = NonZeroU64::new(turn));
+    }
+
     pub fn rank(&self) -> Rank {
         let place = self.terms.as_ref().and_then(|terms| terms.place());
-        Rank::new(self.priority, place.unwrap_or(self.seq))
+        Rank::new(self.level(), self.turn(), place.unwrap_or(self.seq))
     }
 
     /// Its class, kind and lane; the lane only until it is final.
@@ -538,8 +556,11 @@ impl Job {
         }
         (run.outcome, run.report) = (Outcome::NONE, None);
         self.history.reset_counts();
+        self.aged = 0;
         let from = self.clock_from();
-        self.change_rare(|rare| (rare.requeued_at, rare.dead_key) = (Some(now), None));
+        self.change_rare(|rare| {
+            *rare = Rare { max_run_ms: rare.max_run_ms, requeued_at: Some(now), ..Rare::default() }
+        });
         let terms = self.terms.as_mut().expect("it has rare terms");
         let again = |at: Timestamp| if at == Timestamp::NEVER { at } else { now + at.since(from) };
         (terms.expires_at, terms.retry_until) = (again(terms.expires_at), again(terms.retry_until));
@@ -915,6 +936,7 @@ pub(super) mod tests {
             terms: None,
             priority: Priority::Normal,
             attempts_max: 1,
+            aged: 0,
             counted: None,
         }
     }

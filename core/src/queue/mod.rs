@@ -5,6 +5,7 @@
 //! [`Event`]. Operations come in the order in which a job passes through them. Submit, lease, extend, complete and each
 //! timer are O(log n) in the jobs held.
 
+pub(crate) mod ageing;
 mod cancel;
 pub(crate) mod class;
 mod client;
@@ -30,6 +31,7 @@ mod rows;
 pub(crate) mod scan;
 mod table;
 pub(crate) mod tally;
+pub(crate) mod turns;
 pub(crate) mod waiter;
 mod waking;
 
@@ -50,6 +52,7 @@ use crate::rules;
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
 use crate::zone::Zone;
+use ageing::Order;
 use class::{ClassIndex, ClassKey, Classes, JobPlace, Lowered};
 use client::Clients;
 use event::Event;
@@ -66,6 +69,7 @@ use retention::Retention;
 use retry_budget::RetryBudget;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::num::NonZeroU64;
 use table::JobTable;
 use tally::Tally;
 use waiter::Waiters;
@@ -93,6 +97,7 @@ pub struct Queue {
     scheduled: u64,
     queued: u64,
     next_seq: JobSeq,
+    order: Order,
 }
 
 /// Proof that a job was admitted, with the rows of its kind and class if they exist. It stays valid while jobs are only
@@ -146,6 +151,7 @@ impl Default for Queue {
             scheduled: 0,
             queued: 0,
             next_seq: JobSeq::FIRST,
+            order: Order::default(),
         }
     }
 }
@@ -402,7 +408,7 @@ impl Queue {
         submit: &Submit,
         leaving: Option<JobSeq>,
     ) -> Result<Admitted, Refusal> {
-        let (own_bytes, bytes_max) = (bytes_of(submit), limits.queue_bytes_max);
+        let (own_bytes, bytes_max) = (bytes_of(submit, limits), limits.queue_bytes_max);
         if own_bytes > bytes_max {
             return Err(Refusal::JobTooLarge { bytes: own_bytes, bytes_max });
         }
@@ -432,14 +438,14 @@ impl Queue {
         Ok(Admitted { kind, class })
     }
 
-    /// Adds a job that was admitted, in the place of an older one or at the end. The rules of its kind that are bound at
+    /// Adds a job that was admitted, in the place that it took from an older one or at the end. The rules of its kind that are bound at
     /// submission are asked here. Its idempotency key is bound afterwards.
     pub(crate) fn submit(
         &mut self,
         cx: &mut Context,
         submit: Box<Submit>,
         admitted: Admitted,
-        place: Option<JobSeq>,
+        taken: Option<Rank>,
     ) -> JobSeq {
         let seq = self.next_seq;
         self.next_seq = seq.next();
@@ -458,9 +464,10 @@ impl Queue {
             ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
             submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
             lease_duration_ms,
-            place,
+            taken.map(Rank::seq),
         );
-        let mut terms = terms.with_rare(Rare { max_run_ms: submit.max_run_ms, ..Rare::default() });
+        let turn = taken.filter(|rank| rank.level() == priority as usize).and_then(|rank| NonZeroU64::new(rank.turn()));
+        let mut terms = terms.with_rare(Rare { max_run_ms: submit.max_run_ms, turn, ..Rare::default() });
         terms.client = submit.client.as_ref().map(|name| self.clients.add_job(name));
         cx.timers.set(terms.expires_at, Timer::JobExpires(seq));
         cx.events.push(Event::Submitted { kind });
@@ -480,6 +487,7 @@ impl Queue {
             terms: has_terms.then(|| Box::new(terms)),
             priority,
             attempts_max: attempts_max.clamp(1, ATTEMPTS_MAX) as u8,
+            aged: 0,
             counted: None,
         };
         let (account, bytes) = job.charge();
@@ -492,8 +500,7 @@ impl Queue {
             cx.timers.set(due_at, Timer::JobDue(seq));
         } else {
             job.stage = Stage::Queued { since: cx.now };
-            let (place, rank) = (job.place(), job.rank());
-            self.make_ready(place, rank, seq);
+            self.become_ready(cx, seq);
         }
         seq
     }
@@ -520,8 +527,7 @@ impl Queue {
         let job = self.table.get_mut(seq).expect("a job that becomes ready is held");
         assert!(matches!(job.stage, Stage::Scheduled { .. }), "only a scheduled job becomes ready");
         job.stage = Stage::Queued { since: cx.now };
-        let (place, rank) = (job.place(), job.rank());
-        self.make_ready(place, rank, seq);
+        self.become_ready(cx, seq);
     }
 
     /// The node whose attempt failed or was lost before this retry, and the class of the job, if one more job may be
@@ -538,17 +544,20 @@ impl Queue {
         job.stage = Stage::Reserved { since: cx.now };
         self.scheduled -= 1;
         self.queued += 1;
+        self.take_turn(cx, seq);
+        let job = self.table.get(seq).expect("a job that becomes ready is held");
         insert_reservation(&mut self.reserved, cx.timers, job);
     }
 
     /// A reservation's timer fired: the job is for all nodes.
-    pub(crate) fn end_reservation(&mut self, seq: JobSeq) {
+    pub(crate) fn end_reservation(&mut self, cx: &mut Context, seq: JobSeq) {
         let job = self.table.get_mut(seq).expect("a job with a timer is held");
         let Stage::Reserved { since } = job.stage else { unreachable!("only a reserved job has this timer") };
         job.stage = Stage::Queued { since };
         let (place, rank) = (job.place(), job.rank());
         self.reserved.remove(rank);
         self.enter_lane(place, rank, seq);
+        self.begin_ageing(cx, seq);
     }
 
     /// The calendar shows the instant that a job is scheduled for.
@@ -712,10 +721,11 @@ impl Queue {
         name: &Name,
         lease_duration_ms: Option<Millis>,
     ) -> Leased {
-        let job = self.table.get_mut(seq).expect("a ready job is held");
+        let job = self.table.get(seq).expect("a ready job is held");
+        self.classes.advance(job.class, job.rank(), &mut self.order.clocks);
         let since = match job.stage {
             Stage::Queued { since } => {
-                self.classes.remove(job.place(), job.rank());
+                self.leave_lane(cx, seq);
                 since
             }
             Stage::Reserved { since } => {
@@ -724,6 +734,7 @@ impl Queue {
             }
             _ => unreachable!("only a queued job is ready"),
         };
+        let job = self.table.get_mut(seq).expect("a ready job is held");
         let (before, kind) = (job.charge(), job.kind);
         let max_run = job.max_run_ms().or(self.kinds.row(kind).rules().max_run_ms);
         let until = cx.now + lease_duration(lease_duration_ms, job, cx.limits);
@@ -787,7 +798,16 @@ impl Queue {
         Extended::Until { until, is_last }
     }
 
-    /// A job that was scheduled is for all nodes.
+    /// A job whose stage is queued from now on is for all nodes.
+    fn become_ready(&mut self, cx: &mut Context, seq: JobSeq) {
+        self.take_turn(cx, seq);
+        let job = self.table.get(seq).expect("a job that becomes ready is held");
+        let (place, rank) = (job.place(), job.rank());
+        self.make_ready(place, rank, seq);
+        self.begin_ageing(cx, seq);
+    }
+
+    /// A job that was scheduled is in its lane.
     fn make_ready(&mut self, place: JobPlace, rank: Rank, seq: JobSeq) {
         self.scheduled -= 1;
         self.queued += 1;
@@ -828,15 +848,16 @@ fn class_key(submit: &Submit) -> ClassKey {
 }
 
 /// What the job of a submit will be charged.
-fn bytes_of(submit: &Submit) -> u64 {
+fn bytes_of(submit: &Submit, limits: &Limits) -> u64 {
     let has_terms = submit.idempotency.is_some()
         || submit.ttl_ms.is_some()
         || submit.retry_budget_ms.is_some()
         || submit.lease_duration_ms.is_some()
         || submit.client.is_some()
-        || submit.max_run_ms.is_some();
+        || submit.max_run_ms.is_some()
+        || Queue::has_turns(limits);
     let client = submit.client.as_ref().map_or(0, |name| CLIENT_BYTES + name.bytes());
-    let rare = if submit.max_run_ms.is_some() { RARE_TERMS_BYTES } else { 0 };
+    let rare = if submit.max_run_ms.is_some() || Queue::has_turns(limits) { RARE_TERMS_BYTES } else { 0 };
     JOB_BYTES + Payload::bytes_of(&submit.params) + rare + if has_terms { TERMS_BYTES } else { 0 } + client
 }
 

@@ -5,6 +5,7 @@ use super::class::{ClassKey, JobPlace, LaneIndex};
 use super::client::ClientRef;
 use super::job::{EndReason, Hash, Job, Outcome, Rare, Report, Run, Stage, Terms};
 use super::kind::KindRecord;
+use super::lane::TURN_MAX;
 use super::lease::{Attempt, AttemptEnd, AttemptHistory};
 use super::letters::Letter;
 use super::{Queue, insert_reservation};
@@ -24,6 +25,7 @@ use crate::time::{Millis, Timestamp, Utc};
 use crate::timers::{Timer, Timers};
 use crate::zone::Zone;
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 /// A job as a snapshot stores it. Which members are present depends on its state.
 #[derive(Clone, PartialEq, Debug)]
@@ -71,6 +73,9 @@ pub(crate) struct JobRecord {
     note: Option<Name>,
     /// When the held lease of a final job ends; `node` holds it.
     held_until: Option<Timestamp>,
+    turn: Option<u64>,
+    /// How many levels higher than its priority it counts.
+    aged: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,6 +124,8 @@ members!(JobRecord {
     33 progress,
     34 note,
     35 held_until,
+    36 turn,
+    37 aged,
 });
 
 numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final, 4 Reserved, 5 Postponed });
@@ -260,6 +267,7 @@ impl Queue {
         self.count_changes();
         self.clients.restored(self.first_number_after_gaps());
         self.restore_postponed(cx);
+        self.restore_ageing(cx);
         self.kinds.ruled_indexes().into_iter().for_each(|kind| self.update_gate(cx, kind));
         let table = &self.table;
         self.retention.restored(|seq| match table.get(seq).map(|job| &job.stage) {
@@ -318,6 +326,8 @@ impl Queue {
             progress: None,
             note: None,
             held_until: None,
+            turn: Some(job.turn()).filter(|turn| *turn > 0),
+            aged: job.aged,
         };
         if let Stage::Leased(run) | Stage::Final(run) = &job.stage {
             let report = run.report.as_deref().cloned().unwrap_or_default();
@@ -412,8 +422,18 @@ impl JobRecord {
             self.lease_duration_ms,
             self.place,
         );
-        let rare =
-            Rare { max_run_ms: self.max_run_ms, requeued_at: self.requeued_at, dead_key: self.dead_key.map(Hash::new) };
+        if self.aged > self.priority as u8 {
+            return Err("a job has aged into a level that there is not");
+        }
+        if self.turn.is_some_and(|turn| turn > TURN_MAX) {
+            return Err("a job has a turn that there is not");
+        }
+        let rare = Rare {
+            max_run_ms: self.max_run_ms,
+            requeued_at: self.requeued_at,
+            dead_key: self.dead_key.map(Hash::new),
+            turn: self.turn.and_then(NonZeroU64::new),
+        };
         let mut terms = terms.with_rare(rare);
         terms.client = client;
         let unpaid = self.generation.saturating_sub(self.charged + self.losses);
@@ -431,6 +451,7 @@ impl JobRecord {
             terms: (terms != Terms::default()).then(|| Box::new(terms)),
             priority: self.priority,
             attempts_max: u8::try_from(self.attempts_max).map_err(|_| "a job may have more attempts than the limit")?,
+            aged: self.aged,
             counted: None,
         };
         if matches!(job.stage, Stage::Postponed { .. }) && job.attempts().next_back().is_none() {
@@ -494,6 +515,8 @@ mod tests {
             progress: None,
             note: None,
             held_until: None,
+            turn: None,
+            aged: 0,
         };
         record.encode(&mut bytes);
         let decoded = JobRecord::decode(&mut Reader::new(&bytes));

@@ -5,8 +5,10 @@ use proptest::prelude::*;
 use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::limits::{ANSWER_BYTES, HEAP_HEADER_BYTES, KEY_BYTES, Limits, NODE_BYTES, PROFILE_BYTES};
 use sheratan_core::{
-    Command, Complete, Extend, Heartbeat, Hub, HubKey, JobSeq, LeaseRef, Liveness, Millis, NameSet, OnDuplicate,
-    OnFailed, Outcome, Payload, Priority, Pull, Restore, RestoreError, Setting, Submit, Timestamp, WaiterId,
+    ActOn, AdoptOrphan, BeginAct, Command, Complete, Drain, Extend, Heartbeat, Hub, HubKey, JobSeq, KindRules,
+    LeaseRef, LetterFilter, Liveness, Millis, NameSet, OnDuplicate, OnExhausted, OnFailed, Outcome, ParkResult, Pause,
+    Payload, Priority, Pull, Release, Restore, RestoreError, RulesVersion, SetKind, Setting, Submit, Timestamp,
+    WaiterId, Weight,
 };
 
 /// Limits so low that short histories reach all of them.
@@ -84,9 +86,11 @@ fn completes() -> impl Strategy<Value = Complete> {
 }
 
 fn commands() -> impl Strategy<Value = Command> {
-    let configure = (1..8_u64, 1..6_u64, 500..6_000_u64).prop_map(|(depth, retained, ttl_ms)| {
+    let order = (0..3_u32, prop::sample::select(vec![0, 0, 700, 3_000]));
+    let configure = (1..8_u64, 1..6_u64, 500..6_000_u64, order).prop_map(|(depth, retained, ttl_ms, order)| {
         let (queue_depth_max, retained_jobs_max, node_ttl_ms) = (depth, retained, Millis::new(ttl_ms));
-        let limits = Limits { queue_depth_max, retained_jobs_max, node_ttl_ms, ..narrow() };
+        let (fair_by, priority_age_ms) = (order.0, Millis::new(order.1));
+        let limits = Limits { queue_depth_max, retained_jobs_max, node_ttl_ms, fair_by, priority_age_ms, ..narrow() };
         Command::Set(Setting::all(&limits))
     });
     let heartbeats = (node_names(), any::<bool>(), 0..200_usize).prop_map(|(node, is_special, bytes)| {
@@ -115,6 +119,69 @@ fn commands() -> impl Strategy<Value = Command> {
         5 => pulls,
         2 => extends,
         5 => completes().prop_map(Command::Complete),
+        3 => operations(),
+    ]
+}
+
+/// What operators and nodes ask for beside jobs.
+fn operations() -> impl Strategy<Value = Command> {
+    let jobs = || (1..15_u64).prop_map(JobSeq::new);
+    let nodes = || node_names().prop_map(name);
+    let small = |max: u64| prop::option::of(0..max);
+    let rules = (small(4), small(3_000), small(3), small(9_000), any::<bool>(), prop::option::of(0..9_000_u64));
+    let set_kind = rules.prop_map(|(inflight_max, rate, letters_max, max_run, is_dropped, paused_until)| {
+        let rules = KindRules {
+            inflight_max,
+            leases_per_1000_sec: rate,
+            letters_max,
+            max_run_ms: max_run.map(|ms| Millis::new(ms + 1)),
+            on_exhausted: is_dropped.then_some(OnExhausted::Drop),
+            pause: paused_until.map(|ms| Pause { reason: None, until: Some(at(ms)) }),
+            ..KindRules::default()
+        };
+        Command::SetKind(Box::new(SetKind { kind: name("x"), rules, expected: None }))
+    });
+    let begin = (any::<bool>(), small(3)).prop_map(|(is_requeue, rate)| {
+        let what = if is_requeue { ActOn::Requeue } else { ActOn::Discard };
+        let filter = LetterFilter::default();
+        Command::BeginAct(Box::new(BeginAct {
+            what,
+            filter,
+            rate_per_sec: rate.map(|rate| rate as u32),
+            count_max: None,
+        }))
+    });
+    let parked = (0..3_u8, any::<bool>()).prop_map(|(n, ok)| {
+        let complete = if ok { success } else { failure }(LeaseRef { job: JobSeq::new(1), generation: 1 });
+        Command::ParkResult(Box::new(ParkResult {
+            job_id: name(&format!("x-{n}")),
+            node: None,
+            ok,
+            result: complete.result,
+            error: complete.error,
+            mark: complete.mark,
+            integrity: None,
+        }))
+    });
+    prop_oneof![
+        2 => Just(Command::AdoptRules(RulesVersion::NEWEST)),
+        2 => jobs().prop_map(Command::Cancel),
+        2 => (nodes(), prop::collection::vec(lease_refs(), 0..3))
+            .prop_map(|(node, leases)| Command::Release(Release { node, leases })),
+        3 => set_kind,
+        2 => jobs().prop_map(Command::Requeue),
+        1 => jobs().prop_map(Command::Discard),
+        1 => (nodes(), prop::option::of(0..5_000_u64)).prop_map(|(node, ms)| {
+            Command::Drain(Drain { node, deadline_ms: ms.map(Millis::new), reason: None })
+        }),
+        2 => nodes().prop_map(Command::Resume),
+        1 => nodes().prop_map(Command::RemoveNode),
+        1 => begin,
+        1 => (0..3_u32).prop_map(Command::CancelAct),
+        1 => parked,
+        1 => (0..3_u64, jobs()).prop_map(|(orphan, job)| Command::AdoptOrphan(AdoptOrphan { orphan, job })),
+        1 => (0..3_u64).prop_map(Command::DiscardOrphan),
+        1 => (1..9_u32).prop_map(|weight| Command::SetWeights(vec![Weight { group: name("p"), weight }])),
     ]
 }
 
@@ -226,8 +293,9 @@ proptest! {
             hub.apply(at(ms), command);
             let count = |word: &str| hub.queue().iter_from(JobSeq::FIRST).filter(|job| job.status() == word).count() as u64;
             let counts = hub.counts();
-            prop_assert_eq!([counts.scheduled, counts.queued, counts.leased], ["scheduled", "queued", "leased"].map(count));
-            prop_assert_eq!(counts.waiting() + counts.leased + counts.retained + counts.dead, hub.queue().len() as u64);
+            let running = counts.leased - counts.held;
+            prop_assert_eq!([counts.scheduled, counts.queued, running], ["scheduled", "queued", "leased"].map(count));
+            prop_assert_eq!(counts.waiting() + running + counts.retained + counts.dead, hub.queue().len() as u64);
             prop_assert_eq!(hub.recount(), hub.ledger().clone());
             let held: u64 = hub.registry().iter().map(|node| node.leases()).sum();
             prop_assert_eq!(held, counts.leased);

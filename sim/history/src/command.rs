@@ -161,6 +161,7 @@ pub(crate) fn print(command: &Command) -> String {
         Command::ParkResult(parked) => operate::print_orphan(parked),
         Command::AdoptOrphan(adopt) => Printed::new("adopt").word(adopt.orphan).word(adopt.job.get()).end(),
         Command::DiscardOrphan(orphan) => Printed::new("discard_orphan").word(orphan).end(),
+        Command::SetWeights(weights) => operate::print_weights(weights),
         Command::RemoveNode(node) => Printed::new("remove_node").word(values::name(node)).end(),
     }
 }

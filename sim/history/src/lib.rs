@@ -72,6 +72,7 @@
 //! orphan x-7 node=a result=1 failed                     a result of an unknown job -> orphan 0 | orphan 0 again
 //! adopt 0 1, discard_orphan 0                           -> as of a result | done | refused WHY
 //! requeue 1, discard 1                                  a dead letter -> done | refused WHY
+//! weights a,b 3,1                                       of clients or kinds that take turns -> done
 //! drain a deadline=5000 reason=update, resume a, remove_node a           -> done | refused WHY
 //! ```
 //! `final` means not retryable. A result without `mark` has that of its content, so a repeated line is a result that is sent

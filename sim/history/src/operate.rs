@@ -4,8 +4,8 @@ use crate::command::{MARK, PRIORITY, content_mark, print_mark};
 use crate::values::{self, DURATION, INSTANT, INTEGRITY, JOB, NAME, NUMBER, NUMBER_32, PAYLOAD};
 use crate::words::{Kind, Printed, WordError, Words};
 use sheratan_core::{
-    ActOn, AdoptOrphan, BeginAct, Command, Drain, EndReason, KindRules, LetterFilter, OnExhausted, OnLettersFull,
-    ParkResult, Pause, SetKind,
+    ActOn, AdoptOrphan, BeginAct, Command, Drain, EndReason, KindRules, LetterFilter, Name, OnExhausted, OnLettersFull,
+    ParkResult, Pause, SetKind, Weight,
 };
 
 /// The verbs of operators' commands.
@@ -21,6 +21,7 @@ pub(crate) const VERBS: &[&str] = &[
     "orphan",
     "adopt",
     "discard_orphan",
+    "weights",
 ];
 
 const ACT_ON: Kind<ActOn> = Kind {
@@ -29,6 +30,10 @@ const ACT_ON: Kind<ActOn> = Kind {
 };
 const REASON: Kind<EndReason> =
     Kind { expected: "why a job ended, such as attempts or lost", read: EndReason::from_word };
+const GROUPS: Kind<Vec<Name>> =
+    Kind { expected: "names with commas between them", read: |text| values::read_list(text, NAME.read) };
+const WEIGHTS: Kind<Vec<u32>> =
+    Kind { expected: "weights with commas between them", read: |text| values::read_list(text, NUMBER_32.read) };
 const ON_EXHAUSTED: Kind<OnExhausted> = Kind {
     expected: "park or drop",
     read: |text| match text {
@@ -70,6 +75,7 @@ pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordEr
             Command::AdoptOrphan(AdoptOrphan { orphan, job: words.take(&JOB)? })
         }
         "discard_orphan" => Command::DiscardOrphan(words.take(&NUMBER)?),
+        "weights" => parse_weights(words)?,
         _ => unreachable!("it is one of the verbs of operators"),
     })
 }
@@ -134,6 +140,30 @@ pub(crate) fn print_orphan(parked: &ParkResult) -> String {
         .unless(&content_mark(*ok, result, error), "mark", mark, print_mark)
         .maybe("integrity", integrity, |integrity| values::integrity(integrity))
         .flag(!ok, "failed")
+        .end()
+}
+
+fn parse_weights(words: &mut Words<'_>) -> Result<Command, WordError> {
+    if words.peek().is_none() {
+        return Ok(Command::SetWeights(Vec::new()));
+    }
+    let groups = words.take(&GROUPS)?;
+    let wrong = words.wrong_here("as many weights as names");
+    let weights = words.take(&WEIGHTS)?;
+    if weights.len() != groups.len() {
+        return Err(wrong);
+    }
+    let weights = groups.into_iter().zip(weights).map(|(group, weight)| Weight { group, weight });
+    Ok(Command::SetWeights(weights.collect()))
+}
+
+pub(crate) fn print_weights(weights: &[Weight]) -> String {
+    let line = Printed::new("weights");
+    if weights.is_empty() {
+        return line.end();
+    }
+    line.word(values::list(weights.iter().map(|weight| values::name(&weight.group))))
+        .word(values::list(weights.iter().map(|weight| weight.weight.to_string())))
         .end()
 }
 

@@ -7,7 +7,7 @@ use sheratan_core::{
     ActOn, AdoptOrphan, Audit, BeginAct, Calendar, Command, Complete, Drain, Effect, EndReason, Extend, FinalStatus,
     Health, Heartbeat, Idempotency, JobSeq, KindRules, LeaseRef, LetterFilter, Millis, Name, NameSet, NodeIndex,
     OnDuplicate, OnExhausted, OnFailed, OnLettersFull, Outcome, ParkResult, Pause, Payload, Priority, Pull, Release,
-    ResultMark, RulesVersion, Salt, SetKind, Setting, Submit, Submitted, Timestamp, Utc, WaiterId, Zone,
+    ResultMark, RulesVersion, Salt, SetKind, Setting, Submit, Submitted, Timestamp, Utc, WaiterId, Weight, Zone,
 };
 use sheratan_history::{Histories, History, SnapshotOf, Source, Step, print_effects, print_outcome};
 
@@ -285,6 +285,10 @@ fn operators() -> BoxedStrategy<Command> {
         ),
         (numbers(), job()).prop_map(|(orphan, job)| Command::AdoptOrphan(AdoptOrphan { orphan, job })),
         numbers().prop_map(Command::DiscardOrphan),
+        prop::collection::vec((names(), any::<u32>()), 0..4).prop_map(|weights| {
+            let weights = weights.into_iter().map(|(group, weight)| Weight { group, weight });
+            Command::SetWeights(weights.collect())
+        }),
     ]
     .boxed()
 }

@@ -204,6 +204,7 @@ impl<'a> Both<'a> {
             | Command::CancelAct(_)
             | Command::ParkResult(_)
             | Command::DiscardOrphan(_)
+            | Command::SetWeights(_)
             | Command::Heartbeat(_)
             | Command::Tick
             | Command::AdoptRules(_)
