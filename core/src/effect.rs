@@ -152,6 +152,8 @@ pub enum Audit {
         rules: Box<(KindRules, KindRules)>,
         by: Principal,
     },
+    /// The weights of clients or kinds that take turns were set.
+    WeightsChanged { groups: u64, by: Principal },
     /// The pause of a kind was over.
     KindResumed { kind: Name },
     /// An operator drained a node.

@@ -679,6 +679,8 @@ impl Hub {
         let weights = weights.into_iter().take(WEIGHTS_MAX);
         let weights = weights.map(|Weight { group, weight }| (group, weight.clamp(1, WEIGHT_MAX)));
         self.queue.set_weights(weights.collect());
+        let groups = self.queue.weights().len() as u64;
+        self.audit(Audit::WeightsChanged { groups, by: self.caller.by });
         Outcome::Done
     }
 

@@ -323,6 +323,7 @@ impl Telemetry {
             | Audit::OrphanDiscarded { .. }
             | Audit::DeadLetterCompleted { .. }
             | Audit::KindChanged { .. }
+            | Audit::WeightsChanged { .. }
             | Audit::KindResumed { .. }
             | Audit::NodeDrained { .. }
             | Audit::NodeResumed { .. }

@@ -41,6 +41,8 @@ const LIMITS: &[(&str, Set)] = &[
     ("dlq_retention_sec", |limits, number| limits.dead_retention_ms = Millis::from_secs(number)),
     ("dlq_when_full", |limits, number| limits.dead_full_refuses = number as u32),
     ("orphans_max", |limits, number| limits.orphans_max = number),
+    ("fair_by", |limits, number| limits.fair_by = number as u32),
+    ("priority_age_sec", |limits, number| limits.priority_age_ms = Millis::from_secs(number)),
     ("orphans_bytes_max", |limits, number| limits.orphans_bytes_max = number),
 ];
 

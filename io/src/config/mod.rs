@@ -14,7 +14,7 @@ mod tests;
 
 pub use known::{is_secret_variable, known_secrets};
 pub use limit::Changes;
-use sheratan_core::Millis;
+use sheratan_core::{Millis, Weight};
 
 use crate::alerts::{self, WebhookUrl};
 use crate::audit;
@@ -62,6 +62,8 @@ pub struct Config {
     pub is_token_required: bool,
     /// The hub's limits.
     pub limits: Limits,
+    /// Weights of clients or kinds that take turns; none are set if it is empty.
+    pub weights: Vec<Weight>,
     /// The status of `backpressure`.
     pub backpressure_status: u16,
     /// The time to live of a job that names none.
@@ -229,6 +231,7 @@ impl Config {
             clock_wait: Duration::from_secs(values.number("clock_wait_sec")),
             is_loopback_exempt: *values.get("auth_fail_limit").1 == Source::Default,
             host_names: values.get("host_names").0.split(',').map(|name| name.trim().to_ascii_lowercase()).collect(),
+            weights: values::weights(values.get("fair_weights").0).expect("values are well formed"),
             is_metrics_public: values.flag("metrics_public"),
             http: http::Limits {
                 body_bytes_max: values.number("max_body_bytes") as usize,

@@ -23,6 +23,8 @@ pub enum ValueType {
     Word(&'static [&'static str]),
     /// Names of hosts, separated by commas, or nothing.
     Names,
+    /// Names with whole numbers from 1 to 100, as `a=3,b=2`, or nothing.
+    Weights,
     /// A level, or a list of targets with levels.
     LogLevel,
     /// A secret: never a flag, since other users can see a process's flags.
@@ -334,6 +336,24 @@ pub const SETTINGS: &[Setting] = &[
         "Seconds that a dead letter is kept; then it is a failed job, and readable like other final jobs",
     ),
     setting(
+        "fair_by",
+        "none",
+        ValueType::Word(&["none", "client", "kind", "zone"]),
+        "Whose jobs of one priority take turns at the workers; none: first in, first out. Nodes work for one zone each, so zone is as none",
+    ),
+    setting(
+        "fair_weights",
+        "",
+        ValueType::Weights,
+        "Weights of clients or kinds that take turns, such as a=3,b=2; set at each start, unless empty. All others have 1",
+    ),
+    setting(
+        "priority_age_sec",
+        "0",
+        ValueType::Number(0, YEAR_SEC),
+        "A job that has been ready for so many seconds counts one priority higher, and again each time; 0: never",
+    ),
+    setting(
         "orphans_max",
         "10000",
         ValueType::Number(0, MANY),
@@ -532,6 +552,7 @@ impl ValueType {
             ValueType::Flag => "0 or 1".into(),
             ValueType::Word(words) => words.join(" or "),
             ValueType::Names => "names of hosts, separated by commas".into(),
+            ValueType::Weights => "names with weights from 1 to 100, such as a=3,b=2".into(),
             ValueType::LogLevel => {
                 "error, warn, info, debug or trace, or a list such as info,sheratan_io::journal=debug".into()
             }
@@ -552,6 +573,7 @@ impl ValueType {
             ValueType::Word(["429", ..]) => "429|503",
             ValueType::Word(_) => "WORD",
             ValueType::Names => "NAMES",
+            ValueType::Weights => "NAME=N,…",
             ValueType::LogLevel => "LEVEL",
             ValueType::Secret => "SECRET",
             ValueType::SecretFile => "FILE",

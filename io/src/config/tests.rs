@@ -51,6 +51,7 @@ fn three_values(setting: &table::Setting) -> [&'static str; 3] {
         ValueType::Word([a, b, ..]) => [b, a, b],
         ValueType::Word(_) => unreachable!("each has two words"),
         ValueType::Names => ["hub.example", "a, b", "[::1]"],
+        ValueType::Weights => ["a=1", "a=3, b c=100", "ä=2"],
         ValueType::LogLevel => ["warn", "error", "debug"],
         ValueType::OptionalInstant => ["2026-01-01T00:00:00Z", "2026-01-02T01:00:00+01:00", "2026-01-03T00:00:00.5Z"],
         ValueType::Secret => ["a-secret-of-the-file", "a-secret-of-the-environment", "never a flag"],

@@ -5,6 +5,7 @@ use super::spelling;
 use super::table::{ALIASES, LATER, LATER_TOKENS, NOT_SETTINGS, PREFIX, SETTINGS, Setting, ValueType, variable};
 use crate::rfc3339;
 use crate::secret::Secret;
+use sheratan_core::{Name, WEIGHT_MAX, Weight};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -246,6 +247,7 @@ fn is_well_formed(value_type: ValueType, text: &str) -> bool {
         ValueType::Flag => flag(text).is_some(),
         ValueType::Word(words) => words.contains(&text),
         ValueType::Names => text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_, []:".contains(&byte)),
+        ValueType::Weights => weights(text).is_some(),
         ValueType::LogLevel => is_log_level(text),
         // An empty one is a key that was forgotten: its operator believes that the hub has the token.
         ValueType::Secret => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
@@ -283,6 +285,17 @@ pub(super) fn limit_of(value_type: ValueType, text: &str) -> Option<u64> {
         ValueType::Word(words) => words.iter().position(|word| *word == text).map(|place| place as u64),
         _ => unreachable!("limits are numbers, sizes, flags or words"),
     }
+}
+
+/// Names with their weights.
+pub(super) fn weights(text: &str) -> Option<Vec<Weight>> {
+    let items = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
+    let weights = items.map(|item| {
+        let (group, weight) = item.rsplit_once('=')?;
+        let weight = weight.trim().parse().ok().filter(|weight| (1..=WEIGHT_MAX).contains(weight))?;
+        Some(Weight { group: Name::new(group.trim()).ok()?, weight })
+    });
+    weights.collect()
 }
 
 fn flag(text: &str) -> Option<bool> {

@@ -81,6 +81,7 @@ impl Service {
             Route::Kinds(route) => self.handle_kinds(now, caller, request, route),
             Route::Letters(route) => self.handle_letters(now, caller, request, route),
             Route::Orphans(route) => self.handle_orphans(now, caller, request, route),
+            Route::Weights(_) => self.handle_weights(now, caller, request),
             Route::Unserved => Err(Problem::unserved_path()),
         }
     }

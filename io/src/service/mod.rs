@@ -75,6 +75,7 @@ mod spelling;
 mod stalls;
 mod traffic;
 mod uncommitted;
+mod weights;
 
 pub use long_polls::{LateReply, Origin};
 pub use nodes::registry_of;
@@ -87,7 +88,7 @@ pub use settings::Settings;
 use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::{
     Calendar, Caller as Asker, Command, Effect, Hub, LeaseRef, Millis, Outcome, Principal, Refusal, RulesVersion, Salt,
-    Timestamp,
+    Timestamp, Weight,
 };
 use stalls::Stalls;
 pub use stalls::WATCHED;
@@ -258,6 +259,16 @@ impl Service {
         if self.hub.rules() < RulesVersion::NEWEST {
             let adopted = self.command(now, Command::AdoptRules(RulesVersion::NEWEST));
             adopted.expect("the journal has not failed yet");
+        }
+    }
+
+    /// Sets the operator's weights of clients or kinds, unless there are none, or they are those that are set.
+    pub fn set_weights(&mut self, now: Timestamp, weights: &[Weight]) {
+        let weights_now = self.hub.weights();
+        let is_set = weights.iter().all(|weight| weights_now.get(&weight.group) == Some(&weight.weight));
+        if !weights.is_empty() && !(is_set && weights.len() == weights_now.len()) {
+            let set = self.command(now, Command::SetWeights(weights.to_vec()));
+            set.expect("the journal has not failed yet");
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::path;
 use super::plane::Plane;
-use super::{health, jobs, kinds, leases, letters, metrics, nodes, notifications, orphans, results};
+use super::{health, jobs, kinds, leases, letters, metrics, nodes, notifications, orphans, results, weights};
 
 /// A route of a resource. Each resource's module defines its paths, their methods and their labels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +31,8 @@ pub enum Route<'a> {
     Letters(letters::Route<'a>),
     /// Of the data plane.
     Orphans(orphans::Route<'a>),
+    /// Of the data plane.
+    Weights(weights::Route),
     /// A path of this plane that this release does not serve.
     Unserved,
 }
@@ -96,6 +98,7 @@ impl Route<'_> {
             Route::Kinds(route) => route.name(),
             Route::Letters(route) => route.name(),
             Route::Orphans(route) => route.name(),
+            Route::Weights(route) => route.name(),
             Route::Unserved => "unserved",
         }
     }
@@ -122,6 +125,7 @@ impl Route<'_> {
             Route::Kinds(route) => route.leaves_events(),
             Route::Letters(route) => route.leaves_events(),
             Route::Orphans(route) => route.leaves_events(),
+            Route::Weights(_) => true,
         }
     }
 
@@ -138,6 +142,7 @@ impl Route<'_> {
             Route::Kinds(route) => route.methods(),
             Route::Letters(route) => route.methods(),
             Route::Orphans(route) => route.methods(),
+            Route::Weights(route) => route.methods(),
             Route::Unserved => "POST",
         }
     }
@@ -170,8 +175,9 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
         let kinds = || kinds::Route::find(path).map(Route::Kinds);
         let letters = || letters::Route::find(path).map(Route::Letters);
         let orphans = || orphans::Route::find(path).map(Route::Orphans);
-        let route = jobs.or_else(leases).or_else(results).or_else(kinds).or_else(letters).or_else(orphans)?;
-        Some((Some(Plane::Data), route))
+        let weights = || weights::Route::find(path).map(Route::Weights);
+        let route = jobs.or_else(leases).or_else(results).or_else(kinds).or_else(letters).or_else(orphans);
+        Some((Some(Plane::Data), route.or_else(weights)?))
     };
     let unserved = || {
         let owner = RESERVED.iter().find(|(_, pattern)| path::matches(pattern, path))?.0;
@@ -211,6 +217,7 @@ mod tests {
             (Plane::Data, "/mesh/dlq/acts/1", Route::Letters(letters::Route::Act("1"))),
             (Plane::Data, "/mesh/dlq/acts/1/cancel", Route::Letters(letters::Route::CancelAct("1"))),
             (Plane::Data, "/mesh/dlq/job_1/anything", Route::Unserved),
+            (Plane::Data, "/mesh/weights", Route::Weights(weights::Route)),
             (Plane::Data, "/mesh/kinds", Route::Kinds(kinds::Route::List)),
             (Plane::Data, "/mesh/kinds/k", Route::Kinds(kinds::Route::One("k"))),
             (Plane::Data, "/mesh/orphans/1/adopt", Route::Orphans(orphans::Route::Adopt("1"))),

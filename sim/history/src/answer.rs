@@ -261,6 +261,7 @@ fn print_audit(audit: &Audit) -> (&'static str, String) {
         }
         Audit::OrphanDiscarded { orphan, .. } => ("ORPHAN_DISCARDED", line.option("orphan", orphan)),
         Audit::JobCancelled { job, .. } => ("JOB_CANCELLED", line.option("job", job.get())),
+        Audit::WeightsChanged { groups, .. } => ("ADMIN_WEIGHTS_CHANGED", line.option("groups", groups)),
         Audit::KindChanged { kind, version, .. } => {
             ("ADMIN_KIND_CHANGED", line.option("kind", values::name(kind)).option("version", version))
         }

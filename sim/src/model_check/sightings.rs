@@ -130,6 +130,7 @@ impl Sightings {
             Effect::Audit(_, Audit::OrphanAdopted { .. }) => "orphan adopted",
             Effect::Audit(_, Audit::OrphanDiscarded { .. }) => "orphan discarded",
             Effect::Audit(_, Audit::JobCancelled { .. }) => "job cancelled",
+            Effect::Audit(_, Audit::WeightsChanged { .. }) => "weights changed",
             Effect::Audit(_, Audit::KindChanged { .. }) => "kind changed",
             Effect::Audit(_, Audit::KindResumed { .. }) => "kind resumed",
             Effect::Audit(_, Audit::NodeDrained { .. }) => "node drained",

@@ -169,6 +169,7 @@ fn serve(
         service.command(now, set).expect("the journal has not failed yet");
     }
     service.adopt_rules(now);
+    service.set_weights(now, &config.weights);
     service.set_alerts(now, rules.first);
     service.audit_short_token(now);
     service.begin_result_keys(now);

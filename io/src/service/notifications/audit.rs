@@ -115,6 +115,10 @@ pub fn write_details(
             out.plain("job_id", ids.job_id(*job)).plain("by", by.as_str());
             "JOB_CANCELLED"
         }
+        Audit::WeightsChanged { groups, by } => {
+            out.number("groups", *groups).plain("by", by.as_str());
+            "ADMIN_WEIGHTS_CHANGED"
+        }
         Audit::KindChanged { kind, version, rules, by } => {
             out.text("kind", kind).number("version", *version).plain("by", by.as_str());
             for (key, rules) in [("old", &rules.0), ("new", &rules.1)] {
