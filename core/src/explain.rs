@@ -45,6 +45,10 @@ pub enum Reason {
     Delayed {
         until: Timestamp,
     },
+    /// It waits for the end of an older job of its key, whose lease is not taken away any more.
+    PreviousRun {
+        job: JobSeq,
+    },
     /// A retry that waits for its delay.
     Backoff {
         until: Timestamp,
@@ -114,6 +118,7 @@ impl Reason {
             Reason::Leased { .. } => "leased",
             Reason::RunAt { .. } => "run_at",
             Reason::Delayed { .. } => "delay",
+            Reason::PreviousRun { .. } => "previous_run",
             Reason::Backoff { .. } => "backoff",
             Reason::Released { .. } => "released",
             Reason::RetryBudget { .. } => "retry_budget",
@@ -180,6 +185,9 @@ impl Hub {
     fn wait_of(&self, job: JobView<'_>) -> Option<Reason> {
         match job.state() {
             State::Dated { run_at } => Some(Reason::RunAt { until: run_at }),
+            State::Scheduled { due_at: Timestamp::NEVER } => {
+                self.queue().waits_for(job.seq()).map(|job| Reason::PreviousRun { job })
+            }
             State::Scheduled { due_at } => Some(match job.attempts().next_back() {
                 None => Reason::Delayed { until: due_at },
                 Some(attempt) if attempt.end.is_returned() => Reason::Released { until: due_at },

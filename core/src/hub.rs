@@ -40,6 +40,7 @@ use crate::queue::kind::KindRecord;
 use crate::queue::letter_filter::LetterFilter;
 use crate::queue::profile::{ProfileIndex, Profiles};
 use crate::queue::retry_budget::Earned;
+use crate::queue::successor::Taken;
 use crate::queue::turns::WEIGHT_MAX;
 use crate::queue::waiter::WaiterId;
 use crate::queue::{Counts, EndedJob, JobRecord, Queue};
@@ -492,7 +493,7 @@ impl Hub {
             Some(idempotency) => self.submit_with_key(submit, idempotency),
             None => {
                 let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
-                let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
+                let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, Taken::default()));
                 Ok(Submitted::Accepted { job, supersedes: None, replaces: None })
             }
         }
@@ -504,7 +505,7 @@ impl Hub {
         let Some((place, entry)) = self.dedup.get(key) else {
             self.dedup.admit(self.now, &self.limits)?;
             let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
-            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
+            let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, Taken::default()));
             let binding = Binding::new(&idempotency, job);
             let stores = (&mut self.timers, &mut self.ledger);
             let place = self.dedup.bind((self.now, &self.limits), stores, key, binding);
@@ -550,17 +551,22 @@ impl Hub {
             }
             KnownKey::Supersedes => {
                 // The superseded job frees the room that the new one needs.
-                let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, Some(old))?;
+                let is_bounded = self.queue.must_finish(self.rules, old);
+                let leaving = Some(old).filter(|_| !is_bounded);
+                let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, leaving)?;
                 let job = self.with_queue(|queue, cx| {
-                    let place = queue.supersede(cx, old);
-                    queue.submit(cx, submit, admitted, place)
+                    if is_bounded {
+                        return queue.submit_after(cx, submit, admitted, old);
+                    }
+                    let taken = queue.supersede(cx, old);
+                    queue.submit(cx, submit, admitted, taken)
                 });
                 self.bind_again(place, &idempotency, job);
-                Ok(Submitted::Accepted { job, supersedes: Some(old), replaces: None })
+                Ok(Submitted::Accepted { job, supersedes: leaving, replaces: None })
             }
             KnownKey::Replaces => {
                 let admitted = self.queue.admit(&self.limits, &self.ledger, &submit, None)?;
-                let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, None));
+                let job = self.with_queue(|queue, cx| queue.submit(cx, submit, admitted, Taken::default()));
                 self.bind_again(place, &idempotency, job);
                 Ok(Submitted::Accepted { job, supersedes: None, replaces: Some(old) })
             }
@@ -986,6 +992,9 @@ impl Hub {
     /// A scheduled job becomes ready. A retry is reserved for other nodes than that of its last attempt, if that node
     /// and another one that could run it are online.
     fn make_due(&mut self, seq: JobSeq) {
+        if self.queue.waits_for_run(seq) {
+            return;
+        }
         let reservable = self.queue.reservable(seq).filter(|_| rules::prefers_another_node(self.rules));
         let is_reserved = reservable.is_some_and(|(node, class)| self.registry.has_alternative_to(node, class));
         self.with_queue(|queue, cx| match is_reserved {

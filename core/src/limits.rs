@@ -126,6 +126,8 @@ impl Default for Limits {
     }
 }
 
+/// Leases in a row that newer jobs of a key take from older ones; the next one is left to its end.
+pub const REVOCATIONS_MAX: u8 = 3;
 /// Clients or kinds with jobs that wait for turns, at one level of one class; beyond it some share.
 pub const GROUPS_MAX: usize = 256;
 /// Weights of clients and kinds.

@@ -82,6 +82,11 @@ pub(crate) fn holds_revoked_leases(rules: RulesVersion) -> bool {
     rules >= RulesVersion::CONTROLLED_DEGRADATION
 }
 
+/// Whether a newer job of a key waits for the run of an older one, after some leases that were taken away.
+pub(crate) fn bounds_revocations(rules: RulesVersion) -> bool {
+    rules >= RulesVersion::CONTROLLED_DEGRADATION
+}
+
 /// Whether the leases of a node that died come back before they end: of one that sent a heartbeat since, so that its
 /// silence means something.
 pub(crate) fn returns_leases_of_dead(rules: RulesVersion) -> bool {

@@ -191,7 +191,8 @@ impl Queue {
                 break;
             }
             self.move_in_order(cx, seq, |queue, cx| {
-                queue.table.get_mut(seq).expect("a ready job is held").aged += 1;
+                let standing = &mut queue.table.get_mut(seq).expect("a ready job is held").standing;
+                standing.set_aged(standing.aged() + 1);
                 if Queue::has_turns(cx.limits) {
                     queue.give_turn(cx, seq);
                 }
@@ -303,6 +304,6 @@ impl Queue {
 /// Since when a job that is in its lane has been at its level, if there is a higher one.
 fn ages_from(job: &Job, limits: &Limits) -> Option<Timestamp> {
     let Stage::Queued { since } = job.stage else { return None };
-    let before = Millis::new(limits.priority_age_ms.get().saturating_mul(job.aged.into()));
+    let before = Millis::new(limits.priority_age_ms.get().saturating_mul(job.standing.aged().into()));
     (job.level() > 0).then(|| since + before)
 }

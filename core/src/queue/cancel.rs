@@ -12,8 +12,8 @@ use crate::name::Name;
 use crate::outcome::{FinalStatus, Refusal, Released};
 use crate::queue::event::Event;
 use crate::queue::job::{EndedLease, Stage};
-use crate::queue::lane::Rank;
 use crate::queue::lease::{AttemptEnd, Revocation};
+use crate::queue::successor::Taken;
 use crate::rules;
 
 impl Queue {
@@ -33,13 +33,15 @@ impl Queue {
         Ok(())
     }
 
-    /// Ends a job that a newer one supersedes; returns its place in the order to run jobs if it was waiting.
-    pub(crate) fn supersede(&mut self, cx: &mut Context, seq: JobSeq) -> Option<Rank> {
+    /// Ends a job that a newer one supersedes; returns what the newer one takes from it.
+    pub(crate) fn supersede(&mut self, cx: &mut Context, seq: JobSeq) -> Taken {
         let job = self.table.get_mut(seq).expect("the job of a key that is not spent is held");
         let before = job.charge();
         // The key belongs to the newer job: the end of this one must not spend it.
         job.set_key(None);
-        let place = job.is_waiting().then(|| job.rank());
+        let (rank, revocations) = (job.is_waiting().then(|| job.rank()), job.standing.revocations());
+        let taken =
+            Taken { rank, revocations: revocations + u8::from(rank.is_none()), after: self.successors.older(seq) };
         if job.is_waiting() {
             self.stop_waiting(cx, seq);
         } else if rules::holds_revoked_leases(cx.rules) {
@@ -48,7 +50,7 @@ impl Queue {
             self.end_lease(cx, seq, AttemptEnd::Revoked { at: cx.now, why: Revocation::Superseded }, false);
         }
         self.finish(cx, seq, before, Ending::without_result(FinalStatus::Superseded));
-        place
+        taken
     }
 
     /// A node gives leases back: their jobs wait again, uncharged.

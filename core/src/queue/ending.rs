@@ -283,6 +283,11 @@ impl Queue {
         failure: Failure,
     ) -> CompletedStatus {
         let Failure { is_retryable, retry_after_ms, sent } = failure;
+        if let Some(ending) = self.ending_with_successor(seq) {
+            let status = ending.status;
+            self.finish(cx, seq, before, Ending { sent, ..ending });
+            return CompletedStatus::Final(status);
+        }
         let job = self.table.get_mut(seq).expect("its attempt has just ended");
         let lease = job.lease();
         let kind = self.kinds.row(job.kind).rules();
@@ -419,6 +424,7 @@ impl Queue {
             self.waiters.unmark_lane(slot, place.kind);
         }
         cx.events.push(Event::Ended { job: seq, kind: place.kind, status, key });
+        self.release_successor(cx, seq, status);
         if status == FinalStatus::Dead && rules::refiles_letters(cx.rules) {
             self.kinds_with_new_letters.push(place.kind);
         }

@@ -49,10 +49,34 @@ pub(crate) struct Job {
     pub(super) priority: Priority,
     /// At most [`crate::limits::ATTEMPTS_MAX`].
     pub(super) attempts_max: u8,
-    /// How many levels higher than its priority it counts.
-    pub(super) aged: u8,
+    pub(super) standing: Standing,
     /// The state that it was last counted under.
     pub(super) counted: Option<Status>,
+}
+
+/// Two small counts in one byte.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Standing(u8);
+
+impl Standing {
+    /// How many levels higher than its priority the job counts: 0 to 3.
+    pub fn aged(self) -> u8 {
+        self.0 & 0xf
+    }
+
+    pub fn set_aged(&mut self, levels: u8) {
+        self.0 = self.0 & 0xf0 | levels;
+    }
+
+    /// How many leases in a row were taken from jobs of its key by newer ones: up to
+    /// [`REVOCATIONS_MAX`](crate::limits::REVOCATIONS_MAX).
+    pub fn revocations(self) -> u8 {
+        self.0 >> 4
+    }
+
+    pub fn set_revocations(&mut self, count: u8) {
+        self.0 = self.0 & 0xf | count << 4;
+    }
 }
 
 /// Members that few jobs have; the default is that of all other jobs.
@@ -347,7 +371,7 @@ impl Job {
 
     /// Where it counts in the order to run jobs: its priority, or higher.
     pub fn level(&self) -> usize {
-        self.priority as usize - usize::from(self.aged)
+        self.priority as usize - usize::from(self.standing.aged())
     }
 
     /// Its turn; 0 if it has none.
@@ -556,7 +580,7 @@ impl Job {
         }
         (run.outcome, run.report) = (Outcome::NONE, None);
         self.history.reset_counts();
-        self.aged = 0;
+        self.standing.set_aged(0);
         let from = self.clock_from();
         self.change_rare(|rare| {
             *rare = Rare { max_run_ms: rare.max_run_ms, requeued_at: Some(now), ..Rare::default() }
@@ -936,7 +960,7 @@ pub(super) mod tests {
             terms: None,
             priority: Priority::Normal,
             attempts_max: 1,
-            aged: 0,
+            standing: Standing::default(),
             counted: None,
         }
     }

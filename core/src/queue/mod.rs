@@ -29,6 +29,7 @@ mod retry;
 pub(crate) mod retry_budget;
 mod rows;
 pub(crate) mod scan;
+pub(crate) mod successor;
 mod table;
 pub(crate) mod tally;
 pub(crate) mod turns;
@@ -42,7 +43,7 @@ use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::{Account, Ledger};
 use crate::limits::{
     ATTEMPTS_MAX, CLIENT_BYTES, JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, RARE_TERMS_BYTES,
-    SHARED_BYTES_MAX, TERMS_BYTES,
+    REVOCATIONS_MAX, SHARED_BYTES_MAX, TERMS_BYTES,
 };
 use crate::name::Name;
 use crate::name_set::NameSet;
@@ -57,7 +58,7 @@ use class::{ClassIndex, ClassKey, Classes, JobPlace, Lowered};
 use client::Clients;
 use event::Event;
 pub(crate) use job::EndedJob;
-use job::{Job, JobView, Outcome, Rare, Run, Stage, Terms};
+use job::{Job, JobView, Outcome, Rare, Run, Stage, Standing, Terms};
 use kind::{KindIndex, Kinds};
 use kind_rules::{Gate, KindRules};
 use lane::Rank;
@@ -70,6 +71,7 @@ use retry_budget::RetryBudget;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::num::NonZeroU64;
+use successor::{Successors, Taken};
 use table::JobTable;
 use tally::Tally;
 use waiter::Waiters;
@@ -98,6 +100,7 @@ pub struct Queue {
     queued: u64,
     next_seq: JobSeq,
     order: Order,
+    successors: Successors,
 }
 
 /// Proof that a job was admitted, with the rows of its kind and class if they exist. It stays valid while jobs are only
@@ -152,6 +155,7 @@ impl Default for Queue {
             queued: 0,
             next_seq: JobSeq::FIRST,
             order: Order::default(),
+            successors: Successors::default(),
         }
     }
 }
@@ -438,15 +442,9 @@ impl Queue {
         Ok(Admitted { kind, class })
     }
 
-    /// Adds a job that was admitted, in the place that it took from an older one or at the end. The rules of its kind that are bound at
+    /// Adds a job that was admitted, with what it took from an older one. The rules of its kind that are bound at
     /// submission are asked here. Its idempotency key is bound afterwards.
-    pub(crate) fn submit(
-        &mut self,
-        cx: &mut Context,
-        submit: Box<Submit>,
-        admitted: Admitted,
-        taken: Option<Rank>,
-    ) -> JobSeq {
+    pub(crate) fn submit(&mut self, cx: &mut Context, submit: Box<Submit>, admitted: Admitted, taken: Taken) -> JobSeq {
         let seq = self.next_seq;
         self.next_seq = seq.next();
         let kind = self.kinds.add_job(cx.ledger, admitted.kind, &submit.kind);
@@ -459,14 +457,16 @@ impl Queue {
         let (class, lane) = self.classes.add_unfinished(cx.ledger, &mut self.kinds, admitted.class, key, kind);
         let due_at = cx.now + submit.delay_ms;
         let is_dated = due_at != Timestamp::NEVER && submit.run_at > cx.timers.calendar().utc(cx.now);
+        let due_at = if taken.after.is_some() && due_at == cx.now && !is_dated { Timestamp::NEVER } else { due_at };
         let stage = if is_dated { Stage::Dated { run_at: submit.run_at } } else { Stage::Scheduled { due_at } };
         let terms = Terms::new(
             ttl_ms.map_or(Timestamp::NEVER, |ttl| rules::expires_at(cx.now, ttl)),
             submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| cx.now + budget),
             lease_duration_ms,
-            taken.map(Rank::seq),
+            taken.rank.map(Rank::seq),
         );
-        let turn = taken.filter(|rank| rank.level() == priority as usize).and_then(|rank| NonZeroU64::new(rank.turn()));
+        let turn =
+            taken.rank.filter(|rank| rank.level() == priority as usize).and_then(|rank| NonZeroU64::new(rank.turn()));
         let mut terms = terms.with_rare(Rare { max_run_ms: submit.max_run_ms, turn, ..Rare::default() });
         terms.client = submit.client.as_ref().map(|name| self.clients.add_job(name));
         cx.timers.set(terms.expires_at, Timer::JobExpires(seq));
@@ -475,6 +475,8 @@ impl Queue {
             self.earn_credit(cx, kind);
         }
         let has_terms = submit.idempotency.is_some() || terms != Terms::default();
+        let mut standing = Standing::default();
+        standing.set_revocations(taken.revocations.min(REVOCATIONS_MAX));
         let job = Job {
             seq,
             params: submit.params,
@@ -487,16 +489,19 @@ impl Queue {
             terms: has_terms.then(|| Box::new(terms)),
             priority,
             attempts_max: attempts_max.clamp(1, ATTEMPTS_MAX) as u8,
-            aged: 0,
+            standing,
             counted: None,
         };
         let (account, bytes) = job.charge();
         cx.ledger.charge(account, bytes);
         self.scheduled += 1;
+        if let Some(older) = taken.after {
+            self.successors.insert(older, seq);
+        }
         let job = self.table.insert(job);
         if is_dated {
             cx.timers.set_dated(submit.run_at, seq, due_at);
-        } else if due_at > cx.now {
+        } else if due_at > cx.now || taken.after.is_some() {
             cx.timers.set(due_at, Timer::JobDue(seq));
         } else {
             job.stage = Stage::Queued { since: cx.now };

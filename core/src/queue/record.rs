@@ -3,7 +3,7 @@
 
 use super::class::{ClassKey, JobPlace, LaneIndex};
 use super::client::ClientRef;
-use super::job::{EndReason, Hash, Job, Outcome, Rare, Report, Run, Stage, Terms};
+use super::job::{EndReason, Hash, Job, Outcome, Rare, Report, Run, Stage, Standing, Terms};
 use super::kind::KindRecord;
 use super::lane::TURN_MAX;
 use super::lease::{Attempt, AttemptEnd, AttemptHistory};
@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::encoding::{members, numbered};
 use crate::ids::{JobSeq, NodeIndex};
 use crate::integrity::stored::ResultIntegrity;
-use crate::limits::ATTEMPTS_KEPT_MAX;
+use crate::limits::{ATTEMPTS_KEPT_MAX, REVOCATIONS_MAX};
 use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::outcome::FinalStatus;
@@ -76,6 +76,9 @@ pub(crate) struct JobRecord {
     turn: Option<u64>,
     /// How many levels higher than its priority it counts.
     aged: u8,
+    revocations: u8,
+    /// The job whose run it waits for.
+    after: Option<JobSeq>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,6 +129,8 @@ members!(JobRecord {
     35 held_until,
     36 turn,
     37 aged,
+    38 revocations,
+    39 after,
 });
 
 numbered!(StageKind { 0 Scheduled, 1 Queued, 2 Leased, 3 Final, 4 Reserved, 5 Postponed });
@@ -204,6 +209,14 @@ impl Queue {
             _ => self.classes.add_unfinished(cx.ledger, &mut self.kinds, None, key, kind),
         };
         let not_before = record.at;
+        if let Some(older) = record.after {
+            let is_leased = |job: &Job| matches!(job.stage, Stage::Leased(_));
+            let is_first = self.successors.newer(older).is_none();
+            if record.stage != StageKind::Scheduled || !is_first || !self.table.get(older).is_some_and(is_leased) {
+                return Err("a job waits for a run that there is not");
+            }
+            self.successors.insert(older, seq);
+        }
         let client = record.client.as_ref().map(|name| self.clients.add_job(name));
         let job = record.into_job(registry, JobPlace { class, kind, lane }, place, client)?;
         // At this very instant a leased job's timer may have fired; a waiting job's has not, or the job would be final.
@@ -327,7 +340,9 @@ impl Queue {
             note: None,
             held_until: None,
             turn: Some(job.turn()).filter(|turn| *turn > 0),
-            aged: job.aged,
+            aged: job.standing.aged(),
+            revocations: job.standing.revocations(),
+            after: self.successors.older(job.seq),
         };
         if let Stage::Leased(run) | Stage::Final(run) = &job.stage {
             let report = run.report.as_deref().cloned().unwrap_or_default();
@@ -425,6 +440,12 @@ impl JobRecord {
         if self.aged > self.priority as u8 {
             return Err("a job has aged into a level that there is not");
         }
+        if self.revocations > REVOCATIONS_MAX {
+            return Err("more leases were taken from jobs of a key than may be");
+        }
+        let mut standing = Standing::default();
+        standing.set_aged(self.aged);
+        standing.set_revocations(self.revocations);
         if self.turn.is_some_and(|turn| turn > TURN_MAX) {
             return Err("a job has a turn that there is not");
         }
@@ -451,7 +472,7 @@ impl JobRecord {
             terms: (terms != Terms::default()).then(|| Box::new(terms)),
             priority: self.priority,
             attempts_max: u8::try_from(self.attempts_max).map_err(|_| "a job may have more attempts than the limit")?,
-            aged: self.aged,
+            standing,
             counted: None,
         };
         if matches!(job.stage, Stage::Postponed { .. }) && job.attempts().next_back().is_none() {
@@ -517,6 +538,8 @@ mod tests {
             held_until: None,
             turn: None,
             aged: 0,
+            revocations: 0,
+            after: None,
         };
         record.encode(&mut bytes);
         let decoded = JobRecord::decode(&mut Reader::new(&bytes));

@@ -42,6 +42,7 @@ fn write_reason(out: &mut Object, hub: &Hub, reason: &Reason) {
     }
     match reason {
         Reason::Leased { node, .. } | Reason::Reserved { node, .. } => _ = out.text("node_id", node),
+        Reason::PreviousRun { job } => _ = out.plain("after_job_id", hub.ids().job_id(*job)),
         Reason::Backoff { attempts, .. } => _ = out.number("attempts", u64::from(*attempts)),
         Reason::RetryBudget { ahead, .. } => _ = out.number("retries_ahead", *ahead),
         Reason::KindPaused { reason: Some(reason), .. } => _ = out.text("pause_reason", reason),
@@ -68,6 +69,10 @@ fn detail(reason: &Reason) -> String {
         Reason::Ended(status) => format!("It has ended: it is {}.", status.as_str()),
         Reason::Leased { node, .. } => format!("It runs on node '{node}'."),
         Reason::RunAt { .. } => "It was submitted with `run_at_utc`, which is not yet.".to_owned(),
+        Reason::PreviousRun { .. } => {
+            "An older job of its key runs, and newer ones have taken too many leases from such jobs in a row."
+                .to_owned()
+        }
         Reason::Delayed { .. } => "It was submitted with a delay, which is not over.".to_owned(),
         Reason::Backoff { attempts, .. } => {
             format!("Attempt {attempts} did not succeed; the delay before the next one is not over.")
@@ -131,6 +136,7 @@ fn lifted_by(reason: &Reason) -> Option<&'static str> {
         | Reason::Released { .. }
         | Reason::KindRate { .. } => "time",
         Reason::RetryBudget { .. } => "time, fresh jobs of its kind, or a larger retry_budget_percent",
+        Reason::PreviousRun { .. } => "the end of that job's lease",
         Reason::Reserved { .. } => "another node's pull, or time",
         Reason::KindPaused { .. } => "resuming the kind, or the end of its pause",
         Reason::KindFull { .. } => "the end of a lease of its kind, or a larger max_inflight of the kind",

@@ -230,7 +230,7 @@ fn write_accepted(out: &mut Object, hub: &Hub, accepted: &Accepted) {
 pub fn write_completed(out: &mut Object, hub: &Hub, completed: &Completed) {
     out.flag("ok", true).plain("job_id", hub.ids().job_id(completed.job));
     match completed.status {
-        CompletedStatus::Final(FinalStatus::Failed) => _ = out.plain("status", "dropped"),
+        CompletedStatus::Final(FinalStatus::Failed | FinalStatus::Superseded) => _ = out.plain("status", "dropped"),
         CompletedStatus::Final(status) => _ = out.plain("status", status.as_str()),
         CompletedStatus::Acknowledged => unreachable!("it is answered as a lost lease"),
         CompletedStatus::RetryScheduled(at) => {
