@@ -52,7 +52,10 @@ Examples:
   sheratan-hub dlq requeue --kind resize --dry-run       how many dead jobs would run again
   sheratan-hub smoke                                     check that a running hub works as specified
   sheratan-hub audit query --event 'NODE_*' --since 2h   search the audit log
-  sheratan-hub diagnose                                  write an archive for support";
+  sheratan-hub diagnose                                  write an archive for support
+
+Exit code 0 if it was done, 1 if it failed in whole or in part, 2 for an invalid command line, 3 if a result does not match \
+its checksum.";
 
 #[derive(Parser)]
 #[command(name = "sheratan-hub", version = Build::THIS.as_str(), after_help = EXAMPLES, subcommand_required = true)]
@@ -164,6 +167,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn only_what_says_which_hub_stands_under_that_heading() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments().filter(|arg| arg.get_help_heading() == Some("Which hub")) {
+                let names = ["control", "data", "data_dir", "token_file"];
+                assert!(names.contains(&arg.get_id().as_str()), "{}: {}", command.get_name(), arg.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
     }
 
     #[test]

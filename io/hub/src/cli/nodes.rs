@@ -61,8 +61,6 @@ enum What {
     /// Lease a node no more jobs; those that it has may finish
     #[command(after_help = EXAMPLES)]
     Drain {
-        #[command(flatten)]
-        node: NodeArgs,
         /// When leases that still run are taken back, uncharged: 30s, 15m, 2h from now [default: they run to their end]
         #[arg(long, value_name = "DURATION", value_parser = instant::parse_duration)]
         deadline: Option<Millis>,
@@ -72,6 +70,8 @@ enum What {
         /// Wait until the node has no lease
         #[arg(long)]
         wait: bool,
+        #[command(flatten)]
+        node: NodeArgs,
     },
     /// Lease a drained node jobs again
     #[command(after_help = EXAMPLES)]

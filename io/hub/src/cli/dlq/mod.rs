@@ -23,7 +23,7 @@ use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
-  sheratan-hub dlq list --kind resize --since 1d       what died, in the order in which it ended
+  sheratan-hub dlq list --kind resize --since 1d        what died, in the order in which it ended
   sheratan-hub dlq show job_…                           every attempt, with its error
   sheratan-hub dlq requeue job_… job_…                  these
   sheratan-hub dlq requeue --error timeout --dry-run    how many would be requeued

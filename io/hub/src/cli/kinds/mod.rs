@@ -60,19 +60,15 @@ enum What {
     #[command(after_help = EXAMPLES)]
     Set {
         #[command(flatten)]
-        kind: KindArgs,
+        rules: RuleArgs,
         #[command(flatten)]
         version: VersionArgs,
         #[command(flatten)]
-        rules: RuleArgs,
+        kind: KindArgs,
     },
     /// Lease no more jobs of a kind
     #[command(after_help = EXAMPLES)]
     Pause {
-        #[command(flatten)]
-        kind: KindArgs,
-        #[command(flatten)]
-        version: VersionArgs,
         /// Why; shown with the kind, and by `jobs explain`
         #[arg(long, value_name = "TEXT", value_parser = names::name)]
         reason: Option<String>,
@@ -82,14 +78,18 @@ enum What {
         /// When the pause ends by itself, RFC 3339
         #[arg(long, value_name = "TIME", value_parser = parse_instant)]
         until: Option<String>,
+        #[command(flatten)]
+        version: VersionArgs,
+        #[command(flatten)]
+        kind: KindArgs,
     },
     /// Lease jobs of a kind again
     #[command(after_help = EXAMPLES)]
     Resume {
         #[command(flatten)]
-        kind: KindArgs,
-        #[command(flatten)]
         version: VersionArgs,
+        #[command(flatten)]
+        kind: KindArgs,
     },
 }
 

@@ -13,6 +13,8 @@ struct Rule {
 /// The word that stands for the hub's own setting.
 const DEFAULT: &str = "default";
 
+const HEADING: &str = "Rules (`default` for the hub's own setting)";
+
 const RULES: &[Rule] = &[
     Rule { member: "max_inflight", value_name: "N", help: "Jobs of the kind under lease at once" },
     Rule { member: "rate_per_sec", value_name: "RATE", help: "Leases a second, to a thousandth" },
@@ -70,9 +72,8 @@ impl clap::FromArgMatches for RuleArgs {
 impl clap::Args for RuleArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
         RULES.iter().fold(command, |command, rule| {
-            let help = format!("{}; {DEFAULT} for the hub's own setting", rule.help);
             let arg = clap::Arg::new(rule.member).long(rule.member.replace('_', "-")).value_name(rule.value_name);
-            command.arg(arg.help(help).help_heading("Rules").value_parser(NonEmptyStringValueParser::new()))
+            command.arg(arg.help(rule.help).help_heading(HEADING).value_parser(NonEmptyStringValueParser::new()))
         })
     }
 
