@@ -266,7 +266,7 @@ impl Service {
     pub fn set_weights(&mut self, now: Timestamp, weights: &[Weight]) {
         let weights_now = self.hub.weights();
         let is_set = weights.iter().all(|weight| weights_now.get(&weight.group) == Some(&weight.weight));
-        if !weights.is_empty() && !(is_set && weights.len() == weights_now.len()) {
+        if !weights.is_empty() && (!is_set || weights.len() != weights_now.len()) {
             let set = self.command(now, Command::SetWeights(weights.to_vec()));
             set.expect("the journal has not failed yet");
         }
