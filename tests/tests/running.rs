@@ -46,8 +46,8 @@ fn a_worker_says_that_its_node_is_drained_and_goes_on_when_it_is_resumed() {
 fn a_command_has_stopped_when_its_time_to_run_is_over() {
     let hub = Hub::start();
     // A lease that is granted for less than was asked, and one that is extended until the hub extends it no further.
-    for (kind, lease_sec) in [("granted", "60"), ("extended", "1")] {
-        hub.data().try_request("PUT", &format!("/mesh/kinds/{kind}"), Some(&json!({"max_run_sec": 3}))).unwrap().ok();
+    for (kind, lease_sec) in [("granted", "60"), ("extended", "2")] {
+        hub.data().try_request("PUT", &format!("/mesh/kinds/{kind}"), Some(&json!({"max_run_sec": 5}))).unwrap().ok();
         let folder = TempDir::new().unwrap();
         let exec = family_command(folder.path());
         let worker = Worker::start(&hub, &["--kinds", kind, "--lease-sec", lease_sec, "--exec", &exec]);
@@ -106,6 +106,24 @@ fn a_command_says_when_another_attempt_may_succeed() {
     let at = |member: &Value| member.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let wait = at(&job["run_at_utc"]).duration_since(at(&job["attempts"][0]["end_utc"]));
     assert!(wait.as_secs() >= 1_800, "{wait:?}: {job}");
+}
+
+#[test]
+fn a_worker_that_has_little_time_to_stop_gives_back_what_it_does_not_finish() {
+    let hub = Hub::start();
+    let folder = TempDir::new().unwrap();
+    let exec = format!("read x; test \"$x\" = 1 || {{ sleep 0.2; echo 2; exit; }}; {}", family_command(folder.path()));
+    let mut worker = Worker::start(&hub, &["--grace-sec", "3", "--concurrency", "2", "--exec", &exec]);
+    let long = hub.submit(json!({"kind": "k", "params": 1, "max_attempts": 1}));
+    until("the command runs", || family(folder.path()).len() == 2);
+    let processes = family(folder.path());
+    let short = hub.submit(json!({"kind": "k", "params": 2, "max_attempts": 1}));
+    until("the other one, too", || worker.events("started").len() == 2);
+    worker.interrupt();
+    assert_eq!(worker.wait(), Some(0));
+    assert_eq!(hub.job(&short)["result"], 2, "there was time for it");
+    assert_eq!(hub.job(&long)["attempts"][0]["reason"], "released");
+    assert!(!processes.iter().any(|pid| is_running(pid)));
 }
 
 #[test]

@@ -28,6 +28,7 @@ use crate::platform::guard::Guard;
 use crate::platform::init;
 use crate::platform::process::host_name;
 use board::{Board, Tally, Wish};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use event::{Event, Log};
 use outbox::{Outbox, Saved};
 use process::{JobCommand, Program};
@@ -75,7 +76,8 @@ Lines of the command's standard error may be reports: `sheratan-progress: 40 hal
 `sheratan-retry-after: 60` says in how many seconds another attempt may succeed, if this one fails.
 
 On ctrl-C or SIGTERM the worker pulls no more jobs and finishes the running ones; a second one kills them and gives \
-their leases back, which costs them no attempt.
+their leases back, which costs them no attempt. With --grace-sec the second one comes by itself, before a supervisor \
+kills the worker.
 
 Exit code 0 after a stop that was asked for, 1 if a result is left in a file, with --once if the job was not completed, or \
 if no job can run here (the hub refuses for good, the command is not there), 2 for an invalid command line.";
@@ -121,6 +123,10 @@ pub struct Args {
     /// Stop when a pull returns no job
     #[arg(long)]
     drain_when_empty: bool,
+    /// Seconds that running jobs may take to finish after ctrl-C or SIGTERM; then they are killed and given back, as by a
+    /// second signal [default: as long as they need]
+    #[arg(long, value_name = "SEC")]
+    grace_sec: Option<u64>,
     /// Report events as lines of JSON
     #[arg(long)]
     json: bool,
@@ -141,6 +147,7 @@ struct Worker {
     lease_sec: u64,
     fatal_exits: Vec<i32>,
     until: Until,
+    grace: Option<Duration>,
     log: Log,
     board: Board,
     outbox: Outbox,
@@ -188,17 +195,12 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 
 impl Worker {
     /// Runs jobs until no slot has one and none will start.
-    fn run(self: &Arc<Self>, interrupts: crossbeam_channel::Receiver<()>) -> Result<(), Failure> {
+    fn run(self: &Arc<Self>, interrupts: Receiver<()>) -> Result<(), Failure> {
         if let Some(reason) = self.command.missing() {
             return Err(Failure::Local(reason));
         }
         let worker = Arc::clone(self);
-        std::thread::spawn(move || {
-            for () in interrupts {
-                let wish = worker.board.interrupt();
-                worker.log.say(&Event::Stopping { is_abort: wish == Wish::Abort, running: worker.board.running() });
-            }
-        });
+        std::thread::spawn(move || worker.stop_on(&interrupts));
         let Some(interval) = heart::register(self)? else { return Ok(()) };
         let worker = Arc::clone(self);
         std::thread::spawn(move || heart::beat(&worker, interval));
@@ -209,6 +211,20 @@ impl Worker {
         // Slots that only wait for a job or for the hub are not joined: they end with the process.
         self.board.wait_until_quiet();
         Ok(())
+    }
+
+    /// Stops at the first interrupt when the running jobs are finished, and at once at the second, or when the time that
+    /// they are given is over.
+    fn stop_on(&self, interrupts: &Receiver<()>) {
+        let mut is_interrupted = interrupts.recv().is_ok();
+        while is_interrupted {
+            let wish = self.board.interrupt();
+            self.log.say(&Event::Stopping { is_abort: wish == Wish::Abort, running: self.board.running() });
+            is_interrupted = match self.grace.filter(|_| wish == Wish::Drain) {
+                Some(grace) => interrupts.recv_timeout(grace) != Err(RecvTimeoutError::Disconnected),
+                None => interrupts.recv().is_ok(),
+            };
+        }
     }
 
     fn new(args: Args) -> Result<Self, Failure> {
@@ -249,6 +265,7 @@ impl Worker {
             lease_sec: args.lease_sec,
             fatal_exits: args.fatal_exit,
             until,
+            grace: args.grace_sec.map(Duration::from_secs),
             log: Log::start(args.json).map_err(|error| Failure::local("a thread", error))?,
             board: Board::new(args.concurrency as usize),
         })
