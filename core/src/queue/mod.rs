@@ -412,7 +412,9 @@ impl Queue {
         submit: &Submit,
         leaving: Option<JobSeq>,
     ) -> Result<Admitted, Refusal> {
-        let (own_bytes, bytes_max) = (bytes_of(submit, limits), limits.queue_bytes_max);
+        let kind = self.kinds.find(&submit.kind);
+        let rules = kind.map_or(&KindRules::NONE, |kind| self.kinds.row(kind).rules());
+        let (own_bytes, bytes_max) = (bytes_of(submit, rules, limits), limits.queue_bytes_max);
         if own_bytes > bytes_max {
             return Err(Refusal::JobTooLarge { bytes: own_bytes, bytes_max });
         }
@@ -432,7 +434,6 @@ impl Queue {
         }
         let key = class_key(submit);
         let class = self.classes.admit(&key, leaving.map(|job| job.class))?;
-        let kind = self.kinds.find(&submit.kind);
         self.admit_letters((limits, ledger), kind, own_bytes, leaving)?;
         let shared = ledger.get(Account::Shared);
         let new = self.kinds.bytes_if_new(kind, &submit.kind) + self.classes.bytes_if_new(&key, class, kind);
@@ -852,12 +853,12 @@ fn class_key(submit: &Submit) -> ClassKey {
     ClassKey { zone: submit.zone.clone(), requires: submit.requires.clone() }
 }
 
-/// What the job of a submit will be charged.
-fn bytes_of(submit: &Submit, limits: &Limits) -> u64 {
+/// What the job of a submit will be charged under the rules of its kind.
+fn bytes_of(submit: &Submit, rules: &KindRules, limits: &Limits) -> u64 {
     let has_terms = submit.idempotency.is_some()
-        || submit.ttl_ms.is_some()
+        || submit.ttl_ms.or(rules.ttl_ms).is_some()
         || submit.retry_budget_ms.is_some()
-        || submit.lease_duration_ms.is_some()
+        || submit.lease_duration_ms.or(rules.lease_duration_ms).is_some()
         || submit.client.is_some()
         || submit.max_run_ms.is_some()
         || Queue::has_turns(limits);

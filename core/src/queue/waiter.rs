@@ -191,9 +191,13 @@ impl Waiters {
         first
     }
 
-    /// The lane was removed.
+    /// The lane was removed. O(zones without room).
     pub fn unmark_lane(&mut self, slot: Slot, kind: KindIndex) {
         self.marked_lanes.remove(&(slot, kind));
+        self.lanes_of_full_zones.retain(|_, lanes| {
+            lanes.remove(&(slot, kind));
+            !lanes.is_empty()
+        });
     }
 
     /// The zone of a marked lane has no room: it is marked again when the zone may have some.
