@@ -7,6 +7,7 @@ pub use real::*;
 
 use crate::command::{OnDuplicate, OnFailed};
 use crate::ids::JobSeq;
+use crate::limits::Limits;
 use crate::name::Name;
 use crate::outcome::FinalStatus;
 use crate::queue::lane::Rank;
@@ -56,6 +57,98 @@ pub(crate) fn is_exhausted(charged: u32, attempts_max: u32) -> bool {
 
 pub(crate) fn may_reclaim(returns: u32) -> bool {
     real::may_reclaim(returns) || is_active(Mutant::ReclaimedForEver)
+}
+
+pub(crate) fn counts_losses(rules: RulesVersion) -> bool {
+    real::counts_losses(rules) && !is_active(Mutant::LossCharged)
+}
+
+pub(crate) fn is_lost(losses: u32, losses_max: u32) -> bool {
+    real::is_lost(losses, losses_max.saturating_add(is_active(Mutant::LossesOffByOne).into()))
+}
+
+pub(crate) fn holds_revoked_leases(rules: RulesVersion) -> bool {
+    real::holds_revoked_leases(rules) && !is_active(Mutant::RevokedLeaseFreed)
+}
+
+pub(crate) fn returns_leases_of_dead(rules: RulesVersion) -> bool {
+    real::returns_leases_of_dead(rules) && !is_active(Mutant::DeadNodeKeepsLeases)
+}
+
+pub(crate) fn is_lost_with_node(started_at: Timestamp, heartbeat_at: Timestamp) -> bool {
+    real::is_lost_with_node(started_at, heartbeat_at) || is_active(Mutant::NewLeaseLostWithNode)
+}
+
+pub(crate) fn dead_retention(rules: RulesVersion, limits: &Limits) -> Millis {
+    if is_active(Mutant::LetterKeptAsFinal) { limits.job_retention_ms } else { real::dead_retention(rules, limits) }
+}
+
+pub(crate) fn limits_retries(rules: RulesVersion) -> bool {
+    real::limits_retries(rules) && !is_active(Mutant::RetriesUnlimited)
+}
+
+pub(crate) fn credits_left(level: u64) -> u64 {
+    if is_active(Mutant::CreditNotSpent) { level } else { real::credits_left(level) }
+}
+
+pub(crate) fn saved_credits_max(retries_per_sec_min: u64) -> u64 {
+    if is_active(Mutant::CreditsSavedForEver) { u64::MAX } else { real::saved_credits_max(retries_per_sec_min) }
+}
+
+pub(crate) fn release_delay(returns: u32, cap: Millis) -> Millis {
+    if is_active(Mutant::ReleaseSpins) { Millis::ZERO } else { real::release_delay(returns, cap) }
+}
+
+pub(crate) fn honoured_delay(named: Millis, cap: Millis) -> Millis {
+    if is_active(Mutant::RetryAfterUnlimited) { named } else { real::honoured_delay(named, cap) }
+}
+
+pub(crate) fn run_ends_at(started_at: Timestamp, max_run: Option<Millis>) -> Timestamp {
+    if is_active(Mutant::MaxRunIgnored) { Timestamp::NEVER } else { real::run_ends_at(started_at, max_run) }
+}
+
+pub(crate) fn room_in_zone(leases_per_zone_max: u64, held: u64) -> u64 {
+    real::room_in_zone(one_more(Mutant::ZoneLeasesOffByOne, leases_per_zone_max), held)
+}
+
+pub(crate) fn is_kind_full(leased: u64, inflight_max: u64) -> bool {
+    real::is_kind_full(leased, one_more(Mutant::KindLeasesOffByOne, inflight_max))
+}
+
+pub(crate) fn closes_for_pause() -> bool {
+    real::closes_for_pause() && !is_active(Mutant::PausedKindLeased)
+}
+
+pub(crate) fn rate_left(level: u64) -> u64 {
+    if is_active(Mutant::RateNotSpent) { level } else { real::rate_left(level) }
+}
+
+pub(crate) fn is_withheld(is_drained: bool) -> bool {
+    real::is_withheld(is_drained) && !is_active(Mutant::DrainedNodeLeases)
+}
+
+pub(crate) fn restarted_clock(at: Timestamp, from: Timestamp, now: Timestamp) -> Timestamp {
+    if is_active(Mutant::RequeuedClockRunsOn) { at } else { real::restarted_clock(at, from, now) }
+}
+
+pub(crate) fn act_ends_before(next_number: u64) -> u64 {
+    if is_active(Mutant::ActGoesRound) { u64::MAX } else { real::act_ends_before(next_number) }
+}
+
+pub(crate) fn has_too_many_letters(letters: u64, letters_max: u64) -> bool {
+    real::has_too_many_letters(letters, one_more(Mutant::KindLettersOffByOne, letters_max))
+}
+
+pub(crate) fn possible_letters(unfinished: u64, letters: u64) -> u64 {
+    if is_active(Mutant::UnfinishedMayNotDie) {
+        unfinished.min(1) + letters
+    } else {
+        real::possible_letters(unfinished, letters)
+    }
+}
+
+pub(crate) fn keeps_too_many_orphans(orphans: u64, orphans_max: u64) -> bool {
+    real::keeps_too_many_orphans(orphans, one_more(Mutant::OrphansOffByOne, orphans_max))
 }
 
 pub(crate) fn is_too_late(expires_at: Timestamp, due_at: Timestamp) -> bool {

@@ -582,7 +582,7 @@ impl Hub {
     fn pull(&mut self, pull: &Pull) -> Result<Pulled, Refusal> {
         let nothing = |defer_ms| Ok(Pulled { node: None, leases: Vec::new(), defer_ms, withheld: None });
         let node = self.registry.by_name(&pull.node);
-        if node.is_some_and(|node| node.drain().is_some()) {
+        if node.is_some_and(|node| rules::is_withheld(node.drain().is_some())) {
             let withheld = Some(Withheld::Drained);
             return Ok(Pulled { node: None, leases: Vec::new(), defer_ms: DRAINED_DEFER_MS, withheld });
         }
@@ -766,7 +766,7 @@ impl Hub {
             ended_at: None,
             is_cancelled: false,
             next_number: 0,
-            end_number: self.queue.next_numbers().1,
+            end_number: rules::act_ends_before(self.queue.next_numbers().1),
             step_at: now,
         };
         self.acts.insert(act);

@@ -8,6 +8,7 @@ use crate::ledger::{Account, Ledger};
 use crate::limits::{Limits, ORPHAN_BYTES};
 use crate::name::Name;
 use crate::payload::Payload;
+use crate::rules;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
@@ -101,7 +102,9 @@ impl Orphans {
     /// Drops the oldest beyond the limits; returns how many.
     pub(crate) fn enforce(&mut self, ledger: &mut Ledger, limits: &Limits) -> u64 {
         let mut evicted = 0;
-        while self.by_id.len() as u64 > limits.orphans_max || ledger.get(Account::Orphans) > limits.orphans_bytes_max {
+        while rules::keeps_too_many_orphans(self.by_id.len() as u64, limits.orphans_max)
+            || ledger.get(Account::Orphans) > limits.orphans_bytes_max
+        {
             let (oldest, _) = self.by_id.first_key_value().expect("a limit that is exceeded has orphans");
             self.remove(ledger, *oldest);
             evicted += 1;

@@ -9,7 +9,10 @@
 use crate::command::{OnDuplicate, OnFailed};
 use crate::encoding::{DecodeError, Encoded, Reader};
 use crate::ids::JobSeq;
-use crate::limits::{Limits, RECLAIMS_MAX, RELEASE_DELAY_MS_BASE, RESERVATION_MS_BASE, RESERVATION_MS_CAP};
+use crate::limits::{
+    CREDIT_UNITS, Limits, RATE_UNITS, RECLAIMS_MAX, RELEASE_DELAY_MS_BASE, RESERVATION_MS_BASE, RESERVATION_MS_CAP,
+    RETRY_FLOOR_SAVED_SECS,
+};
 use crate::name::Name;
 use crate::outcome::FinalStatus;
 use crate::queue::lane::Rank;
@@ -102,6 +105,71 @@ pub(crate) fn refiles_letters(rules: RulesVersion) -> bool {
 /// How long a dead letter is kept.
 pub(crate) fn dead_retention(rules: RulesVersion, limits: &Limits) -> Millis {
     if refiles_letters(rules) { limits.dead_retention_ms } else { limits.job_retention_ms }
+}
+
+/// Whether a kind that an operator paused gets no lease.
+pub(crate) fn closes_for_pause() -> bool {
+    true
+}
+
+/// Whether a kind may have no further lease.
+pub(crate) fn is_kind_full(leased: u64, inflight_max: u64) -> bool {
+    leased >= inflight_max
+}
+
+/// What the bucket of a kind's rate has left after a lease.
+pub(crate) fn rate_left(level: u64) -> u64 {
+    level.saturating_sub(RATE_UNITS)
+}
+
+/// What is left of credits after a retry.
+pub(crate) fn credits_left(level: u64) -> u64 {
+    level.saturating_sub(CREDIT_UNITS)
+}
+
+/// How many credits the floor of the retry budget saves.
+pub(crate) fn saved_credits_max(retries_per_sec_min: u64) -> u64 {
+    retries_per_sec_min * RETRY_FLOOR_SAVED_SECS
+}
+
+/// Whether a node gets no jobs since an operator drained it.
+pub(crate) fn is_withheld(is_drained: bool) -> bool {
+    is_drained
+}
+
+/// The delay that a node asked for, up to the limit.
+pub(crate) fn honoured_delay(named: Millis, cap: Millis) -> Millis {
+    named.min(cap)
+}
+
+/// The clock of a requeued job that began at `from`, and ends at `at`, starts again.
+pub(crate) fn restarted_clock(at: Timestamp, from: Timestamp, now: Timestamp) -> Timestamp {
+    if at == Timestamp::NEVER { at } else { now + at.since(from) }
+}
+
+/// Before which final number a letter is one that was there when an act began, of which the next job to end gets that one.
+pub(crate) fn act_ends_before(next_number: u64) -> u64 {
+    next_number
+}
+
+/// Whether a kind has more letters than it may.
+pub(crate) fn has_too_many_letters(letters: u64, letters_max: u64) -> bool {
+    letters > letters_max
+}
+
+/// How many jobs are dead letters or may become such.
+pub(crate) fn possible_letters(unfinished: u64, letters: u64) -> u64 {
+    unfinished + letters
+}
+
+/// Whether more orphans are kept than may be.
+pub(crate) fn keeps_too_many_orphans(orphans: u64, orphans_max: u64) -> bool {
+    orphans > orphans_max
+}
+
+/// Whether a lease that a node got at `started_at` is lost with the node, which died after a heartbeat.
+pub(crate) fn is_lost_with_node(started_at: Timestamp, heartbeat_at: Timestamp) -> bool {
+    started_at <= heartbeat_at
 }
 
 /// Whether retries have a budget.

@@ -56,7 +56,7 @@ impl Queue {
         }
         let counts = self.counts();
         let unfinished = counts.waiting() + counts.leased - counts.held;
-        let (letters, letters_max) = (unfinished + counts.dead, limits.dead_jobs_max);
+        let (letters, letters_max) = (rules::possible_letters(unfinished, counts.dead), limits.dead_jobs_max);
         if letters - u64::from(leaving.is_some()) >= letters_max {
             return Err(Refusal::LettersFull { letters, letters_max });
         }
@@ -71,7 +71,7 @@ impl Queue {
         let Some(letters_max) = self.kinds.row(kind).rules().letters_max else { return Ok(()) };
         let unfinished: u64 =
             self.kinds.row(kind).lanes().iter().map(|slot| self.classes.unfinished(*slot, kind)).sum();
-        let letters = unfinished + self.retention.letters().count_of(kind);
+        let letters = rules::possible_letters(unfinished, self.retention.letters().count_of(kind));
         let leaves = u64::from(leaving.is_some_and(|job| job.kind == kind));
         if letters - leaves >= letters_max { Err(Refusal::LettersFull { letters, letters_max }) } else { Ok(()) }
     }
@@ -91,7 +91,7 @@ impl Queue {
         if !self.gives_up_letters(cx.limits, Some(kind)) {
             return;
         }
-        while self.retention.letters().count_of(kind) > letters_max {
+        while rules::has_too_many_letters(self.retention.letters().count_of(kind), letters_max) {
             let oldest = self.retention.letters().oldest_of(kind).expect("it has some");
             self.refile_letter(cx, oldest, LetterLeft::Evicted);
         }

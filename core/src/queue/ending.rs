@@ -122,7 +122,7 @@ impl Queue {
                 self.free_hold(cx, seq, false);
                 continue;
             };
-            if run.attempt.as_ref().is_some_and(|attempt| attempt.started_at <= heartbeat_at) {
+            if run.attempt.as_ref().is_some_and(|attempt| rules::is_lost_with_node(attempt.started_at, heartbeat_at)) {
                 self.take_lease(cx, seq, AttemptEnd::Revoked { at: cx.now, why: Revocation::NodeDead }, false);
             }
         }

@@ -586,7 +586,7 @@ impl Job {
             *rare = Rare { max_run_ms: rare.max_run_ms, requeued_at: Some(now), ..Rare::default() }
         });
         let terms = self.terms.as_mut().expect("it has rare terms");
-        let again = |at: Timestamp| if at == Timestamp::NEVER { at } else { now + at.since(from) };
+        let again = |at| rules::restarted_clock(at, from, now);
         (terms.expires_at, terms.retry_until) = (again(terms.expires_at), again(terms.retry_until));
         terms.place = NonZeroU64::new(place.get());
         (terms.expires_at, run)

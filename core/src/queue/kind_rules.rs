@@ -8,6 +8,7 @@ use crate::command::Priority;
 use crate::encoding::{members, numbered};
 use crate::limits::RATE_UNITS;
 use crate::name::Name;
+use crate::rules;
 use crate::time::{Millis, Timestamp};
 
 /// What an operator set for a kind; an absent member is the hub's own setting, or no limit.
@@ -131,10 +132,12 @@ impl KindRules {
 
     /// Whether a job of the kind may be leased, of which so many are under lease.
     pub(crate) fn gate(&self, leased: u64, bucket: Bucket, now: Timestamp) -> Gate {
-        if let Some(pause) = &self.pause {
+        if let Some(pause) = &self.pause
+            && rules::closes_for_pause()
+        {
             return Gate::Paused(pause.until.unwrap_or(Timestamp::NEVER));
         }
-        if self.inflight_max.is_some_and(|max| leased >= max) {
+        if self.inflight_max.is_some_and(|max| rules::is_kind_full(leased, max)) {
             return Gate::Full;
         }
         match self.leases_per_1000_sec {
@@ -194,7 +197,7 @@ impl Bucket {
 
     fn take(self, rate: u64, burst: u64, now: Timestamp) -> Bucket {
         // The instant moves on even if the bucket was full: idle time is not credited twice.
-        Bucket { level: self.level_at(rate, burst, now).saturating_sub(RATE_UNITS), at: now.max(self.at) }
+        Bucket { level: rules::rate_left(self.level_at(rate, burst, now)), at: now.max(self.at) }
     }
 
     /// When it has enough for one lease.

@@ -5,6 +5,7 @@
 
 use crate::ids::{HubKey, JobSeq};
 use crate::limits::Limits;
+use crate::rules;
 use crate::time::Millis;
 
 /// How long after the end of attempt `attempt` (from 1) the next one may start, which is the `count`-th that counts (from
@@ -19,7 +20,7 @@ pub(super) fn delay(key: &HubKey, (base, cap): (Millis, Millis), (seq, attempt):
 /// The delay that a node named, up to the limit, and up to a tenth more: jobs that were refused together by a server that
 /// asked for time do not return to it together, and none returns early.
 pub(super) fn named_delay(key: &HubKey, limits: &Limits, seq: JobSeq, attempt: u32, named: Millis) -> Millis {
-    let named = named.get().min(limits.retry_after_ms_cap.get());
+    let named = rules::honoured_delay(named, limits.retry_after_ms_cap).get();
     Millis::new(named.saturating_add(key.retry_jitter(seq, attempt, named / 10 + 1)))
 }
 

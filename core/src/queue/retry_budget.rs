@@ -9,8 +9,9 @@
 
 use crate::encoding::members;
 use crate::ids::JobSeq;
-use crate::limits::{CREDIT_UNITS, Limits, RETRY_FLOOR_SAVED_SECS};
+use crate::limits::{CREDIT_UNITS, Limits};
 use crate::queue::kind::KindIndex;
+use crate::rules;
 use crate::time::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +70,7 @@ impl Floor {
     }
 
     fn level_max(limits: &Limits) -> u64 {
-        u64::from(limits.retries_per_sec_min) * RETRY_FLOOR_SAVED_SECS * CREDIT_UNITS
+        rules::saved_credits_max(limits.retries_per_sec_min.into()).saturating_mul(CREDIT_UNITS)
     }
 
     fn level_at(self, limits: &Limits, now: Timestamp) -> u64 {
@@ -84,7 +85,7 @@ impl Floor {
         let level = self.level_at(limits, now);
         let has_credit = level >= CREDIT_UNITS;
         if has_credit {
-            *self = Floor { level: level - CREDIT_UNITS, at: now };
+            *self = Floor { level: rules::credits_left(level), at: now };
         }
         has_credit
     }
@@ -110,14 +111,16 @@ impl Earned {
     pub fn earn(&mut self, limits: &Limits, now: Timestamp) {
         self.update(limits, now);
         self.fresh += 1;
-        self.level = (self.level + credit_of_one(limits)).min(self.level_max(limits));
+        self.level = self.level.saturating_add(credit_of_one(limits)).min(self.level_max(limits));
     }
 
     /// Takes one credit, if there is one.
     fn take(&mut self, limits: &Limits, now: Timestamp) -> bool {
         self.update(limits, now);
         let has_credit = self.level >= CREDIT_UNITS;
-        self.level -= if has_credit { CREDIT_UNITS } else { 0 };
+        if has_credit {
+            self.level = rules::credits_left(self.level);
+        }
         has_credit
     }
 
