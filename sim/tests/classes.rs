@@ -1,7 +1,10 @@
 //! Classes of jobs at their limit, where a scenario as text would have a thousand lines.
 
 use sheratan_core::limits::CLASSES_MAX;
-use sheratan_core::{Command, Idempotency, Name, OnDuplicate, OnFailed, Submit, Timestamp, Zone};
+use sheratan_core::{
+    Command, Complete, Heartbeat, Idempotency, JobSeq, LeaseRef, Name, NameSet, OnDuplicate, OnFailed, Pull,
+    ResultMark, RulesVersion, Submit, Timestamp, Zone,
+};
 use sheratan_history::{Source, Step};
 use sheratan_sim::model_check::run::{Report, run_steps};
 
@@ -50,4 +53,41 @@ fn a_superseded_job_that_was_the_last_of_its_class_makes_room_for_another_class(
     steps.push(Step::Crash { kept: u64::MAX, from: Source::Snapshot });
     let report = run(&steps);
     assert_eq!((report.accepted, report.tally.refused), (CLASSES_MAX as u64 + 1, 0));
+}
+
+#[test]
+fn a_result_for_a_dead_letter_is_refused_while_no_further_class_may_have_jobs() {
+    let (now, job) = (Timestamp::from_millis(1), JobSeq::FIRST);
+    let name = |text: &str| Name::new(text).expect("a name");
+    let node = name("node");
+    let result = |ok, lease| {
+        let (result, error, mark) = (None, None, ResultMark::Content(u64::from(ok)));
+        let node = Some(node.clone());
+        let (is_retryable, integrity, retry_after_ms) = (false, None, None);
+        let complete = Complete { job, lease, node, ok, result, error, is_retryable, mark, integrity, retry_after_ms };
+        Step::Apply(now, Command::Complete(complete))
+    };
+    let heartbeat = Heartbeat {
+        node: node.clone(),
+        zone: Zone::new(name(&format!("zone{CLASSES_MAX}"))),
+        capabilities: NameSet::EMPTY,
+        health: Default::default(),
+        endpoint: None,
+        labels: None,
+    };
+    let pull = Pull { node: node.clone(), jobs_max: 1, kinds: NameSet::EMPTY, lease_duration_ms: None };
+    let mut steps = vec![
+        Step::Apply(now, Command::AdoptRules(RulesVersion::NEWEST)),
+        Step::Apply(now, Command::Heartbeat(heartbeat)),
+        submit(CLASSES_MAX, None),
+        Step::Apply(now, Command::Pull(pull)),
+        result(false, Some(LeaseRef { job, generation: 1 })),
+    ];
+    steps.extend(classes_taken());
+    steps.push(result(true, None));
+    let refused = run(&steps);
+    assert_eq!((refused.tally.refused, refused.sightings.of("refused: already final")), (1, 1));
+    steps.remove(6);
+    let accepted = run(&steps);
+    assert_eq!((accepted.tally.refused, accepted.sightings.of("dead letter completed")), (0, 1));
 }

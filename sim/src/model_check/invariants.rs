@@ -1,9 +1,11 @@
 //! Invariants: what must hold of every state, and whether the hub's rows equal the model's.
 
-use crate::model_check::model::{self, Model, liveness_at};
+use crate::model_check::model::{self, Model, Toll, liveness_at};
 use crate::model_check::violation::{Violation, holds};
 use sheratan_core::limits::ATTEMPTS_KEPT_MAX;
-use sheratan_core::{Account, AttemptEnd, Counts, FinalStatus, Hub, JobSeq, JobView, Liveness, State, Timestamp};
+use sheratan_core::{
+    Account, AttemptEnd, Counts, FinalStatus, Hub, JobSeq, JobView, Liveness, Millis, OnLettersFull, State, Timestamp,
+};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
@@ -14,14 +16,24 @@ pub fn check_bounds(hub: &Hub) -> Result<(), Violation> {
         format!("{} final jobs are kept of {}", counts.retained, limits.retained_jobs_max)
     })?;
     // Kinds that keep their letters keep them when the limit is lowered.
-    holds(counts.dead <= limits.dead_jobs_max || limits.dead_full_refuses != 0, || {
+    let keeps = |on_full: Option<OnLettersFull>| on_full == Some(OnLettersFull::Refuse);
+    let has_keeping =
+        limits.dead_full_refuses != 0 || hub.queue().ruled_kinds().any(|(_, rules, _)| keeps(rules.on_letters_full));
+    holds(counts.dead <= limits.dead_jobs_max || has_keeping, || {
         format!("{} dead jobs are kept of {}", counts.dead, limits.dead_jobs_max)
     })?;
-    let bounds = [(Account::Retained, limits.retained_bytes_max), (Account::Dead, limits.dead_bytes_max)];
+    let bounds = [
+        (Account::Retained, limits.retained_bytes_max),
+        (Account::Dead, limits.dead_bytes_max),
+        (Account::Orphans, limits.orphans_bytes_max),
+    ];
     for (account, bytes_max) in bounds {
         let bytes = hub.ledger().get(account);
         holds(bytes <= bytes_max, || format!("{bytes} bytes are on account {} of {bytes_max}", account.as_str()))?;
     }
+    holds(hub.orphans().len() as u64 <= limits.orphans_max, || {
+        format!("{} orphans are kept of {}", hub.orphans().len(), limits.orphans_max)
+    })?;
     let unfinished = counts.waiting() + counts.leased - counts.held;
     holds(hub.queue().len() as u64 == unfinished + counts.retained + counts.dead, || {
         format!(
@@ -33,10 +45,25 @@ pub fn check_bounds(hub: &Hub) -> Result<(), Violation> {
     })?;
     let nodes: u64 =
         [Liveness::Online, Liveness::Stale, Liveness::Dead].map(|one| hub.registry().count(one)).iter().sum();
-    // A job has a timer for its expiry and one for its next instant; a node and a spent key have one each.
-    let timers_max = 2 * unfinished + nodes + hub.dedup().len() as u64;
-    holds(hub.timer_count() as u64 <= timers_max, || {
-        format!("{} timers are set for {unfinished} jobs, {nodes} nodes, {} keys", hub.timer_count(), hub.dedup().len())
+    // A job has a timer for its expiry and one for its next instant; a held lease, a node, a spent key, a kind with rules
+    // and an act have one each, and so has the retry budget.
+    let kinds = hub.queue().ruled_kinds().count() as u64;
+    let acts = hub.acts().iter().filter(|act| act.is_running()).count() as u64;
+    let others = counts.held + nodes + hub.dedup().len() as u64 + kinds + acts + 1;
+    holds(hub.timer_count() as u64 <= 2 * unfinished + others, || {
+        format!("{} timers are set for {unfinished} jobs and {others} other things", hub.timer_count())
+    })?;
+    check_budget(hub)
+}
+
+/// Checks that no postponed retry starves: the floor alone gives the next credit in time.
+fn check_budget(hub: &Hub) -> Result<(), Violation> {
+    let (postponed, rate) = (hub.queue().postponed_count(), hub.limits().retries_per_sec_min);
+    let Some(second) = 1_000_u64.checked_div(rate.into()) else { return Ok(()) };
+    let latest = hub.now() + Millis::new(second + 1);
+    let is_in_time = hub.next_due_at().is_some_and(|at| at <= latest) || latest == Timestamp::NEVER;
+    holds(postponed == 0 || is_in_time, || {
+        format!("{postponed} retries are postponed, and the next deadline is {:?}", hub.next_due_at())
     })
 }
 
@@ -118,9 +145,7 @@ pub fn check_rows(hub: &Hub, model: &Model) -> Result<(), Violation> {
     if hub.counts() != model.counts() {
         return differs(format!("expected {:?}, there are {:?}", model.counts(), hub.counts()));
     }
-    for account in
-        [Account::Waiting, Account::Leased, Account::Retained, Account::Dead, Account::Answers, Account::Nodes]
-    {
+    for account in Account::ALL.into_iter().filter(|one| !matches!(one, Account::Shared | Account::Waiters)) {
         let (expected, found) = (model.bytes(account), hub.ledger().get(account));
         if expected != found {
             return differs(format!("account {} should have {expected} bytes, has {found}", account.as_str()));
@@ -134,6 +159,7 @@ pub fn check_rows(hub: &Hub, model: &Model) -> Result<(), Violation> {
             && *node.zone() == expected.zone
             && *node.capabilities() == expected.capabilities
             && node.last_seen_at() == expected.last_seen_at
+            && node.drain().is_some() == expected.drain.is_some()
             && node.liveness() == expected.liveness;
         if !is_same {
             return differs(format!("expected {expected:?}, there is {node:?}"));
@@ -142,6 +168,28 @@ pub fn check_rows(hub: &Hub, model: &Model) -> Result<(), Violation> {
     let sizes = (hub.registry().iter().count(), hub.dedup().len());
     if sizes != (model.nodes().len(), model.key_count()) {
         return differs(format!("nodes and keys: {sizes:?}, not {:?}", (model.nodes().len(), model.key_count())));
+    }
+    check_operators_rows(hub, model)
+}
+
+/// Kinds with rules, acts and orphans.
+fn check_operators_rows(hub: &Hub, model: &Model) -> Result<(), Violation> {
+    let mut kinds: Vec<_> = model.kinds().iter().map(|kind| (&kind.name, &kind.rules, kind.version)).collect();
+    kinds.sort_by_key(|(name, _, _)| *name);
+    let found: Vec<_> = hub.queue().ruled_kinds().collect();
+    if found != kinds {
+        return Err(Violation::Rows(format!("kinds with rules should be {kinds:?}, are {found:?}")));
+    }
+    let acts = model.acts().iter().map(|act| (act.id, act.done, act.skipped, act.ended_at, act.is_cancelled));
+    let found = hub.acts().iter().map(|act| (act.id, act.done, act.skipped, act.ended_at, act.is_cancelled));
+    if !found.eq(acts) {
+        let found: Vec<_> = hub.acts().iter().collect();
+        return Err(Violation::Rows(format!("acts should be {:?}, are {found:?}", model.acts())));
+    }
+    let found = hub.orphans().iter_from(0).map(|orphan| (orphan.id, &orphan.parked));
+    if !found.eq(model.orphans().iter().map(|(id, parked)| (*id, parked))) {
+        let found: Vec<_> = hub.orphans().iter_from(0).collect();
+        return Err(Violation::Rows(format!("orphans should be {:?}, are {found:?}", model.orphans())));
     }
     Ok(())
 }
@@ -167,8 +215,17 @@ fn check_job(job: JobView<'_>, expected: &model::Job) -> Result<(), Violation> {
     if job.params() != expected.asked.params.as_ref() {
         return differ("its payload", &expected.asked.params, &job.params());
     }
-    let priority = expected.asked.priority.unwrap_or_default();
-    let terms = (&expected.asked.kind, priority, expected.expires_at, expected.attempts_max);
+    let counted = (expected.held.map(|(node, _)| node), expected.count(Toll::Charge), expected.count(Toll::Loss));
+    let found = (job.held_by(), job.attempts_charged(), job.losses());
+    if counted != found {
+        return differ("who holds its lease, its attempts and its losses", &counted, &found);
+    }
+    let (progress, note) = expected.report.as_ref().map_or((None, None), |(progress, note)| (*progress, note.as_ref()));
+    if (job.end_reason(), job.progress()) != (expected.reason, (progress, note)) {
+        let expected = (expected.reason, progress, note);
+        return differ("its end's reason and its progress", &expected, &(job.end_reason(), job.progress()));
+    }
+    let terms = (&expected.asked.kind, expected.priority, expected.expires_at, expected.attempts_max);
     let found = (job.kind(), job.priority(), job.expires_at(), job.attempts_max());
     if terms == found { Ok(()) } else { differ("what was asked for", &terms, &found) }
 }

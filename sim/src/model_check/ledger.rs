@@ -1,31 +1,35 @@
 //! Ledger: checks the hub's promises against nothing but the answers that clients were given.
 //!
-//! It knows no queue, no time and no model: an accepted job has the next number, a lease is newer than all before it, a
-//! job is completed once and final once, and a final job stays as it is until it is dropped. A mistake that hub and
-//! model shared would show here.
+//! It knows no queue, no time and no model: an accepted job has a new number, a lease is newer than all before it and
+//! exceeds no limit, a job is completed once and final once, and a final job stays as it is until it is dropped, unless it
+//! is a dead letter. A mistake that hub and model shared would show here.
 
+use crate::model_check::letters::Letters;
+use crate::model_check::retries::Retries;
 use crate::model_check::violation::{Violation, holds};
-use sheratan_core::limits::{PULL_JOBS_MAX, RECLAIMS_MAX};
+use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::{
-    Command, CompletedStatus, Effect, FinalStatus, Hub, JobSeq, Leased, Name, Outcome, State, Submitted,
+    Command, CompletedStatus, Effect, FinalStatus, Hub, JobSeq, Leased, Name, Outcome, Pull, State, Submitted,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The answers that clients were given.
 #[derive(Default, Debug)]
 pub struct Ledger {
-    accepted: u64,
+    accepted: BTreeSet<JobSeq>,
     /// Jobs that were leased, by the generation of their last lease.
     generations: BTreeMap<JobSeq, u32>,
     /// Jobs whose end was reported, with their final status if it was seen.
     ended: BTreeMap<JobSeq, Option<FinalStatus>>,
     completed: u64,
+    letters: Letters,
+    retries: Retries,
 }
 
 impl Ledger {
     /// How many jobs were accepted.
     pub fn accepted(&self) -> u64 {
-        self.accepted
+        self.accepted.len() as u64
     }
 
     /// How many jobs were completed.
@@ -35,15 +39,25 @@ impl Ledger {
 
     /// Checks an effect of a step, before its outcome.
     pub fn effect(&mut self, effect: &Effect) -> Result<(), Violation> {
-        if let Effect::Ended { job: seq, .. } = effect {
-            let was_reported = self.ended.insert(*seq, None).is_some();
-            holds(!was_reported, || format!("job {} ended twice", seq.get()))?;
+        match effect {
+            Effect::Ended { job: seq, .. } => {
+                let is_requeued = self.letters.note_end(*seq);
+                let was_reported = self.ended.insert(*seq, None).is_some() && !is_requeued;
+                holds(!was_reported, || format!("job {} ended twice", seq.get()))
+            }
+            Effect::Audit(_, audit) => {
+                let unfinished = self.letters.note(audit)?;
+                unfinished.map(|seq| self.ended.remove(&seq));
+                Ok(())
+            }
+            Effect::Wake(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Checks a command's outcome; `hub` has just returned it.
     pub fn outcome(&mut self, command: &Command, outcome: &Outcome, hub: &Hub) -> Result<(), Violation> {
+        self.retries.outcome(command, outcome, hub)?;
+        self.letters.note_rules(hub)?;
         match (command, outcome) {
             (Command::Submit(submit), Outcome::Submitted(Submitted::Accepted { job, .. })) => {
                 // A job that ended and was dropped within its submit names nobody any more.
@@ -55,9 +69,12 @@ impl Ledger {
             (Command::Pull(pull), Outcome::Pulled(pulled)) => {
                 let jobs_max = pull.jobs_max.clamp(1, PULL_JOBS_MAX) as usize;
                 holds(pulled.leases.len() <= jobs_max, || "a pull gave more jobs than were asked for".to_owned())?;
-                pulled.leases.iter().try_for_each(|leased| self.lease(leased, hub))
+                pulled.leases.iter().try_for_each(|leased| self.lease(leased, hub))?;
+                if pulled.leases.is_empty() { Ok(()) } else { check_limits(pull, hub) }
             }
-            (Command::Complete(_), Outcome::Completed(completed)) if !completed.is_duplicate => {
+            (Command::Complete(_) | Command::AdoptOrphan(_), Outcome::Completed(completed))
+                if !completed.is_duplicate =>
+            {
                 let seq = completed.job;
                 // The result of a job that was not leased is that of an attempt of its own.
                 if let Some(job) = hub.queue().get(seq) {
@@ -77,12 +94,18 @@ impl Ledger {
     /// Checks that every accepted job is there, or ended and was dropped, and that a final job stays as it ended. O(n).
     pub fn check(&mut self, hub: &Hub) -> Result<(), Violation> {
         check_results(hub)?;
-        for seq in (1..=self.accepted).map(JobSeq::new) {
+        for seq in self.letters.check(hub)? {
+            if hub.queue().get(seq).is_some_and(|job| !job.is_final()) {
+                self.ended.remove(&seq);
+            }
+        }
+        for seq in self.accepted.iter().copied() {
             let ended = self.ended.get(&seq).copied();
             match (hub.queue().get(seq).map(|job| job.state()), ended) {
                 (None, ended) => holds(ended.is_some(), || format!("job {} was dropped and never ended", seq.get()))?,
                 (Some(State::Final { status, .. }), Some(known)) => {
-                    let is_same = known.is_none_or(|known| known == status);
+                    let is_refiled = (known, status) == (Some(FinalStatus::Dead), FinalStatus::Failed);
+                    let is_same = known.is_none_or(|known| known == status || is_refiled);
                     holds(is_same, || format!("job {} was {known:?} and is now {status:?}", seq.get()))?;
                     self.ended.insert(seq, Some(status));
                 }
@@ -98,8 +121,9 @@ impl Ledger {
     }
 
     fn accept(&mut self, seq: JobSeq, hub: &Hub) -> Result<(), Violation> {
-        self.accepted += 1;
-        holds(seq.get() == self.accepted, || format!("job {} came after job {}", seq.get(), self.accepted - 1))?;
+        let last = self.accepted.last().copied();
+        holds(last.is_none_or(|last| last < seq), || format!("job {} came after {last:?}", seq.get()))?;
+        self.accepted.insert(seq);
         let (counts, limits) = (hub.counts(), hub.limits());
         holds(counts.waiting() <= limits.queue_depth_max, || {
             format!("a submit was accepted with {} jobs waiting of {}", counts.waiting(), limits.queue_depth_max)
@@ -119,16 +143,41 @@ impl Ledger {
         let before = self.generations.insert(lease.job, lease.generation).unwrap_or(0);
         holds(lease.generation == before + 1, || format!("job {seq}: lease {} after {before}", lease.generation))?;
         let Some(job) = hub.queue().get(lease.job) else {
-            return holds(false, || format!("job {seq} was leased and is unknown"));
+            // One whose attempts may take no time at all may have ended already.
+            return holds(leased.until <= hub.now(), || format!("job {seq} was leased and is unknown"));
         };
         holds(job.lease() == lease, || format!("job {seq} was leased as {lease:?} and is under {:?}", job.lease()))?;
-        holds(lease.generation <= job.attempts_max() + RECLAIMS_MAX, || {
-            format!("job {seq} has lease {} of {} attempts", lease.generation, job.attempts_max())
+        holds(job.attempts_charged() <= job.attempts_max(), || {
+            format!("job {seq} has attempt {} of {}", job.attempts_charged(), job.attempts_max())
+        })?;
+        let rules = hub.queue().kind_rules(job.kind()).0;
+        holds(rules.pause.is_none(), || format!("job {seq} was leased although its kind is paused"))?;
+        let leases = hub.queue().leases_of_kind(job.kind());
+        holds(rules.inflight_max.is_none_or(|max| leases <= max), || {
+            format!("job {seq} is one of {leases} leases of its kind, of {:?}", rules.inflight_max)
         })?;
         holds(leased.until >= hub.now(), || format!("job {seq}: its lease expired before it was granted"))?;
         let text = hub.ids().lease_id(lease, hub.now());
         holds(hub.parse_lease_id(text.as_str()) == Some(lease), || format!("{text} does not read back"))
     }
+}
+
+/// Checks that a pull that leased jobs exceeded no limit of leases.
+fn check_limits(pull: &Pull, hub: &Hub) -> Result<(), Violation> {
+    let (limits, queue) = (hub.limits(), hub.queue());
+    let node = hub.registry().by_name(&pull.node);
+    holds(node.is_some_and(|node| node.drain().is_none()), || "a drained node was given jobs".to_owned())?;
+    let of_node = node.map_or(0, |node| node.leases());
+    let in_zone = node.map_or(0, |node| queue.leases_in_zone(node.zone()));
+    let within = [
+        ("the hub", hub.counts().leased, limits.inflight_max),
+        ("the node", of_node, limits.leases_per_node_max),
+        ("the zone", in_zone, limits.leases_per_zone_max),
+    ];
+    for (what, leases, max) in within {
+        holds(leases <= max, || format!("{what} has {leases} leases of {max} after {pull:?}"))?;
+    }
+    Ok(())
 }
 
 /// Checks that each client's results are its final jobs, in the order in which they ended.

@@ -7,9 +7,11 @@
 pub mod check;
 pub mod invariants;
 pub mod ledger;
+pub mod letters;
 pub mod log;
 pub mod model;
 pub mod profile;
+pub mod retries;
 pub mod run;
 pub mod shrink;
 pub mod sightings;

@@ -9,6 +9,9 @@ use crate::draw::{Draw, Stream};
 use sheratan_core::Millis;
 use sheratan_core::limits::Limits;
 
+/// How many acts there are.
+const ACTS: usize = 17;
+
 /// A step that can be drawn next, apart from the journal's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
@@ -34,11 +37,23 @@ pub enum Act {
     Park,
     /// A long poll's client disconnects.
     Unpark,
+    /// A job is cancelled.
+    Cancel,
+    /// A node gives leases back.
+    Release,
+    /// An operator sets the rules of a kind.
+    SetKind,
+    /// An operator requeues or discards dead letters.
+    Letter,
+    /// An operator takes a node out of service, lets it work again, or has it forgotten.
+    Drain,
+    /// A result comes for an unknown job, or an operator looks after such results.
+    Orphan,
 }
 
 impl Act {
     /// All of them, in the order of their weights.
-    pub const ALL: [Act; 11] = [
+    pub const ALL: [Act; ACTS] = [
         Act::Submit,
         Act::Pull,
         Act::Complete,
@@ -50,9 +65,15 @@ impl Act {
         Act::Advance,
         Act::Park,
         Act::Unpark,
+        Act::Cancel,
+        Act::Release,
+        Act::SetKind,
+        Act::Letter,
+        Act::Drain,
+        Act::Orphan,
     ];
     /// How common each is on average.
-    const COMMON: [u32; 11] = [30, 25, 25, 8, 6, 3, 1, 1, 6, 5, 2];
+    const COMMON: [u32; ACTS] = [30, 25, 40, 16, 6, 3, 1, 1, 6, 5, 2, 2, 2, 2, 5, 2, 2];
 }
 
 /// How far time moves before a step.
@@ -83,7 +104,7 @@ impl Pace {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Profile {
     /// The weight of each [`Act`].
-    pub acts: [u32; 11],
+    pub acts: [u32; ACTS],
     /// The weight of each [`Pace`].
     pub paces: [u32; 6],
     /// The limits at the start.
@@ -164,6 +185,8 @@ fn vary<const N: usize>(draw: &mut Draw, common: [u32; N]) -> [u32; N] {
 pub fn limits(draw: &mut Draw) -> Limits {
     let usual = Limits::default();
     let is_tame = draw.chance(150);
+    let dead_letters_enabled = *draw.pick(&[1, 1, 1, 0]);
+    let dead_full_refuses = *draw.pick(&[0, 0, 0, 0, 0, 1]);
     let mut one = |usual: u64, tiny_max: u64| match if is_tame { 0 } else { draw.below(10) } {
         0..=3 => usual,
         4..=7 => draw.between(1, tiny_max),
@@ -176,7 +199,7 @@ pub fn limits(draw: &mut Draw) -> Limits {
         inflight_max: one(usual.inflight_max, 8),
         leases_per_node_max: one(usual.leases_per_node_max, 4),
         lease_duration_ms: Millis::new(one(usual.lease_duration_ms.get(), 3_000)),
-        attempts_max: u32::try_from(one(u64::from(usual.attempts_max), 4)).unwrap_or(u32::MAX),
+        attempts_max: narrow(one(usual.attempts_max.into(), 4)),
         retry_delay_ms_base: Millis::new(one(usual.retry_delay_ms_base.get(), 10)),
         retry_delay_ms_cap: Millis::new(one(usual.retry_delay_ms_cap.get(), 50)),
         node_ttl_ms: Millis::new(one(usual.node_ttl_ms.get(), 2_000)),
@@ -193,6 +216,19 @@ pub fn limits(draw: &mut Draw) -> Limits {
         answers_bytes_max: one(usual.answers_bytes_max, 1_500),
         nodes_max: one(usual.nodes_max, 5),
         nodes_bytes_max: one(usual.nodes_bytes_max, 8_000),
-        ..usual
+        leases_per_zone_max: one(usual.leases_per_zone_max, 6),
+        losses_max: narrow(one(usual.losses_max.into(), 3)),
+        retry_after_ms_cap: Millis::new(one(usual.retry_after_ms_cap.get(), 3_000)),
+        retry_share_percent: narrow(one(usual.retry_share_percent.into(), 60)),
+        retries_per_sec_min: narrow(one(usual.retries_per_sec_min.into(), 2)),
+        dead_letters_enabled,
+        dead_retention_ms: Millis::new(one(usual.dead_retention_ms.get(), 5_000)),
+        dead_full_refuses,
+        orphans_max: one(usual.orphans_max, 4),
+        orphans_bytes_max: one(usual.orphans_bytes_max, 1_500),
     }
+}
+
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }

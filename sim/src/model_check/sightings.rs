@@ -1,7 +1,7 @@
 //! Sightings: outcomes and effects counted by kind, so that a simulator that exercises nothing does not pass for one
 //! that finds nothing.
 
-use sheratan_core::{Audit, CompletedStatus, Effect, Extended, FinalStatus, Outcome, Refusal, Submitted};
+use sheratan_core::{Audit, CompletedStatus, Effect, Extended, FinalStatus, Gate, Hub, Outcome, Refusal, Submitted};
 use std::collections::BTreeMap;
 
 /// How often each kind of outcome and effect was seen.
@@ -10,42 +10,86 @@ pub struct Sightings(BTreeMap<&'static str, u64>);
 
 impl Sightings {
     /// The kinds that many runs together must have seen.
-    pub const EXPECTED: [&'static str; 40] = [
+    pub const EXPECTED: [&'static str; 84] = [
+        "act began",
+        "act begun",
+        "act ended",
+        "act waiting",
         "attempt retried",
         "attempts exhausted",
         "backpressure",
         "completed: completed",
         "completed: dead",
         "completed: expired",
+        "completed: lease lost",
+        "completed: otherwise",
         "completed: repeated",
         "completed: retry scheduled",
         "configured",
+        "dead letter",
+        "dead letter completed",
+        "dead letter discarded",
+        "dead letter evicted",
+        "dead letter requeued",
         "heard of",
         "idempotency hit",
         "inflight saturated",
+        "job cancelled",
         "job ended",
         "key collision",
+        "kind changed",
+        "kind full",
+        "kind paused",
+        "kind rate limited",
+        "kind resumed",
+        "kind set",
+        "lease cancelled",
         "lease extended",
+        "lease held",
         "lease not extended",
         "lease reaped",
+        "lease revoked",
+        "leases released",
         "long poll woken",
         "node dead",
+        "node drained",
         "node online again",
         "node registered",
+        "node removed",
+        "node resumed",
         "node stale",
+        "orphan adopted",
+        "orphan discarded",
+        "parked",
+        "parked: repeated",
         "pulled: deferred",
+        "pulled: drained",
         "pulled: jobs",
         "pulled: nothing",
+        "refused: act ended",
         "refused: already final",
+        "refused: bytes of letters full",
         "refused: classes full",
+        "refused: job too large",
         "refused: keys full",
+        "refused: kind changed",
         "refused: lease lost",
+        "refused: letters full",
         "refused: node bytes full",
+        "refused: node in use",
         "refused: nodes full",
+        "refused: not dead",
         "refused: queue bytes full",
         "refused: queue full",
         "refused: rules not taken",
+        "refused: too many letters",
+        "refused: unknown act",
         "refused: unknown job",
+        "refused: unknown node",
+        "refused: unknown orphan",
+        "result orphaned",
+        "result without a lease",
+        "retry postponed",
         "submitted: accepted",
         "submitted: final",
         "submitted: in progress",
@@ -86,6 +130,7 @@ impl Sightings {
             Outcome::Heard { .. } => "heard of",
             Outcome::Submitted(submitted) => name_of_submitted(submitted),
             Outcome::Pulled(pulled) if !pulled.leases.is_empty() => "pulled: jobs",
+            Outcome::Pulled(pulled) if pulled.withheld.is_some() => "pulled: drained",
             Outcome::Pulled(pulled) if pulled.defer_ms.get() > 0 => "pulled: deferred",
             Outcome::Pulled(_) => "pulled: nothing",
             Outcome::Completed(completed) if completed.is_duplicate => "completed: repeated",
@@ -100,6 +145,24 @@ impl Sightings {
             Outcome::Refused(refusal) => name_of_refusal(refusal),
             Outcome::Extended(_) => unreachable!("counted above, lease by lease"),
         });
+    }
+
+    /// Counts what a hub's state shows that no outcome or effect reports.
+    pub fn state(&mut self, hub: &Hub) {
+        let seen = [
+            ("lease held", hub.counts().held > 0),
+            ("retry postponed", hub.queue().postponed_count() > 0),
+            ("act waiting", hub.acts().iter().any(|act| act.is_running())),
+        ];
+        seen.into_iter().filter(|(_, is_seen)| *is_seen).for_each(|(what, _)| self.count(what));
+        for (kind, _, _) in hub.queue().ruled_kinds() {
+            match hub.queue().kind_gate(hub.now(), kind) {
+                Gate::Open => {}
+                Gate::Paused(_) => self.count("kind paused"),
+                Gate::Full => self.count("kind full"),
+                Gate::RateLimited(_) => self.count("kind rate limited"),
+            }
+        }
     }
 
     /// Counts an effect.

@@ -3,11 +3,12 @@
 use super::node::ModelNode;
 use sheratan_core::limits::{
     ATTEMPT_BYTES, ATTEMPTS_KEPT_MAX, ATTEMPTS_MAX, CLIENT_BYTES, HEAP_HEADER_BYTES, INTEGRITY_BYTES, JOB_BYTES,
-    Limits, RUN_BYTES, TERMS_BYTES,
+    Limits, RARE_TERMS_BYTES, REPORT_BYTES, RUN_BYTES, TERMS_BYTES,
 };
 use sheratan_core::{
-    Attempt, AttemptEnd, ClassKey, Complete, CompletedStatus, HubKey, JobSeq, LeaseRef, Millis, Name, Payload,
-    Priority, Refusal, ResultMark, Revocation, State, Submit, Timestamp, Utc, Zone,
+    Attempt, AttemptEnd, ClassKey, Complete, CompletedStatus, EndReason, FinalStatus, HubKey, JobSeq, KindRules,
+    LeaseRef, Millis, Name, NodeIndex, Payload, Priority, Refusal, ResultMark, Revocation, State, Submit, Timestamp,
+    Utc, Zone,
 };
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
@@ -39,8 +40,41 @@ pub struct ModelJob {
     pub not_before: Timestamp,
     /// Its attempts, oldest first; all of them, while the hub keeps the latest.
     pub attempts: Vec<Attempt>,
+    /// What each of them counts as, in the same order.
+    pub tolls: Vec<Toll>,
     /// How many of the first attempts were dropped for lack of room.
     pub forgotten: usize,
+    /// How many of the first attempts were before it was requeued last, and count no more.
+    pub counted_from: usize,
+    /// When its clocks began: when it was submitted, or requeued last.
+    pub clock_from: Timestamp,
+    /// Whether it was requeued.
+    pub is_requeued: bool,
+    /// What the rules of its kind were when it was submitted.
+    pub priority: Priority,
+    /// As above.
+    pub lease_duration_ms: Option<Millis>,
+    /// Why no attempt followed.
+    pub reason: Option<EndReason>,
+    /// The node whose lease still counts although the job is final, and when it ends.
+    pub held: Option<(NodeIndex, Timestamp)>,
+    /// What its node said about its work.
+    pub report: Option<(Option<u8>, Option<Name>)>,
+    /// The key that it had, of a dead letter.
+    pub dead_key: Option<Name>,
+    /// Whether it got a credit of the retry budget, and becomes ready at this instant.
+    pub is_released: bool,
+}
+
+/// What the end of an attempt counts as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Toll {
+    /// An attempt; also that of one that runs.
+    Charge,
+    /// A lost lease.
+    Loss,
+    /// A lease that was given or taken back.
+    Return,
 }
 
 impl ModelJob {
@@ -48,6 +82,7 @@ impl ModelJob {
         seq: JobSeq,
         (now, calendar_now): (Timestamp, Utc),
         limits: &Limits,
+        rules: &KindRules,
         submit: &Submit,
         place: Option<JobSeq>,
     ) -> Self {
@@ -62,9 +97,13 @@ impl ModelJob {
         ModelJob {
             seq,
             asked: submit.clone(),
-            expires_at: submit.ttl_ms.map_or(Timestamp::NEVER, |ttl| now + ttl),
+            expires_at: submit.ttl_ms.or(rules.ttl_ms).map_or(Timestamp::NEVER, |ttl| now + ttl),
             retry_until: submit.retry_budget_ms.map_or(Timestamp::NEVER, |budget| now + budget),
-            attempts_max: submit.attempts_max.unwrap_or(limits.attempts_max).clamp(1, ATTEMPTS_MAX),
+            attempts_max: submit
+                .attempts_max
+                .or(rules.attempts_max)
+                .unwrap_or(limits.attempts_max)
+                .clamp(1, ATTEMPTS_MAX),
             place,
             is_keyed: submit.idempotency.is_some(),
             ended_under_lease: false,
@@ -72,13 +111,24 @@ impl ModelJob {
             withheld_from: None,
             not_before,
             attempts: Vec::new(),
+            tolls: Vec::new(),
             forgotten: 0,
+            counted_from: 0,
+            clock_from: now,
+            is_requeued: false,
+            priority: submit.priority.or(rules.priority).unwrap_or_default(),
+            lease_duration_ms: submit.lease_duration_ms.or(rules.lease_duration_ms),
+            reason: None,
+            held: None,
+            report: None,
+            dead_key: None,
+            is_released: false,
         }
     }
 
     /// Its place in the order of leasing; the smaller is leased first.
     pub(super) fn order(&self) -> (u8, JobSeq) {
-        let urgency = match self.asked.priority.unwrap_or_default() {
+        let urgency = match self.priority {
             Priority::Critical => 0,
             Priority::High => 1,
             Priority::Normal => 2,
@@ -89,7 +139,49 @@ impl ModelJob {
 
     /// Whether it waits for an instant or a node.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Dated { .. } | State::Scheduled { .. } | State::Queued { .. })
+        matches!(
+            self.state,
+            State::Dated { .. } | State::Scheduled { .. } | State::Postponed { .. } | State::Queued { .. }
+        )
+    }
+
+    /// Whether it is a dead letter.
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, State::Final { status: FinalStatus::Dead, .. })
+    }
+
+    /// Its place in the order of ending.
+    pub fn final_number(&self) -> Option<u64> {
+        match self.state {
+            State::Final { number, .. } => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The node on whose lease limits it counts, and until when: it is leased, or its lease is held.
+    pub fn counts_at(&self) -> Option<(NodeIndex, Timestamp)> {
+        match self.state {
+            State::Leased { node, until } => Some((node, until)),
+            _ => self.held,
+        }
+    }
+
+    /// The node of the lease on which it counts.
+    pub fn holder(&self) -> Option<&Name> {
+        let latest = self.attempts.last()?;
+        self.counts_at().map(|_| &latest.node)
+    }
+
+    /// Begins an attempt.
+    pub(super) fn begin_attempt(&mut self, node: &Name, started_at: Timestamp) {
+        self.attempts.push(Attempt { node: node.clone(), started_at, end: AttemptEnd::Running });
+        self.tolls.push(Toll::Charge);
+        (self.withheld_from, self.report) = (None, None);
+    }
+
+    /// How many of its leases since its clocks began count as this.
+    pub fn count(&self, toll: Toll) -> u32 {
+        self.tolls[self.counted_from..].iter().filter(|one| **one == toll).count() as u32
     }
 
     /// Whether it ended.
@@ -102,13 +194,6 @@ impl ModelJob {
         LeaseRef { job: self.seq, generation: self.attempts.len() as u32 }
     }
 
-    /// Attempts that are not charged: no node learnt of their leases.
-    pub(super) fn uncharged(&self) -> u32 {
-        let is_undelivered =
-            |attempt: &&Attempt| matches!(attempt.end, AttemptEnd::Revoked { why: Revocation::Undelivered, .. });
-        self.attempts.iter().filter(is_undelivered).count() as u32
-    }
-
     /// What decides which nodes may run it.
     pub(super) fn class(&self) -> ClassKey {
         class_of(&self.asked)
@@ -117,7 +202,13 @@ impl ModelJob {
     /// The node whose attempt failed or was lost last.
     pub(super) fn failed_at(&self) -> Option<&Name> {
         let latest = self.attempts.last()?;
-        matches!(latest.end, AttemptEnd::Failed { .. } | AttemptEnd::Expired { .. }).then_some(&latest.node)
+        let is_bad_sign = matches!(
+            latest.end,
+            AttemptEnd::Failed { .. }
+                | AttemptEnd::Expired { .. }
+                | AttemptEnd::Revoked { why: Revocation::MaxRun | Revocation::NodeDead, .. }
+        );
+        is_bad_sign.then_some(&latest.node)
     }
 
     pub(super) fn may_run_on(&self, node: Option<&ModelNode>) -> bool {
@@ -140,13 +231,17 @@ impl ModelJob {
             |payload: &Option<Payload>| payload.as_ref().map_or(0, |text| HEAP_HEADER_BYTES + text.len() as u64);
         let has_terms = self.expires_at != Timestamp::NEVER
             || self.retry_until != Timestamp::NEVER
-            || self.asked.lease_duration_ms.is_some()
+            || self.lease_duration_ms.is_some()
             || self.place.is_some()
             || self.is_keyed
-            || self.asked.client.is_some();
+            || self.asked.client.is_some()
+            || self.has_rare_terms();
         let client = |name: &Name| CLIENT_BYTES + HEAP_HEADER_BYTES + name.len() as u64;
         let mut bytes = JOB_BYTES + payload(&self.asked.params) + if has_terms { TERMS_BYTES } else { 0 };
         bytes += self.asked.client.as_ref().map_or(0, client);
+        bytes += if self.has_rare_terms() { RARE_TERMS_BYTES } else { 0 };
+        let text = |name: &Name| HEAP_HEADER_BYTES + name.len() as u64;
+        bytes += self.report.as_ref().map_or(0, |(_, note)| REPORT_BYTES + note.as_ref().map_or(0, text));
         let is_latest_apart = !self.is_waiting() && !self.ended_while_it_waited();
         let kept = self.kept_attempts();
         let (earlier, latest) = kept.split_at(kept.len() - usize::from(is_latest_apart));
@@ -165,13 +260,18 @@ impl ModelJob {
         bytes
     }
 
+    fn has_rare_terms(&self) -> bool {
+        self.asked.max_run_ms.is_some() || self.is_requeued || self.dead_key.is_some()
+    }
+
     /// Whether it expired or was superseded while it waited, without a lease.
     fn ended_while_it_waited(&self) -> bool {
         self.is_final() && !self.ended_under_lease
     }
 
-    /// The attempt whose result this one repeats, or the refusal; `None` if it is accepted as a first result.
-    pub(super) fn judge(&self, complete: &Complete) -> Result<Option<&Attempt>, Refusal> {
+    /// What becomes of a result: it is accepted, repeats that of an attempt, tells the node that its lease is lost, or is
+    /// refused.
+    pub(super) fn judge(&self, complete: &Complete) -> Result<Judged<'_>, Refusal> {
         let other = match self.state {
             State::Final { status, .. } => Refusal::AlreadyFinal { status },
             _ => Refusal::LeaseLost,
@@ -196,8 +296,9 @@ impl ModelJob {
                 return Err(Refusal::LeaseLost);
             }
             return match (&attempt.end, taken(attempt)) {
-                (AttemptEnd::Running, _) => Ok(None),
-                (_, Some(mark)) if is_repeat_of(mark) => Ok(Some(attempt)),
+                (AttemptEnd::Running, _) => Ok(Judged::First),
+                _ if lease == self.last_lease() && self.held.is_some() => Ok(Judged::Held),
+                (_, Some(mark)) if is_repeat_of(mark) => Ok(Judged::Repeat(attempt)),
                 // Another result than the accepted one.
                 (_, Some(_)) if lease == self.last_lease() => Err(other),
                 _ => Err(Refusal::LeaseLost),
@@ -208,12 +309,15 @@ impl ModelJob {
         if matches!(complete.mark, ResultMark::Id(_) | ResultMark::IdAndContent { .. })
             && let Some(repeated) = self.kept_attempts().iter().find(is_repeat)
         {
-            return Ok(Some(repeated));
+            return Ok(Judged::Repeat(repeated));
         }
+        let is_cancelled = matches!(self.state, State::Final { status: FinalStatus::Cancelled, .. });
         match self.kept_attempts().last() {
-            Some(attempt) if is_its_node(attempt) && attempt.end == AttemptEnd::Running => Ok(None),
-            Some(attempt) if is_repeat(&attempt) => Ok(Some(attempt)),
-            _ if self.is_waiting() => Ok(None),
+            Some(attempt) if is_its_node(attempt) && attempt.end == AttemptEnd::Running => Ok(Judged::First),
+            Some(attempt) if is_its_node(attempt) && self.held.is_some() => Ok(Judged::Held),
+            _ if is_cancelled => Err(Refusal::LeaseLost),
+            Some(attempt) if is_repeat(&attempt) => Ok(Judged::Repeat(attempt)),
+            _ if self.is_waiting() => Ok(Judged::First),
             Some(_) => Err(other),
             None => Err(Refusal::LeaseLost),
         }
@@ -225,10 +329,26 @@ impl ModelJob {
             (AttemptEnd::Failed { retry_at, .. }, _) if *retry_at != Timestamp::NEVER => {
                 CompletedStatus::RetryScheduled(*retry_at)
             }
+            // It made the job a dead letter, which began anew since.
+            (AttemptEnd::Failed { .. }, _)
+                if !self.is_final() || self.ended_while_it_waited() || self.attempts.last() != Some(attempt) =>
+            {
+                CompletedStatus::Final(FinalStatus::Dead)
+            }
             (_, State::Final { status, .. }) => CompletedStatus::Final(*status),
             _ => panic!("a result without a retry ended its job"),
         }
     }
+}
+
+/// What becomes of a result.
+pub(super) enum Judged<'a> {
+    /// It is accepted.
+    First,
+    /// It repeats that of this attempt.
+    Repeat(&'a Attempt),
+    /// Its job has ended, and its lease counts no more from now on.
+    Held,
 }
 
 pub(super) fn class_of(submit: &Submit) -> ClassKey {
@@ -246,19 +366,42 @@ pub(super) fn reservation(attempt: u32) -> Millis {
     }
 }
 
-/// `d = min(cap, base * 2^(attempt - 1))`: its larger half, and of the other half a part that the hub's key, the job
+/// `d = min(cap, base * 2^(count - 1))`: its larger half, and of the other half a part that the hub's key, the job
 /// and the attempt choose.
-pub(super) fn retry_delay(key: &HubKey, limits: &Limits, seq: JobSeq, attempt: u32) -> Millis {
-    let mut full = limits.retry_delay_ms_base.get();
-    for _ in 1..attempt {
+pub(super) fn retry_delay(key: &HubKey, (base, cap): (Millis, Millis), lease: LeaseRef, count: u32) -> Millis {
+    let mut full = base.get();
+    for _ in 1..count {
         full = full.saturating_mul(2);
     }
-    let full = full.min(limits.retry_delay_ms_cap.get());
+    let full = full.min(cap.get());
     let half = full / 2;
+    Millis::new(full - half + part_of(key, lease, half + 1))
+}
+
+/// What a node asked for, up to the limit, and up to a tenth more.
+pub(super) fn named_delay(key: &HubKey, named: Millis, cap: Millis, lease: LeaseRef) -> Millis {
+    let named = named.min(cap).get();
+    Millis::new(named.saturating_add(part_of(key, lease, named / 10 + 1)))
+}
+
+/// How long a job waits after it was given back so often: not at all at first, then 1 s, then twice as long each time.
+pub(super) fn release_delay(returns: u32, cap: Millis) -> Millis {
+    if returns <= 1 {
+        return Millis::ZERO;
+    }
+    let mut full = 1_000_u64;
+    for _ in 2..returns {
+        full = full.saturating_mul(2);
+    }
+    Millis::new(full.min(cap.get().max(1_000)))
+}
+
+/// A number below `bound` that the hub's key, the job and the attempt choose.
+fn part_of(key: &HubKey, lease: LeaseRef, bound: u64) -> u64 {
     let mut hasher = SipHasher24::new_with_key(key.as_bytes());
     hasher.write(&[4]);
-    hasher.write(&seq.get().to_le_bytes());
-    hasher.write(&attempt.to_le_bytes());
+    hasher.write(&lease.job.get().to_le_bytes());
+    hasher.write(&lease.generation.to_le_bytes());
     let part = hasher.finish128().as_u128() & u128::from(u64::MAX);
-    Millis::new(full - half + ((part * u128::from(half + 1)) >> 64) as u64)
+    ((part * u128::from(bound)) >> 64) as u64
 }

@@ -118,13 +118,25 @@ impl ModelKeys {
         self.rows.iter().map(|row| KEY_BYTES + row.answer.as_ref().map_or(0, answer)).sum()
     }
 
-    /// When each spent key expires, with its job.
-    pub fn expiries(&self, limits: &Limits) -> impl Iterator<Item = (Timestamp, JobSeq)> {
+    /// When each spent key expires, with its job, and whether it has a time to live of its own.
+    pub fn expiries(&self, limits: &Limits) -> impl Iterator<Item = (Timestamp, JobSeq, bool)> {
         let hubs = limits.idempotency_ttl_ms;
         self.rows.iter().filter_map(move |row| {
             let answer = row.answer.as_ref()?;
-            Some((answer.spent_at + row.ttl_ms.map_or(hubs, |own| own.min(hubs)), row.job))
+            // The longest time is none.
+            let own = row.ttl_ms.filter(|own| *own != Millis::MAX);
+            Some((answer.spent_at + own.map_or(hubs, |own| own.min(hubs)), row.job, own.is_some()))
         })
+    }
+
+    /// The key that is bound to a job, and not spent.
+    pub fn bound_to(&self, job: JobSeq) -> Option<&Name> {
+        self.rows.iter().find(|row| row.job == job && row.answer.is_none()).map(|row| &row.name)
+    }
+
+    /// The job of a spent key is not final any more.
+    pub fn unspend(&mut self, name: &Name) {
+        self.rows.iter_mut().filter(|row| row.name == *name).for_each(|row| row.answer = None);
     }
 
     pub fn remove(&mut self, job: JobSeq) {

@@ -1,7 +1,7 @@
 //! Nodes in the model: a row each, in the order of their numbers.
 
 use sheratan_core::limits::{HEAP_HEADER_BYTES, Limits, NODE_BYTES, NODE_FORGET_MS, PROFILE_BYTES};
-use sheratan_core::{Heartbeat, Liveness, Millis, Name, NameSet, NodeIndex, Refusal, Timestamp, Zone};
+use sheratan_core::{Drain, Heartbeat, Liveness, Millis, Name, NameSet, NodeIndex, Refusal, Timestamp, Zone};
 
 /// One node.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct ModelNode {
     pub zone: Zone,
     /// What it can do.
     pub capabilities: NameSet,
-    /// The bytes that it is charged.
+    /// The bytes that it is charged for what it says.
     pub bytes: u64,
     /// When it was last heard of.
     pub last_seen_at: Timestamp,
@@ -22,6 +22,18 @@ pub struct ModelNode {
     pub liveness: Liveness,
     /// When it is checked next.
     pub next_check_at: Timestamp,
+    /// When it sent its latest heartbeat, if it sent one.
+    pub heartbeat_at: Option<Timestamp>,
+    /// The operator's order that takes it out of service, and until when its leases may be extended.
+    pub drain: Option<(Drain, Option<Timestamp>)>,
+}
+
+impl ModelNode {
+    /// The bytes that it is charged.
+    pub fn all_bytes(&self) -> u64 {
+        let reason = self.drain.as_ref().and_then(|(drain, _)| drain.reason.as_ref());
+        self.bytes + reason.map_or(0, |reason| HEAP_HEADER_BYTES + reason.len() as u64)
+    }
 }
 
 #[derive(Default, Debug)]
@@ -49,9 +61,11 @@ impl ModelNodes {
         bytes: Option<u64>,
         is_idle: impl Fn(NodeIndex) -> bool,
     ) -> Result<&mut ModelNode, Refusal> {
-        let known = self.get(name).map(|node| node.bytes);
+        let known = self.get(name);
+        let of_drain = known.map_or(0, |node| node.all_bytes() - node.bytes);
+        let (before, known) = (known.map(ModelNode::all_bytes), known.map(|node| node.bytes));
         let bytes = bytes.or(known).unwrap_or(bytes_of_name(name));
-        self.make_room(limits, name, known, bytes, is_idle)?;
+        self.make_room(limits, name, before, bytes + of_drain, is_idle)?;
         if known.is_none() {
             self.rows.push(ModelNode {
                 index: NodeIndex::new(self.next_index),
@@ -62,6 +76,8 @@ impl ModelNodes {
                 last_seen_at: now,
                 liveness: Liveness::Online,
                 next_check_at: now + limits.node_ttl_ms,
+                heartbeat_at: None,
+                drain: None,
             });
             self.next_index += 1;
         }
@@ -83,7 +99,9 @@ impl ModelNodes {
     ) -> Result<(), Refusal> {
         let (nodes, held) = (self.rows.len() as u64, self.bytes());
         let (nodes_max, bytes_max) = (limits.nodes_max, limits.nodes_bytes_max);
-        let may_go = |node: &&ModelNode| node.liveness == Liveness::Dead && is_idle(node.index) && node.name != *name;
+        let may_go = |node: &&ModelNode| {
+            node.liveness == Liveness::Dead && is_idle(node.index) && node.drain.is_none() && node.name != *name
+        };
         let mut idle: Vec<_> = self.rows.iter().filter(may_go).collect();
         idle.sort_by_key(|node| (node.last_seen_at, node.index));
         if bytes > known.unwrap_or(0) && bytes > bytes_max {
@@ -91,7 +109,7 @@ impl ModelNodes {
         }
         let is_one_too_many = known.is_none() && nodes >= nodes_max;
         for count in 0..=idle.len() {
-            let freed: u64 = idle[..count].iter().map(|node| node.bytes).sum();
+            let freed: u64 = idle[..count].iter().map(|node| node.all_bytes()).sum();
             let is_number_right = !is_one_too_many || count > 0;
             let before = known.unwrap_or(0);
             let are_bytes_right = bytes <= before || held - before + bytes - freed <= bytes_max;
@@ -109,7 +127,26 @@ impl ModelNodes {
 
     /// The bytes that all nodes are charged.
     pub fn bytes(&self) -> u64 {
-        self.rows.iter().map(|node| node.bytes).sum()
+        self.rows.iter().map(ModelNode::all_bytes).sum()
+    }
+
+    pub fn get_mut(&mut self, name: &Name) -> Option<&mut ModelNode> {
+        self.rows.iter_mut().find(|node| node.name == *name)
+    }
+
+    pub fn of_index(&self, index: NodeIndex) -> Option<&ModelNode> {
+        self.rows.iter().find(|node| node.index == index)
+    }
+
+    /// An operator has a node forgotten.
+    pub fn remove(&mut self, name: &Name) {
+        self.rows.retain(|node| node.name != *name);
+    }
+
+    /// A node sent a heartbeat.
+    pub fn note_heartbeat(&mut self, now: Timestamp, index: NodeIndex) {
+        let heard = self.rows.iter_mut().filter(|node| node.index == index);
+        heard.for_each(|node| node.heartbeat_at = Some(now).filter(|at| *at != Timestamp::ZERO));
     }
 
     pub fn seen(&mut self, now: Timestamp, limits: &Limits, index: NodeIndex) {
@@ -136,16 +173,24 @@ impl ModelNodes {
     }
 
     /// Checks a node: it may become stale or dead, or be dropped, a week after a dead one without leases was seen.
-    pub fn update_liveness(&mut self, now: Timestamp, limits: &Limits, index: NodeIndex, is_idle: bool) {
+    /// Returns when a node that has died now sent its latest heartbeat.
+    pub fn update_liveness(
+        &mut self,
+        now: Timestamp,
+        limits: &Limits,
+        index: NodeIndex,
+        is_idle: bool,
+    ) -> Option<Timestamp> {
         let at = self.rows.iter().position(|node| node.index == index).expect("a node that is checked is known");
         let node = &mut self.rows[at];
         let dead_at = node.last_seen_at + limits.node_dead_ms.max(limits.node_ttl_ms);
         let forget_at = dead_at + NODE_FORGET_MS;
         let is_long_dead = now >= forget_at;
-        if node.liveness == Liveness::Dead && is_idle && is_long_dead {
+        if node.liveness == Liveness::Dead && is_idle && is_long_dead && node.drain.is_none() {
             self.rows.remove(at);
-            return;
+            return None;
         }
+        let was_dead = node.liveness == Liveness::Dead;
         node.liveness = liveness_at(now, limits, node.last_seen_at);
         node.next_check_at = match node.liveness {
             Liveness::Online => node.last_seen_at + limits.node_ttl_ms,
@@ -153,6 +198,7 @@ impl ModelNodes {
             Liveness::Dead if now < forget_at => forget_at,
             Liveness::Dead => now + NODE_FORGET_MS,
         };
+        node.heartbeat_at.filter(|_| node.liveness == Liveness::Dead && !was_dead)
     }
 }
 

@@ -148,6 +148,7 @@ impl World {
     /// Walks through the whole state. O(n).
     pub fn check(&mut self) -> Result<(), Violation> {
         self.advance(self.hub.now())?;
+        self.sightings.state(&self.hub);
         check_jobs(&self.hub)?;
         check_rows(&self.hub, &self.model)?;
         self.ledger.check(&self.hub)?;
@@ -155,7 +156,7 @@ impl World {
             return Ok(());
         }
         for (id, parked) in &self.parked {
-            if self.model.has_job_for(&parked.pull) && self.model.has_room_for(&parked.pull.node) {
+            if self.model.has_job_for(&parked.pull) && self.model.room_for(&parked.pull.node) > 0 {
                 let text = format!("long poll {} waits although there is a job for {:?}", id.0, parked.pull);
                 return Err(Violation::Wake(text));
             }
@@ -202,7 +203,7 @@ impl World {
         let journaled_at = now.max(self.hub.now());
         let mut bytes = Vec::new();
         Envelope::encode(self.hub.rules(), Caller::HUB, command, &mut bytes);
-        let expected = self.model.apply(now, command);
+        let expected = self.model.apply(now, command, self.hub.ids());
         let outcome = self.hub.apply(now, command.clone());
         if outcome != expected {
             let text = format!("{command:?} at {}: expected {expected:?}, got {outcome:?}", now.as_millis());
@@ -279,7 +280,8 @@ impl World {
 
     /// Parks a long poll as the shell does after a pull that found nothing.
     fn park(&mut self, id: WaiterId, pull: &Pull, is_patient: bool) -> Result<(), Violation> {
-        if self.parked.contains_key(&id) {
+        // A drained node's poll is answered.
+        if self.parked.contains_key(&id) || self.model.is_drained(&pull.node) {
             return Ok(());
         }
         let is_parked = self.hub.park(id, pull);
@@ -368,7 +370,7 @@ impl World {
         self.ledger = Ledger::default();
         for entry in self.log.commands() {
             let (now, command) = entry?;
-            self.model.apply(now, &command);
+            self.model.apply(now, &command, hub.ids());
             let outcome = hub.apply(now, command.clone());
             hub.settle(&mut effects);
             effects.drain(..).try_for_each(|effect| self.ledger.effect(&effect))?;

@@ -67,7 +67,7 @@ fn a_record_that_was_acknowledged_and_lost_shows_at_the_crash() {
 #[test]
 fn a_command_that_was_not_journaled_shows_at_the_crash() {
     let mut world = world();
-    world.model.apply(at(2_000), &submit());
+    world.model.apply(at(2_000), &submit(), world.hub.ids());
     world.hub.apply(at(2_000), submit());
     world.hub.settle(&mut Vec::new());
     assert_eq!(kind_of(world.step(&Step::Crash { kept: 0, from: Source::Log })), "replay");

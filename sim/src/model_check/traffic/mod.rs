@@ -3,14 +3,16 @@
 //! It reads of the hub what clients can know (their leases and jobs) and its next deadline, because a state machine
 //! with timers goes wrong at, just before and just after a deadline.
 
+mod operator;
+
 use crate::draw::{Draw, Stream};
 use crate::model_check::profile::{self, Act, Pace, Profile};
 use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_PER_ZONE_MAX, LEASE_DURATION_MAX, NODE_FORGET_MS};
 use sheratan_core::{
-    Calendar, Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, LeaseRef, Limits, Millis, Name,
-    NameSet, NodeIndex, OnDuplicate, OnFailed, Payload, Priority, Pull, ResultMark, RulesVersion, Salt, Setting,
-    Submit, Timestamp, Utc, WaiterId, Zone,
+    Calendar, Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, JobView, LeaseRef, Limits,
+    Millis, Name, NameSet, NodeIndex, OnDuplicate, OnFailed, Payload, Priority, Pull, Release, ResultMark,
+    RulesVersion, Salt, Setting, Submit, Timestamp, Utc, WaiterId, Zone,
 };
 use sheratan_history::{SnapshotOf, Source, Step};
 use std::collections::VecDeque;
@@ -51,16 +53,17 @@ pub struct Traffic {
     ahead: VecDeque<Step>,
 }
 
-/// The newest rules that the model knows.
-const MODELLED: RulesVersion = RulesVersion::new(2);
-
 impl Traffic {
     /// The traffic of a seed's run, which is planned to be that long.
     pub fn new(seed: u64, steps_planned: u64) -> Self {
         let profile = Profile::of(seed);
         let start = Step::Apply(BEGIN, Command::Set(Setting::all(&profile.limits)));
-        // Some runs begin under the first rules.
-        let rules = if seed.is_multiple_of(4) { RulesVersion::FIRST } else { MODELLED };
+        // Some runs begin under earlier rules.
+        let rules = match seed % 8 {
+            0 => RulesVersion::FIRST,
+            4 => RulesVersion::new(2),
+            _ => RulesVersion::NEWEST,
+        };
         let adopt = Step::Apply(BEGIN, Command::AdoptRules(rules));
         let (floods_left, vigils_left) = (profile.floods, profile.vigils);
         Traffic {
@@ -143,7 +146,18 @@ impl Traffic {
                 self.clock = at + duration;
                 Command::Slept(duration)
             }
-            Act::Other => Command::AdoptRules(RulesVersion::new(self.draw.below(u64::from(MODELLED.get()) + 1) as u16)),
+            Act::Other => {
+                let newest = RulesVersion::NEWEST.get();
+                Command::AdoptRules(RulesVersion::new(self.draw.below(u64::from(newest) + 1) as u16))
+            }
+            Act::Cancel => Command::Cancel(self.job(hub)),
+            Act::Release => Command::Release(self.release(hub)),
+            Act::SetKind => Command::SetKind(Box::new(self.set_kind(hub))),
+            // Hubs adopt the newest rules when they start, before any operator's command.
+            Act::Letter if hub.rules() == RulesVersion::NEWEST => self.letter(hub),
+            Act::Letter => Command::Tick,
+            Act::Drain => self.drain(),
+            Act::Orphan => self.orphan(hub),
             Act::Advance => return Step::Advance(at),
             Act::Park => {
                 let id = WaiterId(self.next_waiter);
@@ -272,7 +286,7 @@ impl Traffic {
         let idempotency = self.draw.chance(self.profile.keyed_permille).then(|| Idempotency {
             key: name("key", self.draw.below(self.profile.keys)),
             payload_hash: [variant as u8; 32],
-            on_duplicate: *self.draw.pick(&[OnDuplicate::SameResult, OnDuplicate::LatestWins]),
+            on_duplicate: *self.draw.pick(&[OnDuplicate::SameResult, OnDuplicate::LatestWins, OnDuplicate::LatestWins]),
             on_failed: *self.draw.pick(&[OnFailed::SameResult, OnFailed::NewJob]),
             ttl_ms: self.sometimes(200, 5_000),
         });
@@ -284,20 +298,20 @@ impl Traffic {
             _ => Utc::ZERO,
         };
         Submit {
-            kind: name("kind", self.draw.below(self.profile.kinds)),
+            kind: self.kind(),
             params,
-            priority: Some(*self.draw.pick(&[Priority::Critical, Priority::High, Priority::Normal, Priority::Low])),
+            priority: self.draw.chance(900).then(|| self.priority()),
             zone: self.zone(),
             requires: self.capabilities(200),
             delay_ms: self.sometimes(200, 5_000).unwrap_or(Millis::ZERO),
             run_at: if self.is_extreme() { Utc::NEVER } else { run_at },
-            ttl_ms: self.sometimes(250, 20_000),
+            ttl_ms: self.sometimes(350, 20_000),
             attempts_max: self.sometimes(400, 4).map(|attempts| u32::try_from(attempts.get()).unwrap_or(u32::MAX)),
             retry_budget_ms: self.sometimes(200, 20_000),
             lease_duration_ms: self.sometimes(300, 4_000),
             idempotency,
             client: (variant > 0).then(|| name("client", variant)),
-            max_run_ms: None,
+            max_run_ms: self.sometimes(100, 6_000),
         }
     }
 
@@ -334,7 +348,9 @@ impl Traffic {
         }
         let node = if self.draw.chance(100) { self.node() } else { node };
         let lease_duration_ms = self.sometimes(500, 8_000);
-        Extend { node, leases, lease_duration_ms, progress: None, note: None }
+        let progress = self.draw.chance(200).then(|| self.draw.below(101) as u8);
+        let note = self.draw.chance(100).then(|| name("note", self.draw.below(30)));
+        Extend { node, leases, lease_duration_ms, progress, note }
     }
 
     fn complete(&mut self, hub: &Hub) -> Complete {
@@ -361,7 +377,7 @@ impl Traffic {
             ok,
             result: self.payload(variant),
             error: if ok { None } else { self.error() },
-            is_retryable: self.draw.chance(850),
+            is_retryable: self.draw.chance(800),
             mark: match self.draw.below(6) {
                 mark @ 0..=2 => ResultMark::Content(mark),
                 3 => ResultMark::Id(self.draw.below(3)),
@@ -371,7 +387,7 @@ impl Traffic {
                 let origin = [Origin::Worker, Origin::Signed, Origin::Hub][self.draw.below(3) as usize];
                 Box::new(ResultIntegrity { origin, sha256: [self.draw.below(4) as u8; 32] })
             }),
-            retry_after_ms: None,
+            retry_after_ms: if ok { None } else { self.sometimes(250, 60_000) },
         };
         self.results.push_back(complete.clone());
         if self.results.len() > MEMORY_MAX {
@@ -380,10 +396,28 @@ impl Traffic {
         complete
     }
 
+    /// A job: most often one that was leased, else any.
+    fn job(&mut self, hub: &Hub) -> JobSeq {
+        match self.draw.below(10) {
+            0 => JobSeq::new(self.draw.below(hub.queue().next_seq().get() + 2)),
+            _ => self.lease(hub).1.job,
+        }
+    }
+
+    fn release(&mut self, hub: &Hub) -> Release {
+        let Extend { node, leases, .. } = self.extend(hub);
+        Release { node, leases }
+    }
+
+    fn kind(&mut self) -> Name {
+        name("kind", self.draw.below(self.profile.kinds))
+    }
+
     /// A lease and its holder: most often a current one, else an earlier one, sometimes one that was never granted.
     fn lease(&mut self, hub: &Hub) -> (Name, LeaseRef) {
         let is_held = |lease: &LeaseRef| {
-            hub.queue().get(lease.job).is_some_and(|job| job.lease() == *lease && job.leased_to().is_some())
+            let counts = |job: &JobView| job.leased_to().is_some() || job.is_held();
+            hub.queue().get(lease.job).is_some_and(|job| job.lease() == *lease && counts(&job))
         };
         if self.draw.chance(700) {
             let held: Vec<_> = self.leases.iter().filter(|(_, lease)| is_held(lease)).collect();
@@ -402,6 +436,10 @@ impl Traffic {
             _ => {}
         }
         (node, lease)
+    }
+
+    fn priority(&mut self) -> Priority {
+        *self.draw.pick(&[Priority::Critical, Priority::High, Priority::Normal, Priority::Low])
     }
 
     fn node(&mut self) -> Name {
