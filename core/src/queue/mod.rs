@@ -573,7 +573,7 @@ impl Queue {
         job.stage = Stage::Scheduled { due_at: not_before };
         if not_before > cx.now {
             cx.timers.set(not_before, Timer::JobDue(seq));
-        } else {
+        } else if !self.waits_for_run(seq) {
             self.enqueue_scheduled(cx, seq);
         }
     }
