@@ -71,6 +71,10 @@ pub(crate) fn holds_revoked_leases(rules: RulesVersion) -> bool {
     real::holds_revoked_leases(rules) && !is_active(Mutant::RevokedLeaseFreed)
 }
 
+pub(crate) fn bounds_revocations(rules: RulesVersion) -> bool {
+    real::bounds_revocations(rules) && !is_active(Mutant::RevocationsUnbounded)
+}
+
 pub(crate) fn returns_leases_of_dead(rules: RulesVersion) -> bool {
     real::returns_leases_of_dead(rules) && !is_active(Mutant::DeadNodeKeepsLeases)
 }

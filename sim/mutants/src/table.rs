@@ -81,6 +81,7 @@ mutants! {
     Core LossCharged: "loss-charged", "a lost lease is charged as an attempt";
     Core LossesOffByOne: "losses-off-by-one", "a job may be lost once more than the limit";
     Core RevokedLeaseFreed: "revoked-lease-freed", "the lease of a superseded job counts no more although its node is still at work";
+    Core RevocationsUnbounded: "revocations-unbounded", "newer jobs of a key take leases from older ones without end";
     Core DeadNodeKeepsLeases: "dead-node-keeps-leases", "a node that died keeps its leases to their ends";
     Core NewLeaseLostWithNode: "new-lease-lost-with-node", "a lease that a node got after its last heartbeat is lost with it";
     Core LetterKeptAsFinal: "letter-kept-as-final", "a dead letter is kept for as long as any final job";
