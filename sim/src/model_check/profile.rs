@@ -226,6 +226,9 @@ pub fn limits(draw: &mut Draw) -> Limits {
         dead_full_refuses,
         orphans_max: one(usual.orphans_max, 4),
         orphans_bytes_max: one(usual.orphans_bytes_max, 1_500),
+        // The model has no turns and no ageing.
+        fair_by: 0,
+        priority_age_ms: Millis::ZERO,
     }
 }
 

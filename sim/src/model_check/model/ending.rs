@@ -90,6 +90,11 @@ impl Model {
 
     /// Schedules the next attempt after one that did not succeed, or ends the job.
     pub(super) fn retry_or_finish(&mut self, seq: JobSeq, failure: Failure) -> CompletedStatus {
+        if self.jobs.iter().any(|job| job.after == Some(seq)) {
+            // A newer job of its key waits for it: it is not retried.
+            self.finish(seq, FinalStatus::Superseded, failure.sent, None);
+            return CompletedStatus::Final(FinalStatus::Superseded);
+        }
         let job = self.job(seq);
         let toll = *job.tolls.last().expect("an attempt has just ended");
         let rules = self.kinds.rules(&job.asked.kind);
@@ -205,8 +210,15 @@ impl Model {
         job.ended_under_lease = !job.is_waiting();
         let Sent { result, error, integrity } = sent;
         job.state = State::Final { status, at, result, error, integrity, number };
-        (job.withheld_from, job.is_released, job.reason) = (None, false, reason);
+        (job.withheld_from, job.is_released, job.reason, job.after) = (None, false, reason, None);
         self.ended_now.push((seq, status, None));
+        if let Some(newer) = self.jobs.iter_mut().find(|job| job.after == Some(seq)) {
+            newer.after = None;
+            newer.revocations = if status == FinalStatus::Completed { 0 } else { newer.revocations };
+            if newer.state == (State::Scheduled { due_at: Timestamp::NEVER }) {
+                newer.state = State::Scheduled { due_at: at };
+            }
+        }
     }
 
     fn next_number(&mut self) -> u64 {

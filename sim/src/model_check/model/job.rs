@@ -62,6 +62,10 @@ pub struct ModelJob {
     pub report: Option<(Option<u8>, Option<Name>)>,
     /// The key that it had, of a dead letter.
     pub dead_key: Option<Name>,
+    /// How many leases in a row newer jobs of its key took from older ones.
+    pub revocations: u32,
+    /// The older job of its key whose run it waits for.
+    pub after: Option<JobSeq>,
     /// Whether it got a credit of the retry budget, and becomes ready at this instant.
     pub is_released: bool,
 }
@@ -122,6 +126,8 @@ impl ModelJob {
             held: None,
             report: None,
             dead_key: None,
+            revocations: 0,
+            after: None,
             is_released: false,
         }
     }

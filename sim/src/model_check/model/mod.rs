@@ -3,7 +3,8 @@
 //! Everything is a `Vec` and every question a loop over it: no lanes, timers, counts or indexes that could be out of
 //! step. It gives the same [`Outcome`]s as the hub, so a run compares them one by one, and the rows and accounts of
 //! both once in a while. One thing it shares with the hub on purpose, computed again here from its description: the
-//! keyed hash that spreads retries. It has no account of names that jobs share: no run comes near that limit.
+//! keyed hash that spreads retries. It has no account of names that jobs share: no run comes near that limit. Nor has it
+//! turns or ageing (`fair_by`, `priority_age_ms`), which are off in its runs.
 
 mod budget;
 mod ending;
@@ -224,6 +225,8 @@ impl Model {
                 let id = ids.job_id(adopt.job);
                 self.adopt_orphan(adopt, id.as_str()).map_or_else(Outcome::Refused, Outcome::Completed)
             }
+            // No jobs take turns in the runs of the model check.
+            Command::SetWeights(_) => Outcome::Done,
             Command::DiscardOrphan(orphan) => match self.orphans.get(*orphan) {
                 None => Outcome::Refused(Refusal::UnknownOrphan),
                 Some(_) => {
@@ -456,6 +459,11 @@ impl Model {
 
     fn become_ready(&mut self, seq: JobSeq) {
         let since = self.now;
+        let job = self.job_mut(seq);
+        if job.after.is_some() {
+            (job.state, job.is_released) = (State::Scheduled { due_at: Timestamp::NEVER }, false);
+            return;
+        }
         let withheld_from = self.withheld_from(self.job(seq));
         let job = self.job_mut(seq);
         job.withheld_from = withheld_from;

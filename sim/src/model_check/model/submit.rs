@@ -3,7 +3,7 @@
 use super::Model;
 use super::ending::Sent;
 use super::job::{self, ModelJob};
-use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX, RUN_BYTES};
+use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX, REVOCATIONS_MAX, RUN_BYTES};
 use sheratan_core::{
     AttemptEnd, ClassKey, FinalStatus, Idempotency, JobSeq, LeftOut, Millis, Name, OnDuplicate, OnFailed,
     OnLettersFull, Refusal, Revocation, State, Submit, Submitted, Timestamp, Utc,
@@ -21,11 +21,20 @@ impl Model {
                 Known::Replaces(job) => replaces = Some(job),
             }
         }
+        // After some leases in a row that were taken away the older job's run goes on, and the newer one waits for it.
+        let waits_for = supersedes.filter(|old| self.must_finish(*old));
+        let supersedes = supersedes.filter(|_| waits_for.is_none());
         self.check_room(submit, supersedes)?;
-        let mut place = None;
+        let (mut place, mut revocations, mut after) = (None, 0, waits_for);
+        if let Some(old) = waits_for {
+            let job = self.job_mut(old);
+            job.is_keyed = false;
+            revocations = job.revocations;
+        }
         if let Some(old) = supersedes {
             let job = self.job_mut(old);
             job.is_keyed = false;
+            (revocations, after) = (job.revocations + u32::from(!job.is_waiting()), job.after);
             if job.is_waiting() {
                 place = Some(job.place.unwrap_or(job.seq));
             } else if self.has_degradation() {
@@ -38,7 +47,12 @@ impl Model {
         let seq = self.next_seq;
         self.next_seq = JobSeq::new(seq.get() + 1);
         let rules = self.kinds.rules(&submit.kind);
-        self.jobs.push(ModelJob::new(seq, (self.now, self.calendar_now()), &self.limits, &rules, submit, place));
+        let mut job = ModelJob::new(seq, (self.now, self.calendar_now()), &self.limits, &rules, submit, place);
+        (job.revocations, job.after) = (revocations.min(REVOCATIONS_MAX.into()), after);
+        if after.is_some() && matches!(job.state, State::Queued { .. }) {
+            job.state = State::Scheduled { due_at: Timestamp::NEVER };
+        }
+        self.jobs.push(job);
         if self.has_degradation() {
             self.earn_credit(&submit.kind);
         }
@@ -46,6 +60,12 @@ impl Model {
             self.keys.bind(self.now, &self.limits, idempotency, seq);
         }
         Ok(Submitted::Accepted { job: seq, supersedes, replaces })
+    }
+
+    fn must_finish(&self, old: JobSeq) -> bool {
+        let job = self.job(old);
+        let is_leased = matches!(job.state, State::Leased { .. });
+        self.has_degradation() && is_leased && job.revocations >= REVOCATIONS_MAX.into()
     }
 
     fn recognise(&self, idempotency: &Idempotency) -> Result<Known, Refusal> {
