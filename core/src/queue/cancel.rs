@@ -39,9 +39,10 @@ impl Queue {
         let before = job.charge();
         // The key belongs to the newer job: the end of this one must not spend it.
         job.set_key(None);
-        let (rank, revocations) = (job.is_waiting().then(|| job.rank()), job.standing.revocations());
-        let taken =
-            Taken { rank, revocations: revocations + u8::from(rank.is_none()), after: self.successors.older(seq) };
+        let rank = job.is_waiting().then(|| job.rank());
+        let is_counted = rules::bounds_revocations(cx.rules) && rank.is_none();
+        let revocations = job.standing.revocations() + u8::from(is_counted);
+        let taken = Taken { rank, revocations, after: self.successors.older(seq) };
         if job.is_waiting() {
             self.stop_waiting(cx, seq);
         } else if rules::holds_revoked_leases(cx.rules) {
