@@ -1045,9 +1045,9 @@ impl Hub {
                     self.telemetry.count_leased(self.now, waited);
                 }
             }
-            Event::AttemptEnded { lease, node, ran, is_reaped } => {
+            Event::AttemptEnded { lease, node, ran, is_reaped, toll } => {
                 if self.is_serving {
-                    self.telemetry.count_attempt_ended(self.now, ran);
+                    self.telemetry.count_attempt_ended(self.now, ran, toll);
                 }
                 if is_reaped {
                     let node = self.registry.get(node).expect("a node with a lease is known").name().clone();
@@ -1101,8 +1101,8 @@ impl Hub {
                     LetterLeft::Aged => self.audit(Audit::DeadLetterEvicted { job, kind, is_aged: true }),
                     LetterLeft::Completed => self.audit(Audit::DeadLetterCompleted { job, kind }),
                     LetterLeft::ByAct { is_requeued } => {
-                        if self.is_serving && is_requeued {
-                            self.telemetry.count_requeued(self.now);
+                        if self.is_serving {
+                            self.telemetry.count_left_by_act(self.now, is_requeued);
                         }
                     }
                 }

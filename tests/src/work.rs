@@ -68,7 +68,7 @@ impl Hub {
         let body = self.data().ask("GET", "/metrics", &[("Accept", "text/plain")]).body;
         let text = String::from_utf8_lossy(&body).into_owned();
         let is_of_name = |line: &&str| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])) && line.contains(labels)
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{', ','])) && line.contains(labels)
         };
         text.lines().filter(is_of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }

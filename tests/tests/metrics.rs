@@ -1,6 +1,8 @@
 //! The metrics of both planes, as scripts, Prometheus and operators read them.
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+// One object has all keys of the data plane.
+#![recursion_limit = "256"]
 
 use serde_json::{Value, json};
 use sheratan_tests::client::{failure, result};
@@ -66,6 +68,7 @@ fn busy_hub() -> Hub {
     let hub = Hub::start_with(&backoff);
     let (mut data, mut control) = (hub.data(), hub.control());
     control.post("/mesh/heartbeat", &json!({"node_id": "n"})).ok();
+    data.put("/mesh/kinds/r", &json!({"max_inflight": 5}), None).ok();
     let keyed = json!({"kind": "a", "params": {"n": 1}, "idempotency_key": "k"});
     assert_eq!(submit(&mut data, &keyed), 200);
     assert_eq!(submit(&mut data, &keyed), 200);
@@ -98,9 +101,9 @@ fn busy_hub() -> Hub {
 fn the_json_has_the_keys_of_the_contract_and_counts_what_happened() {
     let hub = busy_hub();
     let control = json!({
-        "ok": true, "plane": "control", "nodes_online": 1, "nodes_stale": 0, "nodes_dead": 0,
+        "ok": true, "plane": "control", "nodes_online": 1, "nodes_stale": 0, "nodes_dead": 0, "nodes_drained": 0,
         "auth_fail_rate_1m": 3, "auth_failure": {"invalid_1m": 1, "missing_1m": 2},
-        "auth_success_active_1m": 11, "port_mismatch_rate_1m": 2,
+        "auth_success_active_1m": 12, "port_mismatch_rate_1m": 2,
         "node_counts": {"GREEN": 1, "YELLOW": 0, "RED": 0, "STALE": 0, "DEAD": 0},
         "security": {"auth_fail_1m": 3, "port_mismatch_1m": 2},
     });
@@ -115,6 +118,9 @@ fn the_json_has_the_keys_of_the_contract_and_counts_what_happened() {
         "backpressure_active": false, "queue_drop_1m": 0, "drops_1m": 0, "inflight_saturated_1m": 0,
         "submitted_1m": 2, "completed_1m": 1, "failed_1m": 0,
         "retry_scheduled_1m": 1, "retry_rate_1m": 0.5, "reaped_leases_1m": 0,
+        "lost_leases_1m": 0, "returned_leases_1m": 0, "retries_postponed": 0, "cancelled_1m": 0,
+        "dlq_size": 0, "dlq_bytes": 0, "dlq_added_1m": 0, "dlq_requeued_1m": 0, "dlq_discarded_1m": 0, "dlq_evicted_1m": 0,
+        "orphans": 0, "orphaned_1m": 0,
         "idempotent_hits_1m": 2, "idempotent_in_progress_1m": 1, "idempotent_completed_1m": 1,
         "idempotent_collisions_1m": 1, "idempotency_store_size": 1,
         "integrity_fail_1m": 1, "integrity_missing_1m": 1, "integrity_verified_1m": 2,
@@ -128,6 +134,74 @@ fn the_json_has_the_keys_of_the_contract_and_counts_what_happened() {
         ["queue_bytes", "ts"].iter().for_each(|key| _ = short.as_object_mut().unwrap().remove(*key));
         short
     });
+}
+
+#[test]
+fn what_is_held_back_is_counted() {
+    let hub = Hub::set(&[
+        ("DLQ_MAX_ITEMS", "2"),
+        ("RETRY_BUDGET_PERCENT", "0"),
+        ("RETRY_BUDGET_MIN_PER_SEC", "1"),
+        ("RETRY_BACKOFF_BASE_MS", "1"),
+        ("RETRY_BACKOFF_CAP_MS", "1"),
+    ]);
+    let (mut data, mut control) = (hub.data(), hub.control());
+    let metric = |name: &str, labels: &str| hub.metric(&format!("sheratan_hub_{name}"), labels);
+    // Four letters of two: two are evicted, one is requeued, one is discarded.
+    let dead: Vec<_> = (0..4).map(|_| hub.dead(json!({"kind": "k"}), "broken")).collect();
+    assert_eq!([metric("dead_letters", ""), metric("dead_letters_max", "")], [2.0, 2.0]);
+    assert_eq!(metric("dead_letters_bytes", ""), metric("account_bytes", "dead"));
+    assert!(metric("dead_letters_bytes", "") > 500.0);
+    data.post(&format!("/mesh/dlq/{}/requeue", dead[2]), &json!({})).ok();
+    data.delete(&format!("/mesh/dlq/{}", dead[3])).ok();
+    // Another is discarded by an act, one is completed after all.
+    hub.complete(&hub.lease("n", "k"), "n").ok();
+    hub.dead(json!({"kind": "k"}), "broken");
+    data.post("/mesh/dlq/discard", &json!({"all": true})).ok();
+    until("the act has ended", || metric("dead_letter_acts", "") == 0.0 && metric("dead_letters", "") == 0.0);
+    let late = hub.dead(json!({"kind": "k"}), "broken");
+    let mut done = result(&json!({"job_id": late}), "n", &json!(1));
+    done.as_object_mut().unwrap().remove("lease_id");
+    data.post("/mesh/submit_result", &done).ok();
+    let left = ["evicted", "requeued", "discarded", "completed"].map(|how| metric("dead_letters_left_total", how));
+    assert_eq!((left, metric("dead_letters_added_total", "")), ([2.0, 1.0, 2.0, 1.0], 6.0));
+
+    // Leases: one is lost, one is given back, one is held by a job that was cancelled.
+    let lost = hub.leased("n", json!({"kind": "lost", "lease_sec": 1}));
+    let named = |job: &Value| json!({"node_id": "n", "leases": [job["lease_id"]]});
+    let released = hub.leased("n", json!({"kind": "released"}));
+    data.post("/mesh/release_lease", &named(&released)).ok();
+    let cancelled = hub.leased("n", json!({"kind": "cancelled"}));
+    data.post(&format!("/mesh/jobs/{}/cancel", cancelled["job_id"].as_str().unwrap()), &json!({})).ok();
+    assert_eq!([metric("leases_held", ""), metric("jobs_cancelled_total", "")], [1.0, 1.0]);
+    until("the lease is lost", || hub.status(lost["job_id"].as_str().unwrap()) != "leased");
+    assert_eq!([metric("leases_lost_total", ""), metric("leases_returned_total", "")], [1.0, 1.0]);
+
+    // An orphan, a drained node, retries beyond the budget, and kinds with rules.
+    data.post("/mesh/submit_result", &result(&json!({"job_id": "x"}), "n", &json!(1)));
+    assert_eq!([metric("orphans", ""), metric("results_orphaned_total", "")], [1.0, 1.0]);
+    assert_eq!(metric("orphans_bytes", ""), metric("account_bytes", "orphans"));
+    control.post("/mesh/heartbeat", &json!({"node_id": "d"})).ok();
+    control.post("/api/nodes/d/drain", &json!({})).ok();
+    let nodes_drained = || metrics_json(hub.control)["nodes_drained"].clone();
+    assert_eq!(nodes_drained(), 1);
+    control.post("/api/nodes/d/drain", &json!({})).ok();
+    control.post("/api/nodes/d/resume", &json!({})).ok();
+    assert_eq!(nodes_drained(), 0);
+    let requests = vec![json!({"kind": "r"}); 30];
+    data.post("/mesh/submit_requests", &json!({"requests": requests})).ok();
+    let jobs = hub.pull("n", json!({"max": 100, "kinds": ["r"]}));
+    jobs["jobs"].as_array().unwrap().iter().for_each(|job| _ = hub.fail(job, "n", "no", json!({})).ok());
+    until("some are postponed", || metric("retries_postponed", "") > 0.0);
+    assert!(metric("retry_budget_credits", "") <= 10.0);
+    data.put("/mesh/kinds/full", &json!({"max_inflight": 1}), None).ok();
+    data.put("/mesh/kinds/closed", &json!({"paused": true}), None).ok();
+    hub.leased("n", json!({"kind": "full"}));
+    assert_eq!([metric("kind_leases", "full"), metric("kind_leases_max", "full")], [1.0, 1.0]);
+    let gates = [("full", "gate=\"full\""), ("closed", "gate=\"paused\"")];
+    for (kind, gate) in gates {
+        assert_eq!(hub.metric(&format!("sheratan_hub_kind_gate{{kind=\"{kind}\""), gate), 1.0, "{kind}");
+    }
 }
 
 #[test]
@@ -487,7 +561,8 @@ fn a_prometheus_scrapes_a_hub_shows_its_jobs_and_alerts_when_it_is_gone() {
     until("it has the jobs", || value("sheratan_hub_jobs_submitted_total{kind=\"k\"}") == Some(3.0));
     assert_eq!(value("sheratan_hub_queue_jobs{state=\"queued\"}"), Some(3.0));
 
-    // Each panel shows something while there is something to show.
+    // Each panel shows something while there is something to show: a kind with a rule is one.
+    data.put("/mesh/kinds/w", &json!({"max_inflight": 1000}), None).ok();
     let dashboard: Value = serde_json::from_str(&script("grafana-dashboard.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array()).flatten();
     let mut expressions: Vec<_> = panels.map(|target| target["expr"].as_str().unwrap()).collect();

@@ -53,7 +53,8 @@ pub enum RuleError {
 
 impl Rule {
     /// The default rules: more than 20 failed authentications in a minute from other machines, and more than 20
-    /// requests for a path of the other plane; and each stored result that no longer matches its checksum.
+    /// requests for a path of the other plane; each stored result that no longer matches its checksum; more than 20
+    /// dead letters of a kind in ten minutes; and what is bad only if it lasts, which is one event each.
     pub fn built_in() -> Vec<Rule> {
         let rule = |name: &str, event: &str| Rule {
             name: name.into(),
@@ -65,7 +66,26 @@ impl Rule {
             cooldown: Millis::from_secs(300),
         };
         let corrupt = Rule { threshold: 0, ..rule("result_corrupt", "RESULT_CORRUPT") };
-        vec![rule("auth_failure_burst", "AUTH_FAILURE"), rule("port_mismatch_burst", "PORT_MISMATCH"), corrupt]
+        let of_kind = Some("kind".to_owned());
+        let letters = Rule {
+            window: Millis::from_secs(600),
+            cooldown: Millis::from_secs(900),
+            group_by: of_kind.clone(),
+            ..rule("dead_letters_growing", "DLQ_ENQUEUE")
+        };
+        // These events are repeated every ten minutes while what they report lasts.
+        let lasting = |name, event| Rule { threshold: 0, cooldown: Millis::from_secs(900), ..rule(name, event) };
+        let failing = Rule { group_by: of_kind, ..lasting("kind_only_fails", "KIND_ONLY_FAILS") };
+        vec![
+            rule("auth_failure_burst", "AUTH_FAILURE"),
+            rule("port_mismatch_burst", "PORT_MISMATCH"),
+            corrupt,
+            letters,
+            lasting("dead_letters_nearly_full", "DLQ_NEARLY_FULL"),
+            lasting("backpressure_lasts", "BACKPRESSURE_LASTS"),
+            lasting("no_progress", "NO_PROGRESS"),
+            failing,
+        ]
     }
 
     /// The networks that a rule for this event ignores by default: for failed authentications the hub's own machine,
@@ -160,7 +180,8 @@ mod tests {
 
     #[test]
     fn this_machine_is_ignored_by_default_for_failed_authentications_only() {
-        let [auth, port, _] = Rule::built_in().try_into().expect("there are three");
+        let mut rules = Rule::built_in().into_iter();
+        let (auth, port) = (rules.next().expect("the first"), rules.next().expect("the second"));
         for (address, is_ignored) in [
             ("127.0.0.1", true),
             ("127.9.9.9", true),

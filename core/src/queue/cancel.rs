@@ -82,7 +82,7 @@ impl Queue {
         run.outcome.is_held = true;
         self.leases.held += 1;
         let ran = cx.now.since(lease.started_at);
-        cx.events.push(Event::AttemptEnded { lease: job.lease(), node: lease.node, ran, is_reaped: false });
+        cx.events.push(Event::AttemptEnded { lease: job.lease(), node: lease.node, ran, is_reaped: false, toll });
     }
 
     /// The node of a held lease learnt that it is lost; returns the node.

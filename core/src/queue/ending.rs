@@ -333,9 +333,10 @@ impl Queue {
     /// Ends the running attempt of a leased job, and its lease; returns the node.
     pub(super) fn end_lease(&mut self, cx: &mut Context, seq: JobSeq, end: AttemptEnd, is_reaped: bool) -> NodeIndex {
         let job = self.table.get_mut(seq).expect("a leased job is held");
-        let lease = job.end_attempt(end.clone(), end.toll(cx.rules));
+        let toll = end.toll(cx.rules);
+        let lease = job.end_attempt(end, toll);
         let ran = cx.now.since(lease.started_at);
-        cx.events.push(Event::AttemptEnded { lease: job.lease(), node: lease.node, ran, is_reaped });
+        cx.events.push(Event::AttemptEnded { lease: job.lease(), node: lease.node, ran, is_reaped, toll });
         self.free_lease(cx, seq, &lease, is_reaped);
         lease.node
     }

@@ -4,6 +4,7 @@ use crate::dedup::KeyPlace;
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::outcome::FinalStatus;
 use crate::queue::kind::KindIndex;
+use crate::queue::lease::Toll;
 use crate::time::Millis;
 
 /// One thing that happened to a job.
@@ -24,6 +25,7 @@ pub(crate) enum Event {
         ran: Millis,
         /// Whether the lease expired.
         is_reaped: bool,
+        toll: Toll,
     },
     /// A lease counts no more. It may be later than its attempt's end, if it was held.
     LeaseFreed {

@@ -18,6 +18,11 @@ impl Queue {
         self.budget.count()
     }
 
+    /// Credits that the floor has saved for retries, of all kinds.
+    pub fn retry_credits(&self, limits: &Limits, now: Timestamp) -> u64 {
+        self.budget.credits(limits, now)
+    }
+
     /// Retries of a kind that wait for a credit.
     pub fn postponed_of(&self, kind: &str) -> u64 {
         self.kinds.find(kind).map_or(0, |kind| self.budget.count_of(kind))

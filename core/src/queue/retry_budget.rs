@@ -166,6 +166,11 @@ impl RetryBudget {
         self.floor = Floor { level: self.floor.level_at(limits, now), at: now };
     }
 
+    /// Whole credits that the floor has.
+    pub fn credits(&self, limits: &Limits, now: Timestamp) -> u64 {
+        self.floor.level_at(limits, now) / CREDIT_UNITS
+    }
+
     /// Retries that wait for a credit.
     pub fn count(&self) -> u64 {
         self.count

@@ -30,6 +30,8 @@ use std::ops::Bound;
 #[derive(Default, Debug)]
 pub struct Registry {
     nodes: BTreeMap<NodeIndex, Node>,
+    /// How many of them are drained.
+    drained: u64,
     /// A tree, so that no choice of names makes it slow.
     indexes: BTreeMap<Name, NodeIndex>,
     /// Dead nodes without leases by last-seen time: the next one to be evicted is first.
@@ -100,6 +102,11 @@ impl Registry {
         node.is_some_and(|node| self.online.has_other(class, node))
     }
 
+    /// How many nodes are drained.
+    pub fn drained_count(&self) -> u64 {
+        self.drained
+    }
+
     /// The node, if it is online and the heartbeat repeats its last one: then only its last-seen time changes, and the
     /// shell may put several such heartbeats into one [`Command::NodesSeen`](crate::Command::NodesSeen).
     pub fn repeats(&self, heartbeat: &Heartbeat) -> Option<NodeIndex> {
@@ -148,6 +155,8 @@ impl Registry {
     pub(crate) fn set_drain(&mut self, ledger: &mut Ledger, index: NodeIndex, drain: Option<Drained>) {
         let node = self.nodes.get_mut(&index).expect("the caller found it");
         let before = node.bytes();
+        self.drained -= u64::from(node.drain().is_some());
+        self.drained += u64::from(drain.is_some());
         node.set_drain(drain);
         ledger.transfer((Account::Nodes, before), (Account::Nodes, node.bytes()));
         self.update_idle(index);
@@ -334,6 +343,7 @@ impl Registry {
     /// Removes a node whose timer has fired or is cancelled.
     fn remove(&mut self, cx: &mut NodeContext, index: NodeIndex) {
         let node = self.nodes.remove(&index).expect("a node that is forgotten was known");
+        self.drained -= u64::from(node.drain().is_some());
         self.idle.remove(&(node.last_seen_at(), index));
         self.indexes.remove(node.name());
         self.online.remove(&node);
@@ -347,6 +357,7 @@ impl Registry {
         self.online.add(&node);
         self.counts[node.liveness() as usize][node.health() as usize] += 1;
         self.indexes.insert(node.name().clone(), node.index());
+        self.drained += u64::from(node.drain().is_some());
         self.nodes.insert(node.index(), node);
     }
 

@@ -12,6 +12,7 @@ pub mod window;
 use crate::effect::Audit;
 use crate::name::Name;
 use crate::outcome::{DropReason, FinalStatus};
+use crate::queue::lease::Toll;
 use crate::time::{Millis, Timestamp};
 use kinds::{Kinds, RowRef};
 use std::net::IpAddr;
@@ -93,6 +94,10 @@ pub enum Counter {
     RetryExhausted,
     /// Leases that ended without a result.
     LeaseReaped,
+    /// Leases that are counted as losses: they expired, or their nodes died.
+    LeaseLost,
+    /// Leases that were given back and are not charged: released, drained, or never delivered.
+    LeaseReturned,
     /// Submits that repeated one whose job is not final.
     IdempotentInProgress,
     /// Submits that repeated one whose job is final.
@@ -123,15 +128,19 @@ pub enum Counter {
     DeadLetterAdded,
     /// Dead letters that were requeued, one by one or by an act on many.
     DeadLetterRequeued,
+    /// Dead letters that were discarded, one by one or by an act on many.
+    DeadLetterDiscarded,
     /// Dead letters that went for others, or for their age.
     DeadLetterEvicted,
+    /// Dead letters for which a result came.
+    DeadLetterCompleted,
     /// Jobs that were cancelled.
     Cancelled,
     /// Results of unknown jobs.
     ResultOrphaned,
 }
 
-const COUNTERS: usize = 33 + DropReason::ALL.len();
+const COUNTERS: usize = 37 + DropReason::ALL.len();
 
 /// All counts.
 #[derive(Clone, Debug)]
@@ -211,9 +220,14 @@ impl Telemetry {
     }
 
     /// Counts an attempt that ended, for whatever reason.
-    pub(crate) fn count_attempt_ended(&mut self, at: Timestamp, ran: Millis) {
+    pub(crate) fn count_attempt_ended(&mut self, at: Timestamp, ran: Millis, toll: Toll) {
         self.run.record(at, ran.get());
         self.count(at, Counter::AttemptEnded);
+        match toll {
+            Toll::Charge => {}
+            Toll::Loss => self.count(at, Counter::LeaseLost),
+            Toll::Return => self.count(at, Counter::LeaseReturned),
+        }
     }
 
     /// Counts a job that became final. `row_ref` caches the kind's row.
@@ -234,9 +248,9 @@ impl Telemetry {
         }
     }
 
-    /// Counts a dead letter that an act requeued.
-    pub(crate) fn count_requeued(&mut self, at: Timestamp) {
-        self.count(at, Counter::DeadLetterRequeued);
+    /// Counts a dead letter that an act requeued or discarded.
+    pub(crate) fn count_left_by_act(&mut self, at: Timestamp, is_requeued: bool) {
+        self.count(at, if is_requeued { Counter::DeadLetterRequeued } else { Counter::DeadLetterDiscarded });
     }
 
     /// The count since the start.
@@ -265,7 +279,7 @@ impl Telemetry {
     }
 
     /// When the latest lease was given, as far as it was seen.
-    pub(crate) fn leased_at(&self) -> Timestamp {
+    pub fn leased_at(&self) -> Timestamp {
         self.leased_at
     }
 
@@ -310,18 +324,18 @@ impl Telemetry {
             Audit::IdempotencyKeyCollision { .. } => Counter::IdempotentCollision,
             Audit::DeadLetterAdded { .. } => Counter::DeadLetterAdded,
             Audit::DeadLetterRequeued { .. } => Counter::DeadLetterRequeued,
+            Audit::DeadLetterDiscarded { .. } => Counter::DeadLetterDiscarded,
             Audit::DeadLetterEvicted { .. } => Counter::DeadLetterEvicted,
+            Audit::DeadLetterCompleted { .. } => Counter::DeadLetterCompleted,
             Audit::JobCancelled { .. } => Counter::Cancelled,
             Audit::ResultOrphaned { .. } => Counter::ResultOrphaned,
             // Counted when they are refused, by `count_dropped`.
             Audit::BackpressureDrop { .. }
             | Audit::ResultUnleased { .. }
-            | Audit::DeadLetterDiscarded { .. }
             | Audit::ActBegan { .. }
             | Audit::ActEnded { .. }
             | Audit::OrphanAdopted { .. }
             | Audit::OrphanDiscarded { .. }
-            | Audit::DeadLetterCompleted { .. }
             | Audit::KindChanged { .. }
             | Audit::WeightsChanged { .. }
             | Audit::KindResumed { .. }
@@ -389,7 +403,11 @@ impl Counter {
             Counter::DeadLetterEvicted => 30,
             Counter::Cancelled => 31,
             Counter::ResultOrphaned => 32,
-            Counter::Dropped(reason) => 33 + reason as usize,
+            Counter::LeaseLost => 33,
+            Counter::LeaseReturned => 34,
+            Counter::DeadLetterDiscarded => 35,
+            Counter::DeadLetterCompleted => 36,
+            Counter::Dropped(reason) => 37 + reason as usize,
         }
     }
 }

@@ -31,6 +31,7 @@
 //! | `health`, `metrics` | whether the hub runs and accepts jobs, what it counts |
 //! | `long_polls` | requests that wait for a job to run, or for a job's end |
 //! | `overload` | what was refused because the shell holds too much |
+//! | `troubles` | what is bad only if it lasts, reported as events |
 //! | `stalls` | what does not answer the hub's writes, and what is refused meanwhile |
 //! | `uncommitted` | commands that were applied and are not durable yet |
 //! | `recovering` | replies while the hub recovers |
@@ -74,6 +75,7 @@ mod settings;
 mod spelling;
 mod stalls;
 mod traffic;
+mod troubles;
 mod uncommitted;
 mod weights;
 
@@ -159,6 +161,7 @@ pub struct Service {
     unsent_leases: Vec<LeaseRef>,
     is_draining: bool,
     overloads: Overloads,
+    troubles: troubles::Troubles,
     /// Whether the request that is answered may wait.
     may_wait: bool,
     /// Refusals and deferrals so far: each is told to wait another time.
@@ -183,6 +186,7 @@ impl Service {
             unsent_leases: Vec::new(),
             is_draining: false,
             overloads: Overloads::default(),
+            troubles: troubles::Troubles::default(),
             may_wait: true,
             refusals: 0,
             hub,
@@ -313,6 +317,7 @@ impl Service {
             self.quiet_nodes.postpone(now);
         }
         self.end_rotation(now);
+        self.look_for_troubles(now);
         self.end_due_polls(now);
         self.send_to_streams(now);
     }
@@ -321,7 +326,7 @@ impl Service {
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let next = self.hub.next_deadline().into_iter().chain(self.long_polls.next_end());
         let next = next.chain(self.quiet_nodes.next_timeout()).chain(self.notifications.next_timeout());
-        next.chain(self.rotation_ends_at()).chain(self.overloads.due_at()).min()
+        next.chain(self.rotation_ends_at()).chain(self.overloads.due_at()).chain(self.troubles_due_at()).min()
     }
 
     /// Delivers the hub's effects since the last call: answers woken long polls and records audit events.

@@ -14,4 +14,5 @@ mod results;
 mod scene;
 mod sockets;
 mod strangers;
+mod troubles;
 mod unsent;

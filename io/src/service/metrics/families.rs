@@ -1,88 +1,31 @@
 //! Families: the metrics as Prometheus names them, `sheratan_hub_*` in base units.
 
-use super::family::{Family, Series, Value};
-use super::kinds;
+use super::family::{Families, Family, Series, Value};
+use super::{held_back, kinds};
 use crate::service::{Plane, Service};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::kinds::{KindCounts, OTHER};
-use sheratan_core::telemetry::timing::Timing;
 use sheratan_core::{Account, DropReason, FinalStatus, Liveness, Timestamp};
 use std::collections::BTreeMap;
-
-/// Families under construction.
-struct Families(Vec<Family>);
-
-impl Families {
-    fn add(
-        &mut self,
-        kind: MetricType,
-        name: &'static str,
-        unit: Option<Unit>,
-        help: &'static str,
-        series: Vec<Series>,
-    ) {
-        // A family without series is left out.
-        if !series.is_empty() {
-            self.0.push(Family { name, help, unit, kind, series });
-        }
-    }
-
-    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
-        self.add(MetricType::Counter, name, None, help, vec![Series::one(value)]);
-    }
-
-    /// A counter with one series for each value of a label.
-    fn counters<const N: usize>(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        label: &'static str,
-        values: [(&'static str, u64); N],
-    ) {
-        self.add(MetricType::Counter, name, None, help, values.map(|value| Series::labelled(label, value)).into());
-    }
-
-    fn gauge(&mut self, name: &'static str, help: &'static str, value: u64) {
-        self.add(MetricType::Gauge, name, None, help, vec![Series::one(value)]);
-    }
-
-    fn gauges<const N: usize>(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        label: &'static str,
-        values: [(&'static str, u64); N],
-    ) {
-        self.add(MetricType::Gauge, name, None, help, values.map(|value| Series::labelled(label, value)).into());
-    }
-
-    fn bytes(&mut self, name: &'static str, help: &'static str, value: u64) {
-        self.add(MetricType::Gauge, name, Some(Unit::Bytes), help, vec![Series::one(value)]);
-    }
-
-    fn timing(&mut self, name: &'static str, help: &'static str, timing: &Timing) {
-        let series = Series { labels: Vec::new(), value: Value::Totals(timing.totals()) };
-        self.add(MetricType::Histogram, name, Some(Unit::Seconds), help, vec![series]);
-    }
-}
 
 impl Service {
     /// The metrics of a plane.
     pub(super) fn families(&self, now: Timestamp, plane: Plane) -> Vec<Family> {
-        let mut families = Families(Vec::new());
+        let mut families = Families::default();
         self.common(&mut families, now, plane);
         match plane {
             Plane::Control => self.control(&mut families),
             Plane::Data => {
                 self.waiting(&mut families, now);
                 self.lifecycle(&mut families);
+                held_back::add(&mut families, self, now);
                 self.journal(&mut families);
                 self.trace(&mut families);
             }
         }
-        families.0
+        families.into_vec()
     }
 
     /// The metrics of both planes.
@@ -125,6 +68,8 @@ impl Service {
         let nodes = [("online", Liveness::Online), ("stale", Liveness::Stale), ("dead", Liveness::Dead)];
         let nodes = nodes.map(|(word, liveness)| (word, registry.count(liveness)));
         out.gauges("nodes", "Nodes by liveness", "status", nodes);
+        let help = "Nodes that an operator drained, whatever their liveness";
+        out.gauge("nodes_drained", help, registry.drained_count());
         let failures = [("missing_token", Counter::AuthFailureMissing), ("bad_token", Counter::AuthFailureBad)];
         let failures = failures.map(|(word, counter)| (word, telemetry.total(counter)));
         out.counters("auth_failures", "Requests of both planes that failed to authenticate", "reason", failures);
@@ -205,6 +150,11 @@ impl Service {
         out.add(MetricType::Gauge, "kind_jobs", None, help, kinds::held_jobs(self));
         out.counter("leases_given", "Leases given", total(Counter::Leased));
         out.counter("leases_reaped", "Leases that ended without a result", total(Counter::LeaseReaped));
+        let help = "Leases that were lost: they expired, or their nodes died";
+        out.counter("leases_lost", help, total(Counter::LeaseLost));
+        let help = "Leases that came back and are not charged: released, drained, or never delivered";
+        out.counter("leases_returned", help, total(Counter::LeaseReturned));
+        out.counter("jobs_cancelled", "Jobs that were cancelled", total(Counter::Cancelled));
         out.counter(
             "attempts_ended",
             "Attempts that ended, by a result, a failure or a timeout",

@@ -11,7 +11,7 @@ pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
     let (registry, telemetry) = (service.hub.registry(), service.hub.telemetry());
     let minute = |counter| telemetry.last_minute(now, counter);
     out.number("nodes_online", registry.count(Liveness::Online)).number("nodes_stale", registry.count(Liveness::Stale));
-    out.number("nodes_dead", registry.count(Liveness::Dead));
+    out.number("nodes_dead", registry.count(Liveness::Dead)).number("nodes_drained", registry.drained_count());
     let (missing, bad) = (minute(Counter::AuthFailureMissing), minute(Counter::AuthFailureBad));
     out.number("auth_fail_rate_1m", missing + bad);
     out.object("auth_failure", |out| _ = out.number("invalid_1m", bad).number("missing_1m", missing));
@@ -47,6 +47,16 @@ pub fn data(out: &mut Object, service: &Service, now: Timestamp) {
     let (retried, ended) = (minute(Counter::RetryScheduled), minute(Counter::AttemptEnded));
     out.number("retry_scheduled_1m", retried).raw("retry_rate_1m", ratio(retried, ended).as_bytes());
     out.number("reaped_leases_1m", minute(Counter::LeaseReaped));
+    out.number("lost_leases_1m", minute(Counter::LeaseLost))
+        .number("returned_leases_1m", minute(Counter::LeaseReturned));
+    out.number("retries_postponed", service.hub.queue().postponed_count());
+    out.number("cancelled_1m", minute(Counter::Cancelled));
+    out.number("dlq_size", counts.dead).number("dlq_bytes", service.hub.ledger().get(Account::Dead));
+    out.number("dlq_added_1m", minute(Counter::DeadLetterAdded));
+    out.number("dlq_requeued_1m", minute(Counter::DeadLetterRequeued));
+    out.number("dlq_discarded_1m", minute(Counter::DeadLetterDiscarded));
+    out.number("dlq_evicted_1m", minute(Counter::DeadLetterEvicted));
+    out.number("orphans", service.hub.orphans().len() as u64).number("orphaned_1m", minute(Counter::ResultOrphaned));
     let (in_progress, completed) = (minute(Counter::IdempotentInProgress), minute(Counter::IdempotentCompleted));
     out.number("idempotent_hits_1m", in_progress + completed).number("idempotent_in_progress_1m", in_progress);
     out.number("idempotent_completed_1m", completed);

@@ -8,6 +8,7 @@ mod accept;
 mod exposition;
 mod families;
 mod family;
+mod held_back;
 mod json;
 mod kinds;
 mod shell_counts;
@@ -69,9 +70,6 @@ impl Service {
 
     /// Whether the queue is full: at one of its limits, or it refused something just now.
     fn is_backpressure_active(&self, now: Timestamp) -> bool {
-        let (counts, limits) = (self.hub.counts(), self.hub.limits());
-        counts.waiting() >= limits.queue_depth_max
-            || self.hub.ledger().unfinished() >= limits.queue_bytes_max
-            || self.hub.telemetry().has_just_dropped(now)
+        self.is_queue_full() || self.hub.telemetry().has_just_dropped(now)
     }
 }
