@@ -12,8 +12,8 @@ pub(crate) fn may_leave(seq: u64, durable: u64) -> bool {
     real::may_leave(seq, durable) || is_active(Mutant::ReplyNotHeld)
 }
 
-pub(crate) fn acknowledges_earlier(is_read: bool, shows_jobs: bool) -> bool {
-    real::acknowledges_earlier(is_read, shows_jobs && !is_active(Mutant::HeldReadShown))
+pub(crate) fn acknowledges_earlier(is_read: bool, shows_state: bool) -> bool {
+    real::acknowledges_earlier(is_read, shows_state && !is_active(Mutant::HeldReadShown))
 }
 
 pub(crate) fn applied_after_failure() -> Applied {

@@ -67,7 +67,7 @@ impl Service {
         request: &Request,
         route: Route,
     ) -> Result<Answer, Problem> {
-        if route.leaves_events() && !self.stalls.admits_commands() {
+        if route.leaves_events(request.method()) && !self.stalls.admits_commands() {
             return Err(Problem::audit_full());
         }
         match route {

@@ -44,11 +44,6 @@ impl<'a> Route<'a> {
             Route::One(_) => "GET, HEAD, PUT",
         }
     }
-
-    /// Whether a request for it may do something that the audit log has an event for.
-    pub const fn leaves_events(&self) -> bool {
-        matches!(self, Route::One(_))
-    }
 }
 
 impl Service {
@@ -60,23 +55,24 @@ impl Service {
         route: Route,
     ) -> Result<Answer, Problem> {
         match route {
-            Route::List => self.list_kinds(request).map(Answer::Reply),
-            Route::One(encoded) => {
-                let text = query::decode_segment(encoded);
-                let text = text.ok_or_else(|| Problem::bad_request("the path is not well encoded"))?;
-                let kind = body::name("kind", &text)?;
-                match request.method() {
-                    Method::Put => self.set_kind(now, caller, request, kind),
-                    _ => Ok(Answer::Reply(self.kind_reply(&kind))),
-                }
+            Route::One(kind) if *request.method() == Method::Put => {
+                self.set_kind(now, caller, request, parse_kind(kind)?)
             }
+            Route::One(_) | Route::List => Ok(self.show_of(now, caller, request)),
+        }
+    }
+
+    pub(super) fn read_kinds(&self, route: Route, query: Option<&str>) -> Result<Reply, Problem> {
+        match route {
+            Route::List => self.list_kinds(query),
+            Route::One(kind) => Ok(self.kind_reply(&parse_kind(kind)?)),
         }
     }
 
     /// A page of the kinds that have rules or jobs, in the order of their names; the cursor is the next one's name.
     /// O(kinds).
-    fn list_kinds(&self, request: &Request) -> Result<Reply, Problem> {
-        let query = Query::parse(request.query(), &["limit", "cursor"])?;
+    fn list_kinds(&self, query: Option<&str>) -> Result<Reply, Problem> {
+        let query = Query::parse(query, &["limit", "cursor"])?;
         let limit = query.number("limit", 1..=PAGE_KINDS_MAX)?.unwrap_or(PAGE_KINDS_MAX) as usize;
         let from = query.name("cursor")?;
         let queue = self.hub.queue();
@@ -129,6 +125,12 @@ impl Service {
             outcome => Err(self.problem_of(now, outcome)),
         }
     }
+}
+
+/// The kind that a path names.
+fn parse_kind(encoded: &str) -> Result<Name, Problem> {
+    let text = query::decode_segment(encoded);
+    body::name("kind", &text.ok_or_else(|| Problem::bad_request("the path is not well encoded"))?)
 }
 
 fn read_version(tag: &[u8]) -> Result<u64, Problem> {

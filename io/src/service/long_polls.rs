@@ -65,6 +65,8 @@ pub enum Read {
     Page(Option<String>),
     /// Results of a client.
     Results(ResultsRead),
+    /// Any other read, by its path and query.
+    Of { path: String, query: Option<String> },
 }
 
 /// What a client asks for of its results.

@@ -205,7 +205,8 @@ impl Service {
         if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
             self.traffic.answered(caller.plane, lookup.name(), reply.status());
         }
-        if caller.plane == Plane::Data && matches!(answer, Answer::Reply(_)) {
+        let shows_state = matches!(lookup, Lookup::Found(route) if route.shows_state());
+        if (caller.plane == Plane::Data || shows_state) && matches!(answer, Answer::Reply(_)) {
             self.record_time(now);
         }
         answer
@@ -226,14 +227,9 @@ impl Service {
         }
     }
 
-    /// Whether a reply to the path shows jobs, whose shown state must be durable.
-    pub fn shows_jobs(plane: Plane, path: &str) -> bool {
-        match route::find(plane, path) {
-            Lookup::Found(Route::Jobs(route)) => route.is_read(),
-            Lookup::Found(Route::Results(route)) => route.is_read(),
-            Lookup::Found(Route::Letters(route)) => route.is_read(),
-            _ => false,
-        }
+    /// Whether a reply to a read of the path shows state, which must be durable.
+    pub fn shows_state(plane: Plane, path: &str) -> bool {
+        matches!(route::find(plane, path), Lookup::Found(route) if route.shows_state())
     }
 
     /// Records the latency of a request that was not parked, from its arrival until its reply may be sent.

@@ -4,7 +4,7 @@ use super::body::{self, Fields};
 use super::problem::Problem;
 use super::query::Query;
 use super::{Answer, Caller, Service, path, reply};
-use crate::http::{Method, Request};
+use crate::http::{Method, Reply, Request};
 use crate::object::{Object, object};
 use sheratan_core::{AdoptOrphan, Command, Hub, Orphan, Outcome, Timestamp};
 
@@ -50,11 +50,6 @@ impl<'a> Route<'a> {
             Route::Adopt(_) => "POST",
         }
     }
-
-    /// Whether a request for it may do something that the audit log has an event for.
-    pub const fn leaves_events(&self) -> bool {
-        !matches!(self, Route::List)
-    }
 }
 
 impl Service {
@@ -66,7 +61,6 @@ impl Service {
         route: Route,
     ) -> Result<Answer, Problem> {
         match route {
-            Route::List => self.list_orphans(request),
             Route::One(id) if *request.method() == Method::Delete => {
                 let orphan = parse_id(id)?;
                 match self.execute(now, self.asker(caller), Command::DiscardOrphan(orphan))? {
@@ -74,13 +68,21 @@ impl Service {
                     outcome => Err(self.problem_of(now, outcome)),
                 }
             }
+            Route::Adopt(id) => self.adopt_orphan(now, caller, request, id),
+            Route::List | Route::One(_) => Ok(self.show_of(now, caller, request)),
+        }
+    }
+
+    pub(super) fn read_orphans(&self, route: Route, query: Option<&str>) -> Result<Reply, Problem> {
+        match route {
+            Route::List => self.list_orphans(query),
             Route::One(id) => {
                 let orphan = self.hub.orphans().get(parse_id(id)?).ok_or_else(Problem::unknown_orphan)?;
-                Ok(Answer::Reply(reply::ok(|out| {
+                Ok(reply::ok(|out| {
                     out.flag("ok", true).object("orphan", |out| write_orphan(out, &self.hub, orphan, true));
-                })))
+                }))
             }
-            Route::Adopt(id) => self.adopt_orphan(now, caller, request, id),
+            Route::Adopt(_) => unreachable!("it is no read"),
         }
     }
 
@@ -106,14 +108,14 @@ impl Service {
         }
     }
 
-    fn list_orphans(&self, request: &Request) -> Result<Answer, Problem> {
-        let query = Query::parse(request.query(), &["limit", "cursor"])?;
+    fn list_orphans(&self, query: Option<&str>) -> Result<Reply, Problem> {
+        let query = Query::parse(query, &["limit", "cursor"])?;
         let limit = query.number("limit", 1..=PAGE_ORPHANS_MAX)?.unwrap_or(100) as usize;
         let from = query.number("cursor", 0..=u64::MAX)?.unwrap_or(0);
         let mut orphans = self.hub.orphans().iter_from(from);
         let page: Vec<_> = orphans.by_ref().take(limit).collect();
         let next = orphans.next().map(|orphan| orphan.id);
-        Ok(Answer::Reply(reply::ok(|out| {
+        Ok(reply::ok(|out| {
             out.flag("ok", true).array("orphans", page, |out, orphan| {
                 object(out, |out| write_orphan(out, &self.hub, orphan, false));
             });
@@ -122,7 +124,7 @@ impl Service {
                 Some(next) => out.plain("next_cursor", next),
                 None => out.raw("next_cursor", b"null"),
             };
-        })))
+        }))
     }
 }
 

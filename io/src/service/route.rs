@@ -7,6 +7,7 @@
 use super::path;
 use super::plane::Plane;
 use super::{health, jobs, kinds, leases, letters, metrics, nodes, notifications, orphans, results, weights};
+use crate::http::Method;
 
 /// A route of a resource. Each resource's module defines its paths, their methods and their labels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +54,7 @@ pub enum Lookup<'a> {
 pub enum Load {
     /// They bring work.
     Submit,
-    /// They finish work, or keep it alive: results, extensions, releases, heartbeats.
+    /// They finish work, or keep it alive: results, extensions, releases, cancels, heartbeats.
     Finish,
     /// They do neither.
     Other,
@@ -106,7 +107,8 @@ impl Route<'_> {
     /// What a request for it does to the hub's load.
     pub const fn load(&self) -> Load {
         match self {
-            Route::Jobs(route) if !route.is_read() => Load::Submit,
+            Route::Jobs(jobs::Route::SubmitOne | jobs::Route::SubmitMany) => Load::Submit,
+            Route::Jobs(jobs::Route::Cancel(_)) => Load::Finish,
             Route::Results(route) if !route.is_read() => Load::Finish,
             Route::Leases(leases::Route::Extend | leases::Route::Release) => Load::Finish,
             Route::Nodes(route) if !route.is_read() => Load::Finish,
@@ -114,18 +116,25 @@ impl Route<'_> {
         }
     }
 
+    /// Whether a read of it shows state, which must be durable.
+    pub const fn shows_state(&self) -> bool {
+        match self {
+            Route::Jobs(route) => route.is_read(),
+            Route::Results(route) => route.is_read(),
+            Route::Nodes(route) => matches!(route, nodes::Route::One(_)),
+            Route::Kinds(_) | Route::Letters(_) | Route::Orphans(_) | Route::Weights(_) => true,
+            // What the hub is like now, durable or not.
+            Route::Health(_) | Route::Metrics | Route::Notifications(_) | Route::Leases(_) | Route::Unserved => false,
+        }
+    }
+
     /// Whether a request for it may do something that the audit log has an event for.
-    pub const fn leaves_events(&self) -> bool {
+    pub const fn leaves_events(&self, method: &Method) -> bool {
+        let is_read = matches!(method, Method::Get | Method::Head) && self.shows_state();
         match self {
             Route::Health(_) | Route::Metrics | Route::Notifications(_) | Route::Unserved => false,
-            Route::Nodes(route) => !route.is_read(),
-            Route::Jobs(route) => !route.is_read(),
-            Route::Results(route) => !route.is_read(),
-            Route::Leases(_) => true,
-            Route::Kinds(route) => route.leaves_events(),
-            Route::Letters(route) => route.leaves_events(),
-            Route::Orphans(route) => route.leaves_events(),
-            Route::Weights(_) => true,
+            Route::Nodes(nodes::Route::Registry) => false,
+            _ => !is_read,
         }
     }
 

@@ -204,7 +204,7 @@ impl Uncommitted {
         rules::must_record_time(ended_at, self.recorded_at)
     }
 
-    /// Why lists of jobs, and the fact that a job is unknown, may not be shown: the journal cannot be written, and some
+    /// Why lists, and the fact that a job is unknown, may not be shown: the journal cannot be written, and some
     /// commands are not durable.
     pub fn hidden_because(&self, ended_at: Timestamp) -> Option<&str> {
         let is_time_ahead = ended_at > self.recorded_at;

@@ -35,14 +35,15 @@ impl Service {
         caller: &Caller,
         request: &Request,
     ) -> Result<Answer, Problem> {
-        if *request.method() == Method::Put {
-            let weights = read(request.body())?;
-            self.execute(now, self.asker(caller), Command::SetWeights(weights))?;
+        if *request.method() != Method::Put {
+            return Ok(self.show_of(now, caller, request));
         }
+        let weights = read(request.body())?;
+        self.execute(now, self.asker(caller), Command::SetWeights(weights))?;
         Ok(Answer::Reply(self.weights_reply()))
     }
 
-    fn weights_reply(&self) -> Reply {
+    pub(super) fn weights_reply(&self) -> Reply {
         let by = match self.hub.limits().fair_by {
             1 => "client",
             2 => "kind",

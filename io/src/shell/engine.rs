@@ -485,8 +485,8 @@ impl<W: Wire> Engine<W> {
                 Answer::Reply(reply) if rules::may_leave(seq, *durable) || *is_journal_down => reply,
                 Answer::Reply(reply) => {
                     let is_read = matches!(request.method(), Method::Get | Method::Head);
-                    let shows_jobs = is_read && Service::shows_jobs(socket.plane, request.path());
-                    let is_acknowledgement = seq > before || rules::acknowledges_earlier(is_read, shows_jobs);
+                    let shows_state = is_read && Service::shows_state(socket.plane, request.path());
+                    let is_acknowledgement = seq > before || rules::acknowledges_earlier(is_read, shows_state);
                     held.hold(*now, seq, origin, reply, is_acknowledgement, Some(came_at));
                     if is_last {
                         socket.http.begin_drain(*awake);

@@ -10,9 +10,9 @@ pub(crate) fn may_leave(seq: u64, durable: u64) -> bool {
 }
 
 /// Whether a reply without a record of its own acknowledges earlier records that are not durable yet: its request may
-/// repeat one that changed the state, or it shows jobs, whose changes a crash may undo.
-pub(crate) fn acknowledges_earlier(is_read: bool, shows_jobs: bool) -> bool {
-    !is_read || shows_jobs
+/// repeat one that changed the state, or it shows state whose changes a crash may undo.
+pub(crate) fn acknowledges_earlier(is_read: bool, shows_state: bool) -> bool {
+    !is_read || shows_state
 }
 
 /// Whether what a held reply acknowledges was done, when the journal did not take it in time.

@@ -3,6 +3,7 @@
 use crate::engine::Stage;
 use crate::scene;
 use sheratan_core::Millis;
+use sheratan_io::service::Plane;
 
 const SUBMIT: (&str, &str, &str) = ("POST", "/mesh/submit_request", r#"{"kind":"k"}"#);
 
@@ -89,4 +90,41 @@ fn a_read_of_a_job_that_is_not_durable_waits_as_long_as_its_submit() {
     assert_eq!(reader.statuses(), [0; 0]);
     stage.commit();
     assert_eq!((client.statuses(), reader.statuses()), (vec![200], vec![200]));
+}
+
+/// Its reply was made before the journal failed, and shows what a crash may undo.
+#[test]
+fn a_held_read_of_what_is_not_durable_is_not_sent_because_the_journal_fails() {
+    let reads = [
+        (Plane::Data, "/mesh/jobs"),
+        (Plane::Data, "/mesh/kinds"),
+        (Plane::Data, "/mesh/kinds/k"),
+        (Plane::Data, "/mesh/weights"),
+        (Plane::Data, "/mesh/orphans"),
+        (Plane::Data, "/mesh/dlq"),
+        (Plane::Data, "/mesh/dlq/acts"),
+        (Plane::Data, "/mesh/results/n"),
+        (Plane::Control, "/api/nodes/n"),
+    ];
+    let mut stage = Stage::new(scene::settings());
+    let nodes = stage.connect_from(Plane::Control, scene::LOCAL);
+    stage.send(&nodes, "POST", "/mesh/heartbeat", r#"{"node_id":"n"}"#);
+    stage.commit();
+    stage.send(&nodes, "POST", "/api/nodes/n/drain", "");
+    let clients = reads.map(|(plane, path)| {
+        let client = stage.connect_from(plane, scene::LOCAL);
+        stage.send(&client, "GET", path, "");
+        (path, client)
+    });
+    stage.fail();
+    for (path, client) in &clients {
+        assert_eq!(client.received(), "", "{path} is held");
+    }
+    let late = stage.connect_from(Plane::Control, scene::LOCAL);
+    stage.send(&late, "GET", "/api/nodes/n", "");
+    assert_eq!(late.statuses(), [503], "it does not show that the node is drained");
+    stage.commit();
+    for (path, client) in &clients {
+        assert_eq!(client.statuses(), [200], "{path}");
+    }
 }

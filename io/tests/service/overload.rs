@@ -259,6 +259,32 @@ fn submits_and_long_polls_hold_four_fifths_of_the_connections_and_the_rest_is_fo
     assert_eq!(sum, 2);
 }
 
+/// An operator who frees the hub of work must get in when those who submit have taken their share.
+#[test]
+fn what_operators_do_is_not_counted_with_the_submits() {
+    let mut stage = Stage::new(scene::settings());
+    stage.engine.set_connections_max(5);
+    let clients: Vec<_> = (0..4).map(|_| stage.connect()).collect();
+    let replies = clients.iter().map(|client| refuse(&mut stage, client, SUBMIT, JOB)).collect::<Vec<_>>();
+    let body: Value = serde_json::from_str(replies[0].split("\r\n\r\n").nth(1).expect("a body")).expect("JSON");
+    let of_job = |end: &str| format!("/mesh/jobs/{}{end}", body["job_id"].as_str().expect("an id"));
+    let operator = stage.connect();
+    for (method, path, body) in [
+        ("POST", of_job("/cancel"), ""),
+        ("GET", of_job(""), ""),
+        ("GET", of_job("/explain"), ""),
+        ("GET", "/mesh/jobs".to_owned(), ""),
+        ("PUT", "/mesh/kinds/k".to_owned(), r#"{"paused":true}"#),
+        ("PUT", "/mesh/weights".to_owned(), r#"{"weights":{}}"#),
+        ("POST", "/mesh/dlq/discard".to_owned(), r#"{"all":true}"#),
+    ] {
+        stage.send(&operator, method, &path, body);
+        stage.commit();
+        let reply = operator.received();
+        assert!(reply.starts_with("HTTP/1.1 200"), "{method} {path}: {reply}");
+    }
+}
+
 #[test]
 fn a_submit_is_refused_where_the_last_fifth_of_the_bytes_begins_and_a_result_is_not() {
     let mut stage = Stage::new(scene::settings());

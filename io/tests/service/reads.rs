@@ -2,6 +2,7 @@
 
 use crate::scene::{self, NOW, ask, ask_at};
 use sheratan_core::{JobSeq, Millis, Timestamp};
+use sheratan_io::audit::Room;
 use sheratan_io::service::Service;
 
 fn get(service: &mut Service, path: &str) -> (u16, String) {
@@ -38,6 +39,94 @@ fn a_job_is_shown_while_the_journal_fails_only_if_all_its_changes_are_durable() 
         assert_eq!(ask(&mut service, "GET", path, ""), None, "{path} waits");
     }
     assert_eq!(get(&mut service, "/mesh/jobs/job_1").0, 404, "what is no id of this hub stays none");
+}
+
+/// A hub whose disk is full, and which has changed each thing that operators read since its last durable record. The
+/// paths are those of all reads of the data plane that show more than one job.
+fn operated() -> (Service, Vec<String>) {
+    let mut service = scene::service(scene::settings());
+    let mut done = |method: &str, path: &str, body: &str| {
+        let (status, text) = ask(&mut service, method, path, body).expect("it is answered at once");
+        assert_eq!(status, 200, "{path}: {text}");
+    };
+    done("POST", "/mesh/submit_request", r#"{"kind":"k","max_attempts":1}"#);
+    done("POST", "/mesh/pull_requests", r#"{"node_id":"n"}"#);
+    service.set_durable(service.last_seq());
+    let job = service.hub().ids().job_id(JobSeq::new(1)).to_string();
+    let mut done = |method: &str, path: &str, body: &str| {
+        let (status, text) = ask(&mut service, method, path, body).expect("it is answered at once");
+        assert_eq!(status, 200, "{path}: {text}");
+    };
+    done("POST", "/mesh/submit_result", &format!(r#"{{"job_id":"{job}","ok":false,"error":"x","retryable":false}}"#));
+    done("POST", "/mesh/submit_result", r#"{"job_id":"job_of_another_hub","ok":true}"#);
+    done("PUT", "/mesh/kinds/k", r#"{"max_inflight":1}"#);
+    done("PUT", "/mesh/weights", r#"{"weights":{"k":2}}"#);
+    done("POST", "/mesh/dlq/requeue", r#"{"kind":"other"}"#);
+    service.journal_failed("the disk is full".into());
+    let paths = [
+        "/mesh/kinds",
+        "/mesh/kinds/k",
+        "/mesh/kinds/unknown",
+        "/mesh/weights",
+        "/mesh/orphans",
+        "/mesh/orphans/0",
+        "/mesh/dlq",
+        "/mesh/dlq/acts",
+        "/mesh/dlq/acts/0",
+        "/mesh/jobs",
+        "/mesh/results/n",
+    ];
+    let of_job = ["/mesh/dlq/JOB", "/mesh/jobs/JOB", "/mesh/jobs/JOB/explain"].map(|path| path.replace("JOB", &job));
+    (service, paths.map(str::to_owned).into_iter().chain(of_job).collect())
+}
+
+#[test]
+fn what_operators_read_waits_for_the_journal() {
+    let (mut service, paths) = operated();
+    for path in &paths {
+        for method in ["GET", "HEAD"] {
+            assert_eq!(ask(&mut service, method, path, ""), None, "{method} {path} waits");
+        }
+    }
+    service.set_durable(service.last_seq());
+    service.journal_recovered(NOW);
+    let expected: Vec<_> = (0..2 * paths.len()).map(|_| (200, true)).collect();
+    assert_eq!(late(&mut service), expected);
+}
+
+#[test]
+fn what_operators_read_is_shown_while_the_journal_fails_if_it_is_durable() {
+    let (mut service, paths) = operated();
+    service.set_durable(service.last_seq());
+    for path in &paths {
+        assert_eq!(get(&mut service, path).0, 200, "{path}");
+    }
+}
+
+/// They add nothing to it.
+#[test]
+fn reads_are_answered_while_the_audit_log_accepts_nothing() {
+    let (mut service, paths) = operated();
+    service.set_durable(service.last_seq());
+    service.set_audit_room(Room::None);
+    for path in &paths {
+        assert_eq!(get(&mut service, path).0, 200, "{path}");
+    }
+    let (status, text) = ask(&mut service, "PUT", "/mesh/kinds/k", r#"{"paused":true}"#).expect("it never waits");
+    assert!(status == 503 && text.contains("overloaded"), "{text}");
+}
+
+/// It would count letters that a crash may take back.
+#[test]
+fn a_dry_run_is_refused_while_the_journal_does_not_hold_what_it_counts() {
+    let (mut service, _) = operated();
+    for path in ["/mesh/dlq/requeue", "/mesh/dlq/discard"] {
+        let (status, text) = ask(&mut service, "POST", path, r#"{"all":true,"dry_run":true}"#).expect("it never waits");
+        assert!(status == 503 && text.contains(r#""applied":"no""#), "{path}: {text}");
+    }
+    service.set_durable(service.last_seq());
+    let (status, text) = ask(&mut service, "POST", "/mesh/dlq/requeue", r#"{"all":true,"dry_run":true}"#).unwrap();
+    assert!(status == 200 && text.contains(r#""matched":1"#), "{text}");
 }
 
 #[test]

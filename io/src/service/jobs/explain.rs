@@ -1,20 +1,18 @@
 //! Explaining a job: why it does not run now, in sentences and in members.
 
 use super::super::problem::Problem;
-use super::super::{Answer, Service, reply};
+use super::super::{Service, reply};
+use crate::http::Reply;
 use crate::object::{Object, object};
 use sheratan_core::explain::{Nodes, Reason};
 use sheratan_core::{Hub, Name};
 
 impl Service {
-    pub(super) fn explain_job(&mut self, id: &str) -> Result<Answer, Problem> {
+    pub(super) fn explain_job(&self, id: &str) -> Result<Reply, Problem> {
         let seq = self.parse_job(id)?;
         let job = self.hub.queue().get(seq).ok_or_else(Problem::unknown_job)?;
-        if let Some(reason) = self.uncommitted.job_hidden_because(self.hub.ended_at(), job) {
-            return Err(Problem::not_durable(reason));
-        }
         let explanation = self.hub.explain(seq).expect("the job is known");
-        Ok(Answer::Reply(reply::ok(|out| {
+        Ok(reply::ok(|out| {
             out.flag("ok", true).plain("job_id", self.hub.ids().job_id(seq)).plain("status", job.status());
             out.array("reasons", &explanation.reasons, |out, reason| {
                 object(out, |out| write_reason(out, &self.hub, reason));
@@ -28,7 +26,7 @@ impl Service {
                     None => out.raw("estimated_start_utc", b"null"),
                 };
             }
-        })))
+        }))
     }
 }
 

@@ -84,7 +84,7 @@ impl Service {
             Route::List => self.list_jobs(now, caller, request),
             Route::One(id) => self.read_job(now, caller, request, id),
             Route::Cancel(id) => self.cancel_job(now, caller, id),
-            Route::Explain(id) => self.explain_job(id),
+            Route::Explain(_) => Ok(self.show_of(now, caller, request)),
         }
     }
 

@@ -6,7 +6,8 @@ use crate::service::corrupt::{self, Corrupt};
 use crate::service::long_polls::{self, LongPoll, Read, WaitsFor};
 use crate::service::problem::Problem;
 use crate::service::query::Query;
-use crate::service::{Answer, Caller, Service, reply};
+use crate::service::route::{self, Lookup, Route};
+use crate::service::{Answer, Caller, Plane, Service, jobs, reply};
 use sheratan_core::{AttemptEnd, Calendar, EndedJob, Hub, JobSeq, JobView, Name, State, Timestamp};
 
 impl Service {
@@ -51,6 +52,27 @@ impl Service {
             Read::Job(seq) => self.job_reply(*seq),
             Read::Results(read) => self.results_reply(read, None),
             Read::Page(query) => self.page_reply(query.as_deref()).unwrap_or_else(Problem::into_reply),
+            Read::Of { path, query } => self.reply_of(path, query.as_deref()).unwrap_or_else(Problem::into_reply),
+        }
+    }
+
+    /// Answers a read that is not of one job: it may show what any record changed.
+    pub(in crate::service) fn show_of(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
+        let (path, query) = (request.path().to_owned(), request.query().map(str::to_owned));
+        self.show(now, caller, Read::Of { path, query })
+    }
+
+    fn reply_of(&mut self, path: &str, query: Option<&str>) -> Result<Reply, Problem> {
+        if let Some(reason) = self.uncommitted.hidden_because(self.hub.ended_at()) {
+            return Err(Problem::not_durable(reason));
+        }
+        match route::find(Plane::Data, path) {
+            Lookup::Found(Route::Jobs(jobs::Route::Explain(id))) => self.explain_job(id),
+            Lookup::Found(Route::Kinds(route)) => self.read_kinds(route, query),
+            Lookup::Found(Route::Letters(route)) => self.read_letters(route, query),
+            Lookup::Found(Route::Orphans(route)) => self.read_orphans(route, query),
+            Lookup::Found(Route::Weights(_)) => Ok(self.weights_reply()),
+            other => unreachable!("reads of {} are made otherwise", other.name()),
         }
     }
 
@@ -59,18 +81,13 @@ impl Service {
         let ended_at = self.hub.ended_at();
         let job = match read {
             Read::Job(seq) => self.hub.queue().get(*seq),
-            Read::Page(_) | Read::Results(_) => None,
+            Read::Page(_) | Read::Results(_) | Read::Of { .. } => None,
         };
         match job {
             Some(job) => self.uncommitted.job_hidden_because(ended_at, job),
             // While commands are not durable they may be why a job is unknown: one that ends can evict another.
             None => self.uncommitted.hidden_because(ended_at),
         }
-    }
-
-    /// Why a page of jobs may not be shown.
-    pub(in crate::service) fn why_pages_are_hidden(&self) -> Option<&str> {
-        self.uncommitted.hidden_because(self.hub.ended_at())
     }
 
     /// The reply that shows a job as it is now.

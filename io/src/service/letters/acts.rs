@@ -38,6 +38,9 @@ impl Service {
         let rate_per_sec = fields.number("rate_per_sec", 1..=RATE_MAX)?.map(|rate| rate as u32);
         let count_max = fields.number("max_count", 0..=u64::from(u32::MAX))?;
         if fields.flag("dry_run")?.unwrap_or(false) {
+            if let Some(reason) = self.uncommitted.hidden_because(self.hub.ended_at()) {
+                return Err(Problem::not_durable(reason));
+            }
             let matched = self.hub.count_letters(&filter);
             return Ok(Answer::Reply(reply::ok(|out| {
                 out.flag("ok", true).flag("dry_run", true).number("matched", matched);

@@ -5,7 +5,7 @@ mod acts;
 use super::problem::Problem;
 use super::query::Query;
 use super::{Answer, Caller, Service, jobs, letter_filter, path, reply};
-use crate::http::{Method, Request};
+use crate::http::{Method, Reply, Request};
 use crate::object::object;
 use sheratan_core::{ActOn, Command, JobSeq, Outcome, Timestamp};
 
@@ -77,16 +77,6 @@ impl<'a> Route<'a> {
             Route::Requeue(_) | Route::Many(_) | Route::CancelAct(_) => "POST",
         }
     }
-
-    /// Whether a request for it may do something that the audit log has an event for.
-    pub const fn leaves_events(&self) -> bool {
-        !matches!(self, Route::List | Route::Acts | Route::Act(_))
-    }
-
-    /// Whether its reply shows the state of jobs.
-    pub const fn is_read(&self) -> bool {
-        matches!(self, Route::List | Route::One(_))
-    }
 }
 
 impl Service {
@@ -98,27 +88,34 @@ impl Service {
         route: Route,
     ) -> Result<Answer, Problem> {
         match route {
-            Route::List => self.list_letters(request),
             Route::One(id) if *request.method() == Method::Delete => {
                 let job = self.parse_job(id)?;
                 self.act_on_letter(now, caller, job, Command::Discard(job), "failed")
-            }
-            Route::One(id) => {
-                let job = self.parse_job(id)?;
-                let is_dead = |job: sheratan_core::JobView<'_>| job.status() == "dead";
-                if !self.hub.queue().get(job).is_some_and(is_dead) {
-                    return Err(Problem::unknown_job());
-                }
-                Ok(Answer::Reply(self.job_reply(job)))
             }
             Route::Requeue(id) => {
                 let job = self.parse_job(id)?;
                 self.act_on_letter(now, caller, job, Command::Requeue(job), "queued")
             }
             Route::Many(what) => self.begin_act(now, caller, request, what),
-            Route::Acts => Ok(Answer::Reply(self.list_acts())),
-            Route::Act(id) => self.read_act(parse_act(id)?).map(Answer::Reply),
             Route::CancelAct(id) => self.cancel_act(now, caller, parse_act(id)?),
+            Route::List | Route::One(_) | Route::Acts | Route::Act(_) => Ok(self.show_of(now, caller, request)),
+        }
+    }
+
+    pub(super) fn read_letters(&mut self, route: Route, query: Option<&str>) -> Result<Reply, Problem> {
+        match route {
+            Route::List => self.list_letters(query),
+            Route::One(id) => {
+                let job = self.parse_job(id)?;
+                let is_dead = |job: sheratan_core::JobView<'_>| job.status() == "dead";
+                if !self.hub.queue().get(job).is_some_and(is_dead) {
+                    return Err(Problem::unknown_job());
+                }
+                Ok(self.job_reply(job))
+            }
+            Route::Acts => Ok(self.list_acts()),
+            Route::Act(id) => self.read_act(parse_act(id)?),
+            Route::Requeue(_) | Route::Many(_) | Route::CancelAct(_) => unreachable!("they are no reads"),
         }
     }
 
@@ -145,11 +142,8 @@ impl Service {
 
     /// A page of letters in the order in which they ended. The cursor is a letter's final number, so it stays valid
     /// whatever leaves or comes.
-    fn list_letters(&self, request: &Request) -> Result<Answer, Problem> {
-        if let Some(reason) = self.why_pages_are_hidden() {
-            return Err(Problem::not_durable(reason));
-        }
-        let query = Query::parse(request.query(), PAGE_QUERY)?;
+    fn list_letters(&self, query: Option<&str>) -> Result<Reply, Problem> {
+        let query = Query::parse(query, PAGE_QUERY)?;
         let limit = query.number("limit", 1..=PAGE_LETTERS_MAX)?.unwrap_or(100) as usize;
         let from = query.number("cursor", 0..=u64::MAX)?.unwrap_or(0);
         let filter = letter_filter::of_query(&query, self.hub.calendar())?;
@@ -162,7 +156,7 @@ impl Service {
             scanned += 1;
             page.extend(Some(letter).filter(|letter| filter.matches(letter)));
         }
-        Ok(Answer::Reply(reply::ok(|out| {
+        Ok(reply::ok(|out| {
             out.flag("ok", true);
             out.array("letters", page, |out, letter| object(out, |out| jobs::write_members(out, &self.hub, letter)));
             out.number("total", self.hub.counts().dead).number("scanned", scanned);
@@ -170,7 +164,7 @@ impl Service {
                 Some(next) => out.plain("next_cursor", next),
                 None => out.raw("next_cursor", b"null"),
             };
-        })))
+        }))
     }
 }
 

@@ -39,6 +39,10 @@ impl Service {
 
     pub(super) fn read_node(&self, node: &str) -> Result<Answer, Problem> {
         let node = node_of(node)?;
+        // Whoever sees that it is drained may switch it off.
+        if let Some(reason) = self.uncommitted.hidden_because(self.hub.ended_at()) {
+            return Err(Problem::not_durable(reason));
+        }
         let record = self.hub.registry().by_name(&node).ok_or_else(Problem::unknown_node)?;
         Ok(Answer::Reply(reply::ok(|out| {
             out.flag("ok", true).object("nodes", |out| {
