@@ -16,8 +16,17 @@ const SEED: u64 = 3;
 
 /// Runs a scenario of the program; its books balance.
 fn run(name: &str, scale: f64) -> Report {
-    let text = library::find(name).expect("there is such a scenario");
-    let scenario = Scenario::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    run_changed(name, scale, &[])
+}
+
+/// Runs a scenario of which something is changed; its books balance.
+fn run_changed(name: &str, scale: f64, changes: &[(&str, &str)]) -> Report {
+    let mut text = library::find(name).expect("there is such a scenario").to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{name} has `{from}`");
+        text = text.replace(from, to);
+    }
+    let scenario = Scenario::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
     let report = Driver::new(&scenario.scaled(scale), SEED).run(|_| ());
     report.check().unwrap_or_else(|reason| panic!("{name}: {reason}"));
     report
@@ -115,7 +124,7 @@ fn leases_end_under_slow_nodes_and_their_late_results_are_refused() {
 
 #[test]
 fn poison_jobs_die_after_their_attempts_and_all_others_are_done() {
-    let report = run("poison-jobs", 0.2);
+    let report = run("poison", 0.2);
     let hub = &report.hub;
     assert!(hub.dead > 20, "{report}");
     let losses_max = u64::from(Limits::default().losses_max);
@@ -144,6 +153,73 @@ fn in_a_storm_of_duplicates_each_job_is_done_once_and_every_copy_is_answered() {
         "all answers but one of each job name the job that is there: {report}"
     );
     assert!(tally.refused.contains_key("backpressure") && tally.offered > 1_000, "{report}");
+}
+
+/// Jobs that were completed from second 120 to second 360.
+fn completed_under_load(report: &Report) -> u64 {
+    let samples = report.tally.samples.iter().filter(|sample| (120_000_000..360_000_000).contains(&sample.at));
+    samples.map(|sample| sample.completed).sum()
+}
+
+#[test]
+fn ten_times_as_much_as_the_nodes_can_do_leaves_goodput_and_answers_as_they_were() {
+    let offered = |per_sec| run_changed("overload", 0.1, &[("[60, 1000.0]", &format!("[60, {per_sec}]"))]);
+    let [half, peak] = ["50.0", "110.0"].map(offered);
+    let overload = run("overload", 0.1);
+    for report in [&half, &peak, &overload] {
+        assert_all_done(report);
+    }
+    assert_eq!(refused(&half), 0, "{half}");
+    assert!(refused(&overload) > 5 * overload.tally.accepted, "{overload}");
+    let [at_peak, under_overload] = [&peak, &overload].map(completed_under_load);
+    assert!(10 * under_overload >= 9 * at_peak, "{under_overload} jobs instead of {at_peak}");
+    let [before, after] =
+        [&half, &overload].map(|report| report.tally.answer.quantile(0.99).expect("there are answers"));
+    assert!(after <= 2 * before, "p99 of the answers is {after} us instead of {before} us");
+    let promises = &overload.tally.promises;
+    let median = promises.quantile(0.5).expect("jobs started of which an estimate was asked");
+    assert!(promises.count() > 100 && (0.5..=2.0).contains(&median), "{overload}");
+}
+
+#[test]
+fn a_quiet_client_does_not_wait_for_a_noisy_one_that_takes_turns_with_it() {
+    let wait = |report: &Report| report.tally.quiet_wait.quantile(0.99).expect("the quiet client's jobs were done");
+    let with_turns = run("noisy-neighbour", 0.1);
+    let without = run_changed("noisy-neighbour", 0.1, &[("fair_by = \"client\"", "fair_by = \"none\"")]);
+    for report in [&with_turns, &without] {
+        assert_all_done(report);
+        assert!(report.tally.quiet_wait.count() > 5, "{report}");
+    }
+    let noisy = with_turns.tally.queue_wait.quantile(0.9).expect("jobs were done");
+    assert!(20 * wait(&with_turns) < noisy, "{with_turns}");
+    assert!(20 * wait(&with_turns) < wait(&without), "{without}");
+}
+
+#[test]
+fn aged_jobs_of_a_low_priority_are_done_beside_a_flood_of_higher_ones_also_with_turns() {
+    let wait = |changes: &[(&str, &str)]| {
+        let low = ("quiet_permille = 10", "quiet_permille = 10\nquiet_priority = \"low\"");
+        let report = run_changed("noisy-neighbour", 0.1, &[&[low], changes].concat());
+        assert_all_done(&report);
+        report.tally.quiet_wait.quantile(0.5).expect("the quiet client's jobs were done")
+    };
+    let turns = "fair_by = \"client\"";
+    let aged = "priority_age_sec = 4";
+    // Turns are taken within a priority, and this one has no other client.
+    let frozen = [turns, "fair_by = \"none\""].map(|limits| wait(&[(turns, limits)]));
+    let with_turns = wait(&[(turns, &format!("{turns}\n{aged}"))]);
+    assert!(frozen.iter().all(|frozen| 3 * with_turns < *frozen), "{frozen:?} us, {with_turns} us aged");
+    let without = wait(&[(turns, aged)]);
+    assert!(4 * without < 3 * frozen[1], "{frozen:?} us, {without} us aged without turns");
+}
+
+#[test]
+fn nodes_are_drained_one_by_one_and_no_job_is_charged_for_it() {
+    let report = run("drain-rolling", 0.3);
+    assert_all_done(&report);
+    assert_eq!((refused(&report), report.hub.dead), (0, 0), "{report}");
+    assert_eq!(report.tally.restarted, 6, "{report}");
+    assert!(report.hub.returned > 5, "{report}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::driver::Network;
 use super::event::{Event, LineId, Micros};
 use super::scenario::{Arrivals, Duration, Jobs};
 use super::tally::Tally;
-use super::wire::{self, Asked, Entry, Plan, Said, Status};
+use super::wire::{self, Asked, Entry, Plan, Said, Shape, Status};
 use crate::draw::{Draw, Stream};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -78,7 +78,13 @@ impl Clients {
     pub fn write(&self, line: LineId, out: &mut Vec<u8>, body: &mut Vec<u8>) -> u64 {
         let (parcel, _) =
             self.under_way[self.client_of(line)].as_ref().expect("a client that sends has something to send");
-        let job = |body: &mut Vec<u8>, plan: &Plan| wire::job(body, plan, self.arrivals.keys, self.about.params_bytes);
+        let shape = Shape {
+            has_key: self.arrivals.keys,
+            has_client: self.arrivals.quiet_permille.is_some(),
+            quiet_priority: self.arrivals.quiet_priority,
+            params_bytes: self.about.params_bytes,
+        };
+        let job = |body: &mut Vec<u8>, plan: &Plan| wire::job(body, plan, shape);
         match &parcel.jobs[..] {
             [one] => wire::post(out, body, "/mesh/submit_request", |body| job(body, one)),
             many => wire::post(out, body, "/mesh/submit_requests", |body| {
@@ -199,7 +205,9 @@ impl Clients {
                 work_us.min(max_ms * 1_000)
             }
         };
-        Plan { number, at: now, work_us, is_poison: self.job_draw.chance(self.about.poison_permille) }
+        let is_poison = self.job_draw.chance(self.about.poison_permille);
+        let is_quiet = self.arrivals.quiet_permille.is_some_and(|permille| self.job_draw.chance(permille));
+        Plan { number, at: now, work_us, is_poison, is_quiet }
     }
 
     fn plan_offer(&mut self, net: &mut Network, now: Micros) {

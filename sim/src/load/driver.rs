@@ -4,10 +4,11 @@ use super::clients::Clients;
 use super::event::{Agenda, Event, LineId, Micros};
 use super::fleet::{Fleet, LINES};
 use super::hub::{Hub, Sent};
+use super::operator::{Act, Operator};
 use super::report::Report;
 use super::scenario::Scenario;
 use super::tally::Tally;
-use super::wire::{self, Said};
+use super::wire::{self, Asked, Said};
 use sheratan_core::telemetry::Counter;
 use sheratan_io::service::Plane;
 
@@ -39,6 +40,7 @@ pub struct Network {
     hub: Hub,
     lines: Vec<Line>,
     node_lines: u32,
+    operator_line: Option<LineId>,
     network_us: Micros,
     is_out: bool,
     opened: u64,
@@ -49,6 +51,7 @@ pub struct Driver {
     net: Network,
     fleet: Fleet,
     clients: Option<Clients>,
+    operator: Option<Operator>,
     tally: Tally,
     scenario: Scenario,
     seed: u64,
@@ -94,7 +97,7 @@ impl Network {
     }
 
     fn open(&mut self, now: Micros, line: LineId) -> u64 {
-        let is_control = line < self.node_lines && line.is_multiple_of(LINES);
+        let is_control = line < self.node_lines && line.is_multiple_of(LINES) || self.operator_line == Some(line);
         let plane = if is_control { Plane::Control } else { Plane::Data };
         self.opened += 1;
         let connection = self.hub.open(now, plane, line);
@@ -111,8 +114,9 @@ impl Driver {
         let mut net = Network {
             agenda: Agenda::default(),
             hub: Hub::new(scenario),
-            lines: (0..lines).map(|_| Line::default()).collect(),
+            lines: (0..=lines).map(|_| Line::default()).collect(),
             node_lines,
+            operator_line: scenario.nodes.rolling_drain.map(|_| lines),
             network_us: scenario.hub.network_us,
             is_out: false,
             opened: 0,
@@ -122,6 +126,8 @@ impl Driver {
             .arrivals
             .as_ref()
             .map(|arrivals| Clients::new(&mut net, seed, arrivals, &scenario.jobs, scenario.seconds, node_lines));
+        let drain = scenario.nodes.rolling_drain;
+        let operator = drain.map(|drain| Operator::new(&mut net, drain, lines, scenario.nodes.count as u32));
         if let Some(outage) = scenario.outage {
             net.agenda.plan(outage.from_sec * 1_000_000, Event::OutageBegins);
             net.agenda.plan((outage.from_sec + outage.for_sec) * 1_000_000, Event::OutageEnds);
@@ -134,6 +140,7 @@ impl Driver {
             net,
             fleet,
             clients,
+            operator,
             tally: Tally::default(),
             scenario: scenario.clone(),
             seed,
@@ -191,7 +198,7 @@ impl Driver {
     }
 
     fn handle(&mut self, now: Micros, event: Event) {
-        let Driver { net, fleet, clients, tally, .. } = self;
+        let Driver { net, fleet, clients, operator, tally, .. } = self;
         match event {
             Event::Arrive(line, connection) => self.deliver_request(now, line, connection),
             Event::Turn => net.hub.round(&mut net.agenda, now),
@@ -204,6 +211,10 @@ impl Driver {
                 }
                 let Some(said) = place.said.take() else { return };
                 place.is_busy = false;
+                if operator.as_ref().is_some_and(|operator| operator.has(line)) {
+                    assert!(matches!(*said, Said::Done), "the operator is answered with {said:?}");
+                    return;
+                }
                 match clients {
                     Some(clients) if !fleet.has(line) => clients.reply(net, tally, now, line, *said),
                     _ => fleet.reply(net, tally, now, line, *said),
@@ -226,6 +237,13 @@ impl Driver {
             Event::Pull(index) => fleet.pull(net, now, index),
             Event::Done(index, incarnation, slot) => fleet.done(net, tally, now, (index, incarnation, slot)),
             Event::Restart(index) => fleet.restart(net, now, index),
+            Event::Operate => {
+                let operator = operator.as_mut().expect("the operator planned it");
+                if let Act::Restart(index) = operator.operate(net, now) {
+                    tally.restarted += 1;
+                    fleet.stop(net, now, index);
+                }
+            }
             Event::OutageBegins => {
                 (0..net.lines.len() as u32).for_each(|line| net.cut(now, line));
                 net.is_out = true;
@@ -245,6 +263,7 @@ impl Driver {
                 let core = net.hub.core();
                 let counts = core.counts();
                 let totals = [Counter::Submitted, Counter::Completed].map(|counter| core.telemetry().total(counter));
+                tally.promises.look(core, now, totals[0]);
                 tally.sample(now, (counts.waiting(), counts.leased), (totals[0], totals[1]));
                 net.agenda.plan(now + self.sample_every, Event::Sample);
             }
@@ -253,12 +272,17 @@ impl Driver {
 
     /// Delivers a request to the hub.
     fn deliver_request(&mut self, now: Micros, line: LineId, connection: u64) {
-        let Driver { net, fleet, clients, request, body, .. } = self;
+        let Driver { net, fleet, clients, operator, request, body, .. } = self;
         if net.lines[line as usize].connection != connection {
             return;
         }
-        let entries = match clients {
-            Some(clients) if !fleet.has(line) => clients.write(line, request, body),
+        let of_operator = operator.as_mut().filter(|operator| operator.has(line));
+        let entries = match (of_operator, clients) {
+            (Some(operator), _) => {
+                operator.write(request, body);
+                0
+            }
+            (None, Some(clients)) if !fleet.has(line) => clients.write(line, request, body),
             _ => fleet.write(line, request, body),
         };
         if !net.hub.receive(&mut net.agenda, now, connection, request, entries) {
@@ -277,6 +301,7 @@ impl Driver {
             return;
         }
         let asked = match &self.clients {
+            _ if self.operator.as_ref().is_some_and(|operator| operator.has(line)) => Asked::Done,
             Some(clients) if !self.fleet.has(line) => clients.asked(line),
             _ => self.fleet.asked(line),
         };

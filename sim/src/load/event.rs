@@ -36,6 +36,8 @@ pub enum Event {
     Done(u32, u32, u16),
     /// A node that died restarts.
     Restart(u32),
+    /// The operator does what is next.
+    Operate,
     /// An outage begins.
     OutageBegins,
     /// The outage ends.

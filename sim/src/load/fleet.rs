@@ -222,6 +222,13 @@ impl Fleet {
         }
     }
 
+    /// Stops a node, which restarts.
+    pub fn stop(&mut self, net: &mut Network, now: Micros, index: u32) {
+        if self.nodes[index as usize].is_up {
+            self.die(net, now, index);
+        }
+    }
+
     /// Restarts a node that died.
     pub fn restart(&mut self, net: &mut Network, now: Micros, index: u32) {
         self.nodes[index as usize].is_up = true;
@@ -280,6 +287,9 @@ impl Fleet {
     fn begin_work(&mut self, net: &mut Network, tally: &mut Tally, now: Micros, index: u32, taken: Taken) {
         if taken.attempt == 1 {
             tally.waited(now - taken.at);
+            if taken.is_quiet {
+                tally.quiet_wait.record(now - taken.at);
+            }
         }
         let node = &mut self.nodes[index as usize];
         let factor = if node.is_slow { self.about.slow_factor } else { 1 };

@@ -274,6 +274,7 @@ pub fn timestamp(at: Micros) -> Timestamp {
     Timestamp::from_millis(START_MS + at / 1_000)
 }
 
-fn micros(at: Timestamp) -> Micros {
+/// The instant of the run at the hub's time.
+pub fn micros(at: Timestamp) -> Micros {
     (at.as_millis() - START_MS) * 1_000
 }

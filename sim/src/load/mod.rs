@@ -13,6 +13,8 @@ pub mod event;
 pub mod fleet;
 pub mod hub;
 pub mod library;
+pub mod operator;
+pub mod promises;
 pub mod report;
 pub mod scenario;
 pub mod tally;

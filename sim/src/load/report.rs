@@ -32,6 +32,8 @@ pub struct Held {
     pub retries: u64,
     /// Leases that expired.
     pub reaped: u64,
+    /// Leases that came back and are not charged.
+    pub returned: u64,
     /// Final jobs that can still be read.
     pub retained: u64,
     /// Bytes that it keeps, and what for.
@@ -98,6 +100,7 @@ impl Report {
             leased: counts.leased,
             retries: total(Counter::RetryScheduled),
             reaped: total(Counter::LeaseReaped),
+            returned: total(Counter::LeaseReturned),
             retained: counts.retained + counts.dead,
             ledger: core.ledger().clone(),
             nodes: core.registry().iter().count() as u64,
@@ -198,6 +201,7 @@ impl Report {
                 "leased": hub.leased,
                 "retries": hub.retries,
                 "leases_reaped": hub.reaped,
+                "leases_returned": hub.returned,
                 "retained": hub.retained,
                 "nodes": hub.nodes,
             },
@@ -205,6 +209,7 @@ impl Report {
                 "results": tally.completed,
                 "late_results": tally.late_results,
                 "killed": tally.killed,
+                "restarted_by_operator": tally.restarted,
                 "refused": tally.nodes_refused,
                 "under_way": self.under_way,
             },
@@ -214,6 +219,13 @@ impl Report {
                 "until_done": waits(&tally.until_done),
                 "answer": waits(&tally.answer),
                 "heartbeat": waits(&tally.heartbeat),
+                "queue_of_quiet_client": waits(&tally.quiet_wait),
+            },
+            "promises": {
+                "count": tally.promises.count(),
+                "p10": tally.promises.quantile(0.1),
+                "p50": tally.promises.quantile(0.5),
+                "p90": tally.promises.quantile(0.9),
             },
             "memory": {
                 "state_bytes": self.state_bytes(),
@@ -250,10 +262,11 @@ impl Report {
         }
     }
 
-    fn waits(&self) -> [(&'static str, &Waits); 4] {
+    fn waits(&self) -> [(&'static str, &Waits); 5] {
         let tally = &self.tally;
         [
             ("until the first lease", &tally.queue_wait),
+            ("of the quiet client's jobs", &tally.quiet_wait),
             ("until done", &tally.until_done),
             ("until a submit is answered", &tally.answer),
             ("until a heartbeat is", &tally.heartbeat),
@@ -279,9 +292,12 @@ impl Report {
             ("completed", count(hub.completed)),
             ("dead, expired", format!("{}, {}", count(hub.dead), count(hub.expired))),
             ("held at the end", format!("{} wait, {} leased", count(hub.waiting), count(hub.leased))),
-            ("retries", format!("{} ({} leases ended)", count(hub.retries), count(hub.reaped))),
+            ("retries", format!("{} ({} leases expired)", count(hub.retries), count(hub.reaped))),
+            ("leases returned", count(hub.returned)),
+            ("promised by real start", promises(tally)),
             ("late results", count(tally.late_results)),
             ("workers killed", count(tally.killed)),
+            ("restarted by the operator", count(tally.restarted)),
             ("nodes", count(hub.nodes)),
             ("requests", format!("{} ({} connections opened anew)", count(self.requests), count(tally.reconnects))),
             ("group commits", count(self.commits)),
@@ -369,6 +385,16 @@ impl fmt::Display for Report {
             writeln!(f, "{name:<28}{p50:>10}{p99:>10}{p999:>10}{:>10}", time(waits.max()))?;
         }
         Ok(())
+    }
+}
+
+/// By how much the hub was wrong about the start of jobs.
+fn promises(tally: &Tally) -> String {
+    match [0.1, 0.5, 0.9].map(|part| tally.promises.quantile(part)) {
+        [Some(p10), Some(p50), Some(p90)] => {
+            format!("median {p50:.2} ({p10:.2} to {p90:.2}) of {} jobs", count(tally.promises.count() as u64))
+        }
+        _ => "-".to_owned(),
     }
 }
 

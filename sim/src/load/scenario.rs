@@ -87,6 +87,40 @@ pub struct LimitsAsked {
     pub retained_jobs_max: Option<u64>,
     /// Keys that are remembered.
     pub idempotency_store_max_items: Option<u64>,
+    /// Whose jobs take turns.
+    pub fair_by: Option<FairBy>,
+    /// When a waiting job counts one priority higher.
+    pub priority_age_sec: Option<u64>,
+}
+
+/// Whose jobs take turns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FairBy {
+    /// All wait in one order.
+    None,
+    /// Those of a client.
+    Client,
+}
+
+/// A priority, as clients name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Priority {
+    /// Before jobs of the default priority.
+    High,
+    /// After all others.
+    Low,
+}
+
+impl Priority {
+    /// Its name in a request.
+    pub fn name(self) -> &'static str {
+        match self {
+            Priority::High => "high",
+            Priority::Low => "low",
+        }
+    }
 }
 
 /// Which jobs are submitted, and how.
@@ -108,6 +142,10 @@ pub struct Arrivals {
     /// Whether each job has an idempotency key.
     #[serde(default)]
     pub keys: bool,
+    /// Jobs in a thousand that are a quiet client's; all others are a noisy one's. Without it no client is named.
+    pub quiet_permille: Option<u64>,
+    /// The priority of the quiet client's jobs, if not the default.
+    pub quiet_priority: Option<Priority>,
     /// How often each job is submitted, all at once; more than once with keys only.
     #[serde(default = "one")]
     pub copies: u64,
@@ -195,6 +233,18 @@ pub struct Nodes {
     /// No node asks for jobs before this.
     #[serde(default)]
     pub from_sec: u64,
+    /// Nodes that are taken out of service one after the other, and restarted.
+    pub rolling_drain: Option<RollingDrain>,
+}
+
+/// How nodes are taken out of service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollingDrain {
+    /// From one node to the next.
+    pub every_sec: u64,
+    /// How long their leases may be extended.
+    pub deadline_sec: u64,
 }
 
 /// How nodes ask for jobs.
@@ -305,6 +355,8 @@ impl Scenario {
         for (limit, asked) in times {
             *limit = asked.unwrap_or(*limit);
         }
+        limits.fair_by = u32::from(asked.fair_by == Some(FairBy::Client));
+        limits.priority_age_ms = Millis::from_secs(asked.priority_age_sec.unwrap_or(0));
         limits.attempts_max = asked.retry_max_attempts.unwrap_or(limits.attempts_max);
         limits
     }
@@ -319,6 +371,9 @@ impl Scenario {
         between("fail_permille", self.jobs.fail_permille, 0, 1_000)?;
         between("poison_permille", self.jobs.poison_permille, 0, 1_000)?;
         between("params_bytes", self.jobs.params_bytes, 0, 100_000)?;
+        if let Some(drain) = self.nodes.rolling_drain {
+            between("rolling_drain", drain.every_sec, drain.deadline_sec + 3, 3_600)?;
+        }
         match self.nodes.pull {
             PullStyle::Wait { ms } => between("pull", ms, 1, 60_000)?,
             PullStyle::Every { ms } => between("pull", ms, 1, 3_600_000)?,
@@ -331,6 +386,7 @@ impl Scenario {
         if let Some(arrivals) = &self.arrivals {
             between("batch", arrivals.batch, 1, BATCH_MAX)?;
             between("clients", arrivals.clients, 1, 1_000_000)?;
+            between("quiet_permille", arrivals.quiet_permille.unwrap_or(0), 0, 1_000)?;
             between("retry_factor", arrivals.retry_factor, 1, 10)?;
             arrivals.rate.check().map_err(|reason| ("rate", reason))?;
             // What is sent again without a key may be two jobs.

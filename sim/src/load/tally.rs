@@ -1,6 +1,7 @@
 //! Tally: what is counted and measured while a scenario runs.
 
 use super::event::Micros;
+use super::promises::Promises;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 
@@ -92,6 +93,8 @@ pub struct Tally {
     pub late_results: u64,
     /// Workers that a job killed.
     pub killed: u64,
+    /// Nodes that the operator drained and restarted.
+    pub restarted: u64,
     /// Heartbeats and pulls that were refused, by code.
     pub nodes_refused: BTreeMap<Box<str>, u64>,
     /// Connections that were opened anew, for whatever reason.
@@ -100,6 +103,10 @@ pub struct Tally {
     pub queue_wait: Waits,
     /// From the instant when a job came to the answer to its result.
     pub until_done: Waits,
+    /// The same, of the quiet client's jobs.
+    pub quiet_wait: Waits,
+    /// When the hub said that jobs would start.
+    pub promises: Promises,
     /// From a submit's first byte to its answer.
     pub answer: Waits,
     /// From a heartbeat's first byte to its answer.

@@ -1,6 +1,7 @@
 //! The wire: requests as clients and nodes write them, and what they read in the replies.
 
 use super::event::Micros;
+use super::scenario::Priority;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::io::Write;
@@ -16,6 +17,8 @@ pub struct Plan {
     pub work_us: u64,
     /// Whether it kills its worker.
     pub is_poison: bool,
+    /// Whether it is the quiet client's.
+    pub is_quiet: bool,
 }
 
 /// A job that a node took.
@@ -33,6 +36,8 @@ pub struct Taken {
     pub work_us: u64,
     /// Whether it kills its worker.
     pub is_poison: bool,
+    /// Whether it is the quiet client's.
+    pub is_quiet: bool,
 }
 
 /// What became of a job that was handed in, or of a result.
@@ -106,6 +111,8 @@ struct Params {
     work_us: u64,
     #[serde(default)]
     poison: bool,
+    #[serde(default)]
+    quiet: bool,
 }
 
 /// What a reply is read as.
@@ -148,6 +155,7 @@ pub fn read(asked: Asked, bytes: &[u8]) -> Said {
                 at: job.params.at,
                 work_us: job.params.work_us,
                 is_poison: job.params.poison,
+                is_quiet: job.params.quiet,
             });
             Said::Jobs(taken.collect(), jobs.defer_ms)
         }
@@ -194,21 +202,41 @@ pub fn list<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8
     out.push(b']');
 }
 
+/// What the jobs of a scenario say of themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub has_key: bool,
+    pub has_client: bool,
+    /// The priority of the quiet client's jobs.
+    pub quiet_priority: Option<Priority>,
+    pub params_bytes: u64,
+}
+
 /// Writes a job to be handed in.
-pub fn job(out: &mut Vec<u8>, plan: &Plan, is_keyed: bool, params_bytes: u64) {
-    let Plan { number, at, work_us, is_poison } = *plan;
+pub fn job(out: &mut Vec<u8>, plan: &Plan, shape: Shape) {
+    let Plan { number, at, work_us, is_poison, is_quiet } = *plan;
     let put = |out: &mut Vec<u8>, text: std::fmt::Arguments| out.write_fmt(text).expect("a buffer takes all");
     put(out, format_args!("{{\"kind\":\"work\",\"params\":{{\"at\":{at},\"work_us\":{work_us}"));
     if is_poison {
         put(out, format_args!(",\"poison\":true"));
     }
-    if params_bytes > 0 {
+    if is_quiet {
+        put(out, format_args!(",\"quiet\":true"));
+    }
+    if shape.params_bytes > 0 {
         put(out, format_args!(",\"pad\":\""));
-        out.resize(out.len() + params_bytes as usize, b'x');
+        out.resize(out.len() + shape.params_bytes as usize, b'x');
         out.push(b'"');
     }
     out.push(b'}');
-    if is_keyed {
+    if shape.has_client {
+        let client = if is_quiet { "quiet" } else { "noisy" };
+        put(out, format_args!(",\"client\":{{\"node_id\":\"{client}\"}}"));
+    }
+    if let Some(priority) = shape.quiet_priority.filter(|_| is_quiet) {
+        put(out, format_args!(",\"priority\":\"{}\"", priority.name()));
+    }
+    if shape.has_key {
         put(out, format_args!(",\"idempotency_key\":\"job-{number}\""));
     }
     out.push(b'}');
@@ -237,11 +265,13 @@ mod tests {
 
     #[test]
     fn a_job_has_as_many_bytes_of_params_as_a_scenario_may_ask_for() {
-        let plan = Plan { number: 3, at: 5, work_us: 7, is_poison: false };
+        let plan = Plan { number: 3, at: 5, work_us: 7, is_poison: false, is_quiet: true };
         let mut body = Vec::new();
-        job(&mut body, &plan, true, 100_000);
+        let shape =
+            Shape { has_key: true, has_client: true, quiet_priority: Some(Priority::High), params_bytes: 100_000 };
+        job(&mut body, &plan, shape);
         let body: serde_json::Value = serde_json::from_slice(&body).expect("it is JSON");
         assert_eq!(body["params"]["pad"].as_str().map(str::len), Some(100_000));
-        assert_eq!(body["idempotency_key"], "job-3");
+        assert_eq!((&body["idempotency_key"], &body["client"]["node_id"]), (&"job-3".into(), &"quiet".into()));
     }
 }
