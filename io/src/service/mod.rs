@@ -33,6 +33,7 @@
 //! | `overload` | what was refused because the shell holds too much |
 //! | `troubles` | what is bad only if it lasts, reported as events |
 //! | `stalls` | what does not answer the hub's writes, and what is refused meanwhile |
+//! | `reads` | reads that wait until what they show is durable |
 //! | `uncommitted` | commands that were applied and are not durable yet |
 //! | `recovering` | replies while the hub recovers |
 //! | `origin` | whether a request without a token comes from a web page that is not ours |
@@ -65,6 +66,7 @@ mod path;
 mod plane;
 mod problem;
 mod query;
+mod reads;
 mod recovering;
 mod reply;
 mod results;

@@ -8,7 +8,7 @@ use sheratan_core::explain::{Nodes, Reason};
 use sheratan_core::{Hub, Name};
 
 impl Service {
-    pub(super) fn explain_job(&self, id: &str) -> Result<Reply, Problem> {
+    pub(in crate::service) fn explain_job(&self, id: &str) -> Result<Reply, Problem> {
         let seq = self.parse_job(id)?;
         let job = self.hub.queue().get(seq).ok_or_else(Problem::unknown_job)?;
         let explanation = self.hub.explain(seq).expect("the job is known");

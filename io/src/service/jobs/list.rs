@@ -54,7 +54,7 @@ impl Service {
         Ok(self.show(now, caller, Read::Page(request.query().map(str::to_owned))))
     }
 
-    pub(super) fn page_reply(&self, query: Option<&str>) -> Result<Reply, Problem> {
+    pub(in crate::service) fn page_reply(&self, query: Option<&str>) -> Result<Reply, Problem> {
         if let Some(reason) = self.uncommitted.hidden_because(self.hub.ended_at()) {
             return Err(Problem::not_durable(reason));
         }
