@@ -10,6 +10,8 @@ pub mod table;
 mod values;
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod tests;
 
 pub use known::{is_secret_variable, known_secrets};
