@@ -412,18 +412,22 @@ impl Queue {
         submit: &Submit,
         leaving: Option<JobSeq>,
     ) -> Result<Admitted, Refusal> {
+        let leaving = leaving.and_then(|seq| self.table.get(seq));
+        let waiting = leaving.filter(|job| job.is_waiting());
+        // A refusal reports the current depth, which includes the job that would leave.
+        let (depth, depth_max, bytes_max) = (self.counts().waiting(), limits.queue_depth_max, limits.queue_bytes_max);
+        let is_full = rules::is_full(depth - u64::from(waiting.is_some()), depth_max);
+        // This is the usual refusal under load: it costs no look at the kind.
+        if is_full && most_bytes_of(submit) <= bytes_max {
+            return Err(Refusal::QueueFull { depth, depth_max });
+        }
         let kind = self.kinds.find(&submit.kind);
         let rules = kind.map_or(&KindRules::NONE, |kind| self.kinds.row(kind).rules());
-        let (own_bytes, bytes_max) = (bytes_of(submit, rules, limits), limits.queue_bytes_max);
+        let own_bytes = bytes_of(submit, rules, limits);
         if own_bytes > bytes_max {
             return Err(Refusal::JobTooLarge { bytes: own_bytes, bytes_max });
         }
-        let leaving = leaving.and_then(|seq| self.table.get(seq));
-        let counts = self.counts();
-        let waiting = leaving.filter(|job| job.is_waiting());
-        // A refusal reports the current depth, which includes the job that would leave.
-        let (depth, depth_max) = (counts.waiting(), limits.queue_depth_max);
-        if rules::is_full(depth - u64::from(waiting.is_some()), depth_max) {
+        if is_full {
             return Err(Refusal::QueueFull { depth, depth_max });
         }
         let bytes = ledger.unfinished();
@@ -851,6 +855,12 @@ fn cancel_reservation(reserved: &mut Reserved, timers: &mut Timers, job: &Job) {
 
 fn class_key(submit: &Submit) -> ClassKey {
     ClassKey { zone: submit.zone.clone(), requires: submit.requires.clone() }
+}
+
+/// The most that the job of a submit may be charged, whatever the rules of its kind.
+fn most_bytes_of(submit: &Submit) -> u64 {
+    let client = submit.client.as_ref().map_or(0, |name| CLIENT_BYTES + name.bytes());
+    JOB_BYTES + Payload::bytes_of(&submit.params) + RARE_TERMS_BYTES + TERMS_BYTES + client
 }
 
 /// What the job of a submit will be charged under the rules of its kind.
