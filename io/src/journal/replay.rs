@@ -71,7 +71,7 @@ impl Replica {
     /// Applies a record; the error is how its outcome differs from the one when it was written. This is the only place
     /// where a record is checked against the state. After an error the replica must not be used any more.
     pub fn apply(&mut self, record: &Record<'_>) -> Result<(), Cause> {
-        let Envelope { rules, command, .. } =
+        let Envelope { rules, caller, command } =
             Envelope::decode(record.payload).map_err(|error| Cause::Undecodable(error.to_string()))?;
         if rules != self.hub.rules() {
             return Err(Cause::OtherRules { recorded: rules.get(), replayed: self.hub.rules().get() });
@@ -79,7 +79,7 @@ impl Replica {
         if record.is_batch_start {
             self.hash_before_batch = self.hub.outcome_hash();
         }
-        let outcome = self.hub.apply(record.now, command);
+        let outcome = self.hub.apply_for(caller, record.now, command);
         self.records += 1;
         match outcome {
             Outcome::Refused(refusal) => Err(Cause::ChangesNothing(format!("refuses it ({refusal:?})"))),

@@ -244,7 +244,7 @@ impl Oracle {
         (self.seq, self.last_at) = (seq, now);
         let envelope = Envelope::decode(payload)
             .map_err(|error| Violation { invariant: "readable journal", detail: format!("record {seq}: {error}") })?;
-        let (rules, command) = (envelope.rules, envelope.command);
+        let Envelope { rules, caller, command } = envelope;
         holds(rules == self.shadow.rules(), "a record is of the rules that hold", || {
             format!("record {seq} is of rules {}, the hub has {}", rules.get(), self.shadow.rules().get())
         })?;
@@ -272,7 +272,7 @@ impl Oracle {
             Command::Pull(pull) => Some(pull.node.clone()),
             _ => None,
         };
-        let outcome = self.shadow.apply(now, command);
+        let outcome = self.shadow.apply_for(caller, now, command);
         self.check_effects()?;
         self.sightings.outcome(&outcome);
         let (counts, limits) = (self.shadow.counts(), self.shadow.limits());
