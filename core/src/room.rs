@@ -46,6 +46,18 @@ impl Hub {
             Refusal::SharedBytesFull { .. } | Refusal::ClassesFull { .. } => {
                 of_jobs(self.telemetry(), now).until(counts.waiting() + counts.leased)
             }
+            // A letter or a job that may become one leaves when its job ends otherwise. Of the ends in the hub a kind has its
+            // share.
+            Refusal::LettersFull { letters, letters_max } => {
+                let all = counts.waiting() + counts.leased + counts.dead;
+                let needed = (letters + 1).saturating_sub(letters_max).saturating_mul(all.div_ceil(letters.max(1)));
+                of_jobs_without_letters(self.telemetry(), now).until(needed)
+            }
+            Refusal::LetterBytesFull { bytes, bytes_max } => {
+                let all = (counts.waiting() + counts.leased + counts.dead).max(1);
+                let over = bytes.saturating_sub(bytes_max).max(1);
+                of_jobs_without_letters(self.telemetry(), now).until(over.div_ceil((bytes / all).max(1)))
+            }
             Refusal::KeysFull { .. } => self.dedup.room_at(self.limits()).map(|at| at.since(now)),
             // A node may be silent for as long before it makes room.
             _ => None,
@@ -122,6 +134,13 @@ fn of_waiting(telemetry: &Telemetry, now: Timestamp) -> Drain {
 fn of_jobs(telemetry: &Telemetry, now: Timestamp) -> Drain {
     let oldest_at = oldest(telemetry, now, &[Counter::Completed, Counter::Failed, Counter::EndedOtherwise]);
     Drain::new(now, ends(telemetry, now), oldest_at, telemetry.waits_since())
+}
+
+/// Jobs that ended, but for those that failed: they are letters, or may be.
+fn of_jobs_without_letters(telemetry: &Telemetry, now: Timestamp) -> Drain {
+    let counters = [Counter::Completed, Counter::EndedOtherwise];
+    let count = counters.map(|counter| telemetry.last_minute(now, counter)).iter().sum();
+    Drain::new(now, count, oldest(telemetry, now, &counters), telemetry.waits_since())
 }
 
 /// Leases that ended.

@@ -114,6 +114,41 @@ fn bytes_become_free_with_the_jobs_that_have_them() {
 }
 
 #[test]
+fn places_of_dead_letters_become_free_with_the_jobs_that_end_without_one() {
+    let mut scene = Scene::with(|limits| (limits.dead_full_refuses, limits.dead_jobs_max) = (1, 10));
+    let dying = || Submit { attempts_max: Some(1), ..job("k") };
+    (0..10).for_each(|_| _ = scene.submit(dying()));
+    let refusal = scene.try_submit(dying()).unwrap_err();
+    assert!(matches!(refusal, Refusal::LettersFull { letters: 10, letters_max: 10 }), "{refusal:?}");
+    assert_eq!(waits(&scene, &refusal), (1, 2), "nothing has failed to leave yet");
+    // Each ten seconds one job is done, and its place is taken; those that die leave no place.
+    for n in 1..=12 {
+        scene.at(n * 10_000);
+        let lease = scene.lease("a").lease;
+        if n % 2 == 0 {
+            scene.fail(lease)
+        } else {
+            scene.succeed(lease)
+        };
+        _ = scene.try_submit(dying());
+    }
+    let (least, most) = waits(&scene, &refusal);
+    assert!((15..=20).contains(&least) && most <= 30, "one in 20 seconds: {least} to {most}");
+    let more = Refusal::LettersFull { letters: 12, letters_max: 10 };
+    let (least, most) = waits(&scene, &more);
+    assert!((45..=60).contains(&least) && most <= 90, "three in a minute: {least} to {most}");
+    // A kind with two of the ten that may become letters has a fifth of the ends.
+    let of_kind = Refusal::LettersFull { letters: 2, letters_max: 2 };
+    let (least, most) = waits(&scene, &of_kind);
+    assert!((75..=100).contains(&least) && most <= 150, "{least} to {most}");
+    let bytes = Refusal::LetterBytesFull { bytes: 1_000, bytes_max: 1_000 };
+    let (least, most) = waits(&scene, &bytes);
+    assert!((15..=20).contains(&least) && most <= 30, "{least} to {most}");
+    scene.at(600_000);
+    assert_eq!(waits(&scene, &refusal), (150, 300), "the window forgets");
+}
+
+#[test]
 fn a_full_table_of_keys_tells_when_the_oldest_spent_key_may_go() {
     let mut scene = Scene::with(|limits| {
         limits.idempotency_keys_max = 1;
