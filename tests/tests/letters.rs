@@ -90,8 +90,16 @@ fn a_letter_that_is_discarded_is_a_failed_job_and_one_that_was_done_after_all_is
     let job = hub.job(&job_id);
     assert_eq!([&job["status"], &job["error"], &job["reason"]], ["failed", "broken", "not_retryable"]);
     assert_eq!(data.delete(&format!("{DLQ}/{job_id}")).refused(409, "already_final")["job_status"], "failed");
-    let line = &audited(&hub, "DLQ_DISCARD", 1)[0];
-    assert_eq!(*line, json!({"job_id": job_id, "kind": "k", "by": "shared_token"}));
+    let line = audited(&hub, "DLQ_DISCARD", 1)[0].clone();
+    assert_eq!(line, json!({"job_id": job_id, "kind": "k", "by": "shared_token"}));
+
+    // A repeat says how its job ended, as the job does.
+    let keyed = json!({"kind": "keyed", "idempotency_key": "a"});
+    let job_id = hub.dead(keyed.clone(), "broken");
+    assert_eq!(data.post("/mesh/submit_request", &keyed).ok()["job_status"], "dead");
+    data.delete(&format!("{DLQ}/{job_id}")).ok();
+    let repeated = data.post("/mesh/submit_request", &keyed).ok();
+    assert_eq!([&repeated["status"], &repeated["job_status"], &repeated["job_error"]], ["failed", "failed", "broken"]);
 
     // A v1.5 worker, which names no lease, has done the work.
     let job_id = hub.dead(json!({"kind": "k"}), "timed out");
@@ -173,6 +181,13 @@ fn an_act_on_many_that_is_not_understood_does_nothing() {
         ] {
             data.post(path, &body).refused(400, "bad_request");
         }
+        // A filter or a `dry_run` in the query would be missed.
+        for query in ["kind=other", "dry_run=true", "x"] {
+            let refused = data.post(&format!("{path}?{query}"), &json!({"all": true})).refused(400, "bad_request");
+            assert!(refused["detail"].as_str().unwrap().contains("query"), "{refused}");
+        }
+        let unknown = data.post(path, &json!({"knd": "k"})).refused(400, "bad_request");
+        assert!(unknown["detail"].as_str().unwrap().starts_with("the member knd is not known here"), "{unknown}");
         let refused = data.post(path, &json!({"kind": "k", "max_count": 2})).refused(409, "too_many_matches");
         assert_eq!(refused["matched"], 3);
         for (max, exceeds) in [(2, true), (3, false), (4, false)] {
@@ -253,6 +268,7 @@ fn a_letter_whose_key_belongs_to_another_job_stays() {
     let new = hub.submit(keyed("new_job"));
     let refused = data.post(&format!("{DLQ}/{old}/requeue"), &json!({})).refused(409, "idempotency_key_collision");
     assert_eq!(refused["existing_job_id"], new.as_str());
+    assert!(refused["detail"].as_str().unwrap().contains("the letter stays"), "{refused}");
     let begun = data.post(REQUEUE, &json!({"all": true})).ok()["act"].clone();
     let ended = until_ended(&hub, &begun);
     assert_eq!([&ended["done"], &ended["skipped"]], [1, 1]);
@@ -305,7 +321,10 @@ fn an_act_survives_kill_9_and_requeues_each_letter_once() {
     let mut expected: Vec<_> = dead.iter().map(String::as_str).collect();
     expected.sort_unstable();
     assert_eq!(jobs, expected);
-    assert_eq!(audited(&hub, "DLQ_ACT_ENDED", 1).len(), 1);
+    let audited = audited(&hub, "DLQ_ACT_ENDED", 1);
+    assert_eq!(audited.len(), 1);
+    // Who began it is not forgotten.
+    assert_eq!([&begun["by"], &ended["by"], &audited[0]["by"]], ["shared_token"; 3]);
 }
 
 #[test]

@@ -13,6 +13,9 @@ use sheratan_core::{Millis, Name, NameSet, Payload, Utc};
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
+/// The longest name of a member that is shown.
+const SHOWN_BYTES_MAX: usize = 32;
+
 /// The members of a request.
 pub struct Fields<'a> {
     object: Object<'a>,
@@ -37,7 +40,10 @@ impl<'a> Fields<'a> {
         let fields = Fields::parse(body, known)?;
         match fields.object.members().iter().find(|(name, _)| !known.contains(&&**name)) {
             None => Ok(fields),
-            Some(_) => Err(Problem::bad_request(format!("a member is not known here; known are {}", known.join(", ")))),
+            Some((name, _)) => {
+                let known = known.join(", ");
+                Err(Problem::bad_request(format!("{} is not known here; known are {known}", member_named(name))))
+            }
         }
     }
 
@@ -196,6 +202,13 @@ pub fn number(key: &str, value: Option<u64>, range: RangeInclusive<u64>) -> Resu
     value
         .filter(|value| range.contains(value))
         .ok_or_else(|| Problem::bad_request(format!("{key} must be a whole number from {min} to {max}")))
+}
+
+/// A member that is not ours, by its name if that can be shown.
+fn member_named(name: &str) -> String {
+    let is_shown =
+        name.len() <= SHOWN_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_shown { format!("the member {name}") } else { "a member".to_owned() }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::plane::{Plane, PlaneAddrs};
 use crate::http::{self, Reply};
 use sheratan_core::integrity::checksum::Failure;
 use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
-use sheratan_core::{Hub, Millis, Refusal};
+use sheratan_core::{Hub, JobSeq, Millis, Refusal};
 
 /// A refusal of a request.
 #[derive(Clone, PartialEq, Debug)]
@@ -199,6 +199,16 @@ impl Problem {
         Problem::of_journal(Applied::No, detail)
     }
 
+    /// A dead letter cannot be requeued: its idempotency key belongs to another job by now.
+    pub fn letter_key_taken(hub: &Hub, newer: JobSeq) -> Self {
+        let newer = hub.ids().job_id(newer);
+        let detail = format!(
+            "the idempotency_key of the dead letter belongs to {newer} by now: the letter stays; discard it, or submit it again under another key"
+        );
+        let problem = Problem::new(409, "idempotency_key_collision", detail);
+        problem.with_extra(format!(",\"existing_job_id\":\"{newer}\""))
+    }
+
     /// The command was applied, and the journal did not take it in time: it may become durable, or a crash may undo it.
     pub fn not_acknowledged(reason: &str, applied: Applied) -> Self {
         let detail = format!(
@@ -335,13 +345,13 @@ impl Problem {
             .with_extra(format!(",\"job_status\":\"{}\"", status.as_str())),
             Refusal::LettersFull { letters, letters_max } => full(
                 format!(
-                    "{letters} of {letters_max} jobs are dead letters or may become such, and none is given up for others (on_letters_full: refuse)"
+                    "{letters} of {letters_max} jobs are dead letters or may become such, and none is given up for others (dlq_when_full, or the kind's on_letters_full): requeue or discard some"
                 ),
                 *letters_max,
             ),
             Refusal::LetterBytesFull { bytes, bytes_max } => full(
                 format!(
-                    "dead letters and jobs that may become such have {bytes} of {bytes_max} bytes, and none is given up for others (on_letters_full: refuse)"
+                    "dead letters and jobs that may become such have {bytes} of {bytes_max} bytes, and none is given up for others (dlq_when_full, or the kind's on_letters_full): requeue or discard some"
                 ),
                 *bytes_max,
             ),

@@ -233,7 +233,9 @@ fn write_submitted(out: &mut Object, hub: &Hub, submitted: &Submitted) {
             write_ids(out, *job, true);
             let is_completed = *status == FinalStatus::Completed;
             out.plain("status", notifications::submit_status(Some(*status)));
-            out.plain("job_status", status.as_str());
+            // A dead letter may have left the dead letters since.
+            let status_now = hub.queue().get(*job).filter(|job| job.is_final()).map(|job| job.status());
+            out.plain("job_status", status_now.unwrap_or(status.as_str()));
             if result.is_some() || left_out.is_none() {
                 out.payload("result", result.as_ref());
             }

@@ -23,6 +23,11 @@ impl Service {
         request: &Request,
         what: ActOn,
     ) -> Result<Answer, Problem> {
+        if request.query().is_some() {
+            return Err(Problem::bad_request(
+                "an act on many has no query: its filter and dry_run are members of the body",
+            ));
+        }
         let members = [&letter_filter::MEMBERS[..], &OWN_MEMBERS].concat();
         let fields = Fields::parse_strict(request.body(), &members)?;
         let filter = letter_filter::of_body(&fields, self.hub.calendar())?;

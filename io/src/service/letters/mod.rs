@@ -7,7 +7,7 @@ use super::query::Query;
 use super::{Answer, Caller, Service, jobs, letter_filter, path, reply};
 use crate::http::{Method, Reply, Request};
 use crate::object::object;
-use sheratan_core::{ActOn, Command, JobSeq, Outcome, Timestamp};
+use sheratan_core::{ActOn, Command, JobSeq, Outcome, Refusal, Timestamp};
 
 /// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,6 +136,10 @@ impl Service {
             Outcome::Done => Ok(Answer::Reply(reply::ok(|out| {
                 out.flag("ok", true).plain("job_id", self.hub.ids().job_id(job)).plain("status", status);
             }))),
+            // The letter stays: its payload may well be the same.
+            Outcome::Refused(Refusal::KeyCollision { job: newer, .. }) => {
+                Err(Problem::letter_key_taken(&self.hub, newer))
+            }
             outcome => Err(self.problem_of(now, outcome)),
         }
     }
