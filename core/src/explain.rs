@@ -209,18 +209,18 @@ impl Hub {
         let (queue, limits) = (self.queue(), self.limits());
         let mut reasons = Vec::new();
         let kind = job.kind();
-        match queue.kind_gate(self.now(), kind) {
-            Gate::Open => {}
+        let rules_of_kind = queue.kind_rules(kind).0;
+        reasons.extend(queue.kind_closed(self.now(), kind).map(|gate| match gate {
+            Gate::Open => unreachable!("what closes a kind is not that it is open"),
             Gate::Paused(until) => {
-                let pause = queue.kind_rules(kind).0.pause.as_ref();
-                reasons.push(Reason::KindPaused { reason: pause.and_then(|pause| pause.reason.clone()), until });
+                let reason = rules_of_kind.pause.as_ref().and_then(|pause| pause.reason.clone());
+                Reason::KindPaused { reason, until }
             }
             Gate::Full => {
-                let max = queue.kind_rules(kind).0.inflight_max.unwrap_or(0);
-                reasons.push(Reason::KindFull { leased: queue.leases_of_kind(kind), max });
+                Reason::KindFull { leased: queue.leases_of_kind(kind), max: rules_of_kind.inflight_max.unwrap_or(0) }
             }
-            Gate::RateLimited(until) => reasons.push(Reason::KindRate { until }),
-        }
+            Gate::RateLimited(until) => Reason::KindRate { until },
+        }));
         let leased = queue.counts().leased;
         if rules::room_in_hub(limits.inflight_max, leased) == 0 {
             reasons.push(Reason::HubFull { leased, max: limits.inflight_max });

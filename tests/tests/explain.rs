@@ -63,20 +63,25 @@ fn each_reason_is_lifted_by_what_it_names_and_by_nothing_less() {
     let mesh = Mesh::start(&[]);
     mesh.set_kind("k", &json!({"paused": true, "pause_reason": "the model is updated", "max_inflight": 0}));
     let job = mesh.submit(&json!({"kind": "k", "requires": ["gpu"]}));
-    assert_eq!(mesh.codes(&job), ["kind_paused", "no_node"]);
+    // All of them: to lift some is not enough.
+    assert_eq!(mesh.codes(&job), ["kind_paused", "kind_full", "no_node"]);
     assert_eq!(mesh.explain(&job)["reasons"][0]["pause_reason"], "the model is updated");
     assert_eq!(mesh.explain(&job)["estimated_start_utc"], Value::Null);
 
     mesh.heartbeat("a", &[]);
-    let lacking = &mesh.explain(&job)["reasons"][1]["nodes_lacking"];
+    let lacking = &mesh.explain(&job)["reasons"][2]["nodes_lacking"];
     assert_eq!(*lacking, json!([{"capability": "gpu", "nodes": 1}]));
     mesh.heartbeat("a", &["gpu"]);
-    assert_eq!((mesh.codes(&job), mesh.pull("a").len()), (vec!["kind_paused".to_owned()], 0));
+    assert_eq!((mesh.codes(&job), mesh.pull("a").len()), (vec!["kind_paused".to_owned(), "kind_full".to_owned()], 0));
     mesh.set_kind("k", &json!({"paused": false}));
     assert_eq!((mesh.codes(&job), mesh.pull("a").len()), (vec!["kind_full".to_owned()], 0));
     mesh.operate("/api/nodes/a/drain");
     assert_eq!(mesh.codes(&job), ["kind_full", "nodes_drained"]);
-    mesh.set_kind("k", &json!({"max_inflight": null}));
+    mesh.set_kind("k", &json!({"max_inflight": null, "rate_per_sec": 0}));
+    let stopped = mesh.explain(&job)["reasons"][0].clone();
+    assert_eq!((&stopped["code"], stopped.get("until_utc")), (&json!("kind_rate"), None));
+    assert_eq!(stopped["lifted_by"], "a larger rate_per_sec of the kind", "time does not lift a rate of 0");
+    mesh.set_kind("k", &json!({"rate_per_sec": null}));
     assert_eq!((mesh.codes(&job), mesh.pull("a").len()), (vec!["nodes_drained".to_owned()], 0));
     mesh.operate("/api/nodes/a/resume");
     assert_eq!(mesh.codes(&job), ["turn"]);

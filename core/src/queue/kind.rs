@@ -405,6 +405,11 @@ impl Kind {
         ruled.rules.gate(self.leased(), ruled.bucket, now)
     }
 
+    /// All for which no job of it may be leased now.
+    pub fn closed(&self, now: Timestamp) -> impl Iterator<Item = Gate> {
+        self.ruled().into_iter().flat_map(move |ruled| ruled.rules.closed(self.leased(), ruled.bucket, now))
+    }
+
     /// How many more jobs of it may be leased now.
     pub fn room(&self, now: Timestamp) -> u64 {
         self.ruled().map_or(u64::MAX, |ruled| ruled.rules.room(self.leased(), ruled.bucket, now))

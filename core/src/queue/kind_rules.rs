@@ -132,20 +132,29 @@ impl KindRules {
 
     /// Whether a job of the kind may be leased, of which so many are under lease.
     pub(crate) fn gate(&self, leased: u64, bucket: Bucket, now: Timestamp) -> Gate {
-        if let Some(pause) = &self.pause
-            && rules::closes_for_pause()
-        {
-            return Gate::Paused(pause.until.unwrap_or(Timestamp::NEVER));
-        }
-        if self.inflight_max.is_some_and(|max| rules::is_kind_full(leased, max)) {
-            return Gate::Full;
-        }
-        match self.leases_per_1000_sec {
-            Some(rate) if bucket.leases(rate, self.burst_max(rate), now) == 0 => {
-                Gate::RateLimited(bucket.next_at(rate, now))
-            }
-            _ => Gate::Open,
-        }
+        let limited = || self.closed_by_limit(leased).or_else(|| self.closed_by_rate(bucket, now));
+        self.closed_by_pause().or_else(limited).unwrap_or(Gate::Open)
+    }
+
+    /// All for which no job of the kind may be leased: each has to be lifted.
+    pub(crate) fn closed(&self, leased: u64, bucket: Bucket, now: Timestamp) -> impl Iterator<Item = Gate> {
+        let gates = [self.closed_by_pause(), self.closed_by_limit(leased), self.closed_by_rate(bucket, now)];
+        gates.into_iter().flatten()
+    }
+
+    fn closed_by_pause(&self) -> Option<Gate> {
+        let pause = self.pause.as_ref().filter(|_| rules::closes_for_pause())?;
+        Some(Gate::Paused(pause.until.unwrap_or(Timestamp::NEVER)))
+    }
+
+    fn closed_by_limit(&self, leased: u64) -> Option<Gate> {
+        self.inflight_max.is_some_and(|max| rules::is_kind_full(leased, max)).then_some(Gate::Full)
+    }
+
+    fn closed_by_rate(&self, bucket: Bucket, now: Timestamp) -> Option<Gate> {
+        let rate = self.leases_per_1000_sec?;
+        let is_spent = bucket.leases(rate, self.burst_max(rate), now) == 0;
+        is_spent.then(|| Gate::RateLimited(bucket.next_at(rate, now)))
     }
 
     /// How many more jobs of the kind may be leased now.

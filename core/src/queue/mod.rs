@@ -262,6 +262,11 @@ impl Queue {
         self.kinds.find(kind).map_or(Gate::Open, |kind| self.kinds.row(kind).gate(now))
     }
 
+    /// All for which no job of a kind may be leased; none of a kind that is open.
+    pub fn kind_closed(&self, now: Timestamp, kind: &str) -> impl Iterator<Item = Gate> {
+        self.kinds.find(kind).into_iter().flat_map(move |kind| self.kinds.row(kind).closed(now))
+    }
+
     /// Jobs of a kind under lease.
     pub fn leases_of_kind(&self, kind: &str) -> u64 {
         self.kinds.find(kind).map_or(0, |kind| self.kinds.row(kind).leased())

@@ -5,7 +5,7 @@ use super::super::{Service, reply};
 use crate::http::Reply;
 use crate::object::{Object, object};
 use sheratan_core::explain::{Nodes, Reason};
-use sheratan_core::{Hub, Name};
+use sheratan_core::{Hub, Name, Timestamp};
 
 impl Service {
     pub(in crate::service) fn explain_job(&self, id: &str) -> Result<Reply, Problem> {
@@ -92,6 +92,9 @@ fn detail(reason: &Reason) -> String {
         Reason::KindFull { leased, max } => {
             format!("{leased} jobs of its kind are under lease; at most {max} may be (`max_inflight`).")
         }
+        Reason::KindRate { until: Timestamp::NEVER } => {
+            "The rate of its kind is 0 (`rate_per_sec`): none of its jobs is leased.".to_owned()
+        }
         Reason::KindRate { .. } => "Its kind has used up its rate (`rate_per_sec`).".to_owned(),
         Reason::HubFull { leased, max } => {
             format!("{leased} jobs are under lease in the hub; at most {max} may be (`max_inflight`).")
@@ -128,11 +131,9 @@ fn lifted_by(reason: &Reason) -> Option<&'static str> {
     Some(match reason {
         Reason::Ended(_) => return None,
         Reason::Leased { .. } => "its result, or the end of its lease",
-        Reason::RunAt { .. }
-        | Reason::Delayed { .. }
-        | Reason::Backoff { .. }
-        | Reason::Released { .. }
-        | Reason::KindRate { .. } => "time",
+        Reason::RunAt { .. } | Reason::Delayed { .. } | Reason::Backoff { .. } | Reason::Released { .. } => "time",
+        Reason::KindRate { until: Timestamp::NEVER } => "a larger rate_per_sec of the kind",
+        Reason::KindRate { .. } => "time, or a larger rate_per_sec of the kind",
         Reason::RetryBudget { .. } => "time, fresh jobs of its kind, or a larger retry_budget_percent",
         Reason::PreviousRun { .. } => "the end of that job's lease",
         Reason::Reserved { .. } => "another node's pull, or time",
