@@ -45,12 +45,19 @@ pub struct Orphans {
     next_id: u64,
 }
 
-impl Orphan {
-    fn bytes(&self) -> u64 {
-        let ParkResult { job_id, node, result, error, integrity, .. } = &self.parked;
+impl ParkResult {
+    /// What it is charged.
+    pub fn bytes(&self) -> u64 {
+        let ParkResult { job_id, node, result, error, integrity, .. } = self;
         let texts = 2 * job_id.bytes() + node.as_ref().map_or(0, Name::bytes);
         let payloads = Payload::bytes_of(result) + Payload::bytes_of(error);
         ORPHAN_BYTES + texts + payloads + ResultIntegrity::bytes_of(integrity)
+    }
+}
+
+impl Orphan {
+    fn bytes(&self) -> u64 {
+        self.parked.bytes()
     }
 
     /// What a repeat has in common with it: the id of its node, or else its content.

@@ -124,6 +124,24 @@ fn an_operator_discards_an_orphan() {
     hub.control().get("/mesh/orphans").refused(410, "port_mismatch");
 }
 
+/// All others would go for it, and then it.
+#[test]
+fn a_result_that_alone_is_beyond_the_limit_evicts_nothing() {
+    let hub = Hub::set(&[("ORPHANS_BYTES_MAX", "12000")]);
+    send(&hub, &unleased("job-1", &json!("small"))).ok();
+    let large = json!("x".repeat(12_000));
+    let refused = send(&hub, &unleased("job-2", &large)).refused(413, "payload_too_large");
+    assert!(refused["detail"].as_str().unwrap().contains("orphans_bytes_max"), "{refused}");
+    send(&hub, &result(&json!({"job_id": "job-3", "lease_id": "x"}), "worker", &large)).refused(409, "lease_lost");
+    let ids: Vec<_> = orphans(&hub).iter().map(|orphan| orphan["job_id"].clone()).collect();
+    assert_eq!(ids, ["job-1"]);
+    send(&hub, &unleased("job-4", &json!("x".repeat(11_000)))).ok();
+
+    let hub = Hub::set(&[("ORPHANS_MAX", "0")]);
+    send(&hub, &unleased("job-1", &json!("small"))).refused(404, "unknown_job");
+    assert!(orphans(&hub).is_empty());
+}
+
 #[test]
 fn beyond_their_limit_the_oldest_orphan_goes() {
     for (setting, value) in [("ORPHANS_MAX", "3"), ("ORPHANS_BYTES_MAX", "32000")] {

@@ -199,6 +199,18 @@ impl Problem {
         Problem::of_journal(Applied::No, detail)
     }
 
+    /// A result of an unknown job is not kept: no results are, or it alone has more `bytes` than all may.
+    pub fn orphan_not_kept(bytes: u64, (count_max, bytes_max): (u64, u64)) -> Self {
+        if count_max == 0 {
+            let detail = "the hub knows no such job, and keeps no results of unknown jobs (orphans_max)";
+            return Problem::new(404, "unknown_job", detail);
+        }
+        let detail = format!(
+            "the hub knows no such job, and the result alone takes {bytes} bytes of the {bytes_max} that those of unknown jobs may (orphans_bytes_max): it is not kept"
+        );
+        Problem::new(413, "payload_too_large", detail)
+    }
+
     /// A dead letter cannot be requeued: its idempotency key belongs to another job by now.
     pub fn letter_key_taken(hub: &Hub, newer: JobSeq) -> Self {
         let newer = hub.ids().job_id(newer);

@@ -148,6 +148,15 @@ impl Service {
         let Complete { node, lease, ok, result, error, mark, integrity, .. } = complete;
         let job_id = body::name("job_id", &fields.text("job_id")?.unwrap_or_default())?;
         let parked = ParkResult { job_id: job_id.clone(), node, ok, result, error, mark, integrity };
+        let limits = self.hub.limits();
+        if limits.orphans_max == 0 || parked.bytes() > limits.orphans_bytes_max {
+            // All others would go for it, and then it.
+            let limits = (limits.orphans_max, limits.orphans_bytes_max);
+            return Err(match lease {
+                Some(_) => self.problem_of(now, Outcome::Refused(Refusal::LeaseLost)),
+                None => Problem::orphan_not_kept(parked.bytes(), limits),
+            });
+        }
         let outcome = self.execute(now, self.asker(caller), Command::ParkResult(Box::new(parked)))?;
         if let Outcome::Parked { orphan, is_duplicate: false } = outcome {
             self.note_orphan(orphan, caller.ip);
