@@ -8,11 +8,14 @@ use crate::hub::Hub;
 use crate::ids::HubKey;
 use crate::limits::{DEFER_MS_MAX, DEFER_MS_MIN, RETRY_AFTER_SECS_MAX};
 use crate::name::Name;
+use crate::name_set::NameSet;
 use crate::outcome::Refusal;
+use crate::queue::kind_rules::Gate;
 use crate::registry::node::Node;
 use crate::telemetry::window::WINDOW_SECS;
 use crate::telemetry::{Counter, Telemetry};
 use crate::time::{Millis, Timestamp};
+use crate::zone::Zone;
 
 /// How fast something becomes free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,8 +53,11 @@ impl Hub {
             // share.
             Refusal::LettersFull { letters, letters_max } => {
                 let all = counts.waiting() + counts.leased + counts.dead;
-                let needed = (letters + 1).saturating_sub(letters_max).saturating_mul(all.div_ceil(letters.max(1)));
-                of_jobs_without_letters(self.telemetry(), now).until(needed)
+                let places = (letters + 1).saturating_sub(letters_max);
+                // Letters themselves leave only by an operator's act.
+                let can_end = places <= counts.waiting() + counts.leased;
+                let drain = of_jobs_without_letters(self.telemetry(), now);
+                if can_end { drain.until(places.saturating_mul(all.div_ceil(letters.max(1)))) } else { None }
             }
             Refusal::LetterBytesFull { bytes, bytes_max } => {
                 let all = (counts.waiting() + counts.leased + counts.dead).max(1);
@@ -69,13 +75,37 @@ impl Hub {
     /// [`Hub::retry_after`], [`DEFER_MS_MIN`] to [`DEFER_MS_MAX`].
     pub fn defer_for(&self, now: Timestamp, node: &Name, number: u64) -> Millis {
         let now = now.max(self.now());
-        let leased = self.counts().leased;
-        let drain = of_leases(self.telemetry(), now);
-        let is_hub_full = leased >= self.limits().inflight_max;
-        // At a node's own limit only its own leases make room: its share of all.
-        let held = self.registry().by_name(node).map_or(0, Node::leases);
-        let needed = if is_hub_full { 1 } else { leased.div_ceil(held.max(1)) };
-        spread_ms(self.key(), number, drain.until(needed))
+        let (leased, limits) = (self.counts().leased, self.limits());
+        let node = self.registry().by_name(node);
+        let in_zone = self.queue().leases_in_zone(node.map_or(&Zone::DEFAULT, Node::zone));
+        // At a zone's limit only its own leases make room, at a node's only the node's: its share of all.
+        let held = match () {
+            () if leased >= limits.inflight_max => leased,
+            () if in_zone >= limits.leases_per_zone_max => in_zone,
+            () => node.map_or(0, Node::leases),
+        };
+        self.defer_until(now, held, number)
+    }
+
+    /// How long a node should wait before its next pull, whose pull named none but kinds that are closed; `None` if one of
+    /// them is open, or it named none.
+    pub fn defer_for_kinds(&self, now: Timestamp, kinds: &NameSet, number: u64) -> Option<Millis> {
+        let now = now.max(self.now());
+        let waits = kinds.iter().map(|kind| match self.queue().kind_gate(now, kind) {
+            Gate::Open => None,
+            Gate::Full => Some(self.defer_until(now, self.queue().leases_of_kind(kind), number)),
+            Gate::Paused(until) | Gate::RateLimited(until) => {
+                let until = (until != Timestamp::NEVER).then(|| until.since(now));
+                Some(spread_ms(self.key(), number, until))
+            }
+        });
+        waits.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+
+    /// Until one of `held` leases ends, as their share of all.
+    fn defer_until(&self, now: Timestamp, held: u64, number: u64) -> Millis {
+        let needed = self.counts().leased.div_ceil(held.max(1));
+        spread_ms(self.key(), number, of_leases(self.telemetry(), now).until(needed))
     }
 
     /// How long a node should wait before its next pull, whose long poll found no place: polls end within a minute, and

@@ -185,7 +185,14 @@ fn a_kinds_and_a_zones_limit_of_leases_hold_at_one_below_at_and_beyond() {
     assert_eq!((&kind(&hub, "k")["gate"], &kind(&hub, "k")["inflight"]), (&json!("open"), &json!(2)));
     hub.lease("b", "k");
     assert_eq!((&kind(&hub, "k")["gate"], &kind(&hub, "k")["inflight"]), (&json!("full"), &json!(3)));
-    assert_eq!(hub.pull("c", json!({"kinds": ["k"]}))["jobs"], json!([]));
+    let beyond = hub.pull("c", json!({"kinds": ["k"]}));
+    assert_eq!(beyond["jobs"], json!([]));
+    assert!((100..=10_000).contains(&beyond["defer_ms"].as_u64().unwrap()), "{beyond}");
+    assert_eq!(hub.pull("c", json!({"kinds": ["k", "other"]}))["defer_ms"], 0, "one of them is open");
+    assert_eq!(hub.metric("sheratan_hub_inflight_saturated_total", ""), 2.0);
+    until("the audit log has it", || !hub.audit("INFLIGHT_SATURATED").is_empty());
+    let details = hub.audit("INFLIGHT_SATURATED")[0]["details"].clone();
+    assert_eq!(details, json!({"node_id": "c", "kind": "k", "inflight": 3, "max": 3}));
     hub.complete(&first[0], "a").ok();
     hub.lease("c", "k");
     assert_eq!(kind(&hub, "k")["gate"], "full");
@@ -195,9 +202,13 @@ fn a_kinds_and_a_zones_limit_of_leases_hold_at_one_below_at_and_beyond() {
     let beyond = hub.pull("b", json!({"max": 9}));
     assert_eq!(beyond["jobs"], json!([]));
     assert!(beyond["defer_ms"].as_u64().unwrap() > 0, "{beyond}");
-    until("the audit log has it", || !hub.audit("INFLIGHT_SATURATED").is_empty());
-    let details = hub.audit("INFLIGHT_SATURATED")[0]["details"].clone();
-    assert_eq!([&details["inflight"], &details["max"]], [5, 5]);
+    assert_eq!(hub.metric("sheratan_hub_inflight_saturated_total", ""), 3.0);
+    // Events of ten seconds are one line, with a count.
+    until("the audit log has it", || {
+        hub.audit("INFLIGHT_SATURATED")
+            .iter()
+            .any(|line| line["details"]["inflight"] == 5 && line["details"]["max"] == 5)
+    });
     // Another zone has its own.
     hub.control().post("/mesh/heartbeat", &json!({"node_id": "far", "zone": "far"})).ok();
     hub.submit(json!({"kind": "x", "zone": "far"}));

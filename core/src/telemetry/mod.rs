@@ -40,6 +40,8 @@ pub enum Observation {
     IntegrityMissing,
     /// A result's checksum or signature was wrong.
     IntegrityFailed,
+    /// A pull got no jobs, because as many of the kinds that it names are under lease as may be.
+    KindSaturated,
     /// A stored result that was to be shown no longer matches its checksum.
     ResultCorrupt,
     /// A result's signature was right, by the only key or by the next one of a rotation.
@@ -190,6 +192,7 @@ impl Telemetry {
             Observation::IntegrityVerified => Counter::IntegrityVerified,
             Observation::IntegrityMissing => Counter::IntegrityMissing,
             Observation::IntegrityFailed => Counter::IntegrityFailed,
+            Observation::KindSaturated => Counter::InflightSaturated,
             Observation::ResultCorrupt => Counter::ResultCorrupt,
             Observation::SignedByNewKey => Counter::SignedByNewKey,
             Observation::SignedByOldKey => Counter::SignedByOldKey,

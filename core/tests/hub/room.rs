@@ -1,8 +1,10 @@
 //! What refused clients and saturated nodes are told: when there will be room, from what ended in the last minute.
 
-use crate::scene::{Scene, at, job, keyed, name};
+use crate::scene::{Scene, at, heartbeat, job, keyed, name, names, pull, zone};
 use sheratan_core::limits::{DEFER_MS_MAX, DEFER_MS_MIN, RETRY_AFTER_SECS_MAX};
-use sheratan_core::{Millis, OnDuplicate, OnFailed, Payload, Refusal, Submit};
+use sheratan_core::{
+    Command, Heartbeat, KindRules, Millis, OnDuplicate, OnFailed, Pause, Payload, Pull, Refusal, SetKind, Submit,
+};
 use std::collections::BTreeSet;
 
 /// The shortest and the longest of many waits, in seconds.
@@ -141,6 +143,8 @@ fn places_of_dead_letters_become_free_with_the_jobs_that_end_without_one() {
     let of_kind = Refusal::LettersFull { letters: 2, letters_max: 2 };
     let (least, most) = waits(&scene, &of_kind);
     assert!((75..=100).contains(&least) && most <= 150, "{least} to {most}");
+    let hopeless = Refusal::LettersFull { letters: 20, letters_max: 10 };
+    assert_eq!(waits(&scene, &hopeless), (150, 300), "more than all unfinished jobs would have to end");
     let bytes = Refusal::LetterBytesFull { bytes: 1_000, bytes_max: 1_000 };
     let (least, most) = waits(&scene, &bytes);
     assert!((15..=20).contains(&least) && most <= 30, "{least} to {most}");
@@ -215,4 +219,60 @@ fn a_saturated_node_waits_for_its_share_of_the_leases_that_end() {
     // One of three leases is its own, and one ends a second.
     let (least, most) = deferrals(&scene, "b");
     assert!((2_900..=3_100).contains(&least) && most <= 4_700, "{least} to {most}");
+}
+
+#[test]
+fn a_saturated_zone_waits_for_its_share_of_the_leases_that_end() {
+    let mut scene = Scene::with(|limits| limits.leases_per_zone_max = 2);
+    (0..200).for_each(|_| _ = scene.submit(job("k")));
+    scene.heartbeat(Heartbeat { zone: zone("far"), ..heartbeat("f") });
+    (0..2).for_each(|_| _ = scene.submit(Submit { zone: zone("far"), ..job("k") }));
+    scene.pull("f", 2);
+    scene.lease("b");
+    for n in 1..=100 {
+        scene.at(n * 1_000);
+        let lease = scene.lease("a").lease;
+        scene.succeed(lease);
+    }
+    scene.lease("a");
+    // Of four leases half are of either zone, and one ends a second; "c" has none of its own.
+    for node in ["c", "f"] {
+        let (least, most) = deferrals(&scene, node);
+        assert!((1_900..=2_100).contains(&least) && most <= 3_200, "{node}: {least} to {most}");
+    }
+}
+
+#[test]
+fn whoever_names_closed_kinds_only_is_told_when_one_of_them_opens() {
+    let mut scene = Scene::new();
+    let set = |scene: &mut Scene, kind: &str, rules: KindRules| {
+        scene.apply(Command::SetKind(Box::new(SetKind { kind: name(kind), rules, expected: None })));
+    };
+    set(&mut scene, "full", KindRules { inflight_max: Some(1), ..KindRules::NONE });
+    let pause = |until| KindRules { pause: Some(Pause { reason: None, until }), ..KindRules::NONE };
+    set(&mut scene, "paused", pause(Some(at(104_000))));
+    set(&mut scene, "stopped", pause(None));
+    (0..200).for_each(|_| _ = scene.submit(job("k")));
+    scene.submit(job("full"));
+    scene.pull_as(Pull { kinds: names(&["full"]), ..pull("b", 1) });
+    for n in 1..=100 {
+        scene.at(n * 1_000);
+        let leased = scene.pull_as(Pull { kinds: names(&["k"]), ..pull("a", 1) }).leases[0];
+        scene.succeed(leased.lease);
+    }
+    let waits = |kinds: &[&str]| {
+        let kinds = names(kinds);
+        let waits: Vec<_> =
+            (0..2_000).map(|n| scene.hub.defer_for_kinds(scene.hub.now(), &kinds, n).map(Millis::get)).collect();
+        (waits.iter().min().copied().flatten(), waits.iter().max().copied().flatten())
+    };
+    assert_eq!([waits(&[]), waits(&["k"]), waits(&["full", "k"]), waits(&["unknown"])], [(None, None); 4]);
+    let within = |(least, most): (Option<u64>, Option<u64>), from: u64, to: u64| {
+        let (least, most) = least.zip(most).expect("all of them are closed");
+        assert!(from <= least && most <= to && most - least > (to - from) / 3, "{least} to {most}");
+    };
+    within(waits(&["full"]), 900, 1_600);
+    within(waits(&["paused"]), 4_000, 6_000);
+    within(waits(&["stopped"]), 5_000, 10_000);
+    within(waits(&["full", "paused", "stopped"]), 900, 1_600);
 }

@@ -3,6 +3,7 @@
 use crate::engine::{Client, Stage, request};
 use crate::scene::{self, NOW, ask_at};
 use serde_json::{Value, json};
+use sheratan_core::limits::{PULL_KINDS_MAX, WAITER_LINES_MAX};
 use sheratan_core::telemetry::Counter;
 use sheratan_core::{Command, DropReason, Millis, Setting, Timestamp};
 use sheratan_io::http::Limits;
@@ -329,4 +330,36 @@ fn who_submitted_last_is_read_after_all_others_and_never_starves() {
         stage.commit();
         assert_eq!(submitter.statuses(), [200], "it is served in each round");
     }
+}
+
+/// Each poll waits for 64 kinds of its own: so many lines of polls are the first of their limits that is reached.
+#[test]
+fn long_polls_wait_up_to_their_limit_and_one_more_is_told_to_come_back() {
+    let mut service = scene::service(scene::settings());
+    let polls = WAITER_LINES_MAX / PULL_KINDS_MAX;
+    let mut poll = |n: usize| {
+        let kinds: Vec<_> = (0..PULL_KINDS_MAX).map(|kind| format!("k{n}-{kind}")).collect();
+        let body = json!({"node_id": format!("n{n}"), "kinds": kinds, "wait_ms": 30_000});
+        ask_at(NOW, &mut service, "POST", "/mesh/pull_requests", &body.to_string())
+    };
+    for n in 1..=polls {
+        assert_eq!(poll(n), None, "{n} of {polls} waits");
+    }
+    let refused = [polls + 1, polls + 2].map(|n| poll(n).expect("there is no line left"));
+    let defer_ms = refused.map(|(status, body)| {
+        let body: Value = serde_json::from_str(&body).expect("replies are JSON");
+        assert_eq!((status, &body["jobs"]), (200, &json!([])), "{body}");
+        body["defer_ms"].as_u64().expect("a number")
+    });
+    assert!(defer_ms.iter().all(|ms| (1_000..=1_500).contains(ms)) && defer_ms[0] != defer_ms[1], "{defer_ms:?}");
+    service.settle(NOW);
+    let overloaded: Vec<_> = service.events().drain(..).filter(|event| event.event == "OVERLOADED").collect();
+    assert_eq!(overloaded.iter().map(|event| event.times).sum::<u64>(), 2);
+    let details: Value = serde_json::from_slice(&overloaded[0].details).expect("details are JSON");
+    assert_eq!(details["what"], "long_polls");
+    // One that ends makes room.
+    service.end_waits(1);
+    assert_eq!(service.late_replies().len(), polls);
+    let body = json!({"node_id": "late", "kinds": ["another"], "wait_ms": 30_000});
+    assert_eq!(ask_at(NOW, &mut service, "POST", "/mesh/pull_requests", &body.to_string()), None, "it waits");
 }

@@ -9,10 +9,13 @@ use crate::service::problem::Problem;
 use crate::service::query::{self, Query};
 use crate::service::{Answer, Caller, Overload, Service, reply};
 use sheratan_core::limits::{DEFER_MS, PULL_JOBS_MAX, PULL_KINDS_MAX};
-use sheratan_core::{Caller as Asker, Command, Hub, Leased, Millis, NameSet, Outcome, Pull, Pulled, Timestamp};
+use sheratan_core::telemetry::Observation;
+use sheratan_core::{Caller as Asker, Command, Gate, Hub, Leased, Millis, NameSet, Outcome, Pull, Pulled, Timestamp};
 
 /// The parameters of a pull, in its query or as members.
 const PARAMETERS: &[&str] = &["node_id", "max", "kinds", "wait_ms", "lease_sec"];
+
+const NO_JOBS: Pulled = Pulled { node: None, leases: Vec::new(), defer_ms: Millis::ZERO, withheld: None };
 
 /// A pull, and how long it may wait.
 pub struct PullRequest {
@@ -85,7 +88,12 @@ impl Service {
         let asker = self.asker(caller);
         match self.repeat_pull(now, asker, &pull) {
             Some(pulled) => Ok(Answer::Reply(self.pull_reply(head, &pulled?))),
-            None if wait_ms == 0 => Ok(Answer::Reply(Self::empty_pull_reply(head))),
+            None if wait_ms == 0 => {
+                self.refusals += 1;
+                let defer_ms = self.hub.defer_for_kinds(now, &pull.kinds, self.refusals).unwrap_or(Millis::ZERO);
+                self.note_full_kinds(now, &pull);
+                Ok(Answer::Reply(self.pull_reply(head, &Pulled { defer_ms, ..NO_JOBS })))
+            }
             None => {
                 if self.is_draining {
                     return Ok(Answer::Reply(Self::empty_pull_reply(head)));
@@ -100,7 +108,7 @@ impl Service {
                     self.note_overload(Overload::LongPolls, caller.ip);
                     self.refusals += 1;
                     let defer_ms = self.hub.defer_unparked(self.refusals);
-                    let pulled = Pulled { node: None, leases: Vec::new(), defer_ms, withheld: None };
+                    let pulled = Pulled { defer_ms, ..NO_JOBS };
                     return Ok(Answer::Reply(self.pull_reply(head, &pulled)));
                 }
                 let until = long_polls::deadline(now, wait_ms);
@@ -108,6 +116,26 @@ impl Service {
                 self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for });
                 Ok(Answer::Parked)
             }
+        }
+    }
+
+    /// Adds an event for each kind that a pull without a job named, and of which as many are under lease as may be.
+    fn note_full_kinds(&mut self, now: Timestamp, pull: &Pull) {
+        let mut is_any = false;
+        for kind in pull.kinds.iter() {
+            if self.hub.queue().kind_gate(now, kind) != Gate::Full {
+                continue;
+            }
+            let inflight = self.hub.queue().leases_of_kind(kind);
+            let max = self.hub.queue().kind_rules(kind).0.inflight_max.unwrap_or(0);
+            let (node, kind) = (pull.node.clone(), kind.clone());
+            is_any = true;
+            self.audit(now, "INFLIGHT_SATURATED", |out| {
+                out.text("node_id", &node).text("kind", &kind).number("inflight", inflight).number("max", max);
+            });
+        }
+        if is_any {
+            self.hub.observe(now, Observation::KindSaturated);
         }
     }
 
