@@ -46,6 +46,14 @@ pub struct Orphans {
 }
 
 impl ParkResult {
+    /// Whether it is still what its checksum is of.
+    pub fn is_whole(&self) -> bool {
+        // The checksum of a success is not over its error.
+        let error = self.error.as_ref().filter(|_| !self.ok);
+        let is_of = |own: &ResultIntegrity| own.is_of(error, &self.job_id, self.ok, self.result.as_ref());
+        self.integrity.as_deref().is_none_or(is_of)
+    }
+
     /// What it is charged.
     pub fn bytes(&self) -> u64 {
         let ParkResult { job_id, node, result, error, integrity, .. } = self;

@@ -8,6 +8,7 @@ use crate::service::Service;
 use sheratan_core::integrity::stored::ResultIntegrity;
 use sheratan_core::telemetry::Observation;
 use sheratan_core::{FinalStatus, Ids, JobSeq, JobView, Millis, Payload, State, Submitted, Timestamp};
+use sheratan_core::{Name, Orphan};
 use std::collections::BTreeMap;
 
 /// How often the audit log gets a line about a job's result.
@@ -17,17 +18,25 @@ const REPORT_EVERY: Millis = Millis::from_secs(3_600);
 const REPORTED_MAX: usize = 1_024;
 
 /// A stored result that is not what its checksum is of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Corrupt {
-    job: JobSeq,
+    of: Of,
     mode: &'static str,
     stored_in: &'static str,
+}
+
+/// Whose result it is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Of {
+    Job(JobSeq),
+    /// A job that the hub does not know, and the orphan's id.
+    Orphan(u64, Name),
 }
 
 /// Corrupt results that the audit log has a line about.
 #[derive(Default, Debug)]
 pub struct CorruptResults {
-    reported: BTreeMap<JobSeq, Reported>,
+    reported: BTreeMap<Of, Reported>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +60,13 @@ pub fn of_repeat(ids: &Ids, submitted: &Submitted) -> Option<Corrupt> {
     check(ids, *job, *status, (result.as_ref(), error.as_ref()), *integrity, "answer")
 }
 
+/// What is wrong with the result of an unknown job.
+pub fn of_orphan(orphan: &Orphan) -> Option<Corrupt> {
+    let integrity = orphan.parked.integrity.as_ref().filter(|_| !orphan.parked.is_whole())?;
+    let of = Of::Orphan(orphan.id, orphan.parked.job_id.clone());
+    Some(Corrupt { of, mode: integrity.origin.mode(), stored_in: "orphan" })
+}
+
 fn check(
     ids: &Ids,
     job: JobSeq,
@@ -60,7 +76,7 @@ fn check(
     stored_in: &'static str,
 ) -> Option<Corrupt> {
     let is_whole = integrity.is_of(error, &ids.job_id(job).to_string(), status == FinalStatus::Completed, result);
-    (!is_whole).then(|| Corrupt { job, mode: integrity.origin.mode(), stored_in })
+    (!is_whole).then(|| Corrupt { of: Of::Job(job), mode: integrity.origin.mode(), stored_in })
 }
 
 /// The checksum of a result, as readers see it.
@@ -74,18 +90,18 @@ pub fn write_integrity(out: &mut Object, integrity: Option<&ResultIntegrity>) {
 }
 
 impl CorruptResults {
-    /// Counts a read of a job's corrupt result; returns how many there were since the last line, if it is time for one.
-    fn read(&mut self, now: Timestamp, job: JobSeq) -> Option<u64> {
-        if let Some(reported) = self.reported.get_mut(&job) {
+    /// Counts a read of a corrupt result; returns how many there were since the last line, if it is time for one.
+    fn read(&mut self, now: Timestamp, of: Of) -> Option<u64> {
+        if let Some(reported) = self.reported.get_mut(&of) {
             reported.reads += 1;
             if now < reported.at + REPORT_EVERY {
                 return None;
             }
         } else if self.reported.len() == REPORTED_MAX {
-            let oldest = self.reported.iter().min_by_key(|(_, reported)| reported.at).map(|(job, _)| *job);
+            let oldest = self.reported.iter().min_by_key(|(_, reported)| reported.at).map(|(of, _)| of.clone());
             self.reported.remove(&oldest.expect("it is full"));
         }
-        let before = self.reported.insert(job, Reported { at: now, reads: 0 });
+        let before = self.reported.insert(of, Reported { at: now, reads: 0 });
         Some(before.map_or(1, |before| before.reads))
     }
 }
@@ -93,17 +109,24 @@ impl CorruptResults {
 impl Service {
     /// Reports a corrupt result that was found by a read. While the audit log takes no lines, a later read reports it.
     pub fn note_corrupt(&mut self, corrupt: Option<Corrupt>) {
-        let Some(Corrupt { job, mode, stored_in }) = corrupt else { return };
+        let Some(Corrupt { of, mode, stored_in }) = corrupt else { return };
         let now = self.hub.now();
         self.hub.observe(now, Observation::ResultCorrupt);
         if !self.stalls.is_audit_free() {
             return;
         }
-        let Some(reads) = self.corrupt_results.read(now, job) else { return };
-        let job_id = self.hub.ids().job_id(job);
+        let Some(reads) = self.corrupt_results.read(now, of.clone()) else { return };
+        let (job_id, orphan) = match of {
+            Of::Job(job) => (self.hub.ids().job_id(job).to_string(), None),
+            Of::Orphan(orphan, job_id) => (job_id.to_string(), Some(orphan)),
+        };
         tracing::error!(%job_id, stored_in, "a stored result no longer matches its checksum: check memory and disk");
         self.audit(now, "RESULT_CORRUPT", |out| {
-            out.plain("job_id", job_id).plain("mode", mode).plain("stored_in", stored_in).number("reads", reads);
+            out.text("job_id", &job_id);
+            if let Some(orphan) = orphan {
+                out.number("orphan_id", orphan);
+            }
+            out.plain("mode", mode).plain("stored_in", stored_in).number("reads", reads);
         });
     }
 }
@@ -115,7 +138,7 @@ mod tests {
     #[test]
     fn a_job_has_one_line_an_hour_with_the_reads_since_the_last_one() {
         let mut results = CorruptResults::default();
-        let mut read = |ms: u64, job| results.read(Timestamp::from_millis(ms), JobSeq::new(job));
+        let mut read = |ms: u64, job| results.read(Timestamp::from_millis(ms), Of::Job(JobSeq::new(job)));
         assert_eq!([read(0, 1), read(1, 1), read(1, 2), read(3_599_999, 1)], [Some(1), None, Some(1), None]);
         assert_eq!([read(3_600_000, 1), read(3_600_001, 1), read(3_600_001, 2)], [Some(3), None, Some(1)]);
     }
@@ -124,10 +147,10 @@ mod tests {
     fn the_job_that_was_reported_first_is_forgotten_for_one_too_many() {
         let mut results = CorruptResults::default();
         for job in 1..=REPORTED_MAX as u64 + 1 {
-            assert_eq!(results.read(Timestamp::from_millis(job), JobSeq::new(job)), Some(1));
+            assert_eq!(results.read(Timestamp::from_millis(job), Of::Job(JobSeq::new(job))), Some(1));
         }
         assert_eq!(results.reported.len(), REPORTED_MAX);
         let now = Timestamp::from_millis(5_000);
-        assert_eq!([1, 3].map(|job| results.read(now, JobSeq::new(job))), [Some(1), None]);
+        assert_eq!([1, 3].map(|job| results.read(now, Of::Job(JobSeq::new(job)))), [Some(1), None]);
     }
 }

@@ -3,7 +3,7 @@
 use super::body::{self, Fields};
 use super::problem::Problem;
 use super::query::Query;
-use super::{Answer, Caller, Service, path, reply};
+use super::{Answer, Caller, Service, corrupt, path, reply};
 use crate::http::{Method, Reply, Request};
 use crate::object::{Object, object};
 use sheratan_core::{AdoptOrphan, Command, Hub, Orphan, Outcome, Timestamp};
@@ -73,13 +73,15 @@ impl Service {
         }
     }
 
-    pub(super) fn read_orphans(&self, route: Route, query: Option<&str>) -> Result<Reply, Problem> {
+    pub(super) fn read_orphans(&mut self, route: Route, query: Option<&str>) -> Result<Reply, Problem> {
         match route {
             Route::List => self.list_orphans(query),
             Route::One(id) => {
-                let orphan = self.hub.orphans().get(parse_id(id)?).ok_or_else(Problem::unknown_orphan)?;
+                let id = parse_id(id)?;
+                self.check_orphan(id)?;
+                let orphan = self.hub.orphans().get(id).ok_or_else(Problem::unknown_orphan)?;
                 Ok(reply::ok(|out| {
-                    out.flag("ok", true).object("orphan", |out| write_orphan(out, &self.hub, orphan, true));
+                    out.flag("ok", true).object("orphan", |out| write_orphan(out, &self.hub, orphan, Shown::All));
                 }))
             }
             Route::Adopt(_) => unreachable!("it is no read"),
@@ -97,6 +99,8 @@ impl Service {
         let body: &[u8] = if request.body().is_empty() { b"{}" } else { request.body() };
         let fields = Fields::parse_strict(body, &["job_id"])?;
         let id = parse_id(id)?;
+        // Under another job it gets a checksum of the hub's own.
+        self.check_orphan(id)?;
         let orphan = self.hub.orphans().get(id).ok_or_else(Problem::unknown_orphan)?;
         let named = fields.text("job_id")?;
         let job = self.parse_job(named.as_deref().unwrap_or(&orphan.parked.job_id))?;
@@ -108,6 +112,16 @@ impl Service {
         }
     }
 
+    /// Refuses to show or use an orphan that was changed where it is stored.
+    fn check_orphan(&mut self, id: u64) -> Result<(), Problem> {
+        let orphan = self.hub.orphans().get(id).ok_or_else(Problem::unknown_orphan)?;
+        let Some(corrupt) = corrupt::of_orphan(orphan) else { return Ok(()) };
+        let mut text = Vec::new();
+        object(&mut text, |out| write_orphan(out, &self.hub, orphan, Shown::AllButResult));
+        self.note_corrupt(Some(corrupt));
+        Err(Problem::result_corrupt(format!(",\"orphan\":{}", String::from_utf8_lossy(&text))))
+    }
+
     fn list_orphans(&self, query: Option<&str>) -> Result<Reply, Problem> {
         let query = Query::parse(query, &["limit", "cursor"])?;
         let limit = query.number("limit", 1..=PAGE_ORPHANS_MAX)?.unwrap_or(100) as usize;
@@ -117,7 +131,7 @@ impl Service {
         let next = orphans.next().map(|orphan| orphan.id);
         Ok(reply::ok(|out| {
             out.flag("ok", true).array("orphans", page, |out, orphan| {
-                object(out, |out| write_orphan(out, &self.hub, orphan, false));
+                object(out, |out| write_orphan(out, &self.hub, orphan, Shown::Row));
             });
             out.number("total", self.hub.orphans().len() as u64);
             match next {
@@ -133,7 +147,15 @@ fn parse_id(text: &str) -> Result<u64, Problem> {
     body::number("the orphan's id", text.parse().ok().filter(|_| is_number), 0..=u64::MAX)
 }
 
-fn write_orphan(out: &mut Object, hub: &Hub, orphan: &Orphan, is_whole: bool) {
+/// How much of an orphan is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Row,
+    All,
+    AllButResult,
+}
+
+fn write_orphan(out: &mut Object, hub: &Hub, orphan: &Orphan, shown: Shown) {
     let parked = &orphan.parked;
     out.number("orphan_id", orphan.id).text("job_id", &parked.job_id);
     if let Some(node) = &parked.node {
@@ -141,7 +163,10 @@ fn write_orphan(out: &mut Object, hub: &Hub, orphan: &Orphan, is_whole: bool) {
     }
     // `result_ok` and not `ok`, which says whether the request went well.
     out.flag("result_ok", parked.ok).time("received_utc", hub.calendar().utc(orphan.at));
-    if is_whole {
+    if shown == Shown::All {
         out.payload("result", parked.result.as_ref()).payload("error", parked.error.as_ref());
+    }
+    if shown != Shown::Row {
+        corrupt::write_integrity(out, parked.integrity.as_deref());
     }
 }

@@ -153,6 +153,46 @@ fn a_stored_result_that_was_changed_is_not_shown_and_all_else_of_its_job_is() {
     }
 }
 
+/// It would otherwise get a checksum of the hub's own with its next job, and look whole ever after.
+#[test]
+fn an_orphan_that_was_changed_is_neither_shown_nor_adopted() {
+    let orphan = json!({"job_id": " job_of_before "});
+    for (ok, result, error, from, to) in [
+        (true, json!({"sum": 41}), Value::Null, "{\"sum\":41}", "{\"sum\":42}"),
+        (false, Value::Null, json!("no such file"), "no such file", "no such disk"),
+        (true, json!({"sum": 41}), json!("a warning"), "{\"sum\":41}", "{\"sum\":42}"),
+    ] {
+        let mut service = scene::service(scene::settings());
+        let mut body = signed(&orphan, ok, &result, &error, None);
+        body.as_object_mut().expect("an object").remove("lease_id");
+        assert_eq!(submit_result(&mut service, &body).1["status"], "orphaned");
+        let job = post(&mut service, "/mesh/submit_request", &json!({"kind": "k"})).1["job_id"].clone();
+        let show = |service: &mut Service| {
+            let (status, text) = ask(service, "GET", "/mesh/orphans/0", "").expect("it is answered at once");
+            (status, serde_json::from_str::<Value>(&text).expect("replies are JSON"))
+        };
+        let (status, shown) = show(&mut service);
+        assert_eq!((status, &shown["orphan"]["result"]), (200, &result));
+        let integrity = shown["orphan"]["integrity"].clone();
+        assert!(integrity["sha256"].is_string(), "{shown}");
+        let mut service = reread(&service, from, to);
+        let (status, shown) = show(&mut service);
+        assert_eq!((status, &shown["error"]), (500, &json!("result_corrupt")), "{shown}");
+        let shown = &shown["orphan"];
+        assert_eq!((&shown["job_id"], &shown["node_id"]), (&json!("job_of_before"), &json!("n")));
+        assert_eq!(shown["integrity"], integrity);
+        assert!(shown.get("result").is_none() && shown.get("error").is_none(), "{shown}");
+        let (status, refused) = post(&mut service, "/mesh/orphans/0/adopt", &json!({"job_id": job}));
+        assert_eq!((status, &refused["error"]), (500, &json!("result_corrupt")), "{refused}");
+        assert_eq!(get(&mut service, &job).1["job"]["status"], "queued");
+        assert_eq!(show(&mut service).0, 500, "it stays");
+        let lines = events(&mut service, "RESULT_CORRUPT");
+        let line = json!({"job_id": "job_of_before", "orphan_id": 0, "mode": integrity["mode"], "stored_in": "orphan",
+            "reads": 1});
+        assert_eq!((lines, counted(&service, Counter::ResultCorrupt)), (vec![line], 3));
+    }
+}
+
 #[test]
 fn a_list_of_results_shows_all_but_the_one_that_was_changed() {
     let mut service = scene::service(scene::settings());

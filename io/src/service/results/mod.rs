@@ -16,6 +16,8 @@ use crate::http::Request;
 use crate::object::{Object, object};
 use sha2::{Digest, Sha256};
 use sheratan_core::integrity::checksum::Claimed;
+use sheratan_core::integrity::stored::ResultIntegrity;
+use sheratan_core::limits::NAME_BYTES_MAX;
 use sheratan_core::{
     Command, Complete, Completed, CompletedStatus, FinalStatus, Hub, JobSeq, LeaseRef, Millis, Name, Outcome,
     ParkResult, Refusal, ResultMark, Timestamp,
@@ -146,7 +148,11 @@ impl Service {
         complete: Complete,
     ) -> Result<Accepted, Problem> {
         let Complete { node, lease, ok, result, error, mark, integrity, .. } = complete;
-        let job_id = body::name("job_id", &fields.text("job_id")?.unwrap_or_default())?;
+        let text = fields.text("job_id")?.unwrap_or_default();
+        let job_id = body::name("job_id", &text)?;
+        // The worker's checksum is of the id as it was sent, with white space.
+        let own = || ResultIntegrity::of_hub(error.as_ref(), &job_id, ok, result.as_ref()).map(Box::new);
+        let integrity = if *job_id == *text { integrity } else { own() };
         let parked = ParkResult { job_id: job_id.clone(), node, ok, result, error, mark, integrity };
         let limits = self.hub.limits();
         if limits.orphans_max == 0 || parked.bytes() > limits.orphans_bytes_max {
@@ -172,6 +178,10 @@ impl Service {
 
     fn read_complete(&mut self, now: Timestamp, caller: &Caller, fields: &Fields) -> Result<Complete, Problem> {
         let job_id = fields.text("job_id")?.ok_or_else(|| body::missing("job_id"))?;
+        // It is in the audit log if the integrity is wrong.
+        if job_id.len() > NAME_BYTES_MAX {
+            return Err(Problem::bad_request(format!("job_id must have at most {NAME_BYTES_MAX} bytes")));
+        }
         let ok = fields.flag("ok")?.ok_or_else(|| body::missing("ok"))?;
         let lease_id = fields.text("lease_id")?;
         let result_id = fields.key("result_id")?;
