@@ -77,11 +77,17 @@ impl Service {
         let from = query.name("cursor")?;
         let queue = self.hub.queue();
         let named = queue.ruled_kinds().map(|(name, _, _)| name).chain(queue.kind_counts().map(|(name, _)| name));
-        let mut names: BTreeSet<_> = named.filter(|name| from.as_ref().is_none_or(|from| *name >= from)).collect();
-        let next = names.iter().nth(limit).copied();
-        if let Some(next) = next {
-            _ = names.split_off(next);
+        // The first of them, and the next page's first.
+        let mut names = BTreeSet::new();
+        for name in named.filter(|name| from.as_ref().is_none_or(|from| *name >= from)) {
+            if names.len() <= limit || names.last().is_some_and(|last| name < *last) {
+                names.insert(name);
+            }
+            if names.len() > limit + 1 {
+                names.pop_last();
+            }
         }
+        let next = if names.len() > limit { names.pop_last() } else { None };
         Ok(reply::ok(|out| {
             out.flag("ok", true).array("kinds", names, |out, name| {
                 object(out, |out| write_kind(out, &self.hub, name));
