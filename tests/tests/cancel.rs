@@ -48,6 +48,15 @@ fn the_worker_of_a_cancelled_job_learns_it_and_its_result_changes_nothing() {
     let pulled = hub.pull("worker", json!({"max": 4}));
     let jobs = pulled["jobs"].as_array().unwrap();
     jobs.iter().for_each(|job| _ = cancel(&hub, id(job)).ok());
+    // By the answer to a pull, as long as it holds the leases, whether there are jobs, or none at the end of a wait.
+    let leases: Vec<_> = jobs.iter().map(|job| job["lease_id"].clone()).collect();
+    for wait_ms in [0, 50] {
+        assert_eq!(hub.pull("worker", json!({"wait_ms": wait_ms}))["cancelled"], json!(leases));
+    }
+    hub.submit(json!({"kind": "k"}));
+    let more = hub.pull("worker", json!({}));
+    assert_eq!((&more["cancelled"], more["jobs"].as_array().unwrap().len()), (&json!(leases), 1));
+    assert_eq!(hub.pull("another", json!({})).get("cancelled"), None);
     // By an extension, a release, or its result; with a lease, or without one as of v1.5.
     let named = |job: &Value| json!({"node_id": "worker", "leases": [job["lease_id"]]});
     let extended = data.post("/mesh/extend_lease", &named(&jobs[0])).ok();
@@ -65,6 +74,7 @@ fn the_worker_of_a_cancelled_job_learns_it_and_its_result_changes_nothing() {
         assert_eq!([&attempt["outcome"], &attempt["reason"]], ["revoked", "cancelled"]);
     }
     assert_eq!(data.get("/mesh/orphans").ok()["total"], 0, "no orphan");
+    assert_eq!(hub.pull("worker", json!({})).get("cancelled"), None, "it has learnt it");
 }
 
 #[test]

@@ -262,6 +262,13 @@ impl Queue {
         self.kinds.find(kind).map_or(Gate::Open, |kind| self.kinds.row(kind).gate(now))
     }
 
+    /// The final jobs whose leases a node still holds: it has not learnt yet that they ended. O(leases of the node) if there
+    /// are such jobs at all.
+    pub fn held_by(&self, node: NodeIndex) -> impl Iterator<Item = JobView<'_>> {
+        let leased = if self.leases.held > 0 { self.leases.of(node) } else { &[] };
+        leased.iter().filter_map(|seq| self.get(*seq)).filter(JobView::is_held)
+    }
+
     /// All for which no job of a kind may be leased; none of a kind that is open.
     pub fn kind_closed(&self, now: Timestamp, kind: &str) -> impl Iterator<Item = Gate> {
         self.kinds.find(kind).into_iter().flat_map(move |kind| self.kinds.row(kind).closed(now))

@@ -215,18 +215,24 @@ impl Service {
         let acknowledges_result = head != REPLY_HEAD;
         match self.repeat_pull(now, asker, &pull) {
             Some(Ok(pulled)) => {
-                let reply = self.pull_reply(head, &pulled);
+                let reply = self.pull_reply(head, &pull.node, &pulled);
                 self.answer_late(origin, reply, true);
             }
             // The result that carried the pull was accepted, whatever becomes of the pull.
-            Some(Err(_)) if acknowledges_result => self.answer_late(origin, Self::empty_pull_reply(head), true),
+            Some(Err(_)) if acknowledges_result => {
+                let reply = self.empty_pull_reply(head, &pull.node);
+                self.answer_late(origin, reply, true);
+            }
             Some(Err(problem)) => self.answer_late(origin, problem.into_reply(), false),
             // Another node leased the job, or this node has changed since and may not run it.
             None if self.hub.park(id, &pull) => {
                 let waits_for = WaitsFor::Jobs { pull, asker, head };
                 self.long_polls.insert(id, LongPoll { origin, until, waits_for });
             }
-            None => self.answer_late(origin, Self::empty_pull_reply(head), acknowledges_result),
+            None => {
+                let reply = self.empty_pull_reply(head, &pull.node);
+                self.answer_late(origin, reply, acknowledges_result);
+            }
         }
     }
 
@@ -321,10 +327,11 @@ impl Service {
 
     fn end_poll(&mut self, id: WaiterId, poll: LongPoll) {
         match poll.waits_for {
-            WaitsFor::Jobs { head, .. } => {
+            WaitsFor::Jobs { head, pull, .. } => {
                 self.hub.unpark(id);
                 let acknowledges_result = head != REPLY_HEAD;
-                self.answer_late(poll.origin, Self::empty_pull_reply(head), acknowledges_result);
+                let reply = self.empty_pull_reply(head, &pull.node);
+                self.answer_late(poll.origin, reply, acknowledges_result);
             }
             WaitsFor::End(job) => {
                 let reply = self.job_reply(job);

@@ -218,6 +218,11 @@ impl Uncommitted {
         self.hidden_because(ended_at).filter(|_| self.has_changed(job))
     }
 
+    /// Whether a job's last change is durable. O(n) in the changed jobs that are not.
+    pub fn is_durable(&self, job: JobView<'_>) -> bool {
+        !self.has_changed(job)
+    }
+
     /// Collects commands that change nothing for [`Uncommitted::take_trace`] from now on.
     pub fn begin_trace(&mut self) {
         self.trace.get_or_insert_default();

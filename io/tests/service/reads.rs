@@ -284,3 +284,32 @@ fn a_job_shows_the_node_that_its_submit_named_as_its_client() {
     let (_, text) = get(&mut service, "/mesh/jobs");
     assert_eq!(text.matches(r#""client":{"node_id":"NODE_A"}"#).count(), 1, "{text}");
 }
+
+#[test]
+fn a_node_is_told_of_a_cancelled_lease_once_that_is_durable() {
+    let mut service = scene::service(scene::settings());
+    let mut post = |path: &str, body: &str| {
+        let (status, text) = ask(&mut service, "POST", path, body).expect("it is answered at once");
+        assert_eq!(status, 200, "{text}");
+        text
+    };
+    post("/mesh/submit_request", r#"{"kind":"k"}"#);
+    post("/mesh/pull_requests", r#"{"node_id":"n"}"#);
+    let poll = r#"{"node_id":"n","wait_ms":1000}"#;
+    for _ in 0..2 {
+        assert_eq!(ask(&mut service, "POST", "/mesh/pull_requests", poll), None, "it waits");
+    }
+    let path = format!("/mesh/jobs/{}/cancel", service.hub().ids().job_id(JobSeq::new(1)));
+    assert_eq!(ask(&mut service, "POST", &path, "").expect("it is answered at once").0, 200);
+    service.settle(NOW);
+    service.journal_failed("the disk is full".into());
+    service.handle_timeout(NOW + Millis::new(1_000));
+    let bodies = |service: &mut Service| -> Vec<bool> {
+        let text = |reply: &sheratan_io::http::Reply| String::from_utf8(reply.body().to_vec()).expect("it is JSON");
+        service.late_replies().drain(..).map(|late| text(&late.reply).contains("cancelled")).collect()
+    };
+    assert_eq!(bodies(&mut service), [false, false]);
+    service.set_durable(service.last_seq());
+    service.journal_recovered(NOW);
+    assert!(ask(&mut service, "POST", "/mesh/pull_requests", r#"{"node_id":"n"}"#).unwrap().1.contains("cancelled"));
+}

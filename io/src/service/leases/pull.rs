@@ -2,7 +2,7 @@
 
 use super::{LEASE_SECS, read_lease_duration};
 use crate::http::{Reply, Request};
-use crate::object::{Object, object};
+use crate::object::{Object, object, write_text};
 use crate::service::body::{self, Fields};
 use crate::service::long_polls::{self, LongPoll, REPLY_HEAD, WaitsFor};
 use crate::service::problem::Problem;
@@ -10,7 +10,10 @@ use crate::service::query::{self, Query};
 use crate::service::{Answer, Caller, Overload, Service, reply};
 use sheratan_core::limits::{DEFER_MS, PULL_JOBS_MAX, PULL_KINDS_MAX};
 use sheratan_core::telemetry::Observation;
-use sheratan_core::{Caller as Asker, Command, Gate, Hub, Leased, Millis, NameSet, Outcome, Pull, Pulled, Timestamp};
+use sheratan_core::{
+    Caller as Asker, Command, FinalStatus, Gate, Hub, JobView, LeaseRef, Leased, Millis, Name, NameSet, Node, Outcome,
+    Pull, Pulled, Timestamp,
+};
 
 /// The parameters of a pull, in its query or as members.
 const PARAMETERS: &[&str] = &["node_id", "max", "kinds", "wait_ms", "lease_sec"];
@@ -63,18 +66,19 @@ impl Service {
         }
     }
 
-    /// The reply to a pull; `head` holds the members that precede the jobs.
-    pub(in crate::service) fn pull_reply(&self, head: Vec<u8>, pulled: &Pulled) -> Reply {
+    /// The reply to a pull of a node; `head` holds the members that precede the jobs.
+    pub(in crate::service) fn pull_reply(&self, head: Vec<u8>, node: &Name, pulled: &Pulled) -> Reply {
         let mut rest = Vec::new();
-        object(&mut rest, |out| write_pulled(out, &self.hub, pulled));
+        object(&mut rest, |out| {
+            write_pulled(out, &self.hub, pulled);
+            self.write_cancelled(out, node);
+        });
         reply::joined(head, &rest).with_leases(pulled.leases.iter().map(|leased| leased.lease))
     }
 
-    /// The reply to a pull that timed out without a job.
-    pub(in crate::service) fn empty_pull_reply(head: Vec<u8>) -> Reply {
-        let mut rest = Vec::new();
-        object(&mut rest, write_nothing);
-        reply::joined(head, &rest)
+    /// The reply to a pull of a node that timed out without a job.
+    pub(in crate::service) fn empty_pull_reply(&self, head: Vec<u8>, node: &Name) -> Reply {
+        self.pull_reply(head, node, &NO_JOBS)
     }
 
     fn pull_or_wait(
@@ -87,16 +91,16 @@ impl Service {
         let PullRequest { pull, wait_ms } = asked;
         let asker = self.asker(caller);
         match self.repeat_pull(now, asker, &pull) {
-            Some(pulled) => Ok(Answer::Reply(self.pull_reply(head, &pulled?))),
+            Some(pulled) => Ok(Answer::Reply(self.pull_reply(head, &pull.node, &pulled?))),
             None if wait_ms == 0 => {
                 self.refusals += 1;
                 let defer_ms = self.hub.defer_for_kinds(now, &pull.kinds, self.refusals).unwrap_or(Millis::ZERO);
                 self.note_full_kinds(now, &pull);
-                Ok(Answer::Reply(self.pull_reply(head, &Pulled { defer_ms, ..NO_JOBS })))
+                Ok(Answer::Reply(self.pull_reply(head, &pull.node, &Pulled { defer_ms, ..NO_JOBS })))
             }
             None => {
                 if self.is_draining {
-                    return Ok(Answer::Reply(Self::empty_pull_reply(head)));
+                    return Ok(Answer::Reply(self.empty_pull_reply(head, &pull.node)));
                 }
                 if !self.may_wait {
                     self.note_unparked(caller);
@@ -109,7 +113,7 @@ impl Service {
                     self.refusals += 1;
                     let defer_ms = self.hub.defer_unparked(self.refusals);
                     let pulled = Pulled { defer_ms, ..NO_JOBS };
-                    return Ok(Answer::Reply(self.pull_reply(head, &pulled)));
+                    return Ok(Answer::Reply(self.pull_reply(head, &pull.node, &pulled)));
                 }
                 let until = long_polls::deadline(now, wait_ms);
                 let waits_for = WaitsFor::Jobs { pull, asker, head };
@@ -149,8 +153,24 @@ impl Service {
     ) -> Result<Answer, Problem> {
         let Some(asked) = then_pull else { return Ok(Answer::Reply(Reply::json(200, body))) };
         let head = body[1..body.len() - 1].to_vec();
+        let node = asked.pull.node.clone();
         let answer = self.pull_or_wait(now, caller, asked, head);
-        answer.or_else(|_| Ok(Answer::Reply(Self::empty_pull_reply(body[1..body.len() - 1].to_vec()))))
+        answer.or_else(|_| Ok(Answer::Reply(self.empty_pull_reply(body[1..body.len() - 1].to_vec(), &node))))
+    }
+
+    /// The leases of a node whose jobs were cancelled, so that it stops their work. It is not told what a crash would undo.
+    fn write_cancelled(&self, out: &mut Object, node: &Name) {
+        let Some(node) = self.hub.registry().by_name(node).map(Node::index) else { return };
+        let is_cancelled =
+            |job: &JobView<'_>| job.status() == FinalStatus::Cancelled.as_str() && self.uncommitted.is_durable(*job);
+        let mut cancelled = self.hub.queue().held_by(node).filter(is_cancelled).peekable();
+        if cancelled.peek().is_some() {
+            out.array("cancelled", cancelled, |out, job| {
+                let started_at = job.attempts().next_back().expect("a leased job has an attempt").started_at;
+                let lease = LeaseRef { job: job.seq(), generation: job.generation() };
+                write_text(out, &self.hub.ids().lease_id(lease, started_at).to_string());
+            });
+        }
     }
 
     fn lease(&mut self, now: Timestamp, asker: Asker, pull: Pull) -> Result<Pulled, Problem> {
@@ -228,11 +248,6 @@ fn write_pulled(out: &mut Object, hub: &Hub, pulled: &Pulled) {
     if let Some(withheld) = pulled.withheld {
         out.plain("reason", withheld.as_str());
     }
-}
-
-/// The members of a pull's reply when there is no job.
-fn write_nothing(out: &mut Object) {
-    out.raw("jobs", b"[]").number("defer_ms", 0);
 }
 
 fn write_leased(out: &mut Vec<u8>, hub: &Hub, leased: &Leased) {
