@@ -258,6 +258,9 @@ pub struct SetKind {
     pub rules: KindRules,
     /// Only if the rules have this version, so that two operators do not undo each other's changes.
     pub expected: Option<u64>,
+    /// What `hub.toml` says of the kind from now on, if that is why they are set: the next start compares with it. The
+    /// end of a pause in it is an instant of the calendar.
+    pub configured: Option<KindRules>,
 }
 
 /// A node gets no more jobs.
@@ -491,6 +494,7 @@ members!(SetKind {
     1 kind: required,
     2 rules: required,
     3 expected,
+    4 configured,
 });
 
 members!(Weight {
@@ -639,8 +643,13 @@ mod tests {
             (Command::Cancel(JobSeq::new(300)), "0eac02"),
             (Command::Release(Release { node: name("n"), leases: vec![lease] }), "0f01016e0201ac0202"),
             (
-                Command::SetKind(Box::new(SetKind { kind: name("k"), rules, expected: Some(0) })),
-                "1001016b02010200030000",
+                Command::SetKind(Box::new(SetKind {
+                    kind: name("k"),
+                    rules,
+                    expected: Some(0),
+                    configured: Some(KindRules::NONE),
+                })),
+                "1001016b0201020003000400",
             ),
             (Command::Requeue(JobSeq::new(300)), "11ac02"),
             (Command::Discard(JobSeq::new(300)), "12ac02"),

@@ -37,6 +37,8 @@ pub enum Principal {
     Anonymous,
     /// A caller with the token that all callers share.
     SharedToken,
+    /// `hub.toml`, as it was read at a start.
+    Config,
 }
 
 /// From where a command was sent.
@@ -91,6 +93,7 @@ impl Principal {
             Principal::Hub => "hub",
             Principal::Anonymous => "anonymous",
             Principal::SharedToken => "shared_token",
+            Principal::Config => "config",
         }
     }
 }
@@ -127,7 +130,7 @@ struct Head {
 }
 
 members!(Head { 1 rules: required, 2 by, 3 origin });
-numbered!(Principal { 0 Hub, 1 Anonymous, 2 SharedToken });
+numbered!(Principal { 0 Hub, 1 Anonymous, 2 SharedToken, 3 Config });
 numbered!(Origin { 0 Loopback, 1 LocalNetwork, 2 Anywhere });
 
 #[cfg(test)]

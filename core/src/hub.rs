@@ -696,9 +696,11 @@ impl Hub {
     }
 
     fn set_kind(&mut self, set: SetKind) -> Outcome {
-        let SetKind { kind, rules, expected } = set;
+        let SetKind { kind, rules, expected, configured } = set;
         let changed = Box::new((self.queue.kind_rules(&kind).0.clone(), rules.clone()));
-        if let Err(refusal) = self.with_queue(|queue, cx| queue.set_kind_rules(cx, &kind, rules, expected)) {
+        if let Err(refusal) =
+            self.with_queue(|queue, cx| queue.set_kind_rules(cx, &kind, (rules, configured), expected))
+        {
             return Outcome::Refused(refusal);
         }
         let version = self.queue.kind_rules(&kind).1;

@@ -74,6 +74,7 @@ struct Head {
     calendar: Calendar,
     next_act: u32,
     next_orphan: u64,
+    kind_version_floor: u64,
 }
 
 members!(Head {
@@ -88,6 +89,7 @@ members!(Head {
     9 calendar,
     10 next_act,
     11 next_orphan,
+    12 kind_version_floor,
 });
 
 impl Encoded for Record {
@@ -226,6 +228,7 @@ impl Hub {
             calendar: self.calendar(),
             next_act: self.acts.next_id(),
             next_orphan: self.orphans.next_id(),
+            kind_version_floor: self.queue.kind_version_floor(),
         })));
         self.limits.differences(&Limits::default()).into_iter().for_each(|setting| put(Record::Setting(setting)));
         self.registry.records().for_each(|node| put(Record::Node(Box::new(node))));
@@ -350,6 +353,7 @@ impl Restore {
         self.hub.ids.salts = Salts::restore(head.salts).map_err(RestoreError::Contradiction)?;
         self.hub.registry.restore_next_index(head.next_node);
         self.hub.queue.restore_next_numbers((head.next_job, head.next_final_number));
+        self.hub.queue.restore_kind_version_floor(head.kind_version_floor);
         Ok(())
     }
 }

@@ -5,8 +5,10 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde_json::{Value, json};
-use sheratan_tests::{Hub, until};
+use sheratan_tests::{Hub, Options, run, until};
+use std::fs;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 fn put(hub: &Hub, kind: &str, rules: Value) -> Value {
     hub.data().put(&format!("/mesh/kinds/{kind}"), &rules, None).ok()
@@ -306,5 +308,136 @@ fn the_list_of_kinds_goes_on_where_a_page_ended() {
     assert_eq!((names(&second), &second["next_cursor"]), (vec!["c".into(), "d".into()], &Value::Null));
     for query in ["limit=0", "limit=1001", "cursor="] {
         data.get(&format!("/mesh/kinds?{query}")).refused(400, "bad_request");
+    }
+}
+
+/// A hub on this folder whose file of settings has this text.
+fn with_file(folder: TempDir, text: &str) -> Hub {
+    let file = folder.path().join("hub.toml");
+    fs::write(&file, text).unwrap();
+    let args = vec!["--config".to_owned(), file.to_str().unwrap().to_owned()];
+    Hub::start_in(folder, Options { args, env: Vec::new() })
+}
+
+/// Starts the hub again with this text in its file of settings.
+fn restart_with(hub: &mut Hub, text: &str) {
+    hub.kill();
+    fs::write(hub.folder().join("hub.toml"), text).unwrap();
+    hub.restart();
+}
+
+#[test]
+fn the_file_of_settings_sets_every_rule() {
+    let file = "[kinds.k]\nmax_inflight = 7\nrate_per_sec = 0.5\nburst = 3\npriority = \"high\"\nlease_sec = 2.5\n\
+        ttl_sec = 60\nmax_attempts = 4\nmax_losses = 2\nmax_run_sec = 30\nbackoff_base_ms = 10\nbackoff_cap_ms = 20\n\
+        on_exhausted = \"drop\"\nmax_letters = 9\non_letters_full = \"refuse\"\npaused = true\npause_reason = \"not yet\"\n\
+        paused_until_utc = 2999-01-01T00:00:00Z\n\
+        [kinds.\"a b\"]\npaused_until_utc = \"2001-01-01T00:00:00Z\"\nburst = 2";
+    let hub = with_file(TempDir::new().unwrap(), file);
+    let shown = kind(&hub, "k");
+    let mut rules = json!({
+        "max_inflight": 7, "rate_per_sec": 0.5, "burst": 3, "priority": "high", "lease_sec": 2.5, "ttl_sec": 60,
+        "max_attempts": 4, "max_losses": 2, "max_run_sec": 30, "backoff_base_ms": 10, "backoff_cap_ms": 20,
+        "on_exhausted": "drop", "max_letters": 9, "on_letters_full": "refuse",
+    });
+    assert_eq!((&shown["rules"], &shown["gate"], &shown["version"]), (&rules, &json!("paused"), &json!(1)));
+    assert_eq!([&shown["pause_reason"], &shown["paused_until_utc"]], ["not yet", "2999-01-01T00:00:00.000Z"]);
+    rules["paused"] = json!(true);
+    rules["pause_reason"] = json!("not yet");
+    rules["paused_until_utc"] = json!("2999-01-01T00:00:00.000Z");
+    assert_eq!(shown["configured"], rules);
+    let past = kind(&hub, "a%20b");
+    assert_eq!([&past["gate"], &past["paused"], &past["rules"]], [&json!("open"), &json!(false), &json!({"burst": 2})]);
+    until("the audit log says from where", || hub.audit("ADMIN_KIND_CHANGED").len() == 2);
+    assert!(hub.audit("ADMIN_KIND_CHANGED").iter().all(|line| line["details"]["by"] == "config"));
+
+    let file = hub.folder().join("hub.toml");
+    let config = run(&["config", "--json", "--config", file.to_str().unwrap()]).document();
+    assert_eq!(config["kinds.k.max_inflight"], json!({"value": "7", "source": file.to_str().unwrap()}));
+    let table = hub.run(&["kinds", "show", "k"]).stdout;
+    assert!(table.contains("in hub.toml") && table.contains("not yet"), "{table}");
+}
+
+#[test]
+fn what_is_set_since_the_file_was_read_holds_until_the_file_says_otherwise() {
+    let file = |inflight: u32| {
+        format!(
+            "[kinds.k]\nmax_inflight = {inflight}\nrate_per_sec = 2.5\npriority = \"high\"\n[kinds.p]\npaused = true\n"
+        )
+    };
+    let mut hub = with_file(TempDir::new().unwrap(), &file(3));
+    let rules = |hub: &Hub| kind(hub, "k")["rules"].clone();
+    assert_eq!(kind(&hub, "p")["gate"], "paused");
+    // An operator changes one member, sets another and removes a third.
+    put(&hub, "k", json!({"max_inflight": 7, "max_attempts": 2, "priority": null, "paused": true}));
+    put(&hub, "p", json!({"paused": false}));
+    for _ in 0..2 {
+        hub.kill();
+        hub.restart();
+        assert_eq!(rules(&hub), json!({"max_inflight": 7, "rate_per_sec": 2.5, "max_attempts": 2}));
+        let k = kind(&hub, "k");
+        assert_eq!(k["version"], 2, "a restart changes nothing");
+        assert_eq!(k["configured"], json!({"max_inflight": 3, "rate_per_sec": 2.5, "priority": "high"}));
+        assert_eq!(kind(&hub, "p")["gate"], "open");
+    }
+    // The file changes in one member: that one holds, and nothing else is touched.
+    restart_with(&mut hub, &file(4));
+    assert_eq!(rules(&hub), json!({"max_inflight": 4, "rate_per_sec": 2.5, "max_attempts": 2}));
+    assert_eq!([&kind(&hub, "k")["paused"], &kind(&hub, "p")["paused"]], [true, false]);
+    // A table that is gone takes back what it had set.
+    restart_with(&mut hub, "");
+    assert_eq!((rules(&hub), kind(&hub, "k").get("configured")), (json!({"max_attempts": 2}), None));
+    let kinds = hub.data().get("/mesh/kinds").ok()["kinds"].clone();
+    let names: Vec<_> = kinds.as_array().unwrap().iter().map(|kind| kind["kind"].as_str().unwrap()).collect();
+    assert_eq!(names, ["k"]);
+}
+
+#[test]
+fn a_file_with_rules_that_are_not_understood_starts_no_hub() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("hub.toml");
+    for (text, said) in [
+        ("[kinds.k]\nmax_inflght = 3", "[kinds.k]: max_inflght: there is no such rule"),
+        ("[kinds.k]\nmax_inflight = \"many\"", "[kinds.k]: max_inflight must be"),
+        ("[kinds.k]\nrate_per_sec = -0.5", "[kinds.k]: rate_per_sec must be"),
+        ("[kinds.k]\nburst = [1]", "[kinds.k]: burst must be"),
+        ("[kinds.k]\non_exhausted = \"forget\"", "[kinds.k]: on_exhausted must be"),
+        ("[kinds.k]\npaused_until_utc = 2030-01-01", "[kinds.k]: paused_until_utc: expected"),
+        ("[kinds.k]\npaused = false\npause_reason = \"r\"", "[kinds.k]: pause_reason and paused_until_utc need"),
+        ("[kinds.\" k\"]\nburst = 1\n[kinds.k]\nburst = 2", "[kinds.k]: there is another table of this kind"),
+        ("[kinds.\" \"]\nburst = 1", "the kind's name"),
+        ("[kinds]\nk = 3", "kinds.k must be a table"),
+        ("kinds = 3", "kinds must be a table"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let (file, data) = (file.to_str().unwrap(), folder.path().join("data"));
+        let config = run(&["config", "--config", file]);
+        for run in [run(&["serve", "--config", file, "--data-dir", data.to_str().unwrap()]), config] {
+            assert_eq!(run.code, Some(2), "{text}: {}", run.stderr);
+            assert!(run.stderr.contains(said) && run.stderr.contains("hub.toml"), "{text}: {}", run.stderr);
+        }
+        assert!(!data.exists(), "{text}: nothing is made");
+    }
+}
+
+#[test]
+fn a_version_that_was_read_before_the_rules_were_removed_sets_none() {
+    let mut hub = Hub::start();
+    let path = "/mesh/kinds/k";
+    let set = |hub: &Hub, version: &str| hub.data().put(path, &json!({"burst": 9}), Some(version));
+    let never = hub.data().get(path).header("etag").unwrap().to_owned();
+    let first = hub.data().put(path, &json!({"burst": 4}), Some(&never)).header("etag").unwrap().to_owned();
+    put(&hub, "k", json!({"burst": null}));
+    hub.kill();
+    hub.restart();
+    let removed = hub.data().get(path).header("etag").unwrap().to_owned();
+    for version in [&never, &first] {
+        set(&hub, version).refused(412, "version_mismatch");
+    }
+    assert_eq!(kind(&hub, "k")["rules"], json!({}));
+    // Set again, the rules have another version than the first ones.
+    set(&hub, &removed).ok();
+    for version in [&never, &first, &removed] {
+        set(&hub, version).refused(412, "version_mismatch");
     }
 }

@@ -29,6 +29,9 @@ pub(crate) struct Kinds {
     /// Bytes of kinds that only final jobs name.
     idle_bytes: u64,
     ruled: usize,
+    /// The version of a kind without rules: at least that of any rules that were removed, so that no version of a kind
+    /// comes twice, and those that are gone need no rows.
+    version_floor: u64,
 }
 
 /// One kind.
@@ -68,9 +71,11 @@ struct Ruled {
     rules: KindRules,
     /// When its gate opens by itself: the instant of its timer.
     opens_at: Timestamp,
-    /// Counts the changes, from 1.
+    /// Counts the changes.
     version: u64,
     bucket: Bucket,
+    /// What `hub.toml` set last; what an operator set since is kept until the file says otherwise.
+    configured: Option<Box<KindRules>>,
 }
 
 /// A kind with rules, as a snapshot holds it.
@@ -80,9 +85,10 @@ pub(crate) struct KindRecord {
     rules: KindRules,
     version: u64,
     bucket: Bucket,
+    configured: Option<Box<KindRules>>,
 }
 
-members!(KindRecord { 1 name: required, 2 rules: required, 3 version: required, 4 bucket });
+members!(KindRecord { 1 name: required, 2 rules: required, 3 version: required, 4 bucket, 5 configured });
 
 impl Kinds {
     pub fn find(&self, name: &str) -> Option<KindIndex> {
@@ -185,10 +191,16 @@ impl Kinds {
         })
     }
 
-    /// The rules of a kind, and their version, which is 0 if none were set.
+    /// The rules of a kind, and their version.
     pub fn rules_of(&self, name: &str) -> (&KindRules, u64) {
         let ruled = self.find(name).and_then(|kind| self.row(kind).ruled());
-        ruled.map_or((&KindRules::NONE, 0), |ruled| (&ruled.rules, ruled.version))
+        ruled.map_or((&KindRules::NONE, self.version_floor), |ruled| (&ruled.rules, ruled.version))
+    }
+
+    /// What `hub.toml` set last for a kind.
+    pub fn configured(&self, name: &str) -> &KindRules {
+        let ruled = self.find(name).and_then(|kind| self.row(kind).ruled());
+        ruled.and_then(|ruled| ruled.configured.as_deref()).unwrap_or(&KindRules::NONE)
     }
 
     /// Sets the rules of a kind if their version is `expected`, and returns the kind; its gate is updated afterwards, and
@@ -197,14 +209,15 @@ impl Kinds {
         &mut self,
         ledger: &mut Ledger,
         now: Timestamp,
-        (name, rules): (&Name, KindRules),
+        (name, rules, configured): (&Name, KindRules, Option<KindRules>),
         expected: Option<u64>,
     ) -> Result<KindIndex, Refusal> {
         let (old, version) = self.rules_of(name);
         if expected.is_some_and(|expected| expected != version) {
             return Err(Refusal::KindChanged { version });
         }
-        if version == 0 && self.ruled >= RULED_KINDS_MAX {
+        let is_new = self.find(name).is_none_or(|kind| !self.row(kind).has_rules());
+        if is_new && self.ruled >= RULED_KINDS_MAX {
             return Err(Refusal::RuledKindsFull { kinds: self.ruled as u64 });
         }
         let has_same_rate = old.leases_per_1000_sec == rules.leases_per_1000_sec;
@@ -214,22 +227,28 @@ impl Kinds {
         let bucket = bucket.unwrap_or(Bucket::empty(now));
         let opens_at = row.opens_at();
         let before = row.ruled().map_or(0, |ruled| ruled_bytes(name, ruled));
-        let ruled = Ruled { rules, opens_at, version: version + 1, bucket };
+        let configured = match configured {
+            Some(rules) => Some(Box::new(rules)).filter(|rules| **rules != KindRules::NONE),
+            None => row.ruled().and_then(|ruled| ruled.configured.clone()),
+        };
+        let ruled = Ruled { rules, opens_at, version: version + 1, bucket, configured };
         ledger.charge(Account::Shared, ruled_bytes(name, &ruled));
         ledger.release(Account::Shared, before);
         row.change(|state| state.ruled = Some(Box::new(ruled)));
-        self.ruled += usize::from(version == 0);
+        self.ruled += usize::from(is_new);
         Ok(kind)
     }
 
-    /// Removes rules without a member, and the row if nothing else needs it.
+    /// Removes rules without a member, unless `hub.toml` has some, and the row if nothing else needs it.
     pub fn remove_empty_rules(&mut self, ledger: &mut Ledger, kind: KindIndex) {
         let row = self.row_mut(kind);
-        let ruled = row.state.as_mut().and_then(|state| state.ruled.take_if(|ruled| ruled.rules == KindRules::NONE));
+        let is_empty = |ruled: &mut Box<Ruled>| ruled.rules == KindRules::NONE && ruled.configured.is_none();
+        let ruled = row.state.as_mut().and_then(|state| state.ruled.take_if(is_empty));
         if let Some(ruled) = ruled {
             row.change(|_| ());
             ledger.release(Account::Shared, ruled_bytes(&row.name, &ruled));
             self.ruled -= 1;
+            self.version_floor = self.version_floor.max(ruled.version);
             self.remove_if_unused(kind);
         }
     }
@@ -240,22 +259,31 @@ impl Kinds {
         earned.filter(|(_, earned)| *earned != Earned::default())
     }
 
+    /// The version of a kind without rules.
+    pub fn version_floor(&self) -> u64 {
+        self.version_floor
+    }
+
+    pub fn restore_version_floor(&mut self, version: u64) {
+        self.version_floor = version;
+    }
+
     /// The kinds with rules, for the snapshot.
     pub fn records(&self) -> impl Iterator<Item = KindRecord> {
         self.by_name.iter().filter_map(|(name, kind)| {
-            let Ruled { rules, version, bucket, .. } = self.row(*kind).ruled()?.clone();
-            Some(KindRecord { name: name.clone(), rules, version, bucket })
+            let Ruled { rules, version, bucket, configured, .. } = self.row(*kind).ruled()?.clone();
+            Some(KindRecord { name: name.clone(), rules, version, bucket, configured })
         })
     }
 
     /// Restores a kind of a snapshot.
     pub fn restore(&mut self, ledger: &mut Ledger, record: KindRecord) -> Result<(), &'static str> {
-        let KindRecord { name, rules, version, bucket } = record;
+        let KindRecord { name, rules, version, bucket, configured } = record;
         if self.by_name.last_key_value().is_some_and(|(last, _)| *last >= name) || version == 0 {
             return Err("kinds with rules are not in the order of their names, or one has no version");
         }
         let kind = self.intern(&name);
-        let ruled = Ruled { rules, opens_at: Timestamp::NEVER, version, bucket };
+        let ruled = Ruled { rules, opens_at: Timestamp::NEVER, version, bucket, configured };
         ledger.charge(Account::Shared, ruled_bytes(&name, &ruled));
         self.row_mut(kind).change(|state| state.ruled = Some(Box::new(ruled)));
         self.ruled += 1;
@@ -454,8 +482,10 @@ impl Kind {
 
 /// What the rules are charged: the name as well, since a kind may have rules and no job.
 fn ruled_bytes(name: &Name, ruled: &Ruled) -> u64 {
-    let reason = ruled.rules.pause.as_ref().and_then(|pause| pause.reason.as_ref());
-    KIND_BYTES + KIND_RULES_BYTES + name.bytes() + reason.map_or(0, Name::bytes)
+    let reason =
+        |rules: &KindRules| rules.pause.as_ref().and_then(|pause| pause.reason.as_ref()).map_or(0, Name::bytes);
+    let configured = ruled.configured.as_deref().map_or(0, |rules| KIND_RULES_BYTES + reason(rules));
+    KIND_BYTES + KIND_RULES_BYTES + name.bytes() + reason(&ruled.rules) + configured
 }
 
 fn bytes(name: &Name) -> u64 {

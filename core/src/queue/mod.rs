@@ -252,9 +252,15 @@ impl Queue {
         self.leases.zones()
     }
 
-    /// The rules of a kind, and their version, which is 0 if none are set.
+    /// The rules of a kind, and their version, which also a kind without rules has: no version of a kind comes twice.
     pub fn kind_rules(&self, kind: &str) -> (&KindRules, u64) {
         self.kinds.rules_of(kind)
+    }
+
+    /// What `hub.toml` set last for a kind: nothing, unless it names it. The end of a pause in it is an instant of the
+    /// calendar.
+    pub fn configured_rules(&self, kind: &str) -> &KindRules {
+        self.kinds.configured(kind)
     }
 
     /// The gate of a kind: whether a job of it may be leased now.
@@ -290,10 +296,10 @@ impl Queue {
         &mut self,
         cx: &mut Context,
         kind: &Name,
-        rules: KindRules,
+        (rules, configured): (KindRules, Option<KindRules>),
         expected: Option<u64>,
     ) -> Result<(), Refusal> {
-        let kind = self.kinds.set_rules(cx.ledger, cx.now, (kind, rules), expected)?;
+        let kind = self.kinds.set_rules(cx.ledger, cx.now, (kind, rules, configured), expected)?;
         self.update_gate(cx, kind);
         self.kinds.remove_empty_rules(cx.ledger, kind);
         Ok(())

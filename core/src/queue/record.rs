@@ -141,6 +141,15 @@ impl Queue {
         self.kinds.records()
     }
 
+    /// The version of kinds without rules.
+    pub(crate) fn kind_version_floor(&self) -> u64 {
+        self.kinds.version_floor()
+    }
+
+    pub(crate) fn restore_kind_version_floor(&mut self, version: u64) {
+        self.kinds.restore_version_floor(version);
+    }
+
     /// The records of all jobs, in order of submission.
     pub(crate) fn records(&self, timers: &Timers) -> impl Iterator<Item = JobRecord> {
         self.table.iter_from(JobSeq::FIRST).map(|job| self.record(timers, job))

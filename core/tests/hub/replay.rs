@@ -139,7 +139,7 @@ fn operations() -> impl Strategy<Value = Command> {
             pause: paused_until.map(|ms| Pause { reason: None, until: Some(at(ms)) }),
             ..KindRules::default()
         };
-        Command::SetKind(Box::new(SetKind { kind: name("x"), rules, expected: None }))
+        Command::SetKind(Box::new(SetKind { kind: name("x"), rules, expected: None, configured: None }))
     });
     let begin = (any::<bool>(), small(3)).prop_map(|(is_requeue, rate)| {
         let what = if is_requeue { ActOn::Requeue } else { ActOn::Discard };

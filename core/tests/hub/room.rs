@@ -246,7 +246,7 @@ fn a_saturated_zone_waits_for_its_share_of_the_leases_that_end() {
 fn whoever_names_closed_kinds_only_is_told_when_one_of_them_opens() {
     let mut scene = Scene::new();
     let set = |scene: &mut Scene, kind: &str, rules: KindRules| {
-        scene.apply(Command::SetKind(Box::new(SetKind { kind: name(kind), rules, expected: None })));
+        scene.apply(Command::SetKind(Box::new(SetKind { kind: name(kind), rules, expected: None, configured: None })));
     };
     set(&mut scene, "full", KindRules { inflight_max: Some(1), ..KindRules::NONE });
     let pause = |until| KindRules { pause: Some(Pause { reason: None, until }), ..KindRules::NONE };

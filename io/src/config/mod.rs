@@ -16,7 +16,7 @@ mod tests;
 
 pub use known::{is_secret_variable, known_secrets};
 pub use limit::Changes;
-use sheratan_core::{Millis, Weight};
+use sheratan_core::{KindRules, Millis, Name, Weight};
 
 use crate::alerts::{self, WebhookUrl};
 use crate::audit;
@@ -31,6 +31,7 @@ use crate::token::{TOKEN_BYTES_MIN, Token, TokenError};
 use crate::trace;
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::limits::Limits;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
@@ -64,6 +65,8 @@ pub struct Config {
     pub is_token_required: bool,
     /// The hub's limits.
     pub limits: Limits,
+    /// The rules of kinds that the file has.
+    pub kinds: BTreeMap<Name, KindRules>,
     /// Weights of clients or kinds that take turns; none are set if it is empty.
     pub weights: Vec<Weight>,
     /// The status of `backpressure`.
@@ -122,8 +125,8 @@ pub struct ConfigError(String);
 /// One effective setting.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Described {
-    /// Its name.
-    pub name: &'static str,
+    /// Its name; that of a rule of a kind is `kinds.resize.max_inflight`.
+    pub name: String,
     /// Its value; for a secret the start of its digest.
     pub value: String,
     /// The source of the value.
@@ -188,13 +191,20 @@ impl Config {
         self.token.as_ref().is_some_and(|token| is_short(&self.addrs, token))
     }
 
-    /// All effective settings.
+    /// All effective settings, and the rules of kinds that the file has.
     pub fn describe(&self) -> Vec<Described> {
         let describe = |setting: &table::Setting| {
             let (_, source) = self.values.get(setting.name);
-            Described { name: setting.name, value: self.values.shown(setting), source: source.to_string() }
+            Described { name: setting.name.to_owned(), value: self.values.shown(setting), source: source.to_string() }
         };
-        SETTINGS.iter().map(describe).collect()
+        let rules = self.values.kinds.iter().flat_map(|(name, kind)| {
+            kind.shown.iter().map(move |(key, value)| Described {
+                name: format!("kinds.{name}.{key}"),
+                value: value.clone(),
+                source: kind.source.to_string(),
+            })
+        });
+        SETTINGS.iter().map(describe).chain(rules).collect()
     }
 
     fn from_values(values: Values) -> Result<Self, ConfigError> {
@@ -233,6 +243,7 @@ impl Config {
             clock_wait: Duration::from_secs(values.number("clock_wait_sec")),
             is_loopback_exempt: *values.get("auth_fail_limit").1 == Source::Default,
             host_names: values.get("host_names").0.split(',').map(|name| name.trim().to_ascii_lowercase()).collect(),
+            kinds: values.kinds.iter().map(|(name, kind)| (name.clone(), kind.rules.clone())).collect(),
             weights: values::weights(values.get("fair_weights").0).expect("values are well formed"),
             is_metrics_public: values.flag("metrics_public"),
             http: http::Limits {

@@ -5,7 +5,9 @@ use super::spelling;
 use super::table::{ALIASES, LATER, LATER_TOKENS, NOT_SETTINGS, PREFIX, SETTINGS, Setting, ValueType, variable};
 use crate::rfc3339;
 use crate::secret::Secret;
-use sheratan_core::{Name, WEIGHT_MAX, Weight};
+use crate::service::kind_rules_of_file;
+use sheratan_core::limits::RULED_KINDS_MAX;
+use sheratan_core::{KindRules, Name, WEIGHT_MAX, Weight};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -30,8 +32,18 @@ pub enum Source {
 pub struct Values {
     /// Some are secrets, so all are wiped from memory.
     values: BTreeMap<&'static str, (Zeroizing<String>, Source)>,
+    /// What the file says of kinds.
+    pub kinds: BTreeMap<Name, ConfiguredKind>,
     /// What the operator should know of the variables.
     pub warnings: Vec<String>,
+}
+
+/// What the file says of a kind.
+pub struct ConfiguredKind {
+    pub rules: KindRules,
+    /// Its keys, and their values as the file has them.
+    pub shown: Vec<(String, String)>,
+    pub source: Source,
 }
 
 impl Values {
@@ -39,7 +51,7 @@ impl Values {
     pub fn defaults() -> Self {
         let values =
             SETTINGS.iter().map(|setting| (setting.name, (setting.default.to_owned().into(), Source::Default)));
-        Values { values: values.collect(), warnings: Vec::new() }
+        Values { values: values.collect(), kinds: BTreeMap::new(), warnings: Vec::new() }
     }
 
     /// Applies a `hub.toml`.
@@ -51,6 +63,10 @@ impl Values {
         })?;
         for (key, value) in table {
             let source = Source::File(path.clone());
+            if key == "kinds" {
+                self.read_kinds(&source, value)?;
+                continue;
+            }
             let setting = find(&key, &source)?;
             let text = match value {
                 toml::Value::String(text) => text,
@@ -59,6 +75,28 @@ impl Values {
                 _ => return Err(invalid(setting, &source)),
             };
             self.set(setting, text, source)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the tables of kinds, such as `[kinds.resize]`.
+    fn read_kinds(&mut self, source: &Source, kinds: toml::Value) -> Result<(), ConfigError> {
+        let refused =
+            |what: &str| ConfigError::new(format!("{source}: {what} must be a table, such as [kinds.resize]"));
+        let toml::Value::Table(kinds) = kinds else { return Err(refused("kinds")) };
+        for (kind, table) in kinds {
+            let toml::Value::Table(table) = table else { return Err(refused(&format!("kinds.{kind}"))) };
+            let wrong = |why: String| ConfigError::new(format!("{source}: [kinds.{kind}]: {why}"));
+            let (name, rules) = kind_rules_of_file(&kind, &table).map_err(wrong)?;
+            let shown = table.iter().map(|(key, value)| (key.clone(), value.to_string())).collect();
+            let configured = ConfiguredKind { rules, shown, source: source.clone() };
+            if self.kinds.insert(name, configured).is_some() {
+                return Err(wrong("there is another table of this kind".to_owned()));
+            }
+        }
+        if self.kinds.len() > RULED_KINDS_MAX {
+            let kinds = self.kinds.len();
+            return Err(ConfigError::new(format!("{source}: {kinds} kinds have rules; at most {RULED_KINDS_MAX} may")));
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! Rules of kinds, as bodies, `hub.toml` and the audit log write them.
 
-use super::body::Fields;
+use super::body::{self, Fields};
 use super::problem::Problem;
 use crate::object::Object;
 use sheratan_core::limits::{ATTEMPTS_MAX, LEASE_DURATION_MAX, LEASE_DURATION_MIN};
-use sheratan_core::{Calendar, KindRules, Millis, OnExhausted, OnLettersFull, Pause, Priority, Timestamp};
+use sheratan_core::{Calendar, KindRules, Millis, Name, OnExhausted, OnLettersFull, Pause, Priority, Timestamp, Utc};
 
 /// The members of a kind's rules.
 pub const MEMBERS: &[&str] = &[
@@ -31,6 +31,77 @@ pub const MEMBERS: &[&str] = &[
 const FAR_SECS: u64 = 100 * 366 * 86_400;
 /// The fastest rate that is read, in leases a second.
 const RATE_PER_SEC_MAX: f64 = 1e9;
+
+/// A kind that `hub.toml` has a table of, and its rules there. The end of a pause stays an instant of the calendar, so
+/// that the next start finds the same in the same file.
+///
+/// # Errors
+/// What is wrong, in a line that names the key.
+pub fn of_file(kind: &str, table: &toml::Table) -> Result<(Name, KindRules), String> {
+    let name = body::name("the kind's name", kind).map_err(|problem| problem.detail)?;
+    if let Some(key) = table.keys().find(|key| !MEMBERS.contains(&&***key)) {
+        return Err(format!("{key}: there is no such rule; the rules are {}", MEMBERS.join(", ")));
+    }
+    let members = table.iter().map(|(key, value)| {
+        let value = match value {
+            // TOML has instants of its own.
+            toml::Value::Datetime(instant) => instant.to_string().into(),
+            value => serde_json::to_value(value).map_err(|error| format!("{key}: {error}"))?,
+        };
+        Ok((key.clone(), value))
+    });
+    let members = serde_json::Value::Object(members.collect::<Result<_, String>>()?).to_string();
+    let read = Fields::parse(members.as_bytes(), MEMBERS)
+        .and_then(|fields| read(&fields, &KindRules::NONE, (Timestamp::ZERO, Calendar::UNSET)));
+    Ok((name, read.map_err(|problem| problem.detail)?))
+}
+
+/// Rules with the members that `hub.toml` says otherwise than it did: those of `after` that differ from `before`. A pause
+/// that is over is none.
+pub fn merged(
+    rules: &KindRules,
+    (before, after): (&KindRules, &KindRules),
+    (now, calendar): (Timestamp, Calendar),
+) -> KindRules {
+    fn pick<T: Clone + PartialEq>(now: &Option<T>, before: &Option<T>, after: &Option<T>) -> Option<T> {
+        if before == after { now.clone() } else { after.clone() }
+    }
+    KindRules {
+        inflight_max: pick(&rules.inflight_max, &before.inflight_max, &after.inflight_max),
+        leases_per_1000_sec: pick(&rules.leases_per_1000_sec, &before.leases_per_1000_sec, &after.leases_per_1000_sec),
+        burst: pick(&rules.burst, &before.burst, &after.burst),
+        priority: pick(&rules.priority, &before.priority, &after.priority),
+        lease_duration_ms: pick(&rules.lease_duration_ms, &before.lease_duration_ms, &after.lease_duration_ms),
+        ttl_ms: pick(&rules.ttl_ms, &before.ttl_ms, &after.ttl_ms),
+        attempts_max: pick(&rules.attempts_max, &before.attempts_max, &after.attempts_max),
+        losses_max: pick(&rules.losses_max, &before.losses_max, &after.losses_max),
+        max_run_ms: pick(&rules.max_run_ms, &before.max_run_ms, &after.max_run_ms),
+        retry_delay_ms_base: pick(&rules.retry_delay_ms_base, &before.retry_delay_ms_base, &after.retry_delay_ms_base),
+        retry_delay_ms_cap: pick(&rules.retry_delay_ms_cap, &before.retry_delay_ms_cap, &after.retry_delay_ms_cap),
+        on_exhausted: pick(&rules.on_exhausted, &before.on_exhausted, &after.on_exhausted),
+        letters_max: pick(&rules.letters_max, &before.letters_max, &after.letters_max),
+        on_letters_full: pick(&rules.on_letters_full, &before.on_letters_full, &after.on_letters_full),
+        pause: match before.pause == after.pause {
+            true => rules.pause.clone(),
+            false => after.pause.as_ref().and_then(|pause| pause_of_file(pause, now, calendar)),
+        },
+    }
+}
+
+/// A pause of `hub.toml` by the hub's clock, unless it is over.
+fn pause_of_file(pause: &Pause, now: Timestamp, calendar: Calendar) -> Option<Pause> {
+    let until = pause.until.map(|until| calendar.instant(Utc::from_millis(until.as_millis())));
+    let is_over = until.is_some_and(|until| until <= now);
+    (!is_over).then(|| Pause { reason: pause.reason.clone(), until })
+}
+
+/// The rules of `hub.toml`, with the pause.
+pub fn write_configured(out: &mut Object, rules: &KindRules) {
+    if rules.pause.is_some() {
+        write_pause(out, rules, Calendar::UNSET);
+    }
+    write(out, rules);
+}
 
 /// The rules after the members of a body are set.
 pub fn read(fields: &Fields, rules: &KindRules, (now, calendar): (Timestamp, Calendar)) -> Result<KindRules, Problem> {

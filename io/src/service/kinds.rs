@@ -6,8 +6,10 @@ use super::query::{self, Query};
 use super::{Answer, Caller, Service, header, kind_rules, path, reply};
 use crate::http::{Method, Reply, Request};
 use crate::object::{Object, object};
-use sheratan_core::{Command, Gate, Hub, Name, Outcome, SetKind, Status, Timestamp};
-use std::collections::BTreeSet;
+use sheratan_core::{
+    Caller as Asker, Command, Gate, Hub, KindRules, Name, Origin, Outcome, Principal, SetKind, Status, Timestamp,
+};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most kinds on one page.
 const PAGE_KINDS_MAX: u64 = 1_000;
@@ -108,6 +110,34 @@ impl Service {
         reply.with_header("ETag", format!("\"{version}\""))
     }
 
+    /// Applies what `hub.toml` says of kinds, where it says something else than at the last start: only the members that it
+    /// changed, so that what operators set since stays. Returns a warning for each kind for which there is no room.
+    pub fn configure_kinds(&mut self, now: Timestamp, configured: &BTreeMap<Name, KindRules>) -> Vec<String> {
+        let known = self.hub.queue().ruled_kinds().map(|(name, ..)| name.clone());
+        let mut names: BTreeSet<Name> = known.collect();
+        names.extend(configured.keys().cloned());
+        let mut warnings = Vec::new();
+        for kind in names {
+            let queue = self.hub.queue();
+            let (before, after) = (queue.configured_rules(&kind), configured.get(&kind).unwrap_or(&KindRules::NONE));
+            if before == after {
+                continue;
+            }
+            let clock = (self.hub.now().max(now), self.hub.calendar());
+            let rules = kind_rules::merged(queue.kind_rules(&kind).0, (before, after), clock);
+            let set = SetKind { kind: kind.clone(), rules, expected: None, configured: Some(after.clone()) };
+            let asker = Asker { by: Principal::Config, origin: Origin::Loopback };
+            match self.execute(now, asker, Command::SetKind(Box::new(set))).expect("the journal has not failed yet") {
+                Outcome::KindSet { .. } => {}
+                outcome => {
+                    let problem = self.problem_of(now, outcome);
+                    warnings.push(format!("the rules of kind {kind:?} in hub.toml are not set: {}", problem.detail));
+                }
+            }
+        }
+        warnings
+    }
+
     /// Sets the rules that the body names; `null` stands for the hub's own setting, and what is not named stays. With
     /// `If-Match` only if the rules have that version.
     fn set_kind(&mut self, now: Timestamp, caller: &Caller, request: &Request, kind: Name) -> Result<Answer, Problem> {
@@ -125,7 +155,7 @@ impl Service {
             // Between reading and setting the rules nothing else happens.
             None => Some(version),
         };
-        let set = SetKind { kind: kind.clone(), rules, expected };
+        let set = SetKind { kind: kind.clone(), rules, expected, configured: None };
         match self.execute(now, self.asker(caller), Command::SetKind(Box::new(set)))? {
             Outcome::KindSet { .. } => Ok(Answer::Reply(self.kind_reply(&kind))),
             outcome => Err(self.problem_of(now, outcome)),
@@ -173,4 +203,8 @@ fn write_kind(out: &mut Object, hub: &Hub, kind: &Name) {
     });
     kind_rules::write_pause(out, rules, calendar);
     out.object("rules", |out| kind_rules::write(out, rules));
+    let configured = queue.configured_rules(kind);
+    if *configured != KindRules::NONE {
+        out.object("configured", |out| kind_rules::write_configured(out, configured));
+    }
 }

@@ -81,6 +81,7 @@ mod troubles;
 mod uncommitted;
 mod weights;
 
+pub use kind_rules::of_file as kind_rules_of_file;
 pub use long_polls::{LateReply, Origin};
 pub use nodes::registry_of;
 pub use notifications::{Page, Recorded, streams};

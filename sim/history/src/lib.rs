@@ -65,6 +65,7 @@
 //! set_kind k inflight=2 rate=2000 burst=3 priority=high for=60000 ttl=5000 attempts_max=2 losses_max=1 max_run=9000
 //!     retry_base=100 retry_cap=1000 exhausted=drop letters_max=9 letters_full=refuse paused expect=1
 //!     (on one line; `rate` is leases in 1,000 seconds; a pause may have `paused_until=INSTANT pause_reason=NAME`)
+//!     (with `file inflight=2 …` at the end if `hub.toml` says so from now on)
 //!                                                       -> version 1 | refused WHY
 //! begin requeue kind=k error=broken reason=lost before=9 after=1 rate=2 count_max=9
 //!                                                       on many dead letters -> act 0 matched=3 | refused WHY

@@ -2,7 +2,7 @@
 
 use crate::command::{MARK, PRIORITY, content_mark, print_mark};
 use crate::values::{self, DURATION, INSTANT, INTEGRITY, JOB, NAME, NUMBER, NUMBER_32, PAYLOAD};
-use crate::words::{Kind, Printed, WordError, Words};
+use crate::words::{Kind, Options, Printed, WordError, Words};
 use sheratan_core::{
     ActOn, AdoptOrphan, BeginAct, Command, Drain, EndReason, KindRules, LetterFilter, Name, OnExhausted, OnLettersFull,
     ParkResult, Pause, SetKind, Weight,
@@ -167,31 +167,47 @@ pub(crate) fn print_weights(weights: &[Weight]) -> String {
         .end()
 }
 
+/// The options of a kind's rules.
+const RULES: &[&str] = &[
+    "inflight",
+    "rate",
+    "burst",
+    "priority",
+    "for",
+    "ttl",
+    "attempts_max",
+    "losses_max",
+    "max_run",
+    "retry_base",
+    "retry_cap",
+    "exhausted",
+    "letters_max",
+    "letters_full",
+    "paused_until",
+    "pause_reason",
+];
+
+/// What comes after this word is what `hub.toml` says of the kind.
+const FILE: &str = "file";
+
 fn parse_set_kind(words: &mut Words<'_>) -> Result<SetKind, WordError> {
     let kind = words.take(&NAME)?;
-    const OPTIONS: &[&str] = &[
-        "inflight",
-        "rate",
-        "burst",
-        "priority",
-        "for",
-        "ttl",
-        "attempts_max",
-        "losses_max",
-        "max_run",
-        "retry_base",
-        "retry_cap",
-        "exhausted",
-        "letters_max",
-        "letters_full",
-        "paused_until",
-        "pause_reason",
-        "expect",
-    ];
-    let options = words.options(OPTIONS, &["paused"])?;
+    let options = words.options_before(FILE, &[RULES, &["expect"]].concat(), &["paused"])?;
+    let (rules, expected) = (parse_rules(&options)?, options.get("expect", &NUMBER)?);
+    let configured = match words.peek() {
+        Some(_) => {
+            words.word(FILE)?;
+            Some(parse_rules(&words.options(RULES, &["paused"])?)?)
+        }
+        None => None,
+    };
+    Ok(SetKind { kind, rules, expected, configured })
+}
+
+fn parse_rules(options: &Options<'_>) -> Result<KindRules, WordError> {
     let (until, reason) = (options.get("paused_until", &INSTANT)?, options.get("pause_reason", &NAME)?);
     let is_paused = options.has("paused") || until.is_some() || reason.is_some();
-    let rules = KindRules {
+    Ok(KindRules {
         inflight_max: options.get("inflight", &NUMBER)?,
         leases_per_1000_sec: options.get("rate", &NUMBER)?,
         burst: options.get("burst", &NUMBER_32)?,
@@ -207,12 +223,20 @@ fn parse_set_kind(words: &mut Words<'_>) -> Result<SetKind, WordError> {
         letters_max: options.get("letters_max", &NUMBER)?,
         on_letters_full: options.get("letters_full", &ON_LETTERS_FULL)?,
         pause: is_paused.then_some(Pause { reason, until }),
-    };
-    Ok(SetKind { kind, rules, expected: options.get("expect", &NUMBER)? })
+    })
 }
 
 pub(crate) fn print_set_kind(set: &SetKind) -> String {
-    let SetKind { kind, rules, expected } = set;
+    let SetKind { kind, rules, expected, configured } = set;
+    let line = print_rules(Printed::new("set_kind").word(values::name(kind)), rules);
+    let line = line.maybe("expect", expected, u64::to_string);
+    match configured {
+        Some(rules) => print_rules(line.word(FILE), rules).end(),
+        None => line.end(),
+    }
+}
+
+fn print_rules(line: Printed, rules: &KindRules) -> Printed {
     let exhausted_word = |on_exhausted: &OnExhausted| match on_exhausted {
         OnExhausted::Park => "park".to_owned(),
         OnExhausted::Drop => "drop".to_owned(),
@@ -221,8 +245,7 @@ pub(crate) fn print_set_kind(set: &SetKind) -> String {
         OnLettersFull::Evict => "evict".to_owned(),
         OnLettersFull::Refuse => "refuse".to_owned(),
     };
-    let line = Printed::new("set_kind")
-        .word(values::name(kind))
+    let line = line
         .maybe("inflight", &rules.inflight_max, u64::to_string)
         .maybe("rate", &rules.leases_per_1000_sec, u64::to_string)
         .maybe("burst", &rules.burst, u32::to_string)
@@ -237,13 +260,12 @@ pub(crate) fn print_set_kind(set: &SetKind) -> String {
         .maybe("exhausted", &rules.on_exhausted, exhausted_word)
         .maybe("letters_max", &rules.letters_max, u64::to_string)
         .maybe("letters_full", &rules.on_letters_full, full_word);
-    let line = match &rules.pause {
+    match &rules.pause {
         None => line,
         Some(Pause { reason: None, until: None }) => line.flag(true, "paused"),
         Some(Pause { reason, until }) => {
             line.maybe("paused_until", until, |at| values::instant(*at))
                 .maybe("pause_reason", reason, |name| values::name(name))
         }
-    };
-    line.maybe("expect", expected, u64::to_string).end()
+    }
 }

@@ -141,13 +141,18 @@ impl<'a> Words<'a> {
 
     /// The rest of the line: options by these names, and these flags.
     pub fn options(&mut self, names: &[&str], flags: &[&str]) -> Result<Options<'a>, WordError> {
+        self.options_before("", names, flags)
+    }
+
+    /// The same up to the word `end`, or the rest of the line.
+    pub fn options_before(&mut self, end: &str, names: &[&str], flags: &[&str]) -> Result<Options<'a>, WordError> {
         let expected = || {
             let names = names.iter().map(|name| format!("{name}=…")).chain(flags.iter().map(ToString::to_string));
             let names: Vec<_> = names.collect();
             if names.is_empty() { "the end of the line".to_owned() } else { format!("one of {}", names.join(", ")) }
         };
         let mut options = Options { values: BTreeMap::new(), flags: Vec::new() };
-        while let Some(word) = self.peek() {
+        while let Some(word) = self.peek().filter(|word| *word != end) {
             let is_first = match word.split_once('=') {
                 Some((name, value)) if names.contains(&name) => {
                     options.values.insert(name, (self.next + 1, value)).is_none()

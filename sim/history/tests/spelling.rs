@@ -268,8 +268,11 @@ fn operators() -> BoxedStrategy<Command> {
         job().prop_map(Command::Discard),
         (names(), prop::collection::vec(leases(), 0..4))
             .prop_map(|(node, leases)| Command::Release(Release { node, leases })),
-        (names(), rules(), prop::option::of(numbers()))
-            .prop_map(|(kind, rules, expected)| Command::SetKind(Box::new(SetKind { kind, rules, expected }))),
+        (names(), rules(), prop::option::of(numbers()), prop::option::of(rules())).prop_map(
+            |(kind, rules, expected, configured)| {
+                Command::SetKind(Box::new(SetKind { kind, rules, expected, configured }))
+            }
+        ),
         (names(), prop::option::of(durations()), prop::option::of(names()))
             .prop_map(|(node, deadline_ms, reason)| Command::Drain(Drain { node, deadline_ms, reason })),
         names().prop_map(Command::Resume),

@@ -170,6 +170,7 @@ fn serve(
     }
     service.adopt_rules(now);
     service.set_weights(now, &config.weights);
+    service.configure_kinds(now, &config.kinds).iter().for_each(|warning| tracing::warn!("{warning}"));
     service.set_alerts(now, rules.first);
     service.audit_short_token(now);
     service.begin_result_keys(now);

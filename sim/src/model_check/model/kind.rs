@@ -6,6 +6,8 @@ use sheratan_core::{KindRules, Name, Refusal, SetKind, Timestamp};
 #[derive(Default, Debug)]
 pub(super) struct ModelKinds {
     rows: Vec<ModelKind>,
+    /// The highest version of rules that were removed.
+    removed_version: u64,
 }
 
 /// A kind with rules.
@@ -20,6 +22,8 @@ pub struct ModelKind {
     /// What its rate allows at once, in millionths of a lease at the instant.
     level: u64,
     at: Timestamp,
+    /// What the file of settings said last: a kind that is in it keeps its row.
+    configured: KindRules,
 }
 
 impl ModelKinds {
@@ -37,7 +41,7 @@ impl ModelKinds {
     }
 
     pub fn version(&self, name: &Name) -> u64 {
-        self.get(name).map_or(0, |row| row.version)
+        self.get(name).map_or(self.removed_version, |row| row.version)
     }
 
     /// Sets the rules of a kind; without a member they are removed.
@@ -46,21 +50,26 @@ impl ModelKinds {
         if set.expected.is_some_and(|expected| expected != version) {
             return Err(Refusal::KindChanged { version });
         }
-        if version == 0 && self.rows.len() >= RULED_KINDS_MAX {
+        if self.get(&set.kind).is_none() && self.rows.len() >= RULED_KINDS_MAX {
             return Err(Refusal::RuledKindsFull { kinds: self.rows.len() as u64 });
         }
         // A new rate begins with nothing saved.
         let kept = self.get(&set.kind).filter(|row| row.rules.leases_per_1000_sec == set.rules.leases_per_1000_sec);
         let (level, at) = kept.map_or((0, now), |row| (row.level, row.at));
+        let known = || self.get(&set.kind).map_or(KindRules::NONE, |row| row.configured.clone());
+        let configured = set.configured.clone().unwrap_or_else(known);
         self.rows.retain(|row| row.name != set.kind);
         let (name, rules) = (set.kind.clone(), set.rules.clone());
-        self.rows.push(ModelKind { name, rules, version: version + 1, level, at });
+        self.rows.push(ModelKind { name, rules, version: version + 1, level, at, configured });
         Ok(())
     }
 
     /// Removes rules without a member, unless their pause ends at once.
     pub fn remove_empty(&mut self) {
-        self.rows.retain(|row| row.rules != KindRules::NONE);
+        let is_empty = |row: &ModelKind| row.rules == KindRules::NONE && row.configured == KindRules::NONE;
+        let versions = self.rows.iter().filter(|row| is_empty(row)).map(|row| row.version);
+        self.removed_version = versions.fold(self.removed_version, u64::max);
+        self.rows.retain(|row| !is_empty(row));
     }
 
     /// When pauses end, with the kinds' places.

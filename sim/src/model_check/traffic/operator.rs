@@ -13,7 +13,8 @@ impl Traffic {
         let version = hub.queue().kind_rules(&kind).1;
         let expected = self.draw.chance(200).then(|| version + self.draw.below(4) / 3);
         if self.draw.chance(350) {
-            return SetKind { kind, rules: KindRules::NONE, expected };
+            let configured = self.draw.chance(300).then_some(KindRules::NONE);
+            return SetKind { kind, rules: KindRules::NONE, expected, configured };
         }
         let until = self.draw.chance(700).then(|| self.clock + Millis::new(self.draw.magnitude(20_000)));
         let pause = Pause { reason: self.draw.chance(300).then(|| name("reason", self.draw.below(20))), until };
@@ -39,7 +40,8 @@ impl Traffic {
                 .then(|| *self.draw.pick(&[OnLettersFull::Evict, OnLettersFull::Refuse])),
             pause: self.draw.chance(150).then_some(pause),
         };
-        SetKind { kind, rules, expected }
+        let configured = self.draw.chance(150).then(|| rules.clone());
+        SetKind { kind, rules, expected, configured }
     }
 
     /// A number up to `max`, in one of six cases.

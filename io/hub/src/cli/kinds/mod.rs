@@ -198,12 +198,18 @@ fn listed(rules: &Members) -> String {
 fn print_one(kind: &Members) {
     let first =
         ["kind", "version", "gate", "opens_utc", "inflight", "jobs", "paused", "pause_reason", "paused_until_utc"];
-    print_members(kind, &first, &["rules"]);
+    print_members(kind, &first, &["rules", "configured"]);
     terminal::line("");
     let rules = kind.object("rules");
     match rules.0.is_empty() {
         true => terminal::line("no rules: the hub's own settings hold"),
         false => print_members(&rules, &[], &[]),
+    }
+    let configured = kind.object("configured");
+    if !configured.0.is_empty() {
+        terminal::line("");
+        terminal::line("in hub.toml; what was set since holds until the file says something else:");
+        print_members(&configured, &[], &[]);
     }
 }
 
