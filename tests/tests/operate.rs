@@ -424,6 +424,8 @@ const COMMANDS: &[&[&str]] = &[
     &["kinds", "set", "k", "--burst", "1"],
     &["kinds", "pause", "k"],
     &["kinds", "resume", "k"],
+    &["weights", "show"],
+    &["weights", "set", "a=2"],
     &["nodes", "list"],
     &["nodes", "show", "n"],
     &["nodes", "drain", "n"],

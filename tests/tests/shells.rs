@@ -41,6 +41,7 @@ fn bash_completes_commands_flags_and_words() {
     assert_eq!(offered(&["sheratan-hub", "dlq", "acts", "c"]), ["cancel"]);
     assert_eq!(offered(&["sheratan-hub", "dlq", "requeue", "--dry"]), ["--dry-run"]);
     assert_eq!(offered(&["sheratan-hub", "kinds", "set", "--max-inf"]), ["--max-inflight"]);
+    assert_eq!(offered(&["sheratan-hub", "weights", "set", "--rep"]), ["--replace"]);
     assert_eq!(offered(&["sheratan-hub", "jobs", "list", "--status", "can"]), ["cancelled"]);
     let shown = offered(&["sheratan-hub", ""]);
     assert!(shown.contains(&"serve".to_owned()) && !shown.contains(&"demo-exec".to_owned()), "{shown:?}");

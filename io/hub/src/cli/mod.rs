@@ -35,6 +35,7 @@ mod table;
 mod target;
 mod terminal;
 mod watch;
+mod weights;
 mod worker;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -84,6 +85,8 @@ enum Command {
     Dlq(dlq::Args),
     /// List, set, pause or resume kinds of jobs
     Kinds(kinds::Args),
+    /// Show or set the weights of clients or kinds that take turns
+    Weights(weights::Args),
     /// List, show, drain, resume or remove nodes
     Nodes(nodes::Args),
     /// List, show, adopt or discard results of unknown jobs
@@ -125,6 +128,7 @@ pub fn run() -> ExitCode {
         Command::Jobs(args) => jobs::run(args),
         Command::Dlq(args) => dlq::run(args),
         Command::Kinds(args) => kinds::run(args),
+        Command::Weights(args) => weights::run(args),
         Command::Nodes(args) => nodes::run(args),
         Command::Orphans(args) => orphans::run(args),
         Command::Smoke(args) => smoke::run(args),
