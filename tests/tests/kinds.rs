@@ -85,6 +85,8 @@ fn rules_that_are_not_understood_change_nothing() {
         json!({"max_inflight": -1}),
         json!({"max_inflight": "3"}),
         json!({"rate_per_sec": -0.1}),
+        json!({"rate_per_sec": 0.0004}),
+        json!({"rate_per_sec": 0.0009}),
         json!({"rate_per_sec": "fast"}),
         json!({"burst": 0}),
         json!({"priority": "urgent"}),

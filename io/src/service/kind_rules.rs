@@ -158,6 +158,10 @@ fn set<T>(
 fn read_rate(fields: &Fields, key: &str) -> Result<Option<u64>, Problem> {
     let Some(value) = fields.raw(key) else { return Ok(None) };
     match value.as_f64() {
+        // A rate that is too low to be kept is not none at all.
+        Some(rate) if rate > 0.0 && rate < 0.001 => {
+            Err(Problem::bad_request(format!("{key} must be 0, or at least 0.001 leases a second")))
+        }
         Some(rate) if (0.0..=RATE_PER_SEC_MAX).contains(&rate) => Ok(Some((rate * 1_000.0).round() as u64)),
         _ => Err(Problem::bad_request(format!("{key} must be a number of leases a second from 0 to 1000000000"))),
     }
