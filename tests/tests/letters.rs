@@ -383,6 +383,15 @@ fn a_hub_that_keeps_its_letters_refuses_submits_at_the_limit() {
     let answer = data.post("/mesh/submit_request", &json!({"kind": "k", "idempotency_key": "a"})).ok();
     assert_eq!(answer["dedup"], false, "a refused submit bound no key");
     assert_eq!(hub.audit("DLQ_EVICT").len(), 0);
+
+    // Waiting does not help a job that is larger than all letters together may be.
+    let hub = Hub::set(&[("DLQ_MAX_BYTES", "20000"), ("DLQ_WHEN_FULL", "refuse")]);
+    let sized = |bytes: usize| json!({"kind": "k", "params": "x".repeat(bytes)});
+    let large = hub.data().post("/mesh/submit_request", &sized(20_000));
+    let detail = large.refused(413, "payload_too_large")["detail"].clone();
+    assert!(detail.as_str().unwrap().contains("dlq_max_bytes") && large.header("retry-after").is_none(), "{detail}");
+    hub.submit(sized(19_000));
+    hub.data().post("/mesh/submit_request", &sized(1_000)).refused(429, "backpressure");
 }
 
 #[test]

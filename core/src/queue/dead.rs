@@ -54,6 +54,10 @@ impl Queue {
         if self.gives_up_letters(limits, kind) {
             return Ok(());
         }
+        let (as_own_letter, bytes_max) = (own_bytes + RUN_BYTES, limits.dead_bytes_max);
+        if as_own_letter > bytes_max {
+            return Err(Refusal::JobTooLarge { bytes: as_own_letter, bytes_max });
+        }
         let counts = self.counts();
         let unfinished = counts.waiting() + counts.leased - counts.held;
         let (letters, letters_max) = (rules::possible_letters(unfinished, counts.dead), limits.dead_jobs_max);
@@ -63,8 +67,7 @@ impl Queue {
         // A letter has a run; its errors are not known yet.
         let as_letter = |job: &Job| job.charge().1 + if job.is_waiting() { RUN_BYTES } else { 0 };
         let bytes = ledger.unfinished() + ledger.get(Account::Dead) + counts.waiting() * RUN_BYTES;
-        let bytes_max = limits.dead_bytes_max;
-        if rules::bytes_after(bytes, leaving.map_or(0, as_letter), own_bytes + RUN_BYTES) > bytes_max {
+        if rules::bytes_after(bytes, leaving.map_or(0, as_letter), as_own_letter) > bytes_max {
             return Err(Refusal::LetterBytesFull { bytes, bytes_max });
         }
         let Some(kind) = kind else { return Ok(()) };

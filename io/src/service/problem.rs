@@ -319,13 +319,21 @@ impl Problem {
                 ),
                 *keys_max,
             ),
-            Refusal::JobTooLarge { bytes, bytes_max } => Problem::new(
-                413,
-                "payload_too_large",
-                format!(
-                    "the job alone takes {bytes} bytes, and all unfinished jobs together may take {bytes_max} (max_queue_bytes): it never fits"
-                ),
-            ),
+            Refusal::JobTooLarge { bytes, bytes_max } => {
+                let limits = hub.limits();
+                let (what, setting) = if *bytes_max == limits.dead_bytes_max && *bytes_max < limits.queue_bytes_max {
+                    ("all dead letters together, of which none is given up,", "dlq_max_bytes")
+                } else {
+                    ("all unfinished jobs together", "max_queue_bytes")
+                };
+                Problem::new(
+                    413,
+                    "payload_too_large",
+                    format!(
+                        "the job alone takes {bytes} bytes, and {what} may take {bytes_max} ({setting}): it never fits"
+                    ),
+                )
+            }
             Refusal::NodeTooLarge { bytes, bytes_max } => Problem::new(
                 413,
                 "payload_too_large",

@@ -173,12 +173,15 @@ impl Model {
         if self.gives_up_letters(kind) {
             return Ok(());
         }
+        let bytes_max = self.limits.dead_bytes_max;
+        if bytes + RUN_BYTES > bytes_max {
+            return Err(Refusal::JobTooLarge { bytes: bytes + RUN_BYTES, bytes_max });
+        }
         check(self.jobs.iter().filter(may_die).collect(), self.limits.dead_jobs_max)?;
         // What a job will be as a letter, but for its errors.
         let as_letter = |job: &ModelJob| job.bytes() + if job.is_waiting() { RUN_BYTES } else { 0 };
         let all: u64 = self.jobs.iter().filter(may_die).map(as_letter).sum();
         let left: u64 = self.jobs.iter().filter(may_die).filter(|job| Some(job.seq) != leaving).map(as_letter).sum();
-        let bytes_max = self.limits.dead_bytes_max;
         if left + bytes + RUN_BYTES > bytes_max {
             return Err(Refusal::LetterBytesFull { bytes: all, bytes_max });
         }
