@@ -1,4 +1,5 @@
-//! The commands that the documentation names are commands of the binary, with the flags that they have there.
+//! The commands that the documentation names are commands of the binary, with the flags that they have there; and the
+//! runbook has every event of the audit log.
 #![cfg(unix)]
 // The lists in `clippy.toml` are for the core.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -57,4 +58,17 @@ fn each_command_of_the_pages_is_one_of_the_program() {
         }
     }
     assert!(seen > 50, "{seen} commands were found");
+}
+
+#[test]
+fn the_runbook_has_every_event_of_the_audit_log() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let runbook = fs::read_to_string(root.join("docs/runbook.md")).unwrap();
+    let source = fs::read_to_string(root.join("io/src/service/notifications/audit.rs")).unwrap();
+    let is_letter = |byte: u8| byte.is_ascii_uppercase() || byte == b'_';
+    let events = source.split('"').filter(|text| text.contains('_') && text.bytes().all(is_letter));
+    let events: BTreeSet<_> = events.collect();
+    assert!(events.len() > 20, "{} events were found", events.len());
+    let missing: Vec<_> = events.iter().filter(|event| !runbook.contains(&format!("`{event}`"))).collect();
+    assert!(missing.is_empty(), "not in the runbook: {missing:?}");
 }
