@@ -45,6 +45,7 @@ fn a_drained_node_gets_no_jobs_says_why_and_stays_drained() {
     is_withheld(&hub);
     beat(&hub, "a");
     is_withheld(&hub);
+    until("it is in the audit log", || !hub.audit("NODE_DRAINED").is_empty());
     hub.kill();
     hub.restart();
     beat(&hub, "a");
