@@ -131,6 +131,19 @@ pub(crate) fn is_withheld(is_drained: bool) -> bool {
     real::is_withheld(is_drained) && !is_active(Mutant::DrainedNodeLeases)
 }
 
+pub(crate) fn is_room_used_up(room: u64) -> bool {
+    let is_named_early = is_active(Mutant::ExplainNamesLimitEarly) && room == 1;
+    (real::is_room_used_up(room) || is_named_early) && !is_active(Mutant::ExplainOmitsLimit)
+}
+
+pub(crate) fn credits_in_rounds(postponed: u64, rounds: u64) -> u64 {
+    if is_active(Mutant::ExplainCountsEmptyTurns) { rounds } else { real::credits_in_rounds(postponed, rounds) }
+}
+
+pub(crate) fn reason_ends_at(until: Timestamp) -> Option<Timestamp> {
+    real::reason_ends_at(until + Millis::new(is_active(Mutant::ExplainInstantLate).into()))
+}
+
 pub(crate) fn restarted_clock(at: Timestamp, from: Timestamp, now: Timestamp) -> Timestamp {
     if is_active(Mutant::RequeuedClockRunsOn) { at } else { real::restarted_clock(at, from, now) }
 }

@@ -64,6 +64,6 @@ fn is_ignored(timer: Timer) -> bool {
         Timer::JobExpires(_) => is_active(Mutant::JobTtlSkipped),
         Timer::LeaseEnds(_) => is_active(Mutant::LeaseExpirySkipped),
         Timer::ReservationEnds(_) => is_active(Mutant::ReservationNeverEnds),
-        Timer::JobDue(_) | Timer::JobDated(..) | Timer::NodeLiveness(_) | Timer::KeyExpires(_) => false,
+        _ => false,
     }
 }

@@ -1,8 +1,12 @@
 //! Explaining: why a job does not run now, from the same predicates that gate its lease.
 //!
 //! Each reason names what lifts it, so that acting on it is enough: with all reasons lifted the job is leased by the next
-//! pull of its turn. An estimate of its start is the time until the jobs before it are leased at the rate of the last
-//! minute; it is absent where a reason has no end of its own. O(ready jobs of its class + nodes examined).
+//! pull of its turn. Only what is decided later may follow: a retry asks its budget when its delay ends, and prefers another
+//! node when it is ready. The simulator's model check holds explanations to that by acting on them.
+//!
+//! An estimate of the start is the time until the jobs before it are leased at the rate of the last minute; it is absent
+//! where a reason has no end of its own, or the job's time to live ends earlier. O(ready jobs of its class + reserved jobs +
+//! nodes examined).
 
 use crate::hub::Hub;
 use crate::ids::JobSeq;
@@ -24,7 +28,7 @@ pub struct Explanation {
     pub reasons: Vec<Reason>,
     /// Ready jobs that are leased before it, of those that the same nodes may run; only of a ready job.
     pub ahead: Option<u64>,
-    /// When it is expected to start.
+    /// When it is expected to start, unless its time to live ends before that.
     pub starts_at: Option<Timestamp>,
 }
 
@@ -150,7 +154,7 @@ impl Reason {
             Reason::RetryBudget { credit_at, .. } => *credit_at,
             _ => return None,
         };
-        (until != Timestamp::NEVER).then_some(until)
+        rules::reason_ends_at(until)
     }
 }
 
@@ -167,8 +171,7 @@ impl Hub {
             }
             _ => {}
         }
-        let mut reasons = Vec::new();
-        reasons.extend(self.wait_of(job));
+        let mut reasons: Vec<_> = self.waits_of(job).collect();
         let is_ready = matches!(job.state(), State::Queued { .. });
         reasons.extend(self.gates_of(job));
         let nodes_reason = self.nodes_for(job);
@@ -177,31 +180,42 @@ impl Hub {
             reasons.push(nodes_reason);
         }
         let ahead = is_ready.then(|| self.queue().ahead_of(seq));
-        let starts_at = self.start_of(&reasons, ahead.unwrap_or(0));
+        let starts_at = self.start_of(&reasons, ahead.unwrap_or(0)).filter(|at| *at < job.expires_at());
         Some(Explanation { reasons, ahead, starts_at })
     }
 
     /// What a job that is not ready waits for, or for which node a ready one does.
-    fn wait_of(&self, job: JobView<'_>) -> Option<Reason> {
-        match job.state() {
-            State::Dated { run_at } => Some(Reason::RunAt { until: run_at }),
-            State::Scheduled { due_at: Timestamp::NEVER } => {
-                self.queue().waits_for(job.seq()).map(|job| Reason::PreviousRun { job })
+    fn waits_of(&self, job: JobView<'_>) -> impl Iterator<Item = Reason> {
+        let delayed = |until| Reason::Delayed { until };
+        let (wait, delay) = match job.state() {
+            State::Dated { run_at } => {
+                let until = self.timers.not_before(run_at, job.seq());
+                let outlasts_date = until > self.calendar().instant(run_at).max(self.now());
+                (Some(Reason::RunAt { until: run_at }), outlasts_date.then(|| delayed(until)))
             }
-            State::Scheduled { due_at } => Some(match job.attempts().next_back() {
-                None => Reason::Delayed { until: due_at },
-                Some(attempt) if attempt.end.is_returned() => Reason::Released { until: due_at },
-                Some(_) => Reason::Backoff { until: due_at, attempts: job.attempts_charged() },
-            }),
+            State::Scheduled { due_at: Timestamp::NEVER } if self.queue().waits_for(job.seq()).is_some() => {
+                (None, None)
+            }
+            State::Scheduled { due_at } => (
+                Some(match job.attempts().next_back() {
+                    None => delayed(due_at),
+                    Some(attempt) if attempt.end.is_returned() => Reason::Released { until: due_at },
+                    Some(_) => Reason::Backoff { until: due_at, attempts: job.attempts_charged() },
+                }),
+                None,
+            ),
             State::Postponed { .. } => {
                 let (ahead, credit_at) = self.queue().budget_wait(self.limits(), job.seq());
-                Some(Reason::RetryBudget { ahead, credit_at })
+                (Some(Reason::RetryBudget { ahead, credit_at }), None)
             }
             State::Queued { .. } => {
-                job.withheld_from().map(|(node, until)| Reason::Reserved { node: node.clone(), until })
+                let reserved = |(node, until): (&Name, _)| Reason::Reserved { node: node.clone(), until };
+                (job.withheld_from().map(reserved), None)
             }
-            State::Leased { .. } | State::Final { .. } => None,
-        }
+            State::Leased { .. } | State::Final { .. } => (None, None),
+        };
+        let previous = self.queue().waits_for(job.seq()).map(|job| Reason::PreviousRun { job });
+        wait.into_iter().chain(delay).chain(previous)
     }
 
     /// Which limits keep any job of its kind and zone from being leased.
@@ -222,11 +236,11 @@ impl Hub {
             Gate::RateLimited(until) => Reason::KindRate { until },
         }));
         let leased = queue.counts().leased;
-        if rules::room_in_hub(limits.inflight_max, leased) == 0 {
+        if rules::is_room_used_up(rules::room_in_hub(limits.inflight_max, leased)) {
             reasons.push(Reason::HubFull { leased, max: limits.inflight_max });
         }
         let in_zone = queue.leases_in_zone(&job.class().zone);
-        if rules::room_in_zone(limits.leases_per_zone_max, in_zone) == 0 {
+        if rules::is_room_used_up(rules::room_in_zone(limits.leases_per_zone_max, in_zone)) {
             reasons.push(Reason::ZoneFull { leased: in_zone, max: limits.leases_per_zone_max });
         }
         reasons
@@ -235,6 +249,7 @@ impl Hub {
     /// Whether a node may take it: one that is online, matches, is not drained and has room.
     fn nodes_for(&self, job: JobView<'_>) -> Reason {
         let (class, mut nodes, mut free) = (job.class(), Nodes::default(), 0);
+        let mut gets_it_later = false;
         let mut lacking: Vec<_> = class.requires.iter().map(|name| (name.clone(), 0)).collect();
         let withheld_from = job.withheld_from().map(|(node, _)| node);
         for node in self.registry().iter().take(EXPLAIN_NODES_MAX) {
@@ -250,13 +265,15 @@ impl Hub {
                 nodes.offline += 1;
             } else if node.drain().is_some() {
                 nodes.drained += 1;
-            } else if rules::room_at_node(self.limits().leases_per_node_max, node.leases()) == 0 {
+            } else if rules::is_room_used_up(rules::room_at_node(self.limits().leases_per_node_max, node.leases())) {
                 nodes.full += 1;
-            } else if withheld_from != Some(node.name()) {
+            } else if withheld_from == Some(node.name()) {
+                gets_it_later = true;
+            } else {
                 free += 1;
             }
         }
-        if free > 0 || withheld_from.is_some() {
+        if free > 0 || gets_it_later {
             return Reason::Turn { nodes: free };
         }
         lacking.retain(|(_, count)| *count > 0);

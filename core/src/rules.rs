@@ -250,6 +250,21 @@ pub(crate) fn prefers_another_node(rules: RulesVersion) -> bool {
     rules >= RulesVersion::RETRIES_PREFER_ANOTHER_NODE
 }
 
+/// Whether a limit with this room left is named where it is explained why a job does not run.
+pub(crate) fn is_room_used_up(room: u64) -> bool {
+    room == 0
+}
+
+/// How many credits of the floor a kind with so many postponed retries gets in some rounds of turns.
+pub(crate) fn credits_in_rounds(postponed: u64, rounds: u64) -> u64 {
+    postponed.min(rounds)
+}
+
+/// When a reason why a job does not run ends by itself; `None` if it does not.
+pub(crate) fn reason_ends_at(until: Timestamp) -> Option<Timestamp> {
+    (until != Timestamp::NEVER).then_some(until)
+}
+
 /// When the reservation of a retry ends that was ready at `since`, after a lease of `generation`: after 5 s for the
 /// first retry, then twice as long each time, up to a minute.
 pub(crate) fn reserved_until(since: Timestamp, generation: u32) -> Timestamp {

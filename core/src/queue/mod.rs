@@ -349,10 +349,11 @@ impl Queue {
     }
 
     /// Ready jobs of its class that are leased before a ready job, those of other kinds whose gates are closed not counted.
-    /// O(jobs of the class before it).
+    /// O(jobs of the class before it + reserved jobs).
     pub(crate) fn ahead_of(&self, seq: JobSeq) -> u64 {
         let job = self.table.get(seq).expect("a ready job is held");
         self.classes.ahead_of(job.class, job.kind, job.rank())
+            + self.reserved.ahead_of(&self.kinds, job.place(), job.rank())
     }
 
     /// The result and the error of a final job, and the checksum that they are stored with.

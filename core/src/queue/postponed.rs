@@ -28,13 +28,13 @@ impl Queue {
         self.kinds.find(kind).map_or(0, |kind| self.budget.count_of(kind))
     }
 
-    /// How many retries of a postponed job's kind wait longer than it, and when the floor has a credit for it at the
-    /// latest, unless the floor is lowered or other kinds join. O(n) in those of the kind.
+    /// How many retries of a postponed job's kind wait longer than it, and when the floor has a credit for it, unless the
+    /// floor is changed or other kinds join. O(n) in those of the kind.
     pub(crate) fn budget_wait(&self, limits: &Limits, seq: JobSeq) -> (u64, Timestamp) {
         let job = self.table.get(seq).expect("a postponed job is held");
         let Stage::Postponed { since } = job.stage else { unreachable!("it is postponed") };
         let ahead = self.budget.ahead_of(job.kind, since, seq);
-        (ahead, self.budget.credit_at(limits, ahead))
+        (ahead, self.budget.credit_at(limits, job.kind, ahead))
     }
 
     /// A scheduled job is due: whether it may become ready. A retry spends a credit; without one it is postponed.

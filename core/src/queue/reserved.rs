@@ -82,6 +82,13 @@ impl Reserved {
         found.map(|(rank, reservation)| (*rank, reservation.job))
     }
 
+    /// Jobs of a class before a rank, those of other kinds whose gates are closed not counted.
+    pub fn ahead_of(&self, rows: &Kinds, place: JobPlace, rank: Rank) -> u64 {
+        let before = self.by_rank.range(..rank).map(|(_, reservation)| reservation.place);
+        let of_class = before.filter(|other| other.class == place.class);
+        of_class.filter(|other| other.kind == place.kind || rows.row(other.kind).is_open).count() as u64
+    }
+
     /// The next of the examined jobs after `after` for which a long poll may have to be woken.
     pub fn next_marked(&self, rows: &Kinds, after: Option<Rank>) -> Option<(Rank, &Reservation)> {
         let mut examined = self.open(rows).take(RESERVED_EXAMINED_MAX);

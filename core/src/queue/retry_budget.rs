@@ -186,9 +186,20 @@ impl RetryBudget {
         self.postponed.get(&kind).map_or(0, |retries| retries.range(..(since, seq)).count() as u64)
     }
 
-    /// When a retry that `ahead` of its kind go before gets a credit of the floor, while the kinds take turns.
-    pub fn credit_at(&self, limits: &Limits, ahead: u64) -> Timestamp {
-        self.floor.credits_at(limits, (ahead + 1).saturating_mul(self.turns.len().max(1) as u64))
+    /// When a retry of a kind, of which `ahead` go before it, gets a credit of the floor, while the kinds take turns. O(kinds
+    /// with postponed retries · log n).
+    pub fn credit_at(&self, limits: &Limits, kind: KindIndex, ahead: u64) -> Timestamp {
+        let mut before = ahead;
+        // In the round in which it gets its own, only kinds whose turns are earlier get another one.
+        let mut is_earlier = true;
+        for (_, _, _, other) in &self.turns {
+            if *other == kind {
+                is_earlier = false;
+            } else {
+                before += rules::credits_in_rounds(self.count_of(*other), ahead + u64::from(is_earlier));
+            }
+        }
+        self.floor.credits_at(limits, before + 1)
     }
 
     /// When the floor has its next credit.

@@ -101,6 +101,10 @@ mutants! {
     Core KindLettersOffByOne: "kind-letters-off-by-one", "one dead letter more than a kind's limit is kept";
     Core UnfinishedMayNotDie: "unfinished-may-not-die", "unfinished jobs do not count where submits are refused to keep letters";
     Core OrphansOffByOne: "orphans-off-by-one", "one orphan more than the limit is kept";
+    Core ExplainOmitsLimit: "explain-omits-limit", "a limit of leases that is reached is not named as a reason why a job waits";
+    Core ExplainNamesLimitEarly: "explain-names-limit-early", "a limit that leaves room for one lease is named as a reason why a job waits";
+    Core ExplainCountsEmptyTurns: "explain-counts-empty-turns", "a retry is said to wait for credits of kinds that have no more retries";
+    Core ExplainInstantLate: "explain-instant-late", "a reason is said to end a millisecond late";
     Disk AppendNotSynced: "append-not-synced", "a batch is acknowledged before it was synced";
     Disk SegmentNotSynced: "segment-not-synced", "a new segment gets its name before it was synced";
     Disk FolderNotSynced: "folder-not-synced", "a new name in the journal's folders is used before its folder was synced";

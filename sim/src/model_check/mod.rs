@@ -5,6 +5,7 @@
 //! (`sheratan_history`). The [`world`] takes them one after the other.
 
 pub mod check;
+pub mod explain;
 pub mod invariants;
 pub mod ledger;
 pub mod letters;

@@ -1,7 +1,9 @@
 //! Sightings: outcomes and effects counted by kind, so that a simulator that exercises nothing does not pass for one
 //! that finds nothing.
 
-use sheratan_core::{Audit, CompletedStatus, Effect, Extended, FinalStatus, Gate, Hub, Outcome, Refusal, Submitted};
+use sheratan_core::{
+    Audit, CompletedStatus, Effect, Extended, FinalStatus, Gate, Hub, JobSeq, Outcome, Refusal, Submitted,
+};
 use std::collections::BTreeMap;
 
 /// How often each kind of outcome and effect was seen.
@@ -10,7 +12,7 @@ pub struct Sightings(BTreeMap<&'static str, u64>);
 
 impl Sightings {
     /// The kinds that many runs together must have seen.
-    pub const EXPECTED: [&'static str; 84] = [
+    pub const EXPECTED: [&'static str; 99] = [
         "act began",
         "act begun",
         "act ended",
@@ -95,6 +97,21 @@ impl Sightings {
         "submitted: in progress",
         "submitted: replacing",
         "submitted: superseding",
+        "waits: backoff",
+        "waits: delay",
+        "waits: hub full",
+        "waits: kind full",
+        "waits: kind paused",
+        "waits: kind rate",
+        "waits: no node",
+        "waits: nodes drained",
+        "waits: nodes full",
+        "waits: nodes offline",
+        "waits: reserved",
+        "waits: retry budget",
+        "waits: run at",
+        "waits: turn",
+        "waits: zone full",
     ];
 
     /// How often a kind was seen.
@@ -165,6 +182,16 @@ impl Sightings {
         }
     }
 
+    /// Counts the reasons why a job waits.
+    pub fn explanation(&mut self, hub: &Hub, job: JobSeq) {
+        reasons_of(hub, job).for_each(|reason| self.count(reason));
+    }
+
+    /// How often the rarest of the reasons was seen why a job waits.
+    pub fn rarest_reason(&self, hub: &Hub, job: JobSeq) -> u64 {
+        reasons_of(hub, job).map(|reason| self.of(reason)).min().unwrap_or(0)
+    }
+
     /// Counts an effect.
     pub fn effect(&mut self, effect: &Effect) {
         self.count(match effect {
@@ -205,6 +232,30 @@ impl Sightings {
     fn count(&mut self, what: &'static str) {
         *self.0.entry(what).or_default() += 1;
     }
+}
+
+fn reasons_of(hub: &Hub, job: JobSeq) -> impl Iterator<Item = &'static str> {
+    let explanation = hub.explain(job).map_or(Vec::new(), |explanation| explanation.reasons);
+    explanation.into_iter().map(|reason| match reason.code() {
+        "run_at" => "waits: run at",
+        "delay" => "waits: delay",
+        "previous_run" => "waits: previous run",
+        "backoff" => "waits: backoff",
+        "released" => "waits: released",
+        "retry_budget" => "waits: retry budget",
+        "reserved" => "waits: reserved",
+        "kind_paused" => "waits: kind paused",
+        "kind_full" => "waits: kind full",
+        "kind_rate" => "waits: kind rate",
+        "hub_full" => "waits: hub full",
+        "zone_full" => "waits: zone full",
+        "nodes_full" => "waits: nodes full",
+        "nodes_drained" => "waits: nodes drained",
+        "nodes_offline" => "waits: nodes offline",
+        "no_node" => "waits: no node",
+        "turn" => "waits: turn",
+        _ => "waits: otherwise",
+    })
 }
 
 fn name_of_submitted(submitted: &Submitted) -> &'static str {

@@ -5,6 +5,7 @@
 //! pull is repeated as a command of its own, and if it finds nothing the poll is parked again. A crash rebuilds the hub
 //! from log and snapshot, compares both with the one that crashed, and continues with one of them.
 
+use crate::model_check::explain::{check_explanation, is_waiting};
 use crate::model_check::invariants::{check_bounds, check_jobs, check_nothing_is_due, check_rows};
 use crate::model_check::ledger::Ledger;
 use crate::model_check::log::Log;
@@ -12,14 +13,29 @@ use crate::model_check::model::Model;
 use crate::model_check::sightings::Sightings;
 use crate::model_check::violation::Violation;
 use sheratan_core::{
-    Account, Caller, Command, Effect, Envelope, Hub, HubKey, LeaseRef, Millis, Name, Outcome, Pull, Pulled, Timestamp,
-    WaiterId,
+    Account, Caller, Command, Effect, Envelope, Hub, HubKey, JobSeq, LeaseRef, Millis, Name, Outcome, Pull, Pulled,
+    Timestamp, WaiterId,
 };
 use sheratan_history::{Source, Step};
 use std::collections::BTreeMap;
 
 /// How many steps there are between two comparisons of the whole state with the model's.
 const FULL_CHECK_EVERY: u64 = 16;
+
+/// How many steps there are between two explanations that are tried.
+const EXPLAIN_EVERY: u64 = 64;
+
+/// While more than one retry waits for a credit, which is rare.
+const RETRIES_EXPLAINED_EVERY: u64 = 4;
+
+/// Explanations that are tried at the end of a run.
+const EXPLAINED_AT_END: usize = 12;
+
+/// Jobs among which they are chosen.
+const EXPLAINED_AMONG: usize = 32;
+
+/// How long before the end of time the last explanation is tried.
+const EXPLAINED_BEFORE_END: Millis = Millis::from_secs(400 * 86_400);
 
 /// The longest that the shell lets a poll wait.
 const WAIT_MAX: Millis = Millis::from_secs(60);
@@ -133,6 +149,10 @@ impl World {
         if self.tally.steps.is_multiple_of(FULL_CHECK_EVERY) {
             self.check()?;
         }
+        let has_retries = self.hub.queue().postponed_count() > 1;
+        if self.tally.steps.is_multiple_of(if has_retries { RETRIES_EXPLAINED_EVERY } else { EXPLAIN_EVERY }) {
+            self.check_explanations(1)?;
+        }
         Ok(())
     }
 
@@ -140,6 +160,7 @@ impl World {
     pub fn finish(&mut self) -> Result<(), Violation> {
         self.settle()?;
         self.check()?;
+        self.check_explanations(EXPLAINED_AT_END)?;
         self.log.sync();
         self.crash(0, Source::Log)?;
         self.check()
@@ -164,6 +185,26 @@ impl World {
         if self.hub.queue().waiter_count() != self.parked.len() {
             let text = format!("{} long polls wait, not {}", self.hub.queue().waiter_count(), self.parked.len());
             return Err(Violation::Wake(text));
+        }
+        Ok(())
+    }
+
+    /// Tries the explanations of some of the jobs that wait, of rare reasons first. Near the end of time not all instants are
+    /// told apart.
+    fn check_explanations(&mut self, count: usize) -> Result<(), Violation> {
+        self.advance(self.hub.now())?;
+        if self.hub.now() + EXPLAINED_BEFORE_END == Timestamp::NEVER {
+            return Ok(());
+        }
+        let waiting = self.hub.queue().iter_from(JobSeq::FIRST).filter(is_waiting).map(|job| job.seq());
+        let waiting: Vec<_> = waiting.collect();
+        let first = self.tally.commands as usize % waiting.len().max(1);
+        let some = waiting.iter().cycle().skip(first).take(waiting.len().min(EXPLAINED_AMONG));
+        let mut some: Vec<_> = some.map(|job| (self.sightings.rarest_reason(&self.hub, *job), *job)).collect();
+        some.sort_by_key(|(seen, _)| *seen);
+        for (_, job) in some.into_iter().take(count) {
+            self.sightings.explanation(&self.hub, job);
+            check_explanation(&self.hub, job)?;
         }
         Ok(())
     }
