@@ -152,8 +152,11 @@ impl Queue {
 
     /// Gives a job that becomes ready a turn, if it has none. Its stage is changed before or afterwards.
     pub(super) fn take_turn(&mut self, cx: &mut Context, seq: JobSeq) {
+        if !Queue::has_turns(cx.limits) {
+            return;
+        }
         let job = self.table.get(seq).expect("a job that becomes ready is held");
-        if Queue::has_turns(cx.limits) && job.turn() == 0 {
+        if job.turn() == 0 {
             self.give_turn(cx, seq);
         }
     }

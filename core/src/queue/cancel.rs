@@ -99,7 +99,8 @@ impl Queue {
         self.leases.held -= 1;
         let started_at = run.attempt.as_ref().map_or(cx.now, |attempt| attempt.started_at);
         let lease = EndedLease { node: run.node, place: run.place, until: run.until, started_at };
-        self.free_lease(cx, seq, &lease, is_reaped);
+        let job = (seq, job.kind, job.class);
+        self.free_lease(cx, job, &lease, is_reaped);
         lease.node
     }
 }

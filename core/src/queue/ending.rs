@@ -9,9 +9,10 @@ use crate::ledger::Account;
 use crate::limits::{ATTEMPT_ERROR_BYTES_MAX, Limits, SHARED_BYTES_MAX};
 use crate::outcome::{Completed, CompletedStatus, FinalStatus, Refusal};
 use crate::payload::Payload;
-use crate::queue::class::LaneIndex;
+use crate::queue::class::{ClassIndex, LaneIndex};
 use crate::queue::event::{Event, LetterLeft};
 use crate::queue::job::{EndReason, EndedJob, EndedLease, Job, Outcome, ResultMatch, Stage};
+use crate::queue::kind::KindIndex;
 use crate::queue::kind_rules::{KindRules, OnExhausted};
 use crate::queue::lease::{AttemptEnd, Revocation, Toll};
 use crate::queue::letters::Letter;
@@ -337,18 +338,24 @@ impl Queue {
         let lease = job.end_attempt(end, toll);
         let ran = cx.now.since(lease.started_at);
         cx.events.push(Event::AttemptEnded { lease: job.lease(), node: lease.node, ran, is_reaped, toll });
-        self.free_lease(cx, seq, &lease, is_reaped);
+        let job = (seq, job.kind, job.class);
+        self.free_lease(cx, job, &lease, is_reaped);
         lease.node
     }
 
     /// Gives back what a lease counts on: its node's, its kind's, its zone's and the hub's limit.
-    pub(super) fn free_lease(&mut self, cx: &mut Context, seq: JobSeq, lease: &EndedLease, is_reaped: bool) {
+    pub(super) fn free_lease(
+        &mut self,
+        cx: &mut Context,
+        (seq, kind, class): (JobSeq, KindIndex, ClassIndex),
+        lease: &EndedLease,
+        is_reaped: bool,
+    ) {
         if !is_reaped {
             cx.timers.cancel(lease.until, Timer::LeaseEnds(seq));
         }
-        let job = self.table.get(seq).expect("a leased job is held");
-        let (kind, zone) = (job.kind, self.classes.key(job.class).zone.clone());
-        if let Some(moved) = self.leases.remove(lease.node, &zone, lease.place) {
+        let zone = &self.classes.key(class).zone;
+        if let Some(moved) = self.leases.remove(lease.node, zone, lease.place) {
             // Another lease of the node was moved to its place.
             let job = self.table.get_mut(moved).expect("a leased job is held");
             let (Stage::Leased(run) | Stage::Final(run)) = &mut job.stage else {
@@ -357,7 +364,7 @@ impl Queue {
             run.place = lease.place;
         }
         cx.events.push(Event::LeaseFreed { node: lease.node });
-        self.waiters.mark_lanes_of_zone(&zone);
+        self.waiters.mark_lanes_of_zone(zone);
         self.kinds.row_mut(kind).remove_lease();
         self.update_gate(cx, kind);
     }
@@ -368,9 +375,9 @@ impl Queue {
         let job = self.table.get_mut(seq).expect("its attempt has just ended");
         // The job is never refused, so its history is kept only if it fits within the limit.
         let spare = job.schedule_retry(due_at, cx.ledger.unfinished() <= cx.limits.queue_bytes_max);
+        cx.ledger.transfer(before, job.charge());
         self.keep_spare(spare);
         self.scheduled += 1;
-        cx.ledger.transfer(before, job_of(&self.table, seq).charge());
     }
 
     /// Removes a waiting job from its lane, or cancels its timer.
