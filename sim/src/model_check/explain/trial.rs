@@ -126,9 +126,13 @@ impl Trial {
                 _ => self.end(reason, way),
             }
         }
+        let online: Vec<_> = self.online_nodes().map(Node::index).collect();
         if !self.advance(latest) {
             return false;
         }
+        // Meanwhile the nodes sent heartbeats: that they fall silent is another story.
+        let known = online.into_iter().filter(|node| self.hub.registry().get(*node).is_some()).collect();
+        self.apply(Command::NodesSeen(known));
         if !self.is_waiting() {
             return true;
         }
@@ -174,8 +178,11 @@ impl Trial {
 
     /// The nodes that are online.
     pub fn online(&self) -> Vec<Name> {
-        let online = self.hub.registry().iter().filter(|node| node.liveness() == Liveness::Online);
-        online.map(|node| node.name().clone()).collect()
+        self.online_nodes().map(|node| node.name().clone()).collect()
+    }
+
+    fn online_nodes(&self) -> impl Iterator<Item = &Node> {
+        self.hub.registry().iter().filter(|node| node.liveness() == Liveness::Online)
     }
 
     /// A new node registers that has what the job requires, and no more.
