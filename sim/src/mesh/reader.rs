@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use sheratan_core::limits::ATTEMPTS_KEPT_MAX;
 use sheratan_io::audit::seq_of;
 use sheratan_io::service::Plane;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// A reader's connections: reads, which are pipelined, waits, and pages of the audit log.
 const READS: usize = 0;
@@ -43,9 +43,9 @@ pub struct Reader {
     cursor: Option<String>,
     /// The client whose results it reads.
     client: u64,
-    /// Where the results begin that it has not read, and those that it has read.
+    /// Where the results begin that it has not read, and the states of the jobs whose results it has read.
     results_after: Option<String>,
-    results_read: BTreeSet<String>,
+    results_read: BTreeMap<String, String>,
     /// The page of the audit log that it has requested, without its lines.
     log_page: Option<LogPage>,
     /// The last line of the audit log that it has read.
@@ -184,13 +184,14 @@ impl Reader {
         self.reads.push_back(Read::Results);
     }
 
-    /// Each result is one that it has not read.
+    /// Each result is one that it has not read, or that of a dead letter, which has ended otherwise since.
     fn on_results(&mut self, body: &[u8], asked_at: Micros, scene: &mut Scene) {
         let ShownResults { results, cursor } =
             serde_json::from_slice(body).expect("results are what the contract says");
         scene.marks.push(if results.is_empty() { "results read: nothing new" } else { "results read" });
         for row in results.iter().map(row_of) {
-            if !self.results_read.insert(row.job_id.clone()) {
+            let before = self.results_read.insert(row.job_id.clone(), row.status.to_string());
+            if before.is_some_and(|before| before != "dead" || row.status == "dead") {
                 let asked = format!("the results after {:?}", self.results_after);
                 scene.observations.push(Observation::Mismatched { asked, answered: format!("{} again", row.job_id) });
             }
