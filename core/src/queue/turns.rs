@@ -25,6 +25,8 @@ pub(crate) type Clocks = [u64; LEVELS];
 
 /// The step of a group of weight 1.
 const STEP: u64 = 1_024;
+/// Groups that a level remembers beyond two for each job that waits: what it holds is bounded by the bytes of those jobs.
+const GROUPS_SPARE: u64 = 8;
 /// The largest weight.
 pub const WEIGHT_MAX: u32 = 100;
 
@@ -89,7 +91,9 @@ impl Turns {
 
     /// A job was taken from its lane.
     pub fn remove(&mut self, level: usize) {
-        self.levels[level].waiting -= 1;
+        let level = &mut self.levels[level];
+        level.waiting -= 1;
+        level.forget_groups();
     }
 
     /// A job with this turn was leased.
@@ -129,6 +133,20 @@ impl Turns {
 }
 
 impl Level {
+    /// Forgets groups of which no job waits, if there are many for the jobs that wait: those whose turns are over, and if that
+    /// is not enough those with the earliest turns. O(groups) then.
+    fn forget_groups(&mut self) {
+        let max = if self.waiting == 0 { 0 } else { 2 * self.waiting + GROUPS_SPARE };
+        if self.latest.len() as u64 <= max {
+            return;
+        }
+        self.latest.retain(|_, latest| *latest > self.clock);
+        while self.latest.len() as u64 > max {
+            let earliest = self.latest.iter().min_by_key(|(_, latest)| **latest).map(|(group, _)| group.clone());
+            self.latest.remove(&earliest.expect("there are more than the most"));
+        }
+    }
+
     /// The group whose turns a job gets: its own, unless too many groups have jobs that wait; then it shares with another.
     fn place_of(&mut self, key: &HubKey, group: Group) -> Group {
         if self.latest.len() < GROUPS_MAX || self.latest.contains_key(&group) {
@@ -177,6 +195,26 @@ mod tests {
         (0..10).for_each(|_| turns.remove(2));
         // Nothing waits any more: a class that was idle goes on where all others are.
         assert_eq!(turns.next(2, &[0, 0, 90 * STEP, 0], &key, name("a"), 1), 91 * STEP);
+    }
+
+    #[test]
+    fn groups_are_forgotten_with_their_jobs_whether_those_were_leased_or_cancelled() {
+        let (mut turns, key) = (Turns::default(), HubKey::new([1; 16]));
+        let clocks = [0; LEVELS];
+        // One job waits for long; jobs of ever other groups come and go beside it.
+        turns.next(2, &clocks, &key, name("long"), 1);
+        turns.add(2);
+        for number in 0..1_000 {
+            let turn = turns.next(2, &clocks, &key, name(&format!("g{number}")), 1);
+            turns.add(2);
+            if number % 3 == 0 {
+                turns.advance(2, turn);
+            }
+            turns.remove(2);
+            assert!(turns.levels[2].latest.len() as u64 <= 2 + GROUPS_SPARE);
+        }
+        turns.remove(2);
+        assert!(turns.levels[2].latest.is_empty());
     }
 
     #[test]
