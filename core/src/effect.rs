@@ -157,7 +157,7 @@ pub enum Audit {
     /// The pause of a kind was over.
     KindResumed { kind: Name },
     /// An operator drained a node.
-    NodeDrained { node: Name, by: Principal },
+    NodeDrained { node: Name, until: Option<Timestamp>, reason: Option<Name>, by: Principal },
     /// An operator let a drained node work again.
     NodeResumed { node: Name, by: Principal },
     /// An operator had a node forgotten.

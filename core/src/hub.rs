@@ -915,12 +915,13 @@ impl Hub {
             return Outcome::Refused(Refusal::UnknownNode);
         };
         let until = deadline_ms.map(|deadline| self.now + deadline);
-        self.registry.set_drain(&mut self.ledger, index, Some(Drained { since: self.now, until, reason }));
+        let drained = Drained { since: self.now, until, reason: reason.clone() };
+        self.registry.set_drain(&mut self.ledger, index, Some(drained));
         if let Some(until) = until {
             self.with_queue(|queue, cx| queue.end_leases_by(cx, index, until));
         }
         self.wake_waiters_of(&node);
-        self.audit(Audit::NodeDrained { node, by: self.caller.by });
+        self.audit(Audit::NodeDrained { node, until, reason, by: self.caller.by });
         Outcome::Done
     }
 

@@ -60,6 +60,7 @@ fn a_drained_node_gets_no_jobs_says_why_and_stays_drained() {
         let details = hub.audit(event)[0]["details"].clone();
         assert_eq!([&details["node_id"], &details["by"]], ["a", "shared_token"]);
     }
+    assert_eq!(hub.audit("NODE_DRAINED")[0]["details"]["reason"], "new disk");
 }
 
 #[test]
@@ -70,6 +71,8 @@ fn the_leases_of_a_drained_node_end_by_the_deadline_at_no_cost() {
     let done = hub.leased("a", json!({"kind": "k"}));
     let drained = act(&hub, "a", "drain", json!({"deadline_sec": 1.5})).ok();
     assert_eq!(drained["leases"], 2);
+    until("it is in the audit log", || !hub.audit("NODE_DRAINED").is_empty());
+    assert_eq!(hub.audit("NODE_DRAINED")[0]["details"]["deadline_utc"], node(&hub, "a")["drain_deadline_utc"]);
     let extended = extend(&hub, "a", &job);
     assert_eq!([&extended["ok"], &extended["last"]], [true, true]);
     assert_eq!(hub.complete(&done, "a").ok()["status"], "completed", "results are taken");

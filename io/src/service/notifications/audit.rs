@@ -133,7 +133,15 @@ pub fn write_details(
             out.text("kind", kind);
             "KIND_RESUMED"
         }
-        Audit::NodeDrained { node, by } => by_operator(out, node, *by, "NODE_DRAINED"),
+        Audit::NodeDrained { node, until, reason, by } => {
+            if let Some(reason) = reason {
+                out.text("reason", reason);
+            }
+            if let Some(until) = until {
+                out.time("deadline_utc", calendar.utc(*until));
+            }
+            by_operator(out, node, *by, "NODE_DRAINED")
+        }
         Audit::NodeResumed { node, by } => by_operator(out, node, *by, "NODE_RESUMED"),
         Audit::NodeRemoved { node, by } => by_operator(out, node, *by, "NODE_REMOVED"),
         Audit::NodeRegistered { node } => about(out, node, "NODE_REGISTERED"),
