@@ -375,6 +375,11 @@ impl Service {
         self.uncommitted.last_seq()
     }
 
+    /// The number of the last durable record.
+    pub fn durable_seq(&self) -> u64 {
+        self.uncommitted.durable_seq()
+    }
+
     /// All records up to this one are durable.
     pub fn set_durable(&mut self, up_to: u64) {
         self.uncommitted.set_durable(up_to);

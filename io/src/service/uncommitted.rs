@@ -143,6 +143,11 @@ impl Uncommitted {
         self.next_seq - 1
     }
 
+    /// The number of the last durable record.
+    pub fn durable_seq(&self) -> u64 {
+        self.durable_seq
+    }
+
     /// How many records are not durable.
     pub fn record_count(&self) -> u64 {
         self.last_seq() - self.durable_seq

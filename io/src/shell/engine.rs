@@ -49,8 +49,6 @@ pub struct Engine<W> {
     service: Service,
     sockets: Sockets<W>,
     held: HeldReplies,
-    /// The journal holds all records up to this one.
-    durable: u64,
     /// The empty batch to fill next; `None` while the journal has it.
     spare: Option<Batch>,
     /// Since when the journal has a batch.
@@ -82,7 +80,7 @@ pub struct Engine<W> {
 }
 
 impl<W: Wire> Engine<W> {
-    /// An engine without connections, whose journal holds every record of the service.
+    /// An engine without connections. The records that the service has made since it recovered are committed first.
     pub fn new(
         (now, awake): (Timestamp, Timestamp),
         service: Service,
@@ -90,7 +88,6 @@ impl<W: Wire> Engine<W> {
         stopwatch: Stopwatch,
     ) -> Self {
         Engine {
-            durable: service.last_seq(),
             service,
             sockets: Sockets::default(),
             held: HeldReplies::default(),
@@ -241,7 +238,6 @@ impl<W: Wire> Engine<W> {
             Report::Durable { up_to, spare, took, is_in_loop, sealed_through } => {
                 self.service.observe(self.now, Observation::JournalCommit { took_us: micros(took), is_in_loop });
                 self.pace.note(self.committing_bytes, took);
-                self.durable = up_to;
                 self.service.set_durable(up_to);
                 self.spare = Some(spare);
                 self.committing_since = None;
@@ -437,9 +433,7 @@ impl<W: Wire> Engine<W> {
         let mut room = self.buffered_bytes_max.saturating_sub(self.buffered_bytes());
         // What those who submit may not use of it.
         let kept = self.buffered_bytes_max - Share::bytes_max(self.buffered_bytes_max);
-        let Engine {
-            sockets, service, held, durable, now, awake, dirty, pages, is_journal_down, stopwatch, share, ..
-        } = self;
+        let Engine { sockets, service, held, now, awake, dirty, pages, is_journal_down, stopwatch, share, .. } = self;
         let Some(socket) = sockets.get(id) else { return 0 };
         for answered in 0..requests_max {
             let is_behind = !*is_journal_down && service.batch_bytes() > BATCH_BYTES_MAX;
@@ -482,7 +476,7 @@ impl<W: Wire> Engine<W> {
             let seq = service.last_seq();
             let reply = match answer {
                 // While the journal is down no command is applied, and reads of what is not durable are parked.
-                Answer::Reply(reply) if rules::may_leave(seq, *durable) || *is_journal_down => reply,
+                Answer::Reply(reply) if rules::may_leave(seq, service.durable_seq()) || *is_journal_down => reply,
                 Answer::Reply(reply) => {
                     let is_read = matches!(request.method(), Method::Get | Method::Head);
                     let shows_state = is_read && Service::shows_state(socket.plane, request.path());
@@ -541,7 +535,7 @@ impl<W: Wire> Engine<W> {
         let seq = self.service.last_seq();
         for LateReply { origin, reply, is_acknowledgement } in mem::take(self.service.late_replies()) {
             let is_harmless = self.is_journal_down && !is_acknowledgement;
-            if rules::may_leave(seq, self.durable) || is_harmless {
+            if rules::may_leave(seq, self.service.durable_seq()) || is_harmless {
                 self.deliver(origin, reply);
             } else {
                 self.held.hold(self.now, seq, origin, reply, is_acknowledgement, None);
