@@ -145,7 +145,7 @@ impl Profile {
     /// The profile of a seed's run.
     pub fn of(seed: u64) -> Self {
         let draw = &mut Draw::new(seed, Stream::Profile);
-        Profile {
+        let mut profile = Profile {
             acts: vary(draw, Act::COMMON),
             paces: vary(draw, Pace::COMMON),
             limits: limits(draw),
@@ -164,7 +164,29 @@ impl Profile {
             floods: if draw.chance(20) { 2 } else { 0 },
             reaches_end_of_time: draw.chance(40),
             vigils: if draw.chance(50) { 2 } else { 0 },
+        };
+        if draw.chance(30) {
+            profile.begin_retry_storm();
         }
+        profile
+    }
+
+    /// Many jobs of several kinds fail again and again within a small budget for retries, so that they wait for credits
+    /// beside each other.
+    fn begin_retry_storm(&mut self) {
+        (self.kinds, self.zones, self.capabilities) = (4, 0, 0);
+        self.limits = Limits {
+            attempts_max: 10,
+            retry_delay_ms_base: Millis::new(1),
+            retry_delay_ms_cap: Millis::new(5),
+            retry_share_percent: 0,
+            retries_per_sec_min: 1,
+            ..Limits::default()
+        };
+        for act in [Act::Submit, Act::Pull, Act::Complete] {
+            self.acts[act as usize] = 2 * Act::COMMON[act as usize];
+        }
+        self.paces = [20, 60, 1, 0, 0, 0];
     }
 }
 
