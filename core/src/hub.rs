@@ -31,7 +31,7 @@ use crate::ledger::{Account, Ledger};
 use crate::limits::{ACT_STEP_EXAMINED, ACT_WAIT_MS, DEFER_MS, DRAINED_DEFER_MS, Limits, PULL_JOBS_MAX, WEIGHTS_MAX};
 use crate::name::Name;
 use crate::orphans::{Orphan, Orphans, ParkResult};
-use crate::outcome::{FinalStatus, LeftOut, Outcome, Pulled, Refusal, Submitted, Withheld};
+use crate::outcome::{DropReason, FinalStatus, Full, LeftOut, Outcome, Pulled, Refusal, Submitted, Withheld};
 use crate::queue::ageing::OrderRecord;
 use crate::queue::ending::Ended;
 use crate::queue::event::{Event, LetterLeft};
@@ -87,6 +87,8 @@ pub struct Hub {
     /// Whether it serves clients; otherwise it replays a journal.
     is_serving: bool,
     is_settled: bool,
+    /// Whether all that is due at `now` is done; of a restored hub it is not known.
+    is_advanced: bool,
 }
 
 /// The [`Effect::Ended`] effects that are not delivered to the shell yet.
@@ -133,6 +135,7 @@ impl Hub {
             undelivered_ends: UndeliveredEnds::default(),
             is_serving: false,
             is_settled: true,
+            is_advanced: false,
         }
     }
 
@@ -156,7 +159,10 @@ impl Hub {
 
     /// Carries out a command. Never fails: a refusal is an outcome and changes nothing.
     pub fn apply_for(&mut self, caller: Caller, now: Timestamp, command: Command) -> Outcome {
-        self.advance(now);
+        if now > self.now || !self.is_advanced {
+            self.advance(now);
+        }
+        debug_assert!(self.next_due().is_none_or(|(at, _)| at > self.now), "something is due at {:?}", self.now);
         self.is_settled = false;
         self.caller = caller;
         let outcome = match command {
@@ -170,7 +176,10 @@ impl Hub {
                 Outcome::Done
             }
             Command::Tick => Outcome::Done,
-            Command::Submit(submit) => self.submit(submit).map_or_else(Outcome::Refused, Outcome::Submitted),
+            Command::Submit(submit) => match self.queue.full_depth(&self.limits, &submit) {
+                Some(depth) => return self.refuse_full(depth),
+                None => self.submit(submit).map_or_else(Outcome::Refused, Outcome::Submitted),
+            },
             Command::Pull(pull) => self.pull(&pull).map_or_else(Outcome::Refused, Outcome::Pulled),
             Command::Extend(extend) => self.extend(&extend),
             Command::Complete(complete) => self.complete(complete),
@@ -221,6 +230,7 @@ impl Hub {
     /// Fires the timers that are due up to `now`, each at its own instant, earliest first.
     pub fn advance(&mut self, now: Timestamp) {
         let now = rules::later(self.now, now);
+        self.is_advanced = true;
         if self.is_nothing_due(now) {
             self.now = now;
             return;
@@ -1166,11 +1176,23 @@ impl Hub {
     }
 
     /// Counts refusals that say that something is full; they are reported when the hub is settled.
+    /// Refuses a submit as [`Queue::admit`] would, in a tenth of what an accepted one costs.
+    fn refuse_full(&mut self, depth: u64) -> Outcome {
+        let depth_max = self.limits.queue_depth_max;
+        self.note_drops_of(Full { reason: DropReason::QueueDepth, held: depth, max: depth_max }, 1);
+        Outcome::Refused(Refusal::QueueFull { depth, depth_max })
+    }
+
     fn note_drops(&mut self, refusal: &Refusal, count: u32) {
+        if let Some(full) = refusal.full() {
+            self.note_drops_of(full, count);
+        }
+    }
+
+    fn note_drops_of(&mut self, full: Full, count: u32) {
         if !self.is_serving {
             return;
         }
-        let Some(full) = refusal.full() else { return };
         self.telemetry.count_dropped(self.now, full.reason, count);
         self.drops.add(self.now, full, self.queue.counts().waiting(), u64::from(count));
     }

@@ -422,6 +422,13 @@ impl Queue {
         &mut self.leases
     }
 
+    /// The depth of a queue that has no room for a job without a key, whatever its kind: the usual refusal under load.
+    pub(crate) fn full_depth(&self, limits: &Limits, submit: &Submit) -> Option<u64> {
+        let depth = self.counts().waiting();
+        let is_full = rules::is_full(depth, limits.queue_depth_max) && submit.idempotency.is_none();
+        (is_full && most_bytes_of(submit) <= limits.queue_bytes_max).then_some(depth)
+    }
+
     /// Whether a job may be submitted, after the job `leaving` that it supersedes has ended. An admitted job is never
     /// refused afterwards, so a refusal changes nothing.
     pub(crate) fn admit(
@@ -436,7 +443,6 @@ impl Queue {
         // A refusal reports the current depth, which includes the job that would leave.
         let (depth, depth_max, bytes_max) = (self.counts().waiting(), limits.queue_depth_max, limits.queue_bytes_max);
         let is_full = rules::is_full(depth - u64::from(waiting.is_some()), depth_max);
-        // This is the usual refusal under load: it costs no look at the kind.
         if is_full && most_bytes_of(submit) <= bytes_max {
             return Err(Refusal::QueueFull { depth, depth_max });
         }
