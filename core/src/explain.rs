@@ -10,6 +10,7 @@
 
 use crate::hub::Hub;
 use crate::ids::JobSeq;
+use crate::ledger::Account;
 use crate::limits::EXPLAIN_NODES_MAX;
 use crate::name::Name;
 use crate::outcome::FinalStatus;
@@ -87,6 +88,11 @@ pub enum Reason {
         leased: u64,
         max: u64,
     },
+    /// It does not fit beside the bytes of the jobs under lease.
+    HubBytesFull {
+        bytes: u64,
+        bytes_max: u64,
+    },
     ZoneFull {
         leased: u64,
         max: u64,
@@ -131,6 +137,7 @@ impl Reason {
             Reason::KindFull { .. } => "kind_full",
             Reason::KindRate { .. } => "kind_rate",
             Reason::HubFull { .. } => "hub_full",
+            Reason::HubBytesFull { .. } => "hub_bytes_full",
             Reason::ZoneFull { .. } => "zone_full",
             Reason::NoNode(nodes) => match nodes {
                 Nodes { full: 1.., .. } => "nodes_full",
@@ -239,11 +246,26 @@ impl Hub {
         if rules::is_room_used_up(rules::room_in_hub(limits.inflight_max, leased)) {
             reasons.push(Reason::HubFull { leased, max: limits.inflight_max });
         }
+        if self.waits_for_bytes(job) {
+            let (bytes, bytes_max) = (self.ledger().get(Account::Leased), limits.inflight_bytes_max);
+            reasons.push(Reason::HubBytesFull { bytes, bytes_max });
+        }
         let in_zone = queue.leases_in_zone(&job.class().zone);
         if rules::is_room_used_up(rules::room_in_zone(limits.leases_per_zone_max, in_zone)) {
             reasons.push(Reason::ZoneFull { leased: in_zone, max: limits.leases_per_zone_max });
         }
         reasons
+    }
+
+    /// Whether it does not fit under the limit of bytes, at whichever node: a lease holds the node's name.
+    fn waits_for_bytes(&self, job: JobView<'_>) -> bool {
+        if self.limits().inflight_bytes_max == u64::MAX {
+            return false;
+        }
+        let nodes = self.registry().iter().take(EXPLAIN_NODES_MAX);
+        let able = nodes.filter(|node| job.class().admits(node.zone(), node.capabilities()));
+        let name_bytes = able.map(|node| node.name().bytes()).min().unwrap_or(0);
+        !self.queue().fits_under_lease((self.limits(), self.ledger()), job.seq(), name_bytes)
     }
 
     /// Whether a node may take it: one that is online, matches, is not drained and has room.
@@ -292,7 +314,7 @@ impl Hub {
                 Reason::Reserved { .. } => {}
                 // A place becomes free as leases end.
                 Reason::KindFull { max: 1.., .. } | Reason::HubFull { max: 1.., .. } => {}
-                Reason::ZoneFull { max: 1.., .. } => {}
+                Reason::ZoneFull { max: 1.., .. } | Reason::HubBytesFull { .. } => {}
                 Reason::NoNode(nodes) if nodes.full > 0 => {}
                 reason => at = at.max(reason.until(self)?),
             }

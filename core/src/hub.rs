@@ -296,8 +296,7 @@ impl Hub {
             }
             rules::room_at_node(limits.leases_per_node_max, node.map_or(0, Node::leases))
         };
-        let in_zone_max = self.limits.leases_per_zone_max;
-        let woken = self.queue.unpark_waiters_to_wake(&mut self.ledger, self.now, room, in_zone_max, room_at);
+        let woken = self.queue.unpark_waiters_to_wake(&mut self.ledger, self.now, (room, limits), room_at);
         self.effects.extend(woken.into_iter().map(Effect::Wake));
         self.effects.extend(self.drops.drain().map(|(at, audit)| Effect::Audit(at, audit)));
         self.is_settled = self.effects.is_empty();
@@ -611,6 +610,11 @@ impl Hub {
                 _ => (held, held_max),
             };
             self.audit(Audit::InflightSaturated { node: pull.node.clone(), inflight, max });
+            return nothing(DEFER_MS);
+        }
+        if self.queue.waits_for_bytes((&self.limits, &self.ledger), profile, pull) {
+            let (bytes, bytes_max) = (self.ledger.get(Account::Leased), self.limits.inflight_bytes_max);
+            self.audit(Audit::InflightBytesSaturated { node: pull.node.clone(), bytes, bytes_max });
             return nothing(DEFER_MS);
         }
         let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX))) as usize;

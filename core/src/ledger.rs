@@ -7,6 +7,7 @@
 //! | account | limit | at the limit |
 //! |---|---|---|
 //! | waiting, leased | `queue_bytes_max`, over both | a submit is refused |
+//! | leased | `inflight_bytes_max` | a pull gets no job |
 //! | retained | `retained_bytes_max` | the oldest final jobs are dropped |
 //! | dead | `dead_bytes_max` | the oldest dead jobs are dropped |
 //! | answers | `answers_bytes_max` | the oldest answers are dropped, their keys are kept |
@@ -17,8 +18,8 @@
 //!
 //! [`WAITERS_MAX`]: crate::limits::WAITERS_MAX
 //! [`WAITER_PLACES_MAX`]: crate::limits::WAITER_PLACES_MAX
-//! An admitted job is never refused a lease or the record of its latest attempt: these may bring the unfinished jobs
-//! above their limit. Then the earlier attempts of a job are dropped.
+//! An admitted job is never refused a lease for the bytes of unfinished jobs, nor the record of its latest attempt: these may
+//! bring them above their limit. Then the earlier attempts of a job are dropped.
 //!
 //! Sizes are those in memory: constants of [`crate::limits`] for the records, which a test checks, and texts and
 //! payloads with the headers of their allocations. A payload that a job and an answer share is charged to both
@@ -68,10 +69,11 @@ impl Account {
         Account::Orphans,
     ];
 
-    /// The limit of bytes on it. Waiting and leased jobs share one limit.
+    /// The limit of bytes on it. Waiting and leased jobs share one limit, and leased ones may have a smaller one of their own.
     pub fn bytes_max(self, limits: &Limits) -> u64 {
         match self {
-            Account::Waiting | Account::Leased => limits.queue_bytes_max,
+            Account::Waiting => limits.queue_bytes_max,
+            Account::Leased => limits.queue_bytes_max.min(limits.inflight_bytes_max),
             Account::Retained => limits.retained_bytes_max,
             Account::Dead => limits.dead_bytes_max,
             Account::Answers => limits.answers_bytes_max,
@@ -166,6 +168,7 @@ mod tests {
     fn each_account_has_its_limit() {
         let limits = Limits {
             queue_bytes_max: 10,
+            inflight_bytes_max: 5,
             retained_bytes_max: 20,
             dead_bytes_max: 30,
             answers_bytes_max: 40,
@@ -173,7 +176,7 @@ mod tests {
             orphans_bytes_max: 60,
             ..Limits::default()
         };
-        let expected = [10, 10, 20, 30, 40, 50, SHARED_BYTES_MAX, WAITERS_BYTES_MAX, 60];
+        let expected = [10, 5, 20, 30, 40, 50, SHARED_BYTES_MAX, WAITERS_BYTES_MAX, 60];
         assert_eq!(Account::ALL.map(|account| account.bytes_max(&limits)), expected);
     }
 

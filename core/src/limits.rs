@@ -18,6 +18,9 @@ pub struct Limits {
     pub queue_bytes_max: u64,
     /// Jobs under lease in the whole hub; at it a pull gets no jobs and a `defer_ms`.
     pub inflight_max: u64,
+    /// Bytes of jobs under lease; a job that would exceed it is not leased, unless nothing else is. A submit of a job that
+    /// alone is larger is refused.
+    pub inflight_bytes_max: u64,
     /// Jobs under lease at one node; at it that node's pull gets no jobs and a `defer_ms`.
     pub leases_per_node_max: u64,
     /// How long a lease lasts if neither the job nor the pull specifies it.
@@ -85,12 +88,20 @@ pub struct Limits {
     pub priority_age_ms: Millis,
 }
 
+impl Limits {
+    /// Bytes of the largest job that may be submitted.
+    pub(crate) fn job_bytes_max(&self) -> u64 {
+        self.queue_bytes_max.min(self.inflight_bytes_max)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             queue_depth_max: 100_000,
             queue_bytes_max: 1 << 30,
             inflight_max: 10_000,
+            inflight_bytes_max: u64::MAX,
             leases_per_node_max: 1_000,
             lease_duration_ms: Millis::from_secs(300),
             attempts_max: 5,

@@ -6,6 +6,7 @@
 
 use crate::hub::Hub;
 use crate::ids::HubKey;
+use crate::ledger::Account;
 use crate::limits::{DEFER_MS_MAX, DEFER_MS_MIN, RETRY_AFTER_SECS_MAX};
 use crate::name::Name;
 use crate::name_set::NameSet;
@@ -78,13 +79,23 @@ impl Hub {
         let (leased, limits) = (self.counts().leased, self.limits());
         let node = self.registry().by_name(node);
         let in_zone = self.queue().leases_in_zone(node.map_or(&Zone::DEFAULT, Node::zone));
+        let at_node = node.map_or(0, Node::leases);
         // At a zone's limit only its own leases make room, at a node's only the node's: its share of all.
         let held = match () {
             () if leased >= limits.inflight_max => leased,
             () if in_zone >= limits.leases_per_zone_max => in_zone,
-            () => node.map_or(0, Node::leases),
+            () if at_node < limits.leases_per_node_max => return self.defer_for_bytes(now, number),
+            () => at_node,
         };
         self.defer_until(now, held, number)
+    }
+
+    /// Until as many leases have ended as take the bytes of one job that is as large as they are on average.
+    fn defer_for_bytes(&self, now: Timestamp, number: u64) -> Millis {
+        let bytes = self.ledger().get(Account::Leased);
+        let one = (bytes / self.counts().leased.max(1)).max(1);
+        let over = (bytes + one).saturating_sub(self.limits().inflight_bytes_max);
+        spread_ms(self.key(), number, of_leases(self.telemetry(), now).until(over.div_ceil(one)))
     }
 
     /// How long a node should wait before its next pull, whose pull named none but kinds that are closed; `None` if one of

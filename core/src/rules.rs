@@ -205,6 +205,11 @@ pub(crate) fn room_in_hub(inflight_max: u64, leased: u64) -> u64 {
     inflight_max.saturating_sub(leased)
 }
 
+/// Whether a job may be leased that then takes so many bytes: one that exceeds the limit alone runs alone.
+pub(crate) fn fits_under_lease(bytes_max: u64, leased: u64, coming: u64) -> bool {
+    leased == 0 || coming <= bytes_max.saturating_sub(leased)
+}
+
 /// How many more leases a node may get.
 pub(crate) fn room_at_node(leases_per_node_max: u64, held: u64) -> u64 {
     leases_per_node_max.saturating_sub(held)

@@ -103,6 +103,7 @@ settings! {
     32 OrphansBytesMax orphans_bytes_max: u64;
     33 FairBy fair_by: u32;
     34 PriorityAge priority_age_ms: Millis;
+    35 InflightBytesMax inflight_bytes_max: u64;
 }
 
 impl Limits {

@@ -92,6 +92,23 @@ fn each_reason_is_lifted_by_what_it_names_and_by_nothing_less() {
 }
 
 #[test]
+fn a_job_that_does_not_fit_beside_the_bytes_under_lease_says_so_until_it_does() {
+    let mesh = Mesh::start(&[("SHERATAN_MAX_INFLIGHT_BYTES", "150KiB")]);
+    mesh.heartbeat("a", &[]);
+    let large = json!({"kind": "k", "params": "x".repeat(100_000)});
+    let jobs = [mesh.submit(&large), mesh.submit(&large)];
+    let leased = mesh.pull("a");
+    assert_eq!((leased.len(), mesh.codes(&jobs[1])), (1, vec!["hub_bytes_full".to_owned()]));
+    let reason = mesh.explain(&jobs[1])["reasons"][0].clone();
+    let bytes = reason["leased_bytes"].as_f64().unwrap();
+    assert!(bytes > 100_000.0 && reason["max"] == 150 * 1_024, "{reason}");
+    assert_eq!(mesh.hub.metric("sheratan_hub_inflight_bytes", ""), bytes);
+    assert_eq!(mesh.hub.metric("sheratan_hub_inflight_max_bytes", ""), 150.0 * 1_024.0);
+    mesh.hub.data().post("/mesh/submit_result", &result(&leased[0], "a", &json!(1))).ok();
+    assert_eq!((mesh.codes(&jobs[1]), mesh.pull("a").len()), (vec!["turn".to_owned()], 1));
+}
+
+#[test]
 fn retries_wait_for_their_delay_and_then_for_the_budget() {
     // Of a hundred retries the floor of one a second lets most wait.
     let mesh = Mesh::start(&[("SHERATAN_RETRY_BUDGET_PERCENT", "0"), ("SHERATAN_RETRY_BUDGET_MIN_PER_SEC", "1")]);

@@ -80,6 +80,17 @@ const LIMITS: &[Limit] = &[
         act: |hub, n| post(hub.data(), "/mesh/pull_requests", &json!({"node_id": format!("n{n}")})),
     },
     Limit {
+        setting: "MAX_INFLIGHT_BYTES",
+        // As the bytes of waiting jobs, with those of a lease.
+        value: 303_000,
+        refuses: Refuses::Defers,
+        prepare: |hub| {
+            let large = json!({"kind": "k", "params": "x".repeat(99_998)});
+            hub.data().post("/mesh/submit_requests", &json!({"requests": vec![large; 5]})).ok();
+        },
+        act: |hub, n| post(hub.data(), "/mesh/pull_requests", &json!({"node_id": format!("n{n}")})),
+    },
+    Limit {
         setting: "MAX_LEASES_PER_NODE",
         value: 3,
         refuses: Refuses::Defers,
@@ -233,8 +244,11 @@ fn a_repeat_is_answered_by_a_full_queue_and_a_refused_submit_binds_no_key() {
 
 #[test]
 fn a_job_that_can_never_fit_is_too_large() {
-    let hub = hub_with("MAX_QUEUE_BYTES", 100_000);
-    let refused = hub.data().post("/mesh/submit_request", &json!({"kind": "k", "params": "x".repeat(100_000)}));
-    assert_eq!((refused.status, refused.error().as_str()), (413, "payload_too_large"));
-    assert_eq!(refused.header("retry-after"), None);
+    for setting in ["MAX_QUEUE_BYTES", "MAX_INFLIGHT_BYTES"] {
+        let hub = hub_with(setting, 100_000);
+        let refused = hub.data().post("/mesh/submit_request", &json!({"kind": "k", "params": "x".repeat(100_000)}));
+        assert_eq!((refused.status, refused.error().as_str()), (413, "payload_too_large"), "{setting}");
+        assert!(refused.json()["detail"].as_str().unwrap().contains(&setting.to_lowercase()), "{refused:?}");
+        assert_eq!(refused.header("retry-after"), None);
+    }
 }

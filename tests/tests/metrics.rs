@@ -113,7 +113,7 @@ fn the_json_has_the_keys_of_the_contract_and_counts_what_happened() {
     let queue_bytes = data.as_object_mut().unwrap().remove("queue_bytes").and_then(|bytes| bytes.as_u64());
     assert!(queue_bytes.is_some_and(|bytes| (100..1_000).contains(&bytes)), "a job with its record: {queue_bytes:?}");
     let expected = json!({
-        "ok": true, "plane": "data", "queue_depth": 1, "scheduled": 1, "inflight": 0, "inflight_jobs": 0,
+        "ok": true, "plane": "data", "queue_depth": 1, "scheduled": 1, "inflight": 0, "inflight_jobs": 0, "inflight_bytes": 0,
         "queue": {"depth": 1, "results_pending": 0},
         "backpressure_active": false, "queue_drop_1m": 0, "drops_1m": 0, "inflight_saturated_1m": 0,
         "submitted_1m": 2, "completed_1m": 1, "failed_1m": 0,
@@ -230,6 +230,7 @@ fn both_text_forms_say_what_the_json_says() {
                 ("/queue_depth", r#"queue_jobs{state="scheduled"}"#),
                 ("/queue_bytes", "queue_bytes"),
                 ("/inflight", "inflight_jobs"),
+                ("/inflight_bytes", "inflight_bytes"),
                 ("/submitted_1m", "leases_given_total"),
                 ("/completed_1m", r#"jobs_ended_total{kind="a",status="completed"}"#),
                 ("/completed_1m", r#"jobs_submitted_total{kind="b"}"#),

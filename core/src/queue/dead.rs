@@ -125,8 +125,9 @@ impl Queue {
         }
         let (bytes, bytes_max) = (cx.ledger.unfinished(), cx.limits.queue_bytes_max);
         let own_bytes = job.charge().1;
-        if own_bytes > bytes_max {
-            return Err(Refusal::JobTooLarge { bytes: own_bytes, bytes_max });
+        let own_bytes_max = cx.limits.job_bytes_max();
+        if own_bytes > own_bytes_max {
+            return Err(Refusal::JobTooLarge { bytes: own_bytes, bytes_max: own_bytes_max });
         }
         let after = rules::bytes_after(bytes, 0, own_bytes);
         if after > bytes_max {

@@ -13,6 +13,7 @@ mod dead;
 pub(crate) mod ending;
 pub(crate) mod event;
 mod heads;
+mod inflight;
 pub(crate) mod job;
 pub(crate) mod kind;
 pub(crate) mod kind_rules;
@@ -426,7 +427,7 @@ impl Queue {
     pub(crate) fn full_depth(&self, limits: &Limits, submit: &Submit) -> Option<u64> {
         let depth = self.counts().waiting();
         let is_full = rules::is_full(depth, limits.queue_depth_max) && submit.idempotency.is_none();
-        (is_full && most_bytes_of(submit) <= limits.queue_bytes_max).then_some(depth)
+        (is_full && most_bytes_of(submit) <= limits.job_bytes_max()).then_some(depth)
     }
 
     /// Whether a job may be submitted, after the job `leaving` that it supersedes has ended. An admitted job is never
@@ -442,15 +443,16 @@ impl Queue {
         let waiting = leaving.filter(|job| job.is_waiting());
         // A refusal reports the current depth, which includes the job that would leave.
         let (depth, depth_max, bytes_max) = (self.counts().waiting(), limits.queue_depth_max, limits.queue_bytes_max);
+        let own_bytes_max = limits.job_bytes_max();
         let is_full = rules::is_full(depth - u64::from(waiting.is_some()), depth_max);
-        if is_full && most_bytes_of(submit) <= bytes_max {
+        if is_full && most_bytes_of(submit) <= own_bytes_max {
             return Err(Refusal::QueueFull { depth, depth_max });
         }
         let kind = self.kinds.find(&submit.kind);
         let rules = kind.map_or(&KindRules::NONE, |kind| self.kinds.row(kind).rules());
         let own_bytes = bytes_of(submit, rules, limits);
-        if own_bytes > bytes_max {
-            return Err(Refusal::JobTooLarge { bytes: own_bytes, bytes_max });
+        if own_bytes > own_bytes_max {
+            return Err(Refusal::JobTooLarge { bytes: own_bytes, bytes_max: own_bytes_max });
         }
         if is_full {
             return Err(Refusal::QueueFull { depth, depth_max });
@@ -621,7 +623,8 @@ impl Queue {
         })
     }
 
-    /// Leases up to `jobs_max` jobs to a node, in the order of rank among all that it may run.
+    /// Leases up to `jobs_max` jobs to a node, in the order of rank among all that it may run, until one does not fit under
+    /// the limit of bytes.
     pub(crate) fn lease(
         &mut self,
         cx: &mut Context,
@@ -634,6 +637,7 @@ impl Queue {
         if pull.kinds.is_empty() {
             while leased.len() < jobs_max
                 && let Some((_, seq)) = self.first_of_any(name, profile)
+                && self.fits_under_lease((cx.limits, cx.ledger), seq, name.bytes())
             {
                 leased.push(self.lease_one(cx, seq, node, name, pull.lease_duration_ms));
             }
@@ -651,6 +655,9 @@ impl Queue {
             let in_lanes = firsts.peek().map(|Reverse((rank, slot, kind))| (*rank, *slot, *kind));
             let (slot, kind) = match (in_lanes, reserved) {
                 (in_lanes, Some((rank, seq))) if in_lanes.is_none_or(|(first, _, _)| rank < first) => {
+                    if !self.fits_under_lease((cx.limits, cx.ledger), seq, name.bytes()) {
+                        break;
+                    }
                     leased.push(self.lease_one(cx, seq, node, name, pull.lease_duration_ms));
                     continue;
                 }
@@ -660,6 +667,9 @@ impl Queue {
             firsts.pop();
             // A lease may have closed the kind: its reserved jobs go through the same gate.
             let Some((_, seq)) = self.classes.head(slot, Some(kind)) else { continue };
+            if !self.fits_under_lease((cx.limits, cx.ledger), seq, name.bytes()) {
+                break;
+            }
             leased.push(self.lease_one(cx, seq, node, name, pull.lease_duration_ms));
             if leased.len() < jobs_max {
                 let next = self.profiles.first(&self.classes, &self.kinds, profile, Wanted::Kind(kind));

@@ -3,6 +3,7 @@
 use super::Queue;
 use crate::command::Pull;
 use crate::ledger::Ledger;
+use crate::limits::Limits;
 use crate::name::Name;
 use crate::queue::profile::{ProfileIndex, Wanted};
 use crate::queue::waiter::{Offer, Waiter, WaiterId};
@@ -56,10 +57,10 @@ impl Queue {
         &mut self,
         ledger: &mut Ledger,
         now: Timestamp,
-        room_in_hub: u64,
-        leases_per_zone_max: u64,
+        (room_in_hub, limits): (u64, &Limits),
         room_at: impl Fn(&Name) -> u64,
     ) -> Vec<WaiterId> {
+        let leases_per_zone_max = limits.leases_per_zone_max;
         let mut woken = Vec::new();
         let mut granted: BTreeMap<Name, u64> = BTreeMap::new();
         let mut granted_in_zones: BTreeMap<Zone, u64> = BTreeMap::new();
@@ -88,6 +89,11 @@ impl Queue {
         while room > 0
             && let Some((slot, kind)) = self.waiters.pop_marked_lane()
         {
+            let head = self.classes.head(slot, Some(kind));
+            if head.is_some_and(|(_, seq)| !self.fits_under_lease((limits, ledger), seq, 0)) {
+                marked_again.push((slot, kind));
+                continue;
+            }
             let zone = self.classes.key_in(slot).map_or(Zone::DEFAULT, |key| key.zone.clone());
             let granted_there = granted_in_zones.get(&zone).copied().unwrap_or(0);
             let room_in_zone = rules::room_in_zone(leases_per_zone_max, self.leases.in_zone(&zone) + granted_there);
@@ -133,7 +139,7 @@ impl Queue {
             woken.extend(chosen);
         }
         marked_again.into_iter().for_each(|(slot, kind)| self.waiters.mark_lane(slot, kind));
-        self.unpark_for_reserved(ledger, room, &room_at, &mut granted, &mut woken);
+        self.unpark_for_reserved(ledger, (room, limits), &room_at, &mut granted, &mut woken);
         woken
     }
 
@@ -142,7 +148,7 @@ impl Queue {
     fn unpark_for_reserved(
         &mut self,
         ledger: &mut Ledger,
-        mut room: u64,
+        (mut room, limits): (u64, &Limits),
         room_at: &impl Fn(&Name) -> u64,
         granted: &mut BTreeMap<Name, u64>,
         woken: &mut Vec<WaiterId>,
@@ -152,6 +158,9 @@ impl Queue {
             && let Some((rank, reservation)) = self.reserved.next_marked(&self.kinds, examined)
         {
             examined = Some(rank);
+            if !self.fits_under_lease((limits, ledger), reservation.job, 0) {
+                continue;
+            }
             let lane = (self.classes.slot_of(reservation.place.class), reservation.place.kind);
             let (mut chosen, mut full, mut is_any_passed_over) = (None, Vec::new(), false);
             self.waiters.offer_jobs(&self.classes, &mut self.profiles, lane, |id, waiter| {

@@ -318,7 +318,7 @@ impl Telemetry {
     /// Counts an event of the audit log.
     pub(crate) fn count_audit(&mut self, at: Timestamp, audit: &Audit) {
         let counter = match audit {
-            Audit::InflightSaturated { .. } => Counter::InflightSaturated,
+            Audit::InflightSaturated { .. } | Audit::InflightBytesSaturated { .. } => Counter::InflightSaturated,
             Audit::LeaseReap { .. } => Counter::LeaseReaped,
             Audit::RetryScheduled { .. } => Counter::RetryScheduled,
             Audit::RetryExhausted { .. } => Counter::RetryExhausted,

@@ -7,6 +7,7 @@ mod clients;
 mod damaged_snapshots;
 mod ends;
 mod idempotency;
+mod inflight;
 mod integrity;
 mod leases;
 mod order;

@@ -17,6 +17,7 @@ fn narrow() -> Limits {
         queue_depth_max: 6,
         queue_bytes_max: 1_700,
         inflight_max: 4,
+        inflight_bytes_max: 1_100,
         leases_per_node_max: 3,
         lease_duration_ms: Millis::new(4_000),
         attempts_max: 2,

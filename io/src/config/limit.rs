@@ -13,6 +13,7 @@ const LIMITS: &[(&str, Set)] = &[
     ("max_queue_depth", |limits, number| limits.queue_depth_max = number),
     ("max_queue_bytes", |limits, number| limits.queue_bytes_max = number),
     ("max_inflight", |limits, number| limits.inflight_max = number),
+    ("max_inflight_bytes", |limits, number| limits.inflight_bytes_max = if number == 0 { u64::MAX } else { number }),
     ("max_leases_per_node", |limits, number| limits.leases_per_node_max = number),
     ("lease_timeout_sec", |limits, number| limits.lease_duration_ms = Millis::from_secs(number)),
     ("retry_max_attempts", |limits, number| limits.attempts_max = number as u32),

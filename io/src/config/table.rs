@@ -131,6 +131,12 @@ pub const SETTINGS: &[Setting] = &[
         "Maximum number of leased jobs; at the limit pulls return no jobs",
     ),
     setting(
+        "max_inflight_bytes",
+        "0",
+        ValueType::Bytes(0, MANY),
+        "Maximum bytes of leased jobs; at the limit pulls return no jobs, and a job that alone is larger is refused; 0: no limit",
+    ),
+    setting(
         "max_nodes",
         "100000",
         ValueType::Number(1, NODES_MANY),

@@ -323,6 +323,8 @@ impl Problem {
                 let limits = hub.limits();
                 let (what, setting) = if *bytes_max == limits.dead_bytes_max && *bytes_max < limits.queue_bytes_max {
                     ("all dead letters together, of which none is given up,", "dlq_max_bytes")
+                } else if *bytes_max == limits.inflight_bytes_max && *bytes_max < limits.queue_bytes_max {
+                    ("all jobs under lease together", "max_inflight_bytes")
                 } else {
                     ("all unfinished jobs together", "max_queue_bytes")
                 };

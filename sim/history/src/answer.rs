@@ -195,6 +195,10 @@ fn print_audit(audit: &Audit) -> (&'static str, String) {
             "INFLIGHT_SATURATED",
             line.option("node", values::name(node)).option("inflight", inflight).option("max", max),
         ),
+        Audit::InflightBytesSaturated { node, bytes, bytes_max } => (
+            "INFLIGHT_SATURATED",
+            line.option("node", values::name(node)).option("bytes", bytes).option("max", bytes_max),
+        ),
         Audit::LeaseReap { job, node, attempt } => {
             ("LEASE_REAP", line.option("job", job.get()).option("node", values::name(node)).option("attempt", attempt))
         }

@@ -105,6 +105,7 @@ pub(crate) fn print_explanation(hub: &Hub, job: JobSeq) -> String {
             Reason::KindFull { leased, max } | Reason::HubFull { leased, max } | Reason::ZoneFull { leased, max } => {
                 line.option("leased", format!("{leased}/{max}")).end()
             }
+            Reason::HubBytesFull { bytes, bytes_max } => line.option("bytes", format!("{bytes}/{bytes_max}")).end(),
             Reason::RetryBudget { ahead, .. } => line.option("retries_ahead", ahead).end(),
             Reason::PreviousRun { job } => line.option("job", job.get()).end(),
             Reason::Turn { nodes } => line.option("nodes", nodes).end(),

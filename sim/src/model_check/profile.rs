@@ -219,6 +219,8 @@ pub fn limits(draw: &mut Draw) -> Limits {
         queue_depth_max: one(usual.queue_depth_max, 12),
         queue_bytes_max: one(usual.queue_bytes_max, 4_000),
         inflight_max: one(usual.inflight_max, 8),
+        // The model has no bytes under lease.
+        inflight_bytes_max: u64::MAX,
         leases_per_node_max: one(usual.leases_per_node_max, 4),
         lease_duration_ms: Millis::new(one(usual.lease_duration_ms.get(), 3_000)),
         attempts_max: narrow(one(usual.attempts_max.into(), 4)),

@@ -198,7 +198,9 @@ impl Sightings {
             Effect::Wake(_) => "long poll woken",
             Effect::Ended { .. } => "job ended",
             Effect::Audit(_, Audit::BackpressureDrop { .. }) => "backpressure",
-            Effect::Audit(_, Audit::InflightSaturated { .. }) => "inflight saturated",
+            Effect::Audit(_, Audit::InflightSaturated { .. } | Audit::InflightBytesSaturated { .. }) => {
+                "inflight saturated"
+            }
             Effect::Audit(_, Audit::LeaseReap { .. }) => "lease reaped",
             Effect::Audit(_, Audit::ResultUnleased { .. }) => "result without a lease",
             Effect::Audit(_, Audit::RetryScheduled { .. }) => "attempt retried",

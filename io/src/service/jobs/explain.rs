@@ -47,6 +47,7 @@ fn write_reason(out: &mut Object, hub: &Hub, reason: &Reason) {
         Reason::KindFull { leased, max } | Reason::HubFull { leased, max } | Reason::ZoneFull { leased, max } => {
             out.number("leased", *leased).number("max", *max);
         }
+        Reason::HubBytesFull { bytes, bytes_max } => _ = out.number("leased_bytes", *bytes).number("max", *bytes_max),
         Reason::NoNode(nodes) => write_nodes(out, nodes),
         Reason::Turn { nodes } => _ = out.number("nodes", *nodes),
         _ => {}
@@ -99,6 +100,11 @@ fn detail(reason: &Reason) -> String {
         Reason::HubFull { leased, max } => {
             format!("{leased} jobs are under lease in the hub; at most {max} may be (`max_inflight`).")
         }
+        Reason::HubBytesFull { bytes, bytes_max } => {
+            format!(
+                "The jobs under lease take {bytes} bytes, and with it they would take more than {bytes_max} (`max_inflight_bytes`)."
+            )
+        }
         Reason::ZoneFull { leased, max } => {
             format!("{leased} jobs of its zone are under lease; at most {max} may be (`max_leases_per_zone`).")
         }
@@ -140,6 +146,7 @@ fn lifted_by(reason: &Reason) -> Option<&'static str> {
         Reason::KindPaused { .. } => "resuming the kind, or the end of its pause",
         Reason::KindFull { .. } => "the end of a lease of its kind, or a larger max_inflight of the kind",
         Reason::HubFull { .. } => "the end of a lease, or a larger max_inflight",
+        Reason::HubBytesFull { .. } => "the end of other leases, or a larger max_inflight_bytes",
         Reason::ZoneFull { .. } => "the end of a lease of its zone, or a larger max_leases_per_zone",
         Reason::NoNode(nodes) => match nodes {
             Nodes { full: 1.., .. } => "the end of a lease of such a node, or a larger max_leases_per_node",

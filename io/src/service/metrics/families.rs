@@ -107,12 +107,15 @@ impl Service {
         let help = "Bytes held for clients and nodes, by account";
         out.add(MetricType::Gauge, "account", Some(Unit::Bytes), help, held.into());
         let may_be_held = Account::ALL.map(|account| of(account, account.bytes_max(limits)));
-        let help = "Maximum bytes by account; waiting and leased share one limit";
+        let help = "Maximum bytes by account; waiting and leased share one limit, and leased may have a smaller one";
         out.add(MetricType::Gauge, "account_max", Some(Unit::Bytes), help, may_be_held.into());
         out.bytes("queue", "Bytes of waiting jobs", self.hub.ledger().get(Account::Waiting));
         out.bytes("queue_max", "Maximum bytes of unfinished jobs (max_queue_bytes)", limits.queue_bytes_max);
         out.gauge("inflight_jobs", "Jobs under lease", counts.leased);
         out.gauge("inflight_jobs_max", "Maximum number of jobs under lease (max_inflight)", limits.inflight_max);
+        out.bytes("inflight", "Bytes of jobs under lease", self.hub.ledger().get(Account::Leased));
+        let help = "Maximum bytes of jobs under lease (max_inflight_bytes, or max_queue_bytes)";
+        out.bytes("inflight_max", help, Account::Leased.bytes_max(limits));
         out.gauge("retained_jobs", "Readable final jobs", counts.retained);
         out.gauge("retained_jobs_max", "Maximum number of readable final jobs", limits.retained_jobs_max);
         out.bytes("retained", "Bytes of readable final jobs", self.hub.ledger().get(Account::Retained));

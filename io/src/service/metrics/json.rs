@@ -36,6 +36,7 @@ pub fn data(out: &mut Object, service: &Service, now: Timestamp) {
     let minute = |counter| telemetry.last_minute(now, counter);
     out.number("queue_depth", counts.waiting()).number("queue_bytes", service.hub.ledger().get(Account::Waiting));
     out.number("scheduled", counts.scheduled).number("inflight", counts.leased).number("inflight_jobs", counts.leased);
+    out.number("inflight_bytes", service.hub.ledger().get(Account::Leased));
     out.flag("backpressure_active", service.is_backpressure_active(now));
     let drops = telemetry.dropped_last_minute(now);
     out.number("queue_drop_1m", drops).number("drops_1m", drops);

@@ -22,6 +22,10 @@ pub fn write_details(
             out.number("held", *held);
             "BACKPRESSURE_DROP"
         }
+        Audit::InflightBytesSaturated { node, bytes, bytes_max } => {
+            out.text("node_id", node).number("inflight_bytes", *bytes).number("max", *bytes_max);
+            "INFLIGHT_SATURATED"
+        }
         Audit::InflightSaturated { node, inflight, max } => {
             out.text("node_id", node).number("inflight", *inflight).number("max", *max);
             "INFLIGHT_SATURATED"
