@@ -17,7 +17,7 @@ use crate::outcome::FinalStatus;
 
 use crate::queue::job::{JobView, State};
 use crate::queue::kind_rules::Gate;
-use crate::registry::node::Liveness;
+use crate::registry::node::{Liveness, Node};
 use crate::room;
 use crate::rules;
 use crate::time::{Timestamp, Utc};
@@ -97,12 +97,26 @@ pub enum Reason {
         leased: u64,
         max: u64,
     },
-    /// No node may take it.
-    NoNode(Nodes),
+    /// No node may take it. `kept_by` is one of all that keep the nodes which are nearest to taking it; `None` if no node
+    /// has what it requires.
+    NoNode {
+        nodes: Nodes,
+        kept_by: Option<Hindrance>,
+    },
     /// It is ready, and nodes may take it: others come first, or none has asked yet.
     Turn {
         nodes: u64,
     },
+}
+
+/// What keeps a node from taking a job that it could run. The nearest to taking it are those that fewest keep; among them
+/// those whose greatest is the least, in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Hindrance {
+    /// It has as many leases as it may.
+    Full,
+    Drained,
+    Offline,
 }
 
 /// The nodes of a job's zone, and why none of them takes it.
@@ -112,7 +126,7 @@ pub struct Nodes {
     pub in_zone: u64,
     /// Online nodes of the zone that lack a requirement, by requirement.
     pub lacking: Vec<(Name, u64)>,
-    /// Nodes that could run it and are not online.
+    /// Nodes that could run it and are not online. One that is drained or full as well is counted there too.
     pub offline: u64,
     /// Nodes that could run it and are drained.
     pub drained: u64,
@@ -139,12 +153,10 @@ impl Reason {
             Reason::HubFull { .. } => "hub_full",
             Reason::HubBytesFull { .. } => "hub_bytes_full",
             Reason::ZoneFull { .. } => "zone_full",
-            Reason::NoNode(nodes) => match nodes {
-                Nodes { full: 1.., .. } => "nodes_full",
-                Nodes { drained: 1.., .. } => "nodes_drained",
-                Nodes { offline: 1.., .. } => "nodes_offline",
-                _ => "no_node",
-            },
+            Reason::NoNode { kept_by: Some(Hindrance::Full), .. } => "nodes_full",
+            Reason::NoNode { kept_by: Some(Hindrance::Drained), .. } => "nodes_drained",
+            Reason::NoNode { kept_by: Some(Hindrance::Offline), .. } => "nodes_offline",
+            Reason::NoNode { kept_by: None, .. } => "no_node",
             Reason::Turn { .. } => "turn",
         }
     }
@@ -181,10 +193,10 @@ impl Hub {
         let mut reasons: Vec<_> = self.waits_of(job).collect();
         let is_ready = matches!(job.state(), State::Queued { .. });
         reasons.extend(self.gates_of(job));
-        let nodes_reason = self.nodes_for(job);
-        let has_nodes = matches!(nodes_reason, Reason::Turn { .. });
+        let nodes_reasons = self.nodes_for(job);
+        let has_nodes = matches!(nodes_reasons[..], [Reason::Turn { .. }]);
         if !has_nodes || (reasons.is_empty() && is_ready) {
-            reasons.push(nodes_reason);
+            reasons.extend(nodes_reasons);
         }
         let ahead = is_ready.then(|| self.queue().ahead_of(seq));
         let starts_at = self.start_of(&reasons, ahead.unwrap_or(0)).filter(|at| *at < job.expires_at());
@@ -268,9 +280,11 @@ impl Hub {
         !self.queue().fits_under_lease((self.limits(), self.ledger()), job.seq(), name_bytes)
     }
 
-    /// Whether a node may take it: one that is online, matches, is not drained and has room.
-    fn nodes_for(&self, job: JobView<'_>) -> Reason {
+    /// Whether a node may take it: one that is online, matches, is not drained and has room. Otherwise all that keep the
+    /// nearest of those that match.
+    fn nodes_for(&self, job: JobView<'_>) -> Vec<Reason> {
         let (class, mut nodes, mut free) = (job.class(), Nodes::default(), 0);
+        let mut nearest: Option<Vec<Hindrance>> = None;
         let mut gets_it_later = false;
         let mut lacking: Vec<_> = class.requires.iter().map(|name| (name.clone(), 0)).collect();
         let withheld_from = job.withheld_from().map(|(node, _)| node);
@@ -283,12 +297,19 @@ impl Hub {
             if !class.admits(node.zone(), node.capabilities()) {
                 let lacks = |name: &Name| !node.capabilities().iter().any(|own| own == name);
                 lacking.iter_mut().filter(|(name, _)| is_online && lacks(name)).for_each(|(_, count)| *count += 1);
-            } else if !is_online {
-                nodes.offline += 1;
-            } else if node.drain().is_some() {
-                nodes.drained += 1;
-            } else if rules::is_room_used_up(rules::room_at_node(self.limits().leases_per_node_max, node.leases())) {
-                nodes.full += 1;
+                continue;
+            }
+            let kept_by = self.hindrances_of(node);
+            for hindrance in &kept_by {
+                match hindrance {
+                    Hindrance::Full => nodes.full += 1,
+                    Hindrance::Drained => nodes.drained += 1,
+                    Hindrance::Offline => nodes.offline += 1,
+                }
+            }
+            if !kept_by.is_empty() {
+                let distance = |kept_by: &Vec<Hindrance>| (kept_by.len(), kept_by.clone());
+                nearest = nearest.into_iter().chain([kept_by]).min_by_key(distance);
             } else if withheld_from == Some(node.name()) {
                 gets_it_later = true;
             } else {
@@ -296,11 +317,28 @@ impl Hub {
             }
         }
         if free > 0 || gets_it_later {
-            return Reason::Turn { nodes: free };
+            return vec![Reason::Turn { nodes: free }];
         }
         lacking.retain(|(_, count)| *count > 0);
         nodes.lacking = lacking;
-        Reason::NoNode(nodes)
+        match nearest {
+            None => vec![Reason::NoNode { nodes, kept_by: None }],
+            Some(kept_by) => {
+                let reason = |hindrance| Reason::NoNode { nodes: nodes.clone(), kept_by: Some(hindrance) };
+                kept_by.into_iter().map(reason).collect()
+            }
+        }
+    }
+
+    /// The greatest first.
+    fn hindrances_of(&self, node: &Node) -> Vec<Hindrance> {
+        let is_full = rules::is_room_used_up(rules::room_at_node(self.limits().leases_per_node_max, node.leases()));
+        let all = [
+            (Hindrance::Offline, node.liveness() != Liveness::Online),
+            (Hindrance::Drained, node.drain().is_some()),
+            (Hindrance::Full, is_full),
+        ];
+        all.into_iter().filter(|(_, holds)| *holds).map(|(hindrance, _)| hindrance).collect()
     }
 
     /// When a job is expected to start: when its last reason has ended, and those ahead of it are leased at the rate of
@@ -315,7 +353,7 @@ impl Hub {
                 // A place becomes free as leases end.
                 Reason::KindFull { max: 1.., .. } | Reason::HubFull { max: 1.., .. } => {}
                 Reason::ZoneFull { max: 1.., .. } | Reason::HubBytesFull { .. } => {}
-                Reason::NoNode(nodes) if nodes.full > 0 => {}
+                Reason::NoNode { kept_by: Some(Hindrance::Full), .. } if self.limits().leases_per_node_max > 0 => {}
                 reason => at = at.max(reason.until(self)?),
             }
         }

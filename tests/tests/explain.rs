@@ -92,6 +92,25 @@ fn each_reason_is_lifted_by_what_it_names_and_by_nothing_less() {
 }
 
 #[test]
+fn a_node_that_is_drained_and_full_is_named_with_both() {
+    let mesh = Mesh::start(&[("SHERATAN_MAX_LEASES_PER_NODE", "1")]);
+    mesh.heartbeat("a", &[]);
+    mesh.submit(&json!({"kind": "k"}));
+    let job = mesh.submit(&json!({"kind": "k"}));
+    let leased = mesh.pull("a");
+    assert_eq!((leased.len(), mesh.codes(&job)), (1, vec!["nodes_full".to_owned()]));
+    mesh.operate("/api/nodes/a/drain");
+    assert_eq!(mesh.codes(&job), ["nodes_drained", "nodes_full"]);
+    let reasons = mesh.explain(&job)["reasons"].clone();
+    assert_eq!([&reasons[0]["nodes_drained"], &reasons[1]["nodes_full"]], [&json!(1), &json!(1)]);
+    assert_ne!(reasons[0]["lifted_by"], reasons[1]["lifted_by"]);
+    mesh.operate("/api/nodes/a/resume");
+    assert_eq!((mesh.codes(&job), mesh.pull("a").len()), (vec!["nodes_full".to_owned()], 0));
+    mesh.hub.data().post("/mesh/submit_result", &result(&leased[0], "a", &json!(1))).ok();
+    assert_eq!((mesh.codes(&job), mesh.pull("a").len()), (vec!["turn".to_owned()], 1));
+}
+
+#[test]
 fn a_job_that_does_not_fit_beside_the_bytes_under_lease_says_so_until_it_does() {
     let mesh = Mesh::start(&[("SHERATAN_MAX_INFLIGHT_BYTES", "150KiB")]);
     mesh.heartbeat("a", &[]);

@@ -109,7 +109,7 @@ pub(crate) fn print_explanation(hub: &Hub, job: JobSeq) -> String {
             Reason::RetryBudget { ahead, .. } => line.option("retries_ahead", ahead).end(),
             Reason::PreviousRun { job } => line.option("job", job.get()).end(),
             Reason::Turn { nodes } => line.option("nodes", nodes).end(),
-            Reason::NoNode(nodes) => {
+            Reason::NoNode { nodes, .. } => {
                 let lacking = nodes.lacking.iter().map(|(name, count)| format!("{}:{count}", values::name(name)));
                 line.option("in_zone", nodes.in_zone).option("lacking", lacking.collect::<Vec<_>>().join(",")).end()
             }

@@ -65,13 +65,13 @@ fn check_together(copies: &Copies, seq: JobSeq) -> Result<(), Violation> {
 }
 
 /// Whether a reason can begin only after those that were lifted: the retry budget is asked when a delay ends, another node
-/// is preferred when the job is ready, and a node that is in service again may be full.
+/// is preferred when the job is ready, and while time passes a node that is silent is forgotten.
 fn may_follow(lifted: &[Reason], reason: &Reason) -> bool {
     let has = |is_it: fn(&Reason) -> bool| lifted.iter().any(is_it);
     match reason {
         Reason::RetryBudget { .. } => has(|one| takes_time(one) || matches!(one, Reason::PreviousRun { .. })),
         Reason::Reserved { .. } => has(|one| takes_time(one) || matches!(one, Reason::PreviousRun { .. })),
-        Reason::NoNode(_) => has(|one| matches!(one, Reason::NoNode(_))),
+        Reason::NoNode { .. } => has(takes_time) && has(|one| matches!(one, Reason::NoNode { .. })),
         _ => false,
     }
 }
@@ -81,7 +81,7 @@ fn check_each(copies: &Copies, seq: JobSeq, reasons: &[Reason], at: usize) -> Re
     let mut trial = copies.trial(seq);
     let reason = &reasons[at];
     // What the job waits for with no node to take it is the same, whoever gets it later.
-    let is_no_matter = |other: &Reason| matches!((reason, other), (Reason::NoNode(_), Reason::Reserved { .. }));
+    let is_no_matter = |other: &Reason| matches!((reason, other), (Reason::NoNode { .. }, Reason::Reserved { .. }));
     let others = reasons.iter().filter(|other| *other != reason && !is_no_matter(other));
     let others: Vec<_> = others.cloned().collect();
     let until = match reason {
@@ -99,7 +99,7 @@ fn check_each(copies: &Copies, seq: JobSeq, reasons: &[Reason], at: usize) -> Re
     }
     let is_leased = match reason {
         Reason::Reserved { node, .. } => trial.pull(node),
-        Reason::NoNode(_) => trial.online().iter().any(|node| trial.pull(node)),
+        Reason::NoNode { .. } => trial.online().iter().any(|node| trial.pull(node)),
         _ => trial.pull_by_any(),
     };
     if is_leased { Err(lie(seq, reasons, &format!("it was leased while this held: {reason:?}"))) } else { Ok(()) }

@@ -4,7 +4,7 @@ use super::super::problem::Problem;
 use super::super::{Service, reply};
 use crate::http::Reply;
 use crate::object::{Object, object};
-use sheratan_core::explain::{Nodes, Reason};
+use sheratan_core::explain::{Hindrance, Nodes, Reason};
 use sheratan_core::{Hub, Name, Timestamp};
 
 impl Service {
@@ -48,7 +48,7 @@ fn write_reason(out: &mut Object, hub: &Hub, reason: &Reason) {
             out.number("leased", *leased).number("max", *max);
         }
         Reason::HubBytesFull { bytes, bytes_max } => _ = out.number("leased_bytes", *bytes).number("max", *bytes_max),
-        Reason::NoNode(nodes) => write_nodes(out, nodes),
+        Reason::NoNode { nodes, .. } => write_nodes(out, nodes),
         Reason::Turn { nodes } => _ = out.number("nodes", *nodes),
         _ => {}
     }
@@ -108,22 +108,28 @@ fn detail(reason: &Reason) -> String {
         Reason::ZoneFull { leased, max } => {
             format!("{leased} jobs of its zone are under lease; at most {max} may be (`max_leases_per_zone`).")
         }
-        Reason::NoNode(nodes) => detail_of_nodes(nodes),
+        Reason::NoNode { nodes, kept_by } => detail_of_nodes(nodes, *kept_by),
         Reason::Turn { nodes } => {
             format!("It is ready, and {nodes} nodes may take it: those before it are leased first.")
         }
     }
 }
 
-fn detail_of_nodes(nodes: &Nodes) -> String {
-    match *nodes {
-        Nodes { full: 1.., .. } => {
-            format!("The {} nodes that could run it have as many leases as a node may have.", nodes.full)
+fn detail_of_nodes(nodes: &Nodes, kept_by: Option<Hindrance>) -> String {
+    let could_run_it = |count: u64| match count {
+        1 => "A node that could run it".to_owned(),
+        _ => format!("{count} nodes that could run it"),
+    };
+    let is_are = |count: u64| if count == 1 { "is" } else { "are" };
+    match kept_by {
+        Some(Hindrance::Full) => {
+            let has = if nodes.full == 1 { "has" } else { "have" };
+            format!("{} {has} as many leases as a node may have.", could_run_it(nodes.full))
         }
-        Nodes { drained: 1.., .. } => format!("The {} nodes that could run it are drained.", nodes.drained),
-        Nodes { offline: 1.., .. } => format!("The {} nodes that could run it are not online.", nodes.offline),
-        Nodes { in_zone: 0, .. } => "No node is registered in its zone.".to_owned(),
-        _ => match nodes.lacking.first() {
+        Some(Hindrance::Drained) => format!("{} {} drained.", could_run_it(nodes.drained), is_are(nodes.drained)),
+        Some(Hindrance::Offline) => format!("{} {} not online.", could_run_it(nodes.offline), is_are(nodes.offline)),
+        None if nodes.in_zone == 0 => "No node is registered in its zone.".to_owned(),
+        None => match nodes.lacking.first() {
             Some((name, count)) => {
                 format!("No node of its zone has all that it requires: {count} online ones lack '{name}'.")
             }
@@ -148,11 +154,11 @@ fn lifted_by(reason: &Reason) -> Option<&'static str> {
         Reason::HubFull { .. } => "the end of a lease, or a larger max_inflight",
         Reason::HubBytesFull { .. } => "the end of other leases, or a larger max_inflight_bytes",
         Reason::ZoneFull { .. } => "the end of a lease of its zone, or a larger max_leases_per_zone",
-        Reason::NoNode(nodes) => match nodes {
-            Nodes { full: 1.., .. } => "the end of a lease of such a node, or a larger max_leases_per_node",
-            Nodes { drained: 1.., .. } => "resuming such a node",
-            Nodes { offline: 1.., .. } => "a heartbeat or pull of such a node",
-            _ => "a node of its zone with all that it requires",
+        Reason::NoNode { kept_by, .. } => match kept_by {
+            Some(Hindrance::Full) => "the end of a lease of such a node, or a larger max_leases_per_node",
+            Some(Hindrance::Drained) => "resuming such a node",
+            Some(Hindrance::Offline) => "a heartbeat or pull of such a node",
+            None => "a node of its zone with all that it requires",
         },
         Reason::Turn { .. } => "a pull of such a node",
     })

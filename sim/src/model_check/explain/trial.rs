@@ -1,7 +1,7 @@
 //! Trial: a copy of a hub, on which what an explanation names is done.
 
 use super::is_waiting;
-use sheratan_core::explain::{Nodes, Reason};
+use sheratan_core::explain::{Hindrance, Reason};
 use sheratan_core::{
     Command, Complete, Health, Heartbeat, Hub, HubKey, JobSeq, JobView, KindRules, LeaseRef, Liveness, Millis, Name,
     NameSet, Node, Outcome, Pull, Release, Restore, ResultMark, SetKind, Setting, State, Timestamp, Zone,
@@ -48,7 +48,8 @@ impl Copies {
         let mut restore = Restore::new(self.key);
         let read = self.records.iter().try_for_each(|record| restore.record(record));
         let hub = read.and_then(|()| restore.finish()).expect("a snapshot that was just written is read");
-        let mut trial = Trial { hub, seq, able: None };
+        let mut trial = Trial { hub, seq, able: None, kept_by: Vec::new() };
+        trial.kept_by = hindrances_in(&trial.reasons());
         // A held lease ends when its job is dropped; a node that was forgotten comes back.
         trial.set(vec![
             Setting::RetainedJobsMax(u64::MAX),
@@ -69,6 +70,8 @@ pub struct Trial {
     seq: JobSeq,
     /// A node that may take the job, which may have been forgotten meanwhile.
     able: Option<Heartbeat>,
+    /// What kept the nearest nodes at the start.
+    kept_by: Vec<Hindrance>,
 }
 
 impl Trial {
@@ -136,8 +139,8 @@ impl Trial {
         if !self.is_waiting() {
             return true;
         }
-        if let Some(Reason::NoNode(nodes)) = reasons.iter().find(|reason| matches!(reason, Reason::NoNode(_))) {
-            self.serve(nodes, way);
+        if reasons.iter().any(|reason| matches!(reason, Reason::NoNode { .. })) {
+            self.serve(&hindrances_in(reasons), way);
         }
         let reserved = reasons.iter().find_map(|reason| match reason {
             Reason::Reserved { until, .. } => Some(*until),
@@ -234,40 +237,62 @@ impl Trial {
         }
     }
 
-    /// A node comes that may take the job: in the way that is named, for half of the jobs, or a new one.
-    fn serve(&mut self, nodes: &Nodes, way: Way) {
+    /// What is named is lifted from the nearest node: all that keeps it, in the way that is named for half of the jobs, or a
+    /// new one comes; or a part.
+    fn serve(&mut self, lifted: &[Hindrance], way: Way) {
         if self.find_node().is_some() {
             return;
         }
+        let are_all = way == Way::AsNamed || self.kept_by.iter().all(|hindrance| lifted.contains(hindrance));
+        let kept_by = if are_all { lifted.to_vec() } else { self.kept_by.clone() };
         let is_new = way == Way::AtOnce || self.seq.get().is_multiple_of(3);
-        let fits = |node: &Node, is_it: &dyn Fn(&Node) -> bool| self.fits(node) && is_it(node);
-        let find = |is_it: &dyn Fn(&Node) -> bool| {
-            self.hub.registry().iter().find(|node| fits(node, is_it)).map(|node| (node.name().clone(), node.index()))
-        };
         let max = self.hub.limits().leases_per_node_max;
-        let is_online = |node: &Node| node.liveness() == Liveness::Online;
-        match *nodes {
-            Nodes { full: 1.., .. } if max == 0 => self.set(vec![Setting::LeasesPerNodeMax(1)]),
-            _ if is_new => _ = self.register(),
-            Nodes { full: 1.., .. } => {
-                let Some((_, index)) = find(&|node| is_online(node) && node.drain().is_none()) else { return };
-                let leases = self.hub.queue().leases_of(index).to_vec();
-                let count = leases.len() - max as usize + 1;
-                leases.into_iter().take(count).for_each(|job| self.release(job));
+        // No new node has room then.
+        if max == 0 && (kept_by.is_empty() || lifted.contains(&Hindrance::Full)) {
+            self.set(vec![Setting::LeasesPerNodeMax(1)]);
+        }
+        let nearest = self.hub.registry().iter().find(|node| self.fits(node) && self.keeps(node, max) == kept_by);
+        let nearest = nearest.map(|node| (node.name().clone(), node.index()));
+        let Some((node, index)) = nearest.filter(|_| !(are_all && is_new)) else {
+            if are_all {
+                self.register();
             }
-            Nodes { drained: 1.., .. } => {
-                if let Some((node, _)) = find(&|node| is_online(node) && node.drain().is_some()) {
-                    self.apply(Command::Resume(node));
+            return;
+        };
+        for hindrance in lifted {
+            match hindrance {
+                // To give a lease back would show that the node is there.
+                Hindrance::Full if kept_by.contains(&Hindrance::Offline) && !are_all => {
+                    let leases = self.hub.queue().leases_of(index).len() as u64;
+                    self.set(vec![Setting::LeasesPerNodeMax(leases + 1)]);
                 }
-            }
-            Nodes { offline: 1.., .. } => {
-                if let Some((node, index)) = find(&|node| !is_online(node)) {
+                Hindrance::Full => {
+                    let leases = self.hub.queue().leases_of(index).to_vec();
+                    let count = (leases.len() + 1).saturating_sub(self.hub.limits().leases_per_node_max as usize);
+                    leases.into_iter().take(count).for_each(|job| self.release(job));
+                }
+                Hindrance::Drained => _ = self.apply(Command::Resume(node.clone())),
+                Hindrance::Offline => {
                     self.apply(Command::NodesSeen(vec![index]));
                     self.able = self.hub.registry().by_name(&node).map(heartbeat_of);
                 }
             }
-            _ => _ = self.register(),
         }
+    }
+
+    /// What keeps a node from taking jobs, the greatest first.
+    fn keeps(&self, node: &Node, leases_max: u64) -> Vec<Hindrance> {
+        let mut keeps = Vec::new();
+        if node.liveness() != Liveness::Online {
+            keeps.push(Hindrance::Offline);
+        }
+        if node.drain().is_some() {
+            keeps.push(Hindrance::Drained);
+        }
+        if node.leases() >= leases_max {
+            keeps.push(Hindrance::Full);
+        }
+        keeps
     }
 
     /// Whether a node has what the job requires.
@@ -340,6 +365,14 @@ impl Trial {
         };
         Some((self.hub.registry().get(node)?.name().clone(), job.lease()))
     }
+}
+
+fn hindrances_in(reasons: &[Reason]) -> Vec<Hindrance> {
+    let kept_by = |reason: &Reason| match reason {
+        Reason::NoNode { kept_by, .. } => *kept_by,
+        _ => None,
+    };
+    reasons.iter().filter_map(kept_by).collect()
 }
 
 fn heartbeat_of(node: &Node) -> Heartbeat {
