@@ -7,9 +7,10 @@
 use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::limits::Limits;
 use sheratan_core::{
-    Caller, Command, Complete, Envelope, Extend, Health, Heartbeat, Hub, HubKey, Idempotency, LeaseRef, Millis, Name,
-    NameSet, NodeIndex, OnDuplicate, OnFailed, Outcome, Payload, Priority, Pull, ResultMark, RulesVersion, Setting,
-    Submit, Timestamp, Utc, Zone,
+    ActOn, AdoptOrphan, BeginAct, Caller, Command, Complete, Drain, Envelope, Extend, Health, Heartbeat, Hub, HubKey,
+    Idempotency, JobSeq, KindRules, LeaseRef, LetterFilter, Millis, Name, NameSet, NodeIndex, OnDuplicate, OnExhausted,
+    OnFailed, Outcome, ParkResult, Payload, Priority, Pull, Release, ResultMark, RulesVersion, SetKind, Setting,
+    Submit, Timestamp, Utc, Weight, Zone,
 };
 use sheratan_io::journal::{Batch, HubId, Identity, Options, Recovery, recover, verify};
 use std::fs;
@@ -146,7 +147,7 @@ impl History {
     }
 
     fn command(&mut self) -> Command {
-        match self.draw(20) {
+        match self.draw(28) {
             0 => Command::Set(vec![
                 Setting::NodesMax(100 + self.draw(10)),
                 Setting::IdempotencyKeysMax(6 + self.draw(4)),
@@ -170,12 +171,67 @@ impl History {
                     note: None,
                 })
             }
+            16..=22 => self.operator(),
             _ if self.leases.is_empty() => Command::Tick,
             _ => {
                 let at = self.draw(self.leases.len() as u64) as usize;
                 Command::Complete(self.complete(at))
             }
         }
+    }
+
+    /// What operators do, and workers that give a lease back.
+    fn operator(&mut self) -> Command {
+        let job = JobSeq::new(1 + self.draw(self.submits + 1));
+        match self.draw(16) {
+            0..=1 => Command::Cancel(job),
+            2 => Command::Release(Release {
+                node: self.node(),
+                leases: self.leases.last().copied().into_iter().collect(),
+            }),
+            3..=4 => Command::SetKind(Box::new(self.set_kind())),
+            5 => Command::Requeue(job),
+            6 => Command::Discard(job),
+            7 => {
+                let deadline_ms = (self.draw(2) == 0).then(|| Millis::new(6_000));
+                Command::Drain(Drain { node: self.node(), deadline_ms, reason: Some(name("kernel")) })
+            }
+            8..=9 => Command::Resume(self.node()),
+            10 => {
+                let what = [ActOn::Requeue, ActOn::Discard][self.draw(2) as usize];
+                let filter = LetterFilter { error: Some(name("no such")), ..LetterFilter::default() };
+                let rate_per_sec = (self.draw(2) == 0).then_some(1);
+                Command::BeginAct(Box::new(BeginAct { what, filter, rate_per_sec, count_max: None }))
+            }
+            11 => Command::CancelAct(1 + self.draw(3) as u32),
+            12 => Command::ParkResult(Box::new(ParkResult {
+                job_id: name(&format!("job_{:020x}", self.draw(8))),
+                node: Some(self.node()),
+                ok: true,
+                result: Some(Payload::new(b"{\"bytes\":12}")),
+                error: None,
+                mark: ResultMark::Content(self.draw(1 << 40)),
+                integrity: None,
+            })),
+            13 => Command::AdoptOrphan(AdoptOrphan { orphan: 1 + self.draw(4), job }),
+            14 => Command::DiscardOrphan(1 + self.draw(4)),
+            _ => Command::SetWeights(vec![Weight { group: self.node(), weight: 1 + self.draw(4) as u32 }]),
+        }
+    }
+
+    fn set_kind(&mut self) -> SetKind {
+        let rules = match self.draw(4) {
+            0 => KindRules { inflight_max: Some(3), priority: Some(Priority::High), ..KindRules::NONE },
+            1 => KindRules { leases_per_1000_sec: Some(500), burst: Some(2), ..KindRules::NONE },
+            2 => KindRules {
+                on_exhausted: Some(OnExhausted::Drop),
+                max_run_ms: Some(Millis::new(9_000)),
+                ..KindRules::NONE
+            },
+            _ => KindRules::NONE,
+        };
+        let kind = name(["resize", "transcode", "mail"][self.draw(3) as usize]);
+        SetKind { kind, rules, expected: None, configured: None }
     }
 
     fn heartbeat(&mut self) -> Heartbeat {
@@ -206,6 +262,7 @@ impl History {
             6 => submit.lease_duration_ms = Some(Millis::new(8_000)),
             _ => submit.idempotency = Some(self.idempotency()),
         }
+        submit.client = (self.draw(2) == 0).then(|| self.node());
         submit
     }
 
@@ -239,7 +296,7 @@ impl History {
                 let origin = [Origin::Worker, Origin::Signed, Origin::Hub][self.draw(3) as usize];
                 Box::new(ResultIntegrity { origin, sha256: [self.draw(256) as u8; 32] })
             }),
-            retry_after_ms: None,
+            retry_after_ms: (self.draw(4) == 0).then(|| Millis::new(3_000)),
         }
     }
 
@@ -263,6 +320,8 @@ fn limits() -> Limits {
         node_ttl_ms: Millis::new(30_000),
         idempotency_floor_ms: Millis::new(10_000),
         answers_bytes_max: 1_200,
+        fair_by: 1,
+        priority_age_ms: Millis::new(30_000),
         ..Limits::default()
     }
 }
