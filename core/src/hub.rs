@@ -698,7 +698,8 @@ impl Hub {
     fn set_weights(&mut self, weights: Vec<Weight>) -> Outcome {
         let weights = weights.into_iter().take(WEIGHTS_MAX);
         let weights = weights.map(|Weight { group, weight }| (group, weight.clamp(1, WEIGHT_MAX)));
-        self.queue.set_weights(weights.collect());
+        let weights = weights.collect();
+        self.with_queue(|queue, cx| queue.set_weights(cx, weights));
         let groups = self.queue.weights().len() as u64;
         self.audit(Audit::WeightsChanged { groups, by: self.caller.by });
         Outcome::Done

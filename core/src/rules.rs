@@ -39,12 +39,14 @@ impl RulesVersion {
     /// The first version.
     pub const FIRST: RulesVersion = RulesVersion(1);
     /// The newest version that this build knows.
-    pub const NEWEST: RulesVersion = RulesVersion(3);
+    pub const NEWEST: RulesVersion = RulesVersion(4);
     /// From this one on a retry prefers another node than that of the last attempt.
     const RETRIES_PREFER_ANOTHER_NODE: RulesVersion = RulesVersion(2);
     /// From this one on losses are counted apart from failures, retries have a budget, a dead node's leases come back at
     /// once, a revoked lease counts until its node learns of it, and dead letters leave by rules of their own.
     const CONTROLLED_DEGRADATION: RulesVersion = RulesVersion(3);
+    /// From this one on jobs that wait get other turns when weights change, and all turns begin anew at one clock.
+    const TURNS_BEGIN_ANEW: RulesVersion = RulesVersion(4);
 
     pub const fn new(version: u16) -> Self {
         RulesVersion(version)
@@ -94,6 +96,11 @@ pub(crate) fn bounds_revocations(rules: RulesVersion) -> bool {
 /// silence means something.
 pub(crate) fn returns_leases_of_dead(rules: RulesVersion) -> bool {
     rules >= RulesVersion::CONTROLLED_DEGRADATION
+}
+
+/// Whether jobs that wait follow a change of weights, and turns that change begin behind all that were given.
+pub(crate) fn begins_turns_anew(rules: RulesVersion) -> bool {
+    rules >= RulesVersion::TURNS_BEGIN_ANEW
 }
 
 /// Whether dead letters have a retention of their own, make room by kind, and stay readable as failed jobs when they

@@ -77,6 +77,21 @@ fn weights_are_set_in_the_settings_and_at_run_time() {
 }
 
 #[test]
+fn jobs_that_wait_follow_a_change_of_weights_and_are_not_behind_all_that_come_later() {
+    let hub = start(&[("SHERATAN_FAIR_BY", "client")]);
+    submit(&hub, "a", 300);
+    submit(&hub, "b", 300);
+    put_weights(&hub, json!({"a": 3})).ok();
+    let next = || pull(&hub, 40);
+    until("three of four are of the client whose weight is three", || {
+        next().iter().filter(|client| *client == "a").count() == 30
+    });
+    submit(&hub, "c", 20);
+    let of_c = next().iter().filter(|client| *client == "c").count();
+    assert!((1..=10).contains(&of_c), "{of_c} of 40 turns are of one of the other weight");
+}
+
+#[test]
 fn a_job_that_has_waited_for_long_comes_before_fresh_ones_of_a_higher_priority() {
     let hub = start(&[("SHERATAN_PRIORITY_AGE_SEC", "1")]);
     hub.submit(json!({"kind": "k", "params": "old", "priority": "low"}));

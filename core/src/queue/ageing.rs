@@ -2,7 +2,8 @@
 //! [turns](super::turns) and ageing while jobs wait.
 //!
 //! A change does not stop the hub: jobs that are ready then are visited in steps, in the order of their numbers, and those
-//! that become ready meanwhile follow the new settings at once. Beside turns a job that ages gets a turn at its new level, so
+//! that become ready meanwhile follow the new settings at once. Turns begin anew behind all that were given, so that a group
+//! which comes then is not before those that wait. Beside turns a job that ages gets a turn at its new level, so
 //! that what has aged does not go before all that others have waiting there.
 
 use super::Queue;
@@ -15,6 +16,7 @@ use crate::ids::JobSeq;
 use crate::limits::{Limits, VISITED_JOBS_MAX};
 use crate::name::Name;
 use crate::queue::class::ClassKey;
+use crate::rules;
 use crate::time::{Millis, Timestamp};
 use crate::timers::Timer;
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,9 +106,12 @@ impl Queue {
         &self.order.weights
     }
 
-    /// Sets the weights of all groups: of the turns that are given from now on.
-    pub(crate) fn set_weights(&mut self, weights: BTreeMap<Name, u32>) {
-        self.order.weights = weights;
+    /// Sets the weights of all groups; jobs that are ready follow step by step.
+    pub(crate) fn set_weights(&mut self, cx: &mut Context, weights: BTreeMap<Name, u32>) {
+        let old = std::mem::replace(&mut self.order.weights, weights);
+        if rules::begins_turns_anew(cx.rules) && Queue::has_turns(cx.limits) && old != self.order.weights {
+            self.begin_visit(cx);
+        }
     }
 
     /// The settings changed: jobs that are ready follow them step by step.
@@ -114,11 +119,18 @@ impl Queue {
         if old.fair_by == cx.limits.fair_by && old.priority_age_ms == cx.limits.priority_age_ms {
             return;
         }
+        self.begin_visit(cx);
+    }
+
+    fn begin_visit(&mut self, cx: &mut Context) {
+        self.order.ageing.clear();
+        self.arm_ageing(cx);
         if let Some(visit) = self.order.visit.take() {
             cx.timers.cancel(visit.at, Timer::JobsVisited);
         }
-        self.order.ageing.clear();
-        self.arm_ageing(cx);
+        if rules::begins_turns_anew(cx.rules) {
+            self.classes.begin_turns_anew(&mut self.order.clocks);
+        }
         let at = cx.now;
         self.order.visit = Some(Visit { next: JobSeq::FIRST, end: self.next_seq, at });
         cx.timers.set(at, Timer::JobsVisited);

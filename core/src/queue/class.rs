@@ -297,11 +297,24 @@ impl Classes {
     /// A job of that rank is leased: the clocks advance to its turn.
     pub fn advance(&mut self, class: ClassIndex, rank: Rank, clocks: &mut Clocks) {
         let (level, turn) = (rank.level(), rank.turn());
-        if turn > 0
-            && let Some(turns) = &mut self.row_mut(class).turns
-        {
-            turns.advance(level, turn);
+        if turn > 0 {
+            // A retry that was reserved for other nodes has a turn, although no job of its class may wait.
+            self.row_mut(class).turns.get_or_insert_default().advance(level, turn);
             clocks[level] = clocks[level].max(turn);
+        }
+    }
+
+    /// Turns of all classes begin anew behind those that were given, so that whoever comes next is not before them.
+    pub fn begin_turns_anew(&mut self, clocks: &mut Clocks) {
+        let classes: Vec<_> = self.by_key.values().copied().collect();
+        for class in &classes {
+            let latest = self.row(*class).turns.as_ref().map(|turns| turns.latest()).unwrap_or_default();
+            clocks.iter_mut().zip(latest).for_each(|(clock, latest)| *clock = latest.max(*clock));
+        }
+        for class in classes {
+            if let Some(turns) = &mut self.row_mut(class).turns {
+                turns.begin_anew(clocks);
+            }
         }
     }
 

@@ -102,6 +102,19 @@ impl Turns {
         *clock = turn.max(*clock);
     }
 
+    /// The latest turns that were given.
+    pub fn latest(&self) -> Clocks {
+        self.levels.each_ref().map(|level| level.latest.values().copied().fold(level.clock, u64::max))
+    }
+
+    /// All turns from now on come after these. A level of which no job waits has no state of its own.
+    pub fn begin_anew(&mut self, clocks: &Clocks) {
+        for (level, clock) in self.levels.iter_mut().zip(clocks) {
+            level.clock = if level.waiting == 0 { 0 } else { *clock };
+            level.latest.clear();
+        }
+    }
+
     /// The levels that have a clock or groups, for a snapshot.
     pub fn records(&self, zone: &Zone, requires: &NameSet) -> impl Iterator<Item = TurnsRecord> {
         let used = self.levels.iter().enumerate().filter(|(_, level)| level.clock > 0 || !level.latest.is_empty());
