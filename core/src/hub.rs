@@ -710,6 +710,11 @@ impl Hub {
         self.queue.weights()
     }
 
+    /// The version of the weights, from 0 on: no version of theirs comes twice.
+    pub fn weights_version(&self) -> u64 {
+        self.queue.weights_version()
+    }
+
     fn set_kind(&mut self, set: SetKind) -> Outcome {
         let SetKind { kind, rules, expected, configured } = set;
         let changed = Box::new((self.queue.kind_rules(&kind).0.clone(), rules.clone()));

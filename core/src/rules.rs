@@ -103,6 +103,11 @@ pub(crate) fn begins_turns_anew(rules: RulesVersion) -> bool {
     rules >= RulesVersion::TURNS_BEGIN_ANEW
 }
 
+/// Whether the weights have a version.
+pub(crate) fn counts_weights(rules: RulesVersion) -> bool {
+    rules >= RulesVersion::TURNS_BEGIN_ANEW
+}
+
 /// Whether dead letters have a retention of their own, make room by kind, and stay readable as failed jobs when they
 /// leave.
 pub(crate) fn refiles_letters(rules: RulesVersion) -> bool {

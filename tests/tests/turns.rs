@@ -55,7 +55,7 @@ fn without_turns_the_first_in_is_the_first_out() {
 fn weights_are_set_in_the_settings_and_at_run_time() {
     let mut hub = start(&[("SHERATAN_FAIR_BY", "client"), ("SHERATAN_FAIR_WEIGHTS", "a=3")]);
     let shown = hub.data().get("/mesh/weights").ok();
-    assert_eq!(shown, json!({"ok": true, "fair_by": "client", "weights": {"a": 3}}));
+    assert_eq!(shown, json!({"ok": true, "fair_by": "client", "version": 1, "weights": {"a": 3}}));
     submit(&hub, "a", 30);
     submit(&hub, "b", 30);
     assert_eq!(pull(&hub, 16).iter().filter(|client| *client == "a").count(), 12);

@@ -15,6 +15,7 @@ fn weights_are_set_one_by_one_and_all_at_once_and_say_what_changed() {
     let mut hub = Hub::set(&[("FAIR_BY", "client")]);
     let shown = hub.run(&["weights", "show"]);
     assert_eq!((shown.code, shown.stdout.as_str()), (Some(0), ""), "{}", shown.stderr);
+    assert!(shown.stderr.contains("version 0"), "{}", shown.stderr);
     assert!(shown.stderr.contains("all have 1") && shown.stderr.contains("take turns by client"), "{}", shown.stderr);
 
     let set = |args: &[&str]| hub.run(&[&["weights", "set"], args].concat());
@@ -57,4 +58,35 @@ fn weights_that_are_not_understood_are_refused_and_those_without_effect_say_so()
     for args in [&["weights", "--help"][..], &["weights", "set", "--help"]] {
         assert!(run(args).stdout.contains("sheratan-hub weights set batch=1 web=5"), "{args:?}");
     }
+}
+
+#[test]
+fn weights_that_others_set_meanwhile_are_not_undone() {
+    let mut hub = Hub::start();
+    let path = "/mesh/weights";
+    let put = |hub: &Hub, weights: Value, tag: &str| hub.data().put(path, &json!({ "weights": weights }), Some(tag));
+    let never = hub.data().get(path).header("etag").unwrap().to_owned();
+    let first = put(&hub, json!({"a": 2}), &never);
+    assert_eq!((first.status, &first.json()["version"], first.header("etag")), (200, &json!(1), Some("\"1\"")));
+    let refused = put(&hub, json!({"a": 3}), &never).refused(412, "version_mismatch");
+    assert!(refused["detail"].as_str().unwrap().contains("the weights have version 1"), "{refused}");
+    for tag in ["x", "\"\"", "*", "W/\"1\"", "\"1\", \"2\"", "+1"] {
+        put(&hub, json!({"a": 3}), tag).refused(400, "bad_request");
+    }
+    assert_eq!(weights(&hub), json!({"a": 2}), "a refused change sets nothing");
+    assert_eq!(put(&hub, json!({}), "1").ok()["version"], 2);
+    hub.kill();
+    hub.restart();
+    let shown = hub.data().get(path);
+    assert_eq!((shown.header("etag"), &shown.json()["version"]), (Some("\"2\""), &json!(2)), "no version comes twice");
+    for stale in ["0", "1"] {
+        put(&hub, json!({"a": 2}), stale).refused(412, "version_mismatch");
+    }
+
+    let set = |args: &[&str]| hub.run(&[&["weights", "set"], args].concat());
+    set(&["web=3", "--if-version", "1"]).is_refused(1, "412 version_mismatch");
+    set(&["--replace", "web=3", "--if-version", "3"]).is_refused(1, "412 version_mismatch");
+    assert_eq!(set(&["web=3", "--if-version", "2", "--json"]).document()["version"], 3);
+    assert_eq!(set(&["web=4"]).code, Some(0));
+    assert_eq!(weights(&hub), json!({"web": 4}));
 }

@@ -31,6 +31,8 @@ pub(super) struct Order {
     pub clocks: Clocks,
     /// Weights of groups; that of all others is 1.
     weights: BTreeMap<Name, u32>,
+    /// How often they were set.
+    weights_version: u64,
     visit: Option<Visit>,
 }
 
@@ -54,6 +56,7 @@ pub(crate) struct OrderRecord {
     visit_next: Option<JobSeq>,
     visit_end: Option<JobSeq>,
     visit_at: Option<Timestamp>,
+    weights_version: u64,
 }
 
 members!(OrderRecord {
@@ -63,6 +66,7 @@ members!(OrderRecord {
     4 visit_next,
     5 visit_end,
     6 visit_at,
+    7 weights_version,
 });
 
 /// Whose jobs take turns.
@@ -85,7 +89,8 @@ impl FairBy {
 impl Default for Order {
     fn default() -> Self {
         let ages_at = Timestamp::NEVER;
-        Order { ageing: BTreeSet::new(), ages_at, clocks: [0; LEVELS], weights: BTreeMap::new(), visit: None }
+        let (ageing, weights) = (BTreeSet::new(), BTreeMap::new());
+        Order { ageing, ages_at, clocks: [0; LEVELS], weights, weights_version: 0, visit: None }
     }
 }
 
@@ -106,8 +111,16 @@ impl Queue {
         &self.order.weights
     }
 
+    /// The version of the weights: no version of theirs comes twice.
+    pub(crate) fn weights_version(&self) -> u64 {
+        self.order.weights_version
+    }
+
     /// Sets the weights of all groups; jobs that are ready follow step by step.
     pub(crate) fn set_weights(&mut self, cx: &mut Context, weights: BTreeMap<Name, u32>) {
+        if rules::counts_weights(cx.rules) {
+            self.order.weights_version += 1;
+        }
         let old = std::mem::replace(&mut self.order.weights, weights);
         if rules::begins_turns_anew(cx.rules) && Queue::has_turns(cx.limits) && old != self.order.weights {
             self.begin_visit(cx);
@@ -269,8 +282,8 @@ impl Queue {
 
     /// The record of the order, if it is not that of a new hub.
     pub(crate) fn order_record(&self) -> Option<OrderRecord> {
-        let Order { clocks, weights, visit, .. } = &self.order;
-        let is_new = *clocks == [0; LEVELS] && weights.is_empty() && visit.is_none();
+        let Order { clocks, weights, weights_version, visit, .. } = &self.order;
+        let is_new = *clocks == [0; LEVELS] && weights.is_empty() && *weights_version == 0 && visit.is_none();
         (!is_new).then(|| OrderRecord {
             clocks: clocks.to_vec(),
             groups: weights.keys().cloned().collect(),
@@ -278,6 +291,7 @@ impl Queue {
             visit_next: visit.map(|visit| visit.next),
             visit_end: visit.map(|visit| visit.end),
             visit_at: visit.map(|visit| visit.at),
+            weights_version: *weights_version,
         })
     }
 
@@ -287,11 +301,12 @@ impl Queue {
     }
 
     pub(crate) fn restore_order(&mut self, cx: &mut Context, record: OrderRecord) -> Result<(), &'static str> {
-        let OrderRecord { clocks, groups, weights, visit_next, visit_end, visit_at } = record;
+        let OrderRecord { clocks, groups, weights, visit_next, visit_end, visit_at, weights_version } = record;
         self.order.clocks = clocks.try_into().map_err(|_| "there is another number of clocks than levels")?;
         if groups.len() != weights.len() {
             return Err("groups have other weights than one each");
         }
+        self.order.weights_version = weights_version;
         self.order.weights = groups.into_iter().zip(weights).collect();
         self.order.visit = match (visit_next, visit_end, visit_at) {
             (None, None, None) => None,

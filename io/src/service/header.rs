@@ -13,3 +13,12 @@ pub fn single<'a>(request: &Request<'a>, name: &str) -> Result<Option<&'a [u8]>,
         Some(_) => Err(Problem::bad_request(format!("{name} is sent more than once"))),
     }
 }
+
+/// The version that `If-Match` names, if it is there: one that was read as `ETag`.
+pub fn if_match(request: &Request) -> Result<Option<u64>, Problem> {
+    let Some(tag) = single(request, "If-Match")? else { return Ok(None) };
+    let text = std::str::from_utf8(tag).unwrap_or_default();
+    let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let version = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    version.map(Some).ok_or_else(|| Problem::bad_request("If-Match must be an ETag that was read, as \"3\""))
+}

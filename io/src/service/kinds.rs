@@ -150,11 +150,8 @@ impl Service {
         }
         let (rules, version) = self.hub.queue().kind_rules(&kind);
         let rules = kind_rules::read(&fields, rules, (self.hub.now(), self.hub.calendar()))?;
-        let expected = match header::single(request, "If-Match")? {
-            Some(tag) => Some(read_version(tag)?),
-            // Between reading and setting the rules nothing else happens.
-            None => Some(version),
-        };
+        // Between reading and setting the rules nothing else happens.
+        let expected = Some(header::if_match(request)?.unwrap_or(version));
         let set = SetKind { kind: kind.clone(), rules, expected, configured: None };
         match self.execute(now, self.asker(caller), Command::SetKind(Box::new(set)))? {
             Outcome::KindSet { .. } => Ok(Answer::Reply(self.kind_reply(&kind))),
@@ -167,12 +164,6 @@ impl Service {
 fn parse_kind(encoded: &str) -> Result<Name, Problem> {
     let text = query::decode_segment(encoded);
     body::name("kind", &text.ok_or_else(|| Problem::bad_request("the path is not well encoded"))?)
-}
-
-fn read_version(tag: &[u8]) -> Result<u64, Problem> {
-    let text = std::str::from_utf8(tag).unwrap_or_default().trim();
-    let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    digits.parse().map_err(|_| Problem::bad_request("If-Match must be the ETag of the kind, as \"3\""))
 }
 
 /// A kind: its rules, its gate, its leases.

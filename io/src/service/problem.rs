@@ -265,6 +265,11 @@ impl Problem {
         Problem::new(404, "unknown_node", "the hub knows no such node: GET /api/registry lists all")
     }
 
+    pub fn version_mismatch(what_has: &str, version: u64) -> Self {
+        let detail = format!("{what_has} version {version} by now: read them, then send If-Match: \"{version}\"");
+        Problem::new(412, "version_mismatch", detail)
+    }
+
     pub fn unknown_act() -> Self {
         Problem::new(404, "unknown_act", "the hub knows no such act (any more): GET /mesh/dlq/acts lists all")
     }
@@ -392,13 +397,7 @@ impl Problem {
             Refusal::ActEnded => Problem::new(409, "already_final", "the act has ended"),
             Refusal::UnknownOrphan => Problem::unknown_orphan(),
             Refusal::NotDead => Problem::new(409, "not_dead", "the job has not ended, so it is no dead letter"),
-            Refusal::KindChanged { version } => Problem::new(
-                412,
-                "version_mismatch",
-                format!(
-                    "the rules of the kind have version {version} by now: read them, then send If-Match: \"{version}\""
-                ),
-            ),
+            Refusal::KindChanged { version } => Problem::version_mismatch("the rules of the kind have", *version),
             Refusal::RuledKindsFull { kinds } => Problem::new(
                 409,
                 "too_many_kinds",

@@ -2,7 +2,7 @@
 
 use super::body::{self, Fields};
 use super::problem::Problem;
-use super::{Answer, Caller, Service, reply};
+use super::{Answer, Caller, Service, header, reply};
 use crate::http::{Method, Reply, Request};
 use sheratan_core::integrity::json::Member;
 use sheratan_core::limits::WEIGHTS_MAX;
@@ -39,6 +39,11 @@ impl Service {
             return Ok(self.show_of(now, caller, request));
         }
         let weights = read(request.body())?;
+        let version = self.hub.weights_version();
+        // Between reading the version and setting the weights nothing else happens.
+        if header::if_match(request)?.is_some_and(|expected| expected != version) {
+            return Err(Problem::version_mismatch("the weights have", version));
+        }
         self.execute(now, self.asker(caller), Command::SetWeights(weights))?;
         Ok(Answer::Reply(self.weights_reply()))
     }
@@ -50,11 +55,13 @@ impl Service {
             3 => "zone",
             _ => "none",
         };
-        reply::ok(|out| {
-            out.flag("ok", true).plain("fair_by", by).object("weights", |out| {
+        let version = self.hub.weights_version();
+        let reply = reply::ok(|out| {
+            out.flag("ok", true).plain("fair_by", by).number("version", version).object("weights", |out| {
                 self.hub.weights().iter().for_each(|(group, weight)| _ = out.number(group, u64::from(*weight)));
             });
-        })
+        });
+        reply.with_header("ETag", format!("\"{version}\""))
     }
 }
 

@@ -22,11 +22,13 @@ Examples:
   sheratan-hub weights set batch=1 web=5
   sheratan-hub weights set web=default             back to the weight 1
   sheratan-hub weights set --replace web=5         all others back to 1
+  sheratan-hub weights set --if-version 3 web=5    only if nobody changed them since
 
 Where jobs take turns (the setting fair_by: client or kind), a client or kind has as many turns in a round as its weight, 1 to \
 100. Weights that are not named stay. Those of the setting fair_weights are set at each start.
 
-Exit code 0 if the hub did what was asked, 1 if it refused, 2 for an invalid command line.";
+Exit code 0 if the hub did what was asked, 1 if it refused (412: the weights have another version than --if-version, or others \
+set some meanwhile), 2 for an invalid command line.";
 
 /// The arguments of `weights`.
 #[derive(clap::Args)]
@@ -50,6 +52,9 @@ enum What {
         /// Give all that are not named the weight 1
         #[arg(long)]
         replace: bool,
+        /// Change nothing unless the weights have this version
+        #[arg(long, value_name = "N")]
+        if_version: Option<u64>,
         #[command(flatten)]
         answer: AnswerArgs,
     },
@@ -62,12 +67,12 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             let shown = read(&answer.client()?)?;
             answer.show(&shown, |shown| print(&shown.members));
         }
-        What::Set { weights, replace, answer } => {
+        What::Set { weights, replace, if_version, answer } => {
             let mut names = BTreeSet::new();
             if let Some((name, _)) = weights.iter().find(|(name, _)| !names.insert(name)) {
                 return Err(Failure::Usage(format!("{} is named twice", printable(name))));
             }
-            set(&answer, weights, replace)?;
+            set(&answer, weights, replace, if_version)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -78,7 +83,12 @@ fn read(client: &Client) -> Result<Document, Failure> {
 }
 
 /// Sets weights; says what changed.
-fn set(args: &AnswerArgs, named: Vec<(String, Option<u32>)>, is_replacing: bool) -> Result<(), Failure> {
+fn set(
+    args: &AnswerArgs,
+    named: Vec<(String, Option<u32>)>,
+    is_replacing: bool,
+    if_version: Option<u64>,
+) -> Result<(), Failure> {
     let client = args.client()?;
     let before = read(&client)?;
     let mut weights = if is_replacing { BTreeMap::new() } else { weights_of(&before.members) };
@@ -89,7 +99,9 @@ fn set(args: &AnswerArgs, named: Vec<(String, Option<u32>)>, is_replacing: bool)
         }
     }
     let body = json!({"weights": weights}).to_string();
-    let put = client.act(Plane::Data, PATH, Act::Put { body: &body, if_match: None });
+    // What others set since those that stay were read would be undone.
+    let if_match = if_version.or(before.members.number("version").filter(|_| !is_replacing));
+    let put = client.act(Plane::Data, PATH, Act::Put { body: &body, if_match });
     let after = put.map_err(|error| answer::failed_act(error, "weights show"))?;
     args.show(&after, |after| print_change(&before.members, &after.members));
     Ok(())
@@ -107,6 +119,7 @@ fn print(shown: &Members) {
         table.add([cell(name), cell(weight.to_string())]);
     }
     table.print("no weights: all have 1");
+    terminal::note(format_args!("version {}", printable(&shown.text("version"))));
     note_turns(&by);
 }
 
