@@ -82,6 +82,34 @@ fn an_operator_adopts_an_orphan_as_the_result_of_a_job() {
     assert_eq!(details["orphan_id"], orphan);
 }
 
+/// An operator holds no lease, and cannot pull.
+#[test]
+fn an_orphan_is_not_adopted_for_a_job_that_ended_however_it_did() {
+    let hub = Hub::start();
+    send(&hub, &unleased(UNKNOWN, &json!("done"))).ok();
+    let path = format!("/mesh/orphans/{}/adopt", orphans(&hub)[0]["orphan_id"]);
+    let cancelled = hub.submit(json!({"kind": "k"}));
+    hub.data().post(&format!("/mesh/jobs/{cancelled}/cancel"), &json!({})).ok();
+    let expired = hub.submit(json!({"kind": "k", "ttl_sec": 1}));
+    until("it has expired", || hub.job(&expired)["status"] == "expired");
+    let leased = hub.leased("worker", json!({"kind": "k"}));
+    hub.data().post(&format!("/mesh/jobs/{}/cancel", leased["job_id"].as_str().unwrap()), &json!({})).ok();
+    let completed = hub.leased("worker", json!({"kind": "k"}));
+    hub.complete(&completed, "worker").ok();
+    for (job, status) in [
+        (json!(cancelled), "cancelled"),
+        (json!(expired), "expired"),
+        (leased["job_id"].clone(), "cancelled"),
+        (completed["job_id"].clone(), "completed"),
+    ] {
+        let refused = hub.data().post(&path, &json!({ "job_id": job })).refused(409, "already_final");
+        assert_eq!(refused["job_status"], status);
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains("another job, or discard it") && !detail.contains("pull"), "{detail}");
+    }
+    assert_eq!(orphans(&hub).len(), 1);
+}
+
 #[test]
 fn an_adopted_result_has_a_checksum_that_its_submitter_can_verify() {
     let hub = Hub::start();

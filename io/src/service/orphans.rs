@@ -6,7 +6,7 @@ use super::query::Query;
 use super::{Answer, Caller, Service, corrupt, path, reply};
 use crate::http::{Method, Reply, Request};
 use crate::object::{Object, object};
-use sheratan_core::{AdoptOrphan, Command, Hub, Orphan, Outcome, Timestamp};
+use sheratan_core::{AdoptOrphan, Command, Hub, Orphan, Outcome, Refusal, Timestamp};
 
 /// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,6 +108,10 @@ impl Service {
             Outcome::Completed(completed) => Ok(Answer::Reply(reply::ok(|out| {
                 super::results::write_completed(out, &self.hub, &completed);
             }))),
+            Outcome::Refused(Refusal::LeaseLost | Refusal::AlreadyFinal { .. }) => {
+                let status = self.hub.queue().get(job).map_or("", |job| job.status());
+                Err(Problem::adopted_by_ended(status))
+            }
             outcome => Err(self.problem_of(now, outcome)),
         }
     }
@@ -119,7 +123,7 @@ impl Service {
         let mut text = Vec::new();
         object(&mut text, |out| write_orphan(out, &self.hub, orphan, Shown::AllButResult));
         self.note_corrupt(Some(corrupt));
-        Err(Problem::result_corrupt(format!(",\"orphan\":{}", String::from_utf8_lossy(&text))))
+        Err(Problem::orphan_corrupt(format!(",\"orphan\":{}", String::from_utf8_lossy(&text))))
     }
 
     fn list_orphans(&self, query: Option<&str>) -> Result<Reply, Problem> {

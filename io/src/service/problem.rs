@@ -176,6 +176,20 @@ impl Problem {
         Problem { extra, ..Problem::new(500, "result_corrupt", detail) }
     }
 
+    /// As [`Problem::result_corrupt`], of the result of an unknown job.
+    pub fn orphan_corrupt(extra: String) -> Self {
+        let detail = "the stored result no longer matches the checksum that it came with: memory or disk changed it, and it is neither shown nor adopted; discard it, and have the hub's machine checked";
+        Problem { extra, ..Problem::new(500, "result_corrupt", detail) }
+    }
+
+    /// An orphan is to be the result of a job that has ended.
+    pub fn adopted_by_ended(status: &str) -> Self {
+        let detail = format!(
+            "the job has ended already, with the status {status}, and takes no result: adopt the orphan for another job, or discard it"
+        );
+        Problem::new(409, "already_final", detail).with_extra(format!(",\"job_status\":\"{status}\""))
+    }
+
     /// The request cannot be served yet.
     pub fn not_ready(detail: impl Into<String>, wait: Millis) -> Self {
         Problem { retry_after_ms: Some(wait), ..Problem::new(503, "not_ready", detail) }
@@ -372,13 +386,13 @@ impl Problem {
             .with_extra(format!(",\"job_status\":\"{}\"", status.as_str())),
             Refusal::LettersFull { letters, letters_max } => full(
                 format!(
-                    "{letters} of {letters_max} jobs are dead letters or may become such, and none is given up for others (dlq_when_full, or the kind's on_letters_full): requeue or discard some"
+                    "{letters} of {letters_max} jobs are dead letters or may become such, and none is given up for others (dlq_when_full, or the kind's on_letters_full) until an operator requeues or discards some"
                 ),
                 *letters_max,
             ),
             Refusal::LetterBytesFull { bytes, bytes_max } => full(
                 format!(
-                    "dead letters and jobs that may become such have {bytes} of {bytes_max} bytes, and none is given up for others (dlq_when_full, or the kind's on_letters_full): requeue or discard some"
+                    "dead letters and jobs that may become such have {bytes} of {bytes_max} bytes, and none is given up for others (dlq_when_full, or the kind's on_letters_full) until an operator requeues or discards some"
                 ),
                 *bytes_max,
             ),

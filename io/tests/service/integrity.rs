@@ -178,6 +178,7 @@ fn an_orphan_that_was_changed_is_neither_shown_nor_adopted() {
         let mut service = reread(&service, from, to);
         let (status, shown) = show(&mut service);
         assert_eq!((status, &shown["error"]), (500, &json!("result_corrupt")), "{shown}");
+        assert!(shown["detail"].as_str().unwrap().contains("discard it"), "no job can be submitted again: {shown}");
         let shown = &shown["orphan"];
         assert_eq!((&shown["job_id"], &shown["node_id"]), (&json!("job_of_before"), &json!("n")));
         assert_eq!(shown["integrity"], integrity);
