@@ -465,9 +465,13 @@ impl Hub {
             return Outcome::Refused(Refusal::RulesNotTaken);
         }
         let had_budget = rules::limits_retries(self.rules);
+        let charged_ageing = rules::charges_ageing(self.rules);
         self.rules = version;
         if rules::limits_retries(version) && !had_budget {
             self.with_queue(Queue::begin_budget);
+        }
+        if rules::charges_ageing(version) && !charged_ageing {
+            self.with_queue(Queue::begin_charging_ageing);
         }
         Outcome::Done
     }

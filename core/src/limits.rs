@@ -316,6 +316,9 @@ pub const REPORT_BYTES: u64 = 48;
 /// Additional bytes of a job with a bound on its run time, that was requeued, or that has a turn.
 pub const RARE_TERMS_BYTES: u64 = 56;
 
+/// Additional bytes of a ready job whose priority grows with time: its place among those.
+pub const AGEING_BYTES: u64 = 40;
+
 /// Additional bytes of a leased or final job: the node, the instants, the outcome.
 pub const RUN_BYTES: u64 = 192;
 

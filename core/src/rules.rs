@@ -108,6 +108,11 @@ pub(crate) fn counts_weights(rules: RulesVersion) -> bool {
     rules >= RulesVersion::TURNS_BEGIN_ANEW
 }
 
+/// Whether ready jobs are charged for their places among those that age.
+pub(crate) fn charges_ageing(rules: RulesVersion) -> bool {
+    rules >= RulesVersion::TURNS_BEGIN_ANEW
+}
+
 /// Whether dead letters have a retention of their own, make room by kind, and stay readable as failed jobs when they
 /// leave.
 pub(crate) fn refiles_letters(rules: RulesVersion) -> bool {

@@ -10,10 +10,12 @@ use super::Queue;
 use super::job::{Job, Stage};
 use super::lane::LEVELS;
 use super::turns::{Clocks, Group, TurnsRecord};
+use crate::command::Priority;
 use crate::context::Context;
 use crate::encoding::members;
 use crate::ids::JobSeq;
-use crate::limits::{Limits, VISITED_JOBS_MAX};
+use crate::ledger::Account;
+use crate::limits::{AGEING_BYTES, Limits, VISITED_JOBS_MAX};
 use crate::name::Name;
 use crate::queue::class::ClassKey;
 use crate::rules;
@@ -26,6 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Order {
     /// Ready jobs that may age, by when they came to their levels.
     ageing: BTreeSet<(Timestamp, JobSeq)>,
+    /// Whether each of them is charged [`AGEING_BYTES`], as jobs that wait.
+    charges_ageing: bool,
     /// When the timer of the first is set for.
     ages_at: Timestamp,
     pub clocks: Clocks,
@@ -90,7 +94,7 @@ impl Default for Order {
     fn default() -> Self {
         let ages_at = Timestamp::NEVER;
         let (ageing, weights) = (BTreeSet::new(), BTreeMap::new());
-        Order { ageing, ages_at, clocks: [0; LEVELS], weights, weights_version: 0, visit: None }
+        Order { ageing, charges_ageing: false, ages_at, clocks: [0; LEVELS], weights, weights_version: 0, visit: None }
     }
 }
 
@@ -99,9 +103,37 @@ impl Order {
     fn has_visited(&self, seq: JobSeq) -> bool {
         self.visit.is_none_or(|visit| seq < visit.next || seq >= visit.end)
     }
+
+    /// What so many of those that age are charged.
+    fn ageing_bytes(&self, jobs: usize) -> u64 {
+        if self.charges_ageing { jobs as u64 * AGEING_BYTES } else { 0 }
+    }
 }
 
 impl Queue {
+    /// Those that age are charged from now on.
+    pub(crate) fn begin_charging_ageing(&mut self, cx: &mut Context) {
+        self.order.charges_ageing = true;
+        cx.ledger.charge(Account::Waiting, self.ageing_bytes());
+    }
+
+    /// What all that age are charged.
+    pub(super) fn ageing_bytes(&self) -> u64 {
+        self.order.ageing_bytes(self.order.ageing.len())
+    }
+
+    /// What a job is charged if it ages.
+    pub(super) fn ageing_bytes_if(&self, limits: &Limits, job: &Job) -> u64 {
+        let ages = ages_from(job, limits).is_some_and(|from| self.order.ageing.contains(&(from, job.seq)));
+        self.order.ageing_bytes(ages.into())
+    }
+
+    /// What a job of a priority will be charged when it is ready, since it ages then.
+    pub(super) fn ageing_bytes_of(&self, limits: &Limits, priority: Priority) -> u64 {
+        let ages = limits.priority_age_ms > Millis::ZERO && priority as usize > 0;
+        self.order.ageing_bytes(ages.into())
+    }
+
     /// Whether jobs are charged for a turn when they are submitted.
     pub(crate) fn has_turns(limits: &Limits) -> bool {
         FairBy::of(limits).is_some()
@@ -136,6 +168,7 @@ impl Queue {
     }
 
     fn begin_visit(&mut self, cx: &mut Context) {
+        cx.ledger.release(Account::Waiting, self.ageing_bytes());
         self.order.ageing.clear();
         self.arm_ageing(cx);
         if let Some(visit) = self.order.visit.take() {
@@ -193,7 +226,9 @@ impl Queue {
         }
         let job = self.table.get(seq).expect("a ready job is held");
         if let Some(from) = ages_from(job, cx.limits).filter(|_| self.order.has_visited(seq)) {
-            self.order.ageing.insert((from, seq));
+            if self.order.ageing.insert((from, seq)) {
+                cx.ledger.charge(Account::Waiting, self.order.ageing_bytes(1));
+            }
             self.arm_ageing(cx);
         }
     }
@@ -207,6 +242,7 @@ impl Queue {
             && !self.order.ageing.is_empty()
             && self.order.ageing.remove(&(from, seq))
         {
+            cx.ledger.release(Account::Waiting, self.order.ageing_bytes(1));
             self.arm_ageing(cx);
         }
     }
@@ -321,12 +357,14 @@ impl Queue {
 
     /// All records are restored: the jobs that age are found again.
     pub(crate) fn restore_ageing(&mut self, cx: &mut Context) {
+        self.order.charges_ageing = rules::charges_ageing(cx.rules);
         if cx.limits.priority_age_ms == Millis::ZERO {
             return;
         }
         let ready = self.table.iter_from(JobSeq::FIRST).filter(|job| self.order.has_visited(job.seq));
         let ageing = ready.filter_map(|job| Some((ages_from(job, cx.limits)?, job.seq))).collect();
         self.order.ageing = ageing;
+        cx.ledger.charge(Account::Waiting, self.ageing_bytes());
         self.arm_ageing(cx);
     }
 }

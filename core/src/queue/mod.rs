@@ -43,8 +43,8 @@ use crate::dedup::{Answered, KeyPlace};
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::ledger::{Account, Ledger};
 use crate::limits::{
-    ATTEMPTS_MAX, CLIENT_BYTES, JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, RARE_TERMS_BYTES,
-    REVOCATIONS_MAX, SHARED_BYTES_MAX, TERMS_BYTES,
+    AGEING_BYTES, ATTEMPTS_MAX, CLIENT_BYTES, JOB_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits,
+    RARE_TERMS_BYTES, REVOCATIONS_MAX, SHARED_BYTES_MAX, TERMS_BYTES,
 };
 use crate::name::Name;
 use crate::name_set::NameSet;
@@ -450,7 +450,8 @@ impl Queue {
         }
         let kind = self.kinds.find(&submit.kind);
         let rules = kind.map_or(&KindRules::NONE, |kind| self.kinds.row(kind).rules());
-        let own_bytes = bytes_of(submit, rules, limits);
+        let priority = submit.priority.or(rules.priority).unwrap_or_default();
+        let own_bytes = bytes_of(submit, rules, limits) + self.ageing_bytes_of(limits, priority);
         if own_bytes > own_bytes_max {
             return Err(Refusal::JobTooLarge { bytes: own_bytes, bytes_max: own_bytes_max });
         }
@@ -458,7 +459,7 @@ impl Queue {
             return Err(Refusal::QueueFull { depth, depth_max });
         }
         let bytes = ledger.unfinished();
-        let leaving_bytes = leaving.map_or(0, |job| job.charge().1);
+        let leaving_bytes = leaving.map_or(0, |job| job.charge().1 + self.ageing_bytes_if(limits, job));
         let bytes_after = rules::bytes_after(bytes, leaving_bytes, own_bytes);
         if bytes_after > bytes_max {
             return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth, over: bytes_after - bytes_max });
@@ -745,6 +746,7 @@ impl Queue {
                 results += 1;
             }
         }
+        ledger.charge(Account::Waiting, self.ageing_bytes());
         assert!(self.kinds.tallies().eq(tallies.iter().map(|(kind, tally)| (*kind, tally))), "each job is counted");
         self.table.check_tallies();
         assert_eq!(self.clients.result_count(), results, "each result is that of a final job");
@@ -895,7 +897,7 @@ fn class_key(submit: &Submit) -> ClassKey {
 /// The most that the job of a submit may be charged, whatever the rules of its kind.
 fn most_bytes_of(submit: &Submit) -> u64 {
     let client = submit.client.as_ref().map_or(0, |name| CLIENT_BYTES + name.bytes());
-    JOB_BYTES + Payload::bytes_of(&submit.params) + RARE_TERMS_BYTES + TERMS_BYTES + client
+    JOB_BYTES + Payload::bytes_of(&submit.params) + RARE_TERMS_BYTES + TERMS_BYTES + client + AGEING_BYTES
 }
 
 /// What the job of a submit will be charged under the rules of its kind.

@@ -7,8 +7,8 @@ use sheratan_core::limits::{
     SHARED_BYTES_MAX, TERMS_BYTES,
 };
 use sheratan_core::{
-    Account, AttemptEnd, Command, Complete, Health, Heartbeat, Millis, OnDuplicate, OnFailed, Outcome, Payload,
-    Refusal, Submit, Timestamp, Zone,
+    Account, AttemptEnd, Command, Complete, Health, Heartbeat, JobSeq, Millis, OnDuplicate, OnFailed, Outcome, Payload,
+    Priority, Refusal, RulesVersion, Submit, Timestamp, Zone,
 };
 
 fn payload(bytes: usize) -> Option<Payload> {
@@ -299,4 +299,41 @@ fn classes_that_only_final_jobs_are_of_take_half_of_what_jobs_may_share() {
     }
     assert!(most > SHARED_BYTES_MAX / 2 - 10_000, "{most}");
     assert!(scene.hub.counts().retained < 12_000);
+}
+
+#[test]
+fn a_ready_job_that_ages_is_charged_for_its_place_until_it_leaves() {
+    use sheratan_core::limits::AGEING_BYTES;
+    let ageing = waiting(60) + AGEING_BYTES;
+    let bytes = |scene: &Scene| scene.hub.ledger().get(Account::Waiting);
+    for (bytes_max, fits) in [(3 * ageing - 1, false), (3 * ageing, true)] {
+        let mut scene =
+            Scene::with(|limits| (limits.priority_age_ms, limits.queue_bytes_max) = (Millis::new(10), bytes_max));
+        let first = scene.submit(sized(60));
+        assert_eq!(bytes(&scene), waiting(60), "under earlier rules it is not");
+        scene.apply(Command::AdoptRules(RulesVersion::NEWEST));
+        assert_eq!(bytes(&scene), ageing);
+        // One of the highest priority, and one that is not ready, do not age.
+        scene.submit(Submit { priority: Some(Priority::Critical), ..sized(60) });
+        assert_eq!(bytes(&scene), ageing + waiting(60));
+        scene.apply(Command::Cancel(JobSeq::new(2)));
+        scene.submit(Submit { delay_ms: Millis::new(5), ..sized(60) });
+        assert_eq!(bytes(&scene), ageing + waiting(60));
+        scene.at(5);
+        assert_eq!(bytes(&scene), 2 * ageing);
+        assert_eq!(scene.try_submit(sized(60)).is_ok(), fits, "{bytes_max}");
+        let count = if fits { 3 } else { 2 };
+        // It ages twice, and no more.
+        scene.at(25);
+        assert!(bytes(&scene) < count * ageing);
+        scene.at(100);
+        assert_eq!(bytes(&scene), count * waiting(60));
+        scene.limit(|limits| limits.priority_age_ms = Millis::from_secs(1));
+        scene.at(101);
+        let lease = scene.lease("a");
+        assert_eq!(lease.lease.job, first);
+        scene.limit(|limits| limits.priority_age_ms = Millis::ZERO);
+        scene.at(102);
+        assert_eq!(bytes(&scene), (count - 1) * waiting(60));
+    }
 }

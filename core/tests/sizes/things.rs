@@ -1,7 +1,9 @@
 //! Things that the ledger charges: thousands of each, and the memory that one of them takes.
 
 use crate::driver::{Driver, KEY, failure, heartbeat, job, keyed, name, payload, pull, success, zone};
-use sheratan_core::{Heartbeat, Leased, Millis, NameSet, Pull, Restore, Setting, Submit};
+use sheratan_core::{
+    Command, Heartbeat, Leased, Millis, NameSet, Pull, Restore, RulesVersion, Setting, Submit, Timestamp,
+};
 
 /// Numbers of things between powers of two: vectors that double have some, the most, and little spare capacity.
 const COUNTS: [u64; 3] = [6_000, 8_200, 16_000];
@@ -89,6 +91,52 @@ fn a_job_takes_what_it_is_charged() {
         driver.now_ms += count + 2;
         driver.hub.advance(sheratan_core::Timestamp::from_millis(driver.now_ms));
     });
+    let ages = |driver: &mut Driver| {
+        driver.apply(Command::AdoptRules(RulesVersion::NEWEST));
+        driver.set(Setting::PriorityAge(Millis::from_secs(60)));
+        driver.hub.advance(Timestamp::from_millis(1));
+        driver.now_ms = 1;
+    };
+    table.check("queued and ageing", 0.5, ages, |driver, count| submit(count, |_| job("k", 0))(driver));
+    table.check("aged once", 0.5, ages, |driver, count| {
+        submit(count, |_| job("k", 0))(driver);
+        driver.now_ms += 60_000;
+        driver.hub.advance(Timestamp::from_millis(driver.now_ms));
+    });
+    table.check("late and ageing", 0.5, ages, |driver, count| {
+        submit(count, |n| Submit { delay_ms: Millis::new(count + 1 - n), ..job("k", 0) })(driver);
+        driver.now_ms += count + 2;
+        driver.hub.advance(Timestamp::from_millis(driver.now_ms));
+    });
+    table.check("late and ageing with terms", 0.5, ages, |driver, count| {
+        let ttl_ms = |n| Some(Millis::new(1_000_000 + n * 7_919 % count));
+        submit(count, |n| Submit { ttl_ms: ttl_ms(n), delay_ms: Millis::new(1 + n * 7_919 % count), ..job("k", 0) })(
+            driver,
+        );
+        driver.now_ms += count + 2;
+        driver.hub.advance(Timestamp::from_millis(driver.now_ms));
+    });
+    let ages_in_turns = |driver: &mut Driver| {
+        driver.set(Setting::FairBy(1));
+        ages(driver);
+    };
+    table.check("late and ageing in turns", 0.5, ages_in_turns, |driver, count| {
+        submit(count, |n| Submit { delay_ms: Millis::new(1 + n * 7_919 % count), ..job("k", 0) })(driver);
+        driver.now_ms += count + 2;
+        driver.hub.advance(Timestamp::from_millis(driver.now_ms));
+    });
+    for (what, attempts) in [("a ready retry that ages", 1), ("a third one", 3)] {
+        table.check(what, 0.5, ages, |driver, count| {
+            driver.set(Setting::RetriesPerSecMin(u32::MAX));
+            submit(count / 4, |_| Submit { attempts_max: Some(9), ..job("k", 0) })(driver);
+            for _ in 0..attempts {
+                lease_all(driver, "a").iter().for_each(|leased| driver.complete(failure(leased.lease, 20)));
+                driver.now_ms += 45_000;
+                driver.hub.advance(Timestamp::from_millis(driver.now_ms));
+            }
+            assert_eq!(driver.hub.counts().queued, count / 4);
+        });
+    }
     table.check("queued with terms", 0.6, nothing, |driver, count| {
         submit(count, |n| Submit { ttl_ms: Some(Millis::new(1 + n * 7_919 % count)), ..job("k", 0) })(driver);
     });
