@@ -44,9 +44,9 @@ pub enum Audit {
         /// How many were refused.
         count: u64,
     },
-    /// A pull got no jobs because too many are under lease.
     /// A pull got no job, since the bytes of jobs under lease are at their limit.
     InflightBytesSaturated { node: Name, bytes: u64, bytes_max: u64 },
+    /// A pull got no jobs because too many are under lease.
     InflightSaturated {
         node: Name,
         /// Jobs under lease in the hub, or at the node if that limit is the one that is reached.
