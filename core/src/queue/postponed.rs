@@ -29,7 +29,7 @@ impl Queue {
     }
 
     /// How many retries of a postponed job's kind wait longer than it, and when the floor has a credit for it, unless the
-    /// floor is changed or other kinds join. O(n) in those of the kind.
+    /// floor is changed, other kinds join or retries before it end. O(n) in those of the kind.
     pub(crate) fn budget_wait(&self, limits: &Limits, seq: JobSeq) -> (u64, Timestamp) {
         let job = self.table.get(seq).expect("a postponed job is held");
         let Stage::Postponed { since } = job.stage else { unreachable!("it is postponed") };

@@ -93,7 +93,11 @@ fn check_each(copies: &Copies, seq: JobSeq, reasons: &[Reason], at: usize) -> Re
     // While more time passes leases end; and so they do with the older job's run.
     let ends_later = |other: &Reason| takes_time(other) && other.until(trial.hub()).is_none_or(|at| at > latest);
     let ends_leases = |other: &Reason| matches!(other, Reason::PreviousRun { .. });
-    let is_apart = !others.iter().any(|other| ends_later(other) || ends_leases(other));
+    // Its turn for a credit comes earlier if a retry before it ends while it waits.
+    let is_budget = matches!(reason, Reason::RetryBudget { .. });
+    let ends_before = |job: &JobView<'_>| matches!(job.state(), State::Postponed { .. }) && job.expires_at() <= latest;
+    let moves_up = is_budget && trial.hub().queue().iter_from(JobSeq::FIRST).any(|job| ends_before(&job));
+    let is_apart = !moves_up && !others.iter().any(|other| ends_later(other) || ends_leases(other));
     if !is_apart || !trial.lift(&others, Way::AtOnce) || !trial.advance(latest) {
         return Ok(());
     }
