@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use sheratan_tests::client::result;
-use sheratan_tests::{Hub, Response, until};
+use sheratan_tests::{Client, Hub, Response, until};
 
 fn cancel(hub: &Hub, job_id: &str) -> Response {
     hub.data().post(&format!("/mesh/jobs/{job_id}/cancel"), &json!({}))
@@ -75,6 +75,76 @@ fn the_worker_of_a_cancelled_job_learns_it_and_its_result_changes_nothing() {
     }
     assert_eq!(data.get("/mesh/orphans").ok()["total"], 0, "no orphan");
     assert_eq!(hub.pull("worker", json!({})).get("cancelled"), None, "it has learnt it");
+}
+
+/// Sends a pull that waits long, and returns its connection.
+fn waiting_pull(hub: &Hub, node: &str) -> Client {
+    let mut client = hub.data();
+    client.send_request("POST", "/mesh/pull_requests", Some(&json!({"node_id": node, "wait_ms": 50000}))).unwrap();
+    client
+}
+
+fn waits(hub: &Hub, polls: f64) {
+    until("the polls wait", || hub.metric("sheratan_hub_long_polls", "") == polls);
+}
+
+#[test]
+fn a_poll_that_waits_is_answered_when_a_lease_of_its_node_is_cancelled() {
+    let hub = Hub::start();
+    let (first, second) = (hub.leased("worker", json!({"kind": "k"})), hub.leased("worker", json!({"kind": "k"})));
+    let mut polls = [waiting_pull(&hub, "worker"), waiting_pull(&hub, "worker"), waiting_pull(&hub, "another")];
+    waits(&hub, 3.0);
+    cancel(&hub, id(&first)).ok();
+    // Both: either may be of the process that works on it.
+    for poll in &mut polls[..2] {
+        let answer = poll.receive().unwrap().ok();
+        assert_eq!((&answer["jobs"], &answer["cancelled"]), (&json!([]), &json!([first["lease_id"]])));
+    }
+    waits(&hub, 1.0);
+    // The worker takes its time: it is not told again at once, but of another lease.
+    let mut poll = waiting_pull(&hub, "worker");
+    waits(&hub, 2.0);
+    cancel(&hub, id(&second)).ok();
+    let told = poll.receive().unwrap().ok()["cancelled"].clone();
+    assert_eq!(told.as_array().unwrap().len(), 2, "it holds both: {told}");
+    let job = hub.submit(json!({"kind": "k"}));
+    assert_eq!(polls[2].receive().unwrap().ok()["jobs"][0]["job_id"], job.as_str(), "no other node was disturbed");
+}
+
+#[test]
+fn a_poll_that_comes_after_the_cancel_does_not_wait_to_tell_it_and_the_next_one_does() {
+    let mut hub = Hub::start();
+    let job = hub.leased("worker", json!({"kind": "k"}));
+    cancel(&hub, id(&job)).ok();
+    let leases = json!([job["lease_id"]]);
+    assert_eq!(waiting_pull(&hub, "worker").receive().unwrap().ok()["cancelled"], leases);
+    let mut poll = waiting_pull(&hub, "worker");
+    waits(&hub, 1.0);
+    let next = hub.submit(json!({"kind": "k"}));
+    let answer = poll.receive().unwrap().ok();
+    assert_eq!(
+        (&answer["jobs"][0]["job_id"], &answer["cancelled"]),
+        (&json!(next), &leases),
+        "it is told all the same"
+    );
+    // A result that carries a pull.
+    let other = hub.leased("worker", json!({"kind": "k"}));
+    cancel(&hub, id(&other)).ok();
+    let mut done = result(&answer["jobs"][0], "worker", &json!(1));
+    done["pull"] = json!({"wait_ms": 50000});
+    let answer = hub.data().post("/mesh/submit_result", &done).ok();
+    assert_eq!((&answer["status"], answer["cancelled"].as_array().unwrap().len()), (&json!("completed"), 2));
+    // A hub that starts does not know who was told.
+    hub.kill();
+    hub.restart();
+    let told = waiting_pull(&hub, "worker").receive().unwrap().ok()["cancelled"].clone();
+    assert_eq!(told.as_array().unwrap().len(), 2, "{told}");
+    let named = json!({"node_id": "worker", "leases": told});
+    hub.data().post("/mesh/release_lease", &named).ok();
+    let mut poll = waiting_pull(&hub, "worker");
+    waits(&hub, 1.0);
+    hub.submit(json!({"kind": "k"}));
+    assert_eq!(poll.receive().unwrap().ok().get("cancelled"), None);
 }
 
 #[test]

@@ -108,6 +108,7 @@ pub struct LongPolls {
     by_connection: BTreeSet<(u64, WaiterId)>,
     by_job: BTreeSet<(JobSeq, WaiterId)>,
     by_client: BTreeSet<(Name, WaiterId)>,
+    by_node: BTreeSet<(Name, WaiterId)>,
     replies: Vec<LateReply>,
 }
 
@@ -125,7 +126,8 @@ impl LongPolls {
         match &poll.waits_for {
             WaitsFor::End(job) => _ = self.by_job.insert((*job, id)),
             WaitsFor::Results(read) => _ = self.by_client.insert((read.client.clone(), id)),
-            WaitsFor::Jobs { .. } | WaitsFor::Journal(_) => {}
+            WaitsFor::Jobs { pull, .. } => _ = self.by_node.insert((pull.node.clone(), id)),
+            WaitsFor::Journal(_) => {}
         }
         self.polls.insert(id, poll);
     }
@@ -138,7 +140,8 @@ impl LongPolls {
         match &poll.waits_for {
             WaitsFor::End(job) => _ = self.by_job.remove(&(*job, id)),
             WaitsFor::Results(read) => _ = self.by_client.remove(&(read.client.clone(), id)),
-            WaitsFor::Jobs { .. } | WaitsFor::Journal(_) => {}
+            WaitsFor::Jobs { pull, .. } => _ = self.by_node.remove(&(pull.node.clone(), id)),
+            WaitsFor::Journal(_) => {}
         }
         Some(poll)
     }
@@ -155,6 +158,13 @@ impl LongPolls {
         let range = (client.clone(), WaiterId(0))..=(client.clone(), WaiterId(u64::MAX));
         let ids: Vec<_> = self.by_client.range(range).map(|(_, id)| *id).collect();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// Removes the pulls of a node that wait.
+    pub fn remove_for_node(&mut self, node: &Name) -> Vec<(WaiterId, LongPoll)> {
+        let range = (node.clone(), WaiterId(0))..=(node.clone(), WaiterId(u64::MAX));
+        let ids: Vec<_> = self.by_node.range(range).map(|(_, id)| *id).collect();
+        ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
     /// Removes a request whose deadline has passed.
@@ -307,6 +317,13 @@ impl Service {
     /// Answers the long polls of a connection as if they timed out.
     pub(super) fn end_polls_of(&mut self, connection: u64) {
         for (id, poll) in self.long_polls.remove_connection(connection) {
+            self.end_poll(id, poll);
+        }
+    }
+
+    /// Answers the pulls of a node that wait as if they timed out.
+    pub(super) fn end_polls_of_node(&mut self, node: &Name) {
+        for (id, poll) in self.long_polls.remove_for_node(node) {
             self.end_poll(id, poll);
         }
     }

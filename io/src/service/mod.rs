@@ -22,6 +22,7 @@
 //! |---|---|
 //! | `jobs` | submits, reads of one job and of pages |
 //! | `leases` | pulls, extensions and releases |
+//! | `cancelled` | how nodes learn that jobs under their leases were cancelled |
 //! | `kinds`, `kind_rules` | kinds; their rules as they are written |
 //! | `letters`, `letter_filter` | dead letters; filters as they are written |
 //! | `orphans` | results of unknown jobs |
@@ -45,6 +46,7 @@
 mod access;
 mod batch;
 mod body;
+mod cancelled;
 mod corrupt;
 mod credentials;
 mod header;
@@ -103,6 +105,7 @@ use crate::http::{Reply, Request};
 use crate::journal::Batch;
 use crate::token::TOKEN_BYTES_MIN;
 use crate::trace::Pending;
+use cancelled::CancelledLeases;
 use corrupt::CorruptResults;
 use long_polls::LongPolls;
 use metrics::ShellCounts;
@@ -153,6 +156,7 @@ pub struct Service {
     settings: Settings,
     uncommitted: Uncommitted,
     long_polls: LongPolls,
+    cancelled: CancelledLeases,
     quiet_nodes: QuietNodes,
     notifications: Notifications,
     traffic: Traffic,
@@ -179,6 +183,7 @@ impl Service {
         Service {
             uncommitted: Uncommitted::new(hub.now(), next_seq, hub.outcome_hash()),
             long_polls: LongPolls::default(),
+            cancelled: CancelledLeases::default(),
             quiet_nodes: QuietNodes::default(),
             notifications: Notifications::new(settings.redactor.clone(), hub.calendar()),
             traffic: Traffic::default(),
@@ -380,9 +385,10 @@ impl Service {
         self.uncommitted.durable_seq()
     }
 
-    /// All records up to this one are durable.
+    /// All records up to this one are durable: nodes learn of cancelled leases, in [`Service::late_replies`].
     pub fn set_durable(&mut self, up_to: u64) {
         self.uncommitted.set_durable(up_to);
+        self.tell_cancelled(up_to);
     }
 
     /// The journal cannot be written: until it recovers, commands are refused, and reads that would show changes that

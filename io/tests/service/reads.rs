@@ -286,6 +286,30 @@ fn a_job_shows_the_node_that_its_submit_named_as_its_client() {
 }
 
 #[test]
+fn a_poll_that_waits_is_answered_for_a_cancelled_lease_when_that_is_durable_and_no_earlier() {
+    let mut service = scene::service(scene::settings());
+    let ask = |service: &mut Service, path: &str, body: &str| ask(service, "POST", path, body);
+    ask(&mut service, "/mesh/submit_request", r#"{"kind":"k"}"#).expect("it is answered at once");
+    ask(&mut service, "/mesh/pull_requests", r#"{"node_id":"n"}"#).expect("it is answered at once");
+    let poll = r#"{"node_id":"n","wait_ms":1000}"#;
+    assert_eq!(ask(&mut service, "/mesh/pull_requests", poll), None, "it waits");
+    service.set_durable(service.last_seq());
+    let path = format!("/mesh/jobs/{}/cancel", service.hub().ids().job_id(JobSeq::new(1)));
+    assert_eq!(ask(&mut service, &path, "").expect("it is answered at once").0, 200);
+    assert_eq!(ask(&mut service, "/mesh/pull_requests", poll), None, "a crash would undo it: so it waits, too");
+    service.settle(NOW);
+    assert!(service.late_replies().is_empty());
+    service.set_durable(service.last_seq() - 1);
+    service.settle(NOW);
+    assert!(service.late_replies().is_empty());
+    service.set_durable(service.last_seq());
+    let late: Vec<_> = service.late_replies().drain(..).collect();
+    assert_eq!(late.len(), 2);
+    assert!(late.iter().all(|late| String::from_utf8_lossy(late.reply.body()).contains("cancelled")));
+    assert_eq!(ask(&mut service, "/mesh/pull_requests", poll), None, "it was told");
+}
+
+#[test]
 fn a_node_is_told_of_a_cancelled_lease_once_that_is_durable() {
     let mut service = scene::service(scene::settings());
     let mut post = |path: &str, body: &str| {

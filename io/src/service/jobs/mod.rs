@@ -91,9 +91,12 @@ impl Service {
     fn cancel_job(&mut self, now: Timestamp, caller: &Caller, id: &str) -> Result<Answer, Problem> {
         let job = self.parse_job(id)?;
         match self.execute(now, self.asker(caller), Command::Cancel(job))? {
-            Outcome::Done => Ok(Answer::Reply(reply::ok(|out| {
-                out.flag("ok", true).plain("job_id", self.hub.ids().job_id(job)).plain("status", "cancelled");
-            }))),
+            Outcome::Done => {
+                self.note_cancelled(job);
+                Ok(Answer::Reply(reply::ok(|out| {
+                    out.flag("ok", true).plain("job_id", self.hub.ids().job_id(job)).plain("status", "cancelled");
+                })))
+            }
             outcome => Err(self.problem_of(now, outcome)),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{LEASE_SECS, read_lease_duration};
 use crate::http::{Reply, Request};
-use crate::object::{Object, object, write_text};
+use crate::object::{Object, object};
 use crate::service::body::{self, Fields};
 use crate::service::long_polls::{self, LongPoll, REPLY_HEAD, WaitsFor};
 use crate::service::problem::Problem;
@@ -11,8 +11,7 @@ use crate::service::{Answer, Caller, Overload, Service, reply};
 use sheratan_core::limits::{DEFER_MS, PULL_JOBS_MAX, PULL_KINDS_MAX};
 use sheratan_core::telemetry::Observation;
 use sheratan_core::{
-    Caller as Asker, Command, FinalStatus, Gate, Hub, JobView, LeaseRef, Leased, Millis, Name, NameSet, Node, Outcome,
-    Pull, Pulled, Timestamp,
+    Caller as Asker, Command, Gate, Hub, Leased, Millis, Name, NameSet, Outcome, Pull, Pulled, Timestamp,
 };
 
 /// The parameters of a pull, in its query or as members.
@@ -67,7 +66,8 @@ impl Service {
     }
 
     /// The reply to a pull of a node; `head` holds the members that precede the jobs.
-    pub(in crate::service) fn pull_reply(&self, head: Vec<u8>, node: &Name, pulled: &Pulled) -> Reply {
+    pub(in crate::service) fn pull_reply(&mut self, head: Vec<u8>, node: &Name, pulled: &Pulled) -> Reply {
+        self.note_told(node);
         let mut rest = Vec::new();
         object(&mut rest, |out| {
             write_pulled(out, &self.hub, pulled);
@@ -77,7 +77,7 @@ impl Service {
     }
 
     /// The reply to a pull of a node that timed out without a job.
-    pub(in crate::service) fn empty_pull_reply(&self, head: Vec<u8>, node: &Name) -> Reply {
+    pub(in crate::service) fn empty_pull_reply(&mut self, head: Vec<u8>, node: &Name) -> Reply {
         self.pull_reply(head, node, &NO_JOBS)
     }
 
@@ -91,7 +91,10 @@ impl Service {
         let PullRequest { pull, wait_ms } = asked;
         let asker = self.asker(caller);
         match self.repeat_pull(now, asker, &pull) {
-            Some(pulled) => Ok(Answer::Reply(self.pull_reply(head, &pull.node, &pulled?))),
+            Some(pulled) => {
+                let pulled = pulled?;
+                Ok(Answer::Reply(self.pull_reply(head, &pull.node, &pulled)))
+            }
             None if wait_ms == 0 => {
                 self.refusals += 1;
                 let defer_ms = self.hub.defer_for_kinds(now, &pull.kinds, self.refusals).unwrap_or(Millis::ZERO);
@@ -99,7 +102,7 @@ impl Service {
                 Ok(Answer::Reply(self.pull_reply(head, &pull.node, &Pulled { defer_ms, ..NO_JOBS })))
             }
             None => {
-                if self.is_draining {
+                if self.is_draining || self.has_untold(&pull.node) {
                     return Ok(Answer::Reply(self.empty_pull_reply(head, &pull.node)));
                 }
                 if !self.may_wait {
@@ -156,21 +159,6 @@ impl Service {
         let node = asked.pull.node.clone();
         let answer = self.pull_or_wait(now, caller, asked, head);
         answer.or_else(|_| Ok(Answer::Reply(self.empty_pull_reply(body[1..body.len() - 1].to_vec(), &node))))
-    }
-
-    /// The leases of a node whose jobs were cancelled, so that it stops their work. It is not told what a crash would undo.
-    fn write_cancelled(&self, out: &mut Object, node: &Name) {
-        let Some(node) = self.hub.registry().by_name(node).map(Node::index) else { return };
-        let is_cancelled =
-            |job: &JobView<'_>| job.status() == FinalStatus::Cancelled.as_str() && self.uncommitted.is_durable(*job);
-        let mut cancelled = self.hub.queue().held_by(node).filter(is_cancelled).peekable();
-        if cancelled.peek().is_some() {
-            out.array("cancelled", cancelled, |out, job| {
-                let started_at = job.attempts().next_back().expect("a leased job has an attempt").started_at;
-                let lease = LeaseRef { job: job.seq(), generation: job.generation() };
-                write_text(out, &self.hub.ids().lease_id(lease, started_at).to_string());
-            });
-        }
     }
 
     fn lease(&mut self, now: Timestamp, asker: Asker, pull: Pull) -> Result<Pulled, Problem> {
