@@ -306,6 +306,13 @@ fn the_list_of_kinds_goes_on_where_a_page_ended() {
     };
     let first = data.get("/mesh/kinds?limit=2").ok();
     assert_eq!((names(&first), &first["next_cursor"]), (vec!["a".into(), "b c".into()], &json!("c")));
+    // One that only a long poll names is not listed, nor need the cursor be the name of a kind.
+    let mut waits = hub.data();
+    let pull = json!({"node_id": "n", "kinds": ["bb", "e"], "wait_ms": 50000});
+    waits.send_request("POST", "/mesh/pull_requests", Some(&pull)).unwrap();
+    until("the poll waits", || hub.metric("sheratan_hub_long_polls", "") == 1.0);
+    assert_eq!(names(&data.get("/mesh/kinds?limit=1&cursor=ba").ok()), ["c"]);
+    assert_eq!(data.get("/mesh/kinds?cursor=e").ok()["kinds"], json!([]));
     let second = data.get("/mesh/kinds?limit=2&cursor=c").ok();
     assert_eq!((names(&second), &second["next_cursor"]), (vec!["c".into(), "d".into()], &Value::Null));
     for query in ["limit=0", "limit=1001", "cursor="] {

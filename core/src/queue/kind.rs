@@ -11,7 +11,8 @@ use crate::queue::rows::Rows;
 use crate::queue::tally::{Status, Tally};
 use crate::telemetry::kinds::RowRef;
 use crate::time::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// A kind's row. Derived: a restored hub may give other numbers, and neither durable state nor decisions depend on
 /// them.
@@ -28,7 +29,8 @@ pub(crate) struct Kinds {
     rows: Rows<Kind>,
     /// Bytes of kinds that only final jobs name.
     idle_bytes: u64,
-    ruled: usize,
+    /// The names of those with rules: up to [`RULED_KINDS_MAX`], among as many kinds as jobs name.
+    ruled: BTreeSet<Name>,
     /// The version of a kind without rules: at least that of any rules that were removed, so that no version of a kind
     /// comes twice, and those that are gone need no rows.
     version_floor: u64,
@@ -183,12 +185,24 @@ impl Kinds {
         self.remove_if_unused(kind)
     }
 
-    /// Kinds with rules, in the order of their names: name, rules, version. O(kinds).
+    /// Kinds with rules, in the order of their names: name, rules, version. O(log kinds) for each.
     pub fn ruled(&self) -> impl Iterator<Item = (&Name, &KindRules, u64)> {
-        self.by_name.iter().filter_map(|(name, kind)| {
-            let ruled = self.row(*kind).ruled()?;
-            Some((name, &ruled.rules, ruled.version))
+        self.ruled_rows().map(|(name, _, ruled)| (name, &ruled.rules, ruled.version))
+    }
+
+    fn ruled_rows(&self) -> impl Iterator<Item = (&Name, KindIndex, &Ruled)> {
+        self.ruled.iter().map(|name| {
+            let kind = self.by_name[name];
+            (name, kind, self.row(kind).ruled().expect("it is among those with rules"))
         })
+    }
+
+    /// The names of kinds that have rules or jobs, from one on, in order. O(log kinds), and O(1) for each that is passed.
+    pub fn named_from(&self, from: Option<&str>) -> impl Iterator<Item = &Name> {
+        let from = from.map_or(Bound::Unbounded, Bound::Included);
+        let rows = self.by_name.range::<str, _>((from, Bound::Unbounded));
+        let is_listed = |row: &Kind| row.tally.is_some() || row.has_rules();
+        rows.filter(move |(_, kind)| is_listed(self.row(**kind))).map(|(name, _)| name)
     }
 
     /// The rules of a kind, and their version.
@@ -217,8 +231,8 @@ impl Kinds {
             return Err(Refusal::KindChanged { version });
         }
         let is_new = self.find(name).is_none_or(|kind| !self.row(kind).has_rules());
-        if is_new && self.ruled >= RULED_KINDS_MAX {
-            return Err(Refusal::RuledKindsFull { kinds: self.ruled as u64 });
+        if is_new && self.ruled.len() >= RULED_KINDS_MAX {
+            return Err(Refusal::RuledKindsFull { kinds: self.ruled.len() as u64 });
         }
         let has_same_rate = old.leases_per_1000_sec == rules.leases_per_1000_sec;
         let kind = self.intern(name);
@@ -235,7 +249,9 @@ impl Kinds {
         ledger.charge(Account::Shared, ruled_bytes(name, &ruled));
         ledger.release(Account::Shared, before);
         row.change(|state| state.ruled = Some(Box::new(ruled)));
-        self.ruled += usize::from(is_new);
+        if is_new {
+            self.ruled.insert(name.clone());
+        }
         Ok(kind)
     }
 
@@ -247,7 +263,8 @@ impl Kinds {
         if let Some(ruled) = ruled {
             row.change(|_| ());
             ledger.release(Account::Shared, ruled_bytes(&row.name, &ruled));
-            self.ruled -= 1;
+            let name = row.name.clone();
+            self.ruled.remove(&name);
             self.version_floor = self.version_floor.max(ruled.version);
             self.remove_if_unused(kind);
         }
@@ -270,9 +287,9 @@ impl Kinds {
 
     /// The kinds with rules, for the snapshot.
     pub fn records(&self) -> impl Iterator<Item = KindRecord> {
-        self.by_name.iter().filter_map(|(name, kind)| {
-            let Ruled { rules, version, bucket, configured, .. } = self.row(*kind).ruled()?.clone();
-            Some(KindRecord { name: name.clone(), rules, version, bucket, configured })
+        self.ruled_rows().map(|(name, _, ruled)| {
+            let Ruled { rules, version, bucket, configured, .. } = ruled.clone();
+            KindRecord { name: name.clone(), rules, version, bucket, configured }
         })
     }
 
@@ -286,13 +303,13 @@ impl Kinds {
         let ruled = Ruled { rules, opens_at: Timestamp::NEVER, version, bucket, configured };
         ledger.charge(Account::Shared, ruled_bytes(&name, &ruled));
         self.row_mut(kind).change(|state| state.ruled = Some(Box::new(ruled)));
-        self.ruled += 1;
+        self.ruled.insert(name);
         Ok(())
     }
 
     /// The kinds with rules.
     pub fn ruled_indexes(&self) -> Vec<KindIndex> {
-        self.by_name.values().copied().filter(|kind| self.row(*kind).has_rules()).collect()
+        self.ruled_rows().map(|(_, kind, _)| kind).collect()
     }
 
     pub fn row(&self, kind: KindIndex) -> &Kind {

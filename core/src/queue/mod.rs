@@ -286,9 +286,15 @@ impl Queue {
         self.kinds.find(kind).map_or(0, |kind| self.kinds.row(kind).leased())
     }
 
-    /// Kinds with rules, in the order of their names, each with its rules and their version. O(kinds).
+    /// Kinds with rules, in the order of their names, each with its rules and their version. O(log kinds) for each.
     pub fn ruled_kinds(&self) -> impl Iterator<Item = (&Name, &KindRules, u64)> {
         self.kinds.ruled()
+    }
+
+    /// The names of kinds that have rules or jobs, from one on, in order. O(log kinds), and O(1) for each, and for each kind
+    /// between them that only long polls name.
+    pub fn kinds_from(&self, from: Option<&str>) -> impl Iterator<Item = &Name> {
+        self.kinds.named_from(from)
     }
 
     /// Sets the rules of a kind, if their version is `expected`. Lowering a limit revokes nothing; raising one opens the

@@ -30,7 +30,8 @@ impl Service {
 
     /// All records up to this one are durable: polls that wait are answered for the leases that these cancelled.
     pub(super) fn tell_cancelled(&mut self, up_to: u64) {
-        while let Some((_, node)) = self.cancelled.undurable.pop_front_if(|(seq, _)| *seq <= up_to) {
+        while self.cancelled.undurable.front().is_some_and(|(seq, _)| *seq <= up_to) {
+            let (_, node) = self.cancelled.undurable.pop_front().expect("there is one");
             if self.has_untold(&node) {
                 self.end_polls_of_node(&node);
             }

@@ -72,24 +72,14 @@ impl Service {
     }
 
     /// A page of the kinds that have rules or jobs, in the order of their names; the cursor is the next one's name.
-    /// O(kinds).
+    /// O(limit).
     fn list_kinds(&self, query: Option<&str>) -> Result<Reply, Problem> {
         let query = Query::parse(query, &["limit", "cursor"])?;
         let limit = query.number("limit", 1..=PAGE_KINDS_MAX)?.unwrap_or(PAGE_KINDS_MAX) as usize;
         let from = query.name("cursor")?;
-        let queue = self.hub.queue();
-        let named = queue.ruled_kinds().map(|(name, _, _)| name).chain(queue.kind_counts().map(|(name, _)| name));
-        // The first of them, and the next page's first.
-        let mut names = BTreeSet::new();
-        for name in named.filter(|name| from.as_ref().is_none_or(|from| *name >= from)) {
-            if names.len() <= limit || names.last().is_some_and(|last| name < *last) {
-                names.insert(name);
-            }
-            if names.len() > limit + 1 {
-                names.pop_last();
-            }
-        }
-        let next = if names.len() > limit { names.pop_last() } else { None };
+        let mut named = self.hub.queue().kinds_from(from.as_deref());
+        let names: Vec<_> = named.by_ref().take(limit).collect();
+        let next = named.next();
         Ok(reply::ok(|out| {
             out.flag("ok", true).array("kinds", names, |out, name| {
                 object(out, |out| write_kind(out, &self.hub, name));
