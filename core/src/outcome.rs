@@ -3,6 +3,7 @@
 use crate::ids::{JobSeq, LeaseRef, NodeIndex};
 use crate::integrity::stored::ResultIntegrity;
 use crate::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
+use crate::name::Name;
 use crate::payload::Payload;
 use crate::time::{Millis, Timestamp};
 use crate::zone::Zone;
@@ -240,6 +241,8 @@ pub enum Refusal {
     LettersFull {
         letters: u64,
         letters_max: u64,
+        /// The kind of whose own limit this is so; absent if it is that of the hub.
+        kind: Option<Name>,
     },
     /// The dead letters and the jobs that may become such have as many bytes as dead letters may have.
     LetterBytesFull {
@@ -369,7 +372,7 @@ impl Refusal {
             Refusal::NodesFull { nodes, nodes_max } => (DropReason::Nodes, nodes, nodes_max),
             Refusal::NodeBytesFull { bytes, bytes_max } => (DropReason::NodeBytes, bytes, bytes_max),
             Refusal::KeysFull { keys, keys_max } => (DropReason::Keys, keys, keys_max),
-            Refusal::LettersFull { letters, letters_max } => (DropReason::DeadLetters, letters, letters_max),
+            Refusal::LettersFull { letters, letters_max, .. } => (DropReason::DeadLetters, letters, letters_max),
             Refusal::LetterBytesFull { bytes, bytes_max } => (DropReason::DeadLetters, bytes, bytes_max),
             Refusal::JobTooLarge { .. }
             | Refusal::NodeTooLarge { .. }

@@ -12,6 +12,7 @@ use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::outcome::Refusal;
 use crate::queue::kind_rules::Gate;
+use crate::queue::tally::Status;
 use crate::registry::node::Node;
 use crate::telemetry::window::WINDOW_SECS;
 use crate::telemetry::{Counter, Telemetry};
@@ -50,15 +51,15 @@ impl Hub {
             Refusal::SharedBytesFull { .. } | Refusal::ClassesFull { .. } => {
                 of_jobs(self.telemetry(), now).until(counts.waiting() + counts.leased)
             }
-            // A letter or a job that may become one leaves when its job ends otherwise. Of the ends in the hub a kind has its
-            // share.
-            Refusal::LettersFull { letters, letters_max } => {
-                let all = counts.waiting() + counts.leased + counts.dead;
+            // A letter or a job that may become one leaves when its job ends otherwise; letters themselves leave only by an
+            // operator's act.
+            Refusal::LettersFull { letters, letters_max, ref kind } => {
                 let places = (letters + 1).saturating_sub(letters_max);
-                // Letters themselves leave only by an operator's act.
-                let can_end = places <= counts.waiting() + counts.leased;
-                let drain = of_jobs_without_letters(self.telemetry(), now);
-                if can_end { drain.until(places.saturating_mul(all.div_ceil(letters.max(1)))) } else { None }
+                let (unfinished, drain) = match kind {
+                    None => (counts.waiting() + counts.leased, of_jobs_without_letters(self.telemetry(), now)),
+                    Some(kind) => (self.unfinished_of(kind), of_jobs_without_letters_of(self.telemetry(), now, kind)),
+                };
+                if places <= unfinished { drain.until(places) } else { None }
             }
             Refusal::LetterBytesFull { bytes, bytes_max } => {
                 let all = (counts.waiting() + counts.leased + counts.dead).max(1);
@@ -70,6 +71,11 @@ impl Hub {
             _ => None,
         };
         Some(spread_secs(self.key(), number, until))
+    }
+
+    fn unfinished_of(&self, kind: &Name) -> u64 {
+        let Some((_, tally)) = self.queue().kind_tally(kind) else { return 0 };
+        [Status::Scheduled, Status::Queued, Status::Leased].map(|status| tally.get(status)).iter().sum()
     }
 
     /// How long a node should wait before its next pull, whose pull got no jobs because too many are under lease. As
@@ -182,6 +188,14 @@ fn of_jobs_without_letters(telemetry: &Telemetry, now: Timestamp) -> Drain {
     let counters = [Counter::Completed, Counter::EndedOtherwise];
     let count = counters.map(|counter| telemetry.last_minute(now, counter)).iter().sum();
     Drain::new(now, count, oldest(telemetry, now, &counters), telemetry.waits_since())
+}
+
+/// The same of one kind; of all, if there are so many kinds that this one has no counts of its own.
+fn of_jobs_without_letters_of(telemetry: &Telemetry, now: Timestamp, kind: &Name) -> Drain {
+    match telemetry.kinds().without_letter(now, kind) {
+        Some((count, oldest_at, counted_at)) => Drain::new(now, count, oldest_at, counted_at),
+        None => of_jobs_without_letters(telemetry, now),
+    }
 }
 
 /// Leases that ended.

@@ -62,7 +62,7 @@ impl Queue {
         let unfinished = counts.waiting() + counts.leased - counts.held;
         let (letters, letters_max) = (rules::possible_letters(unfinished, counts.dead), limits.dead_jobs_max);
         if letters - u64::from(leaving.is_some()) >= letters_max {
-            return Err(Refusal::LettersFull { letters, letters_max });
+            return Err(Refusal::LettersFull { letters, letters_max, kind: None });
         }
         // A letter has a run; its errors are not known yet.
         let as_letter = |job: &Job| job.charge().1 + if job.is_waiting() { RUN_BYTES } else { 0 };
@@ -76,7 +76,10 @@ impl Queue {
             self.kinds.row(kind).lanes().iter().map(|slot| self.classes.unfinished(*slot, kind)).sum();
         let letters = rules::possible_letters(unfinished, self.retention.letters().count_of(kind));
         let leaves = u64::from(leaving.is_some_and(|job| job.kind == kind));
-        if letters - leaves >= letters_max { Err(Refusal::LettersFull { letters, letters_max }) } else { Ok(()) }
+        if letters - leaves < letters_max {
+            return Ok(());
+        }
+        Err(Refusal::LettersFull { letters, letters_max, kind: Some(self.kinds.name(kind).clone()) })
     }
 
     /// Whether a kind's letters go when there is no room. If not, its jobs find their places among the letters, however

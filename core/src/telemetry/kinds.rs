@@ -9,6 +9,7 @@
 use crate::limits::METRIC_KINDS_MAX;
 use crate::name::Name;
 use crate::outcome::FinalStatus;
+use crate::telemetry::window::Window;
 use crate::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
 
@@ -31,6 +32,8 @@ struct Row {
     name: Name,
     counts: KindCounts,
     counted_at: Timestamp,
+    /// Jobs that ended without becoming dead letters.
+    without_letter: Window,
     /// Incremented when the row gets another kind.
     version: u32,
 }
@@ -69,13 +72,29 @@ impl Kinds {
         &mut found.counts
     }
 
+    /// Counts a job that ended without becoming a dead letter; `row_ref` is that of [`Kinds::counts_mut`].
+    pub(super) fn count_without_letter(&mut self, at: Timestamp, row_ref: Option<RowRef>) {
+        let Some(row_ref) = row_ref else { return };
+        let row = &mut self.rows[usize::from(row_ref.row)];
+        if row.version == row_ref.version {
+            row.without_letter.add(at, 1);
+        }
+    }
+
+    /// How many jobs of a kind ended in the last minute without becoming dead letters, when the second of the oldest began,
+    /// and when a job of it was submitted or ended last; `None` if the kind has no counts of its own.
+    pub(crate) fn without_letter(&self, now: Timestamp, kind: &str) -> Option<(u64, Option<Timestamp>, Timestamp)> {
+        let row = &self.rows[usize::from(*self.by_name.get(kind)?)];
+        Some((row.without_letter.sum(now), row.without_letter.oldest_at(now), row.counted_at))
+    }
+
     fn insert(&mut self, at: Timestamp, kind: &Name) -> Option<u16> {
         if **kind == *OTHER {
             return None;
         }
         let (name, counts) = (kind.clone(), KindCounts::default());
         let row = if self.rows.len() < METRIC_KINDS_MAX {
-            self.rows.push(Row { name, counts, counted_at: at, version: 0 });
+            self.rows.push(Row { name, counts, counted_at: at, without_letter: Window::default(), version: 0 });
             self.rows.len() - 1
         } else {
             let (row, idle) = self.rows.iter_mut().enumerate().min_by_key(|(_, row)| row.counted_at)?;
@@ -84,7 +103,8 @@ impl Kinds {
             }
             self.other.add(&idle.counts);
             self.by_name.remove(&idle.name);
-            *idle = Row { name, counts, counted_at: at, version: idle.version.wrapping_add(1) };
+            let (without_letter, version) = (Window::default(), idle.version.wrapping_add(1));
+            *idle = Row { name, counts, counted_at: at, without_letter, version };
             row
         };
         self.by_name.insert(kind.clone(), row as u16);

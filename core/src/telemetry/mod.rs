@@ -242,6 +242,9 @@ impl Telemetry {
         status: FinalStatus,
     ) {
         self.kinds.counts_mut(at, kind, row_ref).ended[status as usize] += 1;
+        if !matches!(status, FinalStatus::Failed | FinalStatus::Dead) {
+            self.kinds.count_without_letter(at, *row_ref);
+        }
         match status {
             FinalStatus::Completed => self.count(at, Counter::Completed),
             FinalStatus::Failed | FinalStatus::Dead => self.count(at, Counter::Failed),

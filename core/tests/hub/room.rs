@@ -121,7 +121,7 @@ fn places_of_dead_letters_become_free_with_the_jobs_that_end_without_one() {
     let dying = || Submit { attempts_max: Some(1), ..job("k") };
     (0..10).for_each(|_| _ = scene.submit(dying()));
     let refusal = scene.try_submit(dying()).unwrap_err();
-    assert!(matches!(refusal, Refusal::LettersFull { letters: 10, letters_max: 10 }), "{refusal:?}");
+    assert!(matches!(refusal, Refusal::LettersFull { letters: 10, letters_max: 10, kind: None }), "{refusal:?}");
     assert_eq!(waits(&scene, &refusal), (1, 2), "nothing has failed to leave yet");
     // Each ten seconds one job is done, and its place is taken; those that die leave no place.
     for n in 1..=12 {
@@ -136,20 +136,53 @@ fn places_of_dead_letters_become_free_with_the_jobs_that_end_without_one() {
     }
     let (least, most) = waits(&scene, &refusal);
     assert!((15..=20).contains(&least) && most <= 30, "one in 20 seconds: {least} to {most}");
-    let more = Refusal::LettersFull { letters: 12, letters_max: 10 };
+    let more = Refusal::LettersFull { letters: 12, letters_max: 10, kind: None };
     let (least, most) = waits(&scene, &more);
     assert!((45..=60).contains(&least) && most <= 90, "three in a minute: {least} to {most}");
-    // A kind with two of the ten that may become letters has a fifth of the ends.
-    let of_kind = Refusal::LettersFull { letters: 2, letters_max: 2 };
-    let (least, most) = waits(&scene, &of_kind);
-    assert!((75..=100).contains(&least) && most <= 150, "{least} to {most}");
-    let hopeless = Refusal::LettersFull { letters: 20, letters_max: 10 };
+    let hopeless = Refusal::LettersFull { letters: 20, letters_max: 10, kind: None };
     assert_eq!(waits(&scene, &hopeless), (150, 300), "more than all unfinished jobs would have to end");
     let bytes = Refusal::LetterBytesFull { bytes: 1_000, bytes_max: 1_000 };
     let (least, most) = waits(&scene, &bytes);
     assert!((15..=20).contains(&least) && most <= 30, "{least} to {most}");
     scene.at(600_000);
     assert_eq!(waits(&scene, &refusal), (150, 300), "the window forgets");
+}
+
+#[test]
+fn places_of_the_dead_letters_of_a_kind_become_free_with_its_own_jobs() {
+    let mut scene = Scene::new();
+    let refuses = KindRules {
+        letters_max: Some(3),
+        on_letters_full: Some(sheratan_core::OnLettersFull::Refuse),
+        ..KindRules::NONE
+    };
+    let set = SetKind { kind: name("slow"), rules: refuses, expected: None, configured: None };
+    scene.apply(Command::SetKind(Box::new(set)));
+    let run = |scene: &mut Scene, kind: &str| {
+        scene.submit(job(kind));
+        scene.pull_as(Pull { kinds: names(&[kind]), ..pull("a", 1) }).leases[0].lease
+    };
+    let mut running: Vec<_> = (0..3).map(|_| run(&mut scene, "slow")).collect();
+    let refusal = scene.try_submit(job("slow")).unwrap_err();
+    assert_eq!(refusal, Refusal::LettersFull { letters: 3, letters_max: 3, kind: Some(name("slow")) });
+    assert_eq!(waits(&scene, &refusal), (1, 2), "nothing has failed to leave yet");
+    // Others end every second, and of this kind one.
+    for n in 1..=120 {
+        scene.at(n * 1_000);
+        let lease = run(&mut scene, "fast");
+        scene.succeed(lease);
+        if n == 90 {
+            scene.succeed(running.pop().unwrap());
+            running.push(run(&mut scene, "slow"));
+        }
+    }
+    let refusal = scene.try_submit(job("slow")).unwrap_err();
+    let (least, most) = waits(&scene, &refusal);
+    assert!((29..=31).contains(&least) && most <= 46, "one in the 30 seconds since the first: {least} to {most}");
+    let hopeless = Refusal::LettersFull { letters: 9, letters_max: 3, kind: Some(name("slow")) };
+    assert_eq!(waits(&scene, &hopeless), (150, 300), "more than all of its unfinished jobs would have to end");
+    scene.at(151_000);
+    assert_eq!(waits(&scene, &refusal), (150, 300), "none of it has ended in the last minute");
 }
 
 #[test]

@@ -528,7 +528,8 @@ fn lanes_that_are_gone_are_marked_for_no_poll() {
         driver.hub.settle(&mut Vec::new());
     }
     let left = driver.held().saturating_sub(before);
-    assert!(left < 240_000, "{left} bytes are left of 50,000 lanes");
+    // Of 200 kinds there are counts of the last minute.
+    assert!(left < 300_000, "{left} bytes are left of 50,000 lanes");
 }
 
 #[test]

@@ -384,7 +384,7 @@ impl Problem {
             )
             // `status` is the problem's own.
             .with_extra(format!(",\"job_status\":\"{}\"", status.as_str())),
-            Refusal::LettersFull { letters, letters_max } => full(
+            Refusal::LettersFull { letters, letters_max, .. } => full(
                 format!(
                     "{letters} of {letters_max} jobs are dead letters or may become such, and none is given up for others (dlq_when_full, or the kind's on_letters_full) until an operator requeues or discards some"
                 ),

@@ -153,8 +153,9 @@ fn print_refusal(refusal: &Refusal) -> String {
         Refusal::LetterBytesFull { bytes, bytes_max } => {
             refused("letter_bytes_full").option("bytes", bytes).option("max", bytes_max)
         }
-        Refusal::LettersFull { letters, letters_max } => {
-            refused("letters_full").option("letters", letters).option("max", letters_max)
+        Refusal::LettersFull { letters, letters_max, kind } => {
+            let refused = refused("letters_full").option("letters", letters).option("max", letters_max);
+            refused.maybe("kind", kind, |kind| values::name(kind))
         }
         Refusal::TooManyLetters { matched, max } => {
             refused("too_many_letters").option("matched", matched).option("max", max)

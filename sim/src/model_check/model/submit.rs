@@ -165,10 +165,11 @@ impl Model {
     /// letters.
     fn check_letters(&self, leaving: Option<JobSeq>, kind: &Name, bytes: u64) -> Result<(), Refusal> {
         let may_die = |job: &&ModelJob| !job.is_final() || job.is_dead();
-        let check = |jobs: Vec<&ModelJob>, letters_max: u64| {
+        let check = |jobs: Vec<&ModelJob>, letters_max: u64, of: Option<&Name>| {
             let left = jobs.iter().filter(|job| Some(job.seq) != leaving).count() as u64;
             let letters = jobs.len() as u64;
-            if left >= letters_max { Err(Refusal::LettersFull { letters, letters_max }) } else { Ok(()) }
+            let refusal = Refusal::LettersFull { letters, letters_max, kind: of.cloned() };
+            if left >= letters_max { Err(refusal) } else { Ok(()) }
         };
         if self.gives_up_letters(kind) {
             return Ok(());
@@ -177,7 +178,7 @@ impl Model {
         if bytes + RUN_BYTES > bytes_max {
             return Err(Refusal::JobTooLarge { bytes: bytes + RUN_BYTES, bytes_max });
         }
-        check(self.jobs.iter().filter(may_die).collect(), self.limits.dead_jobs_max)?;
+        check(self.jobs.iter().filter(may_die).collect(), self.limits.dead_jobs_max, None)?;
         // What a job will be as a letter, but for its errors.
         let as_letter = |job: &ModelJob| job.bytes() + if job.is_waiting() { RUN_BYTES } else { 0 };
         let all: u64 = self.jobs.iter().filter(may_die).map(as_letter).sum();
@@ -187,7 +188,7 @@ impl Model {
         }
         let of_kind = self.jobs.iter().filter(may_die).filter(|job| job.asked.kind == *kind);
         let letters_max = self.kinds.rules(kind).letters_max;
-        letters_max.map_or(Ok(()), |letters_max| check(of_kind.collect(), letters_max))
+        letters_max.map_or(Ok(()), |letters_max| check(of_kind.collect(), letters_max, Some(kind)))
     }
 
     /// A fresh job earns a part of a credit, which may release the oldest postponed retry of its kind.
