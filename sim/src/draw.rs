@@ -34,6 +34,10 @@ pub enum Stream {
     Logs = 10,
     /// What their disk does.
     LogDisk = 11,
+    /// Whether a run has an operator who acts, and how often.
+    AdminPlan = 12,
+    /// What this operator does.
+    Admin = 13,
     /// When the jobs of a load scenario come.
     LoadArrivals = 100,
     /// What these jobs are like, and what becomes of their attempts.

@@ -26,6 +26,16 @@ pub fn post(path: &str, token: &str, body: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// A request that sets what the path names, if its version is the expected one.
+pub fn put(path: &str, token: &str, expected: Option<u64>, body: &str) -> Vec<u8> {
+    let if_match = expected.map_or(String::new(), |version| format!("If-Match: \"{version}\"\r\n"));
+    let length = body.len();
+    format!(
+        "PUT {path} HTTP/1.1\r\nHost: hub\r\nX-Sheratan-Token: {token}\r\n{if_match}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
 /// A request without a body.
 pub fn get(path: &str, token: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: hub\r\nX-Sheratan-Token: {token}\r\n\r\n").into_bytes()

@@ -14,6 +14,7 @@
 //! ```
 //! A run has three parts: a warm-up without faults, chaos, and a cool-down without faults in which all work must end.
 
+pub mod admin;
 pub mod client;
 pub mod fault;
 pub mod http;

@@ -201,7 +201,7 @@ impl Node {
                 self.is_pausing = false;
                 self.send(scene);
             }
-            Timer::Retry | Timer::Read | Timer::Listen => {}
+            Timer::Retry | Timer::Read | Timer::Listen | Timer::Act => {}
         }
     }
 

@@ -63,6 +63,9 @@ pub struct Plan {
     /// Traffic beyond one submit, one pull and one result at a time.
     #[serde(default)]
     pub traffic: PlanTraffic,
+    /// An operator who acts on jobs, kinds and nodes.
+    #[serde(default)]
+    pub operator: PlanOperator,
     /// How often each fault comes: out of ten thousand, or an hour.
     pub faults: Rates,
 }
@@ -110,6 +113,14 @@ impl PlanTraffic {
         between("deaf_percent", self.deaf_percent, 0, 100)?;
         between("stream_bytes_max", self.stream_bytes_max, 0, 1 << 30)
     }
+}
+
+/// An operator who acts on jobs, kinds and nodes. What is zero is absent.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanOperator {
+    /// Acts a minute.
+    pub acts_per_min: u64,
 }
 
 /// The hub's limits, by the names of its configuration.
@@ -215,6 +226,7 @@ impl Plan {
             is_integrity_required: draw.chance(500),
             limits,
             traffic: PlanTraffic::default(),
+            operator: operator(seed),
             faults: faults(draw),
         };
         plan.traffic = traffic(draw);
@@ -240,6 +252,7 @@ impl Plan {
         between("ttl_percent", self.ttl_percent, 0, 100)?;
         between("heartbeat_ms", self.heartbeat_ms, 1, 3_600_000)?;
         self.traffic.check()?;
+        between("acts_per_min", self.operator.acts_per_min, 0, 6_000)?;
         for (fault, rate) in &self.faults {
             let (last, of) = match fault.per() {
                 Per::TenThousand => (10_000, "out of ten thousand"),
@@ -296,6 +309,13 @@ fn traffic(draw: &mut Draw) -> PlanTraffic {
         traffic.audit_percent = *draw.pick(&[0, 10, 50]);
     }
     traffic
+}
+
+/// Half of the runs have an operator who acts. Drawn from a stream of its own: without one a run is as it was before.
+fn operator(seed: u64) -> PlanOperator {
+    let draw = &mut Draw::new(seed, Stream::AdminPlan);
+    let acts_per_min = if draw.chance(500) { *draw.pick(&[6, 30, 120]) } else { 0 };
+    PlanOperator { acts_per_min }
 }
 
 /// A third of the faults is gone in a run, the rest has rates of different orders.

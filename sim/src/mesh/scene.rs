@@ -23,6 +23,8 @@ pub struct Scene<'a> {
     pub is_cool: bool,
     /// The last line of the audit log that is known to be written.
     pub logged: u64,
+    /// How many records are durable.
+    pub durable: u64,
     /// Calls to make.
     pub calls: Vec<Call>,
     /// When to be woken, and what for.
@@ -90,6 +92,8 @@ pub enum Timer {
     Read,
     /// A listener opens its stream or checks that it is alive.
     Listen,
+    /// An operator's next act.
+    Act,
 }
 
 /// How a call ended.

@@ -3,10 +3,13 @@
 //! It applies each record that became durable to a core of its own, the shadow. So the shadow has the state of a hub
 //! that loses nothing, before and after any crash.
 
+mod operator;
 mod reads;
 mod refusals;
 mod streams;
 
+pub use operator::Done;
+use operator::{Act, Operations};
 pub use reads::{Page, Row, Wait};
 use sheratan_core::integrity::stored::ResultIntegrity;
 use sheratan_core::{
@@ -116,6 +119,13 @@ pub enum Observation {
     WaitEnded(Wait),
     /// A listener received an event.
     EventReceived(Received),
+    /// An act of an operator was acknowledged.
+    OperatorDone {
+        /// How many records were durable when it was requested.
+        durable: u64,
+        /// The act.
+        done: Done,
+    },
     /// An actor received an answer to another request than its own.
     Mismatched {
         /// Its request.
@@ -155,6 +165,7 @@ pub struct Oracle {
     reads: Reads,
     refusals: Refusals,
     streams: Streams,
+    operations: Operations,
 }
 
 /// Telemetry's numbers by name.
@@ -211,6 +222,7 @@ impl Oracle {
             reads: Reads::default(),
             refusals: Refusals::default(),
             streams: Streams::default(),
+            operations: Operations::default(),
             shadow,
         }
     }
@@ -272,8 +284,10 @@ impl Oracle {
             Command::Pull(pull) => Some(pull.node.clone()),
             _ => None,
         };
+        let act = Act::of(&command);
         let outcome = self.shadow.apply_for(caller, now, command);
         self.check_effects()?;
+        act.map_or(Ok(()), |act| self.follow(act, &outcome))?;
         self.sightings.outcome(&outcome);
         let (counts, limits) = (self.shadow.counts(), self.shadow.limits());
         if let Outcome::Submitted(Submitted::Accepted { .. }) = &outcome {
@@ -399,7 +413,8 @@ impl Oracle {
         holds(*ledger == recount, "the ledger equals a recount", || format!("{ledger:?}, a walk gives {recount:?}"))?;
         let counts = self.shadow.counts();
         let (known, ended) = (self.shadow.queue().next_seq().get() - 1, self.finals.len() as u64);
-        let held = counts.waiting() + counts.leased;
+        // A job that was cancelled has ended, and its lease may be held until its node learns of it.
+        let held = counts.waiting() + counts.leased - counts.held;
         holds(known == ended + held, "conservation", || {
             format!("{known} jobs were accepted, {ended} ended, {held} are held")
         })
@@ -497,6 +512,7 @@ impl Oracle {
             Observation::PageShown { asked_at, page } => self.check_page(now, asked_at, &page),
             Observation::WaitEnded(wait) => self.check_wait(job_of(&wait.job_id)?.get(), &wait),
             Observation::EventReceived(received) => self.check_received(&received),
+            Observation::OperatorDone { durable, done } => self.check_done(durable, done),
             Observation::Mismatched { asked, answered } => {
                 let detail = format!("{asked} was answered with {answered}");
                 Err(Violation { invariant: "an answer is to its own request", detail })

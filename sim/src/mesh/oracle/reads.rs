@@ -263,7 +263,7 @@ impl Oracle {
         }
         // An end by a command is in the journal before it is reported; an end by time alone may get there with the next
         // record.
-        let by_record = matches!(status, "completed" | "superseded");
+        let by_record = matches!(status, "completed" | "superseded" | "cancelled");
         let found = self.finals.get(&job).copied();
         holds(!by_record || found.is_some(), "nothing is reported before it is durable", || {
             format!("job {job} was reported as {status}, the journal has {found:?}")

@@ -5,6 +5,7 @@ mod hub;
 mod second;
 mod traffic;
 
+use super::admin::{self, ADMIN_LANES, Admin};
 use super::client::Client;
 use super::fault::{Fault, Injected};
 use super::http::get;
@@ -58,6 +59,9 @@ enum Actor {
     Client(usize),
     Reader(usize),
     Listener(usize),
+    /// Acts.
+    Admin,
+    /// Reads the metrics.
     Operator,
 }
 
@@ -185,6 +189,7 @@ pub struct World {
     clients: Vec<Client>,
     readers: Vec<Reader>,
     listeners: Vec<Listener>,
+    admin: Option<Admin>,
     /// Until when an actor's requests are lost, by node index.
     cut_to_hub: BTreeMap<usize, Micros>,
     /// Until when the replies to an actor are lost, by node index.
@@ -224,6 +229,7 @@ struct Cast<'a> {
     clients: &'a mut [Client],
     readers: &'a mut [Reader],
     listeners: &'a mut [Listener],
+    admin: Option<&'a mut Admin>,
 }
 
 /// A random stream for each purpose, so that removing one fault leaves the draws of the others as they were.
@@ -247,6 +253,7 @@ impl World {
         let clients: Vec<_> = (0..plan.clients).map(Client::new).collect();
         let readers: Vec<_> = (0..plan.traffic.readers).map(Reader::new).collect();
         let listeners: Vec<_> = (0..plan.traffic.listeners).map(Listener::new).collect();
+        let admin = (plan.operator.acts_per_min > 0).then(|| Admin::new(seed));
         let mut channels = Vec::new();
         let channel = |actor, lane, plane| {
             let (calls, inbox) = (VecDeque::new(), Vec::new());
@@ -262,6 +269,9 @@ impl World {
         for index in 0..readers.len() {
             channels.extend((0..READER_LANES).map(|lane| channel(Actor::Reader(index), lane, reader::plane(lane))));
         }
+        if admin.is_some() {
+            channels.extend((0..ADMIN_LANES).map(|lane| channel(Actor::Admin, lane, admin::plane(lane))));
+        }
         channels.extend((0..listeners.len()).map(|index| channel(Actor::Listener(index), 0, Plane::Control)));
         channels.push(channel(Actor::Operator, 0, Plane::Data));
         let mut agenda = Agenda::default();
@@ -276,6 +286,9 @@ impl World {
         for index in 0..listeners.len() {
             let wake = Event::Wake { actor: Actor::Listener(index), incarnation: 0, timer: Timer::Listen };
             agenda.plan(2 * SECOND, wake);
+        }
+        if admin.is_some() {
+            agenda.plan(WARM_UP_US, Event::Wake { actor: Actor::Admin, incarnation: 0, timer: Timer::Act });
         }
         agenda.plan(SECOND, Event::Arrival);
         agenda.plan(SCRAPE_US, Event::Scrape);
@@ -299,6 +312,7 @@ impl World {
             clients,
             readers,
             listeners,
+            admin,
             cut_to_hub: BTreeMap::new(),
             cut_from_hub: BTreeMap::new(),
             burst_until: 0,
@@ -560,6 +574,9 @@ impl World {
                 self.run_actor(actor, |all, scene| all.readers[index].answered(lane, answer, scene))
             }
             Actor::Listener(index) => self.run_actor(actor, |all, scene| all.listeners[index].answered(answer, scene)),
+            Actor::Admin => self.run_actor(actor, |all, scene| {
+                all.admin.as_mut().expect("it has called").answered(lane, answer, scene);
+            }),
             Actor::Operator => Ok(()),
         }
     }
@@ -580,6 +597,7 @@ impl World {
             Actor::Client(index) => all.clients[index].wake(timer, scene),
             Actor::Reader(index) => all.readers[index].wake(scene),
             Actor::Listener(index) => all.listeners[index].wake(scene),
+            Actor::Admin => all.admin.as_mut().expect("it has a timer").wake(scene),
             Actor::Operator => {}
         })
     }
@@ -605,6 +623,7 @@ impl World {
             is_chaos: self.is_chaos,
             is_cool: self.is_cool,
             logged: self.logs.last_line(),
+            durable: self.oracle.seq(),
             calls: Vec::new(),
             timers: Vec::new(),
             observations: Vec::new(),
@@ -614,8 +633,8 @@ impl World {
             hangs_up: false,
             is_deafened: false,
         };
-        let World { nodes, clients, readers, listeners, .. } = self;
-        act(&mut Cast { nodes, clients, readers, listeners }, &mut scene);
+        let World { nodes, clients, readers, listeners, admin, .. } = self;
+        act(&mut Cast { nodes, clients, readers, listeners, admin: admin.as_mut() }, &mut scene);
         let Scene { calls, timers, observations, log_pages, marks, hangs_up, is_deafened, .. } = scene;
         marks.into_iter().for_each(|mark| self.mark(mark));
         let (first, incarnation) = match actor {
@@ -623,6 +642,7 @@ impl World {
             Actor::Client(index) => (self.nodes.len() * LANES + index, 0),
             Actor::Reader(index) => (self.nodes.len() * LANES + self.clients.len() + index * READER_LANES, 0),
             Actor::Listener(index) => (self.channels.len() - 1 - self.listeners.len() + index, 0),
+            Actor::Admin => (self.channels.len() - 1 - self.listeners.len() - ADMIN_LANES, 0),
             Actor::Operator => (self.channels.len() - 1, 0),
         };
         for (at, timer) in timers {

@@ -277,7 +277,7 @@ impl World {
 fn owner(channel: &Channel) -> usize {
     match channel.actor {
         Actor::Node(index) => index,
-        Actor::Client(_) | Actor::Reader(_) | Actor::Listener(_) | Actor::Operator => usize::MAX,
+        Actor::Client(_) | Actor::Reader(_) | Actor::Listener(_) | Actor::Admin | Actor::Operator => usize::MAX,
     }
 }
 
@@ -295,6 +295,7 @@ fn status_mark(status: u16) -> &'static str {
         408 => "status 408",
         409 => "status 409",
         410 => "status 410",
+        412 => "status 412",
         429 => "status 429",
         503 => "status 503",
         _ => "another status",
