@@ -140,11 +140,15 @@ impl Hub {
         self.signal(rustix::process::Signal::HUP);
     }
 
-    /// Sends a signal.
+    /// Sends a signal. After one that stops it, it has stopped: a signal arrives a moment after it was sent.
     #[cfg(unix)]
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(self.pid() as i32).expect("a process has a number");
-        rustix::process::kill_process(pid, signal).expect("it runs");
+        use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+        let pid = Pid::from_raw(self.pid() as i32).expect("a process has a number");
+        kill_process(pid, signal).expect("it runs");
+        if signal == Signal::STOP {
+            waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED).expect("it is a child of this process");
+        }
     }
 
     /// The process' number.
