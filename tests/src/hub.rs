@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -16,6 +16,9 @@ use tempfile::TempDir;
 
 /// How long a start or a stop may take before the test has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A build of a binary that the first tests wait for so long is reported, or their time would be taken for theirs.
+const BUILD_TOLD_FROM: Duration = Duration::from_secs(5);
 
 /// How often a condition that cannot wake the test is polled.
 const POLL: Duration = Duration::from_millis(5);
@@ -293,8 +296,15 @@ fn find(variable: &str, package: &str, name: &str) -> PathBuf {
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
+    let began = Instant::now();
     let output = cargo.output().expect("cargo starts");
     assert!(output.status.success(), "the binary builds");
+    if began.elapsed() >= BUILD_TOLD_FROM {
+        // Not by a macro for tests, whose output is shown only of those that fail.
+        let line =
+            format!("{name} took {} s to build, which the time of the tests includes\n", began.elapsed().as_secs());
+        io::stderr().write_all(line.as_bytes()).expect("standard error is open");
+    }
     let lines = output.stdout.split(|byte| *byte == b'\n');
     let mut messages = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
     let path = messages.find_map(|message| message["executable"].as_str().map(PathBuf::from));
