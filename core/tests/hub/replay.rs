@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::limits::{ANSWER_BYTES, HEAP_HEADER_BYTES, KEY_BYTES, Limits, NODE_BYTES, PROFILE_BYTES};
 use sheratan_core::{
-    ActOn, AdoptOrphan, BeginAct, Command, Complete, Drain, Extend, Heartbeat, Hub, HubKey, JobSeq, KindRules,
+    Account, ActOn, AdoptOrphan, BeginAct, Command, Complete, Drain, Extend, Heartbeat, Hub, HubKey, JobSeq, KindRules,
     LeaseRef, LetterFilter, Liveness, Millis, NameSet, OnDuplicate, OnExhausted, OnFailed, Outcome, ParkResult, Pause,
     Payload, Priority, Pull, Release, Restore, RestoreError, RulesVersion, SetKind, Setting, Submit, Timestamp,
     WaiterId, Weight,
@@ -291,7 +291,7 @@ proptest! {
         let mut ms = 0;
         for (id, (step, command)) in history.into_iter().enumerate() {
             ms += step;
-            hub.apply(at(ms), command);
+            let outcome = hub.apply(at(ms), command);
             let count = |word: &str| hub.queue().iter_from(JobSeq::FIRST).filter(|job| job.status() == word).count() as u64;
             let counts = hub.counts();
             let running = counts.leased - counts.held;
@@ -301,6 +301,10 @@ proptest! {
             let held: u64 = hub.registry().iter().map(|node| node.leases()).sum();
             prop_assert_eq!(held, counts.leased);
             prop_assert!(counts.leased <= narrow().inflight_max);
+            if matches!(&outcome, Outcome::Pulled(pulled) if !pulled.leases.is_empty()) {
+                let (bytes, bytes_max) = (hub.ledger().get(Account::Leased), narrow().inflight_bytes_max);
+                prop_assert!(bytes <= bytes_max || running == 1, "{bytes} bytes of {running} jobs");
+            }
             prop_assert!(counts.retained <= narrow().retained_jobs_max + 1);
             prop_assert!(hub.dedup().len() as u64 <= narrow().idempotency_keys_max);
             let nodes: Vec<_> = hub.registry().iter().map(|node| node.liveness()).collect();
