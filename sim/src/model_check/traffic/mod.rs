@@ -32,6 +32,8 @@ const BEGIN: Timestamp = Timestamp::from_millis(1_768_500_000_000);
 /// How long before the end of time a run that reaches it arrives.
 const LAST_STRETCH: Millis = Millis::from_secs(20 * 86_400);
 
+/// How far time moves at once while an act runs.
+const ACT_WAITS_MAX: Millis = Millis::from_secs(86_400);
 /// The longest sleep of a machine in a run that does not reach the end of time.
 const SLEEP_MAX: Millis = Millis::from_secs(20 * 86_400);
 
@@ -142,7 +144,11 @@ impl Traffic {
             Act::Other if self.draw.chance(300) => {
                 let duration = self.sometimes(1_000, 86_400_000).unwrap_or_default();
                 // The end of time comes only when it is planned.
-                let duration = if self.profile.reaches_end_of_time { duration } else { duration.min(SLEEP_MAX) };
+                let duration = match self.profile.reaches_end_of_time {
+                    _ if is_acting(hub) => duration.min(ACT_WAITS_MAX),
+                    true => duration,
+                    false => duration.min(SLEEP_MAX),
+                };
                 self.clock = at + duration;
                 Command::Slept(duration)
             }
@@ -186,6 +192,17 @@ impl Traffic {
     }
 
     fn pass_time(&mut self, hub: &Hub) {
+        // A crash may have taken the hub back by ages, in which nodes and acts would be looked at again and again.
+        if !self.is_at_the_end_of_time() {
+            self.clock = self.clock.min(hub.now() + SLEEP_MAX);
+        }
+        self.move_clock(hub);
+        if is_acting(hub) {
+            self.clock = self.clock.min(hub.now() + ACT_WAITS_MAX);
+        }
+    }
+
+    fn move_clock(&mut self, hub: &Hub) {
         let pace = Pace::ALL[self.draw.weighted(&self.profile.paces)];
         let passed = match pace {
             Pace::Still => 0,
@@ -502,4 +519,9 @@ impl Traffic {
 
 fn name(stem: &str, number: u64) -> Name {
     Name::new(&format!("{stem}{number}")).expect("a stem and a number make a name")
+}
+
+/// Whether an act on many dead letters runs: one that waits for room tries again every second.
+fn is_acting(hub: &Hub) -> bool {
+    hub.acts().iter().any(|act| act.is_running())
 }
