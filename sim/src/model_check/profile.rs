@@ -137,6 +137,8 @@ pub struct Profile {
     pub floods: u64,
     /// Whether the run's last part reaches the end of time.
     pub reaches_end_of_time: bool,
+    /// Whether jobs take turns or age, and when the limits change begin to, or stop.
+    pub is_fair: bool,
     /// How often a silent node extends a lease for longer than the hub remembers silent nodes.
     pub vigils: u64,
 }
@@ -163,10 +165,16 @@ impl Profile {
             crash_permille: *draw.pick(&[0, 5, 15, 40]),
             floods: if draw.chance(20) { 2 } else { 0 },
             reaches_end_of_time: draw.chance(40),
+            is_fair: false,
             vigils: if draw.chance(50) { 2 } else { 0 },
         };
         if draw.chance(30) {
             profile.begin_retry_storm();
+        }
+        if draw.chance(250) {
+            profile.is_fair = true;
+            (profile.floods, profile.acts[Act::Configure as usize]) = (0, 4);
+            profile.limits = fair(profile.limits, draw);
         }
         profile
     }
@@ -201,6 +209,13 @@ fn vary<const N: usize>(draw: &mut Draw, common: [u32; N]) -> [u32; N] {
         }
     }
     weights
+}
+
+/// The limits with turns or ageing, or neither. A job that gets a turn has room for it.
+pub fn fair(limits: Limits, draw: &mut Draw) -> Limits {
+    let fair_by = *draw.pick(&[0, 1, 1, 2, 2, 3]);
+    let priority_age_ms = Millis::new(*draw.pick(&[0, 0, 1, 50, 1_000, 20_000]));
+    Limits { fair_by, priority_age_ms, queue_bytes_max: Limits::default().queue_bytes_max, ..limits }
 }
 
 /// Limits for a hub: the usual ones, tiny ones, none at all, or boundless ones, each drawn on its own.
@@ -250,7 +265,7 @@ pub fn limits(draw: &mut Draw) -> Limits {
         dead_full_refuses,
         orphans_max: one(usual.orphans_max, 4),
         orphans_bytes_max: one(usual.orphans_bytes_max, 1_500),
-        // The model has no turns and no ageing.
+        // In some runs, by `fair`.
         fair_by: 0,
         priority_age_ms: Millis::ZERO,
     }

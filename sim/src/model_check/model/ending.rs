@@ -161,6 +161,7 @@ impl Model {
     pub(super) fn become_ready_for_all(&mut self, seq: JobSeq) {
         let since = self.now;
         self.job_mut(seq).state = State::Queued { since };
+        self.take_turn(seq);
     }
 
     pub(super) fn end_attempt(&mut self, seq: JobSeq, end: AttemptEnd) {
@@ -206,11 +207,14 @@ impl Model {
     /// As [`Model::finish`], without an answer for a key.
     pub(super) fn finish_unkeyed(&mut self, seq: JobSeq, status: FinalStatus, sent: Sent, reason: Option<EndReason>) {
         let (at, number) = (self.now, self.next_number());
+        let was_in_lane = self.is_in_lane(seq);
         let job = self.job_mut(seq);
         job.ended_under_lease = !job.is_waiting();
         let Sent { result, error, integrity } = sent;
         job.state = State::Final { status, at, result, error, integrity, number };
         (job.withheld_from, job.is_released, job.reason, job.after) = (None, false, reason, None);
+        self.note_left_lane(was_in_lane, seq);
+        self.forget_lines();
         self.ended_now.push((seq, status, None));
         if let Some(newer) = self.jobs.iter_mut().find(|job| job.after == Some(seq)) {
             newer.after = None;

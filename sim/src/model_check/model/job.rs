@@ -68,6 +68,10 @@ pub struct ModelJob {
     pub after: Option<JobSeq>,
     /// Whether it got a credit of the retry budget, and becomes ready at this instant.
     pub is_released: bool,
+    /// Its turn; 0 if it has none.
+    pub turn: u64,
+    /// How many levels it has aged.
+    pub aged: usize,
 }
 
 /// What the end of an attempt counts as.
@@ -129,18 +133,14 @@ impl ModelJob {
             revocations: 0,
             after: None,
             is_released: false,
+            turn: 0,
+            aged: 0,
         }
     }
 
     /// Its place in the order of leasing; the smaller is leased first.
-    pub(super) fn order(&self) -> (u8, JobSeq) {
-        let urgency = match self.priority {
-            Priority::Critical => 0,
-            Priority::High => 1,
-            Priority::Normal => 2,
-            Priority::Low => 3,
-        };
-        (urgency, self.place.unwrap_or(self.seq))
+    pub(super) fn order(&self) -> (usize, u64, JobSeq) {
+        (self.level(), self.turn, self.place.unwrap_or(self.seq))
     }
 
     /// Whether it waits for an instant or a node.
@@ -267,7 +267,7 @@ impl ModelJob {
     }
 
     fn has_rare_terms(&self) -> bool {
-        self.asked.max_run_ms.is_some() || self.is_requeued || self.dead_key.is_some()
+        self.asked.max_run_ms.is_some() || self.is_requeued || self.dead_key.is_some() || self.turn > 0
     }
 
     /// Whether it expired or was superseded while it waited, without a lease.

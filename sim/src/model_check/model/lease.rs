@@ -33,11 +33,14 @@ impl Model {
             let until = self.now + self.lease_duration(pull.lease_duration_ms, seq);
             let until = until.min(self.run_ends_at(seq, self.now));
             let now = self.now;
+            self.note_turn(seq);
+            let was_in_lane = self.is_in_lane(seq);
             let job = self.job_mut(seq);
             job.begin_attempt(&pull.node, now);
             job.state = State::Leased { node, until };
             leases.push(Leased { lease: job.last_lease(), until });
             let kind = job.asked.kind.clone();
+            self.note_left_lane(was_in_lane, seq);
             self.kinds.spend(now, &kind);
         }
         Ok(Pulled { node: Some(node), leases, defer_ms: Millis::ZERO, withheld: None })
@@ -118,10 +121,12 @@ impl Model {
         let unfinished = self.unfinished_bytes();
         let node = if job.is_waiting() {
             let node = complete.node.clone().or(latest).unwrap_or_else(|| Name::new("unnamed").expect("a name"));
+            let was_in_lane = self.is_in_lane(seq);
             let job = self.job_mut(seq);
             job.begin_attempt(&node, at);
             job.is_released = false;
             job.state = State::Leased { node: NodeIndex::new(u32::MAX), until: at };
+            self.note_left_lane(was_in_lane, seq);
             node
         } else {
             latest.expect("a leased job has an attempt")

@@ -4,7 +4,7 @@
 //! step. It gives the same [`Outcome`]s as the hub, so a run compares them one by one, and the rows and accounts of
 //! both once in a while. One thing it shares with the hub on purpose, computed again here from its description: the
 //! keyed hash that spreads retries. It has no account of names that jobs share: no run comes near that limit. Nor has it
-//! turns or ageing (`fair_by`, `priority_age_ms`), which are off in its runs.
+//! more groups that take turns than a level remembers.
 
 mod budget;
 mod ending;
@@ -14,6 +14,7 @@ mod kind;
 mod lease;
 mod node;
 mod operator;
+mod order;
 mod orphan;
 mod submit;
 
@@ -24,6 +25,7 @@ use key::ModelKeys;
 use kind::ModelKinds;
 use node::ModelNodes;
 use operator::ModelAct;
+use order::ModelOrder;
 use orphan::ModelOrphans;
 use sheratan_core::limits::{LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, RESERVED_EXAMINED_MAX, RESERVED_JOBS_MAX};
 use sheratan_core::{
@@ -52,6 +54,7 @@ pub struct Model {
     acts: Vec<ModelAct>,
     next_act: u32,
     orphans: ModelOrphans,
+    order: ModelOrder,
     next_seq: JobSeq,
     rules: RulesVersion,
     next_final_number: u64,
@@ -78,6 +81,8 @@ enum Due {
     RetryReleased(JobSeq),
     CreditComes,
     ActSteps(u32),
+    JobsVisited,
+    JobsAge,
     OldestFinalGoes,
     OldestKeyGoes(JobSeq),
 }
@@ -98,6 +103,7 @@ impl Model {
             acts: Vec::new(),
             next_act: 0,
             orphans: ModelOrphans::default(),
+            order: ModelOrder::default(),
             next_seq: JobSeq::FIRST,
             rules: RulesVersion::FIRST,
             next_final_number: 0,
@@ -122,7 +128,9 @@ impl Model {
         match command {
             Command::Set(settings) => {
                 self.settle_budget();
+                let (fair_by, priority_age_ms) = (self.limits.fair_by, self.limits.priority_age_ms);
                 settings.iter().for_each(|setting| self.limits.set(*setting));
+                self.reorder(fair_by, priority_age_ms);
                 self.orphans.enforce(&self.limits);
                 self.nodes.schedule_checks(self.now);
                 self.keys.drop_answers(self.now, &self.limits);
@@ -225,8 +233,10 @@ impl Model {
                 let id = ids.job_id(adopt.job);
                 self.adopt_orphan(adopt, id.as_str()).map_or_else(Outcome::Refused, Outcome::Completed)
             }
-            // No jobs take turns in the runs of the model check.
-            Command::SetWeights(_) => Outcome::Done,
+            Command::SetWeights(weights) => {
+                self.set_weights(weights);
+                Outcome::Done
+            }
             Command::DiscardOrphan(orphan) => match self.orphans.get(*orphan) {
                 None => Outcome::Refused(Refusal::UnknownOrphan),
                 Some(_) => {
@@ -349,11 +359,13 @@ impl Model {
             (_, Account::Waiting) => job.is_waiting(),
             _ => false,
         };
+        let sum = || self.jobs.iter().filter(is_on).map(ModelJob::bytes).sum::<u64>();
         match account {
             Account::Answers => self.keys.bytes(),
             Account::Nodes => self.nodes.bytes(),
             Account::Orphans => self.orphans.bytes(),
-            _ => self.jobs.iter().filter(is_on).map(ModelJob::bytes).sum(),
+            Account::Waiting => sum() + self.ageing_bytes(),
+            _ => sum(),
         }
     }
 
@@ -408,7 +420,9 @@ impl Model {
         let credit_at = self.budget.next_at(&self.limits).max(self.now);
         let credit = is_any_postponed.then_some((credit_at, Due::CreditComes));
         let acts = self.acts.iter().map(|act| (act.step_at, Due::ActSteps(act.id)));
-        let timed = jobs.chain(nodes).chain(keys).chain(pauses).chain(credit).chain(acts);
+        let visit = self.order.visits_at().map(|at| (at, Due::JobsVisited));
+        let ageing = self.ages_at().map(|at| (at, Due::JobsAge));
+        let timed = jobs.chain(nodes).chain(keys).chain(pauses).chain(credit).chain(acts).chain(visit).chain(ageing);
         let timed = timed.filter(|(at, _)| *at != Timestamp::NEVER);
         let oldest = self.next_retention_at().map(|(at, _)| (at, Due::OldestFinalGoes));
         timed.chain(oldest).min()
@@ -426,6 +440,8 @@ impl Model {
             Due::PauseEnds(kind) => self.kinds.end_pause(kind),
             Due::CreditComes => self.grant_credits(),
             Due::ActSteps(act) => self.step_act(act),
+            Due::JobsVisited => self.visit_jobs(),
+            Due::JobsAge => self.age_jobs(),
             Due::OldestFinalGoes => self.drop_oldest_final(),
         }
     }
@@ -468,6 +484,7 @@ impl Model {
         let job = self.job_mut(seq);
         job.withheld_from = withheld_from;
         (job.state, job.is_released) = (State::Queued { since }, false);
+        self.take_turn(seq);
     }
 
     /// A kind with postponed retries gets none for another; the floor is for them first.

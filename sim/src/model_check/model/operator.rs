@@ -77,6 +77,7 @@ impl Model {
         (job.clock_from, job.is_requeued, job.place) = (now, true, Some(place));
         (job.dead_key, job.is_keyed) = (None, key.is_some());
         (job.report, job.reason) = (None, None);
+        (job.turn, job.aged) = (0, 0);
         job.counted_from = job.attempts.len();
         if job.ended_under_lease && !has_room {
             job.forgotten = job.attempts.len() - 1;

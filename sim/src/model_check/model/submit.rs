@@ -25,7 +25,7 @@ impl Model {
         let waits_for = supersedes.filter(|old| self.must_finish(*old));
         let supersedes = supersedes.filter(|_| waits_for.is_none());
         self.check_room(submit, supersedes)?;
-        let (mut place, mut revocations, mut after) = (None, 0, waits_for);
+        let (mut place, mut revocations, mut after, mut turn) = (None, 0, waits_for, (0, 0));
         if let Some(old) = waits_for {
             let job = self.job_mut(old);
             job.is_keyed = false;
@@ -37,6 +37,7 @@ impl Model {
             (revocations, after) = (job.revocations + u32::from(!job.is_waiting()), job.after);
             if job.is_waiting() {
                 place = Some(job.place.unwrap_or(job.seq));
+                turn = (job.level(), job.turn);
             } else if self.has_degradation() {
                 self.hold_lease(old, Revocation::Superseded);
             } else {
@@ -52,9 +53,16 @@ impl Model {
         if after.is_some() && matches!(job.state, State::Queued { .. }) {
             job.state = State::Scheduled { due_at: Timestamp::NEVER };
         }
+        if job.priority as usize == turn.0 {
+            job.turn = turn.1;
+        }
+        let is_ready = matches!(job.state, State::Queued { .. });
         self.jobs.push(job);
         if self.has_degradation() {
             self.earn_credit(&submit.kind);
+        }
+        if is_ready {
+            self.take_turn(seq);
         }
         if let Some(idempotency) = &submit.idempotency {
             self.keys.bind(self.now, &self.limits, idempotency, seq);
@@ -109,29 +117,31 @@ impl Model {
     fn check_room(&self, submit: &Submit, supersedes: Option<JobSeq>) -> Result<(), Refusal> {
         let others = || self.jobs.iter().filter(|job| Some(job.seq) != supersedes);
         let depth_without = others().filter(|job| job.is_waiting()).count() as u64;
-        let bytes_without: u64 = others().filter(|job| !job.is_final()).map(ModelJob::bytes).sum();
+        let bytes_of = |job: &ModelJob| job.bytes() + self.ageing_bytes_if(job);
+        let bytes_without: u64 = others().filter(|job| !job.is_final()).map(bytes_of).sum();
         let asked_again = Submit { delay_ms: Millis::ZERO, ..submit.clone() };
         let at_start = (Timestamp::ZERO, Utc::ZERO);
         let rules = self.kinds.rules(&submit.kind);
         let mut coming = ModelJob::new(self.next_seq, at_start, &self.limits, &rules, &asked_again, None);
         // A job whose time to live never ends is charged for its timer all the same.
         coming.is_keyed |= submit.ttl_ms.or(rules.ttl_ms).is_some() || submit.retry_budget_ms.is_some();
-        let bytes_max = self.limits.queue_bytes_max;
-        if coming.bytes() > bytes_max {
-            return Err(Refusal::JobTooLarge { bytes: coming.bytes(), bytes_max });
+        coming.turn = u64::from(self.has_turns());
+        let (own, bytes_max) = (coming.bytes() + self.ageing_bytes_of(&coming), self.limits.queue_bytes_max);
+        if own > bytes_max {
+            return Err(Refusal::JobTooLarge { bytes: own, bytes_max });
         }
         // The client is answered with the current numbers.
         let (depth, depth_max) = (self.counts().waiting(), self.limits.queue_depth_max);
         if depth_without >= depth_max {
             return Err(Refusal::QueueFull { depth, depth_max });
         }
-        let bytes_with = bytes_without + coming.bytes();
+        let bytes_with = bytes_without + own;
         if bytes_with > bytes_max {
             let (bytes, over) = (self.unfinished_bytes(), bytes_with - bytes_max);
             return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth, over });
         }
         self.check_class(supersedes, &job::class_of(submit))?;
-        self.check_letters(supersedes, &submit.kind, coming.bytes())
+        self.check_letters(supersedes, &submit.kind, own)
     }
 
     /// Whether one more job of a class may be unfinished, without the one that leaves.
@@ -181,8 +191,10 @@ impl Model {
         check(self.jobs.iter().filter(may_die).collect(), self.limits.dead_jobs_max, None)?;
         // What a job will be as a letter, but for its errors.
         let as_letter = |job: &ModelJob| job.bytes() + if job.is_waiting() { RUN_BYTES } else { 0 };
-        let all: u64 = self.jobs.iter().filter(may_die).map(as_letter).sum();
-        let left: u64 = self.jobs.iter().filter(may_die).filter(|job| Some(job.seq) != leaving).map(as_letter).sum();
+        let places = self.ageing_bytes();
+        let all = self.jobs.iter().filter(may_die).map(as_letter).sum::<u64>() + places;
+        let others = self.jobs.iter().filter(may_die).filter(|job| Some(job.seq) != leaving);
+        let left = others.map(as_letter).sum::<u64>() + places;
         if left + bytes + RUN_BYTES > bytes_max {
             return Err(Refusal::LetterBytesFull { bytes: all, bytes_max });
         }

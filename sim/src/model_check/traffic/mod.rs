@@ -12,7 +12,7 @@ use sheratan_core::limits::{ATTEMPT_ERROR_BYTES_MAX, CLASSES_PER_ZONE_MAX, LEASE
 use sheratan_core::{
     Calendar, Command, Complete, Extend, Health, Heartbeat, Hub, Idempotency, JobSeq, JobView, LeaseRef, Limits,
     Millis, Name, NameSet, NodeIndex, OnDuplicate, OnFailed, Payload, Priority, Pull, Release, ResultMark,
-    RulesVersion, Salt, Setting, Submit, Timestamp, Utc, WaiterId, Zone,
+    RulesVersion, Salt, Setting, Submit, Timestamp, Utc, WaiterId, Weight, Zone,
 };
 use sheratan_history::{SnapshotOf, Source, Step};
 use std::collections::VecDeque;
@@ -131,6 +131,7 @@ impl Traffic {
             Act::Extend => Command::Extend(self.extend(hub)),
             Act::Heartbeat => Command::Heartbeat(self.heartbeat()),
             Act::NodesSeen => Command::NodesSeen(self.nodes_seen()),
+            Act::Configure if self.profile.is_fair && self.draw.chance(500) => Command::SetWeights(self.weights()),
             Act::Configure => Command::Set(self.settings(hub)),
             Act::Other if self.draw.chance(500) => {
                 let count = self.draw.below(4);
@@ -277,11 +278,25 @@ impl Traffic {
     /// Draws all limits anew, or a few of them.
     fn settings(&mut self, hub: &Hub) -> Vec<Setting> {
         let limits = profile::limits(&mut self.draw);
+        let limits = if self.profile.is_fair { profile::fair(limits, &mut self.draw) } else { limits };
         let differences = limits.differences(hub.limits());
         if self.draw.chance(500) {
             return differences;
         }
         differences.into_iter().filter(|_| self.draw.chance(200)).collect()
+    }
+
+    /// Weights of some clients and kinds.
+    fn weights(&mut self) -> Vec<Weight> {
+        let count = self.draw.below(4);
+        let weights = (0..count).map(|_| {
+            let group = match self.draw.chance(500) {
+                true => name("client", self.draw.below(3)),
+                false => name("kind", self.draw.below(self.profile.kinds)),
+            };
+            Weight { group, weight: *self.draw.pick(&[0, 1, 2, 3, 7, 100, 1_000]) }
+        });
+        weights.collect()
     }
 
     /// The calendar after the clock was set: by a little or by years, back or ahead, or to what it was at first.
