@@ -131,6 +131,23 @@ pub(crate) fn is_withheld(is_drained: bool) -> bool {
     real::is_withheld(is_drained) && !is_active(Mutant::DrainedNodeLeases)
 }
 
+pub(crate) fn next_turn(latest: u64, clock: u64, weight: u32, turn_max: u64) -> u64 {
+    real::next_turn(latest, clock, if is_active(Mutant::WeightIgnored) { 1 } else { weight }, turn_max)
+}
+
+pub(crate) fn clock_after(clock: u64, turn: u64) -> u64 {
+    if is_active(Mutant::TurnsNotKept) { clock } else { real::clock_after(clock, turn) }
+}
+
+pub(crate) fn ages_at(from: Timestamp, priority_age: Millis) -> Timestamp {
+    let at = real::ages_at(from, priority_age);
+    if is_active(Mutant::AgesEarly) { at - Millis::new(1) } else { at }
+}
+
+pub(crate) fn begins_turns_anew(rules: RulesVersion) -> bool {
+    real::begins_turns_anew(rules) && !is_active(Mutant::WeightsNotFollowed)
+}
+
 pub(crate) fn is_room_used_up(room: u64) -> bool {
     let is_named_early = is_active(Mutant::ExplainNamesLimitEarly) && room == 1;
     (real::is_room_used_up(room) || is_named_early) && !is_active(Mutant::ExplainOmitsLimit)

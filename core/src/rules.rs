@@ -98,6 +98,23 @@ pub(crate) fn returns_leases_of_dead(rules: RulesVersion) -> bool {
     rules >= RulesVersion::CONTROLLED_DEGRADATION
 }
 
+/// The turn of the next job of a group of this weight, whose latest turn is `latest`. No turn is later than `turn_max`.
+pub(crate) fn next_turn(latest: u64, clock: u64, weight: u32, turn_max: u64) -> u64 {
+    /// What a turn takes of a group of weight 1.
+    const STEP: u64 = 1_024;
+    latest.max(clock).saturating_add(STEP / u64::from(weight)).min(turn_max)
+}
+
+/// The clock after a job with this turn was leased.
+pub(crate) fn clock_after(clock: u64, turn: u64) -> u64 {
+    clock.max(turn)
+}
+
+/// When a job ages that has been at its level since `from`.
+pub(crate) fn ages_at(from: Timestamp, priority_age: Millis) -> Timestamp {
+    from + priority_age
+}
+
 /// Whether jobs that wait follow a change of weights, and turns that change begin behind all that were given.
 pub(crate) fn begins_turns_anew(rules: RulesVersion) -> bool {
     rules >= RulesVersion::TURNS_BEGIN_ANEW

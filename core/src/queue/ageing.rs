@@ -251,7 +251,7 @@ impl Queue {
     pub(crate) fn age_jobs(&mut self, cx: &mut Context) {
         self.order.ages_at = Timestamp::NEVER;
         while let Some((from, seq)) = self.order.ageing.first().copied() {
-            if from + cx.limits.priority_age_ms > cx.now {
+            if rules::ages_at(from, cx.limits.priority_age_ms) > cx.now {
                 break;
             }
             self.move_in_order(cx, seq, |queue, cx| {
@@ -303,7 +303,7 @@ impl Queue {
 
     fn arm_ageing(&mut self, cx: &mut Context) {
         let first = self.order.ageing.first();
-        let at = first.map_or(Timestamp::NEVER, |(from, _)| *from + cx.limits.priority_age_ms);
+        let at = first.map_or(Timestamp::NEVER, |(from, _)| rules::ages_at(*from, cx.limits.priority_age_ms));
         if at != self.order.ages_at {
             cx.timers.cancel(self.order.ages_at, Timer::JobsAge);
             cx.timers.set(at, Timer::JobsAge);

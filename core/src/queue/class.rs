@@ -14,6 +14,7 @@ use crate::queue::kind::{KindIndex, Kinds};
 use crate::queue::lane::{Lane, Rank};
 use crate::queue::rows::Rows;
 use crate::queue::turns::{Clocks, Group, Turns, TurnsRecord};
+use crate::rules;
 use crate::zone::Zone;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -300,7 +301,7 @@ impl Classes {
         if turn > 0 {
             // A retry that was reserved for other nodes has a turn, although no job of its class may wait.
             self.row_mut(class).turns.get_or_insert_default().advance(level, turn);
-            clocks[level] = clocks[level].max(turn);
+            clocks[level] = rules::clock_after(clocks[level], turn);
         }
     }
 

@@ -14,6 +14,7 @@ use crate::limits::GROUPS_MAX;
 use crate::name::Name;
 use crate::name_set::NameSet;
 use crate::queue::lane::{LEVELS, TURN_MAX};
+use crate::rules;
 use crate::zone::Zone;
 use std::collections::BTreeMap;
 
@@ -23,8 +24,6 @@ pub(crate) type Group = Option<Name>;
 /// The clocks of all classes: the latest turn of each level. A class without jobs that wait for a turn continues here.
 pub(crate) type Clocks = [u64; LEVELS];
 
-/// The step of a group of weight 1.
-const STEP: u64 = 1_024;
 /// Groups that a level remembers beyond two for each job that waits: what it holds is bounded by the bytes of those jobs.
 const GROUPS_SPARE: u64 = 8;
 /// The largest weight.
@@ -79,8 +78,7 @@ impl Turns {
         }
         let group = level.place_of(key, group);
         let latest = level.latest.entry(group).or_default();
-        let step = STEP / u64::from(weight.clamp(1, WEIGHT_MAX));
-        *latest = (*latest).max(level.clock).saturating_add(step).min(TURN_MAX);
+        *latest = rules::next_turn(*latest, level.clock, weight.clamp(1, WEIGHT_MAX), TURN_MAX);
         *latest
     }
 
@@ -99,7 +97,7 @@ impl Turns {
     /// A job with this turn was leased.
     pub fn advance(&mut self, level: usize, turn: u64) {
         let clock = &mut self.levels[level].clock;
-        *clock = turn.max(*clock);
+        *clock = rules::clock_after(*clock, turn);
     }
 
     /// The latest turns that were given.
@@ -177,6 +175,8 @@ impl Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const STEP: u64 = 1_024;
 
     fn name(text: &str) -> Group {
         Some(Name::new(text).unwrap())

@@ -105,6 +105,10 @@ mutants! {
     Core ExplainNamesLimitEarly: "explain-names-limit-early", "a limit that leaves room for one lease is named as a reason why a job waits";
     Core ExplainCountsEmptyTurns: "explain-counts-empty-turns", "a retry is said to wait for credits of kinds that have no more retries";
     Core ExplainInstantLate: "explain-instant-late", "a reason is said to end a millisecond late";
+    Core WeightIgnored: "weight-ignored", "all clients and kinds have as many turns as each other";
+    Core TurnsNotKept: "turns-not-kept", "a lease does not advance the clock of turns, so that who comes late is before all others";
+    Core WeightsNotFollowed: "weights-not-followed", "jobs that wait keep their turns when weights change";
+    Core AgesEarly: "ages-early", "a job counts one priority higher a millisecond early";
     Disk AppendNotSynced: "append-not-synced", "a batch is acknowledged before it was synced";
     Disk SegmentNotSynced: "segment-not-synced", "a new segment gets its name before it was synced";
     Disk FolderNotSynced: "folder-not-synced", "a new name in the journal's folders is used before its folder was synced";
