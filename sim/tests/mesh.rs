@@ -36,9 +36,16 @@ fn seeds_of_the_mesh_go_well_and_see_what_can_go_wrong() {
         "lease extended",
         "lease reaped",
         "node dead",
+        "operator: act done",
+        "operator: act done at once",
+        "operator: act runs",
+        "operator: dead letters",
         "operator: job cancelled",
         "operator: kind paused",
         "operator: kind set",
+        "operator: letter discarded",
+        "operator: letter requeued",
+        "operator: letters counted",
         "operator: node drained",
         "operator: node resumed",
         "operator: refused for an older version",
@@ -63,6 +70,7 @@ fn seeds_of_the_mesh_go_well_and_see_what_can_go_wrong() {
         "tampered result refused",
         "wait for an end: it came",
         "wait for an end: its time was over",
+        "worker: lease released",
     ];
     let missing: Vec<_> = expected.iter().filter(|mark| !totals.marks.contains_key(**mark)).collect();
     assert!(missing.is_empty(), "never seen: {missing:?}; seen: {:?}", totals.marks);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sheratan_sim::load::library;
 use sheratan_sim::mesh::fault::Fault;
 use sheratan_sim::mesh::library as plans;
-use sheratan_sim::mesh::plan::{Plan, PlanOperator};
+use sheratan_sim::mesh::plan::Plan;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -48,7 +48,7 @@ fn path(name: &str) -> PathBuf {
 fn failing() -> Plan {
     let mut plan = Plan { minutes: 1, nodes: 2, clients: 2, submits_per_min: 30, ttl_percent: 0, ..Plan::of(1, 1) };
     // An operator who cancels them would end them.
-    plan.operator = PlanOperator::default();
+    (plan.operator, plan.workers) = Default::default();
     plan.limits.lease_ms = 86_400_000;
     plan.faults = [(Fault::DropJob, 10_000), (Fault::LoseReply, 10)].into();
     plan

@@ -1,7 +1,7 @@
 //! Admin: an operator who acts on jobs, kinds, nodes and weights, and who in the cool-down lifts all that holds jobs back.
 
-use super::http::{Reply, get, post, put};
-use super::oracle::{Done, Observation};
+use super::http::{Reply, delete, get, post, put};
+use super::oracle::{DRY_RUN, Done, Observation, ShownAct};
 use super::plan::Plan;
 use super::process::TOKEN;
 use super::scene::{Answer, Scene, Timer};
@@ -43,6 +43,8 @@ pub struct Admin {
     /// Kinds and nodes that may hold jobs back.
     kinds: BTreeSet<u64>,
     nodes: BTreeSet<u64>,
+    /// The latest act on many letters, as it was shown.
+    act: Option<ShownAct>,
 }
 
 /// A request.
@@ -62,6 +64,13 @@ enum What {
     ShowKind(u64),
     SetKind(u64, String, Option<u64>),
     SetWeights(String, Option<u64>),
+    Letters,
+    Requeue(String),
+    Discard(String),
+    /// An act on many letters: its path and its body.
+    Begin(&'static str, String),
+    ShowAct(u32),
+    CancelAct(u32),
 }
 
 #[derive(Deserialize)]
@@ -80,6 +89,32 @@ struct Kind<'a> {
     kind: &'a str,
     version: u64,
     paused: bool,
+}
+
+#[derive(Deserialize)]
+struct Letters<'a> {
+    #[serde(borrow)]
+    letters: Vec<Job<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    matched: u64,
+}
+
+#[derive(Deserialize)]
+struct Begun<'a> {
+    #[serde(borrow)]
+    act: BegunAct<'a>,
+}
+
+#[derive(Deserialize)]
+struct BegunAct<'a> {
+    act_id: u32,
+    status: &'a str,
+    matched: u64,
+    done: u64,
+    skipped: u64,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +139,7 @@ impl Admin {
             weights_version: 0,
             kinds: BTreeSet::new(),
             nodes: BTreeSet::new(),
+            act: None,
         }
     }
 
@@ -145,13 +181,13 @@ impl Admin {
 
     fn choose(&mut self, plan: &Plan) -> What {
         let kind = self.draw.below(KINDS);
-        match self.draw.weighted(&[30, 10, 10, 10, 30, 10]) {
+        match self.draw.weighted(&[30, 10, 10, 10, 30, 10, 15, 15, 15]) {
             0 => What::List,
             1 => What::Drain(self.draw.below(plan.nodes)),
             2 => What::Resume(self.draw.below(plan.nodes)),
             3 => What::ShowKind(kind),
             4 => {
-                let body = match self.draw.below(6) {
+                let body = match self.draw.below(7) {
                     0 => r#"{"paused":true,"pause_reason":"upgrade"}"#.to_owned(),
                     1 => r#"{"paused":false}"#.to_owned(),
                     2 => format!(r#"{{"max_inflight":{}}}"#, self.draw.pick(&["0", "1", "3", "null"])),
@@ -161,11 +197,22 @@ impl Admin {
                         self.draw.pick(&["1", "5", "null"]),
                     ),
                     4 => r#"{"paused":false,"max_inflight":null,"rate_per_sec":null,"burst":null}"#.to_owned(),
+                    5 => format!(r#"{{"max_run_sec":{}}}"#, self.draw.pick(&["3", "30", "null"])),
                     _ => format!(r#"{{"priority":{}}}"#, self.draw.pick(&["\"high\"", "\"low\"", "null"])),
                 };
                 let known = self.versions[kind as usize];
                 What::SetKind(kind, body, self.draws_expected(known))
             }
+            6 => What::Letters,
+            7 => {
+                let path = *self.draw.pick(&["/mesh/dlq/requeue", "/mesh/dlq/requeue", "/mesh/dlq/discard"]);
+                What::Begin(path, self.draws_act(true))
+            }
+            8 => match self.act {
+                Some(act) if self.draw.chance(250) => What::CancelAct(act.id),
+                Some(act) => What::ShowAct(act.id),
+                None => What::Letters,
+            },
             _ => {
                 let weights = [(); 2].map(|()| self.draw.between(1, 5));
                 let body = format!(r#"{{"weights":{{"client0":{},"k1":{}}}}}"#, weights[0], weights[1]);
@@ -173,6 +220,17 @@ impl Admin {
                 What::SetWeights(body, self.draws_expected(known))
             }
         }
+    }
+
+    /// The body of an act on many letters, or of a request that only counts them.
+    fn draws_act(&mut self, is_dry: bool) -> String {
+        let filter = *self.draw.pick(&[r#""all":true"#, r#""kind":"k0""#, r#""kind":"k1""#, r#""reason":"attempts""#]);
+        if is_dry {
+            return format!(r#"{{{filter},"dry_run":true,"max_count":{DRY_RUN}}}"#);
+        }
+        let rate = *self.draw.pick(&["", "", r#","rate_per_sec":1"#, r#","rate_per_sec":20"#]);
+        let max = *self.draw.pick(&["", "", r#","max_count":2"#, r#","max_count":500"#]);
+        format!("{{{filter}{rate}{max}}}")
     }
 
     /// The version that a change names: none, the known one, or an older one.
@@ -220,6 +278,12 @@ impl Admin {
                 self.kinds.insert(*kind);
                 put(&format!("/mesh/kinds/k{kind}"), TOKEN, *expected, body)
             }
+            What::Letters => get(&format!("/mesh/dlq?limit={PAGE_JOBS}"), TOKEN),
+            What::Requeue(job_id) => post(&format!("/mesh/dlq/{job_id}/requeue"), TOKEN, ""),
+            What::Discard(job_id) => delete(&format!("/mesh/dlq/{job_id}"), TOKEN),
+            What::Begin(path, body) => post(path, TOKEN, body),
+            What::ShowAct(id) => get(&format!("/mesh/dlq/acts/{id}"), TOKEN),
+            What::CancelAct(id) => post(&format!("/mesh/dlq/acts/{id}/cancel"), TOKEN, ""),
             What::SetWeights(body, expected) => put("/mesh/weights", TOKEN, *expected, body),
         }
     }
@@ -244,6 +308,52 @@ impl Admin {
             What::Cancel(job_id) => {
                 scene.marks.push("operator: job cancelled");
                 Done::Cancelled { job_id }
+            }
+            What::Letters => {
+                let Letters { letters } = serde_json::from_slice(body).expect("letters are what the contract says");
+                scene.marks.push(if letters.is_empty() {
+                    "operator: no dead letter"
+                } else {
+                    "operator: dead letters"
+                });
+                let first = self.draw.below(letters.len() as u64) as usize;
+                for letter in letters.iter().skip(first).take(2) {
+                    let job_id = letter.job_id.to_owned();
+                    let what = if self.draw.chance(700) { What::Requeue(job_id) } else { What::Discard(job_id) };
+                    self.next.push(Asked { what, durable: 0 });
+                }
+                return;
+            }
+            What::Requeue(job_id) => {
+                scene.marks.push("operator: letter requeued");
+                Done::LetterHandled { job_id }
+            }
+            What::Discard(job_id) => {
+                scene.marks.push("operator: letter discarded");
+                Done::LetterHandled { job_id }
+            }
+            What::Begin(path, ref asked) if asked.contains("dry_run") => {
+                let Counted { matched } = serde_json::from_slice(body).expect("a count is what the contract says");
+                scene.marks.push("operator: letters counted");
+                if matched > 0 {
+                    let what = What::Begin(path, self.draws_act(false));
+                    self.next.push(Asked { what, durable: 0 });
+                }
+                return;
+            }
+            What::Begin(..) | What::ShowAct(_) | What::CancelAct(_) => {
+                let Begun { act } = serde_json::from_slice(body).expect("an act is what the contract says");
+                let BegunAct { act_id: id, status, matched, done, skipped } = act;
+                let is_begun = matches!(what, What::Begin(..));
+                scene.marks.push(match (status, is_begun) {
+                    ("running", _) => "operator: act runs",
+                    ("cancelled", _) => "operator: act cancelled",
+                    (_, true) => "operator: act done at once",
+                    _ => "operator: act done",
+                });
+                let act = ShownAct { id, matched, done, skipped, is_running: status == "running" };
+                let before = self.act.replace(act).filter(|before| before.id == id);
+                Done::ActShown { before, act }
             }
             What::Drain(node) => {
                 scene.marks.push("operator: node drained");

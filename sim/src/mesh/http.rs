@@ -36,6 +36,11 @@ pub fn put(path: &str, token: &str, expected: Option<u64>, body: &str) -> Vec<u8
     .into_bytes()
 }
 
+/// A request that removes what the path names.
+pub fn delete(path: &str, token: &str) -> Vec<u8> {
+    format!("DELETE {path} HTTP/1.1\r\nHost: hub\r\nX-Sheratan-Token: {token}\r\n\r\n").into_bytes()
+}
+
 /// A request without a body.
 pub fn get(path: &str, token: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: hub\r\nX-Sheratan-Token: {token}\r\n\r\n").into_bytes()

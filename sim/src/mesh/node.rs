@@ -67,15 +67,20 @@ struct Work {
     job_id: String,
     lease_id: String,
     ok: bool,
+    /// Whether it fails, and no retry will help.
+    is_hopeless: bool,
     is_extended: bool,
+    /// Whether it is never done, but extended for ever.
+    is_endless: bool,
     lease_us: Micros,
 }
 
 /// A result or an extension for the hub.
 #[derive(Clone, Debug)]
 struct Message {
-    /// Whether it is a result; else it is an extension.
+    /// Whether it is a result; else it is an extension or a release.
     is_result: bool,
+    is_release: bool,
     body: String,
     /// The body as the node wrote it, if it is changed on its way.
     honest: Option<String>,
@@ -140,7 +145,7 @@ struct ExtendedLease<'a> {
 
 impl Message {
     fn new(is_result: bool, body: String, job_id: String, lease_id: String, tries: u32) -> Message {
-        Message { is_result, body, honest: None, was_tampered: false, job_id, lease_id, tries }
+        Message { is_result, is_release: false, body, honest: None, was_tampered: false, job_id, lease_id, tries }
     }
 }
 
@@ -298,24 +303,49 @@ impl Node {
         }
         let id = self.next_work;
         self.next_work += 1;
+        let is_hopeless = draws(scene, scene.plan.workers.hopeless_percent);
         let work = Work {
             job_id: job.job_id.to_owned(),
             lease_id: job.lease_id.to_owned(),
-            ok: !scene.draws_fault(Fault::FailAttempt),
+            ok: !scene.draws_fault(Fault::FailAttempt) && !is_hopeless,
+            is_hopeless,
             is_extended: !is_overrun,
+            is_endless: !is_overrun && draws(scene, scene.plan.workers.endless_percent),
             lease_us,
         };
-        if work.is_extended && duration > lease_us / 3 {
+        if draws(scene, scene.plan.workers.release_percent) {
+            return self.release(work, scene);
+        }
+        if work.is_extended && (work.is_endless || duration > lease_us / 3) {
             scene.timers.push((scene.now + lease_us / 3, Timer::Extend(id)));
         }
-        scene.timers.push((scene.now + duration, Timer::Done(id)));
+        if !work.is_endless {
+            scene.timers.push((scene.now + duration, Timer::Done(id)));
+        }
         self.work.insert(id, work);
+    }
+
+    /// Gives a job back.
+    fn release(&mut self, work: Work, scene: &mut Scene) {
+        scene.marks.push("worker: lease released");
+        let body = format!(r#"{{"node_id":"node{}","leases":["{}"]}}"#, self.index, work.lease_id);
+        let message = Message::new(false, body, work.job_id, work.lease_id, TRIES_MAX);
+        self.outbox.push_back(Message { is_release: true, ..message });
+        self.send(scene);
     }
 
     fn extend(&mut self, id: u64, scene: &mut Scene) {
         let Some(work) = self.work.get(&id) else { return };
+        if work.is_endless && scene.is_cool {
+            return self.done(id, scene);
+        }
         scene.timers.push((scene.now + work.lease_us / 3, Timer::Extend(id)));
-        let body = format!(r#"{{"node_id":"node{}","leases":["{}"]}}"#, self.index, work.lease_id);
+        let told = if draws(scene, scene.plan.workers.told_percent) {
+            format!(r#","progress":{},"note":"step {id}""#, id % 101)
+        } else {
+            String::new()
+        };
+        let body = format!(r#"{{"node_id":"node{}","leases":["{}"]{told}}}"#, self.index, work.lease_id);
         let (job_id, lease_id) = (work.job_id.clone(), work.lease_id.clone());
         self.outbox.push_back(Message::new(false, body, job_id, lease_id, TRIES_MAX));
         self.send(scene);
@@ -332,10 +362,12 @@ impl Node {
         let signed = Signer::default().sign(error, &work.job_id, work.ok, result);
         let sha256 = if scene.draws_fault(Fault::WrongChecksum) { "0".repeat(64) } else { signed.sha256 };
         // With a wrong checksum the result is refused, and the job waits for its lease's end.
-        let is_retryable = scene.is_cool || !scene.draw.chance(30);
+        let is_retryable = scene.is_cool || (!scene.draw.chance(30) && !work.is_hopeless);
+        let is_later = !work.ok && draws(scene, scene.plan.workers.retry_after_percent);
+        let after = if is_later { r#","retry_after_ms":1500"# } else { "" };
         let body = |ok: bool, result: &str, error: &str| {
             format!(
-                r#"{{"job_id":"{}","node_id":"node{}","lease_id":"{lease_id}","ok":{ok},"result":{result},"error":{error},"retryable":{is_retryable},"integrity":{{"mode":"sha256","sha256":"{sha256}"}}}}"#,
+                r#"{{"job_id":"{}","node_id":"node{}","lease_id":"{lease_id}","ok":{ok},"result":{result},"error":{error},"retryable":{is_retryable}{after},"integrity":{{"mode":"sha256","sha256":"{sha256}"}}}}"#,
                 work.job_id, self.index,
             )
         };
@@ -382,6 +414,7 @@ impl Node {
     fn send_now(&mut self, messages: Vec<Message>, scene: &mut Scene) {
         let is_batch = messages.len() > 1;
         let path = match (messages[0].is_result, is_batch) {
+            _ if messages[0].is_release => "/mesh/release_lease",
             (false, _) => "/mesh/extend_lease",
             (true, false) => "/mesh/submit_result",
             (true, true) => "/mesh/submit_results",
@@ -471,6 +504,11 @@ impl Node {
             }
         }
     }
+}
+
+/// Draws whether a worker does what so many of a hundred do; without such workers nothing is drawn.
+fn draws(scene: &mut Scene, percent: u64) -> bool {
+    scene.is_chaos && percent > 0 && scene.draw.chance(percent * 10)
 }
 
 fn check_extended(message: &Message, body: &[u8], scene: &mut Scene) {

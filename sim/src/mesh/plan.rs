@@ -66,6 +66,9 @@ pub struct Plan {
     /// An operator who acts on jobs, kinds and nodes.
     #[serde(default)]
     pub operator: PlanOperator,
+    /// What workers do beside completing and failing jobs.
+    #[serde(default)]
+    pub workers: PlanWorkers,
     /// How often each fault comes: out of ten thousand, or an hour.
     pub faults: Rates,
 }
@@ -121,6 +124,22 @@ impl PlanTraffic {
 pub struct PlanOperator {
     /// Acts a minute.
     pub acts_per_min: u64,
+}
+
+/// What workers do beside completing and failing jobs, out of a hundred jobs. What is zero is absent.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanWorkers {
+    /// Jobs that are given back.
+    pub release_percent: u64,
+    /// Jobs that fail, and no retry will help.
+    pub hopeless_percent: u64,
+    /// Failures that say when to retry.
+    pub retry_after_percent: u64,
+    /// Extensions with progress and a note.
+    pub told_percent: u64,
+    /// Jobs that are extended for ever.
+    pub endless_percent: u64,
 }
 
 /// The hub's limits, by the names of its configuration.
@@ -226,10 +245,12 @@ impl Plan {
             is_integrity_required: draw.chance(500),
             limits,
             traffic: PlanTraffic::default(),
-            operator: operator(seed),
+            operator: PlanOperator::default(),
+            workers: PlanWorkers::default(),
             faults: faults(draw),
         };
         plan.traffic = traffic(draw);
+        (plan.operator, plan.workers) = operator(seed);
         plan.limits.dead_jobs_max = *draw.pick(&[2, 20, dead_jobs_max()]);
         plan.limits.idempotency_floor_ms = *draw.pick(&[0, 5_000, idempotency_floor_ms()]);
         plan
@@ -253,6 +274,13 @@ impl Plan {
         between("heartbeat_ms", self.heartbeat_ms, 1, 3_600_000)?;
         self.traffic.check()?;
         between("acts_per_min", self.operator.acts_per_min, 0, 6_000)?;
+        let PlanWorkers { release_percent, hopeless_percent, retry_after_percent, told_percent, endless_percent } =
+            self.workers;
+        between("release_percent", release_percent, 0, 100)?;
+        between("hopeless_percent", hopeless_percent, 0, 100)?;
+        between("retry_after_percent", retry_after_percent, 0, 100)?;
+        between("told_percent", told_percent, 0, 100)?;
+        between("endless_percent", endless_percent, 0, 100)?;
         for (fault, rate) in &self.faults {
             let (last, of) = match fault.per() {
                 Per::TenThousand => (10_000, "out of ten thousand"),
@@ -311,11 +339,21 @@ fn traffic(draw: &mut Draw) -> PlanTraffic {
     traffic
 }
 
-/// Half of the runs have an operator who acts. Drawn from a stream of its own: without one a run is as it was before.
-fn operator(seed: u64) -> PlanOperator {
+/// Half of the runs have an operator who acts, and workers who do all that workers may. Drawn from a stream of its own: without one a run is as it was before.
+fn operator(seed: u64) -> (PlanOperator, PlanWorkers) {
     let draw = &mut Draw::new(seed, Stream::AdminPlan);
-    let acts_per_min = if draw.chance(500) { *draw.pick(&[6, 30, 120]) } else { 0 };
-    PlanOperator { acts_per_min }
+    if !draw.chance(500) {
+        return Default::default();
+    }
+    let operator = PlanOperator { acts_per_min: *draw.pick(&[6, 30, 120]) };
+    let workers = PlanWorkers {
+        release_percent: *draw.pick(&[0, 5, 30]),
+        hopeless_percent: *draw.pick(&[0, 10, 50]),
+        retry_after_percent: *draw.pick(&[0, 50]),
+        told_percent: *draw.pick(&[0, 50]),
+        endless_percent: *draw.pick(&[0, 5]),
+    };
+    (operator, workers)
 }
 
 /// A third of the faults is gone in a run, the rest has rates of different orders.

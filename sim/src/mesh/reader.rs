@@ -45,7 +45,7 @@ pub struct Reader {
     client: u64,
     /// Where the results begin that it has not read, and the states of the jobs whose results it has read.
     results_after: Option<String>,
-    results_read: BTreeMap<String, String>,
+    results_read: BTreeMap<String, (String, u64)>,
     /// The page of the audit log that it has requested, without its lines.
     log_page: Option<LogPage>,
     /// The last line of the audit log that it has read.
@@ -190,8 +190,12 @@ impl Reader {
             serde_json::from_slice(body).expect("results are what the contract says");
         scene.marks.push(if results.is_empty() { "results read: nothing new" } else { "results read" });
         for row in results.iter().map(row_of) {
-            let before = self.results_read.insert(row.job_id.clone(), row.status.to_string());
-            if before.is_some_and(|before| before != "dead" || row.status == "dead") {
+            let before = self.results_read.insert(row.job_id.clone(), (row.status.to_string(), row.attempt));
+            // One that was requeued had another attempt.
+            let is_other = |(status, attempt): &(String, u64)| {
+                status == "dead" && (row.status != "dead" || *attempt < row.attempt)
+            };
+            if before.is_some_and(|before| !is_other(&before)) {
                 let asked = format!("the results after {:?}", self.results_after);
                 scene.observations.push(Observation::Mismatched { asked, answered: format!("{} again", row.job_id) });
             }

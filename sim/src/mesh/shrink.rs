@@ -5,7 +5,7 @@
 //! traffic) and is kept if the same invariant is violated. A smaller plan may need other draws to fail, so each is
 //! tried with a few seeds.
 
-use super::plan::{Plan, PlanTraffic};
+use super::plan::{Plan, PlanOperator, PlanTraffic, PlanWorkers};
 use super::run::{Failure, Report};
 
 /// Seeds that a smaller plan is tried with, its own first.
@@ -62,6 +62,12 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     plans.extend(half(plan.submits_per_min).map(|submits_per_min| Plan { submits_per_min, ..plan.clone() }));
     plans.extend(half(plan.slots).map(|slots| Plan { slots, ..plan.clone() }));
     plans.extend(less_traffic(&plan.traffic).into_iter().map(|traffic| Plan { traffic, ..plan.clone() }));
+    if plan.operator != PlanOperator::default() {
+        plans.push(Plan { operator: PlanOperator::default(), ..plan.clone() });
+    }
+    if plan.workers != PlanWorkers::default() {
+        plans.push(Plan { workers: PlanWorkers::default(), ..plan.clone() });
+    }
     if plan.ttl_percent > 0 {
         plans.push(Plan { ttl_percent: 0, ..plan.clone() });
     }

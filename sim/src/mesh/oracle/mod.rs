@@ -3,13 +3,16 @@
 //! It applies each record that became durable to a core of its own, the shadow. So the shadow has the state of a hub
 //! that loses nothing, before and after any crash.
 
+mod letters;
 mod operator;
 mod reads;
 mod refusals;
 mod streams;
 
-pub use operator::Done;
+use letters::Revivals;
+pub use letters::ShownAct;
 use operator::{Act, Operations};
+pub use operator::{DRY_RUN, Done};
 pub use reads::{Page, Row, Wait};
 use sheratan_core::integrity::stored::ResultIntegrity;
 use sheratan_core::{
@@ -166,6 +169,7 @@ pub struct Oracle {
     refusals: Refusals,
     streams: Streams,
     operations: Operations,
+    revivals: Revivals,
 }
 
 /// Telemetry's numbers by name.
@@ -223,6 +227,7 @@ impl Oracle {
             refusals: Refusals::default(),
             streams: Streams::default(),
             operations: Operations::default(),
+            revivals: Revivals::default(),
             shadow,
         }
     }
@@ -242,9 +247,9 @@ impl Oracle {
         &self.sightings
     }
 
-    /// Submits that were acknowledged, and jobs that ended.
+    /// Submits that were acknowledged, and ends of jobs: one that was requeued may end again.
     pub fn counts(&self) -> (u64, u64) {
-        (self.acknowledged, self.finals.len() as u64)
+        (self.acknowledged, self.finals.len() as u64 + self.revivals.count())
     }
 
     /// Applies a record that became durable, and checks its outcome.
@@ -288,6 +293,7 @@ impl Oracle {
         let outcome = self.shadow.apply_for(caller, now, command);
         self.check_effects()?;
         act.map_or(Ok(()), |act| self.follow(act, &outcome))?;
+        self.note_letter_rules()?;
         self.sightings.outcome(&outcome);
         let (counts, limits) = (self.shadow.counts(), self.shadow.limits());
         if let Outcome::Submitted(Submitted::Accepted { .. }) = &outcome {
@@ -313,9 +319,10 @@ impl Oracle {
                 for leased in &pulled.leases {
                     let given = self.leases.entry(leased.lease.job.get()).or_default();
                     *given += 1;
-                    holds(*given == leased.lease.generation, "a lease is new", || {
+                    let number = *given + self.revivals.leases_before(leased.lease.job.get());
+                    holds(number == leased.lease.generation, "a lease is new", || {
                         format!(
-                            "job {} has lease generation {} at its lease number {given}",
+                            "job {} has lease generation {} at its lease number {number}",
                             leased.lease.job.get(),
                             leased.lease.generation
                         )
@@ -328,7 +335,7 @@ impl Oracle {
                     self.check_reclaimed(lease.job.get(), lease.generation)?;
                 }
             }
-            Outcome::Completed(completed) if is_hopeless => {
+            Outcome::Completed(completed) if is_hopeless && completed.status != CompletedStatus::Acknowledged => {
                 holds(
                     completed.status == CompletedStatus::Final(FinalStatus::Dead),
                     "what is hopeless is dead",
@@ -357,7 +364,11 @@ impl Oracle {
         self.shadow.settle(&mut effects);
         for effect in effects {
             self.sightings.effect(&effect);
+            if let Effect::Audit(_, audit) = &effect {
+                self.follow_letter(audit)?;
+            }
             let Effect::Ended { job, gone } = effect else { continue };
+            self.note_letter_end(job);
             let known = self.shadow.queue().get(job);
             holds(known.is_none() || gone.is_none(), "a job that is gone is not known", || {
                 format!("job {}", job.get())
@@ -385,6 +396,7 @@ impl Oracle {
                 })?;
             }
         }
+        self.follow_acts()?;
         holds(self.shadow.next_deadline().is_none_or(|at| at > self.shadow.now()), "nothing due is left", || {
             format!("at {} ms something is due", self.shadow.now().as_millis())
         })
@@ -412,7 +424,8 @@ impl Oracle {
         let (ledger, recount) = (self.shadow.ledger(), self.shadow.recount());
         holds(*ledger == recount, "the ledger equals a recount", || format!("{ledger:?}, a walk gives {recount:?}"))?;
         let counts = self.shadow.counts();
-        let (known, ended) = (self.shadow.queue().next_seq().get() - 1, self.finals.len() as u64);
+        let places = self.shadow.queue().next_seq().get() - 1;
+        let (known, ended) = (places - self.revivals.count(), self.finals.len() as u64);
         // A job that was cancelled has ended, and its lease may be held until its node learns of it.
         let held = counts.waiting() + counts.leased - counts.held;
         holds(known == ended + held, "conservation", || {
@@ -461,7 +474,8 @@ impl Oracle {
                 let Some(key) = key else { return Ok(()) };
                 let before = self.keys.insert((key, variant), job);
                 // A later job under the key is right only if the earlier one had ended: its key was spent or evicted.
-                let is_two = before.is_some_and(|before| before != job && !self.finals.contains_key(&before.min(job)));
+                let has_ended = |job: u64| self.finals.contains_key(&job) || self.revivals.has(job);
+                let is_two = before.is_some_and(|before| before != job && !has_ended(before.min(job)));
                 holds(!is_two, "one job a key", || {
                     format!("key {key} has the jobs {} and {job} at once", before.unwrap_or(0))
                 })

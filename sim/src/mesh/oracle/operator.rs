@@ -2,7 +2,7 @@
 //!
 //! Drains and pauses are followed by the records alone, apart from the core that applies them.
 
-use super::{Oracle, Violation, holds};
+use super::{Oracle, ShownAct, Violation, holds};
 use sheratan_core::{Command, FinalStatus, KindRules, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,22 @@ pub enum Done {
         /// Their version.
         version: u64,
     },
+    /// A dead letter was requeued or discarded.
+    LetterHandled {
+        /// Its job.
+        job_id: String,
+    },
+    /// An act on many letters was begun, shown or cancelled.
+    ActShown {
+        /// As the same operator was shown it before.
+        before: Option<ShownAct>,
+        /// As it is shown.
+        act: ShownAct,
+    },
 }
+
+/// The `max_count` of requests that only count: no record has it.
+pub const DRY_RUN: u64 = 3_999_999_999;
 
 /// What the records say of nodes and kinds.
 #[derive(Debug, Default)]
@@ -73,6 +88,7 @@ pub enum Act {
     SetKind(String, Box<KindRules>),
     SetWeights,
     Pull(String),
+    Many(Option<u64>),
 }
 
 impl Act {
@@ -83,6 +99,7 @@ impl Act {
             Command::Resume(node) | Command::RemoveNode(node) => Act::Resume(node.to_string()),
             Command::SetKind(set) => Act::SetKind(set.kind.to_string(), Box::new(set.rules.clone())),
             Command::SetWeights(_) => Act::SetWeights,
+            Command::BeginAct(begin) => Act::Many(begin.count_max),
             Command::Pull(pull) => Act::Pull(pull.node.to_string()),
             _ => return None,
         })
@@ -110,6 +127,9 @@ impl Oracle {
                     format!("record {seq} gives {kind} the version {version} after {before}")
                 })?;
             }
+            (Act::Many(count_max), _) => holds(count_max != Some(DRY_RUN), "a dry run changes nothing", || {
+                format!("record {seq} begins what was only to be counted")
+            })?,
             (Act::SetWeights, Outcome::Done) => self.operations.weighed = seq,
             (Act::Pull(node), Outcome::Pulled(pulled)) if !pulled.leases.is_empty() => {
                 holds(!self.operations.drained.contains(&node), "a drained node gets no lease", || {
@@ -161,6 +181,8 @@ impl Oracle {
                     format!("version {version} of {name} was shown with paused:{is_paused}, record {} differs", set.seq)
                 })
             }
+            Done::LetterHandled { job_id } => self.check_handled(durable, &job_id),
+            Done::ActShown { before, act } => self.check_act(before.as_ref(), &act),
             Done::WeightsSet { before, version } => {
                 holds(before <= version, "the version of the weights only grows", || {
                     format!("it was shown as {before}, then as {version}")

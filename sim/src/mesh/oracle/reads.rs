@@ -98,6 +98,10 @@ impl Reads {
     pub fn ended(&mut self, job: u64) {
         self.ended_at.insert(job, self.now);
     }
+
+    pub fn revived(&mut self, job: u64) {
+        self.ended_at.remove(&job);
+    }
 }
 
 impl Oracle {
@@ -129,7 +133,7 @@ impl Oracle {
         }
         match status {
             "accepted" | "in_progress" => Ok(()),
-            ended => self.check_end(now, job, ended, None),
+            ended => self.check_end(now, None, job, ended, None),
         }
     }
 
@@ -140,7 +144,9 @@ impl Oracle {
     }
 
     pub(super) fn check_completed(&mut self, now: Micros, job: u64, status: &str) -> Result<(), Violation> {
-        if status == "retry_scheduled" { Ok(()) } else { self.check_end(now, job, status, None) }
+        // A repeat of a result is answered with what its job is by now: its letter may have gone.
+        let status = if status == "dropped" { "failed" } else { status };
+        if status == "retry_scheduled" { Ok(()) } else { self.check_end(now, None, job, status, None) }
     }
 
     /// Checks a job that a reader was shown; its request was sent at `asked_at`.
@@ -153,11 +159,14 @@ impl Oracle {
         let progress = Progress { attempts: row.attempt, phase };
         let reported = self.reads.reported.get(&job.get());
         let before = reported.and_then(|reported| reported.progress.iter().rev().find(|(at, _)| *at < asked_at));
-        holds(before.is_none_or(|(_, before)| *before <= progress), "what was reported never goes back", || {
+        let is_revived = self.revivals.has(job.get());
+        let is_later = |before: &Progress| *before <= progress || (is_revived && before.attempts <= progress.attempts);
+        holds(before.is_none_or(|(_, before)| is_later(before)), "what was reported never goes back", || {
             format!("job {} was reported as {before:?}, then as {progress:?}", job.get())
         })?;
         let end = reported.and_then(|reported| reported.end.as_ref()).filter(|(at, _)| *at < asked_at);
-        holds(end.is_none() || phase == Phase::Final, "what was reported never goes back", || {
+        let may_live = end.is_some_and(|(_, end)| self.may_live_again(job.get(), end));
+        holds(end.is_none() || phase == Phase::Final || may_live, "what was reported never goes back", || {
             format!("job {} was reported as {end:?}, then as {}", job.get(), row.status)
         })?;
         if let Some(known) = self.shadow.queue().get(job) {
@@ -167,7 +176,7 @@ impl Oracle {
             })?;
         }
         if phase == Phase::Final {
-            return self.check_end(now, job.get(), &row.status, row.payloads.clone()).map(|()| {
+            return self.check_end(now, Some(asked_at), job.get(), &row.status, row.payloads.clone()).map(|()| {
                 self.note_progress(now, job.get(), progress);
             });
         }
@@ -246,17 +255,37 @@ impl Oracle {
     }
 
     /// Checks a final status that was reported.
-    fn check_end(&mut self, now: Micros, job: u64, status: &str, payloads: Option<String>) -> Result<(), Violation> {
+    fn check_end(
+        &mut self,
+        now: Micros,
+        asked_at: Option<Micros>,
+        job: u64,
+        status: &str,
+        payloads: Option<String>,
+    ) -> Result<(), Violation> {
+        let is_revived = self.revivals.has(job);
         let reported = self.reads.reported.entry(job).or_default();
-        let (_, first) = reported.end.get_or_insert_with(|| (now, status.to_owned()));
+        let (at, first) = reported.end.get_or_insert_with(|| (now, status.to_owned()));
         // A dead letter that is evicted or discarded is a failed job from then on.
-        let is_next = first == status || (first.as_str(), status) == ("dead", "failed");
+        let is_next =
+            first == status || (first.as_str(), status) == ("dead", "failed") || (is_revived && first == "dead");
+        // An answer from when it was a dead letter may be read after one from when it was none any more.
+        let may_be_late = asked_at.is_none_or(|asked_at| asked_at <= *at) && (is_revived || first == "failed");
+        let is_late = may_be_late && status == "dead" && first != "dead";
+        if is_late {
+            return Ok(());
+        }
         holds(is_next, "what was reported never goes back", || {
             format!("job {job} was reported as {first}, then as {status}")
         })?;
-        status.clone_into(first);
+        if first != status {
+            (*at, *first) = (now, status.to_owned());
+        }
         if let Some(payloads) = payloads {
             let first = reported.payloads.get_or_insert_with(|| payloads.clone());
+            if is_revived {
+                first.clone_from(&payloads);
+            }
             holds(*first == payloads, "what was reported never goes back", || {
                 format!("job {job} was reported to have ended with {first}, then with {payloads}")
             })?;
@@ -271,7 +300,7 @@ impl Oracle {
         let durable = found.map(FinalStatus::as_str);
         // A dead letter that is evicted or discarded is a failed job.
         let agrees = |durable: &str| durable == status || (durable, status) == ("dead", "failed");
-        holds(durable.is_none_or(agrees), "what is reported is true", || {
+        holds(durable.is_none_or(agrees) || self.may_live_again(job, status), "what is reported is true", || {
             format!("job {job} was reported as {status}, the journal has {durable:?}")
         })?;
         let attempts = self
@@ -297,7 +326,7 @@ impl Oracle {
         };
         // A job that time ends drops the oldest final one; dead ones are counted apart, and an unfinished job may
         // become either.
-        let unfinished = counts.waiting() + counts.leased;
+        let unfinished = counts.waiting() + counts.leased + if self.is_acting() { counts.dead } else { 0 };
         let may_be_dropped = |held: u64, held_max: u64| held + unfinished > held_max;
         let (of_retained, of_dead) = (
             may_be_dropped(counts.retained, limits.retained_jobs_max),
@@ -305,7 +334,7 @@ impl Oracle {
         );
         is_over
             || match known.state() {
-                State::Final { status: FinalStatus::Dead, .. } => of_dead,
+                State::Final { status: FinalStatus::Dead, .. } => of_dead || (self.is_acting() && of_retained),
                 State::Final { .. } => of_retained,
                 State::Dated { .. }
                 | State::Scheduled { .. }

@@ -128,7 +128,10 @@ impl World {
                 self.agenda.plan(self.now, Event::StartNode(index));
             }
         }
-        let held = self.oracle.shadow().counts().waiting() + self.oracle.shadow().counts().leased;
+        let counts = self.oracle.shadow().counts();
+        // An act may requeue all dead letters.
+        let letters = if self.admin.is_some() { counts.dead } else { 0 };
+        let held = counts.waiting() + counts.leased + letters;
         let submits: u64 = WAITING_MAX as u64 * self.clients.len() as u64;
         // Where keys are few and young ones are not evicted, submits are refused until their clients give up.
         let limits = &self.plan.limits;

@@ -13,7 +13,7 @@ use super::listener::Listener;
 use super::logs::Logs;
 use super::network::Network;
 use super::node::{LANES, Node};
-use super::oracle::{Observation, Oracle, Violation, holds};
+use super::oracle::{Done, Observation, Oracle, Violation, holds};
 use super::plan::Plan;
 use super::process::{Handed, Process, TOKEN};
 use super::reader::{self, READER_LANES, Reader};
@@ -685,6 +685,8 @@ fn weight(observation: &Observation) -> u64 {
     match observation {
         Observation::JobShown { row, .. } if row.status == "expired" => 1_000,
         Observation::JobShown { .. } | Observation::WaitEnded(_) => 10,
+        // In the middle of an act.
+        Observation::OperatorDone { done: Done::ActShown { act, .. }, .. } if act.is_running => 300,
         _ => 1,
     }
 }
