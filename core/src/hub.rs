@@ -81,7 +81,7 @@ pub struct Hub {
     /// Refusals of the current round.
     drops: Drops,
     effects: Vec<Effect>,
-    /// When an attempt or a job ended last.
+    /// When an attempt or a job ended last, a dead letter left, an act went on or a pause ended.
     ended_at: Timestamp,
     undelivered_ends: UndeliveredEnds,
     /// Whether it serves clients; otherwise it replays a journal.
@@ -341,7 +341,8 @@ impl Hub {
         self.timers.calendar()
     }
 
-    /// When an attempt or a job ended last, by a timer or a command, since this hub was created.
+    /// When an attempt or a job ended last, a dead letter left, an act went on or a pause ended, by a timer or a command, since
+    /// this hub was created: what time alone may do, and replies may show.
     pub fn ended_at(&self) -> Timestamp {
         self.ended_at
     }
@@ -854,7 +855,9 @@ impl Hub {
             }
         }
         let act = self.acts.get_mut(id).expect("it runs");
-        act.next_number = next_number;
+        if std::mem::replace(&mut act.next_number, next_number) != next_number {
+            self.ended_at = self.now;
+        }
         if has_room && next_number >= act.end_number {
             self.end_act(id, false);
         } else {
@@ -867,6 +870,7 @@ impl Hub {
         let now = self.now;
         let act = self.acts.get_mut(id).expect("it runs");
         (act.ended_at, act.is_cancelled, act.step_at) = (Some(now), is_cancelled, Timestamp::NEVER);
+        self.ended_at = now;
         let by = if is_cancelled { self.caller.by } else { act.by };
         let audit = Audit::ActEnded {
             act: id,
@@ -1008,6 +1012,7 @@ impl Hub {
             Timer::NodeLiveness(node) => self.check_liveness(node),
             Timer::KindOpens(kind) => {
                 if let Some(kind) = self.with_queue(|queue, cx| queue.open_kind(cx, kind)) {
+                    self.ended_at = self.now;
                     self.audit(Audit::KindResumed { kind });
                 }
             }
@@ -1053,7 +1058,7 @@ impl Hub {
     }
 
     fn handle_event(&mut self, event: Event) {
-        if matches!(event, Event::AttemptEnded { .. } | Event::Ended { .. }) {
+        if matches!(event, Event::AttemptEnded { .. } | Event::Ended { .. } | Event::LetterLeft { .. }) {
             self.ended_at = self.now;
         }
         match event {

@@ -807,6 +807,11 @@ impl<'a> JobView<'a> {
         self.job.last_error()
     }
 
+    /// When it was requeued last, if it was a dead letter.
+    pub fn requeued_at(&self) -> Option<Timestamp> {
+        self.job.terms.as_ref()?.rare()?.requeued_at
+    }
+
     /// How many leases it had; this is the generation of the latest one.
     pub fn generation(&self) -> u32 {
         self.job.history.generation()

@@ -249,6 +249,8 @@ impl Uncommitted {
             (_, Some(AttemptEnd::Expired { at })) => *at,
             _ => Timestamp::ZERO,
         };
-        ended_at > self.durable_at || self.changed_jobs.iter().any(|(_, changed)| *changed == job.seq())
+        // An act may have requeued it by time alone.
+        let changed_at = ended_at.max(job.requeued_at().unwrap_or(Timestamp::ZERO));
+        changed_at > self.durable_at || self.changed_jobs.iter().any(|(_, changed)| *changed == job.seq())
     }
 }
