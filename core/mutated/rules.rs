@@ -148,6 +148,14 @@ pub(crate) fn begins_turns_anew(rules: RulesVersion) -> bool {
     real::begins_turns_anew(rules) && !is_active(Mutant::WeightsNotFollowed)
 }
 
+pub(crate) fn aged_once_more(aged: u8, levels: u8) -> u8 {
+    real::aged_once_more(aged + u8::from(is_active(Mutant::AgesTwice)), levels)
+}
+
+pub(crate) fn stores_weights() -> bool {
+    real::stores_weights() && !is_active(Mutant::WeightsNotStored)
+}
+
 pub(crate) fn is_room_used_up(room: u64) -> bool {
     let is_named_early = is_active(Mutant::ExplainNamesLimitEarly) && room == 1;
     (real::is_room_used_up(room) || is_named_early) && !is_active(Mutant::ExplainOmitsLimit)

@@ -120,6 +120,16 @@ pub(crate) fn begins_turns_anew(rules: RulesVersion) -> bool {
     rules >= RulesVersion::TURNS_BEGIN_ANEW
 }
 
+/// How many levels higher a job counts that ages once more; at most `levels`.
+pub(crate) fn aged_once_more(aged: u8, levels: u8) -> u8 {
+    (aged + 1).min(levels)
+}
+
+/// Whether a snapshot has the weights.
+pub(crate) fn stores_weights() -> bool {
+    true
+}
+
 /// Whether the weights have a version.
 pub(crate) fn counts_weights(rules: RulesVersion) -> bool {
     rules >= RulesVersion::TURNS_BEGIN_ANEW

@@ -38,6 +38,8 @@ pub enum Stream {
     AdminPlan = 12,
     /// What this operator does.
     Admin = 13,
+    /// Jobs that come in a crowd.
+    Crowd = 20,
     /// When the jobs of a load scenario come.
     LoadArrivals = 100,
     /// What these jobs are like, and what becomes of their attempts.

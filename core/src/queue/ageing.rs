@@ -255,8 +255,8 @@ impl Queue {
                 break;
             }
             self.move_in_order(cx, seq, |queue, cx| {
-                let standing = &mut queue.table.get_mut(seq).expect("a ready job is held").standing;
-                standing.set_aged(standing.aged() + 1);
+                let job = queue.table.get_mut(seq).expect("a ready job is held");
+                job.standing.set_aged(rules::aged_once_more(job.standing.aged(), job.priority as u8));
                 if Queue::has_turns(cx.limits) {
                     queue.give_turn(cx, seq);
                 }
@@ -319,6 +319,7 @@ impl Queue {
     /// The record of the order, if it is not that of a new hub.
     pub(crate) fn order_record(&self) -> Option<OrderRecord> {
         let Order { clocks, weights, weights_version, visit, .. } = &self.order;
+        let weights = if rules::stores_weights() { weights } else { &BTreeMap::new() };
         let is_new = *clocks == [0; LEVELS] && weights.is_empty() && *weights_version == 0 && visit.is_none();
         (!is_new).then(|| OrderRecord {
             clocks: clocks.to_vec(),

@@ -109,6 +109,8 @@ mutants! {
     Core TurnsNotKept: "turns-not-kept", "a lease does not advance the clock of turns, so that who comes late is before all others";
     Core WeightsNotFollowed: "weights-not-followed", "jobs that wait keep their turns when weights change";
     Core AgesEarly: "ages-early", "a job counts one priority higher a millisecond early";
+    Core AgesTwice: "ages-twice", "a job that ages counts two priorities higher";
+    Core WeightsNotStored: "weights-not-stored", "a snapshot lacks the weights";
     Disk AppendNotSynced: "append-not-synced", "a batch is acknowledged before it was synced";
     Disk SegmentNotSynced: "segment-not-synced", "a new segment gets its name before it was synced";
     Disk FolderNotSynced: "folder-not-synced", "a new name in the journal's folders is used before its folder was synced";

@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod explain;
+pub mod fairness;
 pub mod invariants;
 pub mod ledger;
 pub mod letters;

@@ -12,7 +12,7 @@ pub struct Sightings(BTreeMap<&'static str, u64>);
 
 impl Sightings {
     /// The kinds that many runs together must have seen.
-    pub const EXPECTED: [&'static str; 99] = [
+    pub const EXPECTED: [&'static str; 103] = [
         "act began",
         "act begun",
         "act ended",
@@ -36,6 +36,7 @@ impl Sightings {
         "heard of",
         "idempotency hit",
         "inflight saturated",
+        "job aged",
         "job cancelled",
         "job ended",
         "key collision",
@@ -92,11 +93,13 @@ impl Sightings {
         "result orphaned",
         "result without a lease",
         "retry postponed",
+        "snapshot within a visit",
         "submitted: accepted",
         "submitted: final",
         "submitted: in progress",
         "submitted: replacing",
         "submitted: superseding",
+        "turns taken",
         "waits: backoff",
         "waits: delay",
         "waits: hub full",
@@ -112,6 +115,7 @@ impl Sightings {
         "waits: run at",
         "waits: turn",
         "waits: zone full",
+        "weights count",
     ];
 
     /// How often a kind was seen.
@@ -180,6 +184,11 @@ impl Sightings {
                 Gate::RateLimited(_) => self.count("kind rate limited"),
             }
         }
+    }
+
+    /// Counts what somebody else saw.
+    pub fn note(&mut self, what: &'static str) {
+        self.count(what);
     }
 
     /// Counts the reasons why a job waits.

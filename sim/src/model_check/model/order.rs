@@ -66,7 +66,7 @@ impl ModelOrder {
 
 impl ModelJob {
     /// Where it counts: its priority, or higher once it has aged.
-    pub(super) fn level(&self) -> usize {
+    pub fn level(&self) -> usize {
         self.priority as usize - self.aged
     }
 
@@ -143,6 +143,23 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// Whether jobs are visited, some of which were already.
+    pub fn is_visiting(&self) -> bool {
+        self.order.visit.is_some_and(|visit| visit.next > JobSeq::FIRST)
+    }
+
+    /// What jobs that are ready show of turns and ageing.
+    pub fn order_seen(&self) -> impl Iterator<Item = &'static str> {
+        let is_any = |is_it: fn(&ModelJob) -> bool| self.jobs.iter().any(|job| job.is_in_lane() && is_it(job));
+        let has_turns = is_any(|job| job.turn > 0);
+        let seen = [
+            ("job aged", is_any(|job| job.aged > 0)),
+            ("turns taken", has_turns),
+            ("weights count", has_turns && !self.order.weights.is_empty()),
+        ];
+        seen.into_iter().filter(|(_, is_seen)| *is_seen).map(|(what, _)| what)
     }
 
     /// A job becomes ready: it gets a turn, if it has none.

@@ -3,6 +3,7 @@
 //! It reads of the hub what clients can know (their leases and jobs) and its next deadline, because a state machine
 //! with timers goes wrong at, just before and just after a deadline.
 
+mod crowd;
 mod operator;
 
 use crate::draw::{Draw, Stream};
@@ -42,6 +43,9 @@ const SLEEP_MAX: Millis = Millis::from_secs(20 * 86_400);
 pub struct Traffic {
     profile: Profile,
     draw: Draw,
+    /// Of its own, so that runs without a crowd stay as they are.
+    crowd_draw: Draw,
+    crowd_left: bool,
     clock: Timestamp,
     calendar: Calendar,
     steps_drawn: u64,
@@ -67,10 +71,14 @@ impl Traffic {
             _ => RulesVersion::NEWEST,
         };
         let adopt = Step::Apply(BEGIN, Command::AdoptRules(rules));
+        let mut crowd_draw = Draw::new(seed, Stream::Crowd);
+        let crowd_left = profile.is_fair && crowd_draw.chance(100);
         let (floods_left, vigils_left) = (profile.floods, profile.vigils);
         Traffic {
             profile,
             draw: Draw::new(seed, Stream::Traffic),
+            crowd_draw,
+            crowd_left,
             clock: BEGIN,
             calendar: Calendar::UNSET,
             steps_drawn: 0,
@@ -109,6 +117,9 @@ impl Traffic {
         }
         self.steps_drawn += 1;
         self.move_to_end_of_time();
+        if let Some(step) = self.begin_crowd() {
+            return step;
+        }
         if let Some(step) = self.disk() {
             return step;
         }

@@ -6,6 +6,7 @@
 //! from log and snapshot, compares both with the one that crashed, and continues with one of them.
 
 use crate::model_check::explain::{check_explanation, is_waiting};
+use crate::model_check::fairness::check_fairness;
 use crate::model_check::invariants::{check_bounds, check_jobs, check_nothing_is_due, check_rows};
 use crate::model_check::ledger::Ledger;
 use crate::model_check::log::Log;
@@ -140,6 +141,9 @@ impl World {
             Step::Sync => self.log.sync(),
             Step::Snapshot(of) => {
                 self.tally.snapshots += 1;
+                if self.model.is_visiting() {
+                    self.sightings.note("snapshot within a visit");
+                }
                 self.log.make_snapshot(*of, &self.hub)?;
             }
             Step::Crash { kept, from } => self.crash(*kept, *from)?,
@@ -170,6 +174,7 @@ impl World {
     pub fn check(&mut self) -> Result<(), Violation> {
         self.advance(self.hub.now())?;
         self.sightings.state(&self.hub);
+        self.model.order_seen().for_each(|what| self.sightings.note(what));
         check_jobs(&self.hub)?;
         check_rows(&self.hub, &self.model)?;
         self.ledger.check(&self.hub)?;
@@ -205,6 +210,7 @@ impl World {
         for (_, job) in some.into_iter().take(count) {
             self.sightings.explanation(&self.hub, job);
             check_explanation(&self.hub, job)?;
+            check_fairness(&self.hub, &self.model, job)?;
         }
         Ok(())
     }
