@@ -9,8 +9,9 @@ use crate::agenda::{MINUTE, Micros};
 use crate::draw::{Draw, Stream};
 use crate::scenario::{ScenarioError, between, parsed, wrong};
 use serde::{Deserialize, Serialize};
-use sheratan_core::Millis;
 use sheratan_core::limits::Limits;
+use sheratan_core::{KindRules, Millis};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Minutes of chaos of a run that does not say.
@@ -69,6 +70,9 @@ pub struct Plan {
     /// What workers do beside completing and failing jobs.
     #[serde(default)]
     pub workers: PlanWorkers,
+    /// What the hub's configuration says of kinds.
+    #[serde(default)]
+    pub kinds: BTreeMap<String, PlanKind>,
     /// How often each fault comes: out of ten thousand, or an hour.
     pub faults: Rates,
 }
@@ -176,6 +180,37 @@ pub struct PlanLimits {
     /// A spent key that is younger makes no room for another.
     #[serde(default = "idempotency_floor_ms")]
     pub idempotency_floor_ms: u64,
+    /// Who take turns: zones (0), clients (1) or kinds (2).
+    #[serde(default)]
+    pub fair_by: u32,
+    /// How long a job waits until it counts as one of the next priority; 0: for ever.
+    #[serde(default)]
+    pub priority_age_ms: u64,
+    /// How many results of unknown jobs are kept.
+    #[serde(default = "orphans_max")]
+    pub orphans_max: u64,
+}
+
+/// What the hub's configuration says of a kind. What is zero is absent.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanKind {
+    /// Dead letters of the kind.
+    pub max_letters: u64,
+    /// How long an attempt may take.
+    pub max_run_ms: u64,
+}
+
+impl PlanKind {
+    /// The core's rules.
+    pub fn to_core(&self) -> KindRules {
+        let some = |number: u64| (number > 0).then_some(number);
+        KindRules {
+            letters_max: some(self.max_letters),
+            max_run_ms: some(self.max_run_ms).map(Millis::new),
+            ..KindRules::NONE
+        }
+    }
 }
 
 impl PlanLimits {
@@ -196,6 +231,9 @@ impl PlanLimits {
             idempotency_ttl_ms: Millis::new(self.idempotency_ttl_ms),
             idempotency_keys_max: self.idempotency_keys_max,
             idempotency_floor_ms: Millis::new(self.idempotency_floor_ms),
+            fair_by: self.fair_by,
+            priority_age_ms: Millis::new(self.priority_age_ms),
+            orphans_max: self.orphans_max,
             ..Limits::default()
         }
     }
@@ -222,6 +260,9 @@ impl Plan {
             idempotency_ttl_ms: *draw.pick(&[20_000, 86_400_000]),
             idempotency_keys_max: *draw.pick(&[20, 1_000_000]),
             idempotency_floor_ms: idempotency_floor_ms(),
+            fair_by: 0,
+            priority_age_ms: 0,
+            orphans_max: orphans_max(),
         };
         let nodes = *draw.pick(&[1, 2, 3, 5, 10, 25, 50]);
         let slots = *draw.pick(&[1, 1, 3, 8]);
@@ -247,10 +288,11 @@ impl Plan {
             traffic: PlanTraffic::default(),
             operator: PlanOperator::default(),
             workers: PlanWorkers::default(),
+            kinds: BTreeMap::new(),
             faults: faults(draw),
         };
         plan.traffic = traffic(draw);
-        (plan.operator, plan.workers) = operator(seed);
+        operate(&mut plan);
         plan.limits.dead_jobs_max = *draw.pick(&[2, 20, dead_jobs_max()]);
         plan.limits.idempotency_floor_ms = *draw.pick(&[0, 5_000, idempotency_floor_ms()]);
         plan
@@ -306,6 +348,10 @@ fn dead_jobs_max() -> u64 {
     Limits::default().dead_jobs_max
 }
 
+fn orphans_max() -> u64 {
+    Limits::default().orphans_max
+}
+
 fn idempotency_floor_ms() -> u64 {
     Limits::default().idempotency_floor_ms.get()
 }
@@ -340,20 +386,28 @@ fn traffic(draw: &mut Draw) -> PlanTraffic {
 }
 
 /// Half of the runs have an operator who acts, and workers who do all that workers may. Drawn from a stream of its own: without one a run is as it was before.
-fn operator(seed: u64) -> (PlanOperator, PlanWorkers) {
-    let draw = &mut Draw::new(seed, Stream::AdminPlan);
+fn operate(plan: &mut Plan) {
+    let draw = &mut Draw::new(plan.seed, Stream::AdminPlan);
     if !draw.chance(500) {
-        return Default::default();
+        return;
     }
-    let operator = PlanOperator { acts_per_min: *draw.pick(&[6, 30, 120]) };
-    let workers = PlanWorkers {
+    plan.operator = PlanOperator { acts_per_min: *draw.pick(&[6, 30, 120]) };
+    plan.workers = PlanWorkers {
         release_percent: *draw.pick(&[0, 5, 30]),
         hopeless_percent: *draw.pick(&[0, 10, 50]),
         retry_after_percent: *draw.pick(&[0, 50]),
         told_percent: *draw.pick(&[0, 50]),
         endless_percent: *draw.pick(&[0, 5]),
     };
-    (operator, workers)
+    plan.limits.fair_by = *draw.pick(&[0, 0, 1, 2]);
+    plan.limits.priority_age_ms = *draw.pick(&[0, 0, 1_000, 60_000]);
+    plan.limits.orphans_max = *draw.pick(&[0, 2, orphans_max()]);
+    for kind in ["k0", "k1"] {
+        let rules = PlanKind { max_letters: *draw.pick(&[0, 1, 3]), max_run_ms: *draw.pick(&[0, 0, 4_000, 60_000]) };
+        if rules != PlanKind::default() {
+            plan.kinds.insert(kind.to_owned(), rules);
+        }
+    }
 }
 
 /// A third of the faults is gone in a run, the rest has rates of different orders.

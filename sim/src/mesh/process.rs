@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::wire::VirtualWire;
 use crate::agenda::{Alarm, Micros, SECOND};
 use crate::disk::VirtualDisk;
-use sheratan_core::{Command, Hub, Millis, Salt, Timestamp};
+use sheratan_core::{Command, Hub, Millis, Name, Salt, Timestamp};
 use sheratan_io::http;
 use sheratan_io::journal::{self, Appender, Identity, OpenError, Options, RecoveryReport, Store};
 use sheratan_io::redact::Redactor;
@@ -167,6 +167,11 @@ impl Process {
             done.expect("the journal has not failed yet");
         }
         service.adopt_rules(at);
+        if !plan.kinds.is_empty() {
+            let kinds =
+                plan.kinds.iter().map(|(kind, rules)| (Name::new(kind).expect("it is a name"), rules.to_core()));
+            service.configure_kinds(at, &kinds.collect());
+        }
         let process = Process {
             engine: Engine::new((at, reading.awake_at()), service, PATIENCE, || 0),
             appender,

@@ -7,6 +7,7 @@
 
 use super::plan::{Plan, PlanOperator, PlanTraffic, PlanWorkers};
 use super::run::{Failure, Report};
+use std::collections::BTreeMap;
 
 /// Seeds that a smaller plan is tried with, its own first.
 const SEEDS: u64 = 8;
@@ -67,6 +68,9 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     }
     if plan.workers != PlanWorkers::default() {
         plans.push(Plan { workers: PlanWorkers::default(), ..plan.clone() });
+    }
+    if !plan.kinds.is_empty() {
+        plans.push(Plan { kinds: BTreeMap::new(), ..plan.clone() });
     }
     if plan.ttl_percent > 0 {
         plans.push(Plan { ttl_percent: 0, ..plan.clone() });
