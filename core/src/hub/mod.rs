@@ -25,9 +25,9 @@ mod work;
 use crate::access::guard::AuthGuard;
 use crate::acts::Acts;
 use crate::chain::Chain;
-use crate::command::{Command, Idempotency, Pull};
+use crate::command::{Command, Pull};
 use crate::context::Context;
-use crate::dedup::{Binding, Dedup};
+use crate::dedup::Dedup;
 use crate::effect::{Audit, Effect};
 use crate::envelope::Caller;
 use crate::ids::{HubKey, Ids, JobSeq, LeaseRef};
@@ -656,10 +656,4 @@ impl UndeliveredEnds {
 
 fn done_or_refused(result: Result<(), Refusal>) -> Outcome {
     result.map_or_else(Outcome::Refused, |()| Outcome::Done)
-}
-
-impl Binding {
-    fn new(idempotency: &Idempotency, job: JobSeq) -> Binding {
-        Binding { payload_hash: idempotency.payload_hash, job, ttl_ms: idempotency.ttl_ms }
-    }
 }

@@ -103,3 +103,9 @@ impl Hub {
         self.queue.set_key(job, place);
     }
 }
+
+impl Binding {
+    fn new(idempotency: &Idempotency, job: JobSeq) -> Binding {
+        Binding { payload_hash: idempotency.payload_hash, job, ttl_ms: idempotency.ttl_ms }
+    }
+}
