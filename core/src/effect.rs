@@ -140,6 +140,8 @@ pub enum Audit {
         /// How many older ones were dropped for it.
         evicted: u64,
     },
+    /// A lower limit left no room for the oldest orphans.
+    OrphansEvicted { orphans: u64 },
     /// An operator made an orphan the result of a job.
     OrphanAdopted { orphan: u64, job: JobSeq, node: Option<Name>, by: Principal },
     /// An operator discarded an orphan.

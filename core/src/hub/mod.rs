@@ -439,7 +439,10 @@ impl Hub {
         settings.iter().for_each(|setting| self.limits.set(*setting));
         self.with_queue(Queue::update_credit_timer);
         self.with_queue(|queue, cx| queue.reorder(cx, &old));
-        self.orphans.enforce(&mut self.ledger, &self.limits);
+        let orphans = self.orphans.enforce(&mut self.ledger, &self.limits);
+        if orphans > 0 {
+            self.audit(Audit::OrphansEvicted { orphans });
+        }
         self.registry.reconfigure(&mut self.timers, self.now);
         self.dedup.reconfigure(self.now, (&old, &self.limits), (&mut self.timers, &mut self.ledger));
         // Lanes for which the hub had no room are marked still.

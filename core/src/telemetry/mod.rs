@@ -342,6 +342,7 @@ impl Telemetry {
             | Audit::ActEnded { .. }
             | Audit::OrphanAdopted { .. }
             | Audit::OrphanDiscarded { .. }
+            | Audit::OrphansEvicted { .. }
             | Audit::KindChanged { .. }
             | Audit::WeightsChanged { .. }
             | Audit::KindResumed { .. }

@@ -265,6 +265,7 @@ fn print_audit(audit: &Audit) -> (&'static str, String) {
             ("ORPHAN_ADOPTED", line.option("orphan", orphan).option("job", job.get()))
         }
         Audit::OrphanDiscarded { orphan, .. } => ("ORPHAN_DISCARDED", line.option("orphan", orphan)),
+        Audit::OrphansEvicted { orphans } => ("ORPHANS_EVICTED", line.option("orphans", orphans)),
         Audit::JobCancelled { job, .. } => ("JOB_CANCELLED", line.option("job", job.get())),
         Audit::WeightsChanged { groups, .. } => ("ADMIN_WEIGHTS_CHANGED", line.option("groups", groups)),
         Audit::KindChanged { kind, version, .. } => {

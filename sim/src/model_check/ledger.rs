@@ -87,6 +87,11 @@ impl Ledger {
                 }
                 Ok(())
             }
+            (Command::Cancel(seq), Outcome::Done) => {
+                // A cancelled job never completes.
+                let ended = self.ended.insert(*seq, Some(FinalStatus::Cancelled));
+                holds(ended == Some(None), || format!("job {} was cancelled without ending then", seq.get()))
+            }
             _ => Ok(()),
         }
     }

@@ -230,6 +230,7 @@ impl Sightings {
             Effect::Audit(_, Audit::ResultOrphaned { .. }) => "result orphaned",
             Effect::Audit(_, Audit::OrphanAdopted { .. }) => "orphan adopted",
             Effect::Audit(_, Audit::OrphanDiscarded { .. }) => "orphan discarded",
+            Effect::Audit(_, Audit::OrphansEvicted { .. }) => "orphans evicted",
             Effect::Audit(_, Audit::JobCancelled { .. }) => "job cancelled",
             Effect::Audit(_, Audit::WeightsChanged { .. }) => "weights changed",
             Effect::Audit(_, Audit::KindChanged { .. }) => "kind changed",

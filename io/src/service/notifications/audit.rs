@@ -104,6 +104,10 @@ pub fn write_details(
             out.number("orphan_id", *orphan).number("evicted", *evicted);
             "RESULT_ORPHANED"
         }
+        Audit::OrphansEvicted { orphans } => {
+            out.number("evicted", *orphans);
+            "ORPHANS_EVICTED"
+        }
         Audit::OrphanAdopted { orphan, job, node, by } => {
             out.number("orphan_id", *orphan).plain("job_id", ids.job_id(*job)).plain("by", by.as_str());
             if let Some(node) = node {
