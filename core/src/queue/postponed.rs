@@ -64,6 +64,8 @@ impl Queue {
         if let Some(seq) = self.budget.release_of(cx.limits, cx.now, kind, earned) {
             let granted = earned.granted;
             self.release_postponed(cx, seq, granted);
+            // If it was the last one, nothing waits for the floor any more.
+            self.update_credit_timer(cx);
         }
     }
 
