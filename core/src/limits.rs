@@ -81,7 +81,8 @@ pub struct Limits {
     pub orphans_max: u64,
     /// Bytes of results of unknown jobs.
     pub orphans_bytes_max: u64,
-    /// Which jobs take turns with others of the same priority: 0: none; 1: those of a client; 2: those of a kind.
+    /// Which jobs take turns with others of the same priority: 0: none; 1: those of a client; 2: those of a kind;
+    /// 3: those of a zone, which is the same as none, since each node works for one zone.
     pub fair_by: u32,
     /// A job that has been ready for so long counts one priority higher, and another one each time again; 0: it never
     /// does.
