@@ -9,8 +9,9 @@ use crate::command::{OnDuplicate, OnFailed};
 use crate::ids::JobSeq;
 use crate::limits::Limits;
 use crate::name::Name;
-use crate::outcome::FinalStatus;
+use crate::outcome::{FinalStatus, Withheld};
 use crate::queue::lane::Rank;
+use crate::registry::node::Node;
 use crate::time::{Calendar, Millis, Timestamp, Utc};
 use sheratan_mutants::{Mutant, is_active};
 
@@ -127,8 +128,9 @@ pub(crate) fn rate_left(level: u64) -> u64 {
     if is_active(Mutant::RateNotSpent) { level } else { real::rate_left(level) }
 }
 
-pub(crate) fn is_withheld(is_drained: bool) -> bool {
-    real::is_withheld(is_drained) && !is_active(Mutant::DrainedNodeLeases)
+pub(crate) fn withheld(node: &Node) -> Option<Withheld> {
+    let is_unnoticed = |withheld: &Withheld| *withheld == Withheld::Drained && is_active(Mutant::DrainedNodeLeases);
+    real::withheld(node).filter(|withheld| !is_unnoticed(withheld))
 }
 
 pub(crate) fn next_turn(latest: u64, clock: u64, weight: u32, turn_max: u64) -> u64 {

@@ -74,6 +74,39 @@ pub enum Command {
     DiscardOrphan(u64),
     /// The weights of the clients or kinds that take turns. They replace all former ones; all others have the weight 1.
     SetWeights(Vec<Weight>),
+    /// An operator makes what a node attests now its baseline.
+    Accept(Box<Accept>),
+    /// An operator puts a node in quarantine.
+    Quarantine(Quarantine),
+    /// An operator ends a node's quarantine, or the warning about it.
+    ClearNode(Name),
+}
+
+/// An operator accepts what a node attests.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Accept {
+    pub node: Name,
+    /// The build and capability hash that the operator saw; a refusal if the node attests others by now.
+    pub expected: Option<Attestation>,
+    /// Also if the node is suspect of being several.
+    pub is_forced: bool,
+}
+
+/// A node gets no jobs for some time.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Quarantine {
+    pub node: Name,
+    pub duration_ms: Millis,
+    pub reason: Option<Name>,
+}
+
+/// What a node says it consists of. Claims: nothing shows that they are true, only that they changed.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Attestation {
+    pub build_id: Option<Name>,
+    pub capability_hash: Option<Name>,
+    /// A JSON object; shown, never used.
+    pub runtime: Option<Payload>,
 }
 
 /// How many turns in a round a client or kind has.
@@ -104,6 +137,7 @@ pub struct Heartbeat {
     pub endpoint: Option<Name>,
     /// A JSON object; shown, never used.
     pub labels: Option<Payload>,
+    pub attestation: Option<Box<Attestation>>,
 }
 
 /// A node's health, as it reports it. The hub only shows it.
@@ -386,6 +420,9 @@ impl Encoded for Command {
             Command::AdoptOrphan(adopt) => put(25, &|out| adopt.encode(out)),
             Command::DiscardOrphan(orphan) => put(26, &|out| orphan.encode(out)),
             Command::SetWeights(weights) => put(27, &|out| weights.encode(out)),
+            Command::Accept(accept) => put(28, &|out| accept.encode(out)),
+            Command::Quarantine(quarantine) => put(29, &|out| quarantine.encode(out)),
+            Command::ClearNode(node) => put(30, &|out| node.encode(out)),
         }
     }
 
@@ -418,6 +455,9 @@ impl Encoded for Command {
             25 => Command::AdoptOrphan(Encoded::decode(from)?),
             26 => Command::DiscardOrphan(Encoded::decode(from)?),
             27 => Command::SetWeights(Encoded::decode(from)?),
+            28 => Command::Accept(Encoded::decode(from)?),
+            29 => Command::Quarantine(Encoded::decode(from)?),
+            30 => Command::ClearNode(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("command", other.into())),
         })
     }
@@ -430,6 +470,25 @@ members!(Heartbeat {
     4 health,
     5 endpoint,
     6 labels,
+    7 attestation,
+});
+
+members!(Attestation {
+    1 build_id,
+    2 capability_hash,
+    3 runtime,
+});
+
+members!(Accept {
+    1 node: required,
+    2 expected,
+    3 is_forced,
+});
+
+members!(Quarantine {
+    1 node: required,
+    2 duration_ms: required,
+    3 reason,
 });
 
 members!(Submit {
@@ -574,6 +633,8 @@ mod tests {
             on_failed: OnFailed::NewJob,
             ttl_ms: second,
         };
+        let attestation =
+            Attestation { build_id: Some(name("b")), capability_hash: Some(name("h")), runtime: payload.clone() };
         let heartbeat = Heartbeat {
             node: name("n"),
             zone: Zone::new(name("z")),
@@ -581,6 +642,7 @@ mod tests {
             health: Health::Red,
             endpoint: Some(name("e")),
             labels: payload.clone(),
+            attestation: Some(Box::new(attestation.clone())),
         };
         let submit = Submit {
             kind: name("k"),
@@ -662,6 +724,19 @@ mod tests {
             (Command::CancelAct(300), "17ac02"),
             (Command::AdoptOrphan(AdoptOrphan { orphan: 300, job: JobSeq::new(1) }), "1901ac02020100"),
             (Command::DiscardOrphan(300), "1aac02"),
+            (
+                Command::Accept(Box::new(Accept { node: name("n"), expected: Some(attestation), is_forced: true })),
+                "1c01016e02010162020168",
+            ),
+            (
+                Command::Quarantine(Quarantine {
+                    node: name("n"),
+                    duration_ms: Millis::new(1),
+                    reason: Some(name("r")),
+                }),
+                "1d01016e02010301",
+            ),
+            (Command::ClearNode(name("n")), "1e016e"),
         ]
     }
 

@@ -11,6 +11,8 @@ use crate::queue::job::EndReason;
 use crate::queue::kind_rules::KindRules;
 use crate::queue::letter_filter::LetterFilter;
 use crate::queue::waiter::WaiterId;
+use crate::registry::attestation::{AttestationStatus, Drift};
+use crate::registry::node_state::StateReason;
 use crate::time::{Millis, Timestamp};
 
 /// One thing for the shell to do.
@@ -166,6 +168,37 @@ pub enum Audit {
     NodeResumed { node: Name, by: Principal },
     /// An operator had a node forgotten.
     NodeRemoved { node: Name, by: Principal },
+    /// A node attested for the first time.
+    AttestationFirstSeen { node: Name, build_id: Option<Name>, capability_hash: Option<Name> },
+    /// A node attests something that is not its baseline.
+    AttestationDrift { node: Name, drift: Box<Drift> },
+    /// A node's capability hash changed too often.
+    AttestationSpoofSuspect {
+        node: Name,
+        /// How often it changed, ever.
+        flips: u32,
+    },
+    /// A node is back at its baseline.
+    AttestationRestored { node: Name },
+    /// A node that attested does so no more.
+    AttestationMissing { node: Name },
+    /// An operator made what a node attests its baseline.
+    AttestationAccepted { node: Name, drift: Box<Drift>, by: Principal },
+    /// A node is warned about from now on.
+    NodeWarned { node: Name, reason: StateReason, attestation: AttestationStatus },
+    /// A node gets no jobs from now on.
+    NodeQuarantined {
+        node: Name,
+        reason: StateReason,
+        attestation: AttestationStatus,
+        until: Option<Timestamp>,
+        note: Option<Name>,
+        by: Principal,
+    },
+    /// A node's quarantine, or the warning about it, is over.
+    NodeNormal { node: Name, attestation: AttestationStatus },
+    /// An operator ended a node's quarantine, or the warning about it.
+    NodeCleared { node: Name, by: Principal },
     /// A node was seen for the first time.
     NodeRegistered { node: Name },
     /// A stale or dead node was seen again.

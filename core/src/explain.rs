@@ -18,6 +18,7 @@ use crate::outcome::FinalStatus;
 use crate::queue::job::{JobView, State};
 use crate::queue::kind_rules::Gate;
 use crate::registry::node::{Liveness, Node};
+use crate::registry::node_state::PolicyState;
 use crate::room;
 use crate::rules;
 use crate::time::{Timestamp, Utc};
@@ -116,6 +117,7 @@ pub enum Hindrance {
     /// It has as many leases as it may.
     Full,
     Drained,
+    Quarantined,
     Offline,
 }
 
@@ -130,6 +132,8 @@ pub struct Nodes {
     pub offline: u64,
     /// Nodes that could run it and are drained.
     pub drained: u64,
+    /// Nodes that could run it and are in quarantine.
+    pub quarantined: u64,
     /// Nodes that could run it and have as many leases as they may.
     pub full: u64,
 }
@@ -155,6 +159,7 @@ impl Reason {
             Reason::ZoneFull { .. } => "zone_full",
             Reason::NoNode { kept_by: Some(Hindrance::Full), .. } => "nodes_full",
             Reason::NoNode { kept_by: Some(Hindrance::Drained), .. } => "nodes_drained",
+            Reason::NoNode { kept_by: Some(Hindrance::Quarantined), .. } => "nodes_quarantined",
             Reason::NoNode { kept_by: Some(Hindrance::Offline), .. } => "nodes_offline",
             Reason::NoNode { kept_by: None, .. } => "no_node",
             Reason::Turn { .. } => "turn",
@@ -304,6 +309,7 @@ impl Hub {
                 match hindrance {
                     Hindrance::Full => nodes.full += 1,
                     Hindrance::Drained => nodes.drained += 1,
+                    Hindrance::Quarantined => nodes.quarantined += 1,
                     Hindrance::Offline => nodes.offline += 1,
                 }
             }
@@ -335,6 +341,7 @@ impl Hub {
         let is_full = rules::is_room_used_up(rules::room_at_node(self.limits().leases_per_node_max, node.leases()));
         let all = [
             (Hindrance::Offline, node.liveness() != Liveness::Online),
+            (Hindrance::Quarantined, node.policy_state() == PolicyState::Quarantined),
             (Hindrance::Drained, node.drain().is_some()),
             (Hindrance::Full, is_full),
         ];

@@ -45,8 +45,8 @@ mod zone;
 pub use access::guard::AuthGuard;
 pub use acts::{Act, ActOn, Acts, BeginAct};
 pub use command::{
-    AdoptOrphan, Command, Complete, Drain, Extend, Health, Heartbeat, Idempotency, OnDuplicate, OnFailed, Priority,
-    Pull, Release, ResultMark, SetKind, Submit, Weight,
+    Accept, AdoptOrphan, Attestation, Command, Complete, Drain, Extend, Health, Heartbeat, Idempotency, OnDuplicate,
+    OnFailed, Priority, Pull, Quarantine, Release, ResultMark, SetKind, Submit, Weight,
 };
 pub use dedup::Dedup;
 pub use effect::{Audit, Effect};
@@ -77,7 +77,9 @@ pub use queue::turns::WEIGHT_MAX;
 pub use queue::waiter::WaiterId;
 pub use queue::{Counts, Queue};
 pub use registry::Registry;
+pub use registry::attestation::{AttestationStatus, Attested, Change, Drift};
 pub use registry::node::{Drained, Liveness, Node};
+pub use registry::node_state::{NodeState, PolicyState, StateReason};
 pub use rules::RulesVersion;
 pub use salts::Salt;
 pub use settings::Setting;

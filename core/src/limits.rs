@@ -87,6 +87,10 @@ pub struct Limits {
     /// A job that has been ready for so long counts one priority higher, and another one each time again; 0: it never
     /// does.
     pub priority_age_ms: Millis,
+    /// Within this time a node's capability hash may change fewer than `flip_threshold` times.
+    pub flip_window_ms: Millis,
+    /// So many changes make a node suspect of being several: 1 to [`FLIP_THRESHOLD_MAX`].
+    pub flip_threshold: u32,
 }
 
 impl Limits {
@@ -134,6 +138,8 @@ impl Default for Limits {
             orphans_bytes_max: 64 << 20,
             fair_by: 0,
             priority_age_ms: Millis::ZERO,
+            flip_window_ms: Millis::from_secs(120),
+            flip_threshold: 3,
         }
     }
 }
@@ -334,6 +340,38 @@ pub const ANSWER_BYTES: u64 = 48;
 
 /// Bytes of the checksum that a result or an answer is stored with: a box of its own.
 pub const INTEGRITY_BYTES: u64 = 48;
+
+/// The greatest `flip_threshold`: so many instants are kept of a node.
+pub const FLIP_THRESHOLD_MAX: u32 = 16;
+
+/// Changes of a node's attestation that are kept, the latest.
+pub const ATTESTATION_CHANGES_MAX: usize = 16;
+
+/// Bytes of a node's attestation in addition to its texts and changes: its record, room for
+/// [`FLIP_THRESHOLD_MAX`] instants.
+pub const ATTESTATION_BYTES: u64 = 448;
+
+/// Bytes of a change of a node's attestation in addition to its texts. Room grows by doubling.
+pub const ATTESTATION_CHANGE_BYTES: u64 = 96;
+
+/// How long a quarantine lasts that follows from an attestation: the first, one within [`QUARANTINE_HOUR_MS`] of another,
+/// and the third within [`QUARANTINE_DAY_MS`].
+pub const QUARANTINE_MS: [Millis; 3] =
+    [Millis::from_secs(10 * 60), Millis::from_secs(30 * 60), Millis::from_secs(120 * 60)];
+pub const QUARANTINE_HOUR_MS: Millis = Millis::from_secs(3_600);
+pub const QUARANTINE_DAY_MS: Millis = Millis::from_secs(86_400);
+
+/// Quarantines of a node whose beginnings are kept: as many as count.
+pub const QUARANTINES_COUNTED_MAX: usize = 2;
+
+/// How long a node in quarantine is told to wait before it asks again, the first time; with each further quarantine or
+/// warning [`QUARANTINED_DEFER_MS_STEP`] longer, up to [`QUARANTINED_DEFER_MS_MAX`].
+pub const QUARANTINED_DEFER_MS: u64 = 2_000;
+pub const QUARANTINED_DEFER_MS_STEP: u64 = 1_500;
+pub const QUARANTINED_DEFER_MS_MAX: u64 = 10_000;
+
+/// Bytes of a node's state in addition to an operator's note.
+pub const STATE_BYTES: u64 = 160;
 
 /// Bytes of a node in addition to its texts: its record, its place in the index of names, a timer.
 pub const NODE_BYTES: u64 = 512;

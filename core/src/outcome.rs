@@ -119,12 +119,15 @@ pub struct Pulled {
 pub enum Withheld {
     /// An operator drained it.
     Drained,
+    /// It is in quarantine.
+    Quarantined,
 }
 
 impl Withheld {
     pub const fn as_str(self) -> &'static str {
         match self {
             Withheld::Drained => "drained",
+            Withheld::Quarantined => "quarantined",
         }
     }
 }
@@ -282,6 +285,12 @@ pub enum Refusal {
     },
     /// The hub knows no such node.
     UnknownNode,
+    /// The node never attested.
+    NeverAttested,
+    /// The node attests something else than the operator saw.
+    AttestationChanged,
+    /// The node is suspect of being several.
+    SpoofSuspect,
     /// The node has leases, or is online.
     NodeInUse {
         leases: u64,
@@ -385,6 +394,9 @@ impl Refusal {
             | Refusal::KindChanged { .. }
             | Refusal::RuledKindsFull { .. }
             | Refusal::UnknownNode
+            | Refusal::NeverAttested
+            | Refusal::AttestationChanged
+            | Refusal::SpoofSuspect
             | Refusal::NodeInUse { .. }
             | Refusal::TooManyLetters { .. }
             | Refusal::TooManyActs { .. }

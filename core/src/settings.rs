@@ -104,6 +104,8 @@ settings! {
     33 FairBy fair_by: u32;
     34 PriorityAge priority_age_ms: Millis;
     35 InflightBytesMax inflight_bytes_max: u64;
+    36 FlipWindow flip_window_ms: Millis;
+    37 FlipThreshold flip_threshold: u32;
 }
 
 impl Limits {

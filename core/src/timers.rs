@@ -45,6 +45,8 @@ pub(crate) enum Timer {
     JobsVisited,
     /// A ready job counts one priority higher.
     JobsAge,
+    /// The time of a node's quarantine is over.
+    QuarantineEnds(NodeIndex),
 }
 
 /// A set of timers ordered by instant. All operations are O(log n) in the timers set at most, and O(1) for a timer at
@@ -70,7 +72,7 @@ type Key = (Timestamp, Packed);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Packed(u64);
 
-const VARIANTS: usize = 12;
+const VARIANTS: usize = 13;
 /// Capacity that each queue keeps with few timers.
 const CAPACITY_MIN: usize = 1_024;
 const NUMBER_BITS: u32 = 56;
@@ -239,6 +241,7 @@ impl Packed {
             Timer::ActSteps(act) => (9, act.into()),
             Timer::JobsVisited => (10, 0),
             Timer::JobsAge => (11, 0),
+            Timer::QuarantineEnds(node) => (12, node.get().into()),
         };
         Packed(variant << NUMBER_BITS | number)
     }
@@ -262,6 +265,7 @@ impl Packed {
             9 => Timer::ActSteps(number as u32),
             10 => Timer::JobsVisited,
             11 => Timer::JobsAge,
+            12 => Timer::QuarantineEnds(NodeIndex::new(number as u32)),
             _ => unreachable!("a timer has one of the variants"),
         }
     }
@@ -287,6 +291,8 @@ mod tests {
             Timer::ActSteps(u32::MAX),
             Timer::JobsVisited,
             Timer::JobsAge,
+            Timer::QuarantineEnds(NodeIndex::new(0)),
+            Timer::QuarantineEnds(NodeIndex::new(u32::MAX)),
         ]);
         let timers: Vec<_> = timers.chain(more).collect();
         assert!(timers.is_sorted());

@@ -24,6 +24,14 @@ impl<'a> Object<'a> {
         self
     }
 
+    /// A member whose value is a text, or null.
+    pub fn text_or_null(&mut self, key: &str, value: Option<&str>) -> &mut Self {
+        match value {
+            Some(value) => self.text(key, value),
+            None => self.raw(key, b"null"),
+        }
+    }
+
     /// A member whose value is a text about an entry of a list: `list[index]: value`.
     pub fn text_at(&mut self, key: &str, (list, index): (&str, usize), value: &str) -> &mut Self {
         let out = self.key(key);

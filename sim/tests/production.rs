@@ -317,6 +317,7 @@ fn heartbeat(node: &str) -> Heartbeat {
         health: Health::Green,
         endpoint: None,
         labels: None,
+        attestation: None,
     }
 }
 

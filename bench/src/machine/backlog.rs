@@ -193,6 +193,7 @@ impl Backlog {
             health: Health::Green,
             endpoint: None,
             labels: None,
+            attestation: None,
         };
         backlog.apply_all(vec![Command::Heartbeat(heartbeat)], |outcome| {
             assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");

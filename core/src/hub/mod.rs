@@ -202,6 +202,9 @@ impl Hub {
             Command::AdoptOrphan(adopt) => self.adopt_orphan(&adopt),
             Command::DiscardOrphan(orphan) => self.discard_orphan(orphan),
             Command::SetWeights(weights) => self.set_weights(weights),
+            Command::Accept(accept) => self.accept(&accept),
+            Command::Quarantine(order) => self.quarantine(order),
+            Command::ClearNode(node) => self.clear_node(&node),
         };
         if let Outcome::Refused(refusal) = &outcome {
             // Nothing has changed, so nothing follows.
@@ -286,7 +289,7 @@ impl Hub {
         let (registry, limits) = (&self.registry, &self.limits);
         let room_at = |node: &Name| {
             let node = registry.by_name(node);
-            if node.is_some_and(|node| node.drain().is_some()) {
+            if node.is_some_and(|node| node.withheld().is_some()) {
                 return 0;
             }
             rules::room_at_node(limits.leases_per_node_max, node.map_or(0, Node::leases))
@@ -514,6 +517,10 @@ impl Hub {
                 self.with_queue(|queue, cx| queue.reach_date(cx, seq, not_before));
             }
             Timer::NodeLiveness(node) => self.check_liveness(node),
+            Timer::QuarantineEnds(node) => {
+                self.with_registry(|registry, cx| registry.end_quarantine(cx, node));
+                self.ended_at = self.now;
+            }
             Timer::KindOpens(kind) => {
                 if let Some(kind) = self.with_queue(|queue, cx| queue.open_kind(cx, kind)) {
                     self.ended_at = self.now;

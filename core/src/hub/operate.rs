@@ -1,7 +1,7 @@
 //! What operators do: jobs, kinds, weights, letters, orphans, nodes.
 
 use super::{Hub, done_or_refused};
-use crate::command::{AdoptOrphan, Complete, Drain, SetKind, Weight};
+use crate::command::{Accept, AdoptOrphan, Complete, Drain, Quarantine, SetKind, Weight};
 use crate::dedup::KeyPlace;
 use crate::effect::Audit;
 use crate::ids::JobSeq;
@@ -156,6 +156,25 @@ impl Hub {
         self.registry.set_drain(&mut self.ledger, index, None);
         self.audit(Audit::NodeResumed { node: node.clone(), by: self.caller.by });
         Outcome::Done
+    }
+
+    pub(super) fn accept(&mut self, accept: &Accept) -> Outcome {
+        let by = self.caller.by;
+        done_or_refused(self.with_registry(|registry, cx| registry.accept(cx, by, accept)))
+    }
+
+    pub(super) fn quarantine(&mut self, order: Quarantine) -> Outcome {
+        let (by, node) = (self.caller.by, order.node.clone());
+        let outcome = done_or_refused(self.with_registry(|registry, cx| registry.quarantine(cx, by, order)));
+        if outcome == Outcome::Done {
+            self.wake_waiters_of(&node);
+        }
+        outcome
+    }
+
+    pub(super) fn clear_node(&mut self, node: &Name) -> Outcome {
+        let by = self.caller.by;
+        done_or_refused(self.with_registry(|registry, cx| registry.clear(cx, by, node)))
     }
 
     pub(super) fn remove_node(&mut self, node: &Name) -> Outcome {

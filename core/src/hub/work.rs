@@ -25,6 +25,10 @@ impl Hub {
             Ok(accepted) => accepted,
         };
         self.note_heartbeat(index);
+        if self.registry.get(index).is_some_and(|node| node.withheld().is_some()) {
+            // Those that are parked are answered why.
+            self.wake_waiters_of(&name);
+        }
         if is_changed {
             let profile = self.queue.profiles_mut().acquire(&zone, &capabilities);
             let node = self.registry.get_mut(index).expect("its heartbeat was just accepted");
@@ -39,9 +43,13 @@ impl Hub {
     pub(super) fn pull(&mut self, pull: &Pull) -> Result<Pulled, Refusal> {
         let nothing = |defer_ms| Ok(Pulled { node: None, leases: Vec::new(), defer_ms, withheld: None });
         let node = self.registry.by_name(&pull.node);
-        if node.is_some_and(|node| rules::is_withheld(node.drain().is_some())) {
-            let withheld = Some(Withheld::Drained);
-            return Ok(Pulled { node: None, leases: Vec::new(), defer_ms: DRAINED_DEFER_MS, withheld });
+        if let Some(withheld) = node.and_then(rules::withheld) {
+            let hits = node.and_then(Node::state).map_or(0, |state| state.hits);
+            let defer_ms = match withheld {
+                Withheld::Drained => DRAINED_DEFER_MS,
+                Withheld::Quarantined => rules::quarantined_defer(hits),
+            };
+            return Ok(Pulled { node: None, leases: Vec::new(), defer_ms, withheld: Some(withheld) });
         }
         let (held, profile) = node.map_or((0, Profiles::UNKNOWN), |node| (node.leases(), node.profile()));
         let (inflight, inflight_max) = (self.queue.counts().leased, self.limits.inflight_max);

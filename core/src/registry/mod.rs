@@ -8,11 +8,14 @@
 //! A dead node without leases is forgotten after a week, or earlier if its room is needed: the one that was seen
 //! longest ago is evicted first.
 
+pub(crate) mod attestation;
 pub(crate) mod node;
+pub(crate) mod node_state;
 mod online;
 
-use crate::command::{Health, Heartbeat};
+use crate::command::{Accept, Attestation, Health, Heartbeat, Quarantine};
 use crate::effect::Audit;
+use crate::envelope::Principal;
 use crate::ids::NodeIndex;
 use crate::ledger::{Account, Ledger};
 use crate::limits::Limits;
@@ -21,7 +24,9 @@ use crate::outcome::Refusal;
 use crate::queue::class::ClassKey;
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
+use attestation::{AttestationStatus, Attested, Drift};
 use node::{Drained, Liveness, Node, NodeRecord};
+use node_state::{Entered, NodeState, PolicyState, StateReason};
 use online::OnlineNodes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -39,6 +44,10 @@ pub struct Registry {
     next_index: u32,
     /// Nodes by liveness and health.
     counts: [[u64; 3]; 3],
+    /// Nodes by the status of their attestation.
+    attestations: [u64; 4],
+    /// Nodes by their states.
+    states: [u64; 3],
     online: OnlineNodes,
 }
 
@@ -91,7 +100,17 @@ impl Registry {
         self.counts[liveness as usize].iter().sum()
     }
 
-    /// How many online nodes report that health.
+    /// How many nodes have an attestation of that status.
+    pub fn count_attested(&self, status: AttestationStatus) -> u64 {
+        self.attestations[status as usize]
+    }
+
+    /// How many nodes are in that state.
+    pub fn count_in(&self, state: PolicyState) -> u64 {
+        self.states[state as usize]
+    }
+
+    /// How many online nodes have that health.
     pub fn count_online(&self, health: Health) -> u64 {
         self.counts[Liveness::Online as usize][health as usize]
     }
@@ -109,31 +128,188 @@ impl Registry {
 
     /// The node, if it is online and the heartbeat repeats its last one: then only its last-seen time changes, and the
     /// shell may put several such heartbeats into one [`Command::NodesSeen`](crate::Command::NodesSeen).
-    pub fn repeats(&self, heartbeat: &Heartbeat) -> Option<NodeIndex> {
+    pub fn repeats(&self, now: Timestamp, limits: &Limits, heartbeat: &Heartbeat) -> Option<NodeIndex> {
         let node = self.by_name(&heartbeat.node)?;
-        (node.liveness() == Liveness::Online && node.matches(heartbeat)).then_some(node.index())
+        (node.liveness() == Liveness::Online && node.matches(now, limits, heartbeat)).then_some(node.index())
     }
 
     /// Accepts a heartbeat; returns the node's number, and whether its zone or capabilities changed.
     pub(crate) fn heartbeat(
         &mut self,
         cx: &mut NodeContext,
-        heartbeat: Heartbeat,
+        mut heartbeat: Heartbeat,
     ) -> Result<(NodeIndex, bool), Refusal> {
         let known = self.by_name(&heartbeat.node);
-        let (before, of_drain) = (known.map(Node::bytes), known.map_or(0, Node::bytes_of_drain));
-        self.make_room(cx, &heartbeat.node, before, Node::bytes_of(&heartbeat) + of_drain)?;
+        let (before, after) = (known.map(Node::bytes), Node::bytes_after(known, &heartbeat));
+        self.make_room(cx, &heartbeat.node, before, after)?;
         let index = self.find_or_insert(cx, &heartbeat.node);
         self.note_seen(cx, index);
-        let node = self.nodes.get_mut(&index).expect("it was registered above");
-        let before = node.bytes();
-        self.counts[Liveness::Online as usize][node.health() as usize] -= 1;
-        self.online.remove(node);
-        let is_changed = node.update(heartbeat);
-        self.online.add(node);
-        self.counts[Liveness::Online as usize][node.health() as usize] += 1;
-        cx.ledger.transfer((Account::Nodes, before), (Account::Nodes, node.bytes()));
+        let attestation = heartbeat.attestation.take();
+        let is_changed = self.change(cx.ledger, index, |node| node.update(heartbeat));
+        self.attest(cx, index, attestation);
         Ok((index, is_changed))
+    }
+
+    /// A heartbeat came with this attestation, or without one.
+    fn attest(&mut self, cx: &mut NodeContext, index: NodeIndex, attestation: Option<Box<Attestation>>) {
+        let (now, limits) = (cx.now, cx.limits);
+        let audits = &mut *cx.audits;
+        let change = self.change(cx.ledger, index, |node| {
+            let before = node.attestation_status();
+            let name = node.name().clone();
+            match (&mut node.attested, attestation) {
+                (None, None) => {}
+                (None, Some(first)) => {
+                    let (build_id, capability_hash) = (first.build_id.clone(), first.capability_hash.clone());
+                    node.attested = Some(Box::new(Attested::first(now, *first)));
+                    audits.push(Audit::AttestationFirstSeen { node: name, build_id, capability_hash });
+                }
+                (Some(attested), attestation) => {
+                    attested.observe((now, limits), &name, attestation.map(|boxed| *boxed), audits);
+                }
+            }
+            (before, node.attestation_status())
+        });
+        if change.0 != change.1 {
+            self.follow(cx, index);
+        }
+    }
+
+    /// The status of a node's attestation changed: its state follows.
+    fn follow(&mut self, cx: &mut NodeContext, index: NodeIndex) {
+        let (node, now) = (&self.nodes[&index], cx.now);
+        // A node that was always normal has no state.
+        if node.state.is_some() || PolicyState::of(node.attestation_status()) != PolicyState::Normal {
+            self.move_state(cx, index, |state, status| state.follow(now, status));
+        }
+    }
+
+    /// Makes what a node attests its baseline.
+    pub(crate) fn accept(&mut self, cx: &mut NodeContext, by: Principal, accept: &Accept) -> Result<(), Refusal> {
+        let index = self.by_name(&accept.node).ok_or(Refusal::UnknownNode)?.index();
+        let now = cx.now;
+        let changed = self.change(cx.ledger, index, |node| {
+            let before = node.attestation_status();
+            let attested = node.attested.as_mut().ok_or(Refusal::NeverAttested)?;
+            let old = attested.baseline.clone();
+            attested.accept(now, by, accept.expected.as_ref(), accept.is_forced)?;
+            let Attestation { build_id, capability_hash, .. } = attested.baseline.clone();
+            let drift = Drift {
+                old_build: old.build_id,
+                new_build: build_id,
+                old_capability_hash: old.capability_hash,
+                new_capability_hash: capability_hash,
+            };
+            Ok((before != attested.status, drift))
+        });
+        let (is_changed, drift) = changed?;
+        cx.audits.push(Audit::AttestationAccepted { node: accept.node.clone(), drift: Box::new(drift), by });
+        if is_changed {
+            self.follow(cx, index);
+        }
+        Ok(())
+    }
+
+    /// Puts a node in quarantine by an operator's order.
+    pub(crate) fn quarantine(&mut self, cx: &mut NodeContext, by: Principal, order: Quarantine) -> Result<(), Refusal> {
+        let Quarantine { node, duration_ms, reason } = order;
+        let (index, now) = (self.by_name(&node).ok_or(Refusal::UnknownNode)?.index(), cx.now);
+        let until = now + duration_ms;
+        let note = reason.clone();
+        self.move_state(cx, index, |state, _| {
+            state.quarantine(now, until, by, note);
+            None
+        });
+        let attestation = self.nodes[&index].attestation_status();
+        let (reason, note) = (StateReason::Admin, reason);
+        cx.audits.push(Audit::NodeQuarantined { node, reason, attestation, until: Some(until), note, by });
+        self.update_idle(index);
+        Ok(())
+    }
+
+    /// Ends a node's quarantine, or the warning about it, by an operator's order.
+    pub(crate) fn clear(&mut self, cx: &mut NodeContext, by: Principal, node: &Name) -> Result<(), Refusal> {
+        let (index, now) = (self.by_name(node).ok_or(Refusal::UnknownNode)?.index(), cx.now);
+        if self.nodes[&index].state.is_some() {
+            self.move_state(cx, index, |state, _| {
+                state.clear(now, by);
+                None
+            });
+        }
+        cx.audits.push(Audit::NodeCleared { node: node.clone(), by });
+        self.update_idle(index);
+        Ok(())
+    }
+
+    /// The time of a node's quarantine is over.
+    pub(crate) fn end_quarantine(&mut self, cx: &mut NodeContext, index: NodeIndex) {
+        let now = cx.now;
+        self.move_state(cx, index, |state, status| state.end(now, status));
+        self.update_idle(index);
+    }
+
+    /// Changes a node's state, and keeps its timer, its count and what it is charged.
+    fn move_state(
+        &mut self,
+        cx: &mut NodeContext,
+        index: NodeIndex,
+        change: impl FnOnce(&mut NodeState, AttestationStatus) -> Option<Entered>,
+    ) {
+        let now = cx.now;
+        let timer = Timer::QuarantineEnds(index);
+        let (before, after, entered) = self.change(cx.ledger, index, |node| {
+            let status = node.attestation_status();
+            let state = node.state.get_or_insert_with(|| Box::new(NodeState::normal(now)));
+            let before = state.until;
+            let entered = change(state, status);
+            (before, state.until, entered)
+        });
+        if before != after {
+            if let Some(before) = before.filter(|before| *before > now) {
+                cx.timers.cancel(before, timer);
+            }
+            if let Some(after) = after {
+                cx.timers.set(after, timer);
+            }
+        }
+        let node = &self.nodes[&index];
+        let (name, attestation) = (node.name().clone(), node.attestation_status());
+        let Some((entered, state)) = entered.zip(node.state()) else { return };
+        let reason = state.reason.unwrap_or(StateReason::Admin);
+        let (until, by) = (state.until, state.by);
+        cx.audits.push(match entered {
+            Entered::Warn => Audit::NodeWarned { node: name, reason, attestation },
+            Entered::Quarantine => Audit::NodeQuarantined { node: name, reason, attestation, until, note: None, by },
+            Entered::Normal => Audit::NodeNormal { node: name, attestation },
+        });
+    }
+
+    /// Changes a node, and keeps the counts and what it is charged.
+    fn change<T>(&mut self, ledger: &mut Ledger, index: NodeIndex, change: impl FnOnce(&mut Node) -> T) -> T {
+        let mut node = self.nodes.remove(&index).expect("the caller found it");
+        let before = node.bytes();
+        self.uncount(&node);
+        let answer = change(&mut node);
+        self.count_in_all(&node);
+        ledger.transfer((Account::Nodes, before), (Account::Nodes, node.bytes()));
+        self.nodes.insert(index, node);
+        answer
+    }
+
+    fn count_in_all(&mut self, node: &Node) {
+        self.online.add(node);
+        self.counts[node.liveness() as usize][node.health() as usize] += 1;
+        self.attestations[node.attestation_status() as usize] += 1;
+        self.states[node.policy_state() as usize] += 1;
+        self.drained += u64::from(node.drain().is_some());
+    }
+
+    fn uncount(&mut self, node: &Node) {
+        self.online.remove(node);
+        self.counts[node.liveness() as usize][node.health() as usize] -= 1;
+        self.attestations[node.attestation_status() as usize] -= 1;
+        self.states[node.policy_state() as usize] -= 1;
+        self.drained -= u64::from(node.drain().is_some());
     }
 
     /// The number of the node of that name; registers it if it is unknown.
@@ -153,12 +329,7 @@ impl Registry {
 
     /// Drains a node, or lets it work again.
     pub(crate) fn set_drain(&mut self, ledger: &mut Ledger, index: NodeIndex, drain: Option<Drained>) {
-        let node = self.nodes.get_mut(&index).expect("the caller found it");
-        let before = node.bytes();
-        self.drained -= u64::from(node.drain().is_some());
-        self.drained += u64::from(drain.is_some());
-        node.set_drain(drain);
-        ledger.transfer((Account::Nodes, before), (Account::Nodes, node.bytes()));
+        self.change(ledger, index, |node| node.set_drain(drain));
         self.update_idle(index);
     }
 
@@ -273,6 +444,9 @@ impl Registry {
             return Err("a node has a number that the hub has not given yet");
         }
         timers.set(node.check_at(), Timer::NodeLiveness(node.index()));
+        if let Some(until) = node.state().and_then(|state| state.until) {
+            timers.set(until, Timer::QuarantineEnds(node.index()));
+        }
         self.insert(ledger, node);
         Ok(())
     }
@@ -343,21 +517,20 @@ impl Registry {
     /// Removes a node whose timer has fired or is cancelled.
     fn remove(&mut self, cx: &mut NodeContext, index: NodeIndex) {
         let node = self.nodes.remove(&index).expect("a node that is forgotten was known");
-        self.drained -= u64::from(node.drain().is_some());
+        self.uncount(&node);
         self.idle.remove(&(node.last_seen_at(), index));
         self.indexes.remove(node.name());
-        self.online.remove(&node);
-        self.counts[node.liveness() as usize][node.health() as usize] -= 1;
+        if let Some(until) = node.state().and_then(|state| state.until) {
+            cx.timers.cancel(until, Timer::QuarantineEnds(index));
+        }
         cx.ledger.release(Account::Nodes, node.bytes());
         cx.forgotten.push(node);
     }
 
     fn insert(&mut self, ledger: &mut Ledger, node: Node) {
         ledger.charge(Account::Nodes, node.bytes());
-        self.online.add(&node);
-        self.counts[node.liveness() as usize][node.health() as usize] += 1;
+        self.count_in_all(&node);
         self.indexes.insert(node.name().clone(), node.index());
-        self.drained += u64::from(node.drain().is_some());
         self.nodes.insert(node.index(), node);
     }
 

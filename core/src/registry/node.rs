@@ -1,11 +1,14 @@
 //! A node: how it describes itself, and when it was last seen.
 
-use crate::command::{Health, Heartbeat};
+use super::attestation::{AttestationStatus, Attested};
+use super::node_state::{NodeState, PolicyState};
+use crate::command::{Attestation, Health, Heartbeat};
 use crate::encoding::{members, numbered};
 use crate::ids::NodeIndex;
 use crate::limits::{HEAP_HEADER_BYTES, Limits, NODE_BYTES, NODE_FORGET_MS, PROFILE_BYTES};
 use crate::name::Name;
 use crate::name_set::NameSet;
+use crate::outcome::Withheld;
 use crate::payload::Payload;
 use crate::queue::profile::{ProfileIndex, Profiles};
 use crate::rules;
@@ -30,6 +33,7 @@ pub struct Node {
     name: Name,
     zone: Zone,
     capabilities: NameSet,
+    /// As it reports it.
     health: Health,
     /// Absent if it reports neither. Boxed: most nodes do not.
     told: Option<Box<Told>>,
@@ -41,6 +45,10 @@ pub struct Node {
     /// When it sent its latest heartbeat; [`Timestamp::ZERO`] if it sent none.
     heartbeat_at: Timestamp,
     drain: Option<Box<Drained>>,
+    /// Absent if it never attested.
+    pub(super) attested: Option<Box<Attested>>,
+    /// Absent if it was always normal.
+    pub(super) state: Option<Box<NodeState>>,
     /// Derived from the jobs when a snapshot is read.
     leases: u32,
     /// Derived from zone and capabilities.
@@ -87,6 +95,8 @@ pub(crate) struct NodeRecord {
     check_at: Timestamp,
     heartbeat_at: Timestamp,
     drain: Option<Box<Drained>>,
+    attested: Option<Box<Attested>>,
+    state: Option<Box<NodeState>>,
 }
 
 members!(NodeRecord {
@@ -103,6 +113,8 @@ members!(NodeRecord {
     11 check_at: required,
     12 heartbeat_at,
     13 drain,
+    14 attested,
+    15 state,
 });
 
 numbered!(Liveness { 0 Online, 1 Stale, 2 Dead });
@@ -123,6 +135,8 @@ impl NodeRecord {
             check_at: self.check_at,
             heartbeat_at: self.heartbeat_at,
             drain: self.drain,
+            attested: self.attested,
+            state: self.state,
             leases: 0,
             profile: Profiles::UNKNOWN,
         }
@@ -144,6 +158,8 @@ impl Node {
             check_at: rules::stale_at(now, limits.node_ttl_ms),
             heartbeat_at: Timestamp::ZERO,
             drain: None,
+            attested: None,
+            state: None,
             leases: 0,
             profile: Profiles::UNKNOWN,
         }
@@ -167,9 +183,37 @@ impl Node {
         &self.capabilities
     }
 
-    /// Its health as it reports it.
+    /// Its health as it reports it, or yellow if that is green and its attestation is not.
     pub fn health(&self) -> Health {
-        self.health
+        match (self.health, self.attestation_status()) {
+            (Health::Green, AttestationStatus::Drift | AttestationStatus::SpoofSuspect) => Health::Yellow,
+            (health, _) => health,
+        }
+    }
+
+    /// What it attested, if it ever did.
+    pub fn attested(&self) -> Option<&Attested> {
+        self.attested.as_deref()
+    }
+
+    pub fn attestation_status(&self) -> AttestationStatus {
+        self.attested.as_ref().map_or(AttestationStatus::Missing, |attested| attested.status)
+    }
+
+    /// Its state and how it came to it; absent if it was always normal.
+    pub fn state(&self) -> Option<&NodeState> {
+        self.state.as_deref()
+    }
+
+    pub fn policy_state(&self) -> PolicyState {
+        self.state.as_ref().map_or(PolicyState::Normal, |state| state.state)
+    }
+
+    /// Why it gets no jobs, whatever is ready, if it gets none.
+    pub fn withheld(&self) -> Option<Withheld> {
+        let is_quarantined = self.policy_state() == PolicyState::Quarantined;
+        let withheld = if self.drain.is_some() { Some(Withheld::Drained) } else { None };
+        withheld.or_else(|| is_quarantined.then_some(Withheld::Quarantined))
     }
 
     /// Where it can be reached, as it reports.
@@ -238,19 +282,25 @@ impl Node {
 
     /// Bytes of memory that the node takes.
     pub(crate) fn bytes(&self) -> u64 {
-        bytes(&self.name, &self.zone, &self.capabilities, self.endpoint(), self.labels()) + self.bytes_of_drain()
+        let told = bytes(&self.name, &self.zone, &self.capabilities, self.endpoint(), self.labels());
+        told + self.bytes_of_drain() + self.bytes_of_state() + self.attested().map_or(0, Attested::bytes)
     }
 
-    /// Those of them that a heartbeat does not change.
-    pub(crate) fn bytes_of_drain(&self) -> u64 {
+    fn bytes_of_drain(&self) -> u64 {
         let reason = self.drain.as_ref().and_then(|drain| drain.reason.as_ref());
         reason.map_or(0, Name::bytes)
     }
 
-    /// Bytes of memory that a node takes after this heartbeat.
-    pub(crate) fn bytes_of(heartbeat: &Heartbeat) -> u64 {
-        let Heartbeat { node, zone, capabilities, endpoint, labels, health: _ } = heartbeat;
-        bytes(node, zone, capabilities, endpoint.as_ref(), labels.as_ref())
+    fn bytes_of_state(&self) -> u64 {
+        self.state().map_or(0, NodeState::bytes)
+    }
+
+    /// Bytes of memory that a node takes at most after this heartbeat; `known` is the node before it.
+    pub(crate) fn bytes_after(known: Option<&Node>, heartbeat: &Heartbeat) -> u64 {
+        let Heartbeat { node, zone, capabilities, endpoint, labels, attestation, health: _ } = heartbeat;
+        let told = bytes(node, zone, capabilities, endpoint.as_ref(), labels.as_ref());
+        let attested = Attested::bytes_with(known.and_then(Node::attested), attestation.as_deref());
+        told + attested + known.map_or(0, |known| known.bytes_of_drain() + known.bytes_of_state())
     }
 
     /// Bytes of memory that a node takes before its first heartbeat.
@@ -273,19 +323,30 @@ impl Node {
             check_at: self.check_at,
             heartbeat_at: self.heartbeat_at,
             drain: self.drain.clone(),
+            attested: self.attested.clone(),
+            state: self.state.clone(),
         }
     }
 
     /// Whether a heartbeat changes nothing but the last-seen time.
-    pub(crate) fn matches(&self, heartbeat: &Heartbeat) -> bool {
-        self.zone == heartbeat.zone
+    pub(crate) fn matches(&self, now: Timestamp, limits: &Limits, heartbeat: &Heartbeat) -> bool {
+        let attestation = heartbeat.attestation.as_deref();
+        self.attests_the_same(now, limits, attestation)
+            && self.zone == heartbeat.zone
             && self.capabilities == heartbeat.capabilities
             && self.health == heartbeat.health
             && self.endpoint() == heartbeat.endpoint.as_ref()
             && self.labels() == heartbeat.labels.as_ref()
     }
 
-    /// Stores what a heartbeat reports; returns whether that changes which jobs the node may run.
+    fn attests_the_same(&self, now: Timestamp, limits: &Limits, attestation: Option<&Attestation>) -> bool {
+        match &self.attested {
+            Some(attested) => attested.is_settled(now, limits, attestation),
+            None => attestation.is_none(),
+        }
+    }
+
+    /// Stores what a heartbeat reports, but for its attestation; returns whether that changes which jobs the node may run.
     pub(crate) fn update(&mut self, heartbeat: Heartbeat) -> bool {
         let is_changed = self.zone != heartbeat.zone || self.capabilities != heartbeat.capabilities;
         self.zone = heartbeat.zone;
@@ -335,10 +396,10 @@ impl Node {
         self.check_at = self.check_at + duration;
     }
 
-    /// Whether it may be evicted as soon as another node needs the room. A drained one is not: its name would come back
-    /// undrained.
+    /// Whether it may be evicted as soon as another node needs the room. One from which jobs are withheld is not: its name
+    /// would come back without that.
     pub(crate) fn is_idle_and_dead(&self) -> bool {
-        self.liveness == Liveness::Dead && rules::may_forget(self.leases()) && self.drain.is_none()
+        self.liveness == Liveness::Dead && rules::may_forget(self.leases()) && self.withheld().is_none()
     }
 
     /// Whether it is idle and has been dead for so long that it is forgotten.

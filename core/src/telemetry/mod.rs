@@ -138,11 +138,19 @@ pub enum Counter {
     DeadLetterCompleted,
     /// Jobs that were cancelled.
     Cancelled,
+    /// New attestations that differ from their nodes' baselines.
+    AttestationDrift,
+    /// Times that a node became suspect of being several.
+    AttestationSpoof,
+    /// Times that a node was warned about.
+    NodeWarned,
+    /// Times that a node was put in quarantine.
+    NodeQuarantined,
     /// Results of unknown jobs.
     ResultOrphaned,
 }
 
-const COUNTERS: usize = 37 + DropReason::ALL.len();
+const COUNTERS: usize = 41 + DropReason::ALL.len();
 
 /// All counts.
 #[derive(Clone, Debug)]
@@ -335,6 +343,10 @@ impl Telemetry {
             Audit::DeadLetterCompleted { .. } => Counter::DeadLetterCompleted,
             Audit::JobCancelled { .. } => Counter::Cancelled,
             Audit::ResultOrphaned { .. } => Counter::ResultOrphaned,
+            Audit::AttestationDrift { .. } => Counter::AttestationDrift,
+            Audit::AttestationSpoofSuspect { .. } => Counter::AttestationSpoof,
+            Audit::NodeWarned { .. } => Counter::NodeWarned,
+            Audit::NodeQuarantined { .. } => Counter::NodeQuarantined,
             // Counted when they are refused, by `count_dropped`.
             Audit::BackpressureDrop { .. }
             | Audit::ResultUnleased { .. }
@@ -349,6 +361,12 @@ impl Telemetry {
             | Audit::NodeDrained { .. }
             | Audit::NodeResumed { .. }
             | Audit::NodeRemoved { .. }
+            | Audit::AttestationFirstSeen { .. }
+            | Audit::AttestationRestored { .. }
+            | Audit::AttestationMissing { .. }
+            | Audit::AttestationAccepted { .. }
+            | Audit::NodeNormal { .. }
+            | Audit::NodeCleared { .. }
             | Audit::NodeRegistered { .. }
             | Audit::NodeOnline { .. }
             | Audit::NodeStale { .. }
@@ -414,7 +432,11 @@ impl Counter {
             Counter::LeaseReturned => 34,
             Counter::DeadLetterDiscarded => 35,
             Counter::DeadLetterCompleted => 36,
-            Counter::Dropped(reason) => 37 + reason as usize,
+            Counter::AttestationDrift => 37,
+            Counter::AttestationSpoof => 38,
+            Counter::NodeWarned => 39,
+            Counter::NodeQuarantined => 40,
+            Counter::Dropped(reason) => 41 + reason as usize,
         }
     }
 }

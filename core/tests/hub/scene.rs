@@ -249,5 +249,6 @@ pub fn heartbeat(node: &str) -> Heartbeat {
         health: Health::Green,
         endpoint: None,
         labels: None,
+        attestation: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::driver::{Driver, KEY, failure, heartbeat, job, keyed, name, payload, pull, success, zone};
 use sheratan_core::{
-    Command, Heartbeat, Leased, Millis, NameSet, Pull, Restore, RulesVersion, Setting, Submit, Timestamp,
+    Attestation, Command, Heartbeat, Leased, Millis, NameSet, Pull, Restore, RulesVersion, Setting, Submit, Timestamp,
 };
 
 /// Numbers of things between powers of two: vectors that double have some, the most, and little spare capacity.
@@ -217,6 +217,24 @@ fn a_node_takes_what_it_is_charged() {
             let of_node = heartbeat(&format!("node-{n}"));
             assert!(driver.heartbeat(Heartbeat { labels: payload(300), endpoint: Some(name("e")), ..of_node }));
         });
+    });
+    let attests = |n: u64, build: &str, capabilities: u64| {
+        let (build_id, capability_hash) = (Some(name(build)), Some(name(&format!("{capabilities:064x}"))));
+        let attestation = Attestation { build_id, capability_hash, runtime: payload(100) };
+        Heartbeat { attestation: Some(Box::new(attestation)), ..heartbeat(&format!("node-{n}")) }
+    };
+    table.check("nodes that attest", 0.6, nothing, |driver, count| {
+        (0..count).for_each(|n| assert!(driver.heartbeat(attests(n, "b", 0))));
+    });
+    table.check("nodes that drift", 0.6, nothing, |driver, count| {
+        for build in 0..20 {
+            (0..count).for_each(|n| assert!(driver.heartbeat(attests(n, &format!("build-{build}"), 0))));
+        }
+    });
+    table.check("nodes in quarantine", 0.5, nothing, |driver, count| {
+        for flip in 0..20 {
+            (0..count).for_each(|n| assert!(driver.heartbeat(attests(n, "b", flip))));
+        }
     });
     let of_its_own = |n: u64| {
         let capabilities: NameSet = [name(&format!("host-{n}"))].into_iter().collect();

@@ -45,6 +45,8 @@ const LIMITS: &[(&str, Set)] = &[
     ("fair_by", |limits, number| limits.fair_by = number as u32),
     ("priority_age_sec", |limits, number| limits.priority_age_ms = Millis::from_secs(number)),
     ("orphans_bytes_max", |limits, number| limits.orphans_bytes_max = number),
+    ("attestation_flip_window_sec", |limits, number| limits.flip_window_ms = Millis::from_secs(number)),
+    ("attestation_flip_threshold", |limits, number| limits.flip_threshold = number as u32),
 ];
 
 /// Changes of some limits, as in `sheratan-sim replay --set`.

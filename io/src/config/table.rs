@@ -1,6 +1,8 @@
 //! The table of settings: each with its name, its default and its type. Flags, environment variables, `hub.toml` and
 //! the documentation are generated from it, so that they cannot disagree.
 
+use sheratan_core::limits::FLIP_THRESHOLD_MAX;
+
 /// The prefix of the hub's variables.
 pub const PREFIX: &str = "SHERATAN_";
 
@@ -371,6 +373,18 @@ pub const SETTINGS: &[Setting] = &[
         ValueType::Bytes(0, MANY),
         "Maximum bytes of results of unknown jobs that are kept; the oldest are evicted first",
     ),
+    setting(
+        "attestation_flip_window_sec",
+        "120",
+        ValueType::Number(1, 86_400),
+        "Seconds within which a node's capability hash may change fewer times than attestation_flip_threshold",
+    ),
+    setting(
+        "attestation_flip_threshold",
+        "3",
+        ValueType::Number(1, FLIP_THRESHOLD_MAX as u64),
+        "So many changes of a node's capability hash within attestation_flip_window_sec put it in quarantine",
+    ),
     setting("max_body_bytes", "1MiB", ValueType::Bytes(1_000, 32 << 20), "Maximum size of a request's body"),
     setting(
         "auth_fail_limit",
@@ -497,19 +511,13 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("retry_base_delay_ms", "retry_backoff_base_ms"),
     ("lease_timeout", "lease_timeout_sec"),
     ("result_integrity", "result_integrity_mode"),
+    ("attestation_spoof_threshold", "attestation_flip_threshold"),
 ];
 
 /// Settings of the wire contract that this release does not support. In `hub.toml` they are refused; as variables, which
 /// nodes and hubs of a mesh share, only those of tokens are, since an operator who sets one relies on it.
-pub const LATER: &[&str] = &[
-    "hub_token_next",
-    "hub_token_next_file",
-    "hub_token_rotation_until",
-    "hub_token_rotation_until_file",
-    "attestation_flip_window_sec",
-    "attestation_flip_threshold",
-    "attestation_spoof_threshold",
-];
+pub const LATER: &[&str] =
+    &["hub_token_next", "hub_token_next_file", "hub_token_rotation_until", "hub_token_rotation_until_file"];
 
 /// Those of [`LATER`] that replace the token.
 pub const LATER_TOKENS: &[&str] =

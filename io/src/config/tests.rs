@@ -280,9 +280,6 @@ fn variables_of_other_programs_are_left_alone_and_a_near_miss_is_noticed() {
         let notices = notices(name);
         assert!(notices.len() == 1 && notices[0].ends_with(&format!("did you mean {meant}?")), "{notices:?}");
     }
-    for name in ["SHERATAN_ATTESTATION_FLIP_THRESHOLD", "SHERATAN_ATTESTATION_SPOOF_THRESHOLD"] {
-        assert_eq!(notices(name), [format!("{name} is not supported by this release and is ignored")]);
-    }
 }
 
 #[test]

@@ -420,6 +420,19 @@ impl Problem {
                 ),
             ),
             Refusal::UnknownNode => Problem::unknown_node(),
+            Refusal::NeverAttested => {
+                Problem::new(409, "never_attested", "the node has sent no attestation: there is nothing to accept")
+            }
+            Refusal::AttestationChanged => Problem::new(
+                409,
+                "attestation_changed",
+                "the node attests something else than `expect` names: look at it again",
+            ),
+            Refusal::SpoofSuspect => Problem::new(
+                409,
+                "spoof_suspect",
+                "the node's capability hash changes too often: two programs may use its name. \"force\":true accepts it even so",
+            ),
             Refusal::NodeInUse { leases: 0 } => {
                 Problem::new(409, "node_in_use", "the node is online: drain it and stop it, then remove it")
             }

@@ -10,6 +10,20 @@ pub fn ok(fill: impl FnOnce(&mut Object)) -> Reply {
     Reply::json(200, body)
 }
 
+/// A reply with a bare list of objects, for clients of v1.5.
+pub fn list<T>(items: impl Iterator<Item = T>, fill: impl Fn(&mut Object, T)) -> Reply {
+    let mut body = Vec::with_capacity(256);
+    body.push(b'[');
+    for item in items {
+        if body.len() > 1 {
+            body.push(b',');
+        }
+        object(&mut body, |out| fill(out, item));
+    }
+    body.push(b']');
+    Reply::json(200, body)
+}
+
 /// A reply `{head, rest}`, where `rest` is an object with members and `head` is members without braces.
 pub fn joined(head: Vec<u8>, rest: &[u8]) -> Reply {
     let mut body = Vec::with_capacity(head.len() + rest.len() + 2);

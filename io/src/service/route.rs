@@ -67,6 +67,7 @@ const RESERVED: &[(Plane, &str)] = &[
     (Plane::Control, "/dashboard*"),
     (Plane::Control, "/api/nodes*"),
     (Plane::Control, "/api/hosts*"),
+    (Plane::Control, "/api/admin*"),
     (Plane::Control, "/api/policies*"),
     (Plane::Control, "/api/tokens*"),
     (Plane::Data, "/mesh/dlq*"),
@@ -121,7 +122,7 @@ impl Route<'_> {
         match self {
             Route::Jobs(route) => route.is_read(),
             Route::Results(route) => route.is_read(),
-            Route::Nodes(route) => matches!(route, nodes::Route::One(_)),
+            Route::Nodes(route) => matches!(route, nodes::Route::One(_) | nodes::Route::Policies),
             Route::Kinds(_) | Route::Letters(_) | Route::Orphans(_) | Route::Weights(_) => true,
             // What the hub is like now, durable or not.
             Route::Health(_) | Route::Metrics | Route::Notifications(_) | Route::Leases(_) | Route::Unserved => false,
@@ -133,7 +134,7 @@ impl Route<'_> {
         let is_read = matches!(method, Method::Get | Method::Head) && self.shows_state();
         match self {
             Route::Health(_) | Route::Metrics | Route::Notifications(_) | Route::Unserved => false,
-            Route::Nodes(nodes::Route::Registry) => false,
+            Route::Nodes(nodes::Route::Registry | nodes::Route::Policies) => false,
             _ => !is_read,
         }
     }
@@ -210,7 +211,12 @@ mod tests {
             (Plane::Control, "/api/events", Route::Notifications(notifications::Route::Events)),
             (Plane::Control, "/api/nodes/x/drain", Route::Nodes(nodes::Route::Drain("x"))),
             (Plane::Control, "/api/nodes/x", Route::Nodes(nodes::Route::One("x"))),
-            (Plane::Control, "/api/nodes/x/accept", Route::Unserved),
+            (Plane::Control, "/api/nodes/x/accept", Route::Nodes(nodes::Route::Accept("x"))),
+            (Plane::Control, "/api/nodes/x/quarantine", Route::Nodes(nodes::Route::Quarantine("x"))),
+            (Plane::Control, "/api/nodes/x/release", Route::Nodes(nodes::Route::Release("x"))),
+            (Plane::Control, "/api/admin/policies", Route::Nodes(nodes::Route::Policies)),
+            (Plane::Control, "/api/admin/policies/clear", Route::Nodes(nodes::Route::ClearPolicy)),
+            (Plane::Control, "/api/nodes/x/rekey", Route::Unserved),
             (Plane::Control, "/api/policies", Route::Unserved),
             (Plane::Control, "/", Route::Unserved),
             (Plane::Data, "/mesh/submit_request", Route::Jobs(jobs::Route::SubmitOne)),

@@ -242,6 +242,7 @@ impl History {
             health: [Health::Green, Health::Yellow, Health::Red][self.draw(3) as usize],
             endpoint: (self.draw(2) == 0).then(|| name("http://10.0.0.7:9000")),
             labels: Some(Payload::new(b"{\"rack\":7}")),
+            attestation: None,
         }
     }
 

@@ -4,8 +4,8 @@ use crate::values;
 use crate::words::Printed;
 use sheratan_core::integrity::stored::ResultIntegrity;
 use sheratan_core::{
-    Audit, Completed, CompletedStatus, Effect, Extended, FinalStatus, LeftOut, Outcome, Payload, Pulled, Refusal,
-    Released, Submitted,
+    Audit, Completed, CompletedStatus, Drift, Effect, Extended, FinalStatus, LeftOut, Outcome, Payload, Pulled,
+    Refusal, Released, Submitted,
 };
 
 /// The separator of the parts of an answer.
@@ -165,6 +165,9 @@ fn print_refusal(refusal: &Refusal) -> String {
         Refusal::ActEnded => refused("act_ended"),
         Refusal::UnknownOrphan => refused("unknown_orphan"),
         Refusal::UnknownNode => refused("unknown_node"),
+        Refusal::NeverAttested => refused("never_attested"),
+        Refusal::AttestationChanged => refused("attestation_changed"),
+        Refusal::SpoofSuspect => refused("spoof_suspect"),
         Refusal::NodeInUse { leases } => refused("node_in_use").option("leases", leases),
     }
     .end()
@@ -275,10 +278,48 @@ fn print_audit(audit: &Audit) -> (&'static str, String) {
         Audit::NodeDrained { node, .. } => ("NODE_DRAINED", line.option("node", values::name(node))),
         Audit::NodeResumed { node, .. } => ("NODE_RESUMED", line.option("node", values::name(node))),
         Audit::NodeRemoved { node, .. } => ("NODE_REMOVED", line.option("node", values::name(node))),
+        Audit::AttestationFirstSeen { node, build_id, capability_hash } => (
+            "ATTESTATION_FIRST_SEEN",
+            line.option("node", values::name(node)).maybe("build", build_id, |name| values::name(name)).maybe(
+                "cap",
+                capability_hash,
+                |name| values::name(name),
+            ),
+        ),
+        Audit::AttestationDrift { node, drift } => {
+            ("ATTESTATION_DRIFT", print_drift(line.option("node", values::name(node)), drift))
+        }
+        Audit::AttestationAccepted { node, drift, .. } => {
+            ("ATTESTATION_ACCEPTED", print_drift(line.option("node", values::name(node)), drift))
+        }
+        Audit::AttestationSpoofSuspect { node, flips } => {
+            ("ATTESTATION_SPOOF_SUSPECT", line.option("node", values::name(node)).option("flips", flips))
+        }
+        Audit::AttestationRestored { node } => ("ATTESTATION_RESTORED", line.option("node", values::name(node))),
+        Audit::AttestationMissing { node } => ("ATTESTATION_MISSING", line.option("node", values::name(node))),
+        Audit::NodeWarned { node, reason, .. } => {
+            ("POLICY_WARN", line.option("node", values::name(node)).option("reason", reason.as_str()))
+        }
+        Audit::NodeQuarantined { node, reason, until, note, .. } => (
+            "POLICY_QUARANTINED",
+            line.option("node", values::name(node))
+                .option("reason", reason.as_str())
+                .maybe("until", until, |at| values::instant(*at))
+                .maybe("note", note, |name| values::name(name)),
+        ),
+        Audit::NodeNormal { node, .. } => ("POLICY_NORMAL", line.option("node", values::name(node))),
+        Audit::NodeCleared { node, .. } => ("POLICY_CLEARED_MANUAL", line.option("node", values::name(node))),
         Audit::NodeRegistered { node } => ("NODE_REGISTERED", line.option("node", values::name(node))),
         Audit::NodeOnline { node } => ("NODE_ONLINE", line.option("node", values::name(node))),
         Audit::NodeStale { node } => ("NODE_STALE", line.option("node", values::name(node))),
         Audit::NodeDead { node } => ("NODE_DEAD", line.option("node", values::name(node))),
     };
     (event, line.end())
+}
+
+fn print_drift(line: Printed, drift: &Drift) -> Printed {
+    line.maybe("old_build", &drift.old_build, |name| values::name(name))
+        .maybe("new_build", &drift.new_build, |name| values::name(name))
+        .maybe("old_cap", &drift.old_capability_hash, |name| values::name(name))
+        .maybe("new_cap", &drift.new_capability_hash, |name| values::name(name))
 }

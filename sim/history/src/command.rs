@@ -7,8 +7,8 @@ use crate::values::{
 };
 use crate::words::{Kind, Options, Printed, WordError, Words};
 use sheratan_core::{
-    Command, Complete, Extend, Health, Heartbeat, Idempotency, Millis, NameSet, NodeIndex, OnDuplicate, OnFailed,
-    Payload, Priority, Pull, Release, ResultMark, RulesVersion, Salt, Setting, Submit, Utc, Zone,
+    Attestation, Command, Complete, Extend, Health, Heartbeat, Idempotency, Millis, NameSet, NodeIndex, OnDuplicate,
+    OnFailed, Payload, Priority, Pull, Release, ResultMark, RulesVersion, Salt, Setting, Submit, Utc, Zone,
 };
 
 /// The verbs of commands.
@@ -162,6 +162,9 @@ pub(crate) fn print(command: &Command) -> String {
         Command::AdoptOrphan(adopt) => Printed::new("adopt").word(adopt.orphan).word(adopt.job.get()).end(),
         Command::DiscardOrphan(orphan) => Printed::new("discard_orphan").word(orphan).end(),
         Command::SetWeights(weights) => operate::print_weights(weights),
+        Command::Accept(accept) => operate::print_accept(accept),
+        Command::Quarantine(order) => operate::print_quarantine(order),
+        Command::ClearNode(node) => Printed::new("clear_node").word(values::name(node)).end(),
         Command::RemoveNode(node) => Printed::new("remove_node").word(values::name(node)).end(),
     }
 }
@@ -192,7 +195,7 @@ fn print_set(settings: &[Setting]) -> String {
 
 pub(crate) fn parse_heartbeat(words: &mut Words<'_>) -> Result<Heartbeat, WordError> {
     let node = words.take(&NAME)?;
-    let options = words.options(&["zone", "can", "health", "endpoint", "labels"], &[])?;
+    let options = words.options(&["zone", "can", "health", "endpoint", "labels", "build", "cap", "runtime"], &[])?;
     Ok(Heartbeat {
         node,
         zone: options.get("zone", &ZONE)?.unwrap_or_default(),
@@ -200,18 +203,37 @@ pub(crate) fn parse_heartbeat(words: &mut Words<'_>) -> Result<Heartbeat, WordEr
         health: options.get("health", &HEALTH)?.unwrap_or_default(),
         endpoint: options.get("endpoint", &NAME)?,
         labels: options.get("labels", &PAYLOAD)?,
+        attestation: parse_attestation(&options)?.map(Box::new),
     })
 }
 
+pub(crate) fn parse_attestation(options: &Options<'_>) -> Result<Option<Attestation>, WordError> {
+    let attestation = Attestation {
+        build_id: options.get("build", &NAME)?,
+        capability_hash: options.get("cap", &NAME)?,
+        runtime: options.get("runtime", &PAYLOAD)?,
+    };
+    Ok((attestation != Attestation::default()).then_some(attestation))
+}
+
+pub(crate) fn print_attestation(line: Printed, attestation: &Attestation) -> Printed {
+    line.maybe("build", &attestation.build_id, |name| values::name(name))
+        .maybe("cap", &attestation.capability_hash, |name| values::name(name))
+        .maybe("runtime", &attestation.runtime, values::payload)
+}
+
 pub(crate) fn print_heartbeat(verb: &str, heartbeat: &Heartbeat) -> String {
-    Printed::new(verb)
+    let line = Printed::new(verb)
         .word(values::name(&heartbeat.node))
         .unless(&Zone::DEFAULT, "zone", &heartbeat.zone, values::zone)
         .unless(&NameSet::EMPTY, "can", &heartbeat.capabilities, values::names)
         .unless(&Health::Green, "health", &heartbeat.health, |health| health_word(*health).to_owned())
         .maybe("endpoint", &heartbeat.endpoint, |name| values::name(name))
-        .maybe("labels", &heartbeat.labels, values::payload)
-        .end()
+        .maybe("labels", &heartbeat.labels, values::payload);
+    match &heartbeat.attestation {
+        Some(attestation) => print_attestation(line, attestation).end(),
+        None => line.end(),
+    }
 }
 
 fn parse_submit(words: &mut Words<'_>) -> Result<Submit, WordError> {

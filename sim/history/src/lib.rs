@@ -42,6 +42,7 @@
 //! ```text
 //! set queue_depth_max=3 nodes_max=2                     settings, by the names of `Limits` -> done
 //! heartbeat a zone=west can=gpu,ssd health=red endpoint=10.0.0.1:80 labels={"rack":1} -> node 0
+//! heartbeat a build=b1 cap=h1 runtime={"os":"x"}        with an attestation -> node 0
 //! seen 0,1                                              nodes' numbers -> done
 //! tick                                                  -> done
 //! submit k params=[1] priority=high zone=west requires=gpu delay=500 run_at=1700 ttl=5000 attempts_max=2
@@ -75,6 +76,8 @@
 //! requeue 1, discard 1                                  a dead letter -> done | refused WHY
 //! weights a,b 3,1                                       of clients or kinds that take turns -> done
 //! drain a deadline=5000 reason=update, resume a, remove_node a           -> done | refused WHY
+//! accept a build=b2 cap=h2 forced                       what a node attests becomes its baseline -> done | refused WHY
+//! quarantine a for=60000 reason=odd, clear_node a       -> done | refused WHY
 //! ```
 //! `final` means not retryable. A result without `mark` has that of its content, so a repeated line is a result that is sent
 //! twice; `id:7` is a mark of a result's id alone, as earlier builds wrote it.

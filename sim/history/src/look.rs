@@ -6,8 +6,8 @@ use crate::values::{self, JOB, NAME};
 use crate::words::{Kind, Printed, WordError, Words};
 use sheratan_core::explain::Reason;
 use sheratan_core::{
-    Account, Attempt, AttemptEnd, Gate, Health, Heartbeat, Hub, JobSeq, JobView, Name, NameSet, Node, Priority, State,
-    Timestamp, Zone,
+    Account, Attempt, AttemptEnd, Gate, Health, Heartbeat, Hub, JobSeq, JobView, Name, NameSet, Node, NodeState,
+    Priority, State, Timestamp, Zone,
 };
 
 /// One look.
@@ -251,11 +251,23 @@ fn print_node_record(node: &Node) -> String {
         .maybe("labels", &node.labels(), |labels| values::payload(labels))
         .flag(node.drain().is_some(), "drained")
         .maybe("until", &node.drain().and_then(|drain| drain.until), |at| values::instant(*at))
+        .maybe("attested", &node.attested(), |attested| {
+            format!("{},drifts:{},flips:{}", attested.status.as_str(), attested.drifts, attested.flips)
+        })
+        .maybe("state", &node.state(), |state| print_state(state))
         .end()
 }
 
+fn print_state(state: &NodeState) -> String {
+    let reason = state.reason.map_or(String::new(), |reason| format!(",{}", reason.as_str()));
+    let until = state.until.map_or(String::new(), |until| format!(",until:{}", values::instant(until)));
+    format!("{}{reason}{until},hits:{}", state.state.as_str(), state.hits)
+}
+
 pub(crate) fn print_repeats(hub: &Hub, heartbeat: &Heartbeat) -> String {
-    hub.registry().repeats(heartbeat).map_or_else(|| NOTHING.to_owned(), |node| format!("node {}", node.get()))
+    hub.registry()
+        .repeats(hub.now(), hub.limits(), heartbeat)
+        .map_or_else(|| NOTHING.to_owned(), |node| format!("node {}", node.get()))
 }
 
 pub(crate) fn print_keys(hub: &Hub) -> String {

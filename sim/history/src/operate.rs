@@ -1,11 +1,11 @@
 //! What operators do, as lines: rules of kinds, dead letters, nodes in and out of service.
 
-use crate::command::{MARK, PRIORITY, content_mark, print_mark};
+use crate::command::{MARK, PRIORITY, content_mark, parse_attestation, print_attestation, print_mark};
 use crate::values::{self, DURATION, INSTANT, INTEGRITY, JOB, NAME, NUMBER, NUMBER_32, PAYLOAD};
 use crate::words::{Kind, Options, Printed, WordError, Words};
 use sheratan_core::{
-    ActOn, AdoptOrphan, BeginAct, Command, Drain, EndReason, KindRules, LetterFilter, Name, OnExhausted, OnLettersFull,
-    ParkResult, Pause, SetKind, Weight,
+    Accept, ActOn, AdoptOrphan, BeginAct, Command, Drain, EndReason, KindRules, LetterFilter, Millis, Name,
+    OnExhausted, OnLettersFull, ParkResult, Pause, Quarantine, SetKind, Weight,
 };
 
 /// The verbs of operators' commands.
@@ -22,6 +22,9 @@ pub(crate) const VERBS: &[&str] = &[
     "adopt",
     "discard_orphan",
     "weights",
+    "accept",
+    "quarantine",
+    "clear_node",
 ];
 
 const ACT_ON: Kind<ActOn> = Kind {
@@ -76,6 +79,19 @@ pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordEr
         }
         "discard_orphan" => Command::DiscardOrphan(words.take(&NUMBER)?),
         "weights" => parse_weights(words)?,
+        "accept" => {
+            let node = words.take(&NAME)?;
+            let options = words.options(&["build", "cap", "runtime"], &["forced"])?;
+            let expected = parse_attestation(&options)?;
+            Command::Accept(Box::new(Accept { node, expected, is_forced: options.has("forced") }))
+        }
+        "quarantine" => {
+            let node = words.take(&NAME)?;
+            let options = words.options(&["for", "reason"], &[])?;
+            let duration_ms = options.get("for", &DURATION)?.unwrap_or_default();
+            Command::Quarantine(Quarantine { node, duration_ms, reason: options.get("reason", &NAME)? })
+        }
+        "clear_node" => Command::ClearNode(words.take(&NAME)?),
         _ => unreachable!("it is one of the verbs of operators"),
     })
 }
@@ -85,6 +101,23 @@ pub(crate) fn print_drain(drain: &Drain) -> String {
         .word(values::name(&drain.node))
         .maybe("deadline", &drain.deadline_ms, |ms| values::duration(*ms))
         .maybe("reason", &drain.reason, |name| values::name(name))
+        .end()
+}
+
+pub(crate) fn print_accept(accept: &Accept) -> String {
+    let line = Printed::new("accept").word(values::name(&accept.node));
+    let line = match &accept.expected {
+        Some(expected) => print_attestation(line, expected),
+        None => line,
+    };
+    line.flag(accept.is_forced, "forced").end()
+}
+
+pub(crate) fn print_quarantine(order: &Quarantine) -> String {
+    Printed::new("quarantine")
+        .word(values::name(&order.node))
+        .unless(&Millis::ZERO, "for", &order.duration_ms, |ms| values::duration(*ms))
+        .maybe("reason", &order.reason, |name| values::name(name))
         .end()
 }
 

@@ -4,10 +4,11 @@ use proptest::prelude::*;
 use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
 use sheratan_core::limits::{Limits, NAME_BYTES_MAX};
 use sheratan_core::{
-    ActOn, AdoptOrphan, Audit, BeginAct, Calendar, Command, Complete, Drain, Effect, EndReason, Extend, FinalStatus,
-    Health, Heartbeat, Idempotency, JobSeq, KindRules, LeaseRef, LetterFilter, Millis, Name, NameSet, NodeIndex,
-    OnDuplicate, OnExhausted, OnFailed, OnLettersFull, Outcome, ParkResult, Pause, Payload, Priority, Pull, Release,
-    ResultMark, RulesVersion, Salt, SetKind, Setting, Submit, Submitted, Timestamp, Utc, WaiterId, Weight, Zone,
+    Accept, ActOn, AdoptOrphan, Attestation, Audit, BeginAct, Calendar, Command, Complete, Drain, Effect, EndReason,
+    Extend, FinalStatus, Health, Heartbeat, Idempotency, JobSeq, KindRules, LeaseRef, LetterFilter, Millis, Name,
+    NameSet, NodeIndex, OnDuplicate, OnExhausted, OnFailed, OnLettersFull, Outcome, ParkResult, Pause, Payload,
+    Priority, Pull, Quarantine, Release, ResultMark, RulesVersion, Salt, SetKind, Setting, Submit, Submitted,
+    Timestamp, Utc, WaiterId, Weight, Zone,
 };
 use sheratan_history::{Histories, History, SnapshotOf, Source, Step, print_effects, print_outcome};
 
@@ -110,9 +111,21 @@ fn settings() -> BoxedStrategy<Command> {
 
 fn heartbeats() -> BoxedStrategy<Command> {
     let health = prop::sample::select(vec![Health::Green, Health::Yellow, Health::Red]);
-    (names(), zones(), sets(), health, prop::option::of(names()), prop::option::of(payloads()))
-        .prop_map(|(node, zone, capabilities, health, endpoint, labels)| {
-            Command::Heartbeat(Heartbeat { node, zone, capabilities, health, endpoint, labels })
+    let attestation = prop::option::of(attestations().prop_map(Box::new));
+    (names(), zones(), sets(), health, prop::option::of(names()), prop::option::of(payloads()), attestation)
+        .prop_map(|(node, zone, capabilities, health, endpoint, labels, attestation)| {
+            Command::Heartbeat(Heartbeat { node, zone, capabilities, health, endpoint, labels, attestation })
+        })
+        .boxed()
+}
+
+fn attestations() -> BoxedStrategy<Attestation> {
+    let maybe = || prop::option::of(names());
+    (names(), maybe(), prop::option::of(payloads()))
+        .prop_map(|(build_id, capability_hash, runtime)| Attestation {
+            build_id: Some(build_id),
+            capability_hash,
+            runtime,
         })
         .boxed()
 }
@@ -292,6 +305,12 @@ fn operators() -> BoxedStrategy<Command> {
             let weights = weights.into_iter().map(|(group, weight)| Weight { group, weight });
             Command::SetWeights(weights.collect())
         }),
+        (names(), prop::option::of(attestations()), any::<bool>()).prop_map(|(node, expected, is_forced)| {
+            Command::Accept(Box::new(Accept { node, expected, is_forced }))
+        }),
+        (names(), durations(), prop::option::of(names()))
+            .prop_map(|(node, duration_ms, reason)| { Command::Quarantine(Quarantine { node, duration_ms, reason }) }),
+        names().prop_map(Command::ClearNode),
     ]
     .boxed()
 }

@@ -268,6 +268,8 @@ pub fn limits(draw: &mut Draw) -> Limits {
         // In some runs, by `fair`.
         fair_by: 0,
         priority_age_ms: Millis::ZERO,
+        flip_window_ms: usual.flip_window_ms,
+        flip_threshold: usual.flip_threshold,
     }
 }
 

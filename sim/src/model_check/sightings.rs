@@ -238,6 +238,16 @@ impl Sightings {
             Effect::Audit(_, Audit::NodeDrained { .. }) => "node drained",
             Effect::Audit(_, Audit::NodeResumed { .. }) => "node resumed",
             Effect::Audit(_, Audit::NodeRemoved { .. }) => "node removed",
+            Effect::Audit(_, Audit::AttestationFirstSeen { .. }) => "attestation first seen",
+            Effect::Audit(_, Audit::AttestationDrift { .. }) => "attestation drift",
+            Effect::Audit(_, Audit::AttestationSpoofSuspect { .. }) => "attestation spoof suspect",
+            Effect::Audit(_, Audit::AttestationRestored { .. }) => "attestation restored",
+            Effect::Audit(_, Audit::AttestationMissing { .. }) => "attestation missing",
+            Effect::Audit(_, Audit::AttestationAccepted { .. }) => "attestation accepted",
+            Effect::Audit(_, Audit::NodeWarned { .. }) => "node warned about",
+            Effect::Audit(_, Audit::NodeQuarantined { .. }) => "node in quarantine",
+            Effect::Audit(_, Audit::NodeNormal { .. }) => "node normal",
+            Effect::Audit(_, Audit::NodeCleared { .. }) => "node cleared",
         });
     }
 
@@ -313,6 +323,9 @@ fn name_of_refusal(refusal: &Refusal) -> &'static str {
         Refusal::KindChanged { .. } => "refused: kind changed",
         Refusal::RuledKindsFull { .. } => "refused: too many kinds",
         Refusal::UnknownNode => "refused: unknown node",
+        Refusal::NeverAttested => "refused: never attested",
+        Refusal::AttestationChanged => "refused: attestation changed",
+        Refusal::SpoofSuspect => "refused: spoof suspect",
         Refusal::NodeInUse { .. } => "refused: node in use",
         Refusal::TooManyLetters { .. } => "refused: too many letters",
         Refusal::TooManyActs { .. } => "refused: too many acts",

@@ -205,6 +205,9 @@ impl<'a> Both<'a> {
             | Command::ParkResult(_)
             | Command::DiscardOrphan(_)
             | Command::SetWeights(_)
+            | Command::Accept(_)
+            | Command::Quarantine(_)
+            | Command::ClearNode(_)
             | Command::Heartbeat(_)
             | Command::Tick
             | Command::AdoptRules(_)

@@ -56,7 +56,9 @@ fn write_reason(out: &mut Object, hub: &Hub, reason: &Reason) {
 
 fn write_nodes(out: &mut Object, nodes: &Nodes) {
     out.number("nodes_in_zone", nodes.in_zone).number("nodes_full", nodes.full);
-    out.number("nodes_drained", nodes.drained).number("nodes_offline", nodes.offline);
+    out.number("nodes_drained", nodes.drained)
+        .number("nodes_quarantined", nodes.quarantined)
+        .number("nodes_offline", nodes.offline);
     out.array("nodes_lacking", &nodes.lacking, |out, (name, count): &(Name, u64)| {
         object(out, |out| _ = out.text("capability", name).number("nodes", *count));
     });
@@ -127,6 +129,9 @@ fn detail_of_nodes(nodes: &Nodes, kept_by: Option<Hindrance>) -> String {
             format!("{} {has} as many leases as a node may have.", could_run_it(nodes.full))
         }
         Some(Hindrance::Drained) => format!("{} {} drained.", could_run_it(nodes.drained), is_are(nodes.drained)),
+        Some(Hindrance::Quarantined) => {
+            format!("{} {} in quarantine.", could_run_it(nodes.quarantined), is_are(nodes.quarantined))
+        }
         Some(Hindrance::Offline) => format!("{} {} not online.", could_run_it(nodes.offline), is_are(nodes.offline)),
         None if nodes.in_zone == 0 => "No node is registered in its zone.".to_owned(),
         None => match nodes.lacking.first() {
@@ -157,6 +162,7 @@ fn lifted_by(reason: &Reason) -> Option<&'static str> {
         Reason::NoNode { kept_by, .. } => match kept_by {
             Some(Hindrance::Full) => "the end of a lease of such a node, or a larger max_leases_per_node",
             Some(Hindrance::Drained) => "resuming such a node",
+            Some(Hindrance::Quarantined) => "the end of the quarantine of such a node, or its release",
             Some(Hindrance::Offline) => "a heartbeat or pull of such a node",
             None => "a node of its zone with all that it requires",
         },

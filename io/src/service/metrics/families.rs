@@ -7,7 +7,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::kinds::{KindCounts, OTHER};
-use sheratan_core::{Account, DropReason, FinalStatus, Liveness, Timestamp};
+use sheratan_core::{Account, AttestationStatus, DropReason, FinalStatus, Liveness, PolicyState, Timestamp};
 use std::collections::BTreeMap;
 
 impl Service {
@@ -70,6 +70,19 @@ impl Service {
         out.gauges("nodes", "Nodes by liveness", "status", nodes);
         let help = "Nodes that an operator drained, whatever their liveness";
         out.gauge("nodes_drained", help, registry.drained_count());
+        let attested = AttestationStatus::ALL.map(|status| (status.as_str(), registry.count_attested(status)));
+        out.gauges("nodes_attestation", "Nodes by the status of their attestation", "status", attested);
+        let states = [PolicyState::Normal, PolicyState::Warn, PolicyState::Quarantined];
+        let states = states.map(|state| (state.as_str(), registry.count_in(state)));
+        out.gauges("nodes_policy", "Nodes by their state", "state", states);
+        let help = "New attestations that differ from their nodes' baselines";
+        out.counter("attestation_drifts", help, telemetry.total(Counter::AttestationDrift));
+        let help = "Times that a node became suspect of being several: its capability hash changed too often";
+        out.counter("attestation_spoof_suspects", help, telemetry.total(Counter::AttestationSpoof));
+        let help = "Times that a node was warned about";
+        out.counter("policy_warnings", help, telemetry.total(Counter::NodeWarned));
+        let help = "Times that a node was put in quarantine";
+        out.counter("policy_quarantines", help, telemetry.total(Counter::NodeQuarantined));
         let failures = [("missing_token", Counter::AuthFailureMissing), ("bad_token", Counter::AuthFailureBad)];
         let failures = failures.map(|(word, counter)| (word, telemetry.total(counter)));
         out.counters("auth_failures", "Requests of both planes that failed to authenticate", "reason", failures);

@@ -4,7 +4,7 @@ use crate::object::Object;
 use crate::service::Service;
 use sheratan_core::telemetry::Counter;
 use sheratan_core::telemetry::timing::{Timing, Unit};
-use sheratan_core::{Account, Health, Liveness, Timestamp};
+use sheratan_core::{Account, AttestationStatus, Health, Liveness, PolicyState, Timestamp};
 
 /// The metrics of the control plane.
 pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
@@ -17,6 +17,16 @@ pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
     out.object("auth_failure", |out| _ = out.number("invalid_1m", bad).number("missing_1m", missing));
     out.number("auth_success_active_1m", minute(Counter::AuthSuccess));
     out.number("port_mismatch_rate_1m", minute(Counter::PortMismatch));
+    for status in AttestationStatus::ALL {
+        let key = format!("attestation_{}", status.as_str().to_lowercase());
+        out.number(&key, registry.count_attested(status));
+    }
+    out.number("attestation_drift_1m", minute(Counter::AttestationDrift));
+    out.number("attestation_spoof_1m", minute(Counter::AttestationSpoof));
+    out.number("policy_warn_active", registry.count_in(PolicyState::Warn));
+    out.number("policy_quarantine_active", registry.count_in(PolicyState::Quarantined));
+    out.number("policy_warn_1m", minute(Counter::NodeWarned));
+    out.number("policy_quarantine_1m", minute(Counter::NodeQuarantined));
     out.object("node_counts", |out| {
         for health in [Health::Green, Health::Yellow, Health::Red] {
             out.number(health.as_str(), registry.count_online(health));

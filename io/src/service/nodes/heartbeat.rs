@@ -4,10 +4,15 @@ use crate::http::{Reply, Request};
 use crate::service::body::{self, Fields};
 use crate::service::problem::Problem;
 use crate::service::{Caller, Service, reply};
-use sheratan_core::{Command, Health, Heartbeat, Millis, NameSet, NodeIndex, Outcome, Timestamp};
+use sheratan_core::{
+    Attestation, Command, Health, Heartbeat, Millis, Name, NameSet, NodeIndex, Outcome, Payload, Timestamp,
+};
 
 /// Bytes of a node's labels: shown in the registry, of which there may be 100,000.
 const LABELS_BYTES_MAX: usize = 4_096;
+
+/// Bytes of the runtime in a node's attestation, likewise.
+const RUNTIME_BYTES_MAX: usize = 4_096;
 
 /// A heartbeat of a node that would become stale within this time is journaled at once.
 pub(super) const QUIET_MARGIN_MS: Millis = Millis::from_secs(2);
@@ -45,14 +50,16 @@ impl Service {
         let interval = next_heartbeat(self.hub.limits().node_ttl_ms);
         Ok(reply::ok(|out| {
             out.flag("ok", true).text("node_id", &name).plain("status", node.liveness().as_str());
-            out.plain("health", node.health().as_str()).plain("policy_state", "NORMAL");
+            out.plain("health", node.health().as_str());
+            out.plain("attestation_status", node.attestation_status().as_str());
+            out.plain("policy_state", node.policy_state().as_str());
             out.number("next_heartbeat_ms", interval.get());
         }))
     }
 
     /// The node, if its heartbeat can be collected and journaled with others.
     fn quiet_node(&self, now: Timestamp, heartbeat: &Heartbeat) -> Option<NodeIndex> {
-        let id = self.hub.registry().repeats(heartbeat)?;
+        let id = self.hub.registry().repeats(now, self.hub.limits(), heartbeat)?;
         let node = self.hub.registry().get(id)?;
         (node.last_seen_at() + self.hub.limits().node_ttl_ms > now + QUIET_MARGIN_MS).then_some(id)
     }
@@ -73,6 +80,7 @@ fn read_heartbeat(fields: &Fields) -> Result<Heartbeat, Problem> {
         health: read_health(fields).unwrap_or_default(),
         endpoint: fields.key("endpoint")?,
         labels,
+        attestation: read_attestation(fields).map(Box::new),
     })
 }
 
@@ -92,6 +100,22 @@ fn read_capabilities(fields: &Fields) -> Result<NameSet, Problem> {
     let attestation = fields.raw("attestation").and_then(|value| value.as_object());
     let attested = attestation.and_then(|object| Fields::of(object, &[]).ok());
     Ok(attested.and_then(|attested| attested.capabilities("capabilities").ok()).unwrap_or(NameSet::EMPTY))
+}
+
+/// The attestation; none if it says neither a build nor a capability hash. A heartbeat is not refused for it: what cannot
+/// be kept counts as absent, which differs from any baseline that has it.
+fn read_attestation(fields: &Fields) -> Option<Attestation> {
+    let object = fields.raw("attestation")?.as_object()?;
+    let name = |key: &str| {
+        let value = object.get(key)?;
+        let text = if value.is_number() { value.text().into() } else { value.as_str()? };
+        Name::new(text.trim()).ok()
+    };
+    let (build_id, capability_hash) = (name("build_id"), name("capability_hash"));
+    let runtime = object.get("runtime").filter(|value| value.as_object().is_some());
+    let runtime = runtime.map(|value| Payload::new(value.as_bytes())).filter(|json| json.len() <= RUNTIME_BYTES_MAX);
+    let is_any = build_id.is_some() || capability_hash.is_some();
+    is_any.then_some(Attestation { build_id, capability_hash, runtime })
 }
 
 /// How often a node should send a heartbeat: three times within its time to live, at most every 10 s.

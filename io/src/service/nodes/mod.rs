@@ -4,6 +4,7 @@ mod heartbeat;
 mod operate;
 mod quiet_nodes;
 mod registry;
+mod standing;
 
 pub use quiet_nodes::QuietNodes;
 pub use registry::registry_of;
@@ -24,6 +25,14 @@ pub enum Route<'a> {
     One(&'a str),
     Drain(&'a str),
     Resume(&'a str),
+    /// What a node attests becomes its baseline.
+    Accept(&'a str),
+    Quarantine(&'a str),
+    Release(&'a str),
+    /// The nodes that are not normal.
+    Policies,
+    /// One of them is normal again.
+    ClearPolicy,
 }
 
 impl<'a> Route<'a> {
@@ -31,11 +40,19 @@ impl<'a> Route<'a> {
         match path {
             "/mesh/heartbeat" | "/api/hosts/heartbeat" => Some(Route::Heartbeat),
             "/api/registry" | "/registry" => Some(Route::Registry),
+            "/api/admin/policies" => Some(Route::Policies),
+            "/api/admin/policies/clear" => Some(Route::ClearPolicy),
             _ => {
                 let act = |act| path::parameter(path.strip_suffix(act)?, "/api/nodes/");
-                let drain = act("/drain").map(Route::Drain);
-                let one = || path::parameter(path, "/api/nodes/").map(Route::One);
-                drain.or_else(|| act("/resume").map(Route::Resume)).or_else(one)
+                let acts: [(&str, fn(&'a str) -> Route<'a>); 5] = [
+                    ("/drain", Route::Drain),
+                    ("/resume", Route::Resume),
+                    ("/accept", Route::Accept),
+                    ("/quarantine", Route::Quarantine),
+                    ("/release", Route::Release),
+                ];
+                let found = acts.into_iter().find_map(|(suffix, route)| act(suffix).map(route));
+                found.or_else(|| path::parameter(path, "/api/nodes/").map(Route::One))
             }
         }
     }
@@ -48,19 +65,25 @@ impl<'a> Route<'a> {
             Route::One(_) => "node",
             Route::Drain(_) => "node_drain",
             Route::Resume(_) => "node_resume",
+            Route::Accept(_) => "node_accept",
+            Route::Quarantine(_) => "node_quarantine",
+            Route::Release(_) => "node_release",
+            Route::Policies => "node_policies",
+            Route::ClearPolicy => "node_policy_clear",
         }
     }
 
     /// Whether it only shows what is there.
     pub const fn is_read(&self) -> bool {
-        matches!(self, Route::Registry)
+        matches!(self, Route::Registry | Route::Policies)
     }
 
     /// Its methods, as `Allow` lists them.
     pub const fn methods(&self) -> &'static str {
         match self {
             Route::Heartbeat | Route::Drain(_) | Route::Resume(_) => "POST",
-            Route::Registry => "GET, HEAD",
+            Route::Accept(_) | Route::Quarantine(_) | Route::Release(_) | Route::ClearPolicy => "POST",
+            Route::Registry | Route::Policies => "GET, HEAD",
             Route::One(_) => "GET, HEAD, DELETE",
         }
     }
@@ -81,6 +104,11 @@ impl Service {
             Route::One(node) => self.read_node(node),
             Route::Drain(node) => self.drain_node(now, caller, request, node),
             Route::Resume(node) => self.resume_node(now, caller, node),
+            Route::Accept(node) => self.accept_node(now, caller, request, node),
+            Route::Quarantine(node) => self.quarantine_node(now, caller, request, node),
+            Route::Release(node) => self.release_node(now, caller, node),
+            Route::Policies => Ok(self.list_policies()),
+            Route::ClearPolicy => self.clear_policy(now, caller, request),
         }
     }
 }

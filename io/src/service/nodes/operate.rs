@@ -46,12 +46,12 @@ impl Service {
         let record = self.hub.registry().by_name(&node).ok_or_else(Problem::unknown_node)?;
         Ok(Answer::Reply(reply::ok(|out| {
             out.flag("ok", true).object("nodes", |out| {
-                super::registry::write_node(out, &self.hub, record, self.quiet_nodes.seen_at(record));
+                super::registry::write_node(out, &self.hub, record, self.quiet_nodes.seen_at(record), true);
             });
         })))
     }
 
-    fn operate_node(
+    pub(super) fn operate_node(
         &mut self,
         now: Timestamp,
         caller: &Caller,
@@ -63,6 +63,8 @@ impl Service {
                 out.flag("ok", true).text("node_id", &node);
                 if let Some(record) = self.hub.registry().by_name(&node) {
                     out.flag("drained", record.drain().is_some()).number("leases", record.leases());
+                    out.plain("attestation_status", record.attestation_status().as_str());
+                    super::standing::write_state(out, record, self.hub.calendar());
                 }
             }))),
             outcome => Err(self.problem_of(now, outcome)),
@@ -71,7 +73,7 @@ impl Service {
 }
 
 /// The node that a path names.
-fn node_of(encoded: &str) -> Result<Name, Problem> {
+pub(super) fn node_of(encoded: &str) -> Result<Name, Problem> {
     let text = query::decode_segment(encoded);
     body::name("node_id", &text.ok_or_else(|| Problem::bad_request("the path is not well encoded"))?)
 }

@@ -2,6 +2,7 @@
 
 use crate::http::{Reply, Request};
 use crate::object::{Object, object, write_text};
+use crate::service::nodes::standing;
 use crate::service::problem::Problem;
 use crate::service::query::Query;
 use crate::service::{Service, reply};
@@ -48,7 +49,7 @@ fn write_registry(out: &mut Object, hub: &Hub, page: &Page<'_>, seen_at: impl Fn
     let mut last = None;
     out.object("nodes", |out| {
         for record in nodes.by_ref().take(page.limit) {
-            write_node(out, hub, record, seen_at(record));
+            write_node(out, hub, record, seen_at(record), false);
             last = Some(record.name());
         }
     });
@@ -58,8 +59,8 @@ fn write_registry(out: &mut Object, hub: &Hub, page: &Page<'_>, seen_at: impl Fn
     };
 }
 
-/// A node in the registry; `seen_at` is later than the node's own instant if a heartbeat is not journaled yet.
-pub fn write_node(out: &mut Object, hub: &Hub, node: &Node, seen_at: Timestamp) {
+/// A node, with its history if `is_whole`; `seen_at` is later than the node's own instant if a heartbeat is not journaled yet.
+pub fn write_node(out: &mut Object, hub: &Hub, node: &Node, seen_at: Timestamp, is_whole: bool) {
     let calendar = hub.calendar();
     out.object(node.name(), |out| {
         // Readers of v1.5 look for liveness in the health.
@@ -68,7 +69,7 @@ pub fn write_node(out: &mut Object, hub: &Hub, node: &Node, seen_at: Timestamp) 
             liveness => liveness.as_str(),
         };
         out.plain("status", node.liveness().as_str()).plain("health", health);
-        out.plain("policy_state", "NORMAL").raw("policy_reason", b"null").raw("policy_until_utc", b"null");
+        standing::write_state(out, node, calendar);
         out.text("zone", node.zone().as_str());
         out.array("capabilities", node.capabilities().iter(), |out, name: &Name| write_text(out, name));
         if let Some(labels) = node.labels() {
@@ -91,6 +92,7 @@ pub fn write_node(out: &mut Object, hub: &Hub, node: &Node, seen_at: Timestamp) 
                 out.text("drain_reason", reason);
             }
         }
+        standing::write_attestation(out, hub, node, is_whole);
         out.object("queue", |out| {
             let unread = hub.queue().results_unread_by(node.name());
             out.number("inbound_requests", node.leases()).number("outbound_results", unread);

@@ -3,10 +3,13 @@
 use crate::object::Object;
 use crate::redact::Redactor;
 use crate::service::{kind_rules, letter_filter};
-use sheratan_core::{Audit, Calendar, FinalStatus, Ids, JobSeq, Name, Principal, Utc};
+use sheratan_core::{Audit, Calendar, Drift, FinalStatus, Ids, JobSeq, Name, Principal, Utc};
 
 /// Characters of an idempotency key in the audit log.
 const KEY_PREFIX_CHARS: usize = 8;
+
+/// The characters of a capability hash that are shown.
+const CAPABILITY_PREFIX_CHARS: usize = 8;
 
 /// Writes the details of an event; returns its name.
 pub fn write_details(
@@ -152,6 +155,58 @@ pub fn write_details(
         }
         Audit::NodeResumed { node, by } => by_operator(out, node, *by, "NODE_RESUMED"),
         Audit::NodeRemoved { node, by } => by_operator(out, node, *by, "NODE_REMOVED"),
+        Audit::AttestationFirstSeen { node, build_id, capability_hash } => {
+            of_host(out, node);
+            out.text_or_null("build", build_id.as_deref());
+            out.text_or_null("cap_prefix", capability_hash.as_deref().map(prefix));
+            "ATTESTATION_FIRST_SEEN"
+        }
+        Audit::AttestationDrift { node, drift } => {
+            of_host(out, node);
+            write_drift(out, drift);
+            "ATTESTATION_DRIFT"
+        }
+        Audit::AttestationSpoofSuspect { node, flips } => {
+            of_host(out, node).number("spoof_count", u64::from(*flips));
+            "ATTESTATION_SPOOF_SUSPECT"
+        }
+        Audit::AttestationRestored { node } => {
+            of_host(out, node);
+            "ATTESTATION_RESTORED"
+        }
+        Audit::AttestationMissing { node } => {
+            of_host(out, node);
+            "ATTESTATION_MISSING"
+        }
+        Audit::AttestationAccepted { node, drift, by } => {
+            of_host(out, node);
+            write_drift(out, drift);
+            out.plain("by", by.as_str());
+            "ATTESTATION_ACCEPTED"
+        }
+        Audit::NodeWarned { node, reason, attestation } => {
+            of_host(out, node).plain("reason", reason.as_str()).plain("attestation", attestation.as_str());
+            "POLICY_WARN"
+        }
+        Audit::NodeQuarantined { node, reason, attestation, until, note, by } => {
+            of_host(out, node).plain("reason", reason.as_str()).plain("attestation", attestation.as_str());
+            if let Some(until) = until {
+                out.time("until_utc", calendar.utc(*until));
+            }
+            if let Some(note) = note {
+                out.text("note", note);
+            }
+            out.plain("by", by.as_str());
+            "POLICY_QUARANTINED"
+        }
+        Audit::NodeNormal { node, attestation } => {
+            of_host(out, node).plain("attestation", attestation.as_str());
+            "POLICY_NORMAL"
+        }
+        Audit::NodeCleared { node, by } => {
+            of_host(out, node).plain("by", by.as_str());
+            "POLICY_CLEARED_MANUAL"
+        }
         Audit::NodeRegistered { node } => about(out, node, "NODE_REGISTERED"),
         Audit::NodeOnline { node } => about(out, node, "NODE_ONLINE"),
         Audit::NodeStale { node } => about(out, node, "NODE_STALE"),
@@ -183,6 +238,24 @@ fn key_prefix<'a>(redactor: &Redactor, key: &'a str) -> &'a str {
 
 fn letter<'a, 'b>(out: &'a mut Object<'b>, ids: &Ids, job: JobSeq, kind: &Name) -> &'a mut Object<'b> {
     out.plain("job_id", ids.job_id(job)).text("kind", kind)
+}
+
+/// A node under both names that readers know.
+fn of_host<'a, 'b>(out: &'a mut Object<'b>, node: &Name) -> &'a mut Object<'b> {
+    out.text("node_id", node).text("host_id", node)
+}
+
+fn write_drift(out: &mut Object, drift: &Drift) {
+    out.text_or_null("old_build", drift.old_build.as_deref());
+    out.text_or_null("new_build", drift.new_build.as_deref());
+    out.text_or_null("old_cap", drift.old_capability_hash.as_deref().map(prefix));
+    out.text_or_null("new_cap", drift.new_capability_hash.as_deref().map(prefix));
+}
+
+/// The beginning of a capability hash.
+fn prefix(hash: &str) -> &str {
+    let end = hash.char_indices().nth(CAPABILITY_PREFIX_CHARS).map_or(hash.len(), |(at, _)| at);
+    &hash[..end]
 }
 
 fn by_operator(out: &mut Object, node: &Name, by: Principal, event: &'static str) -> &'static str {

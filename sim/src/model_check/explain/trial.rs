@@ -4,7 +4,7 @@ use super::is_waiting;
 use sheratan_core::explain::{Hindrance, Reason};
 use sheratan_core::{
     Command, Complete, Health, Heartbeat, Hub, HubKey, JobSeq, JobView, KindRules, LeaseRef, Liveness, Millis, Name,
-    NameSet, Node, Outcome, Pull, Release, Restore, ResultMark, SetKind, Setting, State, Timestamp, Zone,
+    NameSet, Node, Outcome, PolicyState, Pull, Release, Restore, ResultMark, SetKind, Setting, State, Timestamp, Zone,
 };
 use sheratan_history::records_of;
 
@@ -272,6 +272,7 @@ impl Trial {
                     leases.into_iter().take(count).for_each(|job| self.release(job));
                 }
                 Hindrance::Drained => _ = self.apply(Command::Resume(node.clone())),
+                Hindrance::Quarantined => _ = self.apply(Command::ClearNode(node.clone())),
                 Hindrance::Offline => {
                     self.apply(Command::NodesSeen(vec![index]));
                     self.able = self.hub.registry().by_name(&node).map(heartbeat_of);
@@ -285,6 +286,9 @@ impl Trial {
         let mut keeps = Vec::new();
         if node.liveness() != Liveness::Online {
             keeps.push(Hindrance::Offline);
+        }
+        if node.policy_state() == PolicyState::Quarantined {
+            keeps.push(Hindrance::Quarantined);
         }
         if node.drain().is_some() {
             keeps.push(Hindrance::Drained);
@@ -380,5 +384,5 @@ fn heartbeat_of(node: &Node) -> Heartbeat {
 }
 
 fn heartbeat(node: Name, zone: Zone, capabilities: NameSet) -> Heartbeat {
-    Heartbeat { node, zone, capabilities, health: Health::Green, endpoint: None, labels: None }
+    Heartbeat { node, zone, capabilities, health: Health::Green, endpoint: None, labels: None, attestation: None }
 }

@@ -237,6 +237,9 @@ impl Model {
                 self.set_weights(weights);
                 Outcome::Done
             }
+            Command::Accept(_) | Command::Quarantine(_) | Command::ClearNode(_) => {
+                unreachable!("the traffic has none of these")
+            }
             Command::DiscardOrphan(orphan) => match self.orphans.get(*orphan) {
                 None => Outcome::Refused(Refusal::UnknownOrphan),
                 Some(_) => {

@@ -374,6 +374,7 @@ impl Traffic {
             health: *self.draw.pick(&[Health::Green, Health::Yellow, Health::Red]),
             endpoint: self.draw.chance(200).then(|| name("http://node", self.draw.below(3))),
             labels: self.draw.chance(200).then(|| Payload::new(b"{\"rack\":1}")),
+            attestation: None,
         }
     }
 

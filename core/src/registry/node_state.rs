@@ -1,0 +1,206 @@
+//! A node's state: normal, warned about, or in quarantine, where it gets no jobs.
+//!
+//! It follows the node's attestation when that changes: drift is a warning, which is shown and changes nothing; suspicion
+//! puts the node in quarantine, for longer if it comes again. A quarantine ends when both its time and the suspicion are
+//! over. An operator may quarantine a node, release it, and clear its state; what an operator did counts no step further.
+
+use crate::encoding::{members, numbered};
+use crate::envelope::Principal;
+use crate::limits::{QUARANTINE_DAY_MS, QUARANTINE_HOUR_MS, QUARANTINE_MS, QUARANTINES_COUNTED_MAX, STATE_BYTES};
+use crate::name::Name;
+use crate::registry::attestation::AttestationStatus;
+use crate::time::{Millis, Timestamp};
+
+/// What follows from a node's attestation, or from an operator's order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum PolicyState {
+    #[default]
+    Normal,
+    /// Shown, and nothing else.
+    Warn,
+    /// It gets no jobs. Its leases run on, and its results are taken.
+    Quarantined,
+}
+
+/// Why a node is not in the normal state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StateReason {
+    Drift,
+    SpoofSuspect,
+    /// An operator's order.
+    Admin,
+}
+
+/// The state of a node that was not always normal.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NodeState {
+    pub state: PolicyState,
+    /// Absent in the normal state.
+    pub reason: Option<StateReason>,
+    /// When a quarantine ends; absent if it lasts for as long as its cause.
+    pub until: Option<Timestamp>,
+    /// How often it was warned about or put in quarantine.
+    pub hits: u32,
+    pub updated_at: Timestamp,
+    /// Who changed it last.
+    pub by: Principal,
+    /// What an operator wrote.
+    pub note: Option<Name>,
+    /// When the latest quarantines began that no operator ordered, the oldest first.
+    begun: Vec<Timestamp>,
+}
+
+members!(NodeState {
+    1 state,
+    2 reason,
+    3 until,
+    4 hits,
+    5 updated_at: required,
+    6 by,
+    7 note,
+    8 begun,
+});
+numbered!(PolicyState { 0 Normal, 1 Warn, 2 Quarantined });
+numbered!(StateReason { 1 Drift, 2 SpoofSuspect, 3 Admin });
+
+/// A state that was entered, for the audit log.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Entered {
+    Warn,
+    Quarantine,
+    /// Normal again.
+    Normal,
+}
+
+impl PolicyState {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            PolicyState::Normal => "NORMAL",
+            PolicyState::Warn => "WARN",
+            PolicyState::Quarantined => "QUARANTINED",
+        }
+    }
+
+    /// What follows from an attestation of that status.
+    pub(super) fn of(status: AttestationStatus) -> PolicyState {
+        match status {
+            AttestationStatus::Missing | AttestationStatus::Ok => PolicyState::Normal,
+            AttestationStatus::Drift => PolicyState::Warn,
+            AttestationStatus::SpoofSuspect => PolicyState::Quarantined,
+        }
+    }
+}
+
+impl StateReason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StateReason::Drift => "DRIFT",
+            StateReason::SpoofSuspect => "SPOOF_SUSPECT",
+            StateReason::Admin => "ADMIN",
+        }
+    }
+
+    fn of(status: AttestationStatus) -> Option<StateReason> {
+        match status {
+            AttestationStatus::Missing | AttestationStatus::Ok => None,
+            AttestationStatus::Drift => Some(StateReason::Drift),
+            AttestationStatus::SpoofSuspect => Some(StateReason::SpoofSuspect),
+        }
+    }
+}
+
+impl NodeState {
+    pub(super) fn normal(now: Timestamp) -> NodeState {
+        NodeState {
+            state: PolicyState::Normal,
+            reason: None,
+            until: None,
+            hits: 0,
+            updated_at: now,
+            by: Principal::Hub,
+            note: None,
+            begun: Vec::new(),
+        }
+    }
+
+    /// The status of the node's attestation changed.
+    pub(super) fn follow(&mut self, now: Timestamp, status: AttestationStatus) -> Option<Entered> {
+        if self.state == PolicyState::Quarantined && !self.is_over(now, status) {
+            return None;
+        }
+        self.enter(now, status)
+    }
+
+    /// The quarantine's time is over.
+    pub(super) fn end(&mut self, now: Timestamp, status: AttestationStatus) -> Option<Entered> {
+        self.until = None;
+        if self.reason != Some(StateReason::Admin) && status == AttestationStatus::SpoofSuspect {
+            // Until the suspicion is over.
+            return None;
+        }
+        self.enter(now, status)
+    }
+
+    /// An operator's order.
+    pub(super) fn quarantine(&mut self, now: Timestamp, until: Timestamp, by: Principal, note: Option<Name>) {
+        let hits = self.hits.saturating_add(1);
+        let begun = std::mem::take(&mut self.begun);
+        let (state, reason) = (PolicyState::Quarantined, Some(StateReason::Admin));
+        *self = NodeState { state, reason, until: Some(until), hits, updated_at: now, by, note, begun };
+    }
+
+    /// An operator ends a quarantine: from then on the state follows the attestation's changes.
+    pub(super) fn clear(&mut self, now: Timestamp, by: Principal) {
+        let begun = std::mem::take(&mut self.begun);
+        *self = NodeState { hits: self.hits, by, begun, ..NodeState::normal(now) };
+    }
+
+    /// Whether a quarantine is over when the attestation has that status.
+    fn is_over(&self, now: Timestamp, status: AttestationStatus) -> bool {
+        self.reason != Some(StateReason::Admin)
+            && status != AttestationStatus::SpoofSuspect
+            && self.until.is_none_or(|until| until <= now)
+    }
+
+    fn enter(&mut self, now: Timestamp, status: AttestationStatus) -> Option<Entered> {
+        let (before, after) = (self.state, PolicyState::of(status));
+        self.state = after;
+        self.reason = StateReason::of(status);
+        self.until = None;
+        self.note = None;
+        if after == before {
+            return None;
+        }
+        (self.updated_at, self.by) = (now, Principal::Hub);
+        match after {
+            PolicyState::Normal => return Some(Entered::Normal),
+            PolicyState::Warn => {
+                self.hits = self.hits.saturating_add(1);
+                return Some(Entered::Warn);
+            }
+            PolicyState::Quarantined => {}
+        }
+        self.hits = self.hits.saturating_add(1);
+        self.until = Some(now + self.length(now));
+        if self.begun.len() >= QUARANTINES_COUNTED_MAX {
+            self.begun.remove(0);
+        }
+        self.begun.push(now);
+        Some(Entered::Quarantine)
+    }
+
+    /// How long a quarantine lasts that begins now.
+    fn length(&self, now: Timestamp) -> Millis {
+        let within = |window: Millis| self.begun.iter().filter(|at| now < **at + window).count();
+        match (within(QUARANTINE_DAY_MS), within(QUARANTINE_HOUR_MS)) {
+            (2.., _) => QUARANTINE_MS[2],
+            (_, 1..) => QUARANTINE_MS[1],
+            _ => QUARANTINE_MS[0],
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        STATE_BYTES + self.note.as_ref().map_or(0, Name::bytes)
+    }
+}
