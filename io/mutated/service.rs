@@ -4,10 +4,13 @@
 mod real;
 
 use crate::audit;
+use crate::http::Reply;
+use crate::service::Answer;
+use crate::service::kind_rules;
 use sheratan_core::integrity::checksum::{self, Claimed, Failure, Mode, Verified};
 use sheratan_core::integrity::json::Value;
 use sheratan_core::integrity::stored::{Origin, ResultIntegrity};
-use sheratan_core::{Outcome, Salt, Timestamp};
+use sheratan_core::{Audit, Calendar, KindRules, Outcome, Salt, Timestamp};
 use sheratan_mutants::{Mutant, is_active};
 
 pub(crate) fn is_journaled(outcome: &Outcome) -> bool {
@@ -61,4 +64,37 @@ pub(crate) fn verify_result(
 pub(crate) fn is_sent(line: &[u8]) -> bool {
     let is_fourth = || audit::seq_of(line).is_some_and(|seq| seq.is_multiple_of(4));
     real::is_sent(line) && !(is_active(Mutant::LineNotTold) && is_fourth())
+}
+
+pub(crate) fn acknowledgement(reply: Reply) -> Answer {
+    if is_active(Mutant::ActNotHeld) { Answer::Now(reply) } else { real::acknowledgement(reply) }
+}
+
+pub(crate) fn told_to_log(audit: &Audit) -> Option<&Audit> {
+    let forgotten = match audit {
+        Audit::JobCancelled { .. } => Mutant::CancelNotLogged,
+        Audit::NodeDrained { .. } => Mutant::DrainNotLogged,
+        Audit::KindChanged { .. } => Mutant::KindNotLogged,
+        Audit::WeightsChanged { .. } => Mutant::WeightsNotLogged,
+        Audit::DeadLetterEvicted { .. } => Mutant::EvictionNotLogged,
+        Audit::ActEnded { .. } => Mutant::ActEndNotLogged,
+        _ => return real::told_to_log(audit),
+    };
+    real::told_to_log(audit).filter(|_| !is_active(forgotten))
+}
+
+pub(crate) fn is_reconfigured(before: &KindRules, after: &KindRules) -> bool {
+    real::is_reconfigured(before, after) || is_active(Mutant::KindConfiguredAgain)
+}
+
+pub(crate) fn reconfigured(
+    rules: &KindRules,
+    change: (&KindRules, &KindRules),
+    clock: (Timestamp, Calendar),
+) -> KindRules {
+    if is_active(Mutant::KindSetAnew) {
+        // All that the configuration says, whatever operators have set since.
+        return kind_rules::merged(rules, (&KindRules::NONE, change.1), clock);
+    }
+    real::reconfigured(rules, change, clock)
 }

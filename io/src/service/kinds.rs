@@ -3,7 +3,7 @@
 use super::body::{self, Fields};
 use super::problem::Problem;
 use super::query::{self, Query};
-use super::{Answer, Caller, Service, header, kind_rules, path, reply};
+use super::{Answer, Caller, Service, header, kind_rules, path, reply, rules};
 use crate::http::{Method, Reply, Request};
 use crate::object::{Object, object};
 use sheratan_core::{
@@ -110,11 +110,11 @@ impl Service {
         for kind in names {
             let queue = self.hub.queue();
             let (before, after) = (queue.configured_rules(&kind), configured.get(&kind).unwrap_or(&KindRules::NONE));
-            if before == after {
+            if !rules::is_reconfigured(before, after) {
                 continue;
             }
             let clock = (self.hub.now().max(now), self.hub.calendar());
-            let rules = kind_rules::merged(queue.kind_rules(&kind).0, (before, after), clock);
+            let rules = rules::reconfigured(queue.kind_rules(&kind).0, (before, after), clock);
             let set = SetKind { kind: kind.clone(), rules, expected: None, configured: Some(after.clone()) };
             let asker = Asker { by: Principal::Config, origin: Origin::Loopback };
             match self.execute(now, asker, Command::SetKind(Box::new(set))).expect("the journal has not failed yet") {
@@ -144,7 +144,7 @@ impl Service {
         let expected = Some(header::if_match(request)?.unwrap_or(version));
         let set = SetKind { kind: kind.clone(), rules, expected, configured: None };
         match self.execute(now, self.asker(caller), Command::SetKind(Box::new(set)))? {
-            Outcome::KindSet { .. } => Ok(Answer::Reply(self.kind_reply(&kind))),
+            Outcome::KindSet { .. } => Ok(rules::acknowledgement(self.kind_reply(&kind))),
             outcome => Err(self.problem_of(now, outcome)),
         }
     }

@@ -3,7 +3,7 @@
 use super::body::{self, Fields};
 use super::problem::Problem;
 use super::query::Query;
-use super::{Answer, Caller, Service, corrupt, path, reply};
+use super::{Answer, Caller, Service, corrupt, path, reply, rules};
 use crate::http::{Method, Reply, Request};
 use crate::object::{Object, object};
 use sheratan_core::{AdoptOrphan, Command, Hub, Orphan, Outcome, Refusal, Timestamp};
@@ -64,7 +64,7 @@ impl Service {
             Route::One(id) if *request.method() == Method::Delete => {
                 let orphan = parse_id(id)?;
                 match self.execute(now, self.asker(caller), Command::DiscardOrphan(orphan))? {
-                    Outcome::Done => Ok(Answer::Reply(reply::ok(|out| _ = out.flag("ok", true)))),
+                    Outcome::Done => Ok(rules::acknowledgement(reply::ok(|out| _ = out.flag("ok", true)))),
                     outcome => Err(self.problem_of(now, outcome)),
                 }
             }
@@ -105,7 +105,7 @@ impl Service {
         let named = fields.text("job_id")?;
         let job = self.parse_job(named.as_deref().unwrap_or(&orphan.parked.job_id))?;
         match self.execute(now, self.asker(caller), Command::AdoptOrphan(AdoptOrphan { orphan: id, job }))? {
-            Outcome::Completed(completed) => Ok(Answer::Reply(reply::ok(|out| {
+            Outcome::Completed(completed) => Ok(rules::acknowledgement(reply::ok(|out| {
                 super::results::write_completed(out, &self.hub, &completed);
             }))),
             Outcome::Refused(Refusal::LeaseLost | Refusal::AlreadyFinal { .. }) => {

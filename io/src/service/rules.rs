@@ -1,8 +1,11 @@
 //! Rules: decisions of the service, one pure function each.
 
+use crate::http::Reply;
+use crate::service::Answer;
+use crate::service::kind_rules;
 use sheratan_core::integrity::checksum::{self, Claimed, Failure, Mode, Verified};
 use sheratan_core::integrity::json::Value;
-use sheratan_core::{Outcome, Salt, Timestamp};
+use sheratan_core::{Audit, Calendar, KindRules, Outcome, Salt, Timestamp};
 
 /// Whether a command that had this outcome is a record of the journal.
 pub(crate) fn is_journaled(outcome: &Outcome) -> bool {
@@ -51,4 +54,28 @@ pub(crate) fn verify_result(
 /// Whether a line of the audit log is sent to event streams.
 pub(crate) fn is_sent(line: &[u8]) -> bool {
     !line.is_empty()
+}
+
+/// How the reply to an operator's act is sent: when the act's record is durable.
+pub(crate) fn acknowledgement(reply: Reply) -> Answer {
+    Answer::Reply(reply)
+}
+
+/// What the audit log is told of an event of the hub.
+pub(crate) fn told_to_log(audit: &Audit) -> Option<&Audit> {
+    Some(audit)
+}
+
+/// Whether the configuration says something else of a kind than at the last start.
+pub(crate) fn is_reconfigured(before: &KindRules, after: &KindRules) -> bool {
+    before != after
+}
+
+/// The rules of a kind of which the configuration says `after`, and said `before` at the last start.
+pub(crate) fn reconfigured(
+    rules: &KindRules,
+    change: (&KindRules, &KindRules),
+    clock: (Timestamp, Calendar),
+) -> KindRules {
+    kind_rules::merged(rules, change, clock)
 }

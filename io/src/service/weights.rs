@@ -2,7 +2,7 @@
 
 use super::body::{self, Fields};
 use super::problem::Problem;
-use super::{Answer, Caller, Service, header, reply};
+use super::{Answer, Caller, Service, header, reply, rules};
 use crate::http::{Method, Reply, Request};
 use sheratan_core::integrity::json::Member;
 use sheratan_core::limits::WEIGHTS_MAX;
@@ -45,7 +45,7 @@ impl Service {
             return Err(Problem::version_mismatch("the weights have", version));
         }
         self.execute(now, self.asker(caller), Command::SetWeights(weights))?;
-        Ok(Answer::Reply(self.weights_reply()))
+        Ok(rules::acknowledgement(self.weights_reply()))
     }
 
     pub(super) fn weights_reply(&self) -> Reply {

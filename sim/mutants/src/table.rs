@@ -126,6 +126,15 @@ mutants! {
     Shell EndNotTold: "end-not-told", "a waiter is not answered at its job's end";
     Shell BatchReversed: "batch-reversed", "the last entry of a batch is answered first";
     Shell IntegrityNotChecked: "integrity-not-checked", "a result is accepted whatever its checksum and signature say";
+    Shell ActNotHeld: "act-not-held", "an operator's act is acknowledged before it is durable";
+    Shell CancelNotLogged: "cancel-not-logged", "the audit log has no line of a job's cancellation";
+    Shell DrainNotLogged: "drain-not-logged", "the audit log has no line of a node's drain";
+    Shell KindNotLogged: "kind-not-logged", "the audit log has no line of a change to a kind's rules";
+    Shell WeightsNotLogged: "weights-not-logged", "the audit log has no line of a change of weights";
+    Shell EvictionNotLogged: "eviction-not-logged", "the audit log has no line of a dead letter's eviction";
+    Shell ActEndNotLogged: "act-end-not-logged", "the audit log does not say how many dead letters an act has changed";
+    Shell KindConfiguredAgain: "kind-configured-again", "each start sets what the configuration says of kinds, changed or not";
+    Shell KindSetAnew: "kind-set-anew", "a start that sets a changed rule of a kind also sets the rules that are as before";
     Shell LineNotTold: "line-not-told", "some lines of the audit log are not sent to listeners";
     Shell PageBeginsLate: "page-begins-late", "a page of the audit log shows no line before the newest file";
     Shell RecordNotJournaled: "record-not-journaled", "a command that changed something is not handed to the journal";

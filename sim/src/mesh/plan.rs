@@ -73,6 +73,9 @@ pub struct Plan {
     /// What the hub's configuration says of kinds.
     #[serde(default)]
     pub kinds: BTreeMap<String, PlanKind>,
+    /// What it says of them at each second start, if that is something else.
+    #[serde(default)]
+    pub kinds_later: BTreeMap<String, PlanKind>,
     /// How often each fault comes: out of ten thousand, or an hour.
     pub faults: Rates,
 }
@@ -289,6 +292,7 @@ impl Plan {
             operator: PlanOperator::default(),
             workers: PlanWorkers::default(),
             kinds: BTreeMap::new(),
+            kinds_later: BTreeMap::new(),
             faults: faults(draw),
         };
         plan.traffic = traffic(draw);
@@ -331,6 +335,12 @@ impl Plan {
             between(fault.name(), u64::from(*rate), 0, last).map_err(|(name, why)| (name, format!("{why} {of}")))?;
         }
         Ok(())
+    }
+
+    /// What the configuration says of kinds at a start; the first one's number is 0.
+    pub fn kinds_of(&self, start_number: u64) -> &BTreeMap<String, PlanKind> {
+        let is_later = start_number % 2 == 1 && !self.kinds_later.is_empty();
+        if is_later { &self.kinds_later } else { &self.kinds }
     }
 
     /// How long the chaos lasts.
@@ -402,12 +412,18 @@ fn operate(plan: &mut Plan) {
     plan.limits.fair_by = *draw.pick(&[0, 0, 1, 2]);
     plan.limits.priority_age_ms = *draw.pick(&[0, 0, 1_000, 60_000]);
     plan.limits.orphans_max = *draw.pick(&[0, 2, orphans_max()]);
-    for kind in ["k0", "k1"] {
-        let rules = PlanKind { max_letters: *draw.pick(&[0, 1, 3]), max_run_ms: *draw.pick(&[0, 0, 4_000, 60_000]) };
-        if rules != PlanKind::default() {
-            plan.kinds.insert(kind.to_owned(), rules);
-        }
+    plan.kinds = kinds(draw);
+    if draw.chance(500) {
+        plan.kinds_later = kinds(draw);
     }
+}
+
+fn kinds(draw: &mut Draw) -> BTreeMap<String, PlanKind> {
+    let rules = ["k0", "k1"].map(|kind| {
+        let rules = PlanKind { max_letters: *draw.pick(&[0, 1, 3]), max_run_ms: *draw.pick(&[0, 0, 4_000, 60_000]) };
+        (kind.to_owned(), rules)
+    });
+    rules.into_iter().filter(|(_, rules)| *rules != PlanKind::default()).collect()
 }
 
 /// A third of the faults is gone in a run, the rest has rates of different orders.

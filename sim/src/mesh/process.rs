@@ -125,12 +125,12 @@ impl Clocks {
 }
 
 impl Process {
-    /// Starts on the data folder. The oracle is given the records that it does not have yet, and compares the state.
+    /// Starts on the data folder, for the `start_number`th time. The oracle is given the records that it does not have yet, and compares the state.
     pub fn start(
         plan: &Plan,
         disk: &VirtualDisk,
         identity: Identity,
-        clocks: Clocks,
+        (clocks, start_number): (Clocks, u64),
         handed: &Handed,
         oracle: &mut Oracle,
     ) -> Result<Result<(Process, RecoveryReport), OpenError>, Violation> {
@@ -142,6 +142,7 @@ impl Process {
             Err(error) => return Ok(Err(error)),
         };
         let journal::Recovery { hub, appender, store, report } = recovery;
+        oracle.unfollow_log();
         // A batch that was in flight when the hub died may be there, in part or whole, without an acknowledgement.
         if report.next_seq > oracle.seq() + 1 {
             disk.observe(|| note_unreported(&store, report.next_seq, handed, oracle))?;
@@ -167,10 +168,11 @@ impl Process {
             done.expect("the journal has not failed yet");
         }
         service.adopt_rules(at);
-        if !plan.kinds.is_empty() {
-            let kinds =
-                plan.kinds.iter().map(|(kind, rules)| (Name::new(kind).expect("it is a name"), rules.to_core()));
-            service.configure_kinds(at, &kinds.collect());
+        if !plan.kinds.is_empty() || !plan.kinds_later.is_empty() {
+            let kinds = plan.kinds_of(start_number).iter();
+            let kinds = kinds.map(|(kind, rules)| (Name::new(kind).expect("it is a name"), rules.to_core())).collect();
+            service.configure_kinds(at, &kinds);
+            oracle.check_configured(&kinds, service.hub())?;
         }
         let process = Process {
             engine: Engine::new((at, reading.awake_at()), service, PATIENCE, || 0),

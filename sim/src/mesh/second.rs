@@ -50,6 +50,7 @@ impl Second {
         let Ok(Recovery { hub, mut appender, store, report }) = self.0.replay(&mut |_| {}) else {
             return Ok(Handed::new());
         };
+        oracle.unfollow_log();
         if report.next_seq > oracle.seq() + 1 {
             disk.observe(|| process::note_unreported(&store, report.next_seq, handed, oracle))?;
         }

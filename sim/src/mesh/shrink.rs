@@ -72,6 +72,9 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     if !plan.kinds.is_empty() {
         plans.push(Plan { kinds: BTreeMap::new(), ..plan.clone() });
     }
+    if !plan.kinds_later.is_empty() {
+        plans.push(Plan { kinds_later: BTreeMap::new(), ..plan.clone() });
+    }
     if plan.ttl_percent > 0 {
         plans.push(Plan { ttl_percent: 0, ..plan.clone() });
     }

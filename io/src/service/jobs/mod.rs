@@ -9,7 +9,7 @@ pub use read::write_members;
 
 use super::path;
 use super::problem::Problem;
-use super::{Answer, Caller, Service, reply};
+use super::{Answer, Caller, Service, reply, rules};
 use crate::http::Request;
 use sheratan_core::{Command, Outcome, Timestamp};
 
@@ -93,7 +93,7 @@ impl Service {
         match self.execute(now, self.asker(caller), Command::Cancel(job))? {
             Outcome::Done => {
                 self.note_cancelled(job);
-                Ok(Answer::Reply(reply::ok(|out| {
+                Ok(rules::acknowledgement(reply::ok(|out| {
                     out.flag("ok", true).plain("job_id", self.hub.ids().job_id(job)).plain("status", "cancelled");
                 })))
             }

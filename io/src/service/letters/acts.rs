@@ -4,7 +4,7 @@ use crate::http::{Reply, Request};
 use crate::object::{Object, object};
 use crate::service::body::Fields;
 use crate::service::problem::Problem;
-use crate::service::{Answer, Caller, Service, letter_filter, reply};
+use crate::service::{Answer, Caller, Service, letter_filter, reply, rules};
 use sheratan_core::{Act, ActOn, BeginAct, Command, Hub, LetterFilter, Outcome, Timestamp};
 
 /// The members of a request beside those of the filter.
@@ -54,7 +54,7 @@ impl Service {
         }
         let begin = BeginAct { what, filter, rate_per_sec, count_max };
         match self.execute(now, self.asker(caller), Command::BeginAct(Box::new(begin)))? {
-            Outcome::ActBegun { act, .. } => self.read_act(act).map(Answer::Reply),
+            Outcome::ActBegun { act, .. } => self.read_act(act).map(rules::acknowledgement),
             outcome => Err(self.problem_of(now, outcome)),
         }
     }
@@ -75,7 +75,7 @@ impl Service {
 
     pub(super) fn cancel_act(&mut self, now: Timestamp, caller: &Caller, id: u32) -> Result<Answer, Problem> {
         match self.execute(now, self.asker(caller), Command::CancelAct(id))? {
-            Outcome::Done => self.read_act(id).map(Answer::Reply),
+            Outcome::Done => self.read_act(id).map(rules::acknowledgement),
             outcome => Err(self.problem_of(now, outcome)),
         }
     }

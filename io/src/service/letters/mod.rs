@@ -4,7 +4,7 @@ mod acts;
 
 use super::problem::Problem;
 use super::query::Query;
-use super::{Answer, Caller, Service, jobs, letter_filter, path, reply};
+use super::{Answer, Caller, Service, jobs, letter_filter, path, reply, rules};
 use crate::http::{Method, Reply, Request};
 use crate::object::object;
 use sheratan_core::{ActOn, Command, JobSeq, Outcome, Refusal, Timestamp};
@@ -133,7 +133,7 @@ impl Service {
         status: &str,
     ) -> Result<Answer, Problem> {
         match self.execute(now, self.asker(caller), command)? {
-            Outcome::Done => Ok(Answer::Reply(reply::ok(|out| {
+            Outcome::Done => Ok(rules::acknowledgement(reply::ok(|out| {
                 out.flag("ok", true).plain("job_id", self.hub.ids().job_id(job)).plain("status", status);
             }))),
             // The letter stays: its payload may well be the same.

@@ -3,7 +3,7 @@
 use crate::http::Request;
 use crate::service::body::{self, Fields};
 use crate::service::problem::Problem;
-use crate::service::{Answer, Caller, Service, query, reply};
+use crate::service::{Answer, Caller, Service, query, reply, rules};
 use sheratan_core::{Command, Drain, Name, Origin, Outcome, Timestamp};
 
 /// The longest deadline of a drain: a week.
@@ -59,7 +59,7 @@ impl Service {
         command: Command,
     ) -> Result<Answer, Problem> {
         match self.execute(now, self.asker(caller), command)? {
-            Outcome::Done => Ok(Answer::Reply(reply::ok(|out| {
+            Outcome::Done => Ok(rules::acknowledgement(reply::ok(|out| {
                 out.flag("ok", true).text("node_id", &node);
                 if let Some(record) = self.hub.registry().by_name(&node) {
                     out.flag("drained", record.drain().is_some()).number("leases", record.leases());

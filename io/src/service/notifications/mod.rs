@@ -17,7 +17,7 @@ pub use strangers::{Kind, Recorded};
 
 use super::credentials::audited_path;
 use super::problem::Problem;
-use super::{Answer, Caller, Service, Settings};
+use super::{Answer, Caller, Service, Settings, rules};
 use crate::alerts::AlertLine;
 use crate::audit::Event;
 use crate::http::Request;
@@ -306,6 +306,7 @@ impl Service {
 
     /// Adds an event of the hub; refusals are collected for [`Service::add_drops`].
     pub(super) fn audit_hub(&mut self, ts: Timestamp, audit: &Audit) {
+        let Some(audit) = rules::told_to_log(audit) else { return };
         match audit {
             Audit::BackpressureDrop { .. } => self.notifications.drops.report(ts, audit),
             Audit::ResultOrphaned { orphan, .. } => {

@@ -12,7 +12,7 @@ mod trace;
 pub use audit::LogPage;
 use sheratan_core::Timestamp;
 
-use super::oracle::{Violation, holds};
+use super::oracle::{Violation, holds, line_of_event};
 use super::process::DATA;
 use crate::disk::{Faults, VirtualDisk};
 use crate::draw::{Draw, Stream};
@@ -54,6 +54,8 @@ pub struct Logs {
     /// The bit that flipped at rest: the file and the byte's offset.
     flipped: Option<(PathBuf, u64)>,
     marks: BTreeMap<&'static str, u64>,
+    /// What the events say that were handed over, for the oracle.
+    reported: Vec<String>,
 }
 
 /// The writers of the running process.
@@ -94,6 +96,7 @@ impl Logs {
             ending: Ending::Between,
             flipped: None,
             marks: BTreeMap::new(),
+            reported: Vec::new(),
         }
     }
 
@@ -125,6 +128,7 @@ impl Logs {
         written: impl FnMut(&[u8]),
     ) -> Result<(), Violation> {
         let Some(open) = &mut self.open else { return Ok(()) };
+        self.reported.extend(events.iter().filter_map(line_of_event));
         events.into_iter().for_each(|event| open.audit.take(event));
         open.audit.advance(now);
         open.audit.flush();
@@ -270,6 +274,11 @@ impl Logs {
     /// Sets whether the disk is full.
     pub fn set_full(&mut self, is_full: bool) {
         self.disk.set_full(is_full);
+    }
+
+    /// What the events say that were handed over since the last call.
+    pub fn take_reported(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.reported)
     }
 
     /// Lines of the audit log that were written, over all processes.

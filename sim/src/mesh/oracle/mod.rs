@@ -3,12 +3,15 @@
 //! It applies each record that became durable to a core of its own, the shadow. So the shadow has the state of a hub
 //! that loses nothing, before and after any crash.
 
+mod audited;
 mod letters;
 mod operator;
 mod reads;
 mod refusals;
 mod streams;
 
+use audited::Audited;
+pub use audited::line_of_event;
 use letters::Revivals;
 pub use letters::ShownAct;
 use operator::{Act, Operations};
@@ -170,6 +173,7 @@ pub struct Oracle {
     streams: Streams,
     operations: Operations,
     revivals: Revivals,
+    audited: Audited,
 }
 
 /// Telemetry's numbers by name.
@@ -228,6 +232,7 @@ impl Oracle {
             streams: Streams::default(),
             operations: Operations::default(),
             revivals: Revivals::default(),
+            audited: Audited::default(),
             shadow,
         }
     }
@@ -365,6 +370,7 @@ impl Oracle {
         for effect in effects {
             self.sightings.effect(&effect);
             if let Effect::Audit(_, audit) = &effect {
+                self.check_logged(audit)?;
                 self.follow_letter(audit)?;
             }
             let Effect::Ended { job, gone } = effect else { continue };
@@ -547,9 +553,10 @@ impl Oracle {
         })
     }
 
-    /// Starts a recount: a new hub process counts from zero.
+    /// Starts a recount: a new hub process counts from zero, and its events are those that follow.
     pub fn begin_recount(&mut self) {
         self.counted = numbers(self.shadow.telemetry());
+        self.follow_log();
     }
 
     /// Checks at the end, when all commands are durable, that the live hub's state and numbers equal the shadow's.

@@ -3,7 +3,7 @@
 //! Drains and pauses are followed by the records alone, apart from the core that applies them.
 
 use super::{Oracle, ShownAct, Violation, holds};
-use sheratan_core::{Command, FinalStatus, KindRules, Outcome};
+use sheratan_core::{Command, FinalStatus, Hub, KindRules, Name, Outcome, SetKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An act of an operator that was acknowledged.
@@ -67,6 +67,8 @@ pub struct Operations {
     /// The last record that drained or resumed a node.
     drains: BTreeMap<String, u64>,
     kinds: BTreeMap<String, SetRules>,
+    /// What the configuration said of each kind at the last start that set it.
+    configured: BTreeMap<Name, KindRules>,
     /// The last record that set weights.
     weighed: u64,
 }
@@ -85,7 +87,7 @@ struct SetRules {
 pub enum Act {
     Drain(String),
     Resume(String),
-    SetKind(String, Box<KindRules>),
+    SetKind(Box<SetKind>),
     SetWeights,
     Pull(String),
     Many(Option<u64>),
@@ -97,7 +99,7 @@ impl Act {
         Some(match command {
             Command::Drain(drain) => Act::Drain(drain.node.to_string()),
             Command::Resume(node) | Command::RemoveNode(node) => Act::Resume(node.to_string()),
-            Command::SetKind(set) => Act::SetKind(set.kind.to_string(), Box::new(set.rules.clone())),
+            Command::SetKind(set) => Act::SetKind(set.clone()),
             Command::SetWeights(_) => Act::SetWeights,
             Command::BeginAct(begin) => Act::Many(begin.count_max),
             Command::Pull(pull) => Act::Pull(pull.node.to_string()),
@@ -119,8 +121,13 @@ impl Oracle {
                 self.operations.drained.remove(&node);
                 self.operations.drains.insert(node, seq);
             }
-            (Act::SetKind(kind, rules), Outcome::KindSet { version }) => {
-                let set = SetRules { rules: *rules, version: *version, seq };
+            (Act::SetKind(set), Outcome::KindSet { version }) => {
+                let SetKind { kind, rules, configured, .. } = *set;
+                if let Some(configured) = configured {
+                    self.operations.configured.insert(kind.clone(), configured);
+                }
+                let kind = kind.to_string();
+                let set = SetRules { rules, version: *version, seq };
                 let before = self.operations.kinds.insert(kind.clone(), set);
                 let before = before.map_or(0, |before| before.version);
                 holds(before < *version, "a kind's version only grows", || {
@@ -193,6 +200,36 @@ impl Oracle {
                 })
             }
         }
+    }
+
+    /// Checks what a start has made of the configuration's rules of kinds: those members that it says otherwise than
+    /// before are set, all others are as they were, and where it says nothing else nothing is set.
+    pub fn check_configured(&self, said: &BTreeMap<Name, KindRules>, live: &Hub) -> Result<(), Violation> {
+        const FOLLOWED: &str = "a start sets what the configuration says otherwise than before, and nothing else";
+        let names: BTreeSet<_> = said.keys().chain(self.operations.configured.keys()).collect();
+        for kind in names {
+            let before = self.operations.configured.get(kind).unwrap_or(&KindRules::NONE);
+            let after = said.get(kind).unwrap_or(&KindRules::NONE);
+            let (rules, version) = self.shadow.queue().kind_rules(kind);
+            let (live, live_version) = live.queue().kind_rules(kind);
+            let mut expected = KindRules { pause: live.pause.clone(), ..rules.clone() };
+            // Plans set these two.
+            if before.letters_max != after.letters_max {
+                expected.letters_max = after.letters_max;
+            }
+            if before.max_run_ms != after.max_run_ms {
+                expected.max_run_ms = after.max_run_ms;
+            }
+            holds(*live == expected, FOLLOWED, || {
+                format!("{kind} has {live:?}, of {rules:?} and {after:?} after {before:?}")
+            })?;
+            // That of a kind without rules is the latest of all kinds.
+            let is_any = before == after && *live == KindRules::NONE;
+            holds(is_any || (live_version == version) == (before == after), FOLLOWED, || {
+                format!("{kind} has the version {live_version} after {version}, for {after:?} after {before:?}")
+            })?;
+        }
+        Ok(())
     }
 
     /// A node is as was acknowledged, or another record has changed it since the request.

@@ -27,8 +27,8 @@ impl World {
         if self.is_chaos && self.draws.hub.below(3_600) < self.plan.rate(Fault::CrashInCommit) * 4 {
             self.crash_later("crash_in_recovery");
         }
-        let clocks = self.clocks();
-        let started = Process::start(&self.plan, &self.disk, self.identity, clocks, &self.handed, &mut self.oracle)?;
+        let start = (self.clocks(), self.process_id);
+        let started = Process::start(&self.plan, &self.disk, self.identity, start, &self.handed, &mut self.oracle)?;
         if self.disk.is_dead() {
             drop(started);
             self.mark("hub died in recovery");
@@ -253,6 +253,7 @@ impl World {
         let mut ended = Vec::new();
         let closed = |wire: &mut VirtualWire| ended.push((wire.conn, wire.take_output(usize::MAX)));
         let committer = process.round(clocks, &mut self.logs, written, &mut wrote, closed)?;
+        self.oracle.logged(self.logs.take_reported());
         if self.logs.is_dead() {
             self.die_at_logs();
             return Ok(());
