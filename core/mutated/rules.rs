@@ -9,7 +9,7 @@ use crate::command::{OnDuplicate, OnFailed};
 use crate::ids::JobSeq;
 use crate::limits::Limits;
 use crate::name::Name;
-use crate::outcome::{FinalStatus, Withheld};
+use crate::outcome::{CompletedStatus, FinalStatus, Withheld};
 use crate::queue::lane::Rank;
 use crate::registry::node::Node;
 use crate::time::{Calendar, Millis, Timestamp, Utc};
@@ -143,6 +143,9 @@ pub(crate) fn clock_after(clock: u64, turn: u64) -> u64 {
 
 pub(crate) fn ages_at(from: Timestamp, priority_age: Millis) -> Timestamp {
     let at = real::ages_at(from, priority_age);
+    if is_active(Mutant::AgedStaysBehind) {
+        return Timestamp::NEVER;
+    }
     if is_active(Mutant::AgesEarly) { at - Millis::new(1) } else { at }
 }
 
@@ -175,6 +178,22 @@ pub(crate) fn restarted_clock(at: Timestamp, from: Timestamp, now: Timestamp) ->
     if is_active(Mutant::RequeuedClockRunsOn) { at } else { real::restarted_clock(at, from, now) }
 }
 
+pub(crate) fn counts_attempts_anew() -> bool {
+    real::counts_attempts_anew() && !is_active(Mutant::RequeuedKeepsAttempts)
+}
+
+pub(crate) fn reports_evictions() -> bool {
+    real::reports_evictions() && !is_active(Mutant::EvictionUntold)
+}
+
+pub(crate) fn status_of_late_result() -> CompletedStatus {
+    if is_active(Mutant::LateResultCompletes) {
+        CompletedStatus::Final(FinalStatus::Completed)
+    } else {
+        real::status_of_late_result()
+    }
+}
+
 pub(crate) fn act_ends_before(next_number: u64) -> u64 {
     if is_active(Mutant::ActGoesRound) { u64::MAX } else { real::act_ends_before(next_number) }
 }
@@ -193,6 +212,10 @@ pub(crate) fn possible_letters(unfinished: u64, letters: u64) -> u64 {
 
 pub(crate) fn keeps_too_many_orphans(orphans: u64, orphans_max: u64) -> bool {
     real::keeps_too_many_orphans(orphans, one_more(Mutant::OrphansOffByOne, orphans_max))
+}
+
+pub(crate) fn leaves_when_adopted() -> bool {
+    real::leaves_when_adopted() && !is_active(Mutant::OrphanAdoptedTwice)
 }
 
 pub(crate) fn is_too_late(expires_at: Timestamp, due_at: Timestamp) -> bool {

@@ -14,7 +14,7 @@ use crate::limits::{
     RECLAIMS_MAX, RELEASE_DELAY_MS_BASE, RESERVATION_MS_BASE, RESERVATION_MS_CAP, RETRY_FLOOR_SAVED_SECS,
 };
 use crate::name::Name;
-use crate::outcome::{FinalStatus, Withheld};
+use crate::outcome::{CompletedStatus, FinalStatus, Withheld};
 use crate::queue::lane::Rank;
 use crate::registry::node::Node;
 use crate::time::{Calendar, Millis, Timestamp, Utc};
@@ -198,6 +198,21 @@ pub(crate) fn restarted_clock(at: Timestamp, from: Timestamp, now: Timestamp) ->
     if at == Timestamp::NEVER { at } else { now + at.since(from) }
 }
 
+/// Whether the attempts of a requeued job count no more.
+pub(crate) fn counts_attempts_anew() -> bool {
+    true
+}
+
+/// Whether a line of the audit log reports a letter that made room for another one.
+pub(crate) fn reports_evictions() -> bool {
+    true
+}
+
+/// The answer to the result of a lease whose job ended while its node held it.
+pub(crate) fn status_of_late_result() -> CompletedStatus {
+    CompletedStatus::Acknowledged
+}
+
 /// Before which final number a letter is one that was there when an act began, of which the next job to end gets that one.
 pub(crate) fn act_ends_before(next_number: u64) -> u64 {
     next_number
@@ -216,6 +231,11 @@ pub(crate) fn possible_letters(unfinished: u64, letters: u64) -> u64 {
 /// Whether more orphans are kept than may be.
 pub(crate) fn keeps_too_many_orphans(orphans: u64, orphans_max: u64) -> bool {
     orphans > orphans_max
+}
+
+/// Whether an orphan is kept no longer once it is a job's result.
+pub(crate) fn leaves_when_adopted() -> bool {
+    true
 }
 
 /// Whether a lease that a node got at `started_at` is lost with the node, which died after a heartbeat.

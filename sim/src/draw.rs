@@ -40,6 +40,8 @@ pub enum Stream {
     Admin = 13,
     /// Jobs that come in a crowd.
     Crowd = 20,
+    /// The limit of bytes under lease.
+    LeasedBytes = 21,
     /// When the jobs of a load scenario come.
     LoadArrivals = 100,
     /// What these jobs are like, and what becomes of their attempts.

@@ -103,6 +103,7 @@ impl Hub {
                 match how {
                     LetterLeft::Requeued => self.audit(Audit::DeadLetterRequeued { job, kind, by }),
                     LetterLeft::Discarded => self.audit(Audit::DeadLetterDiscarded { job, kind, by }),
+                    LetterLeft::Evicted if !rules::reports_evictions() => {}
                     LetterLeft::Evicted => self.audit(Audit::DeadLetterEvicted { job, kind, is_aged: false }),
                     LetterLeft::Aged => self.audit(Audit::DeadLetterEvicted { job, kind, is_aged: true }),
                     LetterLeft::Completed => self.audit(Audit::DeadLetterCompleted { job, kind }),

@@ -14,6 +14,7 @@ use crate::queue::event::LetterLeft;
 use crate::queue::job::{JobView, State};
 use crate::queue::turns::WEIGHT_MAX;
 use crate::registry::node::{Drained, Liveness, Node};
+use crate::rules;
 
 impl Hub {
     pub(super) fn cancel(&mut self, job: JobSeq) -> Outcome {
@@ -119,7 +120,9 @@ impl Hub {
         };
         let outcome = self.complete(complete);
         if outcome.is_durable() {
-            self.orphans.remove(&mut self.ledger, adopt.orphan);
+            if rules::leaves_when_adopted() {
+                self.orphans.remove(&mut self.ledger, adopt.orphan);
+            }
             self.audit(Audit::OrphanAdopted { orphan: adopt.orphan, job: adopt.job, node, by: self.caller.by });
         }
         outcome

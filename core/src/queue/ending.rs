@@ -49,7 +49,7 @@ impl Queue {
             ResultMatch::Held => {
                 let node = self.end_hold(cx, seq);
                 return Ok((
-                    Completed { job: seq, status: CompletedStatus::Acknowledged, is_duplicate: false },
+                    Completed { job: seq, status: rules::status_of_late_result(), is_duplicate: false },
                     Ended::Lease(node),
                 ));
             }

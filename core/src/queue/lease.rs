@@ -211,7 +211,10 @@ impl AttemptHistory {
 
     /// The job starts anew: its attempts stay readable, and count no more.
     pub fn reset_counts(&mut self) {
-        (self.charged, self.losses, self.returns) = (0, 0, 0);
+        (self.losses, self.returns) = (0, 0);
+        if rules::counts_attempts_anew() {
+            self.charged = 0;
+        }
     }
 
     /// Adds an attempt to the earlier ones. Drops the oldest of these beyond the limit, or all of them without

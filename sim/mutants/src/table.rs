@@ -97,10 +97,14 @@ mutants! {
     Core RateNotSpent: "rate-not-spent", "a lease spends nothing of its kind's rate";
     Core DrainedNodeLeases: "drained-node-leases", "a drained node is given jobs";
     Core RequeuedClockRunsOn: "requeued-clock-runs-on", "a requeued letter has the rest of its old time to live";
+    Core RequeuedKeepsAttempts: "requeued-keeps-attempts", "the attempts of a requeued letter still count";
+    Core EvictionUntold: "eviction-untold", "no line of the audit log reports a letter that made room for another one";
+    Core LateResultCompletes: "late-result-completes", "the late result of a cancelled or superseded job is answered as its completion";
     Core ActGoesRound: "act-goes-round", "an act handles letters that came after it began";
     Core KindLettersOffByOne: "kind-letters-off-by-one", "one dead letter more than a kind's limit is kept";
     Core UnfinishedMayNotDie: "unfinished-may-not-die", "unfinished jobs do not count where submits are refused to keep letters";
     Core OrphansOffByOne: "orphans-off-by-one", "one orphan more than the limit is kept";
+    Core OrphanAdoptedTwice: "orphan-adopted-twice", "an adopted orphan is kept and can be adopted again";
     Core ExplainOmitsLimit: "explain-omits-limit", "a limit of leases that is reached is not named as a reason why a job waits";
     Core ExplainNamesLimitEarly: "explain-names-limit-early", "a limit that leaves room for one lease is named as a reason why a job waits";
     Core ExplainCountsEmptyTurns: "explain-counts-empty-turns", "a retry is said to wait for credits of kinds that have no more retries";
@@ -110,6 +114,7 @@ mutants! {
     Core WeightsNotFollowed: "weights-not-followed", "jobs that wait keep their turns when weights change";
     Core AgesEarly: "ages-early", "a job counts one priority higher a millisecond early";
     Core AgesTwice: "ages-twice", "a job that ages counts two priorities higher";
+    Core AgedStaysBehind: "aged-stays-behind", "a job that ages keeps its place behind those of the next priority";
     Core WeightsNotStored: "weights-not-stored", "a snapshot lacks the weights";
     Disk AppendNotSynced: "append-not-synced", "a batch is acknowledged before it was synced";
     Disk SegmentNotSynced: "segment-not-synced", "a new segment gets its name before it was synced";

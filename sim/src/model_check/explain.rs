@@ -11,7 +11,8 @@ use crate::model_check::violation::{Violation, holds};
 use sheratan_core::explain::Reason;
 use sheratan_core::{Hub, JobSeq, JobView, KindRules, Millis, Setting, State, Timestamp};
 use std::collections::BTreeSet;
-use trial::{Copies, Way, takes_time};
+pub use trial::takes_time;
+use trial::{Copies, Way};
 
 /// How often other reasons may begin when all are lifted.
 const ROUNDS_MAX: usize = 4;
@@ -65,12 +66,15 @@ fn check_together(copies: &Copies, seq: JobSeq) -> Result<(), Violation> {
 }
 
 /// Whether a reason can begin only after those that were lifted: the retry budget is asked when a delay ends, another node
-/// is preferred when the job is ready, and while time passes a node that is silent is forgotten.
+/// is preferred when the job is ready, and while time passes a node that is silent is forgotten; a node that comes may have a
+/// longer name than fits.
 fn may_follow(lifted: &[Reason], reason: &Reason) -> bool {
     let has = |is_it: fn(&Reason) -> bool| lifted.iter().any(is_it);
     match reason {
         Reason::RetryBudget { .. } => has(|one| takes_time(one) || matches!(one, Reason::PreviousRun { .. })),
         Reason::Reserved { .. } => has(|one| takes_time(one) || matches!(one, Reason::PreviousRun { .. })),
+        // The node that comes has a name, which counts under lease.
+        Reason::HubBytesFull { .. } => has(|one| matches!(one, Reason::NoNode { .. })),
         Reason::NoNode { .. } => has(takes_time) && has(|one| matches!(one, Reason::NoNode { .. })),
         _ => false,
     }
@@ -109,10 +113,15 @@ fn check_each(copies: &Copies, seq: JobSeq, reasons: &[Reason], at: usize) -> Re
     if is_leased { Err(lie(seq, reasons, &format!("it was leased while this held: {reason:?}"))) } else { Ok(()) }
 }
 
-/// As many online nodes may take it as are named, each of them alone.
+/// As many online nodes may take it as are named, each of them alone; bytes are not theirs to have.
 fn check_nodes(copies: &Copies, seq: JobSeq, nodes: u64) -> Result<(), Violation> {
-    let online = copies.trial(seq).online();
-    let able = online.iter().filter(|node| copies.trial(seq).pull(node)).count() as u64;
+    let trial = || {
+        let mut trial = copies.trial(seq);
+        trial.set(vec![Setting::InflightBytesMax(u64::MAX)]);
+        trial
+    };
+    let online = trial().online();
+    let able = online.iter().filter(|node| trial().pull(node)).count() as u64;
     holds(able == nodes, || format!("job {} may be taken by {able} nodes, not {nodes}", seq.get()))
 }
 
@@ -126,6 +135,7 @@ fn check_ahead(copies: &Copies, seq: JobSeq, ahead: u64) -> Result<(), Violation
     }
     trial.set(vec![
         Setting::InflightMax(u64::MAX),
+        Setting::InflightBytesMax(u64::MAX),
         Setting::LeasesPerZoneMax(u64::MAX),
         Setting::LeasesPerNodeMax(u64::MAX),
     ]);

@@ -10,13 +10,13 @@
 //! **Ageing.** After as many ages as there are priorities a job is leased before all that come later, of whatever priority, of
 //! its own group. So when workers go on pulling, no job is passed for ever.
 
+use crate::model_check::copy;
 use crate::model_check::model::Model;
 use crate::model_check::violation::{Violation, holds};
 use sheratan_core::{
     Command, Health, Heartbeat, Hub, JobSeq, JobView, KindRules, Millis, Name, NameSet, Outcome, Priority, Pull,
-    Restore, RulesVersion, Setting, State, Submit, Submitted, Timestamp, Weight,
+    RulesVersion, Setting, State, Submit, Submitted, Timestamp, Weight,
 };
-use sheratan_history::records_of;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Enough for all visits, and for all ages of a millisecond.
@@ -47,11 +47,10 @@ pub fn check_fairness(hub: &Hub, model: &Model, seq: JobSeq) -> Result<(), Viola
 
 /// A copy without limits.
 fn copy_of(hub: &Hub, settings: &[Setting]) -> Hub {
-    let mut restore = Restore::new(*hub.key());
-    let read = records_of(hub).iter().try_for_each(|record| restore.record(record));
-    let mut copy = read.and_then(|()| restore.finish()).expect("a snapshot that was just written is read");
+    let mut copy = copy::copy_of(hub);
     let unlimited = [
         Setting::InflightMax(u64::MAX),
+        Setting::InflightBytesMax(u64::MAX),
         Setting::LeasesPerZoneMax(u64::MAX),
         Setting::LeasesPerNodeMax(u64::MAX),
         Setting::NodesMax(u64::MAX),

@@ -5,11 +5,12 @@
 //! is a dead letter. A mistake that hub and model shared would show here.
 
 use crate::model_check::letters::Letters;
+use crate::model_check::orphans::Orphans;
 use crate::model_check::retries::Retries;
 use crate::model_check::violation::{Violation, holds};
 use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::{
-    Command, CompletedStatus, Effect, FinalStatus, Hub, JobSeq, Leased, Name, Outcome, Pull, State, Submitted,
+    Account, Command, CompletedStatus, Effect, FinalStatus, Hub, JobSeq, Leased, Name, Outcome, Pull, State, Submitted,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,7 @@ pub struct Ledger {
     ended: BTreeMap<JobSeq, Option<FinalStatus>>,
     completed: u64,
     letters: Letters,
+    orphans: Orphans,
     retries: Retries,
 }
 
@@ -46,6 +48,7 @@ impl Ledger {
                 holds(!was_reported, || format!("job {} ended twice", seq.get()))
             }
             Effect::Audit(_, audit) => {
+                self.orphans.note(audit)?;
                 let unfinished = self.letters.note(audit)?;
                 unfinished.map(|seq| self.ended.remove(&seq));
                 Ok(())
@@ -99,6 +102,7 @@ impl Ledger {
     /// Checks that every accepted job is there, or ended and was dropped, and that a final job stays as it ended. O(n).
     pub fn check(&mut self, hub: &Hub) -> Result<(), Violation> {
         check_results(hub)?;
+        self.orphans.check(hub)?;
         for seq in self.letters.check(hub)? {
             if hub.queue().get(seq).is_some_and(|job| !job.is_final()) {
                 self.ended.remove(&seq);
@@ -182,7 +186,10 @@ fn check_limits(pull: &Pull, hub: &Hub) -> Result<(), Violation> {
     for (what, leases, max) in within {
         holds(leases <= max, || format!("{what} has {leases} leases of {max} after {pull:?}"))?;
     }
-    Ok(())
+    // One job that is under lease alone may be larger.
+    let (bytes, bytes_max) = (hub.ledger().get(Account::Leased), limits.inflight_bytes_max);
+    let running = queue.iter_from(JobSeq::FIRST).filter(|job| matches!(job.state(), State::Leased { .. })).count();
+    holds(bytes <= bytes_max || running <= 1, || format!("{running} leased jobs take {bytes} bytes of {bytes_max}"))
 }
 
 /// Checks that each client's results are its final jobs, in the order in which they ended.

@@ -5,6 +5,8 @@
 //! (`sheratan_history`). The [`world`] takes them one after the other.
 
 pub mod check;
+pub mod cool_down;
+pub mod copy;
 pub mod explain;
 pub mod fairness;
 pub mod invariants;
@@ -12,6 +14,7 @@ pub mod ledger;
 pub mod letters;
 pub mod log;
 pub mod model;
+pub mod orphans;
 pub mod profile;
 pub mod retries;
 pub mod run;

@@ -234,7 +234,7 @@ pub fn limits(draw: &mut Draw) -> Limits {
         queue_depth_max: one(usual.queue_depth_max, 12),
         queue_bytes_max: one(usual.queue_bytes_max, 4_000),
         inflight_max: one(usual.inflight_max, 8),
-        // The model has no bytes under lease.
+        // In some runs, by `leased_bytes`.
         inflight_bytes_max: u64::MAX,
         leases_per_node_max: one(usual.leases_per_node_max, 4),
         lease_duration_ms: Millis::new(one(usual.lease_duration_ms.get(), 3_000)),
@@ -270,6 +270,15 @@ pub fn limits(draw: &mut Draw) -> Limits {
         priority_age_ms: Millis::ZERO,
         flip_window_ms: usual.flip_window_ms,
         flip_threshold: usual.flip_threshold,
+    }
+}
+
+/// A limit of bytes under lease: of a job or some, of none, or none at all.
+pub fn leased_bytes(draw: &mut Draw) -> u64 {
+    match draw.below(8) {
+        0 => u64::MAX,
+        1 => *draw.pick(&[0, 1, u64::MAX - 1]),
+        _ => draw.between(200, 2_500),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Trial: a copy of a hub, on which what an explanation names is done.
 
 use super::is_waiting;
+use crate::model_check::copy::restored;
 use sheratan_core::explain::{Hindrance, Reason};
 use sheratan_core::{
     Command, Complete, Health, Heartbeat, Hub, HubKey, JobSeq, JobView, KindRules, LeaseRef, Liveness, Millis, Name,
-    NameSet, Node, Outcome, PolicyState, Pull, Release, Restore, ResultMark, SetKind, Setting, State, Timestamp, Zone,
+    NameSet, Node, Outcome, PolicyState, Pull, Release, ResultMark, SetKind, Setting, State, Timestamp, Zone,
 };
 use sheratan_history::records_of;
 
@@ -45,9 +46,7 @@ impl Copies {
 
     /// A copy, to try what becomes of a job.
     pub fn trial(&self, seq: JobSeq) -> Trial {
-        let mut restore = Restore::new(self.key);
-        let read = self.records.iter().try_for_each(|record| restore.record(record));
-        let hub = read.and_then(|()| restore.finish()).expect("a snapshot that was just written is read");
+        let hub = restored(self.key, &self.records);
         let mut trial = Trial { hub, seq, able: None, kept_by: Vec::new() };
         trial.kept_by = hindrances_in(&trial.reasons());
         // A held lease ends when its job is dropped; a node that was forgotten comes back.
@@ -232,6 +231,12 @@ impl Trial {
                 self.end_leases(|hub| hub.queue().leases_in_zone(&zone), is_in_zone, reason);
             }
             Reason::ZoneFull { .. } => self.set(vec![Setting::LeasesPerZoneMax(u64::MAX)]),
+            Reason::HubBytesFull { .. } if by_leases => {
+                // A job fits in any case once no other is under lease.
+                let leased = self.jobs(|job| matches!(job.state(), State::Leased { .. }));
+                leased.into_iter().for_each(|job| self.release(job));
+            }
+            Reason::HubBytesFull { .. } => self.set(vec![Setting::InflightBytesMax(u64::MAX)]),
             Reason::PreviousRun { job } => self.complete(*job),
             _ => {}
         }

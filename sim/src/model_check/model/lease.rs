@@ -19,8 +19,9 @@ impl Model {
         if room == 0 {
             return nothing(DEFER_MS, None);
         }
-        if !self.has_job_for(pull) {
-            return nothing(Millis::ZERO, None);
+        let Some(first) = self.ready_for(pull) else { return nothing(Millis::ZERO, None) };
+        if !self.fits_under_lease(first, &pull.node) {
+            return nothing(DEFER_MS, None);
         }
         let jobs = &self.jobs;
         let is_idle = |index| leases_of(jobs, index) == 0;
@@ -28,7 +29,7 @@ impl Model {
         let jobs_max = room.min(u64::from(pull.jobs_max.clamp(1, PULL_JOBS_MAX)));
         let mut leases = Vec::new();
         while leases.len() < jobs_max as usize
-            && let Some(seq) = self.ready_for(pull)
+            && let Some(seq) = self.ready_for(pull).filter(|seq| self.fits_under_lease(*seq, &pull.node))
         {
             let until = self.now + self.lease_duration(pull.lease_duration_ms, seq);
             let until = until.min(self.run_ends_at(seq, self.now));

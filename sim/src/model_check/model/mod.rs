@@ -27,7 +27,10 @@ use node::ModelNodes;
 use operator::ModelAct;
 use order::ModelOrder;
 use orphan::ModelOrphans;
-use sheratan_core::limits::{LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, RESERVED_EXAMINED_MAX, RESERVED_JOBS_MAX};
+use sheratan_core::limits::{
+    HEAP_HEADER_BYTES, LEASE_DURATION_MAX, LEASE_DURATION_MIN, Limits, RESERVED_EXAMINED_MAX, RESERVED_JOBS_MAX,
+    RUN_BYTES,
+};
 use sheratan_core::{
     Account, AttemptEnd, Command, Counts, Extended, FinalStatus, HubKey, Ids, JobSeq, Liveness, Millis, Name,
     NodeIndex, Outcome, ParkResult, Pull, Refusal, Released, Revocation, RulesVersion, State, Timestamp, Utc,
@@ -376,9 +379,26 @@ impl Model {
         self.bytes(Account::Waiting) + self.bytes(Account::Leased)
     }
 
+    /// The bytes of the largest job: it must fit among the waiting ones, and alone under lease.
+    fn job_bytes_max(&self) -> u64 {
+        self.limits.queue_bytes_max.min(self.limits.inflight_bytes_max)
+    }
+
+    /// Whether a ready job's bytes, as they will be under the lease of a node, fit beside those of all that are leased.
+    fn fits_under_lease(&self, seq: JobSeq, node: &Name) -> bool {
+        let (leased, max) = (self.bytes(Account::Leased), self.limits.inflight_bytes_max);
+        let coming = self.job(seq).bytes() + RUN_BYTES + HEAP_HEADER_BYTES + node.len() as u64;
+        max == u64::MAX || leased == 0 || leased + coming <= max
+    }
+
     /// Whether a job is ready that this pull could take.
     pub fn has_job_for(&self, pull: &Pull) -> bool {
         self.ready_for(pull).is_some()
+    }
+
+    /// Whether a job is ready that this pull could take, and fits under the limit of bytes.
+    pub fn has_fitting_job_for(&self, pull: &Pull) -> bool {
+        self.ready_for(pull).is_some_and(|seq| self.fits_under_lease(seq, &pull.node))
     }
 
     /// Whether a node is drained.

@@ -51,8 +51,8 @@ impl Model {
             return Err(Refusal::QueueFull { depth, depth_max });
         }
         let (own, bytes, bytes_max) = (job.bytes(), self.unfinished_bytes(), self.limits.queue_bytes_max);
-        if own > bytes_max {
-            return Err(Refusal::JobTooLarge { bytes: own, bytes_max });
+        if own > self.job_bytes_max() {
+            return Err(Refusal::JobTooLarge { bytes: own, bytes_max: self.job_bytes_max() });
         }
         if bytes + own > bytes_max {
             return Err(Refusal::QueueBytesFull { bytes, bytes_max, depth, over: bytes + own - bytes_max });

@@ -127,8 +127,8 @@ impl Model {
         coming.is_keyed |= submit.ttl_ms.or(rules.ttl_ms).is_some() || submit.retry_budget_ms.is_some();
         coming.turn = u64::from(self.has_turns());
         let (own, bytes_max) = (coming.bytes() + self.ageing_bytes_of(&coming), self.limits.queue_bytes_max);
-        if own > bytes_max {
-            return Err(Refusal::JobTooLarge { bytes: own, bytes_max });
+        if own > self.job_bytes_max() {
+            return Err(Refusal::JobTooLarge { bytes: own, bytes_max: self.job_bytes_max() });
         }
         // The client is answered with the current numbers.
         let (depth, depth_max) = (self.counts().waiting(), self.limits.queue_depth_max);

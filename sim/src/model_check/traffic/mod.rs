@@ -46,6 +46,9 @@ pub struct Traffic {
     /// Of its own, so that runs without a crowd stay as they are.
     crowd_draw: Draw,
     crowd_left: bool,
+    /// Of its own as well: in some runs bytes under lease have a limit.
+    bytes_draw: Draw,
+    limits_bytes: bool,
     clock: Timestamp,
     calendar: Calendar,
     steps_drawn: u64,
@@ -62,7 +65,12 @@ pub struct Traffic {
 impl Traffic {
     /// The traffic of a seed's run, which is planned to be that long.
     pub fn new(seed: u64, steps_planned: u64) -> Self {
-        let profile = Profile::of(seed);
+        let mut profile = Profile::of(seed);
+        let mut bytes_draw = Draw::new(seed, Stream::LeasedBytes);
+        let limits_bytes = bytes_draw.chance(150);
+        if limits_bytes {
+            profile.limits.inflight_bytes_max = profile::leased_bytes(&mut bytes_draw);
+        }
         let start = Step::Apply(BEGIN, Command::Set(Setting::all(&profile.limits)));
         // Some runs begin under earlier rules.
         let rules = match seed % 8 {
@@ -79,6 +87,8 @@ impl Traffic {
             draw: Draw::new(seed, Stream::Traffic),
             crowd_draw,
             crowd_left,
+            bytes_draw,
+            limits_bytes,
             clock: BEGIN,
             calendar: Calendar::UNSET,
             steps_drawn: 0,
@@ -290,6 +300,9 @@ impl Traffic {
     fn settings(&mut self, hub: &Hub) -> Vec<Setting> {
         let limits = profile::limits(&mut self.draw);
         let limits = if self.profile.is_fair { profile::fair(limits, &mut self.draw) } else { limits };
+        let inflight_bytes_max =
+            if self.limits_bytes { profile::leased_bytes(&mut self.bytes_draw) } else { limits.inflight_bytes_max };
+        let limits = Limits { inflight_bytes_max, ..limits };
         let differences = limits.differences(hub.limits());
         if self.draw.chance(500) {
             return differences;

@@ -5,6 +5,7 @@
 //! pull is repeated as a command of its own, and if it finds nothing the poll is parked again. A crash rebuilds the hub
 //! from log and snapshot, compares both with the one that crashed, and continues with one of them.
 
+use crate::model_check::cool_down::check_cool_down;
 use crate::model_check::explain::{check_explanation, is_waiting};
 use crate::model_check::fairness::check_fairness;
 use crate::model_check::invariants::{check_bounds, check_jobs, check_nothing_is_due, check_rows};
@@ -165,6 +166,7 @@ impl World {
         self.settle()?;
         self.check()?;
         self.check_explanations(EXPLAINED_AT_END)?;
+        check_cool_down(&self.hub)?;
         self.log.sync();
         self.crash(0, Source::Log)?;
         self.check()
@@ -182,7 +184,7 @@ impl World {
             return Ok(());
         }
         for (id, parked) in &self.parked {
-            if self.model.has_job_for(&parked.pull) && self.model.room_for(&parked.pull.node) > 0 {
+            if self.model.has_fitting_job_for(&parked.pull) && self.model.room_for(&parked.pull.node) > 0 {
                 let text = format!("long poll {} waits although there is a job for {:?}", id.0, parked.pull);
                 return Err(Violation::Wake(text));
             }
