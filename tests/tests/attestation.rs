@@ -197,3 +197,46 @@ fn the_window_and_the_number_of_changes_are_settings() {
         ["h1", "h2", "h3"].map(|capabilities| attest(&hub, "a", "b", capabilities)["attestation_status"].clone());
     assert_eq!(statuses, ["OK", "DRIFT", "SPOOF_SUSPECT"]);
 }
+
+/// The field's check of policy states: the last line of the alerts' file.
+#[test]
+fn warnings_and_quarantines_have_lines_in_the_alerts_file() {
+    let hub = Hub::start();
+    let lines = || {
+        let text = std::fs::read_to_string(hub.folder().join("logs/alerts.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let is_last = |event: &str| {
+        until(event, || lines().last().is_some_and(|line| line["event"] == event));
+        let details = lines().last().unwrap()["details"].clone();
+        assert_eq!(details["host_id"], "A3", "{details}");
+        assert!(details["reason"].is_string() && details["attestation"].is_string(), "{details}");
+    };
+    let host = |capabilities: &str| {
+        let body = json!({"host_id": "A3", "attestation": {"build_id": "b", "capability_hash": capabilities}});
+        hub.control().post("/api/hosts/heartbeat", &body).ok()
+    };
+    host("h1");
+    host("h2");
+    is_last("POLICY_WARN");
+    host("h3");
+    host("h4");
+    is_last("POLICY_QUARANTINED");
+    let open = hub.control().get("/api/alerts").ok()["open"].clone();
+    let rules: Vec<_> = open.as_array().unwrap().iter().map(|alert| alert["rule"].as_str().unwrap()).collect();
+    assert_eq!(rules, ["node_quarantined"]);
+}
+
+#[test]
+fn many_nodes_that_drift_to_one_build_are_one_alert_and_a_line_each() {
+    let hub = Hub::start();
+    for node in 0..8 {
+        attest(&hub, &format!("n{node}"), "b1", "h");
+        attest(&hub, &format!("n{node}"), "b2", "h");
+    }
+    until("all are in the audit log", || hub.audit("ATTESTATION_DRIFT").len() == 8);
+    let open = hub.control().get("/api/alerts").ok()["open"].clone();
+    let open = open.as_array().unwrap();
+    assert_eq!((open.len(), &open[0]["rule"], &open[0]["total"]), (1, &json!("deploy_wave"), &json!(8)), "{open:?}");
+    assert_eq!(open[0]["group"], json!({"new_build": "b2"}));
+}

@@ -76,6 +76,15 @@ impl Rule {
         // These events are repeated every ten minutes while what they report lasts.
         let lasting = |name, event| Rule { threshold: 0, cooldown: Millis::from_secs(900), ..rule(name, event) };
         let failing = Rule { group_by: of_kind, ..lasting("kind_only_fails", "KIND_ONLY_FAILS") };
+        let quarantined =
+            Rule { group_by: Some("node_id".to_owned()), ..lasting("node_quarantined", "POLICY_QUARANTINED") };
+        // Many nodes that drift to the same build are a deployment: one alert, and a line in the audit log for each.
+        let deployed = Rule {
+            threshold: 4,
+            group_by: Some("new_build".to_owned()),
+            ..lasting("deploy_wave", "ATTESTATION_DRIFT")
+        };
+        let deployed = Rule { window: Millis::from_secs(600), ..deployed };
         vec![
             rule("auth_failure_burst", "AUTH_FAILURE"),
             rule("port_mismatch_burst", "PORT_MISMATCH"),
@@ -85,6 +94,8 @@ impl Rule {
             lasting("backpressure_lasts", "BACKPRESSURE_LASTS"),
             lasting("no_progress", "NO_PROGRESS"),
             failing,
+            quarantined,
+            deployed,
         ]
     }
 

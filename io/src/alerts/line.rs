@@ -1,4 +1,4 @@
-//! Lines: a change of an alert as a line of `alerts.jsonl`.
+//! Lines: a change of an alert as a line of `alerts.jsonl`, or an event of the audit log that is one by itself.
 //!
 //! `ts`, `event` and the details' `count`, `window_sec`, `threshold` and `top_ips` are frozen; the rest may grow.
 
@@ -6,14 +6,14 @@ use crate::object::{Object, object};
 use sheratan_core::alerts::{Alert, Change};
 use sheratan_core::{Calendar, Timestamp};
 
-/// A change of an alert, for the alerts' file and the webhook.
+/// A line for the alerts' file, and what it says for the webhook.
 #[derive(Clone, PartialEq, Debug)]
 pub struct AlertLine {
-    /// What changed.
-    pub change: Change,
+    /// The change of an alert; absent for an event as scripts in the field read it.
+    pub change: Option<Change>,
     /// What the calendar showed then.
     pub calendar: Calendar,
-    /// The change as a line, without its line feed.
+    /// It as a line, without its line feed.
     pub line: Vec<u8>,
 }
 
@@ -22,7 +22,14 @@ impl AlertLine {
     pub fn new(calendar: Calendar, change: Change) -> AlertLine {
         let mut line = Vec::new();
         write(&mut line, calendar, &change);
-        AlertLine { change, calendar, line }
+        AlertLine { change: Some(change), calendar, line }
+    }
+
+    /// The line of an event: its name and its details.
+    pub fn of_event((at, calendar): (Timestamp, Calendar), event: &str, details: &[u8]) -> AlertLine {
+        let mut line = Vec::new();
+        object(&mut line, |out| _ = out.time("ts", calendar.utc(at)).plain("event", event).raw("details", details));
+        AlertLine { change: None, calendar, line }
     }
 }
 

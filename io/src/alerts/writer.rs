@@ -100,9 +100,11 @@ impl Writer {
             let wait = if self.held.is_empty() { Duration::MAX } else { RETRY };
             match lines.recv_timeout(wait) {
                 Ok(AlertLine { change, calendar, line }) => {
-                    log(&change);
-                    if let Some(webhook) = &self.webhook {
-                        webhook.post(&change, calendar);
+                    if let Some(change) = change {
+                        log(&change);
+                        if let Some(webhook) = &self.webhook {
+                            webhook.post(&change, calendar);
+                        }
                     }
                     self.hold(line);
                 }

@@ -53,7 +53,8 @@ fn events(service: &mut Service, name: &str) -> Vec<(u64, Value)> {
 
 fn alerts(service: &mut Service) -> Vec<String> {
     let lines = service.alert_lines().drain(..).collect::<Vec<_>>();
-    lines.into_iter().map(|line| format!("{} {}", line.change.alert.rule, line.change.state.as_str())).collect()
+    let changes = lines.into_iter().filter_map(|line| line.change);
+    changes.map(|change| format!("{} {}", change.alert.rule, change.state.as_str())).collect()
 }
 
 #[test]

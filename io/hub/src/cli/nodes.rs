@@ -1,4 +1,4 @@
-//! `sheratan-hub nodes list|show|drain|resume|remove`: the nodes of a running hub.
+//! `sheratan-hub nodes list|show|drain|resume|accept|quarantine|release|remove`: the nodes of a running hub.
 
 use super::answer::{self, AnswerArgs};
 use super::failure::Failure;
@@ -30,10 +30,13 @@ Examples:
   sheratan-hub nodes drain gpu-1 --reason 'new disk' --wait    no more jobs; returns when it has none
   sheratan-hub nodes drain gpu-1 --deadline 10m                what still runs then is given to others
   sheratan-hub nodes resume gpu-1
+  sheratan-hub nodes accept gpu-1 --build b42                  what it attests now is right, if it is build b42
+  sheratan-hub nodes quarantine gpu-1 --for 2h --reason 'odd results'
+  sheratan-hub nodes release gpu-1                             ends any quarantine, and a warning
   sheratan-hub nodes remove gpu-1                              forgotten, once it is not online any more
 
-A drained node stays drained over restarts and heartbeats until it is resumed. remove is allowed from the hub's own \
-machine only.
+A drained node stays drained over restarts and heartbeats until it is resumed. accept and remove are allowed from the \
+hub's own machine only.
 
 Exit code 0 if the hub did what was asked, 1 if it refused, or --wait was interrupted, 2 for an invalid command line.";
 
@@ -76,6 +79,36 @@ enum What {
     /// Lease a drained node jobs again
     #[command(after_help = EXAMPLES)]
     Resume(NodeArgs),
+    /// Make what a node attests its baseline: it drifts no more
+    #[command(after_help = EXAMPLES)]
+    Accept {
+        /// Only if it attests this build
+        #[arg(long, value_name = "BUILD", value_parser = names::name)]
+        build: Option<String>,
+        /// Only if it attests this capability hash
+        #[arg(long, value_name = "HASH", value_parser = names::name)]
+        capability_hash: Option<String>,
+        /// Also if its capability hash changes so often that two programs may use its name
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Lease a node no jobs for some time
+    #[command(after_help = EXAMPLES)]
+    Quarantine {
+        /// For how long: 30m, 2h, up to a week, in whole minutes
+        #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = instant::parse_duration)]
+        duration: Millis,
+        /// Why; shown with the node
+        #[arg(long, value_name = "TEXT", value_parser = names::name)]
+        reason: Option<String>,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// End a node's quarantine, or the warning about it
+    #[command(after_help = EXAMPLES)]
+    Release(NodeArgs),
     /// Forget a node that is not online and has no leases
     #[command(after_help = EXAMPLES)]
     Remove(NodeArgs),
@@ -110,6 +143,14 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             }
         }
         What::Resume(node) => operate(&node, "/resume", Act::Post("{}")),
+        What::Accept { build, capability_hash, force, node } => accept(&node, build, capability_hash, force),
+        What::Quarantine { duration, reason, node } => {
+            let minutes = duration.as_secs_ceil().div_ceil(60);
+            let mut body = Map::from_iter([("minutes".to_owned(), minutes.into())]);
+            body.extend(reason.map(|reason| ("reason".to_owned(), reason.into())));
+            operate(&node, "/quarantine", Act::Post(&Value::Object(body).to_string()))
+        }
+        What::Release(node) => operate(&node, "/release", Act::Post("{}")),
         What::Remove(node) => operate(&node, "", Act::Delete),
     }
 }
@@ -134,8 +175,9 @@ fn list(listing: &ListingArgs, args: &AnswerArgs) -> Result<ExitCode, Failure> {
         terminal::json(listing.json());
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table =
-        Table::new(&["NODE", "STATUS", "HEALTH", "ZONE", ">LEASES", "DRAINED", "CAPABILITIES", "LAST SEEN"]);
+    let columns =
+        ["NODE", "STATUS", "HEALTH", "ATTESTATION", "STATE", "ZONE", ">LEASES", "DRAINED", "CAPABILITIES", "LAST SEEN"];
+    let mut table = Table::new(&columns);
     for (id, node) in listing.entries() {
         let capabilities: Vec<String> =
             node.raw("capabilities").and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
@@ -143,6 +185,8 @@ fn list(listing: &ListingArgs, args: &AnswerArgs) -> Result<ExitCode, Failure> {
             cell(id),
             state(&node.text("status")),
             state(&node.text("health")),
+            state(&node.object("attestation").text("status")),
+            state(&node.text("policy_state")),
             cell(node.text("zone")),
             cell(node.text("leases")),
             cell(drained(&node)),
@@ -165,10 +209,43 @@ fn drained(node: &Members) -> String {
     }
 }
 
+/// Accepts what a node attests. What is not named is whatever the node attests when it is looked at, so that nothing is
+/// accepted that changes meanwhile.
+fn accept(
+    node: &NodeArgs,
+    build: Option<String>,
+    capability_hash: Option<String>,
+    is_forced: bool,
+) -> Result<ExitCode, Failure> {
+    let document = read(&node.answer.client()?, &node.id)?;
+    let latest = node_of(&document, &node.id).object("attestation").object("last_seen");
+    let or_latest = |named: Option<String>, key: &str| {
+        let latest = latest.text(key);
+        named.map_or(if latest.is_empty() { Value::Null } else { latest.into() }, Value::String)
+    };
+    let expect = Map::from_iter([
+        ("build_id".to_owned(), or_latest(build, "build_id")),
+        ("capability_hash".to_owned(), or_latest(capability_hash, "capability_hash")),
+    ]);
+    let body = Map::from_iter([("expect".to_owned(), Value::Object(expect)), ("force".to_owned(), is_forced.into())]);
+    operate(node, "/accept", Act::Post(&Value::Object(body).to_string()))
+}
+
 fn print(id: &str, document: &Document) {
     let mut node = node_of(document, id);
     node.set_text("node_id", id);
-    let first = ["node_id", "status", "health", "zone", "capabilities", "leases", "drained", "drain_reason"];
+    let first = [
+        "node_id",
+        "status",
+        "health",
+        "policy_state",
+        "policy_reason",
+        "zone",
+        "capabilities",
+        "leases",
+        "drained",
+        "drain_reason",
+    ];
     // What v1.5 had and this hub does not.
     let hidden = ["meta", "project_id", "current_bundle_id", "queue"];
     print_members(&node, &first, &hidden);
@@ -180,10 +257,14 @@ fn operate(node: &NodeArgs, suffix: &str, act: Act) -> Result<ExitCode, Failure>
     let done = done.map_err(|error| answer::failed_act(error, &format!("nodes show '{id}'")))?;
     answer.show(&done, |done| {
         let (is_drained, leases) = (done.members.flag("drained"), done.members.text("leases"));
-        let said = match (done.members.raw("drained").is_some(), is_drained) {
+        let until = done.members.text("policy_until_utc");
+        let said = match (done.members.raw("drained").is_some(), done.members.text("policy_state").as_str()) {
             (false, _) => "is removed".to_owned(),
-            (true, true) => format!("is drained; {leases} lease(s) are left"),
-            (true, false) => "is in service".to_owned(),
+            (true, _) if is_drained => format!("is drained; {leases} lease(s) are left"),
+            (true, "QUARANTINED") if until.is_empty() => "is in quarantine".to_owned(),
+            (true, "QUARANTINED") => format!("is in quarantine until {until}"),
+            (true, "WARN") => "is in service; it drifts".to_owned(),
+            (true, _) => "is in service".to_owned(),
         };
         terminal::line(format_args!("{} {}", printable(id), printable(&said)));
     });

@@ -44,14 +44,10 @@ impl<'a> Route<'a> {
             "/api/admin/policies/clear" => Some(Route::ClearPolicy),
             _ => {
                 let act = |act| path::parameter(path.strip_suffix(act)?, "/api/nodes/");
-                let acts: [(&str, fn(&'a str) -> Route<'a>); 5] = [
-                    ("/drain", Route::Drain),
-                    ("/resume", Route::Resume),
-                    ("/accept", Route::Accept),
-                    ("/quarantine", Route::Quarantine),
-                    ("/release", Route::Release),
-                ];
-                let found = acts.into_iter().find_map(|(suffix, route)| act(suffix).map(route));
+                let found = act("/drain").map(Route::Drain).or_else(|| act("/resume").map(Route::Resume));
+                let found = found.or_else(|| act("/accept").map(Route::Accept));
+                let found = found.or_else(|| act("/quarantine").map(Route::Quarantine));
+                let found = found.or_else(|| act("/release").map(Route::Release));
                 found.or_else(|| path::parameter(path, "/api/nodes/").map(Route::One))
             }
         }

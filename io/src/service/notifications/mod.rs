@@ -12,7 +12,7 @@ pub mod streams;
 
 pub use audit::submit_status;
 pub use page::Page;
-use sheratan_core::{Audit, Calendar, Timestamp};
+use sheratan_core::{Audit, Calendar, Millis, Timestamp};
 pub use strangers::{Kind, Recorded};
 
 use super::credentials::audited_path;
@@ -33,6 +33,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use strangers::{Closing, Record, Strangers};
 use streams::{Streams, Topic};
+
+/// Events that have a line of their own in the alerts' file, since scripts in the field read them there.
+const LINES_IN_ALERTS: [&str; 2] = ["POLICY_WARN", "POLICY_QUARANTINED"];
+
+/// Lines of such events in a minute.
+const LINES_IN_ALERTS_MAX: u32 = 60;
 
 /// The paths of this resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +88,8 @@ pub struct Notifications {
     strangers: Strangers,
     alerts: Alerts,
     alert_lines: Vec<AlertLine>,
+    /// The minute in which events are written there, and how many were.
+    lines_in_alerts: (Timestamp, u32),
     streams: Streams,
 }
 
@@ -97,6 +105,7 @@ impl Notifications {
             strangers: Strangers::default(),
             alerts: Alerts::default(),
             alert_lines: Vec::new(),
+            lines_in_alerts: (Timestamp::ZERO, 0),
             streams: Streams::default(),
         }
     }
@@ -113,6 +122,9 @@ impl Notifications {
         match event.times {
             1 => self.count(&event),
             _ => self.count(&event.clone().written()),
+        }
+        if LINES_IN_ALERTS.contains(&event.event) {
+            self.add_line_in_alerts(&event);
         }
         self.events.push(event);
     }
@@ -194,6 +206,21 @@ impl Notifications {
     /// The event streams, read-only.
     pub fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    /// An event that scripts in the field read in the alerts' file. A node that changes its state again and again cannot
+    /// fill that: a minute has room for so many.
+    fn add_line_in_alerts(&mut self, event: &Event) {
+        let (since, lines) = &mut self.lines_in_alerts;
+        if event.ts >= *since + Millis::from_secs(60) {
+            (*since, *lines) = (event.ts, 0);
+        }
+        if *lines < LINES_IN_ALERTS_MAX {
+            *lines += 1;
+            let line = AlertLine::of_event((event.ts, self.calendar), event.event, &event.details);
+            self.streams.alert(&line.line);
+            self.alert_lines.push(line);
+        }
     }
 
     fn add_alerts(&mut self, changes: Vec<Change>) {
