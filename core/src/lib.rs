@@ -28,6 +28,7 @@ mod name_set;
 mod orphans;
 mod outcome;
 mod payload;
+pub mod policy;
 mod queue;
 mod registry;
 mod room;

@@ -332,7 +332,7 @@ impl Restore {
     }
 
     fn put_head(&mut self, head: Head) -> Result<(), RestoreError> {
-        if head.format != FORMAT.into() {
+        if head.format != u16::from(FORMAT) {
             return Err(RestoreError::Malformed(DecodeError::Format(head.format.min(255) as u8)));
         }
         if head.rules > RulesVersion::NEWEST {
