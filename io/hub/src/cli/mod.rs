@@ -25,6 +25,7 @@ mod names;
 mod nodes;
 mod orphans;
 mod patience;
+mod policy;
 mod query;
 mod reload;
 mod serve;
@@ -87,7 +88,7 @@ enum Command {
     Kinds(kinds::Args),
     /// Show or set the weights of clients or kinds that take turns
     Weights(weights::Args),
-    /// List, show, drain, resume or remove nodes
+    /// List, show, drain, accept, quarantine or remove nodes
     Nodes(nodes::Args),
     /// List, show, adopt or discard results of unknown jobs
     Orphans(orphans::Args),
@@ -101,6 +102,8 @@ enum Command {
     Audit(audit::Args),
     /// Apply alert rules to an audit log, outside the hub
     Watch(watch::Args),
+    /// Check or compare policy documents, without a hub
+    Policy(policy::Args),
     /// Show the effective settings and the source of each
     Config(settings::Args),
     /// Print a script that makes a shell complete this command line
@@ -136,6 +139,7 @@ pub fn run() -> ExitCode {
         Command::Journal(args) => journal::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Policy(args) => policy::run(args),
         Command::Config(args) => settings::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -1,0 +1,181 @@
+//! `sheratan-hub policy check|diff`: policy documents on this machine, before a hub gets them. No hub is asked.
+
+use super::failure::Failure;
+use super::terminal::{self, printable};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use sheratan_core::Origin;
+use sheratan_core::policy::limits::DOCUMENT_BYTES_MAX;
+use sheratan_core::policy::{CaseRequest, Diff, Policy, Role, Snapshot, Word};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  sheratan-hub policy check policies/policy_v2.json             is it valid, and do its cases hold
+  sheratan-hub policy check policies/*.json --json              one line of JSON for each
+  sheratan-hub policy diff policy_v2.json policy_v3.json        what becomes allowed, and what denied
+
+A document is checked as a hub checks it: an error names its place (a JSON Pointer) and what is expected there. Its cases are \
+decided, and whether the shared token may still activate another policy from the hub's own machine. diff decides combinations of \
+what either document names, each with one value that neither names.
+
+Exit code 0 if all is well (for diff: if nothing changes), 1 if not, 2 for an invalid command line.";
+
+/// The arguments of `policy`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Check documents, and decide their cases
+    #[command(after_help = EXAMPLES)]
+    Check {
+        /// The documents
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// Print one line of JSON for each
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what one document allows and denies that another does not
+    #[command(after_help = EXAMPLES)]
+    Diff {
+        /// The document that holds
+        #[arg(value_name = "BEFORE")]
+        before: PathBuf,
+        /// The one that would
+        #[arg(value_name = "AFTER")]
+        after: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Checks or compares documents.
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    match args.what {
+        What::Check { files, json } => {
+            // All are checked, also after one that is wrong.
+            let are_right: Vec<bool> = files.iter().map(|file| check(file, json)).collect();
+            Ok(if are_right.iter().all(|is_right| *is_right) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        What::Diff { before, after, json } => {
+            let diff = Diff::between(&read(&before)?, &read(&after)?);
+            show_diff(&diff, json);
+            Ok(if diff.allowed_count + diff.denied_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Policy, Failure> {
+    let named = |error: &dyn std::fmt::Display| Failure::Local(format!("{}: {error}", path.display()));
+    let mut bytes = Vec::new();
+    // One byte more shows that it is too large.
+    let limit = DOCUMENT_BYTES_MAX as u64 + 1;
+    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| named(&error))?;
+    let snapshot = Snapshot::parse(&bytes).map_err(|error| named(&error))?;
+    Ok(Policy::compile(&snapshot))
+}
+
+/// Checks a document and says what is wrong; returns whether nothing is.
+fn check(path: &Path, is_json: bool) -> bool {
+    let shown = path.display().to_string();
+    let policy = match read(path) {
+        Ok(policy) => policy,
+        Err(failure) => {
+            match is_json {
+                true => terminal::json(json!({"file": shown, "ok": false, "error": failure.to_string()}).to_string()),
+                false => terminal::failure(&failure),
+            }
+            return false;
+        }
+    };
+    let (document, failures) = (policy.snapshot().document(), policy.run_cases());
+    let can_recover = policy.can_recover(&[]);
+    let is_right = failures.is_empty() && can_recover;
+    let sha256 = hex::encode(policy.snapshot().sha256());
+    if is_json {
+        let failed: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        let line = json!({"file": shown, "ok": is_right, "version": policy.version(), "sha256": sha256,
+            "rules": document.rules.len(), "cases": document.cases.len(), "cases_failed": failed,
+            "can_recover": can_recover});
+        terminal::json(line.to_string());
+        return is_right;
+    }
+    let (rules, cases) = (document.rules.len(), document.cases.len());
+    let (file, version) = (printable(&shown), policy.version());
+    terminal::line(format_args!("{file}: version {version}, {rules} rules, {cases} cases, sha256 {}", &sha256[..16]));
+    for failure in &failures {
+        terminal::note(format_args!("{file}: {}", printable(&failure.to_string())));
+    }
+    if !can_recover {
+        let warning = "under it the shared token could not activate another one from the hub's own machine";
+        terminal::note(format_args!("{file}: {warning}"));
+    }
+    is_right
+}
+
+fn show_diff(diff: &Diff, is_json: bool) {
+    if is_json {
+        let requests = |requests: &[CaseRequest]| requests.iter().map(request_json).collect::<Vec<Value>>();
+        let document = json!({"ok": true, "compared": diff.compared, "total": diff.total.to_string(),
+            "allowed_count": diff.allowed_count, "allowed": requests(&diff.allowed),
+            "denied_count": diff.denied_count, "denied": requests(&diff.denied)});
+        terminal::json(document.to_string());
+        return;
+    }
+    for (what, count, requests) in
+        [("becomes allowed", diff.allowed_count, &diff.allowed), ("becomes denied", diff.denied_count, &diff.denied)]
+    {
+        terminal::line(format_args!("{count} of {} compared requests: {what}", diff.compared));
+        requests.iter().for_each(|request| terminal::line(format_args!("  {}", printable(&request_text(request)))));
+        let more = count - requests.len() as u64;
+        if more > 0 {
+            terminal::line(format_args!("  and {more} more"));
+        }
+    }
+    if diff.total > u128::from(diff.compared) {
+        terminal::note(format_args!("{} combinations are too many: those compared are spread over them", diff.total));
+    }
+}
+
+/// The members of a request that it has, each with its value.
+fn members_of(request: &CaseRequest) -> Vec<(&'static str, String)> {
+    let roles: Vec<&str> =
+        Role::ALL.iter().filter(|role| request.roles.contains(**role)).map(|role| role.as_str()).collect();
+    let origin = match request.origin {
+        Origin::Loopback => "local",
+        Origin::LocalNetwork => "lan",
+        Origin::Anywhere => "any",
+    };
+    let capabilities: Vec<&str> = request.capabilities.iter().map(|name| &**name).collect();
+    let all = [
+        ("operation", Some(request.operation.as_str().to_owned())),
+        ("roles", Some(roles.join(","))),
+        ("origin", Some(origin.to_owned())),
+        ("zone", request.zone.clone()),
+        ("kind", request.kind.clone()),
+        ("node", request.node.clone()),
+        ("capabilities", Some(capabilities.join(","))),
+        ("attestation", request.attestation.map(|attestation| attestation.as_str().to_owned())),
+        ("signed", request.is_signed.then(|| "true".to_owned())),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value.filter(|value| !value.is_empty())?))).collect()
+}
+
+fn request_text(request: &CaseRequest) -> String {
+    let members: Vec<String> = members_of(request).iter().map(|(name, value)| format!("{name}={value}")).collect();
+    members.join(" ")
+}
+
+fn request_json(request: &CaseRequest) -> Value {
+    Value::Object(members_of(request).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
+}
