@@ -223,7 +223,8 @@ fn a_node_takes_what_it_is_charged() {
         let attestation = Attestation { build_id, capability_hash, runtime: payload(100) };
         Heartbeat { attestation: Some(Box::new(attestation)), ..heartbeat(&format!("node-{n}")) }
     };
-    table.check("nodes that attest", 0.6, nothing, |driver, count| {
+    // Baseline, latest and first change share their texts until the node drifts.
+    table.check("nodes that attest", 0.45, nothing, |driver, count| {
         (0..count).for_each(|n| assert!(driver.heartbeat(attests(n, "b", 0))));
     });
     table.check("nodes that drift", 0.6, nothing, |driver, count| {

@@ -123,8 +123,8 @@ fn an_invalid_setting_is_reported_in_one_line_with_the_allowed_values() {
             format!("environment: SHERATAN_MAX_QUEUE_DEPTH {number} (character 2 is \\u{{200b}})"),
         ),
         (
-            Given { toml: "attestation_flip_threshold = 3", ..NOTHING },
-            "hub.toml: attestation_flip_threshold: this release of the hub".into(),
+            Given { toml: "hub_token_next = \"x\"", ..NOTHING },
+            "hub.toml: hub_token_next: this release of the hub".into(),
         ),
         (
             Given { variables: &[("SHERATAN_HUB_TOKEN", "a"), ("SHERATAN_HUB_TOKEN_ACTIVE", "b")], ..NOTHING },

@@ -1,5 +1,6 @@
 //! Nodes: their heartbeats describe them, and the registry shows them.
 
+mod care;
 mod heartbeat;
 mod operate;
 mod quiet_nodes;
