@@ -386,9 +386,13 @@ impl Model {
 
     /// Whether a ready job's bytes, as they will be under the lease of a node, fit beside those of all that are leased.
     fn fits_under_lease(&self, seq: JobSeq, node: &Name) -> bool {
-        let (leased, max) = (self.bytes(Account::Leased), self.limits.inflight_bytes_max);
+        let max = self.limits.inflight_bytes_max;
+        if max == u64::MAX {
+            return true;
+        }
+        let leased = self.bytes(Account::Leased);
         let coming = self.job(seq).bytes() + RUN_BYTES + HEAP_HEADER_BYTES + node.len() as u64;
-        max == u64::MAX || leased == 0 || leased + coming <= max
+        leased == 0 || leased + coming <= max
     }
 
     /// Whether a job is ready that this pull could take.

@@ -67,7 +67,8 @@ impl Traffic {
     pub fn new(seed: u64, steps_planned: u64) -> Self {
         let mut profile = Profile::of(seed);
         let mut bytes_draw = Draw::new(seed, Stream::LeasedBytes);
-        let limits_bytes = bytes_draw.chance(150);
+        // The model sums them anew for each lease, which a flood of jobs makes slow.
+        let limits_bytes = bytes_draw.chance(150) && profile.floods == 0;
         if limits_bytes {
             profile.limits.inflight_bytes_max = profile::leased_bytes(&mut bytes_draw);
         }

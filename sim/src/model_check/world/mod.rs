@@ -166,7 +166,10 @@ impl World {
         self.settle()?;
         self.check()?;
         self.check_explanations(EXPLAINED_AT_END)?;
-        check_cool_down(&self.hub)?;
+        // It costs more than a whole run: of sixteen runs one has it.
+        if self.hub.outcome_hash()[0].is_multiple_of(16) {
+            check_cool_down(&self.hub)?;
+        }
         self.log.sync();
         self.crash(0, Source::Log)?;
         self.check()
