@@ -81,10 +81,10 @@ impl Rule {
         // Many nodes that drift to the same build are a deployment: one alert, and a line in the audit log for each.
         let deployed = Rule {
             threshold: 4,
+            window: Millis::from_secs(600),
             group_by: Some("new_build".to_owned()),
             ..lasting("deploy_wave", "ATTESTATION_DRIFT")
         };
-        let deployed = Rule { window: Millis::from_secs(600), ..deployed };
         vec![
             rule("auth_failure_burst", "AUTH_FAILURE"),
             rule("port_mismatch_burst", "PORT_MISMATCH"),

@@ -11,8 +11,9 @@ use crate::command::Attestation;
 use crate::effect::Audit;
 use crate::encoding::{members, numbered};
 use crate::envelope::Principal;
-use crate::limits::FLIP_THRESHOLD_MAX;
-use crate::limits::{ATTESTATION_BYTES, ATTESTATION_CHANGE_BYTES, ATTESTATION_CHANGES_MAX, HEAP_HEADER_BYTES, Limits};
+use crate::limits::{
+    ATTESTATION_BYTES, ATTESTATION_CHANGE_BYTES, ATTESTATION_CHANGES_MAX, FLIP_THRESHOLD_MAX, HEAP_HEADER_BYTES, Limits,
+};
 use crate::name::Name;
 use crate::outcome::Refusal;
 use crate::time::Timestamp;
@@ -149,7 +150,7 @@ impl Attested {
                 audits.push(Audit::AttestationMissing { node: node.clone() });
             }
             if self.status == AttestationStatus::Ok {
-                self.become_(now, AttestationStatus::Missing);
+                self.set_status(now, AttestationStatus::Missing);
             }
             return;
         };
@@ -172,12 +173,13 @@ impl Attested {
         }
         if !self.is_at_baseline() && (is_new || before == AttestationStatus::Ok) {
             self.drifts = self.drifts.saturating_add(1);
-            audits.push(Audit::AttestationDrift { node: node.clone(), drift: Box::new(self.drift()) });
+            let drift = Drift::between(&self.baseline, &self.latest);
+            audits.push(Audit::AttestationDrift { node: node.clone(), drift: Box::new(drift) });
         }
         if after == before {
             return;
         }
-        self.become_(now, after);
+        self.set_status(now, after);
         match after {
             AttestationStatus::SpoofSuspect => {
                 audits.push(Audit::AttestationSpoofSuspect { node: node.clone(), flips: self.flips });
@@ -187,14 +189,15 @@ impl Attested {
         }
     }
 
-    /// An operator makes the latest attestation the baseline, if it is the one that is `expected`.
+    /// An operator makes the latest attestation the baseline, if it is the one that is `expected`. Returns how the baseline
+    /// changed.
     pub(super) fn accept(
         &mut self,
         now: Timestamp,
         by: Principal,
         expected: Option<&Attestation>,
         is_forced: bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Drift, Refusal> {
         let differs = |expected: &Attestation| {
             expected.build_id != self.latest.build_id || expected.capability_hash != self.latest.capability_hash
         };
@@ -204,13 +207,14 @@ impl Attested {
         if self.status == AttestationStatus::SpoofSuspect && !is_forced {
             return Err(Refusal::SpoofSuspect);
         }
+        let drift = Drift::between(&self.baseline, &self.latest);
         self.baseline = self.latest.clone();
         self.baseline_at = now;
         self.accepted_by = Some(by);
         self.recent_flips.clear();
         let is_silent = self.silent_since.is_some();
-        self.become_(now, if is_silent { AttestationStatus::Missing } else { AttestationStatus::Ok });
-        Ok(())
+        self.set_status(now, if is_silent { AttestationStatus::Missing } else { AttestationStatus::Ok });
+        Ok(drift)
     }
 
     /// Its status after the latest attestation, if it was `before`.
@@ -231,16 +235,7 @@ impl Attested {
         self.latest.build_id == self.baseline.build_id && self.latest.capability_hash == self.baseline.capability_hash
     }
 
-    fn drift(&self) -> Drift {
-        Drift {
-            old_build: self.baseline.build_id.clone(),
-            new_build: self.latest.build_id.clone(),
-            old_capability_hash: self.baseline.capability_hash.clone(),
-            new_capability_hash: self.latest.capability_hash.clone(),
-        }
-    }
-
-    fn become_(&mut self, now: Timestamp, status: AttestationStatus) {
+    fn set_status(&mut self, now: Timestamp, status: AttestationStatus) {
         if status != self.status {
             self.status = status;
             self.changed_at = now;
@@ -271,6 +266,17 @@ impl Attested {
                 own - bytes_of(&known.latest) + bytes_of(attestation) + change
             }
             (None, Some(attestation)) => Attested::first(Timestamp::ZERO, attestation.clone()).bytes(),
+        }
+    }
+}
+
+impl Drift {
+    fn between(old: &Attestation, new: &Attestation) -> Drift {
+        Drift {
+            old_build: old.build_id.clone(),
+            new_build: new.build_id.clone(),
+            old_capability_hash: old.capability_hash.clone(),
+            new_capability_hash: new.capability_hash.clone(),
         }
     }
 }

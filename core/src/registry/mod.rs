@@ -24,7 +24,7 @@ use crate::outcome::Refusal;
 use crate::queue::class::ClassKey;
 use crate::time::{Millis, Timestamp};
 use crate::timers::{Timer, Timers};
-use attestation::{AttestationStatus, Attested, Drift};
+use attestation::{AttestationStatus, Attested};
 use node::{Drained, Liveness, Node, NodeRecord};
 use node_state::{Entered, NodeState, PolicyState, StateReason};
 use online::OnlineNodes;
@@ -152,16 +152,19 @@ impl Registry {
 
     /// A heartbeat came with this attestation, or without one.
     fn attest(&mut self, cx: &mut NodeContext, index: NodeIndex, attestation: Option<Box<Attestation>>) {
+        if attestation.is_none() && self.nodes[&index].attested.is_none() {
+            return;
+        }
         let (now, limits) = (cx.now, cx.limits);
         let audits = &mut *cx.audits;
-        let change = self.change(cx.ledger, index, |node| {
+        let (before, after) = self.change(cx.ledger, index, |node| {
             let before = node.attestation_status();
             let name = node.name().clone();
             match (&mut node.attested, attestation) {
-                (None, None) => {}
-                (None, Some(first)) => {
+                (None, first) => {
+                    let first = *first.expect("a node that never attested does so now");
                     let (build_id, capability_hash) = (first.build_id.clone(), first.capability_hash.clone());
-                    node.attested = Some(Box::new(Attested::first(now, *first)));
+                    node.attested = Some(Box::new(Attested::first(now, first)));
                     audits.push(Audit::AttestationFirstSeen { node: name, build_id, capability_hash });
                 }
                 (Some(attested), attestation) => {
@@ -170,7 +173,7 @@ impl Registry {
             }
             (before, node.attestation_status())
         });
-        if change.0 != change.1 {
+        if before != after {
             self.follow(cx, index);
         }
     }
@@ -191,15 +194,7 @@ impl Registry {
         let changed = self.change(cx.ledger, index, |node| {
             let before = node.attestation_status();
             let attested = node.attested.as_mut().ok_or(Refusal::NeverAttested)?;
-            let old = attested.baseline.clone();
-            attested.accept(now, by, accept.expected.as_ref(), accept.is_forced)?;
-            let Attestation { build_id, capability_hash, .. } = attested.baseline.clone();
-            let drift = Drift {
-                old_build: old.build_id,
-                new_build: build_id,
-                old_capability_hash: old.capability_hash,
-                new_capability_hash: capability_hash,
-            };
+            let drift = attested.accept(now, by, accept.expected.as_ref(), accept.is_forced)?;
             Ok((before != attested.status, drift))
         });
         let (is_changed, drift) = changed?;
@@ -275,11 +270,12 @@ impl Registry {
         let node = &self.nodes[&index];
         let (name, attestation) = (node.name().clone(), node.attestation_status());
         let Some((entered, state)) = entered.zip(node.state()) else { return };
-        let reason = state.reason.unwrap_or(StateReason::Admin);
         let (until, by) = (state.until, state.by);
         cx.audits.push(match entered {
-            Entered::Warn => Audit::NodeWarned { node: name, reason, attestation },
-            Entered::Quarantine => Audit::NodeQuarantined { node: name, reason, attestation, until, note: None, by },
+            Entered::Warn(reason) => Audit::NodeWarned { node: name, reason, attestation },
+            Entered::Quarantine(reason) => {
+                Audit::NodeQuarantined { node: name, reason, attestation, until, note: None, by }
+            }
             Entered::Normal => Audit::NodeNormal { node: name, attestation },
         });
     }

@@ -396,10 +396,12 @@ impl Node {
         self.check_at = self.check_at + duration;
     }
 
-    /// Whether it may be evicted as soon as another node needs the room. One from which jobs are withheld is not: its name
-    /// would come back without that.
+    /// Whether it may be evicted as soon as another node needs the room. A drained one is not: its name would come back
+    /// undrained; nor is one in quarantine before that ends. A quarantine that lasts only since the node is silent keeps no
+    /// room, or whoever may send heartbeats could fill the registry for ever.
     pub(crate) fn is_idle_and_dead(&self) -> bool {
-        self.liveness == Liveness::Dead && rules::may_forget(self.leases()) && self.withheld().is_none()
+        let is_kept = self.drain.is_some() || self.state.as_ref().is_some_and(|state| state.until.is_some());
+        self.liveness == Liveness::Dead && rules::may_forget(self.leases()) && !is_kept
     }
 
     /// Whether it is idle and has been dead for so long that it is forgotten.

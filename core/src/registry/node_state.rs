@@ -66,8 +66,8 @@ numbered!(StateReason { 1 Drift, 2 SpoofSuspect, 3 Admin });
 /// A state that was entered, for the audit log.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Entered {
-    Warn,
-    Quarantine,
+    Warn(StateReason),
+    Quarantine(StateReason),
     /// Normal again.
     Normal,
 }
@@ -172,21 +172,17 @@ impl NodeState {
             return None;
         }
         (self.updated_at, self.by) = (now, Principal::Hub);
-        match after {
-            PolicyState::Normal => return Some(Entered::Normal),
-            PolicyState::Warn => {
-                self.hits = self.hits.saturating_add(1);
-                return Some(Entered::Warn);
-            }
-            PolicyState::Quarantined => {}
-        }
+        let Some(reason) = self.reason else { return Some(Entered::Normal) };
         self.hits = self.hits.saturating_add(1);
+        if after == PolicyState::Warn {
+            return Some(Entered::Warn(reason));
+        }
         self.until = Some(now + self.length(now));
         if self.begun.len() >= QUARANTINES_COUNTED_MAX {
             self.begun.remove(0);
         }
         self.begun.push(now);
-        Some(Entered::Quarantine)
+        Some(Entered::Quarantine(reason))
     }
 
     /// How long a quarantine lasts that begins now.

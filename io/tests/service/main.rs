@@ -1,6 +1,7 @@
 //! The service through its public interface and the real HTTP connection, without a socket: every interleaving can be
 //! written down.
 
+mod attestation;
 mod engine;
 mod event_streams;
 mod integrity;

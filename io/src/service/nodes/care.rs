@@ -1,12 +1,12 @@
 //! What operators do about what nodes attest: accept it, put a node in quarantine, release it.
 
-use super::operate::node_of;
+use super::operate::{fields_of, node_of, require_local};
 use super::standing::write_state;
 use crate::http::Request;
-use crate::service::body::{self, Fields};
+use crate::service::body;
 use crate::service::problem::Problem;
 use crate::service::{Answer, Caller, Service, reply};
-use sheratan_core::{Accept, Attestation, Command, Millis, Node, Origin, PolicyState, Quarantine, Timestamp};
+use sheratan_core::{Accept, Attestation, Command, Millis, Node, PolicyState, Quarantine, Timestamp};
 
 /// How long an operator may put a node in quarantine: a week.
 const QUARANTINE_MINUTES: std::ops::RangeInclusive<u64> = 1..=7 * 24 * 60;
@@ -83,17 +83,5 @@ impl Service {
             out.text("id", node.name());
             write_state(out, node, calendar);
         }))
-    }
-}
-
-fn fields_of<'a>(request: &'a Request, known: &[&str]) -> Result<Fields<'a>, Problem> {
-    let body: &[u8] = if request.body().is_empty() { b"{}" } else { request.body() };
-    Fields::parse_strict(body, known)
-}
-
-fn require_local(caller: &Caller) -> Result<(), Problem> {
-    match Origin::of(caller.ip) {
-        Origin::Loopback => Ok(()),
-        _ => Err(Problem::admin_local_only()),
     }
 }

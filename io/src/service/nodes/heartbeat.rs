@@ -1,9 +1,9 @@
 //! Heartbeats: journaled one by one if they change something, otherwise collected as quiet nodes.
 
-use crate::http::{Reply, Request};
+use crate::http::Request;
 use crate::service::body::{self, Fields};
 use crate::service::problem::Problem;
-use crate::service::{Caller, Service, reply};
+use crate::service::{Answer, Caller, Service, reply};
 use sheratan_core::{
     Attestation, Command, Health, Heartbeat, Millis, Name, NameSet, NodeIndex, Outcome, Payload, Timestamp,
 };
@@ -36,10 +36,13 @@ const MEMBERS: &[&str] = &[
 ];
 
 impl Service {
-    pub(super) fn heartbeat(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Reply, Problem> {
+    pub(super) fn heartbeat(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
         let heartbeat = read_heartbeat(&Fields::parse(request.body(), MEMBERS)?)?;
         let name = heartbeat.node.clone();
-        match self.quiet_node(now, &heartbeat) {
+        let quiet = self.quiet_node(now, &heartbeat);
+        // What a node attests is a baseline from then on, or a reason for a quarantine: it is answered when it is durable.
+        let is_attested = quiet.is_none() && heartbeat.attestation.is_some();
+        match quiet {
             Some(node) => self.quiet_nodes.add(now, node),
             None => match self.execute(now, self.asker(caller), Command::Heartbeat(heartbeat))? {
                 Outcome::Heard { node } => self.quiet_nodes.remove(node),
@@ -48,13 +51,14 @@ impl Service {
         }
         let node = self.hub.registry().by_name(&name).expect("a node that was heard of is registered");
         let interval = next_heartbeat(self.hub.limits().node_ttl_ms);
-        Ok(reply::ok(|out| {
+        let reply = reply::ok(|out| {
             out.flag("ok", true).text("node_id", &name).plain("status", node.liveness().as_str());
             out.plain("health", node.health().as_str());
             out.plain("attestation_status", node.attestation_status().as_str());
             out.plain("policy_state", node.policy_state().as_str());
             out.number("next_heartbeat_ms", interval.get());
-        }))
+        });
+        Ok(if is_attested { Answer::Reply(reply) } else { Answer::Now(reply) })
     }
 
     /// The node, if its heartbeat can be collected and journaled with others.

@@ -95,7 +95,7 @@ impl Service {
         route: Route,
     ) -> Result<Answer, Problem> {
         match route {
-            Route::Heartbeat => self.heartbeat(now, caller, request).map(Answer::Now),
+            Route::Heartbeat => self.heartbeat(now, caller, request),
             Route::Registry => self.registry(request).map(Answer::Reply),
             Route::One(node) if *request.method() == Method::Delete => self.remove_node(now, caller, node),
             Route::One(node) => self.read_node(node),

@@ -17,8 +17,7 @@ impl Service {
         request: &Request,
         node: &str,
     ) -> Result<Answer, Problem> {
-        let body: &[u8] = if request.body().is_empty() { b"{}" } else { request.body() };
-        let fields = Fields::parse_strict(body, &["deadline_sec", "reason"])?;
+        let fields = fields_of(request, &["deadline_sec", "reason"])?;
         let node = node_of(node)?;
         let (deadline_ms, reason) = (fields.seconds("deadline_sec", DEADLINE_SECS)?, fields.key("reason")?);
         self.operate_node(now, caller, node.clone(), Command::Drain(Drain { node, deadline_ms, reason }))
@@ -30,9 +29,7 @@ impl Service {
     }
 
     pub(super) fn remove_node(&mut self, now: Timestamp, caller: &Caller, node: &str) -> Result<Answer, Problem> {
-        if Origin::of(caller.ip) != Origin::Loopback {
-            return Err(Problem::admin_local_only());
-        }
+        require_local(caller)?;
         let node = node_of(node)?;
         self.operate_node(now, caller, node.clone(), Command::RemoveNode(node))
     }
@@ -69,6 +66,20 @@ impl Service {
             }))),
             outcome => Err(self.problem_of(now, outcome)),
         }
+    }
+}
+
+/// The members of an act's body, which may be absent.
+pub(super) fn fields_of<'a>(request: &'a Request, known: &[&str]) -> Result<Fields<'a>, Problem> {
+    let body: &[u8] = if request.body().is_empty() { b"{}" } else { request.body() };
+    Fields::parse_strict(body, known)
+}
+
+/// Refuses what is for the hub's own machine only.
+pub(super) fn require_local(caller: &Caller) -> Result<(), Problem> {
+    match Origin::of(caller.ip) {
+        Origin::Loopback => Ok(()),
+        _ => Err(Problem::admin_local_only()),
     }
 }
 
