@@ -590,19 +590,21 @@ impl Model {
     fn ready_for(&self, pull: &Pull) -> Option<JobSeq> {
         let node = self.nodes.get(&pull.node);
         let is_withheld = |job: &&ModelJob| matches!(&job.withheld_from, Some((from, _)) if *from == pull.node);
-        let reserved = self.reserved().into_iter().filter(|job| self.is_open(&job.asked.kind));
+        let leased: Vec<_> = self.jobs.iter().filter(|job| job.counts_at().is_some()).map(|job| &job.asked.kind).collect();
+        let is_open = |job: &&ModelJob| self.is_open(&job.asked.kind, &leased);
+        let reserved = self.reserved().into_iter().filter(is_open);
         let reserved = reserved.take(RESERVED_EXAMINED_MAX).filter(|job| !is_withheld(job));
         let for_all = self.jobs.iter().filter(|job| matches!(job.state, State::Queued { .. }));
-        let for_all = for_all.filter(|job| job.withheld_from.is_none() && self.is_open(&job.asked.kind));
+        let for_all = for_all.filter(|job| job.withheld_from.is_none()).filter(is_open);
         let wanted = for_all.chain(reserved);
         let wanted = wanted.filter(|job| pull.kinds.is_empty() || pull.kinds.contains(&job.asked.kind));
         wanted.filter(|job| job.may_run_on(node)).min_by_key(|job| job.order()).map(|job| job.seq)
     }
 
-    /// Whether a job of a kind may be leased now.
-    fn is_open(&self, kind: &Name) -> bool {
-        let leased = self.jobs.iter().filter(|job| job.asked.kind == *kind && job.counts_at().is_some());
-        self.kinds.is_open(self.now, kind, leased.count() as u64)
+    /// Whether a job of a kind may be leased now, by the kinds of all that are.
+    fn is_open(&self, kind: &Name, leased: &[&Name]) -> bool {
+        let of_kind = leased.iter().filter(|leased| **leased == kind);
+        self.kinds.is_open(self.now, kind, of_kind.count() as u64)
     }
 
     fn lease_duration(&self, asked: Option<Millis>, seq: JobSeq) -> Millis {

@@ -196,7 +196,7 @@ impl Model {
     /// How many jobs with turns wait in a class at a level.
     fn waiting_in(&self, class: &ClassKey, level: usize) -> usize {
         let jobs = self.jobs.iter().filter(|job| job.is_in_lane() && job.turn > 0 && job.level() == level);
-        jobs.filter(|job| class_of(&job.asked) == *class).count()
+        jobs.filter(|job| job.asked.zone == class.zone && job.asked.requires == class.requires).count()
     }
 
     /// A job is leased: all are as far as its turn.
