@@ -15,6 +15,7 @@ use crate::rules::RulesVersion;
 use crate::salts::Salt;
 use crate::settings::Setting;
 use crate::time::{Calendar, Millis, Utc};
+use crate::tokens::TokenOrder;
 use crate::zone::Zone;
 
 /// A request to the state machine.
@@ -80,6 +81,8 @@ pub enum Command {
     Quarantine(Quarantine),
     /// An operator ends a node's quarantine, or the warning about it.
     ClearNode(Name),
+    /// What is to happen to the shared token.
+    Tokens(Box<TokenOrder>),
 }
 
 /// An operator accepts what a node attests.
@@ -423,6 +426,7 @@ impl Encoded for Command {
             Command::Accept(accept) => put(28, &|out| accept.encode(out)),
             Command::Quarantine(quarantine) => put(29, &|out| quarantine.encode(out)),
             Command::ClearNode(node) => put(30, &|out| node.encode(out)),
+            Command::Tokens(order) => put(40, &|out| order.encode(out)),
         }
     }
 
@@ -458,6 +462,7 @@ impl Encoded for Command {
             28 => Command::Accept(Encoded::decode(from)?),
             29 => Command::Quarantine(Encoded::decode(from)?),
             30 => Command::ClearNode(Encoded::decode(from)?),
+            40 => Command::Tokens(Encoded::decode(from)?),
             other => return Err(DecodeError::UnknownVariant("command", other.into())),
         })
     }

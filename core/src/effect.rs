@@ -14,6 +14,7 @@ use crate::queue::waiter::WaiterId;
 use crate::registry::attestation::{AttestationStatus, Drift};
 use crate::registry::node_state::StateReason;
 use crate::time::{Millis, Timestamp};
+use crate::tokens::TokenChange;
 
 /// One thing for the shell to do.
 #[derive(Debug)]
@@ -199,6 +200,8 @@ pub enum Audit {
     NodeNormal { node: Name, attestation: AttestationStatus },
     /// An operator ended a node's quarantine, or the warning about it.
     NodeCleared { node: Name, by: Principal },
+    /// The shared token changed, or its rotation.
+    TokenChanged { change: TokenChange, by: Principal },
     /// A node was seen for the first time.
     NodeRegistered { node: Name },
     /// A stale or dead node was seen again.

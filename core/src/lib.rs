@@ -41,6 +41,7 @@ pub mod telemetry;
 mod time;
 #[cfg_attr(feature = "sim-mutants", path = "../mutated/timers.rs")]
 mod timers;
+mod tokens;
 mod zone;
 
 pub use access::guard::AuthGuard;
@@ -86,4 +87,8 @@ pub use salts::Salt;
 pub use settings::Setting;
 pub use snapshot::{FORMAT as SNAPSHOT_FORMAT, Restore, RestoreError};
 pub use time::{Calendar, Millis, Timestamp, Utc};
+pub use tokens::{
+    RetiredToken, TokenChange, TokenConfig, TokenDigest, TokenOrder, TokenRefusal, TokenRotation, TokenVerdict, TokenWindow,
+    Tokens,
+};
 pub use zone::Zone;

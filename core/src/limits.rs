@@ -370,6 +370,13 @@ pub const QUARANTINED_DEFER_MS: u64 = 2_000;
 pub const QUARANTINED_DEFER_MS_STEP: u64 = 1_500;
 pub const QUARANTINED_DEFER_MS_MAX: u64 = 10_000;
 
+/// Tokens that rotations replaced: as many are never forgotten for their age, which is [`RETIRED_TOKENS_MS`], and no more than
+/// [`RETIRED_TOKENS_MAX`] are kept.
+pub const RETIRED_TOKENS_KEPT: usize = 32;
+pub const RETIRED_TOKENS_MAX: usize = 1_024;
+/// 400 days.
+pub const RETIRED_TOKENS_MS: u64 = 400 * 86_400_000;
+
 /// Bytes of a node's state in addition to an operator's note.
 pub const STATE_BYTES: u64 = 160;
 

@@ -6,6 +6,7 @@ use crate::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
 use crate::name::Name;
 use crate::payload::Payload;
 use crate::time::{Millis, Timestamp};
+use crate::tokens::TokenRefusal;
 use crate::zone::Zone;
 
 /// The answer to a command.
@@ -308,6 +309,8 @@ pub enum Refusal {
     /// The act has ended.
     ActEnded,
     UnknownOrphan,
+    /// An order about the shared token.
+    Token(TokenRefusal),
 }
 
 /// The limit that was reached when something was refused with `backpressure`.
@@ -402,7 +405,8 @@ impl Refusal {
             | Refusal::TooManyActs { .. }
             | Refusal::UnknownAct
             | Refusal::ActEnded
-            | Refusal::UnknownOrphan => return None,
+            | Refusal::UnknownOrphan
+            | Refusal::Token(_) => return None,
         };
         Some(Full { reason, held, max })
     }

@@ -25,6 +25,7 @@ use crate::rules::RulesVersion;
 use crate::salts::{Salted, Salts};
 use crate::settings::Setting;
 use crate::time::{Calendar, Timestamp};
+use crate::tokens::Tokens;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -75,6 +76,7 @@ struct Head {
     next_act: u32,
     next_orphan: u64,
     kind_version_floor: u64,
+    tokens: Tokens,
 }
 
 members!(Head {
@@ -90,6 +92,7 @@ members!(Head {
     10 next_act,
     11 next_orphan,
     12 kind_version_floor,
+    13 tokens,
 });
 
 impl Encoded for Record {
@@ -229,6 +232,7 @@ impl Hub {
             next_act: self.acts.next_id(),
             next_orphan: self.orphans.next_id(),
             kind_version_floor: self.queue.kind_version_floor(),
+            tokens: self.tokens.clone(),
         })));
         self.limits.differences(&Limits::default()).into_iter().for_each(|setting| put(Record::Setting(setting)));
         self.registry.records().for_each(|node| put(Record::Node(Box::new(node))));
@@ -350,6 +354,8 @@ impl Restore {
         self.hub.now = head.now;
         self.hub.timers.set_calendar(head.calendar);
         self.hub.chain = Chain::from_words(words);
+        head.tokens.check().map_err(RestoreError::Contradiction)?;
+        self.hub.tokens = head.tokens;
         self.hub.ids.salts = Salts::restore(head.salts).map_err(RestoreError::Contradiction)?;
         self.hub.registry.restore_next_index(head.next_node);
         self.hub.queue.restore_next_numbers((head.next_job, head.next_final_number));

@@ -49,6 +49,7 @@ use crate::telemetry::drops::Drops;
 use crate::telemetry::{Observation, Telemetry};
 use crate::time::{Calendar, Millis, Timestamp};
 use crate::timers::{Timer, Timers};
+use crate::tokens::Tokens;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -64,6 +65,7 @@ pub struct Hub {
     pub(crate) dedup: Dedup,
     pub(crate) acts: Acts,
     pub(crate) orphans: Orphans,
+    pub(crate) tokens: Tokens,
     pub(crate) chain: Chain,
     pub(crate) timers: Timers,
     ledger: Ledger,
@@ -102,6 +104,7 @@ enum Due {
     Timer,
     OldestFinal,
     OldestKey,
+    TokenWindow,
 }
 
 impl Hub {
@@ -117,6 +120,7 @@ impl Hub {
             dedup: Dedup::default(),
             acts: Acts::default(),
             orphans: Orphans::default(),
+            tokens: Tokens::default(),
             chain: Chain::START,
             timers: Timers::default(),
             ledger: Ledger::default(),
@@ -205,6 +209,7 @@ impl Hub {
             Command::Accept(accept) => self.accept(&accept),
             Command::Quarantine(order) => self.quarantine(order),
             Command::ClearNode(node) => self.clear_node(&node),
+            Command::Tokens(order) => self.order_tokens(*order),
         };
         if let Outcome::Refused(refusal) = &outcome {
             // Nothing has changed, so nothing follows.
@@ -249,6 +254,7 @@ impl Hub {
                     self.note_dropped();
                     self.handle_events();
                 }
+                Due::TokenWindow => self.end_token_window(),
                 Due::OldestKey => self.dedup.evict_oldest(&self.limits, &mut self.timers, &mut self.ledger),
             }
         }
@@ -390,6 +396,11 @@ impl Hub {
     pub fn count_letters(&self, filter: &LetterFilter) -> u64 {
         let letters = self.queue.letters_from(0, filter.kind.as_deref());
         letters.filter(|(_, letter)| filter.matches(letter)).count() as u64
+    }
+
+    /// The shared token, as digests.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// The idempotency keys.
@@ -618,7 +629,8 @@ impl Hub {
         let or_never = |at: Option<Timestamp>| at.unwrap_or(Timestamp::NEVER);
         let retention_at = or_never(self.queue.next_retention_at(&self.limits, self.rules));
         let expiry_at = or_never(self.dedup.next_expiry_at(&self.limits));
-        or_never(self.timers.next_at()).min(retention_at).min(expiry_at) > now
+        let window_at = or_never(self.tokens.ends_at(self.calendar()));
+        or_never(self.timers.next_at()).min(retention_at).min(expiry_at).min(window_at) > now
     }
 
     fn next_due(&self) -> Option<(Timestamp, Due)> {
@@ -627,6 +639,7 @@ impl Hub {
         let others = [
             (self.queue.next_retention_at(&self.limits, self.rules), Due::OldestFinal),
             (self.dedup.next_expiry_at(&self.limits), Due::OldestKey),
+            (self.tokens.ends_at(self.calendar()), Due::TokenWindow),
         ];
         for other in others {
             if other.0.is_some_and(|at| first.0.is_none_or(|first| at < first)) {

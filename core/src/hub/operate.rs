@@ -4,6 +4,7 @@ use super::{Hub, done_or_refused};
 use crate::command::{Accept, AdoptOrphan, Complete, Drain, Quarantine, SetKind, Weight};
 use crate::dedup::KeyPlace;
 use crate::effect::Audit;
+use crate::envelope::Principal;
 use crate::ids::JobSeq;
 use crate::integrity::stored::ResultIntegrity;
 use crate::limits::WEIGHTS_MAX;
@@ -15,6 +16,7 @@ use crate::queue::job::{JobView, State};
 use crate::queue::turns::WEIGHT_MAX;
 use crate::registry::node::{Drained, Liveness, Node};
 use crate::rules;
+use crate::tokens::TokenOrder;
 
 impl Hub {
     pub(super) fn cancel(&mut self, job: JobSeq) -> Outcome {
@@ -134,6 +136,24 @@ impl Hub {
         }
         self.audit(Audit::OrphanDiscarded { orphan, by: self.caller.by });
         Outcome::Done
+    }
+
+    pub(super) fn order_tokens(&mut self, order: TokenOrder) -> Outcome {
+        let by = self.caller.by;
+        match self.tokens.order(self.now, by, order) {
+            Ok(changes) => {
+                changes.into_iter().for_each(|change| self.audit(Audit::TokenChanged { change, by }));
+                Outcome::Done
+            }
+            Err(refusal) => Outcome::Refused(Refusal::Token(refusal)),
+        }
+    }
+
+    /// The time of a rotation's window is over.
+    pub(super) fn end_token_window(&mut self) {
+        let change = self.tokens.finish(self.now).expect("its end was due");
+        self.ended_at = self.now;
+        self.audit(Audit::TokenChanged { change, by: Principal::Hub });
     }
 
     pub(super) fn drain(&mut self, drain: Drain) -> Outcome {

@@ -30,8 +30,12 @@ pub enum Observation {
     AuthFailure { address: IpAddr, is_token_present: bool },
     /// A request was refused because its address is blocked for its authentication failures.
     AuthBlocked,
-    /// A request had the right token.
+    /// A request had a token that a rotation has replaced.
+    AuthRetired,
+    /// A request had the active token, also within the window of a rotation.
     AuthSuccess,
+    /// A request had the next token of a rotation.
+    AuthSuccessNext,
     /// A request for a path of the other plane.
     PortMismatch,
     /// A result's checksum or signature was right.
@@ -70,8 +74,12 @@ pub enum Counter {
     AuthFailureBad,
     /// Requests that were refused because their address is blocked for its authentication failures.
     AuthBlocked,
-    /// Requests with the right token.
+    /// Requests with a token that a rotation has replaced.
+    AuthRetired,
+    /// Requests with the active token, also within the window of a rotation.
     AuthSuccess,
+    /// Requests with the next token of a rotation.
+    AuthSuccessNext,
     /// Requests for a path of the other plane.
     PortMismatch,
     /// Jobs that were accepted.
@@ -150,7 +158,7 @@ pub enum Counter {
     ResultOrphaned,
 }
 
-const COUNTERS: usize = 41 + DropReason::ALL.len();
+const COUNTERS: usize = 43 + DropReason::ALL.len();
 
 /// All counts.
 #[derive(Clone, Debug)]
@@ -195,7 +203,9 @@ impl Telemetry {
             Observation::AuthFailure { is_token_present: false, .. } => Counter::AuthFailureMissing,
             Observation::AuthFailure { is_token_present: true, .. } => Counter::AuthFailureBad,
             Observation::AuthBlocked => Counter::AuthBlocked,
+            Observation::AuthRetired => Counter::AuthRetired,
             Observation::AuthSuccess => Counter::AuthSuccess,
+            Observation::AuthSuccessNext => Counter::AuthSuccessNext,
             Observation::PortMismatch => Counter::PortMismatch,
             Observation::IntegrityVerified => Counter::IntegrityVerified,
             Observation::IntegrityMissing => Counter::IntegrityMissing,
@@ -367,6 +377,7 @@ impl Telemetry {
             | Audit::AttestationAccepted { .. }
             | Audit::NodeNormal { .. }
             | Audit::NodeCleared { .. }
+            | Audit::TokenChanged { .. }
             | Audit::NodeRegistered { .. }
             | Audit::NodeOnline { .. }
             | Audit::NodeStale { .. }
@@ -436,7 +447,9 @@ impl Counter {
             Counter::AttestationSpoof => 38,
             Counter::NodeWarned => 39,
             Counter::NodeQuarantined => 40,
-            Counter::Dropped(reason) => 41 + reason as usize,
+            Counter::AuthRetired => 41,
+            Counter::AuthSuccessNext => 42,
+            Counter::Dropped(reason) => 43 + reason as usize,
         }
     }
 }

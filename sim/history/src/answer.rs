@@ -1,5 +1,6 @@
 //! Answers as text: the outcome of a command, and effects, each on one line.
 
+use crate::tokens;
 use crate::values;
 use crate::words::Printed;
 use sheratan_core::integrity::stored::ResultIntegrity;
@@ -164,6 +165,7 @@ fn print_refusal(refusal: &Refusal) -> String {
         Refusal::UnknownAct => refused("unknown_act"),
         Refusal::ActEnded => refused("act_ended"),
         Refusal::UnknownOrphan => refused("unknown_orphan"),
+        Refusal::Token(refusal) => refused(tokens::refusal(refusal)),
         Refusal::UnknownNode => refused("unknown_node"),
         Refusal::NeverAttested => refused("never_attested"),
         Refusal::AttestationChanged => refused("attestation_changed"),
@@ -309,6 +311,7 @@ fn print_audit(audit: &Audit) -> (&'static str, String) {
         ),
         Audit::NodeNormal { node, .. } => ("POLICY_NORMAL", line.option("node", values::name(node))),
         Audit::NodeCleared { node, .. } => ("POLICY_CLEARED_MANUAL", line.option("node", values::name(node))),
+        Audit::TokenChanged { change, .. } => tokens::change(line, change),
         Audit::NodeRegistered { node } => ("NODE_REGISTERED", line.option("node", values::name(node))),
         Audit::NodeOnline { node } => ("NODE_ONLINE", line.option("node", values::name(node))),
         Audit::NodeStale { node } => ("NODE_STALE", line.option("node", values::name(node))),

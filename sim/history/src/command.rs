@@ -1,6 +1,7 @@
 //! Commands as lines: one verb each; members that have their default are left out.
 
 use crate::operate;
+use crate::tokens;
 use crate::values::{
     self, CALENDAR, DURATION, HASH_8, HASH_32, INTEGRITY, JOB, LEASE, NAME, NAMES, NUMBER, NUMBER_8, NUMBER_16,
     NUMBER_32, PAYLOAD, SETTING_VALUE, UTC, ZONE,
@@ -109,6 +110,7 @@ pub(crate) fn parse(verb: &str, words: &mut Words<'_>) -> Result<Command, WordEr
             Command::Release(Release { node, leases: words.take_if(&LEASES).unwrap_or_default() })
         }
         verb if operate::VERBS.contains(&verb) => operate::parse(verb, words)?,
+        verb if tokens::VERBS.contains(&verb) => tokens::parse(verb, words)?,
         _ => unreachable!("it is one of the verbs of commands"),
     };
     words.end()?;
@@ -164,6 +166,7 @@ pub(crate) fn print(command: &Command) -> String {
         Command::SetWeights(weights) => operate::print_weights(weights),
         Command::Accept(accept) => operate::print_accept(accept),
         Command::Quarantine(order) => operate::print_quarantine(order),
+        Command::Tokens(order) => tokens::print(order),
         Command::ClearNode(node) => Printed::new("clear_node").word(values::name(node)).end(),
         Command::RemoveNode(node) => Printed::new("remove_node").word(values::name(node)).end(),
     }

@@ -78,6 +78,9 @@
 //! drain a deadline=5000 reason=update, resume a, remove_node a           -> done | refused WHY
 //! accept a build=b2 cap=h2 forced                       what a node attests becomes its baseline -> done | refused WHY
 //! quarantine a for=60000 reason=odd, clear_node a       -> done | refused WHY
+//! configure_tokens active=1 next=2 until=9000           what a configuration says -> done
+//! rotate_token 2 until=9000, move_rotation 9500, finish_rotation, abort_rotation
+//!                                                       the shared token, by digests -> done | refused WHY
 //! ```
 //! `final` means not retryable. A result without `mark` has that of its content, so a repeated line is a result that is sent
 //! twice; `id:7` is a mark of a result's id alone, as earlier builds wrote it.
@@ -112,6 +115,7 @@
 //! keys         -> keys=2 spent=1
 //! waiters      -> 1                               long polls that are parked
 //! deadline     -> 1500 | nothing                  of the next timer, once the hub is settled
+//! token 1      -> active | old until=9000 | next until=9000 | retired | unknown
 //! now          -> 1000
 //! digest       -> new | same                      as the last look at it found
 //! ```
@@ -124,6 +128,7 @@ mod look;
 mod operate;
 mod scene;
 mod step;
+mod tokens;
 mod values;
 mod words;
 

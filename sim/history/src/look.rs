@@ -2,12 +2,13 @@
 
 use crate::answer::{NOTHING, join, print_end};
 use crate::command;
+use crate::tokens;
 use crate::values::{self, JOB, NAME};
 use crate::words::{Kind, Printed, WordError, Words};
 use sheratan_core::explain::Reason;
 use sheratan_core::{
     Account, Attempt, AttemptEnd, Gate, Health, Heartbeat, Hub, JobSeq, JobView, Name, NameSet, Node, NodeState,
-    Priority, State, Timestamp, Zone,
+    Priority, State, Timestamp, TokenDigest, Zone,
 };
 
 /// One look.
@@ -43,6 +44,8 @@ pub enum Look {
     Waiters,
     /// When the next timer is due, once the hub is settled.
     Deadline,
+    /// What a token is.
+    Token(TokenDigest),
     /// The latest instant seen.
     Now,
     /// Whether the durable state has changed since the last `digest`.
@@ -51,7 +54,7 @@ pub enum Look {
 
 pub(crate) const VERBS: &[&str] = &[
     "status", "job", "attempts", "explain", "kind", "acts", "orphans", "counts", "ledger", "nodes", "node", "repeats",
-    "keys", "waiters", "deadline", "now", "digest",
+    "keys", "waiters", "deadline", "token", "now", "digest",
 ];
 
 const ACCOUNTS: Kind<Vec<Account>> = Kind {
@@ -77,6 +80,7 @@ impl Look {
             "keys" => Look::Keys,
             "waiters" => Look::Waiters,
             "deadline" => Look::Deadline,
+            "token" => Look::Token(words.take(&tokens::DIGEST)?),
             "now" => Look::Now,
             "digest" => Look::Digest,
             _ => unreachable!("it is one of the verbs of looks"),

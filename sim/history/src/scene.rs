@@ -5,6 +5,7 @@
 use crate::answer::{NOTHING, print_effects, print_outcome};
 use crate::history::History;
 use crate::look::{self, Look};
+use crate::tokens;
 use crate::step::{Input, Line, SnapshotOf, Source};
 use sheratan_core::{Caller, Command, Effect, Envelope, Hub, HubKey, Outcome, Pull, Restore, Timestamp, WaiterId};
 
@@ -138,6 +139,7 @@ impl Scene {
                 let at = self.hub.next_deadline();
                 at.map_or_else(|| NOTHING.to_owned(), |at| at.as_millis().to_string())
             }
+            Look::Token(token) => tokens::look(&self.hub, token),
             Look::Now => self.hub.now().as_millis().to_string(),
             Look::Digest => {
                 let digest = self.hub.digest();

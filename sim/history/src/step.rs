@@ -3,6 +3,7 @@
 use crate::command;
 use crate::look::{self, Look};
 use crate::operate;
+use crate::tokens;
 use crate::values::{self, INSTANT, NUMBER};
 use crate::words::{Kind, Printed, WordError, Words};
 use sheratan_core::{Command, Pull, Timestamp, WaiterId};
@@ -136,12 +137,12 @@ impl Line {
 
 fn parse_input(words: &mut Words<'_>) -> Result<Input, WordError> {
     let expected = || {
-        let verbs = [command::VERBS, operate::VERBS, OTHER_VERBS, look::VERBS].concat();
+        let verbs = [command::VERBS, operate::VERBS, tokens::VERBS, OTHER_VERBS, look::VERBS].concat();
         format!("one of {}", verbs.join(", "))
     };
     let wrong = words.wrong_here(&expected());
     let verb = words.word(&expected())?;
-    if command::VERBS.contains(&verb) || operate::VERBS.contains(&verb) {
+    if [command::VERBS, operate::VERBS, tokens::VERBS].iter().any(|verbs| verbs.contains(&verb)) {
         return command::parse(verb, words).map(|command| Input::Command(Box::new(command)));
     }
     if look::VERBS.contains(&verb) {

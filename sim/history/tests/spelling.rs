@@ -8,7 +8,7 @@ use sheratan_core::{
     Extend, FinalStatus, Health, Heartbeat, Idempotency, JobSeq, KindRules, LeaseRef, LetterFilter, Millis, Name,
     NameSet, NodeIndex, OnDuplicate, OnExhausted, OnFailed, OnLettersFull, Outcome, ParkResult, Pause, Payload,
     Priority, Pull, Quarantine, Release, ResultMark, RulesVersion, Salt, SetKind, Setting, Submit, Submitted,
-    Timestamp, Utc, WaiterId, Weight, Zone,
+    Timestamp, TokenConfig, TokenDigest, TokenOrder, TokenRotation, Utc, WaiterId, Weight, Zone,
 };
 use sheratan_history::{Histories, History, SnapshotOf, Source, Step, print_effects, print_outcome};
 
@@ -311,6 +311,21 @@ fn operators() -> BoxedStrategy<Command> {
         (names(), durations(), prop::option::of(names()))
             .prop_map(|(node, duration_ms, reason)| { Command::Quarantine(Quarantine { node, duration_ms, reason }) }),
         names().prop_map(Command::ClearNode),
+        token_orders().prop_map(|order| Command::Tokens(Box::new(order))),
+    ]
+    .boxed()
+}
+
+fn token_orders() -> BoxedStrategy<TokenOrder> {
+    let digests = || any::<[u8; 32]>().prop_map(TokenDigest::new);
+    let rotations = || (digests(), numbers().prop_map(Utc::from_millis)).prop_map(|(next, until)| TokenRotation { next, until });
+    prop_oneof![
+        (prop::option::of(digests()), prop::option::of(rotations()))
+            .prop_map(|(active, rotation)| TokenOrder::Configure(TokenConfig { active, rotation })),
+        rotations().prop_map(TokenOrder::Begin),
+        numbers().prop_map(Utc::from_millis).prop_map(TokenOrder::Move),
+        Just(TokenOrder::Finish),
+        Just(TokenOrder::Abort),
     ]
     .boxed()
 }

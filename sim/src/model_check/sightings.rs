@@ -248,6 +248,7 @@ impl Sightings {
             Effect::Audit(_, Audit::NodeQuarantined { .. }) => "node in quarantine",
             Effect::Audit(_, Audit::NodeNormal { .. }) => "node normal",
             Effect::Audit(_, Audit::NodeCleared { .. }) => "node cleared",
+            Effect::Audit(_, Audit::TokenChanged { .. }) => "token changed",
         });
     }
 
@@ -326,6 +327,7 @@ fn name_of_refusal(refusal: &Refusal) -> &'static str {
         Refusal::NeverAttested => "refused: never attested",
         Refusal::AttestationChanged => "refused: attestation changed",
         Refusal::SpoofSuspect => "refused: spoof suspect",
+        Refusal::Token(_) => "refused: order about the token",
         Refusal::NodeInUse { .. } => "refused: node in use",
         Refusal::TooManyLetters { .. } => "refused: too many letters",
         Refusal::TooManyActs { .. } => "refused: too many acts",
