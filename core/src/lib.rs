@@ -88,7 +88,7 @@ pub use settings::Setting;
 pub use snapshot::{FORMAT as SNAPSHOT_FORMAT, Restore, RestoreError};
 pub use time::{Calendar, Millis, Timestamp, Utc};
 pub use tokens::{
-    RetiredToken, TokenChange, TokenConfig, TokenDigest, TokenOrder, TokenRefusal, TokenRotation, TokenVerdict, TokenWindow,
-    Tokens,
+    RetiredToken, TokenChange, TokenConfig, TokenDigest, TokenOrder, TokenRefusal, TokenRotation, TokenVerdict,
+    TokenWindow, Tokens,
 };
 pub use zone::Zone;

@@ -105,12 +105,17 @@ pub enum TokenRefusal {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TokenChange {
     /// The configuration names another token; the one before is not accepted any more.
-    Replaced { active: TokenDigest },
+    Replaced {
+        active: TokenDigest,
+    },
     Begun(TokenRotation),
     Moved(TokenRotation),
     Aborted(TokenRotation),
     /// The next token is the active one.
-    Finalized { active: TokenDigest, retired: TokenDigest },
+    Finalized {
+        active: TokenDigest,
+        retired: TokenDigest,
+    },
 }
 
 impl TokenDigest {
@@ -312,7 +317,8 @@ impl Tokens {
     /// Whether it is what a hub may have; the error says how it contradicts itself.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         let next = self.window.map(|window| window.rotation.next);
-        if self.retired.len() > RETIRED_TOKENS_MAX || (next.is_some() && (self.active.is_none() || next == self.active)) {
+        if self.retired.len() > RETIRED_TOKENS_MAX || (next.is_some() && (self.active.is_none() || next == self.active))
+        {
             return Err("the rotation of the token contradicts itself");
         }
         Ok(())
@@ -414,10 +420,7 @@ mod tests {
         assert_eq!(verdicts(&tokens, 100), [Old, Next, Unknown]);
         assert_eq!(tokens.ends_at(Calendar::UNSET), Some(at(101)));
         assert_eq!(verdicts(&tokens, 101), [Retired, Next, Unknown], "also before the window is closed");
-        assert_eq!(
-            tokens.finish(at(101)),
-            Some(TokenChange::Finalized { active: digest(2), retired: digest(1) })
-        );
+        assert_eq!(tokens.finish(at(101)), Some(TokenChange::Finalized { active: digest(2), retired: digest(1) }));
         assert_eq!(tokens.finish(at(101)), None, "once");
         for ms in [0, 100, 101] {
             assert_eq!(verdicts(&tokens, ms), [Retired, Active, Unknown], "also if the clock is set back");
@@ -462,7 +465,11 @@ mod tests {
         assert_eq!(order(&mut tokens, 12, config(1, None)), Ok(vec![]), "a start after it");
         assert_eq!(order(&mut tokens, 13, config(1, Some((3, 99)))).unwrap().len(), 1, "the next token is new");
         assert_eq!(verdicts(&tokens, 13), [Retired, Old, Next]);
-        assert_eq!(order(&mut tokens, 14, config(3, None)).unwrap().len(), 1, "it becomes the only one before its time");
+        assert_eq!(
+            order(&mut tokens, 14, config(3, None)).unwrap().len(),
+            1,
+            "it becomes the only one before its time"
+        );
         assert_eq!(verdicts(&tokens, 14), [Retired, Retired, Active]);
     }
 

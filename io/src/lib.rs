@@ -22,6 +22,7 @@ pub mod rfc3339;
 pub mod rotated;
 pub mod secret;
 pub mod service;
+pub mod shared_token;
 pub mod shell;
 pub mod stall;
 mod thread;

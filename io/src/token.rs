@@ -101,7 +101,7 @@ fn is_fixed(error: &io::Error) -> bool {
 }
 
 /// Writes a temporary file first and renames it: a half-written token would lock out every client.
-fn write(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().expect("the token lies in a folder");
     platform::create_private_dir(folder)?;
     let temporary = path.with_extension("new");

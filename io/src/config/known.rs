@@ -5,7 +5,7 @@
 //! redactor needs all secrets.
 
 use super::table::PREFIX;
-use super::table::{ALIASES, LATER_SECRETS, SETTINGS, ValueType};
+use super::table::{ALIASES, SETTINGS, ValueType};
 use super::{FILE, Flags};
 use crate::secret::Secret;
 use std::ffi::OsString;
@@ -15,11 +15,10 @@ use zeroize::Zeroizing;
 /// Whether an environment variable holds a secret, or begins like one that does: `SHERATAN_HUB_TOKEN_NEXT`, or a file's
 /// name in `SHERATAN_HUB_TOKEN_FILE`.
 pub fn is_secret_variable(variable: &str) -> bool {
-    let settings = SETTINGS.iter().filter(|setting| setting.is_secret()).map(|setting| setting.name);
-    let later = LATER_SECRETS.iter().filter(|(_, value_type)| *value_type == ValueType::Secret).map(|(name, _)| *name);
+    let mut settings = SETTINGS.iter().filter(|setting| setting.is_secret()).map(|setting| setting.name);
     let Some(key) = variable.strip_prefix(PREFIX).map(str::to_lowercase) else { return false };
     let begins = |name: &str| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
-    settings.chain(later).any(begins)
+    settings.any(begins)
 }
 
 /// Every secret of the flags, the environment and `hub.toml`.
@@ -66,8 +65,7 @@ fn read(flags: &Flags, variables: impl Iterator<Item = (OsString, OsString)>, fi
 /// The type of a key's setting, by its name, an alias or an earlier name.
 fn value_type(key: &str) -> Option<ValueType> {
     let name = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
-    let setting = SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.value_type);
-    setting.or_else(|| LATER_SECRETS.iter().find(|(later, _)| *later == name).map(|(_, value_type)| *value_type))
+    SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.value_type)
 }
 
 #[cfg(test)]
@@ -94,12 +92,12 @@ mod tests {
             ("SHERATAN_HUB_TOKEN", "active"),
             ("SHERATAN_HUB_TOKEN_ACTIVE", "by-its-alias"),
             ("SHERATAN_HUB_TOKEN_FILE", path.to_str().unwrap()),
-            ("SHERATAN_HUB_TOKEN_NEXT", "of-a-later-release"),
+            ("SHERATAN_HUB_TOKEN_NEXT", "the-next-one"),
             ("SHERATAN_RESULT_HMAC_KEY_FILE", "/nowhere"),
             ("SHERATAN_HUB_TOKEN_REQUIRED", "no-secret"),
             ("HUB_TOKEN", "not-ours"),
         ];
-        let secrets = ["active", "by-its-alias", "from-a-file", "of-a-later-release"];
+        let secrets = ["active", "by-its-alias", "from-a-file", "the-next-one"];
         let others = ["no-secret", "not-ours"];
         assert_eq!(known(&variables, "", &[&secrets[..], &others].concat()), secrets);
     }

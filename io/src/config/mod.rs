@@ -16,7 +16,7 @@ mod tests;
 
 pub use known::{is_secret_variable, known_secrets};
 pub use limit::Changes;
-use sheratan_core::{KindRules, Millis, Name, Weight};
+use sheratan_core::{KindRules, Millis, Name, Utc, Weight};
 
 use crate::alerts::{self, WebhookUrl};
 use crate::audit;
@@ -61,6 +61,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The token that the operator provides.
     pub token: Option<Token>,
+    /// The token that replaces it, and until when both are accepted.
+    pub token_rotation: Option<(Token, Utc)>,
     /// Whether a token is required.
     pub is_token_required: bool,
     /// The hub's limits.
@@ -212,9 +214,12 @@ impl Config {
         let token = secret(&values, "hub_token", "hub_token_file")?
             .map(|secret| Token::new(secret).map_err(|error| ConfigError::new(named_token(&values, &error))))
             .transpose()?;
+        let token_rotation = token_rotation(&values, token.as_ref())?;
         let is_token_required = values.flag("hub_token_required");
         check_addrs(&addrs)?;
-        check_exposure(&addrs, token.as_ref(), is_token_required, values.number("hub_token_bytes_min") as usize)?;
+        let tokens = token.iter().chain(token_rotation.iter().map(|(next, _)| next));
+        let shortest = tokens.min_by_key(|token| token.secret().len()).filter(|_| token.is_some());
+        check_exposure(&addrs, shortest, is_token_required, values.number("hub_token_bytes_min") as usize)?;
         let integrity_mode = Mode::from_word(values.get("result_integrity_mode").0).expect("the word was checked");
         let result_keys = result_keys(&values)?;
         if integrity_mode == Mode::Hmac && result_keys.is_empty() {
@@ -231,6 +236,7 @@ impl Config {
         Ok(Config {
             addrs,
             token,
+            token_rotation,
             is_token_required,
             limits: limit::limits(|name| values.limit(name))?,
             backpressure_status: if matches!(values.get("backpressure_mode").0, "503" | "defer") { 503 } else { 429 },
@@ -310,14 +316,43 @@ fn secret(values: &Values, name: &str, file_name: &str) -> Result<Option<Secret>
 /// The keys of results, and their rotation.
 fn result_keys(values: &Values) -> Result<ResultKeys, ConfigError> {
     let active = secret(values, "result_hmac_key", "result_hmac_key_file")?;
-    // A rotation begins and ends with what is in these files: they may be there before, and empty.
-    let (next_file, until_file) = ("result_hmac_key_next_file", "result_hmac_key_rotation_until_file");
-    let next = match values.text("result_hmac_key_next") {
-        Some(text) => Some(Secret::new(text.as_bytes())),
-        None => secret_if_any(values, next_file)?,
+    let (next, until) = rotation(values, "result_hmac_key")?;
+    ResultKeys::new(active, next, until).map_err(|error| ConfigError::new(error.to_string()))
+}
+
+/// The token that replaces the active one, and until when both are accepted.
+fn token_rotation(values: &Values, active: Option<&Token>) -> Result<Option<(Token, Utc)>, ConfigError> {
+    let refused = |why: &str| Err(ConfigError::new(format!("hub_token_{why}")));
+    let (next, until) = match rotation(values, "hub_token")? {
+        (None, None) => return Ok(None),
+        (Some(_), None) => {
+            return refused("next is set, but not until when both tokens are accepted: set hub_token_rotation_until");
+        }
+        (None, Some(_)) => {
+            return refused(
+                "rotation_until is set, but there is no next token: set hub_token_next, or take the instant out",
+            );
+        }
+        (Some(next), Some(until)) => (next, until),
     };
-    let in_file = secret_if_any(values, until_file)?;
-    let until = match (values.text("result_hmac_key_rotation_until"), &in_file) {
+    if active.is_some_and(|active| active.is(next.expose())) {
+        return refused("next is the same token as hub_token: a rotation needs another one");
+    }
+    let next = Token::new(next).map_err(|error| ConfigError::new(format!("hub_token_next: {error}")))?;
+    Ok(Some((next, until)))
+}
+
+/// What replaces a secret, and until when both are accepted.
+fn rotation(values: &Values, name: &str) -> Result<(Option<Secret>, Option<Utc>), ConfigError> {
+    // A rotation begins and ends with what is in these files: they may be there before, and empty.
+    let named = |what: &str| format!("{name}_{what}");
+    let (next_file, until_file) = (named("next_file"), named("rotation_until_file"));
+    let next = match values.text(&named("next")) {
+        Some(text) => Some(Secret::new(text.as_bytes())),
+        None => secret_if_any(values, &next_file)?,
+    };
+    let in_file = secret_if_any(values, &until_file)?;
+    let until = match (values.text(&named("rotation_until")), &in_file) {
         (Some(text), _) => Some(rfc3339::parse(text).expect("values are well formed")),
         (None, Some(text)) => {
             let parsed = std::str::from_utf8(text.expose()).map_err(|_| rfc3339::ParseError).and_then(rfc3339::parse);
@@ -325,7 +360,7 @@ fn result_keys(values: &Values) -> Result<ResultKeys, ConfigError> {
         }
         (None, None) => None,
     };
-    ResultKeys::new(active, next, until).map_err(|error| ConfigError::new(error.to_string()))
+    Ok((next, until))
 }
 
 /// What a file holds, if a setting names one and it is not empty.

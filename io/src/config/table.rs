@@ -85,6 +85,30 @@ pub const SETTINGS: &[Setting] = &[
         "File with the token; if neither it nor SHERATAN_HUB_TOKEN is set, the first start writes one to <data-dir>/secrets/hub_token",
     ),
     setting(
+        "hub_token_next",
+        "",
+        ValueType::Secret,
+        "The token that replaces hub_token: both are accepted until hub_token_rotation_until, then this one alone",
+    ),
+    setting(
+        "hub_token_next_file",
+        "",
+        ValueType::SecretFile,
+        "File with the token that replaces hub_token; an empty file is no token",
+    ),
+    setting(
+        "hub_token_rotation_until",
+        "",
+        ValueType::OptionalInstant,
+        "Until and including when both tokens are accepted, as RFC 3339",
+    ),
+    setting(
+        "hub_token_rotation_until_file",
+        "",
+        ValueType::OptionalPath,
+        "File with the instant until which both tokens are accepted; an empty file is none",
+    ),
+    setting(
         "hub_token_required",
         "1",
         ValueType::Flag,
@@ -513,19 +537,6 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("result_integrity", "result_integrity_mode"),
     ("attestation_spoof_threshold", "attestation_flip_threshold"),
 ];
-
-/// Settings of the wire contract that this release does not support. In `hub.toml` they are refused; as variables, which
-/// nodes and hubs of a mesh share, only those of tokens are, since an operator who sets one relies on it.
-pub const LATER: &[&str] =
-    &["hub_token_next", "hub_token_next_file", "hub_token_rotation_until", "hub_token_rotation_until_file"];
-
-/// Those of [`LATER`] that replace the token.
-pub const LATER_TOKENS: &[&str] =
-    &["hub_token_next", "hub_token_next_file", "hub_token_rotation_until", "hub_token_rotation_until_file"];
-
-/// Those of [`LATER`] that hold a secret or name a file of one: they may be set, so they must not be shown.
-pub const LATER_SECRETS: &[(&str, ValueType)] =
-    &[("hub_token_next", ValueType::Secret), ("hub_token_next_file", ValueType::SecretFile)];
 
 /// Variables with the hub's prefix that are not settings: those that a worker sets for the command of a job, which may
 /// start a hub, and the one by which the scripts find the binary.

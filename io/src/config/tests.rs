@@ -124,7 +124,7 @@ fn an_invalid_setting_is_reported_in_one_line_with_the_allowed_values() {
         ),
         (
             Given { toml: "hub_token_next = \"x\"", ..NOTHING },
-            "hub.toml: hub_token_next: this release of the hub".into(),
+            "hub_token_next is set, but not until when both tokens are accepted: set hub_token_rotation_until".into(),
         ),
         (
             Given { variables: &[("SHERATAN_HUB_TOKEN", "a"), ("SHERATAN_HUB_TOKEN_ACTIVE", "b")], ..NOTHING },
@@ -152,7 +152,7 @@ fn an_invalid_setting_is_reported_in_one_line_with_the_allowed_values() {
         ),
         (
             Given { variables: &[("SHERATAN_HUB_TOKEN_NEXT", "x")], ..NOTHING },
-            "environment: SHERATAN_HUB_TOKEN_NEXT: this release of the hub does not support it; take it out".into(),
+            "hub_token_next is set, but not until when both tokens are accepted: set hub_token_rotation_until".into(),
         ),
         (
             Given { variables: &[("SHERATAN_HUB_TOKEN", "a"), ("SHERATAN_HUB_TOKEN_FILE", "b")], ..NOTHING },

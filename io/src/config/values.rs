@@ -2,7 +2,7 @@
 
 use super::ConfigError;
 use super::spelling;
-use super::table::{ALIASES, LATER, LATER_TOKENS, NOT_SETTINGS, PREFIX, SETTINGS, Setting, ValueType, variable};
+use super::table::{ALIASES, NOT_SETTINGS, PREFIX, SETTINGS, Setting, ValueType, variable};
 use crate::rfc3339;
 use crate::secret::Secret;
 use crate::service::kind_rules_of_file;
@@ -116,12 +116,7 @@ impl Values {
         found.sort();
         for (key, value) in found {
             let source = Source::Environment;
-            if LATER.contains(&&*key) && !LATER_TOKENS.contains(&&*key) {
-                warnings.push(format!("{} is not supported by this release and is ignored", variable(&key)));
-                continue;
-            }
-            let is_known = LATER.contains(&&*key) || setting_of(&key).is_some();
-            if !is_known {
+            if setting_of(&key).is_none() {
                 warnings.extend(near_miss(&key));
                 continue;
             }
@@ -221,9 +216,6 @@ fn counterpart(setting: &Setting) -> Option<&'static Setting> {
 /// The setting of a key.
 fn find(key: &str, source: &Source) -> Result<&'static Setting, ConfigError> {
     let refused = |why: String| ConfigError::new(format!("{source}: {}: {why}", source.spells(key)));
-    if LATER.contains(&key) {
-        return Err(refused("this release of the hub does not support it; take it out".into()));
-    }
     setting_of(key).ok_or_else(|| match nearest(key) {
         Some(name) => refused(format!("there is no such setting (did you mean {}?)", source.spells(name))),
         None if may_be_secret(key) => ConfigError::new(format!(

@@ -10,9 +10,9 @@ use super::{Answer, Caller, Service, Settings, origin};
 use crate::http::{Reply, Request};
 use crate::object::Object;
 use crate::redact::Redactor;
-use crate::token::Token;
-use sheratan_core::Timestamp;
+use crate::shared_token::{SharedToken, Spelling, spelling};
 use sheratan_core::telemetry::Observation;
+use sheratan_core::{Origin, Timestamp, TokenDigest, TokenVerdict};
 
 impl Service {
     pub(super) fn route<'a>(
@@ -47,11 +47,12 @@ impl Service {
     pub fn admit_body(&mut self, now: Timestamp, caller: &Caller, head: &Request) -> Result<(), Reply> {
         let lookup = route::find(caller.plane, head.path());
         self.stalls.begin_request();
+        self.token_used = None;
         let admitted = if lookup == Lookup::OtherPlane {
             Err(self.refuse_plane(now, caller, head))
         } else {
             // Paths that need no token take no body either.
-            self.check_token(now, caller, head)
+            self.check_token(now, caller, head).map(|_| ())
         };
         admitted.map_err(|problem| {
             let reply = self.stalls.refusal().unwrap_or(problem).into_reply();
@@ -75,6 +76,7 @@ impl Service {
             Route::Metrics => Ok(Answer::Now(self.metrics(now, caller, request))),
             Route::Nodes(route) => self.handle_nodes(now, caller, request, route),
             Route::Notifications(route) => self.handle_notifications(now, caller, request, route),
+            Route::Tokens(route) => self.handle_tokens(now, caller, request, route),
             Route::Jobs(route) => self.handle_jobs(now, caller, request, route),
             Route::Leases(route) => self.handle_leases(now, caller, request, route),
             Route::Results(route) => self.handle_results(now, caller, request, route),
@@ -107,26 +109,74 @@ impl Service {
     }
 
     fn authenticate(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {
-        self.check_token(now, caller, request)?;
-        if self.settings.token.is_some() {
-            self.hub.observe(now, Observation::AuthSuccess);
+        match self.check_token(now, caller, request)? {
+            Some(TokenVerdict::Next) => self.hub.observe(now, Observation::AuthSuccessNext),
+            Some(_) => self.hub.observe(now, Observation::AuthSuccess),
+            None => {}
         }
+        self.note_token_use(now, caller);
         Ok(())
     }
 
-    fn check_token(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<(), Problem> {
-        let Some(token) = &self.settings.token else { return Ok(()) };
+    /// What the token of a request is that may go on; `None` where no token is required.
+    fn check_token(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Option<TokenVerdict>, Problem> {
+        let Some(token) = &self.settings.token else { return Ok(None) };
         if let Some(wait) = self.hub.auth_blocked_for(now, caller.ip) {
             self.hub.observe(now, Observation::AuthBlocked);
             return Err(Problem::auth_blocked(wait));
         }
-        let Some(reason) = judge_token(token, request)? else { return Ok(()) };
-        let is_token_present = reason == AuthReason::BadToken;
-        self.hub.observe(now, Observation::AuthFailure { address: caller.ip, is_token_present });
-        let is_recorded = self.record_stranger(now, caller, Kind::AuthFailure, |out, settings| {
+        let presented = digest_of(token, request)?;
+        let (at, calendar) = (now.max(self.hub.now()), self.hub.calendar());
+        let verdict = presented.map(|digest| self.hub.tokens().judge(at, calendar, &digest));
+        let reason = match verdict {
+            Some(TokenVerdict::Active | TokenVerdict::Old | TokenVerdict::Next) => {
+                self.token_used = verdict;
+                return Ok(verdict);
+            }
+            Some(TokenVerdict::Retired) => AuthReason::OldToken,
+            Some(TokenVerdict::Unknown) => AuthReason::BadToken,
+            None => AuthReason::MissingToken,
+        };
+        Err(self.refuse_token(now, caller, request, (reason, presented)))
+    }
+
+    /// Refuses a request for its token. One that was right until it was replaced is a client that was not told, and no guess:
+    /// it is counted apart.
+    fn refuse_token(
+        &mut self,
+        now: Timestamp,
+        caller: &Caller,
+        request: &Request,
+        (reason, presented): (AuthReason, Option<TokenDigest>),
+    ) -> Problem {
+        let is_token_present = reason != AuthReason::MissingToken;
+        let (observation, kind) = match reason {
+            AuthReason::OldToken => (Observation::AuthRetired, Kind::TokenRetired),
+            _ => (Observation::AuthFailure { address: caller.ip, is_token_present }, Kind::AuthFailure),
+        };
+        self.hub.observe(now, observation);
+        if reason == AuthReason::OldToken {
+            self.token_uses.note(now, (TokenVerdict::Retired, None, caller.ip));
+        }
+        let retired = presented.filter(|_| reason == AuthReason::OldToken);
+        let is_recorded = self.record_stranger(now, caller, kind, |out, settings| {
             write_auth_failure(out, caller, request, reason, &settings.redactor);
+            if let Some(retired) = retired {
+                out.plain("token", retired);
+            }
         });
-        Err(if is_recorded { Problem::auth_failure(reason) } else { Problem::audit_full() })
+        let hint = presented_token(request).ok().flatten().map(spelling);
+        let is_mistyped = reason == AuthReason::BadToken && hint == Some(Spelling::Mistyped);
+        match (is_recorded, is_mistyped) {
+            (false, _) => Problem::audit_full(),
+            (true, true) => Problem::mistyped_token(),
+            (true, false) => Problem::auth_failure(reason),
+        }
     }
 }
 
@@ -152,13 +202,17 @@ pub fn checks(settings: &Settings, caller: &Caller, request: &Request, lookup: &
     Ok(Checks { token, origin: !is_probe && (settings.token.is_none() || !token) })
 }
 
-/// Why a request does not present the token; `None` if it does.
-pub fn judge_token(token: &Token, request: &Request) -> Result<Option<AuthReason>, Problem> {
-    Ok(match presented_token(request)? {
-        Some(bytes) if token.is(bytes) => None,
-        Some(_) => Some(AuthReason::BadToken),
-        None => Some(AuthReason::MissingToken),
-    })
+/// The digest of the token that a request presents.
+pub fn digest_of(token: &SharedToken, request: &Request) -> Result<Option<TokenDigest>, Problem> {
+    Ok(presented_token(request)?.map(|bytes| token.digest(bytes)))
+}
+
+/// Refuses what is for the hub's own machine only.
+pub fn require_local(caller: &Caller) -> Result<(), Problem> {
+    match Origin::of(caller.ip) {
+        Origin::Loopback => Ok(()),
+        _ => Err(Problem::admin_local_only()),
+    }
 }
 
 /// Writes the details of the event for a request without the token.
@@ -171,7 +225,7 @@ pub fn write_auth_failure(
 ) {
     let method = without_credentials(request, request.method().as_str());
     out.text("path", &audited_path(redactor, request)).plain("ip", caller.ip).plain("reason", reason.as_str());
-    out.text("method", &method).flag("token_present", reason == AuthReason::BadToken);
+    out.text("method", &method).flag("token_present", reason != AuthReason::MissingToken);
 }
 
 /// Writes the details of the event for a request of a web page of another site.

@@ -6,9 +6,10 @@
 //! answered at the job's end, and both are answered at their deadline.
 
 use super::plane::Plane;
+use super::problem::{AuthReason, Problem};
 use super::{Service, rules};
 use crate::http::{Reply, RequestId};
-use sheratan_core::{Caller as Asker, EndedJob, JobSeq, Millis, Name, Pull, Timestamp, WaiterId};
+use sheratan_core::{Caller as Asker, EndedJob, JobSeq, Millis, Name, Pull, Timestamp, TokenVerdict, WaiterId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The members of a pull's reply that precede the jobs. A longer head acknowledges the result that carried the pull.
@@ -96,6 +97,8 @@ pub struct LongPoll {
     pub origin: Origin,
     /// The deadline, at which it is answered in any case.
     pub until: Timestamp,
+    /// What the token of the request was.
+    pub token: Option<TokenVerdict>,
     pub waits_for: WaitsFor,
 }
 
@@ -175,8 +178,12 @@ impl LongPolls {
 
     /// Removes the reads that wait for the journal. O(n); used only when the journal recovers.
     pub fn remove_reads(&mut self) -> Vec<(WaiterId, LongPoll)> {
-        let is_read = |poll: &LongPoll| matches!(poll.waits_for, WaitsFor::Journal(_));
-        let ids: Vec<_> = self.polls.iter().filter(|(_, poll)| is_read(poll)).map(|(id, _)| *id).collect();
+        self.remove_where(|poll| matches!(poll.waits_for, WaitsFor::Journal(_)))
+    }
+
+    /// Removes the requests that are so. O(n).
+    pub fn remove_where(&mut self, is_it: impl Fn(&LongPoll) -> bool) -> Vec<(WaiterId, LongPoll)> {
+        let ids: Vec<_> = self.polls.iter().filter(|(_, poll)| is_it(poll)).map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
     }
 
@@ -219,7 +226,7 @@ impl Service {
     /// Repeats a waiting pull, for which there may be a job now.
     pub(super) fn wake(&mut self, now: Timestamp, id: WaiterId) {
         let Some(poll) = self.long_polls.remove(id) else { return };
-        let LongPoll { origin, until, waits_for: WaitsFor::Jobs { pull, asker, head } } = poll else {
+        let LongPoll { origin, until, token, waits_for: WaitsFor::Jobs { pull, asker, head } } = poll else {
             unreachable!("only pulls wait in the hub");
         };
         let acknowledges_result = head != REPLY_HEAD;
@@ -237,7 +244,7 @@ impl Service {
             // Another node leased the job, or this node has changed since and may not run it.
             None if self.hub.park(id, &pull) => {
                 let waits_for = WaitsFor::Jobs { pull, asker, head };
-                self.long_polls.insert(id, LongPoll { origin, until, waits_for });
+                self.long_polls.insert(id, LongPoll { origin, until, token, waits_for });
             }
             None => {
                 let reply = self.empty_pull_reply(head, &pull.node);
@@ -257,7 +264,7 @@ impl Service {
         for poll in self.long_polls.remove_for_job(job) {
             let read = Read::Job(job);
             if gone.is_none() && self.why_hidden(&read).is_some() {
-                self.wait_for_journal(poll.origin, poll.until, read);
+                self.wait_for_journal((poll.origin, poll.token), poll.until, read);
                 continue;
             }
             let reply = match gone {
@@ -278,11 +285,11 @@ impl Service {
             return;
         };
         for poll in self.long_polls.remove_for_client(&client) {
-            let LongPoll { origin, until, waits_for: WaitsFor::Results(read) } = poll else {
+            let LongPoll { origin, until, token, waits_for: WaitsFor::Results(read) } = poll else {
                 unreachable!("it waits for results");
             };
             if gone.is_none() && self.uncommitted.hidden_because(self.hub.ended_at()).is_some() {
-                self.wait_for_journal(origin, until, Read::Results(read));
+                self.wait_for_journal((origin, token), until, Read::Results(read));
                 continue;
             }
             let reply = self.results_reply(&read, gone);
@@ -291,9 +298,9 @@ impl Service {
     }
 
     /// Lets a request wait for the journal, which does not hold what it would show.
-    fn wait_for_journal(&mut self, origin: Origin, until: Timestamp, read: Read) {
+    fn wait_for_journal(&mut self, (origin, token): (Origin, Option<TokenVerdict>), until: Timestamp, read: Read) {
         let id = self.long_polls.next_id();
-        self.long_polls.insert(id, LongPoll { origin, until, waits_for: WaitsFor::Journal(read) });
+        self.long_polls.insert(id, LongPoll { origin, until, token, waits_for: WaitsFor::Journal(read) });
     }
 
     /// Answers the reads that waited for the journal.
@@ -339,6 +346,21 @@ impl Service {
     pub(super) fn drop_polls_of(&mut self, connection: u64) {
         for (id, _) in self.long_polls.remove_connection(connection) {
             self.hub.unpark(id);
+        }
+    }
+
+    /// Refuses the long polls whose token is not accepted any more. A result that came with one was accepted. O(n).
+    pub(super) fn refuse_polls(&mut self, is_over: impl Fn(TokenVerdict) -> bool, reason: AuthReason) {
+        for (id, poll) in self.long_polls.remove_where(|poll| poll.token.is_some_and(&is_over)) {
+            match &poll.waits_for {
+                WaitsFor::Jobs { head, .. } if head == REPLY_HEAD => self.hub.unpark(id),
+                WaitsFor::Jobs { .. } => {
+                    self.end_poll(id, poll);
+                    continue;
+                }
+                WaitsFor::End(_) | WaitsFor::Results(_) | WaitsFor::Journal(_) => {}
+            }
+            self.answer_late(poll.origin, Problem::auth_failure(reason).into_reply(), false);
         }
     }
 

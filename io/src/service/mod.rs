@@ -78,6 +78,7 @@ mod rules;
 mod settings;
 mod spelling;
 mod stalls;
+mod tokens;
 mod traffic;
 mod troubles;
 mod uncommitted;
@@ -94,8 +95,8 @@ pub use recovering::{Recovering, Replayed};
 pub use settings::Settings;
 use sheratan_core::limits::PULL_JOBS_MAX;
 use sheratan_core::{
-    Calendar, Caller as Asker, Command, Effect, Hub, LeaseRef, Millis, Outcome, Principal, Refusal, RulesVersion, Salt,
-    Timestamp, Weight,
+    Audit, Calendar, Caller as Asker, Command, Effect, Hub, LeaseRef, Millis, Outcome, Principal, Refusal,
+    RulesVersion, Salt, Timestamp, TokenVerdict, Weight,
 };
 use stalls::Stalls;
 pub use stalls::WATCHED;
@@ -116,7 +117,9 @@ use results::signatures::OldKeyUses;
 pub use route::Load;
 use route::{Lookup, Route};
 use sheratan_core::telemetry::Observation;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use tokens::TokenUses;
 use traffic::Traffic;
 use uncommitted::Uncommitted;
 
@@ -164,6 +167,11 @@ pub struct Service {
     stalls: Stalls,
     corrupt_results: CorruptResults,
     old_key_uses: OldKeyUses,
+    /// What the token of the request that is answered is.
+    token_used: Option<TokenVerdict>,
+    token_uses: TokenUses,
+    /// What the tokens of event streams were, by connection.
+    token_streams: BTreeMap<u64, TokenVerdict>,
     /// Leases whose replies were not sent, to be taken back when the journal can be written.
     unsent_leases: Vec<LeaseRef>,
     is_draining: bool,
@@ -191,6 +199,9 @@ impl Service {
             stalls: Stalls::default(),
             corrupt_results: CorruptResults::default(),
             old_key_uses: OldKeyUses::default(),
+            token_used: None,
+            token_uses: TokenUses::default(),
+            token_streams: BTreeMap::new(),
             unsent_leases: Vec::new(),
             is_draining: false,
             overloads: Overloads::default(),
@@ -206,10 +217,14 @@ impl Service {
     pub fn handle(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Answer {
         let lookup = route::find(caller.plane, request.path());
         self.stalls.begin_request();
+        self.token_used = None;
         let answer = self.route(now, caller, request, lookup);
         let answer = self.stalls.refusal().map_or(answer, Err);
         self.name_drops(caller, request);
         let answer = answer.unwrap_or_else(|problem| Answer::Reply(problem.into_reply()));
+        if let (Answer::Stream(_), Some(used)) = (&answer, self.token_used) {
+            self.token_streams.insert(caller.origin.connection, used);
+        }
         if let Answer::Reply(reply) | Answer::Now(reply) | Answer::Stream(reply) = &answer {
             self.traffic.answered(caller.plane, lookup.name(), reply.status());
         }
@@ -285,7 +300,7 @@ impl Service {
         if self.settings.has_short_token
             && let Some(token) = &self.settings.token
         {
-            let bytes = token.secret().len() as u64;
+            let bytes = token.bytes() as u64;
             self.audit(now, "TOKEN_SHORT", |out| {
                 out.number("bytes", bytes).number("bytes_min", TOKEN_BYTES_MIN as u64);
             });
@@ -352,7 +367,12 @@ impl Service {
             }
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Audit(ts, audit) => self.audit_hub(ts, &audit),
+                    Effect::Audit(ts, audit) => {
+                        self.audit_hub(ts, &audit);
+                        if let Audit::TokenChanged { change, .. } = audit {
+                            self.follow_token(change);
+                        }
+                    }
                     Effect::Wake(id) => self.wake(now, id),
                     Effect::Ended { job, gone } => self.answer_end(job, gone.as_deref()),
                 }
@@ -436,14 +456,19 @@ impl Service {
     /// The client closed its writing side and may have disconnected: its long polls are answered as if they timed out,
     /// since a job leased to a disconnected client would wait until the lease expires. Its event stream is closed.
     pub fn end_waits(&mut self, connection: u64) {
-        self.streams().close(connection);
+        self.close_stream(connection);
         self.end_polls_of(connection);
     }
 
     /// The connection is closed: its long polls and its event stream are dropped.
     pub fn forget(&mut self, connection: u64) {
-        self.streams().close(connection);
+        self.close_stream(connection);
         self.drop_polls_of(connection);
+    }
+
+    fn close_stream(&mut self, connection: u64) {
+        self.token_streams.remove(&connection);
+        self.streams().close(connection);
     }
 
     /// Begins to stop: long polls are answered as if they timed out, later requests do not wait, and event streams

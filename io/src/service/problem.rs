@@ -2,9 +2,11 @@
 
 use super::plane::{Plane, PlaneAddrs};
 use crate::http::{self, Reply};
+use crate::object::Object;
+use crate::rfc3339::Rfc3339;
 use sheratan_core::integrity::checksum::Failure;
 use sheratan_core::limits::{CLASSES_MAX, CLASSES_PER_ZONE_MAX};
-use sheratan_core::{Hub, JobSeq, Millis, Refusal};
+use sheratan_core::{Hub, JobSeq, Millis, Refusal, TokenRefusal};
 
 /// A refusal of a request.
 #[derive(Clone, PartialEq, Debug)]
@@ -30,6 +32,8 @@ pub enum AuthReason {
     MissingToken,
     /// The token is not the hub's.
     BadToken,
+    /// A rotation has replaced the token.
+    OldToken,
 }
 
 /// What a hub has to check a signature with that it refused.
@@ -67,6 +71,7 @@ impl AuthReason {
         match self {
             AuthReason::MissingToken => "missing_token",
             AuthReason::BadToken => "bad_token",
+            AuthReason::OldToken => "old_token_after_rotation",
         }
     }
 }
@@ -129,9 +134,56 @@ impl Problem {
                 "send the hub's token as X-Sheratan-Token or Authorization: Bearer; it is in <data-dir>/secrets/hub_token"
             }
             AuthReason::BadToken => "the token is not this hub's",
+            AuthReason::OldToken => {
+                "the token was this hub's until it was replaced by another one: get the new one from the hub's operator"
+            }
         };
         let extra = format!(",\"reason\":\"{}\"", reason.as_str());
         Problem { extra, ..Problem::new(403, "auth_failure", detail) }
+    }
+
+    /// The token begins like one that hubs make, and its checksum is wrong.
+    pub fn mistyped_token() -> Self {
+        let mut problem = Problem::auth_failure(AuthReason::BadToken);
+        problem.extra.push_str(",\"hint\":\"malformed\"");
+        problem.detail = "the token has a typing error: its last characters do not fit the others".into();
+        problem
+    }
+
+    /// Orders about a token of a hub that requires none.
+    pub fn no_token() -> Self {
+        Problem::of_token(&TokenRefusal::NoToken)
+    }
+
+    /// A token is still used.
+    pub fn token_in_use(which: &str, write_users: impl FnOnce(&mut Object)) -> Self {
+        let detail = format!("some still use {which} (\"users\"): give them the other one, or send \"force\":true");
+        let mut users = Vec::new();
+        crate::object::object(&mut users, write_users);
+        let members = String::from_utf8_lossy(&users[1..users.len() - 1]);
+        Problem { extra: format!(",{members}"), ..Problem::new(409, "token_in_use", detail) }
+    }
+
+    /// An order about the shared token is refused.
+    fn of_token(refusal: &TokenRefusal) -> Self {
+        match refusal {
+            TokenRefusal::NoToken => {
+                Problem::new(409, "no_token", "this hub requires no token (hub_token_required is 0)")
+            }
+            TokenRefusal::SameToken => {
+                Problem::new(409, "same_token", "the next token is the active one: a rotation needs another one")
+            }
+            TokenRefusal::Retired => {
+                Problem::new(409, "retired_token", "a rotation has replaced this token, and it is never accepted again")
+            }
+            TokenRefusal::WindowOpen(rotation) => {
+                let (next, until) = (rotation.next, Rfc3339::new(rotation.until));
+                let detail = format!("a rotation to token {next} is under way until {until}: finish or abort it first");
+                let extra = format!(",\"next\":\"{next}\",\"rotation_until_utc\":\"{until}\"");
+                Problem { extra, ..Problem::new(409, "rotation_open", detail) }
+            }
+            TokenRefusal::NoWindow => Problem::new(409, "no_rotation", "no rotation is under way"),
+        }
     }
 
     /// A web page that is not the hub's asks, without a token.
@@ -428,6 +480,7 @@ impl Problem {
                 "attestation_changed",
                 "the node attests something else than `expect` names: look at it again",
             ),
+            Refusal::Token(refusal) => Problem::of_token(refusal),
             Refusal::SpoofSuspect => Problem::new(
                 409,
                 "spoof_suspect",

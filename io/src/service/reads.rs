@@ -15,7 +15,10 @@ impl Service {
         }
         let id = self.long_polls.next_id();
         let until = now + long_polls::HIDDEN_MS_MAX;
-        self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for: WaitsFor::Journal(read) });
+        self.long_polls.insert(
+            id,
+            LongPoll { origin: caller.origin, until, token: self.token_used, waits_for: WaitsFor::Journal(read) },
+        );
         Answer::Parked
     }
 

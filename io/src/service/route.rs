@@ -6,7 +6,7 @@
 
 use super::path;
 use super::plane::Plane;
-use super::{health, jobs, kinds, leases, letters, metrics, nodes, notifications, orphans, results, weights};
+use super::{health, jobs, kinds, leases, letters, metrics, nodes, notifications, orphans, results, tokens, weights};
 use crate::http::Method;
 
 /// A route of a resource. Each resource's module defines its paths, their methods and their labels.
@@ -20,6 +20,8 @@ pub enum Route<'a> {
     Nodes(nodes::Route<'a>),
     /// Of the control plane.
     Notifications(notifications::Route),
+    /// Of the control plane.
+    Tokens(tokens::Route),
     /// Of the data plane.
     Jobs(jobs::Route<'a>),
     /// Of the data plane.
@@ -94,6 +96,7 @@ impl Route<'_> {
             Route::Metrics => "metrics",
             Route::Nodes(route) => route.name(),
             Route::Notifications(route) => route.name(),
+            Route::Tokens(route) => route.name(),
             Route::Jobs(route) => route.name(),
             Route::Leases(route) => route.name(),
             Route::Results(route) => route.name(),
@@ -123,7 +126,7 @@ impl Route<'_> {
             Route::Jobs(route) => route.is_read(),
             Route::Results(route) => route.is_read(),
             Route::Nodes(route) => matches!(route, nodes::Route::One(_) | nodes::Route::Policies),
-            Route::Kinds(_) | Route::Letters(_) | Route::Orphans(_) | Route::Weights(_) => true,
+            Route::Kinds(_) | Route::Letters(_) | Route::Orphans(_) | Route::Weights(_) | Route::Tokens(_) => true,
             // What the hub is like now, durable or not.
             Route::Health(_) | Route::Metrics | Route::Notifications(_) | Route::Leases(_) | Route::Unserved => false,
         }
@@ -146,6 +149,7 @@ impl Route<'_> {
             Route::Metrics => "GET, HEAD",
             Route::Nodes(route) => route.methods(),
             Route::Notifications(route) => route.methods(),
+            Route::Tokens(route) => route.methods(),
             Route::Jobs(route) => route.methods(),
             Route::Leases(route) => route.methods(),
             Route::Results(route) => route.methods(),
@@ -176,7 +180,9 @@ fn belongs(path: &str) -> Option<(Option<Plane>, Route<'_>)> {
     };
     let of_control = || {
         let notifications = || notifications::Route::find(path).map(Route::Notifications);
-        Some((Some(Plane::Control), nodes::Route::find(path).map(Route::Nodes).or_else(notifications)?))
+        let tokens = || tokens::Route::find(path).map(Route::Tokens);
+        let route = nodes::Route::find(path).map(Route::Nodes).or_else(notifications);
+        Some((Some(Plane::Control), route.or_else(tokens)?))
     };
     let of_data = || {
         let jobs = jobs::Route::find(path).map(Route::Jobs);
@@ -218,6 +224,11 @@ mod tests {
             (Plane::Control, "/api/admin/policies/clear", Route::Nodes(nodes::Route::ClearPolicy)),
             (Plane::Control, "/api/nodes/x/rekey", Route::Unserved),
             (Plane::Control, "/api/policies", Route::Unserved),
+            (Plane::Control, "/api/tokens", Route::Tokens(tokens::Route::Show)),
+            (Plane::Control, "/api/tokens/rotate", Route::Tokens(tokens::Route::Rotate)),
+            (Plane::Control, "/api/tokens/finalize", Route::Tokens(tokens::Route::Finalize)),
+            (Plane::Control, "/api/tokens/abort", Route::Tokens(tokens::Route::Abort)),
+            (Plane::Control, "/api/tokens/scoped", Route::Unserved),
             (Plane::Control, "/", Route::Unserved),
             (Plane::Data, "/mesh/submit_request", Route::Jobs(jobs::Route::SubmitOne)),
             (Plane::Data, "/mesh/pull_requests", Route::Leases(leases::Route::Pull(None))),

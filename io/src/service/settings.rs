@@ -3,7 +3,7 @@
 use super::plane::PlaneAddrs;
 use crate::redact::Redactor;
 use crate::result_keys::ResultKeys;
-use crate::token::Token;
+use crate::shared_token::SharedToken;
 use sheratan_core::integrity::checksum::Mode;
 use sheratan_core::{Millis, Timestamp};
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,7 +14,7 @@ pub struct Settings {
     /// The addresses that the planes listen on.
     pub addrs: PlaneAddrs,
     /// The token; `None` if the operator disabled it on loopback.
-    pub token: Option<Token>,
+    pub token: Option<SharedToken>,
     /// Authentication failures a minute from one address.
     pub auth_failures_max: u32,
     /// Whether this machine is exempt from that limit.

@@ -36,6 +36,7 @@ use crate::http;
 use crate::journal::Appender;
 use crate::result_keys::ResultKeys;
 use crate::service::{Plane, PlaneAddrs, Service};
+use crate::shared_token::SharedToken;
 use crate::stall::Watches;
 use crate::trace::Trace;
 use addresses::ConnectionLimits;
@@ -134,6 +135,7 @@ pub struct Parts {
 pub enum Reloaded {
     AlertRules(Alerts),
     ResultKeys(ResultKeys),
+    SharedToken(SharedToken),
 }
 
 /// What is left when the loop has ended.

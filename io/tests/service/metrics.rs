@@ -6,6 +6,7 @@ use sheratan_io::http::{Connection, Limits, Reply};
 use sheratan_io::journal::Batch;
 use sheratan_io::secret::Secret;
 use sheratan_io::service::{Answer, Caller, Origin, Plane, Service, Settings};
+use sheratan_io::shared_token::SharedToken;
 use sheratan_io::token::Token;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -16,7 +17,7 @@ const TOKEN: &str = "0123456789abcdef";
 
 fn service(is_metrics_public: bool) -> Service {
     let token = Token::new(Secret::new(TOKEN)).expect("it is long enough");
-    scene::service(Settings { token: Some(token), is_metrics_public, ..scene::settings() })
+    scene::service(Settings { token: Some(SharedToken::single(&token)), is_metrics_public, ..scene::settings() })
 }
 
 /// Sends a request on a connection of its own; the reply, and whether it may be sent regardless of the journal.

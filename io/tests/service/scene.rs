@@ -15,7 +15,9 @@ pub fn settings() -> Settings {
 
 /// A service with an empty hub.
 pub fn service(settings: Settings) -> Service {
-    Service::new(Hub::new(HubKey::new([7; 16])), 1, settings)
+    let mut service = Service::new(Hub::new(HubKey::new([7; 16])), 1, settings);
+    service.begin_tokens(NOW);
+    service
 }
 
 /// Sends a request on a connection of its own; the reply, or `None` if the request is parked.

@@ -5,6 +5,7 @@ use crate::scene;
 use sheratan_io::http::Limits;
 use sheratan_io::secret::Secret;
 use sheratan_io::service::{Plane, Settings};
+use sheratan_io::shared_token::SharedToken;
 use sheratan_io::token::Token;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,7 +14,7 @@ const TOKEN: &str = "a-token-of-sixteen-bytes";
 
 fn with_token() -> Settings {
     let token = Token::new(Secret::new(TOKEN.as_bytes())).expect("it is long enough");
-    Settings { token: Some(token), ..scene::settings() }
+    Settings { token: Some(SharedToken::single(&token)), ..scene::settings() }
 }
 
 #[test]

@@ -5,8 +5,8 @@
 use crate::answer::{NOTHING, print_effects, print_outcome};
 use crate::history::History;
 use crate::look::{self, Look};
-use crate::tokens;
 use crate::step::{Input, Line, SnapshotOf, Source};
+use crate::tokens;
 use sheratan_core::{Caller, Command, Effect, Envelope, Hub, HubKey, Outcome, Pull, Restore, Timestamp, WaiterId};
 
 /// A hub under test.

@@ -318,7 +318,8 @@ fn operators() -> BoxedStrategy<Command> {
 
 fn token_orders() -> BoxedStrategy<TokenOrder> {
     let digests = || any::<[u8; 32]>().prop_map(TokenDigest::new);
-    let rotations = || (digests(), numbers().prop_map(Utc::from_millis)).prop_map(|(next, until)| TokenRotation { next, until });
+    let rotations =
+        || (digests(), numbers().prop_map(Utc::from_millis)).prop_map(|(next, until)| TokenRotation { next, until });
     prop_oneof![
         (prop::option::of(digests()), prop::option::of(rotations()))
             .prop_map(|(active, rotation)| TokenOrder::Configure(TokenConfig { active, rotation })),

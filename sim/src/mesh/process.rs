@@ -16,6 +16,7 @@ use sheratan_io::journal::{self, Appender, Identity, OpenError, Options, Recover
 use sheratan_io::redact::Redactor;
 use sheratan_io::secret::Secret;
 use sheratan_io::service::{Handover, Plane, Service, Settings};
+use sheratan_io::shared_token::SharedToken;
 use sheratan_io::shell::committer::{Attempt, Commit, Report};
 use sheratan_io::shell::engine::Engine;
 use sheratan_io::shell::held::Patience;
@@ -168,6 +169,7 @@ impl Process {
             done.expect("the journal has not failed yet");
         }
         service.adopt_rules(at);
+        service.begin_tokens(at);
         if !plan.kinds.is_empty() || !plan.kinds_later.is_empty() {
             let kinds = plan.kinds_of(start_number).iter();
             let kinds = kinds.map(|(kind, rules)| (Name::new(kind).expect("it is a name"), rules.to_core())).collect();
@@ -497,7 +499,7 @@ fn settings(plan: &Plan, started_at: Timestamp) -> Settings {
     let secret = Secret::new(TOKEN.as_bytes());
     Settings {
         redactor: Arc::new(Redactor::new(&[&secret])),
-        token: Some(Token::new(secret).expect("it is long enough")),
+        token: Some(SharedToken::single(&Token::new(secret).expect("it is long enough"))),
         is_integrity_required: plan.is_integrity_required,
         ..Settings::local(started_at)
     }

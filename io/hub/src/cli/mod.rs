@@ -35,6 +35,7 @@ mod submit;
 mod table;
 mod target;
 mod terminal;
+mod token;
 mod watch;
 mod weights;
 mod worker;
@@ -90,6 +91,8 @@ enum Command {
     Weights(weights::Args),
     /// List, show, drain, accept, quarantine or remove nodes
     Nodes(nodes::Args),
+    /// Show the shared token's rotation, or replace the token without downtime
+    Token(token::Args),
     /// List, show, adopt or discard results of unknown jobs
     Orphans(orphans::Args),
     /// Check that a running hub works as specified
@@ -133,6 +136,7 @@ pub fn run() -> ExitCode {
         Command::Kinds(args) => kinds::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Nodes(args) => nodes::run(args),
+        Command::Token(args) => token::run(args),
         Command::Orphans(args) => orphans::run(args),
         Command::Smoke(args) => smoke::run(args),
         Command::Diagnose(args) => diagnose::run(&args),

@@ -1,6 +1,7 @@
-//! Reload at SIGHUP while the hub runs: the alert rules, the log's level and the keys of results. All other settings hold
+//! Reload at SIGHUP while the hub runs: the alert rules, the log's level, the token and the keys of results. All other settings hold
 //! until the next start. A setting that cannot be read keeps its value.
 
+use super::serve;
 use crossbeam_channel::Sender;
 use sheratan_core::alerts::Alerts;
 use sheratan_io::alerts;
@@ -8,7 +9,9 @@ use sheratan_io::alerts::rules::{self, RulesError};
 use sheratan_io::config::{Config, Flags};
 use sheratan_io::logs::Level;
 use sheratan_io::redact::Redactor;
+use sheratan_io::shared_token::TokenKey;
 use sheratan_io::shell::Reloaded;
+use sheratan_io::token::Token;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +21,8 @@ pub struct Reload {
     pub flags: Flags,
     /// The data folder, which does not change.
     pub data_dir: PathBuf,
+    /// The key of tokens' digests.
+    pub token_key: TokenKey,
     /// The log's level.
     pub level: Level,
     /// Learns the keys that are read, before they are used.
@@ -52,9 +57,23 @@ impl Reload {
             }
             Err(error) => tracing::error!("SIGHUP: the rules before stay: {error}"),
         }
+        self.read_token(&config);
         self.redactor.learn(config.result_keys.all());
         tracing::info!(keys = config.result_keys.all().count(), "SIGHUP: the keys of results were read again");
         self.send(Reloaded::ResultKeys(config.result_keys));
+    }
+
+    /// The token in the settings, else the hub's own in its file. A file that cannot be read changes nothing.
+    fn read_token(&self, config: &Config) {
+        let own = || Token::read(&Token::path(&self.data_dir));
+        let active = match config.token.clone().map_or_else(own, Ok) {
+            Ok(active) => active,
+            Err(error) => return tracing::error!("SIGHUP: the token stays: {error}"),
+        };
+        let next = config.token_rotation.as_ref().map(|(next, _)| next.secret());
+        self.redactor.learn([active.secret()].into_iter().chain(next));
+        tracing::info!(is_rotated = next.is_some(), "SIGHUP: the token was read again");
+        self.send(Reloaded::SharedToken(serve::shared_token(config, &self.token_key, &active)));
     }
 
     /// Waits while the loop is busy: the latest reload must not be lost.

@@ -18,7 +18,9 @@ use sheratan_io::journal::{self, Progress, Recovered, Recovery, Store};
 use sheratan_io::logs;
 use sheratan_io::platform::{Signal, create_private_dir, on_signals};
 use sheratan_io::redact::{Redactor, SECRET_BYTES_MIN};
+use sheratan_io::secret::Secret;
 use sheratan_io::service::{PlaneAddrs, Recovering, Service, Settings};
+use sheratan_io::shared_token::{SharedToken, TokenFiles, TokenKey};
 use sheratan_io::shell::addresses::ConnectionLimits;
 use sheratan_io::shell::clock::Clock;
 use sheratan_io::shell::lobby::Lobby;
@@ -86,7 +88,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let recovered = open_journal(&config)?;
     let addr_file = AddrFile::write(&config.data_dir, addrs);
     // The secrets first, so that no log line shows one.
-    let access = Access::find(&config)?;
+    let key = TokenKey::load_or_create(&config.data_dir).map_err(|error| Failure::Local(error.to_string()))?;
+    let access = Access::find(&config, &key)?;
     let redactor = Arc::new(redactor(&config, &access));
     let secrets = Secrets { access, redactor: redactor.clone() };
     // When the hub's process started is of no account before it has recovered.
@@ -100,7 +103,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let logs = logs::start(&config.logs, &redactor).map_err(|error| Failure::local("the logs", error))?;
     let (reloads, reloaded) = crossbeam_channel::bounded(RELOADS_MAX);
     let (flags, data_dir) = (args.flags.0.clone(), config.data_dir.clone());
-    let reload = Reload { flags, data_dir, level: logs.level(), redactor, reloads };
+    let reload = Reload { flags, data_dir, token_key: key, level: logs.level(), redactor, reloads };
     let rules = Rules { first: alert_rules, reloaded };
     let ended = serve(&config, lobby, addr_file, (recovery, clock), secrets, rules, (reload, logs.watches()));
     drop(logs);
@@ -172,6 +175,7 @@ fn serve(
     service.set_weights(now, &config.weights);
     service.configure_kinds(now, &config.kinds).iter().for_each(|warning| tracing::warn!("{warning}"));
     service.set_alerts(now, rules.first);
+    service.begin_tokens(now);
     service.audit_short_token(now);
     service.begin_result_keys(now);
     let arrivals = lobby.close().map_err(local("the planes' sockets"))?;
@@ -321,28 +325,40 @@ struct Secrets {
 /// Which callers are admitted.
 struct Access {
     /// The token that admits a caller; `None` admits every caller.
-    token: Option<Token>,
+    token: Option<SharedToken>,
+    /// The token itself, to be redacted.
+    secret: Option<Secret>,
     /// The token's origin, if it is the hub's own.
     origin: Option<Origin>,
 }
 
 impl Access {
-    fn find(config: &Config) -> Result<Self, Failure> {
-        match &config.token {
-            _ if !config.is_token_required => Ok(Access { token: None, origin: None }),
-            Some(token) => Ok(Access { token: Some(token.clone()), origin: None }),
+    fn find(config: &Config, key: &TokenKey) -> Result<Self, Failure> {
+        if !config.is_token_required {
+            return Ok(Access { token: None, secret: None, origin: None });
+        }
+        let (active, origin) = match &config.token {
+            Some(token) => (token.clone(), None),
             None => {
                 let found = Token::load_or_create(&config.data_dir);
                 let (token, origin) = found.map_err(|error| Failure::Local(error.to_string()))?;
-                Ok(Access { token: Some(token), origin: Some(origin) })
+                (token, Some(origin))
             }
+        };
+        let token = shared_token(config, key, &active);
+        // Clients on this machine read the hub's own token from its file, so the next one has to be in a file as well.
+        if let (Some(_), Some((next, _))) = (origin, &config.token_rotation)
+            && let Err(error) = token.keep_next(next)
+        {
+            return Err(Failure::local("the next token cannot be kept in the data folder", error));
         }
+        Ok(Access { token: Some(token), secret: Some(active.secret().clone()), origin })
     }
 
     fn log(&self) {
         match (&self.token, self.origin) {
             (None, _) => tracing::warn!("any process on this machine may use the hub: hub_token_required is 0"),
-            (Some(token), Some(Origin::Made)) => tracing::info!(token = %token.secret(), "a token was made"),
+            (Some(_), Some(Origin::Made)) => tracing::info!("a token was made"),
             (_, Some(Origin::FoundOpen)) => {
                 tracing::warn!("others could read the token's file; now they cannot, but change the token");
             }
@@ -356,9 +372,17 @@ impl Access {
     }
 }
 
+/// The active token, and the rotation that the configuration asks for, by digests.
+pub fn shared_token(config: &Config, key: &TokenKey, active: &Token) -> SharedToken {
+    let rotation = config.token_rotation.as_ref().map(|(next, until)| (next, *until));
+    SharedToken::new(key.clone(), active, rotation).with_files(TokenFiles::new(&config.data_dir))
+}
+
 /// Redacts all secrets of the process.
 fn redactor(config: &Config, access: &Access) -> Redactor {
-    let tokens = [&config.token, &access.token].into_iter().flatten().map(Token::secret);
+    let next = config.token_rotation.as_ref().map(|(next, _)| next);
+    let kept = TokenFiles::new(&config.data_dir).next();
+    let tokens = config.token.iter().chain(next).chain(&kept).map(Token::secret).chain(&access.secret);
     let webhook = config.alerts.webhook.as_ref().map(WebhookUrl::secret);
     Redactor::new(&tokens.chain(config.result_keys.all()).chain(webhook).collect::<Vec<_>>())
 }
@@ -375,7 +399,7 @@ fn tell_short_secrets(redactor: &Redactor) {
 fn settings(
     config: &Config,
     addrs: PlaneAddrs,
-    token: Option<Token>,
+    token: Option<SharedToken>,
     redactor: Arc<Redactor>,
     started_at: Timestamp,
 ) -> Settings {

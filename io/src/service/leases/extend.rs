@@ -23,6 +23,7 @@ impl Service {
         let leases = parsed.iter().flatten().copied().collect();
         let progress = fields.number("progress", 0..=100)?.map(|percent| percent as u8);
         let note = fields.key("note")?;
+        self.note_token_of_node(now, caller, &node);
         let extend = Extend { node: node.clone(), leases, lease_duration_ms, progress, note };
         let outcome = self.execute(now, self.asker(caller), Command::Extend(extend))?;
         if !outcome.is_durable() {

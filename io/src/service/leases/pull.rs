@@ -89,6 +89,7 @@ impl Service {
         head: Vec<u8>,
     ) -> Result<Answer, Problem> {
         let PullRequest { pull, wait_ms } = asked;
+        self.note_token_of_node(now, caller, &pull.node);
         let asker = self.asker(caller);
         match self.repeat_pull(now, asker, &pull) {
             Some(pulled) => {
@@ -120,7 +121,8 @@ impl Service {
                 }
                 let until = long_polls::deadline(now, wait_ms);
                 let waits_for = WaitsFor::Jobs { pull, asker, head };
-                self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for });
+                self.long_polls
+                    .insert(id, LongPoll { origin: caller.origin, until, token: self.token_used, waits_for });
                 Ok(Answer::Parked)
             }
         }

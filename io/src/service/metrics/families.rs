@@ -83,11 +83,19 @@ impl Service {
         out.counter("policy_warnings", help, telemetry.total(Counter::NodeWarned));
         let help = "Times that a node was put in quarantine";
         out.counter("policy_quarantines", help, telemetry.total(Counter::NodeQuarantined));
-        let failures = [("missing_token", Counter::AuthFailureMissing), ("bad_token", Counter::AuthFailureBad)];
+        let failures = [
+            ("missing_token", Counter::AuthFailureMissing),
+            ("bad_token", Counter::AuthFailureBad),
+            ("old_token_after_rotation", Counter::AuthRetired),
+        ];
         let failures = failures.map(|(word, counter)| (word, telemetry.total(counter)));
         out.counters("auth_failures", "Requests of both planes that failed to authenticate", "reason", failures);
-        let successes = [("active", telemetry.total(Counter::AuthSuccess))];
+        let successes = [("active", Counter::AuthSuccess), ("next", Counter::AuthSuccessNext)];
+        let successes = successes.map(|(word, counter)| (word, telemetry.total(counter)));
         out.counters("auth_successes", "Requests of both planes with a valid token", "token", successes);
+        let (calendar, tokens) = (self.hub.calendar(), self.hub.tokens());
+        let left = tokens.ends_at(calendar).map_or(0, |at| at.since(self.hub.now()).as_secs_ceil());
+        out.gauge("token_rotation_seconds", "Seconds until a rotation of the token ends; 0 if none is under way", left);
         let help = "Requests of both planes that were refused because of their address's failures";
         out.counter("auth_blocked", help, telemetry.total(Counter::AuthBlocked));
         let help = "Requests of both planes for a path of the other one";

@@ -14,8 +14,14 @@ pub fn control(out: &mut Object, service: &Service, now: Timestamp) {
     out.number("nodes_dead", registry.count(Liveness::Dead)).number("nodes_drained", registry.drained_count());
     let (missing, bad) = (minute(Counter::AuthFailureMissing), minute(Counter::AuthFailureBad));
     out.number("auth_fail_rate_1m", missing + bad);
-    out.object("auth_failure", |out| _ = out.number("invalid_1m", bad).number("missing_1m", missing));
+    let retired = minute(Counter::AuthRetired);
+    out.object("auth_failure", |out| {
+        out.number("old_token_1m", retired).number("invalid_1m", bad).number("missing_1m", missing);
+    });
     out.number("auth_success_active_1m", minute(Counter::AuthSuccess));
+    out.number("auth_success_next_1m", minute(Counter::AuthSuccessNext));
+    out.number("auth_fail_old_token_1m", retired);
+    out.flag("token_rotation_open", service.hub.tokens().window().is_some());
     out.number("port_mismatch_rate_1m", minute(Counter::PortMismatch));
     for status in AttestationStatus::ALL {
         let key = format!("attestation_{}", status.as_str().to_lowercase());

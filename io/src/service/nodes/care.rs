@@ -1,8 +1,9 @@
 //! What operators do about what nodes attest: accept it, put a node in quarantine, release it.
 
-use super::operate::{fields_of, node_of, require_local};
+use super::operate::{fields_of, node_of};
 use super::standing::write_state;
 use crate::http::Request;
+use crate::service::access::require_local;
 use crate::service::body;
 use crate::service::problem::Problem;
 use crate::service::{Answer, Caller, Service, reply};

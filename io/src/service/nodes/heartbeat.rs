@@ -39,6 +39,7 @@ impl Service {
     pub(super) fn heartbeat(&mut self, now: Timestamp, caller: &Caller, request: &Request) -> Result<Answer, Problem> {
         let heartbeat = read_heartbeat(&Fields::parse(request.body(), MEMBERS)?)?;
         let name = heartbeat.node.clone();
+        self.note_token_of_node(now, caller, &name);
         let quiet = self.quiet_node(now, &heartbeat);
         // What a node attests is a baseline from then on, or a reason for a quarantine: it is answered when it is durable.
         let is_attested = quiet.is_none() && heartbeat.attestation.is_some();

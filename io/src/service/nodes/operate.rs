@@ -1,10 +1,11 @@
 //! Nodes in and out of service: operators drain, resume and remove them.
 
 use crate::http::Request;
+use crate::service::access::require_local;
 use crate::service::body::{self, Fields};
 use crate::service::problem::Problem;
 use crate::service::{Answer, Caller, Service, query, reply, rules};
-use sheratan_core::{Command, Drain, Name, Origin, Outcome, Timestamp};
+use sheratan_core::{Command, Drain, Name, Outcome, Timestamp};
 
 /// The longest deadline of a drain: a week.
 const DEADLINE_SECS: std::ops::RangeInclusive<u64> = 0..=7 * 86_400;
@@ -73,14 +74,6 @@ impl Service {
 pub(super) fn fields_of<'a>(request: &'a Request, known: &[&str]) -> Result<Fields<'a>, Problem> {
     let body: &[u8] = if request.body().is_empty() { b"{}" } else { request.body() };
     Fields::parse_strict(body, known)
-}
-
-/// Refuses what is for the hub's own machine only.
-pub(super) fn require_local(caller: &Caller) -> Result<(), Problem> {
-    match Origin::of(caller.ip) {
-        Origin::Loopback => Ok(()),
-        _ => Err(Problem::admin_local_only()),
-    }
 }
 
 /// The node that a path names.

@@ -3,7 +3,9 @@
 use crate::object::Object;
 use crate::redact::Redactor;
 use crate::service::{kind_rules, letter_filter};
-use sheratan_core::{Audit, Calendar, Drift, FinalStatus, Ids, JobSeq, Name, Principal, Utc};
+use sheratan_core::{
+    Audit, Calendar, Drift, FinalStatus, Ids, JobSeq, Name, Principal, TokenChange, TokenRotation, Utc,
+};
 
 /// Characters of an idempotency key in the audit log.
 const KEY_PREFIX_CHARS: usize = 8;
@@ -206,6 +208,35 @@ pub fn write_details(
         Audit::NodeCleared { node, by } => {
             of_host(out, node).plain("by", by.as_str());
             "POLICY_CLEARED_MANUAL"
+        }
+        Audit::TokenChanged { change, by } => {
+            let of_rotation = |out: &mut Object, rotation: &TokenRotation| {
+                out.plain("next", rotation.next).time("until_utc", rotation.until);
+            };
+            let event = match change {
+                TokenChange::Replaced { active } => {
+                    out.plain("active", active);
+                    "TOKEN_REPLACED"
+                }
+                TokenChange::Begun(rotation) => {
+                    of_rotation(out, rotation);
+                    "TOKEN_ROTATION_BEGUN"
+                }
+                TokenChange::Moved(rotation) => {
+                    of_rotation(out, rotation);
+                    "TOKEN_ROTATION_MOVED"
+                }
+                TokenChange::Aborted(rotation) => {
+                    of_rotation(out, rotation);
+                    "TOKEN_ROTATION_ABORTED"
+                }
+                TokenChange::Finalized { active, retired } => {
+                    out.plain("active", active).plain("retired", retired);
+                    "TOKEN_ROTATION_FINALIZED"
+                }
+            };
+            out.plain("by", by.as_str());
+            event
         }
         Audit::NodeRegistered { node } => about(out, node, "NODE_REGISTERED"),
         Audit::NodeOnline { node } => about(out, node, "NODE_ONLINE"),

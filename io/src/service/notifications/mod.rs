@@ -278,7 +278,8 @@ impl Service {
             match kind {
                 Kind::PortMismatch => self.hub.observe(event.ts, Observation::PortMismatch),
                 Kind::AuthFailure => self.hub.observe(event.ts, Observation::AuthFailure { address, is_token_present }),
-                Kind::ForeignOrigin => {}
+                // Not recorded before the journal is read.
+                Kind::TokenRetired | Kind::ForeignOrigin => {}
             }
         }
         self.notifications.add(event);

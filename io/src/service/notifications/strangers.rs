@@ -43,6 +43,7 @@ const IPV6_NETWORK: u128 = !0 << 64;
 pub enum Kind {
     PortMismatch,
     AuthFailure,
+    TokenRetired,
     ForeignOrigin,
 }
 
@@ -112,6 +113,7 @@ impl Kind {
         match self {
             Kind::PortMismatch => "PORT_MISMATCH",
             Kind::AuthFailure => "AUTH_FAILURE",
+            Kind::TokenRetired => "TOKEN_RETIRED",
             Kind::ForeignOrigin => "FOREIGN_ORIGIN",
         }
     }

@@ -49,7 +49,10 @@ impl Service {
         }
         let id = self.long_polls.next_id();
         let until = long_polls::deadline(now, wait_ms);
-        self.long_polls.insert(id, LongPoll { origin: caller.origin, until, waits_for: WaitsFor::Results(read) });
+        self.long_polls.insert(
+            id,
+            LongPoll { origin: caller.origin, until, token: self.token_used, waits_for: WaitsFor::Results(read) },
+        );
         Ok(Answer::Parked)
     }
 
